@@ -1,0 +1,105 @@
+"""A cheap Hessian for an optimizer to start from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from ase.units import Bohr, Hartree
+from tblite.interface import Calculator
+from threadpoolctl import threadpool_limits
+
+if TYPE_CHECKING:
+    from diffrelax.molecule import Molecule
+
+STEP = 0.005  # Å
+FLOOR = 1.0  # eV/Å²
+
+
+def gfn2_hessian(molecule: Molecule, step: float = STEP) -> np.ndarray:
+    """Second derivatives of the GFN2-xTB energy by central differences of its gradient.
+
+    Each displaced calculation starts from the density at the given geometry. One thread is used
+    (see `diffrelax.levels.relax_at_level`).
+
+    Parameters
+    ----------
+    molecule : Molecule
+    step : float
+        Displacement of a coordinate, Å.
+
+    Returns
+    -------
+    (3 n_atoms, 3 n_atoms) array, eV/Å²
+        Symmetric.
+
+    Raises
+    ------
+    RuntimeError
+        If GFN2-xTB lacks an element or its SCF does not converge.
+    """
+    with threadpool_limits(limits=1, user_api="openmp"):
+        calculator = Calculator(
+            "GFN2-xTB",
+            molecule.numbers,
+            molecule.positions / Bohr,
+            float(molecule.charge),
+            molecule.multiplicity - 1,
+        )
+        calculator.set("verbosity", 0)
+        reference = calculator.singlepoint()
+
+        def gradient(displacement: np.ndarray) -> np.ndarray:
+            calculator.update(positions=(molecule.positions + displacement) / Bohr)
+            result = calculator.singlepoint(reference, copy=True)
+            return result.get("gradient").ravel() * Hartree / Bohr
+
+        displacements = step * np.eye(molecule.positions.size).reshape(-1, molecule.n_atoms, 3)
+        rows = [(gradient(d) - gradient(-d)) / (2 * step) for d in displacements]
+    hessian = np.array(rows)
+    return (hessian + hessian.T) / 2
+
+
+def rigid_motions(positions: np.ndarray) -> np.ndarray:
+    """Orthonormal basis of the translations and infinitesimal rotations of a molecule.
+
+    Parameters
+    ----------
+    positions : (n_atoms, 3) array, Å
+
+    Returns
+    -------
+    (3 n_atoms, k) array
+        k is 6, or 5 for a linear molecule, or 3 for an atom.
+    """
+    centred = positions - positions.mean(axis=0)
+    translations = [np.tile(axis, len(positions)) for axis in np.eye(3)]
+    rotations = [np.cross(axis, centred).ravel() for axis in np.eye(3)]
+    basis, sizes, _ = np.linalg.svd(np.array(translations + rotations).T, full_matrices=False)
+    return basis[:, sizes > 1e-3]
+
+
+def positive_hessian(
+    hessian: np.ndarray, positions: np.ndarray, floor: float = FLOOR
+) -> np.ndarray:
+    """Make a Hessian safe for a quasi-Newton minimiser.
+
+    Rigid motions are projected out, and each eigenvalue is replaced by its absolute value, at
+    least the floor: a step then goes downhill along every mode and is bounded along soft ones.
+
+    Parameters
+    ----------
+    hessian : (3 n_atoms, 3 n_atoms) array, eV/Å²
+    positions : (n_atoms, 3) array, Å
+    floor : float
+        eV/Å².
+
+    Returns
+    -------
+    (3 n_atoms, 3 n_atoms) array, eV/Å²
+        Symmetric, positive definite.
+    """
+    rigid = rigid_motions(positions)
+    internal = np.eye(len(hessian)) - rigid @ rigid.T
+    eigenvalues, modes = np.linalg.eigh(internal @ hessian @ internal)
+    return (modes * np.maximum(np.abs(eigenvalues), floor)) @ modes.T

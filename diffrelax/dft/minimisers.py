@@ -1,0 +1,133 @@
+"""The optimizers: each moves atoms downhill and says in words how that ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from logging import CRITICAL
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import ase
+import numpy as np
+from ase.optimize import BFGS
+from ase.units import Bohr, Hartree
+
+# (atoms, start Hessian in eV/Å² or None, fmax in eV/Å, steps) -> reason, empty if converged
+Minimiser = Callable[[ase.Atoms, np.ndarray | None, float, int], str]
+
+# geomeTRIC's default thresholds (Wang and Song 2016, doi 10.1063/1.4952956): Eh, Eh/Bohr and Å
+GEOMETRIC_THRESHOLDS = {
+    "energy": 1e-6,
+    "grms": 3e-4,
+    "gmax": 4.5e-4,
+    "drms": 1.2e-3,
+    "dmax": 1.8e-3,
+}
+
+
+def bfgs(atoms: ase.Atoms, hessian: np.ndarray | None, fmax: float, max_steps: int) -> str:
+    """Relax with ASE's BFGS.
+
+    Parameters
+    ----------
+    atoms : ase.Atoms
+        With a calculator; moved in place.
+    hessian : (3 n_atoms, 3 n_atoms) array, eV/Å², or None
+        Start Hessian. None: 70 eV/Å² times the unit matrix.
+    fmax : float
+        eV/Å.
+    max_steps : int
+
+    Returns
+    -------
+    str
+        Why it did not converge; empty if it did.
+    """
+    optimizer = BFGS(atoms, logfile=None)
+    if hessian is not None:
+        optimizer.H0 = hessian.copy()  # updated in place
+    converged = optimizer.run(fmax=fmax, steps=max_steps)
+    return "" if converged else f"not converged in {max_steps} steps"
+
+
+def geometric(atoms: ase.Atoms, hessian: np.ndarray | None, fmax: float, max_steps: int) -> str:
+    """Relax with geomeTRIC in translation-rotation-internal coordinates.
+
+    Parameters and result are those of `bfgs`, except that without a Hessian geomeTRIC guesses one
+    in internal coordinates, and that all of its five criteria must be met. A single atom has no
+    internal coordinates and is left to `bfgs`.
+    """
+    if len(atoms) == 1:
+        return bfgs(atoms, hessian, fmax, max_steps)
+    from geometric.ase_engine import EngineASE
+    from geometric.errors import Error, GeomOptNotConvergedError
+    from geometric.internal import DelocalizedInternalCoordinates
+    from geometric.molecule import Molecule
+    from geometric.optimize import Optimize, OptParams
+
+    thresholds = {f"convergence_{k}": v for k, v in _geometric_thresholds(fmax).items()}
+    curvature: dict[str, Any] = {}
+    if hessian is not None:
+        curvature = {"hess_data": (hessian * Bohr**2 / Hartree).tolist(), "frequency": False}
+    with _silent_geometric(), TemporaryDirectory() as folder:
+        system = Molecule()
+        system.elem = atoms.get_chemical_symbols()
+        system.xyzs = [atoms.positions.copy()]
+        try:
+            coordinates = DelocalizedInternalCoordinates(
+                system, build=True, connect=False, addcart=False
+            )
+            Optimize(
+                atoms.positions.ravel() / Bohr,
+                system,
+                coordinates,
+                EngineASE(system, atoms.calc),
+                folder,
+                OptParams(maxiter=max_steps, **thresholds, **curvature),
+            )
+        except GeomOptNotConvergedError:
+            return f"not converged in {max_steps} steps"
+        except (Error, np.linalg.LinAlgError) as error:
+            return f"geomeTRIC gave up: {error}"
+    return ""
+
+
+def criterion(optimizer: str, fmax: float) -> str:
+    """Say in words when an optimizer stops.
+
+    Parameters
+    ----------
+    optimizer : {"bfgs", "geometric"}
+    fmax : float
+        eV/Å.
+    """
+    if optimizer == "bfgs":
+        return f"largest force on an atom < {fmax:g} eV/Å"
+    limits = _geometric_thresholds(fmax)
+    return (
+        f"geomeTRIC: energy change < {limits['energy']:.2g} Eh, "
+        f"rms and largest gradient < {limits['grms']:.2g} and {limits['gmax']:.2g} Eh/Bohr, "
+        f"rms and largest displacement < {limits['drms']:.2g} and {limits['dmax']:.2g} Å"
+    )
+
+
+def _geometric_thresholds(fmax: float) -> dict[str, float]:
+    largest = fmax * Bohr / Hartree
+    default = GEOMETRIC_THRESHOLDS
+    return default | {
+        "gmax": min(default["gmax"], largest),
+        "grms": min(default["grms"], largest * default["grms"] / default["gmax"]),
+    }
+
+
+@contextmanager
+def _silent_geometric() -> Iterator[None]:
+    from geometric.nifty import logger
+
+    level = logger.level
+    logger.setLevel(CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

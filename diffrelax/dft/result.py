@@ -1,0 +1,80 @@
+"""What a DFT relaxation hands back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import nan
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from diffrelax.dft.settings import DFTSettings
+    from diffrelax.molecule import Molecule
+
+
+@dataclass(frozen=True, eq=False)
+class DFTRelaxation:
+    """A DFT relaxation, converged or not, and what it cost.
+
+    Parameters
+    ----------
+    molecule : Molecule
+        At the last geometry that was calculated; at the start geometry if none was.
+    converged : bool
+        Whether the criterion is met and the molecule is still the same one.
+    reason : str
+        What went wrong; empty if converged.
+    forces : (n_atoms, 3) array, eV/Å
+        At that geometry; NaN if none was calculated.
+    energies : tuple of float, eV
+        One for each gradient call.
+    fmaxes : tuple of float, eV/Å
+        Largest force on an atom, one for each gradient call.
+    scf_cycles : int
+        Of all gradient calls, those of failed SCF calculations included.
+    seconds : dict
+        Wall time by stage: ``hessian``, ``dft`` (SCF and gradients) and ``total``.
+    criterion : str
+        The stopping rule in words.
+    notes : tuple of str
+        What differs from the settings, such as a Hessian that could not be had.
+    settings : DFTSettings
+    """
+
+    molecule: Molecule
+    converged: bool
+    reason: str
+    forces: np.ndarray
+    energies: tuple[float, ...]
+    fmaxes: tuple[float, ...]
+    scf_cycles: int
+    seconds: dict[str, float]
+    criterion: str
+    notes: tuple[str, ...]
+    settings: DFTSettings
+
+    @property
+    def gradient_calls(self) -> int:
+        """Number of energy-and-gradient calls; the first counts."""
+        return len(self.energies)
+
+    @property
+    def energy(self) -> float:
+        """Energy of the last geometry, eV."""
+        return self.energies[-1] if self.energies else nan
+
+    @property
+    def initial_energy(self) -> float:
+        """Energy of the start geometry, eV."""
+        return self.energies[0] if self.energies else nan
+
+    @property
+    def fmax(self) -> float:
+        """Largest force on an atom at the last geometry, eV/Å."""
+        return self.fmaxes[-1] if self.fmaxes else nan
+
+    @property
+    def initial_fmax(self) -> float:
+        """Largest force on an atom at the start geometry, eV/Å."""
+        return self.fmaxes[0] if self.fmaxes else nan

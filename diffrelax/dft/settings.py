@@ -1,0 +1,37 @@
+"""What decides the outcome of a DFT relaxation."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class DFTSettings(BaseModel):
+    """Level of theory, optimizer and stopping rule of a DFT relaxation.
+
+    Parameters
+    ----------
+    xc, basis, density_fit, grid_level
+        See `diffrelax.levels.density_functional.mean_field`.
+    fmax : float
+        Largest force on an atom at which the relaxation ends, eV/Å.
+    optimizer : {"bfgs", "geometric"}
+        ASE's BFGS in Cartesian coordinates, or geomeTRIC in internal coordinates. geomeTRIC keeps
+        its own five criteria, tightened where `fmax` asks for more.
+    hessian : {"gfn2-xtb", "none"}
+        Hessian from which the optimizer starts; ``"none"`` is the optimizer's own guess.
+    max_steps : int
+        Steps of the optimizer; one gradient call more than that is made at most.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    xc: str = "b3lyp"
+    basis: str = "6-31G(2df,p)"
+    fmax: float = Field(default=0.03, gt=0, allow_inf_nan=False)
+    optimizer: Literal["bfgs", "geometric"] = "bfgs"
+    hessian: Literal["gfn2-xtb", "none"] = "gfn2-xtb"
+    density_fit: bool = True
+    grid_level: int = Field(default=3, ge=0, le=9)
+    max_steps: int = Field(default=200, ge=0)

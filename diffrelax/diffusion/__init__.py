@@ -1,0 +1,1 @@
+"""Noise levels in Å, the denoiser, and the samplers that use it."""

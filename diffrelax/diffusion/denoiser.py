@@ -1,0 +1,86 @@
+"""The denoiser: a network with preconditioning, told how far a geometry is from its minimum."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from diffrelax.network.config import NetworkConfig
+from diffrelax.network.network import EquivariantNetwork, centre
+
+NOISE_FEATURES = 15
+
+
+class DenoiserConfig(BaseModel):
+    """Scales of a :class:`Denoiser`.
+
+    Attributes
+    ----------
+    sigma_min, sigma_max : float, Å
+        Range of the noise levels (standard deviation of each coordinate).
+    sigma_data : float, Å
+        Standard deviation of the coordinates of the data.
+    sigma_bridge : float, Å
+        Standard deviation, for each coordinate, of the displacement from a minimum to its
+        force-field geometry: the noise level at the far end of the bridge.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sigma_min: float = Field(default=0.004, gt=0)
+    sigma_max: float = Field(default=0.3, gt=0)
+    sigma_data: float = Field(default=1.5, gt=0)
+    sigma_bridge: float = Field(default=0.1, gt=0)
+
+
+class Denoiser(nn.Module):
+    """Estimate the minimum from a displaced geometry (Karras et al. 2022, eq. 7).
+
+    Two kinds of displacement are known: Gaussian noise, and the bridge, a fraction of the
+    displacement of a force-field geometry. Both are labelled by their size in Å.
+
+    With c_skip → 1 and c_out → σ for σ much smaller than σ_data, the network predicts the
+    displacement in units of its standard deviation. It sees positions in Å at low noise, shrunk
+    to the size of a molecule at high noise.
+    """
+
+    def __init__(self, network: NetworkConfig, config: DenoiserConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.network = EquivariantNetwork(network, NOISE_FEATURES + 1)
+        ends = (math.log(config.sigma_min / 2), math.log(config.sigma_max * 2))
+        self.register_buffer("levels", torch.linspace(*ends, NOISE_FEATURES), persistent=False)
+
+    def forward(self, numbers: Tensor, positions: Tensor, sigma: Tensor, bridge: Tensor) -> Tensor:
+        """Estimate the minimum.
+
+        Parameters
+        ----------
+        numbers : (n_molecules, n_atoms) int tensor
+            Atomic numbers, 0 where there is no atom.
+        positions : (n_molecules, n_atoms, 3) tensor, Å
+        sigma : (n_molecules,) tensor, Å
+            Size of the displacement, for each coordinate.
+        bridge : (n_molecules,) bool tensor
+            True where the displacement is that of a force field, false where it is noise.
+
+        Returns
+        -------
+        (n_molecules, n_atoms, 3) tensor, Å
+            With the same centre as ``positions``.
+        """
+        real = numbers > 0
+        centred = centre(positions, real)
+        scale = sigma[:, None, None]
+        ratio = (scale / self.config.sigma_data).square()
+        condition = torch.cat([self._noise_features(sigma), bridge[:, None].to(sigma.dtype)], 1)
+        vectors = self.network(numbers, centred / (1 + ratio).sqrt(), condition).float()
+        denoised = centred / (1 + ratio) + scale / (1 + ratio).sqrt() * vectors
+        return denoised + (positions - centred) * real[..., None]
+
+    def _noise_features(self, sigma: Tensor) -> Tensor:
+        width = self.levels[1] - self.levels[0]
+        return torch.exp(-0.5 * ((sigma.log()[:, None] - self.levels) / width) ** 2)

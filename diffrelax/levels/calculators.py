@@ -1,0 +1,63 @@
+"""From the name of a level of theory to a calculator."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ase.calculators.calculator import Calculator
+
+if TYPE_CHECKING:
+    from diffrelax.molecule import Molecule
+
+LEVELS = {
+    "mmff94": "Merck molecular force field (RDKit), needs bonds",
+    "uff": "universal force field (RDKit), needs bonds",
+    "gfn2-xtb": "extended tight binding, H to Rn (tblite)",
+    "dft": "Kohn-Sham density functional theory (PySCF): any functional, any basis",
+}
+
+
+def get_calculator(level: str, molecule: Molecule, **settings: Any) -> Calculator:
+    """Build the ASE calculator of a level of theory for one molecule.
+
+    The calculator holds for that molecule only: its atoms in their order, its charge, multiplicity
+    and bonds. Positions may change from call to call.
+
+    Parameters
+    ----------
+    level : str
+        One of `LEVELS`.
+    molecule : Molecule
+    **settings
+        ``dft``: see `diffrelax.levels.density_functional.mean_field`. ``gfn2-xtb``: keyword
+        arguments of ``tblite.ase.TBLite``. The force fields have none.
+
+    Returns
+    -------
+    ase.calculators.calculator.Calculator
+        Energies in eV, forces in eV/Å.
+
+    Raises
+    ------
+    ValueError
+        If the level is unknown or cannot describe this molecule.
+    """
+    if level in ("mmff94", "uff"):
+        from diffrelax.levels.force_field import ForceField
+
+        return ForceField(molecule, level, **settings)
+    if level == "gfn2-xtb":
+        from tblite.ase import TBLite
+
+        return TBLite(
+            method="GFN2-xTB",
+            charge=molecule.charge,
+            multiplicity=molecule.multiplicity,
+            verbosity=0,
+            **settings,
+        )
+    if level == "dft":
+        from diffrelax.levels.density_functional import DensityFunctional, mean_field
+
+        return DensityFunctional(mean_field(molecule, **settings))
+    raise ValueError(f"unknown level of theory {level!r}: choose one of {', '.join(LEVELS)}")

@@ -1,0 +1,167 @@
+"""Kohn-Sham density functional theory by PySCF, as an ASE calculator."""
+
+from __future__ import annotations
+
+import warnings
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import ase
+from ase.calculators.calculator import SCFError, all_changes
+from pyscf import dft, gto
+from pyscf.gto.basis import load_ecp
+from pyscf.lib.exceptions import BasisNotFoundError
+from pyscf.pbc.tools.pyscf_ase import PySCF
+from pyscf.scf.dispersion import parse_dft
+
+if TYPE_CHECKING:
+    from diffrelax.molecule import Molecule
+
+
+class DensityFunctional(PySCF):  # type: ignore[misc]
+    """PySCF's own ASE calculator, with a second try for an SCF that does not converge.
+
+    Each calculation starts from the density of the one before. An SCF that does not converge is
+    continued by second-order SCF, which then stays for the following calculations.
+
+    Parameters
+    ----------
+    method : pyscf.dft.rks.KohnShamDFT
+        See `mean_field`.
+
+    Attributes
+    ----------
+    scf_cycles : int
+        Cycles of all SCF calculations so far; for second-order SCF, its outer iterations.
+    second_order : bool
+        Whether second-order SCF took over.
+
+    Raises
+    ------
+    ase.calculators.calculator.SCFError
+        From a calculation in which second-order SCF does not converge either.
+    """
+
+    def __init__(self, method: Any) -> None:
+        self.scf_cycles = 0
+        self.second_order = False
+        self.method_scan: Any = None
+        method.callback = self._count_cycle
+        super().__init__(method=method)
+
+    def calculate(
+        self,
+        atoms: ase.Atoms | None = None,
+        properties: list[str] | tuple[str, ...] = ("energy",),
+        system_changes: list[str] = all_changes,
+    ) -> None:
+        """Evaluate energy (eV) and, if asked for, forces (eV/Å)."""
+        if self._converges(atoms, properties, system_changes):
+            return
+        if not self.second_order:
+            self.second_order = True
+            self.method_scan = _second_order(self.method, self.method_scan)
+            if self._converges(atoms, properties, system_changes):
+                return
+        raise SCFError(
+            f"the SCF did not converge in {self.method.max_cycle} cycles, "
+            "nor did second-order SCF: try another functional, basis or geometry"
+        )
+
+    def _converges(self, *arguments: Any) -> bool:
+        try:
+            super().calculate(*arguments)
+        except RuntimeError as error:
+            if not str(error).endswith("not converged"):
+                raise
+            return False
+        return True
+
+    def _count_cycle(self, _: dict[str, Any]) -> None:
+        self.scf_cycles += 1
+
+
+def _second_order(method: Any, failed: Any) -> Any:
+    scanner = method.newton().as_scanner()
+    scanner.mo_coeff, scanner.mo_occ = failed.mo_coeff, failed.mo_occ
+    return scanner
+
+
+def mean_field(
+    molecule: Molecule,
+    *,
+    xc: str = "b3lyp",
+    basis: str = "6-31G(2df,p)",
+    density_fit: bool = True,
+    grid_level: int = 3,
+) -> Any:
+    """Set up a PySCF mean field: restricted for singlets, unrestricted otherwise.
+
+    Parameters
+    ----------
+    molecule : Molecule
+    xc : str
+        Any functional that PySCF knows. ``b3lyp`` is the variant of Gaussian, with VWN3. A
+        dispersion suffix such as ``-d3bj`` needs the package pyscf-dispersion.
+    basis : str
+        Any basis set that PySCF knows, with its effective core potentials where it has them.
+    density_fit : bool
+        Whether to approximate the Coulomb and exchange integrals by density fitting.
+    grid_level : int
+        PySCF's integration grid, 0 to 9.
+
+    Raises
+    ------
+    ValueError
+        If the functional or the basis is unknown, or the basis lacks an element.
+    """
+    _check_functional(xc)
+    method = (dft.RKS if molecule.multiplicity == 1 else dft.UKS)(_pyscf_molecule(molecule, basis))
+    if density_fit:
+        method = method.density_fit()
+    method.xc = xc
+    method.grids.level = grid_level
+    method.chkfile = None
+    return method
+
+
+def _pyscf_molecule(molecule: Molecule, basis: str) -> gto.Mole:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # advice to install another package
+            return gto.M(
+                atom=list(zip(molecule.symbols, molecule.positions.tolist(), strict=True)),
+                basis=basis,
+                ecp=_core_potentials(molecule, basis),
+                charge=molecule.charge,
+                spin=molecule.multiplicity - 1,
+                verbose=0,
+            )
+    except BasisNotFoundError as error:
+        raise ValueError(
+            f"basis {basis!r} is unknown or does not cover {molecule.formula}: {error}"
+        ) from error
+
+
+def _core_potentials(molecule: Molecule, basis: str) -> dict[str, str]:
+    covered = {}
+    for symbol in set(molecule.symbols):
+        try:
+            if load_ecp(basis, symbol):
+                covered[symbol] = basis
+        except RuntimeError:  # PySCF has no core potentials of that name
+            continue
+    return covered
+
+
+def _check_functional(xc: str) -> None:
+    try:
+        functional, _, dispersion = parse_dft(xc)
+        dft.libxc.parse_xc(functional)
+    except (KeyError, ValueError, NotImplementedError) as error:
+        raise ValueError(f"unknown functional xc={xc!r}: {error}") from error
+    if dispersion and not find_spec("pyscf.dispersion"):
+        raise ValueError(
+            f"xc={xc!r} has a dispersion correction that is not installed: "
+            "pip install pyscf-dispersion"
+        )

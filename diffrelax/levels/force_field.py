@@ -1,0 +1,78 @@
+"""MMFF94 and UFF as ASE calculators."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import ase
+import numpy as np
+from ase.calculators.calculator import Calculator, all_changes
+from ase.units import kcal, mol
+from rdkit.Chem import rdForceFieldHelpers
+
+if TYPE_CHECKING:
+    from diffrelax.molecule import Molecule
+
+KCAL_PER_MOL = kcal / mol  # eV
+
+
+class ForceField(Calculator):
+    """An RDKit force field, built once from the molecule's bonds.
+
+    Parameters
+    ----------
+    molecule : Molecule
+    level : {"mmff94", "uff"}
+
+    Raises
+    ------
+    ValueError
+        If the bonds are unknown or the force field has no parameters for an atom.
+    """
+
+    implemented_properties: ClassVar[list[str]] = ["energy", "forces"]
+
+    def __init__(self, molecule: Molecule, level: str) -> None:
+        super().__init__()
+        if molecule.n_atoms > 1 and not molecule.bonds:
+            raise ValueError(
+                f"{level} needs bonds, and those of {molecule.name or molecule.formula} are "
+                "unknown: give a SMILES or an .sdf file"
+            )
+        self._rdkit_molecule = molecule.to_rdkit()  # the force field points into its conformer
+        self._field = _build(self._rdkit_molecule, level)
+        if self._field is None:
+            raise ValueError(
+                f"{level} has no parameters for {molecule.name or molecule.formula}: "
+                "use another level of theory"
+            )
+
+    def calculate(
+        self,
+        atoms: ase.Atoms | None = None,
+        properties: list[str] | None = None,
+        system_changes: list[str] = all_changes,
+    ) -> None:
+        """Evaluate energy (eV) and forces (eV/Å) at the positions of the atoms."""
+        super().calculate(atoms, properties, system_changes)
+        positions = self.atoms.positions.ravel().tolist()
+        gradient = np.reshape(self._field.CalcGrad(positions), (-1, 3))
+        self.results = {
+            "energy": self._field.CalcEnergy(positions) * KCAL_PER_MOL,
+            "forces": -gradient * KCAL_PER_MOL,
+        }
+
+
+def _build(rdkit_molecule: Any, level: str) -> Any:
+    helpers = rdForceFieldHelpers
+    if level == "uff":
+        if not helpers.UFFHasAllMoleculeParams(rdkit_molecule):
+            return None
+        return helpers.UFFGetMoleculeForceField(rdkit_molecule, ignoreInterfragInteractions=False)
+    if not helpers.MMFFHasAllMoleculeParams(rdkit_molecule):
+        return None
+    return helpers.MMFFGetMoleculeForceField(
+        rdkit_molecule,
+        helpers.MMFFGetMoleculeProperties(rdkit_molecule),
+        ignoreInterfragInteractions=False,
+    )

@@ -1,0 +1,80 @@
+"""The equivariant network: atoms, positions and a condition in, one vector for each atom out."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from diffrelax.network.config import NetworkConfig
+from diffrelax.network.layer import Layer
+from diffrelax.network.pairs import PairBasis
+
+
+class EquivariantNetwork(nn.Module):
+    """Map a geometry to one vector per atom, equivariant under E(3) and permutations.
+
+    Parameters
+    ----------
+    config : NetworkConfig
+    condition : int
+        Length of the condition vector of a molecule.
+    """
+
+    irreps_in = "positions: 1o"
+    irreps_hidden = "n x (0e + 1o + 2e)"
+    irreps_out = "1x1o"
+
+    def __init__(self, config: NetworkConfig, condition: int) -> None:
+        super().__init__()
+        lookup = torch.full((119,), -1, dtype=torch.int64)
+        lookup[list(config.elements)] = torch.arange(len(config.elements))
+        self.register_buffer("lookup", lookup, persistent=False)
+        self.basis = PairBasis(config.radial, config.coarse, config.cutoff)
+        self.embedding = nn.Embedding(len(config.elements), config.channels)
+        self.condition = nn.Sequential(
+            nn.Linear(condition, config.channels), nn.SiLU(), nn.Linear(config.channels, config.channels), nn.SiLU()
+        )
+        self.layers = nn.ModuleList(
+            Layer(config.channels, config.radial, config.coarse, config.channels) for _ in range(config.layers)
+        )
+        self.readout = nn.Linear(config.channels, 1, bias=False)
+        nn.init.zeros_(self.readout.weight)
+
+    def forward(self, numbers: Tensor, positions: Tensor, condition: Tensor) -> Tensor:
+        """Compute the vectors.
+
+        Parameters
+        ----------
+        numbers : (n_molecules, n_atoms) int tensor
+            Atomic numbers, 0 where there is no atom.
+        positions : (n_molecules, n_atoms, 3) tensor, Å
+        condition : (n_molecules, n_condition) tensor
+
+        Returns
+        -------
+        (n_molecules, n_atoms, 3) tensor
+            With mean zero over the atoms of a molecule, and zero where there is no atom.
+        """
+        real = numbers > 0
+        basis = self.basis(positions, real)
+        species = self.lookup[numbers].clamp(min=0)
+        scalars = self.embedding(species) * real[..., None]
+        x = torch.cat([scalars[:, None], scalars.new_zeros(len(real), 8, *scalars.shape[1:])], 1)
+        conditions = self.condition(condition)
+        for layer in self.layers:
+            x = layer(x, basis, conditions)
+        vectors = self.readout(x[:, 1:4]).squeeze(-1)[:, [2, 0, 1]].transpose(1, 2)
+        return centre(vectors, real)
+
+
+def centre(vectors: Tensor, real: Tensor) -> Tensor:
+    """Subtract the mean over the atoms of each molecule; zero where there is no atom.
+
+    Parameters
+    ----------
+    vectors : (n_molecules, n_atoms, 3) tensor
+    real : (n_molecules, n_atoms) bool tensor
+    """
+    weights = real[..., None].to(vectors.dtype)
+    mean = (vectors * weights).sum(1, keepdim=True) / weights.sum(1, keepdim=True).clamp(min=1)
+    return (vectors - mean) * weights

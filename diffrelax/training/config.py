@@ -1,0 +1,128 @@
+"""What a model is and how it is trained, as its ``config.yaml`` says it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from diffrelax.diffusion.denoiser import DenoiserConfig
+from diffrelax.diffusion.relaxation import RelaxationSchedule
+from diffrelax.network.config import NetworkConfig
+
+
+class TrainingConfig(BaseModel):
+    """How a model is trained.
+
+    Attributes
+    ----------
+    data : {"qm9"}
+        The set of minima.
+    seed : int
+        Of the initial weights, the order of the data and the noise.
+    batch_size : int
+        Molecules in a step.
+    steps : int
+        Length of the run.
+    warmup, cooldown : int
+        Steps over which the learning rate rises from zero, and falls to zero at the end.
+    learning_rate, weight_decay : float
+        Of AdamW (Loshchilov and Hutter 2019).
+    ema : float
+        Decay of the moving average of the weights, which is what is released.
+    clip : float
+        Bound on the norm of the gradient.
+    bridge_fraction : float
+        Share of a batch that is displaced along the bridge and not by Gaussian noise.
+    bridge_full : float
+        Share of the bridge's examples that start at its far end, the force-field geometry.
+    bridge_noise : float
+        Gaussian noise on the bridge, relative to its noise level.
+    max_start_rmsd : float, Å
+    max_start_torsion : float, degrees
+        Force-field geometries that moved further than this have left the basin and are not used.
+    pair_weight : float
+        Weight of the loss of pair distances.
+    precision : {"float32", "bfloat16"}
+        Of the matrix products.
+    checkpoints : int
+        Number of weights kept along the run, each at twice the steps of the one before.
+    log_every, validate_every, save_every : int
+        Steps between rows of ``training.csv``, validations, and resume states.
+    validation_molecules : int
+        Number of validation molecules that are relaxed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: Literal["qm9"] = "qm9"
+    seed: int = 42
+    batch_size: int = Field(default=64, gt=0)
+    steps: int = Field(default=80_000, gt=0)
+    warmup: int = Field(default=500, gt=0)
+    cooldown: int = Field(default=30_000, gt=0)
+    learning_rate: float = Field(default=2e-3, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    ema: float = Field(default=0.999, ge=0, lt=1)
+    clip: float = Field(default=1.0, gt=0)
+    bridge_fraction: float = Field(default=0.5, ge=0, le=1)
+    bridge_full: float = Field(default=0.5, ge=0, le=1)
+    bridge_noise: float = Field(default=0.05, ge=0)
+    max_start_rmsd: float = Field(default=0.7, gt=0)
+    max_start_torsion: float = Field(default=60.0, gt=0)
+    pair_weight: float = Field(default=2.0, ge=0)
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    checkpoints: int = Field(default=8, ge=0)
+    log_every: int = Field(default=250, gt=0)
+    validate_every: int = Field(default=2500, gt=0)
+    save_every: int = Field(default=1000, gt=0)
+    validation_molecules: int = Field(default=256, gt=0)
+
+    def learning_rate_at(self, step: int) -> float:
+        """Return the learning rate of a step, counted from 0: up, level, and down to zero."""
+        rising = min(1.0, (step + 1) / self.warmup)
+        falling = min(1.0, (self.steps - step) / self.cooldown)
+        return self.learning_rate * rising * falling
+
+    def checkpoint_steps(self) -> list[int]:
+        """Return the steps after which weights are kept, rising, the last at the end."""
+        return [self.steps >> i for i in reversed(range(self.checkpoints))]
+
+
+class ModelConfig(BaseModel):
+    """A model: its name, its shape, how it was trained, and how it relaxes.
+
+    Attributes
+    ----------
+    name : str
+        Name and release, such as ``relax-qm9-1``.
+    level : str
+        Level of theory of the minima that it learns.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    level: str
+    network: NetworkConfig = NetworkConfig()
+    denoiser: DenoiserConfig = DenoiserConfig()
+    training: TrainingConfig = TrainingConfig()
+    relaxation: RelaxationSchedule = RelaxationSchedule()
+
+    @classmethod
+    def read(cls, path: Path) -> ModelConfig:
+        """Read a configuration file.
+
+        Raises
+        ------
+        ValueError
+            If the file is missing, is not YAML, or holds an unknown or wrong entry.
+        """
+        try:
+            return cls.model_validate(yaml.safe_load(path.read_text()))
+        except OSError as error:
+            raise ValueError(f"cannot read the configuration {path}: {error.strerror}") from error
+        except (yaml.YAMLError, ValidationError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} is not a model configuration: {error}") from error

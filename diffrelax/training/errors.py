@@ -1,0 +1,131 @@
+"""Errors of a geometry against a reference of the same molecule, without knowledge of bonds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+COVALENT_RADII = {1: 0.31, 6: 0.76, 7: 0.71, 8: 0.66, 9: 0.57}  # Å (Cordero et al. 2008)
+BOND_FACTOR = 1.25
+
+
+@dataclass(frozen=True)
+class GeometryErrors:
+    """Errors of one molecule.
+
+    Attributes
+    ----------
+    rmsd : float, Å
+        Root mean square deviation after superposition, all atoms.
+    bonds, angles : float, Å
+        Mean absolute errors of the distances of bonded atoms, and of atoms bonded to a common
+        third (1-3 distances); NaN where there are none.
+    torsions : float, degrees
+        Mean absolute error of the torsions about bonds, one for each bond; NaN where there are
+        none.
+    """
+
+    rmsd: float
+    bonds: float
+    angles: float
+    torsions: float
+
+
+def geometry_errors(
+    numbers: np.ndarray, positions: np.ndarray, reference: np.ndarray
+) -> GeometryErrors:
+    """Compare a geometry with a reference; bonds are read from the reference's distances.
+
+    Parameters
+    ----------
+    numbers : (n_atoms,) int array
+        Atomic numbers.
+    positions, reference : (n_atoms, 3) array, Å
+    """
+    bonded = bond_matrix(numbers, reference)
+    change = np.abs(_distances(positions) - _distances(reference))
+    upper = np.triu(np.ones_like(bonded), 1)
+    third = ((bonded.astype(int) @ bonded.astype(int)) > 0) & ~bonded & upper
+    quads = torsion_quads(bonded, reference)
+    turn = dihedrals(positions[quads]) - dihedrals(reference[quads])
+    turn = np.abs((turn + np.pi) % (2 * np.pi) - np.pi)
+    return GeometryErrors(
+        rmsd=superpose(positions, reference)[1],
+        bonds=_mean(change[bonded & upper]),
+        angles=_mean(change[third]),
+        torsions=_mean(np.degrees(turn)),
+    )
+
+
+def superpose(moving: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, float]:
+    """Move one geometry onto another by translation and proper rotation (Kabsch 1976).
+
+    Parameters
+    ----------
+    moving, target : (n_atoms, 3) array, Å
+
+    Returns
+    -------
+    (n_atoms, 3) array, Å
+        ``moving``, superposed.
+    float, Å
+        The root mean square deviation that remains.
+    """
+    a, b = moving - moving.mean(axis=0), target - target.mean(axis=0)
+    u, _, vt = np.linalg.svd(a.T @ b)
+    sign = np.sign(np.linalg.det(u @ vt))
+    moved = a @ (u * [1.0, 1.0, sign]) @ vt + target.mean(axis=0)
+    return moved, float(np.sqrt(((moved - target) ** 2).sum(axis=1).mean()))
+
+
+def bond_matrix(numbers: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Tell which atoms are bonded: closer than 1.25 times the sum of their covalent radii.
+
+    Returns
+    -------
+    (n_atoms, n_atoms) bool array
+    """
+    radii = np.array([COVALENT_RADII[int(z)] for z in numbers])
+    limit = BOND_FACTOR * (radii[:, None] + radii)
+    return (_distances(positions) < limit) & ~np.eye(len(numbers), dtype=bool)
+
+
+def torsion_quads(bonded: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Choose one torsion about each bond, leaving out those that near-linear angles blur.
+
+    Returns
+    -------
+    (n_torsions, 4) int array
+    """
+    quads = []
+    for j, k in np.argwhere(np.triu(bonded)):
+        left = [i for i in np.flatnonzero(bonded[j]) if i != k]
+        right = [i for i in np.flatnonzero(bonded[k]) if i not in (j, *left[:1])]
+        if left and right:
+            quads.append((left[0], j, k, right[0]))
+    rows = np.array(quads, dtype=np.int64).reshape(-1, 4)
+    bent = (_sines(positions[rows[:, :3]]) > 0.17) & (_sines(positions[rows[:, 1:]]) > 0.17)
+    return rows[bent]
+
+
+def dihedrals(points: np.ndarray) -> np.ndarray:
+    """Return dihedral angles in radians of (n, 4, 3) points, from -π to π."""
+    b0, b1, b2 = np.diff(points, axis=1).transpose(1, 0, 2)
+    n0, n1 = np.cross(b0, b1), np.cross(b1, b2)
+    sine = (np.cross(n0, n1) * b1).sum(1) / np.linalg.norm(b1, axis=1)
+    return np.arctan2(sine, (n0 * n1).sum(1))
+
+
+def _distances(positions: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(positions[:, None] - positions, axis=-1)
+
+
+def _sines(points: np.ndarray) -> np.ndarray:
+    a, b = points[:, 0] - points[:, 1], points[:, 2] - points[:, 1]
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return np.linalg.norm(np.cross(a, b), axis=1) / lengths
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else float("nan")
