@@ -1,0 +1,49 @@
+"""Relax molecules with a diffusion model before a DFT relaxation.
+
+Units: Å, eV, eV/Å, K.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from diffrelax.dft import DFTRelaxation, relax_dft
+    from diffrelax.models import Model, load_model
+    from diffrelax.molecule import Molecule, Rejected, read_molecules
+    from diffrelax.relaxation import Relaxation, relax
+
+__all__ = [
+    "DFTRelaxation",
+    "Model",
+    "Molecule",
+    "Rejected",
+    "Relaxation",
+    "load_model",
+    "read_molecules",
+    "relax",
+    "relax_dft",
+]
+
+_ROOMS = {
+    "DFTRelaxation": "dft",
+    "relax_dft": "dft",
+    "Model": "models",
+    "load_model": "models",
+    "Molecule": "molecule",
+    "Rejected": "molecule",
+    "read_molecules": "molecule",
+    "Relaxation": "relaxation",
+    "relax": "relaxation",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module 'diffrelax' has no attribute {name!r}")
+    return getattr(import_module(f"diffrelax.{_ROOMS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import ase
 import numpy as np
@@ -93,6 +93,7 @@ class Molecule:
         _check_elements(numbers)
         _check_positions(numbers, positions)
         _check_multiplicity(numbers, self.charge, self.multiplicity)
+        _check_bonds(self)
 
     @property
     def n_atoms(self) -> int:
@@ -225,10 +226,10 @@ class Molecule:
             multiplicity=(int(atoms.numbers.sum()) - charge) % 2 + 1
             if multiplicity is None
             else _integer("multiplicity", multiplicity),
-            name=name or _text(info.get("name", "")),
+            name=name or text_of(info.get("name", "")),
         )
         with rdBase.BlockLogs():
-            mol = _perceive(bare, _text(info.get("smiles", "")))
+            mol = _perceive(bare, text_of(info.get("smiles", "")))
         if mol is None:
             return replace(bare, name=bare.name or bare.formula)
         return _with_bonds(
@@ -246,7 +247,7 @@ class Molecule:
 
     def to_rdkit(self) -> Chem.Mol:
         """Return an RDKit molecule with one conformer, stereochemistry assigned from it."""
-        mol = _skeleton(self.numbers, (bond[:2] for bond in self.bonds))
+        mol = skeleton(self.numbers, (bond[:2] for bond in self.bonds), self.positions)
         for atom, charge in zip(mol.GetAtoms(), self.formal_charges, strict=False):
             atom.SetFormalCharge(charge)
         for bond, (_, _, order) in zip(mol.GetBonds(), self.bonds, strict=True):
@@ -254,7 +255,6 @@ class Molecule:
             if order == 1.5:
                 for part in (bond, bond.GetBeginAtom(), bond.GetEndAtom()):
                     part.SetIsAromatic(True)
-        _add_positions(mol, self.positions)
         mol.SetProp("_Name", self.name)
         with rdBase.BlockLogs():
             Chem.SanitizeMol(mol, Chem.SANITIZE_ALL ^ Chem.SANITIZE_PROPERTIES)
@@ -296,12 +296,10 @@ class Rejected:
     reason: str
 
 
-Input = str | os.PathLike[str] | Molecule | ase.Atoms | Chem.Mol
+Input: TypeAlias = str | os.PathLike[str] | Molecule | ase.Atoms | Chem.Mol
 
 
-def read_molecules(
-    inputs: Input | Iterable[Input], *, seed: int = 42
-) -> list[Molecule | Rejected]:
+def read_molecules(inputs: Input | Iterable[Input], *, seed: int = 42) -> list[Molecule | Rejected]:
     """Read molecules from anything that holds them; the front door for every input.
 
     Parameters
@@ -378,16 +376,33 @@ def _check_multiplicity(numbers: np.ndarray, charge: int, multiplicity: int) -> 
         )
 
 
+def _check_bonds(molecule: Molecule) -> None:
+    for bond in molecule.bonds:
+        if not 0 <= bond[0] < bond[1] < molecule.n_atoms or bond[2] not in BOND_TYPES:
+            raise ValueError(f"{bond} is no bond: begin < end < n_atoms, order 1, 1.5, 2 or 3")
+    charges = molecule.formal_charges
+    if charges and (len(charges) != molecule.n_atoms or sum(charges) != molecule.charge):
+        raise ValueError(
+            f"formal charges {charges} do not fit {molecule.n_atoms} atoms of total charge "
+            f"{molecule.charge}"
+        )
+
+
 def _integer(what: str, value: Any) -> int:
     try:
-        if float(value) == int(value):
+        if not isinstance(value, (bool, np.bool_)) and float(value) == int(value):
             return int(value)
     except (TypeError, ValueError, OverflowError):
         pass
-    raise ValueError(f"{what} {value!r} is not a whole number")
+    raise ValueError(f"{what} {value!r} is not a whole number: write {what}=1 or the like")
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """Text of a value that ASE took for a truth, a number or a list when it read a file."""
+    if isinstance(value, (bool, np.bool_)):
+        return "T" if value else "F"
+    if isinstance(value, (list, np.ndarray)):
+        return " ".join(map(text_of, value))
     return str(value).strip()
 
 
@@ -417,7 +432,7 @@ def _embed(mol: Chem.Mol, seed: int) -> tuple[Chem.Mol, str]:
     if mol.GetNumConformers() and mol.GetConformer().Is3D():
         Chem.AssignStereochemistryFrom3D(mol)
     mol = Chem.AddHs(mol)
-    parameters = rdDistGeom.ETKDGv3()
+    parameters: Any = rdDistGeom.ETKDGv3()
     parameters.randomSeed = seed
     parameters.timeout = EMBEDDING_SECONDS
     for parameters.useRandomCoords in (False, True):
@@ -438,9 +453,7 @@ def _relax(mol: Chem.Mol) -> str:
         )
     elif rdForceFieldHelpers.UFFHasAllMoleculeParams(mol):
         name = "uff"
-        field = rdForceFieldHelpers.UFFGetMoleculeForceField(
-            mol, ignoreInterfragInteractions=False
-        )
+        field = rdForceFieldHelpers.UFFGetMoleculeForceField(mol, ignoreInterfragInteractions=False)
     else:
         return "embedded"
     for _ in range(FORCE_FIELD_ROUNDS):
@@ -450,7 +463,7 @@ def _relax(mol: Chem.Mol) -> str:
 
 
 def covalent_lengths(numbers: np.ndarray) -> np.ndarray:
-    """Sums of covalent radii (Cordero et al. 2008, doi 10.1039/b801115j).
+    """Add up covalent radii (Cordero et al. 2008, doi 10.1039/b801115j).
 
     Parameters
     ----------
@@ -464,11 +477,43 @@ def covalent_lengths(numbers: np.ndarray) -> np.ndarray:
     return radii[:, None] + radii
 
 
+def near_pairs(numbers: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Find the pairs of atoms that are close enough for a bond of some order.
+
+    Parameters
+    ----------
+    numbers : (n_atoms,) array of int
+    positions : (n_atoms, 3) array, Å
+
+    Returns
+    -------
+    (n_pairs, 2) array of int, the smaller index first
+    """
+    distances = np.linalg.norm(positions[:, None] - positions, axis=-1)
+    return np.argwhere(np.triu(distances < covalent_lengths(numbers) + BOND_TOLERANCE, 1))
+
+
+def skeleton(
+    numbers: Iterable[int], pairs: Iterable[Iterable[int]], positions: np.ndarray | None = None
+) -> Chem.RWMol:
+    """Build an RDKit molecule with single bonds between the pairs, without implicit hydrogens."""
+    mol = Chem.RWMol()
+    for number in numbers:
+        atom = Chem.Atom(int(number))
+        atom.SetNoImplicit(True)
+        mol.AddAtom(atom)
+    for i, j in pairs:
+        mol.AddBond(int(i), int(j), Chem.BondType.SINGLE)
+    if positions is not None:
+        conformer = Chem.Conformer(len(positions))
+        conformer.SetPositions(np.array(positions))
+        mol.AddConformer(conformer)
+    return mol
+
+
 def _perceive(bare: Molecule, smiles: str) -> Chem.RWMol | None:
-    distances = np.linalg.norm(bare.positions[:, None] - bare.positions, axis=-1)
-    near = np.triu(distances < covalent_lengths(bare.numbers) + BOND_TOLERANCE, 1)
-    mol = _skeleton(bare.numbers, np.argwhere(near))
-    _add_positions(mol, bare.positions)
+    pairs = near_pairs(bare.numbers, bare.positions)
+    mol = skeleton(bare.numbers, pairs, bare.positions)
     template = Chem.MolFromSmiles(smiles) if smiles else None
     if template is not None and Chem.GetFormalCharge(template) == bare.charge:
         copied = _copy_bonds(mol, Chem.AddHs(template))
@@ -496,25 +541,8 @@ def _perceive(bare: Molecule, smiles: str) -> Chem.RWMol | None:
     return None
 
 
-def _skeleton(numbers: Iterable[int], pairs: Iterable[Iterable[int]]) -> Chem.RWMol:
-    mol = Chem.RWMol()
-    for number in numbers:
-        atom = Chem.Atom(int(number))
-        atom.SetNoImplicit(True)
-        mol.AddAtom(atom)
-    for i, j in pairs:
-        mol.AddBond(int(i), int(j), Chem.BondType.SINGLE)
-    return mol
-
-
-def _add_positions(mol: Chem.RWMol, positions: np.ndarray) -> None:
-    conformer = Chem.Conformer(len(positions))
-    conformer.SetPositions(np.array(positions))
-    mol.AddConformer(conformer)
-
-
 def _copy_bonds(mol: Chem.RWMol, template: Chem.Mol) -> Chem.RWMol | None:
-    pattern = _skeleton(
+    pattern = skeleton(
         (atom.GetAtomicNum() for atom in template.GetAtoms()),
         ((b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in template.GetBonds()),
     )

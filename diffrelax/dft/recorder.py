@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import perf_counter
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import ase
 import numpy as np
@@ -48,12 +48,11 @@ class Recorder(Calculator):
         From a call with two atoms in one place, or as the other calculator does.
     """
 
-    implemented_properties: ClassVar[list[str]] = ["energy", "forces"]
-
     def __init__(
         self, molecule: Molecule, calculator: Calculator, callback: Callback | None = None
     ) -> None:
         super().__init__()
+        self.implemented_properties = ["energy", "forces"]
         self.calls: list[Call] = []
         self.seconds = 0.0
         self._molecule = molecule

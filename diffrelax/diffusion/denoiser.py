@@ -47,6 +47,8 @@ class Denoiser(nn.Module):
     to the size of a molecule at high noise.
     """
 
+    levels: Tensor
+
     def __init__(self, network: NetworkConfig, config: DenoiserConfig) -> None:
         super().__init__()
         self.config = config

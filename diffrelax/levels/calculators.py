@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from ase.calculators.calculator import Calculator
 
+from diffrelax.levels.force_field import ForceField
+
 if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
 
@@ -43,8 +45,6 @@ def get_calculator(level: str, molecule: Molecule, **settings: Any) -> Calculato
         If the level is unknown or cannot describe this molecule.
     """
     if level in ("mmff94", "uff"):
-        from diffrelax.levels.force_field import ForceField
-
         return ForceField(molecule, level, **settings)
     if level == "gfn2-xtb":
         from tblite.ase import TBLite

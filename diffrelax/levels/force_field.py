@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import ase
 import numpy as np
@@ -30,10 +30,9 @@ class ForceField(Calculator):
         If the bonds are unknown or the force field has no parameters for an atom.
     """
 
-    implemented_properties: ClassVar[list[str]] = ["energy", "forces"]
-
     def __init__(self, molecule: Molecule, level: str) -> None:
         super().__init__()
+        self.implemented_properties = ["energy", "forces"]
         if molecule.n_atoms > 1 and not molecule.bonds:
             raise ValueError(
                 f"{level} needs bonds, and those of {molecule.name or molecule.formula} are "
@@ -56,11 +55,24 @@ class ForceField(Calculator):
         """Evaluate energy (eV) and forces (eV/Å) at the positions of the atoms."""
         super().calculate(atoms, properties, system_changes)
         positions = self.atoms.positions.ravel().tolist()
+        energy = self._field.CalcEnergy(positions)  # first: CalcGrad takes over its distances
         gradient = np.reshape(self._field.CalcGrad(positions), (-1, 3))
-        self.results = {
-            "energy": self._field.CalcEnergy(positions) * KCAL_PER_MOL,
-            "forces": -gradient * KCAL_PER_MOL,
-        }
+        self.results = {"energy": energy * KCAL_PER_MOL, "forces": -gradient * KCAL_PER_MOL}
+
+    def minimise(self, max_steps: int) -> np.ndarray:
+        """Relax the geometry from which the force field was built with RDKit's minimiser.
+
+        Parameters
+        ----------
+        max_steps : int
+
+        Returns
+        -------
+        (n_atoms, 3) array, Å
+            As far as the minimiser came.
+        """
+        self._field.Minimize(maxIts=max_steps)
+        return self._rdkit_molecule.GetConformer().GetPositions()
 
 
 def _build(rdkit_molecule: Any, level: str) -> Any:

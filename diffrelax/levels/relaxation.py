@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import nan
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from ase.optimize import BFGS
 from threadpoolctl import threadpool_limits
 
 from diffrelax.levels.calculators import get_calculator
+from diffrelax.levels.force_field import ForceField
 
 if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
@@ -28,9 +30,9 @@ class LevelRelaxation:
         eV; NaN if no calculation succeeded.
     fmax : float
         Largest force on an atom, eV/Å.
-    n_calls : int
-        Number of energy-and-force calls; the first counts.
-    converged : bool
+    n_calls : int or None
+        Number of energy-and-force calls; the first counts. None for the force fields: RDKit does
+        not tell.
     reason : str
         Why it did not converge; empty if it did.
     seconds : float
@@ -39,10 +41,14 @@ class LevelRelaxation:
     positions: np.ndarray
     energy: float
     fmax: float
-    n_calls: int
-    converged: bool
+    n_calls: int | None
     reason: str
     seconds: float
+
+    @property
+    def converged(self) -> bool:
+        """Whether no atom feels a force larger than asked for."""
+        return not self.reason
 
 
 def relax_at_level(
@@ -53,10 +59,11 @@ def relax_at_level(
     max_steps: int = 500,
     **settings: Any,
 ) -> LevelRelaxation:
-    """Relax a molecule with ASE's BFGS at a level of theory, on one thread.
+    """Relax a molecule at a cheap level of theory, on one thread.
 
-    More threads do not help molecules of this size, and where the cores are shared they make
-    tight binding slower by orders of magnitude (waiting threads spin).
+    The force fields use RDKit's minimiser, GFN2-xTB uses ASE's BFGS. More threads do not help
+    molecules of this size, and where the cores are shared they make tight binding slower by orders
+    of magnitude (waiting threads spin).
 
     Parameters
     ----------
@@ -79,24 +86,26 @@ def relax_at_level(
     started = perf_counter()
     atoms = molecule.to_atoms()
     atoms.calc = get_calculator(level, molecule, **settings)
-    optimizer = BFGS(atoms, logfile=None)
-    positions, energy, largest = molecule.positions, np.nan, np.nan
-    reason = ""
+    n_calls: int | None = None
     try:
         with threadpool_limits(limits=1, user_api="openmp"):
-            for _ in optimizer.irun(fmax=fmax, steps=max_steps):
-                positions, energy = atoms.positions.copy(), atoms.get_potential_energy()
-                largest = float(np.linalg.norm(atoms.get_forces(), axis=1).max())
-        if not largest < fmax:
-            reason = f"not converged in {max_steps} steps: fmax {largest:.3f} eV/Å"
+            if isinstance(atoms.calc, ForceField):
+                atoms.positions = atoms.calc.minimise(max_steps)
+            else:
+                optimizer = BFGS(atoms, logfile=None)
+                optimizer.run(fmax=fmax, steps=max_steps)
+                n_calls = optimizer.nsteps + 1
+            energy = atoms.get_potential_energy()
+            largest = float(np.linalg.norm(atoms.get_forces(), axis=1).max())
+        converged = largest < fmax
+        reason = "" if converged else f"fmax {largest:.3f} eV/Å after {max_steps} steps"
     except CalculationFailed as error:
-        reason = f"{level} failed: {error}"
+        energy, largest, reason = nan, nan, f"{level} failed: {error}"
     return LevelRelaxation(
-        positions=positions,
+        positions=atoms.positions.copy(),
         energy=energy,
         fmax=largest,
-        n_calls=optimizer.nsteps + 1,
-        converged=not reason,
+        n_calls=n_calls,
         reason=reason,
         seconds=perf_counter() - started,
     )

@@ -28,7 +28,7 @@ class NetworkConfig(BaseModel):
 
     elements: tuple[int, ...] = (1, 6, 7, 8, 9)
     channels: int = Field(default=64, gt=0)
-    radial: int = Field(default=12, gt=1)
+    radial: int = Field(default=16, gt=1)
     coarse: int = Field(default=4, gt=1)
     layers: int = Field(default=4, gt=0)
-    cutoff: float = Field(default=6.0, gt=0)
+    cutoff: float = Field(default=5.0, gt=0)

@@ -52,9 +52,11 @@ class Layer(nn.Module):
         Length of the vector that conditions the layer.
     """
 
+    values: Tensor
+    projection: Tensor
+
     def __init__(self, channels: int, radial: int, coarse: int, condition: int) -> None:
         super().__init__()
-        self.channels = channels
         self.messages = nn.ModuleList(
             nn.Linear(channels, radial * channels, bias=False) for _ in DEGREES
         )
@@ -64,17 +66,19 @@ class Layer(nn.Module):
         self.self_interaction = nn.ModuleList(
             nn.Linear(channels, channels, bias=False) for _ in DEGREES
         )
-        self.mixing = nn.ModuleList(
-            nn.Linear(2 * channels, channels, bias=False) for _ in DEGREES
-        )
+        self.mixing = nn.ModuleList(nn.Linear(2 * channels, channels, bias=False) for _ in DEGREES)
         self.film = nn.Linear(condition, 2 * channels)
         self.gates = nn.Linear(channels, 3 * channels)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=module.in_features**-0.5)
+        nn.init.zeros_(self.film.weight)
+        nn.init.zeros_(self.film.bias)
+        nn.init.ones_(self.gates.bias)
         for name, matrix in zip(("values", "projection"), sphere_samples(), strict=True):
             self.register_buffer(name, matrix, persistent=False)
 
-    def forward(
-        self, x: Tensor, basis: tuple[Tensor, ...], condition: Tensor
-    ) -> Tensor:
+    def forward(self, x: Tensor, basis: tuple[Tensor, ...], condition: Tensor) -> Tensor:
         """Return the updated features.
 
         Parameters

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
+from e3nn import o3
 from torch import Tensor, nn
 
 from diffrelax.network.config import NetworkConfig
-from diffrelax.network.layer import Layer
+from diffrelax.network.layer import Layer, rms_norm
 from diffrelax.network.pairs import PairBasis
 
 
@@ -20,22 +21,26 @@ class EquivariantNetwork(nn.Module):
         Length of the condition vector of a molecule.
     """
 
-    irreps_in = "positions: 1o"
-    irreps_hidden = "n x (0e + 1o + 2e)"
-    irreps_out = "1x1o"
+    lookup: Tensor
 
     def __init__(self, config: NetworkConfig, condition: int) -> None:
         super().__init__()
+        self.irreps_hidden = o3.Irreps([(config.channels, ir) for ir in ("0e", "1o", "2e")])
+        self.irreps_out = o3.Irreps("1o")
         lookup = torch.full((119,), -1, dtype=torch.int64)
         lookup[list(config.elements)] = torch.arange(len(config.elements))
         self.register_buffer("lookup", lookup, persistent=False)
         self.basis = PairBasis(config.radial, config.coarse, config.cutoff)
         self.embedding = nn.Embedding(len(config.elements), config.channels)
         self.condition = nn.Sequential(
-            nn.Linear(condition, config.channels), nn.SiLU(), nn.Linear(config.channels, config.channels), nn.SiLU()
+            nn.Linear(condition, config.channels),
+            nn.SiLU(),
+            nn.Linear(config.channels, config.channels),
+            nn.SiLU(),
         )
         self.layers = nn.ModuleList(
-            Layer(config.channels, config.radial, config.coarse, config.channels) for _ in range(config.layers)
+            Layer(config.channels, config.radial, config.coarse, config.channels)
+            for _ in range(config.layers)
         )
         self.readout = nn.Linear(config.channels, 1, bias=False)
         nn.init.zeros_(self.readout.weight)
@@ -63,7 +68,7 @@ class EquivariantNetwork(nn.Module):
         conditions = self.condition(condition)
         for layer in self.layers:
             x = layer(x, basis, conditions)
-        vectors = self.readout(x[:, 1:4]).squeeze(-1)[:, [2, 0, 1]].transpose(1, 2)
+        vectors = self.readout(rms_norm(x)[:, 1:4]).squeeze(-1).transpose(1, 2)
         return centre(vectors, real)
 
 

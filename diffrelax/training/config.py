@@ -60,9 +60,9 @@ class TrainingConfig(BaseModel):
     data: Literal["qm9"] = "qm9"
     seed: int = 42
     batch_size: int = Field(default=64, gt=0)
-    steps: int = Field(default=80_000, gt=0)
+    steps: int = Field(default=65_536, gt=0)
     warmup: int = Field(default=500, gt=0)
-    cooldown: int = Field(default=30_000, gt=0)
+    cooldown: int = Field(default=24_576, gt=0)
     learning_rate: float = Field(default=2e-3, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)
     ema: float = Field(default=0.999, ge=0, lt=1)
@@ -75,9 +75,9 @@ class TrainingConfig(BaseModel):
     pair_weight: float = Field(default=2.0, ge=0)
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     checkpoints: int = Field(default=8, ge=0)
-    log_every: int = Field(default=250, gt=0)
-    validate_every: int = Field(default=2500, gt=0)
-    save_every: int = Field(default=1000, gt=0)
+    log_every: int = Field(default=256, gt=0)
+    validate_every: int = Field(default=2048, gt=0)
+    save_every: int = Field(default=1024, gt=0)
     validation_molecules: int = Field(default=256, gt=0)
 
     def learning_rate_at(self, step: int) -> float:

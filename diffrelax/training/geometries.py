@@ -56,7 +56,7 @@ class GeometrySet:
         return np.diff(self.offsets)
 
     def atoms(self, molecule: int) -> slice:
-        """The rows of the flat arrays that belong to one molecule."""
+        """Return the rows of the flat arrays that belong to one molecule."""
         return slice(int(self.offsets[molecule]), int(self.offsets[molecule + 1]))
 
     def same_basin(self, max_rmsd: float, max_torsion: float) -> np.ndarray:

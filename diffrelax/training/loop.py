@@ -103,6 +103,12 @@ def start_state(config: ModelConfig, device: torch.device) -> TrainingState:
     optimizer = torch.optim.AdamW(
         model.parameters(), weight_decay=config.training.weight_decay, betas=(0.9, 0.98), fused=True
     )
+    for parameter in model.parameters():
+        optimizer.state[parameter] = {
+            "step": torch.zeros((), device=device),
+            "exp_avg": torch.zeros_like(parameter),
+            "exp_avg_sq": torch.zeros_like(parameter),
+        }
     return TrainingState(model, ema, optimizer)
 
 
@@ -114,9 +120,7 @@ def training_step(state: TrainingState, batch: Batch, settings: TrainingConfig) 
     half = settings.precision == "bfloat16"
     with torch.autocast(device, torch.bfloat16, enabled=half):
         denoised = state.model(batch.numbers, positions, sigma, bridge)
-    losses = denoising_loss(
-        batch.numbers, denoised, batch.positions, sigma, settings.pair_weight
-    )
+    losses = denoising_loss(batch.numbers, denoised, batch.positions, sigma, settings.pair_weight)
     state.optimizer.zero_grad()
     losses.mean().backward()
     torch.nn.utils.clip_grad_norm_(state.model.parameters(), settings.clip)

@@ -7,11 +7,14 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
+
+from diffrelax.diffusion.denoiser import Denoiser
 
 
 @dataclass
@@ -22,8 +25,8 @@ class TrainingState:
 
     Attributes
     ----------
-    model : nn.Module
-    ema : nn.Module
+    model : Denoiser
+    ema : Denoiser
         The moving average of the weights.
     optimizer : torch.optim.AdamW
     step : int
@@ -31,15 +34,15 @@ class TrainingState:
         Wall time spent so far.
     """
 
-    model: nn.Module
-    ema: nn.Module
+    model: Denoiser
+    ema: Denoiser
     optimizer: torch.optim.AdamW
     step: int = 0
     seconds: float = 0.0
 
     def save(self, path: Path) -> None:
         """Write the state; a file there is replaced in one step."""
-        tensors = {f"ema.{n}": p for n, p in self.ema.named_parameters()}
+        tensors: dict[str, Tensor] = {f"ema.{n}": p for n, p in self.ema.named_parameters()}
         for name, parameter in self.model.named_parameters():
             moments = self.optimizer.state[parameter]
             tensors[f"model.{name}"] = parameter
@@ -63,16 +66,15 @@ class TrainingState:
                     parameter.copy_(tensors[f"ema.{name}"])
                 for name, parameter in self.model.named_parameters():
                     parameter.copy_(tensors[f"model.{name}"])
-                    self.optimizer.state[parameter] = {
-                        "step": torch.tensor(float(self.step), device=parameter.device),
-                        "exp_avg": tensors[f"exp_avg.{name}"].to(parameter.device),
-                        "exp_avg_sq": tensors[f"exp_avg_sq.{name}"].to(parameter.device),
-                    }
+                    moments = self.optimizer.state[parameter]
+                    moments["step"].fill_(self.step)
+                    moments["exp_avg"].copy_(tensors[f"exp_avg.{name}"])
+                    moments["exp_avg_sq"].copy_(tensors[f"exp_avg_sq.{name}"])
         except (KeyError, RuntimeError) as error:
             raise ValueError(f"{path} does not fit this configuration: {error}") from error
 
 
-def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, object]) -> None:
+def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, Any]) -> None:
     """Write a safetensors file with a JSON object in its metadata; replaced in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
@@ -87,7 +89,7 @@ def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, obj
         raise
 
 
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read a file that :func:`save_tensors` wrote.
 
     Raises

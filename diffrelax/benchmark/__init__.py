@@ -1,0 +1,1 @@
+"""Paired comparisons: of geometries against references, of starts for DFT, and of speed."""

@@ -1,0 +1,178 @@
+"""Errors of relaxed geometries against QM9's DFT geometries, for the model and its peers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import ase
+import numpy as np
+from tqdm.auto import tqdm
+
+from diffrelax.levels import relax_at_level
+from diffrelax.models import Model
+from diffrelax.molecule import Molecule
+from diffrelax.relaxation import relax_molecules
+from diffrelax.training.errors import GeometryErrors, geometry_errors
+from diffrelax.training.geometries import GeometrySet
+
+QUANTITIES = ("rmsd", "bonds", "angles", "torsions")
+
+
+@dataclass(frozen=True)
+class GeometryRow:
+    """Errors of one method over many molecules, from MMFF94 starts.
+
+    Parameters
+    ----------
+    method : str
+    n : int
+        Molecules counted.
+    median, low, high : GeometryErrors
+        Medians over the molecules, and their 95% bootstrap intervals.
+    failed : int
+        Molecules for which the method returned nothing better than its start; their start's
+        errors are counted.
+    milliseconds : float
+        Wall time for each molecule, the MMFF94 relaxation of the start not counted.
+    """
+
+    method: str
+    n: int
+    median: GeometryErrors
+    low: GeometryErrors
+    high: GeometryErrors
+    failed: int
+    milliseconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Molecules at their MMFF94 geometries, with their DFT geometries.
+
+    Parameters
+    ----------
+    starts : list of Molecule
+    references : list of (n_atoms, 3) arrays, Å
+    indices : list of int
+        QM9 indices.
+    """
+
+    starts: list[Molecule]
+    references: list[np.ndarray]
+    indices: list[int]
+
+
+def choose_sample(geometries: GeometrySet, n: int) -> Sample:
+    """Choose the first ``n`` molecules in a fixed random order, whether in the basin or not.
+
+    Raises
+    ------
+    ValueError
+        If ``n`` is not positive, or larger than the set.
+    """
+    if not 0 < n <= len(geometries):
+        raise ValueError(f"n = {n}: choose 1 to {len(geometries)} molecules")
+    order = np.random.default_rng(0).permutation(len(geometries))
+    chosen = order[np.isfinite(geometries.start_rmsd[order])][:n]
+    starts, references = [], []
+    for i in chosen:
+        rows = geometries.atoms(i)
+        info = {"name": f"qm9-{geometries.index[i]}", "smiles": geometries.smiles[i].decode()}
+        atoms = ase.Atoms(geometries.numbers[rows], geometries.starts[rows], info=info)
+        starts.append(Molecule.from_atoms(atoms))
+        references.append(geometries.positions[rows].astype(np.float64))
+    return Sample(starts, references, [int(geometries.index[i]) for i in chosen])
+
+
+def evaluate_geometry(
+    model: Model, sample: Sample, *, levels: tuple[str, ...] = ("gfn2-xtb",), progress: bool = False
+) -> list[GeometryRow]:
+    """Compare the model, MMFF94 and other levels of theory on the same starts.
+
+    Parameters
+    ----------
+    model : Model
+    sample : Sample
+    levels : tuple of str
+        Levels that also relax the MMFF94 geometry, to 0.02 eV/Å.
+    progress : bool
+    """
+    rows = [_row("mmff94", [m.positions for m in sample.starts], sample, 0, 0.0)]
+    for level in levels:
+        rows.append(_evaluate_level(level, sample, progress))
+    begun = time.perf_counter()
+    results = relax_molecules(list(sample.starts), model, progress=progress)
+    seconds = time.perf_counter() - begun
+    positions = [r.molecule.positions for r in results if r.molecule is not None]
+    failed = sum(r.verdict != "relaxed" for r in results)
+    rows.append(_row(model.name, positions, sample, failed, seconds))
+    return rows
+
+
+def _evaluate_level(level: str, sample: Sample, progress: bool) -> GeometryRow:
+    positions, failed = [], 0
+    begun = time.perf_counter()
+    for start in tqdm(sample.starts, desc=level, unit="mol", disable=None if progress else True):
+        relaxed = relax_at_level(start, level, fmax=0.02)
+        failed += not relaxed.converged
+        positions.append(relaxed.positions)
+    return _row(level, positions, sample, failed, time.perf_counter() - begun)
+
+
+def _row(
+    method: str, positions: list[np.ndarray], sample: Sample, failed: int, seconds: float
+) -> GeometryRow:
+    errors = [
+        geometry_errors(start.numbers, p, reference)
+        for start, p, reference in zip(sample.starts, positions, sample.references, strict=True)
+    ]
+    values = np.array([[getattr(e, q) for q in QUANTITIES] for e in errors])
+    rng = np.random.default_rng(0)
+    resampled = values[rng.integers(len(values), size=(1000, len(values)))]
+    medians = np.nanmedian(resampled, axis=1)
+    return GeometryRow(
+        method=method,
+        n=len(values),
+        median=_errors(np.nanmedian(values, axis=0)),
+        low=_errors(np.quantile(medians, 0.025, axis=0)),
+        high=_errors(np.quantile(medians, 0.975, axis=0)),
+        failed=failed,
+        milliseconds=1e3 * seconds / len(values),
+    )
+
+
+def _errors(values: np.ndarray) -> GeometryErrors:
+    return GeometryErrors(*map(float, values))
+
+
+def geometry_table(rows: list[GeometryRow]) -> str:
+    """Format rows as a markdown table of medians, with their 95% intervals in brackets."""
+    scale: dict[str, tuple[float, Callable[[float], str]]] = {
+        "rmsd": (1.0, "{:.3f}".format),
+        "bonds": (1e3, "{:.1f}".format),
+        "angles": (1e3, "{:.1f}".format),
+        "torsions": (1.0, "{:.1f}".format),
+    }
+    lines = [
+        "| start: MMFF94 | aligned RMSD, Å | bonds, mÅ | 1–3 distances, mÅ | torsions, ° "
+        "| not relaxed | ms per molecule |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        cells = [
+            f"{show(k * getattr(row.median, q))} "
+            f"[{show(k * getattr(row.low, q))}, {show(k * getattr(row.high, q))}]"
+            for q, (k, show) in scale.items()
+        ]
+        lines.append(
+            f"| {row.method} | {' | '.join(cells)} | {row.failed} | {row.milliseconds:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def geometry_record(rows: list[GeometryRow], sample: Sample, **about: object) -> dict[str, object]:
+    """Return what is stored of an evaluation: the rows, the molecules, and how it was made."""
+    return {**about, "n": len(sample.indices), "rows": [asdict(r) for r in rows],
+            "qm9_indices": sample.indices}  # fmt: skip

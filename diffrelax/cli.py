@@ -1,0 +1,384 @@
+"""The command line: molecules in, geometries and one line or JSON object for each out."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from diffrelax.benchmark.starts import Arm
+    from diffrelax.molecule import Molecule, Rejected
+    from diffrelax.relaxation import Relaxation
+
+app = typer.Typer(
+    help="Relax molecules with a diffusion model, and with DFT from there.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Inputs = Annotated[list[str], typer.Argument(help="SMILES, or files: .smi .sdf .mol .xyz .extxyz")]
+Output = Annotated[
+    Path | None, typer.Option("-o", "--output", help="Geometries: .extxyz, .sdf or .json")
+]
+ModelName = Annotated[str, typer.Option("--model", help="Released model, or a .safetensors file")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …")]
+Seed = Annotated[int, typer.Option(help="Seed of the embedding of SMILES")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for each molecule")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads")]
+NoiseLevel = Annotated[
+    float | None,
+    typer.Option(help="Å; take the start for a minimum with noise, not a force-field geometry"),
+]
+Start = Literal["mmff94", "gfn2-xtb"]
+
+
+def main() -> None:
+    """Run the command line; errors a person can act on end it with status 2."""
+    try:
+        app()
+    except (ValueError, OSError) as error:
+        print(f"diffrelax: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+@app.command()
+def relax(
+    inputs: Inputs,
+    output: Output = None,
+    model: ModelName = "relax-qm9",
+    noise_level: NoiseLevel = None,
+    device: Device = "cpu",
+    seed: Seed = 42,
+    threads: Threads = None,
+    json_lines: Json = False,
+) -> None:
+    """Relax molecules with the diffusion model."""
+    molecules, _ = _read(inputs, output, seed)
+    results = _relax(molecules, model, device, noise_level, threads)
+    rows = [_row(result) for result in results]
+    _report(rows, output, [r.molecule for r in results], json_lines)
+    raise typer.Exit(0 if all(r.verdict == "relaxed" for r in results) else 1)
+
+
+@app.command()
+def dft(
+    inputs: Inputs,
+    output: Output = None,
+    xc: Annotated[str, typer.Option(help="Exchange-correlation functional")] = "b3lyp",
+    basis: Annotated[str, typer.Option(help="Basis set")] = "6-31G(2df,p)",
+    fmax: Annotated[float, typer.Option(help="Largest force at the end, eV/Å")] = 0.03,
+    optimizer: Annotated[Literal["bfgs", "geometric"], typer.Option()] = "bfgs",
+    hessian: Annotated[
+        Literal["gfn2-xtb", "none"], typer.Option(help="Hessian that the optimizer starts from")
+    ] = "gfn2-xtb",
+    density_fit: Annotated[bool, typer.Option(help="Density fitting")] = True,
+    max_steps: Annotated[int, typer.Option(min=0)] = 200,
+    compare: Annotated[
+        list[Start] | None, typer.Option(help="Also start here; print a table. May be repeated")
+    ] = None,
+    model: ModelName = "relax-qm9",
+    noise_level: NoiseLevel = None,
+    device: Device = "cpu",
+    seed: Seed = 42,
+    threads: Threads = None,
+    json_lines: Json = False,
+) -> None:
+    """Relax molecules with the diffusion model, then with DFT (PySCF)."""
+    from diffrelax.dft import DFTSettings
+
+    settings = DFTSettings(
+        xc=xc,
+        basis=basis,
+        fmax=fmax,
+        optimizer=optimizer,
+        hessian=hessian,
+        density_fit=density_fit,
+        max_steps=max_steps,
+    )
+    molecules, seconds = _read(inputs, output, seed)
+    results = _relax(molecules, model, device, noise_level, threads)
+    rows: list[dict[str, Any]] = []
+    ends: list[Molecule | None] = []
+    try:
+        for result in results:
+            row, end = _dft_one(result, seconds, compare or [], settings, threads, json_lines)
+            rows.append(row)
+            ends.append(end)
+            if output and any(ends):
+                _write(output, rows, ends)
+    except KeyboardInterrupt:
+        print(f"interrupted: {len(rows)} of {len(results)} molecules are done", file=sys.stderr)
+        raise typer.Exit(130) from None
+    _announce(output, rows, ends)
+    raise typer.Exit(0 if all(row["converged"] for row in rows) else 1)
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="config.yaml in the folder of the model")],
+    max_minutes: Annotated[float, typer.Option(min=0, help="Stop and save after this time")] = 1e9,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run there")] = False,
+    device: Device = "cpu",
+    threads: Threads = None,
+) -> None:
+    """Train a model; writes beside its config.yaml."""
+    from diffrelax.qm9 import load_qm9
+    from diffrelax.training.config import ModelConfig
+    from diffrelax.training.loop import train as run
+
+    settings = ModelConfig.read(config)
+    _set_threads(threads)
+    state = run(
+        settings,
+        config.parent,
+        load_qm9("train"),
+        load_qm9("validation"),
+        device=device,
+        max_minutes=max_minutes,
+        resume=resume,
+    )
+    print(f"step {state.step} of {settings.training.steps} after {state.seconds / 3600:.2f} h")
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Released model, or a .safetensors file")],
+    split: Annotated[Literal["test", "validation"], typer.Option()] = "test",
+    n: Annotated[int, typer.Option("-n", help="Number of molecules")] = 1000,
+    levels: Annotated[
+        list[str] | None, typer.Option("--level", help="Peer to compare with. May be repeated")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", help="Where to store the result: .json")
+    ] = None,
+    device: Device = "cpu",
+    threads: Threads = None,
+) -> None:
+    """Compare a model's geometries with QM9's DFT geometries."""
+    import platform
+
+    from diffrelax.benchmark.geometry import (
+        choose_sample,
+        evaluate_geometry,
+        geometry_record,
+        geometry_table,
+    )
+    from diffrelax.models import load_model
+    from diffrelax.qm9 import load_qm9
+
+    _set_threads(threads)
+    loaded = load_model(model, device)
+    sample = choose_sample(load_qm9(split), n)
+    rows = evaluate_geometry(loaded, sample, levels=tuple(levels or ("gfn2-xtb",)), progress=True)
+    print(geometry_table(rows))
+    if output:
+        record = geometry_record(
+            rows,
+            sample,
+            command=" ".join(["diffrelax", *sys.argv[1:]]),
+            split=split,
+            model=loaded.name,
+            sha256=loaded.sha256,
+            step=loaded.step,
+            hardware=f"{platform.machine()}, {device}, {threads or 'all'} threads",
+        )
+        output.write_text(json.dumps(record, indent=1) + "\n")
+
+
+@app.command()
+def models() -> None:
+    """List the released models."""
+    from diffrelax.models import load_model, releases
+
+    for name, folder in releases().items():
+        model = load_model(name)
+        n_parameters = sum(p.numel() for p in model.denoiser.parameters())
+        print(f"{name}  {model.config.level}  {n_parameters / 1e6:.2f} M parameters, "
+              f"{model.step} steps, sha256 {model.sha256[:12]}…  {folder}")  # fmt: skip
+
+
+def _read(
+    inputs: list[str], output: Path | None, seed: int
+) -> tuple[list[Molecule | Rejected], float]:
+    from diffrelax.files import check_output
+    from diffrelax.molecule import read_molecules
+
+    if output:
+        check_output(output)
+    begun = time.perf_counter()
+    molecules = read_molecules(inputs, seed=seed)
+    return molecules, (time.perf_counter() - begun) / max(1, len(molecules))
+
+
+def _relax(
+    molecules: list[Molecule | Rejected],
+    model: str,
+    device: str,
+    noise_level: float | None,
+    threads: int | None,
+) -> list[Relaxation]:
+    from diffrelax.models import load_model
+    from diffrelax.relaxation import relax_molecules
+
+    _set_threads(threads)
+    return relax_molecules(
+        molecules, load_model(model, device), noise_level=noise_level, progress=True
+    )
+
+
+def _set_threads(threads: int | None) -> None:
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def _dft_one(
+    result: Relaxation,
+    seconds: float,
+    compare: list[Start],
+    settings: Any,
+    threads: int | None,
+    json_lines: bool,
+) -> tuple[dict[str, Any], Molecule | None]:
+    from diffrelax.benchmark.starts import Arm, comparison_table, excess_energies
+
+    row = _row(result)
+    if result.molecule is None or result.start is None:
+        _show(row, json_lines)
+        return row, None
+    arms: list[Arm] = []
+    for start in ("diffusion", *compare):
+        molecule, before = _prepare(start, result)
+        relaxed = _relax_with_bar(molecule, f"{result.name} from {start}", settings, threads)
+        arms.append(
+            Arm(molecule.start if start == "diffusion" else start, relaxed, seconds + before)
+        )
+    excess = excess_energies(arms)
+    main = arms[0].dft
+    row |= _dft_columns(arms[0], excess[0])
+    row |= {"symbols": main.molecule.symbols, "positions": main.molecule.positions.tolist()}
+    row["reason"] = "; ".join(filter(None, (row["reason"], main.reason, *main.notes)))
+    row["arms"] = [
+        {"start": a.start, **_dft_columns(a, e)} for a, e in zip(arms, excess, strict=True)
+    ]
+    _show(row, json_lines)
+    if not json_lines and compare:
+        print(comparison_table(arms, excess), flush=True)
+    return row, main.molecule
+
+
+def _prepare(start: str, result: Relaxation) -> tuple[Molecule, float]:
+    """Return the geometry of an arm and the seconds that it took beyond the embedding."""
+    from diffrelax.levels import relax_at_level
+
+    assert result.molecule is not None and result.start is not None
+    if start == "diffusion":
+        return result.molecule, result.seconds
+    if start == "mmff94" and result.start.start == "mmff94":
+        return result.start, 0.0
+    relaxed = relax_at_level(result.start, start)
+    return result.start.with_positions(relaxed.positions, start=start), relaxed.seconds
+
+
+def _relax_with_bar(molecule: Molecule, title: str, settings: Any, threads: int | None) -> Any:
+    from tqdm.auto import tqdm
+
+    from diffrelax.dft import relax_dft
+
+    with tqdm(desc=title, unit="gradient", disable=None) as bar:
+
+        def show(call: int, energy: float, fmax: float) -> None:
+            bar.update()
+            bar.set_postfix(fmax=f"{fmax:.3f} eV/Å")
+
+        return relax_dft(molecule, **settings.model_dump(), threads=threads, callback=show)
+
+
+def _row(result: Relaxation) -> dict[str, Any]:
+    molecule = result.molecule
+    return {
+        "name": result.name,
+        "smiles": (molecule.smiles or None) if molecule else None,
+        "verdict": result.verdict,
+        "reason": result.reason,
+        "converged": None,
+        "start": result.start.start if result.start else None,
+        "noise_level": result.noise_level if result.n_evaluations else None,
+        "n_evaluations": result.n_evaluations,
+        "gradient_calls": None,
+        "scf_cycles": None,
+        "seconds": result.seconds,
+        "energy_ev": None,
+        "excess_ev": None,
+        "symbols": molecule.symbols if molecule else None,
+        "positions": molecule.positions.tolist() if molecule else None,
+    }
+
+
+def _dft_columns(arm: Arm, excess: float | None) -> dict[str, Any]:
+    return {
+        "converged": arm.dft.converged,
+        "gradient_calls": arm.dft.gradient_calls,
+        "scf_cycles": arm.dft.scf_cycles,
+        "seconds": arm.seconds,
+        "energy_ev": arm.dft.energy if arm.dft.energies else None,
+        "excess_ev": excess,
+    }
+
+
+def _report(
+    rows: list[dict[str, Any]],
+    output: Path | None,
+    molecules: list[Molecule | None],
+    json_lines: bool,
+) -> None:
+    for row in rows:
+        _show(row, json_lines)
+    if output and any(molecules):
+        _write(output, rows, molecules)
+    _announce(output, rows, molecules)
+
+
+def _show(row: dict[str, Any], json_lines: bool) -> None:
+    if json_lines:
+        print(json.dumps(row, ensure_ascii=False), flush=True)
+        return
+    status = row["verdict"]
+    if row["converged"] is not None:
+        ending = "converged" if row["converged"] else "not converged"
+        status += f", {ending} after {row['gradient_calls']} gradient calls"
+        status += f" and {row['seconds']:.1f} s"
+    reason = f": {row['reason']}" if row["reason"] else ""
+    print(f"{row['name']}  {status}{reason}", flush=True)
+
+
+def _write(output: Path, rows: list[dict[str, Any]], molecules: list[Molecule | None]) -> None:
+    from diffrelax.files import write_molecules
+
+    hidden = ("name", "smiles", "symbols", "positions", "arms")
+    pairs = [
+        (molecule, {key: value for key, value in row.items() if key not in hidden})
+        for row, molecule in zip(rows, molecules, strict=True)
+        if molecule is not None
+    ]
+    write_molecules(output, [m for m, _ in pairs], [info for _, info in pairs])
+
+
+def _announce(
+    output: Path | None, rows: list[dict[str, Any]], molecules: list[Molecule | None]
+) -> None:
+    written = sum(m is not None for m in molecules)
+    if output and written:
+        missing = len(rows) - written
+        note = f"; {missing} without a geometry are not in it" if missing else ""
+        print(f"{written} geometries in {output}{note}", file=sys.stderr)
+    elif output:
+        print(f"no geometry to write: {output} was not made", file=sys.stderr)

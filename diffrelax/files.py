@@ -1,0 +1,341 @@
+"""Files of molecules: read .smi, .sdf, .mol and .xyz, write .extxyz, .sdf and .json."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ase
+import ase.io
+import numpy as np
+from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict
+from rdkit import Chem, rdBase
+
+from diffrelax.molecule import Molecule, Rejected, text_of
+
+Info = Mapping[str, Any]
+
+
+class Format(NamedTuple):
+    """How a file becomes molecules: cut into records, find their titles, parse each of them."""
+
+    records: Callable[[str], Iterator[str]]
+    title: Callable[[str], str]
+    parse: Callable[[str, str, int], Molecule]
+
+
+def read_file(path: str | os.PathLike[str], *, seed: int = 42) -> list[Molecule | Rejected]:
+    """Read all molecules of a file, in order.
+
+    - ``.smi``, ``.txt``: a SMILES and optionally a name on each line; lines that start with ``#``
+      and blank lines are skipped; unnamed molecules are named by their SMILES.
+    - ``.sdf``, ``.mol``: V2000 or V3000. Records in 2D or without hydrogens are embedded like a
+      SMILES. The properties ``charge`` and ``multiplicity`` are honoured.
+    - ``.xyz``, ``.extxyz``: many frames. The keys ``charge``, ``multiplicity`` (or
+      ``spin_multiplicity``), ``name`` and ``smiles`` of the comment line are honoured.
+
+    Unnamed records are named ``<file stem>-<i>``, counted from 1, or ``<file stem>`` if alone.
+
+    Parameters
+    ----------
+    path : path
+    seed : int
+        Of the embedding of molecules without coordinates.
+
+    Returns
+    -------
+    list of Molecule or Rejected
+        One `Rejected` for each bad record, or a single one if the file cannot be read.
+    """
+    path = Path(path)
+    try:
+        records = _cut(path)
+    except (OSError, ValueError) as error:
+        return [Rejected(name=path.name, source=str(path), reason=str(error))]
+    form = FORMATS[path.suffix.lower()]
+    found: list[Molecule | Rejected] = []
+    for i, record in enumerate(records, start=1):
+        default = path.stem if len(records) == 1 else f"{path.stem}-{i}"
+        name = form.title(record) or default
+        try:
+            found.append(form.parse(record, name, seed))
+        except ValueError as error:
+            found.append(Rejected(name=name, source=f"{path}#{i}", reason=str(error)))
+    return found
+
+
+def read_smiles(text: str, *, seed: int = 42) -> Molecule | Rejected:
+    """Read a SMILES, optionally followed by a name, and say what is wrong if it is none."""
+    name = _smiles_title(text)
+    try:
+        return _parse_smiles(text, name, seed)
+    except ValueError as error:
+        reason = str(error)
+    if os.path.exists(text) or re.search(r"^[~.]*/|\.[A-Za-z]\w{1,6}$", text):
+        try:
+            _cut(Path(text))
+        except (OSError, ValueError) as error:
+            reason = str(error)
+    return Rejected(name=name, source=text, reason=reason)
+
+
+def read_object(given: object, *, seed: int = 42) -> Molecule | Rejected:
+    """Read a Molecule, ase.Atoms or RDKit Mol, and say what is wrong with anything else."""
+    source = f"RDKit Mol {Chem.MolToSmiles(given)}" if isinstance(given, Chem.Mol) else repr(given)
+    try:
+        if isinstance(given, Molecule):
+            return given
+        if isinstance(given, ase.Atoms):
+            return Molecule.from_atoms(given)
+        if isinstance(given, Chem.Mol):
+            return Molecule.from_rdkit(given, seed=seed)
+        raise ValueError(
+            f"{source} is not a molecule: give a SMILES, a path, a Molecule, ase.Atoms or an "
+            "RDKit Mol"
+        )
+    except ValueError as error:
+        return Rejected(name=source, source=source, reason=str(error))
+
+
+def _cut(path: Path) -> list[str]:
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: give the files in it")
+    if not path.exists():
+        raise FileNotFoundError(f"no such file: {path}; check the path")
+    if path.suffix.lower() not in FORMATS:
+        raise ValueError(f"{path} has an unknown suffix: use {', '.join(FORMATS)}")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not a text file in UTF-8: convert it") from None
+    records = list(FORMATS[path.suffix.lower()].records("\n".join(text.splitlines()) + "\n"))
+    if not records:
+        raise ValueError(f"{path} is empty: there is no molecule in it")
+    return records
+
+
+def _smiles_records(text: str) -> Iterator[str]:
+    return (line for line in map(str.strip, text.splitlines()) if line and line[0] != "#")
+
+
+def _smiles_title(record: str) -> str:
+    return (record.split(maxsplit=1) or [""])[-1].strip()
+
+
+def _parse_smiles(record: str, name: str, seed: int) -> Molecule:
+    smiles = (record.split(maxsplit=1) or [""])[0]
+    return Molecule.from_smiles(smiles, name=name, seed=seed)
+
+
+def _sdf_records(text: str) -> Iterator[str]:
+    *ended, last = re.split(r"^\$\$\$\$.*\n", text, flags=re.MULTILINE)
+    yield from ended
+    if last.strip():
+        yield last
+
+
+def _first_line(record: str) -> str:
+    return record.partition("\n")[0].strip()
+
+
+def _parse_sdf(record: str, name: str, seed: int) -> Molecule:
+    with rdBase.BlockLogs():
+        supplier = Chem.SDMolSupplier()
+        supplier.SetData(record, removeHs=False)
+        mol = supplier[0] if len(supplier) else None
+        if mol is None:
+            raw = Chem.MolFromMolBlock(record, sanitize=False, removeHs=False)
+            problems = Chem.DetectChemistryProblems(raw) if raw is not None else ()
+            reason = "; ".join(p.Message() for p in problems) or "it is truncated or damaged"
+            raise ValueError(f"RDKit cannot read this record: {reason}")
+    properties = mol.GetPropsAsDict()
+    if properties.get("charge", Chem.GetFormalCharge(mol)) != Chem.GetFormalCharge(mol):
+        raise ValueError(
+            f"the property charge is {properties['charge']}, but the formal charges add up to "
+            f"{Chem.GetFormalCharge(mol)}: correct one of them"
+        )
+    return Molecule.from_rdkit(
+        mol, name=name, seed=seed, multiplicity=properties.get("multiplicity")
+    )
+
+
+def _xyz_records(text: str) -> Iterator[str]:
+    lines = text.splitlines()
+    while lines:
+        if not lines[0].strip():
+            del lines[0]
+            continue
+        n_lines = int(lines[0]) + 2 if lines[0].strip().isdecimal() else len(lines)
+        yield "\n".join(lines[:n_lines]) + "\n"
+        del lines[:n_lines]
+
+
+def _xyz_title(record: str) -> str:
+    try:
+        return text_of(key_val_str_to_dict(record.split("\n")[1]).get("name", ""))
+    except ValueError:
+        return ""
+
+
+def _parse_xyz(record: str, name: str, seed: int) -> Molecule:
+    first, *rest = record.splitlines()
+    if not first.strip().isdecimal():
+        raise ValueError(f"a frame starts with the number of its atoms, not with {first!r}")
+    if len(rest) < int(first) + 1:
+        raise ValueError(f"{first.strip()} atoms announced, {max(len(rest) - 1, 0)} lines follow")
+    if int(first) == 0:
+        raise ValueError("there are no atoms")
+    try:
+        atoms = ase.io.read(StringIO(record), format="extxyz")
+    except KeyError as error:
+        raise ValueError(f"unknown element {error}: correct it") from error
+    except (ValueError, IndexError, OSError, AssertionError) as error:
+        raise ValueError(f"ASE cannot read this frame: {error}") from error
+    return Molecule.from_atoms(atoms, name=name)
+
+
+_SMILES = Format(_smiles_records, _smiles_title, _parse_smiles)
+_SDF = Format(_sdf_records, _first_line, _parse_sdf)
+_XYZ = Format(_xyz_records, _xyz_title, _parse_xyz)
+FORMATS = {
+    ".smi": _SMILES, ".txt": _SMILES, ".sdf": _SDF, ".mol": _SDF, ".xyz": _XYZ, ".extxyz": _XYZ
+}  # fmt: skip
+
+
+def check_output(path: str | os.PathLike[str]) -> None:
+    """Find out whether molecules can be written to a path, before the work is done.
+
+    Raises
+    ------
+    ValueError
+        If the suffix is unknown or the path is a folder.
+    OSError
+        If its folder does not exist or cannot be written to.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in WRITERS:
+        raise ValueError(f"{path} has an unknown suffix: write to {', '.join(WRITERS)}")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: give a file name")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"the folder {path.parent} does not exist: create it first")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise OSError(f"the folder {path.parent} cannot be written to: {error.strerror}") from error
+
+
+def write_molecules(
+    path: str | os.PathLike[str],
+    molecules: Sequence[Molecule],
+    infos: Sequence[Info | None] | None = None,
+) -> None:
+    """Write molecules to a file, all or nothing: an existing file is replaced at the end.
+
+    - ``.extxyz``, ``.xyz``: one frame each, name, smiles, charge, multiplicity and infos in the
+      comment line.
+    - ``.sdf``: one record each, the same as properties; positions rounded to 0.0001 Å.
+    - ``.json``: a list of objects with the keys name, smiles, formula, charge, multiplicity, start,
+      symbols, positions (Å) and those of the infos.
+
+    Parameters
+    ----------
+    path : path
+    molecules : sequence of Molecule
+    infos : sequence of dict or None, optional
+        What else to write about each molecule. Values that are None are written in JSON only.
+
+    Raises
+    ------
+    ValueError
+        If the suffix is unknown, or there are not as many infos as molecules.
+    OSError
+        If the file cannot be written.
+    """
+    path = Path(path)
+    check_output(path)
+    pairs = [
+        (molecule, info or {})
+        for molecule, info in zip(molecules, infos or [None] * len(molecules), strict=True)
+    ]
+    text = WRITERS[path.suffix.lower()](pairs)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _described(molecule: Molecule, info: Info) -> dict[str, Any]:
+    keys = ("name", "smiles", "charge", "multiplicity")
+    return {**{key: getattr(molecule, key) for key in keys}, **info}
+
+
+def _to_extxyz(pairs: Sequence[tuple[Molecule, Info]]) -> str:
+    frames = []
+    for molecule, info in pairs:
+        atoms = molecule.to_atoms()
+        atoms.info = {
+            key: _extxyz_value(value) if isinstance(value, str) else value
+            for key, value in _described(molecule, info).items()
+            if value is not None and value != ""
+        }
+        frames.append(atoms)
+    file = StringIO()
+    ase.io.write(file, frames, format="extxyz")
+    return file.getvalue()
+
+
+def _extxyz_value(text: str) -> str:
+    """Escape a text so that ASE reads the same text again, not a number, a truth or a list."""
+    plain = text.replace("\\", "\\\\")
+    read = key_val_str_to_dict(key_val_dict_to_str({"text": plain})).get("text")
+    if isinstance(read, str) and read == text and "\n" not in text:
+        return plain
+    return "_JSON " + json.dumps(text).replace("\\", "\\\\")
+
+
+def _to_sdf(pairs: Sequence[tuple[Molecule, Info]]) -> str:
+    file = StringIO()
+    with rdBase.BlockLogs(), Chem.SDWriter(file) as writer:
+        for molecule, info in pairs:
+            mol = molecule.to_rdkit()
+            mol.SetProp("_Name", " ".join(molecule.name.split()))
+            for key, value in _described(molecule, info).items():
+                if value is not None and value != "":
+                    text = value if isinstance(value, str) else json.dumps(value, default=_plain)
+                    mol.SetProp(key, " ".join(text.split()))
+            writer.write(mol)
+    return file.getvalue()
+
+
+def _to_json(pairs: Sequence[tuple[Molecule, Info]]) -> str:
+    objects = [
+        {
+            **_described(molecule, {}),
+            "formula": molecule.formula,
+            "start": molecule.start,
+            "symbols": molecule.symbols,
+            "positions": molecule.positions,
+            **info,
+        }
+        for molecule, info in pairs
+    ]
+    return json.dumps(objects, default=_plain, ensure_ascii=False, indent=1) + "\n"
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    raise TypeError(f"{value!r} cannot be written as JSON")
+
+
+WRITERS = {".extxyz": _to_extxyz, ".xyz": _to_extxyz, ".sdf": _to_sdf, ".json": _to_json}

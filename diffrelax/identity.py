@@ -1,0 +1,219 @@
+"""Tell whether it is still the same molecule, and whether it is the same minimum."""
+
+from __future__ import annotations
+
+import ase.units
+import numpy as np
+from rdkit import Chem, rdBase
+from rdkit.Chem import rdMolAlign
+
+from diffrelax.molecule import MIN_DISTANCE, Molecule, covalent_lengths, near_pairs, skeleton
+
+BROKEN = 0.40  # Å beyond the covalent radii; the longest bond in QM9 is at 0.26
+FORMED = 0.20  # Å; the shortest gap between atoms that are not bonded is at 0.25 in QM9
+SAME_RMSD = 0.1  # Å
+SAME_ENERGY = 0.1 * ase.units.kcal / ase.units.mol  # eV
+MAX_MATCHES = 10_000
+NAMED_CHANGES = 3
+TETRAHEDRAL = (Chem.ChiralType.CHI_TETRAHEDRAL_CW, Chem.ChiralType.CHI_TETRAHEDRAL_CCW)
+OPPOSITE = {"R": "S", "S": "R", "": ""}
+DOUBLE_BOND = {Chem.BondStereo.STEREOE: "E", Chem.BondStereo.STEREOZ: "Z"}
+
+
+def identity_change(before: Molecule, positions: np.ndarray) -> str:
+    """Say how a molecule changed into another one, atoms in the same order.
+
+    A bond broke if it became longer than the covalent radii and 0.4 Å, a bond formed if a pair
+    became closer than the covalent radii and 0.2 Å: the gap absorbs the differences between
+    levels of theory. R/S and E/Z come from the positions, on the bonds of ``before``; only what
+    RDKit counts as a stereo element is compared, so the inversion of an amine is no change, unless
+    its nitrogen is held by a three-membered ring or a bridgehead. Where the bonds of ``before`` are
+    unknown, close pairs count as bonds and stereochemistry is not compared.
+
+    Parameters
+    ----------
+    before : Molecule
+    positions : (n_atoms, 3) array, Å
+        Of the same atoms afterwards.
+
+    Returns
+    -------
+    str
+        Empty if it is the same molecule, otherwise what changed, such as ``"bond C3–H7 broke
+        (2.41 Å)"`` or ``"C2 changed from R to S"``. Atoms are numbered from 1.
+
+    Raises
+    ------
+    ValueError
+        If the positions are of another shape.
+    """
+    positions = np.asarray(positions, dtype=np.float64)
+    if positions.shape != before.positions.shape:
+        raise ValueError(f"positions of shape {positions.shape} for {before.n_atoms} atoms")
+    if not np.isfinite(positions).all():
+        return "the positions are not finite"
+    changes = _bond_changes(before, positions)
+    if not changes and before.bonds:
+        changes = _stereo_changes(before, positions)
+    more = len(changes) - NAMED_CHANGES
+    return "; ".join(changes[:NAMED_CHANGES] + ([f"and {more} more changes"] if more > 0 else []))
+
+
+def heavy_atom_rmsd(a: Molecule, b: Molecule) -> float:
+    """Root mean square deviation of the heavy atoms, superposed by translation and rotation.
+
+    The lowest over all mappings of the bond graph onto itself that keep elements and numbers of
+    hydrogens (at most 10,000 of them; bond orders do not count, so the oxygens of a nitro group
+    are equivalent). Molecules with fewer than three heavy atoms are compared with their hydrogens.
+
+    Parameters
+    ----------
+    a, b : Molecule
+        Their atoms may stand in any order.
+
+    Returns
+    -------
+    float, Å
+
+    Raises
+    ------
+    ValueError
+        If their bond graphs differ.
+    """
+    probe, reference = _heavy_graph(b), _heavy_graph(a)
+    sizes = [(mol.GetNumAtoms(), mol.GetNumBonds()) for mol in (probe, reference)]
+    with rdBase.BlockLogs():
+        if sizes[0] != sizes[1] or not reference.HasSubstructMatch(probe):
+            raise ValueError(
+                f"{a.name or a.formula} and {b.name or b.formula} have different bond graphs"
+            )
+        return rdMolAlign.GetBestRMS(
+            probe,
+            reference,
+            maxMatches=MAX_MATCHES,
+            symmetrizeConjugatedTerminalGroups=False,
+        )
+
+
+def same_minimum(
+    a: Molecule, b: Molecule, energy_difference: float | None = None, *, mirror: bool = True
+) -> bool:
+    """Decide whether two geometries are the same minimum.
+
+    They are if `heavy_atom_rmsd` is below 0.1 Å and the energies differ by less than 0.1 kcal/mol.
+    The mirror image of a conformer (gauche+ and gauche− of butane) has the same energy and is the
+    same molecule, unless the molecule is chiral: by default it counts as the same minimum.
+
+    Parameters
+    ----------
+    a, b : Molecule
+    energy_difference : float, optional, eV
+        Not compared if not given.
+    mirror : bool
+        False keeps mirror images apart, to count conformers.
+    """
+    if energy_difference is not None and not abs(energy_difference) < SAME_ENERGY:
+        return False
+    try:
+        if heavy_atom_rmsd(a, b) < SAME_RMSD:
+            return True
+        image = b.with_positions(b.positions * [-1.0, 1.0, 1.0])
+        return (
+            mirror
+            and _stereo_smiles(a) == _stereo_smiles(image) != ""
+            and heavy_atom_rmsd(a, image) < SAME_RMSD
+        )
+    except ValueError:
+        return False
+
+
+def _bond_changes(before: Molecule, positions: np.ndarray) -> list[str]:
+    numbers = before.numbers
+    bonded = np.zeros((before.n_atoms, before.n_atoms), dtype=bool)
+    for i, j in _pairs(before):
+        bonded[i, j] = True
+    lengths = covalent_lengths(numbers)
+    old, new = (
+        np.linalg.norm(xyz[:, None] - xyz, axis=-1) for xyz in (before.positions, positions)
+    )
+    broke = bonded & (old <= lengths + BROKEN) & (new > lengths + BROKEN)
+    formed = np.triu(~bonded, 1) & (old >= lengths + FORMED) & (new < lengths + FORMED)
+    collapsed = np.triu(new < MIN_DISTANCE, 1)
+    return [
+        f"bond {_label(before, i)}–{_label(before, j)} {verb} ({new[i, j]:.2f} Å)"
+        for verb, pairs in (
+            ("broke", broke),
+            ("formed", formed & ~collapsed),
+            ("collapsed", collapsed),
+        )
+        for i, j in np.argwhere(pairs)
+    ]
+
+
+def _stereo_changes(before: Molecule, positions: np.ndarray) -> list[str]:
+    old = before.to_rdkit()
+    new = Chem.Mol(old)
+    new.GetConformer().SetPositions(positions)
+    with rdBase.BlockLogs():
+        Chem.AssignStereochemistryFrom3D(new)
+    changes = []
+    for atom in old.GetAtoms():
+        if atom.GetChiralTag() not in TETRAHEDRAL:
+            continue
+        around = [other.GetIdx() for other in atom.GetNeighbors()]
+        corners = around if len(around) == 4 else [*around, atom.GetIdx()]
+        if _handedness(before.positions[corners]) != _handedness(positions[corners]):
+            label = atom.GetProp("_CIPCode") if atom.HasProp("_CIPCode") else ""
+            changes.append(f"{_label(before, atom.GetIdx())} {_described(label, OPPOSITE[label])}")
+    for a, b in zip(old.GetBonds(), new.GetBonds(), strict=True):
+        if a.GetStereo() in DOUBLE_BOND and a.GetStereo() != b.GetStereo():
+            ends = [_label(before, i) for i in (a.GetBeginAtomIdx(), a.GetEndAtomIdx())]
+            labels = [DOUBLE_BOND.get(x.GetStereo(), "") for x in (a, b)]
+            changes.append(f"{'='.join(ends)} {_described(*labels)}")
+    return changes
+
+
+def _handedness(corners: np.ndarray) -> float:
+    """Sign of the volume that the neighbours span.
+
+    RDKit's sign, of three neighbours seen from the atom, flips between levels of theory where all
+    four neighbours lie on one side of the atom, as in small cages.
+    """
+    return np.sign(np.linalg.det(corners[:3] - corners[3]))
+
+
+def _described(old: str, new: str) -> str:
+    if old and new:
+        return f"changed from {old} to {new}"
+    return f"lost its {old} configuration" if old else "changed its configuration"
+
+
+def _label(molecule: Molecule, i: int) -> str:
+    return f"{molecule.symbols[i]}{i + 1}"
+
+
+def _pairs(molecule: Molecule) -> list[tuple[int, int]]:
+    if molecule.bonds or molecule.formal_charges:
+        return [(bond.begin, bond.end) for bond in molecule.bonds]
+    return [(int(i), int(j)) for i, j in near_pairs(molecule.numbers, molecule.positions)]
+
+
+def _heavy_graph(molecule: Molecule) -> Chem.RWMol:
+    mol = skeleton(molecule.numbers, _pairs(molecule), molecule.positions)
+    heavy = molecule.numbers > 1
+    if heavy.sum() < 3:
+        return mol
+    for atom in mol.GetAtoms():
+        hydrogens = sum(other.GetAtomicNum() == 1 for other in atom.GetNeighbors())
+        atom.SetIsotope(1 + hydrogens)
+    mol.BeginBatchEdit()
+    for i in np.flatnonzero(~heavy):
+        mol.RemoveAtom(int(i))
+    mol.CommitBatchEdit()
+    return mol
+
+
+def _stereo_smiles(molecule: Molecule) -> str:
+    if not molecule.bonds:
+        return ""
+    return Chem.MolToSmiles(Chem.RemoveHs(molecule.to_rdkit(), sanitize=False))

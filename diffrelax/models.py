@@ -1,0 +1,129 @@
+"""Released models: find, verify and load them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+
+from diffrelax.diffusion.denoiser import Denoiser
+from diffrelax.training.config import ModelConfig
+from diffrelax.training.state import load_tensors
+
+WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A trained model, ready to relax.
+
+    Attributes
+    ----------
+    config : ModelConfig
+    denoiser : Denoiser
+        In evaluation mode, without gradients, on ``device``.
+    sha256 : str
+        Of the file of weights.
+    step : int
+        Training steps behind the weights.
+    """
+
+    config: ModelConfig
+    denoiser: Denoiser
+    sha256: str
+    step: int
+
+    @property
+    def name(self) -> str:
+        """Name and release, such as ``relax-qm9-1``."""
+        return self.config.name
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.denoiser.parameters()).device
+
+
+def releases() -> dict[str, Path]:
+    """Return the released models that are installed: names, sorted, and their folders.
+
+    They lie inside the installed package, or in ``models/`` beside it in a source tree.
+    """
+    package = Path(__file__).parent
+    folders = [*package.glob("released/*"), *package.parent.glob("models/*")]
+    found = {f.name: f for f in reversed(folders) if (f / WEIGHTS).is_file()}
+    return dict(sorted(found.items(), key=lambda item: _release(item[0])))
+
+
+def load_model(name: str | Path, device: str = "cpu") -> Model:
+    """Load a released model, or a file of weights.
+
+    Parameters
+    ----------
+    name : str or path
+        ``relax-qm9-1``; ``relax-qm9`` for the newest release of that name; or the path of a
+        ``.safetensors`` file that ``diffrelax train`` wrote.
+    device : str
+        ``cpu``, ``cuda`` or ``cuda:1``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such model, if the file is damaged, or if the device is not there.
+    """
+    path = Path(name)
+    if path.suffix != ".safetensors":
+        path = _find(str(name)) / WEIGHTS
+    if not path.is_file():
+        raise ValueError(f"there is no model file {path}")
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    _verify(path, sha256)
+    tensors, metadata = load_tensors(path)
+    try:
+        config = ModelConfig.model_validate(metadata["config"])
+        denoiser = Denoiser(config.network, config.denoiser)
+        denoiser.load_state_dict({n: t.float() for n, t in tensors.items()})
+        step = int(str(metadata["step"]))
+    except (KeyError, RuntimeError, ValidationError) as error:
+        raise ValueError(f"{path} does not hold a model of this version: {error}") from error
+    return Model(config, _place(denoiser, device), sha256, step)
+
+
+def _place(denoiser: Denoiser, device: str) -> Denoiser:
+    try:
+        return denoiser.requires_grad_(False).eval().to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"the device {device!r} cannot be used: {error}") from error
+
+
+def _find(name: str) -> Path:
+    installed = releases()
+    matches = [n for n in installed if name in (n, re.sub(r"-\d+$", "", n))]
+    if not matches:
+        known = ", ".join(installed) or "none"
+        raise ValueError(f"there is no model {name!r}; installed: {known}")
+    return installed[matches[-1]]
+
+
+def _release(name: str) -> tuple[str, int]:
+    match = re.fullmatch(r"(.*)-(\d+)", name)
+    return (match[1], int(match[2])) if match else (name, 0)
+
+
+def _verify(path: Path, sha256: str) -> None:
+    sums = path.parent.parent / "SHA256SUMS"
+    if not sums.is_file():
+        return
+    key = f"{path.parent.name}/{path.name}"
+    for line in sums.read_text().splitlines():
+        expected, _, file = line.partition("  ")
+        if file == key and expected != sha256:
+            raise ValueError(
+                f"{path} is damaged: its sha256 is {sha256}, the release's is {expected}; "
+                "install diffrelax again"
+            )

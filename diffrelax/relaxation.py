@@ -1,0 +1,273 @@
+"""The relaxation phase: molecules in, relaxed geometries and verdicts out."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, overload
+
+import ase
+import numpy as np
+import torch
+from rdkit import Chem
+from tqdm.auto import tqdm
+
+from diffrelax.diffusion.relaxation import RelaxationSchedule, relax_positions
+from diffrelax.files import FORMATS
+from diffrelax.identity import identity_change
+from diffrelax.models import Model
+from diffrelax.molecule import Input, Molecule, Rejected, read_molecules
+
+Verdict = Literal["relaxed", "refused", "fell_back", "failed"]
+
+TRAINED_ATOMS = 29  # the largest molecules of QM9
+MAX_ATOMS = 100
+MAX_NOISE_LEVEL = 0.3
+PAIRS_IN_BATCH = 40_000  # bounds memory
+
+
+@dataclass(frozen=True, eq=False)
+class Relaxation:
+    """The relaxation of one molecule.
+
+    Parameters
+    ----------
+    name : str
+    verdict : {"relaxed", "refused", "fell_back", "failed"}
+        Relaxed by the model; outside the model's domain, so not tried; tried, but the result was
+        not the same molecule, so the start is returned; or not a molecule at all.
+    reason : str
+        Why it was not relaxed, or what to beware of; empty if there is nothing to say.
+    molecule : Molecule or None
+        At the relaxed geometry, or at the start where the verdict is ``refused`` or
+        ``fell_back``; None where it is ``failed``.
+    start : Molecule or None
+        As read, or as embedded and relaxed by a force field.
+    noise_level : float, Å
+        Displacement of the start that the model assumed, for each coordinate; NaN without the
+        model.
+    n_evaluations : int
+        Evaluations of the network.
+    seconds : float
+        Wall time in the model: the batch's time over its molecules.
+    """
+
+    name: str
+    verdict: Verdict
+    reason: str
+    molecule: Molecule | None
+    start: Molecule | None
+    noise_level: float = float("nan")
+    n_evaluations: int = 0
+    seconds: float = 0.0
+
+    @property
+    def atoms(self) -> ase.Atoms:
+        """The geometry as ASE atoms; ``info`` holds verdict and reason.
+
+        Raises
+        ------
+        ValueError
+            If there is no geometry.
+        """
+        if self.molecule is None:
+            raise ValueError(f"{self.name} has no geometry: {self.reason}")
+        atoms = self.molecule.to_atoms()
+        atoms.info |= {"verdict": self.verdict, "reason": self.reason}
+        return atoms
+
+
+@overload
+def relax(
+    inputs: Molecule | ase.Atoms | Chem.Mol,
+    model: Model,
+    *,
+    noise_level: float | None = None,
+    seed: int = 42,
+    progress: bool = False,
+) -> Relaxation: ...
+@overload
+def relax(
+    inputs: str | os.PathLike[str] | Iterable[Input],
+    model: Model,
+    *,
+    noise_level: float | None = None,
+    seed: int = 42,
+    progress: bool = False,
+) -> Relaxation | list[Relaxation]: ...
+def relax(
+    inputs: Input | Iterable[Input],
+    model: Model,
+    *,
+    noise_level: float | None = None,
+    seed: int = 42,
+    progress: bool = False,
+) -> Relaxation | list[Relaxation]:
+    """Relax one molecule or many with the relaxation phase of a diffusion model.
+
+    A SMILES is embedded and relaxed by a force field first. Coordinates are relaxed from where
+    they stand; by default they are taken for a force-field geometry.
+
+    Parameters
+    ----------
+    inputs : SMILES, path, Molecule, ase.Atoms, rdkit.Chem.Mol, or an iterable of these
+        A list or a file gives a list of results, one for each molecule, in the same order.
+    model : Model
+        See :func:`diffrelax.load_model`.
+    noise_level : float, optional, Å
+        Treat the start as a minimum with Gaussian noise of this standard deviation in each
+        coordinate, as suits geometries that are better than a force field's (0.03) or that were
+        shaken. Default: the model's bridge from force-field geometries.
+    seed : int
+        Of the embedding of SMILES. The relaxation itself is deterministic.
+    progress : bool
+        Show a progress bar on standard error.
+
+    Returns
+    -------
+    Relaxation, or list of Relaxation
+
+    Raises
+    ------
+    ValueError
+        If ``inputs`` is a single molecule that cannot be read, or if ``noise_level`` is out of
+        range.
+    """
+    single = isinstance(inputs, (Molecule, ase.Atoms, Chem.Mol)) or (
+        isinstance(inputs, str) and Path(inputs).suffix.lower() not in FORMATS
+    )
+    molecules = read_molecules(inputs, seed=seed)
+    if single and isinstance(molecules[0], Rejected):
+        raise ValueError(f"{molecules[0].name}: {molecules[0].reason}")
+    results = relax_molecules(molecules, model, noise_level=noise_level, progress=progress)
+    return results[0] if single else results
+
+
+def relax_molecules(
+    molecules: list[Molecule | Rejected],
+    model: Model,
+    *,
+    noise_level: float | None = None,
+    progress: bool = False,
+) -> list[Relaxation]:
+    """Relax molecules that have been read, one result for each, in their order.
+
+    Parameters
+    ----------
+    molecules : list of Molecule or Rejected
+    model : Model
+    noise_level, progress
+        As in :func:`relax`.
+
+    Raises
+    ------
+    ValueError
+        If ``noise_level`` is out of range.
+    """
+    schedule = _schedule(model, noise_level)
+    results: dict[int, Relaxation] = {}
+    covered = []
+    for i, molecule in enumerate(molecules):
+        if isinstance(molecule, Rejected):
+            results[i] = Relaxation(molecule.name, "failed", molecule.reason, None, None)
+        elif reason := outside_domain(molecule, model):
+            results[i] = Relaxation(molecule.name, "refused", reason, molecule, molecule)
+        else:
+            covered.append((i, molecule))
+    covered.sort(key=lambda item: item[1].n_atoms)
+    with tqdm(total=len(covered), unit="mol", disable=None if progress else True) as bar:
+        for batch in _batches(covered):
+            begun = time.perf_counter()
+            relaxed = _relax_batch([m for _, m in batch], model, schedule)
+            seconds = (time.perf_counter() - begun) / len(batch)
+            for (i, _), result in zip(batch, relaxed, strict=True):
+                results[i] = replace(result, seconds=seconds)
+            bar.update(len(batch))
+    return [results[i] for i in range(len(molecules))]
+
+
+def outside_domain(molecule: Molecule, model: Model) -> str:
+    """Say why the model does not cover a molecule; empty if it does."""
+    known = model.config.network.elements
+    foreign = sorted({s for s, z in zip(molecule.symbols, molecule.numbers, strict=True)
+                      if z not in known})  # fmt: skip
+    if foreign:
+        return f"the model was not trained on {', '.join(foreign)}"
+    if molecule.charge:
+        return f"charge {molecule.charge:+d}: the model was trained on neutral molecules"
+    if molecule.multiplicity != 1:
+        return (
+            f"multiplicity {molecule.multiplicity}: the model was trained on closed-shell molecules"
+        )
+    if not (molecule.numbers > 1).any() or molecule.n_atoms == 1:
+        return f"{molecule.formula}: the model was trained on molecules with C, N or O and H"
+    if molecule.n_atoms > MAX_ATOMS:
+        return (
+            f"{molecule.n_atoms} atoms: the model was trained on at most {TRAINED_ATOMS} and is "
+            f"not used beyond {MAX_ATOMS}"
+        )
+    fragments = len(Chem.GetMolFrags(molecule.to_rdkit())) if molecule.bonds else 1
+    if fragments > 1:
+        return f"{fragments} fragments: the model was trained on single molecules"
+    return ""
+
+
+def _schedule(model: Model, noise_level: float | None) -> RelaxationSchedule:
+    if noise_level is None:
+        return model.config.relaxation
+    if not 0 < noise_level <= MAX_NOISE_LEVEL:
+        raise ValueError(f"noise level {noise_level} Å: choose one in (0, {MAX_NOISE_LEVEL}]")
+    lower = [s for s in model.config.relaxation.polish if s < 0.7 * noise_level]
+    return RelaxationSchedule(bridge=(), polish=(noise_level, *lower))
+
+
+def _batches(covered: list[tuple[int, Molecule]]) -> Iterable[list[tuple[int, Molecule]]]:
+    batch: list[tuple[int, Molecule]] = []
+    for item in covered:
+        if batch and (len(batch) + 1) * item[1].n_atoms ** 2 > PAIRS_IN_BATCH:
+            yield batch
+            batch = []
+        batch.append(item)
+    if batch:
+        yield batch
+
+
+def _relax_batch(
+    molecules: list[Molecule], model: Model, schedule: RelaxationSchedule
+) -> list[Relaxation]:
+    n_atoms = max(m.n_atoms for m in molecules)
+    numbers = torch.zeros(len(molecules), n_atoms, dtype=torch.int64)
+    positions = torch.zeros(len(molecules), n_atoms, 3)
+    centres = [m.positions.mean(axis=0) for m in molecules]
+    for i, (molecule, middle) in enumerate(zip(molecules, centres, strict=True)):
+        numbers[i, : molecule.n_atoms] = torch.tensor(molecule.numbers)
+        positions[i, : molecule.n_atoms] = torch.tensor(molecule.positions - middle)
+    moved = relax_positions(
+        model.denoiser, numbers.to(model.device), positions.to(model.device), schedule
+    )
+    arrays = moved.cpu().double().numpy()
+    return [
+        _judge(molecule, array[: molecule.n_atoms] + middle, schedule)
+        for molecule, array, middle in zip(molecules, arrays, centres, strict=True)
+    ]
+
+
+def _judge(start: Molecule, positions: np.ndarray, schedule: RelaxationSchedule) -> Relaxation:
+    reason = _reason_to_fall_back(start, positions)
+    verdict: Verdict = "fell_back" if reason else "relaxed"
+    molecule = start if reason else start.with_positions(positions, start="diffusion")
+    if not reason and start.n_atoms > TRAINED_ATOMS:
+        reason = f"{start.n_atoms} atoms: extrapolated, trained on at most {TRAINED_ATOMS}"
+    noise_level = (*schedule.bridge, *schedule.polish)[0]
+    return Relaxation(
+        start.name, verdict, reason, molecule, start, noise_level, schedule.n_evaluations
+    )
+
+
+def _reason_to_fall_back(start: Molecule, positions: np.ndarray) -> str:
+    if not np.isfinite(positions).all():
+        return "the model returned positions that are not finite"
+    return identity_change(start, positions)

@@ -1,0 +1,145 @@
+"""Reference energies: QM9, B3LYP/6-31G(2df,p) by Gaussian, U(0 K) minus the zero-point energy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import ase
+import numpy as np
+import pytest
+from ase.build import molecule as g2
+from ase.calculators.calculator import SCFError
+from ase.units import Hartree
+from pyscf.lib import with_omp_threads
+
+from diffrelax.levels import get_calculator
+from diffrelax.levels.density_functional import DensityFunctional
+from diffrelax.molecule import Molecule
+
+AMMONIA = ase.Atoms(
+    "NH3",
+    [
+        [-0.0404260543, 1.0241077531, 0.0625637998],
+        [0.0172574639, 0.0125452063, -0.0273771593],
+        [0.9157893661, 1.3587451948, -0.0287577581],
+        [-0.5202777357, 1.3435321258, -0.7755426124],
+    ],
+)
+WATER = ase.Atoms(
+    "OH2",
+    [
+        [-0.0343604951, 0.9775395708, 0.0076015923],
+        [0.0647664923, 0.0205721989, 0.0015346341],
+        [0.8717903737, 1.3007924048, 0.0006931336],
+    ],
+)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    with with_omp_threads(1):
+        yield
+
+
+def dft(molecule: Molecule, **settings: object) -> DensityFunctional:
+    calculator = get_calculator("dft", molecule, **settings)
+    assert isinstance(calculator, DensityFunctional)
+    return calculator
+
+
+@pytest.mark.parametrize(
+    ("atoms", "energy_0k", "zero_point"),
+    [(AMMONIA, -56.525887, 0.034358), (WATER, -76.404702, 0.021375)],
+    ids=["ammonia", "water"],
+)
+def test_b3lyp_energies_are_those_of_qm9(
+    atoms: ase.Atoms, energy_0k: float, zero_point: float
+) -> None:
+    exact = dft(Molecule.from_atoms(atoms), density_fit=False).get_potential_energy(atoms)
+    assert exact / Hartree == pytest.approx(energy_0k - zero_point, abs=1e-4)
+    fitted = dft(Molecule.from_atoms(atoms)).get_potential_energy(atoms)
+    assert 1e-6 < abs(fitted - exact) / Hartree < 3e-4
+
+
+@pytest.mark.parametrize(
+    ("name", "multiplicity", "density_fit"),
+    [("H2O", 1, True), ("HCN", 1, False), ("OH", 2, True), ("CH3", 2, True)],
+)
+def test_forces_are_the_negative_gradient(name: str, multiplicity: int, density_fit: bool) -> None:
+    atoms = g2(name)
+    atoms.rattle(0.05, seed=1)
+    molecule = Molecule.from_atoms(atoms, multiplicity=multiplicity)
+    calculator = dft(molecule, basis="sto-3g", density_fit=density_fit)
+    forces = calculator.get_forces(atoms)
+    largest = np.unravel_index(np.abs(forces).argmax(), forces.shape)
+    energies = []
+    for step in (1e-3, -1e-3):
+        moved = atoms.copy()
+        moved.positions[largest] += step
+        energies.append(calculator.get_potential_energy(moved))
+    assert forces[largest] == pytest.approx(-(energies[0] - energies[1]) / 2e-3, abs=5e-3)
+
+
+def test_open_shells_are_unrestricted() -> None:
+    hydroxyl = Molecule.from_smiles("[OH]")
+    assert dft(hydroxyl, basis="sto-3g").get_number_of_spins() == 2
+    assert dft(Molecule.from_smiles("O"), basis="sto-3g").get_number_of_spins() == 1
+
+
+def test_second_calculation_starts_from_the_first_density() -> None:
+    atoms = g2("H2O")
+    calculator = dft(Molecule.from_atoms(atoms), basis="6-31g")
+    calculator.get_potential_energy(atoms)
+    first = calculator.scf_cycles
+    assert first > 2
+    atoms.rattle(1e-4, seed=1)
+    calculator.get_potential_energy(atoms)
+    assert calculator.scf_cycles - first < first
+
+
+def test_second_order_scf_takes_over() -> None:
+    atoms = g2("H2O")
+    expected = dft(Molecule.from_atoms(atoms), basis="6-31g").get_forces(atoms)
+    calculator = dft(Molecule.from_atoms(atoms), basis="6-31g")
+    calculator.method_scan.max_cycle = 2
+    np.testing.assert_allclose(calculator.get_forces(atoms), expected, atol=1e-3)
+    assert calculator.second_order
+    assert calculator.scf_cycles > 2
+
+
+def test_failed_scf_is_an_scf_error() -> None:
+    atoms = g2("H2O")
+    calculator = dft(Molecule.from_atoms(atoms), basis="6-31g")
+    calculator.method.max_cycle = calculator.method_scan.max_cycle = 1
+    with pytest.raises(SCFError, match="second-order"):
+        calculator.get_potential_energy(atoms)
+
+
+def test_heavy_elements_get_core_potentials() -> None:
+    atoms = ase.Atoms("HI", [[0, 0, 0], [0, 0, 1.61]])
+    method = dft(Molecule.from_atoms(atoms), basis="def2-svp").method
+    assert method.mol.nelectron == 54 - 28
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"xc": "b4lyp"}, "unknown functional xc='b4lyp'"),
+        ({"xc": "wb97x-d"}, "unknown functional xc='wb97x-d'"),
+        ({"basis": "6-32g"}, "basis '6-32g' is unknown"),
+    ],
+)
+def test_unknown_settings_are_refused(settings: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        dft(Molecule.from_smiles("O"), **settings)
+
+
+def test_element_beyond_the_basis_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"does not cover CH3I.*for I"):
+        dft(Molecule.from_smiles("CI"))
+
+
+def test_missing_dispersion_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diffrelax.levels.density_functional.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="pip install pyscf-dispersion"):
+        dft(Molecule.from_smiles("O"), xc="b3lyp-d3bj")

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from diffrelax.levels import get_calculator, relax_at_level
+from diffrelax.molecule import Molecule
+
+
+@pytest.fixture
+def displaced() -> Molecule:
+    molecule = Molecule.from_smiles("CCO")
+    noise = np.random.default_rng(1).normal(0, 0.05, molecule.positions.shape)
+    return molecule.with_positions(molecule.positions + noise)
+
+
+@pytest.mark.parametrize("level", ["mmff94", "uff", "gfn2-xtb"])
+def test_relaxation_ends_at_a_minimum(displaced: Molecule, level: str) -> None:
+    relaxed = relax_at_level(displaced, level, fmax=0.01)
+    assert relaxed.converged
+    assert relaxed.fmax < 0.01
+    atoms = displaced.to_atoms()
+    atoms.calc = get_calculator(level, displaced)
+    before = atoms.get_potential_energy()
+    atoms.positions = relaxed.positions
+    assert atoms.get_potential_energy() == pytest.approx(relaxed.energy, abs=1e-4)
+    assert relaxed.energy < before - 0.1
+    assert np.linalg.norm(atoms.get_forces(), axis=1).max() < 0.011
+
+
+@pytest.mark.parametrize("level", ["mmff94", "gfn2-xtb"])
+def test_unconverged_relaxation_says_so(displaced: Molecule, level: str) -> None:
+    relaxed = relax_at_level(displaced, level, max_steps=1)
+    assert not relaxed.converged
+    assert "after 1 steps" in relaxed.reason
+
+
+def test_calls_are_counted(displaced: Molecule) -> None:
+    assert relax_at_level(displaced, "gfn2-xtb", max_steps=3).n_calls == 4
+    assert relax_at_level(displaced, "gfn2-xtb", fmax=100).n_calls == 1
+
+
+def test_failed_scf_is_a_result(displaced: Molecule) -> None:
+    relaxed = relax_at_level(displaced, "gfn2-xtb", max_iterations=1)
+    assert not relaxed.converged
+    assert relaxed.reason.startswith("gfn2-xtb failed")
+    assert np.isnan(relaxed.energy)
+    np.testing.assert_array_equal(relaxed.positions, displaced.positions)
+
+
+def test_dft_is_sent_to_its_own_room(displaced: Molecule) -> None:
+    with pytest.raises(ValueError, match="relax_dft"):
+        relax_at_level(displaced, "dft")

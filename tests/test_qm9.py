@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+from rdkit import Chem
+
+from diffrelax import qm9
+from diffrelax.training.geometries import GeometrySet
+
+HEADER = "XYZ_file,Index,SMILES,InChi,N_atoms,Stoichiometry,Elements,XYZ_Ang\n\n"
+
+
+def embedded(smiles, seed=1):
+    from rdkit.Chem import rdDistGeom
+
+    mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
+    rdDistGeom.EmbedMolecule(mol, randomSeed=seed)
+    return [a.GetSymbol() for a in mol.GetAtoms()], mol.GetConformer().GetPositions()
+
+
+def row(index, smiles, elements, positions):
+    return qm9._Row(index, smiles, tuple(elements), positions)
+
+
+def test_split_is_by_index_and_sealed_raises():
+    assert [qm9.split_of(i) for i in (20, 30, 21, 29, 133_880)] == [
+        "test",
+        "validation",
+        "train",
+        "train",
+        "test",
+    ]
+    with pytest.raises(ValueError, match="25 is sealed"):
+        qm9.split_of(25)
+
+
+def test_stereochemistry_comes_from_the_coordinates():
+    elements, positions = embedded("C[C@H](O)F")
+    found = qm9._prepare(row(1, "CC(O)F", elements, positions))
+    mirrored = qm9._prepare(row(1, "CC(O)F", elements, positions * [1, 1, -1]))
+    assert found["smiles"] == Chem.CanonSmiles("C[C@H](O)F")
+    assert mirrored["smiles"] == Chem.CanonSmiles("C[C@@H](O)F")
+
+
+def test_force_field_geometry_is_superposed_and_measured():
+    elements, positions = embedded("CCO")
+    found = qm9._prepare(row(1, "CCO", elements, positions))
+    difference = found["starts"] - found["positions"]
+    assert np.sqrt((difference**2).sum(1).mean()) == pytest.approx(found["start_rmsd"])
+    assert 0 < found["start_rmsd"] < 0.5
+    assert np.abs(found["starts"].mean(0)).max() < 1e-9
+
+
+def test_rows_in_another_atom_order_or_with_long_bonds_are_left_out():
+    elements, positions = embedded("CCO")
+    assert qm9._prepare(row(1, "CCO", elements[::-1], positions[::-1])) is None
+    assert qm9._prepare(row(1, "CCO", elements, positions * 2)) is None
+    assert qm9._prepare(row(1, "C(", elements, positions)) is None
+
+
+def test_sealed_rows_are_never_read(tmp_path, monkeypatch):
+    elements, positions = embedded("CC(O)F")
+    text = HEADER
+    for index in (4, 5, 20, 25):
+        listed = "[" + ",".join(f"'{e}'" for e in elements) + "]"
+        coordinates = str(positions.tolist()).replace(" ", "")
+        text += f'"a",{index},"CC(O)F","x",9,"[]","{listed}","{coordinates}"\n'
+    folder = tmp_path / "qm9pack" / "data"
+    folder.mkdir(parents=True)
+    for part in (1, 2, 3):
+        (folder / f"qm9_part{part}.csv").write_text(text if part == 1 else HEADER)
+    spec = type("Spec", (), {"submodule_search_locations": [str(tmp_path / "qm9pack")]})
+    monkeypatch.setattr(qm9, "find_spec", lambda name: spec)
+    read = list(qm9._rows())
+    assert [r.index for r in read] == [4, 20]
+    np.testing.assert_allclose(read[0].positions, positions)
+
+
+def test_a_packed_file_with_a_sealed_molecule_is_refused(geometries_with_sealed, tmp_path):
+    geometries_with_sealed.save(tmp_path / "qm9.npz")
+    with pytest.raises(ValueError, match="sealed"):
+        qm9.load_qm9("train", tmp_path / "qm9.npz")
+
+
+@pytest.fixture
+def geometries_with_sealed():
+    return GeometrySet(
+        index=np.array([1, 5]),
+        offsets=np.array([0, 1, 2]),
+        numbers=np.array([6, 6], dtype=np.uint8),
+        positions=np.zeros((2, 3), dtype=np.float32),
+        starts=np.zeros((2, 3), dtype=np.float32),
+        start_rmsd=np.zeros(2, dtype=np.float32),
+        start_torsion=np.zeros(2, dtype=np.float32),
+        smiles=np.array([b"C", b"C"]),
+    )
+
+
+def test_unknown_split_and_missing_source_say_what_to_do(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="choose train, validation or test"):
+        qm9.load_qm9("sealed", tmp_path / "none.npz")
+    monkeypatch.setattr(qm9, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"pip install \"diffrelax\[train\]\""):
+        list(qm9._rows())

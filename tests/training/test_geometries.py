@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+import torch
+
+from diffrelax.training.geometries import GeometrySet, collate, epoch_batches
+
+
+def test_select_and_save_keep_molecules_whole(geometries, tmp_path):
+    chosen = geometries.select(np.array([7, 0, 5]))
+    assert list(chosen.index) == [7, 0, 5]
+    assert list(chosen.sizes) == [9, 5, 3]
+    assert (chosen.positions[chosen.atoms(1)] == geometries.positions[geometries.atoms(0)]).all()
+    chosen.save(tmp_path / "deep" / "set.npz")
+    again = GeometrySet.load(tmp_path / "deep" / "set.npz")
+    assert (again.positions == chosen.positions).all()
+    assert list(again.smiles) == list(chosen.smiles)
+    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["set.npz"]
+
+
+def test_selecting_nothing_gives_an_empty_set(geometries):
+    assert len(geometries.select(np.array([], dtype=int))) == 0
+
+
+def test_collate_pads_and_replaces_unusable_starts(geometries):
+    usable = np.ones(len(geometries), dtype=bool)
+    usable[2] = False
+    batch = collate(geometries, np.array([2, 7]), usable)
+    assert batch.numbers.shape == (2, 9)
+    assert batch.numbers[0].tolist() == [8, 1, 1, 0, 0, 0, 0, 0, 0]
+    assert batch.positions[0, 3:].abs().max() == 0
+    assert torch.equal(batch.starts[0], batch.positions[0])
+    assert not torch.equal(batch.starts[1], batch.positions[1])
+    assert batch.has_start.tolist() == [False, True]
+
+
+def test_an_epoch_visits_each_molecule_once_in_an_order_of_its_own():
+    sizes = np.random.default_rng(0).integers(3, 30, size=1003)
+    epochs = [list(epoch_batches(sizes, 10, seed=1, epoch=e)) for e in (0, 0, 1)]
+    seen = np.concatenate(epochs[0])
+    assert len(set(seen)) == len(seen) == 1000
+    assert all((a == b).all() for a, b in zip(epochs[0], epochs[1], strict=True))
+    assert not all((a == b).all() for a, b in zip(epochs[0], epochs[2], strict=True))
+
+
+def test_batches_hold_molecules_of_like_size():
+    sizes = np.random.default_rng(0).integers(3, 30, size=6400)
+    batches = list(epoch_batches(sizes, 10, seed=1, epoch=0))
+    padding = sum(sizes[b].max() * len(b) for b in batches) / sizes.sum()
+    assert padding < 1.05
+    means = [sizes[b].mean() for b in batches]
+    assert np.corrcoef(means[:-1], means[1:])[0, 1] == pytest.approx(0, abs=0.15)
+
+
+def test_basin_is_bounded_by_both_measures(geometries):
+    assert geometries.same_basin(0.1, 10.0).all()
+    assert not geometries.same_basin(0.01, 10.0).any()

@@ -1,0 +1,214 @@
+import csv
+import multiprocessing
+import os
+import signal
+import time
+
+import pytest
+import torch
+
+from diffrelax.models import load_model
+from diffrelax.training import loop
+from diffrelax.training.config import ModelConfig
+from diffrelax.training.geometries import collate
+from diffrelax.training.loop import displace, start_state, train, training_step
+from diffrelax.training.state import TrainingState, load_tensors
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def rows(folder):
+    with (folder / "training.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_resuming_repeats_an_uninterrupted_run_bit_for_bit(
+    geometries, config, tmp_path, monkeypatch
+):
+    train(config, tmp_path / "whole", geometries, geometries)
+
+    def stop_after(steps):
+        def step(state, *args):
+            if state.step == steps:
+                raise KeyboardInterrupt
+            return training_step(state, *args)
+
+        return step
+
+    monkeypatch.setattr(loop, "training_step", stop_after(12))
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "parts", geometries, geometries)
+    monkeypatch.setattr(loop, "training_step", training_step)
+    train(config, tmp_path / "parts", geometries, geometries, resume=True)
+
+    whole, _ = load_tensors(tmp_path / "whole" / "resume.safetensors")
+    parts, metadata = load_tensors(tmp_path / "parts" / "resume.safetensors")
+    assert metadata["step"] == 20
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    without_time = [
+        [{k: v for k, v in row.items() if k != "seconds"} for row in rows(tmp_path / part)]
+        for part in ("whole", "parts")
+    ]
+    assert without_time[0] == without_time[1]
+
+
+def _train_slowly(config, folder, geometries):
+    torch.set_num_threads(1)
+    original = training_step
+
+    def slow(*args):
+        time.sleep(0.1)
+        return original(*args)
+
+    loop.training_step = slow
+    train(config, folder, geometries, geometries)
+
+
+def test_kill_9_loses_only_the_steps_since_the_last_state(geometries, config, tmp_path):
+    process = multiprocessing.get_context("spawn").Process(
+        target=_train_slowly, args=(config, tmp_path / "killed", geometries)
+    )
+    process.start()
+    saved = tmp_path / "killed" / "resume.safetensors"
+    deadline = time.monotonic() + 60
+    while not saved.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert 5 <= load_tensors(saved)[1]["step"] < 20
+    train(config, tmp_path / "killed", geometries, geometries, resume=True)
+    train(config, tmp_path / "whole", geometries, geometries)
+    killed, _ = load_tensors(saved)
+    whole, _ = load_tensors(tmp_path / "whole" / "resume.safetensors")
+    assert all(torch.equal(whole[name], killed[name]) for name in whole)
+
+
+def test_what_a_run_leaves_behind(geometries, config, tmp_path):
+    train(config, tmp_path, geometries, geometries)
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == [
+        "step-10.safetensors",
+        "step-20.safetensors",
+        "step-5.safetensors",
+    ]
+    log = rows(tmp_path)
+    assert [int(r["step"]) for r in log] == [5, 10, 15, 20]
+    assert float(log[1]["bonds_mA"]) > 0
+    assert log[0]["bonds_mA"] == ""
+    model = load_model(tmp_path / "model.safetensors")
+    assert model.config == config
+    assert model.step == 20
+    kept, _ = load_tensors(tmp_path / "checkpoints" / "step-20.safetensors")
+    assert {t.dtype for t in kept.values()} == {torch.float16}
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_a_run_is_not_overwritten(geometries, config, tmp_path):
+    train(config, tmp_path, geometries, geometries, max_minutes=0)
+    with pytest.raises(ValueError, match="resume it, or move it away"):
+        train(config, tmp_path, geometries, geometries)
+
+
+def test_a_damaged_or_foreign_state_is_refused(geometries, config, tmp_path):
+    train(config, tmp_path, geometries, geometries)
+    saved = tmp_path / "resume.safetensors"
+    other = config.model_copy(
+        update={"network": config.network.model_copy(update={"channels": 12})}
+    )
+    with pytest.raises(ValueError, match="does not fit"):
+        train(other, tmp_path, geometries, geometries, resume=True)
+    saved.write_bytes(saved.read_bytes()[:5000])
+    with pytest.raises(ValueError, match="damaged"):
+        train(config, tmp_path, geometries, geometries, resume=True)
+
+
+def test_training_lowers_the_loss(geometries, config):
+    settings = config.training.model_copy(update={"steps": 400, "cooldown": 100, "batch_size": 40})
+    state = start_state(config, torch.device("cpu"))
+    batch = collate(geometries, range_of(geometries), geometries.same_basin(1.0, 60.0))
+    first = sum(training_step(state, batch, settings)["loss"] for _ in range(20))
+    for _ in range(150):
+        training_step(state, batch, settings)
+    last = sum(training_step(state, batch, settings)["loss"] for _ in range(20))
+    assert last < 0.8 * first
+
+
+def range_of(geometries):
+    import numpy as np
+
+    return np.arange(len(geometries))
+
+
+def test_the_average_follows_the_weights(geometries, config):
+    state = start_state(config, torch.device("cpu"))
+    batch = collate(geometries, range_of(geometries), geometries.same_basin(1.0, 60.0))
+    for _ in range(5):
+        training_step(state, batch, config.training)
+    gap = [
+        (a - b).abs().max()
+        for a, b in zip(state.ema.parameters(), state.model.parameters(), strict=True)
+    ]
+    assert 0 < max(gap) < 0.05
+
+
+def test_displacements_have_the_size_that_they_claim(geometries, config):
+    batch = collate(geometries, range_of(geometries), geometries.same_basin(1.0, 60.0))
+    settings = config.training.model_copy(update={"bridge_full": 1.0})
+    seen = {True: [], False: []}
+    for seed in range(100):
+        generator = torch.Generator().manual_seed(seed)
+        positions, sigma, bridge = displace(batch, config.denoiser, settings, generator)
+        moves = ((positions - batch.positions) / sigma[:, None, None])[batch.numbers > 0]
+        owner = bridge[:, None].expand_as(batch.numbers)[batch.numbers > 0]
+        for kind in seen:
+            seen[kind].append(moves[owner == kind].square().mean())
+        assert (sigma[bridge] == config.denoiser.sigma_bridge).all()
+        assert (sigma >= config.denoiser.sigma_min * 0.999).all()
+    sizes = batch.numbers.gt(0).sum(1).float()
+    lost_to_centring = float((1 / sizes).mean())
+    assert torch.stack(seen[False]).mean() == pytest.approx(1 - lost_to_centring, rel=0.1)
+    # starts are shaken by 0.05 Å, half of sigma_bridge
+    assert torch.stack(seen[True]).mean() == pytest.approx(0.25, rel=0.15)
+
+
+def test_learning_rate_rises_stays_and_falls(config):
+    settings = config.training
+    rates = [settings.learning_rate_at(step) for step in range(20)]
+    assert rates[0] == pytest.approx(settings.learning_rate / 3)
+    assert rates[3:15] == [settings.learning_rate] * 12
+    assert rates[19] == pytest.approx(settings.learning_rate / 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: a\nlevel: b\ncolour: red\n", "colour"),
+        ("name: [1\n", "not a model configuration"),
+        ("name: a\nlevel: b\ntraining: {steps: -1}\n", "greater than 0"),
+        ("!!python/object/apply:os.system ['true']", "not a model configuration"),
+    ],
+)
+def test_a_bad_configuration_says_what_is_wrong(tmp_path, text, message):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        ModelConfig.read(path)
+    with pytest.raises(ValueError, match="cannot read"):
+        ModelConfig.read(tmp_path / "none.yaml")
+
+
+def test_state_is_one_object_per_run(config):
+    state = start_state(config, torch.device("cpu"))
+    assert isinstance(state, TrainingState)
+    assert state.step == 0
+    again = start_state(config, torch.device("cpu"))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(state.model.parameters(), again.model.parameters(), strict=True)
+    )
