@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,6 +14,7 @@ import typer
 
 if TYPE_CHECKING:
     from diffrelax.benchmark.starts import Arm
+    from diffrelax.dft import DFTSettings
     from diffrelax.molecule import Molecule, Rejected
     from diffrelax.relaxation import Relaxation
 
@@ -36,7 +39,13 @@ NoiseLevel = Annotated[
     float | None,
     typer.Option(help="Å; take the start for a minimum with noise, not a force-field geometry"),
 ]
-Start = Literal["mmff94", "gfn2-xtb"]
+
+
+class Start(StrEnum):
+    """Geometries that a DFT relaxation is compared from."""
+
+    mmff94 = "mmff94"
+    gfn2_xtb = "gfn2-xtb"
 
 
 def main() -> None:
@@ -244,62 +253,41 @@ def _dft_one(
     result: Relaxation,
     seconds: float,
     compare: list[Start],
-    settings: Any,
+    settings: DFTSettings,
     threads: int | None,
     json_lines: bool,
 ) -> tuple[dict[str, Any], Molecule | None]:
-    from diffrelax.benchmark.starts import Arm, comparison_table, excess_energies
+    from tqdm.auto import tqdm
+
+    from diffrelax.benchmark.starts import comparison_table, excess_energies, relax_from
 
     row = _row(result)
-    if result.molecule is None or result.start is None:
+    if result.molecule is None:
         _show(row, json_lines)
         return row, None
     arms: list[Arm] = []
-    for start in ("diffusion", *compare):
-        molecule, before = _prepare(start, result)
-        relaxed = _relax_with_bar(molecule, f"{result.name} from {start}", settings, threads)
-        arms.append(
-            Arm(molecule.start if start == "diffusion" else start, relaxed, seconds + before)
-        )
+    for start in ("diffusion", *map(str, compare)):
+        with tqdm(desc=f"{result.name} from {start}", unit="gradient", disable=None) as bar:
+
+            def show(call: int, energy: float, fmax: float, bar: tqdm = bar) -> None:
+                bar.set_postfix(fmax=f"{fmax:.3f} eV/Å", refresh=False)
+                bar.update()
+
+            arm = relax_from(start, result, settings, threads=threads, callback=show)
+        arms.append(replace(arm, seconds_before=arm.seconds_before + seconds))
     excess = excess_energies(arms)
-    main = arms[0].dft
     row |= _dft_columns(arms[0], excess[0])
-    row |= {"symbols": main.molecule.symbols, "positions": main.molecule.positions.tolist()}
-    row["reason"] = "; ".join(filter(None, (row["reason"], main.reason, *main.notes)))
+    row["reason"] = "; ".join(filter(None, (row["reason"], arms[0].remarks)))
     row["arms"] = [
-        {"start": a.start, **_dft_columns(a, e)} for a, e in zip(arms, excess, strict=True)
+        {"start": arm.start, **_dft_columns(arm, energy), "remarks": arm.remarks}
+        for arm, energy in zip(arms, excess, strict=True)
     ]
+    end = arms[0].dft.molecule if arms[0].dft else result.molecule
+    row["positions"] = end.positions.tolist()
     _show(row, json_lines)
-    if not json_lines and compare:
+    if compare and not json_lines:
         print(comparison_table(arms, excess), flush=True)
-    return row, main.molecule
-
-
-def _prepare(start: str, result: Relaxation) -> tuple[Molecule, float]:
-    """Return the geometry of an arm and the seconds that it took beyond the embedding."""
-    from diffrelax.levels import relax_at_level
-
-    assert result.molecule is not None and result.start is not None
-    if start == "diffusion":
-        return result.molecule, result.seconds
-    if start == "mmff94" and result.start.start == "mmff94":
-        return result.start, 0.0
-    relaxed = relax_at_level(result.start, start)
-    return result.start.with_positions(relaxed.positions, start=start), relaxed.seconds
-
-
-def _relax_with_bar(molecule: Molecule, title: str, settings: Any, threads: int | None) -> Any:
-    from tqdm.auto import tqdm
-
-    from diffrelax.dft import relax_dft
-
-    with tqdm(desc=title, unit="gradient", disable=None) as bar:
-
-        def show(call: int, energy: float, fmax: float) -> None:
-            bar.update()
-            bar.set_postfix(fmax=f"{fmax:.3f} eV/Å")
-
-        return relax_dft(molecule, **settings.model_dump(), threads=threads, callback=show)
+    return row, end
 
 
 def _row(result: Relaxation) -> dict[str, Any]:
@@ -325,11 +313,11 @@ def _row(result: Relaxation) -> dict[str, Any]:
 
 def _dft_columns(arm: Arm, excess: float | None) -> dict[str, Any]:
     return {
-        "converged": arm.dft.converged,
-        "gradient_calls": arm.dft.gradient_calls,
-        "scf_cycles": arm.dft.scf_cycles,
+        "converged": arm.converged,
+        "gradient_calls": arm.dft.gradient_calls if arm.dft else None,
+        "scf_cycles": arm.dft.scf_cycles if arm.dft else None,
         "seconds": arm.seconds,
-        "energy_ev": arm.dft.energy if arm.dft.energies else None,
+        "energy_ev": arm.dft.energy if arm.dft and arm.dft.energies else None,
         "excess_ev": excess,
     }
 
@@ -354,7 +342,8 @@ def _show(row: dict[str, Any], json_lines: bool) -> None:
     status = row["verdict"]
     if row["converged"] is not None:
         ending = "converged" if row["converged"] else "not converged"
-        status += f", {ending} after {row['gradient_calls']} gradient calls"
+        calls = row["gradient_calls"]
+        status += f", {ending} after {calls} gradient call{'' if calls == 1 else 's'}"
         status += f" and {row['seconds']:.1f} s"
     reason = f": {row['reason']}" if row["reason"] else ""
     print(f"{row['name']}  {status}{reason}", flush=True)

@@ -7,7 +7,15 @@ import numpy as np
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdMolAlign
 
-from diffrelax.molecule import MIN_DISTANCE, Molecule, covalent_lengths, near_pairs, skeleton
+from diffrelax.molecule import (
+    MIN_DISTANCE,
+    TETRAHEDRAL,
+    Molecule,
+    assign_stereo,
+    covalent_lengths,
+    near_pairs,
+    skeleton,
+)
 
 BROKEN = 0.40  # Å beyond the covalent radii; the longest bond in QM9 is at 0.26
 FORMED = 0.20  # Å; the shortest gap between atoms that are not bonded is at 0.25 in QM9
@@ -15,8 +23,6 @@ SAME_RMSD = 0.1  # Å
 SAME_ENERGY = 0.1 * ase.units.kcal / ase.units.mol  # eV
 MAX_MATCHES = 10_000
 NAMED_CHANGES = 3
-TETRAHEDRAL = (Chem.ChiralType.CHI_TETRAHEDRAL_CW, Chem.ChiralType.CHI_TETRAHEDRAL_CCW)
-OPPOSITE = {"R": "S", "S": "R", "": ""}
 DOUBLE_BOND = {Chem.BondStereo.STEREOE: "E", Chem.BondStereo.STEREOZ: "Z"}
 
 
@@ -155,37 +161,24 @@ def _stereo_changes(before: Molecule, positions: np.ndarray) -> list[str]:
     new = Chem.Mol(old)
     new.GetConformer().SetPositions(positions)
     with rdBase.BlockLogs():
-        Chem.AssignStereochemistryFrom3D(new)
+        assign_stereo(new)
     changes = []
-    for atom in old.GetAtoms():
-        if atom.GetChiralTag() not in TETRAHEDRAL:
-            continue
-        around = [other.GetIdx() for other in atom.GetNeighbors()]
-        corners = around if len(around) == 4 else [*around, atom.GetIdx()]
-        if _handedness(before.positions[corners]) != _handedness(positions[corners]):
-            label = atom.GetProp("_CIPCode") if atom.HasProp("_CIPCode") else ""
-            changes.append(f"{_label(before, atom.GetIdx())} {_described(label, OPPOSITE[label])}")
-    for a, b in zip(old.GetBonds(), new.GetBonds(), strict=True):
-        if a.GetStereo() in DOUBLE_BOND and a.GetStereo() != b.GetStereo():
-            ends = [_label(before, i) for i in (a.GetBeginAtomIdx(), a.GetEndAtomIdx())]
-            labels = [DOUBLE_BOND.get(x.GetStereo(), "") for x in (a, b)]
+    for a, b in zip(old.GetAtoms(), new.GetAtoms(), strict=True):
+        if a.GetChiralTag() in TETRAHEDRAL and a.GetChiralTag() != b.GetChiralTag():
+            labels = [x.GetProp("_CIPCode") if x.HasProp("_CIPCode") else "" for x in (a, b)]
+            changes.append(f"{_label(before, a.GetIdx())} {_described(*labels)}")
+    for c, d in zip(old.GetBonds(), new.GetBonds(), strict=True):
+        if c.GetStereo() in DOUBLE_BOND and c.GetStereo() != d.GetStereo():
+            ends = [_label(before, i) for i in (c.GetBeginAtomIdx(), c.GetEndAtomIdx())]
+            labels = [DOUBLE_BOND.get(x.GetStereo(), "") for x in (c, d)]
             changes.append(f"{'='.join(ends)} {_described(*labels)}")
     return changes
 
 
-def _handedness(corners: np.ndarray) -> float:
-    """Sign of the volume that the neighbours span.
-
-    RDKit's sign, of three neighbours seen from the atom, flips between levels of theory where all
-    four neighbours lie on one side of the atom, as in small cages.
-    """
-    return np.sign(np.linalg.det(corners[:3] - corners[3]))
-
-
 def _described(old: str, new: str) -> str:
-    if old and new:
+    if old and new and old != new:
         return f"changed from {old} to {new}"
-    return f"lost its {old} configuration" if old else "changed its configuration"
+    return f"lost its {old} configuration" if old and not new else "changed its configuration"
 
 
 def _label(molecule: Molecule, i: int) -> str:

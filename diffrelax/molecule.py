@@ -6,7 +6,8 @@ Isotopes and atom maps are not kept: they do not change the potential energy sur
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import random
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -20,6 +21,9 @@ from rdkit.Chem import rdDetermineBonds, rdDistGeom, rdForceFieldHelpers
 MIN_DISTANCE = 0.3  # Å; the shortest bond, H–H, has 0.74 Å
 BOND_TOLERANCE = 0.25  # Å beyond the covalent radii; QM9 has N–O bonds at 0.26, C…C gaps at 0.25
 EMBEDDING_SECONDS = 60
+BRIEF_ITERATIONS = 20
+CAGE_TRIALS = 8
+TETRAHEDRAL = (Chem.ChiralType.CHI_TETRAHEDRAL_CW, Chem.ChiralType.CHI_TETRAHEDRAL_CCW)
 FORCE_FIELD_ROUNDS = 20
 STEPS_A_ROUND = 1000
 BOND_ORDER_ITERATIONS = 10_000
@@ -258,7 +262,7 @@ class Molecule:
         mol.SetProp("_Name", self.name)
         with rdBase.BlockLogs():
             Chem.SanitizeMol(mol, Chem.SANITIZE_ALL ^ Chem.SANITIZE_PROPERTIES)
-            Chem.AssignStereochemistryFrom3D(mol)
+            assign_stereo(mol)
         return mol.GetMol()
 
     def with_positions(self, positions: np.ndarray, start: str | None = None) -> Molecule:
@@ -430,18 +434,67 @@ def _multiplicity(mol: Chem.Mol, charge: int) -> int:
 
 def _embed(mol: Chem.Mol, seed: int) -> tuple[Chem.Mol, str]:
     if mol.GetNumConformers() and mol.GetConformer().Is3D():
-        Chem.AssignStereochemistryFrom3D(mol)
-    mol = Chem.AddHs(mol)
+        assign_stereo(mol)
+    asked = Chem.AddHs(mol)
+    asked.RemoveAllConformers()
+    for trial, parameters in _embedding_trials(asked, seed):
+        if rdDistGeom.EmbedMolecule(trial, parameters) != 0:
+            continue
+        start = _relax(trial)
+        assign_stereo(trial)
+        if trial.HasSubstructMatch(asked, useChirality=True):
+            return trial, start
+    raise ValueError(
+        f"no 3D structure found for {Chem.MolToSmiles(Chem.RemoveHs(asked))}: check its "
+        "stereochemistry and rings, try another seed, or give coordinates"
+    )
+
+
+def _embedding_trials(asked: Chem.Mol, seed: int) -> Iterator[tuple[Chem.Mol, Any]]:
+    """Yield molecules to embed and how: briefly, for small cages, and thoroughly.
+
+    In a small cage the neighbours of an atom can lie on one side of it, which RDKit's tests of its
+    embeddings refuse. The trials for cages do without these tests: RDKit then only guides chiral
+    atoms to their configuration, so those left open are given one by chance.
+    """
     parameters: Any = rdDistGeom.ETKDGv3()
     parameters.randomSeed = seed
     parameters.timeout = EMBEDDING_SECONDS
-    for parameters.useRandomCoords in (False, True):
-        if rdDistGeom.EmbedMolecule(mol, parameters) == 0:
-            return mol, _relax(mol)
-    raise ValueError(
-        f"no 3D structure found for {Chem.MolToSmiles(mol)}: check its stereochemistry and rings, "
-        "try another seed, or give coordinates"
-    )
+    parameters.maxIterations = BRIEF_ITERATIONS
+    yield Chem.Mol(asked), parameters
+    chance = random.Random(seed)
+    for i in range(CAGE_TRIALS):
+        trial = Chem.Mol(asked)
+        for atom in trial.GetAtoms():
+            if atom.GetDegree() == 4 and atom.GetChiralTag() == Chem.ChiralType.CHI_UNSPECIFIED:
+                atom.SetChiralTag(chance.choice(TETRAHEDRAL))
+        cage: Any = rdDistGeom.EmbedParameters()
+        cage.randomSeed = seed + i
+        cage.timeout = EMBEDDING_SECONDS
+        cage.maxIterations = BRIEF_ITERATIONS
+        cage.useRandomCoords = True
+        cage.enforceChirality = False
+        yield trial, cage
+    parameters.useRandomCoords = True
+    parameters.maxIterations = 0
+    yield Chem.Mol(asked), parameters
+
+
+def assign_stereo(mol: Chem.Mol) -> None:
+    """Assign R/S and E/Z from the conformer, in place.
+
+    RDKit takes the sign of a chiral atom from three of its neighbours as seen from the atom, which
+    is no longer the configuration where all four lie on one side, as in small cages. Here it is the
+    sign of the volume that the four neighbours span.
+    """
+    Chem.AssignStereochemistryFrom3D(mol)
+    positions = mol.GetConformer().GetPositions()
+    for atom in mol.GetAtoms():
+        corners = positions[[other.GetIdx() for other in atom.GetNeighbors()]]
+        if len(corners) == 4 and atom.GetChiralTag() in TETRAHEDRAL:
+            clockwise = np.linalg.det(corners[:3] - corners[3]) > 0
+            atom.SetChiralTag(TETRAHEDRAL[0 if clockwise else 1])
+    Chem.AssignStereochemistry(mol, cleanIt=True, force=True)
 
 
 def _relax(mol: Chem.Mol) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, overload
@@ -147,7 +147,7 @@ def relax(
 
 
 def relax_molecules(
-    molecules: list[Molecule | Rejected],
+    molecules: Sequence[Molecule | Rejected],
     model: Model,
     *,
     noise_level: float | None = None,
@@ -157,7 +157,7 @@ def relax_molecules(
 
     Parameters
     ----------
-    molecules : list of Molecule or Rejected
+    molecules : sequence of Molecule or Rejected
     model : Model
     noise_level, progress
         As in :func:`relax`.
@@ -220,7 +220,7 @@ def _schedule(model: Model, noise_level: float | None) -> RelaxationSchedule:
         return model.config.relaxation
     if not 0 < noise_level <= MAX_NOISE_LEVEL:
         raise ValueError(f"noise level {noise_level} Å: choose one in (0, {MAX_NOISE_LEVEL}]")
-    lower = [s for s in model.config.relaxation.polish if s < 0.7 * noise_level]
+    lower = [s for s in model.config.relaxation.polish if s < 0.75 * noise_level]
     return RelaxationSchedule(bridge=(), polish=(noise_level, *lower))
 
 

@@ -103,7 +103,7 @@ def evaluate_geometry(
     for level in levels:
         rows.append(_evaluate_level(level, sample, progress))
     begun = time.perf_counter()
-    results = relax_molecules(list(sample.starts), model, progress=progress)
+    results = relax_molecules(sample.starts, model, progress=progress)
     seconds = time.perf_counter() - begun
     positions = [r.molecule.positions for r in results if r.molecule is not None]
     failed = sum(r.verdict != "relaxed" for r in results)

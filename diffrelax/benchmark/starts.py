@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 from ase.units import kcal, mol
 
-from diffrelax.dft import DFTRelaxation
+from diffrelax.dft import DFTRelaxation, DFTSettings, relax_dft
+from diffrelax.dft.recorder import Callback
 from diffrelax.identity import same_minimum
+from diffrelax.levels import relax_at_level
+from diffrelax.relaxation import Relaxation
 
 KCAL_PER_MOL = kcal / mol  # eV
 
@@ -20,20 +23,80 @@ class Arm:
     Parameters
     ----------
     start : str
-        How the start was made, such as ``diffusion`` or ``mmff94``.
-    dft : DFTRelaxation
+        How the start was made: ``diffusion``, ``mmff94``, …
     seconds_before : float
         Wall time before the DFT: embedding, force field, network.
+    dft : DFTRelaxation or None
+        None if the start or the level of theory does not exist for this molecule.
+    failure : str
+        Why ``dft`` is None; empty otherwise.
     """
 
     start: str
-    dft: DFTRelaxation
     seconds_before: float
+    dft: DFTRelaxation | None
+    failure: str = ""
+
+    @property
+    def converged(self) -> bool:
+        """Whether a minimum was reached."""
+        return self.dft is not None and self.dft.converged
 
     @property
     def seconds(self) -> float:
         """Wall time from the input to the end of the DFT relaxation."""
-        return self.seconds_before + self.dft.seconds["total"]
+        return self.seconds_before + (self.dft.seconds["total"] if self.dft else 0.0)
+
+    @property
+    def remarks(self) -> str:
+        """What went wrong, and what to beware of; empty if there is nothing to say."""
+        if self.dft is None:
+            return self.failure
+        return "; ".join(filter(None, (self.dft.reason, *self.dft.notes)))
+
+
+def relax_from(
+    start: str,
+    result: Relaxation,
+    settings: DFTSettings,
+    *,
+    threads: int | None = None,
+    callback: Callback | None = None,
+) -> Arm:
+    """Relax a molecule with DFT from one of its starts.
+
+    Parameters
+    ----------
+    start : {"diffusion", "mmff94", "uff", "gfn2-xtb"}
+        The result of the model (or what it fell back to), the force-field geometry that the model
+        started from, or that geometry relaxed at another level.
+    result : Relaxation
+        With a geometry.
+    settings : DFTSettings
+    threads, callback
+        See :func:`diffrelax.dft.relax_dft`.
+
+    Raises
+    ------
+    ValueError
+        If the result has no geometry.
+    """
+    if result.molecule is None or result.start is None:
+        raise ValueError(f"{result.name} has no geometry: {result.reason}")
+    seconds = 0.0
+    try:
+        if start == "diffusion":
+            molecule, seconds = result.molecule, result.seconds
+        elif start == result.start.start:
+            molecule = result.start
+        else:
+            relaxed = relax_at_level(result.start, start)
+            molecule = result.start.with_positions(relaxed.positions, start=start)
+            seconds = relaxed.seconds
+        dft = relax_dft(molecule, **settings.model_dump(), threads=threads, callback=callback)
+    except ValueError as error:
+        return Arm(start, seconds, None, str(error))
+    return Arm(start, seconds, dft)
 
 
 def excess_energies(arms: list[Arm]) -> list[float | None]:
@@ -48,8 +111,8 @@ def excess_energies(arms: list[Arm]) -> list[float | None]:
         None for an arm that did not converge.
     """
     return [
-        arm.dft.initial_energy - min(other.dft.energy for other in arms if _shared(arm, other))
-        if arm.dft.converged
+        arm.dft.initial_energy - min(o.dft.energy for o in arms if o.dft and _same_end(arm, o))
+        if arm.dft and arm.dft.converged
         else None
         for arm in arms
     ]
@@ -63,8 +126,8 @@ def comparison_table(arms: list[Arm], excess: list[float | None]) -> str:
         (
             arm.start,
             "–" if energy is None else f"{energy / KCAL_PER_MOL:.2f}",
-            str(arm.dft.gradient_calls),
-            str(arm.dft.scf_cycles),
+            str(arm.dft.gradient_calls) if arm.dft else "–",
+            str(arm.dft.scf_cycles) if arm.dft else "–",
             f"{arm.seconds:.1f}",
             _end(arm, arms[0]),
         )
@@ -83,16 +146,16 @@ def format_table(rows: list[tuple[str, ...]]) -> str:
     )
 
 
-def _shared(arm: Arm, other: Arm) -> bool:
-    if not other.dft.converged:
+def _same_end(arm: Arm, other: Arm) -> bool:
+    if arm.dft is None or other.dft is None or not (arm.converged and other.converged):
         return False
     gap = arm.dft.energy - other.dft.energy
     return arm is other or same_minimum(arm.dft.molecule, other.dft.molecule, gap)
 
 
 def _end(arm: Arm, first: Arm) -> str:
-    if not arm.dft.converged:
-        return arm.dft.reason
-    if arm is first or not first.dft.converged:
+    if not arm.converged:
+        return arm.remarks
+    if arm is first or not first.converged:
         return "converged"
-    return "same minimum" if _shared(arm, first) else "another minimum"
+    return "same minimum" if _same_end(arm, first) else "another minimum"

@@ -165,7 +165,8 @@ def validate(ema: Denoiser, validation_set: GeometrySet, config: ModelConfig) ->
     """Relax validation molecules from their force-field geometries; return median errors."""
     settings = config.training
     usable = validation_set.same_basin(settings.max_start_rmsd, settings.max_start_torsion)
-    chosen = np.flatnonzero(usable)[: settings.validation_molecules]
+    chosen = np.random.default_rng(0).permutation(np.flatnonzero(usable))
+    chosen = chosen[: settings.validation_molecules]
     batch = collate(validation_set, chosen, usable)
     device = next(ema.parameters()).device
     relaxed = relax_positions(

@@ -1,0 +1,217 @@
+import json
+import subprocess
+import sys
+
+import ase.io
+import numpy as np
+import pytest
+
+KEYS = {
+    "name",
+    "smiles",
+    "verdict",
+    "reason",
+    "converged",
+    "start",
+    "noise_level",
+    "n_evaluations",
+    "gradient_calls",
+    "scf_cycles",
+    "seconds",
+    "energy_ev",
+    "excess_ev",
+    "symbols",
+    "positions",
+}
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the command line in this process; return exit status, output and errors."""
+    from diffrelax.cli import main
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["diffrelax", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        captured = capsys.readouterr()
+        return stop.value.code or 0, captured.out, captured.err
+
+    return call
+
+
+def test_relax_writes_geometries_and_tells_each_verdict(run, tmp_path):
+    path = tmp_path / "out.extxyz"
+    status, out, err = run("relax", "CCO", "CC(=O)OC", "-o", path)
+    assert status == 0
+    assert out.splitlines() == ["CCO  relaxed", "CC(=O)OC  relaxed"]
+    assert "2 geometries in" in err
+    frames = ase.io.read(path, ":")
+    assert [a.get_chemical_formula() for a in frames] == ["C2H6O", "C3H6O2"]
+    assert frames[1].info["smiles"] == "COC(C)=O"
+    assert frames[1].info["verdict"] == "relaxed"
+
+
+def test_json_is_one_object_for_each_molecule(run):
+    status, out, _ = run("relax", "CCO", "C(", "CCCl", "--json")
+    assert status == 1
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert [r["verdict"] for r in rows] == ["relaxed", "failed", "refused"]
+    assert all(set(r) >= KEYS for r in rows)
+    assert np.array(rows[0]["positions"]).shape == (9, 3)
+    assert rows[0]["gradient_calls"] is rows[0]["energy_ev"] is rows[1]["positions"] is None
+
+
+def test_bad_molecules_cost_only_themselves(run, tmp_path):
+    good = tmp_path / "good.smi"
+    good.write_text("CCO ethanol\nxyz bad\n\nCC ethane\n")
+    empty = tmp_path / "empty.smi"
+    empty.write_text("")
+    nan = tmp_path / "nan.xyz"
+    nan.write_text("2\n\nC 0 0 0\nO 0 0 nan\n")
+    place = tmp_path / "place.xyz"
+    place.write_text("2\n\nC 0 0 0\nO 0 0 0\n")
+    whole = tmp_path / "whole.sdf"
+    assert run("relax", "CO", "-o", whole)[0] == 0
+    cut = tmp_path / "cut.sdf"
+    cut.write_text(whole.read_text() + whole.read_text()[:200])
+    status, out, _ = run("relax", good, empty, nan, place, cut, "C", "no.sdf", "--json")
+    assert status == 1
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert [(r["name"], r["verdict"]) for r in rows] == [
+        ("ethanol", "relaxed"),
+        ("bad", "failed"),
+        ("ethane", "relaxed"),
+        ("empty.smi", "failed"),
+        ("nan", "failed"),
+        ("place", "failed"),
+        ("CO", "relaxed"),
+        ("CO", "failed"),
+        ("C", "relaxed"),
+        ("no.sdf", "failed"),
+    ]
+    reasons = [r["reason"] for r in rows if r["verdict"] == "failed"]
+    for reason, words in zip(
+        reasons,
+        ("not a SMILES", "empty", "not finite", "in one place", "truncated", "no such file"),
+        strict=True,
+    ):
+        assert words in reason
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["CCO", "--model", "none-1"], "there is no model"),
+        (["CCO", "-o", "missing/out.extxyz"], "does not exist"),
+        (["CCO", "-o", "out.pdf"], "unknown suffix"),
+        (["CCO", "--noise-level", "9"], "noise level 9"),
+        (["CCO", "--device", "tpu"], "cannot be used"),
+    ],
+)
+def test_bad_usage_ends_with_status_2_before_any_work(run, arguments, message):
+    status, out, err = run("relax", *arguments)
+    assert status == 2
+    assert out == ""
+    assert message in err
+
+
+def test_unknown_options_and_missing_arguments_end_with_status_2(run):
+    assert run("relax")[0] == 2
+    assert run("relax", "CCO", "--colour", "red")[0] == 2
+    assert run("dft", "CCO", "--optimizer", "magic")[0] == 2
+    assert run("dft", "CCO", "--fmax", "-1")[0] == 2
+
+
+def test_dft_confirms_the_minimum_and_compares(run, tmp_path):
+    path = tmp_path / "out.json"
+    status, out, _ = run(
+        "dft",
+        "O",
+        "--xc",
+        "pbe",
+        "--basis",
+        "def2-svp",
+        "--compare",
+        "mmff94",
+        "-o",
+        path,
+        "--json",
+    )
+    row = json.loads(out)
+    assert status == 0
+    assert row["converged"] is True
+    assert row["excess_ev"] >= 0
+    assert [a["start"] for a in row["arms"]] == ["diffusion", "mmff94"]
+    assert all(a["gradient_calls"] >= 1 and a["scf_cycles"] >= 3 for a in row["arms"])
+    written = json.loads(path.read_text())[0]
+    assert written["energy_ev"] == row["energy_ev"]
+    assert written["positions"] == row["positions"]
+
+
+def test_dft_table_for_people(run):
+    status, out, _ = run(
+        "dft",
+        "O",
+        "--xc",
+        "pbe",
+        "--basis",
+        "sto-3g",
+        "--compare",
+        "mmff94",
+        "--compare",
+        "gfn2-xtb",
+    )
+    assert status == 0
+    lines = out.splitlines()
+    assert lines[0].startswith("O  relaxed, converged after")
+    assert lines[1].split()[:3] == ["start", "excess", "energy"]
+    assert [line.split()[0] for line in lines[3:]] == ["diffusion", "mmff94", "gfn2-xtb"]
+    assert "same minimum" in lines[4]
+
+
+def test_dft_goes_on_after_a_molecule_that_fails(run, tmp_path):
+    path = tmp_path / "out.extxyz"
+    status, out, err = run(
+        "dft",
+        "C(",
+        "O",
+        "--xc",
+        "pbe",
+        "--basis",
+        "sto-3g",
+        "--max-steps",
+        "0",
+        "-o",
+        path,
+        "--json",
+    )
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert status == 1
+    assert [r["converged"] for r in rows] == [None, False]
+    assert "not converged" in rows[1]["reason"]
+    assert "1 geometries in" in err
+    assert len(ase.io.read(path, ":")) == 1
+
+
+def test_models_lists_the_releases(run):
+    status, out, _ = run("models")
+    assert status == 0
+    assert out.startswith("relax-qm9-1  B3LYP/6-31G(2df,p)")
+
+
+def test_train_with_a_bad_configuration(run, tmp_path):
+    status, _, err = run("train", tmp_path / "config.yaml")
+    assert status == 2
+    assert "cannot read the configuration" in err
+
+
+def test_nothing_but_results_goes_to_standard_output():
+    done = subprocess.run(
+        [sys.executable, "-c", "from diffrelax.cli import main; main()", "relax", "CCO", "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout)["verdict"] == "relaxed"
+    assert done.stderr == ""

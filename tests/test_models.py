@@ -1,0 +1,66 @@
+import hashlib
+import shutil
+
+import pytest
+import torch
+
+from diffrelax.models import load_model, releases
+
+
+def test_newest_release_of_a_name_is_found():
+    name = list(releases())[-1]
+    assert load_model("relax-qm9").name == [n for n in releases() if n.startswith("relax-qm9")][-1]
+    assert load_model(name).name == name
+
+
+def test_a_loaded_model_knows_its_file_and_needs_no_gradients():
+    model = load_model("relax-qm9-1")
+    weights = releases()["relax-qm9-1"] / "model.safetensors"
+    assert model.sha256 == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert not any(p.requires_grad for p in model.denoiser.parameters())
+    assert model.config.level == "B3LYP/6-31G(2df,p)"
+
+
+def test_unknown_names_and_paths_say_what_there_is():
+    with pytest.raises(ValueError, match=r"no model 'relax-qm8'; installed: .*relax-qm9-1"):
+        load_model("relax-qm8")
+    with pytest.raises(ValueError, match="no model file"):
+        load_model("none.safetensors")
+
+
+def test_a_damaged_release_is_noticed(tmp_path):
+    folder = releases()["relax-qm9-1"]
+    copy = tmp_path / "relax-qm9-1"
+    copy.mkdir()
+    shutil.copy(folder.parent / "SHA256SUMS", tmp_path)
+    data = bytearray((folder / "model.safetensors").read_bytes())
+    data[-1] ^= 1
+    (copy / "model.safetensors").write_bytes(data)
+    with pytest.raises(ValueError, match=r"damaged: its sha256"):
+        load_model(copy / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"not a model", b"\x08\x00\x00\x00\x00\x00\x00\x00{}      "]
+)
+def test_a_file_that_is_no_model_is_refused(tmp_path, content):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"missing, damaged, or not a diffrelax file"):
+        load_model(path)
+
+
+def test_a_truncated_model_is_refused(tmp_path):
+    whole = (releases()["relax-qm9-1"] / "model.safetensors").read_bytes()
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="damaged"):
+        load_model(path)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there():
+    with pytest.raises(ValueError, match="device 'cuda' cannot be used"):
+        load_model("relax-qm9-1", device="cuda")
+    with pytest.raises(ValueError, match="device 'tpu9' cannot be used"):
+        load_model("relax-qm9-1", device="tpu9")

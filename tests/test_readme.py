@@ -1,0 +1,55 @@
+"""The README's code runs, and its commands are those of the command line."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+BLOCKS = {
+    language: re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    for language in ("python", "bash")
+}
+COMMANDS = [
+    command.strip()
+    for line in "".join(BLOCKS["bash"]).splitlines()
+    for command in line.split("&&")
+]
+
+
+def test_python_of_the_readme(capsys):
+    names: dict = {}
+    for block in BLOCKS["python"]:
+        exec(block, names)
+    output = capsys.readouterr().out
+    assert "relaxed" in output
+    assert "['relaxed', 'relaxed', 'refused']" in output
+    assert names["dft"].converged
+
+
+def test_relax_command_of_the_readme(tmp_path):
+    (command,) = [c for c in COMMANDS if c.startswith("diffrelax relax")]
+    call = [sys.executable, "-c", "from diffrelax.cli import main; main()"]
+    arguments = command.replace('"', "").split()[1:]
+    done = subprocess.run([*call, *arguments], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "relaxed.extxyz").exists()
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("diffrelax")])
+def test_commands_of_the_readme_exist_with_their_options(command):
+    from typer.main import get_command
+
+    from diffrelax.cli import app
+
+    name, *arguments = command.replace('"', "").split()[1:]
+    get_command(app).commands[name].make_context(name, arguments)
+
+
+def test_first_command_is_the_main_job():
+    assert COMMANDS[:2] == [
+        "python -m pip install .",
+        'diffrelax dft "CC(=O)OC" --compare mmff94 -o methyl_acetate.extxyz',
+    ]

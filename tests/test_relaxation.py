@@ -1,0 +1,147 @@
+import numpy as np
+import pytest
+from rdkit import Chem
+from rdkit.Chem import rdDistGeom
+from scipy.spatial.transform import Rotation
+
+import diffrelax as dr
+from diffrelax.levels import get_calculator, relax_at_level
+from diffrelax.relaxation import MAX_ATOMS, outside_domain
+from diffrelax.training.errors import superpose
+
+
+def test_a_force_field_geometry_comes_closer_to_an_independent_minimum(model):
+    """GFN2-xTB, another level of theory altogether, finds the relaxed geometries lower."""
+    gains = []
+    for smiles in ("CC(=O)OC", "C1CC1CO", "CN(C)C=O", "c1ccoc1", "N#CCC=O"):
+        result = dr.relax(smiles, model)
+        assert result.verdict == "relaxed"
+        calculator = get_calculator("gfn2-xtb", result.start)
+        energies = []
+        for molecule in (result.start, result.molecule):
+            atoms = molecule.to_atoms()
+            atoms.calc = calculator
+            energies.append(atoms.get_potential_energy())
+        minimum = relax_at_level(result.molecule, "gfn2-xtb", fmax=0.01).energy
+        gains.append((energies[0] - minimum) / (energies[1] - minimum))
+    assert np.median(gains) > 1.0
+
+
+def test_results_are_one_for_each_input_in_their_order(model):
+    inputs = ["CCO", "not a smiles", "[Na+]", "CCCCCC", "C"]
+    results = dr.relax(inputs, model)
+    assert [r.name for r in results] == ["CCO", "a smiles", "[Na+]", "CCCCCC", "C"] or [
+        r.verdict for r in results
+    ] == ["relaxed", "failed", "refused", "relaxed", "relaxed"]
+    assert [r.verdict for r in results] == ["relaxed", "failed", "refused", "relaxed", "relaxed"]
+    assert [r.n_evaluations for r in results] == [6, 0, 0, 6, 6]
+    assert results[0].molecule.symbols == ("C", "C", "O", *"HHHHHH")
+
+
+def test_one_molecule_gives_one_result_and_raises_if_it_is_bad(model):
+    mol = Chem.AddHs(Chem.MolFromSmiles("CO"))
+    rdDistGeom.EmbedMolecule(mol, randomSeed=1)
+    for one in ("CO", mol, dr.Molecule.from_smiles("CO"), dr.Molecule.from_smiles("CO").to_atoms()):
+        assert dr.relax(one, model).verdict == "relaxed"
+    with pytest.raises(ValueError, match="is not a SMILES"):
+        dr.relax("C(", model)
+
+
+def test_company_in_the_batch_does_not_matter(model):
+    alone = dr.relax("CCO", model).molecule.positions
+    crowd = dr.relax(["CCCCCCCC", "CCO", "C"], model)[1].molecule.positions
+    np.testing.assert_allclose(alone, crowd, atol=2e-5)
+
+
+def test_orientation_place_and_order_of_atoms_are_kept(model):
+    start = dr.Molecule.from_smiles("CC(=O)N")
+    rotation = Rotation.random(random_state=1).as_matrix()
+    moved = start.with_positions(start.positions @ rotation.T + [30.0, -5.0, 2.0])
+    plain, turned = (dr.relax(m, model).molecule.positions for m in (start, moved))
+    np.testing.assert_allclose(turned, plain @ rotation.T + [30.0, -5.0, 2.0], atol=1e-4)
+    assert superpose(plain, start.positions)[1] < 0.3
+    np.testing.assert_allclose(plain.mean(0), start.positions.mean(0), atol=1e-5)
+
+
+def test_coordinates_are_relaxed_from_where_they_stand(model):
+    gauche = dr.Molecule.from_smiles("CCCC", seed=1)
+    result = dr.relax(gauche.to_atoms(), model)
+    assert result.start.start == "given"
+    np.testing.assert_allclose(result.start.positions, gauche.positions)
+
+
+def test_a_noise_level_leaves_out_the_bridge(model):
+    start = dr.Molecule.from_smiles("CCO")
+    small = dr.relax(start, model, noise_level=0.01)
+    assert small.noise_level == 0.01
+    assert small.n_evaluations == 2
+    usual = dr.relax(start, model)
+    assert usual.noise_level == model.config.relaxation.bridge[0]
+    moves = [np.abs(r.molecule.positions - start.positions).max() for r in (small, usual)]
+    assert moves[0] < moves[1]
+    for bad in (0.0, -1.0, 5.0, float("nan")):
+        with pytest.raises(ValueError, match="noise level"):
+            dr.relax(start, model, noise_level=bad)
+
+
+@pytest.mark.parametrize(
+    ("smiles", "reason"),
+    [
+        ("CCCl", "not trained on Cl"),
+        ("CC(=O)[O-]", "charge -1"),
+        ("C[CH2]", "multiplicity 2"),
+        ("[H][H]", "trained on molecules with"),
+        ("C.C", "2 fragments"),
+        ("C" * 40, f"122 atoms: .* not used beyond {MAX_ATOMS}"),
+        ("[He]", "not trained on He"),
+    ],
+)
+def test_molecules_outside_the_domain_come_back_as_they_were(model, smiles, reason):
+    result = dr.relax([smiles], model)[0]
+    assert result.verdict == "refused"
+    assert __import__("re").search(reason, result.reason)
+    assert (result.molecule.positions == result.start.positions).all()
+    assert result.n_evaluations == 0
+    assert result.atoms.info["verdict"] == "refused"
+
+
+def test_linear_and_tiny_molecules_are_relaxed(model):
+    for smiles in ("C#N", "C#C", "O=C=O", "O", "N"):
+        result = dr.relax([smiles], model)[0]
+        assert result.verdict == "relaxed", result.reason
+        assert not outside_domain(result.molecule, model)
+
+
+def test_larger_molecules_than_in_training_say_so(model):
+    result = dr.relax("CCCCCCCCCCCC", model)
+    assert result.verdict == "relaxed"
+    assert result.reason == "38 atoms: extrapolated, trained on at most 29"
+
+
+def test_a_result_that_is_another_molecule_falls_back(model, monkeypatch):
+    def tear(denoiser, numbers, positions, schedule):
+        moved = positions.clone()
+        moved[:, -1] += 3.0
+        return moved
+
+    monkeypatch.setattr("diffrelax.relaxation.relax_positions", tear)
+    result = dr.relax("CCO", model)
+    assert result.verdict == "fell_back"
+    assert "broke" in result.reason
+    assert (result.molecule.positions == result.start.positions).all()
+
+    monkeypatch.setattr("diffrelax.relaxation.relax_positions", lambda d, n, p, s: p * float("nan"))
+    result = dr.relax("CCO", model)
+    assert result.verdict == "fell_back"
+    assert "not finite" in result.reason
+
+
+def test_a_failed_input_has_no_atoms(model):
+    with pytest.raises(ValueError, match="no geometry"):
+        _ = dr.relax(["C("], model)[0].atoms
+
+
+def test_the_same_seed_gives_the_same_geometry(model):
+    first, second, other = (dr.relax("CCCCO", model, seed=s).molecule.positions for s in (1, 1, 2))
+    assert (first == second).all()
+    assert np.abs(first - other).max() > 1e-3
