@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from dataclasses import replace
@@ -50,6 +51,8 @@ class Start(StrEnum):
 
 def main() -> None:
     """Run the command line; errors a person can act on end it with status 2."""
+    # threads that sleep while they wait: on a shared machine, spinning ones cost five-fold
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except (ValueError, OSError) as error:

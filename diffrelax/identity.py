@@ -126,7 +126,7 @@ def same_minimum(
         image = b.with_positions(b.positions * [-1.0, 1.0, 1.0])
         return (
             mirror
-            and _stereo_smiles(a) == _stereo_smiles(image) != ""
+            and _stereo_smiles(a) == _stereo_smiles(b) == _stereo_smiles(image) != ""
             and heavy_atom_rmsd(a, image) < SAME_RMSD
         )
     except ValueError:

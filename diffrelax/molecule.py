@@ -27,6 +27,9 @@ TETRAHEDRAL = (Chem.ChiralType.CHI_TETRAHEDRAL_CW, Chem.ChiralType.CHI_TETRAHEDR
 FORCE_FIELD_ROUNDS = 20
 STEPS_A_ROUND = 1000
 BOND_ORDER_ITERATIONS = 10_000
+ATOM_ORDERS = (
+    20  # RDKit finds the bond orders of trinitrotoluene in every second order of its atoms
+)
 
 BOND_TYPES = {
     1.0: Chem.BondType.SINGLE,
@@ -64,8 +67,8 @@ class Molecule:
         One for each atom, or empty if unknown.
     name : str
     smiles : str
-        Isomeric canonical SMILES without explicit hydrogens, its stereochemistry taken from the
-        positions; empty if the bonds are unknown.
+        Isomeric canonical SMILES, its stereochemistry taken from the positions, without explicit
+        hydrogens but those that make an imine E or Z; empty if the bonds are unknown.
     start : str
         How the positions came to be: ``"given"``, ``"mmff94"``, ``"uff"``, or ``"embedded"`` where
         neither force field has parameters. ``"mmff94 unconverged"`` and ``"uff unconverged"`` mark
@@ -140,6 +143,8 @@ class Molecule:
             If the text is not a SMILES, has a dummy atom, or cannot be embedded.
         """
         smiles = smiles.strip()
+        if not smiles:
+            raise ValueError("the SMILES is empty")
         with rdBase.BlockLogs():
             mol = Chem.MolFromSmiles(smiles)
             if mol is None:
@@ -153,7 +158,8 @@ class Molecule:
         """Take an RDKit molecule with its 3D conformer as it stands, or embed it.
 
         A molecule that has no conformer, a 2D drawing or implicit hydrogens is embedded like a
-        SMILES (hydrogens are added after the other atoms).
+        SMILES (hydrogens are added after the other atoms). Where a 3D conformer comes without any
+        bond, the bonds are perceived as in `from_atoms`.
 
         Parameters
         ----------
@@ -170,10 +176,13 @@ class Molecule:
         ValueError
             If it has no atoms or a dummy atom, or cannot be embedded.
         """
-        _check_elements(np.array([a.GetAtomicNum() for a in mol.GetAtoms()]))
+        _check_elements(_numbers(mol))
         with rdBase.BlockLogs():
             mol = Chem.Mol(mol)
             mol.UpdatePropertyCache(strict=False)
+            if _bonds_are_missing(mol):
+                atoms = ase.Atoms(_numbers(mol), mol.GetConformer().GetPositions())
+                return cls.from_atoms(atoms, name=name, multiplicity=multiplicity)
             start = "given"
             if not _has_all_positions(mol):
                 mol, start = _embed(mol, seed)
@@ -418,6 +427,20 @@ def _smiles_error(smiles: str) -> str:
     return "; ".join(p.Message() for p in problems) or "its structure makes no sense"
 
 
+def _numbers(mol: Chem.Mol) -> np.ndarray:
+    return np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()], dtype=np.int64)
+
+
+def _bonds_are_missing(mol: Chem.Mol) -> bool:
+    return (
+        mol.GetNumBonds() == 0
+        and mol.GetNumConformers() > 0
+        and mol.GetConformer().Is3D()
+        and all(atom.GetFormalCharge() == 0 for atom in mol.GetAtoms())
+        and len(near_pairs(_numbers(mol), mol.GetConformer().GetPositions())) > 0
+    )
+
+
 def _has_all_positions(mol: Chem.Mol) -> bool:
     return (
         mol.GetNumConformers() > 0
@@ -441,9 +464,11 @@ def _embed(mol: Chem.Mol, seed: int) -> tuple[Chem.Mol, str]:
         if rdDistGeom.EmbedMolecule(trial, parameters) != 0:
             continue
         start = _relax(trial)
-        assign_stereo(trial)
-        if trial.HasSubstructMatch(asked, useChirality=True):
-            return trial, start
+        embedded = Chem.Mol(asked)
+        embedded.AddConformer(trial.GetConformer())
+        assign_stereo(embedded)
+        if embedded.HasSubstructMatch(asked, useChirality=True):
+            return embedded, start
     raise ValueError(
         f"no 3D structure found for {Chem.MolToSmiles(Chem.RemoveHs(asked))}: check its "
         "stereochemistry and rings, try another seed, or give coordinates"
@@ -492,7 +517,7 @@ def assign_stereo(mol: Chem.Mol) -> None:
     for atom in mol.GetAtoms():
         corners = positions[[other.GetIdx() for other in atom.GetNeighbors()]]
         if len(corners) == 4 and atom.GetChiralTag() in TETRAHEDRAL:
-            clockwise = np.linalg.det(corners[:3] - corners[3]) > 0
+            clockwise = np.linalg.det(corners[:3] - corners[3]) < 0
             atom.SetChiralTag(TETRAHEDRAL[0 if clockwise else 1])
     Chem.AssignStereochemistry(mol, cleanIt=True, force=True)
 
@@ -564,7 +589,7 @@ def skeleton(
     return mol
 
 
-def _perceive(bare: Molecule, smiles: str) -> Chem.RWMol | None:
+def _perceive(bare: Molecule, smiles: str) -> Chem.Mol | None:
     pairs = near_pairs(bare.numbers, bare.positions)
     mol = skeleton(bare.numbers, pairs, bare.positions)
     template = Chem.MolFromSmiles(smiles) if smiles else None
@@ -572,13 +597,24 @@ def _perceive(bare: Molecule, smiles: str) -> Chem.RWMol | None:
         copied = _copy_bonds(mol, Chem.AddHs(template))
         if copied is not None:
             return copied
-    radical = bare.multiplicity % 2 == 0
+    chance = random.Random(0)
+    order = list(range(bare.n_atoms))
+    for _ in range(ATOM_ORDERS):
+        found = _bond_orders(Chem.RenumberAtoms(mol, order), bare.charge, bare.multiplicity)
+        if found is not None:
+            return Chem.RenumberAtoms(found, np.argsort(order).tolist())
+        chance.shuffle(order)
+    return None
+
+
+def _bond_orders(mol: Chem.Mol, charge: int, multiplicity: int) -> Chem.Mol | None:
+    radical = multiplicity % 2 == 0
     for charged in (True,) if radical else (True, False):
         trial = Chem.RWMol(mol)
         try:
             rdDetermineBonds.DetermineBondOrders(
                 trial,
-                charge=bare.charge - radical,
+                charge=charge - radical,
                 allowChargedFragments=charged,
                 embedChiral=False,
                 maxIterations=BOND_ORDER_ITERATIONS,
@@ -589,7 +625,7 @@ def _perceive(bare: Molecule, smiles: str) -> Chem.RWMol | None:
         except (ValueError, RuntimeError):
             continue
         radicals = sum(atom.GetNumRadicalElectrons() for atom in trial.GetAtoms())
-        if radicals < bare.multiplicity and Chem.GetFormalCharge(trial) == bare.charge:
+        if radicals < multiplicity and Chem.GetFormalCharge(trial) == charge:
             return trial
     return None
 
@@ -629,7 +665,7 @@ def _with_bonds(
         for b in mol.GetBonds()
     ]
     molecule = Molecule(
-        np.array([a.GetAtomicNum() for a in mol.GetAtoms()]),
+        _numbers(mol),
         mol.GetConformer().GetPositions(),
         charge=charge,
         multiplicity=multiplicity,

@@ -36,6 +36,8 @@ class GeometryRow:
         errors are counted.
     milliseconds : float
         Wall time for each molecule, the MMFF94 relaxation of the start not counted.
+    errors : tuple of GeometryErrors
+        Of each molecule, in the order of the sample.
     """
 
     method: str
@@ -45,6 +47,7 @@ class GeometryRow:
     high: GeometryErrors
     failed: int
     milliseconds: float
+    errors: tuple[GeometryErrors, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,6 +143,7 @@ def _row(
         high=_errors(np.quantile(medians, 0.975, axis=0)),
         failed=failed,
         milliseconds=1e3 * seconds / len(values),
+        errors=tuple(errors),
     )
 
 
@@ -173,6 +177,19 @@ def geometry_table(rows: list[GeometryRow]) -> str:
 
 
 def geometry_record(rows: list[GeometryRow], sample: Sample, **about: object) -> dict[str, object]:
-    """Return what is stored of an evaluation: the rows, the molecules, and how it was made."""
-    return {**about, "n": len(sample.indices), "rows": [asdict(r) for r in rows],
-            "qm9_indices": sample.indices}  # fmt: skip
+    """Return what is stored of an evaluation: how it was made, its rows, and every error."""
+    return {
+        **about,
+        "n": len(sample.indices),
+        "units": {"rmsd": "Å", "bonds": "Å", "angles": "Å", "torsions": "degrees"},
+        "rows": [{key: v for key, v in asdict(row).items() if key != "errors"} for row in rows],
+        "qm9_indices": sample.indices,
+        "errors": {
+            row.method: {q: [_rounded(getattr(e, q)) for e in row.errors] for q in QUANTITIES}
+            for row in rows
+        },
+    }
+
+
+def _rounded(value: float) -> float | None:
+    return round(value, 5) if np.isfinite(value) else None

@@ -20,7 +20,7 @@ def gfn2_hessian(molecule: Molecule, step: float = STEP) -> np.ndarray:
     """Second derivatives of the GFN2-xTB energy by central differences of its gradient.
 
     Each displaced calculation starts from the density at the given geometry. One thread is used
-    (see `diffrelax.levels.relax_at_level`).
+    (see `diffrelax.levels.tight_binding`).
 
     Parameters
     ----------

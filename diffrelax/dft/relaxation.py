@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from ase.calculators.calculator import CalculationFailed
-from pyscf.lib import with_omp_threads
+from threadpoolctl import threadpool_limits
 
 from diffrelax.dft.hessian import gfn2_hessian, positive_hessian
 from diffrelax.dft.minimisers import Minimiser, bfgs, criterion, geometric
@@ -49,7 +49,7 @@ def relax_dft(
     xc, basis, fmax, optimizer, hessian, density_fit, grid_level, max_steps
         See `DFTSettings`.
     threads : int, optional
-        Threads of PySCF. Default: as the environment has it.
+        Threads of PySCF and of linear algebra. Default: as the environment has it.
     callback : callable, optional
         Called after each gradient call as ``callback(number, energy in eV, fmax in eV/Å)``.
 
@@ -80,7 +80,7 @@ def relax_dft(
     recorder = Recorder(molecule, calculator, callback)
     start_hessian, hessian_seconds, notes = _start_hessian(molecule, settings)
 
-    with with_omp_threads(threads):
+    with threadpool_limits(limits=threads):
         reason = _minimise(recorder, molecule, start_hessian, settings)
     final = recorder.calls[-1].molecule if recorder.calls else molecule
     if not reason and (change := identity_change(molecule, final.positions)):

@@ -47,15 +47,9 @@ def get_calculator(level: str, molecule: Molecule, **settings: Any) -> Calculato
     if level in ("mmff94", "uff"):
         return ForceField(molecule, level, **settings)
     if level == "gfn2-xtb":
-        from tblite.ase import TBLite
+        from diffrelax.levels.tight_binding import TightBinding
 
-        return TBLite(
-            method="GFN2-xTB",
-            charge=molecule.charge,
-            multiplicity=molecule.multiplicity,
-            verbosity=0,
-            **settings,
-        )
+        return TightBinding(molecule, **settings)
     if level == "dft":
         from diffrelax.levels.density_functional import DensityFunctional, mean_field
 

@@ -14,11 +14,13 @@ from pyscf.lib.exceptions import BasisNotFoundError
 from pyscf.pbc.tools.pyscf_ase import PySCF
 from pyscf.scf.dispersion import parse_dft
 
+from diffrelax.levels.pople import FIT, is_6_31g_2df_p, shells_6_31g_2df_p
+
 if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
 
 
-class DensityFunctional(PySCF):  # type: ignore[misc]
+class DensityFunctional(PySCF):
     """PySCF's own ASE calculator, with a second try for an SCF that does not converge.
 
     Each calculation starts from the density of the one before. An SCF that does not converge is
@@ -105,6 +107,8 @@ def mean_field(
         dispersion suffix such as ``-d3bj`` needs the package pyscf-dispersion.
     basis : str
         Any basis set that PySCF knows, with its effective core potentials where it has them.
+        ``6-31G(2df,p)`` is the definition of Gaussian and of QM9 (see `diffrelax.levels.pople`);
+        every other basis is as PySCF has it, Pople's with spherical d functions.
     density_fit : bool
         Whether to approximate the Coulomb and exchange integrals by density fitting.
     grid_level : int
@@ -118,7 +122,7 @@ def mean_field(
     _check_functional(xc)
     method = (dft.RKS if molecule.multiplicity == 1 else dft.UKS)(_pyscf_molecule(molecule, basis))
     if density_fit:
-        method = method.density_fit()
+        method = method.density_fit(auxbasis=FIT if is_6_31g_2df_p(basis) else None)
     method.xc = xc
     method.grids.level = grid_level
     method.chkfile = None
@@ -131,7 +135,7 @@ def _pyscf_molecule(molecule: Molecule, basis: str) -> gto.Mole:
             warnings.simplefilter("ignore", UserWarning)  # advice to install another package
             return gto.M(
                 atom=list(zip(molecule.symbols, molecule.positions.tolist(), strict=True)),
-                basis=basis,
+                basis=shells_6_31g_2df_p(molecule.symbols) if is_6_31g_2df_p(basis) else basis,
                 ecp=_core_potentials(molecule, basis),
                 charge=molecule.charge,
                 spin=molecule.multiplicity - 1,

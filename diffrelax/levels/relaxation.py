@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase.calculators.calculator import CalculationFailed
 from ase.optimize import BFGS
-from threadpoolctl import threadpool_limits
 
 from diffrelax.levels.calculators import get_calculator
 from diffrelax.levels.force_field import ForceField
@@ -59,11 +58,9 @@ def relax_at_level(
     max_steps: int = 500,
     **settings: Any,
 ) -> LevelRelaxation:
-    """Relax a molecule at a cheap level of theory, on one thread.
+    """Relax a molecule at a cheap level of theory.
 
-    The force fields use RDKit's minimiser, GFN2-xTB uses ASE's BFGS. More threads do not help
-    molecules of this size, and where the cores are shared they make tight binding slower by orders
-    of magnitude (waiting threads spin).
+    The force fields use RDKit's minimiser, GFN2-xTB uses ASE's BFGS.
 
     Parameters
     ----------
@@ -88,15 +85,14 @@ def relax_at_level(
     atoms.calc = get_calculator(level, molecule, **settings)
     n_calls: int | None = None
     try:
-        with threadpool_limits(limits=1, user_api="openmp"):
-            if isinstance(atoms.calc, ForceField):
-                atoms.positions = atoms.calc.minimise(max_steps)
-            else:
-                optimizer = BFGS(atoms, logfile=None)
-                optimizer.run(fmax=fmax, steps=max_steps)
-                n_calls = optimizer.nsteps + 1
-            energy = atoms.get_potential_energy()
-            largest = float(np.linalg.norm(atoms.get_forces(), axis=1).max())
+        if isinstance(atoms.calc, ForceField):
+            atoms.positions = atoms.calc.minimise(max_steps)
+        else:
+            optimizer = BFGS(atoms, logfile=None)
+            optimizer.run(fmax=fmax, steps=max_steps)
+            n_calls = optimizer.nsteps + 1
+        energy = atoms.get_potential_energy()
+        largest = float(np.linalg.norm(atoms.get_forces(), axis=1).max())
         converged = largest < fmax
         reason = "" if converged else f"fmax {largest:.3f} eV/Å after {max_steps} steps"
     except CalculationFailed as error:

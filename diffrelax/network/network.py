@@ -62,6 +62,9 @@ class EquivariantNetwork(nn.Module):
         """
         real = numbers > 0
         basis = self.basis(positions, real)
+        if torch.is_autocast_enabled(device := positions.device.type):
+            half = torch.get_autocast_dtype(device)  # once, not anew in each layer
+            basis = tuple(block.to(half) for block in basis)
         species = self.lookup[numbers].clamp(min=0)
         scalars = self.embedding(species) * real[..., None]
         x = torch.cat([scalars[:, None], scalars.new_zeros(len(real), 8, *scalars.shape[1:])], 1)

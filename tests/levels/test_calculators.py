@@ -7,7 +7,7 @@ from diffrelax.molecule import Molecule
 
 
 def test_unknown_level_names_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="'am1'.*mmff94, uff, gfn2-xtb, dft"):
+    with pytest.raises(ValueError, match=r"'am1'.*mmff94, uff, gfn2-xtb, dft"):
         get_calculator("am1", Molecule.from_smiles("O"))
 
 

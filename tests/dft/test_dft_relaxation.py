@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from diffrelax.dft import DFTRelaxation, DFTSettings, relax_dft
+from diffrelax.levels import get_calculator
+from diffrelax.molecule import Molecule
+
+
+def relax(smiles: str, **settings: Any) -> DFTRelaxation:
+    chosen = {"basis": "sto-3g", "threads": 1, **settings}
+    return relax_dft(Molecule.from_smiles(smiles), **chosen)
+
+
+def test_relaxation_ends_at_a_minimum_and_counts_its_cost() -> None:
+    seen: list[tuple[int, float, float]] = []
+    result = relax("C#N", basis="6-31g", callback=lambda *call: seen.append(call))
+    assert (result.converged, result.reason, result.notes) == (True, "", ())
+    assert result.fmax < 0.03 < result.initial_fmax
+    assert result.energy < result.initial_energy
+    assert result.gradient_calls == len(result.energies) == len(result.fmaxes) > 1
+    assert result.scf_cycles > 2 * result.gradient_calls
+    assert seen == list(zip(range(1, 100), result.energies, result.fmaxes, strict=False))
+    assert 0 < result.seconds["hessian"] < result.seconds["total"]
+    assert 0 < result.seconds["dft"] < result.seconds["total"]
+
+    atoms = result.molecule.to_atoms()
+    atoms.calc = get_calculator("dft", result.molecule, basis="6-31g")
+    np.testing.assert_allclose(atoms.get_forces(), result.forces, atol=2e-3)
+    assert atoms.get_potential_energy() == pytest.approx(result.energy, abs=1e-4)
+    assert np.linalg.norm(result.forces, axis=1).max() == pytest.approx(result.fmax)
+
+
+def test_hessian_saves_gradient_calls() -> None:
+    with_hessian = relax("OO")
+    without = relax("OO", hessian="none")
+    assert without.converged and with_hessian.converged
+    assert with_hessian.gradient_calls < without.gradient_calls
+    assert without.seconds["hessian"] == 0
+    assert with_hessian.energy == pytest.approx(without.energy, abs=2e-3)
+
+
+def test_geometric_finds_the_same_minimum() -> None:
+    bfgs = relax("C#N", fmax=0.005)
+    geometric = relax("C#N", fmax=0.005, optimizer="geometric")
+    assert geometric.converged
+    assert geometric.fmax < 0.005
+    assert geometric.criterion.startswith("geomeTRIC")
+    assert geometric.energy == pytest.approx(bfgs.energy, abs=1e-4)
+
+
+@pytest.mark.parametrize("smiles", ["[OH]", "[H]"])
+def test_radicals_relax(smiles: str) -> None:
+    result = relax(smiles)
+    assert result.converged
+    assert result.molecule.multiplicity == 2
+    assert (result.gradient_calls == 1) == (smiles == "[H]")
+
+
+def test_too_few_steps_are_reported() -> None:
+    result = relax("OO", hessian="none", max_steps=1)
+    assert not result.converged
+    assert result.reason == "not converged in 1 steps"
+    assert result.gradient_calls == 2
+    assert np.isfinite(result.energy)
+
+
+@pytest.mark.parametrize("optimizer", ["bfgs", "geometric"])
+def test_failed_scf_is_reported(monkeypatch: pytest.MonkeyPatch, optimizer: str) -> None:
+    monkeypatch.setattr("pyscf.scf.hf.SCF.max_cycle", 1)
+    result = relax("O", optimizer=optimizer)
+    assert not result.converged
+    assert result.reason.startswith("gradient call 1 failed: the SCF did not converge")
+    assert result.gradient_calls == 0
+    assert result.scf_cycles > 0
+    assert np.isnan(result.energy) and np.isnan(result.fmax)
+    assert result.forces.shape == (3, 3) and np.isnan(result.forces).all()
+    np.testing.assert_array_equal(result.molecule.positions, Molecule.from_smiles("O").positions)
+
+
+def test_second_order_scf_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyscf.scf.hf.SCF.max_cycle", 3)
+    result = relax("O")
+    assert result.converged
+    assert result.notes == ("the SCF needed second-order SCF to converge",)
+
+
+def test_another_molecule_at_the_end_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diffrelax.dft.relaxation.identity_change", lambda *_: "bond O1-H2 broke")
+    result = relax("O")
+    assert not result.converged
+    assert result.reason == "identity lost: bond O1-H2 broke"
+
+
+def test_missing_hessian_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(molecule: Molecule) -> np.ndarray:
+        raise RuntimeError("no parameters for U")
+
+    monkeypatch.setattr("diffrelax.dft.relaxation.gfn2_hessian", fail)
+    result = relax("O")
+    assert result.converged
+    assert "no parameters for U" in result.notes[0]
+
+
+def test_interrupt_passes_through() -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for optimizer in ("bfgs", "geometric"):
+        with pytest.raises(KeyboardInterrupt):
+            relax("O", optimizer=optimizer, callback=interrupt)
+
+
+def test_settings_are_kept_frozen_and_checked() -> None:
+    result = relax("[H]", fmax=0.05)
+    assert result.settings == DFTSettings(basis="sto-3g", fmax=0.05)
+    with pytest.raises(ValidationError):
+        result.settings.fmax = 1.0
+    for wrong in ({"fmax": 0.0}, {"optimizer": "cg"}, {"hessian": "exact"}, {"max_steps": -1}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            relax("O", **wrong)
+    with pytest.raises(ValueError, match="unknown functional"):
+        relax("O", xc="b4lyp")

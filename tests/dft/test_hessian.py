@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from diffrelax.dft.hessian import gfn2_hessian, positive_hessian, rigid_motions
+from diffrelax.levels import get_calculator, relax_at_level
+from diffrelax.molecule import Molecule
+
+
+def minimum(smiles: str) -> Molecule:
+    molecule = Molecule.from_smiles(smiles)
+    return molecule.with_positions(relax_at_level(molecule, "gfn2-xtb", fmax=1e-3).positions)
+
+
+@pytest.mark.parametrize(("smiles", "n_rigid"), [("CO", 6), ("C#N", 5), ("[H][H]", 5), ("[H]", 3)])
+def test_minimum_has_only_its_rigid_motions_as_zero_modes(smiles: str, n_rigid: int) -> None:
+    molecule = minimum(smiles)
+    hessian = gfn2_hessian(molecule)
+    np.testing.assert_array_equal(hessian, hessian.T)
+    eigenvalues = np.linalg.eigvalsh(hessian)
+    assert (np.abs(eigenvalues) < 0.15).sum() == n_rigid
+    assert (eigenvalues[n_rigid:] > 0.15).all()
+    rigid = rigid_motions(molecule.positions)
+    assert rigid.shape == (3 * molecule.n_atoms, n_rigid)
+    np.testing.assert_allclose(rigid.T @ rigid, np.eye(n_rigid), atol=1e-12)
+    assert np.abs(rigid.T @ hessian @ rigid).max() < 0.15
+
+
+def test_hessian_predicts_the_change_of_forces() -> None:
+    molecule = Molecule.from_smiles("CC=O")
+    calculator = get_calculator("gfn2-xtb", molecule, accuracy=0.01)
+    step = np.random.default_rng(1).normal(0, 2e-3, molecule.positions.shape)
+    atoms = molecule.to_atoms()
+    before = calculator.get_forces(atoms).copy()
+    atoms.positions += step
+    after = calculator.get_forces(atoms)
+    predicted = -(gfn2_hessian(molecule) @ step.ravel()).reshape(-1, 3)
+    np.testing.assert_allclose(after - before, predicted, atol=5e-3)
+    assert np.abs(predicted).max() > 0.1
+
+
+def test_positive_hessian_has_a_floor_and_keeps_stiff_modes() -> None:
+    molecule = Molecule.from_smiles("CC=O")
+    raw = gfn2_hessian(molecule)
+    positive = positive_hessian(raw, molecule.positions, floor=1.0)
+    np.testing.assert_allclose(positive, positive.T, atol=1e-10)
+    eigenvalues = np.linalg.eigvalsh(positive)
+    assert eigenvalues.min() == pytest.approx(1.0)
+    assert eigenvalues.max() == pytest.approx(np.linalg.eigvalsh(raw).max(), rel=1e-3)
+
+
+def test_positive_hessian_turns_negative_curvature_round() -> None:
+    positions = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    stretch = np.array([0, 0, -1, 0, 0, 1]) / np.sqrt(2)
+    positive = positive_hessian(-30 * np.outer(stretch, stretch), positions)
+    assert stretch @ positive @ stretch == pytest.approx(30)
+
+
+def test_element_beyond_gfn2_is_an_error() -> None:
+    with pytest.raises(RuntimeError):
+        gfn2_hessian(Molecule(np.array([92]), np.zeros((1, 3))))

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+
+from diffrelax.dft.hessian import gfn2_hessian, positive_hessian
+from diffrelax.dft.minimisers import bfgs, criterion, geometric
+from diffrelax.dft.recorder import Recorder
+from diffrelax.levels import get_calculator
+from diffrelax.molecule import Molecule
+
+MINIMISERS = {"bfgs": bfgs, "geometric": geometric}
+
+
+def run(
+    optimizer: str, molecule: Molecule, with_hessian: bool, fmax: float = 0.03, max_steps: int = 200
+) -> tuple[str, Recorder]:
+    recorder = Recorder(molecule, get_calculator("gfn2-xtb", molecule))
+    atoms = molecule.to_atoms()
+    atoms.calc = recorder
+    hessian = None
+    if with_hessian:
+        hessian = positive_hessian(gfn2_hessian(molecule), molecule.positions)
+    return MINIMISERS[optimizer](atoms, hessian, fmax, max_steps), recorder
+
+
+@pytest.mark.parametrize("smiles", ["CC1=C(F)N=NOC1=N", "CCCOC=O"])
+def test_hessian_saves_most_calls_of_bfgs(smiles: str) -> None:
+    molecule = Molecule.from_smiles(smiles)
+    reason, without = run("bfgs", molecule, with_hessian=False)
+    assert reason == ""
+    reason, with_hessian = run("bfgs", molecule, with_hessian=True)
+    assert reason == ""
+    assert 2 * len(with_hessian.calls) < len(without.calls)
+
+
+def test_hessian_is_not_changed() -> None:
+    molecule = Molecule.from_smiles("CO")
+    hessian = positive_hessian(gfn2_hessian(molecule), molecule.positions)
+    before = hessian.copy()
+    atoms = molecule.to_atoms()
+    atoms.calc = get_calculator("gfn2-xtb", molecule)
+    bfgs(atoms, hessian, 0.03, 100)
+    np.testing.assert_array_equal(hessian, before)
+
+
+@pytest.mark.parametrize("with_hessian", [True, False])
+def test_geometric_finds_the_minimum_of_bfgs(with_hessian: bool) -> None:
+    molecule = Molecule.from_smiles("CCO")
+    ends = []
+    for optimizer in MINIMISERS:
+        reason, recorder = run(optimizer, molecule, with_hessian, fmax=0.002)
+        assert reason == ""
+        assert recorder.calls[-1].fmax < 0.002
+        ends.append(recorder.calls[-1])
+    assert ends[0].energy == pytest.approx(ends[1].energy, abs=1e-4)
+    distances = [end.molecule.to_atoms().get_all_distances() for end in ends]
+    np.testing.assert_allclose(distances[0], distances[1], atol=5e-3)
+
+
+@pytest.mark.parametrize("optimizer", MINIMISERS)
+@pytest.mark.parametrize("smiles", ["[H][H]", "C#C", "O=C=O", "C", "C#CC#N"])
+def test_small_and_linear_molecules_converge(optimizer: str, smiles: str) -> None:
+    reason, recorder = run(optimizer, Molecule.from_smiles(smiles), with_hessian=True)
+    assert reason == ""
+    assert recorder.calls[-1].fmax < 0.03
+
+
+@pytest.mark.parametrize("optimizer", MINIMISERS)
+def test_atom_takes_one_call(optimizer: str) -> None:
+    reason, recorder = run(optimizer, Molecule.from_smiles("[H]"), with_hessian=True)
+    assert reason == ""
+    assert len(recorder.calls) == 1
+
+
+@pytest.mark.parametrize("optimizer", MINIMISERS)
+def test_steps_are_limited(optimizer: str) -> None:
+    reason, recorder = run(optimizer, Molecule.from_smiles("CCO"), False, fmax=1e-3, max_steps=2)
+    assert reason == "not converged in 2 steps"
+    assert len(recorder.calls) == 3
+
+
+def test_geometric_is_silent_and_leaves_logging_alone(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from geometric.nifty import logger
+
+    level, handlers = logger.level, list(logging.getLogger().handlers)
+    run("geometric", Molecule.from_smiles("CO"), with_hessian=True)
+    assert not caplog.records
+    assert capfd.readouterr() == ("", "")
+    assert logger.level == level
+    assert logging.getLogger().handlers == handlers
+
+
+def test_criterion_states_the_thresholds_in_force() -> None:
+    assert criterion("bfgs", 0.03) == "largest force on an atom < 0.03 eV/Å"
+    assert "0.0003 and 0.00045 Eh/Bohr" in criterion("geometric", 0.03)
+    assert "1.3e-05 and 1.9e-05 Eh/Bohr" in criterion("geometric", 0.001)

@@ -1,0 +1,204 @@
+import json
+import os
+
+import ase
+import ase.build
+import ase.io
+import numpy as np
+import pytest
+from rdkit import Chem
+from rdkit.Chem import rdDepictor
+
+from diffrelax.files import check_output, read_file, write_molecules
+from diffrelax.molecule import Molecule, Rejected, read_molecules
+
+METHANE = "5\n{}\nC 0 0 0\nH .63 .63 .63\nH -.63 -.63 .63\nH -.63 .63 -.63\nH .63 -.63 -.63\n"
+
+
+def write(path, text):
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def reason(path) -> str:
+    (result,) = read_file(path)
+    assert isinstance(result, Rejected)
+    return result.reason
+
+
+def test_smi_names_order_and_bad_lines(tmp_path):
+    path = write(tmp_path / "a.smi", "# a comment\n\nCCO ethanol\nC1C bad\nC\nCC\ttwo words\n")
+    results = read_molecules(path)
+    assert [r.name for r in results] == ["ethanol", "bad", "C", "two words"]
+    assert [type(r) for r in results] == [Molecule, Rejected, Molecule, Molecule]
+    assert results[1].source == f"{path}#2"
+    assert [r.name for r in read_molecules([str(path), "CCC"])][-1] == "CCC"
+
+
+def test_xyz_frames_and_their_keys(tmp_path):
+    ammonium = Molecule.from_smiles("[NH4+]")
+    lines = "\n".join(
+        f"{s} {x} {y} {z}"
+        for s, (x, y, z) in zip(ammonium.symbols, ammonium.positions, strict=True)
+    )
+    text = METHANE.format("a comment, nothing else") + METHANE.format("charge=0 name=F")
+    path = write(tmp_path / "m.xyz", text + f"\n5\ncharge=1 name=ammonium\n{lines}\n")
+    first, second, third = read_molecules(path)
+    assert [m.name for m in (first, second, third)] == ["m-1", "F", "ammonium"]
+    assert [m.smiles for m in (first, second, third)] == ["C", "C", "[NH4+]"]
+    assert (third.charge, third.multiplicity, third.start) == (1, 1, "given")
+    assert np.allclose(first.positions[1], 0.63)
+
+
+def test_xyz_bad_frames_leave_the_others_alone(tmp_path):
+    bad = [
+        METHANE.format("").replace("C 0 0 0", "Xx 0 0 0"),
+        METHANE.format("").replace("C 0 0 0", "C nan 0 0"),
+        METHANE.format("").replace("C 0 0 0", "C .63 .63 .63"),
+        METHANE.format("multiplicity=2"),
+        METHANE.format("charge=half"),
+        METHANE.format("").replace("C 0 0 0", "C zero 0 0"),
+        METHANE.format('Lattice="5 0 0 0 5 0 0 0 5"'),
+        "0\n\n",
+    ]
+    parts = [METHANE.format("")]
+    for frame in bad:
+        parts += [frame, METHANE.format("")]
+    results = read_file(write(tmp_path / "m.xyz", "".join(parts) + "5\n\nC 0 0 0\n"))
+    kinds = [Molecule, Rejected] * len(bad) + [Molecule, Rejected]
+    assert [type(r) for r in results] == kinds
+    words = ["Xx", "finite", "one place", "multiplicity 2", "half", "zero", "periodic", "no atoms"]
+    for result, word in zip(results[1::2], [*words, "5 atoms announced, 1 lines"], strict=True):
+        assert word in result.reason
+    assert results[1].name == "m-2"
+
+
+def test_sdf_with_a_truncated_record(tmp_path):
+    blocks = [Chem.MolToMolBlock(Molecule.from_smiles(s, name=s).to_rdkit()) for s in ("C", "CCO")]
+    cut = "\n".join(blocks[1].splitlines()[:9]) + "\n"
+    text = "$$$$\n".join([blocks[0], cut, blocks[1], cut])
+    results = read_file(write(tmp_path / "m.sdf", text))
+    assert [type(r) for r in results] == [Molecule, Rejected, Molecule, Rejected]
+    assert [r.name for r in results] == ["C", "CCO", "CCO", "CCO"]
+    assert "truncated or damaged" in results[1].reason
+
+
+def test_sdf_with_an_impossible_valence_says_so(tmp_path):
+    mol = Chem.MolFromSmiles("CC(C)(C)(C)C", sanitize=False)
+    rdDepictor.Compute2DCoords(mol)
+    block = Chem.MolToMolBlock(mol, kekulize=False)
+    assert "valence" in reason(write(tmp_path / "m.mol", block))
+
+
+@pytest.mark.parametrize("v3000", [False, True])
+def test_mol_with_coordinates_is_taken_as_it_stands(tmp_path, v3000):
+    molecule = Molecule.from_smiles("C[C@H](N)C(=O)O")
+    block = Chem.MolToMolBlock(molecule.to_rdkit(), forceV3000=v3000)
+    (read,) = read_file(write(tmp_path / "alanine.mol", block))
+    assert (read.start, read.smiles) == ("given", molecule.smiles)
+    assert np.allclose(read.positions, molecule.positions, atol=1e-4)
+
+
+def test_drawing_without_hydrogens_is_embedded(tmp_path):
+    mol = Chem.MolFromSmiles("C[C@H](N)C(=O)O")
+    rdDepictor.Compute2DCoords(mol)
+    Chem.WedgeMolBonds(mol, mol.GetConformer())
+    (read,) = read_file(write(tmp_path / "drawing.mol", Chem.MolToMolBlock(mol)))
+    assert (read.start, read.smiles, read.name) == ("mmff94", "C[C@H](N)C(=O)O", "drawing")
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    assert "no such file" in reason(tmp_path / "missing.smi")
+    assert "unknown suffix" in reason(write(tmp_path / "a.csv", "CCO"))
+    assert "empty" in reason(write(tmp_path / "a.smi", "# nothing\n"))
+    assert "empty" in reason(write(tmp_path / "a.sdf", ""))
+    assert "number of its atoms" in reason(write(tmp_path / "a.xyz", "C 0 0 0\n"))
+    (tmp_path / "latin.smi").write_bytes("CCO \xe4thanol".encode("latin-1"))
+    assert "UTF-8" in reason(tmp_path / "latin.smi")
+    (tmp_path / "folder.sdf").mkdir()
+    assert "folder" in reason(tmp_path / "folder.sdf")
+
+
+def test_text_that_is_meant_as_a_path_says_no_such_file(tmp_path):
+    for text in ("molecules.smi", "molecules.csv", str(tmp_path / "missing")):
+        (result,) = read_molecules(text)
+        assert "no such file" in result.reason
+    (result,) = read_molecules(str(write(tmp_path / "a.csv", "CCO")))
+    assert "unknown suffix" in result.reason
+
+
+@pytest.mark.parametrize(
+    "name", ["F", "T", "123", "1e5", "1 2", "a b", 'say "x"', "back\\slash", "[1]", "é", "name=x"]
+)
+def test_extxyz_keeps_every_name(tmp_path, name):
+    molecule = Molecule.from_smiles("F/C=C\\F", name=name)
+    write_molecules(tmp_path / "a.extxyz", [molecule])
+    (read,) = read_file(tmp_path / "a.extxyz")
+    assert (read.name, read.smiles) == (name, "F/C=C\\F")
+    info = ase.io.read(tmp_path / "a.extxyz").info
+    assert (info["name"], info["smiles"]) == (name, "F/C=C\\F")
+
+
+@pytest.mark.parametrize("suffix", [".extxyz", ".sdf", ".xyz"])
+def test_write_and_read_back(tmp_path, suffix):
+    smiles = ["CCO", "[CH3]", "C[N+](C)(C)C", "c1ccc2[nH]ccc2c1", "C[C@H](F)Cl"]
+    molecules = [Molecule.from_smiles(s) for s in smiles]
+    molecules.append(Molecule.from_smiles("O=O", multiplicity=3))
+    path = tmp_path / f"out{suffix}"
+    write_molecules(path, molecules, [{"verdict": "relaxed", "reason": None}] * len(molecules))
+    back = read_molecules(path)
+    for a, b in zip(molecules, back, strict=True):
+        assert (a.name, a.smiles, a.charge, a.multiplicity) == (
+            b.name, b.smiles, b.charge, b.multiplicity
+        )  # fmt: skip
+        assert np.allclose(a.positions, b.positions, atol=1e-4)
+        assert a.bonds == b.bonds
+
+
+def test_infos_are_written(tmp_path):
+    molecule = Molecule.from_smiles("C")
+    info = {"verdict": "fell_back", "energy_ev": np.float64(-1.5), "excess_ev": None}
+    for suffix in (".extxyz", ".sdf", ".json"):
+        write_molecules(tmp_path / f"a{suffix}", [molecule], [info])
+    atoms = ase.io.read(tmp_path / "a.extxyz")
+    assert (atoms.info["verdict"], atoms.info["energy_ev"]) == ("fell_back", -1.5)
+    assert "excess_ev" not in atoms.info
+    mol = next(iter(Chem.SDMolSupplier(str(tmp_path / "a.sdf"))))
+    assert mol.GetProp("verdict") == "fell_back"
+    (record,) = json.loads((tmp_path / "a.json").read_text())
+    assert record["excess_ev"] is None
+    assert record["symbols"] == ["C", "H", "H", "H", "H"]
+    assert np.allclose(record["positions"], molecule.positions)
+
+
+def test_records_without_bonds(tmp_path):
+    mercury = Molecule.from_smiles("C[Hg]C")
+    methane = Molecule.from_smiles("C")
+    bare = [Molecule(m.numbers, m.positions, name=m.name) for m in (mercury, methane)]
+    write_molecules(tmp_path / "a.sdf", bare)
+    first, second = read_file(tmp_path / "a.sdf")
+    assert (first.formula, first.bonds, first.smiles) == ("C2H6Hg", (), "")
+    assert np.allclose(first.positions, mercury.positions, atol=1e-4)
+    assert (second.bonds, second.smiles, second.start) == (methane.bonds, "C", "given")
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = write(tmp_path / "a.json", "old")
+    with pytest.raises(TypeError):
+        write_molecules(path, [Molecule.from_smiles("C")], [{"what": object()}])
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_outputs_are_checked_up_front(tmp_path):
+    check_output(tmp_path / "a.extxyz")
+    assert os.listdir(tmp_path) == []
+    with pytest.raises(ValueError, match="unknown suffix"):
+        check_output(tmp_path / "a.pdb")
+    with pytest.raises(FileNotFoundError, match="create it"):
+        check_output(tmp_path / "missing" / "a.sdf")
+    with pytest.raises(OSError, match="cannot be written"):
+        check_output("/proc/a.sdf")
+    (tmp_path / "b.sdf").mkdir()
+    with pytest.raises(ValueError, match="folder"):
+        check_output(tmp_path / "b.sdf")

@@ -1,0 +1,137 @@
+import ase
+import numpy as np
+import pytest
+from rdkit.Chem import rdMolTransforms
+from spyrmsd.rmsd import symmrmsd
+
+from diffrelax.identity import heavy_atom_rmsd, identity_change, same_minimum
+from diffrelax.molecule import Molecule
+
+
+def rotation(seed: int) -> np.ndarray:
+    q, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))
+    return q * np.sign(np.linalg.det(q))
+
+
+def mirrored(molecule: Molecule) -> Molecule:
+    return molecule.with_positions(molecule.positions * [1, 1, -1])
+
+
+def turned(molecule: Molecule, *dihedral: int, degrees: float) -> Molecule:
+    mol = molecule.to_rdkit()
+    conformer = mol.GetConformer()
+    start = rdMolTransforms.GetDihedralDeg(conformer, *dihedral)
+    rdMolTransforms.SetDihedralDeg(conformer, *dihedral, start + degrees)
+    return molecule.with_positions(conformer.GetPositions())
+
+
+@pytest.mark.parametrize("smiles", ["CCO", "C[C@H](F)Cl", "F/C=C/F", "O.O", "C1CC1N1CC1", "[H][H]"])
+def test_vibrations_rotations_and_translations_change_nothing(smiles):
+    molecule = Molecule.from_smiles(smiles)
+    noise = np.random.default_rng(0).normal(scale=0.03, size=molecule.positions.shape)
+    moved = (molecule.positions + noise) @ rotation(1).T + [3.0, -2.0, 1.0]
+    assert identity_change(molecule, moved) == ""
+
+
+def test_broken_and_formed_bonds_are_named():
+    ethanol = Molecule.from_smiles("CCO")
+    positions = ethanol.positions.copy()
+    hydrogen = 8  # the last atom, on the oxygen
+    direction = positions[hydrogen] - positions[2]
+    positions[hydrogen] += direction / np.linalg.norm(direction)
+    assert identity_change(ethanol, positions).startswith("bond O3–H9 broke (1.9")
+    positions[hydrogen] = positions[0] + 0.7 * (positions[0] - positions[1])
+    change = identity_change(ethanol, positions)
+    assert "O3–H9 broke" in change
+    assert "C1–H9 formed (1.0" in change
+
+
+def test_collapse_and_nonsense_are_named():
+    ethanol = Molecule.from_smiles("CCO")
+    positions = ethanol.positions.copy()
+    positions[8] = positions[2] + 0.01
+    assert "O3–H9 collapsed" in identity_change(ethanol, positions)
+    positions[0] = np.nan
+    assert "not finite" in identity_change(ethanol, positions)
+    with pytest.raises(ValueError, match="shape"):
+        identity_change(ethanol, positions[1:])
+
+
+def test_configurations_are_compared():
+    chiral = Molecule.from_smiles("C[C@H](F)Cl")
+    assert identity_change(chiral, mirrored(chiral).positions) == "C2 changed from R to S"
+    alkene = Molecule.from_smiles("F/C=C/F")
+    z = turned(alkene, 0, 1, 2, 3, degrees=180)
+    assert identity_change(alkene, z.positions) == "C2=C3 changed from E to Z"
+    achiral = Molecule.from_smiles("CCCC")
+    assert identity_change(achiral, mirrored(achiral).positions) == ""
+
+
+def test_inversion_of_an_amine_is_no_change():
+    amine = Molecule.from_smiles("CN(F)CC")
+    assert identity_change(amine, mirrored(amine).positions) == ""
+
+
+def test_bonds_unknown_compares_close_pairs():
+    mercury = Molecule.from_smiles("C[Hg]C")
+    bare = Molecule.from_atoms(ase.Atoms(mercury.numbers, mercury.positions))
+    assert bare.bonds == ()
+    assert identity_change(bare, bare.positions) == ""
+    positions = bare.positions.copy()
+    positions[3] += 2.0
+    assert "broke" in identity_change(bare, positions)
+
+
+@pytest.mark.parametrize(
+    "smiles", ["CCCCO", "CC(C)(C)CC", "Cc1ccccc1", "C1CCCCC1C", "NCC(=O)NC", "CCC"]
+)
+def test_rmsd_agrees_with_spyrmsd(smiles):
+    a, b = (Molecule.from_smiles(smiles, seed=seed) for seed in (1, 5))
+    heavy = np.flatnonzero(a.numbers > 1)
+    adjacency = np.zeros((a.n_atoms, a.n_atoms), dtype=int)
+    for bond in a.bonds:
+        adjacency[bond.begin, bond.end] = adjacency[bond.end, bond.begin] = 1
+    adjacency = adjacency[np.ix_(heavy, heavy)]
+    moved = b.with_positions(b.positions @ rotation(3).T + 1.0)
+    expected = symmrmsd(
+        a.positions[heavy], moved.positions[heavy], a.numbers[heavy], a.numbers[heavy],
+        adjacency, adjacency, center=True, minimize=True,
+    )  # fmt: skip
+    assert heavy_atom_rmsd(a, moved) == pytest.approx(expected, abs=1e-4)
+
+
+def test_rmsd_maps_equivalent_atoms_in_any_order():
+    a = Molecule.from_smiles("Cc1ccccc1", seed=1)
+    order = np.random.default_rng(0).permutation(a.n_atoms)
+    b = Molecule.from_atoms(ase.Atoms(a.numbers[order], a.positions[order] @ rotation(2).T))
+    assert heavy_atom_rmsd(a, b) < 1e-4
+    before = b.positions.copy()
+    heavy_atom_rmsd(a, b)
+    assert np.array_equal(b.positions, before)
+
+
+def test_rmsd_of_small_molecules_sees_hydrogens():
+    methanol = Molecule.from_smiles("CO")
+    rotated = turned(methanol, 2, 0, 1, 5, degrees=60)
+    assert heavy_atom_rmsd(methanol, rotated) > 0.1
+    with pytest.raises(ValueError, match="bond graphs"):
+        heavy_atom_rmsd(methanol, Molecule.from_smiles("CN"))
+
+
+def test_same_minimum():
+    propanol = Molecule.from_smiles("CCCO")
+    assert same_minimum(propanol, propanol)
+    assert same_minimum(propanol, propanol, 0.004)
+    assert not same_minimum(propanol, propanol, -0.005)
+    assert not same_minimum(propanol, propanol, float("nan"))
+    assert not same_minimum(propanol, turned(propanol, 0, 1, 2, 3, degrees=120))
+    assert not same_minimum(propanol, Molecule.from_smiles("CC(C)O"))
+
+
+def test_mirror_images_are_one_minimum_unless_the_molecule_is_chiral():
+    gauche = turned(Molecule.from_smiles("CCCC"), 0, 1, 2, 3, degrees=120)
+    assert heavy_atom_rmsd(gauche, mirrored(gauche)) > 0.1
+    assert same_minimum(gauche, mirrored(gauche))
+    assert not same_minimum(gauche, mirrored(gauche), mirror=False)
+    chiral = Molecule.from_smiles("CC[C@H](F)Cl")
+    assert not same_minimum(chiral, mirrored(chiral))

@@ -1,0 +1,254 @@
+import pickle
+
+import ase
+import ase.build
+import numpy as np
+import pytest
+from rdkit import Chem
+from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
+
+from diffrelax.molecule import Bond, Molecule, Rejected, read_molecules
+
+WATER = ase.build.molecule("H2O")
+
+
+def stripped(molecule: Molecule) -> ase.Atoms:
+    return ase.Atoms(molecule.numbers, molecule.positions)
+
+
+def test_smiles_keeps_the_atom_order_of_rdkit():
+    molecule = Molecule.from_smiles("OC(=O)c1ccncc1")
+    expected = Chem.AddHs(Chem.MolFromSmiles("OC(=O)c1ccncc1"))
+    assert molecule.symbols == tuple(a.GetSymbol() for a in expected.GetAtoms())
+    assert molecule.formula == "C6H5NO2"
+    assert molecule.start == "mmff94"
+    assert molecule.name == "OC(=O)c1ccncc1"
+    assert molecule.smiles == "O=C(O)c1ccncc1"
+    assert {bond.order for bond in molecule.bonds} == {1.0, 1.5, 2.0}
+
+
+def test_embedding_is_repeatable_and_depends_on_the_seed():
+    first, again = (Molecule.from_smiles("CCCCO", seed=1).positions for _ in range(2))
+    assert np.array_equal(first, again)
+    assert not np.allclose(first, Molecule.from_smiles("CCCCO", seed=2).positions, atol=0.1)
+
+
+def test_geometry_is_a_minimum_of_mmff94():
+    mol = Molecule.from_smiles("CC(=O)OC").to_rdkit()
+    properties = rdForceFieldHelpers.MMFFGetMoleculeProperties(mol)
+    field = rdForceFieldHelpers.MMFFGetMoleculeForceField(mol, properties)
+    assert np.abs(field.CalcGrad()).max() < 1e-2  # kcal/mol/Å
+
+
+def test_uff_where_mmff94_has_no_parameters():
+    assert Molecule.from_smiles("C[Se]C").start == "uff"
+    assert Molecule.from_smiles("[He]").start == "embedded"
+
+
+@pytest.mark.parametrize(
+    "smiles",
+    [
+        "C[C@H](F)Cl",
+        "C[C@@H](F)Cl",
+        "F/C=C/F",
+        "F/C=C\\F",
+        "C[C@@H]1CC[C@@H](C)CC1",
+        "OC[C@H]1[C@H]2C[C@@H]1C2",  # a cage that RDKit's own tests of an embedding refuse
+        "C1=C[C@@]23CC[C@]2(C1)C3",  # all neighbours of an atom on one side of it
+    ],
+)
+def test_stereochemistry_of_the_smiles_is_that_of_the_geometry(smiles):
+    molecule = Molecule.from_smiles(smiles)
+    assert molecule.smiles == Chem.CanonSmiles(smiles)
+    assert Molecule.from_atoms(stripped(molecule)).smiles == molecule.smiles
+
+
+def test_open_stereochemistry_is_named_by_the_embedding():
+    assert Molecule.from_smiles("CC(F)Cl").smiles in {"C[C@H](F)Cl", "C[C@@H](F)Cl"}
+
+
+@pytest.mark.parametrize(
+    "smiles", ["C1OC23CC4CC12OC34", "C1N=C2C3OC4C1N2C34", "C12C3C4C1C5C2C3C45"]
+)
+def test_cages_are_embedded(smiles):
+    assert Molecule.from_smiles(smiles).start == "mmff94"
+
+
+@pytest.mark.parametrize(
+    ("smiles", "charge", "multiplicity"),
+    [
+        ("O=O", 0, 1),
+        ("[O][O]", 0, 3),
+        ("[CH3]", 0, 2),
+        ("[NH4+]", 1, 1),
+        ("CC(=O)[O-]", -1, 1),
+        ("O=[N]", 0, 2),
+    ],
+)
+def test_charge_and_multiplicity_from_smiles(smiles, charge, multiplicity):
+    molecule = Molecule.from_smiles(smiles)
+    assert (molecule.charge, molecule.multiplicity) == (charge, multiplicity)
+
+
+def test_multiplicity_can_be_given():
+    assert Molecule.from_smiles("O=O", multiplicity=3).multiplicity == 3
+    with pytest.raises(ValueError, match="multiplicity 2 does not fit 16 electrons"):
+        Molecule.from_smiles("O=O", multiplicity=2)
+
+
+@pytest.mark.parametrize("atoms", ["H", "H2", "HCN", "CO2", "C2H2", "CH3", "NO2", "SO2"])
+def test_small_and_linear_molecules_and_radicals_from_coordinates(atoms):
+    molecule = Molecule.from_atoms(ase.build.molecule(atoms))
+    assert molecule.multiplicity == 1 + molecule.numbers.sum() % 2
+    assert molecule.start == "given"
+
+
+@pytest.mark.parametrize(
+    "smiles",
+    [
+        "C[N+](=O)[O-]",
+        "CN=[N+]=[N-]",
+        "[NH3+]CC(=O)[O-]",
+        "Cn1c(=O)c2c(ncn2C)n(C)c1=O",
+        "Cc1c([N+](=O)[O-])cc([N+](=O)[O-])cc1[N+](=O)[O-]",
+        "[c]1ccccc1",
+        "CO[O]",
+        "C[n+]1ccccc1",
+        "C.c1ccccc1",
+        "N#[N+][O-]",
+        "[C-]#[O+]",
+    ],
+)
+def test_bonds_perceived_from_coordinates(smiles):
+    molecule = Molecule.from_smiles(smiles)
+    seen = Molecule.from_atoms(stripped(molecule), charge=molecule.charge)
+    assert seen.smiles == molecule.smiles
+    assert {bond[:2] for bond in seen.bonds} == {bond[:2] for bond in molecule.bonds}
+
+
+def test_molecule_whose_bonds_are_not_perceived_is_kept():
+    molecule = Molecule.from_smiles("C[Hg]C")
+    seen = Molecule.from_atoms(stripped(molecule))
+    assert (seen.bonds, seen.formal_charges, seen.smiles) == ((), (), "")
+    assert seen.name == "C2H6Hg"
+
+
+def test_smiles_beside_coordinates_gives_the_bonds_in_any_atom_order():
+    molecule = Molecule.from_smiles("C[Hg]C")
+    atoms = stripped(molecule)[::-1]
+    atoms.info["smiles"] = "C[Hg]C"
+    seen = Molecule.from_atoms(atoms)
+    assert seen.smiles == molecule.smiles
+    lengths = [np.linalg.norm(seen.positions[b.begin] - seen.positions[b.end]) for b in seen.bonds]
+    assert max(lengths) < 2.3
+
+
+def test_round_trip_through_ase_and_rdkit():
+    molecule = Molecule.from_smiles("C[C@H](N)C(=O)[O-]", name="alanine anion")
+    for other in (
+        Molecule.from_atoms(molecule.to_atoms()),
+        Molecule.from_rdkit(molecule.to_rdkit()),
+        pickle.loads(pickle.dumps(molecule)),
+    ):
+        assert other.bonds == molecule.bonds
+        assert (other.name, other.smiles, other.charge) == (
+            "alanine anion",
+            molecule.smiles,
+            -1,
+        )
+        assert np.array_equal(other.positions, molecule.positions)
+
+
+def test_rdkit_conformer_is_taken_as_it_stands():
+    mol = Chem.AddHs(Chem.MolFromSmiles("CCO"))
+    rdDistGeom.EmbedMolecule(mol, randomSeed=7)
+    molecule = Molecule.from_rdkit(mol, name="ethanol")
+    assert np.array_equal(molecule.positions, mol.GetConformer().GetPositions())
+    assert (molecule.start, molecule.name) == ("given", "ethanol")
+
+
+def test_rdkit_without_hydrogens_is_embedded():
+    molecule = Molecule.from_rdkit(Chem.MolFromSmiles("CCO"))
+    assert (molecule.start, molecule.n_atoms) == ("mmff94", 9)
+
+
+def test_arrays_are_read_only_and_copied():
+    positions = np.zeros((1, 3))
+    molecule = Molecule(np.array([2]), positions)
+    positions[0] = 5.0
+    assert np.array_equal(molecule.positions, [[0, 0, 0]])
+    with pytest.raises(ValueError, match="read-only"):
+        molecule.positions[0] = 1.0
+
+
+def test_with_positions_keeps_everything_else():
+    molecule = Molecule.from_smiles("CCO")
+    moved = molecule.with_positions(molecule.positions + 1.0, start="given")
+    assert (moved.bonds, moved.smiles, moved.start) == (molecule.bonds, molecule.smiles, "given")
+    with pytest.raises(ValueError, match="shape"):
+        molecule.with_positions(molecule.positions[:-1])
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"numbers": [8, 1, 0]}, "atom 3 is no known element"),
+        ({"numbers": [8, 1, 119]}, "atom 3 is no known element"),
+        ({"positions": np.zeros((3, 3))}, "O1 and H2 are in one place"),
+        ({"positions": np.full((3, 3), np.nan)}, "atom 1 is not finite"),
+        ({"multiplicity": 2}, "multiplicity 2 does not fit 10 electrons"),
+        ({"multiplicity": 0}, "multiplicity 0 does not fit"),
+        ({"charge": 1}, "multiplicity 1 does not fit 9 electrons"),
+        ({"charge": 10}, "leaves 0 electrons"),
+        ({"bonds": (Bond(0, 3, 1.0),)}, "is no bond"),
+        ({"bonds": (Bond(0, 1, 4.0),)}, "is no bond"),
+        ({"formal_charges": (1, 0, 0)}, "do not fit"),
+    ],
+)
+def test_nonsense_is_refused(change, reason):
+    water = {"numbers": WATER.numbers, "positions": WATER.positions}
+    Molecule(**water)
+    with pytest.raises(ValueError, match=reason):
+        Molecule(**{**water, **change})
+
+
+def test_periodic_atoms_are_refused():
+    atoms = WATER.copy()
+    atoms.pbc = True
+    with pytest.raises(ValueError, match="periodic"):
+        Molecule.from_atoms(atoms)
+
+
+def test_one_bad_molecule_leaves_the_others_alone(capfd):
+    given = ["CCO", "C(C", WATER, "C*", None, Chem.MolFromSmiles("C"), "CC(C)(C)(C)C", "[Xx]"]
+    results = read_molecules(given)
+    assert [isinstance(r, Rejected) for r in results] == [
+        False, True, False, True, True, False, True, True
+    ]  # fmt: skip
+    assert "'C(C' is not a SMILES" in results[1].reason
+    assert "dummy atoms" in results[3].reason
+    assert (
+        "NoneType is not a molecule" in results[4].reason or "not a molecule" in results[4].reason
+    )
+    assert "valence" in results[6].reason
+    assert capfd.readouterr().err == ""
+
+
+def test_every_form_of_input():
+    molecule = Molecule.from_smiles("O")
+    assert read_molecules([]) == []
+    assert read_molecules(molecule) == [molecule]
+    assert [m.formula for m in read_molecules(("O", WATER, molecule))] == ["H2O"] * 3
+    assert read_molecules("CCO ethanol, dry")[0].name == "ethanol, dry"
+
+
+@pytest.mark.parametrize("smiles", ["[H][H]", "[He]", "C#C", "C" * 39, "O.O", "[Na+].[Cl-]"])
+def test_unusual_molecules_are_molecules(smiles):
+    assert isinstance(read_molecules(smiles)[0], Molecule)
+
+
+@pytest.mark.parametrize("text", ["", "   ", "not a smiles", "C1CC", "C" * 300 + "("])
+def test_text_that_is_no_smiles(text):
+    (result,) = read_molecules(text)
+    assert isinstance(result, Rejected)
+    assert result.reason
