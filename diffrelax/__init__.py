@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from diffrelax.dft import DFTRelaxation, relax_dft
+    from diffrelax.files import Rejected, read_molecules
     from diffrelax.models import Model, load_model
-    from diffrelax.molecule import Molecule, Rejected, read_molecules
+    from diffrelax.molecule import Molecule
     from diffrelax.relaxation import Relaxation, relax
 
 __all__ = [
@@ -32,8 +33,8 @@ _ROOMS = {
     "Model": "models",
     "load_model": "models",
     "Molecule": "molecule",
-    "Rejected": "molecule",
-    "read_molecules": "molecule",
+    "Rejected": "files",
+    "read_molecules": "files",
     "Relaxation": "relaxation",
     "relax": "relaxation",
 }

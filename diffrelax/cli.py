@@ -16,7 +16,8 @@ import typer
 if TYPE_CHECKING:
     from diffrelax.benchmark.starts import Arm
     from diffrelax.dft import DFTSettings
-    from diffrelax.molecule import Molecule, Rejected
+    from diffrelax.files import Rejected
+    from diffrelax.molecule import Molecule
     from diffrelax.relaxation import Relaxation
 
 app = typer.Typer(
@@ -219,8 +220,7 @@ def models() -> None:
 def _read(
     inputs: list[str], output: Path | None, seed: int
 ) -> tuple[list[Molecule | Rejected], float]:
-    from diffrelax.files import check_output
-    from diffrelax.molecule import read_molecules
+    from diffrelax.files import check_output, read_molecules
 
     if output:
         check_output(output)

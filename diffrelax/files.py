@@ -1,4 +1,7 @@
-"""Files of molecules: read .smi, .sdf, .mol and .xyz, write .extxyz, .sdf and .json."""
+"""The front door: molecules from anything that holds them, and files of them.
+
+Read .smi, .sdf, .mol and .xyz, write .extxyz, .sdf and .json.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,11 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import ase
 import ase.io
@@ -17,9 +21,59 @@ import numpy as np
 from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict
 from rdkit import Chem, rdBase
 
-from diffrelax.molecule import Molecule, Rejected, text_of
+from diffrelax.molecule import Molecule, text_of
 
+Input: TypeAlias = str | os.PathLike[str] | Molecule | ase.Atoms | Chem.Mol
 Info = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """An input that is not a molecule.
+
+    Parameters
+    ----------
+    name : str
+    source : str
+        The text that was given, or the file and the number of the record in it: ``path#3``.
+    reason : str
+        What is wrong and what to do.
+    """
+
+    name: str
+    source: str
+    reason: str
+
+
+def read_molecules(inputs: Input | Iterable[Input], *, seed: int = 42) -> list[Molecule | Rejected]:
+    """Read molecules from anything that holds them; the front door for every input.
+
+    Parameters
+    ----------
+    inputs : str, path, Molecule, ase.Atoms, rdkit.Chem.Mol, or an iterable of these
+        A string with the suffix of a known file format is a path, every other string a SMILES,
+        optionally followed by a name. A file gives all molecules in it.
+    seed : int
+        Of the embedding of SMILES.
+
+    Returns
+    -------
+    list of Molecule or Rejected
+        In the order of the inputs. A bad molecule is one `Rejected` and leaves the others alone.
+    """
+    if isinstance(inputs, (str, os.PathLike, Molecule, ase.Atoms, Chem.Mol)):
+        inputs = [inputs]
+    found: list[Molecule | Rejected] = []
+    for given in inputs:
+        if isinstance(given, os.PathLike) or (
+            isinstance(given, str) and Path(given).suffix.lower() in FORMATS
+        ):
+            found += read_file(given, seed=seed)
+        elif isinstance(given, str):
+            found.append(read_smiles(given, seed=seed))
+        else:
+            found.append(read_object(given, seed=seed))
+    return found
 
 
 class Format(NamedTuple):

@@ -7,10 +7,9 @@ import numpy as np
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdMolAlign
 
-from diffrelax.molecule import (
-    MIN_DISTANCE,
+from diffrelax.molecule import MIN_DISTANCE, Molecule
+from diffrelax.perception import (
     TETRAHEDRAL,
-    Molecule,
     assign_stereo,
     covalent_lengths,
     near_pairs,

@@ -5,31 +5,18 @@ Isotopes and atom maps are not kept: they do not change the potential energy sur
 
 from __future__ import annotations
 
-import os
-import random
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import ase
 import numpy as np
-from ase.data import chemical_symbols, covalent_radii
+from ase.data import chemical_symbols
 from rdkit import Chem, rdBase
-from rdkit.Chem import rdDetermineBonds, rdDistGeom, rdForceFieldHelpers
+
+from diffrelax.embedding import embed
+from diffrelax.perception import assign_stereo, near_pairs, perceive_bonds, skeleton
 
 MIN_DISTANCE = 0.3  # Å; the shortest bond, H–H, has 0.74 Å
-BOND_TOLERANCE = 0.25  # Å beyond the covalent radii; QM9 has N–O bonds at 0.26, C…C gaps at 0.25
-EMBEDDING_SECONDS = 60
-BRIEF_ITERATIONS = 20
-CAGE_TRIALS = 8
-TETRAHEDRAL = (Chem.ChiralType.CHI_TETRAHEDRAL_CW, Chem.ChiralType.CHI_TETRAHEDRAL_CCW)
-FORCE_FIELD_ROUNDS = 20
-STEPS_A_ROUND = 1000
-BOND_ORDER_ITERATIONS = 10_000
-ATOM_ORDERS = (
-    20  # RDKit finds the bond orders of trinitrotoluene in every second order of its atoms
-)
 
 BOND_TYPES = {
     1.0: Chem.BondType.SINGLE,
@@ -185,7 +172,7 @@ class Molecule:
                 return cls.from_atoms(atoms, name=name, multiplicity=multiplicity)
             start = "given"
             if not _has_all_positions(mol):
-                mol, start = _embed(mol, seed)
+                mol, start = embed(mol, seed)
         charge = Chem.GetFormalCharge(mol)
         return _with_bonds(
             mol,
@@ -242,7 +229,8 @@ class Molecule:
             name=name or text_of(info.get("name", "")),
         )
         with rdBase.BlockLogs():
-            mol = _perceive(bare, text_of(info.get("smiles", "")))
+            smiles = text_of(info.get("smiles", ""))
+            mol = perceive_bonds(bare.numbers, bare.positions, charge, bare.multiplicity, smiles)
         if mol is None:
             return replace(bare, name=bare.name or bare.formula)
         return _with_bonds(
@@ -289,60 +277,6 @@ class Molecule:
             If they are not finite, of another shape, or put two atoms in one place.
         """
         return replace(self, positions=positions, start=self.start if start is None else start)
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """An input that is not a molecule.
-
-    Parameters
-    ----------
-    name : str
-    source : str
-        The text that was given, or the file and the number of the record in it: ``path#3``.
-    reason : str
-        What is wrong and what to do.
-    """
-
-    name: str
-    source: str
-    reason: str
-
-
-Input: TypeAlias = str | os.PathLike[str] | Molecule | ase.Atoms | Chem.Mol
-
-
-def read_molecules(inputs: Input | Iterable[Input], *, seed: int = 42) -> list[Molecule | Rejected]:
-    """Read molecules from anything that holds them; the front door for every input.
-
-    Parameters
-    ----------
-    inputs : str, path, Molecule, ase.Atoms, rdkit.Chem.Mol, or an iterable of these
-        A string with the suffix of a known file format is a path, every other string a SMILES,
-        optionally followed by a name. A file gives all molecules in it.
-    seed : int
-        Of the embedding of SMILES.
-
-    Returns
-    -------
-    list of Molecule or Rejected
-        In the order of the inputs. A bad molecule is one `Rejected` and leaves the others alone.
-    """
-    from diffrelax.files import FORMATS, read_file, read_object, read_smiles
-
-    if isinstance(inputs, (str, os.PathLike, Molecule, ase.Atoms, Chem.Mol)):
-        inputs = [inputs]
-    found: list[Molecule | Rejected] = []
-    for given in inputs:
-        if isinstance(given, os.PathLike) or (
-            isinstance(given, str) and Path(given).suffix.lower() in FORMATS
-        ):
-            found += read_file(given, seed=seed)
-        elif isinstance(given, str):
-            found.append(read_smiles(given, seed=seed))
-        else:
-            found.append(read_object(given, seed=seed))
-    return found
 
 
 def _check_elements(numbers: np.ndarray) -> None:
@@ -453,208 +387,6 @@ def _multiplicity(mol: Chem.Mol, charge: int) -> int:
     radicals = sum(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms())
     electrons = sum(atom.GetAtomicNum() for atom in mol.GetAtoms()) - charge
     return radicals + 1 if (radicals + electrons) % 2 == 0 else electrons % 2 + 1
-
-
-def _embed(mol: Chem.Mol, seed: int) -> tuple[Chem.Mol, str]:
-    if mol.GetNumConformers() and mol.GetConformer().Is3D():
-        assign_stereo(mol)
-    asked = Chem.AddHs(mol)
-    asked.RemoveAllConformers()
-    for trial, parameters in _embedding_trials(asked, seed):
-        if rdDistGeom.EmbedMolecule(trial, parameters) != 0:
-            continue
-        start = _relax(trial)
-        embedded = Chem.Mol(asked)
-        embedded.AddConformer(trial.GetConformer())
-        assign_stereo(embedded)
-        if embedded.HasSubstructMatch(asked, useChirality=True):
-            return embedded, start
-    raise ValueError(
-        f"no 3D structure found for {Chem.MolToSmiles(Chem.RemoveHs(asked))}: check its "
-        "stereochemistry and rings, try another seed, or give coordinates"
-    )
-
-
-def _embedding_trials(asked: Chem.Mol, seed: int) -> Iterator[tuple[Chem.Mol, Any]]:
-    """Yield molecules to embed and how: briefly, for small cages, and thoroughly.
-
-    In a small cage the neighbours of an atom can lie on one side of it, which RDKit's tests of its
-    embeddings refuse. The trials for cages do without these tests: RDKit then only guides chiral
-    atoms to their configuration, so those left open are given one by chance.
-    """
-    parameters: Any = rdDistGeom.ETKDGv3()
-    parameters.randomSeed = seed
-    parameters.timeout = EMBEDDING_SECONDS
-    parameters.maxIterations = BRIEF_ITERATIONS
-    yield Chem.Mol(asked), parameters
-    chance = random.Random(seed)
-    for i in range(CAGE_TRIALS):
-        trial = Chem.Mol(asked)
-        for atom in trial.GetAtoms():
-            if atom.GetDegree() == 4 and atom.GetChiralTag() == Chem.ChiralType.CHI_UNSPECIFIED:
-                atom.SetChiralTag(chance.choice(TETRAHEDRAL))
-        cage: Any = rdDistGeom.EmbedParameters()
-        cage.randomSeed = seed + i
-        cage.timeout = EMBEDDING_SECONDS
-        cage.maxIterations = BRIEF_ITERATIONS
-        cage.useRandomCoords = True
-        cage.enforceChirality = False
-        yield trial, cage
-    parameters.useRandomCoords = True
-    parameters.maxIterations = 0
-    yield Chem.Mol(asked), parameters
-
-
-def assign_stereo(mol: Chem.Mol) -> None:
-    """Assign R/S and E/Z from the conformer, in place.
-
-    RDKit takes the sign of a chiral atom from three of its neighbours as seen from the atom, which
-    is no longer the configuration where all four lie on one side, as in small cages. Here it is the
-    sign of the volume that the four neighbours span.
-    """
-    Chem.AssignStereochemistryFrom3D(mol)
-    positions = mol.GetConformer().GetPositions()
-    for atom in mol.GetAtoms():
-        corners = positions[[other.GetIdx() for other in atom.GetNeighbors()]]
-        if len(corners) == 4 and atom.GetChiralTag() in TETRAHEDRAL:
-            clockwise = np.linalg.det(corners[:3] - corners[3]) < 0
-            atom.SetChiralTag(TETRAHEDRAL[0 if clockwise else 1])
-    Chem.AssignStereochemistry(mol, cleanIt=True, force=True)
-
-
-def _relax(mol: Chem.Mol) -> str:
-    if rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
-        properties = rdForceFieldHelpers.MMFFGetMoleculeProperties(mol)
-        name = "mmff94"
-        field = rdForceFieldHelpers.MMFFGetMoleculeForceField(
-            mol, properties, ignoreInterfragInteractions=False
-        )
-    elif rdForceFieldHelpers.UFFHasAllMoleculeParams(mol):
-        name = "uff"
-        field = rdForceFieldHelpers.UFFGetMoleculeForceField(mol, ignoreInterfragInteractions=False)
-    else:
-        return "embedded"
-    for _ in range(FORCE_FIELD_ROUNDS):
-        if field.Minimize(maxIts=STEPS_A_ROUND) == 0:
-            return name
-    return f"{name} unconverged"
-
-
-def covalent_lengths(numbers: np.ndarray) -> np.ndarray:
-    """Add up covalent radii (Cordero et al. 2008, doi 10.1039/b801115j).
-
-    Parameters
-    ----------
-    numbers : (n_atoms,) array of int
-
-    Returns
-    -------
-    (n_atoms, n_atoms) array, Å
-    """
-    radii = covalent_radii[numbers]
-    return radii[:, None] + radii
-
-
-def near_pairs(numbers: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Find the pairs of atoms that are close enough for a bond of some order.
-
-    Parameters
-    ----------
-    numbers : (n_atoms,) array of int
-    positions : (n_atoms, 3) array, Å
-
-    Returns
-    -------
-    (n_pairs, 2) array of int, the smaller index first
-    """
-    distances = np.linalg.norm(positions[:, None] - positions, axis=-1)
-    return np.argwhere(np.triu(distances < covalent_lengths(numbers) + BOND_TOLERANCE, 1))
-
-
-def skeleton(
-    numbers: Iterable[int], pairs: Iterable[Iterable[int]], positions: np.ndarray | None = None
-) -> Chem.RWMol:
-    """Build an RDKit molecule with single bonds between the pairs, without implicit hydrogens."""
-    mol = Chem.RWMol()
-    for number in numbers:
-        atom = Chem.Atom(int(number))
-        atom.SetNoImplicit(True)
-        mol.AddAtom(atom)
-    for i, j in pairs:
-        mol.AddBond(int(i), int(j), Chem.BondType.SINGLE)
-    if positions is not None:
-        conformer = Chem.Conformer(len(positions))
-        conformer.SetPositions(np.array(positions))
-        mol.AddConformer(conformer)
-    return mol
-
-
-def _perceive(bare: Molecule, smiles: str) -> Chem.Mol | None:
-    pairs = near_pairs(bare.numbers, bare.positions)
-    mol = skeleton(bare.numbers, pairs, bare.positions)
-    template = Chem.MolFromSmiles(smiles) if smiles else None
-    if template is not None and Chem.GetFormalCharge(template) == bare.charge:
-        copied = _copy_bonds(mol, Chem.AddHs(template))
-        if copied is not None:
-            return copied
-    chance = random.Random(0)
-    order = list(range(bare.n_atoms))
-    for _ in range(ATOM_ORDERS):
-        found = _bond_orders(Chem.RenumberAtoms(mol, order), bare.charge, bare.multiplicity)
-        if found is not None:
-            return Chem.RenumberAtoms(found, np.argsort(order).tolist())
-        chance.shuffle(order)
-    return None
-
-
-def _bond_orders(mol: Chem.Mol, charge: int, multiplicity: int) -> Chem.Mol | None:
-    radical = multiplicity % 2 == 0
-    for charged in (True,) if radical else (True, False):
-        trial = Chem.RWMol(mol)
-        try:
-            rdDetermineBonds.DetermineBondOrders(
-                trial,
-                charge=charge - radical,
-                allowChargedFragments=charged,
-                embedChiral=False,
-                maxIterations=BOND_ORDER_ITERATIONS,
-            )
-            if radical:
-                _discharge(trial)
-            Chem.SanitizeMol(trial)
-        except (ValueError, RuntimeError):
-            continue
-        radicals = sum(atom.GetNumRadicalElectrons() for atom in trial.GetAtoms())
-        if radicals < multiplicity and Chem.GetFormalCharge(trial) == charge:
-            return trial
-    return None
-
-
-def _copy_bonds(mol: Chem.RWMol, template: Chem.Mol) -> Chem.RWMol | None:
-    pattern = skeleton(
-        (atom.GetAtomicNum() for atom in template.GetAtoms()),
-        ((b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in template.GetBonds()),
-    )
-    sizes = [(m.GetNumAtoms(), m.GetNumBonds()) for m in (mol, pattern)]
-    match = mol.GetSubstructMatch(pattern) if sizes[0] == sizes[1] else ()
-    if not match:
-        return None
-    mol = Chem.RWMol(mol)
-    for atom in template.GetAtoms():
-        mol.GetAtomWithIdx(match[atom.GetIdx()]).SetFormalCharge(atom.GetFormalCharge())
-    for bond in template.GetBonds():
-        ends = match[bond.GetBeginAtomIdx()], match[bond.GetEndAtomIdx()]
-        mol.GetBondBetweenAtoms(*ends).SetBondType(bond.GetBondType())
-    return mol
-
-
-def _discharge(mol: Chem.RWMol) -> None:
-    """Turn the carbanion, or its like, that stood in for a radical into the radical."""
-    for atom in mol.GetAtoms():
-        cation_near = any(other.GetFormalCharge() > 0 for other in atom.GetNeighbors())
-        if atom.GetFormalCharge() < 0 and not cation_near:
-            atom.SetFormalCharge(atom.GetFormalCharge() + 1)
-            return
 
 
 def _with_bonds(

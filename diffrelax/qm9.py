@@ -23,6 +23,7 @@ from rdkit.Chem import rdForceFieldHelpers
 from rdkit.Geometry import Point3D
 from tqdm.auto import tqdm
 
+from diffrelax.perception import assign_stereo
 from diffrelax.training.errors import dihedrals, superpose, torsion_quads
 from diffrelax.training.geometries import GeometrySet
 
@@ -63,7 +64,7 @@ def load_qm9(split: Split, cache: Path | None = None) -> GeometrySet:
     ----------
     split : {"train", "validation", "test"}
     cache : path, optional
-        The packed file. Default: ``$XDG_CACHE_HOME/diffrelax/qm9-1.npz``.
+        The packed file. Default: ``$XDG_CACHE_HOME/diffrelax/qm9-2.npz``.
 
     Raises
     ------
@@ -106,7 +107,7 @@ def pack() -> GeometrySet:
 
 def _default_cache() -> Path:
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "diffrelax" / "qm9-1.npz"
+    return Path(root) / "diffrelax" / "qm9-2.npz"
 
 
 def _rows() -> Iterator[_Row]:
@@ -144,7 +145,7 @@ def _prepare(row: _Row) -> dict | None:
         for i, xyz in enumerate(positions):
             conformer.SetAtomPosition(i, Point3D(*map(float, xyz)))
         mol.AddConformer(conformer)
-        Chem.AssignStereochemistryFrom3D(mol)
+        assign_stereo(mol)
         smiles = Chem.MolToSmiles(Chem.RemoveHs(mol))
         starts, rmsd, torsion = positions, np.nan, np.nan
         if rdForceFieldHelpers.MMFFOptimizeMolecule(mol, maxIters=2000) == 0:

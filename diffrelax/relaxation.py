@@ -16,10 +16,10 @@ from rdkit import Chem
 from tqdm.auto import tqdm
 
 from diffrelax.diffusion.relaxation import RelaxationSchedule, relax_positions
-from diffrelax.files import FORMATS
+from diffrelax.files import FORMATS, Input, Rejected, read_molecules
 from diffrelax.identity import identity_change
 from diffrelax.models import Model
-from diffrelax.molecule import Input, Molecule, Rejected, read_molecules
+from diffrelax.molecule import Molecule
 
 Verdict = Literal["relaxed", "refused", "fell_back", "failed"]
 

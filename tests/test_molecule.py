@@ -7,7 +7,8 @@ import pytest
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
-from diffrelax.molecule import Bond, Molecule, Rejected, read_molecules
+from diffrelax.files import Rejected, read_molecules
+from diffrelax.molecule import Bond, Molecule
 
 WATER = ase.build.molecule("H2O")
 

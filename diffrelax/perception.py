@@ -1,0 +1,166 @@
+"""What a geometry says about a molecule: its bonds and its stereochemistry."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+
+import numpy as np
+from ase.data import covalent_radii
+from rdkit import Chem
+from rdkit.Chem import rdDetermineBonds
+
+BOND_TOLERANCE = 0.25  # Å beyond the covalent radii; QM9 has N–O bonds at 0.26, C…C gaps at 0.25
+BOND_ORDER_ITERATIONS = 10_000
+ATOM_ORDERS = 20  # RDKit finds the bonds of trinitrotoluene in every second order of its atoms
+TETRAHEDRAL = (Chem.ChiralType.CHI_TETRAHEDRAL_CW, Chem.ChiralType.CHI_TETRAHEDRAL_CCW)
+
+
+def covalent_lengths(numbers: np.ndarray) -> np.ndarray:
+    """Add up covalent radii (Cordero et al. 2008, doi 10.1039/b801115j).
+
+    Parameters
+    ----------
+    numbers : (n_atoms,) array of int
+
+    Returns
+    -------
+    (n_atoms, n_atoms) array, Å
+    """
+    radii = covalent_radii[numbers]
+    return radii[:, None] + radii
+
+
+def near_pairs(numbers: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Find the pairs of atoms that are close enough for a bond of some order.
+
+    Parameters
+    ----------
+    numbers : (n_atoms,) array of int
+    positions : (n_atoms, 3) array, Å
+
+    Returns
+    -------
+    (n_pairs, 2) array of int, the smaller index first
+    """
+    distances = np.linalg.norm(positions[:, None] - positions, axis=-1)
+    return np.argwhere(np.triu(distances < covalent_lengths(numbers) + BOND_TOLERANCE, 1))
+
+
+def skeleton(
+    numbers: Iterable[int], pairs: Iterable[Iterable[int]], positions: np.ndarray | None = None
+) -> Chem.RWMol:
+    """Build an RDKit molecule with single bonds between the pairs, without implicit hydrogens."""
+    mol = Chem.RWMol()
+    for number in numbers:
+        atom = Chem.Atom(int(number))
+        atom.SetNoImplicit(True)
+        mol.AddAtom(atom)
+    for i, j in pairs:
+        mol.AddBond(int(i), int(j), Chem.BondType.SINGLE)
+    if positions is not None:
+        conformer = Chem.Conformer(len(positions))
+        conformer.SetPositions(np.array(positions))
+        mol.AddConformer(conformer)
+    return mol
+
+
+def perceive_bonds(
+    numbers: np.ndarray, positions: np.ndarray, charge: int, multiplicity: int, smiles: str
+) -> Chem.Mol | None:
+    """Find bonds, bond orders and formal charges for a geometry.
+
+    Parameters
+    ----------
+    numbers : (n_atoms,) array of int
+    positions : (n_atoms, 3) array, Å
+    charge, multiplicity : int
+    smiles : str
+        Taken for the bond orders if it fits the connectivity; may be empty.
+
+    Returns
+    -------
+    rdkit.Chem.Mol or None
+        With one conformer; None if no bond orders fit.
+    """
+    mol = skeleton(numbers, near_pairs(numbers, positions), positions)
+    template = Chem.MolFromSmiles(smiles) if smiles else None
+    if template is not None and Chem.GetFormalCharge(template) == charge:
+        copied = _copy_bonds(mol, Chem.AddHs(template))
+        if copied is not None:
+            return copied
+    chance = random.Random(0)
+    order = list(range(len(numbers)))
+    for _ in range(ATOM_ORDERS):
+        found = _bond_orders(Chem.RenumberAtoms(mol, order), charge, multiplicity)
+        if found is not None:
+            return Chem.RenumberAtoms(found, np.argsort(order).tolist())
+        chance.shuffle(order)
+    return None
+
+
+def _bond_orders(mol: Chem.Mol, charge: int, multiplicity: int) -> Chem.Mol | None:
+    radical = multiplicity % 2 == 0
+    for charged in (True,) if radical else (True, False):
+        trial = Chem.RWMol(mol)
+        try:
+            rdDetermineBonds.DetermineBondOrders(
+                trial,
+                charge=charge - radical,
+                allowChargedFragments=charged,
+                embedChiral=False,
+                maxIterations=BOND_ORDER_ITERATIONS,
+            )
+            if radical:
+                _discharge(trial)
+            Chem.SanitizeMol(trial)
+        except (ValueError, RuntimeError):
+            continue
+        radicals = sum(atom.GetNumRadicalElectrons() for atom in trial.GetAtoms())
+        if radicals < multiplicity and Chem.GetFormalCharge(trial) == charge:
+            return trial
+    return None
+
+
+def _copy_bonds(mol: Chem.RWMol, template: Chem.Mol) -> Chem.RWMol | None:
+    pattern = skeleton(
+        (atom.GetAtomicNum() for atom in template.GetAtoms()),
+        ((b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in template.GetBonds()),
+    )
+    sizes = [(m.GetNumAtoms(), m.GetNumBonds()) for m in (mol, pattern)]
+    match = mol.GetSubstructMatch(pattern) if sizes[0] == sizes[1] else ()
+    if not match:
+        return None
+    mol = Chem.RWMol(mol)
+    for atom in template.GetAtoms():
+        mol.GetAtomWithIdx(match[atom.GetIdx()]).SetFormalCharge(atom.GetFormalCharge())
+    for bond in template.GetBonds():
+        ends = match[bond.GetBeginAtomIdx()], match[bond.GetEndAtomIdx()]
+        mol.GetBondBetweenAtoms(*ends).SetBondType(bond.GetBondType())
+    return mol
+
+
+def _discharge(mol: Chem.RWMol) -> None:
+    """Turn the carbanion, or its like, that stood in for a radical into the radical."""
+    for atom in mol.GetAtoms():
+        cation_near = any(other.GetFormalCharge() > 0 for other in atom.GetNeighbors())
+        if atom.GetFormalCharge() < 0 and not cation_near:
+            atom.SetFormalCharge(atom.GetFormalCharge() + 1)
+            return
+
+
+def assign_stereo(mol: Chem.Mol) -> None:
+    """Assign R/S and E/Z from the conformer, in place.
+
+    RDKit takes the sign of a chiral atom from three of its neighbours as seen from the atom, which
+    is no longer the configuration where all four lie on one side, as in small cages. Here it is the
+    sign of the volume that the four neighbours span.
+    """
+    Chem.AssignStereochemistryFrom3D(mol)
+    positions = mol.GetConformer().GetPositions()
+    for atom in mol.GetAtoms():
+        corners = positions[[other.GetIdx() for other in atom.GetNeighbors()]]
+        if len(corners) == 4 and atom.GetChiralTag() in TETRAHEDRAL:
+            clockwise = np.linalg.det(corners[:3] - corners[3]) < 0
+            atom.SetChiralTag(TETRAHEDRAL[0 if clockwise else 1])
+    Chem.AssignStereochemistry(mol, cleanIt=True, force=True)
