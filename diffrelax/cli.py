@@ -105,7 +105,9 @@ def dft(
 ) -> None:
     """Relax molecules with the diffusion model, then with DFT (PySCF)."""
     from diffrelax.dft import DFTSettings
+    from diffrelax.levels.density_functional import check_functional
 
+    check_functional(xc)
     settings = DFTSettings(
         xc=xc,
         basis=basis,
@@ -343,7 +345,9 @@ def _show(row: dict[str, Any], json_lines: bool) -> None:
         print(json.dumps(row, ensure_ascii=False), flush=True)
         return
     status = row["verdict"]
-    if row["converged"] is not None:
+    if row["converged"] is not None and row["gradient_calls"] is None:
+        status += ", no DFT"
+    elif row["converged"] is not None:
         ending = "converged" if row["converged"] else "not converged"
         calls = row["gradient_calls"]
         status += f", {ending} after {calls} gradient call{'' if calls == 1 else 's'}"

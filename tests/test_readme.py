@@ -13,9 +13,7 @@ BLOCKS = {
     for language in ("python", "bash")
 }
 COMMANDS = [
-    command.strip()
-    for line in "".join(BLOCKS["bash"]).splitlines()
-    for command in line.split("&&")
+    command.strip() for line in "".join(BLOCKS["bash"]).splitlines() for command in line.split("&&")
 ]
 
 

@@ -119,7 +119,7 @@ def mean_field(
     ValueError
         If the functional or the basis is unknown, or the basis lacks an element.
     """
-    _check_functional(xc)
+    check_functional(xc)
     method = (dft.RKS if molecule.multiplicity == 1 else dft.UKS)(_pyscf_molecule(molecule, basis))
     if density_fit:
         method = method.density_fit(auxbasis=FIT if is_6_31g_2df_p(basis) else None)
@@ -158,7 +158,14 @@ def _core_potentials(molecule: Molecule, basis: str) -> dict[str, str]:
     return covered
 
 
-def _check_functional(xc: str) -> None:
+def check_functional(xc: str) -> None:
+    """Find out whether PySCF has a functional.
+
+    Raises
+    ------
+    ValueError
+        If it is unknown, or its dispersion correction is not installed.
+    """
     try:
         functional, _, dispersion = parse_dft(xc)
         dft.libxc.parse_xc(functional)
