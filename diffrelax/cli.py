@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 import time
 from dataclasses import replace
 from enum import StrEnum
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,12 +18,10 @@ import typer
 if TYPE_CHECKING:
     from diffrelax.benchmark.starts import Arm
     from diffrelax.dft import DFTSettings
-    from diffrelax.files import Rejected
     from diffrelax.molecule import Molecule
     from diffrelax.relaxation import Relaxation
 
 app = typer.Typer(
-    help="Relax molecules with a diffusion model, and with DFT from there.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -50,6 +50,29 @@ class Start(StrEnum):
     gfn2_xtb = "gfn2-xtb"
 
 
+class Peer(StrEnum):
+    """Levels of theory that a model's geometries are compared with."""
+
+    uff = "uff"
+    gfn2_xtb = "gfn2-xtb"
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(version("diffrelax"))
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    show: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version"),
+    ] = False,
+) -> None:
+    """Relax molecules with a diffusion model, and with DFT from there."""
+
+
 def main() -> None:
     """Run the command line; errors a person can act on end it with status 2."""
     # threads that sleep while they wait: on a shared machine, spinning ones cost five-fold
@@ -59,6 +82,9 @@ def main() -> None:
     except (ValueError, OSError) as error:
         print(f"diffrelax: {error}", file=sys.stderr)
         sys.exit(2)
+    except FloatingPointError as error:
+        print(f"diffrelax: {error}", file=sys.stderr)
+        sys.exit(1)
 
 
 @app.command()
@@ -73,8 +99,7 @@ def relax(
     json_lines: Json = False,
 ) -> None:
     """Relax molecules with the diffusion model."""
-    molecules, _ = _read(inputs, output, seed)
-    results = _relax(molecules, model, device, noise_level, threads)
+    results, _ = _relax(inputs, output, seed, model, device, noise_level, threads)
     rows = [_row(result) for result in results]
     _report(rows, output, [r.molecule for r in results], json_lines)
     raise typer.Exit(0 if all(r.verdict == "relaxed" for r in results) else 1)
@@ -117,8 +142,7 @@ def dft(
         density_fit=density_fit,
         max_steps=max_steps,
     )
-    molecules, seconds = _read(inputs, output, seed)
-    results = _relax(molecules, model, device, noise_level, threads)
+    results, seconds = _relax(inputs, output, seed, model, device, noise_level, threads)
     rows: list[dict[str, Any]] = []
     ends: list[Molecule | None] = []
     try:
@@ -146,9 +170,12 @@ def train(
     """Train a model; writes beside its config.yaml."""
     from diffrelax.qm9 import load_qm9
     from diffrelax.training.config import ModelConfig
+    from diffrelax.training.loop import check_device, check_folder
     from diffrelax.training.loop import train as run
 
     settings = ModelConfig.read(config)
+    check_folder(config.parent, resume)
+    check_device(device)
     _set_threads(threads)
     state = run(
         settings,
@@ -168,7 +195,7 @@ def evaluate(
     split: Annotated[Literal["test", "validation"], typer.Option()] = "test",
     n: Annotated[int, typer.Option("-n", help="Number of molecules")] = 1000,
     levels: Annotated[
-        list[str] | None, typer.Option("--level", help="Peer to compare with. May be repeated")
+        list[Peer] | None, typer.Option("--level", help="Peer to compare with. May be repeated")
     ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", help="Where to store the result: .json")
@@ -177,34 +204,39 @@ def evaluate(
     threads: Threads = None,
 ) -> None:
     """Compare a model's geometries with QM9's DFT geometries."""
-    import platform
-
+    from diffrelax.atomic import replacing
     from diffrelax.benchmark.geometry import (
         choose_sample,
         evaluate_geometry,
         geometry_record,
         geometry_table,
     )
+    from diffrelax.benchmark.hardware import describe_hardware
     from diffrelax.models import load_model
     from diffrelax.qm9 import load_qm9
 
+    if output and not output.parent.is_dir():
+        raise ValueError(f"the folder {output.parent} does not exist: create it first")
     _set_threads(threads)
     loaded = load_model(model, device)
     sample = choose_sample(load_qm9(split), n)
-    rows = evaluate_geometry(loaded, sample, levels=tuple(levels or ("gfn2-xtb",)), progress=True)
+    rows = evaluate_geometry(
+        loaded, sample, levels=tuple(map(str, levels or [Peer.gfn2_xtb])), progress=True
+    )
     print(geometry_table(rows))
     if output:
         record = geometry_record(
             rows,
             sample,
-            command=" ".join(["diffrelax", *sys.argv[1:]]),
+            command=shlex.join(["diffrelax", *sys.argv[1:]]),
             split=split,
             model=loaded.name,
             sha256=loaded.sha256,
             step=loaded.step,
-            hardware=f"{platform.machine()}, {device}, {threads or 'all'} threads",
+            hardware=describe_hardware(device),
         )
-        output.write_text(json.dumps(record, indent=1) + "\n")
+        with replacing(output) as part:
+            part.write_text(json.dumps(record, indent=1) + "\n")
 
 
 @app.command()
@@ -213,38 +245,40 @@ def models() -> None:
     from diffrelax.models import load_model, releases
 
     for name, folder in releases().items():
-        model = load_model(name)
+        try:
+            model = load_model(name)
+        except ValueError as error:
+            print(f"{name}  {error}")
+            continue
         n_parameters = sum(p.numel() for p in model.denoiser.parameters())
         print(f"{name}  {model.config.level}  {n_parameters / 1e6:.2f} M parameters, "
               f"{model.step} steps, sha256 {model.sha256[:12]}…  {folder}")  # fmt: skip
 
 
-def _read(
-    inputs: list[str], output: Path | None, seed: int
-) -> tuple[list[Molecule | Rejected], float]:
-    from diffrelax.files import check_output, read_molecules
-
-    if output:
-        check_output(output)
-    begun = time.perf_counter()
-    molecules = read_molecules(inputs, seed=seed)
-    return molecules, (time.perf_counter() - begun) / max(1, len(molecules))
-
-
 def _relax(
-    molecules: list[Molecule | Rejected],
+    inputs: list[str],
+    output: Path | None,
+    seed: int,
     model: str,
     device: str,
     noise_level: float | None,
     threads: int | None,
-) -> list[Relaxation]:
+) -> tuple[list[Relaxation], float]:
+    """Return the results, and the seconds that reading took for each molecule."""
+    from diffrelax.files import check_output, read_molecules
     from diffrelax.models import load_model
-    from diffrelax.relaxation import relax_molecules
+    from diffrelax.relaxation import choose_schedule, relax_molecules
 
+    if output:
+        check_output(output)
     _set_threads(threads)
-    return relax_molecules(
-        molecules, load_model(model, device), noise_level=noise_level, progress=True
-    )
+    loaded = load_model(model, device)
+    choose_schedule(loaded, noise_level)
+    begun = time.perf_counter()
+    molecules = read_molecules(inputs, seed=seed)
+    seconds = (time.perf_counter() - begun) / max(1, len(molecules))
+    results = relax_molecules(molecules, loaded, noise_level=noise_level, progress=True)
+    return results, seconds
 
 
 def _set_threads(threads: int | None) -> None:
@@ -271,7 +305,8 @@ def _dft_one(
         _show(row, json_lines)
         return row, None
     arms: list[Arm] = []
-    for start in ("diffusion", *map(str, compare)):
+    first = "diffusion" if result.verdict == "relaxed" else result.molecule.start
+    for start in dict.fromkeys((first, *map(str, compare))):
         with tqdm(desc=f"{result.name} from {start}", unit="gradient", disable=None) as bar:
 
             def show(call: int, energy: float, fmax: float, bar: tqdm = bar) -> None:

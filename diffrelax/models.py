@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.training.config import ModelConfig
+from diffrelax.training.loop import check_device
 from diffrelax.training.state import load_tensors
 
 WEIGHTS = "model.safetensors"
@@ -55,7 +56,9 @@ def releases() -> dict[str, Path]:
     They lie inside the installed package, or in ``models/`` beside it in a source tree.
     """
     package = Path(__file__).parent
-    folders = [*package.glob("released/*"), *package.parent.glob("models/*")]
+    folders = [*package.glob("released/*")]
+    if (package.parent / "pyproject.toml").is_file():
+        folders += package.parent.glob("models/*")
     found = {f.name: f for f in reversed(folders) if (f / WEIGHTS).is_file()}
     return dict(sorted(found.items(), key=lambda item: _release(item[0])))
 
@@ -76,13 +79,16 @@ def load_model(name: str | Path, device: str = "cpu") -> Model:
     ValueError
         If there is no such model, if the file is damaged, or if the device is not there.
     """
+    check_device(device)
     path = Path(name)
-    if path.suffix != ".safetensors":
+    if path.suffix == ".safetensors":
+        if not path.is_file():
+            raise ValueError(f"there is no model file {path}")
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    else:
         path = _find(str(name)) / WEIGHTS
-    if not path.is_file():
-        raise ValueError(f"there is no model file {path}")
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    _verify(path, sha256)
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        _verify(path, sha256)
     tensors, metadata = load_tensors(path)
     try:
         config = ModelConfig.model_validate(metadata["config"])
@@ -91,14 +97,7 @@ def load_model(name: str | Path, device: str = "cpu") -> Model:
         step = int(str(metadata["step"]))
     except (KeyError, RuntimeError, ValidationError) as error:
         raise ValueError(f"{path} does not hold a model of this version: {error}") from error
-    return Model(config, _place(denoiser, device), sha256, step)
-
-
-def _place(denoiser: Denoiser, device: str) -> Denoiser:
-    try:
-        return denoiser.requires_grad_(False).eval().to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"the device {device!r} cannot be used: {error}") from error
+    return Model(config, denoiser.requires_grad_(False).eval().to(device), sha256, step)
 
 
 def _find(name: str) -> Path:
@@ -117,13 +116,11 @@ def _release(name: str) -> tuple[str, int]:
 
 def _verify(path: Path, sha256: str) -> None:
     sums = path.parent.parent / "SHA256SUMS"
-    if not sums.is_file():
-        return
-    key = f"{path.parent.name}/{path.name}"
-    for line in sums.read_text().splitlines():
-        expected, _, file = line.partition("  ")
-        if file == key and expected != sha256:
-            raise ValueError(
-                f"{path} is damaged: its sha256 is {sha256}, the release's is {expected}; "
-                "install diffrelax again"
-            )
+    lines = sums.read_text().splitlines() if sums.is_file() else []
+    released = {file: expected for expected, _, file in (line.partition("  ") for line in lines)}
+    expected = released.get(f"{path.parent.name}/{path.name}", "missing")
+    if expected != sha256:
+        raise ValueError(
+            f"{path} is not the released file: its sha256 is {sha256}, that of {sums} is "
+            f"{expected}. Install diffrelax again, or give the path of the file to use it as it is"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterable, Sequence
@@ -20,12 +21,12 @@ from diffrelax.files import FORMATS, Input, Rejected, read_molecules
 from diffrelax.identity import identity_change
 from diffrelax.models import Model
 from diffrelax.molecule import Molecule
+from diffrelax.perception import near_pairs, skeleton
 
 Verdict = Literal["relaxed", "refused", "fell_back", "failed"]
 
-TRAINED_ATOMS = 29  # the largest molecules of QM9
 MAX_ATOMS = 100
-MAX_NOISE_LEVEL = 0.3
+TRAINED_STARTS = ("mmff94", "given", "diffusion")
 PAIRS_IN_BATCH = 40_000  # bounds memory
 
 
@@ -47,8 +48,8 @@ class Relaxation:
     start : Molecule or None
         As read, or as embedded and relaxed by a force field.
     noise_level : float, Å
-        Displacement of the start that the model assumed, for each coordinate; NaN without the
-        model.
+        Displacement of the start that the model assumed, for each coordinate: on the bridge the
+        typical one of force-field geometries. NaN without the model.
     n_evaluations : int
         Evaluations of the network.
     seconds : float
@@ -167,7 +168,7 @@ def relax_molecules(
     ValueError
         If ``noise_level`` is out of range.
     """
-    schedule = _schedule(model, noise_level)
+    schedule = choose_schedule(model, noise_level)
     results: dict[int, Relaxation] = {}
     covered = []
     for i, molecule in enumerate(molecules):
@@ -181,7 +182,7 @@ def relax_molecules(
     with tqdm(total=len(covered), unit="mol", disable=None if progress else True) as bar:
         for batch in _batches(covered):
             begun = time.perf_counter()
-            relaxed = _relax_batch([m for _, m in batch], model, schedule)
+            relaxed = _relax_batch([molecule for _, molecule in batch], model, schedule)
             seconds = (time.perf_counter() - begun) / len(batch)
             for (i, _), result in zip(batch, relaxed, strict=True):
                 results[i] = replace(result, seconds=seconds)
@@ -202,26 +203,45 @@ def outside_domain(molecule: Molecule, model: Model) -> str:
         return (
             f"multiplicity {molecule.multiplicity}: the model was trained on closed-shell molecules"
         )
-    if not (molecule.numbers > 1).any() or molecule.n_atoms == 1:
-        return f"{molecule.formula}: the model was trained on molecules with C, N or O and H"
+    if molecule.n_atoms == 1 or not np.isin(molecule.numbers, (6, 7, 8)).any():
+        return f"{molecule.formula}: the model was trained on molecules with C, N or O"
     if molecule.n_atoms > MAX_ATOMS:
         return (
-            f"{molecule.n_atoms} atoms: the model was trained on at most {TRAINED_ATOMS} and is "
-            f"not used beyond {MAX_ATOMS}"
+            f"{molecule.n_atoms} atoms: the model was trained on at most {model.config.largest} "
+            f"and is not used beyond {MAX_ATOMS}"
         )
-    fragments = len(Chem.GetMolFrags(molecule.to_rdkit())) if molecule.bonds else 1
+    pairs = near_pairs(molecule.numbers, molecule.positions)
+    fragments = len(Chem.GetMolFrags(skeleton(molecule.numbers, pairs)))
     if fragments > 1:
         return f"{fragments} fragments: the model was trained on single molecules"
     return ""
 
 
-def _schedule(model: Model, noise_level: float | None) -> RelaxationSchedule:
+def choose_schedule(model: Model, noise_level: float | None) -> RelaxationSchedule:
+    """Return the noise levels of a relaxation.
+
+    Parameters
+    ----------
+    model : Model
+    noise_level : float, optional, Å
+        First of Gaussian levels that halve down to the model's last one. Default: the model's own
+        schedule.
+
+    Raises
+    ------
+    ValueError
+        If the level is outside the range that the model was trained on.
+    """
     if noise_level is None:
         return model.config.relaxation
-    if not 0 < noise_level <= MAX_NOISE_LEVEL:
-        raise ValueError(f"noise level {noise_level} Å: choose one in (0, {MAX_NOISE_LEVEL}]")
-    lower = [s for s in model.config.relaxation.polish if s < 0.75 * noise_level]
-    return RelaxationSchedule(bridge=(), polish=(noise_level, *lower))
+    low, high = model.config.denoiser.sigma_min, model.config.denoiser.sigma_max
+    if not low <= noise_level <= high:
+        raise ValueError(f"noise level {noise_level} Å: the model knows {low} to {high} Å")
+    last = model.config.relaxation.polish[-1]
+    n = max(1, 1 + math.ceil(math.log(noise_level / last, 2)))
+    return RelaxationSchedule(
+        bridge=(), polish=tuple(noise_level * (last / noise_level) ** (i / n) for i in range(n))
+    )
 
 
 def _batches(covered: list[tuple[int, Molecule]]) -> Iterable[list[tuple[int, Molecule]]]:
@@ -250,21 +270,31 @@ def _relax_batch(
     )
     arrays = moved.cpu().double().numpy()
     return [
-        _judge(molecule, array[: molecule.n_atoms] + middle, schedule)
+        _judge(molecule, array[: molecule.n_atoms] + middle, model, schedule)
         for molecule, array, middle in zip(molecules, arrays, centres, strict=True)
     ]
 
 
-def _judge(start: Molecule, positions: np.ndarray, schedule: RelaxationSchedule) -> Relaxation:
-    reason = _reason_to_fall_back(start, positions)
-    verdict: Verdict = "fell_back" if reason else "relaxed"
-    molecule = start if reason else start.with_positions(positions, start="diffusion")
-    if not reason and start.n_atoms > TRAINED_ATOMS:
-        reason = f"{start.n_atoms} atoms: extrapolated, trained on at most {TRAINED_ATOMS}"
+def _judge(
+    start: Molecule, positions: np.ndarray, model: Model, schedule: RelaxationSchedule
+) -> Relaxation:
     noise_level = (*schedule.bridge, *schedule.polish)[0]
-    return Relaxation(
-        start.name, verdict, reason, molecule, start, noise_level, schedule.n_evaluations
-    )
+    cost = (noise_level, schedule.n_evaluations)
+    if reason := _reason_to_fall_back(start, positions):
+        return Relaxation(start.name, "fell_back", reason, start, start, *cost)
+    molecule = start.with_positions(positions, start="diffusion")
+    return Relaxation(start.name, "relaxed", _caution(start, model), molecule, start, *cost)
+
+
+def _caution(start: Molecule, model: Model) -> str:
+    cautions = []
+    if start.n_atoms > (largest := model.config.largest):
+        cautions.append(f"{start.n_atoms} atoms: extrapolated, trained on at most {largest}")
+    if not start.bonds:
+        cautions.append("its bonds are not known, so its stereochemistry was not checked")
+    if start.start not in TRAINED_STARTS:
+        cautions.append(f"started from a geometry that is {start.start}, trained on mmff94")
+    return "; ".join(cautions)
 
 
 def _reason_to_fall_back(start: Molecule, positions: np.ndarray) -> str:

@@ -1,9 +1,35 @@
+import numpy as np
 import pytest
 
 from diffrelax.models import load_model
+from diffrelax.molecule import Molecule
+from diffrelax.training.errors import superpose
+from diffrelax.training.geometries import GeometrySet
+
+SMILES = ("CCO", "CC=O", "C1CC1", "C#N", "CC(N)=O", "c1ccoc1")
 
 
 @pytest.fixture(scope="session")
 def model():
     """The released relaxation model."""
     return load_model("relax-qm9-1")
+
+
+@pytest.fixture(scope="session")
+def geometries():
+    """Embedded molecules, whose "DFT" geometry is a slightly shaken one."""
+    rng = np.random.default_rng(0)
+    molecules = [Molecule.from_smiles(s) for s in SMILES]
+    sizes = [m.n_atoms for m in molecules]
+    starts = [m.positions - m.positions.mean(0) for m in molecules]
+    minima = [superpose(p + 0.01 * rng.normal(size=p.shape), p)[0] for p in starts]
+    return GeometrySet(
+        index=np.arange(20, 20 * 7, 20),
+        offsets=np.concatenate([[0], np.cumsum(sizes)]),
+        numbers=np.concatenate([m.numbers for m in molecules]).astype(np.uint8),
+        positions=np.concatenate(minima).astype(np.float32),
+        starts=np.concatenate(starts).astype(np.float32),
+        start_rmsd=np.full(6, 0.02, dtype=np.float32),
+        start_torsion=np.zeros(6, dtype=np.float32),
+        smiles=np.array([m.smiles.encode() for m in molecules]),
+    )

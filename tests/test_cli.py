@@ -1,6 +1,8 @@
 import json
 import subprocess
 import sys
+from importlib.metadata import version
+from pathlib import Path
 
 import ase.io
 import numpy as np
@@ -109,7 +111,8 @@ def test_bad_molecules_cost_only_themselves(run, tmp_path):
         (["CCO", "--device", "tpu"], "cannot be used"),
     ],
 )
-def test_bad_usage_ends_with_status_2_before_any_work(run, arguments, message):
+def test_bad_usage_ends_with_status_2_before_any_work(run, arguments, message, monkeypatch):
+    monkeypatch.delattr("diffrelax.files.read_smiles")
     status, out, err = run("relax", *arguments)
     assert status == 2
     assert out == ""
@@ -209,9 +212,39 @@ def test_train_with_a_bad_configuration(run, tmp_path):
     assert "cannot read the configuration" in err
 
 
+def test_version(run):
+    status, out, _ = run("--version")
+    assert status == 0
+    assert out.strip() == version("diffrelax")
+
+
+def test_train_and_evaluate_on_a_small_data_set(run, tmp_path, geometries, monkeypatch):
+    monkeypatch.setattr("diffrelax.qm9.load_qm9", lambda split: geometries)
+    folder = tmp_path / "tiny-1"
+    folder.mkdir()
+    (folder / "config.yaml").write_text(
+        "name: tiny-1\nlevel: none\nnetwork: {channels: 8, layers: 2}\n"
+        "training: {steps: 6, batch_size: 4, log_every: 2, validate_every: 4, warmup: 2}\n"
+    )
+    status, out, _ = run("train", folder / "config.yaml")
+    assert status == 0
+    assert out.startswith("step 6 of 6 after")
+    assert run("train", folder / "config.yaml")[0] == 2
+    assert run("train", folder / "config.yaml", "--resume")[0] == 0
+    result = tmp_path / "result.json"
+    weights = folder / "model.safetensors"
+    status, out, _ = run("evaluate", weights, "-n", 3, "--level", "uff", "-o", result)
+    assert status == 0
+    assert [line.split()[1] for line in out.splitlines()[2:]] == ["mmff94", "uff", "tiny-1"]
+    record = json.loads(result.read_text())
+    assert record["split"] == "test"
+    assert record["command"].startswith("diffrelax evaluate")
+    assert run("evaluate", weights, "-o", tmp_path / "none" / "x.json")[0] == 2
+
+
 def test_nothing_but_results_goes_to_standard_output():
     done = subprocess.run(
-        [sys.executable, "-c", "from diffrelax.cli import main; main()", "relax", "CCO", "--json"],
+        [Path(sys.executable).with_name("diffrelax"), "relax", "CCO", "--json"],
         capture_output=True,
         text=True,
         check=True,

@@ -4,6 +4,7 @@ import shutil
 import pytest
 import torch
 
+from diffrelax import models
 from diffrelax.models import load_model, releases
 
 
@@ -28,16 +29,43 @@ def test_unknown_names_and_paths_say_what_there_is():
         load_model("none.safetensors")
 
 
-def test_a_damaged_release_is_noticed(tmp_path):
+@pytest.fixture
+def copied(tmp_path, monkeypatch):
+    """A copy of the release, which is the one that is found."""
     folder = releases()["relax-qm9-1"]
     copy = tmp_path / "relax-qm9-1"
     copy.mkdir()
     shutil.copy(folder.parent / "SHA256SUMS", tmp_path)
-    data = bytearray((folder / "model.safetensors").read_bytes())
+    shutil.copy(folder / "model.safetensors", copy)
+    monkeypatch.setattr(models, "releases", lambda: {"relax-qm9-1": copy})
+    return copy
+
+
+def test_a_damaged_release_is_noticed(copied):
+    load_model("relax-qm9-1")
+    weights = copied / "model.safetensors"
+    data = bytearray(weights.read_bytes())
     data[-1] ^= 1
-    (copy / "model.safetensors").write_bytes(data)
-    with pytest.raises(ValueError, match=r"damaged: its sha256"):
-        load_model(copy / "model.safetensors")
+    weights.write_bytes(data)
+    with pytest.raises(ValueError, match="not the released file"):
+        load_model("relax-qm9-1")
+    assert load_model(weights).name == "relax-qm9-1"
+
+
+def test_a_release_that_cannot_be_verified_is_not_used(copied):
+    (copied.parent / "SHA256SUMS").unlink()
+    with pytest.raises(ValueError, match="is missing"):
+        load_model("relax-qm9-1")
+
+
+def test_releases_are_ordered_by_number(tmp_path, monkeypatch):
+    for name in ("relax-qm9-10", "relax-qm9-9", "relax-qm9-2"):
+        (tmp_path / "models" / name).mkdir(parents=True)
+        (tmp_path / "models" / name / "model.safetensors").touch()
+    (tmp_path / "pyproject.toml").touch()
+    monkeypatch.setattr(models, "__file__", str(tmp_path / "diffrelax" / "models.py"))
+    assert list(releases()) == ["relax-qm9-2", "relax-qm9-9", "relax-qm9-10"]
+    assert models._find("relax-qm9").name == "relax-qm9-10"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The README's code runs, and its commands are those of the command line."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -29,9 +30,9 @@ def test_python_of_the_readme(capsys):
 
 def test_relax_command_of_the_readme(tmp_path):
     (command,) = [c for c in COMMANDS if c.startswith("diffrelax relax")]
-    call = [sys.executable, "-c", "from diffrelax.cli import main; main()"]
-    arguments = command.replace('"', "").split()[1:]
-    done = subprocess.run([*call, *arguments], cwd=tmp_path, capture_output=True, text=True)
+    program = Path(sys.executable).with_name("diffrelax")
+    arguments = shlex.split(command)[1:]
+    done = subprocess.run([program, *arguments], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "relaxed.extxyz").exists()
 
@@ -42,7 +43,7 @@ def test_commands_of_the_readme_exist_with_their_options(command):
 
     from diffrelax.cli import app
 
-    name, *arguments = command.replace('"', "").split()[1:]
+    name, *arguments = shlex.split(command)[1:]
     get_command(app).commands[name].make_context(name, arguments)
 
 
@@ -51,3 +52,11 @@ def test_first_command_is_the_main_job():
         "python -m pip install .",
         'diffrelax dft "CC(=O)OC" --compare mmff94 -o methyl_acetate.extxyz',
     ]
+
+
+def test_links_lead_somewhere_and_nothing_is_left_to_fill_in():
+    root = Path(__file__).parents[1]
+    targets = re.findall(r"\]\((?!http)([^)#]+)\)", README)
+    assert targets
+    assert [t for t in targets if not (root / t).exists()] == []
+    assert re.findall(r"^[A-Z_]{6,}$", README, re.MULTILINE) == []

@@ -34,8 +34,9 @@ class GeometryRow:
     failed : int
         Molecules for which the method returned nothing better than its start; their start's
         errors are counted.
-    milliseconds : float
-        Wall time for each molecule, the MMFF94 relaxation of the start not counted.
+    milliseconds : float or None
+        Wall time for each molecule, the MMFF94 relaxation of the start not counted; None for the
+        start itself. Other levels run one molecule after the other on one thread, in this process.
     errors : tuple of GeometryErrors
         Of each molecule, in the order of the sample.
     """
@@ -46,7 +47,7 @@ class GeometryRow:
     low: GeometryErrors
     high: GeometryErrors
     failed: int
-    milliseconds: float
+    milliseconds: float | None
     errors: tuple[GeometryErrors, ...]
 
 
@@ -70,15 +71,17 @@ class Sample:
 def choose_sample(geometries: GeometrySet, n: int) -> Sample:
     """Choose the first ``n`` molecules in a fixed random order, whether in the basin or not.
 
+    Only molecules that have an MMFF94 geometry can be chosen.
+
     Raises
     ------
     ValueError
-        If ``n`` is not positive, or larger than the set.
+        If ``n`` is not positive, or larger than the number of such molecules.
     """
-    if not 0 < n <= len(geometries):
-        raise ValueError(f"n = {n}: choose 1 to {len(geometries)} molecules")
-    order = np.random.default_rng(0).permutation(len(geometries))
-    chosen = order[np.isfinite(geometries.start_rmsd[order])][:n]
+    eligible = np.flatnonzero(np.isfinite(geometries.start_rmsd))
+    if not 0 < n <= len(eligible):
+        raise ValueError(f"n = {n}: choose 1 to {len(eligible)} molecules")
+    chosen = np.random.default_rng(0).permutation(eligible)[:n]
     starts, references = [], []
     for i in chosen:
         rows = geometries.atoms(i)
@@ -102,7 +105,7 @@ def evaluate_geometry(
         Levels that also relax the MMFF94 geometry, to 0.02 eV/Å.
     progress : bool
     """
-    rows = [_row("mmff94", [m.positions for m in sample.starts], sample, 0, 0.0)]
+    rows = [_row("mmff94", [m.positions for m in sample.starts], sample, 0, None)]
     for level in levels:
         rows.append(_evaluate_level(level, sample, progress))
     begun = time.perf_counter()
@@ -125,7 +128,7 @@ def _evaluate_level(level: str, sample: Sample, progress: bool) -> GeometryRow:
 
 
 def _row(
-    method: str, positions: list[np.ndarray], sample: Sample, failed: int, seconds: float
+    method: str, positions: list[np.ndarray], sample: Sample, failed: int, seconds: float | None
 ) -> GeometryRow:
     errors = [
         geometry_errors(start.numbers, p, reference)
@@ -142,7 +145,7 @@ def _row(
         low=_errors(np.quantile(medians, 0.025, axis=0)),
         high=_errors(np.quantile(medians, 0.975, axis=0)),
         failed=failed,
-        milliseconds=1e3 * seconds / len(values),
+        milliseconds=None if seconds is None else 1e3 * seconds / len(values),
         errors=tuple(errors),
     )
 
@@ -170,9 +173,8 @@ def geometry_table(rows: list[GeometryRow]) -> str:
             f"[{show(k * getattr(row.low, q))}, {show(k * getattr(row.high, q))}]"
             for q, (k, show) in scale.items()
         ]
-        lines.append(
-            f"| {row.method} | {' | '.join(cells)} | {row.failed} | {row.milliseconds:.1f} |"
-        )
+        time = "–" if row.milliseconds is None else f"{row.milliseconds:.1f}"
+        lines.append(f"| {row.method} | {' | '.join(cells)} | {row.failed} | {time} |")
     return "\n".join(lines)
 
 

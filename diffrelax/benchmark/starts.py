@@ -68,8 +68,8 @@ def relax_from(
     Parameters
     ----------
     start : {"diffusion", "mmff94", "uff", "gfn2-xtb"}
-        The result of the model (or what it fell back to), the force-field geometry that the model
-        started from, or that geometry relaxed at another level.
+        The result of the model, the force-field geometry that the model started from, or that
+        geometry relaxed at another level.
     result : Relaxation
         With a geometry.
     settings : DFTSettings
@@ -86,11 +86,15 @@ def relax_from(
     seconds = 0.0
     try:
         if start == "diffusion":
+            if result.verdict != "relaxed":
+                return Arm(start, result.seconds, None, f"{result.verdict}: {result.reason}")
             molecule, seconds = result.molecule, result.seconds
         elif start == result.start.start:
             molecule = result.start
         else:
             relaxed = relax_at_level(result.start, start)
+            if not relaxed.converged:
+                return Arm(start, relaxed.seconds, None, relaxed.reason)
             molecule = result.start.with_positions(relaxed.positions, start=start)
             seconds = relaxed.seconds
         dft = relax_dft(molecule, **settings.model_dump(), threads=threads, callback=callback)
@@ -158,4 +162,10 @@ def _end(arm: Arm, first: Arm) -> str:
         return arm.remarks
     if arm is first or not first.converged:
         return "converged"
-    return "same minimum" if _same_end(arm, first) else "another minimum"
+    if _same_end(arm, first):
+        return "same minimum"
+    assert arm.dft is not None and first.dft is not None
+    if same_minimum(arm.dft.molecule, first.dft.molecule):
+        gap = (arm.dft.energy - first.dft.energy) / KCAL_PER_MOL
+        return f"same geometry, {gap:+.2f} kcal/mol: tighten fmax to tell"
+    return "another minimum"

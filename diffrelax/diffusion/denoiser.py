@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from diffrelax.network.config import NetworkConfig
@@ -35,12 +36,19 @@ class DenoiserConfig(BaseModel):
     sigma_data: float = Field(default=1.5, gt=0)
     sigma_bridge: float = Field(default=0.1, gt=0)
 
+    @model_validator(mode="after")
+    def _check_range(self) -> Self:
+        if not self.sigma_min < self.sigma_max:
+            raise ValueError("sigma_min must be smaller than sigma_max")
+        return self
+
 
 class Denoiser(nn.Module):
     """Estimate the minimum from a displaced geometry (Karras et al. 2022, eq. 7).
 
-    Two kinds of displacement are known: Gaussian noise, and the bridge, a fraction of the
-    displacement of a force-field geometry. Both are labelled by their size in Å.
+    Two kinds of displacement are known: Gaussian noise, labelled by its standard deviation, and
+    the bridge, a fraction of the displacement of a force-field geometry, labelled by that fraction
+    of its typical size over all molecules.
 
     With c_skip → 1 and c_out → σ for σ much smaller than σ_data, the network predicts the
     displacement in units of its standard deviation. It sees positions in Å at low noise, shrunk
@@ -65,7 +73,7 @@ class Denoiser(nn.Module):
             Atomic numbers, 0 where there is no atom.
         positions : (n_molecules, n_atoms, 3) tensor, Å
         sigma : (n_molecules,) tensor, Å
-            Size of the displacement, for each coordinate.
+            Label of the displacement: its standard deviation, or typical size, per coordinate.
         bridge : (n_molecules,) bool tensor
             True where the displacement is that of a force field, false where it is noise.
 

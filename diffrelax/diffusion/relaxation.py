@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+from typing import Self
+
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PositiveFloat, model_validator
 from torch import Tensor
 
 from diffrelax.diffusion.denoiser import Denoiser
@@ -23,8 +26,17 @@ class RelaxationSchedule(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    bridge: tuple[float, ...] = (0.1, 0.05, 0.025)
-    polish: tuple[float, ...] = (0.03, 0.014, 0.007)
+    bridge: tuple[PositiveFloat, ...] = (0.1, 0.05, 0.025)
+    polish: tuple[PositiveFloat, ...] = (0.03, 0.014, 0.007)
+
+    @model_validator(mode="after")
+    def _check_levels(self) -> Self:
+        for levels in (self.bridge, self.polish):
+            if any(not high > low for high, low in pairwise(levels)):
+                raise ValueError(f"noise levels must fall: {levels}")
+        if not self.bridge + self.polish:
+            raise ValueError("give at least one noise level")
+        return self
 
     @property
     def n_evaluations(self) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class NetworkConfig(BaseModel):
@@ -26,9 +28,16 @@ class NetworkConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    elements: tuple[int, ...] = (1, 6, 7, 8, 9)
+    elements: tuple[Annotated[int, Field(ge=1, le=118)], ...] = (1, 6, 7, 8, 9)
     channels: int = Field(default=64, gt=0)
     radial: int = Field(default=16, gt=1)
     coarse: int = Field(default=4, gt=1)
     layers: int = Field(default=4, gt=0)
-    cutoff: float = Field(default=5.0, gt=0)
+    cutoff: float = Field(default=5.0, gt=1)
+
+    @field_validator("elements")
+    @classmethod
+    def _check_elements(cls, elements: tuple[int, ...]) -> tuple[int, ...]:
+        if not elements or len(set(elements)) < len(elements):
+            raise ValueError("name at least one element, and each of them once")
+        return elements

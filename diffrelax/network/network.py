@@ -27,8 +27,9 @@ class EquivariantNetwork(nn.Module):
         super().__init__()
         self.irreps_hidden = o3.Irreps([(config.channels, ir) for ir in ("0e", "1o", "2e")])
         self.irreps_out = o3.Irreps("1o")
-        lookup = torch.full((119,), -1, dtype=torch.int64)
-        lookup[list(config.elements)] = torch.arange(len(config.elements))
+        unknown = len(config.elements)  # beyond the embedding: an unknown element raises
+        lookup = torch.full((119,), unknown, dtype=torch.int64)
+        lookup[[0, *config.elements]] = torch.tensor([0, *range(unknown)])
         self.register_buffer("lookup", lookup, persistent=False)
         self.basis = PairBasis(config.radial, config.coarse, config.cutoff)
         self.embedding = nn.Embedding(len(config.elements), config.channels)
@@ -59,14 +60,18 @@ class EquivariantNetwork(nn.Module):
         -------
         (n_molecules, n_atoms, 3) tensor
             With mean zero over the atoms of a molecule, and zero where there is no atom.
+
+        Raises
+        ------
+        IndexError
+            If there is an element that the network does not know.
         """
         real = numbers > 0
         basis = self.basis(positions, real)
         if torch.is_autocast_enabled(device := positions.device.type):
             half = torch.get_autocast_dtype(device)  # once, not anew in each layer
             basis = tuple(block.to(half) for block in basis)
-        species = self.lookup[numbers].clamp(min=0)
-        scalars = self.embedding(species) * real[..., None]
+        scalars = self.embedding(self.lookup[numbers]) * real[..., None]
         x = torch.cat([scalars[:, None], scalars.new_zeros(len(real), 8, *scalars.shape[1:])], 1)
         conditions = self.condition(condition)
         for layer in self.layers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -11,6 +11,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from diffrelax.diffusion.denoiser import DenoiserConfig
 from diffrelax.diffusion.relaxation import RelaxationSchedule
 from diffrelax.network.config import NetworkConfig
+
+FREE_ENTRIES = (
+    "steps",
+    "cooldown",
+    "checkpoints",
+    "log_every",
+    "validate_every",
+    "save_every",
+    "validation_molecules",
+)
 
 
 class TrainingConfig(BaseModel):
@@ -88,7 +98,7 @@ class TrainingConfig(BaseModel):
 
     def checkpoint_steps(self) -> list[int]:
         """Return the steps after which weights are kept, rising, the last at the end."""
-        return [self.steps >> i for i in reversed(range(self.checkpoints))]
+        return [self.steps >> i for i in reversed(range(self.checkpoints)) if self.steps >> i]
 
 
 class ModelConfig(BaseModel):
@@ -100,16 +110,32 @@ class ModelConfig(BaseModel):
         Name and release, such as ``relax-qm9-1``.
     level : str
         Level of theory of the minima that it learns.
+    largest : int
+        Atoms of the largest molecule that it learns from.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     level: str
+    largest: int = Field(default=29, gt=0)
     network: NetworkConfig = NetworkConfig()
     denoiser: DenoiserConfig = DenoiserConfig()
     training: TrainingConfig = TrainingConfig()
     relaxation: RelaxationSchedule = RelaxationSchedule()
+
+    def run(self) -> dict[str, Any]:
+        """Return the entries that make a training run what it is, flat, in plain values.
+
+        Left out: how it relaxes, how often it reports, and how long it is.
+        """
+        network, denoiser, training = (
+            {f"{room}.{key}": value for key, value in entries.items()}
+            for room, entries in self.model_dump(mode="json").items()
+            if room in ("network", "denoiser", "training")
+        )
+        free = {f"training.{key}" for key in FREE_ENTRIES}
+        return {k: v for k, v in (network | denoiser | training).items() if k not in free}
 
     @classmethod
     def read(cls, path: Path) -> ModelConfig:

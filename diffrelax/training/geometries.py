@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from hashlib import sha256
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from diffrelax.atomic import replacing
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +33,8 @@ class GeometrySet:
         The MMFF94 relaxation of ``positions``, superposed on it. Undefined where ``start_rmsd``
         is NaN.
     start_rmsd : (n_molecules,) float32 array, Å
-        Aligned root mean square deviation of ``starts``; NaN where MMFF94 has no parameters.
+        Aligned root mean square deviation of ``starts``; NaN where MMFF94 has no parameters or
+        did not converge.
     start_torsion : (n_molecules,) float32 array, degrees
         Largest change of a torsion from ``positions`` to ``starts``.
     smiles : (n_molecules,) bytes array
@@ -49,6 +52,11 @@ class GeometrySet:
 
     def __len__(self) -> int:
         return len(self.index)
+
+    @property
+    def fingerprint(self) -> str:
+        """Name of the molecules and their order: the sha256 of their numbers and sizes."""
+        return sha256(np.stack([self.index, self.sizes]).astype("<i8").tobytes()).hexdigest()
 
     @property
     def sizes(self) -> np.ndarray:
@@ -91,20 +99,23 @@ class GeometrySet:
     def save(self, path: Path) -> None:
         """Write the set to ``path`` (.npz); a file there is replaced in one step."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
-            try:
-                np.savez(file, **{f.name: getattr(self, f.name) for f in fields(self)})
-                file.close()
-                os.replace(file.name, path)
-            except BaseException:
-                Path(file.name).unlink(missing_ok=True)
-                raise
+        with replacing(path) as part, part.open("wb") as file:
+            np.savez(file, **{f.name: getattr(self, f.name) for f in fields(self)})
 
     @classmethod
     def load(cls, path: Path) -> GeometrySet:
-        """Read a set that :meth:`save` wrote."""
-        with np.load(path, allow_pickle=False) as arrays:
-            return cls(**{f.name: arrays[f.name] for f in fields(cls)})
+        """Read a set that :meth:`save` wrote.
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged or not of this kind.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return cls(**{f.name: arrays[f.name] for f in fields(cls)})
+        except (BadZipFile, EOFError, KeyError, ValueError) as error:
+            raise ValueError(f"{path} is damaged, delete it: {error}") from error
 
 
 @dataclass(frozen=True, eq=False)

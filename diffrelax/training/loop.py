@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
-import csv
+import fcntl
 import math
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +21,14 @@ from diffrelax.diffusion.samplers import centred_noise
 from diffrelax.training.config import ModelConfig, TrainingConfig
 from diffrelax.training.errors import geometry_errors
 from diffrelax.training.geometries import Batch, GeometrySet, collate, epoch_batches
+from diffrelax.training.log import begin_log, losses_by_level, write_row
 from diffrelax.training.loss import denoising_loss
 from diffrelax.training.state import TrainingState, save_tensors
 
-LEVEL_EDGES = (0.012, 0.036, 0.1)  # Å; between them the loss of Gaussian noise is averaged
-LOSSES = ("loss_to_12mA", "loss_to_36mA", "loss_to_100mA", "loss_above_100mA", "loss_bridge")
-ERRORS = ("rmsd_A", "bonds_mA", "angles_mA")
-COLUMNS = ("step", "seconds", "epoch", "learning_rate", "loss", *LOSSES, *ERRORS)
+RESUME = "resume.safetensors"
+WEIGHTS = "model.safetensors"
+LOG = "training.csv"
+CHECKPOINTS = "checkpoints"
 
 
 def train(
@@ -41,8 +43,10 @@ def train(
 ) -> TrainingState:
     """Train a model, or go on with it.
 
-    Writes ``training.csv``, ``resume.safetensors`` and ``checkpoints/`` in ``folder``. An
-    interrupted run that resumes repeats the steps since its last saved state exactly.
+    Writes ``training.csv``, ``resume.safetensors``, ``checkpoints/`` and, at the end or when the
+    time is over, ``model.safetensors`` in ``folder``. A run that resumes after an interruption
+    repeats the steps since its last saved state: to the last bit on the same processor with the
+    same number of threads.
 
     Parameters
     ----------
@@ -53,28 +57,75 @@ def train(
     max_minutes : float
         Stop and save after this time.
     resume : bool
-        Go on from ``resume.safetensors`` if it is there.
+        Go on with the run in ``folder``, if there is one.
 
     Raises
     ------
     ValueError
-        If there is a run in ``folder`` and ``resume`` is false, or if its state does not fit.
+        If there is an earlier run in ``folder`` and ``resume`` is false, if its state is missing,
+        damaged or of another configuration or data set, or if another process trains there.
+    FloatingPointError
+        If the loss is no longer finite.
     """
+    check_folder(folder, resume)
+    with _locked(folder):
+        return _train(config, folder, train_set, validation_set, device, max_minutes)
+
+
+def check_folder(folder: Path, resume: bool) -> None:
+    """Find out whether a run can begin or go on in a folder, before the data are loaded.
+
+    Raises
+    ------
+    ValueError
+        If there is an earlier run and ``resume`` is false, or a run without its state.
+    """
+    products = (RESUME, LOG, WEIGHTS, CHECKPOINTS)
+    found = [folder / name for name in products if (folder / name).exists()]
+    if found and not resume:
+        raise ValueError(
+            f"{found[0]} is of an earlier run: resume it, or copy config.yaml to a new folder"
+        )
+    if found and not (folder / RESUME).exists():
+        raise ValueError(
+            f"{found[0]} is of a run whose {RESUME} is missing: copy config.yaml to a new folder"
+        )
+
+
+def check_device(device: str) -> None:
+    """Find out whether a device can be used.
+
+    Raises
+    ------
+    ValueError
+        If it cannot.
+    """
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"the device {device!r} cannot be used: {error}") from error
+
+
+def _train(
+    config: ModelConfig,
+    folder: Path,
+    train_set: GeometrySet,
+    validation_set: GeometrySet,
+    device: str,
+    max_minutes: float,
+) -> TrainingState:
     settings = config.training
-    state = start_state(config, torch.device(device))
-    saved = folder / "resume.safetensors"
-    if saved.exists():
-        if not resume:
-            raise ValueError(f"{saved} holds a run: resume it, or move it away to start anew")
-        state.load(saved)
-    rows = TrainingLog(folder / "training.csv", state.step)
+    state = start_state(config, torch.device(device), train_set.fingerprint)
+    if (folder / RESUME).exists():
+        state.load(folder / RESUME)
+    begin_log(folder / LOG, state.step)
     usable = train_set.same_basin(settings.max_start_rmsd, settings.max_start_torsion)
     batches = _batches(train_set, usable, settings, state.step)
     started, deadline = time.monotonic() - state.seconds, time.monotonic() + 60 * max_minutes
     bar = tqdm(total=settings.steps, initial=state.step, unit="step", disable=None)
     while state.step < settings.steps and time.monotonic() < deadline:
         losses = training_step(state, next(batches).to(torch.device(device)), settings)
-        rows.add(losses)
+        state.sums = {key: state.sums.get(key, 0.0) + value for key, value in losses.items()}
         state.seconds = time.monotonic() - started
         bar.update()
         if state.step % settings.log_every == 0:
@@ -82,23 +133,33 @@ def train(
             if state.step % settings.validate_every == 0:
                 errors = validate(state.ema, validation_set, config)
             epoch = state.step * settings.batch_size / len(train_set)
-            row = rows.write(state, epoch, settings.learning_rate_at(state.step - 1), errors)
+            rate = settings.learning_rate_at(state.step - 1)
+            row = write_row(folder / LOG, state, epoch, rate, errors)
             bar.set_postfix(loss=row["loss"])
         if state.step in settings.checkpoint_steps():
-            save_weights(state.ema, folder / "checkpoints" / f"step-{state.step}.safetensors",
-                         config, state, torch.float16)  # fmt: skip
+            checkpoint = folder / CHECKPOINTS / f"step-{state.step}.safetensors"
+            save_weights(state.ema, checkpoint, config, state, torch.float16)
         if state.step % settings.save_every == 0:
-            state.save(saved)
+            state.save(folder / RESUME)
     bar.close()
-    state.save(saved)
-    save_weights(state.ema, folder / "model.safetensors", config, state, torch.float32)
+    state.save(folder / RESUME)
+    save_weights(state.ema, folder / WEIGHTS, config, state, torch.float32)
     return state
 
 
-def start_state(config: ModelConfig, device: torch.device) -> TrainingState:
-    """Return the state before the first step, its weights drawn from the seed."""
-    torch.manual_seed(config.training.seed)
-    model = Denoiser(config.network, config.denoiser).to(device)
+def start_state(config: ModelConfig, device: torch.device, data: str) -> TrainingState:
+    """Return the state before the first step, its weights drawn from the seed.
+
+    Parameters
+    ----------
+    config : ModelConfig
+    device : torch.device
+    data : str
+        Fingerprint of the training set.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.training.seed)
+        model = Denoiser(config.network, config.denoiser).to(device)
     ema = copy.deepcopy(model).requires_grad_(False)
     optimizer = torch.optim.AdamW(
         model.parameters(), weight_decay=config.training.weight_decay, betas=(0.9, 0.98), fused=True
@@ -109,7 +170,7 @@ def start_state(config: ModelConfig, device: torch.device) -> TrainingState:
             "exp_avg": torch.zeros_like(parameter),
             "exp_avg_sq": torch.zeros_like(parameter),
         }
-    return TrainingState(model, ema, optimizer)
+    return TrainingState(config.run() | {"data": data}, model, ema, optimizer)
 
 
 def training_step(state: TrainingState, batch: Batch, settings: TrainingConfig) -> dict[str, float]:
@@ -123,7 +184,11 @@ def training_step(state: TrainingState, batch: Batch, settings: TrainingConfig) 
     losses = denoising_loss(batch.numbers, denoised, batch.positions, sigma, settings.pair_weight)
     state.optimizer.zero_grad()
     losses.mean().backward()
-    torch.nn.utils.clip_grad_norm_(state.model.parameters(), settings.clip)
+    norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), settings.clip)
+    if not norm.isfinite():
+        raise FloatingPointError(
+            f"the gradient is not finite at step {state.step}: lower the learning rate"
+        )
     for group in state.optimizer.param_groups:
         group["lr"] = settings.learning_rate_at(state.step)
     state.optimizer.step()
@@ -132,7 +197,7 @@ def training_step(state: TrainingState, batch: Batch, settings: TrainingConfig) 
     with torch.no_grad():
         for average, value in zip(state.ema.parameters(), state.model.parameters(), strict=True):
             average.lerp_(value, 1 - decay)
-    return _by_level(losses.detach(), sigma, bridge)
+    return losses_by_level(losses.detach(), sigma, bridge)
 
 
 def displace(
@@ -162,7 +227,7 @@ def displace(
 
 
 def validate(ema: Denoiser, validation_set: GeometrySet, config: ModelConfig) -> dict[str, float]:
-    """Relax validation molecules from their force-field geometries; return median errors."""
+    """Relax validation molecules whose force-field geometry is in the basin; median errors."""
     settings = config.training
     usable = validation_set.same_basin(settings.max_start_rmsd, settings.max_start_torsion)
     chosen = np.random.default_rng(0).permutation(np.flatnonzero(usable))
@@ -198,56 +263,15 @@ def save_weights(
     save_tensors(tensors, path, metadata)
 
 
-class TrainingLog:
-    """``training.csv``: a row for each interval, means over the steps since the last one."""
-
-    def __init__(self, path: Path, step: int) -> None:
-        self.path = path
-        self.sums: dict[str, float] = {}
-        kept = []
-        if path.exists():
-            with path.open(newline="") as file:
-                kept = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(kept)
-
-    def add(self, sums: dict[str, float]) -> None:
-        """Count one step."""
-        for name, value in sums.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
-
-    def write(
-        self, state: TrainingState, epoch: float, rate: float, errors: dict[str, float]
-    ) -> dict[str, object]:
-        """Append a row and begin the next interval; return the row."""
-        sums, self.sums = self.sums, {}
-        row: dict[str, object] = {
-            "step": state.step,
-            "seconds": round(state.seconds, 1),
-            "epoch": round(epoch, 3),
-            "learning_rate": f"{rate:.3e}",
-        }
-        for name in ("loss", *LOSSES):
-            if count := sums.get(f"n_{name}"):
-                row[name] = f"{sums[name] / count:.5f}"
-        row |= {name: f"{value:.4f}" for name, value in errors.items()}
-        with self.path.open("a", newline="") as file:
-            csv.DictWriter(file, COLUMNS).writerow(row)
-        return row
-
-
-def _by_level(losses: Tensor, sigma: Tensor, bridge: Tensor) -> dict[str, float]:
-    edges = torch.tensor(LEVEL_EDGES, device=sigma.device)
-    bins = torch.where(bridge, len(LEVEL_EDGES) + 1, torch.bucketize(sigma, edges))
-    sums = torch.zeros(len(LOSSES), device=sigma.device).index_add(0, bins, losses).tolist()
-    counts = torch.bincount(bins, minlength=len(LOSSES)).tolist()
-    result = {"loss": sum(sums), "n_loss": float(len(losses))}
-    for name, total, count in zip(LOSSES, sums, counts, strict=True):
-        result |= {name: total, f"n_{name}": float(count)}
-    return result
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"another process trains in {folder}") from None
+        yield
 
 
 def _batches(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from diffrelax.atomic import replacing
 from diffrelax.diffusion.denoiser import Denoiser
 
 
@@ -25,6 +24,8 @@ class TrainingState:
 
     Attributes
     ----------
+    run : dict
+        What makes the run what it is, in plain values: a state of another run is refused.
     model : Denoiser
     ema : Denoiser
         The moving average of the weights.
@@ -32,13 +33,17 @@ class TrainingState:
     step : int
     seconds : float
         Wall time spent so far.
+    sums : dict
+        Losses and counts since the last row of the log.
     """
 
+    run: dict[str, Any]
     model: Denoiser
     ema: Denoiser
     optimizer: torch.optim.AdamW
     step: int = 0
     seconds: float = 0.0
+    sums: dict[str, float] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Write the state; a file there is replaced in one step."""
@@ -48,7 +53,8 @@ class TrainingState:
             tensors[f"model.{name}"] = parameter
             tensors[f"exp_avg.{name}"] = moments["exp_avg"]
             tensors[f"exp_avg_sq.{name}"] = moments["exp_avg_sq"]
-        save_tensors(tensors, path, {"step": self.step, "seconds": self.seconds})
+        about = {"step": self.step, "seconds": self.seconds, "sums": self.sums, "run": self.run}
+        save_tensors(tensors, path, about)
 
     def load(self, path: Path) -> None:
         """Read the state that :meth:`save` wrote.
@@ -56,11 +62,14 @@ class TrainingState:
         Raises
         ------
         ValueError
-            If the file is damaged or belongs to a network of another shape.
+            If the file is damaged or belongs to another run.
         """
         tensors, metadata = load_tensors(path)
+        if others := _differences(metadata.get("run", {}), self.run):
+            raise ValueError(f"{path} is of another run: it differs in {', '.join(others)}")
         try:
             self.step, self.seconds = int(metadata["step"]), float(metadata["seconds"])
+            self.sums = dict(metadata["sums"])
             with torch.no_grad():
                 for name, parameter in self.ema.named_parameters():
                     parameter.copy_(tensors[f"ema.{name}"])
@@ -71,22 +80,19 @@ class TrainingState:
                     moments["exp_avg"].copy_(tensors[f"exp_avg.{name}"])
                     moments["exp_avg_sq"].copy_(tensors[f"exp_avg_sq.{name}"])
         except (KeyError, RuntimeError) as error:
-            raise ValueError(f"{path} does not fit this configuration: {error}") from error
+            raise ValueError(f"{path} is not the state of a run: {error}") from error
+
+
+def _differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    return sorted(key for key in one.keys() | other.keys() if one.get(key) != other.get(key))
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, Any]) -> None:
     """Write a safetensors file with a JSON object in its metadata; replaced in one step."""
+    plain = {n: t.detach().cpu().contiguous() for n, t in tensors.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    os.close(handle)
-    try:
-        plain = {n: t.detach().cpu().contiguous() for n, t in tensors.items()}
-        save_file(plain, temporary, {"diffrelax": json.dumps(metadata)})
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(path) as part:
+        save_file(plain, part, {"diffrelax": json.dumps(metadata)})
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -45,7 +45,7 @@ def config():
             checkpoints=3,
             log_every=5,
             validate_every=10,
-            save_every=5,
+            save_every=4,
             validation_molecules=10,
         ),
     )

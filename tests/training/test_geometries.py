@@ -52,5 +52,21 @@ def test_batches_hold_molecules_of_like_size():
 
 
 def test_basin_is_bounded_by_both_measures(geometries):
-    assert geometries.same_basin(0.1, 10.0).all()
-    assert not geometries.same_basin(0.01, 10.0).any()
+    geometries.start_torsion[3] = 50.0
+    assert geometries.same_basin(0.1, 60.0).all()
+    assert not geometries.same_basin(0.01, 60.0).any()
+    assert np.flatnonzero(~geometries.same_basin(0.1, 10.0)).tolist() == [3]
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut"])
+def test_a_damaged_file_says_so(tmp_path, content):
+    path = tmp_path / "set.npz"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="is damaged, delete it"):
+        GeometrySet.load(path)
+
+
+def test_the_fingerprint_names_molecules_and_their_order(geometries):
+    same = geometries.select(np.arange(len(geometries)))
+    other = geometries.select(np.arange(len(geometries))[::-1])
+    assert same.fingerprint == geometries.fingerprint != other.fingerprint

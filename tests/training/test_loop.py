@@ -4,6 +4,7 @@ import os
 import signal
 import time
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,6 +12,7 @@ from diffrelax.models import load_model
 from diffrelax.training import loop
 from diffrelax.training.config import ModelConfig
 from diffrelax.training.geometries import collate
+from diffrelax.training.log import COLUMNS, begin_log
 from diffrelax.training.loop import displace, start_state, train, training_step
 from diffrelax.training.state import TrainingState, load_tensors
 
@@ -41,7 +43,7 @@ def test_resuming_repeats_an_uninterrupted_run_bit_for_bit(
 
         return step
 
-    monkeypatch.setattr(loop, "training_step", stop_after(12))
+    monkeypatch.setattr(loop, "training_step", stop_after(14))
     with pytest.raises(KeyboardInterrupt):
         train(config, tmp_path / "parts", geometries, geometries)
     monkeypatch.setattr(loop, "training_step", training_step)
@@ -82,7 +84,7 @@ def test_kill_9_loses_only_the_steps_since_the_last_state(geometries, config, tm
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.join()
-    assert 5 <= load_tensors(saved)[1]["step"] < 20
+    assert 4 <= load_tensors(saved)[1]["step"] < 20
     train(config, tmp_path / "killed", geometries, geometries, resume=True)
     train(config, tmp_path / "whole", geometries, geometries)
     killed, _ = load_tensors(saved)
@@ -106,13 +108,16 @@ def test_what_a_run_leaves_behind(geometries, config, tmp_path):
     assert model.step == 20
     kept, _ = load_tensors(tmp_path / "checkpoints" / "step-20.safetensors")
     assert {t.dtype for t in kept.values()} == {torch.float16}
-    assert not list(tmp_path.glob("*.tmp"))
+    assert not list(tmp_path.glob("*.part"))
 
 
 def test_a_run_is_not_overwritten(geometries, config, tmp_path):
     train(config, tmp_path, geometries, geometries, max_minutes=0)
-    with pytest.raises(ValueError, match="resume it, or move it away"):
+    with pytest.raises(ValueError, match="earlier run: resume it, or copy"):
         train(config, tmp_path, geometries, geometries)
+    (tmp_path / "resume.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"resume.safetensors is missing"):
+        train(config, tmp_path, geometries, geometries, resume=True)
 
 
 def test_a_damaged_or_foreign_state_is_refused(geometries, config, tmp_path):
@@ -121,8 +126,11 @@ def test_a_damaged_or_foreign_state_is_refused(geometries, config, tmp_path):
     other = config.model_copy(
         update={"network": config.network.model_copy(update={"channels": 12})}
     )
-    with pytest.raises(ValueError, match="does not fit"):
+    with pytest.raises(ValueError, match=r"another run: it differs in network.channels"):
         train(other, tmp_path, geometries, geometries, resume=True)
+    fewer = geometries.select(np.arange(30))
+    with pytest.raises(ValueError, match="another run: it differs in data"):
+        train(config, tmp_path, fewer, geometries, resume=True)
     saved.write_bytes(saved.read_bytes()[:5000])
     with pytest.raises(ValueError, match="damaged"):
         train(config, tmp_path, geometries, geometries, resume=True)
@@ -130,8 +138,8 @@ def test_a_damaged_or_foreign_state_is_refused(geometries, config, tmp_path):
 
 def test_training_lowers_the_loss(geometries, config):
     settings = config.training.model_copy(update={"steps": 400, "cooldown": 100, "batch_size": 40})
-    state = start_state(config, torch.device("cpu"))
-    batch = collate(geometries, range_of(geometries), geometries.same_basin(1.0, 60.0))
+    state = start_state(config, torch.device("cpu"), "data")
+    batch = collate(geometries, np.arange(len(geometries)), geometries.same_basin(1.0, 60.0))
     first = sum(training_step(state, batch, settings)["loss"] for _ in range(20))
     for _ in range(150):
         training_step(state, batch, settings)
@@ -139,15 +147,39 @@ def test_training_lowers_the_loss(geometries, config):
     assert last < 0.8 * first
 
 
-def range_of(geometries):
-    import numpy as np
+def test_a_loss_that_is_not_finite_ends_the_run_and_spares_its_state(
+    geometries, config, tmp_path, monkeypatch
+):
+    def poisoned(state, batch, settings):
+        if state.step == 13:
+            batch.starts.fill_(float("nan"))
+        return training_step(state, batch, settings)
 
-    return np.arange(len(geometries))
+    monkeypatch.setattr(loop, "training_step", poisoned)
+    with pytest.raises(FloatingPointError, match="not finite at step 13"):
+        train(config, tmp_path, geometries, geometries)
+    tensors, metadata = load_tensors(tmp_path / "resume.safetensors")
+    assert metadata["step"] == 12
+    assert all(t.isfinite().all() for t in tensors.values())
+
+
+def test_two_processes_do_not_train_in_one_folder(geometries, config, tmp_path):
+    with loop._locked(tmp_path), pytest.raises(ValueError, match="another process trains"):
+        train(config, tmp_path, geometries, geometries)
+
+
+def test_torn_and_later_rows_of_the_log_are_dropped(tmp_path):
+    path = tmp_path / "training.csv"
+    header = ",".join(COLUMNS)
+    filled = "," * (len(COLUMNS) - 1)
+    path.write_text(f"{header}\n5{filled}\n10{filled}\n15{filled}\n1")
+    begin_log(path, 10)
+    assert [int(r["step"]) for r in rows(tmp_path)] == [5, 10]
 
 
 def test_the_average_follows_the_weights(geometries, config):
-    state = start_state(config, torch.device("cpu"))
-    batch = collate(geometries, range_of(geometries), geometries.same_basin(1.0, 60.0))
+    state = start_state(config, torch.device("cpu"), "data")
+    batch = collate(geometries, np.arange(len(geometries)), geometries.same_basin(1.0, 60.0))
     for _ in range(5):
         training_step(state, batch, config.training)
     gap = [
@@ -158,7 +190,7 @@ def test_the_average_follows_the_weights(geometries, config):
 
 
 def test_displacements_have_the_size_that_they_claim(geometries, config):
-    batch = collate(geometries, range_of(geometries), geometries.same_basin(1.0, 60.0))
+    batch = collate(geometries, np.arange(len(geometries)), geometries.same_basin(1.0, 60.0))
     settings = config.training.model_copy(update={"bridge_full": 1.0})
     seen = {True: [], False: []}
     for seed in range(100):
@@ -204,10 +236,10 @@ def test_a_bad_configuration_says_what_is_wrong(tmp_path, text, message):
 
 
 def test_state_is_one_object_per_run(config):
-    state = start_state(config, torch.device("cpu"))
+    state = start_state(config, torch.device("cpu"), "data")
     assert isinstance(state, TrainingState)
     assert state.step == 0
-    again = start_state(config, torch.device("cpu"))
+    again = start_state(config, torch.device("cpu"), "data")
     assert all(
         torch.equal(a, b)
         for a, b in zip(state.model.parameters(), again.model.parameters(), strict=True)

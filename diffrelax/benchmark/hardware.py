@@ -1,0 +1,20 @@
+"""The machine that a number was measured on, in words."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import torch
+
+
+def describe_hardware(device: str) -> str:
+    """Name the processor, or the GPU, and the threads in use."""
+    threads = f"{torch.get_num_threads()} threads"
+    if device.startswith("cuda"):
+        return f"{torch.cuda.get_device_name(device)}, {threads}"
+    names = [platform.processor() or platform.machine()]
+    if (cpuinfo := Path("/proc/cpuinfo")).is_file():
+        lines = cpuinfo.read_text().splitlines()
+        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]}, {threads}, torch {torch.__version__}"
