@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import operator
 import random
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
 from diffrelax.perception import TETRAHEDRAL, assign_stereo
 
+MAX_HEAVY_ATOMS = 200
+FRAGMENT_GAP = 3.0  # Å
 EMBEDDING_SECONDS = 60
-BRIEF_ITERATIONS = 20
+CAGE_ITERATIONS = 20
 CAGE_TRIALS = 8
 FORCE_FIELD_ROUNDS = 20
 STEPS_A_ROUND = 1000
@@ -20,6 +24,10 @@ STEPS_A_ROUND = 1000
 
 def embed(mol: Chem.Mol, seed: int) -> tuple[Chem.Mol, str]:
     """Embed a molecule with ETKDGv3 and relax it with MMFF94, or UFF without its parameters.
+
+    Where ETKDGv3 fails, as for small cages, trials follow that do without its tests of the
+    embedded geometry (see `_embedding_trials`); whatever they give must have the stereochemistry
+    asked for. Unconnected fragments are embedded each on its own and set side by side.
 
     Parameters
     ----------
@@ -38,8 +46,15 @@ def embed(mol: Chem.Mol, seed: int) -> tuple[Chem.Mol, str]:
     Raises
     ------
     ValueError
-        If no conformer with the stereochemistry of ``mol`` is found.
+        If the seed is not an integer from 0 to 2**31 - 9, ``mol`` has more than
+        `MAX_HEAVY_ATOMS`, or no conformer with its stereochemistry is found.
     """
+    seed = check_seed(seed)
+    if mol.GetNumHeavyAtoms() > MAX_HEAVY_ATOMS:
+        raise ValueError(
+            f"{mol.GetNumHeavyAtoms()} heavy atoms are too many to embed (at most "
+            f"{MAX_HEAVY_ATOMS}): give coordinates"
+        )
     if mol.GetNumConformers() and mol.GetConformer().Is3D():
         assign_stereo(mol)
     asked = Chem.AddHs(mol)
@@ -47,6 +62,7 @@ def embed(mol: Chem.Mol, seed: int) -> tuple[Chem.Mol, str]:
     for trial, parameters in _embedding_trials(asked, seed):
         if rdDistGeom.EmbedMolecule(trial, parameters) != 0:
             continue
+        _separate_fragments(trial)
         start = _relax(trial)
         embedded = Chem.Mol(asked)
         embedded.AddConformer(trial.GetConformer())
@@ -59,17 +75,28 @@ def embed(mol: Chem.Mol, seed: int) -> tuple[Chem.Mol, str]:
     )
 
 
+def check_seed(seed: int) -> int:
+    """Return the seed as an int, or raise ValueError if RDKit cannot take it and the next few."""
+    try:
+        number = operator.index(seed)
+        if not isinstance(seed, bool) and 0 <= number < 2**31 - CAGE_TRIALS:
+            return number
+    except TypeError:
+        pass
+    raise ValueError(f"seed {seed!r}: give an integer from 0 to {2**31 - CAGE_TRIALS - 1}")
+
+
 def _embedding_trials(asked: Chem.Mol, seed: int) -> Iterator[tuple[Chem.Mol, Any]]:
-    """Yield molecules to embed and how: briefly, for small cages, and thoroughly.
+    """Yield molecules to embed and how: by default, for small cages, and from random coordinates.
 
     In a small cage the neighbours of an atom can lie on one side of it, which RDKit's tests of its
-    embeddings refuse. The trials for cages do without these tests: RDKit then only guides chiral
-    atoms to their configuration, so those left open are given one by chance.
+    embeddings refuse. The trials for cages do without these tests, from random coordinates and
+    without torsion preferences: RDKit then only guides chiral atoms to their configuration, so
+    those left open are given one by chance.
     """
     parameters: Any = rdDistGeom.ETKDGv3()
     parameters.randomSeed = seed
     parameters.timeout = EMBEDDING_SECONDS
-    parameters.maxIterations = BRIEF_ITERATIONS
     yield Chem.Mol(asked), parameters
     chance = random.Random(seed)
     for i in range(CAGE_TRIALS):
@@ -80,13 +107,25 @@ def _embedding_trials(asked: Chem.Mol, seed: int) -> Iterator[tuple[Chem.Mol, An
         cage: Any = rdDistGeom.EmbedParameters()
         cage.randomSeed = seed + i
         cage.timeout = EMBEDDING_SECONDS
-        cage.maxIterations = BRIEF_ITERATIONS
+        cage.maxIterations = CAGE_ITERATIONS
         cage.useRandomCoords = True
         cage.enforceChirality = False
         yield trial, cage
     parameters.useRandomCoords = True
-    parameters.maxIterations = 0
     yield Chem.Mol(asked), parameters
+
+
+def _separate_fragments(mol: Chem.Mol) -> None:
+    """Set the fragments, which RDKit puts all around the origin, side by side along x."""
+    fragments = Chem.GetMolFrags(mol)
+    if len(fragments) == 1:
+        return
+    positions = mol.GetConformer().GetPositions()
+    edge = 0.0
+    for fragment in map(list, fragments):
+        positions[fragment] -= [positions[fragment, 0].min() - edge, 0, 0]
+        edge = positions[fragment, 0].max() + FRAGMENT_GAP
+    mol.GetConformer().SetPositions(np.ascontiguousarray(positions))
 
 
 def _relax(mol: Chem.Mol) -> str:

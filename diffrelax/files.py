@@ -6,6 +6,7 @@ Read .smi, .sdf, .mol and .xyz, write .extxyz, .sdf and .json.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import tempfile
@@ -21,6 +22,8 @@ import numpy as np
 from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict
 from rdkit import Chem, rdBase
 
+from diffrelax.atomic import replacing
+from diffrelax.embedding import check_seed
 from diffrelax.molecule import Molecule, text_of
 
 Input: TypeAlias = str | os.PathLike[str] | Molecule | ase.Atoms | Chem.Mol
@@ -60,7 +63,13 @@ def read_molecules(inputs: Input | Iterable[Input], *, seed: int = 42) -> list[M
     -------
     list of Molecule or Rejected
         In the order of the inputs. A bad molecule is one `Rejected` and leaves the others alone.
+
+    Raises
+    ------
+    ValueError
+        If the seed is not an integer from 0 to 2**31 - 9.
     """
+    check_seed(seed)
     if isinstance(inputs, (str, os.PathLike, Molecule, ase.Atoms, Chem.Mol)):
         inputs = [inputs]
     found: list[Molecule | Rejected] = []
@@ -91,7 +100,8 @@ def read_file(path: str | os.PathLike[str], *, seed: int = 42) -> list[Molecule 
       and blank lines are skipped; unnamed molecules are named by their SMILES.
     - ``.sdf``, ``.mol``: V2000 or V3000. Records in 2D or without hydrogens are embedded like a
       SMILES. The properties ``charge`` and ``multiplicity`` are honoured.
-    - ``.xyz``, ``.extxyz``: many frames. The keys ``charge``, ``multiplicity`` (or
+    - ``.xyz``, ``.extxyz``: many frames. A frame whose announced number of atoms is wrong is
+      rejected, and reading goes on at the next line that is only an integer. The keys ``charge``, ``multiplicity`` (or
       ``spin_multiplicity``), ``name`` and ``smiles`` of the comment line are honoured.
 
     Unnamed records are named ``<file stem>-<i>``, counted from 1, or ``<file stem>`` if alone.
@@ -116,11 +126,12 @@ def read_file(path: str | os.PathLike[str], *, seed: int = 42) -> list[Molecule 
     found: list[Molecule | Rejected] = []
     for i, record in enumerate(records, start=1):
         default = path.stem if len(records) == 1 else f"{path.stem}-{i}"
-        name = form.title(record) or default
+        name = default
         try:
+            name = form.title(record) or default
             found.append(form.parse(record, name, seed))
-        except ValueError as error:
-            found.append(Rejected(name=name, source=f"{path}#{i}", reason=str(error)))
+        except Exception as error:  # whatever a record does to its parser, the others are read
+            found.append(Rejected(name=name, source=f"{path}#{i}", reason=_reason(error)))
     return found
 
 
@@ -129,32 +140,40 @@ def read_smiles(text: str, *, seed: int = 42) -> Molecule | Rejected:
     name = _smiles_title(text)
     try:
         return _parse_smiles(text, name, seed)
-    except ValueError as error:
-        reason = str(error)
-    if os.path.exists(text) or re.search(r"^[~.]*/|\.[A-Za-z]\w{1,6}$", text):
+    except Exception as error:
+        reason = _reason(error)
+    if os.path.exists(text) or re.search(r"^[~.]*/|\.[a-z]\w{1,6}$", text):
+        with rdBase.BlockLogs():
+            is_smiles = Chem.MolFromSmiles(text) is not None
         try:
-            _cut(Path(text))
+            if not is_smiles:
+                _cut(Path(text))
         except (OSError, ValueError) as error:
-            reason = str(error)
+            reason = f"{reason}; {error}"
     return Rejected(name=name, source=text, reason=reason)
 
 
 def read_object(given: object, *, seed: int = 42) -> Molecule | Rejected:
     """Read a Molecule, ase.Atoms or RDKit Mol, and say what is wrong with anything else."""
-    source = f"RDKit Mol {Chem.MolToSmiles(given)}" if isinstance(given, Chem.Mol) else repr(given)
+    source = repr(given)
     try:
         if isinstance(given, Molecule):
             return given
         if isinstance(given, ase.Atoms):
             return Molecule.from_atoms(given)
         if isinstance(given, Chem.Mol):
+            source = f"RDKit Mol {Chem.MolToSmiles(given)}"
             return Molecule.from_rdkit(given, seed=seed)
         raise ValueError(
             f"{source} is not a molecule: give a SMILES, a path, a Molecule, ase.Atoms or an "
             "RDKit Mol"
         )
-    except ValueError as error:
-        return Rejected(name=source, source=source, reason=str(error))
+    except Exception as error:
+        return Rejected(name=source, source=source, reason=_reason(error))
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
 
 
 def _cut(path: Path) -> list[str]:
@@ -168,14 +187,14 @@ def _cut(path: Path) -> list[str]:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not a text file in UTF-8: convert it") from None
-    records = list(FORMATS[path.suffix.lower()].records("\n".join(text.splitlines()) + "\n"))
+    records = list(FORMATS[path.suffix.lower()].records(text + "\n"))
     if not records:
         raise ValueError(f"{path} is empty: there is no molecule in it")
     return records
 
 
 def _smiles_records(text: str) -> Iterator[str]:
-    return (line for line in map(str.strip, text.splitlines()) if line and line[0] != "#")
+    return (line for line in map(str.strip, text.split("\n")) if line and line[0] != "#")
 
 
 def _smiles_title(record: str) -> str:
@@ -209,47 +228,54 @@ def _parse_sdf(record: str, name: str, seed: int) -> Molecule:
             reason = "; ".join(p.Message() for p in problems) or "it is truncated or damaged"
             raise ValueError(f"RDKit cannot read this record: {reason}")
     properties = mol.GetPropsAsDict()
-    if properties.get("charge", Chem.GetFormalCharge(mol)) != Chem.GetFormalCharge(mol):
-        raise ValueError(
-            f"the property charge is {properties['charge']}, but the formal charges add up to "
-            f"{Chem.GetFormalCharge(mol)}: correct one of them"
-        )
     return Molecule.from_rdkit(
-        mol, name=name, seed=seed, multiplicity=properties.get("multiplicity")
+        mol,
+        name=name,
+        seed=seed,
+        charge=properties.get("charge"),
+        multiplicity=properties.get("multiplicity"),
     )
 
 
 def _xyz_records(text: str) -> Iterator[str]:
-    lines = text.splitlines()
-    while lines:
-        if not lines[0].strip():
-            del lines[0]
-            continue
-        n_lines = int(lines[0]) + 2 if lines[0].strip().isdecimal() else len(lines)
-        yield "\n".join(lines[:n_lines]) + "\n"
-        del lines[:n_lines]
+    """Cut before each line that is only an integer, unless it is the comment of a frame."""
+    frame: list[str] = []
+    for line in text.split("\n"):
+        is_comment = len(frame) == 1 and frame[0].strip().isdecimal()
+        if frame and line.strip().isdecimal() and not is_comment:
+            yield "\n".join(frame)
+            frame = []
+        if frame or line.strip():
+            frame.append(line)
+    if frame:
+        yield "\n".join(frame)
 
 
 def _xyz_title(record: str) -> str:
     try:
-        return text_of(key_val_str_to_dict(record.split("\n")[1]).get("name", ""))
-    except ValueError:
+        comment = record.split("\n")[1]
+        name = key_val_str_to_dict(comment).get("name", "")
+    except Exception:  # ASE's parser fails in many ways; `_parse_xyz` says how
         return ""
+    as_written = re.search(r'(?:^|\s)name=(?:"([^"]*)"|(\S+))', comment)
+    if isinstance(name, str) or not as_written:
+        return text_of(name)
+    return as_written[1] or as_written[2]
 
 
 def _parse_xyz(record: str, name: str, seed: int) -> Molecule:
-    first, *rest = record.splitlines()
+    first, *rest = record.rstrip().split("\n")
     if not first.strip().isdecimal():
         raise ValueError(f"a frame starts with the number of its atoms, not with {first!r}")
-    if len(rest) < int(first) + 1:
-        raise ValueError(f"{first.strip()} atoms announced, {max(len(rest) - 1, 0)} lines follow")
     if int(first) == 0:
         raise ValueError("there are no atoms")
+    if len(rest) != int(first) + 1:
+        raise ValueError(f"{first.strip()} atoms announced, {max(len(rest) - 1, 0)} lines follow")
     try:
         atoms = ase.io.read(StringIO(record), format="extxyz")
     except KeyError as error:
         raise ValueError(f"unknown element {error}: correct it") from error
-    except (ValueError, IndexError, OSError, AssertionError) as error:
+    except Exception as error:
         raise ValueError(f"ASE cannot read this frame: {error}") from error
     return Molecule.from_atoms(atoms, name=name)
 
@@ -304,7 +330,8 @@ def write_molecules(
     path : path
     molecules : sequence of Molecule
     infos : sequence of dict or None, optional
-        What else to write about each molecule. Values that are None are written in JSON only.
+        What else to write about each molecule. Values that are None are written in JSON only;
+        NaN and infinities are null there.
 
     Raises
     ------
@@ -317,15 +344,13 @@ def write_molecules(
     check_output(path)
     pairs = [
         (molecule, info or {})
-        for molecule, info in zip(molecules, infos or [None] * len(molecules), strict=True)
+        for molecule, info in zip(
+            molecules, [None] * len(molecules) if infos is None else infos, strict=True
+        )
     ]
     text = WRITERS[path.suffix.lower()](pairs)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _described(molecule: Molecule, info: Info) -> dict[str, Any]:
@@ -352,7 +377,7 @@ def _extxyz_value(text: str) -> str:
     """Escape a text so that ASE reads the same text again, not a number, a truth or a list."""
     plain = text.replace("\\", "\\\\")
     read = key_val_str_to_dict(key_val_dict_to_str({"text": plain})).get("text")
-    if isinstance(read, str) and read == text and "\n" not in text:
+    if isinstance(read, str) and read == text and not re.search(r"[\r\n]", text):
         return plain
     return "_JSON " + json.dumps(text).replace("\\", "\\\\")
 
@@ -362,13 +387,18 @@ def _to_sdf(pairs: Sequence[tuple[Molecule, Info]]) -> str:
     with rdBase.BlockLogs(), Chem.SDWriter(file) as writer:
         for molecule, info in pairs:
             mol = molecule.to_rdkit()
-            mol.SetProp("_Name", " ".join(molecule.name.split()))
+            mol.SetProp("_Name", _sdf_line(molecule.name))
             for key, value in _described(molecule, info).items():
-                if value is not None and value != "":
-                    text = value if isinstance(value, str) else json.dumps(value, default=_plain)
-                    mol.SetProp(key, " ".join(text.split()))
+                if (plain := _plain(value)) is not None and plain != "":
+                    text = plain if isinstance(plain, str) else json.dumps(plain)
+                    mol.SetProp(key, _sdf_line(text))
             writer.write(mol)
     return file.getvalue()
+
+
+def _sdf_line(text: str) -> str:
+    line = " ".join(text.split())
+    return f" {line}" if line.startswith("$$$$") else line  # $$$$ ends a record
 
 
 def _to_json(pairs: Sequence[tuple[Molecule, Info]]) -> str:
@@ -383,13 +413,19 @@ def _to_json(pairs: Sequence[tuple[Molecule, Info]]) -> str:
         }
         for molecule, info in pairs
     ]
-    return json.dumps(objects, default=_plain, ensure_ascii=False, indent=1) + "\n"
+    text = json.dumps(_plain(objects), allow_nan=False, ensure_ascii=False, indent=1)
+    return text + "\n"
 
 
-def _plain(value: object) -> Any:
+def _plain(value: Any) -> Any:
+    """Turn arrays into lists and numbers that JSON lacks, such as NaN, into None."""
     if isinstance(value, (np.ndarray, np.generic)):
-        return value.tolist()
-    raise TypeError(f"{value!r} cannot be written as JSON")
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 WRITERS = {".extxyz": _to_extxyz, ".xyz": _to_extxyz, ".sdf": _to_sdf, ".json": _to_json}

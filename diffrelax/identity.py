@@ -17,23 +17,27 @@ from diffrelax.perception import (
 )
 
 BROKEN = 0.40  # Å beyond the covalent radii; the longest bond in QM9 is at 0.26
+STRETCHED = 0.20  # Å; more than a level of theory moves a bond that was long before
 FORMED = 0.20  # Å; the shortest gap between atoms that are not bonded is at 0.25 in QM9
 SAME_RMSD = 0.1  # Å
 SAME_ENERGY = 0.1 * ase.units.kcal / ase.units.mol  # eV
 MAX_MATCHES = 10_000
 NAMED_CHANGES = 3
+ALLENE = "*-C(-*)=C=C(-*)-*"
 DOUBLE_BOND = {Chem.BondStereo.STEREOE: "E", Chem.BondStereo.STEREOZ: "Z"}
 
 
 def identity_change(before: Molecule, positions: np.ndarray) -> str:
     """Say how a molecule changed into another one, atoms in the same order.
 
-    A bond broke if it became longer than the covalent radii and 0.4 Å, a bond formed if a pair
-    became closer than the covalent radii and 0.2 Å: the gap absorbs the differences between
-    levels of theory. R/S and E/Z come from the positions, on the bonds of ``before``; only what
-    RDKit counts as a stereo element is compared, so the inversion of an amine is no change, unless
-    its nitrogen is held by a three-membered ring or a bridgehead. Where the bonds of ``before`` are
-    unknown, close pairs count as bonds and stereochemistry is not compared.
+    A bond broke if it became longer than the covalent radii and 0.4 Å and by at least 0.2 Å, a bond
+    formed if a pair became closer than the covalent radii and 0.2 Å: the gap absorbs the
+    differences between levels of theory. R/S and E/Z come from the positions, on the bonds of
+    ``before``; only what RDKit counts as a stereo element is compared, so the inversion of an amine
+    is no change, unless its nitrogen is held by a three-membered ring or a bridgehead. Of axial
+    chirality, only that of allenes is compared, not that of biaryls, longer cumulenes or spiro
+    rings. Where the bonds of ``before`` are unknown, close pairs count as bonds and stereochemistry
+    is not compared.
 
     Parameters
     ----------
@@ -59,12 +63,12 @@ def identity_change(before: Molecule, positions: np.ndarray) -> str:
         return "the positions are not finite"
     changes = _bond_changes(before, positions)
     if not changes and before.bonds:
-        changes = _stereo_changes(before, positions)
+        changes = _stereo_changes(before, positions) + _allene_changes(before, positions)
     more = len(changes) - NAMED_CHANGES
     return "; ".join(changes[:NAMED_CHANGES] + ([f"and {more} more changes"] if more > 0 else []))
 
 
-def heavy_atom_rmsd(a: Molecule, b: Molecule) -> float:
+def heavy_atom_rmsd(a: Molecule, b: Molecule, *, polar_hydrogens: bool = False) -> float:
     """Root mean square deviation of the heavy atoms, superposed by translation and rotation.
 
     The lowest over all mappings of the bond graph onto itself that keep elements and numbers of
@@ -75,6 +79,8 @@ def heavy_atom_rmsd(a: Molecule, b: Molecule) -> float:
     ----------
     a, b : Molecule
         Their atoms may stand in any order.
+    polar_hydrogens : bool
+        Whether to count hydrogens on other atoms than carbon like heavy atoms.
 
     Returns
     -------
@@ -85,7 +91,7 @@ def heavy_atom_rmsd(a: Molecule, b: Molecule) -> float:
     ValueError
         If their bond graphs differ.
     """
-    probe, reference = _heavy_graph(b), _heavy_graph(a)
+    probe, reference = (_heavy_graph(m, polar_hydrogens) for m in (b, a))
     sizes = [(mol.GetNumAtoms(), mol.GetNumBonds()) for mol in (probe, reference)]
     with rdBase.BlockLogs():
         if sizes[0] != sizes[1] or not reference.HasSubstructMatch(probe):
@@ -105,9 +111,11 @@ def same_minimum(
 ) -> bool:
     """Decide whether two geometries are the same minimum.
 
-    They are if `heavy_atom_rmsd` is below 0.1 Å and the energies differ by less than 0.1 kcal/mol.
-    The mirror image of a conformer (gauche+ and gauche− of butane) has the same energy and is the
-    same molecule, unless the molecule is chiral: by default it counts as the same minimum.
+    They are if `heavy_atom_rmsd` is below 0.1 Å, with polar hydrogens and without, and the energies
+    differ by less than 0.1 kcal/mol. Heavy atoms alone would not tell the rotamers of OH and NH
+    apart. The mirror image of a conformer (gauche+ and gauche− of butane) has the same energy and
+    is the same molecule, unless the molecule is chiral (R/S or an allene): by default it counts as
+    the same minimum.
 
     Parameters
     ----------
@@ -120,16 +128,21 @@ def same_minimum(
     if energy_difference is not None and not abs(energy_difference) < SAME_ENERGY:
         return False
     try:
-        if heavy_atom_rmsd(a, b) < SAME_RMSD:
+        if _same_positions(a, b):
             return True
         image = b.with_positions(b.positions * [-1.0, 1.0, 1.0])
         return (
             mirror
             and _stereo_smiles(a) == _stereo_smiles(b) == _stereo_smiles(image) != ""
-            and heavy_atom_rmsd(a, image) < SAME_RMSD
+            and not _allene_changes(b, image.positions)
+            and _same_positions(a, image)
         )
     except ValueError:
         return False
+
+
+def _same_positions(a: Molecule, b: Molecule) -> bool:
+    return all(heavy_atom_rmsd(a, b, polar_hydrogens=p) < SAME_RMSD for p in (False, True))
 
 
 def _bond_changes(before: Molecule, positions: np.ndarray) -> list[str]:
@@ -141,7 +154,7 @@ def _bond_changes(before: Molecule, positions: np.ndarray) -> list[str]:
     old, new = (
         np.linalg.norm(xyz[:, None] - xyz, axis=-1) for xyz in (before.positions, positions)
     )
-    broke = bonded & (old <= lengths + BROKEN) & (new > lengths + BROKEN)
+    broke = bonded & (new > np.maximum(lengths + BROKEN, old + STRETCHED))
     formed = np.triu(~bonded, 1) & (old >= lengths + FORMED) & (new < lengths + FORMED)
     collapsed = np.triu(new < MIN_DISTANCE, 1)
     return [
@@ -174,6 +187,20 @@ def _stereo_changes(before: Molecule, positions: np.ndarray) -> list[str]:
     return changes
 
 
+def _allene_changes(before: Molecule, positions: np.ndarray) -> list[str]:
+    mol = before.to_rdkit()
+    ranks = list(Chem.CanonicalRankAtoms(mol, breakTies=False))
+    changes = []
+    for a, left, b, centre, right, c, d in mol.GetSubstructMatches(Chem.MolFromSmarts(ALLENE)):
+        volumes = [
+            np.linalg.det([xyz[b] - xyz[a], xyz[right] - xyz[left], xyz[d] - xyz[c]])
+            for xyz in (before.positions, positions)
+        ]
+        if ranks[a] != ranks[b] and ranks[c] != ranks[d] and volumes[0] * volumes[1] < 0:
+            changes.append(f"{_label(before, centre)} changed its axial configuration")
+    return changes
+
+
 def _described(old: str, new: str) -> str:
     if old and new and old != new:
         return f"changed from {old} to {new}"
@@ -190,17 +217,18 @@ def _pairs(molecule: Molecule) -> list[tuple[int, int]]:
     return [(int(i), int(j)) for i, j in near_pairs(molecule.numbers, molecule.positions)]
 
 
-def _heavy_graph(molecule: Molecule) -> Chem.RWMol:
+def _heavy_graph(molecule: Molecule, polar_hydrogens: bool) -> Chem.RWMol:
     mol = skeleton(molecule.numbers, _pairs(molecule), molecule.positions)
     heavy = molecule.numbers > 1
     if heavy.sum() < 3:
         return mol
-    for atom in mol.GetAtoms():
-        hydrogens = sum(other.GetAtomicNum() == 1 for other in atom.GetNeighbors())
-        atom.SetIsotope(1 + hydrogens)
     mol.BeginBatchEdit()
-    for i in np.flatnonzero(~heavy):
-        mol.RemoveAtom(int(i))
+    for atom in mol.GetAtoms():
+        hydrogens = [h.GetIdx() for h in atom.GetNeighbors() if h.GetAtomicNum() == 1]
+        atom.SetIsotope(1 + len(hydrogens))
+        if atom.GetAtomicNum() == 6 or (atom.GetAtomicNum() > 1 and not polar_hydrogens):
+            for i in hydrogens:
+                mol.RemoveAtom(i)
     mol.CommitBatchEdit()
     return mol
 

@@ -29,7 +29,7 @@ def test_python_of_the_readme(capsys):
 
 
 def test_relax_command_of_the_readme(tmp_path):
-    (command,) = [c for c in COMMANDS if c.startswith("diffrelax relax")]
+    command = next(c for c in COMMANDS if c.startswith("diffrelax relax"))
     program = Path(sys.executable).with_name("diffrelax")
     arguments = shlex.split(command)[1:]
     done = subprocess.run([program, *arguments], cwd=tmp_path, capture_output=True, text=True)

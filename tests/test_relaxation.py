@@ -38,7 +38,7 @@ def test_results_are_one_for_each_input_in_their_order(model):
         r.verdict for r in results
     ] == ["relaxed", "failed", "refused", "relaxed", "relaxed"]
     assert [r.verdict for r in results] == ["relaxed", "failed", "refused", "relaxed", "relaxed"]
-    assert [r.n_evaluations for r in results] == [6, 0, 0, 6, 6]
+    assert [r.n_evaluations for r in results] == [5, 0, 0, 5, 5]
     assert results[0].molecule.symbols == ("C", "C", "O", *"HHHHHH")
 
 
@@ -76,8 +76,8 @@ def test_coordinates_are_relaxed_from_where_they_stand(model):
 
 def test_a_noise_level_leaves_out_the_bridge(model):
     start = dr.Molecule.from_smiles("CCO")
-    small = dr.relax(start, model, noise_level=0.01)
-    assert small.noise_level == 0.01
+    small = dr.relax(start, model, noise_level=0.02)
+    assert small.noise_level == 0.02
     assert small.n_evaluations == 2
     high = choose_schedule(model, 0.3).polish
     assert high[0] == 0.3

@@ -28,7 +28,7 @@ from diffrelax.training.geometries import Batch, collate
 
 BATCH = 64
 REPEATS = 10
-COLD_START = [Path(sys.executable).with_name("diffrelax"), "relax", "CCO"]
+COLD_START = [str(Path(sys.executable).with_name("diffrelax")), "relax", "CCO"]
 
 
 def main() -> None:

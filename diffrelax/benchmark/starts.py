@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ase.units import kcal, mol
 
-from diffrelax.dft import DFTRelaxation, DFTSettings, relax_dft
+from diffrelax.dft import DFTRelaxation, DFTSettings
 from diffrelax.dft.recorder import Callback
-from diffrelax.identity import same_minimum
+from diffrelax.dft.relaxation import relax_with
+from diffrelax.identity import identity_change, same_minimum
 from diffrelax.levels import relax_at_level
 from diffrelax.relaxation import Relaxation
 
@@ -71,7 +72,7 @@ def relax_from(
         The result of the model, the force-field geometry that the model started from, or that
         geometry relaxed at another level.
     result : Relaxation
-        With a geometry.
+        With a geometry. The end of the relaxation must still be the molecule of its start.
     settings : DFTSettings
     threads, callback
         See :func:`diffrelax.dft.relax_dft`.
@@ -97,9 +98,11 @@ def relax_from(
                 return Arm(start, relaxed.seconds, None, relaxed.reason)
             molecule = result.start.with_positions(relaxed.positions, start=start)
             seconds = relaxed.seconds
-        dft = relax_dft(molecule, **settings.model_dump(), threads=threads, callback=callback)
+        dft = relax_with(molecule, settings, threads=threads, callback=callback)
     except ValueError as error:
         return Arm(start, seconds, None, str(error))
+    if dft.converged and (change := identity_change(result.start, dft.molecule.positions)):
+        dft = replace(dft, converged=False, reason=f"identity lost: {change}")
     return Arm(start, seconds, dft)
 
 

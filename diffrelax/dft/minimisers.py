@@ -10,6 +10,7 @@ from typing import Any
 
 import ase
 import numpy as np
+from ase.calculators.calculator import CalculationFailed
 from ase.optimize import BFGS
 from ase.units import Bohr, Hartree
 
@@ -88,7 +89,9 @@ def geometric(atoms: ase.Atoms, hessian: np.ndarray | None, fmax: float, max_ste
             )
         except GeomOptNotConvergedError:
             return f"not converged in {max_steps} steps"
-        except (Error, np.linalg.LinAlgError) as error:
+        except CalculationFailed:
+            raise
+        except (Error, RuntimeError, np.linalg.LinAlgError) as error:
             return f"geomeTRIC gave up: {error}"
     return ""
 

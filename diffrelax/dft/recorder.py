@@ -45,7 +45,7 @@ class Recorder(Calculator):
     Raises
     ------
     ase.calculators.calculator.CalculationFailed
-        From a call with two atoms in one place, or as the other calculator does.
+        From a call with two atoms in one place, or in which the other calculator fails.
     """
 
     def __init__(
@@ -75,6 +75,10 @@ class Recorder(Calculator):
         try:
             forces = self._calculator.get_forces(self.atoms)
             energy = float(self._calculator.get_potential_energy(self.atoms))
+        except CalculationFailed:
+            raise
+        except (RuntimeError, ArithmeticError, ValueError) as error:
+            raise CalculationFailed(str(error)) from error
         finally:
             self.seconds += perf_counter() - started
         self.results = {"energy": energy, "forces": forces}

@@ -63,7 +63,6 @@ def relax_dft(
     ValueError
         If a setting is invalid, the functional or basis is unknown, or lacks an element.
     """
-    started = perf_counter()
     settings = DFTSettings(
         xc=xc,
         basis=basis,
@@ -74,8 +73,26 @@ def relax_dft(
         grid_level=grid_level,
         max_steps=max_steps,
     )
+    return relax_with(molecule, settings, threads=threads, callback=callback)
+
+
+def relax_with(
+    molecule: Molecule,
+    settings: DFTSettings,
+    *,
+    threads: int | None = None,
+    callback: Callback | None = None,
+) -> DFTRelaxation:
+    """Relax a molecule with DFT as `relax_dft` does, with its settings in one object."""
+    started = perf_counter()
     calculator = DensityFunctional(
-        mean_field(molecule, xc=xc, basis=basis, density_fit=density_fit, grid_level=grid_level)
+        mean_field(
+            molecule,
+            xc=settings.xc,
+            basis=settings.basis,
+            density_fit=settings.density_fit,
+            grid_level=settings.grid_level,
+        )
     )
     recorder = Recorder(molecule, calculator, callback)
     start_hessian, hessian_seconds, notes = _start_hessian(molecule, settings)
@@ -102,7 +119,7 @@ def relax_dft(
             "dft": recorder.seconds,
             "total": perf_counter() - started,
         },
-        criterion=criterion(optimizer, fmax),
+        criterion=criterion(settings.optimizer, settings.fmax),
         notes=notes,
         settings=settings,
     )
@@ -116,7 +133,7 @@ def _start_hessian(
     started = perf_counter()
     try:
         hessian = positive_hessian(gfn2_hessian(molecule), molecule.positions)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         note = f"no GFN2-xTB Hessian, the optimizer's own guess instead: {error}"
         return None, perf_counter() - started, (note,)
     return hessian, perf_counter() - started, ()

@@ -26,8 +26,8 @@ class RelaxationSchedule(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    bridge: tuple[PositiveFloat, ...] = (0.1, 0.05, 0.025)
-    polish: tuple[PositiveFloat, ...] = (0.03, 0.014, 0.007)
+    bridge: tuple[PositiveFloat, ...] = (0.1, 0.05)
+    polish: tuple[PositiveFloat, ...] = (0.08, 0.03, 0.01)
 
     @model_validator(mode="after")
     def _check_levels(self) -> Self:

@@ -36,7 +36,7 @@ class DensityFunctional(PySCF):
     scf_cycles : int
         Cycles of all SCF calculations so far; for second-order SCF, its outer iterations.
     second_order : bool
-        Whether second-order SCF took over.
+        Whether second-order SCF took over and converged.
 
     Raises
     ------
@@ -61,9 +61,9 @@ class DensityFunctional(PySCF):
         if self._converges(atoms, properties, system_changes):
             return
         if not self.second_order:
-            self.second_order = True
             self.method_scan = _second_order(self.method, self.method_scan)
-            if self._converges(atoms, properties, system_changes):
+            self.second_order = self._converges(atoms, properties, system_changes)
+            if self.second_order:
                 return
         raise SCFError(
             f"the SCF did not converge in {self.method.max_cycle} cycles, "
@@ -133,7 +133,7 @@ def _pyscf_molecule(molecule: Molecule, basis: str) -> gto.Mole:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # advice to install another package
-            return gto.M(
+            mol = gto.M(
                 atom=list(zip(molecule.symbols, molecule.positions.tolist(), strict=True)),
                 basis=shells_6_31g_2df_p(molecule.symbols) if is_6_31g_2df_p(basis) else basis,
                 ecp=_core_potentials(molecule, basis),
@@ -145,6 +145,9 @@ def _pyscf_molecule(molecule: Molecule, basis: str) -> gto.Mole:
         raise ValueError(
             f"basis {basis!r} is unknown or does not cover {molecule.formula}: {error}"
         ) from error
+    if mol.nao == 0:
+        raise ValueError(f"basis {basis!r} has no functions for {molecule.formula}: name another")
+    return mol
 
 
 def _core_potentials(molecule: Molecule, basis: str) -> dict[str, str]:
@@ -164,8 +167,10 @@ def check_functional(xc: str) -> None:
     Raises
     ------
     ValueError
-        If it is unknown, or its dispersion correction is not installed.
+        If it is empty or unknown, or its dispersion correction is not installed.
     """
+    if not xc.strip():
+        raise ValueError(f"no functional in xc={xc!r}: name one, such as b3lyp")
     try:
         functional, _, dispersion = parse_dft(xc)
         dft.libxc.parse_xc(functional)

@@ -8,9 +8,9 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from ase.calculators.calculator import CalculationFailed
 from ase.optimize import BFGS
 
+from diffrelax.identity import identity_change
 from diffrelax.levels.calculators import get_calculator
 from diffrelax.levels.force_field import ForceField
 
@@ -46,7 +46,7 @@ class LevelRelaxation:
 
     @property
     def converged(self) -> bool:
-        """Whether no atom feels a force larger than asked for."""
+        """Whether no atom feels a force larger than asked for, and the molecule is the same."""
         return not self.reason
 
 
@@ -95,7 +95,9 @@ def relax_at_level(
         largest = float(np.linalg.norm(atoms.get_forces(), axis=1).max())
         converged = largest < fmax
         reason = "" if converged else f"fmax {largest:.3f} eV/Å after {max_steps} steps"
-    except CalculationFailed as error:
+        if converged and (change := identity_change(molecule, atoms.positions)):
+            reason = f"identity lost: {change}"
+    except (RuntimeError, ArithmeticError, ValueError) as error:
         energy, largest, reason = nan, nan, f"{level} failed: {error}"
     return LevelRelaxation(
         positions=atoms.positions.copy(),

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
 
 
+HEAVIEST = 86  # radon
+
+
 class TightBinding(TBLite):
     """tblite's own ASE calculator, kept to one thread.
 
@@ -25,9 +28,19 @@ class TightBinding(TBLite):
         Its charge and multiplicity are used.
     **settings
         Keyword arguments of ``tblite.ase.TBLite``.
+
+    Raises
+    ------
+    ValueError
+        If there is an element beyond Rn.
     """
 
     def __init__(self, molecule: Molecule, **settings: Any) -> None:
+        if molecule.numbers.max() > HEAVIEST:
+            raise ValueError(
+                f"gfn2-xtb has no parameters for {molecule.formula}, only for H to Rn: "
+                "use another level of theory"
+            )
         super().__init__(
             method="GFN2-xTB",
             charge=molecule.charge,
