@@ -13,7 +13,7 @@ from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
 from diffrelax.perception import TETRAHEDRAL, assign_stereo
 
-MAX_HEAVY_ATOMS = 200
+MAX_HEAVY_ATOMS = 100  # an alkane chain of this length takes half a minute
 FRAGMENT_GAP = 3.0  # Å
 EMBEDDING_SECONDS = 60
 CAGE_ITERATIONS = 20
@@ -87,7 +87,7 @@ def check_seed(seed: int) -> int:
 
 
 def _embedding_trials(asked: Chem.Mol, seed: int) -> Iterator[tuple[Chem.Mol, Any]]:
-    """Yield molecules to embed and how: by default, for small cages, and from random coordinates.
+    """Yield molecules to embed and how: by ETKDGv3, and then as small cages.
 
     In a small cage the neighbours of an atom can lie on one side of it, which RDKit's tests of its
     embeddings refuse. The trials for cages do without these tests, from random coordinates and
@@ -97,6 +97,8 @@ def _embedding_trials(asked: Chem.Mol, seed: int) -> Iterator[tuple[Chem.Mol, An
     parameters: Any = rdDistGeom.ETKDGv3()
     parameters.randomSeed = seed
     parameters.timeout = EMBEDDING_SECONDS
+    yield Chem.Mol(asked), parameters
+    parameters.useRandomCoords = True
     yield Chem.Mol(asked), parameters
     chance = random.Random(seed)
     for i in range(CAGE_TRIALS):
@@ -111,8 +113,6 @@ def _embedding_trials(asked: Chem.Mol, seed: int) -> Iterator[tuple[Chem.Mol, An
         cage.useRandomCoords = True
         cage.enforceChirality = False
         yield trial, cage
-    parameters.useRandomCoords = True
-    yield Chem.Mol(asked), parameters
 
 
 def _separate_fragments(mol: Chem.Mol) -> None:

@@ -100,9 +100,9 @@ def read_file(path: str | os.PathLike[str], *, seed: int = 42) -> list[Molecule 
       and blank lines are skipped; unnamed molecules are named by their SMILES.
     - ``.sdf``, ``.mol``: V2000 or V3000. Records in 2D or without hydrogens are embedded like a
       SMILES. The properties ``charge`` and ``multiplicity`` are honoured.
-    - ``.xyz``, ``.extxyz``: many frames. A frame whose announced number of atoms is wrong is
-      rejected, and reading goes on at the next line that is only an integer. The keys ``charge``, ``multiplicity`` (or
-      ``spin_multiplicity``), ``name`` and ``smiles`` of the comment line are honoured.
+    - ``.xyz``, ``.extxyz``: many frames. The keys ``charge``, ``multiplicity`` (or
+      ``spin_multiplicity``), ``name`` and ``smiles`` of the comment line are honoured. A frame that
+      announces a wrong number of atoms is rejected up to the next line that is only an integer.
 
     Unnamed records are named ``<file stem>-<i>``, counted from 1, or ``<file stem>`` if alone.
 

@@ -112,10 +112,10 @@ def same_minimum(
     """Decide whether two geometries are the same minimum.
 
     They are if `heavy_atom_rmsd` is below 0.1 Å, with polar hydrogens and without, and the energies
-    differ by less than 0.1 kcal/mol. Heavy atoms alone would not tell the rotamers of OH and NH
-    apart. The mirror image of a conformer (gauche+ and gauche− of butane) has the same energy and
-    is the same molecule, unless the molecule is chiral (R/S or an allene): by default it counts as
-    the same minimum.
+    differ by less than 0.1 kcal/mol. That is stricter than the usual rule of heavy atoms alone,
+    which cannot tell the rotamers of OH and NH apart. The mirror image of a conformer (gauche+ and
+    gauche− of butane) has the same energy and is the same molecule, unless the molecule is chiral
+    (R/S or an allene): by default it counts as the same minimum.
 
     Parameters
     ----------
@@ -219,16 +219,14 @@ def _pairs(molecule: Molecule) -> list[tuple[int, int]]:
 
 def _heavy_graph(molecule: Molecule, polar_hydrogens: bool) -> Chem.RWMol:
     mol = skeleton(molecule.numbers, _pairs(molecule), molecule.positions)
-    heavy = molecule.numbers > 1
-    if heavy.sum() < 3:
+    if (molecule.numbers > 1).sum() < 3:
         return mol
     mol.BeginBatchEdit()
     for atom in mol.GetAtoms():
-        hydrogens = [h.GetIdx() for h in atom.GetNeighbors() if h.GetAtomicNum() == 1]
-        atom.SetIsotope(1 + len(hydrogens))
-        if atom.GetAtomicNum() == 6 or (atom.GetAtomicNum() > 1 and not polar_hydrogens):
-            for i in hydrogens:
-                mol.RemoveAtom(i)
+        near = [other.GetAtomicNum() for other in atom.GetNeighbors()]
+        atom.SetIsotope(1 + near.count(1))
+        if atom.GetAtomicNum() == 1 and (6 in near or not polar_hydrogens):
+            mol.RemoveAtom(atom.GetIdx())
     mol.CommitBatchEdit()
     return mol
 

@@ -5,7 +5,7 @@ Isotopes and atom maps are not kept: they do not change the potential energy sur
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 import ase
@@ -14,9 +14,16 @@ from ase.data import chemical_symbols
 from rdkit import Chem, rdBase
 
 from diffrelax.embedding import embed
-from diffrelax.perception import assign_stereo, near_pairs, perceive_bonds, skeleton
+from diffrelax.perception import (
+    assign_stereo,
+    covalent_lengths,
+    near_pairs,
+    perceive_bonds,
+    skeleton,
+)
 
 MIN_DISTANCE = 0.3  # Å; the shortest bond, H–H, has 0.74 Å
+SHORTEST_BOND = 0.75  # of the covalent radii; N≡N has 0.77
 
 BOND_TYPES = {
     1.0: Chem.BondType.SINGLE,
@@ -55,7 +62,8 @@ class Molecule:
     name : str
     smiles : str
         Isomeric canonical SMILES, its stereochemistry taken from the positions, without explicit
-        hydrogens but those that make an imine E or Z; empty if the bonds are unknown.
+        hydrogens but those that make an imine E or Z; empty if the bonds are unknown. It is the
+        identity of the molecule as read: `with_positions` keeps it.
     start : str
         How the positions came to be: ``"given"``, ``"mmff94"``, ``"uff"``, or ``"embedded"`` where
         neither force field has parameters. ``"mmff94 unconverged"`` and ``"uff unconverged"`` mark
@@ -65,7 +73,8 @@ class Molecule:
     ------
     ValueError
         If there are no atoms, an unknown element, positions that are not finite or of the wrong
-        shape, two atoms in one place, or a multiplicity that does not fit the electrons.
+        shape, two atoms in one place, numbers, a charge or a multiplicity that are not whole, a
+        multiplicity that does not fit the electrons, or two bonds between the same atoms.
     """
 
     numbers: np.ndarray
@@ -79,15 +88,23 @@ class Molecule:
     start: str = "given"
 
     def __post_init__(self) -> None:
-        numbers = np.array(self.numbers, dtype=np.int64)
+        given = self.numbers
+        numbers = np.array(given, dtype=np.int64)
         positions = np.array(self.positions, dtype=np.float64)
         numbers.flags.writeable = positions.flags.writeable = False
         object.__setattr__(self, "numbers", numbers)
         object.__setattr__(self, "positions", positions)
+        object.__setattr__(self, "charge", _integer("charge", self.charge))
+        object.__setattr__(self, "multiplicity", _integer("multiplicity", self.multiplicity))
+        if not np.array_equal(numbers, given):
+            raise ValueError(f"atomic numbers {given} are not whole numbers: correct them")
         _check_elements(numbers)
         _check_positions(numbers, positions)
         _check_multiplicity(numbers, self.charge, self.multiplicity)
         _check_bonds(self)
+
+    def __reduce__(self) -> tuple[type[Molecule], tuple[Any, ...]]:
+        return type(self), tuple(getattr(self, field.name) for field in fields(self))
 
     @property
     def n_atoms(self) -> int:
@@ -112,6 +129,8 @@ class Molecule:
 
         The atoms stand in the order of ``AddHs(MolFromSmiles(smiles))``. Where the SMILES leaves a
         stereo element open, the embedding chooses; the ``smiles`` of the result names the choice.
+        Where ETKDGv3 fails, as for small cages, plainer embeddings are tried whose stereochemistry
+        is checked afterwards.
 
         Parameters
         ----------
@@ -119,7 +138,7 @@ class Molecule:
         name : str
             Default: the SMILES as given.
         seed : int
-            Of the embedding.
+            Of the embedding, 0 <= seed < 2**31 - 8.
         multiplicity : int, optional
             Default: one more than the radical electrons that the SMILES shows, so ``O=O`` is a
             singlet and ``[O][O]`` a triplet.
@@ -127,7 +146,8 @@ class Molecule:
         Raises
         ------
         ValueError
-            If the text is not a SMILES, has a dummy atom, or cannot be embedded.
+            If the text is not a SMILES, has a dummy atom or more than 100 heavy atoms, or cannot
+            be embedded.
         """
         smiles = smiles.strip()
         if not smiles:
@@ -140,13 +160,20 @@ class Molecule:
 
     @classmethod
     def from_rdkit(
-        cls, mol: Chem.Mol, *, name: str = "", seed: int = 42, multiplicity: int | None = None
+        cls,
+        mol: Chem.Mol,
+        *,
+        name: str = "",
+        seed: int = 42,
+        charge: int | None = None,
+        multiplicity: int | None = None,
     ) -> Molecule:
         """Take an RDKit molecule with its 3D conformer as it stands, or embed it.
 
-        A molecule that has no conformer, a 2D drawing or implicit hydrogens is embedded like a
-        SMILES (hydrogens are added after the other atoms). Where a 3D conformer comes without any
-        bond, the bonds are perceived as in `from_atoms`.
+        The first conformer is taken; others are ignored. A molecule that has no conformer, a 2D
+        drawing or implicit hydrogens is embedded like a SMILES (hydrogens are added after the other
+        atoms). Where a 3D conformer comes without any bond, the bonds are perceived as in
+        `from_atoms`.
 
         Parameters
         ----------
@@ -154,26 +181,34 @@ class Molecule:
         name : str
             Default: the property ``_Name``, or the SMILES.
         seed : int
-            Of the embedding.
+            Of the embedding, 0 <= seed < 2**31 - 8.
+        charge : int, optional
+            Default: the sum of the formal charges, which it must equal where bonds are known.
         multiplicity : int, optional
             Default: one more than the number of radical electrons.
 
         Raises
         ------
         ValueError
-            If it has no atoms or a dummy atom, or cannot be embedded.
+            If it has no atoms or a dummy atom, another charge, or cannot be embedded.
         """
         _check_elements(_numbers(mol))
         with rdBase.BlockLogs():
             mol = Chem.Mol(mol)
             mol.UpdatePropertyCache(strict=False)
-            if _bonds_are_missing(mol):
+            formal = Chem.GetFormalCharge(mol)
+            charge = formal if charge is None else _integer("charge", charge)
+            if _bonds_are_missing(mol, charge):
                 atoms = ase.Atoms(_numbers(mol), mol.GetConformer().GetPositions())
-                return cls.from_atoms(atoms, name=name, multiplicity=multiplicity)
+                return cls.from_atoms(atoms, name=name, charge=charge, multiplicity=multiplicity)
+            if charge != formal:
+                raise ValueError(
+                    f"the charge is {charge}, but the formal charges add up to {formal}: "
+                    "correct one of them"
+                )
             start = "given"
             if not _has_all_positions(mol):
                 mol, start = embed(mol, seed)
-        charge = Chem.GetFormalCharge(mol)
         return _with_bonds(
             mol,
             charge=charge,
@@ -203,10 +238,11 @@ class Molecule:
         name : str
             Default: ``atoms.info["name"]``, or the SMILES, or the formula.
         charge : int, optional
-            Default: ``atoms.info["charge"]``, or 0.
+            Default: ``atoms.info["charge"]``, or the rounded sum of the initial charges.
         multiplicity : int, optional
-            Default: ``atoms.info["multiplicity"]`` or ``["spin_multiplicity"]``; otherwise 1 for an
-            even number of electrons and 2 for an odd one.
+            Default: ``atoms.info["multiplicity"]`` or ``["spin_multiplicity"]``; otherwise one more
+            than the rounded sum of the initial magnetic moments if any is not zero; otherwise 1 for
+            an even number of electrons and 2 for an odd one.
 
         Raises
         ------
@@ -216,16 +252,20 @@ class Molecule:
         if any(atoms.pbc):
             raise ValueError("a periodic system is not a molecule: set pbc to False")
         info = atoms.info
-        charge = _integer("charge", info.get("charge", 0) if charge is None else charge)
-        given = info.get("multiplicity", info.get("spin_multiplicity"))
-        multiplicity = given if multiplicity is None else multiplicity
+        if charge is None:
+            charge = info.get("charge", round(atoms.get_initial_charges().sum()))
+        charge = _integer("charge", charge)
+        if multiplicity is None:
+            multiplicity = info.get("multiplicity", info.get("spin_multiplicity"))
+        if multiplicity is None:
+            moments = atoms.get_initial_magnetic_moments()
+            parity = (int(atoms.numbers.sum()) - charge) % 2
+            multiplicity = (round(abs(moments.sum())) if moments.any() else parity) + 1
         bare = cls(
             atoms.numbers,
             atoms.positions,
             charge=charge,
-            multiplicity=(int(atoms.numbers.sum()) - charge) % 2 + 1
-            if multiplicity is None
-            else _integer("multiplicity", multiplicity),
+            multiplicity=multiplicity,
             name=name or text_of(info.get("name", "")),
         )
         with rdBase.BlockLogs():
@@ -263,7 +303,7 @@ class Molecule:
         return mol.GetMol()
 
     def with_positions(self, positions: np.ndarray, start: str | None = None) -> Molecule:
-        """Return the same molecule at other positions.
+        """Return the same molecule at other positions; bonds and ``smiles`` stay as read.
 
         Parameters
         ----------
@@ -327,6 +367,8 @@ def _check_bonds(molecule: Molecule) -> None:
     for bond in molecule.bonds:
         if not 0 <= bond[0] < bond[1] < molecule.n_atoms or bond[2] not in BOND_TYPES:
             raise ValueError(f"{bond} is no bond: begin < end < n_atoms, order 1, 1.5, 2 or 3")
+    if len({bond[:2] for bond in molecule.bonds}) < len(molecule.bonds):
+        raise ValueError("two bonds join the same atoms: keep one of them")
     charges = molecule.formal_charges
     if charges and (len(charges) != molecule.n_atoms or sum(charges) != molecule.charge):
         raise ValueError(
@@ -365,21 +407,35 @@ def _numbers(mol: Chem.Mol) -> np.ndarray:
     return np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()], dtype=np.int64)
 
 
-def _bonds_are_missing(mol: Chem.Mol) -> bool:
+def _bonds_are_missing(mol: Chem.Mol, charge: int) -> bool:
     return (
         mol.GetNumBonds() == 0
         and mol.GetNumConformers() > 0
         and mol.GetConformer().Is3D()
         and all(atom.GetFormalCharge() == 0 for atom in mol.GetAtoms())
-        and len(near_pairs(_numbers(mol), mol.GetConformer().GetPositions())) > 0
+        and (charge != 0 or len(near_pairs(_numbers(mol), mol.GetConformer().GetPositions())) > 0)
     )
 
 
 def _has_all_positions(mol: Chem.Mol) -> bool:
     return (
         mol.GetNumConformers() > 0
-        and mol.GetConformer().Is3D()
         and all(atom.GetTotalNumHs() == 0 for atom in mol.GetAtoms())
+        and (mol.GetConformer().Is3D() or _is_planar_geometry(mol))
+    )
+
+
+def _is_planar_geometry(mol: Chem.Mol) -> bool:
+    """Tell a flat molecule from a drawing, in which all bonds are about equally long."""
+    numbers, positions = _numbers(mol), mol.GetConformer().GetPositions()
+    near = near_pairs(numbers, positions)
+    lengths = np.linalg.norm(positions[near[:, 0]] - positions[near[:, 1]], axis=1)
+    bonded = {(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in mol.GetBonds()}
+    return (
+        1 in numbers
+        and all(atom.GetDegree() < 4 for atom in mol.GetAtoms())
+        and {tuple(pair) for pair in near.tolist()} == {tuple(sorted(pair)) for pair in bonded}
+        and bool((lengths > SHORTEST_BOND * covalent_lengths(numbers)[tuple(near.T)]).all())
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from itertools import pairwise
 
 import numpy as np
 from ase.data import covalent_radii
@@ -11,8 +12,10 @@ from rdkit import Chem
 from rdkit.Chem import rdDetermineBonds
 
 BOND_TOLERANCE = 0.25  # Å beyond the covalent radii; QM9 has N–O bonds at 0.26, C…C gaps at 0.25
+TEMPLATE_TOLERANCE = 0.40  # Å, where a SMILES confirms the bonds, as for F–F
 BOND_ORDER_ITERATIONS = 10_000
 ATOM_ORDERS = 20  # RDKit finds the bonds of trinitrotoluene in every second order of its atoms
+UNCHARGE_SULFUR = {"[S+]-[N-,O-,S-]": (1,), "[S+]=,#C-[*-;D1]": (-1, 1)}  # bond order changes
 TETRAHEDRAL = (Chem.ChiralType.CHI_TETRAHEDRAL_CW, Chem.ChiralType.CHI_TETRAHEDRAL_CCW)
 
 
@@ -31,20 +34,24 @@ def covalent_lengths(numbers: np.ndarray) -> np.ndarray:
     return radii[:, None] + radii
 
 
-def near_pairs(numbers: np.ndarray, positions: np.ndarray) -> np.ndarray:
+def near_pairs(
+    numbers: np.ndarray, positions: np.ndarray, tolerance: float = BOND_TOLERANCE
+) -> np.ndarray:
     """Find the pairs of atoms that are close enough for a bond of some order.
 
     Parameters
     ----------
     numbers : (n_atoms,) array of int
     positions : (n_atoms, 3) array, Å
+    tolerance : float, Å
+        Beyond the covalent radii.
 
     Returns
     -------
     (n_pairs, 2) array of int, the smaller index first
     """
     distances = np.linalg.norm(positions[:, None] - positions, axis=-1)
-    return np.argwhere(np.triu(distances < covalent_lengths(numbers) + BOND_TOLERANCE, 1))
+    return np.argwhere(np.triu(distances < covalent_lengths(numbers) + tolerance, 1))
 
 
 def skeleton(
@@ -83,12 +90,14 @@ def perceive_bonds(
     rdkit.Chem.Mol or None
         With one conformer; None if no bond orders fit.
     """
-    mol = skeleton(numbers, near_pairs(numbers, positions), positions)
     template = Chem.MolFromSmiles(smiles) if smiles else None
     if template is not None and Chem.GetFormalCharge(template) == charge:
-        copied = _copy_bonds(mol, Chem.AddHs(template))
-        if copied is not None:
-            return copied
+        for tolerance in (BOND_TOLERANCE, TEMPLATE_TOLERANCE):
+            mol = skeleton(numbers, near_pairs(numbers, positions, tolerance), positions)
+            copied = _copy_bonds(mol, Chem.AddHs(template))
+            if copied is not None:
+                return copied
+    mol = skeleton(numbers, near_pairs(numbers, positions), positions)
     chance = random.Random(0)
     order = list(range(len(numbers)))
     for _ in range(ATOM_ORDERS):
@@ -113,6 +122,7 @@ def _bond_orders(mol: Chem.Mol, charge: int, multiplicity: int) -> Chem.Mol | No
             )
             if radical:
                 _discharge(trial)
+            _uncharge_sulfur(trial)
             Chem.SanitizeMol(trial)
         except (ValueError, RuntimeError):
             continue
@@ -147,6 +157,20 @@ def _discharge(mol: Chem.RWMol) -> None:
         if atom.GetFormalCharge() < 0 and not cation_near:
             atom.SetFormalCharge(atom.GetFormalCharge() + 1)
             return
+
+
+def _uncharge_sulfur(mol: Chem.RWMol) -> None:
+    """Write sulfur without charges where an anion beside or across a bond cancels its own."""
+    Chem.Kekulize(mol, clearAromaticFlags=True)
+    for smarts, steps in UNCHARGE_SULFUR.items():
+        pattern = Chem.MolFromSmarts(smarts)
+        while match := mol.GetSubstructMatch(pattern):
+            for ends, step in zip(pairwise(match), steps, strict=True):
+                bond = mol.GetBondBetweenAtoms(*ends)
+                order = int(bond.GetBondTypeAsDouble()) + step
+                bond.SetBondType(Chem.BondType.values[order])
+            for end in (match[0], match[-1]):
+                mol.GetAtomWithIdx(end).SetFormalCharge(0)
 
 
 def assign_stereo(mol: Chem.Mol) -> None:

@@ -59,6 +59,10 @@ def test_xyz_bad_frames_leave_the_others_alone(tmp_path):
         METHANE.format("charge=half"),
         METHANE.format("").replace("C 0 0 0", "C zero 0 0"),
         METHANE.format('Lattice="5 0 0 0 5 0 0 0 5"'),
+        METHANE.format("= final geometry ="),
+        METHANE.format("Properties="),
+        METHANE.format("").replace("5\n", "4\n", 1),
+        METHANE.format("7").replace("5\n", "6\n", 1),
         "0\n\n",
     ]
     parts = [METHANE.format("")]
@@ -67,10 +71,41 @@ def test_xyz_bad_frames_leave_the_others_alone(tmp_path):
     results = read_file(write(tmp_path / "m.xyz", "".join(parts) + "5\n\nC 0 0 0\n"))
     kinds = [Molecule, Rejected] * len(bad) + [Molecule, Rejected]
     assert [type(r) for r in results] == kinds
-    words = ["Xx", "finite", "one place", "multiplicity 2", "half", "zero", "periodic", "no atoms"]
+    words = ["Xx", "finite", "one place", "multiplicity 2", "half", "zero", "periodic"]
+    words += ["cannot read", "cannot read", "4 atoms announced, 5 lines", "6 atoms", "no atoms"]
     for result, word in zip(results[1::2], [*words, "5 atoms announced, 1 lines"], strict=True):
         assert word in result.reason
     assert results[1].name == "m-2"
+
+
+def test_a_name_that_looks_like_a_number_keeps_its_text(tmp_path):
+    text = METHANE.format("name=000123 charge=0") + METHANE.format('name="1e5"')
+    assert [m.name for m in read_file(write(tmp_path / "m.xyz", text))] == ["000123", "1e5"]
+
+
+def test_lines_end_at_line_feeds_only(tmp_path):
+    (tmp_path / "m.smi").write_bytes("C one\x0btwo\r\nCC\u2028x\rO".encode())
+    assert [r.name for r in read_file(tmp_path / "m.smi")] == ["one\x0btwo", "x", "O"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("multiplicity", "triplet"), ("multiplicity", "1.5"), ("charge", "none")]
+)
+def test_sdf_properties_that_are_no_numbers(tmp_path, key, value):
+    block = Chem.MolToMolBlock(Molecule.from_smiles("C").to_rdkit())
+    bad = f"{block}>  <{key}>\n{value}\n\n$$$$\n"
+    good = f"{block}>  <multiplicity>\n3.0\n\n$$$$\n"
+    first, second = read_file(write(tmp_path / "m.sdf", bad + good))
+    assert f"{key} " in first.reason
+    assert "not a whole number" in first.reason
+    assert second.multiplicity == 3
+    assert isinstance(second.multiplicity, int)
+
+
+def test_sdf_with_another_charge_than_its_atoms(tmp_path):
+    block = Chem.MolToMolBlock(Molecule.from_smiles("C").to_rdkit())
+    text = f"{block}>  <charge>\n1\n\n$$$$\n"
+    assert "the formal charges add up to 0" in reason(write(tmp_path / "m.sdf", text))
 
 
 def test_sdf_with_a_truncated_record(tmp_path):
@@ -123,6 +158,10 @@ def test_text_that_is_meant_as_a_path_says_no_such_file(tmp_path):
     for text in ("molecules.smi", "molecules.csv", str(tmp_path / "missing")):
         (result,) = read_molecules(text)
         assert "no such file" in result.reason
+    (result,) = read_molecules("C(C.Cl")
+    assert "no such file" not in result.reason
+    (result,) = read_molecules("c1ccc.cc")
+    assert result.reason.startswith("'c1ccc.cc' is not a SMILES")
     (result,) = read_molecules(str(write(tmp_path / "a.csv", "CCO")))
     assert "unknown suffix" in result.reason
 
@@ -174,12 +213,35 @@ def test_infos_are_written(tmp_path):
 def test_records_without_bonds(tmp_path):
     mercury = Molecule.from_smiles("C[Hg]C")
     methane = Molecule.from_smiles("C")
-    bare = [Molecule(m.numbers, m.positions, name=m.name) for m in (mercury, methane)]
+    cation = Molecule.from_smiles("[NH4+]")
+    bare = [
+        Molecule(m.numbers, m.positions, charge=m.charge, name=m.name)
+        for m in (mercury, methane, cation, Molecule([11], [(0, 0, 0)], charge=1))
+    ]
     write_molecules(tmp_path / "a.sdf", bare)
-    first, second = read_file(tmp_path / "a.sdf")
+    first, second, third, fourth = read_file(tmp_path / "a.sdf")
+    assert [(m.charge, m.smiles) for m in (third, fourth)] == [(1, "[NH4+]"), (1, "")]
     assert (first.formula, first.bonds, first.smiles) == ("C2H6Hg", (), "")
     assert np.allclose(first.positions, mercury.positions, atol=1e-4)
     assert (second.bonds, second.smiles, second.start) == (methane.bonds, "C", "given")
+
+
+def test_numbers_that_json_lacks_are_null(tmp_path):
+    info = {"energy_ev": float("nan"), "forces": np.array([np.inf, 1.0])}
+    write_molecules(tmp_path / "a.json", [Molecule.from_smiles("C")], [info])
+    (record,) = json.loads((tmp_path / "a.json").read_text(), parse_constant=pytest.fail)
+    assert (record["energy_ev"], record["forces"]) == (None, [None, 1.0])
+
+
+def test_name_that_would_end_an_sdf_record(tmp_path):
+    molecule = Molecule.from_smiles("C", name="$$$$ a lot")
+    write_molecules(tmp_path / "a.sdf", [molecule, molecule])
+    assert [m.name for m in read_file(tmp_path / "a.sdf")] == ["$$$$ a lot"] * 2
+
+
+def test_infos_must_be_as_many_as_molecules(tmp_path):
+    with pytest.raises(ValueError, match="shorter"):
+        write_molecules(tmp_path / "a.json", [Molecule.from_smiles("C")], [])
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):

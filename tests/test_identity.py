@@ -46,6 +46,21 @@ def test_broken_and_formed_bonds_are_named():
     assert "C1–H9 formed (1.0" in change
 
 
+def test_a_bond_that_was_long_before_can_break():
+    ethane = Molecule.from_smiles("CC")
+    positions = ethane.positions.copy()
+    left = [0, 2, 3, 4]
+    axis = positions[0] - positions[1]
+    axis /= np.linalg.norm(axis)
+    positions[left] += 0.45 * axis
+    stretched = ethane.with_positions(positions)
+    assert np.linalg.norm(positions[0] - positions[1]) > 1.92
+    positions[left] += 0.1 * axis
+    assert identity_change(stretched, positions) == ""
+    positions[left] += 5 * axis
+    assert identity_change(stretched, positions).startswith("bond C1–C2 broke (7.")
+
+
 def test_collapse_and_nonsense_are_named():
     ethanol = Molecule.from_smiles("CCO")
     positions = ethanol.positions.copy()
@@ -67,6 +82,16 @@ def test_configurations_are_compared():
     assert identity_change(achiral, mirrored(achiral).positions) == ""
 
 
+def test_allenes_are_compared():
+    allene = Molecule.from_smiles("CC=C=CC")
+    change = identity_change(allene, mirrored(allene).positions)
+    assert change == "C3 changed its axial configuration"
+    assert not same_minimum(allene, mirrored(allene))
+    achiral = Molecule.from_smiles("CC=C=C(C)C")
+    assert identity_change(achiral, mirrored(achiral).positions) == ""
+    assert same_minimum(achiral, mirrored(achiral))
+
+
 def test_inversion_of_an_amine_is_no_change():
     amine = Molecule.from_smiles("CN(F)CC")
     assert identity_change(amine, mirrored(amine).positions) == ""
@@ -85,9 +110,11 @@ def test_bonds_unknown_compares_close_pairs():
 @pytest.mark.parametrize(
     "smiles", ["CCCCO", "CC(C)(C)CC", "Cc1ccccc1", "C1CCCCC1C", "NCC(=O)NC", "CCC"]
 )
-def test_rmsd_agrees_with_spyrmsd(smiles):
+@pytest.mark.parametrize("polar_hydrogens", [False, True])
+def test_rmsd_agrees_with_spyrmsd(smiles, polar_hydrogens):
     a, b = (Molecule.from_smiles(smiles, seed=seed) for seed in (1, 5))
-    heavy = np.flatnonzero(a.numbers > 1)
+    polar = {b.end for b in a.bonds if a.numbers[b.begin] != 6 and a.numbers[b.end] == 1}
+    heavy = [i for i in range(a.n_atoms) if a.numbers[i] > 1 or (polar_hydrogens and i in polar)]
     adjacency = np.zeros((a.n_atoms, a.n_atoms), dtype=int)
     for bond in a.bonds:
         adjacency[bond.begin, bond.end] = adjacency[bond.end, bond.begin] = 1
@@ -97,7 +124,8 @@ def test_rmsd_agrees_with_spyrmsd(smiles):
         a.positions[heavy], moved.positions[heavy], a.numbers[heavy], a.numbers[heavy],
         adjacency, adjacency, center=True, minimize=True,
     )  # fmt: skip
-    assert heavy_atom_rmsd(a, moved) == pytest.approx(expected, abs=1e-4)
+    rmsd = heavy_atom_rmsd(a, moved, polar_hydrogens=polar_hydrogens)
+    assert rmsd == pytest.approx(expected, abs=1e-4)
 
 
 def test_rmsd_maps_equivalent_atoms_in_any_order():
@@ -126,6 +154,14 @@ def test_same_minimum():
     assert not same_minimum(propanol, propanol, float("nan"))
     assert not same_minimum(propanol, turned(propanol, 0, 1, 2, 3, degrees=120))
     assert not same_minimum(propanol, Molecule.from_smiles("CC(C)O"))
+
+
+@pytest.mark.parametrize(("smiles", "dihedral"), [("OC=O", (3, 0, 1, 2)), ("CCO", (0, 1, 2, 8))])
+def test_rotamers_of_a_hydroxyl_are_two_minima(smiles, dihedral):
+    molecule = Molecule.from_smiles(smiles)
+    rotamer = turned(molecule, *dihedral, degrees=180)
+    assert heavy_atom_rmsd(molecule, rotamer) < 1e-4
+    assert not same_minimum(molecule, rotamer)
 
 
 def test_mirror_images_are_one_minimum_unless_the_molecule_is_chiral():

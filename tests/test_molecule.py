@@ -1,3 +1,4 @@
+import copy
 import pickle
 
 import ase
@@ -5,7 +6,7 @@ import ase.build
 import numpy as np
 import pytest
 from rdkit import Chem
-from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
+from rdkit.Chem import rdDepictor, rdDistGeom, rdForceFieldHelpers
 
 from diffrelax.files import Rejected, read_molecules
 from diffrelax.molecule import Bond, Molecule
@@ -97,11 +98,34 @@ def test_multiplicity_can_be_given():
         Molecule.from_smiles("O=O", multiplicity=2)
 
 
-@pytest.mark.parametrize("atoms", ["H", "H2", "HCN", "CO2", "C2H2", "CH3", "NO2", "SO2"])
-def test_small_and_linear_molecules_and_radicals_from_coordinates(atoms):
-    molecule = Molecule.from_atoms(ase.build.molecule(atoms))
-    assert molecule.multiplicity == 1 + molecule.numbers.sum() % 2
+@pytest.mark.parametrize(
+    ("atoms", "smiles", "multiplicity"),
+    [
+        ("H", "", 2),
+        ("H2", "[H][H]", 1),
+        ("HCN", "C#N", 1),
+        ("CO2", "O=C=O", 1),
+        ("C2H2", "C#C", 1),
+        ("CH3", "[CH3]", 2),
+        ("NO2", "[O]N=O", 2),
+        ("SO2", "O=S=O", 1),
+    ],
+)
+def test_small_and_linear_molecules_and_radicals_from_coordinates(atoms, smiles, multiplicity):
+    molecule = Molecule.from_atoms(stripped(Molecule.from_atoms(ase.build.molecule(atoms))))
+    assert molecule.smiles == smiles
+    assert molecule.multiplicity == multiplicity
     assert molecule.start == "given"
+
+
+def test_initial_moments_and_charges_of_atoms_are_honoured():
+    oxygen = ase.build.molecule("O2")  # ASE knows it as a triplet
+    assert Molecule.from_atoms(oxygen).multiplicity == 3
+    assert Molecule.from_atoms(oxygen, multiplicity=1).multiplicity == 1
+    oxygen.info["multiplicity"] = 1
+    assert Molecule.from_atoms(oxygen).multiplicity == 1
+    hydroxide = ase.Atoms("OH", [(0, 0, 0), (0, 0, 0.97)], charges=[-1.2, 0.2])
+    assert Molecule.from_atoms(hydroxide).smiles == "[OH-]"
 
 
 @pytest.mark.parametrize(
@@ -118,6 +142,13 @@ def test_small_and_linear_molecules_and_radicals_from_coordinates(atoms):
         "C.c1ccccc1",
         "N#[N+][O-]",
         "[C-]#[O+]",
+        "CS(C)=O",
+        "O=C=S",
+        "S=C=S",
+        "O=S(Cl)Cl",
+        "CC(N)=S",
+        "CS(=O)(=O)[O-]",
+        "C[S+](C)C",
     ],
 )
 def test_bonds_perceived_from_coordinates(smiles):
@@ -144,6 +175,13 @@ def test_smiles_beside_coordinates_gives_the_bonds_in_any_atom_order():
     assert max(lengths) < 2.3
 
 
+def test_smiles_beside_coordinates_confirms_a_long_bond():
+    atoms = ase.build.molecule("F2")  # 0.28 Å longer than the covalent radii
+    assert Molecule.from_atoms(atoms).smiles == ""
+    atoms.info["smiles"] = "FF"
+    assert Molecule.from_atoms(atoms).bonds == (Bond(0, 1, 1.0),)
+
+
 def test_round_trip_through_ase_and_rdkit():
     molecule = Molecule.from_smiles("C[C@H](N)C(=O)[O-]", name="alanine anion")
     for other in (
@@ -168,6 +206,15 @@ def test_rdkit_conformer_is_taken_as_it_stands():
     assert (molecule.start, molecule.name) == ("given", "ethanol")
 
 
+def test_flat_molecule_is_taken_as_it_stands_but_a_drawing_is_embedded():
+    mol = Molecule.from_atoms(ase.build.molecule("C2H4")).to_rdkit()
+    mol.GetConformer().SetPositions(mol.GetConformer().GetPositions()[:, [1, 2, 0]])
+    mol.GetConformer().Set3D(False)
+    assert Molecule.from_rdkit(mol).start == "given"
+    rdDepictor.Compute2DCoords(mol)
+    assert Molecule.from_rdkit(mol).start == "mmff94"
+
+
 def test_rdkit_without_hydrogens_is_embedded():
     molecule = Molecule.from_rdkit(Chem.MolFromSmiles("CCO"))
     assert (molecule.start, molecule.n_atoms) == ("mmff94", 9)
@@ -180,6 +227,8 @@ def test_arrays_are_read_only_and_copied():
     assert np.array_equal(molecule.positions, [[0, 0, 0]])
     with pytest.raises(ValueError, match="read-only"):
         molecule.positions[0] = 1.0
+    for other in (copy.deepcopy(molecule), pickle.loads(pickle.dumps(molecule))):
+        assert not (other.positions.flags.writeable or other.numbers.flags.writeable)
 
 
 def test_with_positions_keeps_everything_else():
@@ -201,6 +250,10 @@ def test_with_positions_keeps_everything_else():
         ({"multiplicity": 0}, "multiplicity 0 does not fit"),
         ({"charge": 1}, "multiplicity 1 does not fit 9 electrons"),
         ({"charge": 10}, "leaves 0 electrons"),
+        ({"numbers": [8.5, 1, 1]}, "not whole numbers"),
+        ({"charge": 0.5}, "charge 0.5 is not a whole number"),
+        ({"multiplicity": "triplet"}, "multiplicity 'triplet' is not a whole number"),
+        ({"bonds": (Bond(0, 1, 1.0), Bond(0, 1, 2.0))}, "two bonds join the same atoms"),
         ({"bonds": (Bond(0, 3, 1.0),)}, "is no bond"),
         ({"bonds": (Bond(0, 1, 4.0),)}, "is no bond"),
         ({"formal_charges": (1, 0, 0)}, "do not fit"),
@@ -228,11 +281,34 @@ def test_one_bad_molecule_leaves_the_others_alone(capfd):
     ]  # fmt: skip
     assert "'C(C' is not a SMILES" in results[1].reason
     assert "dummy atoms" in results[3].reason
-    assert (
-        "NoneType is not a molecule" in results[4].reason or "not a molecule" in results[4].reason
-    )
+    assert "None is not a molecule" in results[4].reason
     assert "valence" in results[6].reason
     assert capfd.readouterr().err == ""
+
+
+def test_query_is_rejected():
+    (result,) = read_molecules(Chem.MolFromSmarts("[#6]-[#8]"))
+    assert isinstance(result, Rejected)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**31 - 8, 1.0, True, None])
+def test_seeds_that_rdkit_cannot_take(seed):
+    for call in (Molecule.from_smiles, read_molecules):
+        with pytest.raises(ValueError, match="seed"):
+            call("C", seed=seed)
+    assert Molecule.from_smiles("C", seed=2**31 - 9).start == "mmff94"
+
+
+def test_too_many_atoms_to_embed():
+    with pytest.raises(ValueError, match="101 heavy atoms are too many"):
+        Molecule.from_smiles("C" * 101)
+
+
+@pytest.mark.parametrize("smiles", ["F.F", "[H][H].[H][H]", "[Ar].[Ar]", "Cl.Cl", "O.O.O"])
+def test_fragments_stand_apart(smiles):
+    molecule = Molecule.from_smiles(smiles)
+    assert molecule.smiles == smiles
+    assert Molecule.from_atoms(stripped(molecule)).smiles == smiles
 
 
 def test_every_form_of_input():
@@ -243,9 +319,11 @@ def test_every_form_of_input():
     assert read_molecules("CCO ethanol, dry")[0].name == "ethanol, dry"
 
 
-@pytest.mark.parametrize("smiles", ["[H][H]", "[He]", "C#C", "C" * 39, "O.O", "[Na+].[Cl-]"])
+@pytest.mark.parametrize("smiles", ["[H][H]", "[He]", "C#C", "C" * 39, "O.O", "[Cl-].[Na+]"])
 def test_unusual_molecules_are_molecules(smiles):
-    assert isinstance(read_molecules(smiles)[0], Molecule)
+    (molecule,) = read_molecules(smiles)
+    assert molecule.smiles == smiles
+    assert molecule.n_atoms == Chem.AddHs(Chem.MolFromSmiles(smiles)).GetNumAtoms()
 
 
 @pytest.mark.parametrize("text", ["", "   ", "not a smiles", "C1CC", "C" * 300 + "("])

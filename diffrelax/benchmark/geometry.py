@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
@@ -137,11 +138,14 @@ def _row(
     values = np.array([[getattr(e, q) for q in QUANTITIES] for e in errors])
     rng = np.random.default_rng(0)
     resampled = values[rng.integers(len(values), size=(1000, len(values)))]
-    medians = np.nanmedian(resampled, axis=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # no molecule may have a torsion
+        medians = np.nanmedian(resampled, axis=1)
+        median = np.nanmedian(values, axis=0)
     return GeometryRow(
         method=method,
         n=len(values),
-        median=_errors(np.nanmedian(values, axis=0)),
+        median=_errors(median),
         low=_errors(np.quantile(medians, 0.025, axis=0)),
         high=_errors(np.quantile(medians, 0.975, axis=0)),
         failed=failed,

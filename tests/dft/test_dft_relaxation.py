@@ -77,9 +77,21 @@ def test_failed_scf_is_reported(monkeypatch: pytest.MonkeyPatch, optimizer: str)
     assert result.reason.startswith("gradient call 1 failed: the SCF did not converge")
     assert result.gradient_calls == 0
     assert result.scf_cycles > 0
+    assert result.notes == ()
     assert np.isnan(result.energy) and np.isnan(result.fmax)
     assert result.forces.shape == (3, 3) and np.isnan(result.forces).all()
     np.testing.assert_array_equal(result.molecule.positions, Molecule.from_smiles("O").positions)
+
+
+@pytest.mark.parametrize("optimizer", ["bfgs", "geometric"])
+def test_level_that_cannot_be_calculated_is_reported(optimizer: Any) -> None:
+    helium = Molecule(np.array([2]), np.zeros((1, 3)), multiplicity=3)
+    result = relax_dft(helium, basis="sto-3g", threads=1, optimizer=optimizer)
+    assert not result.converged
+    assert "failed: Failed to assign mo_occ" in result.reason
+    result = relax("O", xc="mgga_x_br89", optimizer=optimizer)
+    assert not result.converged
+    assert "failed: laplacian" in result.reason
 
 
 def test_second_order_scf_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,11 +101,13 @@ def test_second_order_scf_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.notes == ("the SCF needed second-order SCF to converge",)
 
 
-def test_another_molecule_at_the_end_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diffrelax.dft.relaxation.identity_change", lambda *_: "bond O1-H2 broke")
-    result = relax("O")
+def test_another_molecule_at_the_end_is_reported() -> None:
+    positions = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 1.2]])
+    apart = Molecule(np.array([1, 1]), positions, formal_charges=(0, 0))
+    result = relax_dft(apart, basis="sto-3g", threads=1)
     assert not result.converged
-    assert result.reason == "identity lost: bond O1-H2 broke"
+    assert result.reason.startswith("identity lost: bond H1–H2 formed (0.7")
+    assert result.fmax < 0.03
 
 
 def test_missing_hessian_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:

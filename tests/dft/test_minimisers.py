@@ -95,6 +95,15 @@ def test_geometric_is_silent_and_leaves_logging_alone(
     assert logging.getLogger().handlers == handlers
 
 
+def test_geometric_that_fails_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no coordinates")
+
+    monkeypatch.setattr("geometric.optimize.Optimize", fail)
+    reason, _ = run("geometric", Molecule.from_smiles("O"), with_hessian=False)
+    assert reason == "geomeTRIC gave up: no coordinates"
+
+
 def test_criterion_states_the_thresholds_in_force() -> None:
     assert criterion("bfgs", 0.03) == "largest force on an atom < 0.03 eV/Å"
     assert "0.0003 and 0.00045 Eh/Bohr" in criterion("geometric", 0.03)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from diffrelax.levels import LEVELS, get_calculator
@@ -14,5 +15,10 @@ def test_unknown_level_names_the_known_ones() -> None:
 @pytest.mark.parametrize("level", LEVELS)
 def test_every_level_gives_energy_and_forces(level: str) -> None:
     molecule = Molecule.from_smiles("O")
-    calculator = get_calculator(level, molecule)
-    assert {"energy", "forces"} <= set(calculator.implemented_properties)
+    settings = {"basis": "sto-3g"} if level == "dft" else {}
+    atoms = molecule.to_atoms()
+    atoms.calc = get_calculator(level, molecule, **settings)
+    assert np.isfinite(atoms.get_potential_energy())
+    forces = atoms.get_forces()
+    np.testing.assert_allclose(forces.sum(axis=0), 0, atol=0.02)
+    assert level == "mmff94" or np.abs(forces).max() > 0.05

@@ -133,6 +133,8 @@ def test_heavy_elements_get_core_potentials() -> None:
         ({"xc": "b4lyp"}, "unknown functional xc='b4lyp'"),
         ({"xc": "wb97x-d"}, "unknown functional xc='wb97x-d'"),
         ({"basis": "6-32g"}, "basis '6-32g' is unknown"),
+        ({"xc": " "}, "no functional in xc=' '"),
+        ({"basis": ""}, "basis '' has no functions"),
     ],
 )
 def test_unknown_settings_are_refused(settings: dict[str, str], message: str) -> None:

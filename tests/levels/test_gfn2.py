@@ -26,6 +26,12 @@ def test_forces_are_the_negative_gradient(smiles: str) -> None:
     np.testing.assert_allclose(atoms.get_forces(), numerical, atol=2e-3)
 
 
+def test_element_beyond_radon_is_refused() -> None:
+    positions = 2.0 * np.vstack([np.zeros(3), np.eye(3), -np.eye(3)])
+    with pytest.raises(ValueError, match=r"F6U.*H to Rn"):
+        get_calculator("gfn2-xtb", Molecule(np.array([92] + [9] * 6), positions))
+
+
 @pytest.mark.skipif(shutil.which("xtb") is None, reason="needs the xtb program")
 @pytest.mark.parametrize("smiles", ["CC(=O)OC", "C[NH3+]", "[CH3]"])
 def test_energy_is_that_of_the_xtb_program(smiles: str, tmp_path: Path) -> None:

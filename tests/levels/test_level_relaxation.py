@@ -48,6 +48,25 @@ def test_failed_scf_is_a_result(displaced: Molecule) -> None:
     np.testing.assert_array_equal(relaxed.positions, displaced.positions)
 
 
+def test_moved_proton_is_a_result() -> None:
+    zwitterion = Molecule.from_smiles("[NH3+]CC(=O)[O-]")
+    relaxed = relax_at_level(zwitterion, "gfn2-xtb")
+    assert not relaxed.converged
+    assert relaxed.reason.startswith("identity lost: bond")
+    assert relaxed.fmax < 0.03
+
+
+def test_error_of_a_calculator_is_a_result(
+    displaced: Molecule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("NaN in the matrix")
+
+    monkeypatch.setattr("tblite.ase.TBLite.calculate", fail)
+    relaxed = relax_at_level(displaced, "gfn2-xtb")
+    assert relaxed.reason == "gfn2-xtb failed: NaN in the matrix"
+
+
 def test_dft_is_sent_to_its_own_room(displaced: Molecule) -> None:
     with pytest.raises(ValueError, match="relax_dft"):
         relax_at_level(displaced, "dft")
