@@ -1,7 +1,6 @@
 import csv
-import multiprocessing
-import os
-import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -61,31 +60,37 @@ def test_resuming_repeats_an_uninterrupted_run_bit_for_bit(
     assert without_time[0] == without_time[1]
 
 
-def _train_slowly(config, folder, geometries):
-    torch.set_num_threads(1)
-    original = training_step
+SLOW_TRAINING = """
+import sys, time
+from pathlib import Path
+import torch
+from diffrelax.training import loop
+from diffrelax.training.config import ModelConfig
+from diffrelax.training.geometries import GeometrySet
 
-    def slow(*args):
-        time.sleep(0.1)
-        return original(*args)
-
-    loop.training_step = slow
-    train(config, folder, geometries, geometries)
+torch.set_num_threads(1)
+step = loop.training_step
+loop.training_step = lambda *arguments: (time.sleep(0.1), step(*arguments))[1]
+folder = Path(sys.argv[1])
+geometries = GeometrySet.load(folder.with_suffix(".npz"))
+config = ModelConfig.model_validate_json(folder.with_suffix(".json").read_text())
+loop.train(config, folder, geometries, geometries)
+"""
 
 
 def test_kill_9_loses_only_the_steps_since_the_last_state(geometries, config, tmp_path):
-    process = multiprocessing.get_context("spawn").Process(
-        target=_train_slowly, args=(config, tmp_path / "killed", geometries)
-    )
-    process.start()
-    saved = tmp_path / "killed" / "resume.safetensors"
+    folder = tmp_path / "killed"
+    geometries.save(folder.with_suffix(".npz"))
+    folder.with_suffix(".json").write_text(config.model_dump_json())
+    process = subprocess.Popen([sys.executable, "-c", SLOW_TRAINING, folder])
+    saved = folder / "resume.safetensors"
     deadline = time.monotonic() + 60
     while not saved.exists() and time.monotonic() < deadline:
         time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.join()
+    process.kill()
+    process.wait()
     assert 4 <= load_tensors(saved)[1]["step"] < 20
-    train(config, tmp_path / "killed", geometries, geometries, resume=True)
+    train(config, folder, geometries, geometries, resume=True)
     train(config, tmp_path / "whole", geometries, geometries)
     killed, _ = load_tensors(saved)
     whole, _ = load_tensors(tmp_path / "whole" / "resume.safetensors")
