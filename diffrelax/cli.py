@@ -99,9 +99,11 @@ def relax(
     json_lines: Json = False,
 ) -> None:
     """Relax molecules with the diffusion model."""
+    from diffrelax.report import relaxation_row, report
+
     results, _ = _relax(inputs, output, seed, model, device, noise_level, threads)
-    rows = [_row(result) for result in results]
-    _report(rows, output, [r.molecule for r in results], json_lines)
+    rows = [relaxation_row(result) for result in results]
+    report(rows, output, [r.molecule for r in results], json_lines)
     raise typer.Exit(0 if all(r.verdict == "relaxed" for r in results) else 1)
 
 
@@ -131,6 +133,7 @@ def dft(
     """Relax molecules with the diffusion model, then with DFT (PySCF)."""
     from diffrelax.dft import DFTSettings
     from diffrelax.levels.density_functional import check_functional
+    from diffrelax.report import announce, write_rows
 
     check_functional(xc)
     settings = DFTSettings(
@@ -151,11 +154,11 @@ def dft(
             rows.append(row)
             ends.append(end)
             if output and any(ends):
-                _write(output, rows, ends)
+                write_rows(output, rows, ends)
     except KeyboardInterrupt:
         print(f"interrupted: {len(rows)} of {len(results)} molecules are done", file=sys.stderr)
         raise typer.Exit(130) from None
-    _announce(output, rows, ends)
+    announce(output, rows, ends)
     raise typer.Exit(0 if all(row["converged"] for row in rows) else 1)
 
 
@@ -265,9 +268,10 @@ def _relax(
     threads: int | None,
 ) -> tuple[list[Relaxation], float]:
     """Return the results, and the seconds that reading took for each molecule."""
-    from diffrelax.files import check_output, read_molecules
+    from diffrelax.files import read_molecules
     from diffrelax.models import load_model
     from diffrelax.relaxation import choose_schedule, relax_molecules
+    from diffrelax.writing import check_output
 
     if output:
         check_output(output)
@@ -299,10 +303,11 @@ def _dft_one(
     from tqdm.auto import tqdm
 
     from diffrelax.benchmark.starts import comparison_table, excess_energies, relax_from
+    from diffrelax.report import dft_columns, relaxation_row, show_row
 
-    row = _row(result)
+    row = relaxation_row(result)
     if result.molecule is None:
-        _show(row, json_lines)
+        show_row(row, json_lines)
         return row, None
     arms: list[Arm] = []
     first = "diffusion" if result.verdict == "relaxed" else result.molecule.start
@@ -316,100 +321,15 @@ def _dft_one(
             arm = relax_from(start, result, settings, threads=threads, callback=show)
         arms.append(replace(arm, seconds_before=arm.seconds_before + seconds))
     excess = excess_energies(arms)
-    row |= _dft_columns(arms[0], excess[0])
+    row |= dft_columns(arms[0], excess[0])
     row["reason"] = "; ".join(filter(None, (row["reason"], arms[0].remarks)))
     row["arms"] = [
-        {"start": arm.start, **_dft_columns(arm, energy), "remarks": arm.remarks}
+        {"start": arm.start, **dft_columns(arm, energy), "remarks": arm.remarks}
         for arm, energy in zip(arms, excess, strict=True)
     ]
     end = arms[0].dft.molecule if arms[0].dft else result.molecule
     row["positions"] = end.positions.tolist()
-    _show(row, json_lines)
+    show_row(row, json_lines)
     if compare and not json_lines:
         print(comparison_table(arms, excess), flush=True)
     return row, end
-
-
-def _row(result: Relaxation) -> dict[str, Any]:
-    molecule = result.molecule
-    return {
-        "name": result.name,
-        "smiles": (molecule.smiles or None) if molecule else None,
-        "verdict": result.verdict,
-        "reason": result.reason,
-        "converged": None,
-        "start": result.start.start if result.start else None,
-        "noise_level": result.noise_level if result.n_evaluations else None,
-        "n_evaluations": result.n_evaluations,
-        "gradient_calls": None,
-        "scf_cycles": None,
-        "seconds": result.seconds,
-        "energy_ev": None,
-        "excess_ev": None,
-        "symbols": molecule.symbols if molecule else None,
-        "positions": molecule.positions.tolist() if molecule else None,
-    }
-
-
-def _dft_columns(arm: Arm, excess: float | None) -> dict[str, Any]:
-    return {
-        "converged": arm.converged,
-        "gradient_calls": arm.dft.gradient_calls if arm.dft else None,
-        "scf_cycles": arm.dft.scf_cycles if arm.dft else None,
-        "seconds": arm.seconds,
-        "energy_ev": arm.dft.energy if arm.dft and arm.dft.energies else None,
-        "excess_ev": excess,
-    }
-
-
-def _report(
-    rows: list[dict[str, Any]],
-    output: Path | None,
-    molecules: list[Molecule | None],
-    json_lines: bool,
-) -> None:
-    for row in rows:
-        _show(row, json_lines)
-    if output and any(molecules):
-        _write(output, rows, molecules)
-    _announce(output, rows, molecules)
-
-
-def _show(row: dict[str, Any], json_lines: bool) -> None:
-    if json_lines:
-        print(json.dumps(row, ensure_ascii=False), flush=True)
-        return
-    status = row["verdict"]
-    if row["converged"] is not None and row["gradient_calls"] is None:
-        status += ", no DFT"
-    elif row["converged"] is not None:
-        ending = "converged" if row["converged"] else "not converged"
-        calls = row["gradient_calls"]
-        status += f", {ending} after {calls} gradient call{'' if calls == 1 else 's'}"
-        status += f" and {row['seconds']:.1f} s"
-    reason = f": {row['reason']}" if row["reason"] else ""
-    print(f"{row['name']}  {status}{reason}", flush=True)
-
-
-def _write(output: Path, rows: list[dict[str, Any]], molecules: list[Molecule | None]) -> None:
-    from diffrelax.files import write_molecules
-
-    hidden = ("name", "smiles", "symbols", "positions", "arms")
-    pairs = [
-        (molecule, {key: value for key, value in row.items() if key not in hidden})
-        for row, molecule in zip(rows, molecules, strict=True)
-        if molecule is not None
-    ]
-    write_molecules(output, [m for m, _ in pairs], [info for _, info in pairs])
-
-
-def _announce(
-    output: Path | None, rows: list[dict[str, Any]], molecules: list[Molecule | None]
-) -> None:
-    written = sum(m is not None for m in molecules)
-    if output and written:
-        missing = len(rows) - written
-        note = f"; {missing} without a geometry are not in it" if missing else ""
-        print(f"{written} geometries in {output}{note}", file=sys.stderr)
-    elif output:
-        print(f"no geometry to write: {output} was not made", file=sys.stderr)

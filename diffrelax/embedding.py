@@ -128,19 +128,37 @@ def _separate_fragments(mol: Chem.Mol) -> None:
     mol.GetConformer().SetPositions(np.ascontiguousarray(positions))
 
 
+def force_field(mol: Chem.Mol, level: str) -> Any:
+    """Build an RDKit force field that acts on the conformer of a molecule.
+
+    Parameters
+    ----------
+    mol : rdkit.Chem.Mol
+    level : {"mmff94", "uff"}
+
+    Returns
+    -------
+    rdkit force field or None
+        None where it lacks parameters.
+    """
+    helpers = rdForceFieldHelpers
+    if level == "uff":
+        if not helpers.UFFHasAllMoleculeParams(mol):
+            return None
+        return helpers.UFFGetMoleculeForceField(mol, ignoreInterfragInteractions=False)
+    if not helpers.MMFFHasAllMoleculeParams(mol):
+        return None
+    properties = helpers.MMFFGetMoleculeProperties(mol)
+    return helpers.MMFFGetMoleculeForceField(mol, properties, ignoreInterfragInteractions=False)
+
+
 def _relax(mol: Chem.Mol) -> str:
-    if rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
-        properties = rdForceFieldHelpers.MMFFGetMoleculeProperties(mol)
-        name = "mmff94"
-        field = rdForceFieldHelpers.MMFFGetMoleculeForceField(
-            mol, properties, ignoreInterfragInteractions=False
-        )
-    elif rdForceFieldHelpers.UFFHasAllMoleculeParams(mol):
-        name = "uff"
-        field = rdForceFieldHelpers.UFFGetMoleculeForceField(mol, ignoreInterfragInteractions=False)
+    for level in ("mmff94", "uff"):
+        if field := force_field(mol, level):
+            break
     else:
         return "embedded"
     for _ in range(FORCE_FIELD_ROUNDS):
         if field.Minimize(maxIts=STEPS_A_ROUND) == 0:
-            return name
-    return f"{name} unconverged"
+            return level
+    return f"{level} unconverged"

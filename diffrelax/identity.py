@@ -7,7 +7,8 @@ import numpy as np
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdMolAlign
 
-from diffrelax.molecule import MIN_DISTANCE, Molecule
+from diffrelax.checks import MIN_DISTANCE
+from diffrelax.molecule import Molecule
 from diffrelax.perception import (
     TETRAHEDRAL,
     assign_stereo,

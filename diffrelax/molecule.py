@@ -13,6 +13,13 @@ import numpy as np
 from ase.data import chemical_symbols
 from rdkit import Chem, rdBase
 
+from diffrelax.checks import (
+    check_bonds,
+    check_elements,
+    check_multiplicity,
+    check_positions,
+    integer,
+)
 from diffrelax.embedding import embed
 from diffrelax.perception import (
     assign_stereo,
@@ -22,7 +29,6 @@ from diffrelax.perception import (
     skeleton,
 )
 
-MIN_DISTANCE = 0.3  # Å; the shortest bond, H–H, has 0.74 Å
 SHORTEST_BOND = 0.75  # of the covalent radii; N≡N has 0.77
 
 BOND_TYPES = {
@@ -94,14 +100,14 @@ class Molecule:
         numbers.flags.writeable = positions.flags.writeable = False
         object.__setattr__(self, "numbers", numbers)
         object.__setattr__(self, "positions", positions)
-        object.__setattr__(self, "charge", _integer("charge", self.charge))
-        object.__setattr__(self, "multiplicity", _integer("multiplicity", self.multiplicity))
+        object.__setattr__(self, "charge", integer("charge", self.charge))
+        object.__setattr__(self, "multiplicity", integer("multiplicity", self.multiplicity))
         if not np.array_equal(numbers, given):
             raise ValueError(f"atomic numbers {given} are not whole numbers: correct them")
-        _check_elements(numbers)
-        _check_positions(numbers, positions)
-        _check_multiplicity(numbers, self.charge, self.multiplicity)
-        _check_bonds(self)
+        check_elements(numbers)
+        check_positions(numbers, positions)
+        check_multiplicity(numbers, self.charge, self.multiplicity)
+        check_bonds(self.n_atoms, self.charge, self.bonds, self.formal_charges)
 
     def __reduce__(self) -> tuple[type[Molecule], tuple[Any, ...]]:
         return type(self), tuple(getattr(self, field.name) for field in fields(self))
@@ -192,12 +198,12 @@ class Molecule:
         ValueError
             If it has no atoms or a dummy atom, another charge, or cannot be embedded.
         """
-        _check_elements(_numbers(mol))
+        check_elements(_numbers(mol))
         with rdBase.BlockLogs():
             mol = Chem.Mol(mol)
             mol.UpdatePropertyCache(strict=False)
             formal = Chem.GetFormalCharge(mol)
-            charge = formal if charge is None else _integer("charge", charge)
+            charge = formal if charge is None else integer("charge", charge)
             if _bonds_are_missing(mol, charge):
                 atoms = ase.Atoms(_numbers(mol), mol.GetConformer().GetPositions())
                 return cls.from_atoms(atoms, name=name, charge=charge, multiplicity=multiplicity)
@@ -254,7 +260,7 @@ class Molecule:
         info = atoms.info
         if charge is None:
             charge = info.get("charge", round(atoms.get_initial_charges().sum()))
-        charge = _integer("charge", charge)
+        charge = integer("charge", charge)
         if multiplicity is None:
             multiplicity = info.get("multiplicity", info.get("spin_multiplicity"))
         if multiplicity is None:
@@ -317,73 +323,6 @@ class Molecule:
             If they are not finite, of another shape, or put two atoms in one place.
         """
         return replace(self, positions=positions, start=self.start if start is None else start)
-
-
-def _check_elements(numbers: np.ndarray) -> None:
-    if numbers.ndim != 1 or len(numbers) == 0:
-        raise ValueError("there are no atoms")
-    unknown = np.flatnonzero((numbers < 1) | (numbers >= len(chemical_symbols)))
-    if len(unknown):
-        i = unknown[0]
-        raise ValueError(
-            f"atom {i + 1} is no known element (atomic number {numbers[i]}): replace dummy atoms "
-            "such as * or X by real ones"
-        )
-
-
-def _check_positions(numbers: np.ndarray, positions: np.ndarray) -> None:
-    n = len(numbers)
-    if positions.shape != (n, 3):
-        raise ValueError(f"positions have the shape {positions.shape}; {n} atoms need ({n}, 3)")
-    if not np.isfinite(positions).all():
-        i = np.flatnonzero(~np.isfinite(positions).all(axis=1))[0]
-        raise ValueError(f"the position of atom {i + 1} is not finite: {positions[i].tolist()}")
-    if n == 1:
-        return
-    distances = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
-    distances[np.diag_indices(n)] = np.inf
-    i, j = np.unravel_index(distances.argmin(), distances.shape)
-    if distances[i, j] < MIN_DISTANCE:
-        names = [f"{chemical_symbols[numbers[k]]}{k + 1}" for k in (i, j)]
-        raise ValueError(
-            f"atoms {names[0]} and {names[1]} are in one place, {distances[i, j]:.3f} Å apart: "
-            "check the coordinates and their unit, Å"
-        )
-
-
-def _check_multiplicity(numbers: np.ndarray, charge: int, multiplicity: int) -> None:
-    electrons = int(numbers.sum()) - charge
-    if electrons < 1:
-        raise ValueError(f"charge {charge:+d} leaves {electrons} electrons: check the charge")
-    if multiplicity < 1 or (electrons + multiplicity) % 2 == 0 or multiplicity > electrons + 1:
-        fitting = "1, 3, …" if electrons % 2 == 0 else "2, 4, …"
-        raise ValueError(
-            f"multiplicity {multiplicity} does not fit {electrons} electrons (charge {charge:+d}): "
-            f"give {fitting} or correct the charge"
-        )
-
-
-def _check_bonds(molecule: Molecule) -> None:
-    for bond in molecule.bonds:
-        if not 0 <= bond[0] < bond[1] < molecule.n_atoms or bond[2] not in BOND_TYPES:
-            raise ValueError(f"{bond} is no bond: begin < end < n_atoms, order 1, 1.5, 2 or 3")
-    if len({bond[:2] for bond in molecule.bonds}) < len(molecule.bonds):
-        raise ValueError("two bonds join the same atoms: keep one of them")
-    charges = molecule.formal_charges
-    if charges and (len(charges) != molecule.n_atoms or sum(charges) != molecule.charge):
-        raise ValueError(
-            f"formal charges {charges} do not fit {molecule.n_atoms} atoms of total charge "
-            f"{molecule.charge}"
-        )
-
-
-def _integer(what: str, value: Any) -> int:
-    try:
-        if not isinstance(value, (bool, np.bool_)) and float(value) == int(value):
-            return int(value)
-    except (TypeError, ValueError, OverflowError):
-        pass
-    raise ValueError(f"{what} {value!r} is not a whole number: write {what}=1 or the like")
 
 
 def text_of(value: Any) -> str:

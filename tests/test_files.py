@@ -9,8 +9,9 @@ import pytest
 from rdkit import Chem
 from rdkit.Chem import rdDepictor
 
-from diffrelax.files import Rejected, check_output, read_file, read_molecules, write_molecules
+from diffrelax.files import Rejected, read_file, read_molecules
 from diffrelax.molecule import Molecule
+from diffrelax.writing import check_output, write_molecules
 
 METHANE = "5\n{}\nC 0 0 0\nH .63 .63 .63\nH -.63 -.63 .63\nH -.63 .63 -.63\nH .63 -.63 -.63\n"
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import ase
 import numpy as np
 from ase.calculators.calculator import Calculator, all_changes
 from ase.units import kcal, mol
-from rdkit.Chem import rdForceFieldHelpers
+
+from diffrelax.embedding import force_field
 
 if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
@@ -39,7 +40,7 @@ class ForceField(Calculator):
                 "unknown: give a SMILES or an .sdf file"
             )
         self._rdkit_molecule = molecule.to_rdkit()  # the force field points into its conformer
-        self._field = _build(self._rdkit_molecule, level)
+        self._field = force_field(self._rdkit_molecule, level)
         if self._field is None:
             raise ValueError(
                 f"{level} has no parameters for {molecule.name or molecule.formula}: "
@@ -73,18 +74,3 @@ class ForceField(Calculator):
         """
         self._field.Minimize(maxIts=max_steps)
         return self._rdkit_molecule.GetConformer().GetPositions()
-
-
-def _build(rdkit_molecule: Any, level: str) -> Any:
-    helpers = rdForceFieldHelpers
-    if level == "uff":
-        if not helpers.UFFHasAllMoleculeParams(rdkit_molecule):
-            return None
-        return helpers.UFFGetMoleculeForceField(rdkit_molecule, ignoreInterfragInteractions=False)
-    if not helpers.MMFFHasAllMoleculeParams(rdkit_molecule):
-        return None
-    return helpers.MMFFGetMoleculeForceField(
-        rdkit_molecule,
-        helpers.MMFFGetMoleculeProperties(rdkit_molecule),
-        ignoreInterfragInteractions=False,
-    )

@@ -1,0 +1,87 @@
+"""What makes numbers a molecule: each check raises ValueError and says what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from ase.data import chemical_symbols
+
+MIN_DISTANCE = 0.3  # Å; the shortest bond, H–H, has 0.74 Å
+BOND_ORDERS = (1.0, 1.5, 2.0, 3.0)
+
+
+def check_elements(numbers: np.ndarray) -> None:
+    """Raise ValueError if there are no atoms, or one of no known element."""
+    if numbers.ndim != 1 or len(numbers) == 0:
+        raise ValueError("there are no atoms")
+    unknown = np.flatnonzero((numbers < 1) | (numbers >= len(chemical_symbols)))
+    if len(unknown):
+        i = unknown[0]
+        raise ValueError(
+            f"atom {i + 1} is no known element (atomic number {numbers[i]}): replace dummy atoms "
+            "such as * or X by real ones"
+        )
+
+
+def check_positions(numbers: np.ndarray, positions: np.ndarray) -> None:
+    """Raise ValueError if positions (Å) are not finite, of a wrong shape, or in one place."""
+    n = len(numbers)
+    if positions.shape != (n, 3):
+        raise ValueError(f"positions have the shape {positions.shape}; {n} atoms need ({n}, 3)")
+    if not np.isfinite(positions).all():
+        i = np.flatnonzero(~np.isfinite(positions).all(axis=1))[0]
+        raise ValueError(f"the position of atom {i + 1} is not finite: {positions[i].tolist()}")
+    if n == 1:
+        return
+    distances = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
+    distances[np.diag_indices(n)] = np.inf
+    i, j = np.unravel_index(distances.argmin(), distances.shape)
+    if distances[i, j] < MIN_DISTANCE:
+        names = [f"{chemical_symbols[numbers[k]]}{k + 1}" for k in (i, j)]
+        raise ValueError(
+            f"atoms {names[0]} and {names[1]} are in one place, {distances[i, j]:.3f} Å apart: "
+            "check the coordinates and their unit, Å"
+        )
+
+
+def check_multiplicity(numbers: np.ndarray, charge: int, multiplicity: int) -> None:
+    """Raise ValueError if a charge or multiplicity does not fit the electrons."""
+    electrons = int(numbers.sum()) - charge
+    if electrons < 1:
+        raise ValueError(f"charge {charge:+d} leaves {electrons} electrons: check the charge")
+    if multiplicity < 1 or (electrons + multiplicity) % 2 == 0 or multiplicity > electrons + 1:
+        fitting = "1, 3, …" if electrons % 2 == 0 else "2, 4, …"
+        raise ValueError(
+            f"multiplicity {multiplicity} does not fit {electrons} electrons (charge {charge:+d}): "
+            f"give {fitting} or correct the charge"
+        )
+
+
+def check_bonds(
+    n_atoms: int,
+    charge: int,
+    bonds: Sequence[tuple[int, int, float]],
+    formal_charges: Sequence[int],
+) -> None:
+    """Raise ValueError if bonds or formal charges do not fit the atoms."""
+    for bond in bonds:
+        if not 0 <= bond[0] < bond[1] < n_atoms or bond[2] not in BOND_ORDERS:
+            raise ValueError(f"{bond} is no bond: begin < end < n_atoms, order 1, 1.5, 2 or 3")
+    if len({bond[:2] for bond in bonds}) < len(bonds):
+        raise ValueError("two bonds join the same atoms: keep one of them")
+    if formal_charges and (len(formal_charges) != n_atoms or sum(formal_charges) != charge):
+        raise ValueError(
+            f"formal charges {formal_charges} do not fit {n_atoms} atoms of total charge {charge}"
+        )
+
+
+def integer(what: str, value: Any) -> int:
+    """Return a value as an int; raise ValueError if it is not a whole number."""
+    try:
+        if not isinstance(value, (bool, np.bool_)) and float(value) == int(value):
+            return int(value)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise ValueError(f"{what} {value!r} is not a whole number: write {what}=1 or the like")

@@ -1,0 +1,104 @@
+"""What the command line tells of each molecule: rows, printed and written."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffrelax.writing import write_molecules
+
+if TYPE_CHECKING:
+    from diffrelax.benchmark.starts import Arm
+    from diffrelax.molecule import Molecule
+    from diffrelax.relaxation import Relaxation
+
+
+def relaxation_row(result: Relaxation) -> dict[str, Any]:
+    """Return what is told of a relaxation: one row for each molecule, None where not known."""
+    molecule = result.molecule
+    return {
+        "name": result.name,
+        "smiles": (molecule.smiles or None) if molecule else None,
+        "verdict": result.verdict,
+        "reason": result.reason,
+        "converged": None,
+        "start": result.start.start if result.start else None,
+        "noise_level": result.noise_level if result.n_evaluations else None,
+        "n_evaluations": result.n_evaluations,
+        "gradient_calls": None,
+        "scf_cycles": None,
+        "seconds": result.seconds,
+        "energy_ev": None,
+        "excess_ev": None,
+        "symbols": molecule.symbols if molecule else None,
+        "positions": molecule.positions.tolist() if molecule else None,
+    }
+
+
+def dft_columns(arm: Arm, excess: float | None) -> dict[str, Any]:
+    """Return the entries of a row that a DFT relaxation fills; energies in eV."""
+    return {
+        "converged": arm.converged,
+        "gradient_calls": arm.dft.gradient_calls if arm.dft else None,
+        "scf_cycles": arm.dft.scf_cycles if arm.dft else None,
+        "seconds": arm.seconds,
+        "energy_ev": arm.dft.energy if arm.dft and arm.dft.energies else None,
+        "excess_ev": excess,
+    }
+
+
+def report(
+    rows: list[dict[str, Any]],
+    output: Path | None,
+    molecules: list[Molecule | None],
+    json_lines: bool,
+) -> None:
+    """Print rows, write their molecules if there is an output, and say what was written."""
+    for row in rows:
+        show_row(row, json_lines)
+    if output and any(molecules):
+        write_rows(output, rows, molecules)
+    announce(output, rows, molecules)
+
+
+def show_row(row: dict[str, Any], json_lines: bool) -> None:
+    """Print a row on standard output, for people or as a JSON object."""
+    if json_lines:
+        print(json.dumps(row, ensure_ascii=False), flush=True)
+        return
+    status = row["verdict"]
+    if row["converged"] is not None and row["gradient_calls"] is None:
+        status += ", no DFT"
+    elif row["converged"] is not None:
+        ending = "converged" if row["converged"] else "not converged"
+        calls = row["gradient_calls"]
+        status += f", {ending} after {calls} gradient call{'' if calls == 1 else 's'}"
+        status += f" and {row['seconds']:.1f} s"
+    reason = f": {row['reason']}" if row["reason"] else ""
+    print(f"{row['name']}  {status}{reason}", flush=True)
+
+
+def write_rows(output: Path, rows: list[dict[str, Any]], molecules: list[Molecule | None]) -> None:
+    """Write the molecules that have a geometry, their rows beside them."""
+    hidden = ("name", "smiles", "symbols", "positions", "arms")
+    pairs = [
+        (molecule, {key: value for key, value in row.items() if key not in hidden})
+        for row, molecule in zip(rows, molecules, strict=True)
+        if molecule is not None
+    ]
+    write_molecules(output, [m for m, _ in pairs], [info for _, info in pairs])
+
+
+def announce(
+    output: Path | None, rows: list[dict[str, Any]], molecules: list[Molecule | None]
+) -> None:
+    """Say on standard error how many geometries were written."""
+    written = sum(m is not None for m in molecules)
+    if output and written:
+        missing = len(rows) - written
+        note = f"; {missing} without a geometry are not in it" if missing else ""
+        print(f"{written} geometries in {output}{note}", file=sys.stderr)
+    elif output:
+        print(f"no geometry to write: {output} was not made", file=sys.stderr)

@@ -1,0 +1,166 @@
+"""Files of relaxed molecules: .extxyz, .sdf and .json, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict
+from rdkit import Chem, rdBase
+
+from diffrelax.atomic import replacing
+from diffrelax.molecule import Molecule
+
+Info = Mapping[str, Any]
+
+
+def check_output(path: str | os.PathLike[str]) -> None:
+    """Find out whether molecules can be written to a path, before the work is done.
+
+    Raises
+    ------
+    ValueError
+        If the suffix is unknown or the path is a folder.
+    OSError
+        If its folder does not exist or cannot be written to.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in WRITERS:
+        raise ValueError(f"{path} has an unknown suffix: write to {', '.join(WRITERS)}")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: give a file name")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"the folder {path.parent} does not exist: create it first")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise OSError(f"the folder {path.parent} cannot be written to: {error.strerror}") from error
+
+
+def write_molecules(
+    path: str | os.PathLike[str],
+    molecules: Sequence[Molecule],
+    infos: Sequence[Info | None] | None = None,
+) -> None:
+    """Write molecules to a file, all or nothing: an existing file is replaced at the end.
+
+    - ``.extxyz``, ``.xyz``: one frame each, name, smiles, charge, multiplicity and infos in the
+      comment line.
+    - ``.sdf``: one record each, the same as properties; positions rounded to 0.0001 Å.
+    - ``.json``: a list of objects with the keys name, smiles, formula, charge, multiplicity, start,
+      symbols, positions (Å) and those of the infos.
+
+    Parameters
+    ----------
+    path : path
+    molecules : sequence of Molecule
+    infos : sequence of dict or None, optional
+        What else to write about each molecule. Values that are None are written in JSON only;
+        NaN and infinities are null there.
+
+    Raises
+    ------
+    ValueError
+        If the suffix is unknown, or there are not as many infos as molecules.
+    OSError
+        If the file cannot be written.
+    """
+    path = Path(path)
+    check_output(path)
+    pairs = [
+        (molecule, info or {})
+        for molecule, info in zip(
+            molecules, [None] * len(molecules) if infos is None else infos, strict=True
+        )
+    ]
+    text = WRITERS[path.suffix.lower()](pairs)
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def _described(molecule: Molecule, info: Info) -> dict[str, Any]:
+    keys = ("name", "smiles", "charge", "multiplicity")
+    return {**{key: getattr(molecule, key) for key in keys}, **info}
+
+
+def _to_extxyz(pairs: Sequence[tuple[Molecule, Info]]) -> str:
+    frames = []
+    for molecule, info in pairs:
+        atoms = molecule.to_atoms()
+        atoms.info = {
+            key: _extxyz_value(value) if isinstance(value, str) else value
+            for key, value in _described(molecule, info).items()
+            if value is not None and value != ""
+        }
+        frames.append(atoms)
+    file = StringIO()
+    ase.io.write(file, frames, format="extxyz")
+    return file.getvalue()
+
+
+def _extxyz_value(text: str) -> str:
+    """Escape a text so that ASE reads the same text again, not a number, a truth or a list."""
+    plain = text.replace("\\", "\\\\")
+    read = key_val_str_to_dict(key_val_dict_to_str({"text": plain})).get("text")
+    if isinstance(read, str) and read == text and not re.search(r"[\r\n]", text):
+        return plain
+    return "_JSON " + json.dumps(text).replace("\\", "\\\\")
+
+
+def _to_sdf(pairs: Sequence[tuple[Molecule, Info]]) -> str:
+    file = StringIO()
+    with rdBase.BlockLogs(), Chem.SDWriter(file) as writer:
+        for molecule, info in pairs:
+            mol = molecule.to_rdkit()
+            mol.SetProp("_Name", _sdf_line(molecule.name))
+            for key, value in _described(molecule, info).items():
+                if (plain := _plain(value)) is not None and plain != "":
+                    text = plain if isinstance(plain, str) else json.dumps(plain)
+                    mol.SetProp(key, _sdf_line(text))
+            writer.write(mol)
+    return file.getvalue()
+
+
+def _sdf_line(text: str) -> str:
+    line = " ".join(text.split())
+    return f" {line}" if line.startswith("$$$$") else line  # $$$$ ends a record
+
+
+def _to_json(pairs: Sequence[tuple[Molecule, Info]]) -> str:
+    objects = [
+        {
+            **_described(molecule, {}),
+            "formula": molecule.formula,
+            "start": molecule.start,
+            "symbols": molecule.symbols,
+            "positions": molecule.positions,
+            **info,
+        }
+        for molecule, info in pairs
+    ]
+    text = json.dumps(_plain(objects), allow_nan=False, ensure_ascii=False, indent=1)
+    return text + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """Turn arrays into lists and numbers that JSON lacks, such as NaN, into None."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+WRITERS = {".extxyz": _to_extxyz, ".xyz": _to_extxyz, ".sdf": _to_sdf, ".json": _to_json}
