@@ -224,8 +224,8 @@ def choose_schedule(model: Model, noise_level: float | None) -> RelaxationSchedu
     ----------
     model : Model
     noise_level : float, optional, Å
-        First of Gaussian levels that halve down to the model's last one. Default: the model's own
-        schedule.
+        First of Gaussian levels that fall by at most half each to the model's last one. Default:
+        the model's own schedule.
 
     Raises
     ------
@@ -238,10 +238,10 @@ def choose_schedule(model: Model, noise_level: float | None) -> RelaxationSchedu
     if not low <= noise_level <= high:
         raise ValueError(f"noise level {noise_level} Å: the model knows {low} to {high} Å")
     last = model.config.relaxation.polish[-1]
-    n = max(1, 1 + math.ceil(math.log(noise_level / last, 2)))
-    return RelaxationSchedule(
-        bridge=(), polish=tuple(noise_level * (last / noise_level) ** (i / n) for i in range(n))
-    )
+    halvings = math.ceil(math.log2(noise_level / last))
+    levels = (noise_level, *(last * (noise_level / last) ** (i / halvings)
+                             for i in reversed(range(halvings))))  # fmt: skip
+    return RelaxationSchedule(bridge=(), polish=levels)
 
 
 def _batches(covered: list[tuple[int, Molecule]]) -> Iterable[list[tuple[int, Molecule]]]:

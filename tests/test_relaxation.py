@@ -80,7 +80,8 @@ def test_a_noise_level_leaves_out_the_bridge(model):
     assert small.noise_level == 0.02
     assert small.n_evaluations == 2
     high = choose_schedule(model, 0.3).polish
-    assert high[0] == 0.3
+    assert (high[0], high[-1]) == (0.3, model.config.relaxation.polish[-1])
+    assert choose_schedule(model, 0.005).polish == (0.005,)
     assert all(0.45 < b / a < 0.8 for a, b in itertools.pairwise(high))
     usual = dr.relax(start, model)
     assert usual.noise_level == model.config.relaxation.bridge[0]
