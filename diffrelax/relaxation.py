@@ -13,6 +13,7 @@ from typing import Literal, overload
 import ase
 import numpy as np
 import torch
+from ase.data import chemical_symbols
 from rdkit import Chem
 from tqdm.auto import tqdm
 
@@ -210,10 +211,16 @@ def outside_domain(molecule: Molecule, model: Model) -> str:
             f"{molecule.n_atoms} atoms: the model was trained on at most {model.config.largest} "
             f"and is not used beyond {MAX_ATOMS}"
         )
+    if not molecule.bonds:
+        return "its bonds could not be perceived, so nothing could be checked: give a SMILES"
     pairs = near_pairs(molecule.numbers, molecule.positions)
     fragments = len(Chem.GetMolFrags(skeleton(molecule.numbers, pairs)))
     if fragments > 1:
         return f"{fragments} fragments: the model was trained on single molecules"
+    ends = molecule.numbers[np.array([bond[:2] for bond in molecule.bonds])]
+    for pair in {(int(a), int(b)) for a, b in np.sort(ends, axis=1)} - set(model.config.bonds):
+        names = "–".join(chemical_symbols[z] for z in pair)
+        return f"it has a bond {names}, of which the model has seen none"
     return ""
 
 
@@ -290,8 +297,6 @@ def _caution(start: Molecule, model: Model) -> str:
     cautions = []
     if start.n_atoms > (largest := model.config.largest):
         cautions.append(f"{start.n_atoms} atoms: extrapolated, trained on at most {largest}")
-    if not start.bonds:
-        cautions.append("its bonds are not known, so its stereochemistry was not checked")
     if start.start not in TRAINED_STARTS:
         cautions.append(f"started from a geometry that is {start.start}, trained on mmff94")
     return "; ".join(cautions)

@@ -1,7 +1,7 @@
 import itertools
 import re
 
-import ase
+import ase.build
 import numpy as np
 import pytest
 from rdkit import Chem
@@ -101,6 +101,8 @@ def test_a_noise_level_leaves_out_the_bridge(model):
         ("[H][H]", "trained on molecules with"),
         ("FF", "trained on molecules with"),
         ("C.C", "2 fragments"),
+        ("OO", "a bond O–O, of which the model has seen none"),
+        ("CN(F)F", "a bond N–F"),
         ("C" * 40, f"122 atoms: .* not used beyond {MAX_ATOMS}"),
         ("[He]", "not trained on He"),
     ],
@@ -115,16 +117,16 @@ def test_molecules_outside_the_domain_come_back_as_they_were(model, smiles, reas
 
 
 def test_pieces_are_refused_also_when_no_bonds_are_known(model):
-    apart = ase.Atoms("COH2", positions=[[9.0, 0, 0], [0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
-    result = dr.relax(apart, model)
-    assert result.verdict == "refused"
-    assert "2 fragments" in result.reason
+    apart = dr.Molecule.from_smiles("O.O")
+    unknown = dr.Molecule(apart.numbers, apart.positions, name="x")
+    assert dr.relax(unknown, model).verdict == "refused"
+    assert "bonds could not be perceived" in dr.relax(unknown, model).reason
+    carbene = ase.build.molecule("CH2_s1A1d")
+    assert dr.relax(carbene, model).verdict == "refused"
 
 
-def test_cautions_are_told(model):
+def test_a_start_of_another_kind_is_told(model):
     start = dr.Molecule.from_smiles("CCO")
-    unknown = dr.Molecule(start.numbers, start.positions, name="x")
-    assert "bonds are not known" in dr.relax(unknown, model).reason
     other = start.with_positions(start.positions, start="uff")
     assert "geometry that is uff" in dr.relax(other, model).reason
 

@@ -12,6 +12,7 @@ from diffrelax.diffusion.denoiser import DenoiserConfig
 from diffrelax.diffusion.relaxation import RelaxationSchedule
 from diffrelax.network.config import NetworkConfig
 
+QM9_BONDS = ((1, 6), (1, 7), (1, 8), (6, 6), (6, 7), (6, 8), (6, 9), (7, 7), (7, 8))
 FREE_ENTRIES = (
     "steps",
     "cooldown",
@@ -112,6 +113,8 @@ class ModelConfig(BaseModel):
         Level of theory of the minima that it learns.
     largest : int
         Atoms of the largest molecule that it learns from.
+    bonds : tuple of (int, int)
+        Pairs of atomic numbers, the smaller first, that are bonded in what it learns from.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -119,6 +122,7 @@ class ModelConfig(BaseModel):
     name: str
     level: str
     largest: int = Field(default=29, gt=0)
+    bonds: tuple[tuple[int, int], ...] = QM9_BONDS
     network: NetworkConfig = NetworkConfig()
     denoiser: DenoiserConfig = DenoiserConfig()
     training: TrainingConfig = TrainingConfig()

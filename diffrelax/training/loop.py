@@ -118,6 +118,8 @@ def _train(
     state = start_state(config, torch.device(device), train_set.fingerprint)
     if (folder / RESUME).exists():
         state.load(folder / RESUME)
+    else:
+        state.save(folder / RESUME)
     begin_log(folder / LOG, state.step)
     usable = train_set.same_basin(settings.max_start_rmsd, settings.max_start_torsion)
     batches = _batches(train_set, usable, settings, state.step)

@@ -85,7 +85,9 @@ def test_kill_9_loses_only_the_steps_since_the_last_state(geometries, config, tm
     process = subprocess.Popen([sys.executable, "-c", SLOW_TRAINING, folder])
     saved = folder / "resume.safetensors"
     deadline = time.monotonic() + 60
-    while not saved.exists() and time.monotonic() < deadline:
+    while time.monotonic() < deadline:
+        if saved.exists() and load_tensors(saved)[1]["step"] >= 4:
+            break
         time.sleep(0.02)
     process.kill()
     process.wait()
