@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from diffrelax.atomic import replacing
@@ -92,7 +92,7 @@ def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, Any
     plain = {n: t.detach().cpu().contiguous() for n, t in tensors.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part:
-        save_file(plain, part, {"diffrelax": json.dumps(metadata)})
+        part.write_bytes(save(plain, {"diffrelax": json.dumps(metadata)}))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
