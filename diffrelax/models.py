@@ -13,10 +13,8 @@ from pydantic import ValidationError
 
 from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.training.config import ModelConfig
-from diffrelax.training.loop import check_device
+from diffrelax.training.loop import WEIGHTS, check_device
 from diffrelax.training.state import load_tensors
-
-WEIGHTS = "model.safetensors"
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 from tqdm.auto import tqdm
 
-from diffrelax.training.errors import dihedrals, superpose, torsion_quads
+from diffrelax.training.errors import superpose, torsion_changes
 from diffrelax.training.geometries import GeometrySet
 
 Split = Literal["train", "validation", "test"]
@@ -155,7 +155,7 @@ def _prepare(row: _Row) -> dict | None:
         if rdForceFieldHelpers.MMFFOptimizeMolecule(mol, maxIters=2000) == 0:
             starts, rmsd = superpose(mol.GetConformer().GetPositions(), positions)
             bonded = Chem.GetAdjacencyMatrix(mol).astype(bool)
-            torsion = _largest_torsion_change(bonded, positions, starts)
+            torsion = torsion_changes(bonded, starts, positions).max(initial=0.0)
     return {
         "index": row.index,
         "numbers": [a.GetAtomicNum() for a in mol.GetAtoms()],
@@ -165,10 +165,3 @@ def _prepare(row: _Row) -> dict | None:
         "start_torsion": torsion,
         "smiles": smiles,
     }
-
-
-def _largest_torsion_change(bonded: np.ndarray, before: np.ndarray, after: np.ndarray) -> float:
-    quads = torsion_quads(bonded, before)
-    change = dihedrals(after[quads]) - dihedrals(before[quads])
-    change = np.abs((change + np.pi) % (2 * np.pi) - np.pi)
-    return float(np.degrees(change.max(initial=0.0)))

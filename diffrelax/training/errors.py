@@ -47,14 +47,11 @@ def geometry_errors(
     change = np.abs(_distances(positions) - _distances(reference))
     upper = np.triu(np.ones_like(bonded), 1)
     third = ((bonded.astype(int) @ bonded.astype(int)) > 0) & ~bonded & upper
-    quads = torsion_quads(bonded, reference)
-    turn = dihedrals(positions[quads]) - dihedrals(reference[quads])
-    turn = np.abs((turn + np.pi) % (2 * np.pi) - np.pi)
     return GeometryErrors(
         rmsd=superpose(positions, reference)[1],
         bonds=_mean(change[bonded & upper]),
         angles=_mean(change[third]),
-        torsions=_mean(np.degrees(turn)),
+        torsions=_mean(torsion_changes(bonded, positions, reference)),
     )
 
 
@@ -89,6 +86,24 @@ def bond_matrix(numbers: np.ndarray, positions: np.ndarray) -> np.ndarray:
     radii = np.array([COVALENT_RADII[int(z)] for z in numbers])
     limit = BOND_FACTOR * (radii[:, None] + radii)
     return (_distances(positions) < limit) & ~np.eye(len(numbers), dtype=bool)
+
+
+def torsion_changes(bonded: np.ndarray, positions: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Return by how much each torsion of the reference has turned.
+
+    Parameters
+    ----------
+    bonded : (n_atoms, n_atoms) bool array
+    positions, reference : (n_atoms, 3) array, Å
+
+    Returns
+    -------
+    (n_torsions,) array, degrees
+        From 0 to 180.
+    """
+    quads = torsion_quads(bonded, reference)
+    turn = dihedrals(positions[quads]) - dihedrals(reference[quads])
+    return np.degrees(np.abs((turn + np.pi) % (2 * np.pi) - np.pi))
 
 
 def torsion_quads(bonded: np.ndarray, positions: np.ndarray) -> np.ndarray:
