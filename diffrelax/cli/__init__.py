@@ -1,0 +1,54 @@
+"""The command line: molecules in, geometries and one line or JSON object for each out."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from diffrelax.cli import dft, evaluate, models, relax, train
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(relax.relax)
+app.command()(dft.dft)
+app.command()(train.train)
+app.command()(evaluate.evaluate)
+app.command()(models.models)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(version("diffrelax"))
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    show: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version"),
+    ] = False,
+) -> None:
+    """Relax molecules with a diffusion model, and with DFT from there."""
+
+
+def main() -> None:
+    """Run the command line; errors a person can act on end it with status 2."""
+    # threads that sleep while they wait: on a shared machine, spinning ones cost five-fold
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        app()
+    except (ValueError, OSError) as error:
+        print(f"diffrelax: {error}", file=sys.stderr)
+        sys.exit(2)
+    except FloatingPointError as error:
+        print(f"diffrelax: {error}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,132 @@
+"""``diffrelax dft``."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from diffrelax.cli.options import (
+    Device,
+    Inputs,
+    Json,
+    ModelName,
+    NoiseLevel,
+    Output,
+    Seed,
+    Threads,
+)
+from diffrelax.cli.relax import relax_inputs
+
+if TYPE_CHECKING:
+    from diffrelax.benchmark.starts import Arm
+    from diffrelax.dft import DFTSettings
+    from diffrelax.molecule import Molecule
+    from diffrelax.relaxation import Relaxation
+
+
+class Start(StrEnum):
+    """Geometries that a DFT relaxation is compared from."""
+
+    mmff94 = "mmff94"
+    gfn2_xtb = "gfn2-xtb"
+
+
+def dft(
+    inputs: Inputs,
+    output: Output = None,
+    xc: Annotated[str, typer.Option(help="Exchange-correlation functional")] = "b3lyp",
+    basis: Annotated[str, typer.Option(help="Basis set")] = "6-31G(2df,p)",
+    fmax: Annotated[float, typer.Option(help="Largest force at the end, eV/Å")] = 0.03,
+    optimizer: Annotated[Literal["bfgs", "geometric"], typer.Option()] = "bfgs",
+    hessian: Annotated[
+        Literal["gfn2-xtb", "none"], typer.Option(help="Hessian that the optimizer starts from")
+    ] = "gfn2-xtb",
+    density_fit: Annotated[bool, typer.Option(help="Density fitting")] = True,
+    max_steps: Annotated[int, typer.Option(min=0)] = 200,
+    compare: Annotated[
+        list[Start] | None, typer.Option(help="Also start here; print a table. May be repeated")
+    ] = None,
+    model: ModelName = "relax-qm9",
+    noise_level: NoiseLevel = None,
+    device: Device = "cpu",
+    seed: Seed = 42,
+    threads: Threads = None,
+    json_lines: Json = False,
+) -> None:
+    """Relax molecules with the diffusion model, then with DFT (PySCF)."""
+    from diffrelax.dft import DFTSettings
+    from diffrelax.levels.density_functional import check_functional
+    from diffrelax.report import announce, write_rows
+
+    check_functional(xc)
+    settings = DFTSettings(
+        xc=xc,
+        basis=basis,
+        fmax=fmax,
+        optimizer=optimizer,
+        hessian=hessian,
+        density_fit=density_fit,
+        max_steps=max_steps,
+    )
+    results, seconds = relax_inputs(inputs, output, seed, model, device, noise_level, threads)
+    rows: list[dict[str, Any]] = []
+    ends: list[Molecule | None] = []
+    try:
+        for result in results:
+            row, end = _dft_one(result, seconds, compare or [], settings, threads, json_lines)
+            rows.append(row)
+            ends.append(end)
+            if output and any(ends):
+                write_rows(output, rows, ends)
+    except KeyboardInterrupt:
+        print(f"interrupted: {len(rows)} of {len(results)} molecules are done", file=sys.stderr)
+        raise typer.Exit(130) from None
+    announce(output, rows, ends)
+    raise typer.Exit(0 if all(row["converged"] for row in rows) else 1)
+
+
+def _dft_one(
+    result: Relaxation,
+    seconds: float,
+    compare: list[Start],
+    settings: DFTSettings,
+    threads: int | None,
+    json_lines: bool,
+) -> tuple[dict[str, Any], Molecule | None]:
+    from tqdm.auto import tqdm
+
+    from diffrelax.benchmark.starts import comparison_table, excess_energies, relax_from
+    from diffrelax.report import dft_columns, relaxation_row, show_row
+
+    row = relaxation_row(result)
+    if result.molecule is None:
+        show_row(row, json_lines)
+        return row, None
+    arms: list[Arm] = []
+    first = "diffusion" if result.verdict == "relaxed" else result.molecule.start
+    for start in dict.fromkeys((first, *map(str, compare))):
+        with tqdm(desc=f"{result.name} from {start}", unit="gradient", disable=None) as bar:
+
+            def show(call: int, energy: float, fmax: float, bar: tqdm = bar) -> None:
+                bar.set_postfix(fmax=f"{fmax:.3f} eV/Å", refresh=False)
+                bar.update()
+
+            arm = relax_from(start, result, settings, threads=threads, callback=show)
+        arms.append(replace(arm, seconds_before=arm.seconds_before + seconds))
+    excess = excess_energies(arms)
+    row |= dft_columns(arms[0], excess[0])
+    row["reason"] = "; ".join(filter(None, (row["reason"], arms[0].remarks)))
+    row["arms"] = [
+        {"start": arm.start, **dft_columns(arm, energy), "remarks": arm.remarks}
+        for arm, energy in zip(arms, excess, strict=True)
+    ]
+    end = arms[0].dft.molecule if arms[0].dft else result.molecule
+    row["positions"] = end.positions.tolist()
+    show_row(row, json_lines)
+    if compare and not json_lines:
+        print(comparison_table(arms, excess), flush=True)
+    return row, end

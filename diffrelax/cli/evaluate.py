@@ -1,0 +1,70 @@
+"""``diffrelax evaluate``."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from diffrelax.cli.options import Device, Threads, set_threads
+
+
+class Peer(StrEnum):
+    """Levels of theory that a model's geometries are compared with."""
+
+    uff = "uff"
+    gfn2_xtb = "gfn2-xtb"
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Released model, or a .safetensors file")],
+    split: Annotated[Literal["test", "validation"], typer.Option()] = "test",
+    n: Annotated[int, typer.Option("-n", help="Number of molecules")] = 1000,
+    levels: Annotated[
+        list[Peer] | None, typer.Option("--level", help="Peer to compare with. May be repeated")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", help="Where to store the result: .json")
+    ] = None,
+    device: Device = "cpu",
+    threads: Threads = None,
+) -> None:
+    """Compare a model's geometries with QM9's DFT geometries."""
+    from diffrelax.atomic import replacing
+    from diffrelax.benchmark.geometry import (
+        choose_sample,
+        evaluate_geometry,
+        geometry_record,
+        geometry_table,
+    )
+    from diffrelax.benchmark.hardware import describe_hardware
+    from diffrelax.models import load_model
+    from diffrelax.qm9 import load_qm9
+
+    if output and not output.parent.is_dir():
+        raise ValueError(f"the folder {output.parent} does not exist: create it first")
+    set_threads(threads)
+    loaded = load_model(model, device)
+    sample = choose_sample(load_qm9(split), n)
+    rows = evaluate_geometry(
+        loaded, sample, levels=tuple(map(str, levels or [Peer.gfn2_xtb])), progress=True
+    )
+    print(geometry_table(rows))
+    if output:
+        record = geometry_record(
+            rows,
+            sample,
+            command=shlex.join(["diffrelax", *sys.argv[1:]]),
+            split=split,
+            model=loaded.name,
+            sha256=loaded.sha256,
+            step=loaded.step,
+            hardware=describe_hardware(device),
+        )
+        with replacing(output) as part:
+            part.write_text(json.dumps(record, indent=1) + "\n")

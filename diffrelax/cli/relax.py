@@ -1,0 +1,70 @@
+"""``diffrelax relax``."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from diffrelax.cli.options import (
+    Device,
+    Inputs,
+    Json,
+    ModelName,
+    NoiseLevel,
+    Output,
+    Seed,
+    Threads,
+    set_threads,
+)
+
+if TYPE_CHECKING:
+    from diffrelax.relaxation import Relaxation
+
+
+def relax(
+    inputs: Inputs,
+    output: Output = None,
+    model: ModelName = "relax-qm9",
+    noise_level: NoiseLevel = None,
+    device: Device = "cpu",
+    seed: Seed = 42,
+    threads: Threads = None,
+    json_lines: Json = False,
+) -> None:
+    """Relax molecules with the diffusion model."""
+    from diffrelax.report import relaxation_row, report
+
+    results, _ = relax_inputs(inputs, output, seed, model, device, noise_level, threads)
+    rows = [relaxation_row(result) for result in results]
+    report(rows, output, [r.molecule for r in results], json_lines)
+    raise typer.Exit(0 if all(r.verdict == "relaxed" for r in results) else 1)
+
+
+def relax_inputs(
+    inputs: list[str],
+    output: Path | None,
+    seed: int,
+    model: str,
+    device: str,
+    noise_level: float | None,
+    threads: int | None,
+) -> tuple[list[Relaxation], float]:
+    """Relax the inputs of a command; return also the seconds that reading took for each."""
+    from diffrelax.files import read_molecules
+    from diffrelax.models import load_model
+    from diffrelax.relaxation import choose_schedule, relax_molecules
+    from diffrelax.writing import check_output
+
+    if output:
+        check_output(output)
+    set_threads(threads)
+    loaded = load_model(model, device)
+    choose_schedule(loaded, noise_level)
+    begun = time.perf_counter()
+    molecules = read_molecules(inputs, seed=seed)
+    seconds = (time.perf_counter() - begun) / max(1, len(molecules))
+    results = relax_molecules(molecules, loaded, noise_level=noise_level, progress=True)
+    return results, seconds

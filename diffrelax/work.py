@@ -1,0 +1,117 @@
+"""Units of work: each is known by a key that says what it is, and is done once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from diffrelax.atomic import replacing
+from diffrelax.molecule import Molecule
+
+DECIMALS = 6  # Å: far below what a calculation resolves, far above what a file loses
+
+
+def work_key(
+    stage: str,
+    molecule: Molecule | str,
+    settings: Mapping[str, Any],
+    *,
+    model_sha256: str = "",
+    seed: int = 42,
+) -> str:
+    """Return the key of a unit of work: the sha256 of the canonical JSON of what decides it.
+
+    Parameters
+    ----------
+    stage : str
+        What is done, such as ``"relax"`` or ``"dft"``.
+    molecule : Molecule or str
+        A geometry, known by its atoms, positions to 1e-6 Å, charge, multiplicity and bonds; or a
+        SMILES that has yet to become one. Names do not count.
+    settings : mapping
+        Of plain values.
+    model_sha256 : str
+        Of the weights, where a model takes part.
+    seed : int
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+
+    Raises
+    ------
+    ValueError
+        If a setting is not a finite plain value.
+    """
+    record = {
+        "stage": stage,
+        "molecule": molecule if isinstance(molecule, str) else _geometry(molecule),
+        "settings": dict(settings),
+        "model_sha256": model_sha256,
+        "seed": seed,
+    }
+    try:
+        text = json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"settings {dict(settings)} cannot be part of a key: {error}") from error
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _geometry(molecule: Molecule) -> dict[str, Any]:
+    return {
+        "numbers": molecule.numbers.tolist(),
+        "positions": (molecule.positions.round(DECIMALS) + 0.0).tolist(),  # no negative zeros
+        "charge": molecule.charge,
+        "multiplicity": molecule.multiplicity,
+        "bonds": [list(bond) for bond in molecule.bonds],
+    }
+
+
+class WorkFolder:
+    """A folder of finished units of work, one JSON file each, and of checkpoints of the others.
+
+    Files appear whole or not at all, so any number of processes, on any number of machines that
+    share the folder, may use it at once.
+
+    Parameters
+    ----------
+    path : path
+        Made if it does not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.mkdir(parents=True, exist_ok=True)
+
+    def find(self, key: str) -> dict[str, Any] | None:
+        """Return the document of a finished unit, or None if it is not finished.
+
+        Raises
+        ------
+        ValueError
+            If its file is damaged.
+        """
+        path = self._document(key)
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged: delete it to have it made again") from error
+
+    def keep(self, key: str, document: Mapping[str, Any]) -> None:
+        """Store the document of a unit that has finished, and drop its checkpoint."""
+        with replacing(self._document(key)) as part:
+            part.write_text(json.dumps(document, ensure_ascii=False) + "\n", encoding="utf-8")
+        self.checkpoint(key).unlink(missing_ok=True)
+
+    def checkpoint(self, key: str) -> Path:
+        """Return the file in which a unit that has not finished may keep its state."""
+        return self.path / f"{key}.checkpoint"
+
+    def _document(self, key: str) -> Path:
+        return self.path / f"{key}.json"

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from diffrelax.molecule import Molecule
+from diffrelax.work import WorkFolder, work_key
+
+
+@pytest.fixture(scope="module")
+def methanol() -> Molecule:
+    return Molecule.from_smiles("CO")
+
+
+def test_a_key_is_the_same_in_another_process(methanol: Molecule) -> None:
+    settings = {"xc": "b3lyp", "fmax": 0.03}
+    program = (
+        "from diffrelax.molecule import Molecule; from diffrelax.work import work_key;"
+        "print(work_key('dft', Molecule.from_smiles('CO'), {'fmax': 0.03, 'xc': 'b3lyp'}))"
+    )
+    other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert other.stdout.strip() == work_key("dft", methanol, settings)
+
+
+def test_a_key_survives_a_name_and_rounding_but_no_change_of_the_work(methanol: Molecule) -> None:
+    key = work_key("dft", methanol, {"fmax": 0.03})
+    assert work_key("dft", replace(methanol, name="another"), {"fmax": 0.03}) == key
+    nudged = methanol.positions.round(6) + 1e-8
+    assert work_key("dft", methanol.with_positions(nudged), {"fmax": 0.03}) == key
+    moved = methanol.positions + 1e-5
+    others = [
+        work_key("static", methanol, {"fmax": 0.03}),
+        work_key("dft", methanol.with_positions(moved), {"fmax": 0.03}),
+        work_key("dft", methanol, {"fmax": 0.02}),
+        work_key("dft", methanol, {"fmax": 0.03}, model_sha256="ab"),
+        work_key("dft", methanol, {"fmax": 0.03}, seed=1),
+        work_key("dft", "CO", {"fmax": 0.03}),
+        work_key("dft", replace(methanol, charge=1, multiplicity=2), {"fmax": 0.03}),
+    ]
+    assert len({key, *others}) == 8
+
+
+def test_a_key_refuses_what_has_no_canonical_form(methanol: Molecule) -> None:
+    with pytest.raises(ValueError, match="cannot be part of a key"):
+        work_key("dft", methanol, {"fmax": float("nan")})
+    with pytest.raises(ValueError, match="cannot be part of a key"):
+        work_key("dft", methanol, {"path": Path("a")})
+
+
+def test_a_finished_unit_is_found_again_and_its_checkpoint_is_gone(tmp_path: Path) -> None:
+    folder = WorkFolder(tmp_path / "work")
+    key = work_key("dft", "CO", {})
+    assert folder.find(key) is None
+    folder.checkpoint(key).write_text("half")
+    folder.keep(key, {"energy": -1.5, "name": "méthanol"})
+    assert WorkFolder(tmp_path / "work").find(key) == {"energy": -1.5, "name": "méthanol"}
+    assert not folder.checkpoint(key).exists()
+    assert [path.suffix for path in folder.path.iterdir()] == [".json"]
+
+
+def test_a_damaged_unit_is_named(tmp_path: Path) -> None:
+    folder = WorkFolder(tmp_path)
+    (tmp_path / "ab.json").write_text(json.dumps({"a": 1})[:-2])
+    with pytest.raises(ValueError, match=r"ab\.json is damaged: delete it"):
+        folder.find("ab")
