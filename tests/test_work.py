@@ -40,7 +40,7 @@ def test_a_key_survives_a_name_and_rounding_but_no_change_of_the_work(methanol: 
         work_key("dft", methanol, {"fmax": 0.03}, model_sha256="ab"),
         work_key("dft", methanol, {"fmax": 0.03}, seed=1),
         work_key("dft", "CO", {"fmax": 0.03}),
-        work_key("dft", replace(methanol, charge=1, multiplicity=2), {"fmax": 0.03}),
+        work_key("dft", replace(methanol, multiplicity=3), {"fmax": 0.03}),
     ]
     assert len({key, *others}) == 8
 
