@@ -12,7 +12,7 @@ import torch
 from pydantic import ValidationError
 
 from diffrelax.diffusion.denoiser import Denoiser
-from diffrelax.training.config import ModelConfig
+from diffrelax.training.config import ModelConfig, build_denoiser
 from diffrelax.training.loop import WEIGHTS, check_device
 from diffrelax.training.state import load_tensors
 
@@ -90,7 +90,7 @@ def load_model(name: str | Path, device: str = "cpu") -> Model:
     tensors, metadata = load_tensors(path)
     try:
         config = ModelConfig.model_validate(metadata["config"])
-        denoiser = Denoiser(config.network, config.denoiser)
+        denoiser = build_denoiser(config)
         denoiser.load_state_dict({n: t.float() for n, t in tensors.items()})
         step = int(str(metadata["step"]))
     except (KeyError, RuntimeError, ValidationError) as error:

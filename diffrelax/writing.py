@@ -23,8 +23,14 @@ from diffrelax.molecule import Molecule
 Info = Mapping[str, Any]
 
 
-def check_output(path: str | os.PathLike[str]) -> None:
-    """Find out whether molecules can be written to a path, before the work is done.
+def check_output(path: str | os.PathLike[str], suffixes: Sequence[str] = ()) -> None:
+    """Find out whether a file can be written, before the work is done.
+
+    Parameters
+    ----------
+    path : path
+    suffixes : sequence of str, optional
+        Of which it must have one. Default: those of `write_molecules`.
 
     Raises
     ------
@@ -34,8 +40,9 @@ def check_output(path: str | os.PathLike[str]) -> None:
         If its folder does not exist or cannot be written to.
     """
     path = Path(path)
-    if path.suffix.lower() not in WRITERS:
-        raise ValueError(f"{path} has an unknown suffix: write to {', '.join(WRITERS)}")
+    if path.suffix.lower() not in (suffixes or WRITERS):
+        known = ", ".join(suffixes or WRITERS)
+        raise ValueError(f"{path} has an unknown suffix: write to {known}")
     if path.is_dir():
         raise ValueError(f"{path} is a folder: give a file name")
     if not path.parent.is_dir():
@@ -88,6 +95,15 @@ def write_molecules(
         part.write_text(text, encoding="utf-8")
 
 
+def write_frames(path: Path, frames: Sequence[ase.Atoms]) -> None:
+    """Write atoms, molecules or not, to an .extxyz file, all or nothing.
+
+    Texts in ``info`` are written so that ASE reads the same texts again; empty ones are left out.
+    """
+    with replacing(path) as part:
+        part.write_text(_extxyz(frames), encoding="utf-8")
+
+
 def _described(molecule: Molecule, info: Info) -> dict[str, Any]:
     keys = ("name", "smiles", "charge", "multiplicity")
     return {**{key: getattr(molecule, key) for key in keys}, **info}
@@ -97,14 +113,23 @@ def _to_extxyz(pairs: Sequence[tuple[Molecule, Info]]) -> str:
     frames = []
     for molecule, info in pairs:
         atoms = molecule.to_atoms()
+        atoms.info = _described(molecule, info)
+        frames.append(atoms)
+    return _extxyz(frames)
+
+
+def _extxyz(frames: Sequence[ase.Atoms]) -> str:
+    escaped = []
+    for frame in frames:
+        atoms = frame.copy()
         atoms.info = {
             key: _extxyz_value(value) if isinstance(value, str) else value
-            for key, value in _described(molecule, info).items()
+            for key, value in frame.info.items()
             if value is not None and value != ""
         }
-        frames.append(atoms)
+        escaped.append(atoms)
     file = StringIO()
-    ase.io.write(file, frames, format="extxyz")
+    ase.io.write(file, escaped, format="extxyz")
     return file.getvalue()
 
 

@@ -7,6 +7,14 @@ from pathlib import Path
 import ase.io
 import numpy as np
 import pytest
+import torch
+
+from diffrelax.diffusion.denoiser import DenoiserConfig
+from diffrelax.diffusion.joint import GenerationConfig
+from diffrelax.generation import read_trajectories
+from diffrelax.network.config import NetworkConfig
+from diffrelax.training.config import ModelConfig, build_denoiser
+from diffrelax.training.state import save_tensors
 
 KEYS = {
     "name",
@@ -25,6 +33,23 @@ KEYS = {
     "symbols",
     "positions",
 }
+
+
+@pytest.fixture(scope="session")
+def tiny_generator(tmp_path_factory):
+    """The file of a generative model that has learnt nothing."""
+    config = ModelConfig(
+        name="tiny-1",
+        level="none",
+        network=NetworkConfig(channels=8, radial=6, layers=2, cutoff=10.0),
+        denoiser=DenoiserConfig(sigma_min=0.01, sigma_max=15.0),
+        generation=GenerationConfig(sizes={6: 1}, n_levels=4),
+    )
+    torch.manual_seed(0)
+    tensors = dict(build_denoiser(config).named_parameters())
+    path = tmp_path_factory.mktemp("tiny") / "model.safetensors"
+    save_tensors(tensors, path, {"config": config.model_dump(mode="json"), "step": 0})
+    return path
 
 
 @pytest.fixture
@@ -251,3 +276,36 @@ def test_nothing_but_results_goes_to_standard_output():
     )
     assert json.loads(done.stdout)["verdict"] == "relaxed"
     assert done.stderr == ""
+
+
+def test_generate_writes_everything_and_marks_what_is_no_molecule(run, tiny_generator, tmp_path):
+    output, trajectories = tmp_path / "made.extxyz", tmp_path / "made.h5"
+    arguments = ("generate", "-n", 3, "--seed", 0, "--model", tiny_generator, "-o", output)
+    status, out, _ = run(*arguments, "--trajectories", trajectories)
+    assert status == 0
+    assert "0 of 3 are molecules" in out
+    frames = ase.io.read(output, ":")
+    assert [frame.info["verdict"] for frame in frames] == ["invalid"] * 3
+    assert all(frame.info["reason"] for frame in frames)
+    assert sorted(read_trajectories(trajectories)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("-n", "0", "-o", "a.extxyz"), "ask for at least one"),
+        (("-o", "a.extxyz", "--model", "relax-qm9-1"), "relax-qm9-1 only relaxes"),
+        (("-o", "a.extxyz", "--seed", "x"), "Invalid value for '--seed'"),
+        (("-o", "none/a.extxyz"), "the folder none does not exist"),
+        (("-o", "a.pdb"), "a.pdb has an unknown suffix: write to .extxyz"),
+        (("-o", "a.extxyz", "--trajectories", "t.npz"), "t.npz has an unknown suffix"),
+    ],
+)
+def test_generate_says_what_is_wrong(
+    run, tiny_generator, tmp_path, monkeypatch, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    status, _, errors = run("generate", "--model", tiny_generator, *arguments)
+    assert status == 2
+    assert message in errors
+    assert not list(tmp_path.glob("a.*"))

@@ -83,13 +83,21 @@ class Denoiser(nn.Module):
             With the same centre as ``positions``.
         """
         real = numbers > 0
+        scalars = self.network.embedding(self.network.lookup[numbers])
+        return self._denoise(scalars, positions, sigma, bridge, real)[0]
+
+    def _denoise(
+        self, scalars: Tensor, positions: Tensor, sigma: Tensor, bridge: Tensor, real: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the estimated minimum and the features behind it."""
         centred = centre(positions, real)
         scale = sigma[:, None, None]
         ratio = (scale / self.config.sigma_data).square()
         condition = torch.cat([self._noise_features(sigma), bridge[:, None].to(sigma.dtype)], 1)
-        vectors = self.network(numbers, centred / (1 + ratio).sqrt(), condition).float()
+        features = self.network.features(scalars, centred / (1 + ratio).sqrt(), condition, real)
+        vectors = self.network.vectors(features, real).float()
         denoised = centred / (1 + ratio) + scale / (1 + ratio).sqrt() * vectors
-        return denoised + (positions - centred) * real[..., None]
+        return denoised + (positions - centred) * real[..., None], features
 
     def _noise_features(self, sigma: Tensor) -> Tensor:
         width = self.levels[1] - self.levels[0]

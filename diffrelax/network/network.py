@@ -31,6 +31,7 @@ class EquivariantNetwork(nn.Module):
         lookup = torch.full((119,), unknown, dtype=torch.int64)
         lookup[[0, *config.elements]] = torch.tensor([0, *range(unknown)])
         self.register_buffer("lookup", lookup, persistent=False)
+        self.elements = config.elements
         self.basis = PairBasis(config.radial, config.coarse, config.cutoff)
         self.embedding = nn.Embedding(len(config.elements), config.channels)
         self.condition = nn.Sequential(
@@ -67,17 +68,42 @@ class EquivariantNetwork(nn.Module):
             If there is an element that the network does not know.
         """
         real = numbers > 0
+        scalars = self.embedding(self.lookup[numbers])
+        return self.vectors(self.features(scalars, positions, condition, real), real)
+
+    def features(
+        self, scalars: Tensor, positions: Tensor, condition: Tensor, real: Tensor
+    ) -> Tensor:
+        """Compute the features of the atoms after the last layer.
+
+        Parameters
+        ----------
+        scalars : (n_molecules, n_atoms, n_channels) tensor
+            What is known of each atom beside its position: the embedding of its element.
+        positions, condition
+            As in :meth:`forward`.
+        real : (n_molecules, n_atoms) bool tensor
+            Where there is an atom.
+
+        Returns
+        -------
+        (n_molecules, 9, n_atoms, n_channels) tensor
+            Components of ``0e + 1o + 2e``, of unit mean square on each atom.
+        """
         basis = self.basis(positions, real)
         if torch.is_autocast_enabled(device := positions.device.type):
             half = torch.get_autocast_dtype(device)  # once, not anew in each layer
             basis = tuple(block.to(half) for block in basis)
-        scalars = self.embedding(self.lookup[numbers]) * real[..., None]
+        scalars = scalars * real[..., None]
         x = torch.cat([scalars[:, None], scalars.new_zeros(len(real), 8, *scalars.shape[1:])], 1)
         conditions = self.condition(condition)
         for layer in self.layers:
             x = layer(x, basis, conditions)
-        vectors = self.readout(rms_norm(x)[:, 1:4]).squeeze(-1).transpose(1, 2)
-        return centre(vectors, real)
+        return rms_norm(x)
+
+    def vectors(self, features: Tensor, real: Tensor) -> Tensor:
+        """Read one centred vector for each atom from the features."""
+        return centre(self.readout(features[:, 1:4]).squeeze(-1).transpose(1, 2), real)
 
 
 def centre(vectors: Tensor, real: Tensor) -> Tensor:

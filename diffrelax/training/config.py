@@ -8,7 +8,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from diffrelax.diffusion.denoiser import DenoiserConfig
+from diffrelax.diffusion.denoiser import Denoiser, DenoiserConfig
+from diffrelax.diffusion.joint import GenerationConfig, JointDenoiser
 from diffrelax.diffusion.relaxation import RelaxationSchedule
 from diffrelax.network.config import NetworkConfig
 
@@ -115,6 +116,9 @@ class ModelConfig(BaseModel):
         Atoms of the largest molecule that it learns from.
     bonds : tuple of (int, int)
         Pairs of atomic numbers, the smaller first, that are bonded in what it learns from.
+    generation : GenerationConfig, optional
+        Given for a model that makes molecules out of noise: it denoises the elements too, and
+        knows no bridge.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -127,6 +131,7 @@ class ModelConfig(BaseModel):
     denoiser: DenoiserConfig = DenoiserConfig()
     training: TrainingConfig = TrainingConfig()
     relaxation: RelaxationSchedule = RelaxationSchedule()
+    generation: GenerationConfig | None = None
 
     def run(self) -> dict[str, Any]:
         """Return the entries that make a training run what it is, flat, in plain values.
@@ -138,8 +143,12 @@ class ModelConfig(BaseModel):
             for room, entries in self.model_dump(mode="json").items()
             if room in ("network", "denoiser", "training")
         )
+        generation = {}
+        if self.generation:
+            generation["generation.element_scale"] = self.generation.element_scale
         free = {f"training.{key}" for key in FREE_ENTRIES}
-        return {k: v for k, v in (network | denoiser | training).items() if k not in free}
+        entries = network | denoiser | training | generation
+        return {k: v for k, v in entries.items() if k not in free}
 
     @classmethod
     def read(cls, path: Path) -> ModelConfig:
@@ -156,3 +165,10 @@ class ModelConfig(BaseModel):
             raise ValueError(f"cannot read the configuration {path}: {error.strerror}") from error
         except (yaml.YAMLError, ValidationError, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is not a model configuration: {error}") from error
+
+
+def build_denoiser(config: ModelConfig) -> Denoiser:
+    """Build the denoiser of a model, with random weights."""
+    if config.generation:
+        return JointDenoiser(config.network, config.denoiser, config.generation)
+    return Denoiser(config.network, config.denoiser)

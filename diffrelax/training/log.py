@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from diffrelax.atomic import replacing
+from diffrelax.training.objectives import Losses
 from diffrelax.training.state import TrainingState
 
 LEVEL_EDGES = (0.012, 0.036, 0.1)  # Å; between them the loss of Gaussian noise is averaged
 LOSSES = ("loss_to_12mA", "loss_to_36mA", "loss_to_100mA", "loss_above_100mA", "loss_bridge")
+ELEMENTS = "loss_elements"
 ERRORS = ("rmsd_A", "bonds_mA", "angles_mA")
-COLUMNS = ("step", "seconds", "epoch", "learning_rate", "loss", *LOSSES, *ERRORS)
+COLUMNS = ("step", "seconds", "epoch", "learning_rate", "loss", *LOSSES, *ERRORS, ELEMENTS)
 
 
 def begin_log(path: Path, step: int) -> None:
@@ -42,7 +43,7 @@ def write_row(
         "epoch": round(epoch, 3),
         "learning_rate": f"{rate:.3e}",
     }
-    for name in ("loss", *LOSSES):
+    for name in ("loss", *LOSSES, ELEMENTS):
         if count := sums.get(f"n_{name}"):
             row[name] = f"{sums[name] / count:.5f}"
     row |= {name: f"{value:.4f}" for name, value in errors.items()}
@@ -51,19 +52,20 @@ def write_row(
     return row
 
 
-def losses_by_level(losses: Tensor, sigma: Tensor, bridge: Tensor) -> dict[str, float]:
-    """Return sums of losses and counts of molecules, by kind and size of displacement.
-
-    Parameters
-    ----------
-    losses, sigma : (n_molecules,) tensors
-    bridge : (n_molecules,) bool tensor
-    """
-    edges = torch.tensor(LEVEL_EDGES, device=sigma.device)
-    bins = torch.where(bridge, len(LEVEL_EDGES) + 1, torch.bucketize(sigma, edges))
-    sums = torch.zeros(len(LOSSES), device=sigma.device).index_add(0, bins, losses).tolist()
+def sums_of_losses(losses: Losses) -> dict[str, float]:
+    """Return sums of losses and counts of molecules, by kind and size of displacement."""
+    edges = torch.tensor(LEVEL_EDGES, device=losses.sigma.device)
+    levels = torch.bucketize(losses.sigma, edges)
+    bins = torch.where(losses.bridge, len(LEVEL_EDGES) + 1, levels)
+    empty = torch.zeros(len(LOSSES), device=losses.sigma.device)
+    sums = empty.index_add(0, bins, losses.total.detach()).tolist()
     counts = torch.bincount(bins, minlength=len(LOSSES)).tolist()
-    result = {"loss": sum(sums), "n_loss": float(len(losses))}
+    result = {"loss": sum(sums), "n_loss": float(sum(counts))}
     for name, total, count in zip(LOSSES, sums, counts, strict=True):
         result |= {name: total, f"n_{name}": float(count)}
+    if losses.elements is not None:
+        result |= {
+            ELEMENTS: float(losses.elements.detach().sum()),
+            f"n_{ELEMENTS}": result["n_loss"],
+        }
     return result

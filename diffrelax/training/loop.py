@@ -12,17 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 from tqdm.auto import tqdm
 
-from diffrelax.diffusion.denoiser import Denoiser, DenoiserConfig
+from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.diffusion.relaxation import relax_positions
-from diffrelax.diffusion.samplers import centred_noise
-from diffrelax.training.config import ModelConfig, TrainingConfig
+from diffrelax.training.config import ModelConfig, TrainingConfig, build_denoiser
 from diffrelax.training.errors import geometry_errors
 from diffrelax.training.geometries import Batch, GeometrySet, collate, epoch_batches
-from diffrelax.training.log import begin_log, losses_by_level, write_row
-from diffrelax.training.loss import denoising_loss
+from diffrelax.training.log import begin_log, sums_of_losses, write_row
+from diffrelax.training.objectives import batch_losses
 from diffrelax.training.state import TrainingState, save_tensors
 
 RESUME = "resume.safetensors"
@@ -161,7 +159,7 @@ def start_state(config: ModelConfig, device: torch.device, data: str) -> Trainin
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
-        model = Denoiser(config.network, config.denoiser).to(device)
+        model = build_denoiser(config).to(device)
     ema = copy.deepcopy(model).requires_grad_(False)
     optimizer = torch.optim.AdamW(
         model.parameters(), weight_decay=config.training.weight_decay, betas=(0.9, 0.98), fused=True
@@ -178,14 +176,9 @@ def start_state(config: ModelConfig, device: torch.device, data: str) -> Trainin
 def training_step(state: TrainingState, batch: Batch, settings: TrainingConfig) -> dict[str, float]:
     """Take one step in place; return the sums of losses and counts by kind of displacement."""
     generator = torch.Generator().manual_seed(settings.seed * 2**32 + state.step)
-    positions, sigma, bridge = displace(batch, state.model.config, settings, generator)
-    device = batch.numbers.device.type
-    half = settings.precision == "bfloat16"
-    with torch.autocast(device, torch.bfloat16, enabled=half):
-        denoised = state.model(batch.numbers, positions, sigma, bridge)
-    losses = denoising_loss(batch.numbers, denoised, batch.positions, sigma, settings.pair_weight)
+    losses = batch_losses(state.model, batch, settings, generator)
     state.optimizer.zero_grad()
-    losses.mean().backward()
+    losses.total.mean().backward()
     norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), settings.clip)
     if not norm.isfinite():
         raise FloatingPointError(
@@ -199,33 +192,7 @@ def training_step(state: TrainingState, batch: Batch, settings: TrainingConfig) 
     with torch.no_grad():
         for average, value in zip(state.ema.parameters(), state.model.parameters(), strict=True):
             average.lerp_(value, 1 - decay)
-    return losses_by_level(losses.detach(), sigma, bridge)
-
-
-def displace(
-    batch: Batch, scales: DenoiserConfig, settings: TrainingConfig, generator: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Displace the minima of a batch, by Gaussian noise or along the bridge.
-
-    Returns
-    -------
-    positions : (n_molecules, n_atoms, 3) tensor, Å
-    sigma : (n_molecules,) tensor, Å
-        Size of each displacement.
-    bridge : (n_molecules,) bool tensor
-    """
-    device = batch.numbers.device
-    kind, far, along, level = torch.rand(4, len(batch.numbers), generator=generator).to(device)
-    bridge = (kind < settings.bridge_fraction) & batch.has_start
-    fraction = torch.where(far < settings.bridge_full, 1.0, along.clamp(min=0.02))
-    span = math.log(scales.sigma_max / scales.sigma_min)
-    gaussian = scales.sigma_min * torch.exp(span * level)
-    sigma = torch.where(bridge, fraction * scales.sigma_bridge, gaussian)
-    spread = torch.where(bridge, settings.bridge_noise * sigma, sigma)
-    noise = centred_noise(batch.numbers > 0, generator)
-    towards = torch.where(bridge, fraction, 0.0)[:, None, None]
-    positions = torch.lerp(batch.positions, batch.starts, towards)
-    return positions + spread[:, None, None] * noise, sigma, bridge
+    return sums_of_losses(losses)
 
 
 def validate(ema: Denoiser, validation_set: GeometrySet, config: ModelConfig) -> dict[str, float]:

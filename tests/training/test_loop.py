@@ -7,12 +7,16 @@ import numpy as np
 import pytest
 import torch
 
+from diffrelax.diffusion.denoiser import DenoiserConfig
+from diffrelax.diffusion.joint import GenerationConfig
+from diffrelax.diffusion.relaxation import RelaxationSchedule
 from diffrelax.models import load_model
 from diffrelax.training import loop
 from diffrelax.training.config import ModelConfig
 from diffrelax.training.geometries import collate
 from diffrelax.training.log import COLUMNS, begin_log
-from diffrelax.training.loop import displace, start_state, train, training_step
+from diffrelax.training.loop import start_state, train, training_step
+from diffrelax.training.objectives import displace
 from diffrelax.training.state import TrainingState, load_tensors
 
 
@@ -251,3 +255,23 @@ def test_state_is_one_object_per_run(config):
         torch.equal(a, b)
         for a, b in zip(state.model.parameters(), again.model.parameters(), strict=True)
     )
+
+
+def test_a_generative_run_learns_the_elements_and_resumes_bit_for_bit(geometries, config, tmp_path):
+    config = config.model_copy(
+        update={
+            "denoiser": DenoiserConfig(sigma_min=0.01, sigma_max=15.0),
+            "generation": GenerationConfig(sizes={3: 1, 5: 1}),
+            "relaxation": RelaxationSchedule(bridge=(), polish=(0.07, 0.02)),
+            "training": config.training.model_copy(update={"steps": 60, "batch_size": 40}),
+        }
+    )
+    train(config, tmp_path / "whole", geometries, geometries)
+    losses = [float(row["loss_elements"]) for row in rows(tmp_path / "whole")]
+    assert losses[-1] < 0.8 * losses[0]
+    train(config, tmp_path / "parts", geometries, geometries, max_minutes=0.002)
+    train(config, tmp_path / "parts", geometries, geometries, resume=True)
+    whole, _ = load_tensors(tmp_path / "whole" / "resume.safetensors")
+    parts, _ = load_tensors(tmp_path / "parts" / "resume.safetensors")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    assert load_model(tmp_path / "whole" / "model.safetensors").config == config

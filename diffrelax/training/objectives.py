@@ -1,0 +1,112 @@
+"""What a training step asks of a denoiser: to undo displacements that it is given."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from diffrelax.diffusion.denoiser import Denoiser, DenoiserConfig
+from diffrelax.diffusion.joint import JointDenoiser
+from diffrelax.diffusion.samplers import centred_noise
+from diffrelax.training.config import TrainingConfig
+from diffrelax.training.geometries import Batch
+from diffrelax.training.loss import denoising_loss
+
+
+class Losses(NamedTuple):
+    """Losses of the molecules of a batch, and the displacements that they belong to.
+
+    Attributes
+    ----------
+    total : (n_molecules,) tensor
+    sigma : (n_molecules,) tensor, Å
+    bridge : (n_molecules,) bool tensor
+    elements : (n_molecules,) tensor or None
+        The share of the elements in ``total``, where they are denoised too.
+    """
+
+    total: Tensor
+    sigma: Tensor
+    bridge: Tensor
+    elements: Tensor | None = None
+
+
+def batch_losses(
+    model: Denoiser, batch: Batch, settings: TrainingConfig, generator: torch.Generator
+) -> Losses:
+    """Displace a batch as suits the denoiser, and compare what it makes of that with the minima."""
+    if isinstance(model, JointDenoiser):
+        return _generation_losses(model, batch, settings, generator)
+    positions, sigma, bridge = displace(batch, model.config, settings, generator)
+    with _precision(batch, settings):
+        denoised = model(batch.numbers, positions, sigma, bridge)
+    total = denoising_loss(batch.numbers, denoised, batch.positions, sigma, settings.pair_weight)
+    return Losses(total, sigma, bridge)
+
+
+def _generation_losses(
+    model: JointDenoiser, batch: Batch, settings: TrainingConfig, generator: torch.Generator
+) -> Losses:
+    """Add squared errors of the positions and cross entropies of the elements.
+
+    The positions' errors count in units of the network's output (Karras et al. 2022, eq. 8). Their
+    squares are least for the posterior mean, which is what samplers need.
+    """
+    real = batch.numbers > 0
+    count = real.sum(1)
+    sigma = _gaussian_levels(
+        torch.rand(len(real), generator=generator).to(real.device), model.config
+    )
+    scale = sigma[:, None, None]
+    species = model.encode(batch.numbers)
+    drawn = torch.randn(species.shape, generator=generator).to(real.device)
+    noisy_species = species + scale * drawn * real[..., None]
+    noisy_positions = batch.positions + scale * centred_noise(real, generator)
+    with _precision(batch, settings):
+        denoised, logits = model.joint(noisy_positions, noisy_species, sigma, real)
+    unit = scale / (1 + (scale / model.config.sigma_data).square()).sqrt()
+    errors = ((denoised - batch.positions) / unit).square().sum((1, 2)) / (3 * count)
+    surprise = functional.cross_entropy(
+        logits.transpose(1, 2), species.argmax(-1), reduction="none"
+    )
+    elements = (surprise * real).sum(1) / count
+    return Losses(errors + elements, sigma, torch.zeros_like(sigma, dtype=torch.bool), elements)
+
+
+def _precision(batch: Batch, settings: TrainingConfig) -> torch.autocast:
+    half = settings.precision == "bfloat16"
+    return torch.autocast(batch.numbers.device.type, torch.bfloat16, enabled=half)
+
+
+def _gaussian_levels(uniform: Tensor, scales: DenoiserConfig) -> Tensor:
+    span = math.log(scales.sigma_max / scales.sigma_min)
+    return scales.sigma_min * torch.exp(span * uniform)
+
+
+def displace(
+    batch: Batch, scales: DenoiserConfig, settings: TrainingConfig, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Displace the minima of a batch, by Gaussian noise or along the bridge.
+
+    Returns
+    -------
+    positions : (n_molecules, n_atoms, 3) tensor, Å
+    sigma : (n_molecules,) tensor, Å
+        Size of each displacement.
+    bridge : (n_molecules,) bool tensor
+    """
+    device = batch.numbers.device
+    kind, far, along, level = torch.rand(4, len(batch.numbers), generator=generator).to(device)
+    bridge = (kind < settings.bridge_fraction) & batch.has_start
+    fraction = torch.where(far < settings.bridge_full, 1.0, along.clamp(min=0.02))
+    gaussian = _gaussian_levels(level, scales)
+    sigma = torch.where(bridge, fraction * scales.sigma_bridge, gaussian)
+    spread = torch.where(bridge, settings.bridge_noise * sigma, sigma)
+    noise = centred_noise(batch.numbers > 0, generator)
+    towards = torch.where(bridge, fraction, 0.0)[:, None, None]
+    positions = torch.lerp(batch.positions, batch.starts, towards)
+    return positions + spread[:, None, None] * noise, sigma, bridge

@@ -1,0 +1,101 @@
+import math
+
+import pytest
+import torch
+from e3nn import o3
+
+from diffrelax.diffusion.denoiser import DenoiserConfig
+from diffrelax.diffusion.generation import generate_positions
+from diffrelax.diffusion.joint import GenerationConfig, JointDenoiser
+from diffrelax.network.config import NetworkConfig
+from diffrelax.network.network import centre
+
+NUMBERS = torch.tensor([[6, 1, 1, 7, 1], [8, 1, 1, 0, 0]])
+REAL = NUMBERS > 0
+SIGMA = torch.tensor([0.3, 1.2])
+
+
+@pytest.fixture
+def denoiser():
+    torch.manual_seed(0)
+    denoiser = JointDenoiser(
+        NetworkConfig(channels=8, radial=6, layers=2, cutoff=10.0),
+        DenoiserConfig(sigma_min=0.01, sigma_max=15.0),
+        GenerationConfig(sizes={3: 1, 5: 2}),
+    )
+    torch.nn.init.normal_(denoiser.network.readout.weight)
+    return denoiser.eval().requires_grad_(False)
+
+
+def noisy(denoiser):
+    generator = torch.Generator().manual_seed(1)
+    species = denoiser.encode(NUMBERS)
+    species = species + 0.3 * torch.randn(species.shape, generator=generator) * REAL[..., None]
+    return centre(torch.randn(2, 5, 3, generator=generator), REAL), species
+
+
+def test_elements_become_coordinates(denoiser):
+    species = denoiser.encode(NUMBERS)
+    assert species.shape == (2, 5, 5)
+    assert species[0, 3].tolist() == [0, 0, 0.25, 0, 0]
+    assert species[1, 3:].abs().max() == 0
+
+
+def test_an_untrained_network_leaves_bayes_theorem_for_a_flat_prior(denoiser):
+    positions, species = noisy(denoiser)
+    _, logits = denoiser.joint(positions, species, SIGMA, REAL)
+    probabilities = logits.softmax(-1)
+    for molecule, atom in ((0, 0), (0, 3), (1, 2)):
+        likelihoods = []
+        for element in range(5):
+            clean = [0.25 * (element == k) for k in range(5)]
+            square = sum(
+                (float(a) - b) ** 2 for a, b in zip(species[molecule, atom], clean, strict=True)
+            )
+            likelihoods.append(math.exp(-square / (2 * float(SIGMA[molecule]) ** 2)))
+        expected = torch.tensor(likelihoods) / sum(likelihoods)
+        torch.testing.assert_close(probabilities[molecule, atom], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_positions_are_equivariant_and_elements_invariant(denoiser):
+    torch.nn.init.normal_(denoiser.elements.weight)
+    positions, species = noisy(denoiser)
+    denoised, logits = denoiser.joint(positions, species, SIGMA, REAL)
+    for matrix in (o3.rand_matrix(), -torch.eye(3)):
+        moved, same = denoiser.joint(positions @ matrix.T, species, SIGMA, REAL)
+        torch.testing.assert_close(moved, denoised @ matrix.T, atol=5e-5, rtol=2e-5)
+        torch.testing.assert_close(same, logits, atol=5e-5, rtol=2e-5)
+
+
+def test_known_elements_are_elements_without_noise(denoiser):
+    positions, _ = noisy(denoiser)
+    known = denoiser(NUMBERS, positions, SIGMA, torch.zeros(2, dtype=torch.bool))
+    joint, _ = denoiser.joint(positions, denoiser.encode(NUMBERS), SIGMA, REAL)
+    torch.testing.assert_close(known, joint)
+
+
+def test_generation_walks_down_the_levels_and_keeps_centre_and_padding(denoiser):
+    seen = []
+    sizes = torch.tensor([3, 5])
+    levels = [15.0, 3.0, 0.5, 0.01]
+    made = [
+        generate_positions(
+            denoiser,
+            sizes,
+            levels,
+            torch.Generator().manual_seed(seed),
+            lambda level, *state: seen.append((level, state)),
+        )
+        for seed in (0, 0, 1)
+    ]
+    (numbers, positions), again, other = made
+    assert [level for level, _ in seen[:4]] == levels
+    first, probabilities = seen[0][1][0], seen[0][1][2]
+    assert first[1].std() == pytest.approx(15.0, rel=0.5)
+    real = (torch.arange(5) < sizes[:, None]).float()
+    torch.testing.assert_close(probabilities.sum(-1), real)
+    assert (numbers > 0).sum(1).tolist() == [3, 5]
+    assert positions.sum(1).abs().max() < 1e-4
+    assert positions[0, 3:].abs().max() == 0
+    assert torch.equal(positions, again[1])
+    assert not torch.equal(positions, other[1])

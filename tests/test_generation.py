@@ -1,0 +1,91 @@
+from dataclasses import replace
+
+import ase
+import numpy as np
+import pytest
+import torch
+from ase.build import molecule
+
+from diffrelax.diffusion.denoiser import DenoiserConfig
+from diffrelax.diffusion.joint import GenerationConfig
+from diffrelax.generation import generate, judge, read_trajectories, write_trajectories
+from diffrelax.models import Model
+from diffrelax.network.config import NetworkConfig
+from diffrelax.training.config import ModelConfig, build_denoiser
+
+
+@pytest.fixture(scope="module")
+def model():
+    config = ModelConfig(
+        name="tiny-1",
+        level="none",
+        network=NetworkConfig(channels=8, radial=6, layers=2, cutoff=10.0),
+        denoiser=DenoiserConfig(sigma_min=0.01, sigma_max=15.0),
+        generation=GenerationConfig(sizes={3: 1, 5: 3}, n_levels=6),
+    )
+    torch.manual_seed(0)
+    return Model(config, build_denoiser(config).eval().requires_grad_(False), "0" * 64, 0)
+
+
+def test_a_seed_makes_the_same_geometries_again(model):
+    one, again, other = (generate(model, 7, seed=seed) for seed in (0, 0, 1))
+    assert all(np.array_equal(a.atoms.positions, b.atoms.positions)
+               for a, b in zip(one, again, strict=True))  # fmt: skip
+    assert {len(made.atoms) for made in one + other} == {3, 5}
+    assert not np.array_equal(one[0].atoms.positions, other[0].atoms.positions)
+
+
+def test_sizes_are_drawn_as_in_the_data(model):
+    sizes = [len(made.atoms) for made in generate(model, 400, seed=3)]
+    assert sizes.count(5) / 400 == pytest.approx(0.75, abs=4 * (0.75 * 0.25 / 400) ** 0.5)
+
+
+def test_a_trajectory_ends_where_the_molecule_is(model, tmp_path):
+    made = generate(model, 3, seed=0, trajectories=True)
+    for one in made:
+        path = one.trajectory
+        assert path.positions.shape == path.estimates.shape == (6, len(one.atoms), 3)
+        assert path.levels[[0, -1]] == pytest.approx([15.0, 0.01])
+        assert np.array_equal(path.numbers[-1], one.atoms.numbers)
+        assert path.estimates[-1] == pytest.approx(one.atoms.positions, abs=1e-5)
+    write_trajectories(tmp_path / "t.h5", made)
+    read = read_trajectories(tmp_path / "t.h5")
+    assert sorted(read) == [0, 1, 2]
+    assert np.array_equal(read[2].positions, made[2].trajectory.positions)
+    (tmp_path / "t.h5").write_bytes((tmp_path / "t.h5").read_bytes()[:500])
+    with pytest.raises(ValueError, match=r"t\.h5 is missing, damaged"):
+        read_trajectories(tmp_path / "t.h5")
+
+
+@pytest.mark.parametrize(
+    ("atoms", "reason"),
+    [
+        (molecule("CH3CH2OH"), ""),
+        (molecule("CH3"), "an odd number of electrons"),
+        (ase.Atoms("C3", [[0, 0, 0], [1.4, 0, 0], [2.8, 0, 0]]), "no bond orders fit"),
+        (ase.Atoms("C2", [[0, 0, 0], [0.01, 0, 0]]), "C1 and C2"),
+    ],
+)
+def test_only_whole_valid_molecules_are_molecules(atoms, reason):
+    made = judge(atoms)
+    assert made.reason.find(reason) >= 0
+    assert (made.molecule is not None) == (reason == "")
+    assert bool(made.atoms.info["smiles"]) == (reason == "")
+
+
+def test_two_waters_are_not_one_molecule():
+    far = molecule("H2O")
+    far.positions += 4.0
+    made = judge(molecule("H2O") + far)
+    assert made.molecule is None
+    assert "2 fragments" in made.reason
+
+
+def test_what_cannot_be_generated_is_refused(model):
+    with pytest.raises(ValueError, match="n = 0: ask for at least one"):
+        generate(model, 0)
+    with pytest.raises(ValueError, match="-1"):
+        generate(model, 2, seed=-1)
+    only_relaxes = replace(model, config=model.config.model_copy(update={"generation": None}))
+    with pytest.raises(ValueError, match="tiny-1 only relaxes"):
+        generate(only_relaxes, 2)
