@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+
+from diffrelax.dft import DFTRelaxation, DFTSettings
+from diffrelax.documents import (
+    FailureDocument,
+    MinimisationDocument,
+    MoleculeDocument,
+    Provenance,
+    RelaxationDocument,
+    read_document,
+)
+from diffrelax.levels import relax_at_level
+from diffrelax.molecule import Molecule
+from diffrelax.relaxation import relax
+
+
+@pytest.fixture(scope="module")
+def methanol() -> Molecule:
+    return Molecule.from_smiles("CO", name="wood alcohol")
+
+
+def through_json(document):
+    return read_document(json.loads(json.dumps(document.model_dump(mode="json"))))
+
+
+@pytest.mark.parametrize("smiles", ["CO", "c1ccoc1", "[NH4+]", "[O][O]", "C[N+](=O)[O-]"])
+def test_a_molecule_comes_back_to_the_last_bit(smiles: str) -> None:
+    molecule = Molecule.from_smiles(smiles, name="x")
+    text = MoleculeDocument.from_molecule(molecule).model_dump_json()
+    again = MoleculeDocument.model_validate_json(text).to_molecule()
+    for field in fields(Molecule):
+        assert np.array_equal(getattr(again, field.name), getattr(molecule, field.name)), field.name
+    assert again.bonds == molecule.bonds
+    assert type(again.bonds[0]) is type(molecule.bonds[0])
+
+
+def test_a_relaxation_comes_back_and_names_its_model(model) -> None:
+    results = relax(["CO", "C[NH3+]", "no"], model)
+    provenance = Provenance.here(model=model, seed=42)
+    assert (provenance.model, provenance.model_sha256) == (model.name, model.sha256)
+    for result in results:
+        document = RelaxationDocument.from_relaxation(result, provenance, key="ab")
+        assert through_json(document) == document
+        again = document.to_relaxation()
+        assert (again.name, again.verdict, again.reason) == (
+            result.name,
+            result.verdict,
+            result.reason,
+        )
+        assert np.array_equal(again.noise_level, result.noise_level, equal_nan=True)
+        if result.molecule:
+            assert np.array_equal(again.molecule.positions, result.molecule.positions)
+
+
+def dft_relaxation(molecule: Molecule) -> DFTRelaxation:
+    return DFTRelaxation(
+        molecule=molecule,
+        converged=True,
+        reason="",
+        forces=np.linspace(-0.01, 0.01, 3 * molecule.n_atoms).reshape(-1, 3),
+        energies=(-3148.1, -3148.2),
+        fmaxes=(0.3, 0.02),
+        scf_cycles=17,
+        seconds={"hessian": 0.2, "dft": 5.0, "total": 5.3},
+        criterion="largest force on an atom < 0.03 eV/Å",
+        notes=("a note",),
+        settings=DFTSettings(xc="pbe"),
+    )
+
+
+def test_a_dft_relaxation_comes_back(methanol: Molecule) -> None:
+    relaxation = dft_relaxation(methanol.with_positions(methanol.positions * 1.01))
+    document = MinimisationDocument.from_dft(methanol, relaxation, Provenance.here(), key="ab")
+    assert through_json(document) == document
+    again = document.to_dft()
+    for field in fields(DFTRelaxation):
+        if field.name not in ("molecule", "forces"):
+            assert getattr(again, field.name) == getattr(relaxation, field.name), field.name
+    assert np.array_equal(again.forces, relaxation.forces)
+    assert np.array_equal(document.input.to_molecule().positions, methanol.positions)
+
+
+def test_a_dft_relaxation_without_any_call_has_no_energy(methanol: Molecule) -> None:
+    nothing = np.full((methanol.n_atoms, 3), np.nan)
+    failed = replace(
+        dft_relaxation(methanol),
+        converged=False,
+        reason="the SCF did not converge",
+        energies=(),
+        fmaxes=(),
+        forces=nothing,
+    )
+    document = through_json(MinimisationDocument.from_dft(methanol, failed, Provenance.here()))
+    assert (document.energy, document.forces, document.gradient_calls) == (None, None, 0)
+    assert np.isnan(document.to_dft().forces).all()
+
+
+def test_a_relaxation_at_a_cheap_level_says_which(methanol: Molecule) -> None:
+    relaxed = relax_at_level(methanol, "gfn2-xtb", fmax=0.05)
+    document = MinimisationDocument.from_level(
+        methanol, relaxed, Provenance.here(), level="gfn2-xtb", fmax=0.05, max_steps=500
+    )
+    assert through_json(document) == document
+    assert document.output.start == document.level == "gfn2-xtb"
+    assert document.gradient_calls == relaxed.n_calls
+    with pytest.raises(ValueError, match="not the whole document of a DFT relaxation"):
+        document.to_dft()
+
+
+def test_a_document_of_a_newer_schema_asks_for_a_newer_version() -> None:
+    failure = FailureDocument(name="x", stage="embed", reason="bad", provenance=Provenance.here())
+    record = failure.model_dump(mode="json")
+    with pytest.raises(ValueError, match=r"schema version 7 .* newer diffrelax.*pip install -U"):
+        read_document(record | {"schema_version": 7, "new_field": 1})
+    assert read_document(record | {"@module": "diffrelax.documents"}) == failure
+
+
+@pytest.mark.parametrize("record", [{"energy": 1.0}, {"schema_version": 0, "name": "x"}])
+def test_a_document_from_before_the_first_schema_is_to_be_made_again(record) -> None:
+    with pytest.raises(ValueError, match="make it again"):
+        read_document(record)
+
+
+def test_a_damaged_document_is_named() -> None:
+    with pytest.raises(ValueError, match="damaged"):
+        read_document({"schema_version": 1, "kind": "minimisation", "name": "x"})
+
+
+def test_every_quantity_states_its_unit() -> None:
+    schema = MinimisationDocument.model_json_schema()["properties"]
+    assert "eV/Å" in schema["forces"]["description"]
+    assert schema["energy"]["description"].startswith("eV")
+    assert "s" in schema["seconds"]["description"]
