@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from diffrelax.dft import DFTRelaxation, relax_dft
+    from diffrelax.ensemble import Ensemble
     from diffrelax.files import Rejected, read_molecules
     from diffrelax.models import Model, load_model
     from diffrelax.molecule import Molecule
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DFTRelaxation",
+    "Ensemble",
     "Model",
     "Molecule",
     "Rejected",
@@ -30,6 +32,7 @@ __all__ = [
 _ROOMS = {
     "DFTRelaxation": "dft",
     "relax_dft": "dft",
+    "Ensemble": "ensemble",
     "Model": "models",
     "load_model": "models",
     "Molecule": "molecule",

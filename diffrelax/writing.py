@@ -7,7 +7,7 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -23,14 +23,14 @@ from diffrelax.molecule import Molecule
 Info = Mapping[str, Any]
 
 
-def check_output(path: str | os.PathLike[str], suffixes: Sequence[str] = ()) -> None:
-    """Find out whether a file can be written, before the work is done.
+def check_output(path: str | os.PathLike[str], suffixes: Collection[str] | None = None) -> None:
+    """Find out whether molecules can be written to a path, before the work is done.
 
     Parameters
     ----------
     path : path
-    suffixes : sequence of str, optional
-        Of which it must have one. Default: those of `write_molecules`.
+    suffixes : collection of str, optional
+        That are known. Default: those of `write_molecules`.
 
     Raises
     ------
@@ -40,9 +40,9 @@ def check_output(path: str | os.PathLike[str], suffixes: Sequence[str] = ()) -> 
         If its folder does not exist or cannot be written to.
     """
     path = Path(path)
-    if path.suffix.lower() not in (suffixes or WRITERS):
-        known = ", ".join(suffixes or WRITERS)
-        raise ValueError(f"{path} has an unknown suffix: write to {known}")
+    known = WRITERS if suffixes is None else suffixes
+    if path.suffix.lower() not in known:
+        raise ValueError(f"{path} has an unknown suffix: write to {', '.join(known)}")
     if path.is_dir():
         raise ValueError(f"{path} is a folder: give a file name")
     if not path.parent.is_dir():

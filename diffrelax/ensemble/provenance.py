@@ -1,0 +1,61 @@
+"""What the numbers of an ensemble rest on."""
+
+from __future__ import annotations
+
+from functools import partial
+from importlib.metadata import version
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+
+class Level(BaseModel):
+    """A level of theory: its name and the settings of its calculator.
+
+    Attributes
+    ----------
+    name : str
+        One of `diffrelax.levels.LEVELS`.
+    settings : dict
+        Such as ``{"xc": "b3lyp", "basis": "6-31G(2df,p)"}``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    settings: dict[str, JsonValue] = {}
+
+    def __str__(self) -> str:
+        settings = " ".join(f"{key}={value}" for key, value in self.settings.items())
+        return f"{self.name} ({settings})" if settings else self.name
+
+
+class Provenance(BaseModel):
+    """How an ensemble was made.
+
+    Attributes
+    ----------
+    method : str
+        Such as ``"conformers"``.
+    seed : int
+    model, model_sha256 : str
+        Name of the model that took part and the sha256 of its weights; empty without one.
+    version : str
+        Of diffrelax.
+    settings : dict
+        Of the method, plain values.
+    reweighted_from : tuple of Level
+        Levels that the frames were weighted at before, the first being where they were made.
+    notes : tuple of str
+        What failed on the way, and what to beware of.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: str
+    seed: int
+    model: str = ""
+    model_sha256: str = ""
+    version: str = Field(default_factory=partial(version, "diffrelax"))
+    settings: dict[str, JsonValue] = {}
+    reweighted_from: tuple[Level, ...] = ()
+    notes: tuple[str, ...] = ()
