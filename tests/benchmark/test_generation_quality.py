@@ -1,0 +1,49 @@
+import ase
+import pytest
+from ase.build import molecule
+
+from diffrelax.benchmark.generation import constitutions, generation_quality, stable_atoms
+from diffrelax.generation import judge
+from diffrelax.molecule import Molecule
+
+
+@pytest.mark.parametrize("name", ["CH4", "C2H4", "C2H2", "CH3CH2OH", "H2CO", "NH3"])
+def test_sound_molecules_are_stable(name):
+    assert stable_atoms(molecule(name)).all()
+
+
+def test_a_triple_bond_is_told_by_its_length():
+    cyanide = molecule("HCN")
+    for length, stable in ((1.157, True), (1.25, False)):  # Å; B3LYP has 1.157
+        cyanide.set_distance(0, 1, length, fix=0)
+        cyanide.set_distance(0, 2, 1.07, fix=0)
+        assert stable_atoms(cyanide).all() == stable
+
+
+def test_atoms_with_too_few_or_too_many_bonds_are_not_stable():
+    assert not stable_atoms(molecule("CH3"))[0]
+    hydrogens = stable_atoms(molecule("CH4") + ase.Atoms("H", [[0.9, 0, 0]]))
+    assert not hydrogens[0]
+
+
+def test_shares_are_counted(geometries):
+    known = constitutions(geometries)
+    assert known == {"CCO", "CC=O", "C1CC1", "C#N", "CC(N)=O", "c1ccoc1"}
+    made = [judge(molecule(n)) for n in ("CH3CH2OH", "CH3CH2OH", "CH4", "CH3")]
+    quality = generation_quality(made, known)
+    assert quality.n == 4
+    assert quality.valid == 0.75
+    assert quality.unique == pytest.approx(2 / 3)
+    assert quality.novel == 0.5
+    assert quality.stable_molecules == 0.75
+    assert quality.stable_atoms == pytest.approx((9 + 9 + 5 + 3) / 27)
+    assert quality.reasons == {"an odd number of electrons": 1}
+
+
+def test_mirror_images_are_one_molecule():
+    chiral = Molecule.from_smiles("C[C@H](O)F").to_atoms()
+    mirrored = chiral.copy()
+    mirrored.positions[:, 0] *= -1
+    made = [judge(atoms) for atoms in (chiral, mirrored)]
+    assert made[0].molecule.smiles != made[1].molecule.smiles
+    assert generation_quality(made, set()).unique == 0.5
