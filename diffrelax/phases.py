@@ -1,0 +1,100 @@
+"""The two phases of a generation: elements settle first, then the geometry relaxes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from diffrelax.generation import Generated, Trajectory
+from diffrelax.levels import get_calculator, relax_at_level
+from diffrelax.molecule import Molecule
+from diffrelax.training.errors import superpose
+
+
+@dataclass(frozen=True, eq=False)
+class RelaxationPhase:
+    """The energy of a molecule from where its elements settle to its end.
+
+    Parameters
+    ----------
+    settled : float, Å
+        Noise level from which the elements do not change any more.
+    levels : (n_points,) array, Å
+        Falling noise levels from there on; 0 at the end point.
+    energies : (n_points,) array, eV
+        Of the geometries at these levels, above the minimum that the end point relaxes to. NaN
+        where the level of theory fails, as it may for atoms that nearly touch.
+    line_energies : (n_points,) array, eV
+        The same at as many points of the straight line from the first geometry to the end point,
+        its coordinate the share of the noise that is left.
+    """
+
+    settled: float
+    levels: np.ndarray
+    energies: np.ndarray
+    line_energies: np.ndarray
+
+
+def settling_place(trajectory: Trajectory) -> int:
+    """Return the place of the first noise level from which the elements stay as they are."""
+    changed = (trajectory.numbers != trajectory.numbers[-1]).any(axis=1)
+    return int(np.flatnonzero(changed)[-1]) + 1 if changed.any() else 0
+
+
+def relaxation_phase(
+    made: Generated, *, level: str = "gfn2-xtb", n_points: int = 20
+) -> RelaxationPhase:
+    """Follow the energy of a generated molecule through its relaxation phase.
+
+    Parameters
+    ----------
+    made : Generated
+        A molecule, with its trajectory.
+    level : str
+        Level of theory of the energies, one of `diffrelax.levels.LEVELS`.
+    n_points : int
+        Points along the phase, evenly spaced over its steps.
+
+    Raises
+    ------
+    ValueError
+        If it is not a molecule, has no trajectory, or the level cannot relax it.
+    """
+    if made.molecule is None or made.trajectory is None:
+        raise ValueError("the relaxation phase is that of a molecule with a trajectory")
+    path, molecule = made.trajectory, made.molecule
+    first = settling_place(path)
+    places = np.unique(np.linspace(first, len(path.levels) - 1, n_points - 1).round().astype(int))
+    end = molecule.positions
+    start = superpose(path.positions[first], end)[0]
+    levels = np.append(path.levels[places], 0.0)
+    shares = levels / levels[0]
+    lowest = _minimum_energy(molecule, level)
+    return RelaxationPhase(
+        settled=float(path.levels[first]),
+        levels=levels,
+        energies=_energies(molecule, [*path.positions[places], end], level) - lowest,
+        line_energies=_energies(molecule, [end + s * (start - end) for s in shares], level)
+        - lowest,
+    )
+
+
+def _minimum_energy(molecule: Molecule, level: str) -> float:
+    relaxed = relax_at_level(molecule, level, fmax=0.01)
+    if not np.isfinite(relaxed.energy):
+        raise ValueError(f"{molecule.name} has no minimum at level {level}: {relaxed.reason}")
+    return relaxed.energy
+
+
+def _energies(molecule: Molecule, geometries: list[np.ndarray], level: str) -> np.ndarray:
+    atoms = molecule.to_atoms()
+    atoms.calc = get_calculator(level, molecule)
+    energies = np.full(len(geometries), np.nan)
+    for i, positions in enumerate(geometries):
+        atoms.positions = positions
+        try:
+            energies[i] = atoms.get_potential_energy()
+        except (RuntimeError, ArithmeticError, ValueError):
+            continue
+    return energies
