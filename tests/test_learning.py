@@ -4,7 +4,7 @@ import torch
 from ase.build import molecule
 
 from diffrelax.dft.hessian import rigid_motions
-from diffrelax.diffusion.relaxation import RelaxationSchedule
+from diffrelax.diffusion.relaxation import RelaxationSchedule, relax_positions
 from diffrelax.learning import newton_agreement, relaxation_chain, step_agreement
 from diffrelax.molecule import Molecule
 
