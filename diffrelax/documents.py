@@ -180,6 +180,9 @@ class Trajectory(Document):
     fmaxes: tuple[float, ...] = Field(
         description="largest force on an atom, eV/Å, one for each gradient call"
     )
+    positions: tuple[tuple[Vector, ...], ...] = Field(
+        description="Å, the geometry of each gradient call"
+    )
 
 
 class MinimisationDocument(Result):
@@ -200,6 +203,9 @@ class MinimisationDocument(Result):
         description="energy-and-gradient calls, the first included; none if not told"
     )
     scf_cycles: int | None = Field(default=None, description="of all calls; none without DFT")
+    lowest_frequency: float | None = Field(
+        default=None, description="cm⁻¹, an imaginary one as a negative number; none if not checked"
+    )
     seconds: dict[str, float] = Field(description="wall time by stage, s")
     trajectory: Trajectory | None = None
 
@@ -225,8 +231,11 @@ class MinimisationDocument(Result):
             notes=dft.notes,
             gradient_calls=dft.gradient_calls,
             scf_cycles=dft.scf_cycles,
+            lowest_frequency=dft.lowest_frequency,
             seconds=dft.seconds,
-            trajectory=Trajectory(energies=dft.energies, fmaxes=dft.fmaxes),
+            trajectory=Trajectory(
+                energies=dft.energies, fmaxes=dft.fmaxes, positions=dft.trajectory.tolist()
+            ),
         )
 
     @classmethod
@@ -283,11 +292,13 @@ class MinimisationDocument(Result):
             else np.full((len(self.output.numbers), 3), nan),
             energies=self.trajectory.energies,
             fmaxes=self.trajectory.fmaxes,
+            trajectory=np.array(self.trajectory.positions).reshape(-1, len(self.output.numbers), 3),
             scf_cycles=self.scf_cycles,
             seconds=self.seconds,
             criterion=self.criterion,
             notes=self.notes,
             settings=DFTSettings(**self.settings),
+            lowest_frequency=self.lowest_frequency,
         )
 
 

@@ -66,6 +66,8 @@ def dft_relaxation(molecule: Molecule) -> DFTRelaxation:
         forces=np.linspace(-0.01, 0.01, 3 * molecule.n_atoms).reshape(-1, 3),
         energies=(-3148.1, -3148.2),
         fmaxes=(0.3, 0.02),
+        trajectory=np.stack([molecule.positions, molecule.positions * 1.01]),
+        lowest_frequency=98.7,
         scf_cycles=17,
         seconds={"hessian": 0.2, "dft": 5.0, "total": 5.3},
         criterion="largest force on an atom < 0.03 eV/Å",
@@ -80,9 +82,10 @@ def test_a_dft_relaxation_comes_back(methanol: Molecule) -> None:
     assert through_json(document) == document
     again = document.to_dft()
     for field in fields(DFTRelaxation):
-        if field.name not in ("molecule", "forces"):
+        if field.name not in ("molecule", "forces", "trajectory"):
             assert getattr(again, field.name) == getattr(relaxation, field.name), field.name
     assert np.array_equal(again.forces, relaxation.forces)
+    assert np.array_equal(again.trajectory, relaxation.trajectory)
     assert np.array_equal(document.input.to_molecule().positions, methanol.positions)
 
 
@@ -94,6 +97,7 @@ def test_a_dft_relaxation_without_any_call_has_no_energy(methanol: Molecule) -> 
         reason="the SCF did not converge",
         energies=(),
         fmaxes=(),
+        trajectory=np.empty((0, methanol.n_atoms, 3)),
         forces=nothing,
     )
     document = through_json(MinimisationDocument.from_dft(methanol, failed, Provenance.here()))

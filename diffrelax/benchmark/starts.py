@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from ase.units import kcal, mol
 
 from diffrelax.dft import DFTRelaxation, DFTSettings
-from diffrelax.dft.recorder import Callback
-from diffrelax.dft.relaxation import relax_with
+from diffrelax.dft.relaxation import Callback, relax_with
 from diffrelax.identity import identity_change, same_minimum
 from diffrelax.levels import relax_at_level
 from diffrelax.relaxation import Relaxation

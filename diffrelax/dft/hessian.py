@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from ase.units import Bohr, Hartree
+from ase.data import atomic_masses
+from ase.units import Bohr, Hartree, _amu, _e, _hbar, invcm, m
+from scipy.linalg import null_space
 from tblite.interface import Calculator
 from threadpoolctl import threadpool_limits
 
@@ -103,3 +105,26 @@ def positive_hessian(
     internal = np.eye(len(hessian)) - rigid @ rigid.T
     eigenvalues, modes = np.linalg.eigh(internal @ hessian @ internal)
     return (modes * np.maximum(np.abs(eigenvalues), floor)) @ modes.T
+
+
+def vibrational_frequencies(molecule: Molecule, hessian: np.ndarray) -> np.ndarray:
+    """Harmonic frequencies, with translations and rotations projected out.
+
+    Parameters
+    ----------
+    molecule : Molecule
+        Its atoms have the masses of the natural mixture of isotopes.
+    hessian : (3 n_atoms, 3 n_atoms) array, eV/Å²
+
+    Returns
+    -------
+    (3 n_atoms - k,) array, cm⁻¹
+        Ascending; imaginary ones as negative numbers. k is the number of rigid motions.
+    """
+    root_masses = np.sqrt(np.repeat(atomic_masses[molecule.numbers], 3))
+    rigid = rigid_motions(molecule.positions) * root_masses[:, None]
+    internal = null_space(rigid.T)
+    weighted = hessian / np.outer(root_masses, root_masses)
+    eigenvalues = np.linalg.eigvalsh(internal.T @ weighted @ internal)
+    energies = np.sign(eigenvalues) * np.sqrt(np.abs(eigenvalues)) * _hbar * m / np.sqrt(_e * _amu)
+    return energies / invcm

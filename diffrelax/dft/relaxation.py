@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Literal
 
@@ -9,18 +12,22 @@ import numpy as np
 from ase.calculators.calculator import CalculationFailed
 from threadpoolctl import threadpool_limits
 
-from diffrelax.dft.hessian import gfn2_hessian, positive_hessian
+from diffrelax.dft.checkpoint import Checkpoint
+from diffrelax.dft.hessian import gfn2_hessian, positive_hessian, vibrational_frequencies
 from diffrelax.dft.minimisers import Minimiser, bfgs, criterion, geometric
-from diffrelax.dft.recorder import Callback, Recorder
+from diffrelax.dft.recorder import Call, Recorder
 from diffrelax.dft.result import DFTRelaxation
 from diffrelax.dft.settings import DFTSettings
 from diffrelax.identity import identity_change
 from diffrelax.levels.density_functional import DensityFunctional, mean_field
+from diffrelax.work import work_key
 
 if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
 
+Callback = Callable[[int, float, float], None]
 MINIMISERS: dict[str, Minimiser] = {"bfgs": bfgs, "geometric": geometric}
+NOISE = 20.0  # cm⁻¹; of frequencies from finite differences and integration grids
 
 
 def relax_dft(
@@ -34,7 +41,9 @@ def relax_dft(
     density_fit: bool = True,
     grid_level: int = 3,
     max_steps: int = 200,
+    check_minimum: Literal["none", "gfn2-xtb", "dft"] = "none",
     threads: int | None = None,
+    checkpoint: Path | None = None,
     callback: Callback | None = None,
 ) -> DFTRelaxation:
     """Relax a molecule with DFT and count what it costs.
@@ -46,10 +55,13 @@ def relax_dft(
     Parameters
     ----------
     molecule : Molecule
-    xc, basis, fmax, optimizer, hessian, density_fit, grid_level, max_steps
+    xc, basis, fmax, optimizer, hessian, density_fit, grid_level, max_steps, check_minimum
         See `DFTSettings`.
     threads : int, optional
         Threads of PySCF and of linear algebra. Default: as the environment has it.
+    checkpoint : path, optional
+        File in which the state is kept after each gradient call. If it exists, the relaxation goes
+        on from there, along the same path; costs of both lives are counted. It stays at the end.
     callback : callable, optional
         Called after each gradient call as ``callback(number, energy in eV, fmax in eV/Å)``.
 
@@ -61,7 +73,10 @@ def relax_dft(
     Raises
     ------
     ValueError
-        If a setting is invalid, the functional or basis is unknown, or lacks an element.
+        If a setting is invalid, the functional or basis is unknown, or lacks an element, or if the
+        checkpoint belongs to another molecule or to other settings.
+    OSError
+        If the folder of the checkpoint does not exist.
     """
     settings = DFTSettings(
         xc=xc,
@@ -72,8 +87,9 @@ def relax_dft(
         density_fit=density_fit,
         grid_level=grid_level,
         max_steps=max_steps,
+        check_minimum=check_minimum,
     )
-    return relax_with(molecule, settings, threads=threads, callback=callback)
+    return relax_with(molecule, settings, threads=threads, checkpoint=checkpoint, callback=callback)
 
 
 def relax_with(
@@ -81,62 +97,54 @@ def relax_with(
     settings: DFTSettings,
     *,
     threads: int | None = None,
+    checkpoint: Path | None = None,
     callback: Callback | None = None,
 ) -> DFTRelaxation:
     """Relax a molecule with DFT as `relax_dft` does, with its settings in one object."""
     started = perf_counter()
-    calculator = DensityFunctional(
-        mean_field(
-            molecule,
-            xc=settings.xc,
-            basis=settings.basis,
-            density_fit=settings.density_fit,
-            grid_level=settings.grid_level,
-        )
-    )
-    recorder = Recorder(molecule, calculator, callback)
-    start_hessian, hessian_seconds, notes = _start_hessian(molecule, settings)
+    level = settings.model_dump(include={"xc", "basis", "density_fit", "grid_level"})
+    calculator = DensityFunctional(mean_field(molecule, **level))
+    begin = _begin(molecule, settings, checkpoint)
+    if begin.scf:
+        calculator.resume(begin.scf)
 
+    def now() -> Checkpoint:
+        seconds = begin.seconds + perf_counter() - started
+        return replace(begin, calls=tuple(recorder.calls), scf=calculator.state, seconds=seconds)
+
+    def after_call(call: Call) -> None:
+        if checkpoint:
+            now().save(checkpoint)
+        if callback:
+            callback(len(recorder.calls), call.energy, call.fmax)
+
+    recorder = Recorder(molecule, calculator, begin.calls, after_call)
     with threadpool_limits(limits=threads):
-        reason = _minimise(recorder, molecule, start_hessian, settings)
-    final = recorder.calls[-1].molecule if recorder.calls else molecule
-    if not reason and (change := identity_change(molecule, final.positions)):
-        reason = f"identity lost: {change}"
-    if calculator.second_order:
-        notes = (*notes, "the SCF needed second-order SCF to converge")
-    return DFTRelaxation(
-        molecule=final,
-        converged=not reason,
-        reason=reason,
-        forces=recorder.calls[-1].forces
-        if recorder.calls
-        else np.full_like(molecule.positions, np.nan),
-        energies=tuple(call.energy for call in recorder.calls),
-        fmaxes=tuple(call.fmax for call in recorder.calls),
-        scf_cycles=calculator.scf_cycles,
-        seconds={
-            "hessian": hessian_seconds,
-            "dft": recorder.seconds,
-            "total": perf_counter() - started,
-        },
-        criterion=criterion(settings.optimizer, settings.fmax),
-        notes=notes,
-        settings=settings,
-    )
+        reason = _minimise(recorder, molecule, begin.hessian, settings)
+        result = _result(molecule, settings, recorder, now(), reason)
+        if not result.converged or settings.check_minimum == "none":
+            return result
+        return _checked(result, calculator)
 
 
-def _start_hessian(
-    molecule: Molecule, settings: DFTSettings
-) -> tuple[np.ndarray | None, float, tuple[str, ...]]:
+def _begin(molecule: Molecule, settings: DFTSettings, checkpoint: Path | None) -> Checkpoint:
+    key = work_key("dft", molecule, settings.model_dump())
+    if checkpoint and checkpoint.exists():
+        return Checkpoint.load(checkpoint, key, molecule)
+    if checkpoint and not checkpoint.parent.is_dir():
+        raise FileNotFoundError(f"the folder {checkpoint.parent} does not exist: create it first")
     if settings.hessian == "none":
-        return None, 0.0, ()
+        return Checkpoint(key, None, 0.0, ())
     started = perf_counter()
+    hessian, notes = _start_hessian(molecule)
+    return Checkpoint(key, hessian, perf_counter() - started, notes)
+
+
+def _start_hessian(molecule: Molecule) -> tuple[np.ndarray | None, tuple[str, ...]]:
     try:
-        hessian = positive_hessian(gfn2_hessian(molecule), molecule.positions)
+        return positive_hessian(gfn2_hessian(molecule), molecule.positions), ()
     except (RuntimeError, ValueError) as error:
-        note = f"no GFN2-xTB Hessian, the optimizer's own guess instead: {error}"
-        return None, perf_counter() - started, (note,)
-    return hessian, perf_counter() - started, ()
+        return None, (f"no GFN2-xTB Hessian, the optimizer's own guess instead: {error}",)
 
 
 def _minimise(
@@ -146,6 +154,64 @@ def _minimise(
     atoms.calc = recorder
     minimise = MINIMISERS[settings.optimizer]
     try:
-        return minimise(atoms, hessian, settings.fmax, settings.max_steps)
+        reason = minimise(atoms, hessian, settings.fmax, settings.max_steps)
     except CalculationFailed as error:
         return f"gradient call {len(recorder.calls) + 1} failed: {error}"
+    if not reason and (change := identity_change(molecule, recorder.calls[-1].molecule.positions)):
+        return f"identity lost: {change}"
+    return reason
+
+
+def _result(
+    molecule: Molecule, settings: DFTSettings, recorder: Recorder, end: Checkpoint, reason: str
+) -> DFTRelaxation:
+    assert end.scf is not None
+    calls, notes = end.calls, end.notes
+    if end.scf.second_order:
+        notes = (*notes, "the SCF needed second-order SCF to converge")
+    return DFTRelaxation(
+        molecule=calls[-1].molecule if calls else molecule,
+        converged=not reason,
+        reason=reason,
+        forces=calls[-1].forces if calls else np.full_like(molecule.positions, np.nan),
+        energies=tuple(call.energy for call in calls),
+        fmaxes=tuple(call.fmax for call in calls),
+        trajectory=np.array([c.molecule.positions for c in calls]).reshape(-1, molecule.n_atoms, 3),
+        scf_cycles=end.scf.cycles,
+        seconds={
+            "hessian": end.hessian_seconds,
+            "dft": recorder.seconds,
+            "check": 0.0,
+            "total": end.seconds,
+        },
+        criterion=criterion(settings.optimizer, settings.fmax),
+        notes=notes,
+        settings=settings,
+    )
+
+
+def _checked(result: DFTRelaxation, calculator: DensityFunctional) -> DFTRelaxation:
+    """Look for negative eigenvalues of the Hessian at the end of a converged relaxation."""
+    started = perf_counter()
+    level = result.settings.check_minimum
+    lowest, reason, notes = None, "", result.notes
+    try:
+        if level == "dft":
+            hessian = calculator.hessian(result.molecule.to_atoms())
+        else:
+            hessian = gfn2_hessian(result.molecule)
+    except (RuntimeError, ValueError, NotImplementedError) as error:
+        notes = (*notes, f"not checked to be a minimum, for want of a {level} Hessian: {error}")
+    else:
+        lowest = min(vibrational_frequencies(result.molecule, hessian).tolist(), default=None)
+        if lowest is not None and lowest < -NOISE:
+            reason = f"no minimum: imaginary frequency of {-lowest:.0f} cm⁻¹ ({level})"
+    seconds = perf_counter() - started
+    return replace(
+        result,
+        converged=not reason,
+        reason=reason,
+        notes=notes,
+        lowest_frequency=lowest,
+        seconds=result.seconds | {"check": seconds, "total": result.seconds["total"] + seconds},
+    )

@@ -31,15 +31,21 @@ class DFTRelaxation:
         One for each gradient call.
     fmaxes : tuple of float, eV/Å
         Largest force on an atom, one for each gradient call.
+    trajectory : (n_calls, n_atoms, 3) array, Å
+        The geometry of each gradient call.
     scf_cycles : int
         Of all gradient calls, those of failed SCF calculations included.
     seconds : dict
-        Wall time by stage: ``hessian``, ``dft`` (SCF and gradients) and ``total``.
+        Wall time by stage: ``hessian``, ``dft`` (SCF and gradients), ``check`` (of the minimum)
+        and ``total``.
     criterion : str
         The stopping rule in words.
     notes : tuple of str
         What differs from the settings, such as a Hessian that could not be had.
     settings : DFTSettings
+    lowest_frequency : float or None, cm⁻¹
+        Lowest vibrational frequency at the end, an imaginary one as a negative number; None if
+        not asked for, or not to be had.
     """
 
     molecule: Molecule
@@ -48,11 +54,13 @@ class DFTRelaxation:
     forces: np.ndarray
     energies: tuple[float, ...]
     fmaxes: tuple[float, ...]
+    trajectory: np.ndarray
     scf_cycles: int
     seconds: dict[str, float]
     criterion: str
     notes: tuple[str, ...]
     settings: DFTSettings
+    lowest_frequency: float | None = None
 
     @property
     def gradient_calls(self) -> int:

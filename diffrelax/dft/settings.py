@@ -23,6 +23,10 @@ class DFTSettings(BaseModel):
         Hessian from which the optimizer starts; ``"none"`` is the optimizer's own guess.
     max_steps : int
         Steps of the optimizer; one gradient call more than that is made at most.
+    check_minimum : {"none", "gfn2-xtb", "dft"}
+        Whether the end of a converged relaxation must also have a Hessian without a negative
+        eigenvalue, and at which level: GFN2-xTB takes about a second, DFT longer than the
+        relaxation.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,3 +39,4 @@ class DFTSettings(BaseModel):
     density_fit: bool = True
     grid_level: int = Field(default=3, ge=0, le=9)
     max_steps: int = Field(default=200, ge=0)
+    check_minimum: Literal["none", "gfn2-xtb", "dft"] = "none"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import warnings
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import ase
+import numpy as np
 from ase.calculators.calculator import SCFError, all_changes
+from ase.units import Bohr, Hartree
 from pyscf import dft, gto
 from pyscf.gto.basis import load_ecp
 from pyscf.lib.exceptions import BasisNotFoundError
@@ -18,6 +20,26 @@ from diffrelax.levels.pople import FIT, is_6_31g_2df_p, shells_6_31g_2df_p
 
 if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
+
+
+class SCFState(NamedTuple):
+    """What the next SCF calculation takes over from the last one.
+
+    Parameters
+    ----------
+    orbitals : (n_basis, n_orbitals) array
+        Coefficients; with a leading axis of 2 where alpha and beta orbitals differ.
+    occupations : (n_orbitals,) array
+        With the same leading axis.
+    cycles : int
+    second_order : bool
+        The two counters of `DensityFunctional`.
+    """
+
+    orbitals: np.ndarray
+    occupations: np.ndarray
+    cycles: int
+    second_order: bool
 
 
 class DensityFunctional(PySCF):
@@ -69,6 +91,39 @@ class DensityFunctional(PySCF):
             f"the SCF did not converge in {self.method.max_cycle} cycles, "
             "nor did second-order SCF: try another functional, basis or geometry"
         )
+
+    @property
+    def state(self) -> SCFState:
+        """What the next calculation goes on from."""
+        scan = self.method_scan
+        return SCFState(scan.mo_coeff, scan.mo_occ, self.scf_cycles, self.second_order)
+
+    def resume(self, state: SCFState) -> None:
+        """Go on as if the last calculation had been the one that left this state."""
+        self.scf_cycles, self.second_order = state.cycles, state.second_order
+        if state.second_order:
+            self.method_scan = self.method.newton().as_scanner()
+        self.method_scan.mo_coeff, self.method_scan.mo_occ = state.orbitals, state.occupations
+
+    def hessian(self, atoms: ase.Atoms) -> np.ndarray:
+        """Evaluate the analytic second derivatives of the energy.
+
+        Returns
+        -------
+        (3 n_atoms, 3 n_atoms) array, eV/Å²
+
+        Raises
+        ------
+        NotImplementedError
+            If PySCF has none for this functional.
+        """
+        self.get_potential_energy(atoms)
+        method = self.method.copy().reset(self.method_scan.mol)
+        for name in ("mo_coeff", "mo_occ", "mo_energy", "e_tot", "converged"):
+            setattr(method, name, getattr(self.method_scan, name))
+        blocks = method.Hessian().kernel()  # (n_atoms, n_atoms, 3, 3)
+        hessian = blocks.transpose(0, 2, 1, 3).reshape(3 * len(atoms), -1)
+        return hessian * Hartree / Bohr**2
 
     def _converges(self, *arguments: Any) -> bool:
         try:

@@ -23,6 +23,7 @@ def arm(molecule, energies, *, start="diffusion", converged=True, reason=""):
         forces=np.zeros((molecule.n_atoms, 3)),
         energies=energies,
         fmaxes=(0.01,) * len(energies),
+        trajectory=np.array([molecule.positions] * len(energies)),
         scf_cycles=9,
         seconds={"total": 2.0},
         criterion="",

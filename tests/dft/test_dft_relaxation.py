@@ -24,6 +24,8 @@ def test_relaxation_ends_at_a_minimum_and_counts_its_cost() -> None:
     assert result.energy < result.initial_energy
     assert result.gradient_calls == len(result.energies) == len(result.fmaxes) > 1
     assert result.scf_cycles > 2 * result.gradient_calls
+    assert result.trajectory.shape == (result.gradient_calls, 3, 3)
+    np.testing.assert_array_equal(result.trajectory[-1], result.molecule.positions)
     assert seen == list(zip(range(1, 100), result.energies, result.fmaxes, strict=False))
     assert 0 < result.seconds["hessian"] < result.seconds["total"]
     assert 0 < result.seconds["dft"] < result.seconds["total"]
@@ -76,6 +78,7 @@ def test_failed_scf_is_reported(monkeypatch: pytest.MonkeyPatch, optimizer: str)
     assert not result.converged
     assert result.reason.startswith("gradient call 1 failed: the SCF did not converge")
     assert result.gradient_calls == 0
+    assert result.trajectory.shape == (0, 3, 3)
     assert result.scf_cycles > 0
     assert result.notes == ()
     assert np.isnan(result.energy) and np.isnan(result.fmax)
@@ -118,6 +121,33 @@ def test_missing_hessian_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     result = relax("O")
     assert result.converged
     assert "no parameters for U" in result.notes[0]
+
+
+@pytest.mark.parametrize("level", ["gfn2-xtb", "dft"])
+def test_minimum_is_told_from_a_saddle_point(level: Any) -> None:
+    checked = relax("O", check_minimum=level)
+    assert checked.converged
+    assert checked.lowest_frequency > 1000
+    assert checked.seconds["check"] > 0
+    angles = np.radians([0, 120, 240])
+    positions = np.vstack([np.zeros(3), np.c_[np.cos(angles), np.sin(angles), 0 * angles]])
+    ammonia = Molecule(np.array([7, 1, 1, 1]), positions)
+    saddle = relax_dft(ammonia, basis="6-31g**", threads=1, hessian="none", check_minimum=level)
+    assert saddle.fmax < 0.03
+    assert not saddle.converged
+    assert saddle.reason.startswith("no minimum: imaginary frequency of ")
+    assert saddle.lowest_frequency < -500
+
+
+def test_check_that_cannot_be_made_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> np.ndarray:
+        raise NotImplementedError("no second derivatives")
+
+    monkeypatch.setattr("diffrelax.levels.density_functional.DensityFunctional.hessian", fail)
+    result = relax("[H][H]", check_minimum="dft")
+    assert result.converged
+    assert result.lowest_frequency is None
+    assert result.notes[0].startswith("not checked to be a minimum")
 
 
 def test_interrupt_passes_through() -> None:

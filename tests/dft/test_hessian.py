@@ -3,7 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from diffrelax.dft.hessian import gfn2_hessian, positive_hessian, rigid_motions
+from diffrelax.dft.hessian import (
+    gfn2_hessian,
+    positive_hessian,
+    rigid_motions,
+    vibrational_frequencies,
+)
 from diffrelax.levels import get_calculator, relax_at_level
 from diffrelax.molecule import Molecule
 
@@ -60,3 +65,26 @@ def test_positive_hessian_turns_negative_curvature_round() -> None:
 def test_element_beyond_gfn2_is_an_error() -> None:
     with pytest.raises(RuntimeError):
         gfn2_hessian(Molecule(np.array([92]), np.zeros((1, 3))))
+
+
+def test_frequency_of_a_diatomic_is_that_of_its_spring() -> None:
+    positions = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 0.9]])
+    fluoride = Molecule(np.array([1, 9]), positions)
+    stretch = np.array([0, 0, -1, 0, 0, 1.0])
+    reduced_mass = 1.008 * 18.998 / (1.008 + 18.998)
+    spring = 60.3  # eV/Å², 9.66 mdyn/Å
+    for sign in (1, -1):
+        frequencies = vibrational_frequencies(fluoride, sign * spring * np.outer(stretch, stretch))
+        # 1302.79 cm⁻¹ for 1 mdyn/Å and 1 u (Wilson, Decius and Cross 1955)
+        expected = sign * 1302.79 * np.sqrt(spring * 0.160218 / reduced_mass)
+        np.testing.assert_allclose(frequencies, [expected], rtol=1e-4)
+
+
+def test_frequencies_of_carbon_dioxide_are_those_of_the_xtb_program() -> None:
+    frequencies = vibrational_frequencies(m := minimum("O=C=O"), gfn2_hessian(m))
+    np.testing.assert_allclose(frequencies, [601.4, 601.4, 1423.4, 2590.5], atol=5)
+
+
+def test_atom_does_not_vibrate() -> None:
+    hydrogen = Molecule(np.array([1]), np.zeros((1, 3)), multiplicity=2)
+    assert vibrational_frequencies(hydrogen, np.zeros((3, 3))).shape == (0,)

@@ -1,0 +1,106 @@
+"""The file from which a killed DFT relaxation goes on."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from diffrelax.atomic import replacing
+from diffrelax.dft.recorder import Call
+from diffrelax.levels.density_functional import SCFState
+from diffrelax.molecule import Molecule
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """What a relaxation has calculated so far.
+
+    The optimizer itself is not in it: it is deterministic, so a relaxation that is answered from
+    the recorded calls rebuilds the state of its optimizer to the last bit.
+
+    Parameters
+    ----------
+    key : str
+        Of the molecule and the settings (see `diffrelax.work.work_key`).
+    hessian : (3 n_atoms, 3 n_atoms) array, eV/Å², or None
+        From which the optimizer started.
+    hessian_seconds : float
+    notes : tuple of str
+    calls : tuple of Call
+    scf : SCFState or None
+        After the last call.
+    seconds : float
+        Wall time so far.
+    """
+
+    key: str
+    hessian: np.ndarray | None
+    hessian_seconds: float
+    notes: tuple[str, ...]
+    calls: tuple[Call, ...] = ()
+    scf: SCFState | None = None
+    seconds: float = 0.0
+
+    def save(self, path: Path) -> None:
+        """Write the checkpoint, whole or not at all; there must have been a call."""
+        assert self.scf is not None
+        arrays = {
+            "key": self.key,
+            "positions": [call.molecule.positions for call in self.calls],
+            "energies": [call.energy for call in self.calls],
+            "forces": [call.forces for call in self.calls],
+            "call_seconds": [call.seconds for call in self.calls],
+            "hessian": np.empty(0) if self.hessian is None else self.hessian,
+            "hessian_seconds": self.hessian_seconds,
+            "notes": np.array(self.notes, dtype=np.str_),
+            "seconds": self.seconds,
+            **self.scf._asdict(),
+        }
+        with replacing(path) as part, part.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+
+    @classmethod
+    def load(cls, path: Path, key: str, molecule: Molecule) -> Checkpoint:
+        """Read the checkpoint of a relaxation of a molecule.
+
+        Raises
+        ------
+        ValueError
+            If it belongs to another molecule or to other settings, or is damaged.
+        OSError
+            If it cannot be read.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = dict(file)
+            if arrays["key"].item() != key:
+                raise ValueError(
+                    f"the checkpoint {path} belongs to another molecule or to other settings: "
+                    "delete it, or name another file"
+                )
+            calls = zip(
+                (molecule.with_positions(xyz) for xyz in arrays["positions"]),
+                arrays["energies"].tolist(),
+                arrays["forces"],
+                arrays["call_seconds"].tolist(),
+                strict=True,
+            )
+            return cls(
+                key=key,
+                calls=tuple(Call(*call) for call in calls),
+                hessian=arrays["hessian"] if arrays["hessian"].size else None,
+                hessian_seconds=arrays["hessian_seconds"].item(),
+                notes=tuple(arrays["notes"].tolist()),
+                scf=SCFState(
+                    arrays["orbitals"],
+                    arrays["occupations"],
+                    arrays["cycles"].item(),
+                    arrays["second_order"].item(),
+                ),
+                seconds=arrays["seconds"].item(),
+            )
+        except (KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path} is not a whole checkpoint: delete it") from error

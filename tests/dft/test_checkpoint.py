@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from diffrelax.dft import DFTRelaxation, relax_dft
+from diffrelax.levels.density_functional import DensityFunctional
+from diffrelax.molecule import Molecule
+
+SETTINGS: dict[str, Any] = {"xc": "lda,vwn", "basis": "sto-3g", "threads": 1}
+LIFE_THAT_IS_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from diffrelax.dft import relax_dft
+from diffrelax.molecule import Molecule
+
+def die(call, *_):
+    if call == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+relax_dft(Molecule.from_smiles(sys.argv[1]), xc="lda,vwn", basis="sto-3g", threads=1,
+          optimizer=sys.argv[2], checkpoint=Path(sys.argv[3]), callback=die)
+"""
+
+
+class StoppedError(Exception):
+    """Raised in the middle of a relaxation."""
+
+
+def stop_at(number: int) -> Any:
+    def callback(call: int, *_: float) -> None:
+        if call == number:
+            raise StoppedError
+
+    return callback
+
+
+def assert_same_path(one: DFTRelaxation, other: DFTRelaxation) -> None:
+    np.testing.assert_array_equal(one.trajectory, other.trajectory)
+    np.testing.assert_array_equal(one.forces, other.forces)
+    assert one.energies == other.energies
+    assert one.scf_cycles == other.scf_cycles
+
+
+@pytest.mark.parametrize("optimizer", ["bfgs", "geometric"])
+def test_killed_relaxation_goes_on_along_the_same_path(tmp_path: Path, optimizer: Any) -> None:
+    molecule = Molecule.from_smiles("OO")
+    uninterrupted = relax_dft(molecule, optimizer=optimizer, **SETTINGS)
+    assert uninterrupted.converged and uninterrupted.gradient_calls > 3
+
+    path = tmp_path / "dft.checkpoint"
+    arguments = [sys.executable, "-c", LIFE_THAT_IS_KILLED, "OO", optimizer, str(path)]
+    assert subprocess.run(arguments, check=False).returncode == -signal.SIGKILL
+    numbers: list[int] = []
+    restarted = relax_dft(
+        molecule,
+        optimizer=optimizer,
+        checkpoint=path,
+        callback=lambda number, *_: numbers.append(number),
+        **SETTINGS,
+    )
+    assert numbers == list(range(3, uninterrupted.gradient_calls + 1))
+    assert_same_path(restarted, uninterrupted)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_costs_of_all_lives_are_counted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    molecule = Molecule.from_smiles("OO")
+    calculations = 0
+    calculate = DensityFunctional.calculate
+
+    def counted(self: DensityFunctional, *arguments: Any) -> None:
+        nonlocal calculations
+        calculations += "forces" in arguments[1]
+        calculate(self, *arguments)
+
+    monkeypatch.setattr(DensityFunctional, "calculate", counted)
+    path = tmp_path / "dft.checkpoint"
+    for number in (1, 3):
+        with pytest.raises(StoppedError):
+            relax_dft(molecule, checkpoint=path, callback=stop_at(number), **SETTINGS)
+    finished = relax_dft(molecule, checkpoint=path, **SETTINGS)
+    again = relax_dft(molecule, checkpoint=path, **SETTINGS)
+    assert calculations == finished.gradient_calls == again.gradient_calls
+    assert_same_path(again, finished)
+    assert again.seconds["dft"] == pytest.approx(finished.seconds["dft"])
+    assert again.seconds["hessian"] == finished.seconds["hessian"] > 0
+    assert again.seconds["total"] > finished.seconds["dft"] + finished.seconds["hessian"]
+
+
+def test_second_order_scf_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyscf.scf.hf.SCF.max_cycle", 4)
+    molecule = Molecule.from_smiles("OO", multiplicity=3)
+    uninterrupted = relax_dft(molecule, max_steps=2, **SETTINGS)
+    path = tmp_path / "dft.checkpoint"
+    with pytest.raises(StoppedError):
+        relax_dft(molecule, max_steps=2, checkpoint=path, callback=stop_at(2), **SETTINGS)
+    restarted = relax_dft(molecule, max_steps=2, checkpoint=path, **SETTINGS)
+    assert "second-order" in "".join(uninterrupted.notes)
+    assert restarted.notes == uninterrupted.notes
+    assert_same_path(restarted, uninterrupted)
+
+
+def test_checkpoint_of_other_work_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "dft.checkpoint"
+    water = Molecule.from_smiles("O")
+    relax_dft(water, checkpoint=path, **SETTINGS)
+    moved = water.with_positions(water.positions * 1.01)
+    for molecule, settings in ((moved, SETTINGS), (water, {**SETTINGS, "fmax": 0.01})):
+        with pytest.raises(ValueError, match="another molecule or to other settings"):
+            relax_dft(molecule, checkpoint=path, **settings)
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(ValueError, match="not a whole checkpoint"):
+        relax_dft(water, checkpoint=path, **SETTINGS)
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        relax_dft(water, checkpoint=tmp_path / "none" / "a", **SETTINGS)
+
+
+def test_relaxation_without_a_hessian_restarts(tmp_path: Path) -> None:
+    path = tmp_path / "dft.checkpoint"
+    water = Molecule.from_smiles("O")
+    with pytest.raises(StoppedError):
+        relax_dft(water, hessian="none", checkpoint=path, callback=stop_at(2), **SETTINGS)
+    restarted = relax_dft(water, hessian="none", checkpoint=path, **SETTINGS)
+    assert_same_path(restarted, relax_dft(water, hessian="none", **SETTINGS))
