@@ -21,6 +21,7 @@ app.command()(relax.relax)
 app.command()(dft.dft)
 app.command()(generate.generate)
 app.command()(train.train)
+app.command()(train.finetune)
 app.command()(evaluate.evaluate)
 app.command()(models.models)
 
