@@ -101,7 +101,7 @@ def test_each_failure_is_in_the_report_with_its_reason(
     rows = [json.loads(line) for line in out.splitlines()]
     found = {(row["name"], row["start"]): row["reason"] for row in rows}
     assert found["O", "uff"] == found["O", "diffusion"] == found["Cl", "uff"] == ""
-    assert found["O", "given"] == "no geometry was given"
+    assert found["O", "given"] == "no geometry is known as given"
     assert "gradient call 1 failed: the SCF did not converge" in found["N", "uff"]
     assert "the model was not trained on Cl" in found["Cl", "diffusion"]
     assert "does not cover HI" in found["I", "uff"]

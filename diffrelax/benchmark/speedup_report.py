@@ -17,6 +17,7 @@ from ase.units import kcal, mol
 from diffrelax.atomic import replacing
 from diffrelax.benchmark.speedup import Outcome
 from diffrelax.benchmark.speedup_arms import SpeedupArm, level_settings
+from diffrelax.benchmark.speedup_figure import can_draw, draw_speedup
 from diffrelax.benchmark.speedup_statistics import (
     ArmCost,
     Estimate,
@@ -67,6 +68,8 @@ def write_report(
 ) -> str:
     """Write report.md, arms.csv, molecules.csv and about.json into a folder.
 
+    Where matplotlib is installed, also speedup.png.
+
     Parameters
     ----------
     folder : path
@@ -100,6 +103,8 @@ def write_report(
     for name, text in files.items():
         with replacing(folder / name) as part:
             part.write_text(text, encoding="utf-8")
+    if can_draw():
+        draw_speedup(folder / "speedup.png", outcomes)
     return tables
 
 
@@ -184,8 +189,8 @@ def _page(tables: str, about: Mapping[str, Any]) -> str:
             "## How it was made",
             f"Electrical energy assumes {about['watts']:g} W for a running calculation. Wall times "
             f"are those of {about['hardware']}; other processes on the machine count in them. "
-            "Each relaxation is kept in `units/`; the same command finds them done, so delete that "
-            "folder to measure again.",
+            "Each relaxation is kept in the folder `units`; the same command finds them done, so "
+            "delete that folder to measure again.",
             "```json\n" + json.dumps(about, indent=1, ensure_ascii=False) + "\n```\n",
         ]
     )

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from diffrelax.benchmark.speedup_arms import Subject, level_settings
+from diffrelax.benchmark.speedup_arms import LEVEL_STARTS, Subject, level_settings
 from diffrelax.dft import DFTSettings
 from diffrelax.dft.relaxation import relax_with
 from diffrelax.documents import (
@@ -185,9 +185,9 @@ class Units:
             return Start(subject.known[start], 0.0)
         if start == base.start:
             return Start(base, 0.0)
-        if start == "given":
-            return Start(None, 0.0, "no geometry was given")
         diffusion = start == "diffusion"
+        if not diffusion and start not in LEVEL_STARTS:
+            return Start(None, 0.0, f"no geometry is known as {start}")
         settings: Record = {} if diffusion else level_settings(start)
         key = work_key(
             "start",

@@ -113,7 +113,7 @@ def _report(
     from pyscf.lib import num_threads
 
     from diffrelax.benchmark.hardware import describe_hardware
-    from diffrelax.benchmark.speedup_figure import can_draw, draw_speedup
+    from diffrelax.benchmark.speedup_figure import can_draw
     from diffrelax.benchmark.speedup_report import outcome_row, write_report
 
     threads = threads or num_threads()
@@ -129,8 +129,6 @@ def _report(
             print(json.dumps(outcome_row(outcome), ensure_ascii=False))
     else:
         print(tables)
-    if can_draw():
-        draw_speedup(output / "speedup.png", outcomes)
-    else:
+    if not can_draw():
         print('for the figure, pip install "diffrelax[notebooks]"', file=sys.stderr)
     print(f"report in {output}", file=sys.stderr)

@@ -177,7 +177,7 @@ def test_starts_that_cannot_be_made_say_why(tmp_path) -> None:
     units = Units(WorkFolder(tmp_path), model="relax-qm9-1")
     (acid,) = subjects_of(read_molecules("Cl"), 0.0)
     assert "not trained on Cl" in units.start(acid, "diffusion").reason
-    assert units.start(acid, "given").reason == "no geometry was given"
+    assert units.start(acid, "given").reason == "no geometry is known as given"
     bare = Subject("x", None, reason="not a SMILES")
     assert units.start(bare, "mmff94").reason == "not a molecule: not a SMILES"
     boron = Subject("boron", Molecule.from_smiles("B"))
