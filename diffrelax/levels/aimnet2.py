@@ -54,7 +54,7 @@ class AIMNet2(Calculator):
                 f"has multiplicity {molecule.multiplicity}: use another level of theory"
             )
         self._charge = torch.tensor([float(molecule.charge)])
-        self._network = _load(_find())
+        self._network = _load(find_weights())
 
     def calculate(
         self,
@@ -79,7 +79,8 @@ class AIMNet2(Calculator):
         }
 
 
-def _find() -> Path:
+def find_weights() -> Path:
+    """Return the file of weights, or raise ValueError if it is not installed."""
     spec = find_spec("Auto3D")
     folders = (spec and spec.submodule_search_locations) or ()
     for path in (Path(folder) / WEIGHTS for folder in folders):

@@ -66,4 +66,28 @@ def get_calculator(level: str, molecule: Molecule, **settings: Any) -> Calculato
         from diffrelax.levels.density_functional import DensityFunctional, mean_field
 
         return DensityFunctional(mean_field(molecule, **settings))
-    raise ValueError(f"unknown level of theory {level!r}: choose one of {', '.join(LEVELS)}")
+    raise _unknown(level)
+
+
+def check_installed(level: str) -> None:
+    """Find out whether a level of theory is there, before the work begins.
+
+    Raises
+    ------
+    ValueError
+        If it is unknown or not installed.
+    """
+    if level not in LEVELS:
+        raise _unknown(level)
+    if level == "gfn-ff":
+        from diffrelax.levels.xtb_program import find_program
+
+        find_program(level)
+    if level == "aimnet2":
+        from diffrelax.levels.aimnet2 import find_weights
+
+        find_weights()
+
+
+def _unknown(level: str) -> ValueError:
+    return ValueError(f"unknown level of theory {level!r}: choose one of {', '.join(LEVELS)}")

@@ -49,15 +49,9 @@ class XTBProgram(Calculator):
         super().__init__()
         self.implemented_properties = ["energy", "forces"]
         check_heaviest(molecule, method)
-        program = shutil.which("xtb")
-        if program is None:
-            raise ValueError(
-                f"{method} needs the program xtb, which is not on the PATH: "
-                "apt-get install xtb, or conda install -c conda-forge xtb"
-            )
         unpaired = molecule.multiplicity - 1
         system = ("--chrg", str(molecule.charge), "--uhf", str(unpaired))
-        self._command = (program, "start.xyz", *METHODS[method], *system)
+        self._command = (find_program(method), "start.xyz", *METHODS[method], *system)
         self._folder = TemporaryDirectory(prefix="diffrelax-xtb-")
 
     def calculate(
@@ -114,6 +108,17 @@ class XTBProgram(Calculator):
         if not path.exists():
             raise RuntimeError(f"xtb failed: {_complaint(done.stdout + done.stderr)}")
         return path
+
+
+def find_program(method: str) -> str:
+    """Return the path of the program xtb, or raise ValueError if it is not installed."""
+    program = shutil.which("xtb")
+    if program is None:
+        raise ValueError(
+            f"{method} needs the program xtb, which is not on the PATH: "
+            "apt-get install xtb, or conda install -c conda-forge xtb"
+        )
+    return program
 
 
 def _numbers(engrad: Path) -> list[float]:

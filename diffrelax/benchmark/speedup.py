@@ -1,0 +1,222 @@
+"""Paired DFT relaxations: every molecule in every arm, each end known by its reference minimum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from tqdm.auto import tqdm
+
+from diffrelax.benchmark.speedup_arms import SpeedupArm, Subject
+from diffrelax.benchmark.speedup_units import Start, Units
+from diffrelax.dft import DFTSettings
+from diffrelax.documents import FailureDocument, MinimisationDocument
+from diffrelax.identity import identity_change, same_minimum
+from diffrelax.molecule import Molecule
+
+REFERENCE_FMAX = 0.003  # eV/Å
+REFERENCE_STEPS = 50
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """How one molecule came through one arm.
+
+    Parameters
+    ----------
+    name, smiles : str
+        Of the molecule.
+    arm : SpeedupArm
+    reason : str
+        Why there is no minimum, or none that is known by its reference; empty if all is well.
+    seconds : dict
+        Wall time by stage, from the SMILES on: ``embedding`` (and force field), ``start``,
+        ``hessian``, ``dft``, and ``total``.
+    energies : tuple of float, eV
+        Of each gradient call.
+    scf_cycles : int
+    end : Molecule or None
+        At the minimum; None if none was reached.
+    notes : tuple of str
+        What differs from the settings.
+    basin : int or None
+        Number of the reference minimum that the end belongs to, counted from 0 for each molecule.
+    minimum : float or None, eV
+        Energy of the reference minimum.
+    """
+
+    name: str
+    smiles: str
+    arm: SpeedupArm
+    reason: str
+    seconds: dict[str, float] = field(default_factory=dict)
+    energies: tuple[float, ...] = ()
+    scf_cycles: int = 0
+    end: Molecule | None = None
+    notes: tuple[str, ...] = ()
+    basin: int | None = None
+    minimum: float | None = None
+
+    @property
+    def converged(self) -> bool:
+        """Whether a minimum of the same molecule was reached."""
+        return self.end is not None
+
+    @property
+    def calls(self) -> int:
+        """Energy-and-gradient calls; the first counts."""
+        return len(self.energies)
+
+    @property
+    def excess(self) -> float | None:
+        """Energy of the start above its reference minimum, eV; None if that is not known."""
+        return None if self.minimum is None else self.energies[0] - self.minimum
+
+
+class Basin(NamedTuple):
+    """A reference minimum, energy in eV."""
+
+    molecule: Molecule
+    energy: float
+
+
+def compare_arms(
+    subjects: Sequence[Subject],
+    arms: Sequence[SpeedupArm],
+    level: DFTSettings,
+    units: Units,
+    *,
+    progress: bool = False,
+) -> Iterator[list[Outcome]]:
+    """Relax every molecule in every arm.
+
+    Parameters
+    ----------
+    subjects : sequence of Subject
+    arms : sequence of SpeedupArm
+    level : DFTSettings
+        Its optimizer and Hessian are replaced by those of each arm.
+    units : Units
+        Does the work, or finds it done: what was interrupted goes on with the same call.
+    progress : bool
+        Show a progress bar on standard error, with an estimate of the time left.
+
+    Yields
+    ------
+    list of Outcome
+        For each subject in turn, one for each arm.
+    """
+    total = len(subjects) * len(arms)
+    with tqdm(total=total, unit="arm", smoothing=0, disable=None if progress else True) as bar:
+        for subject in subjects:
+            outcomes = []
+            for arm in arms:
+                bar.set_description(f"{subject.name}: {arm}")
+                before = units.calculated
+                outcomes.append(run_arm(subject, arm, level, units))
+                if units.calculated == before:
+                    total -= 1  # what is found is no measure of the time left
+                    bar.total = total
+                else:
+                    bar.update()
+            yield assign_basins(outcomes, lambda end: units.relax(end, reference_settings(level)))
+
+
+def reference_settings(level: DFTSettings) -> DFTSettings:
+    """Return the settings with which reference minima are relaxed."""
+    return level.model_copy(
+        update={
+            "fmax": min(REFERENCE_FMAX, level.fmax),
+            "optimizer": "bfgs",
+            "hessian": "gfn2-xtb",
+            "max_steps": REFERENCE_STEPS,
+        }
+    )
+
+
+def run_arm(subject: Subject, arm: SpeedupArm, level: DFTSettings, units: Units) -> Outcome:
+    """Relax one molecule in one arm; whatever goes wrong is in the outcome."""
+    smiles = subject.base.smiles if subject.base else ""
+    failed = Outcome(subject.name, smiles, arm, "")
+    start = units.start(subject, arm.start)
+    if start.molecule is None:
+        return replace(failed, reason=start.reason)
+    document = units.relax(start.molecule, arm.settings(level))
+    if isinstance(document, FailureDocument):
+        return replace(failed, reason=document.reason)
+    return _outcome(failed, subject, start, document)
+
+
+def _outcome(
+    blank: Outcome, subject: Subject, start: Start, document: MinimisationDocument
+) -> Outcome:
+    assert subject.base is not None and document.trajectory is not None
+    end, reason = None, document.reason
+    if document.converged:
+        end = document.output.to_molecule()
+        from_base = blank.arm.start not in subject.known
+        if from_base and (change := identity_change(subject.base, end.positions)):
+            end, reason = None, f"identity lost: {change}"
+    seconds = {
+        "embedding": subject.seconds,
+        "start": start.seconds,
+        "hessian": document.seconds["hessian"],
+        "dft": document.seconds["dft"],
+        "total": subject.seconds + start.seconds + document.seconds["total"],
+    }
+    return replace(
+        blank,
+        reason=reason,
+        seconds=seconds,
+        energies=document.trajectory.energies,
+        scf_cycles=document.scf_cycles or 0,
+        end=end,
+        notes=document.notes,
+    )
+
+
+def assign_basins(
+    outcomes: Sequence[Outcome],
+    relax: Callable[[Molecule], MinimisationDocument | FailureDocument],
+) -> list[Outcome]:
+    """Tell in which reference minimum each outcome of one molecule ends.
+
+    An end that is the same minimum as a reference (see `diffrelax.identity.same_minimum`), its
+    energy included, belongs to it; every other end is relaxed tightly, and then belongs to the
+    reference that it falls into, or becomes one.
+
+    Parameters
+    ----------
+    outcomes : sequence of Outcome
+    relax : callable
+        Relaxes a molecule tightly.
+    """
+    basins: list[Basin] = []
+    assigned = []
+    for outcome in outcomes:
+        if outcome.end is None:
+            assigned.append(outcome)
+            continue
+        number = _find(basins, outcome.end, outcome.energies[-1])
+        if number is None:
+            document = relax(outcome.end)
+            if isinstance(document, FailureDocument) or not document.converged:
+                reason = f"no reference minimum: {document.reason}"
+                assigned.append(replace(outcome, reason=reason))
+                continue
+            assert document.energy is not None
+            basin = Basin(document.output.to_molecule(), document.energy)
+            number = _find(basins, *basin)
+            if number is None:
+                number = len(basins)
+                basins.append(basin)
+        assigned.append(replace(outcome, basin=number, minimum=basins[number].energy))
+    return assigned
+
+
+def _find(basins: Sequence[Basin], molecule: Molecule, energy: float) -> int | None:
+    for i, basin in enumerate(basins):
+        if same_minimum(basin.molecule, molecule, energy - basin.energy):
+            return i
+    return None

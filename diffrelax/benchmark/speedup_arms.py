@@ -1,0 +1,136 @@
+"""What a DFT speed-up is measured on: subjects, and the arms in which each of them is relaxed."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from diffrelax.dft import DFTSettings
+from diffrelax.files import Rejected
+from diffrelax.levels import check_installed, relax_at_level
+from diffrelax.molecule import Molecule
+
+RECIPES: dict[str, dict[str, str]] = {
+    "bfgs": {"optimizer": "bfgs", "hessian": "none"},
+    "bfgs+hessian": {"optimizer": "bfgs", "hessian": "gfn2-xtb"},
+    "geometric": {"optimizer": "geometric", "hessian": "none"},
+    "geometric+hessian": {"optimizer": "geometric", "hessian": "gfn2-xtb"},
+}
+LEVEL_STARTS = ("mmff94", "uff", "gfn-ff", "gfn2-xtb", "aimnet2")
+STARTS = (*LEVEL_STARTS, "diffusion", "given")
+
+
+class SpeedupArm(NamedTuple):
+    """A way to a DFT minimum: where the relaxation starts, and how it goes on from there.
+
+    Parameters
+    ----------
+    start : str
+        One of `STARTS`, or a known geometry of the subjects.
+    recipe : str
+        One of `RECIPES`: the optimizer, and whether it starts from a GFN2-xTB Hessian.
+    """
+
+    start: str
+    recipe: str
+
+    def __str__(self) -> str:
+        return f"{self.start}, {self.recipe}"
+
+    def settings(self, level: DFTSettings) -> DFTSettings:
+        """Return the settings of this arm at a level of theory."""
+        return level.model_copy(update=RECIPES[self.recipe])
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A molecule on which the arms are compared.
+
+    Parameters
+    ----------
+    name : str
+    base : Molecule or None
+        At the force-field geometry from which all arms come; None if there is none.
+    seconds : float
+        Wall time of the embedding and the force field, which every arm pays.
+    known : mapping of str to Molecule
+        Geometries that are known beforehand, by the name that they have as a start; they cost
+        nothing but ``seconds``.
+    reason : str
+        Why there is no base; empty if there is one.
+    """
+
+    name: str
+    base: Molecule | None
+    seconds: float = 0.0
+    known: Mapping[str, Molecule] = field(default_factory=dict)
+    reason: str = ""
+
+
+def subjects_of(molecules: Iterable[Molecule | Rejected], seconds: float) -> list[Subject]:
+    """Make subjects of molecules that were read, each with a name of its own.
+
+    Coordinates that were given are relaxed with MMFF94, where it has parameters, to become the
+    base; they themselves are known by the name ``given``.
+
+    Parameters
+    ----------
+    molecules : iterable of Molecule or Rejected
+    seconds : float
+        Wall time of the embedding of each.
+    """
+    subjects = [_subject(molecule, seconds) for molecule in molecules]
+    seen: Counter[str] = Counter()
+    for i, subject in enumerate(subjects):
+        seen[subject.name] += 1
+        if (count := seen[subject.name]) > 1:
+            subjects[i] = replace(subject, name=f"{subject.name} ({count})")
+    return subjects
+
+
+def _subject(molecule: Molecule | Rejected, seconds: float) -> Subject:
+    if isinstance(molecule, Rejected):
+        return Subject(molecule.name, None, reason=molecule.reason)
+    if molecule.start != "given":
+        return Subject(molecule.name, molecule, seconds)
+    known = {"given": molecule}
+    try:
+        relaxed = relax_at_level(molecule, "mmff94")
+    except ValueError:  # no bonds or no parameters
+        return Subject(molecule.name, molecule, seconds, known)
+    base = molecule.with_positions(relaxed.positions, start="mmff94")
+    return Subject(molecule.name, base, seconds + relaxed.seconds, known)
+
+
+def check_arms(arms: Iterable[SpeedupArm], known: Iterable[str] = ()) -> None:
+    """Find out whether all arms can be run, before the work begins.
+
+    Parameters
+    ----------
+    arms : iterable of SpeedupArm
+    known : iterable of str
+        Names of known geometries.
+
+    Raises
+    ------
+    ValueError
+        If a start or a recipe is unknown, or a level is not installed.
+    """
+    starts = (*STARTS, *known)
+    for arm in arms:
+        if arm.recipe not in RECIPES:
+            raise ValueError(f"unknown recipe {arm.recipe!r}: choose one of {', '.join(RECIPES)}")
+        if arm.start not in starts:
+            raise ValueError(f"unknown start {arm.start!r}: choose one of {', '.join(starts)}")
+        if arm.start in LEVEL_STARTS:
+            check_installed(arm.start)
+
+
+def level_settings(level: str) -> dict[str, str]:
+    """Return the fastest installed way to relax at a cheap level, as settings of the level."""
+    if level != "gfn2-xtb":
+        return {}
+    return {"program": "xtb" if shutil.which("xtb") else "tblite"}

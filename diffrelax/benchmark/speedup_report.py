@@ -1,0 +1,265 @@
+"""The report of a speed-up: tables in markdown and CSV, a figure, and how it was made."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
+from io import StringIO
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+from ase.units import kcal, mol
+
+from diffrelax.atomic import replacing
+from diffrelax.benchmark.speedup import Outcome
+from diffrelax.benchmark.speedup_arms import SpeedupArm, level_settings
+from diffrelax.benchmark.speedup_figure import can_draw, draw_speedup
+from diffrelax.benchmark.speedup_statistics import (
+    ArmCost,
+    Estimate,
+    Speedup,
+    arm_costs,
+    speedup,
+)
+from diffrelax.documents import Provenance
+
+KCAL_PER_MOL = kcal / mol  # eV
+PAPER = SpeedupArm("mmff94", "bfgs")
+PACKAGES = ("diffrelax", "pyscf", "ase", "geometric", "tblite", "rdkit", "torch", "numpy", "scipy")
+
+COST_HEADER = (
+    "start", "recipe", "molecules", "converged", "calls, median", "calls, mean",
+    "SCF cycles, median", "seconds, median", "kWh per 1,000", "start above minimum, kcal/mol",
+)  # fmt: skip
+SPEEDUP_HEADER = (
+    "from", "to", "molecules", "pairs", "other minimum", "no minimum", "calls, ratio of medians",
+    "calls, median ratio", "seconds, ratio of medians", "seconds, median ratio",
+)  # fmt: skip
+MOLECULE_HEADER = (
+    "name", "smiles", "start", "recipe", "converged", "basin", "calls", "scf_cycles",
+    "seconds_total", "seconds_embedding", "seconds_start", "seconds_hessian", "seconds_dft",
+    "excess_ev", "reason", "notes",
+)  # fmt: skip
+
+
+def comparisons(arms: Sequence[SpeedupArm]) -> list[tuple[SpeedupArm, SpeedupArm]]:
+    """Choose which arms are compared, the slow one first.
+
+    Diffusion with every other start of the same recipe, and everything with ``mmff94, bfgs``, the
+    protocol of Rothchild et al. (2024, doi 10.1039/D3SC05877H).
+    """
+    pairs = [
+        (slow, fast)
+        for fast in arms
+        if fast.start == "diffusion"
+        for slow in arms
+        if slow.recipe == fast.recipe and slow != fast
+    ]
+    pairs += [(PAPER, fast) for fast in arms if PAPER in arms and fast != PAPER]
+    return list(dict.fromkeys(pairs))
+
+
+def write_report(
+    folder: Path, outcomes: Sequence[Outcome], about: Mapping[str, Any], watts: float
+) -> str:
+    """Write report.md, arms.csv, molecules.csv and about.json into a folder.
+
+    Where matplotlib is installed, also speedup.png.
+
+    Parameters
+    ----------
+    folder : path
+        That exists.
+    outcomes : sequence of Outcome
+    about : mapping
+        What is needed to make the report again, plain values.
+    watts : float
+        See `arm_costs`.
+
+    Returns
+    -------
+    str
+        The tables of the report, in markdown.
+    """
+    costs = arm_costs(outcomes, watts)
+    ratios = [speedup(outcomes, *pair) for pair in comparisons([cost.arm for cost in costs])]
+    tables = _tables(costs, ratios, outcomes)
+    about = dict(about) | {
+        "watts": watts,
+        "git_commit": Provenance.here().git_commit,
+        "gfn2-xtb": level_settings("gfn2-xtb")["program"],
+        "packages": {package: version(package) for package in PACKAGES},
+    }
+    files = {
+        "report.md": _page(tables, about),
+        "arms.csv": _csv(COST_HEADER, map(_cost_cells, costs)),
+        "molecules.csv": _csv(MOLECULE_HEADER, map(_molecule_cells, outcomes)),
+        "about.json": json.dumps(about, indent=1, ensure_ascii=False) + "\n",
+    }
+    for name, text in files.items():
+        with replacing(folder / name) as part:
+            part.write_text(text, encoding="utf-8")
+    if can_draw():
+        draw_speedup(folder / "speedup.png", outcomes)
+    return tables
+
+
+def _tables(
+    costs: Sequence[ArmCost], ratios: Sequence[Speedup], outcomes: Sequence[Outcome]
+) -> str:
+    parts = [
+        "## What each arm costs",
+        "From the SMILES to the end of the DFT relaxation, over the molecules that reached a "
+        "minimum; 95% bootstrap intervals in brackets.",
+        _markdown(COST_HEADER, map(_cost_cells, costs)),
+    ]
+    if ratios:
+        parts += [
+            "## How many times less the second costs",
+            "Over the pairs that end in the same reference minimum.",
+            _markdown(SPEEDUP_HEADER, map(_speedup_cells, ratios)),
+        ]
+    if minima := _minima_rows(outcomes):
+        parts += [
+            "## Molecules with more than one minimum",
+            _markdown(("molecule", "minimum", "above the lowest, kcal/mol", "arms"), minima),
+        ]
+    if failures := failures_by_reason(outcomes):
+        rows = [(reason, str(len(where)), "; ".join(where)) for reason, where in failures.items()]
+        parts += [
+            "## Without a minimum",
+            _markdown(("reason", "molecules", "where"), rows),
+        ]
+    return "\n\n".join(parts)
+
+
+def _minima_rows(outcomes: Iterable[Outcome]) -> list[tuple[str, ...]]:
+    """Say which arms end in which minimum, for molecules that have more than one."""
+    by_name: dict[str, dict[int, list[Outcome]]] = defaultdict(lambda: defaultdict(list))
+    for outcome in outcomes:
+        if outcome.basin is not None:
+            by_name[outcome.name][outcome.basin].append(outcome)
+    rows: list[tuple[str, ...]] = []
+    for name, basins in by_name.items():
+        energies = {basin: found[0].minimum or 0.0 for basin, found in basins.items()}
+        lowest = min(energies.values())
+        for basin, found in sorted(basins.items()) if len(basins) > 1 else ():
+            above = (energies[basin] - lowest) / KCAL_PER_MOL
+            arms = "; ".join(str(outcome.arm) for outcome in found)
+            rows.append((name, str(basin), f"{above:.2f}", arms))
+    return rows
+
+
+def failures_by_reason(outcomes: Sequence[Outcome]) -> dict[str, list[str]]:
+    """Return where there is no minimum, or no reference for it, by reason, most frequent first.
+
+    Returns
+    -------
+    dict
+        Reason to a list of molecules, each with the arms in parentheses unless it is all of them.
+    """
+    tried = Counter(outcome.name for outcome in outcomes)
+    arms: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for outcome in outcomes:
+        if outcome.reason:
+            arms[outcome.reason][outcome.name].append(str(outcome.arm))
+    where = {
+        reason: [
+            name if len(failed) == tried[name] else f"{name} ({'; '.join(failed)})"
+            for name, failed in by_name.items()
+        ]
+        for reason, by_name in arms.items()
+    }
+    return dict(sorted(where.items(), key=lambda item: -len(item[1])))
+
+
+def _page(tables: str, about: Mapping[str, Any]) -> str:
+    level = about["level"]
+    return "\n\n".join(
+        [
+            "# DFT speed-up",
+            f"{level['xc']}/{level['basis']}, largest force at the end < {level['fmax']:g} eV/Å "
+            "(geomeTRIC: its five criteria).",
+            tables,
+            "![Gradient calls and energies of the starts](speedup.png)",
+            "## How it was made",
+            f"Electrical energy assumes {about['watts']:g} W for a running calculation. Wall times "
+            f"are those of {about['hardware']}; other processes on the machine count in them. "
+            "Each relaxation is kept in the folder `units`; the same command finds them done, so "
+            "delete that folder to measure again.",
+            "```json\n" + json.dumps(about, indent=1, ensure_ascii=False) + "\n```\n",
+        ]
+    )
+
+
+def _cost_cells(cost: ArmCost) -> tuple[str, ...]:
+    return (
+        cost.arm.start,
+        cost.arm.recipe,
+        str(cost.n),
+        str(cost.converged),
+        _shown(cost.calls, "g"),
+        _shown(cost.mean_calls, ".1f"),
+        _shown(cost.scf_cycles, "g"),
+        _shown(cost.seconds, ".1f"),
+        "–" if isnan(cost.kwh) else f"{cost.kwh:.2f}",
+        _shown(cost.excess, ".2f", KCAL_PER_MOL),
+    )
+
+
+def _speedup_cells(ratio: Speedup) -> tuple[str, ...]:
+    counts = (ratio.n, ratio.pairs, ratio.elsewhere, ratio.failed)
+    estimates = (ratio.calls, ratio.typical_calls, ratio.seconds, ratio.typical_seconds)
+    return (
+        str(ratio.slow),
+        str(ratio.fast),
+        *map(str, counts),
+        *(_shown(estimate, ".2f") for estimate in estimates),
+    )
+
+
+def outcome_row(outcome: Outcome) -> dict[str, Any]:
+    """Return what is told of an outcome, None where not known."""
+    return dict(zip(MOLECULE_HEADER, _molecule_cells(outcome), strict=True))
+
+
+def _molecule_cells(outcome: Outcome) -> tuple[Any, ...]:
+    stages = ("total", "embedding", "start", "hessian", "dft")
+    return (
+        outcome.name,
+        outcome.smiles,
+        outcome.arm.start,
+        outcome.arm.recipe,
+        outcome.converged,
+        outcome.basin,
+        outcome.calls or None,
+        outcome.scf_cycles or None,
+        *(outcome.seconds.get(stage) for stage in stages),
+        outcome.excess,
+        outcome.reason,
+        "; ".join(outcome.notes),
+    )
+
+
+def _shown(estimate: Estimate, form: str, unit: float = 1.0) -> str:
+    if isnan(estimate.value):
+        return "–"
+    value, low, high = (
+        format(x / unit, form) for x in (estimate.value, estimate.low, estimate.high)
+    )
+    return value if isnan(estimate.low) else f"{value} [{low}, {high}]"
+
+
+def _markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    table = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in table)
+
+
+def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    file = StringIO()
+    csv.writer(file, lineterminator="\n").writerows([header, *rows])
+    return file.getvalue()

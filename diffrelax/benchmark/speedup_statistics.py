@@ -1,0 +1,198 @@
+"""Costs of arms and their ratios, with bootstrap intervals."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import nan
+from typing import TypeAlias
+
+import numpy as np
+from scipy.stats import bootstrap
+
+from diffrelax.benchmark.speedup import Outcome
+from diffrelax.benchmark.speedup_arms import SpeedupArm
+
+RESAMPLES = 9999
+JOULES_PER_KWH = 3.6e6
+
+Statistic: TypeAlias = Callable[..., np.ndarray]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A statistic with its 95% bootstrap interval, which is NaN for fewer than two molecules."""
+
+    value: float
+    low: float = nan
+    high: float = nan
+
+
+@dataclass(frozen=True)
+class ArmCost:
+    """What an arm costs; means and medians are over the molecules that reached a minimum.
+
+    Parameters
+    ----------
+    arm : SpeedupArm
+    n : int
+        Molecules that were tried.
+    converged : int
+        That reached a minimum.
+    calls : Estimate
+        Median number of energy-and-gradient calls.
+    mean_calls : Estimate
+    scf_cycles : Estimate
+        Median.
+    seconds : Estimate
+        Median wall time from the SMILES on.
+    kwh : float
+        Electrical energy for 1,000 molecules: their mean wall time times the power that was
+        assumed.
+    excess : Estimate, eV
+        Median energy of the start above its reference minimum.
+    """
+
+    arm: SpeedupArm
+    n: int
+    converged: int
+    calls: Estimate
+    mean_calls: Estimate
+    scf_cycles: Estimate
+    seconds: Estimate
+    kwh: float
+    excess: Estimate
+
+
+@dataclass(frozen=True)
+class Speedup:
+    """How many times less one arm costs than another, over molecules that end in one minimum.
+
+    Parameters
+    ----------
+    slow, fast : SpeedupArm
+    n : int
+        Molecules that were tried in both arms.
+    pairs : int
+        Of these, those that end in the same reference minimum.
+    elsewhere : int
+        Those that end in two minima.
+    failed : int
+        Those that lack a minimum, or a reference for it, in one arm or both.
+    calls, seconds : Estimate
+        Ratio of the medians.
+    typical_calls, typical_seconds : Estimate
+        Median over the molecules of the ratio.
+    """
+
+    slow: SpeedupArm
+    fast: SpeedupArm
+    n: int
+    pairs: int
+    elsewhere: int
+    failed: int
+    calls: Estimate
+    typical_calls: Estimate
+    seconds: Estimate
+    typical_seconds: Estimate
+
+
+def arm_costs(outcomes: Sequence[Outcome], watts: float) -> list[ArmCost]:
+    """Sum up each arm, in the order of their first appearance.
+
+    Parameters
+    ----------
+    outcomes : sequence of Outcome
+    watts : float
+        Power that is assumed for a running calculation, W.
+    """
+    by_arm: dict[SpeedupArm, list[Outcome]] = defaultdict(list)
+    for outcome in outcomes:
+        by_arm[outcome.arm].append(outcome)
+    return [_arm_cost(arm, tried, watts) for arm, tried in by_arm.items()]
+
+
+def _arm_cost(arm: SpeedupArm, tried: Sequence[Outcome], watts: float) -> ArmCost:
+    done = [o for o in tried if o.converged]
+    calls = [o.calls for o in done]
+    seconds = [o.seconds["total"] for o in done]
+    mean_seconds = float(np.mean(seconds)) if seconds else nan
+    return ArmCost(
+        arm=arm,
+        n=len(tried),
+        converged=len(done),
+        calls=estimate(np.median, calls),
+        mean_calls=estimate(np.mean, calls),
+        scf_cycles=estimate(np.median, [o.scf_cycles for o in done]),
+        seconds=estimate(np.median, seconds),
+        kwh=1000 * mean_seconds * watts / JOULES_PER_KWH,
+        excess=estimate(np.median, [o.excess for o in done if o.excess is not None]),
+    )
+
+
+def speedup(outcomes: Sequence[Outcome], slow: SpeedupArm, fast: SpeedupArm) -> Speedup:
+    """Compare two arms on the molecules that were tried in both.
+
+    Parameters
+    ----------
+    outcomes : sequence of Outcome
+        One for each name and arm.
+    slow, fast : SpeedupArm
+    """
+    slow_by_name = {o.name: o for o in outcomes if o.arm == slow}
+    tried = [
+        (slow_by_name[o.name], o) for o in outcomes if o.arm == fast and o.name in slow_by_name
+    ]
+    known = [(a, b) for a, b in tried if a.basin is not None and b.basin is not None]
+    pairs = [(a, b) for a, b in known if a.basin == b.basin]
+    calls = [[o.calls for o in arm] for arm in zip(*pairs, strict=True)] or [[], []]
+    seconds = [[o.seconds["total"] for o in arm] for arm in zip(*pairs, strict=True)] or [[], []]
+    return Speedup(
+        slow=slow,
+        fast=fast,
+        n=len(tried),
+        pairs=len(pairs),
+        elsewhere=len(known) - len(pairs),
+        failed=len(tried) - len(known),
+        calls=estimate(_ratio_of_medians, *calls),
+        typical_calls=estimate(_median_ratio, *calls),
+        seconds=estimate(_ratio_of_medians, *seconds),
+        typical_seconds=estimate(_median_ratio, *seconds),
+    )
+
+
+def _ratio_of_medians(slow: np.ndarray, fast: np.ndarray, axis: int = -1) -> np.ndarray:
+    return np.median(slow, axis=axis) / np.median(fast, axis=axis)
+
+
+def _median_ratio(slow: np.ndarray, fast: np.ndarray, axis: int = -1) -> np.ndarray:
+    return np.median(slow / fast, axis=axis)
+
+
+def estimate(statistic: Statistic, *samples: Sequence[float]) -> Estimate:
+    """Evaluate a statistic and its 95% percentile bootstrap interval.
+
+    Parameters
+    ----------
+    statistic : callable
+        Takes the samples and an ``axis``.
+    *samples : sequences of float
+        Paired with one another, if there are more than one.
+    """
+    arrays = [np.asarray(sample, dtype=float) for sample in samples]
+    if arrays[0].size == 0:
+        return Estimate(nan)
+    value = float(statistic(*arrays, axis=-1))
+    if arrays[0].size == 1:
+        return Estimate(value)
+    interval = bootstrap(
+        arrays,
+        statistic,
+        paired=True,
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return Estimate(value, float(interval.low), float(interval.high))

@@ -1,0 +1,134 @@
+"""``diffrelax speedup``."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from diffrelax.cli.options import Inputs, Json, ModelName, Seed, Threads, set_threads
+
+if TYPE_CHECKING:
+    from diffrelax.benchmark.speedup import Outcome
+    from diffrelax.benchmark.speedup_arms import SpeedupArm, Subject
+    from diffrelax.benchmark.speedup_units import Units
+    from diffrelax.dft import DFTSettings
+
+Texts = list[str] | None
+
+
+def speedup(
+    inputs: Inputs,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the report")],
+    start: Annotated[
+        Texts,
+        typer.Option(
+            help="mmff94, uff, gfn-ff, gfn2-xtb, aimnet2, diffusion or given. May be repeated. "
+            "Default: mmff94, gfn2-xtb, diffusion"
+        ),
+    ] = None,
+    recipe: Annotated[
+        Texts,
+        typer.Option(
+            help="bfgs, bfgs+hessian, geometric or geometric+hessian. May be repeated. "
+            "Default: bfgs, bfgs+hessian"
+        ),
+    ] = None,
+    xc: Annotated[str, typer.Option(help="Exchange-correlation functional")] = "b3lyp",
+    basis: Annotated[str, typer.Option(help="Basis set")] = "6-31G(2df,p)",
+    fmax: Annotated[float, typer.Option(help="Largest force at the end, eV/Å")] = 0.03,
+    density_fit: Annotated[bool, typer.Option(help="Density fitting")] = True,
+    max_steps: Annotated[int, typer.Option(min=0)] = 200,
+    model: ModelName = "relax-qm9",
+    seed: Seed = 42,
+    threads: Threads = None,
+    watts: Annotated[
+        float, typer.Option(min=0, help="W, assumed for each busy thread, to estimate kWh")
+    ] = 12.0,
+    json_lines: Json = False,
+) -> None:
+    """Compare DFT relaxations from several starts, pair by pair; the same command continues."""
+    from diffrelax.benchmark.speedup_arms import SpeedupArm, check_arms, subjects_of
+    from diffrelax.benchmark.speedup_units import Units
+    from diffrelax.dft import DFTSettings
+    from diffrelax.files import read_molecules
+    from diffrelax.levels.density_functional import check_functional
+    from diffrelax.models import load_model
+    from diffrelax.work import WorkFolder
+
+    check_functional(xc)
+    level = DFTSettings(xc=xc, basis=basis, fmax=fmax, density_fit=density_fit, max_steps=max_steps)
+    starts = start or ["mmff94", "gfn2-xtb", "diffusion"]
+    arms = [SpeedupArm(s, r) for r in recipe or ["bfgs", "bfgs+hessian"] for s in starts]
+    check_arms(arms)
+    set_threads(threads)
+    sha256 = load_model(model).sha256 if "diffusion" in starts else ""
+    units = Units(WorkFolder(output / "units"), model, threads)
+    begun = time.perf_counter()
+    molecules = read_molecules(inputs, seed=seed)
+    seconds = (time.perf_counter() - begun) / max(1, len(molecules))
+    subjects = subjects_of(molecules, seconds)
+    outcomes, finished = _compare(subjects, arms, level, units)
+    about = {"model": model, "model_sha256": sha256, "seed": seed, "level": level.model_dump()}
+    if outcomes:
+        _report(output, outcomes, about, watts, threads, json_lines)
+    if not finished:
+        done = len({outcome.name for outcome in outcomes})
+        print(
+            f"interrupted: {done} of {len(subjects)} molecules are done; the same command goes on",
+            file=sys.stderr,
+        )
+        raise typer.Exit(130)
+    raise typer.Exit(0 if not any(outcome.reason for outcome in outcomes) else 1)
+
+
+def _compare(
+    subjects: list[Subject], arms: list[SpeedupArm], level: DFTSettings, units: Units
+) -> tuple[list[Outcome], bool]:
+    """Return the outcomes, and whether that are all: Ctrl-C ends the work early."""
+    from diffrelax.benchmark.speedup import compare_arms
+
+    outcomes: list[Outcome] = []
+    try:
+        for of_one in compare_arms(subjects, arms, level, units, progress=True):
+            outcomes += of_one
+    except KeyboardInterrupt:
+        return outcomes, False
+    return outcomes, True
+
+
+def _report(
+    output: Path,
+    outcomes: list[Outcome],
+    about: dict[str, Any],
+    watts: float,
+    threads: int | None,
+    json_lines: bool,
+) -> None:
+    from pyscf.lib import num_threads
+
+    from diffrelax.benchmark.hardware import describe_hardware
+    from diffrelax.benchmark.speedup_figure import can_draw
+    from diffrelax.benchmark.speedup_report import outcome_row, write_report
+
+    threads = threads or num_threads()
+    about = {
+        "command": shlex.join(["diffrelax", *sys.argv[1:]]),
+        **about,
+        "hardware": describe_hardware("cpu"),
+        "threads": threads,
+    }
+    tables = write_report(output, outcomes, about, watts * threads)
+    if json_lines:
+        for outcome in outcomes:
+            print(json.dumps(outcome_row(outcome), ensure_ascii=False))
+    else:
+        print(tables)
+    if not can_draw():
+        print('for the figure, pip install "diffrelax[notebooks]"', file=sys.stderr)
+    print(f"report in {output}", file=sys.stderr)

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from diffrelax.benchmark.speedup import (
+    Outcome,
+    assign_basins,
+    compare_arms,
+    reference_settings,
+)
+from diffrelax.benchmark.speedup_arms import (
+    SpeedupArm,
+    Subject,
+    check_arms,
+    level_settings,
+    subjects_of,
+)
+from diffrelax.benchmark.speedup_units import Units
+from diffrelax.dft import DFTSettings
+from diffrelax.documents import FailureDocument, MinimisationDocument, MoleculeDocument, Provenance
+from diffrelax.files import Rejected, read_molecules
+from diffrelax.molecule import Molecule
+from diffrelax.work import WorkFolder
+
+LEVEL = DFTSettings(xc="pbe", basis="sto-3g", grid_level=2)
+HESSIAN = SpeedupArm("mmff94", "bfgs+hessian")
+PLAIN = SpeedupArm("mmff94", "bfgs")
+
+
+@pytest.fixture(scope="module")
+def butanes() -> tuple[Molecule, Molecule]:
+    """Two conformers of butane."""
+    spans = {}
+    for seed in range(50):
+        butane = Molecule.from_smiles("CCCC", seed=seed)
+        spans[np.linalg.norm(butane.positions[0] - butane.positions[3]) > 3.6] = butane
+        if len(spans) == 2:
+            break
+    return spans[True], spans[False]
+
+
+def ended(molecule: Molecule, energy: float, start: str = "mmff94") -> Outcome:
+    return Outcome("butane", "CCCC", SpeedupArm(start, "bfgs"), "", energies=(energy + 0.5, energy),
+                   end=molecule)  # fmt: skip
+
+
+def relaxed(molecule: Molecule, energy: float, reason: str = "") -> MinimisationDocument:
+    plain = MoleculeDocument.from_molecule(molecule)
+    return MinimisationDocument(
+        name="butane",
+        reason=reason,
+        provenance=Provenance.here(),
+        level="dft",
+        settings={},
+        criterion="",
+        input=plain,
+        output=plain,
+        energy=energy,
+        fmax=0.001,
+        forces=None,
+        converged=not reason,
+        gradient_calls=1,
+        seconds={},
+    )
+
+
+def test_ends_near_a_reference_share_it_and_others_are_relaxed_tightly(
+    butanes: tuple[Molecule, Molecule],
+) -> None:
+    trans, gauche = butanes
+    tight: list[Molecule] = []
+
+    def relax(molecule: Molecule) -> MinimisationDocument:
+        tight.append(molecule)
+        return relaxed(molecule, -10.001 if molecule is trans else -9.961)
+
+    outcomes = assign_basins(
+        [
+            ended(trans, -10.0),
+            ended(gauche, -9.96),
+            replace(ended(trans, -10.0), end=None, reason="not converged in 1 steps"),
+            ended(trans, -9.999),
+        ],
+        relax,
+    )
+    assert [o.basin for o in outcomes] == [0, 1, None, 0]
+    assert tight == [trans, gauche]
+    assert outcomes[0].excess == pytest.approx(0.501)
+    assert outcomes[3].excess == pytest.approx(0.502)
+    assert outcomes[2].excess is None
+
+
+def test_a_floppy_end_goes_where_its_tight_relaxation_goes(
+    butanes: tuple[Molecule, Molecule],
+) -> None:
+    trans, _ = butanes
+    high = trans.with_positions(trans.positions + 0.0)
+    calls = []
+
+    def relax(molecule: Molecule) -> MinimisationDocument:
+        calls.append(molecule)
+        return relaxed(trans, -10.001)
+
+    outcomes = assign_basins([ended(trans, -10.0), ended(high, -9.98)], relax)
+    assert calls == [trans, high]  # 0.5 kcal/mol above it may be another minimum
+    assert [o.basin for o in outcomes] == [0, 0]
+
+
+def test_an_end_without_a_reference_minimum_says_why(butanes: tuple[Molecule, Molecule]) -> None:
+    (outcome,) = assign_basins(
+        [ended(butanes[0], -10.0)], lambda m: relaxed(m, -10.0, "not converged in 100 steps")
+    )
+    assert outcome.basin is None
+    assert outcome.reason == "no reference minimum: not converged in 100 steps"
+    failure = FailureDocument(name="", reason="no basis", stage="dft", provenance=Provenance.here())
+    (outcome,) = assign_basins([ended(butanes[0], -10.0)], lambda m: failure)
+    assert outcome.reason == "no reference minimum: no basis"
+
+
+def test_arms_count_their_cost_and_are_found_done(tmp_path) -> None:
+    subjects = subjects_of(read_molecules("O"), 0.25)
+    arms = [PLAIN, HESSIAN, SpeedupArm("gfn2-xtb", "bfgs+hessian")]
+    units = Units(WorkFolder(tmp_path), threads=1)
+    (outcomes,) = compare_arms(subjects, arms, LEVEL, units)
+    assert all(o.converged and o.basin == 0 and o.reason == "" for o in outcomes)
+    plain, hessian, tight_binding = outcomes
+    assert plain.calls > hessian.calls > 1
+    assert plain.scf_cycles > plain.calls
+    assert plain.excess == pytest.approx(hessian.excess, abs=1e-4)
+    assert plain.seconds["hessian"] == 0 < hessian.seconds["hessian"]
+    assert plain.seconds["start"] == 0 < tight_binding.seconds["start"]
+    for outcome in outcomes:
+        parts = sum(outcome.seconds[k] for k in ("embedding", "start", "hessian", "dft"))
+        assert outcome.seconds["embedding"] == 0.25
+        assert parts < outcome.seconds["total"] < parts + 2
+    assert units.calculated == 5  # a start, three relaxations and a reference
+
+    again = Units(WorkFolder(tmp_path), threads=1)
+    (found,) = compare_arms(subjects, arms, LEVEL, again)
+    assert again.calculated == 0
+    assert [o.energies for o in found] == [o.energies for o in outcomes]
+    assert [o.seconds for o in found] == [o.seconds for o in outcomes]
+
+
+def test_what_breaks_down_costs_only_itself_and_is_tried_again(tmp_path, monkeypatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise AssertionError("a defect")
+
+    subjects = subjects_of(read_molecules("O"), 0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr("diffrelax.benchmark.speedup_units.relax_with", broken)
+        units = Units(WorkFolder(tmp_path))
+        ((outcome,),) = compare_arms(subjects, [HESSIAN], LEVEL, units)
+    assert outcome.reason == "AssertionError: a defect"
+    assert units.calculated == 0
+    ((outcome,),) = compare_arms(subjects, [HESSIAN], LEVEL, units)
+    assert outcome.converged
+
+
+def test_coordinates_are_relaxed_to_the_base_and_kept_as_given() -> None:
+    water = Molecule.from_smiles("O")
+    stretched = water.with_positions(1.05 * water.positions, start="given")
+    given, smiles, bad = subjects_of([stretched, water, Rejected("x", "x", "not a SMILES")], 0.1)
+    assert given.base is not None and given.base.start == "mmff94"
+    assert np.abs(given.base.positions - stretched.positions).max() > 0.01
+    assert given.known == {"given": stretched}
+    assert given.seconds > smiles.seconds == 0.1
+    assert smiles.base is water and not smiles.known
+    assert (bad.base, bad.reason) == (None, "not a SMILES")
+    assert given.name == "O" and smiles.name == "O (2)"
+
+
+def test_starts_that_cannot_be_made_say_why(tmp_path) -> None:
+    units = Units(WorkFolder(tmp_path), model="relax-qm9-1")
+    (acid,) = subjects_of(read_molecules("Cl"), 0.0)
+    assert "not trained on Cl" in units.start(acid, "diffusion").reason
+    assert units.start(acid, "given").reason == "no geometry is known as given"
+    bare = Subject("x", None, reason="not a SMILES")
+    assert units.start(bare, "mmff94").reason == "not a molecule: not a SMILES"
+    boron = Subject("boron", Molecule.from_smiles("B"))
+    assert "no parameters" in units.start(boron, "mmff94").reason
+
+
+def test_arms_are_checked_before_the_work() -> None:
+    check_arms([PLAIN, SpeedupArm("qm9", "bfgs")], known=["qm9"])
+    with pytest.raises(ValueError, match="unknown start 'qm9': choose one of mmff94"):
+        check_arms([SpeedupArm("qm9", "bfgs")])
+    with pytest.raises(ValueError, match="unknown recipe 'newton': choose one of bfgs"):
+        check_arms([SpeedupArm("mmff94", "newton")])
+
+
+def test_missing_levels_are_named_before_the_work(monkeypatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda program: None)
+    with pytest.raises(ValueError, match="needs the program xtb"):
+        check_arms([SpeedupArm("gfn-ff", "bfgs")])
+    assert level_settings("gfn2-xtb") == {"program": "tblite"}
+
+
+def test_recipes_set_the_optimizer_and_its_hessian() -> None:
+    assert PLAIN.settings(LEVEL) == LEVEL.model_copy(update={"hessian": "none"})
+    geometric = SpeedupArm("mmff94", "geometric+hessian").settings(LEVEL)
+    assert (geometric.optimizer, geometric.hessian) == ("geometric", "gfn2-xtb")
+    assert reference_settings(geometric).fmax == 0.003
+    assert reference_settings(geometric).optimizer == "bfgs"

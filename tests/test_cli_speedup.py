@@ -1,0 +1,188 @@
+"""The command ``diffrelax speedup``: its report, what goes wrong in it, and how it goes on."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diffrelax.benchmark import speedup_units
+from diffrelax.benchmark.speedup_units import dft_unit
+from diffrelax.levels.density_functional import mean_field
+from diffrelax.molecule import Molecule
+
+LEVEL = ("--xc", "pbe", "--basis", "sto-3g", "--threads", "1")
+QUICK = ("--start", "mmff94", "--start", "diffusion", "--recipe", "bfgs+hessian", *LEVEL)
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Run:
+    """Run the command in this process; return exit status, output and errors."""
+    from diffrelax.cli import main
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["diffrelax", "speedup", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        captured = capsys.readouterr()
+        return int(stop.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Keys of the DFT relaxations that are calculated."""
+    keys: list[str] = []
+
+    def count(*arguments: Any, key: str, **settings: Any) -> dict[str, Any]:
+        keys.append(key)
+        return dft_unit(*arguments, key=key, **settings)
+
+    monkeypatch.setattr(speedup_units, "dft_unit", count)
+    return keys
+
+
+def test_the_report_tells_costs_and_speedups_and_how_it_was_made(
+    run: Run, counted: list[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "report"
+    status, out, err = run("O", "-o", folder, *QUICK)
+    assert status == 0
+    assert "| mmff94 | bfgs+hessian | 1 | 1 |" in out
+    assert "| mmff94, bfgs+hessian | diffusion, bfgs+hessian | 1 | 1 | 0 | 0 |" in out
+    assert f"report in {folder}" in err
+    page = (folder / "report.md").read_text()
+    assert out.strip() in page
+    assert "pbe/sto-3g, largest force at the end < 0.03 eV/Å" in page
+    about = json.loads((folder / "about.json").read_text())
+    assert about["command"].startswith("diffrelax speedup O -o")
+    assert about["level"]["basis"] == "sto-3g"
+    assert len(about["model_sha256"]) == 64 and about["packages"]["pyscf"]
+    with (folder / "molecules.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["start"] for row in rows] == ["mmff94", "diffusion"]
+    assert all(int(row["calls"]) > 1 and float(row["excess_ev"]) > 0 for row in rows)
+    assert (folder / "arms.csv").read_text().startswith("start,recipe,molecules,converged")
+    assert (folder / "speedup.png").read_bytes().startswith(b"\x89PNG")
+    assert len(counted) == 3  # two arms and a reference
+
+    status, out, _ = run("O", "-o", folder, *QUICK, "--json")
+    assert (status, len(counted)) == (0, 3)
+    assert [json.loads(line)["start"] for line in out.splitlines()] == ["mmff94", "diffusion"]
+
+
+def test_each_failure_is_in_the_report_with_its_reason(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ammonia_fails(molecule: Molecule, **settings: Any) -> Any:
+        method = mean_field(molecule, **settings)
+        method.max_cycle = 1 if molecule.formula == "H3N" else 50
+        return method
+
+    monkeypatch.setattr("diffrelax.dft.relaxation.mean_field", ammonia_fails)
+    apart = tmp_path / "apart.xyz"
+    apart.write_text("2\n\nH 0 0 0\nH 0 0 1.2\n")
+    starts = ("--start", "uff", "--start", "diffusion", "--start", "given")
+    level = ("--xc", "pbe", "--basis", "6-31g", "--threads", "1", "--recipe", "bfgs+hessian")
+    inputs = ("O", "N", "Cl", "I", "C(", apart)
+    status, out, _ = run(*inputs, "-o", tmp_path / "report", *starts, *level, "--json")
+    assert status == 1
+    rows = [json.loads(line) for line in out.splitlines()]
+    found = {(row["name"], row["start"]): row["reason"] for row in rows}
+    assert found["O", "uff"] == found["O", "diffusion"] == found["Cl", "uff"] == ""
+    assert found["O", "given"] == "no geometry is known as given"
+    assert "gradient call 1 failed: the SCF did not converge" in found["N", "uff"]
+    assert "the model was not trained on Cl" in found["Cl", "diffusion"]
+    assert "does not cover HI" in found["I", "uff"]
+    assert "'C(' is not a SMILES" in found["C(", "uff"]
+    assert found["apart", "given"].startswith("identity lost: bond H1–H2 formed")
+    page = (tmp_path / "report" / "report.md").read_text()
+    failures = page.split("## Without a minimum")[1].split("##")[0]
+    assert all(reason in failures for reason in found.values())
+    assert "N (uff, bfgs+hessian; diffusion, bfgs+hessian)" in failures
+
+
+def test_interrupted_command_goes_on(
+    run: Run, counted: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("O", "N", "-o", tmp_path, *QUICK)
+    with monkeypatch.context() as patch:
+
+        def interrupt(*arguments: Any, **settings: Any) -> dict[str, Any]:
+            if len(counted) == 4:
+                raise KeyboardInterrupt
+            counted.append(settings["key"])
+            return dft_unit(*arguments, **settings)
+
+        patch.setattr(speedup_units, "dft_unit", interrupt)
+        status, out, err = run(*command)
+    assert status == 130
+    assert "interrupted: 1 of 2 molecules are done; the same command goes on" in err
+    assert "| mmff94 | bfgs+hessian | 1 | 1 |" in out
+    status, out, _ = run(*command)
+    assert status == 0
+    assert "| mmff94 | bfgs+hessian | 2 | 2 |" in out
+    assert len(counted) == len(set(counted)) == 6
+
+
+def test_killed_command_goes_on_and_nothing_is_lost_or_done_twice(
+    run: Run, counted: list[str], tmp_path: Path
+) -> None:
+    command = ("O", "N", "-o", str(tmp_path), *QUICK)
+    program = "from diffrelax.cli import main; main()"
+    process = subprocess.Popen([sys.executable, "-c", program, "speedup", *command])
+    units = tmp_path / "units"
+    while len(list(units.glob("*.json"))) < 3 or not list(units.glob("*.checkpoint")):
+        assert process.poll() is None
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    kept = {path: path.read_bytes() for path in units.glob("*.json")}
+    (unfinished,) = units.glob("*.checkpoint")
+    assert run(*command)[0] == 0
+    assert {path: path.read_bytes() for path in kept} == kept
+    assert unfinished.stem in counted
+    assert not {path.stem for path in kept} & set(counted)
+    assert len(counted) == len(set(counted))
+    assert not list(units.glob("*.checkpoint"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--start", "am1"), "unknown start 'am1'"),
+        (("--recipe", "newton"), "unknown recipe 'newton'"),
+        (("--xc", "b4lyp"), "unknown functional"),
+        (("--model", "none-1"), "there is no model"),
+        (("--fmax", "-1"), "fmax"),
+    ],
+)
+def test_bad_usage_ends_with_status_2_before_any_work(
+    run: Run, tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    status, _, err = run("O", "-o", tmp_path / "report", *arguments)
+    assert status == 2
+    assert message in err
+    assert not (tmp_path / "report").exists()
+
+
+def test_missing_matplotlib_costs_the_figure_only(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diffrelax.benchmark.speedup_figure.find_spec", lambda package: None)
+    status, _, err = run("O", "-o", tmp_path, "--start", "given", "--recipe", "bfgs", *LEVEL)
+    assert status == 1
+    assert 'pip install "diffrelax[notebooks]"' in err
+    assert (tmp_path / "report.md").exists()
+    assert not (tmp_path / "speedup.png").exists()
