@@ -22,6 +22,7 @@ app.command()(dft.dft)
 app.command()(conformers.conformers)
 app.command()(generate.generate)
 app.command()(train.train)
+app.command()(train.finetune)
 app.command()(evaluate.evaluate)
 app.command()(models.models)
 

@@ -219,3 +219,12 @@ def test_conformers_survive_their_file(model, tmp_path, suffix) -> None:
 def test_bad_input_is_refused(model, smiles, changes, message) -> None:
     with pytest.raises(ValueError, match=message):
         sample_conformers(smiles, model, **{"n": 2, "level": "mmff94"} | changes)
+
+
+def test_a_level_that_is_not_installed_says_what_to_install(model, monkeypatch) -> None:
+    monkeypatch.setattr("diffrelax.levels.aimnet2.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r'pip install "diffrelax\[aimnet2\]"'):
+        sample_conformers("CCO", model, level="aimnet2")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ValueError, match="gfn-ff needs the program xtb"):
+        sample_conformers("CCO", model, level="gfn-ff")
