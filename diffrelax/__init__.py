@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from diffrelax.conformers import sample_conformers
     from diffrelax.dft import DFTRelaxation, relax_dft
     from diffrelax.ensemble import Ensemble
     from diffrelax.files import Rejected, read_molecules
@@ -27,6 +28,7 @@ __all__ = [
     "read_molecules",
     "relax",
     "relax_dft",
+    "sample_conformers",
 ]
 
 _ROOMS = {
@@ -40,6 +42,7 @@ _ROOMS = {
     "read_molecules": "files",
     "Relaxation": "relaxation",
     "relax": "relaxation",
+    "sample_conformers": "conformers",
 }
 
 

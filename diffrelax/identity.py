@@ -131,15 +131,32 @@ def same_minimum(
     try:
         if _same_positions(a, b):
             return True
-        image = b.with_positions(b.positions * [-1.0, 1.0, 1.0])
         return (
             mirror
-            and _stereo_smiles(a) == _stereo_smiles(b) == _stereo_smiles(image) != ""
-            and not _allene_changes(b, image.positions)
-            and _same_positions(a, image)
+            and _same_positions(a, _mirror_image(b))
+            and _stereo_smiles(a) == _stereo_smiles(b)
+            and not has_enantiomer(b)
         )
     except ValueError:
         return False
+
+
+def has_enantiomer(molecule: Molecule) -> bool:
+    """Tell whether the mirror image is another molecule, by its R/S and allenes.
+
+    A molecule whose bonds are unknown is taken for one that has an enantiomer.
+    """
+    image = _mirror_image(molecule)
+    smiles = _stereo_smiles(molecule)
+    return (
+        not smiles
+        or smiles != _stereo_smiles(image)
+        or bool(_allene_changes(molecule, image.positions))
+    )
+
+
+def _mirror_image(molecule: Molecule) -> Molecule:
+    return molecule.with_positions(molecule.positions * [-1.0, 1.0, 1.0])
 
 
 def _same_positions(a: Molecule, b: Molecule) -> bool:

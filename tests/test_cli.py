@@ -309,3 +309,37 @@ def test_generate_says_what_is_wrong(
     assert status == 2
     assert message in errors
     assert not list(tmp_path.glob("a.*"))
+
+
+def test_conformers_are_written_and_shown_with_their_weights(run, tmp_path):
+    path = tmp_path / "ensemble.sdf"
+    status, out, err = run("conformers", "CCCC", "-n", 8, "--level", "mmff94", "-o", path)
+    assert status == 0
+    assert f"2 conformers in {path}" in err
+    title, header, _, trans, gauche = out.splitlines()
+    assert title == "CCCC  mmff94, 298.15 K"
+    assert header.split()[:3] == ["conformer", "energy", "weight"]
+    assert trans.split()[:5] == ["1", "0.00", "65.2", "2", "1"]
+    assert gauche.split()[3:5] == ["2", "2"]
+    status, out, _ = run("conformers", "CCCC", "-n", 8, "--level", "mmff94", "--json")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert status == 0
+    assert [row["mirror_images"] for row in rows] == [1, 2]
+    assert sum(row["weight"] for row in rows) == pytest.approx(1)
+    assert len(rows[0]["positions"]) == len(rows[0]["symbols"]) == 14
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("CCO", "--temperature", "-1"), "temperature -1.0 K: give a positive number of kelvin"),
+        (("CCO", "--level", "am1"), "unknown level of theory 'am1'"),
+        (("CCO", "--level", "mmff94", "--xc", "pbe"), "level mmff94 has no xc: use --level dft"),
+        (("CC[NH3+]",), "charge +1: the model was trained on neutral molecules"),
+        (("CCO", "-o", "ensemble.pdb"), "unknown suffix: write to .h5, .sdf, .extxyz"),
+    ],
+)
+def test_conformers_of_bad_input_end_with_status_2(run, arguments, message):
+    status, out, err = run("conformers", *arguments)
+    assert (status, out) == (2, "")
+    assert message in err

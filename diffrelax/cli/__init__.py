@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from diffrelax.cli import dft, evaluate, generate, models, relax, speedup, train
+from diffrelax.cli import conformers, dft, evaluate, generate, models, relax, speedup, train
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -20,6 +20,7 @@ app = typer.Typer(
 app.command()(relax.relax)
 app.command()(dft.dft)
 app.command()(speedup.speedup)
+app.command()(conformers.conformers)
 app.command()(generate.generate)
 app.command()(train.train)
 app.command()(train.finetune)

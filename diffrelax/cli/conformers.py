@@ -1,0 +1,106 @@
+"""``diffrelax conformers``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from diffrelax.cli.options import Device, Json, ModelName, Seed, Threads, set_threads
+
+if TYPE_CHECKING:
+    from diffrelax.ensemble import Ensemble, Level
+
+
+def conformers(
+    molecule: Annotated[str, typer.Argument(help="SMILES, or a file with one molecule")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Conformers: .sdf, .extxyz or .h5")
+    ] = None,
+    n: Annotated[int, typer.Option("-n", help="Number of starts")] = 100,
+    level: Annotated[str, typer.Option(help="Level of theory: mmff94, gfn2-xtb, dft, …")] = (
+        "gfn2-xtb"
+    ),
+    xc: Annotated[str | None, typer.Option(help="Functional, for --level dft")] = None,
+    basis: Annotated[str | None, typer.Option(help="Basis set, for --level dft")] = None,
+    temperature: Annotated[float, typer.Option(help="K")] = 298.15,
+    work: Annotated[
+        Path | None,
+        typer.Option(help="Folder that keeps finished relaxations; run again to go on from there"),
+    ] = None,
+    model: ModelName = "relax-qm9",
+    device: Device = "cpu",
+    seed: Seed = 42,
+    threads: Threads = None,
+    json_lines: Json = False,
+) -> None:
+    """Find the conformers of a molecule and their Boltzmann weights."""
+    from diffrelax.conformers import sample_conformers
+    from diffrelax.ensemble.files import WRITERS
+    from diffrelax.models import load_model
+    from diffrelax.writing import check_output
+
+    if output:
+        check_output(output, WRITERS)
+    set_threads(threads)
+    try:
+        found = sample_conformers(
+            molecule,
+            load_model(model, device),
+            n,
+            level=_level(level, xc, basis),
+            temperature=temperature,
+            seed=seed,
+            work=work,
+            progress=True,
+        )
+    except RuntimeError as error:
+        print(f"diffrelax: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    _show(found, json_lines)
+    for note in found.provenance.notes:
+        print(note, file=sys.stderr)
+    if output:
+        found.write(output)
+        print(f"{len(found)} conformers in {output}", file=sys.stderr)
+
+
+def _level(name: str, xc: str | None, basis: str | None) -> Level:
+    from diffrelax.ensemble import Level
+
+    settings = {"xc": xc, "basis": basis}
+    chosen = {key: value for key, value in settings.items() if value is not None}
+    if chosen and name != "dft":
+        raise ValueError(f"level {name} has no {' and no '.join(chosen)}: use --level dft")
+    return Level.model_validate({"name": name, "settings": chosen})
+
+
+def _show(found: Ensemble, json_lines: bool) -> None:
+    """Print a table for people, or a JSON object for each conformer."""
+    if json_lines:
+        for molecule, info in zip(found.molecules, found.infos, strict=True):
+            geometry = {"symbols": molecule.symbols, "positions": molecule.positions.tolist()}
+            row = {"name": molecule.name, "smiles": molecule.smiles, **info, **geometry}
+            print(json.dumps(row, ensure_ascii=False))
+        return
+    from ase.units import kcal, mol
+
+    from diffrelax.benchmark.starts import format_table
+
+    header = ("conformer", "energy", "weight", "symmetry", "mirror", "starts", "first start")
+    units = ("", "kcal/mol", "%", "number", "images", "", "")
+    rows = [
+        (
+            str(i),
+            f"{(info['energy_ev'] - found.energies[0]) * mol / kcal:.2f}",
+            f"{100 * info['weight']:.1f}",
+            *(str(info[name]) for name in ("symmetry_number", "mirror_images", "n_starts")),
+            info["start"],
+        )
+        for i, info in enumerate(found.infos, start=1)
+    ]
+    print(f"{found.molecule.name}  {found.level}, {found.temperature:g} K")
+    print(format_table([header, units, *rows]))

@@ -1,0 +1,111 @@
+"""Diverse starts of a search for conformers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from diffrelax.conformers.record import Conformer, merge
+from diffrelax.diffusion.relaxation import relax_positions
+from diffrelax.diffusion.samplers import centred_noise
+from diffrelax.embedding import check_seed, embed
+from diffrelax.identity import identity_change
+from diffrelax.models import Model
+from diffrelax.molecule import Molecule
+from diffrelax.relaxation import (
+    PAIRS_IN_BATCH,
+    choose_schedule,
+    outside_domain,
+    relax_molecules,
+)
+
+PROPOSED = 4  # one start in so many is a proposal of the model
+
+
+def find_starts(
+    molecule: Molecule, model: Model, n: int, seed: int = 42
+) -> tuple[list[Conformer], list[str]]:
+    """Find distinct geometries near minima with the model alone.
+
+    Parameters
+    ----------
+    molecule : Molecule
+    model : Model
+    n : int
+        Number of starts before duplicates are merged.
+    seed : int
+
+    Returns
+    -------
+    list of Conformer
+        Relaxed by the model. Where its result is another molecule, the start stands as it was.
+    list of str
+        What failed.
+
+    Raises
+    ------
+    ValueError
+        If the model does not cover the molecule, or ``n`` or the seed is out of range.
+    """
+    if n < 1:
+        raise ValueError(f"n = {n}: ask for at least one start")
+    check_seed(seed + n)
+    if reason := outside_domain(molecule, model):
+        raise ValueError(f"{molecule.name}: {reason}")
+    n_proposed = n // PROPOSED
+    starts, notes = _embedded(molecule, n - n_proposed, seed)
+    proposed = _proposed(starts, model, n_proposed, seed)
+    if lost := n_proposed - len(proposed):
+        notes.append(f"{lost} of {n_proposed} proposals of the model were other molecules")
+    starts += proposed
+    results = relax_molecules([start.molecule for start in starts], model)
+    relaxed = []
+    for start, result in zip(starts, results, strict=True):
+        if result.verdict != "relaxed":
+            notes.append(f"{start.start}: not relaxed by the model: {result.reason}")
+        relaxed.append(replace(start, molecule=result.molecule or start.molecule))
+    return merge(relaxed), notes
+
+
+def _embedded(molecule: Molecule, n: int, seed: int) -> tuple[list[Conformer], list[str]]:
+    first = "given" if molecule.start == "given" else "etkdg 0"
+    starts, notes = [Conformer(first, molecule)], []
+    mol = molecule.to_rdkit()
+    for i in range(1, n):
+        try:
+            embedded, start = embed(mol, seed + i)
+        except ValueError as error:
+            notes.append(f"etkdg {i}: {error}")
+            continue
+        positions = embedded.GetConformer().GetPositions()
+        starts.append(Conformer(f"etkdg {i}", molecule.with_positions(positions, start)))
+    return starts, notes
+
+
+def _proposed(parents: Sequence[Conformer], model: Model, n: int, seed: int) -> list[Conformer]:
+    """Put noise on geometries, and keep what the model makes of them if it is the same molecule."""
+    if n == 0:
+        return []
+    molecule = parents[0].molecule
+    geometries = np.array([parents[i % len(parents)].molecule.positions for i in range(n)])
+    centred = torch.tensor(geometries - geometries.mean(axis=1, keepdims=True)).float()
+    numbers = torch.tensor(molecule.numbers).expand(n, -1)
+    noise = centred_noise(numbers > 0, torch.Generator().manual_seed(seed))
+    noise_level = model.config.denoiser.sigma_max
+    schedule = choose_schedule(model, noise_level)
+    size = max(1, PAIRS_IN_BATCH // molecule.n_atoms**2)
+    batches = zip(numbers.split(size), (centred + noise_level * noise).split(size), strict=True)
+    denoised = torch.cat(
+        [
+            relax_positions(model.denoiser, z.to(model.device), x.to(model.device), schedule).cpu()
+            for z, x in batches
+        ]
+    )
+    return [
+        Conformer(f"denoised {i}", molecule.with_positions(positions, "diffusion"))
+        for i, positions in enumerate(denoised.double().numpy())
+        if not identity_change(molecule, positions)
+    ]

@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from ase.units import Hartree, kB, kcal, mol
+from rdkit.Chem import rdMolTransforms
+from spyrmsd.rmsd import symmrmsd
+
+from diffrelax.conformers import Conformer, find_starts, merge, sample_conformers, weigh
+from diffrelax.conformers import minima as minima_module
+from diffrelax.ensemble import Ensemble, Level, Provenance
+from diffrelax.identity import heavy_atom_rmsd, identity_change
+from diffrelax.levels import relax_at_level
+from diffrelax.molecule import Molecule
+
+TEMPERATURE = 298.15
+MMFF94 = Level(name="mmff94")
+PROVENANCE = Provenance(method="test", seed=0)
+
+
+def rotamer(molecule: Molecule, torsions: dict[tuple[int, ...], float]) -> Molecule:
+    rdkit = molecule.to_rdkit()
+    for atoms, degrees in torsions.items():
+        rdMolTransforms.SetDihedralDeg(rdkit.GetConformer(), *atoms, degrees)
+    turned = molecule.with_positions(rdkit.GetConformer().GetPositions())
+    relaxed = relax_at_level(turned, "mmff94", fmax=0.01)
+    assert relaxed.converged
+    return molecule.with_positions(relaxed.positions)
+
+
+def mirrored(molecule: Molecule) -> Molecule:
+    return molecule.with_positions(molecule.positions * [1, 1, -1])
+
+
+def test_trans_trans_pentane_counts_a_quarter_of_trans_gauche() -> None:
+    pentane = Molecule.from_smiles("CCCCC")
+    first, second = (0, 1, 2, 3), (1, 2, 3, 4)
+    minima = [
+        Conformer("tt", rotamer(pentane, {first: 180, second: 180}), energy=-1.0),
+        Conformer("tg", rotamer(pentane, {first: 180, second: 60}), energy=-1.0),
+        Conformer("g-t", rotamer(pentane, {first: -60, second: 180}), energy=-1.0),
+    ]
+    ensemble = weigh(minima, MMFF94, TEMPERATURE, PROVENANCE)
+    assert ensemble.starts == ("tt", "tg")
+    assert ensemble.columns["n_starts"].tolist() == [1, 2]
+    assert ensemble.weights == pytest.approx([0.2, 0.8])
+
+
+def test_butane_is_trans_and_twice_gauche(model) -> None:
+    ensemble = sample_conformers("CCCC", model, 12, level="mmff94", temperature=TEMPERATURE)
+    assert ensemble.columns["symmetry_number"].tolist() == [2, 2]
+    assert ensemble.columns["mirror_images"].tolist() == [1, 2]
+    assert ensemble.columns["n_starts"].sum() == 12
+    gap = ensemble.energies[1] - ensemble.energies[0]
+    assert gap * mol / kcal == pytest.approx(0.78, abs=0.05)  # MMFF94, Halgren 1996, part V
+    ratio = ensemble.weights[1] / ensemble.weights[0]
+    assert ratio == pytest.approx(2 * np.exp(-gap / (kB * TEMPERATURE)))
+
+
+def test_conformers_are_minima_in_order_and_the_molecule_asked_for(model) -> None:
+    alcohol = Molecule.from_smiles("C[C@H](O)CC")
+    ensemble = sample_conformers(alcohol, model, 16, level="gfn2-xtb")
+    assert (np.diff(ensemble.energies) > 0).all()
+    assert (ensemble.columns["mirror_images"] == 1).all()  # the mirror image is another molecule
+    assert len(ensemble) > 3
+    for molecule, energy in zip(ensemble.molecules, ensemble.energies, strict=True):
+        assert identity_change(alcohol, molecule.positions) == ""
+        again = relax_at_level(molecule, "gfn2-xtb", fmax=0.012)
+        assert again.n_calls == 1
+        assert again.energy == pytest.approx(energy, abs=1e-5)
+    rmsds = [
+        heavy_atom_rmsd(a, b, polar_hydrogens=True)
+        for i, a in enumerate(ensemble.molecules)
+        for b in ensemble.molecules[:i]
+    ]
+    assert min(rmsds) > 0.1
+
+
+def test_mirror_images_are_one_conformer_unless_they_are_two_molecules() -> None:
+    butane = rotamer(Molecule.from_smiles("CCCC"), {(0, 1, 2, 3): 60})
+    twins = [Conformer("g+", butane, 0.0), Conformer("g-", mirrored(butane), 0.0)]
+    assert [(one.start, one.n_starts) for one in merge(twins)] == [("g+", 2)]
+    chiral = Molecule.from_smiles("C[C@H](F)O")
+    pair = [Conformer("r", chiral, 0.0), Conformer("s", mirrored(chiral), 0.0)]
+    assert len(merge(pair)) == 2
+
+
+def test_energy_tells_apart_what_heavy_atoms_do_not() -> None:
+    ethanol = Molecule.from_smiles("CCO")
+    pair = [Conformer("a", ethanol, 0.0), Conformer("b", ethanol, 0.2 * kcal / mol)]
+    assert len(merge(pair)) == 2
+    assert len(merge([pair[0], replace(pair[1], energy=0.05 * kcal / mol)])) == 1
+
+
+@pytest.mark.parametrize("smiles", ["CCC(C)C", "CC(=O)OCC", "FC(F)CO", "CC(C)OC(C)C"])
+def test_rmsd_is_that_of_spyrmsd(smiles: str) -> None:
+    molecule = Molecule.from_smiles(smiles, seed=1)
+    other = Molecule.from_smiles(smiles, seed=9)
+    heavy = molecule.numbers > 1
+    pairs = np.zeros((molecule.n_atoms, molecule.n_atoms), dtype=int)
+    for i, j, _ in molecule.bonds:
+        pairs[i, j] = pairs[j, i] = 1
+    # hydrogens make the difference between the oxygens and carbons that spyrmsd must not exchange
+    labels = molecule.numbers * 10 + pairs[:, ~heavy].sum(axis=1)
+    expected = symmrmsd(
+        molecule.positions[heavy],
+        other.positions[heavy],
+        labels[heavy],
+        labels[heavy],
+        pairs[np.ix_(heavy, heavy)],
+        pairs[np.ix_(heavy, heavy)],
+        center=True,
+        minimize=True,
+    )
+    assert heavy_atom_rmsd(molecule, other) == pytest.approx(expected, abs=1e-4)
+
+
+def test_starts_say_where_they_come_from(model) -> None:
+    starts, _ = find_starts(Molecule.from_smiles("CCCO"), model, 40)
+    kinds = {start.start.split()[0] for start in starts}
+    assert starts[0].start == "etkdg 0"
+    assert kinds <= {"etkdg", "denoised"}
+    assert sum(start.n_starts for start in starts) in range(35, 41)
+    given = Molecule.from_atoms(starts[0].molecule.to_atoms())
+    assert find_starts(given, model, 1)[0][0].start == "given"
+
+
+def test_the_same_seed_gives_the_same_conformers(model) -> None:
+    one, two = (sample_conformers("CCO", model, 12, level="mmff94", seed=7) for _ in range(2))
+    assert np.array_equal(one.positions, two.positions)
+    assert one.starts == two.starts
+
+
+def test_a_rigid_molecule_has_one_conformer_and_says_so(model) -> None:
+    ensemble = sample_conformers("C1CC1", model, 8, level="mmff94")
+    assert len(ensemble) == 1
+    assert ensemble.weights.tolist() == [1.0]
+    assert ensemble.provenance.notes[-1].startswith("rigid: all starts that reach a minimum (8)")
+
+
+def test_a_conformer_that_fails_costs_only_itself(model, monkeypatch) -> None:
+    relax, calls = relax_at_level, []
+
+    def fail_once(molecule, level, **settings):
+        calls.append(level)
+        relaxed = relax(molecule, level, **settings)
+        return replace(relaxed, reason="the SCF fell over") if len(calls) == 1 else relaxed
+
+    monkeypatch.setattr(minima_module, "relax_at_level", fail_once)
+    ensemble = sample_conformers("CCCC", model, 8, level="mmff94")
+    assert len(ensemble) == 1
+    assert ensemble.provenance.notes[0] == "etkdg 0: the SCF fell over"
+
+
+def test_no_minimum_at_all_is_an_error(model, monkeypatch) -> None:
+    def fail(molecule, level, **settings):
+        return replace(relax_at_level(molecule, level, **settings), reason="the SCF fell over")
+
+    monkeypatch.setattr(minima_module, "relax_at_level", fail)
+    with pytest.raises(RuntimeError, match="CO: no start reaches a minimum at level mmff94"):
+        sample_conformers("CO", model, 2, level="mmff94")
+
+
+def test_a_search_goes_on_from_its_folder(model, monkeypatch, tmp_path) -> None:
+    relax, calls = relax_at_level, []
+
+    def interrupted(molecule, level, **settings):
+        calls.append(level)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return relax(molecule, level, **settings)
+
+    monkeypatch.setattr(minima_module, "relax_at_level", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        sample_conformers("CCCC", model, 8, level="mmff94", work=tmp_path / "work")
+    ensemble = sample_conformers("CCCC", model, 8, level="mmff94", work=tmp_path / "work")
+    assert len(calls) == 3  # the first of two starts was not relaxed again
+    fresh = sample_conformers("CCCC", model, 8, level="mmff94")
+    assert np.array_equal(ensemble.positions, fresh.positions)
+    assert np.array_equal(ensemble.weights, fresh.weights)
+
+
+def test_dft_conformers_have_the_settings_of_their_level(model) -> None:
+    level = Level(name="dft", settings={"xc": "hf", "basis": "sto-3g"})
+    ensemble = sample_conformers("CO", model, 1, level=level)
+    assert str(ensemble.level) == "dft (xc=hf basis=sto-3g)"
+    assert ensemble.energies[0] == pytest.approx(-113.549 * Hartree, rel=1e-5)
+
+
+@pytest.mark.parametrize("suffix", [".sdf", ".extxyz", ".h5"])
+def test_conformers_survive_their_file(model, tmp_path, suffix) -> None:
+    before = sample_conformers("CCO", model, 8, level="mmff94")
+    before.write(tmp_path / f"ensemble{suffix}")
+    after = Ensemble.read(tmp_path / f"ensemble{suffix}")
+    assert np.array_equal(after.weights, before.weights)
+    assert np.allclose(after.positions, before.positions, atol=1e-4)
+    assert after.provenance == before.provenance
+    assert after.starts == before.starts
+    assert all(np.array_equal(after.columns[k], before.columns[k]) for k in before.columns)
+
+
+@pytest.mark.parametrize(
+    ("smiles", "changes", "message"),
+    [
+        ("CCO", {"temperature": 0.0}, "temperature 0.0 K: give a positive"),
+        ("CCO", {"temperature": -5.0}, "temperature -5.0 K"),
+        ("CCO", {"n": 0}, "n = 0: ask for at least one"),
+        ("CCO", {"seed": -1}, "seed"),
+        ("CCO", {"level": "am1"}, "unknown level of theory 'am1': choose one of"),
+        ("CC[NH3+]", {}, r"CC\[NH3\+\]: charge \+1"),
+        ("CCS", {}, "CCS: the model was not trained on S"),
+        ("O.O", {}, "2 fragments"),
+        ("CC(O", {}, "is not a SMILES"),
+        (["CCO", "CCN"], {}, "holds 2 molecules: give one"),
+    ],
+)
+def test_bad_input_is_refused(model, smiles, changes, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        sample_conformers(smiles, model, **{"n": 2, "level": "mmff94"} | changes)
+
+
+def test_a_level_that_is_not_installed_says_what_to_install(model, monkeypatch) -> None:
+    monkeypatch.setattr("diffrelax.levels.aimnet2.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r'pip install "diffrelax\[aimnet2\]"'):
+        sample_conformers("CCO", model, level="aimnet2")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ValueError, match="gfn-ff needs the program xtb"):
+        sample_conformers("CCO", model, level="gfn-ff")

@@ -1,0 +1,67 @@
+"""Symmetry numbers of rigid molecules follow from their point groups."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from rdkit.Chem import rdMolTransforms
+
+from diffrelax.molecule import Molecule
+from diffrelax.symmetry import find_symmetry
+
+RIGID = {
+    "O": (2, False),  # C2v
+    "N": (3, False),  # C3v
+    "C": (12, False),  # Td
+    "CC": (6, False),  # D3d
+    "C=C": (4, False),  # D2h
+    "C=C=C": (4, False),  # D2d
+    "c1ccccc1": (12, False),  # D6h
+    "C1CC1": (6, False),  # D3h
+    "CC(C)(C)C": (12, False),  # Td
+    "C12C3C4C1C5C2C3C45": (24, False),  # Oh
+    "CO": (1, False),  # Cs
+    "CF": (3, False),  # C3v
+    "O=C=O": (2, False),  # linear, with a centre
+    "C#N": (1, False),  # linear, without one
+    "C#CC#C": (2, False),
+    "[H][H]": (2, False),
+    "OO": (2, True),  # C2
+    "C[C@H](F)O": (1, True),  # C1
+    "[He]": (1, False),
+}
+
+
+@pytest.mark.parametrize("smiles", RIGID)
+def test_symmetry_of_known_molecules(smiles: str) -> None:
+    molecule = Molecule.from_smiles(smiles)
+    assert find_symmetry(molecule) == RIGID[smiles]
+
+
+@pytest.mark.parametrize("smiles", ["CC", "OO", "c1ccccc1", "O=C=O"])
+def test_symmetry_depends_on_neither_order_nor_place_nor_small_noise(smiles: str) -> None:
+    molecule = Molecule.from_smiles(smiles)
+    rng = np.random.default_rng(3)
+    turn, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    order = rng.permutation(molecule.n_atoms)
+    noise = rng.normal(scale=0.01, size=molecule.positions.shape)
+    moved = Molecule(molecule.numbers[order], ((molecule.positions + noise) @ turn)[order] + 7)
+    assert find_symmetry(moved) == RIGID[smiles]
+
+
+@pytest.mark.parametrize(
+    ("torsions", "symmetry"),
+    [
+        ((180, 180), (2, False)),  # C2v
+        ((180, 60), (1, True)),  # C1
+        ((60, 60), (2, True)),  # C2
+        ((60, -60), (1, False)),  # Cs
+    ],
+)
+def test_symmetry_of_the_conformers_of_pentane(torsions, symmetry) -> None:
+    pentane = Molecule.from_smiles("CCCCC")
+    mol = pentane.to_rdkit()
+    conformer = mol.GetConformer()
+    for carbons, degrees in zip(((0, 1, 2, 3), (1, 2, 3, 4)), torsions, strict=True):
+        rdMolTransforms.SetDihedralDeg(conformer, *carbons, degrees)
+    assert find_symmetry(pentane.with_positions(conformer.GetPositions())) == symmetry
