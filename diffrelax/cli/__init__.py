@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from diffrelax.cli import dft, evaluate, generate, models, relax, train
+from diffrelax.cli import dft, evaluate, generate, models, relax, results, run, train
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -20,6 +20,8 @@ app = typer.Typer(
 app.command()(relax.relax)
 app.command()(dft.dft)
 app.command()(generate.generate)
+app.command()(run.run)
+app.add_typer(results.results, name="results")
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(models.models)
