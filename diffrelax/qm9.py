@@ -16,13 +16,15 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from diffrelax.training.errors import superpose, torsion_changes
 from diffrelax.training.geometries import GeometrySet
+
+if TYPE_CHECKING:
+    from diffrelax.packing import Pair
 
 Split = Literal["train", "validation", "test"]
 SPLIT_OF_REMAINDER: dict[int, Split] = {0: "test", 10: "validation"}
@@ -84,22 +86,14 @@ def pack() -> GeometrySet:
     Molecules whose atom order is not that of their SMILES with hydrogens added (0.4%) are left
     out.
     """
+    from diffrelax.packing import pack as pack_pairs  # a packed file can be read without RDKit
+
     with ProcessPoolExecutor(mp_context=get_context("forkserver")) as pool:
         rows = tqdm(
             pool.map(_prepare, _rows(), chunksize=256), desc="packing QM9", unit="mol", disable=None
         )
-        records = [record for record in rows if record is not None]
-    sizes = [len(r["numbers"]) for r in records]
-    return GeometrySet(
-        index=np.array([r["index"] for r in records]),
-        offsets=np.concatenate([[0], np.cumsum(sizes)]),
-        numbers=np.concatenate([r["numbers"] for r in records]).astype(np.uint8),
-        positions=np.concatenate([r["positions"] for r in records]).astype(np.float32),
-        starts=np.concatenate([r["starts"] for r in records]).astype(np.float32),
-        start_rmsd=np.array([r["start_rmsd"] for r in records], dtype=np.float32),
-        start_torsion=np.array([r["start_torsion"] for r in records], dtype=np.float32),
-        smiles=np.array([r["smiles"].encode() for r in records]),
-    )
+        pairs = [pair for pair in rows if pair is not None]
+    return pack_pairs(pairs)
 
 
 def _default_cache() -> Path:
@@ -125,13 +119,10 @@ def _rows() -> Iterator[_Row]:
                 yield _Row(index, row["SMILES"], elements, positions)
 
 
-def _prepare(row: _Row) -> dict | None:
-    # here, so that a packed file can be read where there is no RDKit
+def _prepare(row: _Row) -> Pair | None:
     from rdkit import Chem, rdBase
-    from rdkit.Chem import rdForceFieldHelpers
-    from rdkit.Geometry import Point3D
 
-    from diffrelax.perception import assign_stereo
+    from diffrelax.packing import pair_with_mmff94
 
     with rdBase.BlockLogs():
         mol = Chem.MolFromSmiles(row.smiles)
@@ -140,28 +131,11 @@ def _prepare(row: _Row) -> dict | None:
         mol = Chem.AddHs(mol)
         if tuple(a.GetSymbol() for a in mol.GetAtoms()) != row.elements:
             return None
-        positions = row.positions - row.positions.mean(axis=0)
         ends = np.array([(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in mol.GetBonds()])
-        lengths = np.linalg.norm(positions[ends[:, 0]] - positions[ends[:, 1]], axis=1)
-        if lengths.max() > MAX_BOND_LENGTH:
+        vectors = row.positions[ends[:, 0]] - row.positions[ends[:, 1]]
+        if np.linalg.norm(vectors, axis=1).max() > MAX_BOND_LENGTH:
             return None
         conformer = Chem.Conformer(mol.GetNumAtoms())
-        for i, xyz in enumerate(positions):
-            conformer.SetAtomPosition(i, Point3D(*map(float, xyz)))
+        conformer.SetPositions(row.positions - row.positions.mean(axis=0))
         mol.AddConformer(conformer)
-        assign_stereo(mol)
-        smiles = Chem.MolToSmiles(Chem.RemoveHs(mol))
-        starts, rmsd, torsion = positions, np.nan, np.nan
-        if rdForceFieldHelpers.MMFFOptimizeMolecule(mol, maxIters=2000) == 0:
-            starts, rmsd = superpose(mol.GetConformer().GetPositions(), positions)
-            bonded = Chem.GetAdjacencyMatrix(mol).astype(bool)
-            torsion = torsion_changes(bonded, starts, positions).max(initial=0.0)
-    return {
-        "index": row.index,
-        "numbers": [a.GetAtomicNum() for a in mol.GetAtoms()],
-        "positions": positions,
-        "starts": starts,
-        "start_rmsd": rmsd,
-        "start_torsion": torsion,
-        "smiles": smiles,
-    }
+        return pair_with_mmff94(mol, row.index)

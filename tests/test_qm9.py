@@ -36,17 +36,17 @@ def test_stereochemistry_comes_from_the_coordinates():
     elements, positions = embedded("C[C@H](O)F")
     found = qm9._prepare(row(1, "CC(O)F", elements, positions))
     mirrored = qm9._prepare(row(1, "CC(O)F", elements, positions * [1, 1, -1]))
-    assert found["smiles"] == Chem.CanonSmiles("C[C@H](O)F")
-    assert mirrored["smiles"] == Chem.CanonSmiles("C[C@@H](O)F")
+    assert found.smiles == Chem.CanonSmiles("C[C@H](O)F")
+    assert mirrored.smiles == Chem.CanonSmiles("C[C@@H](O)F")
 
 
 def test_force_field_geometry_is_superposed_and_measured():
     elements, positions = embedded("CCO")
     found = qm9._prepare(row(1, "CCO", elements, positions))
-    difference = found["starts"] - found["positions"]
-    assert np.sqrt((difference**2).sum(1).mean()) == pytest.approx(found["start_rmsd"])
-    assert 0 < found["start_rmsd"] < 0.5
-    assert np.abs(found["starts"].mean(0)).max() < 1e-9
+    difference = found.starts - found.positions
+    assert np.sqrt((difference**2).sum(1).mean()) == pytest.approx(found.start_rmsd)
+    assert 0 < found.start_rmsd < 0.5
+    assert np.abs(found.starts.mean(0)).max() < 1e-9
 
 
 def test_rows_in_another_atom_order_or_with_long_bonds_are_left_out():

@@ -23,6 +23,7 @@ app.command()(generate.generate)
 app.command()(run.run)
 app.add_typer(results.results, name="results")
 app.command()(train.train)
+app.command()(train.finetune)
 app.command()(evaluate.evaluate)
 app.command()(models.models)
 

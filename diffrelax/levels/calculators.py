@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 LEVELS = {
     "mmff94": "Merck molecular force field (RDKit), needs bonds",
     "uff": "universal force field (RDKit), needs bonds",
-    "gfn2-xtb": "extended tight binding, H to Rn (tblite)",
+    "gfn-ff": "force field of the GFN family, H to Rn (the program xtb)",
+    "gfn2-xtb": "extended tight binding, H to Rn (tblite, or the program xtb)",
+    "aimnet2": "neural network trained on ωB97M-D3/def2-TZVPP, closed shells (package AcAuto3D)",
     "dft": "Kohn-Sham density functional theory (PySCF): any functional, any basis",
 }
 
@@ -31,8 +33,9 @@ def get_calculator(level: str, molecule: Molecule, **settings: Any) -> Calculato
         One of `LEVELS`.
     molecule : Molecule
     **settings
-        ``dft``: see `diffrelax.levels.density_functional.mean_field`. ``gfn2-xtb``: keyword
-        arguments of ``tblite.ase.TBLite``. The force fields have none.
+        ``dft``: see `diffrelax.levels.density_functional.mean_field`. ``gfn2-xtb``:
+        ``program="xtb"`` for the program xtb, otherwise keyword arguments of
+        ``tblite.ase.TBLite``. The other levels have none.
 
     Returns
     -------
@@ -42,14 +45,23 @@ def get_calculator(level: str, molecule: Molecule, **settings: Any) -> Calculato
     Raises
     ------
     ValueError
-        If the level is unknown or cannot describe this molecule.
+        If the level is unknown, not installed, or cannot describe this molecule.
     """
     if level in ("mmff94", "uff"):
         return ForceField(molecule, level, **settings)
+    by_program = level == "gfn2-xtb" and settings.pop("program", "tblite") == "xtb"
+    if level == "gfn-ff" or by_program:
+        from diffrelax.levels.xtb_program import XTBProgram
+
+        return XTBProgram(molecule, level, **settings)
     if level == "gfn2-xtb":
         from diffrelax.levels.tight_binding import TightBinding
 
         return TightBinding(molecule, **settings)
+    if level == "aimnet2":
+        from diffrelax.levels.aimnet2 import AIMNet2
+
+        return AIMNet2(molecule, **settings)
     if level == "dft":
         from diffrelax.levels.density_functional import DensityFunctional, mean_field
 

@@ -13,6 +13,7 @@ from ase.optimize import BFGS
 from diffrelax.identity import identity_change
 from diffrelax.levels.calculators import get_calculator
 from diffrelax.levels.force_field import ForceField
+from diffrelax.levels.xtb_program import XTBProgram
 
 if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
@@ -30,8 +31,8 @@ class LevelRelaxation:
     fmax : float
         Largest force on an atom, eV/Å.
     n_calls : int or None
-        Number of energy-and-force calls; the first counts. None for the force fields: RDKit does
-        not tell.
+        Number of energy-and-force calls; the first counts. None for MMFF94 and UFF: RDKit does not
+        tell.
     reason : str
         Why it did not converge; empty if it did.
     seconds : float
@@ -60,12 +61,14 @@ def relax_at_level(
 ) -> LevelRelaxation:
     """Relax a molecule at a cheap level of theory.
 
-    The force fields use RDKit's minimiser, GFN2-xTB uses ASE's BFGS.
+    MMFF94 and UFF use RDKit's minimiser, GFN-FF that of the program xtb, GFN2-xTB and AIMNet2 use
+    ASE's BFGS. With ``program="xtb"``, GFN2-xTB uses that program too, which is several times
+    faster.
 
     Parameters
     ----------
     molecule : Molecule
-    level : {"mmff94", "uff", "gfn2-xtb"}
+    level : {"mmff94", "uff", "gfn-ff", "gfn2-xtb", "aimnet2"}
     fmax : float
         Converged when no atom feels a larger force, eV/Å.
     max_steps : int
@@ -75,8 +78,8 @@ def relax_at_level(
     Raises
     ------
     ValueError
-        If the level is unknown, cannot describe this molecule, or is ``dft`` (for which
-        `diffrelax.dft.relax_dft` counts the cost and starts from a Hessian).
+        If the level is unknown, not installed, cannot describe this molecule, or is ``dft`` (for
+        which `diffrelax.dft.relax_dft` counts the cost and starts from a Hessian).
     """
     if level == "dft":
         raise ValueError("level 'dft' is relaxed by diffrelax.dft.relax_dft")
@@ -87,6 +90,8 @@ def relax_at_level(
     try:
         if isinstance(atoms.calc, ForceField):
             atoms.positions = atoms.calc.minimise(max_steps)
+        elif isinstance(atoms.calc, XTBProgram):
+            atoms.positions, n_calls = atoms.calc.minimise(atoms, fmax, max_steps)
         else:
             optimizer = BFGS(atoms, logfile=None)
             optimizer.run(fmax=fmax, steps=max_steps)
@@ -94,7 +99,8 @@ def relax_at_level(
         energy = atoms.get_potential_energy()
         largest = float(np.linalg.norm(atoms.get_forces(), axis=1).max())
         converged = largest < fmax
-        reason = "" if converged else f"fmax {largest:.3f} eV/Å after {max_steps} steps"
+        steps = max_steps if n_calls is None else n_calls - 1
+        reason = "" if converged else f"fmax {largest:.3f} eV/Å after {steps} steps"
         if converged and (change := identity_change(molecule, atoms.positions)):
             reason = f"identity lost: {change}"
     except (RuntimeError, ArithmeticError, ValueError) as error:

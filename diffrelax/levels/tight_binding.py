@@ -9,11 +9,10 @@ from ase.calculators.calculator import all_changes
 from tblite.ase import TBLite
 from threadpoolctl import ThreadpoolController
 
+from diffrelax.levels.gfn import check_heaviest
+
 if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
-
-
-HEAVIEST = 86  # radon
 
 
 class TightBinding(TBLite):
@@ -36,11 +35,7 @@ class TightBinding(TBLite):
     """
 
     def __init__(self, molecule: Molecule, **settings: Any) -> None:
-        if molecule.numbers.max() > HEAVIEST:
-            raise ValueError(
-                f"gfn2-xtb has no parameters for {molecule.formula}, only for H to Rn: "
-                "use another level of theory"
-            )
+        check_heaviest(molecule, "gfn2-xtb")
         super().__init__(
             method="GFN2-xTB",
             charge=molecule.charge,

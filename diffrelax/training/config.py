@@ -30,8 +30,10 @@ class TrainingConfig(BaseModel):
 
     Attributes
     ----------
-    data : {"qm9"}
-        The set of minima.
+    data : str
+        The set of minima: ``qm9``, or the name of a file beside ``config.yaml``.
+    base : str, optional
+        Released model, or file of weights, from which a fine-tuning run starts.
     seed : int
         Of the initial weights, the order of the data and the noise.
     batch_size : int
@@ -69,7 +71,8 @@ class TrainingConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    data: Literal["qm9"] = "qm9"
+    data: str = "qm9"
+    base: str | None = None
     seed: int = 42
     batch_size: int = Field(default=64, gt=0)
     steps: int = Field(default=65_536, gt=0)

@@ -38,6 +38,7 @@ def train(
     device: str = "cpu",
     max_minutes: float = math.inf,
     resume: bool = False,
+    base: Denoiser | None = None,
 ) -> TrainingState:
     """Train a model, or go on with it.
 
@@ -56,6 +57,8 @@ def train(
         Stop and save after this time.
     resume : bool
         Go on with the run in ``folder``, if there is one.
+    base : Denoiser, optional
+        Its weights are those of the first step, instead of random ones.
 
     Raises
     ------
@@ -67,7 +70,7 @@ def train(
     """
     check_folder(folder, resume)
     with _locked(folder):
-        return _train(config, folder, train_set, validation_set, device, max_minutes)
+        return _train(config, folder, train_set, validation_set, device, max_minutes, base)
 
 
 def check_folder(folder: Path, resume: bool) -> None:
@@ -111,9 +114,10 @@ def _train(
     validation_set: GeometrySet,
     device: str,
     max_minutes: float,
+    base: Denoiser | None,
 ) -> TrainingState:
     settings = config.training
-    state = start_state(config, torch.device(device), train_set.fingerprint)
+    state = start_state(config, torch.device(device), train_set.fingerprint, base)
     if (folder / RESUME).exists():
         state.load(folder / RESUME)
     else:
@@ -147,8 +151,10 @@ def _train(
     return state
 
 
-def start_state(config: ModelConfig, device: torch.device, data: str) -> TrainingState:
-    """Return the state before the first step, its weights drawn from the seed.
+def start_state(
+    config: ModelConfig, device: torch.device, data: str, base: Denoiser | None = None
+) -> TrainingState:
+    """Return the state before the first step, its weights drawn from the seed or those of a base.
 
     Parameters
     ----------
@@ -156,10 +162,21 @@ def start_state(config: ModelConfig, device: torch.device, data: str) -> Trainin
     device : torch.device
     data : str
         Fingerprint of the training set.
+    base : Denoiser, optional
+
+    Raises
+    ------
+    ValueError
+        If the base is a network of another shape.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
         model = build_denoiser(config).to(device)
+    if base is not None:
+        try:
+            model.load_state_dict(base.state_dict())
+        except RuntimeError as error:
+            raise ValueError(f"the base has another shape than {config.name}: {error}") from error
     ema = copy.deepcopy(model).requires_grad_(False)
     optimizer = torch.optim.AdamW(
         model.parameters(), weight_decay=config.training.weight_decay, betas=(0.9, 0.98), fused=True

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -30,7 +31,9 @@ def flow(tmp_path: Path) -> Path:
 
 def test_a_flow_killed_in_the_middle_goes_on_and_does_nothing_twice(run, flow: Path) -> None:
     program = "from diffrelax.cli import main; main()"
-    process = subprocess.Popen([sys.executable, "-c", program, "run", str(flow)])
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    arguments = [sys.executable, "-c", program, "run", str(flow)]
+    process = subprocess.Popen(arguments, env=environment)
     work = flow.parent / "out" / "work"
     while not list(work.glob("*.checkpoint")):
         assert process.poll() is None

@@ -1,0 +1,177 @@
+"""Fine-tuning: a released model goes on learning, from minima at a user's own level of theory."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import yaml
+from ase.data import chemical_symbols
+from rdkit import rdBase
+
+from diffrelax.atomic import replacing
+from diffrelax.files import Rejected, read_file
+from diffrelax.models import Model
+from diffrelax.molecule import Molecule
+from diffrelax.packing import Pair, pack, pair_with_mmff94
+from diffrelax.training.config import ModelConfig, TrainingConfig
+from diffrelax.training.geometries import GeometrySet
+from diffrelax.training.loop import check_folder
+
+VALIDATION_SHARE = 0.1
+FEWEST = 10  # constitutions; with fewer there is nothing to validate on
+
+
+@dataclass(frozen=True, eq=False)
+class Minima:
+    """Minima to learn from.
+
+    Parameters
+    ----------
+    train_set, validation_set : GeometrySet
+    bonds : frozenset of (int, int)
+        Pairs of atomic numbers, the smaller first, that are bonded in them.
+    left_out : list of Rejected
+        What is not a molecule, or what the network cannot learn, with the reason.
+    """
+
+    train_set: GeometrySet
+    validation_set: GeometrySet
+    bonds: frozenset[tuple[int, int]]
+    left_out: list[Rejected]
+
+
+def begin_finetuning(
+    model: Model, base: str, data: Path, folder: Path, *, level: str, steps: int
+) -> Path:
+    """Write the ``config.yaml`` of a fine-tuning run, and put a copy of its minima beside it.
+
+    The shape of the network, its noise levels and its schedule are the model's. The learning rate
+    starts at a quarter of the one that it was trained with and falls to zero.
+
+    Parameters
+    ----------
+    model : Model
+        What the run starts from.
+    base : str
+        The name or path that it was loaded by.
+    data : path
+        Minima, in any format that `diffrelax.read_molecules` reads with coordinates.
+    folder : path
+        Of the new model, which takes its name from it.
+    level : str
+        Level of theory of the minima.
+    steps : int
+        Length of the run.
+
+    Returns
+    -------
+    path
+        Of the ``config.yaml``.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds a run already, if the model generates, or if the minima are too few.
+    """
+    check_folder(folder, resume=False)
+    if model.config.generation:
+        raise ValueError(f"{model.name} generates molecules: fine-tune a model that relaxes them")
+    minima = load_minima(data, model.config)
+    learned, source = minima.train_set, model.config.training
+    training = source.model_copy(
+        update={
+            "data": data.name,
+            "base": str(Path(base).resolve()) if base.endswith(".safetensors") else base,
+            "batch_size": min(source.batch_size // 2, len(learned)),
+            "steps": steps,
+            "warmup": max(1, steps // 20),
+            "cooldown": steps,
+            "learning_rate": source.learning_rate / 4,
+            "ema": 0.99,
+            "log_every": max(1, steps // 64),
+            "validate_every": max(1, steps // 8),
+            "save_every": max(1, steps // 8),
+        }
+    )
+    config = model.config.model_copy(
+        update={
+            "name": folder.resolve().name,
+            "level": level,
+            "largest": max(model.config.largest, int(learned.sizes.max())),
+            "bonds": tuple(sorted(minima.bonds.union(model.config.bonds))),
+            "training": TrainingConfig.model_validate(training.model_dump()),
+        }
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    if data.resolve() != (folder / data.name).resolve():
+        with replacing(folder / data.name) as part:
+            shutil.copyfile(data, part)
+    path = folder / "config.yaml"
+    with replacing(path) as part:
+        part.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    return path
+
+
+def load_minima(path: Path, config: ModelConfig) -> Minima:
+    """Read minima and pair them with their MMFF94 relaxations.
+
+    A tenth of the constitutions, chosen by the sha256 of their SMILES, is kept for validation with
+    all its conformers.
+
+    Parameters
+    ----------
+    path : path
+    config : ModelConfig
+        Of the model that is to learn them.
+
+    Raises
+    ------
+    ValueError
+        If fewer than ten constitutions are left.
+    """
+    pairs: list[Pair] = []
+    left_out: list[Rejected] = []
+    bonds: set[tuple[int, int]] = set()
+    for i, molecule in enumerate(read_file(path)):
+        if isinstance(molecule, Rejected):
+            left_out.append(molecule)
+        elif reason := _cannot_be_learned(molecule, config):
+            left_out.append(Rejected(molecule.name, f"{path}#{i + 1}", reason))
+        else:
+            with rdBase.BlockLogs():
+                pairs.append(pair_with_mmff94(molecule.to_rdkit(), i))
+            ends = molecule.numbers[np.array([bond[:2] for bond in molecule.bonds])]
+            bonds |= {(int(a), int(b)) for a, b in np.sort(ends, axis=1)}
+    constitutions = sorted({p.smiles for p in pairs}, key=lambda s: sha256(s.encode()).hexdigest())
+    if len(constitutions) < FEWEST:
+        reasons = "".join(f"; {one.name}: {one.reason}" for one in left_out[:3])
+        raise ValueError(
+            f"{path} has minima of {len(constitutions)} molecules that the model can learn, "
+            f"and at least {FEWEST} are needed{reasons}"
+        )
+    held = set(constitutions[: max(1, round(VALIDATION_SHARE * len(constitutions)))])
+    geometries = pack(pairs)
+    validation = np.array([pair.smiles in held for pair in pairs])
+    return Minima(
+        train_set=geometries.select(np.flatnonzero(~validation)),
+        validation_set=geometries.select(np.flatnonzero(validation)),
+        bonds=frozenset(bonds),
+        left_out=left_out,
+    )
+
+
+def _cannot_be_learned(molecule: Molecule, config: ModelConfig) -> str:
+    known = config.network.elements
+    foreign = {int(z) for z in molecule.numbers} - set(known)
+    if foreign:
+        names = ", ".join(chemical_symbols[z] for z in sorted(foreign))
+        return f"the network has no {names}"
+    if molecule.charge or molecule.multiplicity != 1:
+        return "the network knows neutral, closed-shell molecules"
+    if molecule.start != "given":
+        return "it has no coordinates"
+    return "" if molecule.bonds else "its bonds could not be perceived"

@@ -1,0 +1,103 @@
+"""AIMNet2, a neural network potential, as an ASE calculator."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from importlib.util import find_spec
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import ase
+import numpy as np
+import torch
+from ase.calculators.calculator import Calculator, all_changes
+from ase.data import chemical_symbols
+
+if TYPE_CHECKING:
+    from diffrelax.molecule import Molecule
+
+WEIGHTS = "models/aimnet2_wb97m-d3_0.jpt"
+SHA256 = "a6d366b05c5997668f24a834584b4033d0cab67d13d2f8caf143b965018d3735"
+ELEMENTS = (1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 33, 34, 35, 53)
+
+
+class AIMNet2(Calculator):
+    """AIMNet2 (Anstine et al. 2025, doi 10.1039/D4SC08572H), trained on ωB97M-D3/def2-TZVPP.
+
+    One network of its ensemble, run on the processor. The weights are read where the package
+    AcAuto3D has installed them; the package itself is not imported. They are a TorchScript program:
+    its file is loaded only if it is, to the last bit, the published one.
+
+    Parameters
+    ----------
+    molecule : Molecule
+        Its charge is used.
+
+    Raises
+    ------
+    ValueError
+        If the weights are not installed or not the published ones, if there is an element that
+        AIMNet2 was not trained on, or unpaired electrons.
+    """
+
+    def __init__(self, molecule: Molecule) -> None:
+        super().__init__()
+        self.implemented_properties = ["energy", "forces"]
+        foreign = sorted({chemical_symbols[z] for z in molecule.numbers if z not in ELEMENTS})
+        if foreign:
+            raise ValueError(f"aimnet2 was not trained on {', '.join(foreign)}: use another level")
+        if molecule.multiplicity != 1:
+            raise ValueError(
+                f"aimnet2 was trained on closed shells, and {molecule.name or molecule.formula} "
+                f"has multiplicity {molecule.multiplicity}: use another level of theory"
+            )
+        self._charge = torch.tensor([float(molecule.charge)])
+        self._network = _load(_find())
+
+    def calculate(
+        self,
+        atoms: ase.Atoms | None = None,
+        properties: list[str] | None = None,
+        system_changes: list[str] = all_changes,
+    ) -> None:
+        """Evaluate energy (eV) and forces (eV/Å)."""
+        super().calculate(atoms, properties, system_changes)
+        positions = torch.tensor(self.atoms.positions[None], dtype=torch.float32)
+        positions.requires_grad_(True)
+        batch = {
+            "coord": positions,
+            "numbers": torch.tensor(self.atoms.numbers[None]),
+            "charge": self._charge,
+        }
+        energy = self._network(batch)["energy"].sum()
+        (gradient,) = torch.autograd.grad(energy, positions)
+        self.results = {
+            "energy": energy.item(),
+            "forces": -gradient[0].numpy().astype(np.float64),
+        }
+
+
+def _find() -> Path:
+    spec = find_spec("Auto3D")
+    folders = (spec and spec.submodule_search_locations) or ()
+    for path in (Path(folder) / WEIGHTS for folder in folders):
+        if path.is_file():
+            return path
+    raise ValueError(
+        'the weights of aimnet2 come with the package AcAuto3D: pip install "diffrelax[aimnet2]"'
+    )
+
+
+@cache
+def _load(path: Path) -> torch.jit.ScriptModule:
+    """Load the network once its file is known to be the published one."""
+    content = path.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != SHA256:
+        raise ValueError(
+            f"{path} is not loaded: its sha256 is {found}, that of the published weights {SHA256}. "
+            'Install them again: pip install --force-reinstall "AcAuto3D==1.0.1"'
+        )
+    return torch.jit.load(BytesIO(content), map_location="cpu").eval()

@@ -1,0 +1,131 @@
+"""GFN-FF and GFN2-xTB through the program xtb, which also has the fastest optimiser for them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import ase
+import ase.io
+import numpy as np
+from ase.calculators.calculator import Calculator, all_changes
+from ase.units import Bohr, Hartree
+
+from diffrelax.levels.gfn import check_heaviest
+
+if TYPE_CHECKING:
+    from diffrelax.molecule import Molecule
+
+METHODS = {"gfn-ff": ("--gfnff",), "gfn2-xtb": ("--gfn", "2")}
+# gradient norms in Eh/Bohr at which `xtb --opt` stops; no atom feels a larger force than the norm
+STOPPING_NORMS = {"tight": 8e-4, "verytight": 2e-4, "extreme": 5e-5}
+
+
+class XTBProgram(Calculator):
+    """The program xtb, run in a folder of its own and on one thread.
+
+    GFN-FF takes its topology from the geometry of the first calculation.
+
+    Parameters
+    ----------
+    molecule : Molecule
+        Its charge and multiplicity are used.
+    method : {"gfn-ff", "gfn2-xtb"}
+
+    Raises
+    ------
+    ValueError
+        If the program is not installed, or there is an element beyond Rn.
+    RuntimeError
+        From a calculation that fails.
+    """
+
+    def __init__(self, molecule: Molecule, method: str) -> None:
+        super().__init__()
+        self.implemented_properties = ["energy", "forces"]
+        check_heaviest(molecule, method)
+        program = shutil.which("xtb")
+        if program is None:
+            raise ValueError(
+                f"{method} needs the program xtb, which is not on the PATH: "
+                "apt-get install xtb, or conda install -c conda-forge xtb"
+            )
+        unpaired = molecule.multiplicity - 1
+        system = ("--chrg", str(molecule.charge), "--uhf", str(unpaired))
+        self._command = (program, "start.xyz", *METHODS[method], *system)
+        self._folder = TemporaryDirectory(prefix="diffrelax-xtb-")
+
+    def calculate(
+        self,
+        atoms: ase.Atoms | None = None,
+        properties: list[str] | None = None,
+        system_changes: list[str] = all_changes,
+    ) -> None:
+        """Evaluate energy (eV) and forces (eV/Å)."""
+        super().calculate(atoms, properties, system_changes)
+        energy, *gradient = _numbers(self._run(self.atoms, "start.engrad", "--grad"))
+        self.results = {
+            "energy": energy * Hartree,
+            "forces": -np.reshape(gradient, (-1, 3)) * Hartree / Bohr,
+        }
+
+    def minimise(self, atoms: ase.Atoms, fmax: float, max_steps: int) -> tuple[np.ndarray, int]:
+        """Relax a geometry with the optimiser of the program.
+
+        Parameters
+        ----------
+        atoms : ase.Atoms
+        fmax : float
+            eV/Å. The program is given the loosest of its own criteria that ensures it.
+        max_steps : int
+
+        Returns
+        -------
+        (n_atoms, 3) array, Å
+            As far as the program came.
+        int
+            Number of energy-and-gradient calls.
+        """
+        norm = fmax * Bohr / Hartree
+        criterion = next((c for c, limit in STOPPING_NORMS.items() if limit <= norm), "extreme")
+        path = self._run(atoms, "xtbopt.log", "--opt", criterion, "--cycles", str(max_steps))
+        frames = ase.io.read(path, ":", format="xyz")
+        return frames[-1].positions, len(frames)
+
+    def _run(self, atoms: ase.Atoms, output: str, *task: str) -> Path:
+        """Run the program on a geometry and return the file that it made."""
+        folder = Path(self._folder.name)
+        path = folder / output
+        path.unlink(missing_ok=True)
+        ase.io.write(folder / "start.xyz", atoms, format="xyz", fmt="%.12f", comment="")
+        done = subprocess.run(
+            [*self._command, *task],
+            cwd=folder,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            errors="replace",
+        )
+        if not path.exists():
+            raise RuntimeError(f"xtb failed: {_complaint(done.stdout + done.stderr)}")
+        return path
+
+
+def _numbers(engrad: Path) -> list[float]:
+    """Read energy (Eh) and gradient (Eh/Bohr) from a file in the format of ORCA."""
+    lines = engrad.read_text().splitlines()
+    values = [line for line in lines if not line.startswith("#")]
+    n_atoms = int(values[0])
+    return [float(value) for value in values[1 : 2 + 3 * n_atoms]]
+
+
+def _complaint(output: str) -> str:
+    """Find the first thing that the program says of why it stopped."""
+    trace = re.findall(r"^-\d+- (.*)$", output, re.MULTILINE)
+    causes = [line for line in trace if not line.endswith("terminated")]
+    return causes[0] if causes else "it ended without saying why"

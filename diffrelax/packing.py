@@ -1,0 +1,82 @@
+"""Minima paired with their MMFF94 relaxations, and packed for training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from rdkit import Chem
+from rdkit.Chem import rdForceFieldHelpers
+
+from diffrelax.perception import assign_stereo
+from diffrelax.training.errors import superpose, torsion_changes
+from diffrelax.training.geometries import GeometrySet
+
+MAX_STEPS = 2000
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A minimum and the force-field geometry near it; one molecule of a `GeometrySet`.
+
+    Parameters
+    ----------
+    index : int
+        The molecule's number in its source.
+    smiles : str
+        Isomeric, its stereochemistry read from ``positions``.
+    numbers : (n_atoms,) uint8 array
+    positions : (n_atoms, 3) array, Å
+        The minimum, centred.
+    starts : (n_atoms, 3) array, Å
+        Its MMFF94 relaxation, superposed on it.
+    start_rmsd : float, Å
+        NaN where MMFF94 has no parameters or did not converge.
+    start_torsion : float, degrees
+    """
+
+    index: int
+    smiles: str
+    numbers: np.ndarray
+    positions: np.ndarray
+    starts: np.ndarray
+    start_rmsd: float
+    start_torsion: float
+
+
+def pair_with_mmff94(mol: Chem.Mol, index: int) -> Pair:
+    """Relax a minimum with MMFF94.
+
+    Parameters
+    ----------
+    mol : rdkit.Chem.Mol
+        All its atoms explicit, its conformer the minimum. Is given stereochemistry, and moved.
+    index : int
+    """
+    assign_stereo(mol)
+    smiles = Chem.MolToSmiles(Chem.RemoveHs(mol))
+    minimum = mol.GetConformer().GetPositions()
+    minimum -= minimum.mean(axis=0)
+    starts, rmsd, torsion = minimum, np.nan, np.nan
+    if rdForceFieldHelpers.MMFFOptimizeMolecule(mol, maxIters=MAX_STEPS) == 0:
+        starts, rmsd = superpose(mol.GetConformer().GetPositions(), minimum)
+        bonded = Chem.GetAdjacencyMatrix(mol).astype(bool)
+        torsion = float(torsion_changes(bonded, starts, minimum).max(initial=0.0))
+    numbers = np.array([a.GetAtomicNum() for a in mol.GetAtoms()], dtype=np.uint8)
+    return Pair(index, smiles, numbers, minimum, starts, rmsd, torsion)
+
+
+def pack(pairs: Sequence[Pair]) -> GeometrySet:
+    """Put pairs into flat arrays, in their order."""
+    sizes = [len(pair.numbers) for pair in pairs]
+    return GeometrySet(
+        index=np.array([pair.index for pair in pairs]),
+        offsets=np.concatenate([[0], np.cumsum(sizes)]),
+        numbers=np.concatenate([pair.numbers for pair in pairs]),
+        positions=np.concatenate([pair.positions for pair in pairs]).astype(np.float32),
+        starts=np.concatenate([pair.starts for pair in pairs]).astype(np.float32),
+        start_rmsd=np.array([pair.start_rmsd for pair in pairs], dtype=np.float32),
+        start_torsion=np.array([pair.start_torsion for pair in pairs], dtype=np.float32),
+        smiles=np.array([pair.smiles.encode() for pair in pairs]),
+    )

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.calculators.test import calculate_numerical_forces
+
+from diffrelax.levels import get_calculator, relax_at_level
+from diffrelax.levels.aimnet2 import WEIGHTS
+from diffrelax.molecule import Molecule
+
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.load` is deprecated")
+needs_weights = pytest.mark.skipif(find_spec("Auto3D") is None, reason="needs AcAuto3D")
+
+
+@needs_weights
+@pytest.mark.parametrize("smiles", ["CC=O", "C[NH3+]"])
+def test_forces_are_the_negative_gradient(smiles: str) -> None:
+    molecule = Molecule.from_smiles(smiles)
+    atoms = molecule.to_atoms()
+    atoms.calc = get_calculator("aimnet2", molecule)
+    atoms.positions += np.random.default_rng(1).normal(0, 0.05, atoms.positions.shape)
+    numerical = calculate_numerical_forces(atoms, eps=1e-2)  # energies have noise of 1e-4 eV
+    assert np.abs(numerical).max() > 1
+    np.testing.assert_allclose(atoms.get_forces(), numerical, atol=0.03)
+
+
+@needs_weights
+def test_relaxed_water_has_the_bonds_of_its_reference_method() -> None:
+    start = Molecule.from_smiles("O")
+    relaxed = relax_at_level(start, "aimnet2", fmax=0.01)
+    assert relaxed.converged and relaxed.fmax < 0.01
+    oxygen, *hydrogens = relaxed.positions
+    lengths = np.linalg.norm(hydrogens - oxygen, axis=1)
+    np.testing.assert_allclose(lengths, 0.960, atol=0.004)  # ωB97M-D3/def2-TZVPP
+
+
+@needs_weights
+@pytest.mark.parametrize(
+    ("smiles", "message"),
+    [("C[Si](C)(C)[Sn]", "not trained on Sn"), ("[CH3]", "closed shells, and .* multiplicity 2")],
+)
+def test_molecules_outside_its_training_are_refused(smiles: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        get_calculator("aimnet2", Molecule.from_smiles(smiles))
+
+
+def test_missing_weights_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diffrelax.levels.aimnet2.find_spec", lambda package: None)
+    with pytest.raises(ValueError, match=r'pip install "diffrelax\[aimnet2\]"'):
+        get_calculator("aimnet2", Molecule.from_smiles("O"))
+
+
+def test_another_file_is_not_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    other = tmp_path / WEIGHTS
+    other.parent.mkdir()
+    other.write_bytes(b"another program")
+    monkeypatch.setattr("diffrelax.levels.aimnet2._find", lambda: other)
+    with pytest.raises(ValueError, match="is not loaded: its sha256 is"):
+        get_calculator("aimnet2", Molecule.from_smiles("O"))

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import re
+import shutil
+
+import numpy as np
+import pytest
+from ase.calculators.test import calculate_numerical_forces
+
+from diffrelax.levels import get_calculator, relax_at_level
+from diffrelax.molecule import Molecule
+
+needs_xtb = pytest.mark.skipif(shutil.which("xtb") is None, reason="needs the xtb program")
+
+
+def displaced(smiles: str) -> Molecule:
+    molecule = Molecule.from_smiles(smiles)
+    noise = np.random.default_rng(1).normal(0, 0.05, molecule.positions.shape)
+    return molecule.with_positions(molecule.positions + noise)
+
+
+@needs_xtb
+@pytest.mark.parametrize("smiles", ["CC=O", "C[NH3+]"])
+def test_gfn_ff_forces_are_the_negative_gradient(smiles: str) -> None:
+    molecule = displaced(smiles)
+    atoms = molecule.to_atoms()
+    atoms.calc = get_calculator("gfn-ff", molecule)
+    forces = atoms.get_forces()
+    assert np.abs(forces).max() > 0.5
+    numerical = calculate_numerical_forces(atoms, eps=1e-3)
+    np.testing.assert_allclose(forces, numerical, atol=2e-3)
+
+
+@needs_xtb
+@pytest.mark.parametrize("smiles", ["CC(=O)OC", "C[NH3+]", "[CH3]"])
+def test_gfn2_xtb_of_the_program_is_that_of_tblite(smiles: str) -> None:
+    molecule = displaced(smiles)
+    atoms = molecule.to_atoms()
+    ours = get_calculator("gfn2-xtb", molecule)
+    program = get_calculator("gfn2-xtb", molecule, program="xtb")
+    energy = ours.get_potential_energy(atoms)
+    assert program.get_potential_energy(atoms) == pytest.approx(energy, abs=1e-4)
+    np.testing.assert_allclose(program.get_forces(atoms), ours.get_forces(atoms), atol=2e-3)
+
+
+@needs_xtb
+@pytest.mark.parametrize("fmax", [0.05, 0.01])
+def test_both_optimisers_reach_the_same_minimum(fmax: float) -> None:
+    molecule = displaced("CCO")
+    by_program = relax_at_level(molecule, "gfn2-xtb", program="xtb", fmax=fmax)
+    by_bfgs = relax_at_level(molecule, "gfn2-xtb", fmax=fmax)
+    assert by_program.converged and by_program.fmax < fmax
+    assert by_program.energy == pytest.approx(by_bfgs.energy, abs=2e-3)
+    assert by_program.n_calls is not None and by_bfgs.n_calls is not None
+    assert 1 < by_program.n_calls < by_bfgs.n_calls
+
+
+@needs_xtb
+def test_gfn_ff_relaxes_and_says_when_it_does_not() -> None:
+    molecule = displaced("CCO")
+    relaxed = relax_at_level(molecule, "gfn-ff", fmax=0.01)
+    assert relaxed.converged and relaxed.fmax < 0.01
+    atoms = molecule.to_atoms()
+    atoms.calc = get_calculator("gfn-ff", molecule)
+    assert relaxed.energy < atoms.get_potential_energy() - 0.1
+    asked_too_much = relax_at_level(molecule, "gfn-ff", fmax=1e-7)
+    assert not asked_too_much.converged
+    assert re.fullmatch(r"fmax 0\.00\d eV/Å after \d\d steps", asked_too_much.reason)
+
+
+@needs_xtb
+def test_failure_of_the_program_is_a_result() -> None:
+    hydrogen = Molecule.from_smiles("[H][H]")
+    atoms = hydrogen.to_atoms()
+    atoms.positions[1] = atoms.positions[0] + [0, 0, 1e-7]
+    calculator = get_calculator("gfn2-xtb", hydrogen, program="xtb")
+    with pytest.raises(RuntimeError, match="xtb failed: scc_core: Diagonalization"):
+        calculator.get_potential_energy(atoms)
+
+
+def test_missing_program_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda program: None)
+    with pytest.raises(ValueError, match=r"gfn-ff needs the program xtb.*apt-get install xtb"):
+        get_calculator("gfn-ff", Molecule.from_smiles("O"))
+
+
+def test_element_beyond_radon_is_refused() -> None:
+    positions = 2.0 * np.vstack([np.zeros(3), np.eye(3), -np.eye(3)])
+    with pytest.raises(ValueError, match=r"gfn-ff has no parameters for F6U.*H to Rn"):
+        get_calculator("gfn-ff", Molecule(np.array([92] + [9] * 6), positions))

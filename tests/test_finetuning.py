@@ -1,0 +1,112 @@
+import ase
+import numpy as np
+import pytest
+import yaml
+from ase.io import write
+
+from diffrelax import load_model
+from diffrelax.cli import train as commands
+from diffrelax.finetuning import begin_finetuning, load_minima
+from diffrelax.molecule import Molecule
+from diffrelax.relaxation import relax_molecules
+from diffrelax.training.config import ModelConfig
+from diffrelax.training.errors import geometry_errors
+
+SMILES = ("CCO", "CC=O", "C1CC1", "CN", "CC#N", "COC", "CCN", "CC(=O)O", "C=CC", "CF", "CO", "CC",
+          "NC=O", "CCC", "OCCO", "C1CO1")  # fmt: skip
+STRETCH = 1.02  # bonds of a level of theory that makes all of them two percent longer
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model("relax-qm9")
+
+
+@pytest.fixture(scope="module")
+def stretched(model, tmp_path_factory):
+    """Minima of a strange level of theory, as a file, and those that are not in it."""
+    molecules = [Molecule.from_smiles(smiles) for smiles in SMILES]
+    relaxed = [r.molecule.to_atoms() for r in relax_molecules(molecules, model)]
+    for atoms in relaxed:
+        atoms.positions *= STRETCH
+    path = tmp_path_factory.mktemp("minima") / "stretched.extxyz"
+    write(path, [ase.Atoms("Xe"), *relaxed[:12]])
+    return path, relaxed[12:]
+
+
+def test_a_fine_tuned_model_reproduces_another_level_of_theory(model, stretched, tmp_path):
+    path, others = stretched
+    commands.finetune(
+        "relax-qm9", path, tmp_path / "stretched-1", "two percent longer", 80, threads=1
+    )
+    tuned = load_model(tmp_path / "stretched-1" / "model.safetensors")
+    assert (tuned.name, tuned.config.level) == ("stretched-1", "two percent longer")
+    assert tuned.step == 80
+
+    def bonds(which):
+        starts = [Molecule.from_smiles(smiles) for smiles in SMILES[12:]]
+        ends = [r.molecule.positions for r in relax_molecules(starts, which)]
+        return np.mean(
+            [
+                geometry_errors(target.numbers, end, target.positions).bonds
+                for end, target in zip(ends, others, strict=True)
+            ]
+        )
+
+    assert bonds(model) > 0.02
+    assert bonds(tuned) < 0.5 * bonds(model)
+
+
+def test_an_interrupted_run_goes_on_from_its_folder_alone(stretched, tmp_path, capsys):
+    path, _ = stretched
+    moved = tmp_path / path.name
+    moved.write_bytes(path.read_bytes())
+    folder = tmp_path / "stretched-2"
+    commands.finetune("relax-qm9", moved, folder, "none", 4, max_minutes=0, threads=1)
+    moved.unlink()
+    commands.train(folder / "config.yaml", resume=True, threads=1)
+    printed = capsys.readouterr()
+    assert "step 0 of 4" in printed.out and "step 4 of 4" in printed.out
+    assert "left out" in printed.err and "the network has no Xe" in printed.err
+
+
+def test_conformers_of_one_molecule_stay_on_one_side_of_the_split(model, tmp_path):
+    molecules = [Molecule.from_smiles(s, seed=seed).to_atoms() for s in SMILES for seed in (1, 2)]
+    write(tmp_path / "two.extxyz", molecules)
+    minima = load_minima(tmp_path / "two.extxyz", model.config)
+    train, validation = set(minima.train_set.smiles), set(minima.validation_set.smiles)
+    assert len(minima.train_set) + len(minima.validation_set) == 2 * len(SMILES)
+    assert len(validation) == 2 and not train & validation
+    assert not minima.left_out
+
+
+def test_bonds_that_are_new_to_the_model_are_covered_afterwards(model, stretched, tmp_path):
+    path, _ = stretched
+    peroxide = Molecule.from_smiles("COOC").to_atoms()
+    data = tmp_path / "peroxide.extxyz"
+    data.write_text(path.read_text())
+    write(data, peroxide, append=True)
+    config = begin_finetuning(model, "relax-qm9", data, tmp_path / "p-1", level="none", steps=1)
+    assert (8, 8) not in model.config.bonds
+    assert (8, 8) in ModelConfig.read(config).bonds
+
+
+def test_bad_fine_tuning_says_what_to_do(model, stretched, tmp_path):
+    path, _ = stretched
+    few = tmp_path / "few.extxyz"
+    write(few, [Molecule.from_smiles("CCO").to_atoms()])
+    with pytest.raises(ValueError, match=r"minima of 1 molecules .* at least 10 are needed"):
+        begin_finetuning(model, "relax-qm9", few, tmp_path / "a-1", level="none", steps=1)
+    folder = tmp_path / "b-1"
+    begin_finetuning(model, "relax-qm9", path, folder, level="none", steps=1)
+    commands.train(folder / "config.yaml", threads=1)
+    with pytest.raises(ValueError, match="earlier run"):
+        begin_finetuning(model, "relax-qm9", path, folder, level="none", steps=1)
+
+    other = yaml.safe_load((folder / "config.yaml").read_text())
+    other["network"]["channels"] = 8
+    (tmp_path / "c-1").mkdir()
+    (tmp_path / "c-1" / path.name).write_text(path.read_text())
+    (tmp_path / "c-1" / "config.yaml").write_text(yaml.safe_dump(other))
+    with pytest.raises(ValueError, match="another shape"):
+        commands.train(tmp_path / "c-1" / "config.yaml", threads=1)
