@@ -131,7 +131,7 @@ def read_file(path: str | os.PathLike[str], *, seed: int = 42) -> list[Molecule 
 
 def read_smiles(text: str, *, seed: int = 42) -> Molecule | Rejected:
     """Read a SMILES, optionally followed by a name, and say what is wrong if it is none."""
-    name = _smiles_title(text)
+    name = smiles_title(text)
     try:
         return _parse_smiles(text, name, seed)
     except Exception as error:
@@ -145,6 +145,17 @@ def read_smiles(text: str, *, seed: int = 42) -> Molecule | Rejected:
         except (OSError, ValueError) as error:
             reason = f"{reason}; {error}"
     return Rejected(name=name, source=text, reason=reason)
+
+
+def smiles_lines(path: Path) -> list[str]:
+    """Return the SMILES of a file with their names, as they stand there.
+
+    Raises
+    ------
+    ValueError, OSError
+        If it cannot be read, or is empty.
+    """
+    return _cut(path)
 
 
 def read_object(given: object, *, seed: int = 42) -> Molecule | Rejected:
@@ -191,7 +202,8 @@ def _smiles_records(text: str) -> Iterator[str]:
     return (line for line in map(str.strip, text.split("\n")) if line and line[0] != "#")
 
 
-def _smiles_title(record: str) -> str:
+def smiles_title(record: str) -> str:
+    """Return the name behind a SMILES, or the SMILES itself if there is none."""
     return (record.split(maxsplit=1) or [""])[-1].strip()
 
 
@@ -274,7 +286,7 @@ def _parse_xyz(record: str, name: str, seed: int) -> Molecule:
     return Molecule.from_atoms(atoms, name=name)
 
 
-_SMILES = Format(_smiles_records, _smiles_title, _parse_smiles)
+_SMILES = Format(_smiles_records, smiles_title, _parse_smiles)
 _SDF = Format(_sdf_records, _first_line, _parse_sdf)
 _XYZ = Format(_xyz_records, _xyz_title, _parse_xyz)
 FORMATS = {

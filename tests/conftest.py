@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 
@@ -33,3 +35,18 @@ def geometries():
         start_torsion=np.zeros(6, dtype=np.float32),
         smiles=np.array([m.smiles.encode() for m in molecules]),
     )
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the command line in this process; return exit status, output and errors."""
+    from diffrelax.cli import main
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["diffrelax", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        captured = capsys.readouterr()
+        return stop.value.code or 0, captured.out, captured.err
+
+    return call

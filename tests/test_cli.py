@@ -52,21 +52,6 @@ def tiny_generator(tmp_path_factory):
     return path
 
 
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run the command line in this process; return exit status, output and errors."""
-    from diffrelax.cli import main
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["diffrelax", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        captured = capsys.readouterr()
-        return stop.value.code or 0, captured.out, captured.err
-
-    return call
-
-
 def test_relax_writes_geometries_and_tells_each_verdict(run, tmp_path):
     path = tmp_path / "out.extxyz"
     status, out, err = run("relax", "CCO", "CC(=O)OC", "-o", path)

@@ -9,7 +9,18 @@ from typing import Annotated
 
 import typer
 
-from diffrelax.cli import conformers, dft, evaluate, generate, models, relax, speedup, train
+from diffrelax.cli import (
+    conformers,
+    dft,
+    evaluate,
+    generate,
+    models,
+    relax,
+    results,
+    run,
+    speedup,
+    train,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,6 +33,8 @@ app.command()(dft.dft)
 app.command()(speedup.speedup)
 app.command()(conformers.conformers)
 app.command()(generate.generate)
+app.command()(run.run)
+app.add_typer(results.results, name="results")
 app.command()(train.train)
 app.command()(train.finetune)
 app.command()(evaluate.evaluate)

@@ -1,0 +1,96 @@
+"""``diffrelax results``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from diffrelax.cli.options import Json
+
+if TYPE_CHECKING:
+    from diffrelax.documents import ResultDocument
+
+results = typer.Typer(no_args_is_help=True, help="Look at what flows have left in a store.")
+
+Where = Annotated[
+    str,
+    typer.Argument(help="Folder of a flow, mongodb://host/database, or project:NAME"),
+]
+
+
+class Kind(StrEnum):
+    """Kinds of results."""
+
+    failure = "failure"
+    relaxation = "relaxation"
+    minimisation = "minimisation"
+    static = "static"
+
+
+Only = Annotated[Kind | None, typer.Option("--kind", help="Results of this kind only")]
+
+
+@results.command("list")
+def show_all(where: Where, kind: Only = None, json_lines: Json = False) -> None:
+    """List the results, one line each."""
+    from diffrelax.flows.reports import result_row, table
+
+    documents, complete = _read(where, kind)
+    rows = [result_row(document) for document in documents]
+    if json_lines:
+        for row in rows:
+            print(json.dumps(row, ensure_ascii=False))
+    else:
+        print(table(rows))
+    raise typer.Exit(0 if complete else 1)
+
+
+@results.command()
+def show(
+    where: Where,
+    wanted: Annotated[str, typer.Argument(help="Name of a molecule, or the start of a key")],
+) -> None:
+    """Print the documents of one molecule, with their trajectories."""
+    from diffrelax.flows.stores import find_result, open_results
+
+    found = find_result(open_results(where), wanted)
+    if not found:
+        raise ValueError(f"no result in {where} has the name or key {wanted!r}: list them first")
+    for document in found:
+        print(json.dumps(document, ensure_ascii=False, indent=1, default=str))
+
+
+@results.command()
+def export(
+    where: Where,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Where to: .csv .parquet .extxyz .sdf .json")
+    ],
+    kind: Only = None,
+) -> None:
+    """Write the results to a file: tables have all, geometry files those with a geometry."""
+    from diffrelax.flows.reports import check_export
+    from diffrelax.flows.reports import export as write
+
+    check_export(output)
+    documents, complete = _read(where, kind)
+    if not documents:
+        raise ValueError(f"there are no results in {where} yet: {output} was not made")
+    written = write(output, documents)
+    print(f"{written} of {len(documents)} results in {output}", file=sys.stderr)
+    raise typer.Exit(0 if complete else 1)
+
+
+def _read(where: str, kind: Kind | None) -> tuple[list[ResultDocument], bool]:
+    """Read results; those that cannot be read are told of on standard error."""
+    from diffrelax.flows.stores import open_results, read_results
+
+    documents, problems = read_results(open_results(where))
+    for problem in problems:
+        print(f"diffrelax: {problem}", file=sys.stderr)
+    return [d for d in documents if kind is None or d.kind == kind], not problems

@@ -1,0 +1,35 @@
+"""``diffrelax run``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from diffrelax.cli.options import Json
+
+
+def run(
+    flow: Annotated[Path, typer.Argument(help="flow.yaml: molecules, stages, and where they run")],
+    json_lines: Json = False,
+) -> None:
+    """Run a flow of jobs to its end; run again after a crash, it goes on."""
+    from diffrelax.flows.config import FlowConfig
+    from diffrelax.flows.reports import summary_table
+    from diffrelax.flows.run import run_flow
+
+    config = FlowConfig.read(flow)
+    try:
+        summary = run_flow(config)
+    except KeyboardInterrupt:
+        print("interrupted: run the same command again to go on", file=sys.stderr)
+        raise typer.Exit(130) from None
+    if json_lines:
+        for row in summary.rows:
+            print(row.model_dump_json())
+    else:
+        print(summary_table(summary))
+    print(f"results: diffrelax results list {config.store or config.folder}", file=sys.stderr)
+    raise typer.Exit(0 if all(row.state == "converged" for row in summary.rows) else 1)

@@ -1,0 +1,191 @@
+"""What jobs are given: molecules in a form that every store and every worker can read.
+
+An argument is a SMILES, optionally followed by a name, or a document as plain JSON: a molecule, the
+result of an earlier stage, or a failure that passes through all later stages.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
+
+import ase
+import numpy as np
+from jobflow import OutputReference
+from pydantic import ValidationError
+from rdkit import Chem, rdBase
+
+from diffrelax.documents import (
+    FailureDocument,
+    MinimisationDocument,
+    MoleculeDocument,
+    Provenance,
+    RelaxationDocument,
+    StaticDocument,
+    read_document,
+)
+from diffrelax.files import (
+    FORMATS,
+    Rejected,
+    read_file,
+    read_object,
+    read_smiles,
+    smiles_lines,
+    smiles_title,
+)
+from diffrelax.molecule import Molecule
+
+SMILES_FILES = (".smi", ".txt")
+
+Argument: TypeAlias = str | dict[str, Any] | OutputReference
+
+
+@runtime_checkable
+class PymatgenMolecule(Protocol):
+    """What is needed of a ``pymatgen.core.Molecule``, so that pymatgen need not be installed."""
+
+    atomic_numbers: tuple[int, ...]
+    cart_coords: np.ndarray
+    charge: float
+    spin_multiplicity: int
+
+
+def as_arguments(inputs: Any) -> list[Argument]:
+    """Turn inputs into arguments of jobs; SMILES are not embedded yet.
+
+    Parameters
+    ----------
+    inputs : SMILES, path, Molecule, ase.Atoms, rdkit.Chem.Mol, pymatgen Molecule, \
+OutputReference, or an iterable of these
+        A file gives all molecules in it. A mapping is taken for a document.
+
+    Returns
+    -------
+    list of str, dict or OutputReference
+        In the order of the inputs. What is not a molecule becomes the document of a failure.
+    """
+    one = (str, os.PathLike, Mapping, OutputReference, ase.Atoms, Chem.Mol, Molecule)
+    if isinstance(inputs, (*one, PymatgenMolecule)) or not isinstance(inputs, Iterable):
+        inputs = [inputs]
+    arguments: list[Argument] = []
+    for given in inputs:
+        if _is_path(given):
+            arguments += _from_file(Path(given))
+        else:
+            arguments.append(as_argument(given))
+    return arguments
+
+
+def as_argument(given: Any) -> Argument:
+    """Turn one input, which is not a file, into the argument of a job."""
+    if isinstance(given, (str, OutputReference)):
+        return given
+    if isinstance(given, Mapping):
+        return dict(given)
+    if isinstance(given, PymatgenMolecule):
+        try:
+            given = Molecule(
+                np.array(given.atomic_numbers),
+                given.cart_coords,
+                charge=cast(int, given.charge),
+                multiplicity=given.spin_multiplicity,
+            ).to_atoms()
+        except ValueError as error:
+            return failure(Rejected("pymatgen Molecule", str(given), str(error)))
+    return _written(read_object(given))
+
+
+def read_argument(argument: str | Mapping[str, Any], *, seed: int = 42) -> Molecule | Rejected:
+    """Return the molecule that a job is given, embedded if it was a SMILES.
+
+    Parameters
+    ----------
+    argument : str or mapping
+        See the module. Of a result, its output is taken.
+    seed : int
+        Of the embedding of a SMILES.
+
+    Returns
+    -------
+    Molecule or Rejected
+        `Rejected` if there is none: not a molecule, or an earlier stage failed.
+
+    Raises
+    ------
+    ValueError
+        If a mapping is no document of diffrelax.
+    """
+    if isinstance(argument, str):
+        return read_smiles(argument, seed=seed)
+    if "schema_version" not in argument:
+        return _read_molecule(argument)
+    document = read_document(argument)
+    if isinstance(document, (RelaxationDocument, MinimisationDocument)) and document.output:
+        return document.output.to_molecule()
+    if isinstance(document, StaticDocument):
+        return document.input.to_molecule()
+    return Rejected(document.name, getattr(document, "source", ""), document.reason)
+
+
+def label(argument: Argument) -> str:
+    """Return the name of the molecule that an argument stands for; empty if not known yet."""
+    if isinstance(argument, OutputReference):
+        return ""
+    return smiles_title(argument) if isinstance(argument, str) else argument.get("name", "")
+
+
+def atomic_numbers(argument: Argument) -> list[int]:
+    """Return the atoms of the molecule that an argument stands for; empty if not known yet."""
+    if isinstance(argument, OutputReference):
+        return []
+    if isinstance(argument, Mapping):
+        molecule = argument.get("output") or argument
+        return list(molecule.get("numbers", ()))
+    with rdBase.BlockLogs():
+        mol = Chem.MolFromSmiles((argument.split() or [""])[0])
+    return [atom.GetAtomicNum() for atom in Chem.AddHs(mol).GetAtoms()] if mol else []
+
+
+def failure(rejected: Rejected, *, stage: str = "read", key: str = "") -> dict[str, Any]:
+    """Return the document of an input that is not a molecule."""
+    document = FailureDocument(
+        key=key,
+        name=rejected.name,
+        reason=rejected.reason,
+        stage=stage,
+        source=rejected.source,
+        provenance=Provenance.here(),
+    )
+    return document.model_dump(mode="json")
+
+
+def _is_path(given: Any) -> bool:
+    if isinstance(given, str):
+        return Path(given).suffix.lower() in FORMATS
+    return isinstance(given, os.PathLike)
+
+
+def _from_file(path: Path) -> Iterator[Argument]:
+    if path.suffix.lower() not in SMILES_FILES:
+        yield from map(_written, read_file(path))
+        return
+    try:
+        yield from smiles_lines(path)
+    except (OSError, ValueError) as error:
+        yield failure(Rejected(path.name, str(path), str(error)))
+
+
+def _written(read: Molecule | Rejected) -> dict[str, Any]:
+    if isinstance(read, Rejected):
+        return failure(read)
+    return MoleculeDocument.from_molecule(read).model_dump(mode="json")
+
+
+def _read_molecule(record: Mapping[str, Any]) -> Molecule:
+    try:
+        plain = {key: value for key, value in record.items() if not key.startswith("@")}
+        return MoleculeDocument.model_validate(plain).to_molecule()
+    except ValidationError as error:
+        raise ValueError(f"{record.get('name', 'a document')} is no molecule: {error}") from error

@@ -1,0 +1,183 @@
+"""What a flow is, as its ``flow.yaml`` says it."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+
+from diffrelax.dft import DFTSettings
+from diffrelax.flows.relax import RelaxFlowMaker
+from diffrelax.flows.stages import (
+    DFTRelaxMaker,
+    DiffusionRelaxMaker,
+    ForceFieldRelaxMaker,
+    MoleculeMaker,
+)
+
+
+class DFTLevel(DFTSettings):
+    """DFT, with its settings."""
+
+    level: Literal["dft"] = "dft"
+
+
+class CheapLevel(BaseModel):
+    """A force field, GFN2-xTB or the like.
+
+    Attributes
+    ----------
+    level : str
+        One of `diffrelax.levels.LEVELS`.
+    fmax : float, eV/Å
+    max_steps : int
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    level: str
+    fmax: float = Field(default=0.03, gt=0, allow_inf_nan=False)
+    max_steps: int = Field(default=500, ge=0)
+
+
+def _kind(value: Any) -> str:
+    level = value.get("level", "dft") if isinstance(value, dict) else value.level
+    return "dft" if level == "dft" else "cheap"
+
+
+Level = Annotated[
+    Annotated[DFTLevel, Tag("dft")] | Annotated[CheapLevel, Tag("cheap")], Discriminator(_kind)
+]
+
+
+class FlowConfig(BaseModel):
+    """A flow: its molecules, what is done with them, and where the results go.
+
+    Attributes
+    ----------
+    inputs : tuple of str
+        SMILES and files, as on the command line.
+    folder : path
+        For units of work, checkpoints, the log, and the embedded store.
+    model, device, noise_level, seed, batch_size
+        Of the diffusion model; see `diffrelax.flows.DiffusionRelaxMaker`.
+    minimise : DFTLevel or CheapLevel
+        The level at which each molecule is relaxed in the end.
+    store, blobs : str
+        See `diffrelax.flows.stores.open_store`. Default: embedded, in the folder.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    inputs: tuple[str, ...] = Field(min_length=1)
+    folder: Path
+    model: str = "relax-qm9"
+    device: str = "cpu"
+    noise_level: float | None = None
+    seed: int = 42
+    batch_size: int = Field(default=64, gt=0)
+    minimise: Level = DFTLevel()
+    store: str = ""
+    blobs: str = ""
+
+    @classmethod
+    def read(cls, path: Path) -> FlowConfig:
+        """Read a flow file; paths in it are relative to the folder that it lies in.
+
+        Raises
+        ------
+        ValueError
+            If the file is missing, is not YAML, or holds an unknown or wrong entry.
+        """
+        try:
+            record = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ValueError(f"cannot read the flow {path}: {error.strerror}") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} is not YAML: {error}") from error
+        if not isinstance(record, dict):
+            raise ValueError(f"{path} is not a flow: write entries such as inputs: [CCO]")
+        home = path.resolve().parent
+        try:
+            config = cls.model_validate({"folder": path.stem} | record)
+        except ValidationError as error:
+            raise ValueError(explain(error, path)) from error
+        return config.model_copy(
+            update={
+                "inputs": tuple(_at(home, text) for text in config.inputs),
+                "model": _at(home, config.model),
+                "folder": home / config.folder,
+            }
+        )
+
+    @property
+    def work(self) -> Path:
+        """The folder of units of work and checkpoints."""
+        return self.folder.resolve() / "work"
+
+    @property
+    def results(self) -> str:
+        """Where results are kept; see `diffrelax.flows.stores.open_store`."""
+        return self.store or str(self.folder.resolve() / "store")
+
+    def maker(self) -> RelaxFlowMaker:
+        """Return what makes the flow.
+
+        Raises
+        ------
+        ValueError
+            If the level is unknown.
+        """
+        work = str(self.work)
+        minimise: MoleculeMaker
+        if isinstance(self.minimise, DFTLevel):
+            settings = self.minimise.model_dump(exclude={"level"})
+            minimise = DFTRelaxMaker(work=work, settings=settings)
+        else:
+            level = self.minimise
+            minimise = ForceFieldRelaxMaker(name=level.level, work=work, **level.model_dump())
+        relax = DiffusionRelaxMaker(
+            model=self.model,
+            device=self.device,
+            noise_level=self.noise_level,
+            seed=self.seed,
+            work=work,
+        )
+        return RelaxFlowMaker(
+            relax_maker=relax, minimise_maker=minimise, batch_size=self.batch_size
+        )
+
+
+def _at(home: Path, text: str) -> str:
+    return str(home / text) if Path(text).suffix and (home / text).is_file() else text
+
+
+def explain(error: ValidationError, path: Path) -> str:
+    """Say what is wrong with a flow file, entry by entry, and what was perhaps meant."""
+    lines = []
+    for problem in error.errors():
+        *where, key = (str(part) for part in problem["loc"] if part not in ("dft", "cheap"))
+        place = f"in {'.'.join(where)}" if where else "at the top"
+        if problem["type"] == "extra_forbidden":
+            known = _known_keys(where)
+            close = get_close_matches(key, known, n=1)
+            meant = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+            lines.append(f"unknown key {key!r} {place}: {meant}")
+        else:
+            lines.append(f"{'.'.join((*where, key))}: {problem['msg']}")
+    return f"{path} is not a flow: {'; '.join(lines)}"
+
+
+def _known_keys(where: list[str]) -> list[str]:
+    model: type[BaseModel] = FlowConfig
+    for part in where:
+        if part == "minimise" and model is FlowConfig:
+            return sorted({*DFTLevel.model_fields, *CheapLevel.model_fields})
+        inner = model.model_fields[part].annotation
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            break
+        model = inner
+    return sorted(model.model_fields)

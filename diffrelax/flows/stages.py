@@ -1,0 +1,340 @@
+"""The stages of a flow: each Maker makes one job, and each job does units of work.
+
+A unit that has been finished in the same folder of work is not done again. Whatever becomes of a
+molecule is a document; a job fails only where the machine or the installation does.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from jobflow import Job, Maker, job
+
+from diffrelax.dft import DFTSettings
+from diffrelax.documents import (
+    MinimisationDocument,
+    MoleculeDocument,
+    Provenance,
+    RelaxationDocument,
+    ResultDocument,
+    StaticDocument,
+)
+from diffrelax.files import Rejected
+from diffrelax.flows.arguments import as_argument, as_arguments, failure, label, read_argument
+from diffrelax.levels import LEVELS
+from diffrelax.molecule import Molecule
+from diffrelax.work import WorkFolder, work_key
+
+Document = dict[str, Any]
+Given = str | Document
+
+
+@dataclass
+class EmbedMaker(Maker):
+    """Embed a batch of SMILES with ETKDGv3 and a force field.
+
+    Parameters
+    ----------
+    name : str
+    seed : int
+        Of the embedding.
+    """
+
+    name: str = "embed"
+    seed: int = 42
+
+    def make(self, molecules: Any) -> Job:
+        """Make the job; its output has one document for each molecule, in their order."""
+        return self.run(as_arguments(molecules))
+
+    @job
+    def run(self, molecules: Sequence[Given]) -> list[Document]:
+        """Embed what has no coordinates."""
+        embedded: list[Document] = []
+        for given in molecules:
+            molecule = read_argument(given, seed=self.seed)
+            if isinstance(molecule, Rejected):
+                embedded.append(_passed_on(given, molecule))
+            else:
+                document = MoleculeDocument.from_molecule(molecule)
+                embedded.append(document.model_dump(mode="json"))
+        return embedded
+
+
+@dataclass
+class DiffusionRelaxMaker(Maker):
+    """Relax a batch of molecules with a diffusion model, which is loaded once for all of them.
+
+    Parameters
+    ----------
+    name : str
+    model : str
+        See `diffrelax.load_model`; a path must be readable where the job runs.
+    device : str
+    noise_level : float, optional, Å
+        See `diffrelax.relax`.
+    seed : int
+        Of the embedding of SMILES.
+    work : str
+        Folder of finished units, shared by all workers; empty to keep none.
+    """
+
+    name: str = "relax"
+    model: str = "relax-qm9"
+    device: str = "cpu"
+    noise_level: float | None = None
+    seed: int = 42
+    work: str = ""
+
+    def make(self, molecules: Any) -> Job:
+        """Make the job; its output has one document for each molecule, in their order."""
+        return self.run(as_arguments(molecules))
+
+    @job
+    def run(self, molecules: Sequence[Given]) -> list[Document]:
+        """Relax the molecules that have not been relaxed before.
+
+        Raises
+        ------
+        ValueError
+            If the model is not installed here.
+        """
+        from diffrelax.models import load_model
+        from diffrelax.relaxation import relax_molecules
+
+        model = load_model(self.model, self.device)
+        work = _folder(self.work)
+        documents: dict[int, Document] = {}
+        new: list[tuple[int, str, Molecule]] = []
+        for i, given in enumerate(molecules):
+            key = self._key(given, model.sha256)
+            if found := _find(work, key, label(given)):
+                documents[i] = found
+                continue
+            molecule = read_argument(given, seed=self.seed)
+            if isinstance(molecule, Rejected):
+                documents[i] = _passed_on(given, molecule, key)
+            else:
+                new.append((i, key, molecule))
+        relaxed = relax_molecules([m for *_, m in new], model, noise_level=self.noise_level)
+        for (i, key, _), relaxation in zip(new, relaxed, strict=True):
+            seed = self.seed if isinstance(molecules[i], str) else None
+            provenance = Provenance.here(model=model, seed=seed)
+            documents[i] = _keep(
+                work, key, RelaxationDocument.from_relaxation(relaxation, provenance, key=key)
+            )
+        return [documents[i] for i in range(len(molecules))]
+
+    def _key(self, given: Given, sha256: str) -> str:
+        """Return the key of a unit: of a SMILES without embedding it."""
+        if isinstance(given, str):
+            what: Molecule | str = (given.split() or [""])[0]
+        else:
+            read = read_argument(given)
+            what = read.source if isinstance(read, Rejected) else read
+        settings = {"noise_level": self.noise_level}
+        return work_key("relax", what, settings, model_sha256=sha256, seed=self.seed)
+
+
+@dataclass
+class MoleculeMaker(Maker):
+    """What the makers have in common whose job is one unit of work on one molecule."""
+
+    name: str = "unit"
+    work: str = ""
+    stage: ClassVar[str]
+
+    def make(self, molecule: Any) -> Job:
+        """Make the job; its output is one result document.
+
+        Parameters
+        ----------
+        molecule : SMILES, Molecule, ase.Atoms, rdkit.Chem.Mol, pymatgen Molecule, mapping or \
+OutputReference
+            A SMILES is embedded with seed 42; of a result document, the output geometry is taken.
+        """
+        return self.run(as_argument(molecule))
+
+    @job(data="trajectory")
+    def run(self, molecule: Given) -> Document:
+        """Do the unit, or take it from the folder of work, or pass an earlier failure on."""
+        read = read_argument(molecule)
+        if isinstance(read, Rejected):
+            return _passed_on(molecule, read)
+        key = work_key(self.stage, read, self.plain_settings())
+        work = _folder(self.work)
+        if found := _find(work, key, read.name):
+            return found
+        try:
+            return _keep(work, key, self.calculate(read, key, work))
+        except ValueError as error:  # the molecule is not for this level
+            rejected = Rejected(read.name, read.smiles, str(error))
+            return failure(rejected, stage=self.stage, key=key)
+
+    @abstractmethod
+    def plain_settings(self) -> dict[str, Any]:
+        """Return what decides the outcome."""
+
+    @abstractmethod
+    def calculate(self, molecule: Molecule, key: str, work: WorkFolder | None) -> ResultDocument:
+        """Do the work; ValueError says that this molecule cannot be treated."""
+
+
+@dataclass
+class ForceFieldRelaxMaker(MoleculeMaker):
+    """Relax a molecule at a cheap level of theory: a force field, GFN2-xTB or the like.
+
+    Parameters
+    ----------
+    name : str
+    work : str
+        Folder of finished units, shared by all workers; empty to keep none.
+    level : str
+        One of `diffrelax.levels.LEVELS`, but not ``dft``.
+    fmax : float, eV/Å
+    max_steps : int
+    """
+
+    name: str = "force field"
+    level: str = "mmff94"
+    fmax: float = 0.03
+    max_steps: int = 500
+    stage = "minimise"
+
+    def __post_init__(self) -> None:
+        known = [level for level in LEVELS if level != "dft"]
+        if self.level not in known:
+            raise ValueError(f"unknown level {self.level!r}: choose one of {', '.join(known)}")
+
+    def plain_settings(self) -> dict[str, Any]:
+        """Return level and stopping rule."""
+        return {"level": self.level, "fmax": self.fmax, "max_steps": self.max_steps}
+
+    def calculate(self, molecule: Molecule, key: str, work: WorkFolder | None) -> ResultDocument:
+        """Relax."""
+        from diffrelax.levels import relax_at_level
+
+        relaxed = relax_at_level(molecule, self.level, fmax=self.fmax, max_steps=self.max_steps)
+        return MinimisationDocument.from_level(
+            molecule, relaxed, Provenance.here(), key=key, **self.plain_settings()
+        )
+
+
+@dataclass
+class DFTRelaxMaker(MoleculeMaker):
+    """Relax a molecule with DFT, from a checkpoint if an earlier life of the job left one.
+
+    Parameters
+    ----------
+    name : str
+    work : str
+        Folder of finished units and of checkpoints, shared by all workers and outside the folders
+        that jobs run in; empty to keep none.
+    settings : dict
+        Entries of `diffrelax.dft.DFTSettings`; the others are its defaults.
+    """
+
+    name: str = "dft"
+    settings: dict[str, Any] = field(default_factory=dict)
+    stage = "dft"
+
+    def __post_init__(self) -> None:
+        self.settings = DFTSettings(**self.settings).model_dump()
+
+    def plain_settings(self) -> dict[str, Any]:
+        """Return the settings, as `diffrelax.dft.relax_dft` keys its checkpoints."""
+        return self.settings
+
+    def calculate(self, molecule: Molecule, key: str, work: WorkFolder | None) -> ResultDocument:
+        """Relax."""
+        from diffrelax.dft.relaxation import relax_with
+
+        checkpoint = work.checkpoint(key) if work else None
+        relaxation = relax_with(molecule, DFTSettings(**self.settings), checkpoint=checkpoint)
+        return MinimisationDocument.from_dft(molecule, relaxation, Provenance.here(), key=key)
+
+
+@dataclass
+class StaticMaker(MoleculeMaker):
+    """Calculate energy and forces of a molecule as it stands.
+
+    Parameters
+    ----------
+    name : str
+    work : str
+        Folder of finished units, shared by all workers; empty to keep none.
+    level : str
+        One of `diffrelax.levels.LEVELS`.
+    settings : dict
+        Of the level, see `diffrelax.levels.get_calculator`.
+    """
+
+    name: str = "static"
+    level: str = "dft"
+    settings: dict[str, Any] = field(default_factory=dict)
+    stage = "static"
+
+    def __post_init__(self) -> None:
+        if self.level not in LEVELS:
+            raise ValueError(f"unknown level {self.level!r}: choose one of {', '.join(LEVELS)}")
+
+    def plain_settings(self) -> dict[str, Any]:
+        """Return level and settings."""
+        return {"level": self.level, **self.settings}
+
+    def calculate(self, molecule: Molecule, key: str, work: WorkFolder | None) -> ResultDocument:
+        """Calculate."""
+        from time import perf_counter
+
+        from diffrelax.levels import get_calculator
+
+        started = perf_counter()
+        atoms = molecule.to_atoms()
+        atoms.calc = get_calculator(self.level, molecule, **self.settings)
+        try:
+            forces = atoms.get_forces()
+            energy = float(atoms.get_potential_energy())
+        except (RuntimeError, ArithmeticError) as error:
+            raise ValueError(f"{self.level} failed: {error}") from error
+        return StaticDocument(
+            key=key,
+            name=molecule.name,
+            provenance=Provenance.here(),
+            level=self.level,
+            settings=self.settings,
+            input=MoleculeDocument.from_molecule(molecule),
+            energy=energy,
+            forces=forces.tolist(),
+            seconds={"total": perf_counter() - started},
+        )
+
+
+def _folder(path: str) -> WorkFolder | None:
+    return WorkFolder(Path(path)) if path else None
+
+
+def _find(work: WorkFolder | None, key: str, name: str) -> Document | None:
+    """Find a finished unit; its molecule may have had another name then."""
+    document = work.find(key) if work else None
+    if document:
+        parts = (document, document.get("input"), document.get("output"))
+        for part in filter(None, parts):
+            part["name"] = name
+    return document
+
+
+def _keep(work: WorkFolder | None, key: str, result: ResultDocument) -> Document:
+    document = result.model_dump(mode="json")
+    if work:
+        work.keep(key, document)
+    return document
+
+
+def _passed_on(given: Given | None, rejected: Rejected, key: str = "") -> Document:
+    if isinstance(given, dict) and given.get("kind") == "failure":
+        return given
+    return failure(rejected, stage="embed" if isinstance(given, str) else "relax", key=key)

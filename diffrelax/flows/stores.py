@@ -1,0 +1,174 @@
+"""Where results are kept: in a folder, in MongoDB, or where a jobflow-remote project keeps them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from jobflow import JobStore
+from maggma.stores import GridFSStore, MongoStore, MontyStore, S3Store
+from pymongo.errors import PyMongoError
+
+from diffrelax.documents import ResultDocument, read_document
+
+MONGODB = ("mongodb://", "mongodb+srv://")
+PROJECT = "project:"
+KINDS = ("failure", "relaxation", "minimisation", "static")
+DATABASE_SECONDS = 5  # to answer in
+
+
+def open_store(where: str, blobs: str = "") -> JobStore:
+    """Open a store of results.
+
+    Parameters
+    ----------
+    where : str
+        A folder, in which an embedded database is made if there is none; the address of a MongoDB
+        database, ``mongodb://[user:password@]host[:port]/database``; or ``project:NAME``, for the
+        store of a jobflow-remote project.
+    blobs : str
+        Where the trajectories go if results are in MongoDB: ``s3://bucket[/folder]``, with
+        credentials from the environment; otherwise GridFS in the same database.
+
+    Returns
+    -------
+    jobflow.JobStore
+        Connected. Its additional store is ``data``, as in atomate2.
+
+    Raises
+    ------
+    ValueError
+        If the address names no database, or there is no such project.
+    ConnectionError
+        If the database does not answer.
+    """
+    if where.startswith(MONGODB):
+        store = _mongodb(where, blobs)
+    elif where.startswith(PROJECT):
+        store = read_project(where.removeprefix(PROJECT)).get_jobstore()
+    else:
+        store = _embedded(Path(where))
+    try:
+        store.connect()
+        store.docs_store.query_one({})
+    except PyMongoError as error:
+        address = re.sub(r"//[^/@]*@", "//", where)
+        raise ConnectionError(
+            f"the database {address} does not answer within {DATABASE_SECONDS} s: start it, or "
+            f"check address, password and firewall ({type(error).__name__})"
+        ) from error
+    return store
+
+
+def open_results(where: str) -> JobStore:
+    """Open a store that must exist: that of `open_store`, or the folder of a flow.
+
+    Raises
+    ------
+    ValueError, ConnectionError
+        If there is none; see `open_store`.
+    """
+    if where.startswith((*MONGODB, PROJECT)):
+        return open_store(where)
+    for folder in (Path(where) / "store", Path(where)):
+        if (folder / "monty.storage.cfg").exists():
+            return open_store(str(folder))
+    raise ValueError(
+        f"there are no results in {where}: give the folder of a flow, mongodb://host/database or "
+        f"{PROJECT}NAME"
+    )
+
+
+def read_project(name: str) -> Any:
+    """Return a project of jobflow-remote; with an empty name, its default.
+
+    Raises
+    ------
+    ValueError
+        If jobflow-remote is not installed, or has no such project.
+    """
+    try:
+        from jobflow_remote.config import ConfigError, ConfigManager
+    except ImportError:
+        raise ValueError('jobflow-remote is not installed: pip install "diffrelax[hpc]"') from None
+    try:
+        return ConfigManager().get_project(name or None)
+    except ConfigError as error:
+        raise ValueError(
+            f"jobflow-remote has no project {name!r}: {error}; see workflows/README.md"
+        ) from error
+
+
+def read_results(store: JobStore) -> tuple[list[ResultDocument], list[str]]:
+    """Read all results in a store, each unit of work once, without trajectories.
+
+    Returns
+    -------
+    list of ResultDocument
+        In the order in which they were first finished.
+    list of str
+        What is wrong with documents that cannot be read, and what to do.
+    """
+    results: dict[tuple[str, str], ResultDocument] = {}
+    problems: dict[str, int] = {}
+    for i, record in enumerate(_records(store)):
+        try:
+            document = read_document(_without_blobs(record))
+        except ValueError as error:
+            problems[str(error)] = problems.get(str(error), 0) + 1
+            continue
+        results[document.key or str(i), document.name] = document
+    return list(results.values()), [f"{n} × {problem}" for problem, n in problems.items()]
+
+
+def find_result(store: JobStore, wanted: str) -> list[dict[str, Any]]:
+    """Return the documents of a name, or of a key that begins so, with their trajectories."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for record in _records(store, load=True):
+        key, name = record.get("key", ""), record.get("name", "")
+        if name == wanted or (len(wanted) >= 6 and key.startswith(wanted)):
+            found[key, name] = record
+    return list(found.values())
+
+
+def _embedded(folder: Path) -> JobStore:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = str(folder.resolve())
+    return JobStore(
+        MontyStore("outputs", database_path=path),
+        additional_stores={"data": MontyStore("blobs", database_path=path)},
+    )
+
+
+def _mongodb(uri: str, blobs: str) -> JobStore:
+    if not re.match(r"[a-z+]+://[^/]+/[^/?]+", uri):
+        raise ValueError(f"{uri} names no database: write mongodb://host:27017/database")
+    options = {"mongoclient_kwargs": {"serverSelectionTimeoutMS": 1000 * DATABASE_SECONDS}}
+    additional: Any
+    if blobs:
+        match = re.fullmatch(r"s3://([^/]+)/?(.*)", blobs)
+        if not match:
+            raise ValueError(f"blobs: {blobs!r} is no place for them: write s3://bucket/folder")
+        index = MongoStore.from_uri(uri, "blobs_index", **options)
+        additional = S3Store(index, match[1], sub_dir=match[2] or None, compress=True)
+    else:
+        additional = GridFSStore.from_uri(uri, "blobs", compression=True, **options)
+    return JobStore(MongoStore.from_uri(uri, "outputs", **options), {"data": additional})
+
+
+def _records(store: JobStore, load: bool = False) -> Iterator[dict[str, Any]]:
+    """Yield what jobs of diffrelax left: documents, some of them in lists."""
+    for made in store.query(properties=["output", "metadata"], load=load):
+        outputs = made["output"] if isinstance(made["output"], list) else [made["output"]]
+        stage = (made.get("metadata") or {}).get("stage")
+        for output in outputs:
+            if isinstance(output, dict) and (
+                output.get("kind") in KINDS or (stage and output.get("kind") != "summary")
+            ):
+                yield output
+
+
+def _without_blobs(record: dict[str, Any]) -> dict[str, Any]:
+    return {k: None if isinstance(v, dict) and "blob_uuid" in v else v for k, v in record.items()}

@@ -1,0 +1,125 @@
+"""The account of a flow: each input exactly once, whatever became of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from jobflow import JobConfig, OnMissing, job
+from pydantic import Field
+
+from diffrelax.documents import (
+    Document,
+    FailureDocument,
+    MinimisationDocument,
+    Provenance,
+    RelaxationDocument,
+    read_document,
+)
+
+State = Literal["converged", "not converged", "failed", "lost"]
+
+
+class SummaryRow(Document):
+    """What became of one input."""
+
+    index: int = Field(description="of the input, from 0")
+    name: str
+    smiles: str = ""
+    state: State = Field(
+        description="converged; ended without; no molecule for some stage; its job never ended"
+    )
+    stage: str = Field(description="the last that the input came to")
+    reason: str = ""
+    verdict: str = Field(default="", description="of the diffusion model, if it came to that")
+    energy: float | None = Field(default=None, description="eV")
+    fmax: float | None = Field(default=None, description="eV/Å")
+    gradient_calls: int | None = None
+    seconds: float = Field(default=0.0, description="of all stages")
+    key: str = Field(default="", description="of the last unit of work")
+
+
+class Summary(Document):
+    """What became of the inputs of a flow."""
+
+    kind: Literal["summary"] = "summary"
+    rows: tuple[SummaryRow, ...] = Field(description="one for each input, in their order")
+    counts: dict[str, int] = Field(description="number of inputs by state")
+    provenance: Provenance
+
+
+@job(config=JobConfig(on_missing_references=OnMissing.NONE))
+def summarise(
+    names: Sequence[str],
+    uuids: Sequence[str],
+    relaxed: Sequence[dict[str, Any] | None],
+    minimised: Sequence[dict[str, Any] | None],
+) -> dict[str, Any]:
+    """Account for each input of a flow; jobs that never ended are missing references.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of the inputs.
+    uuids : sequence of str
+        Of their last jobs.
+    relaxed, minimised : sequences of dict or None
+        The documents of the two stages; None where a job did not end.
+
+    Returns
+    -------
+    dict
+        A `Summary`, as plain JSON.
+    """
+    rows = tuple(
+        summary_row(i, *entry)
+        for i, entry in enumerate(zip(names, uuids, relaxed, minimised, strict=True))
+    )
+    summary = Summary(
+        rows=rows,
+        counts=dict(Counter(row.state for row in rows)),
+        provenance=Provenance.here(),
+    )
+    return summary.model_dump(mode="json")
+
+
+def summary_row(
+    index: int,
+    name: str,
+    uuid: str,
+    relaxed: dict[str, Any] | None,
+    minimised: dict[str, Any] | None,
+) -> SummaryRow:
+    """Account for one input; see `summarise`."""
+    start = read_document(relaxed) if relaxed else None
+    row = SummaryRow(
+        index=index,
+        name=name or (start.name if start else ""),
+        state="lost",
+        stage="minimise" if start else "relax",
+        reason=f"its job did not end: `jf job info {uuid}` tells why",
+    )
+    known: dict[str, Any] = {}
+    if isinstance(start, RelaxationDocument):
+        known = {"verdict": start.verdict, "seconds": start.seconds["total"], "key": start.key}
+        known |= {"smiles": start.output.smiles} if start.output else {}
+    if minimised is None:
+        return row.model_copy(update=known)
+    end = read_document(minimised)
+    known |= {"name": end.name, "reason": end.reason, "key": end.key}
+    if isinstance(end, FailureDocument):
+        return row.model_copy(update=known | {"state": "failed", "stage": end.stage})
+    assert isinstance(end, MinimisationDocument)
+    return row.model_copy(
+        update=known
+        | {
+            "state": "converged" if end.converged else "not converged",
+            "stage": end.level,
+            "smiles": end.output.smiles,
+            "energy": end.energy,
+            "fmax": end.fmax,
+            "gradient_calls": end.gradient_calls,
+            "seconds": known.get("seconds", 0.0) + end.seconds["total"],
+        }
+    )

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from diffrelax.flows.config import FlowConfig
+from diffrelax.flows.run import run_flow
+
+FLOW = """
+inputs: [two.smi, CO]
+folder: out
+batch_size: 2
+minimise: {level: dft, xc: "lda,vwn", basis: sto-3g}
+"""
+
+
+@pytest.fixture
+def flow(tmp_path: Path) -> Path:
+    (tmp_path / "two.smi").write_text("OO peroxide\nC1CC bad\n")
+    path = tmp_path / "flow.yaml"
+    path.write_text(FLOW)
+    return path
+
+
+def test_a_flow_killed_in_the_middle_goes_on_and_does_nothing_twice(run, flow: Path) -> None:
+    program = "from diffrelax.cli import main; main()"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    arguments = [sys.executable, "-c", program, "run", str(flow)]
+    process = subprocess.Popen(arguments, env=environment)
+    work = flow.parent / "out" / "work"
+    while not list(work.glob("*.checkpoint")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = {p.name: p.read_bytes() for p in work.glob("*.json")}
+    assert len(before) == 2  # relaxed in batches; no DFT relaxation is finished
+
+    status, out, _ = run("run", flow, "--json")
+    assert status == 1
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert [(r["name"], r["state"]) for r in rows] == [
+        ("peroxide", "converged"),
+        ("bad", "failed"),
+        ("CO", "converged"),
+    ]
+    after = {p.name: p.read_bytes() for p in work.glob("*.json")}
+    assert {name: after[name] for name in before} == before
+    assert not list(work.glob("*.checkpoint"))
+    status, out, _ = run("results", "list", flow.parent / "out")
+    assert len(out.splitlines()) == 1 + 5
+
+    status, out, _ = run("run", flow)
+    assert out.splitlines()[-1] == "3 inputs: 2 converged, 1 failed"
+    assert {p.name: p.read_bytes() for p in work.glob("*.json")} == after
+
+
+def test_an_unknown_key_says_what_was_meant(run, flow: Path) -> None:
+    for old, new, message in [
+        ("basis:", "basiss:", "unknown key 'basiss' in minimise: did you mean basis?"),
+        ("batch_size:", "batchsize:", "unknown key 'batchsize' at the top: did you mean batch_s"),
+        ("folder:", "zzz:", "unknown key 'zzz' at the top: known are batch_size"),
+        ("batch_size: 2", "batch_size: two", "batch_size: Input should be a valid integer"),
+        ('xc: "lda,vwn"', "fmax: -1", "minimise.fmax: Input should be greater than 0"),
+    ]:
+        flow.write_text(FLOW.replace(old, new))
+        status, _, err = run("run", flow)
+        assert status == 2 and message in err, err
+    for text, message in [("- a", "write entries such as"), ("a: [", "is not YAML")]:
+        flow.write_text(text)
+        status, _, err = run("run", flow)
+        assert status == 2 and message in err
+    status, _, err = run("run", flow.with_name("none.yaml"))
+    assert status == 2 and "cannot read the flow" in err
+
+
+def test_what_no_molecule_could_be_done_with_is_refused_before_work(flow: Path) -> None:
+    config = FlowConfig.read(flow)
+    for change, message in [
+        ({"model": "nomodel"}, "there is no model 'nomodel'"),
+        ({"minimise": {"level": "dft", "xc": "nosuch"}}, "unknown functional"),
+        ({"minimise": {"level": "am1"}}, "unknown level 'am1'"),
+    ]:
+        changed = FlowConfig.model_validate(config.model_dump() | change)
+        with pytest.raises(ValueError, match=message):
+            run_flow(changed)
+    assert not (flow.parent / "out").exists()
+
+
+def test_paths_in_a_flow_file_are_relative_to_it(flow: Path, monkeypatch) -> None:
+    monkeypatch.chdir("/")
+    config = FlowConfig.read(flow)
+    assert config.inputs == (str(flow.parent / "two.smi"), "CO")
+    assert config.folder == flow.parent / "out"
+    assert config.results == str(flow.parent / "out" / "store")

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ase.build
+import numpy as np
+import pytest
+from jobflow import Flow, Job, JobStore, run_locally
+from maggma.stores import MemoryStore
+from monty.json import MontyDecoder, MontyEncoder
+from rdkit import Chem
+
+from diffrelax.documents import read_document
+from diffrelax.flows import (
+    DFTRelaxMaker,
+    DiffusionRelaxMaker,
+    EmbedMaker,
+    ForceFieldRelaxMaker,
+    StaticMaker,
+)
+from diffrelax.flows.arguments import as_arguments, atomic_numbers, read_argument
+from diffrelax.flows.stages import MoleculeMaker
+from diffrelax.molecule import Molecule
+from diffrelax.work import WorkFolder
+
+CHEAP_DFT = {"xc": "lda,vwn", "basis": "sto-3g", "hessian": "none"}
+
+
+def run(flow: Flow | Job) -> Any:
+    """Run as a worker does, from JSON, and return the output of the last job."""
+    flow = flow if isinstance(flow, Flow) else Flow([flow])
+    flow = MontyDecoder().process_decoded(json.loads(json.dumps(flow, cls=MontyEncoder)))
+    store = JobStore(MemoryStore(), additional_stores={"data": MemoryStore()})
+    run_locally(flow, store=store, log=False)
+    return store.get_output(flow.jobs[-1].uuid, load=True)
+
+
+@dataclass
+class PymatgenLike:
+    """Has what a pymatgen Molecule has."""
+
+    atomic_numbers: tuple[int, ...]
+    cart_coords: np.ndarray
+    charge: float
+    spin_multiplicity: int
+
+
+def test_anything_that_holds_a_molecule_is_an_argument_as_plain_json(tmp_path: Path) -> None:
+    water = ase.build.molecule("H2O")
+    path = tmp_path / "two.smi"
+    path.write_text("CO wood alcohol\n# a comment\nC1CC\n")
+    given = [
+        "O",
+        water,
+        Molecule.from_atoms(water),
+        Chem.MolFromSmiles("O"),
+        PymatgenLike((8, 1, 1), water.positions, 0.0, 1),
+        path,
+    ]
+    arguments = as_arguments(given)
+    assert json.loads(json.dumps(arguments)) == arguments
+    assert arguments[-2:] == ["CO wood alcohol", "C1CC"]
+    molecules = [read_argument(a) for a in arguments]
+    assert [sorted(m.numbers) for m in molecules[:5]] == [[1, 1, 8]] * 5
+    assert molecules[5].name == "wood alcohol"
+    assert "not a SMILES" in molecules[6].reason
+    assert [len(atomic_numbers(a)) for a in arguments] == [3] * 5 + [6, 0]
+
+
+def test_bad_inputs_are_failures_that_name_what_is_wrong(tmp_path: Path) -> None:
+    periodic = ase.build.bulk("Cu")
+    odd = PymatgenLike((8, 1), np.array([[0, 0, 0], [0, 0, 1.0]]), 0.0, 1)
+    arguments = as_arguments([periodic, odd, tmp_path / "none.smi"])
+    assert [a["kind"] for a in arguments] == ["failure"] * 3
+    reasons = [a["reason"] for a in arguments]
+    assert "periodic" in reasons[0]
+    assert "multiplicity 1 does not fit" in reasons[1]
+    assert "no such file" in reasons[2]
+
+
+def test_embedding_a_batch_keeps_its_order() -> None:
+    output = run(EmbedMaker(seed=7).make(["CCO", "nonsense", "C a name"]))
+    assert [o["name"] for o in output] == ["CCO", "nonsense", "a name"]
+    assert "not a SMILES" in output[1]["reason"]
+    expected = Molecule.from_smiles("CCO", seed=7).positions
+    np.testing.assert_array_equal(output[0]["positions"], expected)
+
+
+def test_a_batch_is_relaxed_once_and_found_again(tmp_path: Path, model) -> None:
+    maker = DiffusionRelaxMaker(work=str(tmp_path))
+    inputs = ["CCO first", "C1CC", "C[NH3+]", ase.build.molecule("CH3OH")]
+    first = run(maker.make(inputs))
+    assert [o.get("verdict", o["kind"]) for o in first] == [
+        "relaxed",
+        "failure",
+        "refused",
+        "relaxed",
+    ]
+    document = read_document(first[0])
+    assert document.provenance.model_sha256 == model.sha256
+    files = {p.name: p.stat().st_mtime_ns for p in tmp_path.iterdir()}
+    assert set(files) == {f"{o['key']}.json" for o in first if o["kind"] == "relaxation"}
+    again = run(maker.make(["CCO second", *inputs[1:]]))
+    assert {p.name: p.stat().st_mtime_ns for p in tmp_path.iterdir()} == files
+    assert again[0]["output"] == first[0]["output"] | {"name": "second"}
+    assert again[0]["name"] == "second"
+    other = run(DiffusionRelaxMaker(work=str(tmp_path), seed=1).make("CCO"))
+    assert other[0]["key"] != first[0]["key"]
+
+
+def test_stages_follow_each_other() -> None:
+    relax = DiffusionRelaxMaker().make(["CO", "no"])
+    level = ForceFieldRelaxMaker(level="gfn2-xtb").make(relax.output[0])
+    static = StaticMaker(level="gfn2-xtb").make(level.output)
+    failed = StaticMaker(level="gfn2-xtb").make(relax.output[1])
+    passed_on = StaticMaker(level="gfn2-xtb").make(failed.output)
+    output = run(Flow([relax, level, failed, passed_on, static]))
+    assert output["kind"] == "static"
+    assert np.abs(output["forces"]).max() < 0.03
+    assert output["input"]["start"] == "gfn2-xtb"
+
+
+def test_a_failure_passes_through_later_stages_unchanged() -> None:
+    relax = DiffusionRelaxMaker().make(["no"])
+    level = ForceFieldRelaxMaker().make(relax.output[0])
+    output = run(Flow([relax, level, StaticMaker().make(level.output)]))
+    assert (output["kind"], output["stage"], output["name"]) == ("failure", "embed", "no")
+
+
+def test_a_dft_job_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch) -> None:
+    from diffrelax.levels.density_functional import DensityFunctional
+
+    calculate = DensityFunctional.calculate
+    calls = 0
+
+    def dying(self: DensityFunctional, *arguments: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise MemoryError
+        calculate(self, *arguments)
+
+    monkeypatch.setattr(DensityFunctional, "calculate", dying)
+    maker = DFTRelaxMaker(work=str(tmp_path), settings=CHEAP_DFT)
+    with pytest.raises(ValueError, match="has no outputs"):
+        run(maker.make("OO"))
+    assert [p.suffix for p in tmp_path.iterdir()] == [".checkpoint"]
+    output = run(maker.make("OO"))
+    assert output["converged"]
+    assert calls == output["gradient_calls"] + 1  # the one that died; none was done twice
+    assert [p.suffix for p in tmp_path.iterdir()] == [".json"]
+    relaxation = read_document(output).to_dft()
+    assert len(relaxation.trajectory) == relaxation.gradient_calls
+    assert WorkFolder(tmp_path).find(output["key"])["energy"] == output["energy"]
+    assert run(maker.make("OO")) == output and calls == output["gradient_calls"] + 1
+
+
+def test_a_molecule_that_a_level_cannot_treat_is_a_failure_with_a_key() -> None:
+    output = run(DFTRelaxMaker(settings=CHEAP_DFT | {"basis": "6-31G(2df,p)"}).make("[Kr]"))
+    assert (output["kind"], output["stage"], len(output["key"])) == ("failure", "dft", 64)
+    assert "does not cover" in output["reason"]
+
+
+@pytest.mark.parametrize("maker", [DFTRelaxMaker, ForceFieldRelaxMaker, StaticMaker])
+def test_jobs_have_names_and_take_powerups(maker: type[MoleculeMaker]) -> None:
+    job = maker().make("CO wood alcohol")
+    job.append_name(" 1")
+    job.update_maker_kwargs({"work": "/shared/work"})
+    assert job.name == f"{maker().name} 1"
+    assert job.maker.work == "/shared/work"
+
+
+def test_settings_of_a_maker_are_checked_and_updated() -> None:
+    job = DFTRelaxMaker(settings={"xc": "pbe"}).make("CO")
+    assert job.maker.settings["basis"] == "6-31G(2df,p)"
+    job.update_maker_kwargs({"_set": {"settings->xc": "pbe0"}}, dict_mod=True)
+    assert job.maker.settings["xc"] == "pbe0"
+    with pytest.raises(ValueError, match="basiss"):
+        DFTRelaxMaker(settings={"basiss": "sto-3g"})
+    with pytest.raises(ValueError, match="unknown level 'dft': choose one of mmff94"):
+        ForceFieldRelaxMaker(level="dft")
+    with pytest.raises(ValueError, match="unknown level 'am1'"):
+        StaticMaker(level="am1")

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from jobflow import JobStore, run_locally
+from maggma.stores import MemoryStore
+
+from diffrelax import relaxation
+from diffrelax.flows import (
+    DFTRelaxMaker,
+    DiffusionRelaxMaker,
+    ForceFieldRelaxMaker,
+    RelaxFlowMaker,
+)
+from diffrelax.flows.summary import Summary, summary_row
+
+INPUTS = ["CCO", "C1CC", "C[NH3+] ion", "CO", "CO", "C=O"]
+
+
+def make(**settings: Any):
+    minimise = ForceFieldRelaxMaker(level="gfn2-xtb")
+    return RelaxFlowMaker(minimise_maker=minimise, batch_size=4, **settings).make(INPUTS)
+
+
+def run(flow) -> Summary:
+    store = JobStore(MemoryStore(), additional_stores={"data": MemoryStore()})
+    responses = run_locally(flow, store=store, log=False)
+    return Summary.model_validate(responses[flow.jobs[-1].uuid][1].output)
+
+
+def test_each_input_is_in_the_summary_exactly_once() -> None:
+    summary = run(make())
+    assert [row.index for row in summary.rows] == list(range(6))
+    assert [row.name for row in summary.rows] == ["CCO", "C1CC", "ion", "CO", "CO", "C=O"]
+    states = [row.state for row in summary.rows]
+    assert states == ["converged", "failed", *["converged"] * 4]
+    assert [row.verdict for row in summary.rows][2] == "refused"
+    assert "not a SMILES" in summary.rows[1].reason
+    assert summary.counts == {"converged": 5, "failed": 1}
+
+
+def test_the_summary_runs_when_jobs_of_either_stage_die(monkeypatch) -> None:
+    relax, minimise = relaxation.relax_molecules, ForceFieldRelaxMaker.calculate
+
+    def dying_relax(molecules, *arguments, **settings):
+        if "C=O" in [molecule.name for molecule in molecules]:
+            raise RuntimeError("the node is gone")
+        return relax(molecules, *arguments, **settings)
+
+    def dying_minimise(self, molecule, *arguments):
+        if molecule.name == "CO":
+            raise MemoryError
+        return minimise(self, molecule, *arguments)
+
+    monkeypatch.setattr(relaxation, "relax_molecules", dying_relax)
+    monkeypatch.setattr(ForceFieldRelaxMaker, "calculate", dying_minimise)
+    flow = make()
+    summary = run(flow)
+    states = [row.state for row in summary.rows]
+    assert states == ["converged", "failed", "converged", "lost", "lost", "lost"]
+    assert [row.stage for row in summary.rows][3:] == ["minimise", "relax", "relax"]
+    assert flow.jobs[-2].uuid in summary.rows[5].reason
+
+
+def test_jobs_say_what_they_are() -> None:
+    flow = make()
+    assert [job.name for job in flow.jobs] == [
+        "relax 0–3",
+        "relax 4–5",
+        "force field 0 CCO",
+        "force field 1 C1CC",
+        "force field 2 ion",
+        "force field 3 CO",
+        "force field 4 CO",
+        "force field 5 C=O",
+        "summarise",
+    ]
+    assert [job.metadata.get("formula") for job in flow.jobs[2:5]] == ["C2H6O", "", "CH6N"]
+
+
+def test_updates_reach_the_makers_inside() -> None:
+    maker = RelaxFlowMaker()
+    for stage in (DiffusionRelaxMaker, DFTRelaxMaker):
+        maker = maker.update_kwargs({"work": "/w"}, class_filter=stage)
+    flow = make()
+    flow.update_maker_kwargs({"work": "/w"}, class_filter=ForceFieldRelaxMaker)
+    assert flow.jobs[2].maker.work == "/w" and flow.jobs[0].maker.work == ""
+    assert maker.relax_maker.work == maker.minimise_maker.work == "/w"
+
+
+def test_a_flow_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="needs molecules"):
+        RelaxFlowMaker().make([])
+    with pytest.raises(ValueError, match="batch size 0"):
+        RelaxFlowMaker(batch_size=0).make("CO")
+
+
+def test_an_input_whose_batch_is_lost_is_named_as_it_was_given() -> None:
+    row = summary_row(7, "x", "some-uuid", None, None)
+    assert (row.index, row.name, row.state, row.stage) == (7, "x", "lost", "relax")

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import ase.io
+import pytest
+from jobflow import Flow, run_locally
+from pyarrow import parquet
+
+from diffrelax.documents import FailureDocument, Provenance
+from diffrelax.flows import DFTRelaxMaker, DiffusionRelaxMaker
+from diffrelax.flows.stores import find_result, open_results, open_store, read_results
+
+DEAD = "mongodb://someone:secret@127.0.0.1:9/results"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A folder with results: of one good molecule and one bad one."""
+    folder = tmp_path_factory.mktemp("flow")
+    relax = DiffusionRelaxMaker(work=str(folder / "work")).make(["O water", "no bad"])
+    settings = {"xc": "lda,vwn", "basis": "sto-3g", "hessian": "none"}
+    stages = [
+        DFTRelaxMaker(settings=settings).make(relax.output[0]),
+        DFTRelaxMaker(settings=settings).make(relax.output[1]),
+    ]
+    store = open_store(str(folder / "store"))
+    run_locally(Flow([relax, *stages]), store=store, log=False)
+    return folder
+
+
+def test_results_outlive_the_process_and_are_told_once(folder: Path) -> None:
+    results, problems = read_results(open_results(str(folder)))
+    assert not problems
+    assert [(r.name, r.kind) for r in results] == [
+        ("water", "relaxation"),
+        ("bad", "failure"),
+        ("water", "minimisation"),
+    ]
+
+
+def test_trajectories_lie_apart_and_come_with_the_document(folder: Path) -> None:
+    store = open_results(str(folder))
+    (bare,) = store.query({"output.kind": "minimisation"})
+    assert "blob_uuid" in bare["output"]["trajectory"]
+    (_, minimisation) = find_result(store, "water")
+    trajectory = minimisation["trajectory"]
+    assert len(trajectory["energies"]) == minimisation["gradient_calls"]
+    assert find_result(store, minimisation["key"][:8]) == [minimisation]
+    assert find_result(store, "nobody") == []
+
+
+def test_tables_have_all_results_and_geometry_files_those_with_one(run, folder, tmp_path) -> None:
+    for name in ("all.csv", "all.parquet", "all.extxyz"):
+        status, _, err = run("results", "export", folder, "-o", tmp_path / name)
+        assert status == 0
+    assert "2 of 3 results" in err
+    frames = ase.io.read(tmp_path / "all.extxyz", ":")
+    assert [f.info["state"] for f in frames] == ["relaxed", "converged"]
+    rows = parquet.read_table(tmp_path / "all.parquet").to_pylist()
+    assert rows[2]["energy_ev"] == frames[1].info["energy_ev"]
+    assert (tmp_path / "all.csv").read_text().count("\n") == 4
+
+
+def test_the_command_line_lists_and_shows(run, folder) -> None:
+    status, out, _ = run("results", "list", folder, "--kind", "failure")
+    assert status == 0 and len(out.splitlines()) == 2 and "not a SMILES" in out
+    status, out, _ = run("results", "list", folder, "--json")
+    assert [json.loads(line)["name"] for line in out.splitlines()] == ["water", "bad", "water"]
+    status, out, _ = run("results", "show", folder, "water")
+    assert status == 0 and '"trajectory"' in out
+    status, _, err = run("results", "show", folder, "nobody")
+    assert status == 2 and "list them first" in err
+
+
+def test_no_results_and_no_database_say_what_to_do(run, tmp_path) -> None:
+    status, _, err = run("results", "list", tmp_path)
+    assert status == 2 and "give the folder of a flow" in err
+    status, _, err = run("results", "list", "mongodb://host:27017")
+    assert status == 2 and "names no database" in err
+    with pytest.raises(ValueError, match="write s3://bucket/folder"):
+        open_store(DEAD, "bucket")
+
+
+def test_a_database_that_does_not_answer_is_named_without_its_password(run, monkeypatch) -> None:
+    monkeypatch.setattr("diffrelax.flows.stores.DATABASE_SECONDS", 0.2)
+    status, _, err = run("results", "list", DEAD)
+    assert status == 2
+    assert "mongodb://127.0.0.1:9/results does not answer" in err and "start it" in err
+    assert "secret" not in err
+
+
+def test_documents_of_other_schemas_leave_the_others_alone(run, tmp_path) -> None:
+    store = open_store(str(tmp_path))
+    good = FailureDocument(name="x", stage="embed", reason="bad", provenance=Provenance.here())
+    record = good.model_dump(mode="json")
+    older = {k: v for k, v in record.items() if k != "schema_version"}
+    newer = record | {"schema_version": 99}
+    outputs = {"a": record, "b": older, "c": newer, "d": {"of": "other software"}, "e": older}
+    for uuid, output in outputs.items():
+        store.update({"uuid": uuid, "index": 1, "output": output, "metadata": {}})
+    status, out, err = run("results", "list", tmp_path)
+    assert status == 1
+    assert len(out.splitlines()) == 2
+    assert "2 × a document without a schema version" in err and "make it again" in err
+    assert "1 × " in err and "pip install -U diffrelax" in err
