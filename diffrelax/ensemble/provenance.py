@@ -43,6 +43,8 @@ class Provenance(BaseModel):
         Of diffrelax.
     settings : dict
         Of the method, plain values.
+    diagnostics : dict
+        What the method found out about itself, plain values.
     reweighted_from : tuple of Level
         Levels that the frames were weighted at before, the first being where they were made.
     notes : tuple of str
@@ -57,5 +59,6 @@ class Provenance(BaseModel):
     model_sha256: str = ""
     version: str = Field(default_factory=partial(version, "diffrelax"))
     settings: dict[str, JsonValue] = {}
+    diagnostics: dict[str, JsonValue] = {}
     reweighted_from: tuple[Level, ...] = ()
     notes: tuple[str, ...] = ()

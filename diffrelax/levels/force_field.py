@@ -55,10 +55,14 @@ class ForceField(Calculator):
     ) -> None:
         """Evaluate energy (eV) and forces (eV/Å) at the positions of the atoms."""
         super().calculate(atoms, properties, system_changes)
-        positions = self.atoms.positions.ravel().tolist()
-        energy = self._field.CalcEnergy(positions)  # first: CalcGrad takes over its distances
-        gradient = np.reshape(self._field.CalcGrad(positions), (-1, 3))
-        self.results = {"energy": energy * KCAL_PER_MOL, "forces": -gradient * KCAL_PER_MOL}
+        positions = self.atoms.positions
+        energy = self.energy(positions)  # first: CalcGrad takes over its distances
+        gradient = np.reshape(self._field.CalcGrad(positions.ravel().tolist()), (-1, 3))
+        self.results = {"energy": energy, "forces": -gradient * KCAL_PER_MOL}
+
+    def energy(self, positions: np.ndarray) -> float:
+        """Evaluate the energy (eV) at positions, (n_atoms, 3), Å, without what ASE adds."""
+        return self._field.CalcEnergy(positions.ravel().tolist()) * KCAL_PER_MOL
 
     def minimise(self, max_steps: int) -> np.ndarray:
         """Relax the geometry from which the force field was built with RDKit's minimiser.

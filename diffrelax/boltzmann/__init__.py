@@ -1,0 +1,1 @@
+"""Geometries of a molecule at a temperature: Markov chains with the denoiser in their proposals."""

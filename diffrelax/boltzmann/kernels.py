@@ -1,0 +1,179 @@
+"""Kernels: kinds of moves, each with the exact density of its proposals.
+
+A molecule of n atoms has d = 3n − 3 coordinates here: its centre stays at the origin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+
+from diffrelax.boltzmann.chains import Chains, Proposal, centred
+from diffrelax.boltzmann.rotors import Rotors
+from diffrelax.boltzmann.springs import Springs, expanded, reduced
+
+Estimate = Callable[[np.ndarray], np.ndarray]
+Precision = Callable[[np.ndarray], np.ndarray]
+
+LEAST_KEPT = 0.05
+
+
+@dataclass(frozen=True)
+class CartesianStep:
+    """Shift every coordinate by Gaussian noise (Metropolis et al. 1953).
+
+    Parameters
+    ----------
+    width : float, Å
+        Standard deviation.
+    """
+
+    width: float
+    name: str = "cartesian"
+
+    def propose(self, chains: Chains, rng: np.random.Generator) -> Proposal:
+        """Propose a move for each chain."""
+        noise = centred(rng.normal(size=chains.positions.shape))
+        return _symmetric(chains, chains.positions + self.width * noise)
+
+    def scaled(self, factor: float) -> Self:
+        """Return the kernel with another step size."""
+        return replace(self, width=self.width * factor)
+
+
+@dataclass(frozen=True, eq=False)
+class TorsionStep:
+    """Turn a rotor, chosen at random, by a Gaussian angle.
+
+    The turn is rigid, so it keeps volumes, and as likely forwards as backwards.
+
+    Parameters
+    ----------
+    rotors : Rotors
+    width : float, radians
+        Standard deviation.
+    """
+
+    rotors: Rotors
+    width: float
+    name: str = "torsion step"
+
+    def propose(self, chains: Chains, rng: np.random.Generator) -> Proposal:
+        """Propose a move for each chain."""
+        return _turned(chains, self.rotors, rng.normal(0, self.width, len(chains)), rng)
+
+    def scaled(self, factor: float) -> Self:
+        """Return the kernel with another step size, half a turn at most."""
+        return replace(self, width=min(self.width * factor, np.pi))
+
+
+@dataclass(frozen=True, eq=False)
+class TorsionJump:
+    """Turn a rotor, chosen at random, by any angle, to jump between conformers."""
+
+    rotors: Rotors
+    name: str = "torsion jump"
+
+    def propose(self, chains: Chains, rng: np.random.Generator) -> Proposal:
+        """Propose a move for each chain."""
+        return _turned(chains, self.rotors, rng.uniform(-np.pi, np.pi, len(chains)), rng)
+
+    def scaled(self, factor: float) -> Self:
+        """Return the kernel as it is: it has no step size."""
+        return self
+
+
+@dataclass(frozen=True, eq=False)
+class DenoisingStep:
+    """Go some of the way to the denoiser's estimate D, and add noise.
+
+    From x to a Gaussian about D + r² (x − D) of the covariance (1 − r⁴) C: if D were constant, a
+    Gaussian about D of the covariance C would be stationary. C may depend on D: its determinant is
+    part of the ratio.
+
+    Parameters
+    ----------
+    estimate : callable
+        The denoiser at a fixed noise level, (n, n_atoms, 3) in Å to the same, centred.
+    ratio : float
+        r, between 0 and 1.
+    precision : callable
+        C⁻¹ for estimates, (n, n_atoms, 3) in Å to (n, d, d) or (1, d, d) in 1/Å².
+    """
+
+    estimate: Estimate
+    ratio: float
+    precision: Precision
+    name: str = "denoising"
+
+    @classmethod
+    def posterior(cls, estimate: Estimate, sigma: float, ratio: float) -> Self:
+        """Make the step of a diffusion model from σ to rσ (Ho et al. 2020, eq. 7).
+
+        It adds noise of the variance r²σ² (1 − r²), so C is isotropic, r²σ²/(1 + r²).
+        """
+        inverse = (1 + ratio**2) / (ratio * sigma) ** 2
+
+        def precision(estimates: np.ndarray) -> np.ndarray:
+            return inverse * np.eye(estimates[0].size - 3)[None]
+
+        return cls(estimate, ratio, precision)
+
+    @classmethod
+    def shaped(
+        cls, estimate: Estimate, springs: Springs, thermal_energy: float, ratio: float
+    ) -> Self:
+        """Make a step that is small in stiff coordinates and large in soft ones.
+
+        C is kT H⁻¹, with the Hessian H of springs at the estimate, which turns with the molecule.
+        """
+
+        def precision(estimates: np.ndarray) -> np.ndarray:
+            return springs.hessian(estimates) / thermal_energy
+
+        return cls(estimate, ratio, precision)
+
+    def propose(self, chains: Chains, rng: np.random.Generator) -> Proposal:
+        """Propose a move for each chain."""
+        old = chains.estimates.copy()
+        if (unknown := np.isnan(old).any(axis=(1, 2))).any():
+            old[unknown] = self.estimate(chains.positions[unknown])
+        x = reduced(chains.positions)
+        mean, factor = self._gaussian(x, old)
+        noise = rng.normal(size=x.shape)
+        y = mean + np.linalg.solve(factor.transpose(0, 2, 1), noise[..., None])[..., 0]
+        positions = expanded(y)
+        new = self.estimate(positions)
+        back = _log_density(x, *self._gaussian(y, new))
+        return Proposal(positions, back - _log_density(y, mean, factor), old, new)
+
+    def scaled(self, factor: float) -> Self:
+        """Return the kernel with more or less of the way to the estimate, 1 − r²."""
+        return replace(self, ratio=max(1 - (1 - self.ratio**2) * factor, LEAST_KEPT) ** 0.5)
+
+    def _gaussian(self, x: np.ndarray, estimates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the mean, (n, d), and the Cholesky factor of the inverse covariance."""
+        kept, middle = self.ratio**2, reduced(estimates)
+        factor = np.linalg.cholesky(self.precision(estimates) / (1 - kept**2))
+        return middle + kept * (x - middle), factor
+
+
+def _log_density(x: np.ndarray, mean: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    """Logarithm of a normal density, up to a constant of the dimension."""
+    white = ((x - mean)[:, None] @ factor)[:, 0]
+    return np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(1) - 0.5 * (white**2).sum(1)
+
+
+def _turned(
+    chains: Chains, rotors: Rotors, angles: np.ndarray, rng: np.random.Generator
+) -> Proposal:
+    chosen = rng.integers(len(rotors), size=len(chains))
+    return _symmetric(chains, centred(rotors.turn(chains.positions, chosen, angles)))
+
+
+def _symmetric(chains: Chains, positions: np.ndarray) -> Proposal:
+    unknown = np.full_like(positions, np.nan)
+    return Proposal(positions, np.zeros(len(chains)), chains.estimates, unknown)

@@ -1,0 +1,146 @@
+"""Repeated denoising at a fixed noise level (Rothchild et al. 2024), and how hot its samples are.
+
+The samples look like a Boltzmann distribution with T = c σ², but they have no one temperature:
+stiff and soft coordinates get noise of the same size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from ase.units import kB
+
+from diffrelax.boltzmann.chains import Chains, Energy
+from diffrelax.boltzmann.kernels import DenoisingStep, Estimate
+from diffrelax.boltzmann.sampler import Trajectory
+from diffrelax.boltzmann.springs import Springs
+from diffrelax.levels import Surface
+from diffrelax.molecule import Molecule
+
+RATIO = 0.9  # of the noise levels after and before a step; the calibration depends on it
+PILOT_SIGMAS = (0.02, 0.03, 0.04, 0.05)  # Å
+PILOT_DRAWS = 20
+PILOT_THIN = 10
+RIGID = 1e-2  # eV/Å²; eigenvalues of a Hessian below it are turns
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The fit of mean energies by E = E₀ + f/2 · k c σ², with f = 3 n_atoms − 6.
+
+    Parameters
+    ----------
+    c : float, K/Å²
+        Temperature for the square of the noise level.
+    lowest : float, eV
+        E₀, the mean energy without noise.
+    r_squared : float
+        Share of the variance of the mean energies that the fit explains.
+    """
+
+    c: float
+    lowest: float
+    r_squared: float
+
+    @classmethod
+    def fit(cls, sigmas: Sequence[float], mean_energies: Sequence[float], n_atoms: int) -> Self:
+        """Fit mean energies, eV, at noise levels, Å, by least squares."""
+        squares, energies = np.square(sigmas), np.asarray(mean_energies)
+        slope, lowest = np.polyfit(squares, energies, 1)
+        left = energies - lowest - slope * squares
+        return cls(
+            c=float(2 * slope / ((3 * n_atoms - 6) * kB)),
+            lowest=float(lowest),
+            r_squared=float(1 - left.var() / energies.var()),
+        )
+
+
+def calibrate(
+    chains: Chains, estimates: Mapping[float, Estimate], energy: Energy, rng: np.random.Generator
+) -> Calibration:
+    """Calibrate T = c σ² by short runs from the same chains at several noise levels.
+
+    Parameters
+    ----------
+    chains : Chains
+    estimates : mapping from float to callable
+        The denoiser at each noise level, Å.
+    energy : callable
+    rng : numpy.random.Generator
+    """
+    means = [
+        repeat(chains, estimate, sigma, energy, PILOT_DRAWS, PILOT_THIN, rng).energies[1:].mean()
+        for sigma, estimate in estimates.items()
+    ]
+    return Calibration.fit(list(estimates), means, chains.positions.shape[1])
+
+
+def repeat(
+    chains: Chains,
+    estimate: Estimate,
+    sigma: float,
+    energy: Energy,
+    n_draws: int,
+    thin: int,
+    rng: np.random.Generator,
+    progress: Callable[[], object] = lambda: None,
+) -> Trajectory:
+    """Denoise from σ to 0.9 σ with new noise, again and again; keep every ``thin``-th step.
+
+    Energies are evaluated where they are kept only. The network's answer for a step is used for
+    that step only.
+    """
+    kernel = DenoisingStep.posterior(estimate, sigma, RATIO)
+    unknown = np.full(len(chains), np.nan)
+    frames = []
+    for step in range(n_draws * thin):
+        proposal = kernel.propose(chains, rng)
+        chains = Chains(proposal.positions, unknown, proposal.new_estimates)
+        if (step + 1) % thin == 0:
+            frames.append(chains.positions)
+        progress()
+    return Trajectory(np.stack(frames), np.stack([energy(frame) for frame in frames]), {})
+
+
+def temperatures_of_kinds(
+    molecule: Molecule, starts: np.ndarray, positions: np.ndarray
+) -> dict[str, float]:
+    """Compare how far bonds, angles and torsions fluctuate with what MMFF94 allows at 1 K.
+
+    A distance of slope J at a minimum with the Hessian H has the variance kT J H⁻¹ Jᵀ. Bonds are
+    judged by the distances of bonded atoms, angles by those of atoms bonded to a common third, and
+    torsions by those of atoms three bonds apart; each is the median over chains and distances.
+
+    Parameters
+    ----------
+    molecule : Molecule
+    starts : (n_chains, n_atoms, 3) array, Å
+        Minima of MMFF94, about which the chains fluctuate.
+    positions : (n_draws, n_chains, n_atoms, 3) array, Å
+
+    Returns
+    -------
+    dict of str to float, K
+        Empty if MMFF94 does not cover the molecule.
+    """
+    try:
+        surface = Surface(molecule, "mmff94")
+    except ValueError:
+        return {}
+    springs = Springs.of(molecule)
+    i, j = springs.pairs.T
+    distances = np.linalg.norm(positions[..., i, :] - positions[..., j, :], axis=-1)
+    slopes = springs.slopes(starts)
+    ratios = []
+    for start, slope, variance in zip(starts, slopes, distances.var(axis=0), strict=True):
+        values, modes = np.linalg.eigh(surface.hessian(start))
+        spread = ((slope @ modes)[:, values > RIGID] ** 2 / values[values > RIGID]).sum(1)
+        ratios.append(variance / (kB * spread))
+    return {
+        kind: float(np.median(np.array(ratios)[:, springs.n_bonds == n]))
+        for n, kind in enumerate(("bonds", "angles", "torsions"), 1)
+        if (springs.n_bonds == n).any()
+    }

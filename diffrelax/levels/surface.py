@@ -1,0 +1,96 @@
+"""The potential energy surface of a molecule: energies of many geometries at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.linalg import helmert
+
+from diffrelax.levels.calculators import get_calculator
+from diffrelax.levels.force_field import ForceField
+
+if TYPE_CHECKING:
+    from diffrelax.molecule import Molecule
+
+STEP = 0.005  # Å
+
+
+class Surface:
+    """Energies of geometries of one molecule at a level of theory.
+
+    Parameters
+    ----------
+    molecule : Molecule
+    level : str
+        One of `diffrelax.levels.LEVELS`.
+    **settings
+        See `get_calculator`.
+
+    Attributes
+    ----------
+    n_calls : int
+        Energies evaluated so far.
+
+    Raises
+    ------
+    ValueError
+        If the level is unknown, not installed, or cannot describe this molecule.
+    """
+
+    def __init__(self, molecule: Molecule, level: str, **settings: Any) -> None:
+        self._calculator = get_calculator(level, molecule, **settings)
+        self._atoms = molecule.to_atoms()
+        self._atoms.calc = self._calculator
+        self.n_calls = 0
+
+    def energies(self, positions: np.ndarray) -> np.ndarray:
+        """Evaluate the energies of geometries.
+
+        Parameters
+        ----------
+        positions : (n, n_atoms, 3) array, Å
+
+        Returns
+        -------
+        (n,) array, eV
+            Infinite where the level fails, as it may for atoms that nearly touch.
+        """
+        self.n_calls += len(positions)
+        if isinstance(self._calculator, ForceField):
+            energies = np.array([self._calculator.energy(geometry) for geometry in positions])
+        else:
+            energies = np.array([self._energy(geometry) for geometry in positions])
+        return np.where(np.isfinite(energies), energies, np.inf)
+
+    def hessian(self, geometry: np.ndarray, step: float = STEP) -> np.ndarray:
+        """Evaluate second derivatives by central differences of the forces, without the centre.
+
+        Parameters
+        ----------
+        geometry : (n_atoms, 3) array, Å
+        step : float, Å
+
+        Returns
+        -------
+        (d, d) array, eV/Å²
+            In d = 3 n_atoms − 3 orthonormal coordinates, those of `scipy.linalg.helmert` applied to
+            the atoms. Symmetric.
+        """
+        rows = []
+        for shift in step * np.eye(geometry.size).reshape(-1, *geometry.shape):
+            ends = []
+            for end in (geometry + shift, geometry - shift):
+                self._atoms.positions = end
+                ends.append(self._atoms.get_forces().ravel())
+            rows.append((ends[1] - ends[0]) / (2 * step))
+        basis = np.kron(helmert(len(geometry)), np.eye(3))
+        hessian = basis @ np.array(rows) @ basis.T
+        return (hessian + hessian.T) / 2
+
+    def _energy(self, geometry: np.ndarray) -> float:
+        self._atoms.positions = geometry
+        try:
+            return self._atoms.get_potential_energy()
+        except (RuntimeError, ArithmeticError, ValueError):
+            return np.inf

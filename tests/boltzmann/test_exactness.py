@@ -1,0 +1,98 @@
+"""Where the answer is known, the adjusted chains give it within their own error bars."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from diffrelax.boltzmann.chains import Chains, Target
+from diffrelax.boltzmann.diagnostics import Diagnostics
+from diffrelax.boltzmann.kernels import CartesianStep, DenoisingStep, TorsionJump, TorsionStep
+from diffrelax.boltzmann.repeated import repeat
+from diffrelax.boltzmann.rotors import Rotors, torsion_angles
+from diffrelax.boltzmann.sampler import Mixture, run, tune
+from diffrelax.boltzmann.springs import expanded
+
+from .toys import THERMAL, DoubleWell, Harmonic, exact_denoiser
+
+
+def sample(toy, kernels, n_draws=1500, seed=0):
+    """Run 40 chains from the minima; return the trajectory."""
+    rng = np.random.default_rng(seed)
+    start = expanded(toy.minima[np.arange(40) % len(toy.minima)])
+    mixture = Mixture(kernels, [1 / len(kernels)] * len(kernels))
+    target = Target(toy, THERMAL)
+    chains = Chains.start(start, toy)
+    chains, mixture = tune(chains, mixture, target, 400, rng, progress=lambda: None)
+    return run(chains, mixture, target, n_draws, 2, rng, progress=lambda: None)
+
+
+def mean_and_error(values):
+    ess = Diagnostics.of({"x": values}).ess["x"]
+    return values.mean(), values.std() / np.sqrt(ess)
+
+
+def kernels_of(toy, sigma):
+    estimate = exact_denoiser(toy.minima, sigma)
+    return [DenoisingStep.posterior(estimate, sigma, 0.9), CartesianStep(0.05)]
+
+
+@pytest.mark.parametrize("toy", [Harmonic(), DoubleWell()], ids=["harmonic", "double well"])
+@pytest.mark.parametrize("which", ["denoising", "mixture"])
+def test_adjusted_chains_have_the_exact_mean_energy(toy, which):
+    kernels = kernels_of(toy, 0.08)[: 1 if which == "denoising" else 2]
+    path = sample(toy, kernels)
+    mean, error = mean_and_error(path.energies)
+    assert error < 0.03 * toy.mean_energy
+    assert abs(mean - toy.mean_energy) < 3.5 * error
+
+
+@pytest.mark.parametrize("which", ["denoising", "mixture"])
+def test_adjusted_chains_have_the_exact_population_of_a_well(which):
+    toy = DoubleWell()
+    kernels = kernels_of(toy, 0.08)[: 1 if which == "denoising" else 2]
+    path = sample(toy, kernels)
+    in_right = np.stack([toy.coordinate(p) > 0 for p in path.positions]).astype(float)
+    mean, error = mean_and_error(in_right)
+    assert 0.55 < toy.right < 0.75
+    assert error < 0.03
+    assert abs(mean - toy.right) < 3.5 * error
+
+
+def test_torsion_moves_sample_the_density_of_the_torsion():
+    """Rigid bonds and angles leave one coordinate, with a density known up to its integral."""
+    rotors = Rotors(np.array([[1, 2]]), np.array([[False, False, False, True]]))
+    quads = np.array([[0, 1, 2, 3]])
+    start = np.array([[1.0, 0.3, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 1.4], [0.9, 0.2, 1.8]])
+
+    def profile(phi):
+        return 0.04 * (1 + np.cos(3 * phi)) - 0.02 * np.cos(phi)
+
+    def energy(positions):
+        return profile(torsion_angles(positions, quads)[0])
+
+    rng = np.random.default_rng(0)
+    mixture = Mixture([TorsionStep(rotors, 0.5), TorsionJump(rotors)], [0.5, 0.5])
+    chains = Chains.start(np.repeat(start[None], 40, axis=0), energy)
+    path = run(chains, mixture, Target(energy, THERMAL), 1500, 2, rng, progress=lambda: None)
+    phi = torsion_angles(path.positions, quads)[0]
+    grid = np.linspace(-np.pi, np.pi, 20_000, endpoint=False)
+    weights = np.exp(-profile(grid) / THERMAL)
+    for observable in (np.cos, lambda x: (np.abs(x) < 2 * np.pi / 3) * 1.0, profile):
+        mean, error = mean_and_error(observable(phi[50:]))
+        exact = (observable(grid) * weights).sum() / weights.sum()
+        assert abs(mean - exact) < 3.5 * error
+    assert set(path.acceptance) == {"torsion step", "torsion jump"}
+
+
+def test_repeated_denoising_does_not_have_the_mean_energy_of_the_potential():
+    """Without the ratio each coordinate gets r²σ²/(1 + r²), however stiff it is."""
+    toy, sigma, r = Harmonic(), 0.05, 0.9
+    rng = np.random.default_rng(0)
+    chains = Chains.start(expanded(np.repeat(toy.minima, 2000, axis=0)), toy)
+    estimate = exact_denoiser(toy.minima, sigma)
+    path = repeat(chains, estimate, sigma, toy, 1, 60, rng, progress=lambda: None)
+    error = path.energies.std() / np.sqrt(2000)
+    own = 0.5 * r**2 * sigma**2 / (1 + r**2) * toy.stiffness.sum()
+    assert path.energies.mean() == pytest.approx(own, abs=4 * error)
+    assert abs(path.energies.mean() - toy.mean_energy) > 20 * error

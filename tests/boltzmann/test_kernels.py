@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal
+
+from diffrelax.boltzmann.chains import Chains, Target, metropolis_step
+from diffrelax.boltzmann.kernels import CartesianStep, DenoisingStep, TorsionJump, TorsionStep
+from diffrelax.boltzmann.rotors import Rotors, torsion_angles, watched_torsions
+from diffrelax.boltzmann.springs import BACKGROUND, Springs, expanded, reduced
+from diffrelax.molecule import Molecule
+
+from .toys import N_ATOMS, THERMAL, D, DoubleWell, Harmonic, exact_denoiser
+
+ALL_PAIRS = np.argwhere(np.triu(np.ones((N_ATOMS, N_ATOMS)), 1))
+SPRINGS = Springs(ALL_PAIRS, np.array([1, 2, 3, 1, 2, 1]))
+WELL = DoubleWell()
+TARGET = Target(WELL, THERMAL)
+ESTIMATE = exact_denoiser(WELL.minima, 0.12)
+CHAIN = Rotors(np.array([[1, 2]]), np.array([[False, False, False, True]]))
+KERNELS = {
+    "cartesian": CartesianStep(0.03),
+    "isotropic": DenoisingStep.posterior(ESTIMATE, 0.05, 0.9),
+    "shaped": DenoisingStep.shaped(ESTIMATE, SPRINGS, THERMAL, 0.9),
+    "torsion step": TorsionStep(CHAIN, 0.15),
+    "torsion jump": TorsionJump(CHAIN),
+}
+
+
+@pytest.mark.parametrize("shaped", [False, True])
+def test_the_ratio_of_a_denoising_step_is_that_of_two_gaussians(shaped):
+    rng = np.random.default_rng(0)
+    chains = Chains.start(WELL.sample(6, rng), WELL)
+    kernel = DenoisingStep.posterior(ESTIMATE, 0.05, 0.8)
+    if shaped:
+        kernel = DenoisingStep.shaped(ESTIMATE, SPRINGS, THERMAL, 0.8)
+    proposal = kernel.propose(chains, rng)
+
+    def log_density(to, start):
+        centre = ESTIMATE(start[None])
+        mean = reduced(centre) + 0.64 * (reduced(start[None]) - reduced(centre))
+        variance = 0.8**2 * 0.05**2 * (1 - 0.8**2) * np.eye(D)
+        if shaped:
+            variance = THERMAL * np.linalg.inv(SPRINGS.hessian(centre)[0]) * (1 - 0.8**4)
+        return multivariate_normal.logpdf(reduced(to[None])[0], mean[0], variance)
+
+    expected = [
+        log_density(x, y) - log_density(y, x)
+        for x, y in zip(chains.positions, proposal.positions, strict=True)
+    ]
+    np.testing.assert_allclose(proposal.log_ratio, expected, rtol=1e-8, atol=1e-8)
+    assert np.abs(proposal.log_ratio).max() > 0.1
+
+
+def test_proposals_of_a_denoising_step_have_its_mean_and_covariance():
+    rng = np.random.default_rng(0)
+    start = WELL.sample(1, rng)
+    chains = Chains.start(np.repeat(start, 40_000, axis=0), WELL)
+    kernel = DenoisingStep.shaped(ESTIMATE, SPRINGS, THERMAL, 0.8)
+    y = reduced(kernel.propose(chains, rng).positions)
+    centre = ESTIMATE(start)
+    mean = reduced(centre) + 0.64 * (reduced(start) - reduced(centre))
+    covariance = THERMAL * np.linalg.inv(SPRINGS.hessian(centre)[0]) * (1 - 0.8**4)
+    spread = np.sqrt(np.diag(covariance))
+    assert np.abs((y.mean(0) - mean[0]) / spread).max() < 5 / np.sqrt(40_000)
+    scaled = (np.cov(y.T) - covariance) / np.outer(spread, spread)
+    assert np.abs(scaled).max() < 7 / np.sqrt(40_000)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_a_kernel_keeps_detailed_balance(name):
+    """In equilibrium, moves from one part of space to another are as frequent as back."""
+    rng = np.random.default_rng(3)
+    n = 60_000
+    before = Chains.start(WELL.sample(n, rng), WELL)
+    after, accepted = metropolis_step(before, KERNELS[name], TARGET, rng)
+    assert accepted.mean() > 0.01
+    x, y = (WELL.coordinate(c.positions) for c in (before, after))
+    features = [(x, y), (x**2, y**2), (before.energies, after.energies), (x > 0, y > 0)]
+    for i, (f_x, f_y) in enumerate(features):
+        error = f_x.std() * 2 / np.sqrt(n)
+        assert f_y.mean() == pytest.approx(f_x.mean(), abs=4 * error)  # stationary
+        for g_x, g_y in features[:i]:
+            flux = f_x * 1.0 * g_y - g_x * 1.0 * f_y  # reversible
+            assert abs(flux.mean()) < 4 * flux.std() / np.sqrt(n)
+
+
+def test_without_its_ratio_the_denoising_step_fails_that_test():
+    rng = np.random.default_rng(3)
+    chains = Chains.start(WELL.sample(60_000, rng), WELL)
+    proposal = KERNELS["isotropic"].propose(chains, rng)
+    change = WELL(proposal.positions).mean() - chains.energies.mean()
+    assert abs(change) > 20 * chains.energies.std() / np.sqrt(60_000)
+
+
+def test_estimates_are_kept_with_the_positions_they_belong_to():
+    asked = []
+
+    def estimate(positions):
+        asked.append(len(positions))
+        return ESTIMATE(positions)
+
+    rng = np.random.default_rng(0)
+    chains = Chains.start(WELL.sample(50, rng), WELL)
+    kernels = DenoisingStep.posterior(estimate, 0.05, 0.9), CartesianStep(0.01)
+    for kernel in (*kernels, *kernels):
+        chains, accepted = metropolis_step(chains, kernel, TARGET, rng)
+        known = ~np.isnan(chains.estimates).any(axis=(1, 2))
+        if kernel is kernels[1]:
+            assert np.array_equal(known, ~accepted)
+        np.testing.assert_allclose(chains.estimates[known], ESTIMATE(chains.positions[known]))
+    assert asked[:2] == [50, 50]
+    assert len(asked) == 4
+    assert asked[2] < 50
+    np.testing.assert_allclose(chains.energies, WELL(chains.positions))
+
+
+def test_energies_that_are_not_finite_are_never_accepted():
+    rng = np.random.default_rng(0)
+    toy = Harmonic()
+    chains = Chains.start(toy.sample(20, rng), toy)
+    for bad in (np.inf, np.nan):
+        target = Target(lambda p, bad=bad: np.full(len(p), bad), THERMAL)
+        _, accepted = metropolis_step(chains, CartesianStep(1e-6), target, rng)
+        assert not accepted.any()
+
+
+def test_springs_have_the_hessian_of_springs_and_turn_with_the_molecule():
+    positions = WELL.sample(1, np.random.default_rng(1))
+    i, j = SPRINGS.pairs.T
+    rest = np.linalg.norm(positions[0, i] - positions[0, j], axis=1)
+
+    def energy(x):
+        p = expanded(x[None])[0]
+        lengths = np.linalg.norm(p[i] - p[j], axis=1)
+        return 0.5 * (SPRINGS.constants * (lengths - rest) ** 2).sum()
+
+    x, h = reduced(positions)[0], 1e-3 * np.eye(D)
+    numeric = [
+        [
+            (energy(x + a + b) - energy(x + a - b) - energy(x - a + b) + energy(x - a - b)) / 4e-6
+            for a in h
+        ]
+        for b in h
+    ]
+    hessian = SPRINGS.hessian(positions)[0]
+    np.testing.assert_allclose(hessian, numeric + BACKGROUND * np.eye(D), atol=2e-2)
+    turn = np.linalg.qr(np.random.default_rng(2).normal(size=(3, 3)))[0]
+    big = np.kron(np.eye(N_ATOMS - 1), turn)
+    np.testing.assert_allclose(
+        SPRINGS.hessian(positions @ turn.T)[0], big @ hessian @ big.T, atol=1e-9
+    )
+
+
+def test_reduced_coordinates_keep_distances_and_come_back():
+    positions = Harmonic().sample(5, np.random.default_rng(0))
+    x = reduced(positions + np.array([1.0, 2.0, 3.0]))
+    np.testing.assert_allclose(expanded(x), positions, atol=1e-12)
+    np.testing.assert_allclose((x**2).sum(1), (positions**2).sum((1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("smiles", "n"),
+    [
+        ("CCCC", 3),
+        ("CCCO", 3),
+        ("OCCO", 3),
+        ("CCC", 2),
+        ("C", 0),
+        ("C1CC1", 0),
+        ("CC#N", 0),  # nothing turns about a linear end
+        ("CC#CC", 0),
+        ("C=C", 0),
+        ("CNC(C)=O", 3),
+        ("Cc1ccco1", 1),
+    ],
+)
+def test_rotors_are_the_single_bonds_that_can_turn(smiles, n):
+    rotors = Rotors.of(Molecule.from_smiles(smiles))
+    assert len(rotors) == n
+    assert all(
+        side[k] and not side[j] for (j, k), side in zip(rotors.bonds, rotors.sides, strict=True)
+    )
+
+
+def test_a_turn_changes_one_torsion_by_the_angle_and_no_bond_or_angle():
+    molecule = Molecule.from_smiles("CCC(C)O")
+    rotors, quads = Rotors.of(molecule), watched_torsions(molecule)
+    start = np.repeat(molecule.positions[None], len(rotors), axis=0)
+    turned = rotors.turn(start, np.arange(len(rotors)), np.full(len(rotors), 0.7))
+    turns = torsion_angles(turned, quads) - torsion_angles(start, quads)
+    turns = (turns + np.pi) % (2 * np.pi) - np.pi
+    for (j, k), change in zip(rotors.bonds, turns.T, strict=True):
+        own = (quads[:, 1] == j) & (quads[:, 2] == k)
+        np.testing.assert_allclose(change, np.where(own, 0.7, 0.0), atol=1e-9)
+    springs = Springs.of(molecule)
+    i, j = springs.pairs[springs.n_bonds < 3].T  # bonds and 1–3 distances
+    before, after = (np.linalg.norm(p[:, i] - p[:, j], axis=2) for p in (start, turned))
+    np.testing.assert_allclose(after, before, atol=1e-12)
+
+
+def test_a_turn_keeps_volumes():
+    x = reduced(WELL.sample(1, np.random.default_rng(0)))[0]
+
+    def turn(y):
+        p = CHAIN.turn(expanded(y[None]), np.array([0]), np.array([1.1]))
+        return reduced(p)[0]
+
+    h = 1e-6 * np.eye(D)
+    jacobian = np.stack([(turn(x + a) - turn(x - a)) / 2e-6 for a in h])
+    assert np.linalg.det(jacobian) == pytest.approx(1.0, abs=1e-6)

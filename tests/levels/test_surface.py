@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from diffrelax.levels import Surface, get_calculator
+from diffrelax.molecule import Molecule
+
+
+@pytest.mark.parametrize("level", ["mmff94", "gfn2-xtb"])
+def test_energies_are_those_of_the_calculator(level):
+    molecule = Molecule.from_smiles("CO")
+    shaken = molecule.positions + 0.05 * np.random.default_rng(0).normal(size=(3, 6, 3))
+    surface = Surface(molecule, level)
+    atoms = molecule.to_atoms()
+    atoms.calc = get_calculator(level, molecule)
+    expected = []
+    for positions in shaken:
+        atoms.positions = positions
+        expected.append(atoms.get_potential_energy())
+    np.testing.assert_allclose(surface.energies(shaken), expected, atol=1e-6)
+    assert surface.n_calls == 3
+
+
+def test_a_geometry_that_fails_has_an_infinite_energy_and_spares_the_others():
+    molecule = Molecule.from_smiles("CO")
+    heap = np.zeros_like(molecule.positions)
+    energies = Surface(molecule, "gfn2-xtb").energies(np.stack([heap, molecule.positions]))
+    assert np.isposinf(energies[0])
+    assert np.isfinite(energies[1])
