@@ -53,8 +53,9 @@ def run_flow(config: FlowConfig, engine: Engine = "local") -> Summary:
         if engine == "remote":
             tell = partial(tqdm.write, file=sys.stderr)
             return run_remote(config, show, tell)
+        flow = config.maker().make(config.inputs)
         store = open_store(config.results, config.blobs)
-        return run_local(config.maker().make(config.inputs), store, config.folder, show)
+        return run_local(flow, store, config.folder, show)
 
 
 def check_stages(config: FlowConfig, engine: Engine) -> None:
