@@ -37,7 +37,7 @@ from diffrelax.qm9 import load_qm9
 from diffrelax.training.errors import superpose
 from diffrelax.work import WorkFolder, work_key
 
-LEVELS = np.geomspace(0.07, 0.01, 60).tolist()  # Å; the fine chain
+LEVELS = np.geomspace(0.07, 0.01, 60).round(5).tolist()  # Å; the fine chain
 PLACES = (0, 8, 15, 23, 30)
 SPANS = (1, 10, 30)
 N_MOLECULES = 20
