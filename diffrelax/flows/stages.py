@@ -295,11 +295,10 @@ class StaticMaker(MoleculeMaker):
 
     def calculate(self, molecule: Molecule, key: str, work: WorkFolder | None) -> ResultDocument:
         """Calculate."""
-        from time import perf_counter
-
+        from diffrelax.clock import Time
         from diffrelax.levels import get_calculator
 
-        started = perf_counter()
+        started = Time.now()
         atoms = molecule.to_atoms()
         atoms.calc = get_calculator(self.level, molecule, **self.settings)
         try:
@@ -307,6 +306,7 @@ class StaticMaker(MoleculeMaker):
             energy = float(atoms.get_potential_energy())
         except (RuntimeError, ArithmeticError) as error:
             raise ValueError(f"{self.level} failed: {error}") from error
+        time = Time.now() - started
         return StaticDocument(
             key=key,
             name=molecule.name,
@@ -316,7 +316,8 @@ class StaticMaker(MoleculeMaker):
             input=MoleculeDocument.from_molecule(molecule),
             energy=energy,
             forces=forces.tolist(),
-            seconds={"total": perf_counter() - started},
+            seconds={"total": time.wall},
+            processor_seconds={"total": time.processor},
         )
 
 
