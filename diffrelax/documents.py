@@ -154,6 +154,10 @@ class RelaxationDocument(TimedResult):
     verdict: Literal["relaxed", "refused", "fell_back", "failed"]
     noise_level: float | None = Field(description="first noise level, Å; none without the model")
     n_evaluations: int = Field(description="evaluations of the network")
+    error_bound: float | None = Field(
+        default=None,
+        description="deviation from the minimum that nine in ten stay below, Å; none if unknown",
+    )
 
     @classmethod
     def from_relaxation(
@@ -170,6 +174,7 @@ class RelaxationDocument(TimedResult):
             verdict=relaxation.verdict,
             noise_level=_known(relaxation.noise_level),
             n_evaluations=relaxation.n_evaluations,
+            error_bound=_known(relaxation.error_bound),
             seconds={"total": relaxation.time.wall},
             processor_seconds={"total": relaxation.time.processor},
         )
@@ -186,6 +191,7 @@ class RelaxationDocument(TimedResult):
             start=self.input.to_molecule() if self.input else None,
             noise_level=nan if self.noise_level is None else self.noise_level,
             n_evaluations=self.n_evaluations,
+            error_bound=nan if self.error_bound is None else self.error_bound,
             time=self.times["total"],
         )
 

@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, overload
 
 import ase
 import numpy as np
 import torch
-from ase.data import chemical_symbols
 from rdkit import Chem
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from diffrelax.clock import NO_TIME, Time
+from diffrelax.diffusion.denoiser import Denoiser
+from diffrelax.diffusion.reading import Calibration, Relaxed, relax_by_reading
 from diffrelax.diffusion.relaxation import RelaxationSchedule, relax_positions
+from diffrelax.domain import caution, outside_domain
 from diffrelax.files import FORMATS, Input, Rejected, read_molecules
 from diffrelax.identity import identity_change
 from diffrelax.models import Model
 from diffrelax.molecule import Molecule
-from diffrelax.perception import near_pairs, skeleton
 
 Verdict = Literal["relaxed", "refused", "fell_back", "failed"]
 
-MAX_ATOMS = 100
 PAIRS_IN_BATCH = 40_000  # bounds memory
 
 
@@ -49,9 +51,14 @@ class Relaxation:
         As read, or as embedded and relaxed by a force field.
     noise_level : float, Å
         Displacement of the start that the model assumed, for each coordinate: on the bridge the
-        typical one of force-field geometries. NaN without the model.
+        typical one of force-field geometries; 0 where it read that the start is a minimum. NaN
+        without the model.
     n_evaluations : int
         Evaluations of the network.
+    error_bound : float, Å
+        Aligned root mean square deviation from the minimum that nine in ten of the molecules like
+        those of training stay below. NaN without the model, where it has no calibration, and
+        where the noise level was given.
     time : Time
         In the model: the batch's time over its molecules.
     """
@@ -63,6 +70,7 @@ class Relaxation:
     start: Molecule | None
     noise_level: float = float("nan")
     n_evaluations: int = 0
+    error_bound: float = float("nan")
     time: Time = NO_TIME
 
     @property
@@ -92,6 +100,7 @@ def relax(
     model: Model,
     *,
     noise_level: float | None = None,
+    max_error: float = math.inf,
     seed: int = 42,
     progress: bool = False,
 ) -> Relaxation: ...
@@ -101,6 +110,7 @@ def relax(
     model: Model,
     *,
     noise_level: float | None = None,
+    max_error: float = math.inf,
     seed: int = 42,
     progress: bool = False,
 ) -> Relaxation | list[Relaxation]: ...
@@ -109,13 +119,15 @@ def relax(
     model: Model,
     *,
     noise_level: float | None = None,
+    max_error: float = math.inf,
     seed: int = 42,
     progress: bool = False,
 ) -> Relaxation | list[Relaxation]:
     """Relax one molecule or many with the relaxation phase of a diffusion model.
 
     A SMILES is embedded and relaxed by a force field first. Coordinates are relaxed from where
-    they stand; by default they are taken for a force-field geometry.
+    they stand: the model reads how far they are from a minimum, and leaves them alone, takes one
+    step, or follows its whole schedule. A model without a calibration always does the last.
 
     Parameters
     ----------
@@ -125,8 +137,9 @@ def relax(
         See :func:`diffrelax.load_model`.
     noise_level : float, optional, Å
         Treat the start as a minimum with Gaussian noise of this standard deviation in each
-        coordinate, as suits geometries that are better than a force field's (0.03) or that were
-        shaken. Default: the model's bridge from force-field geometries.
+        coordinate, as suits geometries that were shaken. Default: as the model reads it.
+    max_error : float, Å
+        Fall back to the start where the bound on the error is larger.
     seed : int
         Of the embedding of SMILES. The relaxation itself is deterministic.
     progress : bool
@@ -139,8 +152,8 @@ def relax(
     Raises
     ------
     ValueError
-        If ``inputs`` is a single molecule that cannot be read, or if ``noise_level`` is out of
-        range.
+        If ``inputs`` is a single molecule that cannot be read, if ``noise_level`` is out of range,
+        or if ``max_error`` is given to a model without a calibration or beside a noise level.
     """
     single = isinstance(inputs, (Molecule, ase.Atoms, Chem.Mol)) or (
         isinstance(inputs, str) and Path(inputs).suffix.lower() not in FORMATS
@@ -148,7 +161,9 @@ def relax(
     molecules = read_molecules(inputs, seed=seed)
     if single and isinstance(molecules[0], Rejected):
         raise ValueError(f"{molecules[0].name}: {molecules[0].reason}")
-    results = relax_molecules(molecules, model, noise_level=noise_level, progress=progress)
+    results = relax_molecules(
+        molecules, model, noise_level=noise_level, max_error=max_error, progress=progress
+    )
     return results[0] if single else results
 
 
@@ -157,6 +172,7 @@ def relax_molecules(
     model: Model,
     *,
     noise_level: float | None = None,
+    max_error: float = math.inf,
     progress: bool = False,
 ) -> list[Relaxation]:
     """Relax molecules that have been read, one result for each, in their order.
@@ -165,15 +181,22 @@ def relax_molecules(
     ----------
     molecules : sequence of Molecule or Rejected
     model : Model
-    noise_level, progress
+    noise_level, max_error, progress
         As in :func:`relax`.
 
     Raises
     ------
     ValueError
-        If ``noise_level`` is out of range.
+        If ``noise_level`` is out of range, or ``max_error`` is given where nothing is known of it.
     """
     schedule = choose_schedule(model, noise_level)
+    calibration = model.config.calibration if noise_level is None else None
+    if calibration is None and max_error < math.inf:
+        why = (
+            "has no calibration" if noise_level is None else "reads no error at a given noise level"
+        )
+        raise ValueError(f"max_error {max_error} Å: {model.name} {why}")
+    relax_tensors = partial(_relax_tensors, model.denoiser, schedule, calibration)
     results: dict[int, Relaxation] = {}
     covered = []
     for i, molecule in enumerate(molecules):
@@ -187,45 +210,13 @@ def relax_molecules(
     with tqdm(total=len(covered), unit="mol", disable=None if progress else True) as bar:
         for batch in _batches(covered):
             begun = Time.now()
-            relaxed = _relax_batch([molecule for _, molecule in batch], model, schedule)
+            starts = [molecule for _, molecule in batch]
+            relaxed = _relax_batch(starts, model, relax_tensors, max_error)
             time = (Time.now() - begun) / len(batch)
             for (i, _), result in zip(batch, relaxed, strict=True):
                 results[i] = replace(result, time=time)
             bar.update(len(batch))
     return [results[i] for i in range(len(molecules))]
-
-
-def outside_domain(molecule: Molecule, model: Model) -> str:
-    """Say why the model does not cover a molecule; empty if it does."""
-    known = model.config.network.elements
-    foreign = sorted({s for s, z in zip(molecule.symbols, molecule.numbers, strict=True)
-                      if z not in known})  # fmt: skip
-    if foreign:
-        return f"the model was not trained on {', '.join(foreign)}"
-    if molecule.charge:
-        return f"charge {molecule.charge:+d}: the model was trained on neutral molecules"
-    if molecule.multiplicity != 1:
-        return (
-            f"multiplicity {molecule.multiplicity}: the model was trained on closed-shell molecules"
-        )
-    if molecule.n_atoms == 1 or not np.isin(molecule.numbers, (6, 7, 8)).any():
-        return f"{molecule.formula}: the model was trained on molecules with C, N or O"
-    if molecule.n_atoms > MAX_ATOMS:
-        return (
-            f"{molecule.n_atoms} atoms: the model was trained on at most {model.config.largest} "
-            f"and is not used beyond {MAX_ATOMS}"
-        )
-    if not molecule.bonds:
-        return "its bonds could not be perceived, so nothing could be checked: give a SMILES"
-    pairs = near_pairs(molecule.numbers, molecule.positions)
-    fragments = len(Chem.GetMolFrags(skeleton(molecule.numbers, pairs)))
-    if fragments > 1:
-        return f"{fragments} fragments: the model was trained on single molecules"
-    ends = molecule.numbers[np.array([bond[:2] for bond in molecule.bonds])]
-    for pair in {(int(a), int(b)) for a, b in np.sort(ends, axis=1)} - set(model.config.bonds):
-        names = "–".join(chemical_symbols[z] for z in pair)
-        return f"it has a bond {names}, of which the model has seen none"
-    return ""
 
 
 def choose_schedule(model: Model, noise_level: float | None) -> RelaxationSchedule:
@@ -267,7 +258,10 @@ def _batches(covered: list[tuple[int, Molecule]]) -> Iterable[list[tuple[int, Mo
 
 
 def _relax_batch(
-    molecules: list[Molecule], model: Model, schedule: RelaxationSchedule
+    molecules: list[Molecule],
+    model: Model,
+    relax_tensors: Callable[[Tensor, Tensor], Relaxed],
+    max_error: float,
 ) -> list[Relaxation]:
     n_atoms = max(m.n_atoms for m in molecules)
     numbers = torch.zeros(len(molecules), n_atoms, dtype=torch.int64)
@@ -276,35 +270,47 @@ def _relax_batch(
     for i, (molecule, middle) in enumerate(zip(molecules, centres, strict=True)):
         numbers[i, : molecule.n_atoms] = torch.tensor(molecule.numbers)
         positions[i, : molecule.n_atoms] = torch.tensor(molecule.positions - middle)
-    moved = relax_positions(
-        model.denoiser, numbers.to(model.device), positions.to(model.device), schedule
+    relaxed = relax_tensors(numbers.to(model.device), positions.to(model.device))
+    columns = (
+        relaxed.positions.cpu().double().numpy(),
+        relaxed.noise_level.tolist(),
+        relaxed.n_evaluations.tolist(),
+        relaxed.error_bound.tolist(),
     )
-    arrays = moved.cpu().double().numpy()
-    return [
-        _judge(molecule, array[: molecule.n_atoms] + middle, model, schedule)
-        for molecule, array, middle in zip(molecules, arrays, centres, strict=True)
-    ]
+    results = []
+    for molecule, middle, array, *rest in zip(molecules, centres, *columns, strict=True):
+        result = Relaxation(molecule.name, "relaxed", "", molecule, molecule, *rest)
+        results.append(_judge(result, array[: molecule.n_atoms] + middle, model, max_error))
+    return results
 
 
-def _judge(
-    start: Molecule, positions: np.ndarray, model: Model, schedule: RelaxationSchedule
-) -> Relaxation:
-    noise_level = (*schedule.bridge, *schedule.polish)[0]
-    cost = (noise_level, schedule.n_evaluations)
+def _relax_tensors(
+    denoiser: Denoiser,
+    schedule: RelaxationSchedule,
+    calibration: Calibration | None,
+    numbers: Tensor,
+    positions: Tensor,
+) -> Relaxed:
+    if calibration:
+        return relax_by_reading(denoiser, numbers, positions, schedule, calibration)
+    ends = relax_positions(denoiser, numbers, positions, schedule)
+    each = torch.ones(len(numbers), dtype=torch.float64)
+    first = (*schedule.bridge, *schedule.polish)[0]
+    return Relaxed(ends, first * each, schedule.n_evaluations * each.int(), math.nan * each)
+
+
+def _judge(result: Relaxation, positions: np.ndarray, model: Model, max_error: float) -> Relaxation:
+    start = result.molecule
+    assert start is not None
     if reason := _reason_to_fall_back(start, positions):
-        return Relaxation(start.name, "fell_back", reason, start, start, *cost)
-    molecule = start.with_positions(positions, start="diffusion")
-    return Relaxation(start.name, "relaxed", _caution(start, model), molecule, start, *cost)
-
-
-def _caution(start: Molecule, model: Model) -> str:
-    cautions = []
-    if start.n_atoms > (largest := model.config.largest):
-        cautions.append(f"{start.n_atoms} atoms: extrapolated, trained on at most {largest}")
-    known = model.config.training.starts
-    if start.start not in (*known, "given", "diffusion"):
-        cautions.append(f"started from {start.start}, trained on {', '.join(known)}")
-    return "; ".join(cautions)
+        return replace(result, verdict="fell_back", reason=reason)
+    if result.error_bound > max_error:
+        reason = f"its error may be {result.error_bound:.3f} Å, more than {max_error:g} Å"
+        return replace(result, verdict="fell_back", reason=reason)
+    if result.noise_level == 0:
+        return replace(result, reason="it is a minimum as far as the model can tell")
+    moved = start.with_positions(positions, start="diffusion")
+    return replace(result, molecule=moved, reason=caution(start, model))
 
 
 def _reason_to_fall_back(start: Molecule, positions: np.ndarray) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ def relaxation_row(result: Relaxation) -> dict[str, Any]:
         "start": result.start.start if result.start else None,
         "noise_level": result.noise_level if result.n_evaluations else None,
         "n_evaluations": result.n_evaluations,
+        "error_bound": None if isnan(result.error_bound) else result.error_bound,
         "gradient_calls": None,
         "scf_cycles": None,
         "seconds": result.seconds,

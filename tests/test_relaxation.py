@@ -1,5 +1,6 @@
 import itertools
 import re
+from dataclasses import replace
 
 import ase.build
 import numpy as np
@@ -9,8 +10,10 @@ from rdkit.Chem import rdDistGeom
 from scipy.spatial.transform import Rotation
 
 import diffrelax as dr
+from diffrelax.diffusion.reading import Calibration, ErrorBound
+from diffrelax.domain import MAX_ATOMS, outside_domain
 from diffrelax.levels import get_calculator, relax_at_level
-from diffrelax.relaxation import MAX_ATOMS, choose_schedule, outside_domain
+from diffrelax.relaxation import choose_schedule
 from diffrelax.training.errors import superpose
 
 
@@ -129,6 +132,48 @@ def test_a_start_of_another_kind_is_told(model):
     start = dr.Molecule.from_smiles("CCO")
     other = start.with_positions(start.positions, start="uff")
     assert dr.relax(other, model).reason == "started from uff, trained on mmff94"
+
+
+@pytest.fixture(scope="module")
+def calibrated(model):
+    calibration = Calibration(
+        settled=0.003,
+        near=0.008,
+        after_step=ErrorBound(scale=0.2, exponent=0.66),
+        after_schedule=ErrorBound(scale=30.0, exponent=1.4),
+    )
+    return replace(model, config=model.config.model_copy(update={"calibration": calibration}))
+
+
+def test_what_is_relaxed_already_is_left_alone(calibrated):
+    first = dr.relax("CC(=O)OC", calibrated)
+    again = dr.relax(first.molecule, calibrated)
+    assert (first.noise_level, first.n_evaluations) == (0.1, 6)
+    assert (again.noise_level, again.n_evaluations) == (0.0, 1)
+    assert again.verdict == "relaxed"
+    assert "minimum" in again.reason
+    np.testing.assert_array_equal(again.molecule.positions, first.molecule.positions)
+    shaken = first.molecule.positions
+    shaken = shaken + 0.005 * np.random.default_rng(0).normal(size=shaken.shape)
+    once = dr.relax(first.molecule.with_positions(shaken), calibrated)
+    assert (once.noise_level, once.n_evaluations) == (0.01, 1)
+    before, after = (superpose(p, first.molecule.positions)[1]
+                     for p in (shaken, once.molecule.positions))  # fmt: skip
+    assert after < before / 2
+
+
+def test_an_error_that_may_be_too_large_falls_back_to_the_start(calibrated, model):
+    known = dr.relax("CCCO", calibrated)
+    assert 0 < known.error_bound < 0.3
+    assert dr.relax("CCCO", calibrated, max_error=known.error_bound * 1.01).verdict == "relaxed"
+    strict = dr.relax("CCCO", calibrated, max_error=known.error_bound / 2)
+    assert strict.verdict == "fell_back"
+    assert "error may be" in strict.reason
+    np.testing.assert_array_equal(strict.molecule.positions, strict.start.positions)
+    with pytest.raises(ValueError, match="relax-qm9-1 has no calibration"):
+        dr.relax("CCCO", model, max_error=0.1)
+    with pytest.raises(ValueError, match="given noise level"):
+        dr.relax("CCCO", calibrated, max_error=0.1, noise_level=0.03)
 
 
 def test_linear_and_tiny_molecules_are_relaxed(model):

@@ -18,7 +18,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for ea
 Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads")]
 NoiseLevel = Annotated[
     float | None,
-    typer.Option(help="Å; take the start for a minimum with noise, not a force-field geometry"),
+    typer.Option(help="Å; take the start for a minimum with so much noise"),
 ]
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -29,6 +30,9 @@ def relax(
     output: Output = None,
     model: ModelName = "relax-qm9",
     noise_level: NoiseLevel = None,
+    max_error: Annotated[
+        float, typer.Option(min=0, help="Å; fall back where the bound on the error is larger")
+    ] = math.inf,
     device: Device = "cpu",
     seed: Seed = 42,
     threads: Threads = None,
@@ -37,7 +41,7 @@ def relax(
     """Relax molecules with the diffusion model."""
     from diffrelax.report import relaxation_row, report
 
-    results, _ = relax_inputs(inputs, output, seed, model, device, noise_level, threads)
+    results, _ = relax_inputs(inputs, output, seed, model, device, noise_level, threads, max_error)
     rows = [relaxation_row(result) for result in results]
     report(rows, output, [r.molecule for r in results], json_lines)
     raise typer.Exit(0 if all(r.verdict == "relaxed" for r in results) else 1)
@@ -51,6 +55,7 @@ def relax_inputs(
     device: str,
     noise_level: float | None,
     threads: int | None,
+    max_error: float = math.inf,
 ) -> tuple[list[Relaxation], float]:
     """Relax the inputs of a command; return also the seconds that reading took for each."""
     from diffrelax.files import read_molecules
@@ -66,5 +71,7 @@ def relax_inputs(
     begun = time.perf_counter()
     molecules = read_molecules(inputs, seed=seed)
     seconds = (time.perf_counter() - begun) / max(1, len(molecules))
-    results = relax_molecules(molecules, loaded, noise_level=noise_level, progress=True)
+    results = relax_molecules(
+        molecules, loaded, noise_level=noise_level, max_error=max_error, progress=True
+    )
     return results, seconds

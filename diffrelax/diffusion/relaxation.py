@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Self
 
@@ -11,6 +12,8 @@ from torch import Tensor
 
 from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.diffusion.samplers import Denoise, sample_deterministic
+
+LARGEST_STEP = 20
 
 
 class RelaxationSchedule(BaseModel):
@@ -46,7 +49,11 @@ class RelaxationSchedule(BaseModel):
 
 @torch.no_grad()
 def relax_positions(
-    denoiser: Denoiser, numbers: Tensor, positions: Tensor, schedule: RelaxationSchedule
+    denoiser: Denoiser,
+    numbers: Tensor,
+    positions: Tensor,
+    schedule: RelaxationSchedule,
+    callback: Callable[[Tensor], None] | None = None,
 ) -> Tensor:
     """Relax a batch of geometries as they stand: the bridge, then the polish.
 
@@ -57,19 +64,38 @@ def relax_positions(
         Atomic numbers, 0 where there is no atom.
     positions : (n_molecules, n_atoms, 3) tensor, Å
     schedule : RelaxationSchedule
+    callback : callable, optional
+        Is given each estimate of the minimum.
 
     Returns
     -------
     (n_molecules, n_atoms, 3) tensor, Å
     """
+    for bridge, levels in ((True, schedule.bridge), (False, schedule.polish)):
+        denoise = denoise_as(denoiser, numbers, bridge)
+        positions = sample_deterministic(denoise, positions, levels, callback)
+    return positions
 
-    def denoise(bridge: bool) -> Denoise:
-        flags = torch.full((len(numbers),), bridge, device=numbers.device)
 
-        def estimate(x: Tensor, sigma: float) -> Tensor:
-            return denoiser(numbers, x, x.new_full((len(x),), sigma), flags)
+def denoise_as(denoiser: Denoiser, numbers: Tensor, bridge: bool) -> Denoise:
+    """Return what a sampler asks for: the estimate of the minima of a batch at one level.
 
-        return estimate
+    An estimate is at most `LARGEST_STEP` levels away for each atom, so that one wild step of the
+    network cannot ruin a geometry.
 
-    positions = sample_deterministic(denoise(True), positions, schedule.bridge)
-    return sample_deterministic(denoise(False), positions, schedule.polish)
+    Parameters
+    ----------
+    denoiser : Denoiser
+    numbers : (n_molecules, n_atoms) int tensor
+    bridge : bool
+        Whether the displacement is that of a force field, or noise.
+    """
+    flags = torch.full((len(numbers),), bridge, device=numbers.device)
+
+    def denoise(positions: Tensor, sigma: float) -> Tensor:
+        step = denoiser(numbers, positions, positions.new_full((len(positions),), sigma), flags)
+        step = step - positions
+        length = step.norm(dim=-1, keepdim=True)
+        return positions + step * (LARGEST_STEP * sigma / length).clamp(max=1.0)
+
+    return denoise

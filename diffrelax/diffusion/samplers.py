@@ -17,7 +17,12 @@ from diffrelax.network.network import centre
 Denoise = Callable[[Tensor, float], Tensor]
 
 
-def sample_deterministic(denoise: Denoise, positions: Tensor, sigmas: Sequence[float]) -> Tensor:
+def sample_deterministic(
+    denoise: Denoise,
+    positions: Tensor,
+    sigmas: Sequence[float],
+    callback: Callable[[Tensor], None] | None = None,
+) -> Tensor:
     """Follow the probability flow from a geometry as it stands (Karras et al. 2022, alg. 1).
 
     Euler steps, each an evaluation of the denoiser: no noise is added. The last step ends at
@@ -29,6 +34,8 @@ def sample_deterministic(denoise: Denoise, positions: Tensor, sigmas: Sequence[f
     positions : (..., n_atoms, 3) tensor, Å
     sigmas : sequence of float, Å
         Falling noise levels; the first is that of ``positions``.
+    callback : callable, optional
+        Is given each estimate of the minimum.
 
     Returns
     -------
@@ -36,6 +43,8 @@ def sample_deterministic(denoise: Denoise, positions: Tensor, sigmas: Sequence[f
     """
     for sigma, lower in pairwise([*sigmas, 0.0]):
         denoised = denoise(positions, sigma)
+        if callback:
+            callback(denoised)
         positions = denoised + (lower / sigma) * (positions - denoised)
     return positions
 

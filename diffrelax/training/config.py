@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from diffrelax.diffusion.denoiser import Denoiser, DenoiserConfig
 from diffrelax.diffusion.joint import GenerationConfig, JointDenoiser
+from diffrelax.diffusion.reading import Calibration
 from diffrelax.diffusion.relaxation import RelaxationSchedule
 from diffrelax.network.config import NetworkConfig
 
@@ -123,6 +124,8 @@ class ModelConfig(BaseModel):
         Atoms of the largest molecule that it learns from.
     bonds : tuple of (int, int)
         Pairs of atomic numbers, the smaller first, that are bonded in what it learns from.
+    calibration : Calibration, optional
+        What the readings of the trained network mean; found at the end of training.
     generation : GenerationConfig, optional
         Given for a model that makes molecules out of noise: it denoises the elements too, and
         knows no bridge.
@@ -138,6 +141,7 @@ class ModelConfig(BaseModel):
     denoiser: DenoiserConfig = DenoiserConfig()
     training: TrainingConfig = TrainingConfig()
     relaxation: RelaxationSchedule = RelaxationSchedule()
+    calibration: Calibration | None = None
     generation: GenerationConfig | None = None
 
     def run(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.diffusion.relaxation import relax_positions
+from diffrelax.training.calibration import calibrate
 from diffrelax.training.config import ModelConfig, TrainingConfig, build_denoiser
 from diffrelax.training.errors import geometry_errors
 from diffrelax.training.geometries import Batch, GeometrySet, collate, epoch_batches
@@ -147,7 +148,10 @@ def _train(
             state.save(folder / RESUME)
     bar.close()
     state.save(folder / RESUME)
-    save_weights(state.ema, folder / WEIGHTS, config, state, torch.float32)
+    usable = validation_set.same_basin(settings.max_start_rmsd, settings.max_start_torsion)
+    calibration = calibrate(state.ema, validation_set, usable, config.relaxation)
+    released = config.model_copy(update={"calibration": calibration})
+    save_weights(state.ema, folder / WEIGHTS, released, state, torch.float32)
     return state
 
 

@@ -1,0 +1,123 @@
+"""How far a start is from its minimum, and how far an end may be, read off the denoiser itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from pydantic import BaseModel, ConfigDict, PositiveFloat
+from torch import Tensor
+
+from diffrelax.diffusion.denoiser import Denoiser
+from diffrelax.diffusion.relaxation import RelaxationSchedule, denoise_as, relax_positions
+
+
+class ErrorBound(BaseModel):
+    """Bound on the error of an end: ``scale · sign ** exponent``, kept by nine in ten molecules.
+
+    Attributes
+    ----------
+    scale, exponent : float
+        For the sign and the bound, an aligned root mean square deviation, in Å.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scale: PositiveFloat
+    exponent: float
+
+    def __call__(self, sign: Tensor) -> Tensor:
+        """Bound the errors of molecules, (n_molecules,), Å."""
+        return self.scale * sign**self.exponent
+
+
+class Calibration(BaseModel):
+    """What readings mean for a trained denoiser, found on validation molecules.
+
+    The reading of a geometry is the root mean square, over its coordinates, of the step to the
+    minimum that the denoiser sees from it at the last level of the schedule.
+
+    Attributes
+    ----------
+    settled : float, Å
+        Reading below which a start is left as it is: nine in ten reference minima read less.
+    near : float, Å
+        Reading below which the step that was read is enough, and from which a start is relaxed
+        along the whole schedule: one in fifty starts of the kind that was trained on reads less.
+    after_step : ErrorBound
+        Of ends without the schedule; its sign is the reading.
+    after_schedule : ErrorBound
+        Its sign is the root mean square distance from the first estimate to the end.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    settled: PositiveFloat
+    near: PositiveFloat
+    after_step: ErrorBound
+    after_schedule: ErrorBound
+
+
+@dataclass(frozen=True, eq=False)
+class Relaxed:
+    """A batch of relaxed geometries.
+
+    Attributes
+    ----------
+    positions : (n_molecules, n_atoms, 3) tensor, Å
+    noise_level : (n_molecules,) tensor, Å
+        First level that was used; 0 where the start was left as it is.
+    n_evaluations : (n_molecules,) int tensor
+        Of the network.
+    error_bound : (n_molecules,) tensor, Å
+        Aligned root mean square deviation from the minimum that nine in ten molecules stay below.
+    """
+
+    positions: Tensor
+    noise_level: Tensor
+    n_evaluations: Tensor
+    error_bound: Tensor
+
+
+@torch.no_grad()
+def relax_by_reading(
+    denoiser: Denoiser,
+    numbers: Tensor,
+    positions: Tensor,
+    schedule: RelaxationSchedule,
+    calibration: Calibration,
+) -> Relaxed:
+    """Relax each geometry of a batch as far as its reading asks for.
+
+    Parameters
+    ----------
+    denoiser, numbers, positions, schedule
+        As in :func:`relax_positions`.
+    calibration : Calibration
+        Of the denoiser with this schedule.
+    """
+    last = schedule.polish[-1]
+    step = denoise_as(denoiser, numbers, bridge=False)(positions, last)
+    reading = root_mean_square(step - positions, numbers)
+    settled, far = reading < calibration.settled, reading >= calibration.near
+    ends = torch.where(settled[:, None, None], positions, step)
+    bound = calibration.after_step(reading)
+    if far.any():
+        estimates: list[Tensor] = []
+        ends[far] = relax_positions(
+            denoiser, numbers[far], positions[far], schedule, estimates.append
+        )
+        moved = root_mean_square(ends[far] - estimates[0], numbers[far])
+        bound[far] = calibration.after_schedule(moved)
+    levels = torch.tensor([0.0, last, (*schedule.bridge, *schedule.polish)[0]], dtype=torch.float64)
+    return Relaxed(
+        positions=ends,
+        noise_level=levels[(~settled).int().cpu() + far.int().cpu()],
+        n_evaluations=1 + far * schedule.n_evaluations,
+        error_bound=bound,
+    )
+
+
+def root_mean_square(displacements: Tensor, numbers: Tensor) -> Tensor:
+    """Average displacements over the coordinates of each molecule, (n_molecules,), Å."""
+    return (displacements.square().sum((1, 2)) / (3 * (numbers > 0).sum(1))).sqrt()

@@ -1,0 +1,57 @@
+"""The domain of a model: which molecules it covers, and which it covers with caution."""
+
+from __future__ import annotations
+
+import numpy as np
+from ase.data import chemical_symbols
+from rdkit import Chem
+
+from diffrelax.models import Model
+from diffrelax.molecule import Molecule
+from diffrelax.perception import near_pairs, skeleton
+
+MAX_ATOMS = 100
+
+
+def outside_domain(molecule: Molecule, model: Model) -> str:
+    """Say why the model does not cover a molecule; empty if it does."""
+    known = model.config.network.elements
+    foreign = sorted({s for s, z in zip(molecule.symbols, molecule.numbers, strict=True)
+                      if z not in known})  # fmt: skip
+    if foreign:
+        return f"the model was not trained on {', '.join(foreign)}"
+    if molecule.charge:
+        return f"charge {molecule.charge:+d}: the model was trained on neutral molecules"
+    if molecule.multiplicity != 1:
+        return (
+            f"multiplicity {molecule.multiplicity}: the model was trained on closed-shell molecules"
+        )
+    if molecule.n_atoms == 1 or not np.isin(molecule.numbers, (6, 7, 8)).any():
+        return f"{molecule.formula}: the model was trained on molecules with C, N or O"
+    if molecule.n_atoms > MAX_ATOMS:
+        return (
+            f"{molecule.n_atoms} atoms: the model was trained on at most {model.config.largest} "
+            f"and is not used beyond {MAX_ATOMS}"
+        )
+    if not molecule.bonds:
+        return "its bonds could not be perceived, so nothing could be checked: give a SMILES"
+    pairs = near_pairs(molecule.numbers, molecule.positions)
+    fragments = len(Chem.GetMolFrags(skeleton(molecule.numbers, pairs)))
+    if fragments > 1:
+        return f"{fragments} fragments: the model was trained on single molecules"
+    ends = molecule.numbers[np.array([bond[:2] for bond in molecule.bonds])]
+    for pair in {(int(a), int(b)) for a, b in np.sort(ends, axis=1)} - set(model.config.bonds):
+        names = "–".join(chemical_symbols[z] for z in pair)
+        return f"it has a bond {names}, of which the model has seen none"
+    return ""
+
+
+def caution(start: Molecule, model: Model) -> str:
+    """Say what to beware of in the relaxation of a molecule that is covered; empty if nothing."""
+    cautions = []
+    if start.n_atoms > (largest := model.config.largest):
+        cautions.append(f"{start.n_atoms} atoms: extrapolated, trained on at most {largest}")
+    known = model.config.training.starts
+    if start.start not in (*known, "given", "diffusion"):
+        cautions.append(f"started from {start.start}, trained on {', '.join(known)}")
+    return "; ".join(cautions)

@@ -1,0 +1,74 @@
+import pytest
+import torch
+
+from diffrelax.diffusion.reading import (
+    Calibration,
+    ErrorBound,
+    relax_by_reading,
+    root_mean_square,
+)
+from diffrelax.diffusion.relaxation import LARGEST_STEP, RelaxationSchedule, denoise_as
+
+NUMBERS = torch.tensor([[8, 1, 1, 0], [6, 8, 1, 1], [6, 8, 1, 1]])
+MINIMA = torch.randn(3, 4, 3, generator=torch.Generator().manual_seed(0)) * (NUMBERS > 0)[..., None]
+SCHEDULE = RelaxationSchedule(bridge=(0.1, 0.05), polish=(0.02, 0.01))
+CALIBRATION = Calibration(
+    settled=0.003,
+    near=0.008,
+    after_step=ErrorBound(scale=2.0, exponent=1.0),
+    after_schedule=ErrorBound(scale=0.5, exponent=0.5),
+)
+
+
+class Oracle:
+    """Knows the minima, and is off by a share of the noise level."""
+
+    def __init__(self, minima, off=0.0):
+        self.minima, self.off, self.seen = minima, off, []
+
+    def __call__(self, numbers, positions, sigma, bridge):
+        self.seen.append((len(numbers), float(sigma[0]), bool(bridge[0])))
+        places = [int((MINIMA - p).square().sum((1, 2)).argmin()) for p in positions]
+        real = (numbers > 0)[..., None]
+        return self.minima[places] + self.off * sigma[:, None, None] * real
+
+
+def displaced(*levels):
+    real = (NUMBERS > 0)[..., None]
+    noise = torch.randn(MINIMA.shape, generator=torch.Generator().manual_seed(1)) * real
+    noise /= root_mean_square(noise, NUMBERS)[:, None, None]
+    return MINIMA + torch.tensor(levels)[:, None, None] * noise
+
+
+def test_each_geometry_is_relaxed_as_far_as_its_reading_asks_for():
+    starts, oracle = displaced(0.002, 0.005, 0.05), Oracle(MINIMA)
+    relaxed = relax_by_reading(oracle, NUMBERS, starts, SCHEDULE, CALIBRATION)
+    torch.testing.assert_close(relaxed.positions[0], starts[0])
+    torch.testing.assert_close(relaxed.positions[1:], MINIMA[1:])
+    assert relaxed.n_evaluations.tolist() == [1, 1, 5]
+    assert relaxed.noise_level.tolist() == pytest.approx([0.0, 0.01, 0.1])
+    assert oracle.seen == [
+        (3, pytest.approx(0.01), False),
+        (1, pytest.approx(0.1), True),
+        (1, pytest.approx(0.05), True),
+        (1, pytest.approx(0.02), False),
+        (1, pytest.approx(0.01), False),
+    ]
+
+
+def test_the_error_is_bounded_by_the_reading_or_by_how_far_the_first_estimate_was_off():
+    starts = displaced(0.002, 0.005, 0.05)
+    relaxed = relax_by_reading(Oracle(MINIMA, off=0.5), NUMBERS, starts, SCHEDULE, CALIBRATION)
+    step = MINIMA + 0.005 * (NUMBERS > 0)[..., None] - starts
+    reading = root_mean_square(step, NUMBERS)
+    moved = 0.5 * (0.1 - 0.01)
+    expected = [*(2 * reading[:2]).tolist(), 0.5 * moved**0.5]
+    assert relaxed.error_bound.tolist() == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_wild_step_is_bounded_atom_by_atom():
+    astray = MINIMA + torch.tensor([[100.0, 0, 0]]) * (NUMBERS == 8)[..., None]
+    end = denoise_as(Oracle(astray), NUMBERS, bridge=False)(MINIMA, 0.01)
+    distance = (end - MINIMA).norm(dim=-1)
+    expected = LARGEST_STEP * 0.01 * (NUMBERS == 8)
+    torch.testing.assert_close(distance, expected, atol=1e-5, rtol=1e-5)
