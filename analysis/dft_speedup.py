@@ -29,6 +29,7 @@ from diffrelax.benchmark.speedup_report import write_report
 from diffrelax.benchmark.speedup_units import Units
 from diffrelax.clock import Time
 from diffrelax.dft import DFTSettings
+from diffrelax.levels.density_functional import check_functional
 from diffrelax.models import load_model
 from diffrelax.molecule import Molecule
 from diffrelax.qm9 import load_qm9
@@ -79,6 +80,8 @@ STAGES = (
 def main(folder: Path) -> None:
     """Work through the stages."""
     check_arms([arm for stage in STAGES for arm in stage.arms], KNOWN)
+    for level in LEVELS.values():
+        check_functional(level.xc)
     geometries = load_qm9("test")
     subjects = {"small": list(chosen(geometries, range(5, 8), 51))}
     subjects |= {
