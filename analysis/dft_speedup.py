@@ -1,7 +1,7 @@
 """What better starts and a Hessian save of a DFT relaxation, on test molecules of QM9.
 
 Run: OMP_NUM_THREADS=1 python analysis/dft_speedup.py analysis/results/dft_speedup
-Needs the packages pyscf-dispersion and AcAuto3D, and the program xtb.
+Needs the packages pyscf-dispersion, sella and AcAuto3D, and the program xtb.
 
 Three reports, each in a folder of its own, on relaxations that are kept as one line of JSON each in
 the folder `units` beside them. The whole takes days of one processor core: the work goes from the
@@ -53,6 +53,7 @@ HESSIAN = arms("mmff94 gfn2-xtb diffusion", "bfgs+hessian")
 PAPER = arms("mmff94 diffusion", "bfgs")
 OTHERS = [
     *arms("mmff94 gfn2-xtb diffusion", "geometric", "geometric+hessian"),
+    *arms("mmff94 diffusion", "sella", "sella+hessian"),
     *arms("gfn-ff aimnet2 qm9 embedded", "bfgs+hessian"),
     *arms("gfn2-xtb", "bfgs"),
 ]
