@@ -1,9 +1,12 @@
 """Generate molecules, judge them, and follow the phases of their generation.
 
 Run: python analysis/generation.py generate-qm9-1 analysis/results/generate-qm9-1
-Needs the package posebusters.
+
+A file of weights may take the place of the model's name. What has been measured is kept: the same
+command goes on where it was stopped.
 """
 
+import argparse
 import json
 import shlex
 import sys
@@ -25,8 +28,6 @@ from diffrelax.phases import RelaxationPhase, relaxation_phase
 from diffrelax.qm9 import load_qm9
 from diffrelax.training.geometries import GeometrySet
 
-N = 1000
-N_PHASES = 60
 SEED = 0
 PUBLISHED = {  # EDM, Hoogeboom et al. 2022, arXiv 2203.17003, table 1
     "stable_atoms": 0.987,
@@ -36,39 +37,54 @@ PUBLISHED = {  # EDM, Hoogeboom et al. 2022, arXiv 2203.17003, table 1
 }
 
 
-def main(name: str, folder: Path) -> None:
+def main() -> None:
     """Write quality.json and phases.json into the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    model = load_model(name)
-    known = constitutions(load_qm9("train"))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("-n", type=int, default=1000, help="molecules to generate and judge")
+    parser.add_argument("--phases", type=int, default=100, help="to generate and follow")
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    model = load_model(options.model)
     about = {
-        "command": shlex.join(["python", *sys.argv]),
         "model": model.name,
         "sha256": model.sha256,
         "step": model.step,
+        "last_step": model.config.training.steps,
         "seed": SEED,
-        "hardware": describe_hardware("cpu"),
     }
-    store(folder / "quality.json", about | quality(model, known))
-    store(folder / "phases.json", about | phases(model))
+    for name, n, measure in (
+        ("quality", options.n, quality),
+        ("phases", options.phases, phases),
+    ):
+        path = options.folder / f"{name}.json"
+        subject = about | {"n": n}
+        if path.is_file() and subject.items() <= json.loads(path.read_text()).items():
+            continue
+        command = shlex.join(["python", *sys.argv])
+        hardware = describe_hardware("cpu")
+        store(path, subject | {"command": command, "hardware": hardware} | measure(model, n))
 
 
-def quality(model: Model, known: set[str]) -> dict[str, object]:
+def quality(model: Model, n: int) -> dict[str, object]:
     """Judge generated molecules, and real ones of the test split by the same measures."""
     begun = time.perf_counter()
-    made = generate(model, N, seed=SEED, progress=True)
+    made = generate(model, n, seed=SEED, progress=True)
     seconds = time.perf_counter() - begun
+    known = constitutions(load_qm9("train"))
+    real = real_molecules(load_qm9("test"), n)
     return {
-        "seconds": seconds,
+        "seconds": round(seconds, 1),
         "generated": asdict(generation_quality(made, known)) | {"posebusters": busted(made)},
-        "test_split": asdict(generation_quality(real_molecules(load_qm9("test")), known)),
+        "test_split": asdict(generation_quality(real, known)) | {"posebusters": busted(real)},
         "published_edm": PUBLISHED,
     }
 
 
-def real_molecules(geometries: GeometrySet) -> list[Generated]:
+def real_molecules(geometries: GeometrySet, n: int) -> list[Generated]:
     """Take molecules of the test split as if they had been generated."""
-    chosen = np.random.default_rng(0).permutation(len(geometries))[:N]
+    chosen = np.random.default_rng(0).permutation(len(geometries))[:n]
     return [
         judge(ase.Atoms(geometries.numbers[rows], geometries.positions[rows]))
         for rows in map(geometries.atoms, chosen)
@@ -76,33 +92,43 @@ def real_molecules(geometries: GeometrySet) -> list[Generated]:
 
 
 def busted(made: list[Generated]) -> dict[str, float]:
-    """Return the share of all that was generated that passes PoseBusters, by check and in all."""
+    """Return the share of the molecules that passes PoseBusters, by check, and in all checks.
+
+    ``all`` is the share among the molecules, ``all_of_generated`` that among all that was made.
+    """
     molecules = [one.molecule.to_rdkit() for one in made if one.molecule]
-    checks = PoseBusters("mol").bust(molecules)
-    shares = checks.mean() * len(molecules) / len(made)
-    return shares.to_dict() | {"all": float(checks.all(axis=1).sum() / len(made))}
+    checks = PoseBusters("mol").bust(molecules).astype(bool)
+    passed = checks.all(axis=1)
+    shares = checks.mean().to_dict() | {"all": passed.mean()}
+    shares["all_of_generated"] = passed.sum() / len(made)
+    return {check: round(float(share), 4) for check, share in shares.items()}
 
 
-def phases(model: Model) -> dict[str, object]:
-    """Follow the energies (GFN2-xTB) of the first molecules that have been generated."""
-    made = generate(model, 2 * N_PHASES, seed=SEED, trajectories=True, progress=True)
-    molecules = [one for one in made if one.molecule][:N_PHASES]
-    found = [relaxation_phase(one) for one in tqdm(molecules, unit="mol")]
+def phases(model: Model, n: int) -> dict[str, object]:
+    """Follow the energies (GFN2-xTB) of generated molecules."""
+    made = generate(model, n, seed=SEED, trajectories=True, progress=True)
+    found, failures = [], {}
+    for one in tqdm([one for one in made if one.molecule], unit="mol"):
+        smiles = one.atoms.info["smiles"]
+        try:
+            found.append({"smiles": smiles} | plain(relaxation_phase(one)))
+        except ValueError as error:
+            failures[smiles] = str(error)
     return {
         "level": "gfn2-xtb",
-        "units": {"levels": "Å", "energies": "eV"},
-        "smiles": [one.molecule.smiles for one in molecules if one.molecule],
-        "phases": [plain(phase) for phase in found],
+        "units": {"settled": "Å", "levels": "Å", "energies": "eV"},
+        "phases": found,
+        "failures": failures,
     }
 
 
 def plain(phase: RelaxationPhase) -> dict[str, object]:
     """Return a phase in plain values, NaN as None."""
     rounded = {
-        key: [None if np.isnan(v) else round(v, 6) for v in getattr(phase, key).tolist()]
+        key: [None if np.isnan(v) else round(v, 5) for v in getattr(phase, key).tolist()]
         for key in ("levels", "energies", "line_energies")
     }
-    return {"settled": phase.settled} | rounded
+    return {"settled": round(phase.settled, 5)} | rounded
 
 
 def store(path: Path, record: dict[str, object]) -> None:
@@ -112,4 +138,4 @@ def store(path: Path, record: dict[str, object]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main()

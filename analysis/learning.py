@@ -1,77 +1,122 @@
 """What a model knows at each checkpoint of its training: its steps against DFT forces and Hessians.
 
-Run: python analysis/learning.py denoise-qm9-1 analysis/results/denoise-qm9-1/learning.json
+Run: OMP_NUM_THREADS=1 python analysis/learning.py models/denoise-qm9-1 analysis/results/learning
 
-Every DFT calculation is kept in a folder beside the result, so the script goes on where it was
-stopped. Molecules are taken one after the other, and the result is written after each of them.
+The DFT calculations go from the most to the least important, each is kept in the folder `units`
+beside the result (those that no model takes part in serve every model), and the result is written
+after each of them: the same command goes on where it was stopped, also with more checkpoints.
 """
 
+import csv
 import json
 import shlex
 import sys
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import ase
 import numpy as np
+from ase.calculators.calculator import SCFError
 from tqdm import tqdm
 
 from diffrelax.atomic import replacing
 from diffrelax.benchmark.hardware import describe_hardware
-from diffrelax.benchmark.starts import Arm, excess_energies
+from diffrelax.benchmark.speedup import reference_settings
+from diffrelax.benchmark.speedup_units import dft_unit
 from diffrelax.dft import DFTSettings
-from diffrelax.dft.relaxation import relax_with
-from diffrelax.documents import MinimisationDocument, Provenance, read_document
-from diffrelax.learning import newton_agreement, relaxation_chain, step_agreement
+from diffrelax.documents import MinimisationDocument, MoleculeDocument, read_document
+from diffrelax.identity import same_minimum
+from diffrelax.learning import Agreement, newton_agreement, relaxation_chain, step_agreement
 from diffrelax.levels.density_functional import DensityFunctional, mean_field
-from diffrelax.models import Model, load_model, releases
+from diffrelax.models import Model, load_model
 from diffrelax.molecule import Molecule
 from diffrelax.qm9 import load_qm9
 from diffrelax.training.errors import superpose
 from diffrelax.work import WorkFolder, work_key
 
-LEVELS = np.geomspace(0.07, 0.004, 60)  # Å; the fine chain
-PLACES = (0, 7, 15, 22, 29)
+LEVELS = np.geomspace(0.07, 0.01, 60).round(5).tolist()  # Å; the fine chain
+PLACES = (0, 8, 15, 23, 30)
 SPANS = (1, 10, 30)
 N_MOLECULES = 20
+N_FIRST = 6  # molecules whose forces and relaxations come before the forces of the others
 N_HESSIANS = 3
 SETTINGS = DFTSettings()
+LEVEL = SETTINGS.model_dump(include={"xc", "basis", "density_fit", "grid_level"})
+
+Record = dict[str, Any]
 
 
-def main(name: str, path: Path) -> None:
-    """Write the result, molecule by molecule."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = WorkFolder(path.with_suffix(".units"))
-    checkpoints = [load_model(file) for file in checkpoint_files(name)]
-    result: dict[str, Any] = {
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A test molecule at its MMFF94 geometry, the published minimum of its basin, and its chains.
+
+    Parameters
+    ----------
+    start : Molecule
+    published : (n_atoms, 3) array, Å
+    chains : dict
+        By training step: the geometries of the relaxation chain, (n_levels + 1, n_atoms, 3) array.
+    """
+
+    start: Molecule
+    published: np.ndarray
+    chains: dict[int, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A calculation for a molecule that is done once."""
+
+    name: str
+    key: str
+    calculate: Callable[[], Record]
+
+
+def main(model_folder: Path, folder: Path) -> None:
+    """Work through the units, and write the result after each."""
+    work = WorkFolder(folder / "units")
+    models = [load_model(file) for file in checkpoint_files(model_folder)]
+    subjects = [
+        Subject(start, published, {m.step: relaxation_chain(m, start, LEVELS) for m in models})
+        for start, published in tqdm(molecules(), desc="chains", unit="mol")
+    ]
+    about = {
         "command": shlex.join(["python", *sys.argv]),
-        "model": name,
-        "steps": [model.step for model in checkpoints],
-        "levels": LEVELS.tolist(),
+        "model": models[0].name,
+        "split": f"test, {N_MOLECULES} molecules of 4 to 6 heavy atoms",
+        "steps": [model.step for model in models],
+        "hours": training_hours(model_folder, [model.step for model in models]),
+        "levels_angstrom": LEVELS,
+        "places": PLACES,
+        "spans": SPANS,
         "settings": SETTINGS.model_dump(),
         "hardware": describe_hardware("cpu"),
-        "molecules": [],
     }
-    for i, (start, minimum) in enumerate(tqdm(molecules(), unit="mol")):
-        result["molecules"].append(
-            {
-                "name": start.name,
-                "smiles": start.smiles,
-                "chains": [along_chain(model, start, minimum, work) for model in checkpoints],
-                "newton": newton(checkpoints, start, work) if i < N_HESSIANS else None,
-                "relaxations": relaxations(checkpoints, start, work),
-            }
-        )
-        with replacing(path) as part:
-            part.write_text(json.dumps(result) + "\n")
+    path = folder / f"{models[0].name}.json"
+    left = [unit for unit in units(subjects, models) if work.find(unit.key) is None]
+    records = {subject.start.name: record(subject, models, work) for subject in subjects}
+    store(path, about | {"molecules": list(records.values())})
+    for unit in tqdm(left, unit="calculation", smoothing=0):
+        work.keep(unit.key, unit.calculate())
+        (subject,) = (s for s in subjects if s.start.name == unit.name)
+        records[unit.name] = record(subject, models, work)
+        store(path, about | {"molecules": list(records.values())})
 
 
-def checkpoint_files(name: str) -> list[Path]:
+def checkpoint_files(folder: Path) -> list[Path]:
     """Return the weights along a run, the earliest first."""
-    files = (releases()[name] / "checkpoints").glob("step-*.safetensors")
+    files = (folder / "checkpoints").glob("step-*.safetensors")
     return sorted(files, key=lambda file: int(file.stem.removeprefix("step-")))
+
+
+def training_hours(folder: Path, steps: list[int]) -> list[float]:
+    """Return the hours that the run had taken at these steps."""
+    with (folder / "training.csv").open() as file:
+        seconds = {int(row["step"]): float(row["seconds"]) for row in csv.DictReader(file)}
+    return [round(seconds[step] / 3600, 3) for step in steps]
 
 
 def molecules() -> list[tuple[Molecule, np.ndarray]]:
@@ -93,83 +138,192 @@ def molecules() -> list[tuple[Molecule, np.ndarray]]:
     return chosen
 
 
-def along_chain(
-    model: Model, start: Molecule, minimum: np.ndarray, work: WorkFolder
-) -> list[dict[str, Any]]:
-    """Compare displacements along the relaxation chain of a checkpoint with DFT forces."""
-    chain = relaxation_chain(model, start, LEVELS.tolist())
-    rows = []
-    for place in PLACES:
-        forces = dft_forces(start.with_positions(chain[place]), work)
-        rows += [
-            {"place": place, "span": span}
-            | asdict(step_agreement(chain, place, span, forces, minimum))
-            for span in SPANS
-        ]
-    return rows
+def units(subjects: list[Subject], models: list[Model]) -> Iterator[Unit]:
+    """Yield all DFT calculations, the most important first."""
+    first, others = subjects[:N_FIRST], subjects[N_FIRST:]
+    yield from map(start_hessian, subjects[:N_HESSIANS])
+    for subject in first:
+        yield from (minimum(subject), start_forces(subject))
+    for subject in first:
+        yield from (chain_forces(subject, model) for model in models)
+    for subject in first:
+        yield from (relaxation(subject, model) for model in (None, *models))
+    for subject in others:
+        yield from (minimum(subject), start_forces(subject))
+        yield from (chain_forces(subject, model) for model in models)
 
 
-def newton(checkpoints: list[Model], start: Molecule, work: WorkFolder) -> list[dict[str, float]]:
-    """Compare the whole step of each checkpoint from the start with a DFT Newton step."""
-    forces, hessian = dft_forces(start, work), dft_hessian(start, work)
-    found = []
-    for model in checkpoints:
-        _, end = relaxation_chain(model, start, LEVELS[:1].tolist())
-        step = superpose(end, start.positions)[0] - start.positions
-        found.append(asdict(newton_agreement(step, start.positions, forces, hessian)))
-    return found
+def minimum(subject: Subject) -> Unit:
+    """Relax the published minimum tightly."""
+    return _relaxation(
+        subject.start.with_positions(subject.published), reference_settings(SETTINGS)
+    )
 
 
-def relaxations(
-    checkpoints: list[Model], start: Molecule, work: WorkFolder
-) -> list[dict[str, float | int | None]]:
-    """Relax the end of each checkpoint's chain with DFT: excess energy in eV, and cost."""
-    arms = []
-    for model in checkpoints:
-        end = start.with_positions(relaxation_chain(model, start, LEVELS.tolist())[-1])
-        arms.append(Arm(f"step {model.step}", 0.0, dft_relaxation(end, work)))
-    return [
-        {
-            "excess_ev": excess,
-            "gradient_calls": arm.dft.gradient_calls if arm.dft else None,
-            "fmax": arm.dft.initial_fmax if arm.dft else None,
-        }
-        for arm, excess in zip(arms, excess_energies(arms), strict=True)
+def relaxation(subject: Subject, model: Model | None) -> Unit:
+    """Relax the end of a checkpoint's chain, or the MMFF94 geometry."""
+    if model is None:
+        return _relaxation(subject.start, SETTINGS)
+    end = subject.start.with_positions(subject.chains[model.step][-1])
+    key = work_key(
+        "end of chain",
+        subject.start,
+        {"levels": LEVELS, **SETTINGS.model_dump()},
+        model_sha256=model.sha256,
+    )
+    return _relaxation(end, SETTINGS, key)
+
+
+def _relaxation(molecule: Molecule, settings: DFTSettings, key: str = "") -> Unit:
+    plain, values = MoleculeDocument.from_molecule(molecule), settings.model_dump()
+    key = key or work_key("dft", molecule, values)
+    return Unit(
+        molecule.name, key, lambda: dft_unit(plain.model_dump(mode="json"), values, key=key)
+    )
+
+
+def start_forces(subject: Subject) -> Unit:
+    """Evaluate the forces at the MMFF94 geometry, which is the first place of every chain."""
+    start = subject.start
+    key = work_key("forces", start, LEVEL)
+    return Unit(start.name, key, lambda: forces_at(start, start.positions[None]))
+
+
+def chain_forces(subject: Subject, model: Model) -> Unit:
+    """Evaluate the forces at the other places of a checkpoint's chain."""
+    key = work_key(
+        "forces along chain",
+        subject.start,
+        {"levels": LEVELS, "places": PLACES[1:], **LEVEL},
+        model_sha256=model.sha256,
+    )
+    geometries = subject.chains[model.step][list(PLACES[1:])]
+    return Unit(subject.start.name, key, lambda: forces_at(subject.start, geometries))
+
+
+def forces_at(molecule: Molecule, geometries: np.ndarray) -> Record:
+    """Evaluate energies, eV, and forces, eV/Å, each from the density of the one before."""
+    calculator, atoms = DensityFunctional(mean_field(molecule, **LEVEL)), molecule.to_atoms()
+    energies, forces = [], []
+    try:
+        for atoms.positions in geometries:
+            forces.append(calculator.get_forces(atoms).round(6).tolist())
+            energies.append(calculator.get_potential_energy(atoms))
+    except SCFError as error:
+        return {"failure": str(error)}
+    return {"energies": energies, "forces": forces}
+
+
+def start_hessian(subject: Subject) -> Unit:
+    """Evaluate the Hessian at the MMFF94 geometry, eV/Å²."""
+    start = subject.start
+
+    def calculate() -> Record:
+        try:
+            hessian = DensityFunctional(mean_field(start, **LEVEL)).hessian(start.to_atoms())
+        except SCFError as error:
+            return {"failure": str(error)}
+        return {"hessian": hessian.round(5).tolist()}
+
+    return Unit(start.name, work_key("hessian", start, LEVEL), calculate)
+
+
+def record(subject: Subject, models: list[Model], work: WorkFolder) -> Record:
+    """Put together what is known of a molecule; what has not been calculated is None.
+
+    ``with_line``, ``with_force`` and ``force_with_line`` hold mean and spread of the cosines by
+    checkpoint, place and span. The line ends at the tight DFT minimum, or at the published one
+    until that is known.
+    """
+    lowest = relaxed(minimum(subject), work)
+    at_start = found(start_forces(subject), work)
+    target = subject.published if lowest is None else lowest.output.to_molecule().positions
+    agreements = [_agreements(subject, model, target, at_start, work) for model in models]
+    return {
+        "name": subject.start.name,
+        "smiles": subject.start.smiles,
+        "minimum": "published" if lowest is None else "reference",
+        **{
+            quantity: [agreement[quantity] for agreement in agreements]
+            for quantity in ("with_line", "with_force", "force_with_line")
+        },
+        "newton": [_newton(subject, model, at_start, work) for model in models],
+        "relaxations": [_cost(relaxation(subject, model), lowest, work) for model in models],
+        "mmff94": _cost(relaxation(subject, None), lowest, work),
+    }
+
+
+def _agreements(
+    subject: Subject, model: Model, target: np.ndarray, at_start: Record | None, work: WorkFolder
+) -> Record:
+    along = found(chain_forces(subject, model), work)
+    forces: list[Any] = [None] * len(PLACES)
+    if at_start and along:
+        forces = [np.array(f) for f in at_start["forces"] + along["forces"]]
+    chain = subject.chains[model.step]
+    steps = [
+        [step_agreement(chain, place, span, target, force) for span in SPANS]
+        for place, force in zip(PLACES, forces, strict=True)
     ]
+    return {
+        quantity: [[_plain(getattr(step, quantity)) for step in row] for row in steps]
+        for quantity in ("with_line", "with_force", "force_with_line")
+    }
 
 
-def dft_relaxation(molecule: Molecule, work: WorkFolder) -> Any:
-    """Relax with DFT, or take the stored result."""
-    key = work_key("dft", molecule, SETTINGS.model_dump())
-    if record := work.find(key):
-        return read_document(record).to_dft()
-    dft = relax_with(molecule, SETTINGS, checkpoint=work.checkpoint(key))
-    document = MinimisationDocument.from_dft(molecule, dft, Provenance.here(), key=key)
-    work.keep(key, document.model_dump(mode="json"))
-    return dft
+def _plain(agreement: Agreement | None) -> list[float] | None:
+    return agreement and [round(agreement.mean, 4), round(agreement.spread, 4)]
 
 
-def dft_forces(molecule: Molecule, work: WorkFolder) -> np.ndarray:
-    """Return DFT forces, calculated or stored, eV/Å."""
-    return _stored("forces", molecule, work)
+def _newton(
+    subject: Subject, model: Model, at_start: Record | None, work: WorkFolder
+) -> Record | None:
+    """Compare the whole step of a checkpoint from the start with a Newton step."""
+    curved = found(start_hessian(subject), work)
+    if not (at_start and curved):
+        return None
+    here = subject.start.positions
+    _, end = relaxation_chain(model, subject.start, LEVELS[:1])
+    step = superpose(end, here)[0] - here
+    agreement = newton_agreement(
+        step, here, np.array(at_start["forces"][0]), np.array(curved["hessian"])
+    )
+    return {key: round(value, 4) for key, value in vars(agreement).items()}
 
 
-def dft_hessian(molecule: Molecule, work: WorkFolder) -> np.ndarray:
-    """Return the DFT Hessian, calculated or stored, eV/Å²."""
-    return _stored("hessian", molecule, work)
+def _cost(unit: Unit, lowest: MinimisationDocument | None, work: WorkFolder) -> Record | None:
+    """Return what a relaxation cost, and its excess energy, eV, if its basin is the reference's."""
+    document = relaxed(unit, work)
+    if document is None or lowest is None or document.trajectory is None:
+        return None
+    assert lowest.energy is not None and document.energy is not None
+    ends = (lowest.output.to_molecule(), document.output.to_molecule())
+    same = same_minimum(*ends, document.energy - lowest.energy)
+    return {
+        "gradient_calls": document.gradient_calls,
+        "fmax": document.trajectory.fmaxes[0],
+        "excess": round(document.trajectory.energies[0] - lowest.energy, 6) if same else None,
+    }
 
 
-def _stored(quantity: str, molecule: Molecule, work: WorkFolder) -> np.ndarray:
-    level = SETTINGS.model_dump(include={"xc", "basis", "density_fit", "grid_level"})
-    key = work_key(quantity, molecule, level)
-    if (record := work.find(key)) is None:
-        calculator = DensityFunctional(mean_field(molecule, **level))
-        atoms = molecule.to_atoms()
-        values = calculator.get_forces(atoms) if quantity == "forces" else calculator.hessian(atoms)
-        record = {quantity: values.tolist()}
-        work.keep(key, record)
-    return np.array(record[quantity])
+def found(unit: Unit, work: WorkFolder) -> Record | None:
+    """Return what a unit has found, or None if it failed or has not been done."""
+    known = work.find(unit.key)
+    return None if known is None or "failure" in known else known
+
+
+def relaxed(unit: Unit, work: WorkFolder) -> MinimisationDocument | None:
+    """Return the relaxation of a unit, or None if there is none that has converged."""
+    known = work.find(unit.key)
+    document = None if known is None else read_document(known)
+    return document if isinstance(document, MinimisationDocument) and document.converged else None
+
+
+def store(path: Path, result: Record) -> None:
+    """Write the result, whole or not at all."""
+    with replacing(path) as part:
+        part.write_text(json.dumps(result) + "\n")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

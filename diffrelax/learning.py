@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.optimize import minimize_scalar
 
 from diffrelax.dft.hessian import positive_hessian, rigid_motions
 from diffrelax.diffusion.samplers import sample_deterministic
@@ -37,15 +38,15 @@ class StepAgreement:
 
     Parameters
     ----------
-    with_force, with_line : Agreement
-        Of the displacement with the force, and with the straight line to the minimum.
-    force_with_line : Agreement
-        Of the force with that line.
+    with_line : Agreement
+        Of the displacement with the straight line to the minimum.
+    with_force, force_with_line : Agreement or None
+        Of the displacement and of the line with the force, where that is known.
     """
 
-    with_force: Agreement
     with_line: Agreement
-    force_with_line: Agreement
+    with_force: Agreement | None
+    force_with_line: Agreement | None
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,15 @@ class NewtonAgreement:
         Cosine with the Newton step.
     length : float
         Length of the step over that of the Newton step.
+    order : float
+        Power p for which H⁻ᵖf has the direction of the step as nearly as it can, from -1 to 2: 0
+        is steepest descent, 1 a Newton step.
     """
 
     with_force: float
     with_newton: float
     length: float
+    order: float
 
 
 def relaxation_chain(model: Model, molecule: Molecule, levels: Sequence[float]) -> np.ndarray:
@@ -97,9 +102,13 @@ def relaxation_chain(model: Model, molecule: Molecule, levels: Sequence[float]) 
 
 
 def step_agreement(
-    chain: np.ndarray, place: int, n_steps: int, forces: np.ndarray, minimum: np.ndarray
+    chain: np.ndarray,
+    place: int,
+    n_steps: int,
+    minimum: np.ndarray,
+    forces: np.ndarray | None = None,
 ) -> StepAgreement:
-    """Compare a displacement along a chain with the force and with the way to the minimum.
+    """Compare a displacement along a chain with the way to the minimum and with the force.
 
     Rigid motions are taken out of the displacement and of the line. An atom that does not move has
     no direction and is left out.
@@ -112,10 +121,9 @@ def step_agreement(
         Where the displacement begins.
     n_steps : int
         Steps that it spans.
-    forces : (n_atoms, 3) array, eV/Å
-        At ``chain[place]``.
     minimum : (n_atoms, 3) array, Å
-        Of the energy whose forces these are.
+    forces : (n_atoms, 3) array, optional, eV/Å
+        At ``chain[place]``, of the energy whose minimum this is.
 
     Raises
     ------
@@ -128,9 +136,9 @@ def step_agreement(
     step = superpose(chain[place + n_steps], here)[0] - here
     line = superpose(minimum, here)[0] - here
     return StepAgreement(
-        with_force=_agreement(step, forces),
         with_line=_agreement(step, line),
-        force_with_line=_agreement(forces, line),
+        with_force=None if forces is None else _agreement(step, forces),
+        force_with_line=None if forces is None else _agreement(forces, line),
     )
 
 
@@ -151,12 +159,19 @@ def newton_agreement(
     """
     rigid = rigid_motions(positions)
     flat, force = ((v.ravel() - rigid @ (rigid.T @ v.ravel())) for v in (step, forces))
-    newton = np.linalg.solve(positive_hessian(hessian, positions, floor=SOFTEST), force)
-    newton -= rigid @ (rigid.T @ newton)
+    curvatures, modes = np.linalg.eigh(positive_hessian(hessian, positions, floor=SOFTEST))
+    along = modes.T @ force
+
+    def descent(order: float) -> np.ndarray:
+        return modes @ (curvatures**-order * along)
+
+    newton = descent(1.0)
+    best = minimize_scalar(lambda p: -_cosine(flat, descent(p)), bounds=(-1, 2), method="bounded")
     return NewtonAgreement(
         with_force=_cosine(flat, force),
         with_newton=_cosine(flat, newton),
         length=float(np.linalg.norm(flat) / np.linalg.norm(newton)),
+        order=float(best.x),
     )
 
 

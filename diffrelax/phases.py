@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,7 +44,7 @@ def settling_place(trajectory: Trajectory) -> int:
 
 
 def relaxation_phase(
-    made: Generated, *, level: str = "gfn2-xtb", n_points: int = 20
+    made: Generated, *, level: str = "gfn2-xtb", stride: int = 5
 ) -> RelaxationPhase:
     """Follow the energy of a generated molecule through its relaxation phase.
 
@@ -53,8 +54,9 @@ def relaxation_phase(
         A molecule, with its trajectory.
     level : str
         Level of theory of the energies, one of `diffrelax.levels.LEVELS`.
-    n_points : int
-        Points along the phase, evenly spaced over its steps.
+    stride : int
+        Steps from one point to the next, counted back from the last step, so that trajectories of
+        the same levels share their points. The phase's first step is a point too.
 
     Raises
     ------
@@ -65,7 +67,7 @@ def relaxation_phase(
         raise ValueError("the relaxation phase is that of a molecule with a trajectory")
     path, molecule = made.trajectory, made.molecule
     first = settling_place(path)
-    places = np.unique(np.linspace(first, len(path.levels) - 1, n_points - 1).round().astype(int))
+    places = np.unique([first, *range(len(path.levels) - 1, first, -stride)])
     end = molecule.positions
     start = superpose(path.positions[first], end)[0]
     levels = np.append(path.levels[places], 0.0)
@@ -78,6 +80,37 @@ def relaxation_phase(
         line_energies=_energies(molecule, [end + s * (start - end) for s in shares], level)
         - lowest,
     )
+
+
+def median_course(
+    phases: Sequence[RelaxationPhase], share: float = 0.9
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Follow the median energy where most molecules have settled.
+
+    A geometry whose energy is not known counts as high.
+
+    Parameters
+    ----------
+    phases : sequence of RelaxationPhase
+        Of trajectories of the same levels.
+    share : float
+        Of the phases that must have a point at a level.
+
+    Returns
+    -------
+    levels : (n_levels,) array, Å
+        Falling, down to 0.
+    energies, line_energies : (n_levels,) array, eV
+        Medians over the phases that have that point.
+    """
+    found: dict[float, list[tuple[float, float]]] = {}
+    for phase in phases:
+        points = zip(phase.energies, phase.line_energies, strict=True)
+        for level, energies in zip(phase.levels.tolist(), points, strict=True):
+            found.setdefault(level, []).append(energies)
+    levels = sorted((v for v, at in found.items() if len(at) >= share * len(phases)), reverse=True)
+    medians = [np.median(np.nan_to_num(found[v], nan=np.inf), axis=0) for v in levels]
+    return np.array(levels), *np.array(medians).T
 
 
 def _minimum_energy(molecule: Molecule, level: str) -> float:

@@ -27,7 +27,6 @@ from diffrelax.perception import near_pairs, skeleton
 Verdict = Literal["relaxed", "refused", "fell_back", "failed"]
 
 MAX_ATOMS = 100
-TRAINED_STARTS = ("mmff94", "given", "diffusion")
 PAIRS_IN_BATCH = 40_000  # bounds memory
 
 
@@ -302,8 +301,9 @@ def _caution(start: Molecule, model: Model) -> str:
     cautions = []
     if start.n_atoms > (largest := model.config.largest):
         cautions.append(f"{start.n_atoms} atoms: extrapolated, trained on at most {largest}")
-    if start.start not in TRAINED_STARTS:
-        cautions.append(f"started from a geometry that is {start.start}, trained on mmff94")
+    known = model.config.training.starts
+    if start.start not in (*known, "given", "diffusion"):
+        cautions.append(f"started from {start.start}, trained on {', '.join(known)}")
     return "; ".join(cautions)
 
 

@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import shutil
 import sys
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from diffrelax.benchmark.speedup_units import Units
 from diffrelax.dft import DFTSettings
+from diffrelax.levels import relax_at_level
+from diffrelax.molecule import Molecule
 from diffrelax.training.geometries import GeometrySet
 from diffrelax.work import WorkFolder
 
 ANALYSIS = Path(__file__).parents[1] / "analysis"
 
 
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("dft_speedup", ANALYSIS / "dft_speedup.py")
+SMALL = DFTSettings(xc="pbe", basis="sto-3g")
+
+
+def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ANALYSIS / f"{name}.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "dft_speedup", module)
+    monkeypatch.setitem(sys.modules, name, module)
     spec.loader.exec_module(module)
-    monkeypatch.setitem(module.LEVELS, "small", DFTSettings(xc="pbe", basis="sto-3g"))
+    return module
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    module = load("dft_speedup", monkeypatch)
+    monkeypatch.setitem(module.LEVELS, "small", SMALL)
     return module
 
 
@@ -58,3 +71,41 @@ def test_the_speedup_goes_stage_by_stage(
     page = (tmp_path / "small" / "report.md").read_text()
     for start in ("mmff94", "qm9", "embedded"):
         assert f"| {start} | bfgs+hessian | 1 | 1 |" in page
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    """A run with two checkpoints."""
+    source, folder = ANALYSIS.parent / "models" / "relax-qm9-1", tmp_path / "run"
+    (folder / "checkpoints").mkdir(parents=True)
+    shutil.copy(source / "training.csv", folder)
+    for step in (1024, 65536):
+        shutil.copy(source / "checkpoints" / f"step-{step}.safetensors", folder / "checkpoints")
+    return folder
+
+
+def test_learning_is_measured_once(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learning = load("learning", monkeypatch)
+    start = Molecule.from_smiles("C=O", name="formaldehyde")
+    near = relax_at_level(start, "gfn2-xtb").positions
+    monkeypatch.setattr(learning, "molecules", lambda: [(start, near)])
+    monkeypatch.setattr(learning, "SETTINGS", SMALL)
+    monkeypatch.setattr(learning, "LEVEL", learning.LEVEL | {"xc": "pbe", "basis": "sto-3g"})
+    learning.main(run_folder, tmp_path)
+    text = (tmp_path / "relax-qm9-1.json").read_text()
+    monkeypatch.setattr(learning, "dft_unit", None)
+    monkeypatch.setattr(learning, "forces_at", None)
+    learning.main(run_folder, tmp_path)
+    assert (tmp_path / "relax-qm9-1.json").read_text() == text
+    result = json.loads(text)
+    (molecule,) = result["molecules"]
+    assert result["steps"] == [1024, 65536]
+    assert result["hours"][0] < result["hours"][1]
+    assert np.shape(molecule["with_force"]) == np.shape(molecule["with_line"]) == (2, 5, 3, 2)
+    assert np.abs(np.array(molecule["with_force"])[..., 0]).max() <= 1
+    assert molecule["minimum"] == "reference"
+    assert molecule["mmff94"]["excess"] > 0
+    assert [cost["excess"] > 0 for cost in molecule["relaxations"]] == [True, True]
+    assert all(-1 <= newton["order"] <= 2 for newton in molecule["newton"])

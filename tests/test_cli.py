@@ -249,6 +249,13 @@ def test_train_and_evaluate_on_a_small_data_set(run, tmp_path, geometries, monke
     record = json.loads(result.read_text())
     assert record["split"] == "test"
     assert record["command"].startswith("diffrelax evaluate")
+    levels = ("--level", "uff", "--noise-level", 0.1, "--noise-level", 0.05)
+    _, out, _ = run("evaluate", weights, "-n", 3, *levels)
+    rows = [line.split(" | ")[0] for line in out.splitlines()[4:]]
+    assert rows == ["| tiny-1, from 0.1 Å", "| tiny-1, from 0.05 Å"]
+    status, _, err = run("evaluate", weights, "-n", 3, "--noise-level", 9)
+    assert status == 2
+    assert "noise level 9.0 Å: the model knows" in err
     assert run("evaluate", weights, "-o", tmp_path / "none" / "x.json")[0] == 2
 
 

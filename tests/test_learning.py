@@ -30,6 +30,7 @@ def test_the_step_to_the_minimum_is_the_newton_step_and_not_the_force():
     agreement = newton_agreement(-away, here, forces, hessian)
     assert agreement.with_newton == pytest.approx(1.0, abs=1e-3)
     assert agreement.length == pytest.approx(1.0, abs=1e-3)
+    assert agreement.order == pytest.approx(1.0, abs=1e-2)
     assert agreement.with_force < 0.95
 
 
@@ -38,6 +39,7 @@ def test_steepest_descent_is_the_force_and_not_the_newton_step():
     agreement = newton_agreement(1e-3 * forces, here, forces, hessian)
     assert agreement.with_force == pytest.approx(1.0, abs=1e-6)
     assert agreement.with_newton < 0.95
+    assert agreement.order == pytest.approx(0.0, abs=1e-2)
 
 
 def test_rigid_motions_do_not_count():
@@ -51,12 +53,13 @@ def test_rigid_motions_do_not_count():
 def test_a_chain_along_the_line_agrees_with_the_line():
     here, away, forces, _ = harmonic()
     chain = np.stack([here - share * away for share in (0.0, 0.25, 0.5, 0.75, 1.0)])
-    found = step_agreement(chain, 1, 2, forces, ETHANOL)
+    found = step_agreement(chain, 1, 2, ETHANOL, forces)
     assert found.with_line.mean == pytest.approx(1.0, abs=1e-4)
     assert found.with_line.spread == pytest.approx(0.0, abs=1e-3)
     assert found.with_force.mean == pytest.approx(found.force_with_line.mean, abs=1e-3)
+    assert step_agreement(chain, 1, 2, ETHANOL).with_line == found.with_line
     with pytest.raises(ValueError, match="no step 3 \\+ 2"):
-        step_agreement(chain, 3, 2, forces, ETHANOL)
+        step_agreement(chain, 3, 2, ETHANOL, forces)
 
 
 def test_a_chain_is_the_relaxation_step_by_step(model):

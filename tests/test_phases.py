@@ -6,7 +6,7 @@ from ase.build import molecule
 from diffrelax.generation import Trajectory, judge
 from diffrelax.levels import relax_at_level
 from diffrelax.molecule import Molecule
-from diffrelax.phases import relaxation_phase, settling_place
+from diffrelax.phases import RelaxationPhase, median_course, relaxation_phase, settling_place
 
 LEVELS = np.array([8.0, 2.0, 0.4, 0.2, 0.1, 0.05])
 
@@ -29,7 +29,7 @@ def test_elements_settle_where_they_change_last():
 
 def test_on_a_straight_path_the_energies_are_those_of_the_line():
     atoms, trajectory = straight_path()
-    phase = relaxation_phase(judge(atoms, trajectory), n_points=20)
+    phase = relaxation_phase(judge(atoms, trajectory), stride=1)
     assert phase.settled == 0.4
     assert phase.levels.tolist() == [0.4, 0.2, 0.1, 0.05, 0.0]
     assert phase.energies[-1] == pytest.approx(0.0, abs=1e-3)
@@ -37,10 +37,27 @@ def test_on_a_straight_path_the_energies_are_those_of_the_line():
     assert phase.energies == pytest.approx(phase.line_energies, rel=0.02, abs=1e-3)
 
 
+def test_points_are_counted_back_from_the_last_step():
+    phase = relaxation_phase(judge(*straight_path(1)), stride=3)
+    assert phase.levels.tolist() == [2.0, 0.4, 0.05, 0.0]
+
+
+def test_the_median_course_is_that_of_levels_that_most_have_reached():
+    early = RelaxationPhase(
+        2.0, np.array([2.0, 0.4, 0.0]), np.array([9.0, 5.0, 1.0]), np.array([9.0, 3.0, 1.0])
+    )
+    late = RelaxationPhase(0.4, np.array([0.4, 0.0]), np.array([7.0, 2.0]), np.array([7.0, 2.0]))
+    gap = RelaxationPhase(0.4, np.array([0.4, 0.0]), np.array([np.nan, 0.5]), np.array([8.0, 0.5]))
+    levels, energies, line_energies = median_course([early, late, gap])
+    assert levels.tolist() == [0.4, 0.0]
+    assert energies.tolist() == [7.0, 1.0]
+    assert line_energies.tolist() == [7.0, 1.0]
+
+
 def test_touching_atoms_leave_a_gap_and_not_an_end():
     atoms, trajectory = straight_path()
     trajectory.positions[3, 1] = trajectory.positions[3, 0]
-    phase = relaxation_phase(judge(atoms, trajectory))
+    phase = relaxation_phase(judge(atoms, trajectory), stride=1)
     assert np.isnan(phase.energies[1])
     assert np.isfinite(np.delete(phase.energies, 1)).all()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import ase
@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from diffrelax.levels import relax_at_level
 from diffrelax.models import Model
 from diffrelax.molecule import Molecule
-from diffrelax.relaxation import relax_molecules
+from diffrelax.relaxation import choose_schedule, relax_molecules
 from diffrelax.training.errors import GeometryErrors, geometry_errors
 from diffrelax.training.geometries import GeometrySet
 
@@ -94,7 +94,12 @@ def choose_sample(geometries: GeometrySet, n: int) -> Sample:
 
 
 def evaluate_geometry(
-    model: Model, sample: Sample, *, levels: tuple[str, ...] = ("gfn2-xtb",), progress: bool = False
+    model: Model,
+    sample: Sample,
+    *,
+    levels: tuple[str, ...] = ("gfn2-xtb",),
+    noise_levels: Sequence[float | None] = (None,),
+    progress: bool = False,
 ) -> list[GeometryRow]:
     """Compare the model, MMFF94 and other levels of theory on the same starts.
 
@@ -104,18 +109,34 @@ def evaluate_geometry(
     sample : Sample
     levels : tuple of str
         Levels that also relax the MMFF94 geometry, to 0.02 eV/Å.
+    noise_levels : sequence of float or None, Å
+        From which the model relaxes, a row each; see :func:`diffrelax.relaxation.choose_schedule`.
     progress : bool
+
+    Raises
+    ------
+    ValueError
+        If the model does not know a noise level.
     """
+    for noise_level in noise_levels:
+        choose_schedule(model, noise_level)
     rows = [_row("mmff94", [m.positions for m in sample.starts], sample, 0, None)]
     for level in levels:
         rows.append(_evaluate_level(level, sample, progress))
+    rows += [_evaluate_model(model, noise_level, sample, progress) for noise_level in noise_levels]
+    return rows
+
+
+def _evaluate_model(
+    model: Model, noise_level: float | None, sample: Sample, progress: bool
+) -> GeometryRow:
     begun = time.perf_counter()
-    results = relax_molecules(sample.starts, model, progress=progress)
+    results = relax_molecules(sample.starts, model, noise_level=noise_level, progress=progress)
     seconds = time.perf_counter() - begun
     positions = [r.molecule.positions for r in results if r.molecule is not None]
     failed = sum(r.verdict != "relaxed" for r in results)
-    rows.append(_row(model.name, positions, sample, failed, seconds))
-    return rows
+    method = model.name if noise_level is None else f"{model.name}, from {noise_level} Å"
+    return _row(method, positions, sample, failed, seconds)
 
 
 def _evaluate_level(level: str, sample: Sample, progress: bool) -> GeometryRow:

@@ -28,6 +28,12 @@ def evaluate(
     levels: Annotated[
         list[Peer] | None, typer.Option("--level", help="Peer to compare with. May be repeated")
     ] = None,
+    noise_levels: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--noise-level", help="Å, from which the model relaxes, not its own. May be repeated"
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", help="Where to store the result: .json")
     ] = None,
@@ -52,7 +58,11 @@ def evaluate(
     loaded = load_model(model, device)
     sample = choose_sample(load_qm9(split), n)
     rows = evaluate_geometry(
-        loaded, sample, levels=tuple(map(str, levels or [Peer.gfn2_xtb])), progress=True
+        loaded,
+        sample,
+        levels=tuple(map(str, levels or [Peer.gfn2_xtb])),
+        noise_levels=noise_levels or [None],
+        progress=True,
     )
     print(geometry_table(rows))
     if output:

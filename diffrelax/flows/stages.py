@@ -10,6 +10,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from socket import gethostname
 from typing import Any, ClassVar
 
 from jobflow import Job, Maker, job
@@ -106,7 +107,13 @@ class DiffusionRelaxMaker(Maker):
         from diffrelax.models import load_model
         from diffrelax.relaxation import relax_molecules
 
-        model = load_model(self.model, self.device)
+        try:
+            model = load_model(self.model, self.device)
+        except ValueError as error:
+            raise ValueError(
+                f"{error} (on {gethostname()}): install the same release of diffrelax there, or "
+                "keep the file where all workers see it"
+            ) from error
         work = _folder(self.work)
         documents: dict[int, Document] = {}
         new: list[tuple[int, str, Molecule]] = []
