@@ -1,7 +1,7 @@
 """What better starts and a Hessian save of a DFT relaxation, on test molecules of QM9.
 
 Run: OMP_NUM_THREADS=1 python analysis/dft_speedup.py analysis/results/dft_speedup
-Needs the packages pyscf-dispersion and AcAuto3D, and the program xtb.
+Needs the packages pyscf-dispersion, sella and AcAuto3D, and the program xtb.
 
 Three reports, each in a folder of its own, on relaxations that are kept as one line of JSON each in
 the folder `units` beside them. The whole takes days of one processor core: the work goes from the
@@ -29,6 +29,7 @@ from diffrelax.benchmark.speedup_report import write_report
 from diffrelax.benchmark.speedup_units import Units
 from diffrelax.clock import Time
 from diffrelax.dft import DFTSettings
+from diffrelax.levels.density_functional import check_functional
 from diffrelax.models import load_model
 from diffrelax.molecule import Molecule
 from diffrelax.qm9 import load_qm9
@@ -52,6 +53,7 @@ HESSIAN = arms("mmff94 gfn2-xtb diffusion", "bfgs+hessian")
 PAPER = arms("mmff94 diffusion", "bfgs")
 OTHERS = [
     *arms("mmff94 gfn2-xtb diffusion", "geometric", "geometric+hessian"),
+    *arms("mmff94 diffusion", "sella", "sella+hessian"),
     *arms("gfn-ff aimnet2 qm9 embedded", "bfgs+hessian"),
     *arms("gfn2-xtb", "bfgs"),
 ]
@@ -79,6 +81,8 @@ STAGES = (
 def main(folder: Path) -> None:
     """Work through the stages."""
     check_arms([arm for stage in STAGES for arm in stage.arms], KNOWN)
+    for level in LEVELS.values():
+        check_functional(level.xc)
     geometries = load_qm9("test")
     subjects = {"small": list(chosen(geometries, range(5, 8), 51))}
     subjects |= {

@@ -109,3 +109,19 @@ def test_learning_is_measured_once(
     assert molecule["mmff94"]["excess"] > 0
     assert [cost["excess"] > 0 for cost in molecule["relaxations"]] == [True, True]
     assert all(-1 <= newton["order"] <= 2 for newton in molecule["newton"])
+
+
+def test_minima_are_compared_with_the_geometries_of_qm9(
+    script: ModuleType,
+    geometries: GeometrySet,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    agreement = load("qm9_agreement", monkeypatch)
+    monkeypatch.setattr(agreement, "B3LYP", SMALL)
+    stiff, floppy = (script.subject_of(geometries, i) for i in (3, 4))
+    assert (stiff.base.smiles, floppy.base.smiles) == ("C#N", "CC(N)=O")
+    assert agreement.is_stiff(stiff) and not agreement.is_stiff(floppy)
+    row = agreement.compare(stiff, Units(WorkFolder(tmp_path), threads=1))
+    assert row["same_conformer"]
+    assert 1 < row["rmsd_of_all_atoms_milliangstrom"] < 100  # another level of theory

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from diffrelax.clock import NO_TIME, Time
 from diffrelax.dft import DFTSettings
+from diffrelax.dft.minimisers import check_optimizer
 from diffrelax.files import Rejected
 from diffrelax.levels import check_installed, relax_at_level
 from diffrelax.molecule import Molecule
@@ -19,6 +20,8 @@ RECIPES: dict[str, dict[str, str]] = {
     "bfgs+hessian": {"optimizer": "bfgs", "hessian": "gfn2-xtb"},
     "geometric": {"optimizer": "geometric", "hessian": "none"},
     "geometric+hessian": {"optimizer": "geometric", "hessian": "gfn2-xtb"},
+    "sella": {"optimizer": "sella", "hessian": "none"},
+    "sella+hessian": {"optimizer": "sella", "hessian": "gfn2-xtb"},
 }
 LEVEL_STARTS = ("mmff94", "uff", "gfn-ff", "gfn2-xtb", "aimnet2")
 STARTS = (*LEVEL_STARTS, "diffusion", "given")
@@ -119,12 +122,13 @@ def check_arms(arms: Iterable[SpeedupArm], known: Iterable[str] = ()) -> None:
     Raises
     ------
     ValueError
-        If a start or a recipe is unknown, or a level is not installed.
+        If a start or a recipe is unknown, or a level or an optimizer is not installed.
     """
     starts = (*STARTS, *known)
     for arm in arms:
         if arm.recipe not in RECIPES:
             raise ValueError(f"unknown recipe {arm.recipe!r}: choose one of {', '.join(RECIPES)}")
+        check_optimizer(RECIPES[arm.recipe]["optimizer"])
         if arm.start not in starts:
             raise ValueError(f"unknown start {arm.start!r}: choose one of {', '.join(starts)}")
         if arm.start in LEVEL_STARTS:

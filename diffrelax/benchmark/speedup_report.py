@@ -46,7 +46,7 @@ SPEEDUP_HEADER = (
 MOLECULE_HEADER = (
     "name", "smiles", "start", "recipe", "converged", "basin", "calls", "scf_cycles",
     *(f"{clock}_{stage}" for clock in ("seconds", "processor_seconds") for stage in STAGES),
-    "excess_ev", "reason", "notes",
+    "excess_ev", "energies_ev", "reason", "notes",
 )  # fmt: skip
 
 
@@ -251,6 +251,7 @@ def _molecule_cells(outcome: Outcome) -> tuple[Any, ...]:
         *(time and time.wall for time in times),
         *(time and time.processor for time in times),
         outcome.excess,
+        list(outcome.energies) or None,
         outcome.reason,
         "; ".join(outcome.notes),
     )

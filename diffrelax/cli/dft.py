@@ -41,7 +41,7 @@ def dft(
     xc: Annotated[str, typer.Option(help="Exchange-correlation functional")] = "b3lyp",
     basis: Annotated[str, typer.Option(help="Basis set")] = "6-31G(2df,p)",
     fmax: Annotated[float, typer.Option(help="Largest force at the end, eV/Å")] = 0.03,
-    optimizer: Annotated[Literal["bfgs", "geometric"], typer.Option()] = "bfgs",
+    optimizer: Annotated[Literal["bfgs", "geometric", "sella"], typer.Option()] = "bfgs",
     hessian: Annotated[
         Literal["gfn2-xtb", "none"], typer.Option(help="Hessian that the optimizer starts from")
     ] = "gfn2-xtb",

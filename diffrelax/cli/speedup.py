@@ -34,7 +34,7 @@ def speedup(
     recipe: Annotated[
         Texts,
         typer.Option(
-            help="bfgs, bfgs+hessian, geometric or geometric+hessian. May be repeated. "
+            help="bfgs, geometric or sella, each also with +hessian. May be repeated. "
             "Default: bfgs, bfgs+hessian"
         ),
     ] = None,

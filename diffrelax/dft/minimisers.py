@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from logging import CRITICAL
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -96,16 +97,52 @@ def geometric(atoms: ase.Atoms, hessian: np.ndarray | None, fmax: float, max_ste
     return ""
 
 
+def sella(atoms: ase.Atoms, hessian: np.ndarray | None, fmax: float, max_steps: int) -> str:
+    """Relax with Sella's trust-radius quasi-Newton in internal coordinates.
+
+    Hermes et al. (2022, doi 10.1021/acs.jctc.2c00395). Parameters and result are those of `bfgs`,
+    except that without a Hessian Sella guesses one in internal coordinates. A single atom has none
+    and is left to `bfgs`.
+    """
+    if len(atoms) == 1:
+        return bfgs(atoms, hessian, fmax, max_steps)
+    from sella import Sella
+
+    curvature = None if hessian is None else lambda _: hessian
+    try:
+        optimizer = Sella(atoms, order=0, internal=True, logfile=None, hessian_function=curvature)
+        if curvature:
+            optimizer.pes.calculate_hessian()
+        converged = optimizer.run(fmax=fmax, steps=max_steps)
+    except CalculationFailed:
+        raise
+    except (RuntimeError, ValueError, np.linalg.LinAlgError) as error:
+        return f"Sella gave up: {error}"
+    return "" if converged else f"not converged in {max_steps} steps"
+
+
+def check_optimizer(optimizer: str) -> None:
+    """Find out whether an optimizer is installed.
+
+    Raises
+    ------
+    ValueError
+        If it is not.
+    """
+    if optimizer == "sella" and not find_spec("sella"):
+        raise ValueError('the optimizer sella is not installed: pip install "diffrelax[sella]"')
+
+
 def criterion(optimizer: str, fmax: float) -> str:
     """Say in words when an optimizer stops.
 
     Parameters
     ----------
-    optimizer : {"bfgs", "geometric"}
+    optimizer : {"bfgs", "geometric", "sella"}
     fmax : float
         eV/Å.
     """
-    if optimizer == "bfgs":
+    if optimizer != "geometric":
         return f"largest force on an atom < {fmax:g} eV/Å"
     limits = _geometric_thresholds(fmax)
     return (

@@ -14,7 +14,14 @@ from threadpoolctl import threadpool_limits
 from diffrelax.clock import NO_TIME, Time
 from diffrelax.dft.checkpoint import Checkpoint
 from diffrelax.dft.hessian import gfn2_hessian, positive_hessian, vibrational_frequencies
-from diffrelax.dft.minimisers import Minimiser, bfgs, criterion, geometric
+from diffrelax.dft.minimisers import (
+    Minimiser,
+    bfgs,
+    check_optimizer,
+    criterion,
+    geometric,
+    sella,
+)
 from diffrelax.dft.recorder import Call, Recorder
 from diffrelax.dft.result import DFTRelaxation
 from diffrelax.dft.settings import DFTSettings
@@ -26,7 +33,7 @@ if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
 
 Callback = Callable[[int, float, float], None]
-MINIMISERS: dict[str, Minimiser] = {"bfgs": bfgs, "geometric": geometric}
+MINIMISERS: dict[str, Minimiser] = {"bfgs": bfgs, "geometric": geometric, "sella": sella}
 NOISE = 20.0  # cm⁻¹; of frequencies from finite differences and integration grids
 
 
@@ -36,7 +43,7 @@ def relax_dft(
     xc: str = "b3lyp",
     basis: str = "6-31G(2df,p)",
     fmax: float = 0.03,
-    optimizer: Literal["bfgs", "geometric"] = "bfgs",
+    optimizer: Literal["bfgs", "geometric", "sella"] = "bfgs",
     hessian: Literal["gfn2-xtb", "none"] = "gfn2-xtb",
     density_fit: bool = True,
     grid_level: int = 3,
@@ -73,8 +80,8 @@ def relax_dft(
     Raises
     ------
     ValueError
-        If a setting is invalid, the functional or basis is unknown, or lacks an element, or if the
-        checkpoint belongs to another molecule or to other settings.
+        If a setting is invalid, the optimizer is not installed, the functional or basis is unknown,
+        or lacks an element, or if the checkpoint belongs to another molecule or to other settings.
     OSError
         If the folder of the checkpoint does not exist.
     """
@@ -102,6 +109,7 @@ def relax_with(
 ) -> DFTRelaxation:
     """Relax a molecule with DFT as `relax_dft` does, with its settings in one object."""
     started = Time.now()
+    check_optimizer(settings.optimizer)
     level = settings.model_dump(include={"xc", "basis", "density_fit", "grid_level"})
     calculator = DensityFunctional(mean_field(molecule, **level))
     begin = _begin(molecule, settings, checkpoint)

@@ -16,9 +16,9 @@ class DFTSettings(BaseModel):
         See `diffrelax.levels.density_functional.mean_field`.
     fmax : float
         Largest force on an atom at which the relaxation ends, eV/Å.
-    optimizer : {"bfgs", "geometric"}
-        ASE's BFGS in Cartesian coordinates, or geomeTRIC in internal coordinates. geomeTRIC keeps
-        its own five criteria, tightened where `fmax` asks for more.
+    optimizer : {"bfgs", "geometric", "sella"}
+        ASE's BFGS in Cartesian coordinates, or geomeTRIC or Sella in internal coordinates.
+        geomeTRIC keeps its own five criteria, tightened where `fmax` asks for more.
     hessian : {"gfn2-xtb", "none"}
         Hessian from which the optimizer starts; ``"none"`` is the optimizer's own guess.
     max_steps : int
@@ -34,7 +34,7 @@ class DFTSettings(BaseModel):
     xc: str = "b3lyp"
     basis: str = "6-31G(2df,p)"
     fmax: float = Field(default=0.03, gt=0, allow_inf_nan=False)
-    optimizer: Literal["bfgs", "geometric"] = "bfgs"
+    optimizer: Literal["bfgs", "geometric", "sella"] = "bfgs"
     hessian: Literal["gfn2-xtb", "none"] = "gfn2-xtb"
     density_fit: bool = True
     grid_level: int = Field(default=3, ge=0, le=9)

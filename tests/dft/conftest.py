@@ -1,0 +1,14 @@
+"""The optimizers that are installed."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import pytest
+
+OPTIMIZERS = ["bfgs", "geometric", "sella"] if find_spec("sella") else ["bfgs", "geometric"]
+
+
+@pytest.fixture(params=OPTIMIZERS)
+def optimizer(request: pytest.FixtureRequest) -> str:
+    return request.param
