@@ -9,6 +9,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from pymongo.errors import PyMongoError
+
 from diffrelax.flows.local import Show
 from diffrelax.flows.resources import StageResources, manager_config
 
@@ -167,24 +169,48 @@ def follow(queue: FlowQueue, restarts: int, show: Show, tell: Callable[[str], No
         If the summary itself failed for good.
     """
     while True:
-        queue.release_locks()
-        jobs = queue.jobs()
-        restarted = 0
-        for job in jobs:
-            if STATES[job["state"]] not in ("failed", "stopped"):
-                continue
-            if STATES[job["state"]] == "failed" and (told := queue.restart(job, restarts)):
-                tell(told)
-                restarted += 1
-            elif stage(job) == "summary":
-                raise RuntimeError(f"the summary could not be made: {explain(job)}")
-            else:
-                queue.settle(job, jobs)
+        try:
+            jobs, restarted = queue.jobs(), 0
+            queue.release_locks()
+            for job in jobs:
+                restarted += deal_with(job, jobs, queue, restarts, tell)
+        except PyMongoError as error:
+            tell(f"the database does not answer ({type(error).__name__}): waiting for it")
+            time.sleep(MOST_SECONDS)
+            continue
         states = Counter(STATES[job["state"]] for job in jobs)
-        show(sum(states[state] for state in ENDED) - restarted, len(jobs), states)
-        if not restarted and all(STATES[job["state"]] in ENDED for job in jobs):
+        ended = sum(states[state] for state in ENDED)
+        show(ended - restarted, len(jobs), states)
+        if ended == len(jobs) and not restarted:
             return
         time.sleep(min(MOST_SECONDS, max(1, len(jobs) / JOBS_PER_SECOND)))
+
+
+def deal_with(
+    job: Job, jobs: list[Job], queue: FlowQueue, restarts: int, tell: Callable[[str], None]
+) -> bool:
+    """Restart a job if it was killed, or see to it that others go on without it.
+
+    Returns
+    -------
+    bool
+        Whether it was restarted.
+
+    Raises
+    ------
+    RuntimeError
+        If it is the summary, and failed for good.
+    """
+    state = STATES[job["state"]]
+    if state not in ("failed", "stopped"):
+        return False
+    if state == "failed" and (told := queue.restart(job, restarts)):
+        tell(told)
+        return True
+    if stage(job) == "summary":
+        raise RuntimeError(f"the summary could not be made: {explain(job)}")
+    queue.settle(job, jobs)
+    return False
 
 
 def stage(job: Job) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .cluster import Cluster, missing_programs, running_cluster
+from .cluster import Cluster, missing_programs, running_cluster, wait_for
 
 pytestmark = [
     pytest.mark.slurm,
@@ -55,7 +55,7 @@ class Watched:
             text=True,
         )
 
-    def wait_for(self, condition, seconds: float = 120) -> None:
+    def wait_for(self, condition, seconds: float = 300) -> None:
         def holds() -> bool:
             self.look()
             if condition():
@@ -63,7 +63,7 @@ class Watched:
             assert self.process.poll() is None, self.told()
             return False
 
-        self.cluster.wait_for(holds, seconds)
+        wait_for(holds, seconds)
 
     def look(self) -> None:
         """No unit that has been finished may be written again."""
@@ -71,6 +71,9 @@ class Watched:
             status = path.stat()
             seen = (status.st_ino, status.st_mtime_ns)
             assert self.units.setdefault(path.name, seen) == seen
+
+    def rows(self) -> list[dict[str, object]]:
+        return [json.loads(line) for line in self.process.stdout.read().splitlines()]
 
     def told(self) -> str:
         return self.flow.with_suffix(".err").read_text(encoding="utf-8")
@@ -100,7 +103,7 @@ def test_a_flow_ends_whatever_happens_to_its_jobs_and_its_runner(cluster: Cluste
     cluster.start_runner()
     run.wait_for(lambda: run.process.poll() is not None)
 
-    rows = [json.loads(line) for line in run.process.stdout.read().splitlines()]
+    rows = run.rows()
     assert [row["name"] for row in rows] == NAMES
     assert [row["state"] for row in rows] == [
         "converged",
@@ -116,3 +119,25 @@ def test_a_flow_ends_whatever_happens_to_its_jobs_and_its_runner(cluster: Cluste
     listed = cluster.call("jf", "job", "list")
     for name in ("relax 0–2", "gfn2-xtb 0 ethanol", "summarise"):
         assert name in listed
+
+
+def test_what_a_worker_lacks_is_told_for_each_input(cluster: Cluster) -> None:
+    flow = cluster.folder / "flow.yaml"
+    flow.write_text(
+        "inputs: [CO methanol, CC ethane]\nmodel: /nowhere/model.safetensors\n"
+        "remote: {project: single_node}\n",
+        encoding="utf-8",
+    )
+    cluster.start_runner()
+    run = Watched(cluster, flow)
+    run.start()
+    run.wait_for(lambda: run.process.poll() is not None)
+    rows = run.rows()
+    assert [(row["name"], row["state"]) for row in rows] == [
+        ("methanol", "lost"),
+        ("ethane", "lost"),
+    ]
+    for row in rows:
+        assert "relax 0–1: ValueError: there is no model file /nowhere/model.saf" in row["reason"]
+        assert "keep the file where all workers see it" in row["reason"]
+    assert "restart" not in run.told()
