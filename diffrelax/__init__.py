@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from diffrelax.boltzmann import sample_boltzmann
     from diffrelax.conformers import sample_conformers
     from diffrelax.dft import DFTRelaxation, relax_dft
     from diffrelax.ensemble import Ensemble
@@ -28,6 +29,7 @@ __all__ = [
     "read_molecules",
     "relax",
     "relax_dft",
+    "sample_boltzmann",
     "sample_conformers",
 ]
 
@@ -42,6 +44,7 @@ _ROOMS = {
     "read_molecules": "files",
     "Relaxation": "relaxation",
     "relax": "relaxation",
+    "sample_boltzmann": "boltzmann",
     "sample_conformers": "conformers",
 }
 

@@ -79,6 +79,22 @@ def read_molecules(inputs: Input | Iterable[Input], *, seed: int = 42) -> list[M
     return found
 
 
+def read_one(given: Input, *, seed: int = 42) -> Molecule:
+    """Read an input that must be one molecule, see `read_molecules`.
+
+    Raises
+    ------
+    ValueError
+        If it is not.
+    """
+    found = read_molecules(given, seed=seed)
+    if len(found) != 1:
+        raise ValueError(f"{given} holds {len(found)} molecules: give one")
+    if isinstance(found[0], Rejected):
+        raise ValueError(f"{found[0].name}: {found[0].reason}")
+    return found[0]
+
+
 class Format(NamedTuple):
     """How a file becomes molecules: cut into records, find their titles, parse each of them."""
 

@@ -82,6 +82,11 @@ class Kernel(Protocol):
         """What the kernel is called in reports."""
         ...
 
+    @property
+    def size(self) -> float:
+        """Its step size: Å, radians, or the share of a way."""
+        ...
+
     def propose(self, chains: Chains, rng: np.random.Generator) -> Proposal:
         """Propose a move for each chain."""
         ...

@@ -11,6 +11,8 @@ from arviz_stats.base import array_stats
 
 MAX_RHAT = 1.01
 MIN_ESS = 400
+FEWEST_DRAWS = 4
+FEWEST_CHAINS = 2
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,10 @@ class Diagnostics:
             If there are too few chains or draws to tell.
         """
         shape = next(iter(observables.values())).shape
-        if shape[0] < 4 or shape[1] < 2:
+        if shape[0] < FEWEST_DRAWS or shape[1] < FEWEST_CHAINS:
             raise ValueError(
                 f"{shape[0]} draws of {shape[1]} chains cannot show whether they converged: "
-                "take at least 4 draws of 2 chains"
+                f"take at least {FEWEST_DRAWS} draws of {FEWEST_CHAINS} chains"
             )
         with np.errstate(divide="ignore", invalid="ignore"):
             axes: dict[str, Any] = {"chain_axis": 1, "draw_axis": 0}

@@ -34,6 +34,11 @@ class CartesianStep:
     width: float
     name: str = "cartesian"
 
+    @property
+    def size(self) -> float:
+        """Its width."""
+        return self.width
+
     def propose(self, chains: Chains, rng: np.random.Generator) -> Proposal:
         """Propose a move for each chain."""
         noise = centred(rng.normal(size=chains.positions.shape))
@@ -61,6 +66,11 @@ class TorsionStep:
     width: float
     name: str = "torsion step"
 
+    @property
+    def size(self) -> float:
+        """Its width."""
+        return self.width
+
     def propose(self, chains: Chains, rng: np.random.Generator) -> Proposal:
         """Propose a move for each chain."""
         return _turned(chains, self.rotors, rng.normal(0, self.width, len(chains)), rng)
@@ -76,6 +86,11 @@ class TorsionJump:
 
     rotors: Rotors
     name: str = "torsion jump"
+
+    @property
+    def size(self) -> float:
+        """Half a turn either way."""
+        return np.pi
 
     def propose(self, chains: Chains, rng: np.random.Generator) -> Proposal:
         """Propose a move for each chain."""
@@ -136,6 +151,11 @@ class DenoisingStep:
 
         return cls(estimate, ratio, precision)
 
+    @property
+    def size(self) -> float:
+        """Share of the way to the estimate, 1 − r²."""
+        return 1 - self.ratio**2
+
     def propose(self, chains: Chains, rng: np.random.Generator) -> Proposal:
         """Propose a move for each chain."""
         old = chains.estimates.copy()
@@ -152,7 +172,7 @@ class DenoisingStep:
 
     def scaled(self, factor: float) -> Self:
         """Return the kernel with more or less of the way to the estimate, 1 − r²."""
-        return replace(self, ratio=max(1 - (1 - self.ratio**2) * factor, LEAST_KEPT) ** 0.5)
+        return replace(self, ratio=max(1 - self.size * factor, LEAST_KEPT) ** 0.5)
 
     def _gaussian(self, x: np.ndarray, estimates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the mean, (n, d), and the Cholesky factor of the inverse covariance."""

@@ -6,24 +6,26 @@ stiff and soft coordinates get noise of the same size.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Self
 
 import numpy as np
 from ase.units import kB
 
 from diffrelax.boltzmann.chains import Chains, Energy
+from diffrelax.boltzmann.guide import Guide
 from diffrelax.boltzmann.kernels import DenoisingStep, Estimate
-from diffrelax.boltzmann.sampler import Trajectory
+from diffrelax.boltzmann.sampler import Samples, Trajectory, keep
 from diffrelax.boltzmann.springs import Springs
 from diffrelax.levels import Surface
+from diffrelax.models import Model
 from diffrelax.molecule import Molecule
 
 RATIO = 0.9  # of the noise levels after and before a step; the calibration depends on it
 PILOT_SIGMAS = (0.02, 0.03, 0.04, 0.05)  # Å
 PILOT_DRAWS = 20
-PILOT_THIN = 10
+THIN = 10  # steps from one draw to the next
 RIGID = 1e-2  # eV/Å²; eigenvalues of a Hessian below it are turns
 
 
@@ -45,6 +47,18 @@ class Calibration:
     lowest: float
     r_squared: float
 
+    def sigma(self, temperature: float) -> float:
+        """Return the noise level, Å, of a temperature, K.
+
+        Raises
+        ------
+        ValueError
+            If mean energies do not rise with the noise level.
+        """
+        if not self.c > 0:
+            raise ValueError(f"mean energies do not rise with the noise level (c = {self.c} K/Å²)")
+        return (temperature / self.c) ** 0.5
+
     @classmethod
     def fit(cls, sigmas: Sequence[float], mean_energies: Sequence[float], n_atoms: int) -> Self:
         """Fit mean energies, eV, at noise levels, Å, by least squares."""
@@ -58,8 +72,63 @@ class Calibration:
         )
 
 
+def sample_repeated(
+    molecule: Molecule,
+    starts: np.ndarray,
+    surface: Surface,
+    model: Model,
+    temperature: float,
+    n_draws: int,
+    rng: np.random.Generator,
+    progress: Callable[[], object],
+) -> Samples:
+    """Draw samples with the mean energy of a temperature, which are not canonical.
+
+    The noise level is that of T = c σ², calibrated on the molecule itself by `calibrate`.
+
+    Parameters
+    ----------
+    molecule : Molecule
+    starts : (n_chains, n_atoms, 3) array, Å
+    surface : Surface
+    model : Model
+    temperature : float, K
+    n_draws : int
+        Of each chain.
+    rng : numpy.random.Generator
+    progress : callable
+        Called after each of `n_steps` steps.
+
+    Raises
+    ------
+    ValueError
+        If no noise level that the model knows has the temperature.
+    """
+    guides = {sigma: Guide(model, molecule, sigma) for sigma in PILOT_SIGMAS}
+    chains = Chains.start(starts, surface.energies)
+    fit = calibrate(chains, guides, surface.energies, rng, progress)
+    guide = Guide(model, molecule, fit.sigma(temperature))
+    trajectory = repeat(chains, guide, guide.sigma, surface.energies, n_draws, THIN, rng, progress)
+    settings = {"sigma": guide.sigma, "ratio": RATIO, "thin": THIN}
+    findings = {
+        "calibration": asdict(fit),
+        "temperatures_of_kinds": temperatures_of_kinds(molecule, starts, trajectory.positions),
+        "network_calls": guide.n_calls + sum(pilot.n_calls for pilot in guides.values()),
+    }
+    return Samples(trajectory, settings, findings)
+
+
+def n_steps(n_draws: int) -> int:
+    """Count the steps of a run, calibration included."""
+    return (len(PILOT_SIGMAS) * PILOT_DRAWS + n_draws) * THIN
+
+
 def calibrate(
-    chains: Chains, estimates: Mapping[float, Estimate], energy: Energy, rng: np.random.Generator
+    chains: Chains,
+    estimates: Mapping[float, Estimate],
+    energy: Energy,
+    rng: np.random.Generator,
+    progress: Callable[[], object] = lambda: None,
 ) -> Calibration:
     """Calibrate T = c σ² by short runs from the same chains at several noise levels.
 
@@ -72,7 +141,9 @@ def calibrate(
     rng : numpy.random.Generator
     """
     means = [
-        repeat(chains, estimate, sigma, energy, PILOT_DRAWS, PILOT_THIN, rng).energies[1:].mean()
+        repeat(chains, estimate, sigma, energy, PILOT_DRAWS, THIN, rng, progress)
+        .energies[1:]
+        .mean()
         for sigma, estimate in estimates.items()
     ]
     return Calibration.fit(list(estimates), means, chains.positions.shape[1])
@@ -90,19 +161,22 @@ def repeat(
 ) -> Trajectory:
     """Denoise from σ to 0.9 σ with new noise, again and again; keep every ``thin``-th step.
 
-    Energies are evaluated where they are kept only. The network's answer for a step is used for
-    that step only.
+    Energies are evaluated where they are kept only, see `keep`. The network's answer for a step is
+    used for that step only.
     """
     kernel = DenoisingStep.posterior(estimate, sigma, RATIO)
     unknown = np.full(len(chains), np.nan)
-    frames = []
-    for step in range(n_draws * thin):
-        proposal = kernel.propose(chains, rng)
-        chains = Chains(proposal.positions, unknown, proposal.new_estimates)
-        if (step + 1) % thin == 0:
-            frames.append(chains.positions)
-        progress()
-    return Trajectory(np.stack(frames), np.stack([energy(frame) for frame in frames]), {})
+
+    def states() -> Iterator[Chains]:
+        now = chains
+        for _ in range(n_draws * thin):
+            proposal = kernel.propose(now, rng)
+            now = Chains(proposal.positions, unknown, proposal.new_estimates)
+            progress()
+            yield now
+
+    frames = np.stack([state.positions for state in keep(states(), thin)])
+    return Trajectory(frames, np.stack([energy(frame) for frame in frames]), {})
 
 
 def temperatures_of_kinds(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -52,6 +54,24 @@ class Trajectory:
     acceptance: dict[str, float]
 
 
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """What a method of sampling hands over.
+
+    Parameters
+    ----------
+    trajectory : Trajectory
+    settings : dict
+        What was chosen before the first draw, plain values.
+    findings : dict
+        What the method found out about itself, plain values.
+    """
+
+    trajectory: Trajectory
+    settings: dict[str, Any]
+    findings: dict[str, Any]
+
+
 def tune(
     chains: Chains,
     mixture: Mixture,
@@ -92,18 +112,41 @@ def run(
     rng: np.random.Generator,
     progress: Callable[[], object],
 ) -> Trajectory:
-    """Run chains with a frozen mixture, and keep every ``thin``-th step."""
-    frames: list[Chains] = []
+    """Run chains with a frozen mixture, and keep every ``thin``-th step, see `keep`."""
     shares: dict[str, list[float]] = {}
-    for step in range(n_draws * thin):
-        kernel = mixture.kernels[mixture.draw(rng)]
-        chains, accepted = metropolis_step(chains, kernel, target, rng)
-        shares.setdefault(kernel.name, []).append(accepted.mean())
-        if (step + 1) % thin == 0:
-            frames.append(chains)
-        progress()
+
+    def states() -> Iterator[Chains]:
+        now = chains
+        for _ in range(n_draws * thin):
+            kernel = mixture.kernels[mixture.draw(rng)]
+            now, accepted = metropolis_step(now, kernel, target, rng)
+            shares.setdefault(kernel.name, []).append(accepted.mean())
+            progress()
+            yield now
+
+    frames = keep(states(), thin)
     return Trajectory(
         np.stack([frame.positions for frame in frames]),
         np.stack([frame.energies for frame in frames]),
         {name: float(np.mean(share)) for name, share in shares.items()},
     )
+
+
+def keep(states: Iterable[Chains], thin: int) -> list[Chains]:
+    """Keep every ``thin``-th state.
+
+    An interrupt (Ctrl-C) ends the run, and what has been kept stays.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        If nothing has been kept yet.
+    """
+    kept: list[Chains] = []
+    try:
+        for state in itertools.islice(states, thin - 1, None, thin):
+            kept.append(state)
+    except KeyboardInterrupt:
+        if not kept:
+            raise
+    return kept

@@ -18,6 +18,7 @@ from diffrelax.cli import (
     relax,
     results,
     run,
+    sample,
     speedup,
     train,
 )
@@ -32,6 +33,7 @@ app.command()(relax.relax)
 app.command()(dft.dft)
 app.command()(speedup.speedup)
 app.command()(conformers.conformers)
+app.command()(sample.sample)
 app.command()(generate.generate)
 app.command()(run.run)
 app.add_typer(results.results, name="results")

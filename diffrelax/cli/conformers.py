@@ -9,10 +9,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from diffrelax.cli.options import Device, Json, ModelName, Seed, Threads, set_threads
+from diffrelax.cli.options import (
+    Basis,
+    Device,
+    Functional,
+    Json,
+    ModelName,
+    Seed,
+    Threads,
+    choose_level,
+    set_threads,
+)
 
 if TYPE_CHECKING:
-    from diffrelax.ensemble import Ensemble, Level
+    from diffrelax.ensemble import Ensemble
 
 
 def conformers(
@@ -24,8 +34,8 @@ def conformers(
     level: Annotated[str, typer.Option(help="Level of theory: mmff94, gfn2-xtb, dft, …")] = (
         "gfn2-xtb"
     ),
-    xc: Annotated[str | None, typer.Option(help="Functional, for --level dft")] = None,
-    basis: Annotated[str | None, typer.Option(help="Basis set, for --level dft")] = None,
+    xc: Functional = None,
+    basis: Basis = None,
     temperature: Annotated[float, typer.Option(help="K")] = 298.15,
     work: Annotated[
         Path | None,
@@ -51,7 +61,7 @@ def conformers(
             molecule,
             load_model(model, device),
             n,
-            level=_level(level, xc, basis),
+            level=choose_level(level, xc, basis),
             temperature=temperature,
             seed=seed,
             work=work,
@@ -66,16 +76,6 @@ def conformers(
     if output:
         found.write(output)
         print(f"{len(found)} conformers in {output}", file=sys.stderr)
-
-
-def _level(name: str, xc: str | None, basis: str | None) -> Level:
-    from diffrelax.ensemble import Level
-
-    settings = {"xc": xc, "basis": basis}
-    chosen = {key: value for key, value in settings.items() if value is not None}
-    if chosen and name != "dft":
-        raise ValueError(f"level {name} has no {' and no '.join(chosen)}: use --level dft")
-    return Level.model_validate({"name": name, "settings": chosen})
 
 
 def _show(found: Ensemble, json_lines: bool) -> None:

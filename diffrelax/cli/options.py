@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from diffrelax.ensemble import Level
 
 Inputs = Annotated[list[str], typer.Argument(help="SMILES, or files: .smi .sdf .mol .xyz .extxyz")]
 Output = Annotated[
@@ -20,6 +23,8 @@ NoiseLevel = Annotated[
     float | None,
     typer.Option(help="Å; take the start for a minimum with so much noise"),
 ]
+Functional = Annotated[str | None, typer.Option("--xc", help="Functional, for --level dft")]
+Basis = Annotated[str | None, typer.Option(help="Basis set, for --level dft")]
 
 
 def set_threads(threads: int | None) -> None:
@@ -28,3 +33,14 @@ def set_threads(threads: int | None) -> None:
         import torch
 
         torch.set_num_threads(threads)
+
+
+def choose_level(name: str, xc: str | None, basis: str | None) -> Level:
+    """Name a level of theory with its settings, or raise ValueError if it has none of those."""
+    from diffrelax.ensemble import Level
+
+    settings = {"xc": xc, "basis": basis}
+    chosen = {key: value for key, value in settings.items() if value is not None}
+    if chosen and name != "dft":
+        raise ValueError(f"level {name} has no {' and no '.join(chosen)}: use --level dft")
+    return Level.model_validate({"name": name, "settings": chosen})

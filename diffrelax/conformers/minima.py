@@ -15,7 +15,7 @@ from diffrelax.conformers.starts import find_starts
 from diffrelax.dft import DFTSettings
 from diffrelax.dft.relaxation import relax_with
 from diffrelax.ensemble import Ensemble, Level, Provenance, boltzmann_weights, check_temperature
-from diffrelax.files import Input, Rejected, read_molecules
+from diffrelax.files import Input, read_one
 from diffrelax.identity import has_enantiomer
 from diffrelax.levels import get_calculator, relax_at_level
 from diffrelax.models import Model
@@ -86,7 +86,7 @@ def sample_conformers(
     """
     theory = Level(name=level) if isinstance(level, str) else level
     check_temperature(temperature)
-    given = _read_one(molecule, seed)
+    given = read_one(molecule, seed=seed)
     get_calculator(theory.name, given, **theory.settings)
     starts, notes = find_starts(given, model, n, seed)
     folder = WorkFolder(work) if work else None
@@ -162,15 +162,6 @@ def weigh(
         provenance=provenance,
         columns={"symmetry_number": numbers, "mirror_images": images, "n_starts": n_starts},
     )
-
-
-def _read_one(molecule: Input, seed: int) -> Molecule:
-    found = read_molecules(molecule, seed=seed)
-    if len(found) != 1:
-        raise ValueError(f"{molecule} holds {len(found)} molecules: give one")
-    if isinstance(found[0], Rejected):
-        raise ValueError(f"{found[0].name}: {found[0].reason}")
-    return found[0]
 
 
 def _relax(molecule: Molecule, level: Level, checkpoint: Path | None) -> dict[str, Any]:

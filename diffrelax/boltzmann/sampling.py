@@ -1,0 +1,213 @@
+"""Samples of a molecule at a temperature, as an ensemble that says how far to trust it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from diffrelax.boltzmann import adjusted, repeated
+from diffrelax.boltzmann.diagnostics import FEWEST_CHAINS, FEWEST_DRAWS, Diagnostics
+from diffrelax.boltzmann.rotors import Rotors, torsion_angles, watched_torsions
+from diffrelax.boltzmann.sampler import Samples, Trajectory
+from diffrelax.embedding import check_seed, embed
+from diffrelax.ensemble import Ensemble, Level, Provenance, check_temperature
+from diffrelax.files import Input, read_one
+from diffrelax.levels import Surface
+from diffrelax.models import Model
+from diffrelax.molecule import Molecule
+from diffrelax.relaxation import outside_domain
+
+METHODS = {
+    "adjusted": (adjusted.sample_adjusted, adjusted.n_steps),
+    "repeat": (repeated.sample_repeated, repeated.n_steps),
+}
+
+
+def sample_boltzmann(
+    molecule: Input,
+    model: Model,
+    n: int = 5000,
+    *,
+    temperature: float = 300.0,
+    level: str | Level = "mmff94",
+    method: Literal["adjusted", "repeat"] = "adjusted",
+    n_chains: int = 10,
+    seed: int = 42,
+    progress: bool = False,
+) -> Ensemble:
+    """Sample the geometries of a molecule at a temperature and a level of theory.
+
+    - ``adjusted``: Markov chains whose stationary distribution is exp(−E/kT) of the level. Their
+      moves are steps of the denoiser and turns about single bonds, each accepted or rejected by
+      its exact ratio (Metropolis–Hastings); step sizes are tuned first and then frozen.
+    - ``repeat``: one denoising step at a fixed noise level, over and over (Rothchild et al. 2024).
+      The noise level is chosen so that the mean energy is that of the temperature. These samples
+      are not canonical: bonds, angles and torsions have temperatures of their own.
+
+    All chains run in one batch, from conformers that ETKDGv3 embeds. An interrupt (Ctrl-C) while
+    samples are drawn ends the run, and what has been drawn comes back.
+
+    Parameters
+    ----------
+    molecule : SMILES, path, Molecule, ase.Atoms or rdkit.Chem.Mol
+        One molecule.
+    model : Model
+        See :func:`diffrelax.load_model`. It decides how fast ``adjusted`` chains converge, not what
+        they converge to.
+    n : int
+        Number of samples; the next multiple of ``n_chains`` is drawn.
+    temperature : float, K
+    level : str or Level
+        One of `diffrelax.levels.LEVELS`; a `Level` to change its settings.
+    method : {"adjusted", "repeat"}
+    n_chains : int
+    seed : int
+        Of the embedding and the chains.
+    progress : bool
+        Show a progress bar on standard error.
+
+    Returns
+    -------
+    Ensemble
+        In the order of the draws, all chains of a draw side by side, with equal weights. The
+        columns are ``chain`` and ``draw``. ``provenance.diagnostics`` holds whether the chains
+        have ``converged``, the ``doubts`` if not, ``rhat``, ``ess`` and ``autocorrelation``
+        (in steps) of the energy and of cosines and sines of torsions, ``acceptance`` by kernel,
+        and what the run cost: ``energy_calls``, ``network_calls`` and ``seconds``.
+
+    Raises
+    ------
+    ValueError
+        If the input is not one molecule that the model covers, a number is out of range, or the
+        level is unknown, not installed, or cannot describe the molecule.
+    RuntimeError
+        If the level has no energy for a start.
+    """
+    theory = Level(name=level) if isinstance(level, str) else level
+    check_temperature(temperature)
+    check_seed(seed + n_chains)
+    n_draws = _count_draws(n, n_chains)
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
+    given = read_one(molecule, seed=seed)
+    if reason := outside_domain(given, model):
+        raise ValueError(f"{given.name}: {reason}")
+    surface = Surface(given, theory.name, **theory.settings)
+    starts = _starts(given, n_chains, seed)
+    if not np.isfinite(surface.energies(starts)).all():
+        raise RuntimeError(f"{given.name}: level {theory} has no energy for one of the starts")
+    draw, n_steps = METHODS[method]
+    begun = time.perf_counter()
+    with tqdm(
+        total=n_steps(n_draws), desc=given.name, unit="step", disable=None if progress else True
+    ) as bar:
+        rng = np.random.default_rng(seed)
+        samples = draw(given, starts, surface, model, temperature, n_draws, rng, bar.update)
+    drawn = len(samples.trajectory.energies)
+    cost = {"energy_calls": surface.n_calls, "seconds": time.perf_counter() - begun}
+    provenance = Provenance(
+        method=method,
+        seed=seed,
+        model=model.name,
+        model_sha256=model.sha256,
+        settings={"n": n, "n_chains": n_chains, **samples.settings},
+        diagnostics={
+            **_judged(given, samples),
+            "interrupted": drawn < n_draws,
+            **samples.findings,
+            **cost,
+        },
+        notes=tuple(_notes(given, method, samples, n_draws)),
+    )
+    return _ensemble(given, samples.trajectory, theory, temperature, provenance)
+
+
+def _count_draws(n: int, n_chains: int) -> int:
+    if n_chains < FEWEST_CHAINS:
+        raise ValueError(f"{n_chains} chains: take at least {FEWEST_CHAINS}, to compare them")
+    if n < FEWEST_DRAWS * n_chains:
+        raise ValueError(
+            f"n = {n}: ask for at least {FEWEST_DRAWS * n_chains} samples, {FEWEST_DRAWS} of each "
+            f"of {n_chains} chains"
+        )
+    return -(-n // n_chains)
+
+
+def _starts(molecule: Molecule, n: int, seed: int) -> np.ndarray:
+    """Embed a molecule again and again; its own geometry stands in where that fails."""
+    mol, starts = molecule.to_rdkit(), []
+    for i in range(n):
+        try:
+            starts.append(embed(mol, seed + i)[0].GetConformer().GetPositions())
+        except ValueError:
+            starts.append(molecule.positions)
+    return np.array(starts)
+
+
+def observables(molecule: Molecule, trajectory: Trajectory) -> dict[str, np.ndarray]:
+    """Measure what convergence is judged by, each an (n_draws, n_chains) array.
+
+    These are the energy and, for one torsion about each bond that has one, cosine and sine.
+    """
+    found = {"energy": trajectory.energies}
+    quads = watched_torsions(molecule)
+    for quad, angles in zip(quads, torsion_angles(trajectory.positions, quads), strict=True):
+        name = "–".join(f"{molecule.symbols[i]}{i + 1}" for i in quad)
+        found[f"cos {name}"], found[f"sin {name}"] = np.cos(angles), np.sin(angles)
+    return found
+
+
+def _judged(molecule: Molecule, samples: Samples) -> dict[str, Any]:
+    found = Diagnostics.of(observables(molecule, samples.trajectory))
+    steps = samples.settings["thin"] * found.n_samples
+    return {
+        "converged": found.converged,
+        "doubts": found.doubts,
+        "rhat": _finite(found.rhat),
+        "ess": _finite(found.ess),
+        "autocorrelation": _finite({name: steps / ess for name, ess in found.ess.items()}),
+    }
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: value if np.isfinite(value) else None for name, value in values.items()}
+
+
+def _notes(molecule: Molecule, method: str, samples: Samples, n_draws: int) -> list[str]:
+    notes = []
+    if method == "repeat":
+        kinds = samples.findings["temperatures_of_kinds"].items()
+        notes.append(
+            "not canonical: repeated denoising has the mean energy of the temperature only"
+            + "".join(f", {kind} have {kelvin:.0f} K" for kind, kelvin in kinds)
+        )
+    if len(Rotors.of(molecule)) == 0:
+        notes.append("rigid: the molecule has no bond to turn, and is sampled where it stands")
+    if (drawn := len(samples.trajectory.energies)) < n_draws:
+        notes.append(f"interrupted: {drawn} of {n_draws} samples of each chain were drawn")
+    return notes
+
+
+def _ensemble(
+    molecule: Molecule,
+    trajectory: Trajectory,
+    level: Level,
+    temperature: float,
+    provenance: Provenance,
+) -> Ensemble:
+    draws, chains = np.indices(trajectory.energies.shape).reshape(2, -1)
+    return Ensemble(
+        molecule=molecule,
+        positions=trajectory.positions.reshape(-1, molecule.n_atoms, 3),
+        energies=trajectory.energies.ravel(),
+        weights=np.full(draws.size, 1 / draws.size),
+        temperature=temperature,
+        level=level,
+        starts=tuple(f"chain {i}" for i in chains),
+        provenance=provenance,
+        columns={"chain": chains, "draw": draws},
+    )

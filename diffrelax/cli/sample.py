@@ -1,0 +1,177 @@
+"""``diffrelax sample``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from math import nan
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from diffrelax.cli.options import (
+    Basis,
+    Device,
+    Functional,
+    ModelName,
+    Threads,
+    choose_level,
+    set_threads,
+)
+
+if TYPE_CHECKING:
+    from diffrelax.ensemble import Ensemble, Level
+
+COLUMNS = {"rhat": 3, "ess": 0, "autocorrelation": 0}
+
+
+def sample(
+    molecule: Annotated[str, typer.Argument(help="SMILES, or a file with one molecule")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Samples: .h5, .extxyz or .sdf")
+    ] = None,
+    n: Annotated[int, typer.Option("-n", help="Number of samples")] = 5000,
+    temperature: Annotated[float, typer.Option(help="K")] = 300.0,
+    level: Annotated[str, typer.Option(help="Level of theory: mmff94, gfn2-xtb, dft, …")] = (
+        "mmff94"
+    ),
+    reweight: Annotated[
+        str | None, typer.Option(help="Weight the samples at this level of theory afterwards")
+    ] = None,
+    xc: Functional = None,
+    basis: Basis = None,
+    method: Annotated[
+        Literal["adjusted", "repeat"],
+        typer.Option(help="adjusted: canonical; repeat: repeated denoising, not canonical"),
+    ] = "adjusted",
+    chains: Annotated[int, typer.Option(help="Markov chains in one batch")] = 10,
+    model: ModelName = "relax-qm9",
+    device: Device = "cpu",
+    seed: Annotated[int, typer.Option(help="Of the embedding and the chains")] = 42,
+    threads: Threads = None,
+    json_lines: Annotated[bool, typer.Option("--json", help="Print one JSON object")] = False,
+) -> None:
+    """Sample the geometries of a molecule at a temperature."""
+    from diffrelax.boltzmann import sample_boltzmann
+    from diffrelax.ensemble.files import WRITERS
+    from diffrelax.levels import check_installed
+    from diffrelax.models import load_model
+    from diffrelax.writing import check_output
+
+    if output:
+        check_output(output, WRITERS)
+    drawn_at, *weighted_at = _levels(level, reweight, xc, basis)
+    for theory in weighted_at:
+        check_installed(theory.name)
+    set_threads(threads)
+    try:
+        found = sample_boltzmann(
+            molecule,
+            load_model(model, device),
+            n,
+            temperature=temperature,
+            level=drawn_at,
+            method=method,
+            n_chains=chains,
+            seed=seed,
+            progress=True,
+        )
+    except KeyboardInterrupt:
+        print("interrupted before the first sample: there is nothing to keep", file=sys.stderr)
+        raise typer.Exit(130) from None
+    except RuntimeError as error:
+        print(f"diffrelax: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    if output:
+        found.write(output)
+    if weighted_at and not found.provenance.diagnostics["interrupted"]:
+        found = _reweight(found, weighted_at[0], output)
+    _show(found, json_lines)
+    if output:
+        print(f"{len(found)} samples in {output}", file=sys.stderr)
+    raise typer.Exit(_status(found))
+
+
+def _levels(level: str, reweight: str | None, xc: str | None, basis: str | None) -> list[Level]:
+    """Name the levels of theory; functional and basis belong to the one that is DFT."""
+    names = [level, reweight] if reweight else [level]
+    return [
+        choose_level(name, xc, basis) if name == "dft" or "dft" not in names
+        else choose_level(name, None, None)
+        for name in names
+    ]  # fmt: skip
+
+
+def _reweight(found: Ensemble, level: Level, output: Path | None) -> Ensemble:
+    from diffrelax.boltzmann import reweight
+
+    try:
+        weighted = reweight(found, level, progress=True)
+    except (KeyboardInterrupt, RuntimeError, ValueError) as error:
+        reason = str(error) or "interrupted"
+        kept = f"; the samples at {found.level} are in {output}" if output else ""
+        print(f"diffrelax: not reweighted: {reason}{kept}", file=sys.stderr)
+        raise typer.Exit(1 if str(error) else 130) from None
+    if output:
+        weighted.write(output)
+    return weighted
+
+
+def _status(found: Ensemble) -> int:
+    from diffrelax.boltzmann.diagnostics import MIN_ESS
+
+    known: dict[str, Any] = found.provenance.diagnostics
+    if known["interrupted"]:
+        return 130
+    trusted = known["converged"] and known.get("reweighted_ess", MIN_ESS) >= MIN_ESS
+    return 0 if trusted else 1
+
+
+def _show(found: Ensemble, json_lines: bool) -> None:
+    """Print a table for people, or a JSON object; what there is to beware of, beside it."""
+    known: dict[str, Any] = found.provenance.diagnostics
+    notes = list(found.provenance.notes)
+    if not known["converged"]:
+        more = 4 * len(found)
+        notes.insert(0, f"not converged: {known['doubts']}: ask for more samples (-n {more})")
+    if json_lines:
+        row = {
+            "name": found.molecule.name,
+            "smiles": found.molecule.smiles,
+            "level": str(found.level),
+            "temperature": found.temperature,
+            "n_samples": len(found),
+            "method": found.provenance.method,
+            **known,
+            "notes": notes,
+        }
+        print(json.dumps(row, ensure_ascii=False))
+    else:
+        print(_table(found))
+    for note in notes:
+        print(note, file=sys.stderr)
+
+
+def _table(found: Ensemble) -> str:
+    from diffrelax.benchmark.starts import format_table
+
+    known: dict[str, Any] = found.provenance.diagnostics
+    rows = [
+        (name, *(f"{known[key][name] or nan:.{digits}f}" for key, digits in COLUMNS.items()))
+        for name in known["ess"]
+    ]
+    title = f"{found.molecule.name}  {found.level}, {found.temperature:g} K, {len(found)} samples"
+    shares = [f"{name} {100 * share:.0f}%" for name, share in known.get("acceptance", {}).items()]
+    cost = (
+        f"{known['energy_calls']} energy calls, {known['network_calls']} network calls, "
+        f"{known['seconds']:.1f} s"
+    )
+    lines = [title, format_table([("", "R-hat", "ESS", "autocorrelation, steps"), *rows]), cost]
+    if shares:
+        lines.append(f"accepted: {', '.join(shares)}")
+    if "reweighted_ess" in known:
+        lines.append(f"effective sample size after reweighting: {known['reweighted_ess']:.0f}")
+    if known["converged"]:
+        lines.append("converged")
+    return "\n".join(lines)

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from diffrelax import Ensemble, sample_boltzmann
+from diffrelax.boltzmann import adjusted, repeated, reweight
+from diffrelax.boltzmann.chains import Chains
+from diffrelax.boltzmann.sampler import keep
+from diffrelax.levels import Surface, get_calculator
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    """Few steps: what is tested here does not depend on their number."""
+    monkeypatch.setattr(adjusted, "TUNING", 6)
+    for room in (adjusted, repeated):
+        monkeypatch.setattr(room, "THIN", 2)
+    monkeypatch.setattr(repeated, "PILOT_DRAWS", 3)
+
+
+@pytest.fixture
+def samples(model):
+    return sample_boltzmann("CCO", model, 15, n_chains=3)
+
+
+def test_samples_have_their_energies_chains_and_equal_weights(samples):
+    calculator = get_calculator("mmff94", samples.molecule)
+    for atoms, energy in zip(samples.atoms, samples.energies, strict=True):
+        atoms.calc = calculator
+        assert atoms.get_potential_energy() == pytest.approx(energy)
+    assert samples.columns["chain"].tolist() == [0, 1, 2] * 5
+    assert samples.columns["draw"].tolist() == np.repeat(range(5), 3).tolist()
+    assert samples.starts[:3] == ("chain 0", "chain 1", "chain 2")
+    np.testing.assert_allclose(samples.weights, 1 / 15)
+    assert (samples.temperature, samples.level.name) == (300.0, "mmff94")
+
+
+def test_the_provenance_says_what_was_done_and_what_it_cost(samples, model):
+    provenance = samples.provenance
+    assert (provenance.method, provenance.model) == ("adjusted", model.name)
+    assert set(provenance.settings["kernels"]) == {"denoising", "torsion jump"}
+    known = provenance.diagnostics
+    names = {"energy", "cos H4–C1–C2–O3", "sin H4–C1–C2–O3", "cos C1–C2–O3–H9", "sin C1–C2–O3–H9"}
+    for key in ("rhat", "ess", "autocorrelation"):
+        assert set(known[key]) == names
+    assert all(0 <= share <= 1 for share in known["acceptance"].values())
+    # each start is evaluated to see that it can be, and again by the chains
+    assert known["energy_calls"] == 3 * (2 + 6 + 5 * 2)
+    assert 0 < known["network_calls"] <= 3 * (1 + 2 * (6 + 5 * 2))
+
+
+def test_few_samples_are_not_called_converged(samples):
+    assert samples.provenance.diagnostics["converged"] is False
+    assert "effective sample size" in samples.provenance.diagnostics["doubts"]
+
+
+def test_the_same_seed_gives_the_same_samples(samples, model):
+    again = sample_boltzmann("CCO", model, 15, n_chains=3)
+    np.testing.assert_array_equal(again.positions, samples.positions)
+    other = sample_boltzmann("CCO", model, 15, n_chains=3, seed=1)
+    assert not np.allclose(other.positions, samples.positions)
+
+
+def test_samples_come_back_from_a_file(samples, tmp_path):
+    samples.write(tmp_path / "samples.h5")
+    back = Ensemble.read(tmp_path / "samples.h5")
+    np.testing.assert_array_equal(back.positions, samples.positions)
+    assert back.provenance == samples.provenance
+
+
+def test_a_rigid_molecule_is_sampled_and_called_rigid(model):
+    found = sample_boltzmann("C=O", model, 8, n_chains=2)
+    assert set(found.provenance.settings["kernels"]) == {"denoising"}
+    assert any(note.startswith("rigid") for note in found.provenance.notes)
+
+
+def test_repeated_denoising_is_called_what_it_is(model):
+    found = sample_boltzmann("CO", model, 8, n_chains=2, method="repeat")
+    (note,) = (note for note in found.provenance.notes if "canonical" in note)
+    assert note.startswith("not canonical")
+    assert "bonds have" in note
+    known = found.provenance.diagnostics
+    assert found.provenance.settings["sigma"] == pytest.approx(
+        (300 / known["calibration"]["c"]) ** 0.5
+    )
+    with pytest.raises(ValueError, match="not canonical and cannot be reweighted"):
+        reweight(found, "uff")
+
+
+def test_an_interrupt_keeps_what_has_been_drawn(model, monkeypatch):
+    energies = Surface.energies
+
+    def interrupted(self, positions):
+        if self.n_calls >= 2 * (2 + 6 + 7 * 2 + 1):
+            raise KeyboardInterrupt
+        return energies(self, positions)
+
+    monkeypatch.setattr(Surface, "energies", interrupted)
+    found = sample_boltzmann("CO", model, 40, n_chains=2)
+    assert len(found) == 14
+    assert found.provenance.diagnostics["interrupted"]
+    assert "interrupted: 7 of 20 samples of each chain were drawn" in found.provenance.notes
+
+
+def test_an_interrupt_before_the_first_draw_is_an_interrupt():
+    def states():
+        yield Chains(np.zeros((1, 1, 3)), np.zeros(1), np.zeros((1, 1, 3)))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        keep(states(), 2)
+    assert len(keep(states(), 1)) == 1
+
+
+def test_reweighting_goes_to_the_other_level_and_tells_what_is_left(samples):
+    there = reweight(samples, "uff")
+    surface = Surface(samples.molecule, "uff")
+    np.testing.assert_allclose(there.energies, surface.energies(samples.positions))
+    assert there.weights.std() > 0
+    assert there.provenance.reweighted_from == (samples.level,)
+    lowest = min(samples.provenance.diagnostics["ess"].values())
+    left = there.provenance.diagnostics["reweighted_ess"]
+    assert left == pytest.approx(lowest * there.effective_sample_size / 15)
+    assert any("effective sample size at uff is" in note for note in there.provenance.notes)
+    same = reweight(samples, "mmff94")
+    assert same.provenance.diagnostics["reweighted_ess"] == pytest.approx(lowest)
+
+
+@pytest.mark.parametrize(
+    ("molecule", "options", "message"),
+    [
+        ("CCO", {"temperature": 0.0}, "0.0 K: give a positive number of kelvin"),
+        ("CCO", {"temperature": -5.0}, "-5.0 K: give a positive number of kelvin"),
+        ("CCO", {"n": 39}, "ask for at least 40 samples, 4 of each of 10 chains"),
+        ("CCO", {"n_chains": 1}, "1 chains: take at least 2"),
+        ("CCO", {"level": "am1"}, "unknown level of theory 'am1'"),
+        ("CCO", {"method": "guess"}, "unknown method 'guess': choose one of adjusted, repeat"),
+        ("CC[NH3+]", {}, "charge"),
+        ("CCCl", {}, "was not trained on Cl"),
+        ("C(", {}, "C("),
+    ],
+)
+def test_bad_input_says_what_to_do(model, molecule, options, message):
+    with pytest.raises(ValueError) as error:
+        sample_boltzmann(molecule, model, **options)
+    assert message in str(error.value)

@@ -1,0 +1,93 @@
+"""``diffrelax sample``."""
+
+import json
+
+import pytest
+
+from diffrelax import Ensemble
+from diffrelax.boltzmann import adjusted, sampling
+from diffrelax.boltzmann.diagnostics import Diagnostics
+from diffrelax.cli.sample import _levels
+from diffrelax.levels import Surface
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    monkeypatch.setattr(adjusted, "TUNING", 6)
+    monkeypatch.setattr(adjusted, "THIN", 2)
+
+
+def test_samples_that_have_not_converged_are_written_with_status_1(run, tmp_path):
+    path = tmp_path / "samples.h5"
+    status, out, err = run("sample", "CCO", "-n", 12, "--chains", 3, "-o", path)
+    assert status == 1
+    assert out.startswith("CCO  mmff94, 300 K, 12 samples\n")
+    assert "energy calls" in out
+    assert "converged" not in out
+    assert "not converged: " in err
+    assert "ask for more samples (-n 48)" in err
+    assert len(Ensemble.read(path)) == 12
+
+
+def test_converged_samples_end_with_status_0(run, monkeypatch):
+    good = Diagnostics({"energy": 900.0}, {"energy": 1.001}, 1000)
+    monkeypatch.setattr(sampling.Diagnostics, "of", lambda _: good)
+    status, out, err = run("sample", "CO", "-n", 8, "--chains", 2)
+    assert (status, "not converged" in err) == (0, False)
+    assert out.endswith("converged\n")
+
+
+def test_json_is_one_object_and_reweighting_is_told(run, tmp_path):
+    path = tmp_path / "samples.h5"
+    arguments = ("-n", 12, "--chains", 3, "--json", "--reweight", "uff", "-o", path)
+    status, out, err = run("sample", "CCO", *arguments)
+    row = json.loads(out)
+    assert status == 1
+    assert (row["level"], row["n_samples"], row["converged"]) == ("uff", 12, False)
+    assert row["reweighted_ess"] < 12
+    assert "effective sample size at uff is" in err
+    assert Ensemble.read(path).level.name == "uff"
+
+
+def test_an_interrupt_ends_with_status_130_and_says_what_is_kept(run, monkeypatch, tmp_path):
+    energies = Surface.energies
+    limit = 2 * (2 + 6 + 5 * 2 + 1)
+
+    def interrupted(self, positions):
+        if self.n_calls >= limit:
+            raise KeyboardInterrupt
+        return energies(self, positions)
+
+    monkeypatch.setattr(Surface, "energies", interrupted)
+    path = tmp_path / "samples.h5"
+    status, _, err = run("sample", "CO", "-n", 40, "--chains", 2, "-o", path)
+    assert status == 130
+    assert "interrupted: 5 of 20 samples" in err
+    assert len(Ensemble.read(path)) == 10
+    limit = 2 * (2 + 3)
+    status, out, err = run("sample", "CO", "-n", 40, "--chains", 2)
+    assert (status, out) == (130, "")
+    assert "interrupted before the first sample" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("CCO", "--temperature", "0"), "temperature 0.0 K: give a positive number of kelvin"),
+        (("CCO", "--level", "am1"), "unknown level of theory 'am1'"),
+        (("CCO", "--reweight", "am1"), "unknown level of theory 'am1'"),
+        (("CCO", "--xc", "pbe"), "level mmff94 has no xc: use --level dft"),
+        (("CC[NH3+]",), "charge +1: the model was trained on neutral molecules"),
+        (("CCO", "-o", "samples.pdb"), "unknown suffix: write to .h5, .sdf, .extxyz"),
+    ],
+)
+def test_bad_input_ends_with_status_2(run, arguments, message):
+    status, out, err = run("sample", *arguments)
+    assert (status, out) == (2, "")
+    assert message in err
+
+
+def test_functional_and_basis_belong_to_the_level_that_is_dft():
+    drawn, weighted = _levels("mmff94", "dft", "pbe", None)
+    assert (drawn.name, drawn.settings) == ("mmff94", {})
+    assert (weighted.name, weighted.settings) == ("dft", {"xc": "pbe"})
