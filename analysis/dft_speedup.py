@@ -1,17 +1,16 @@
 """What better starts and a Hessian save of a DFT relaxation, on test molecules of QM9.
 
-Run: OMP_NUM_THREADS=2 python analysis/dft_speedup.py analysis/results/dft_speedup
+Run: OMP_NUM_THREADS=1 python analysis/dft_speedup.py analysis/results/dft_speedup
 Needs the packages pyscf-dispersion and AcAuto3D, and the program xtb.
 
 Three reports, each in a folder of its own, on relaxations that are kept as one line of JSON each in
-the folder `units` beside them. The whole takes days on two processor cores: the work goes from the
+the folder `units` beside them. The whole takes days of one processor core: the work goes from the
 most to the least important, the reports are written after each molecule, and the same command goes
 on where it was stopped.
 """
 
 import shlex
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
@@ -28,6 +27,7 @@ from diffrelax.benchmark.speedup import Outcome, compare_arms
 from diffrelax.benchmark.speedup_arms import SpeedupArm, Subject, check_arms
 from diffrelax.benchmark.speedup_report import write_report
 from diffrelax.benchmark.speedup_units import Units
+from diffrelax.clock import Time
 from diffrelax.dft import DFTSettings
 from diffrelax.models import load_model
 from diffrelax.molecule import Molecule
@@ -37,7 +37,7 @@ from diffrelax.work import WorkFolder
 
 MODEL = "relax-qm9"
 SEED = 42
-WATTS = 12.0  # for each thread, assumed
+WATTS = 12.0  # of a busy core, assumed
 KNOWN = ("qm9", "embedded")
 B3LYP = DFTSettings()
 WB97X = DFTSettings(xc="wb97x-d3bj", basis="def2-tzvp")
@@ -101,7 +101,7 @@ def run(folder: Path, stages: list[Stage], subjects: list[Subject], units: Units
         for subject in subjects[: stage.n]:
             (outcomes[subject.name],) = compare_arms([subject], so_far, level, units, progress=True)
             found = [outcome for of_one in outcomes.values() for outcome in of_one]
-            write_report(folder, found, about(level), WATTS * num_threads())
+            write_report(folder, found, about(level), WATTS)
 
 
 def about(level: DFTSettings) -> dict[str, Any]:
@@ -135,15 +135,15 @@ def subject_of(geometries: GeometrySet, i: int) -> Subject:
     info = {"name": name, "smiles": smiles}
     atoms = ase.Atoms(geometries.numbers[rows], geometries.positions[rows].astype(float), info=info)
     known = {"qm9": Molecule.from_atoms(atoms)}
-    begun = time.perf_counter()
+    begun = Time.now()
     try:
         base = Molecule.from_smiles(smiles, name=name, seed=SEED)
     except ValueError as error:
         return Subject(name, None, known=known, reason=str(error))
-    seconds = time.perf_counter() - begun
+    time = Time.now() - begun
     if embedded := raw_embedding(smiles, name):
         known["embedded"] = embedded
-    return Subject(name, base, seconds, known)
+    return Subject(name, base, time, known)
 
 
 def raw_embedding(smiles: str, name: str) -> Molecule | None:

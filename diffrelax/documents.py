@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeAlia
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from diffrelax.clock import Time
 from diffrelax.molecule import Bond, Molecule
 
 if TYPE_CHECKING:
@@ -116,6 +117,22 @@ class Result(Document):
     provenance: Provenance
 
 
+class TimedResult(Result):
+    """What all results have in common that took time."""
+
+    seconds: dict[str, float] = Field(description="wall time by stage, s")
+    processor_seconds: dict[str, float] = Field(
+        default={},
+        description="user and system time of all threads and programs, by stage, s; not all told",
+    )
+
+    @property
+    def times(self) -> dict[str, Time]:
+        """Time by stage; NaN for a processor time that was not told."""
+        told = self.processor_seconds
+        return {stage: Time(wall, told.get(stage, nan)) for stage, wall in self.seconds.items()}
+
+
 class FailureDocument(Result):
     """An input for which a stage has nothing to show."""
 
@@ -124,7 +141,7 @@ class FailureDocument(Result):
     source: str = Field(default="", description="the text that was given, or the file and record")
 
 
-class RelaxationDocument(Result):
+class RelaxationDocument(TimedResult):
     """A relaxation by a diffusion model."""
 
     kind: Literal["relaxation"] = "relaxation"
@@ -137,7 +154,6 @@ class RelaxationDocument(Result):
     verdict: Literal["relaxed", "refused", "fell_back", "failed"]
     noise_level: float | None = Field(description="first noise level, Å; none without the model")
     n_evaluations: int = Field(description="evaluations of the network")
-    seconds: dict[str, float] = Field(description="wall time by stage, s")
 
     @classmethod
     def from_relaxation(
@@ -154,7 +170,8 @@ class RelaxationDocument(Result):
             verdict=relaxation.verdict,
             noise_level=_known(relaxation.noise_level),
             n_evaluations=relaxation.n_evaluations,
-            seconds={"total": relaxation.seconds},
+            seconds={"total": relaxation.time.wall},
+            processor_seconds={"total": relaxation.time.processor},
         )
 
     def to_relaxation(self) -> Relaxation:
@@ -169,7 +186,7 @@ class RelaxationDocument(Result):
             start=self.input.to_molecule() if self.input else None,
             noise_level=nan if self.noise_level is None else self.noise_level,
             n_evaluations=self.n_evaluations,
-            seconds=self.seconds["total"],
+            time=self.times["total"],
         )
 
 
@@ -185,7 +202,7 @@ class Trajectory(Document):
     )
 
 
-class MinimisationDocument(Result):
+class MinimisationDocument(TimedResult):
     """A relaxation at a level of theory, DFT or cheaper, converged or not."""
 
     kind: Literal["minimisation"] = "minimisation"
@@ -206,7 +223,6 @@ class MinimisationDocument(Result):
     lowest_frequency: float | None = Field(
         default=None, description="cm⁻¹, an imaginary one as a negative number; none if not checked"
     )
-    seconds: dict[str, float] = Field(description="wall time by stage, s")
     trajectory: Trajectory | None = None
 
     @classmethod
@@ -232,7 +248,8 @@ class MinimisationDocument(Result):
             gradient_calls=dft.gradient_calls,
             scf_cycles=dft.scf_cycles,
             lowest_frequency=dft.lowest_frequency,
-            seconds=dft.seconds,
+            seconds={stage: time.wall for stage, time in dft.times.items()},
+            processor_seconds={stage: time.processor for stage, time in dft.times.items()},
             trajectory=Trajectory(
                 energies=dft.energies, fmaxes=dft.fmaxes, positions=dft.trajectory.tolist()
             ),
@@ -268,7 +285,8 @@ class MinimisationDocument(Result):
             forces=None,
             converged=relaxed.converged,
             gradient_calls=relaxed.n_calls,
-            seconds={"total": relaxed.seconds},
+            seconds={"total": relaxed.time.wall},
+            processor_seconds={"total": relaxed.time.processor},
         )
 
     def to_dft(self) -> DFTRelaxation:
@@ -294,7 +312,7 @@ class MinimisationDocument(Result):
             fmaxes=self.trajectory.fmaxes,
             trajectory=np.array(self.trajectory.positions).reshape(-1, len(self.output.numbers), 3),
             scf_cycles=self.scf_cycles,
-            seconds=self.seconds,
+            times=self.times,
             criterion=self.criterion,
             notes=self.notes,
             settings=DFTSettings(**self.settings),
@@ -302,7 +320,7 @@ class MinimisationDocument(Result):
         )
 
 
-class StaticDocument(Result):
+class StaticDocument(TimedResult):
     """Energy and forces of one geometry."""
 
     kind: Literal["static"] = "static"
@@ -311,7 +329,6 @@ class StaticDocument(Result):
     input: MoleculeDocument
     energy: float = Field(description="eV")
     forces: tuple[Vector, ...] = Field(description="eV/Å")
-    seconds: dict[str, float] = Field(description="wall time by stage, s")
 
 
 ResultDocument: TypeAlias = (

@@ -16,7 +16,7 @@ from diffrelax.atomic import replacing
 from diffrelax.files import Rejected, read_file
 from diffrelax.models import Model
 from diffrelax.molecule import Molecule
-from diffrelax.packing import Pair, pack, pair_with_mmff94
+from diffrelax.packing import Pair, pack, pair
 from diffrelax.training.config import ModelConfig, TrainingConfig
 from diffrelax.training.geometries import GeometrySet
 from diffrelax.training.loop import check_folder
@@ -117,7 +117,7 @@ def begin_finetuning(
 
 
 def load_minima(path: Path, config: ModelConfig) -> Minima:
-    """Read minima and pair them with their MMFF94 relaxations.
+    """Read minima and pair them with their relaxations at the levels of the model's starts.
 
     A tenth of the constitutions, chosen by the sha256 of their SMILES, is kept for validation with
     all its conformers.
@@ -143,7 +143,7 @@ def load_minima(path: Path, config: ModelConfig) -> Minima:
             left_out.append(Rejected(molecule.name, f"{path}#{i + 1}", reason))
         else:
             with rdBase.BlockLogs():
-                pairs.append(pair_with_mmff94(molecule.to_rdkit(), i))
+                pairs += [pair(molecule.to_rdkit(), i, s) for s in config.training.starts]
             ends = molecule.numbers[np.array([bond[:2] for bond in molecule.bonds])]
             bonds |= {(int(a), int(b)) for a, b in np.sort(ends, axis=1)}
     constitutions = sorted({p.smiles for p in pairs}, key=lambda s: sha256(s.encode()).hexdigest())
@@ -155,7 +155,7 @@ def load_minima(path: Path, config: ModelConfig) -> Minima:
         )
     held = set(constitutions[: max(1, round(VALIDATION_SHARE * len(constitutions)))])
     geometries = pack(pairs)
-    validation = np.array([pair.smiles in held for pair in pairs])
+    validation = np.array([one.smiles in held for one in pairs])
     return Minima(
         train_set=geometries.select(np.flatnonzero(~validation)),
         validation_set=geometries.select(np.flatnonzero(validation)),

@@ -1,4 +1,4 @@
-"""Minima paired with their MMFF94 relaxations, and packed for training."""
+"""Minima paired with relaxations at cheap levels of theory, and packed for training."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ import numpy as np
 from rdkit import Chem
 from rdkit.Chem import rdForceFieldHelpers
 
+from diffrelax.levels import relax_at_level
+from diffrelax.molecule import Molecule
 from diffrelax.perception import assign_stereo
+from diffrelax.training.config import StartLevel
 from diffrelax.training.errors import superpose, torsion_changes
 from diffrelax.training.geometries import GeometrySet
 
-MAX_STEPS = 2000
+MAX_STEPS = 2000  # of a force field
+FMAX = 0.05  # eV/Å, of GFN2-xTB
 
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """A minimum and the force-field geometry near it; one molecule of a `GeometrySet`.
+    """A minimum and a start near it; one molecule of a `GeometrySet`.
 
     Parameters
     ----------
@@ -30,9 +34,9 @@ class Pair:
     positions : (n_atoms, 3) array, Å
         The minimum, centred.
     starts : (n_atoms, 3) array, Å
-        Its MMFF94 relaxation, superposed on it.
+        Its relaxation at the level of the start, superposed on it.
     start_rmsd : float, Å
-        NaN where MMFF94 has no parameters or did not converge.
+        NaN where that level has no parameters or did not converge.
     start_torsion : float, degrees
     """
 
@@ -45,26 +49,38 @@ class Pair:
     start_torsion: float
 
 
-def pair_with_mmff94(mol: Chem.Mol, index: int) -> Pair:
-    """Relax a minimum with MMFF94.
+def pair(mol: Chem.Mol, index: int, level: StartLevel) -> Pair:
+    """Relax a minimum at a cheap level of theory.
 
     Parameters
     ----------
     mol : rdkit.Chem.Mol
         All its atoms explicit, its conformer the minimum. Is given stereochemistry, and moved.
     index : int
+    level : {"mmff94", "uff", "gfn2-xtb"}
     """
     assign_stereo(mol)
     smiles = Chem.MolToSmiles(Chem.RemoveHs(mol))
     minimum = mol.GetConformer().GetPositions()
     minimum -= minimum.mean(axis=0)
     starts, rmsd, torsion = minimum, np.nan, np.nan
-    if rdForceFieldHelpers.MMFFOptimizeMolecule(mol, maxIters=MAX_STEPS) == 0:
-        starts, rmsd = superpose(mol.GetConformer().GetPositions(), minimum)
+    if (relaxed := _relaxed(mol, level)) is not None:
+        starts, rmsd = superpose(relaxed, minimum)
         bonded = Chem.GetAdjacencyMatrix(mol).astype(bool)
         torsion = float(torsion_changes(bonded, starts, minimum).max(initial=0.0))
     numbers = np.array([a.GetAtomicNum() for a in mol.GetAtoms()], dtype=np.uint8)
     return Pair(index, smiles, numbers, minimum, starts, rmsd, torsion)
+
+
+def _relaxed(mol: Chem.Mol, level: StartLevel) -> np.ndarray | None:
+    if level == "gfn2-xtb":
+        relaxation = relax_at_level(Molecule.from_rdkit(mol), level, fmax=FMAX)
+        return relaxation.positions if relaxation.converged else None
+    if level == "uff":
+        unfinished = rdForceFieldHelpers.UFFOptimizeMolecule(mol, maxIters=MAX_STEPS)
+    else:
+        unfinished = rdForceFieldHelpers.MMFFOptimizeMolecule(mol, maxIters=MAX_STEPS)
+    return None if unfinished else mol.GetConformer().GetPositions()
 
 
 def pack(pairs: Sequence[Pair]) -> GeometrySet:

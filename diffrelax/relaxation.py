@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from ase.data import chemical_symbols
 from rdkit import Chem
 from tqdm.auto import tqdm
 
+from diffrelax.clock import NO_TIME, Time
 from diffrelax.diffusion.relaxation import RelaxationSchedule, relax_positions
 from diffrelax.files import FORMATS, Input, Rejected, read_molecules
 from diffrelax.identity import identity_change
@@ -27,7 +27,6 @@ from diffrelax.perception import near_pairs, skeleton
 Verdict = Literal["relaxed", "refused", "fell_back", "failed"]
 
 MAX_ATOMS = 100
-TRAINED_STARTS = ("mmff94", "given", "diffusion")
 PAIRS_IN_BATCH = 40_000  # bounds memory
 
 
@@ -53,8 +52,8 @@ class Relaxation:
         typical one of force-field geometries. NaN without the model.
     n_evaluations : int
         Evaluations of the network.
-    seconds : float
-        Wall time in the model: the batch's time over its molecules.
+    time : Time
+        In the model: the batch's time over its molecules.
     """
 
     name: str
@@ -64,7 +63,12 @@ class Relaxation:
     start: Molecule | None
     noise_level: float = float("nan")
     n_evaluations: int = 0
-    seconds: float = 0.0
+    time: Time = NO_TIME
+
+    @property
+    def seconds(self) -> float:
+        """Wall time, s."""
+        return self.time.wall
 
     @property
     def atoms(self) -> ase.Atoms:
@@ -182,11 +186,11 @@ def relax_molecules(
     covered.sort(key=lambda item: item[1].n_atoms)
     with tqdm(total=len(covered), unit="mol", disable=None if progress else True) as bar:
         for batch in _batches(covered):
-            begun = time.perf_counter()
+            begun = Time.now()
             relaxed = _relax_batch([molecule for _, molecule in batch], model, schedule)
-            seconds = (time.perf_counter() - begun) / len(batch)
+            time = (Time.now() - begun) / len(batch)
             for (i, _), result in zip(batch, relaxed, strict=True):
-                results[i] = replace(result, seconds=seconds)
+                results[i] = replace(result, time=time)
             bar.update(len(batch))
     return [results[i] for i in range(len(molecules))]
 
@@ -297,8 +301,9 @@ def _caution(start: Molecule, model: Model) -> str:
     cautions = []
     if start.n_atoms > (largest := model.config.largest):
         cautions.append(f"{start.n_atoms} atoms: extrapolated, trained on at most {largest}")
-    if start.start not in TRAINED_STARTS:
-        cautions.append(f"started from a geometry that is {start.start}, trained on mmff94")
+    known = model.config.training.starts
+    if start.start not in (*known, "given", "diffusion"):
+        cautions.append(f"started from {start.start}, trained on {', '.join(known)}")
     return "; ".join(cautions)
 
 

@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
+from diffrelax.clock import Time
 from diffrelax.dft import DFTRelaxation, DFTSettings
 from diffrelax.documents import (
     FailureDocument,
@@ -69,7 +70,7 @@ def dft_relaxation(molecule: Molecule) -> DFTRelaxation:
         trajectory=np.stack([molecule.positions, molecule.positions * 1.01]),
         lowest_frequency=98.7,
         scf_cycles=17,
-        seconds={"hessian": 0.2, "dft": 5.0, "total": 5.3},
+        times={"hessian": Time(0.2, 0.1), "dft": Time(5.0, 4.5), "total": Time(5.3, 4.7)},
         criterion="largest force on an atom < 0.03 eV/Å",
         notes=("a note",),
         settings=DFTSettings(xc="pbe"),

@@ -34,15 +34,16 @@ def test_split_is_by_index_and_sealed_raises():
 
 def test_stereochemistry_comes_from_the_coordinates():
     elements, positions = embedded("C[C@H](O)F")
-    found = qm9._prepare(row(1, "CC(O)F", elements, positions))
-    mirrored = qm9._prepare(row(1, "CC(O)F", elements, positions * [1, 1, -1]))
+    found = qm9._prepare(row(1, "CC(O)F", elements, positions), "mmff94")
+    mirrored = qm9._prepare(row(1, "CC(O)F", elements, positions * [1, 1, -1]), "mmff94")
     assert found.smiles == Chem.CanonSmiles("C[C@H](O)F")
     assert mirrored.smiles == Chem.CanonSmiles("C[C@@H](O)F")
 
 
-def test_force_field_geometry_is_superposed_and_measured():
+@pytest.mark.parametrize("level", qm9.ONE_IN)
+def test_starts_are_superposed_and_measured(level):
     elements, positions = embedded("CCO")
-    found = qm9._prepare(row(1, "CCO", elements, positions))
+    found = qm9._prepare(row(1, "CCO", elements, positions), level)
     difference = found.starts - found.positions
     assert np.sqrt((difference**2).sum(1).mean()) == pytest.approx(found.start_rmsd)
     assert 0 < found.start_rmsd < 0.5
@@ -51,9 +52,9 @@ def test_force_field_geometry_is_superposed_and_measured():
 
 def test_rows_in_another_atom_order_or_with_long_bonds_are_left_out():
     elements, positions = embedded("CCO")
-    assert qm9._prepare(row(1, "CCO", elements[::-1], positions[::-1])) is None
-    assert qm9._prepare(row(1, "CCO", elements, positions * 2)) is None
-    assert qm9._prepare(row(1, "C(", elements, positions)) is None
+    assert qm9._prepare(row(1, "CCO", elements[::-1], positions[::-1]), "uff") is None
+    assert qm9._prepare(row(1, "CCO", elements, positions * 2), "uff") is None
+    assert qm9._prepare(row(1, "C(", elements, positions), "uff") is None
 
 
 def test_sealed_rows_are_never_read(tmp_path, monkeypatch):
@@ -71,13 +72,24 @@ def test_sealed_rows_are_never_read(tmp_path, monkeypatch):
     monkeypatch.setattr(qm9, "find_spec", lambda name: spec)
     read = list(qm9._rows())
     assert [r.index for r in read] == [4, 20]
+    assert [r.index for r in qm9._rows(one_in=2)] == [4]
     np.testing.assert_allclose(read[0].positions, positions)
 
 
 def test_a_packed_file_with_a_sealed_molecule_is_refused(geometries_with_sealed, tmp_path):
-    geometries_with_sealed.save(tmp_path / "qm9.npz")
+    geometries_with_sealed.save(tmp_path / "qm9-2-uff.npz")
     with pytest.raises(ValueError, match="sealed"):
-        qm9.load_qm9("train", tmp_path / "qm9.npz")
+        qm9.load_qm9("train", ["uff"], tmp_path)
+
+
+def test_molecules_are_there_once_for_each_level_of_their_starts(geometries, tmp_path):
+    few = geometries.select(np.array([0, 2]))
+    geometries.save(tmp_path / "qm9-2-mmff94.npz")
+    few.save(tmp_path / "qm9-2-uff.npz")
+    train = [i for i in geometries.index if i % 20 not in (0, 10)]
+    both = qm9.load_qm9("train", ["mmff94", "uff"], tmp_path)
+    assert both.index.tolist() == [*train, *(i for i in few.index if i in train)]
+    assert both.offsets[-1] == len(both.numbers) == len(both.starts)
 
 
 @pytest.fixture
@@ -96,7 +108,7 @@ def geometries_with_sealed():
 
 def test_unknown_split_and_missing_source_say_what_to_do(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="choose train, validation or test"):
-        qm9.load_qm9("sealed", tmp_path / "none.npz")
+        qm9.load_qm9("sealed", cache=tmp_path)
     monkeypatch.setattr(qm9, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install \"diffrelax\[train\]\""):
         list(qm9._rows())

@@ -18,11 +18,13 @@ if __name__ == "__main__":
     parser.add_argument("molecules", nargs="+", help="SMILES or files")
     parser.add_argument("--engine", choices=("local", "remote"), default="local")
     parser.add_argument("--folder", type=Path, default=Path("screen"), help="for all that is kept")
+    parser.add_argument("--project", default="", help="of jobflow-remote, for the remote engine")
     arguments = parser.parse_args()
     config = FlowConfig(
         inputs=arguments.molecules,
         folder=arguments.folder,
         minimise={"level": "dft", "xc": "b3lyp", "basis": "6-31G*"},
+        remote={"project": arguments.project},
     )
     summary = run_flow(config, arguments.engine)
     print(summary_table(summary))

@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 
 from diffrelax.benchmark.speedup_arms import SpeedupArm, Subject
 from diffrelax.benchmark.speedup_units import Start, Units
+from diffrelax.clock import Time
 from diffrelax.dft import DFTSettings
 from diffrelax.documents import FailureDocument, MinimisationDocument
 from diffrelax.identity import identity_change, same_minimum
@@ -30,8 +31,8 @@ class Outcome:
     arm : SpeedupArm
     reason : str
         Why there is no minimum, or none that is known by its reference; empty if all is well.
-    seconds : dict
-        Wall time by stage, from the SMILES on: ``embedding`` (and force field), ``start``,
+    times : dict of str to Time
+        By stage, from the SMILES on: ``embedding`` (and force field), ``start``,
         ``hessian``, ``dft``, and ``total``.
     energies : tuple of float, eV
         Of each gradient call.
@@ -50,7 +51,7 @@ class Outcome:
     smiles: str
     arm: SpeedupArm
     reason: str
-    seconds: dict[str, float] = field(default_factory=dict)
+    times: dict[str, Time] = field(default_factory=dict)
     energies: tuple[float, ...] = ()
     scf_cycles: int = 0
     end: Molecule | None = None
@@ -158,17 +159,17 @@ def _outcome(
         from_base = blank.arm.start not in subject.known
         if from_base and (change := identity_change(subject.base, end.positions)):
             end, reason = None, f"identity lost: {change}"
-    seconds = {
-        "embedding": subject.seconds,
-        "start": start.seconds,
-        "hessian": document.seconds["hessian"],
-        "dft": document.seconds["dft"],
-        "total": subject.seconds + start.seconds + document.seconds["total"],
+    times = {
+        "embedding": subject.time,
+        "start": start.time,
+        "hessian": document.times["hessian"],
+        "dft": document.times["dft"],
+        "total": subject.time + start.time + document.times["total"],
     }
     return replace(
         blank,
         reason=reason,
-        seconds=seconds,
+        times=times,
         energies=document.trajectory.energies,
         scf_cycles=document.scf_cycles or 0,
         end=end,

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from diffrelax.clock import NO_TIME, Time
 from diffrelax.dft import DFTSettings
 from diffrelax.files import Rejected
 from diffrelax.levels import check_installed, relax_at_level
@@ -54,23 +55,23 @@ class Subject:
     name : str
     base : Molecule or None
         At the force-field geometry from which all arms come; None if there is none.
-    seconds : float
-        Wall time of the embedding and the force field, which every arm pays.
+    time : Time
+        Of the embedding and the force field, which every arm pays.
     known : mapping of str to Molecule
         Geometries that are known beforehand, by the name that they have as a start; they cost
-        nothing but ``seconds``.
+        nothing but ``time``.
     reason : str
         Why there is no base; empty if there is one.
     """
 
     name: str
     base: Molecule | None
-    seconds: float = 0.0
+    time: Time = NO_TIME
     known: Mapping[str, Molecule] = field(default_factory=dict)
     reason: str = ""
 
 
-def subjects_of(molecules: Iterable[Molecule | Rejected], seconds: float) -> list[Subject]:
+def subjects_of(molecules: Iterable[Molecule | Rejected], time: Time) -> list[Subject]:
     """Make subjects of molecules that were read, each with a name of its own.
 
     Coordinates that were given are relaxed with MMFF94, where it has parameters, to become the
@@ -79,10 +80,10 @@ def subjects_of(molecules: Iterable[Molecule | Rejected], seconds: float) -> lis
     Parameters
     ----------
     molecules : iterable of Molecule or Rejected
-    seconds : float
-        Wall time of the embedding of each.
+    time : Time
+        Of the embedding of each.
     """
-    subjects = [_subject(molecule, seconds) for molecule in molecules]
+    subjects = [_subject(molecule, time) for molecule in molecules]
     seen: Counter[str] = Counter()
     for i, subject in enumerate(subjects):
         seen[subject.name] += 1
@@ -91,18 +92,19 @@ def subjects_of(molecules: Iterable[Molecule | Rejected], seconds: float) -> lis
     return subjects
 
 
-def _subject(molecule: Molecule | Rejected, seconds: float) -> Subject:
+def _subject(molecule: Molecule | Rejected, time: Time) -> Subject:
     if isinstance(molecule, Rejected):
         return Subject(molecule.name, None, reason=molecule.reason)
     if molecule.start != "given":
-        return Subject(molecule.name, molecule, seconds)
+        return Subject(molecule.name, molecule, time)
     known = {"given": molecule}
+    started = Time.now()
     try:
         relaxed = relax_at_level(molecule, "mmff94")
     except ValueError:  # no bonds or no parameters
-        return Subject(molecule.name, molecule, seconds, known)
+        return Subject(molecule.name, molecule, time, known)
     base = molecule.with_positions(relaxed.positions, start="mmff94")
-    return Subject(molecule.name, base, seconds + relaxed.seconds, known)
+    return Subject(molecule.name, base, time + (Time.now() - started), known)
 
 
 def check_arms(arms: Iterable[SpeedupArm], known: Iterable[str] = ()) -> None:

@@ -45,11 +45,11 @@ class ArmCost:
     mean_calls : Estimate
     scf_cycles : Estimate
         Median.
-    seconds : Estimate
-        Median wall time from the SMILES on.
+    seconds, processor_seconds : Estimate
+        Median time from the SMILES on, see `diffrelax.clock.Time`.
     kwh : float
-        Electrical energy for 1,000 molecules: their mean wall time times the power that was
-        assumed.
+        Electrical energy for 1,000 molecules: their mean processor time times the power that
+        was assumed.
     excess : Estimate, eV
         Median energy of the start above its reference minimum.
     """
@@ -61,6 +61,7 @@ class ArmCost:
     mean_calls: Estimate
     scf_cycles: Estimate
     seconds: Estimate
+    processor_seconds: Estimate
     kwh: float
     excess: Estimate
 
@@ -80,9 +81,9 @@ class Speedup:
         Those that end in two minima.
     failed : int
         Those that lack a minimum, or a reference for it, in one arm or both.
-    calls, seconds : Estimate
+    calls, seconds, processor_seconds : Estimate
         Ratio of the medians.
-    typical_calls, typical_seconds : Estimate
+    typical_calls, typical_seconds, typical_processor_seconds : Estimate
         Median over the molecules of the ratio.
     """
 
@@ -96,6 +97,8 @@ class Speedup:
     typical_calls: Estimate
     seconds: Estimate
     typical_seconds: Estimate
+    processor_seconds: Estimate
+    typical_processor_seconds: Estimate
 
 
 def arm_costs(outcomes: Sequence[Outcome], watts: float) -> list[ArmCost]:
@@ -105,7 +108,7 @@ def arm_costs(outcomes: Sequence[Outcome], watts: float) -> list[ArmCost]:
     ----------
     outcomes : sequence of Outcome
     watts : float
-        Power that is assumed for a running calculation, W.
+        Power that is assumed for a busy processor core, W.
     """
     by_arm: dict[SpeedupArm, list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
@@ -116,8 +119,9 @@ def arm_costs(outcomes: Sequence[Outcome], watts: float) -> list[ArmCost]:
 def _arm_cost(arm: SpeedupArm, tried: Sequence[Outcome], watts: float) -> ArmCost:
     done = [o for o in tried if o.converged]
     calls = [o.calls for o in done]
-    seconds = [o.seconds["total"] for o in done]
-    mean_seconds = float(np.mean(seconds)) if seconds else nan
+    times = [o.times["total"] for o in done]
+    processor = [time.processor for time in times]
+    mean_processor = float(np.mean(processor)) if processor else nan
     return ArmCost(
         arm=arm,
         n=len(tried),
@@ -125,8 +129,9 @@ def _arm_cost(arm: SpeedupArm, tried: Sequence[Outcome], watts: float) -> ArmCos
         calls=estimate(np.median, calls),
         mean_calls=estimate(np.mean, calls),
         scf_cycles=estimate(np.median, [o.scf_cycles for o in done]),
-        seconds=estimate(np.median, seconds),
-        kwh=1000 * mean_seconds * watts / JOULES_PER_KWH,
+        seconds=estimate(np.median, [time.wall for time in times]),
+        processor_seconds=estimate(np.median, processor),
+        kwh=1000 * mean_processor * watts / JOULES_PER_KWH,
         excess=estimate(np.median, [o.excess for o in done if o.excess is not None]),
     )
 
@@ -146,8 +151,13 @@ def speedup(outcomes: Sequence[Outcome], slow: SpeedupArm, fast: SpeedupArm) -> 
     ]
     known = [(a, b) for a, b in tried if a.basin is not None and b.basin is not None]
     pairs = [(a, b) for a, b in known if a.basin == b.basin]
-    calls = [[o.calls for o in arm] for arm in zip(*pairs, strict=True)] or [[], []]
-    seconds = [[o.seconds["total"] for o in arm] for arm in zip(*pairs, strict=True)] or [[], []]
+
+    def both(cost: Callable[[Outcome], float]) -> tuple[list[float], list[float]]:
+        return [cost(a) for a, _ in pairs], [cost(b) for _, b in pairs]
+
+    calls = both(lambda outcome: outcome.calls)
+    seconds = both(lambda outcome: outcome.times["total"].wall)
+    processor_seconds = both(lambda outcome: outcome.times["total"].processor)
     return Speedup(
         slow=slow,
         fast=fast,
@@ -159,6 +169,8 @@ def speedup(outcomes: Sequence[Outcome], slow: SpeedupArm, fast: SpeedupArm) -> 
         typical_calls=estimate(_median_ratio, *calls),
         seconds=estimate(_ratio_of_medians, *seconds),
         typical_seconds=estimate(_median_ratio, *seconds),
+        processor_seconds=estimate(_ratio_of_medians, *processor_seconds),
+        typical_processor_seconds=estimate(_median_ratio, *processor_seconds),
     )
 
 

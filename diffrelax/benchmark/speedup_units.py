@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from diffrelax.benchmark.speedup_arms import LEVEL_STARTS, Subject, level_settings
+from diffrelax.clock import NO_TIME, Time
 from diffrelax.dft import DFTSettings
 from diffrelax.dft.relaxation import relax_with
 from diffrelax.documents import (
@@ -140,10 +141,10 @@ def _model(name: str) -> Model:
 
 
 class Start(NamedTuple):
-    """Where an arm starts, what that cost in s, and why it does not if the molecule is None."""
+    """Where an arm starts, the time that it took, and why it does not if the molecule is None."""
 
     molecule: Molecule | None
-    seconds: float
+    time: Time
     reason: str = ""
 
 
@@ -180,14 +181,14 @@ class Units:
         """
         base = subject.base
         if base is None:
-            return Start(None, 0.0, f"not a molecule: {subject.reason}")
+            return Start(None, NO_TIME, f"not a molecule: {subject.reason}")
         if start in subject.known:
-            return Start(subject.known[start], 0.0)
+            return Start(subject.known[start], NO_TIME)
         if start == base.start:
-            return Start(base, 0.0)
+            return Start(base, NO_TIME)
         diffusion = start == "diffusion"
         if not diffusion and start not in LEVEL_STARTS:
-            return Start(None, 0.0, f"no geometry is known as {start}")
+            return Start(None, NO_TIME, f"no geometry is known as {start}")
         settings: Record = {} if diffusion else level_settings(start)
         key = work_key(
             "start",
@@ -247,11 +248,11 @@ def _plain(molecule: Molecule) -> Record:
 
 
 def _start_of(document: ResultDocument, start: str) -> Start:
-    seconds = 0.0 if isinstance(document, FailureDocument) else document.seconds["total"]
+    time = NO_TIME if isinstance(document, FailureDocument) else document.times["total"]
     if isinstance(document, RelaxationDocument) and document.verdict != "relaxed":
-        return Start(None, seconds, f"{document.verdict} by the model: {document.reason}")
+        return Start(None, time, f"{document.verdict} by the model: {document.reason}")
     if isinstance(document, MinimisationDocument) and not document.converged:
-        return Start(None, seconds, f"{start}: {document.reason}")
+        return Start(None, time, f"{start}: {document.reason}")
     if isinstance(document, (MinimisationDocument, RelaxationDocument)) and document.output:
-        return Start(document.output.to_molecule(), seconds)
-    return Start(None, seconds, document.reason)
+        return Start(document.output.to_molecule(), time)
+    return Start(None, time, document.reason)

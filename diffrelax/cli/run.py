@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,8 +12,18 @@ import typer
 from diffrelax.cli.options import Json
 
 
+class Engine(StrEnum):
+    """Where jobs run."""
+
+    local = "local"
+    remote = "remote"
+
+
 def run(
     flow: Annotated[Path, typer.Argument(help="flow.yaml: molecules, stages, and where they run")],
+    engine: Annotated[
+        Engine, typer.Option(help="local: here and now; remote: by jobflow-remote")
+    ] = Engine.local,
     json_lines: Json = False,
 ) -> None:
     """Run a flow of jobs to its end; run again after a crash, it goes on."""
@@ -22,7 +33,7 @@ def run(
 
     config = FlowConfig.read(flow)
     try:
-        summary = run_flow(config)
+        summary = run_flow(config, engine.value)
     except KeyboardInterrupt:
         print("interrupted: run the same command again to go on", file=sys.stderr)
         raise typer.Exit(130) from None
@@ -31,5 +42,6 @@ def run(
             print(row.model_dump_json())
     else:
         print(summary_table(summary))
-    print(f"results: diffrelax results list {config.store or config.folder}", file=sys.stderr)
+    where = f"project:{config.remote.project}" if engine is Engine.remote else config.folder
+    print(f"results: diffrelax results list {config.store or where}", file=sys.stderr)
     raise typer.Exit(0 if all(row.state == "converged" for row in summary.rows) else 1)

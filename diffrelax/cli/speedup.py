@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,13 +47,14 @@ def speedup(
     seed: Seed = 42,
     threads: Threads = None,
     watts: Annotated[
-        float, typer.Option(min=0, help="W, assumed for each busy thread, to estimate kWh")
+        float, typer.Option(min=0, help="W, assumed for a busy processor core, to estimate kWh")
     ] = 12.0,
     json_lines: Json = False,
 ) -> None:
     """Compare DFT relaxations from several starts, pair by pair; the same command continues."""
     from diffrelax.benchmark.speedup_arms import SpeedupArm, check_arms, subjects_of
     from diffrelax.benchmark.speedup_units import Units
+    from diffrelax.clock import Time
     from diffrelax.dft import DFTSettings
     from diffrelax.files import read_molecules
     from diffrelax.levels.density_functional import check_functional
@@ -69,10 +69,9 @@ def speedup(
     set_threads(threads)
     sha256 = load_model(model).sha256 if "diffusion" in starts else ""
     units = Units(WorkFolder(output / "units"), model, threads)
-    begun = time.perf_counter()
+    begun = Time.now()
     molecules = read_molecules(inputs, seed=seed)
-    seconds = (time.perf_counter() - begun) / max(1, len(molecules))
-    subjects = subjects_of(molecules, seconds)
+    subjects = subjects_of(molecules, (Time.now() - begun) / max(1, len(molecules)))
     outcomes, finished = _compare(subjects, arms, level, units)
     about = {"model": model, "model_sha256": sha256, "seed": seed, "level": level.model_dump()}
     if outcomes:
@@ -123,7 +122,7 @@ def _report(
         "hardware": describe_hardware("cpu"),
         "threads": threads,
     }
-    tables = write_report(output, outcomes, about, watts * threads)
+    tables = write_report(output, outcomes, about, watts)
     if json_lines:
         for outcome in outcomes:
             print(json.dumps(outcome_row(outcome), ensure_ascii=False))

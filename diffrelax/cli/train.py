@@ -34,7 +34,8 @@ def train(
     set_threads(threads)
     base = load_model(settings.training.base).denoiser if settings.training.base else None
     if settings.training.data == "qm9":
-        train_set, validation_set = load_qm9("train"), load_qm9("validation")
+        starts = settings.training.starts
+        train_set, validation_set = load_qm9("train", starts), load_qm9("validation", starts)
     else:
         minima = load_minima(config.parent / settings.training.data, settings)
         train_set, validation_set = minima.train_set, minima.validation_set

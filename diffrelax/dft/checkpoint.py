@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from diffrelax.atomic import replacing
+from diffrelax.clock import NO_TIME, Time
 from diffrelax.dft.recorder import Call
 from diffrelax.levels.density_functional import SCFState
 from diffrelax.molecule import Molecule
@@ -27,22 +28,22 @@ class Checkpoint:
         Of the molecule and the settings (see `diffrelax.work.work_key`).
     hessian : (3 n_atoms, 3 n_atoms) array, eV/Å², or None
         From which the optimizer started.
-    hessian_seconds : float
+    hessian_time : Time
     notes : tuple of str
     calls : tuple of Call
     scf : SCFState or None
         After the last call.
-    seconds : float
-        Wall time so far.
+    time : Time
+        So far.
     """
 
     key: str
     hessian: np.ndarray | None
-    hessian_seconds: float
+    hessian_time: Time
     notes: tuple[str, ...]
     calls: tuple[Call, ...] = ()
     scf: SCFState | None = None
-    seconds: float = 0.0
+    time: Time = NO_TIME
 
     def save(self, path: Path) -> None:
         """Write the checkpoint, whole or not at all; there must have been a call."""
@@ -52,11 +53,11 @@ class Checkpoint:
             "positions": [call.molecule.positions for call in self.calls],
             "energies": [call.energy for call in self.calls],
             "forces": [call.forces for call in self.calls],
-            "call_seconds": [call.seconds for call in self.calls],
+            "call_times": [astuple(call.time) for call in self.calls],
             "hessian": np.empty(0) if self.hessian is None else self.hessian,
-            "hessian_seconds": self.hessian_seconds,
+            "hessian_time": astuple(self.hessian_time),
             "notes": np.array(self.notes, dtype=np.str_),
-            "seconds": self.seconds,
+            "time": astuple(self.time),
             **self.scf._asdict(),
         }
         with replacing(path) as part, part.open("wb") as file:
@@ -85,14 +86,14 @@ class Checkpoint:
                 (molecule.with_positions(xyz) for xyz in arrays["positions"]),
                 arrays["energies"].tolist(),
                 arrays["forces"],
-                arrays["call_seconds"].tolist(),
+                (Time(*time) for time in arrays["call_times"].tolist()),
                 strict=True,
             )
             return cls(
                 key=key,
                 calls=tuple(Call(*call) for call in calls),
                 hessian=arrays["hessian"] if arrays["hessian"].size else None,
-                hessian_seconds=arrays["hessian_seconds"].item(),
+                hessian_time=Time(*arrays["hessian_time"].tolist()),
                 notes=tuple(arrays["notes"].tolist()),
                 scf=SCFState(
                     arrays["orbitals"],
@@ -100,7 +101,7 @@ class Checkpoint:
                     arrays["cycles"].item(),
                     arrays["second_order"].item(),
                 ),
-                seconds=arrays["seconds"].item(),
+                time=Time(*arrays["time"].tolist()),
             )
         except (KeyError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f"{path} is not a whole checkpoint: delete it") from error

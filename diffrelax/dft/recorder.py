@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
 import ase
 import numpy as np
 from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
+
+from diffrelax.clock import NO_TIME, Time
 
 if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
@@ -17,12 +18,12 @@ SAME_POSITIONS = 1e-6  # Å
 
 
 class Call(NamedTuple):
-    """One energy-and-gradient call: eV, eV/Å, wall time in s."""
+    """One energy-and-gradient call: eV, eV/Å, and the time it took."""
 
     molecule: Molecule
     energy: float
     forces: np.ndarray
-    seconds: float
+    time: Time
 
     @property
     def fmax(self) -> float:
@@ -47,8 +48,8 @@ class Recorder(Calculator):
     ----------
     calls : list of Call
         The calls that succeeded, recorded ones included.
-    seconds : float
-        Wall time of all calls, failed ones included.
+    time : Time
+        Of all calls, failed ones included.
 
     Raises
     ------
@@ -66,7 +67,7 @@ class Recorder(Calculator):
         super().__init__()
         self.implemented_properties = ["energy", "forces"]
         self.calls: list[Call] = []
-        self.seconds = 0.0
+        self.time = NO_TIME
         self._molecule = molecule
         self._calculator = calculator
         self._recorded = list(recorded)
@@ -81,7 +82,7 @@ class Recorder(Calculator):
         """Evaluate energy and forces together, and record them."""
         super().calculate(atoms, properties, system_changes)
         if call := self._recall():
-            self.seconds += call.seconds
+            self.time += call.time
             self.calls.append(call)
         else:
             call = self._calculate()
@@ -105,7 +106,7 @@ class Recorder(Calculator):
             molecule = self._molecule.with_positions(self.atoms.positions)
         except ValueError as error:
             raise CalculationFailed(str(error)) from error
-        started = perf_counter()
+        started = Time.now()
         try:
             forces = self._calculator.get_forces(self.atoms)
             energy = float(self._calculator.get_potential_energy(self.atoms))
@@ -114,6 +115,6 @@ class Recorder(Calculator):
         except (RuntimeError, ArithmeticError, ValueError) as error:
             raise CalculationFailed(str(error)) from error
         finally:
-            seconds = perf_counter() - started
-            self.seconds += seconds
-        return Call(molecule, energy, forces.copy(), seconds)
+            time = Time.now() - started
+            self.time += time
+        return Call(molecule, energy, forces.copy(), time)

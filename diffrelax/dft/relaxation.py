@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from time import perf_counter
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from ase.calculators.calculator import CalculationFailed
 from threadpoolctl import threadpool_limits
 
+from diffrelax.clock import NO_TIME, Time
 from diffrelax.dft.checkpoint import Checkpoint
 from diffrelax.dft.hessian import gfn2_hessian, positive_hessian, vibrational_frequencies
 from diffrelax.dft.minimisers import Minimiser, bfgs, criterion, geometric
@@ -101,7 +101,7 @@ def relax_with(
     callback: Callback | None = None,
 ) -> DFTRelaxation:
     """Relax a molecule with DFT as `relax_dft` does, with its settings in one object."""
-    started = perf_counter()
+    started = Time.now()
     level = settings.model_dump(include={"xc", "basis", "density_fit", "grid_level"})
     calculator = DensityFunctional(mean_field(molecule, **level))
     begin = _begin(molecule, settings, checkpoint)
@@ -109,8 +109,8 @@ def relax_with(
         calculator.resume(begin.scf)
 
     def now() -> Checkpoint:
-        seconds = begin.seconds + perf_counter() - started
-        return replace(begin, calls=tuple(recorder.calls), scf=calculator.state, seconds=seconds)
+        time = begin.time + (Time.now() - started)
+        return replace(begin, calls=tuple(recorder.calls), scf=calculator.state, time=time)
 
     def after_call(call: Call) -> None:
         if checkpoint:
@@ -134,10 +134,10 @@ def _begin(molecule: Molecule, settings: DFTSettings, checkpoint: Path | None) -
     if checkpoint and not checkpoint.parent.is_dir():
         raise FileNotFoundError(f"the folder {checkpoint.parent} does not exist: create it first")
     if settings.hessian == "none":
-        return Checkpoint(key, None, 0.0, ())
-    started = perf_counter()
+        return Checkpoint(key, None, NO_TIME, ())
+    started = Time.now()
     hessian, notes = _start_hessian(molecule)
-    return Checkpoint(key, hessian, perf_counter() - started, notes)
+    return Checkpoint(key, hessian, Time.now() - started, notes)
 
 
 def _start_hessian(molecule: Molecule) -> tuple[np.ndarray | None, tuple[str, ...]]:
@@ -178,11 +178,11 @@ def _result(
         fmaxes=tuple(call.fmax for call in calls),
         trajectory=np.array([c.molecule.positions for c in calls]).reshape(-1, molecule.n_atoms, 3),
         scf_cycles=end.scf.cycles,
-        seconds={
-            "hessian": end.hessian_seconds,
-            "dft": recorder.seconds,
-            "check": 0.0,
-            "total": end.seconds,
+        times={
+            "hessian": end.hessian_time,
+            "dft": recorder.time,
+            "check": NO_TIME,
+            "total": end.time,
         },
         criterion=criterion(settings.optimizer, settings.fmax),
         notes=notes,
@@ -192,7 +192,7 @@ def _result(
 
 def _checked(result: DFTRelaxation, calculator: DensityFunctional) -> DFTRelaxation:
     """Look for negative eigenvalues of the Hessian at the end of a converged relaxation."""
-    started = perf_counter()
+    started = Time.now()
     level = result.settings.check_minimum
     lowest, reason, notes = None, "", result.notes
     try:
@@ -206,12 +206,12 @@ def _checked(result: DFTRelaxation, calculator: DensityFunctional) -> DFTRelaxat
         lowest = min(vibrational_frequencies(result.molecule, hessian).tolist(), default=None)
         if lowest is not None and lowest < -NOISE:
             reason = f"no minimum: imaginary frequency of {-lowest:.0f} cm⁻¹ ({level})"
-    seconds = perf_counter() - started
+    time = Time.now() - started
     return replace(
         result,
         converged=not reason,
         reason=reason,
         notes=notes,
         lowest_frequency=lowest,
-        seconds=result.seconds | {"check": seconds, "total": result.seconds["total"] + seconds},
+        times=result.times | {"check": time, "total": result.times["total"] + time},
     )

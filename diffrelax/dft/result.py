@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from diffrelax.clock import Time
+
 if TYPE_CHECKING:
     from diffrelax.dft.settings import DFTSettings
     from diffrelax.molecule import Molecule
@@ -35,8 +37,8 @@ class DFTRelaxation:
         The geometry of each gradient call.
     scf_cycles : int
         Of all gradient calls, those of failed SCF calculations included.
-    seconds : dict
-        Wall time by stage: ``hessian``, ``dft`` (SCF and gradients), ``check`` (of the minimum)
+    times : dict of str to Time
+        By stage: ``hessian``, ``dft`` (SCF and gradients), ``check`` (of the minimum)
         and ``total``.
     criterion : str
         The stopping rule in words.
@@ -56,11 +58,16 @@ class DFTRelaxation:
     fmaxes: tuple[float, ...]
     trajectory: np.ndarray
     scf_cycles: int
-    seconds: dict[str, float]
+    times: dict[str, Time]
     criterion: str
     notes: tuple[str, ...]
     settings: DFTSettings
     lowest_frequency: float | None = None
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Wall time by stage, s."""
+        return {stage: time.wall for stage, time in self.times.items()}
 
     @property
     def gradient_calls(self) -> int:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 
 from diffrelax.dft import DFTSettings
 from diffrelax.flows.relax import RelaxFlowMaker
+from diffrelax.flows.resources import StageResources
 from diffrelax.flows.stages import (
     DFTRelaxMaker,
     DiffusionRelaxMaker,
@@ -53,6 +54,28 @@ Level = Annotated[
 ]
 
 
+class RemoteConfig(BaseModel):
+    """How the jobs of a flow run with jobflow-remote.
+
+    Attributes
+    ----------
+    project : str
+        Of jobflow-remote; default: its own default.
+    restarts : int
+        How often a job is restarted that ran out of time or memory, or lost its node.
+    relax, minimise : StageResources
+        For the jobs of the diffusion model, and for those of the level. What is left open is
+        estimated: a GPU if the model is to run on one, cores and memory by the basis set of DFT.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    project: str = ""
+    restarts: int = Field(default=3, ge=0)
+    relax: StageResources = StageResources()
+    minimise: StageResources = StageResources()
+
+
 class FlowConfig(BaseModel):
     """A flow: its molecules, what is done with them, and where the results go.
 
@@ -62,12 +85,18 @@ class FlowConfig(BaseModel):
         SMILES and files, as on the command line.
     folder : path
         For units of work, checkpoints, the log, and the embedded store.
+    work : str
+        Folder of units of work and checkpoints, seen by all workers under the same path. Default:
+        in the folder.
     model, device, noise_level, seed, batch_size
         Of the diffusion model; see `diffrelax.flows.DiffusionRelaxMaker`.
     minimise : DFTLevel or CheapLevel
         The level at which each molecule is relaxed in the end.
     store, blobs : str
-        See `diffrelax.flows.stores.open_store`. Default: embedded, in the folder.
+        See `diffrelax.flows.stores.open_store`. Default: embedded, in the folder; with the remote
+        engine, that of the project.
+    remote : RemoteConfig
+        For the remote engine.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -80,8 +109,10 @@ class FlowConfig(BaseModel):
     seed: int = 42
     batch_size: int = Field(default=64, gt=0)
     minimise: Level = DFTLevel()
+    work: str = ""
     store: str = ""
     blobs: str = ""
+    remote: RemoteConfig = RemoteConfig()
 
     @classmethod
     def read(cls, path: Path) -> FlowConfig:
@@ -114,11 +145,6 @@ class FlowConfig(BaseModel):
         )
 
     @property
-    def work(self) -> Path:
-        """The folder of units of work and checkpoints."""
-        return self.folder.resolve() / "work"
-
-    @property
     def results(self) -> str:
         """Where results are kept; see `diffrelax.flows.stores.open_store`."""
         return self.store or str(self.folder.resolve() / "store")
@@ -131,7 +157,7 @@ class FlowConfig(BaseModel):
         ValueError
             If the level is unknown.
         """
-        work = str(self.work)
+        work = self.work or str(self.folder.resolve() / "work")
         minimise: MoleculeMaker
         if isinstance(self.minimise, DFTLevel):
             settings = self.minimise.model_dump(exclude={"level"})

@@ -18,7 +18,7 @@ from diffrelax.documents import read_document
 from diffrelax.flows.reports import result_row
 from diffrelax.flows.summary import Summary
 
-Show = Callable[[int, Mapping[str, int]], None]
+Show = Callable[[int, int, Mapping[str, int]], None]
 
 
 class WatchedStore(JobStore):
@@ -54,7 +54,8 @@ def run_local(flow: Flow, store: JobStore, folder: Path, show: Show) -> Summary:
     folder : path
         In which jobs run, and where ``jobflow.log`` tells of them.
     show : callable
-        Called after each job with the number of those that have ended, and the molecules by state.
+        Called after each job with the number of jobs that have ended, that of all jobs, and the
+        molecules by state.
 
     Returns
     -------
@@ -71,7 +72,7 @@ def run_local(flow: Flow, store: JobStore, folder: Path, show: Show) -> Summary:
     def count(made: JobStoreDocument) -> None:
         if made.metadata.get("stage") == "minimise":
             states.update([result_row(read_document(made.output))["state"]])
-        show(next(jobs), states)
+        show(next(jobs), len(flow.jobs), states)
 
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "jobflow.log"

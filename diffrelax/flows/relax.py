@@ -60,7 +60,7 @@ OutputReference, or an iterable of these
             relax = self.relax_maker.make(batch)
             last = first + len(batch) - 1
             relax.append_name(f" {first}–{last}" if last > first else f" {first}")
-            relax.metadata["stage"] = "relax"
+            relax.metadata |= {"stage": "relax", "inputs": list(range(first, last + 1))}
             batches.append(relax)
             relaxed += [relax.output[i] for i in range(len(batch))]
         for i, (argument, reference) in enumerate(zip(arguments, relaxed, strict=True)):
@@ -68,7 +68,7 @@ OutputReference, or an iterable of these
             minimise.append_name(f" {i} {label(argument)}".rstrip())
             numbers = atomic_numbers(argument)
             formula = ase.Atoms(numbers).get_chemical_formula("hill")
-            minimise.metadata |= {"stage": "minimise", "index": i, "formula": formula}
+            minimise.metadata |= {"stage": "minimise", "inputs": [i], "formula": formula}
             minimisations.append(minimise)
         summary = summarise(
             names=[label(argument) for argument in arguments],

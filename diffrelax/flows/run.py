@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from functools import partial
+from typing import Literal
 
 from tqdm.auto import tqdm
 
 from diffrelax.flows.config import DFTLevel, FlowConfig
 from diffrelax.flows.local import run_local
+from diffrelax.flows.remote import run_remote
 from diffrelax.flows.stores import open_store
 from diffrelax.flows.summary import Summary
 
+Engine = Literal["local", "remote"]
 
-def run_flow(config: FlowConfig) -> Summary:
+
+def run_flow(config: FlowConfig, engine: Engine = "local") -> Summary:
     """Run a flow to its end; run again, it goes on from where it stood.
 
-    Progress is shown on standard error if that is a terminal: jobs by state, how many there are in
-    a second, and the time left.
+    Progress is shown on standard error if that is a terminal: molecules or jobs by state, jobs in a
+    second, and the time left.
 
     Parameters
     ----------
     config : FlowConfig
+    engine : {"local", "remote"}
+        Whether jobs run here, one after another, or where a project of jobflow-remote sends them.
 
     Returns
     -------
@@ -30,33 +38,43 @@ def run_flow(config: FlowConfig) -> Summary:
     Raises
     ------
     ValueError
-        If there is no such model, functional or level.
+        If there is no such model, functional or level; or no such project or worker.
     ConnectionError
         If a database does not answer.
     """
-    check_stages(config)
-    flow = config.maker().make(config.inputs)
-    with tqdm(total=len(flow.jobs), unit="job", disable=None) as bar:
+    check_stages(config, engine)
+    with tqdm(unit="job", disable=None) as bar:
 
-        def show(ended: int, states: Mapping[str, int]) -> None:
-            bar.set_postfix_str(", ".join(f"{n} {state}" for state, n in states.items()))
+        def show(ended: int, total: int, states: Mapping[str, int]) -> None:
+            bar.set_postfix_str(", ".join(f"{n} {state}" for state, n in states.items()), False)
+            bar.total = total
             bar.update(ended - bar.n)
 
+        if engine == "remote":
+            tell = partial(tqdm.write, file=sys.stderr)
+            return run_remote(config, show, tell)
+        flow = config.maker().make(config.inputs)
         store = open_store(config.results, config.blobs)
         return run_local(flow, store, config.folder, show)
 
 
-def check_stages(config: FlowConfig) -> None:
+def check_stages(config: FlowConfig, engine: Engine) -> None:
     """Find out, before work begins, whether its stages can run at all.
 
     Raises
     ------
     ValueError
-        If there is no such model or device, or no such functional.
+        If there is no such model or functional, or a store that is not that of the engine.
     """
     from diffrelax.levels.density_functional import check_functional
     from diffrelax.models import load_model
 
-    load_model(config.model)
+    if engine == "local" or not config.model.endswith(".safetensors"):  # workers may have that file
+        load_model(config.model)
     if isinstance(config.minimise, DFTLevel):
         check_functional(config.minimise.xc)
+    if engine == "remote" and (config.store or config.blobs):
+        raise ValueError(
+            "with the remote engine, results go to the store of the jobflow-remote project: leave "
+            "out store and blobs"
+        )

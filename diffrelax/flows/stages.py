@@ -10,6 +10,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from socket import gethostname
 from typing import Any, ClassVar
 
 from jobflow import Job, Maker, job
@@ -106,7 +107,13 @@ class DiffusionRelaxMaker(Maker):
         from diffrelax.models import load_model
         from diffrelax.relaxation import relax_molecules
 
-        model = load_model(self.model, self.device)
+        try:
+            model = load_model(self.model, self.device)
+        except ValueError as error:
+            raise ValueError(
+                f"{error} (on {gethostname()}): install the same release of diffrelax there, or "
+                "keep the file where all workers see it"
+            ) from error
         work = _folder(self.work)
         documents: dict[int, Document] = {}
         new: list[tuple[int, str, Molecule]] = []
@@ -288,11 +295,10 @@ class StaticMaker(MoleculeMaker):
 
     def calculate(self, molecule: Molecule, key: str, work: WorkFolder | None) -> ResultDocument:
         """Calculate."""
-        from time import perf_counter
-
+        from diffrelax.clock import Time
         from diffrelax.levels import get_calculator
 
-        started = perf_counter()
+        started = Time.now()
         atoms = molecule.to_atoms()
         atoms.calc = get_calculator(self.level, molecule, **self.settings)
         try:
@@ -300,6 +306,7 @@ class StaticMaker(MoleculeMaker):
             energy = float(atoms.get_potential_energy())
         except (RuntimeError, ArithmeticError) as error:
             raise ValueError(f"{self.level} failed: {error}") from error
+        time = Time.now() - started
         return StaticDocument(
             key=key,
             name=molecule.name,
@@ -309,7 +316,8 @@ class StaticMaker(MoleculeMaker):
             input=MoleculeDocument.from_molecule(molecule),
             energy=energy,
             forces=forces.tolist(),
-            seconds={"total": perf_counter() - started},
+            seconds={"total": time.wall},
+            processor_seconds={"total": time.processor},
         )
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
+from functools import cache
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import ase
 import numpy as np
@@ -17,9 +19,7 @@ from pyscf.pbc.tools.pyscf_ase import PySCF
 from pyscf.scf.dispersion import parse_dft
 
 from diffrelax.levels.pople import FIT, is_6_31g_2df_p, shells_6_31g_2df_p
-
-if TYPE_CHECKING:
-    from diffrelax.molecule import Molecule
+from diffrelax.molecule import Molecule
 
 
 class SCFState(NamedTuple):
@@ -203,6 +203,30 @@ def _pyscf_molecule(molecule: Molecule, basis: str) -> gto.Mole:
     if mol.nao == 0:
         raise ValueError(f"basis {basis!r} has no functions for {molecule.formula}: name another")
     return mol
+
+
+def count_functions(numbers: Iterable[int], basis: str) -> int:
+    """Count the basis functions of a molecule without its geometry.
+
+    Parameters
+    ----------
+    numbers : iterable of int
+        Atomic numbers.
+    basis : str
+        See `mean_field`.
+
+    Raises
+    ------
+    ValueError
+        If the basis is unknown, or lacks an element.
+    """
+    return sum(_functions_of_atom(int(number), basis) for number in numbers)
+
+
+@cache
+def _functions_of_atom(number: int, basis: str) -> int:
+    atom = Molecule(np.array([number]), np.zeros((1, 3)), multiplicity=1 + number % 2)
+    return _pyscf_molecule(atom, basis).nao
 
 
 def _core_potentials(molecule: Molecule, basis: str) -> dict[str, str]:

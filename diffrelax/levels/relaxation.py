@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import nan
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase.optimize import BFGS
 
+from diffrelax.clock import Time
 from diffrelax.identity import identity_change
 from diffrelax.levels.calculators import get_calculator
 from diffrelax.levels.force_field import ForceField
@@ -35,7 +35,7 @@ class LevelRelaxation:
         tell.
     reason : str
         Why it did not converge; empty if it did.
-    seconds : float
+    time : Time
     """
 
     positions: np.ndarray
@@ -43,7 +43,12 @@ class LevelRelaxation:
     fmax: float
     n_calls: int | None
     reason: str
-    seconds: float
+    time: Time
+
+    @property
+    def seconds(self) -> float:
+        """Wall time, s."""
+        return self.time.wall
 
     @property
     def converged(self) -> bool:
@@ -83,7 +88,7 @@ def relax_at_level(
     """
     if level == "dft":
         raise ValueError("level 'dft' is relaxed by diffrelax.dft.relax_dft")
-    started = perf_counter()
+    started = Time.now()
     atoms = molecule.to_atoms()
     atoms.calc = get_calculator(level, molecule, **settings)
     n_calls: int | None = None
@@ -111,5 +116,5 @@ def relax_at_level(
         fmax=largest,
         n_calls=n_calls,
         reason=reason,
-        seconds=perf_counter() - started,
+        time=Time.now() - started,
     )

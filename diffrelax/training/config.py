@@ -14,6 +14,7 @@ from diffrelax.diffusion.relaxation import RelaxationSchedule
 from diffrelax.network.config import NetworkConfig
 
 QM9_BONDS = ((1, 6), (1, 7), (1, 8), (6, 6), (6, 7), (6, 8), (6, 9), (7, 7), (7, 8))
+StartLevel = Literal["mmff94", "uff", "gfn2-xtb"]
 FREE_ENTRIES = (
     "steps",
     "cooldown",
@@ -32,6 +33,8 @@ class TrainingConfig(BaseModel):
     ----------
     data : str
         The set of minima: ``qm9``, or the name of a file beside ``config.yaml``.
+    starts : tuple of {"mmff94", "uff", "gfn2-xtb"}
+        Levels of theory whose relaxations the bridge starts from.
     base : str, optional
         Released model, or file of weights, from which a fine-tuning run starts.
     seed : int
@@ -56,7 +59,7 @@ class TrainingConfig(BaseModel):
         Gaussian noise on the bridge, relative to its noise level.
     max_start_rmsd : float, Å
     max_start_torsion : float, degrees
-        Force-field geometries that moved further than this have left the basin and are not used.
+        Starts that moved further than this have left the basin and are not used.
     pair_weight : float
         Weight of the loss of pair distances.
     precision : {"float32", "bfloat16"}
@@ -72,6 +75,7 @@ class TrainingConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     data: str = "qm9"
+    starts: tuple[StartLevel, ...] = Field(default=("mmff94",), min_length=1)
     base: str | None = None
     seed: int = 42
     batch_size: int = Field(default=64, gt=0)

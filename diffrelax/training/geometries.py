@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from hashlib import sha256
 from pathlib import Path
@@ -17,7 +17,7 @@ from diffrelax.atomic import replacing
 
 @dataclass(frozen=True, eq=False)
 class GeometrySet:
-    """Many molecules in flat arrays: each has a minimum and a force-field geometry near it.
+    """Many molecules in flat arrays: each has a minimum and a start near it.
 
     Attributes
     ----------
@@ -30,11 +30,11 @@ class GeometrySet:
     positions : (n_atoms_total, 3) float32 array, Å
         The reference minimum, centred at the mean of its atoms.
     starts : (n_atoms_total, 3) float32 array, Å
-        The MMFF94 relaxation of ``positions``, superposed on it. Undefined where ``start_rmsd``
-        is NaN.
+        Relaxation of ``positions`` at a cheap level of theory, superposed on it. Undefined where
+        ``start_rmsd`` is NaN.
     start_rmsd : (n_molecules,) float32 array, Å
-        Aligned root mean square deviation of ``starts``; NaN where MMFF94 has no parameters or
-        did not converge.
+        Aligned root mean square deviation of ``starts``; NaN where that level has no parameters
+        or did not converge.
     start_torsion : (n_molecules,) float32 array, degrees
         Largest change of a torsion from ``positions`` to ``starts``.
     smiles : (n_molecules,) bytes array
@@ -68,7 +68,7 @@ class GeometrySet:
         return slice(int(self.offsets[molecule]), int(self.offsets[molecule + 1]))
 
     def same_basin(self, max_rmsd: float, max_torsion: float) -> np.ndarray:
-        """Tell which force-field geometries lie in the basin of their minimum.
+        """Tell which starts lie in the basin of their minimum.
 
         Parameters
         ----------
@@ -95,6 +95,13 @@ class GeometrySet:
             start_torsion=self.start_torsion[molecules],
             smiles=self.smiles[molecules],
         )
+
+    @classmethod
+    def join(cls, sets: Sequence[GeometrySet]) -> GeometrySet:
+        """Return the molecules of several sets as one, those of the first set first."""
+        joined = {f.name: np.concatenate([getattr(s, f.name) for s in sets]) for f in fields(cls)}
+        sizes = np.concatenate([s.sizes for s in sets])
+        return cls(**joined | {"offsets": np.concatenate([[0], np.cumsum(sizes)])})
 
     def save(self, path: Path) -> None:
         """Write the set to ``path`` (.npz); a file there is replaced in one step."""
@@ -129,9 +136,9 @@ class Batch:
     positions : (n_molecules, n_atoms, 3) float32 tensor, Å
         Reference minimum, zero where there is no atom.
     starts : (n_molecules, n_atoms, 3) float32 tensor, Å
-        Force-field geometry, or ``positions`` where ``has_start`` is false.
+        Start, or ``positions`` where ``has_start`` is false.
     has_start : (n_molecules,) bool tensor
-        Whether the force-field geometry lies in the basin of the minimum.
+        Whether the start lies in the basin of the minimum.
     """
 
     numbers: Tensor
@@ -153,7 +160,7 @@ def collate(geometries: GeometrySet, molecules: np.ndarray, has_start: np.ndarra
     molecules : (n_molecules,) int array
         Places in ``geometries``.
     has_start : (len(geometries),) bool array
-        Which molecules of the whole set have a usable force-field geometry.
+        Which molecules of the whole set have a usable start.
     """
     sizes = geometries.sizes[molecules]
     real = np.arange(sizes.max())[None, :] < sizes[:, None]

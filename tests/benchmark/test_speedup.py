@@ -19,6 +19,7 @@ from diffrelax.benchmark.speedup_arms import (
     subjects_of,
 )
 from diffrelax.benchmark.speedup_units import Units
+from diffrelax.clock import Time
 from diffrelax.dft import DFTSettings
 from diffrelax.documents import FailureDocument, MinimisationDocument, MoleculeDocument, Provenance
 from diffrelax.files import Rejected, read_molecules
@@ -121,7 +122,7 @@ def test_an_end_without_a_reference_minimum_says_why(butanes: tuple[Molecule, Mo
 
 
 def test_arms_count_their_cost_and_are_found_done(tmp_path) -> None:
-    subjects = subjects_of(read_molecules("O"), 0.25)
+    subjects = subjects_of(read_molecules("O"), Time(0.25, 0.2))
     arms = [PLAIN, HESSIAN, SpeedupArm("gfn2-xtb", "bfgs+hessian")]
     units = Units(WorkFolder(tmp_path), threads=1)
     (outcomes,) = compare_arms(subjects, arms, LEVEL, units)
@@ -130,26 +131,29 @@ def test_arms_count_their_cost_and_are_found_done(tmp_path) -> None:
     assert plain.calls > hessian.calls > 1
     assert plain.scf_cycles > plain.calls
     assert plain.excess == pytest.approx(hessian.excess, abs=1e-4)
-    assert plain.seconds["hessian"] == 0 < hessian.seconds["hessian"]
-    assert plain.seconds["start"] == 0 < tight_binding.seconds["start"]
+    assert plain.times["hessian"] == Time()
+    assert hessian.times["hessian"].processor > 0
+    assert plain.times["start"] == Time()
+    assert tight_binding.times["start"].processor > 0
     for outcome in outcomes:
-        parts = sum(outcome.seconds[k] for k in ("embedding", "start", "hessian", "dft"))
-        assert outcome.seconds["embedding"] == 0.25
-        assert parts < outcome.seconds["total"] < parts + 2
+        parts = sum((outcome.times[k] for k in ("embedding", "start", "hessian", "dft")), Time())
+        assert outcome.times["embedding"] == Time(0.25, 0.2)
+        assert parts.wall < outcome.times["total"].wall < parts.wall + 2
+        assert parts.processor < outcome.times["total"].processor < parts.processor + 2
     assert units.calculated == 5  # a start, three relaxations and a reference
 
     again = Units(WorkFolder(tmp_path), threads=1)
     (found,) = compare_arms(subjects, arms, LEVEL, again)
     assert again.calculated == 0
     assert [o.energies for o in found] == [o.energies for o in outcomes]
-    assert [o.seconds for o in found] == [o.seconds for o in outcomes]
+    assert [o.times for o in found] == [o.times for o in outcomes]
 
 
 def test_what_breaks_down_costs_only_itself_and_is_tried_again(tmp_path, monkeypatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise AssertionError("a defect")
 
-    subjects = subjects_of(read_molecules("O"), 0.0)
+    subjects = subjects_of(read_molecules("O"), Time())
     with monkeypatch.context() as patch:
         patch.setattr("diffrelax.benchmark.speedup_units.relax_with", broken)
         units = Units(WorkFolder(tmp_path))
@@ -163,11 +167,13 @@ def test_what_breaks_down_costs_only_itself_and_is_tried_again(tmp_path, monkeyp
 def test_coordinates_are_relaxed_to_the_base_and_kept_as_given() -> None:
     water = Molecule.from_smiles("O")
     stretched = water.with_positions(1.05 * water.positions, start="given")
-    given, smiles, bad = subjects_of([stretched, water, Rejected("x", "x", "not a SMILES")], 0.1)
+    given, smiles, bad = subjects_of(
+        [stretched, water, Rejected("x", "x", "not a SMILES")], Time(0.1)
+    )
     assert given.base is not None and given.base.start == "mmff94"
     assert np.abs(given.base.positions - stretched.positions).max() > 0.01
     assert given.known == {"given": stretched}
-    assert given.seconds > smiles.seconds == 0.1
+    assert given.time.wall > smiles.time.wall == 0.1
     assert smiles.base is water and not smiles.known
     assert (bad.base, bad.reason) == (None, "not a SMILES")
     assert given.name == "O" and smiles.name == "O (2)"

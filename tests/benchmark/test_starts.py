@@ -8,6 +8,7 @@ from diffrelax.benchmark.starts import (
     excess_energies,
     relax_from,
 )
+from diffrelax.clock import Time
 from diffrelax.dft import DFTRelaxation, DFTSettings
 from diffrelax.molecule import Molecule
 from diffrelax.relaxation import Relaxation
@@ -25,7 +26,7 @@ def arm(molecule, energies, *, start="diffusion", converged=True, reason=""):
         fmaxes=(0.01,) * len(energies),
         trajectory=np.array([molecule.positions] * len(energies)),
         scf_cycles=9,
-        seconds={"total": 2.0},
+        times={"total": Time(2.0, 2.0)},
         criterion="",
         notes=(),
         settings=SETTINGS,
@@ -91,7 +92,7 @@ def test_table_is_in_kcal_per_mol_and_counts_all_seconds(butanes):
 def test_each_start_is_what_its_name_says():
     start = Molecule.from_smiles("O")
     moved = start.with_positions(start.positions * 1.02, start="diffusion")
-    result = Relaxation("water", "relaxed", "", moved, start, 0.1, 6, 0.5)
+    result = Relaxation("water", "relaxed", "", moved, start, 0.1, 6, Time(0.5, 0.5))
     arms = {s: relax_from(s, result, SETTINGS) for s in ("diffusion", "mmff94", "gfn2-xtb")}
     assert all(a.converged for a in arms.values())
     assert arms["diffusion"].seconds_before == 0.5
@@ -105,7 +106,7 @@ def test_each_start_is_what_its_name_says():
 def test_an_arm_must_end_as_the_molecule_of_the_start():
     hydrogen = Molecule.from_smiles("[H][H]")
     apart = Molecule(hydrogen.numbers, hydrogen.positions * 1.7, formal_charges=(0, 0))
-    result = Relaxation("hydrogen", "relaxed", "", hydrogen, apart, 0.1, 6, 0.5)
+    result = Relaxation("hydrogen", "relaxed", "", hydrogen, apart, 0.1, 6, Time(0.5, 0.5))
     lost = relax_from("diffusion", result, SETTINGS)
     assert not lost.converged
     assert lost.remarks.startswith("identity lost: bond H1–H2 formed")
@@ -114,7 +115,7 @@ def test_an_arm_must_end_as_the_molecule_of_the_start():
 
 def test_a_level_that_does_not_cover_the_molecule_is_reported_not_raised():
     start = Molecule.from_smiles("O")
-    result = Relaxation("water", "relaxed", "", start, start, 0.1, 6, 0.5)
+    result = Relaxation("water", "relaxed", "", start, start, 0.1, 6, Time(0.5, 0.5))
     failed = relax_from("diffusion", result, DFTSettings(xc="pbe", basis="no-such-basis"))
     assert not failed.converged
     assert "no-such-basis" in failed.remarks

@@ -1,0 +1,43 @@
+"""Time spent, by the clock on the wall and by the processors."""
+
+from __future__ import annotations
+
+import resource
+import time
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Time:
+    """A moment, or the time between two of them.
+
+    Parameters
+    ----------
+    wall : float, s
+        Other processes on the machine count in it.
+    processor : float, s
+        User and system time of this process, all threads together, and of the programs that it ran
+        and that have ended. For work on one thread, about what the wall time is on an idle core.
+    """
+
+    wall: float = 0.0
+    processor: float = 0.0
+
+    @classmethod
+    def now(cls) -> Time:
+        """Return this moment; only differences mean something."""
+        programs = resource.getrusage(resource.RUSAGE_CHILDREN)
+        processor = time.process_time() + programs.ru_utime + programs.ru_stime
+        return cls(time.perf_counter(), processor)
+
+    def __add__(self, other: Time) -> Time:
+        return Time(self.wall + other.wall, self.processor + other.processor)
+
+    def __sub__(self, other: Time) -> Time:
+        return Time(self.wall - other.wall, self.processor - other.processor)
+
+    def __truediv__(self, parts: float) -> Time:
+        return Time(self.wall / parts, self.processor / parts)
+
+
+NO_TIME = Time()

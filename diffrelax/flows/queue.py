@@ -1,0 +1,222 @@
+"""A flow in the queue of jobflow-remote: how far it is, and what is done about jobs that died."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from diffrelax.flows.local import Show
+from diffrelax.flows.resources import StageResources, manager_config
+
+Job = dict[str, Any]
+
+STATES = {
+    "WAITING": "waiting",
+    "PAUSED": "waiting",
+    "READY": "queued",
+    "CHECKED_OUT": "queued",
+    "UPLOADED": "queued",
+    "SUBMITTED": "queued",
+    "BATCH_SUBMITTED": "queued",
+    "RUNNING": "running",
+    "BATCH_RUNNING": "running",
+    "RUN_FINISHED": "running",
+    "DOWNLOADED": "running",
+    "COMPLETED": "done",
+    "FAILED": "failed",
+    "REMOTE_ERROR": "failed",
+    "STOPPED": "stopped",
+    "USER_STOPPED": "stopped",
+}
+ENDED = ("done", "failed", "stopped")
+MEMORY = "out of memory"
+KILLS = {  # what schedulers write into the standard error of a job, and what it means
+    r"time limit|walltime": "out of time",
+    r"memory limit|oom|out of memory|exceeded.*memory|MemoryError": MEMORY,
+    r"node.?fail|preempt": "lost its node",
+    r"cancelled": "cancelled",
+}
+JOBS_PER_SECOND = 100  # to look at
+MOST_SECONDS = 30  # between two looks
+LOCK_AGE = timedelta(minutes=10)  # no step of the runner takes longer
+LOCK_SECONDS = 30  # to wait for a lock
+FIELDS = ("uuid", "index", "state", "error", "worker", "parents", "remote", "job.metadata")
+
+
+class FlowQueue:
+    """The jobs of one flow in the queue.
+
+    Parameters
+    ----------
+    controller : jobflow_remote.jobs.jobcontroller.JobController
+    flow_id : str
+        The uuid of the flow.
+    """
+
+    def __init__(self, controller: Any, flow_id: str) -> None:
+        self.controller = controller
+        self.flow_id = flow_id
+
+    def jobs(self) -> list[Job]:
+        """Return all jobs, as the database has them now."""
+        query = {"job.hosts": self.flow_id}
+        return list(self.controller.get_jobs(query, [*FIELDS, "job.name"]))
+
+    def has_runner(self) -> bool:
+        """Whether a runner has been started and not stopped."""
+        return isinstance(self.controller.get_running_runner(), dict)
+
+    def summary_id(self) -> str:
+        """Return the uuid of the job that accounts for all others."""
+        return next(job["uuid"] for job in self.jobs() if stage(job) == "summary")
+
+    def reasons(self) -> dict[int, str]:
+        """Return why inputs were lost: the index of each input, and the end of its last job."""
+        reasons: dict[int, str] = {}
+        for job in self.jobs():
+            if STATES[job["state"]] in ("failed", "stopped") and (why := explain(job)):
+                for index in job["job"]["metadata"].get("inputs", ()):
+                    reasons.setdefault(index, f"{job['job']['name']}: {why}")
+        return reasons
+
+    def restart(self, job: Job, restarts: int) -> str:
+        """Restart a failed job that was killed, with more memory if it had too little.
+
+        Parameters
+        ----------
+        job : dict
+        restarts : int
+            How often a job may be restarted.
+
+        Returns
+        -------
+        str
+            What was done, in words; empty if the failure is final.
+        """
+        from jobflow_remote.utils.db import LockedDocumentError
+
+        metadata = job["job"]["metadata"]
+        why, number = kill_reason(job), metadata.get("restarts", 0) + 1
+        if not why or number > restarts:
+            return ""
+        changes: dict[str, Any] = {"job.metadata.restarts": number}
+        told = f"{job['job']['name']}: {why}; restart {number} of {restarts}"
+        if why == MEMORY:
+            asked = StageResources.model_validate(metadata["asked"]).with_more_memory()
+            config = manager_config(asked, self.controller.project)
+            changes |= config | {"job.metadata.asked": asked.model_dump(mode="json")}
+            told += f" with {asked.memory_gb:g} GB"
+        which = {"job_id": job["uuid"], "job_index": job["index"], "wait": LOCK_SECONDS}
+        try:
+            self.controller.set_job_doc_properties(changes, **which)
+            # the summary may have run without this job: then it runs again
+            self.controller.rerun_job(force=True, **which)
+        except LockedDocumentError:
+            return f"{told}: not yet, the job is locked"
+        return told
+
+    def settle(self, job: Job, jobs: list[Job]) -> None:
+        """Let the summary run although a job has failed for good, and those after it cannot run."""
+        from jobflow_remote.jobs.state import JobState
+
+        if job["state"] == "REMOTE_ERROR":
+            ended = {"state": "FAILED", "error": job["remote"]["error"]}
+            self.controller.set_job_doc_properties(ended, job_id=job["uuid"])
+        stuck = [
+            child
+            for child in jobs
+            if job["uuid"] in child["parents"]
+            and child["state"] == "WAITING"
+            and stage(child) != "summary"
+        ]
+        for child in stuck:
+            self.controller.set_job_state(JobState.USER_STOPPED, job_id=child["uuid"])
+        if stuck or job["state"] == "REMOTE_ERROR":
+            self.controller.refresh_children([job["uuid"] for job in jobs])
+
+    def release_locks(self) -> None:
+        """Release locks that a runner left behind that is no more."""
+        oldest = datetime.now(UTC) - LOCK_AGE
+        runner = self.controller.get_running_runner()
+        if isinstance(runner, dict):
+            oldest = max(oldest, runner["start_time"].replace(tzinfo=UTC))
+        stale = {"lock_time": {"$lt": oldest}}
+        released = {"$set": {"lock_id": None, "lock_time": None}}
+        self.controller.jobs.update_many({"job.hosts": self.flow_id} | stale, released)
+        self.controller.flows.update_many({"uuid": self.flow_id} | stale, released)
+
+
+def follow(queue: FlowQueue, restarts: int, show: Show, tell: Callable[[str], None]) -> None:
+    """Follow a flow until its summary has accounted for all jobs that will ever end.
+
+    Parameters
+    ----------
+    queue : FlowQueue
+    restarts : int
+        How often a job that was killed is restarted.
+    show, tell : callable
+        See `diffrelax.flows.remote.run_remote`.
+
+    Raises
+    ------
+    RuntimeError
+        If the summary itself failed for good.
+    """
+    while True:
+        queue.release_locks()
+        jobs = queue.jobs()
+        restarted = 0
+        for job in jobs:
+            if STATES[job["state"]] not in ("failed", "stopped"):
+                continue
+            if STATES[job["state"]] == "failed" and (told := queue.restart(job, restarts)):
+                tell(told)
+                restarted += 1
+            elif stage(job) == "summary":
+                raise RuntimeError(f"the summary could not be made: {explain(job)}")
+            else:
+                queue.settle(job, jobs)
+        states = Counter(STATES[job["state"]] for job in jobs)
+        show(sum(states[state] for state in ENDED) - restarted, len(jobs), states)
+        if not restarted and all(STATES[job["state"]] in ENDED for job in jobs):
+            return
+        time.sleep(min(MOST_SECONDS, max(1, len(jobs) / JOBS_PER_SECOND)))
+
+
+def stage(job: Job) -> str:
+    """Return the stage of a flow that a job belongs to."""
+    return job["job"]["metadata"].get("stage", "")
+
+
+def kill_reason(job: Job) -> str:
+    """Say what killed a failed job; empty if it ended by itself, with an exception.
+
+    Parameters
+    ----------
+    job : dict
+        In state FAILED or REMOTE_ERROR.
+    """
+    if job["state"] == "REMOTE_ERROR":
+        return "could not be handed to its worker"
+    error = job["error"] or ""
+    written = f"{job['remote'].get('queue_err') or ''}\n{error}"
+    if error.startswith("Traceback") and "MemoryError" not in error.strip().splitlines()[-1]:
+        return ""
+    for pattern, meaning in KILLS.items():
+        if re.search(pattern, written, re.IGNORECASE):
+            return meaning
+    return "killed"
+
+
+def explain(job: Job) -> str:
+    """Say in a line why a job failed, or that it was stopped."""
+    if STATES[job["state"]] == "stopped":
+        return "" if job["parents"] else "stopped by its user"
+    error = (job["error"] or job["remote"].get("error") or "").strip()
+    why = kill_reason(job)
+    number = job["job"]["metadata"].get("restarts", 0)
+    return f"{why}, after {number} restarts" if why else error.splitlines()[-1]

@@ -1,0 +1,169 @@
+"""The remote engine: jobs in the queue of a jobflow-remote project, run by its runner."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import ase
+from jobflow import Flow
+from pymongo import timeout
+from pymongo.errors import PyMongoError
+
+from diffrelax.flows.config import DFTLevel, FlowConfig
+from diffrelax.flows.local import Show
+from diffrelax.flows.queue import FlowQueue, follow
+from diffrelax.flows.resources import StageResources, dft_resources, manager_config
+from diffrelax.flows.stores import DATABASE_SECONDS, read_project
+from diffrelax.flows.summary import Summary
+from diffrelax.levels.density_functional import count_functions
+from diffrelax.work import work_key
+
+MOST_JOBS = 20_000  # MongoDB keeps the jobs of a flow in one document of 16 MB at most
+SAME_FLOW = {"model", "device", "noise_level", "seed", "batch_size", "minimise", "work"}
+
+
+def run_remote(config: FlowConfig, show: Show, tell: Callable[[str], None]) -> Summary:
+    """Submit a flow, or find it if it is in the queue already, and follow it to its end.
+
+    Interrupted, the jobs go on; run again, it follows the same flow. Jobs that were killed are
+    restarted only while it is followed.
+
+    Parameters
+    ----------
+    config : FlowConfig
+    show : callable
+        See `diffrelax.flows.local.run_local`; the states are those of jobs.
+    tell : callable
+        Called with what a person should know, such as that a job was restarted.
+
+    Returns
+    -------
+    Summary
+        The reason of each lost input is that of its last job.
+
+    Raises
+    ------
+    ValueError
+        If there is no such project or worker, or the flow is too large.
+    ConnectionError
+        If the database does not answer.
+    RuntimeError
+        If the summary itself failed for good.
+    """
+    project = read_project(config.remote.project)
+    with _answering(project):
+        controller = project.get_job_controller()
+        key = flow_key(config)
+        flow_id = _find(controller, key)
+    if flow_id:
+        tell(f"flow {flow_id} is in the queue already: following it")
+    else:
+        flow_id = _submit(config, project, key)
+        tell(f"flow {flow_id} submitted to project {project.name!r}")
+    queue = FlowQueue(controller, flow_id)
+    if not queue.has_runner():
+        tell(
+            f"no runner takes jobs from the queue: start it with jf -p {project.name} runner start"
+        )
+    follow(queue, config.remote.restarts, show, tell)
+    store = project.get_jobstore()
+    store.connect()
+    summary = Summary.model_validate(store.get_output(queue.summary_id(), load=True))
+    return _with_reasons(summary, queue.reasons())
+
+
+def flow_key(config: FlowConfig) -> str:
+    """Return the same key for flows that do the same with the same molecules."""
+    inputs = [_content(given) for given in config.inputs]
+    settings = config.model_dump(mode="json", include=SAME_FLOW)
+    return work_key("flow", json.dumps(inputs), settings)
+
+
+def ask_for_resources(flow: Flow, config: FlowConfig, project: Any) -> None:
+    """Say for each job of a flow where it runs and what it needs.
+
+    Raises
+    ------
+    ValueError
+        If the project has no such worker.
+    """
+    for job in flow.jobs:
+        asked = _resources(job.metadata, config)
+        # the metadata of a job outlive its restarts, and say what the next one starts from
+        job.metadata["asked"] = asked.model_dump(mode="json")
+        job.config = replace(job.config, manager_config=manager_config(asked, project))
+
+
+def _resources(metadata: dict[str, Any], config: FlowConfig) -> StageResources:
+    remote = config.remote
+    if metadata["stage"] == "relax":
+        return remote.relax.filled(cores=2, gpus=int(config.device.startswith("cuda")))
+    if metadata["stage"] == "summary":
+        return StageResources(worker=remote.minimise.worker).filled()
+    if not isinstance(config.minimise, DFTLevel):
+        return remote.minimise.filled()
+    numbers = ase.Atoms(metadata["formula"]).numbers
+    return remote.minimise.filled(**dft_resources(count_functions(numbers, config.minimise.basis)))
+
+
+def _submit(config: FlowConfig, project: Any, key: str) -> str:
+    from jobflow_remote import submit_flow
+    from jobflow_remote.config import ConfigError
+
+    flow = config.maker().make(config.inputs)
+    if len(flow.jobs) > MOST_JOBS:
+        raise ValueError(
+            f"a flow of {len(flow.jobs)} jobs is too large for one document of MongoDB: split the "
+            f"molecules into flows of {MOST_JOBS // 2} or fewer; see workflows/README.md"
+        )
+    ask_for_resources(flow, config, project)
+    flow.metadata = {"key": key}
+    try:
+        submit_flow(flow, project=project.name)
+    except ConfigError as error:
+        raise ValueError(
+            f"project {project.name!r} cannot take the flow: {error}; compare it with "
+            "workflows/clusters"
+        ) from error
+    return flow.uuid
+
+
+def _find(controller: Any, key: str) -> str:
+    unfinished = {"metadata.key": key, "state": {"$ne": "COMPLETED"}}
+    found = controller.flows.find_one(unfinished, {"uuid": 1})
+    return found["uuid"] if found else ""
+
+
+def _content(given: str) -> str:
+    path = Path(given)
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else given
+
+
+def _with_reasons(summary: Summary, reasons: dict[int, str]) -> Summary:
+    rows = tuple(
+        row.model_copy(update={"reason": reasons.get(row.index, row.reason)})
+        if row.state == "lost"
+        else row
+        for row in summary.rows
+    )
+    return summary.model_copy(update={"rows": rows})
+
+
+@contextmanager
+def _answering(project: Any) -> Iterator[None]:
+    try:
+        with timeout(DATABASE_SECONDS):
+            yield
+    except PyMongoError as error:
+        host = project.queue.store.get("host", "of the queue")
+        raise ConnectionError(
+            f"the database {host} of project {project.name!r} does not answer within "
+            f"{DATABASE_SECONDS} s: start it, or check address, password and firewall in the "
+            f"file of the project ({type(error).__name__})"
+        ) from error

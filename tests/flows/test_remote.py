@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from diffrelax.flows import RelaxFlowMaker
+from diffrelax.flows.config import FlowConfig
+from diffrelax.flows.queue import explain, kill_reason
+from diffrelax.flows.remote import ask_for_resources, flow_key
+from diffrelax.flows.resources import StageResources, dft_resources, manager_config
+from diffrelax.flows.run import run_flow
+from diffrelax.levels.density_functional import count_functions, mean_field
+from diffrelax.molecule import Molecule
+
+pytest.importorskip("jobflow_remote")
+
+CLUSTERS = Path(__file__).parents[2] / "workflows" / "clusters"
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch):
+    """Return a function that reads one of the projects in workflows/clusters, filled in."""
+    from jobflow_remote import SETTINGS
+    from jobflow_remote.config import ConfigManager
+
+    monkeypatch.setattr(SETTINGS, "projects_folder", str(tmp_path))
+
+    def read(name: str):
+        text = (CLUSTERS / f"{name}.yaml").read_text(encoding="utf-8")
+        for key, value in {"port": "9", "database": "results"}.items():
+            text = text.replace(f"{{{key}}}", value)
+        text = re.sub(r"\{[^}]*\}", "/x", text)
+        (tmp_path / f"{name}.yaml").write_text(text, encoding="utf-8")
+        return ConfigManager().get_project(name)
+
+    return read
+
+
+@pytest.mark.parametrize("name", ["local_shell", "single_node", "multi_node"])
+def test_each_example_is_a_project_of_jobflow_remote(project, name) -> None:
+    read = project(name)
+    assert read.name == name
+    assert "data" in read.get_jobstore().additional_stores
+
+
+def test_a_job_asks_on_top_of_what_its_worker_asks_in_the_words_of_the_scheduler(project) -> None:
+    asked = StageResources(worker="cpu", minutes=90).filled(cores=4, memory_gb=6)
+    config = manager_config(asked, project("multi_node"))
+    assert config["worker"] == "cpu"
+    assert config["resources"] == {
+        "partition": "/x",
+        "account": "/x",
+        "time": "0-1:30:0",
+        "nodes": 1,
+        "ntasks_per_node": 1,
+        "cpus_per_task": 4,
+        "mem_per_cpu": 1536,
+    }
+    assert config["exec_config"]["export"] == {"OMP_NUM_THREADS": 4, "PYSCF_MAX_MEMORY": 4800}
+    gpu = manager_config(StageResources().filled(gpus=1), project("multi_node"))
+    assert (gpu["worker"], gpu["resources"]["gres"]) == ("gpu", "gpu:1")
+    assert (
+        manager_config(asked.model_copy(update={"worker": ""}), project("local_shell"))["resources"]
+        == {}
+    )
+    with pytest.raises(ValueError, match="has no worker 'cpu'; it has: slurm"):
+        manager_config(asked, project("single_node"))
+
+
+def test_functions_are_counted_without_a_geometry() -> None:
+    for basis in ("6-31G(2df,p)", "def2-svp", "6-31G*"):
+        molecule = Molecule.from_smiles("CC(N)=O")
+        expected = mean_field(molecule, basis=basis).mol.nao
+        assert count_functions(molecule.numbers, basis) == expected
+    with pytest.raises(ValueError, match="nosuch"):
+        count_functions([6], "nosuch")
+
+
+def test_larger_dft_asks_for_more_cores_and_memory_up_to_a_limit() -> None:
+    estimates = [dft_resources(n) for n in (0, 100, 208, 500, 1000, 10_000)]
+    assert [e["cores"] for e in estimates] == [1, 1, 2, 5, 10, 16]
+    memory = [e["memory_gb"] for e in estimates]
+    assert memory == sorted(memory) and memory[-1] < 40
+    assert estimates[2]["memory_gb"] > 2.0  # measured
+
+
+def test_each_stage_asks_for_what_it_needs(project) -> None:
+    config = FlowConfig(
+        inputs=("CCO", "C1CC"),
+        folder="flow",
+        device="cuda",
+        remote={"relax": {"worker": "gpu"}, "minimise": {"worker": "cpu", "minutes": 60}},
+    )
+    flow = config.maker().make(config.inputs)
+    ask_for_resources(flow, config, project("multi_node"))
+    managed = [job.config.manager_config for job in flow.jobs]
+    assert [m["worker"] for m in managed] == ["gpu", "cpu", "cpu", "cpu"]
+    assert ["gres" in m["resources"] for m in managed] == [True, False, False, False]
+    ethanol, bad = (m["resources"]["mem_per_cpu"] for m in managed[1:3])
+    assert ethanol > bad
+    assert flow.jobs[-1].config.on_missing_references.value == "none"
+    untouched = RelaxFlowMaker().make("CO").jobs[-1].config
+    assert untouched.manager_config == {}
+
+
+KILLED = "The output file was downloaded, but the job was likely killed before completing"
+TRACEBACK = "Traceback (most recent call last):\n  File ...\n{}\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "written", "reason"),
+    [
+        (
+            KILLED,
+            "slurmstepd: error: *** JOB 3 ON n1 CANCELLED AT now DUE TO TIME LIMIT ***",
+            "time",
+        ),
+        (KILLED, "error: Step 3 exceeded memory limit (1 > 0), being killed", "out of memory"),
+        (KILLED, "error: Detected 1 oom_kill event in StepId=3.batch", "out of memory"),
+        (
+            KILLED,
+            "error: *** JOB 3 ON n1 CANCELLED AT now DUE TO NODE FAILURE ***",
+            "lost its node",
+        ),
+        (KILLED, "error: *** JOB 3 ON n1 CANCELLED AT now DUE TO PREEMPTION ***", "lost its node"),
+        (KILLED, "error: *** JOB 3 ON n1 CANCELLED AT now ***", "cancelled"),
+        (KILLED, None, "killed"),
+        (TRACEBACK.format("MemoryError"), None, "out of memory"),
+        (
+            TRACEBACK.format("numpy._ArrayMemoryError: Unable to allocate 9 GiB"),
+            "",
+            "out of memory",
+        ),
+        (TRACEBACK.format("ValueError: there is no model 'x'"), "CANCELLED", ""),
+    ],
+)
+def test_what_killed_a_job_is_told_from_what_it_did_wrong(error, written, reason) -> None:
+    job = {
+        "state": "FAILED",
+        "error": error,
+        "remote": {"queue_err": written},
+        "job": {"metadata": {"restarts": 2}},
+        "parents": [],
+    }
+    found = kill_reason(job)
+    assert reason in found and bool(reason) == bool(found)
+    expected = "after 2 restarts" if reason else "ValueError: there is no model 'x'"
+    assert expected in explain(job)
+
+
+def test_the_same_flow_has_the_same_key_and_another_flow_another(tmp_path: Path) -> None:
+    file = tmp_path / "a.smi"
+    file.write_text("CO\n")
+    config = FlowConfig(inputs=(str(file), "CC"), folder=tmp_path)
+    key = flow_key(config)
+    elsewhere = file.rename(tmp_path / "b.smi")
+    same = config.model_copy(update={"inputs": (str(elsewhere), "CC"), "folder": tmp_path / "x"})
+    assert flow_key(same) == key
+    assert flow_key(same.model_copy(update={"seed": 1})) != key
+    elsewhere.write_text("CCO\n")
+    assert flow_key(same) != key
+
+
+def test_what_the_remote_engine_cannot_do_says_what_to_do(project, monkeypatch) -> None:
+    monkeypatch.setattr("diffrelax.flows.remote.DATABASE_SECONDS", 0.2)
+    project("single_node")
+    config = FlowConfig(inputs=("CO",), folder="flow", remote={"project": "single_node"})
+    with pytest.raises(
+        ConnectionError, match=r"127.0.0.1 of project 'single_node' does not answer"
+    ):
+        run_flow(config, "remote")
+    for change, message in [
+        ({"store": "results"}, "leave out store and blobs"),
+        ({"remote": {"project": "nosuch"}}, "no project 'nosuch'.*workflows/README.md"),
+    ]:
+        changed = FlowConfig.model_validate(config.model_dump() | change)
+        with pytest.raises(ValueError, match=message):
+            run_flow(changed, "remote")

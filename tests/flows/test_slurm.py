@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .cluster import Cluster, missing_programs, running_cluster
+
+pytestmark = [
+    pytest.mark.slurm,
+    pytest.mark.skipif(bool(missing_programs()), reason=f"needs {', '.join(missing_programs())}"),
+]
+
+FLOW = """
+inputs: [CCO ethanol, C=O formaldehyde, C1CC unclosed, CO methanol, COC ether, CC#N acetonitrile]
+batch_size: 3
+minimise: {level: gfn2-xtb}
+remote:
+  project: single_node
+  relax: {cores: 1, memory_gb: 0.25}
+  minimise: {memory_gb: 1.5, minutes: 10}
+"""
+NAMES = ["ethanol", "formaldehyde", "unclosed", "methanol", "ether", "acetonitrile"]
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    with running_cluster(Path(tempfile.mkdtemp(prefix="slurm-"))) as cluster:
+        yield cluster
+
+
+class Watched:
+    """The command ``diffrelax run`` in the cluster, and the units that it has finished."""
+
+    def __init__(self, cluster: Cluster, flow: Path) -> None:
+        self.cluster = cluster
+        self.flow = flow
+        self.units: dict[str, tuple[int, int]] = {}
+        self.errors = ""
+
+    def start(self) -> None:
+        program = "from diffrelax.cli import main; main()"
+        arguments = ["run", str(self.flow), "--engine", "remote", "--json"]
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", program, *arguments],
+            env=self.cluster.environment,
+            stdout=subprocess.PIPE,
+            stderr=self.flow.with_suffix(".err").open("ab"),
+            text=True,
+        )
+
+    def wait_for(self, condition, seconds: float = 120) -> None:
+        def holds() -> bool:
+            self.look()
+            if condition():
+                return True
+            assert self.process.poll() is None, self.told()
+            return False
+
+        self.cluster.wait_for(holds, seconds)
+
+    def look(self) -> None:
+        """No unit that has been finished may be written again."""
+        for path in (self.flow.parent / self.flow.stem / "work").glob("*.json"):
+            status = path.stat()
+            seen = (status.st_ino, status.st_mtime_ns)
+            assert self.units.setdefault(path.name, seen) == seen
+
+    def told(self) -> str:
+        return self.flow.with_suffix(".err").read_text(encoding="utf-8")
+
+
+def test_a_flow_ends_whatever_happens_to_its_jobs_and_its_runner(cluster: Cluster) -> None:
+    flow = cluster.folder / "flow.yaml"
+    flow.write_text(FLOW, encoding="utf-8")
+    run = Watched(cluster, flow)
+    run.start()
+    run.wait_for(lambda: "submitted to project" in run.told())
+    run.process.send_signal(signal.SIGINT)
+    assert run.process.wait() == 130
+    cluster.start_runner()
+    run.start()
+    run.wait_for(lambda: "following it" in run.told())
+
+    run.wait_for(lambda: "out of memory; restart 1 of 3 with 0.5 GB" in run.told())
+    run.wait_for(
+        lambda: (
+            (minimising := cluster.running_jobs("gfn2-xtb"))
+            and cluster.call("scancel", minimising[0]) == ""
+        )
+    )
+    run.wait_for(lambda: cluster.running_jobs("gfn2-xtb"))
+    cluster.kill_runner()
+    cluster.start_runner()
+    run.wait_for(lambda: run.process.poll() is not None)
+
+    rows = [json.loads(line) for line in run.process.stdout.read().splitlines()]
+    assert [row["name"] for row in rows] == NAMES
+    assert [row["state"] for row in rows] == [
+        "converged",
+        "converged",
+        "failed",
+        "converged",
+        "converged",
+        "converged",
+    ]
+    assert "cancelled; restart 1 of 3" in run.told()
+    run.look()
+    assert len(run.units) == 10  # relaxations and minimisations of five molecules
+    listed = cluster.call("jf", "job", "list")
+    for name in ("relax 0–2", "gfn2-xtb 0 ethanol", "summarise"):
+        assert name in listed
