@@ -6,16 +6,20 @@ import importlib.util
 import json
 import shutil
 import sys
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
 
+import ase
 import numpy as np
 import pytest
 
 from diffrelax.benchmark.speedup_units import Units
 from diffrelax.dft import DFTSettings
+from diffrelax.generation import Trajectory
 from diffrelax.levels import relax_at_level
+from diffrelax.models import Model
 from diffrelax.molecule import Molecule
 from diffrelax.training.geometries import GeometrySet
 from diffrelax.work import WorkFolder
@@ -71,6 +75,36 @@ def test_the_speedup_goes_stage_by_stage(
     page = (tmp_path / "small" / "report.md").read_text()
     for start in ("mmff94", "qm9", "embedded"):
         assert f"| {start} | bfgs+hessian | 1 | 1 |" in page
+
+
+def test_generation_is_judged_and_followed_once(
+    model: Model, geometries: GeometrySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = load("generation", monkeypatch)
+    levels = np.array([0.4, 0.2, 0.1])
+    made = []
+    for one in script.real_molecules(geometries, 3):
+        numbers = np.tile(one.atoms.numbers, (3, 1))
+        away = np.random.default_rng(0).normal(size=(3, len(one.atoms), 3))
+        positions = one.atoms.positions + levels[:, None, None] * away
+        made.append(replace(one, trajectory=Trajectory(levels, numbers, positions, positions)))
+    broken = script.judge(ase.Atoms("C2", [[0, 0, 0], [0.1, 0, 0]]))
+    monkeypatch.setattr(script, "load_model", lambda name: model)
+    monkeypatch.setattr(script, "load_qm9", lambda split: geometries)
+    monkeypatch.setattr(script, "generate", lambda *_, **__: [*made, broken])
+    monkeypatch.setattr(sys, "argv", ["generation.py", "x", str(tmp_path), "-n", "4"])
+    script.main()
+    monkeypatch.setattr(script, "generate", None)
+    script.main()
+    quality = json.loads((tmp_path / "quality.json").read_text())
+    assert quality["generated"]["valid"] == 0.75
+    assert quality["generated"]["novel"] == 0.0
+    passed = quality["generated"]["posebusters"]
+    assert passed["bond_lengths"] == passed["no_radicals"] == 1.0
+    assert 0 < passed["all_of_generated"] == pytest.approx(0.75 * passed["all"], abs=1e-3)
+    phases = json.loads((tmp_path / "phases.json").read_text())
+    assert [phase["settled"] for phase in phases["phases"]] == [0.4, 0.4, 0.4]
+    assert phases["failures"] == {}
 
 
 @pytest.fixture

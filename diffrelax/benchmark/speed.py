@@ -1,34 +1,74 @@
-"""Speed and memory of relaxation: ``python -m diffrelax.benchmark.speed``.
+"""Speed and memory of relaxation and training: ``python -m diffrelax.benchmark.speed``.
 
 Prints the wall time for each molecule of one call with QM9 molecules at their MMFF94 geometries,
 that of a single molecule, the time of ``diffrelax relax CCO`` from a cold start, the peak memory
-of both processes, and what one evaluation of the network costs, forward and with its gradient.
+of both processes, the rate of training, and what one evaluation of the network costs: forward, with
+its gradient, and by the number of atoms, beside the floor that matrix products set.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import json
 import resource
-import statistics
+import shlex
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from diffrelax.atomic import replacing
 from diffrelax.benchmark.geometry import choose_sample
+from diffrelax.benchmark.hardware import describe_hardware
+from diffrelax.benchmark.scaling import ScalingRow, matrix_product_rate, median_seconds, scaling
 from diffrelax.models import Model, load_model
+from diffrelax.molecule import Molecule
 from diffrelax.qm9 import load_qm9
 from diffrelax.relaxation import relax_molecules
-from diffrelax.training.geometries import Batch, collate
+from diffrelax.training.geometries import Batch, GeometrySet, collate
+from diffrelax.training.loop import start_state, training_step
 
-BATCH = 64
-REPEATS = 10
 COLD_START = [str(Path(sys.executable).with_name("diffrelax")), "relax", "CCO"]
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What has been measured.
+
+    Parameters
+    ----------
+    n : int
+        Molecules in one call.
+    each_milliseconds, one_milliseconds : float
+        For each molecule of that call, and for a single one after loading.
+    cold_start_seconds : float
+    peak_mib, cold_start_peak_mib : int
+        Memory.
+    network_milliseconds : dict
+        For each molecule of a batch of typical ones, by precision: forward, forward and backward.
+    training_rate : float
+        Molecules per second, of the model's own configuration.
+    matrix_product_rate : float
+        Floating-point operations per second.
+    scaling : tuple of ScalingRow
+    """
+
+    n: int
+    each_milliseconds: float
+    one_milliseconds: float
+    cold_start_seconds: float
+    peak_mib: int
+    cold_start_peak_mib: int
+    network_milliseconds: dict[str, tuple[float, float]]
+    training_rate: float
+    matrix_product_rate: float
+    scaling: tuple[ScalingRow, ...]
 
 
 def main() -> None:
@@ -38,37 +78,87 @@ def main() -> None:
     parser.add_argument("-n", type=int, default=1000, help="molecules in one call")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, help="processor threads")
+    parser.add_argument("-o", type=Path, metavar="FILE", help="where to store the result: .json")
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
     model = load_model(options.model, options.device)
     geometries = load_qm9("validation")
-    starts = choose_sample(geometries, options.n).starts
-    relax_molecules(starts[:1], model)
+    speed = measure(model, geometries, choose_sample(geometries, options.n).starts)
+    print(f"model: {model.name}, {options.device}, {torch.get_num_threads()} threads")
+    print(report(speed, model))
+    if options.o:
+        record = {
+            "command": shlex.join(["python", "-m", parser.prog, *sys.argv[1:]]),
+            "model": model.name,
+            "sha256": model.sha256,
+            "split": "validation",
+            "hardware": describe_hardware(options.device),
+        }
+        with replacing(options.o) as part:
+            part.write_text(json.dumps(record | asdict(speed), indent=1) + "\n")
 
+
+def measure(model: Model, geometries: GeometrySet, starts: list[Molecule]) -> Speed:
+    """Measure with molecules to relax, and with a data set to train on."""
+    batch = _typical(geometries, model.config.training.batch_size).to(model.device)
+    relax_molecules(starts[:1], model)
     many = _seconds(lambda: relax_molecules(starts, model))
-    one = _seconds(lambda: relax_molecules(starts[:1], model))
+    one = median_seconds(lambda: relax_molecules(starts[:1], model))
     cold = _seconds(lambda: subprocess.run(COLD_START, check=True, capture_output=True))
-    middle = (len(geometries) - BATCH) // 2
-    typical = np.argsort(geometries.sizes)[middle : middle + BATCH]
-    batch = collate(geometries, typical, np.ones(len(geometries), dtype=bool))
-    threads = torch.get_num_threads()
-    print(f"model: {model.name}, {options.device}, {threads} threads")
-    print(f"{options.n} molecules in one call: {1e3 * many / options.n:.1f} ms each")
-    print(f"one molecule, after loading: {1e3 * one:.0f} ms")
-    print(f"diffrelax relax CCO from a cold start: {cold:.1f} s")
-    print(f"peak memory: {_peak(resource.RUSAGE_SELF)} MiB, "
-          f"cold start {_peak(resource.RUSAGE_CHILDREN)} MiB")  # fmt: skip
-    print(f"network, {BATCH} molecules of {batch.numbers.shape[1]} atoms at most, ms per molecule:")
-    for half in (False, True):
-        forward, both = _network(model, batch.to(model.device), half)
-        print(f"  {'bfloat16' if half else 'float32'}: forward {forward:.2f}, "
-              f"forward and backward {both:.2f}")  # fmt: skip
+    peaks = [_peak(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    rate = matrix_product_rate(model.device)
+    return Speed(
+        n=len(starts),
+        each_milliseconds=1e3 * many / len(starts),
+        one_milliseconds=1e3 * one,
+        cold_start_seconds=cold,
+        peak_mib=peaks[0],
+        cold_start_peak_mib=peaks[1],
+        network_milliseconds={
+            name: _network(model, batch, half)
+            for name, half in (("float32", False), ("bfloat16", True))
+        },
+        training_rate=_training_rate(model, batch),
+        matrix_product_rate=rate,
+        scaling=tuple(scaling(model, rate)),
+    )
+
+
+def report(speed: Speed, model: Model) -> str:
+    """Format what has been measured for people."""
+    size = model.config.training.batch_size
+    lines = [
+        f"{speed.n} molecules in one call: {speed.each_milliseconds:.1f} ms each",
+        f"one molecule, after loading: {speed.one_milliseconds:.0f} ms",
+        f"diffrelax relax CCO from a cold start: {speed.cold_start_seconds:.1f} s",
+        f"peak memory: {speed.peak_mib} MiB, cold start {speed.cold_start_peak_mib} MiB",
+        f"training, batches of {size}: {speed.training_rate:.0f} molecules per second",
+        f"network, {size} molecules of typical size, ms per molecule:",
+        *(
+            f"  {name}: forward {forward:.2f}, forward and backward {both:.2f}"
+            for name, (forward, both) in speed.network_milliseconds.items()
+        ),
+        f"matrix products: {speed.matrix_product_rate / 1e9:.0f} GFLOP/s in float32",
+        "one evaluation in float32, ms per molecule, and times its matrix products at that rate:",
+        *(
+            f"  {row.n_atoms:3} atoms, {row.batch:3} in one call: {row.milliseconds:8.2f}, "
+            f"{row.milliseconds / row.floor_milliseconds:.1f}"
+            for row in speed.scaling
+        ),
+    ]
+    return "\n".join(lines)
+
+
+def _typical(geometries: GeometrySet, n: int) -> Batch:
+    middle = (len(geometries) - n) // 2
+    chosen = np.argsort(geometries.sizes)[middle : middle + n]
+    return collate(geometries, chosen, np.ones(len(geometries), dtype=bool))
 
 
 def _network(model: Model, batch: Batch, half: bool) -> tuple[float, float]:
     denoiser = copy.deepcopy(model.denoiser).requires_grad_(True)
-    sigma = torch.full((BATCH,), 0.1, device=model.device)
+    sigma = torch.full((len(batch.numbers),), 0.1, device=model.device)
 
     def evaluate() -> torch.Tensor:
         with torch.autocast(model.device.type, torch.bfloat16, enabled=half):
@@ -83,11 +173,14 @@ def _network(model: Model, batch: Batch, half: bool) -> tuple[float, float]:
         evaluate().sum().backward()
         next(denoiser.parameters()).grad.sum().item()  # type: ignore[union-attr]
 
-    medians = []
-    for work in (forward, both):
-        work()
-        medians.append(statistics.median(_seconds(work) for _ in range(REPEATS)))
-    return 1e3 * medians[0] / BATCH, 1e3 * medians[1] / BATCH
+    each = 1e3 / len(batch.numbers)
+    return each * median_seconds(forward), each * median_seconds(both)
+
+
+def _training_rate(model: Model, batch: Batch) -> float:
+    state = start_state(model.config, model.device, "")
+    step = median_seconds(lambda: training_step(state, batch, model.config.training))
+    return len(batch.numbers) / step
 
 
 def _seconds(work: Callable[[], object]) -> float:
