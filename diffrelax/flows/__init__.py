@@ -1,6 +1,8 @@
 """Flows of jobs, from a laptop to a cluster: Makers for jobflow, in the style of atomate2."""
 
+from diffrelax.flows.conformers import ConformerFlowMaker
 from diffrelax.flows.relax import RelaxFlowMaker
+from diffrelax.flows.speedup import SpeedupFlowMaker
 from diffrelax.flows.stages import (
     DFTRelaxMaker,
     DiffusionRelaxMaker,
@@ -10,10 +12,12 @@ from diffrelax.flows.stages import (
 )
 
 __all__ = [
+    "ConformerFlowMaker",
     "DFTRelaxMaker",
     "DiffusionRelaxMaker",
     "EmbedMaker",
     "ForceFieldRelaxMaker",
     "RelaxFlowMaker",
+    "SpeedupFlowMaker",
     "StaticMaker",
 ]

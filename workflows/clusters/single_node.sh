@@ -17,7 +17,7 @@ export PATH=$PATH:/usr/sbin SLURM_CONF=$folder/slurm.conf
 
 # copy a file with the values of this machine in place of {names}
 fill() {
-    sed -e "s#{folder}#$folder#g" -e "s#{user}#$(id -un)#g" -e "s#{cpus}#$(nproc)#g" \
+    sed -e "s#{folder}#$folder#g" -e "s#{user}#$(id -un)#g" -e "s#{cpus}#$(nproc --all)#g" \
         -e "s#{memory}#$(awk '/MemTotal/ {print int($2 / 1024 * 0.9)}' /proc/meminfo)#g" \
         -e "s#{controller_port}#${CONTROLLER_PORT:-6817}#g" \
         -e "s#{node_port}#${NODE_PORT:-6818}#g" -e "s#{port}#$port#g" \

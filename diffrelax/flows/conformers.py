@@ -1,0 +1,208 @@
+"""The flow from one molecule to its conformers with Boltzmann weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import isnan, nan
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from jobflow import Flow, JobConfig, Maker, OnMissing, Response, job
+from pydantic import Field
+
+from diffrelax.documents import Document, MoleculeDocument, Provenance
+from diffrelax.ensemble import Ensemble, Level, check_temperature
+from diffrelax.ensemble import Provenance as Method
+from diffrelax.files import Rejected
+from diffrelax.flows.arguments import as_argument, failure, label, read_argument
+from diffrelax.levels import LEVELS, get_calculator
+from diffrelax.work import WorkFolder
+
+if TYPE_CHECKING:
+    from diffrelax.conformers import Conformer
+
+
+class ConformerDocument(Document):
+    """A conformer of a molecule."""
+
+    molecule: MoleculeDocument
+    energy: float = Field(description="eV, at the level of theory")
+    weight: float = Field(description="of Boltzmann; they add up to 1")
+    symmetry_number: int = Field(description="of rotations")
+    mirror_images: int = Field(description="2 if its mirror image counts too, else 1")
+    n_starts: int = Field(description="how many starts led here")
+    start: str = Field(description="the first of them")
+
+
+class ConformersDocument(Document):
+    """The conformers of a molecule, by rising energy."""
+
+    kind: Literal["conformers"] = "conformers"
+    name: str
+    level: Level
+    temperature: float = Field(description="K")
+    conformers: tuple[ConformerDocument, ...]
+    notes: tuple[str, ...] = Field(description="starts that failed, and why")
+    provenance: Provenance
+
+    @classmethod
+    def from_ensemble(cls, name: str, ensemble: Ensemble) -> ConformersDocument:
+        """Write an ensemble down."""
+        columns = {column: values.tolist() for column, values in ensemble.columns.items()}
+        return cls(
+            name=name,
+            level=ensemble.level,
+            temperature=ensemble.temperature,
+            conformers=tuple(
+                ConformerDocument(
+                    molecule=MoleculeDocument.from_molecule(molecule),
+                    energy=ensemble.energies[i],
+                    weight=ensemble.weights[i],
+                    start=ensemble.starts[i],
+                    **{column: values[i] for column, values in columns.items()},
+                )
+                for i, molecule in enumerate(ensemble.molecules)
+            ),
+            notes=ensemble.provenance.notes,
+            provenance=Provenance.here(),
+        )
+
+
+@dataclass
+class ConformerFlowMaker(Maker):
+    """Find the conformers of a molecule: starts in one batch, then one job for each that is kept.
+
+    See `diffrelax.sample_conformers` for the method. A job that does not end costs its conformer
+    and leaves a note; the last job weights what there is.
+
+    Parameters
+    ----------
+    name : str
+    model, device : str
+        See `diffrelax.load_model`.
+    n : int
+        Number of starts.
+    level : str
+        One of `diffrelax.levels.LEVELS`.
+    settings : dict
+        Of the level.
+    temperature : float, K
+    seed : int
+        Of the embedding and the noise.
+    work : str
+        Folder of finished units, shared by all workers; empty to keep none.
+    """
+
+    name: str = "conformers"
+    model: str = "relax-qm9"
+    device: str = "cpu"
+    n: int = 100
+    level: str = "gfn2-xtb"
+    settings: dict[str, Any] = field(default_factory=dict)
+    temperature: float = 298.15
+    seed: int = 42
+    work: str = ""
+
+    def __post_init__(self) -> None:
+        check_temperature(self.temperature)
+        if self.level not in LEVELS:
+            raise ValueError(f"unknown level {self.level!r}: choose one of {', '.join(LEVELS)}")
+
+    def make(self, molecule: Any) -> Flow:
+        """Make the flow; its output is a `ConformersDocument`, or the document of a failure.
+
+        Parameters
+        ----------
+        molecule : SMILES, Molecule, ase.Atoms, rdkit.Chem.Mol, mapping or OutputReference
+        """
+        argument = as_argument(molecule)
+        search = self.search(argument)
+        search.name = f"{self.name} {label(argument)}".rstrip()
+        return Flow([search], output=search.output, name=self.name)
+
+    @job
+    def search(self, molecule: str | dict[str, Any]) -> Response | dict[str, Any]:
+        """Relax starts with the model, and let jobs follow for those that are different."""
+        from diffrelax.conformers import find_starts
+        from diffrelax.models import load_model
+
+        given = read_argument(molecule, seed=self.seed)
+        if isinstance(given, Rejected):
+            return failure(given)
+        try:
+            get_calculator(self.level, given, **self.settings)
+            starts, notes = find_starts(
+                given, load_model(self.model, self.device), self.n, self.seed
+            )
+        except ValueError as error:
+            return failure(Rejected(given.name, given.smiles, str(error)), stage="conformers")
+        jobs = []
+        for start in starts:
+            minimise = self.minimise(_written(start))
+            minimise.name = f"{self.level} {given.name} {start.start}"
+            jobs.append(minimise)
+        last = self.weigh(
+            given.name, [start.start for start in starts], [j.output for j in jobs], notes
+        )
+        last.name = f"weights {given.name}"
+        return Response(replace=Flow([*jobs, last], output=last.output))
+
+    @job
+    def minimise(self, start: dict[str, Any]) -> dict[str, Any]:
+        """Relax one geometry at the level."""
+        from diffrelax.conformers import relax_conformer
+
+        folder = WorkFolder(Path(self.work)) if self.work else None
+        end, reason = relax_conformer(_read(start), self._theory, folder)
+        return _written(end) | {"reason": reason}
+
+    @job(config=JobConfig(on_missing_references=OnMissing.NONE))
+    def weigh(
+        self,
+        name: str,
+        starts: Sequence[str],
+        ends: Sequence[dict[str, Any] | None],
+        notes: Sequence[str],
+    ) -> dict[str, Any]:
+        """Merge minima and weight them; jobs that never ended are missing references."""
+        from diffrelax.conformers import weigh
+        from diffrelax.conformers.minima import FMAX
+
+        minima, notes = [], list(notes)
+        for start, end in zip(starts, ends, strict=True):
+            reason = "its job did not end" if end is None else end["reason"]
+            if reason or end is None:
+                notes.append(f"{start}: {reason}")
+            else:
+                minima.append(_read(end))
+        if not minima:
+            reason = f"no start reaches a minimum at level {self._theory}: {notes[-1]}"
+            return failure(Rejected(name, "", reason), stage="conformers")
+        method = Method(
+            method="conformers",
+            seed=self.seed,
+            model=self.model,
+            settings={"n": self.n, "fmax": FMAX},
+            notes=tuple(notes),
+        )
+        ensemble = weigh(minima, self._theory, self.temperature, method)
+        return ConformersDocument.from_ensemble(name, ensemble).model_dump(mode="json")
+
+    @property
+    def _theory(self) -> Level:
+        return Level(name=self.level, settings=self.settings)
+
+
+def _written(one: Conformer) -> dict[str, Any]:
+    molecule = MoleculeDocument.from_molecule(one.molecule).model_dump(mode="json")
+    energy = None if isnan(one.energy) else one.energy
+    return {"start": one.start, "molecule": molecule, "energy": energy, "n_starts": one.n_starts}
+
+
+def _read(record: dict[str, Any]) -> Conformer:
+    from diffrelax.conformers import Conformer
+
+    molecule = MoleculeDocument.model_validate(record["molecule"]).to_molecule()
+    energy = nan if record["energy"] is None else record["energy"]
+    return Conformer(record["start"], molecule, energy, record["n_starts"])

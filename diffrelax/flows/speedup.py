@@ -1,0 +1,159 @@
+"""The flow that compares DFT relaxations from several starts, one job for each molecule."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jobflow import Flow, JobConfig, Maker, OnMissing, job
+
+from diffrelax.clock import Time
+from diffrelax.dft import DFTSettings
+from diffrelax.documents import MoleculeDocument
+from diffrelax.flows.arguments import as_arguments, label, read_argument
+from diffrelax.work import WorkFolder
+
+if TYPE_CHECKING:
+    from diffrelax.benchmark.speedup import Outcome
+
+Record = dict[str, Any]
+
+
+@dataclass
+class SpeedupFlowMaker(Maker):
+    """Relax molecules with DFT from several starts, and report what the starts save.
+
+    All arms of a molecule are run by one job, one after another on one machine, so that their times
+    can be compared. The last job writes the report of ``diffrelax speedup`` into its folder, and
+    has its tables as output; molecules whose jobs did not end are named in it.
+
+    Parameters
+    ----------
+    name : str
+    starts, recipes : sequences of str
+        See `diffrelax.benchmark.speedup_arms`.
+    settings : dict
+        Entries of `diffrelax.dft.DFTSettings`; the others are its defaults.
+    model : str
+        See `diffrelax.load_model`.
+    seed : int
+        Of the embedding of SMILES.
+    watts : float
+        Assumed for a busy processor core.
+    work : str
+        Folder of finished units and of checkpoints, shared by all workers.
+    """
+
+    name: str = "speedup"
+    starts: Sequence[str] = ("mmff94", "gfn2-xtb", "diffusion")
+    recipes: Sequence[str] = ("bfgs", "bfgs+hessian")
+    settings: dict[str, Any] = field(default_factory=dict)
+    model: str = "relax-qm9"
+    seed: int = 42
+    watts: float = 12.0
+    work: str = "work"
+
+    def __post_init__(self) -> None:
+        from diffrelax.benchmark.speedup_arms import SpeedupArm, check_arms
+
+        self.settings = DFTSettings(**self.settings).model_dump()
+        check_arms(SpeedupArm(start, recipe) for recipe in self.recipes for start in self.starts)
+
+    def make(self, molecules: Any) -> Flow:
+        """Make the flow.
+
+        Parameters
+        ----------
+        molecules
+            See `diffrelax.flows.RelaxFlowMaker.make`.
+
+        Raises
+        ------
+        ValueError
+            If there are none.
+        """
+        arguments = as_arguments(molecules)
+        if not arguments:
+            raise ValueError("a flow needs molecules: none were given")
+        compared = []
+        for i, argument in enumerate(arguments):
+            compare = self.compare(argument)
+            compare.name = f"{self.name} {i} {label(argument)}".rstrip()
+            compared.append(compare)
+        names = [label(argument) for argument in arguments]
+        last = self.report(names, [compare.output for compare in compared])
+        last.name = f"{self.name} report"
+        return Flow([*compared, last], output=last.output, name=self.name)
+
+    @job
+    def compare(self, molecule: str | Record) -> list[Record]:
+        """Run all arms of a molecule; its output has one record for each."""
+        from diffrelax.benchmark.speedup import compare_arms
+        from diffrelax.benchmark.speedup_arms import SpeedupArm, subjects_of
+        from diffrelax.benchmark.speedup_units import Units
+
+        begun = Time.now()
+        read = read_argument(molecule, seed=self.seed)
+        subjects = subjects_of([read], Time.now() - begun)
+        arms = [SpeedupArm(start, recipe) for recipe in self.recipes for start in self.starts]
+        units = Units(WorkFolder(Path(self.work)), self.model)
+        (outcomes,) = compare_arms(subjects, arms, DFTSettings(**self.settings), units)
+        return [_written(outcome) for outcome in outcomes]
+
+    @job(config=JobConfig(on_missing_references=OnMissing.NONE))
+    def report(self, names: Sequence[str], compared: Sequence[Sequence[Record] | None]) -> Record:
+        """Write the report; jobs that never ended are missing references."""
+        from diffrelax.benchmark.hardware import describe_hardware
+        from diffrelax.benchmark.speedup_report import outcome_row, write_report
+
+        outcomes: list[Outcome] = []
+        lost, seen = [], Counter[str]()
+        for name, records in zip(names, compared, strict=True):
+            if records is None:
+                lost.append(name)
+                continue
+            seen[name] += 1
+            unique = f"{name} ({seen[name]})" if seen[name] > 1 else name
+            outcomes += [replace(_read(record), name=unique) for record in records]
+        about = {
+            "command": f"{type(self).__name__} of jobflow",
+            "model": self.model,
+            "seed": self.seed,
+            "level": self.settings,
+            "hardware": describe_hardware("cpu"),
+            "lost": lost,
+        }
+        tables = write_report(Path.cwd(), outcomes, about, self.watts) if outcomes else ""
+        rows = [outcome_row(outcome) for outcome in outcomes]
+        return {"kind": "speedup", "tables": tables, "rows": rows, "lost": lost}
+
+
+def _written(outcome: Outcome) -> Record:
+    end = outcome.end and MoleculeDocument.from_molecule(outcome.end).model_dump(mode="json")
+    return vars(outcome) | {
+        "arm": list(outcome.arm),
+        "times": {stage: vars(time) for stage, time in outcome.times.items()},
+        "energies": list(outcome.energies),
+        "notes": list(outcome.notes),
+        "end": end,
+    }
+
+
+def _read(record: Record) -> Outcome:
+    from diffrelax.benchmark.speedup import Outcome
+    from diffrelax.benchmark.speedup_arms import SpeedupArm
+
+    end = record["end"] and MoleculeDocument.model_validate(record["end"]).to_molecule()
+    return Outcome(
+        **record
+        | {
+            "arm": SpeedupArm(*record["arm"]),
+            "times": {stage: Time(**time) for stage, time in record["times"].items()},
+            "energies": tuple(record["energies"]),
+            "notes": tuple(record["notes"]),
+            "end": end,
+        }
+    )

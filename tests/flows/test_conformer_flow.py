@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jobflow import JobStore, run_locally
+from maggma.stores import MemoryStore
+
+from diffrelax import conformers
+from diffrelax.conformers import sample_conformers
+from diffrelax.flows import ConformerFlowMaker
+from diffrelax.flows.conformers import ConformersDocument
+
+
+def run(flow) -> Any:
+    store = JobStore(MemoryStore(), additional_stores={"data": MemoryStore()})
+    run_locally(flow, store=store, log=False)
+    return store.get_output(flow.jobs[0].uuid, load=True)
+
+
+def test_the_flow_finds_what_the_function_finds(model, tmp_path: Path) -> None:
+    maker = ConformerFlowMaker(n=6, level="mmff94", work=str(tmp_path))
+    found = ConformersDocument.model_validate(run(maker.make("CCCO propanol")))
+    expected = sample_conformers("CCCO propanol", model, 6, level="mmff94")
+    assert [c.weight for c in found.conformers] == pytest.approx(expected.weights)
+    assert [c.energy for c in found.conformers] == pytest.approx(expected.energies)
+    assert sum(c.n_starts for c in found.conformers) == expected.columns["n_starts"].sum()
+    assert found.name == "propanol"
+    assert len(list(tmp_path.glob("*.json"))) >= len(found.conformers)
+
+
+def test_a_conformer_whose_job_dies_leaves_a_note(monkeypatch) -> None:
+    relax = conformers.relax_conformer
+
+    def dying(start, *arguments):
+        if start.start == "etkdg 0":
+            raise MemoryError
+        return relax(start, *arguments)
+
+    monkeypatch.setattr(conformers, "relax_conformer", dying)
+    maker = ConformerFlowMaker(n=6, level="mmff94")
+    found = ConformersDocument.model_validate(run(maker.make("CCCO")))
+    assert found.conformers
+    assert "etkdg 0: its job did not end" in found.notes
+
+
+def test_what_is_no_molecule_or_has_no_minimum_is_a_failure(monkeypatch) -> None:
+    maker = ConformerFlowMaker(n=2, level="mmff94")
+    for given, reason in [("C1CC", "not a SMILES"), ("[Kr]", "Kr")]:
+        output = run(maker.make(given))
+        assert output["kind"] == "failure" and reason in output["reason"]
+    with pytest.raises(ValueError, match="unknown level 'am1'"):
+        ConformerFlowMaker(level="am1")

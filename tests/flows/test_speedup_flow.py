@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from jobflow import JobStore, run_locally
+from maggma.stores import MemoryStore
+
+from diffrelax.benchmark import speedup
+from diffrelax.flows import SpeedupFlowMaker
+
+SETTINGS = {"xc": "lda,vwn", "basis": "sto-3g", "grid_level": 1}
+
+
+def run(flow):
+    store = JobStore(MemoryStore(), additional_stores={"data": MemoryStore()})
+    run_locally(flow, store=store, log=False)
+    return store.get_output(flow.jobs[-1].uuid, load=True)
+
+
+def test_every_molecule_is_in_the_report_whatever_became_of_it(tmp_path: Path, monkeypatch) -> None:
+    run_arm = speedup.run_arm
+
+    def dying(subject, *arguments):
+        if subject.name == "OO":
+            raise MemoryError
+        return run_arm(subject, *arguments)
+
+    monkeypatch.setattr(speedup, "run_arm", dying)
+    monkeypatch.chdir(tmp_path)
+    maker = SpeedupFlowMaker(
+        starts=("mmff94", "diffusion"), recipes=("bfgs",), settings=SETTINGS, work="work"
+    )
+    flow = maker.make(["C water", "C1CC bad", "C water", "OO"])
+    assert [job.name for job in flow.jobs] == [
+        "speedup 0 water", "speedup 1 bad", "speedup 2 water", "speedup 3 OO", "speedup report",
+    ]  # fmt: skip
+    output = run(flow)
+    assert output["lost"] == ["OO"]
+    rows = {(row["name"], row["start"]): row for row in output["rows"]}
+    assert len(rows) == 6
+    assert "not a SMILES" in rows["bad", "mmff94"]["reason"]
+    first, second = rows["water", "diffusion"], rows["water (2)", "diffusion"]
+    assert first["converged"] and first["calls"] >= 1 and first["basin"] == 0
+    assert first["processor_seconds_dft"] > 0
+    assert first["processor_seconds_dft"] == second["processor_seconds_dft"]  # done once
+    assert "What each arm costs" in output["tables"]
+    report = tmp_path / "report.md"
+    assert output["tables"] in report.read_text(encoding="utf-8")
+
+
+def test_arms_that_cannot_be_run_are_refused() -> None:
+    for wrong, message in [
+        ({"starts": ("xray",)}, "unknown start 'xray'"),
+        ({"recipes": ("newton",)}, "unknown recipe 'newton'"),
+        ({"settings": {"basiss": "sto-3g"}}, "basiss"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            SpeedupFlowMaker(**wrong)
