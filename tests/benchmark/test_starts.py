@@ -92,7 +92,7 @@ def test_table_is_in_kcal_per_mol_and_counts_all_seconds(butanes):
 def test_each_start_is_what_its_name_says():
     start = Molecule.from_smiles("O")
     moved = start.with_positions(start.positions * 1.02, start="diffusion")
-    result = Relaxation("water", "relaxed", "", moved, start, 0.1, 6, Time(0.5, 0.5))
+    result = Relaxation("water", "relaxed", "", moved, start, time=Time(0.5, 0.5))
     arms = {s: relax_from(s, result, SETTINGS) for s in ("diffusion", "mmff94", "gfn2-xtb")}
     assert all(a.converged for a in arms.values())
     assert arms["diffusion"].seconds_before == 0.5
