@@ -106,7 +106,7 @@ def test_each_start_is_what_its_name_says():
 def test_an_arm_must_end_as_the_molecule_of_the_start():
     hydrogen = Molecule.from_smiles("[H][H]")
     apart = Molecule(hydrogen.numbers, hydrogen.positions * 1.7, formal_charges=(0, 0))
-    result = Relaxation("hydrogen", "relaxed", "", hydrogen, apart, 0.1, 6, Time(0.5, 0.5))
+    result = Relaxation("hydrogen", "relaxed", "", hydrogen, apart, time=Time(0.5, 0.5))
     lost = relax_from("diffusion", result, SETTINGS)
     assert not lost.converged
     assert lost.remarks.startswith("identity lost: bond H1–H2 formed")
@@ -115,7 +115,7 @@ def test_an_arm_must_end_as_the_molecule_of_the_start():
 
 def test_a_level_that_does_not_cover_the_molecule_is_reported_not_raised():
     start = Molecule.from_smiles("O")
-    result = Relaxation("water", "relaxed", "", start, start, 0.1, 6, Time(0.5, 0.5))
+    result = Relaxation("water", "relaxed", "", start, start, time=Time(0.5, 0.5))
     failed = relax_from("diffusion", result, DFTSettings(xc="pbe", basis="no-such-basis"))
     assert not failed.converged
     assert "no-such-basis" in failed.remarks
