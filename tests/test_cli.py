@@ -229,7 +229,7 @@ def test_version(run):
 
 
 def test_train_and_evaluate_on_a_small_data_set(run, tmp_path, geometries, monkeypatch):
-    monkeypatch.setattr("diffrelax.qm9.load_qm9", lambda split: geometries)
+    monkeypatch.setattr("diffrelax.qm9.load_qm9", lambda split, starts=(): geometries)
     folder = tmp_path / "tiny-1"
     folder.mkdir()
     (folder / "config.yaml").write_text(
