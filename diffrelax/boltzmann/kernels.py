@@ -73,7 +73,9 @@ class TorsionStep:
 
     def propose(self, chains: Chains, rng: np.random.Generator) -> Proposal:
         """Propose a move for each chain."""
-        return _turned(chains, self.rotors, rng.normal(0, self.width, len(chains)), rng)
+        chosen = rng.integers(len(self.rotors), size=len(chains))
+        angles = rng.normal(0, self.width, len(chains))
+        return _symmetric(chains, centred(self.rotors.turn(chains.positions, chosen, angles)))
 
     def scaled(self, factor: float) -> Self:
         """Return the kernel with another step size, half a turn at most."""
@@ -82,23 +84,47 @@ class TorsionStep:
 
 @dataclass(frozen=True, eq=False)
 class TorsionJump:
-    """Turn a rotor, chosen at random, by any angle, to jump between conformers."""
+    """Turn two rotors, chosen at random, to jump between conformers.
+
+    Each is turned by about a third of a turn, either way, or now and then by any angle. Two at a
+    time, since a turn often needs another one beside it, as where a hydrogen bond is to change
+    hands. The same rotors in the other order by the opposite angles lead back, and are as likely.
+
+    Parameters
+    ----------
+    rotors : Rotors
+    spread : float, radians
+        Standard deviation about a third of a turn.
+    anywhere : float
+        Share of the turns by any angle.
+    """
 
     rotors: Rotors
+    spread: float = 0.2
+    anywhere: float = 0.2
     name: str = "torsion jump"
 
     @property
     def size(self) -> float:
-        """Half a turn either way."""
-        return np.pi
+        """Its spread."""
+        return self.spread
 
     def propose(self, chains: Chains, rng: np.random.Generator) -> Proposal:
         """Propose a move for each chain."""
-        return _turned(chains, self.rotors, rng.uniform(-np.pi, np.pi, len(chains)), rng)
+        n, positions = len(chains), chains.positions
+        order = rng.permuted(np.tile(np.arange(len(self.rotors)), (n, 1)), axis=1)
+        for chosen in order.T[:2]:
+            positions = self.rotors.turn(positions, chosen, self._angles(n, rng))
+        return _symmetric(chains, centred(positions))
 
     def scaled(self, factor: float) -> Self:
-        """Return the kernel as it is: it has no step size."""
+        """Return the kernel as it is: there is nothing to tune."""
         return self
+
+    def _angles(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw angles, one as likely as its opposite."""
+        thirds = rng.choice([-1, 1], n) * 2 * np.pi / 3 + rng.normal(0, self.spread, n)
+        return np.where(rng.random(n) < self.anywhere, rng.uniform(-np.pi, np.pi, n), thirds)
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,13 +211,6 @@ def _log_density(x: np.ndarray, mean: np.ndarray, factor: np.ndarray) -> np.ndar
     """Logarithm of a normal density, up to a constant of the dimension."""
     white = ((x - mean)[:, None] @ factor)[:, 0]
     return np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(1) - 0.5 * (white**2).sum(1)
-
-
-def _turned(
-    chains: Chains, rotors: Rotors, angles: np.ndarray, rng: np.random.Generator
-) -> Proposal:
-    chosen = rng.integers(len(rotors), size=len(chains))
-    return _symmetric(chains, centred(rotors.turn(chains.positions, chosen, angles)))
 
 
 def _symmetric(chains: Chains, positions: np.ndarray) -> Proposal:

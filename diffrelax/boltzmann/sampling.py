@@ -97,7 +97,7 @@ def sample_boltzmann(
     if reason := outside_domain(given, model):
         raise ValueError(f"{given.name}: {reason}")
     surface = Surface(given, theory.name, **theory.settings)
-    starts = _starts(given, n_chains, seed)
+    starts = embed_starts(given, n_chains, seed)
     if not np.isfinite(surface.energies(starts)).all():
         raise RuntimeError(f"{given.name}: level {theory} has no energy for one of the starts")
     draw, n_steps = METHODS[method]
@@ -137,7 +137,7 @@ def _count_draws(n: int, n_chains: int) -> int:
     return -(-n // n_chains)
 
 
-def _starts(molecule: Molecule, n: int, seed: int) -> np.ndarray:
+def embed_starts(molecule: Molecule, n: int, seed: int) -> np.ndarray:
     """Embed a molecule again and again; its own geometry stands in where that fails."""
     mol, starts = molecule.to_rdkit(), []
     for i in range(n):

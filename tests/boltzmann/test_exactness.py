@@ -59,28 +59,38 @@ def test_adjusted_chains_have_the_exact_population_of_a_well(which):
     assert abs(mean - toy.right) < 3.5 * error
 
 
-def test_torsion_moves_sample_the_density_of_the_torsion():
-    """Rigid bonds and angles leave one coordinate, with a density known up to its integral."""
-    rotors = Rotors(np.array([[1, 2]]), np.array([[False, False, False, True]]))
-    quads = np.array([[0, 1, 2, 3]])
-    start = np.array([[1.0, 0.3, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 1.4], [0.9, 0.2, 1.8]])
+def test_torsion_moves_sample_the_density_of_the_torsions():
+    """Rigid bonds and angles leave two coordinates, with a density known up to its integral."""
+    sides = np.array([[0, 0, 0, 1, 1], [0, 0, 0, 0, 1]], dtype=bool)
+    rotors = Rotors(np.array([[1, 2], [2, 3]]), sides)
+    quads = np.array([[0, 1, 2, 3], [1, 2, 3, 4]])
+    start = np.array(
+        [[1.0, 0.3, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 1.4], [0.9, 0.2, 1.8], [1.1, 1.3, 2.0]]
+    )
 
     def profile(phi):
-        return 0.04 * (1 + np.cos(3 * phi)) - 0.02 * np.cos(phi)
+        single = (0.04 * (1 + np.cos(3 * phi)) - 0.02 * np.cos(phi)).sum(0)
+        return single + 0.03 * np.cos(phi[0] - phi[1])
 
     def energy(positions):
-        return profile(torsion_angles(positions, quads)[0])
+        return profile(torsion_angles(positions, quads))
 
     rng = np.random.default_rng(0)
     mixture = Mixture([TorsionStep(rotors, 0.5), TorsionJump(rotors)], [0.5, 0.5])
     chains = Chains.start(np.repeat(start[None], 40, axis=0), energy)
     path = run(chains, mixture, Target(energy, THERMAL), 1500, 2, rng, progress=lambda: None)
-    phi = torsion_angles(path.positions, quads)[0]
-    grid = np.linspace(-np.pi, np.pi, 20_000, endpoint=False)
+    phi = torsion_angles(path.positions, quads)[:, 50:]
+    grid = np.stack(np.meshgrid(*[np.linspace(-np.pi, np.pi, 400, endpoint=False)] * 2))
     weights = np.exp(-profile(grid) / THERMAL)
-    for observable in (np.cos, lambda x: (np.abs(x) < 2 * np.pi / 3) * 1.0, profile):
-        mean, error = mean_and_error(observable(phi[50:]))
+    for observable in (
+        lambda x: np.cos(x[0]),
+        lambda x: np.cos(x[0] - x[1]),
+        lambda x: (np.abs(x[1]) < 2 * np.pi / 3) * 1.0,
+        profile,
+    ):
+        mean, error = mean_and_error(observable(phi))
         exact = (observable(grid) * weights).sum() / weights.sum()
+        assert error < 0.02
         assert abs(mean - exact) < 3.5 * error
     assert set(path.acceptance) == {"torsion step", "torsion jump"}
 

@@ -23,7 +23,7 @@ KERNELS = {
     "isotropic": DenoisingStep.posterior(ESTIMATE, 0.05, 0.9),
     "shaped": DenoisingStep.shaped(ESTIMATE, SPRINGS, THERMAL, 0.9),
     "torsion step": TorsionStep(CHAIN, 0.15),
-    "torsion jump": TorsionJump(CHAIN),
+    "torsion jump": TorsionJump(CHAIN, anywhere=1.0),
 }
 
 

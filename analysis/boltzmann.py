@@ -1,0 +1,248 @@
+"""Canonical samples beside long reference chains of other code, and what they cost beside peers.
+
+Run: python analysis/boltzmann.py analysis/results/boltzmann
+Each molecule is measured once: a run that was interrupted goes on with the next.
+
+The reference is written with RDKit alone and shares no code with the sampler.
+"""
+
+import json
+import shlex
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from ase import units
+from rdkit import Chem
+from rdkit.Chem import rdDistGeom, rdForceFieldHelpers, rdMolTransforms
+
+from diffrelax import load_model, sample_boltzmann
+from diffrelax.atomic import replacing
+from diffrelax.benchmark.hardware import describe_hardware
+from diffrelax.boltzmann.chains import Chains, Target
+from diffrelax.boltzmann.diagnostics import Diagnostics
+from diffrelax.boltzmann.kernels import CartesianStep, TorsionJump
+from diffrelax.boltzmann.rotors import Rotors, torsion_angles
+from diffrelax.boltzmann.sampler import Mixture, Trajectory, run, tune
+from diffrelax.boltzmann.sampling import embed_starts, observables
+from diffrelax.levels import Surface
+from diffrelax.models import Model
+from diffrelax.molecule import Molecule
+
+MOLECULES = {"CCCC": "n-butane", "CCCO": "1-propanol", "OCCO": "ethylene glycol",
+             "CCCCC": "n-pentane"}  # fmt: skip
+TEMPERATURE = 300.0  # K
+N = 4000
+CHAINS = 10
+SEED = 7
+WANTED = 500  # effective samples
+PEERS = {"cartesian": 1.0, "cartesian, torsion jumps": 0.6}  # share of the Cartesian steps
+PEER_TUNING, PEER_DRAWS, PEER_THIN = 2000, 400, 100
+REFERENCE_STEPS, REFERENCE_CHAINS, REFERENCE_THIN, BURN_IN = 500_000, 4, 50, 0.1
+WIDTH = 0.012  # Å
+BLOCKS = 20  # of each reference chain
+ROTOR = Chem.MolFromSmarts("[!$(*#*);!D1]-&!@[!$(*#*);!D1]")
+
+
+def main(folder: Path) -> None:
+    """Measure the molecules that the folder does not hold yet."""
+    torch.set_num_threads(1)
+    folder.mkdir(parents=True, exist_ok=True)
+    model = load_model("relax-qm9")
+    for smiles, name in MOLECULES.items():
+        path = folder / f"{name.replace(' ', '-')}.json"
+        if not path.exists():
+            record = measure(smiles, name, model)
+            with replacing(path) as part:
+                part.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+
+
+def measure(smiles: str, name: str, model: Model) -> dict[str, object]:
+    """Compare populations with the reference, and costs with the peers."""
+    molecule = Molecule.from_smiles(smiles)
+    quads = heavy_torsions(molecule)
+    ours, path = adjusted(smiles, model)
+    angles, seconds = reference_chains(smiles, quads)
+    populations = []
+    for quad, here, there in zip(quads, torsion_angles(path.positions, quads), angles, strict=True):
+        for well, inside in WELLS.items():
+            value, error = mean_and_error(inside(here))
+            known, known_error = blocked(inside(there))
+            populations.append(
+                {
+                    "torsion": "–".join(f"{molecule.symbols[i]}{i + 1}" for i in quad),
+                    "well": well,
+                    "adjusted": value,
+                    "adjusted_error": error,
+                    "reference": known,
+                    "reference_error": known_error,
+                    "errors_apart": abs(value - known) / np.hypot(error, known_error),
+                }
+            )
+    return {
+        "command": shlex.join(["python", *sys.argv]),
+        "molecule": name,
+        "smiles": smiles,
+        "level": "mmff94",
+        "temperature": TEMPERATURE,
+        "model": model.name,
+        "sha256": model.sha256,
+        "hardware": describe_hardware("cpu") + ", one thread, shared with other work",
+        "populations": populations,
+        "reference": {
+            "steps": REFERENCE_STEPS * REFERENCE_CHAINS,
+            "chains": REFERENCE_CHAINS,
+            "processor_seconds": seconds,
+        },
+        "effective_samples_wanted": WANTED,
+        "cost": {"adjusted": ours} | {peer: cost_of(peer, molecule) for peer in PEERS},
+    }
+
+
+WELLS = {
+    "trans": lambda phi: np.abs(phi) > 2 * np.pi / 3,
+    "gauche+": lambda phi: (phi > 0) & (phi <= 2 * np.pi / 3),
+    "gauche-": lambda phi: (phi < 0) & (phi >= -2 * np.pi / 3),
+}
+
+
+def heavy_torsions(molecule: Molecule) -> np.ndarray:
+    """List the torsions of four heavy atoms."""
+    pattern = Chem.MolFromSmarts("[!#1]~[!#1]-[!#1]~[!#1]")
+    return np.array(molecule.to_rdkit().GetSubstructMatches(pattern))
+
+
+def adjusted(smiles: str, model: Model) -> tuple[dict[str, object], Trajectory]:
+    """Sample with the package as a user does."""
+    begun = time.process_time()
+    ensemble = sample_boltzmann(
+        smiles, model, N, temperature=TEMPERATURE, n_chains=CHAINS, seed=SEED, progress=True
+    )
+    seconds = time.process_time() - begun
+    provenance = ensemble.provenance
+    steps = len(ensemble) * provenance.settings["thin"]
+    tuned = CHAINS * provenance.settings["tuning"]
+    shape = (-1, CHAINS)
+    path = Trajectory(
+        ensemble.positions.reshape(*shape, *ensemble.positions.shape[1:]),
+        ensemble.energies.reshape(shape),
+        provenance.diagnostics["acceptance"],
+    )
+    share = steps / (steps + tuned)
+    network = provenance.diagnostics["network_calls"] * share
+    return told(ensemble.molecule, path, steps, network, seconds * share), path
+
+
+def cost_of(peer: str, molecule: Molecule) -> dict[str, object]:
+    """Sample without the denoiser, from the same starts and judged in the same way."""
+    rng = np.random.default_rng(SEED)
+    surface = Surface(molecule, "mmff94")
+    target = Target(surface.energies, units.kB * TEMPERATURE)
+    chains = Chains.start(embed_starts(molecule, CHAINS, SEED), surface.energies)
+    kernels = [CartesianStep(WIDTH), TorsionJump(Rotors.of(molecule))]
+    moves = Mixture(kernels, [PEERS[peer], 1 - PEERS[peer]])
+    chains, moves = tune(chains, moves, target, PEER_TUNING, rng, lambda: None)
+    begun = time.process_time()
+    path = run(chains, moves, target, PEER_DRAWS, PEER_THIN, rng, lambda: None)
+    seconds = time.process_time() - begun
+    return told(molecule, path, path.energies.size * PEER_THIN, 0, seconds)
+
+
+def told(
+    molecule: Molecule, path: Trajectory, energy: int, network: float, seconds: float
+) -> dict[str, object]:
+    """Say what the slowest observable's effective samples have cost, tuning left out."""
+    found = Diagnostics.of(observables(molecule, path))
+    scale = WANTED / found.lowest_ess
+    return {
+        "lowest_ess": found.lowest_ess,
+        "ess": found.ess,
+        "highest_rhat": max(found.rhat.values()),
+        "doubts": found.doubts,
+        "acceptance": path.acceptance,
+        "energy_calls": energy,
+        "network_calls": round(network),
+        "processor_seconds": seconds,
+        "for_wanted": {
+            "energy_calls": round(energy * scale),
+            "network_calls": round(network * scale),
+            "processor_seconds": seconds * scale,
+        },
+        "mean_energy": mean_and_error(path.energies),
+    }
+
+
+def mean_and_error(values: np.ndarray) -> tuple[float, float]:
+    """Return the mean of (n_draws, n_chains) values and its standard error, by their ESS."""
+    ess = Diagnostics.of({"x": values}).ess["x"]
+    return float(values.mean()), float(values.std() / np.sqrt(ess))
+
+
+def reference_chains(smiles: str, quads: np.ndarray) -> tuple[np.ndarray, float]:
+    """Run Metropolis chains with RDKit: shifts of all atoms, and turns about single bonds.
+
+    Returns
+    -------
+    (n_torsions, n_draws, n_chains) array, radians
+    float
+        Seconds of processor time.
+    """
+    begun = time.process_time()
+    mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
+    rdDistGeom.EmbedMultipleConfs(mol, REFERENCE_CHAINS, randomSeed=SEED)
+    rng = np.random.default_rng(SEED)
+    chains = [reference_chain(Chem.Mol(mol, False, i), quads, rng) for i in range(REFERENCE_CHAINS)]
+    angles = np.moveaxis(np.array(chains), (0, 1, 2), (2, 1, 0))
+    return angles[:, int(BURN_IN * angles.shape[1]) :], time.process_time() - begun
+
+
+def reference_chain(
+    mol: Chem.Mol, quads: np.ndarray, rng: np.random.Generator
+) -> list[list[float]]:
+    """Run one chain from the conformer of a molecule; torsions of every draw, in radians."""
+    conformer = mol.GetConformer()
+    rdForceFieldHelpers.MMFFOptimizeMolecule(mol)
+    properties = rdForceFieldHelpers.MMFFGetMoleculeProperties(mol)
+    field = rdForceFieldHelpers.MMFFGetMoleculeForceField(mol, properties)
+    thermal = units.kB * TEMPERATURE * units.mol / units.kcal
+    rotors = [
+        (before, j, k, after)
+        for j, k in mol.GetSubstructMatches(ROTOR)
+        for before in neighbours(mol, j, k)[:1]
+        for after in neighbours(mol, k, j)[:1]
+    ]
+    positions = conformer.GetPositions()
+    energy, draws = field.CalcEnergy(positions.ravel().tolist()), []
+    for step in range(REFERENCE_STEPS):
+        if rng.random() < 0.6:
+            proposed = positions + WIDTH * rng.normal(size=positions.shape)
+        else:
+            conformer.SetPositions(positions)
+            rotor = rotors[rng.integers(len(rotors))]
+            angle = rdMolTransforms.GetDihedralDeg(conformer, *rotor)
+            rdMolTransforms.SetDihedralDeg(conformer, *rotor, angle + rng.uniform(-180, 180))
+            proposed = conformer.GetPositions()
+        new = field.CalcEnergy(proposed.ravel().tolist())
+        if rng.random() < np.exp(min(0.0, (energy - new) / thermal)):
+            positions, energy = proposed, new
+        if step % REFERENCE_THIN == 0:
+            conformer.SetPositions(positions)
+            draws.append([rdMolTransforms.GetDihedralRad(conformer, *map(int, q)) for q in quads])
+    return draws
+
+
+def neighbours(mol: Chem.Mol, atom: int, other: int) -> list[int]:
+    """List the atoms bonded to one, but for another."""
+    return [a.GetIdx() for a in mol.GetAtomWithIdx(atom).GetNeighbors() if a.GetIdx() != other]
+
+
+def blocked(values: np.ndarray) -> tuple[float, float]:
+    """Return the mean of (n_draws, n_chains) values and its standard error, by block means."""
+    blocks = np.array([block.mean(axis=0) for block in np.array_split(values, BLOCKS)]).ravel()
+    return float(values.mean()), float(blocks.std(ddof=1) / np.sqrt(blocks.size))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
