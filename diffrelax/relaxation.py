@@ -295,8 +295,9 @@ def _relax_tensors(
         return relax_by_reading(denoiser, numbers, positions, schedule, calibration)
     ends = relax_positions(denoiser, numbers, positions, schedule)
     each = torch.ones(len(numbers), dtype=torch.float64)
-    first = (*schedule.bridge, *schedule.polish)[0]
-    return Relaxed(ends, first * each, schedule.n_evaluations * each.int(), math.nan * each)
+    return Relaxed(
+        ends, schedule.first * each, schedule.n_evaluations * each.int(), math.nan * each
+    )
 
 
 def _judge(result: Relaxation, positions: np.ndarray, model: Model, max_error: float) -> Relaxation:

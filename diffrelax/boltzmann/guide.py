@@ -8,8 +8,7 @@ import torch
 from diffrelax.boltzmann.chains import centred
 from diffrelax.models import Model
 from diffrelax.molecule import Molecule
-
-PAIRS_IN_BATCH = 40_000  # bounds memory
+from diffrelax.relaxation import PAIRS_IN_BATCH
 
 
 class Guide:

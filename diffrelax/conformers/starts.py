@@ -11,16 +11,12 @@ import torch
 from diffrelax.conformers.record import Conformer, merge
 from diffrelax.diffusion.relaxation import relax_positions
 from diffrelax.diffusion.samplers import centred_noise
+from diffrelax.domain import outside_domain
 from diffrelax.embedding import check_seed, embed
 from diffrelax.identity import identity_change
 from diffrelax.models import Model
 from diffrelax.molecule import Molecule
-from diffrelax.relaxation import (
-    PAIRS_IN_BATCH,
-    choose_schedule,
-    outside_domain,
-    relax_molecules,
-)
+from diffrelax.relaxation import PAIRS_IN_BATCH, choose_schedule, relax_molecules
 
 PROPOSED = 4  # one start in so many is a proposal of the model
 

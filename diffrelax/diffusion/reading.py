@@ -109,7 +109,7 @@ def relax_by_reading(
         )
         moved = root_mean_square(ends[far] - estimates[0], numbers[far])
         bound[far] = calibration.after_schedule(moved)
-    levels = torch.tensor([0.0, last, (*schedule.bridge, *schedule.polish)[0]], dtype=torch.float64)
+    levels = torch.tensor([0.0, last, schedule.first], dtype=torch.float64)
     return Relaxed(
         positions=ends,
         noise_level=levels[(~settled).int().cpu() + far.int().cpu()],

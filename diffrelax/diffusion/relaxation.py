@@ -42,6 +42,11 @@ class RelaxationSchedule(BaseModel):
         return self
 
     @property
+    def first(self) -> float:
+        """The level that a start is taken to be at, Å."""
+        return (*self.bridge, *self.polish)[0]
+
+    @property
     def n_evaluations(self) -> int:
         """Number of evaluations of the network."""
         return len(self.bridge) + len(self.polish)

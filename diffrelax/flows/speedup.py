@@ -18,6 +18,7 @@ from diffrelax.work import WorkFolder
 
 if TYPE_CHECKING:
     from diffrelax.benchmark.speedup import Outcome
+    from diffrelax.benchmark.speedup_arms import SpeedupArm
 
 Record = dict[str, Any]
 
@@ -57,10 +58,15 @@ class SpeedupFlowMaker(Maker):
     work: str = "work"
 
     def __post_init__(self) -> None:
-        from diffrelax.benchmark.speedup_arms import SpeedupArm, check_arms
+        from diffrelax.benchmark.speedup_arms import check_arms
 
         self.settings = DFTSettings(**self.settings).model_dump()
-        check_arms(SpeedupArm(start, recipe) for recipe in self.recipes for start in self.starts)
+        check_arms(self._arms())
+
+    def _arms(self) -> list[SpeedupArm]:
+        from diffrelax.benchmark.speedup_arms import SpeedupArm
+
+        return [SpeedupArm(start, recipe) for recipe in self.recipes for start in self.starts]
 
     def make(self, molecules: Any) -> Flow:
         """Make the flow.
@@ -92,15 +98,14 @@ class SpeedupFlowMaker(Maker):
     def compare(self, molecule: str | Record) -> list[Record]:
         """Run all arms of a molecule; its output has one record for each."""
         from diffrelax.benchmark.speedup import compare_arms
-        from diffrelax.benchmark.speedup_arms import SpeedupArm, subjects_of
+        from diffrelax.benchmark.speedup_arms import subjects_of
         from diffrelax.benchmark.speedup_units import Units
 
         begun = Time.now()
         read = read_argument(molecule, seed=self.seed)
         subjects = subjects_of([read], Time.now() - begun)
-        arms = [SpeedupArm(start, recipe) for recipe in self.recipes for start in self.starts]
         units = Units(WorkFolder(Path(self.work)), self.model)
-        (outcomes,) = compare_arms(subjects, arms, DFTSettings(**self.settings), units)
+        (outcomes,) = compare_arms(subjects, self._arms(), DFTSettings(**self.settings), units)
         return [_written(outcome) for outcome in outcomes]
 
     @job(config=JobConfig(on_missing_references=OnMissing.NONE))
