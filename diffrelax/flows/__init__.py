@@ -1,5 +1,6 @@
 """Flows of jobs, from a laptop to a cluster: Makers for jobflow, in the style of atomate2."""
 
+from diffrelax.flows.atoms import to_atoms
 from diffrelax.flows.conformers import ConformerFlowMaker
 from diffrelax.flows.relax import RelaxFlowMaker
 from diffrelax.flows.speedup import SpeedupFlowMaker
@@ -20,4 +21,5 @@ __all__ = [
     "RelaxFlowMaker",
     "SpeedupFlowMaker",
     "StaticMaker",
+    "to_atoms",
 ]

@@ -25,7 +25,7 @@ from diffrelax.levels.density_functional import count_functions
 from diffrelax.work import work_key
 
 MOST_JOBS = 20_000  # MongoDB keeps the jobs of a flow in one document of 16 MB at most
-SAME_FLOW = {"model", "device", "noise_level", "seed", "batch_size", "minimise", "work"}
+NOT_THE_FLOW = {"inputs", "folder", "store", "blobs", "remote"}
 
 
 def run_remote(config: FlowConfig, show: Show, tell: Callable[[str], None]) -> Summary:
@@ -81,7 +81,7 @@ def run_remote(config: FlowConfig, show: Show, tell: Callable[[str], None]) -> S
 def flow_key(config: FlowConfig) -> str:
     """Return the same key for flows that do the same with the same molecules."""
     inputs = [_content(given) for given in config.inputs]
-    settings = config.model_dump(mode="json", include=SAME_FLOW)
+    settings = config.model_dump(mode="json", exclude=NOT_THE_FLOW)
     return work_key("flow", json.dumps(inputs), settings)
 
 
@@ -108,8 +108,9 @@ def _resources(metadata: dict[str, Any], config: FlowConfig) -> StageResources:
         return StageResources(worker=remote.minimise.worker).filled()
     if not isinstance(config.minimise, DFTLevel):
         return remote.minimise.filled()
-    numbers = ase.Atoms(metadata["formula"]).numbers
-    return remote.minimise.filled(**dft_resources(count_functions(numbers, config.minimise.basis)))
+    basis = config.minimise.basis
+    sizes = [count_functions(ase.Atoms(f).numbers, basis) for f in metadata["formulas"]]
+    return remote.minimise.filled(**dft_resources(max(sizes)))
 
 
 def _submit(config: FlowConfig, project: Any, key: str) -> str:

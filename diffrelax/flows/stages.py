@@ -25,13 +25,20 @@ from diffrelax.documents import (
     StaticDocument,
 )
 from diffrelax.files import Rejected
-from diffrelax.flows.arguments import as_argument, as_arguments, failure, label, read_argument
+from diffrelax.flows.arguments import (
+    Plain,
+    as_argument,
+    as_arguments,
+    as_plain,
+    failure,
+    label,
+    read_argument,
+)
 from diffrelax.levels import LEVELS
 from diffrelax.molecule import Molecule
 from diffrelax.work import WorkFolder, work_key
 
 Document = dict[str, Any]
-Given = str | Document
 
 
 @dataclass
@@ -53,10 +60,10 @@ class EmbedMaker(Maker):
         return self.run(as_arguments(molecules))
 
     @job
-    def run(self, molecules: Sequence[Given]) -> list[Document]:
+    def run(self, molecules: Sequence[Any]) -> list[Document]:
         """Embed what has no coordinates."""
         embedded: list[Document] = []
-        for given in molecules:
+        for given in map(as_plain, molecules):
             molecule = read_argument(given, seed=self.seed)
             if isinstance(molecule, Rejected):
                 embedded.append(_passed_on(given, molecule))
@@ -96,7 +103,7 @@ class DiffusionRelaxMaker(Maker):
         return self.run(as_arguments(molecules))
 
     @job
-    def run(self, molecules: Sequence[Given]) -> list[Document]:
+    def run(self, molecules: Sequence[Any]) -> list[Document]:
         """Relax the molecules that have not been relaxed before.
 
         Raises
@@ -115,6 +122,7 @@ class DiffusionRelaxMaker(Maker):
                 "keep the file where all workers see it"
             ) from error
         work = _folder(self.work)
+        molecules = [as_plain(given) for given in molecules]
         documents: dict[int, Document] = {}
         new: list[tuple[int, str, Molecule]] = []
         for i, given in enumerate(molecules):
@@ -136,7 +144,7 @@ class DiffusionRelaxMaker(Maker):
             )
         return [documents[i] for i in range(len(molecules))]
 
-    def _key(self, given: Given, sha256: str) -> str:
+    def _key(self, given: Plain, sha256: str) -> str:
         """Return the key of a unit: of a SMILES without embedding it."""
         if isinstance(given, str):
             what: Molecule | str = (given.split() or [""])[0]
@@ -149,7 +157,7 @@ class DiffusionRelaxMaker(Maker):
 
 @dataclass
 class MoleculeMaker(Maker):
-    """What the makers have in common whose job is one unit of work on one molecule."""
+    """What the makers have in common whose unit of work is one molecule."""
 
     name: str = "unit"
     work: str = ""
@@ -166,9 +174,26 @@ OutputReference
         """
         return self.run(as_argument(molecule))
 
+    def make_batch(self, molecules: Any) -> Job:
+        """Make one job for many molecules, where a unit takes no longer than to start a job.
+
+        Its output has one document for each molecule, in their order.
+        """
+        return self.run_batch(as_arguments(molecules))
+
     @job(data="trajectory")
-    def run(self, molecule: Given) -> Document:
+    def run(self, molecule: Any) -> Document:
+        """Do one unit."""
+        return self._unit(molecule)
+
+    @job(data="trajectory")
+    def run_batch(self, molecules: Sequence[Any]) -> list[Document]:
+        """Do one unit after another."""
+        return [self._unit(molecule) for molecule in molecules]
+
+    def _unit(self, molecule: Any) -> Document:
         """Do the unit, or take it from the folder of work, or pass an earlier failure on."""
+        molecule = as_plain(molecule)
         read = read_argument(molecule)
         if isinstance(read, Rejected):
             return _passed_on(molecule, read)
@@ -342,7 +367,7 @@ def _keep(work: WorkFolder | None, key: str, result: ResultDocument) -> Document
     return document
 
 
-def _passed_on(given: Given | None, rejected: Rejected, key: str = "") -> Document:
+def _passed_on(given: Plain, rejected: Rejected, key: str = "") -> Document:
     if isinstance(given, dict) and given.get("kind") == "failure":
         return given
     return failure(rejected, stage="embed" if isinstance(given, str) else "relax", key=key)
