@@ -10,14 +10,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from diffrelax.dft import DFTSettings
+from diffrelax.flows.batches import DiffusionRelaxMaker
+from diffrelax.flows.levels import DFTRelaxMaker, ForceFieldRelaxMaker, MoleculeMaker
 from diffrelax.flows.relax import RelaxFlowMaker
 from diffrelax.flows.resources import StageResources
-from diffrelax.flows.stages import (
-    DFTRelaxMaker,
-    DiffusionRelaxMaker,
-    ForceFieldRelaxMaker,
-    MoleculeMaker,
-)
 
 
 class DFTLevel(DFTSettings):

@@ -10,7 +10,8 @@ import ase
 from jobflow import Flow, Job, Maker, OutputReference
 
 from diffrelax.flows.arguments import Argument, as_arguments, atomic_numbers, label
-from diffrelax.flows.stages import DFTRelaxMaker, DiffusionRelaxMaker, MoleculeMaker
+from diffrelax.flows.batches import DiffusionRelaxMaker
+from diffrelax.flows.levels import DFTRelaxMaker, MoleculeMaker
 from diffrelax.flows.summary import summarise
 
 
