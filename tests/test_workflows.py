@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import re
 import shlex
 from pathlib import Path
@@ -33,6 +35,14 @@ def parse(command: typer.core.TyperGroup, arguments: list[str], name: str) -> No
 def test_each_flow_on_the_page_is_a_flow(block: str) -> None:
     config = FlowConfig.model_validate({"folder": "flow"} | yaml.safe_load(block))
     assert config.maker().batch_size == config.batch_size
+
+
+@pytest.mark.parametrize("block", blocks("python"))
+def test_what_the_page_imports_from_diffrelax_is_there(block: str) -> None:
+    for node in ast.walk(ast.parse(block)):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("diffrelax"):
+            module = importlib.import_module(node.module)
+            assert {alias.name for alias in node.names} <= set(vars(module))
 
 
 def test_each_command_on_the_page_is_one() -> None:

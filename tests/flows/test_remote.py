@@ -8,7 +8,7 @@ import pytest
 from diffrelax.flows import RelaxFlowMaker
 from diffrelax.flows.config import FlowConfig
 from diffrelax.flows.queue import explain, kill_reason
-from diffrelax.flows.remote import ask_for_resources, flow_key
+from diffrelax.flows.remote import ask_for_resources, check_sizes, flow_key
 from diffrelax.flows.resources import StageResources, dft_resources, manager_config
 from diffrelax.flows.run import run_flow
 from diffrelax.levels.density_functional import count_functions, mean_field
@@ -103,6 +103,17 @@ def test_each_stage_asks_for_what_it_needs(project) -> None:
     assert flow.jobs[-1].config.on_missing_references.value == "none"
     untouched = RelaxFlowMaker().make("CO").jobs[-1].config
     assert untouched.manager_config == {}
+
+
+def test_what_does_not_fit_into_a_document_is_refused(monkeypatch) -> None:
+    flow = RelaxFlowMaker(batch_size=3).make(["CCO", "C1CC", "CO", "C"])
+    check_sizes(flow)
+    monkeypatch.setattr("diffrelax.flows.remote.MOST_ATOMS", 14)
+    with pytest.raises(ValueError, match=r"3 molecules with 15 atoms .* make it 2 molecules or"):
+        check_sizes(flow)
+    monkeypatch.setattr("diffrelax.flows.remote.MOST_MOLECULES", 3)
+    with pytest.raises(ValueError, match=r"flow of 4 molecules .* flows of 3 or fewer"):
+        check_sizes(flow)
 
 
 KILLED = "The output file was downloaded, but the job was likely killed before completing"
