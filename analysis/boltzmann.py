@@ -3,6 +3,8 @@
 Run: python analysis/boltzmann.py analysis/results/boltzmann
 Each molecule is measured once: a run that was interrupted goes on with the next.
 
+Costs are of the chains after tuning; what tuning took stands beside them.
+
 The reference is written with RDKit alone and shares no code with the sampler.
 """
 
@@ -10,6 +12,7 @@ import json
 import shlex
 import sys
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +37,7 @@ from diffrelax.molecule import Molecule
 MOLECULES = {"CCCC": "n-butane", "CCCO": "1-propanol", "OCCO": "ethylene glycol",
              "CCCCC": "n-pentane"}  # fmt: skip
 TEMPERATURE = 300.0  # K
-N = 4000
+N = 3000
 CHAINS = 10
 SEED = 7
 WANTED = 500  # effective samples
@@ -123,16 +126,16 @@ def adjusted(smiles: str, model: Model) -> tuple[dict[str, object], Trajectory]:
     seconds = time.process_time() - begun
     provenance = ensemble.provenance
     steps = len(ensemble) * provenance.settings["thin"]
-    tuned = CHAINS * provenance.settings["tuning"]
     shape = (-1, CHAINS)
     path = Trajectory(
         ensemble.positions.reshape(*shape, *ensemble.positions.shape[1:]),
         ensemble.energies.reshape(shape),
         provenance.diagnostics["acceptance"],
     )
-    share = steps / (steps + tuned)
-    network = provenance.diagnostics["network_calls"] * share
-    return told(ensemble.molecule, path, steps, network, seconds * share), path
+    tuning = Cost(**provenance.diagnostics["tuning"])
+    network = provenance.diagnostics["network_calls"] - tuning.network_calls
+    spent = Cost(steps, network, seconds - tuning.processor_seconds)
+    return told(ensemble.molecule, path, tuning, spent), path
 
 
 def cost_of(peer: str, molecule: Molecule) -> dict[str, object]:
@@ -143,33 +146,40 @@ def cost_of(peer: str, molecule: Molecule) -> dict[str, object]:
     chains = Chains.start(embed_starts(molecule, CHAINS, SEED), surface.energies)
     kernels = [CartesianStep(WIDTH), TorsionJump(Rotors.of(molecule))]
     moves = Mixture(kernels, [PEERS[peer], 1 - PEERS[peer]])
-    chains, moves = tune(chains, moves, target, PEER_TUNING, rng, lambda: None)
     begun = time.process_time()
+    chains, moves = tune(chains, moves, target, PEER_TUNING, rng, lambda: None)
+    tuned = time.process_time()
     path = run(chains, moves, target, PEER_DRAWS, PEER_THIN, rng, lambda: None)
-    seconds = time.process_time() - begun
-    return told(molecule, path, path.energies.size * PEER_THIN, 0, seconds)
+    tuning = Cost(PEER_TUNING * CHAINS, 0, tuned - begun)
+    spent = Cost(path.energies.size * PEER_THIN, 0, time.process_time() - tuned)
+    return told(molecule, path, tuning, spent)
 
 
-def told(
-    molecule: Molecule, path: Trajectory, energy: int, network: float, seconds: float
-) -> dict[str, object]:
-    """Say what the slowest observable's effective samples have cost, tuning left out."""
+@dataclass(frozen=True)
+class Cost:
+    """What a run or a part of it has cost."""
+
+    energy_calls: float
+    network_calls: float
+    processor_seconds: float
+
+    def scaled(self, factor: float) -> dict[str, float]:
+        """Return so many times the cost."""
+        return {name: value * factor for name, value in asdict(self).items()}
+
+
+def told(molecule: Molecule, path: Trajectory, tuning: Cost, spent: Cost) -> dict[str, object]:
+    """Say what the slowest observable's effective samples have cost."""
     found = Diagnostics.of(observables(molecule, path))
-    scale = WANTED / found.lowest_ess
     return {
         "lowest_ess": found.lowest_ess,
         "ess": found.ess,
         "highest_rhat": max(found.rhat.values()),
         "doubts": found.doubts,
         "acceptance": path.acceptance,
-        "energy_calls": energy,
-        "network_calls": round(network),
-        "processor_seconds": seconds,
-        "for_wanted": {
-            "energy_calls": round(energy * scale),
-            "network_calls": round(network * scale),
-            "processor_seconds": seconds * scale,
-        },
+        "tuning": asdict(tuning),
+        "spent": asdict(spent),
+        "for_wanted_after_tuning": spent.scaled(WANTED / found.lowest_ess),
         "mean_energy": mean_and_error(path.energies),
     }
 
@@ -180,7 +190,9 @@ def mean_and_error(values: np.ndarray) -> tuple[float, float]:
     return float(values.mean()), float(values.std() / np.sqrt(ess))
 
 
-def reference_chains(smiles: str, quads: np.ndarray) -> tuple[np.ndarray, float]:
+def reference_chains(
+    smiles: str, quads: np.ndarray, n_steps: int = REFERENCE_STEPS
+) -> tuple[np.ndarray, float]:
     """Run Metropolis chains with RDKit: shifts of all atoms, and turns about single bonds.
 
     Returns
@@ -193,13 +205,16 @@ def reference_chains(smiles: str, quads: np.ndarray) -> tuple[np.ndarray, float]
     mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
     rdDistGeom.EmbedMultipleConfs(mol, REFERENCE_CHAINS, randomSeed=SEED)
     rng = np.random.default_rng(SEED)
-    chains = [reference_chain(Chem.Mol(mol, False, i), quads, rng) for i in range(REFERENCE_CHAINS)]
+    chains = [
+        reference_chain(Chem.Mol(mol, False, i), quads, n_steps, rng)
+        for i in range(REFERENCE_CHAINS)
+    ]
     angles = np.moveaxis(np.array(chains), (0, 1, 2), (2, 1, 0))
     return angles[:, int(BURN_IN * angles.shape[1]) :], time.process_time() - begun
 
 
 def reference_chain(
-    mol: Chem.Mol, quads: np.ndarray, rng: np.random.Generator
+    mol: Chem.Mol, quads: np.ndarray, n_steps: int, rng: np.random.Generator
 ) -> list[list[float]]:
     """Run one chain from the conformer of a molecule; torsions of every draw, in radians."""
     conformer = mol.GetConformer()
@@ -215,7 +230,7 @@ def reference_chain(
     ]
     positions = conformer.GetPositions()
     energy, draws = field.CalcEnergy(positions.ravel().tolist()), []
-    for step in range(REFERENCE_STEPS):
+    for step in range(n_steps):
         if rng.random() < 0.6:
             proposed = positions + WIDTH * rng.normal(size=positions.shape)
         else:

@@ -5,12 +5,12 @@ WORK is a folder that keeps relaxations; a run that was interrupted goes on from
 Needs the package qm9pack and the program xtb.
 """
 
+import contextlib
 import itertools
 import json
 import math
 import shlex
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from diffrelax.atomic import replacing
 from diffrelax.benchmark.hardware import describe_hardware
+from diffrelax.clock import Time
 from diffrelax.conformers import Conformer, merge, relax_conformer, sample_conformers
 from diffrelax.ensemble import Level
 from diffrelax.identity import has_enantiomer, heavy_atom_rmsd
@@ -115,16 +116,16 @@ def measure(smiles: str, model: Model, folder: WorkFolder) -> dict[str, object]:
     """Search one molecule in three ways and compare each with the scan."""
     molecule = Molecule.from_smiles(smiles, seed=SEED)
     reference, n_scanned = scan(molecule, folder)
-    begun = time.perf_counter()
+    begun = Time.now()
     ensemble = sample_conformers(molecule, model, N, level=LEVEL, seed=SEED)
-    seconds = time.perf_counter() - begun
+    ours_time = Time.now() - begun
     ours = list(map(Conformer, ensemble.starts, ensemble.molecules, ensemble.energies))
-    begun = time.perf_counter()
+    begun = Time.now()
     plain = rdkit_alone(molecule)
-    plain_seconds = time.perf_counter() - begun
-    begun = time.perf_counter()
-    relaxed = minima(plain, folder)
-    relaxed_seconds = plain_seconds + time.perf_counter() - begun
+    plain_time = Time.now() - begun
+    begun = Time.now()
+    relaxed = minima(plain)
+    relaxed_time = plain_time + (Time.now() - begun)
     lowest = reference[0].energy
     within = [one for one in reference if one.energy - lowest < WINDOW * KCAL_PER_MOL]
     return {
@@ -134,9 +135,9 @@ def measure(smiles: str, model: Model, folder: WorkFolder) -> dict[str, object]:
         "reference": len(reference),
         "reference_within_window": len(within),
         "arms": {
-            "diffrelax": told(ours, within, seconds),
-            "etkdg-mmff94": told(at_level(plain), within, plain_seconds),
-            "etkdg-mmff94, gfn2-xtb": told(relaxed, within, relaxed_seconds),
+            "diffrelax": told(ours, within, ours_time),
+            "etkdg-mmff94": told(at_level(plain), within, plain_time),
+            "etkdg-mmff94, gfn2-xtb": told(relaxed, within, relaxed_time),
         },
     }
 
@@ -151,11 +152,12 @@ def scan(molecule: Molecule, folder: WorkFolder) -> tuple[list[Conformer], int]:
         conformer = turned.GetConformer()
         for torsion, degrees in zip(torsions, point, strict=True):
             rdMolTransforms.SetDihedralDeg(conformer, *torsion, float(degrees))
-        starts.append(Conformer(str(point), molecule.with_positions(conformer.GetPositions())))
+        with contextlib.suppress(ValueError):  # atoms in one place
+            starts.append(Conformer(str(point), molecule.with_positions(conformer.GetPositions())))
     return minima(starts, folder), len(starts)
 
 
-def minima(starts: list[Conformer], folder: WorkFolder) -> list[Conformer]:
+def minima(starts: list[Conformer], folder: WorkFolder | None = None) -> list[Conformer]:
     """Relax starts at the level of theory; those that fail or become another molecule are lost."""
     bar = tqdm(starts, starts[0].molecule.name, unit="conf", disable=None)
     ends = [relax_conformer(start, LEVEL, folder) for start in bar]
@@ -187,7 +189,7 @@ def at_level(conformers: list[Conformer]) -> list[Conformer]:
     return found
 
 
-def told(found: list[Conformer], within: list[Conformer], seconds: float) -> dict[str, object]:
+def told(found: list[Conformer], within: list[Conformer], time: Time) -> dict[str, object]:
     """Say how much of the reference within the window was found."""
     lowest = within[0].energy
     covered = [any(close(one.molecule, other.molecule) for other in found) for one in within]
@@ -200,7 +202,8 @@ def told(found: list[Conformer], within: list[Conformer], seconds: float) -> dic
             for one, hit in zip(within, covered, strict=True)
             if not hit
         ],
-        "seconds": seconds,
+        "wall_seconds": time.wall,
+        "processor_seconds": time.processor,
     }
 
 

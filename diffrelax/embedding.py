@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import random
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from rdkit import Chem
@@ -22,10 +22,12 @@ FORCE_FIELD_ROUNDS = 20
 STEPS_A_ROUND = 1000
 
 
-def embed(mol: Chem.Mol, seed: int) -> tuple[Chem.Mol, str]:
-    """Embed a molecule with ETKDGv3 and relax it with MMFF94, or UFF without its parameters.
+def embed(
+    mol: Chem.Mol, seed: int, method: Literal["ETKDGv3", "KDG"] = "ETKDGv3"
+) -> tuple[Chem.Mol, str]:
+    """Embed a molecule in 3D and relax it with MMFF94, or UFF without its parameters.
 
-    Where ETKDGv3 fails, as for small cages, trials follow that do without its tests of the
+    Where that fails, as for small cages, trials follow that do without its tests of the
     embedded geometry (see `_embedding_trials`); whatever they give must have the stereochemistry
     asked for. Unconnected fragments are embedded each on its own and set side by side.
 
@@ -34,6 +36,8 @@ def embed(mol: Chem.Mol, seed: int) -> tuple[Chem.Mol, str]:
     mol : rdkit.Chem.Mol
         Hydrogens are added after the other atoms.
     seed : int
+    method : {"ETKDGv3", "KDG"}
+        With the preferences that torsions have in crystals, or without.
 
     Returns
     -------
@@ -59,7 +63,7 @@ def embed(mol: Chem.Mol, seed: int) -> tuple[Chem.Mol, str]:
         assign_stereo(mol)
     asked = Chem.AddHs(mol)
     asked.RemoveAllConformers()
-    for trial, parameters in _embedding_trials(asked, seed):
+    for trial, parameters in _embedding_trials(asked, seed, method):
         if rdDistGeom.EmbedMolecule(trial, parameters) != 0:
             continue
         _separate_fragments(trial)
@@ -86,15 +90,15 @@ def check_seed(seed: int) -> int:
     raise ValueError(f"seed {seed!r}: give an integer from 0 to {2**31 - CAGE_TRIALS - 1}")
 
 
-def _embedding_trials(asked: Chem.Mol, seed: int) -> Iterator[tuple[Chem.Mol, Any]]:
-    """Yield molecules to embed and how: by ETKDGv3, and then as small cages.
+def _embedding_trials(asked: Chem.Mol, seed: int, method: str) -> Iterator[tuple[Chem.Mol, Any]]:
+    """Yield molecules to embed and how: by a method of RDKit, and then as small cages.
 
     In a small cage the neighbours of an atom can lie on one side of it, which RDKit's tests of its
     embeddings refuse. The trials for cages do without these tests, from random coordinates and
     without torsion preferences: RDKit then only guides chiral atoms to their configuration, so
     those left open are given one by chance.
     """
-    parameters: Any = rdDistGeom.ETKDGv3()
+    parameters: Any = getattr(rdDistGeom, method)()
     parameters.randomSeed = seed
     parameters.timeout = EMBEDDING_SECONDS
     yield Chem.Mol(asked), parameters

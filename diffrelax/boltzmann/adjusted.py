@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -9,19 +10,24 @@ from ase.units import kB
 
 from diffrelax.boltzmann.chains import Chains, Target
 from diffrelax.boltzmann.guide import Guide
-from diffrelax.boltzmann.kernels import DenoisingStep, TorsionJump
+from diffrelax.boltzmann.kernels import DenoisingStep, Estimate, TorsionJump
 from diffrelax.boltzmann.rotors import Rotors
 from diffrelax.boltzmann.sampler import Mixture, Samples, run, tune
 from diffrelax.boltzmann.springs import Springs
+from diffrelax.boltzmann.surrogate import Recorded, Surrogate, SurrogateWalk
 from diffrelax.levels import Surface
 from diffrelax.models import Model
 from diffrelax.molecule import Molecule
 
-TUNING = 600  # steps
-THIN = 10  # steps from one draw to the next
+TUNING = 300  # steps
+REFINEMENTS, REFINING = 3, 20  # fits of the surrogate, and steps after each
+THIN = 4  # steps from one draw to the next
 ROOM_SIGMA = 0.05  # Å; the denoiser's noise level at 300 K
 KEPT = 0.7  # r² of the first denoising steps
-JUMPS = 0.4  # share of the steps that are torsion jumps
+JUMPS = 0.4  # share of torsion jumps, where there is no surrogate
+WALKS = 0.7  # share of the walks on the surrogate, where there is one
+WALK = 50  # steps of a walk
+WALK_TUNING = 100  # steps
 
 
 def sample_adjusted(
@@ -49,24 +55,42 @@ def sample_adjusted(
     progress : callable
         Called after each of `n_steps` steps.
     """
+    begun = time.process_time()
     guide = Guide(model, molecule, choose_sigma(model, temperature))
-    target = Target(surface.energies, kB * temperature)
-    chains = Chains.start(starts, surface.energies)
+    known = Recorded(surface.energies)
+    target = Target(known, kB * temperature)
+    chains = Chains.start(starts, known)
     moves = choose_moves(molecule, guide, target.thermal_energy)
     chains, moves = tune(chains, moves, target, TUNING, rng, progress)
-    trajectory = run(chains, moves, target, n_draws, THIN, rng, progress)
+    for _ in range(REFINEMENTS):
+        walk = choose_walk(molecule, known, chains, target.thermal_energy, rng)
+        chains, _ = tune(chains, Mixture([walk], [1.0]), target, REFINING, rng, progress)
+    moves = Mixture(
+        [walk, *moves.kernels], [WALKS, *((1 - WALKS) * share for share in moves.probabilities)]
+    )
+    tuning = {
+        "energy_calls": surface.n_calls,
+        "network_calls": guide.n_calls,
+        "processor_seconds": time.process_time() - begun,
+    }
+    frozen = Target(surface.energies, target.thermal_energy)
+    trajectory = run(chains, moves, frozen, n_draws, THIN, rng, progress)
     kernels = {
         kernel.name: {"share": share, "step_size": kernel.size}
         for kernel, share in zip(moves.kernels, moves.probabilities, strict=True)
     }
-    settings = {"sigma": guide.sigma, "thin": THIN, "tuning": TUNING, "kernels": kernels}
-    findings = {"acceptance": trajectory.acceptance, "network_calls": guide.n_calls}
+    settings = {"sigma": guide.sigma, "thin": THIN, "tuning": n_steps(0), "kernels": kernels}
+    findings = {
+        "acceptance": trajectory.acceptance,
+        "network_calls": guide.n_calls,
+        "tuning": tuning,
+    }
     return Samples(trajectory, settings, findings)
 
 
 def n_steps(n_draws: int) -> int:
     """Count the steps of a run, tuning included."""
-    return TUNING + n_draws * THIN
+    return TUNING + REFINEMENTS * REFINING + n_draws * THIN
 
 
 def choose_sigma(model: Model, temperature: float) -> float:
@@ -76,10 +100,29 @@ def choose_sigma(model: Model, temperature: float) -> float:
     return float(np.clip(wanted, known.sigma_min, known.sigma_max))
 
 
-def choose_moves(molecule: Molecule, guide: Guide, thermal_energy: float) -> Mixture:
+def choose_moves(molecule: Molecule, estimate: Estimate, thermal_energy: float) -> Mixture:
     """Mix denoising steps with torsion jumps, where the molecule has something to turn."""
     springs, rotors = Springs.of(molecule), Rotors.of(molecule)
-    denoising = DenoisingStep.shaped(guide, springs, thermal_energy, KEPT**0.5)
+    denoising = DenoisingStep.shaped(estimate, springs, thermal_energy, KEPT**0.5)
     if len(rotors) == 0:
         return Mixture([denoising], [1.0])
     return Mixture([denoising, TorsionJump(rotors)], [1 - JUMPS, JUMPS])
+
+
+def choose_walk(
+    molecule: Molecule,
+    known: Recorded,
+    chains: Chains,
+    thermal_energy: float,
+    rng: np.random.Generator,
+) -> SurrogateWalk:
+    """Fit a surrogate to the energies that are known, and tune a walk on it.
+
+    The steps of the walk are those of the denoising kernel with the geometry itself in place of
+    the denoiser's estimate, and torsion jumps.
+    """
+    surrogate = Target(Surrogate.fit(molecule, known, thermal_energy), thermal_energy)
+    moves = choose_moves(molecule, lambda positions: positions, thermal_energy)
+    walkers = Chains.start(chains.positions, surrogate.energy)
+    _, moves = tune(walkers, moves, surrogate, WALK_TUNING, rng, progress=lambda: None)
+    return SurrogateWalk(surrogate, moves, WALK)

@@ -42,8 +42,9 @@ def sample_boltzmann(
     """Sample the geometries of a molecule at a temperature and a level of theory.
 
     - ``adjusted``: Markov chains whose stationary distribution is exp(−E/kT) of the level. Their
-      moves are steps of the denoiser and turns about single bonds, each accepted or rejected by
-      its exact ratio (Metropolis–Hastings); step sizes are tuned first and then frozen.
+      moves are steps of the denoiser, turns about single bonds, and walks on a force field that is
+      fitted to the energies of the first steps; each is accepted or rejected by its exact ratio
+      (Metropolis–Hastings). Step sizes and the force field are tuned first and then frozen.
     - ``repeat``: one denoising step at a fixed noise level, over and over (Rothchild et al. 2024).
       The noise level is chosen so that the mean energy is that of the temperature. These samples
       are not canonical: bonds, angles and torsions have temperatures of their own.
@@ -77,7 +78,8 @@ def sample_boltzmann(
         columns are ``chain`` and ``draw``. ``provenance.diagnostics`` holds whether the chains
         have ``converged``, the ``doubts`` if not, ``rhat``, ``ess`` and ``autocorrelation``
         (in steps) of the energy and of cosines and sines of torsions, ``acceptance`` by kernel,
-        and what the run cost: ``energy_calls``, ``network_calls`` and ``seconds``.
+        and what the run cost: ``energy_calls``, ``network_calls`` and ``seconds``, a part of it for
+        ``tuning``.
 
     Raises
     ------

@@ -67,17 +67,19 @@ def find_starts(
 
 
 def _embedded(molecule: Molecule, n: int, seed: int) -> tuple[list[Conformer], list[str]]:
+    """Embed with and without the torsions of crystals, in which some conformers are missing."""
     first = "given" if molecule.start == "given" else "etkdg 0"
     starts, notes = [Conformer(first, molecule)], []
     mol = molecule.to_rdkit()
     for i in range(1, n):
+        name = f"kdg {i}" if i % 2 else f"etkdg {i}"
         try:
-            embedded, start = embed(mol, seed + i)
+            embedded, start = embed(mol, seed + i, "KDG" if i % 2 else "ETKDGv3")
         except ValueError as error:
-            notes.append(f"etkdg {i}: {error}")
+            notes.append(f"{name}: {error}")
             continue
         positions = embedded.GetConformer().GetPositions()
-        starts.append(Conformer(f"etkdg {i}", molecule.with_positions(positions, start)))
+        starts.append(Conformer(name, molecule.with_positions(positions, start)))
     return starts, notes
 
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from ase.units import kB
 
 from diffrelax.boltzmann.chains import Chains, Target
 from diffrelax.boltzmann.diagnostics import Diagnostics
+from diffrelax.boltzmann.guide import Guide
 from diffrelax.boltzmann.kernels import CartesianStep, DenoisingStep, TorsionJump, TorsionStep
 from diffrelax.boltzmann.repeated import repeat
 from diffrelax.boltzmann.rotors import Rotors, torsion_angles
 from diffrelax.boltzmann.sampler import Mixture, run, tune
-from diffrelax.boltzmann.springs import expanded
+from diffrelax.boltzmann.springs import Springs, expanded
+from diffrelax.boltzmann.surrogate import SurrogateWalk
+from diffrelax.levels import Surface
+from diffrelax.molecule import Molecule
 
 from .toys import THERMAL, DoubleWell, Harmonic, exact_denoiser
 
@@ -57,6 +62,41 @@ def test_adjusted_chains_have_the_exact_population_of_a_well(which):
     assert 0.55 < toy.right < 0.75
     assert error < 0.03
     assert abs(mean - toy.right) < 3.5 * error
+
+
+@pytest.mark.parametrize("which", ["denoising", "surrogate walk"])
+def test_water_has_the_mean_energy_of_quadrature(model, which):
+    """With the denoiser of the released model, each kind of move alone is exact."""
+    water = Molecule.from_smiles("O")
+    surface, thermal = Surface(water, "mmff94"), kB * 300
+    rng = np.random.default_rng(0)
+    target = Target(surface.energies, thermal)
+    chains = Chains.start(np.repeat(water.positions[None], 150, axis=0), surface.energies)
+    if which == "denoising":
+        guide = Guide(model, water, 0.05)
+        kernel = DenoisingStep.shaped(guide, Springs.of(water), thermal, 0.3)
+    else:  # a surrogate that is 40% too hot
+        hot = Target(surface.energies, 1.4 * thermal)
+        kernel = SurrogateWalk(hot, Mixture([CartesianStep(0.04)], [1]), 5)
+    path = run(chains, Mixture([kernel], [1]), target, 80, 1, rng, progress=lambda: None)
+    mean, error = mean_and_error(path.energies[20:])
+    apart = path.energies[20:].mean(axis=0).std(ddof=1) / len(chains) ** 0.5
+    assert error == pytest.approx(apart, rel=0.3)  # the error that independent chains show
+    assert error < 0.03 * mean
+    assert abs(mean - quadrature(surface, thermal)) < 3.5 * error
+
+
+def quadrature(surface, thermal):
+    """Integrate over the two bonds and the angle of water, with their volume element."""
+    lengths, angles = np.linspace(0.78, 1.2, 41), np.radians(np.linspace(70, 140, 41))
+    a, b, theta = np.meshgrid(lengths, lengths, angles, indexing="ij")
+    zero = np.zeros_like(a)
+    first = np.stack([a, zero, zero], -1)
+    second = np.stack([b * np.cos(theta), b * np.sin(theta), zero], -1)
+    oxygen = np.zeros_like(first)
+    energies = surface.energies(np.stack([oxygen, first, second], -2).reshape(-1, 3, 3))
+    weights = np.exp(-energies / thermal) * (a**2 * b**2 * np.sin(theta)).ravel()
+    return (energies * weights).sum() / weights.sum()
 
 
 def test_torsion_moves_sample_the_density_of_the_torsions():

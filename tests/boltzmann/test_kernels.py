@@ -7,7 +7,9 @@ from scipy.stats import multivariate_normal
 from diffrelax.boltzmann.chains import Chains, Target, metropolis_step
 from diffrelax.boltzmann.kernels import CartesianStep, DenoisingStep, TorsionJump, TorsionStep
 from diffrelax.boltzmann.rotors import Rotors, torsion_angles, watched_torsions
+from diffrelax.boltzmann.sampler import Mixture
 from diffrelax.boltzmann.springs import BACKGROUND, Springs, expanded, reduced
+from diffrelax.boltzmann.surrogate import SurrogateWalk
 from diffrelax.molecule import Molecule
 
 from .toys import N_ATOMS, THERMAL, D, DoubleWell, Harmonic, exact_denoiser
@@ -24,6 +26,11 @@ KERNELS = {
     "shaped": DenoisingStep.shaped(ESTIMATE, SPRINGS, THERMAL, 0.9),
     "torsion step": TorsionStep(CHAIN, 0.15),
     "torsion jump": TorsionJump(CHAIN, anywhere=1.0),
+    "surrogate walk": SurrogateWalk(
+        Target(DoubleWell(tilt=-0.1, stiffness=45.0), THERMAL),
+        Mixture([CartesianStep(0.03)], [1]),
+        8,
+    ),
 }
 
 

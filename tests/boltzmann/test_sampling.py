@@ -13,7 +13,8 @@ from diffrelax.levels import Surface, get_calculator
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
     """Few steps: what is tested here does not depend on their number."""
-    monkeypatch.setattr(adjusted, "TUNING", 6)
+    for name, steps in {"TUNING": 6, "REFINING": 1, "WALK": 3, "WALK_TUNING": 2}.items():
+        monkeypatch.setattr(adjusted, name, steps)
     for room in (adjusted, repeated):
         monkeypatch.setattr(room, "THIN", 2)
     monkeypatch.setattr(repeated, "PILOT_DRAWS", 3)
@@ -39,15 +40,18 @@ def test_samples_have_their_energies_chains_and_equal_weights(samples):
 def test_the_provenance_says_what_was_done_and_what_it_cost(samples, model):
     provenance = samples.provenance
     assert (provenance.method, provenance.model) == ("adjusted", model.name)
-    assert set(provenance.settings["kernels"]) == {"denoising", "torsion jump"}
+    assert set(provenance.settings["kernels"]) == {"surrogate walk", "denoising", "torsion jump"}
     known = provenance.diagnostics
     names = {"energy", "cos H4–C1–C2–O3", "sin H4–C1–C2–O3", "cos C1–C2–O3–H9", "sin C1–C2–O3–H9"}
     for key in ("rhat", "ess", "autocorrelation"):
         assert set(known[key]) == names
     assert all(0 <= share <= 1 for share in known["acceptance"].values())
     # each start is evaluated to see that it can be, and again by the chains
-    assert known["energy_calls"] == 3 * (2 + 6 + 5 * 2)
-    assert 0 < known["network_calls"] <= 3 * (1 + 2 * (6 + 5 * 2))
+    assert known["energy_calls"] == 3 * (2 + 9 + 5 * 2)
+    assert known["tuning"]["energy_calls"] == 3 * (2 + 9)
+    assert (
+        0 < known["tuning"]["network_calls"] <= known["network_calls"] <= 3 * (1 + 2 * (6 + 5 * 2))
+    )
 
 
 def test_few_samples_are_not_called_converged(samples):
@@ -71,7 +75,7 @@ def test_samples_come_back_from_a_file(samples, tmp_path):
 
 def test_a_rigid_molecule_is_sampled_and_called_rigid(model):
     found = sample_boltzmann("C=O", model, 8, n_chains=2)
-    assert set(found.provenance.settings["kernels"]) == {"denoising"}
+    assert set(found.provenance.settings["kernels"]) == {"surrogate walk", "denoising"}
     assert any(note.startswith("rigid") for note in found.provenance.notes)
 
 
@@ -92,7 +96,7 @@ def test_an_interrupt_keeps_what_has_been_drawn(model, monkeypatch):
     energies = Surface.energies
 
     def interrupted(self, positions):
-        if self.n_calls >= 2 * (2 + 6 + 7 * 2 + 1):
+        if self.n_calls >= 2 * (2 + 9 + 7 * 2 + 1):
             raise KeyboardInterrupt
         return energies(self, positions)
 
@@ -145,3 +149,9 @@ def test_bad_input_says_what_to_do(model, molecule, options, message):
     with pytest.raises(ValueError) as error:
         sample_boltzmann(molecule, model, **options)
     assert message in str(error.value)
+
+
+def test_a_level_that_is_not_installed_says_what_to_install(model, monkeypatch):
+    monkeypatch.setattr("diffrelax.levels.aimnet2.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r'pip install "diffrelax\[aimnet2\]"'):
+        sample_boltzmann("CCO", model, level="aimnet2")

@@ -121,10 +121,20 @@ def test_starts_say_where_they_come_from(model) -> None:
     starts, _ = find_starts(Molecule.from_smiles("CCCO"), model, 40)
     kinds = {start.start.split()[0] for start in starts}
     assert starts[0].start == "etkdg 0"
-    assert kinds <= {"etkdg", "denoised"}
+    assert kinds <= {"etkdg", "kdg", "denoised"}
     assert sum(start.n_starts for start in starts) in range(35, 41)
     given = Molecule.from_atoms(starts[0].molecule.to_atoms())
     assert find_starts(given, model, 1)[0][0].start == "given"
+
+
+def test_conformers_that_crystals_lack_are_started_from(model) -> None:
+    imidate = Molecule.from_smiles("[H]/N=C/OC(C)(C)CO")
+    starts, _ = find_starts(imidate, model, 20)  # about O–C, ETKDGv3 knows gauche only
+    torsions = [
+        rdMolTransforms.GetDihedralDeg(start.molecule.to_rdkit().GetConformer(), 2, 3, 4, 7)
+        for start in starts
+    ]
+    assert min(map(abs, torsions)) < 90 < 150 < max(map(abs, torsions))
 
 
 def test_the_same_seed_gives_the_same_conformers(model) -> None:

@@ -1,0 +1,106 @@
+"""Dihedral angles of flexible molecules of the test split: samples beside reference chains.
+
+Run: python analysis/dihedrals.py analysis/results/boltzmann/dihedrals.json
+A run that was interrupted goes on with the next molecule. Needs the package qm9pack.
+"""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from boltzmann import TEMPERATURE, heavy_torsions, reference_chains
+from rdkit import Chem
+
+from diffrelax.atomic import replacing
+from diffrelax.benchmark.hardware import describe_hardware
+from diffrelax.boltzmann import sample_boltzmann
+from diffrelax.boltzmann.rotors import torsion_angles
+from diffrelax.models import Model, load_model
+from diffrelax.molecule import Molecule
+from diffrelax.qm9 import load_qm9
+
+MOLECULES = 8
+LARGEST = 6  # heavy atoms
+N = 1000
+SEED = 42
+REFERENCE_STEPS = 150_000  # of each of four chains
+EDGES = np.linspace(-180, 180, 37)
+
+
+def main(path: Path) -> None:
+    """Sample the molecules that the file does not hold yet."""
+    torch.set_num_threads(1)
+    model = load_model("relax-qm9")
+    found = json.loads(path.read_text())["molecules"] if path.exists() else []
+    for smiles in choose()[len(found) :]:
+        found.append(measure(smiles, model))
+        record = {
+            "command": shlex.join(["python", *sys.argv]),
+            "split": "test",
+            "n": len(found),
+            "level": "mmff94",
+            "temperature": TEMPERATURE,
+            "samples": N,
+            "reference_steps": 4 * REFERENCE_STEPS,
+            "model": model.name,
+            "sha256": model.sha256,
+            "hardware": describe_hardware("cpu") + ", shared with other work",
+            "degrees": EDGES.tolist(),
+            "molecules": found,
+        }
+        with replacing(path) as part:
+            part.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+
+
+def choose() -> list[str]:
+    """Draw acyclic molecules with single bonds only, and a torsion of heavy atoms."""
+    smiles, drawn = load_qm9("test").smiles, []
+    for i in np.random.default_rng(0).permutation(len(smiles)):
+        mol = Chem.MolFromSmiles(smiles[i].decode())
+        single = all(bond.GetBondType() == Chem.BondType.SINGLE for bond in mol.GetBonds())
+        torsion = mol.HasSubstructMatch(Chem.MolFromSmarts("*~*-*~*"))
+        flexible = single and torsion and not mol.GetRingInfo().NumRings()
+        if flexible and mol.GetNumHeavyAtoms() <= LARGEST:
+            drawn.append(smiles[i].decode())
+        if len(drawn) == MOLECULES:
+            break
+    return drawn
+
+
+def measure(smiles: str, model: Model) -> dict[str, object]:
+    """Count angles in the samples of both methods and in the reference chains."""
+    molecule = Molecule.from_smiles(smiles)
+    quads = heavy_torsions(molecule)
+    angles, told = {}, {}
+    for method in ("adjusted", "repeat"):
+        ensemble = sample_boltzmann(
+            molecule, model, N, temperature=TEMPERATURE, method=method, seed=SEED
+        )
+        angles[method] = torsion_angles(ensemble.positions, quads)
+        known = ensemble.provenance.diagnostics
+        told[method] = {name: known[name] for name in ("converged", "doubts", "energy_calls")}
+    reference, _ = reference_chains(smiles, quads, REFERENCE_STEPS)
+    angles["reference"] = reference.reshape(len(quads), -1)
+    return {
+        "smiles": smiles,
+        "torsions": [
+            {
+                "atoms": "–".join(f"{molecule.symbols[i]}{i + 1}" for i in quad),
+                "density": {
+                    method: np.round(
+                        np.histogram(np.degrees(one[t]), EDGES, density=True)[0], 6
+                    ).tolist()
+                    for method, one in angles.items()
+                },
+            }
+            for t, quad in enumerate(quads)
+        ],
+        "told": told,
+    }
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
