@@ -29,8 +29,8 @@ class RelaxFlowMaker(Maker):
     batch_size : int
         Molecules in one job of the diffusion model.
     minimise_batch_size : int
-        Molecules in one job of the level. More than one is for levels that take seconds: a job that
-        dies for good loses the results of all of its molecules.
+        Molecules in one job of the level, all from one batch of the model. More than one is for
+        levels that take seconds: a job that dies for good loses the results of all of them.
     """
 
     name: str = "relax flow"
@@ -61,19 +61,18 @@ OutputReference, or an iterable of these
                 raise ValueError(f"batch size {size}: give 1 or more")
         relaxed: list[OutputReference] = []
         minimised: list[OutputReference] = []
-        jobs: list[Job] = []
-        for batch in _batches(len(arguments), self.batch_size):
+        relaxations: list[Job] = []
+        minimisations: list[Job] = []
+        for batch in _batches(range(len(arguments)), self.batch_size):
             relax = self.relax_maker.make([arguments[i] for i in batch])
             _describe(relax, "relax", batch, _span(batch))
             relaxed += [relax.output[i] for i in range(len(batch))]
-            jobs.append(relax)
-        for batch in _batches(len(arguments), self.minimise_batch_size):
-            minimise, outputs = self._minimise([relaxed[i] for i in batch])
-            name = _span(batch) if len(batch) > 1 else f"{batch[0]} {label(arguments[batch[0]])}"
-            _describe(minimise, "minimise", batch, name.rstrip())
-            minimise.metadata["formulas"] = [_formula(arguments[i]) for i in batch]
-            minimised += outputs
-            jobs.append(minimise)
+            relaxations.append(relax)
+            # no job waits for two batches, so that none is lost with another's
+            for part in _batches(batch, self.minimise_batch_size):
+                minimise, outputs = self._minimise(part, arguments, relaxed)
+                minimised += outputs
+                minimisations.append(minimise)
         summary = summarise(
             names=[label(argument) for argument in arguments],
             uuids=[output.uuid for output in minimised],
@@ -81,19 +80,28 @@ OutputReference, or an iterable of these
             minimised=minimised,
         )
         summary.metadata["stage"] = "summary"
-        return Flow([*jobs, summary], output=summary.output, name=self.name)
+        jobs = [*relaxations, *minimisations, summary]
+        return Flow(jobs, output=summary.output, name=self.name)
 
-    def _minimise(self, molecules: list[OutputReference]) -> tuple[Job, list[OutputReference]]:
-        if len(molecules) == 1:
-            job = self.minimise_maker.make(molecules[0])
-            return job, [job.output]
-        job = self.minimise_maker.make_batch(molecules)
-        return job, [job.output[i] for i in range(len(molecules))]
+    def _minimise(
+        self, part: range, arguments: list[Argument], relaxed: list[OutputReference]
+    ) -> tuple[Job, list[OutputReference]]:
+        if len(part) == 1:
+            job = self.minimise_maker.make(relaxed[part[0]])
+            outputs = [job.output]
+            name = f"{part[0]} {label(arguments[part[0]])}".rstrip()
+        else:
+            job = self.minimise_maker.make_batch([relaxed[i] for i in part])
+            outputs = [job.output[i] for i in range(len(part))]
+            name = _span(part)
+        _describe(job, "minimise", part, name)
+        job.metadata["formulas"] = [_formula(arguments[i]) for i in part]
+        return job, outputs
 
 
-def _batches(n: int, size: int) -> Iterator[range]:
-    for first in range(0, n, size):
-        yield range(first, min(first + size, n))
+def _batches(indices: range, size: int) -> Iterator[range]:
+    for first in range(0, len(indices), size):
+        yield indices[first : first + size]
 
 
 def _span(batch: range) -> str:

@@ -62,7 +62,7 @@ def run_remote(config: FlowConfig, show: Show, tell: Callable[[str], None]) -> S
     with _answering(project):
         controller = project.get_job_controller()
         key = flow_key(config)
-        flow_id = _find(controller, key)
+        flow_id = find_flow(controller, key, config.remote.restarts)
     if flow_id:
         tell(f"flow {flow_id} is in the queue already: following it")
     else:
@@ -85,6 +85,20 @@ def flow_key(config: FlowConfig) -> str:
     inputs = [_content(given) for given in config.inputs]
     settings = config.model_dump(mode="json", exclude=NOT_THE_FLOW)
     return work_key("flow", json.dumps(inputs), settings)
+
+
+def find_flow(controller: Any, key: str, restarts: int) -> str:
+    """Return the uuid of the flow with a key that is not at its end; empty if there is none.
+
+    The summary of a flow may have been made without jobs that were killed while nobody followed it.
+    """
+    latest = [("created_on", -1)]
+    found = controller.flows.find_one({"metadata.key": key}, {"uuid": 1, "state": 1}, sort=latest)
+    if found is None:
+        return ""
+    flow_id = str(found["uuid"])
+    ended = found["state"] == "COMPLETED"
+    return "" if ended and not FlowQueue(controller, flow_id).goes_on(restarts) else flow_id
 
 
 def ask_for_resources(flow: Flow, config: FlowConfig, project: Any) -> None:
@@ -159,12 +173,6 @@ def _submit(config: FlowConfig, project: Any, key: str) -> str:
             "workflows/clusters"
         ) from error
     return flow.uuid
-
-
-def _find(controller: Any, key: str) -> str:
-    unfinished = {"metadata.key": key, "state": {"$ne": "COMPLETED"}}
-    found = controller.flows.find_one(unfinished, {"uuid": 1})
-    return found["uuid"] if found else ""
 
 
 def _content(given: str) -> str:

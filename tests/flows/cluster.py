@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -64,8 +64,9 @@ class Cluster:
     def kill_runner(self) -> None:
         """Kill the runner in whatever it does, with the process that looks after it."""
         for process in self._runner():
-            process.kill()
-            process.wait(10)
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+                process.wait(10)
 
     def call(self, *command: str) -> str:
         """Run a command in the cluster, and return what it prints."""

@@ -4,11 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
+from maggma.stores import MemoryStore
 
 from diffrelax.flows import RelaxFlowMaker
 from diffrelax.flows.config import FlowConfig
 from diffrelax.flows.queue import explain, kill_reason
-from diffrelax.flows.remote import ask_for_resources, check_sizes, flow_key
+from diffrelax.flows.remote import ask_for_resources, check_sizes, find_flow, flow_key
 from diffrelax.flows.resources import StageResources, dft_resources, manager_config
 from diffrelax.flows.run import run_flow
 from diffrelax.levels.density_functional import count_functions, mean_field
@@ -172,6 +173,34 @@ def test_the_same_flow_has_the_same_key_and_another_flow_another(tmp_path: Path)
     assert flow_key(same.model_copy(update={"seed": 1})) != key
     elsewhere.write_text("CCO\n")
     assert flow_key(same) != key
+
+
+class Controller:
+    """The queue with one flow whose summary has been made, and one failed job in it."""
+
+    def __init__(self, error: str, restarts: int) -> None:
+        store = MemoryStore()
+        store.connect()
+        self.flows = store._collection
+        ended = {"state": "COMPLETED", "metadata": {"key": "k"}}
+        self.flows.insert_many([ended | {"uuid": f"{day}", "created_on": day} for day in (2, 3, 1)])
+        metadata = {"restarts": restarts}
+        self.failed = {
+            "state": "FAILED", "error": error, "remote": {}, "job": {"metadata": metadata},
+        }  # fmt: skip
+
+    def get_jobs(self, query, projection):
+        return [self.failed] if query == {"job.hosts": "3"} else []
+
+
+@pytest.mark.parametrize(
+    ("error", "restarts", "found"),
+    [(KILLED, 0, "3"), (KILLED, 3, ""), (TRACEBACK.format("ValueError: wrong"), 0, "")],
+)
+def test_a_flow_goes_on_whose_jobs_were_killed_while_nobody_looked(error, restarts, found) -> None:
+    controller = Controller(error, restarts)
+    assert find_flow(controller, "k", 3) == found
+    assert find_flow(controller, "another", 3) == ""
 
 
 def test_what_the_remote_engine_cannot_do_says_what_to_do(project, monkeypatch) -> None:

@@ -75,7 +75,7 @@ class Watched:
             text=True,
         )
 
-    def wait_for(self, condition, seconds: float = 300) -> None:
+    def wait_for(self, condition, seconds: float = 600) -> None:
         def holds() -> bool:
             self.look()
             if condition():
@@ -111,7 +111,7 @@ def test_a_flow_ends_whatever_happens_to_its_jobs_and_its_runner(
     run.process.send_signal(signal.SIGINT)
     assert run.process.wait() == 130
     cluster.start_runner()
-    wait_for(cluster.ended_jobs, 120)  # too little memory, nobody looks
+    wait_for(cluster.ended_jobs, 300)  # too little memory, nobody looks
     run.start()
     run.wait_for(lambda: "following it" in run.told())
 
@@ -184,7 +184,7 @@ def test_jobs_added_at_run_time_get_what_was_asked_for_them(project: Any) -> Non
     def jobs() -> list[dict[str, Any]]:
         return list(controller.jobs.find({"job.hosts": flow.uuid}))
 
-    wait_for(lambda: {job["state"] for job in jobs()} == {"COMPLETED"}, 300)
+    wait_for(lambda: {job["state"] for job in jobs()} == {"COMPLETED"}, 600)
     search, *added = jobs()
     assert search["resources"] == network["resources"]
     assert [job["job"]["name"] for job in added][-1] == "weights ethanol"
