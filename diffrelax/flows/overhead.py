@@ -120,7 +120,7 @@ def _wait(controller: Any, flow: Flow) -> None:
     done = 0
     with tqdm(total=len(flow.jobs), unit="job", disable=None) as bar:
         while done < len(flow.jobs):
-            time.sleep(1)
+            time.sleep(max(1, len(flow.jobs) / 100))  # not to be a load on the database
             if record := controller.jobs.find_one(failed):
                 why = record["error"] or record["remote"]["error"]
                 raise RuntimeError(f"{record['job']['name']} failed: {why}")

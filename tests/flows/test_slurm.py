@@ -187,7 +187,7 @@ def test_jobs_added_at_run_time_get_what_was_asked_for_them(project: Any) -> Non
     wait_for(lambda: {job["state"] for job in jobs()} == {"COMPLETED"}, 600)
     search, *added = jobs()
     assert search["resources"] == network["resources"]
-    assert [job["job"]["name"] for job in added][-1] == "weights ethanol"
+    assert [job["job"]["name"] for job in added][-2:] == ["weights ethanol", "store_inputs"]
     for job in added:
         assert job["resources"] == level["resources"]
         assert "--time=0-0:7:0" in Path(job["run_dir"], "submit.sh").read_text()
