@@ -50,6 +50,7 @@ def arms(starts: str, *recipes: str) -> list[SpeedupArm]:
 
 
 HESSIAN = arms("mmff94 gfn2-xtb diffusion", "bfgs+hessian")
+AIMNET2 = arms("mmff94 aimnet2 diffusion", "bfgs+aimnet2-hessian")
 PAPER = arms("mmff94 diffusion", "bfgs")
 OTHERS = [
     *arms("mmff94 gfn2-xtb diffusion", "geometric", "geometric+hessian"),
@@ -71,6 +72,7 @@ class Stage:
 LEVELS = {"small": B3LYP, "nine": B3LYP, "wb97x-d3bj": WB97X}
 STAGES = (
     Stage("small", 51, HESSIAN),
+    Stage("small", 20, AIMNET2),
     Stage("small", 20, PAPER),
     Stage("small", 10, OTHERS),
     Stage("nine", 6, HESSIAN),

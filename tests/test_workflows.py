@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import re
 import shlex
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -35,12 +38,22 @@ def test_each_flow_on_the_page_is_a_flow(block: str) -> None:
     assert config.maker().batch_size == config.batch_size
 
 
+@pytest.mark.parametrize("block", blocks("python"))
+def test_what_the_page_imports_from_diffrelax_is_there(block: str) -> None:
+    for node in ast.walk(ast.parse(block)):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("diffrelax"):
+            module = importlib.import_module(node.module)
+            assert {alias.name for alias in node.names} <= set(vars(module))
+
+
 def test_each_command_on_the_page_is_one() -> None:
     jf = pytest.importorskip("jobflow_remote.cli.jf")
     programs = {"diffrelax": typer.main.get_command(app), "jf": typer.main.get_command(jf.app)}
     seen = set()
     for line in "".join(blocks("bash")).splitlines():
-        program, *arguments = shlex.split(line, comments=True)
+        words = shlex.shlex(line, posix=True, punctuation_chars=True)
+        words.whitespace_split = True
+        program, *arguments = takewhile(lambda word: word not in (">", "&"), words)
         if program in programs:
             parse(programs[program], arguments, program)
             seen.add(program)

@@ -15,13 +15,11 @@ from diffrelax.files import Rejected
 from diffrelax.levels import check_installed, relax_at_level
 from diffrelax.molecule import Molecule
 
-RECIPES: dict[str, dict[str, str]] = {
-    "bfgs": {"optimizer": "bfgs", "hessian": "none"},
-    "bfgs+hessian": {"optimizer": "bfgs", "hessian": "gfn2-xtb"},
-    "geometric": {"optimizer": "geometric", "hessian": "none"},
-    "geometric+hessian": {"optimizer": "geometric", "hessian": "gfn2-xtb"},
-    "sella": {"optimizer": "sella", "hessian": "none"},
-    "sella+hessian": {"optimizer": "sella", "hessian": "gfn2-xtb"},
+HESSIANS = {"": "none", "+hessian": "gfn2-xtb", "+aimnet2-hessian": "aimnet2"}
+RECIPES = {
+    optimizer + suffix: {"optimizer": optimizer, "hessian": level}
+    for optimizer in ("bfgs", "geometric", "sella")
+    for suffix, level in HESSIANS.items()
 }
 LEVEL_STARTS = ("mmff94", "uff", "gfn-ff", "gfn2-xtb", "aimnet2")
 STARTS = (*LEVEL_STARTS, "diffusion", "given")
@@ -35,7 +33,7 @@ class SpeedupArm(NamedTuple):
     start : str
         One of `STARTS`, or a known geometry of the subjects.
     recipe : str
-        One of `RECIPES`: the optimizer, and whether it starts from a GFN2-xTB Hessian.
+        One of `RECIPES`: the optimizer, and the level of the Hessian that it starts from.
     """
 
     start: str

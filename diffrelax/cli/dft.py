@@ -43,7 +43,8 @@ def dft(
     fmax: Annotated[float, typer.Option(help="Largest force at the end, eV/Å")] = 0.03,
     optimizer: Annotated[Literal["bfgs", "geometric", "sella"], typer.Option()] = "bfgs",
     hessian: Annotated[
-        Literal["gfn2-xtb", "none"], typer.Option(help="Hessian that the optimizer starts from")
+        Literal["gfn2-xtb", "aimnet2", "none"],
+        typer.Option(help="Hessian that the optimizer starts from"),
     ] = "gfn2-xtb",
     density_fit: Annotated[bool, typer.Option(help="Density fitting")] = True,
     max_steps: Annotated[int, typer.Option(min=0)] = 200,

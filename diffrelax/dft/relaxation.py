@@ -24,8 +24,9 @@ from diffrelax.dft.minimisers import (
 )
 from diffrelax.dft.recorder import Call, Recorder
 from diffrelax.dft.result import DFTRelaxation
-from diffrelax.dft.settings import DFTSettings
+from diffrelax.dft.settings import DFTSettings, HessianLevel
 from diffrelax.identity import identity_change
+from diffrelax.levels import check_installed
 from diffrelax.levels.density_functional import DensityFunctional, mean_field
 from diffrelax.work import work_key
 
@@ -44,7 +45,7 @@ def relax_dft(
     basis: str = "6-31G(2df,p)",
     fmax: float = 0.03,
     optimizer: Literal["bfgs", "geometric", "sella"] = "bfgs",
-    hessian: Literal["gfn2-xtb", "none"] = "gfn2-xtb",
+    hessian: HessianLevel = "gfn2-xtb",
     density_fit: bool = True,
     grid_level: int = 3,
     max_steps: int = 200,
@@ -56,8 +57,8 @@ def relax_dft(
     """Relax a molecule with DFT and count what it costs.
 
     The SCF of each step starts from the density of the step before. The optimizer starts from a
-    GFN2-xTB Hessian, which saves most of the gradient calls; where GFN2-xTB cannot give one, the
-    optimizer's own guess is used and a note says so.
+    Hessian of a cheap level, which saves most of the gradient calls; where that level cannot give
+    one, the optimizer's own guess is used and a note says so.
 
     Parameters
     ----------
@@ -80,8 +81,9 @@ def relax_dft(
     Raises
     ------
     ValueError
-        If a setting is invalid, the optimizer is not installed, the functional or basis is unknown,
-        or lacks an element, or if the checkpoint belongs to another molecule or to other settings.
+        If a setting is invalid, the optimizer or the level of the Hessian is not installed, the
+        functional or basis is unknown, or lacks an element, or if the checkpoint belongs to another
+        molecule or to other settings.
     OSError
         If the folder of the checkpoint does not exist.
     """
@@ -110,6 +112,8 @@ def relax_with(
     """Relax a molecule with DFT as `relax_dft` does, with its settings in one object."""
     started = Time.now()
     check_optimizer(settings.optimizer)
+    if settings.hessian != "none":
+        check_installed(settings.hessian)
     level = settings.model_dump(include={"xc", "basis", "density_fit", "grid_level"})
     calculator = DensityFunctional(mean_field(molecule, **level))
     begin = _begin(molecule, settings, checkpoint)
@@ -144,15 +148,21 @@ def _begin(molecule: Molecule, settings: DFTSettings, checkpoint: Path | None) -
     if settings.hessian == "none":
         return Checkpoint(key, None, NO_TIME, ())
     started = Time.now()
-    hessian, notes = _start_hessian(molecule)
+    hessian, notes = _start_hessian(molecule, settings.hessian)
     return Checkpoint(key, hessian, Time.now() - started, notes)
 
 
-def _start_hessian(molecule: Molecule) -> tuple[np.ndarray | None, tuple[str, ...]]:
+def _start_hessian(molecule: Molecule, level: str) -> tuple[np.ndarray | None, tuple[str, ...]]:
     try:
-        return positive_hessian(gfn2_hessian(molecule), molecule.positions), ()
+        if level == "aimnet2":
+            from diffrelax.levels.aimnet2 import AIMNet2  # torch is slow to import
+
+            hessian = AIMNet2(molecule).hessian(molecule.to_atoms())
+        else:
+            hessian = gfn2_hessian(molecule)
     except (RuntimeError, ValueError) as error:
-        return None, (f"no GFN2-xTB Hessian, the optimizer's own guess instead: {error}",)
+        return None, (f"no {level} Hessian, the optimizer's own guess instead: {error}",)
+    return positive_hessian(hessian, molecule.positions), ()
 
 
 def _minimise(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
+
+HessianLevel: TypeAlias = Literal["gfn2-xtb", "aimnet2", "none"]
 
 
 class DFTSettings(BaseModel):
@@ -19,8 +21,9 @@ class DFTSettings(BaseModel):
     optimizer : {"bfgs", "geometric", "sella"}
         ASE's BFGS in Cartesian coordinates, or geomeTRIC or Sella in internal coordinates.
         geomeTRIC keeps its own five criteria, tightened where `fmax` asks for more.
-    hessian : {"gfn2-xtb", "none"}
-        Hessian from which the optimizer starts; ``"none"`` is the optimizer's own guess.
+    hessian : {"gfn2-xtb", "aimnet2", "none"}
+        Level of the Hessian from which the optimizer starts; ``"none"`` is the optimizer's own
+        guess. That of AIMNet2 is nearer to a hybrid functional's, and needs the extra [aimnet2].
     max_steps : int
         Steps of the optimizer; one gradient call more than that is made at most.
     check_minimum : {"none", "gfn2-xtb", "dft"}
@@ -35,7 +38,7 @@ class DFTSettings(BaseModel):
     basis: str = "6-31G(2df,p)"
     fmax: float = Field(default=0.03, gt=0, allow_inf_nan=False)
     optimizer: Literal["bfgs", "geometric", "sella"] = "bfgs"
-    hessian: Literal["gfn2-xtb", "none"] = "gfn2-xtb"
+    hessian: HessianLevel = "gfn2-xtb"
     density_fit: bool = True
     grid_level: int = Field(default=3, ge=0, le=9)
     max_steps: int = Field(default=200, ge=0)

@@ -1,15 +1,11 @@
 """Flows of jobs, from a laptop to a cluster: Makers for jobflow, in the style of atomate2."""
 
+from diffrelax.flows.atoms import to_atoms
+from diffrelax.flows.batches import DiffusionRelaxMaker, EmbedMaker
 from diffrelax.flows.conformers import ConformerFlowMaker
+from diffrelax.flows.levels import DFTRelaxMaker, ForceFieldRelaxMaker, StaticMaker
 from diffrelax.flows.relax import RelaxFlowMaker
 from diffrelax.flows.speedup import SpeedupFlowMaker
-from diffrelax.flows.stages import (
-    DFTRelaxMaker,
-    DiffusionRelaxMaker,
-    EmbedMaker,
-    ForceFieldRelaxMaker,
-    StaticMaker,
-)
 
 __all__ = [
     "ConformerFlowMaker",
@@ -20,4 +16,5 @@ __all__ = [
     "RelaxFlowMaker",
     "SpeedupFlowMaker",
     "StaticMaker",
+    "to_atoms",
 ]

@@ -39,7 +39,8 @@ from diffrelax.molecule import Molecule
 
 SMILES_FILES = (".smi", ".txt")
 
-Argument: TypeAlias = str | dict[str, Any] | OutputReference
+Plain: TypeAlias = str | dict[str, Any]
+Argument: TypeAlias = Plain | OutputReference
 
 
 @runtime_checkable
@@ -80,7 +81,12 @@ OutputReference, or an iterable of these
 
 def as_argument(given: Any) -> Argument:
     """Turn one input, which is not a file, into the argument of a job."""
-    if isinstance(given, (str, OutputReference)):
+    return given if isinstance(given, OutputReference) else as_plain(given)
+
+
+def as_plain(given: Any) -> Plain:
+    """Turn one molecule, such as the output of a job of other software, into plain JSON."""
+    if isinstance(given, str):
         return given
     if isinstance(given, Mapping):
         return dict(given)

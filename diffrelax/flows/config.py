@@ -10,14 +10,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from diffrelax.dft import DFTSettings
+from diffrelax.flows.batches import DiffusionRelaxMaker
+from diffrelax.flows.levels import DFTRelaxMaker, ForceFieldRelaxMaker, MoleculeMaker
 from diffrelax.flows.relax import RelaxFlowMaker
 from diffrelax.flows.resources import StageResources
-from diffrelax.flows.stages import (
-    DFTRelaxMaker,
-    DiffusionRelaxMaker,
-    ForceFieldRelaxMaker,
-    MoleculeMaker,
-)
 
 
 class DFTLevel(DFTSettings):
@@ -92,6 +88,8 @@ class FlowConfig(BaseModel):
         Of the diffusion model; see `diffrelax.flows.DiffusionRelaxMaker`.
     minimise : DFTLevel or CheapLevel
         The level at which each molecule is relaxed in the end.
+    minimise_batch_size : int
+        Molecules in one job of the level; see `diffrelax.flows.RelaxFlowMaker`.
     store, blobs : str
         See `diffrelax.flows.stores.open_store`. Default: embedded, in the folder; with the remote
         engine, that of the project.
@@ -109,6 +107,7 @@ class FlowConfig(BaseModel):
     seed: int = 42
     batch_size: int = Field(default=64, gt=0)
     minimise: Level = DFTLevel()
+    minimise_batch_size: int = Field(default=1, gt=0)
     work: str = ""
     store: str = ""
     blobs: str = ""
@@ -173,7 +172,10 @@ class FlowConfig(BaseModel):
             work=work,
         )
         return RelaxFlowMaker(
-            relax_maker=relax, minimise_maker=minimise, batch_size=self.batch_size
+            relax_maker=relax,
+            minimise_maker=minimise,
+            batch_size=self.batch_size,
+            minimise_batch_size=self.minimise_batch_size,
         )
 
 

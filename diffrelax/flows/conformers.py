@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import isnan, nan
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from jobflow import Flow, JobConfig, Maker, OnMissing, Response, job
@@ -16,8 +15,8 @@ from diffrelax.ensemble import Ensemble, Level, check_temperature
 from diffrelax.ensemble import Provenance as Method
 from diffrelax.files import Rejected
 from diffrelax.flows.arguments import as_argument, failure, label, read_argument
+from diffrelax.flows.units import open_work
 from diffrelax.levels import LEVELS, get_calculator
-from diffrelax.work import WorkFolder
 
 if TYPE_CHECKING:
     from diffrelax.conformers import Conformer
@@ -153,8 +152,7 @@ class ConformerFlowMaker(Maker):
         """Relax one geometry at the level."""
         from diffrelax.conformers import relax_conformer
 
-        folder = WorkFolder(Path(self.work)) if self.work else None
-        end, reason = relax_conformer(_read(start), self._theory, folder)
+        end, reason = relax_conformer(_read(start), self._theory, open_work(self.work))
         return _written(end) | {"reason": reason}
 
     @job(config=JobConfig(on_missing_references=OnMissing.NONE))

@@ -71,7 +71,8 @@ def run_local(flow: Flow, store: JobStore, folder: Path, show: Show) -> Summary:
 
     def count(made: JobStoreDocument) -> None:
         if made.metadata.get("stage") == "minimise":
-            states.update([result_row(read_document(made.output))["state"]])
+            outputs = made.output if isinstance(made.output, list) else [made.output]
+            states.update(result_row(read_document(output))["state"] for output in outputs)
         show(next(jobs), len(flow.jobs), states)
 
     folder.mkdir(parents=True, exist_ok=True)

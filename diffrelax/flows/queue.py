@@ -72,6 +72,10 @@ class FlowQueue:
         """Whether a runner has been started and not stopped."""
         return isinstance(self.controller.get_running_runner(), dict)
 
+    def goes_on(self, restarts: int) -> bool:
+        """Whether jobs will be restarted that were killed while nobody looked."""
+        return any(restart_reason(job, restarts) for job in self.jobs())
+
     def summary_id(self) -> str:
         """Return the uuid of the job that accounts for all others."""
         return next(job["uuid"] for job in self.jobs() if stage(job) == "summary")
@@ -101,10 +105,11 @@ class FlowQueue:
         """
         from jobflow_remote.utils.db import LockedDocumentError
 
-        metadata = job["job"]["metadata"]
-        why, number = kill_reason(job), metadata.get("restarts", 0) + 1
-        if not why or number > restarts:
+        why = restart_reason(job, restarts)
+        if not why:
             return ""
+        metadata = job["job"]["metadata"]
+        number = metadata.get("restarts", 0) + 1
         changes: dict[str, Any] = {"job.metadata.restarts": number}
         told = f"{job['job']['name']}: {why}; restart {number} of {restarts}"
         if why == MEMORY:
@@ -216,6 +221,12 @@ def deal_with(
 def stage(job: Job) -> str:
     """Return the stage of a flow that a job belongs to."""
     return job["job"]["metadata"].get("stage", "")
+
+
+def restart_reason(job: Job, restarts: int) -> str:
+    """Say what killed a job; empty if nothing did, or it has been restarted often enough."""
+    again = job["job"]["metadata"].get("restarts", 0) < restarts
+    return kill_reason(job) if again and STATES[job["state"]] == "failed" else ""
 
 
 def kill_reason(job: Job) -> str:

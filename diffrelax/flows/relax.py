@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import ase
-from jobflow import Flow, Job, Maker
+from jobflow import Flow, Job, Maker, OutputReference
 
 from diffrelax.flows.arguments import Argument, as_arguments, atomic_numbers, label
-from diffrelax.flows.stages import DFTRelaxMaker, DiffusionRelaxMaker, MoleculeMaker
+from diffrelax.flows.batches import DiffusionRelaxMaker
+from diffrelax.flows.levels import DFTRelaxMaker, MoleculeMaker
 from diffrelax.flows.summary import summarise
 
 
@@ -27,12 +28,16 @@ class RelaxFlowMaker(Maker):
     minimise_maker : DFTRelaxMaker or ForceFieldRelaxMaker
     batch_size : int
         Molecules in one job of the diffusion model.
+    minimise_batch_size : int
+        Molecules in one job of the level, all from one batch of the model. More than one is for
+        levels that take seconds: a job that dies for good loses the results of all of them.
     """
 
     name: str = "relax flow"
     relax_maker: DiffusionRelaxMaker = field(default_factory=DiffusionRelaxMaker)
     minimise_maker: MoleculeMaker = field(default_factory=DFTRelaxMaker)
     batch_size: int = 64
+    minimise_batch_size: int = 1
 
     def make(self, molecules: Any) -> Flow:
         """Make the flow.
@@ -51,36 +56,62 @@ OutputReference, or an iterable of these
         arguments = as_arguments(molecules)
         if not arguments:
             raise ValueError("a flow needs molecules: none were given")
-        if self.batch_size < 1:
-            raise ValueError(f"batch size {self.batch_size}: give 1 or more")
-        batches: list[Job] = []
+        for size in (self.batch_size, self.minimise_batch_size):
+            if size < 1:
+                raise ValueError(f"batch size {size}: give 1 or more")
+        relaxed: list[OutputReference] = []
+        minimised: list[OutputReference] = []
+        relaxations: list[Job] = []
         minimisations: list[Job] = []
-        relaxed = []
-        for first, batch in _batches(arguments, self.batch_size):
-            relax = self.relax_maker.make(batch)
-            last = first + len(batch) - 1
-            relax.append_name(f" {first}–{last}" if last > first else f" {first}")
-            relax.metadata |= {"stage": "relax", "inputs": list(range(first, last + 1))}
-            batches.append(relax)
+        for batch in _batches(range(len(arguments)), self.batch_size):
+            relax = self.relax_maker.make([arguments[i] for i in batch])
+            _describe(relax, "relax", batch, _span(batch))
             relaxed += [relax.output[i] for i in range(len(batch))]
-        for i, (argument, reference) in enumerate(zip(arguments, relaxed, strict=True)):
-            minimise = self.minimise_maker.make(reference)
-            minimise.append_name(f" {i} {label(argument)}".rstrip())
-            numbers = atomic_numbers(argument)
-            formula = ase.Atoms(numbers).get_chemical_formula("hill")
-            minimise.metadata |= {"stage": "minimise", "inputs": [i], "formula": formula}
-            minimisations.append(minimise)
+            relaxations.append(relax)
+            # no job waits for two batches, so that none is lost with another's
+            for part in _batches(batch, self.minimise_batch_size):
+                minimise, outputs = self._minimise(part, arguments, relaxed)
+                minimised += outputs
+                minimisations.append(minimise)
         summary = summarise(
             names=[label(argument) for argument in arguments],
-            uuids=[job.uuid for job in minimisations],
+            uuids=[output.uuid for output in minimised],
             relaxed=relaxed,
-            minimised=[job.output for job in minimisations],
+            minimised=minimised,
         )
         summary.metadata["stage"] = "summary"
-        jobs = [*batches, *minimisations, summary]
+        jobs = [*relaxations, *minimisations, summary]
         return Flow(jobs, output=summary.output, name=self.name)
 
+    def _minimise(
+        self, part: range, arguments: list[Argument], relaxed: list[OutputReference]
+    ) -> tuple[Job, list[OutputReference]]:
+        if len(part) == 1:
+            job = self.minimise_maker.make(relaxed[part[0]])
+            outputs = [job.output]
+            name = f"{part[0]} {label(arguments[part[0]])}".rstrip()
+        else:
+            job = self.minimise_maker.make_batch([relaxed[i] for i in part])
+            outputs = [job.output[i] for i in range(len(part))]
+            name = _span(part)
+        _describe(job, "minimise", part, name)
+        job.metadata["formulas"] = [_formula(arguments[i]) for i in part]
+        return job, outputs
 
-def _batches(arguments: Sequence[Argument], size: int) -> Iterator[tuple[int, list[Argument]]]:
-    for first in range(0, len(arguments), size):
-        yield first, list(arguments[first : first + size])
+
+def _batches(indices: range, size: int) -> Iterator[range]:
+    for first in range(0, len(indices), size):
+        yield indices[first : first + size]
+
+
+def _span(batch: range) -> str:
+    return f"{batch[0]}–{batch[-1]}" if len(batch) > 1 else str(batch[0])
+
+
+def _describe(job: Job, stage: str, batch: range, name: str) -> None:
+    job.append_name(f" {name}")
+    job.metadata |= {"stage": stage, "inputs": list(batch)}
+
+
+def _formula(argument: Argument) -> str:
+    return ase.Atoms(atomic_numbers(argument)).get_chemical_formula("hill")

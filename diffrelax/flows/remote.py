@@ -24,8 +24,10 @@ from diffrelax.flows.summary import Summary
 from diffrelax.levels.density_functional import count_functions
 from diffrelax.work import work_key
 
-MOST_JOBS = 20_000  # MongoDB keeps the jobs of a flow in one document of 16 MB at most
-SAME_FLOW = {"model", "device", "noise_level", "seed", "batch_size", "minimise", "work"}
+# MongoDB keeps 16 MB in a document at most: the jobs of a flow and its summary, 0.5 kB for each
+# molecule, and the results of a batch, 0.3 kB for each atom
+MOST_MOLECULES, MOST_ATOMS = 20_000, 40_000
+NOT_THE_FLOW = {"inputs", "folder", "store", "blobs", "remote"}
 
 
 def run_remote(config: FlowConfig, show: Show, tell: Callable[[str], None]) -> Summary:
@@ -60,7 +62,7 @@ def run_remote(config: FlowConfig, show: Show, tell: Callable[[str], None]) -> S
     with _answering(project):
         controller = project.get_job_controller()
         key = flow_key(config)
-        flow_id = _find(controller, key)
+        flow_id = find_flow(controller, key, config.remote.restarts)
     if flow_id:
         tell(f"flow {flow_id} is in the queue already: following it")
     else:
@@ -81,8 +83,22 @@ def run_remote(config: FlowConfig, show: Show, tell: Callable[[str], None]) -> S
 def flow_key(config: FlowConfig) -> str:
     """Return the same key for flows that do the same with the same molecules."""
     inputs = [_content(given) for given in config.inputs]
-    settings = config.model_dump(mode="json", include=SAME_FLOW)
+    settings = config.model_dump(mode="json", exclude=NOT_THE_FLOW)
     return work_key("flow", json.dumps(inputs), settings)
+
+
+def find_flow(controller: Any, key: str, restarts: int) -> str:
+    """Return the uuid of the flow with a key that is not at its end; empty if there is none.
+
+    The summary of a flow may have been made without jobs that were killed while nobody followed it.
+    """
+    latest = [("created_on", -1)]
+    found = controller.flows.find_one({"metadata.key": key}, {"uuid": 1, "state": 1}, sort=latest)
+    if found is None:
+        return ""
+    flow_id = str(found["uuid"])
+    ended = found["state"] == "COMPLETED"
+    return "" if ended and not FlowQueue(controller, flow_id).goes_on(restarts) else flow_id
 
 
 def ask_for_resources(flow: Flow, config: FlowConfig, project: Any) -> None:
@@ -108,8 +124,37 @@ def _resources(metadata: dict[str, Any], config: FlowConfig) -> StageResources:
         return StageResources(worker=remote.minimise.worker).filled()
     if not isinstance(config.minimise, DFTLevel):
         return remote.minimise.filled()
-    numbers = ase.Atoms(metadata["formula"]).numbers
-    return remote.minimise.filled(**dft_resources(count_functions(numbers, config.minimise.basis)))
+    basis = config.minimise.basis
+    sizes = [count_functions(ase.Atoms(f).numbers, basis) for f in metadata["formulas"]]
+    return remote.minimise.filled(**dft_resources(max(sizes)))
+
+
+def check_sizes(flow: Flow) -> None:
+    """Find out whether a flow and its results fit into documents of MongoDB.
+
+    Raises
+    ------
+    ValueError
+        If not.
+    """
+    atoms: dict[int, int] = {}
+    for job in flow.jobs:
+        if job.metadata["stage"] == "minimise":
+            sizes = [len(ase.Atoms(formula)) for formula in job.metadata["formulas"]]
+            atoms |= zip(job.metadata["inputs"], sizes, strict=True)
+    if len(atoms) > MOST_MOLECULES:
+        raise ValueError(
+            f"a flow of {len(atoms)} molecules is too large for a document of MongoDB: split them "
+            f"into flows of {MOST_MOLECULES} or fewer; see workflows/README.md"
+        )
+    for job in flow.jobs:
+        batch = job.metadata.get("inputs", ())
+        if (n := sum(atoms[i] for i in batch)) > MOST_ATOMS:
+            raise ValueError(
+                f"the results of a batch of {len(batch)} molecules with {n} atoms are too large "
+                f"for a document of MongoDB: make it {len(batch) * MOST_ATOMS // n} molecules or "
+                "fewer (batch_size, minimise_batch_size)"
+            )
 
 
 def _submit(config: FlowConfig, project: Any, key: str) -> str:
@@ -117,11 +162,7 @@ def _submit(config: FlowConfig, project: Any, key: str) -> str:
     from jobflow_remote.config import ConfigError
 
     flow = config.maker().make(config.inputs)
-    if len(flow.jobs) > MOST_JOBS:
-        raise ValueError(
-            f"a flow of {len(flow.jobs)} jobs is too large for one document of MongoDB: split the "
-            f"molecules into flows of {MOST_JOBS // 2} or fewer; see workflows/README.md"
-        )
+    check_sizes(flow)
     ask_for_resources(flow, config, project)
     flow.metadata = {"key": key}
     try:
@@ -132,12 +173,6 @@ def _submit(config: FlowConfig, project: Any, key: str) -> str:
             "workflows/clusters"
         ) from error
     return flow.uuid
-
-
-def _find(controller: Any, key: str) -> str:
-    unfinished = {"metadata.key": key, "state": {"$ne": "COMPLETED"}}
-    found = controller.flows.find_one(unfinished, {"uuid": 1})
-    return found["uuid"] if found else ""
 
 
 def _content(given: str) -> str:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 WEIGHTS = "models/aimnet2_wb97m-d3_0.jpt"
 SHA256 = "a6d366b05c5997668f24a834584b4033d0cab67d13d2f8caf143b965018d3735"
+STEP = 0.01  # Å
+PAIRS_IN_BATCH = 10_000  # bounds memory
 ELEMENTS = (1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 33, 34, 35, 53)
 
 
@@ -64,19 +66,40 @@ class AIMNet2(Calculator):
     ) -> None:
         """Evaluate energy (eV) and forces (eV/Å)."""
         super().calculate(atoms, properties, system_changes)
-        positions = torch.tensor(self.atoms.positions[None], dtype=torch.float32)
-        positions.requires_grad_(True)
+        energies, forces = self._evaluate(self.atoms.numbers, self.atoms.positions[None])
+        self.results = {"energy": float(energies[0]), "forces": forces[0]}
+
+    def hessian(self, atoms: ase.Atoms) -> np.ndarray:
+        """Evaluate second derivatives of the energy by central differences of the forces.
+
+        Returns
+        -------
+        (3 n_atoms, 3 n_atoms) array, eV/Å²
+            Symmetric.
+        """
+        shifts = STEP * np.eye(3 * len(atoms)).reshape(-1, len(atoms), 3)
+        size = max(1, PAIRS_IN_BATCH // len(atoms) ** 2)
+        rows = []
+        for some in np.split(shifts, range(size, len(shifts), size)):
+            _, ahead = self._evaluate(atoms.numbers, atoms.positions + some)
+            _, behind = self._evaluate(atoms.numbers, atoms.positions - some)
+            rows.append((behind - ahead).reshape(len(some), -1) / (2 * STEP))
+        hessian = np.concatenate(rows)
+        return (hessian + hessian.T) / 2
+
+    def _evaluate(
+        self, numbers: np.ndarray, geometries: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return energies, (n,) array, and forces, (n, n_atoms, 3) array, of (n, n_atoms, 3)."""
+        positions = torch.tensor(geometries, dtype=torch.float32, requires_grad=True)
         batch = {
             "coord": positions,
-            "numbers": torch.tensor(self.atoms.numbers[None]),
-            "charge": self._charge,
+            "numbers": torch.tensor(numbers).expand(len(geometries), -1),
+            "charge": self._charge.expand(len(geometries)),
         }
-        energy = self._network(batch)["energy"].sum()
-        (gradient,) = torch.autograd.grad(energy, positions)
-        self.results = {
-            "energy": energy.item(),
-            "forces": -gradient[0].numpy().astype(np.float64),
-        }
+        energies = self._network(batch)["energy"]
+        (gradients,) = torch.autograd.grad(energies.sum(), positions)
+        return energies.detach().numpy(), -gradients.numpy().astype(np.float64)
 
 
 def find_weights() -> Path:

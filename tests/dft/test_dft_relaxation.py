@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -119,6 +120,21 @@ def test_missing_hessian_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     result = relax("O")
     assert result.converged
     assert "no parameters for U" in result.notes[0]
+
+
+def test_hessian_that_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diffrelax.levels.aimnet2.find_spec", lambda _: None)
+    with pytest.raises(ValueError, match=r"diffrelax\[aimnet2\]"):
+        relax("O", hessian="aimnet2")
+
+
+@pytest.mark.skipif(find_spec("Auto3D") is None, reason="needs AcAuto3D")
+@pytest.mark.filterwarnings("ignore:`torch.jit.load` is deprecated")
+def test_hessian_of_aimnet2_saves_gradient_calls() -> None:
+    plain, guided = relax("CO", hessian="none"), relax("CO", hessian="aimnet2")
+    assert guided.converged and not guided.notes
+    assert guided.gradient_calls < plain.gradient_calls
+    assert guided.energy == pytest.approx(plain.energy, abs=1e-3)
 
 
 @pytest.mark.parametrize("level", ["gfn2-xtb", "dft"])

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -57,14 +57,16 @@ class Cluster:
         self.call("bash", str(SCRIPT), "stop", str(self.folder))
 
     def start_runner(self) -> None:
-        """Start the runner, in one process."""
-        self.call("jf", "runner", "start", "-s")
+        """Start the runner, in one process, unless it runs."""
+        if not self._runner():
+            self.call("jf", "runner", "start", "-s")
 
     def kill_runner(self) -> None:
         """Kill the runner in whatever it does, with the process that looks after it."""
         for process in self._runner():
-            process.kill()
-            process.wait(10)
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+                process.wait(10)
 
     def call(self, *command: str) -> str:
         """Run a command in the cluster, and return what it prints."""
@@ -79,6 +81,11 @@ class Cluster:
         """Return the numbers of the jobs of Slurm that run and whose names begin so."""
         lines = self.call("squeue", "--noheader", "--states=RUNNING", "--format=%i %j").splitlines()
         return [line.split()[0] for line in lines if line.split(maxsplit=1)[1].startswith(name)]
+
+    def ended_jobs(self) -> str:
+        """Return what Slurm wrote down of the jobs that have ended, one line each."""
+        log = self.folder / "jobs.log"
+        return log.read_text(encoding="utf-8") if log.exists() else ""
 
     def _runner(self) -> list[psutil.Process]:
         pid = self.folder / "jobflow-remote" / "daemon" / "supervisord.pid"

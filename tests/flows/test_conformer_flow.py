@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jobflow import JobStore, run_locally
+from jobflow import JobStore, OnMissing, run_locally
 from maggma.stores import MemoryStore
 
 from diffrelax import conformers
@@ -43,6 +43,20 @@ def test_a_conformer_whose_job_dies_leaves_a_note(monkeypatch) -> None:
     found = ConformersDocument.model_validate(run(maker.make("CCCO")))
     assert found.conformers
     assert "etkdg 0: its job did not end" in found.notes
+
+
+def test_jobs_that_are_added_ask_for_what_was_said_of_them() -> None:
+    flow = ConformerFlowMaker(n=2, level="mmff94").make("CCO")
+    network, level = {"worker": "gpu"}, {"worker": "cpu"}
+    asked = {"manager_config": network, "response_manager_config": level}
+    flow.update_config(asked, dynamic=False)
+    (search,) = flow.jobs
+    store = JobStore(MemoryStore())
+    store.connect()
+    *minimise, weigh = search.run(store).replace.jobs
+    assert minimise and search.config.manager_config == network
+    assert all(job.config.manager_config == level for job in (*minimise, weigh))
+    assert weigh.config.on_missing_references is OnMissing.NONE
 
 
 def test_what_is_no_molecule_or_has_no_minimum_is_a_failure(monkeypatch) -> None:

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from diffrelax.flows.config import FlowConfig
+from diffrelax.flows.local import run_local
 from diffrelax.flows.run import run_flow
+from diffrelax.flows.stores import open_store
 
 FLOW = """
 inputs: [two.smi, CO]
@@ -60,6 +62,24 @@ def test_a_flow_killed_in_the_middle_goes_on_and_does_nothing_twice(run, flow: P
     status, out, _ = run("run", flow)
     assert out.splitlines()[-1] == "3 inputs: 2 converged, 1 failed"
     assert {p.name: p.read_bytes() for p in work.glob("*.json")} == after
+
+
+def test_progress_counts_the_molecules_of_a_batch(tmp_path: Path) -> None:
+    config = FlowConfig(
+        inputs=("CO", "C1CC", "O"),
+        folder=tmp_path,
+        minimise={"level": "mmff94"},
+        minimise_batch_size=2,
+    )
+    seen = []
+    run_local(
+        config.maker().make(config.inputs),
+        open_store(config.results),
+        tmp_path,
+        lambda ended, total, states: seen.append((ended, total, dict(states))),
+    )
+    assert seen[0] == (1, 4, {})
+    assert seen[-1] == (4, 4, {"converged": 2, "failed": 1})
 
 
 def test_an_unknown_key_says_what_was_meant(run, flow: Path) -> None:

@@ -22,7 +22,7 @@ from diffrelax.flows import (
     StaticMaker,
 )
 from diffrelax.flows.arguments import as_arguments, atomic_numbers, read_argument
-from diffrelax.flows.stages import MoleculeMaker
+from diffrelax.flows.levels import MoleculeMaker
 from diffrelax.molecule import Molecule
 from diffrelax.work import WorkFolder
 

@@ -40,6 +40,19 @@ def test_each_input_is_in_the_summary_exactly_once() -> None:
     assert summary.counts == {"converged": 5, "failed": 1}
 
 
+def test_molecules_of_a_batch_are_told_apart() -> None:
+    flow = make(minimise_batch_size=3)
+    assert [job.name for job in flow.jobs[2:]] == [
+        "force field 0–2", "force field 3 CO", "force field 4–5", "summarise",
+    ]  # fmt: skip
+    assert [job.metadata["inputs"] for job in flow.jobs[2:5]] == [[0, 1, 2], [3], [4, 5]]
+    batched, single = run(flow), run(make())
+    energies = [row.energy for row in batched.rows]
+    assert energies == pytest.approx([row.energy for row in single.rows])
+    assert [row.reason for row in batched.rows] == [row.reason for row in single.rows]
+    assert batched.rows[1].state == "failed"
+
+
 def test_the_summary_runs_when_jobs_of_either_stage_die(monkeypatch) -> None:
     relax, minimise = relaxation.relax_molecules, ForceFieldRelaxMaker.calculate
 
@@ -76,7 +89,7 @@ def test_jobs_say_what_they_are() -> None:
         "force field 5 C=O",
         "summarise",
     ]
-    assert [job.metadata.get("formula") for job in flow.jobs[2:5]] == ["C2H6O", "", "CH6N"]
+    assert [job.metadata["formulas"] for job in flow.jobs[2:5]] == [["C2H6O"], [""], ["CH6N"]]
 
 
 def test_updates_reach_the_makers_inside() -> None:

@@ -4,11 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
+from maggma.stores import MemoryStore
 
 from diffrelax.flows import RelaxFlowMaker
 from diffrelax.flows.config import FlowConfig
 from diffrelax.flows.queue import explain, kill_reason
-from diffrelax.flows.remote import ask_for_resources, flow_key
+from diffrelax.flows.remote import ask_for_resources, check_sizes, find_flow, flow_key
 from diffrelax.flows.resources import StageResources, dft_resources, manager_config
 from diffrelax.flows.run import run_flow
 from diffrelax.levels.density_functional import count_functions, mean_field
@@ -105,6 +106,17 @@ def test_each_stage_asks_for_what_it_needs(project) -> None:
     assert untouched.manager_config == {}
 
 
+def test_what_does_not_fit_into_a_document_is_refused(monkeypatch) -> None:
+    flow = RelaxFlowMaker(batch_size=3).make(["CCO", "C1CC", "CO", "C"])
+    check_sizes(flow)
+    monkeypatch.setattr("diffrelax.flows.remote.MOST_ATOMS", 14)
+    with pytest.raises(ValueError, match=r"3 molecules with 15 atoms .* make it 2 molecules or"):
+        check_sizes(flow)
+    monkeypatch.setattr("diffrelax.flows.remote.MOST_MOLECULES", 3)
+    with pytest.raises(ValueError, match=r"flow of 4 molecules .* flows of 3 or fewer"):
+        check_sizes(flow)
+
+
 KILLED = "The output file was downloaded, but the job was likely killed before completing"
 TRACEBACK = "Traceback (most recent call last):\n  File ...\n{}\n"
 
@@ -161,6 +173,34 @@ def test_the_same_flow_has_the_same_key_and_another_flow_another(tmp_path: Path)
     assert flow_key(same.model_copy(update={"seed": 1})) != key
     elsewhere.write_text("CCO\n")
     assert flow_key(same) != key
+
+
+class Controller:
+    """The queue with one flow whose summary has been made, and one failed job in it."""
+
+    def __init__(self, error: str, restarts: int) -> None:
+        store = MemoryStore()
+        store.connect()
+        self.flows = store._collection
+        ended = {"state": "COMPLETED", "metadata": {"key": "k"}}
+        self.flows.insert_many([ended | {"uuid": f"{day}", "created_on": day} for day in (2, 3, 1)])
+        metadata = {"restarts": restarts}
+        self.failed = {
+            "state": "FAILED", "error": error, "remote": {}, "job": {"metadata": metadata},
+        }  # fmt: skip
+
+    def get_jobs(self, query, projection):
+        return [self.failed] if query == {"job.hosts": "3"} else []
+
+
+@pytest.mark.parametrize(
+    ("error", "restarts", "found"),
+    [(KILLED, 0, "3"), (KILLED, 3, ""), (TRACEBACK.format("ValueError: wrong"), 0, "")],
+)
+def test_a_flow_goes_on_whose_jobs_were_killed_while_nobody_looked(error, restarts, found) -> None:
+    controller = Controller(error, restarts)
+    assert find_flow(controller, "k", 3) == found
+    assert find_flow(controller, "another", 3) == ""
 
 
 def test_what_the_remote_engine_cannot_do_says_what_to_do(project, monkeypatch) -> None:

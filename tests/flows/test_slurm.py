@@ -7,8 +7,14 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from diffrelax.flows import ConformerFlowMaker
+from diffrelax.flows.overhead import measure
+from diffrelax.flows.resources import StageResources, manager_config
+from diffrelax.flows.stores import read_project
 
 from .cluster import Cluster, missing_programs, running_cluster, wait_for
 
@@ -29,10 +35,20 @@ remote:
 NAMES = ["ethanol", "formaldehyde", "unclosed", "methanol", "ether", "acetonitrile"]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     with running_cluster(Path(tempfile.mkdtemp(prefix="slurm-"))) as cluster:
         yield cluster
+
+
+@pytest.fixture
+def project(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return the project of the cluster, whose runner runs."""
+    from jobflow_remote import SETTINGS
+
+    monkeypatch.setattr(SETTINGS, "projects_folder", str(cluster.folder / "projects"))
+    cluster.start_runner()
+    return read_project("single_node")
 
 
 class Watched:
@@ -59,7 +75,7 @@ class Watched:
             text=True,
         )
 
-    def wait_for(self, condition, seconds: float = 300) -> None:
+    def wait_for(self, condition, seconds: float = 600) -> None:
         def holds() -> bool:
             self.look()
             if condition():
@@ -83,8 +99,11 @@ class Watched:
         return self.flow.with_suffix(".err").read_text(encoding="utf-8")
 
 
-def test_a_flow_ends_whatever_happens_to_its_jobs_and_its_runner(cluster: Cluster) -> None:
-    flow = cluster.folder / "flow.yaml"
+def test_a_flow_ends_whatever_happens_to_its_jobs_and_its_runner(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    cluster.kill_runner()
+    flow = tmp_path / "flow.yaml"
     flow.write_text(FLOW, encoding="utf-8")
     run = Watched(cluster, flow)
     run.start()
@@ -92,6 +111,7 @@ def test_a_flow_ends_whatever_happens_to_its_jobs_and_its_runner(cluster: Cluste
     run.process.send_signal(signal.SIGINT)
     assert run.process.wait() == 130
     cluster.start_runner()
+    wait_for(cluster.ended_jobs, 300)  # too little memory, nobody looks
     run.start()
     run.wait_for(lambda: "following it" in run.told())
 
@@ -128,8 +148,8 @@ def test_a_flow_ends_whatever_happens_to_its_jobs_and_its_runner(cluster: Cluste
         assert name in listed
 
 
-def test_what_a_worker_lacks_is_told_for_each_input(cluster: Cluster) -> None:
-    flow = cluster.folder / "flow.yaml"
+def test_what_a_worker_lacks_is_told_for_each_input(cluster: Cluster, tmp_path: Path) -> None:
+    flow = tmp_path / "flow.yaml"
     flow.write_text(
         "inputs: [CO methanol, CC ethane]\nmodel: /nowhere/model.safetensors\n"
         "remote: {project: single_node}\n",
@@ -148,3 +168,37 @@ def test_what_a_worker_lacks_is_told_for_each_input(cluster: Cluster) -> None:
         assert "relax 0–1: ValueError: there is no model file /nowhere/model.saf" in row["reason"]
         assert "keep the file where all workers see it" in row["reason"]
     assert "restart" not in run.told()
+
+
+def test_jobs_added_at_run_time_get_what_was_asked_for_them(project: Any) -> None:
+    from jobflow_remote import submit_flow
+
+    network = manager_config(StageResources(minutes=5).filled(), project)
+    level = manager_config(StageResources(minutes=7).filled(memory_gb=1.5), project)
+    flow = ConformerFlowMaker(n=2, level="mmff94").make("CCO ethanol")
+    asked = {"manager_config": network, "response_manager_config": level}
+    flow.update_config(asked, dynamic=False)
+    submit_flow(flow, project=project.name)
+    controller = project.get_job_controller()
+
+    def jobs() -> list[dict[str, Any]]:
+        return list(controller.jobs.find({"job.hosts": flow.uuid}))
+
+    wait_for(lambda: {job["state"] for job in jobs()} == {"COMPLETED"}, 600)
+    search, *added = jobs()
+    assert search["resources"] == network["resources"]
+    assert [job["job"]["name"] for job in added][-1] == "weights ethanol"
+    for job in added:
+        assert job["resources"] == level["resources"]
+        assert "--time=0-0:7:0" in Path(job["run_dir"], "submit.sh").read_text()
+
+
+def test_what_a_job_costs_beside_its_work_is_measured(project: Any) -> None:
+    measured = measure(project, "", 2)
+    assert measured["n"] == 2
+    worker = measured["worker"]
+    assert (
+        0 < worker["processor_seconds"] < worker["seconds"] < 2 * measured["seconds_between_jobs"]
+    )
+    assert measured["runner_processor_seconds"] > 0
+    assert min(measured["bytes"].values()) > 100

@@ -8,7 +8,7 @@ import pytest
 from ase.calculators.test import calculate_numerical_forces
 
 from diffrelax.levels import get_calculator, relax_at_level
-from diffrelax.levels.aimnet2 import WEIGHTS
+from diffrelax.levels.aimnet2 import WEIGHTS, AIMNet2
 from diffrelax.molecule import Molecule
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.load` is deprecated")
@@ -25,6 +25,22 @@ def test_forces_are_the_negative_gradient(smiles: str) -> None:
     numerical = calculate_numerical_forces(atoms, eps=1e-2)  # energies have noise of 1e-4 eV
     assert np.abs(numerical).max() > 1
     np.testing.assert_allclose(atoms.get_forces(), numerical, atol=0.03)
+
+
+@needs_weights
+def test_hessian_predicts_forces() -> None:
+    molecule = Molecule.from_smiles("CC=O")
+    atoms = molecule.to_atoms()
+    atoms.calc = AIMNet2(molecule)
+    hessian = atoms.calc.hessian(atoms)
+    np.testing.assert_allclose(hessian.sum(axis=0), 0, atol=0.05)  # a shift costs nothing
+    shift = np.random.default_rng(0).normal(0, 0.002, atoms.positions.shape)
+    ends = []
+    for end in (molecule.positions + shift, molecule.positions - shift):
+        atoms.positions = end
+        ends.append(atoms.get_forces().ravel())
+    change = (ends[1] - ends[0]) / 2
+    np.testing.assert_allclose(hessian @ shift.ravel(), change, atol=0.02 * np.abs(change).max())
 
 
 @needs_weights

@@ -1,16 +1,10 @@
-"""The stages of a flow: each Maker makes one job, and each job does units of work.
-
-A unit that has been finished in the same folder of work is not done again. Whatever becomes of a
-molecule is a document; a job fails only where the machine or the installation does.
-"""
+"""The stages at a level of theory: each unit of work is one molecule."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from socket import gethostname
 from typing import Any, ClassVar
 
 from jobflow import Job, Maker, job
@@ -20,136 +14,20 @@ from diffrelax.documents import (
     MinimisationDocument,
     MoleculeDocument,
     Provenance,
-    RelaxationDocument,
     ResultDocument,
     StaticDocument,
 )
 from diffrelax.files import Rejected
-from diffrelax.flows.arguments import as_argument, as_arguments, failure, label, read_argument
+from diffrelax.flows.arguments import as_argument, as_arguments, as_plain, failure, read_argument
+from diffrelax.flows.units import Document, find_unit, keep_unit, open_work, pass_on
 from diffrelax.levels import LEVELS
 from diffrelax.molecule import Molecule
 from diffrelax.work import WorkFolder, work_key
 
-Document = dict[str, Any]
-Given = str | Document
-
-
-@dataclass
-class EmbedMaker(Maker):
-    """Embed a batch of SMILES with ETKDGv3 and a force field.
-
-    Parameters
-    ----------
-    name : str
-    seed : int
-        Of the embedding.
-    """
-
-    name: str = "embed"
-    seed: int = 42
-
-    def make(self, molecules: Any) -> Job:
-        """Make the job; its output has one document for each molecule, in their order."""
-        return self.run(as_arguments(molecules))
-
-    @job
-    def run(self, molecules: Sequence[Given]) -> list[Document]:
-        """Embed what has no coordinates."""
-        embedded: list[Document] = []
-        for given in molecules:
-            molecule = read_argument(given, seed=self.seed)
-            if isinstance(molecule, Rejected):
-                embedded.append(_passed_on(given, molecule))
-            else:
-                document = MoleculeDocument.from_molecule(molecule)
-                embedded.append(document.model_dump(mode="json"))
-        return embedded
-
-
-@dataclass
-class DiffusionRelaxMaker(Maker):
-    """Relax a batch of molecules with a diffusion model, which is loaded once for all of them.
-
-    Parameters
-    ----------
-    name : str
-    model : str
-        See `diffrelax.load_model`; a path must be readable where the job runs.
-    device : str
-    noise_level : float, optional, Å
-        See `diffrelax.relax`.
-    seed : int
-        Of the embedding of SMILES.
-    work : str
-        Folder of finished units, shared by all workers; empty to keep none.
-    """
-
-    name: str = "relax"
-    model: str = "relax-qm9"
-    device: str = "cpu"
-    noise_level: float | None = None
-    seed: int = 42
-    work: str = ""
-
-    def make(self, molecules: Any) -> Job:
-        """Make the job; its output has one document for each molecule, in their order."""
-        return self.run(as_arguments(molecules))
-
-    @job
-    def run(self, molecules: Sequence[Given]) -> list[Document]:
-        """Relax the molecules that have not been relaxed before.
-
-        Raises
-        ------
-        ValueError
-            If the model is not installed here.
-        """
-        from diffrelax.models import load_model
-        from diffrelax.relaxation import relax_molecules
-
-        try:
-            model = load_model(self.model, self.device)
-        except ValueError as error:
-            raise ValueError(
-                f"{error} (on {gethostname()}): install the same release of diffrelax there, or "
-                "keep the file where all workers see it"
-            ) from error
-        work = _folder(self.work)
-        documents: dict[int, Document] = {}
-        new: list[tuple[int, str, Molecule]] = []
-        for i, given in enumerate(molecules):
-            key = self._key(given, model.sha256)
-            if found := _find(work, key, label(given)):
-                documents[i] = found
-                continue
-            molecule = read_argument(given, seed=self.seed)
-            if isinstance(molecule, Rejected):
-                documents[i] = _passed_on(given, molecule, key)
-            else:
-                new.append((i, key, molecule))
-        relaxed = relax_molecules([m for *_, m in new], model, noise_level=self.noise_level)
-        for (i, key, _), relaxation in zip(new, relaxed, strict=True):
-            seed = self.seed if isinstance(molecules[i], str) else None
-            provenance = Provenance.here(model=model, seed=seed)
-            documents[i] = _keep(
-                work, key, RelaxationDocument.from_relaxation(relaxation, provenance, key=key)
-            )
-        return [documents[i] for i in range(len(molecules))]
-
-    def _key(self, given: Given, sha256: str) -> str:
-        """Return the key of a unit: of a SMILES without embedding it."""
-        if isinstance(given, str):
-            what: Molecule | str = (given.split() or [""])[0]
-        else:
-            read = read_argument(given)
-            what = read.source if isinstance(read, Rejected) else read
-        settings = {"noise_level": self.noise_level}
-        return work_key("relax", what, settings, model_sha256=sha256, seed=self.seed)
-
 
 @dataclass
 class MoleculeMaker(Maker):
-    """What the makers have in common whose job is one unit of work on one molecule."""
+    """What the makers have in common whose unit of work is one molecule."""
 
     name: str = "unit"
     work: str = ""
@@ -166,18 +44,35 @@ OutputReference
         """
         return self.run(as_argument(molecule))
 
+    def make_batch(self, molecules: Any) -> Job:
+        """Make one job for many molecules, where a unit takes no longer than to start a job.
+
+        Its output has one document for each molecule, in their order.
+        """
+        return self.run_batch(as_arguments(molecules))
+
     @job(data="trajectory")
-    def run(self, molecule: Given) -> Document:
+    def run(self, molecule: Any) -> Document:
+        """Do one unit."""
+        return self._unit(molecule)
+
+    @job(data="trajectory")
+    def run_batch(self, molecules: Sequence[Any]) -> list[Document]:
+        """Do one unit after another."""
+        return [self._unit(molecule) for molecule in molecules]
+
+    def _unit(self, molecule: Any) -> Document:
         """Do the unit, or take it from the folder of work, or pass an earlier failure on."""
+        molecule = as_plain(molecule)
         read = read_argument(molecule)
         if isinstance(read, Rejected):
-            return _passed_on(molecule, read)
+            return pass_on(molecule, read)
         key = work_key(self.stage, read, self.plain_settings())
-        work = _folder(self.work)
-        if found := _find(work, key, read.name):
+        work = open_work(self.work)
+        if found := find_unit(work, key, read.name):
             return found
         try:
-            return _keep(work, key, self.calculate(read, key, work))
+            return keep_unit(work, key, self.calculate(read, key, work))
         except ValueError as error:  # the molecule is not for this level
             rejected = Rejected(read.name, read.smiles, str(error))
             return failure(rejected, stage=self.stage, key=key)
@@ -319,30 +214,3 @@ class StaticMaker(MoleculeMaker):
             seconds={"total": time.wall},
             processor_seconds={"total": time.processor},
         )
-
-
-def _folder(path: str) -> WorkFolder | None:
-    return WorkFolder(Path(path)) if path else None
-
-
-def _find(work: WorkFolder | None, key: str, name: str) -> Document | None:
-    """Find a finished unit; its molecule may have had another name then."""
-    document = work.find(key) if work else None
-    if document:
-        parts = (document, document.get("input"), document.get("output"))
-        for part in filter(None, parts):
-            part["name"] = name
-    return document
-
-
-def _keep(work: WorkFolder | None, key: str, result: ResultDocument) -> Document:
-    document = result.model_dump(mode="json")
-    if work:
-        work.keep(key, document)
-    return document
-
-
-def _passed_on(given: Given | None, rejected: Rejected, key: str = "") -> Document:
-    if isinstance(given, dict) and given.get("kind") == "failure":
-        return given
-    return failure(rejected, stage="embed" if isinstance(given, str) else "relax", key=key)

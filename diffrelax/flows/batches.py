@@ -1,0 +1,135 @@
+"""The stages that take a batch of molecules in one job.
+
+A unit of work that has been finished in the same folder is not done again. Whatever becomes of a
+molecule is a document; a job fails only where the machine or the installation does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from socket import gethostname
+from typing import Any
+
+from jobflow import Job, Maker, job
+
+from diffrelax.documents import MoleculeDocument, Provenance, RelaxationDocument
+from diffrelax.files import Rejected
+from diffrelax.flows.arguments import Plain, as_arguments, as_plain, label, read_argument
+from diffrelax.flows.units import Document, find_unit, keep_unit, open_work, pass_on
+from diffrelax.molecule import Molecule
+from diffrelax.work import work_key
+
+
+@dataclass
+class EmbedMaker(Maker):
+    """Embed a batch of SMILES with ETKDGv3 and a force field.
+
+    Parameters
+    ----------
+    name : str
+    seed : int
+        Of the embedding.
+    """
+
+    name: str = "embed"
+    seed: int = 42
+
+    def make(self, molecules: Any) -> Job:
+        """Make the job; its output has one document for each molecule, in their order."""
+        return self.run(as_arguments(molecules))
+
+    @job
+    def run(self, molecules: Sequence[Any]) -> list[Document]:
+        """Embed what has no coordinates."""
+        embedded: list[Document] = []
+        for given in map(as_plain, molecules):
+            molecule = read_argument(given, seed=self.seed)
+            if isinstance(molecule, Rejected):
+                embedded.append(pass_on(given, molecule))
+            else:
+                document = MoleculeDocument.from_molecule(molecule)
+                embedded.append(document.model_dump(mode="json"))
+        return embedded
+
+
+@dataclass
+class DiffusionRelaxMaker(Maker):
+    """Relax a batch of molecules with a diffusion model, which is loaded once for all of them.
+
+    Parameters
+    ----------
+    name : str
+    model : str
+        See `diffrelax.load_model`; a path must be readable where the job runs.
+    device : str
+    noise_level : float, optional, Å
+        See `diffrelax.relax`.
+    seed : int
+        Of the embedding of SMILES.
+    work : str
+        Folder of finished units, shared by all workers; empty to keep none.
+    """
+
+    name: str = "relax"
+    model: str = "relax-qm9"
+    device: str = "cpu"
+    noise_level: float | None = None
+    seed: int = 42
+    work: str = ""
+
+    def make(self, molecules: Any) -> Job:
+        """Make the job; its output has one document for each molecule, in their order."""
+        return self.run(as_arguments(molecules))
+
+    @job
+    def run(self, molecules: Sequence[Any]) -> list[Document]:
+        """Relax the molecules that have not been relaxed before.
+
+        Raises
+        ------
+        ValueError
+            If the model is not installed here.
+        """
+        from diffrelax.models import load_model
+        from diffrelax.relaxation import relax_molecules
+
+        try:
+            model = load_model(self.model, self.device)
+        except ValueError as error:
+            raise ValueError(
+                f"{error} (on {gethostname()}): install the same release of diffrelax there, or "
+                "keep the file where all workers see it"
+            ) from error
+        work = open_work(self.work)
+        molecules = [as_plain(given) for given in molecules]
+        documents: dict[int, Document] = {}
+        new: list[tuple[int, str, Molecule]] = []
+        for i, given in enumerate(molecules):
+            key = self._key(given, model.sha256)
+            if found := find_unit(work, key, label(given)):
+                documents[i] = found
+                continue
+            molecule = read_argument(given, seed=self.seed)
+            if isinstance(molecule, Rejected):
+                documents[i] = pass_on(given, molecule, key)
+            else:
+                new.append((i, key, molecule))
+        relaxed = relax_molecules([m for *_, m in new], model, noise_level=self.noise_level)
+        for (i, key, _), relaxation in zip(new, relaxed, strict=True):
+            seed = self.seed if isinstance(molecules[i], str) else None
+            provenance = Provenance.here(model=model, seed=seed)
+            documents[i] = keep_unit(
+                work, key, RelaxationDocument.from_relaxation(relaxation, provenance, key=key)
+            )
+        return [documents[i] for i in range(len(molecules))]
+
+    def _key(self, given: Plain, sha256: str) -> str:
+        """Return the key of a unit: of a SMILES without embedding it."""
+        if isinstance(given, str):
+            what: Molecule | str = (given.split() or [""])[0]
+        else:
+            read = read_argument(given)
+            what = read.source if isinstance(read, Rejected) else read
+        settings = {"noise_level": self.noise_level}
+        return work_key("relax", what, settings, model_sha256=sha256, seed=self.seed)

@@ -1,0 +1,43 @@
+"""Units of work as documents: found, kept, or passed on because there is nothing to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from diffrelax.documents import ResultDocument
+from diffrelax.files import Rejected
+from diffrelax.flows.arguments import Plain, failure
+from diffrelax.work import WorkFolder
+
+Document = dict[str, Any]
+
+
+def open_work(path: str) -> WorkFolder | None:
+    """Open a folder of finished units; of an empty path, none."""
+    return WorkFolder(Path(path)) if path else None
+
+
+def find_unit(work: WorkFolder | None, key: str, name: str) -> Document | None:
+    """Find a finished unit; its molecule may have had another name then."""
+    document = work.find(key) if work else None
+    if document:
+        parts = (document, document.get("input"), document.get("output"))
+        for part in filter(None, parts):
+            part["name"] = name
+    return document
+
+
+def keep_unit(work: WorkFolder | None, key: str, result: ResultDocument) -> Document:
+    """Keep a unit that has just been finished."""
+    document = result.model_dump(mode="json")
+    if work:
+        work.keep(key, document)
+    return document
+
+
+def pass_on(given: Plain, rejected: Rejected, key: str = "") -> Document:
+    """Return the failure that an earlier stage handed on, or that of what is no molecule."""
+    if isinstance(given, dict) and given.get("kind") == "failure":
+        return given
+    return failure(rejected, stage="embed" if isinstance(given, str) else "relax", key=key)

@@ -1,0 +1,44 @@
+"""Our jobs in flows with jobs of quacc."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from jobflow import Flow, JobStore, run_locally
+from maggma.stores import MemoryStore
+
+from diffrelax.flows import DiffusionRelaxMaker, StaticMaker, to_atoms
+
+pytestmark = pytest.mark.foreign
+
+
+@pytest.fixture
+def recipes(monkeypatch, tmp_path: Path):
+    """Return quacc's recipes for GFN2-xTB, as jobs of jobflow."""
+    monkeypatch.setenv("QUACC_WORKFLOW_ENGINE", "jobflow")
+    monkeypatch.setenv("QUACC_RESULTS_DIR", str(tmp_path))
+    monkeypatch.setenv("QUACC_SCRATCH_DIR", str(tmp_path))
+    pytest.importorskip("quacc")
+    from quacc.recipes.tblite import core
+
+    return core
+
+
+def test_a_relaxed_molecule_goes_to_a_job_of_quacc_and_comes_back(recipes, tmp_path: Path) -> None:
+    relax = DiffusionRelaxMaker().make(["C1CC", "CCO ethanol"])
+    start = to_atoms(relax.output[1])
+    minimum = recipes.relax_job(start.output, opt_params={"fmax": 0.01})
+    static = StaticMaker(level="gfn2-xtb").make(minimum.output["atoms"])
+    nothing = to_atoms(relax.output[0])
+    stuck = recipes.relax_job(nothing.output)
+    store = JobStore(MemoryStore(), additional_stores={"data": MemoryStore()})
+    jobs = [relax, start, minimum, static, nothing, stuck]
+    responses = run_locally(Flow(jobs), store=store, log=False, root_dir=tmp_path)
+    result = responses[minimum.uuid][1].output
+    assert result["converged"] and result["parameters_opt"]["fmax"] == 0.01
+    ours = responses[static.uuid][1].output
+    assert ours["energy"] == pytest.approx(result["results"]["energy"], abs=1e-5)
+    assert np.linalg.norm(ours["forces"], axis=1).max() < 0.0101
+    assert stuck.uuid not in responses

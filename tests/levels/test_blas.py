@@ -1,0 +1,47 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from diffrelax.levels import blas
+
+KERNELS = """
+import ctypes
+import diffrelax.levels.density_functional
+from pyscf.lib.numpy_helper import _np_helper
+kernels = _np_helper.openblas_get_corename
+kernels.restype = ctypes.c_char_p
+print(kernels().decode())
+"""
+
+
+@pytest.mark.skipif(
+    not blas.CPUINFO.exists() or " avx2 " not in blas.CPUINFO.read_text(),
+    reason="only for processors with AVX2",
+)
+def test_pyscf_takes_kernels_for_avx2():
+    environment = {k: v for k, v in os.environ.items() if k != "OPENBLAS_CORETYPE"}
+    command = [sys.executable, "-c", KERNELS]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if "openblas_get_corename" in result.stderr:
+        pytest.skip("this PySCF was built with another BLAS")
+    assert result.stdout.strip() in ("Haswell", "Zen"), result.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "already", "chosen"),
+    [
+        ("flags : sse2 avx avx2 fma", None, "Haswell"),
+        ("flags : sse2 avx avx2 fma", "Zen", "Zen"),
+        ("flags : sse2 avx", None, None),
+    ],
+)
+def test_kernels_suit_the_processor_and_the_user(tmp_path, monkeypatch, flags, already, chosen):
+    (tmp_path / "cpuinfo").write_text(flags + "\n")
+    monkeypatch.setattr(blas, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
+    if already:
+        monkeypatch.setenv("OPENBLAS_CORETYPE", already)
+    blas.prefer_avx2()
+    assert os.environ.get("OPENBLAS_CORETYPE") == chosen
