@@ -27,12 +27,12 @@ from diffrelax.benchmark.hardware import describe_hardware
 from diffrelax.boltzmann.chains import Chains, Target
 from diffrelax.boltzmann.diagnostics import Diagnostics
 from diffrelax.boltzmann.kernels import CartesianStep, TorsionJump
-from diffrelax.boltzmann.rotors import Rotors, torsion_angles
 from diffrelax.boltzmann.sampler import Mixture, Trajectory, run, tune
 from diffrelax.boltzmann.sampling import embed_starts, observables
 from diffrelax.levels import Surface
 from diffrelax.models import Model
 from diffrelax.molecule import Molecule
+from diffrelax.rotors import Rotors, torsion_angles
 
 MOLECULES = {"CCCC": "n-butane", "CCCO": "1-propanol", "OCCO": "ethylene glycol",
              "CCCCC": "n-pentane"}  # fmt: skip

@@ -17,10 +17,10 @@ from rdkit import Chem
 from diffrelax.atomic import replacing
 from diffrelax.benchmark.hardware import describe_hardware
 from diffrelax.boltzmann import sample_boltzmann
-from diffrelax.boltzmann.rotors import torsion_angles
 from diffrelax.models import Model, load_model
 from diffrelax.molecule import Molecule
 from diffrelax.qm9 import load_qm9
+from diffrelax.rotors import torsion_angles
 
 MOLECULES = 8
 LARGEST = 6  # heavy atoms

@@ -159,3 +159,26 @@ def test_minima_are_compared_with_the_geometries_of_qm9(
     row = agreement.compare(stiff, Units(WorkFolder(tmp_path), threads=1))
     assert row["same_conformer"]
     assert 1 < row["rmsd_of_all_atoms_milliangstrom"] < 100  # another level of theory
+
+
+def test_the_temperature_of_repeated_denoising_is_measured_once_for_each_molecule(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    script = load("calibration", monkeypatch)
+    for name, few in {"CHAINS": 2, "PILOT_DRAWS": 3, "THIN": 1}.items():
+        monkeypatch.setattr(script, name, few)
+    path = tmp_path / "temperature.json"
+    chosen = ["C=O"]
+    monkeypatch.setattr(script, "choose", lambda model: chosen)
+    script.main(path)
+    first = json.loads(path.read_text())
+    chosen.append("CO")
+    script.main(path)
+    record = json.loads(path.read_text())
+    assert [one["smiles"] for one in record["molecules"]] == ["C=O", "CO"]
+    assert record["molecules"][0] == first["molecules"][0]
+    constants = [one["calibration"]["c"] for one in record["molecules"]]
+    assert record["c"] == pytest.approx(np.mean(constants))
+    assert set(record["molecules"][1]["temperatures"]["0.02"]) == {
+        "energy", "bonds", "angles", "torsions",
+    }  # fmt: skip

@@ -11,13 +11,13 @@ from ase.units import kB
 from diffrelax.boltzmann.chains import Chains, Target
 from diffrelax.boltzmann.guide import Guide
 from diffrelax.boltzmann.kernels import DenoisingStep, Estimate, TorsionJump
-from diffrelax.boltzmann.rotors import Rotors
 from diffrelax.boltzmann.sampler import Mixture, Samples, run, tune
 from diffrelax.boltzmann.springs import Springs
 from diffrelax.boltzmann.surrogate import Recorded, Surrogate, SurrogateWalk
 from diffrelax.levels import Surface
 from diffrelax.models import Model
 from diffrelax.molecule import Molecule
+from diffrelax.rotors import Rotors
 
 TUNING = 300  # steps
 REFINEMENTS, REFINING = 3, 20  # fits of the surrogate, and steps after each

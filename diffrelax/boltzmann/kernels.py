@@ -12,8 +12,8 @@ from typing import Self
 import numpy as np
 
 from diffrelax.boltzmann.chains import Chains, Proposal, centred
-from diffrelax.boltzmann.rotors import Rotors
 from diffrelax.boltzmann.springs import Springs, expanded, reduced
+from diffrelax.rotors import Rotors
 
 Estimate = Callable[[np.ndarray], np.ndarray]
 Precision = Callable[[np.ndarray], np.ndarray]

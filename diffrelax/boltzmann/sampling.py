@@ -11,7 +11,6 @@ from tqdm.auto import tqdm
 
 from diffrelax.boltzmann import adjusted, repeated
 from diffrelax.boltzmann.diagnostics import FEWEST_CHAINS, FEWEST_DRAWS, Diagnostics
-from diffrelax.boltzmann.rotors import Rotors, torsion_angles, watched_torsions
 from diffrelax.boltzmann.sampler import Samples, Trajectory
 from diffrelax.domain import outside_domain
 from diffrelax.embedding import check_seed, embed
@@ -20,6 +19,7 @@ from diffrelax.files import Input, read_one
 from diffrelax.levels import Surface
 from diffrelax.models import Model
 from diffrelax.molecule import Molecule
+from diffrelax.rotors import Rotors, torsion_angles, watched_torsions
 
 METHODS = {
     "adjusted": (adjusted.sample_adjusted, adjusted.n_steps),

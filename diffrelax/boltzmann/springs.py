@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Self
 
 import numpy as np
@@ -64,17 +65,23 @@ class Springs:
         i, j = self.pairs.T
         arms = positions[:, i] - positions[:, j]
         arms /= np.linalg.norm(arms, axis=2, keepdims=True)
-        basis = helmert(positions.shape[1])
-        slopes = np.einsum("ap,npx->npax", basis[:, i] - basis[:, j], arms)
+        basis = _basis(positions.shape[1])
+        slopes = (basis[:, i] - basis[:, j]).T[:, :, None] * arms[:, :, None]
         return slopes.reshape(*slopes.shape[:2], -1)
 
 
 def reduced(positions: np.ndarray) -> np.ndarray:
     """Return orthonormal coordinates without those of the centre, (n, d) with d = 3 n_atoms − 3."""
-    return (helmert(positions.shape[1]) @ positions).reshape(len(positions), -1)
+    return (_basis(positions.shape[1]) @ positions).reshape(len(positions), -1)
 
 
 def expanded(coordinates: np.ndarray) -> np.ndarray:
     """Return the centred positions, (n, n_atoms, 3), of `reduced` coordinates."""
     vectors = coordinates.reshape(len(coordinates), -1, 3)
-    return helmert(vectors.shape[1] + 1).T @ vectors
+    return _basis(vectors.shape[1] + 1).T @ vectors
+
+
+@cache
+def _basis(n_atoms: int) -> np.ndarray:
+    """Return orthonormal rows, (n_atoms − 1, n_atoms), without the centre."""
+    return helmert(n_atoms)

@@ -40,11 +40,11 @@ def sample_conformers(
     """Find the conformers of a molecule and their Boltzmann weights at a level of theory.
 
     Three in four starts are embedded, half of them with ETKDGv3 and half without the torsions that
-    it prefers (KDG), and relaxed with MMFF94; the others are some of those with Gaussian noise that
-    the model takes away again. The model relaxes all of them in one batch, duplicates are merged,
-    and what is left is relaxed at the level of theory and merged again, always as the same
-    molecule. Mirror images of each other are one conformer, unless they
-    are different molecules; a conformer of a chiral molecule has the configuration of the input.
+    it prefers (KDG), and relaxed with MMFF94; the others are some of those with one bond turned and
+    Gaussian noise that the model takes away again. The model relaxes all of them in one batch,
+    duplicates are merged, and what is left is relaxed at the level of theory and merged again,
+    always as the same molecule. Mirror images of each other are one conformer, unless they are
+    different molecules; a conformer of a chiral molecule has the configuration of the input.
 
     The weight of a conformer is proportional to (m/s) exp(−E/kT), with the electronic energy E, the
     rotational symmetry number s of its rigid geometry with all hydrogens, and m = 2 if it is chiral

@@ -17,6 +17,7 @@ from diffrelax.identity import identity_change
 from diffrelax.models import Model
 from diffrelax.molecule import Molecule
 from diffrelax.relaxation import PAIRS_IN_BATCH, choose_schedule, relax_molecules
+from diffrelax.rotors import Rotors
 
 PROPOSED = 4  # one start in so many is a proposal of the model
 
@@ -84,11 +85,18 @@ def _embedded(molecule: Molecule, n: int, seed: int) -> tuple[list[Conformer], l
 
 
 def _proposed(parents: Sequence[Conformer], model: Model, n: int, seed: int) -> list[Conformer]:
-    """Put noise on geometries, and keep what the model makes of them if it is the same molecule."""
+    """Turn geometries, put noise on them, and keep what the model makes of them.
+
+    One rotor of each is turned by a third, either way; what is another molecule is left out.
+    """
     if n == 0:
         return []
     molecule = parents[0].molecule
     geometries = np.array([parents[i % len(parents)].molecule.positions for i in range(n)])
+    if len(rotors := Rotors.of(molecule)):
+        rng = np.random.default_rng(seed)
+        angles = rng.choice([-1, 1], n) * 2 * np.pi / 3
+        geometries = rotors.turn(geometries, rng.integers(len(rotors), size=n), angles)
     centred = torch.tensor(geometries - geometries.mean(axis=1, keepdims=True)).float()
     numbers = torch.tensor(molecule.numbers).expand(n, -1)
     noise = centred_noise(numbers > 0, torch.Generator().manual_seed(seed))

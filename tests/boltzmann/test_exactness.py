@@ -11,12 +11,12 @@ from diffrelax.boltzmann.diagnostics import Diagnostics
 from diffrelax.boltzmann.guide import Guide
 from diffrelax.boltzmann.kernels import CartesianStep, DenoisingStep, TorsionJump, TorsionStep
 from diffrelax.boltzmann.repeated import repeat
-from diffrelax.boltzmann.rotors import Rotors, torsion_angles
 from diffrelax.boltzmann.sampler import Mixture, run, tune
 from diffrelax.boltzmann.springs import Springs, expanded
 from diffrelax.boltzmann.surrogate import SurrogateWalk
 from diffrelax.levels import Surface
 from diffrelax.molecule import Molecule
+from diffrelax.rotors import Rotors, torsion_angles
 
 from .toys import THERMAL, DoubleWell, Harmonic, exact_denoiser
 

@@ -6,11 +6,11 @@ from scipy.stats import multivariate_normal
 
 from diffrelax.boltzmann.chains import Chains, Target, metropolis_step
 from diffrelax.boltzmann.kernels import CartesianStep, DenoisingStep, TorsionJump, TorsionStep
-from diffrelax.boltzmann.rotors import Rotors, torsion_angles, watched_torsions
 from diffrelax.boltzmann.sampler import Mixture
 from diffrelax.boltzmann.springs import BACKGROUND, Springs, expanded, reduced
 from diffrelax.boltzmann.surrogate import SurrogateWalk
 from diffrelax.molecule import Molecule
+from diffrelax.rotors import Rotors, torsion_angles, watched_torsions
 
 from .toys import N_ATOMS, THERMAL, D, DoubleWell, Harmonic, exact_denoiser
 
