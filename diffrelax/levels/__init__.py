@@ -5,7 +5,6 @@ Energies are in eV and forces in eV/Å. `get_calculator` builds a calculator for
 many geometries.
 """
 
-from diffrelax.levels.blas import prefer_avx2
 from diffrelax.levels.calculators import LEVELS, check_installed, get_calculator
 from diffrelax.levels.relaxation import LevelRelaxation, relax_at_level
 from diffrelax.levels.surface import Surface
@@ -18,5 +17,3 @@ __all__ = [
     "get_calculator",
     "relax_at_level",
 ]
-
-prefer_avx2()

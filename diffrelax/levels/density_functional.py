@@ -12,14 +12,18 @@ import ase
 import numpy as np
 from ase.calculators.calculator import SCFError, all_changes
 from ase.units import Bohr, Hartree
-from pyscf import dft, gto
-from pyscf.gto.basis import load_ecp
-from pyscf.lib.exceptions import BasisNotFoundError
-from pyscf.pbc.tools.pyscf_ase import PySCF
-from pyscf.scf.dispersion import parse_dft
 
-from diffrelax.levels.pople import FIT, is_6_31g_2df_p, shells_6_31g_2df_p
+from diffrelax.levels.blas import kernels_for_avx2
 from diffrelax.molecule import Molecule
+
+with kernels_for_avx2():
+    from pyscf import dft, gto
+    from pyscf.gto.basis import load_ecp
+    from pyscf.lib.exceptions import BasisNotFoundError
+    from pyscf.pbc.tools.pyscf_ase import PySCF
+    from pyscf.scf.dispersion import parse_dft
+
+    from diffrelax.levels.pople import FIT, is_6_31g_2df_p, shells_6_31g_2df_p
 
 
 class SCFState(NamedTuple):

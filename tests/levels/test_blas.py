@@ -43,5 +43,6 @@ def test_kernels_suit_the_processor_and_the_user(tmp_path, monkeypatch, flags, a
     monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
     if already:
         monkeypatch.setenv("OPENBLAS_CORETYPE", already)
-    blas.prefer_avx2()
-    assert os.environ.get("OPENBLAS_CORETYPE") == chosen
+    with blas.kernels_for_avx2():
+        assert os.environ.get("OPENBLAS_CORETYPE") == chosen
+    assert os.environ.get("OPENBLAS_CORETYPE") == already
