@@ -213,7 +213,8 @@ def test_dft_goes_on_after_a_molecule_that_fails(run, tmp_path):
 def test_models_lists_the_releases(run):
     status, out, _ = run("models")
     assert status == 0
-    assert out.startswith("relax-qm9-1  B3LYP/6-31G(2df,p)")
+    assert [line.split("  ")[0] for line in out.splitlines()] == ["generate-qm9-1", "relax-qm9-1"]
+    assert "B3LYP/6-31G(2df,p)" in out
 
 
 def test_train_with_a_bad_configuration(run, tmp_path):

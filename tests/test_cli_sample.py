@@ -13,8 +13,9 @@ from diffrelax.levels import Surface
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
-    monkeypatch.setattr(adjusted, "TUNING", 6)
-    monkeypatch.setattr(adjusted, "THIN", 2)
+    few = {"TUNING": 6, "REFINEMENTS": 3, "REFINING": 1, "WALK": 3, "WALK_TUNING": 2, "THIN": 2}
+    for name, steps in few.items():
+        monkeypatch.setattr(adjusted, name, steps)
 
 
 def test_samples_that_have_not_converged_are_written_with_status_1(run, tmp_path):
@@ -51,7 +52,7 @@ def test_json_is_one_object_and_reweighting_is_told(run, tmp_path):
 
 def test_an_interrupt_ends_with_status_130_and_says_what_is_kept(run, monkeypatch, tmp_path):
     energies = Surface.energies
-    limit = 2 * (2 + 6 + 5 * 2 + 1)
+    limit = 2 * (2 + 6 + 3 * 1 + 5 * 2 + 1)
 
     def interrupted(self, positions):
         if self.n_calls >= limit:
