@@ -1,5 +1,7 @@
 import hashlib
 import shutil
+import tomllib
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +14,15 @@ def test_newest_release_of_a_name_is_found():
     name = list(releases())[-1]
     assert load_model("relax-qm9").name == [n for n in releases() if n.startswith("relax-qm9")][-1]
     assert load_model(name).name == name
+
+
+def test_a_wheel_carries_the_weights_and_the_card_of_each_release():
+    root = Path(__file__).parent.parent
+    project = tomllib.loads((root / "pyproject.toml").read_text())
+    carried = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    names = [line.split()[1] for line in (root / "models/SHA256SUMS").read_text().splitlines()]
+    files = ["SHA256SUMS", *names, *(str(Path(name).parent / "card.md") for name in names)]
+    assert carried == {f"models/{file}": f"diffrelax/released/{file}" for file in files}
 
 
 def test_a_loaded_model_knows_its_file_and_needs_no_gradients():
