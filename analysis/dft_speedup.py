@@ -1,9 +1,9 @@
-"""What better starts and a Hessian save of a DFT relaxation, on test molecules of QM9.
+"""What better starts and a Hessian save of a DFT relaxation, of QM9 test molecules and larger ones.
 
 Run: OMP_NUM_THREADS=1 python analysis/dft_speedup.py analysis/results/dft_speedup
 Needs the packages pyscf-dispersion, sella and AcAuto3D, and the program xtb.
 
-Three reports, each in a folder of its own, on relaxations that are kept as one line of JSON each in
+Four reports, each in a folder of its own, on relaxations that are kept as one line of JSON each in
 the folder `units` beside them. The whole takes days of one processor core: the work goes from the
 most to the least important, the reports are written after each molecule, and the same command goes
 on where it was stopped.
@@ -40,6 +40,12 @@ MODEL = "relax-qm9"
 SEED = 42
 WATTS = 12.0  # of a busy core, assumed
 KNOWN = ("qm9", "embedded")
+LARGE = {
+    "acetanilide": "CC(=O)Nc1ccccc1",
+    "menthone": "CC(C)[C@@H]1CC[C@@H](C)CC1=O",
+    "methyl anthranilate": "COC(=O)c1ccccc1N",
+    "nicotine": "CN1CCC[C@H]1c1cccnc1",
+}
 B3LYP = DFTSettings()
 WB97X = DFTSettings(xc="wb97x-d3bj", basis="def2-tzvp")
 
@@ -69,13 +75,14 @@ class Stage:
     arms: list[SpeedupArm]
 
 
-LEVELS = {"small": B3LYP, "nine": B3LYP, "wb97x-d3bj": WB97X}
+LEVELS = {"small": B3LYP, "nine": B3LYP, "large": B3LYP, "wb97x-d3bj": WB97X}
 STAGES = (
     Stage("small", 51, HESSIAN),
     Stage("small", 20, AIMNET2),
     Stage("small", 20, PAPER),
     Stage("small", 10, OTHERS),
     Stage("nine", 6, HESSIAN),
+    Stage("large", 4, HESSIAN),
     Stage("wb97x-d3bj", 10, arms("mmff94 diffusion", "bfgs+hessian")),
 )
 
@@ -89,6 +96,7 @@ def main(folder: Path) -> None:
     subjects = {"small": list(chosen(geometries, range(5, 8), 51))}
     subjects |= {
         "nine": list(chosen(geometries, range(9, 10), 6)),
+        "large": [embed(name, smiles, {}) for name, smiles in LARGE.items()],
         "wb97x-d3bj": subjects["small"],
     }
     units = Units(WorkFolder(folder / "units"), MODEL)
@@ -141,15 +149,19 @@ def subject_of(geometries: GeometrySet, i: int) -> Subject:
     info = {"name": name, "smiles": smiles}
     atoms = ase.Atoms(geometries.numbers[rows], geometries.positions[rows].astype(float), info=info)
     known = {"qm9": Molecule.from_atoms(atoms)}
+    if embedded := raw_embedding(smiles, name):
+        known["embedded"] = embedded
+    return embed(name, smiles, known)
+
+
+def embed(name: str, smiles: str, known: dict[str, Molecule]) -> Subject:
+    """Make the geometry from which all arms start, and take the time."""
     begun = Time.now()
     try:
         base = Molecule.from_smiles(smiles, name=name, seed=SEED)
     except ValueError as error:
         return Subject(name, None, known=known, reason=str(error))
-    time = Time.now() - begun
-    if embedded := raw_embedding(smiles, name):
-        known["embedded"] = embedded
-    return Subject(name, base, time, known)
+    return Subject(name, base, Time.now() - begun, known)
 
 
 def raw_embedding(smiles: str, name: str) -> Molecule | None:

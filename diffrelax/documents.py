@@ -203,6 +203,11 @@ class Trajectory(Document):
     fmaxes: tuple[float, ...] = Field(
         description="largest force on an atom, eV/Å, one for each gradient call"
     )
+    rms_forces: tuple[float, ...] = Field(
+        default=(),
+        description="root mean square over the atoms of the force, eV/Å, one for each "
+        "gradient call; none before this was kept",
+    )
     positions: tuple[tuple[Vector, ...], ...] = Field(
         description="Å, the geometry of each gradient call"
     )
@@ -257,7 +262,10 @@ class MinimisationDocument(TimedResult):
             seconds={stage: time.wall for stage, time in dft.times.items()},
             processor_seconds={stage: time.processor for stage, time in dft.times.items()},
             trajectory=Trajectory(
-                energies=dft.energies, fmaxes=dft.fmaxes, positions=dft.trajectory.tolist()
+                energies=dft.energies,
+                fmaxes=dft.fmaxes,
+                rms_forces=dft.rms_forces,
+                positions=dft.trajectory.tolist(),
             ),
         )
 
@@ -316,6 +324,7 @@ class MinimisationDocument(TimedResult):
             else np.full((len(self.output.numbers), 3), nan),
             energies=self.trajectory.energies,
             fmaxes=self.trajectory.fmaxes,
+            rms_forces=self.trajectory.rms_forces,
             trajectory=np.array(self.trajectory.positions).reshape(-1, len(self.output.numbers), 3),
             scf_cycles=self.scf_cycles,
             times=self.times,

@@ -67,6 +67,7 @@ def dft_relaxation(molecule: Molecule) -> DFTRelaxation:
         forces=np.linspace(-0.01, 0.01, 3 * molecule.n_atoms).reshape(-1, 3),
         energies=(-3148.1, -3148.2),
         fmaxes=(0.3, 0.02),
+        rms_forces=(0.2, 0.01),
         trajectory=np.stack([molecule.positions, molecule.positions * 1.01]),
         lowest_frequency=98.7,
         scf_cycles=17,
@@ -98,6 +99,7 @@ def test_a_dft_relaxation_without_any_call_has_no_energy(methanol: Molecule) -> 
         reason="the SCF did not converge",
         energies=(),
         fmaxes=(),
+        rms_forces=(),
         trajectory=np.empty((0, methanol.n_atoms, 3)),
         forces=nothing,
     )

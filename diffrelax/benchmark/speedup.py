@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from math import nan
 from typing import NamedTuple
 
 from tqdm.auto import tqdm
@@ -36,6 +37,8 @@ class Outcome:
         ``hessian``, ``dft``, and ``total``.
     energies : tuple of float, eV
         Of each gradient call.
+    first_fmax, first_rms_force : float, eV/Å
+        Largest and root mean square force on an atom at the start; NaN if not known.
     scf_cycles : int
     end : Molecule or None
         At the minimum; None if none was reached.
@@ -53,6 +56,8 @@ class Outcome:
     reason: str
     times: dict[str, Time] = field(default_factory=dict)
     energies: tuple[float, ...] = ()
+    first_fmax: float = nan
+    first_rms_force: float = nan
     scf_cycles: int = 0
     end: Molecule | None = None
     notes: tuple[str, ...] = ()
@@ -171,6 +176,8 @@ def _outcome(
         reason=reason,
         times=times,
         energies=document.trajectory.energies,
+        first_fmax=next(iter(document.trajectory.fmaxes), nan),
+        first_rms_force=next(iter(document.trajectory.rms_forces), nan),
         scf_cycles=document.scf_cycles or 0,
         end=end,
         notes=document.notes,

@@ -22,8 +22,10 @@ from diffrelax.benchmark.speedup_statistics import (
     ArmCost,
     Estimate,
     Speedup,
+    StartQuality,
     arm_costs,
     speedup,
+    start_qualities,
 )
 from diffrelax.documents import Provenance
 
@@ -36,7 +38,11 @@ STAGES = ("total", "embedding", "start", "hessian", "dft")
 COST_HEADER = (
     "start", "recipe", "molecules", "converged", "calls, median", "calls, mean",
     "SCF cycles, median", "seconds, median", "processor seconds, median", "kWh per 1,000",
-    "start above minimum, kcal/mol",
+)  # fmt: skip
+START_HEADER = (
+    "start", "molecules", "above minimum, kcal/mol, median", "MMFF94's over it, ratio of medians",
+    "MMFF94's over it, median ratio", "largest force, eV/Å, median", "below the criterion",
+    "below geomeTRIC's loose", "below geomeTRIC's default",
 )  # fmt: skip
 SPEEDUP_HEADER = (
     "from", "to", "molecules", "pairs", "other minimum", "no minimum", "calls, ratio of medians",
@@ -70,7 +76,7 @@ def comparisons(arms: Sequence[SpeedupArm]) -> list[tuple[SpeedupArm, SpeedupArm
 def write_report(
     folder: Path, outcomes: Sequence[Outcome], about: Mapping[str, Any], watts: float
 ) -> str:
-    """Write report.md, arms.csv, molecules.csv and about.json into a folder.
+    """Write report.md, arms.csv, starts.csv, molecules.csv and about.json into a folder.
 
     Where matplotlib is installed, also speedup.png.
 
@@ -90,8 +96,9 @@ def write_report(
         The tables of the report, in markdown.
     """
     costs = arm_costs(outcomes, watts)
+    starts = start_qualities(outcomes, about["level"]["fmax"])
     ratios = [speedup(outcomes, *pair) for pair in comparisons([cost.arm for cost in costs])]
-    tables = _tables(costs, ratios, outcomes)
+    tables = _tables(costs, starts, ratios, outcomes)
     about = dict(about) | {
         "watts": watts,
         "git_commit": Provenance.here().git_commit,
@@ -101,6 +108,7 @@ def write_report(
     files = {
         "report.md": _page(tables, about),
         "arms.csv": _csv(COST_HEADER, map(_cost_cells, costs)),
+        "starts.csv": _csv(START_HEADER, map(_start_cells, starts)),
         "molecules.csv": _csv(MOLECULE_HEADER, map(_molecule_cells, outcomes)),
         "about.json": json.dumps(about, indent=1, ensure_ascii=False) + "\n",
     }
@@ -113,13 +121,22 @@ def write_report(
 
 
 def _tables(
-    costs: Sequence[ArmCost], ratios: Sequence[Speedup], outcomes: Sequence[Outcome]
+    costs: Sequence[ArmCost],
+    starts: Sequence[StartQuality],
+    ratios: Sequence[Speedup],
+    outcomes: Sequence[Outcome],
 ) -> str:
     parts = [
         "## What each arm costs",
         "From the SMILES to the end of the DFT relaxation, over the molecules that reached a "
         "minimum; 95% bootstrap intervals in brackets.",
         _markdown(COST_HEADER, map(_cost_cells, costs)),
+        "## How good each start is",
+        "By the first gradient call. Energies are above the reference minimum that the relaxation "
+        "reaches; the last columns are the shares of the molecules whose forces already meet the "
+        "criterion of these relaxations, and the criteria for gradients of geomeTRIC's loose and "
+        "default sets.",
+        _markdown(START_HEADER, map(_start_cells, starts)),
     ]
     if ratios:
         parts += [
@@ -214,7 +231,21 @@ def _cost_cells(cost: ArmCost) -> tuple[str, ...]:
         _shown(cost.seconds, ".1f"),
         _shown(cost.processor_seconds, ".1f"),
         "–" if isnan(cost.kwh) else f"{cost.kwh:.2f}",
-        _shown(cost.excess, ".2f", KCAL_PER_MOL),
+    )
+
+
+def _start_cells(start: StartQuality) -> tuple[str, ...]:
+    return (
+        start.start,
+        str(start.n),
+        _shown(start.excess, ".3f", KCAL_PER_MOL),
+        _shown(start.excess_ratio, ".1f"),
+        _shown(start.typical_excess_ratio, ".1f"),
+        _shown(start.first_fmax, ".3f"),
+        *(
+            _shown(share, ".0%")
+            for share in (start.below_fmax, start.below_loose, start.below_default)
+        ),
     )
 
 

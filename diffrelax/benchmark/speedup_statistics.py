@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from math import nan
+from math import isnan, nan
 from typing import TypeAlias
 
 import numpy as np
+from ase.units import Bohr, Hartree
 from scipy.stats import bootstrap
 
 from diffrelax.benchmark.speedup import Outcome
@@ -50,8 +51,6 @@ class ArmCost:
     kwh : float
         Electrical energy for 1,000 molecules: their mean processor time times the power that
         was assumed.
-    excess : Estimate, eV
-        Median energy of the start above its reference minimum.
     """
 
     arm: SpeedupArm
@@ -63,7 +62,38 @@ class ArmCost:
     seconds: Estimate
     processor_seconds: Estimate
     kwh: float
+
+
+@dataclass(frozen=True)
+class StartQuality:
+    """How good the geometries are that one start gives, told by the first gradient call from each.
+
+    Parameters
+    ----------
+    start : str
+    n : int
+        Molecules with a first gradient call.
+    excess : Estimate, eV
+        Median energy above the reference minimum that is reached from there.
+    excess_ratio, typical_excess_ratio : Estimate
+        Of MMFF94's excess energy over this one's, where both reach one minimum: ratio of the
+        medians, and median of the ratios.
+    first_fmax : Estimate, eV/Å
+        Median largest force on an atom.
+    below_fmax, below_loose, below_default : Estimate
+        Shares whose forces already meet the criterion of the relaxations, and the two criteria for
+        gradients of geomeTRIC's loose and default sets.
+    """
+
+    start: str
+    n: int
     excess: Estimate
+    excess_ratio: Estimate
+    typical_excess_ratio: Estimate
+    first_fmax: Estimate
+    below_fmax: Estimate
+    below_loose: Estimate
+    below_default: Estimate
 
 
 @dataclass(frozen=True)
@@ -132,7 +162,67 @@ def _arm_cost(arm: SpeedupArm, tried: Sequence[Outcome], watts: float) -> ArmCos
         seconds=estimate(np.median, [time.wall for time in times]),
         processor_seconds=estimate(np.median, processor),
         kwh=1000 * mean_processor * watts / JOULES_PER_KWH,
-        excess=estimate(np.median, [o.excess for o in done if o.excess is not None]),
+    )
+
+
+def start_qualities(outcomes: Sequence[Outcome], fmax: float) -> list[StartQuality]:
+    """Sum up each start, in the order of their first appearance.
+
+    Parameters
+    ----------
+    outcomes : sequence of Outcome
+        Of a molecule and a start, the first with a reference minimum counts.
+    fmax : float, eV/Å
+        At which the relaxations end.
+    """
+    by_start: dict[str, dict[str, Outcome]] = defaultdict(dict)
+    for outcome in sorted(outcomes, key=lambda outcome: outcome.basin is None):
+        if outcome.energies:
+            by_start[outcome.arm.start].setdefault(outcome.name, outcome)
+    starts = dict.fromkeys(outcome.arm.start for outcome in outcomes)
+    plain = by_start["mmff94"]
+    return [_start_quality(start, by_start[start], plain, fmax) for start in starts]
+
+
+def _start_quality(
+    start: str, outcomes: dict[str, Outcome], plain: dict[str, Outcome], fmax: float
+) -> StartQuality:
+    reached = {name: o.excess for name, o in outcomes.items() if o.excess is not None}
+    pairs = [
+        (first, excess)
+        for name, excess in reached.items()
+        if name in plain
+        and plain[name].basin == outcomes[name].basin
+        and (first := plain[name].excess) is not None
+    ]
+    ratio = [slow for slow, _ in pairs], [fast for _, fast in pairs]
+    return StartQuality(
+        start=start,
+        n=len(outcomes),
+        excess=estimate(np.median, list(reached.values())),
+        excess_ratio=estimate(_ratio_of_medians, *ratio),
+        typical_excess_ratio=estimate(_median_ratio, *ratio),
+        first_fmax=estimate(np.median, [o.first_fmax for o in outcomes.values()]),
+        below_fmax=estimate(np.mean, [o.first_fmax < fmax for o in outcomes.values()]),
+        below_loose=_share_below("GAU_LOOSE", outcomes.values()),
+        below_default=_share_below("GAU", outcomes.values()),
+    )
+
+
+def _share_below(criteria: str, outcomes: Iterable[Outcome]) -> Estimate:
+    from geometric.params import OptParams
+
+    limits = OptParams(convergence_set=criteria)
+    largest, rms = (
+        limit * Hartree / Bohr for limit in (limits.Convergence_gmax, limits.Convergence_grms)
+    )
+    return estimate(
+        np.mean,
+        [
+            outcome.first_fmax < largest and outcome.first_rms_force < rms
+            for outcome in outcomes
+            if not isnan(outcome.first_rms_force)
+        ],
     )
 
 

@@ -18,7 +18,6 @@ from diffrelax.documents import (
     Provenance,
     RelaxationDocument,
     ResultDocument,
-    Trajectory,
     read_document,
 )
 from diffrelax.levels import relax_at_level
@@ -120,7 +119,8 @@ def dft_unit(
     except ValueError as error:
         return _failure("dft", start, error, key)
     document = MinimisationDocument.from_dft(start, dft, Provenance.here(), key=key)
-    way = Trajectory(energies=dft.energies, fmaxes=dft.fmaxes, positions=())
+    assert document.trajectory is not None
+    way = document.trajectory.model_copy(update={"positions": ()})
     return document.model_copy(update={"trajectory": way}).model_dump(mode="json")
 
 

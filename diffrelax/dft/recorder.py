@@ -30,6 +30,11 @@ class Call(NamedTuple):
         """Largest force on an atom, eV/Å."""
         return float(np.linalg.norm(self.forces, axis=1).max())
 
+    @property
+    def rms_force(self) -> float:
+        """Root mean square over the atoms of the force on one, eV/Å."""
+        return float(np.sqrt((self.forces**2).sum(axis=1).mean()))
+
 
 class Recorder(Calculator):
     """An ASE calculator that passes each geometry to another one and keeps the answers.

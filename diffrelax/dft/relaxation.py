@@ -194,6 +194,7 @@ def _result(
         forces=calls[-1].forces if calls else np.full_like(molecule.positions, np.nan),
         energies=tuple(call.energy for call in calls),
         fmaxes=tuple(call.fmax for call in calls),
+        rms_forces=tuple(call.rms_force for call in calls),
         trajectory=np.array([c.molecule.positions for c in calls]).reshape(-1, molecule.n_atoms, 3),
         scf_cycles=end.scf.cycles,
         times={

@@ -33,6 +33,8 @@ class DFTRelaxation:
         One for each gradient call.
     fmaxes : tuple of float, eV/Å
         Largest force on an atom, one for each gradient call.
+    rms_forces : tuple of float, eV/Å
+        Root mean square over the atoms of the force on one, for each gradient call.
     trajectory : (n_calls, n_atoms, 3) array, Å
         The geometry of each gradient call.
     scf_cycles : int
@@ -56,6 +58,7 @@ class DFTRelaxation:
     forces: np.ndarray
     energies: tuple[float, ...]
     fmaxes: tuple[float, ...]
+    rms_forces: tuple[float, ...]
     trajectory: np.ndarray
     scf_cycles: int
     times: dict[str, Time]

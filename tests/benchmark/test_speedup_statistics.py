@@ -1,11 +1,19 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from math import nan
+
 import numpy as np
 import pytest
 
 from diffrelax.benchmark.speedup import Outcome
 from diffrelax.benchmark.speedup_arms import SpeedupArm
-from diffrelax.benchmark.speedup_statistics import arm_costs, estimate, speedup
+from diffrelax.benchmark.speedup_statistics import (
+    arm_costs,
+    estimate,
+    speedup,
+    start_qualities,
+)
 from diffrelax.clock import Time
 from diffrelax.molecule import Molecule
 
@@ -79,4 +87,47 @@ def test_costs_of_an_arm_and_its_electricity() -> None:
     assert slow.scf_cycles.value == 15
     assert (slow.seconds.value, slow.processor_seconds.value) == (72, 36)
     assert slow.kwh == pytest.approx(1.0)  # 1,000 times 36 s of one core at 100 W
-    assert slow.excess.value == pytest.approx(1.0)
+
+
+def start(
+    name: str, start: str, above: float, forces: tuple[float, float], basin: int | None = 0
+) -> Outcome:
+    """An outcome whose minimum is at -2 eV; forces are the largest and the rms, eV/Å."""
+    energies = (-2.0 + above, -2.0)
+    known = outcome(name, SpeedupArm(start, "bfgs"), 2, 1.0, basin)
+    return replace(known, energies=energies, first_fmax=forces[0], first_rms_force=forces[1])
+
+
+def test_starts_are_told_by_their_first_gradient_call() -> None:
+    poor, loose, default = (0.5, 0.3), (0.10, 0.05), (0.02, 0.01)
+    mmff94, diffusion = start_qualities(
+        [
+            *(
+                start(n, "mmff94", e, poor)
+                for n, e in zip("abcd", (1.0, 2.0, 4.0, 8.0), strict=True)
+            ),
+            start("a", "diffusion", 0.5, default),
+            start("b", "diffusion", 0.1, default),
+            start("c", "diffusion", 0.1, loose),
+            start("d", "diffusion", 0.9, (0.10, 0.09), basin=1),
+            start("e", "diffusion", 0.9, poor, basin=None),
+        ],
+        fmax=0.03,
+    )
+    assert (mmff94.start, mmff94.n, diffusion.n) == ("mmff94", 4, 5)
+    assert mmff94.excess.value == pytest.approx(3.0)
+    assert mmff94.typical_excess_ratio.value == mmff94.excess_ratio.value == 1
+    assert diffusion.excess.value == pytest.approx(0.3)  # e has no minimum
+    assert diffusion.excess_ratio.value == pytest.approx(20)  # a, b and c end where MMFF94 does
+    assert diffusion.typical_excess_ratio.value == pytest.approx(20)
+    assert diffusion.first_fmax.value == pytest.approx(0.1)
+    assert diffusion.below_fmax.value == diffusion.below_default.value == pytest.approx(2 / 5)
+    assert diffusion.below_loose.value == pytest.approx(3 / 5)  # not d, by its rms force
+    assert mmff94.below_loose.value == 0
+
+
+def test_a_start_whose_rms_forces_were_not_kept_has_no_share_of_geometrics() -> None:
+    (quality,) = start_qualities([start("a", "uff", 1.0, (0.02, nan))], fmax=0.03)
+    assert quality.below_fmax.value == 1
+    assert np.isnan(quality.below_default.value)
+    assert np.isnan(quality.excess_ratio.value)

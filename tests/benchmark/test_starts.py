@@ -24,6 +24,7 @@ def arm(molecule, energies, *, start="diffusion", converged=True, reason=""):
         forces=np.zeros((molecule.n_atoms, 3)),
         energies=energies,
         fmaxes=(0.01,) * len(energies),
+        rms_forces=(0.005,) * len(energies),
         trajectory=np.array([molecule.positions] * len(energies)),
         scf_cycles=9,
         times={"total": Time(2.0, 2.0)},

@@ -28,6 +28,7 @@ def test_relaxation_ends_at_a_minimum_and_counts_its_cost() -> None:
     assert result.trajectory.shape == (result.gradient_calls, 3, 3)
     np.testing.assert_array_equal(result.trajectory[-1], result.molecule.positions)
     assert seen == list(zip(range(1, 100), result.energies, result.fmaxes, strict=False))
+    assert result.rms_forces[-1] == pytest.approx(np.sqrt((result.forces**2).sum() / 3))
     assert 0 < result.seconds["hessian"] < result.seconds["total"]
     assert 0 < result.seconds["dft"] < result.seconds["total"]
 
