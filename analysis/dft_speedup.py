@@ -115,16 +115,17 @@ def run(folder: Path, stages: list[Stage], subjects: list[Subject], units: Units
         for subject in subjects[: stage.n]:
             (outcomes[subject.name],) = compare_arms([subject], so_far, level, units, progress=True)
             found = [outcome for of_one in outcomes.values() for outcome in of_one]
-            write_report(folder, found, about(level), WATTS)
+            write_report(folder, found, about(level, MODEL), WATTS)
 
 
-def about(level: DFTSettings) -> dict[str, Any]:
+def about(level: DFTSettings, model: str) -> dict[str, Any]:
     """Say how the report is made."""
+    loaded = load_model(model)
     return {
         "command": shlex.join(["python", *sys.argv]),
         "split": "test",
-        "model": MODEL,
-        "model_sha256": load_model(MODEL).sha256,
+        "model": loaded.name,
+        "model_sha256": loaded.sha256,
         "seed": SEED,
         "level": level.model_dump(),
         "hardware": describe_hardware("cpu"),

@@ -17,6 +17,7 @@ import pytest
 
 from diffrelax.benchmark.speedup_units import Units
 from diffrelax.dft import DFTSettings
+from diffrelax.files import read_molecules
 from diffrelax.generation import Trajectory
 from diffrelax.levels import relax_at_level
 from diffrelax.models import Model
@@ -75,6 +76,28 @@ def test_the_speedup_goes_stage_by_stage(
     page = (tmp_path / "small" / "report.md").read_text()
     for start in ("mmff94", "qm9", "embedded"):
         assert f"| {start} | bfgs+hessian | 1 | 1 |" in page
+
+
+def test_a_model_is_compared_before_and_after_it_is_fine_tuned(
+    script: ModuleType, geometries: GeometrySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finetuning = load("finetuning", monkeypatch)
+    changes = {"LEVEL": SMALL, "HEAVY_ATOMS": range(2, 3), "N_LEARNED": 1, "N_TEST": 1}
+    for name, value in changes.items():
+        monkeypatch.setattr(finetuning, name, value)
+    monkeypatch.setattr(finetuning, "load_qm9", lambda split: geometries)
+    released = ANALYSIS.parent / "models" / "relax-qm9-1"
+
+    def learn(minima: Path, folder: Path) -> None:
+        (learned,) = read_molecules(minima)
+        assert learned.smiles == "C#N"
+        shutil.copytree(released, folder, ignore=shutil.ignore_patterns("checkpoints"))
+
+    monkeypatch.setattr(finetuning, "learn", learn)
+    finetuning.main(tmp_path / "results", tmp_path / "work")
+    for name in ("before", "after"):
+        page = (tmp_path / "results" / name / "report.md").read_text()
+        assert "| diffusion | bfgs+hessian | 1 | 1 |" in page
 
 
 def test_generation_is_judged_and_followed_once(

@@ -1,0 +1,81 @@
+"""Fine-tune a release on minima of another level of theory, and see what it saves there.
+
+Run: OMP_NUM_THREADS=1 python analysis/finetuning.py analysis/results/finetuning WORK
+WORK is a folder that keeps relaxations and the model; what was interrupted goes on from there.
+Needs the package qm9pack and the program xtb.
+
+Minima of training molecules are made with PySCF, `diffrelax finetune` learns them, and test
+molecules are relaxed from MMFF94 and from the model, before and after: two reports.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from dft_speedup import MODEL, WATTS, about, arms, chosen
+from tqdm import tqdm
+
+from diffrelax.benchmark.speedup import Outcome, compare_arms, reference_settings
+from diffrelax.benchmark.speedup_report import write_report
+from diffrelax.benchmark.speedup_units import Units
+from diffrelax.dft import DFTSettings
+from diffrelax.documents import FailureDocument
+from diffrelax.qm9 import load_qm9
+from diffrelax.work import WorkFolder
+from diffrelax.writing import write_molecules
+
+LEVEL = DFTSettings(xc="pbe", basis="def2-svp")
+NAME = "PBE/def2-SVP"
+HEAVY_ATOMS = range(5, 8)
+N_LEARNED = 64
+N_TEST = 20
+ARMS = arms("mmff94 diffusion", "bfgs+hessian")
+
+
+def main(folder: Path, work: Path) -> None:
+    """Make minima, learn them, and compare."""
+    units = WorkFolder(work / "units")
+    minima, tuned = work / "minima.extxyz", work / "relax-pbe-1" / "model.safetensors"
+    if not minima.exists():
+        make_minima(minima, Units(units))
+    if not tuned.exists():
+        learn(minima, tuned.parent)
+    for name, model in {"before": MODEL, "after": str(tuned)}.items():
+        compare(folder / name, model, Units(units, model))
+
+
+def make_minima(path: Path, units: Units) -> None:
+    """Relax training molecules tightly from their published geometries."""
+    subjects = list(chosen(load_qm9("train"), HEAVY_ATOMS, N_LEARNED))
+    found = []
+    for subject in tqdm(subjects, unit="mol", disable=None):
+        document = units.relax(subject.known["qm9"], reference_settings(LEVEL))
+        if isinstance(document, FailureDocument) or not document.converged:
+            print(f"left out {subject.name}: {document.reason}", file=sys.stderr)
+        else:
+            found.append(document.output.to_molecule())
+    write_molecules(path, found)
+
+
+def learn(minima: Path, folder: Path) -> None:
+    """Do what a user would do; an interrupted run goes on."""
+    diffrelax = str(Path(sys.executable).with_name("diffrelax"))
+    if (folder / "config.yaml").exists():
+        command = ["train", str(folder / "config.yaml"), "--resume"]
+    else:
+        command = ["finetune", MODEL, str(minima), "-o", str(folder), "--level", NAME]
+    subprocess.run([diffrelax, *command], check=True)
+
+
+def compare(folder: Path, model: str, units: Units) -> None:
+    """Relax test molecules from MMFF94 and from a model."""
+    folder.mkdir(parents=True, exist_ok=True)
+    outcomes: list[Outcome] = []
+    for subject in chosen(load_qm9("test"), HEAVY_ATOMS, N_TEST):
+        (found,) = compare_arms([subject], ARMS, LEVEL, units, progress=True)
+        outcomes += found
+        write_report(folder, outcomes, about(LEVEL, model), WATTS)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
