@@ -254,6 +254,9 @@ def test_train_and_evaluate_on_a_small_data_set(run, tmp_path, geometries, monke
     _, out, _ = run("evaluate", weights, "-n", 3, *levels)
     rows = [line.split(" | ")[0] for line in out.splitlines()[4:]]
     assert rows == ["| tiny-1, from 0.1 Å", "| tiny-1, from 0.05 Å"]
+    _, out, _ = run("evaluate", weights, "-n", 3, "--level", "uff", "--start", "minimum")
+    assert out.startswith("| start: DFT minimum | aligned RMSD, Å |")
+    assert out.splitlines()[2].startswith("| minimum | 0.000 [0.000, 0.000] |")
     status, _, err = run("evaluate", weights, "-n", 3, "--noise-level", 9)
     assert status == 2
     assert "noise level 9.0 Å: the model knows" in err

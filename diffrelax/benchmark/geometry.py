@@ -5,25 +5,24 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
-import ase
 import numpy as np
 from tqdm.auto import tqdm
 
+from diffrelax.benchmark.sample import STARTS, Sample
+from diffrelax.benchmark.speedup_arms import level_settings
 from diffrelax.levels import relax_at_level
 from diffrelax.models import Model
-from diffrelax.molecule import Molecule
 from diffrelax.relaxation import choose_schedule, relax_molecules
 from diffrelax.training.errors import GeometryErrors, geometry_errors
-from diffrelax.training.geometries import GeometrySet
 
 QUANTITIES = ("rmsd", "bonds", "angles", "torsions")
 
 
 @dataclass(frozen=True)
 class GeometryRow:
-    """Errors of one method over many molecules, from MMFF94 starts.
+    """Errors of one method over many molecules.
 
     Parameters
     ----------
@@ -36,10 +35,13 @@ class GeometryRow:
         Molecules for which the method returned nothing better than its start; their start's
         errors are counted.
     milliseconds : float or None
-        Wall time for each molecule, the MMFF94 relaxation of the start not counted; None for the
-        start itself. Other levels run one molecule after the other on one thread, in this process.
+        Wall time for each molecule, what it took to get the start not counted; None for the start
+        itself. Other levels run one molecule after the other on one thread, in this process.
     errors : tuple of GeometryErrors
         Of each molecule, in the order of the sample.
+    error_bounds : tuple of float, Å
+        What the model says of each root mean square deviation, NaN where it says nothing; empty
+        for other methods.
     """
 
     method: str
@@ -50,47 +52,7 @@ class GeometryRow:
     failed: int
     milliseconds: float | None
     errors: tuple[GeometryErrors, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Sample:
-    """Molecules at their MMFF94 geometries, with their DFT geometries.
-
-    Parameters
-    ----------
-    starts : list of Molecule
-    references : list of (n_atoms, 3) arrays, Å
-    indices : list of int
-        QM9 indices.
-    """
-
-    starts: list[Molecule]
-    references: list[np.ndarray]
-    indices: list[int]
-
-
-def choose_sample(geometries: GeometrySet, n: int) -> Sample:
-    """Choose the first ``n`` molecules in a fixed random order, whether in the basin or not.
-
-    Only molecules that have an MMFF94 geometry can be chosen.
-
-    Raises
-    ------
-    ValueError
-        If ``n`` is not positive, or larger than the number of such molecules.
-    """
-    eligible = np.flatnonzero(np.isfinite(geometries.start_rmsd))
-    if not 0 < n <= len(eligible):
-        raise ValueError(f"n = {n}: choose 1 to {len(eligible)} molecules")
-    chosen = np.random.default_rng(0).permutation(eligible)[:n]
-    starts, references = [], []
-    for i in chosen:
-        rows = geometries.atoms(i)
-        info = {"name": f"qm9-{geometries.index[i]}", "smiles": geometries.smiles[i].decode()}
-        atoms = ase.Atoms(geometries.numbers[rows], geometries.starts[rows], info=info)
-        starts.append(Molecule.from_atoms(atoms))
-        references.append(geometries.positions[rows].astype(np.float64))
-    return Sample(starts, references, [int(geometries.index[i]) for i in chosen])
+    error_bounds: tuple[float, ...] = ()
 
 
 def evaluate_geometry(
@@ -101,14 +63,14 @@ def evaluate_geometry(
     noise_levels: Sequence[float | None] = (None,),
     progress: bool = False,
 ) -> list[GeometryRow]:
-    """Compare the model, MMFF94 and other levels of theory on the same starts.
+    """Compare the model and levels of theory on the same starts, which have a row of their own.
 
     Parameters
     ----------
     model : Model
     sample : Sample
     levels : tuple of str
-        Levels that also relax the MMFF94 geometry, to 0.02 eV/Å.
+        Levels that also relax the starts, to 0.02 eV/Å.
     noise_levels : sequence of float or None, Å
         From which the model relaxes, a row each; see :func:`diffrelax.relaxation.choose_schedule`.
     progress : bool
@@ -120,7 +82,7 @@ def evaluate_geometry(
     """
     for noise_level in noise_levels:
         choose_schedule(model, noise_level)
-    rows = [_row("mmff94", [m.positions for m in sample.starts], sample, 0, None)]
+    rows = [_row(sample.start, [m.positions for m in sample.starts], sample, 0, None)]
     for level in levels:
         rows.append(_evaluate_level(level, sample, progress))
     rows += [_evaluate_model(model, noise_level, sample, progress) for noise_level in noise_levels]
@@ -136,14 +98,16 @@ def _evaluate_model(
     positions = [r.molecule.positions for r in results if r.molecule is not None]
     failed = sum(r.verdict != "relaxed" for r in results)
     method = model.name if noise_level is None else f"{model.name}, from {noise_level} Å"
-    return _row(method, positions, sample, failed, seconds)
+    row = _row(method, positions, sample, failed, seconds)
+    return replace(row, error_bounds=tuple(result.error_bound for result in results))
 
 
 def _evaluate_level(level: str, sample: Sample, progress: bool) -> GeometryRow:
     positions, failed = [], 0
     begun = time.perf_counter()
+    settings = level_settings(level)
     for start in tqdm(sample.starts, desc=level, unit="mol", disable=None if progress else True):
-        relaxed = relax_at_level(start, level, fmax=0.02)
+        relaxed = relax_at_level(start, level, fmax=0.02, **settings)
         failed += not relaxed.converged
         positions.append(relaxed.positions)
     return _row(level, positions, sample, failed, time.perf_counter() - begun)
@@ -179,8 +143,15 @@ def _errors(values: np.ndarray) -> GeometryErrors:
     return GeometryErrors(*map(float, values))
 
 
-def geometry_table(rows: list[GeometryRow]) -> str:
-    """Format rows as a markdown table of medians, with their 95% intervals in brackets."""
+def geometry_table(rows: list[GeometryRow], start: str) -> str:
+    """Format rows as a markdown table of medians, with their 95% intervals in brackets.
+
+    Parameters
+    ----------
+    rows : list of GeometryRow
+    start : str
+        That of the sample.
+    """
     scale: dict[str, tuple[float, Callable[[float], str]]] = {
         "rmsd": (1.0, "{:.3f}".format),
         "bonds": (1e3, "{:.1f}".format),
@@ -188,7 +159,7 @@ def geometry_table(rows: list[GeometryRow]) -> str:
         "torsions": (1.0, "{:.1f}".format),
     }
     lines = [
-        "| start: MMFF94 | aligned RMSD, Å | bonds, mÅ | 1–3 distances, mÅ | torsions, ° "
+        f"| start: {STARTS[start]} | aligned RMSD, Å | bonds, mÅ | 1–3 distances, mÅ | torsions, ° "
         "| not relaxed | ms per molecule |",
         "|---|---|---|---|---|---|---|",
     ]
@@ -207,13 +178,22 @@ def geometry_record(rows: list[GeometryRow], sample: Sample, **about: object) ->
     """Return what is stored of an evaluation: how it was made, its rows, and every error."""
     return {
         **about,
+        "start": sample.start,
         "n": len(sample.indices),
         "units": {"rmsd": "Å", "bonds": "Å", "angles": "Å", "torsions": "degrees"},
-        "rows": [{key: v for key, v in asdict(row).items() if key != "errors"} for row in rows],
+        "rows": [
+            {key: v for key, v in asdict(row).items() if not key.startswith("error")}
+            for row in rows
+        ],
         "qm9_indices": sample.indices,
         "errors": {
             row.method: {q: [_rounded(getattr(e, q)) for e in row.errors] for q in QUANTITIES}
             for row in rows
+        },
+        "error_bounds": {
+            row.method: [_rounded(bound) for bound in row.error_bounds]
+            for row in rows
+            if row.error_bounds
         },
     }
 

@@ -24,8 +24,8 @@ import numpy as np
 import torch
 
 from diffrelax.atomic import replacing
-from diffrelax.benchmark.geometry import choose_sample
 from diffrelax.benchmark.hardware import describe_hardware
+from diffrelax.benchmark.sample import choose_sample
 from diffrelax.benchmark.scaling import ScalingRow, matrix_product_rate, median_seconds, scaling
 from diffrelax.models import Model, load_model
 from diffrelax.molecule import Molecule

@@ -6,7 +6,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from diffrelax.clock import NO_TIME, Time
 from diffrelax.dft import DFTSettings
@@ -133,7 +133,7 @@ def check_arms(arms: Iterable[SpeedupArm], known: Iterable[str] = ()) -> None:
             check_installed(arm.start)
 
 
-def level_settings(level: str) -> dict[str, str]:
+def level_settings(level: str) -> dict[str, Any]:
     """Return the fastest installed way to relax at a cheap level, as settings of the level."""
     if level != "gfn2-xtb":
         return {}

@@ -18,13 +18,31 @@ class Peer(StrEnum):
     """Levels of theory that a model's geometries are compared with."""
 
     uff = "uff"
+    gfn_ff = "gfn-ff"
     gfn2_xtb = "gfn2-xtb"
+    aimnet2 = "aimnet2"
+
+
+class From(StrEnum):
+    """Geometries from which all methods start."""
+
+    mmff94 = "mmff94"
+    uff = "uff"
+    gfn2_xtb = "gfn2-xtb"
+    embedded = "embedded"
+    minimum = "minimum"
 
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="Released model, or a .safetensors file")],
     split: Annotated[Literal["test", "validation"], typer.Option()] = "test",
     n: Annotated[int, typer.Option("-n", help="Number of molecules")] = 1000,
+    start: Annotated[
+        From,
+        typer.Option(
+            help="Relaxations of the DFT geometry at a level, it itself, or ETKDGv3 and MMFF94"
+        ),
+    ] = From.mmff94,
     levels: Annotated[
         list[Peer] | None, typer.Option("--level", help="Peer to compare with. May be repeated")
     ] = None,
@@ -43,12 +61,12 @@ def evaluate(
     """Compare a model's geometries with QM9's DFT geometries."""
     from diffrelax.atomic import replacing
     from diffrelax.benchmark.geometry import (
-        choose_sample,
         evaluate_geometry,
         geometry_record,
         geometry_table,
     )
     from diffrelax.benchmark.hardware import describe_hardware
+    from diffrelax.benchmark.sample import choose_sample, start_from
     from diffrelax.models import load_model
     from diffrelax.qm9 import load_qm9
 
@@ -56,7 +74,7 @@ def evaluate(
         raise ValueError(f"the folder {output.parent} does not exist: create it first")
     set_threads(threads)
     loaded = load_model(model, device)
-    sample = choose_sample(load_qm9(split), n)
+    sample = start_from(choose_sample(load_qm9(split), n), start.value)
     rows = evaluate_geometry(
         loaded,
         sample,
@@ -64,7 +82,7 @@ def evaluate(
         noise_levels=noise_levels or [None],
         progress=True,
     )
-    print(geometry_table(rows))
+    print(geometry_table(rows, sample.start))
     if output:
         record = geometry_record(
             rows,

@@ -1,13 +1,18 @@
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from diffrelax.benchmark.geometry import (
-    choose_sample,
     evaluate_geometry,
     geometry_record,
     geometry_table,
 )
+from diffrelax.benchmark.sample import Sample, choose_sample, start_from
+from diffrelax.diffusion.reading import Calibration, ErrorBound
+from diffrelax.identity import identity_change
+from diffrelax.molecule import Molecule
 from diffrelax.training.errors import superpose
 
 
@@ -21,7 +26,7 @@ def test_rows_pair_each_method_with_its_own_reference(model, geometries):
     for row in rows:
         assert row.low.bonds <= row.median.bonds <= row.high.bonds
         assert (row.milliseconds is None) == (row.method == "mmff94")
-    table = geometry_table(rows)
+    table = geometry_table(rows, sample.start)
     assert len(table.splitlines()) == 5
     record = json.loads(json.dumps(geometry_record(rows, sample, split="test")))
     assert record["n"] == 5
@@ -40,3 +45,52 @@ def test_the_sample_is_the_same_each_time_and_larger_ones_contain_it(geometries)
 def test_impossible_sizes_are_refused(geometries, n):
     with pytest.raises(ValueError, match="choose 1 to 6"):
         choose_sample(geometries, n)
+
+
+@pytest.mark.parametrize("start", ["uff", "gfn2-xtb", "embedded"])
+def test_other_starts_are_the_same_molecules_near_their_references(geometries, start):
+    sample = choose_sample(geometries, 6)
+    other = start_from(sample, start)
+    assert other.start == start and len(other.indices) >= 5
+    for molecule, reference, index in zip(
+        other.starts, other.references, other.indices, strict=True
+    ):
+        known = sample.indices.index(index)
+        assert np.array_equal(reference, sample.references[known])
+        assert not identity_change(sample.starts[known], molecule.positions)
+        assert 0.001 < superpose(molecule.positions, reference)[1] < 0.7
+
+
+def test_embedded_hydrogens_are_named_as_in_the_reference():
+    """Ethane, whose hydrogens an embedding numbers in any order, is staggered in one basin."""
+    ethane = Molecule.from_smiles("CC")
+    swapped = ethane.positions.copy()
+    swapped[[2, 3]] = swapped[[3, 2]]
+    swapped[[5, 6]] = swapped[[6, 5]]
+    sample = Sample("mmff94", [ethane], [swapped], [20])
+    (start,) = start_from(sample, "embedded").starts
+    assert superpose(start.positions, swapped)[1] < 0.01
+
+
+def test_a_minimum_is_compared_with_itself_and_the_bound_is_kept(model, geometries):
+    bound = ErrorBound(scale=0.07, exponent=0.0)
+    config = model.config.model_copy(
+        update={
+            "calibration": Calibration(
+                settled=1e-9, near=9.0, after_step=bound, after_schedule=bound
+            )
+        }
+    )
+    sample = start_from(choose_sample(geometries, 2), "minimum")
+    rows = evaluate_geometry(replace(model, config=config), sample, levels=())
+    assert rows[0].method == "minimum" and rows[0].median.rmsd < 1e-6
+    assert rows[1].error_bounds == pytest.approx([0.07, 0.07])
+    assert "| start: DFT minimum |" in geometry_table(rows, sample.start)
+    record = geometry_record(rows, sample)
+    assert record["error_bounds"] == {"relax-qm9-1": [0.07, 0.07]}
+
+
+def test_a_sample_with_no_molecule_left_is_refused(geometries, monkeypatch):
+    monkeypatch.setattr("diffrelax.benchmark.sample.MAX_RMSD", 0.0)
+    with pytest.raises(ValueError, match="no molecule can be started from embedded"):
+        start_from(choose_sample(geometries, 2), "embedded")

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from diffrelax.benchmark import scaling, speed
-from diffrelax.benchmark.geometry import choose_sample
+from diffrelax.benchmark.sample import choose_sample
 
 
 @pytest.fixture

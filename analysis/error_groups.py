@@ -1,0 +1,72 @@
+"""Tell a model's errors by size and by functional group, from what ``diffrelax evaluate`` stored.
+
+Run: python analysis/error_groups.py analysis/results/relax-qm9-1/geometry.json
+Needs the package qm9pack.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from rdkit import Chem
+
+from diffrelax.qm9 import load_qm9
+
+GROUPS = {
+    "alkane": "[CX4]-[CX4]",
+    "alkene": "C=C",
+    "alkyne": "C#C",
+    "aromatic ring": "a",
+    "three-membered ring": "[r3]",
+    "four-membered ring": "[r4]",
+    "alcohol": "[OX2H][CX4]",
+    "ether": "[OD2]([CX4])[CX4]",
+    "aldehyde": "[CX3H1](=O)[#6]",
+    "ketone": "[#6][CX3](=O)[#6]",
+    "ester": "[CX3](=O)[OX2][#6]",
+    "amide": "[CX3](=O)[NX3]",
+    "amine": "[NX3;!$(N-C=[O,N]);!$(N-[!#6;!#1])]-[CX4]",
+    "imine, amidine": "[CX3]=[NX2]",
+    "nitrile": "C#N",
+    "N–N or N–O bond": "[#7]~[#7,#8]",
+    "fluorine": "F",
+}
+SIZES = ((1, 6), (7, 7), (8, 8), (9, 9))  # heavy atoms, inclusive
+FEWEST = 10
+
+
+def main(path: Path) -> None:
+    """Print a table in markdown: medians over the molecules of each kind."""
+    result = json.loads(path.read_text())
+    geometries = load_qm9(result["split"])
+    smiles = dict(zip(geometries.index.tolist(), geometries.smiles, strict=True))
+    molecules = [Chem.MolFromSmiles(smiles[i].decode()) for i in result["qm9_indices"]]
+    errors = result["errors"][result["model"]]
+    rmsd, bonds, angles = (np.array(errors[quantity]) for quantity in ("rmsd", "bonds", "angles"))
+    print("| | molecules | aligned RMSD, Å | 90th percentile | bonds, mÅ | 1–3 distances, mÅ |")
+    print("|---|---|---|---|---|---|")
+    for name, of_kind in kinds(molecules):
+        if of_kind.sum() >= FEWEST:
+            half, ninth = np.quantile(rmsd[of_kind], (0.5, 0.9))
+            print(
+                f"| {name} | {of_kind.sum()} | {half:.3f} | {ninth:.3f} "
+                f"| {1e3 * np.median(bonds[of_kind]):.1f} "
+                f"| {1e3 * np.median(angles[of_kind]):.1f} |"
+            )
+
+
+def kinds(molecules: list[Chem.Mol]) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield kinds of molecules and which they are; a molecule may be of several."""
+    heavy = np.array([mol.GetNumHeavyAtoms() for mol in molecules])
+    for low, high in SIZES:
+        name = f"{high} heavy atoms" if low == high else f"at most {high} heavy atoms"
+        yield name, (low <= heavy) & (heavy <= high)
+    for name, smarts in GROUPS.items():
+        pattern = Chem.MolFromSmarts(smarts)
+        yield name, np.array([mol.HasSubstructMatch(pattern) for mol in molecules])
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,47 @@
+"""Draw true errors against the bounds that a model states, from what ``diffrelax evaluate`` stored.
+
+Run: python analysis/plot_uncertainty.py analysis/results/relax-qm9-2/geometry.json
+
+The molecules are sorted by the bound on their aligned root mean square deviation and cut into ten
+equal parts: one point for each.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+PARTS = 10
+QUANTILES = {0.9: ("tab:blue", "o", "nine in ten are below"), 0.5: ("0.5", "s", "median")}
+
+
+def main(path: Path) -> None:
+    """Draw the figure beside the stored result, and print its numbers."""
+    result = json.loads(path.read_text())
+    ((method, bounds),) = result["error_bounds"].items()
+    bounds, errors = np.array(bounds), np.array(result["errors"][method]["rmsd"])
+    parts = np.array_split(np.argsort(bounds), PARTS)
+    figure, axis = plt.subplots(figsize=(4.4, 3.4), layout="constrained")
+    x = [np.median(bounds[part]) for part in parts]
+    axis.plot(x, x, color="0.7", linewidth=1, label="the bound")
+    for quantile, (colour, marker, label) in QUANTILES.items():
+        y = [np.quantile(errors[part], quantile) for part in parts]
+        axis.plot(x, y, color=colour, marker=marker, linewidth=1, label=label)
+    axis.set(xscale="log", yscale="log", xlabel=f"bound stated by {method}, Å")
+    axis.set_ylabel("error: aligned RMSD, Å")
+    axis.legend(frameon=False)
+    axis.grid(alpha=0.3)
+    figure.savefig(path.with_name("uncertainty.png"), dpi=160)
+    print("| bound, Å | median error, Å | 90th percentile, Å | below the bound |")
+    print("|---|---|---|---|")
+    for part in parts:
+        half, ninth = np.quantile(errors[part], (0.5, 0.9))
+        below = np.mean(errors[part] < bounds[part])
+        span = f"{bounds[part].min():.3f}–{bounds[part].max():.3f}"
+        print(f"| {span} | {half:.3f} | {ninth:.3f} | {below:.0%} |")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

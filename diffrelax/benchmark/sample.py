@@ -1,0 +1,137 @@
+"""Molecules of QM9 with their DFT geometries, and the geometries from which they are relaxed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import ase
+import numpy as np
+from rdkit import Chem, rdBase
+from rdkit.Chem import rdMolAlign
+
+from diffrelax.embedding import embed
+from diffrelax.levels import relax_at_level
+from diffrelax.molecule import Molecule
+from diffrelax.training.errors import superpose, torsion_changes
+from diffrelax.training.geometries import GeometrySet
+
+STARTS = {
+    "mmff94": "MMFF94",
+    "uff": "UFF",
+    "gfn2-xtb": "GFN2-xTB",
+    "embedded": "ETKDGv3 and MMFF94",
+    "minimum": "DFT minimum",
+}
+SEED = 42
+MAX_MATCHES = 10_000
+MAX_RMSD, MAX_TORSION = 0.7, 60.0  # Å and degrees; as for the starts that are trained on
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Molecules at the geometries from which they are relaxed, with their DFT geometries.
+
+    Parameters
+    ----------
+    start : str
+        What the starts are, one of `STARTS`.
+    starts : list of Molecule
+    references : list of (n_atoms, 3) arrays, Å
+    indices : list of int
+        QM9 indices.
+    """
+
+    start: str
+    starts: list[Molecule]
+    references: list[np.ndarray]
+    indices: list[int]
+
+
+def choose_sample(geometries: GeometrySet, n: int) -> Sample:
+    """Choose the first ``n`` molecules in a fixed random order, at their MMFF94 geometries.
+
+    Only molecules that have an MMFF94 geometry can be chosen, whether it is in the basin or not.
+
+    Raises
+    ------
+    ValueError
+        If ``n`` is not positive, or larger than the number of such molecules.
+    """
+    eligible = np.flatnonzero(np.isfinite(geometries.start_rmsd))
+    if not 0 < n <= len(eligible):
+        raise ValueError(f"n = {n}: choose 1 to {len(eligible)} molecules")
+    chosen = np.random.default_rng(0).permutation(eligible)[:n]
+    starts, references = [], []
+    for i in chosen:
+        rows = geometries.atoms(i)
+        info = {"name": f"qm9-{geometries.index[i]}", "smiles": geometries.smiles[i].decode()}
+        atoms = ase.Atoms(geometries.numbers[rows], geometries.starts[rows], info=info)
+        starts.append(Molecule.from_atoms(atoms))
+        references.append(geometries.positions[rows].astype(np.float64))
+    return Sample("mmff94", starts, references, [int(geometries.index[i]) for i in chosen])
+
+
+def start_from(sample: Sample, start: str) -> Sample:
+    """Take other geometries to start from.
+
+    Parameters
+    ----------
+    sample : Sample
+    start : str
+        - ``mmff94``, ``uff``, ``gfn2-xtb``: relaxations of the DFT geometry. Molecules that become
+          others, or for which the level has no parameters, are left out.
+        - ``embedded``: ETKDGv3 and MMFF94, as for a SMILES. Molecules that are not in the basin of
+          the DFT geometry are left out: those more than 0.7 Å (aligned root mean square) or 60° in
+          a torsion away.
+        - ``minimum``: the DFT geometry itself.
+
+    Raises
+    ------
+    ValueError
+        If no molecule is left.
+    """
+    if start == sample.start:
+        return sample
+    kept = [
+        (geometry, reference, index)
+        for geometry, reference, index in zip(
+            _geometries(sample, start), sample.references, sample.indices, strict=True
+        )
+        if geometry is not None
+    ]
+    if not kept:
+        raise ValueError(f"no molecule can be started from {start}")
+    geometries, references, indices = zip(*kept, strict=True)
+    return Sample(start, list(geometries), list(references), list(indices))
+
+
+def _geometries(sample: Sample, start: str) -> Iterator[Molecule | None]:
+    for molecule, reference in zip(sample.starts, sample.references, strict=True):
+        minimum = molecule.with_positions(reference)
+        if start == "minimum":
+            yield minimum
+        elif start == "embedded":
+            yield _embed_in_basin(minimum)
+        else:
+            relaxed = relax_at_level(minimum, start)
+            yield minimum.with_positions(relaxed.positions) if relaxed.converged else None
+
+
+def _embed_in_basin(minimum: Molecule) -> Molecule | None:
+    """Embed a molecule, name its atoms as in the minimum, and see whether it is near it."""
+    reference = minimum.to_rdkit()
+    try:
+        mol, force_field = embed(reference, SEED)
+    except ValueError:
+        return None
+    with rdBase.BlockLogs():
+        alignment = rdMolAlign.GetBestAlignmentTransform(mol, reference, maxMatches=MAX_MATCHES)
+    own, theirs = np.array(alignment[2]).T
+    positions = np.empty_like(minimum.positions)
+    positions[theirs] = mol.GetConformer().GetPositions()[own]
+    positions, rmsd = superpose(positions, minimum.positions)
+    bonded = Chem.GetAdjacencyMatrix(reference).astype(bool)
+    turned = torsion_changes(bonded, positions, minimum.positions).max(initial=0.0)
+    near = force_field == "mmff94" and rmsd <= MAX_RMSD and turned <= MAX_TORSION
+    return minimum.with_positions(positions) if near else None
