@@ -246,10 +246,15 @@ def choose_schedule(model: Model, noise_level: float | None) -> RelaxationSchedu
     return RelaxationSchedule(bridge=(), polish=levels)
 
 
+def batch_size(n_atoms: int) -> int:
+    """Return how many molecules of a size go through the network at once."""
+    return max(1, PAIRS_IN_BATCH // n_atoms**2)
+
+
 def _batches(covered: list[tuple[int, Molecule]]) -> Iterable[list[tuple[int, Molecule]]]:
     batch: list[tuple[int, Molecule]] = []
     for item in covered:
-        if batch and (len(batch) + 1) * item[1].n_atoms ** 2 > PAIRS_IN_BATCH:
+        if batch and len(batch) >= batch_size(item[1].n_atoms):
             yield batch
             batch = []
         batch.append(item)

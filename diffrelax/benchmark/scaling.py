@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.models import Model
-from diffrelax.relaxation import PAIRS_IN_BATCH
+from diffrelax.relaxation import batch_size
 
 SIZES = (5, 10, 20, 50, 100, 200)
 BATCHES = (1, 256)
@@ -89,7 +89,7 @@ def _random_molecules(
     edge = SPACING * n_atoms ** (1 / 3)
     positions = edge * torch.rand(batch, n_atoms, 3, generator=generator)
     numbers = torch.full((batch, n_atoms), 6)
-    size = max(1, PAIRS_IN_BATCH // n_atoms**2)
+    size = batch_size(n_atoms)
     parts = (tensor.to(device).split(size) for tensor in (numbers, positions))
     return tuple(zip(*parts, strict=True))
 

@@ -8,7 +8,7 @@ import torch
 from diffrelax.boltzmann.chains import centred
 from diffrelax.models import Model
 from diffrelax.molecule import Molecule
-from diffrelax.relaxation import PAIRS_IN_BATCH
+from diffrelax.relaxation import batch_size
 
 
 class Guide:
@@ -39,7 +39,7 @@ class Guide:
             )
         self._model = model
         self._numbers = torch.tensor(molecule.numbers, device=model.device)
-        self._size = max(1, PAIRS_IN_BATCH // molecule.n_atoms**2)
+        self._size = batch_size(molecule.n_atoms)
         self.sigma = sigma
         self.n_calls = 0
 

@@ -16,7 +16,7 @@ from diffrelax.embedding import check_seed, embed
 from diffrelax.identity import identity_change
 from diffrelax.models import Model
 from diffrelax.molecule import Molecule
-from diffrelax.relaxation import PAIRS_IN_BATCH, choose_schedule, relax_molecules
+from diffrelax.relaxation import batch_size, choose_schedule, relax_molecules
 from diffrelax.rotors import Rotors
 
 PROPOSED = 4  # one start in so many is a proposal of the model
@@ -102,7 +102,7 @@ def _proposed(parents: Sequence[Conformer], model: Model, n: int, seed: int) -> 
     noise = centred_noise(numbers > 0, torch.Generator().manual_seed(seed))
     noise_level = model.config.denoiser.sigma_max
     schedule = choose_schedule(model, noise_level)
-    size = max(1, PAIRS_IN_BATCH // molecule.n_atoms**2)
+    size = batch_size(molecule.n_atoms)
     batches = zip(numbers.split(size), (centred + noise_level * noise).split(size), strict=True)
     denoised = torch.cat(
         [
