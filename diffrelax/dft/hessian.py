@@ -11,6 +11,8 @@ from scipy.linalg import null_space
 from tblite.interface import Calculator
 from threadpoolctl import threadpool_limits
 
+from diffrelax.levels.differences import hessian_by_differences
+
 if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
 
@@ -51,15 +53,14 @@ def gfn2_hessian(molecule: Molecule, step: float = STEP) -> np.ndarray:
         calculator.set("verbosity", 0)
         reference = calculator.singlepoint()
 
-        def gradient(displacement: np.ndarray) -> np.ndarray:
-            calculator.update(positions=(molecule.positions + displacement) / Bohr)
-            result = calculator.singlepoint(reference, copy=True)
-            return result.get("gradient").ravel() * Hartree / Bohr
+        def forces(shifts: np.ndarray) -> np.ndarray:
+            gradients = []
+            for positions in molecule.positions + shifts:
+                calculator.update(positions=positions / Bohr)
+                gradients.append(calculator.singlepoint(reference, copy=True).get("gradient"))
+            return -np.array(gradients) * Hartree / Bohr
 
-        displacements = step * np.eye(molecule.positions.size).reshape(-1, molecule.n_atoms, 3)
-        rows = [(gradient(d) - gradient(-d)) / (2 * step) for d in displacements]
-    hessian = np.array(rows)
-    return (hessian + hessian.T) / 2
+        return hessian_by_differences(forces, molecule.n_atoms, step)
 
 
 def rigid_motions(positions: np.ndarray) -> np.ndarray:

@@ -15,6 +15,8 @@ import torch
 from ase.calculators.calculator import Calculator, all_changes
 from ase.data import chemical_symbols
 
+from diffrelax.levels.differences import hessian_by_differences
+
 if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
 
@@ -77,15 +79,13 @@ class AIMNet2(Calculator):
         (3 n_atoms, 3 n_atoms) array, eV/Å²
             Symmetric.
         """
-        shifts = STEP * np.eye(3 * len(atoms)).reshape(-1, len(atoms), 3)
         size = max(1, PAIRS_IN_BATCH // len(atoms) ** 2)
-        rows = []
-        for some in np.split(shifts, range(size, len(shifts), size)):
-            _, ahead = self._evaluate(atoms.numbers, atoms.positions + some)
-            _, behind = self._evaluate(atoms.numbers, atoms.positions - some)
-            rows.append((behind - ahead).reshape(len(some), -1) / (2 * STEP))
-        hessian = np.concatenate(rows)
-        return (hessian + hessian.T) / 2
+
+        def forces(shifts: np.ndarray) -> np.ndarray:
+            batches = np.split(atoms.positions + shifts, range(size, len(shifts), size))
+            return np.concatenate([self._evaluate(atoms.numbers, batch)[1] for batch in batches])
+
+        return hessian_by_differences(forces, len(atoms), STEP)
 
     def _evaluate(
         self, numbers: np.ndarray, geometries: np.ndarray

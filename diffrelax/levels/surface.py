@@ -8,6 +8,7 @@ import numpy as np
 from scipy.linalg import helmert
 
 from diffrelax.levels.calculators import get_calculator
+from diffrelax.levels.differences import hessian_by_differences
 from diffrelax.levels.force_field import ForceField
 
 if TYPE_CHECKING:
@@ -77,16 +78,15 @@ class Surface:
             In d = 3 n_atoms − 3 orthonormal coordinates, those of `scipy.linalg.helmert` applied to
             the atoms. Symmetric.
         """
-        rows = []
-        for shift in step * np.eye(geometry.size).reshape(-1, *geometry.shape):
-            ends = []
-            for end in (geometry + shift, geometry - shift):
-                self._atoms.positions = end
-                ends.append(self._atoms.get_forces().ravel())
-            rows.append((ends[1] - ends[0]) / (2 * step))
+
+        def forces(shifts: np.ndarray) -> np.ndarray:
+            found = []
+            for self._atoms.positions in geometry + shifts:
+                found.append(self._atoms.get_forces())
+            return np.array(found)
+
         basis = np.kron(helmert(len(geometry)), np.eye(3))
-        hessian = basis @ np.array(rows) @ basis.T
-        return (hessian + hessian.T) / 2
+        return basis @ hessian_by_differences(forces, len(geometry), step) @ basis.T
 
     def _energy(self, geometry: np.ndarray) -> float:
         self._atoms.positions = geometry
