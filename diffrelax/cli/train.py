@@ -52,7 +52,7 @@ def train(
         resume=resume,
         base=base,
     )
-    print(f"step {state.step} of {settings.training.steps} after {state.seconds / 3600:.2f} h")
+    print(f"step {state.step} of {settings.training.steps} after {state.time.wall / 3600:.2f} h")
 
 
 def finetune(

@@ -16,7 +16,10 @@ LEVEL_EDGES = (0.012, 0.036, 0.1)  # Å; between them the loss of Gaussian noise
 LOSSES = ("loss_to_12mA", "loss_to_36mA", "loss_to_100mA", "loss_above_100mA", "loss_bridge")
 ELEMENTS = "loss_elements"
 ERRORS = ("rmsd_A", "bonds_mA", "angles_mA")
-COLUMNS = ("step", "seconds", "epoch", "learning_rate", "loss", *LOSSES, *ERRORS, ELEMENTS)
+COLUMNS = (
+    "step", "seconds", "processor_seconds", "epoch", "learning_rate", "loss", *LOSSES, *ERRORS,
+    ELEMENTS,
+)  # fmt: skip
 
 
 def begin_log(path: Path, step: int) -> None:
@@ -39,7 +42,7 @@ def write_row(
     sums, state.sums = state.sums, {}
     row: dict[str, Any] = {
         "step": state.step,
-        "seconds": round(state.seconds, 1),
+        **state.seconds(),
         "epoch": round(epoch, 3),
         "learning_rate": f"{rate:.3e}",
     }

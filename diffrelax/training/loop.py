@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from diffrelax.clock import Time
 from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.diffusion.relaxation import relax_positions
 from diffrelax.training.calibration import calibrate
@@ -126,12 +127,12 @@ def _train(
     begin_log(folder / LOG, state.step)
     usable = train_set.same_basin(settings.max_start_rmsd, settings.max_start_torsion)
     batches = _batches(train_set, usable, settings, state.step)
-    started, deadline = time.monotonic() - state.seconds, time.monotonic() + 60 * max_minutes
+    started, deadline = Time.now() - state.time, time.monotonic() + 60 * max_minutes
     bar = tqdm(total=settings.steps, initial=state.step, unit="step", disable=None)
     while state.step < settings.steps and time.monotonic() < deadline:
         losses = training_step(state, next(batches).to(torch.device(device)), settings)
         state.sums = {key: state.sums.get(key, 0.0) + value for key, value in losses.items()}
-        state.seconds = time.monotonic() - started
+        state.time = Time.now() - started
         bar.update()
         if state.step % settings.log_every == 0:
             errors = {}
@@ -248,7 +249,7 @@ def save_weights(
     metadata = {
         "config": config.model_dump(mode="json"),
         "step": state.step,
-        "seconds": round(state.seconds, 1),
+        **state.seconds(),
     }
     save_tensors(tensors, path, metadata)
 

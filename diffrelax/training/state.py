@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from diffrelax.atomic import replacing
+from diffrelax.clock import NO_TIME, Time
 from diffrelax.diffusion.denoiser import Denoiser
 
 
@@ -31,8 +33,8 @@ class TrainingState:
         The moving average of the weights.
     optimizer : torch.optim.AdamW
     step : int
-    seconds : float
-        Wall time spent so far.
+    time : Time
+        Spent so far; its processor time is NaN for a run that began before it was counted.
     sums : dict
         Losses and counts since the last row of the log.
     """
@@ -42,8 +44,15 @@ class TrainingState:
     ema: Denoiser
     optimizer: torch.optim.AdamW
     step: int = 0
-    seconds: float = 0.0
+    time: Time = NO_TIME
     sums: dict[str, float] = field(default_factory=dict)
+
+    def seconds(self) -> dict[str, float]:
+        """Return the time spent in plain values, s."""
+        return {
+            "seconds": round(self.time.wall, 1),
+            "processor_seconds": round(self.time.processor, 1),
+        }
 
     def save(self, path: Path) -> None:
         """Write the state; a file there is replaced in one step."""
@@ -53,7 +62,7 @@ class TrainingState:
             tensors[f"model.{name}"] = parameter
             tensors[f"exp_avg.{name}"] = moments["exp_avg"]
             tensors[f"exp_avg_sq.{name}"] = moments["exp_avg_sq"]
-        about = {"step": self.step, "seconds": self.seconds, "sums": self.sums, "run": self.run}
+        about = {"step": self.step, **self.seconds(), "sums": self.sums, "run": self.run}
         save_tensors(tensors, path, about)
 
     def load(self, path: Path) -> None:
@@ -68,7 +77,9 @@ class TrainingState:
         if others := _differences(metadata.get("run", {}), self.run):
             raise ValueError(f"{path} is of another run: it differs in {', '.join(others)}")
         try:
-            self.step, self.seconds = int(metadata["step"]), float(metadata["seconds"])
+            self.step = int(metadata["step"])
+            processor = metadata.get("processor_seconds", nan)
+            self.time = Time(float(metadata["seconds"]), float(processor))
             self.sums = dict(metadata["sums"])
             with torch.no_grad():
                 for name, parameter in self.ema.named_parameters():

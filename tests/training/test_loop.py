@@ -17,7 +17,7 @@ from diffrelax.training.geometries import collate
 from diffrelax.training.log import COLUMNS, begin_log
 from diffrelax.training.loop import start_state, train, training_step
 from diffrelax.training.objectives import displace
-from diffrelax.training.state import TrainingState, load_tensors
+from diffrelax.training.state import TrainingState, load_tensors, save_tensors
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +58,10 @@ def test_resuming_repeats_an_uninterrupted_run_bit_for_bit(
     assert whole.keys() == parts.keys()
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     without_time = [
-        [{k: v for k, v in row.items() if k != "seconds"} for row in rows(tmp_path / part)]
+        [
+            {k: v for k, v in row.items() if not k.endswith("seconds")}
+            for row in rows(tmp_path / part)
+        ]
         for part in ("whole", "parts")
     ]
     assert without_time[0] == without_time[1]
@@ -186,6 +189,28 @@ def test_torn_and_later_rows_of_the_log_are_dropped(tmp_path):
     path.write_text(f"{header}\n5{filled}\n10{filled}\n15{filled}\n1")
     begin_log(path, 10)
     assert [int(r["step"]) for r in rows(tmp_path)] == [5, 10]
+
+
+def test_time_is_counted_over_all_lives_of_a_run(geometries, config, tmp_path):
+    train(config, tmp_path, geometries, geometries, max_minutes=0)
+    state = tmp_path / "resume.safetensors"
+    tensors, about = load_tensors(state)
+    save_tensors(tensors, state, about | {"seconds": 1000.0, "processor_seconds": 2000.0})
+    train(config, tmp_path, geometries, geometries, resume=True)
+    _, about = load_tensors(tmp_path / "model.safetensors")
+    last = rows(tmp_path)[-1]
+    for metadata in (about, {key: float(last[key]) for key in ("seconds", "processor_seconds")}):
+        assert 1000 < metadata["seconds"] < 1100
+        assert 2000 < metadata["processor_seconds"] < 2100
+
+
+def test_a_log_from_before_processor_time_was_counted_goes_on(tmp_path):
+    path = tmp_path / "training.csv"
+    old = [column for column in COLUMNS if column != "processor_seconds"]
+    path.write_text(",".join(old) + "\n5" + ",1" * (len(old) - 1) + "\n")
+    begin_log(path, 10)
+    (row,) = rows(tmp_path)
+    assert (row["step"], row["seconds"], row["processor_seconds"]) == ("5", "1", "")
 
 
 def test_the_average_follows_the_weights(geometries, config):
