@@ -10,6 +10,10 @@ import typer
 
 from diffrelax.cli.options import Device, Threads, set_threads
 
+Compiled = Annotated[
+    bool,
+    typer.Option("--compile", help="Compile the network first; needs a C++ compiler"),
+]
 MaxMinutes = Annotated[float, typer.Option(min=0, help="Stop and save after this time")]
 
 
@@ -17,6 +21,7 @@ def train(
     config: Annotated[Path, typer.Argument(help="config.yaml in the folder of the model")],
     max_minutes: MaxMinutes = 1e9,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run there")] = False,
+    compiled: Compiled = False,
     device: Device = "cpu",
     threads: Threads = None,
 ) -> None:
@@ -25,13 +30,15 @@ def train(
     from diffrelax.models import load_model
     from diffrelax.qm9 import load_qm9
     from diffrelax.training.config import ModelConfig
-    from diffrelax.training.loop import check_device, check_folder
+    from diffrelax.training.loop import check_compiler, check_device, check_folder
     from diffrelax.training.loop import train as run
 
     settings = ModelConfig.read(config)
     check_folder(config.parent, resume)
     check_device(device)
     set_threads(threads)
+    if compiled:
+        check_compiler()
     base = load_model(settings.training.base).denoiser if settings.training.base else None
     if settings.training.data == "qm9":
         starts = settings.training.starts
@@ -51,6 +58,7 @@ def train(
         max_minutes=max_minutes,
         resume=resume,
         base=base,
+        compiled=compiled,
     )
     print(f"step {state.step} of {settings.training.steps} after {state.time.wall / 3600:.2f} h")
 

@@ -71,6 +71,12 @@ class EquivariantNetwork(nn.Module):
         scalars = self.embedding(self.lookup[numbers])
         return self.vectors(self.features(scalars, positions, condition, real), real)
 
+    def compile_parts(self) -> None:
+        """Have the basis and the layers compiled at their first use, for molecules of any size."""
+        self.basis.compile(dynamic=True)
+        for layer in self.layers:
+            layer.compile(dynamic=True)
+
     def features(
         self, scalars: Tensor, positions: Tensor, condition: Tensor, real: Tensor
     ) -> Tensor:

@@ -41,6 +41,7 @@ def train(
     max_minutes: float = math.inf,
     resume: bool = False,
     base: Denoiser | None = None,
+    compiled: bool = False,
 ) -> TrainingState:
     """Train a model, or go on with it.
 
@@ -61,6 +62,9 @@ def train(
         Go on with the run in ``folder``, if there is one.
     base : Denoiser, optional
         Its weights are those of the first step, instead of random ones.
+    compiled : bool
+        Compile the network with `torch.compile`: a minute or two at the beginning, then steps take
+        a fifth less. The results differ by rounding.
 
     Raises
     ------
@@ -72,7 +76,10 @@ def train(
     """
     check_folder(folder, resume)
     with _locked(folder):
-        return _train(config, folder, train_set, validation_set, device, max_minutes, base)
+        state = start_state(config, torch.device(device), train_set.fingerprint, base)
+        if compiled:
+            state.model.network.compile_parts()
+        return _train(config, folder, train_set, validation_set, device, max_minutes, state)
 
 
 def check_folder(folder: Path, resume: bool) -> None:
@@ -109,6 +116,23 @@ def check_device(device: str) -> None:
         raise ValueError(f"the device {device!r} cannot be used: {error}") from error
 
 
+def check_compiler() -> None:
+    """Find out whether `torch.compile` works here, on a small function.
+
+    Raises
+    ------
+    ValueError
+        If it does not.
+    """
+    try:
+        torch.compile(lambda x: x.sin() + 1)(torch.zeros(8))
+    except RuntimeError as error:
+        raise ValueError(
+            "the network cannot be compiled here: install a C++ compiler and the headers of Python "
+            f"(Debian: g++ and python3-dev), or leave --compile out: {str(error).splitlines()[0]}"
+        ) from error
+
+
 def _train(
     config: ModelConfig,
     folder: Path,
@@ -116,10 +140,9 @@ def _train(
     validation_set: GeometrySet,
     device: str,
     max_minutes: float,
-    base: Denoiser | None,
+    state: TrainingState,
 ) -> TrainingState:
     settings = config.training
-    state = start_state(config, torch.device(device), train_set.fingerprint, base)
     if (folder / RESUME).exists():
         state.load(folder / RESUME)
     else:

@@ -1,4 +1,5 @@
 import csv
+import shutil
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from diffrelax.training import loop
 from diffrelax.training.config import ModelConfig
 from diffrelax.training.geometries import collate
 from diffrelax.training.log import COLUMNS, begin_log
-from diffrelax.training.loop import start_state, train, training_step
+from diffrelax.training.loop import check_compiler, start_state, train, training_step
 from diffrelax.training.objectives import displace
 from diffrelax.training.state import TrainingState, load_tensors, save_tensors
 
@@ -300,3 +301,26 @@ def test_a_generative_run_learns_the_elements_and_resumes_bit_for_bit(geometries
     parts, _ = load_tensors(tmp_path / "parts" / "resume.safetensors")
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     assert load_model(tmp_path / "whole" / "model.safetensors").config == config
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_a_compiled_network_learns_the_same(geometries, config, tmp_path):
+    few = config.model_copy(update={"training": config.training.model_copy(update={"steps": 4})})
+    train(few, tmp_path / "plain", geometries, geometries)
+    train(few, tmp_path / "compiled", geometries, geometries, compiled=True)
+    plain, compiled = (
+        load_tensors(tmp_path / name / "model.safetensors")[0] for name in ("plain", "compiled")
+    )
+    assert plain.keys() == compiled.keys()
+    for name, weights in plain.items():
+        torch.testing.assert_close(compiled[name], weights, atol=2e-4, rtol=1e-2)
+
+
+def test_a_compiler_that_fails_is_told_before_training(monkeypatch):
+    def fail(function):
+        raise RuntimeError("No working C++ compiler found\nin many words")
+
+    monkeypatch.setattr(torch, "compile", fail)
+    with pytest.raises(ValueError, match=r"leave --compile out: No working C\+\+ compiler found$"):
+        check_compiler()
