@@ -53,7 +53,7 @@ def main(folder: Path) -> None:
     """Measure the molecules that the folder does not hold yet."""
     torch.set_num_threads(1)
     folder.mkdir(parents=True, exist_ok=True)
-    model = load_model("relax-qm9")
+    model = load_model("relax-qm9-1")
     for smiles, name in MOLECULES.items():
         path = folder / f"{name.replace(' ', '-')}.json"
         if not path.exists():

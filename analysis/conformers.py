@@ -50,7 +50,7 @@ AMINE = Chem.MolFromSmarts("[NX3;!H2;!$(N-[#6]=[#7,#8])]")  # a scan does not in
 def main(path: Path, work: Path) -> None:
     """Measure the molecules that the file does not hold yet, the smallest scans first."""
     torch.set_num_threads(1)
-    model = load_model("relax-qm9")
+    model = load_model("relax-qm9-1")
     record = {
         "command": shlex.join(["python", *sys.argv]),
         "split": "validation",

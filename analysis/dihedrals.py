@@ -33,7 +33,7 @@ EDGES = np.linspace(-180, 180, 37)
 def main(path: Path) -> None:
     """Sample the molecules that the file does not hold yet."""
     torch.set_num_threads(1)
-    model = load_model("relax-qm9")
+    model = load_model("relax-qm9-1")
     found = json.loads(path.read_text())["molecules"] if path.exists() else []
     for smiles in choose()[len(found) :]:
         found.append(measure(smiles, model))

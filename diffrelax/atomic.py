@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 
 
 @contextmanager
@@ -19,7 +20,7 @@ def replacing(path: Path) -> Iterator[Path]:
     path : path
         In a folder that exists.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{token_hex(8)}.part")
     try:
         yield part
         with part.open("rb") as file:

@@ -91,10 +91,13 @@ class Provenance(Document):
     model_sha256: str = Field(default="", description="of the file of weights")
     seed: int | None = Field(default=None, description="of the embedding, where one took part")
     host: str
+    hardware: str = Field(default="", description="processor and threads, where time is compared")
     finished: datetime = Field(description="UTC")
 
     @classmethod
-    def here(cls, *, model: Model | None = None, seed: int | None = None) -> Self:
+    def here(
+        cls, *, model: Model | None = None, seed: int | None = None, hardware: str = ""
+    ) -> Self:
         """Describe this process at this moment."""
         return cls(
             version=version("diffrelax"),
@@ -103,6 +106,7 @@ class Provenance(Document):
             model_sha256=model.sha256 if model else "",
             seed=seed,
             host=socket.gethostname(),
+            hardware=hardware,
             finished=datetime.now(UTC),
         )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 from ase.data import chemical_symbols
-from rdkit import rdBase
+from rdkit import Chem, rdBase
 
 from diffrelax.atomic import replacing
 from diffrelax.files import Rejected, read_file
@@ -85,7 +85,7 @@ def begin_finetuning(
     training = source.model_copy(
         update={
             "data": data.name,
-            "base": str(Path(base).resolve()) if base.endswith(".safetensors") else base,
+            "base": str(Path(base).resolve()) if base.endswith(".safetensors") else model.name,
             "batch_size": min(source.batch_size // 2, len(learned)),
             "steps": steps,
             "warmup": max(1, steps // 20),
@@ -120,7 +120,7 @@ def load_minima(path: Path, config: ModelConfig) -> Minima:
     """Read minima and pair them with their relaxations at the levels of the model's starts.
 
     A tenth of the constitutions, chosen by the sha256 of their SMILES, is kept for validation with
-    all its conformers.
+    all its stereoisomers and conformers.
 
     Parameters
     ----------
@@ -146,7 +146,8 @@ def load_minima(path: Path, config: ModelConfig) -> Minima:
                 pairs += [pair(molecule.to_rdkit(), i, s) for s in config.training.starts]
             ends = molecule.numbers[np.array([bond[:2] for bond in molecule.bonds])]
             bonds |= {(int(a), int(b)) for a, b in np.sort(ends, axis=1)}
-    constitutions = sorted({p.smiles for p in pairs}, key=lambda s: sha256(s.encode()).hexdigest())
+    constitution = {p.smiles: _constitution(p.smiles) for p in pairs}
+    constitutions = sorted(set(constitution.values()), key=lambda s: sha256(s.encode()).hexdigest())
     if len(constitutions) < FEWEST:
         reasons = "".join(f"; {one.name}: {one.reason}" for one in left_out[:3])
         raise ValueError(
@@ -155,13 +156,17 @@ def load_minima(path: Path, config: ModelConfig) -> Minima:
         )
     held = set(constitutions[: max(1, round(VALIDATION_SHARE * len(constitutions)))])
     geometries = pack(pairs)
-    validation = np.array([one.smiles in held for one in pairs])
+    validation = np.array([constitution[one.smiles] in held for one in pairs])
     return Minima(
         train_set=geometries.select(np.flatnonzero(~validation)),
         validation_set=geometries.select(np.flatnonzero(validation)),
         bonds=frozenset(bonds),
         left_out=left_out,
     )
+
+
+def _constitution(smiles: str) -> str:
+    return Chem.MolToSmiles(Chem.MolFromSmiles(smiles), isomericSmiles=False)
 
 
 def _cannot_be_learned(molecule: Molecule, config: ModelConfig) -> str:

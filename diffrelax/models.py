@@ -16,6 +16,8 @@ from diffrelax.training.config import ModelConfig, build_denoiser
 from diffrelax.training.loop import WEIGHTS, check_device
 from diffrelax.training.state import load_tensors
 
+SUMS = "SHA256SUMS"
+
 
 @dataclass(frozen=True, eq=False)
 class Model:
@@ -51,13 +53,15 @@ class Model:
 def releases() -> dict[str, Path]:
     """Return the released models that are installed: names, sorted, and their folders.
 
-    They lie inside the installed package, or in ``models/`` beside it in a source tree.
+    They lie inside the installed package, or in ``models/`` beside it in a source tree, where
+    ``SHA256SUMS`` names them: what is still in training there is no release.
     """
     package = Path(__file__).parent
-    folders = [*package.glob("released/*")]
+    places = [package / "released"]
     if (package.parent / "pyproject.toml").is_file():
-        folders += package.parent.glob("models/*")
-    found = {f.name: f for f in reversed(folders) if (f / WEIGHTS).is_file()}
+        places.append(package.parent / "models")
+    files = [place / file for place in reversed(places) for file in _sums(place)]
+    found = {file.parent.name: file.parent for file in files if file.is_file()}
     return dict(sorted(found.items(), key=lambda item: _release(item[0])))
 
 
@@ -113,12 +117,16 @@ def _release(name: str) -> tuple[str, int]:
 
 
 def _verify(path: Path, sha256: str) -> None:
-    sums = path.parent.parent / "SHA256SUMS"
-    lines = sums.read_text().splitlines() if sums.is_file() else []
-    released = {file: expected for expected, _, file in (line.partition("  ") for line in lines)}
-    expected = released.get(f"{path.parent.name}/{path.name}", "missing")
+    expected = _sums(path.parent.parent)[f"{path.parent.name}/{path.name}"]
     if expected != sha256:
         raise ValueError(
-            f"{path} is not the released file: its sha256 is {sha256}, that of {sums} is "
+            f"{path} is not the released file: its sha256 is {sha256}, that of the release is "
             f"{expected}. Install diffrelax again, or give the path of the file to use it as it is"
         )
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    """Return the files that were released in a folder, and the sha256 of each."""
+    sums = folder / SUMS
+    lines = sums.read_text().splitlines() if sums.is_file() else []
+    return {file: sha256 for sha256, _, file in (line.partition("  ") for line in lines)}

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import yaml
 from ase.io import write
+from rdkit import Chem
 
 from diffrelax import load_model
 from diffrelax.cli import train as commands
@@ -57,13 +58,15 @@ def test_a_fine_tuned_model_reproduces_another_level_of_theory(model, stretched,
     assert bonds(tuned) < 0.5 * bonds(model)
 
 
-def test_an_interrupted_run_goes_on_from_its_folder_alone(stretched, tmp_path, capsys):
+def test_an_interrupted_run_goes_on_from_its_folder_alone(stretched, tmp_path, capsys, monkeypatch):
     path, _ = stretched
     moved = tmp_path / path.name
     moved.write_bytes(path.read_bytes())
     folder = tmp_path / "stretched-2"
     commands.finetune("relax-qm9", moved, folder, "none", 4, max_minutes=0, threads=1)
     moved.unlink()
+    assert ModelConfig.read(folder / "config.yaml").training.base == "relax-qm9-1"
+    monkeypatch.setattr("diffrelax.models.load_model", None)
     commands.train(folder / "config.yaml", resume=True, threads=1)
     printed = capsys.readouterr()
     assert "step 0 of 4" in printed.out and "step 4 of 4" in printed.out
@@ -78,6 +81,17 @@ def test_conformers_of_one_molecule_stay_on_one_side_of_the_split(model, tmp_pat
     assert len(minima.train_set) + len(minima.validation_set) == 2 * len(SMILES)
     assert len(validation) == 2 and not train & validation
     assert not minima.left_out
+
+
+def test_mirror_images_stay_on_one_side_of_the_split(model, tmp_path):
+    pairs = [(f"C[C@H](F){tail}", f"C[C@@H](F){tail}") for tail in
+             ("O", "N", "C=O", "C#N", "CC", "OC", "CO", "C=C", "C#C", "NC")]  # fmt: skip
+    write(tmp_path / "two.extxyz", [Molecule.from_smiles(s).to_atoms() for p in pairs for s in p])
+    minima = load_minima(tmp_path / "two.extxyz", model.config)
+    assert len(minima.validation_set) == 2
+    one, other = (Chem.MolFromSmiles(s.decode()) for s in minima.validation_set.smiles)
+    assert Chem.MolToInchi(one) != Chem.MolToInchi(other)
+    assert one.HasSubstructMatch(other)
 
 
 def test_bonds_that_are_new_to_the_model_are_covered_afterwards(model, stretched, tmp_path):

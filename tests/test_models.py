@@ -42,13 +42,14 @@ def test_unknown_names_and_paths_say_what_there_is():
 
 @pytest.fixture
 def copied(tmp_path, monkeypatch):
-    """A copy of the release, which is the one that is found."""
+    """A source tree with a copy of the release and nothing else."""
     folder = releases()["relax-qm9-1"]
-    copy = tmp_path / "relax-qm9-1"
-    copy.mkdir()
-    shutil.copy(folder.parent / "SHA256SUMS", tmp_path)
+    copy = tmp_path / "models" / "relax-qm9-1"
+    copy.mkdir(parents=True)
+    shutil.copy(folder.parent / "SHA256SUMS", copy.parent)
     shutil.copy(folder / "model.safetensors", copy)
-    monkeypatch.setattr(models, "releases", lambda: {"relax-qm9-1": copy})
+    (tmp_path / "pyproject.toml").touch()
+    monkeypatch.setattr(models, "__file__", str(tmp_path / "diffrelax" / "models.py"))
     return copy
 
 
@@ -63,18 +64,22 @@ def test_a_damaged_release_is_noticed(copied):
     assert load_model(weights).name == "relax-qm9-1"
 
 
-def test_a_release_that_cannot_be_verified_is_not_used(copied):
+def test_weights_that_no_sum_names_are_no_release(copied):
+    """Such as those of a run that is still going on."""
+    shutil.copytree(copied, copied.parent / "relax-qm9-2")
+    assert list(releases()) == ["relax-qm9-1"]
+    assert load_model("relax-qm9").name == "relax-qm9-1"
     (copied.parent / "SHA256SUMS").unlink()
-    with pytest.raises(ValueError, match="is missing"):
+    with pytest.raises(ValueError, match="no model 'relax-qm9-1'; installed: none"):
         load_model("relax-qm9-1")
 
 
-def test_releases_are_ordered_by_number(tmp_path, monkeypatch):
-    for name in ("relax-qm9-10", "relax-qm9-9", "relax-qm9-2"):
-        (tmp_path / "models" / name).mkdir(parents=True)
-        (tmp_path / "models" / name / "model.safetensors").touch()
-    (tmp_path / "pyproject.toml").touch()
-    monkeypatch.setattr(models, "__file__", str(tmp_path / "diffrelax" / "models.py"))
+def test_releases_are_ordered_by_number(copied):
+    names = ["relax-qm9-10", "relax-qm9-9", "relax-qm9-2"]
+    for name in names:
+        shutil.copytree(copied, copied.parent / name)
+    lines = [f"{'0' * 64}  {name}/model.safetensors\n" for name in names]
+    (copied.parent / "SHA256SUMS").write_text("".join(lines))
     assert list(releases()) == ["relax-qm9-2", "relax-qm9-9", "relax-qm9-10"]
     assert models._find("relax-qm9").name == "relax-qm9-10"
 

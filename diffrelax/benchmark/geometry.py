@@ -70,7 +70,7 @@ def evaluate_geometry(
     model : Model
     sample : Sample
     levels : tuple of str
-        Levels that also relax the starts, to 0.02 eV/Å.
+        Levels that also relax the starts, to 0.02 eV/Å; not the one that made them.
     noise_levels : sequence of float or None, Å
         From which the model relaxes, a row each; see :func:`diffrelax.relaxation.choose_schedule`.
     progress : bool
@@ -84,6 +84,8 @@ def evaluate_geometry(
         choose_schedule(model, noise_level)
     rows = [_row(sample.start, [m.positions for m in sample.starts], sample, 0, None)]
     for level in levels:
+        if level == sample.start:
+            continue
         rows.append(_evaluate_level(level, sample, progress))
     rows += [_evaluate_model(model, noise_level, sample, progress) for noise_level in noise_levels]
     return rows

@@ -13,8 +13,13 @@ def describe_hardware(device: str) -> str:
     threads = f"{torch.get_num_threads()} threads"
     if device.startswith("cuda"):
         return f"{torch.cuda.get_device_name(device)}, {threads}"
+    return f"{name_processor()}, {threads}, torch {torch.__version__}"
+
+
+def name_processor() -> str:
+    """Name the processor of this machine."""
     names = [platform.processor() or platform.machine()]
     if (cpuinfo := Path("/proc/cpuinfo")).is_file():
         lines = cpuinfo.read_text().splitlines()
         names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0]}, {threads}, torch {torch.__version__}"
+    return names[0]

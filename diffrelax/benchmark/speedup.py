@@ -44,6 +44,8 @@ class Outcome:
         At the minimum; None if none was reached.
     notes : tuple of str
         What differs from the settings.
+    hardware : str
+        Processor and threads of the DFT relaxation; empty if not known.
     basin : int or None
         Number of the reference minimum that the end belongs to, counted from 0 for each molecule.
     minimum : float or None, eV
@@ -61,6 +63,7 @@ class Outcome:
     scf_cycles: int = 0
     end: Molecule | None = None
     notes: tuple[str, ...] = ()
+    hardware: str = ""
     basin: int | None = None
     minimum: float | None = None
 
@@ -181,6 +184,7 @@ def _outcome(
         scf_cycles=document.scf_cycles or 0,
         end=end,
         notes=document.notes,
+        hardware=document.provenance.hardware,
     )
 
 

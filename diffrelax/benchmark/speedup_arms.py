@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from diffrelax.clock import NO_TIME, Time
 from diffrelax.dft import DFTSettings
-from diffrelax.dft.minimisers import check_optimizer
+from diffrelax.dft.relaxation import check_settings
 from diffrelax.files import Rejected
 from diffrelax.levels import check_installed, relax_at_level
 from diffrelax.molecule import Molecule
@@ -126,7 +126,7 @@ def check_arms(arms: Iterable[SpeedupArm], known: Iterable[str] = ()) -> None:
     for arm in arms:
         if arm.recipe not in RECIPES:
             raise ValueError(f"unknown recipe {arm.recipe!r}: choose one of {', '.join(RECIPES)}")
-        check_optimizer(RECIPES[arm.recipe]["optimizer"])
+        check_settings(arm.settings(DFTSettings()))
         if arm.start not in starts:
             raise ValueError(f"unknown start {arm.start!r}: choose one of {', '.join(starts)}")
         if arm.start in LEVEL_STARTS:

@@ -99,7 +99,9 @@ def write_report(
     starts = start_qualities(outcomes, about["level"]["fmax"])
     ratios = [speedup(outcomes, *pair) for pair in comparisons([cost.arm for cost in costs])]
     tables = _tables(costs, starts, ratios, outcomes)
+    measured_on = sorted({outcome.hardware for outcome in outcomes if outcome.hardware})
     about = dict(about) | {
+        "measured_on": measured_on,
         "watts": watts,
         "git_commit": Provenance.here().git_commit,
         "gfn2-xtb": level_settings("gfn2-xtb")["program"],
@@ -208,7 +210,8 @@ def _page(tables: str, about: Mapping[str, Any]) -> str:
             tables,
             "![Gradient calls and energies of the starts](speedup.png)",
             "## How it was made",
-            f"On {about['hardware']}. Seconds are wall times, in which other processes on the "
+            f"On {' and '.join(about['measured_on']) or about['hardware']}. "
+            "Seconds are wall times, in which other processes on the "
             "machine count. Processor seconds are user and system time of all threads and programs "
             "of this work alone: on one thread, about the seconds on an idle core. Electrical "
             f"energy assumes {about['watts']:g} W for a busy core. Each relaxation is kept in the "

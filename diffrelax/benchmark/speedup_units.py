@@ -7,6 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
+from pyscf.lib import num_threads
+
+from diffrelax.benchmark.hardware import name_processor
 from diffrelax.benchmark.speedup_arms import LEVEL_STARTS, Subject, level_settings
 from diffrelax.clock import NO_TIME, Time
 from diffrelax.dft import DFTSettings
@@ -118,7 +121,9 @@ def dft_unit(
         )
     except ValueError as error:
         return _failure("dft", start, error, key)
-    document = MinimisationDocument.from_dft(start, dft, Provenance.here(), key=key)
+    hardware = f"{name_processor()}, {threads or num_threads()} threads"
+    provenance = Provenance.here(hardware=hardware)
+    document = MinimisationDocument.from_dft(start, dft, provenance, key=key)
     assert document.trajectory is not None
     way = document.trajectory.model_copy(update={"positions": ()})
     return document.model_copy(update={"trajectory": way}).model_dump(mode="json")
@@ -226,13 +231,14 @@ class Units:
         return document
 
     def _do(self, key: str, name: str, unit: Callable[[], Record]) -> ResultDocument:
-        """Find a unit done, or do it; one that breaks down is not kept, so it is tried again."""
+        """Find a unit done, or do it; one that fails is not kept, so it is tried again."""
         try:
             record = self.work.find(key)
             if record is None:
                 record = unit()
-                self.work.keep(key, record)
                 self.calculated += 1
+                if not isinstance(read_document(record), FailureDocument):
+                    self.work.keep(key, record)
             return read_document(record)
         except OSError:
             raise

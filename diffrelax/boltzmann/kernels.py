@@ -50,39 +50,6 @@ class CartesianStep:
 
 
 @dataclass(frozen=True, eq=False)
-class TorsionStep:
-    """Turn a rotor, chosen at random, by a Gaussian angle.
-
-    The turn is rigid, so it keeps volumes, and as likely forwards as backwards.
-
-    Parameters
-    ----------
-    rotors : Rotors
-    width : float, radians
-        Standard deviation.
-    """
-
-    rotors: Rotors
-    width: float
-    name: str = "torsion step"
-
-    @property
-    def size(self) -> float:
-        """Its width."""
-        return self.width
-
-    def propose(self, chains: Chains, rng: np.random.Generator) -> Proposal:
-        """Propose a move for each chain."""
-        chosen = rng.integers(len(self.rotors), size=len(chains))
-        angles = rng.normal(0, self.width, len(chains))
-        return _symmetric(chains, centred(self.rotors.turn(chains.positions, chosen, angles)))
-
-    def scaled(self, factor: float) -> Self:
-        """Return the kernel with another step size, half a turn at most."""
-        return replace(self, width=min(self.width * factor, np.pi))
-
-
-@dataclass(frozen=True, eq=False)
 class TorsionJump:
     """Turn two rotors, chosen at random, to jump between conformers.
 

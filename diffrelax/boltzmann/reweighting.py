@@ -49,7 +49,7 @@ def reweight(ensemble: Ensemble, level: str | Level, *, progress: bool = False) 
     weighted = ensemble.reweighted(energies, theory)
     known: dict[str, Any] = ensemble.provenance.diagnostics
     correlated = min(ess or 0.0 for ess in known["ess"].values())
-    left = correlated * weighted.effective_sample_size / ensemble.effective_sample_size
+    left = correlated * weighted.effective_sample_size / len(weighted.energies)
     notes = list(ensemble.provenance.notes)
     if left < MIN_ESS:
         notes.append(

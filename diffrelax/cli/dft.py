@@ -60,10 +60,9 @@ def dft(
 ) -> None:
     """Relax molecules with the diffusion model, then with DFT (PySCF)."""
     from diffrelax.dft import DFTSettings
-    from diffrelax.levels.density_functional import check_functional
+    from diffrelax.dft.relaxation import check_settings
     from diffrelax.report import announce, write_rows
 
-    check_functional(xc)
     settings = DFTSettings(
         xc=xc,
         basis=basis,
@@ -73,6 +72,7 @@ def dft(
         density_fit=density_fit,
         max_steps=max_steps,
     )
+    check_settings(settings)
     results, seconds = relax_inputs(inputs, output, seed, model, device, noise_level, threads)
     rows: list[dict[str, Any]] = []
     ends: list[Molecule | None] = []

@@ -30,7 +30,7 @@ def train(
     from diffrelax.models import load_model
     from diffrelax.qm9 import load_qm9
     from diffrelax.training.config import ModelConfig
-    from diffrelax.training.loop import check_compiler, check_device, check_folder
+    from diffrelax.training.loop import RESUME, check_compiler, check_device, check_folder
     from diffrelax.training.loop import train as run
 
     settings = ModelConfig.read(config)
@@ -39,7 +39,9 @@ def train(
     set_threads(threads)
     if compiled:
         check_compiler()
-    base = load_model(settings.training.base).denoiser if settings.training.base else None
+    base = None
+    if settings.training.base and not (config.parent / RESUME).exists():
+        base = load_model(settings.training.base).denoiser
     if settings.training.data == "qm9":
         starts = settings.training.starts
         train_set, validation_set = load_qm9("train", starts), load_qm9("validation", starts)

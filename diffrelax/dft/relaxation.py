@@ -27,7 +27,7 @@ from diffrelax.dft.result import DFTRelaxation
 from diffrelax.dft.settings import DFTSettings, HessianLevel
 from diffrelax.identity import identity_change
 from diffrelax.levels import check_installed
-from diffrelax.levels.density_functional import DensityFunctional, mean_field
+from diffrelax.levels.density_functional import DensityFunctional, check_functional, mean_field
 from diffrelax.work import work_key
 
 if TYPE_CHECKING:
@@ -101,6 +101,20 @@ def relax_dft(
     return relax_with(molecule, settings, threads=threads, checkpoint=checkpoint, callback=callback)
 
 
+def check_settings(settings: DFTSettings) -> None:
+    """Find out whether relaxations can be run with these settings, before the work begins.
+
+    Raises
+    ------
+    ValueError
+        If the functional is unknown, or the optimizer or the level of the Hessian not installed.
+    """
+    check_functional(settings.xc)
+    check_optimizer(settings.optimizer)
+    if settings.hessian != "none":
+        check_installed(settings.hessian)
+
+
 def relax_with(
     molecule: Molecule,
     settings: DFTSettings,
@@ -111,9 +125,7 @@ def relax_with(
 ) -> DFTRelaxation:
     """Relax a molecule with DFT as `relax_dft` does, with its settings in one object."""
     started = Time.now()
-    check_optimizer(settings.optimizer)
-    if settings.hessian != "none":
-        check_installed(settings.hessian)
+    check_settings(settings)
     level = settings.model_dump(include={"xc", "basis", "density_fit", "grid_level"})
     calculator = DensityFunctional(mean_field(molecule, **level))
     begin = _begin(molecule, settings, checkpoint)

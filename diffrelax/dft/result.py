@@ -91,8 +91,3 @@ class DFTRelaxation:
     def fmax(self) -> float:
         """Largest force on an atom at the last geometry, eV/Å."""
         return self.fmaxes[-1] if self.fmaxes else nan
-
-    @property
-    def initial_fmax(self) -> float:
-        """Largest force on an atom at the start geometry, eV/Å."""
-        return self.fmaxes[0] if self.fmaxes else nan

@@ -36,6 +36,7 @@ from diffrelax.files import (
     smiles_title,
 )
 from diffrelax.molecule import Molecule
+from diffrelax.work import work_key
 
 SMILES_FILES = (".smi", ".txt")
 
@@ -185,7 +186,7 @@ def _from_file(path: Path) -> Iterator[Argument]:
 
 def _written(read: Molecule | Rejected) -> dict[str, Any]:
     if isinstance(read, Rejected):
-        return failure(read)
+        return failure(read, key=work_key("read", f"{read.source}: {read.reason}", {}))
     return MoleculeDocument.from_molecule(read).model_dump(mode="json")
 
 

@@ -140,6 +140,8 @@ class FlowConfig(BaseModel):
                 "inputs": tuple(_at(home, text) for text in config.inputs),
                 "model": _at(home, config.model),
                 "folder": home / config.folder,
+                "work": _under(home, config.work),
+                "store": _under(home, config.store),
             }
         )
 
@@ -181,6 +183,11 @@ class FlowConfig(BaseModel):
 
 def _at(home: Path, text: str) -> str:
     return str(home / text) if Path(text).suffix and (home / text).is_file() else text
+
+
+def _under(home: Path, text: str) -> str:
+    is_address = ":" in text  # of a database or a project
+    return str(home / text) if text and not is_address else text
 
 
 def explain(error: ValidationError, path: Path) -> str:

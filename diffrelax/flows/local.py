@@ -81,9 +81,11 @@ def run_local(flow: Flow, store: JobStore, folder: Path, show: Show) -> Summary:
         warnings.filterwarnings("ignore", category=FutureWarning, module="jobflow")
         responses = run_locally(flow, store=WatchedStore(store, count), log=False, root_dir=folder)
     try:
-        return Summary.model_validate(responses[flow.jobs[-1].uuid][1].output)
+        summary = Summary.model_validate(responses[flow.jobs[-1].uuid][1].output)
     except KeyError:
         raise RuntimeError(f"the flow did not come to its summary: see {log}") from None
+    told = f"its job did not end: {log} tells why"
+    return summary.with_reasons(dict.fromkeys(range(len(summary.rows)), told))
 
 
 @contextmanager

@@ -77,7 +77,7 @@ def run_remote(config: FlowConfig, show: Show, tell: Callable[[str], None]) -> S
     store = project.get_jobstore()
     store.connect()
     summary = Summary.model_validate(store.get_output(queue.summary_id(), load=True))
-    return _with_reasons(summary, queue.reasons())
+    return summary.with_reasons(queue.reasons())
 
 
 def flow_key(config: FlowConfig) -> str:
@@ -178,16 +178,6 @@ def _submit(config: FlowConfig, project: Any, key: str) -> str:
 def _content(given: str) -> str:
     path = Path(given)
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else given
-
-
-def _with_reasons(summary: Summary, reasons: dict[int, str]) -> Summary:
-    rows = tuple(
-        row.model_copy(update={"reason": reasons.get(row.index, row.reason)})
-        if row.state == "lost"
-        else row
-        for row in summary.rows
-    )
-    return summary.model_copy(update={"rows": rows})
 
 
 @contextmanager

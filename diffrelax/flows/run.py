@@ -64,14 +64,23 @@ def check_stages(config: FlowConfig, engine: Engine) -> None:
     Raises
     ------
     ValueError
-        If there is no such model or functional, or a store that is not that of the engine.
+        If there is no such model or functional, if the model does not know the noise level, if with
+        the local engine a level or an optimizer is not installed, or if the store is not that of
+        the engine.
     """
+    from diffrelax.dft.relaxation import check_settings
+    from diffrelax.levels import check_installed
     from diffrelax.levels.density_functional import check_functional
     from diffrelax.models import load_model
+    from diffrelax.relaxation import choose_schedule
 
     if engine == "local" or not config.model.endswith(".safetensors"):  # workers may have that file
-        load_model(config.model)
-    if isinstance(config.minimise, DFTLevel):
+        choose_schedule(load_model(config.model), config.noise_level)
+    if engine == "local" and isinstance(config.minimise, DFTLevel):
+        check_settings(config.minimise)
+    elif engine == "local":
+        check_installed(config.minimise.level)
+    elif isinstance(config.minimise, DFTLevel):  # what is not installed here may be on workers
         check_functional(config.minimise.xc)
     if engine == "remote" and (config.store or config.blobs):
         raise ValueError(

@@ -45,7 +45,8 @@ class SpeedupFlowMaker(Maker):
     watts : float
         Assumed for a busy processor core.
     work : str
-        Folder of finished units and of checkpoints, shared by all workers.
+        Folder of finished units and of checkpoints, an absolute path that all workers share.
+        Default: one in the folder of each job, so that a job that is restarted begins anew.
     """
 
     name: str = "speedup"
@@ -55,7 +56,7 @@ class SpeedupFlowMaker(Maker):
     model: str = "relax-qm9"
     seed: int = 42
     watts: float = 12.0
-    work: str = "work"
+    work: str = ""
 
     def __post_init__(self) -> None:
         from diffrelax.benchmark.speedup_arms import check_arms
@@ -104,7 +105,7 @@ class SpeedupFlowMaker(Maker):
         begun = Time.now()
         read = read_argument(molecule, seed=self.seed)
         subjects = subjects_of([read], Time.now() - begun)
-        units = Units(WorkFolder(Path(self.work)), self.model)
+        units = Units(WorkFolder(Path(self.work or "work")), self.model)
         (outcomes,) = compare_arms(subjects, self._arms(), DFTSettings(**self.settings), units)
         return [_written(outcome) for outcome in outcomes]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from jobflow import JobConfig, OnMissing, job
@@ -47,6 +47,16 @@ class Summary(Document):
     rows: tuple[SummaryRow, ...] = Field(description="one for each input, in their order")
     counts: dict[str, int] = Field(description="number of inputs by state")
     provenance: Provenance
+
+    def with_reasons(self, reasons: Mapping[int, str]) -> Summary:
+        """Return the same with other reasons for inputs that are lost, by their index."""
+        rows = tuple(
+            row.model_copy(update={"reason": reasons.get(row.index, row.reason)})
+            if row.state == "lost"
+            else row
+            for row in self.rows
+        )
+        return self.model_copy(update={"rows": rows})
 
 
 @job(config=JobConfig(on_missing_references=OnMissing.NONE))

@@ -28,7 +28,7 @@ class NetworkConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    elements: tuple[Annotated[int, Field(ge=1, le=118)], ...] = (1, 6, 7, 8, 9)
+    elements: tuple[Annotated[int, Field(ge=1, le=96)], ...] = (1, 6, 7, 8, 9)
     channels: int = Field(default=64, gt=0)
     radial: int = Field(default=16, gt=1)
     coarse: int = Field(default=4, gt=1)

@@ -70,11 +70,17 @@ def train(
     ------
     ValueError
         If there is an earlier run in ``folder`` and ``resume`` is false, if its state is missing,
-        damaged or of another configuration or data set, or if another process trains there.
+        damaged or of another configuration or data set, if another process trains there, or if
+        there are fewer molecules than a batch has.
     FloatingPointError
         If the loss is no longer finite.
     """
     check_folder(folder, resume)
+    if len(train_set) < config.training.batch_size:
+        raise ValueError(
+            f"batches of {config.training.batch_size} molecules need as many to learn from, and "
+            f"there are {len(train_set)}: set training.batch_size"
+        )
     with _locked(folder):
         state = start_state(config, torch.device(device), train_set.fingerprint, base)
         if compiled:
@@ -157,10 +163,9 @@ def _train(
         state.sums = {key: state.sums.get(key, 0.0) + value for key, value in losses.items()}
         state.time = Time.now() - started
         bar.update()
-        if state.step % settings.log_every == 0:
-            errors = {}
-            if state.step % settings.validate_every == 0:
-                errors = validate(state.ema, validation_set, config)
+        validated = state.step % settings.validate_every == 0
+        if validated or state.step % settings.log_every == 0:
+            errors = validate(state.ema, validation_set, config) if validated else {}
             epoch = state.step * settings.batch_size / len(train_set)
             rate = settings.learning_rate_at(state.step - 1)
             row = write_row(folder / LOG, state, epoch, rate, errors)
@@ -241,11 +246,13 @@ def training_step(state: TrainingState, batch: Batch, settings: TrainingConfig) 
 
 
 def validate(ema: Denoiser, validation_set: GeometrySet, config: ModelConfig) -> dict[str, float]:
-    """Relax validation molecules whose force-field geometry is in the basin; median errors."""
+    """Relax validation molecules whose start is in the basin; median errors, if there are any."""
     settings = config.training
     usable = validation_set.same_basin(settings.max_start_rmsd, settings.max_start_torsion)
     chosen = np.random.default_rng(0).permutation(np.flatnonzero(usable))
     chosen = chosen[: settings.validation_molecules]
+    if not len(chosen):
+        return {}
     batch = collate(validation_set, chosen, usable)
     device = next(ema.parameters()).device
     relaxed = relax_positions(

@@ -90,6 +90,12 @@ def test_a_minimum_is_compared_with_itself_and_the_bound_is_kept(model, geometri
     assert record["error_bounds"] == {"relax-qm9-1": [0.07, 0.07]}
 
 
+def test_a_level_does_not_relax_its_own_geometries(model, geometries):
+    sample = start_from(choose_sample(geometries, 2), "uff")
+    rows = evaluate_geometry(model, sample, levels=("uff",))
+    assert [row.method for row in rows] == ["uff", "relax-qm9-1"]
+
+
 def test_a_sample_with_no_molecule_left_is_refused(geometries, monkeypatch):
     monkeypatch.setattr("diffrelax.benchmark.sample.MAX_RMSD", 0.0)
     with pytest.raises(ValueError, match="no molecule can be started from embedded"):

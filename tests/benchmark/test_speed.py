@@ -4,6 +4,7 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
+from diffrelax import relaxation
 from diffrelax.benchmark import scaling, speed
 from diffrelax.benchmark.sample import choose_sample
 
@@ -12,7 +13,7 @@ from diffrelax.benchmark.sample import choose_sample
 def quick(monkeypatch):
     monkeypatch.setattr(scaling, "SIZES", (4, 8))
     monkeypatch.setattr(scaling, "BATCHES", (1, 3))
-    monkeypatch.setattr(scaling, "PAIRS_IN_BATCH", 128)
+    monkeypatch.setattr(relaxation, "PAIRS_IN_BATCH", 128)
     monkeypatch.setattr(scaling, "MATRIX", 64)
     monkeypatch.setattr(scaling, "REPEATS", 1)
     monkeypatch.setattr(speed, "COLD_START", ["true"])

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from diffrelax.benchmark.hardware import name_processor
 from diffrelax.benchmark.speedup import (
     Outcome,
     assign_basins,
@@ -18,6 +19,7 @@ from diffrelax.benchmark.speedup_arms import (
     level_settings,
     subjects_of,
 )
+from diffrelax.benchmark.speedup_report import write_report
 from diffrelax.benchmark.speedup_units import Units
 from diffrelax.clock import Time
 from diffrelax.dft import DFTSettings
@@ -164,6 +166,31 @@ def test_what_breaks_down_costs_only_itself_and_is_tried_again(tmp_path, monkeyp
     assert outcome.converged
 
 
+def test_what_cannot_be_done_is_tried_again(tmp_path) -> None:
+    units = Units(WorkFolder(tmp_path))
+    water = Molecule.from_smiles("O")
+    for count in (1, 2):
+        document = units.relax(water, LEVEL.model_copy(update={"basis": "nosuch"}))
+        assert isinstance(document, FailureDocument) and "nosuch" in document.reason
+        assert units.calculated == count
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_machine_of_each_relaxation_is_known(tmp_path) -> None:
+    subjects = subjects_of(read_molecules("O"), Time())
+    outcomes = [
+        outcome
+        for threads, arm in ((1, PLAIN), (2, HESSIAN))
+        for (outcome,) in compare_arms(
+            subjects, [arm], LEVEL, Units(WorkFolder(tmp_path), threads=threads)
+        )
+    ]
+    assert [o.hardware for o in outcomes] == [f"{name_processor()}, {n} threads" for n in (1, 2)]
+    write_report(tmp_path, outcomes, {"level": LEVEL.model_dump(), "hardware": ""}, 12.0)
+    report = (tmp_path / "report.md").read_text()
+    assert f"On {name_processor()}, 1 threads and {name_processor()}, 2 threads." in report
+
+
 def test_coordinates_are_relaxed_to_the_base_and_kept_as_given() -> None:
     water = Molecule.from_smiles("O")
     stretched = water.with_positions(1.05 * water.positions, start="given")
@@ -203,6 +230,9 @@ def test_missing_levels_are_named_before_the_work(monkeypatch) -> None:
     with pytest.raises(ValueError, match="needs the program xtb"):
         check_arms([SpeedupArm("gfn-ff", "bfgs")])
     assert level_settings("gfn2-xtb") == {"program": "tblite"}
+    monkeypatch.setattr("diffrelax.levels.aimnet2.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r'pip install "diffrelax\[aimnet2\]"'):
+        check_arms([SpeedupArm("mmff94", "bfgs+aimnet2-hessian")])
 
 
 def test_recipes_set_the_optimizer_and_its_hessian() -> None:

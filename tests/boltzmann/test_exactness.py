@@ -9,7 +9,7 @@ from ase.units import kB
 from diffrelax.boltzmann.chains import Chains, Target
 from diffrelax.boltzmann.diagnostics import Diagnostics
 from diffrelax.boltzmann.guide import Guide
-from diffrelax.boltzmann.kernels import CartesianStep, DenoisingStep, TorsionJump, TorsionStep
+from diffrelax.boltzmann.kernels import CartesianStep, DenoisingStep, TorsionJump
 from diffrelax.boltzmann.repeated import repeat
 from diffrelax.boltzmann.sampler import Mixture, run, tune
 from diffrelax.boltzmann.springs import Springs, expanded
@@ -116,7 +116,7 @@ def test_torsion_moves_sample_the_density_of_the_torsions():
         return profile(torsion_angles(positions, quads))
 
     rng = np.random.default_rng(0)
-    mixture = Mixture([TorsionStep(rotors, 0.5), TorsionJump(rotors)], [0.5, 0.5])
+    mixture = Mixture([TorsionJump(rotors)], [1])
     chains = Chains.start(np.repeat(start[None], 40, axis=0), energy)
     path = run(chains, mixture, Target(energy, THERMAL), 1500, 2, rng, progress=lambda: None)
     phi = torsion_angles(path.positions, quads)[:, 50:]
@@ -132,7 +132,7 @@ def test_torsion_moves_sample_the_density_of_the_torsions():
         exact = (observable(grid) * weights).sum() / weights.sum()
         assert error < 0.02
         assert abs(mean - exact) < 3.5 * error
-    assert set(path.acceptance) == {"torsion step", "torsion jump"}
+    assert set(path.acceptance) == {"torsion jump"}
 
 
 def test_repeated_denoising_does_not_have_the_mean_energy_of_the_potential():

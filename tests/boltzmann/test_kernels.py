@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import multivariate_normal
 
 from diffrelax.boltzmann.chains import Chains, Target, metropolis_step
-from diffrelax.boltzmann.kernels import CartesianStep, DenoisingStep, TorsionJump, TorsionStep
+from diffrelax.boltzmann.kernels import CartesianStep, DenoisingStep, TorsionJump
 from diffrelax.boltzmann.sampler import Mixture
 from diffrelax.boltzmann.springs import BACKGROUND, Springs, expanded, reduced
 from diffrelax.boltzmann.surrogate import SurrogateWalk
@@ -24,7 +24,6 @@ KERNELS = {
     "cartesian": CartesianStep(0.03),
     "isotropic": DenoisingStep.posterior(ESTIMATE, 0.05, 0.9),
     "shaped": DenoisingStep.shaped(ESTIMATE, SPRINGS, THERMAL, 0.9),
-    "torsion step": TorsionStep(CHAIN, 0.15),
     "torsion jump": TorsionJump(CHAIN, anywhere=1.0),
     "surrogate walk": SurrogateWalk(
         Target(DoubleWell(tilt=-0.1, stiffness=45.0), THERMAL),

@@ -129,6 +129,8 @@ def test_reweighting_goes_to_the_other_level_and_tells_what_is_left(samples):
     assert any("effective sample size at uff is" in note for note in there.provenance.notes)
     same = reweight(samples, "mmff94")
     assert same.provenance.diagnostics["reweighted_ess"] == pytest.approx(lowest)
+    twice = reweight(there, "uff")
+    assert twice.provenance.diagnostics["reweighted_ess"] == pytest.approx(left)
 
 
 @pytest.mark.parametrize(

@@ -101,12 +101,17 @@ def test_an_unknown_key_says_what_was_meant(run, flow: Path) -> None:
     assert status == 2 and "cannot read the flow" in err
 
 
-def test_what_no_molecule_could_be_done_with_is_refused_before_work(flow: Path) -> None:
+def test_what_no_molecule_could_be_done_with_is_refused_before_work(
+    flow: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diffrelax.dft.minimisers.find_spec", lambda name: None)
     config = FlowConfig.read(flow)
     for change, message in [
         ({"model": "nomodel"}, "there is no model 'nomodel'"),
         ({"minimise": {"level": "dft", "xc": "nosuch"}}, "unknown functional"),
-        ({"minimise": {"level": "am1"}}, "unknown level 'am1'"),
+        ({"minimise": {"level": "am1"}}, "unknown level of theory 'am1'"),
+        ({"minimise": {"level": "dft", "optimizer": "sella"}}, "sella is not installed"),
+        ({"noise_level": 3.0}, "noise level 3.0 Å: the model knows"),
     ]:
         changed = FlowConfig.model_validate(config.model_dump() | change)
         with pytest.raises(ValueError, match=message):
@@ -120,3 +125,32 @@ def test_paths_in_a_flow_file_are_relative_to_it(flow: Path, monkeypatch) -> Non
     assert config.inputs == (str(flow.parent / "two.smi"), "CO")
     assert config.folder == flow.parent / "out"
     assert config.results == str(flow.parent / "out" / "store")
+    flow.write_text(f"{FLOW}work: shared\nstore: kept\n")
+    config = FlowConfig.read(flow)
+    assert config.maker().relax_maker.work == str(flow.parent / "shared")
+    assert config.results == str(flow.parent / "kept")
+    for address in ("mongodb://host/database", "project:cluster"):
+        flow.write_text(f"{FLOW}store: {address}\n")
+        assert FlowConfig.read(flow).results == address
+
+
+def test_an_input_is_counted_once_however_often_its_file_is_read(run, flow: Path) -> None:
+    (flow.parent / "bad.xyz").write_text("3\n\nO 0 0 0\n")
+    flow.write_text("inputs: [bad.xyz, C1CC bad]\nminimise: {level: mmff94}\n")
+    for _ in range(2):
+        status, out, _ = run("run", flow)
+        assert (status, out.splitlines()[-1]) == (1, "2 inputs: 2 failed")
+    _, out, _ = run("results", "list", flow.parent / "flow")
+    assert len(out.splitlines()) == 1 + 2
+
+
+def test_a_lost_input_points_to_the_log(run, flow: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr("diffrelax.relaxation.relax_molecules", broken)
+    flow.write_text("inputs: [O]\nminimise: {level: mmff94}\n")
+    _, out, _ = run("run", flow, "--json")
+    log = flow.parent / "flow" / "jobflow.log"
+    assert json.loads(out)["reason"] == f"its job did not end: {log} tells why"
+    assert "a defect" in log.read_text()

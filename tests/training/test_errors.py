@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 from ase.build import molecule
+from ase.data import covalent_radii
 from scipy.spatial.transform import Rotation
 
 from diffrelax.training.errors import (
+    COVALENT_RADII,
     bond_matrix,
     dihedrals,
     geometry_errors,
@@ -68,3 +70,7 @@ def test_linear_molecules_have_no_torsions():
     atoms = molecule("C2H2")
     assert len(torsion_quads(bond_matrix(atoms.numbers, atoms.positions), atoms.positions)) == 0
     assert np.isnan(geometry_errors(atoms.numbers, atoms.positions, atoms.positions).torsions)
+
+
+def test_radii_are_those_of_cordero():
+    assert np.array_equal(COVALENT_RADII, covalent_radii[1 : len(COVALENT_RADII) + 1])

@@ -3,6 +3,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from diffrelax.training import loop
 from diffrelax.training.config import ModelConfig
 from diffrelax.training.geometries import collate
 from diffrelax.training.log import COLUMNS, begin_log
-from diffrelax.training.loop import check_compiler, start_state, train, training_step
+from diffrelax.training.loop import check_compiler, start_state, train, training_step, validate
 from diffrelax.training.objectives import displace
 from diffrelax.training.state import TrainingState, load_tensors, save_tensors
 
@@ -324,3 +325,30 @@ def test_a_compiler_that_fails_is_told_before_training(monkeypatch):
     monkeypatch.setattr(torch, "compile", fail)
     with pytest.raises(ValueError, match=r"leave --compile out: No working C\+\+ compiler found$"):
         check_compiler()
+
+
+def test_validation_and_log_need_not_keep_the_same_step(geometries, config, tmp_path):
+    training = config.training.model_copy(
+        update={"steps": 8, "log_every": 3, "validate_every": 4, "checkpoints": 0}
+    )
+    run = config.model_copy(update={"training": training})
+    train(run, tmp_path, geometries, geometries)
+    assert [(row["step"], row["rmsd_A"] != "") for row in rows(tmp_path)] == [
+        ("3", False),
+        ("4", True),
+        ("6", False),
+        ("8", True),
+    ]
+
+
+def test_no_molecule_to_validate_on_is_no_error(geometries, config):
+    far = replace(geometries, start_rmsd=np.full(len(geometries), 9.0))
+    state = start_state(config, torch.device("cpu"), "data")
+    assert validate(state.ema, far, config) == {}
+
+
+def test_a_batch_larger_than_the_data_is_refused(geometries, config, tmp_path):
+    training = config.training.model_copy(update={"batch_size": 512})
+    run = config.model_copy(update={"training": training})
+    with pytest.raises(ValueError, match=r"batches of 512 molecules .* set training\.batch_size"):
+        train(run, tmp_path, geometries, geometries)
