@@ -34,6 +34,7 @@ from diffrelax.qm9 import load_qm9
 from diffrelax.work import WorkFolder
 
 N = 100
+EMBEDDINGS = 5 * N  # of RDKit, as many as the search may try
 SEED = 42
 LEVEL = Level(name="gfn2-xtb", settings={"program": "xtb"})
 KCAL_PER_MOL = kcal / mol  # eV
@@ -58,6 +59,7 @@ def main(path: Path, work: Path) -> None:
         "sha256": model.sha256,
         "level": str(LEVEL),
         "n": N,
+        "embeddings": EMBEDDINGS,
         "seed": SEED,
         "hardware": describe_hardware("cpu") + ", shared with other work",
         "molecules": json.loads(path.read_text())["molecules"] if path.exists() else [],
@@ -169,7 +171,7 @@ def rdkit_alone(molecule: Molecule) -> list[Conformer]:
     rdkit = molecule.to_rdkit()
     parameters = rdDistGeom.ETKDGv3()
     parameters.randomSeed = SEED
-    rdDistGeom.EmbedMultipleConfs(rdkit, N, parameters)
+    rdDistGeom.EmbedMultipleConfs(rdkit, EMBEDDINGS, parameters)
     energies = rdForceFieldHelpers.MMFFOptimizeMoleculeConfs(rdkit, maxIters=2000)
     found = [
         Conformer("etkdg", molecule.with_positions(conformer.GetPositions()), e * KCAL_PER_MOL)

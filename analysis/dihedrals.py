@@ -23,7 +23,7 @@ from diffrelax.qm9 import load_qm9
 from diffrelax.rotors import torsion_angles
 
 MOLECULES = 8
-LARGEST = 6  # heavy atoms
+LARGEST = 8  # heavy atoms
 N = 1000
 SEED = 42
 REFERENCE_STEPS = 150_000  # of each of four chains
@@ -35,7 +35,8 @@ def main(path: Path) -> None:
     torch.set_num_threads(1)
     model = load_model("relax-qm9-1")
     found = json.loads(path.read_text())["molecules"] if path.exists() else []
-    for smiles in choose()[len(found) :]:
+    done = {one["smiles"] for one in found}
+    for smiles in [smiles for smiles in choose() if smiles not in done]:
         found.append(measure(smiles, model))
         record = {
             "command": shlex.join(["python", *sys.argv]),

@@ -128,6 +128,8 @@ def same_minimum(
     """
     if energy_difference is not None and not abs(energy_difference) < SAME_ENERGY:
         return False
+    if not _may_coincide(a, b):
+        return False
     try:
         if _same_positions(a, b):
             return True
@@ -161,6 +163,21 @@ def _mirror_image(molecule: Molecule) -> Molecule:
 
 def _same_positions(a: Molecule, b: Molecule) -> bool:
     return all(heavy_atom_rmsd(a, b, polar_hydrogens=p) < SAME_RMSD for p in (False, True))
+
+
+def _may_coincide(a: Molecule, b: Molecule) -> bool:
+    """Tell quickly whether any superposition could be closer than `SAME_RMSD`.
+
+    Singular values of the heavy atoms' positions do not depend on their order, nor on rotations and
+    reflections, and no superposition comes closer than they do (Mirsky 1960).
+    """
+    heavy = [m.positions[m.numbers > 1] for m in (a, b)]
+    if len(heavy[0]) != len(heavy[1]):
+        return False
+    spans = [np.linalg.svd(x - x.mean(axis=0), compute_uv=False) for x in heavy if len(x) > 2]
+    if not spans:
+        return True
+    return float(np.linalg.norm(spans[0] - spans[1])) < SAME_RMSD * np.sqrt(len(heavy[0]))
 
 
 def _bond_changes(before: Molecule, positions: np.ndarray) -> list[str]:

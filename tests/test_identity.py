@@ -2,8 +2,10 @@ import ase
 import numpy as np
 import pytest
 from rdkit.Chem import rdMolTransforms
+from scipy.spatial.transform import Rotation
 from spyrmsd.rmsd import symmrmsd
 
+from diffrelax import identity
 from diffrelax.identity import heavy_atom_rmsd, identity_change, same_minimum
 from diffrelax.molecule import Molecule
 
@@ -171,3 +173,26 @@ def test_mirror_images_are_one_minimum_unless_the_molecule_is_chiral():
     assert not same_minimum(gauche, mirrored(gauche), mirror=False)
     chiral = Molecule.from_smiles("CC[C@H](F)Cl")
     assert not same_minimum(chiral, mirrored(chiral))
+
+
+@pytest.mark.parametrize("smiles", ["CCOCCO", "CO", "CC(C)(C)O", "O"])
+def test_the_quick_look_at_two_geometries_rejects_none_that_coincide(smiles):
+    molecule = Molecule.from_smiles(smiles)
+    rng = np.random.default_rng(0)
+    for size in (0.0, 0.02, 0.05, 0.15):
+        shaken = molecule.positions + size * rng.normal(size=molecule.positions.shape)
+        turn = Rotation.random(random_state=1).as_matrix() * rng.choice([-1, 1])
+        other = molecule.with_positions(shaken @ turn.T + 5.0)
+        straight = molecule.with_positions(shaken)
+        if heavy_atom_rmsd(molecule, straight) < identity.SAME_RMSD:
+            assert identity._may_coincide(molecule, other)
+
+
+def test_conformers_of_another_shape_are_told_apart_quickly():
+    butane = Molecule.from_smiles("CCCC")
+    mol = butane.to_rdkit()
+    shapes = []
+    for degrees in (180.0, 60.0):
+        rdMolTransforms.SetDihedralDeg(mol.GetConformer(), 0, 1, 2, 3, degrees)
+        shapes.append(butane.with_positions(mol.GetConformer().GetPositions()))
+    assert not identity._may_coincide(*shapes)

@@ -30,7 +30,7 @@ def conformers(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Conformers: .sdf, .extxyz or .h5")
     ] = None,
-    n: Annotated[int, typer.Option("-n", help="Number of starts")] = 100,
+    n: Annotated[int, typer.Option("-n", help="Number of distinct starts, at most")] = 100,
     level: Annotated[str, typer.Option(help="Level of theory: mmff94, gfn2-xtb, dft, …")] = (
         "gfn2-xtb"
     ),

@@ -59,7 +59,8 @@ def sample_conformers(
     model : Model
         See :func:`diffrelax.load_model`.
     n : int
-        Number of starts.
+        Number of distinct starts, at most: embeddings and proposals go on until there are so many,
+        up to five times that number, or until hardly any is new.
     level : str or Level
         One of `diffrelax.levels.LEVELS`; a `Level` to change its settings.
     temperature : float, K

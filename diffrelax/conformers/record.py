@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import isnan, nan
 
@@ -31,12 +31,13 @@ class Conformer:
     n_starts: int = 1
 
 
-def merge(conformers: Iterable[Conformer]) -> list[Conformer]:
+def merge(conformers: Iterable[Conformer], known: Sequence[Conformer] = ()) -> list[Conformer]:
     """Merge duplicates by `diffrelax.identity.same_minimum`, mirror images included.
 
-    The first of each kind stands for the others, so the order decides.
+    The first of each kind stands for the others, so the order decides; those that are known to be
+    distinct come before all.
     """
-    kept: list[Conformer] = []
+    kept = list(known)
     for one in conformers:
         for i, other in enumerate(kept):
             gap = None if isnan(one.energy) else one.energy - other.energy

@@ -20,6 +20,8 @@ from diffrelax.relaxation import batch_size, choose_schedule, relax_molecules
 from diffrelax.rotors import Rotors
 
 PROPOSED = 4  # one start in so many is a proposal of the model
+ROUNDS = 5
+FRESH = 0.05  # share of a round that must be new for another one to follow
 
 
 def find_starts(
@@ -27,12 +29,15 @@ def find_starts(
 ) -> tuple[list[Conformer], list[str]]:
     """Find distinct geometries near minima with the model alone.
 
+    Rounds of ``n`` embeddings and proposals follow one another until that many distinct geometries
+    are found: five at most, and none after a round in which nearly all was known.
+
     Parameters
     ----------
     molecule : Molecule
     model : Model
     n : int
-        Number of starts before duplicates are merged.
+        Number of distinct starts, at most.
     seed : int
 
     Returns
@@ -49,12 +54,27 @@ def find_starts(
     """
     if n < 1:
         raise ValueError(f"n = {n}: ask for at least one start")
-    check_seed(seed + n)
+    check_seed(seed + ROUNDS * n)
     if reason := outside_domain(molecule, model):
         raise ValueError(f"{molecule.name}: {reason}")
+    found: list[Conformer] = []
+    notes: list[str] = []
+    for first in range(0, ROUNDS * n, n):
+        known = len(found)
+        relaxed, told = _round(molecule, model, n, first, seed)
+        found = merge(relaxed, found)
+        notes += told
+        if len(found) >= n or len(found) - known < FRESH * n:
+            break
+    return found[:n], notes
+
+
+def _round(
+    molecule: Molecule, model: Model, n: int, first: int, seed: int
+) -> tuple[list[Conformer], list[str]]:
     n_proposed = n // PROPOSED
-    starts, notes = _embedded(molecule, n - n_proposed, seed)
-    proposed = _proposed(starts, model, n_proposed, seed)
+    starts, notes = _embedded(molecule, range(first, first + n - n_proposed), seed)
+    proposed = _proposed(starts, model, n_proposed, first, seed) if starts else []
     if lost := n_proposed - len(proposed):
         notes.append(f"{lost} of {n_proposed} proposals of the model were other molecules")
     starts += proposed
@@ -64,15 +84,21 @@ def find_starts(
         if result.verdict != "relaxed":
             notes.append(f"{start.start}: not relaxed by the model: {result.reason}")
         relaxed.append(replace(start, molecule=result.molecule or start.molecule))
-    return merge(relaxed), notes
+    return relaxed, notes
 
 
-def _embedded(molecule: Molecule, n: int, seed: int) -> tuple[list[Conformer], list[str]]:
-    """Embed with and without the torsions of crystals, in which some conformers are missing."""
-    first = "given" if molecule.start == "given" else "etkdg 0"
-    starts, notes = [Conformer(first, molecule)], []
+def _embedded(molecule: Molecule, places: range, seed: int) -> tuple[list[Conformer], list[str]]:
+    """Embed with and without the torsions of crystals, in which some conformers are missing.
+
+    The molecule as it stands is the first of all.
+    """
+    starts, notes = [], []
     mol = molecule.to_rdkit()
-    for i in range(1, n):
+    for i in places:
+        if i == 0:
+            own = "given" if molecule.start == "given" else "etkdg 0"
+            starts.append(Conformer(own, molecule))
+            continue
         name = f"kdg {i}" if i % 2 else f"etkdg {i}"
         try:
             embedded, start = embed(mol, seed + i, "KDG" if i % 2 else "ETKDGv3")
@@ -84,7 +110,9 @@ def _embedded(molecule: Molecule, n: int, seed: int) -> tuple[list[Conformer], l
     return starts, notes
 
 
-def _proposed(parents: Sequence[Conformer], model: Model, n: int, seed: int) -> list[Conformer]:
+def _proposed(
+    parents: Sequence[Conformer], model: Model, n: int, first: int, seed: int
+) -> list[Conformer]:
     """Turn geometries, put noise on them, and keep what the model makes of them.
 
     One rotor of each is turned by a third, either way; what is another molecule is left out.
@@ -94,12 +122,12 @@ def _proposed(parents: Sequence[Conformer], model: Model, n: int, seed: int) -> 
     molecule = parents[0].molecule
     geometries = np.array([parents[i % len(parents)].molecule.positions for i in range(n)])
     if len(rotors := Rotors.of(molecule)):
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(seed + first)
         angles = rng.choice([-1, 1], n) * 2 * np.pi / 3
         geometries = rotors.turn(geometries, rng.integers(len(rotors), size=n), angles)
     centred = torch.tensor(geometries - geometries.mean(axis=1, keepdims=True)).float()
     numbers = torch.tensor(molecule.numbers).expand(n, -1)
-    noise = centred_noise(numbers > 0, torch.Generator().manual_seed(seed))
+    noise = centred_noise(numbers > 0, torch.Generator().manual_seed(seed + first))
     noise_level = model.config.denoiser.sigma_max
     schedule = choose_schedule(model, noise_level)
     size = batch_size(molecule.n_atoms)
@@ -111,7 +139,7 @@ def _proposed(parents: Sequence[Conformer], model: Model, n: int, seed: int) -> 
         ]
     )
     return [
-        Conformer(f"denoised {i}", molecule.with_positions(positions, "diffusion"))
+        Conformer(f"denoised {first + i}", molecule.with_positions(positions, "diffusion"))
         for i, positions in enumerate(denoised.double().numpy())
         if not identity_change(molecule, positions)
     ]

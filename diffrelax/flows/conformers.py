@@ -81,7 +81,7 @@ class ConformerFlowMaker(Maker):
     model, device : str
         See `diffrelax.load_model`.
     n : int
-        Number of starts.
+        Number of distinct starts, at most; see `diffrelax.sample_conformers`.
     level : str
         One of `diffrelax.levels.LEVELS`.
     settings : dict
