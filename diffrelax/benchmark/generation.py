@@ -46,7 +46,7 @@ class GenerationQuality:
     novel : float
         Molecules that are not in the training data, among the distinct.
     reasons : dict
-        How many are invalid, by reason.
+        How many are invalid, by reason, the names of atoms left out.
     """
 
     n: int
@@ -70,7 +70,7 @@ def generation_quality(made: Sequence[Generated], known: Collection[str]) -> Gen
     stable = [stable_atoms(one.atoms) for one in made]
     valid = [one.molecule.to_rdkit() for one in made if one.molecule]
     distinct = {_constitution(mol) for mol in valid}
-    reasons = [one.reason for one in made if one.reason]
+    reasons = [_kind(one.reason) for one in made if one.reason]
     return GenerationQuality(
         n=len(made),
         stable_atoms=float(np.concatenate(stable).mean()),
@@ -80,6 +80,10 @@ def generation_quality(made: Sequence[Generated], known: Collection[str]) -> Gen
         novel=len(distinct.difference(known)) / max(1, len(distinct)),
         reasons={reason: reasons.count(reason) for reason in sorted(set(reasons))},
     )
+
+
+def _kind(reason: str) -> str:
+    return "two atoms in one place" if " are in one place" in reason else reason
 
 
 def constitutions(geometries: GeometrySet) -> set[str]:

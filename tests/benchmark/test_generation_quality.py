@@ -47,3 +47,8 @@ def test_mirror_images_are_one_molecule():
     made = [judge(atoms) for atoms in (chiral, mirrored)]
     assert made[0].molecule.smiles != made[1].molecule.smiles
     assert generation_quality(made, set()).unique == 0.5
+
+
+def test_atoms_in_one_place_are_one_reason_whatever_their_names():
+    made = [judge(ase.Atoms(pair, [[0, 0, 0], [0.1, 0, 0]])) for pair in ("C2", "CN")]
+    assert generation_quality(made, set()).reasons == {"two atoms in one place": 2}
