@@ -90,7 +90,7 @@ def sample_conformers(
     check_temperature(temperature)
     given = read_one(molecule, seed=seed)
     get_calculator(theory.name, given, **theory.settings)
-    starts, notes = find_starts(given, model, n, seed)
+    starts, notes = find_starts(given, model, n, seed, progress=progress)
     folder = WorkFolder(work) if work else None
     minima: list[Conformer] = []
     for start in tqdm(starts, theory.name, unit="conf", disable=None if progress else True):

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 
 from diffrelax.conformers.record import Conformer, merge
 from diffrelax.diffusion.relaxation import relax_positions
@@ -25,7 +26,7 @@ FRESH = 0.05  # share of a round that must be new for another one to follow
 
 
 def find_starts(
-    molecule: Molecule, model: Model, n: int, seed: int = 42
+    molecule: Molecule, model: Model, n: int, seed: int = 42, *, progress: bool = False
 ) -> tuple[list[Conformer], list[str]]:
     """Find distinct geometries near minima with the model alone.
 
@@ -39,6 +40,8 @@ def find_starts(
     n : int
         Number of distinct starts, at most.
     seed : int
+    progress : bool
+        Show a progress bar on standard error.
 
     Returns
     -------
@@ -59,13 +62,15 @@ def find_starts(
         raise ValueError(f"{molecule.name}: {reason}")
     found: list[Conformer] = []
     notes: list[str] = []
-    for first in range(0, ROUNDS * n, n):
-        known = len(found)
-        relaxed, told = _round(molecule, model, n, first, seed)
-        found = merge(relaxed, found)
-        notes += told
-        if len(found) >= n or len(found) - known < FRESH * n:
-            break
+    with tqdm(total=n, desc="starts", unit="conf", disable=None if progress else True) as bar:
+        for first in range(0, ROUNDS * n, n):
+            known = len(found)
+            relaxed, told = _round(molecule, model, n, first, seed)
+            found = merge(relaxed, found)
+            notes += told
+            bar.update(min(len(found), n) - bar.n)
+            if len(found) >= n or len(found) - known < FRESH * n:
+                break
     return found[:n], notes
 
 
