@@ -260,6 +260,9 @@ def test_train_and_evaluate_on_a_small_data_set(run, tmp_path, geometries, monke
     _, out, _ = run("evaluate", weights, "-n", 3, "--level", "uff", "--start", "minimum")
     assert out.startswith("| start: DFT minimum | aligned RMSD, Å |")
     assert out.splitlines()[2].startswith("| minimum | 0.000 [0.000, 0.000] |")
+    monkeypatch.setattr("diffrelax.benchmark.sample.MAX_RMSD", 0.0145)
+    status, _, err = run("evaluate", weights, "-n", 6, "--level", "uff", "--start", "embedded")
+    assert status == 0 and "2 of 6 molecules have no start embedded in the basin" in err
     status, _, err = run("evaluate", weights, "-n", 3, "--noise-level", 9)
     assert status == 2
     assert "noise level 9.0 Å: the model knows" in err

@@ -75,6 +75,8 @@ def evaluate(
     set_threads(threads)
     loaded = load_model(model, device)
     sample = start_from(choose_sample(load_qm9(split), n), start.value)
+    if lost := n - len(sample.indices):
+        print(f"{lost} of {n} molecules have no start {start.value} in the basin", file=sys.stderr)
     rows = evaluate_geometry(
         loaded,
         sample,
