@@ -24,9 +24,9 @@ from diffrelax.rotors import torsion_angles
 
 MOLECULES = 8
 LARGEST = 8  # heavy atoms
-N = 5000
+N = 1000
 SEED = 42
-REFERENCE_STEPS = 400_000  # of each of four chains
+REFERENCE_STEPS = 150_000  # of each of four chains
 EDGES = np.linspace(-180, 180, 37)
 
 
