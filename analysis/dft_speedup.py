@@ -110,12 +110,13 @@ def run(folder: Path, stages: list[Stage], subjects: list[Subject], units: Units
     level = LEVELS[folder.name]
     so_far: list[SpeedupArm] = []
     outcomes: dict[str, list[Outcome]] = {}
+    made = about(level, MODEL)
     for stage in stages:
         so_far = so_far + stage.arms
         for subject in subjects[: stage.n]:
             (outcomes[subject.name],) = compare_arms([subject], so_far, level, units, progress=True)
             found = [outcome for of_one in outcomes.values() for outcome in of_one]
-            write_report(folder, found, about(level, MODEL), WATTS)
+            write_report(folder, found, made, WATTS)
 
 
 def about(level: DFTSettings, model: str) -> dict[str, Any]:

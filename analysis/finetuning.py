@@ -71,10 +71,11 @@ def compare(folder: Path, model: str, units: Units) -> None:
     """Relax test molecules from MMFF94 and from a model."""
     folder.mkdir(parents=True, exist_ok=True)
     outcomes: list[Outcome] = []
+    made = about(LEVEL, model)
     for subject in chosen(load_qm9("test"), HEAVY_ATOMS, N_TEST):
         (found,) = compare_arms([subject], ARMS, LEVEL, units, progress=True)
         outcomes += found
-        write_report(folder, outcomes, about(LEVEL, model), WATTS)
+        write_report(folder, outcomes, made, WATTS)
 
 
 if __name__ == "__main__":

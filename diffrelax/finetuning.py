@@ -17,6 +17,7 @@ from diffrelax.files import Rejected, read_file
 from diffrelax.models import Model
 from diffrelax.molecule import Molecule
 from diffrelax.packing import Pair, pack, pair
+from diffrelax.perception import constitution
 from diffrelax.training.config import ModelConfig, TrainingConfig
 from diffrelax.training.geometries import GeometrySet
 from diffrelax.training.loop import check_folder
@@ -146,8 +147,8 @@ def load_minima(path: Path, config: ModelConfig) -> Minima:
                 pairs += [pair(molecule.to_rdkit(), i, s) for s in config.training.starts]
             ends = molecule.numbers[np.array([bond[:2] for bond in molecule.bonds])]
             bonds |= {(int(a), int(b)) for a, b in np.sort(ends, axis=1)}
-    constitution = {p.smiles: _constitution(p.smiles) for p in pairs}
-    constitutions = sorted(set(constitution.values()), key=lambda s: sha256(s.encode()).hexdigest())
+    kinds = [constitution(Chem.MolFromSmiles(one.smiles)) for one in pairs]
+    constitutions = sorted(set(kinds), key=lambda s: sha256(s.encode()).hexdigest())
     if len(constitutions) < FEWEST:
         reasons = "".join(f"; {one.name}: {one.reason}" for one in left_out[:3])
         raise ValueError(
@@ -156,17 +157,13 @@ def load_minima(path: Path, config: ModelConfig) -> Minima:
         )
     held = set(constitutions[: max(1, round(VALIDATION_SHARE * len(constitutions)))])
     geometries = pack(pairs)
-    validation = np.array([constitution[one.smiles] in held for one in pairs])
+    validation = np.array([kind in held for kind in kinds])
     return Minima(
         train_set=geometries.select(np.flatnonzero(~validation)),
         validation_set=geometries.select(np.flatnonzero(validation)),
         bonds=frozenset(bonds),
         left_out=left_out,
     )
-
-
-def _constitution(smiles: str) -> str:
-    return Chem.MolToSmiles(Chem.MolFromSmiles(smiles), isomericSmiles=False)
 
 
 def _cannot_be_learned(molecule: Molecule, config: ModelConfig) -> str:

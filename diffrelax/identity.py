@@ -174,9 +174,9 @@ def _may_coincide(a: Molecule, b: Molecule) -> bool:
     heavy = [m.positions[m.numbers > 1] for m in (a, b)]
     if len(heavy[0]) != len(heavy[1]):
         return False
-    spans = [np.linalg.svd(x - x.mean(axis=0), compute_uv=False) for x in heavy if len(x) > 2]
-    if not spans:
+    if len(heavy[0]) < 3:  # compared with their hydrogens
         return True
+    spans = [np.linalg.svd(x - x.mean(axis=0), compute_uv=False) for x in heavy]
     return float(np.linalg.norm(spans[0] - spans[1])) < SAME_RMSD * np.sqrt(len(heavy[0]))
 
 

@@ -188,3 +188,8 @@ def assign_stereo(mol: Chem.Mol) -> None:
             clockwise = np.linalg.det(corners[:3] - corners[3]) < 0
             atom.SetChiralTag(TETRAHEDRAL[0 if clockwise else 1])
     Chem.AssignStereochemistry(mol, cleanIt=True, force=True)
+
+
+def constitution(mol: Chem.Mol) -> str:
+    """Return the canonical SMILES of a molecule without its stereochemistry."""
+    return Chem.MolToSmiles(Chem.RemoveHs(mol, sanitize=False), isomericSmiles=False)

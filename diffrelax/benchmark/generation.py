@@ -16,6 +16,7 @@ import numpy as np
 from rdkit import Chem
 
 from diffrelax.generation import Generated
+from diffrelax.perception import constitution
 from diffrelax.training.geometries import GeometrySet
 
 VALENCE = {1: 1, 6: 4, 7: 3, 8: 2, 9: 1}
@@ -69,7 +70,7 @@ def generation_quality(made: Sequence[Generated], known: Collection[str]) -> Gen
     """
     stable = [stable_atoms(one.atoms) for one in made]
     valid = [one.molecule.to_rdkit() for one in made if one.molecule]
-    distinct = {_constitution(mol) for mol in valid}
+    distinct = {constitution(mol) for mol in valid}
     reasons = [_kind(one.reason) for one in made if one.reason]
     return GenerationQuality(
         n=len(made),
@@ -88,11 +89,7 @@ def _kind(reason: str) -> str:
 
 def constitutions(geometries: GeometrySet) -> set[str]:
     """Return the canonical SMILES of a set of molecules, without stereochemistry."""
-    return {_constitution(Chem.MolFromSmiles(smiles.decode())) for smiles in geometries.smiles}
-
-
-def _constitution(mol: Chem.Mol) -> str:
-    return Chem.MolToSmiles(Chem.RemoveHs(mol, sanitize=False), isomericSmiles=False)
+    return {constitution(Chem.MolFromSmiles(smiles.decode())) for smiles in geometries.smiles}
 
 
 def stable_atoms(atoms: ase.Atoms) -> np.ndarray:

@@ -13,6 +13,7 @@ from rdkit.Chem import rdMolAlign
 from diffrelax.embedding import embed
 from diffrelax.levels import relax_at_level
 from diffrelax.molecule import Molecule
+from diffrelax.training.config import TrainingConfig
 from diffrelax.training.errors import superpose, torsion_changes
 from diffrelax.training.geometries import GeometrySet
 
@@ -25,7 +26,8 @@ STARTS = {
 }
 SEED = 42
 MAX_MATCHES = 10_000
-MAX_RMSD, MAX_TORSION = 0.7, 60.0  # Å and degrees; as for the starts that are trained on
+TRAINED_ON = TrainingConfig()
+MAX_RMSD, MAX_TORSION = TRAINED_ON.max_start_rmsd, TRAINED_ON.max_start_torsion
 
 
 @dataclass(frozen=True, eq=False)

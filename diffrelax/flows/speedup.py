@@ -56,7 +56,7 @@ class SpeedupFlowMaker(Maker):
     model: str = "relax-qm9"
     seed: int = 42
     watts: float = 12.0
-    work: str = ""
+    work: str = "work"
 
     def __post_init__(self) -> None:
         from diffrelax.benchmark.speedup_arms import check_arms
@@ -105,7 +105,7 @@ class SpeedupFlowMaker(Maker):
         begun = Time.now()
         read = read_argument(molecule, seed=self.seed)
         subjects = subjects_of([read], Time.now() - begun)
-        units = Units(WorkFolder(Path(self.work or "work")), self.model)
+        units = Units(WorkFolder(Path(self.work)), self.model)
         (outcomes,) = compare_arms(subjects, self._arms(), DFTSettings(**self.settings), units)
         return [_written(outcome) for outcome in outcomes]
 
