@@ -1,7 +1,7 @@
 """Tell a model's errors by size and by functional group, from what ``diffrelax evaluate`` stored.
 
 Run: python analysis/error_groups.py analysis/results/relax-qm9-1/geometry.json
-Needs the package qm9pack.
+Needs the package qm9pack. The molecules with the largest errors are drawn beside the stored result.
 """
 
 import json
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from rdkit import Chem
+from rdkit.Chem import Draw
 
 from diffrelax.qm9 import load_qm9
 
@@ -35,10 +36,11 @@ GROUPS = {
 }
 SIZES = ((1, 6), (7, 7), (8, 8), (9, 9))  # heavy atoms, inclusive
 FEWEST = 10
+N_WORST, IN_ROW = 12, 6
 
 
 def main(path: Path) -> None:
-    """Print a table in markdown: medians over the molecules of each kind."""
+    """Print a table in markdown, medians over the molecules of each kind, and draw the worst."""
     result = json.loads(path.read_text())
     geometries = load_qm9(result["split"])
     smiles = dict(zip(geometries.index.tolist(), geometries.smiles, strict=True))
@@ -55,6 +57,14 @@ def main(path: Path) -> None:
                 f"| {1e3 * np.median(bonds[of_kind]):.1f} "
                 f"| {1e3 * np.median(angles[of_kind]):.1f} |"
             )
+    worst = np.argsort(rmsd)[::-1][:N_WORST]
+    Draw.MolsToGridImage(
+        [molecules[i] for i in worst],
+        molsPerRow=IN_ROW,
+        subImgSize=(180, 160),
+        legends=[f"{rmsd[i]:.2f} angstrom" for i in worst],
+        returnPNG=False,
+    ).save(path.with_name("worst.png"))
 
 
 def kinds(molecules: list[Chem.Mol]) -> Iterator[tuple[str, np.ndarray]]:

@@ -88,10 +88,10 @@ class Layer(nn.Module):
             From :class:`~diffrelax.network.pairs.PairBasis`.
         condition : (n_molecules, n_condition) tensor
         """
-        a = rms_norm(self._gather(rms_norm(x).split(DEGREES, dim=1), basis))
+        a = rms_norm(self._gather(by_degree(rms_norm(x)), basis))
         samples = torch.matmul(self.values, a.flatten(2))
         products = torch.matmul(self.projection, samples.square()).view_as(a)
-        both = torch.cat([a, products.to(a.dtype)], dim=-1).split(DEGREES, dim=1)
+        both = by_degree(torch.cat([a, products.to(a.dtype)], dim=-1))
         updates = [mix(part) for mix, part in zip(self.mixing, both, strict=True)]
         scale, shift = self.film(condition)[:, None, None, :].chunk(2, dim=-1)
         hidden = functional.silu(updates[0] * (1 + scale) + shift)
@@ -111,6 +111,11 @@ class Layer(nn.Module):
                 a = a + torch.matmul(basis[3][:, None], sent)
             gathered.append(a)
         return torch.cat(gathered, dim=1)
+
+
+def by_degree(x: Tensor) -> tuple[Tensor, ...]:
+    """Part features by degree, each contiguous: a matrix then multiplies all atoms at once."""
+    return tuple(part.contiguous() for part in x.split(DEGREES, dim=1))
 
 
 def rms_norm(x: Tensor) -> Tensor:
