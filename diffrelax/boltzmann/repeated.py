@@ -7,7 +7,8 @@ stiff and soft coordinates get noise of the same size.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from typing import Self
 
 import numpy as np
@@ -108,7 +109,8 @@ def sample_repeated(
     chains = Chains.start(starts, surface.energies)
     fit = calibrate(chains, guides, surface.energies, rng, progress)
     guide = Guide(model, molecule, fit.sigma(temperature))
-    trajectory = repeat(chains, guide, guide.sigma, surface.energies, n_draws, THIN, rng, progress)
+    states = denoised(chains, guide, guide.sigma, surface.energies, THIN, rng, progress)
+    trajectory = Trajectory.of(keep(islice(states, n_draws), thin=1), {})
     settings = {"sigma": guide.sigma, "ratio": RATIO, "thin": THIN}
     findings = {
         "calibration": asdict(fit),
@@ -159,24 +161,33 @@ def repeat(
     rng: np.random.Generator,
     progress: Callable[[], object] = lambda: None,
 ) -> Trajectory:
-    """Denoise from σ to 0.9 σ with new noise, again and again; keep every ``thin``-th step.
+    """Keep the first states of `denoised`."""
+    states = denoised(chains, estimate, sigma, energy, thin, rng, progress)
+    return Trajectory.of(list(islice(states, n_draws)), {})
 
-    Energies are evaluated where they are kept only, see `keep`. The network's answer for a step is
-    used for that step only.
+
+def denoised(
+    chains: Chains,
+    estimate: Estimate,
+    sigma: float,
+    energy: Energy,
+    thin: int,
+    rng: np.random.Generator,
+    progress: Callable[[], object],
+) -> Iterator[Chains]:
+    """Denoise from σ to 0.9 σ with new noise, again and again; yield every ``thin``-th state.
+
+    Energies are evaluated for these only. The network's answer for a step is used for that step
+    only.
     """
     kernel = DenoisingStep.posterior(estimate, sigma, RATIO)
-    unknown = np.full(len(chains), np.nan)
-
-    def states() -> Iterator[Chains]:
-        now = chains
-        for _ in range(n_draws * thin):
-            proposal = kernel.propose(now, rng)
-            now = Chains(proposal.positions, unknown, proposal.new_estimates)
+    while True:
+        for _ in range(thin):
+            proposal = kernel.propose(chains, rng)
+            chains = replace(chains, positions=proposal.positions, estimates=proposal.new_estimates)
             progress()
-            yield now
-
-    frames = np.stack([state.positions for state in keep(states(), thin)])
-    return Trajectory(frames, np.stack([energy(frame) for frame in frames]), {})
+        chains = replace(chains, energies=energy(chains.positions))
+        yield chains
 
 
 def temperatures_of_kinds(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -52,6 +52,15 @@ class Trajectory:
     positions: np.ndarray
     energies: np.ndarray
     acceptance: dict[str, float]
+
+    @classmethod
+    def of(cls, frames: Sequence[Chains], acceptance: dict[str, float]) -> Self:
+        """Stack the draws of chains."""
+        return cls(
+            np.stack([frame.positions for frame in frames]),
+            np.stack([frame.energies for frame in frames]),
+            acceptance,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,11 +134,7 @@ def run(
             yield now
 
     frames = keep(states(), thin)
-    return Trajectory(
-        np.stack([frame.positions for frame in frames]),
-        np.stack([frame.energies for frame in frames]),
-        {name: float(np.mean(share)) for name, share in shares.items()},
-    )
+    return Trajectory.of(frames, {name: float(np.mean(share)) for name, share in shares.items()})
 
 
 def keep(states: Iterable[Chains], thin: int) -> list[Chains]:

@@ -164,7 +164,15 @@ def observables(molecule: Molecule, trajectory: Trajectory) -> dict[str, np.ndar
 
 
 def _judged(molecule: Molecule, samples: Samples) -> dict[str, Any]:
-    found = Diagnostics.of(observables(molecule, samples.trajectory))
+    watched = observables(molecule, samples.trajectory)
+    if (drawn := len(samples.trajectory.energies)) < FEWEST_DRAWS:  # interrupted
+        unknown = dict.fromkeys(watched)
+        return {
+            "converged": False,
+            "doubts": f"{drawn} draws of each chain are too few to tell",
+            **dict.fromkeys(("rhat", "ess", "autocorrelation"), unknown),
+        }
+    found = Diagnostics.of(watched)
     steps = samples.settings["thin"] * found.n_samples
     return {
         "converged": found.converged,

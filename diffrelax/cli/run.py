@@ -30,6 +30,7 @@ def run(
     from diffrelax.flows.config import FlowConfig
     from diffrelax.flows.reports import summary_table
     from diffrelax.flows.run import run_flow
+    from diffrelax.flows.stores import without_password
 
     config = FlowConfig.read(flow)
     try:
@@ -37,11 +38,15 @@ def run(
     except KeyboardInterrupt:
         print("interrupted: run the same command again to go on", file=sys.stderr)
         raise typer.Exit(130) from None
+    except RuntimeError as error:
+        print(f"diffrelax: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
     if json_lines:
         for row in summary.rows:
             print(row.model_dump_json())
     else:
         print(summary_table(summary))
     where = f"project:{config.remote.project}" if engine is Engine.remote else config.folder
-    print(f"results: diffrelax results list {config.store or where}", file=sys.stderr)
+    place = without_password(config.store) or where
+    print(f"results: diffrelax results list {place}", file=sys.stderr)
     raise typer.Exit(0 if all(row.state == "converged" for row in summary.rows) else 1)

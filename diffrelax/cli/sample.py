@@ -55,19 +55,21 @@ def sample(
     """Sample the geometries of a molecule at a temperature."""
     from diffrelax.boltzmann import sample_boltzmann
     from diffrelax.ensemble.files import WRITERS
-    from diffrelax.levels import check_installed
+    from diffrelax.files import read_one
+    from diffrelax.levels import get_calculator
     from diffrelax.models import load_model
     from diffrelax.writing import check_output
 
     if output:
         check_output(output, WRITERS)
     drawn_at, *weighted_at = _levels(level, reweight, xc, basis)
+    given = read_one(molecule, seed=seed)
     for theory in weighted_at:
-        check_installed(theory.name)
+        get_calculator(theory.name, given, **theory.settings)  # before the work begins
     set_threads(threads)
     try:
         found = sample_boltzmann(
-            molecule,
+            given,
             load_model(model, device),
             n,
             temperature=temperature,
@@ -86,7 +88,7 @@ def sample(
     if output:
         found.write(output)
     if weighted_at and not found.provenance.diagnostics["interrupted"]:
-        found = _reweight(found, weighted_at[0], output)
+        found = _reweight(found, weighted_at[0], output, json_lines)
     _show(found, json_lines)
     if output:
         print(f"{len(found)} samples in {output}", file=sys.stderr)
@@ -103,7 +105,7 @@ def _levels(level: str, reweight: str | None, xc: str | None, basis: str | None)
     ]  # fmt: skip
 
 
-def _reweight(found: Ensemble, level: Level, output: Path | None) -> Ensemble:
+def _reweight(found: Ensemble, level: Level, output: Path | None, json_lines: bool) -> Ensemble:
     from diffrelax.boltzmann import reweight
 
     try:
@@ -111,6 +113,7 @@ def _reweight(found: Ensemble, level: Level, output: Path | None) -> Ensemble:
     except (KeyboardInterrupt, RuntimeError, ValueError) as error:
         reason = str(error) or "interrupted"
         kept = f"; the samples at {found.level} are in {output}" if output else ""
+        _show(found, json_lines)
         print(f"diffrelax: not reweighted: {reason}{kept}", file=sys.stderr)
         raise typer.Exit(1 if str(error) else 130) from None
     if output:

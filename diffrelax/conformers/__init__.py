@@ -1,7 +1,15 @@
 """Conformers: distinct minima at a level of theory, with Boltzmann weights."""
 
-from diffrelax.conformers.minima import relax_conformer, sample_conformers, weigh
+from diffrelax.conformers.minima import relax_conformer, sample_conformers, searched_by, weigh
 from diffrelax.conformers.record import Conformer, merge
 from diffrelax.conformers.starts import find_starts
 
-__all__ = ["Conformer", "find_starts", "merge", "relax_conformer", "sample_conformers", "weigh"]
+__all__ = [
+    "Conformer",
+    "find_starts",
+    "merge",
+    "relax_conformer",
+    "sample_conformers",
+    "searched_by",
+    "weigh",
+]

@@ -103,7 +103,12 @@ def sample_conformers(
         raise RuntimeError(
             f"{given.name}: no start reaches a minimum at level {theory}: {notes[-1]}"
         )
-    provenance = Provenance(
+    return weigh(minima, theory, temperature, searched_by(model, n, seed, notes))
+
+
+def searched_by(model: Model, n: int, seed: int, notes: Sequence[str]) -> Provenance:
+    """Say how conformers were found."""
+    return Provenance(
         method="conformers",
         seed=seed,
         model=model.name,
@@ -111,7 +116,6 @@ def sample_conformers(
         settings={"n": n, "fmax": FMAX, "noise_level": model.config.denoiser.sigma_max},
         notes=tuple(notes),
     )
-    return weigh(minima, theory, temperature, provenance)
 
 
 def relax_conformer(

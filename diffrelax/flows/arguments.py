@@ -73,7 +73,7 @@ OutputReference, or an iterable of these
         inputs = [inputs]
     arguments: list[Argument] = []
     for given in inputs:
-        if _is_path(given):
+        if is_path(given):
             arguments += _from_file(Path(given))
         else:
             arguments.append(as_argument(given))
@@ -100,7 +100,7 @@ def as_plain(given: Any) -> Plain:
                 multiplicity=given.spin_multiplicity,
             ).to_atoms()
         except ValueError as error:
-            return failure(Rejected("pymatgen Molecule", str(given), str(error)))
+            return _written(Rejected("pymatgen Molecule", str(given), str(error)))
     return _written(read_object(given))
 
 
@@ -168,7 +168,8 @@ def failure(rejected: Rejected, *, stage: str = "read", key: str = "") -> dict[s
     return document.model_dump(mode="json")
 
 
-def _is_path(given: Any) -> bool:
+def is_path(given: Any) -> bool:
+    """Whether an input names a file of molecules."""
     if isinstance(given, str):
         return Path(given).suffix.lower() in FORMATS
     return isinstance(given, os.PathLike)
@@ -181,7 +182,7 @@ def _from_file(path: Path) -> Iterator[Argument]:
     try:
         yield from smiles_lines(path)
     except (OSError, ValueError) as error:
-        yield failure(Rejected(path.name, str(path), str(error)))
+        yield _written(Rejected(path.name, str(path), str(error)))
 
 
 def _written(read: Molecule | Rejected) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from socket import gethostname
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jobflow import Job, Maker, job
 
@@ -19,6 +19,28 @@ from diffrelax.flows.arguments import Plain, as_arguments, as_plain, label, read
 from diffrelax.flows.units import Document, find_unit, keep_unit, open_work, pass_on
 from diffrelax.molecule import Molecule
 from diffrelax.work import work_key
+
+if TYPE_CHECKING:
+    from diffrelax.models import Model
+
+
+def load_on_worker(name: str, device: str) -> Model:
+    """Load a model where a job runs.
+
+    Raises
+    ------
+    ValueError
+        If it is not there, with the name of the machine and what to do.
+    """
+    from diffrelax.models import load_model
+
+    try:
+        return load_model(name, device)
+    except ValueError as error:
+        raise ValueError(
+            f"{error} (on {gethostname()}): install the same release of diffrelax there, or "
+            "keep the file where all workers see it"
+        ) from error
 
 
 @dataclass
@@ -46,7 +68,8 @@ class EmbedMaker(Maker):
         for given in map(as_plain, molecules):
             molecule = read_argument(given, seed=self.seed)
             if isinstance(molecule, Rejected):
-                embedded.append(pass_on(given, molecule))
+                key = work_key("embed", molecule.source, {}, seed=self.seed)
+                embedded.append(pass_on(given, molecule, key))
             else:
                 document = MoleculeDocument.from_molecule(molecule)
                 embedded.append(document.model_dump(mode="json"))
@@ -91,16 +114,9 @@ class DiffusionRelaxMaker(Maker):
         ValueError
             If the model is not installed here.
         """
-        from diffrelax.models import load_model
         from diffrelax.relaxation import relax_molecules
 
-        try:
-            model = load_model(self.model, self.device)
-        except ValueError as error:
-            raise ValueError(
-                f"{error} (on {gethostname()}): install the same release of diffrelax there, or "
-                "keep the file where all workers see it"
-            ) from error
+        model = load_on_worker(self.model, self.device)
         work = open_work(self.work)
         molecules = [as_plain(given) for given in molecules]
         documents: dict[int, Document] = {}

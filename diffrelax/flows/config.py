@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from diffrelax.dft import DFTSettings
+from diffrelax.files import FORMATS
 from diffrelax.flows.batches import DiffusionRelaxMaker
 from diffrelax.flows.levels import DFTRelaxMaker, ForceFieldRelaxMaker, MoleculeMaker
 from diffrelax.flows.relax import RelaxFlowMaker
@@ -41,10 +43,12 @@ class CheapLevel(BaseModel):
 
 
 def _kind(value: Any) -> str:
-    level = value.get("level", "dft") if isinstance(value, dict) else value.level
-    return "dft" if level == "dft" else "cheap"
+    if isinstance(value, CheapLevel):
+        return "cheap"
+    return "cheap" if isinstance(value, dict) and value.get("level", "dft") != "dft" else "dft"
 
 
+LEVEL_KINDS: dict[str, type[BaseModel]] = {"dft": DFTLevel, "cheap": CheapLevel}
 Level = Annotated[
     Annotated[DFTLevel, Tag("dft")] | Annotated[CheapLevel, Tag("cheap")], Discriminator(_kind)
 ]
@@ -90,7 +94,7 @@ class FlowConfig(BaseModel):
         The level at which each molecule is relaxed in the end.
     minimise_batch_size : int
         Molecules in one job of the level; see `diffrelax.flows.RelaxFlowMaker`.
-    store, blobs : str
+    store : str
         See `diffrelax.flows.stores.open_store`. Default: embedded, in the folder; with the remote
         engine, that of the project.
     remote : RemoteConfig
@@ -110,7 +114,6 @@ class FlowConfig(BaseModel):
     minimise_batch_size: int = Field(default=1, gt=0)
     work: str = ""
     store: str = ""
-    blobs: str = ""
     remote: RemoteConfig = RemoteConfig()
 
     @classmethod
@@ -137,8 +140,8 @@ class FlowConfig(BaseModel):
             raise ValueError(explain(error, path)) from error
         return config.model_copy(
             update={
-                "inputs": tuple(_at(home, text) for text in config.inputs),
-                "model": _at(home, config.model),
+                "inputs": tuple(_at(home, text, FORMATS) for text in config.inputs),
+                "model": _at(home, config.model, (".safetensors",)),
                 "folder": home / config.folder,
                 "work": _under(home, config.work),
                 "store": _under(home, config.store),
@@ -181,8 +184,9 @@ class FlowConfig(BaseModel):
         )
 
 
-def _at(home: Path, text: str) -> str:
-    return str(home / text) if Path(text).suffix and (home / text).is_file() else text
+def _at(home: Path, text: str, suffixes: Collection[str]) -> str:
+    is_file = Path(text).suffix.lower() in suffixes and (home / text).is_file()
+    return str(home / text) if is_file else text
 
 
 def _under(home: Path, text: str) -> str:
@@ -194,10 +198,11 @@ def explain(error: ValidationError, path: Path) -> str:
     """Say what is wrong with a flow file, entry by entry, and what was perhaps meant."""
     lines = []
     for problem in error.errors():
-        *where, key = (str(part) for part in problem["loc"] if part not in ("dft", "cheap"))
+        path_of_keys = [str(part) for part in problem["loc"]]
+        *where, key = (part for part in path_of_keys if part not in LEVEL_KINDS)
         place = f"in {'.'.join(where)}" if where else "at the top"
         if problem["type"] == "extra_forbidden":
-            known = _known_keys(where)
+            known = _known_keys(path_of_keys[:-1])
             close = get_close_matches(key, known, n=1)
             meant = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
             lines.append(f"unknown key {key!r} {place}: {meant}")
@@ -209,8 +214,10 @@ def explain(error: ValidationError, path: Path) -> str:
 def _known_keys(where: list[str]) -> list[str]:
     model: type[BaseModel] = FlowConfig
     for part in where:
+        if part in LEVEL_KINDS:
+            return sorted(LEVEL_KINDS[part].model_fields)
         if part == "minimise" and model is FlowConfig:
-            return sorted({*DFTLevel.model_fields, *CheapLevel.model_fields})
+            continue
         inner = model.model_fields[part].annotation
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
             break

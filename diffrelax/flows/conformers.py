@@ -15,8 +15,9 @@ from diffrelax.ensemble import Ensemble, Level, check_temperature
 from diffrelax.ensemble import Provenance as Method
 from diffrelax.files import Rejected
 from diffrelax.flows.arguments import as_argument, failure, label, read_argument
+from diffrelax.flows.batches import load_on_worker
 from diffrelax.flows.units import open_work
-from diffrelax.levels import LEVELS, get_calculator
+from diffrelax.levels import LEVELS, check_installed, get_calculator
 
 if TYPE_CHECKING:
     from diffrelax.conformers import Conformer
@@ -64,7 +65,13 @@ class ConformersDocument(Document):
                 for i, molecule in enumerate(ensemble.molecules)
             ),
             notes=ensemble.provenance.notes,
-            provenance=Provenance.here(),
+            provenance=Provenance.here().model_copy(
+                update={
+                    "model": ensemble.provenance.model,
+                    "model_sha256": ensemble.provenance.model_sha256,
+                    "seed": ensemble.provenance.seed,
+                }
+            ),
         )
 
 
@@ -123,17 +130,16 @@ class ConformerFlowMaker(Maker):
     @job
     def search(self, molecule: str | dict[str, Any]) -> Response | dict[str, Any]:
         """Relax starts with the model, and let jobs follow for those that are different."""
-        from diffrelax.conformers import find_starts
-        from diffrelax.models import load_model
+        from diffrelax.conformers import find_starts, searched_by
 
+        check_installed(self.level)
+        model = load_on_worker(self.model, self.device)
         given = read_argument(molecule, seed=self.seed)
         if isinstance(given, Rejected):
             return failure(given)
         try:
             get_calculator(self.level, given, **self.settings)
-            starts, notes = find_starts(
-                given, load_model(self.model, self.device), self.n, self.seed
-            )
+            starts, notes = find_starts(given, model, self.n, self.seed)
         except ValueError as error:
             return failure(Rejected(given.name, given.smiles, str(error)), stage="conformers")
         jobs = []
@@ -141,8 +147,12 @@ class ConformerFlowMaker(Maker):
             minimise = self.minimise(_written(start))
             minimise.name = f"{self.level} {given.name} {start.start}"
             jobs.append(minimise)
+        method = searched_by(model, self.n, self.seed, notes)
         last = self.weigh(
-            given.name, [start.start for start in starts], [j.output for j in jobs], notes
+            given.name,
+            [start.start for start in starts],
+            [j.output for j in jobs],
+            method.model_dump(mode="json"),
         )
         last.name = f"weights {given.name}"
         return Response(replace=Flow([*jobs, last], output=last.output))
@@ -161,13 +171,13 @@ class ConformerFlowMaker(Maker):
         name: str,
         starts: Sequence[str],
         ends: Sequence[dict[str, Any] | None],
-        notes: Sequence[str],
+        method: dict[str, Any],
     ) -> dict[str, Any]:
         """Merge minima and weight them; jobs that never ended are missing references."""
         from diffrelax.conformers import weigh
-        from diffrelax.conformers.minima import FMAX
 
-        minima, notes = [], list(notes)
+        provenance = Method.model_validate(method)
+        minima, notes = [], list(provenance.notes)
         for start, end in zip(starts, ends, strict=True):
             reason = "its job did not end" if end is None else end["reason"]
             if reason or end is None:
@@ -177,14 +187,8 @@ class ConformerFlowMaker(Maker):
         if not minima:
             reason = f"no start reaches a minimum at level {self._theory}: {notes[-1]}"
             return failure(Rejected(name, "", reason), stage="conformers")
-        method = Method(
-            method="conformers",
-            seed=self.seed,
-            model=self.model,
-            settings={"n": self.n, "fmax": FMAX},
-            notes=tuple(notes),
-        )
-        ensemble = weigh(minima, self._theory, self.temperature, method)
+        provenance = provenance.model_copy(update={"notes": tuple(notes)})
+        ensemble = weigh(minima, self._theory, self.temperature, provenance)
         return ConformersDocument.from_ensemble(name, ensemble).model_dump(mode="json")
 
     @property

@@ -38,10 +38,11 @@ ENDED = ("done", "failed", "stopped")
 MEMORY = "out of memory"
 KILLS = {  # what schedulers write into the standard error of a job, and what it means
     r"time limit|walltime": "out of time",
-    r"memory limit|oom|out of memory|exceeded.*memory|MemoryError": MEMORY,
+    r"memory limit|\boom|out of memory|exceeded.*memory|MemoryError": MEMORY,
     r"node.?fail|preempt": "lost its node",
     r"cancelled": "cancelled",
 }
+NOT_HANDED_OVER = "Remote error"  # as jobflow-remote begins its message
 JOBS_PER_SECOND = 100  # to look at
 MOST_SECONDS = 30  # between two looks
 LOCK_AGE = timedelta(minutes=10)  # no step of the runner takes longer
@@ -103,6 +104,7 @@ class FlowQueue:
         str
             What was done, in words; empty if the failure is final.
         """
+        from jobflow_remote.jobs.state import JobState
         from jobflow_remote.utils.db import LockedDocumentError
 
         why = restart_reason(job, restarts)
@@ -111,20 +113,33 @@ class FlowQueue:
         metadata = job["job"]["metadata"]
         number = metadata.get("restarts", 0) + 1
         changes: dict[str, Any] = {"job.metadata.restarts": number}
+        before: dict[str, Any] = {"job.metadata.restarts": number - 1}
         told = f"{job['job']['name']}: {why}; restart {number} of {restarts}"
         if why == MEMORY:
-            asked = StageResources.model_validate(metadata["asked"]).with_more_memory()
-            config = manager_config(asked, self.controller.project)
-            changes |= config | {"job.metadata.asked": asked.model_dump(mode="json")}
+            too_little = StageResources.model_validate(metadata["asked"])
+            asked = too_little.with_more_memory()
+            changes |= self._asking(asked)
+            before |= self._asking(too_little)
             told += f" with {asked.memory_gb:g} GB"
         which = {"job_id": job["uuid"], "job_index": job["index"], "wait": LOCK_SECONDS}
+        failed = {"acceptable_states": [JobState.FAILED, JobState.REMOTE_ERROR], **which}
         try:
-            self.controller.set_job_doc_properties(changes, **which)
-            # the summary may have run without this job: then it runs again
-            self.controller.rerun_job(force=True, **which)
+            self.controller.set_job_doc_properties(changes, **failed)
+            try:
+                # the summary may have run without this job: then it runs again
+                self.controller.rerun_job(force=True, **which)
+            except LockedDocumentError:
+                self.controller.set_job_doc_properties(before, **failed)
+                raise
         except LockedDocumentError:
             return f"{told}: not yet, the job is locked"
+        except ValueError:
+            return f"{told}: another process has restarted it"
         return told
+
+    def _asking(self, asked: StageResources) -> dict[str, Any]:
+        config = manager_config(asked, self.controller.project)
+        return config | {"job.metadata.asked": asked.model_dump(mode="json")}
 
     def settle(self, job: Job, jobs: list[Job]) -> None:
         """Let the summary run although a job has failed for good, and those after it cannot run."""
@@ -237,9 +252,9 @@ def kill_reason(job: Job) -> str:
     job : dict
         In state FAILED or REMOTE_ERROR.
     """
-    if job["state"] == "REMOTE_ERROR":
-        return "could not be handed to its worker"
     error = job["error"] or ""
+    if job["state"] == "REMOTE_ERROR" or error.startswith(NOT_HANDED_OVER):
+        return "could not be handed to its worker"
     written = f"{job['remote'].get('queue_err') or ''}\n{error}"
     if error.startswith("Traceback") and "MemoryError" not in error.strip().splitlines()[-1]:
         return ""
@@ -256,4 +271,8 @@ def explain(job: Job) -> str:
     error = (job["error"] or job["remote"].get("error") or "").strip()
     why = kill_reason(job)
     number = job["job"]["metadata"].get("restarts", 0)
-    return f"{why}, after {number} restarts" if why else error.splitlines()[-1]
+    last = error.splitlines()[-1] if error else ""
+    if not why:
+        return last
+    told = f"{why}, after {number} restarts"
+    return f"{told}: {last}" if error.startswith(NOT_HANDED_OVER) else told

@@ -15,6 +15,7 @@ from jobflow import Flow
 from pymongo import timeout
 from pymongo.errors import PyMongoError
 
+from diffrelax.flows.arguments import is_path
 from diffrelax.flows.config import DFTLevel, FlowConfig
 from diffrelax.flows.local import Show
 from diffrelax.flows.queue import FlowQueue, follow
@@ -27,7 +28,7 @@ from diffrelax.work import work_key
 # MongoDB keeps 16 MB in a document at most: the jobs of a flow and its summary, 0.5 kB for each
 # molecule, and the results of a batch, 0.3 kB for each atom
 MOST_MOLECULES, MOST_ATOMS = 20_000, 40_000
-NOT_THE_FLOW = {"inputs", "folder", "store", "blobs", "remote"}
+NOT_THE_FLOW = {"inputs", "folder", "store", "remote"}
 
 
 def run_remote(config: FlowConfig, show: Show, tell: Callable[[str], None]) -> Summary:
@@ -125,8 +126,15 @@ def _resources(metadata: dict[str, Any], config: FlowConfig) -> StageResources:
     if not isinstance(config.minimise, DFTLevel):
         return remote.minimise.filled()
     basis = config.minimise.basis
-    sizes = [count_functions(ase.Atoms(f).numbers, basis) for f in metadata["formulas"]]
+    sizes = [_n_functions(formula, basis) for formula in metadata["formulas"]]
     return remote.minimise.filled(**dft_resources(max(sizes)))
+
+
+def _n_functions(formula: str, basis: str) -> int:
+    try:
+        return count_functions(ase.Atoms(formula).numbers, basis)
+    except ValueError:  # the basis lacks an element: the job will say so
+        return 0
 
 
 def check_sizes(flow: Flow) -> None:
@@ -177,7 +185,9 @@ def _submit(config: FlowConfig, project: Any, key: str) -> str:
 
 def _content(given: str) -> str:
     path = Path(given)
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else given
+    if not (is_path(given) and path.is_file()):
+        return given
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @contextmanager

@@ -54,8 +54,7 @@ def run_flow(config: FlowConfig, engine: Engine = "local") -> Summary:
             tell = partial(tqdm.write, file=sys.stderr)
             return run_remote(config, show, tell)
         flow = config.maker().make(config.inputs)
-        store = open_store(config.results, config.blobs)
-        return run_local(flow, store, config.folder, show)
+        return run_local(flow, open_store(config.results), config.folder, show)
 
 
 def check_stages(config: FlowConfig, engine: Engine) -> None:
@@ -64,26 +63,28 @@ def check_stages(config: FlowConfig, engine: Engine) -> None:
     Raises
     ------
     ValueError
-        If there is no such model or functional, if the model does not know the noise level, if with
-        the local engine a level or an optimizer is not installed, or if the store is not that of
-        the engine.
+        If there is no such model, functional or basis, if the model does not know the noise level,
+        if with the local engine a level, an optimizer or the device is not there, or if the store
+        is not that of the engine.
     """
     from diffrelax.dft.relaxation import check_settings
     from diffrelax.levels import check_installed
-    from diffrelax.levels.density_functional import check_functional
+    from diffrelax.levels.density_functional import check_functional, count_functions
     from diffrelax.models import load_model
     from diffrelax.relaxation import choose_schedule
 
     if engine == "local" or not config.model.endswith(".safetensors"):  # workers may have that file
-        choose_schedule(load_model(config.model), config.noise_level)
+        device = config.device if engine == "local" else "cpu"
+        choose_schedule(load_model(config.model, device), config.noise_level)
     if engine == "local" and isinstance(config.minimise, DFTLevel):
         check_settings(config.minimise)
     elif engine == "local":
         check_installed(config.minimise.level)
     elif isinstance(config.minimise, DFTLevel):  # what is not installed here may be on workers
         check_functional(config.minimise.xc)
-    if engine == "remote" and (config.store or config.blobs):
+        count_functions([1], config.minimise.basis)
+    if engine == "remote" and config.store:
         raise ValueError(
             "with the remote engine, results go to the store of the jobflow-remote project: leave "
-            "out store and blobs"
+            "out store"
         )

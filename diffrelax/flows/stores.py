@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jobflow import JobStore
-from maggma.stores import GridFSStore, MongoStore, MontyStore, S3Store
+from maggma.stores import GridFSStore, MongoStore, MontyStore
 from pymongo.errors import PyMongoError
 
 from diffrelax.documents import ResultDocument, read_document
@@ -19,7 +19,7 @@ KINDS = ("failure", "relaxation", "minimisation", "static")
 DATABASE_SECONDS = 5  # to answer in
 
 
-def open_store(where: str, blobs: str = "") -> JobStore:
+def open_store(where: str) -> JobStore:
     """Open a store of results.
 
     Parameters
@@ -27,10 +27,8 @@ def open_store(where: str, blobs: str = "") -> JobStore:
     where : str
         A folder, in which an embedded database is made if there is none; the address of a MongoDB
         database, ``mongodb://[user:password@]host[:port]/database``; or ``project:NAME``, for the
-        store of a jobflow-remote project.
-    blobs : str
-        Where the trajectories go if results are in MongoDB: ``s3://bucket[/folder]``, with
-        credentials from the environment; otherwise GridFS in the same database.
+        store of a jobflow-remote project. Trajectories lie in GridFS of the same database, or
+        where the project has them, such as S3.
 
     Returns
     -------
@@ -45,7 +43,7 @@ def open_store(where: str, blobs: str = "") -> JobStore:
         If the database does not answer.
     """
     if where.startswith(MONGODB):
-        store = _mongodb(where, blobs)
+        store = _mongodb(where)
     elif where.startswith(PROJECT):
         store = read_project(where.removeprefix(PROJECT)).get_jobstore()
     else:
@@ -54,12 +52,16 @@ def open_store(where: str, blobs: str = "") -> JobStore:
         store.connect()
         store.docs_store.query_one({})
     except PyMongoError as error:
-        address = re.sub(r"//[^/@]*@", "//", where)
         raise ConnectionError(
-            f"the database {address} does not answer within {DATABASE_SECONDS} s: start it, or "
-            f"check address, password and firewall ({type(error).__name__})"
+            f"the database {without_password(where)} does not answer within {DATABASE_SECONDS} s: "
+            f"start it, or check address, password and firewall ({type(error).__name__})"
         ) from error
     return store
+
+
+def without_password(where: str) -> str:
+    """Return the address of a store as it may be shown."""
+    return re.sub(r"//[^/@]*@", "//", where)
 
 
 def open_results(where: str) -> JobStore:
@@ -113,7 +115,7 @@ def read_results(store: JobStore) -> tuple[list[ResultDocument], list[str]]:
     """
     results: dict[tuple[str, str], ResultDocument] = {}
     problems: dict[str, int] = {}
-    for i, record in enumerate(_records(store)):
+    for i, (_, record) in enumerate(_records(store)):
         try:
             document = read_document(_without_blobs(record))
         except ValueError as error:
@@ -125,11 +127,17 @@ def read_results(store: JobStore) -> tuple[list[ResultDocument], list[str]]:
 
 def find_result(store: JobStore, wanted: str) -> list[dict[str, Any]]:
     """Return the documents of a name, or of a key that begins so, with their trajectories."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    for record in _records(store, load=True):
-        key, name = record.get("key", ""), record.get("name", "")
-        if name == wanted or (len(wanted) >= 6 and key.startswith(wanted)):
-            found[key, name] = record
+
+    def is_wanted(record: dict[str, Any]) -> bool:
+        by_key = len(wanted) >= 6 and record.get("key", "").startswith(wanted)
+        return by_key or record.get("name", "") == wanted
+
+    jobs = {job for job, record in _records(store) if is_wanted(record)}
+    found = {
+        (record.get("key", ""), record.get("name", "")): record
+        for _, record in _records(store, {"uuid": {"$in": sorted(jobs)}}, load=True)
+        if is_wanted(record)
+    }
     return list(found.values())
 
 
@@ -142,32 +150,26 @@ def _embedded(folder: Path) -> JobStore:
     )
 
 
-def _mongodb(uri: str, blobs: str) -> JobStore:
+def _mongodb(uri: str) -> JobStore:
     if not re.match(r"[a-z+]+://[^/]+/[^/?]+", uri):
         raise ValueError(f"{uri} names no database: write mongodb://host:27017/database")
     options = {"mongoclient_kwargs": {"serverSelectionTimeoutMS": 1000 * DATABASE_SECONDS}}
-    additional: Any
-    if blobs:
-        match = re.fullmatch(r"s3://([^/]+)/?(.*)", blobs)
-        if not match:
-            raise ValueError(f"blobs: {blobs!r} is no place for them: write s3://bucket/folder")
-        index = MongoStore.from_uri(uri, "blobs_index", **options)
-        additional = S3Store(index, match[1], sub_dir=match[2] or None, compress=True)
-    else:
-        additional = GridFSStore.from_uri(uri, "blobs", compression=True, **options)
-    return JobStore(MongoStore.from_uri(uri, "outputs", **options), {"data": additional})
+    blobs = GridFSStore.from_uri(uri, "blobs", compression=True, **options)
+    return JobStore(MongoStore.from_uri(uri, "outputs", **options), {"data": blobs})
 
 
-def _records(store: JobStore, load: bool = False) -> Iterator[dict[str, Any]]:
-    """Yield what jobs of diffrelax left: documents, some of them in lists."""
-    for made in store.query(properties=["output", "metadata"], load=load):
+def _records(
+    store: JobStore, criteria: dict[str, Any] | None = None, load: bool = False
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield what jobs of diffrelax left, documents, some of them in lists; with the job's uuid."""
+    for made in store.query(criteria, ["uuid", "output", "metadata"], load=load):
         outputs = made["output"] if isinstance(made["output"], list) else [made["output"]]
         stage = (made.get("metadata") or {}).get("stage")
         for output in outputs:
             if isinstance(output, dict) and (
                 output.get("kind") in KINDS or (stage and output.get("kind") != "summary")
             ):
-                yield output
+                yield made["uuid"], output
 
 
 def _without_blobs(record: dict[str, Any]) -> dict[str, Any]:

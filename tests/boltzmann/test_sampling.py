@@ -107,6 +107,29 @@ def test_an_interrupt_keeps_what_has_been_drawn(model, monkeypatch):
     assert "interrupted: 7 of 20 samples of each chain were drawn" in found.provenance.notes
 
 
+def test_an_interrupt_after_a_draw_or_two_keeps_them(model, monkeypatch):
+    energies = Surface.energies
+
+    def interrupted(self, positions):
+        if self.n_calls >= limit:
+            raise KeyboardInterrupt
+        return energies(self, positions)
+
+    monkeypatch.setattr(Surface, "energies", interrupted)
+    limit = 2 * (2 + 9 + 2 * 2 + 1)
+    found = sample_boltzmann("CO", model, 40, n_chains=2)
+    known = found.provenance.diagnostics
+    assert (len(found), known["converged"], known["ess"]["energy"]) == (4, False, None)
+    assert known["doubts"] == "2 draws of each chain are too few to tell"
+    pilots = len(repeated.PILOT_SIGMAS) * repeated.PILOT_DRAWS
+    limit = 2 * (2 + pilots + 5)
+    found = sample_boltzmann("CO", model, 40, n_chains=2, method="repeat")
+    assert len(found) == 10
+    limit = 2 * (2 + pilots // 2)
+    with pytest.raises(KeyboardInterrupt):
+        sample_boltzmann("CO", model, 40, n_chains=2, method="repeat")
+
+
 def test_an_interrupt_before_the_first_draw_is_an_interrupt():
     def states():
         yield Chains(np.zeros((1, 1, 3)), np.zeros(1), np.zeros((1, 1, 3)))

@@ -20,13 +20,14 @@ def run(flow) -> Any:
 
 
 def test_the_flow_finds_what_the_function_finds(model, tmp_path: Path) -> None:
-    maker = ConformerFlowMaker(n=6, level="mmff94", work=str(tmp_path))
+    maker = ConformerFlowMaker(model=model.name, n=6, level="mmff94", work=str(tmp_path))
     found = ConformersDocument.model_validate(run(maker.make("CCCO propanol")))
     expected = sample_conformers("CCCO propanol", model, 6, level="mmff94")
     assert [c.weight for c in found.conformers] == pytest.approx(expected.weights)
     assert [c.energy for c in found.conformers] == pytest.approx(expected.energies)
     assert sum(c.n_starts for c in found.conformers) == expected.columns["n_starts"].sum()
     assert found.name == "propanol"
+    assert (found.provenance.model_sha256, found.provenance.seed) == (model.sha256, 42)
     assert len(list(tmp_path.glob("*.json"))) >= len(found.conformers)
 
 
@@ -66,3 +67,9 @@ def test_what_is_no_molecule_or_has_no_minimum_is_a_failure(monkeypatch) -> None
         assert output["kind"] == "failure" and reason in output["reason"]
     with pytest.raises(ValueError, match="unknown level 'am1'"):
         ConformerFlowMaker(level="am1")
+
+
+def test_a_worker_without_the_model_is_no_failure_of_the_molecule() -> None:
+    search = ConformerFlowMaker(model="nowhere.safetensors", level="mmff94").make("CCO").jobs[0]
+    with pytest.raises(ValueError, match=r"no model file nowhere.safetensors \(on .*\): install"):
+        search.run(JobStore(MemoryStore()))

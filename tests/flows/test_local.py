@@ -93,7 +93,16 @@ def test_an_unknown_key_says_what_was_meant(run, flow: Path) -> None:
         flow.write_text(FLOW.replace(old, new))
         status, _, err = run("run", flow)
         assert status == 2 and message in err, err
-    for text, message in [("- a", "write entries such as"), ("a: [", "is not YAML")]:
+    for text, message in [
+        ("- a", "write entries such as"),
+        ("a: [", "is not YAML"),
+        ("inputs: [CO]\nminimise: gfn2-xtb", "minimise: Input should be a valid dictionary"),
+        ("inputs: [CO]\nminimise:", "minimise: Input should be a valid dictionary"),
+        (
+            "inputs: [CO]\nminimise: {level: gfn2-xtb, basis: x}",
+            "unknown key 'basis' in minimise: known are fmax, level, max_steps",
+        ),
+    ]:
         flow.write_text(text)
         status, _, err = run("run", flow)
         assert status == 2 and message in err
@@ -112,6 +121,7 @@ def test_what_no_molecule_could_be_done_with_is_refused_before_work(
         ({"minimise": {"level": "am1"}}, "unknown level of theory 'am1'"),
         ({"minimise": {"level": "dft", "optimizer": "sella"}}, "sella is not installed"),
         ({"noise_level": 3.0}, "noise level 3.0 Å: the model knows"),
+        ({"device": "cuda:99"}, "cuda"),
     ]:
         changed = FlowConfig.model_validate(config.model_dump() | change)
         with pytest.raises(ValueError, match=message):
@@ -125,6 +135,9 @@ def test_paths_in_a_flow_file_are_relative_to_it(flow: Path, monkeypatch) -> Non
     assert config.inputs == (str(flow.parent / "two.smi"), "CO")
     assert config.folder == flow.parent / "out"
     assert config.results == str(flow.parent / "out" / "store")
+    chains = f"{'C' * 200}.{'C' * 200}"  # longer than the name of a file can be
+    flow.write_text(f"inputs: [{chains}]\n")
+    assert FlowConfig.read(flow).inputs == (chains,)
     flow.write_text(f"{FLOW}work: shared\nstore: kept\n")
     config = FlowConfig.read(flow)
     assert config.maker().relax_maker.work == str(flow.parent / "shared")
@@ -136,12 +149,13 @@ def test_paths_in_a_flow_file_are_relative_to_it(flow: Path, monkeypatch) -> Non
 
 def test_an_input_is_counted_once_however_often_its_file_is_read(run, flow: Path) -> None:
     (flow.parent / "bad.xyz").write_text("3\n\nO 0 0 0\n")
-    flow.write_text("inputs: [bad.xyz, C1CC bad]\nminimise: {level: mmff94}\n")
+    inputs = "[bad.xyz, C1CC bad, none.smi]"
+    flow.write_text(f"inputs: {inputs}\nminimise: {{level: mmff94}}\n")
     for _ in range(2):
         status, out, _ = run("run", flow)
-        assert (status, out.splitlines()[-1]) == (1, "2 inputs: 2 failed")
+        assert (status, out.splitlines()[-1]) == (1, "3 inputs: 3 failed")
     _, out, _ = run("results", "list", flow.parent / "flow")
-    assert len(out.splitlines()) == 1 + 2
+    assert len(out.splitlines()) == 1 + 3
 
 
 def test_a_lost_input_points_to_the_log(run, flow: Path, monkeypatch: pytest.MonkeyPatch) -> None:

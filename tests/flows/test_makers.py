@@ -79,12 +79,13 @@ def test_bad_inputs_are_failures_that_name_what_is_wrong(tmp_path: Path) -> None
     assert "periodic" in reasons[0]
     assert "multiplicity 1 does not fit" in reasons[1]
     assert "no such file" in reasons[2]
+    assert len({a["key"] for a in arguments}) == 3
 
 
 def test_embedding_a_batch_keeps_its_order() -> None:
     output = run(EmbedMaker(seed=7).make(["CCO", "nonsense", "C a name"]))
     assert [o["name"] for o in output] == ["CCO", "nonsense", "a name"]
-    assert "not a SMILES" in output[1]["reason"]
+    assert "not a SMILES" in output[1]["reason"] and output[1]["key"]
     expected = Molecule.from_smiles("CCO", seed=7).positions
     np.testing.assert_array_equal(output[0]["positions"], expected)
 

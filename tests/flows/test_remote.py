@@ -8,7 +8,7 @@ from maggma.stores import MemoryStore
 
 from diffrelax.flows import RelaxFlowMaker
 from diffrelax.flows.config import FlowConfig
-from diffrelax.flows.queue import explain, kill_reason
+from diffrelax.flows.queue import FlowQueue, explain, kill_reason
 from diffrelax.flows.remote import ask_for_resources, check_sizes, find_flow, flow_key
 from diffrelax.flows.resources import StageResources, dft_resources, manager_config
 from diffrelax.flows.run import run_flow
@@ -89,7 +89,7 @@ def test_larger_dft_asks_for_more_cores_and_memory_up_to_a_limit() -> None:
 
 def test_each_stage_asks_for_what_it_needs(project) -> None:
     config = FlowConfig(
-        inputs=("CCO", "C1CC"),
+        inputs=("CCO", "C1CC", "CBr"),
         folder="flow",
         device="cuda",
         remote={"relax": {"worker": "gpu"}, "minimise": {"worker": "cpu", "minutes": 60}},
@@ -97,10 +97,10 @@ def test_each_stage_asks_for_what_it_needs(project) -> None:
     flow = config.maker().make(config.inputs)
     ask_for_resources(flow, config, project("multi_node"))
     managed = [job.config.manager_config for job in flow.jobs]
-    assert [m["worker"] for m in managed] == ["gpu", "cpu", "cpu", "cpu"]
-    assert ["gres" in m["resources"] for m in managed] == [True, False, False, False]
-    ethanol, bad = (m["resources"]["mem_per_cpu"] for m in managed[1:3])
-    assert ethanol > bad
+    assert [m["worker"] for m in managed] == ["gpu", "cpu", "cpu", "cpu", "cpu"]
+    assert ["gres" in m["resources"] for m in managed] == [True, False, False, False, False]
+    ethanol, bad, not_covered = (m["resources"]["mem_per_cpu"] for m in managed[1:4])
+    assert ethanol > bad == not_covered
     assert flow.jobs[-1].config.on_missing_references.value == "none"
     untouched = RelaxFlowMaker().make("CO").jobs[-1].config
     assert untouched.manager_config == {}
@@ -138,6 +138,12 @@ TRACEBACK = "Traceback (most recent call last):\n  File ...\n{}\n"
         ),
         (KILLED, "error: *** JOB 3 ON n1 CANCELLED AT now DUE TO PREEMPTION ***", "lost its node"),
         (KILLED, "error: *** JOB 3 ON n1 CANCELLED AT now ***", "cancelled"),
+        (KILLED, "*** JOB 3 ON bloom12 CANCELLED AT now DUE TO NODE FAILURE ***", "lost its node"),
+        (
+            "Remote error: submission failed.\nsbatch: error: invalid partition specified",
+            None,
+            "not be handed to its worker",
+        ),
         (KILLED, None, "killed"),
         (TRACEBACK.format("MemoryError"), None, "out of memory"),
         (
@@ -160,6 +166,49 @@ def test_what_killed_a_job_is_told_from_what_it_did_wrong(error, written, reason
     assert reason in found and bool(reason) == bool(found)
     expected = "after 2 restarts" if reason else "ValueError: there is no model 'x'"
     assert expected in explain(job)
+    if error.startswith("Remote error"):
+        assert explain(job).endswith(": sbatch: error: invalid partition specified")
+
+
+class Queue:
+    """A controller whose jobs are locked, or have been restarted by another process."""
+
+    def __init__(self, project, error: Exception) -> None:
+        self.project = project
+        self.error = error
+        self.job: dict = {}
+
+    def set_job_doc_properties(self, values, **_) -> None:
+        self.job |= values
+
+    def rerun_job(self, **_) -> None:
+        raise self.error
+
+
+def test_a_job_that_cannot_be_restarted_yet_keeps_its_restarts_and_its_memory(project) -> None:
+    from jobflow_remote.utils.db import LockedDocumentError
+
+    asked = StageResources().filled(cores=1, memory_gb=2)
+    metadata = {"restarts": 1, "asked": asked.model_dump(mode="json")}
+    job = {
+        "uuid": "u",
+        "index": 1,
+        "state": "FAILED",
+        "error": "MemoryError",
+        "remote": {},
+        "job": {"name": "dft CCO", "metadata": metadata},
+    }
+    read = project("single_node")
+    locked = Queue(read, LockedDocumentError("locked"))
+    assert FlowQueue(locked, "f").restart(job, 3).endswith("not yet, the job is locked")
+    assert locked.job == {
+        "job.metadata.restarts": 1,
+        "job.metadata.asked": metadata["asked"],
+        **manager_config(asked, read),
+    }
+    taken = Queue(read, ValueError("The Job is in the READY state"))
+    assert FlowQueue(taken, "f").restart(job, 3).endswith("another process has restarted it")
+    assert taken.job["job.metadata.restarts"] == 2
 
 
 def test_the_same_flow_has_the_same_key_and_another_flow_another(tmp_path: Path) -> None:
@@ -212,7 +261,7 @@ def test_what_the_remote_engine_cannot_do_says_what_to_do(project, monkeypatch) 
     ):
         run_flow(config, "remote")
     for change, message in [
-        ({"store": "results"}, "leave out store and blobs"),
+        ({"store": "results"}, "leave out store"),
         ({"remote": {"project": "nosuch"}}, "no project 'nosuch'.*workflows/README.md"),
     ]:
         changed = FlowConfig.model_validate(config.model_dump() | change)

@@ -79,8 +79,6 @@ def test_no_results_and_no_database_say_what_to_do(run, tmp_path) -> None:
     assert status == 2 and "give the folder of a flow" in err
     status, _, err = run("results", "list", "mongodb://host:27017")
     assert status == 2 and "names no database" in err
-    with pytest.raises(ValueError, match="write s3://bucket/folder"):
-        open_store(DEAD, "bucket")
 
 
 def test_a_database_that_does_not_answer_is_named_without_its_password(run, monkeypatch) -> None:
