@@ -28,10 +28,11 @@ def outside_domain(molecule: Molecule, model: Model) -> str:
         )
     if molecule.n_atoms == 1 or not np.isin(molecule.numbers, (6, 7, 8)).any():
         return f"{molecule.formula}: the model was trained on molecules with C, N or O"
-    if molecule.n_atoms > MAX_ATOMS:
+    largest = model.config.largest
+    if molecule.n_atoms > (limit := max(MAX_ATOMS, largest)):
         return (
-            f"{molecule.n_atoms} atoms: the model was trained on at most {model.config.largest} "
-            f"and is not used beyond {MAX_ATOMS}"
+            f"{molecule.n_atoms} atoms: the model was trained on at most {largest} and is not used "
+            f"beyond {limit}"
         )
     if not molecule.bonds:
         return "its bonds could not be perceived, so nothing could be checked: give a SMILES"
@@ -39,11 +40,16 @@ def outside_domain(molecule: Molecule, model: Model) -> str:
     fragments = len(Chem.GetMolFrags(skeleton(molecule.numbers, pairs)))
     if fragments > 1:
         return f"{fragments} fragments: the model was trained on single molecules"
-    ends = molecule.numbers[np.array([bond[:2] for bond in molecule.bonds])]
-    for pair in {(int(a), int(b)) for a, b in np.sort(ends, axis=1)} - set(model.config.bonds):
+    for pair in sorted(bond_kinds(molecule) - set(model.config.bonds)):
         names = "–".join(chemical_symbols[z] for z in pair)
         return f"it has a bond {names}, of which the model has seen none"
     return ""
+
+
+def bond_kinds(molecule: Molecule) -> set[tuple[int, int]]:
+    """Return the pairs of atomic numbers, the smaller first, that are bonded in a molecule."""
+    ends = molecule.numbers[np.array([bond[:2] for bond in molecule.bonds])]
+    return {(int(a), int(b)) for a, b in np.sort(ends, axis=1)}
 
 
 def caution(start: Molecule, model: Model) -> str:

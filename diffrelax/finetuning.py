@@ -13,6 +13,7 @@ from ase.data import chemical_symbols
 from rdkit import Chem, rdBase
 
 from diffrelax.atomic import replacing
+from diffrelax.domain import bond_kinds
 from diffrelax.files import Rejected, read_file
 from diffrelax.models import Model
 from diffrelax.molecule import Molecule
@@ -34,7 +35,7 @@ class Minima:
     ----------
     train_set, validation_set : GeometrySet
     bonds : frozenset of (int, int)
-        Pairs of atomic numbers, the smaller first, that are bonded in them.
+        Pairs of atomic numbers, the smaller first, that are bonded in those to train on.
     left_out : list of Rejected
         What is not a molecule, or what the network cannot learn, with the reason.
     """
@@ -47,7 +48,7 @@ class Minima:
 
 def begin_finetuning(
     model: Model, base: str, data: Path, folder: Path, *, level: str, steps: int
-) -> Path:
+) -> tuple[ModelConfig, Minima]:
     """Write the ``config.yaml`` of a fine-tuning run, and put a copy of its minima beside it.
 
     The shape of the network, its noise levels and its schedule are the model's. The learning rate
@@ -70,8 +71,9 @@ def begin_finetuning(
 
     Returns
     -------
-    path
-        Of the ``config.yaml``.
+    ModelConfig
+        As in the ``config.yaml``.
+    Minima
 
     Raises
     ------
@@ -105,16 +107,16 @@ def begin_finetuning(
             "largest": max(model.config.largest, int(learned.sizes.max())),
             "bonds": tuple(sorted(minima.bonds.union(model.config.bonds))),
             "training": TrainingConfig.model_validate(training.model_dump()),
+            "calibration": None,
         }
     )
     folder.mkdir(parents=True, exist_ok=True)
     if data.resolve() != (folder / data.name).resolve():
         with replacing(folder / data.name) as part:
             shutil.copyfile(data, part)
-    path = folder / "config.yaml"
-    with replacing(path) as part:
+    with replacing(folder / "config.yaml") as part:
         part.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-    return path
+    return config, minima
 
 
 def load_minima(path: Path, config: ModelConfig) -> Minima:
@@ -136,7 +138,7 @@ def load_minima(path: Path, config: ModelConfig) -> Minima:
     """
     pairs: list[Pair] = []
     left_out: list[Rejected] = []
-    bonds: set[tuple[int, int]] = set()
+    molecules: dict[int, Molecule] = {}
     for i, molecule in enumerate(read_file(path)):
         if isinstance(molecule, Rejected):
             left_out.append(molecule)
@@ -145,8 +147,7 @@ def load_minima(path: Path, config: ModelConfig) -> Minima:
         else:
             with rdBase.BlockLogs():
                 pairs += [pair(molecule.to_rdkit(), i, s) for s in config.training.starts]
-            ends = molecule.numbers[np.array([bond[:2] for bond in molecule.bonds])]
-            bonds |= {(int(a), int(b)) for a, b in np.sort(ends, axis=1)}
+            molecules[i] = molecule
     kinds = [constitution(Chem.MolFromSmiles(one.smiles)) for one in pairs]
     constitutions = sorted(set(kinds), key=lambda s: sha256(s.encode()).hexdigest())
     if len(constitutions) < FEWEST:
@@ -158,8 +159,12 @@ def load_minima(path: Path, config: ModelConfig) -> Minima:
     held = set(constitutions[: max(1, round(VALIDATION_SHARE * len(constitutions)))])
     geometries = pack(pairs)
     validation = np.array([kind in held for kind in kinds])
+    train_set = geometries.select(np.flatnonzero(~validation))
+    bonds: set[tuple[int, int]] = set()
+    for i in train_set.index:
+        bonds |= bond_kinds(molecules[int(i)])
     return Minima(
-        train_set=geometries.select(np.flatnonzero(~validation)),
+        train_set=train_set,
         validation_set=geometries.select(np.flatnonzero(validation)),
         bonds=frozenset(bonds),
         left_out=left_out,

@@ -41,7 +41,8 @@ class Relaxation:
     name : str
     verdict : {"relaxed", "refused", "fell_back", "failed"}
         Relaxed by the model; outside the model's domain, so not tried; tried, but the result was
-        not the same molecule, so the start is returned; or not a molecule at all.
+        not the same molecule or may be off by too much, so the start is returned; or not a
+        molecule at all.
     reason : str
         Why it was not relaxed, or what to beware of; empty if there is nothing to say.
     molecule : Molecule or None
@@ -51,14 +52,15 @@ class Relaxation:
         As read, or as embedded and relaxed by a force field.
     noise_level : float, Å
         Displacement of the start that the model assumed, for each coordinate: on the bridge the
-        typical one of force-field geometries; 0 where it read that the start is a minimum. NaN
-        without the model.
+        typical one of force-field geometries; 0 where it saw nothing to correct. NaN without the
+        model.
     n_evaluations : int
         Evaluations of the network.
     error_bound : float, Å
         Aligned root mean square deviation from the minimum that nine in ten of the molecules like
-        those of training stay below. NaN without the model, where it has no calibration, and
-        where the noise level was given.
+        those of training stay below. A start that is left as it is, or nearly, has the bound of
+        the model's own ends, from which the model cannot tell it. NaN without the model, where it
+        has no calibration, and where the noise level was given.
     time : Time
         In the model: the batch's time over its molecules.
     """
@@ -152,8 +154,9 @@ def relax(
     Raises
     ------
     ValueError
-        If ``inputs`` is a single molecule that cannot be read, if ``noise_level`` is out of range,
-        or if ``max_error`` is given to a model without a calibration or beside a noise level.
+        If ``inputs`` is a single molecule that cannot be read, if ``noise_level`` or ``max_error``
+        is out of range, or if ``max_error`` is given to a model without a calibration or beside a
+        noise level.
     """
     single = isinstance(inputs, (Molecule, ase.Atoms, Chem.Mol)) or (
         isinstance(inputs, str) and Path(inputs).suffix.lower() not in FORMATS
@@ -187,15 +190,11 @@ def relax_molecules(
     Raises
     ------
     ValueError
-        If ``noise_level`` is out of range, or ``max_error`` is given where nothing is known of it.
+        If ``noise_level`` or ``max_error`` is out of range, or ``max_error`` is given where
+        nothing is known of errors.
     """
     schedule = choose_schedule(model, noise_level)
-    calibration = model.config.calibration if noise_level is None else None
-    if calibration is None and max_error < math.inf:
-        why = (
-            "has no calibration" if noise_level is None else "reads no error at a given noise level"
-        )
-        raise ValueError(f"max_error {max_error} Å: {model.name} {why}")
+    calibration = choose_calibration(model, noise_level, max_error)
     relax_tensors = partial(_relax_tensors, model.denoiser, schedule, calibration)
     results: dict[int, Relaxation] = {}
     covered = []
@@ -244,6 +243,30 @@ def choose_schedule(model: Model, noise_level: float | None) -> RelaxationSchedu
     levels = (noise_level, *(last * (noise_level / last) ** (i / halvings)
                              for i in reversed(range(halvings))))  # fmt: skip
     return RelaxationSchedule(bridge=(), polish=levels)
+
+
+def choose_calibration(
+    model: Model, noise_level: float | None, max_error: float
+) -> Calibration | None:
+    """Return what readings of the model mean; None where it is not to read, or cannot.
+
+    Raises
+    ------
+    ValueError
+        If errors are to be bounded and are not known, or the bound is not positive.
+    """
+    if not max_error > 0:
+        raise ValueError(f"max_error {max_error} Å: give a positive number")
+    calibration = model.config.calibration if noise_level is None else None
+    if calibration is None and max_error < math.inf:
+        why = (
+            f"{model.name} tells no bound on its errors: leave max_error out, or take a model "
+            "that does"
+            if noise_level is None
+            else "nothing is known of errors at a given noise level: leave out one of the two"
+        )
+        raise ValueError(f"max_error {max_error} Å: {why}")
+    return calibration
 
 
 def batch_size(n_atoms: int) -> int:
@@ -313,10 +336,12 @@ def _judge(result: Relaxation, positions: np.ndarray, model: Model, max_error: f
     if result.error_bound > max_error:
         reason = f"its error may be {result.error_bound:.3f} Å, more than {max_error:g} Å"
         return replace(result, verdict="fell_back", reason=reason)
+    reasons = [caution(start, model)]
     if result.noise_level == 0:
-        return replace(result, reason="it is a minimum as far as the model can tell")
-    moved = start.with_positions(positions, start="diffusion")
-    return replace(result, molecule=moved, reason=caution(start, model))
+        reasons.append("left as it is: the model sees nothing to correct")
+    else:
+        result = replace(result, molecule=start.with_positions(positions, start="diffusion"))
+    return replace(result, reason="; ".join(filter(None, reasons)))
 
 
 def _reason_to_fall_back(start: Molecule, positions: np.ndarray) -> str:

@@ -96,13 +96,21 @@ def test_mirror_images_stay_on_one_side_of_the_split(model, tmp_path):
 
 def test_bonds_that_are_new_to_the_model_are_covered_afterwards(model, stretched, tmp_path):
     path, _ = stretched
-    peroxide = Molecule.from_smiles("COOC").to_atoms()
     data = tmp_path / "peroxide.extxyz"
-    data.write_text(path.read_text())
-    write(data, peroxide, append=True)
-    config = begin_finetuning(model, "relax-qm9", data, tmp_path / "p-1", level="none", steps=1)
+
+    def bonds(*smiles):
+        data.write_text(path.read_text())
+        write(data, [Molecule.from_smiles(s).to_atoms() for s in smiles], append=True)
+        folder = tmp_path / f"p-{len(smiles)}"
+        config, minima = begin_finetuning(model, "relax-qm9", data, folder, level="none", steps=1)
+        assert ModelConfig.read(folder / "config.yaml") == config
+        return config.bonds, minima.validation_set.smiles
+
     assert (8, 8) not in model.config.bonds
-    assert (8, 8) in ModelConfig.read(config).bonds
+    covered, held = bonds("COOC")
+    assert b"COOC" in held and (8, 8) not in covered  # not learned from
+    covered, _ = bonds("COOC", "CCOO", "OO")
+    assert (8, 8) in covered
 
 
 def test_bad_fine_tuning_says_what_to_do(model, stretched, tmp_path):

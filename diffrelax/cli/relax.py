@@ -60,7 +60,7 @@ def relax_inputs(
     """Relax the inputs of a command; return also the seconds that reading took for each."""
     from diffrelax.files import read_molecules
     from diffrelax.models import load_model
-    from diffrelax.relaxation import choose_schedule, relax_molecules
+    from diffrelax.relaxation import choose_calibration, choose_schedule, relax_molecules
     from diffrelax.writing import check_output
 
     if output:
@@ -68,6 +68,7 @@ def relax_inputs(
     set_threads(threads)
     loaded = load_model(model, device)
     choose_schedule(loaded, noise_level)
+    choose_calibration(loaded, noise_level, max_error)
     begun = time.perf_counter()
     molecules = read_molecules(inputs, seed=seed)
     seconds = (time.perf_counter() - begun) / max(1, len(molecules))

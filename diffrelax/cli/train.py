@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from diffrelax.cli.options import Device, Threads, set_threads
+
+if TYPE_CHECKING:
+    from diffrelax.finetuning import Minima
+    from diffrelax.training.config import ModelConfig
+    from diffrelax.training.geometries import GeometrySet
 
 Compiled = Annotated[
     bool,
@@ -27,11 +32,9 @@ def train(
 ) -> None:
     """Train a model; writes beside its config.yaml."""
     from diffrelax.finetuning import load_minima
-    from diffrelax.models import load_model
     from diffrelax.qm9 import load_qm9
     from diffrelax.training.config import ModelConfig
-    from diffrelax.training.loop import RESUME, check_compiler, check_device, check_folder
-    from diffrelax.training.loop import train as run
+    from diffrelax.training.loop import check_compiler, check_device, check_folder
 
     settings = ModelConfig.read(config)
     check_folder(config.parent, resume)
@@ -39,30 +42,12 @@ def train(
     set_threads(threads)
     if compiled:
         check_compiler()
-    base = None
-    if settings.training.base and not (config.parent / RESUME).exists():
-        base = load_model(settings.training.base).denoiser
     if settings.training.data == "qm9":
         starts = settings.training.starts
-        train_set, validation_set = load_qm9("train", starts), load_qm9("validation", starts)
+        sets = load_qm9("train", starts), load_qm9("validation", starts)
     else:
-        minima = load_minima(config.parent / settings.training.data, settings)
-        train_set, validation_set = minima.train_set, minima.validation_set
-        for one in minima.left_out:
-            print(f"left out {one.source} {one.name}: {one.reason}", file=sys.stderr)
-        print(f"{len(train_set)} minima to learn, {len(validation_set)} to validate on")
-    state = run(
-        settings,
-        config.parent,
-        train_set,
-        validation_set,
-        device=device,
-        max_minutes=max_minutes,
-        resume=resume,
-        base=base,
-        compiled=compiled,
-    )
-    print(f"step {state.step} of {settings.training.steps} after {state.time.wall / 3600:.2f} h")
+        sets = _tell_of(load_minima(config.parent / settings.training.data, settings))
+    _run(settings, config.parent, sets, device, max_minutes, resume, compiled)
 
 
 def finetune(
@@ -78,6 +63,52 @@ def finetune(
     """Fine-tune a model on minima of your own; goes on with `train OUTPUT/config.yaml --resume`."""
     from diffrelax.finetuning import begin_finetuning
     from diffrelax.models import load_model
+    from diffrelax.training.loop import check_device
 
-    config = begin_finetuning(load_model(model), model, data, output, level=level, steps=steps)
-    train(config, max_minutes, device=device, threads=threads)
+    check_device(device)
+    set_threads(threads)
+    config, minima = begin_finetuning(
+        load_model(model), model, data, output, level=level, steps=steps
+    )
+    _run(config, output, _tell_of(minima), device, max_minutes)
+
+
+def _tell_of(minima: Minima) -> tuple[GeometrySet, GeometrySet]:
+    for one in minima.left_out:
+        print(f"left out {one.source} {one.name}: {one.reason}", file=sys.stderr)
+    sets = minima.train_set, minima.validation_set
+    learned, kept = (len(set(one.index.tolist())) for one in sets)
+    print(f"{learned} minima to learn, {kept} to validate on")
+    return sets
+
+
+def _run(
+    config: ModelConfig,
+    folder: Path,
+    sets: tuple[GeometrySet, GeometrySet],
+    device: str,
+    max_minutes: float,
+    resume: bool = False,
+    compiled: bool = False,
+) -> None:
+    from diffrelax.models import load_model
+    from diffrelax.training.loop import RESUME, WEIGHTS, train
+    from diffrelax.training.state import load_tensors
+
+    base = None
+    if config.training.base and not (folder / RESUME).exists():
+        base = load_model(config.training.base).denoiser
+    state = train(
+        config,
+        folder,
+        *sets,
+        device=device,
+        max_minutes=max_minutes,
+        resume=resume,
+        base=base,
+        compiled=compiled,
+    )
+    print(f"step {state.step} of {config.training.steps} after {state.time.wall / 3600:.2f} h")
+    released: Any = load_tensors(folder / WEIGHTS)[1]["config"]
+    if config.relaxation.bridge and not released["calibration"]:
+        print("too few molecules to validate on: the model tells no bounds on its errors")

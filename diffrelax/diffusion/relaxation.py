@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, PositiveFloat, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
 from torch import Tensor
 
 from diffrelax.diffusion.denoiser import Denoiser
@@ -30,15 +30,13 @@ class RelaxationSchedule(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     bridge: tuple[PositiveFloat, ...] = (0.1, 0.05)
-    polish: tuple[PositiveFloat, ...] = (0.08, 0.03, 0.01)
+    polish: tuple[PositiveFloat, ...] = Field(default=(0.08, 0.03, 0.01), min_length=1)
 
     @model_validator(mode="after")
     def _check_levels(self) -> Self:
         for levels in (self.bridge, self.polish):
             if any(not high > low for high, low in pairwise(levels)):
                 raise ValueError(f"noise levels must fall: {levels}")
-        if not self.bridge + self.polish:
-            raise ValueError("give at least one noise level")
         return self
 
     @property

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from diffrelax.diffusion.denoiser import Denoiser
-from diffrelax.diffusion.reading import Calibration, ErrorBound, root_mean_square
-from diffrelax.diffusion.relaxation import RelaxationSchedule, denoise_as, relax_positions
-from diffrelax.diffusion.samplers import centred_noise
+from diffrelax.diffusion.reading import Calibration, ErrorBound, read, root_mean_square
+from diffrelax.diffusion.relaxation import RelaxationSchedule, relax_positions
 from diffrelax.training.errors import superpose
 from diffrelax.training.geometries import Batch, GeometrySet, collate
 
-FEWEST = 50
+FEWEST = 50  # constitutions of a level
 MOST = 1024
 BATCH = 64
 SETTLED, NEAR, KEPT = 0.9, 0.02, 0.9  # quantiles
-SHAKEN = (0.002, 0.006)  # Å, noise levels of geometries near their minima
 
 
 def calibrate(
@@ -29,6 +29,8 @@ def calibrate(
     schedule: RelaxationSchedule,
 ) -> Calibration | None:
     """Find out what a denoiser reads from validation molecules, and how far its ends are off.
+
+    What is said of starts holds for those of each level of theory by itself.
 
     Parameters
     ----------
@@ -41,50 +43,84 @@ def calibrate(
     Returns
     -------
     Calibration or None
-        None if there are fewer than fifty usable molecules, or no bridge.
+        None if no level has starts of fifty different molecules, or if there is no bridge.
     """
-    chosen = np.random.default_rng(0).permutation(np.flatnonzero(usable))[:MOST]
-    if len(chosen) < FEWEST or not schedule.bridge:
+    if not schedule.bridge:
         return None
-    chosen = chosen[np.argsort(validation_set.sizes[chosen], kind="stable")]
-    device = next(denoiser.parameters()).device
-    batches = [
-        collate(validation_set, chosen[i : i + BATCH], usable).to(device)
-        for i in range(0, len(chosen), BATCH)
+    levels = [
+        _Level.measured(denoiser, list(_batches(denoiser, validation_set, chosen)), schedule)
+        for chosen in _chosen(validation_set, usable)
     ]
-    generator = torch.Generator().manual_seed(0)
-
-    def step(positions: Tensor, batch: Batch) -> Tensor:
-        return denoise_as(denoiser, batch.numbers, bridge=False)(positions, schedule.polish[-1])
-
-    def over(measure: Callable[[Batch], Tensor]) -> np.ndarray:
-        with torch.no_grad():
-            return torch.cat([measure(batch) for batch in batches], dim=-1).cpu().numpy()
-
-    def reading(positions: Tensor, batch: Batch) -> Tensor:
-        return root_mean_square(step(positions, batch) - positions, batch.numbers)
-
-    def after_step(batch: Batch) -> Tensor:
-        real = batch.numbers > 0
-        low, high = np.log(SHAKEN)
-        level = torch.exp(low + (high - low) * torch.rand(len(real), generator=generator))
-        noise = centred_noise(real, generator)
-        shaken = batch.positions + level.to(device)[:, None, None] * noise
-        end = step(shaken, batch)
-        return torch.stack([root_mean_square(end - shaken, batch.numbers), _errors(end, batch)])
-
-    def after_schedule(batch: Batch) -> Tensor:
-        estimates: list[Tensor] = []
-        end = relax_positions(denoiser, batch.numbers, batch.starts, schedule, estimates.append)
-        moved = root_mean_square(end - estimates[0], batch.numbers)
-        return torch.stack([moved, _errors(end, batch)])
-
+    if not levels:
+        return None
+    near = min(np.quantile(level.starts, NEAR) for level in levels)
+    settled = np.quantile(levels[0].minima, SETTLED)
     return Calibration(
-        settled=np.quantile(over(lambda batch: reading(batch.positions, batch)), SETTLED),
-        near=np.quantile(over(lambda batch: reading(batch.starts, batch)), NEAR),
-        after_step=_fit_bound(*over(after_step)),
-        after_schedule=_fit_bound(*over(after_schedule)),
+        settled=min(settled, near),
+        near=near,
+        unseen=max(np.quantile(level.errors, KEPT) for level in levels),
+        after_schedule=_fit_bound(levels),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Level:
+    """What is seen of molecules whose starts are of one level of theory, each (n_molecules,), Å.
+
+    Parameters
+    ----------
+    minima, starts : array
+        Readings.
+    moved : array
+        Root mean square distance from the first estimate to the end of the schedule.
+    errors : array
+        Aligned root mean square deviation of the end from the minimum.
+    """
+
+    minima: np.ndarray
+    starts: np.ndarray
+    moved: np.ndarray
+    errors: np.ndarray
+
+    @classmethod
+    @torch.no_grad()
+    def measured(
+        cls, denoiser: Denoiser, batches: list[Batch], schedule: RelaxationSchedule
+    ) -> Self:
+        rows = []
+        for batch in batches:
+            estimates: list[Tensor] = []
+            end = relax_positions(denoiser, batch.numbers, batch.starts, schedule, estimates.append)
+            rows.append(
+                (
+                    read(denoiser, batch.numbers, batch.positions, schedule)[0],
+                    read(denoiser, batch.numbers, batch.starts, schedule)[0],
+                    root_mean_square(end - estimates[0], batch.numbers),
+                    _errors(end, batch),
+                )
+            )
+        return cls(
+            *(torch.cat(column).cpu().double().numpy() for column in zip(*rows, strict=True))
+        )
+
+
+def _chosen(validation_set: GeometrySet, usable: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield, for each level of starts that has enough molecules, the places of some of them."""
+    levels = validation_set.levels
+    for level in range(levels.max(initial=-1) + 1):
+        places = np.flatnonzero(usable & (levels == level))
+        if len(np.unique(validation_set.smiles[places])) >= FEWEST:
+            yield np.random.default_rng(0).permutation(places)[:MOST]
+
+
+def _batches(
+    denoiser: Denoiser, validation_set: GeometrySet, chosen: np.ndarray
+) -> Iterator[Batch]:
+    chosen = chosen[np.argsort(validation_set.sizes[chosen], kind="stable")]
+    usable = np.ones(len(validation_set), dtype=bool)
+    for i in range(0, len(chosen), BATCH):
+        batch = collate(validation_set, chosen[i : i + BATCH], usable)
+        yield batch.to(next(denoiser.parameters()).device)
 
 
 def _errors(ends: Tensor, batch: Batch) -> Tensor:
@@ -95,8 +131,13 @@ def _errors(ends: Tensor, batch: Batch) -> Tensor:
     )
 
 
-def _fit_bound(sign: np.ndarray, error: np.ndarray) -> ErrorBound:
-    """Fit a power law by least squares in the logarithms, and raise it above nine in ten."""
-    exponent, intercept = np.polyfit(np.log(sign), np.log(error), 1)
-    margin = np.quantile(np.log(error) - exponent * np.log(sign) - intercept, KEPT)
-    return ErrorBound(scale=np.exp(intercept + margin), exponent=exponent)
+def _fit_bound(levels: list[_Level]) -> ErrorBound:
+    """Fit a power law in the logarithms, and raise it above nine in ten of each level."""
+    signs, errors = ([np.log(getattr(level, name)) for level in levels]
+                     for name in ("moved", "errors"))  # fmt: skip
+    exponent = max(0.0, np.polyfit(np.concatenate(signs), np.concatenate(errors), 1)[0])
+    margin = max(
+        np.quantile(error - exponent * sign, KEPT)
+        for sign, error in zip(signs, errors, strict=True)
+    )
+    return ErrorBound(scale=np.exp(margin), exponent=exponent)

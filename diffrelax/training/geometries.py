@@ -22,7 +22,8 @@ class GeometrySet:
     Attributes
     ----------
     index : (n_molecules,) int array
-        The molecule's number in its source, on which the split is defined.
+        The molecule's number in its source, on which the split is defined. It comes back once for
+        each level of theory that made starts, in the order of these levels.
     offsets : (n_molecules + 1,) int array
         Molecule ``i`` owns the atoms ``offsets[i]:offsets[i + 1]``.
     numbers : (n_atoms_total,) uint8 array
@@ -55,8 +56,18 @@ class GeometrySet:
 
     @property
     def fingerprint(self) -> str:
-        """Name of the molecules and their order: the sha256 of their numbers and sizes."""
-        return sha256(np.stack([self.index, self.sizes]).astype("<i8").tobytes()).hexdigest()
+        """Name of the minima and their order: a sha256, which starts do not enter."""
+        place = np.stack([self.index, self.sizes]).astype("<i8").tobytes()
+        return sha256(place + self.numbers.tobytes() + self.positions.tobytes()).hexdigest()
+
+    @property
+    def levels(self) -> np.ndarray:
+        """The place of each molecule's start level among the levels, (n_molecules,) int."""
+        order = np.argsort(self.index, kind="stable")
+        _, first, inverse = np.unique(self.index[order], return_index=True, return_inverse=True)
+        levels = np.empty(len(self), dtype=np.int64)
+        levels[order] = np.arange(len(self)) - first[inverse]
+        return levels
 
     @property
     def sizes(self) -> np.ndarray:

@@ -232,7 +232,8 @@ def training_step(state: TrainingState, batch: Batch, settings: TrainingConfig) 
     norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), settings.clip)
     if not norm.isfinite():
         raise FloatingPointError(
-            f"the gradient is not finite at step {state.step}: lower the learning rate"
+            f"the gradient is not finite at step {state.step}: lower the learning rate, in a new "
+            "folder"
         )
     for group in state.optimizer.param_groups:
         group["lr"] = settings.learning_rate_at(state.step)

@@ -15,7 +15,7 @@ SCHEDULE = RelaxationSchedule(bridge=(0.1, 0.05), polish=(0.02, 0.01))
 CALIBRATION = Calibration(
     settled=0.003,
     near=0.008,
-    after_step=ErrorBound(scale=2.0, exponent=1.0),
+    unseen=0.2,
     after_schedule=ErrorBound(scale=0.5, exponent=0.5),
 )
 
@@ -56,14 +56,17 @@ def test_each_geometry_is_relaxed_as_far_as_its_reading_asks_for():
     ]
 
 
-def test_the_error_is_bounded_by_the_reading_or_by_how_far_the_first_estimate_was_off():
+def test_the_error_is_bounded_by_how_far_the_first_estimate_was_off_where_there_was_one():
     starts = displaced(0.002, 0.005, 0.05)
     relaxed = relax_by_reading(Oracle(MINIMA, off=0.5), NUMBERS, starts, SCHEDULE, CALIBRATION)
-    step = MINIMA + 0.005 * (NUMBERS > 0)[..., None] - starts
-    reading = root_mean_square(step, NUMBERS)
     moved = 0.5 * (0.1 - 0.01)
-    expected = [*(2 * reading[:2]).tolist(), 0.5 * moved**0.5]
+    expected = [0.2, 0.2, 0.5 * moved**0.5]
     assert relaxed.error_bound.tolist() == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_start_cannot_be_settled_and_far_at_once():
+    with pytest.raises(ValueError, match="settled must not be larger than near"):
+        Calibration.model_validate(CALIBRATION.model_dump() | {"settled": 0.02})
 
 
 def test_a_wild_step_is_bounded_atom_by_atom():

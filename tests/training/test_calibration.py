@@ -2,39 +2,110 @@ import numpy as np
 import pytest
 import torch
 
+from diffrelax.diffusion.reading import relax_by_reading
 from diffrelax.diffusion.relaxation import RelaxationSchedule
 from diffrelax.training.calibration import FEWEST, calibrate
-from diffrelax.training.config import build_denoiser
-from diffrelax.training.geometries import GeometrySet
+from diffrelax.training.errors import superpose
+from diffrelax.training.geometries import GeometrySet, collate
 
 SCHEDULE = RelaxationSchedule(bridge=(0.1,), polish=(0.02, 0.01))
+N, ATOMS = 300, 4
+NUMBERS = np.tile([6, 8, 1, 1], N).astype(np.uint8)
 
 
-@pytest.fixture
-def many(geometries):
-    return GeometrySet.join([geometries] * 3)
+def molecules(size, seed, first=0):
+    """Return random molecules whose starts are displaced by a size, Å."""
+    rng = np.random.default_rng(seed)
+    minima = np.random.default_rng(first).normal(scale=3, size=(N, ATOMS, 3))
+    minima -= minima.mean(1, keepdims=True)
+    starts = minima + size * rng.normal(size=minima.shape)
+    return GeometrySet(
+        index=first + np.arange(N),
+        offsets=ATOMS * np.arange(N + 1),
+        numbers=NUMBERS,
+        positions=minima.reshape(-1, 3).astype(np.float32),
+        starts=starts.reshape(-1, 3).astype(np.float32),
+        start_rmsd=np.full(N, size, dtype=np.float32),
+        start_torsion=np.zeros(N, dtype=np.float32),
+        smiles=np.array([f"{first + i}".encode() for i in range(N)]),
+    )
 
 
-@pytest.fixture
-def denoiser(config):
-    torch.manual_seed(0)
-    denoiser = build_denoiser(config)
-    with torch.no_grad():
-        for parameter in denoiser.parameters():
-            parameter.add_(0.02 * torch.randn(parameter.shape))
-    return denoiser
+class Blind(torch.nn.Module):
+    """Ends at a place of its own near each minimum, as far off as the start was, times a chance.
+
+    What it sees at the last level is noise of 1 mÅ, both at the minimum and at its own end.
+    """
+
+    def __init__(self, minima):
+        super().__init__()
+        self.minima = torch.nn.Parameter(torch.from_numpy(minima.reshape(-1, ATOMS, 3)))
+        generator = torch.Generator().manual_seed(0)
+        self.way = torch.randn(self.minima.shape, generator=generator)
+        self.luck = 0.2 * torch.exp(0.8 * torch.randn(len(self.minima), generator=generator))
+        self.noise = torch.Generator().manual_seed(1)
+        self.ends = self.minima.detach().clone()
+
+    def forward(self, numbers, positions, sigma, bridge):
+        places = [int((self.minima - p).square().sum((1, 2)).argmin()) for p in positions]
+        minima = self.minima.detach()[places]
+        if bridge[0]:
+            size = (positions - minima).square().mean((1, 2)).sqrt() * self.luck[places]
+            off = size[:, None, None] * self.way[places]
+            self.ends[places] = minima + off
+            return minima + 1.5 * off
+        ends = self.ends[places]
+        nearer = (positions - minima).square().sum((1, 2)) < (positions - ends).square().sum((1, 2))
+        target = torch.where(nearer[:, None, None], minima, ends)
+        return target + 0.001 * torch.randn(target.shape, generator=self.noise)
 
 
-def test_bounds_are_positive_and_readings_rise_from_minima_to_starts(many, denoiser):
-    found = calibrate(denoiser, many, np.ones(len(many), dtype=bool), SCHEDULE)
-    assert found.settled > 0
-    assert found.near > 0
-    assert found.after_step.scale > 0
-    assert np.isfinite(found.after_schedule.exponent)
+def covered(denoiser, calibration, geometries, positions=None):
+    """Return the share of molecules within their bounds, the ends and the routes."""
+    batch = collate(geometries, np.arange(N), np.ones(N, dtype=bool))
+    starts = batch.starts if positions is None else positions
+    relaxed = relax_by_reading(denoiser, batch.numbers, starts, SCHEDULE, calibration)
+    pairs = zip(relaxed.positions.numpy(), batch.positions.numpy(), strict=True)
+    errors = np.array([superpose(end, minimum)[1] for end, minimum in pairs])
+    return (errors <= relaxed.error_bound.numpy()).mean(), relaxed
 
 
-def test_nothing_is_made_of_few_molecules_or_without_a_bridge(many, denoiser):
-    usable = np.arange(len(many)) < FEWEST - 1
-    assert calibrate(denoiser, many, usable, SCHEDULE) is None
+def test_bounds_hold_for_each_level_of_starts_and_for_what_the_model_made_itself():
+    train = [molecules(size, seed) for size, seed in ((0.1, 1), (0.3, 2))]
+    both = GeometrySet.join(train)
+    denoiser = Blind(both.positions[: N * ATOMS])
+    found = calibrate(denoiser, both, np.ones(2 * N, dtype=bool), SCHEDULE)
+    others = [molecules(size, seed, first=N) for size, seed in ((0.1, 3), (0.3, 4))]
+    denoiser = Blind(others[0].positions)
+    for geometries in others:
+        share, relaxed = covered(denoiser, found, geometries)
+        assert share > 0.85
+        assert relaxed.n_evaluations.float().mean() > 3.9
+        share, again = covered(denoiser, found, geometries, relaxed.positions)
+        assert share > 0.85
+        assert again.n_evaluations.float().mean() < 1.5
+    minima = torch.from_numpy(others[0].positions.reshape(-1, ATOMS, 3))
+    share, kept = covered(denoiser, found, others[0], minima)
+    assert share == 1.0
+    assert float((kept.noise_level == 0).float().mean()) == pytest.approx(0.9, abs=0.06)
+
+
+def test_few_starts_of_a_level_do_not_hide_among_those_of_another():
+    """Most of the better starts would read as near by a quantile over all starts."""
+    far, close = molecules(0.3, 1), molecules(0.02, 2).select(np.arange(FEWEST))
+    both = GeometrySet.join([far, close])
+    found = calibrate(Blind(far.positions), both, np.ones(len(both), dtype=bool), SCHEDULE)
+    batch = collate(close, np.arange(FEWEST), np.ones(FEWEST, dtype=bool))
+    readings = (batch.starts - batch.positions).square().mean((1, 2)).sqrt()
+    assert float((readings < found.near).float().mean()) < 0.1
+    assert found.settled <= found.near
+
+
+def test_nothing_is_made_of_few_molecules_or_without_a_bridge():
+    geometries = molecules(0.1, 1)
+    denoiser, usable = Blind(geometries.positions), np.ones(N, dtype=bool)
     plain = RelaxationSchedule(bridge=(), polish=(0.1, 0.02))
-    assert calibrate(denoiser, many, np.ones(len(many), dtype=bool), plain) is None
+    assert calibrate(denoiser, geometries, usable, plain) is None
+    assert calibrate(denoiser, geometries, np.arange(N) < FEWEST - 1, SCHEDULE) is None
+    conformers = GeometrySet.join([geometries.select(np.zeros(N, dtype=np.int64))])
+    assert calibrate(denoiser, conformers, usable, SCHEDULE) is None
