@@ -110,7 +110,8 @@ def run(folder: Path, stages: list[Stage], subjects: list[Subject], units: Units
     level = LEVELS[folder.name]
     so_far: list[SpeedupArm] = []
     outcomes: dict[str, list[Outcome]] = {}
-    made = about(level, MODEL)
+    split = "" if folder.name == "large" else "test"
+    made = about(level, split) | about_model(MODEL)
     for stage in stages:
         so_far = so_far + stage.arms
         for subject in subjects[: stage.n]:
@@ -119,19 +120,22 @@ def run(folder: Path, stages: list[Stage], subjects: list[Subject], units: Units
             write_report(folder, found, made, WATTS)
 
 
-def about(level: DFTSettings, model: str) -> dict[str, Any]:
-    """Say how the report is made."""
-    loaded = load_model(model)
+def about(level: DFTSettings, split: str) -> dict[str, Any]:
+    """Say how a result is made."""
     return {
         "command": shlex.join(["python", *sys.argv]),
-        "split": "test",
-        "model": loaded.name,
-        "model_sha256": loaded.sha256,
+        "split": split,
         "seed": SEED,
         "level": level.model_dump(),
         "hardware": describe_hardware("cpu"),
         "threads": num_threads(),
     }
+
+
+def about_model(name: str) -> dict[str, str]:
+    """Say which model takes part."""
+    loaded = load_model(name)
+    return {"model": loaded.name, "model_sha256": loaded.sha256}
 
 
 def chosen(geometries: GeometrySet, heavy_atoms: range, n: int) -> Iterator[Subject]:

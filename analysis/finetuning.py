@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from dft_speedup import MODEL, WATTS, about, arms, chosen
+from dft_speedup import MODEL, WATTS, about, about_model, arms, chosen
 from tqdm import tqdm
 
 from diffrelax.benchmark.speedup import Outcome, compare_arms, reference_settings
@@ -71,7 +71,7 @@ def compare(folder: Path, model: str, units: Units) -> None:
     """Relax test molecules from MMFF94 and from a model."""
     folder.mkdir(parents=True, exist_ok=True)
     outcomes: list[Outcome] = []
-    made = about(LEVEL, model)
+    made = about(LEVEL, "test") | about_model(model)
     for subject in chosen(load_qm9("test"), HEAVY_ATOMS, N_TEST):
         (found,) = compare_arms([subject], ARMS, LEVEL, units, progress=True)
         outcomes += found

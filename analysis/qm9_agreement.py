@@ -37,7 +37,11 @@ def main(folder: Path) -> None:
     candidates = chosen(load_qm9("test"), HEAVY_ATOMS, sys.maxsize)
     for subject in islice(filter(is_stiff, candidates), N):
         rows.append(compare(subject, units))
-        page = {**about(reference_settings(B3LYP)), "stiff_above_cm": STIFF, "molecules": rows}
+        page = {
+            **about(reference_settings(B3LYP), "test"),
+            "stiff_above_cm": STIFF,
+            "molecules": rows,
+        }
         with replacing(folder / "qm9_agreement.json") as part:
             part.write_text(json.dumps(page, indent=1, ensure_ascii=False) + "\n")
 

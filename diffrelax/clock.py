@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import resource
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -41,3 +45,11 @@ class Time:
 
 
 NO_TIME = Time()
+
+
+def timed(items: Iterable[T]) -> Iterator[tuple[T, Time]]:
+    """Yield items with the time that it took to get each of them."""
+    begun = Time.now()
+    for item in items:
+        yield item, Time.now() - begun
+        begun = Time.now()

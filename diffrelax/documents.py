@@ -317,7 +317,8 @@ class MinimisationDocument(TimedResult):
         """
         from diffrelax.dft import DFTRelaxation, DFTSettings
 
-        if self.level != "dft" or self.trajectory is None or self.scf_cycles is None:
+        way = self.trajectory
+        if way is None or len(way.positions) < len(way.energies) or self.scf_cycles is None:
             raise ValueError(f"{self.name}: this is not the whole document of a DFT relaxation")
         return DFTRelaxation(
             molecule=self.output.to_molecule(),
@@ -326,10 +327,10 @@ class MinimisationDocument(TimedResult):
             forces=np.array(self.forces)
             if self.forces
             else np.full((len(self.output.numbers), 3), nan),
-            energies=self.trajectory.energies,
-            fmaxes=self.trajectory.fmaxes,
-            rms_forces=self.trajectory.rms_forces,
-            trajectory=np.array(self.trajectory.positions).reshape(-1, len(self.output.numbers), 3),
+            energies=way.energies,
+            fmaxes=way.fmaxes,
+            rms_forces=way.rms_forces,
+            trajectory=np.array(way.positions).reshape(-1, len(self.output.numbers), 3),
             scf_cycles=self.scf_cycles,
             times=self.times,
             criterion=self.criterion,

@@ -63,20 +63,25 @@ def read_molecules(inputs: Input | Iterable[Input], *, seed: int = 42) -> list[M
     ValueError
         If the seed is not an integer from 0 to 2**31 - 9.
     """
+    return list(each_molecule(inputs, seed=seed))
+
+
+def each_molecule(
+    inputs: Input | Iterable[Input], *, seed: int = 42
+) -> Iterator[Molecule | Rejected]:
+    """Read molecules one by one, see `read_molecules`."""
     check_seed(seed)
     if isinstance(inputs, (str, os.PathLike, Molecule, ase.Atoms, Chem.Mol)):
         inputs = [inputs]
-    found: list[Molecule | Rejected] = []
     for given in inputs:
         if isinstance(given, os.PathLike) or (
             isinstance(given, str) and Path(given).suffix.lower() in FORMATS
         ):
-            found += read_file(given, seed=seed)
+            yield from _each_record(Path(given), seed)
         elif isinstance(given, str):
-            found.append(read_smiles(given, seed=seed))
+            yield read_smiles(given, seed=seed)
         else:
-            found.append(read_object(given, seed=seed))
-    return found
+            yield read_object(given, seed=seed)
 
 
 def read_one(given: Input, *, seed: int = 42) -> Molecule:
@@ -127,22 +132,25 @@ def read_file(path: str | os.PathLike[str], *, seed: int = 42) -> list[Molecule 
     list of Molecule or Rejected
         One `Rejected` for each bad record, or a single one if the file cannot be read.
     """
-    path = Path(path)
+    return list(_each_record(Path(path), seed))
+
+
+def _each_record(path: Path, seed: int) -> Iterator[Molecule | Rejected]:
     try:
         records = _cut(path)
     except (OSError, ValueError) as error:
-        return [Rejected(name=path.name, source=str(path), reason=str(error))]
+        yield Rejected(name=path.name, source=str(path), reason=str(error))
+        return
     form = FORMATS[path.suffix.lower()]
-    found: list[Molecule | Rejected] = []
     for i, record in enumerate(records, start=1):
         default = path.stem if len(records) == 1 else f"{path.stem}-{i}"
         name = default
         try:
             name = form.title(record) or default
-            found.append(form.parse(record, name, seed))
+            read: Molecule | Rejected = form.parse(record, name, seed)
         except Exception as error:  # whatever a record does to its parser, the others are read
-            found.append(Rejected(name=name, source=f"{path}#{i}", reason=_reason(error)))
-    return found
+            read = Rejected(name=name, source=f"{path}#{i}", reason=_reason(error))
+        yield read
 
 
 def read_smiles(text: str, *, seed: int = 42) -> Molecule | Rejected:

@@ -89,6 +89,10 @@ def test_a_dft_relaxation_comes_back(methanol: Molecule) -> None:
     assert np.array_equal(again.forces, relaxation.forces)
     assert np.array_equal(again.trajectory, relaxation.trajectory)
     assert np.array_equal(document.input.to_molecule().positions, methanol.positions)
+    assert document.trajectory is not None
+    bare = document.trajectory.model_copy(update={"positions": ()})
+    with pytest.raises(ValueError, match="not the whole document of a DFT relaxation"):
+        document.model_copy(update={"trajectory": bare}).to_dft()
 
 
 def test_a_dft_relaxation_without_any_call_has_no_energy(methanol: Molecule) -> None:

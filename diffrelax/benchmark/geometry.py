@@ -111,7 +111,7 @@ def _evaluate_level(level: str, sample: Sample, progress: bool) -> GeometryRow:
     for start in tqdm(sample.starts, desc=level, unit="mol", disable=None if progress else True):
         relaxed = relax_at_level(start, level, fmax=0.02, **settings)
         failed += not relaxed.converged
-        positions.append(relaxed.positions)
+        positions.append(relaxed.positions if relaxed.converged else start.positions)
     return _row(level, positions, sample, failed, time.perf_counter() - begun)
 
 

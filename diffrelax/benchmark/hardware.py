@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+CPUINFO = Path("/proc/cpuinfo")
+
 
 def describe_hardware(device: str) -> str:
     """Name the processor, or the GPU, and the threads in use."""
@@ -18,8 +20,6 @@ def describe_hardware(device: str) -> str:
 
 def name_processor() -> str:
     """Name the processor of this machine."""
-    names = [platform.processor() or platform.machine()]
-    if (cpuinfo := Path("/proc/cpuinfo")).is_file():
-        lines = cpuinfo.read_text().splitlines()
-        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0]
+    lines = CPUINFO.read_text().splitlines() if CPUINFO.is_file() else []
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())

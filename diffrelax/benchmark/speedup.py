@@ -150,7 +150,9 @@ def run_arm(subject: Subject, arm: SpeedupArm, level: DFTSettings, units: Units)
     failed = Outcome(subject.name, smiles, arm, "")
     start = units.start(subject, arm.start)
     if start.molecule is None:
-        return replace(failed, reason=start.reason)
+        spent = {"embedding": subject.time, "start": start.time}
+        spent["total"] = subject.time + start.time
+        return replace(failed, reason=start.reason, times=spent)
     document = units.relax(start.molecule, arm.settings(level))
     if isinstance(document, FailureDocument):
         return replace(failed, reason=document.reason)

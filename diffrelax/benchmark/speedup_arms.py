@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from diffrelax.clock import NO_TIME, Time
+from diffrelax.clock import NO_TIME, Time, timed
 from diffrelax.dft import DFTSettings
 from diffrelax.dft.relaxation import check_settings
 from diffrelax.files import Rejected
@@ -21,6 +21,8 @@ RECIPES = {
     for optimizer in ("bfgs", "geometric", "sella")
     for suffix, level in HESSIANS.items()
 }
+FORCE_FIELDS = ("mmff94", "uff", "embedded")  # of embeddings
+BASE_STEPS = 20_000  # as many as an embedding is given
 LEVEL_STARTS = ("mmff94", "uff", "gfn-ff", "gfn2-xtb", "aimnet2")
 STARTS = (*LEVEL_STARTS, "diffusion", "given")
 
@@ -72,19 +74,18 @@ class Subject:
     reason: str = ""
 
 
-def subjects_of(molecules: Iterable[Molecule | Rejected], time: Time) -> list[Subject]:
-    """Make subjects of molecules that were read, each with a name of its own.
+def subjects_of(molecules: Iterable[Molecule | Rejected]) -> list[Subject]:
+    """Make subjects of molecules, each with a name of its own.
 
-    Coordinates that were given are relaxed with MMFF94, where it has parameters, to become the
-    base; they themselves are known by the name ``given``.
+    Coordinates that no force field made are relaxed with MMFF94, where that ends well, to become
+    the base; they themselves are known by the name ``given``.
 
     Parameters
     ----------
     molecules : iterable of Molecule or Rejected
-    time : Time
-        Of the embedding of each.
+        What an iterator takes to read each of them is the time of its embedding.
     """
-    subjects = [_subject(molecule, time) for molecule in molecules]
+    subjects = [_subject(molecule, time) for molecule, time in timed(molecules)]
     seen: Counter[str] = Counter()
     for i, subject in enumerate(subjects):
         seen[subject.name] += 1
@@ -96,13 +97,15 @@ def subjects_of(molecules: Iterable[Molecule | Rejected], time: Time) -> list[Su
 def _subject(molecule: Molecule | Rejected, time: Time) -> Subject:
     if isinstance(molecule, Rejected):
         return Subject(molecule.name, None, reason=molecule.reason)
-    if molecule.start != "given":
+    if molecule.start.split()[0] in FORCE_FIELDS:
         return Subject(molecule.name, molecule, time)
     known = {"given": molecule}
     started = Time.now()
     try:
-        relaxed = relax_at_level(molecule, "mmff94")
+        relaxed = relax_at_level(molecule, "mmff94", max_steps=BASE_STEPS)
     except ValueError:  # no bonds or no parameters
+        return Subject(molecule.name, molecule, time, known)
+    if not relaxed.converged:  # the arm from mmff94 will tell why
         return Subject(molecule.name, molecule, time, known)
     base = molecule.with_positions(relaxed.positions, start="mmff94")
     return Subject(molecule.name, base, time + (Time.now() - started), known)

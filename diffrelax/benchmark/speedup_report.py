@@ -131,7 +131,9 @@ def _tables(
     parts = [
         "## What each arm costs",
         "From the SMILES to the end of the DFT relaxation, over the molecules that reached a "
-        "minimum; 95% bootstrap intervals in brackets.",
+        "minimum; 95% bootstrap intervals in brackets. Electrical energy is that of all that were "
+        "tried, also in vain. Arms that were tried on different molecules are compared by the "
+        "table of pairs.",
         _markdown(COST_HEADER, map(_cost_cells, costs)),
         "## How good each start is",
         "By the first gradient call. Energies are above the reference minimum that the relaxation "

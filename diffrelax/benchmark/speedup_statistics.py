@@ -49,8 +49,8 @@ class ArmCost:
     seconds, processor_seconds : Estimate
         Median time from the SMILES on, see `diffrelax.clock.Time`.
     kwh : float
-        Electrical energy for 1,000 molecules: their mean processor time times the power that
-        was assumed.
+        Electrical energy for 1,000 molecules: the mean processor time of all that were tried,
+        also in vain, times the power that was assumed.
     """
 
     arm: SpeedupArm
@@ -150,8 +150,7 @@ def _arm_cost(arm: SpeedupArm, tried: Sequence[Outcome], watts: float) -> ArmCos
     done = [o for o in tried if o.converged]
     calls = [o.calls for o in done]
     times = [o.times["total"] for o in done]
-    processor = [time.processor for time in times]
-    mean_processor = float(np.mean(processor)) if processor else nan
+    spent = [o.times["total"].processor for o in tried if o.times]
     return ArmCost(
         arm=arm,
         n=len(tried),
@@ -160,8 +159,8 @@ def _arm_cost(arm: SpeedupArm, tried: Sequence[Outcome], watts: float) -> ArmCos
         mean_calls=estimate(np.mean, calls),
         scf_cycles=estimate(np.median, [o.scf_cycles for o in done]),
         seconds=estimate(np.median, [time.wall for time in times]),
-        processor_seconds=estimate(np.median, processor),
-        kwh=1000 * mean_processor * watts / JOULES_PER_KWH,
+        processor_seconds=estimate(np.median, [time.processor for time in times]),
+        kwh=1000 * float(np.mean(spent)) * watts / JOULES_PER_KWH if spent else nan,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache
+from math import isnan
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -71,7 +72,9 @@ def start_unit(
             molecule, start, fmax=START_FMAX, max_steps=START_STEPS, **settings
         )
     except ValueError as error:
-        return _failure(f"start {start}", molecule, error, key)
+        return _failure(f"start {start}", molecule, str(error), key)
+    if isnan(relaxed.energy):  # the level or its program failed, and may not do so again
+        return _failure(f"start {start}", molecule, relaxed.reason, key)
     document = MinimisationDocument.from_level(
         molecule,
         relaxed,
@@ -120,7 +123,7 @@ def dft_unit(
             checkpoint=Path(checkpoint) if checkpoint else None,
         )
     except ValueError as error:
-        return _failure("dft", start, error, key)
+        return _failure("dft", start, str(error), key)
     hardware = f"{name_processor()}, {threads or num_threads()} threads"
     provenance = Provenance.here(hardware=hardware)
     document = MinimisationDocument.from_dft(start, dft, provenance, key=key)
@@ -129,11 +132,11 @@ def dft_unit(
     return document.model_copy(update={"trajectory": way}).model_dump(mode="json")
 
 
-def _failure(stage: str, molecule: Molecule, error: ValueError, key: str) -> Record:
+def _failure(stage: str, molecule: Molecule, reason: str, key: str) -> Record:
     return FailureDocument(
         key=key,
         name=molecule.name,
-        reason=str(error),
+        reason=reason,
         stage=stage,
         source=molecule.smiles,
         provenance=Provenance.here(),

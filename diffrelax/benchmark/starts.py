@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from ase.units import kcal, mol
 
+from diffrelax.benchmark.speedup_arms import level_settings
 from diffrelax.dft import DFTRelaxation, DFTSettings
 from diffrelax.dft.relaxation import Callback, relax_with
 from diffrelax.identity import identity_change, same_minimum
@@ -92,7 +93,7 @@ def relax_from(
         elif start == result.start.start:
             molecule = result.start
         else:
-            relaxed = relax_at_level(result.start, start)
+            relaxed = relax_at_level(result.start, start, **level_settings(start))
             if not relaxed.converged:
                 return Arm(start, relaxed.seconds, None, relaxed.reason)
             molecule = result.start.with_positions(relaxed.positions, start=start)

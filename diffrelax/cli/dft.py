@@ -77,8 +77,8 @@ def dft(
     rows: list[dict[str, Any]] = []
     ends: list[Molecule | None] = []
     try:
-        for result in results:
-            row, end = _dft_one(result, seconds, compare or [], settings, threads, json_lines)
+        for result, before in zip(results, seconds, strict=True):
+            row, end = _dft_one(result, before, compare or [], settings, threads, json_lines)
             rows.append(row)
             ends.append(end)
             if output and any(ends):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,9 +55,10 @@ def relax_inputs(
     noise_level: float | None,
     threads: int | None,
     max_error: float = math.inf,
-) -> tuple[list[Relaxation], float]:
-    """Relax the inputs of a command; return also the seconds that reading took for each."""
-    from diffrelax.files import read_molecules
+) -> tuple[list[Relaxation], list[float]]:
+    """Relax the inputs of a command; return also the seconds that it took to read each."""
+    from diffrelax.clock import timed
+    from diffrelax.files import each_molecule
     from diffrelax.models import load_model
     from diffrelax.relaxation import choose_calibration, choose_schedule, relax_molecules
     from diffrelax.writing import check_output
@@ -69,9 +69,8 @@ def relax_inputs(
     loaded = load_model(model, device)
     choose_schedule(loaded, noise_level)
     choose_calibration(loaded, noise_level, max_error)
-    begun = time.perf_counter()
-    molecules = read_molecules(inputs, seed=seed)
-    seconds = (time.perf_counter() - begun) / max(1, len(molecules))
+    read = list(timed(each_molecule(inputs, seed=seed)))
+    molecules, seconds = [molecule for molecule, _ in read], [time.wall for _, time in read]
     results = relax_molecules(
         molecules, loaded, noise_level=noise_level, max_error=max_error, progress=True
     )

@@ -55,9 +55,8 @@ def speedup(
     """Compare DFT relaxations from several starts, pair by pair; the same command continues."""
     from diffrelax.benchmark.speedup_arms import SpeedupArm, check_arms, subjects_of
     from diffrelax.benchmark.speedup_units import Units
-    from diffrelax.clock import Time
     from diffrelax.dft import DFTSettings
-    from diffrelax.files import read_molecules
+    from diffrelax.files import each_molecule
     from diffrelax.levels.density_functional import check_functional
     from diffrelax.models import load_model
     from diffrelax.work import WorkFolder
@@ -70,9 +69,7 @@ def speedup(
     set_threads(threads)
     sha256 = load_model(model).sha256 if "diffusion" in starts else ""
     units = Units(WorkFolder(output / "units"), model, threads)
-    begun = Time.now()
-    molecules = read_molecules(inputs, seed=seed)
-    subjects = subjects_of(molecules, (Time.now() - begun) / max(1, len(molecules)))
+    subjects = subjects_of(each_molecule(inputs, seed=seed))
     outcomes, finished = _compare(subjects, arms, level, units)
     about = {"model": model, "model_sha256": sha256, "seed": seed, "level": level.model_dump()}
     if outcomes:

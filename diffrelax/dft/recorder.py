@@ -108,7 +108,7 @@ class Recorder(Calculator):
 
     def _calculate(self) -> Call:
         try:
-            molecule = self._molecule.with_positions(self.atoms.positions)
+            molecule = self._molecule.with_positions(self.atoms.positions, start="dft")
         except ValueError as error:
             raise CalculationFailed(str(error)) from error
         started = Time.now()

@@ -128,7 +128,8 @@ def relax_with(
     check_settings(settings)
     level = settings.model_dump(include={"xc", "basis", "density_fit", "grid_level"})
     calculator = DensityFunctional(mean_field(molecule, **level))
-    begin = _begin(molecule, settings, checkpoint)
+    with threadpool_limits(limits=threads):
+        begin = _begin(molecule, settings, checkpoint)
     if begin.scf:
         calculator.resume(begin.scf)
 

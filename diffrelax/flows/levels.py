@@ -69,13 +69,18 @@ OutputReference
             return pass_on(molecule, read)
         key = work_key(self.stage, read, self.plain_settings())
         work = open_work(self.work)
-        if found := find_unit(work, key, read.name):
+        found = find_unit(work, key, read.name)
+        if found and self.is_whole(found):
             return found
         try:
             return keep_unit(work, key, self.calculate(read, key, work))
         except ValueError as error:  # the molecule is not for this level
             rejected = Rejected(read.name, read.smiles, str(error))
             return failure(rejected, stage=self.stage, key=key)
+
+    def is_whole(self, document: Document) -> bool:
+        """Whether a finished unit has all that is asked for."""
+        return True
 
     @abstractmethod
     def plain_settings(self) -> dict[str, Any]:
@@ -150,6 +155,11 @@ class DFTRelaxMaker(MoleculeMaker):
     def plain_settings(self) -> dict[str, Any]:
         """Return the settings, as `diffrelax.dft.relax_dft` keys its checkpoints."""
         return self.settings
+
+    def is_whole(self, document: Document) -> bool:
+        """Whether it has its trajectory, which the units of a speed-up lack."""
+        way = document.get("trajectory")
+        return not way or len(way["positions"]) == len(way["energies"])
 
     def calculate(self, molecule: Molecule, key: str, work: WorkFolder | None) -> ResultDocument:
         """Relax."""

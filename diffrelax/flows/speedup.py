@@ -102,9 +102,7 @@ class SpeedupFlowMaker(Maker):
         from diffrelax.benchmark.speedup_arms import subjects_of
         from diffrelax.benchmark.speedup_units import Units
 
-        begun = Time.now()
-        read = read_argument(molecule, seed=self.seed)
-        subjects = subjects_of([read], Time.now() - begun)
+        subjects = subjects_of(read_argument(one, seed=self.seed) for one in [molecule])
         units = Units(WorkFolder(Path(self.work)), self.model)
         (outcomes,) = compare_arms(subjects, self._arms(), DFTSettings(**self.settings), units)
         return [_written(outcome) for outcome in outcomes]
@@ -121,6 +119,7 @@ class SpeedupFlowMaker(Maker):
             if records is None:
                 lost.append(name)
                 continue
+            name = name or records[0]["name"]  # of a reference, known only now
             seen[name] += 1
             unique = f"{name} ({seen[name]})" if seen[name] > 1 else name
             outcomes += [replace(_read(record), name=unique) for record in records]

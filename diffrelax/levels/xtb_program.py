@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -106,7 +107,7 @@ class XTBProgram(Calculator):
             errors="replace",
         )
         if not path.exists():
-            raise RuntimeError(f"xtb failed: {_complaint(done.stdout + done.stderr)}")
+            raise RuntimeError(f"xtb failed: {_complaint(done)}")
         return path
 
 
@@ -129,8 +130,12 @@ def _numbers(engrad: Path) -> list[float]:
     return [float(value) for value in values[1 : 2 + 3 * n_atoms]]
 
 
-def _complaint(output: str) -> str:
-    """Find the first thing that the program says of why it stopped."""
-    trace = re.findall(r"^-\d+- (.*)$", output, re.MULTILINE)
+def _complaint(done: subprocess.CompletedProcess[str]) -> str:
+    """Find the first thing that the program says of why it stopped, or how it ended."""
+    trace = re.findall(r"^-\d+- (.*)$", done.stdout + done.stderr, re.MULTILINE)
     causes = [line for line in trace if not line.endswith("terminated")]
-    return causes[0] if causes else "it ended without saying why"
+    if causes:
+        return causes[0]
+    if done.returncode < 0:
+        return f"killed by {signal.Signals(-done.returncode).name}: more stack may help (ulimit -s)"
+    return f"it ended with status {done.returncode} without saying why"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import platform
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +13,7 @@ from diffrelax.benchmark.speedup import (
     assign_basins,
     compare_arms,
     reference_settings,
+    run_arm,
 )
 from diffrelax.benchmark.speedup_arms import (
     SpeedupArm,
@@ -25,6 +28,7 @@ from diffrelax.clock import Time
 from diffrelax.dft import DFTSettings
 from diffrelax.documents import FailureDocument, MinimisationDocument, MoleculeDocument, Provenance
 from diffrelax.files import Rejected, read_molecules
+from diffrelax.levels import relax_at_level
 from diffrelax.molecule import Molecule
 from diffrelax.work import WorkFolder
 
@@ -124,7 +128,7 @@ def test_an_end_without_a_reference_minimum_says_why(butanes: tuple[Molecule, Mo
 
 
 def test_arms_count_their_cost_and_are_found_done(tmp_path) -> None:
-    subjects = subjects_of(read_molecules("O"), Time(0.25, 0.2))
+    subjects = [replace(s, time=Time(0.25, 0.2)) for s in subjects_of(read_molecules("O"))]
     arms = [PLAIN, HESSIAN, SpeedupArm("gfn2-xtb", "bfgs+hessian")]
     units = Units(WorkFolder(tmp_path), threads=1)
     (outcomes,) = compare_arms(subjects, arms, LEVEL, units)
@@ -155,7 +159,7 @@ def test_what_breaks_down_costs_only_itself_and_is_tried_again(tmp_path, monkeyp
     def broken(*_: object, **__: object) -> None:
         raise AssertionError("a defect")
 
-    subjects = subjects_of(read_molecules("O"), Time())
+    subjects = subjects_of(read_molecules("O"))
     with monkeypatch.context() as patch:
         patch.setattr("diffrelax.benchmark.speedup_units.relax_with", broken)
         units = Units(WorkFolder(tmp_path))
@@ -177,7 +181,7 @@ def test_what_cannot_be_done_is_tried_again(tmp_path) -> None:
 
 
 def test_the_machine_of_each_relaxation_is_known(tmp_path) -> None:
-    subjects = subjects_of(read_molecules("O"), Time())
+    subjects = subjects_of(read_molecules("O"))
     outcomes = [
         outcome
         for threads, arm in ((1, PLAIN), (2, HESSIAN))
@@ -194,13 +198,21 @@ def test_the_machine_of_each_relaxation_is_known(tmp_path) -> None:
 def test_coordinates_are_relaxed_to_the_base_and_kept_as_given() -> None:
     water = Molecule.from_smiles("O")
     stretched = water.with_positions(1.05 * water.positions, start="given")
-    given, smiles, bad = subjects_of(
-        [stretched, water, Rejected("x", "x", "not a SMILES")], Time(0.1)
-    )
+    minimum = water.with_positions(water.positions, start="dft")
+
+    def read():
+        yield stretched
+        time.sleep(0.02)
+        yield water
+        yield Rejected("x", "x", "not a SMILES")
+        yield minimum
+
+    given, smiles, bad, known = subjects_of(read())
     assert given.base is not None and given.base.start == "mmff94"
     assert np.abs(given.base.positions - stretched.positions).max() > 0.01
     assert given.known == {"given": stretched}
-    assert given.time.wall > smiles.time.wall == 0.1
+    assert smiles.time.wall >= 0.02 > known.time.wall
+    assert known.known == {"given": minimum} and known.base.start == "mmff94"
     assert smiles.base is water and not smiles.known
     assert (bad.base, bad.reason) == (None, "not a SMILES")
     assert given.name == "O" and smiles.name == "O (2)"
@@ -208,13 +220,49 @@ def test_coordinates_are_relaxed_to_the_base_and_kept_as_given() -> None:
 
 def test_starts_that_cannot_be_made_say_why(tmp_path) -> None:
     units = Units(WorkFolder(tmp_path), model="relax-qm9-1")
-    (acid,) = subjects_of(read_molecules("Cl"), 0.0)
+    (acid,) = subjects_of(read_molecules("Cl"))
     assert "not trained on Cl" in units.start(acid, "diffusion").reason
     assert units.start(acid, "given").reason == "no geometry is known as given"
     bare = Subject("x", None, reason="not a SMILES")
     assert units.start(bare, "mmff94").reason == "not a molecule: not a SMILES"
     boron = Subject("boron", Molecule.from_smiles("B"))
     assert "no parameters" in units.start(boron, "mmff94").reason
+
+
+def test_a_level_whose_program_failed_is_tried_again(tmp_path, monkeypatch) -> None:
+    def crashed(molecule, *_, **__):
+        return replace(done, energy=np.nan, reason="gfn2-xtb failed: killed by SIGSEGV")
+
+    (water,) = subjects_of(read_molecules("O"))
+    done = relax_at_level(water.base, "gfn2-xtb")
+    units = Units(WorkFolder(tmp_path))
+    with monkeypatch.context() as broken:
+        broken.setattr("diffrelax.benchmark.speedup_units.relax_at_level", crashed)
+        assert units.start(water, "gfn2-xtb").reason == "gfn2-xtb failed: killed by SIGSEGV"
+    assert units.start(water, "gfn2-xtb").molecule.start == "gfn2-xtb"
+
+
+def test_a_start_that_cannot_be_made_has_its_cost(tmp_path) -> None:
+    (acid,) = subjects_of(read_molecules("Cl"))
+    arm = SpeedupArm("diffusion", "bfgs")
+    outcome = run_arm(acid, arm, LEVEL, Units(WorkFolder(tmp_path), model="relax-qm9-1"))
+    assert not outcome.converged
+    assert outcome.times["total"].wall >= acid.time.wall > 0
+
+
+def test_coordinates_that_do_not_relax_are_their_own_base(monkeypatch) -> None:
+    water = Molecule.from_smiles("O")
+    given = water.with_positions(1.3 * water.positions, start="given")
+    monkeypatch.setattr("diffrelax.benchmark.speedup_arms.BASE_STEPS", 1)
+    (subject,) = subjects_of([given])
+    assert subject.base is given
+
+
+def test_a_processor_without_a_model_name_has_a_name(tmp_path, monkeypatch) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("processor\t: 0\nCPU implementer\t: 0x41\n")
+    monkeypatch.setattr("diffrelax.benchmark.hardware.CPUINFO", cpuinfo)
+    assert name_processor() == (platform.processor() or platform.machine())
 
 
 def test_arms_are_checked_before_the_work() -> None:

@@ -21,6 +21,7 @@ def test_relaxation_ends_at_a_minimum_and_counts_its_cost() -> None:
     seen: list[tuple[int, float, float]] = []
     result = relax("C#N", basis="6-31g", callback=lambda *call: seen.append(call))
     assert (result.converged, result.reason, result.notes) == (True, "", ())
+    assert result.molecule.start == "dft"
     assert result.fmax < 0.03 < result.fmaxes[0]
     assert result.energy < result.initial_energy
     assert result.gradient_calls == len(result.energies) == len(result.fmaxes) > 1

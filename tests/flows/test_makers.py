@@ -158,6 +158,11 @@ def test_a_dft_job_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch) -> N
     assert WorkFolder(tmp_path).find(output["key"])["energy"] == output["energy"]
     assert run(maker.make("OO")) == output and calls == output["gradient_calls"] + 1
 
+    work, key = WorkFolder(tmp_path), output["key"]
+    work.keep(key, output | {"trajectory": output["trajectory"] | {"positions": []}})
+    again = run(maker.make("OO"))  # that of a speed-up lacks the way
+    assert again["trajectory"]["positions"] == output["trajectory"]["positions"]
+
 
 def test_a_molecule_that_a_level_cannot_treat_is_a_failure_with_a_key() -> None:
     output = run(DFTRelaxMaker(settings=CHEAP_DFT | {"basis": "6-31G(2df,p)"}).make("[Kr]"))

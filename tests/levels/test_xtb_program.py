@@ -88,3 +88,14 @@ def test_element_beyond_radon_is_refused() -> None:
     positions = 2.0 * np.vstack([np.zeros(3), np.eye(3), -np.eye(3)])
     with pytest.raises(ValueError, match=r"gfn-ff has no parameters for F6U.*H to Rn"):
         get_calculator("gfn-ff", Molecule(np.array([92] + [9] * 6), positions))
+
+
+@pytest.mark.parametrize(
+    ("end", "told"), [("exit 139", "ended with status 139"), ("kill -SEGV $$", "killed by SIGSEGV")]
+)
+def test_a_program_that_dies_without_a_word_is_told_of(tmp_path, monkeypatch, end, told) -> None:
+    program = tmp_path / "xtb"
+    program.write_text(f"#!/bin/sh\n{end}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert told in relax_at_level(displaced("CCO"), "gfn-ff").reason
