@@ -15,7 +15,12 @@ PANELS = {
     "bonds": ("bonds, mÅ", 1e3),
     "angles": ("1–3 distances, mÅ", 1e3),
 }
-STYLES = {"mmff94": ("0.55", "--", "MMFF94"), "gfn2-xtb": ("0.3", ":", "GFN2-xTB")}
+STYLES = {
+    "mmff94": ("0.55", "--", "MMFF94"),
+    "gfn-ff": ("0.7", "-.", "GFN-FF"),
+    "gfn2-xtb": ("0.3", ":", "GFN2-xTB"),
+    "aimnet2": ("0.0", (0, (4, 1, 1, 1, 1, 1)), "AIMNet2"),
+}
 
 
 def main(path: Path) -> None:

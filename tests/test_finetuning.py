@@ -20,7 +20,7 @@ STRETCH = 1.02  # bonds of a level of theory that makes all of them two percent 
 
 @pytest.fixture(scope="module")
 def model():
-    return load_model("relax-qm9")
+    return load_model("relax-qm9-1")
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def stretched(model, tmp_path_factory):
 def test_a_fine_tuned_model_reproduces_another_level_of_theory(model, stretched, tmp_path):
     path, others = stretched
     commands.finetune(
-        "relax-qm9", path, tmp_path / "stretched-1", "two percent longer", 80, threads=1
+        "relax-qm9-1", path, tmp_path / "stretched-1", "two percent longer", 80, threads=1
     )
     tuned = load_model(tmp_path / "stretched-1" / "model.safetensors")
     assert (tuned.name, tuned.config.level) == ("stretched-1", "two percent longer")
@@ -63,7 +63,7 @@ def test_an_interrupted_run_goes_on_from_its_folder_alone(stretched, tmp_path, c
     moved = tmp_path / path.name
     moved.write_bytes(path.read_bytes())
     folder = tmp_path / "stretched-2"
-    commands.finetune("relax-qm9", moved, folder, "none", 4, max_minutes=0, threads=1)
+    commands.finetune("relax-qm9-1", moved, folder, "none", 4, max_minutes=0, threads=1)
     moved.unlink()
     assert ModelConfig.read(folder / "config.yaml").training.base == "relax-qm9-1"
     monkeypatch.setattr("diffrelax.models.load_model", None)
@@ -102,7 +102,7 @@ def test_bonds_that_are_new_to_the_model_are_covered_afterwards(model, stretched
         data.write_text(path.read_text())
         write(data, [Molecule.from_smiles(s).to_atoms() for s in smiles], append=True)
         folder = tmp_path / f"p-{len(smiles)}"
-        config, minima = begin_finetuning(model, "relax-qm9", data, folder, level="none", steps=1)
+        config, minima = begin_finetuning(model, "relax-qm9-1", data, folder, level="none", steps=1)
         assert ModelConfig.read(folder / "config.yaml") == config
         return config.bonds, minima.validation_set.smiles
 
@@ -118,12 +118,12 @@ def test_bad_fine_tuning_says_what_to_do(model, stretched, tmp_path):
     few = tmp_path / "few.extxyz"
     write(few, [Molecule.from_smiles("CCO").to_atoms()])
     with pytest.raises(ValueError, match=r"minima of 1 molecules .* at least 10 are needed"):
-        begin_finetuning(model, "relax-qm9", few, tmp_path / "a-1", level="none", steps=1)
+        begin_finetuning(model, "relax-qm9-1", few, tmp_path / "a-1", level="none", steps=1)
     folder = tmp_path / "b-1"
-    begin_finetuning(model, "relax-qm9", path, folder, level="none", steps=1)
+    begin_finetuning(model, "relax-qm9-1", path, folder, level="none", steps=1)
     commands.train(folder / "config.yaml", threads=1)
     with pytest.raises(ValueError, match="earlier run"):
-        begin_finetuning(model, "relax-qm9", path, folder, level="none", steps=1)
+        begin_finetuning(model, "relax-qm9-1", path, folder, level="none", steps=1)
 
     other = yaml.safe_load((folder / "config.yaml").read_text())
     other["network"]["channels"] = 8
