@@ -318,7 +318,8 @@ class MinimisationDocument(TimedResult):
         from diffrelax.dft import DFTRelaxation, DFTSettings
 
         way = self.trajectory
-        if way is None or len(way.positions) < len(way.energies) or self.scf_cycles is None:
+        whole = way is not None and len(way.positions) == len(way.energies)
+        if self.level != "dft" or way is None or not whole or self.scf_cycles is None:
             raise ValueError(f"{self.name}: this is not the whole document of a DFT relaxation")
         return DFTRelaxation(
             molecule=self.output.to_molecule(),

@@ -161,8 +161,8 @@ def load_minima(path: Path, config: ModelConfig) -> Minima:
     validation = np.array([kind in held for kind in kinds])
     train_set = geometries.select(np.flatnonzero(~validation))
     bonds: set[tuple[int, int]] = set()
-    for i in train_set.index:
-        bonds |= bond_kinds(molecules[int(i)])
+    for i in set(train_set.index.tolist()):
+        bonds |= bond_kinds(molecules[i])
     return Minima(
         train_set=train_set,
         validation_set=geometries.select(np.flatnonzero(validation)),

@@ -130,21 +130,20 @@ def relax_with(
     calculator = DensityFunctional(mean_field(molecule, **level))
     with threadpool_limits(limits=threads):
         begin = _begin(molecule, settings, checkpoint)
-    if begin.scf:
-        calculator.resume(begin.scf)
+        if begin.scf:
+            calculator.resume(begin.scf)
 
-    def now() -> Checkpoint:
-        time = begin.time + (Time.now() - started)
-        return replace(begin, calls=tuple(recorder.calls), scf=calculator.state, time=time)
+        def now() -> Checkpoint:
+            time = begin.time + (Time.now() - started)
+            return replace(begin, calls=tuple(recorder.calls), scf=calculator.state, time=time)
 
-    def after_call(call: Call) -> None:
-        if checkpoint:
-            now().save(checkpoint)
-        if callback:
-            callback(len(recorder.calls), call.energy, call.fmax)
+        def after_call(call: Call) -> None:
+            if checkpoint:
+                now().save(checkpoint)
+            if callback:
+                callback(len(recorder.calls), call.energy, call.fmax)
 
-    recorder = Recorder(molecule, calculator, begin.calls, after_call)
-    with threadpool_limits(limits=threads):
+        recorder = Recorder(molecule, calculator, begin.calls, after_call)
         reason = _minimise(recorder, molecule, begin.hessian, settings)
         result = _result(molecule, settings, recorder, now(), reason)
         if not result.converged or settings.check_minimum == "none":

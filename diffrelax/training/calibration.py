@@ -22,6 +22,7 @@ BATCH = 64
 SETTLED, NEAR, KEPT = 0.9, 0.02, 0.9  # quantiles
 
 
+@torch.no_grad()
 def calibrate(
     denoiser: Denoiser,
     validation_set: GeometrySet,
@@ -47,14 +48,16 @@ def calibrate(
     """
     if not schedule.bridge:
         return None
-    levels = [
-        _Level.measured(denoiser, list(_batches(denoiser, validation_set, chosen)), schedule)
+    batches = [
+        list(_batches(denoiser, validation_set, chosen))
         for chosen in _chosen(validation_set, usable)
     ]
-    if not levels:
+    if not batches:
         return None
+    levels = [_Level.measured(denoiser, of_level, schedule) for of_level in batches]
+    minima = [read(denoiser, b.numbers, b.positions, schedule)[0] for b in batches[0]]
     near = min(np.quantile(level.starts, NEAR) for level in levels)
-    settled = np.quantile(levels[0].minima, SETTLED)
+    settled = np.quantile(torch.cat(minima).cpu().double().numpy(), SETTLED)
     return Calibration(
         settled=min(settled, near),
         near=near,
@@ -69,7 +72,7 @@ class _Level:
 
     Parameters
     ----------
-    minima, starts : array
+    starts : array
         Readings.
     moved : array
         Root mean square distance from the first estimate to the end of the schedule.
@@ -77,13 +80,11 @@ class _Level:
         Aligned root mean square deviation of the end from the minimum.
     """
 
-    minima: np.ndarray
     starts: np.ndarray
     moved: np.ndarray
     errors: np.ndarray
 
     @classmethod
-    @torch.no_grad()
     def measured(
         cls, denoiser: Denoiser, batches: list[Batch], schedule: RelaxationSchedule
     ) -> Self:
@@ -93,7 +94,6 @@ class _Level:
             end = relax_positions(denoiser, batch.numbers, batch.starts, schedule, estimates.append)
             rows.append(
                 (
-                    read(denoiser, batch.numbers, batch.positions, schedule)[0],
                     read(denoiser, batch.numbers, batch.starts, schedule)[0],
                     root_mean_square(end - estimates[0], batch.numbers),
                     _errors(end, batch),
