@@ -11,6 +11,7 @@ import numpy as np
 import yaml
 from ase.data import chemical_symbols
 from rdkit import Chem, rdBase
+from tqdm.auto import tqdm
 
 from diffrelax.atomic import replacing
 from diffrelax.domain import bond_kinds
@@ -139,7 +140,8 @@ def load_minima(path: Path, config: ModelConfig) -> Minima:
     pairs: list[Pair] = []
     left_out: list[Rejected] = []
     molecules: dict[int, Molecule] = {}
-    for i, molecule in enumerate(read_file(path)):
+    found = list(read_file(path))
+    for i, molecule in enumerate(tqdm(found, desc="pairing minima", unit="mol", disable=None)):
         if isinstance(molecule, Rejected):
             left_out.append(molecule)
         elif reason := _cannot_be_learned(molecule, config):
