@@ -79,6 +79,7 @@ def main(model_folder: Path, folder: Path) -> None:
     """Work through the units, and write the result after each."""
     work = WorkFolder(folder / "units")
     models = [load_model(file) for file in checkpoint_files(model_folder)]
+    hours = training_hours(model_folder, [model.step for model in models])
     subjects = [
         Subject(start, published, {m.step: relaxation_chain(m, start, LEVELS) for m in models})
         for start, published in tqdm(molecules(), desc="chains", unit="mol")
@@ -86,9 +87,11 @@ def main(model_folder: Path, folder: Path) -> None:
     about = {
         "command": shlex.join(["python", *sys.argv]),
         "model": models[0].name,
-        "split": f"test, {N_MOLECULES} molecules of 4 to 6 heavy atoms",
+        "sha256": [model.sha256 for model in models],
+        "split": f"test, {len(subjects)} molecules of 4 to 6 heavy atoms",
+        "starts": "MMFF94 relaxations of the published minima, within their basins",
         "steps": [model.step for model in models],
-        "hours": training_hours(model_folder, [model.step for model in models]),
+        "hours": hours,
         "levels_angstrom": LEVELS,
         "places": PLACES,
         "spans": SPANS,
@@ -108,7 +111,9 @@ def main(model_folder: Path, folder: Path) -> None:
 
 def checkpoint_files(folder: Path) -> list[Path]:
     """Return the weights along a run, the earliest first."""
-    files = (folder / "checkpoints").glob("step-*.safetensors")
+    files = list((folder / "checkpoints").glob("step-*.safetensors"))
+    if not files:
+        raise ValueError(f"{folder}/checkpoints has no step-*.safetensors: choose another run")
     return sorted(files, key=lambda file: int(file.stem.removeprefix("step-")))
 
 
@@ -116,6 +121,8 @@ def training_hours(folder: Path, steps: list[int]) -> list[float]:
     """Return the hours that the run had taken at these steps."""
     with (folder / "training.csv").open() as file:
         seconds = {int(row["step"]): float(row["seconds"]) for row in csv.DictReader(file)}
+    if unknown := set(steps) - set(seconds):
+        raise ValueError(f"{folder}/training.csv has no row for the steps {sorted(unknown)}")
     return [round(seconds[step] / 3600, 3) for step in steps]
 
 
@@ -233,12 +240,14 @@ def record(subject: Subject, models: list[Model], work: WorkFolder) -> Record:
 
     ``with_line``, ``with_force`` and ``force_with_line`` hold mean and spread of the cosines by
     checkpoint, place and span. The line ends at the tight DFT minimum, or at the published one
-    until that is known.
+    until that is known. ``newton`` has the first step of each checkpoint, ``newton_of_line`` the
+    whole line, which is what a perfect step would be.
     """
     lowest = relaxed(minimum(subject), work)
     at_start = found(start_forces(subject), work)
     target = subject.published if lowest is None else lowest.output.to_molecule().positions
     agreements = [_agreements(subject, model, target, at_start, work) for model in models]
+    first_steps = [relaxation_chain(model, subject.start, LEVELS[:1])[1] for model in models]
     return {
         "name": subject.start.name,
         "smiles": subject.start.smiles,
@@ -247,7 +256,8 @@ def record(subject: Subject, models: list[Model], work: WorkFolder) -> Record:
             quantity: [agreement[quantity] for agreement in agreements]
             for quantity in ("with_line", "with_force", "force_with_line")
         },
-        "newton": [_newton(subject, model, at_start, work) for model in models],
+        "newton": [_newton(subject, end, at_start, work) for end in first_steps],
+        "newton_of_line": _newton(subject, target, at_start, work),
         "relaxations": [_cost(relaxation(subject, model), lowest, work) for model in models],
         "mmff94": _cost(relaxation(subject, None), lowest, work),
     }
@@ -276,14 +286,13 @@ def _plain(agreement: Agreement | None) -> list[float] | None:
 
 
 def _newton(
-    subject: Subject, model: Model, at_start: Record | None, work: WorkFolder
+    subject: Subject, end: np.ndarray, at_start: Record | None, work: WorkFolder
 ) -> Record | None:
-    """Compare the whole step of a checkpoint from the start with a Newton step."""
+    """Compare the step from the start to an end with a Newton step."""
     curved = found(start_hessian(subject), work)
     if not (at_start and curved):
         return None
     here = subject.start.positions
-    _, end = relaxation_chain(model, subject.start, LEVELS[:1])
     step = superpose(end, here)[0] - here
     agreement = newton_agreement(
         step, here, np.array(at_start["forces"][0]), np.array(curved["hessian"])
@@ -292,11 +301,18 @@ def _newton(
 
 
 def _cost(unit: Unit, lowest: MinimisationDocument | None, work: WorkFolder) -> Record | None:
-    """Return what a relaxation cost, and its excess energy, eV, if its basin is the reference's."""
-    document = relaxed(unit, work)
-    if document is None or lowest is None or document.trajectory is None:
+    """Return what a relaxation cost, or why it failed.
+
+    The excess energy, eV, is None where the end is not seen to be the reference minimum: it may be
+    another one, or still too far up a shallow valley.
+    """
+    known = work.find(unit.key)
+    if known is None or lowest is None:
         return None
-    assert lowest.energy is not None and document.energy is not None
+    document = read_document(known)
+    if not (isinstance(document, MinimisationDocument) and document.converged):
+        return {"failure": document.reason}
+    assert lowest.energy is not None and document.energy is not None and document.trajectory
     ends = (lowest.output.to_molecule(), document.output.to_molecule())
     same = same_minimum(*ends, document.energy - lowest.energy)
     return {

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 from ase.data import chemical_symbols
 from rdkit import Chem
 
 from diffrelax.models import Model
 from diffrelax.molecule import Molecule
-from diffrelax.perception import near_pairs, skeleton
+from diffrelax.perception import skeleton
 
 MAX_ATOMS = 100
 
 
 def outside_domain(molecule: Molecule, model: Model) -> str:
     """Say why the model does not cover a molecule; empty if it does."""
-    known = model.config.network.elements
+    if reason := outside_method(molecule, model.config.network.elements):
+        return reason
+    largest = model.config.largest
+    if molecule.n_atoms > (limit := max(MAX_ATOMS, largest)):
+        return (
+            f"{molecule.n_atoms} atoms: the model was trained on at most {largest} and is not used "
+            f"beyond {limit}"
+        )
+    for pair in sorted(bond_kinds(molecule) - set(model.config.bonds)):
+        names = "–".join(chemical_symbols[z] for z in pair)
+        return f"it has a bond {names}, of which the model has seen none"
+    return ""
+
+
+def outside_method(molecule: Molecule, elements: Collection[int]) -> str:
+    """Say why no model of these elements can learn or relax a molecule; empty if one can."""
     foreign = sorted({s for s, z in zip(molecule.symbols, molecule.numbers, strict=True)
-                      if z not in known})  # fmt: skip
+                      if z not in elements})  # fmt: skip
     if foreign:
         return f"the model was not trained on {', '.join(foreign)}"
     if molecule.charge:
@@ -26,23 +43,15 @@ def outside_domain(molecule: Molecule, model: Model) -> str:
         return (
             f"multiplicity {molecule.multiplicity}: the model was trained on closed-shell molecules"
         )
-    if molecule.n_atoms == 1 or not np.isin(molecule.numbers, (6, 7, 8)).any():
+    if molecule.n_atoms == 1:
+        return "a single atom has no geometry to relax"
+    if not np.isin(molecule.numbers, (6, 7, 8)).any():
         return f"{molecule.formula}: the model was trained on molecules with C, N or O"
-    largest = model.config.largest
-    if molecule.n_atoms > (limit := max(MAX_ATOMS, largest)):
-        return (
-            f"{molecule.n_atoms} atoms: the model was trained on at most {largest} and is not used "
-            f"beyond {limit}"
-        )
     if not molecule.bonds:
         return "its bonds could not be perceived, so nothing could be checked: give a SMILES"
-    pairs = near_pairs(molecule.numbers, molecule.positions)
-    fragments = len(Chem.GetMolFrags(skeleton(molecule.numbers, pairs)))
-    if fragments > 1:
+    bonded = skeleton(molecule.numbers, (bond[:2] for bond in molecule.bonds))
+    if (fragments := len(Chem.GetMolFrags(bonded))) > 1:
         return f"{fragments} fragments: the model was trained on single molecules"
-    for pair in sorted(bond_kinds(molecule) - set(model.config.bonds)):
-        names = "–".join(chemical_symbols[z] for z in pair)
-        return f"it has a bond {names}, of which the model has seen none"
     return ""
 
 
@@ -58,6 +67,6 @@ def caution(start: Molecule, model: Model) -> str:
     if start.n_atoms > (largest := model.config.largest):
         cautions.append(f"{start.n_atoms} atoms: extrapolated, trained on at most {largest}")
     known = model.config.training.starts
-    if start.start not in (*known, "given", "diffusion"):
+    if model.config.relaxation.bridge and start.start not in (*known, "given", "diffusion"):
         cautions.append(f"started from {start.start}, trained on {', '.join(known)}")
     return "; ".join(cautions)

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from ase.data import chemical_symbols
 from rdkit import Chem, rdBase
 from tqdm.auto import tqdm
 
 from diffrelax.atomic import replacing
-from diffrelax.domain import bond_kinds
+from diffrelax.domain import bond_kinds, outside_method
 from diffrelax.files import Rejected, read_file
 from diffrelax.models import Model
 from diffrelax.molecule import Molecule
@@ -79,9 +78,15 @@ def begin_finetuning(
     Raises
     ------
     ValueError
-        If the folder holds a run already, if the model generates, or if the minima are too few.
+        If the folder holds a run or a ``config.yaml`` already, if the model generates, or if the
+        minima are too few.
     """
     check_folder(folder, resume=False)
+    if (folder / "config.yaml").exists():
+        raise ValueError(
+            f"{folder} has a config.yaml already: choose another folder, or train that model with "
+            f"diffrelax train {folder / 'config.yaml'}"
+        )
     if model.config.generation:
         raise ValueError(f"{model.name} generates molecules: fine-tune a model that relaxes them")
     minima = load_minima(data, model.config)
@@ -144,7 +149,9 @@ def load_minima(path: Path, config: ModelConfig) -> Minima:
     for i, molecule in enumerate(tqdm(found, desc="pairing minima", unit="mol", disable=None)):
         if isinstance(molecule, Rejected):
             left_out.append(molecule)
-        elif reason := _cannot_be_learned(molecule, config):
+        elif molecule.start != "given":
+            left_out.append(Rejected(molecule.name, f"{path}#{i + 1}", "it has no coordinates"))
+        elif reason := outside_method(molecule, config.network.elements):
             left_out.append(Rejected(molecule.name, f"{path}#{i + 1}", reason))
         else:
             with rdBase.BlockLogs():
@@ -171,16 +178,3 @@ def load_minima(path: Path, config: ModelConfig) -> Minima:
         bonds=frozenset(bonds),
         left_out=left_out,
     )
-
-
-def _cannot_be_learned(molecule: Molecule, config: ModelConfig) -> str:
-    known = config.network.elements
-    foreign = {int(z) for z in molecule.numbers} - set(known)
-    if foreign:
-        names = ", ".join(chemical_symbols[z] for z in sorted(foreign))
-        return f"the network has no {names}"
-    if molecule.charge or molecule.multiplicity != 1:
-        return "the network knows neutral, closed-shell molecules"
-    if molecule.start != "given":
-        return "it has no coordinates"
-    return "" if molecule.bonds else "its bonds could not be perceived"

@@ -15,7 +15,7 @@ from diffrelax.models import Model
 from diffrelax.molecule import Molecule
 from diffrelax.training.errors import superpose
 
-SOFTEST = 0.2  # eV/Å²; softer modes would dominate a Newton step
+SOFTEST = 0.05  # eV/Å²; below, the harmonic step leaves the range where it means anything
 
 
 @dataclass(frozen=True)
@@ -154,8 +154,8 @@ def newton_agreement(
         Where it begins.
     forces : (n_atoms, 3) array, eV/Å
     hessian : (3 n_atoms, 3 n_atoms) array, eV/Å²
-        At that geometry. Its curvatures count by their absolute value, at least 0.2 eV/Å²: there is
-        no Newton step down a mode that has none.
+        At that geometry. Its curvatures count by their absolute value, at least 0.05 eV/Å²: there
+        is no Newton step down a mode that has none.
     """
     rigid = rigid_motions(positions)
     flat, force = ((v.ravel() - rigid @ (rigid.T @ v.ravel())) for v in (step, forces))

@@ -61,7 +61,8 @@ def relaxation_phase(
     Raises
     ------
     ValueError
-        If it is not a molecule, has no trajectory, or the level cannot relax it.
+        If it is not a molecule, has no trajectory, or does not relax to a minimum of the same
+        molecule at this level.
     """
     if made.molecule is None or made.trajectory is None:
         raise ValueError("the relaxation phase is that of a molecule with a trajectory")
@@ -115,7 +116,7 @@ def median_course(
 
 def _minimum_energy(molecule: Molecule, level: str) -> float:
     relaxed = relax_at_level(molecule, level, fmax=0.01)
-    if not np.isfinite(relaxed.energy):
+    if not relaxed.converged:
         raise ValueError(f"{molecule.name} has no minimum at level {level}: {relaxed.reason}")
     return relaxed.energy
 

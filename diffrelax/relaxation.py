@@ -58,9 +58,10 @@ class Relaxation:
         Evaluations of the network.
     error_bound : float, Å
         Aligned root mean square deviation from the minimum that nine in ten of the molecules like
-        those of training stay below. A start that is left as it is, or nearly, has the bound of
-        the model's own ends, from which the model cannot tell it. NaN without the model, where it
-        has no calibration, and where the noise level was given.
+        those of training stay below, if they start in the basin of their minimum. A start that is
+        left as it is, or nearly, has the bound of the model's own ends, from which the model cannot
+        tell it. NaN without the model, where it has no calibration, and where the noise level was
+        given.
     time : Time
         In the model: the batch's time over its molecules.
     """

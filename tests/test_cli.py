@@ -26,6 +26,7 @@ KEYS = {
     "start",
     "noise_level",
     "n_evaluations",
+    "error_bound",
     "gradient_calls",
     "scf_cycles",
     "seconds",
@@ -120,6 +121,8 @@ def test_bad_molecules_cost_only_themselves(run, tmp_path):
         (["CCO", "-o", "out.pdf"], "unknown suffix"),
         (["CCO", "--noise-level", "9"], "noise level 9"),
         (["CCO", "--device", "tpu"], "cannot be used"),
+        (["CCO", "--max-error", "0"], "give a positive number"),
+        (["CCO", "--noise-level", "0.1", "--max-error", "0.1"], "leave out one of the two"),
     ],
 )
 def test_bad_usage_ends_with_status_2_before_any_work(run, arguments, message, monkeypatch):
@@ -182,7 +185,7 @@ def test_dft_table_for_people(run):
     assert status == 0
     lines = out.splitlines()
     assert lines[0].startswith("O  relaxed, converged after")
-    assert lines[1].split()[:3] == ["start", "excess", "energy"]
+    assert lines[1].split()[:4] == ["start", "above", "lowest", "end"]
     assert [line.split()[0] for line in lines[3:]] == ["diffusion", "mmff94", "gfn2-xtb"]
     assert "same minimum" in lines[4]
 
@@ -262,11 +265,15 @@ def test_train_and_evaluate_on_a_small_data_set(run, tmp_path, geometries, monke
     assert out.splitlines()[2].startswith("| minimum | 0.000 [0.000, 0.000] |")
     monkeypatch.setattr("diffrelax.benchmark.sample.MAX_RMSD", 0.0145)
     status, _, err = run("evaluate", weights, "-n", 6, "--level", "uff", "--start", "embedded")
-    assert status == 0 and "2 of 6 molecules have no start embedded in the basin" in err
+    assert status == 0 and "2 of 6 molecules cannot be started from embedded" in err
     status, _, err = run("evaluate", weights, "-n", 3, "--noise-level", 9)
     assert status == 2
     assert "noise level 9.0 Å: the model knows" in err
-    assert run("evaluate", weights, "-o", tmp_path / "none" / "x.json")[0] == 2
+    for output in (tmp_path / "none" / "x.json", tmp_path, tmp_path / "x.txt"):
+        assert run("evaluate", weights, "-o", output)[0] == 2
+    monkeypatch.setattr("diffrelax.levels.xtb_program.shutil.which", lambda _: None)
+    status, _, err = run("evaluate", weights, "-n", 3, "--level", "gfn-ff")
+    assert status == 2 and "needs the program xtb" in err
 
 
 def test_nothing_but_results_goes_to_standard_output():

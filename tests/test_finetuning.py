@@ -70,7 +70,19 @@ def test_an_interrupted_run_goes_on_from_its_folder_alone(stretched, tmp_path, c
     commands.train(folder / "config.yaml", resume=True, threads=1)
     printed = capsys.readouterr()
     assert "step 0 of 4" in printed.out and "step 4 of 4" in printed.out
-    assert "left out" in printed.err and "the network has no Xe" in printed.err
+    assert "tells no bounds on its errors" in printed.out
+    assert "left out" in printed.err and "the model was not trained on Xe" in printed.err
+
+
+def test_what_could_never_be_relaxed_is_not_learned(model, stretched, tmp_path):
+    path, _ = stretched
+    data = tmp_path / "more.extxyz"
+    data.write_text(path.read_text())
+    pair = Molecule.from_smiles("O.O").to_atoms()
+    write(data, [pair, ase.Atoms("H2", [(0, 0, 0), (0, 0, 0.74)])], append=True)
+    reasons = [one.reason for one in load_minima(data, model.config).left_out]
+    assert reasons[0] == "the model was not trained on Xe"
+    assert [r.split(":")[0] for r in reasons[1:]] == ["2 fragments", "H2"]
 
 
 def test_conformers_of_one_molecule_stay_on_one_side_of_the_split(model, tmp_path):
@@ -124,6 +136,10 @@ def test_bad_fine_tuning_says_what_to_do(model, stretched, tmp_path):
     commands.train(folder / "config.yaml", threads=1)
     with pytest.raises(ValueError, match="earlier run"):
         begin_finetuning(model, "relax-qm9-1", path, folder, level="none", steps=1)
+    (tmp_path / "own-1").mkdir()
+    (tmp_path / "own-1" / "config.yaml").write_text("name: own-1\n")
+    with pytest.raises(ValueError, match=r"has a config\.yaml already"):
+        begin_finetuning(model, "relax-qm9-1", path, tmp_path / "own-1", level="none", steps=1)
 
     other = yaml.safe_load((folder / "config.yaml").read_text())
     other["network"]["channels"] = 8

@@ -42,6 +42,18 @@ def test_steepest_descent_is_the_force_and_not_the_newton_step():
     assert agreement.order == pytest.approx(0.0, abs=1e-2)
 
 
+@pytest.mark.parametrize(("curvature", "counted"), [(-2.0, 2.0), (0.01, 0.05), (-0.01, 0.05)])
+def test_a_newton_step_goes_down_every_mode_and_not_too_far_down_a_soft_one(curvature, counted):
+    _, away, _, hessian = harmonic()
+    force = away.ravel() / np.linalg.norm(away)
+    across = np.eye(27) - np.outer(force, force)
+    one_mode = across @ hessian @ across + curvature * np.outer(force, force)
+    step = force.reshape(-1, 3)
+    agreement = newton_agreement(step, ETHANOL, step, one_mode)
+    assert agreement.with_newton == pytest.approx(1.0, abs=1e-6)
+    assert agreement.length == pytest.approx(counted, rel=1e-3)
+
+
 def test_rigid_motions_do_not_count():
     here, away, forces, hessian = harmonic()
     turning = np.cross([0.0, 0.0, 0.01], here - here.mean(axis=0))

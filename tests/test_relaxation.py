@@ -117,11 +117,12 @@ def test_molecules_outside_the_domain_come_back_as_they_were(model, smiles, reas
     assert result.atoms.info["verdict"] == "refused"
 
 
-def test_pieces_are_refused_also_when_no_bonds_are_known(model):
-    apart = dr.Molecule.from_smiles("O.O")
-    unknown = dr.Molecule(apart.numbers, apart.positions, name="x")
+def test_atoms_whose_bonds_are_unknown_are_refused(model):
+    known = dr.Molecule.from_smiles("O.O")
+    unknown = dr.Molecule(known.numbers, known.positions, name="x")
     assert dr.relax(unknown, model).verdict == "refused"
     assert "bonds could not be perceived" in dr.relax(unknown, model).reason
+    assert dr.relax(ase.Atoms("O"), model).reason == "a single atom has no geometry to relax"
     carbene = ase.build.molecule("CH2_s1A1d")
     assert dr.relax(carbene, model).verdict == "refused"
 
@@ -130,6 +131,20 @@ def test_a_start_of_another_kind_is_told(model):
     start = dr.Molecule.from_smiles("CCO")
     other = start.with_positions(start.positions, start="uff")
     assert dr.relax(other, model).reason == "started from uff, trained on mmff94"
+    noise_alone = model.config.relaxation.model_copy(update={"bridge": ()})
+    blind = replace(model, config=model.config.model_copy(update={"relaxation": noise_alone}))
+    assert dr.relax(other, blind).reason == ""
+
+
+def test_a_molecule_stays_one_however_it_is_shaken(model):
+    start = dr.Molecule.from_smiles("CC(=O)OC")
+    away = np.random.default_rng(0).normal(size=start.positions.shape)
+    verdicts = []
+    for level in (0.1, 0.2, 0.3):
+        shaken = start.with_positions(start.positions + level * away)
+        verdicts.append(dr.relax(shaken, model, noise_level=level).verdict)
+    assert verdicts[0] == "relaxed"
+    assert "refused" not in verdicts
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,8 @@ class GeometryRow:
         errors are counted.
     milliseconds : float or None
         Wall time for each molecule, what it took to get the start not counted; None for the start
-        itself. Other levels run one molecule after the other on one thread, in this process.
+        itself. Other levels run one molecule after the other; GFN2-xTB and GFN-FF by the program
+        xtb, where it is there.
     errors : tuple of GeometryErrors
         Of each molecule, in the order of the sample.
     error_bounds : tuple of float, Å
@@ -109,9 +110,13 @@ def _evaluate_level(level: str, sample: Sample, progress: bool) -> GeometryRow:
     begun = time.perf_counter()
     settings = level_settings(level)
     for start in tqdm(sample.starts, desc=level, unit="mol", disable=None if progress else True):
-        relaxed = relax_at_level(start, level, fmax=0.02, **settings)
-        failed += not relaxed.converged
-        positions.append(relaxed.positions if relaxed.converged else start.positions)
+        try:
+            relaxed = relax_at_level(start, level, fmax=0.02, **settings)
+            converged = relaxed.converged
+        except ValueError:  # the level cannot describe it
+            converged = False
+        failed += not converged
+        positions.append(relaxed.positions if converged else start.positions)
     return _row(level, positions, sample, failed, time.perf_counter() - begun)
 
 
@@ -182,6 +187,7 @@ def geometry_record(rows: list[GeometryRow], sample: Sample, **about: object) ->
         **about,
         "start": sample.start,
         "n": len(sample.indices),
+        "settings": {row.method: level_settings(row.method) for row in rows},
         "units": {"rmsd": "Å", "bonds": "Å", "angles": "Å", "torsions": "degrees"},
         "rows": [
             {key: v for key, v in asdict(row).items() if not key.startswith("error")}

@@ -82,7 +82,7 @@ def start_from(sample: Sample, start: str) -> Sample:
     sample : Sample
     start : str
         - ``mmff94``, ``uff``, ``gfn2-xtb``: relaxations of the DFT geometry. Molecules that become
-          others, or for which the level has no parameters, are left out.
+          others, which do not converge, or which the level cannot describe, are left out.
         - ``embedded``: ETKDGv3 and MMFF94, as for a SMILES. Molecules that are not in the basin of
           the DFT geometry are left out: those more than 0.7 Å (aligned root mean square) or 60° in
           a torsion away.
@@ -116,7 +116,11 @@ def _geometries(sample: Sample, start: str) -> Iterator[Molecule | None]:
         elif start == "embedded":
             yield _embed_in_basin(minimum)
         else:
-            relaxed = relax_at_level(minimum, start)
+            try:
+                relaxed = relax_at_level(minimum, start)
+            except ValueError:  # the level cannot describe it
+                yield None
+                continue
             yield minimum.with_positions(relaxed.positions) if relaxed.converged else None
 
 

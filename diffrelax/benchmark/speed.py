@@ -34,7 +34,7 @@ from diffrelax.relaxation import relax_molecules
 from diffrelax.training.geometries import Batch, GeometrySet, collate
 from diffrelax.training.loop import start_state, training_step
 
-COLD_START = [str(Path(sys.executable).with_name("diffrelax")), "relax", "CCO"]
+PROGRAM = str(Path(sys.executable).with_name("diffrelax"))
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,9 @@ def main() -> None:
         torch.set_num_threads(options.threads)
     model = load_model(options.model, options.device)
     geometries = load_qm9("validation")
-    speed = measure(model, geometries, choose_sample(geometries, options.n).starts)
+    cold = [PROGRAM, "relax", "CCO", "--model", options.model, "--device", options.device]
+    cold += ["--threads", str(options.threads)] if options.threads else []
+    speed = measure(model, geometries, choose_sample(geometries, options.n).starts, cold)
     print(f"model: {model.name}, {options.device}, {torch.get_num_threads()} threads")
     print(report(speed, model))
     if options.o:
@@ -99,13 +101,15 @@ def main() -> None:
             part.write_text(json.dumps(record | asdict(speed), indent=1) + "\n")
 
 
-def measure(model: Model, geometries: GeometrySet, starts: list[Molecule]) -> Speed:
-    """Measure with molecules to relax, and with a data set to train on."""
+def measure(
+    model: Model, geometries: GeometrySet, starts: list[Molecule], command: list[str]
+) -> Speed:
+    """Measure with molecules to relax, a data set to train on, and a command to start cold."""
     batch = _typical(geometries, model.config.training.batch_size).to(model.device)
     relax_molecules(starts[:1], model)
     many = _seconds(lambda: relax_molecules(starts, model))
     one = median_seconds(lambda: relax_molecules(starts[:1], model))
-    cold = _seconds(lambda: subprocess.run(COLD_START, check=True, capture_output=True))
+    cold = _seconds(lambda: subprocess.run(command, check=True, capture_output=True))
     peaks = [_peak(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     rate = matrix_product_rate(model.device)
     return Speed(

@@ -149,10 +149,10 @@ def run_arm(subject: Subject, arm: SpeedupArm, level: DFTSettings, units: Units)
     smiles = subject.base.smiles if subject.base else ""
     failed = Outcome(subject.name, smiles, arm, "")
     start = units.start(subject, arm.start)
+    spent = {"embedding": subject.time, "start": start.time, "total": subject.time + start.time}
+    failed = replace(failed, times=spent)
     if start.molecule is None:
-        spent = {"embedding": subject.time, "start": start.time}
-        spent["total"] = subject.time + start.time
-        return replace(failed, reason=start.reason, times=spent)
+        return replace(failed, reason=start.reason)
     document = units.relax(start.molecule, arm.settings(level))
     if isinstance(document, FailureDocument):
         return replace(failed, reason=document.reason)
@@ -198,7 +198,8 @@ def assign_basins(
 
     An end that is the same minimum as a reference (see `diffrelax.identity.same_minimum`), its
     energy included, belongs to it; every other end is relaxed tightly, and then belongs to the
-    reference that it falls into, or becomes one.
+    reference that it falls into, or becomes one. An end that cannot be relaxed tightly may still
+    belong to the reference of a later one.
 
     Parameters
     ----------
@@ -226,7 +227,16 @@ def assign_basins(
                 number = len(basins)
                 basins.append(basin)
         assigned.append(replace(outcome, basin=number, minimum=basins[number].energy))
-    return assigned
+    return [_second_look(outcome, basins) for outcome in assigned]
+
+
+def _second_look(outcome: Outcome, basins: Sequence[Basin]) -> Outcome:
+    if outcome.end is None or outcome.basin is not None:
+        return outcome
+    number = _find(basins, outcome.end, outcome.energies[-1])
+    if number is None:
+        return outcome
+    return replace(outcome, reason="", basin=number, minimum=basins[number].energy)
 
 
 def _find(basins: Sequence[Basin], molecule: Molecule, energy: float) -> int | None:

@@ -49,8 +49,8 @@ class ArmCost:
     seconds, processor_seconds : Estimate
         Median time from the SMILES on, see `diffrelax.clock.Time`.
     kwh : float
-        Electrical energy for 1,000 molecules: the mean processor time of all that were tried,
-        also in vain, times the power that was assumed.
+        Electrical energy for 1,000 minima: the processor time of all that were tried, also in
+        vain, over the number of minima that were reached, times the power that was assumed.
     """
 
     arm: SpeedupArm
@@ -150,7 +150,7 @@ def _arm_cost(arm: SpeedupArm, tried: Sequence[Outcome], watts: float) -> ArmCos
     done = [o for o in tried if o.converged]
     calls = [o.calls for o in done]
     times = [o.times["total"] for o in done]
-    spent = [o.times["total"].processor for o in tried if o.times]
+    spent = sum(o.times["total"].processor for o in tried)
     return ArmCost(
         arm=arm,
         n=len(tried),
@@ -160,7 +160,7 @@ def _arm_cost(arm: SpeedupArm, tried: Sequence[Outcome], watts: float) -> ArmCos
         scf_cycles=estimate(np.median, [o.scf_cycles for o in done]),
         seconds=estimate(np.median, [time.wall for time in times]),
         processor_seconds=estimate(np.median, [time.processor for time in times]),
-        kwh=1000 * float(np.mean(spent)) * watts / JOULES_PER_KWH if spent else nan,
+        kwh=1000 * spent / len(done) * watts / JOULES_PER_KWH if done else nan,
     )
 
 

@@ -127,7 +127,7 @@ def excess_energies(arms: list[Arm]) -> list[float | None]:
 
 def comparison_table(arms: list[Arm], excess: list[float | None]) -> str:
     """Format arms as a table for people: kcal/mol, calls, seconds, and what to beware of."""
-    header = ("start", "excess energy", "gradient calls", "SCF cycles", "seconds", "end")
+    header = ("start", "above lowest end", "gradient calls", "SCF cycles", "seconds", "end")
     units = ("", "kcal/mol", "", "", "s", "")
     rows = [
         (

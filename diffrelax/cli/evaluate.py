@@ -67,20 +67,25 @@ def evaluate(
     )
     from diffrelax.benchmark.hardware import describe_hardware
     from diffrelax.benchmark.sample import choose_sample, start_from
+    from diffrelax.levels import LEVELS, check_installed
     from diffrelax.models import load_model
     from diffrelax.qm9 import load_qm9
+    from diffrelax.writing import check_output
 
-    if output and not output.parent.is_dir():
-        raise ValueError(f"the folder {output.parent} does not exist: create it first")
+    if output:
+        check_output(output, (".json",))
+    peers = [level.value for level in levels or [Peer.gfn2_xtb]]
+    for level in (*peers, *({start.value} & set(LEVELS))):
+        check_installed(level)
     set_threads(threads)
     loaded = load_model(model, device)
     sample = start_from(choose_sample(load_qm9(split), n), start.value)
     if lost := n - len(sample.indices):
-        print(f"{lost} of {n} molecules have no start {start.value} in the basin", file=sys.stderr)
+        print(f"{lost} of {n} molecules cannot be started from {start.value}", file=sys.stderr)
     rows = evaluate_geometry(
         loaded,
         sample,
-        levels=tuple(map(str, levels or [Peer.gfn2_xtb])),
+        levels=tuple(peers),
         noise_levels=noise_levels or [None],
         progress=True,
     )

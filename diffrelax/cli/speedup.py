@@ -63,8 +63,9 @@ def speedup(
 
     check_functional(xc)
     level = DFTSettings(xc=xc, basis=basis, fmax=fmax, density_fit=density_fit, max_steps=max_steps)
-    starts = start or ["mmff94", "gfn2-xtb", "diffusion"]
-    arms = [SpeedupArm(s, r) for r in recipe or ["bfgs", "bfgs+hessian"] for s in starts]
+    starts = list(dict.fromkeys(start or ["mmff94", "gfn2-xtb", "diffusion"]))
+    recipes = dict.fromkeys(recipe or ["bfgs", "bfgs+hessian"])
+    arms = [SpeedupArm(s, r) for r in recipes for s in starts]
     check_arms(arms)
     set_threads(threads)
     sha256 = load_model(model).sha256 if "diffusion" in starts else ""

@@ -16,6 +16,8 @@ from diffrelax.diffusion.relaxation import RelaxationSchedule, denoise_as, relax
 class ErrorBound(BaseModel):
     """Bound on the error of an end: ``scale · sign ** exponent``, kept by nine in ten molecules.
 
+    It is one for starts in the basin of their minimum, whose share is not known from one geometry.
+
     Attributes
     ----------
     scale, exponent : float
@@ -42,7 +44,8 @@ class Calibration(BaseModel):
     Attributes
     ----------
     settled : float, Å
-        Reading below which a start is left as it is: nine in ten reference minima read less.
+        Reading below which a start is left as it is: at most nine in ten reference minima read
+        less.
     near : float, Å
         Reading below which the step that was read is enough, and from which a start is relaxed
         along the whole schedule: at most one in fifty starts of any level that was trained on
@@ -81,7 +84,7 @@ class Relaxed:
         Of the network.
     error_bound : (n_molecules,) tensor, Å
         Aligned root mean square deviation from the minimum that nine in ten molecules of
-        each level of starts stay below.
+        each level of starts stay below, of those that start in its basin.
     """
 
     positions: Tensor

@@ -67,7 +67,8 @@ class SpeedupFlowMaker(Maker):
     def _arms(self) -> list[SpeedupArm]:
         from diffrelax.benchmark.speedup_arms import SpeedupArm
 
-        return [SpeedupArm(start, recipe) for recipe in self.recipes for start in self.starts]
+        starts, recipes = dict.fromkeys(self.starts), dict.fromkeys(self.recipes)
+        return [SpeedupArm(start, recipe) for recipe in recipes for start in starts]
 
     def make(self, molecules: Any) -> Flow:
         """Make the flow.

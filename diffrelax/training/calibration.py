@@ -16,7 +16,7 @@ from diffrelax.diffusion.relaxation import RelaxationSchedule, relax_positions
 from diffrelax.training.errors import superpose
 from diffrelax.training.geometries import Batch, GeometrySet, collate
 
-FEWEST = 50  # constitutions of a level
+FEWEST = 50  # different molecules of a level
 MOST = 1024
 BATCH = 64
 SETTLED, NEAR, KEPT = 0.9, 0.02, 0.9  # quantiles
@@ -44,16 +44,16 @@ def calibrate(
     Returns
     -------
     Calibration or None
-        None if no level has starts of fifty different molecules, or if there is no bridge.
+        None if a level has starts of fewer than fifty different molecules, or if there is no
+        bridge.
     """
     if not schedule.bridge:
         return None
-    batches = [
-        list(_batches(denoiser, validation_set, chosen))
-        for chosen in _chosen(validation_set, usable)
-    ]
-    if not batches:
+    chosen = list(_chosen(validation_set, usable))
+    fewest = min((len(np.unique(validation_set.smiles[places])) for places in chosen), default=0)
+    if fewest < FEWEST:
         return None
+    batches = [list(_batches(denoiser, validation_set, places)) for places in chosen]
     levels = [_Level.measured(denoiser, of_level, schedule) for of_level in batches]
     minima = [read(denoiser, b.numbers, b.positions, schedule)[0] for b in batches[0]]
     near = min(np.quantile(level.starts, NEAR) for level in levels)
@@ -105,12 +105,11 @@ class _Level:
 
 
 def _chosen(validation_set: GeometrySet, usable: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield, for each level of starts that has enough molecules, the places of some of them."""
+    """Yield, for each level of starts, the places of some of its molecules."""
     levels = validation_set.levels
     for level in range(levels.max(initial=-1) + 1):
         places = np.flatnonzero(usable & (levels == level))
-        if len(np.unique(validation_set.smiles[places])) >= FEWEST:
-            yield np.random.default_rng(0).permutation(places)[:MOST]
+        yield np.random.default_rng(0).permutation(places)[:MOST]
 
 
 def _batches(

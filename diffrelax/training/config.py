@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from diffrelax.diffusion.denoiser import Denoiser, DenoiserConfig
 from diffrelax.diffusion.joint import GenerationConfig, JointDenoiser
@@ -35,7 +35,8 @@ class TrainingConfig(BaseModel):
     data : str
         The set of minima: ``qm9``, or the name of a file beside ``config.yaml``.
     starts : tuple of {"mmff94", "uff", "gfn2-xtb"}
-        Levels of theory whose relaxations the bridge starts from.
+        Levels of theory whose relaxations the bridge starts from, each once; ``gfn2-xtb``, which
+        has relaxed a part of QM9 only, comes last.
     base : str, optional
         Released model, or file of weights, from which a fine-tuning run starts.
     seed : int
@@ -99,6 +100,13 @@ class TrainingConfig(BaseModel):
     validate_every: int = Field(default=2048, gt=0)
     save_every: int = Field(default=1024, gt=0)
     validation_molecules: int = Field(default=256, gt=0)
+
+    @field_validator("starts")
+    @classmethod
+    def _check_starts(cls, starts: tuple[StartLevel, ...]) -> tuple[StartLevel, ...]:
+        if len(set(starts)) < len(starts) or "gfn2-xtb" in starts[:-1]:
+            raise ValueError("name each level of starts once, gfn2-xtb last")
+        return starts
 
     def learning_rate_at(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0: up, level, and down to zero."""

@@ -62,7 +62,10 @@ class GeometrySet:
 
     @property
     def levels(self) -> np.ndarray:
-        """The place of each molecule's start level among the levels, (n_molecules,) int."""
+        """The place of each molecule's start level among the levels, (n_molecules,) int.
+
+        A level that lacks molecules must come after those that have them.
+        """
         order = np.argsort(self.index, kind="stable")
         _, first, inverse = np.unique(self.index[order], return_index=True, return_inverse=True)
         levels = np.empty(len(self), dtype=np.int64)

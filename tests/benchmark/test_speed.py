@@ -16,7 +16,6 @@ def quick(monkeypatch):
     monkeypatch.setattr(relaxation, "PAIRS_IN_BATCH", 128)
     monkeypatch.setattr(scaling, "MATRIX", 64)
     monkeypatch.setattr(scaling, "REPEATS", 1)
-    monkeypatch.setattr(speed, "COLD_START", ["true"])
 
 
 def test_the_floor_is_that_of_the_matrix_products(model, quick):
@@ -36,7 +35,7 @@ def test_a_product_counts_two_operations_for_each_term(monkeypatch):
 def test_all_speeds_are_reported_and_stored(model, geometries, quick):
     training = model.config.training.model_copy(update={"batch_size": 4})
     model = replace(model, config=model.config.model_copy(update={"training": training}))
-    found = speed.measure(model, geometries, choose_sample(geometries, 3).starts)
+    found = speed.measure(model, geometries, choose_sample(geometries, 3).starts, ["true"])
     text = speed.report(found, model)
     assert text.startswith("3 molecules in one call: ")
     assert "  8 atoms,   3 in one call: " in text

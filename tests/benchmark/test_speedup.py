@@ -127,6 +127,21 @@ def test_an_end_without_a_reference_minimum_says_why(butanes: tuple[Molecule, Mo
     assert outcome.reason == "no reference minimum: no basis"
 
 
+def test_an_end_without_a_tight_relaxation_may_be_the_minimum_of_a_later_one(
+    butanes: tuple[Molecule, Molecule],
+) -> None:
+    trans, gauche = butanes
+    found = [relaxed(trans, -10.0, "not converged in 50 steps"), relaxed(trans, -10.001)]
+    ends = [ended(trans, -10.0), ended(trans.with_positions(trans.positions + 0.0), -9.999)]
+    first, second = assign_basins(ends, lambda m: found.pop(0))
+    assert (first.basin, second.basin, first.reason) == (0, 0, "")
+    assert first.minimum == second.minimum == -10.001
+    found = [relaxed(gauche, -9.96, "not converged in 50 steps"), relaxed(trans, -10.001)]
+    first, second = assign_basins([ended(gauche, -9.96), ends[1]], lambda m: found.pop(0))
+    assert (first.basin, second.basin) == (None, 0)
+    assert first.reason == "no reference minimum: not converged in 50 steps"
+
+
 def test_arms_count_their_cost_and_are_found_done(tmp_path) -> None:
     subjects = [replace(s, time=Time(0.25, 0.2)) for s in subjects_of(read_molecules("O"))]
     arms = [PLAIN, HESSIAN, SpeedupArm("gfn2-xtb", "bfgs+hessian")]

@@ -86,8 +86,10 @@ def test_costs_of_an_arm_and_its_electricity() -> None:
     assert slow.calls.value == slow.mean_calls.value == 3
     assert slow.scf_cycles.value == 15
     assert (slow.seconds.value, slow.processor_seconds.value) == (72, 36)
-    mean = (30 + 42 + 99) / 3  # s of one core; c was in vain
-    assert slow.kwh == pytest.approx(1000 * mean * 100 / 3.6e6)
+    each = (30 + 42 + 99) / 2  # s of one core; c was in vain
+    assert slow.kwh == pytest.approx(1000 * each * 100 / 3.6e6)
+    (vain,) = arm_costs([outcome("c", SLOW, 9, 99.0, None)], watts=100.0)
+    assert np.isnan(vain.kwh)
 
 
 def start(

@@ -39,6 +39,16 @@ def test_hessian_saves_most_calls_of_bfgs(smiles: str) -> None:
     assert 2 * len(with_hessian.calls) < len(without.calls)
 
 
+def test_every_optimizer_takes_the_hessian(optimizer: str) -> None:
+    molecule = Molecule.from_smiles("CC1=C(F)N=NOC1=N")
+    calls = []
+    for with_hessian in (False, True):
+        reason, recorder = run(optimizer, molecule, with_hessian)
+        assert reason == ""
+        calls.append(len(recorder.calls))
+    assert calls[1] < calls[0]
+
+
 def test_hessian_is_not_changed() -> None:
     molecule = Molecule.from_smiles("CO")
     hessian = positive_hessian(gfn2_hessian(molecule), molecule.positions)

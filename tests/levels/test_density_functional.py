@@ -86,6 +86,20 @@ def test_forces_are_the_negative_gradient(name: str, multiplicity: int, density_
     assert forces[largest] == pytest.approx(-(energies[0] - energies[1]) / 2e-3, abs=5e-3)
 
 
+def test_the_hessian_is_that_of_the_forces() -> None:
+    calculator = dft(Molecule.from_atoms(WATER), basis="sto-3g")
+    hessian = calculator.hessian(WATER)
+    step = np.random.default_rng(0).normal(0, 2e-3, (3, 3))
+    atoms = WATER.copy()
+    forces = []
+    for atoms.positions in (WATER.positions - step, WATER.positions + step):
+        forces.append(calculator.get_forces(atoms).copy())
+    np.testing.assert_allclose(
+        forces[1] - forces[0], -2 * (hessian @ step.ravel()).reshape(-1, 3), atol=5e-3
+    )
+    assert np.abs(forces[1] - forces[0]).max() > 0.1
+
+
 def test_open_shells_are_unrestricted() -> None:
     hydroxyl = Molecule.from_smiles("[OH]")
     assert dft(hydroxyl, basis="sto-3g").get_number_of_spins() == 2

@@ -13,9 +13,12 @@ from diffrelax.diffusion.denoiser import DenoiserConfig
 from diffrelax.diffusion.joint import GenerationConfig
 from diffrelax.diffusion.relaxation import RelaxationSchedule
 from diffrelax.models import load_model
+from diffrelax.molecule import Molecule
+from diffrelax.relaxation import relax_molecules
 from diffrelax.training import loop
+from diffrelax.training.calibration import calibrate
 from diffrelax.training.config import ModelConfig
-from diffrelax.training.geometries import collate
+from diffrelax.training.geometries import GeometrySet, collate
 from diffrelax.training.log import COLUMNS, begin_log
 from diffrelax.training.loop import check_compiler, start_state, train, training_step, validate
 from diffrelax.training.objectives import displace
@@ -125,6 +128,23 @@ def test_what_a_run_leaves_behind(geometries, config, tmp_path):
     kept, _ = load_tensors(tmp_path / "checkpoints" / "step-20.safetensors")
     assert {t.dtype for t in kept.values()} == {torch.float16}
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_release_is_calibrated_on_its_validation_molecules(geometries, config, tmp_path):
+    many = replace(
+        GeometrySet.join([geometries, geometries]),
+        index=np.arange(80),
+        smiles=np.array([f"{i}".encode() for i in range(80)]),
+    )
+    train(config, tmp_path, geometries, many, max_minutes=0)
+    released = load_model(tmp_path / "model.safetensors")
+    expected = calibrate(
+        released.denoiser, many, np.ones(80, dtype=bool), released.config.relaxation
+    )
+    assert expected is not None
+    assert released.config.calibration == expected
+    result = relax_molecules([Molecule.from_smiles("CCO")], released)[0]
+    assert result.error_bound > 0
 
 
 def test_a_run_is_not_overwritten(geometries, config, tmp_path):

@@ -1,0 +1,110 @@
+"""What a relaxation would save if its first SCF calculations were converged less tightly.
+
+Run: OMP_NUM_THREADS=1 python analysis/scf_convergence.py analysis/results/scf_convergence.json
+
+Three validation molecules with five heavy atoms are relaxed from MMFF94 and from the model, and
+each SCF cycle is recorded. The cycles of all gradient calls but the last, after the change of the
+energy has first fallen below a threshold, are what a looser criterion could leave out.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from dft_speedup import B3LYP, about, about_model, chosen
+
+from diffrelax.atomic import replacing
+from diffrelax.dft.hessian import gfn2_hessian, positive_hessian
+from diffrelax.dft.minimisers import bfgs
+from diffrelax.dft.recorder import Call, Recorder
+from diffrelax.levels.density_functional import DensityFunctional, mean_field
+from diffrelax.models import load_model
+from diffrelax.molecule import Molecule
+from diffrelax.qm9 import load_qm9
+from diffrelax.relaxation import relax_molecules
+
+MODEL = "relax-qm9"
+HEAVY_ATOMS = range(5, 6)
+N = 3
+THRESHOLDS = (1e-6, 1e-7)  # Hartree
+LEVEL = B3LYP.model_dump(include={"xc", "basis", "density_fit", "grid_level"})
+
+
+class Watched(DensityFunctional):
+    """Keeps the energy change, Hartree, and the processor time of each SCF cycle of a call."""
+
+    def __init__(self, method: Any) -> None:
+        self.cycles: list[tuple[float, float]] = []
+        self.begun = time.process_time()
+        super().__init__(method)
+
+    def _count_cycle(self, environment: dict[str, Any]) -> None:
+        super()._count_cycle(environment)
+        change = abs(environment["e_tot"] - environment["last_hf_e"])
+        self.cycles.append((change, time.process_time() - self.begun))
+
+
+def main(path: Path) -> None:
+    """Relax the molecules, and write the result after each relaxation."""
+    model = load_model(MODEL)
+    relaxations: list[dict[str, object]] = []
+    for subject in chosen(load_qm9("validation"), HEAVY_ATOMS, N):
+        assert subject.base is not None
+        relaxed = relax_molecules([subject.base], model)[0].molecule
+        assert relaxed is not None
+        for start in (subject.base, relaxed):
+            relaxations.append(watch(start))
+            page = about(B3LYP, "validation") | about_model(MODEL) | {"relaxations": relaxations}
+            with replacing(path) as part:
+                part.write_text(json.dumps(page, indent=1, ensure_ascii=False) + "\n")
+
+
+def watch(start: Molecule) -> dict[str, object]:
+    """Relax a molecule and tell where the processor time of its SCF cycles went."""
+    calculator = Watched(mean_field(start, **LEVEL))
+    calls: list[dict[str, Any]] = []
+
+    def keep(call: Call) -> None:
+        changes, seconds = zip(*calculator.cycles, strict=True)
+        whole = time.process_time() - calculator.begun
+        calls.append({"fmax": call.fmax, "seconds": whole, "changes": changes, "at": seconds})
+        calculator.cycles, calculator.begun = [], time.process_time()
+
+    atoms = start.to_atoms()
+    hessian = positive_hessian(gfn2_hessian(start), start.positions)
+    calculator.begun = time.process_time()
+    atoms.calc = Recorder(start, calculator, callback=keep)
+    reason = bfgs(atoms, hessian, B3LYP.fmax, B3LYP.max_steps)
+    whole = sum(call["seconds"] for call in calls)
+    return {
+        "name": start.name,
+        "smiles": start.smiles,
+        "start": start.start,
+        "reason": reason,
+        "calls": [
+            {
+                "fmax_ev_per_angstrom": round(call["fmax"], 4),
+                "processor_seconds": round(call["seconds"], 2),
+                "energy_changes_hartree": [float(f"{change:.3g}") for change in call["changes"]],
+                "cycles_end_at_seconds": [round(at, 2) for at in call["at"]],
+            }
+            for call in calls
+        ],
+        "share_beyond": {
+            f"{limit:g} Hartree": round(sum(beyond(call, limit) for call in calls[:-1]) / whole, 4)
+            for limit in THRESHOLDS
+        },
+    }
+
+
+def beyond(call: dict[str, Any], limit: float) -> float:
+    """Return the seconds from the first energy change below the limit to the last cycle."""
+    first = next(at for change, at in zip(call["changes"], call["at"], strict=True)
+                 if change < limit)  # fmt: skip
+    return float(call["at"][-1] - first)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
