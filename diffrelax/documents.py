@@ -160,7 +160,8 @@ class RelaxationDocument(TimedResult):
     n_evaluations: int = Field(description="evaluations of the network")
     error_bound: float | None = Field(
         default=None,
-        description="deviation from the minimum of the basin that nine in ten stay below, Å",
+        description="deviation from the minimum of the basin that nine in ten stay below, Å; "
+        "none if unknown",
     )
 
     @classmethod

@@ -187,7 +187,7 @@ def geometry_record(rows: list[GeometryRow], sample: Sample, **about: object) ->
         **about,
         "start": sample.start,
         "n": len(sample.indices),
-        "settings": {row.method: level_settings(row.method) for row in rows},
+        "settings": {row.method: found for row in rows if (found := level_settings(row.method))},
         "units": {"rmsd": "Å", "bonds": "Å", "angles": "Å", "torsions": "degrees"},
         "rows": [
             {key: v for key, v in asdict(row).items() if not key.startswith("error")}

@@ -75,7 +75,7 @@ def evaluate(
     if output:
         check_output(output, (".json",))
     peers = [level.value for level in levels or [Peer.gfn2_xtb]]
-    for level in (*peers, *({start.value} & set(LEVELS))):
+    for level in {*peers, start.value}.intersection(LEVELS):
         check_installed(level)
     set_threads(threads)
     loaded = load_model(model, device)

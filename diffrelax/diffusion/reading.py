@@ -16,7 +16,7 @@ from diffrelax.diffusion.relaxation import RelaxationSchedule, denoise_as, relax
 class ErrorBound(BaseModel):
     """Bound on the error of an end: ``scale · sign ** exponent``, kept by nine in ten molecules.
 
-    It is one for starts in the basin of their minimum, whose share is not known from one geometry.
+    That is, of those that start in the basin of their minimum; no geometry tells whether it does.
 
     Attributes
     ----------
