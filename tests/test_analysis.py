@@ -168,6 +168,19 @@ def test_learning_is_measured_once(
     assert all(-1 <= newton["order"] <= 2 for newton in molecule["newton"])
 
 
+def test_scf_cycles_are_watched(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    watching = load("scf_convergence", monkeypatch)
+    monkeypatch.setattr(watching, "LEVEL", watching.LEVEL | {"xc": "pbe", "basis": "sto-3g"})
+    found = watching.watch(Molecule.from_smiles("CO"))
+    assert found["reason"] == "" and len(found["calls"]) > 1
+    for call in found["calls"]:
+        assert call["energy_changes_hartree"][-1] < 1e-8
+        ends = call["cycles_end_at_seconds"]
+        assert sorted(ends) == ends and ends[-1] <= call["processor_seconds"]
+    shares = found["share_beyond"]
+    assert 0 < shares["1e-07 Hartree"] <= shares["1e-06 Hartree"] < 0.5
+
+
 def test_minima_are_compared_with_the_geometries_of_qm9(
     script: ModuleType,
     geometries: GeometrySet,
