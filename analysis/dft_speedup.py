@@ -24,7 +24,7 @@ from rdkit.Chem import rdDistGeom
 
 from diffrelax.benchmark.hardware import describe_hardware
 from diffrelax.benchmark.speedup import Outcome, compare_arms
-from diffrelax.benchmark.speedup_arms import SpeedupArm, Subject, check_arms
+from diffrelax.benchmark.speedup_arms import SpeedupArm, Subject, check_arms, combine
 from diffrelax.benchmark.speedup_report import write_report
 from diffrelax.benchmark.speedup_units import Units
 from diffrelax.clock import Time
@@ -52,7 +52,7 @@ WB97X = DFTSettings(xc="wb97x-d3bj", basis="def2-tzvp")
 
 def arms(starts: str, *recipes: str) -> list[SpeedupArm]:
     """Combine starts, separated by spaces, with recipes."""
-    return [SpeedupArm(start, recipe) for recipe in recipes for start in starts.split()]
+    return combine(starts.split(), recipes)
 
 
 HESSIAN = arms("mmff94 gfn2-xtb diffusion", "bfgs+hessian")

@@ -10,9 +10,8 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from tqdm.auto import tqdm
 
-from diffrelax.benchmark.sample import STARTS, Sample
+from diffrelax.benchmark.sample import STARTS, Sample, relaxed_positions
 from diffrelax.benchmark.speedup_arms import level_settings
-from diffrelax.levels import relax_at_level
 from diffrelax.models import Model
 from diffrelax.relaxation import choose_schedule, relax_molecules
 from diffrelax.training.errors import GeometryErrors, geometry_errors
@@ -110,13 +109,9 @@ def _evaluate_level(level: str, sample: Sample, progress: bool) -> GeometryRow:
     begun = time.perf_counter()
     settings = level_settings(level)
     for start in tqdm(sample.starts, desc=level, unit="mol", disable=None if progress else True):
-        try:
-            relaxed = relax_at_level(start, level, fmax=0.02, **settings)
-            converged = relaxed.converged
-        except ValueError:  # the level cannot describe it
-            converged = False
-        failed += not converged
-        positions.append(relaxed.positions if converged else start.positions)
+        end = relaxed_positions(start, level, fmax=0.02, **settings)
+        failed += end is None
+        positions.append(start.positions if end is None else end)
     return _row(level, positions, sample, failed, time.perf_counter() - begun)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import ase
 import numpy as np
@@ -116,12 +117,17 @@ def _geometries(sample: Sample, start: str) -> Iterator[Molecule | None]:
         elif start == "embedded":
             yield _embed_in_basin(minimum)
         else:
-            try:
-                relaxed = relax_at_level(minimum, start)
-            except ValueError:  # the level cannot describe it
-                yield None
-                continue
-            yield minimum.with_positions(relaxed.positions) if relaxed.converged else None
+            relaxed = relaxed_positions(minimum, start)
+            yield None if relaxed is None else minimum.with_positions(relaxed)
+
+
+def relaxed_positions(molecule: Molecule, level: str, **settings: Any) -> np.ndarray | None:
+    """Relax a molecule as `relax_at_level` does; None if the level fails or cannot describe it."""
+    try:
+        relaxed = relax_at_level(molecule, level, **settings)
+    except ValueError:
+        return None
+    return relaxed.positions if relaxed.converged else None
 
 
 def _embed_in_basin(minimum: Molecule) -> Molecule | None:

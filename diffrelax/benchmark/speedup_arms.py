@@ -49,6 +49,12 @@ class SpeedupArm(NamedTuple):
         return level.model_copy(update=RECIPES[self.recipe])
 
 
+def combine(starts: Iterable[str], recipes: Iterable[str]) -> list[SpeedupArm]:
+    """Combine every start with every recipe, each once, in their order."""
+    starts = list(dict.fromkeys(starts))
+    return [SpeedupArm(start, recipe) for recipe in dict.fromkeys(recipes) for start in starts]
+
+
 @dataclass(frozen=True, eq=False)
 class Subject:
     """A molecule on which the arms are compared.

@@ -53,7 +53,7 @@ def speedup(
     json_lines: Json = False,
 ) -> None:
     """Compare DFT relaxations from several starts, pair by pair; the same command continues."""
-    from diffrelax.benchmark.speedup_arms import SpeedupArm, check_arms, subjects_of
+    from diffrelax.benchmark.speedup_arms import check_arms, combine, subjects_of
     from diffrelax.benchmark.speedup_units import Units
     from diffrelax.dft import DFTSettings
     from diffrelax.files import each_molecule
@@ -63,9 +63,8 @@ def speedup(
 
     check_functional(xc)
     level = DFTSettings(xc=xc, basis=basis, fmax=fmax, density_fit=density_fit, max_steps=max_steps)
-    starts = list(dict.fromkeys(start or ["mmff94", "gfn2-xtb", "diffusion"]))
-    recipes = dict.fromkeys(recipe or ["bfgs", "bfgs+hessian"])
-    arms = [SpeedupArm(s, r) for r in recipes for s in starts]
+    starts = start or ["mmff94", "gfn2-xtb", "diffusion"]
+    arms = combine(starts, recipe or ["bfgs", "bfgs+hessian"])
     check_arms(arms)
     set_threads(threads)
     sha256 = load_model(model).sha256 if "diffusion" in starts else ""

@@ -65,10 +65,9 @@ class SpeedupFlowMaker(Maker):
         check_arms(self._arms())
 
     def _arms(self) -> list[SpeedupArm]:
-        from diffrelax.benchmark.speedup_arms import SpeedupArm
+        from diffrelax.benchmark.speedup_arms import combine
 
-        starts, recipes = dict.fromkeys(self.starts), dict.fromkeys(self.recipes)
-        return [SpeedupArm(start, recipe) for recipe in recipes for start in starts]
+        return combine(self.starts, self.recipes)
 
     def make(self, molecules: Any) -> Flow:
         """Make the flow.
