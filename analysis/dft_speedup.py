@@ -1,17 +1,20 @@
 """What better starts and a Hessian save of a DFT relaxation, of QM9 test molecules and larger ones.
 
-Run: OMP_NUM_THREADS=1 python analysis/dft_speedup.py analysis/results/dft_speedup
+Run: OMP_NUM_THREADS=1 python analysis/dft_speedup.py analysis/results/dft_speedup [REPORT...]
 Needs the packages pyscf-dispersion, sella and AcAuto3D, and the program xtb.
 
-Four reports, each in a folder of its own, on relaxations that are kept as one line of JSON each in
-the folder `units` beside them. The whole takes days of one processor core: the work goes from the
-most to the least important, the reports are written after each molecule, and the same command goes
-on where it was stopped.
+Four reports, or those that are named, each in a folder of its own, on relaxations that are kept as
+one line of JSON each in the folder `units` beside them. The whole takes days of one processor core:
+the work goes from the most to the least important stage, whichever report it belongs to, a report
+is written after each molecule that was not found done, and the same command goes on where it was
+stopped. A report never shrinks: it has what is done of later stages too. Only a relaxation that
+failed is not kept, and is missing until it is tried again in its turn.
 """
 
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -47,6 +50,7 @@ LARGE = {
     "nicotine": "CN1CCC[C@H]1c1cccnc1",
 }
 B3LYP = DFTSettings()
+# In place of ωB97X-D3, which PySCF refuses: ωB97X-V with D3(BJ) instead of its own dispersion.
 WB97X = DFTSettings(xc="wb97x-d3bj", basis="def2-tzvp")
 
 
@@ -57,18 +61,19 @@ def arms(starts: str, *recipes: str) -> list[SpeedupArm]:
 
 HESSIAN = arms("mmff94 gfn2-xtb diffusion", "bfgs+hessian")
 AIMNET2 = arms("mmff94 aimnet2 diffusion", "bfgs+aimnet2-hessian")
+QM9 = arms("qm9", "bfgs+hessian")
 PAPER = arms("mmff94 diffusion", "bfgs")
 OTHERS = [
     *arms("mmff94 gfn2-xtb diffusion", "geometric", "geometric+hessian"),
     *arms("mmff94 diffusion", "sella", "sella+hessian"),
-    *arms("gfn-ff aimnet2 qm9 embedded", "bfgs+hessian"),
+    *arms("gfn-ff aimnet2 embedded", "bfgs+hessian"),
     *arms("gfn2-xtb", "bfgs"),
 ]
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What is done next: the first so many molecules of a report in more arms than before."""
+    """What is done next: the first so many molecules of a report, in some arms."""
 
     report: str
     n: int
@@ -77,47 +82,96 @@ class Stage:
 
 LEVELS = {"small": B3LYP, "nine": B3LYP, "large": B3LYP, "wb97x-d3bj": WB97X}
 STAGES = (
+    Stage("small", 20, HESSIAN + QM9),
     Stage("small", 51, HESSIAN),
-    Stage("small", 20, AIMNET2),
     Stage("small", 20, PAPER),
+    Stage("large", 4, HESSIAN),
     Stage("small", 10, OTHERS),
     Stage("nine", 6, HESSIAN),
-    Stage("large", 4, HESSIAN),
     Stage("wb97x-d3bj", 10, arms("mmff94 diffusion", "bfgs+hessian")),
+    Stage("small", 20, AIMNET2),
 )
 
 
-def main(folder: Path) -> None:
-    """Work through the stages."""
-    check_arms([arm for stage in STAGES for arm in stage.arms], KNOWN)
-    for level in LEVELS.values():
-        check_functional(level.xc)
+class FinishedWork(WorkFolder):
+    """Raises FileNotFoundError for a unit that is not finished, so that none is calculated."""
+
+    def find(self, key: str) -> dict[str, Any]:
+        """Return the document of a finished unit."""
+        document = super().find(key)
+        if document is None:
+            raise FileNotFoundError(f"{key} is not finished")
+        return document
+
+
+def main(folder: Path, reports: Sequence[str]) -> None:
+    """Work through the stages of some reports."""
+    for report in reports:
+        if report not in LEVELS:
+            raise ValueError(f"unknown report {report!r}: choose from {', '.join(LEVELS)}")
+        check_functional(LEVELS[report].xc)
+    stages = [stage for stage in STAGES if stage.report in reports]
+    check_arms([arm for stage in stages for arm in stage.arms], KNOWN)
     geometries = load_qm9("test")
-    subjects = {"small": list(chosen(geometries, range(5, 8), 51))}
-    subjects |= {
+    small = list(chosen(geometries, range(5, 8), 51))
+    subjects = {
+        "small": small,
         "nine": list(chosen(geometries, range(9, 10), 6)),
         "large": [embed(name, smiles, {}) for name, smiles in LARGE.items()],
-        "wb97x-d3bj": subjects["small"],
+        "wb97x-d3bj": small,
     }
+    work(folder, stages, subjects)
+
+
+def work(folder: Path, stages: Sequence[Stage], subjects: Mapping[str, Sequence[Subject]]) -> None:
+    """Work through stages, and write a report when more of it is known, and after each stage."""
+    model = about_model(MODEL)
+    found = find_finished(folder / "units", stages, subjects)
     units = Units(WorkFolder(folder / "units"), MODEL)
-    for report in LEVELS:
-        run(folder / report, [s for s in STAGES if s.report == report], subjects[report], units)
-
-
-def run(folder: Path, stages: list[Stage], subjects: list[Subject], units: Units) -> None:
-    """Work through the stages of one report, and write it after each molecule."""
-    folder.mkdir(exist_ok=True)
-    level = LEVELS[folder.name]
-    so_far: list[SpeedupArm] = []
-    outcomes: dict[str, list[Outcome]] = {}
-    split = "" if folder.name == "large" else "test"
-    made = about(level, split) | about_model(MODEL)
+    written = 0
     for stage in stages:
-        so_far = so_far + stage.arms
-        for subject in subjects[: stage.n]:
-            (outcomes[subject.name],) = compare_arms([subject], so_far, level, units, progress=True)
-            found = [outcome for of_one in outcomes.values() for outcome in of_one]
-            write_report(folder, found, made, WATTS)
+        of_report, level = found[stage.report], LEVELS[stage.report]
+        of_stage = subjects[stage.report][: stage.n]
+        for subject in of_stage:
+            wanted = add_to(of_report[subject.name], stage.arms)
+            (outcomes,) = compare_arms([subject], wanted, level, units, progress=True)
+            of_report[subject.name] = outcomes
+            if units.calculated > written or subject is of_stage[-1]:
+                write(folder / stage.report, of_report, model)
+                written = units.calculated
+
+
+def find_finished(
+    units: Path, stages: Sequence[Stage], subjects: Mapping[str, Sequence[Subject]]
+) -> dict[str, dict[str, list[Outcome]]]:
+    """Return the outcomes for which nothing has to be calculated, by report and molecule."""
+    finished = Units(FinishedWork(units), MODEL)
+    found: dict[str, dict[str, list[Outcome]]] = {
+        report: {subject.name: [] for subject in of_report}
+        for report, of_report in subjects.items()
+    }
+    for stage in stages:
+        of_report, level = found[stage.report], LEVELS[stage.report]
+        for subject in subjects[stage.report][: stage.n]:
+            for arm in stage.arms:
+                wanted = add_to(of_report[subject.name], [arm])
+                with suppress(FileNotFoundError):
+                    (of_report[subject.name],) = compare_arms([subject], wanted, level, finished)
+    return found
+
+
+def add_to(outcomes: Sequence[Outcome], more: Sequence[SpeedupArm]) -> list[SpeedupArm]:
+    """Add arms to those of outcomes, each once."""
+    return list(dict.fromkeys([*(outcome.arm for outcome in outcomes), *more]))
+
+
+def write(folder: Path, found: Mapping[str, Sequence[Outcome]], model: Mapping[str, str]) -> None:
+    """Write the report of a folder."""
+    folder.mkdir(exist_ok=True)
+    split = "" if folder.name == "large" else "test"
+    made = about(LEVELS[folder.name], split) | model
+    outcomes = [outcome for of_molecule in found.values() for outcome in of_molecule]
+    write_report(folder, outcomes, made, WATTS)
 
 
 def about(level: DFTSettings, split: str) -> dict[str, Any]:
@@ -181,4 +235,4 @@ def raw_embedding(smiles: str, name: str) -> Molecule | None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:] or list(LEVELS))

@@ -57,14 +57,15 @@ def main(path: Path) -> None:
                 f"| {1e3 * np.median(bonds[of_kind]):.1f} "
                 f"| {1e3 * np.median(angles[of_kind]):.1f} |"
             )
+    start = result["errors"][result["start"]]["rmsd"]
     worst = np.argsort(rmsd)[::-1][:N_WORST]
     Draw.MolsToGridImage(
         [molecules[i] for i in worst],
         molsPerRow=IN_ROW,
         subImgSize=(180, 160),
-        legends=[f"{rmsd[i]:.2f} angstrom" for i in worst],
+        legends=[f"{rmsd[i]:.2f} angstrom, start {start[i]:.2f}" for i in worst],
         returnPNG=False,
-    ).save(path.with_name("worst.png"))
+    ).save(path.with_name(f"{path.stem}-worst.png"))
 
 
 def kinds(molecules: list[Chem.Mol]) -> Iterator[tuple[str, np.ndarray]]:

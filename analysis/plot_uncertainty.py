@@ -2,8 +2,8 @@
 
 Run: python analysis/plot_uncertainty.py analysis/results/relax-qm9-2/geometry.json
 
-The molecules are sorted by the bound on their aligned root mean square deviation and cut into ten
-equal parts: one point for each.
+The molecules whose start is in the basin of the minimum, for which bounds hold, are sorted by the
+bound on their aligned root mean square deviation and cut into ten equal parts: one point for each.
 """
 
 import json
@@ -20,9 +20,12 @@ QUANTILES = {0.9: ("tab:blue", "o", "nine in ten are below"), 0.5: ("0.5", "s", 
 def main(path: Path) -> None:
     """Draw the figure beside the stored result, and print its numbers."""
     result = json.loads(path.read_text())
-    ((method, bounds),) = result["error_bounds"].items()
-    bounds, errors = np.array(bounds), np.array(result["errors"][method]["rmsd"])
-    parts = np.array_split(np.argsort(bounds), PARTS)
+    ((method, stated),) = result["error_bounds"].items()
+    bounds, errors = np.array(stated, dtype=float), np.array(result["errors"][method]["rmsd"])
+    bounded = np.isfinite(bounds)
+    inside = bounded & result["in_basin"]
+    order = np.argsort(bounds)
+    parts = np.array_split(order[inside[order]], PARTS)
     figure, axis = plt.subplots(figsize=(4.4, 3.4), layout="constrained")
     x = [np.median(bounds[part]) for part in parts]
     axis.plot(x, x, color="0.7", linewidth=1, label="the bound")
@@ -33,7 +36,7 @@ def main(path: Path) -> None:
     axis.set_ylabel("error: aligned RMSD, Å")
     axis.legend(frameon=False)
     axis.grid(alpha=0.3)
-    figure.savefig(path.with_name("uncertainty.png"), dpi=160)
+    figure.savefig(path.with_name(f"{path.stem}-uncertainty.png"), dpi=160)
     print("| bound, Å | median error, Å | 90th percentile, Å | below the bound |")
     print("|---|---|---|---|")
     for part in parts:
@@ -41,6 +44,10 @@ def main(path: Path) -> None:
         below = np.mean(errors[part] < bounds[part])
         span = f"{bounds[part].min():.3f}–{bounds[part].max():.3f}"
         print(f"| {span} | {half:.3f} | {ninth:.3f} | {below:.0%} |")
+    print()
+    for which, chosen in (("with a bound", bounded), ("of them in the basin", inside)):
+        below = np.mean(errors[chosen] < bounds[chosen])
+        print(f"{chosen.sum()} {which}: {below:.1%} below it")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 Run: python analysis/schedules.py relax-qm9-1 analysis/results/relax-qm9-1/schedules.json
 
-Molecules of the validation split whose MMFF94 geometry is in the basin of the minimum.
+Molecules of the validation split whose MMFF94 geometry is in the basin of the minimum. A calibrated
+model reads each start first; that one more evaluation is not counted here.
 """
 
 import json
@@ -51,7 +52,7 @@ def sample_heun(denoise: Denoise, positions: torch.Tensor, sigmas: Sequence[floa
 def schedules() -> Iterator[tuple[str, int, list[float], list[float], Solver]]:
     """Yield the name, the evaluations, the bridge, the polish and its solver."""
     for n in EVALUATIONS:
-        yield "bridge", n, falling(0.1, 0.0125, n), [], sample_deterministic
+        yield "bridge", n, falling(0.1, 0.0125, n) if n > 1 else [0.1], [], sample_deterministic
         yield "Gaussian", n, [], falling(ALONE, LOWEST, n), sample_deterministic
         if n > 1:
             polish = falling(HIGHEST, LOWEST, n - 1)

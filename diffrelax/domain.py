@@ -61,11 +61,26 @@ def bond_kinds(molecule: Molecule) -> set[tuple[int, int]]:
     return {(int(a), int(b)) for a, b in np.sort(ends, axis=1)}
 
 
-def caution(start: Molecule, model: Model) -> str:
-    """Say what to beware of in the relaxation of a molecule that is covered; empty if nothing."""
+def caution(start: Molecule, model: Model, *, bounded: bool) -> str:
+    """Say what to beware of in the relaxation of a molecule that is covered; empty if nothing.
+
+    Parameters
+    ----------
+    start : Molecule
+    model : Model
+    bounded : bool
+        Whether a bound on the error is told.
+    """
     cautions = []
-    if start.n_atoms > (largest := model.config.largest):
-        cautions.append(f"{start.n_atoms} atoms: extrapolated, trained on at most {largest}")
+    heavy, n_atoms = np.count_nonzero(start.numbers > 1), start.n_atoms
+    most_heavy, largest = model.config.most_heavy, model.config.largest
+    if heavy > most_heavy or n_atoms > largest:
+        cautions.append(
+            f"{heavy} heavy atoms, {n_atoms} in all: extrapolated, trained on at most {most_heavy} "
+            f"and {largest}"
+        )
+        if bounded:
+            cautions.append("its error bound is not calibrated for that")
     known = model.config.training.starts
     if model.config.relaxation.bridge and start.start not in (*known, "given", "diffusion"):
         cautions.append(f"started from {start.start}, trained on {', '.join(known)}")

@@ -91,6 +91,7 @@ def begin_finetuning(
         raise ValueError(f"{model.name} generates molecules: fine-tune a model that relaxes them")
     minima = load_minima(data, model.config)
     learned, source = minima.train_set, model.config.training
+    heavy = np.add.reduceat(learned.numbers > 1, learned.offsets[:-1], dtype=int)
     training = source.model_copy(
         update={
             "data": data.name,
@@ -111,6 +112,7 @@ def begin_finetuning(
             "name": folder.resolve().name,
             "level": level,
             "largest": max(model.config.largest, int(learned.sizes.max())),
+            "most_heavy": max(model.config.most_heavy, int(heavy.max())),
             "bonds": tuple(sorted(minima.bonds.union(model.config.bonds))),
             "training": TrainingConfig.model_validate(training.model_dump()),
             "calibration": None,

@@ -60,8 +60,8 @@ class Relaxation:
         Aligned root mean square deviation from the minimum that nine in ten of the molecules like
         those of training stay below, if they start in the basin of their minimum. A start that is
         left as it is, or nearly, has the bound of the model's own ends, from which the model cannot
-        tell it. NaN without the model, where it has no calibration, and where the noise level was
-        given.
+        tell it. NaN without the model, where it has no calibration, where the noise level was
+        given, and where the verdict is ``fell_back``.
     time : Time
         In the model: the batch's time over its molecules.
     """
@@ -332,12 +332,9 @@ def _relax_tensors(
 def _judge(result: Relaxation, positions: np.ndarray, model: Model, max_error: float) -> Relaxation:
     start = result.molecule
     assert start is not None
-    if reason := _reason_to_fall_back(start, positions):
-        return replace(result, verdict="fell_back", reason=reason)
-    if result.error_bound > max_error:
-        reason = f"its error may be {result.error_bound:.3f} Å, more than {max_error:g} Å"
-        return replace(result, verdict="fell_back", reason=reason)
-    reasons = [caution(start, model)]
+    if reason := _reason_to_fall_back(start, positions, result.error_bound, max_error):
+        return replace(result, verdict="fell_back", reason=reason, error_bound=math.nan)
+    reasons = [caution(start, model, bounded=not math.isnan(result.error_bound))]
     if result.noise_level == 0:
         reasons.append("left as it is: the model sees nothing to correct")
     else:
@@ -345,7 +342,13 @@ def _judge(result: Relaxation, positions: np.ndarray, model: Model, max_error: f
     return replace(result, reason="; ".join(filter(None, reasons)))
 
 
-def _reason_to_fall_back(start: Molecule, positions: np.ndarray) -> str:
+def _reason_to_fall_back(
+    start: Molecule, positions: np.ndarray, error_bound: float, max_error: float
+) -> str:
     if not np.isfinite(positions).all():
         return "the model returned positions that are not finite"
-    return identity_change(start, positions)
+    if change := identity_change(start, positions):
+        return change
+    if error_bound > max_error:
+        return f"its error may be {error_bound:.3f} Å, more than {max_error:g} Å"
+    return ""

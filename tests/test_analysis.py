@@ -10,20 +10,22 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import ase
 import numpy as np
 import pytest
 
-from diffrelax.benchmark.speedup_units import Units
-from diffrelax.dft import DFTSettings
+from diffrelax.benchmark.speedup import Outcome
+from diffrelax.benchmark.speedup_arms import Subject
+from diffrelax.clock import NO_TIME
+from diffrelax.dft import DFTRelaxation, DFTSettings
 from diffrelax.files import read_molecules
 from diffrelax.generation import Trajectory
 from diffrelax.levels import relax_at_level
 from diffrelax.models import Model
 from diffrelax.molecule import Molecule
 from diffrelax.training.geometries import GeometrySet
-from diffrelax.work import WorkFolder
 
 ANALYSIS = Path(__file__).parents[1] / "analysis"
 
@@ -60,22 +62,137 @@ def test_molecules_of_the_speedup_are_chosen_by_their_hash(
         assert subject.base.start == "mmff94"
 
 
+Calculated = list[tuple[str, str]]  # name, recipe
+Written = list[tuple[str, dict[str, list[str]]]]  # report, recipes by name
+
+
+@pytest.fixture
+def calculated(monkeypatch: pytest.MonkeyPatch) -> Calculated:
+    """What is relaxed, each time in two gradient calls at the geometry where it stands."""
+    relaxed: Calculated = []
+
+    def relax(start: Molecule, settings: DFTSettings, **_: object) -> DFTRelaxation:
+        recipe = settings.optimizer + ("" if settings.hessian == "none" else "+hessian")
+        relaxed.append((start.name, "tightly" if settings.fmax < 0.03 else recipe))
+        times = dict.fromkeys(("hessian", "dft", "total"), NO_TIME)
+        forces = np.zeros_like(start.positions)
+        way = np.stack([start.positions, start.positions])
+        energies, largest, rms = (-1.0, -2.0), (1.0, 0.0), (1.0, 0.0)
+        return DFTRelaxation(
+            start, True, "", forces, energies, largest, rms, way, 2, times, "", (), settings
+        )
+
+    monkeypatch.setattr("diffrelax.benchmark.speedup_units.relax_with", relax)
+    return relaxed
+
+
+@pytest.fixture
+def written(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Written:
+    """What is written into reports."""
+    reports: Written = []
+    write_report = script.write_report
+
+    def write(folder: Path, outcomes: list[Outcome], *about: Any) -> None:
+        write_report(folder, outcomes, *about)
+        recipes: dict[str, list[str]] = {}
+        for outcome in outcomes:
+            assert outcome.basin == 0
+            recipes.setdefault(outcome.name, []).append(outcome.arm.recipe)
+        reports.append((folder.name, recipes))
+
+    monkeypatch.setattr(script, "write_report", write)
+    monkeypatch.setattr(script, "about_model", lambda name: {})
+    return reports
+
+
+@pytest.fixture
+def subjects(script: ModuleType, geometries: GeometrySet) -> dict[str, list[Subject]]:
+    """Two molecules in one report, another in the other."""
+    a, b, c = (script.subject_of(geometries, i) for i in range(3))
+    return {"small": [a, b], "large": [c]}
+
+
 def test_the_speedup_goes_stage_by_stage(
-    script: ModuleType, geometries: GeometrySet, tmp_path: Path
+    script: ModuleType,
+    subjects: dict[str, list[Subject]],
+    calculated: Calculated,
+    written: Written,
+    tmp_path: Path,
 ) -> None:
-    (subject,) = script.chosen(geometries, range(2, 3), 1)
     stages = [
-        script.Stage("small", 1, script.arms("mmff94", "bfgs+hessian")),
-        script.Stage("small", 1, script.arms("qm9 embedded", "bfgs+hessian")),
+        script.Stage("small", 1, script.arms("mmff94", "bfgs")),
+        script.Stage("large", 1, script.arms("mmff94", "bfgs")),
+        script.Stage("small", 2, script.arms("mmff94", "bfgs+hessian")),
     ]
-    units = Units(WorkFolder(tmp_path / "units"), threads=1)
-    script.run(tmp_path / "small", stages[:1], [subject], units)
-    first = units.calculated
-    script.run(tmp_path / "small", stages, [subject], units)
-    assert (first, units.calculated) == (2, 4)
-    page = (tmp_path / "small" / "report.md").read_text()
-    for start in ("mmff94", "qm9", "embedded"):
-        assert f"| {start} | bfgs+hessian | 1 | 1 |" in page
+    script.work(tmp_path, stages, subjects)
+    a, b, c = "qm9-20", "qm9-40", "qm9-60"
+    assert calculated == [
+        (a, "bfgs"), (a, "tightly"),
+        (c, "bfgs"), (c, "tightly"),
+        (a, "bfgs+hessian"), (b, "bfgs+hessian"), (b, "tightly"),
+    ]  # fmt: skip
+    assert written == [
+        ("small", {a: ["bfgs"]}),
+        ("large", {c: ["bfgs"]}),
+        ("small", {a: ["bfgs", "bfgs+hessian"]}),
+        ("small", {a: ["bfgs", "bfgs+hessian"], b: ["bfgs+hessian"]}),
+    ]
+
+
+def test_a_report_of_the_speedup_never_shrinks(
+    script: ModuleType,
+    subjects: dict[str, list[Subject]],
+    calculated: Calculated,
+    written: Written,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first, *later = [
+        script.Stage("small", 1, script.arms("mmff94", "sella")),
+        script.Stage("small", 1, script.arms("mmff94", "bfgs")),
+        script.Stage("small", 2, script.arms("mmff94", "bfgs+hessian")),
+    ]
+    a, b = "qm9-20", "qm9-40"
+
+    def interrupt(start: Molecule, *_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    script.work(tmp_path, later, {"small": subjects["small"][:1]})
+    del calculated[:], written[:]
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("diffrelax.benchmark.speedup_units.relax_with", interrupt)
+        script.work(tmp_path, later, subjects)
+    assert written == [("small", {a: ["bfgs", "bfgs+hessian"]})]
+    script.work(tmp_path, [first, *later], subjects)
+    assert calculated == [(a, "sella"), (b, "bfgs+hessian"), (b, "tightly")]
+    of_a = ["bfgs", "bfgs+hessian", "sella"]
+    assert written[1:] == [
+        ("small", {a: of_a}),
+        ("small", {a: of_a}),
+        ("small", {a: of_a, b: ["bfgs+hessian"]}),
+    ]
+
+
+def test_only_the_named_reports_of_the_speedup_are_made(
+    script: ModuleType, geometries: GeometrySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worked: list[str] = []
+    stages = [
+        script.Stage("large", 1, script.arms("mmff94", "a recipe that is not installed")),
+        script.Stage("small", 1, script.arms("mmff94", "bfgs")),
+    ]
+    monkeypatch.setattr(script, "STAGES", stages)
+    monkeypatch.setattr(script, "load_qm9", lambda split: geometries)
+    monkeypatch.setattr(
+        script, "work", lambda _, stages, __: worked.extend(stage.report for stage in stages)
+    )
+    script.main(tmp_path, ["small"])
+    assert worked == ["small"]
+    with pytest.raises(ValueError, match="unknown recipe"):
+        script.main(tmp_path, ["small", "large"])
+    with pytest.raises(ValueError, match="unknown report 'tiny': choose from small, nine, large"):
+        script.main(tmp_path, ["small", "tiny"])
+    assert worked == ["small"]
 
 
 def test_a_model_is_compared_before_and_after_it_is_fine_tuned(

@@ -125,6 +125,24 @@ def test_bonds_that_are_new_to_the_model_are_covered_afterwards(model, stretched
     assert (8, 8) in covered
 
 
+def test_molecules_as_large_as_those_that_it_learns_are_covered_afterwards(
+    model, stretched, tmp_path
+):
+    path, _ = stretched
+    data = tmp_path / "larger.extxyz"
+
+    def sizes(*smiles):
+        data.write_text(path.read_text())
+        write(data, [Molecule.from_smiles(s).to_atoms() for s in smiles], append=True)
+        folder = tmp_path / f"l-{len(smiles)}"
+        config, _ = begin_finetuning(model, "relax-qm9-1", data, folder, level="none", steps=1)
+        return config.most_heavy, config.largest
+
+    assert sizes() == (9, 29)
+    assert sizes("c1ccc2ccccc2c1", "c1ccc2cccc2cc1") == (10, 29)  # one of them is held back
+    assert sizes("CCCCCCCCCCC", "CC(C)CCCCCCCC", "CCC(C)CCCCCCC") == (11, 35)
+
+
 def test_bad_fine_tuning_says_what_to_do(model, stretched, tmp_path):
     path, _ = stretched
     few = tmp_path / "few.extxyz"

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
 BLOCKS = {
     language: re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
     for language in ("python", "bash")
@@ -16,6 +17,7 @@ BLOCKS = {
 COMMANDS = [
     command.strip() for line in "".join(BLOCKS["bash"]).splitlines() for command in line.split("&&")
 ]
+CARDS = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("models/*/card.md"))
 
 
 def test_python_of_the_readme(capsys):
@@ -54,9 +56,13 @@ def test_first_command_is_the_main_job():
     ]
 
 
-def test_links_lead_somewhere_and_nothing_is_left_to_fill_in():
-    root = Path(__file__).parents[1]
+def test_links_lead_somewhere():
     targets = re.findall(r"\]\((?!http)([^)#]+)\)", README)
     assert targets
-    assert [t for t in targets if not (root / t).exists()] == []
-    assert re.findall(r"^[A-Z_]{6,}$", README, re.MULTILINE) == []
+    assert [t for t in targets if not (ROOT / t).exists()] == []
+
+
+@pytest.mark.parametrize("page", ["README.md", *CARDS])
+def test_nothing_is_left_to_fill_in(page):
+    text = (ROOT / page).read_text()
+    assert re.findall("@@|^[A-Z_]{6,}$", text, re.MULTILINE) == []

@@ -10,7 +10,7 @@ from rdkit.Chem import rdDistGeom
 from scipy.spatial.transform import Rotation
 
 import diffrelax as dr
-from diffrelax.diffusion.reading import Calibration, ErrorBound
+from diffrelax.diffusion.reading import Calibration, ErrorBound, relax_by_reading
 from diffrelax.domain import MAX_ATOMS, outside_domain
 from diffrelax.levels import get_calculator, relax_at_level
 from diffrelax.relaxation import choose_schedule
@@ -181,7 +181,8 @@ def test_an_error_that_may_be_too_large_falls_back_to_the_start(calibrated, mode
     assert dr.relax("CCCO", calibrated, max_error=known.error_bound * 1.01).verdict == "relaxed"
     strict = dr.relax("CCCO", calibrated, max_error=known.error_bound / 2)
     assert strict.verdict == "fell_back"
-    assert "error may be" in strict.reason
+    assert f"error may be {known.error_bound:.3f} Å" in strict.reason
+    assert np.isnan(strict.error_bound)
     np.testing.assert_array_equal(strict.molecule.positions, strict.start.positions)
     for wrong in (0.0, float("nan")):
         with pytest.raises(ValueError, match="give a positive number"):
@@ -204,7 +205,10 @@ def test_a_large_molecule_that_is_left_alone_is_told_of_too(calibrated):
     config = calibrated.config.model_copy(update={"calibration": calm})
     result = dr.relax("CCCCCCCCCCCC", replace(calibrated, config=config))
     assert result.noise_level == 0
-    assert result.reason.startswith("38 atoms: extrapolated, trained on at most 29; left as it is")
+    assert result.reason == (
+        "12 heavy atoms, 38 in all: extrapolated, trained on at most 9 and 29; its error bound is "
+        "not calibrated for that; left as it is: the model sees nothing to correct"
+    )
 
 
 def test_a_model_of_large_molecules_covers_them(model):
@@ -215,12 +219,29 @@ def test_a_model_of_large_molecules_covers_them(model):
 
 
 def test_larger_molecules_than_in_training_say_so(model):
-    result = dr.relax("CCCCCCCCCCCC", model)
-    assert result.verdict == "relaxed"
-    assert result.reason == "38 atoms: extrapolated, trained on at most 29"
+    nonane, chain, acetanilide = dr.relax(["CCCCCCCCC", "CCCCCCCCCC", "CC(=O)Nc1ccccc1"], model)
+    assert {r.verdict for r in (nonane, chain, acetanilide)} == {"relaxed"}
+    assert nonane.reason == ""  # 9 heavy atoms and 29 atoms, as the largest of QM9
+    assert chain.reason == "10 heavy atoms, 32 in all: extrapolated, trained on at most 9 and 29"
+    assert acetanilide.reason.startswith("10 heavy atoms, 19 in all: extrapolated")
 
 
-def test_a_result_that_is_another_molecule_falls_back(model, monkeypatch):
+def test_a_bound_that_is_not_calibrated_for_the_size_says_so(calibrated):
+    uncalibrated = "; its error bound is not calibrated for that"
+    small, nicotine = dr.relax(["CCCCCCCCC", "CN1CCCC1c1cccnc1"], calibrated)
+    assert small.reason == ""
+    assert nicotine.error_bound > 0 and nicotine.reason.endswith(uncalibrated)
+    unbounded = dr.relax("CN1CCCC1c1cccnc1", calibrated, noise_level=0.03)
+    assert unbounded.reason == nicotine.reason.removesuffix(uncalibrated)
+
+
+def test_hydrogens_alone_may_be_more_than_in_training(model):
+    few = replace(model, config=model.config.model_copy(update={"largest": 8}))
+    reason = dr.relax("CCO", few).reason
+    assert reason == "3 heavy atoms, 9 in all: extrapolated, trained on at most 9 and 8"
+
+
+def test_a_result_that_is_another_molecule_falls_back(model, calibrated, monkeypatch):
     def tear(denoiser, numbers, positions, schedule):
         moved = positions.clone()
         moved[:, -1] += 3.0
@@ -236,6 +257,15 @@ def test_a_result_that_is_another_molecule_falls_back(model, monkeypatch):
     result = dr.relax("CCO", model)
     assert result.verdict == "fell_back"
     assert "not finite" in result.reason
+
+    def tear_by_reading(denoiser, numbers, positions, schedule, calibration):
+        read = relax_by_reading(denoiser, numbers, positions, schedule, calibration)
+        return replace(read, positions=tear(denoiser, numbers, positions, schedule))
+
+    monkeypatch.setattr("diffrelax.relaxation.relax_by_reading", tear_by_reading)
+    result = dr.relax("CCO", calibrated)
+    assert (result.verdict, result.n_evaluations) == ("fell_back", 6)
+    assert np.isnan(result.error_bound)
 
 
 def test_a_failed_input_has_no_atoms(model):

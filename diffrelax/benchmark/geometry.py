@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from tqdm.auto import tqdm
 
-from diffrelax.benchmark.sample import STARTS, Sample, relaxed_positions
+from diffrelax.benchmark.sample import STARTS, Sample, in_basin, relaxed_positions
 from diffrelax.benchmark.speedup_arms import level_settings
 from diffrelax.models import Model
 from diffrelax.relaxation import choose_schedule, relax_molecules
@@ -177,7 +177,11 @@ def geometry_table(rows: list[GeometryRow], start: str) -> str:
 
 
 def geometry_record(rows: list[GeometryRow], sample: Sample, **about: object) -> dict[str, object]:
-    """Return what is stored of an evaluation: how it was made, its rows, and every error."""
+    """Return what is stored of an evaluation.
+
+    That is how it was made, its rows, which starts are in the basin of their minimum, and every
+    error.
+    """
     return {
         **about,
         "start": sample.start,
@@ -189,6 +193,7 @@ def geometry_record(rows: list[GeometryRow], sample: Sample, **about: object) ->
             for row in rows
         ],
         "qm9_indices": sample.indices,
+        "in_basin": [*map(in_basin, sample.starts, sample.references)],
         "errors": {
             row.method: {q: [_rounded(getattr(e, q)) for e in row.errors] for q in QUANTITIES}
             for row in rows

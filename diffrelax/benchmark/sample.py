@@ -142,8 +142,18 @@ def _embed_in_basin(minimum: Molecule) -> Molecule | None:
     own, theirs = np.array(alignment[2]).T
     positions = np.empty_like(minimum.positions)
     positions[theirs] = mol.GetConformer().GetPositions()[own]
-    positions, rmsd = superpose(positions, minimum.positions)
-    bonded = Chem.GetAdjacencyMatrix(reference).astype(bool)
-    turned = torsion_changes(bonded, positions, minimum.positions).max(initial=0.0)
-    near = force_field == "mmff94" and rmsd <= MAX_RMSD and turned <= MAX_TORSION
-    return minimum.with_positions(positions) if near else None
+    start = minimum.with_positions(superpose(positions, minimum.positions)[0])
+    return start if force_field == "mmff94" and in_basin(start, minimum.positions) else None
+
+
+def in_basin(start: Molecule, minimum: np.ndarray) -> bool:
+    """Tell whether a start lies in the basin of its minimum, as training decides it.
+
+    Parameters
+    ----------
+    start : Molecule
+    minimum : (n_atoms, 3) array, Å
+    """
+    bonded = Chem.GetAdjacencyMatrix(start.to_rdkit()).astype(bool)
+    turned = torsion_changes(bonded, start.positions, minimum).max(initial=0.0)
+    return bool(superpose(start.positions, minimum)[1] <= MAX_RMSD and turned <= MAX_TORSION)

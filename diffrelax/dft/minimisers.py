@@ -15,6 +15,8 @@ from ase.calculators.calculator import CalculationFailed
 from ase.optimize import BFGS
 from ase.units import Bohr, Hartree
 
+from diffrelax.dft import trust_radius
+
 # (atoms, start Hessian in eV/Å² or None, fmax in eV/Å, steps) -> reason, empty if converged
 Minimiser = Callable[[ase.Atoms, np.ndarray | None, float, int], str]
 
@@ -29,14 +31,14 @@ GEOMETRIC_THRESHOLDS = {
 
 
 def bfgs(atoms: ase.Atoms, hessian: np.ndarray | None, fmax: float, max_steps: int) -> str:
-    """Relax with ASE's BFGS.
+    """Relax with BFGS: from a Hessian with a trust radius in its metric, without one as ASE does.
 
     Parameters
     ----------
     atoms : ase.Atoms
         With a calculator; moved in place.
     hessian : (3 n_atoms, 3 n_atoms) array, eV/Å², or None
-        Start Hessian. None: 70 eV/Å² times the unit matrix.
+        Start Hessian, positive definite. None: 70 eV/Å² times the unit matrix.
     fmax : float
         eV/Å.
     max_steps : int
@@ -46,10 +48,10 @@ def bfgs(atoms: ase.Atoms, hessian: np.ndarray | None, fmax: float, max_steps: i
     str
         Why it did not converge; empty if it did.
     """
-    optimizer = BFGS(atoms, logfile=None)
-    if hessian is not None:
-        optimizer.H0 = hessian.copy()  # updated in place
-    converged = optimizer.run(fmax=fmax, steps=max_steps)
+    if hessian is None:
+        converged = BFGS(atoms, logfile=None).run(fmax=fmax, steps=max_steps)
+    else:
+        converged = trust_radius.minimise(atoms, hessian, fmax, max_steps)
     return "" if converged else f"not converged in {max_steps} steps"
 
 

@@ -13,7 +13,12 @@ from threadpoolctl import threadpool_limits
 
 from diffrelax.clock import NO_TIME, Time
 from diffrelax.dft.checkpoint import Checkpoint
-from diffrelax.dft.hessian import gfn2_hessian, positive_hessian, vibrational_frequencies
+from diffrelax.dft.hessian import (
+    gfn2_hessian,
+    positive_hessian,
+    softest_curvature,
+    vibrational_frequencies,
+)
 from diffrelax.dft.minimisers import (
     Minimiser,
     bfgs,
@@ -160,21 +165,25 @@ def _begin(molecule: Molecule, settings: DFTSettings, checkpoint: Path | None) -
     if settings.hessian == "none":
         return Checkpoint(key, None, NO_TIME, ())
     started = Time.now()
-    hessian, notes = _start_hessian(molecule, settings.hessian)
+    hessian, notes = _start_hessian(molecule, settings)
     return Checkpoint(key, hessian, Time.now() - started, notes)
 
 
-def _start_hessian(molecule: Molecule, level: str) -> tuple[np.ndarray | None, tuple[str, ...]]:
+def _start_hessian(
+    molecule: Molecule, settings: DFTSettings
+) -> tuple[np.ndarray | None, tuple[str, ...]]:
     try:
-        if level == "aimnet2":
+        if settings.hessian == "aimnet2":
             from diffrelax.levels.aimnet2 import AIMNet2  # torch is slow to import
 
             hessian = AIMNet2(molecule).hessian(molecule.to_atoms())
         else:
             hessian = gfn2_hessian(molecule)
     except (RuntimeError, ValueError) as error:
-        return None, (f"no {level} Hessian, the optimizer's own guess instead: {error}",)
-    return positive_hessian(hessian, molecule.positions), ()
+        missing = f"no {settings.hessian} Hessian"
+        return None, (f"{missing}, the optimizer's own guess instead: {error}",)
+    floor = softest_curvature(settings.fmax)
+    return positive_hessian(hessian, molecule.positions, floor), ()
 
 
 def _minimise(

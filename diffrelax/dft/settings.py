@@ -19,7 +19,8 @@ class DFTSettings(BaseModel):
     fmax : float
         Largest force on an atom at which the relaxation ends, eV/Å.
     optimizer : {"bfgs", "geometric", "sella"}
-        ASE's BFGS in Cartesian coordinates, or geomeTRIC or Sella in internal coordinates.
+        BFGS in Cartesian coordinates (from a Hessian with a trust radius in its metric, without
+        one that of ASE), or geomeTRIC or Sella in internal coordinates.
         geomeTRIC keeps its own five criteria, tightened where `fmax` asks for more.
     hessian : {"gfn2-xtb", "aimnet2", "none"}
         Level of the Hessian from which the optimizer starts; ``"none"`` is the optimizer's own

@@ -130,6 +130,8 @@ class ModelConfig(BaseModel):
         Level of theory of the minima that it learns.
     largest : int
         Atoms of the largest molecule that it learns from.
+    most_heavy : int
+        Heavy atoms of the molecule that has the most of them.
     bonds : tuple of (int, int)
         Pairs of atomic numbers, the smaller first, that are bonded in what it learns from.
     calibration : Calibration, optional
@@ -144,6 +146,7 @@ class ModelConfig(BaseModel):
     name: str
     level: str
     largest: int = Field(default=29, gt=0)
+    most_heavy: int = Field(default=9, gt=0)
     bonds: tuple[tuple[int, int], ...] = QM9_BONDS
     network: NetworkConfig = NetworkConfig()
     denoiser: DenoiserConfig = DenoiserConfig()

@@ -3,13 +3,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from rdkit.Chem import rdMolTransforms
 
 from diffrelax.benchmark.geometry import (
     evaluate_geometry,
     geometry_record,
     geometry_table,
 )
-from diffrelax.benchmark.sample import Sample, choose_sample, start_from
+from diffrelax.benchmark.sample import Sample, choose_sample, in_basin, start_from
 from diffrelax.diffusion.reading import Calibration, ErrorBound
 from diffrelax.identity import identity_change
 from diffrelax.molecule import Molecule
@@ -31,6 +32,30 @@ def test_rows_pair_each_method_with_its_own_reference(model, geometries):
     record = json.loads(json.dumps(geometry_record(rows, sample, split="test")))
     assert record["n"] == 5
     assert set(record["qm9_indices"]) <= set(range(20, 140, 20))
+    assert record["in_basin"] == [True] * 5
+
+
+def test_a_start_that_has_turned_a_bond_or_moved_far_has_left_the_basin():
+    propanol = Molecule.from_smiles("CCCO")
+    mol = propanol.to_rdkit()
+    conformer = mol.GetConformer()
+    hydroxyl = (1, 2, 3, 11)
+    torsion = rdMolTransforms.GetDihedralDeg(conformer, *hydroxyl)
+    inside = []
+    for turn in (0.0, 30.0, 75.0):
+        rdMolTransforms.SetDihedralDeg(conformer, *hydroxyl, torsion + turn)
+        start = propanol.with_positions(conformer.GetPositions())
+        inside.append(in_basin(start, propanol.positions))
+    assert superpose(start.positions, propanol.positions)[1] < 0.7
+    assert inside == [True, True, False]
+    assert not in_basin(propanol.with_positions(1.6 * propanol.positions), propanol.positions)
+
+
+def test_the_record_tells_which_starts_are_in_the_basin():
+    ethanol = Molecule.from_smiles("CCO")
+    far = ethanol.with_positions(1.6 * ethanol.positions)
+    sample = Sample("mmff94", [far, ethanol], [ethanol.positions] * 2, [20, 40])
+    assert geometry_record([], sample)["in_basin"] == [False, True]
 
 
 def test_the_sample_is_the_same_each_time_and_larger_ones_contain_it(geometries):

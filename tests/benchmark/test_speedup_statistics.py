@@ -72,6 +72,14 @@ def test_ratios_are_of_pairs_in_one_minimum() -> None:
     assert found.calls.low == found.calls.high == pytest.approx(2)  # paired, so without spread
 
 
+def test_times_are_compared_on_the_same_kind_of_processor() -> None:
+    outcomes = [outcome(n, arm, 10, 4.0) for n in "ab" for arm in (SLOW, FAST)]
+    outcomes[3] = replace(outcomes[3], times={"total": Time(1.0, 1.0)}, hardware="a faster one")
+    found = speedup(outcomes, SLOW, FAST)
+    assert (found.pairs, found.timed) == (2, 1)
+    assert found.typical_seconds.value == found.processor_seconds.value == 1
+
+
 def test_no_pairs_give_no_ratio() -> None:
     found = speedup([outcome("a", SLOW, 10, 1.0), outcome("a", FAST, 5, 1.0, 1)], SLOW, FAST)
     assert (found.n, found.pairs, found.elsewhere) == (1, 0, 1)

@@ -68,14 +68,22 @@ def test_qm9_geometries_are_minima(atoms: ase.Atoms) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "multiplicity", "density_fit"),
-    [("H2O", 1, True), ("HCN", 1, False), ("OH", 2, True), ("CH3", 2, True)],
+    ("name", "multiplicity", "density_fit", "basis"),
+    [
+        ("H2O", 1, True, "sto-3g"),
+        ("H2O", 1, True, "6-31G(2df,p)"),
+        ("HCN", 1, False, "sto-3g"),
+        ("OH", 2, True, "sto-3g"),
+        ("CH3", 2, True, "sto-3g"),
+    ],
 )
-def test_forces_are_the_negative_gradient(name: str, multiplicity: int, density_fit: bool) -> None:
+def test_forces_are_the_negative_gradient(
+    name: str, multiplicity: int, density_fit: bool, basis: str
+) -> None:
     atoms = g2(name)
     atoms.rattle(0.05, seed=1)
     molecule = Molecule.from_atoms(atoms, multiplicity=multiplicity)
-    calculator = dft(molecule, basis="sto-3g", density_fit=density_fit)
+    calculator = dft(molecule, basis=basis, density_fit=density_fit)
     forces = calculator.get_forces(atoms)
     largest = np.unravel_index(np.abs(forces).argmax(), forces.shape)
     energies = []

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from typing import ClassVar
+
+import ase
+import numpy as np
+import pytest
+from ase.calculators.calculator import Calculator, all_changes
+from ase.optimize import BFGS
+
+from diffrelax.dft.hessian import gfn2_hessian, positive_hessian, softest_curvature
+from diffrelax.dft.recorder import Recorder
+from diffrelax.dft.trust_radius import NOISE, minimise
+from diffrelax.levels import get_calculator
+from diffrelax.molecule import Molecule
+
+
+class Surface(Calculator):
+    """An energy of one atom's position, with its gradient; keeps what it was asked."""
+
+    implemented_properties: ClassVar = ["energy", "forces"]
+
+    def __init__(self, energy, gradient):
+        super().__init__()
+        self.energy, self.gradient = energy, gradient
+        self.path = []
+
+    def calculate(self, atoms=None, properties=None, system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        x = self.atoms.positions[0]
+        self.path.append(x.copy())
+        self.results = {"energy": self.energy(x), "forces": -self.gradient(x)[None]}
+
+
+def atom_on(surface: Surface, position: tuple[float, float, float]) -> ase.Atoms:
+    atoms = ase.Atoms("H", positions=[position])
+    atoms.calc = surface
+    return atoms
+
+
+def spring(constants: np.ndarray) -> Surface:
+    return Surface(lambda x: x @ constants @ x / 2, lambda x: constants @ x)
+
+
+def test_exact_hessian_needs_one_step() -> None:
+    constants = np.array([[40.0, 5.0, 0.0], [5.0, 2.0, 0.3], [0.0, 0.3, 9.0]])
+    surface = spring(constants)
+    atoms = atom_on(surface, (0.05, -0.08, 0.06))
+    assert minimise(atoms, constants, fmax=1e-6, max_steps=9)
+    assert len(surface.path) == 2
+    np.testing.assert_allclose(atoms.positions, 0, atol=1e-9)
+
+
+def test_step_that_raises_the_energy_is_taken_back_and_shortened() -> None:
+    surface = spring(100 * np.eye(3))
+    atoms = atom_on(surface, (0.05, 0.0, 0.0))
+    assert minimise(atoms, np.eye(3), fmax=0.01, max_steps=9)
+    start, first, second = (x[0] for x in surface.path[:3])
+    assert (start, first) == pytest.approx((0.05, -0.15))
+    assert first < second < start
+    energies = [surface.energy(x) for x in surface.path]
+    assert energies[1] > energies[0] > energies[2]
+
+
+def test_leaves_a_saddle_downhill() -> None:
+    """A double well in x: the curvature that is found there is negative."""
+    surface = Surface(
+        lambda x: x[0] ** 4 - x[0] ** 2 / 2 + 5 * (x[1] ** 2 + x[2] ** 2),
+        lambda x: np.array([4 * x[0] ** 3 - x[0], 10 * x[1], 10 * x[2]]),
+    )
+    atoms = atom_on(surface, (0.03, 0.05, 0.0))
+    assert minimise(atoms, np.diag([1.0, 10.0, 10.0]), fmax=1e-4, max_steps=50)
+    np.testing.assert_allclose(atoms.positions[0], [0.5, 0, 0], atol=1e-3)
+    energies = [surface.energy(x) for x in surface.path]
+    accepted = np.minimum.accumulate(energies)
+    assert (np.array(energies[1:]) <= accepted[:-1] + NOISE).sum() >= len(energies) - 3
+
+
+def test_steps_are_counted_and_the_end_is_told() -> None:
+    surface = spring(100 * np.eye(3))
+    assert not minimise(atom_on(surface, (3.0, 0.0, 0.0)), np.eye(3), fmax=0.01, max_steps=4)
+    assert len(surface.path) == 5
+    assert np.linalg.norm(np.diff(surface.path, axis=0), axis=1).max() <= 0.2 + 1e-12
+
+
+@pytest.mark.parametrize("smiles", ["CCCOC=O", "CC(C)C=O", "OCC#CC"])
+def test_floppy_molecules_end_where_ase_ends(smiles: str) -> None:
+    molecule = Molecule.from_smiles(smiles)
+    hessian = positive_hessian(gfn2_hessian(molecule), molecule.positions, softest_curvature(0.003))
+    ends = []
+    for method in ("ours", "ASE's"):
+        atoms = molecule.to_atoms()
+        atoms.calc = recorder = Recorder(molecule, get_calculator("gfn2-xtb", molecule))
+        if method == "ours":
+            assert minimise(atoms, hessian, 0.003, 200)
+        else:
+            optimizer = BFGS(atoms, logfile=None)
+            optimizer.H0 = hessian.copy()
+            assert optimizer.run(fmax=0.003, steps=200)
+        ends.append(recorder.calls)
+    assert ends[0][-1].energy == pytest.approx(ends[1][-1].energy, abs=1e-3)
+    assert len(ends[0]) <= len(ends[1]) + 3
+
+
+def test_softer_modes_are_trusted_for_tighter_ends() -> None:
+    found = [softest_curvature(fmax) for fmax in (0.3, 0.03, 0.015, 0.003)]
+    assert found == pytest.approx([1, 1, 0.5, 0.25])
