@@ -12,6 +12,7 @@ from rdkit import Chem, rdBase
 from rdkit.Chem import rdMolAlign
 
 from diffrelax.embedding import embed
+from diffrelax.identity import has_enantiomer
 from diffrelax.levels import relax_at_level
 from diffrelax.molecule import Molecule
 from diffrelax.training.config import TrainingConfig
@@ -131,17 +132,29 @@ def relaxed_positions(molecule: Molecule, level: str, **settings: Any) -> np.nda
 
 
 def _embed_in_basin(minimum: Molecule) -> Molecule | None:
-    """Embed a molecule, name its atoms as in the minimum, and see whether it is near it."""
+    """Embed a molecule, name its atoms as in the minimum, and see whether it is near it.
+
+    Unless the molecule has an enantiomer, the mirror image of the embedding is as good.
+    """
     reference = minimum.to_rdkit()
     try:
         mol, force_field = embed(reference, SEED)
     except ValueError:
         return None
     with rdBase.BlockLogs():
-        alignment = rdMolAlign.GetBestAlignmentTransform(mol, reference, maxMatches=MAX_MATCHES)
-    own, theirs = np.array(alignment[2]).T
+        mirrors = (False,) if has_enantiomer(minimum) else (False, True)
+        fits = [
+            rdMolAlign.GetBestAlignmentTransform(
+                mol, reference, reflect=mirror, maxMatches=MAX_MATCHES
+            )
+            for mirror in mirrors
+        ]
+    closest = min(range(len(fits)), key=lambda i: fits[i][0])
+    own, theirs = np.array(fits[closest][2]).T
     positions = np.empty_like(minimum.positions)
     positions[theirs] = mol.GetConformer().GetPositions()[own]
+    if mirrors[closest]:
+        positions *= [-1.0, 1.0, 1.0]
     start = minimum.with_positions(superpose(positions, minimum.positions)[0])
     return start if force_field == "mmff94" and in_basin(start, minimum.positions) else None
 

@@ -97,6 +97,19 @@ def test_embedded_hydrogens_are_named_as_in_the_reference():
     assert superpose(start.positions, swapped)[1] < 0.01
 
 
+@pytest.mark.parametrize(("smiles", "kept"), [("NN", True), ("C[C@H](N)O", False)])
+def test_embeddings_are_mirrored_only_where_that_is_the_same_molecule(smiles, kept):
+    molecule = Molecule.from_smiles(smiles)
+    image = molecule.with_positions(molecule.positions * [-1, 1, 1])
+    sample = Sample("mmff94", [molecule], [image.positions], [20])
+    if kept:
+        (start,) = start_from(sample, "embedded").starts
+        assert superpose(start.positions, image.positions)[1] < 0.01
+    else:
+        with pytest.raises(ValueError, match="no molecule can be started"):
+            start_from(sample, "embedded")
+
+
 def test_a_minimum_is_compared_with_itself_and_the_bound_is_kept(model, geometries):
     bound = ErrorBound(scale=0.07, exponent=0.0)
     config = model.config.model_copy(
