@@ -18,7 +18,7 @@ from diffrelax.identity import identity_change, same_minimum
 from diffrelax.molecule import Molecule
 
 REFERENCE_FMAX = 0.003  # eV/Å
-REFERENCE_STEPS = 50
+REFERENCE_STEPS = 100
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from io import StringIO
 from math import isnan
@@ -159,12 +159,15 @@ def _tables(
             "## Molecules with more than one minimum",
             _markdown(("molecule", "minimum", "above the lowest, kcal/mol", "arms"), minima),
         ]
-    if failures := failures_by_reason(outcomes):
-        rows = [(reason, str(len(where)), "; ".join(where)) for reason, where in failures.items()]
-        parts += [
-            "## Without a minimum",
-            _markdown(("reason", "molecules", "where"), rows),
-        ]
+    for title, remarks in (
+        ("Without a minimum", failures_by_reason(outcomes)),
+        ("Other than the recipe says", _where(outcomes, lambda outcome: outcome.notes)),
+    ):
+        if remarks:
+            rows = [
+                (remark, str(len(where)), "; ".join(where)) for remark, where in remarks.items()
+            ]
+            parts += [f"## {title}", _markdown(("reason", "molecules", "where"), rows)]
     return "\n\n".join(parts)
 
 
@@ -193,17 +196,23 @@ def failures_by_reason(outcomes: Sequence[Outcome]) -> dict[str, list[str]]:
     dict
         Reason to a list of molecules, each with the arms in parentheses unless it is all of them.
     """
+    return _where(outcomes, lambda outcome: [outcome.reason] if outcome.reason else [])
+
+
+def _where(
+    outcomes: Sequence[Outcome], remarks: Callable[[Outcome], Iterable[str]]
+) -> dict[str, list[str]]:
     tried = Counter(outcome.name for outcome in outcomes)
     arms: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for outcome in outcomes:
-        if outcome.reason:
-            arms[outcome.reason][outcome.name].append(str(outcome.arm))
+        for remark in remarks(outcome):
+            arms[remark][outcome.name].append(str(outcome.arm))
     where = {
-        reason: [
-            name if len(failed) == tried[name] else f"{name} ({'; '.join(failed)})"
-            for name, failed in by_name.items()
+        remark: [
+            name if len(found) == tried[name] else f"{name} ({'; '.join(found)})"
+            for name, found in by_name.items()
         ]
-        for reason, by_name in arms.items()
+        for remark, by_name in arms.items()
     }
     return dict(sorted(where.items(), key=lambda item: -len(item[1])))
 

@@ -205,8 +205,11 @@ def test_the_machine_of_each_relaxation_is_known(tmp_path) -> None:
         )
     ]
     assert [o.hardware for o in outcomes] == [f"{name_processor()}, {n} threads" for n in (1, 2)]
+    outcomes[1] = replace(outcomes[1], notes=("no gfn2-xtb Hessian",))
     write_report(tmp_path, outcomes, {"level": LEVEL.model_dump(), "hardware": ""}, 12.0)
     report = (tmp_path / "report.md").read_text()
+    remarks = report.split("## Other than the recipe says")[1].split("##")[0]
+    assert f"| no gfn2-xtb Hessian | 1 | O ({HESSIAN}) |" in remarks
     assert f"On {name_processor()}, 1 threads and {name_processor()}, 2 threads." in report
 
 
