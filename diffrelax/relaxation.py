@@ -128,9 +128,10 @@ def relax(
 ) -> Relaxation | list[Relaxation]:
     """Relax one molecule or many with the relaxation phase of a diffusion model.
 
-    A SMILES is embedded and relaxed by a force field first. Coordinates are relaxed from where
-    they stand: the model reads how far they are from a minimum, and leaves them alone, takes one
-    step, or follows its whole schedule. A model without a calibration always does the last.
+    A SMILES is embedded and relaxed by a force field first, and then follows the whole schedule of
+    the model. Coordinates are relaxed from where they stand: the model reads how far they are from
+    a minimum, and leaves them alone, takes one step, or follows its schedule. A model without a
+    calibration always does the last.
 
     Parameters
     ----------
@@ -289,7 +290,7 @@ def _batches(covered: list[tuple[int, Molecule]]) -> Iterable[list[tuple[int, Mo
 def _relax_batch(
     molecules: list[Molecule],
     model: Model,
-    relax_tensors: Callable[[Tensor, Tensor], Relaxed],
+    relax_tensors: Callable[[Tensor, Tensor, Tensor], Relaxed],
     max_error: float,
 ) -> list[Relaxation]:
     n_atoms = max(m.n_atoms for m in molecules)
@@ -299,7 +300,8 @@ def _relax_batch(
     for i, (molecule, middle) in enumerate(zip(molecules, centres, strict=True)):
         numbers[i, : molecule.n_atoms] = torch.tensor(molecule.numbers)
         positions[i, : molecule.n_atoms] = torch.tensor(molecule.positions - middle)
-    relaxed = relax_tensors(numbers.to(model.device), positions.to(model.device))
+    known = torch.tensor([m.start in model.config.training.starts for m in molecules])
+    relaxed = relax_tensors(*(x.to(model.device) for x in (numbers, positions, known)))
     columns = (
         relaxed.positions.cpu().double().numpy(),
         relaxed.noise_level.tolist(),
@@ -319,9 +321,10 @@ def _relax_tensors(
     calibration: Calibration | None,
     numbers: Tensor,
     positions: Tensor,
+    known: Tensor,
 ) -> Relaxed:
     if calibration:
-        return relax_by_reading(denoiser, numbers, positions, schedule, calibration)
+        return relax_by_reading(denoiser, numbers, positions, schedule, calibration, known)
     ends = relax_positions(denoiser, numbers, positions, schedule)
     each = torch.ones(len(numbers), dtype=torch.float64)
     return Relaxed(

@@ -71,7 +71,8 @@ def choose_sample(geometries: GeometrySet, n: int) -> Sample:
         rows = geometries.atoms(i)
         info = {"name": f"qm9-{geometries.index[i]}", "smiles": geometries.smiles[i].decode()}
         atoms = ase.Atoms(geometries.numbers[rows], geometries.starts[rows], info=info)
-        starts.append(Molecule.from_atoms(atoms))
+        molecule = Molecule.from_atoms(atoms)
+        starts.append(molecule.with_positions(molecule.positions, start="mmff94"))
         references.append(geometries.positions[rows].astype(np.float64))
     return Sample("mmff94", starts, references, [int(geometries.index[i]) for i in chosen])
 
@@ -112,14 +113,14 @@ def start_from(sample: Sample, start: str) -> Sample:
 
 def _geometries(sample: Sample, start: str) -> Iterator[Molecule | None]:
     for molecule, reference in zip(sample.starts, sample.references, strict=True):
-        minimum = molecule.with_positions(reference)
+        minimum = molecule.with_positions(reference, start="given")
         if start == "minimum":
             yield minimum
         elif start == "embedded":
             yield _embed_in_basin(minimum)
         else:
             relaxed = relaxed_positions(minimum, start)
-            yield None if relaxed is None else minimum.with_positions(relaxed)
+            yield None if relaxed is None else minimum.with_positions(relaxed, start=start)
 
 
 def relaxed_positions(molecule: Molecule, level: str, **settings: Any) -> np.ndarray | None:
@@ -155,7 +156,8 @@ def _embed_in_basin(minimum: Molecule) -> Molecule | None:
     positions[theirs] = mol.GetConformer().GetPositions()[own]
     if mirrors[closest]:
         positions *= [-1.0, 1.0, 1.0]
-    start = minimum.with_positions(superpose(positions, minimum.positions)[0])
+    positions = superpose(positions, minimum.positions)[0]
+    start = minimum.with_positions(positions, start=force_field)
     return start if force_field == "mmff94" and in_basin(start, minimum.positions) else None
 
 

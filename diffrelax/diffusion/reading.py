@@ -100,6 +100,7 @@ def relax_by_reading(
     positions: Tensor,
     schedule: RelaxationSchedule,
     calibration: Calibration,
+    unread: Tensor,
 ) -> Relaxed:
     """Relax each geometry of a batch as far as its reading asks for.
 
@@ -109,11 +110,17 @@ def relax_by_reading(
         As in :func:`relax_positions`.
     calibration : Calibration
         Of the denoiser with this schedule.
+    unread : (n_molecules,) bool tensor
+        Which are known to be far from a minimum: these follow the whole schedule without a reading.
     """
-    reading, step = read(denoiser, numbers, positions, schedule)
-    settled, far = reading < calibration.settled, reading >= calibration.near
-    ends = torch.where(settled[:, None, None], positions, step)
-    bound = torch.full_like(reading, calibration.unseen)
+    far, settled, ends = unread.clone(), torch.zeros_like(unread), positions.clone()
+    if not unread.all():
+        reading, steps = read(denoiser, numbers[~unread], positions[~unread], schedule)
+        far[~unread] = reading >= calibration.near
+        settled[~unread] = reading < calibration.settled
+        ends[~unread] = steps
+        ends[settled] = positions[settled]
+    bound = torch.full(unread.shape, calibration.unseen, device=positions.device)
     if far.any():
         estimates: list[Tensor] = []
         ends[far] = relax_positions(
@@ -125,7 +132,7 @@ def relax_by_reading(
     return Relaxed(
         positions=ends,
         noise_level=levels[(~settled).int().cpu() + far.int().cpu()],
-        n_evaluations=1 + far * schedule.n_evaluations,
+        n_evaluations=(~unread).int() + far * schedule.n_evaluations,
         error_bound=bound,
     )
 

@@ -11,6 +11,7 @@ from diffrelax.diffusion.relaxation import LARGEST_STEP, RelaxationSchedule, den
 
 NUMBERS = torch.tensor([[8, 1, 1, 0], [6, 8, 1, 1], [6, 8, 1, 1]])
 MINIMA = torch.randn(3, 4, 3, generator=torch.Generator().manual_seed(0)) * (NUMBERS > 0)[..., None]
+NONE = torch.zeros(3, dtype=torch.bool)
 SCHEDULE = RelaxationSchedule(bridge=(0.1, 0.05), polish=(0.02, 0.01))
 CALIBRATION = Calibration(
     settled=0.003,
@@ -42,7 +43,7 @@ def displaced(*levels):
 
 def test_each_geometry_is_relaxed_as_far_as_its_reading_asks_for():
     starts, oracle = displaced(0.002, 0.005, 0.05), Oracle(MINIMA)
-    relaxed = relax_by_reading(oracle, NUMBERS, starts, SCHEDULE, CALIBRATION)
+    relaxed = relax_by_reading(oracle, NUMBERS, starts, SCHEDULE, CALIBRATION, NONE)
     torch.testing.assert_close(relaxed.positions[0], starts[0])
     torch.testing.assert_close(relaxed.positions[1:], MINIMA[1:])
     assert relaxed.n_evaluations.tolist() == [1, 1, 5]
@@ -56,9 +57,23 @@ def test_each_geometry_is_relaxed_as_far_as_its_reading_asks_for():
     ]
 
 
+def test_what_is_known_to_be_far_is_not_read():
+    starts, oracle = displaced(0.002, 0.005, 0.05), Oracle(MINIMA)
+    known = torch.tensor([True, False, False])
+    relaxed = relax_by_reading(oracle, NUMBERS, starts, SCHEDULE, CALIBRATION, known)
+    assert relaxed.n_evaluations.tolist() == [4, 1, 5]
+    assert relaxed.noise_level.tolist() == pytest.approx([0.1, 0.01, 0.1])
+    assert [n for n, *_ in oracle.seen] == [2, 2, 2, 2, 2]
+    torch.testing.assert_close(relaxed.positions, MINIMA)
+    again = relax_by_reading(oracle, NUMBERS, starts, SCHEDULE, CALIBRATION, ~NONE)
+    assert again.n_evaluations.tolist() == [4, 4, 4]
+
+
 def test_the_error_is_bounded_by_how_far_the_first_estimate_was_off_where_there_was_one():
     starts = displaced(0.002, 0.005, 0.05)
-    relaxed = relax_by_reading(Oracle(MINIMA, off=0.5), NUMBERS, starts, SCHEDULE, CALIBRATION)
+    relaxed = relax_by_reading(
+        Oracle(MINIMA, off=0.5), NUMBERS, starts, SCHEDULE, CALIBRATION, NONE
+    )
     moved = 0.5 * (0.1 - 0.01)
     expected = [0.2, 0.2, 0.5 * moved**0.5]
     assert relaxed.error_bound.tolist() == pytest.approx(expected, rel=1e-4)

@@ -64,7 +64,8 @@ def covered(denoiser, calibration, geometries, positions=None):
     """Return the share of molecules within their bounds, the ends and the routes."""
     batch = collate(geometries, np.arange(N), np.ones(N, dtype=bool))
     starts = batch.starts if positions is None else positions
-    relaxed = relax_by_reading(denoiser, batch.numbers, starts, SCHEDULE, calibration)
+    unread = torch.zeros(N, dtype=torch.bool)
+    relaxed = relax_by_reading(denoiser, batch.numbers, starts, SCHEDULE, calibration, unread)
     pairs = zip(relaxed.positions.numpy(), batch.positions.numpy(), strict=True)
     errors = np.array([superpose(end, minimum)[1] for end, minimum in pairs])
     return (errors <= relaxed.error_bound.numpy()).mean(), relaxed
