@@ -39,7 +39,7 @@ from diffrelax.qm9 import load_qm9
 from diffrelax.training.geometries import GeometrySet
 from diffrelax.work import WorkFolder
 
-MODEL = "relax-qm9-1"
+MODEL = "relax-qm9-2"
 SEED = 42
 WATTS = 12.0  # of a busy core, assumed
 KNOWN = ("qm9", "embedded")

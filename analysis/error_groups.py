@@ -1,6 +1,6 @@
 """Tell a model's errors by size and by functional group, from what ``diffrelax evaluate`` stored.
 
-Run: python analysis/error_groups.py analysis/results/relax-qm9-1/geometry.json
+Run: python analysis/error_groups.py analysis/results/relax-qm9-2/geometry.json
 Needs the package qm9pack. The molecules with the largest errors are drawn beside the stored result.
 """
 

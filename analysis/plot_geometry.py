@@ -1,6 +1,6 @@
 """Draw the geometry errors that ``diffrelax evaluate -o`` stored: one line for each method.
 
-Run: python analysis/plot_geometry.py analysis/results/relax-qm9-1/geometry.json
+Run: python analysis/plot_geometry.py analysis/results/relax-qm9-2/geometry.json
 """
 
 import json

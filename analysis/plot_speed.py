@@ -1,6 +1,6 @@
 """Draw how the time of one evaluation grows with the number of atoms, and its floor.
 
-Run: python analysis/plot_speed.py analysis/results/relax-qm9-1/speed.json
+Run: python analysis/plot_speed.py analysis/results/relax-qm9-2/speed.json
 """
 
 import json

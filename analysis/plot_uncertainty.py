@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 PARTS = 10
+TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # Å
 QUANTILES = {0.9: ("tab:blue", "o", "nine in ten are below"), 0.5: ("0.5", "s", "median")}
 
 
@@ -34,6 +35,9 @@ def main(path: Path) -> None:
         axis.plot(x, y, color=colour, marker=marker, linewidth=1, label=label)
     axis.set(xscale="log", yscale="log", xlabel=f"bound stated by {method}, Å")
     axis.set_ylabel("error: aligned RMSD, Å")
+    ticks = [tick for tick in TICKS if x[0] <= tick <= x[-1]]
+    axis.set_xticks(ticks, ticks)
+    axis.minorticks_off()
     axis.legend(frameon=False)
     axis.grid(alpha=0.3)
     figure.savefig(path.with_name(f"{path.stem}-uncertainty.png"), dpi=160)

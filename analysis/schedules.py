@@ -1,6 +1,6 @@
 """How many evaluations of the network a relaxation needs, by schedule and solver.
 
-Run: python analysis/schedules.py relax-qm9-1 analysis/results/relax-qm9-1/schedules.json
+Run: python analysis/schedules.py relax-qm9-2 analysis/results/relax-qm9-2/schedules.json
 
 Molecules of the validation split whose MMFF94 geometry is in the basin of the minimum. A calibrated
 model reads each start first; that one more evaluation is not counted here.
@@ -28,7 +28,7 @@ from diffrelax.training.geometries import Batch, collate
 N = 1000
 BATCH = 100
 EVALUATIONS = (1, 2, 3, 4, 5, 8, 16)
-HIGHEST, LOWEST, ALONE = 0.08, 0.01, 0.15  # Å, of the polish; ALONE starts one without a bridge
+HIGHEST, LOWEST, ALONE = 0.08, 0.006, 0.15  # Å, of the polish; ALONE starts one without a bridge
 QUANTITIES = ("rmsd", "bonds", "angles", "torsions")
 
 Solver = Callable[[Denoise, torch.Tensor, Sequence[float]], torch.Tensor]
