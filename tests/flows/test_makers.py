@@ -91,7 +91,7 @@ def test_embedding_a_batch_keeps_its_order() -> None:
 
 
 def test_a_batch_is_relaxed_once_and_found_again(tmp_path: Path, model) -> None:
-    maker = DiffusionRelaxMaker(work=str(tmp_path))
+    maker = DiffusionRelaxMaker(work=str(tmp_path), model=model.name)
     inputs = ["CCO first", "C1CC", "C[NH3+]", ase.build.molecule("CH3OH")]
     first = run(maker.make(inputs))
     assert [o.get("verdict", o["kind"]) for o in first] == [
