@@ -25,7 +25,7 @@ from diffrelax.molecule import Molecule
 from diffrelax.qm9 import load_qm9
 from diffrelax.relaxation import relax_molecules
 
-MODEL = "relax-qm9"
+MODEL = "relax-qm9-1"
 HEAVY_ATOMS = range(5, 6)
 N = 3
 THRESHOLDS = (1e-6, 1e-7)  # Hartree

@@ -2,8 +2,7 @@
 
 Run: python analysis/schedules.py relax-qm9-2 analysis/results/relax-qm9-2/schedules.json
 
-Molecules of the validation split whose MMFF94 geometry is in the basin of the minimum. A calibrated
-model reads each start first; that one more evaluation is not counted here.
+Molecules of the validation split whose MMFF94 geometry is in the basin of the minimum.
 """
 
 import json

@@ -308,21 +308,21 @@ class Molecule:
             assign_stereo(mol)
         return mol.GetMol()
 
-    def with_positions(self, positions: np.ndarray, start: str | None = None) -> Molecule:
+    def with_positions(self, positions: np.ndarray, start: str = "given") -> Molecule:
         """Return the same molecule at other positions; bonds and ``smiles`` stay as read.
 
         Parameters
         ----------
         positions : (n_atoms, 3) array, Å
-        start : str, optional
-            How they came to be. Default: as before.
+        start : str
+            How they came to be.
 
         Raises
         ------
         ValueError
             If they are not finite, of another shape, or put two atoms in one place.
         """
-        return replace(self, positions=positions, start=self.start if start is None else start)
+        return replace(self, positions=positions, start=start)
 
 
 def text_of(value: Any) -> str:

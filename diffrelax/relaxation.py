@@ -300,8 +300,8 @@ def _relax_batch(
     for i, (molecule, middle) in enumerate(zip(molecules, centres, strict=True)):
         numbers[i, : molecule.n_atoms] = torch.tensor(molecule.numbers)
         positions[i, : molecule.n_atoms] = torch.tensor(molecule.positions - middle)
-    known = torch.tensor([m.start in model.config.training.starts for m in molecules])
-    relaxed = relax_tensors(*(x.to(model.device) for x in (numbers, positions, known)))
+    unread = torch.tensor([m.start in model.config.training.starts for m in molecules])
+    relaxed = relax_tensors(*(x.to(model.device) for x in (numbers, positions, unread)))
     columns = (
         relaxed.positions.cpu().double().numpy(),
         relaxed.noise_level.tolist(),
@@ -321,10 +321,10 @@ def _relax_tensors(
     calibration: Calibration | None,
     numbers: Tensor,
     positions: Tensor,
-    known: Tensor,
+    unread: Tensor,
 ) -> Relaxed:
     if calibration:
-        return relax_by_reading(denoiser, numbers, positions, schedule, calibration, known)
+        return relax_by_reading(denoiser, numbers, positions, schedule, calibration, unread)
     ends = relax_positions(denoiser, numbers, positions, schedule)
     each = torch.ones(len(numbers), dtype=torch.float64)
     return Relaxed(

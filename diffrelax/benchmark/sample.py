@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ase
@@ -71,8 +71,7 @@ def choose_sample(geometries: GeometrySet, n: int) -> Sample:
         rows = geometries.atoms(i)
         info = {"name": f"qm9-{geometries.index[i]}", "smiles": geometries.smiles[i].decode()}
         atoms = ase.Atoms(geometries.numbers[rows], geometries.starts[rows], info=info)
-        molecule = Molecule.from_atoms(atoms)
-        starts.append(molecule.with_positions(molecule.positions, start="mmff94"))
+        starts.append(replace(Molecule.from_atoms(atoms), start="mmff94"))
         references.append(geometries.positions[rows].astype(np.float64))
     return Sample("mmff94", starts, references, [int(geometries.index[i]) for i in chosen])
 
@@ -113,7 +112,7 @@ def start_from(sample: Sample, start: str) -> Sample:
 
 def _geometries(sample: Sample, start: str) -> Iterator[Molecule | None]:
     for molecule, reference in zip(sample.starts, sample.references, strict=True):
-        minimum = molecule.with_positions(reference, start="given")
+        minimum = molecule.with_positions(reference)
         if start == "minimum":
             yield minimum
         elif start == "embedded":

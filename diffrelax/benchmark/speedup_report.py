@@ -167,7 +167,7 @@ def _tables(
             rows = [
                 (remark, str(len(where)), "; ".join(where)) for remark, where in remarks.items()
             ]
-            parts += [f"## {title}", _markdown(("reason", "molecules", "where"), rows)]
+            parts += [f"## {title}", _markdown(("remark", "molecules", "where"), rows)]
     return "\n\n".join(parts)
 
 

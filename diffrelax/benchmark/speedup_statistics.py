@@ -244,7 +244,7 @@ def speedup(outcomes: Sequence[Outcome], slow: SpeedupArm, fast: SpeedupArm) -> 
     ]
     known = [(a, b) for a, b in tried if a.basin is not None and b.basin is not None]
     pairs = [(a, b) for a, b in known if a.basin == b.basin]
-    timed = [(a, b) for a, b in pairs if a.hardware == b.hardware]
+    timed = [(a, b) for a, b in pairs if a.hardware == b.hardware != ""]
     calls = [a.calls for a, _ in pairs], [b.calls for _, b in pairs]
     times = [(a.times["total"], b.times["total"]) for a, b in timed]
     seconds = [a.wall for a, _ in times], [b.wall for _, b in times]

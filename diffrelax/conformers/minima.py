@@ -138,7 +138,7 @@ def relax_conformer(
             folder.keep(key, done)
     if done["reason"]:
         return start, done["reason"]
-    molecule = start.molecule.with_positions(np.array(done["positions"]))
+    molecule = start.molecule.with_positions(np.array(done["positions"]), start.molecule.start)
     return replace(start, molecule=molecule, energy=done["energy"]), ""
 
 

@@ -83,7 +83,7 @@ class Checkpoint:
                     "delete it, or name another file"
                 )
             calls = zip(
-                (molecule.with_positions(xyz) for xyz in arrays["positions"]),
+                (molecule.with_positions(xyz, start="dft") for xyz in arrays["positions"]),
                 arrays["energies"].tolist(),
                 arrays["forces"],
                 (Time(*time) for time in arrays["call_times"].tolist()),

@@ -51,7 +51,10 @@ def bfgs(atoms: ase.Atoms, hessian: np.ndarray | None, fmax: float, max_steps: i
     if hessian is None:
         converged = BFGS(atoms, logfile=None).run(fmax=fmax, steps=max_steps)
     else:
-        converged = trust_radius.minimise(atoms, hessian, fmax, max_steps)
+        try:
+            converged = trust_radius.minimise(atoms, hessian, fmax, max_steps)
+        except (ValueError, np.linalg.LinAlgError) as error:
+            return f"BFGS gave up: {error}"
     return "" if converged else f"not converged in {max_steps} steps"
 
 

@@ -122,4 +122,6 @@ class Recorder(Calculator):
         finally:
             time = Time.now() - started
             self.time += time
+        if not (np.isfinite(energy) and np.isfinite(forces).all()):
+            raise CalculationFailed("energy or forces are not finite")
         return Call(molecule, energy, forces.copy(), time)

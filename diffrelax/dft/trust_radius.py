@@ -17,9 +17,10 @@ def minimise(atoms: ase.Atoms, hessian: np.ndarray, fmax: float, max_steps: int)
     """Relax atoms until the largest force on one is below ``fmax``.
 
     With L the Cholesky factor of the start Hessian, the Hessian in the coordinates Lᵀx is the unit
-    matrix: bonds and torsions are equally stiff there, and half the squared radius is the energy
-    that a step may be expected to change. A step that raises the energy is taken back, at no
-    further gradient call, and a shorter one made; two in a row restart the Hessian. The update is
+    matrix: bonds and torsions are equally stiff there, and half the squared length of a step is
+    the energy that it takes without a force. A step that was to lower the energy and raises it is
+    taken back, at no further gradient call, and a shorter one made; two in a row restart the
+    Hessian. The update is
     damped (Nocedal and Wright 2006, procedure 18.2), so that the Hessian stays positive definite
     where the surface is not.
 
@@ -37,7 +38,7 @@ def minimise(atoms: ase.Atoms, hessian: np.ndarray, fmax: float, max_steps: int)
     Returns
     -------
     bool
-        Whether the forces are below ``fmax``.
+        Whether the forces are below ``fmax``, after a step that was not taken back.
     """
     low = cholesky(hessian, lower=True)
 
@@ -64,7 +65,7 @@ def minimise(atoms: ase.Atoms, hessian: np.ndarray, fmax: float, max_steps: int)
         new_energy, new_gradient, converged = evaluate()
         change, length = new_energy - energy, float(np.linalg.norm(step))
         curvature = _update(curvature, step, new_gradient - gradient)
-        if change > NOISE:
+        if change > NOISE and expected < -NOISE:
             converged, radius, rejected = False, length / 4, rejected + 1
             if rejected == RESTART:
                 curvature, rejected = unit, 0

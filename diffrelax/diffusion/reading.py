@@ -120,7 +120,7 @@ def relax_by_reading(
         settled[~unread] = reading < calibration.settled
         ends[~unread] = steps
         ends[settled] = positions[settled]
-    bound = torch.full(unread.shape, calibration.unseen, device=positions.device)
+    bound = positions.new_full(unread.shape, calibration.unseen)
     if far.any():
         estimates: list[Tensor] = []
         ends[far] = relax_positions(

@@ -73,7 +73,8 @@ class Ensemble:
             raise ValueError(f"{len(self.starts)} starts for {n} frames: give one for each")
         if n == 0 or (self.weights < 0).any() or abs(self.weights.sum() - 1) > TOLERANCE:
             raise ValueError(f"{n} weights with the sum {self.weights.sum()}: must be 1, none < 0")
-        object.__setattr__(self, "molecule", self.molecule.with_positions(self.positions[0]))
+        first = self.molecule.with_positions(self.positions[0], self.molecule.start)
+        object.__setattr__(self, "molecule", first)
 
     def __len__(self) -> int:
         return len(self.positions)

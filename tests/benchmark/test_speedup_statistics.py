@@ -33,6 +33,7 @@ def outcome(
         times={"total": Time(2 * seconds, seconds)},
         energies=tuple(np.linspace(-1, -2, calls)),
         scf_cycles=5 * calls,
+        hardware="a processor",
         end=None if basin is None else WATER,
         basin=basin,
         minimum=None if basin is None else -2.0,

@@ -45,6 +45,7 @@ def assert_same_path(one: DFTRelaxation, other: DFTRelaxation) -> None:
     np.testing.assert_array_equal(one.trajectory, other.trajectory)
     np.testing.assert_array_equal(one.forces, other.forces)
     assert one.energies == other.energies
+    assert one.molecule.start == other.molecule.start == "dft"
     assert one.scf_cycles == other.scf_cycles
 
 

@@ -5,12 +5,12 @@ from typing import ClassVar
 import ase
 import numpy as np
 import pytest
-from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
 from ase.optimize import BFGS
 
 from diffrelax.dft.hessian import gfn2_hessian, positive_hessian, softest_curvature
 from diffrelax.dft.recorder import Recorder
-from diffrelax.dft.trust_radius import NOISE, minimise
+from diffrelax.dft.trust_radius import NOISE, _newton_step, minimise
 from diffrelax.levels import get_calculator
 from diffrelax.molecule import Molecule
 
@@ -60,6 +60,34 @@ def test_step_that_raises_the_energy_is_taken_back_and_shortened() -> None:
     assert first < second < start
     energies = [surface.energy(x) for x in surface.path]
     assert energies[1] > energies[0] > energies[2]
+
+
+def test_a_step_that_is_taken_back_is_followed_by_a_quarter_of_it() -> None:
+    """The gradient shows no curvature, so that only the radius can bound the steps."""
+    surface = Surface(lambda x: float(x[0] != 0), lambda x: np.array([1.0, 0.0, 0.0]))
+    assert not minimise(atom_on(surface, (0.0, 0.0, 0.0)), np.eye(3), fmax=1e-3, max_steps=4)
+    steps = [x[0] for x in surface.path[1:]]
+    assert steps == pytest.approx([-0.2 / 4**n for n in range(4)])
+
+
+def test_a_step_is_the_minimum_of_the_model_in_the_sphere() -> None:
+    hessian, gradient = np.diag([1.0, 4.0, 0.5]), np.array([0.3, -1.0, 0.2])
+    np.testing.assert_allclose(
+        _newton_step(hessian, gradient, np.inf), -gradient / np.diag(hessian)
+    )
+    step = _newton_step(hessian, gradient, 0.1)
+    assert np.linalg.norm(step) == pytest.approx(0.1)
+    shift = -(gradient + hessian @ step) / step
+    assert shift[0] > 0
+    np.testing.assert_allclose(shift, shift[0])
+
+
+def test_what_is_not_finite_ends_a_relaxation_with_its_reason() -> None:
+    molecule = Molecule.from_smiles("O")
+    torn = Surface(lambda x: np.nan, lambda x: x)
+    torn.calculate = lambda *_: torn.results.update(energy=np.nan, forces=np.zeros((3, 3)))
+    with pytest.raises(CalculationFailed, match="not finite"):
+        Recorder(molecule, torn).get_forces(molecule.to_atoms())
 
 
 def test_leaves_a_saddle_downhill() -> None:
