@@ -162,7 +162,7 @@ def test_what_is_relaxed_already_is_left_alone(calibrated):
     first = dr.relax("CC(=O)OC", calibrated)
     again = dr.relax(first.molecule, calibrated)
     assert (first.noise_level, first.n_evaluations) == (0.1, 5)  # a force field's: not read
-    stretched = first.molecule.with_positions(1.01 * first.start.positions, start="given")
+    stretched = first.molecule.with_positions(1.01 * first.start.positions)
     assert dr.relax(stretched, calibrated).n_evaluations == 6
     assert (again.noise_level, again.n_evaluations) == (0.0, 1)
     assert (again.verdict, again.error_bound) == ("relaxed", pytest.approx(0.2))
@@ -206,7 +206,7 @@ def test_a_large_molecule_that_is_left_alone_is_told_of_too(calibrated):
     calm = calibrated.config.calibration.model_copy(update={"settled": 1.0, "near": 1.0})
     config = calibrated.config.model_copy(update={"calibration": calm})
     dodecane = dr.Molecule.from_smiles("CCCCCCCCCCCC")
-    given = dodecane.with_positions(dodecane.positions, start="given")
+    given = dodecane.with_positions(dodecane.positions)
     result = dr.relax(given, replace(calibrated, config=config))
     assert result.noise_level == 0
     assert result.reason == (
