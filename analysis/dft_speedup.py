@@ -62,6 +62,7 @@ def arms(starts: str, *recipes: str) -> list[SpeedupArm]:
 HESSIAN = arms("mmff94 gfn2-xtb diffusion", "bfgs+hessian")
 AIMNET2 = arms("mmff94 aimnet2 diffusion", "bfgs+aimnet2-hessian")
 QM9 = arms("qm9", "bfgs+hessian")
+WB97X_ARMS = arms("mmff94 diffusion", "bfgs+hessian")
 PAPER = arms("mmff94 diffusion", "bfgs")
 OTHERS = [
     *arms("mmff94 gfn2-xtb diffusion", "geometric", "geometric+hessian"),
@@ -83,13 +84,16 @@ class Stage:
 LEVELS = {"small": B3LYP, "nine": B3LYP, "large": B3LYP, "wb97x-d3bj": WB97X}
 STAGES = (
     Stage("small", 20, HESSIAN + QM9),
-    Stage("small", 51, HESSIAN),
-    Stage("small", 20, PAPER),
+    Stage("small", 10, PAPER),
     Stage("large", 4, HESSIAN),
-    Stage("small", 10, OTHERS),
+    Stage("small", 20, PAPER),
+    Stage("small", 5, OTHERS),
     Stage("nine", 6, HESSIAN),
-    Stage("wb97x-d3bj", 10, arms("mmff94 diffusion", "bfgs+hessian")),
+    Stage("small", 51, HESSIAN),
+    Stage("wb97x-d3bj", 5, WB97X_ARMS),
     Stage("small", 20, AIMNET2),
+    Stage("small", 10, OTHERS),
+    Stage("wb97x-d3bj", 10, WB97X_ARMS),
 )
 
 

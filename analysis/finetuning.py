@@ -1,11 +1,12 @@
 """Fine-tune a release on minima of another level of theory, and see what it saves there.
 
-Run: OMP_NUM_THREADS=1 python analysis/finetuning.py analysis/results/finetuning WORK
-WORK is a folder that keeps relaxations and the model; what was interrupted goes on from there.
+Run: OMP_NUM_THREADS=1 python analysis/finetuning.py analysis/results/finetuning relax-pbe-1
 Needs the package qm9pack and the program xtb.
 
-Minima of training molecules are made with PySCF, `diffrelax finetune` learns them, and test
-molecules are relaxed from MMFF94 and from the model, before and after: two reports.
+Minima of training molecules are made with PySCF, `diffrelax finetune` learns them (the second
+argument is the folder of the model), and test molecules are relaxed from MMFF94 and from the model,
+before and after: two reports. The folder `units` keeps each relaxation, and what was interrupted
+goes on from there.
 """
 
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 from dft_speedup import MODEL, WATTS, about, about_model, arms, chosen
 from tqdm import tqdm
 
-from diffrelax.benchmark.speedup import Outcome, compare_arms, reference_settings
+from diffrelax.benchmark.speedup import Outcome, compare_arms
 from diffrelax.benchmark.speedup_report import write_report
 from diffrelax.benchmark.speedup_units import Units
 from diffrelax.dft import DFTSettings
@@ -28,28 +29,30 @@ LEVEL = DFTSettings(xc="pbe", basis="def2-svp")
 NAME = "PBE/def2-SVP"
 HEAVY_ATOMS = range(5, 8)
 N_LEARNED = 64
+LEARNED_FMAX = 0.01  # eV/Å
 N_TEST = 20
 ARMS = arms("mmff94 diffusion", "bfgs+hessian")
 
 
-def main(folder: Path, work: Path) -> None:
+def main(folder: Path, tuned: Path) -> None:
     """Make minima, learn them, and compare."""
-    units = WorkFolder(work / "units")
-    minima, tuned = work / "minima.extxyz", work / "relax-pbe-1" / "model.safetensors"
+    units = WorkFolder(folder / "units")
+    minima, weights = folder / "minima.extxyz", tuned / "model.safetensors"
     if not minima.exists():
         make_minima(minima, Units(units))
-    if not tuned.exists():
-        learn(minima, tuned.parent)
-    for name, model in {"before": MODEL, "after": str(tuned)}.items():
+    if not weights.exists():
+        learn(minima, tuned)
+    for name, model in {"before": MODEL, "after": str(weights)}.items():
         compare(folder / name, model, Units(units, model))
 
 
 def make_minima(path: Path, units: Units) -> None:
-    """Relax training molecules tightly from their published geometries."""
+    """Relax training molecules from their published geometries."""
+    settings = LEVEL.model_copy(update={"fmax": LEARNED_FMAX})
     subjects = list(chosen(load_qm9("train"), HEAVY_ATOMS, N_LEARNED))
     found = []
     for subject in tqdm(subjects, unit="mol", disable=None):
-        document = units.relax(subject.known["qm9"], reference_settings(LEVEL))
+        document = units.relax(subject.known["qm9"], settings)
         if isinstance(document, FailureDocument) or not document.converged:
             print(f"left out {subject.name}: {document.reason}", file=sys.stderr)
         else:

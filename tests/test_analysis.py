@@ -211,7 +211,7 @@ def test_a_model_is_compared_before_and_after_it_is_fine_tuned(
         shutil.copytree(released, folder, ignore=shutil.ignore_patterns("checkpoints"))
 
     monkeypatch.setattr(finetuning, "learn", learn)
-    finetuning.main(tmp_path / "results", tmp_path / "work")
+    finetuning.main(tmp_path / "results", tmp_path / "relax-pbe-1")
     for name in ("before", "after"):
         page = (tmp_path / "results" / name / "report.md").read_text()
         assert "| diffusion | bfgs+hessian | 1 | 1 |" in page

@@ -20,9 +20,8 @@ def minimise(atoms: ase.Atoms, hessian: np.ndarray, fmax: float, max_steps: int)
     matrix: bonds and torsions are equally stiff there, and half the squared length of a step is
     the energy that it takes without a force. A step that was to lower the energy and raises it is
     taken back, at no further gradient call, and a shorter one made; two in a row restart the
-    Hessian. The update is
-    damped (Nocedal and Wright 2006, procedure 18.2), so that the Hessian stays positive definite
-    where the surface is not.
+    Hessian. The update is damped (Nocedal and Wright 2006, procedure 18.2), so that the Hessian
+    stays positive definite where the surface is not.
 
     Parameters
     ----------
