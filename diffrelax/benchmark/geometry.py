@@ -107,9 +107,8 @@ def _evaluate_model(
 def _evaluate_level(level: str, sample: Sample, progress: bool) -> GeometryRow:
     positions, failed = [], 0
     begun = time.perf_counter()
-    settings = level_settings(level)
     for start in tqdm(sample.starts, desc=level, unit="mol", disable=None if progress else True):
-        end = relaxed_positions(start, level, fmax=0.02, **settings)
+        end = relaxed_positions(start, level)
         failed += end is None
         positions.append(start.positions if end is None else end)
     return _row(level, positions, sample, failed, time.perf_counter() - begun)

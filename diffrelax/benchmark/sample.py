@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import ase
 import numpy as np
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdMolAlign
 
+from diffrelax.benchmark.speedup_arms import level_settings
 from diffrelax.embedding import embed
 from diffrelax.identity import has_enantiomer
 from diffrelax.levels import relax_at_level
@@ -26,6 +26,7 @@ STARTS = {
     "embedded": "ETKDGv3 and MMFF94",
     "minimum": "DFT minimum",
 }
+FMAX = 0.02  # eV/Å, of relaxations at cheap levels
 SEED = 42
 MAX_MATCHES = 10_000
 TRAINED_ON = TrainingConfig()
@@ -83,8 +84,9 @@ def start_from(sample: Sample, start: str) -> Sample:
     ----------
     sample : Sample
     start : str
-        - ``mmff94``, ``uff``, ``gfn2-xtb``: relaxations of the DFT geometry. Molecules that become
-          others, which do not converge, or which the level cannot describe, are left out.
+        - ``mmff94``, ``uff``, ``gfn2-xtb``: relaxations of the DFT geometry to 0.02 eV/Å. Molecules
+          that become others, which do not converge, or which the level cannot describe, are left
+          out.
         - ``embedded``: ETKDGv3 and MMFF94, as for a SMILES. Molecules that are not in the basin of
           the DFT geometry are left out: those more than 0.7 Å (aligned root mean square) or 60° in
           a torsion away.
@@ -122,10 +124,10 @@ def _geometries(sample: Sample, start: str) -> Iterator[Molecule | None]:
             yield None if relaxed is None else minimum.with_positions(relaxed, start=start)
 
 
-def relaxed_positions(molecule: Molecule, level: str, **settings: Any) -> np.ndarray | None:
-    """Relax a molecule as `relax_at_level` does; None if the level fails or cannot describe it."""
+def relaxed_positions(molecule: Molecule, level: str) -> np.ndarray | None:
+    """Relax a molecule to `FMAX`; None if the level fails or cannot describe it."""
     try:
-        relaxed = relax_at_level(molecule, level, **settings)
+        relaxed = relax_at_level(molecule, level, fmax=FMAX, **level_settings(level))
     except ValueError:
         return None
     return relaxed.positions if relaxed.converged else None

@@ -1,8 +1,8 @@
 """Speed and memory of relaxation and training: ``python -m diffrelax.benchmark.speed``.
 
 Prints the wall time for each molecule of one call with QM9 molecules at their MMFF94 geometries,
-that of a single molecule, the time of ``diffrelax relax CCO`` from a cold start, the peak memory
-of both processes, the rate of training, and what one evaluation of the network costs: forward, with
+that of a single molecule, the time of ``diffrelax relax CCO`` from a cold start, the peak memory of
+relaxing them, the rate of training, and what one evaluation of the network costs: forward, with
 its gradient, and by the number of atoms, beside the floor that matrix products set.
 """
 
@@ -48,8 +48,8 @@ class Speed:
     each_milliseconds, one_milliseconds : float
         For each molecule of that call, and for a single one after loading.
     cold_start_seconds : float
-    peak_mib, cold_start_peak_mib : int
-        Memory.
+    peak_mib : int
+        Memory of this process when it has relaxed them.
     network_milliseconds : dict
         For each molecule of a batch of typical ones, by precision: forward, forward and backward.
     training_rate : float
@@ -64,7 +64,6 @@ class Speed:
     one_milliseconds: float
     cold_start_seconds: float
     peak_mib: int
-    cold_start_peak_mib: int
     network_milliseconds: dict[str, tuple[float, float]]
     training_rate: float
     matrix_product_rate: float
@@ -110,15 +109,14 @@ def measure(
     many = _seconds(lambda: relax_molecules(starts, model))
     one = median_seconds(lambda: relax_molecules(starts[:1], model))
     cold = _seconds(lambda: subprocess.run(command, check=True, capture_output=True))
-    peaks = [_peak(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     rate = matrix_product_rate(model.device)
     return Speed(
         n=len(starts),
         each_milliseconds=1e3 * many / len(starts),
         one_milliseconds=1e3 * one,
         cold_start_seconds=cold,
-        peak_mib=peaks[0],
-        cold_start_peak_mib=peaks[1],
+        peak_mib=peak // (1024**2 if sys.platform == "darwin" else 1024),
         network_milliseconds={
             name: _network(model, batch, half)
             for name, half in (("float32", False), ("bfloat16", True))
@@ -136,7 +134,7 @@ def report(speed: Speed, model: Model) -> str:
         f"{speed.n} molecules in one call: {speed.each_milliseconds:.1f} ms each",
         f"one molecule, after loading: {speed.one_milliseconds:.0f} ms",
         f"diffrelax relax CCO from a cold start: {speed.cold_start_seconds:.1f} s",
-        f"peak memory: {speed.peak_mib} MiB, cold start {speed.cold_start_peak_mib} MiB",
+        f"peak memory: {speed.peak_mib} MiB",
         f"training, batches of {size}: {speed.training_rate:.0f} molecules per second",
         f"network, {size} molecules of typical size, ms per molecule:",
         *(
@@ -191,11 +189,6 @@ def _seconds(work: Callable[[], object]) -> float:
     begun = time.perf_counter()
     work()
     return time.perf_counter() - begun
-
-
-def _peak(who: int) -> int:
-    unit = 1024**2 if sys.platform == "darwin" else 1024
-    return resource.getrusage(who).ru_maxrss // unit
 
 
 if __name__ == "__main__":

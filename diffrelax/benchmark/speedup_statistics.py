@@ -16,6 +16,7 @@ from diffrelax.benchmark.speedup import Outcome
 from diffrelax.benchmark.speedup_arms import SpeedupArm
 
 RESAMPLES = 9999
+RESOLUTION = 1e-4  # eV; what integration grids and reference minima leave open of an energy
 JOULES_PER_KWH = 3.6e6
 
 Statistic: TypeAlias = Callable[..., np.ndarray]
@@ -77,7 +78,7 @@ class StartQuality:
         Median energy above the reference minimum that is reached from there.
     excess_ratio, typical_excess_ratio : Estimate
         Of MMFF94's excess energy over this one's, where both reach one minimum: ratio of the
-        medians, and median of the ratios.
+        medians, and median of the ratios. An energy below `RESOLUTION` counts as that.
     first_fmax : Estimate, eV/Å
         Median largest force on an atom.
     below_fmax, below_loose, below_default : Estimate
@@ -192,7 +193,7 @@ def _start_quality(
 ) -> StartQuality:
     reached = {name: o.excess for name, o in outcomes.items() if o.excess is not None}
     pairs = [
-        (first, excess)
+        (max(first, RESOLUTION), max(excess, RESOLUTION))
         for name, excess in reached.items()
         if name in plain
         and plain[name].basin == outcomes[name].basin

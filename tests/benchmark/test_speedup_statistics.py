@@ -143,3 +143,20 @@ def test_a_start_whose_rms_forces_were_not_kept_has_no_share_of_geometrics() -> 
     assert quality.below_fmax.value == 1
     assert np.isnan(quality.below_default.value)
     assert np.isnan(quality.excess_ratio.value)
+
+
+def test_energies_below_what_the_grids_resolve_are_no_measure_of_a_start() -> None:
+    poor = (0.5, 0.3)
+    _, diffusion = start_qualities(
+        [
+            *(start(name, "mmff94", 0.2, poor) for name in "abc"),
+            *(
+                start(name, "diffusion", above, poor)
+                for name, above in zip("abc", (-3e-4, 2e-5, 0.01), strict=True)
+            ),
+        ],
+        fmax=0.03,
+    )
+    assert diffusion.excess.value == pytest.approx(2e-5)
+    assert diffusion.typical_excess_ratio.value == pytest.approx(0.2 / 1e-4)
+    assert diffusion.excess_ratio.low == pytest.approx(20)
