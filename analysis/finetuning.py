@@ -78,7 +78,9 @@ def compare(folder: Path, model: str, units: Units) -> None:
     for subject in chosen(load_qm9("test"), HEAVY_ATOMS, N_TEST):
         (found,) = compare_arms([subject], ARMS, LEVEL, units, progress=True)
         outcomes += found
-        write_report(folder, outcomes, made, WATTS)
+        if units.calculated:
+            write_report(folder, outcomes, made, WATTS)
+    write_report(folder, outcomes, made, WATTS)
 
 
 if __name__ == "__main__":

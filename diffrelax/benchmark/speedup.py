@@ -198,7 +198,8 @@ def assign_basins(
 
     An end that is the same minimum as a reference (see `diffrelax.identity.same_minimum`), its
     energy included, belongs to it; every other end is relaxed tightly, and then belongs to the
-    reference that it falls into, or becomes one. An end that cannot be relaxed tightly may still
+    reference that it falls into, or becomes one. Where it had still some way to go, a note says so:
+    its calls are fewer than those to the minimum. An end that cannot be relaxed tightly may still
     belong to the reference of a later one.
 
     Parameters
@@ -226,7 +227,7 @@ def assign_basins(
             if number is None:
                 number = len(basins)
                 basins.append(basin)
-        assigned.append(replace(outcome, basin=number, minimum=basins[number].energy))
+        assigned.append(_assign(outcome, number, basins[number]))
     return [_second_look(outcome, basins) for outcome in assigned]
 
 
@@ -236,7 +237,15 @@ def _second_look(outcome: Outcome, basins: Sequence[Basin]) -> Outcome:
     number = _find(basins, outcome.end, outcome.energies[-1])
     if number is None:
         return outcome
-    return replace(outcome, reason="", basin=number, minimum=basins[number].energy)
+    return replace(_assign(outcome, number, basins[number]), reason="")
+
+
+def _assign(outcome: Outcome, number: int, basin: Basin) -> Outcome:
+    assert outcome.end is not None
+    notes, above = outcome.notes, outcome.energies[-1] - basin.energy
+    if not same_minimum(basin.molecule, outcome.end, above):
+        notes = (*notes, "stopped on the way to its reference minimum")
+    return replace(outcome, basin=number, minimum=basin.energy, notes=notes)
 
 
 def _find(basins: Sequence[Basin], molecule: Molecule, energy: float) -> int | None:

@@ -41,9 +41,10 @@ COST_HEADER = (
     "SCF cycles, median", "seconds, median", "processor seconds, median", "kWh per 1,000 minima",
 )  # fmt: skip
 START_HEADER = (
-    "start", "molecules", "above minimum, kcal/mol, median", "MMFF94's over it, ratio of medians",
-    "MMFF94's over it, median ratio", "largest force, eV/Å, median", "below the criterion",
-    "below geomeTRIC's loose", "below geomeTRIC's default",
+    "start", "molecules", "above minimum, kcal/mol, median", "pairs with MMFF94",
+    "MMFF94's over it, ratio of medians", "MMFF94's over it, median ratio",
+    "largest force, eV/Å, median", "below the criterion", "below geomeTRIC's loose",
+    "below geomeTRIC's default",
 )  # fmt: skip
 SPEEDUP_HEADER = (
     "from", "to", "molecules", "pairs", "other minimum", "no minimum", "calls, ratio of medians",
@@ -143,10 +144,11 @@ def _tables(
         _markdown(COST_HEADER, map(_cost_cells, costs)),
         "## How good each start is",
         "By the first gradient call. Energies are above the reference minimum that the relaxation "
-        f"reaches; in ratios, one below {RESOLUTION / KCAL_PER_MOL:.4f} kcal/mol counts as that, "
-        "for integration grids leave so much open. The last columns are the shares of the "
+        "reaches; ratios are over the pairs that reach the same minimum, and one below "
+        f"{RESOLUTION / KCAL_PER_MOL:.4f} kcal/mol counts as that, for integration grids leave so "
+        "much open. The last columns are the shares of the "
         "molecules whose forces already meet the criterion of these relaxations, and the criteria "
-        "for gradients of geomeTRIC's loose and default sets.",
+        "for gradients of geomeTRIC's loose and default sets, with Wilson's intervals.",
         _markdown(START_HEADER, map(_start_cells, starts)),
     ]
     if ratios:
@@ -227,7 +229,7 @@ def _page(tables: str, about: Mapping[str, Any]) -> str:
             f"{level['xc']}/{level['basis']}, largest force at the end < {level['fmax']:g} eV/Å "
             "(geomeTRIC: its five criteria).",
             tables,
-            "![Gradient calls and energies of the starts](speedup.png)",
+            *(["![Gradient calls and energies of the starts](speedup.png)"] if can_draw() else []),
             "## How it was made",
             f"On {' and '.join(about['measured_on']) or about['hardware']}. "
             "Seconds are wall times, in which other processes on the "
@@ -261,6 +263,7 @@ def _start_cells(start: StartQuality) -> tuple[str, ...]:
         start.start,
         str(start.n),
         _shown(start.excess, ".3f", KCAL_PER_MOL),
+        str(start.pairs),
         _shown(start.excess_ratio, ".1f"),
         _shown(start.typical_excess_ratio, ".1f"),
         _shown(start.first_fmax, ".3f"),

@@ -10,12 +10,13 @@ from typing import TypeAlias
 
 import numpy as np
 from ase.units import Bohr, Hartree
-from scipy.stats import bootstrap
+from scipy.stats import binomtest, bootstrap
 
 from diffrelax.benchmark.speedup import Outcome
 from diffrelax.benchmark.speedup_arms import SpeedupArm
 
 RESAMPLES = 9999
+FEWEST = 5  # molecules; the bootstrap interval of fewer is far too narrow
 RESOLUTION = 1e-4  # eV; what integration grids and reference minima leave open of an energy
 JOULES_PER_KWH = 3.6e6
 
@@ -24,7 +25,7 @@ Statistic: TypeAlias = Callable[..., np.ndarray]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A statistic with its 95% bootstrap interval, which is NaN for fewer than two molecules."""
+    """A statistic with its 95% interval, which is NaN for fewer than five molecules."""
 
     value: float
     low: float = nan
@@ -76,9 +77,11 @@ class StartQuality:
         Molecules with a first gradient call.
     excess : Estimate, eV
         Median energy above the reference minimum that is reached from there.
+    pairs : int
+        Molecules that reach one minimum from here and from MMFF94.
     excess_ratio, typical_excess_ratio : Estimate
-        Of MMFF94's excess energy over this one's, where both reach one minimum: ratio of the
-        medians, and median of the ratios. An energy below `RESOLUTION` counts as that.
+        Of MMFF94's excess energy over this one's, over these pairs: ratio of the medians, and
+        median of the ratios. An energy below `RESOLUTION` counts as that.
     first_fmax : Estimate, eV/Å
         Median largest force on an atom.
     below_fmax, below_loose, below_default : Estimate
@@ -89,6 +92,7 @@ class StartQuality:
     start: str
     n: int
     excess: Estimate
+    pairs: int
     excess_ratio: Estimate
     typical_excess_ratio: Estimate
     first_fmax: Estimate
@@ -204,10 +208,11 @@ def _start_quality(
         start=start,
         n=len(outcomes),
         excess=estimate(np.median, list(reached.values())),
+        pairs=len(pairs),
         excess_ratio=estimate(_ratio_of_medians, *ratio),
         typical_excess_ratio=estimate(_median_ratio, *ratio),
         first_fmax=estimate(np.median, [o.first_fmax for o in outcomes.values()]),
-        below_fmax=estimate(np.mean, [o.first_fmax < fmax for o in outcomes.values()]),
+        below_fmax=_share([o.first_fmax < fmax for o in outcomes.values()]),
         below_loose=_share_below("GAU_LOOSE", outcomes.values()),
         below_default=_share_below("GAU", outcomes.values()),
     )
@@ -220,14 +225,23 @@ def _share_below(criteria: str, outcomes: Iterable[Outcome]) -> Estimate:
     largest, rms = (
         limit * Hartree / Bohr for limit in (limits.Convergence_gmax, limits.Convergence_grms)
     )
-    return estimate(
-        np.mean,
+    return _share(
         [
             outcome.first_fmax < largest and outcome.first_rms_force < rms
             for outcome in outcomes
             if not isnan(outcome.first_rms_force)
-        ],
+        ]
     )
+
+
+def _share(met: Sequence[bool]) -> Estimate:
+    """Return the share that is true, with Wilson's interval."""
+    if not met:
+        return Estimate(nan)
+    found = binomtest(sum(met), len(met))
+    if len(met) < FEWEST:
+        return Estimate(found.statistic)
+    return Estimate(found.statistic, *found.proportion_ci(method="wilson"))
 
 
 def speedup(outcomes: Sequence[Outcome], slow: SpeedupArm, fast: SpeedupArm) -> Speedup:
@@ -289,7 +303,7 @@ def estimate(statistic: Statistic, *samples: Sequence[float]) -> Estimate:
     if arrays[0].size == 0:
         return Estimate(nan)
     value = float(statistic(*arrays, axis=-1))
-    if arrays[0].size == 1:
+    if arrays[0].size < FEWEST:
         return Estimate(value)
     interval = bootstrap(
         arrays,

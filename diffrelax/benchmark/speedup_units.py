@@ -105,7 +105,8 @@ def dft_unit(
     settings : mapping
         Of `DFTSettings`.
     threads, checkpoint
-        See `diffrelax.dft.relax_dft`.
+        See `diffrelax.dft.relax_dft`. A relaxation that goes on from a checkpoint does not tell its
+        hardware, which may be that of two machines.
     key : str
         Of this unit.
 
@@ -114,6 +115,7 @@ def dft_unit(
     dict
         A `MinimisationDocument` or `FailureDocument`, as JSON.
     """
+    resumed = checkpoint is not None and Path(checkpoint).exists()
     start = MoleculeDocument.model_validate(molecule).to_molecule()
     try:
         dft = relax_with(
@@ -124,7 +126,7 @@ def dft_unit(
         )
     except ValueError as error:
         return _failure("dft", start, str(error), key)
-    hardware = f"{name_processor()}, {threads or num_threads()} threads"
+    hardware = "" if resumed else f"{name_processor()}, {threads or num_threads()} threads"
     provenance = Provenance.here(hardware=hardware)
     document = MinimisationDocument.from_dft(start, dft, provenance, key=key)
     assert document.trajectory is not None

@@ -99,8 +99,12 @@ def relax_from(
             molecule = result.start.with_positions(relaxed.positions, start=start)
             seconds = relaxed.seconds
         dft = relax_with(molecule, settings, threads=threads, callback=callback)
+    except OSError:
+        raise
     except ValueError as error:
         return Arm(start, seconds, None, str(error))
+    except Exception as error:  # one bad molecule never costs the others
+        return Arm(start, seconds, None, f"{type(error).__name__}: {error}")
     if dft.converged and (change := identity_change(result.start, dft.molecule.positions)):
         dft = replace(dft, converged=False, reason=f"identity lost: {change}")
     return Arm(start, seconds, dft)

@@ -77,31 +77,32 @@ class Checkpoint:
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = dict(file)
-            if arrays["key"].item() != key:
-                raise ValueError(
-                    f"the checkpoint {path} belongs to another molecule or to other settings: "
-                    "delete it, or name another file"
-                )
-            calls = zip(
-                (molecule.with_positions(xyz, start="dft") for xyz in arrays["positions"]),
-                arrays["energies"].tolist(),
-                arrays["forces"],
-                (Time(*time) for time in arrays["call_times"].tolist()),
-                strict=True,
-            )
-            return cls(
-                key=key,
-                calls=tuple(Call(*call) for call in calls),
-                hessian=arrays["hessian"] if arrays["hessian"].size else None,
-                hessian_time=Time(*arrays["hessian_time"].tolist()),
-                notes=tuple(arrays["notes"].tolist()),
-                scf=SCFState(
-                    arrays["orbitals"],
-                    arrays["occupations"],
-                    arrays["cycles"].item(),
-                    arrays["second_order"].item(),
-                ),
-                time=Time(*arrays["time"].tolist()),
-            )
-        except (KeyError, EOFError, zipfile.BadZipFile) as error:
+            written_for = arrays["key"].item()
+        except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f"{path} is not a whole checkpoint: delete it") from error
+        if written_for != key:
+            raise ValueError(
+                f"the checkpoint {path} belongs to another molecule or to other settings: "
+                "delete it, or name another file"
+            )
+        calls = zip(
+            (molecule.with_positions(xyz, start="dft") for xyz in arrays["positions"]),
+            arrays["energies"].tolist(),
+            arrays["forces"],
+            (Time(*time) for time in arrays["call_times"].tolist()),
+            strict=True,
+        )
+        return cls(
+            key=key,
+            calls=tuple(Call(*call) for call in calls),
+            hessian=arrays["hessian"] if arrays["hessian"].size else None,
+            hessian_time=Time(*arrays["hessian_time"].tolist()),
+            notes=tuple(arrays["notes"].tolist()),
+            scf=SCFState(
+                arrays["orbitals"],
+                arrays["occupations"],
+                arrays["cycles"].item(),
+                arrays["second_order"].item(),
+            ),
+            time=Time(*arrays["time"].tolist()),
+        )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 STEP = 0.005  # Å
 FLOOR = 1.0  # eV/Å²
 SHORTEST_STEP = 0.03  # Å
+STRAIGHT = 0.1  # Å, root of the sum of squared distances from an axis: of no motion, but a bend
 
 
 def gfn2_hessian(molecule: Molecule, step: float = STEP) -> np.ndarray:
@@ -74,13 +75,13 @@ def rigid_motions(positions: np.ndarray) -> np.ndarray:
     Returns
     -------
     (3 n_atoms, k) array
-        k is 6, or 5 for a linear molecule, or 3 for an atom.
+        k is 6, or 5 for a molecule as good as linear, or 3 for an atom.
     """
     centred = positions - positions.mean(axis=0)
     translations = [np.tile(axis, len(positions)) for axis in np.eye(3)]
     rotations = [np.cross(axis, centred).ravel() for axis in np.eye(3)]
     basis, sizes, _ = np.linalg.svd(np.array(translations + rotations).T, full_matrices=False)
-    return basis[:, sizes > 1e-3]
+    return basis[:, sizes > STRAIGHT]
 
 
 def positive_hessian(

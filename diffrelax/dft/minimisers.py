@@ -123,7 +123,10 @@ def sella(atoms: ase.Atoms, hessian: np.ndarray | None, fmax: float, max_steps: 
         raise
     except (RuntimeError, ValueError, np.linalg.LinAlgError) as error:
         return f"Sella gave up: {error}"
-    return "" if converged else f"not converged in {max_steps} steps"
+    if not converged:
+        return f"not converged in {max_steps} steps"
+    largest = np.linalg.norm(atoms.get_forces(), axis=1).max()
+    return "" if largest < fmax else f"Sella stopped at {largest:.3f} eV/Å, above {fmax:g}"
 
 
 def check_optimizer(optimizer: str) -> None:

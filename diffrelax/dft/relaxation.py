@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -151,15 +152,15 @@ def relax_with(
         recorder = Recorder(molecule, calculator, begin.calls, after_call)
         reason = _minimise(recorder, molecule, begin.hessian, settings)
         result = _result(molecule, settings, recorder, now(), reason)
-        if not result.converged or settings.check_minimum == "none":
-            return result
-        return _checked(result, calculator)
+        asked = settings.check_minimum != "none" and molecule.n_atoms > 1
+        return _checked(result, calculator) if asked and result.converged else result
 
 
 def _begin(molecule: Molecule, settings: DFTSettings, checkpoint: Path | None) -> Checkpoint:
     key = work_key("dft", molecule, settings.model_dump())
-    if checkpoint and checkpoint.exists():
-        return Checkpoint.load(checkpoint, key, molecule)
+    if checkpoint:
+        with suppress(FileNotFoundError):
+            return Checkpoint.load(checkpoint, key, molecule)
     if checkpoint and not checkpoint.parent.is_dir():
         raise FileNotFoundError(f"the folder {checkpoint.parent} does not exist: create it first")
     if settings.hessian == "none":
@@ -196,7 +197,10 @@ def _minimise(
         reason = minimise(atoms, hessian, settings.fmax, settings.max_steps)
     except CalculationFailed as error:
         return f"gradient call {len(recorder.calls) + 1} failed: {error}"
-    if not reason and (change := identity_change(molecule, recorder.calls[-1].molecule.positions)):
+    calls = recorder.calls
+    if reason and calls and calls[-1].energy > min(call.energy for call in calls):
+        return f"{reason}; an earlier geometry has a lower energy than the last"
+    if not reason and (change := identity_change(molecule, calls[-1].molecule.positions)):
         return f"identity lost: {change}"
     return reason
 

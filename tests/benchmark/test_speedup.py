@@ -23,7 +23,7 @@ from diffrelax.benchmark.speedup_arms import (
     subjects_of,
 )
 from diffrelax.benchmark.speedup_report import write_report
-from diffrelax.benchmark.speedup_units import Units
+from diffrelax.benchmark.speedup_units import Units, dft_unit
 from diffrelax.clock import Time
 from diffrelax.dft import DFTSettings
 from diffrelax.documents import FailureDocument, MinimisationDocument, MoleculeDocument, Provenance
@@ -114,6 +114,18 @@ def test_a_floppy_end_goes_where_its_tight_relaxation_goes(
     outcomes = assign_basins([ended(trans, -10.0), ended(high, -9.98)], relax)
     assert calls == [trans, high]  # 0.5 kcal/mol above it may be another minimum
     assert [o.basin for o in outcomes] == [0, 0]
+
+
+def test_an_end_that_slides_into_its_reference_is_noted(
+    butanes: tuple[Molecule, Molecule],
+) -> None:
+    trans, gauche = butanes
+    near, far = assign_basins(
+        [ended(trans, -10.0), ended(gauche, -9.96)], lambda m: relaxed(trans, -10.001)
+    )
+    assert near.basin == far.basin == 0
+    assert near.notes == ()
+    assert far.notes == ("stopped on the way to its reference minimum",)
 
 
 def test_an_end_without_a_reference_minimum_says_why(butanes: tuple[Molecule, Molecule]) -> None:
@@ -211,6 +223,16 @@ def test_the_machine_of_each_relaxation_is_known(tmp_path) -> None:
     remarks = report.split("## Other than the recipe says")[1].split("##")[0]
     assert f"| no gfn2-xtb Hessian | 1 | O ({HESSIAN}) |" in remarks
     assert f"On {name_processor()}, 1 threads and {name_processor()}, 2 threads." in report
+
+
+def test_a_relaxation_that_went_on_from_a_checkpoint_may_have_two_machines(tmp_path) -> None:
+    water = MoleculeDocument.from_molecule(Molecule.from_smiles("O")).model_dump(mode="json")
+    settings, path = LEVEL.model_dump(), str(tmp_path / "dft.checkpoint")
+    machines = [
+        dft_unit(water, settings, threads=1, checkpoint=path)["provenance"]["hardware"]
+        for _ in range(2)
+    ]
+    assert machines == [f"{name_processor()}, 1 threads", ""]
 
 
 def test_coordinates_are_relaxed_to_the_base_and_kept_as_given() -> None:

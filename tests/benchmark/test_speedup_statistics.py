@@ -51,14 +51,14 @@ def test_interval_of_a_mean_is_that_of_the_normal_distribution() -> None:
 
 def test_too_few_molecules_have_no_interval() -> None:
     assert estimate(np.median, [3.0]).value == 3.0
-    assert np.isnan(estimate(np.median, [3.0]).low)
+    assert np.isnan(estimate(np.median, [3.0] * 4).low)
     assert np.isnan(estimate(np.median, []).value)
 
 
 def test_ratios_are_of_pairs_in_one_minimum() -> None:
     outcomes = [
-        *(outcome(n, SLOW, 10 * k, 40.0 * k) for k, n in enumerate("abc", start=1)),
-        *(outcome(n, FAST, 5 * k, 10.0 * k) for k, n in enumerate("abc", start=1)),
+        *(outcome(n, SLOW, 10 * k, 40.0 * k) for k, n in enumerate("abcde", start=1)),
+        *(outcome(n, FAST, 5 * k, 10.0 * k) for k, n in enumerate("abcde", start=1)),
         outcome("elsewhere", SLOW, 10, 1.0, 0),
         outcome("elsewhere", FAST, 1, 1.0, 1),
         outcome("failed", SLOW, 10, 1.0),
@@ -66,7 +66,7 @@ def test_ratios_are_of_pairs_in_one_minimum() -> None:
         outcome("alone", SLOW, 10, 1.0),
     ]
     found = speedup(outcomes, SLOW, FAST)
-    assert (found.n, found.pairs, found.elsewhere, found.failed) == (5, 3, 1, 1)
+    assert (found.n, found.pairs, found.elsewhere, found.failed) == (7, 5, 1, 1)
     assert found.typical_calls.value == found.typical_calls.low == found.typical_calls.high == 2
     assert found.calls.value == 2
     assert found.seconds.value == found.processor_seconds.value == 4
@@ -136,6 +136,9 @@ def test_starts_are_told_by_their_first_gradient_call() -> None:
     assert diffusion.below_fmax.value == diffusion.below_default.value == pytest.approx(2 / 5)
     assert diffusion.below_loose.value == pytest.approx(3 / 5)  # not d, by its rms force
     assert mmff94.below_loose.value == 0
+    # Wilson's interval for 2 of 5
+    low, high = diffusion.below_fmax.low, diffusion.below_fmax.high
+    assert (low, high) == (pytest.approx(0.1176, abs=1e-4), pytest.approx(0.7693, abs=1e-4))
 
 
 def test_a_start_whose_rms_forces_were_not_kept_has_no_share_of_geometrics() -> None:
@@ -159,4 +162,5 @@ def test_energies_below_what_the_grids_resolve_are_no_measure_of_a_start() -> No
     )
     assert diffusion.excess.value == pytest.approx(2e-5)
     assert diffusion.typical_excess_ratio.value == pytest.approx(0.2 / 1e-4)
-    assert diffusion.excess_ratio.low == pytest.approx(20)
+    assert diffusion.excess_ratio.value == pytest.approx(0.2 / 1e-4)
+    assert diffusion.pairs == 3

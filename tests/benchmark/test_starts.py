@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from diffrelax.benchmark import starts
 from diffrelax.benchmark.starts import (
     KCAL_PER_MOL,
     Arm,
@@ -112,6 +113,22 @@ def test_an_arm_must_end_as_the_molecule_of_the_start():
     assert not lost.converged
     assert lost.remarks.startswith("identity lost: bond H1–H2 formed")
     assert excess_energies([lost]) == [None]
+
+
+def test_what_breaks_down_is_reported_and_a_full_disk_is_not(monkeypatch):
+    def fail(error):
+        def relax(*_, **__):
+            raise error
+
+        return relax
+
+    water = Molecule.from_smiles("O")
+    result = Relaxation("water", "relaxed", "", water, water)
+    monkeypatch.setattr(starts, "relax_with", fail(MemoryError("too large")))
+    assert relax_from("diffusion", result, SETTINGS).remarks == "MemoryError: too large"
+    monkeypatch.setattr(starts, "relax_with", fail(OSError("no space left")))
+    with pytest.raises(OSError, match="no space left"):
+        relax_from("diffusion", result, SETTINGS)
 
 
 def test_a_level_that_does_not_cover_the_molecule_is_reported_not_raised():

@@ -120,9 +120,10 @@ def test_checkpoint_of_other_work_is_refused(tmp_path: Path) -> None:
     for molecule, settings in ((moved, SETTINGS), (water, {**SETTINGS, "fmax": 0.01})):
         with pytest.raises(ValueError, match="another molecule or to other settings"):
             relax_dft(molecule, checkpoint=path, **settings)
-    path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(ValueError, match="not a whole checkpoint"):
-        relax_dft(water, checkpoint=path, **SETTINGS)
+    for damaged in (path.read_bytes()[:500], bytes(500), b""):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="not a whole checkpoint: delete it"):
+            relax_dft(water, checkpoint=path, **SETTINGS)
     with pytest.raises(FileNotFoundError, match="does not exist"):
         relax_dft(water, checkpoint=tmp_path / "none" / "a", **SETTINGS)
 

@@ -74,6 +74,16 @@ def test_too_few_steps_are_reported() -> None:
     assert np.isfinite(result.energy)
 
 
+def test_an_end_above_an_earlier_geometry_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    soft = np.eye(9)  # eV/Å²; the first step goes too far
+    monkeypatch.setattr("diffrelax.dft.relaxation.gfn2_hessian", lambda _: soft)
+    result = relax("O", max_steps=1)
+    assert result.energy > result.initial_energy
+    assert result.reason == (
+        "not converged in 1 steps; an earlier geometry has a lower energy than the last"
+    )
+
+
 def test_failed_scf_is_reported(monkeypatch: pytest.MonkeyPatch, optimizer: str) -> None:
     monkeypatch.setattr("pyscf.scf.hf.SCF.max_cycle", 1)
     result = relax("O", optimizer=optimizer)
@@ -153,6 +163,12 @@ def test_minimum_is_told_from_a_saddle_point(level: Any) -> None:
     assert not saddle.converged
     assert saddle.reason.startswith("no minimum: imaginary frequency of ")
     assert saddle.lowest_frequency < -500
+
+
+def test_an_atom_is_not_checked_to_be_a_minimum() -> None:
+    result = relax("[H]", check_minimum="dft")
+    assert result.converged
+    assert (result.lowest_frequency, result.notes) == (None, ())
 
 
 def test_check_that_cannot_be_made_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,17 @@ def test_minimum_has_only_its_rigid_motions_as_zero_modes(smiles: str, n_rigid: 
     assert np.abs(rigid.T @ hessian @ rigid).max() < 0.15
 
 
+def test_a_molecule_that_is_hardly_bent_keeps_its_bends() -> None:
+    straight = minimum("C#C")
+    shifts = np.zeros((4, 3))
+    shifts[0] = 0.002 * np.linalg.svd(straight.positions - straight.positions.mean(0))[2][2]
+    bent = straight.with_positions(straight.positions + shifts)
+    frequencies = vibrational_frequencies(bent, gfn2_hessian(bent))
+    expected = vibrational_frequencies(straight, gfn2_hessian(straight))
+    assert len(frequencies) == 7
+    np.testing.assert_allclose(frequencies, expected, atol=20)
+
+
 def test_hessian_predicts_the_change_of_forces() -> None:
     molecule = Molecule.from_smiles("CC=O")
     calculator = get_calculator("gfn2-xtb", molecule, accuracy=0.01)

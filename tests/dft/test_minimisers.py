@@ -115,6 +115,14 @@ def test_geometric_that_fails_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     assert reason == "geomeTRIC gave up: no coordinates"
 
 
+@pytest.mark.skipif(not find_spec("sella"), reason="needs the extra [sella]")
+def test_sella_that_stops_too_early_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sella.Sella.run", lambda *_, **__: True)
+    reason, recorder = run("sella", Molecule.from_smiles("CCO"), with_hessian=True)
+    largest = recorder.calls[-1].fmax
+    assert reason == f"Sella stopped at {largest:.3f} eV/Å, above 0.03"
+
+
 def test_missing_sella_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     check_optimizer("bfgs")
     monkeypatch.setattr("diffrelax.dft.minimisers.find_spec", lambda package: None)
