@@ -30,7 +30,7 @@ NAME = "PBE/def2-SVP"
 HEAVY_ATOMS = range(5, 8)
 N_LEARNED = 64
 LEARNED_FMAX = 0.01  # eV/Å
-N_TEST = 12
+N_TEST = 7
 ARMS = arms("mmff94 diffusion", "bfgs+hessian")
 
 

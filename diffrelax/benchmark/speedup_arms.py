@@ -6,11 +6,12 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from diffrelax.clock import NO_TIME, Time, timed
 from diffrelax.dft import DFTSettings
 from diffrelax.dft.relaxation import check_settings
+from diffrelax.dft.settings import Optimizer
 from diffrelax.files import Rejected
 from diffrelax.levels import check_installed, relax_at_level
 from diffrelax.molecule import Molecule
@@ -18,7 +19,7 @@ from diffrelax.molecule import Molecule
 HESSIANS = {"": "none", "+hessian": "gfn2-xtb", "+aimnet2-hessian": "aimnet2"}
 RECIPES = {
     optimizer + suffix: {"optimizer": optimizer, "hessian": level}
-    for optimizer in ("bfgs", "geometric", "sella")
+    for optimizer in get_args(Optimizer)
     for suffix, level in HESSIANS.items()
 }
 FORCE_FIELDS = ("mmff94", "uff", "embedded")  # of embeddings

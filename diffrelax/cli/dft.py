@@ -41,7 +41,10 @@ def dft(
     xc: Annotated[str, typer.Option(help="Exchange-correlation functional")] = "b3lyp",
     basis: Annotated[str, typer.Option(help="Basis set")] = "6-31G(2df,p)",
     fmax: Annotated[float, typer.Option(help="Largest force at the end, eV/Å")] = 0.03,
-    optimizer: Annotated[Literal["bfgs", "geometric", "sella"], typer.Option()] = "bfgs",
+    optimizer: Annotated[
+        Literal["bfgs", "tric", "geometric", "sella"],
+        typer.Option(help="tric and geometric are geomeTRIC's, to fmax and to its own criteria"),
+    ] = "bfgs",
     hessian: Annotated[
         Literal["gfn2-xtb", "aimnet2", "none"],
         typer.Option(help="Hessian that the optimizer starts from"),

@@ -34,7 +34,7 @@ def speedup(
     recipe: Annotated[
         Texts,
         typer.Option(
-            help="bfgs, geometric or sella, each also with +hessian (GFN2-xTB) or "
+            help="bfgs, tric, geometric or sella, each also with +hessian (GFN2-xTB) or "
             "+aimnet2-hessian. May be repeated. "
             "Default: bfgs, bfgs+hessian"
         ),

@@ -27,10 +27,11 @@ from diffrelax.dft.minimisers import (
     criterion,
     geometric,
     sella,
+    tric,
 )
 from diffrelax.dft.recorder import Call, Recorder
 from diffrelax.dft.result import DFTRelaxation
-from diffrelax.dft.settings import DFTSettings, HessianLevel
+from diffrelax.dft.settings import DFTSettings, HessianLevel, Optimizer
 from diffrelax.identity import identity_change
 from diffrelax.levels import check_installed
 from diffrelax.levels.density_functional import DensityFunctional, check_functional, mean_field
@@ -40,7 +41,12 @@ if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
 
 Callback = Callable[[int, float, float], None]
-MINIMISERS: dict[str, Minimiser] = {"bfgs": bfgs, "geometric": geometric, "sella": sella}
+MINIMISERS: dict[str, Minimiser] = {
+    "bfgs": bfgs,
+    "tric": tric,
+    "geometric": geometric,
+    "sella": sella,
+}
 NOISE = 20.0  # cm⁻¹; of frequencies from finite differences and integration grids
 
 
@@ -50,7 +56,7 @@ def relax_dft(
     xc: str = "b3lyp",
     basis: str = "6-31G(2df,p)",
     fmax: float = 0.03,
-    optimizer: Literal["bfgs", "geometric", "sella"] = "bfgs",
+    optimizer: Optimizer = "bfgs",
     hessian: HessianLevel = "gfn2-xtb",
     density_fit: bool = True,
     grid_level: int = 3,

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 import pytest
 
-OPTIMIZERS = ["bfgs", "geometric", "sella"] if find_spec("sella") else ["bfgs", "geometric"]
+OPTIMIZERS = ["bfgs", "tric", "geometric", *(["sella"] if find_spec("sella") else [])]
 
 
 @pytest.fixture(params=OPTIMIZERS)

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from diffrelax.dft.hessian import gfn2_hessian, positive_hessian
-from diffrelax.dft.minimisers import bfgs, check_optimizer, criterion, geometric, sella
+from diffrelax.dft.minimisers import bfgs, check_optimizer, criterion, geometric, sella, tric
 from diffrelax.dft.recorder import Recorder
 from diffrelax.levels import get_calculator
 from diffrelax.molecule import Molecule
 
-MINIMISERS = {"bfgs": bfgs, "geometric": geometric}
+MINIMISERS = {"bfgs": bfgs, "tric": tric, "geometric": geometric}
 if find_spec("sella"):
     MINIMISERS["sella"] = sella
 
@@ -91,6 +91,18 @@ def test_steps_are_limited(optimizer: str) -> None:
     reason, recorder = run(optimizer, Molecule.from_smiles("CCO"), False, fmax=1e-3, max_steps=2)
     assert reason == "not converged in 2 steps"
     assert len(recorder.calls) == 3
+
+
+def test_internal_coordinates_save_calls_where_bonds_turn() -> None:
+    molecule = Molecule.from_smiles("[H]/N=C1\\OC[C@@]1(C)O")
+    calls = {}
+    for optimizer in ("bfgs", "tric"):
+        reason, recorder = run(optimizer, molecule, with_hessian=True)
+        assert reason == ""
+        assert recorder.calls[-1].fmax < 0.03
+        assert all(call.fmax >= 0.03 for call in recorder.calls[:-1])
+        calls[optimizer] = len(recorder.calls)
+    assert calls["tric"] < calls["bfgs"]
 
 
 def test_geometric_is_silent_and_leaves_logging_alone(
