@@ -75,12 +75,12 @@ def compare(folder: Path, model: str, units: Units) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     outcomes: list[Outcome] = []
     made = about(LEVEL, "test") | about_model(model)
-    for subject in chosen(load_qm9("test"), HEAVY_ATOMS, N_TEST):
+    subjects = list(chosen(load_qm9("test"), HEAVY_ATOMS, N_TEST))
+    for subject in subjects:
         (found,) = compare_arms([subject], ARMS, LEVEL, units, progress=True)
         outcomes += found
-        if units.calculated:
+        if units.calculated or subject is subjects[-1]:
             write_report(folder, outcomes, made, WATTS)
-    write_report(folder, outcomes, made, WATTS)
 
 
 if __name__ == "__main__":

@@ -146,9 +146,9 @@ def _tables(
         "By the first gradient call. Energies are above the reference minimum that the relaxation "
         "reaches; ratios are over the pairs that reach the same minimum, and one below "
         f"{RESOLUTION / KCAL_PER_MOL:.4f} kcal/mol counts as that, for integration grids leave so "
-        "much open. The last columns are the shares of the "
-        "molecules whose forces already meet the criterion of these relaxations, and the criteria "
-        "for gradients of geomeTRIC's loose and default sets, with Wilson's intervals.",
+        "much open. The last columns are the shares of the molecules whose forces already meet the "
+        "criterion of these relaxations, and the criteria for gradients of geomeTRIC's loose and "
+        "default sets, with Wilson's intervals.",
         _markdown(START_HEADER, map(_start_cells, starts)),
     ]
     if ratios:

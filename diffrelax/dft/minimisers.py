@@ -69,8 +69,6 @@ def tric(atoms: ase.Atoms, hessian: np.ndarray | None, fmax: float, max_steps: i
     Parameters and result are those of `bfgs`, except that without a Hessian geomeTRIC guesses one
     in internal coordinates. A single atom has none and is left to `bfgs`.
     """
-    if len(atoms) == 1:
-        return bfgs(atoms, hessian, fmax, max_steps)
     from geometric.ase_engine import EngineASE
 
     class Converged(Exception):  # noqa: N818
@@ -86,27 +84,28 @@ def tric(atoms: ase.Atoms, hessian: np.ndarray | None, fmax: float, max_steps: i
 
     never = GEOMETRIC_THRESHOLDS | {"energy": 0.0}
     try:
-        return _run_geometric(UntilConverged, atoms, hessian, max_steps, never)
+        return _run_geometric(UntilConverged, atoms, hessian, fmax, max_steps, never)
     except Converged:
         return ""
 
 
 def geometric(atoms: ase.Atoms, hessian: np.ndarray | None, fmax: float, max_steps: int) -> str:
     """Relax as `tric` does, but until all five criteria of geomeTRIC are met."""
-    if len(atoms) == 1:
-        return bfgs(atoms, hessian, fmax, max_steps)
     from geometric.ase_engine import EngineASE
 
-    return _run_geometric(EngineASE, atoms, hessian, max_steps, _geometric_thresholds(fmax))
+    return _run_geometric(EngineASE, atoms, hessian, fmax, max_steps, _geometric_thresholds(fmax))
 
 
 def _run_geometric(
     engine: Callable[..., Any],
     atoms: ase.Atoms,
     hessian: np.ndarray | None,
+    fmax: float,
     max_steps: int,
     thresholds: dict[str, float],
 ) -> str:
+    if len(atoms) == 1:
+        return bfgs(atoms, hessian, fmax, max_steps)
     from geometric.errors import Error, GeomOptNotConvergedError
     from geometric.internal import DelocalizedInternalCoordinates
     from geometric.molecule import Molecule
