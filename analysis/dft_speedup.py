@@ -59,15 +59,16 @@ def arms(starts: str, *recipes: str) -> list[SpeedupArm]:
     return combine(starts.split(), recipes)
 
 
-HESSIAN = arms("mmff94 gfn2-xtb diffusion", "bfgs+hessian")
-AIMNET2 = arms("mmff94 aimnet2 diffusion", "bfgs+aimnet2-hessian")
-QM9 = arms("qm9", "bfgs+hessian")
-WB97X_ARMS = arms("mmff94 diffusion", "bfgs+hessian")
+HESSIAN = arms("mmff94 gfn2-xtb diffusion", "tric+hessian")
+AIMNET2 = arms("mmff94 aimnet2 diffusion", "tric+aimnet2-hessian")
+QM9 = arms("qm9", "tric+hessian")
+WB97X_ARMS = arms("mmff94 diffusion", "tric+hessian")
+BFGS = arms("mmff94 gfn2-xtb diffusion qm9", "bfgs+hessian")
 PAPER = arms("mmff94 diffusion", "bfgs")
 OTHERS = [
+    *arms("mmff94 diffusion", "tric", "sella", "sella+hessian"),
     *arms("mmff94 gfn2-xtb diffusion", "geometric", "geometric+hessian"),
-    *arms("mmff94 diffusion", "sella", "sella+hessian"),
-    *arms("gfn-ff aimnet2 embedded", "bfgs+hessian"),
+    *arms("gfn-ff aimnet2 embedded", "tric+hessian"),
     *arms("gfn2-xtb", "bfgs"),
 ]
 
@@ -84,6 +85,7 @@ class Stage:
 LEVELS = {"small": B3LYP, "nine": B3LYP, "large": B3LYP, "wb97x-d3bj": WB97X}
 STAGES = (
     Stage("small", 20, HESSIAN + QM9),
+    Stage("small", 8, BFGS),
     Stage("small", 10, PAPER),
     Stage("large", 4, HESSIAN),
     Stage("small", 20, PAPER),

@@ -137,7 +137,7 @@ def reference_settings(level: DFTSettings) -> DFTSettings:
     return level.model_copy(
         update={
             "fmax": min(REFERENCE_FMAX, level.fmax),
-            "optimizer": "bfgs",
+            "optimizer": "tric",
             "hessian": "gfn2-xtb",
             "max_steps": REFERENCE_STEPS,
         }

@@ -42,9 +42,9 @@ def dft(
     basis: Annotated[str, typer.Option(help="Basis set")] = "6-31G(2df,p)",
     fmax: Annotated[float, typer.Option(help="Largest force at the end, eV/Å")] = 0.03,
     optimizer: Annotated[
-        Literal["bfgs", "tric", "geometric", "sella"],
+        Literal["tric", "bfgs", "geometric", "sella"],
         typer.Option(help="tric and geometric are geomeTRIC's, to fmax and to its own criteria"),
-    ] = "bfgs",
+    ] = "tric",
     hessian: Annotated[
         Literal["gfn2-xtb", "aimnet2", "none"],
         typer.Option(help="Hessian that the optimizer starts from"),

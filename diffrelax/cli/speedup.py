@@ -34,9 +34,9 @@ def speedup(
     recipe: Annotated[
         Texts,
         typer.Option(
-            help="bfgs, tric, geometric or sella, each also with +hessian (GFN2-xTB) or "
+            help="tric, bfgs, geometric or sella, each also with +hessian (GFN2-xTB) or "
             "+aimnet2-hessian. May be repeated. "
-            "Default: bfgs, bfgs+hessian"
+            "Default: bfgs, tric+hessian"
         ),
     ] = None,
     xc: Annotated[str, typer.Option(help="Exchange-correlation functional")] = "b3lyp",
@@ -64,7 +64,7 @@ def speedup(
     check_functional(xc)
     level = DFTSettings(xc=xc, basis=basis, fmax=fmax, density_fit=density_fit, max_steps=max_steps)
     starts = start or ["mmff94", "gfn2-xtb", "diffusion"]
-    arms = combine(starts, recipe or ["bfgs", "bfgs+hessian"])
+    arms = combine(starts, recipe or ["bfgs", "tric+hessian"])
     check_arms(arms)
     set_threads(threads)
     sha256 = load_model(model).sha256 if "diffusion" in starts else ""

@@ -184,7 +184,7 @@ def criterion(optimizer: str, fmax: float) -> str:
 
     Parameters
     ----------
-    optimizer : {"bfgs", "tric", "geometric", "sella"}
+    optimizer : {"tric", "bfgs", "geometric", "sella"}
     fmax : float
         eV/Å.
     """

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 
 Callback = Callable[[int, float, float], None]
 MINIMISERS: dict[str, Minimiser] = {
-    "bfgs": bfgs,
     "tric": tric,
+    "bfgs": bfgs,
     "geometric": geometric,
     "sella": sella,
 }
@@ -56,7 +56,7 @@ def relax_dft(
     xc: str = "b3lyp",
     basis: str = "6-31G(2df,p)",
     fmax: float = 0.03,
-    optimizer: Optimizer = "bfgs",
+    optimizer: Optimizer = "tric",
     hessian: HessianLevel = "gfn2-xtb",
     density_fit: bool = True,
     grid_level: int = 3,

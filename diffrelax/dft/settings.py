@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field
 
 HessianLevel: TypeAlias = Literal["gfn2-xtb", "aimnet2", "none"]
-Optimizer: TypeAlias = Literal["bfgs", "tric", "geometric", "sella"]
+Optimizer: TypeAlias = Literal["tric", "bfgs", "geometric", "sella"]
 
 
 class DFTSettings(BaseModel):
@@ -19,11 +19,11 @@ class DFTSettings(BaseModel):
         See `diffrelax.levels.density_functional.mean_field`.
     fmax : float
         Largest force on an atom at which the relaxation ends, eV/Å.
-    optimizer : {"bfgs", "tric", "geometric", "sella"}
-        BFGS in Cartesian coordinates (from a Hessian with a trust radius in its metric, without
-        one that of ASE); geomeTRIC in its internal coordinates, until the largest force is below
-        `fmax` (``"tric"``) or with its own five criteria, tightened where `fmax` asks for more
-        (``"geometric"``); or Sella in internal coordinates.
+    optimizer : {"tric", "bfgs", "geometric", "sella"}
+        geomeTRIC in its internal coordinates, until the largest force is below `fmax`
+        (``"tric"``) or with its own five criteria, tightened where `fmax` asks for more
+        (``"geometric"``); BFGS in Cartesian coordinates (from a Hessian with a trust radius in its
+        metric, without one that of ASE); or Sella in internal coordinates.
     hessian : {"gfn2-xtb", "aimnet2", "none"}
         Level of the Hessian from which the optimizer starts; ``"none"`` is the optimizer's own
         guess. That of AIMNet2 is nearer to a hybrid functional's, and needs the extra [aimnet2].
@@ -40,7 +40,7 @@ class DFTSettings(BaseModel):
     xc: str = "b3lyp"
     basis: str = "6-31G(2df,p)"
     fmax: float = Field(default=0.03, gt=0, allow_inf_nan=False)
-    optimizer: Optimizer = "bfgs"
+    optimizer: Optimizer = "tric"
     hessian: HessianLevel = "gfn2-xtb"
     density_fit: bool = True
     grid_level: int = Field(default=3, ge=0, le=9)

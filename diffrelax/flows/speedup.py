@@ -51,7 +51,7 @@ class SpeedupFlowMaker(Maker):
 
     name: str = "speedup"
     starts: Sequence[str] = ("mmff94", "gfn2-xtb", "diffusion")
-    recipes: Sequence[str] = ("bfgs", "bfgs+hessian")
+    recipes: Sequence[str] = ("bfgs", "tric+hessian")
     settings: dict[str, Any] = field(default_factory=dict)
     model: str = "relax-qm9"
     seed: int = 42
