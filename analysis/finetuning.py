@@ -25,7 +25,7 @@ from diffrelax.qm9 import load_qm9
 from diffrelax.work import WorkFolder
 from diffrelax.writing import write_molecules
 
-LEVEL = DFTSettings(xc="pbe", basis="def2-svp")
+LEVEL = DFTSettings(xc="pbe", basis="def2-svp", optimizer="bfgs")
 NAME = "PBE/def2-SVP"
 HEAVY_ATOMS = range(5, 8)
 N_LEARNED = 64

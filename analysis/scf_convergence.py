@@ -29,7 +29,8 @@ MODEL = "relax-qm9-1"
 HEAVY_ATOMS = range(5, 6)
 N = 3
 THRESHOLDS = (1e-6, 1e-7)  # Hartree
-LEVEL = B3LYP.model_dump(include={"xc", "basis", "density_fit", "grid_level"})
+SETTINGS = B3LYP.model_copy(update={"optimizer": "bfgs"})
+LEVEL = SETTINGS.model_dump(include={"xc", "basis", "density_fit", "grid_level"})
 
 
 class Watched(DensityFunctional):
@@ -56,7 +57,7 @@ def main(path: Path) -> None:
         assert relaxed is not None
         for start in (subject.base, relaxed):
             relaxations.append(watch(start))
-            page = about(B3LYP, "validation") | about_model(MODEL) | {"relaxations": relaxations}
+            page = about(SETTINGS, "validation") | about_model(MODEL) | {"relaxations": relaxations}
             with replacing(path) as part:
                 part.write_text(json.dumps(page, indent=1, ensure_ascii=False) + "\n")
 
@@ -76,7 +77,7 @@ def watch(start: Molecule) -> dict[str, object]:
     hessian = positive_hessian(gfn2_hessian(start), start.positions)
     calculator.begun = time.process_time()
     atoms.calc = Recorder(start, calculator, callback=keep)
-    reason = bfgs(atoms, hessian, B3LYP.fmax, B3LYP.max_steps)
+    reason = bfgs(atoms, hessian, SETTINGS.fmax, SETTINGS.max_steps)
     whole = sum(call["seconds"] for call in calls)
     return {
         "name": start.name,

@@ -6,6 +6,7 @@ import shutil
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -45,6 +46,17 @@ class Minima:
     bonds: frozenset[tuple[int, int]]
     left_out: list[Rejected]
 
+    @property
+    def domain(self) -> dict[str, Any]:
+        """What a model has seen that learns from them, as entries of its configuration."""
+        sizes, numbers = self.train_set.sizes, self.train_set.numbers
+        heavy = np.add.reduceat(numbers > 1, self.train_set.offsets[:-1], dtype=int)
+        return {
+            "largest": int(sizes.max()),
+            "most_heavy": int(heavy.max()),
+            "bonds": tuple(sorted(self.bonds)),
+        }
+
 
 def begin_finetuning(
     model: Model, base: str, data: Path, folder: Path, *, level: str, steps: int
@@ -78,8 +90,8 @@ def begin_finetuning(
     Raises
     ------
     ValueError
-        If the folder holds a run or a ``config.yaml`` already, if the model generates, or if the
-        minima are too few.
+        If the folder holds a run, a ``config.yaml`` or another file of the name of the data
+        already, if the model generates, or if the minima are too few.
     """
     check_folder(folder, resume=False)
     if (folder / "config.yaml").exists():
@@ -87,16 +99,18 @@ def begin_finetuning(
             f"{folder} has a config.yaml already: choose another folder, or train that model with "
             f"diffrelax train {folder / 'config.yaml'}"
         )
+    copy = folder / data.name
+    if copy.exists() and data.exists() and copy.read_bytes() != data.read_bytes():
+        raise ValueError(f"{copy} is another file than {data}: rename one of them")
     if model.config.generation:
         raise ValueError(f"{model.name} generates molecules: fine-tune a model that relaxes them")
     minima = load_minima(data, model.config)
-    learned, source = minima.train_set, model.config.training
-    heavy = np.add.reduceat(learned.numbers > 1, learned.offsets[:-1], dtype=int)
+    seen, source = minima.domain, model.config.training
     training = source.model_copy(
         update={
             "data": data.name,
             "base": str(Path(base).resolve()) if base.endswith(".safetensors") else model.name,
-            "batch_size": min(source.batch_size // 2, len(learned)),
+            "batch_size": min(source.batch_size // 2, len(minima.train_set)),
             "steps": steps,
             "warmup": max(1, steps // 20),
             "cooldown": steps,
@@ -111,16 +125,16 @@ def begin_finetuning(
         update={
             "name": folder.resolve().name,
             "level": level,
-            "largest": max(model.config.largest, int(learned.sizes.max())),
-            "most_heavy": max(model.config.most_heavy, int(heavy.max())),
+            "largest": max(model.config.largest, seen["largest"]),
+            "most_heavy": max(model.config.most_heavy, seen["most_heavy"]),
             "bonds": tuple(sorted(minima.bonds.union(model.config.bonds))),
             "training": TrainingConfig.model_validate(training.model_dump()),
             "calibration": None,
         }
     )
     folder.mkdir(parents=True, exist_ok=True)
-    if data.resolve() != (folder / data.name).resolve():
-        with replacing(folder / data.name) as part:
+    if data.resolve() != copy.resolve():
+        with replacing(copy) as part:
             shutil.copyfile(data, part)
     with replacing(folder / "config.yaml") as part:
         part.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))

@@ -95,6 +95,18 @@ def generate(
     ValueError
         If the model cannot generate, ``n`` is not positive, or the seed is out of range.
     """
+    made = generate_each(model, n, seed=seed, trajectories=trajectories, progress=progress)
+    found = dict(made)
+    return [found[i] for i in range(n)]
+
+
+def generate_each(
+    model: Model, n: int, *, seed: int, trajectories: bool = False, progress: bool = False
+) -> Iterator[tuple[int, Generated]]:
+    """Generate molecules as `generate` does, and hand each over with its place among them.
+
+    They come in batches of `MOLECULES_IN_BATCH`, the smallest molecules first.
+    """
     check_seed(seed)
     if n < 1:
         raise ValueError(f"n = {n}: ask for at least one molecule")
@@ -104,12 +116,10 @@ def generate(
     generator = torch.Generator().manual_seed(seed)
     sizes = _draw_sizes(settings, n, generator)
     levels = noise_levels(model)
-    found: dict[int, Generated] = {}
     with tqdm(total=n * len(levels), unit="level", disable=None if progress else True) as bar:
         for batch in sizes.argsort(stable=True).split(MOLECULES_IN_BATCH):
             made = _generate_batch(denoiser, sizes[batch], levels, generator, trajectories, bar)
-            found |= dict(zip(batch.tolist(), made, strict=True))
-    return [found[i] for i in range(n)]
+            yield from zip(batch.tolist(), made, strict=True)
 
 
 def noise_levels(model: Model) -> list[float]:

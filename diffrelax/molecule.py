@@ -196,7 +196,8 @@ class Molecule:
         Raises
         ------
         ValueError
-            If it has no atoms or a dummy atom, another charge, or cannot be embedded.
+            If it has no atoms or a dummy atom, another charge, some hydrogens in 3D and not all, or
+            cannot be embedded.
         """
         check_elements(_numbers(mol))
         with rdBase.BlockLogs():
@@ -213,6 +214,11 @@ class Molecule:
                     "correct one of them"
                 )
             start = "given"
+            if missing := _missing_hydrogens(mol):
+                raise ValueError(
+                    f"a geometry that lacks {missing} hydrogens: add them, or write the charges or "
+                    "radicals of their atoms (M  CHG, M  RAD)"
+                )
             if not _has_all_positions(mol):
                 mol, start = embed(mol, seed)
         return _with_bonds(
@@ -354,6 +360,14 @@ def _bonds_are_missing(mol: Chem.Mol, charge: int) -> bool:
         and all(atom.GetFormalCharge() == 0 for atom in mol.GetAtoms())
         and (charge != 0 or len(near_pairs(_numbers(mol), mol.GetConformer().GetPositions())) > 0)
     )
+
+
+def _missing_hydrogens(mol: Chem.Mol) -> int:
+    """Count the implicit hydrogens of a geometry that has explicit ones."""
+    is_3d = mol.GetNumConformers() > 0 and mol.GetConformer().Is3D()
+    if not is_3d or 1 not in _numbers(mol):
+        return 0
+    return sum(atom.GetNumImplicitHs() + atom.GetNumExplicitHs() for atom in mol.GetAtoms())
 
 
 def _has_all_positions(mol: Chem.Mol) -> bool:

@@ -28,6 +28,7 @@ def relaxation_row(result: Relaxation) -> dict[str, Any]:
         "start": result.start.start if result.start else None,
         "noise_level": result.noise_level if result.n_evaluations else None,
         "n_evaluations": result.n_evaluations,
+        "level": None,
         "error_bound": None if isnan(result.error_bound) else result.error_bound,
         "gradient_calls": None,
         "scf_cycles": None,
@@ -42,6 +43,7 @@ def relaxation_row(result: Relaxation) -> dict[str, Any]:
 def dft_columns(arm: Arm, excess: float | None) -> dict[str, Any]:
     """Return the entries of a row that a DFT relaxation fills; energies in eV."""
     return {
+        "level": arm.dft.settings.theory if arm.dft else None,
         "converged": arm.converged,
         "gradient_calls": arm.dft.gradient_calls if arm.dft else None,
         "scf_cycles": arm.dft.scf_cycles if arm.dft else None,
@@ -57,11 +59,11 @@ def report(
     molecules: list[Molecule | None],
     json_lines: bool,
 ) -> None:
-    """Print rows, write their molecules if there is an output, and say what was written."""
-    for row in rows:
-        show_row(row, json_lines)
+    """Write the molecules of rows if there is an output, print the rows, say what was written."""
     if output and any(molecules):
         write_rows(output, rows, molecules)
+    for row in rows:
+        show_row(row, json_lines)
     announce(output, rows, molecules)
 
 

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Self
 
 import numpy as np
 from rdkit import Chem
 
 from diffrelax.molecule import Molecule
-from diffrelax.training.errors import dihedrals, torsion_quads
+from diffrelax.training.errors import STRAIGHT, dihedrals, sines, torsion_quads
+
+SINGLE = Chem.BondType.SINGLE
 
 
 @dataclass(frozen=True, eq=False)
 class Rotors:
     """The rotatable bonds of a molecule: single, not in a ring, and neither end linear.
 
-    Bonds that turn a methyl or a hydroxyl group count.
+    Bonds that turn a methyl or a hydroxyl group count, and so do linear chains with a single bond,
+    such as an alkyne with both its neighbours, which turn as a whole.
 
     Parameters
     ----------
     bonds : (n_rotors, 2) int array
+        The two atoms, or the two that a chain lies between.
     sides : (n_rotors, n_atoms) bool array
         Atoms that turn when the bond does: those on the side of its second atom.
     """
@@ -32,11 +37,13 @@ class Rotors:
     def of(cls, molecule: Molecule) -> Self:
         """Find the rotors of a molecule."""
         mol = molecule.to_rdkit()
-        single = {bond[:2] for bond in molecule.bonds if bond.order == 1.0}
+        chains = {(chain[0], chain[-1]): chain for chain in linear_chains(molecule)}
         bonds, sides = [], []
         for _, j, k, _ in watched_torsions(molecule):
-            bond = mol.GetBondBetweenAtoms(int(j), int(k))
-            if (j, k) in single and not bond.IsInRing():
+            between = pairwise(chains.get((j, k), (int(j), int(k))))
+            along = (mol.GetBondBetweenAtoms(*pair) for pair in between)
+            single = (b for b in along if b.GetBondType() == SINGLE and not b.IsInRing())
+            if bond := next(single, None):
                 cut = Chem.FragmentOnBonds(mol, [bond.GetIdx()], addDummies=False)
                 side = np.zeros(molecule.n_atoms, dtype=bool)
                 side[[*next(part for part in Chem.GetMolFrags(cut) if k in part)]] = True
@@ -77,11 +84,55 @@ class Rotors:
 
 
 def watched_torsions(molecule: Molecule) -> np.ndarray:
-    """Choose one torsion about each bond that has one, (n_torsions, 4) atoms."""
+    """Choose one torsion about each bond and each linear chain that has one.
+
+    Returns
+    -------
+    (n_torsions, 4) int array
+        The second and the third atom are bonded, or the chain lies between them.
+    """
+    bonded = _bonded(molecule)
+    across = []
+    for first, *chain, last in linear_chains(molecule):
+        left = np.flatnonzero(bonded[first])
+        right = np.flatnonzero(bonded[last])
+        outer = left[left != chain[0]], right[right != chain[-1]]
+        if all(map(len, outer)):
+            across.append((outer[0][0], first, last, outer[1][0]))
+    quads = torsion_quads(bonded, molecule.positions)
+    return np.concatenate([quads, np.array(across, dtype=np.int64).reshape(-1, 4)])
+
+
+def linear_chains(molecule: Molecule) -> list[list[int]]:
+    """Find runs of atoms with two neighbours and a straight angle.
+
+    Returns
+    -------
+    list of list of int
+        Each with the atoms that it lies between, the smaller number first.
+    """
+    neighbours = [np.flatnonzero(row).tolist() for row in _bonded(molecule)]
+    two = [i for i, near in enumerate(neighbours) if len(near) == 2]
+    corners = np.array([(neighbours[i][0], i, neighbours[i][1]) for i in two], dtype=np.int64)
+    angles = molecule.positions[corners.reshape(-1, 3)]
+    straight = {i for i, sine in zip(two, sines(angles), strict=True) if sine <= STRAIGHT}
+    chains = []
+    for begin in straight:
+        for end in set(neighbours[begin]) - straight:
+            chain = [end, begin]
+            while chain[-1] in straight:
+                before, here = chain[-2:]
+                chain.append(next(i for i in neighbours[here] if i != before))
+            if chain[0] < chain[-1]:
+                chains.append(chain)
+    return sorted(chains)
+
+
+def _bonded(molecule: Molecule) -> np.ndarray:
     bonded = np.zeros((molecule.n_atoms, molecule.n_atoms), dtype=bool)
     for i, j, _ in molecule.bonds:
         bonded[i, j] = bonded[j, i] = True
-    return torsion_quads(bonded, molecule.positions)
+    return bonded
 
 
 def torsion_angles(positions: np.ndarray, quads: np.ndarray) -> np.ndarray:

@@ -88,20 +88,12 @@ class WorkFolder:
         path.mkdir(parents=True, exist_ok=True)
 
     def find(self, key: str) -> dict[str, Any] | None:
-        """Return the document of a finished unit, or None if it is not finished.
-
-        Raises
-        ------
-        ValueError
-            If its file is damaged.
-        """
-        path = self._document(key)
+        """Return the document of a finished unit; None if it is not finished or damaged."""
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+            document = json.loads(self._document(key).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
             return None
-        except ValueError as error:
-            raise ValueError(f"{path} is damaged: delete it to have it made again") from error
+        return document if isinstance(document, dict) else None
 
     def keep(self, key: str, document: Mapping[str, Any]) -> None:
         """Store the document of a unit that has finished, and drop its checkpoint."""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from diffrelax import generation
 from diffrelax.diffusion.denoiser import DenoiserConfig
 from diffrelax.diffusion.joint import GenerationConfig
 from diffrelax.generation import read_trajectories
@@ -26,6 +27,7 @@ KEYS = {
     "start",
     "noise_level",
     "n_evaluations",
+    "level",
     "error_bound",
     "gradient_calls",
     "scf_cycles",
@@ -166,7 +168,28 @@ def test_dft_confirms_the_minimum_and_compares(run, tmp_path):
     assert all(a["gradient_calls"] >= 1 and a["scf_cycles"] >= 3 for a in row["arms"])
     written = json.loads(path.read_text())[0]
     assert written["energy_ev"] == row["energy_ev"]
+    assert written["level"] == row["level"] == "pbe/def2-svp"
     assert written["positions"] == row["positions"]
+
+
+def test_an_unknown_basis_is_refused_before_any_work(run, monkeypatch):
+    monkeypatch.delattr("diffrelax.files.read_smiles")
+    status, _, err = run("dft", "O", "--basis", "nonsense")
+    assert status == 2 and "unknown basis 'nonsense'" in err
+    status, _, err = run("speedup", "O", "-o", "report", "--basis", "nonsense")
+    assert status == 2 and "unknown basis 'nonsense'" in err
+
+
+@pytest.mark.parametrize("command", ["relax", "dft"])
+def test_results_are_written_before_they_are_printed(run, tmp_path, monkeypatch, command):
+    def closed(*_, **__):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("diffrelax.report.print", closed, raising=False)
+    level = ("--xc", "pbe", "--basis", "sto-3g") if command == "dft" else ()
+    path = tmp_path / "out.extxyz"
+    run(command, "[H][H]" if command == "dft" else "CCO", *level, "-o", path)
+    assert len(ase.io.read(path, ":")) == 1
 
 
 def test_dft_table_for_people(run):
@@ -318,6 +341,27 @@ def test_generate_says_what_is_wrong(
     assert status == 2
     assert message in errors
     assert not list(tmp_path.glob("a.*"))
+
+
+def test_generate_keeps_what_is_done_when_it_is_interrupted(
+    run, tiny_generator, tmp_path, monkeypatch
+):
+    batches = []
+
+    def interrupt(*arguments):
+        batches.append(arguments)
+        if len(batches) > 1:
+            raise KeyboardInterrupt
+        return generate_batch(*arguments)
+
+    generate_batch = generation._generate_batch
+    monkeypatch.setattr(generation, "_generate_batch", interrupt)
+    monkeypatch.setattr(generation, "MOLECULES_IN_BATCH", 2)
+    output = tmp_path / "made.extxyz"
+    status, out, err = run("generate", "-n", 5, "--model", tiny_generator, "-o", output)
+    assert status == 130
+    assert "interrupted: 2 of 5 are done" in err and "0 of 2 are molecules" in out
+    assert len(ase.io.read(output, ":")) == 2
 
 
 def test_conformers_are_written_and_shown_with_their_weights(run, tmp_path):

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import ase
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from rdkit import Chem
 
 from diffrelax import load_model
 from diffrelax.cli import train as commands
+from diffrelax.domain import outside_domain
 from diffrelax.finetuning import begin_finetuning, load_minima
 from diffrelax.molecule import Molecule
 from diffrelax.relaxation import relax_molecules
@@ -125,6 +128,23 @@ def test_bonds_that_are_new_to_the_model_are_covered_afterwards(model, stretched
     assert (8, 8) in covered
 
 
+def test_a_model_of_its_own_covers_what_it_has_learned_alone(model, stretched, tmp_path):
+    path, _ = stretched
+    entries = yaml.safe_load(Path("models/relax-qm9-1/config.yaml").read_text())
+    entries |= {"name": "own-1", "calibration": None}
+    entries["network"] |= {"channels": 8, "layers": 1}
+    entries["training"] |= {"data": path.name, "steps": 2, "batch_size": 4, "checkpoints": 0}
+    (tmp_path / path.name).write_text(path.read_text())
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(entries))
+    commands.train(tmp_path / "config.yaml", threads=1)
+    learned = load_model(tmp_path / "model.safetensors")
+    minima = load_minima(path, model.config)
+    assert learned.config.bonds == tuple(sorted(minima.bonds)) != model.config.bonds
+    assert learned.config.largest == minima.train_set.sizes.max() < model.config.largest
+    reason = outside_domain(Molecule.from_smiles("N=O"), learned)
+    assert "of which the model has seen none" in reason
+
+
 def test_molecules_as_large_as_those_that_it_learns_are_covered_afterwards(
     model, stretched, tmp_path
 ):
@@ -158,6 +178,12 @@ def test_bad_fine_tuning_says_what_to_do(model, stretched, tmp_path):
     (tmp_path / "own-1" / "config.yaml").write_text("name: own-1\n")
     with pytest.raises(ValueError, match=r"has a config\.yaml already"):
         begin_finetuning(model, "relax-qm9-1", path, tmp_path / "own-1", level="none", steps=1)
+
+    (tmp_path / "taken-1").mkdir()
+    (tmp_path / "taken-1" / path.name).write_text("mine\n")
+    with pytest.raises(ValueError, match="is another file than"):
+        begin_finetuning(model, "relax-qm9-1", path, tmp_path / "taken-1", level="none", steps=1)
+    assert (tmp_path / "taken-1" / path.name).read_text() == "mine\n"
 
     other = yaml.safe_load((folder / "config.yaml").read_text())
     other["network"]["channels"] = 8

@@ -220,6 +220,16 @@ def test_rdkit_without_hydrogens_is_embedded():
     assert (molecule.start, molecule.n_atoms) == ("mmff94", 9)
 
 
+def test_a_geometry_that_lacks_a_hydrogen_is_no_other_molecule():
+    mol = Molecule.from_smiles("CC[O-]").to_rdkit()
+    for atom in mol.GetAtoms():
+        atom.SetFormalCharge(0)
+        atom.SetNoImplicit(False)
+        atom.SetNumRadicalElectrons(0)
+    with pytest.raises(ValueError, match="a geometry that lacks 1 hydrogens: add them, or write"):
+        Molecule.from_rdkit(mol)
+
+
 def test_arrays_are_read_only_and_copied():
     positions = np.zeros((1, 3))
     molecule = Molecule(np.array([2]), positions)

@@ -63,8 +63,10 @@ def test_a_finished_unit_is_found_again_and_its_checkpoint_is_gone(tmp_path: Pat
     assert [path.suffix for path in folder.path.iterdir()] == [".json"]
 
 
-def test_a_damaged_unit_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", [json.dumps({"a": 1})[:-2], "", "[]"])
+def test_a_damaged_unit_is_as_good_as_none(tmp_path: Path, text: str) -> None:
     folder = WorkFolder(tmp_path)
-    (tmp_path / "ab.json").write_text(json.dumps({"a": 1})[:-2])
-    with pytest.raises(ValueError, match=r"ab\.json is damaged: delete it"):
-        folder.find("ab")
+    (tmp_path / "ab.json").write_text(text)
+    assert folder.find("ab") is None
+    folder.keep("ab", {"a": 1})
+    assert folder.find("ab") == {"a": 1}

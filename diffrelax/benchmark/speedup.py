@@ -105,7 +105,8 @@ def compare_arms(
     subjects : sequence of Subject
     arms : sequence of SpeedupArm
     level : DFTSettings
-        Its optimizer and Hessian are replaced by those of each arm.
+        Its optimizer and Hessian are replaced by those of each arm; the reference minima are found
+        with its optimizer.
     units : Units
         Does the work, or finds it done: what was interrupted goes on with the same call.
     progress : bool
@@ -137,7 +138,6 @@ def reference_settings(level: DFTSettings) -> DFTSettings:
     return level.model_copy(
         update={
             "fmax": min(REFERENCE_FMAX, level.fmax),
-            "optimizer": "tric",
             "hessian": "gfn2-xtb",
             "max_steps": REFERENCE_STEPS,
         }

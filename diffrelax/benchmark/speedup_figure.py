@@ -13,6 +13,7 @@ from ase.units import kcal, mol
 
 from diffrelax.atomic import replacing
 from diffrelax.benchmark.speedup import Outcome
+from diffrelax.benchmark.speedup_statistics import RESOLUTION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +22,6 @@ Values: TypeAlias = dict[str, dict[int, float]]  # molecule, place of the arm, v
 
 KCAL_PER_MOL = kcal / mol  # eV
 CALLS = (1, 2, 3, 4, 6, 10, 15, 25, 40, 60, 100)
-LOWEST = 1e-3  # kcal/mol; below the noise of an SCF
 
 
 def can_draw() -> bool:
@@ -50,7 +50,7 @@ def draw_speedup(path: Path, outcomes: Sequence[Outcome]) -> None:
         if outcome.converged:
             calls[outcome.name][places[outcome.arm]] = outcome.calls
         if outcome.excess is not None:
-            excess = max(outcome.excess / KCAL_PER_MOL, LOWEST)
+            excess = max(outcome.excess, RESOLUTION) / KCAL_PER_MOL
             energies[outcome.name][places[outcome.arm]] = excess
     _paired(left, calls, len(arms))
     left.set_ylabel("energy-and-gradient calls")

@@ -62,7 +62,7 @@ def comparisons(arms: Sequence[SpeedupArm]) -> list[tuple[SpeedupArm, SpeedupArm
     """Choose which arms are compared, the slow one first.
 
     Diffusion with every other start of the same recipe, and everything with ``mmff94, bfgs``, the
-    protocol of Rothchild et al. (2024, doi 10.1039/D3SC05877H), but for geomeTRIC, which does not
+    protocol of Rothchild et al. (2024, doi 10.1039/D3SC05877H), but for `geometric`, which does not
     stop at the largest force alone.
     """
     pairs = [
@@ -227,7 +227,7 @@ def _page(tables: str, about: Mapping[str, Any]) -> str:
         [
             "# DFT speed-up",
             f"{level['xc']}/{level['basis']}, largest force at the end < {level['fmax']:g} eV/Å "
-            "(geomeTRIC: its five criteria).",
+            "(the recipes of `geometric`: the five criteria of geomeTRIC).",
             tables,
             *(["![Gradient calls and energies of the starts](speedup.png)"] if can_draw() else []),
             "## How it was made",

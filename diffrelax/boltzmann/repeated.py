@@ -19,6 +19,7 @@ from diffrelax.boltzmann.guide import Guide
 from diffrelax.boltzmann.kernels import DenoisingStep, Estimate
 from diffrelax.boltzmann.sampler import Samples, Trajectory, keep
 from diffrelax.boltzmann.springs import Springs
+from diffrelax.dft.hessian import rigid_motions
 from diffrelax.levels import Surface
 from diffrelax.models import Model
 from diffrelax.molecule import Molecule
@@ -32,7 +33,7 @@ RIGID = 1e-2  # eV/Å²; eigenvalues of a Hessian below it are turns
 
 @dataclass(frozen=True)
 class Calibration:
-    """The fit of mean energies by E = E₀ + f/2 · k c σ², with f = 3 n_atoms − 6.
+    """The fit of mean energies by E = E₀ + f/2 · k c σ², f being the number of vibrations.
 
     Parameters
     ----------
@@ -61,13 +62,13 @@ class Calibration:
         return (temperature / self.c) ** 0.5
 
     @classmethod
-    def fit(cls, sigmas: Sequence[float], mean_energies: Sequence[float], n_atoms: int) -> Self:
-        """Fit mean energies, eV, at noise levels, Å, by least squares."""
+    def fit(cls, sigmas: Sequence[float], mean_energies: Sequence[float], n_modes: int) -> Self:
+        """Fit mean energies, eV, of so many vibrations at noise levels, Å, by least squares."""
         squares, energies = np.square(sigmas), np.asarray(mean_energies)
         slope, lowest = np.polyfit(squares, energies, 1)
         left = energies - lowest - slope * squares
         return cls(
-            c=float(2 * slope / ((3 * n_atoms - 6) * kB)),
+            c=float(2 * slope / (n_modes * kB)),
             lowest=float(lowest),
             r_squared=float(1 - left.var() / energies.var()),
         )
@@ -148,7 +149,9 @@ def calibrate(
         .mean()
         for sigma, estimate in estimates.items()
     ]
-    return Calibration.fit(list(estimates), means, chains.positions.shape[1])
+    _, n_atoms, _ = chains.positions.shape
+    n_modes = 3 * n_atoms - rigid_motions(chains.positions[0]).shape[1]
+    return Calibration.fit(list(estimates), means, n_modes)
 
 
 def repeat(

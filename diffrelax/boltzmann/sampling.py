@@ -13,12 +13,13 @@ from diffrelax.boltzmann import adjusted, repeated
 from diffrelax.boltzmann.diagnostics import FEWEST_CHAINS, FEWEST_DRAWS, Diagnostics
 from diffrelax.boltzmann.sampler import Samples, Trajectory
 from diffrelax.domain import outside_domain
-from diffrelax.embedding import check_seed, embed
+from diffrelax.embedding import check_seed
 from diffrelax.ensemble import Ensemble, Level, Provenance, check_temperature
 from diffrelax.files import Input, read_one
 from diffrelax.levels import Surface
 from diffrelax.models import Model
 from diffrelax.molecule import Molecule
+from diffrelax.reembedding import embed_again
 from diffrelax.rotors import Rotors, torsion_angles, watched_torsions
 
 METHODS = {
@@ -141,10 +142,10 @@ def _count_draws(n: int, n_chains: int) -> int:
 
 def embed_starts(molecule: Molecule, n: int, seed: int) -> np.ndarray:
     """Embed a molecule again and again; its own geometry stands in where that fails."""
-    mol, starts = molecule.to_rdkit(), []
+    starts = []
     for i in range(n):
         try:
-            starts.append(embed(mol, seed + i)[0].GetConformer().GetPositions())
+            starts.append(embed_again(molecule, seed + i).positions)
         except ValueError:
             starts.append(molecule.positions)
     return np.array(starts)
@@ -196,7 +197,10 @@ def _notes(molecule: Molecule, method: str, samples: Samples, n_draws: int) -> l
             + "".join(f", {kind} have {kelvin:.0f} K" for kind, kelvin in kinds)
         )
     if len(Rotors.of(molecule)) == 0:
-        notes.append("rigid: the molecule has no bond to turn, and is sampled where it stands")
+        notes.append(
+            "no bond to turn: chains start from embeddings, and only vibrations and what they lead "
+            "to, such as other shapes of a ring, are sampled"
+        )
     if (drawn := len(samples.trajectory.energies)) < n_draws:
         notes.append(f"interrupted: {drawn} of {n_draws} samples of each chain were drawn")
     return notes

@@ -70,11 +70,16 @@ def conformers(
     except RuntimeError as error:
         print(f"diffrelax: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        kept = f"{work} keeps what is done" if work else "with --work, what is done would be kept"
+        print(f"interrupted: {kept}", file=sys.stderr)
+        raise typer.Exit(130) from None
+    if output:
+        found.write(output)
     _show(found, json_lines)
     for note in found.provenance.notes:
         print(note, file=sys.stderr)
     if output:
-        found.write(output)
         print(f"{len(found)} conformers in {output}", file=sys.stderr)
 
 

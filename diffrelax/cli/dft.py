@@ -64,7 +64,7 @@ def dft(
     """Relax molecules with the diffusion model, then with DFT (PySCF)."""
     from diffrelax.dft import DFTSettings
     from diffrelax.dft.relaxation import check_settings
-    from diffrelax.report import announce, write_rows
+    from diffrelax.report import announce, show_row, write_rows
 
     settings = DFTSettings(
         xc=xc,
@@ -81,11 +81,14 @@ def dft(
     ends: list[Molecule | None] = []
     try:
         for result, before in zip(results, seconds, strict=True):
-            row, end = _dft_one(result, before, compare or [], settings, threads, json_lines)
+            row, end, table = _dft_one(result, before, compare or [], settings, threads)
             rows.append(row)
             ends.append(end)
             if output and any(ends):
                 write_rows(output, rows, ends)
+            show_row(row, json_lines)
+            if compare and end and not json_lines:
+                print(table, flush=True)
     except KeyboardInterrupt:
         print(f"interrupted: {len(rows)} of {len(results)} molecules are done", file=sys.stderr)
         raise typer.Exit(130) from None
@@ -99,17 +102,16 @@ def _dft_one(
     compare: list[Start],
     settings: DFTSettings,
     threads: int | None,
-    json_lines: bool,
-) -> tuple[dict[str, Any], Molecule | None]:
+) -> tuple[dict[str, Any], Molecule | None, str]:
+    """Return the row of a molecule, its geometry, and the table that compares its starts."""
     from tqdm.auto import tqdm
 
     from diffrelax.benchmark.starts import comparison_table, excess_energies, relax_from
-    from diffrelax.report import dft_columns, relaxation_row, show_row
+    from diffrelax.report import dft_columns, relaxation_row
 
     row = relaxation_row(result)
     if result.molecule is None:
-        show_row(row, json_lines)
-        return row, None
+        return row, None, ""
     arms: list[Arm] = []
     first = "diffusion" if result.verdict == "relaxed" else result.molecule.start
     for start in dict.fromkeys((first, *map(str, compare))):
@@ -130,7 +132,4 @@ def _dft_one(
     ]
     end = arms[0].dft.molecule if arms[0].dft else result.molecule
     row["positions"] = end.positions.tolist()
-    show_row(row, json_lines)
-    if compare and not json_lines:
-        print(comparison_table(arms, excess), flush=True)
-    return row, end
+    return row, end, comparison_table(arms, excess)

@@ -25,8 +25,7 @@ def generate(
     threads: Threads = None,
 ) -> None:
     """Generate molecules out of noise; what is not a molecule is written too, and marked."""
-    from diffrelax.generation import generate as run
-    from diffrelax.generation import write_trajectories
+    from diffrelax.generation import Generated, generate_each, write_trajectories
     from diffrelax.models import load_model
     from diffrelax.writing import check_output, write_frames
 
@@ -34,10 +33,18 @@ def generate(
         if path:
             check_output(path, (suffix,))
     set_threads(threads)
-    made = run(
-        load_model(model, device), n, seed=seed, trajectories=trajectories is not None,
-        progress=True,
-    )  # fmt: skip
+    found: dict[int, Generated] = {}
+    keep = trajectories is not None
+    try:
+        for i, one in generate_each(
+            load_model(model, device), n, seed=seed, trajectories=keep, progress=True
+        ):
+            found[i] = one
+    except KeyboardInterrupt:
+        print(f"interrupted: {len(found)} of {n} are done", file=sys.stderr)
+    if not found:
+        raise typer.Exit(130)
+    made = [found[i] for i in sorted(found)]
     for i, one in enumerate(made):
         one.atoms.info = {
             "name": f"generated-{i}",
@@ -49,5 +56,6 @@ def generate(
         write_trajectories(trajectories, made)
     molecules = {one.molecule.smiles for one in made if one.molecule}
     valid = sum(one.molecule is not None for one in made)
-    print(f"{valid} of {n} are molecules, {len(molecules)} of them distinct")
-    print(f"{n} geometries in {output}", file=sys.stderr)
+    print(f"{valid} of {len(made)} are molecules, {len(molecules)} of them distinct")
+    print(f"{len(made)} geometries in {output}", file=sys.stderr)
+    raise typer.Exit(0 if len(made) == n else 130)

@@ -43,4 +43,8 @@ def choose_level(name: str, xc: str | None, basis: str | None) -> Level:
     chosen = {key: value for key, value in settings.items() if value is not None}
     if chosen and name != "dft":
         raise ValueError(f"level {name} has no {' and no '.join(chosen)}: use --level dft")
+    if name == "dft":
+        from diffrelax.dft import DFTSettings
+
+        chosen = DFTSettings.model_validate(chosen).model_dump(include={"xc", "basis"})
     return Level.model_validate({"name": name, "settings": chosen})

@@ -72,25 +72,41 @@ def export(
         Path, typer.Option("-o", "--output", help="Where to: .csv .parquet .extxyz .sdf .json")
     ],
     kind: Only = None,
+    converged: Annotated[
+        bool, typer.Option("--converged", help="Minimisations that converged only")
+    ] = False,
 ) -> None:
     """Write the results to a file: tables have all, geometry files those with a geometry."""
+    from diffrelax.documents import MinimisationDocument
     from diffrelax.flows.reports import check_export
     from diffrelax.flows.reports import export as write
 
     check_export(output)
     documents, complete = _read(where, kind)
+    if converged:
+        documents = [d for d in documents if isinstance(d, MinimisationDocument) and d.converged]
     if not documents:
-        raise ValueError(f"there are no results in {where} yet: {output} was not made")
+        raise ValueError(f"nothing in {where} has converged: {output} was not made")
     written = write(output, documents)
     print(f"{written} of {len(documents)} results in {output}", file=sys.stderr)
     raise typer.Exit(0 if complete else 1)
 
 
 def _read(where: str, kind: Kind | None) -> tuple[list[ResultDocument], bool]:
-    """Read results; those that cannot be read are told of on standard error."""
+    """Read results; those that cannot be read are told of on standard error.
+
+    Raises
+    ------
+    ValueError
+        If there are none.
+    """
     from diffrelax.flows.stores import open_results, read_results
 
     documents, problems = read_results(open_results(where))
     for problem in problems:
         print(f"diffrelax: {problem}", file=sys.stderr)
-    return [d for d in documents if kind is None or d.kind == kind], not problems
+    wanted = [d for d in documents if kind is None or d.kind == kind]
+    if not wanted and not problems:
+        among = f" among {len(documents)} of other kinds" if documents else ""
+        raise ValueError(f"there is no {kind or 'result'} in {where}{among}")
+    return wanted, not problems

@@ -62,6 +62,8 @@ def sample(
 
     if output:
         check_output(output, WRITERS)
+    if reweight and method != "adjusted":
+        raise ValueError(f"samples of --method {method} are not canonical: leave out --reweight")
     drawn_at, *weighted_at = _levels(level, reweight, xc, basis)
     given = read_one(molecule, seed=seed)
     for theory in weighted_at:

@@ -56,13 +56,13 @@ def speedup(
     from diffrelax.benchmark.speedup_arms import check_arms, combine, subjects_of
     from diffrelax.benchmark.speedup_units import Units
     from diffrelax.dft import DFTSettings
+    from diffrelax.dft.relaxation import check_settings
     from diffrelax.files import each_molecule
-    from diffrelax.levels.density_functional import check_functional
     from diffrelax.models import load_model
     from diffrelax.work import WorkFolder
 
-    check_functional(xc)
     level = DFTSettings(xc=xc, basis=basis, fmax=fmax, density_fit=density_fit, max_steps=max_steps)
+    check_settings(level)
     starts = start or ["mmff94", "gfn2-xtb", "diffusion"]
     arms = combine(starts, recipe or ["bfgs", "tric+hessian"])
     check_arms(arms)

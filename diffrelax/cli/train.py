@@ -41,12 +41,15 @@ def train(
     check_device(device)
     set_threads(threads)
     if compiled:
-        check_compiler()
+        check_compiler(device)
     if settings.training.data == "qm9":
         starts = settings.training.starts
         sets = load_qm9("train", starts), load_qm9("validation", starts)
     else:
-        sets = _tell_of(load_minima(config.parent / settings.training.data, settings))
+        minima = load_minima(config.parent / settings.training.data, settings)
+        if settings.training.base is None:
+            settings = settings.model_copy(update=minima.domain)
+        sets = _tell_of(minima)
     _run(settings, config.parent, sets, device, max_minutes, resume, compiled)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,7 @@ def relax_conformer(
     done = folder.find(key) if folder else None
     if done is None:
         done = _relax(start.molecule, level, folder.checkpoint(key) if folder else None)
-        if folder:
+        if folder and done["energy"] is not None:  # the level or its program may not fail again
             folder.keep(key, done)
     if done["reason"]:
         return start, done["reason"]
@@ -154,8 +155,8 @@ def weigh(
     images = np.array([1 + (symmetry.chiral and achiral) for symmetry in symmetries])
     energies = np.array([one.energy for one in conformers])
     n_starts = np.array([one.n_starts for one in conformers])
-    if len(conformers) == 1:
-        note = f"rigid: all starts that reach a minimum ({n_starts[0]}) end in one conformer"
+    if len(conformers) == 1 and n_starts[0] > 1:
+        note = f"all {n_starts[0]} starts that reach a minimum end in one conformer"
         provenance = provenance.model_copy(update={"notes": (*provenance.notes, note)})
     return Ensemble(
         molecule=molecules[0],
@@ -178,4 +179,5 @@ def _relax(molecule: Molecule, level: Level, checkpoint: Path | None) -> dict[st
     else:
         relaxed = relax_at_level(molecule, level.name, **settings)
         positions, energy, reason = relaxed.positions, relaxed.energy, relaxed.reason
-    return {"positions": positions.tolist(), "energy": None if reason else energy, "reason": reason}
+    known = None if isnan(energy) else energy
+    return {"positions": positions.tolist(), "energy": known, "reason": reason}

@@ -13,10 +13,11 @@ from diffrelax.conformers.record import Conformer, merge
 from diffrelax.diffusion.relaxation import relax_positions
 from diffrelax.diffusion.samplers import centred_noise
 from diffrelax.domain import outside_domain
-from diffrelax.embedding import check_seed, embed
+from diffrelax.embedding import check_seed
 from diffrelax.identity import identity_change
 from diffrelax.models import Model
 from diffrelax.molecule import Molecule
+from diffrelax.reembedding import embed_again
 from diffrelax.relaxation import batch_size, choose_schedule, relax_molecules
 from diffrelax.rotors import Rotors
 
@@ -98,7 +99,6 @@ def _embedded(molecule: Molecule, places: range, seed: int) -> tuple[list[Confor
     The molecule as it stands is the first of all.
     """
     starts, notes = [], []
-    mol = molecule.to_rdkit()
     for i in places:
         if i == 0:
             own = "given" if molecule.start == "given" else "etkdg 0"
@@ -106,12 +106,11 @@ def _embedded(molecule: Molecule, places: range, seed: int) -> tuple[list[Confor
             continue
         name = f"kdg {i}" if i % 2 else f"etkdg {i}"
         try:
-            embedded, start = embed(mol, seed + i, "KDG" if i % 2 else "ETKDGv3")
+            embedded = embed_again(molecule, seed + i, "KDG" if i % 2 else "ETKDGv3")
         except ValueError as error:
             notes.append(f"{name}: {error}")
             continue
-        positions = embedded.GetConformer().GetPositions()
-        starts.append(Conformer(name, molecule.with_positions(positions, start)))
+        starts.append(Conformer(name, embedded))
     return starts, notes
 
 

@@ -55,6 +55,8 @@ class Recorder(Calculator):
         The calls that succeeded, recorded ones included.
     time : Time
         Of all calls, failed ones included.
+    error : Exception or None
+        From the callback, for optimizers that would take it for an error of their own.
 
     Raises
     ------
@@ -73,6 +75,7 @@ class Recorder(Calculator):
         self.implemented_properties = ["energy", "forces"]
         self.calls: list[Call] = []
         self.time = NO_TIME
+        self.error: Exception | None = None
         self._molecule = molecule
         self._calculator = calculator
         self._recorded = list(recorded)
@@ -92,8 +95,7 @@ class Recorder(Calculator):
         else:
             call = self._calculate()
             self.calls.append(call)
-            if self._callback:
-                self._callback(call)
+            self._tell(call)
         self.results = {"energy": call.energy, "forces": call.forces.copy()}
 
     def _recall(self) -> Call | None:
@@ -105,6 +107,14 @@ class Recorder(Calculator):
             return call
         self._recorded.clear()
         return None
+
+    def _tell(self, call: Call) -> None:
+        if self._callback:
+            try:
+                self._callback(call)
+            except Exception as error:
+                self.error = error
+                raise
 
     def _calculate(self) -> Call:
         try:

@@ -20,21 +20,19 @@ from diffrelax.dft.hessian import (
     softest_curvature,
     vibrational_frequencies,
 )
-from diffrelax.dft.minimisers import (
-    Minimiser,
-    bfgs,
-    check_optimizer,
-    criterion,
-    geometric,
-    sella,
-    tric,
-)
+from diffrelax.dft.internal import geometric, tric
+from diffrelax.dft.minimisers import Minimiser, bfgs, check_optimizer, criterion, sella
 from diffrelax.dft.recorder import Call, Recorder
 from diffrelax.dft.result import DFTRelaxation
 from diffrelax.dft.settings import DFTSettings, HessianLevel, Optimizer
 from diffrelax.identity import identity_change
 from diffrelax.levels import check_installed
-from diffrelax.levels.density_functional import DensityFunctional, check_functional, mean_field
+from diffrelax.levels.density_functional import (
+    DensityFunctional,
+    check_basis,
+    check_functional,
+    mean_field,
+)
 from diffrelax.work import work_key
 
 if TYPE_CHECKING:
@@ -119,9 +117,11 @@ def check_settings(settings: DFTSettings) -> None:
     Raises
     ------
     ValueError
-        If the functional is unknown, or the optimizer or the level of the Hessian not installed.
+        If the functional or the basis is unknown, or the optimizer or the level of the Hessian not
+        installed.
     """
     check_functional(settings.xc)
+    check_basis(settings.basis)
     check_optimizer(settings.optimizer)
     if settings.hessian != "none":
         check_installed(settings.hessian)
@@ -189,7 +189,7 @@ def _start_hessian(
     except (RuntimeError, ValueError) as error:
         missing = f"no {settings.hessian} Hessian"
         return None, (f"{missing}, the optimizer's own guess instead: {error}",)
-    floor = softest_curvature(settings.fmax)
+    floor = softest_curvature(settings.fmax, settings.optimizer)
     return positive_hessian(hessian, molecule.positions, floor), ()
 
 
@@ -198,11 +198,15 @@ def _minimise(
 ) -> str:
     atoms = molecule.to_atoms()
     atoms.calc = recorder
-    minimise = MINIMISERS[settings.optimizer]
+    # a single atom has no internal coordinates
+    minimise = MINIMISERS[settings.optimizer] if molecule.n_atoms > 1 else bfgs
     try:
         reason = minimise(atoms, hessian, settings.fmax, settings.max_steps)
     except CalculationFailed as error:
         return f"gradient call {len(recorder.calls) + 1} failed: {error}"
+    finally:
+        if recorder.error:
+            raise recorder.error
     calls = recorder.calls
     if reason and calls and calls[-1].energy > min(call.energy for call in calls):
         return f"{reason}; an earlier geometry has a lower energy than the last"

@@ -46,3 +46,8 @@ class DFTSettings(BaseModel):
     grid_level: int = Field(default=3, ge=0, le=9)
     max_steps: int = Field(default=200, ge=0)
     check_minimum: Literal["none", "gfn2-xtb", "dft"] = "none"
+
+    @property
+    def theory(self) -> str:
+        """Functional and basis in one word, such as ``pbe/def2-svp``."""
+        return f"{self.xc}/{self.basis}"

@@ -92,6 +92,8 @@ def _read_sdf(path: Path) -> dict[str, Any]:
 
 def _read_extxyz(path: Path) -> dict[str, Any]:
     frames = ase.io.read(path, ":", format="extxyz")
+    if not frames:
+        raise ValueError("it is empty")
     molecule = Molecule.from_atoms(frames[0])
     return _from_frames(molecule, [f.positions for f in frames], [f.info for f in frames])
 

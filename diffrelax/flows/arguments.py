@@ -39,6 +39,7 @@ from diffrelax.molecule import Molecule
 from diffrelax.work import work_key
 
 SMILES_FILES = (".smi", ".txt")
+LONGEST_SOURCE = 200  # characters
 
 Plain: TypeAlias = str | dict[str, Any]
 Argument: TypeAlias = Plain | OutputReference
@@ -81,8 +82,21 @@ OutputReference, or an iterable of these
 
 
 def as_argument(given: Any) -> Argument:
-    """Turn one input, which is not a file, into the argument of a job."""
-    return given if isinstance(given, OutputReference) else as_plain(given)
+    """Turn one molecule into the argument of a job; a file must hold one molecule alone.
+
+    Raises
+    ------
+    ValueError
+        If a file holds more or none.
+    """
+    if isinstance(given, OutputReference):
+        return given
+    if not is_path(given):
+        return as_plain(given)
+    found = list(_from_file(Path(given)))
+    if len(found) != 1:
+        raise ValueError(f"{given} holds {len(found)} molecules: use make_batch for all of them")
+    return found[0]
 
 
 def as_plain(given: Any) -> Plain:
@@ -117,15 +131,18 @@ def read_argument(argument: str | Mapping[str, Any], *, seed: int = 42) -> Molec
     Returns
     -------
     Molecule or Rejected
-        `Rejected` if there is none: not a molecule, or an earlier stage failed.
-
-    Raises
-    ------
-    ValueError
-        If a mapping is no document of diffrelax.
+        `Rejected` if there is none: not a molecule, no document, or an earlier stage failed.
     """
     if isinstance(argument, str):
         return read_smiles(argument, seed=seed)
+    try:
+        return _read_mapping(argument)
+    except ValueError as error:
+        source = str(dict(argument))[:LONGEST_SOURCE]
+        return Rejected(str(argument.get("name", "a mapping")), source, str(error))
+
+
+def _read_mapping(argument: Mapping[str, Any]) -> Molecule | Rejected:
     if "schema_version" not in argument:
         return _read_molecule(argument)
     document = read_document(argument)

@@ -108,7 +108,7 @@ class FlowConfig(BaseModel):
     model: str = "relax-qm9"
     device: str = "cpu"
     noise_level: float | None = None
-    seed: int = 42
+    seed: int = Field(default=42, ge=0, lt=2**31 - 8)
     batch_size: int = Field(default=64, gt=0)
     minimise: Level = DFTLevel()
     minimise_batch_size: int = Field(default=1, gt=0)
@@ -199,7 +199,9 @@ def explain(error: ValidationError, path: Path) -> str:
     lines = []
     for problem in error.errors():
         path_of_keys = [str(part) for part in problem["loc"]]
-        *where, key = (part for part in path_of_keys if part not in LEVEL_KINDS)
+        *where, key = path_of_keys
+        if where[:1] == ["minimise"]:  # the second part says which kind of level
+            *where, key = ["minimise", *path_of_keys[2:]]
         place = f"in {'.'.join(where)}" if where else "at the top"
         if problem["type"] == "extra_forbidden":
             known = _known_keys(path_of_keys[:-1])

@@ -40,7 +40,8 @@ class MoleculeMaker(Maker):
         ----------
         molecule : SMILES, Molecule, ase.Atoms, rdkit.Chem.Mol, pymatgen Molecule, mapping or \
 OutputReference
-            A SMILES is embedded with seed 42; of a result document, the output geometry is taken.
+            A SMILES is embedded with seed 42; of a result document, the output geometry is taken. A
+            path to a file with one molecule will do, too.
         """
         return self.run(as_argument(molecule))
 
@@ -74,8 +75,13 @@ OutputReference
             return found
         try:
             return keep_unit(work, key, self.calculate(read, key, work))
-        except ValueError as error:  # the molecule is not for this level
-            rejected = Rejected(read.name, read.smiles, str(error))
+        except (OSError, MemoryError, ImportError):  # of the machine or the installation
+            raise
+        except Exception as error:  # one bad molecule never costs the others
+            reason = (
+                str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+            )
+            rejected = Rejected(read.name, read.smiles, reason)
             return failure(rejected, stage=self.stage, key=key)
 
     def is_whole(self, document: Document) -> bool:

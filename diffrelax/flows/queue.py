@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from pymongo.errors import PyMongoError
 
@@ -15,6 +15,7 @@ from diffrelax.flows.local import Show
 from diffrelax.flows.resources import StageResources, manager_config
 
 Job = dict[str, Any]
+T = TypeVar("T")
 
 STATES = {
     "WAITING": "waiting",
@@ -143,11 +144,20 @@ class FlowQueue:
 
     def settle(self, job: Job, jobs: list[Job]) -> None:
         """Let the summary run although a job has failed for good, and those after it cannot run."""
+        from jobflow_remote.utils.db import LockedDocumentError
+
+        try:
+            self._settle(job, jobs)
+        except LockedDocumentError:
+            return  # until the next look
+
+    def _settle(self, job: Job, jobs: list[Job]) -> None:
         from jobflow_remote.jobs.state import JobState
 
         if job["state"] == "REMOTE_ERROR":
             ended = {"state": "FAILED", "error": job["remote"]["error"]}
-            self.controller.set_job_doc_properties(ended, job_id=job["uuid"])
+            which = {"job_id": job["uuid"], "wait": LOCK_SECONDS}
+            self.controller.set_job_doc_properties(ended, **which)
         stuck = [
             child
             for child in jobs
@@ -156,7 +166,8 @@ class FlowQueue:
             and stage(child) != "summary"
         ]
         for child in stuck:
-            self.controller.set_job_state(JobState.USER_STOPPED, job_id=child["uuid"])
+            which = {"job_id": child["uuid"], "wait": LOCK_SECONDS}
+            self.controller.set_job_state(JobState.USER_STOPPED, **which)
         if stuck or job["state"] == "REMOTE_ERROR":
             self.controller.refresh_children([job["uuid"] for job in jobs])
 
@@ -170,6 +181,16 @@ class FlowQueue:
         released = {"$set": {"lock_id": None, "lock_time": None}}
         self.controller.jobs.update_many({"job.hosts": self.flow_id} | stale, released)
         self.controller.flows.update_many({"uuid": self.flow_id} | stale, released)
+
+
+def patiently(ask: Callable[[], T], tell: Callable[[str], None]) -> T:
+    """Ask the database until it answers."""
+    while True:
+        try:
+            return ask()
+        except PyMongoError as error:
+            tell(f"the database does not answer ({type(error).__name__}): waiting for it")
+            time.sleep(MOST_SECONDS)
 
 
 def follow(queue: FlowQueue, restarts: int, show: Show, tell: Callable[[str], None]) -> None:
@@ -188,16 +209,14 @@ def follow(queue: FlowQueue, restarts: int, show: Show, tell: Callable[[str], No
     RuntimeError
         If the summary itself failed for good.
     """
+
+    def look() -> tuple[list[Job], int]:
+        jobs = queue.jobs()
+        queue.release_locks()
+        return jobs, sum(deal_with(job, jobs, queue, restarts, tell) for job in jobs)
+
     while True:
-        try:
-            jobs, restarted = queue.jobs(), 0
-            queue.release_locks()
-            for job in jobs:
-                restarted += deal_with(job, jobs, queue, restarts, tell)
-        except PyMongoError as error:
-            tell(f"the database does not answer ({type(error).__name__}): waiting for it")
-            time.sleep(MOST_SECONDS)
-            continue
+        jobs, restarted = patiently(look, tell)
         states = Counter(STATES[job["state"]] for job in jobs)
         ended = sum(states[state] for state in ENDED)
         show(ended - restarted, len(jobs), states)

@@ -18,7 +18,7 @@ from pymongo.errors import PyMongoError
 from diffrelax.flows.arguments import is_path
 from diffrelax.flows.config import DFTLevel, FlowConfig
 from diffrelax.flows.local import Show
-from diffrelax.flows.queue import FlowQueue, follow
+from diffrelax.flows.queue import FlowQueue, follow, patiently
 from diffrelax.flows.resources import StageResources, dft_resources, manager_config
 from diffrelax.flows.stores import DATABASE_SECONDS, read_project
 from diffrelax.flows.summary import Summary
@@ -70,15 +70,19 @@ def run_remote(config: FlowConfig, show: Show, tell: Callable[[str], None]) -> S
         flow_id = _submit(config, project, key)
         tell(f"flow {flow_id} submitted to project {project.name!r}")
     queue = FlowQueue(controller, flow_id)
-    if not queue.has_runner():
+    if not patiently(queue.has_runner, tell):
         tell(
             f"no runner takes jobs from the queue: start it with jf -p {project.name} runner start"
         )
     follow(queue, config.remote.restarts, show, tell)
-    store = project.get_jobstore()
-    store.connect()
-    summary = Summary.model_validate(store.get_output(queue.summary_id(), load=True))
-    return summary.with_reasons(queue.reasons())
+
+    def summary() -> Summary:
+        store = project.get_jobstore()
+        store.connect()
+        made = Summary.model_validate(store.get_output(queue.summary_id(), load=True))
+        return made.with_reasons(queue.reasons())
+
+    return patiently(summary, tell)
 
 
 def flow_key(config: FlowConfig) -> str:

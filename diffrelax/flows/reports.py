@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from diffrelax.atomic import replacing
+from diffrelax.dft import DFTSettings
 from diffrelax.documents import (
     FailureDocument,
     MinimisationDocument,
@@ -24,6 +25,7 @@ TABLES = (".csv", ".parquet")
 COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "name": ("name", str),
     "stage": ("stage", str),
+    "level": ("level", str),
     "state": ("state", str),
     "energy / eV": ("energy_ev", "{:.4f}".format),
     "fmax / eV/Å": ("fmax", "{:.4f}".format),
@@ -40,6 +42,8 @@ def result_row(document: ResultDocument) -> dict[str, Any]:
         "smiles": None,
         "kind": document.kind,
         "stage": "relax",
+        "level": None,
+        "criterion": None,
         "state": "failed",
         "reason": document.reason,
         "energy_ev": None,
@@ -60,15 +64,23 @@ def result_row(document: ResultDocument) -> dict[str, Any]:
     row["seconds"] = document.seconds["total"]
     if isinstance(document, RelaxationDocument):
         return row | {"state": document.verdict}
-    row |= {"stage": document.level, "energy_ev": document.energy}
+    row |= {"stage": document.level, "level": _theory(document), "energy_ev": document.energy}
     if isinstance(document, StaticDocument):
         return row | {"state": "calculated"}
     return row | {
+        "criterion": document.criterion,
         "state": "converged" if document.converged else "not converged",
         "fmax": document.fmax,
         "gradient_calls": document.gradient_calls,
         "scf_cycles": document.scf_cycles,
     }
+
+
+def _theory(document: MinimisationDocument | StaticDocument) -> str:
+    if document.level != "dft":
+        return document.level
+    chosen = {key: value for key, value in document.settings.items() if key in ("xc", "basis")}
+    return DFTSettings(**chosen).theory
 
 
 def geometry(document: ResultDocument) -> MoleculeDocument | None:
@@ -117,6 +129,11 @@ def export(path: Path, documents: Sequence[ResultDocument]) -> int:
     -------
     int
         How many were written.
+
+    Raises
+    ------
+    ValueError
+        If none has a geometry, and the file is to have geometries.
     """
     rows = [result_row(document) for document in documents]
     suffix = path.suffix.lower()
@@ -125,6 +142,8 @@ def export(path: Path, documents: Sequence[ResultDocument]) -> int:
             (_write_csv if suffix == ".csv" else _write_parquet)(part, rows)
         return len(rows)
     pairs = [(g, row) for d, row in zip(documents, rows, strict=True) if (g := geometry(d))]
+    if not pairs:
+        raise ValueError(f"none of the {len(rows)} results has a geometry: {path} was not made")
     infos = [{k: v for k, v in row.items() if k not in ("name", "smiles")} for _, row in pairs]
     write_molecules(path, [g.to_molecule() for g, _ in pairs], infos)
     return len(pairs)

@@ -69,7 +69,7 @@ def check_stages(config: FlowConfig, engine: Engine) -> None:
     """
     from diffrelax.dft.relaxation import check_settings
     from diffrelax.levels import check_installed
-    from diffrelax.levels.density_functional import check_functional, count_functions
+    from diffrelax.levels.density_functional import check_basis, check_functional
     from diffrelax.models import load_model
     from diffrelax.relaxation import choose_schedule
 
@@ -82,7 +82,7 @@ def check_stages(config: FlowConfig, engine: Engine) -> None:
         check_installed(config.minimise.level)
     elif isinstance(config.minimise, DFTLevel):  # what is not installed here may be on workers
         check_functional(config.minimise.xc)
-        count_functions([1], config.minimise.basis)
+        check_basis(config.minimise.basis)
     if engine == "remote" and config.store:
         raise ValueError(
             "with the remote engine, results go to the store of the jobflow-remote project: leave "

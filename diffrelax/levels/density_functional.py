@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 from typing import Any, NamedTuple
@@ -202,7 +203,8 @@ def _pyscf_molecule(molecule: Molecule, basis: str) -> gto.Mole:
             )
     except BasisNotFoundError as error:
         raise ValueError(
-            f"basis {basis!r} is unknown or does not cover {molecule.formula}: {error}"
+            f"basis {basis!r} is unknown or does not cover {molecule.formula}: "
+            + " ".join(str(error).split())
         ) from error
     if mol.nao == 0:
         raise ValueError(f"basis {basis!r} has no functions for {molecule.formula}: name another")
@@ -225,6 +227,21 @@ def count_functions(numbers: Iterable[int], basis: str) -> int:
         If the basis is unknown, or lacks an element.
     """
     return sum(_functions_of_atom(int(number), basis) for number in numbers)
+
+
+def check_basis(basis: str) -> None:
+    """Find out whether PySCF has a basis set, whatever elements it covers.
+
+    Raises
+    ------
+    ValueError
+        If it has none of that name for any element up to krypton.
+    """
+    for number in range(1, 37) if basis.strip() else ():
+        with suppress(ValueError):
+            _functions_of_atom(number, basis)
+            return
+    raise ValueError(f"unknown basis {basis!r}: name one that PySCF has, such as def2-svp")
 
 
 @cache

@@ -88,8 +88,12 @@ class XTBProgram(Calculator):
         """
         norm = fmax * Bohr / Hartree
         criterion = next((c for c, limit in STOPPING_NORMS.items() if limit <= norm), "extreme")
+        if len(atoms) == 1:
+            return atoms.positions, 1
         path = self._run(atoms, "xtbopt.log", "--opt", criterion, "--cycles", str(max_steps))
         frames = ase.io.read(path, ":", format="xyz")
+        if not frames:
+            raise RuntimeError("xtb wrote no geometry")
         return frames[-1].positions, len(frames)
 
     def _run(self, atoms: ase.Atoms, output: str, *task: str) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from e3nn import o3
 from torch import Tensor, nn
 
 from diffrelax.network.config import NetworkConfig
@@ -25,8 +24,6 @@ class EquivariantNetwork(nn.Module):
 
     def __init__(self, config: NetworkConfig, condition: int) -> None:
         super().__init__()
-        self.irreps_hidden = o3.Irreps([(config.channels, ir) for ir in ("0e", "1o", "2e")])
-        self.irreps_out = o3.Irreps("1o")
         unknown = len(config.elements)  # beyond the embedding: an unknown element raises
         lookup = torch.full((119,), unknown, dtype=torch.int64)
         lookup[[0, *config.elements]] = torch.tensor([0, *range(unknown)])

@@ -46,7 +46,8 @@ class TrainingConfig(BaseModel):
     steps : int
         Length of the run.
     warmup, cooldown : int
-        Steps over which the learning rate rises from zero, and falls to zero at the end.
+        Steps over which the learning rate rises from zero, and falls to zero at the end; no more
+        than there are.
     learning_rate, weight_decay : float
         Of AdamW (Loshchilov and Hutter 2019).
     ema : float
@@ -79,7 +80,7 @@ class TrainingConfig(BaseModel):
     data: str = "qm9"
     starts: tuple[StartLevel, ...] = Field(default=("mmff94",), min_length=1)
     base: str | None = None
-    seed: int = 42
+    seed: int = Field(default=42, ge=0, lt=2**32)
     batch_size: int = Field(default=64, gt=0)
     steps: int = Field(default=65_536, gt=0)
     warmup: int = Field(default=500, gt=0)
@@ -110,8 +111,8 @@ class TrainingConfig(BaseModel):
 
     def learning_rate_at(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0: up, level, and down to zero."""
-        rising = min(1.0, (step + 1) / self.warmup)
-        falling = min(1.0, (self.steps - step) / self.cooldown)
+        rising = min(1.0, (step + 1) / min(self.warmup, self.steps))
+        falling = min(1.0, (self.steps - step) / min(self.cooldown, self.steps))
         return self.learning_rate * rising * falling
 
     def checkpoint_steps(self) -> list[int]:

@@ -16,6 +16,7 @@ COVALENT_RADII = np.array([  # Å, from H to Cm (Cordero et al. 2008)
     2.00, 1.96, 1.90, 1.87, 1.80, 1.69,
 ])  # fmt: skip
 BOND_FACTOR = 1.25
+STRAIGHT = 0.17  # sine of an angle below which torsions are blurred
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def torsion_quads(bonded: np.ndarray, positions: np.ndarray) -> np.ndarray:
         if left and right:
             quads.append((left[0], j, k, right[0]))
     rows = np.array(quads, dtype=np.int64).reshape(-1, 4)
-    bent = (_sines(positions[rows[:, :3]]) > 0.17) & (_sines(positions[rows[:, 1:]]) > 0.17)
+    bent = (sines(positions[rows[:, :3]]) > STRAIGHT) & (sines(positions[rows[:, 1:]]) > STRAIGHT)
     return rows[bent]
 
 
@@ -144,7 +145,8 @@ def _distances(positions: np.ndarray) -> np.ndarray:
     return np.linalg.norm(positions[:, None] - positions, axis=-1)
 
 
-def _sines(points: np.ndarray) -> np.ndarray:
+def sines(points: np.ndarray) -> np.ndarray:
+    """Return sines of the angles of (n, 3, 3) points."""
     a, b = points[:, 0] - points[:, 1], points[:, 2] - points[:, 1]
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     return np.linalg.norm(np.cross(a, b), axis=1) / lengths

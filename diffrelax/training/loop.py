@@ -81,6 +81,13 @@ def train(
             f"batches of {config.training.batch_size} molecules need as many to learn from, and "
             f"there are {len(train_set)}: set training.batch_size"
         )
+    unknown = {*train_set.numbers.tolist(), *validation_set.numbers.tolist()}
+    unknown -= set(config.network.elements)
+    if unknown:
+        raise ValueError(
+            f"the data have the atomic numbers {', '.join(map(str, sorted(unknown)))}, which the "
+            "network lacks: add them to network.elements"
+        )
     with _locked(folder):
         state = start_state(config, torch.device(device), train_set.fingerprint, base)
         if compiled:
@@ -122,8 +129,8 @@ def check_device(device: str) -> None:
         raise ValueError(f"the device {device!r} cannot be used: {error}") from error
 
 
-def check_compiler() -> None:
-    """Find out whether `torch.compile` works here, on a small function.
+def check_compiler(device: str) -> None:
+    """Find out whether `torch.compile` works on a device, on a small function.
 
     Raises
     ------
@@ -131,7 +138,7 @@ def check_compiler() -> None:
         If it does not.
     """
     try:
-        torch.compile(lambda x: x.sin() + 1)(torch.zeros(8))
+        torch.compile(lambda x: x.sin() + 1)(torch.zeros(8, device=device))
     except RuntimeError as error:
         raise ValueError(
             "the network cannot be compiled here: install a C++ compiler and the headers of Python "
@@ -225,7 +232,9 @@ def start_state(
 
 def training_step(state: TrainingState, batch: Batch, settings: TrainingConfig) -> dict[str, float]:
     """Take one step in place; return the sums of losses and counts by kind of displacement."""
-    generator = torch.Generator().manual_seed(settings.seed * 2**32 + state.step)
+    # torch takes 32 bits of a seed
+    (seed,) = np.random.SeedSequence([settings.seed, state.step]).generate_state(1).tolist()
+    generator = torch.Generator().manual_seed(seed)
     losses = batch_losses(state.model, batch, settings, generator)
     state.optimizer.zero_grad()
     losses.total.mean().backward()

@@ -175,10 +175,13 @@ def test_reduced_coordinates_keep_distances_and_come_back():
         ("C", 0),
         ("C1CC1", 0),
         ("CC#N", 0),  # nothing turns about a linear end
-        ("CC#CC", 0),
         ("C=C", 0),
         ("CNC(C)=O", 3),
         ("Cc1ccco1", 1),
+        ("CC#CC", 1),
+        ("C#CCO", 1),
+        ("OCC#CC#CCO", 3),
+        ("CC=C=CC", 2),
     ],
 )
 def test_rotors_are_the_single_bonds_that_can_turn(smiles, n):
@@ -187,6 +190,25 @@ def test_rotors_are_the_single_bonds_that_can_turn(smiles, n):
     assert all(
         side[k] and not side[j] for (j, k), side in zip(rotors.bonds, rotors.sides, strict=True)
     )
+
+
+@pytest.mark.parametrize("smiles", ["OCC#CCO", "O=CC#CCN"])
+def test_a_turn_across_an_alkyne_is_watched(smiles):
+    molecule = Molecule.from_smiles(smiles)
+    rotors, quads = Rotors.of(molecule), watched_torsions(molecule)
+    ends = (1, 4)
+    assert ends in [(j, k) for j, k in rotors.bonds.tolist()]
+    assert ends in [(j, k) for _, j, k, _ in quads.tolist()]
+    chosen = np.flatnonzero((rotors.bonds == ends).all(axis=1))
+    turned = rotors.turn(molecule.positions[None], chosen, np.array([1.2]))[0]
+    across = quads[(quads[:, 1:3] == ends).all(axis=1)]
+    change = torsion_angles(turned, across) - torsion_angles(molecule.positions, across)
+    assert np.cos(change - 1.2) == pytest.approx(1.0)
+    lengths = [
+        [np.linalg.norm(xyz[bond.begin] - xyz[bond.end]) for bond in molecule.bonds]
+        for xyz in (molecule.positions, turned)
+    ]
+    np.testing.assert_allclose(*lengths, atol=1e-3)
 
 
 def test_a_turn_changes_one_torsion_by_the_angle_and_no_bond_or_angle():

@@ -73,10 +73,10 @@ def test_samples_come_back_from_a_file(samples, tmp_path):
     assert back.provenance == samples.provenance
 
 
-def test_a_rigid_molecule_is_sampled_and_called_rigid(model):
+def test_a_molecule_without_a_bond_to_turn_is_sampled_and_says_so(model):
     found = sample_boltzmann("C=O", model, 8, n_chains=2)
     assert set(found.provenance.settings["kernels"]) == {"surrogate walk", "denoising"}
-    assert any(note.startswith("rigid") for note in found.provenance.notes)
+    assert any(note.startswith("no bond to turn") for note in found.provenance.notes)
 
 
 def test_repeated_denoising_is_called_what_it_is(model):

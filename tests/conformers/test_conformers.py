@@ -158,7 +158,7 @@ def test_a_rigid_molecule_has_one_conformer_and_says_so(model) -> None:
     ensemble = sample_conformers("C1CC1", model, 8, level="mmff94")
     assert len(ensemble) == 1
     assert ensemble.weights.tolist() == [1.0]
-    assert ensemble.provenance.notes[-1].startswith("rigid: all starts that reach a minimum (16)")
+    assert ensemble.provenance.notes[-1].startswith("all 16 starts that reach a minimum end in one")
 
 
 def test_a_conformer_that_fails_costs_only_itself(model, monkeypatch) -> None:
@@ -173,6 +173,26 @@ def test_a_conformer_that_fails_costs_only_itself(model, monkeypatch) -> None:
     ensemble = sample_conformers("CCCC", model, 8, level="mmff94")
     assert len(ensemble) == 1
     assert ensemble.provenance.notes[0] == "etkdg 0: the SCF fell over"
+
+
+def test_a_program_that_failed_is_tried_again_from_its_folder(model, monkeypatch, tmp_path) -> None:
+    def fail(molecule, level, **settings):
+        return replace(
+            relax_at_level(molecule, level, **settings), energy=float("nan"), reason="killed"
+        )
+
+    with monkeypatch.context() as patch:
+        patch.setattr(minima_module, "relax_at_level", fail)
+        with pytest.raises(RuntimeError, match="killed"):
+            sample_conformers("CO", model, 2, level="mmff94", work=tmp_path)
+    assert len(sample_conformers("CO", model, 2, level="mmff94", work=tmp_path)) == 1
+
+
+def test_conformers_of_an_allene_keep_its_configuration(model) -> None:
+    molecule = Molecule.from_smiles("CC=C=CC")
+    ensemble = sample_conformers(molecule, model, 8, level="mmff94")
+    assert len(ensemble) == 1
+    assert identity_change(molecule, ensemble.positions[0]) == ""
 
 
 def test_no_minimum_at_all_is_an_error(model, monkeypatch) -> None:

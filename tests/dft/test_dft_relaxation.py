@@ -190,6 +190,15 @@ def test_interrupt_passes_through(optimizer: str) -> None:
         relax("O", optimizer=optimizer, callback=interrupt)
 
 
+@pytest.mark.parametrize("error", [RuntimeError, ValueError])
+def test_an_error_of_the_callback_is_its_own(optimizer: str, error: type[Exception]) -> None:
+    def fail(*_: object) -> None:
+        raise error("my own")
+
+    with pytest.raises(error, match="my own"):
+        relax("O", optimizer=optimizer, callback=fail)
+
+
 def test_settings_are_kept_frozen_and_checked() -> None:
     result = relax("[H]", fmax=0.05)
     assert result.settings == DFTSettings(basis="sto-3g", fmax=0.05)

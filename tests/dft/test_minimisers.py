@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from diffrelax.dft.hessian import gfn2_hessian, positive_hessian
-from diffrelax.dft.minimisers import bfgs, check_optimizer, criterion, geometric, sella, tric
+from diffrelax.dft.internal import geometric, tric
+from diffrelax.dft.minimisers import bfgs, check_optimizer, criterion, sella
 from diffrelax.dft.recorder import Recorder
 from diffrelax.levels import get_calculator
 from diffrelax.molecule import Molecule
@@ -81,12 +82,6 @@ def test_small_and_linear_molecules_converge(optimizer: str, smiles: str) -> Non
     assert recorder.calls[-1].fmax < 0.03
 
 
-def test_atom_takes_one_call(optimizer: str) -> None:
-    reason, recorder = run(optimizer, Molecule.from_smiles("[H]"), with_hessian=True)
-    assert reason == ""
-    assert len(recorder.calls) == 1
-
-
 def test_steps_are_limited(optimizer: str) -> None:
     reason, recorder = run(optimizer, Molecule.from_smiles("CCO"), False, fmax=1e-3, max_steps=2)
     assert reason == "not converged in 2 steps"
@@ -103,6 +98,26 @@ def test_internal_coordinates_save_calls_where_bonds_turn() -> None:
         assert all(call.fmax >= 0.03 for call in recorder.calls[:-1])
         calls[optimizer] = len(recorder.calls)
     assert calls["tric"] < calls["bfgs"]
+
+
+@pytest.mark.parametrize("smiles", ["CC(=O)OC", "CC#CC#N"])
+def test_internal_coordinates_keep_the_hessian(smiles: str) -> None:
+    molecule = Molecule.from_smiles(smiles)
+    calls = {}
+    for optimizer in ("bfgs", "tric"):
+        reason, recorder = run(optimizer, molecule, with_hessian=True, fmax=0.003)
+        assert reason == ""
+        calls[optimizer] = len(recorder.calls)
+    assert calls["tric"] <= calls["bfgs"] + 2
+
+
+@pytest.mark.parametrize("smiles", ["CCO", "O=C=O"])
+def test_atoms_are_moved_in_place(optimizer: str, smiles: str) -> None:
+    molecule = Molecule.from_smiles(smiles)
+    atoms = molecule.to_atoms()
+    atoms.calc = Recorder(molecule, get_calculator("gfn2-xtb", molecule))
+    assert MINIMISERS[optimizer](atoms, None, 0.03, 200) == ""
+    np.testing.assert_array_equal(atoms.calc.calls[-1].molecule.positions, atoms.positions)
 
 
 def test_geometric_is_silent_and_leaves_logging_alone(
@@ -122,7 +137,7 @@ def test_geometric_that_fails_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("no coordinates")
 
-    monkeypatch.setattr("geometric.optimize.Optimize", fail)
+    monkeypatch.setattr("diffrelax.dft.internal.Optimize", fail)
     reason, _ = run("geometric", Molecule.from_smiles("O"), with_hessian=False)
     assert reason == "geomeTRIC gave up: no coordinates"
 

@@ -138,6 +138,9 @@ def test_files_that_hold_no_ensemble_are_named(tmp_path):
         (tmp_path / f"text{suffix}").write_text("nonsense\n")
         with pytest.raises((ValueError, OSError)):
             Ensemble.read(tmp_path / f"text{suffix}")
+    (tmp_path / "empty.extxyz").touch()
+    with pytest.raises(ValueError, match=r"empty\.extxyz does not hold an ensemble: it is empty"):
+        Ensemble.read(tmp_path / "empty.extxyz")
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["positions"] = np.zeros((2, 3, 3))
     with pytest.raises(ValueError, match=r"other\.h5 does not hold an ensemble"):

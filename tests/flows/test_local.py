@@ -86,6 +86,7 @@ def test_an_unknown_key_says_what_was_meant(run, flow: Path) -> None:
     for old, new, message in [
         ("basis:", "basiss:", "unknown key 'basiss' in minimise: did you mean basis?"),
         ("batch_size:", "batchsize:", "unknown key 'batchsize' at the top: did you mean batch_s"),
+        ("minimise:", "dft:", "unknown key 'dft' at the top: known are batch_size"),
         ("folder:", "zzz:", "unknown key 'zzz' at the top: known are batch_size"),
         ("batch_size: 2", "batch_size: two", "batch_size: Input should be a valid integer"),
         ('xc: "lda,vwn"', "fmax: -1", "minimise.fmax: Input should be greater than 0"),
@@ -118,6 +119,7 @@ def test_what_no_molecule_could_be_done_with_is_refused_before_work(
     for change, message in [
         ({"model": "nomodel"}, "there is no model 'nomodel'"),
         ({"minimise": {"level": "dft", "xc": "nosuch"}}, "unknown functional"),
+        ({"minimise": {"level": "dft", "basis": "nosuch"}}, "unknown basis 'nosuch'"),
         ({"minimise": {"level": "am1"}}, "unknown level of theory 'am1'"),
         ({"minimise": {"level": "dft", "optimizer": "sella"}}, "sella is not installed"),
         ({"noise_level": 3.0}, "noise level 3.0 Å: the model knows"),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import ase.build
+import ase.io
 import numpy as np
 import pytest
 from jobflow import Flow, Job, JobStore, run_locally
@@ -110,6 +111,37 @@ def test_a_batch_is_relaxed_once_and_found_again(tmp_path: Path, model) -> None:
     assert again[0]["name"] == "second"
     other = run(DiffusionRelaxMaker(work=str(tmp_path), seed=1).make("CCO"))
     assert other[0]["key"] != first[0]["key"]
+
+
+def test_one_bad_molecule_does_not_cost_its_batch(tmp_path: Path, monkeypatch) -> None:
+    close = {"numbers": [1, 1], "positions": [[0, 0, 0], [0, 0, 0]]}
+    bad = ["CCO", close, {"atoms": 3}]
+    for maker in (ForceFieldRelaxMaker(), DiffusionRelaxMaker()):
+        make = maker.make_batch if isinstance(maker, ForceFieldRelaxMaker) else maker.make
+        output = run(make(bad))
+        assert [o["kind"] == "failure" for o in output] == [False, True, True]
+        assert "in one place" in output[1]["reason"] and "is no molecule" in output[2]["reason"]
+
+    maker = ForceFieldRelaxMaker(work=str(tmp_path))
+    first = run(maker.make_batch(["CCO", "CO"]))
+    (tmp_path / f"{first[0]['key']}.json").write_text("")
+    assert [o["converged"] for o in run(maker.make_batch(["CCO", "CO"]))] == [True, True]
+
+    def fail(molecule, *_, **__):
+        raise KeyError(molecule.name)
+
+    monkeypatch.setattr("diffrelax.levels.relax_at_level", fail)
+    output = run(ForceFieldRelaxMaker().make_batch(["CCO", "CO"]))
+    assert [o["reason"] for o in output] == ["KeyError: 'CCO'", "KeyError: 'CO'"]
+
+
+def test_a_file_of_one_molecule_is_an_argument(tmp_path: Path) -> None:
+    one, two = tmp_path / "one.xyz", tmp_path / "two.smi"
+    ase.io.write(one, ase.build.molecule("H2O"))
+    two.write_text("C\nCC\n")
+    assert run(ForceFieldRelaxMaker().make(str(one)))["converged"]
+    with pytest.raises(ValueError, match="holds 2 molecules: use make_batch"):
+        ForceFieldRelaxMaker().make(two)
 
 
 def test_stages_follow_each_other() -> None:

@@ -60,12 +60,31 @@ def test_tables_have_all_results_and_geometry_files_those_with_one(run, folder, 
     assert [f.info["state"] for f in frames] == ["relaxed", "converged"]
     rows = parquet.read_table(tmp_path / "all.parquet").to_pylist()
     assert rows[2]["energy_ev"] == frames[1].info["energy_ev"]
+    assert [row["level"] for row in rows] == [None, None, "lda,vwn/sto-3g"]
+    assert "largest force" in rows[2]["criterion"]
     assert (tmp_path / "all.csv").read_text().count("\n") == 4
+
+
+def test_only_what_has_converged_is_exported_on_request(run, folder, tmp_path) -> None:
+    path = tmp_path / "minima.extxyz"
+    status, _, err = run("results", "export", folder, "--converged", "-o", path)
+    assert status == 0 and "1 of 1 results" in err
+    assert [f.info["state"] for f in ase.io.read(path, ":")] == ["converged"]
+    none = tmp_path / "none.extxyz"
+    status, _, err = run("results", "export", folder, "--kind", "failure", "-o", none)
+    assert status == 2 and "none of the 1 results has a geometry" in err
+    status, _, err = run(
+        "results", "export", folder, "--kind", "relaxation", "--converged", "-o", none
+    )
+    assert status == 2 and "nothing in" in err
+    assert not none.exists()
 
 
 def test_the_command_line_lists_and_shows(run, folder) -> None:
     status, out, _ = run("results", "list", folder, "--kind", "failure")
     assert status == 0 and len(out.splitlines()) == 2 and "not a SMILES" in out
+    status, _, err = run("results", "list", folder, "--kind", "static")
+    assert status == 2 and "there is no static in" in err and "among 3 of other kinds" in err
     status, out, _ = run("results", "list", folder, "--json")
     assert [json.loads(line)["name"] for line in out.splitlines()] == ["water", "bad", "water"]
     status, out, _ = run("results", "show", folder, "water")

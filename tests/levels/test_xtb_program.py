@@ -99,3 +99,10 @@ def test_a_program_that_dies_without_a_word_is_told_of(tmp_path, monkeypatch, en
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     assert told in relax_at_level(displaced("CCO"), "gfn-ff").reason
+
+
+@pytest.mark.parametrize("level", ["gfn-ff", "gfn2-xtb"])
+def test_an_atom_is_relaxed_already(level: str) -> None:
+    settings = {"program": "xtb"} if level == "gfn2-xtb" else {}
+    relaxed = relax_at_level(Molecule.from_smiles("[He]"), level, **settings)
+    assert relaxed.converged and relaxed.n_calls == 1

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -110,5 +112,5 @@ def test_nothing_is_made_of_few_molecules_or_without_a_bridge():
     both = GeometrySet.join([geometries, geometries])
     few = np.arange(2 * N) < N + FEWEST - 1
     assert calibrate(denoiser, both, few, SCHEDULE) is None  # the second level has too few
-    conformers = GeometrySet.join([geometries.select(np.zeros(N, dtype=np.int64))])
+    conformers = replace(geometries.select(np.zeros(N, dtype=np.int64)), index=np.arange(N))
     assert calibrate(denoiser, conformers, usable, SCHEDULE) is None

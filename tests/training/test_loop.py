@@ -293,6 +293,23 @@ def test_a_bad_configuration_says_what_is_wrong(tmp_path, text, message):
         ModelConfig.read(tmp_path / "none.yaml")
 
 
+def test_a_run_shorter_than_its_cooldown_falls_all_the_way(config):
+    training = config.training.model_copy(update={"steps": 8, "warmup": 2, "cooldown": 400})
+    rates = [training.learning_rate_at(step) / training.learning_rate for step in range(8)]
+    assert max(rates) > 0.8
+    assert rates[7] == pytest.approx(1 / 8)
+
+
+def test_the_seed_decides_the_noise(geometries, config):
+    losses = []
+    for seed in (1, 2, 1):
+        settings = config.training.model_copy(update={"seed": seed})
+        state = start_state(config, torch.device("cpu"), "data")
+        batch = collate(geometries, np.arange(8), np.ones(len(geometries), dtype=bool))
+        losses.append(training_step(state, batch, settings))
+    assert losses[0] == losses[2] != losses[1]
+
+
 def test_state_is_one_object_per_run(config):
     state = start_state(config, torch.device("cpu"), "data")
     assert isinstance(state, TrainingState)
@@ -344,7 +361,7 @@ def test_a_compiler_that_fails_is_told_before_training(monkeypatch):
 
     monkeypatch.setattr(torch, "compile", fail)
     with pytest.raises(ValueError, match=r"leave --compile out: No working C\+\+ compiler found$"):
-        check_compiler()
+        check_compiler("cpu")
 
 
 def test_validation_and_log_need_not_keep_the_same_step(geometries, config, tmp_path):
@@ -365,6 +382,13 @@ def test_no_molecule_to_validate_on_is_no_error(geometries, config):
     far = replace(geometries, start_rmsd=np.full(len(geometries), 9.0))
     state = start_state(config, torch.device("cpu"), "data")
     assert validate(state.ema, far, config) == {}
+
+
+def test_elements_that_the_network_lacks_are_named(geometries, config, tmp_path):
+    network = config.network.model_copy(update={"elements": (1, 6)})
+    run = config.model_copy(update={"network": network})
+    with pytest.raises(ValueError, match=r"numbers .*8.* which the network lacks"):
+        train(run, tmp_path, geometries, geometries)
 
 
 def test_a_batch_larger_than_the_data_is_refused(geometries, config, tmp_path):

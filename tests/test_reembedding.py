@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from diffrelax.identity import identity_change
+from diffrelax.molecule import Molecule
+from diffrelax.reembedding import embed_again
+
+
+@pytest.mark.parametrize("smiles", ["CC=C=CC", "CC=C=CF", "C[C@H](O)F", "C/C=C/C"])
+def test_the_configuration_stays(smiles: str) -> None:
+    molecule = Molecule.from_smiles(smiles)
+    mirror = molecule.with_positions(molecule.positions * [1, 1, -1])
+    assert bool(identity_change(molecule, mirror.positions)) == (smiles != "C/C=C/C")
+    for seed in range(6):
+        again = embed_again(molecule, seed)
+        assert identity_change(molecule, again.positions) == ""
+        assert np.abs(again.positions - molecule.positions).max() > 0.01
+
+
+def test_another_molecule_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    molecule = Molecule.from_smiles("CCO")
+    monkeypatch.setattr("diffrelax.reembedding.identity_change", lambda *_: "bond C1–C2 broke")
+    with pytest.raises(ValueError, match="another molecule: bond C1–C2 broke"):
+        embed_again(molecule, 1)
