@@ -12,6 +12,8 @@ from diffrelax.boltzmann.diagnostics import MIN_ESS
 from diffrelax.ensemble import Ensemble, Level
 from diffrelax.levels import Surface
 
+MOST_LOST = 0.05  # of the samples
+
 
 def reweight(ensemble: Ensemble, level: str | Level, *, progress: bool = False) -> Ensemble:
     """Evaluate the frames of an ensemble at another level of theory, and weight them there.
@@ -33,7 +35,8 @@ def reweight(ensemble: Ensemble, level: str | Level, *, progress: bool = False) 
         If the samples are not canonical at their own level, or the new level is unknown, not
         installed, or cannot describe the molecule.
     RuntimeError
-        If it has no energy for one of the frames.
+        If it has no energy for more than a twentieth of the frames; fewer are left out, and a note
+        says how many.
     """
     if ensemble.provenance.method != "adjusted":
         raise ValueError(
@@ -44,13 +47,18 @@ def reweight(ensemble: Ensemble, level: str | Level, *, progress: bool = False) 
     surface = Surface(ensemble.molecule, theory.name, **theory.settings)
     bar = tqdm(ensemble.positions, theory.name, unit="frame", disable=None if progress else True)
     energies = np.concatenate([surface.energies(frame[None]) for frame in bar])
-    if lost := int((~np.isfinite(energies)).sum()):
-        raise RuntimeError(f"level {theory} has no energy for {lost} of {len(energies)} samples")
+    notes = list(ensemble.provenance.notes)
+    known_at = np.isfinite(energies)
+    if lost := int((~known_at).sum()):
+        told = f"level {theory} has no energy for {lost} of {len(energies)} samples"
+        if lost > MOST_LOST * len(energies):
+            raise RuntimeError(told)
+        notes.append(f"{told}, which are left out")
+        ensemble, energies = ensemble.select(known_at), energies[known_at]
     weighted = ensemble.reweighted(energies, theory)
     known: dict[str, Any] = ensemble.provenance.diagnostics
     correlated = min(ess or 0.0 for ess in known["ess"].values())
     left = correlated * weighted.effective_sample_size / len(weighted.energies)
-    notes = list(ensemble.provenance.notes)
     if left < MIN_ESS:
         notes.append(
             f"the effective sample size at {theory} is {left:.0f}, below {MIN_ESS}: averages rest "

@@ -104,6 +104,28 @@ class Ensemble:
             frame.info |= info
         return frames
 
+    def select(self, frames: np.ndarray) -> Self:
+        """Keep some of the frames, weighted as before among themselves.
+
+        Parameters
+        ----------
+        frames : (n,) bool array
+
+        Raises
+        ------
+        ValueError
+            If none is kept.
+        """
+        weights = self.weights[frames]
+        return replace(
+            self,
+            positions=self.positions[frames],
+            energies=self.energies[frames],
+            weights=weights / (weights.sum() or 1.0),
+            starts=tuple(np.array(self.starts)[frames].tolist()),
+            columns={name: column[frames] for name, column in self.columns.items()},
+        )
+
     def reweighted(self, energies: np.ndarray, level: Level) -> Self:
         """Weight the same frames at another level of theory, at the same temperature.
 

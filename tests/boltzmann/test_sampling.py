@@ -156,6 +156,23 @@ def test_reweighting_goes_to_the_other_level_and_tells_what_is_left(samples):
     assert twice.provenance.diagnostics["reweighted_ess"] == pytest.approx(left)
 
 
+def test_samples_without_an_energy_are_left_out_and_counted(samples, monkeypatch):
+    class Failing(Surface):
+        def energies(self, positions):
+            lost = (positions == samples.positions[3]).all(axis=(1, 2))
+            return np.where(lost, np.inf, super().energies(positions))
+
+    kept = (samples.positions != samples.positions[3]).any(axis=(1, 2))  # rejected moves repeat it
+    told = f"no energy for {(~kept).sum()} of 15 samples"
+    monkeypatch.setattr("diffrelax.boltzmann.reweighting.Surface", Failing)
+    with pytest.raises(RuntimeError, match=told):
+        reweight(samples, "uff")
+    monkeypatch.setattr("diffrelax.boltzmann.reweighting.MOST_LOST", 0.9)
+    there = reweight(samples, "uff")
+    assert f"{told}, which are left out" in "".join(there.provenance.notes)
+    np.testing.assert_array_equal(there.positions, samples.positions[kept])
+
+
 @pytest.mark.parametrize(
     ("molecule", "options", "message"),
     [

@@ -106,6 +106,18 @@ def test_harmonic_samples_reweighted_to_another_force_constant_have_its_variance
     assert np.allclose(back.weights, before.weights)
 
 
+def test_frames_that_are_kept_have_their_weights_among_themselves():
+    weights = np.array([0.1, 0.4, 0.2, 0.3])
+    before = ensemble_of("O", n=4, weights=weights, columns={"step": np.arange(4)})
+    after = before.select(np.array([True, False, True, False]))
+    assert np.allclose(after.weights, [1 / 3, 2 / 3])
+    assert after.columns["step"].tolist() == [0, 2]
+    assert after.starts == (before.starts[0], before.starts[2])
+    assert np.array_equal(after.energies, before.energies[[0, 2]])
+    with pytest.raises(ValueError, match="0 weights"):
+        before.select(np.zeros(4, dtype=bool))
+
+
 def test_reweighting_keeps_degeneracies():
     weights = np.array([0.2, 0.8])
     before = ensemble_of("O", n=2, energies=np.zeros(2), weights=weights)
