@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import shutil
 from dataclasses import dataclass
 from hashlib import sha256
@@ -100,7 +101,7 @@ def begin_finetuning(
             f"diffrelax train {folder / 'config.yaml'}"
         )
     copy = folder / data.name
-    if copy.exists() and data.exists() and copy.read_bytes() != data.read_bytes():
+    if copy.exists() and data.exists() and not filecmp.cmp(copy, data, shallow=False):
         raise ValueError(f"{copy} is another file than {data}: rename one of them")
     if model.config.generation:
         raise ValueError(f"{model.name} generates molecules: fine-tune a model that relaxes them")

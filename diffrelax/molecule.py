@@ -177,8 +177,8 @@ class Molecule:
         """Take an RDKit molecule with its 3D conformer as it stands, or embed it.
 
         The first conformer is taken; others are ignored. A molecule that has no conformer, a 2D
-        drawing or implicit hydrogens is embedded like a SMILES (hydrogens are added after the other
-        atoms). Where a 3D conformer comes without any bond, the bonds are perceived as in
+        drawing or no hydrogens in its geometry is embedded like a SMILES (hydrogens are added after
+        the other atoms). Where a 3D conformer comes without any bond, the bonds are perceived as in
         `from_atoms`.
 
         Parameters
@@ -216,8 +216,8 @@ class Molecule:
             start = "given"
             if missing := _missing_hydrogens(mol):
                 raise ValueError(
-                    f"a geometry that lacks {missing} hydrogens: add them, or write the charges or "
-                    "radicals of their atoms (M  CHG, M  RAD)"
+                    f"a geometry that lacks {missing} hydrogens: add them, or correct bond orders, "
+                    "charges or radicals (M  CHG, M  RAD)"
                 )
             if not _has_all_positions(mol):
                 mol, start = embed(mol, seed)

@@ -94,11 +94,10 @@ def watched_torsions(molecule: Molecule) -> np.ndarray:
     bonded = _bonded(molecule)
     across = []
     for first, *chain, last in linear_chains(molecule):
-        left = np.flatnonzero(bonded[first])
-        right = np.flatnonzero(bonded[last])
-        outer = left[left != chain[0]], right[right != chain[-1]]
-        if all(map(len, outer)):
-            across.append((outer[0][0], first, last, outer[1][0]))
+        left = _bent_neighbours(molecule, bonded, first, chain[0])
+        right = _bent_neighbours(molecule, bonded, last, chain[-1])
+        if left and right:
+            across.append((left[0], first, last, right[0]))
     quads = torsion_quads(bonded, molecule.positions)
     return np.concatenate([quads, np.array(across, dtype=np.int64).reshape(-1, 4)])
 
@@ -126,6 +125,12 @@ def linear_chains(molecule: Molecule) -> list[list[int]]:
             if chain[0] < chain[-1]:
                 chains.append(chain)
     return sorted(chains)
+
+
+def _bent_neighbours(molecule: Molecule, bonded: np.ndarray, atom: int, chain: int) -> list[int]:
+    near = np.flatnonzero(bonded[atom])
+    corners = np.stack([near, np.full_like(near, atom), np.full_like(near, chain)], axis=1)
+    return near[(near != chain) & (sines(molecule.positions[corners]) > STRAIGHT)].tolist()
 
 
 def _bonded(molecule: Molecule) -> np.ndarray:

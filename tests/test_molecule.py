@@ -226,7 +226,7 @@ def test_a_geometry_that_lacks_a_hydrogen_is_no_other_molecule():
         atom.SetFormalCharge(0)
         atom.SetNoImplicit(False)
         atom.SetNumRadicalElectrons(0)
-    with pytest.raises(ValueError, match="a geometry that lacks 1 hydrogens: add them, or write"):
+    with pytest.raises(ValueError, match="a geometry that lacks 1 hydrogens: add them, or correct"):
         Molecule.from_rdkit(mol)
 
 

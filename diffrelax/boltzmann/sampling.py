@@ -154,7 +154,8 @@ def embed_starts(molecule: Molecule, n: int, seed: int) -> np.ndarray:
 def observables(molecule: Molecule, trajectory: Trajectory) -> dict[str, np.ndarray]:
     """Measure what convergence is judged by, each an (n_draws, n_chains) array.
 
-    These are the energy and, for one torsion about each bond that has one, cosine and sine.
+    These are the energy and, for one torsion about each bond and each linear chain that has one,
+    cosine and sine.
     """
     found = {"energy": trajectory.energies}
     quads = watched_torsions(molecule)

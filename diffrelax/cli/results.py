@@ -45,8 +45,10 @@ def show_all(where: Where, kind: Only = None, json_lines: Json = False) -> None:
     if json_lines:
         for row in rows:
             print(json.dumps(row, ensure_ascii=False))
-    else:
+    elif rows:
         print(table(rows))
+    if not rows:
+        print(f"no {kind or 'result'} in {where}", file=sys.stderr)
     raise typer.Exit(0 if complete else 1)
 
 
@@ -83,30 +85,22 @@ def export(
 
     check_export(output)
     documents, complete = _read(where, kind)
+    wanted: str = kind or "result"
     if converged:
+        wanted = "converged minimisation"
         documents = [d for d in documents if isinstance(d, MinimisationDocument) and d.converged]
     if not documents:
-        raise ValueError(f"nothing in {where} has converged: {output} was not made")
+        raise ValueError(f"there is no {wanted} in {where}: {output} was not made")
     written = write(output, documents)
     print(f"{written} of {len(documents)} results in {output}", file=sys.stderr)
     raise typer.Exit(0 if complete else 1)
 
 
 def _read(where: str, kind: Kind | None) -> tuple[list[ResultDocument], bool]:
-    """Read results; those that cannot be read are told of on standard error.
-
-    Raises
-    ------
-    ValueError
-        If there are none.
-    """
+    """Read results; those that cannot be read are told of on standard error."""
     from diffrelax.flows.stores import open_results, read_results
 
     documents, problems = read_results(open_results(where))
     for problem in problems:
         print(f"diffrelax: {problem}", file=sys.stderr)
-    wanted = [d for d in documents if kind is None or d.kind == kind]
-    if not wanted and not problems:
-        among = f" among {len(documents)} of other kinds" if documents else ""
-        raise ValueError(f"there is no {kind or 'result'} in {where}{among}")
-    return wanted, not problems
+    return [d for d in documents if kind is None or d.kind == kind], not problems

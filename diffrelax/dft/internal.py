@@ -113,7 +113,7 @@ def _run(
 
 
 def _guessing(hessian: np.ndarray) -> type[DelocalizedInternalCoordinates]:
-    """Return coordinates that guess a Hessian (eV/Å²) of which nothing is lost on the way.
+    """Return coordinates whose guess of the Hessian is a given one, in eV/Å².
 
     geomeTRIC's own way to take a Hessian subtracts from it what the forces add to it in curved
     coordinates. That need not leave it positive, and then geomeTRIC goes on from a rough guess of

@@ -213,4 +213,5 @@ def _read_molecule(record: Mapping[str, Any]) -> Molecule:
         plain = {key: value for key, value in record.items() if not key.startswith("@")}
         return MoleculeDocument.model_validate(plain).to_molecule()
     except ValidationError as error:
-        raise ValueError(f"{record.get('name', 'a document')} is no molecule: {error}") from error
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ValueError(f"{record.get('name', 'a document')} is no molecule: {wrong}") from error

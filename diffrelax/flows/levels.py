@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from diffrelax.flows.units import Document, find_unit, keep_unit, open_work, pas
 from diffrelax.levels import LEVELS
 from diffrelax.molecule import Molecule
 from diffrelax.work import WorkFolder, work_key
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -75,14 +78,14 @@ OutputReference
             return found
         try:
             return keep_unit(work, key, self.calculate(read, key, work))
+        except ValueError as error:  # the molecule is not for this level
+            reason = str(error)
         except (OSError, MemoryError, ImportError):  # of the machine or the installation
             raise
         except Exception as error:  # one bad molecule never costs the others
-            reason = (
-                str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-            )
-            rejected = Rejected(read.name, read.smiles, reason)
-            return failure(rejected, stage=self.stage, key=key)
+            logger.exception("%s: %s", self.stage, read.name)
+            reason = f"{type(error).__name__}: {error}"
+        return failure(Rejected(read.name, read.smiles, reason), stage=self.stage, key=key)
 
     def is_whole(self, document: Document) -> bool:
         """Whether a finished unit has all that is asked for."""

@@ -6,10 +6,11 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from pymongo.errors import PyMongoError
+from pymongo.errors import ConnectionFailure
 
 from diffrelax.flows.local import Show
 from diffrelax.flows.resources import StageResources, manager_config
@@ -146,10 +147,8 @@ class FlowQueue:
         """Let the summary run although a job has failed for good, and those after it cannot run."""
         from jobflow_remote.utils.db import LockedDocumentError
 
-        try:
+        with suppress(LockedDocumentError):  # until the next look
             self._settle(job, jobs)
-        except LockedDocumentError:
-            return  # until the next look
 
     def _settle(self, job: Job, jobs: list[Job]) -> None:
         from jobflow_remote.jobs.state import JobState
@@ -188,7 +187,7 @@ def patiently(ask: Callable[[], T], tell: Callable[[str], None]) -> T:
     while True:
         try:
             return ask()
-        except PyMongoError as error:
+        except ConnectionFailure as error:
             tell(f"the database does not answer ({type(error).__name__}): waiting for it")
             time.sleep(MOST_SECONDS)
 

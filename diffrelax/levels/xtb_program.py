@@ -86,10 +86,10 @@ class XTBProgram(Calculator):
         int
             Number of energy-and-gradient calls.
         """
-        norm = fmax * Bohr / Hartree
-        criterion = next((c for c, limit in STOPPING_NORMS.items() if limit <= norm), "extreme")
         if len(atoms) == 1:
             return atoms.positions, 1
+        norm = fmax * Bohr / Hartree
+        criterion = next((c for c, limit in STOPPING_NORMS.items() if limit <= norm), "extreme")
         path = self._run(atoms, "xtbopt.log", "--opt", criterion, "--cycles", str(max_steps))
         frames = ase.io.read(path, ":", format="xyz")
         if not frames:

@@ -70,8 +70,8 @@ def train(
     ------
     ValueError
         If there is an earlier run in ``folder`` and ``resume`` is false, if its state is missing,
-        damaged or of another configuration or data set, if another process trains there, or if
-        there are fewer molecules than a batch has.
+        damaged or of another configuration or data set, if another process trains there, if
+        there are fewer molecules than a batch has, or elements that the network lacks.
     FloatingPointError
         If the loss is no longer finite.
     """

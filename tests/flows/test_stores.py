@@ -76,7 +76,7 @@ def test_only_what_has_converged_is_exported_on_request(run, folder, tmp_path) -
     status, _, err = run(
         "results", "export", folder, "--kind", "relaxation", "--converged", "-o", none
     )
-    assert status == 2 and "nothing in" in err
+    assert status == 2 and "there is no converged minimisation in" in err
     assert not none.exists()
 
 
@@ -84,7 +84,7 @@ def test_the_command_line_lists_and_shows(run, folder) -> None:
     status, out, _ = run("results", "list", folder, "--kind", "failure")
     assert status == 0 and len(out.splitlines()) == 2 and "not a SMILES" in out
     status, _, err = run("results", "list", folder, "--kind", "static")
-    assert status == 2 and "there is no static in" in err and "among 3 of other kinds" in err
+    assert status == 0 and "no static in" in err
     status, out, _ = run("results", "list", folder, "--json")
     assert [json.loads(line)["name"] for line in out.splitlines()] == ["water", "bad", "water"]
     status, out, _ = run("results", "show", folder, "water")
