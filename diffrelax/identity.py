@@ -135,7 +135,7 @@ def same_minimum(
             return True
         return (
             mirror
-            and _same_positions(a, _mirror_image(b))
+            and _same_positions(a, mirror_image(b))
             and _stereo_smiles(a) == _stereo_smiles(b)
             and not has_enantiomer(b)
         )
@@ -148,7 +148,7 @@ def has_enantiomer(molecule: Molecule) -> bool:
 
     A molecule whose bonds are unknown is taken for one that has an enantiomer.
     """
-    image = _mirror_image(molecule)
+    image = mirror_image(molecule)
     smiles = _stereo_smiles(molecule)
     return (
         not smiles
@@ -157,8 +157,9 @@ def has_enantiomer(molecule: Molecule) -> bool:
     )
 
 
-def _mirror_image(molecule: Molecule) -> Molecule:
-    return molecule.with_positions(molecule.positions * [-1.0, 1.0, 1.0])
+def mirror_image(molecule: Molecule) -> Molecule:
+    """Return a molecule reflected in a plane; bonds and ``smiles`` stay as read."""
+    return molecule.with_positions(molecule.positions * [-1.0, 1.0, 1.0], molecule.start)
 
 
 def _same_positions(a: Molecule, b: Molecule) -> bool:

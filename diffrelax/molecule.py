@@ -367,7 +367,7 @@ def _missing_hydrogens(mol: Chem.Mol) -> int:
     is_3d = mol.GetNumConformers() > 0 and mol.GetConformer().Is3D()
     if not is_3d or 1 not in _numbers(mol):
         return 0
-    return sum(atom.GetNumImplicitHs() + atom.GetNumExplicitHs() for atom in mol.GetAtoms())
+    return sum(atom.GetTotalNumHs() for atom in mol.GetAtoms())
 
 
 def _has_all_positions(mol: Chem.Mol) -> bool:

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-import numpy as np
-
 from diffrelax.embedding import embed
-from diffrelax.identity import identity_change
+from diffrelax.identity import identity_change, mirror_image
 from diffrelax.molecule import Molecule
-
-MIRROR = np.array([1.0, 1.0, -1.0])
 
 
 def embed_again(
@@ -27,10 +23,11 @@ def embed_again(
         If no conformer is found, or what is found is another molecule.
     """
     mol, start = embed(molecule.to_rdkit(), seed, method)
-    positions = mol.GetConformer().GetPositions()
-    change = identity_change(molecule, positions)
-    if change:
-        positions = positions * MIRROR
-        if identity_change(molecule, positions):
-            raise ValueError(f"the embedding is another molecule: {change}")
-    return molecule.with_positions(positions, start)
+    embedded = molecule.with_positions(mol.GetConformer().GetPositions(), start)
+    change = identity_change(molecule, embedded.positions)
+    if not change:
+        return embedded
+    image = mirror_image(embedded)
+    if identity_change(molecule, image.positions):
+        raise ValueError(f"the embedding is another molecule: {change}")
+    return image

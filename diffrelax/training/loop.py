@@ -81,11 +81,11 @@ def train(
             f"batches of {config.training.batch_size} molecules need as many to learn from, and "
             f"there are {len(train_set)}: set training.batch_size"
         )
-    unknown = {*train_set.numbers.tolist(), *validation_set.numbers.tolist()}
-    unknown -= set(config.network.elements)
-    if unknown:
+    found = np.union1d(train_set.numbers, validation_set.numbers)
+    unknown = np.setdiff1d(found, config.network.elements)
+    if len(unknown):
         raise ValueError(
-            f"the data have the atomic numbers {', '.join(map(str, sorted(unknown)))}, which the "
+            f"the data have the atomic numbers {', '.join(map(str, unknown))}, which the "
             "network lacks: add them to network.elements"
         )
     with _locked(folder):
