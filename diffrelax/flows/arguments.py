@@ -7,6 +7,7 @@ result of an earlier stage, or a failure that passes through all later stages.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
@@ -39,7 +40,7 @@ from diffrelax.molecule import Molecule
 from diffrelax.work import work_key
 
 SMILES_FILES = (".smi", ".txt")
-LONGEST_SOURCE = 200  # characters
+LONGEST_SOURCE, LONGEST_NAME = 200, 100  # characters
 
 Plain: TypeAlias = str | dict[str, Any]
 Argument: TypeAlias = Plain | OutputReference
@@ -158,6 +159,12 @@ def label(argument: Argument) -> str:
     if isinstance(argument, OutputReference):
         return ""
     return smiles_title(argument) if isinstance(argument, str) else argument.get("name", "")
+
+
+def job_name(*parts: object) -> str:
+    """Name a job: schedulers and shells are given the name as it stands in a script."""
+    name = " ".join(str(part) for part in parts if part != "")
+    return re.sub(r"[^\w .,+=–-]+", "_", name)[:LONGEST_NAME]
 
 
 def atomic_numbers(argument: Argument) -> list[int]:

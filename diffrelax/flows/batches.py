@@ -16,7 +16,7 @@ from jobflow import Job, Maker, job
 from diffrelax.documents import MoleculeDocument, Provenance, RelaxationDocument
 from diffrelax.files import Rejected
 from diffrelax.flows.arguments import Plain, as_arguments, as_plain, label, read_argument
-from diffrelax.flows.units import Document, find_unit, keep_unit, open_work, pass_on
+from diffrelax.flows.units import Document, find_unit, is_failure, keep_unit, open_work, pass_on
 from diffrelax.molecule import Molecule
 from diffrelax.work import work_key
 
@@ -122,6 +122,9 @@ class DiffusionRelaxMaker(Maker):
         documents: dict[int, Document] = {}
         new: list[tuple[int, str, Molecule]] = []
         for i, given in enumerate(molecules):
+            if is_failure(given):
+                documents[i] = given
+                continue
             key = self._key(given, model.sha256)
             if found := find_unit(work, key, label(given)):
                 documents[i] = found
@@ -135,9 +138,9 @@ class DiffusionRelaxMaker(Maker):
         for (i, key, _), relaxation in zip(new, relaxed, strict=True):
             seed = self.seed if isinstance(molecules[i], str) else None
             provenance = Provenance.here(model=model, seed=seed)
-            documents[i] = keep_unit(
-                work, key, RelaxationDocument.from_relaxation(relaxation, provenance, key=key)
-            )
+            document = RelaxationDocument.from_relaxation(relaxation, provenance, key=key)
+            documents[i] = document.model_dump(mode="json")
+            keep_unit(work, key, documents[i])
         return [documents[i] for i in range(len(molecules))]
 
     def _key(self, given: Plain, sha256: str) -> str:

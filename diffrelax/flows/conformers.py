@@ -14,7 +14,7 @@ from diffrelax.documents import Document, MoleculeDocument, Provenance
 from diffrelax.ensemble import Ensemble, Level, check_temperature
 from diffrelax.ensemble import Provenance as Method
 from diffrelax.files import Rejected
-from diffrelax.flows.arguments import as_argument, failure, label, read_argument
+from diffrelax.flows.arguments import as_argument, failure, job_name, label, read_argument
 from diffrelax.flows.batches import load_on_worker
 from diffrelax.flows.units import open_work
 from diffrelax.levels import LEVELS, check_installed, get_calculator
@@ -124,7 +124,7 @@ class ConformerFlowMaker(Maker):
         """
         argument = as_argument(molecule)
         search = self.search(argument)
-        search.name = f"{self.name} {label(argument)}".rstrip()
+        search.name = job_name(self.name, label(argument))
         return Flow([search], output=search.output, name=self.name)
 
     @job
@@ -145,7 +145,7 @@ class ConformerFlowMaker(Maker):
         jobs = []
         for start in starts:
             minimise = self.minimise(_written(start))
-            minimise.name = f"{self.level} {given.name} {start.start}"
+            minimise.name = job_name(self.level, given.name, start.start)
             jobs.append(minimise)
         method = searched_by(model, self.n, self.seed, notes)
         last = self.weigh(
@@ -154,7 +154,7 @@ class ConformerFlowMaker(Maker):
             [j.output for j in jobs],
             method.model_dump(mode="json"),
         )
-        last.name = f"weights {given.name}"
+        last.name = job_name("weights", given.name)
         return Response(replace=Flow([*jobs, last], output=last.output))
 
     @job

@@ -77,7 +77,7 @@ OutputReference
         if found and self.is_whole(found):
             return found
         try:
-            return keep_unit(work, key, self.calculate(read, key, work))
+            document = self.calculate(read, key, work).model_dump(mode="json")
         except ValueError as error:  # the molecule is not for this level
             reason = str(error)
         except (OSError, MemoryError, ImportError):  # of the machine or the installation
@@ -85,10 +85,14 @@ OutputReference
         except Exception as error:  # one bad molecule never costs the others
             logger.exception("%s: %s", self.stage, read.name)
             reason = f"{type(error).__name__}: {error}"
+        else:
+            if self.is_whole(document):
+                keep_unit(work, key, document)
+            return document
         return failure(Rejected(read.name, read.smiles, reason), stage=self.stage, key=key)
 
     def is_whole(self, document: Document) -> bool:
-        """Whether a finished unit has all that is asked for."""
+        """Whether a unit has all that is asked for, and need not be done again."""
         return True
 
     @abstractmethod
@@ -130,6 +134,10 @@ class ForceFieldRelaxMaker(MoleculeMaker):
         """Return level and stopping rule."""
         return {"level": self.level, "fmax": self.fmax, "max_steps": self.max_steps}
 
+    def is_whole(self, document: Document) -> bool:
+        """Whether it has an energy, which it lacks where the program of the level crashed."""
+        return document.get("energy") is not None
+
     def calculate(self, molecule: Molecule, key: str, work: WorkFolder | None) -> ResultDocument:
         """Relax."""
         from diffrelax.levels import relax_at_level
@@ -162,7 +170,7 @@ class DFTRelaxMaker(MoleculeMaker):
         self.settings = DFTSettings(**self.settings).model_dump()
 
     def plain_settings(self) -> dict[str, Any]:
-        """Return the settings, as `diffrelax.dft.relax_dft` keys its checkpoints."""
+        """Return the settings."""
         return self.settings
 
     def is_whole(self, document: Document) -> bool:

@@ -79,6 +79,10 @@ class FlowQueue:
         """Whether jobs will be restarted that were killed while nobody looked."""
         return any(restart_reason(job, restarts) for job in self.jobs())
 
+    def has_lost(self) -> bool:
+        """Whether a job did not come to its end."""
+        return any(STATES[job["state"]] in ("failed", "stopped") for job in self.jobs())
+
     def summary_id(self) -> str:
         """Return the uuid of the job that accounts for all others."""
         return next(job["uuid"] for job in self.jobs() if stage(job) == "summary")

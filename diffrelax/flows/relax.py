@@ -9,7 +9,7 @@ from typing import Any
 import ase
 from jobflow import Flow, Job, Maker, OutputReference
 
-from diffrelax.flows.arguments import Argument, as_arguments, atomic_numbers, label
+from diffrelax.flows.arguments import Argument, as_arguments, atomic_numbers, job_name, label
 from diffrelax.flows.batches import DiffusionRelaxMaker
 from diffrelax.flows.levels import DFTRelaxMaker, MoleculeMaker
 from diffrelax.flows.summary import summarise
@@ -64,8 +64,8 @@ OutputReference, or an iterable of these
         relaxations: list[Job] = []
         minimisations: list[Job] = []
         for batch in _batches(range(len(arguments)), self.batch_size):
-            relax = self.relax_maker.make([arguments[i] for i in batch])
-            _describe(relax, "relax", batch, _span(batch))
+            relax = self.relax_maker.run([arguments[i] for i in batch])
+            _describe(relax, "relax", batch)
             relaxed += [relax.output[i] for i in range(len(batch))]
             relaxations.append(relax)
             # no job waits for two batches, so that none is lost with another's
@@ -89,12 +89,10 @@ OutputReference, or an iterable of these
         if len(part) == 1:
             job = self.minimise_maker.make(relaxed[part[0]])
             outputs = [job.output]
-            name = f"{part[0]} {label(arguments[part[0]])}".rstrip()
         else:
             job = self.minimise_maker.make_batch([relaxed[i] for i in part])
             outputs = [job.output[i] for i in range(len(part))]
-            name = _span(part)
-        _describe(job, "minimise", part, name)
+        _describe(job, "minimise", part, label(arguments[part[0]]) if len(part) == 1 else "")
         job.metadata["formulas"] = [_formula(arguments[i]) for i in part]
         return job, outputs
 
@@ -108,8 +106,8 @@ def _span(batch: range) -> str:
     return f"{batch[0]}–{batch[-1]}" if len(batch) > 1 else str(batch[0])
 
 
-def _describe(job: Job, stage: str, batch: range, name: str) -> None:
-    job.append_name(f" {name}")
+def _describe(job: Job, stage: str, batch: range, name: str = "") -> None:
+    job.name = job_name(job.name, _span(batch), name)
     job.metadata |= {"stage": stage, "inputs": list(batch)}
 
 

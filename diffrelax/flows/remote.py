@@ -34,8 +34,8 @@ NOT_THE_FLOW = {"inputs", "folder", "store", "remote"}
 def run_remote(config: FlowConfig, show: Show, tell: Callable[[str], None]) -> Summary:
     """Submit a flow, or find it if it is in the queue already, and follow it to its end.
 
-    Interrupted, the jobs go on; run again, it follows the same flow. Jobs that were killed are
-    restarted only while it is followed.
+    Interrupted, the jobs go on; run again, it follows the same flow, also where that has come to
+    its end without losing an input. Jobs that were killed are restarted only while it is followed.
 
     Parameters
     ----------
@@ -65,7 +65,10 @@ def run_remote(config: FlowConfig, show: Show, tell: Callable[[str], None]) -> S
         key = flow_key(config)
         flow_id = find_flow(controller, key, config.remote.restarts)
     if flow_id:
-        tell(f"flow {flow_id} is in the queue already: following it")
+        tell(
+            f"flow {flow_id} is in the queue already: following it; to submit it anew, delete it "
+            f"first: jf -p {project.name} flow delete -fid {flow_id}"
+        )
     else:
         flow_id = _submit(config, project, key)
         tell(f"flow {flow_id} submitted to project {project.name!r}")
@@ -93,17 +96,18 @@ def flow_key(config: FlowConfig) -> str:
 
 
 def find_flow(controller: Any, key: str, restarts: int) -> str:
-    """Return the uuid of the flow with a key that is not at its end; empty if there is none.
+    """Return the uuid of the latest flow with a key; empty if none is left to be followed.
 
-    The summary of a flow may have been made without jobs that were killed while nobody followed it.
+    A flow that has lost inputs for good is not found, so that they are tried again. Its summary may
+    have been made without jobs that were killed while nobody followed it: those it still restarts.
     """
     latest = [("created_on", -1)]
     found = controller.flows.find_one({"metadata.key": key}, {"uuid": 1, "state": 1}, sort=latest)
     if found is None:
         return ""
-    flow_id = str(found["uuid"])
-    ended = found["state"] == "COMPLETED"
-    return "" if ended and not FlowQueue(controller, flow_id).goes_on(restarts) else flow_id
+    queue = FlowQueue(controller, str(found["uuid"]))
+    lost = found["state"] == "COMPLETED" and queue.has_lost() and not queue.goes_on(restarts)
+    return "" if lost else queue.flow_id
 
 
 def ask_for_resources(flow: Flow, config: FlowConfig, project: Any) -> None:

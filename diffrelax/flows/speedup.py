@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from jobflow import Flow, JobConfig, Maker, OnMissing, job
 from diffrelax.clock import Time
 from diffrelax.dft import DFTSettings
 from diffrelax.documents import MoleculeDocument
-from diffrelax.flows.arguments import as_arguments, label, read_argument
+from diffrelax.flows.arguments import as_arguments, job_name, label, read_argument
 from diffrelax.work import WorkFolder
 
 if TYPE_CHECKING:
@@ -88,11 +87,11 @@ class SpeedupFlowMaker(Maker):
         compared = []
         for i, argument in enumerate(arguments):
             compare = self.compare(argument)
-            compare.name = f"{self.name} {i} {label(argument)}".rstrip()
+            compare.name = job_name(self.name, i, label(argument))
             compared.append(compare)
         names = [label(argument) for argument in arguments]
         last = self.report(names, [compare.output for compare in compared])
-        last.name = f"{self.name} report"
+        last.name = job_name(self.name, "report")
         return Flow([*compared, last], output=last.output, name=self.name)
 
     @job
@@ -111,18 +110,16 @@ class SpeedupFlowMaker(Maker):
     def report(self, names: Sequence[str], compared: Sequence[Sequence[Record] | None]) -> Record:
         """Write the report; jobs that never ended are missing references."""
         from diffrelax.benchmark.hardware import describe_hardware
+        from diffrelax.benchmark.speedup_arms import distinct
         from diffrelax.benchmark.speedup_report import outcome_row, write_report
 
         outcomes: list[Outcome] = []
-        lost, seen = [], Counter[str]()
-        for name, records in zip(names, compared, strict=True):
-            if records is None:
-                lost.append(name)
-                continue
-            name = name or records[0]["name"]  # of a reference, known only now
-            seen[name] += 1
-            unique = f"{name} ({seen[name]})" if seen[name] > 1 else name
-            outcomes += [replace(_read(record), name=unique) for record in records]
+        done = [(name, records) for name, records in zip(names, compared, strict=True) if records]
+        lost = [name for name, records in zip(names, compared, strict=True) if records is None]
+        # the names of references are known only now
+        unique = distinct(name or records[0]["name"] for name, records in done)
+        for name, (_, records) in zip(unique, done, strict=True):
+            outcomes += [replace(_read(record), name=name) for record in records]
         about = {
             "command": f"{type(self).__name__} of jobflow",
             "model": self.model,

@@ -152,7 +152,8 @@ def _embedded(folder: Path) -> JobStore:
 
 def _mongodb(uri: str) -> JobStore:
     if not re.match(r"[a-z+]+://[^/]+/[^/?]+", uri):
-        raise ValueError(f"{uri} names no database: write mongodb://host:27017/database")
+        shown = without_password(uri)
+        raise ValueError(f"{shown} names no database: write mongodb://host:27017/database")
     options = {"mongoclient_kwargs": {"serverSelectionTimeoutMS": 1000 * DATABASE_SECONDS}}
     blobs = GridFSStore.from_uri(uri, "blobs", compression=True, **options)
     return JobStore(MongoStore.from_uri(uri, "outputs", **options), {"data": blobs})

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
-from diffrelax.documents import ResultDocument
+from diffrelax.documents import read_document
 from diffrelax.files import Rejected
 from diffrelax.flows.arguments import Plain, failure
 from diffrelax.work import WorkFolder
@@ -19,25 +19,33 @@ def open_work(path: str) -> WorkFolder | None:
 
 
 def find_unit(work: WorkFolder | None, key: str, name: str) -> Document | None:
-    """Find a finished unit; its molecule may have had another name then."""
+    """Find a finished unit that can be read; its molecule may have had another name then."""
     document = work.find(key) if work else None
-    if document:
-        parts = (document, document.get("input"), document.get("output"))
-        for part in filter(None, parts):
-            part["name"] = name
+    if document is None:
+        return None
+    try:
+        read_document(document)
+    except ValueError:  # of another version
+        return None
+    parts = (document, document.get("input"), document.get("output"))
+    for part in filter(None, parts):
+        part["name"] = name
     return document
 
 
-def keep_unit(work: WorkFolder | None, key: str, result: ResultDocument) -> Document:
+def keep_unit(work: WorkFolder | None, key: str, document: Document) -> None:
     """Keep a unit that has just been finished."""
-    document = result.model_dump(mode="json")
     if work:
         work.keep(key, document)
-    return document
+
+
+def is_failure(given: Plain) -> TypeGuard[Document]:
+    """Whether an argument is the failure of an earlier stage."""
+    return isinstance(given, dict) and given.get("kind") == "failure"
 
 
 def pass_on(given: Plain, rejected: Rejected, key: str = "") -> Document:
     """Return the failure that an earlier stage handed on, or that of what is no molecule."""
-    if isinstance(given, dict) and given.get("kind") == "failure":
+    if is_failure(given):
         return given
     return failure(rejected, stage="embed" if isinstance(given, str) else "relax", key=key)

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from maggma.stores import MemoryStore
 from monty.json import MontyDecoder, MontyEncoder
 from rdkit import Chem
 
+from diffrelax import levels
 from diffrelax.documents import read_document
+from diffrelax.files import Rejected
 from diffrelax.flows import (
     DFTRelaxMaker,
     DiffusionRelaxMaker,
@@ -22,7 +25,7 @@ from diffrelax.flows import (
     ForceFieldRelaxMaker,
     StaticMaker,
 )
-from diffrelax.flows.arguments import as_arguments, atomic_numbers, read_argument
+from diffrelax.flows.arguments import as_arguments, atomic_numbers, failure, read_argument
 from diffrelax.flows.levels import MoleculeMaker
 from diffrelax.molecule import Molecule
 from diffrelax.work import WorkFolder
@@ -161,6 +164,31 @@ def test_a_failure_passes_through_later_stages_unchanged() -> None:
     level = ForceFieldRelaxMaker().make(relax.output[0])
     output = run(Flow([relax, level, StaticMaker().make(level.output)]))
     assert (output["kind"], output["stage"], output["name"]) == ("failure", "embed", "no")
+
+
+def test_a_failure_is_no_success_because_its_molecule_was_relaxed_before(tmp_path: Path) -> None:
+    maker = DiffusionRelaxMaker(work=str(tmp_path))
+    assert run(maker.make("CO"))[0]["kind"] == "relaxation"
+    failed = failure(Rejected("CO", "CO", "the level failed"), stage="minimise")
+    assert run(maker.make([failed])) == [failed]
+
+
+def test_a_unit_of_a_level_that_crashed_or_of_a_newer_version_is_done_again(
+    tmp_path: Path, monkeypatch
+) -> None:
+    maker = ForceFieldRelaxMaker(work=str(tmp_path))
+    whole = levels.relax_at_level
+
+    def crash(molecule, *arguments, **settings):
+        return replace(whole(molecule, *arguments, **settings), energy=nan, reason="killed")
+
+    monkeypatch.setattr(levels, "relax_at_level", crash)
+    assert run(maker.make("CO"))["reason"] == "killed"
+    monkeypatch.setattr(levels, "relax_at_level", whole)
+    output = run(maker.make("CO"))
+    assert output["energy"] is not None
+    WorkFolder(tmp_path).keep(output["key"], output | {"a_new_field": 1})
+    assert "a_new_field" not in run(maker.make("CO"))
 
 
 def test_a_dft_job_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 from typing import Any
 
 import pytest
@@ -112,3 +113,22 @@ def test_a_flow_of_nothing_is_refused() -> None:
 def test_an_input_whose_batch_is_lost_is_named_as_it_was_given() -> None:
     row = summary_row(7, "x", "some-uuid", None, None)
     assert (row.index, row.name, row.state, row.stage) == (7, "x", "lost", "relax")
+
+
+@pytest.mark.parametrize(
+    "smiles", ["CC(=O)OC", "CCO 4,4'-di", 'C $(touch x)`y`;#"\\', "C tab\tand more", "C é–=1,2+3"]
+)
+def test_names_of_jobs_are_no_code_in_the_scripts_of_schedulers(smiles: str) -> None:
+    flow = RelaxFlowMaker().make([smiles])
+    for job in flow.jobs:
+        name = job.name.replace(" ", "_")  # as jobflow-remote does
+        said = subprocess.run(["bash", "-c", f"echo {name}"], capture_output=True, check=True)
+        assert said.stdout.decode() == f"{name}\n"
+
+
+def test_a_name_that_ends_like_a_file_is_a_name(tmp_path) -> None:
+    path = tmp_path / "titles.smi"
+    path.write_text("CO\tmethanol.mol\n")
+    minimise = ForceFieldRelaxMaker()
+    (row,) = run(RelaxFlowMaker(minimise_maker=minimise).make(path)).rows
+    assert (row.name, row.state) == ("methanol.mol", "converged")

@@ -252,6 +252,14 @@ def test_a_flow_goes_on_whose_jobs_were_killed_while_nobody_looked(error, restar
     assert find_flow(controller, "another", 3) == ""
 
 
+def test_a_flow_that_has_ended_is_found_unless_it_lost_inputs() -> None:
+    controller = Controller("", 0)
+    controller.failed["state"] = "COMPLETED"
+    assert find_flow(controller, "k", 3) == "3"
+    controller.failed["state"] = "USER_STOPPED"
+    assert find_flow(controller, "k", 3) == ""
+
+
 def test_what_the_remote_engine_cannot_do_says_what_to_do(project, monkeypatch) -> None:
     monkeypatch.setattr("diffrelax.flows.remote.DATABASE_SECONDS", 0.2)
     project("single_node")

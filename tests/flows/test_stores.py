@@ -96,8 +96,8 @@ def test_the_command_line_lists_and_shows(run, folder) -> None:
 def test_no_results_and_no_database_say_what_to_do(run, tmp_path) -> None:
     status, _, err = run("results", "list", tmp_path)
     assert status == 2 and "give the folder of a flow" in err
-    status, _, err = run("results", "list", "mongodb://host:27017")
-    assert status == 2 and "names no database" in err
+    status, _, err = run("results", "list", "mongodb://me:secret@host:27017")
+    assert status == 2 and "mongodb://host:27017 names no database" in err
 
 
 def test_a_database_that_does_not_answer_is_named_without_its_password(run, monkeypatch) -> None:

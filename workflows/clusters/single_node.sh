@@ -58,16 +58,18 @@ start() {
     slurmd -N localhost
     await is_idle
 
-    # the database, unless there is one
-    if ! answers; then
+    if answers; then
+        echo "the database at port $port is used; if it is new, make its queues with" \
+            "jf -p single_node admin reset, which also empties those of an old one"
+    else
         nohup secantusd-py --host 127.0.0.1 --port "$port" --storage-path "$folder/database" \
             --cache-size 256M >"$folder/database.log" 2>&1 </dev/null &
         echo $! >"$folder/database.pid"
         await answers
+        # make the queues in it, once: this would also empty them
+        [ -f "$folder/reset" ] || jf -p single_node admin reset -y
+        touch "$folder/reset"
     fi
-    # make the queues in it, once: this would also empty them
-    [ -f "$folder/reset" ] || jf -p single_node admin reset -y
-    touch "$folder/reset"
 }
 
 stop() {
