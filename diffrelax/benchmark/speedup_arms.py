@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain, count
 from typing import Any, NamedTuple, get_args
 
 from diffrelax.clock import NO_TIME, Time, timed
@@ -93,12 +93,17 @@ def subjects_of(molecules: Iterable[Molecule | Rejected]) -> list[Subject]:
         What an iterator takes to read each of them is the time of its embedding.
     """
     subjects = [_subject(molecule, time) for molecule, time in timed(molecules)]
-    seen: Counter[str] = Counter()
-    for i, subject in enumerate(subjects):
-        seen[subject.name] += 1
-        if (count := seen[subject.name]) > 1:
-            subjects[i] = replace(subject, name=f"{subject.name} ({count})")
-    return subjects
+    names = distinct(subject.name for subject in subjects)
+    return [replace(subject, name=name) for subject, name in zip(subjects, names, strict=True)]
+
+
+def distinct(names: Iterable[str]) -> list[str]:
+    """Return names with a number behind those that are there already: a, a (2), a (3)."""
+    taken: dict[str, None] = {}
+    for name in names:
+        numbered = (f"{name} ({i})" for i in count(2))
+        taken[next(n for n in chain([name], numbered) if n not in taken)] = None
+    return list(taken)
 
 
 def _subject(molecule: Molecule | Rejected, time: Time) -> Subject:

@@ -71,9 +71,8 @@ def draw_speedup(path: Path, outcomes: Sequence[Outcome]) -> None:
 def _paired(axis: Axes, values: Values, n_arms: int) -> None:
     """Join the values of each molecule by a line, and mark the median of each arm."""
     for by_place in values.values():
-        axis.plot(
-            list(by_place), list(by_place.values()), "o-", color="0.7", markersize=3, linewidth=0.7
-        )
+        places, heights = zip(*sorted(by_place.items()), strict=True)
+        axis.plot(places, heights, "o-", color="0.7", markersize=3, linewidth=0.7)
     for place in range(n_arms):
         here = [by_place[place] for by_place in values.values() if place in by_place]
         if here:

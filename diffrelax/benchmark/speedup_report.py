@@ -138,9 +138,11 @@ def _tables(
     parts = [
         "## What each arm costs",
         "From the SMILES to the end of the DFT relaxation, over the molecules that reached a "
-        "minimum; 95% bootstrap intervals in brackets. Electrical energy is that of all that were "
-        "tried, also in vain, for each minimum that was reached. Arms that were tried on different "
-        "molecules are compared by the table of pairs.",
+        "minimum. In brackets are 95% intervals: of medians those of order statistics (from six "
+        "molecules on), of means Student's, of ratios of medians those of the bootstrap (from "
+        "twenty on). Electrical energy is that of all relaxations "
+        "that ended, with or without a minimum, for each minimum that was reached. Arms that were "
+        "tried on different molecules or processors are compared by the table of pairs.",
         _markdown(COST_HEADER, map(_cost_cells, costs)),
         "## How good each start is",
         "By the first gradient call. Energies are above the reference minimum that the relaxation "
@@ -237,7 +239,7 @@ def _page(tables: str, about: Mapping[str, Any]) -> str:
             "of this work alone: on one thread, about the seconds on an idle core. Electrical "
             f"energy assumes {about['watts']:g} W for a busy core. Each relaxation is kept in the "
             "folder `units`; the same command finds them done, so delete that folder to measure "
-            "again.",
+            "again. Packages are those with which this report was written.",
             "```json\n" + json.dumps(about, indent=1, ensure_ascii=False) + "\n```\n",
         ]
     )
@@ -328,7 +330,10 @@ def _shown(estimate: Estimate, form: str, unit: float = 1.0) -> str:
 
 def _markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     table = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in table)
+    return "\n".join(
+        "| " + " | ".join(" ".join(c.split()).replace("|", "\\|") for c in row) + " |"
+        for row in table
+    )
 
 
 def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -238,13 +238,14 @@ class Units:
     def _do(self, key: str, name: str, unit: Callable[[], Record]) -> ResultDocument:
         """Find a unit done, or do it; one that fails is not kept, so it is tried again."""
         try:
-            record = self.work.find(key)
-            if record is None:
-                record = unit()
-                self.calculated += 1
-                if not isinstance(read_document(record), FailureDocument):
-                    self.work.keep(key, record)
-            return read_document(record)
+            if found := self._found(key):
+                return found
+            record = unit()
+            self.calculated += 1
+            document = read_document(record)
+            if not isinstance(document, FailureDocument):
+                self.work.keep(key, record)
+            return document
         except OSError:
             raise
         except Exception as error:  # one bad molecule never costs the others
@@ -252,6 +253,14 @@ class Units:
             return FailureDocument(
                 key=key, name=name, reason=reason, stage="unit", provenance=Provenance.here()
             )
+
+    def _found(self, key: str) -> ResultDocument | None:
+        """Find a finished unit that this version can read."""
+        record = self.work.find(key)
+        try:
+            return read_document(record) if record else None
+        except ValueError:
+            return None
 
 
 def _plain(molecule: Molecule) -> Record:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import platform
 import time
 from dataclasses import replace
@@ -19,6 +20,7 @@ from diffrelax.benchmark.speedup_arms import (
     SpeedupArm,
     Subject,
     check_arms,
+    distinct,
     level_settings,
     subjects_of,
 )
@@ -280,6 +282,20 @@ def test_a_level_whose_program_failed_is_tried_again(tmp_path, monkeypatch) -> N
         broken.setattr("diffrelax.benchmark.speedup_units.relax_at_level", crashed)
         assert units.start(water, "gfn2-xtb").reason == "gfn2-xtb failed: killed by SIGSEGV"
     assert units.start(water, "gfn2-xtb").molecule.start == "gfn2-xtb"
+
+
+def test_a_unit_of_another_version_is_done_again(tmp_path) -> None:
+    (water,) = subjects_of(read_molecules("O"))
+    units = Units(WorkFolder(tmp_path))
+    assert units.start(water, "uff").molecule
+    (path,) = tmp_path.glob("*.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"a_new_field": 1}))
+    assert units.start(water, "uff").molecule
+    assert units.calculated == 2 and "a_new_field" not in path.read_text()
+
+
+def test_names_are_numbered_until_they_are_distinct() -> None:
+    assert distinct(["a", "a", "a (2)", "b", "a"]) == ["a", "a (2)", "a (2) (2)", "b", "a (3)"]
 
 
 def test_a_start_that_cannot_be_made_has_its_cost(tmp_path) -> None:

@@ -11,6 +11,8 @@ from diffrelax.benchmark.speedup_arms import SpeedupArm
 from diffrelax.benchmark.speedup_statistics import (
     arm_costs,
     estimate,
+    estimate_mean,
+    estimate_median,
     speedup,
     start_qualities,
 )
@@ -49,16 +51,30 @@ def test_interval_of_a_mean_is_that_of_the_normal_distribution() -> None:
     assert mean.high == pytest.approx(mean.value + half, abs=0.02)
 
 
+@pytest.mark.parametrize("n", [6, 7, 10, 20])
+def test_intervals_hold_for_few_molecules(n: int) -> None:
+    samples = np.random.default_rng(0).normal(size=(500, n))
+    medians = [estimate_median(np.exp(sample).tolist()) for sample in samples]
+    assert np.mean([found.low <= 1 <= found.high for found in medians]) > 0.93
+    means = [estimate_mean(sample.tolist()) for sample in samples]
+    assert np.mean([found.low <= 0 <= found.high for found in means]) == pytest.approx(
+        0.95, abs=0.03
+    )
+
+
 def test_too_few_molecules_have_no_interval() -> None:
-    assert estimate(np.median, [3.0]).value == 3.0
-    assert np.isnan(estimate(np.median, [3.0] * 4).low)
-    assert np.isnan(estimate(np.median, []).value)
+    for known in (estimate_median, estimate_mean):
+        assert known([3.0]).value == 3.0
+        assert np.isnan(known([3.0] * 5).low)
+        assert np.isnan(known([]).value)
+    assert np.isnan(estimate(np.median, [3.0] * 19).low)
+    assert estimate(np.median, [3.0] * 20).low == 3.0
 
 
 def test_ratios_are_of_pairs_in_one_minimum() -> None:
     outcomes = [
-        *(outcome(n, SLOW, 10 * k, 40.0 * k) for k, n in enumerate("abcde", start=1)),
-        *(outcome(n, FAST, 5 * k, 10.0 * k) for k, n in enumerate("abcde", start=1)),
+        *(outcome(f"{k}", SLOW, 10 * k, 40.0 * k) for k in range(1, 21)),
+        *(outcome(f"{k}", FAST, 5 * k, 10.0 * k) for k in range(1, 21)),
         outcome("elsewhere", SLOW, 10, 1.0, 0),
         outcome("elsewhere", FAST, 1, 1.0, 1),
         outcome("failed", SLOW, 10, 1.0),
@@ -66,7 +82,7 @@ def test_ratios_are_of_pairs_in_one_minimum() -> None:
         outcome("alone", SLOW, 10, 1.0),
     ]
     found = speedup(outcomes, SLOW, FAST)
-    assert (found.n, found.pairs, found.elsewhere, found.failed) == (7, 5, 1, 1)
+    assert (found.n, found.pairs, found.elsewhere, found.failed) == (22, 20, 1, 1)
     assert found.typical_calls.value == found.typical_calls.low == found.typical_calls.high == 2
     assert found.calls.value == 2
     assert found.seconds.value == found.processor_seconds.value == 4
