@@ -29,9 +29,14 @@ def relaxation_row(result: Relaxation) -> dict[str, Any]:
         "noise_level": result.noise_level if result.n_evaluations else None,
         "n_evaluations": result.n_evaluations,
         "level": None,
+        "criterion": None,
+        "optimizer": None,
+        "hessian": None,
+        "density_fit": None,
         "error_bound": None if isnan(result.error_bound) else result.error_bound,
         "gradient_calls": None,
         "scf_cycles": None,
+        "fmax": None,
         "seconds": result.seconds,
         "energy_ev": None,
         "excess_ev": None,
@@ -41,16 +46,20 @@ def relaxation_row(result: Relaxation) -> dict[str, Any]:
 
 
 def dft_columns(arm: Arm, excess: float | None) -> dict[str, Any]:
-    """Return the entries of a row that a DFT relaxation fills; energies in eV."""
-    return {
-        "level": arm.dft.settings.theory if arm.dft else None,
-        "converged": arm.converged,
-        "gradient_calls": arm.dft.gradient_calls if arm.dft else None,
-        "scf_cycles": arm.dft.scf_cycles if arm.dft else None,
-        "seconds": arm.seconds,
-        "energy_ev": arm.dft.energy if arm.dft and arm.dft.energies else None,
-        "excess_ev": excess,
-    }
+    """Return the entries of a row that a DFT relaxation fills; energies in eV, forces in eV/Å."""
+    told: dict[str, Any] = {"converged": arm.converged, "seconds": arm.seconds, "excess_ev": excess}
+    if arm.dft:
+        settings = arm.dft.settings
+        told |= settings.model_dump(include={"optimizer", "hessian", "density_fit"})
+        told |= {
+            "level": settings.theory,
+            "criterion": arm.dft.criterion,
+            "gradient_calls": arm.dft.gradient_calls,
+            "scf_cycles": arm.dft.scf_cycles,
+            "fmax": arm.dft.fmaxes[-1] if arm.dft.fmaxes else None,
+            "energy_ev": arm.dft.energy if arm.dft.energies else None,
+        }
+    return told
 
 
 def report(

@@ -169,7 +169,20 @@ def test_dft_confirms_the_minimum_and_compares(run, tmp_path):
     written = json.loads(path.read_text())[0]
     assert written["energy_ev"] == row["energy_ev"]
     assert written["level"] == row["level"] == "pbe/def2-svp"
+    assert row["fmax"] < 0.03 and row["criterion"] == "largest force on an atom < 0.03 eV/Å"
+    assert (row["optimizer"], row["hessian"], row["density_fit"]) == ("tric", "gfn2-xtb", True)
     assert written["positions"] == row["positions"]
+
+
+def test_a_saddle_point_is_no_minimum_where_that_is_asked(run, tmp_path):
+    flat = ["H 0 1.0 0", "H .866 -.5 0", "H -.866 -.5 0"]
+    path = tmp_path / "planar_ammonia.xyz"
+    path.write_text("\n".join(["4", "", "N 0 0 0", *flat]))
+    cheap = ("--xc", "pbe", "--basis", "sto-3g", "--max-steps", "50", "--json")
+    status, out, _ = run("dft", path, *cheap, "--check-minimum", "gfn2-xtb")
+    row = json.loads(out)
+    assert (status, row["converged"]) == (1, False)
+    assert "no minimum: imaginary frequency of" in row["reason"]
 
 
 def test_an_unknown_basis_is_refused_before_any_work(run, monkeypatch):

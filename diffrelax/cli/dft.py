@@ -51,6 +51,10 @@ def dft(
     ] = "gfn2-xtb",
     density_fit: Annotated[bool, typer.Option(help="Density fitting")] = True,
     max_steps: Annotated[int, typer.Option(min=0)] = 200,
+    check_minimum: Annotated[
+        Literal["none", "gfn2-xtb", "dft"],
+        typer.Option(help="Level at which the end must have no imaginary frequency"),
+    ] = "none",
     compare: Annotated[
         list[Start] | None, typer.Option(help="Also start here; print a table. May be repeated")
     ] = None,
@@ -74,6 +78,7 @@ def dft(
         hessian=hessian,
         density_fit=density_fit,
         max_steps=max_steps,
+        check_minimum=check_minimum,
     )
     check_settings(settings)
     results, seconds = relax_inputs(inputs, output, seed, model, device, noise_level, threads)

@@ -77,14 +77,18 @@ class Checkpoint:
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = dict(file)
-            written_for = arrays["key"].item()
-        except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            checkpoint = cls._from_arrays(arrays, molecule)
+        except (LookupError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f"{path} is not a whole checkpoint: delete it") from error
-        if written_for != key:
+        if checkpoint.key != key:
             raise ValueError(
                 f"the checkpoint {path} belongs to another molecule or to other settings: "
                 "delete it, or name another file"
             )
+        return checkpoint
+
+    @classmethod
+    def _from_arrays(cls, arrays: dict[str, np.ndarray], molecule: Molecule) -> Checkpoint:
         calls = zip(
             (molecule.with_positions(xyz, start="dft") for xyz in arrays["positions"]),
             arrays["energies"].tolist(),
@@ -93,7 +97,7 @@ class Checkpoint:
             strict=True,
         )
         return cls(
-            key=key,
+            key=arrays["key"].item(),
             calls=tuple(Call(*call) for call in calls),
             hessian=arrays["hessian"] if arrays["hessian"].size else None,
             hessian_time=Time(*arrays["hessian_time"].tolist()),

@@ -45,6 +45,7 @@ MINIMISERS: dict[str, Minimiser] = {
     "geometric": geometric,
     "sella": sella,
 }
+NOT_THE_WAY = {"max_steps", "check_minimum"}  # settings that leave the geometries as they are
 NOISE = 20.0  # cm⁻¹; of frequencies from finite differences and integration grids
 
 
@@ -79,7 +80,8 @@ def relax_dft(
         Threads of PySCF and of linear algebra. Default: as the environment has it.
     checkpoint : path, optional
         File in which the state is kept after each gradient call. If it exists, the relaxation goes
-        on from there, along the same path; costs of both lives are counted. It stays at the end.
+        on from there, along the same path; costs of both lives are counted. It stays at the end,
+        for more steps or a check of the minimum.
     callback : callable, optional
         Called after each gradient call as ``callback(number, energy in eV, fmax in eV/Å)``.
 
@@ -163,7 +165,7 @@ def relax_with(
 
 
 def _begin(molecule: Molecule, settings: DFTSettings, checkpoint: Path | None) -> Checkpoint:
-    key = work_key("dft", molecule, settings.model_dump())
+    key = work_key("dft", molecule, settings.model_dump(exclude=NOT_THE_WAY))
     if checkpoint:
         with suppress(FileNotFoundError):
             return Checkpoint.load(checkpoint, key, molecule)
