@@ -44,8 +44,8 @@ class Calibration(BaseModel):
     Attributes
     ----------
     settled : float, Å
-        Reading below which a start is left as it is: at most nine in ten reference minima read
-        less.
+        Reading below which a start is left as it is, if no atom alone reads `near` or more: at
+        most nine in ten reference minima read less.
     near : float, Å
         Reading below which the step that was read is enough, and from which a start is relaxed
         along the whole schedule: at most one in fifty starts of any level that was trained on
@@ -117,7 +117,8 @@ def relax_by_reading(
     if not unread.all():
         reading, steps = read(denoiser, numbers[~unread], positions[~unread], schedule)
         far[~unread] = reading >= calibration.near
-        settled[~unread] = reading < calibration.settled
+        worst = atomwise(steps - positions[~unread]).amax(1)
+        settled[~unread] = (reading < calibration.settled) & (worst < calibration.near)
         ends[~unread] = steps
         ends[settled] = positions[settled]
     bound = positions.new_full(unread.shape, calibration.unseen)
@@ -156,3 +157,8 @@ def read(
 def root_mean_square(displacements: Tensor, numbers: Tensor) -> Tensor:
     """Average displacements over the coordinates of each molecule, (n_molecules,), Å."""
     return (displacements.square().sum((1, 2)) / (3 * (numbers > 0).sum(1))).sqrt()
+
+
+def atomwise(displacements: Tensor) -> Tensor:
+    """Average displacements over the coordinates of each atom, (n_molecules, n_atoms), Å."""
+    return displacements.square().mean(2).sqrt()

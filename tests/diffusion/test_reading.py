@@ -57,6 +57,20 @@ def test_each_geometry_is_relaxed_as_far_as_its_reading_asks_for():
     ]
 
 
+def test_an_error_of_one_atom_is_seen_in_a_large_molecule():
+    minimum = torch.randn(1, 40, 3, generator=torch.Generator().manual_seed(2))
+    start = minimum.clone()
+    start[0, 7, 0] += 0.02  # a root mean square of 1.8 mÅ
+    numbers = torch.full((1, 40), 6)
+
+    def oracle(numbers, positions, sigma, bridge):
+        return minimum
+
+    relaxed = relax_by_reading(oracle, numbers, start, SCHEDULE, CALIBRATION, NONE[:1])
+    torch.testing.assert_close(relaxed.positions, minimum)
+    assert relaxed.n_evaluations.tolist() == [1]
+
+
 def test_what_is_known_to_be_far_is_not_read():
     starts, oracle = displaced(0.002, 0.005, 0.05), Oracle(MINIMA)
     known = torch.tensor([True, False, False])

@@ -6,7 +6,7 @@ import torch
 
 from diffrelax.diffusion.reading import relax_by_reading
 from diffrelax.diffusion.relaxation import RelaxationSchedule
-from diffrelax.training.calibration import FEWEST, calibrate
+from diffrelax.training.calibration import FEWEST, _kept, calibrate
 from diffrelax.training.errors import superpose
 from diffrelax.training.geometries import GeometrySet, collate
 
@@ -114,3 +114,10 @@ def test_nothing_is_made_of_few_molecules_or_without_a_bridge():
     assert calibrate(denoiser, both, few, SCHEDULE) is None  # the second level has too few
     conformers = replace(geometries.select(np.zeros(N, dtype=np.int64)), index=np.arange(N))
     assert calibrate(denoiser, conformers, usable, SCHEDULE) is None
+
+
+@pytest.mark.parametrize("n", [50, 59, 99])
+def test_nine_in_ten_further_values_are_kept_also_where_few_are_known(n):
+    samples = np.random.default_rng(0).random((4000, n))  # of a value that is x in a share x
+    share = np.mean([_kept(sample) for sample in samples])
+    assert share == pytest.approx(np.ceil(0.9 * (n + 1)) / (n + 1), abs=0.003)
