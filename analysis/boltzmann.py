@@ -12,7 +12,7 @@ import json
 import shlex
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -132,7 +132,7 @@ def adjusted(smiles: str, model: Model) -> tuple[dict[str, object], Trajectory]:
         ensemble.energies.reshape(shape),
         provenance.diagnostics["acceptance"],
     )
-    tuning = Cost(**provenance.diagnostics["tuning"])
+    tuning = Cost(*(provenance.diagnostics["tuning"][cost.name] for cost in fields(Cost)))
     network = provenance.diagnostics["network_calls"] - tuning.network_calls
     spent = Cost(steps, network, seconds - tuning.processor_seconds)
     return told(ensemble.molecule, path, tuning, spent), path

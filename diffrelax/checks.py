@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from ase.data import chemical_symbols
+from scipy.spatial import cKDTree
 
 MIN_DISTANCE = 0.3  # Å; the shortest bond, H–H, has 0.74 Å
 BOND_ORDERS = (1.0, 1.5, 2.0, 3.0)
@@ -35,13 +36,13 @@ def check_positions(numbers: np.ndarray, positions: np.ndarray) -> None:
         raise ValueError(f"the position of atom {i + 1} is not finite: {positions[i].tolist()}")
     if n == 1:
         return
-    distances = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
-    distances[np.diag_indices(n)] = np.inf
-    i, j = np.unravel_index(distances.argmin(), distances.shape)
-    if distances[i, j] < MIN_DISTANCE:
-        names = [f"{chemical_symbols[numbers[k]]}{k + 1}" for k in (i, j)]
+    distances, nearest = cKDTree(positions).query(positions, k=2)  # itself and another
+    i = distances[:, 1].argmin()
+    if (distance := distances[i, 1]) < MIN_DISTANCE:
+        pair = sorted({i, *nearest[i]})[:2]
+        names = [f"{chemical_symbols[numbers[k]]}{k + 1}" for k in pair]
         raise ValueError(
-            f"atoms {names[0]} and {names[1]} are in one place, {distances[i, j]:.3f} Å apart: "
+            f"atoms {names[0]} and {names[1]} are in one place, {distance:.3f} Å apart: "
             "check the coordinates and their unit, Å"
         )
 

@@ -1,7 +1,4 @@
-"""The front door: molecules from anything that holds them, and files of them.
-
-Read .smi, .sdf, .mol and .xyz, write .extxyz, .sdf and .json.
-"""
+"""The front door: molecules from anything that holds them: .smi, .sdf, .mol and .xyz files too."""
 
 from __future__ import annotations
 
@@ -156,6 +153,9 @@ def _each_record(path: Path, seed: int) -> Iterator[Molecule | Rejected]:
 def read_smiles(text: str, *, seed: int = 42) -> Molecule | Rejected:
     """Read a SMILES, optionally followed by a name, and say what is wrong if it is none."""
     name = smiles_title(text)
+    if "\n" in text.strip():
+        reason = "it has several lines: give a list of SMILES, or the path of a .smi file"
+        return Rejected(name=text.split(maxsplit=1)[0], source=text, reason=reason)
     try:
         return _parse_smiles(text, name, seed)
     except Exception as error:

@@ -10,6 +10,7 @@ import numpy as np
 from ase.data import covalent_radii
 from rdkit import Chem
 from rdkit.Chem import rdDetermineBonds
+from scipy.spatial import cKDTree
 
 BOND_TOLERANCE = 0.25  # Å beyond the covalent radii; QM9 has N–O bonds at 0.26, C…C gaps at 0.25
 TEMPLATE_TOLERANCE = 0.40  # Å, where a SMILES confirms the bonds, as for F–F
@@ -48,10 +49,13 @@ def near_pairs(
 
     Returns
     -------
-    (n_pairs, 2) array of int, the smaller index first
+    (n_pairs, 2) array of int, in their order, the smaller index first
     """
-    distances = np.linalg.norm(positions[:, None] - positions, axis=-1)
-    return np.argwhere(np.triu(distances < covalent_lengths(numbers) + tolerance, 1))
+    radii = covalent_radii[numbers]
+    reach = 2 * radii.max() + tolerance
+    i, j = np.unique(cKDTree(positions).query_pairs(reach, output_type="ndarray"), axis=0).T
+    distances = np.linalg.norm(positions[i] - positions[j], axis=-1)
+    return np.column_stack([i, j])[distances < radii[i] + radii[j] + tolerance]
 
 
 def skeleton(

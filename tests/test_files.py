@@ -27,6 +27,14 @@ def reason(path) -> str:
     return result.reason
 
 
+def test_a_text_of_several_lines_is_no_molecule() -> None:
+    for text in ("CCO\nCCC\n", "CCO\r\nCCC"):
+        (result,) = read_molecules(text)
+        assert isinstance(result, Rejected) and "several lines" in result.reason
+    (molecule,) = read_molecules("CO methanol\n")
+    assert molecule.name == "methanol"
+
+
 def test_smi_names_order_and_bad_lines(tmp_path):
     path = write(tmp_path / "a.smi", "# a comment\n\nCCO ethanol\nC1C bad\nC\nCC\ttwo words\n")
     results = read_molecules(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -14,6 +13,7 @@ from diffrelax.boltzmann.kernels import DenoisingStep, Estimate, TorsionJump
 from diffrelax.boltzmann.sampler import Mixture, Samples, run, tune
 from diffrelax.boltzmann.springs import Springs
 from diffrelax.boltzmann.surrogate import Recorded, Surrogate, SurrogateWalk
+from diffrelax.clock import Time
 from diffrelax.levels import Surface
 from diffrelax.models import Model
 from diffrelax.molecule import Molecule
@@ -55,7 +55,7 @@ def sample_adjusted(
     progress : callable
         Called after each of `n_steps` steps.
     """
-    begun = time.process_time()
+    begun = Time.now()
     guide = Guide(model, molecule, choose_sigma(model, temperature))
     known = Recorded(surface.energies)
     target = Target(known, kB * temperature)
@@ -68,10 +68,12 @@ def sample_adjusted(
     moves = Mixture(
         [walk, *moves.kernels], [WALKS, *((1 - WALKS) * share for share in moves.probabilities)]
     )
+    time = Time.now() - begun
     tuning = {
         "energy_calls": surface.n_calls,
         "network_calls": guide.n_calls,
-        "processor_seconds": time.process_time() - begun,
+        "seconds": time.wall,
+        "processor_seconds": time.processor,
     }
     frozen = Target(surface.energies, target.thermal_energy)
     trajectory = run(chains, moves, frozen, n_draws, THIN, rng, progress)

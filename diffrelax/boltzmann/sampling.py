@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -12,6 +11,7 @@ from tqdm.auto import tqdm
 from diffrelax.boltzmann import adjusted, repeated
 from diffrelax.boltzmann.diagnostics import FEWEST_CHAINS, FEWEST_DRAWS, Diagnostics
 from diffrelax.boltzmann.sampler import Samples, Trajectory
+from diffrelax.clock import Time
 from diffrelax.domain import outside_domain
 from diffrelax.embedding import check_seed
 from diffrelax.ensemble import Ensemble, Level, Provenance, check_temperature
@@ -79,8 +79,8 @@ def sample_boltzmann(
         columns are ``chain`` and ``draw``. ``provenance.diagnostics`` holds whether the chains
         have ``converged``, the ``doubts`` if not, ``rhat``, ``ess`` and ``autocorrelation``
         (in steps) of the energy and of cosines and sines of torsions, ``acceptance`` by kernel,
-        and what the run cost: ``energy_calls``, ``network_calls`` and ``seconds``, a part of it for
-        ``tuning``.
+        and what the run cost: ``energy_calls``, ``network_calls``, ``seconds`` and
+        ``processor_seconds``, a part of each for ``tuning``.
 
     Raises
     ------
@@ -104,14 +104,17 @@ def sample_boltzmann(
     if not np.isfinite(surface.energies(starts)).all():
         raise RuntimeError(f"{given.name}: level {theory} has no energy for one of the starts")
     draw, n_steps = METHODS[method]
-    begun = time.perf_counter()
+    begun = Time.now()
     with tqdm(
         total=n_steps(n_draws), desc=given.name, unit="step", disable=None if progress else True
     ) as bar:
         rng = np.random.default_rng(seed)
         samples = draw(given, starts, surface, model, temperature, n_draws, rng, bar.update)
     drawn = len(samples.trajectory.energies)
-    cost = {"energy_calls": surface.n_calls, "seconds": time.perf_counter() - begun}
+    time = Time.now() - begun
+    cost = {
+        "energy_calls": surface.n_calls, "seconds": time.wall, "processor_seconds": time.processor,
+    }  # fmt: skip
     provenance = Provenance(
         method=method,
         seed=seed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,11 +29,16 @@ Basis = Annotated[str | None, typer.Option(help="Basis set, for --level dft")]
 
 
 def set_threads(threads: int | None) -> None:
-    """Hold torch to a number of threads, if one is given."""
-    if threads is not None:
-        import torch
+    """Hold torch, PySCF and linear algebra to a number of threads, if one is given."""
+    if threads is None:
+        return
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # of libraries that are loaded from now on
 
-        torch.set_num_threads(threads)
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    torch.set_num_threads(threads)
+    threadpool_limits(threads)
 
 
 def choose_level(name: str, xc: str | None, basis: str | None) -> Level:

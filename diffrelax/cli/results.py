@@ -39,6 +39,7 @@ Only = Annotated[Kind | None, typer.Option("--kind", help="Results of this kind 
 def show_all(where: Where, kind: Only = None, json_lines: Json = False) -> None:
     """List the results, one line each."""
     from diffrelax.flows.reports import result_row, table
+    from diffrelax.flows.stores import without_password
 
     documents, complete = _read(where, kind)
     rows = [result_row(document) for document in documents]
@@ -48,7 +49,7 @@ def show_all(where: Where, kind: Only = None, json_lines: Json = False) -> None:
     elif rows:
         print(table(rows))
     if not rows:
-        print(f"no {kind or 'result'} in {where}", file=sys.stderr)
+        print(f"no {kind or 'result'} in {without_password(where)}", file=sys.stderr)
     raise typer.Exit(0 if complete else 1)
 
 
@@ -58,11 +59,12 @@ def show(
     wanted: Annotated[str, typer.Argument(help="Name of a molecule, or the start of a key")],
 ) -> None:
     """Print the documents of one molecule, with their trajectories."""
-    from diffrelax.flows.stores import find_result, open_results
+    from diffrelax.flows.stores import find_result, open_results, without_password
 
     found = find_result(open_results(where), wanted)
     if not found:
-        raise ValueError(f"no result in {where} has the name or key {wanted!r}: list them first")
+        shown = without_password(where)
+        raise ValueError(f"no result in {shown} has the name or key {wanted!r}: list them first")
     for document in found:
         print(json.dumps(document, ensure_ascii=False, indent=1, default=str))
 
@@ -82,6 +84,7 @@ def export(
     from diffrelax.documents import MinimisationDocument
     from diffrelax.flows.reports import check_export
     from diffrelax.flows.reports import export as write
+    from diffrelax.flows.stores import without_password
 
     check_export(output)
     documents, complete = _read(where, kind)
@@ -90,7 +93,8 @@ def export(
         wanted = "converged minimisation"
         documents = [d for d in documents if isinstance(d, MinimisationDocument) and d.converged]
     if not documents:
-        raise ValueError(f"there is no {wanted} in {where}: {output} was not made")
+        shown = without_password(where)
+        raise ValueError(f"there is no {wanted} in {shown}: {output} was not made")
     written = write(output, documents)
     print(f"{written} of {len(documents)} results in {output}", file=sys.stderr)
     raise typer.Exit(0 if complete else 1)

@@ -138,8 +138,8 @@ def _show(found: Ensemble, json_lines: bool) -> None:
     known: dict[str, Any] = found.provenance.diagnostics
     notes = list(found.provenance.notes)
     if not known["converged"]:
-        more = 4 * len(found)
-        notes.insert(0, f"not converged: {known['doubts']}: ask for more samples (-n {more})")
+        more = "" if known["interrupted"] else f": ask for more samples (-n {4 * len(found)})"
+        notes.insert(0, f"not converged: {known['doubts']}{more}")
     if json_lines:
         row = {
             "name": found.molecule.name,
