@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ase.units
 import numpy as np
+from ase.data import covalent_radii
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdMolAlign
 
@@ -12,7 +13,6 @@ from diffrelax.molecule import Molecule
 from diffrelax.perception import (
     TETRAHEDRAL,
     assign_stereo,
-    covalent_lengths,
     near_pairs,
     skeleton,
 )
@@ -186,7 +186,7 @@ def _bond_changes(before: Molecule, positions: np.ndarray) -> list[str]:
     bonded = np.zeros((before.n_atoms, before.n_atoms), dtype=bool)
     for i, j in _pairs(before):
         bonded[i, j] = True
-    lengths = covalent_lengths(numbers)
+    lengths = np.add.outer(covalent_radii[numbers], covalent_radii[numbers])
     old, new = (
         np.linalg.norm(xyz[:, None] - xyz, axis=-1) for xyz in (before.positions, positions)
     )

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import ase
 import numpy as np
-from ase.data import chemical_symbols
+from ase.data import chemical_symbols, covalent_radii
 from rdkit import Chem, rdBase
 
 from diffrelax.checks import (
@@ -23,7 +23,6 @@ from diffrelax.checks import (
 from diffrelax.embedding import embed
 from diffrelax.perception import (
     assign_stereo,
-    covalent_lengths,
     near_pairs,
     perceive_bonds,
     skeleton,
@@ -384,11 +383,12 @@ def _is_planar_geometry(mol: Chem.Mol) -> bool:
     near = near_pairs(numbers, positions)
     lengths = np.linalg.norm(positions[near[:, 0]] - positions[near[:, 1]], axis=1)
     bonded = {(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in mol.GetBonds()}
+    covalent = covalent_radii[numbers][near].sum(axis=1)
     return (
         1 in numbers
         and all(atom.GetDegree() < 4 for atom in mol.GetAtoms())
         and {tuple(pair) for pair in near.tolist()} == {tuple(sorted(pair)) for pair in bonded}
-        and bool((lengths > SHORTEST_BOND * covalent_lengths(numbers)[tuple(near.T)]).all())
+        and bool((lengths > SHORTEST_BOND * covalent).all())
     )
 
 

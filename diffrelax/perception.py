@@ -20,21 +20,6 @@ UNCHARGE_SULFUR = {"[S+]-[N-,O-,S-]": (1,), "[S+]=,#C-[*-;D1]": (-1, 1)}  # bond
 TETRAHEDRAL = (Chem.ChiralType.CHI_TETRAHEDRAL_CW, Chem.ChiralType.CHI_TETRAHEDRAL_CCW)
 
 
-def covalent_lengths(numbers: np.ndarray) -> np.ndarray:
-    """Add up covalent radii (Cordero et al. 2008, doi 10.1039/b801115j).
-
-    Parameters
-    ----------
-    numbers : (n_atoms,) array of int
-
-    Returns
-    -------
-    (n_atoms, n_atoms) array, Å
-    """
-    radii = covalent_radii[numbers]
-    return radii[:, None] + radii
-
-
 def near_pairs(
     numbers: np.ndarray, positions: np.ndarray, tolerance: float = BOND_TOLERANCE
 ) -> np.ndarray:
@@ -45,12 +30,15 @@ def near_pairs(
     numbers : (n_atoms,) array of int
     positions : (n_atoms, 3) array, Å
     tolerance : float, Å
-        Beyond the covalent radii.
+        Beyond the covalent radii (Cordero et al. 2008, doi 10.1039/b801115j).
 
     Returns
     -------
     (n_pairs, 2) array of int, in their order, the smaller index first
+        None of positions that are not finite.
     """
+    if not np.isfinite(positions).all():
+        return np.empty((0, 2), dtype=int)
     radii = covalent_radii[numbers]
     reach = 2 * radii.max() + tolerance
     i, j = np.unique(cKDTree(positions).query_pairs(reach, output_type="ndarray"), axis=0).T

@@ -15,48 +15,48 @@ if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
     from diffrelax.relaxation import Relaxation
 
+DFT_COLUMNS = (
+    "level", "criterion", "optimizer", "hessian", "density_fit", "check_minimum", "converged",
+    "gradient_calls", "scf_cycles", "fmax", "lowest_frequency", "energy_ev", "excess_ev",
+)  # fmt: skip
+
 
 def relaxation_row(result: Relaxation) -> dict[str, Any]:
-    """Return what is told of a relaxation: one row for each molecule, None where not known."""
+    """Return what is told of a relaxation: one row for each molecule, None where not known.
+
+    Energies in eV, lengths in Å, forces in eV/Å, frequencies in cm⁻¹, times in seconds.
+    """
     molecule = result.molecule
     return {
         "name": result.name,
         "smiles": (molecule.smiles or None) if molecule else None,
         "verdict": result.verdict,
         "reason": result.reason,
-        "converged": None,
         "start": result.start.start if result.start else None,
         "noise_level": result.noise_level if result.n_evaluations else None,
         "n_evaluations": result.n_evaluations,
-        "level": None,
-        "criterion": None,
-        "optimizer": None,
-        "hessian": None,
-        "density_fit": None,
         "error_bound": None if isnan(result.error_bound) else result.error_bound,
-        "gradient_calls": None,
-        "scf_cycles": None,
-        "fmax": None,
+        **dict.fromkeys(DFT_COLUMNS),
         "seconds": result.seconds,
-        "energy_ev": None,
-        "excess_ev": None,
         "symbols": molecule.symbols if molecule else None,
         "positions": molecule.positions.tolist() if molecule else None,
     }
 
 
 def dft_columns(arm: Arm, excess: float | None) -> dict[str, Any]:
-    """Return the entries of a row that a DFT relaxation fills; energies in eV, forces in eV/Å."""
-    told: dict[str, Any] = {"converged": arm.converged, "seconds": arm.seconds, "excess_ev": excess}
+    """Return the entries of a row that a DFT relaxation fills."""
+    told: dict[str, Any] = dict.fromkeys(DFT_COLUMNS)
+    told |= {"converged": arm.converged, "seconds": arm.seconds, "excess_ev": excess}
     if arm.dft:
         settings = arm.dft.settings
-        told |= settings.model_dump(include={"optimizer", "hessian", "density_fit"})
+        told |= settings.model_dump(include=set(DFT_COLUMNS))
         told |= {
             "level": settings.theory,
             "criterion": arm.dft.criterion,
             "gradient_calls": arm.dft.gradient_calls,
             "scf_cycles": arm.dft.scf_cycles,
             "fmax": arm.dft.fmaxes[-1] if arm.dft.fmaxes else None,
+            "lowest_frequency": arm.dft.lowest_frequency,
             "energy_ev": arm.dft.energy if arm.dft.energies else None,
         }
     return told

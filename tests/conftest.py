@@ -1,7 +1,10 @@
+import os
 import sys
+from unittest.mock import patch
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from diffrelax.models import load_model
 from diffrelax.molecule import Molecule
@@ -44,7 +47,7 @@ def run(monkeypatch, capsys):
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["diffrelax", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
+        with pytest.raises(SystemExit) as stop, patch.dict(os.environ), threadpool_limits():
             main()
         captured = capsys.readouterr()
         return stop.value.code or 0, captured.out, captured.err

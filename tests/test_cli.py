@@ -1,15 +1,20 @@
 import json
+import os
 import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from unittest.mock import patch
 
 import ase.io
 import numpy as np
+import pyscf.lib
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 
 from diffrelax import generation
+from diffrelax.cli.options import set_threads
 from diffrelax.diffusion.denoiser import DenoiserConfig
 from diffrelax.diffusion.joint import GenerationConfig
 from diffrelax.generation import read_trajectories
@@ -171,7 +176,16 @@ def test_dft_confirms_the_minimum_and_compares(run, tmp_path):
     assert written["level"] == row["level"] == "pbe/def2-svp"
     assert row["fmax"] < 0.03 and row["criterion"] == "largest force on an atom < 0.03 eV/Å"
     assert (row["optimizer"], row["hessian"], row["density_fit"]) == ("tric", "gfn2-xtb", True)
+    assert (row["check_minimum"], row["lowest_frequency"]) == ("none", None)
     assert written["positions"] == row["positions"]
+
+
+def test_threads_hold_for_pyscf_too():
+    before = torch.get_num_threads()
+    with patch.dict(os.environ), threadpool_limits():
+        set_threads(3)
+        assert pyscf.lib.num_threads() == 3
+    torch.set_num_threads(before)
 
 
 def test_a_saddle_point_is_no_minimum_where_that_is_asked(run, tmp_path):
@@ -183,6 +197,7 @@ def test_a_saddle_point_is_no_minimum_where_that_is_asked(run, tmp_path):
     row = json.loads(out)
     assert (status, row["converged"]) == (1, False)
     assert "no minimum: imaginary frequency of" in row["reason"]
+    assert row["lowest_frequency"] < -100
 
 
 def test_an_unknown_basis_is_refused_before_any_work(run, monkeypatch):

@@ -77,15 +77,14 @@ class Checkpoint:
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = dict(file)
-            checkpoint = cls._from_arrays(arrays, molecule)
+            if arrays["key"].item() == key:
+                return cls._from_arrays(arrays, molecule)
         except (LookupError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f"{path} is not a whole checkpoint: delete it") from error
-        if checkpoint.key != key:
-            raise ValueError(
-                f"the checkpoint {path} belongs to another molecule or to other settings: "
-                "delete it, or name another file"
-            )
-        return checkpoint
+        raise ValueError(
+            f"the checkpoint {path} belongs to another molecule or to other settings: delete it, "
+            "or name another file"
+        )
 
     @classmethod
     def _from_arrays(cls, arrays: dict[str, np.ndarray], molecule: Molecule) -> Checkpoint:

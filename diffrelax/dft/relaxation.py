@@ -80,8 +80,8 @@ def relax_dft(
         Threads of PySCF and of linear algebra. Default: as the environment has it.
     checkpoint : path, optional
         File in which the state is kept after each gradient call. If it exists, the relaxation goes
-        on from there, along the same path; costs of both lives are counted. It stays at the end,
-        for more steps or a check of the minimum.
+        on from there, along the same path, for more steps or a check of the minimum if it has come
+        to its end; costs of both lives are counted. It stays at the end.
     callback : callable, optional
         Called after each gradient call as ``callback(number, energy in eV, fmax in eV/Å)``.
 
@@ -168,7 +168,13 @@ def _begin(molecule: Molecule, settings: DFTSettings, checkpoint: Path | None) -
     key = work_key("dft", molecule, settings.model_dump(exclude=NOT_THE_WAY))
     if checkpoint:
         with suppress(FileNotFoundError):
-            return Checkpoint.load(checkpoint, key, molecule)
+            begin = Checkpoint.load(checkpoint, key, molecule)
+            if len(begin.calls) > settings.max_steps + 1:
+                raise ValueError(
+                    f"the checkpoint {checkpoint} has {len(begin.calls)} gradient calls: allow "
+                    f"max_steps={len(begin.calls) - 1} or more, or name another file"
+                )
+            return begin
     if checkpoint and not checkpoint.parent.is_dir():
         raise FileNotFoundError(f"the folder {checkpoint.parent} does not exist: create it first")
     if settings.hessian == "none":

@@ -79,8 +79,12 @@ class FlowQueue:
         """Whether jobs will be restarted that were killed while nobody looked."""
         return any(restart_reason(job, restarts) for job in self.jobs())
 
+    def is_done(self) -> bool:
+        """Whether all jobs have come to their end."""
+        return all(STATES[job["state"]] == "done" for job in self.jobs())
+
     def has_lost(self) -> bool:
-        """Whether a job did not come to its end."""
+        """Whether a job did not come to its end, and was given up."""
         return any(STATES[job["state"]] in ("failed", "stopped") for job in self.jobs())
 
     def summary_id(self) -> str:

@@ -73,7 +73,7 @@ def run_remote(config: FlowConfig, show: Show, tell: Callable[[str], None]) -> S
         flow_id = _submit(config, project, key)
         tell(f"flow {flow_id} submitted to project {project.name!r}")
     queue = FlowQueue(controller, flow_id)
-    if not patiently(queue.has_runner, tell):
+    if not patiently(lambda: queue.is_done() or queue.has_runner(), tell):
         tell(
             f"no runner takes jobs from the queue: start it with jf -p {project.name} runner start"
         )
@@ -90,9 +90,9 @@ def run_remote(config: FlowConfig, show: Show, tell: Callable[[str], None]) -> S
 
 def flow_key(config: FlowConfig) -> str:
     """Return the same key for flows that do the same with the same molecules."""
-    inputs = [_content(given) for given in config.inputs]
+    inputs = [_content(given) if is_path(given) else given for given in config.inputs]
     settings = config.model_dump(mode="json", exclude=NOT_THE_FLOW)
-    return work_key("flow", json.dumps(inputs), settings)
+    return work_key("flow", json.dumps(inputs), settings | {"model": _content(config.model)})
 
 
 def find_flow(controller: Any, key: str, restarts: int) -> str:
@@ -193,9 +193,7 @@ def _submit(config: FlowConfig, project: Any, key: str) -> str:
 
 def _content(given: str) -> str:
     path = Path(given)
-    if not (is_path(given) and path.is_file()):
-        return given
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else given
 
 
 @contextmanager

@@ -110,6 +110,8 @@ def test_more_steps_and_a_check_of_the_minimum_go_on_from_what_is_known(tmp_path
     assert checked.energies == whole.energies
     assert checked.times["dft"] == whole.times["dft"]
     assert checked.lowest_frequency is not None
+    with pytest.raises(ValueError, match=f"allow max_steps={len(whole.energies) - 1} or more"):
+        relax_dft(molecule, max_steps=1, checkpoint=path, **SETTINGS)
 
 
 def test_second_order_scf_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +132,9 @@ def test_checkpoint_of_other_work_is_refused(tmp_path: Path) -> None:
     water = Molecule.from_smiles("O")
     relax_dft(water, checkpoint=path, **SETTINGS)
     moved = water.with_positions(water.positions * 1.01)
-    for molecule, settings in ((moved, SETTINGS), (water, {**SETTINGS, "fmax": 0.01})):
+    methanol = Molecule.from_smiles("CO")
+    others = ((moved, SETTINGS), (methanol, SETTINGS), (water, {**SETTINGS, "fmax": 0.01}))
+    for molecule, settings in others:
         with pytest.raises(ValueError, match="another molecule or to other settings"):
             relax_dft(molecule, checkpoint=path, **settings)
     with np.load(path) as file:

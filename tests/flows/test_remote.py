@@ -220,6 +220,12 @@ def test_the_same_flow_has_the_same_key_and_another_flow_another(tmp_path: Path)
     same = config.model_copy(update={"inputs": (str(elsewhere), "CC"), "folder": tmp_path / "x"})
     assert flow_key(same) == key
     assert flow_key(same.model_copy(update={"seed": 1})) != key
+    weights = tmp_path / "mine.safetensors"
+    weights.write_bytes(b"1")
+    mine = same.model_copy(update={"model": str(weights)})
+    once = flow_key(mine)
+    weights.write_bytes(b"2")
+    assert flow_key(mine) != once
     elsewhere.write_text("CCO\n")
     assert flow_key(same) != key
 
