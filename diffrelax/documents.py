@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from diffrelax.levels import LevelRelaxation
     from diffrelax.models import Model
     from diffrelax.relaxation import Relaxation
+    from diffrelax.work import WorkFolder
 
 SCHEMA_VERSION: Final = 1
 
@@ -360,6 +361,15 @@ ResultDocument: TypeAlias = (
 _RESULTS: TypeAdapter[ResultDocument] = TypeAdapter(
     Annotated[ResultDocument, Field(discriminator="kind")]
 )
+
+
+def find_document(work: WorkFolder, key: str) -> ResultDocument | None:
+    """Find the document of a finished unit of work; None if this version cannot read it."""
+    record = work.find(key)
+    try:
+        return read_document(record) if record else None
+    except ValueError:
+        return None
 
 
 def read_document(record: Mapping[str, Any]) -> ResultDocument:

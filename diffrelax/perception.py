@@ -41,7 +41,8 @@ def near_pairs(
         return np.empty((0, 2), dtype=int)
     radii = covalent_radii[numbers]
     reach = 2 * radii.max() + tolerance
-    i, j = np.unique(cKDTree(positions).query_pairs(reach, output_type="ndarray"), axis=0).T
+    pairs = cKDTree(positions).query_pairs(reach, output_type="ndarray")
+    i, j = pairs[np.lexsort(pairs.T[::-1])].T
     distances = np.linalg.norm(positions[i] - positions[j], axis=-1)
     return np.column_stack([i, j])[distances < radii[i] + radii[j] + tolerance]
 

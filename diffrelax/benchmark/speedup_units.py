@@ -22,6 +22,7 @@ from diffrelax.documents import (
     Provenance,
     RelaxationDocument,
     ResultDocument,
+    find_document,
     read_document,
 )
 from diffrelax.levels import relax_at_level
@@ -238,7 +239,7 @@ class Units:
     def _do(self, key: str, name: str, unit: Callable[[], Record]) -> ResultDocument:
         """Find a unit done, or do it; one that fails is not kept, so it is tried again."""
         try:
-            if found := self._found(key):
+            if found := find_document(self.work, key):
                 return found
             record = unit()
             self.calculated += 1
@@ -253,14 +254,6 @@ class Units:
             return FailureDocument(
                 key=key, name=name, reason=reason, stage="unit", provenance=Provenance.here()
             )
-
-    def _found(self, key: str) -> ResultDocument | None:
-        """Find a finished unit that this version can read."""
-        record = self.work.find(key)
-        try:
-            return read_document(record) if record else None
-        except ValueError:
-            return None
 
 
 def _plain(molecule: Molecule) -> Record:

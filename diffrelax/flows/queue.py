@@ -75,17 +75,14 @@ class FlowQueue:
         """Whether a runner has been started and not stopped."""
         return isinstance(self.controller.get_running_runner(), dict)
 
-    def goes_on(self, restarts: int) -> bool:
-        """Whether jobs will be restarted that were killed while nobody looked."""
-        return any(restart_reason(job, restarts) for job in self.jobs())
-
     def is_done(self) -> bool:
         """Whether all jobs have come to their end."""
         return all(STATES[job["state"]] == "done" for job in self.jobs())
 
-    def has_lost(self) -> bool:
-        """Whether a job did not come to its end, and was given up."""
-        return any(STATES[job["state"]] in ("failed", "stopped") for job in self.jobs())
+    def has_given_up(self, restarts: int) -> bool:
+        """Whether jobs did not come to their end, and none of them will be restarted."""
+        lost = [job for job in self.jobs() if STATES[job["state"]] in ("failed", "stopped")]
+        return bool(lost) and not any(restart_reason(job, restarts) for job in lost)
 
     def summary_id(self) -> str:
         """Return the uuid of the job that accounts for all others."""

@@ -106,7 +106,7 @@ def find_flow(controller: Any, key: str, restarts: int) -> str:
     if found is None:
         return ""
     queue = FlowQueue(controller, str(found["uuid"]))
-    lost = found["state"] == "COMPLETED" and queue.has_lost() and not queue.goes_on(restarts)
+    lost = found["state"] == "COMPLETED" and queue.has_given_up(restarts)
     return "" if lost else queue.flow_id
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from diffrelax.documents import read_document
+from diffrelax.documents import find_document
 from diffrelax.files import Rejected
 from diffrelax.flows.arguments import Plain, failure
 from diffrelax.work import WorkFolder
@@ -20,13 +20,10 @@ def open_work(path: str) -> WorkFolder | None:
 
 def find_unit(work: WorkFolder | None, key: str, name: str) -> Document | None:
     """Find a finished unit that can be read; its molecule may have had another name then."""
-    document = work.find(key) if work else None
-    if document is None:
+    found = find_document(work, key) if work else None
+    if found is None:
         return None
-    try:
-        read_document(document)
-    except ValueError:  # of another version
-        return None
+    document = found.model_dump(mode="json")
     parts = (document, document.get("input"), document.get("output"))
     for part in filter(None, parts):
         part["name"] = name
