@@ -14,6 +14,7 @@ from rdkit import Chem
 from rdkit.Chem import Draw
 
 from diffrelax.qm9 import load_qm9
+from diffrelax.tables import markdown_table
 
 GROUPS = {
     "alkane": "[CX4]-[CX4]",
@@ -36,6 +37,7 @@ GROUPS = {
 }
 SIZES = ((1, 6), (7, 7), (8, 8), (9, 9))  # heavy atoms, inclusive
 FEWEST = 10
+HEADER = ("", "molecules", "aligned RMSD, Å", "90th percentile", "bonds, mÅ", "1–3 distances, mÅ")
 N_WORST, IN_ROW = 12, 6
 
 
@@ -47,16 +49,17 @@ def main(path: Path) -> None:
     molecules = [Chem.MolFromSmiles(smiles[i].decode()) for i in result["qm9_indices"]]
     errors = result["errors"][result["model"]]
     rmsd, bonds, angles = (np.array(errors[quantity]) for quantity in ("rmsd", "bonds", "angles"))
-    print("| | molecules | aligned RMSD, Å | 90th percentile | bonds, mÅ | 1–3 distances, mÅ |")
-    print("|---|---|---|---|---|---|")
-    for name, of_kind in kinds(molecules):
-        if of_kind.sum() >= FEWEST:
-            half, ninth = np.quantile(rmsd[of_kind], (0.5, 0.9))
-            print(
-                f"| {name} | {of_kind.sum()} | {half:.3f} | {ninth:.3f} "
-                f"| {1e3 * np.median(bonds[of_kind]):.1f} "
-                f"| {1e3 * np.median(angles[of_kind]):.1f} |"
-            )
+    rows = [
+        (
+            name,
+            str(of_kind.sum()),
+            *(f"{np.quantile(rmsd[of_kind], part):.3f}" for part in (0.5, 0.9)),
+            *(f"{1e3 * np.median(error[of_kind]):.1f}" for error in (bonds, angles)),
+        )
+        for name, of_kind in kinds(molecules)
+        if of_kind.sum() >= FEWEST
+    ]
+    print(markdown_table(HEADER, rows))
     start = result["errors"][result["start"]]["rmsd"]
     worst = np.argsort(rmsd)[::-1][:N_WORST]
     Draw.MolsToGridImage(

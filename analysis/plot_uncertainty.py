@@ -13,7 +13,10 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
+from diffrelax.tables import markdown_table
+
 PARTS = 10
+HEADER = ("bound, Å", "median error, Å", "90th percentile, Å", "below the bound")
 TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # Å
 QUANTILES = {0.9: ("tab:blue", "o", "nine in ten are below"), 0.5: ("0.5", "s", "median")}
 
@@ -41,13 +44,15 @@ def main(path: Path) -> None:
     axis.legend(frameon=False)
     axis.grid(alpha=0.3)
     figure.savefig(path.with_name(f"{path.stem}-uncertainty.png"), dpi=160)
-    print("| bound, Å | median error, Å | 90th percentile, Å | below the bound |")
-    print("|---|---|---|---|")
-    for part in parts:
-        half, ninth = np.quantile(errors[part], (0.5, 0.9))
-        below = np.mean(errors[part] < bounds[part])
-        span = f"{bounds[part].min():.3f}–{bounds[part].max():.3f}"
-        print(f"| {span} | {half:.3f} | {ninth:.3f} | {below:.0%} |")
+    rows = [
+        (
+            f"{bounds[part].min():.3f}–{bounds[part].max():.3f}",
+            *(f"{np.quantile(errors[part], share):.3f}" for share in (0.5, 0.9)),
+            f"{np.mean(errors[part] < bounds[part]):.0%}",
+        )
+        for part in parts
+    ]
+    print(markdown_table(HEADER, rows))
     print()
     for which, chosen in (("with a bound", bounded), ("of them in the basin", inside)):
         below = np.mean(errors[chosen] < bounds[chosen])

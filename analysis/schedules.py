@@ -21,6 +21,7 @@ from diffrelax.benchmark.hardware import describe_hardware
 from diffrelax.diffusion.samplers import Denoise, sample_deterministic
 from diffrelax.models import Model, load_model
 from diffrelax.qm9 import load_qm9
+from diffrelax.tables import markdown_table
 from diffrelax.training.errors import geometry_errors
 from diffrelax.training.geometries import Batch, collate
 
@@ -138,14 +139,13 @@ def table(rows: list[dict]) -> str:
         )
         for row in rows
     }
-    lines = [
-        "| bonds / 1–3 distances / RMSD, mÅ | " + " | ".join(map(str, EVALUATIONS)) + " |",
-        "|---" * (len(EVALUATIONS) + 1) + "|",
-    ]
-    for family in dict.fromkeys(row["schedule"] for row in rows):
-        line = " | ".join(cells.get((family, n), "–") for n in EVALUATIONS)
-        lines.append(f"| {family} | {line} |")
-    return "\n".join(lines)
+    return markdown_table(
+        ("bonds / 1–3 distances / RMSD, mÅ", *map(str, EVALUATIONS)),
+        [
+            (family, *(cells.get((family, n), "–") for n in EVALUATIONS))
+            for family in dict.fromkeys(row["schedule"] for row in rows)
+        ],
+    )
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from diffrelax.benchmark.sample import STARTS, Sample, in_basin, relaxed_positio
 from diffrelax.benchmark.speedup_arms import level_settings
 from diffrelax.models import Model
 from diffrelax.relaxation import choose_schedule, relax_molecules
+from diffrelax.tables import markdown_table
 from diffrelax.training.errors import GeometryErrors, geometry_errors
 
 QUANTITIES = ("rmsd", "bonds", "angles", "torsions")
@@ -159,11 +160,11 @@ def geometry_table(rows: list[GeometryRow], start: str) -> str:
         "angles": (1e3, "{:.1f}".format),
         "torsions": (1.0, "{:.1f}".format),
     }
-    lines = [
-        f"| start: {STARTS[start]} | aligned RMSD, Å | bonds, mÅ | 1–3 distances, mÅ | torsions, ° "
-        "| not relaxed | ms per molecule |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    header = (
+        f"start: {STARTS[start]}", "aligned RMSD, Å", "bonds, mÅ", "1–3 distances, mÅ",
+        "torsions, °", "not relaxed", "ms per molecule",
+    )  # fmt: skip
+    lines = []
     for row in rows:
         cells = [
             f"{show(k * getattr(row.median, q))} "
@@ -171,8 +172,8 @@ def geometry_table(rows: list[GeometryRow], start: str) -> str:
             for q, (k, show) in scale.items()
         ]
         time = "–" if row.milliseconds is None else f"{row.milliseconds:.1f}"
-        lines.append(f"| {row.method} | {' | '.join(cells)} | {row.failed} | {time} |")
-    return "\n".join(lines)
+        lines.append((row.method, *cells, str(row.failed), time))
+    return markdown_table(header, lines)
 
 
 def geometry_record(rows: list[GeometryRow], sample: Sample, **about: object) -> dict[str, object]:

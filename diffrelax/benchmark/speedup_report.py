@@ -29,6 +29,7 @@ from diffrelax.benchmark.speedup_statistics import (
     start_qualities,
 )
 from diffrelax.documents import Provenance
+from diffrelax.tables import markdown_table
 
 KCAL_PER_MOL = kcal / mol  # eV
 PAPER = SpeedupArm("mmff94", "bfgs")
@@ -143,7 +144,7 @@ def _tables(
         "twenty on). Electrical energy is that of all relaxations "
         "that ended, with or without a minimum, for each minimum that was reached. Arms that were "
         "tried on different molecules or processors are compared by the table of pairs.",
-        _markdown(COST_HEADER, map(_cost_cells, costs)),
+        markdown_table(COST_HEADER, map(_cost_cells, costs)),
         "## How good each start is",
         "By the first gradient call. Energies are above the reference minimum that the relaxation "
         "reaches; ratios are over the pairs that reach the same minimum, and one below "
@@ -151,19 +152,19 @@ def _tables(
         "much open. The last columns are the shares of the molecules whose forces already meet the "
         "criterion of these relaxations, and the criteria for gradients of geomeTRIC's loose and "
         "default sets, with Wilson's intervals.",
-        _markdown(START_HEADER, map(_start_cells, starts)),
+        markdown_table(START_HEADER, map(_start_cells, starts)),
     ]
     if ratios:
         parts += [
             "## How many times less the second costs",
             "Over the pairs that end in the same reference minimum; seconds over those of them "
             "that ran on the same kind of processor.",
-            _markdown(SPEEDUP_HEADER, map(_speedup_cells, ratios)),
+            markdown_table(SPEEDUP_HEADER, map(_speedup_cells, ratios)),
         ]
     if minima := _minima_rows(outcomes):
         parts += [
             "## Molecules with more than one minimum",
-            _markdown(("molecule", "minimum", "above the lowest, kcal/mol", "arms"), minima),
+            markdown_table(("molecule", "minimum", "above the lowest, kcal/mol", "arms"), minima),
         ]
     for title, remarks in (
         ("Without a minimum", failures_by_reason(outcomes)),
@@ -173,7 +174,7 @@ def _tables(
             rows = [
                 (remark, str(len(where)), "; ".join(where)) for remark, where in remarks.items()
             ]
-            parts += [f"## {title}", _markdown(("remark", "molecules", "where"), rows)]
+            parts += [f"## {title}", markdown_table(("remark", "molecules", "where"), rows)]
     return "\n\n".join(parts)
 
 
@@ -326,14 +327,6 @@ def _shown(estimate: Estimate, form: str, unit: float = 1.0) -> str:
         format(x / unit, form) for x in (estimate.value, estimate.low, estimate.high)
     )
     return value if isnan(estimate.low) else f"{value} [{low}, {high}]"
-
-
-def _markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    table = [header, ["---"] * len(header), *rows]
-    return "\n".join(
-        "| " + " | ".join(" ".join(c.split()).replace("|", "\\|") for c in row) + " |"
-        for row in table
-    )
 
 
 def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

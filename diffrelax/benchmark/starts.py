@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from ase.units import kcal, mol
@@ -13,6 +12,7 @@ from diffrelax.dft.relaxation import Callback, relax_with
 from diffrelax.identity import identity_change, same_minimum
 from diffrelax.levels import relax_at_level
 from diffrelax.relaxation import Relaxation
+from diffrelax.tables import aligned_table
 
 KCAL_PER_MOL = kcal / mol  # eV
 
@@ -144,17 +144,7 @@ def comparison_table(arms: list[Arm], excess: list[float | None]) -> str:
         )
         for arm, energy in zip(arms, excess, strict=True)
     ]
-    return format_table([header, units, *rows])
-
-
-def format_table(rows: list[tuple[str, ...]]) -> str:
-    """Align the columns of a table, the first to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    justify: list[Callable[[str, int], str]] = [str.ljust, *[str.rjust] * (len(widths) - 1)]
-    return "\n".join(
-        "  ".join(put(cell, w) for put, cell, w in zip(justify, row, widths, strict=True)).rstrip()
-        for row in rows
-    )
+    return aligned_table([header, units, *rows])
 
 
 def _same_end(arm: Arm, other: Arm) -> bool:

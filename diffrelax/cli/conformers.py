@@ -93,7 +93,7 @@ def _show(found: Ensemble, json_lines: bool) -> None:
         return
     from ase.units import kcal, mol
 
-    from diffrelax.benchmark.starts import format_table
+    from diffrelax.tables import aligned_table
 
     header = ("conformer", "energy", "weight", "symmetry", "mirror", "starts", "first start")
     units = ("", "kcal/mol", "%", "number", "images", "", "")
@@ -108,4 +108,4 @@ def _show(found: Ensemble, json_lines: bool) -> None:
         for i, info in enumerate(found.infos, start=1)
     ]
     print(f"{found.molecule.name}  {found.level}, {found.temperature:g} K")
-    print(format_table([header, units, *rows]))
+    print(aligned_table([header, units, *rows]))

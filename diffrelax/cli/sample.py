@@ -159,7 +159,7 @@ def _show(found: Ensemble, json_lines: bool) -> None:
 
 
 def _table(found: Ensemble) -> str:
-    from diffrelax.benchmark.starts import format_table
+    from diffrelax.tables import aligned_table
 
     known: dict[str, Any] = found.provenance.diagnostics
     rows = [
@@ -172,7 +172,7 @@ def _table(found: Ensemble) -> str:
         f"{known['energy_calls']} energy calls, {known['network_calls']} network calls, "
         f"{known['seconds']:.1f} s"
     )
-    lines = [title, format_table([("", "R-hat", "ESS", "autocorrelation, steps"), *rows]), cost]
+    lines = [title, aligned_table([("", "R-hat", "ESS", "autocorrelation, steps"), *rows]), cost]
     if shares:
         lines.append(f"accepted: {', '.join(shares)}")
     if "reweighted_ess" in known:

@@ -19,6 +19,7 @@ from diffrelax.documents import (
     StaticDocument,
 )
 from diffrelax.flows.summary import Summary
+from diffrelax.tables import aligned_table
 from diffrelax.writing import WRITERS, check_output, write_molecules
 
 TABLES = (".csv", ".parquet")
@@ -92,14 +93,15 @@ def geometry(document: ResultDocument) -> MoleculeDocument | None:
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Lay rows out for people; columns that are empty throughout are left out."""
-    cells = []
+    columns: list[tuple[str, ...]] = []
+    left: set[int] = set()
     for title, (key, show) in COLUMNS.items():
         column = ["" if row.get(key) is None else show(row[key]) for row in rows]
         if any(column):
-            width = max(map(len, (title, *column)))
-            align = str.ljust if show is str and key != "gradient_calls" else str.rjust
-            cells.append([align(text, width) for text in (title, *column)])
-    return "\n".join("  ".join(line).rstrip() for line in zip(*cells, strict=True))
+            if show is str and key != "gradient_calls":
+                left.add(len(columns))
+            columns.append((title, *column))
+    return aligned_table(list(zip(*columns, strict=True)), left)
 
 
 def summary_table(summary: Summary) -> str:

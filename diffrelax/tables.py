@@ -1,0 +1,41 @@
+"""Tables of text, for people to read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable, Sequence
+
+
+def aligned_table(rows: Sequence[Sequence[str]], left: Container[int] = (0,)) -> str:
+    """Align the columns of a table, those in `left` to the left and the others to the right.
+
+    Parameters
+    ----------
+    rows : sequence of sequences of str
+        The header is the first; all of one length.
+    left : container of int
+        Indices of columns.
+    """
+    columns = list(zip(*rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    put: list[Callable[[str, int], str]] = [
+        str.ljust if i in left else str.rjust for i in range(len(columns))
+    ]
+    return "\n".join(
+        "  ".join(align(cell, w) for align, cell, w in zip(put, row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Write a table in markdown, a line for each row whatever its cells contain.
+
+    Parameters
+    ----------
+    header : sequence of str
+    rows : iterable of sequences of str
+    """
+    table = [header, ["---"] * len(header), *rows]
+    return "\n".join(
+        "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in row) + " |"
+        for row in table
+    )
