@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, TypeGuard
 
 import ase
 import ase.io
@@ -71,14 +71,31 @@ def each_molecule(
     if isinstance(inputs, (str, os.PathLike, Molecule, ase.Atoms, Chem.Mol)):
         inputs = [inputs]
     for given in inputs:
-        if isinstance(given, os.PathLike) or (
-            isinstance(given, str) and Path(given).suffix.lower() in FORMATS
-        ):
+        if is_path(given):
             yield from _each_record(Path(given), seed)
         elif isinstance(given, str):
             yield read_smiles(given, seed=seed)
         else:
             yield read_object(given, seed=seed)
+
+
+def is_path(given: object) -> TypeGuard[str | os.PathLike[str]]:
+    """Whether an input names a file of molecules: strings do by the suffix of a known format."""
+    if isinstance(given, str):
+        return Path(given).suffix.lower() in FORMATS
+    return isinstance(given, os.PathLike)
+
+
+def count_molecules(inputs: Iterable[str]) -> int:
+    """Count what `each_molecule` yields of SMILES and paths, without reading it."""
+    return sum(_count_records(Path(given)) if is_path(given) else 1 for given in inputs)
+
+
+def _count_records(path: Path) -> int:
+    try:
+        return len(_cut(path))
+    except (OSError, ValueError):
+        return 1  # the one `Rejected` that says so
 
 
 def read_one(given: Input, *, seed: int = 42) -> Molecule:

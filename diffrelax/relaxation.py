@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Literal, overload
 
 import ase
@@ -22,7 +21,7 @@ from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.diffusion.reading import Calibration, Relaxed, relax_by_reading
 from diffrelax.diffusion.relaxation import RelaxationSchedule, relax_positions
 from diffrelax.domain import caution, outside_domain
-from diffrelax.files import FORMATS, Input, Rejected, read_molecules
+from diffrelax.files import Input, Rejected, is_path, read_molecules
 from diffrelax.identity import identity_change
 from diffrelax.models import Model
 from diffrelax.molecule import Molecule
@@ -161,7 +160,7 @@ def relax(
         noise level.
     """
     single = isinstance(inputs, (Molecule, ase.Atoms, Chem.Mol)) or (
-        isinstance(inputs, str) and Path(inputs).suffix.lower() not in FORMATS
+        isinstance(inputs, str) and not is_path(inputs)
     )
     molecules = read_molecules(inputs, seed=seed)
     if single and isinstance(molecules[0], Rejected):

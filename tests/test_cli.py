@@ -13,10 +13,11 @@ import pytest
 import torch
 from threadpoolctl import threadpool_limits
 
-from diffrelax import generation
+from diffrelax import generation, relaxation
 from diffrelax.cli.options import set_threads
 from diffrelax.diffusion.denoiser import DenoiserConfig
 from diffrelax.diffusion.joint import GenerationConfig
+from diffrelax.files import read_molecules
 from diffrelax.generation import read_trajectories
 from diffrelax.models import releases
 from diffrelax.network.config import NetworkConfig
@@ -369,6 +370,27 @@ def test_generate_says_what_is_wrong(
     assert status == 2
     assert message in errors
     assert not list(tmp_path.glob("a.*"))
+
+
+def test_relax_keeps_what_is_done_when_it_is_interrupted(run, tmp_path, monkeypatch):
+    def interrupt(molecules, *arguments, **options):
+        if any(molecule.name == "third" for molecule in molecules):
+            raise KeyboardInterrupt
+        return relax_molecules(molecules, *arguments, **options)
+
+    relax_molecules = relaxation.relax_molecules
+    monkeypatch.setattr(relaxation, "relax_molecules", interrupt)
+    monkeypatch.setattr("diffrelax.cli.relax.PART", 2)
+    path, output = tmp_path / "in.smi", tmp_path / "out.sdf"
+    path.write_text("CCO first\nC\nO third\nCC\n")
+    status, out, err = run("relax", path, "-o", output)
+    assert status == 130
+    assert [line.split()[:2] for line in out.splitlines()] == [
+        ["first", "relaxed"],
+        ["C", "relaxed"],
+    ]
+    assert "interrupted: 2 molecules are done" in err and f"2 geometries in {output}" in err
+    assert [m.name for m in read_molecules(output)] == ["first", "C"]
 
 
 def test_generate_keeps_what_is_done_when_it_is_interrupted(

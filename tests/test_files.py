@@ -9,7 +9,7 @@ import pytest
 from rdkit import Chem
 from rdkit.Chem import rdDepictor
 
-from diffrelax.files import Rejected, read_file, read_molecules
+from diffrelax.files import Rejected, count_molecules, read_file, read_molecules
 from diffrelax.molecule import Molecule
 from diffrelax.writing import check_output, write_molecules
 
@@ -41,7 +41,10 @@ def test_smi_names_order_and_bad_lines(tmp_path):
     assert [r.name for r in results] == ["ethanol", "bad", "C", "two words"]
     assert [type(r) for r in results] == [Molecule, Rejected, Molecule, Molecule]
     assert results[1].source == f"{path}#2"
-    assert [r.name for r in read_molecules([str(path), "CCC"])][-1] == "CCC"
+    inputs = [str(path), "CCC", str(tmp_path / "missing.sdf")]
+    results = read_molecules(inputs)
+    assert results[4].name == "CCC"
+    assert count_molecules(inputs) == len(results) == 6
 
 
 def test_xyz_frames_and_their_keys(tmp_path):

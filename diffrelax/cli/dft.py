@@ -81,11 +81,11 @@ def dft(
         check_minimum=check_minimum,
     )
     check_settings(settings)
-    results, seconds = relax_inputs(inputs, output, seed, model, device, noise_level, threads)
+    relaxed = list(relax_inputs(inputs, output, seed, model, device, noise_level, threads))
     rows: list[dict[str, Any]] = []
     ends: list[Molecule | None] = []
     try:
-        for result, before in zip(results, seconds, strict=True):
+        for result, before in relaxed:
             row, end, table = _dft_one(result, before, compare or [], settings, threads)
             rows.append(row)
             ends.append(end)
@@ -95,7 +95,7 @@ def dft(
             if compare and end and not json_lines:
                 print(table, flush=True)
     except KeyboardInterrupt:
-        print(f"interrupted: {len(rows)} of {len(results)} molecules are done", file=sys.stderr)
+        print(f"interrupted: {len(rows)} of {len(relaxed)} molecules are done", file=sys.stderr)
         raise typer.Exit(130) from None
     announce(output, rows, ends)
     raise typer.Exit(0 if all(row["converged"] for row in rows) else 1)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +26,8 @@ from diffrelax.cli.options import (
 if TYPE_CHECKING:
     from diffrelax.relaxation import Relaxation
 
+PART = 200  # molecules that are read and relaxed together
+
 
 def relax(
     inputs: Inputs,
@@ -37,13 +42,24 @@ def relax(
     threads: Threads = None,
     json_lines: Json = False,
 ) -> None:
-    """Relax molecules with the diffusion model."""
+    """Relax molecules with the diffusion model; Ctrl-C keeps what is done."""
     from diffrelax.report import relaxation_row, report
 
-    results, _ = relax_inputs(inputs, output, seed, model, device, noise_level, threads, max_error)
+    results: list[Relaxation] = []
+    status = 0
+    try:
+        for result, _ in relax_inputs(
+            inputs, output, seed, model, device, noise_level, threads, max_error
+        ):
+            results.append(result)
+            if result.verdict != "relaxed":
+                status = 1
+    except KeyboardInterrupt:
+        print(f"interrupted: {len(results)} molecules are done", file=sys.stderr)
+        status = 130
     rows = [relaxation_row(result) for result in results]
     report(rows, output, [r.molecule for r in results], json_lines)
-    raise typer.Exit(0 if all(r.verdict == "relaxed" for r in results) else 1)
+    raise typer.Exit(status)
 
 
 def relax_inputs(
@@ -55,10 +71,12 @@ def relax_inputs(
     noise_level: float | None,
     threads: int | None,
     max_error: float = math.inf,
-) -> tuple[list[Relaxation], list[float]]:
-    """Relax the inputs of a command; return also the seconds that it took to read each."""
+) -> Iterator[tuple[Relaxation, float]]:
+    """Relax the inputs of a command; yield each with the seconds that it took to read it."""
+    from tqdm.auto import tqdm
+
     from diffrelax.clock import timed
-    from diffrelax.files import each_molecule
+    from diffrelax.files import count_molecules, each_molecule
     from diffrelax.models import load_model
     from diffrelax.relaxation import choose_calibration, choose_schedule, relax_molecules
     from diffrelax.writing import check_output
@@ -69,9 +87,14 @@ def relax_inputs(
     loaded = load_model(model, device)
     choose_schedule(loaded, noise_level)
     choose_calibration(loaded, noise_level, max_error)
-    read = list(timed(each_molecule(inputs, seed=seed)))
-    molecules, seconds = [molecule for molecule, _ in read], [time.wall for _, time in read]
-    results = relax_molecules(
-        molecules, loaded, noise_level=noise_level, max_error=max_error, progress=True
-    )
-    return results, seconds
+    read = timed(each_molecule(inputs, seed=seed))
+    with tqdm(total=count_molecules(inputs), unit="mol", disable=None) as bar:
+        while part := list(islice(read, PART)):
+            results = relax_molecules(
+                [molecule for molecule, _ in part],
+                loaded,
+                noise_level=noise_level,
+                max_error=max_error,
+            )
+            yield from zip(results, (time.wall for _, time in part), strict=True)
+            bar.update(len(part))

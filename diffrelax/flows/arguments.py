@@ -28,8 +28,8 @@ from diffrelax.documents import (
     read_document,
 )
 from diffrelax.files import (
-    FORMATS,
     Rejected,
+    is_path,
     read_file,
     read_object,
     read_smiles,
@@ -190,13 +190,6 @@ def failure(rejected: Rejected, *, stage: str = "read", key: str = "") -> dict[s
         provenance=Provenance.here(),
     )
     return document.model_dump(mode="json")
-
-
-def is_path(given: Any) -> bool:
-    """Whether an input names a file of molecules."""
-    if isinstance(given, str):
-        return Path(given).suffix.lower() in FORMATS
-    return isinstance(given, os.PathLike)
 
 
 def _from_file(path: Path) -> Iterator[Argument]:

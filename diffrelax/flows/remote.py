@@ -15,7 +15,7 @@ from jobflow import Flow
 from pymongo import timeout
 from pymongo.errors import PyMongoError
 
-from diffrelax.flows.arguments import is_path
+from diffrelax.files import is_path
 from diffrelax.flows.config import DFTLevel, FlowConfig
 from diffrelax.flows.local import Show
 from diffrelax.flows.queue import FlowQueue, follow, patiently
