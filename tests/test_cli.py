@@ -14,6 +14,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from diffrelax import generation, relaxation
+from diffrelax.benchmark import starts
 from diffrelax.cli.options import set_threads
 from diffrelax.diffusion.denoiser import DenoiserConfig
 from diffrelax.diffusion.joint import GenerationConfig
@@ -389,8 +390,24 @@ def test_relax_keeps_what_is_done_when_it_is_interrupted(run, tmp_path, monkeypa
         ["first", "relaxed"],
         ["C", "relaxed"],
     ]
-    assert "interrupted: 2 molecules are done" in err and f"2 geometries in {output}" in err
+    assert "interrupted: 2 of 4 molecules are done" in err and f"2 geometries in {output}" in err
     assert [m.name for m in read_molecules(output)] == ["first", "C"]
+
+
+def test_dft_keeps_what_is_done_when_it_is_interrupted(run, tmp_path, monkeypatch):
+    def interrupt(start, result, *arguments, **options):
+        if result.name == "methane":
+            raise KeyboardInterrupt
+        return relax_from(start, result, *arguments, **options)
+
+    relax_from = starts.relax_from
+    monkeypatch.setattr(starts, "relax_from", interrupt)
+    output = tmp_path / "out.sdf"
+    status, out, err = run("dft", "O water", "C methane", "--basis", "sto-3g", "-o", output)
+    assert status == 130
+    assert "interrupted: 1 of 2 molecules are done" in err
+    assert out.startswith("water  relaxed, converged") and len(out.splitlines()) == 1
+    assert [m.name for m in read_molecules(output)] == ["water"]
 
 
 def test_generate_keeps_what_is_done_when_it_is_interrupted(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -19,7 +18,7 @@ from diffrelax.cli.options import (
     Seed,
     Threads,
 )
-from diffrelax.cli.relax import relax_inputs
+from diffrelax.cli.relax import relax_inputs, tell_interrupted
 
 if TYPE_CHECKING:
     from diffrelax.benchmark.starts import Arm
@@ -81,10 +80,10 @@ def dft(
         check_minimum=check_minimum,
     )
     check_settings(settings)
-    relaxed = list(relax_inputs(inputs, output, seed, model, device, noise_level, threads))
     rows: list[dict[str, Any]] = []
     ends: list[Molecule | None] = []
     try:
+        relaxed = list(relax_inputs(inputs, output, seed, model, device, noise_level, threads))
         for result, before in relaxed:
             row, end, table = _dft_one(result, before, compare or [], settings, threads)
             rows.append(row)
@@ -95,7 +94,7 @@ def dft(
             if compare and end and not json_lines:
                 print(table, flush=True)
     except KeyboardInterrupt:
-        print(f"interrupted: {len(rows)} of {len(relaxed)} molecules are done", file=sys.stderr)
+        tell_interrupted(len(rows), inputs)
         raise typer.Exit(130) from None
     announce(output, rows, ends)
     raise typer.Exit(0 if all(row["converged"] for row in rows) else 1)

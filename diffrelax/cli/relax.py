@@ -55,11 +55,18 @@ def relax(
             if result.verdict != "relaxed":
                 status = 1
     except KeyboardInterrupt:
-        print(f"interrupted: {len(results)} molecules are done", file=sys.stderr)
+        tell_interrupted(len(results), inputs)
         status = 130
     rows = [relaxation_row(result) for result in results]
     report(rows, output, [r.molecule for r in results], json_lines)
     raise typer.Exit(status)
+
+
+def tell_interrupted(done: int, inputs: list[str]) -> None:
+    """Say on standard error how many of the inputs of a command are done."""
+    from diffrelax.files import count_molecules
+
+    print(f"interrupted: {done} of {count_molecules(inputs)} molecules are done", file=sys.stderr)
 
 
 def relax_inputs(
