@@ -24,7 +24,7 @@ SAME_RMSD = 0.1  # Å
 SAME_ENERGY = 0.1 * ase.units.kcal / ase.units.mol  # eV
 MAX_MATCHES = 10_000
 NAMED_CHANGES = 3
-ALLENE = "*-C(-*)=C=C(-*)-*"
+ALLENE = Chem.MolFromSmarts("*-C(-*)=C=C(-*)-*")
 DOUBLE_BOND = {Chem.BondStereo.STEREOE: "E", Chem.BondStereo.STEREOZ: "Z"}
 
 
@@ -64,7 +64,8 @@ def identity_change(before: Molecule, positions: np.ndarray) -> str:
         return "the positions are not finite"
     changes = _bond_changes(before, positions)
     if not changes and before.bonds:
-        changes = _stereo_changes(before, positions) + _allene_changes(before, positions)
+        mol = before.to_rdkit()
+        changes = _stereo_changes(before, mol, positions) + _allene_changes(before, mol, positions)
     more = len(changes) - NAMED_CHANGES
     return "; ".join(changes[:NAMED_CHANGES] + ([f"and {more} more changes"] if more > 0 else []))
 
@@ -153,7 +154,7 @@ def has_enantiomer(molecule: Molecule) -> bool:
     return (
         not smiles
         or smiles != _stereo_smiles(image)
-        or bool(_allene_changes(molecule, image.positions))
+        or bool(_allene_changes(molecule, molecule.to_rdkit(), image.positions))
     )
 
 
@@ -204,8 +205,7 @@ def _bond_changes(before: Molecule, positions: np.ndarray) -> list[str]:
     ]
 
 
-def _stereo_changes(before: Molecule, positions: np.ndarray) -> list[str]:
-    old = before.to_rdkit()
+def _stereo_changes(before: Molecule, old: Chem.Mol, positions: np.ndarray) -> list[str]:
     new = Chem.Mol(old)
     new.GetConformer().SetPositions(positions)
     with rdBase.BlockLogs():
@@ -223,11 +223,10 @@ def _stereo_changes(before: Molecule, positions: np.ndarray) -> list[str]:
     return changes
 
 
-def _allene_changes(before: Molecule, positions: np.ndarray) -> list[str]:
-    mol = before.to_rdkit()
+def _allene_changes(before: Molecule, mol: Chem.Mol, positions: np.ndarray) -> list[str]:
     ranks = list(Chem.CanonicalRankAtoms(mol, breakTies=False))
     changes = []
-    for a, left, b, centre, right, c, d in mol.GetSubstructMatches(Chem.MolFromSmarts(ALLENE)):
+    for a, left, b, centre, right, c, d in mol.GetSubstructMatches(ALLENE):
         volumes = [
             np.linalg.det([xyz[b] - xyz[a], xyz[right] - xyz[left], xyz[d] - xyz[c]])
             for xyz in (before.positions, positions)

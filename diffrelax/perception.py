@@ -176,8 +176,8 @@ def assign_stereo(mol: Chem.Mol) -> None:
     Chem.AssignStereochemistryFrom3D(mol)
     positions = mol.GetConformer().GetPositions()
     for atom in mol.GetAtoms():
-        corners = positions[[other.GetIdx() for other in atom.GetNeighbors()]]
-        if len(corners) == 4 and atom.GetChiralTag() in TETRAHEDRAL:
+        if atom.GetChiralTag() in TETRAHEDRAL and atom.GetDegree() == 4:
+            corners = positions[[other.GetIdx() for other in atom.GetNeighbors()]]
             clockwise = np.linalg.det(corners[:3] - corners[3]) < 0
             atom.SetChiralTag(TETRAHEDRAL[0 if clockwise else 1])
     Chem.AssignStereochemistry(mol, cleanIt=True, force=True)
