@@ -13,10 +13,11 @@ failed is not kept, and is missing until it is tried again in its turn.
 
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,19 @@ from rdkit import Chem
 from rdkit.Chem import rdDistGeom
 
 from diffrelax.benchmark.hardware import describe_hardware
-from diffrelax.benchmark.speedup import Outcome, compare_arms
+from diffrelax.benchmark.speedup import (
+    Outcome,
+    assign_basins,
+    compare_arms,
+    reference_settings,
+    run_arm,
+)
 from diffrelax.benchmark.speedup_arms import SpeedupArm, Subject, check_arms, combine
 from diffrelax.benchmark.speedup_report import write_report
 from diffrelax.benchmark.speedup_units import Units
 from diffrelax.clock import Time
 from diffrelax.dft import DFTSettings
+from diffrelax.documents import FailureDocument, MinimisationDocument, Provenance
 from diffrelax.levels.density_functional import check_functional
 from diffrelax.models import load_model
 from diffrelax.molecule import Molecule
@@ -150,20 +158,39 @@ def work(folder: Path, stages: Sequence[Stage], subjects: Mapping[str, Sequence[
 def find_finished(
     units: Path, stages: Sequence[Stage], subjects: Mapping[str, Sequence[Subject]]
 ) -> dict[str, dict[str, list[Outcome]]]:
-    """Return the outcomes for which nothing has to be calculated, by report and molecule."""
+    """Return the arms for which nothing has to be calculated, by report and molecule."""
     finished = Units(FinishedWork(units), MODEL)
-    found: dict[str, dict[str, list[Outcome]]] = {
-        report: {subject.name: [] for subject in of_report}
-        for report, of_report in subjects.items()
-    }
-    for stage in stages:
-        of_report, level = found[stage.report], LEVELS[stage.report]
-        for subject in subjects[stage.report][: stage.n]:
-            for arm in stage.arms:
-                wanted = add_to(of_report[subject.name], [arm])
-                with suppress(FileNotFoundError):
-                    (of_report[subject.name],) = compare_arms([subject], wanted, level, finished)
+    found: dict[str, dict[str, list[Outcome]]] = {}
+    for report, of_report in subjects.items():
+        found[report] = {}
+        for n, subject in enumerate(of_report):
+            wanted = [s.arms for s in stages if s.report == report and n < s.n]
+            arms = dict.fromkeys(chain.from_iterable(wanted))
+            found[report][subject.name] = find_outcomes(subject, arms, LEVELS[report], finished)
     return found
+
+
+def find_outcomes(
+    subject: Subject, arms: Iterable[SpeedupArm], level: DFTSettings, finished: Units
+) -> list[Outcome]:
+    """Return the outcomes of the arms that are finished, those without a reference minimum too."""
+
+    def find_reference(end: Molecule) -> MinimisationDocument | FailureDocument:
+        try:
+            return finished.relax(end, reference_settings(level))
+        except FileNotFoundError:
+            return FailureDocument(
+                name=end.name,
+                reason="not calculated yet",
+                stage="reference",
+                provenance=Provenance.here(),
+            )
+
+    outcomes = []
+    for arm in arms:
+        with suppress(FileNotFoundError):
+            outcomes.append(run_arm(subject, arm, level, finished))
+    return assign_basins(outcomes, find_reference)
 
 
 def add_to(outcomes: Sequence[Outcome], more: Sequence[SpeedupArm]) -> list[SpeedupArm]:

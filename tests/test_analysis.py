@@ -173,6 +173,27 @@ def test_a_report_of_the_speedup_never_shrinks(
     ]
 
 
+def test_an_end_whose_reference_is_missing_stays_in_the_report(
+    script: ModuleType,
+    subjects: dict[str, list[Subject]],
+    calculated: Calculated,
+    written: Written,
+    tmp_path: Path,
+) -> None:
+    stages = [script.Stage("large", 1, script.arms("mmff94", "bfgs"))]
+    script.work(tmp_path, stages, subjects)
+    (reference,) = [
+        path for path in (tmp_path / "units").iterdir() if '"fmax": 0.003' in path.read_text()
+    ]
+    reference.unlink()
+    ((found,),) = script.find_finished(tmp_path / "units", stages, subjects)["large"].values()
+    assert found.converged and found.basin is None
+    assert found.reason == "no reference minimum: not calculated yet"
+    del calculated[:]
+    script.work(tmp_path, stages, subjects)
+    assert calculated == [("qm9-60", "tightly")]
+
+
 def test_only_the_named_reports_of_the_speedup_are_made(
     script: ModuleType, geometries: GeometrySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,7 +49,8 @@ START_HEADER = (
 )  # fmt: skip
 SPEEDUP_HEADER = (
     "from", "to", "molecules", "pairs", "other minimum", "no minimum", "calls, ratio of medians",
-    "calls, median ratio", "timed pairs", "seconds, ratio of medians", "seconds, median ratio",
+    "calls, median ratio", "SCF cycles, ratio of medians", "SCF cycles, median ratio",
+    "timed pairs", "seconds, ratio of medians", "seconds, median ratio",
     "processor seconds, ratio of medians", "processor seconds, median ratio",
 )  # fmt: skip
 MOLECULE_HEADER = (
@@ -158,7 +159,9 @@ def _tables(
         parts += [
             "## How many times less the second costs",
             "Over the pairs that end in the same reference minimum; seconds over those of them "
-            "that ran on the same kind of processor.",
+            "that ran on the same kind of processor. Unlike seconds, SCF cycles do not depend on "
+            "what else a machine is doing. A relaxation that is noted below to have stopped on the "
+            "way to its minimum counts with the calls that it took.",
             markdown_table(SPEEDUP_HEADER, map(_speedup_cells, ratios)),
         ]
     if minima := _minima_rows(outcomes):
@@ -240,7 +243,7 @@ def _page(tables: str, about: Mapping[str, Any]) -> str:
             "of this work alone: on one thread, about the seconds on an idle core. Electrical "
             f"energy assumes {about['watts']:g} W for a busy core. Each relaxation is kept in the "
             "folder `units`; the same command finds them done, so delete that folder to measure "
-            "again. Packages are those with which this report was written.",
+            "again. Packages and commit are those with which this report was written.",
             "```json\n" + json.dumps(about, indent=1, ensure_ascii=False) + "\n```\n",
         ]
     )
@@ -280,6 +283,7 @@ def _start_cells(start: StartQuality) -> tuple[str, ...]:
 def _speedup_cells(ratio: Speedup) -> tuple[str, ...]:
     counts = (ratio.n, ratio.pairs, ratio.elsewhere, ratio.failed)
     calls = ratio.calls, ratio.typical_calls
+    cycles = ratio.scf_cycles, ratio.typical_scf_cycles
     times = (
         ratio.seconds, ratio.typical_seconds,
         ratio.processor_seconds, ratio.typical_processor_seconds,
@@ -288,7 +292,7 @@ def _speedup_cells(ratio: Speedup) -> tuple[str, ...]:
         str(ratio.slow),
         str(ratio.fast),
         *map(str, counts),
-        *(_shown(estimate, ".2f") for estimate in calls),
+        *(_shown(estimate, ".2f") for estimate in (*calls, *cycles)),
         str(ratio.timed),
         *(_shown(estimate, ".2f") for estimate in times),
     )

@@ -121,9 +121,9 @@ class Speedup:
     timed : int
         Of the pairs, those with both relaxations on the same kind of processor, with as many
         threads: over these the times are compared.
-    calls, seconds, processor_seconds : Estimate
+    calls, scf_cycles, seconds, processor_seconds : Estimate
         Ratio of the medians.
-    typical_calls, typical_seconds, typical_processor_seconds : Estimate
+    typical_calls, typical_scf_cycles, typical_seconds, typical_processor_seconds : Estimate
         Median over the molecules of the ratio.
     """
 
@@ -136,6 +136,8 @@ class Speedup:
     timed: int
     calls: Estimate
     typical_calls: Estimate
+    scf_cycles: Estimate
+    typical_scf_cycles: Estimate
     seconds: Estimate
     typical_seconds: Estimate
     processor_seconds: Estimate
@@ -261,6 +263,7 @@ def speedup(outcomes: Sequence[Outcome], slow: SpeedupArm, fast: SpeedupArm) -> 
     pairs = [(a, b) for a, b in known if a.basin == b.basin]
     timed = [(a, b) for a, b in pairs if a.hardware == b.hardware != ""]
     calls = [a.calls for a, _ in pairs], [b.calls for _, b in pairs]
+    scf_cycles = [a.scf_cycles for a, _ in pairs], [b.scf_cycles for _, b in pairs]
     times = [(a.times["total"], b.times["total"]) for a, b in timed]
     seconds = [a.wall for a, _ in times], [b.wall for _, b in times]
     processor_seconds = [a.processor for a, _ in times], [b.processor for _, b in times]
@@ -274,6 +277,8 @@ def speedup(outcomes: Sequence[Outcome], slow: SpeedupArm, fast: SpeedupArm) -> 
         timed=len(timed),
         calls=estimate(_ratio_of_medians, *calls),
         typical_calls=_median_ratio(*calls),
+        scf_cycles=estimate(_ratio_of_medians, *scf_cycles),
+        typical_scf_cycles=_median_ratio(*scf_cycles),
         seconds=estimate(_ratio_of_medians, *seconds),
         typical_seconds=_median_ratio(*seconds),
         processor_seconds=estimate(_ratio_of_medians, *processor_seconds),

@@ -91,10 +91,12 @@ def test_ratios_are_of_pairs_in_one_minimum() -> None:
 
 def test_times_are_compared_on_the_same_kind_of_processor() -> None:
     outcomes = [outcome(n, arm, 10, 4.0) for n in "ab" for arm in (SLOW, FAST)]
-    outcomes[3] = replace(outcomes[3], times={"total": Time(1.0, 1.0)}, hardware="a faster one")
+    times = {"total": Time(1.0, 1.0)}
+    outcomes[3] = replace(outcomes[3], times=times, scf_cycles=10, hardware="a faster one")
     found = speedup(outcomes, SLOW, FAST)
     assert (found.pairs, found.timed) == (2, 1)
     assert found.typical_seconds.value == found.processor_seconds.value == 1
+    assert found.typical_scf_cycles.value == 3  # of both pairs, 50 to 50 and 50 to 10
 
 
 def test_no_pairs_give_no_ratio() -> None:
