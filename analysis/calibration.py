@@ -28,6 +28,7 @@ from diffrelax.boltzmann.repeated import (
     temperatures_of_kinds,
 )
 from diffrelax.boltzmann.sampling import embed_starts
+from diffrelax.dft.hessian import count_vibrations
 from diffrelax.domain import outside_domain
 from diffrelax.levels import Surface
 from diffrelax.models import Model, load_model
@@ -101,7 +102,7 @@ def calibrate(smiles: str, model: Model) -> dict[str, object]:
         for sigma in PILOT_SIGMAS
     }
     energies = [path.energies[1:] for path in paths.values()]
-    fit = Calibration.fit(PILOT_SIGMAS, [e.mean() for e in energies], molecule.n_atoms)
+    fit = Calibration.fit(PILOT_SIGMAS, [e.mean() for e in energies], count_vibrations(starts[0]))
     return {
         "smiles": smiles,
         "n_atoms": molecule.n_atoms,

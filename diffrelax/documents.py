@@ -399,7 +399,13 @@ def read_document(record: Mapping[str, Any]) -> ResultDocument:
     try:
         return _RESULTS.validate_python(_without_marks(record))
     except ValidationError as error:
-        raise ValueError(f"a document is damaged, make it again: {error}") from error
+        wrong = explain_invalid(error)
+        raise ValueError(f"a document is damaged, make it again: {wrong}") from error
+
+
+def explain_invalid(error: ValidationError) -> str:
+    """Say which entries of a record are wrong, and why."""
+    return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
 
 
 def _without_marks(value: Any) -> Any:

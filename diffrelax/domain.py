@@ -10,7 +10,6 @@ from rdkit import Chem
 
 from diffrelax.models import Model
 from diffrelax.molecule import Molecule
-from diffrelax.perception import skeleton
 
 MAX_ATOMS = 100
 
@@ -49,8 +48,11 @@ def outside_method(molecule: Molecule, elements: Collection[int]) -> str:
         return f"{molecule.formula}: the model was trained on molecules with C, N or O"
     if not molecule.bonds:
         return "its bonds could not be perceived, so nothing could be checked: give a SMILES"
-    bonded = skeleton(molecule.numbers, (bond[:2] for bond in molecule.bonds))
-    if (fragments := len(Chem.GetMolFrags(bonded))) > 1:
+    try:
+        fragments = len(Chem.GetMolFrags(molecule.to_rdkit()))
+    except ValueError as error:
+        return f"its bonds make no structure that RDKit knows ({error}): give a SMILES"
+    if fragments > 1:
         return f"{fragments} fragments: the model was trained on single molecules"
     return ""
 

@@ -93,7 +93,7 @@ def count_molecules(inputs: Iterable[str]) -> int:
 
 def _count_records(path: Path) -> int:
     try:
-        return len(_cut(path))
+        return len(cut_file(path))
     except (OSError, ValueError):
         return 1  # the one `Rejected` that says so
 
@@ -151,7 +151,7 @@ def read_file(path: str | os.PathLike[str], *, seed: int = 42) -> list[Molecule 
 
 def _each_record(path: Path, seed: int) -> Iterator[Molecule | Rejected]:
     try:
-        records = _cut(path)
+        records = cut_file(path)
     except (OSError, ValueError) as error:
         yield Rejected(name=path.name, source=str(path), reason=str(error))
         return
@@ -182,21 +182,10 @@ def read_smiles(text: str, *, seed: int = 42) -> Molecule | Rejected:
             is_smiles = Chem.MolFromSmiles(text) is not None
         try:
             if not is_smiles:
-                _cut(Path(text))
+                cut_file(Path(text))
         except (OSError, ValueError) as error:
             reason = f"{reason}; {error}"
     return Rejected(name=name, source=text, reason=reason)
-
-
-def smiles_lines(path: Path) -> list[str]:
-    """Return the SMILES of a file with their names, as they stand there.
-
-    Raises
-    ------
-    ValueError, OSError
-        If it cannot be read, or is empty.
-    """
-    return _cut(path)
 
 
 def read_object(given: object, *, seed: int = 42) -> Molecule | Rejected:
@@ -222,7 +211,14 @@ def _reason(error: Exception) -> str:
     return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
 
 
-def _cut(path: Path) -> list[str]:
+def cut_file(path: Path) -> list[str]:
+    """Return the records of a file as they stand there, such as SMILES with their names.
+
+    Raises
+    ------
+    ValueError, OSError
+        If it cannot be read, or is empty.
+    """
     if path.is_dir():
         raise ValueError(f"{path} is a folder: give the files in it")
     if not path.exists():
@@ -243,14 +239,21 @@ def _smiles_records(text: str) -> Iterator[str]:
     return (line for line in map(str.strip, text.split("\n")) if line and line[0] != "#")
 
 
+def cut_smiles(record: str) -> tuple[str, str]:
+    """Part a SMILES, with the extension of ChemAxon that may follow, from the name behind it."""
+    found = re.fullmatch(r"(\S*(?:\s+\|[^|]*\|)?)(.*)", record.strip(), flags=re.DOTALL)
+    assert found
+    return found[1], found[2].strip()
+
+
 def smiles_title(record: str) -> str:
     """Return the name behind a SMILES, or the SMILES itself if there is none."""
-    return (record.split(maxsplit=1) or [""])[-1].strip()
+    smiles, name = cut_smiles(record)
+    return name or smiles
 
 
 def _parse_smiles(record: str, name: str, seed: int) -> Molecule:
-    smiles = (record.split(maxsplit=1) or [""])[0]
-    return Molecule.from_smiles(smiles, name=name, seed=seed)
+    return Molecule.from_smiles(cut_smiles(record)[0], name=name, seed=seed)
 
 
 def _sdf_records(text: str) -> Iterator[str]:

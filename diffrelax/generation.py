@@ -115,18 +115,12 @@ def generate_each(
         raise ValueError(f"the model {model.name} only relaxes: choose one that generates")
     generator = torch.Generator().manual_seed(seed)
     sizes = _draw_sizes(settings, n, generator)
-    levels = noise_levels(model)
+    scales = denoiser.config
+    levels = np.geomspace(scales.sigma_max, scales.sigma_min, settings.n_levels).tolist()
     with tqdm(total=n * len(levels), unit="level", disable=None if progress else True) as bar:
         for batch in sizes.argsort(stable=True).split(MOLECULES_IN_BATCH):
             made = _generate_batch(denoiser, sizes[batch], levels, generator, trajectories, bar)
             yield from zip(batch.tolist(), made, strict=True)
-
-
-def noise_levels(model: Model) -> list[float]:
-    """Return the falling noise levels of a generation, Å, evenly spaced in their logarithm."""
-    scales, settings = model.config.denoiser, model.config.generation
-    n_levels = settings.n_levels if settings else 2
-    return np.geomspace(scales.sigma_max, scales.sigma_min, n_levels).tolist()
 
 
 def _draw_sizes(settings: GenerationConfig, n: int, generator: torch.Generator) -> torch.Tensor:

@@ -248,7 +248,7 @@ def _label(molecule: Molecule, i: int) -> str:
 
 def _pairs(molecule: Molecule) -> list[tuple[int, int]]:
     if molecule.bonds or molecule.formal_charges:
-        return [(bond.begin, bond.end) for bond in molecule.bonds]
+        return [bond[:2] for bond in molecule.bonds]
     return [(int(i), int(j)) for i, j in near_pairs(molecule.numbers, molecule.positions)]
 
 

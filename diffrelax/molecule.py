@@ -201,6 +201,7 @@ class Molecule:
         check_elements(_numbers(mol))
         with rdBase.BlockLogs():
             mol = Chem.Mol(mol)
+            name = name or (mol.GetProp("_Name").strip() if mol.HasProp("_Name") else "")
             mol.UpdatePropertyCache(strict=False)
             formal = Chem.GetFormalCharge(mol)
             charge = formal if charge is None else integer("charge", charge)
@@ -224,7 +225,7 @@ class Molecule:
             mol,
             charge=charge,
             multiplicity=_multiplicity(mol, charge) if multiplicity is None else multiplicity,
-            name=name or (mol.GetProp("_Name").strip() if mol.HasProp("_Name") else ""),
+            name=name,
             start=start,
         )
 

@@ -12,6 +12,8 @@ from diffrelax.levels import get_calculator, relax_at_level
 from diffrelax.molecule import Molecule
 from diffrelax.training.errors import superpose
 
+MOST = 0.9  # of the molecules
+
 
 @dataclass(frozen=True, eq=False)
 class RelaxationPhase:
@@ -84,9 +86,9 @@ def relaxation_phase(
 
 
 def median_course(
-    phases: Sequence[RelaxationPhase], share: float = 0.9
+    phases: Sequence[RelaxationPhase],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Follow the median energy where most molecules have settled.
+    """Follow the median energy where nine in ten molecules have settled.
 
     A geometry whose energy is not known counts as high.
 
@@ -94,8 +96,6 @@ def median_course(
     ----------
     phases : sequence of RelaxationPhase
         Of trajectories of the same levels.
-    share : float
-        Of the phases that must have a point at a level.
 
     Returns
     -------
@@ -109,7 +109,8 @@ def median_course(
         points = zip(phase.energies, phase.line_energies, strict=True)
         for level, energies in zip(phase.levels.tolist(), points, strict=True):
             found.setdefault(level, []).append(energies)
-    levels = sorted((v for v, at in found.items() if len(at) >= share * len(phases)), reverse=True)
+    least = MOST * len(phases)
+    levels = sorted((v for v, at in found.items() if len(at) >= least), reverse=True)
     medians = [np.median(np.nan_to_num(found[v], nan=np.inf), axis=0) for v in levels]
     return np.array(levels), *np.array(medians).T
 

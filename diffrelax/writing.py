@@ -149,7 +149,7 @@ def _to_sdf(pairs: Sequence[tuple[Molecule, Info]]) -> str:
             mol = molecule.to_rdkit()
             mol.SetProp("_Name", _sdf_line(molecule.name))
             for key, value in _described(molecule, info).items():
-                if (plain := _plain(value)) is not None and plain != "":
+                if (plain := plain_values(value)) is not None and plain != "":
                     text = plain if isinstance(plain, str) else json.dumps(plain)
                     mol.SetProp(key, _sdf_line(text))
             writer.write(mol)
@@ -173,18 +173,18 @@ def _to_json(pairs: Sequence[tuple[Molecule, Info]]) -> str:
         }
         for molecule, info in pairs
     ]
-    text = json.dumps(_plain(objects), allow_nan=False, ensure_ascii=False, indent=1)
+    text = json.dumps(plain_values(objects), allow_nan=False, ensure_ascii=False, indent=1)
     return text + "\n"
 
 
-def _plain(value: Any) -> Any:
+def plain_values(value: Any) -> Any:
     """Turn arrays into lists and numbers that JSON lacks, such as NaN, into None."""
     if isinstance(value, (np.ndarray, np.generic)):
         value = value.tolist()
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain_values(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain_values(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

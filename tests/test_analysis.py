@@ -15,6 +15,7 @@ from typing import Any
 import ase
 import numpy as np
 import pytest
+from ase.units import kB
 
 from diffrelax.benchmark.speedup import Outcome
 from diffrelax.benchmark.speedup_arms import Subject
@@ -354,6 +355,11 @@ def test_the_temperature_of_repeated_denoising_is_measured_once_for_each_molecul
     record = json.loads(path.read_text())
     assert [one["smiles"] for one in record["molecules"]] == ["C=O", "CO"]
     assert record["molecules"][0] == first["molecules"][0]
+    for one, n_vibrations in zip(record["molecules"], (6, 12), strict=True):
+        means = {float(sigma): np.mean(found) for sigma, found in one["energies"].items()}
+        slope, _ = np.polyfit(np.square(list(means)), list(means.values()), 1)
+        expected = 2 * slope / (n_vibrations * kB)
+        assert one["calibration"]["c"] == pytest.approx(expected, rel=1e-2)
     constants = [one["calibration"]["c"] for one in record["molecules"]]
     assert record["c"] == pytest.approx(np.mean(constants))
     assert set(record["molecules"][1]["temperatures"]["0.02"]) == {

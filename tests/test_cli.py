@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from diffrelax import generation, relaxation
 from diffrelax.benchmark import starts
+from diffrelax.cli import main
 from diffrelax.cli.options import set_threads
 from diffrelax.diffusion.denoiser import DenoiserConfig
 from diffrelax.diffusion.joint import GenerationConfig
@@ -146,7 +148,8 @@ def test_unknown_options_and_missing_arguments_end_with_status_2(run):
     assert run("relax")[0] == 2
     assert run("relax", "CCO", "--colour", "red")[0] == 2
     assert run("dft", "CCO", "--optimizer", "magic")[0] == 2
-    assert run("dft", "CCO", "--fmax", "-1")[0] == 2
+    status, _, err = run("dft", "CCO", "--fmax", "-1")
+    assert status == 2 and err == "diffrelax: fmax: Input should be greater than 0\n"
     status, _, err = run("dft", "CCO", "--xc", "nonsense")
     assert status == 2
     assert "unknown functional xc='nonsense'" in err
@@ -208,6 +211,18 @@ def test_an_unknown_basis_is_refused_before_any_work(run, monkeypatch):
     assert status == 2 and "unknown basis 'nonsense'" in err
     status, _, err = run("speedup", "O", "-o", "report", "--basis", "nonsense")
     assert status == 2 and "unknown basis 'nonsense'" in err
+
+
+def test_a_name_that_cannot_be_printed_costs_no_other_molecule(monkeypatch):
+    out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    monkeypatch.setattr("sys.stdout", out)
+    monkeypatch.setattr("sys.argv", ["diffrelax", "relax", "C( \udcff", "CO"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    out.seek(0)
+    first, second, *_ = out.read().splitlines()
+    assert first.startswith("\\udcff  failed") and second.startswith("CO  relaxed")
+    assert ended.value.code == 1
 
 
 @pytest.mark.parametrize("command", ["relax", "dft"])

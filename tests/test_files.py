@@ -276,3 +276,12 @@ def test_outputs_are_checked_up_front(tmp_path):
     (tmp_path / "b.sdf").mkdir()
     with pytest.raises(ValueError, match="folder"):
         check_output(tmp_path / "b.sdf")
+
+
+def test_extensions_of_a_smiles_belong_to_it(tmp_path):
+    path = tmp_path / "a.smi"
+    path.write_text("C |^1:0| methyl radical\nC |^1:0|\nC |weird\nC methane\n")
+    named, bare, *closed = read_molecules(path)
+    assert (named.name, named.multiplicity, named.formula) == ("methyl radical", 2, "CH3")
+    assert (bare.name, bare.multiplicity) == ("C |^1:0|", 2)
+    assert [(one.name, one.multiplicity) for one in closed] == [("|weird", 1), ("methane", 1)]

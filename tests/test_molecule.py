@@ -341,3 +341,9 @@ def test_text_that_is_no_smiles(text):
     (result,) = read_molecules(text)
     assert isinstance(result, Rejected)
     assert result.reason
+
+
+def test_rdkit_names_are_kept_where_bonds_are_perceived():
+    mol = Chem.MolFromXYZBlock("3\n\nO 0 0 0.12\nH 0 0.76 -0.47\nH 0 -0.76 -0.47\n")
+    mol.SetProp("_Name", "water")
+    assert Molecule.from_rdkit(mol).name == "water"

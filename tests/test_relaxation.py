@@ -281,3 +281,14 @@ def test_the_same_seed_gives_the_same_geometry(model):
     first, second, other = (dr.relax("CCCCO", model, seed=s).molecule.positions for s in (1, 1, 2))
     assert (first == second).all()
     assert np.abs(first - other).max() > 1e-3
+
+
+def test_bonds_that_make_no_structure_are_refused_and_cost_no_other_molecule(model):
+    nitromethane = dr.Molecule.from_smiles("C[N+](=O)[O-]")
+    bonds = tuple(b._replace(order=1.5) if b.order == 2 else b for b in nitromethane.bonds)
+    wrong = replace(nitromethane, bonds=bonds)
+    plain = replace(wrong, bonds=tuple(map(tuple, nitromethane.bonds)))
+    refused, *relaxed = dr.relax([wrong, plain, "CO"], model)
+    assert refused.verdict == "refused"
+    assert "its bonds make no structure" in refused.reason
+    assert [result.verdict for result in relaxed] == ["relaxed", "relaxed"]

@@ -195,16 +195,12 @@ def geometry_record(rows: list[GeometryRow], sample: Sample, **about: object) ->
         "qm9_indices": sample.indices,
         "in_basin": [*map(in_basin, sample.starts, sample.references)],
         "errors": {
-            row.method: {q: [_rounded(getattr(e, q)) for e in row.errors] for q in QUANTITIES}
+            row.method: {q: [round(getattr(e, q), 5) for e in row.errors] for q in QUANTITIES}
             for row in rows
         },
         "error_bounds": {
-            row.method: [_rounded(bound) for bound in row.error_bounds]
+            row.method: [round(bound, 5) for bound in row.error_bounds]
             for row in rows
             if row.error_bounds
         },
     }
-
-
-def _rounded(value: float) -> float | None:
-    return round(value, 5) if np.isfinite(value) else None

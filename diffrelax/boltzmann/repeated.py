@@ -19,7 +19,7 @@ from diffrelax.boltzmann.guide import Guide
 from diffrelax.boltzmann.kernels import DenoisingStep, Estimate
 from diffrelax.boltzmann.sampler import Samples, Trajectory, keep
 from diffrelax.boltzmann.springs import Springs
-from diffrelax.dft.hessian import rigid_motions
+from diffrelax.dft.hessian import count_vibrations
 from diffrelax.levels import Surface
 from diffrelax.models import Model
 from diffrelax.molecule import Molecule
@@ -58,7 +58,10 @@ class Calibration:
             If mean energies do not rise with the noise level.
         """
         if not self.c > 0:
-            raise ValueError(f"mean energies do not rise with the noise level (c = {self.c} K/Å²)")
+            raise ValueError(
+                f"mean energies do not rise with the noise level (c = {self.c} K/Å²): take the "
+                "method adjusted"
+            )
         return (temperature / self.c) ** 0.5
 
     @classmethod
@@ -105,11 +108,20 @@ def sample_repeated(
     ------
     ValueError
         If no noise level that the model knows has the temperature.
+    RuntimeError
+        If the level has no energy for a geometry that was denoised.
     """
     guides = {sigma: Guide(model, molecule, sigma) for sigma in PILOT_SIGMAS}
     chains = Chains.start(starts, surface.energies)
     fit = calibrate(chains, guides, surface.energies, rng, progress)
-    guide = Guide(model, molecule, fit.sigma(temperature))
+    sigma = fit.sigma(temperature)
+    try:
+        guide = Guide(model, molecule, sigma)
+    except ValueError as error:
+        raise ValueError(
+            f"{temperature:g} K is out of reach of repeated denoising, take the method adjusted: "
+            f"{error}"
+        ) from error
     states = denoised(chains, guide, guide.sigma, surface.energies, THIN, rng, progress)
     trajectory = Trajectory.of(keep(islice(states, n_draws), thin=1), {})
     settings = {"sigma": guide.sigma, "ratio": RATIO, "thin": THIN}
@@ -149,9 +161,7 @@ def calibrate(
         .mean()
         for sigma, estimate in estimates.items()
     ]
-    _, n_atoms, _ = chains.positions.shape
-    n_modes = 3 * n_atoms - rigid_motions(chains.positions[0]).shape[1]
-    return Calibration.fit(list(estimates), means, n_modes)
+    return Calibration.fit(list(estimates), means, count_vibrations(chains.positions[0]))
 
 
 def repeat(
@@ -190,6 +200,11 @@ def denoised(
             chains = replace(chains, positions=proposal.positions, estimates=proposal.new_estimates)
             progress()
         chains = replace(chains, energies=energy(chains.positions))
+        if not np.isfinite(chains.energies).all():
+            raise RuntimeError(
+                f"the level has no energy for a geometry that was denoised at {sigma:.3f} Å: take "
+                "another level, or the method adjusted, which rejects such geometries"
+            )
         yield chains
 
 

@@ -52,7 +52,7 @@ def reweight(ensemble: Ensemble, level: str | Level, *, progress: bool = False) 
     if lost := int((~known_at).sum()):
         told = f"level {theory} has no energy for {lost} of {len(energies)} samples"
         if lost > MOST_LOST * len(energies):
-            raise RuntimeError(told)
+            raise RuntimeError(f"{ensemble.molecule.name}: {told}: take another level")
         notes.append(f"{told}, which are left out")
         ensemble, energies = ensemble.select(known_at), energies[known_at]
     weighted = ensemble.reweighted(energies, theory)

@@ -88,7 +88,7 @@ def sample_boltzmann(
         If the input is not one molecule that the model covers, a number is out of range, or the
         level is unknown, not installed, or cannot describe the molecule.
     RuntimeError
-        If the level has no energy for a start.
+        If the level has no energy for a start, or for a geometry of repeated denoising.
     """
     theory = Level(name=level) if isinstance(level, str) else level
     check_temperature(temperature)
@@ -102,14 +102,21 @@ def sample_boltzmann(
     surface = Surface(given, theory.name, **theory.settings)
     starts = embed_starts(given, n_chains, seed)
     if not np.isfinite(surface.energies(starts)).all():
-        raise RuntimeError(f"{given.name}: level {theory} has no energy for one of the starts")
+        raise RuntimeError(
+            f"{given.name}: level {theory} has no energy for one of the starts: take another level"
+        )
     draw, n_steps = METHODS[method]
     begun = Time.now()
     with tqdm(
         total=n_steps(n_draws), desc=given.name, unit="step", disable=None if progress else True
     ) as bar:
         rng = np.random.default_rng(seed)
-        samples = draw(given, starts, surface, model, temperature, n_draws, rng, bar.update)
+        try:
+            samples = draw(given, starts, surface, model, temperature, n_draws, rng, bar.update)
+        except ValueError as error:
+            raise ValueError(f"{given.name}: {error}") from error
+        except RuntimeError as error:
+            raise RuntimeError(f"{given.name}: {error}") from error
     drawn = len(samples.trajectory.energies)
     time = Time.now() - begun
     cost = {
@@ -127,7 +134,7 @@ def sample_boltzmann(
             **samples.findings,
             **cost,
         },
-        notes=tuple(_notes(given, method, samples, n_draws)),
+        notes=tuple(_notes(given, starts, method, samples, n_draws)),
     )
     return _ensemble(given, samples.trajectory, theory, temperature, provenance)
 
@@ -192,14 +199,27 @@ def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
     return {name: value if np.isfinite(value) else None for name, value in values.items()}
 
 
-def _notes(molecule: Molecule, method: str, samples: Samples, n_draws: int) -> list[str]:
+def _notes(
+    molecule: Molecule, starts: np.ndarray, method: str, samples: Samples, n_draws: int
+) -> list[str]:
     notes = []
+    if lost := len(starts) - len(np.unique(starts, axis=0)):
+        notes.append(
+            f"{lost} of {len(starts)} chains could not be embedded and start where others do: "
+            "R-hat does not see what all of them miss"
+        )
     if method == "repeat":
         kinds = samples.findings["temperatures_of_kinds"].items()
         notes.append(
             "not canonical: repeated denoising has the mean energy of the temperature only"
             + "".join(f", {kind} have {kelvin:.0f} K" for kind, kelvin in kinds)
         )
+        sigma, known = samples.settings["sigma"], repeated.PILOT_SIGMAS
+        if not known[0] <= sigma <= known[-1]:
+            notes.append(
+                f"extrapolated: the noise level of the temperature, {sigma:.3f} Å, is outside "
+                f"those of the calibration, {known[0]:g} to {known[-1]:g} Å"
+            )
     if len(Rotors.of(molecule)) == 0:
         notes.append(
             "no bond to turn: chains start from embeddings, and only vibrations and what they lead "

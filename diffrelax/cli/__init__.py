@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from importlib.metadata import version
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 
 from diffrelax.cli import (
     conformers,
@@ -63,8 +65,16 @@ def main() -> None:
     """Run the command line; errors a person can act on end it with status 2."""
     # threads that sleep while they wait: on a shared machine, spinning ones cost five-fold
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names may be what cannot be printed
     try:
         app()
+    except ValidationError as error:
+        from diffrelax.documents import explain_invalid
+
+        print(f"diffrelax: {explain_invalid(error)}", file=sys.stderr)
+        sys.exit(2)
     except (ValueError, OSError) as error:
         print(f"diffrelax: {error}", file=sys.stderr)
         sys.exit(2)

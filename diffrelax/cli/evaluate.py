@@ -70,7 +70,7 @@ def evaluate(
     from diffrelax.levels import LEVELS, check_installed
     from diffrelax.models import load_model
     from diffrelax.qm9 import load_qm9
-    from diffrelax.writing import check_output
+    from diffrelax.writing import check_output, plain_values
 
     if output:
         check_output(output, (".json",))
@@ -102,4 +102,4 @@ def evaluate(
             hardware=describe_hardware(device),
         )
         with replacing(output) as part:
-            part.write_text(json.dumps(record, indent=1) + "\n")
+            part.write_text(json.dumps(plain_values(record), allow_nan=False, indent=1) + "\n")

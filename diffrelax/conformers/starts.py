@@ -80,7 +80,9 @@ def _round(
 ) -> tuple[list[Conformer], list[str]]:
     n_proposed = n // PROPOSED
     starts, notes = _embedded(molecule, range(first, first + n - n_proposed), seed)
-    proposed = _proposed(starts, model, n_proposed, first, seed) if starts else []
+    if not starts:
+        return [], notes
+    proposed = _proposed(starts, model, n_proposed, first, seed)
     if lost := n_proposed - len(proposed):
         notes.append(f"{lost} of {n_proposed} proposals of the model were other molecules")
     starts += proposed

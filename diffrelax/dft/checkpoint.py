@@ -79,7 +79,7 @@ class Checkpoint:
                 arrays = dict(file)
             if arrays["key"].item() == key:
                 return cls._from_arrays(arrays, molecule)
-        except (LookupError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        except (LookupError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f"{path} is not a whole checkpoint: delete it") from error
         raise ValueError(
             f"the checkpoint {path} belongs to another molecule or to other settings: delete it, "

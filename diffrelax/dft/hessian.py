@@ -24,7 +24,7 @@ SHORTEST_STEP = 0.03  # Å
 STRAIGHT = 0.1  # Å, root of the sum of squared distances from an axis: of no motion, but a bend
 
 
-def gfn2_hessian(molecule: Molecule, step: float = STEP) -> np.ndarray:
+def gfn2_hessian(molecule: Molecule) -> np.ndarray:
     """Second derivatives of the GFN2-xTB energy by central differences of its gradient.
 
     Each displaced calculation starts from the density at the given geometry. One thread is used
@@ -33,8 +33,6 @@ def gfn2_hessian(molecule: Molecule, step: float = STEP) -> np.ndarray:
     Parameters
     ----------
     molecule : Molecule
-    step : float
-        Displacement of a coordinate, Å.
 
     Returns
     -------
@@ -64,7 +62,7 @@ def gfn2_hessian(molecule: Molecule, step: float = STEP) -> np.ndarray:
                 gradients.append(calculator.singlepoint(reference, copy=True).get("gradient"))
             return -np.array(gradients) * Hartree / Bohr
 
-        return hessian_by_differences(forces, molecule.n_atoms, step)
+        return hessian_by_differences(forces, molecule.n_atoms, STEP)
 
 
 def rigid_motions(positions: np.ndarray) -> np.ndarray:
@@ -84,6 +82,11 @@ def rigid_motions(positions: np.ndarray) -> np.ndarray:
     rotations = [np.cross(axis, centred).ravel() for axis in np.eye(3)]
     basis, sizes, _ = np.linalg.svd(np.array(translations + rotations).T, full_matrices=False)
     return basis[:, sizes > STRAIGHT]
+
+
+def count_vibrations(positions: np.ndarray) -> int:
+    """Count the motions of atoms, (n_atoms, 3), Å, that are no translation or rotation."""
+    return positions.size - rigid_motions(positions).shape[1]
 
 
 def positive_hessian(

@@ -25,6 +25,7 @@ from diffrelax.dft.minimisers import Minimiser, bfgs, check_optimizer, criterion
 from diffrelax.dft.recorder import Call, Recorder
 from diffrelax.dft.result import DFTRelaxation
 from diffrelax.dft.settings import DFTSettings, HessianLevel, Optimizer
+from diffrelax.files import Input, read_one
 from diffrelax.identity import identity_change
 from diffrelax.levels import check_installed
 from diffrelax.levels.density_functional import (
@@ -50,7 +51,7 @@ NOISE = 20.0  # cm⁻¹; of frequencies from finite differences and integration 
 
 
 def relax_dft(
-    molecule: Molecule,
+    molecule: Input,
     *,
     xc: str = "b3lyp",
     basis: str = "6-31G(2df,p)",
@@ -73,7 +74,8 @@ def relax_dft(
 
     Parameters
     ----------
-    molecule : Molecule
+    molecule : SMILES, path, Molecule, ase.Atoms or rdkit.Chem.Mol
+        One molecule.
     xc, basis, fmax, optimizer, hessian, density_fit, grid_level, max_steps, check_minimum
         See `DFTSettings`.
     threads : int, optional
@@ -93,9 +95,9 @@ def relax_dft(
     Raises
     ------
     ValueError
-        If a setting is invalid, the optimizer or the level of the Hessian is not installed, the
-        functional or basis is unknown, or lacks an element, or if the checkpoint belongs to another
-        molecule or to other settings.
+        If the input is not one molecule, a setting is invalid, the optimizer or the level of the
+        Hessian is not installed, the functional or basis is unknown, or lacks an element, or if the
+        checkpoint belongs to another molecule or to other settings.
     OSError
         If the folder of the checkpoint does not exist.
     """
@@ -110,7 +112,9 @@ def relax_dft(
         max_steps=max_steps,
         check_minimum=check_minimum,
     )
-    return relax_with(molecule, settings, threads=threads, checkpoint=checkpoint, callback=callback)
+    return relax_with(
+        read_one(molecule), settings, threads=threads, checkpoint=checkpoint, callback=callback
+    )
 
 
 def check_settings(settings: DFTSettings) -> None:

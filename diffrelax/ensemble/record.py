@@ -185,7 +185,9 @@ class Ensemble:
             raise FileNotFoundError(f"no such file: {path}; check the path")
         try:
             return cls(**READERS[path.suffix.lower()](path))
-        except (KeyError, TypeError, ValueError) as error:
+        except (IndexError, KeyError, OSError, TypeError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno:  # not of what is in the file
+                raise
             raise ValueError(f"{path} does not hold an ensemble: {error}") from error
 
     @property

@@ -25,15 +25,17 @@ from diffrelax.documents import (
     Provenance,
     RelaxationDocument,
     StaticDocument,
+    explain_invalid,
     read_document,
 )
 from diffrelax.files import (
     Rejected,
+    cut_file,
+    cut_smiles,
     is_path,
     read_file,
     read_object,
     read_smiles,
-    smiles_lines,
     smiles_title,
 )
 from diffrelax.molecule import Molecule
@@ -175,7 +177,7 @@ def atomic_numbers(argument: Argument) -> list[int]:
         molecule = argument.get("output") or argument
         return list(molecule.get("numbers", ()))
     with rdBase.BlockLogs():
-        mol = Chem.MolFromSmiles((argument.split() or [""])[0])
+        mol = Chem.MolFromSmiles(cut_smiles(argument)[0])
     return [atom.GetAtomicNum() for atom in Chem.AddHs(mol).GetAtoms()] if mol else []
 
 
@@ -197,7 +199,7 @@ def _from_file(path: Path) -> Iterator[Argument]:
         yield from map(_written, read_file(path))
         return
     try:
-        yield from smiles_lines(path)
+        yield from cut_file(path)
     except (OSError, ValueError) as error:
         yield _written(Rejected(path.name, str(path), str(error)))
 
@@ -213,5 +215,5 @@ def _read_molecule(record: Mapping[str, Any]) -> Molecule:
         plain = {key: value for key, value in record.items() if not key.startswith("@")}
         return MoleculeDocument.model_validate(plain).to_molecule()
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise ValueError(f"{record.get('name', 'a document')} is no molecule: {wrong}") from error
+        name = record.get("name", "a document")
+        raise ValueError(f"{name} is no molecule: {explain_invalid(error)}") from error

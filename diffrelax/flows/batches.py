@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from jobflow import Job, Maker, job
 
 from diffrelax.documents import MoleculeDocument, Provenance, RelaxationDocument
-from diffrelax.files import Rejected
+from diffrelax.files import Rejected, cut_smiles
 from diffrelax.flows.arguments import Plain, as_arguments, as_plain, label, read_argument
 from diffrelax.flows.units import Document, find_unit, is_failure, keep_unit, open_work, pass_on
 from diffrelax.molecule import Molecule
@@ -146,7 +146,7 @@ class DiffusionRelaxMaker(Maker):
     def _key(self, given: Plain, sha256: str) -> str:
         """Return the key of a unit: of a SMILES without embedding it."""
         if isinstance(given, str):
-            what: Molecule | str = (given.split() or [""])[0]
+            what: Molecule | str = cut_smiles(given)[0]
         else:
             read = read_argument(given)
             what = read.source if isinstance(read, Rejected) else read

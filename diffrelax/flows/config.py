@@ -161,7 +161,7 @@ class FlowConfig(BaseModel):
         ValueError
             If the level is unknown.
         """
-        work = self.work or str(self.folder.resolve() / "work")
+        work = str(Path(self.work or self.folder / "work").resolve())  # jobs run in other folders
         minimise: MoleculeMaker
         if isinstance(self.minimise, DFTLevel):
             settings = self.minimise.model_dump(exclude={"level"})
@@ -170,7 +170,7 @@ class FlowConfig(BaseModel):
             level = self.minimise
             minimise = ForceFieldRelaxMaker(name=level.level, work=work, **level.model_dump())
         relax = DiffusionRelaxMaker(
-            model=self.model,
+            model=_at(Path.cwd(), self.model, (".safetensors",)),
             device=self.device,
             noise_level=self.noise_level,
             seed=self.seed,

@@ -14,10 +14,18 @@ from diffrelax.documents import Document, MoleculeDocument, Provenance
 from diffrelax.ensemble import Ensemble, Level, check_temperature
 from diffrelax.ensemble import Provenance as Method
 from diffrelax.files import Rejected
-from diffrelax.flows.arguments import as_argument, failure, job_name, label, read_argument
+from diffrelax.flows.arguments import (
+    as_argument,
+    as_plain,
+    failure,
+    job_name,
+    label,
+    read_argument,
+)
 from diffrelax.flows.batches import load_on_worker
-from diffrelax.flows.units import open_work
+from diffrelax.flows.units import open_work, pass_on
 from diffrelax.levels import LEVELS, check_installed, get_calculator
+from diffrelax.work import work_key
 
 if TYPE_CHECKING:
     from diffrelax.conformers import Conformer
@@ -128,15 +136,16 @@ class ConformerFlowMaker(Maker):
         return Flow([search], output=search.output, name=self.name)
 
     @job
-    def search(self, molecule: str | dict[str, Any]) -> Response | dict[str, Any]:
+    def search(self, molecule: Any) -> Response | dict[str, Any]:
         """Relax starts with the model, and let jobs follow for those that are different."""
         from diffrelax.conformers import find_starts, searched_by
 
         check_installed(self.level)
         model = load_on_worker(self.model, self.device)
-        given = read_argument(molecule, seed=self.seed)
+        plain = as_plain(molecule)
+        given = read_argument(plain, seed=self.seed)
         if isinstance(given, Rejected):
-            return failure(given)
+            return pass_on(plain, given, work_key("conformers", given.source, {}, seed=self.seed))
         try:
             get_calculator(self.level, given, **self.settings)
             starts, notes = find_starts(given, model, self.n, self.seed)

@@ -70,7 +70,7 @@ OutputReference
         molecule = as_plain(molecule)
         read = read_argument(molecule)
         if isinstance(read, Rejected):
-            return pass_on(molecule, read)
+            return pass_on(molecule, read, work_key(self.stage, read.source, self.plain_settings()))
         key = work_key(self.stage, read, self.plain_settings())
         work = open_work(self.work)
         found = find_unit(work, key, read.name)

@@ -92,7 +92,7 @@ def flow_key(config: FlowConfig) -> str:
     """Return the same key for flows that do the same with the same molecules."""
     inputs = [_content(given) if is_path(given) else given for given in config.inputs]
     settings = config.model_dump(mode="json", exclude=NOT_THE_FLOW)
-    return work_key("flow", json.dumps(inputs), settings | {"model": _content(config.model)})
+    return work_key("flow", json.dumps(inputs), settings | {"model": _weights(config.model)})
 
 
 def find_flow(controller: Any, key: str, restarts: int) -> str:
@@ -189,6 +189,14 @@ def _submit(config: FlowConfig, project: Any, key: str) -> str:
             "workflows/clusters"
         ) from error
     return flow.uuid
+
+
+def _weights(name: str) -> str:
+    if name.endswith(".safetensors"):  # workers may have that file
+        return _content(name)
+    from diffrelax.models import load_model
+
+    return load_model(name).sha256  # of a release of which there may be newer ones
 
 
 def _content(given: str) -> str:

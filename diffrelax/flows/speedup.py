@@ -12,7 +12,7 @@ from jobflow import Flow, JobConfig, Maker, OnMissing, job
 from diffrelax.clock import Time
 from diffrelax.dft import DFTSettings
 from diffrelax.documents import MoleculeDocument
-from diffrelax.flows.arguments import as_arguments, job_name, label, read_argument
+from diffrelax.flows.arguments import as_arguments, as_plain, job_name, label, read_argument
 from diffrelax.work import WorkFolder
 
 if TYPE_CHECKING:
@@ -95,13 +95,13 @@ class SpeedupFlowMaker(Maker):
         return Flow([*compared, last], output=last.output, name=self.name)
 
     @job
-    def compare(self, molecule: str | Record) -> list[Record]:
+    def compare(self, molecule: Any) -> list[Record]:
         """Run all arms of a molecule; its output has one record for each."""
         from diffrelax.benchmark.speedup import compare_arms
         from diffrelax.benchmark.speedup_arms import subjects_of
         from diffrelax.benchmark.speedup_units import Units
 
-        subjects = subjects_of(read_argument(one, seed=self.seed) for one in [molecule])
+        subjects = subjects_of([read_argument(as_plain(molecule), seed=self.seed)])
         units = Units(WorkFolder(Path(self.work)), self.model)
         (outcomes,) = compare_arms(subjects, self._arms(), DFTSettings(**self.settings), units)
         return [_written(outcome) for outcome in outcomes]
@@ -115,7 +115,11 @@ class SpeedupFlowMaker(Maker):
 
         outcomes: list[Outcome] = []
         done = [(name, records) for name, records in zip(names, compared, strict=True) if records]
-        lost = [name for name, records in zip(names, compared, strict=True) if records is None]
+        lost = [
+            name or f"molecule {i}"
+            for i, (name, records) in enumerate(zip(names, compared, strict=True))
+            if records is None
+        ]
         # the names of references are known only now
         unique = distinct(name or records[0]["name"] for name, records in done)
         for name, (_, records) in zip(unique, done, strict=True):

@@ -41,8 +41,11 @@ def is_failure(given: Plain) -> TypeGuard[Document]:
     return isinstance(given, dict) and given.get("kind") == "failure"
 
 
-def pass_on(given: Plain, rejected: Rejected, key: str = "") -> Document:
+def pass_on(given: Plain, rejected: Rejected, key: str) -> Document:
     """Return the failure that an earlier stage handed on, or that of what is no molecule."""
     if is_failure(given):
         return given
-    return failure(rejected, stage="embed" if isinstance(given, str) else "relax", key=key)
+    if isinstance(given, str):
+        return failure(rejected, stage="embed", key=key)
+    relaxed = given.get("kind") == "relaxation"  # and left nothing to go on from
+    return failure(rejected, stage="relax" if relaxed else "read", key=key)

@@ -45,12 +45,22 @@ def get_calculator(level: str, molecule: Molecule, **settings: Any) -> Calculato
     Raises
     ------
     ValueError
-        If the level is unknown, not installed, or cannot describe this molecule.
+        If the level is unknown, not installed, has no such setting, or cannot describe this
+        molecule.
     """
+    try:
+        return _calculator(level, molecule, **settings)
+    except TypeError as error:
+        raise ValueError(f"level {level!r} cannot have these settings: {error}") from error
+
+
+def _calculator(level: str, molecule: Molecule, **settings: Any) -> Calculator:
     if level in ("mmff94", "uff"):
         return ForceField(molecule, level, **settings)
-    by_program = level == "gfn2-xtb" and settings.pop("program", "tblite") == "xtb"
-    if level == "gfn-ff" or by_program:
+    program = settings.pop("program", "tblite") if level == "gfn2-xtb" else ""
+    if program not in ("", "tblite", "xtb"):
+        raise ValueError(f"unknown program {program!r} of level {level}: tblite or xtb")
+    if level == "gfn-ff" or program == "xtb":
         from diffrelax.levels.xtb_program import XTBProgram
 
         return XTBProgram(molecule, level, **settings)

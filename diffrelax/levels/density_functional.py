@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import ase
@@ -19,12 +20,15 @@ from diffrelax.molecule import Molecule
 
 with kernels_for_avx2():
     from pyscf import dft, gto
-    from pyscf.gto.basis import load_ecp
+    from pyscf.gto.basis import load_ecp, parse_cp2k, parse_nwchem, parse_nwchem_ecp
     from pyscf.lib.exceptions import BasisNotFoundError
     from pyscf.pbc.tools.pyscf_ase import PySCF
-    from pyscf.scf.dispersion import parse_dft
+    from pyscf.scf.dispersion import DISP_VERSIONS, parse_dft, parse_disp
 
     from diffrelax.levels.pople import FIT, is_6_31g_2df_p, shells_6_31g_2df_p
+
+for parser in (parse_cp2k, parse_nwchem, parse_nwchem_ecp):
+    parser.DISABLE_EVAL = True  # or PySCF runs what it cannot read of a basis as Python
 
 
 class SCFState(NamedTuple):
@@ -190,6 +194,7 @@ def mean_field(
 
 
 def _pyscf_molecule(molecule: Molecule, basis: str) -> gto.Mole:
+    _refuse_text(basis)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # advice to install another package
@@ -201,7 +206,7 @@ def _pyscf_molecule(molecule: Molecule, basis: str) -> gto.Mole:
                 spin=molecule.multiplicity - 1,
                 verbose=0,
             )
-    except BasisNotFoundError as error:
+    except (AssertionError, BasisNotFoundError) as error:
         raise ValueError(
             f"basis {basis!r} is unknown or does not cover {molecule.formula}: "
             + " ".join(str(error).split())
@@ -209,6 +214,19 @@ def _pyscf_molecule(molecule: Molecule, basis: str) -> gto.Mole:
     if mol.nao == 0:
         raise ValueError(f"basis {basis!r} has no functions for {molecule.formula}: name another")
     return mol
+
+
+def _refuse_text(basis: str) -> None:
+    """Refuse what PySCF would read as the text of a basis set, not as its name."""
+    name = basis.partition("@")[0]
+    if "\n" in basis:
+        raise ValueError(f"basis {basis!r} is a text: name a basis set that PySCF has")
+    for path in (name, name[3:] if name.lower().startswith("unc") else name):
+        if Path(path).is_file():
+            raise ValueError(
+                f"basis {basis!r} is the name of a file here, which PySCF would read instead: "
+                "work in another folder, or name a basis set that PySCF has"
+            )
 
 
 def count_functions(numbers: Iterable[int], basis: str) -> int:
@@ -237,6 +255,7 @@ def check_basis(basis: str) -> None:
     ValueError
         If it has none of that name for any element up to krypton.
     """
+    _refuse_text(basis)
     for number in range(1, 37) if basis.strip() else ():
         with suppress(ValueError):
             _functions_of_atom(number, basis)
@@ -267,15 +286,21 @@ def check_functional(xc: str) -> None:
     Raises
     ------
     ValueError
-        If it is empty or unknown, or its dispersion correction is not installed.
+        If it is empty or unknown, or its dispersion correction is unknown or not installed.
     """
     if not xc.strip():
         raise ValueError(f"no functional in xc={xc!r}: name one, such as b3lyp")
     try:
         functional, _, dispersion = parse_dft(xc)
         dft.libxc.parse_xc(functional)
+        _, version, _ = parse_disp(xc)
     except (KeyError, ValueError, NotImplementedError) as error:
         raise ValueError(f"unknown functional xc={xc!r}: {error}") from error
+    if dispersion and version not in DISP_VERSIONS:
+        raise ValueError(
+            f"unknown dispersion correction {dispersion!r} in xc={xc!r}: choose one of "
+            f"{', '.join(DISP_VERSIONS)}"
+        )
     if dispersion and not find_spec("pyscf.dispersion"):
         raise ValueError(
             f"xc={xc!r} has a dispersion correction that is not installed: "

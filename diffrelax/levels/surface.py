@@ -64,13 +64,12 @@ class Surface:
             energies = np.array([self._energy(geometry) for geometry in positions])
         return np.where(np.isfinite(energies), energies, np.inf)
 
-    def hessian(self, geometry: np.ndarray, step: float = STEP) -> np.ndarray:
+    def hessian(self, geometry: np.ndarray) -> np.ndarray:
         """Evaluate second derivatives by central differences of the forces, without the centre.
 
         Parameters
         ----------
         geometry : (n_atoms, 3) array, Å
-        step : float, Å
 
         Returns
         -------
@@ -86,7 +85,7 @@ class Surface:
             return np.array(found)
 
         basis = np.kron(helmert(len(geometry)), np.eye(3))
-        return basis @ hessian_by_differences(forces, len(geometry), step) @ basis.T
+        return basis @ hessian_by_differences(forces, len(geometry), STEP) @ basis.T
 
     def _energy(self, geometry: np.ndarray) -> float:
         self._atoms.positions = geometry

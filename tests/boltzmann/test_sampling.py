@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from diffrelax import Ensemble, sample_boltzmann
-from diffrelax.boltzmann import adjusted, repeated, reweight
+from diffrelax.boltzmann import adjusted, repeated, reweight, sampling
 from diffrelax.boltzmann.chains import Chains
 from diffrelax.boltzmann.sampler import keep
 from diffrelax.levels import Surface, get_calculator
@@ -197,3 +197,36 @@ def test_a_level_that_is_not_installed_says_what_to_install(model, monkeypatch):
     monkeypatch.setattr("diffrelax.levels.aimnet2.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r'pip install "diffrelax\[aimnet2\]"'):
         sample_boltzmann("CCO", model, level="aimnet2")
+
+
+def test_chains_that_start_alike_say_so(model, monkeypatch):
+    def fail(*_):
+        raise ValueError("no embedding")
+
+    monkeypatch.setattr(sampling, "embed_again", fail)
+    found = sample_boltzmann("CO", model, 8, n_chains=2)
+    assert "1 of 2 chains could not be embedded" in found.provenance.notes[0]
+
+
+def test_temperatures_beyond_the_calibration_are_told_or_refused(model, monkeypatch):
+    known = repeated.Calibration(c=2e5, lowest=0.0, r_squared=1.0)
+    monkeypatch.setattr(repeated, "calibrate", lambda *_: known)
+    settings = {"n_chains": 2, "method": "repeat"}
+    within = sample_boltzmann("CO", model, 8, temperature=300, **settings)
+    beyond = sample_boltzmann("CO", model, 8, temperature=800, **settings)
+    assert not any("extrapolated" in note for note in within.provenance.notes)
+    assert any("extrapolated: the noise level" in note for note in beyond.provenance.notes)
+    with pytest.raises(ValueError, match=r"CO: 1e\+06 K is out of reach.*method adjusted"):
+        sample_boltzmann("CO", model, 8, temperature=1e6, **settings)
+
+
+def test_a_geometry_without_an_energy_ends_repeated_denoising_with_a_reason(model, monkeypatch):
+    energies = Surface.energies
+
+    def fail(self, positions):
+        found = energies(self, positions)
+        return found if self.n_calls <= 4 else np.full(len(found), np.inf)
+
+    monkeypatch.setattr(Surface, "energies", fail)
+    with pytest.raises(RuntimeError, match="CO: the level has no energy for a geometry that was"):
+        sample_boltzmann("CO", model, 8, n_chains=2, method="repeat")

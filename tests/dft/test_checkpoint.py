@@ -141,7 +141,9 @@ def test_checkpoint_of_other_work_is_refused(tmp_path: Path) -> None:
         lacking = {name: file[name] for name in file if name != "call_times"}
     part = tmp_path / "part.npz"
     np.savez(part, **lacking)
-    for damaged in (path.read_bytes()[:500], bytes(500), b"", part.read_bytes()):
+    bare = tmp_path / "bare.npy"
+    np.save(bare, np.zeros(3))
+    for damaged in (path.read_bytes()[:500], bytes(500), b"", part.read_bytes(), bare.read_bytes()):
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match="not a whole checkpoint: delete it"):
             relax_dft(water, checkpoint=path, **SETTINGS)

@@ -66,6 +66,14 @@ def test_radicals_relax(smiles: str) -> None:
     assert (result.gradient_calls == 1) == (smiles == "[H]")
 
 
+def test_every_form_of_input_relaxes() -> None:
+    cheap: Any = {"xc": "lda,vwn", "basis": "sto-3g", "max_steps": 0}
+    smiles, atoms = (relax_dft(one, **cheap) for one in ("O", Molecule.from_smiles("O").to_atoms()))
+    assert smiles.energies == pytest.approx(atoms.energies)
+    with pytest.raises(ValueError, match="is not a SMILES"):
+        relax_dft("no", **cheap)
+
+
 def test_too_few_steps_are_reported() -> None:
     result = relax("OO", hessian="none", max_steps=1)
     assert not result.converged

@@ -9,8 +9,11 @@ from maggma.stores import MemoryStore
 
 from diffrelax import conformers
 from diffrelax.conformers import sample_conformers
+from diffrelax.files import Rejected
 from diffrelax.flows import ConformerFlowMaker
+from diffrelax.flows.arguments import failure
 from diffrelax.flows.conformers import ConformersDocument
+from diffrelax.molecule import Molecule
 
 
 def run(flow) -> Any:
@@ -73,3 +76,11 @@ def test_a_worker_without_the_model_is_no_failure_of_the_molecule() -> None:
     search = ConformerFlowMaker(model="nowhere.safetensors", level="mmff94").make("CCO").jobs[0]
     with pytest.raises(ValueError, match=r"no model file nowhere.safetensors \(on .*\): install"):
         search.run(JobStore(MemoryStore()))
+
+
+def test_outputs_of_other_software_and_failures_come_in_as_they_are() -> None:
+    search = ConformerFlowMaker.search.original
+    maker = ConformerFlowMaker(n=2, level="mmff94")
+    assert search(maker, Molecule.from_smiles("CCO").to_atoms()).replace.jobs
+    failed = failure(Rejected("CO", "CO", "the level failed"), stage="dft", key="k")
+    assert search(maker, failed) == failed

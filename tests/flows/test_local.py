@@ -149,6 +149,17 @@ def test_paths_in_a_flow_file_are_relative_to_it(flow: Path, monkeypatch) -> Non
         assert FlowConfig.read(flow).results == address
 
 
+def test_paths_of_a_flow_made_in_python_hold_in_the_folders_of_its_jobs(
+    tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.safetensors").touch()
+    config = FlowConfig(inputs=("CO",), folder="out", work="shared", model="mine.safetensors")
+    maker = config.maker().relax_maker
+    assert maker.work == str(tmp_path / "shared")
+    assert maker.model == str(tmp_path / "mine.safetensors")
+
+
 def test_an_input_is_counted_once_however_often_its_file_is_read(run, flow: Path) -> None:
     (flow.parent / "bad.xyz").write_text("3\n\nO 0 0 0\n")
     inputs = "[bad.xyz, C1CC bad, none.smi]"

@@ -164,6 +164,9 @@ def test_a_failure_passes_through_later_stages_unchanged() -> None:
     level = ForceFieldRelaxMaker().make(relax.output[0])
     output = run(Flow([relax, level, StaticMaker().make(level.output)]))
     assert (output["kind"], output["stage"], output["name"]) == ("failure", "embed", "no")
+    for given, stage in [("no", "embed"), ({"name": "no", "numbers": []}, "read")]:
+        direct = run(ForceFieldRelaxMaker().make(given))
+        assert direct["stage"] == stage and len(direct["key"]) == 64
 
 
 def test_a_failure_is_no_success_because_its_molecule_was_relaxed_before(tmp_path: Path) -> None:

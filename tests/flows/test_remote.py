@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from maggma.stores import MemoryStore
 
+from diffrelax import models
 from diffrelax.flows import RelaxFlowMaker
 from diffrelax.flows.config import FlowConfig
 from diffrelax.flows.queue import FlowQueue, explain, kill_reason
@@ -13,6 +14,7 @@ from diffrelax.flows.remote import ask_for_resources, check_sizes, find_flow, fl
 from diffrelax.flows.resources import StageResources, dft_resources, manager_config
 from diffrelax.flows.run import run_flow
 from diffrelax.levels.density_functional import count_functions, mean_field
+from diffrelax.models import load_model
 from diffrelax.molecule import Molecule
 
 pytest.importorskip("jobflow_remote")
@@ -228,6 +230,15 @@ def test_the_same_flow_has_the_same_key_and_another_flow_another(tmp_path: Path)
     assert flow_key(mine) != once
     elsewhere.write_text("CCO\n")
     assert flow_key(same) != key
+
+
+def test_a_new_release_of_the_model_makes_another_flow(tmp_path: Path, monkeypatch) -> None:
+    config = FlowConfig(inputs=("CO",), folder=tmp_path)
+    key = flow_key(config)
+    older = config.model_copy(update={"model": "relax-qm9-1"})
+    assert flow_key(older) != key
+    monkeypatch.setattr(models, "load_model", lambda name: load_model("relax-qm9-1"))
+    assert flow_key(config) == flow_key(older)
 
 
 class Controller:

@@ -8,6 +8,7 @@ from maggma.stores import MemoryStore
 
 from diffrelax.benchmark import speedup
 from diffrelax.flows import SpeedupFlowMaker
+from diffrelax.molecule import Molecule
 
 SETTINGS = {"xc": "lda,vwn", "basis": "sto-3g", "grid_level": 1}
 
@@ -37,6 +38,9 @@ def test_every_molecule_is_in_the_report_whatever_became_of_it(tmp_path: Path, m
     ]  # fmt: skip
     output = run(flow)
     assert output["lost"] == ["OO"]
+    of_other_software = Molecule.from_smiles("C", name="methane").to_atoms()
+    record, _ = SpeedupFlowMaker.compare.original(maker, of_other_software)
+    assert record["name"] == "methane" and record["smiles"] == "C"
     rows = {(row["name"], row["start"]): row for row in output["rows"]}
     assert len(rows) == 6
     assert "not a SMILES" in rows["bad", "mmff94"]["reason"]

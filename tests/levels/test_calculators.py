@@ -28,3 +28,16 @@ def test_every_level_gives_energy_and_forces(level: str) -> None:
     forces = atoms.get_forces()
     np.testing.assert_allclose(forces.sum(axis=0), 0, atol=0.02)
     assert level == "mmff94" or np.abs(forces).max() > 0.05
+
+
+@pytest.mark.parametrize(
+    ("level", "settings", "message"),
+    [
+        ("dft", {"optimizer": "bfgs"}, "level 'dft' cannot have these settings.*'optimizer'"),
+        ("mmff94", {"xc": "pbe"}, "level 'mmff94' cannot have these settings.*'xc'"),
+        ("gfn2-xtb", {"program": "xbt"}, "unknown program 'xbt' of level gfn2-xtb: tblite or xtb"),
+    ],
+)
+def test_unknown_settings_are_named(level: str, settings: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        get_calculator(level, Molecule.from_smiles("O"), **settings)

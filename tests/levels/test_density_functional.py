@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import ase
 import numpy as np
@@ -10,10 +11,11 @@ import pytest
 from ase.build import molecule as g2
 from ase.calculators.calculator import SCFError
 from ase.units import Hartree
+from pyscf.gto.basis import load
 from threadpoolctl import threadpool_limits
 
 from diffrelax.levels import get_calculator
-from diffrelax.levels.density_functional import DensityFunctional
+from diffrelax.levels.density_functional import DensityFunctional, check_basis
 from diffrelax.molecule import Molecule
 
 AMMONIA = ase.Atoms(
@@ -157,11 +159,30 @@ def test_heavy_elements_get_core_potentials() -> None:
         ({"basis": "6-32g"}, "basis '6-32g' is unknown"),
         ({"xc": " "}, "no functional in xc=' '"),
         ({"basis": ""}, "basis '' has no functions"),
+        ({"basis": "sto-3g@9s"}, "basis 'sto-3g@9s' is unknown"),
+        ({"xc": "b3lyp-d3"}, "unknown dispersion correction 'd3' in xc='b3lyp-d3'.*d3bj"),
     ],
 )
 def test_unknown_settings_are_refused(settings: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         dft(Molecule.from_smiles("O"), **settings)
+
+
+BASIS_TEXT = "BASIS SET\nH    S\n    __import__('pathlib').Path('ran').touch() 1.0\nEND\n"
+
+
+@pytest.mark.parametrize("basis", [BASIS_TEXT, "def2-svp", "uncdef2-svp@3s"])
+def test_a_text_or_a_file_is_no_basis_and_never_run(
+    basis: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("def2-svp").write_text(BASIS_TEXT)
+    for refuses in (check_basis, lambda basis: dft(Molecule.from_smiles("O"), basis=basis)):
+        with pytest.raises(ValueError, match=r"is a text|is the name of a file here"):
+            refuses(basis)
+    with pytest.raises(ValueError, match="Failed to parse"):
+        load(str(Path("def2-svp")), "H")
+    assert not Path("ran").exists()
 
 
 def test_element_beyond_the_basis_is_refused() -> None:
