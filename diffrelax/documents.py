@@ -17,7 +17,6 @@ from math import isnan, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeAlias
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from diffrelax.clock import Time
@@ -185,22 +184,6 @@ class RelaxationDocument(TimedResult):
             processor_seconds={"total": relaxation.time.processor},
         )
 
-    def to_relaxation(self) -> Relaxation:
-        """Return the same relaxation again."""
-        from diffrelax.relaxation import Relaxation
-
-        return Relaxation(
-            name=self.name,
-            verdict=self.verdict,
-            reason=self.reason,
-            molecule=self.output.to_molecule() if self.output else None,
-            start=self.input.to_molecule() if self.input else None,
-            noise_level=nan if self.noise_level is None else self.noise_level,
-            n_evaluations=self.n_evaluations,
-            error_bound=nan if self.error_bound is None else self.error_bound,
-            time=self.times["total"],
-        )
-
 
 class Trajectory(Document):
     """What happened on the way; kept apart, because it is large."""
@@ -307,39 +290,6 @@ class MinimisationDocument(TimedResult):
             gradient_calls=relaxed.n_calls,
             seconds={"total": relaxed.time.wall},
             processor_seconds={"total": relaxed.time.processor},
-        )
-
-    def to_dft(self) -> DFTRelaxation:
-        """Return the same DFT relaxation again.
-
-        Raises
-        ------
-        ValueError
-            If it is a relaxation at another level, or lacks its trajectory.
-        """
-        from diffrelax.dft import DFTRelaxation, DFTSettings
-
-        way = self.trajectory
-        whole = way is not None and len(way.positions) == len(way.energies)
-        if self.level != "dft" or way is None or not whole or self.scf_cycles is None:
-            raise ValueError(f"{self.name}: this is not the whole document of a DFT relaxation")
-        return DFTRelaxation(
-            molecule=self.output.to_molecule(),
-            converged=self.converged,
-            reason=self.reason,
-            forces=np.array(self.forces)
-            if self.forces
-            else np.full((len(self.output.numbers), 3), nan),
-            energies=way.energies,
-            fmaxes=way.fmaxes,
-            rms_forces=way.rms_forces,
-            trajectory=np.array(way.positions).reshape(-1, len(self.output.numbers), 3),
-            scf_cycles=self.scf_cycles,
-            times=self.times,
-            criterion=self.criterion,
-            notes=self.notes,
-            settings=DFTSettings(**self.settings),
-            lowest_frequency=self.lowest_frequency,
         )
 
 
