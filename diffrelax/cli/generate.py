@@ -15,7 +15,11 @@ def generate(
     output: Annotated[Path, typer.Option("-o", "--output", help="Geometries: .extxyz")],
     n: Annotated[int, typer.Option("-n", help="Number of molecules")] = 100,
     trajectories: Annotated[
-        Path | None, typer.Option(help="How each came to be, level by level: .h5")
+        Path | None,
+        typer.Option(
+            help="How each came to be, level by level: .h5, which "
+            "diffrelax.generation.read_trajectories reads"
+        ),
     ] = None,
     model: Annotated[
         str, typer.Option("--model", help="Released model, or a .safetensors file")
