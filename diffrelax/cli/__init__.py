@@ -9,7 +9,6 @@ from io import TextIOWrapper
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
 from diffrelax.cli import (
     conformers,
@@ -70,14 +69,19 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")  # names may be what cannot be printed
     try:
         app()
-    except ValidationError as error:
-        from diffrelax.documents import explain_invalid
-
-        print(f"diffrelax: {explain_invalid(error)}", file=sys.stderr)
-        sys.exit(2)
     except (ValueError, OSError) as error:
-        print(f"diffrelax: {error}", file=sys.stderr)
+        print(f"diffrelax: {_in_words(error)}", file=sys.stderr)
         sys.exit(2)
     except FloatingPointError as error:
         print(f"diffrelax: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+def _in_words(error: Exception) -> str:
+    from pydantic import ValidationError  # slow to import
+
+    if not isinstance(error, ValidationError):
+        return str(error)
+    from diffrelax.documents import explain_invalid
+
+    return explain_invalid(error)
