@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeAlia
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from diffrelax.clock import Time
+from diffrelax.invalid import explain_invalid
 from diffrelax.molecule import Bond, Molecule
 
 if TYPE_CHECKING:
@@ -349,13 +350,9 @@ def read_document(record: Mapping[str, Any]) -> ResultDocument:
     try:
         return _RESULTS.validate_python(_without_marks(record))
     except ValidationError as error:
-        wrong = explain_invalid(error)
-        raise ValueError(f"a document is damaged, make it again: {wrong}") from error
-
-
-def explain_invalid(error: ValidationError) -> str:
-    """Say which entries of a record are wrong, and why."""
-    return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ValueError(
+            f"a document is damaged, make it again: {explain_invalid(error)}"
+        ) from error
 
 
 def _without_marks(value: Any) -> Any:

@@ -12,6 +12,7 @@ import torch
 from pydantic import ValidationError
 
 from diffrelax.diffusion.denoiser import Denoiser
+from diffrelax.invalid import explain_invalid
 from diffrelax.training.config import ModelConfig, build_denoiser
 from diffrelax.training.loop import WEIGHTS, check_device
 from diffrelax.training.state import load_tensors
@@ -97,7 +98,10 @@ def load_model(name: str | Path, device: str = "cpu") -> Model:
         denoiser = build_denoiser(config)
         denoiser.load_state_dict({n: t.float() for n, t in tensors.items()})
         step = int(str(metadata["step"]))
-    except (KeyError, RuntimeError, ValidationError) as error:
+    except ValidationError as error:
+        wrong = explain_invalid(error)
+        raise ValueError(f"{path} does not hold a model of this version: {wrong}") from error
+    except (KeyError, RuntimeError) as error:
         raise ValueError(f"{path} does not hold a model of this version: {error}") from error
     return Model(config, denoiser.requires_grad_(False).eval().to(device), sha256, step)
 

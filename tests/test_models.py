@@ -8,6 +8,7 @@ import torch
 
 from diffrelax import models
 from diffrelax.models import load_model, releases
+from diffrelax.training.state import save_tensors
 
 
 def test_newest_release_of_a_name_is_found():
@@ -99,6 +100,21 @@ def test_a_truncated_model_is_refused(tmp_path):
     path = tmp_path / "model.safetensors"
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="damaged"):
+        load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({}, "'config'$"),
+        ({"config": {"name": "a", "level": "b", "colour": "red"}}, "colour: Extra .* permitted$"),
+        ({"config": {"name": "a", "level": "b"}, "step": "1"}, "Missing key"),
+    ],
+)
+def test_a_model_of_another_version_says_what_is_wrong(tmp_path, metadata, message):
+    path = tmp_path / "model.safetensors"
+    save_tensors({}, path, metadata)
+    with pytest.raises(ValueError, match=f"not hold a model of this version: (?s:.*){message}"):
         load_model(path)
 
 

@@ -82,6 +82,6 @@ def _in_words(error: Exception) -> str:
 
     if not isinstance(error, ValidationError):
         return str(error)
-    from diffrelax.documents import explain_invalid
+    from diffrelax.invalid import explain_invalid
 
     return explain_invalid(error)

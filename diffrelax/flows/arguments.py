@@ -25,7 +25,6 @@ from diffrelax.documents import (
     Provenance,
     RelaxationDocument,
     StaticDocument,
-    explain_invalid,
     read_document,
 )
 from diffrelax.files import (
@@ -38,6 +37,7 @@ from diffrelax.files import (
     read_smiles,
     smiles_title,
 )
+from diffrelax.invalid import explain_invalid
 from diffrelax.molecule import Molecule
 from diffrelax.work import work_key
 

@@ -280,7 +280,8 @@ def test_learning_rate_rises_stays_and_falls(config):
     [
         ("name: a\nlevel: b\ncolour: red\n", "colour"),
         ("name: [1\n", "not a model configuration"),
-        ("name: a\nlevel: b\ntraining: {steps: -1}\n", "greater than 0"),
+        ("name: a\nlevel: b\ntraining: {steps: -1}\n", r"training.steps: .* greater than 0$"),
+        ("", "not a model configuration: write entries"),
         ("!!python/object/apply:os.system ['true']", "not a model configuration"),
     ],
 )
