@@ -4,6 +4,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
+import torch
 from threadpoolctl import threadpool_limits
 
 from diffrelax.models import load_model
@@ -40,6 +41,15 @@ def geometries():
     )
 
 
+@pytest.fixture(autouse=True)
+def same_threads():
+    """Give each test the environment and the threads that the first one has."""
+    threads = torch.get_num_threads()
+    with patch.dict(os.environ), threadpool_limits():
+        yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture
 def run(monkeypatch, capsys):
     """Run the command line in this process; return exit status, output and errors."""
@@ -47,7 +57,7 @@ def run(monkeypatch, capsys):
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["diffrelax", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop, patch.dict(os.environ), threadpool_limits():
+        with pytest.raises(SystemExit) as stop:
             main()
         captured = capsys.readouterr()
         return stop.value.code or 0, captured.out, captured.err

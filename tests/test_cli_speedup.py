@@ -26,21 +26,6 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Run:
-    """Run the command in this process; return exit status, output and errors."""
-    from diffrelax.cli import main
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["diffrelax", "speedup", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        captured = capsys.readouterr()
-        return int(stop.value.code or 0), captured.out, captured.err
-
-    return call
-
-
-@pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Keys of the DFT relaxations that are calculated."""
     keys: list[str] = []
@@ -57,7 +42,7 @@ def test_the_report_tells_costs_and_speedups_and_how_it_was_made(
     run: Run, counted: list[str], tmp_path: Path
 ) -> None:
     folder = tmp_path / "report"
-    status, out, err = run("O", "-o", folder, *QUICK)
+    status, out, err = run("speedup", "O", "-o", folder, *QUICK)
     assert status == 0
     assert "| mmff94 | bfgs+hessian | 1 | 1 |" in out
     assert "| mmff94, bfgs+hessian | diffusion, bfgs+hessian | 1 | 1 | 0 | 0 |" in out
@@ -78,7 +63,7 @@ def test_the_report_tells_costs_and_speedups_and_how_it_was_made(
     assert (folder / "speedup.png").read_bytes().startswith(b"\x89PNG")
     assert len(counted) == 3  # two arms and a reference
 
-    status, out, _ = run("O", "-o", folder, *QUICK, "--json")
+    status, out, _ = run("speedup", "O", "-o", folder, *QUICK, "--json")
     assert (status, len(counted)) == (0, 3)
     assert [json.loads(line)["start"] for line in out.splitlines()] == ["mmff94", "diffusion"]
 
@@ -97,7 +82,7 @@ def test_each_failure_is_in_the_report_with_its_reason(
     starts = ("--start", "uff", "--start", "diffusion", "--start", "given")
     level = ("--xc", "pbe", "--basis", "6-31g", "--threads", "1", "--recipe", "bfgs+hessian")
     inputs = ("O", "N", "Cl", "I", "C(", apart)
-    status, out, _ = run(*inputs, "-o", tmp_path / "report", *starts, *level, "--json")
+    status, out, _ = run("speedup", *inputs, "-o", tmp_path / "report", *starts, *level, "--json")
     assert status == 1
     rows = [json.loads(line) for line in out.splitlines()]
     found = {(row["name"], row["start"]): row["reason"] for row in rows}
@@ -127,11 +112,11 @@ def test_interrupted_command_goes_on(
             return dft_unit(*arguments, **settings)
 
         patch.setattr(speedup_units, "dft_unit", interrupt)
-        status, out, err = run(*command)
+        status, out, err = run("speedup", *command)
     assert status == 130
     assert "interrupted: 1 of 2 molecules are done; the same command goes on" in err
     assert "| mmff94 | bfgs+hessian | 1 | 1 |" in out
-    status, out, _ = run(*command)
+    status, out, _ = run("speedup", *command)
     assert status == 0
     assert "| mmff94 | bfgs+hessian | 2 | 2 |" in out
     assert len(counted) == len(set(counted)) == 6
@@ -156,7 +141,7 @@ def test_killed_command_goes_on_and_nothing_is_lost_or_done_twice(
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     (unfinished,) = begun
-    assert run(*command)[0] == 0
+    assert run("speedup", *command)[0] == 0
     assert {path: path.read_bytes() for path in kept} == kept
     assert unfinished in counted
     assert not {path.stem for path in kept} & set(counted)
@@ -177,7 +162,7 @@ def test_killed_command_goes_on_and_nothing_is_lost_or_done_twice(
 def test_bad_usage_ends_with_status_2_before_any_work(
     run: Run, tmp_path: Path, arguments: tuple[str, ...], message: str
 ) -> None:
-    status, _, err = run("O", "-o", tmp_path / "report", *arguments)
+    status, _, err = run("speedup", "O", "-o", tmp_path / "report", *arguments)
     assert status == 2
     assert message in err
     assert not (tmp_path / "report").exists()
@@ -187,7 +172,9 @@ def test_missing_matplotlib_costs_the_figure_only(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("diffrelax.benchmark.speedup_figure.find_spec", lambda package: None)
-    status, _, err = run("O", "-o", tmp_path, "--start", "given", "--recipe", "bfgs", *LEVEL)
+    status, _, err = run(
+        "speedup", "O", "-o", tmp_path, "--start", "given", "--recipe", "bfgs", *LEVEL
+    )
     assert status == 1
     assert 'pip install "diffrelax[notebooks]"' in err
     assert (tmp_path / "report.md").exists()

@@ -48,6 +48,19 @@ def test_broken_and_formed_bonds_are_named():
     assert "C1–H9 formed (1.0" in change
 
 
+def test_bonds_break_and_form_where_they_are_said_to():
+    def at(distance):
+        return np.array([[0.0, 0.0, 0.0], [0.0, 0.0, distance]])
+
+    bonded = Molecule.from_smiles("[H][H]")
+    apart = Molecule(np.array([1, 1]), at(1.5), formal_charges=(0, 0))
+    longest, closest = 0.62 + 0.40, 0.62 + 0.20  # covalent radii and the margins, Å
+    assert identity_change(bonded, at(longest - 0.01)) == ""
+    assert "broke" in identity_change(bonded, at(longest + 0.01))
+    assert identity_change(apart, at(closest + 0.01)) == ""
+    assert "formed" in identity_change(apart, at(closest - 0.01))
+
+
 def test_a_bond_that_was_long_before_can_break():
     ethane = Molecule.from_smiles("CC")
     positions = ethane.positions.copy()

@@ -41,8 +41,11 @@ def test_a_key_survives_a_name_and_rounding_but_no_change_of_the_work(methanol: 
         work_key("dft", methanol, {"fmax": 0.03}, seed=1),
         work_key("dft", "CO", {"fmax": 0.03}),
         work_key("dft", replace(methanol, multiplicity=3), {"fmax": 0.03}),
+        work_key("dft", replace(methanol, charge=2, formal_charges=()), {"fmax": 0.03}),
+        work_key("dft", replace(methanol, bonds=()), {"fmax": 0.03}),
+        work_key("dft", replace(methanol, numbers=methanol.numbers[::-1]), {"fmax": 0.03}),
     ]
-    assert len({key, *others}) == 8
+    assert len({key, *others}) == 11
 
 
 def test_a_key_refuses_what_has_no_canonical_form(methanol: Molecule) -> None:
@@ -61,6 +64,24 @@ def test_a_finished_unit_is_found_again_and_its_checkpoint_is_gone(tmp_path: Pat
     assert WorkFolder(tmp_path / "work").find(key) == {"energy": -1.5, "name": "méthanol"}
     assert not folder.checkpoint(key).exists()
     assert [path.suffix for path in folder.path.iterdir()] == [".json"]
+
+
+def test_a_unit_that_cannot_be_written_leaves_the_last_one_and_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = WorkFolder(tmp_path)
+    folder.keep("ab", {"energy": -1.0})
+    folder.checkpoint("ab").write_text("half")
+
+    def write_a_part(path: Path, text: str, **_: object) -> None:
+        path.write_bytes(text[:5].encode())
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Path, "write_text", write_a_part)
+    with pytest.raises(OSError, match="no space left"):
+        folder.keep("ab", {"energy": -2.0})
+    assert folder.find("ab") == {"energy": -1.0}
+    assert sorted(tmp_path.iterdir()) == [folder.checkpoint("ab"), tmp_path / "ab.json"]
 
 
 @pytest.mark.parametrize("text", [json.dumps({"a": 1})[:-2], "", "[]"])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from ase.units import kB
 
+from diffrelax.boltzmann import sample_boltzmann
 from diffrelax.boltzmann.chains import Chains, Target
 from diffrelax.boltzmann.diagnostics import Diagnostics
 from diffrelax.boltzmann.guide import Guide
@@ -84,6 +85,14 @@ def test_water_has_the_mean_energy_of_quadrature(model, which):
     assert error == pytest.approx(apart, rel=0.3)  # the error that independent chains show
     assert error < 0.03 * mean
     assert abs(mean - quadrature(surface, thermal)) < 3.5 * error
+
+
+def test_samples_are_those_of_the_temperature_that_is_asked_for(model):
+    found = sample_boltzmann("O", model, 3000, n_chains=30, temperature=600.0)
+    mean, error = mean_and_error(found.energies.reshape(-1, 30))
+    assert error < 0.05 * mean
+    exact = quadrature(Surface(found.molecule, "mmff94"), kB * 600)
+    assert abs(mean - exact) < 3.5 * error
 
 
 def quadrature(surface, thermal):

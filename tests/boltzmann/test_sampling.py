@@ -45,6 +45,8 @@ def test_the_provenance_says_what_was_done_and_what_it_cost(samples, model):
     names = {"energy", "cos H4–C1–C2–O3", "sin H4–C1–C2–O3", "cos C1–C2–O3–H9", "sin C1–C2–O3–H9"}
     for key in ("rhat", "ess", "autocorrelation"):
         assert set(known[key]) == names
+    for name in names:  # in steps, of which there are two from draw to draw
+        assert known["autocorrelation"][name] == pytest.approx(2 * 15 / known["ess"][name])
     assert all(0 <= share <= 1 for share in known["acceptance"].values())
     # each start is evaluated to see that it can be, and again by the chains
     assert known["energy_calls"] == 3 * (2 + 9 + 5 * 2)

@@ -48,15 +48,16 @@ def test_trans_trans_pentane_counts_a_quarter_of_trans_gauche() -> None:
     assert ensemble.weights == pytest.approx([0.2, 0.8])
 
 
-def test_butane_is_trans_and_twice_gauche(model) -> None:
-    ensemble = sample_conformers("CCCC", model, 12, level="mmff94", temperature=TEMPERATURE)
+@pytest.mark.parametrize("temperature", [TEMPERATURE, 600.0])
+def test_butane_is_trans_and_twice_gauche(model, temperature: float) -> None:
+    ensemble = sample_conformers("CCCC", model, 12, level="mmff94", temperature=temperature)
     assert ensemble.columns["symmetry_number"].tolist() == [2, 2]
     assert ensemble.columns["mirror_images"].tolist() == [1, 2]
     assert ensemble.columns["n_starts"].sum() == 24  # two rounds
     gap = ensemble.energies[1] - ensemble.energies[0]
     assert gap * mol / kcal == pytest.approx(0.78, abs=0.05)  # MMFF94, Halgren 1996, part V
     ratio = ensemble.weights[1] / ensemble.weights[0]
-    assert ratio == pytest.approx(2 * np.exp(-gap / (kB * TEMPERATURE)))
+    assert ratio == pytest.approx(2 * np.exp(-gap / (kB * temperature)))
 
 
 def test_conformers_are_minima_in_order_and_the_molecule_asked_for(model) -> None:

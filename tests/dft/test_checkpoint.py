@@ -151,6 +151,29 @@ def test_checkpoint_of_other_work_is_refused(tmp_path: Path) -> None:
         relax_dft(water, checkpoint=tmp_path / "none" / "a", **SETTINGS)
 
 
+def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    water, path = Molecule.from_smiles("O"), tmp_path / "dft.checkpoint"
+    save, calls = np.savez, 0
+
+    def fail_at_the_second(file: Any, **arrays: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            file.write(b"PK")
+            raise OSError("no space left")
+        save(file, **arrays)
+
+    monkeypatch.setattr(np, "savez", fail_at_the_second)
+    with pytest.raises(OSError, match="no space left"):
+        relax_dft(water, checkpoint=path, **SETTINGS)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    numbers: list[int] = []
+    relax_dft(water, checkpoint=path, callback=lambda n, *_: numbers.append(n), **SETTINGS)
+    assert numbers[0] == 2
+
+
 def test_relaxation_without_a_hessian_restarts(tmp_path: Path) -> None:
     path = tmp_path / "dft.checkpoint"
     water = Molecule.from_smiles("O")

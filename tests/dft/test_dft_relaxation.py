@@ -5,10 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ase.calculators.calculator import SCFError
 from pydantic import ValidationError
 
 from diffrelax.dft import DFTRelaxation, DFTSettings, relax_dft
+from diffrelax.dft.relaxation import MINIMISERS
 from diffrelax.levels import get_calculator
+from diffrelax.levels.density_functional import DensityFunctional
 from diffrelax.molecule import Molecule
 
 
@@ -106,6 +109,26 @@ def test_failed_scf_is_reported(monkeypatch: pytest.MonkeyPatch, optimizer: str)
     np.testing.assert_array_equal(result.molecule.positions, Molecule.from_smiles("O").positions)
 
 
+def test_what_was_calculated_before_a_failure_is_kept(
+    monkeypatch: pytest.MonkeyPatch, optimizer: str
+) -> None:
+    calculate, seen = DensityFunctional.calculate, []
+
+    def fail_at_the_third(self: DensityFunctional, *arguments: Any) -> None:
+        seen.append("forces" in arguments[1])
+        if sum(seen) == 3:
+            raise SCFError("the SCF did not converge")
+        calculate(self, *arguments)
+
+    monkeypatch.setattr(DensityFunctional, "calculate", fail_at_the_third)
+    result = relax("OO", xc="lda,vwn", optimizer=optimizer)
+    assert not result.converged
+    assert result.reason.startswith("gradient call 3 failed: the SCF did not converge")
+    assert result.gradient_calls == len(result.trajectory) == 2
+    np.testing.assert_array_equal(result.molecule.positions, result.trajectory[-1])
+    assert np.linalg.norm(result.forces, axis=1).max() == pytest.approx(result.fmaxes[-1])
+
+
 def test_level_that_cannot_be_calculated_is_reported(optimizer: Any) -> None:
     helium = Molecule(np.array([2]), np.zeros((1, 3)), multiplicity=3)
     result = relax_dft(helium, basis="sto-3g", threads=1, optimizer=optimizer)
@@ -142,6 +165,24 @@ def test_missing_hessian_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "no parameters for U" in result.notes[0]
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "fmax", "floor"), [("tric", 0.03, 0.1), ("bfgs", 0.003, 0.25), ("bfgs", 0.03, 1)]
+)
+def test_soft_modes_start_from_the_floor_of_the_optimizer(
+    monkeypatch: pytest.MonkeyPatch, optimizer: Any, fmax: float, floor: float
+) -> None:
+    given = []
+
+    def minimise(atoms: Any, hessian: np.ndarray, *_: object) -> str:
+        given.append(hessian)
+        return "stopped"
+
+    monkeypatch.setattr("diffrelax.dft.relaxation.gfn2_hessian", lambda _: np.zeros((9, 9)))
+    monkeypatch.setitem(MINIMISERS, optimizer, minimise)
+    relax("O", optimizer=optimizer, fmax=fmax)
+    assert np.linalg.eigvalsh(given[0]).min() == pytest.approx(floor)
+
+
 def test_hessian_that_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("diffrelax.levels.aimnet2.find_spec", lambda _: None)
     with pytest.raises(ValueError, match=r"diffrelax\[aimnet2\]"):
@@ -171,6 +212,16 @@ def test_minimum_is_told_from_a_saddle_point(level: Any) -> None:
     assert not saddle.converged
     assert saddle.reason.startswith("no minimum: imaginary frequency of ")
     assert saddle.lowest_frequency < -500
+
+
+@pytest.mark.parametrize(("lowest", "is_minimum"), [(-19.0, True), (-21.0, False)])
+def test_an_imaginary_frequency_within_the_noise_is_none(
+    monkeypatch: pytest.MonkeyPatch, lowest: float, is_minimum: bool
+) -> None:
+    frequencies = np.array([lowest, 900.0])
+    monkeypatch.setattr("diffrelax.dft.relaxation.vibrational_frequencies", lambda *_: frequencies)
+    result = relax("[H][H]", check_minimum="gfn2-xtb")
+    assert (result.converged, result.lowest_frequency) == (is_minimum, lowest)
 
 
 def test_an_atom_is_not_checked_to_be_a_minimum() -> None:

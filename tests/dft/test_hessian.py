@@ -43,8 +43,9 @@ def test_a_molecule_that_is_hardly_bent_keeps_its_bends() -> None:
     np.testing.assert_allclose(frequencies, expected, atol=20)
 
 
-def test_hessian_predicts_the_change_of_forces() -> None:
-    molecule = Molecule.from_smiles("CC=O")
+@pytest.mark.parametrize("smiles", ["CC=O", "C[NH3+]", "CC(=O)[O-]", "[CH3]"])
+def test_hessian_predicts_the_change_of_forces(smiles: str) -> None:
+    molecule = Molecule.from_smiles(smiles)
     calculator = get_calculator("gfn2-xtb", molecule, accuracy=0.01)
     step = np.random.default_rng(1).normal(0, 2e-3, molecule.positions.shape)
     atoms = molecule.to_atoms()
@@ -64,6 +65,16 @@ def test_positive_hessian_has_a_floor_and_keeps_stiff_modes() -> None:
     eigenvalues = np.linalg.eigvalsh(positive)
     assert eigenvalues.min() == pytest.approx(1.0)
     assert eigenvalues.max() == pytest.approx(np.linalg.eigvalsh(raw).max(), rel=1e-3)
+
+
+def test_positive_hessian_does_not_depend_on_that_of_rigid_motions() -> None:
+    molecule = Molecule.from_smiles("CC=O")
+    rigid = rigid_motions(molecule.positions)
+    raw = gfn2_hessian(molecule)
+    shifted = positive_hessian(raw + 5 * rigid @ rigid.T, molecule.positions, floor=1.0)
+    np.testing.assert_allclose(rigid.T @ shifted @ rigid, np.eye(6), atol=1e-8)
+    expected = positive_hessian(raw, molecule.positions, floor=1.0)
+    np.testing.assert_allclose(shifted, expected, atol=1e-8)
 
 
 def test_positive_hessian_turns_negative_curvature_round() -> None:

@@ -28,6 +28,16 @@ def test_forces_are_the_negative_gradient(smiles: str) -> None:
 
 
 @needs_weights
+def test_a_proton_binds_to_an_amine() -> None:
+    amine, ion = (
+        get_calculator("aimnet2", molecule).get_potential_energy(molecule.to_atoms())
+        for molecule in map(Molecule.from_smiles, ("CN", "C[NH3+]"))
+    )
+    # proton affinity of methylamine, 899 kJ/mol (Hunter and Lias 1998), and the zero-point energy
+    assert amine - ion == pytest.approx(9.7, abs=0.3)
+
+
+@needs_weights
 def test_hessian_predicts_forces() -> None:
     molecule = Molecule.from_smiles("CC=O")
     atoms = molecule.to_atoms()

@@ -15,7 +15,7 @@ from pyscf.gto.basis import load
 from threadpoolctl import threadpool_limits
 
 from diffrelax.levels import get_calculator
-from diffrelax.levels.density_functional import DensityFunctional, check_basis
+from diffrelax.levels.density_functional import DensityFunctional, check_basis, mean_field
 from diffrelax.molecule import Molecule
 
 AMMONIA = ase.Atoms(
@@ -47,6 +47,16 @@ def dft(molecule: Molecule, **settings: object) -> DensityFunctional:
     calculator = get_calculator("dft", molecule, **settings)
     assert isinstance(calculator, DensityFunctional)
     return calculator
+
+
+@pytest.mark.parametrize(
+    ("smiles", "electrons", "unpaired"), [("[NH4+]", 10, 0), ("[OH-]", 10, 0), ("[O][O]", 16, 2)]
+)
+def test_settings_and_charge_reach_pyscf(smiles: str, electrons: int, unpaired: int) -> None:
+    molecule = Molecule.from_smiles(smiles)
+    method = mean_field(molecule, xc="pbe", basis="sto-3g", grid_level=1)
+    assert (method.mol.nelectron, method.mol.spin) == (electrons, unpaired)
+    assert (method.grids.level, method.xc) == (1, "pbe")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from diffrelax.boltzmann.springs import expanded, reduced
 from diffrelax.levels import Surface, get_calculator
 from diffrelax.molecule import Molecule
 
@@ -28,3 +29,13 @@ def test_a_geometry_that_fails_has_an_infinite_energy_and_spares_the_others():
     energies = Surface(molecule, "gfn2-xtb").energies(np.stack([heap, molecule.positions]))
     assert np.isposinf(energies[0])
     assert np.isfinite(energies[1])
+
+
+def test_the_hessian_is_the_curvature_of_the_energies():
+    molecule = Molecule.from_smiles("CCO")
+    surface = Surface(molecule, "mmff94")
+    here = reduced(molecule.positions[None])[0]
+    step = 0.005 * np.random.default_rng(0).normal(size=here.size)
+    up, middle, down = surface.energies(expanded(np.stack([here + step, here, here - step])))
+    curvature = step @ surface.hessian(molecule.positions) @ step
+    assert up + down - 2 * middle == pytest.approx(curvature, rel=0.02)

@@ -27,10 +27,7 @@ from diffrelax.training.state import TrainingState, load_tensors, save_tensors
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    before = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def rows(folder):

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diffrelax.atomic import replacing
+
+
+def test_a_file_is_on_the_disk_before_it_takes_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def watch(name: str) -> None:
+        real = getattr(os, name)
+
+        def watched(*arguments: Any) -> None:
+            done.append(name)
+            real(*arguments)
+
+        monkeypatch.setattr(os, name, watched)
+
+    for name in ("fsync", "replace"):
+        watch(name)
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with replacing(path) as part:
+        part.write_text("new")
+        assert path.read_text() == "old"
+    assert done == ["fsync", "replace"]
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["new"]
+
+
+def test_a_block_that_raises_leaves_the_old_file_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(OSError, match="no space left"), replacing(path) as part:
+        part.write_text("ne")
+        raise OSError("no space left")
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["old"]
