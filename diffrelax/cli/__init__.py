@@ -62,7 +62,7 @@ def options(
 
 def main() -> None:
     """Run the command line; errors a person can act on end it with status 2."""
-    # threads that sleep while they wait: on a shared machine, spinning ones cost five-fold
+    # threads that sleep while they wait: on a shared machine, spinning ones cost several-fold
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):

@@ -13,7 +13,6 @@ from diffrelax.cli.options import (
     Basis,
     Device,
     Functional,
-    Json,
     ModelName,
     Seed,
     Threads,
@@ -36,7 +35,7 @@ def conformers(
     ),
     xc: Functional = None,
     basis: Basis = None,
-    temperature: Annotated[float, typer.Option(help="K")] = 298.15,
+    temperature: Annotated[float, typer.Option(help="Temperature, K")] = 298.15,
     work: Annotated[
         Path | None,
         typer.Option(help="Folder that keeps finished relaxations; run again to go on from there"),
@@ -45,7 +44,9 @@ def conformers(
     device: Device = "cpu",
     seed: Seed = 42,
     threads: Threads = None,
-    json_lines: Json = False,
+    json_lines: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object for each conformer")
+    ] = False,
 ) -> None:
     """Find the conformers of a molecule and their Boltzmann weights."""
     from diffrelax.conformers import sample_conformers

@@ -49,7 +49,7 @@ def dft(
         typer.Option(help="Hessian that the optimizer starts from"),
     ] = "gfn2-xtb",
     density_fit: Annotated[bool, typer.Option(help="Density fitting")] = True,
-    max_steps: Annotated[int, typer.Option(min=0)] = 200,
+    max_steps: Annotated[int, typer.Option(min=0, help="Of the optimizer")] = 200,
     check_minimum: Annotated[
         Literal["none", "gfn2-xtb", "dft"],
         typer.Option(help="Level at which the end must have no imaginary frequency"),

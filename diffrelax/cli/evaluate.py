@@ -35,7 +35,7 @@ class From(StrEnum):
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="Released model, or a .safetensors file")],
-    split: Annotated[Literal["test", "validation"], typer.Option()] = "test",
+    split: Annotated[Literal["test", "validation"], typer.Option(help="Part of QM9")] = "test",
     n: Annotated[int, typer.Option("-n", help="Number of molecules")] = 1000,
     start: Annotated[
         From,
@@ -49,11 +49,12 @@ def evaluate(
     noise_levels: Annotated[
         list[float] | None,
         typer.Option(
-            "--noise-level", help="Å, from which the model relaxes, not its own. May be repeated"
+            "--noise-level",
+            help="Å, to denoise from here in place of its own schedule. May be repeated",
         ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", help="Where to store the result: .json")
+        Path | None, typer.Option("-o", "--output", help="Where to store the result: .json")
     ] = None,
     device: Device = "cpu",
     threads: Threads = None,

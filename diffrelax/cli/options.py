@@ -11,9 +11,11 @@ import typer
 if TYPE_CHECKING:
     from diffrelax.ensemble import Level
 
-Inputs = Annotated[list[str], typer.Argument(help="SMILES, or files: .smi .sdf .mol .xyz .extxyz")]
+Inputs = Annotated[
+    list[str], typer.Argument(help="SMILES, or files: .smi .txt .sdf .mol .xyz .extxyz")
+]
 Output = Annotated[
-    Path | None, typer.Option("-o", "--output", help="Geometries: .extxyz, .sdf or .json")
+    Path | None, typer.Option("-o", "--output", help="Geometries: .extxyz, .xyz, .sdf or .json")
 ]
 ModelName = Annotated[str, typer.Option("--model", help="Released model, or a .safetensors file")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …")]
@@ -22,7 +24,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for ea
 Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads")]
 NoiseLevel = Annotated[
     float | None,
-    typer.Option(help="Å; take the start for a minimum with so much noise"),
+    typer.Option(
+        help="Å, standard deviation of noise on each coordinate of the start; read if not given"
+    ),
 ]
 Functional = Annotated[str | None, typer.Option("--xc", help="Functional, for --level dft")]
 Basis = Annotated[str | None, typer.Option(help="Basis set, for --level dft")]

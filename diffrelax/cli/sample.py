@@ -32,7 +32,7 @@ def sample(
         Path | None, typer.Option("-o", "--output", help="Samples: .h5, .extxyz or .sdf")
     ] = None,
     n: Annotated[int, typer.Option("-n", help="Number of samples")] = 5000,
-    temperature: Annotated[float, typer.Option(help="K")] = 300.0,
+    temperature: Annotated[float, typer.Option(help="Temperature, K")] = 300.0,
     level: Annotated[str, typer.Option(help="Level of theory: mmff94, gfn2-xtb, dft, …")] = (
         "mmff94"
     ),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diffrelax.cli.options import Inputs, Json, ModelName, Seed, Threads, set_threads
+from diffrelax.cli.options import Inputs, ModelName, Seed, Threads, set_threads
 
 if TYPE_CHECKING:
     from diffrelax.benchmark.speedup import Outcome
@@ -43,14 +43,16 @@ def speedup(
     basis: Annotated[str, typer.Option(help="Basis set")] = "6-31G(2df,p)",
     fmax: Annotated[float, typer.Option(help="Largest force at the end, eV/Å")] = 0.03,
     density_fit: Annotated[bool, typer.Option(help="Density fitting")] = True,
-    max_steps: Annotated[int, typer.Option(min=0)] = 200,
+    max_steps: Annotated[int, typer.Option(min=0, help="Of the optimizer")] = 200,
     model: ModelName = "relax-qm9",
     seed: Seed = 42,
     threads: Threads = None,
     watts: Annotated[
         float, typer.Option(min=0, help="W, assumed for a busy processor core, to estimate kWh")
     ] = 12.0,
-    json_lines: Json = False,
+    json_lines: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object for each relaxation")
+    ] = False,
 ) -> None:
     """Compare DFT relaxations from several starts, pair by pair; the same command continues."""
     from diffrelax.benchmark.speedup_arms import check_arms, combine, subjects_of
