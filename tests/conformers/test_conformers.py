@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from ase.units import Hartree, kB, kcal, mol
 from rdkit.Chem import rdMolTransforms
-from spyrmsd.rmsd import symmrmsd
 
 from diffrelax.conformers import Conformer, find_starts, merge, sample_conformers, weigh
 from diffrelax.conformers import minima as minima_module
@@ -93,29 +92,6 @@ def test_energy_tells_apart_what_heavy_atoms_do_not() -> None:
     pair = [Conformer("a", ethanol, 0.0), Conformer("b", ethanol, 0.2 * kcal / mol)]
     assert len(merge(pair)) == 2
     assert len(merge([pair[0], replace(pair[1], energy=0.05 * kcal / mol)])) == 1
-
-
-@pytest.mark.parametrize("smiles", ["CCC(C)C", "CC(=O)OCC", "FC(F)CO", "CC(C)OC(C)C"])
-def test_rmsd_is_that_of_spyrmsd(smiles: str) -> None:
-    molecule = Molecule.from_smiles(smiles, seed=1)
-    other = Molecule.from_smiles(smiles, seed=9)
-    heavy = molecule.numbers > 1
-    pairs = np.zeros((molecule.n_atoms, molecule.n_atoms), dtype=int)
-    for i, j, _ in molecule.bonds:
-        pairs[i, j] = pairs[j, i] = 1
-    # hydrogens make the difference between the oxygens and carbons that spyrmsd must not exchange
-    labels = molecule.numbers * 10 + pairs[:, ~heavy].sum(axis=1)
-    expected = symmrmsd(
-        molecule.positions[heavy],
-        other.positions[heavy],
-        labels[heavy],
-        labels[heavy],
-        pairs[np.ix_(heavy, heavy)],
-        pairs[np.ix_(heavy, heavy)],
-        center=True,
-        minimize=True,
-    )
-    assert heavy_atom_rmsd(molecule, other) == pytest.approx(expected, abs=1e-4)
 
 
 def test_starts_say_where_they_come_from(model) -> None:
