@@ -167,6 +167,8 @@ def _tables(
     if minima := _minima_rows(outcomes):
         parts += [
             "## Molecules with more than one minimum",
+            "A minimum is where a tight relaxation ends; whether it is one, or a saddle point that "
+            "nothing pushed the relaxation off, is not checked.",
             markdown_table(("molecule", "minimum", "above the lowest, kcal/mol", "arms"), minima),
         ]
     for title, remarks in (
