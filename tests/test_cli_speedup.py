@@ -122,6 +122,19 @@ def test_interrupted_command_goes_on(
     assert len(counted) == len(set(counted)) == 6
 
 
+def test_command_interrupted_in_its_first_molecule_has_no_report_yet(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(speedup_units, "dft_unit", interrupt)
+    status, _, err = run("speedup", "O", "-o", tmp_path, *QUICK)
+    assert status == 130
+    assert "interrupted: 0 of 1 molecules are done; the same command goes on" in err
+    assert not list(tmp_path.glob("*.*"))
+
+
 def test_killed_command_goes_on_and_nothing_is_lost_or_done_twice(
     run: Run, counted: list[str], tmp_path: Path
 ) -> None:
