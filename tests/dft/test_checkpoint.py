@@ -97,6 +97,8 @@ def test_costs_of_all_lives_are_counted_once(
         assert after["dft"] == pytest.approx(before["dft"])
         assert after["hessian"] == before["hessian"] > 0
         assert after["total"] > before["dft"] + before["hessian"]
+    again_alone = again.times["total"].processor - finished.times["total"].processor
+    assert 0 < again_alone < finished.times["dft"].processor  # nothing of the first life twice
 
 
 def test_more_steps_and_a_check_of_the_minimum_go_on_from_what_is_known(tmp_path: Path) -> None:
