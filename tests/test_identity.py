@@ -123,8 +123,10 @@ def test_bonds_unknown_compares_close_pairs():
 
 
 @pytest.mark.parametrize(
-    "smiles", ["CCCCO", "CC(C)(C)CC", "Cc1ccccc1", "C1CCCCC1C", "NCC(=O)NC", "CCC"]
-)
+    "smiles",
+    ["CCCCO", "CC(C)(C)CC", "Cc1ccccc1", "C1CCCCC1C", "NCC(=O)NC", "CCC", "CCC(C)C", "CC(=O)OCC",
+     "FC(F)CO", "CC(C)OC(C)C"],
+)  # fmt: skip
 @pytest.mark.parametrize("polar_hydrogens", [False, True])
 def test_rmsd_agrees_with_spyrmsd(smiles, polar_hydrogens):
     a, b = (Molecule.from_smiles(smiles, seed=seed) for seed in (1, 5))

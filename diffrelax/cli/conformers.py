@@ -13,6 +13,7 @@ from diffrelax.cli.options import (
     Basis,
     Device,
     Functional,
+    Json,
     ModelName,
     Seed,
     Threads,
@@ -44,9 +45,7 @@ def conformers(
     device: Device = "cpu",
     seed: Seed = 42,
     threads: Threads = None,
-    json_lines: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object for each conformer")
-    ] = False,
+    json_lines: Json = False,
 ) -> None:
     """Find the conformers of a molecule and their Boltzmann weights."""
     from diffrelax.conformers import sample_conformers

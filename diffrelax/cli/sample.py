@@ -14,6 +14,7 @@ from diffrelax.cli.options import (
     Basis,
     Device,
     Functional,
+    Json,
     ModelName,
     Threads,
     choose_level,
@@ -50,7 +51,7 @@ def sample(
     device: Device = "cpu",
     seed: Annotated[int, typer.Option(help="Of the embedding and the chains")] = 42,
     threads: Threads = None,
-    json_lines: Annotated[bool, typer.Option("--json", help="Print one JSON object")] = False,
+    json_lines: Json = False,
 ) -> None:
     """Sample the geometries of a molecule at a temperature."""
     from diffrelax.boltzmann import sample_boltzmann

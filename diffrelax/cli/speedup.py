@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diffrelax.cli.options import Inputs, ModelName, Seed, Threads, set_threads
+from diffrelax.cli.options import Inputs, Json, ModelName, Seed, Threads, set_threads
 
 if TYPE_CHECKING:
     from diffrelax.benchmark.speedup import Outcome
@@ -50,9 +50,7 @@ def speedup(
     watts: Annotated[
         float, typer.Option(min=0, help="W, assumed for a busy processor core, to estimate kWh")
     ] = 12.0,
-    json_lines: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object for each relaxation")
-    ] = False,
+    json_lines: Json = False,
 ) -> None:
     """Compare DFT relaxations from several starts, pair by pair; the same command continues."""
     from diffrelax.benchmark.speedup_arms import check_arms, combine, subjects_of
