@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import ase
 import numpy as np
 import pytest
@@ -9,12 +11,12 @@ from diffrelax import load_model
 from diffrelax.cli import train as commands
 from diffrelax.domain import outside_domain
 from diffrelax.finetuning import begin_finetuning, load_minima
-from diffrelax.models import releases
 from diffrelax.molecule import Molecule
 from diffrelax.relaxation import relax_molecules
 from diffrelax.training.config import ModelConfig
 from diffrelax.training.errors import geometry_errors
 
+MODELS = Path(__file__).parents[1] / "models"
 SMILES = ("CCO", "CC=O", "C1CC1", "CN", "CC#N", "COC", "CCN", "CC(=O)O", "C=CC", "CF", "CO", "CC",
           "NC=O", "CCC", "OCCO", "C1CO1")  # fmt: skip
 STRETCH = 1.02  # bonds of a level of theory that makes all of them two percent longer
@@ -129,7 +131,7 @@ def test_bonds_that_are_new_to_the_model_are_covered_afterwards(model, stretched
 
 def test_a_model_of_its_own_covers_what_it_has_learned_alone(model, stretched, tmp_path):
     path, _ = stretched
-    entries = yaml.safe_load((releases()["relax-qm9-1"] / "config.yaml").read_text())
+    entries = yaml.safe_load((MODELS / "relax-qm9-1" / "config.yaml").read_text())
     entries |= {"name": "own-1", "calibration": None}
     entries["network"] |= {"channels": 8, "layers": 1}
     entries["training"] |= {"data": path.name, "steps": 2, "batch_size": 4, "checkpoints": 0}
