@@ -39,7 +39,12 @@ from diffrelax.benchmark.speedup_report import write_report
 from diffrelax.benchmark.speedup_units import Units
 from diffrelax.clock import Time
 from diffrelax.dft import DFTSettings
-from diffrelax.documents import FailureDocument, MinimisationDocument, Provenance
+from diffrelax.documents import (
+    FailureDocument,
+    MinimisationDocument,
+    Provenance,
+    find_document,
+)
 from diffrelax.levels.density_functional import check_functional
 from diffrelax.models import load_model
 from diffrelax.molecule import Molecule
@@ -113,7 +118,7 @@ class FinishedWork(WorkFolder):
     def find(self, key: str) -> dict[str, Any]:
         """Return the document of a finished unit."""
         document = super().find(key)
-        if document is None:
+        if document is None or find_document(WorkFolder(self.path), key) is None:
             raise FileNotFoundError(f"{key} is not finished")
         return document
 
@@ -253,7 +258,7 @@ def embed(name: str, smiles: str, known: dict[str, Molecule]) -> Subject:
     try:
         base = Molecule.from_smiles(smiles, name=name, seed=SEED)
     except ValueError as error:
-        return Subject(name, None, known=known, reason=str(error))
+        return Subject(name, None, known=known, reason=f"not a molecule: {error}")
     return Subject(name, base, Time.now() - begun, known)
 
 

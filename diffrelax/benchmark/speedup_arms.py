@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain, count
 from typing import Any, NamedTuple, get_args
@@ -15,6 +15,7 @@ from diffrelax.dft.settings import Optimizer
 from diffrelax.files import Rejected
 from diffrelax.levels import check_installed, relax_at_level
 from diffrelax.molecule import Molecule
+from diffrelax.work import work_key
 
 HESSIANS = {"": "none", "+hessian": "gfn2-xtb", "+aimnet2-hessian": "aimnet2"}
 RECIPES = {
@@ -85,7 +86,8 @@ def subjects_of(molecules: Iterable[Molecule | Rejected]) -> list[Subject]:
     """Make subjects of molecules, each with a name of its own.
 
     Coordinates that no force field made are relaxed with MMFF94, where that ends well, to become
-    the base; they themselves are known by the name ``given``.
+    the base; they themselves are known by the name ``given``. A geometry that was there before has
+    no base.
 
     Parameters
     ----------
@@ -94,7 +96,22 @@ def subjects_of(molecules: Iterable[Molecule | Rejected]) -> list[Subject]:
     """
     subjects = [_subject(molecule, time) for molecule, time in timed(molecules)]
     names = distinct(subject.name for subject in subjects)
-    return [replace(subject, name=name) for subject, name in zip(subjects, names, strict=True)]
+    named = [replace(subject, name=name) for subject, name in zip(subjects, names, strict=True)]
+    return list(_each_once(named))
+
+
+def _each_once(subjects: Iterable[Subject]) -> Iterator[Subject]:
+    """Leave the first of equal subjects: relaxed twice, one would count as two molecules."""
+    first: dict[tuple[str, ...], str] = {}
+    for subject in subjects:
+        if subject.base:
+            geometries = {"base": subject.base, **subject.known}
+            key = tuple(work_key(name, molecule, {}) for name, molecule in geometries.items())
+            earlier = first.setdefault(key, subject.name)
+            if earlier != subject.name:
+                yield Subject(subject.name, None, reason=f"the same molecule as {earlier}")
+                continue
+        yield subject
 
 
 def distinct(names: Iterable[str]) -> list[str]:
@@ -108,7 +125,7 @@ def distinct(names: Iterable[str]) -> list[str]:
 
 def _subject(molecule: Molecule | Rejected, time: Time) -> Subject:
     if isinstance(molecule, Rejected):
-        return Subject(molecule.name, None, reason=molecule.reason)
+        return Subject(molecule.name, None, reason=f"not a molecule: {molecule.reason}")
     if molecule.start.split()[0] in FORCE_FIELDS:
         return Subject(molecule.name, molecule, time)
     known = {"given": molecule}

@@ -159,9 +159,9 @@ def _tables(
         parts += [
             "## How many times less the second costs",
             "Over the pairs that end in the same reference minimum; seconds over those of them "
-            "that ran on the same kind of processor. Unlike seconds, SCF cycles do not depend on "
-            "what else a machine is doing. A relaxation that is noted below to have stopped on the "
-            "way to its minimum counts with the calls that it took.",
+            "that ran on the same kind of processor, however far apart in time. Unlike seconds, "
+            "SCF cycles do not depend on what else a machine is doing. A relaxation that is noted "
+            "below to have stopped on the way to its minimum counts with the calls that it took.",
             markdown_table(SPEEDUP_HEADER, map(_speedup_cells, ratios)),
         ]
     if minima := _minima_rows(outcomes):

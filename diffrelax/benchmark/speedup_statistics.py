@@ -53,8 +53,9 @@ class ArmCost:
     seconds, processor_seconds : Estimate
         Median time from the SMILES on, see `diffrelax.clock.Time`.
     kwh : float
-        Electrical energy for 1,000 minima: the processor time of all that were tried, also in
-        vain, over the number of minima that were reached, times the power that was assumed.
+        Electrical energy for 1,000 minima: the processor time of all relaxations that ended, also
+        without a minimum, over the number of minima that were reached, times the power that was
+        assumed.
     """
 
     arm: SpeedupArm

@@ -192,7 +192,7 @@ class Units:
         """
         base = subject.base
         if base is None:
-            return Start(None, NO_TIME, f"not a molecule: {subject.reason}")
+            return Start(None, NO_TIME, subject.reason)
         if start in subject.known:
             return Start(subject.known[start], NO_TIME)
         if start == base.start:

@@ -59,15 +59,17 @@ def sella(atoms: ase.Atoms, hessian: np.ndarray | None, fmax: float, max_steps: 
         optimizer = Sella(atoms, order=0, internal=True, logfile=None, hessian_function=curvature)
         if curvature:
             optimizer.pes.calculate_hessian()
-        converged = optimizer.run(fmax=fmax, steps=max_steps)
+        for goal in (fmax, 0.8 * fmax, 0.5 * fmax):  # of forces that Sella has projected
+            if not optimizer.run(fmax=goal, steps=max_steps - optimizer.nsteps):
+                return f"not converged in {max_steps} steps"
+            largest = np.linalg.norm(atoms.get_forces(), axis=1).max()
+            if largest < fmax:
+                return ""
     except CalculationFailed:
         raise
     except (RuntimeError, ValueError, np.linalg.LinAlgError) as error:
         return f"Sella gave up: {error}"
-    if not converged:
-        return f"not converged in {max_steps} steps"
-    largest = np.linalg.norm(atoms.get_forces(), axis=1).max()
-    return "" if largest < fmax else f"Sella stopped at {largest:.3f} eV/Å, above {fmax:g}"
+    return f"Sella stopped at {largest:.4f} eV/Å, above {fmax:g}"
 
 
 def check_optimizer(optimizer: str) -> None:

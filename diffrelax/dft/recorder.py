@@ -55,6 +55,8 @@ class Recorder(Calculator):
         The calls that succeeded, recorded ones included.
     time : Time
         Of all calls, failed ones included.
+    discarded : int
+        Recorded calls that did not answer, because another geometry was asked for.
     error : Exception or None
         From the callback, for optimizers that would take it for an error of their own.
 
@@ -75,6 +77,7 @@ class Recorder(Calculator):
         self.implemented_properties = ["energy", "forces"]
         self.calls: list[Call] = []
         self.time = NO_TIME
+        self.discarded = 0
         self.error: Exception | None = None
         self._molecule = molecule
         self._calculator = calculator
@@ -105,6 +108,7 @@ class Recorder(Calculator):
         call = self._recorded.pop(0)
         if np.abs(call.molecule.positions - self.atoms.positions).max() < SAME_POSITIONS:
             return call
+        self.discarded = len(self._recorded) + 1
         self._recorded.clear()
         return None
 

@@ -153,7 +153,13 @@ def relax_with(
 
         def now() -> Checkpoint:
             time = begin.time + (Time.now() - started)
-            return replace(begin, calls=tuple(recorder.calls), scf=calculator.state, time=time)
+            notes = begin.notes
+            if lost := recorder.discarded:
+                notes = (*notes, f"took another path after a restart: {lost} earlier calls count "
+                         "only in the SCF cycles and the total time")  # fmt: skip
+            return replace(
+                begin, notes=notes, calls=tuple(recorder.calls), scf=calculator.state, time=time
+            )
 
         def after_call(call: Call) -> None:
             if checkpoint:

@@ -256,8 +256,16 @@ def test_coordinates_are_relaxed_to_the_base_and_kept_as_given() -> None:
     assert smiles.time.wall >= 0.02 > known.time.wall
     assert known.known == {"given": minimum} and known.base.start == "mmff94"
     assert smiles.base is water and not smiles.known
-    assert (bad.base, bad.reason) == (None, "not a SMILES")
+    assert (bad.base, bad.reason) == (None, "not a molecule: not a SMILES")
     assert given.name == "O" and smiles.name == "O (2)"
+
+
+def test_a_molecule_that_is_given_twice_counts_once() -> None:
+    water = Molecule.from_smiles("O")
+    longer = water.with_positions(1.02 * water.positions, start="input")
+    given = [water, longer, replace(water, name="again"), Molecule.from_smiles("CO")]
+    reasons = [subject.reason for subject in subjects_of(given)]
+    assert reasons == ["", "", "the same molecule as O", ""]
 
 
 def test_starts_that_cannot_be_made_say_why(tmp_path) -> None:
@@ -265,7 +273,7 @@ def test_starts_that_cannot_be_made_say_why(tmp_path) -> None:
     (acid,) = subjects_of(read_molecules("Cl"))
     assert "not trained on Cl" in units.start(acid, "diffusion").reason
     assert units.start(acid, "given").reason == "no geometry is known as given"
-    bare = Subject("x", None, reason="not a SMILES")
+    bare = Subject("x", None, reason="not a molecule: not a SMILES")
     assert units.start(bare, "mmff94").reason == "not a molecule: not a SMILES"
     boron = Subject("boron", Molecule.from_smiles("B"))
     assert "no parameters" in units.start(boron, "mmff94").reason

@@ -176,6 +176,24 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(
     assert numbers[0] == 2
 
 
+def test_calls_that_a_restart_does_not_repeat_are_told(tmp_path: Path) -> None:
+    water, path = Molecule.from_smiles("O"), tmp_path / "dft.checkpoint"
+    whole = relax_dft(water, checkpoint=path, **SETTINGS)
+    assert whole.gradient_calls >= 3
+    with np.load(path) as file:
+        arrays = dict(file)
+    arrays["positions"][1] *= 1.001  # as another version of the optimizer might have gone
+    with path.open("wb") as file:
+        np.savez(file, **arrays)
+    for _ in range(2):
+        other = relax_dft(water, checkpoint=path, **SETTINGS)
+        (note,) = other.notes
+        lost = whole.gradient_calls - 1
+        assert note.startswith(f"took another path after a restart: {lost} earlier calls")
+        assert other.gradient_calls == whole.gradient_calls
+        assert other.scf_cycles > whole.scf_cycles
+
+
 def test_relaxation_without_a_hessian_restarts(tmp_path: Path) -> None:
     path = tmp_path / "dft.checkpoint"
     water = Molecule.from_smiles("O")

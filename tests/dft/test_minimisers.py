@@ -147,7 +147,21 @@ def test_sella_that_stops_too_early_says_so(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("sella.Sella.run", lambda *_, **__: True)
     reason, recorder = run("sella", Molecule.from_smiles("CCO"), with_hessian=True)
     largest = recorder.calls[-1].fmax
-    assert reason == f"Sella stopped at {largest:.3f} eV/Å, above 0.03"
+    assert reason == f"Sella stopped at {largest:.4f} eV/Å, above 0.03"
+
+
+@pytest.mark.skipif(not find_spec("sella"), reason="needs the extra [sella]")
+def test_sella_goes_on_until_no_force_on_an_atom_is_too_large(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from sella import Sella
+
+    monkeypatch.setattr(Sella, "run", lambda self, fmax, steps, _run=Sella.run: _run(
+        self, 1.5 * fmax, steps))  # fmt: skip
+    reason, recorder = run("sella", Molecule.from_smiles("CCO"), with_hessian=True)
+    assert reason == ""
+    assert any(0.03 < call.fmax < 0.045 for call in recorder.calls)
+    assert recorder.calls[-1].fmax < 0.03
 
 
 def test_missing_sella_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,3 +18,4 @@ def test_another_geometry_ends_the_record_of_an_earlier_life() -> None:
     assert recalled == -100.0
     assert all(energy > -1 for energy in calculated)
     assert [call.energy for call in recorder.calls] == [recalled, *calculated]
+    assert recorder.discarded == 1
