@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import ase
-from pyscf.lib import num_threads
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom
 
@@ -45,6 +44,7 @@ from diffrelax.documents import (
     Provenance,
     find_document,
 )
+from diffrelax.levels.blas import pyscf_threads
 from diffrelax.levels.density_functional import check_functional
 from diffrelax.models import load_model
 from diffrelax.molecule import Molecule
@@ -220,7 +220,7 @@ def about(level: DFTSettings, split: str) -> dict[str, Any]:
         "seed": SEED,
         "level": level.model_dump(),
         "hardware": describe_hardware("cpu"),
-        "threads": num_threads(),
+        "threads": pyscf_threads(),
     }
 
 

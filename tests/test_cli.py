@@ -7,7 +7,6 @@ from pathlib import Path
 
 import ase.io
 import numpy as np
-import pyscf.lib
 import pytest
 import torch
 
@@ -19,6 +18,7 @@ from diffrelax.diffusion.denoiser import DenoiserConfig
 from diffrelax.diffusion.joint import GenerationConfig
 from diffrelax.files import read_molecules
 from diffrelax.generation import read_trajectories
+from diffrelax.levels.blas import pyscf_threads
 from diffrelax.models import releases
 from diffrelax.network.config import NetworkConfig
 from diffrelax.training.config import ModelConfig, build_denoiser
@@ -184,7 +184,7 @@ def test_dft_confirms_the_minimum_and_compares(run, tmp_path):
 
 def test_threads_hold_for_pyscf_too():
     set_threads(3)
-    assert pyscf.lib.num_threads() == torch.get_num_threads() == 3
+    assert pyscf_threads() == torch.get_num_threads() == 3
 
 
 def test_a_saddle_point_is_no_minimum_where_that_is_asked(run, tmp_path):

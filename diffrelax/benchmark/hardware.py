@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from diffrelax.levels.blas import pyscf_kernels
+
 CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -16,6 +18,11 @@ def describe_hardware(device: str) -> str:
     if device.startswith("cuda"):
         return f"{torch.cuda.get_device_name(device)}, {threads}"
     return f"{name_processor()}, {threads}, torch {torch.__version__}"
+
+
+def describe_dft_hardware(threads: int) -> str:
+    """Name the processor, the threads, and the matrix products that PySCF has on it."""
+    return ", ".join(filter(None, [name_processor(), f"{threads} threads", pyscf_kernels()]))
 
 
 def name_processor() -> str:

@@ -8,9 +8,7 @@ from math import isnan
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from pyscf.lib import num_threads
-
-from diffrelax.benchmark.hardware import name_processor
+from diffrelax.benchmark.hardware import describe_dft_hardware
 from diffrelax.benchmark.speedup_arms import LEVEL_STARTS, Subject, level_settings
 from diffrelax.clock import NO_TIME, Time
 from diffrelax.dft import DFTSettings
@@ -26,6 +24,7 @@ from diffrelax.documents import (
     read_document,
 )
 from diffrelax.levels import relax_at_level
+from diffrelax.levels.blas import pyscf_threads
 from diffrelax.models import Model, load_model
 from diffrelax.molecule import Molecule
 from diffrelax.relaxation import relax_molecules
@@ -127,7 +126,7 @@ def dft_unit(
         )
     except ValueError as error:
         return _failure("dft", start, str(error), key)
-    hardware = "" if resumed else f"{name_processor()}, {threads or num_threads()} threads"
+    hardware = "" if resumed else describe_dft_hardware(threads or pyscf_threads())
     provenance = Provenance.here(hardware=hardware)
     document = MinimisationDocument.from_dft(start, dft, provenance, key=key)
     assert document.trajectory is not None

@@ -107,13 +107,12 @@ def _report(
     threads: int | None,
     json_lines: bool,
 ) -> None:
-    from pyscf.lib import num_threads
-
     from diffrelax.benchmark.hardware import describe_hardware
     from diffrelax.benchmark.speedup_figure import can_draw
     from diffrelax.benchmark.speedup_report import outcome_row, write_report
+    from diffrelax.levels.blas import pyscf_threads
 
-    threads = threads or num_threads()
+    threads = threads or pyscf_threads()
     about = {
         "command": shlex.join(["diffrelax", *sys.argv[1:]]),
         **about,

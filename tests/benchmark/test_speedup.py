@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from diffrelax.benchmark.hardware import name_processor
+from diffrelax.benchmark.hardware import describe_dft_hardware, name_processor
 from diffrelax.benchmark.speedup import (
     Outcome,
     assign_basins,
@@ -218,13 +218,13 @@ def test_the_machine_of_each_relaxation_is_known(tmp_path) -> None:
             subjects, [arm], LEVEL, Units(WorkFolder(tmp_path), threads=threads)
         )
     ]
-    assert [o.hardware for o in outcomes] == [f"{name_processor()}, {n} threads" for n in (1, 2)]
+    assert [o.hardware for o in outcomes] == [describe_dft_hardware(n) for n in (1, 2)]
     outcomes[1] = replace(outcomes[1], notes=("no gfn2-xtb Hessian",))
     write_report(tmp_path, outcomes, {"level": LEVEL.model_dump(), "hardware": ""}, 12.0)
     report = (tmp_path / "report.md").read_text()
     remarks = report.split("## Other than the recipe says")[1].split("##")[0]
     assert f"| no gfn2-xtb Hessian | 1 | O ({HESSIAN}) |" in remarks
-    assert f"On {name_processor()}, 1 threads and {name_processor()}, 2 threads." in report
+    assert f"On {describe_dft_hardware(1)} and {describe_dft_hardware(2)}." in report
 
 
 def test_a_relaxation_that_went_on_from_a_checkpoint_may_have_two_machines(tmp_path) -> None:
@@ -234,7 +234,7 @@ def test_a_relaxation_that_went_on_from_a_checkpoint_may_have_two_machines(tmp_p
         dft_unit(water, settings, threads=1, checkpoint=path)["provenance"]["hardware"]
         for _ in range(2)
     ]
-    assert machines == [f"{name_processor()}, 1 threads", ""]
+    assert machines == [describe_dft_hardware(1), ""]
 
 
 def test_coordinates_are_relaxed_to_the_base_and_kept_as_given() -> None:
