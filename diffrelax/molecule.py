@@ -203,6 +203,8 @@ class Molecule:
             mol = Chem.Mol(mol)
             name = name or (mol.GetProp("_Name").strip() if mol.HasProp("_Name") else "")
             mol.UpdatePropertyCache(strict=False)
+            if _is_drawing_in_3d(mol):
+                mol.GetConformer().Set3D(False)
             formal = Chem.GetFormalCharge(mol)
             charge = formal if charge is None else integer("charge", charge)
             if _bonds_are_missing(mol, charge):
@@ -375,6 +377,15 @@ def _has_all_positions(mol: Chem.Mol) -> bool:
         mol.GetNumConformers() > 0
         and all(atom.GetTotalNumHs() == 0 for atom in mol.GetAtoms())
         and (mol.GetConformer().Is3D() or _is_planar_geometry(mol))
+    )
+
+
+def _is_drawing_in_3d(mol: Chem.Mol) -> bool:
+    """Tell a drawing that says it is in 3D: flat, though an atom has four neighbours."""
+    return (
+        mol.GetNumConformers() > 0
+        and any(atom.GetDegree() >= 4 for atom in mol.GetAtoms())
+        and not mol.GetConformer().GetPositions()[:, 2].any()
     )
 
 

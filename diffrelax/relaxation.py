@@ -307,10 +307,14 @@ def _relax_batch(
         relaxed.n_evaluations.tolist(),
         relaxed.error_bound.tolist(),
     )
+    lost = relaxed.lost.tolist()
     results = []
-    for molecule, middle, array, *rest in zip(molecules, centres, *columns, strict=True):
+    for i, (molecule, middle, array, *rest) in enumerate(
+        zip(molecules, centres, *columns, strict=True)
+    ):
         result = Relaxation(molecule.name, "relaxed", "", molecule, molecule, *rest)
-        results.append(_judge(result, array[: molecule.n_atoms] + middle, model, max_error))
+        end = array[: molecule.n_atoms] + middle
+        results.append(_judge(result, end, model, max_error, lost=lost[i]))
     return results
 
 
@@ -327,14 +331,21 @@ def _relax_tensors(
     ends = relax_positions(denoiser, numbers, positions, schedule)
     each = torch.ones(len(numbers), dtype=torch.float64)
     return Relaxed(
-        ends, schedule.first * each, schedule.n_evaluations * each.int(), math.nan * each
+        positions=ends,
+        noise_level=schedule.first * each,
+        n_evaluations=schedule.n_evaluations * each.int(),
+        error_bound=math.nan * each,
+        lost=torch.zeros(len(numbers), dtype=torch.bool),
     )
 
 
-def _judge(result: Relaxation, positions: np.ndarray, model: Model, max_error: float) -> Relaxation:
+def _judge(
+    result: Relaxation, positions: np.ndarray, model: Model, max_error: float, *, lost: bool
+) -> Relaxation:
     start = result.molecule
     assert start is not None
-    if reason := _reason_to_fall_back(start, positions, result.error_bound, max_error):
+    reason = _reason_to_fall_back(start, positions, result.error_bound, max_error, lost=lost)
+    if reason:
         return replace(result, verdict="fell_back", reason=reason, error_bound=math.nan)
     reasons = [caution(start, model, bounded=not math.isnan(result.error_bound))]
     if result.noise_level == 0:
@@ -345,10 +356,12 @@ def _judge(result: Relaxation, positions: np.ndarray, model: Model, max_error: f
 
 
 def _reason_to_fall_back(
-    start: Molecule, positions: np.ndarray, error_bound: float, max_error: float
+    start: Molecule, positions: np.ndarray, error_bound: float, max_error: float, *, lost: bool
 ) -> str:
     if not np.isfinite(positions).all():
         return "the model returned positions that are not finite"
+    if lost:
+        return "the model finds no minimum near it: check its coordinates and their unit, Å"
     if change := identity_change(start, positions):
         return change
     if error_bound > max_error:

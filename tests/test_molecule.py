@@ -215,6 +215,15 @@ def test_flat_molecule_is_taken_as_it_stands_but_a_drawing_is_embedded():
     assert Molecule.from_rdkit(mol).start == "mmff94"
 
 
+def test_a_drawing_that_says_it_is_in_3d_is_embedded_too():
+    mol = Molecule.from_smiles("CC(=O)OC").to_rdkit()
+    assert Molecule.from_rdkit(mol).start == "given"
+    rdDepictor.Compute2DCoords(mol)
+    mol.GetConformer().Set3D(True)
+    assert Molecule.from_rdkit(mol).start == "mmff94"
+    assert mol.GetConformer().Is3D()  # the caller's stays as it is
+
+
 def test_rdkit_without_hydrogens_is_embedded():
     molecule = Molecule.from_rdkit(Chem.MolFromSmiles("CCO"))
     assert (molecule.start, molecule.n_atoms) == ("mmff94", 9)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import ase.build
 import numpy as np
 import pytest
+from ase.units import Bohr
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom
 from scipy.spatial.transform import Rotation
@@ -163,18 +164,33 @@ def test_what_is_relaxed_already_is_left_alone(calibrated):
     again = dr.relax(first.molecule, calibrated)
     assert (first.noise_level, first.n_evaluations) == (0.1, 5)  # a force field's: not read
     stretched = first.molecule.with_positions(1.01 * first.start.positions)
-    assert dr.relax(stretched, calibrated).n_evaluations == 6
-    assert (again.noise_level, again.n_evaluations) == (0.0, 1)
+    assert dr.relax(stretched, calibrated).n_evaluations == 8
+    assert (again.noise_level, again.n_evaluations) == (0.0, 2)
     assert (again.verdict, again.error_bound) == ("relaxed", pytest.approx(0.2))
     assert again.reason == "left as it is: the model sees nothing to correct"
     np.testing.assert_array_equal(again.molecule.positions, first.molecule.positions)
     shaken = first.molecule.positions
     shaken = shaken + 0.005 * np.random.default_rng(0).normal(size=shaken.shape)
     once = dr.relax(first.molecule.with_positions(shaken), calibrated)
-    assert (once.noise_level, once.n_evaluations) == (0.01, 1)
+    assert (once.noise_level, once.n_evaluations) == (0.01, 2)
     before, after = (superpose(p, first.molecule.positions)[1]
                      for p in (shaken, once.molecule.positions))  # fmt: skip
     assert after < before / 2
+
+
+@pytest.mark.parametrize("smiles", ["c1ccccc1", "CC(=O)OC", "C#N"])
+def test_geometries_that_are_stretched_as_a_whole_are_relaxed_or_refused(smiles):
+    model = dr.load_model("relax-qm9-2")
+    minimum = dr.relax(smiles, model).molecule
+    for factor in (1.03, 1.08, 1.2):
+        stretched = minimum.with_positions(factor * minimum.positions)
+        result = dr.relax(stretched, model)
+        error = superpose(result.molecule.positions, minimum.positions)[1]
+        assert result.verdict == "relaxed" and result.noise_level == 0.1
+        assert error < min(result.error_bound, 0.03)
+    in_bohr = dr.relax(minimum.with_positions(minimum.positions / Bohr), model)
+    assert in_bohr.verdict == "fell_back"
+    assert in_bohr.reason.endswith("check its coordinates and their unit, Å")
 
 
 def test_an_error_that_may_be_too_large_falls_back_to_the_start(calibrated, model):

@@ -56,7 +56,7 @@ def calibrate(
         return None
     batches = [list(_batches(denoiser, validation_set, places)) for places in chosen]
     levels = [_Level.measured(denoiser, of_level, schedule) for of_level in batches]
-    minima = [read(denoiser, b.numbers, b.positions, schedule)[0] for b in batches[0]]
+    minima = [read(denoiser, b.numbers, b.positions, schedule.polish[-1])[0] for b in batches[0]]
     near = min(np.quantile(level.starts, NEAR) for level in levels)
     settled = np.quantile(torch.cat(minima).cpu().double().numpy(), SETTLED)
     return Calibration(
@@ -95,7 +95,7 @@ class _Level:
             end = relax_positions(denoiser, batch.numbers, batch.starts, schedule, estimates.append)
             rows.append(
                 (
-                    read(denoiser, batch.numbers, batch.starts, schedule)[0],
+                    read(denoiser, batch.numbers, batch.starts, schedule.polish[-1])[0],
                     root_mean_square(end - estimates[0], batch.numbers),
                     _errors(end, batch),
                 )
