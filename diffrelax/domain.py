@@ -63,6 +63,12 @@ def bond_kinds(molecule: Molecule) -> set[tuple[int, int]]:
     return {(int(a), int(b)) for a, b in np.sort(ends, axis=1)}
 
 
+def has_cumulenes(molecule: Molecule) -> bool:
+    """Tell whether an atom of a molecule has two double bonds, as in allene or an isocyanate."""
+    ends = [atom for *pair, order in molecule.bonds if order == 2 for atom in pair]
+    return len(ends) > len(set(ends))
+
+
 def caution(start: Molecule, model: Model, *, bounded: bool) -> str:
     """Say what to beware of in the relaxation of a molecule that is covered; empty if nothing.
 
@@ -81,8 +87,10 @@ def caution(start: Molecule, model: Model, *, bounded: bool) -> str:
             f"{heavy} heavy atoms, {n_atoms} in all: extrapolated, trained on at most {most_heavy} "
             f"and {largest}"
         )
-        if bounded:
-            cautions.append("its error bound is not calibrated for that")
+    if has_cumulenes(start) and not model.config.cumulenes:
+        cautions.append("an atom has two double bonds, of which the model has seen none")
+    if cautions and bounded:
+        cautions.append("its error bound is not calibrated for that")
     known = model.config.training.starts
     if model.config.relaxation.bridge and start.start not in (*known, "given", "diffusion"):
         cautions.append(f"started from {start.start}, trained on {', '.join(known)}")

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 from rdkit import Chem
-from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
+from rdkit.Chem import rdDistGeom, rdForceFieldHelpers, rdMolTransforms
 
 from diffrelax.perception import TETRAHEDRAL, assign_stereo
 
@@ -20,6 +20,9 @@ CAGE_ITERATIONS = 20
 CAGE_TRIALS = 8
 FORCE_FIELD_ROUNDS = 20
 STEPS_A_ROUND = 1000
+ALLENE = Chem.MolFromSmarts("*-[#6,#7]=;!@C=;!@[#6,#7]-*")
+BUTATRIENE = Chem.MolFromSmarts("*-[#6,#7]=;!@C=;!@C=;!@[#6,#7]-*")
+HOLDING = 100.0  # kcal/mol/degree²
 
 
 def embed(
@@ -162,7 +165,29 @@ def _relax(mol: Chem.Mol) -> str:
             break
     else:
         return "embedded"
+    hold = field.UFFAddTorsionConstraint if level == "uff" else field.MMFFAddTorsionConstraint
+    for ends, angle in _cumulenes(mol):
+        hold(*ends, False, angle, angle, HOLDING)
     for _ in range(FORCE_FIELD_ROUNDS):
         if field.Minimize(maxIts=STEPS_A_ROUND) == 0:
             return level
     return f"{level} unconverged"
+
+
+def _cumulenes(mol: Chem.Mol) -> Iterator[tuple[tuple[int, int, int, int], float]]:
+    """Yield torsions across cumulated double bonds, and the angle, in degrees, that they must have.
+
+    No force field has a term for them: the ends of allenes, ketenimines and carbodiimides stand
+    upright on each other, those of butatrienes lie in one plane.
+    """
+    conformer = mol.GetConformer()
+    for pattern, upright in ((ALLENE, True), (BUTATRIENE, False)):
+        seen = set()
+        for match in mol.GetSubstructMatches(pattern):
+            if match[1:-1] in seen:
+                continue
+            seen.add(match[1:-1])
+            ends = (match[0], match[1], match[-2], match[-1])
+            angle = rdMolTransforms.GetDihedralDeg(conformer, *ends)
+            planar = 0.0 if abs(angle) < 90 else 180.0
+            yield ends, np.copysign(90.0, angle) if upright else planar

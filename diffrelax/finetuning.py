@@ -15,7 +15,7 @@ from rdkit import Chem, rdBase
 from tqdm.auto import tqdm
 
 from diffrelax.atomic import replacing
-from diffrelax.domain import bond_kinds, outside_method
+from diffrelax.domain import bond_kinds, has_cumulenes, outside_method
 from diffrelax.files import Rejected, read_file
 from diffrelax.models import Model
 from diffrelax.molecule import Molecule
@@ -38,6 +38,8 @@ class Minima:
     train_set, validation_set : GeometrySet
     bonds : frozenset of (int, int)
         Pairs of atomic numbers, the smaller first, that are bonded in those to train on.
+    cumulenes : bool
+        Whether atoms with two double bonds are among those to train on.
     left_out : list of Rejected
         What is not a molecule, or what the network cannot learn, with the reason.
     """
@@ -45,6 +47,7 @@ class Minima:
     train_set: GeometrySet
     validation_set: GeometrySet
     bonds: frozenset[tuple[int, int]]
+    cumulenes: bool
     left_out: list[Rejected]
 
     @property
@@ -56,6 +59,7 @@ class Minima:
             "largest": int(sizes.max()),
             "most_heavy": int(heavy.max()),
             "bonds": tuple(sorted(self.bonds)),
+            "cumulenes": self.cumulenes,
         }
 
 
@@ -129,6 +133,7 @@ def begin_finetuning(
             "largest": max(model.config.largest, seen["largest"]),
             "most_heavy": max(model.config.most_heavy, seen["most_heavy"]),
             "bonds": tuple(sorted(minima.bonds.union(model.config.bonds))),
+            "cumulenes": model.config.cumulenes or minima.cumulenes,
             "training": TrainingConfig.model_validate(training.model_dump()),
             "calibration": None,
         }
@@ -186,12 +191,11 @@ def load_minima(path: Path, config: ModelConfig) -> Minima:
     geometries = pack(pairs)
     validation = np.array([kind in held for kind in kinds])
     train_set = geometries.select(np.flatnonzero(~validation))
-    bonds: set[tuple[int, int]] = set()
-    for i in set(train_set.index.tolist()):
-        bonds |= bond_kinds(molecules[i])
+    trained = [molecules[i] for i in set(train_set.index.tolist())]
     return Minima(
         train_set=train_set,
         validation_set=geometries.select(np.flatnonzero(validation)),
-        bonds=frozenset(bonds),
+        bonds=frozenset().union(*map(bond_kinds, trained)),
+        cumulenes=any(map(has_cumulenes, trained)),
         left_out=left_out,
     )

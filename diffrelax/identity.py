@@ -25,6 +25,7 @@ SAME_ENERGY = 0.1 * ase.units.kcal / ase.units.mol  # eV
 MAX_MATCHES = 10_000
 NAMED_CHANGES = 3
 ALLENE = Chem.MolFromSmarts("*-C(-*)=C=C(-*)-*")
+UPRIGHT, FLAT = 0.7, 0.5  # sines of the angle between the ends of an allene
 DOUBLE_BOND = {Chem.BondStereo.STEREOE: "E", Chem.BondStereo.STEREOZ: "Z"}
 
 
@@ -37,8 +38,8 @@ def identity_change(before: Molecule, positions: np.ndarray) -> str:
     ``before``; only what RDKit counts as a stereo element is compared, so the inversion of an amine
     is no change, unless its nitrogen is held by a three-membered ring or a bridgehead. Of axial
     chirality, only that of allenes is compared, not that of biaryls, longer cumulenes or spiro
-    rings. Where the bonds of ``before`` are unknown, close pairs count as bonds and stereochemistry
-    is not compared.
+    rings; an allene whose ends no longer stand upright on each other has changed too. Where the
+    bonds of ``before`` are unknown, close pairs count as bonds and stereochemistry is not compared.
 
     Parameters
     ----------
@@ -227,11 +228,13 @@ def _allene_changes(before: Molecule, mol: Chem.Mol, positions: np.ndarray) -> l
     ranks = list(Chem.CanonicalRankAtoms(mol, breakTies=False))
     changes = []
     for a, left, b, centre, right, c, d in mol.GetSubstructMatches(ALLENE):
-        volumes = [
-            np.linalg.det([xyz[b] - xyz[a], xyz[right] - xyz[left], xyz[d] - xyz[c]])
-            for xyz in (before.positions, positions)
-        ]
-        if ranks[a] != ranks[b] and ranks[c] != ranks[d] and volumes[0] * volumes[1] < 0:
+        volumes = []
+        for xyz in (before.positions, positions):
+            edges = np.array([xyz[b] - xyz[a], xyz[right] - xyz[left], xyz[d] - xyz[c]])
+            volumes.append(np.linalg.det(edges / np.linalg.norm(edges, axis=1, keepdims=True)))
+        if abs(volumes[0]) > UPRIGHT and abs(volumes[1]) < FLAT:
+            changes.append(f"the ends of the allene at {_label(before, centre)} became parallel")
+        elif ranks[a] != ranks[b] and ranks[c] != ranks[d] and volumes[0] * volumes[1] < 0:
             changes.append(f"{_label(before, centre)} changed its axial configuration")
     return changes
 

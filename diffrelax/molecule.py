@@ -151,8 +151,8 @@ class Molecule:
         Raises
         ------
         ValueError
-            If the text is not a SMILES, has a dummy atom or more than 100 heavy atoms, or cannot
-            be embedded.
+            If the text is not a SMILES, has a dummy atom or more than 100 heavy atoms, asks for
+            the configuration of an allene, or cannot be embedded.
         """
         smiles = smiles.strip()
         if not smiles:
@@ -161,6 +161,11 @@ class Molecule:
             mol = Chem.MolFromSmiles(smiles)
             if mol is None:
                 raise ValueError(f"{smiles!r} is not a SMILES: {_smiles_error(smiles)}")
+            if _has_axial_tag(smiles):
+                raise ValueError(
+                    f"{smiles!r} asks for a configuration of an allene, which cannot be embedded: "
+                    "leave out its @, or give coordinates"
+                )
         return cls.from_rdkit(mol, name=name or smiles, seed=seed, multiplicity=multiplicity)
 
     @classmethod
@@ -348,6 +353,17 @@ def _smiles_error(smiles: str) -> str:
         return "check the brackets, ring closures and element symbols"
     problems = Chem.DetectChemistryProblems(mol)
     return "; ".join(p.Message() for p in problems) or "its structure makes no sense"
+
+
+def _has_axial_tag(smiles: str) -> bool:
+    """Tell whether an atom with two neighbours alone has a configuration, which RDKit ignores."""
+    atoms = Chem.MolFromSmiles(smiles, sanitize=False).GetAtoms()
+    return any(
+        atom.GetDegree() == 2
+        and not atom.GetNumExplicitHs()
+        and atom.GetChiralTag() != Chem.ChiralType.CHI_UNSPECIFIED
+        for atom in atoms
+    )
 
 
 def _numbers(mol: Chem.Mol) -> np.ndarray:

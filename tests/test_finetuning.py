@@ -129,6 +129,18 @@ def test_bonds_that_are_new_to_the_model_are_covered_afterwards(model, stretched
     assert (8, 8) in covered
 
 
+def test_cumulenes_are_covered_once_they_have_been_learned(model, stretched, tmp_path):
+    path, _ = stretched
+    data = tmp_path / "allenes.extxyz"
+    for i, smiles in enumerate((["C=CC=C"], ["C=C=C", "CC=C=C", "C=C=O"])):
+        data.write_text(path.read_text())
+        write(data, [Molecule.from_smiles(s).to_atoms() for s in smiles], append=True)
+        folder = tmp_path / f"c-{i}"
+        config, _ = begin_finetuning(model, "relax-qm9-1", data, folder, level="none", steps=1)
+        assert config.cumulenes == bool(i)
+        assert ModelConfig.read(folder / "config.yaml").cumulenes == bool(i)
+
+
 def test_a_model_of_its_own_covers_what_it_has_learned_alone(model, stretched, tmp_path):
     path, _ = stretched
     entries = yaml.safe_load((MODELS / "relax-qm9-1" / "config.yaml").read_text())

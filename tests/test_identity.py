@@ -7,6 +7,7 @@ from spyrmsd.rmsd import symmrmsd
 
 from diffrelax import identity
 from diffrelax.identity import heavy_atom_rmsd, identity_change, same_minimum
+from diffrelax.levels import relax_at_level
 from diffrelax.molecule import Molecule
 
 
@@ -105,6 +106,15 @@ def test_allenes_are_compared():
     achiral = Molecule.from_smiles("CC=C=C(C)C")
     assert identity_change(achiral, mirrored(achiral).positions) == ""
     assert same_minimum(achiral, mirrored(achiral))
+
+
+def test_an_allene_that_is_flattened_has_changed():
+    allene = Molecule.from_smiles("FC=C=CF")
+    relaxed = relax_at_level(allene, "mmff94")  # has no term for it
+    assert not relaxed.converged
+    assert relaxed.reason == "identity lost: the ends of the allene at C3 became parallel"
+    flat = allene.with_positions(relaxed.positions)
+    assert identity_change(flat, relaxed.positions) == ""
 
 
 def test_inversion_of_an_amine_is_no_change():

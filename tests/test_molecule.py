@@ -215,6 +215,28 @@ def test_flat_molecule_is_taken_as_it_stands_but_a_drawing_is_embedded():
     assert Molecule.from_rdkit(mol).start == "mmff94"
 
 
+@pytest.mark.parametrize("seed", [0, 42])
+@pytest.mark.parametrize(
+    ("smiles", "ends", "upright"),
+    [
+        ("FC=C=CF", (0, 1, 3, 4), True),
+        ("CC=C=C(C)O", (0, 1, 3, 5), True),
+        ("CC=C=NC", (0, 1, 3, 4), True),
+        ("CN=C=NC", (0, 1, 3, 4), True),
+        ("CC=C=C=CC", (0, 1, 4, 5), False),
+    ],
+)
+def test_cumulenes_are_embedded_as_they_are(smiles, ends, upright, seed):
+    angle = Molecule.from_smiles(smiles, seed=seed).to_atoms().get_dihedral(*ends)
+    assert abs(np.cos(np.radians(angle))) == pytest.approx(0.0 if upright else 1.0, abs=0.05)
+
+
+@pytest.mark.parametrize("smiles", ["CC=[C@]=CC", "CC=[C@@]=CC", "CC=[C@AL1]=CC"])
+def test_a_configuration_that_would_be_ignored_is_refused(smiles):
+    with pytest.raises(ValueError, match="configuration of an allene, which cannot be embedded"):
+        Molecule.from_smiles(smiles)
+
+
 def test_a_drawing_that_says_it_is_in_3d_is_embedded_too():
     mol = Molecule.from_smiles("CC(=O)OC").to_rdkit()
     assert Molecule.from_rdkit(mol).start == "given"

@@ -231,6 +231,16 @@ def test_a_large_molecule_that_is_left_alone_is_told_of_too(calibrated):
     )
 
 
+def test_double_bonds_in_a_row_are_told_of(calibrated):
+    told = "an atom has two double bonds, of which the model has seen none"
+    allene, isocyanate, diene = dr.relax(["C=C=C", "CN=C=O", "C=CC=C"], calibrated)
+    for result in (allene, isocyanate):
+        assert result.reason == f"{told}; its error bound is not calibrated for that"
+    assert diene.reason == ""
+    config = calibrated.config.model_copy(update={"cumulenes": True})
+    assert dr.relax("C=C=C", replace(calibrated, config=config)).reason == ""
+
+
 def test_a_model_of_large_molecules_covers_them(model):
     chain = dr.Molecule.from_smiles("C" * 36)
     assert "used beyond 100" in outside_domain(chain, model)
