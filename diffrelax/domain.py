@@ -47,7 +47,10 @@ def outside_method(molecule: Molecule, elements: Collection[int]) -> str:
     if not np.isin(molecule.numbers, (6, 7, 8)).any():
         return f"{molecule.formula}: the model was trained on molecules with C, N or O"
     if not molecule.bonds:
-        return "its bonds could not be perceived, so nothing could be checked: give a SMILES"
+        return (
+            f"its bonds could not be perceived for a charge of {molecule.charge}, so nothing could "
+            "be checked: give the right charge, or a SMILES"
+        )
     try:
         fragments = len(Chem.GetMolFrags(molecule.to_rdkit()))
     except ValueError as error:

@@ -130,8 +130,9 @@ def read_file(path: str | os.PathLike[str], *, seed: int = 42) -> list[Molecule 
     - ``.sdf``, ``.mol``: V2000 or V3000. Records in 2D or without hydrogens are embedded like a
       SMILES. The properties ``charge`` and ``multiplicity`` are honoured.
     - ``.xyz``, ``.extxyz``: many frames. The keys ``charge``, ``multiplicity`` (or
-      ``spin_multiplicity``), ``name`` and ``smiles`` of the comment line are honoured. A frame that
-      announces a wrong number of atoms is rejected up to the next line that is only an integer.
+      ``spin_multiplicity``), ``name`` and ``smiles`` of the comment line are honoured; a comment
+      of two integers alone is charge and multiplicity. A frame that announces a wrong number of
+      atoms is rejected up to the next line that is only an integer.
 
     Unnamed records are named ``<file stem>-<i>``, counted from 1, or ``<file stem>`` if alone.
 
@@ -307,10 +308,14 @@ def _xyz_title(record: str) -> str:
         name = key_val_str_to_dict(comment).get("name", "")
     except Exception:  # ASE's parser fails in many ways; `_parse_xyz` says how
         return ""
-    as_written = re.search(r'(?:^|\s)name=(?:"([^"]*)"|(\S+))', comment)
-    if isinstance(name, str) or not as_written:
-        return text_of(name)
-    return as_written[1] or as_written[2]
+    written = _as_written(comment, "name")
+    return text_of(name) if isinstance(name, str) or not written else written
+
+
+def _as_written(comment: str, key: str) -> str:
+    """Return the value of a key without what ASE makes of it, such as a number or a list."""
+    found = re.search(rf'(?:^|\s){key}=(?:"([^"]*)"|(\S+))', comment)
+    return (found[1] or found[2]) if found else ""
 
 
 def _parse_xyz(record: str, name: str, seed: int) -> Molecule:
@@ -327,6 +332,11 @@ def _parse_xyz(record: str, name: str, seed: int) -> Molecule:
         raise ValueError(f"unknown element {error}: correct it") from error
     except Exception as error:
         raise ValueError(f"ASE cannot read this frame: {error}") from error
+    if "[" in (smiles := _as_written(rest[0], "smiles")) and 'smiles="' not in rest[0]:
+        atoms.info["smiles"] = smiles  # ASE drops brackets that stand outside quotes
+    if two := re.fullmatch(r"\s*([+-]?\d+)\s+(\d+)\s*", rest[0]):
+        charge, multiplicity = map(int, two.groups())
+        return Molecule.from_atoms(atoms, name=name, charge=charge, multiplicity=multiplicity)
     return Molecule.from_atoms(atoms, name=name)
 
 

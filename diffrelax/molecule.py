@@ -257,7 +257,8 @@ class Molecule:
         name : str
             Default: ``atoms.info["name"]``, or the SMILES, or the formula.
         charge : int, optional
-            Default: ``atoms.info["charge"]``, or the rounded sum of the initial charges.
+            Default: ``atoms.info["charge"]`` or ``["total_charge"]``, in whatever case; otherwise
+            the rounded sum of the initial charges if any is not zero; otherwise that of the SMILES.
         multiplicity : int, optional
             Default: ``atoms.info["multiplicity"]`` or ``["spin_multiplicity"]``; otherwise one more
             than the rounded sum of the initial magnetic moments if any is not zero; otherwise 1 for
@@ -266,14 +267,16 @@ class Molecule:
         Raises
         ------
         ValueError
-            If the atoms are periodic or do not make a molecule (see the class).
+            If the atoms are periodic, have another charge than their SMILES, or do not make a
+            molecule (see the class).
         """
         if any(atoms.pbc):
             raise ValueError("a periodic system is not a molecule: set pbc to False")
-        info = atoms.info
+        info = {str(key).lower(): value for key, value in atoms.info.items()}
+        smiles = text_of(info.get("smiles", ""))
         if charge is None:
-            charge = info.get("charge", round(atoms.get_initial_charges().sum()))
-        charge = integer("charge", charge)
+            charge = info.get("charge", info.get("total_charge"))
+        charge = _charge_of(atoms, None if charge is None else integer("charge", charge), smiles)
         if multiplicity is None:
             multiplicity = info.get("multiplicity", info.get("spin_multiplicity"))
         if multiplicity is None:
@@ -288,7 +291,6 @@ class Molecule:
             name=name or text_of(info.get("name", "")),
         )
         with rdBase.BlockLogs():
-            smiles = text_of(info.get("smiles", ""))
             mol = perceive_bonds(bare.numbers, bare.positions, charge, bare.multiplicity, smiles)
         if mol is None:
             return replace(bare, name=bare.name or bare.formula)
@@ -345,6 +347,24 @@ def text_of(value: Any) -> str:
     if isinstance(value, (list, np.ndarray)):
         return " ".join(map(text_of, value))
     return str(value).strip()
+
+
+def _charge_of(atoms: ase.Atoms, charge: int | None, smiles: str) -> int:
+    """Settle the charge of atoms: as given, or as their charges or their SMILES have it."""
+    with rdBase.BlockLogs():
+        template = Chem.MolFromSmiles(smiles) if smiles else None
+    partial = atoms.get_initial_charges()
+    if charge is None and partial.any():
+        charge = round(partial.sum())
+    if template is None:
+        return charge or 0
+    formal = Chem.GetFormalCharge(template)
+    if charge not in (None, formal):
+        raise ValueError(
+            f"the charge is {charge}, but that of the SMILES {smiles} is {formal}: correct one of "
+            "them"
+        )
+    return formal
 
 
 def _smiles_error(smiles: str) -> str:

@@ -7,7 +7,7 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,11 @@ from diffrelax.molecule import Molecule
 Info = Mapping[str, Any]
 
 
-def check_output(path: str | os.PathLike[str], suffixes: Collection[str] | None = None) -> None:
+def check_output(
+    path: str | os.PathLike[str],
+    suffixes: Collection[str] | None = None,
+    inputs: Iterable[str] = (),
+) -> None:
     """Find out whether molecules can be written to a path, before the work is done.
 
     Parameters
@@ -31,11 +35,13 @@ def check_output(path: str | os.PathLike[str], suffixes: Collection[str] | None 
     path : path
     suffixes : collection of str, optional
         That are known. Default: those of `write_molecules`.
+    inputs : iterable of str
+        SMILES and paths that the molecules come from.
 
     Raises
     ------
     ValueError
-        If the suffix is unknown or the path is a folder.
+        If the suffix is unknown, or the path is a folder or one of the inputs.
     OSError
         If its folder does not exist or cannot be written to.
     """
@@ -45,6 +51,8 @@ def check_output(path: str | os.PathLike[str], suffixes: Collection[str] | None 
         raise ValueError(f"{path} has an unknown suffix: write to {', '.join(known)}")
     if path.is_dir():
         raise ValueError(f"{path} is a folder: give a file name")
+    if path.exists() and any(os.path.exists(given) and path.samefile(given) for given in inputs):
+        raise ValueError(f"{path} is an input, and would be lost: write to another file")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the folder {path.parent} does not exist: create it first")
     try:

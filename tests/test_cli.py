@@ -5,6 +5,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import ase.build
 import ase.io
 import numpy as np
 import pytest
@@ -359,6 +360,18 @@ def test_generate_writes_everything_and_marks_what_is_no_molecule(run, tiny_gene
     assert [frame.info["verdict"] for frame in frames] == ["invalid"] * 3
     assert all(frame.info["reason"] for frame in frames)
     assert sorted(read_trajectories(trajectories)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("command", ["relax", "dft", "sample", "conformers"])
+def test_an_input_is_not_overwritten(run, tmp_path, command):
+    path = tmp_path / "in.extxyz"
+    ase.io.write(path, ase.build.molecule("CH3OH"))
+    before = path.read_bytes()
+    (tmp_path / "link.extxyz").symlink_to(path)
+    for output in (path, tmp_path / "link.extxyz"):
+        status, _, err = run(command, path, "-o", output)
+        assert status == 2 and "is an input, and would be lost" in err
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,32 @@ def test_xyz_frames_and_their_keys(tmp_path):
     assert np.allclose(first.positions[1], 0.63)
 
 
+@pytest.mark.parametrize(
+    ("comment", "charge", "multiplicity"),
+    [
+        ("smiles=[NH4+]", 1, 1),
+        ('smiles="[NH4+]"', 1, 1),
+        ("smiles=[H][NH3+]", 1, 1),
+        ("Charge=1 Multiplicity=3", 1, 3),
+        ("total_charge=1", 1, 1),
+        ("1 1", 1, 1),
+        ("+1  3", 1, 3),
+        ("0 2", 0, 2),
+        ("-1 1", -1, 1),
+    ],
+)
+def test_xyz_charges_as_others_write_them(tmp_path, comment, charge, multiplicity):
+    frame = METHANE.format(comment).replace("C 0 0 0", "N 0 0 0")
+    (molecule,) = read_file(write(tmp_path / "m.xyz", frame))
+    assert (molecule.charge, molecule.multiplicity) == (charge, multiplicity)
+
+
+def test_a_charge_that_contradicts_the_smiles_is_an_error(tmp_path):
+    frame = METHANE.format("smiles=[NH4+] charge=0").replace("C 0 0 0", "N 0 0 0")
+    why = reason(write(tmp_path / "m.xyz", frame))
+    assert why == "the charge is 0, but that of the SMILES [NH4+] is 1: correct one of them"
+
+
 def test_xyz_bad_frames_leave_the_others_alone(tmp_path):
     bad = [
         METHANE.format("").replace("C 0 0 0", "Xx 0 0 0"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -16,12 +18,14 @@ from diffrelax.domain import outside_domain
 from diffrelax.embedding import check_seed
 from diffrelax.ensemble import Ensemble, Level, Provenance, check_temperature
 from diffrelax.files import Input, read_one
+from diffrelax.identity import identity_change
 from diffrelax.levels import Surface
 from diffrelax.models import Model
 from diffrelax.molecule import Molecule
 from diffrelax.reembedding import embed_again
 from diffrelax.rotors import Rotors, torsion_angles, watched_torsions
 
+MANY = 0.05  # share of samples
 METHODS = {
     "adjusted": (adjusted.sample_adjusted, adjusted.n_steps),
     "repeat": (repeated.sample_repeated, repeated.n_steps),
@@ -78,9 +82,10 @@ def sample_boltzmann(
         In the order of the draws, all chains of a draw side by side, with equal weights. The
         columns are ``chain`` and ``draw``. ``provenance.diagnostics`` holds whether the chains
         have ``converged``, the ``doubts`` if not, ``rhat``, ``ess`` and ``autocorrelation``
-        (in steps) of the energy and of cosines and sines of torsions, ``acceptance`` by kernel,
-        and what the run cost: ``energy_calls``, ``network_calls``, ``seconds`` and
-        ``processor_seconds``, a part of each for ``tuning``.
+        (in steps) of the energy and of cosines and sines of torsions, ``changed``, the number of
+        samples that are another molecule, ``acceptance`` by kernel, and what the run cost:
+        ``energy_calls``, ``network_calls``, ``seconds`` and ``processor_seconds``, a part of each
+        for ``tuning``.
 
     Raises
     ------
@@ -122,6 +127,7 @@ def sample_boltzmann(
     cost = {
         "energy_calls": surface.n_calls, "seconds": time.wall, "processor_seconds": time.processor,
     }  # fmt: skip
+    changes = _changes(given, samples.trajectory.positions)
     provenance = Provenance(
         method=method,
         seed=seed,
@@ -129,12 +135,12 @@ def sample_boltzmann(
         model_sha256=model.sha256,
         settings={"n": n, "n_chains": n_chains, **samples.settings},
         diagnostics={
-            **_judged(given, samples),
+            **_judged(given, samples, changes),
             "interrupted": drawn < n_draws,
             **samples.findings,
             **cost,
         },
-        notes=tuple(_notes(given, starts, method, samples, n_draws)),
+        notes=tuple(_notes(given, starts, method, samples, n_draws, changes)),
     )
     return _ensemble(given, samples.trajectory, theory, temperature, provenance)
 
@@ -175,20 +181,32 @@ def observables(molecule: Molecule, trajectory: Trajectory) -> dict[str, np.ndar
     return found
 
 
-def _judged(molecule: Molecule, samples: Samples) -> dict[str, Any]:
+def _changes(molecule: Molecule, positions: np.ndarray) -> Counter[str]:
+    """Count the samples, (..., n_atoms, 3), that are another molecule, by their first change."""
+    frames = positions.reshape(-1, molecule.n_atoms, 3)
+    found = (identity_change(molecule, frame) for frame in frames)
+    return Counter(re.split(r" \(|; ", change)[0] for change in found if change)
+
+
+def _judged(molecule: Molecule, samples: Samples, changes: Counter[str]) -> dict[str, Any]:
     watched = observables(molecule, samples.trajectory)
     if (drawn := len(samples.trajectory.energies)) < FEWEST_DRAWS:  # interrupted
         unknown = dict.fromkeys(watched)
         return {
             "converged": False,
             "doubts": f"{drawn} draws of each chain are too few to tell",
+            "changed": changes.total(),
             **dict.fromkeys(("rhat", "ess", "autocorrelation"), unknown),
         }
     found = Diagnostics.of(watched)
     steps = samples.settings["thin"] * found.n_samples
+    doubts = [found.doubts] if found.doubts else []
+    if (share := changes.total() / samples.trajectory.energies.size) > MANY:
+        doubts.append(f"{share:.0%} of the samples are another molecule")
     return {
-        "converged": found.converged,
-        "doubts": found.doubts,
+        "converged": not doubts,
+        "doubts": "; ".join(doubts),
+        "changed": changes.total(),
         "rhat": _finite(found.rhat),
         "ess": _finite(found.ess),
         "autocorrelation": _finite({name: steps / ess for name, ess in found.ess.items()}),
@@ -200,9 +218,17 @@ def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
 
 
 def _notes(
-    molecule: Molecule, starts: np.ndarray, method: str, samples: Samples, n_draws: int
+    molecule: Molecule,
+    starts: np.ndarray,
+    method: str,
+    samples: Samples,
+    n_draws: int,
+    changes: Counter[str],
 ) -> list[str]:
     notes = []
+    for change, _ in changes.most_common(1):
+        of_all = f"{changes.total()} of {samples.trajectory.energies.size} samples"
+        notes.append(f"{of_all} are another molecule than was given: {change}")
     if lost := len(starts) - len(np.unique(starts, axis=0)):
         notes.append(
             f"{lost} of {len(starts)} chains could not be embedded and start where others do: "

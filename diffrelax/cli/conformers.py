@@ -54,7 +54,7 @@ def conformers(
     from diffrelax.writing import check_output
 
     if output:
-        check_output(output, WRITERS)
+        check_output(output, WRITERS, [molecule])
     set_threads(threads)
     try:
         found = sample_conformers(

@@ -89,7 +89,7 @@ def relax_inputs(
     from diffrelax.writing import check_output
 
     if output:
-        check_output(output)
+        check_output(output, inputs=inputs)
     set_threads(threads)
     loaded = load_model(model, device)
     choose_schedule(loaded, noise_level)

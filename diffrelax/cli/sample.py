@@ -62,7 +62,7 @@ def sample(
     from diffrelax.writing import check_output
 
     if output:
-        check_output(output, WRITERS)
+        check_output(output, WRITERS, [molecule])
     if reweight and method != "adjusted":
         raise ValueError(f"samples of --method {method} are not canonical: leave out --reweight")
     drawn_at, *weighted_at = _levels(level, reweight, xc, basis)

@@ -42,6 +42,7 @@ def test_the_provenance_says_what_was_done_and_what_it_cost(samples, model):
     assert (provenance.method, provenance.model) == ("adjusted", model.name)
     assert set(provenance.settings["kernels"]) == {"surrogate walk", "denoising", "torsion jump"}
     known = provenance.diagnostics
+    assert known["changed"] == 0
     names = {"energy", "cos H4–C1–C2–O3", "sin H4–C1–C2–O3", "cos C1–C2–O3–H9", "sin C1–C2–O3–H9"}
     for key in ("rhat", "ess", "autocorrelation"):
         assert set(known[key]) == names
@@ -208,6 +209,16 @@ def test_chains_that_start_alike_say_so(model, monkeypatch):
     monkeypatch.setattr(sampling, "embed_again", fail)
     found = sample_boltzmann("CO", model, 8, n_chains=2)
     assert "1 of 2 chains could not be embedded" in found.provenance.notes[0]
+
+
+def test_samples_of_another_molecule_are_counted_and_cast_doubt(model, monkeypatch):
+    seen = iter(["", "bond C1–H4 broke (1.91 Å); bond O2–H4 formed (1.02 Å)"] * 4)
+    monkeypatch.setattr(sampling, "identity_change", lambda *_: next(seen))
+    found = sample_boltzmann("CO", model, 8, n_chains=2).provenance
+    assert found.diagnostics["changed"] == 4 and not found.diagnostics["converged"]
+    assert found.diagnostics["doubts"].endswith("50% of the samples are another molecule")
+    note = "4 of 8 samples are another molecule than was given: bond C1–H4 broke"
+    assert note in found.notes
 
 
 def test_temperatures_beyond_the_calibration_are_told_or_refused(model, monkeypatch):
