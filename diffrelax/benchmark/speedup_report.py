@@ -240,8 +240,9 @@ def _page(tables: str, about: Mapping[str, Any]) -> str:
             *(["![Gradient calls and energies of the starts](speedup.png)"] if can_draw() else []),
             "## How it was made",
             f"On {' and '.join(about['measured_on']) or about['hardware']}. "
-            "Seconds are wall times, in which other processes on the "
-            "machine count. Processor seconds are user and system time of all threads and programs "
+            "What follows the threads are the kernels that PySCF's OpenBLAS has taken, where they "
+            "are known. Seconds are wall times, in which other processes on the machine count. "
+            "Processor seconds are user and system time of all threads and programs "
             "of this work alone: on one thread, about the seconds on an idle core. Electrical "
             f"energy assumes {about['watts']:g} W for a busy core. Each relaxation is kept in the "
             "folder `units`; the same command finds them done, so delete that folder to measure "
