@@ -1,5 +1,6 @@
 import io
 import json
+import platform
 import subprocess
 import sys
 from importlib.metadata import version
@@ -360,6 +361,28 @@ def test_generate_writes_everything_and_marks_what_is_no_molecule(run, tiny_gene
     assert [frame.info["verdict"] for frame in frames] == ["invalid"] * 3
     assert all(frame.info["reason"] for frame in frames)
     assert sorted(read_trajectories(trajectories)) == [0, 1, 2]
+
+
+FREED = """
+import resource
+from diffrelax.cli import _keep_freed_memory
+
+_keep_freed_memory()
+large = 40 << 20  # bytes, which glibc would ask the system for each time
+counts = []
+for _ in range(10):
+    text = b"x" * large
+    del text
+    counts.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+print(counts[-1] - counts[0])
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only for glibc")
+def test_the_command_line_does_not_ask_for_the_same_memory_twice():
+    command = [sys.executable, "-c", FREED]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(result.stdout) < 1000  # pages; 10,240 for each
 
 
 @pytest.mark.parametrize("command", ["relax", "dft", "sample", "conformers"])
