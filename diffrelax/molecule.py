@@ -276,7 +276,7 @@ class Molecule:
         smiles = text_of(info.get("smiles", ""))
         if charge is None:
             charge = info.get("charge", info.get("total_charge"))
-        charge = _charge_of(atoms, None if charge is None else integer("charge", charge), smiles)
+        charge = _charge_of(atoms, charge, smiles)
         if multiplicity is None:
             multiplicity = info.get("multiplicity", info.get("spin_multiplicity"))
         if multiplicity is None:
@@ -349,13 +349,15 @@ def text_of(value: Any) -> str:
     return str(value).strip()
 
 
-def _charge_of(atoms: ase.Atoms, charge: int | None, smiles: str) -> int:
+def _charge_of(atoms: ase.Atoms, charge: Any, smiles: str) -> int:
     """Settle the charge of atoms: as given, or as their charges or their SMILES have it."""
     with rdBase.BlockLogs():
         template = Chem.MolFromSmiles(smiles) if smiles else None
     partial = atoms.get_initial_charges()
     if charge is None and partial.any():
         charge = round(partial.sum())
+    if charge is not None:
+        charge = integer("charge", charge)
     if template is None:
         return charge or 0
     formal = Chem.GetFormalCharge(template)

@@ -303,18 +303,16 @@ def _relax_batch(
     relaxed = relax_tensors(*(x.to(model.device) for x in (numbers, positions, unread)))
     columns = (
         relaxed.positions.cpu().double().numpy(),
+        relaxed.lost.tolist(),
         relaxed.noise_level.tolist(),
         relaxed.n_evaluations.tolist(),
         relaxed.error_bound.tolist(),
     )
-    lost = relaxed.lost.tolist()
     results = []
-    for i, (molecule, middle, array, *rest) in enumerate(
-        zip(molecules, centres, *columns, strict=True)
-    ):
+    for molecule, middle, array, lost, *rest in zip(molecules, centres, *columns, strict=True):
         result = Relaxation(molecule.name, "relaxed", "", molecule, molecule, *rest)
         end = array[: molecule.n_atoms] + middle
-        results.append(_judge(result, end, model, max_error, lost=lost[i]))
+        results.append(_judge(result, end, model, max_error, lost=lost))
     return results
 
 
