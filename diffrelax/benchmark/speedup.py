@@ -196,11 +196,11 @@ def assign_basins(
 ) -> list[Outcome]:
     """Tell in which reference minimum each outcome of one molecule ends.
 
-    An end that is the same minimum as a reference (see `diffrelax.identity.same_minimum`), its
-    energy included, belongs to it; every other end is relaxed tightly, and then belongs to the
-    reference that it falls into, or becomes one. Where it had still some way to go, a note says so:
-    its calls are fewer than those to the minimum. An end that cannot be relaxed tightly may still
-    belong to the reference of a later one.
+    An end that is the same minimum as none of the references yet (see
+    `diffrelax.identity.same_minimum`), its energy included, is relaxed tightly, and what it falls
+    into becomes one. In the end each belongs to the reference that is the same minimum, whichever
+    was found first; otherwise to the one that it fell into, and a note says that it had still some
+    way to go: its calls are fewer than those to the minimum.
 
     Parameters
     ----------
@@ -209,43 +209,38 @@ def assign_basins(
         Relaxes a molecule tightly.
     """
     basins: list[Basin] = []
-    assigned = []
-    for outcome in outcomes:
-        if outcome.end is None:
-            assigned.append(outcome)
+    fallen: dict[int, int] = {}
+    reasons: dict[int, str] = {}
+    for i, outcome in enumerate(outcomes):
+        if outcome.end is None or _find(basins, outcome.end, outcome.energies[-1]) is not None:
             continue
-        number = _find(basins, outcome.end, outcome.energies[-1])
+        document = relax(outcome.end)
+        if isinstance(document, FailureDocument) or not document.converged:
+            reasons[i] = f"no reference minimum: {document.reason}"
+            continue
+        assert document.energy is not None
+        basin = Basin(document.output.to_molecule(), document.energy)
+        number = _find(basins, *basin)
         if number is None:
-            document = relax(outcome.end)
-            if isinstance(document, FailureDocument) or not document.converged:
-                reason = f"no reference minimum: {document.reason}"
-                assigned.append(replace(outcome, reason=reason))
-                continue
-            assert document.energy is not None
-            basin = Basin(document.output.to_molecule(), document.energy)
-            number = _find(basins, *basin)
-            if number is None:
-                number = len(basins)
-                basins.append(basin)
-        assigned.append(_assign(outcome, number, basins[number]))
-    return [_second_look(outcome, basins) for outcome in assigned]
+            number = len(basins)
+            basins.append(basin)
+        fallen[i] = number
+    return [
+        _assign(outcome, basins, fallen.get(i), reasons.get(i, ""))
+        for i, outcome in enumerate(outcomes)
+    ]
 
 
-def _second_look(outcome: Outcome, basins: Sequence[Basin]) -> Outcome:
-    if outcome.end is None or outcome.basin is not None:
+def _assign(outcome: Outcome, basins: Sequence[Basin], fallen: int | None, reason: str) -> Outcome:
+    if outcome.end is None:
         return outcome
     number = _find(basins, outcome.end, outcome.energies[-1])
-    if number is None:
-        return outcome
-    return replace(_assign(outcome, number, basins[number]), reason="")
-
-
-def _assign(outcome: Outcome, number: int, basin: Basin) -> Outcome:
-    assert outcome.end is not None
-    notes, above = outcome.notes, outcome.energies[-1] - basin.energy
-    if not same_minimum(basin.molecule, outcome.end, above):
-        notes = (*notes, "stopped on the way to its reference minimum")
-    return replace(outcome, basin=number, minimum=basin.energy, notes=notes)
+    if number is not None:
+        return replace(outcome, basin=number, minimum=basins[number].energy)
+    if fallen is None:
+        return replace(outcome, reason=reason)
+    notes = (*outcome.notes, "stopped on the way to its reference minimum")
+    return replace(outcome, basin=fallen, minimum=basins[fallen].energy, notes=notes)
 
 
 def _find(basins: Sequence[Basin], molecule: Molecule, energy: float) -> int | None:

@@ -81,6 +81,14 @@ class Subject:
     known: Mapping[str, Molecule] = field(default_factory=dict)
     reason: str = ""
 
+    @property
+    def key(self) -> str:
+        """The same for equal molecules with the same geometries; empty without a base."""
+        if self.base is None:
+            return ""
+        geometries = {"base": self.base, **self.known}
+        return " ".join(work_key(name, molecule, {}) for name, molecule in geometries.items())
+
 
 def subjects_of(molecules: Iterable[Molecule | Rejected]) -> list[Subject]:
     """Make subjects of molecules, each with a name of its own.
@@ -102,16 +110,18 @@ def subjects_of(molecules: Iterable[Molecule | Rejected]) -> list[Subject]:
 
 def _each_once(subjects: Iterable[Subject]) -> Iterator[Subject]:
     """Leave the first of equal subjects: relaxed twice, one would count as two molecules."""
-    first: dict[tuple[str, ...], str] = {}
+    first: dict[str, str] = {}
     for subject in subjects:
-        if subject.base:
-            geometries = {"base": subject.base, **subject.known}
-            key = tuple(work_key(name, molecule, {}) for name, molecule in geometries.items())
-            earlier = first.setdefault(key, subject.name)
-            if earlier != subject.name:
-                yield Subject(subject.name, None, reason=f"the same molecule as {earlier}")
-                continue
-        yield subject
+        earlier = first.setdefault(subject.key, subject.name) if subject.base else subject.name
+        if earlier == subject.name:
+            yield subject
+        else:
+            yield Subject(subject.name, None, reason=same_as(earlier))
+
+
+def same_as(name: str) -> str:
+    """Return the reason why a molecule is left out that has come before."""
+    return f"the same molecule as {name}"
 
 
 def distinct(names: Iterable[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -63,7 +64,7 @@ def relax_dft(
     max_steps: int = 200,
     check_minimum: Literal["none", "gfn2-xtb", "dft"] = "none",
     threads: int | None = None,
-    checkpoint: Path | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     callback: Callback | None = None,
 ) -> DFTRelaxation:
     """Relax a molecule with DFT and count what it costs.
@@ -113,7 +114,11 @@ def relax_dft(
         check_minimum=check_minimum,
     )
     return relax_with(
-        read_one(molecule), settings, threads=threads, checkpoint=checkpoint, callback=callback
+        read_one(molecule),
+        settings,
+        threads=threads,
+        checkpoint=None if checkpoint is None else Path(checkpoint),
+        callback=callback,
     )
 
 

@@ -58,7 +58,7 @@ class PymatgenMolecule(Protocol):
     spin_multiplicity: int
 
 
-def as_arguments(inputs: Any) -> list[Argument]:
+def as_arguments(inputs: Any, *, seed: int = 42) -> list[Argument]:
     """Turn inputs into arguments of jobs; SMILES are not embedded yet.
 
     Parameters
@@ -66,6 +66,8 @@ def as_arguments(inputs: Any) -> list[Argument]:
     inputs : SMILES, path, Molecule, ase.Atoms, rdkit.Chem.Mol, pymatgen Molecule, \
 OutputReference, or an iterable of these
         A file gives all molecules in it. A mapping is taken for a document.
+    seed : int
+        Of the embedding of what has no coordinates and is no SMILES, such as 2D drawings.
 
     Returns
     -------
@@ -78,13 +80,13 @@ OutputReference, or an iterable of these
     arguments: list[Argument] = []
     for given in inputs:
         if is_path(given):
-            arguments += _from_file(Path(given))
+            arguments += _from_file(Path(given), seed)
         else:
-            arguments.append(as_argument(given))
+            arguments.append(as_argument(given, seed=seed))
     return arguments
 
 
-def as_argument(given: Any) -> Argument:
+def as_argument(given: Any, *, seed: int = 42) -> Argument:
     """Turn one molecule into the argument of a job; a file must hold one molecule alone.
 
     Raises
@@ -95,14 +97,14 @@ def as_argument(given: Any) -> Argument:
     if isinstance(given, OutputReference):
         return given
     if not is_path(given):
-        return as_plain(given)
-    found = list(_from_file(Path(given)))
+        return as_plain(given, seed=seed)
+    found = list(_from_file(Path(given), seed))
     if len(found) != 1:
         raise ValueError(f"{given} holds {len(found)} molecules: use make_batch for all of them")
     return found[0]
 
 
-def as_plain(given: Any) -> Plain:
+def as_plain(given: Any, *, seed: int = 42) -> Plain:
     """Turn one molecule, such as the output of a job of other software, into plain JSON."""
     if isinstance(given, str):
         return given
@@ -118,7 +120,7 @@ def as_plain(given: Any) -> Plain:
             ).to_atoms()
         except ValueError as error:
             return _written(Rejected("pymatgen Molecule", str(given), str(error)))
-    return _written(read_object(given))
+    return _written(read_object(given, seed=seed))
 
 
 def read_argument(argument: str | Mapping[str, Any], *, seed: int = 42) -> Molecule | Rejected:
@@ -174,8 +176,8 @@ def atomic_numbers(argument: Argument) -> list[int]:
     if isinstance(argument, OutputReference):
         return []
     if isinstance(argument, Mapping):
-        molecule = argument.get("output") or argument
-        return list(molecule.get("numbers", ()))
+        read = read_argument(argument)
+        return [] if isinstance(read, Rejected) else read.numbers.tolist()
     with rdBase.BlockLogs():
         mol = Chem.MolFromSmiles(cut_smiles(argument)[0])
     return [atom.GetAtomicNum() for atom in Chem.AddHs(mol).GetAtoms()] if mol else []
@@ -194,9 +196,9 @@ def failure(rejected: Rejected, *, stage: str = "read", key: str = "") -> dict[s
     return document.model_dump(mode="json")
 
 
-def _from_file(path: Path) -> Iterator[Argument]:
+def _from_file(path: Path, seed: int) -> Iterator[Argument]:
     if path.suffix.lower() not in SMILES_FILES:
-        yield from map(_written, read_file(path))
+        yield from map(_written, read_file(path, seed=seed))
         return
     try:
         yield from cut_file(path)

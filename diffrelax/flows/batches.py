@@ -30,10 +30,16 @@ def load_on_worker(name: str, device: str) -> Model:
     Raises
     ------
     ValueError
-        If it is not there, with the name of the machine and what to do.
+        If the device cannot be used, or the model is not there, with the name of the machine and
+        what to do.
     """
     from diffrelax.models import load_model
+    from diffrelax.training.loop import check_device
 
+    try:
+        check_device(device)
+    except ValueError as error:
+        raise ValueError(f"{error} (on {gethostname()})") from error
     try:
         return load_model(name, device)
     except ValueError as error:
@@ -59,19 +65,20 @@ class EmbedMaker(Maker):
 
     def make(self, molecules: Any) -> Job:
         """Make the job; its output has one document for each molecule, in their order."""
-        return self.run(as_arguments(molecules))
+        return self.run(as_arguments(molecules, seed=self.seed))
 
     @job
     def run(self, molecules: Sequence[Any]) -> list[Document]:
         """Embed what has no coordinates."""
         embedded: list[Document] = []
-        for given in map(as_plain, molecules):
-            molecule = read_argument(given, seed=self.seed)
-            if isinstance(molecule, Rejected):
-                key = work_key("embed", molecule.source, {}, seed=self.seed)
-                embedded.append(pass_on(given, molecule, key))
+        for molecule in molecules:
+            given = as_plain(molecule, seed=self.seed)
+            read = read_argument(given, seed=self.seed)
+            if isinstance(read, Rejected):
+                key = work_key("embed", read.source, {}, seed=self.seed)
+                embedded.append(pass_on(given, read, key))
             else:
-                document = MoleculeDocument.from_molecule(molecule)
+                document = MoleculeDocument.from_molecule(read)
                 embedded.append(document.model_dump(mode="json"))
         return embedded
 
@@ -89,7 +96,7 @@ class DiffusionRelaxMaker(Maker):
     noise_level : float, optional, Å
         See `diffrelax.relax`.
     seed : int
-        Of the embedding of SMILES.
+        Of the embedding of SMILES and 2D drawings.
     work : str
         Folder of finished units, shared by all workers; empty to keep none.
     """
@@ -103,7 +110,7 @@ class DiffusionRelaxMaker(Maker):
 
     def make(self, molecules: Any) -> Job:
         """Make the job; its output has one document for each molecule, in their order."""
-        return self.run(as_arguments(molecules))
+        return self.run(as_arguments(molecules, seed=self.seed))
 
     @job
     def run(self, molecules: Sequence[Any]) -> list[Document]:
@@ -112,13 +119,14 @@ class DiffusionRelaxMaker(Maker):
         Raises
         ------
         ValueError
-            If the model is not installed here.
+            If the model is not installed here, the device cannot be used, or the model does not
+            know the noise level.
         """
         from diffrelax.relaxation import relax_molecules
 
         model = load_on_worker(self.model, self.device)
         work = open_work(self.work)
-        molecules = [as_plain(given) for given in molecules]
+        molecules = [as_plain(given, seed=self.seed) for given in molecules]
         documents: dict[int, Document] = {}
         new: list[tuple[int, str, Molecule]] = []
         for i, given in enumerate(molecules):

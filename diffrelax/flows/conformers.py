@@ -130,7 +130,7 @@ class ConformerFlowMaker(Maker):
         ----------
         molecule : SMILES, Molecule, ase.Atoms, rdkit.Chem.Mol, mapping or OutputReference
         """
-        argument = as_argument(molecule)
+        argument = as_argument(molecule, seed=self.seed)
         search = self.search(argument)
         search.name = job_name(self.name, label(argument))
         return Flow([search], output=search.output, name=self.name)
@@ -142,7 +142,7 @@ class ConformerFlowMaker(Maker):
 
         check_installed(self.level)
         model = load_on_worker(self.model, self.device)
-        plain = as_plain(molecule)
+        plain = as_plain(molecule, seed=self.seed)
         given = read_argument(plain, seed=self.seed)
         if isinstance(given, Rejected):
             return pass_on(plain, given, work_key("conformers", given.source, {}, seed=self.seed))

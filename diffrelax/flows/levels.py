@@ -21,7 +21,7 @@ from diffrelax.documents import (
 from diffrelax.files import Rejected
 from diffrelax.flows.arguments import as_argument, as_arguments, as_plain, failure, read_argument
 from diffrelax.flows.units import Document, find_unit, keep_unit, open_work, pass_on
-from diffrelax.levels import LEVELS
+from diffrelax.levels import LEVELS, check_installed
 from diffrelax.molecule import Molecule
 from diffrelax.work import WorkFolder, work_key
 
@@ -43,8 +43,8 @@ class MoleculeMaker(Maker):
         ----------
         molecule : SMILES, Molecule, ase.Atoms, rdkit.Chem.Mol, pymatgen Molecule, mapping or \
 OutputReference
-            A SMILES is embedded with seed 42; of a result document, the output geometry is taken. A
-            path to a file with one molecule will do, too.
+            A SMILES or a 2D drawing is embedded with seed 42; of a result document, the output
+            geometry is taken. A path to a file with one molecule will do, too.
         """
         return self.run(as_argument(molecule))
 
@@ -76,6 +76,7 @@ OutputReference
         found = find_unit(work, key, read.name)
         if found and self.is_whole(found):
             return found
+        self.check_machine()
         try:
             document = self.calculate(read, key, work).model_dump(mode="json")
         except ValueError as error:  # the molecule is not for this level
@@ -94,6 +95,10 @@ OutputReference
     def is_whole(self, document: Document) -> bool:
         """Whether a unit has all that is asked for, and need not be done again."""
         return True
+
+    @abstractmethod
+    def check_machine(self) -> None:
+        """Find out whether what the level needs is installed here; ValueError if not."""
 
     @abstractmethod
     def plain_settings(self) -> dict[str, Any]:
@@ -134,6 +139,10 @@ class ForceFieldRelaxMaker(MoleculeMaker):
         """Return level and stopping rule."""
         return {"level": self.level, "fmax": self.fmax, "max_steps": self.max_steps}
 
+    def check_machine(self) -> None:
+        """Look for the program or the weights of the level."""
+        check_installed(self.level)
+
     def is_whole(self, document: Document) -> bool:
         """Whether it has an energy, which it lacks where the program of the level crashed."""
         return document.get("energy") is not None
@@ -172,6 +181,12 @@ class DFTRelaxMaker(MoleculeMaker):
     def plain_settings(self) -> dict[str, Any]:
         """Return the settings."""
         return self.settings
+
+    def check_machine(self) -> None:
+        """Look for the functional, the optimizer and the level of the Hessian."""
+        from diffrelax.dft.relaxation import check_settings
+
+        check_settings(DFTSettings(**self.settings))
 
     def is_whole(self, document: Document) -> bool:
         """Whether it has its trajectory, which the units of a speed-up lack."""
@@ -214,6 +229,10 @@ class StaticMaker(MoleculeMaker):
     def plain_settings(self) -> dict[str, Any]:
         """Return level and settings."""
         return {"level": self.level, **self.settings}
+
+    def check_machine(self) -> None:
+        """Look for the program or the weights of the level."""
+        check_installed(self.level)
 
     def calculate(self, molecule: Molecule, key: str, work: WorkFolder | None) -> ResultDocument:
         """Calculate."""

@@ -53,7 +53,7 @@ OutputReference, or an iterable of these
         ValueError
             If there are none, or the size of a batch is not positive.
         """
-        arguments = as_arguments(molecules)
+        arguments = as_arguments(molecules, seed=self.relax_maker.seed)
         if not arguments:
             raise ValueError("a flow needs molecules: none were given")
         for size in (self.batch_size, self.minimise_batch_size):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobflow import Flow, JobConfig, Maker, OnMissing, job
 
-from diffrelax.clock import Time
+from diffrelax.clock import NO_TIME, Time
 from diffrelax.dft import DFTSettings
 from diffrelax.documents import MoleculeDocument
 from diffrelax.flows.arguments import as_arguments, as_plain, job_name, label, read_argument
@@ -81,7 +81,7 @@ class SpeedupFlowMaker(Maker):
         ValueError
             If there are none.
         """
-        arguments = as_arguments(molecules)
+        arguments = as_arguments(molecules, seed=self.seed)
         if not arguments:
             raise ValueError("a flow needs molecules: none were given")
         compared = []
@@ -101,16 +101,21 @@ class SpeedupFlowMaker(Maker):
         from diffrelax.benchmark.speedup_arms import subjects_of
         from diffrelax.benchmark.speedup_units import Units
 
-        subjects = subjects_of([read_argument(as_plain(molecule), seed=self.seed)])
+        # a generator, so that the embedding is timed
+        (subject,) = subjects_of(
+            read_argument(as_plain(given, seed=self.seed), seed=self.seed) for given in [molecule]
+        )
         units = Units(WorkFolder(Path(self.work)), self.model)
-        (outcomes,) = compare_arms(subjects, self._arms(), DFTSettings(**self.settings), units)
-        return [_written(outcome) for outcome in outcomes]
+        level = DFTSettings(**self.settings)
+        (outcomes,) = compare_arms([subject], self._arms(), level, units)
+        return [_written(outcome) | {"subject": subject.key} for outcome in outcomes]
 
     @job(config=JobConfig(on_missing_references=OnMissing.NONE))
     def report(self, names: Sequence[str], compared: Sequence[Sequence[Record] | None]) -> Record:
         """Write the report; jobs that never ended are missing references."""
         from diffrelax.benchmark.hardware import describe_hardware
-        from diffrelax.benchmark.speedup_arms import distinct
+        from diffrelax.benchmark.speedup import Outcome
+        from diffrelax.benchmark.speedup_arms import distinct, same_as
         from diffrelax.benchmark.speedup_report import outcome_row, write_report
 
         outcomes: list[Outcome] = []
@@ -120,10 +125,16 @@ class SpeedupFlowMaker(Maker):
             for i, (name, records) in enumerate(zip(names, compared, strict=True))
             if records is None
         ]
-        # the names of references are known only now
+        # the names and molecules of references are known only now
         unique = distinct(name or records[0]["name"] for name, records in done)
+        first: dict[str, str] = {}
         for name, (_, records) in zip(unique, done, strict=True):
-            outcomes += [replace(_read(record), name=name) for record in records]
+            earlier = first.setdefault(records[0]["subject"] or name, name)
+            for outcome in map(_read, records):
+                if earlier != name:
+                    unpaid, reason = {"total": NO_TIME}, same_as(earlier)
+                    outcome = Outcome(name, outcome.smiles, outcome.arm, reason, unpaid)
+                outcomes.append(replace(outcome, name=name))
         about = {
             "command": f"{type(self).__name__} of jobflow",
             "model": self.model,
@@ -152,9 +163,10 @@ def _read(record: Record) -> Outcome:
     from diffrelax.benchmark.speedup import Outcome
     from diffrelax.benchmark.speedup_arms import SpeedupArm
 
+    fields = {key: value for key, value in record.items() if key != "subject"}
     end = record["end"] and MoleculeDocument.model_validate(record["end"]).to_molecule()
     return Outcome(
-        **record
+        **fields
         | {
             "arm": SpeedupArm(*record["arm"]),
             "times": {stage: Time(**time) for stage, time in record["times"].items()},

@@ -91,7 +91,10 @@ class XTBProgram(Calculator):
         norm = fmax * Bohr / Hartree
         criterion = next((c for c, limit in STOPPING_NORMS.items() if limit <= norm), "extreme")
         path = self._run(atoms, "xtbopt.log", "--opt", criterion, "--cycles", str(max_steps))
-        frames = ase.io.read(path, ":", format="xyz")
+        try:
+            frames = ase.io.read(path, ":", format="xyz")
+        except (IndexError, ValueError) as error:  # it died while it wrote one
+            raise RuntimeError("xtb wrote only a part of a geometry") from error
         if not frames:
             raise RuntimeError("xtb wrote no geometry")
         return frames[-1].positions, len(frames)

@@ -156,6 +156,20 @@ def test_an_end_without_a_tight_relaxation_may_be_the_minimum_of_a_later_one(
     assert first.reason == "no reference minimum: not converged in 50 steps"
 
 
+def test_the_basin_of_an_end_does_not_depend_on_the_order_of_the_arms(
+    butanes: tuple[Molecule, Molecule],
+) -> None:
+    trans, gauche = butanes
+    sliding = ended(gauche, -9.96)
+    staying = ended(gauche.with_positions(gauche.positions + 0.0), -9.96)
+    tight = {id(sliding.end): relaxed(trans, -10.001), id(staying.end): relaxed(gauche, -9.961)}
+    for ends in ([sliding, staying], [staying, sliding]):
+        outcomes = assign_basins(ends, lambda end: tight[id(end)])
+        assert outcomes[0].basin == outcomes[1].basin
+        assert outcomes[0].minimum == outcomes[1].minimum == -9.961
+        assert outcomes[0].notes == outcomes[1].notes == ()
+
+
 def test_arms_count_their_cost_and_are_found_done(tmp_path) -> None:
     subjects = [replace(s, time=Time(0.25, 0.2)) for s in subjects_of(read_molecules("O"))]
     arms = [PLAIN, HESSIAN, SpeedupArm("gfn2-xtb", "bfgs+hessian")]

@@ -103,7 +103,7 @@ def test_costs_of_all_lives_are_counted_once(
 
 def test_more_steps_and_a_check_of_the_minimum_go_on_from_what_is_known(tmp_path: Path) -> None:
     molecule, path = Molecule.from_smiles("OO"), tmp_path / "dft.checkpoint"
-    short = relax_dft(molecule, max_steps=1, checkpoint=path, **SETTINGS)
+    short = relax_dft(molecule, max_steps=1, checkpoint=str(path), **SETTINGS)
     assert (short.converged, short.gradient_calls) == (False, 2)
     whole = relax_dft(molecule, checkpoint=path, **SETTINGS)
     assert whole.converged

@@ -60,6 +60,17 @@ def test_an_ensemble_survives_its_file(tmp_path, suffix, smiles, name):
     assert np.array_equal(after.molecule.numbers, before.molecule.numbers)
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_bonds_survive_frames_in_which_they_could_not_be_perceived(tmp_path, suffix):
+    molecule = Molecule.from_smiles("O1C2CC1O2")
+    hot = molecule.positions * [1.0, 1.0, 1.4]
+    assert Molecule.from_atoms(molecule.with_positions(hot).to_atoms()).bonds != molecule.bonds
+    ensemble_of("O1C2CC1O2", n=2, positions=np.stack([hot, hot])).write(tmp_path / f"hot{suffix}")
+    after = Ensemble.read(tmp_path / f"hot{suffix}").molecule
+    assert after.bonds == molecule.bonds
+    assert after.smiles == molecule.smiles
+
+
 def test_atoms_carry_energy_weight_and_start():
     ensemble = ensemble_of("CO")
     frames = ensemble.atoms

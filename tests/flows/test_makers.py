@@ -23,6 +23,7 @@ from diffrelax.flows import (
     DiffusionRelaxMaker,
     EmbedMaker,
     ForceFieldRelaxMaker,
+    RelaxFlowMaker,
     StaticMaker,
 )
 from diffrelax.flows.arguments import as_arguments, atomic_numbers, failure, read_argument
@@ -84,6 +85,32 @@ def test_bad_inputs_are_failures_that_name_what_is_wrong(tmp_path: Path) -> None
     assert "multiplicity 1 does not fit" in reasons[1]
     assert "no such file" in reasons[2]
     assert len({a["key"] for a in arguments}) == 3
+
+
+@pytest.mark.parametrize("mapping", [{"numbers": [200], "positions": [[0, 0, 0]]}, {"output": 5}])
+def test_a_bad_mapping_does_not_cost_the_flow(mapping: dict[str, object]) -> None:
+    flow = RelaxFlowMaker().make([mapping, "CCO"])
+    assert [job.metadata.get("formulas") for job in flow.jobs if "formulas" in job.metadata] == [
+        [""],
+        ["C2H6O"],
+    ]
+
+
+def test_drawings_are_embedded_with_the_seed_of_the_maker(tmp_path: Path) -> None:
+    path = tmp_path / "drawing.sdf"
+    path.write_text(Chem.MolToMolBlock(Chem.MolFromSmiles("CCCO")) + "$$$$\n")
+    (job,) = RelaxFlowMaker(relax_maker=DiffusionRelaxMaker(seed=7)).make(path).jobs[:1]
+    (given,) = job.function_args[0]
+    expected = Molecule.from_rdkit(Chem.MolFromSmiles("CCCO"), seed=7)
+    np.testing.assert_allclose(given["positions"], expected.positions, atol=1e-3)
+
+
+def test_what_a_worker_lacks_is_not_the_fault_of_a_molecule(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    maker = ForceFieldRelaxMaker(level="gfn-ff")
+    with pytest.raises(ValueError, match="needs the program xtb"):
+        maker._unit("CCO")
+    assert maker._unit("C1CC")["kind"] == "failure"
 
 
 def test_embedding_a_batch_keeps_its_order() -> None:

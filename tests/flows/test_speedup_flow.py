@@ -44,10 +44,11 @@ def test_every_molecule_is_in_the_report_whatever_became_of_it(tmp_path: Path, m
     rows = {(row["name"], row["start"]): row for row in output["rows"]}
     assert len(rows) == 6
     assert "not a SMILES" in rows["bad", "mmff94"]["reason"]
-    first, second = rows["water", "diffusion"], rows["water (2)", "diffusion"]
+    first = rows["water", "diffusion"]
     assert first["converged"] and first["calls"] >= 1 and first["basin"] == 0
     assert first["processor_seconds_dft"] > 0
-    assert first["processor_seconds_dft"] == second["processor_seconds_dft"]  # done once
+    assert first["processor_seconds_total"] > first["processor_seconds_dft"]
+    assert rows["water (2)", "diffusion"]["reason"] == "the same molecule as water"
     assert "What each arm costs" in output["tables"]
     report = tmp_path / "report.md"
     assert output["tables"] in report.read_text(encoding="utf-8")

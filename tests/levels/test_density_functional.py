@@ -155,6 +155,11 @@ def test_failed_scf_is_an_scf_error() -> None:
         calculator.get_potential_energy(atoms)
 
 
+def test_nonlocal_correlation_is_on_a_coarse_grid() -> None:
+    method = dft(Molecule.from_smiles("O"), xc="wb97x-v", basis="sto-3g", grid_level=3).method
+    assert (method.grids.level, method.nlcgrids.level) == (3, 1)
+
+
 def test_heavy_elements_get_core_potentials() -> None:
     atoms = ase.Atoms("HI", [[0, 0, 0], [0, 0, 1.61]])
     method = dft(Molecule.from_atoms(atoms), basis="def2-svp").method
@@ -170,6 +175,9 @@ def test_heavy_elements_get_core_potentials() -> None:
         ({"xc": " "}, "no functional in xc=' '"),
         ({"basis": ""}, "basis '' has no functions"),
         ({"basis": "sto-3g@9s"}, "basis 'sto-3g@9s' is unknown"),
+        ({"basis": "ccECP-cc-pVDZ"}, "'ccECP-cc-pVDZ' is made for pseudopotentials"),
+        ({"basis": "gth_dzvp"}, "'gth_dzvp' is made for pseudopotentials"),
+        ({"basis": "unc-bfd-vdz"}, "'unc-bfd-vdz' is made for pseudopotentials"),
         ({"xc": "b3lyp-d3"}, "unknown dispersion correction 'd3' in xc='b3lyp-d3'.*d3bj"),
     ],
 )

@@ -101,6 +101,15 @@ def test_a_program_that_dies_without_a_word_is_told_of(tmp_path, monkeypatch, en
     assert told in relax_at_level(displaced("CCO"), "gfn-ff").reason
 
 
+def test_a_program_that_dies_while_it_writes_is_told_of(tmp_path, monkeypatch) -> None:
+    program = tmp_path / "xtb"
+    program.write_text("#!/bin/sh\nprintf '9\\n energy\\nC 0 0 0\\n' > xtbopt.log\nkill -SEGV $$\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    relaxed = relax_at_level(displaced("CCO"), "gfn-ff")
+    assert relaxed.reason == "gfn-ff failed: xtb wrote only a part of a geometry"
+
+
 @pytest.mark.parametrize("level", ["gfn-ff", "gfn2-xtb"])
 def test_an_atom_is_relaxed_already(level: str) -> None:
     settings = {"program": "xtb"} if level == "gfn2-xtb" else {}
