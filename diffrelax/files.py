@@ -18,8 +18,6 @@ from rdkit import Chem, rdBase
 from diffrelax.embedding import check_seed
 from diffrelax.molecule import Molecule, text_of
 
-Input: TypeAlias = str | os.PathLike[str] | Molecule | ase.Atoms | Chem.Mol
-
 
 @dataclass(frozen=True)
 class Rejected:
@@ -39,6 +37,9 @@ class Rejected:
     reason: str
 
 
+Input: TypeAlias = str | os.PathLike[str] | Molecule | Rejected | ase.Atoms | Chem.Mol
+
+
 def read_molecules(inputs: Input | Iterable[Input], *, seed: int = 42) -> list[Molecule | Rejected]:
     """Read molecules from anything that holds them; the front door for every input.
 
@@ -46,7 +47,8 @@ def read_molecules(inputs: Input | Iterable[Input], *, seed: int = 42) -> list[M
     ----------
     inputs : str, path, Molecule, ase.Atoms, rdkit.Chem.Mol, or an iterable of these
         A string with the suffix of a known file format is a path, every other string a SMILES,
-        optionally followed by a name. A file gives all molecules in it.
+        optionally followed by a name. A file gives all molecules in it. What was `Rejected` before
+        stays so.
     seed : int
         Of the embedding of SMILES.
 
@@ -68,7 +70,7 @@ def each_molecule(
 ) -> Iterator[Molecule | Rejected]:
     """Read molecules one by one, see `read_molecules`."""
     check_seed(seed)
-    if isinstance(inputs, (str, os.PathLike, Molecule, ase.Atoms, Chem.Mol)):
+    if isinstance(inputs, (str, os.PathLike, Molecule, Rejected, ase.Atoms, Chem.Mol)):
         inputs = [inputs]
     for given in inputs:
         if is_path(given):
@@ -193,7 +195,7 @@ def read_object(given: object, *, seed: int = 42) -> Molecule | Rejected:
     """Read a Molecule, ase.Atoms or RDKit Mol, and say what is wrong with anything else."""
     source = repr(given)
     try:
-        if isinstance(given, Molecule):
+        if isinstance(given, (Molecule, Rejected)):
             return given
         if isinstance(given, ase.Atoms):
             return Molecule.from_atoms(given)

@@ -109,24 +109,20 @@ def heavy_atom_rmsd(a: Molecule, b: Molecule, *, polar_hydrogens: bool = False) 
         )
 
 
-def same_minimum(
-    a: Molecule, b: Molecule, energy_difference: float | None = None, *, mirror: bool = True
-) -> bool:
+def same_minimum(a: Molecule, b: Molecule, energy_difference: float | None = None) -> bool:
     """Decide whether two geometries are the same minimum.
 
     They are if `heavy_atom_rmsd` is below 0.1 Å, with polar hydrogens and without, and the energies
     differ by less than 0.1 kcal/mol. That is stricter than the usual rule of heavy atoms alone,
     which cannot tell the rotamers of OH and NH apart. The mirror image of a conformer (gauche+ and
     gauche− of butane) has the same energy and is the same molecule, unless the molecule is chiral
-    (R/S or an allene): by default it counts as the same minimum.
+    (R/S or an allene): it counts as the same minimum.
 
     Parameters
     ----------
     a, b : Molecule
     energy_difference : float, optional, eV
         Not compared if not given.
-    mirror : bool
-        False keeps mirror images apart, to count conformers.
     """
     if energy_difference is not None and not abs(energy_difference) < SAME_ENERGY:
         return False
@@ -136,8 +132,7 @@ def same_minimum(
         if _same_positions(a, b):
             return True
         return (
-            mirror
-            and _same_positions(a, mirror_image(b))
+            _same_positions(a, mirror_image(b))
             and _stereo_smiles(a) == _stereo_smiles(b)
             and not has_enantiomer(b)
         )

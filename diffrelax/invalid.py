@@ -1,6 +1,38 @@
-"""What is wrong with a record, in words."""
+"""Files of entries in YAML, and what is wrong with a record, in words."""
 
+from pathlib import Path
+from typing import Any
+
+import yaml
 from pydantic import ValidationError
+
+
+def read_entries(path: Path, what: str, example: str) -> dict[str, Any]:
+    """Read a YAML file of entries; nothing in it can run code.
+
+    Parameters
+    ----------
+    path : path
+    what : str
+        What the file should be, such as ``"flow"``.
+    example : str
+        An entry that it may have.
+
+    Raises
+    ------
+    ValueError
+        If the file is missing, is not YAML, or holds anything but entries.
+    """
+    try:
+        record = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"cannot read the {what} {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        wrong = f"it is not YAML, where texts with brackets need quotes: {error}"
+        raise ValueError(f"{path} is not a {what}: {wrong}") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"{path} is not a {what}: write entries such as {example}")
+    return record
 
 
 def explain_invalid(error: ValidationError) -> str:

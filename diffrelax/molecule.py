@@ -72,7 +72,8 @@ class Molecule:
     start : str
         How the positions came to be: ``"given"``, ``"mmff94"``, ``"uff"``, or ``"embedded"`` where
         neither force field has parameters. ``"mmff94 unconverged"`` and ``"uff unconverged"`` mark
-        relaxations that were cut off.
+        relaxations that were cut off. Later stages add ``"diffusion"``, the name of a level, and
+        what a conformer or a sample comes from, such as ``"etkdg 3"`` or ``"chain 0"``.
 
     Raises
     ------
@@ -346,7 +347,7 @@ def text_of(value: Any) -> str:
         return "T" if value else "F"
     if isinstance(value, (list, np.ndarray)):
         return " ".join(map(text_of, value))
-    return str(value).strip()
+    return "" if value is None else str(value).strip()
 
 
 def _charge_of(atoms: ase.Atoms, charge: Any, smiles: str) -> int:
@@ -355,6 +356,10 @@ def _charge_of(atoms: ase.Atoms, charge: Any, smiles: str) -> int:
         template = Chem.MolFromSmiles(smiles) if smiles else None
     partial = atoms.get_initial_charges()
     if charge is None and partial.any():
+        if not np.isfinite(partial).all():
+            raise ValueError(
+                "the charges of the atoms are not finite: correct them, or give charge"
+            )
         charge = round(partial.sum())
     if charge is not None:
         charge = integer("charge", charge)

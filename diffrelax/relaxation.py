@@ -159,7 +159,7 @@ def relax(
         is out of range, or if ``max_error`` is given to a model without a calibration or beside a
         noise level.
     """
-    single = isinstance(inputs, (Molecule, ase.Atoms, Chem.Mol)) or (
+    single = isinstance(inputs, (Molecule, Rejected, ase.Atoms, Chem.Mol)) or (
         isinstance(inputs, str) and not is_path(inputs)
     )
     molecules = read_molecules(inputs, seed=seed)

@@ -133,7 +133,7 @@ def _extxyz(frames: Sequence[ase.Atoms]) -> str:
         atoms.info = {
             key: _extxyz_value(value) if isinstance(value, str) else value
             for key, value in frame.info.items()
-            if value is not None and value != ""
+            if value is not None and not (isinstance(value, str) and not value)
         }
         escaped.append(atoms)
     file = StringIO()

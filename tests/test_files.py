@@ -234,16 +234,23 @@ def test_write_and_read_back(tmp_path, suffix):
 
 def test_infos_are_written(tmp_path):
     molecule = Molecule.from_smiles("C")
-    info = {"verdict": "fell_back", "energy_ev": np.float64(-1.5), "excess_ev": None}
+    info = {
+        "verdict": "fell_back",
+        "energy_ev": np.float64(-1.5),
+        "excess_ev": None,
+        "axis": np.array([1.0, 2.0, 3.0]),
+    }
     for suffix in (".extxyz", ".sdf", ".json"):
         write_molecules(tmp_path / f"a{suffix}", [molecule], [info])
     atoms = ase.io.read(tmp_path / "a.extxyz")
     assert (atoms.info["verdict"], atoms.info["energy_ev"]) == ("fell_back", -1.5)
     assert "excess_ev" not in atoms.info
+    assert atoms.info["axis"].tolist() == [1.0, 2.0, 3.0]
     mol = next(iter(Chem.SDMolSupplier(str(tmp_path / "a.sdf"))))
     assert mol.GetProp("verdict") == "fell_back"
     (record,) = json.loads((tmp_path / "a.json").read_text())
     assert record["excess_ev"] is None
+    assert record["axis"] == [1.0, 2.0, 3.0]
     assert record["symbols"] == ["C", "H", "H", "H", "H"]
     assert np.allclose(record["positions"], molecule.positions)
 
@@ -311,3 +318,9 @@ def test_extensions_of_a_smiles_belong_to_it(tmp_path):
     assert (named.name, named.multiplicity, named.formula) == ("methyl radical", 2, "CH3")
     assert (bare.name, bare.multiplicity) == ("C |^1:0|", 2)
     assert [(one.name, one.multiplicity) for one in closed] == [("|weird", 1), ("methane", 1)]
+
+
+def test_what_was_rejected_stays_so_with_its_reason():
+    found = read_molecules(["CCO", "C1CC bad"])
+    assert read_molecules(found) == found
+    assert read_molecules(found[1]) == [found[1]]

@@ -195,7 +195,6 @@ def test_mirror_images_are_one_minimum_unless_the_molecule_is_chiral():
     gauche = turned(Molecule.from_smiles("CCCC"), 0, 1, 2, 3, degrees=120)
     assert heavy_atom_rmsd(gauche, mirrored(gauche)) > 0.1
     assert same_minimum(gauche, mirrored(gauche))
-    assert not same_minimum(gauche, mirrored(gauche), mirror=False)
     chiral = Molecule.from_smiles("CC[C@H](F)Cl")
     assert not same_minimum(chiral, mirrored(chiral))
 

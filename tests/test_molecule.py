@@ -126,6 +126,11 @@ def test_initial_moments_and_charges_of_atoms_are_honoured():
     assert Molecule.from_atoms(oxygen).multiplicity == 1
     hydroxide = ase.Atoms("OH", [(0, 0, 0), (0, 0, 0.97)], charges=[-1.2, 0.2])
     assert Molecule.from_atoms(hydroxide).smiles == "[OH-]"
+    hydroxide.info["name"] = None
+    assert Molecule.from_atoms(hydroxide).name == "[OH-]"
+    hydroxide.set_initial_charges([np.nan, 0.0])
+    with pytest.raises(ValueError, match="charges of the atoms are not finite"):
+        Molecule.from_atoms(hydroxide)
 
 
 @pytest.mark.parametrize(

@@ -83,9 +83,10 @@ def sample_boltzmann(
         columns are ``chain`` and ``draw``. ``provenance.diagnostics`` holds whether the chains
         have ``converged``, the ``doubts`` if not, ``rhat``, ``ess`` and ``autocorrelation``
         (in steps) of the energy and of cosines and sines of torsions, ``changed``, the number of
-        samples that are another molecule, ``acceptance`` by kernel, and what the run cost:
-        ``energy_calls``, ``network_calls``, ``seconds`` and ``processor_seconds``, a part of each
-        for ``tuning``.
+        samples that are another molecule, and what the run cost: ``energy_calls``,
+        ``network_calls``, ``seconds`` and ``processor_seconds``. Adjusted chains add
+        ``acceptance`` by kernel, and what of the cost was ``tuning``; repeated denoising adds its
+        ``calibration`` and ``temperatures_of_kinds``.
 
     Raises
     ------

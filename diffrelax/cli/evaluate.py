@@ -23,26 +23,16 @@ class Peer(StrEnum):
     aimnet2 = "aimnet2"
 
 
-class From(StrEnum):
-    """Geometries from which all methods start."""
-
-    mmff94 = "mmff94"
-    uff = "uff"
-    gfn2_xtb = "gfn2-xtb"
-    embedded = "embedded"
-    minimum = "minimum"
-
-
 def evaluate(
     model: Annotated[str, typer.Argument(help="Released model, or a .safetensors file")],
     split: Annotated[Literal["test", "validation"], typer.Option(help="Part of QM9")] = "test",
     n: Annotated[int, typer.Option("-n", help="Number of molecules")] = 1000,
     start: Annotated[
-        From,
+        Literal["mmff94", "uff", "gfn2-xtb", "embedded", "minimum"],
         typer.Option(
             help="Relaxations of the DFT geometry at a level, it itself, or ETKDGv3 and MMFF94"
         ),
-    ] = From.mmff94,
+    ] = "mmff94",
     levels: Annotated[
         list[Peer] | None, typer.Option("--level", help="Peer to compare with. May be repeated")
     ] = None,
@@ -76,13 +66,13 @@ def evaluate(
     if output:
         check_output(output, (".json",))
     peers = [level.value for level in levels or [Peer.gfn2_xtb]]
-    for level in {*peers, start.value}.intersection(LEVELS):
+    for level in {*peers, start}.intersection(LEVELS):
         check_installed(level)
     set_threads(threads)
     loaded = load_model(model, device)
-    sample = start_from(choose_sample(load_qm9(split), n), start.value)
+    sample = start_from(choose_sample(load_qm9(split), n), start)
     if lost := n - len(sample.indices):
-        print(f"{lost} of {n} molecules cannot be started from {start.value}", file=sys.stderr)
+        print(f"{lost} of {n} molecules cannot be started from {start}", file=sys.stderr)
     rows = evaluate_geometry(
         loaded,
         sample,

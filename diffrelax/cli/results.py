@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -23,15 +22,7 @@ Where = Annotated[
 ]
 
 
-class Kind(StrEnum):
-    """Kinds of results."""
-
-    failure = "failure"
-    relaxation = "relaxation"
-    minimisation = "minimisation"
-    static = "static"
-
-
+Kind = Literal["failure", "relaxation", "minimisation", "static"]
 Only = Annotated[Kind | None, typer.Option("--kind", help="Results of this kind only")]
 
 

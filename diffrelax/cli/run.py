@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from diffrelax.cli.options import Json
 
 
-class Engine(StrEnum):
-    """Where jobs run."""
-
-    local = "local"
-    remote = "remote"
-
-
 def run(
     flow: Annotated[Path, typer.Argument(help="flow.yaml: molecules, stages, and where they run")],
     engine: Annotated[
-        Engine, typer.Option(help="local: here and now; remote: by jobflow-remote")
-    ] = Engine.local,
+        Literal["local", "remote"],
+        typer.Option(help="local: here and now; remote: by jobflow-remote"),
+    ] = "local",
     json_lines: Json = False,
 ) -> None:
     """Run a flow of jobs to its end; run again after a crash, it goes on."""
@@ -34,7 +27,7 @@ def run(
 
     config = FlowConfig.read(flow)
     try:
-        summary = run_flow(config, engine.value)
+        summary = run_flow(config, engine)
     except KeyboardInterrupt:
         print("interrupted: run the same command again to go on", file=sys.stderr)
         raise typer.Exit(130) from None
@@ -46,7 +39,7 @@ def run(
             print(row.model_dump_json())
     else:
         print(summary_table(summary))
-    where = f"project:{config.remote.project}" if engine is Engine.remote else config.folder
+    where = f"project:{config.remote.project}" if engine == "remote" else config.folder
     place = without_password(config.store) or where
     print(f"results: diffrelax results list {place}", file=sys.stderr)
     raise typer.Exit(0 if all(row.state == "converged" for row in summary.rows) else 1)

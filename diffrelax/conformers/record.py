@@ -17,7 +17,7 @@ class Conformer:
     Parameters
     ----------
     start : str
-        The start that it comes from: ``"etkdg 3"``, ``"denoised 5"`` or ``"given"``.
+        The start that it comes from: ``"etkdg 3"``, ``"kdg 3"``, ``"denoised 5"`` or ``"given"``.
     molecule : Molecule
     energy : float, eV
         NaN until it is at a minimum.

@@ -7,7 +7,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from diffrelax.dft import DFTSettings
@@ -16,6 +15,7 @@ from diffrelax.flows.batches import DiffusionRelaxMaker
 from diffrelax.flows.levels import DFTRelaxMaker, ForceFieldRelaxMaker, MoleculeMaker
 from diffrelax.flows.relax import RelaxFlowMaker
 from diffrelax.flows.resources import StageResources
+from diffrelax.invalid import read_entries
 
 
 class DFTLevel(DFTSettings):
@@ -52,6 +52,12 @@ LEVEL_KINDS: dict[str, type[BaseModel]] = {"dft": DFTLevel, "cheap": CheapLevel}
 Level = Annotated[
     Annotated[DFTLevel, Tag("dft")] | Annotated[CheapLevel, Tag("cheap")], Discriminator(_kind)
 ]
+
+
+HINTS = {
+    "inputs": "give a list, SMILES in quotes: YAML takes NO and ON for a no and a yes",
+    "minimise": "write entries such as {level: gfn2-xtb}",
+}
 
 
 class RemoteConfig(BaseModel):
@@ -125,14 +131,7 @@ class FlowConfig(BaseModel):
         ValueError
             If the file is missing, is not YAML, or holds an unknown or wrong entry.
         """
-        try:
-            record = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ValueError(f"cannot read the flow {path}: {error.strerror}") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path} is not YAML: {error}") from error
-        if not isinstance(record, dict):
-            raise ValueError(f"{path} is not a flow: write entries such as inputs: [CCO]")
+        record = read_entries(path, "flow", "inputs: [CCO]")
         home = path.resolve().parent
         try:
             config = cls.model_validate({"folder": path.stem} | record)
@@ -210,7 +209,9 @@ def explain(error: ValidationError, path: Path) -> str:
             lines.append(f"unknown key {key!r} {place}: {meant}")
         else:
             lines.append(f"{'.'.join((*where, key))}: {problem['msg']}")
-    return f"{path} is not a flow: {'; '.join(lines)}"
+            if path_of_keys[0] in HINTS and len(path_of_keys) < 3:
+                lines.append(HINTS[path_of_keys[0]])
+    return f"{path} is not a flow: {'; '.join(dict.fromkeys(lines))}"
 
 
 def _known_keys(where: list[str]) -> list[str]:

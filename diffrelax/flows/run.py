@@ -41,6 +41,8 @@ def run_flow(config: FlowConfig, engine: Engine = "local") -> Summary:
         If there is no such model, functional or level; or no such project or worker.
     ConnectionError
         If a database does not answer.
+    RuntimeError
+        If the job that sums the flow up failed for good.
     """
     check_stages(config, engine)
     with tqdm(unit="job", disable=None) as bar:

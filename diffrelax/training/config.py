@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from diffrelax.diffusion.denoiser import Denoiser, DenoiserConfig
 from diffrelax.diffusion.joint import GenerationConfig, JointDenoiser
 from diffrelax.diffusion.reading import Calibration
 from diffrelax.diffusion.relaxation import RelaxationSchedule
-from diffrelax.invalid import explain_invalid
+from diffrelax.invalid import explain_invalid, read_entries
 from diffrelax.network.config import NetworkConfig
 
 QM9_BONDS = ((1, 6), (1, 7), (1, 8), (6, 6), (6, 7), (6, 8), (6, 9), (7, 7), (7, 8))
@@ -186,16 +185,7 @@ class ModelConfig(BaseModel):
         ValueError
             If the file is missing, is not YAML, or holds an unknown or wrong entry.
         """
-        try:
-            record = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ValueError(f"cannot read the configuration {path}: {error.strerror}") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path} is not a model configuration: {error}") from error
-        if not isinstance(record, dict):
-            raise ValueError(
-                f"{path} is not a model configuration: write entries such as name: my-model-1"
-            )
+        record = read_entries(path, "model configuration", "name: my-model-1")
         try:
             return cls.model_validate(record)
         except ValidationError as error:

@@ -97,7 +97,11 @@ def test_an_unknown_key_says_what_was_meant(run, flow: Path) -> None:
     for text, message in [
         ("- a", "write entries such as"),
         ("a: [", "is not YAML"),
+        ("inputs: [C[NH3+]]", "it is not YAML, where texts with brackets need quotes"),
+        ("inputs: [NO]", "inputs.0: Input should be a valid string; give a list, SMILES in quotes"),
+        ("inputs: CO", "inputs: Input should be a valid tuple; give a list"),
         ("inputs: [CO]\nminimise: gfn2-xtb", "minimise: Input should be a valid dictionary"),
+        ("inputs: [CO]\nminimise: gfn2-xtb", "; write entries such as {level: gfn2-xtb}"),
         ("inputs: [CO]\nminimise:", "minimise: Input should be a valid dictionary"),
         (
             "inputs: [CO]\nminimise: {level: gfn2-xtb, basis: x}",
