@@ -46,6 +46,8 @@ class Outcome:
         What differs from the settings.
     hardware : str
         Processor and threads of the DFT relaxation; empty if not known.
+    git_commit : str
+        Of the code that ran the DFT relaxation; empty if not known.
     basin : int or None
         Number of the reference minimum that the end belongs to, counted from 0 for each molecule.
     minimum : float or None, eV
@@ -64,6 +66,7 @@ class Outcome:
     end: Molecule | None = None
     notes: tuple[str, ...] = ()
     hardware: str = ""
+    git_commit: str = ""
     basin: int | None = None
     minimum: float | None = None
 
@@ -187,6 +190,7 @@ def _outcome(
         end=end,
         notes=document.notes,
         hardware=document.provenance.hardware,
+        git_commit=document.provenance.git_commit,
     )
 
 

@@ -108,9 +108,9 @@ def write_report(
     starts = start_qualities(outcomes, about["level"]["fmax"])
     ratios = [speedup(outcomes, *pair) for pair in comparisons([cost.arm for cost in costs])]
     tables = _tables(costs, starts, ratios, outcomes)
-    measured_on = sorted({outcome.hardware for outcome in outcomes if outcome.hardware})
     about = dict(about) | {
-        "measured_on": measured_on,
+        "measured_on": sorted({outcome.hardware for outcome in outcomes if outcome.hardware}),
+        "measured_with": sorted({outcome.git_commit for outcome in outcomes if outcome.git_commit}),
         "watts": watts,
         "git_commit": Provenance.here().git_commit,
         "gfn2-xtb": level_settings("gfn2-xtb")["program"],
@@ -246,7 +246,9 @@ def _page(tables: str, about: Mapping[str, Any]) -> str:
             "of this work alone: on one thread, about the seconds on an idle core. Electrical "
             f"energy assumes {about['watts']:g} W for a busy core. Each relaxation is kept in the "
             "folder `units`; the same command finds them done, so delete that folder to measure "
-            "again. Packages and commit are those with which this report was written.",
+            "again. Packages and commit are those with which this report was written, and the "
+            "embedding is timed at that time; `measured_with` has the commits, where they are "
+            "known, of the relaxations.",
             "```json\n" + json.dumps(about, indent=1, ensure_ascii=False) + "\n```\n",
         ]
     )

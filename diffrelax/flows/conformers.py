@@ -24,7 +24,7 @@ from diffrelax.flows.arguments import (
 )
 from diffrelax.flows.batches import load_on_worker
 from diffrelax.flows.units import open_work, pass_on
-from diffrelax.levels import LEVELS, check_installed, get_calculator
+from diffrelax.levels import check_installed, check_level, get_calculator
 from diffrelax.work import work_key
 
 if TYPE_CHECKING:
@@ -120,8 +120,7 @@ class ConformerFlowMaker(Maker):
 
     def __post_init__(self) -> None:
         check_temperature(self.temperature)
-        if self.level not in LEVELS:
-            raise ValueError(f"unknown level {self.level!r}: choose one of {', '.join(LEVELS)}")
+        check_level(self.level)
 
     def make(self, molecule: Any) -> Flow:
         """Make the flow; its output is a `ConformersDocument`, or the document of a failure.

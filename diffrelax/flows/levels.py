@@ -21,7 +21,7 @@ from diffrelax.documents import (
 from diffrelax.files import Rejected
 from diffrelax.flows.arguments import as_argument, as_arguments, as_plain, failure, read_argument
 from diffrelax.flows.units import Document, find_unit, keep_unit, open_work, pass_on
-from diffrelax.levels import LEVELS, check_installed
+from diffrelax.levels import LEVELS, check_installed, check_level
 from diffrelax.molecule import Molecule
 from diffrelax.work import WorkFolder, work_key
 
@@ -223,8 +223,7 @@ class StaticMaker(MoleculeMaker):
     stage = "static"
 
     def __post_init__(self) -> None:
-        if self.level not in LEVELS:
-            raise ValueError(f"unknown level {self.level!r}: choose one of {', '.join(LEVELS)}")
+        check_level(self.level)
 
     def plain_settings(self) -> dict[str, Any]:
         """Return level and settings."""

@@ -5,7 +5,7 @@ Energies are in eV and forces in eV/Å. `get_calculator` builds a calculator for
 many geometries.
 """
 
-from diffrelax.levels.calculators import LEVELS, check_installed, get_calculator
+from diffrelax.levels.calculators import LEVELS, check_installed, check_level, get_calculator
 from diffrelax.levels.relaxation import LevelRelaxation, relax_at_level
 from diffrelax.levels.surface import Surface
 
@@ -14,6 +14,7 @@ __all__ = [
     "LevelRelaxation",
     "Surface",
     "check_installed",
+    "check_level",
     "get_calculator",
     "relax_at_level",
 ]

@@ -48,6 +48,7 @@ def get_calculator(level: str, molecule: Molecule, **settings: Any) -> Calculato
         If the level is unknown, not installed, has no such setting, or cannot describe this
         molecule.
     """
+    check_level(level)
     try:
         return _calculator(level, molecule, **settings)
     except TypeError as error:
@@ -72,11 +73,9 @@ def _calculator(level: str, molecule: Molecule, **settings: Any) -> Calculator:
         from diffrelax.levels.aimnet2 import AIMNet2
 
         return AIMNet2(molecule, **settings)
-    if level == "dft":
-        from diffrelax.levels.density_functional import DensityFunctional, mean_field
+    from diffrelax.levels.density_functional import DensityFunctional, mean_field
 
-        return DensityFunctional(mean_field(molecule, **settings))
-    raise _unknown(level)
+    return DensityFunctional(mean_field(molecule, **settings))
 
 
 def check_installed(level: str) -> None:
@@ -87,8 +86,7 @@ def check_installed(level: str) -> None:
     ValueError
         If it is unknown or not installed.
     """
-    if level not in LEVELS:
-        raise _unknown(level)
+    check_level(level)
     if level == "gfn-ff":
         from diffrelax.levels.xtb_program import find_program
 
@@ -99,5 +97,13 @@ def check_installed(level: str) -> None:
         find_weights()
 
 
-def _unknown(level: str) -> ValueError:
-    return ValueError(f"unknown level of theory {level!r}: choose one of {', '.join(LEVELS)}")
+def check_level(level: str) -> None:
+    """Find out whether there is such a level of theory, installed or not.
+
+    Raises
+    ------
+    ValueError
+        If it is unknown.
+    """
+    if level not in LEVELS:
+        raise ValueError(f"unknown level of theory {level!r}: choose one of {', '.join(LEVELS)}")

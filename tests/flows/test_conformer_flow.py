@@ -68,7 +68,7 @@ def test_what_is_no_molecule_or_has_no_minimum_is_a_failure(monkeypatch) -> None
     for given, reason in [("C1CC", "not a SMILES"), ("[Kr]", "Kr")]:
         output = run(maker.make(given))
         assert output["kind"] == "failure" and reason in output["reason"]
-    with pytest.raises(ValueError, match="unknown level 'am1'"):
+    with pytest.raises(ValueError, match="unknown level of theory 'am1'"):
         ConformerFlowMaker(level="am1")
 
 

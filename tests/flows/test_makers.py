@@ -277,5 +277,5 @@ def test_settings_of_a_maker_are_checked_and_updated() -> None:
         DFTRelaxMaker(settings={"basiss": "sto-3g"})
     with pytest.raises(ValueError, match="unknown level 'dft': choose one of mmff94"):
         ForceFieldRelaxMaker(level="dft")
-    with pytest.raises(ValueError, match="unknown level 'am1'"):
+    with pytest.raises(ValueError, match="unknown level of theory 'am1'"):
         StaticMaker(level="am1")
