@@ -290,7 +290,7 @@ def test_models_lists_the_releases(run):
 def test_train_with_a_bad_configuration(run, tmp_path):
     status, _, err = run("train", tmp_path / "config.yaml")
     assert status == 2
-    assert "cannot read the configuration" in err
+    assert "cannot read the model configuration" in err
 
 
 def test_version(run):
