@@ -70,7 +70,8 @@ def each_molecule(
 ) -> Iterator[Molecule | Rejected]:
     """Read molecules one by one, see `read_molecules`."""
     check_seed(seed)
-    if isinstance(inputs, (str, os.PathLike, Molecule, Rejected, ase.Atoms, Chem.Mol)):
+    one = (str, os.PathLike, Molecule, Rejected, ase.Atoms, Chem.Mol)
+    if isinstance(inputs, one) or not isinstance(inputs, Iterable):
         inputs = [inputs]
     for given in inputs:
         if is_path(given):

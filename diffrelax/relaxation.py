@@ -159,9 +159,8 @@ def relax(
         is out of range, or if ``max_error`` is given to a model without a calibration or beside a
         noise level.
     """
-    single = isinstance(inputs, (Molecule, Rejected, ase.Atoms, Chem.Mol)) or (
-        isinstance(inputs, str) and not is_path(inputs)
-    )
+    one = (str, Molecule, Rejected, ase.Atoms, Chem.Mol)
+    single = not is_path(inputs) and (isinstance(inputs, one) or not isinstance(inputs, Iterable))
     molecules = read_molecules(inputs, seed=seed)
     if single and isinstance(molecules[0], Rejected):
         raise ValueError(f"{molecules[0].name}: {molecules[0].reason}")

@@ -324,3 +324,8 @@ def test_what_was_rejected_stays_so_with_its_reason():
     found = read_molecules(["CCO", "C1CC bad"])
     assert read_molecules(found) == found
     assert read_molecules(found[1]) == [found[1]]
+
+
+def test_what_is_no_molecule_at_all_is_rejected():
+    (rejected,) = read_molecules(None)
+    assert rejected.reason.startswith("None is not a molecule: give a SMILES")

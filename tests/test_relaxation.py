@@ -49,6 +49,8 @@ def test_one_molecule_gives_one_result_and_raises_if_it_is_bad(model):
     rdDistGeom.EmbedMolecule(mol, randomSeed=1)
     for one in ("CO", mol, dr.Molecule.from_smiles("CO"), dr.Molecule.from_smiles("CO").to_atoms()):
         assert dr.relax(one, model).verdict == "relaxed"
+    with pytest.raises(ValueError, match="None is not a molecule: give a SMILES"):
+        dr.relax(None, model)
     with pytest.raises(ValueError, match="is not a SMILES"):
         dr.relax("C(", model)
 

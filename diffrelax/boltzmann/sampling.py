@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from diffrelax.boltzmann import adjusted, repeated
 from diffrelax.boltzmann.diagnostics import FEWEST_CHAINS, FEWEST_DRAWS, Diagnostics
 from diffrelax.boltzmann.sampler import Samples, Trajectory
+from diffrelax.checks import integer
 from diffrelax.clock import Time
 from diffrelax.domain import outside_domain
 from diffrelax.embedding import check_seed
@@ -98,6 +99,7 @@ def sample_boltzmann(
     """
     theory = Level(name=level) if isinstance(level, str) else level
     check_temperature(temperature)
+    n, n_chains, seed = integer("n", n), integer("n_chains", n_chains), check_seed(seed)
     check_seed(seed + n_chains)
     n_draws = _count_draws(n, n_chains)
     if method not in METHODS:

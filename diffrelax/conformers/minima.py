@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from math import isnan
@@ -11,10 +12,12 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from diffrelax.checks import integer
 from diffrelax.conformers.record import Conformer, merge
 from diffrelax.conformers.starts import find_starts
 from diffrelax.dft import DFTSettings
 from diffrelax.dft.relaxation import relax_with
+from diffrelax.embedding import check_seed
 from diffrelax.ensemble import Ensemble, Level, Provenance, boltzmann_weights, check_temperature
 from diffrelax.files import Input, read_one
 from diffrelax.identity import has_enantiomer
@@ -35,7 +38,7 @@ def sample_conformers(
     level: str | Level = "gfn2-xtb",
     temperature: float = 298.15,
     seed: int = 42,
-    work: Path | None = None,
+    work: str | os.PathLike[str] | None = None,
     progress: bool = False,
 ) -> Ensemble:
     """Find the conformers of a molecule and their Boltzmann weights at a level of theory.
@@ -89,10 +92,11 @@ def sample_conformers(
     """
     theory = Level(name=level) if isinstance(level, str) else level
     check_temperature(temperature)
+    n, seed = integer("n", n), check_seed(seed)
     given = read_one(molecule, seed=seed)
     get_calculator(theory.name, given, **theory.settings)
     starts, notes = find_starts(given, model, n, seed, progress=progress)
-    folder = WorkFolder(work) if work else None
+    folder = WorkFolder(Path(work)) if work else None
     minima: list[Conformer] = []
     for start in tqdm(starts, theory.name, unit="conf", disable=None if progress else True):
         end, reason = relax_conformer(start, theory, folder)

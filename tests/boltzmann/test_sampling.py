@@ -63,7 +63,8 @@ def test_few_samples_are_not_called_converged(samples):
 
 
 def test_the_same_seed_gives_the_same_samples(samples, model):
-    again = sample_boltzmann("CCO", model, 15, n_chains=3)
+    n, n_chains, seed = map(np.int64, (15, 3, 42))
+    again = sample_boltzmann("CCO", model, n, n_chains=n_chains, seed=seed)
     np.testing.assert_array_equal(again.positions, samples.positions)
     other = sample_boltzmann("CCO", model, 15, n_chains=3, seed=1)
     assert not np.allclose(other.positions, samples.positions)

@@ -131,8 +131,11 @@ def test_the_same_seed_gives_the_same_conformers(model) -> None:
     assert one.starts == two.starts
 
 
-def test_a_rigid_molecule_has_one_conformer_and_says_so(model) -> None:
-    ensemble = sample_conformers("C1CC1", model, 8, level="mmff94")
+def test_a_rigid_molecule_has_one_conformer_and_says_so(model, tmp_path) -> None:
+    n, seed = np.int64(8), np.int64(42)
+    ensemble = sample_conformers(
+        "C1CC1", model, n, level="mmff94", seed=seed, work=str(tmp_path / "work")
+    )
     assert len(ensemble) == 1
     assert ensemble.weights.tolist() == [1.0]
     assert ensemble.provenance.notes[-1].startswith("all 16 starts that reach a minimum end in one")
