@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeAlia
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from diffrelax.clock import Time
-from diffrelax.invalid import explain_invalid
+from diffrelax.entries import explain_invalid
 from diffrelax.molecule import Bond, Molecule
 
 if TYPE_CHECKING:

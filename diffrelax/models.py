@@ -12,7 +12,7 @@ import torch
 from pydantic import ValidationError
 
 from diffrelax.diffusion.denoiser import Denoiser
-from diffrelax.invalid import explain_invalid
+from diffrelax.entries import explain_invalid
 from diffrelax.training.config import ModelConfig, build_denoiser
 from diffrelax.training.loop import WEIGHTS, check_device
 from diffrelax.training.state import load_tensors

@@ -99,6 +99,6 @@ def _in_words(error: Exception) -> str:
 
     if not isinstance(error, ValidationError):
         return str(error)
-    from diffrelax.invalid import explain_invalid
+    from diffrelax.entries import explain_invalid
 
     return explain_invalid(error)

@@ -27,6 +27,7 @@ from diffrelax.documents import (
     StaticDocument,
     read_document,
 )
+from diffrelax.entries import explain_invalid
 from diffrelax.files import (
     Rejected,
     cut_file,
@@ -37,7 +38,6 @@ from diffrelax.files import (
     read_smiles,
     smiles_title,
 )
-from diffrelax.invalid import explain_invalid
 from diffrelax.molecule import Molecule
 from diffrelax.work import work_key
 

@@ -10,12 +10,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from diffrelax.dft import DFTSettings
+from diffrelax.entries import read_entries
 from diffrelax.files import FORMATS
 from diffrelax.flows.batches import DiffusionRelaxMaker
 from diffrelax.flows.levels import DFTRelaxMaker, ForceFieldRelaxMaker, MoleculeMaker
 from diffrelax.flows.relax import RelaxFlowMaker
 from diffrelax.flows.resources import StageResources
-from diffrelax.invalid import read_entries
 
 
 class DFTLevel(DFTSettings):

@@ -180,7 +180,7 @@ def mean_field(
         Whether to approximate the Coulomb and exchange integrals by density fitting.
     grid_level : int
         PySCF's integration grid, 0 to 9. Nonlocal correlation (VV10, as in ``wb97x-v``) is on grid
-        1 at most, as is usual: on grid 3 it takes ten times as long to change the forces of
+        1 at most, as is usual: on grid 3 it takes eight times as long to change the forces of
         methanol by 0.0002 eV/Å.
 
     Raises

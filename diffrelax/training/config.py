@@ -11,7 +11,7 @@ from diffrelax.diffusion.denoiser import Denoiser, DenoiserConfig
 from diffrelax.diffusion.joint import GenerationConfig, JointDenoiser
 from diffrelax.diffusion.reading import Calibration
 from diffrelax.diffusion.relaxation import RelaxationSchedule
-from diffrelax.invalid import explain_invalid, read_entries
+from diffrelax.entries import explain_invalid, read_entries
 from diffrelax.network.config import NetworkConfig
 
 QM9_BONDS = ((1, 6), (1, 7), (1, 8), (6, 6), (6, 7), (6, 8), (6, 9), (7, 7), (7, 8))

@@ -1,4 +1,4 @@
-"""Files of entries in YAML, and what is wrong with a record, in words."""
+"""Records of entries: read from YAML files, and what is wrong with them in words."""
 
 from pathlib import Path
 from typing import Any
