@@ -13,7 +13,8 @@ from secrets import token_hex
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a path beside ``path``; the file written there takes its place at the end.
 
-    If the block raises, ``path`` stays as it was.
+    If the block raises, ``path`` stays as it was. Errors of the system, such as a full disk,
+    name it.
 
     Parameters
     ----------
@@ -26,5 +27,9 @@ def replacing(path: Path) -> Iterator[Path]:
         with part.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(part, path)
+    except OSError as error:
+        if error.errno and error.filename is None:
+            error.filename = str(path)
+        raise
     finally:
         part.unlink(missing_ok=True)

@@ -18,6 +18,11 @@ from rdkit import Chem, rdBase
 from diffrelax.embedding import check_seed
 from diffrelax.molecule import Molecule, text_of
 
+# charge: -1, multiplicity 2
+LOOSE_STATE = re.compile(
+    r"\b(charge|multiplicity)(?:\s*[:=]\s*|\s+)([+-]?\d+(?:\.0*)?)[,;]?(?=\s|$)", re.IGNORECASE
+)
+
 
 @dataclass(frozen=True)
 class Rejected:
@@ -133,9 +138,10 @@ def read_file(path: str | os.PathLike[str], *, seed: int = 42) -> list[Molecule 
     - ``.sdf``, ``.mol``: V2000 or V3000. Records in 2D or without hydrogens are embedded like a
       SMILES. The properties ``charge`` and ``multiplicity`` are honoured.
     - ``.xyz``, ``.extxyz``: many frames. The keys ``charge``, ``multiplicity`` (or
-      ``spin_multiplicity``), ``name`` and ``smiles`` of the comment line are honoured; a comment
-      of two integers alone is charge and multiplicity. A frame that announces a wrong number of
-      atoms is rejected up to the next line that is only an integer.
+      ``spin_multiplicity``), ``name`` and ``smiles`` of the comment line are honoured, the first
+      two also as in ``charge: -1, multiplicity 2``; a comment of two integers alone is charge and
+      multiplicity. A frame that announces a wrong number of atoms is rejected up to the next line
+      that is only an integer.
 
     Unnamed records are named ``<file stem>-<i>``, counted from 1, or ``<file stem>`` if alone.
 
@@ -329,12 +335,16 @@ def _parse_xyz(record: str, name: str, seed: int) -> Molecule:
         raise ValueError("there are no atoms")
     if len(rest) != int(first) + 1:
         raise ValueError(f"{first.strip()} atoms announced, {max(len(rest) - 1, 0)} lines follow")
+    rest[0] = LOOSE_STATE.sub(r"\1=\2", rest[0])
     try:
-        atoms = ase.io.read(StringIO(record), format="extxyz")
+        atoms = ase.io.read(StringIO("\n".join((first, *rest))), format="extxyz")
     except KeyError as error:
         raise ValueError(f"unknown element {error}: correct it") from error
     except Exception as error:
         raise ValueError(f"ASE cannot read this frame: {error}") from error
+    for key, value in atoms.info.items():
+        if key.lower() in ("charge", "multiplicity") and value is True:
+            raise ValueError(f"the comment {rest[0]!r} does not say which {key}: write {key}=…")
     if "[" in (smiles := _as_written(rest[0], "smiles")) and 'smiles="' not in rest[0]:
         atoms.info["smiles"] = smiles  # ASE drops brackets that stand outside quotes
     if two := re.fullmatch(r"\s*([+-]?\d+)\s+(\d+)\s*", rest[0]):

@@ -30,6 +30,8 @@ def relaxation_row(result: Relaxation) -> dict[str, Any]:
     return {
         "name": result.name,
         "smiles": (molecule.smiles or None) if molecule else None,
+        "charge": molecule.charge if molecule else None,
+        "multiplicity": molecule.multiplicity if molecule else None,
         "verdict": result.verdict,
         "reason": result.reason,
         "start": result.start.start if result.start else None,
@@ -69,10 +71,12 @@ def report(
     json_lines: bool,
 ) -> None:
     """Write the molecules of rows if there is an output, print the rows, say what was written."""
-    if output and any(molecules):
-        write_rows(output, rows, molecules)
-    for row in rows:
-        show_row(row, json_lines)
+    try:
+        if output and any(molecules):
+            write_rows(output, rows, molecules)
+    finally:  # what cannot be written is shown at least
+        for row in rows:
+            show_row(row, json_lines)
     announce(output, rows, molecules)
 
 
@@ -90,12 +94,15 @@ def show_row(row: dict[str, Any], json_lines: bool) -> None:
         status += f", {ending} after {calls} gradient call{'' if calls == 1 else 's'}"
         status += f" and {row['seconds']:.1f} s"
     reason = f": {row['reason']}" if row["reason"] else ""
+    charge, multiplicity = row["charge"], row["multiplicity"]
+    if charge or (multiplicity or 1) > 1:
+        status = f"charge {charge:+d}, multiplicity {multiplicity}  {status}"
     print(f"{row['name']}  {status}{reason}", flush=True)
 
 
 def write_rows(output: Path, rows: list[dict[str, Any]], molecules: list[Molecule | None]) -> None:
     """Write the molecules that have a geometry, their rows beside them."""
-    hidden = ("name", "smiles", "symbols", "positions", "arms")
+    hidden = ("name", "smiles", "charge", "multiplicity", "symbols", "positions", "arms")
     pairs = [
         (molecule, {key: value for key, value in row.items() if key not in hidden})
         for row, molecule in zip(rows, molecules, strict=True)

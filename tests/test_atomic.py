@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -41,3 +42,11 @@ def test_a_block_that_raises_leaves_the_old_file_alone(tmp_path: Path) -> None:
         part.write_text("ne")
         raise OSError("no space left")
     assert [file.read_text() for file in tmp_path.iterdir()] == ["old"]
+
+
+def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    message = f"No space left on device: '{path}'"
+    with pytest.raises(OSError, match=message), replacing(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert not list(tmp_path.iterdir())

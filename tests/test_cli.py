@@ -1,6 +1,9 @@
+import errno
 import io
 import json
+import os
 import platform
+import signal
 import subprocess
 import sys
 from importlib.metadata import version
@@ -29,6 +32,8 @@ from diffrelax.training.state import save_tensors
 KEYS = {
     "name",
     "smiles",
+    "charge",
+    "multiplicity",
     "verdict",
     "reason",
     "converged",
@@ -437,6 +442,43 @@ def test_relax_keeps_what_is_done_when_it_is_interrupted(run, tmp_path, monkeypa
     ]
     assert "interrupted: 2 of 4 molecules are done" in err and f"2 geometries in {output}" in err
     assert [m.name for m in read_molecules(output)] == ["first", "C"]
+
+
+def test_sigterm_keeps_what_is_done(run, tmp_path, monkeypatch):
+    def end(molecules, *arguments, **options):
+        if any(molecule.name == "third" for molecule in molecules):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return relax_molecules(molecules, *arguments, **options)
+
+    relax_molecules = relaxation.relax_molecules
+    monkeypatch.setattr(relaxation, "relax_molecules", end)
+    monkeypatch.setattr("diffrelax.cli.relax.PART", 2)
+    output = tmp_path / "out.sdf"
+    status, _, err = run("relax", "CCO first", "C", "O third", "-o", output)
+    assert status == 130 and "interrupted: 2 of 3 molecules are done" in err
+    assert [m.name for m in read_molecules(output)] == ["first", "C"]
+
+
+@pytest.mark.parametrize("command", [["relax"], ["dft", "--basis", "sto-3g"]])
+def test_rows_that_cannot_be_written_are_shown(run, tmp_path, monkeypatch, command):
+    def full(path, *_):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("diffrelax.report.write_molecules", full)
+    status, out, err = run(*command, "O", "-o", tmp_path / "out.sdf")
+    assert status == 2 and f"No space left on device: '{tmp_path / 'out.sdf'}'" in err
+    assert out.startswith("O  relaxed")
+
+
+def test_charge_and_multiplicity_are_told(run):
+    status, out, _ = run("dft", "[OH-]", "O", "--basis", "sto-3g", "--grid-level", 1)
+    charged, neutral = out.splitlines()
+    assert status == 0
+    assert charged.startswith("[OH-]  charge -1, multiplicity 1  refused, converged")
+    assert neutral.startswith("O  relaxed, converged")
+    _, out, _ = run("relax", "[CH3]", "--json")
+    row = json.loads(out)
+    assert (row["charge"], row["multiplicity"]) == (0, 2)
 
 
 def test_dft_keeps_what_is_done_when_it_is_interrupted(run, tmp_path, monkeypatch):

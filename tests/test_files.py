@@ -74,12 +74,20 @@ def test_xyz_frames_and_their_keys(tmp_path):
         ("+1  3", 1, 3),
         ("0 2", 0, 2),
         ("-1 1", -1, 1),
+        ("charge: -1, multiplicity: 1", -1, 1),
+        ("Charge 1 Multiplicity 3", 1, 3),
+        ("water, total charge = -1.0; energy = -40.1", -1, 1),
     ],
 )
 def test_xyz_charges_as_others_write_them(tmp_path, comment, charge, multiplicity):
     frame = METHANE.format(comment).replace("C 0 0 0", "N 0 0 0")
     (molecule,) = read_file(write(tmp_path / "m.xyz", frame))
     assert (molecule.charge, molecule.multiplicity) == (charge, multiplicity)
+
+
+def test_a_charge_that_is_only_spoken_of_is_an_error(tmp_path):
+    why = reason(write(tmp_path / "m.xyz", METHANE.format("charge of one")))
+    assert why == "the comment 'charge of one' does not say which charge: write charge=…"
 
 
 def test_a_charge_that_contradicts_the_smiles_is_an_error(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import sys
 from importlib.metadata import version
 from io import TextIOWrapper
@@ -68,6 +69,7 @@ def main() -> None:
     # threads that sleep while they wait: on a shared machine, spinning ones cost several-fold
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _keep_freed_memory()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, for batch systems
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names may be what cannot be printed

@@ -10,6 +10,7 @@ import typer
 
 from diffrelax.cli.options import (
     Device,
+    GridLevel,
     Inputs,
     Json,
     ModelName,
@@ -49,6 +50,7 @@ def dft(
         typer.Option(help="Hessian that the optimizer starts from"),
     ] = "gfn2-xtb",
     density_fit: Annotated[bool, typer.Option(help="Density fitting")] = True,
+    grid_level: GridLevel = 3,
     max_steps: Annotated[int, typer.Option(min=0, help="Of the optimizer")] = 200,
     check_minimum: Annotated[
         Literal["none", "gfn2-xtb", "dft"],
@@ -76,6 +78,7 @@ def dft(
         optimizer=optimizer,
         hessian=hessian,
         density_fit=density_fit,
+        grid_level=grid_level,
         max_steps=max_steps,
         check_minimum=check_minimum,
     )
@@ -88,9 +91,11 @@ def dft(
             row, end, table = _dft_one(result, before, compare or [], settings, threads)
             rows.append(row)
             ends.append(end)
-            if output and any(ends):
-                write_rows(output, rows, ends)
-            show_row(row, json_lines)
+            try:
+                if output and any(ends):
+                    write_rows(output, rows, ends)
+            finally:  # what cannot be written is shown at least
+                show_row(row, json_lines)
             if compare and end and not json_lines:
                 print(table, flush=True)
     except KeyboardInterrupt:

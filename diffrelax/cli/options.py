@@ -28,6 +28,7 @@ NoiseLevel = Annotated[
         help="Å, standard deviation of noise on each coordinate of the start; read if not given"
     ),
 ]
+GridLevel = Annotated[int, typer.Option(min=0, max=9, help="PySCF's integration grid")]
 Functional = Annotated[str | None, typer.Option("--xc", help="Functional, for --level dft")]
 Basis = Annotated[str | None, typer.Option(help="Basis set, for --level dft")]
 

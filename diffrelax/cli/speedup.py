@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diffrelax.cli.options import Inputs, Json, ModelName, Seed, Threads, set_threads
+from diffrelax.cli.options import GridLevel, Inputs, Json, ModelName, Seed, Threads, set_threads
 
 if TYPE_CHECKING:
     from diffrelax.benchmark.speedup import Outcome
@@ -43,6 +43,7 @@ def speedup(
     basis: Annotated[str, typer.Option(help="Basis set")] = "6-31G(2df,p)",
     fmax: Annotated[float, typer.Option(help="Largest force at the end, eV/Å")] = 0.03,
     density_fit: Annotated[bool, typer.Option(help="Density fitting")] = True,
+    grid_level: GridLevel = 3,
     max_steps: Annotated[int, typer.Option(min=0, help="Of the optimizer")] = 200,
     model: ModelName = "relax-qm9",
     seed: Seed = 42,
@@ -61,7 +62,14 @@ def speedup(
     from diffrelax.models import load_model
     from diffrelax.work import WorkFolder
 
-    level = DFTSettings(xc=xc, basis=basis, fmax=fmax, density_fit=density_fit, max_steps=max_steps)
+    level = DFTSettings(
+        xc=xc,
+        basis=basis,
+        fmax=fmax,
+        density_fit=density_fit,
+        grid_level=grid_level,
+        max_steps=max_steps,
+    )
     check_settings(level)
     starts = start or ["mmff94", "gfn2-xtb", "diffusion"]
     arms = combine(starts, recipe or ["bfgs", "tric+hessian"])

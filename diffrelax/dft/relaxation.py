@@ -48,6 +48,7 @@ MINIMISERS: dict[str, Minimiser] = {
     "sella": sella,
 }
 NOT_THE_WAY = {"max_steps", "check_minimum"}  # settings that leave the geometries as they are
+NET_FORCE = 0.1  # eV/Å; that of B3LYP and PBE on grid 3 is below 0.02
 NOISE = 20.0  # cm⁻¹; of frequencies from finite differences and integration grids
 
 
@@ -245,6 +246,10 @@ def _result(
     calls, notes = end.calls, end.notes
     if end.scf.second_order:
         notes = (*notes, "the SCF needed second-order SCF to converge")
+    net = float(np.linalg.norm(calls[-1].forces.sum(axis=0))) if calls else 0.0
+    if net > NET_FORCE:
+        notes = (*notes, f"the forces add up to {net:.2g} eV/Å, not to zero: integration grid "
+                 f"{settings.grid_level} is too coarse for {settings.xc}")  # fmt: skip
     return DFTRelaxation(
         molecule=calls[-1].molecule if calls else molecule,
         converged=not reason,

@@ -224,6 +224,16 @@ def test_an_imaginary_frequency_within_the_noise_is_none(
     assert (result.converged, result.lowest_frequency) == (is_minimum, lowest)
 
 
+def test_a_grid_that_is_too_coarse_is_noted() -> None:
+    result = relax("O", xc="scan", max_steps=0)
+    net = np.linalg.norm(result.forces.sum(axis=0))
+    assert net > 1
+    assert result.notes == (
+        f"the forces add up to {net:.2g} eV/Å, not to zero: integration grid 3 is too coarse for "
+        "scan",
+    )
+
+
 def test_an_atom_is_not_checked_to_be_a_minimum() -> None:
     result = relax("[H]", check_minimum="dft")
     assert result.converged
