@@ -181,6 +181,16 @@ def test_bad_usage_ends_with_status_2_before_any_work(
     assert not (tmp_path / "report").exists()
 
 
+def test_a_report_of_other_settings_is_not_replaced(run: Run, tmp_path: Path) -> None:
+    about = tmp_path / "about.json"
+    about.write_text(json.dumps({"level": {"xc": "pbe", "basis": "sto-3g", "fmax": 0.02}}))
+    kept = about.read_text()
+    status, _, err = run("speedup", "O", "-o", tmp_path, *QUICK)
+    assert status == 2
+    assert f"{tmp_path} has a report with fmax=0.02, which would be replaced" in err
+    assert about.read_text() == kept and list(tmp_path.iterdir()) == [about]
+
+
 def test_missing_matplotlib_costs_the_figure_only(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

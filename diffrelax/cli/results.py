@@ -25,14 +25,20 @@ Where = Annotated[
 Kind = Literal["failure", "relaxation", "minimisation", "static"]
 Only = Annotated[Kind | None, typer.Option("--kind", help="Results of this kind only")]
 
+OfLevel = Annotated[
+    str | None, typer.Option("--level", help="At this level only: gfn2-xtb, pbe/def2-svp, …")
+]
+
 
 @results.command("list")
-def show_all(where: Where, kind: Only = None, json_lines: Json = False) -> None:
+def show_all(
+    where: Where, kind: Only = None, level: OfLevel = None, json_lines: Json = False
+) -> None:
     """List the results, one line each."""
     from diffrelax.flows.reports import result_row, table
     from diffrelax.flows.stores import without_password
 
-    documents, complete = _read(where, kind)
+    documents, complete = _read(where, kind, level)
     rows = [result_row(document) for document in documents]
     if json_lines:
         for row in rows:
@@ -67,18 +73,19 @@ def export(
         Path, typer.Option("-o", "--output", help="Where to: .csv .parquet .extxyz .sdf .json")
     ],
     kind: Only = None,
+    level: OfLevel = None,
     converged: Annotated[
         bool, typer.Option("--converged", help="Minimisations that converged only")
     ] = False,
 ) -> None:
     """Write the results to a file: tables have all, geometry files those with a geometry."""
     from diffrelax.documents import MinimisationDocument
-    from diffrelax.flows.reports import check_export
+    from diffrelax.flows.reports import check_export, level_of
     from diffrelax.flows.reports import export as write
     from diffrelax.flows.stores import without_password
 
     check_export(output)
-    documents, complete = _read(where, kind)
+    documents, complete = _read(where, kind, level)
     wanted: str = kind or "result"
     if converged:
         wanted = "converged minimisation"
@@ -86,16 +93,27 @@ def export(
     if not documents:
         shown = without_password(where)
         raise ValueError(f"there is no {wanted} in {shown}: {output} was not made")
+    if converged and len(levels := {level_of(d) for d in documents}) > 1:
+        several = ", ".join(sorted(map(str, levels)))
+        print(f"minima of several levels: {several}; --level takes one", file=sys.stderr)
     written = write(output, documents)
     print(f"{written} of {len(documents)} results in {output}", file=sys.stderr)
     raise typer.Exit(0 if complete else 1)
 
 
-def _read(where: str, kind: Kind | None) -> tuple[list[ResultDocument], bool]:
+def _read(where: str, kind: Kind | None, level: str | None) -> tuple[list[ResultDocument], bool]:
     """Read results; those that cannot be read are told of on standard error."""
+    from diffrelax.flows.reports import level_of
     from diffrelax.flows.stores import open_results, read_results
 
     documents, problems = read_results(open_results(where))
     for problem in problems:
         print(f"diffrelax: {problem}", file=sys.stderr)
+    if level is not None:
+        levels = sorted({found for d in documents if (found := level_of(d))})
+        documents = [d for d in documents if (level_of(d) or "").lower() == level.lower()]
+        if not documents:
+            raise ValueError(
+                f"no result is at the level {level!r}; there are {', '.join(levels) or 'none'}"
+            )
     return [d for d in documents if kind is None or d.kind == kind], not problems

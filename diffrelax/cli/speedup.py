@@ -74,6 +74,7 @@ def speedup(
     starts = start or ["mmff94", "gfn2-xtb", "diffusion"]
     arms = combine(starts, recipe or ["bfgs", "tric+hessian"])
     check_arms(arms)
+    _check_folder(output, level)
     set_threads(threads)
     sha256 = load_model(model).sha256 if "diffusion" in starts else ""
     units = Units(WorkFolder(output / "units"), model, threads)
@@ -90,6 +91,21 @@ def speedup(
         )
         raise typer.Exit(130)
     raise typer.Exit(0 if not any(outcome.reason for outcome in outcomes) else 1)
+
+
+def _check_folder(output: Path, level: DFTSettings) -> None:
+    """Refuse a folder whose report is of other settings, and would be replaced."""
+    try:
+        held = json.loads((output / "about.json").read_text(encoding="utf-8"))["level"]
+    except FileNotFoundError:
+        return
+    wanted = level.model_dump()
+    differing = [f"{k}={held[k]}" for k in wanted if k in held and held[k] != wanted[k]]
+    if differing:
+        raise ValueError(
+            f"{output} has a report with {', '.join(differing)}, which would be replaced: name "
+            "another folder"
+        )
 
 
 def _compare(

@@ -65,7 +65,7 @@ def result_row(document: ResultDocument) -> dict[str, Any]:
     row["seconds"] = document.seconds["total"]
     if isinstance(document, RelaxationDocument):
         return row | {"state": document.verdict}
-    row |= {"stage": document.level, "level": _theory(document), "energy_ev": document.energy}
+    row |= {"stage": document.level, "level": level_of(document), "energy_ev": document.energy}
     if isinstance(document, StaticDocument):
         return row | {"state": "calculated"}
     return row | {
@@ -77,7 +77,10 @@ def result_row(document: ResultDocument) -> dict[str, Any]:
     }
 
 
-def _theory(document: MinimisationDocument | StaticDocument) -> str:
+def level_of(document: ResultDocument) -> str | None:
+    """Return the level of theory of a result, such as ``pbe/def2-svp``; none without one."""
+    if not isinstance(document, (MinimisationDocument, StaticDocument)):
+        return None
     if document.level != "dft":
         return document.level
     chosen = {key: value for key, value in document.settings.items() if key in ("xc", "basis")}

@@ -80,6 +80,30 @@ def test_only_what_has_converged_is_exported_on_request(run, folder, tmp_path) -
     assert not none.exists()
 
 
+def test_levels_are_told_apart(run, folder, tmp_path) -> None:
+    path = tmp_path / "minima.extxyz"
+    level = ("--level", "LDA,VWN/sto-3g")
+    assert run("results", "export", folder, *level, "-o", path)[0] == 0
+    assert [f.info["level"] for f in ase.io.read(path, ":")] == ["lda,vwn/sto-3g"]
+    status, out, _ = run("results", "list", folder, *level)
+    assert status == 0 and len(out.splitlines()) == 2
+    status, _, err = run("results", "list", folder, "--level", "pbe/sto-3g")
+    assert status == 2
+    assert "no result is at the level 'pbe/sto-3g'; there are lda,vwn/sto-3g" in err
+
+
+def test_minima_of_several_levels_are_told_of(run, folder, tmp_path, monkeypatch) -> None:
+    levels = iter(["pbe/sto-3g", "gfn2-xtb"] * 3)
+    results, problems = read_results(open_results(str(folder)))
+    monkeypatch.setattr("diffrelax.flows.reports.level_of", lambda _: next(levels))
+    monkeypatch.setattr(
+        "diffrelax.flows.stores.read_results", lambda _: ([results[-1]] * 2, problems)
+    )
+    status, _, err = run("results", "export", folder, "--converged", "-o", tmp_path / "m.extxyz")
+    assert status == 0
+    assert "minima of several levels: gfn2-xtb, pbe/sto-3g; --level takes one" in err
+
+
 def test_the_command_line_lists_and_shows(run, folder) -> None:
     status, out, _ = run("results", "list", folder, "--kind", "failure")
     assert status == 0 and len(out.splitlines()) == 2 and "not a SMILES" in out
