@@ -48,8 +48,8 @@ def outside_method(molecule: Molecule, elements: Collection[int]) -> str:
         return f"{molecule.formula}: the model was trained on molecules with C, N or O"
     if not molecule.bonds:
         return (
-            f"its bonds could not be perceived for a charge of {molecule.charge}, so nothing could "
-            "be checked: give the right charge, or a SMILES"
+            f"no bonds are known, or fit its positions and a charge of {molecule.charge}, so "
+            "nothing could be checked: give the right charge, positions in Å, or a SMILES"
         )
     try:
         fragments = len(Chem.GetMolFrags(molecule.to_rdkit()))
