@@ -124,7 +124,7 @@ def test_atoms_whose_bonds_are_unknown_are_refused(model):
     known = dr.Molecule.from_smiles("O.O")
     unknown = dr.Molecule(known.numbers, known.positions, name="x")
     assert dr.relax(unknown, model).verdict == "refused"
-    assert "no bonds are known, or fit its positions and a charge of" in dr.relax(unknown, model).reason
+    assert "no bonds are known, or fit its positions" in dr.relax(unknown, model).reason
     assert dr.relax(ase.Atoms("O"), model).reason == "a single atom has no geometry to relax"
     carbene = ase.build.molecule("CH2_s1A1d")
     assert dr.relax(carbene, model).verdict == "refused"
