@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from jobflow import Flow, JobStore, run_locally
 from jobflow.core.schemas import JobStoreDocument
 
@@ -64,7 +65,8 @@ def run_local(flow: Flow, store: JobStore, folder: Path, show: Show) -> Summary:
     Raises
     ------
     RuntimeError
-        If the store cannot be written to, or the installation is broken.
+        If another process runs a flow in this folder, the store cannot be written to, or the
+        installation is broken.
     """
     jobs = itertools.count(1)
     states: Counter[str] = Counter()
@@ -77,7 +79,7 @@ def run_local(flow: Flow, store: JobStore, folder: Path, show: Show) -> Summary:
 
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "jobflow.log"
-    with _logging_to(log), warnings.catch_warnings():
+    with _alone_in(folder), _logging_to(log), warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning, module="jobflow")
         responses = run_locally(flow, store=WatchedStore(store, count), log=False, root_dir=folder)
     try:
@@ -86,6 +88,20 @@ def run_local(flow: Flow, store: JobStore, folder: Path, show: Show) -> Summary:
         raise RuntimeError(f"the flow did not come to its summary: see {log}") from None
     told = f"its job did not end: {log} tells why"
     return summary.with_reasons(dict.fromkeys(range(len(summary.rows)), told))
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keep other processes from running a flow in a folder; the lock ends with its process."""
+    lock = FileLock(folder / "running.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RuntimeError(f"another process runs a flow in {folder}: wait for its end") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

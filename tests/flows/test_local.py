@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from diffrelax.flows.config import FlowConfig
 from diffrelax.flows.local import run_local
@@ -62,6 +63,16 @@ def test_a_flow_killed_in_the_middle_goes_on_and_does_nothing_twice(run, flow: P
     status, out, _ = run("run", flow)
     assert out.splitlines()[-1] == "3 inputs: 2 converged, 1 failed"
     assert {p.name: p.read_bytes() for p in work.glob("*.json")} == after
+
+
+def test_a_flow_that_another_process_runs_is_left_alone(run, flow: Path) -> None:
+    folder = flow.parent / "out"
+    folder.mkdir()
+    with FileLock(folder / "running.lock"):
+        status, out, err = run("run", flow)
+    assert (status, out) == (1, "")
+    assert f"another process runs a flow in {folder}" in err
+    assert not (folder / "work").exists()
 
 
 def test_progress_counts_the_molecules_of_a_batch(tmp_path: Path) -> None:
