@@ -24,7 +24,6 @@ Where = Annotated[
 
 Kind = Literal["failure", "relaxation", "minimisation", "static"]
 Only = Annotated[Kind | None, typer.Option("--kind", help="Results of this kind only")]
-
 OfLevel = Annotated[
     str | None, typer.Option("--level", help="At this level only: gfn2-xtb, pbe/def2-svp, …")
 ]
