@@ -7,6 +7,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_limits
 
+import diffrelax.levels.density_functional  # noqa: F401  before a test imports PySCF itself
 from diffrelax.models import load_model
 from diffrelax.molecule import Molecule
 from diffrelax.training.errors import superpose
