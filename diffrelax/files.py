@@ -335,19 +335,20 @@ def _parse_xyz(record: str, name: str, seed: int) -> Molecule:
         raise ValueError("there are no atoms")
     if len(rest) != int(first) + 1:
         raise ValueError(f"{first.strip()} atoms announced, {max(len(rest) - 1, 0)} lines follow")
-    rest[0] = LOOSE_STATE.sub(r"\1=\2", rest[0])
+    comment = rest[0]
+    strict = LOOSE_STATE.sub(r"\1=\2", comment)
     try:
-        atoms = ase.io.read(StringIO("\n".join((first, *rest))), format="extxyz")
+        atoms = ase.io.read(StringIO("\n".join((first, strict, *rest[1:]))), format="extxyz")
     except KeyError as error:
         raise ValueError(f"unknown element {error}: correct it") from error
     except Exception as error:
         raise ValueError(f"ASE cannot read this frame: {error}") from error
     for key, value in atoms.info.items():
         if key.lower() in ("charge", "multiplicity") and value is True:
-            raise ValueError(f"the comment {rest[0]!r} does not say which {key}: write {key}=…")
-    if "[" in (smiles := _as_written(rest[0], "smiles")) and 'smiles="' not in rest[0]:
+            raise ValueError(f"the comment {comment!r} does not say which {key}: write {key}=…")
+    if "[" in (smiles := _as_written(comment, "smiles")) and 'smiles="' not in comment:
         atoms.info["smiles"] = smiles  # ASE drops brackets that stand outside quotes
-    if two := re.fullmatch(r"\s*([+-]?\d+)\s+(\d+)\s*", rest[0]):
+    if two := re.fullmatch(r"\s*([+-]?\d+)\s+(\d+)\s*", comment):
         charge, multiplicity = map(int, two.groups())
         return Molecule.from_atoms(atoms, name=name, charge=charge, multiplicity=multiplicity)
     return Molecule.from_atoms(atoms, name=name)

@@ -69,18 +69,18 @@ def report(
     output: Path | None,
     molecules: list[Molecule | None],
     json_lines: bool,
+    first: int = 0,
 ) -> None:
-    """Write the molecules of rows if there is an output, print the rows, say what was written."""
+    """Write the molecules of all rows if there is an output; print the rows from the first on."""
     try:
         if output and any(molecules):
-            write_rows(output, rows, molecules)
+            _write_rows(output, rows, molecules)
     finally:  # what cannot be written is shown at least
-        for row in rows:
-            show_row(row, json_lines)
-    announce(output, rows, molecules)
+        for row in rows[first:]:
+            _show_row(row, json_lines)
 
 
-def show_row(row: dict[str, Any], json_lines: bool) -> None:
+def _show_row(row: dict[str, Any], json_lines: bool) -> None:
     """Print a row on standard output, for people or as a JSON object."""
     if json_lines:
         print(json.dumps(row, ensure_ascii=False), flush=True)
@@ -100,7 +100,7 @@ def show_row(row: dict[str, Any], json_lines: bool) -> None:
     print(f"{row['name']}  {status}{reason}", flush=True)
 
 
-def write_rows(output: Path, rows: list[dict[str, Any]], molecules: list[Molecule | None]) -> None:
+def _write_rows(output: Path, rows: list[dict[str, Any]], molecules: list[Molecule | None]) -> None:
     """Write the molecules that have a geometry, their rows beside them."""
     hidden = ("name", "smiles", "charge", "multiplicity", "symbols", "positions", "arms")
     pairs = [

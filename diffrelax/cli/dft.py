@@ -69,7 +69,7 @@ def dft(
     """Relax molecules with the diffusion model, then with DFT (PySCF)."""
     from diffrelax.dft import DFTSettings
     from diffrelax.dft.relaxation import check_settings
-    from diffrelax.report import announce, show_row, write_rows
+    from diffrelax.report import announce, report
 
     settings = DFTSettings(
         xc=xc,
@@ -91,11 +91,7 @@ def dft(
             row, end, table = _dft_one(result, before, compare or [], settings, threads)
             rows.append(row)
             ends.append(end)
-            try:
-                if output and any(ends):
-                    write_rows(output, rows, ends)
-            finally:  # what cannot be written is shown at least
-                show_row(row, json_lines)
+            report(rows, output, ends, json_lines, first=len(rows) - 1)
             if compare and end and not json_lines:
                 print(table, flush=True)
     except KeyboardInterrupt:

@@ -43,7 +43,7 @@ def relax(
     json_lines: Json = False,
 ) -> None:
     """Relax molecules with the diffusion model; Ctrl-C keeps what is done."""
-    from diffrelax.report import relaxation_row, report
+    from diffrelax.report import announce, relaxation_row, report
 
     results: list[Relaxation] = []
     status = 0
@@ -58,7 +58,9 @@ def relax(
         tell_interrupted(len(results), inputs)
         status = 130
     rows = [relaxation_row(result) for result in results]
-    report(rows, output, [r.molecule for r in results], json_lines)
+    molecules = [result.molecule for result in results]
+    report(rows, output, molecules, json_lines)
+    announce(output, rows, molecules)
     raise typer.Exit(status)
 
 

@@ -96,10 +96,10 @@ def speedup(
 def _check_folder(output: Path, level: DFTSettings) -> None:
     """Refuse a folder whose report is of other settings, and would be replaced."""
     try:
-        held = json.loads((output / "about.json").read_text(encoding="utf-8"))["level"]
+        about = json.loads((output / "about.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return
-    wanted = level.model_dump()
+    held, wanted = about.get("level", {}), level.model_dump()
     differing = [f"{k}={held[k]}" for k in wanted if k in held and held[k] != wanted[k]]
     if differing:
         raise ValueError(

@@ -93,15 +93,12 @@ def run_local(flow: Flow, store: JobStore, folder: Path, show: Show) -> Summary:
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
     """Keep other processes from running a flow in a folder; the lock ends with its process."""
-    lock = FileLock(folder / "running.lock")
     try:
-        lock.acquire(timeout=0)
+        held = FileLock(folder / "running.lock").acquire(timeout=0)
     except Timeout:
         raise RuntimeError(f"another process runs a flow in {folder}: wait for its end") from None
-    try:
+    with held:
         yield
-    finally:
-        lock.release()
 
 
 @contextmanager
