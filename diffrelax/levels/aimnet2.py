@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
 from io import BytesIO
@@ -49,16 +50,9 @@ class AIMNet2(Calculator):
     def __init__(self, molecule: Molecule) -> None:
         super().__init__()
         self.implemented_properties = ["energy", "forces"]
-        foreign = sorted({chemical_symbols[z] for z in molecule.numbers if z not in ELEMENTS})
-        if foreign:
-            raise ValueError(f"aimnet2 was not trained on {', '.join(foreign)}: use another level")
-        if molecule.multiplicity != 1:
-            raise ValueError(
-                f"aimnet2 was trained on closed shells, and {molecule.name or molecule.formula} "
-                f"has multiplicity {molecule.multiplicity}: use another level of theory"
-            )
-        self._charge = torch.tensor([float(molecule.charge)])
-        self._network = _load(find_weights())
+        check_molecule(molecule)
+        self._charge = molecule.charge
+        _load(find_weights())
 
     def calculate(
         self,
@@ -91,15 +85,59 @@ class AIMNet2(Calculator):
         self, numbers: np.ndarray, geometries: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return energies, (n,) array, and forces, (n, n_atoms, 3) array, of (n, n_atoms, 3)."""
-        positions = torch.tensor(geometries, dtype=torch.float32, requires_grad=True)
-        batch = {
-            "coord": positions,
-            "numbers": torch.tensor(numbers).expand(len(geometries), -1),
-            "charge": self._charge.expand(len(geometries)),
-        }
-        energies = self._network(batch)["energy"]
-        (gradients,) = torch.autograd.grad(energies.sum(), positions)
-        return energies.detach().numpy(), -gradients.numpy().astype(np.float64)
+        repeated = np.broadcast_to(numbers, (len(geometries), len(numbers)))
+        return _evaluate(repeated, geometries, np.full(len(geometries), self._charge))
+
+
+def check_molecule(molecule: Molecule) -> None:
+    """Raise ValueError if AIMNet2 was not trained on molecules like this one."""
+    foreign = sorted({chemical_symbols[z] for z in molecule.numbers if z not in ELEMENTS})
+    if foreign:
+        raise ValueError(f"aimnet2 was not trained on {', '.join(foreign)}: use another level")
+    if molecule.multiplicity != 1:
+        raise ValueError(
+            f"aimnet2 was trained on closed shells, and {molecule.name or molecule.formula} "
+            f"has multiplicity {molecule.multiplicity}: use another level of theory"
+        )
+
+
+def evaluate(
+    molecules: Sequence[Molecule], geometries: Sequence[np.ndarray]
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Evaluate one geometry of each of several molecules in one call.
+
+    Parameters
+    ----------
+    molecules : sequence of Molecule
+    geometries : sequence of (n_atoms, 3) array, Å
+
+    Returns
+    -------
+    energies : (n_molecules,) array, eV
+    forces : list of (n_atoms, 3) array, eV/Å
+    """
+    sizes = [molecule.n_atoms for molecule in molecules]
+    numbers = np.zeros((len(sizes), max(sizes)), dtype=np.int64)
+    positions = np.zeros((*numbers.shape, 3))
+    for i, (molecule, geometry) in enumerate(zip(molecules, geometries, strict=True)):
+        numbers[i, : sizes[i]], positions[i, : sizes[i]] = molecule.numbers, geometry
+    energies, forces = _evaluate(numbers, positions, np.array([m.charge for m in molecules]))
+    return energies, [rows[:size] for rows, size in zip(forces, sizes, strict=True)]
+
+
+def _evaluate(
+    numbers: np.ndarray, positions: np.ndarray, charges: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Run the network on (n, n_atoms) numbers, 0 where there is no atom, and their positions."""
+    coordinates = torch.tensor(positions, dtype=torch.float32, requires_grad=True)
+    batch = {
+        "coord": coordinates,
+        "numbers": torch.tensor(numbers),
+        "charge": torch.tensor(charges, dtype=torch.float32),
+    }
+    energies = _load(find_weights())(batch)["energy"]
+    (gradients,) = torch.autograd.grad(energies.sum(), coordinates)
+    return energies.detach().numpy(), -gradients.numpy().astype(np.float64)
 
 
 def find_weights() -> Path:
