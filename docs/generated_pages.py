@@ -1,0 +1,234 @@
+"""Pages that are made of the code and of the committed results, so that nothing is typed twice."""
+
+from __future__ import annotations
+
+import os
+import pkgutil
+import re
+import tomllib
+from collections.abc import Iterable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from typer import Context
+from typer.cli import get_docs_for_click
+from typer.main import get_command
+
+import diffrelax
+from diffrelax import documents, flows
+from diffrelax.cli import app
+from diffrelax.dft import DFTSettings
+from diffrelax.diffusion.relaxation import LARGEST_STEP, RelaxationSchedule
+from diffrelax.domain import MAX_ATOMS
+from diffrelax.flows.config import CheapLevel, FlowConfig, RemoteConfig
+from diffrelax.flows.resources import StageResources
+from diffrelax.levels.density_functional import mean_field
+from diffrelax.tables import markdown_table
+
+ROOT = Path(__file__).parents[1]
+REPORTS = ROOT / "analysis" / "results"
+CARDS = ROOT / "models"
+EXTRAS = {
+    "train": "training from QM9's data, `diffrelax evaluate`",
+    "aimnet2": "AIMNet2: a level, a Hessian, a start",
+    "hpc": "flows on a cluster, `.parquet` tables",
+    "sella": "the optimizer Sella",
+    "notebooks": "the notebooks, and the figure of `diffrelax speedup`",
+    "docs": "these pages",
+    "dev": "all of these, and the tests",
+}
+
+
+def write_pages(folder: Path) -> None:
+    """Write all generated pages into a folder; leave those alone that have not changed."""
+    folder.mkdir(exist_ok=True)
+    pages = dict(_pages())
+    for stale in set(folder.glob("*.md")) - {folder / name for name in pages}:
+        stale.unlink()
+    for name, text in pages.items():
+        page = folder / name
+        if not page.exists() or page.read_text(encoding="utf-8") != text:
+            page.write_text(text, encoding="utf-8")
+
+
+def _pages() -> Iterator[tuple[str, str]]:
+    yield "python.md", python_page()
+    yield "flows.md", flows_page()
+    yield "documents.md", documents_page()
+    yield "command-line.md", command_line_page()
+    yield "modules.md", modules_page()
+    for source, page in sources().items():
+        yield page, moved(source)
+
+
+def sources() -> dict[Path, str]:
+    """Return the committed reports and cards, and the page that each becomes."""
+    reports = {
+        path: f"report-{'-'.join(path.parent.relative_to(REPORTS).parts)}.md"
+        for path in sorted(REPORTS.glob("**/report.md"))
+    }
+    cards = {path: f"card-{path.parent.name}.md" for path in sorted(CARDS.glob("*/card.md"))}
+    return reports | cards
+
+
+def moved(source: Path) -> str:
+    """Return a committed page as it reads in the folder of generated pages."""
+    known = {path.resolve(): page for path, page in sources().items()}
+
+    def link(found: re.Match[str]) -> str:
+        image, text, target, anchor = found.groups()
+        path = (source.parent / target).resolve()
+        if image:
+            return f"![{text}]({os.path.relpath(path, ROOT / 'docs' / 'generated')})"
+        if path in known:
+            return f"[{text}]({known[path]}{anchor or ''})"
+        return f"{text} (`{path.relative_to(ROOT)}`)"
+
+    page = source.read_text(encoding="utf-8")
+    page = re.sub(r"(!?)\[([^\]]*)\]\((?!https?:)([^)#\s]+)(#[^)]*)?\)", link, page)
+    if source.name == "report.md":
+        folder = source.parent.relative_to(REPORTS)
+        page = re.sub(r"^# .*", f"# DFT relaxations: {folder}", page, count=1)
+    return page
+
+
+def python_page() -> str:
+    """Return the reference of the public names."""
+    functions = [name for name in diffrelax.__all__ if name[0].islower()]
+    classes = [name for name in diffrelax.__all__ if name[0].isupper()]
+    return "\n".join(
+        [
+            "# Python",
+            "All names of this page are imported from `diffrelax`, by custom as "
+            "`import diffrelax as dr`. Units are Å, eV, eV/Å and K.\n",
+            "## Functions\n",
+            _autodoc(f"autofunction:: diffrelax.{name}" for name in functions),
+            "## What they take and return\n",
+            _autodoc(f"autoclass:: diffrelax.{name}\n   :members:" for name in classes),
+            "## Settings of DFT\n",
+            _autodoc(
+                [_autoclass(DFTSettings), f"autofunction:: {mean_field.__module__}.mean_field"]
+            ),
+        ]
+    )
+
+
+def flows_page() -> str:
+    """Return the reference of the Makers and of ``flow.yaml``."""
+    names = [name for name in flows.__all__ if name[0].isupper()]
+    functions = [name for name in flows.__all__ if name[0].islower()]
+    makers = [_maker(getattr(flows, name)) for name in names]
+    settings = (FlowConfig, CheapLevel, RemoteConfig, StageResources)
+    return "\n".join(
+        [
+            "# Flows",
+            "## Makers for jobflow\n",
+            "All names of this section are imported from `diffrelax.flows`.\n",
+            _autodoc([*makers, *(f"autofunction:: diffrelax.flows.{name}" for name in functions)]),
+            "## What a `flow.yaml` may say\n",
+            "The entries at the top are those of `FlowConfig`. `minimise` holds those of "
+            "[`DFTSettings`](python.md#settings-of-dft), or of `CheapLevel`; `remote` those of `RemoteConfig`, and in it `relax` "
+            "and `minimise` those of `StageResources`.\n",
+            _autodoc(_autoclass(cls) for cls in settings),
+        ]
+    )
+
+
+def documents_page() -> str:
+    """Return the reference of the result documents, field by field."""
+    parts = [
+        "# Result documents",
+        "What a flow stores of each unit of work: plain JSON, the same in a file, in MongoDB and in "
+        "a jobflow store. `diffrelax results show` prints them, and "
+        f"`{documents.read_document.__module__}.read_document` reads them, those of older versions "
+        f"too. This is schema version {documents.SCHEMA_VERSION}.",
+    ]
+    bases = (documents.Document, documents.Result, documents.TimedResult)
+    for document in _subclasses(documents.Document):
+        if document not in bases:
+            summary = (document.__doc__ or "").split("\n\n")[0]
+            parts += [f"## {document.__name__}", summary, _fields_table(document)]
+    return "\n\n".join(parts) + "\n"
+
+
+def command_line_page() -> str:
+    """Return the reference of the command line, as typer tells it."""
+    command = get_command(app)
+    page = get_docs_for_click(obj=command, ctx=Context(command), name="diffrelax")
+    return page.replace("# `diffrelax`", "# Command line", 1)
+
+
+def modules_page() -> str:
+    """Return the plan of the package: each module with the first line of its docstring."""
+    rows = []
+    for module in pkgutil.walk_packages(diffrelax.__path__, "diffrelax."):
+        summary = (import_module(module.name).__doc__ or "").strip().split("\n\n")[0]
+        name = f"**{module.name}**" if module.ispkg else f"`{module.name}`"
+        rows.append((name, summary))
+    head = "# The plan of the package\n\nEach module, and what it says of itself; packages are bold.\n\n"
+    return head + markdown_table(("module", "what it is"), rows) + "\n"
+
+
+def code_facts() -> dict[str, str]:
+    """Return what pages quote of the code between double braces."""
+    schedule = RelaxationSchedule()
+    levels = [("bridge", level) for level in schedule.bridge]
+    levels += [("polish", level) for level in schedule.polish]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    return {
+        "most_atoms": str(MAX_ATOMS),
+        "largest_step": str(LARGEST_STEP),
+        "schedule_table": markdown_table(
+            ("evaluation", "part", "noise level, Å"),
+            [(str(i), part, str(level)) for i, (part, level) in enumerate(levels, start=1)],
+        ),
+        "extras_table": markdown_table(
+            ("extra", "what needs it", "packages"),
+            [
+                (f"`[{extra}]`", EXTRAS[extra], ", ".join(packages(extras[extra])))
+                for extra in extras
+            ],
+        ),
+    }
+
+
+def packages(requirements: Iterable[str]) -> list[str]:
+    """Return the names of required packages without their versions."""
+    return [re.split(r"[<>=~;]", requirement)[0] for requirement in requirements]
+
+
+def _autodoc(directives: Iterable[str]) -> str:
+    lines = "\n\n".join(f".. {directive}" for directive in directives)
+    return f"```{{eval-rst}}\n{lines}\n```\n"
+
+
+def _maker(maker: type) -> str:
+    name = f"diffrelax.flows.{maker.__name__}"
+    made = [method for method in ("make", "make_batch") if hasattr(maker, method)]
+    methods = "".join(f"\n\n   .. automethod:: {name}.{method}" for method in made)
+    return f"autoclass:: {name}{methods}"
+
+
+def _autoclass(cls: type) -> str:
+    return f"autoclass:: {cls.__module__}.{cls.__name__}"
+
+
+def _subclasses(cls: type[BaseModel]) -> list[type[BaseModel]]:
+    return [each for sub in cls.__subclasses__() for each in (sub, *_subclasses(sub))]
+
+
+def _fields_table(document: type[BaseModel]) -> str:
+    rows = [
+        (f"`{name}`", f"`{_type_name(field.annotation)}`", field.description or "")
+        for name, field in document.model_fields.items()
+    ]
+    return markdown_table(("field", "type", "meaning"), rows)
+
+
+def _type_name(annotation: Any) -> str:
+    name = annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    return re.sub(r"\b(?:\w+\.)+(\w)", r"\1", name)

@@ -1,0 +1,313 @@
+"""The measured numbers and tables that the text shows, read from the committed results."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from diffrelax.benchmark.speedup_report import KCAL_PER_MOL
+from diffrelax.benchmark.speedup_statistics import estimate_median
+from diffrelax.tables import markdown_table
+
+Row = dict[str, str]
+NAMES = {
+    "mmff94": "MMFF94",
+    "uff": "UFF",
+    "gfn-ff": "GFN-FF",
+    "gfn2-xtb": "GFN2-xTB",
+    "aimnet2": "AIMNet2",
+    "diffusion": "the model",
+    "qm9": "QM9's geometry",
+    "embedded": "new embeddings",
+    "minimum": "the DFT minimum",
+}
+COSTS, QUALITIES, RATIOS = range(3)  # the tables of a report of `diffrelax speedup`
+
+
+def measured_numbers(results: Path) -> dict[str, Any]:
+    """Return what pages quote between double braces: numbers as text, and tables.
+
+    Parameters
+    ----------
+    results : path
+        The folder of committed results.
+    """
+    speedups = results / "dft_speedup"
+    return _kept_together(
+        {
+            "small": speedup_numbers(speedups / "small" / "report.md"),
+            "nine": speedup_numbers(speedups / "nine" / "report.md"),
+            "hybrid": speedup_numbers(speedups / "wb97x-d3bj" / "report.md"),
+            "untuned": speedup_numbers(results / "finetuning" / "before" / "report.md"),
+            "tuned": speedup_numbers(results / "finetuning" / "after" / "report.md"),
+            "gain_table": gain_table(speedups / "small" / "report.md"),
+            "geometry_table": geometry_table([results / "relax-qm9-2" / "geometry.json"]),
+            "starts_table": geometry_table(
+                results / "relax-qm9-2" / f"geometry-{start}.json"
+                for start in ("embedded", "uff", "gfn2-xtb", "minimum")
+            ),
+            "speed_table": speed_table(results / "relax-qm9-2"),
+            "conformers_table": conformers_table(results / "conformers" / "conformers.json"),
+            "sampling_table": sampling_table(sorted((results / "boltzmann").glob("[en1]*.json"))),
+            "overhead": overhead_numbers(results / "overhead.json"),
+            "cold_start": _cold_start(results / "relax-qm9-2" / "speed-1-thread.json"),
+            "cumulenes_table": cumulenes_table(results / "relax-qm9-2" / "cumulenes.json"),
+            "generated": generation_numbers(results / "generate-qm9-2" / "quality.json"),
+        }
+    )
+
+
+def _kept_together(value: Any) -> Any:
+    """Keep the ends of each interval on one line."""
+    if isinstance(value, dict):
+        return {key: _kept_together(item) for key, item in value.items()}
+    return re.sub(r" ?\[([\d.]+), ([\d.]+)\]", "\u00a0[\\1,\u00a0\\2]", value)
+
+
+def read_tables(page: Path) -> list[list[Row]]:
+    """Return the tables of a page of markdown, each a list of rows by column."""
+    blocks: list[list[str]] = [[]]
+    for line in page.read_text(encoding="utf-8").splitlines():
+        if line.startswith("|"):
+            blocks[-1].append(line)
+        elif blocks[-1]:
+            blocks.append([])
+    return [_rows(block) for block in blocks if block]
+
+
+def _rows(lines: list[str]) -> list[Row]:
+    cells = [[c.strip() for c in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+    return [dict(zip(cells[0], row, strict=True)) for row in cells[2:]]
+
+
+def speedup_numbers(report: Path) -> dict[str, Any]:
+    """Return the numbers of a report by start, all with the optimizer of its first row.
+
+    ``calls`` and ``above`` are medians; ``times`` is how many times the calls of the model a start
+    takes, ``pairs`` the number of molecules behind that. All but ``pairs`` have their intervals.
+    """
+    costs, qualities, ratios = read_tables(report)[: RATIOS + 1]
+    recipe = costs[0]["recipe"]
+    against = {
+        _word(row["from"].split(",")[0]): row
+        for row in ratios
+        if row["to"] == f"diffusion, {recipe}" and row["from"].endswith(f", {recipe}")
+    }
+    return {
+        "n": costs[0]["molecules"],
+        "calls": {_word(r["start"]): r["calls, median"] for r in costs if r["recipe"] == recipe},
+        "mean_calls": {_word(r["start"]): r["calls, mean"] for r in costs if r["recipe"] == recipe},
+        "above": {_word(r["start"]): r["above minimum, kcal/mol, median"] for r in qualities},
+        "times": {start: ratio(row, "calls") for start, row in against.items()},
+        "cycles": {start: ratio(row, "SCF cycles") for start, row in against.items()},
+        "processor": {start: ratio(row, "processor seconds") for start, row in against.items()},
+        "pairs": {start: row["pairs"] for start, row in against.items()},
+    }
+
+
+def ratio(row: Row, quantity: str) -> str:
+    """Return the median ratio of a quantity to one decimal; a dash where it was not told."""
+    told = row.get(f"{quantity}, median ratio", "–")
+    return re.sub(r"\d+\.\d+", lambda found: f"{float(found[0]):.1f}", told)
+
+
+def _word(start: str) -> str:
+    return re.sub(r"\W", "_", start)
+
+
+def gain_table(report: Path) -> str:
+    """Return the table of the gain: four rows, three with one optimizer and the paper's protocol."""
+    costs, _, ratios = read_tables(report)[: RATIOS + 1]
+    above = heights(report.with_name("molecules.csv"))
+    cost = {(row["start"], row["recipe"]): row for row in costs}
+    times = {
+        (row["from"], row["to"]): f"{ratio(row, 'calls')}, {row['pairs']} pairs" for row in ratios
+    }
+    default, paper = "tric+hessian", "bfgs"
+    chosen = [("mmff94", paper), ("mmff94", default), ("gfn2-xtb", default), ("diffusion", default)]
+    optimizers = {paper: "plain BFGS (the paper's protocol)", default: "default"}
+    rows = [
+        (
+            NAMES[start],
+            optimizers[recipe],
+            cost[start, recipe]["molecules"],
+            above[start, recipe],
+            cost[start, recipe]["calls, median"],
+            cost[start, recipe]["SCF cycles, median"],
+            times.get((f"{start}, {recipe}", f"diffusion, {default}"))
+            or times.get((f"{start}, {recipe}", f"diffusion, {recipe}"), "–"),
+        )
+        for start, recipe in chosen
+    ]
+    header = (
+        "start", "optimizer", "molecules", "above its minimum, kcal/mol", "gradient calls",
+        "SCF cycles", "times the model's calls",
+    )  # fmt: skip
+    return markdown_table(header, rows)
+
+
+def heights(molecules: Path) -> dict[tuple[str, str], str]:
+    """Return how far above its minimum each start is by recipe, kcal/mol: medians, intervals."""
+    found: dict[tuple[str, str], list[float]] = {}
+    with molecules.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            if row["excess_ev"]:
+                excess = float(row["excess_ev"]) / KCAL_PER_MOL
+                found.setdefault((row["start"], row["recipe"]), []).append(excess)
+    estimates = {arm: estimate_median(sample) for arm, sample in found.items()}
+    return {arm: f"{e.value:#.2g} [{e.low:#.2g}, {e.high:#.2g}]" for arm, e in estimates.items()}
+
+
+def geometry_table(files: Iterable[Path]) -> str:
+    """Return the errors of geometries: medians with their intervals, one row for each method."""
+    rows = []
+    for result in map(_read, files):
+        for row in result["rows"]:
+            itself = row["method"] == result["start"]
+            rows.append(
+                (
+                    NAMES.get(result["start"], result["start"]),
+                    str(row["n"]),
+                    "the start itself" if itself else NAMES.get(row["method"], row["method"]),
+                    _interval(row, "rmsd", 1, 3),
+                    _interval(row, "bonds", 1e3, 1),
+                    _interval(row, "angles", 1e3, 1),
+                    _interval(row, "torsions", 1, 1),
+                )
+            )
+    header = (
+        "start", "molecules", "relaxed by", "aligned RMSD, Å", "bonds, mÅ", "1–3 distances, mÅ",
+        "torsions, °",
+    )  # fmt: skip
+    return markdown_table(header, rows)
+
+
+def _interval(row: dict[str, Any], quantity: str, scale: float, digits: int) -> str:
+    value, low, high = (row[k][quantity] * scale for k in ("median", "low", "high"))
+    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def speed_table(folder: Path) -> str:
+    """Return the speed of the model on one thread and on two."""
+    one, two = (_read(folder / name) for name in ("speed-1-thread.json", "speed.json"))
+    lines: tuple[tuple[str, str, str], ...] = (
+        (f"{one['n']:,} molecules in one call, each", "each_milliseconds", "{:.1f} ms"),
+        ("one molecule, after loading", "one_milliseconds", "{:.0f} ms"),
+        ("`diffrelax relax CCO` from a cold start", "cold_start_seconds", "{:.1f} s"),
+        ("training, batches of 64", "training_rate", "{:.0f} molecules/s"),
+        ("peak memory", "peak_mib", "{:.0f} MiB"),
+    )
+    rows = [(what, form.format(one[key]), form.format(two[key])) for what, key, form in lines]
+    return markdown_table((one["hardware"].split(",")[0], "1 thread", "2 threads"), rows)
+
+
+def _cold_start(file: Path) -> str:
+    return f"{_read(file)['cold_start_seconds']:.1f} s"
+
+
+def cumulenes_table(file: Path) -> str:
+    """Return how long double bonds are that share an atom, by the model and by DFT."""
+    rows = [
+        (
+            molecule["name"],
+            molecule["smiles"],
+            ", ".join(f"{length:.3f}" for length in molecule["by_the_model"]),
+            ", ".join(f"{length:.3f}" for length in molecule["by_dft"]),
+        )
+        for molecule in _read(file)["molecules"]
+    ]
+    header = ("molecule", "SMILES", "double bonds by the model, Å", "by DFT, Å")
+    return markdown_table(header, rows)
+
+
+def conformers_table(file: Path) -> str:
+    """Return how many conformers each way has found and covered, over all molecules."""
+    result = _read(file)
+    molecules = result["molecules"]
+    within = sum(m["reference_within_window"] for m in molecules)
+    names = {
+        "diffrelax": f"`sample_conformers`, n={result['n']}",
+        "etkdg-mmff94": f"{result['embeddings']} ETKDGv3 embeddings, MMFF94",
+        "etkdg-mmff94, gfn2-xtb": "the same, then GFN2-xTB",
+    }
+    rows = []
+    for arm, name in names.items():
+        told = [m["arms"][arm] for m in molecules]
+        shares = [
+            t["covered"] / m["reference_within_window"]
+            for t, m in zip(told, molecules, strict=True)
+        ]
+        rows.append(
+            (
+                name,
+                str(sum(t["found"] for t in told)),
+                str(sum(t["covered"] for t in told)),
+                f"{median(shares):.0%}",
+                f"{sum(0.0 not in t['missed_kcal_mol'] for t in told)} of {len(told)}",
+                f"{median(t['processor_seconds'] for t in told):.1f}",
+            )
+        )
+    header = (
+        "", "found", f"covered, of {within}", "median share of a molecule", "lowest one covered",
+        "processor s, median",
+    )  # fmt: skip
+    return markdown_table(header, rows)
+
+
+def sampling_table(files: Iterable[Path]) -> str:
+    """Return what the effective samples that were wanted take, way by way."""
+    ways = {
+        "adjusted": "`sample`",
+        "cartesian, torsion jumps": "Metropolis with torsion moves",
+        "cartesian": "Metropolis, Cartesian moves only",
+    }
+    rows = []
+    for result in map(_read, files):
+        for key, name in ways.items():
+            cost = result["cost"][key]
+            wanted = cost["for_wanted_after_tuning"]
+            rows.append(
+                (
+                    result["molecule"],
+                    name,
+                    f"{wanted['energy_calls']:,.0f}",
+                    f"{wanted['network_calls']:,.0f}",
+                    f"{wanted['processor_seconds']:.1f}",
+                    "yes" if not cost["doubts"] else "no",
+                )
+            )
+    header = ("molecule", "way", "energy calls", "network calls", "processor s", "converged")
+    return markdown_table(header, rows)
+
+
+def overhead_numbers(file: Path) -> dict[str, str]:
+    """Return what a job of a flow costs on a cluster beside its work."""
+    result = _read(file)
+    return {
+        "n": str(result["n"]),
+        "hardware": result["hardware"],
+        "between": f"{result['seconds_between_jobs']:.1f}",
+        "processor": f"{result['worker']['processor_seconds']:.1f}",
+        "wall": f"{result['worker']['seconds']:.1f}",
+        "runner": f"{result['runner_processor_seconds']:.2f}",
+    }
+
+
+def generation_numbers(file: Path) -> dict[str, str]:
+    """Return how good generated molecules are."""
+    result = _read(file)
+    return {
+        "n": f"{result['n']:,}",
+        "valid": f"{result['generated']['valid']:.1%}",
+        "seconds": f"{result['seconds'] / result['n']:.1f}",
+        "novel": f"{result['generated']['novel']:.1%}",
+    }
+
+
+def _read(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text(encoding="utf-8"))
