@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from measured_numbers import keep_together
 from pydantic import BaseModel
 from typer import Context
 from typer.cli import get_docs_for_click
@@ -88,6 +89,7 @@ def moved(source: Path) -> str:
 
     page = source.read_text(encoding="utf-8")
     page = re.sub(r"(!?)\[([^\]]*)\]\((?!https?:)([^)#\s]+)(#[^)]*)?\)", link, page)
+    page = keep_together(page)
     if source.name == "report.md":
         folder = source.parent.relative_to(REPORTS)
         page = re.sub(r"^# .*", f"# DFT relaxations: {folder}", page, count=1)
@@ -129,8 +131,8 @@ def flows_page() -> str:
             _autodoc([*makers, *(f"autofunction:: diffrelax.flows.{name}" for name in functions)]),
             "## What a `flow.yaml` may say\n",
             "The entries at the top are those of `FlowConfig`. `minimise` holds those of "
-            "[`DFTSettings`](python.md#settings-of-dft), or of `CheapLevel`; `remote` those of `RemoteConfig`, and in it `relax` "
-            "and `minimise` those of `StageResources`.\n",
+            "[`DFTSettings`](python.md#settings-of-dft), or of `CheapLevel`; `remote` those of "
+            "`RemoteConfig`, and in it `relax` and `minimise` those of `StageResources`.\n",
             _autodoc(_autoclass(cls) for cls in settings),
         ]
     )
@@ -140,8 +142,8 @@ def documents_page() -> str:
     """Return the reference of the result documents, field by field."""
     parts = [
         "# Result documents",
-        "What a flow stores of each unit of work: plain JSON, the same in a file, in MongoDB and in "
-        "a jobflow store. `diffrelax results show` prints them, and "
+        "What a flow stores of each unit of work: plain JSON, the same in a file, in MongoDB and "
+        "in a jobflow store. `diffrelax results show` prints them, and "
         f"`{documents.read_document.__module__}.read_document` reads them, those of older versions "
         f"too. This is schema version {documents.SCHEMA_VERSION}.",
     ]
@@ -157,6 +159,10 @@ def command_line_page() -> str:
     """Return the reference of the command line, as typer tells it."""
     command = get_command(app)
     page = get_docs_for_click(obj=command, ctx=Context(command), name="diffrelax")
+    helps = {name: sub.help for name, sub in command.commands.items()}
+    page = re.sub(  # the lists of commands have them cut short
+        r"^\* `(\w+)`: .*…$", lambda found: f"* `{found[1]}`: {helps[found[1]]}", page, flags=re.M
+    )
     return page.replace("# `diffrelax`", "# Command line", 1)
 
 
@@ -167,8 +173,8 @@ def modules_page() -> str:
         summary = (import_module(module.name).__doc__ or "").strip().split("\n\n")[0]
         name = f"**{module.name}**" if module.ispkg else f"`{module.name}`"
         rows.append((name, summary))
-    head = "# The plan of the package\n\nEach module, and what it says of itself; packages are bold.\n\n"
-    return head + markdown_table(("module", "what it is"), rows) + "\n"
+    table = markdown_table(("module", "what it is"), rows)
+    return f"# The plan of the package\n\nPackages are bold.\n\n{table}\n"
 
 
 def code_facts() -> dict[str, str]:

@@ -63,10 +63,14 @@ def measured_numbers(results: Path) -> dict[str, Any]:
 
 
 def _kept_together(value: Any) -> Any:
-    """Keep the ends of each interval on one line."""
     if isinstance(value, dict):
         return {key: _kept_together(item) for key, item in value.items()}
-    return re.sub(r" ?\[([\d.]+), ([\d.]+)\]", "\u00a0[\\1,\u00a0\\2]", value)
+    return keep_together(value)
+
+
+def keep_together(text: str) -> str:
+    """Keep the two ends of each interval on one line."""
+    return re.sub(r"\[([\d.%]+), ([\d.%]+)\]", "[\\1,\u00a0\\2]", text)
 
 
 def read_tables(page: Path) -> list[list[Row]]:
@@ -121,12 +125,12 @@ def _word(start: str) -> str:
 
 
 def gain_table(report: Path) -> str:
-    """Return the table of the gain: four rows, three with one optimizer and the paper's protocol."""
+    """Return the table of the gain: the paper's protocol, and three starts by the default."""
     costs, _, ratios = read_tables(report)[: RATIOS + 1]
     above = heights(report.with_name("molecules.csv"))
     cost = {(row["start"], row["recipe"]): row for row in costs}
     times = {
-        (row["from"], row["to"]): f"{ratio(row, 'calls')}, {row['pairs']} pairs" for row in ratios
+        (row["from"], row["to"]): f"{ratio(row, 'calls')}, {row['pairs']}\u00a0pairs" for row in ratios
     }
     default, paper = "tric+hessian", "bfgs"
     chosen = [("mmff94", paper), ("mmff94", default), ("gfn2-xtb", default), ("diffusion", default)]
