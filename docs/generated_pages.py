@@ -168,13 +168,17 @@ def command_line_page() -> str:
 
 def modules_page() -> str:
     """Return the plan of the package: each module with the first line of its docstring."""
+    table = _modules_table(pkgutil.walk_packages(diffrelax.__path__, "diffrelax."))
+    return f"# The plan of the package\n\nPackages are bold.\n\n{table}\n"
+
+
+def _modules_table(modules: Iterable[pkgutil.ModuleInfo]) -> str:
     rows = []
-    for module in pkgutil.walk_packages(diffrelax.__path__, "diffrelax."):
+    for module in modules:
         summary = (import_module(module.name).__doc__ or "").strip().split("\n\n")[0]
         name = f"**{module.name}**" if module.ispkg else f"`{module.name}`"
         rows.append((name, summary))
-    table = markdown_table(("module", "what it is"), rows)
-    return f"# The plan of the package\n\nPackages are bold.\n\n{table}\n"
+    return markdown_table(("module", "what it is"), rows)
 
 
 def code_facts() -> dict[str, str]:
@@ -188,6 +192,7 @@ def code_facts() -> dict[str, str]:
     return {
         "most_atoms": str(MAX_ATOMS),
         "largest_step": str(LARGEST_STEP),
+        "rooms_table": _modules_table(pkgutil.iter_modules(diffrelax.__path__, "diffrelax.")),
         "schedule_table": markdown_table(
             ("evaluation", "part", "noise level, Å"),
             [(str(i), part, str(level)) for i, (part, level) in enumerate(levels, start=1)],

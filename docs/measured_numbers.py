@@ -130,7 +130,8 @@ def gain_table(report: Path) -> str:
     above = heights(report.with_name("molecules.csv"))
     cost = {(row["start"], row["recipe"]): row for row in costs}
     times = {
-        (row["from"], row["to"]): f"{ratio(row, 'calls')}, {row['pairs']}\u00a0pairs" for row in ratios
+        (row["from"], row["to"]): f"{ratio(row, 'calls')}, {row['pairs']}\u00a0pairs"
+        for row in ratios
     }
     default, paper = "tric+hessian", "bfgs"
     chosen = [("mmff94", paper), ("mmff94", default), ("gfn2-xtb", default), ("diffusion", default)]
