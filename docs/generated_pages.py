@@ -15,6 +15,7 @@ from measured_numbers import keep_together
 from pydantic import BaseModel
 from typer import Context
 from typer.cli import get_docs_for_click
+from typer.core import TyperGroup
 from typer.main import get_command
 
 import diffrelax
@@ -158,6 +159,7 @@ def documents_page() -> str:
 def command_line_page() -> str:
     """Return the reference of the command line, as typer tells it."""
     command = get_command(app)
+    assert isinstance(command, TyperGroup)
     page = get_docs_for_click(obj=command, ctx=Context(command), name="diffrelax")
     helps = {name: sub.help for name, sub in command.commands.items()}
     page = re.sub(  # the lists of commands have them cut short

@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import takewhile
 from pathlib import Path
 from types import SimpleNamespace
@@ -193,6 +194,15 @@ def test_columns_and_formats_are_those_of_the_code():
     assert sorted(told) == sorted(result_row(failure))
     assert sorted(first_cells("Files that are read")) == sorted(FORMATS)
     assert set(first_cells("Files that are written")) == {*WRITERS, *TABLES, ".h5"}
+
+
+def test_the_walk_goes_through_rooms_that_are_there():
+    page = (DOCS / "concepts" / "walk.md").read_text(encoding="utf-8")
+    rooms = [
+        room for told in re.findall(r"^  │ .*  (.*)$", page, re.M) for room in told.split(", ")
+    ]
+    assert len(rooms) > 8
+    assert [room for room in rooms if not find_spec(f"diffrelax.{room}")] == []
 
 
 @pytest.fixture(scope="session")
