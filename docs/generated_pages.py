@@ -161,11 +161,21 @@ def command_line_page() -> str:
     command = get_command(app)
     assert isinstance(command, TyperGroup)
     page = get_docs_for_click(obj=command, ctx=Context(command), name="diffrelax")
-    helps = {name: sub.help for name, sub in command.commands.items()}
+    helps = dict(_helps(command))
     page = re.sub(  # the lists of commands have them cut short
-        r"^\* `(\w+)`: .*…$", lambda found: f"* `{found[1]}`: {helps[found[1]]}", page, flags=re.M
+        r"^\* `(\w+)`: .*\.\.\.$",
+        lambda found: f"* `{found[1]}`: {helps[found[1]]}",
+        page,
+        flags=re.M,
     )
     return page.replace("# `diffrelax`", "# Command line", 1)
+
+
+def _helps(group: TyperGroup) -> Iterator[tuple[str, str]]:
+    for name, command in group.commands.items():
+        yield name, command.help or ""
+        if isinstance(command, TyperGroup):
+            yield from _helps(command)
 
 
 def modules_page() -> str:
