@@ -5,13 +5,14 @@ from __future__ import annotations
 import operator
 import random
 from collections.abc import Iterator
-from typing import Any, Literal
+from itertools import pairwise
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from rdkit import Chem
-from rdkit.Chem import rdDistGeom, rdForceFieldHelpers, rdMolTransforms
+from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
-from diffrelax.perception import TETRAHEDRAL, assign_stereo
+from diffrelax.stereo import TETRAHEDRAL, assign_stereo, overlooked_twists
 
 MAX_HEAVY_ATOMS = 100  # an alkane chain of this length takes half a minute
 FRAGMENT_GAP = 3.0  # Å
@@ -20,9 +21,9 @@ CAGE_ITERATIONS = 20
 CAGE_TRIALS = 8
 FORCE_FIELD_ROUNDS = 20
 STEPS_A_ROUND = 1000
-ALLENE = Chem.MolFromSmarts("*-[#6,#7]=;!@C=;!@[#6,#7]-*")
-BUTATRIENE = Chem.MolFromSmarts("*-[#6,#7]=;!@C=;!@C=;!@[#6,#7]-*")
 HOLDING = 100.0  # kcal/mol/degree²
+
+Torsion: TypeAlias = tuple[int, int, int, int]
 
 
 def embed(
@@ -62,19 +63,24 @@ def embed(
             f"{mol.GetNumHeavyAtoms()} heavy atoms are too many to embed (at most "
             f"{MAX_HEAVY_ATOMS}): give coordinates"
         )
+    twists: dict[Torsion, float] = {}
     if mol.GetNumConformers() and mol.GetConformer().Is3D():
         assign_stereo(mol)
+        twists = _senses(Chem.AddHs(mol, addCoords=True))
     asked = Chem.AddHs(mol)
     asked.RemoveAllConformers()
     for trial, parameters in _embedding_trials(asked, seed, method):
         if rdDistGeom.EmbedMolecule(trial, parameters) != 0:
             continue
         _separate_fragments(trial)
-        start = _relax(trial)
+        start = _relax(trial, twists)
         embedded = Chem.Mol(asked)
         embedded.AddConformer(trial.GetConformer())
         assign_stereo(embedded)
-        if embedded.HasSubstructMatch(asked, useChirality=True):
+        found = _senses(embedded)
+        if embedded.HasSubstructMatch(asked, useChirality=True) and all(
+            sense * found.get(twist, sense) > 0 for twist, sense in twists.items()
+        ):
             return embedded, start
     raise ValueError(
         f"no 3D structure found for {Chem.MolToSmiles(Chem.RemoveHs(asked))}: check its "
@@ -159,14 +165,14 @@ def force_field(mol: Chem.Mol, level: str) -> Any:
     return helpers.MMFFGetMoleculeForceField(mol, properties, ignoreInterfragInteractions=False)
 
 
-def _relax(mol: Chem.Mol) -> str:
+def _relax(mol: Chem.Mol, twists: dict[Torsion, float]) -> str:
     for level in ("mmff94", "uff"):
         if field := force_field(mol, level):
             break
     else:
         return "embedded"
     hold = field.UFFAddTorsionConstraint if level == "uff" else field.MMFFAddTorsionConstraint
-    for ends, angle in _cumulenes(mol):
+    for ends, angle in _held_torsions(mol, twists):
         hold(*ends, False, angle, angle, HOLDING)
     for _ in range(FORCE_FIELD_ROUNDS):
         if field.Minimize(maxIts=STEPS_A_ROUND) == 0:
@@ -174,20 +180,27 @@ def _relax(mol: Chem.Mol) -> str:
     return f"{level} unconverged"
 
 
-def _cumulenes(mol: Chem.Mol) -> Iterator[tuple[tuple[int, int, int, int], float]]:
+def _senses(mol: Chem.Mol) -> dict[Torsion, float]:
+    """Measure the configurations that RDKit overlooks, by the atoms that each is about."""
+    positions = mol.GetConformer().GetPositions()
+    return {
+        twist.torsion: twist.sense(positions)
+        for twist in overlooked_twists(mol)
+        if twist.is_element
+    }
+
+
+def _held_torsions(mol: Chem.Mol, twists: dict[Torsion, float]) -> Iterator[tuple[Torsion, float]]:
     """Yield torsions across cumulated double bonds, and the angle, in degrees, that they must have.
 
     No force field has a term for them: the ends of allenes, ketenimines and carbodiimides stand
     upright on each other, those of butatrienes lie in one plane.
     """
-    conformer = mol.GetConformer()
-    for pattern, upright in ((ALLENE, True), (BUTATRIENE, False)):
-        seen = set()
-        for match in mol.GetSubstructMatches(pattern):
-            if match[1:-1] in seen:
-                continue
-            seen.add(match[1:-1])
-            ends = (match[0], match[1], match[-2], match[-1])
-            angle = rdMolTransforms.GetDihedralDeg(conformer, *ends)
-            planar = 0.0 if abs(angle) < 90 else 180.0
-            yield ends, np.copysign(90.0, angle) if upright else planar
+    positions = mol.GetConformer().GetPositions()
+    for twist in overlooked_twists(mol):
+        along = (mol.GetBondBetweenAtoms(*pair) for pair in pairwise(twist.chain))
+        if len(twist.chain) == 2 or any(bond.IsInRing() for bond in along):
+            continue
+        sense = twists.get(twist.torsion, twist.sense(positions))
+        planar = 0.0 if sense > 0 else 180.0
+        yield twist.torsion, float(np.copysign(90.0, sense)) if twist.is_axial else planar

@@ -10,12 +10,8 @@ from rdkit.Chem import rdMolAlign
 
 from diffrelax.checks import MIN_DISTANCE
 from diffrelax.molecule import Molecule
-from diffrelax.perception import (
-    TETRAHEDRAL,
-    assign_stereo,
-    near_pairs,
-    skeleton,
-)
+from diffrelax.perception import near_pairs, skeleton
+from diffrelax.stereo import TETRAHEDRAL, assign_stereo, isomeric_smiles, overlooked_twists
 
 BROKEN = 0.40  # Å beyond the covalent radii; the longest bond in QM9 is at 0.26
 STRETCHED = 0.20  # Å; more than a level of theory moves a bond that was long before
@@ -24,8 +20,8 @@ SAME_RMSD = 0.1  # Å
 SAME_ENERGY = 0.1 * ase.units.kcal / ase.units.mol  # eV
 MAX_MATCHES = 10_000
 NAMED_CHANGES = 3
-ALLENE = Chem.MolFromSmarts("*-C(-*)=C=C(-*)-*")
-UPRIGHT, FLAT = 0.7, 0.5  # sines of the angle between the ends of an allene
+RIGHT, LOST = 0.9, 0.65  # senses of the twist of a cumulene: 64 to 90°, below 41°
+CERTAIN = 0.3  # a sense whose sign is certain
 DOUBLE_BOND = {Chem.BondStereo.STEREOE: "E", Chem.BondStereo.STEREOZ: "Z"}
 
 
@@ -35,11 +31,12 @@ def identity_change(before: Molecule, positions: np.ndarray) -> str:
     A bond broke if it became longer than the covalent radii and 0.4 Å and by at least 0.2 Å, a bond
     formed if a pair became closer than the covalent radii and 0.2 Å: the gap absorbs the
     differences between levels of theory. R/S and E/Z come from the positions, on the bonds of
-    ``before``; only what RDKit counts as a stereo element is compared, so the inversion of an amine
-    is no change, unless its nitrogen is held by a three-membered ring or a bridgehead. Of axial
-    chirality, only that of allenes is compared, not that of biaryls, longer cumulenes or spiro
-    rings; an allene whose ends no longer stand upright on each other has changed too. Where the
-    bonds of ``before`` are unknown, close pairs count as bonds and stereochemistry is not compared.
+    ``before``; only what makes a stereoisomer is compared, so the inversion of an amine is no
+    change, unless its nitrogen carries no hydrogen and is held by a three-membered ring or a
+    bridgehead; phosphines and arsines do not invert. Allenes and longer cumulenes are compared,
+    whose ends may not leave their angle either, and double bonds in small rings; biaryls and spiro
+    rings are not. Where the bonds of ``before`` are unknown, close pairs count as bonds and
+    stereochemistry is not compared.
 
     Parameters
     ----------
@@ -66,7 +63,7 @@ def identity_change(before: Molecule, positions: np.ndarray) -> str:
     changes = _bond_changes(before, positions)
     if not changes and before.bonds:
         mol = before.to_rdkit()
-        changes = _stereo_changes(before, mol, positions) + _allene_changes(before, mol, positions)
+        changes = _stereo_changes(before, mol, positions) + _twist_changes(before, mol, positions)
     more = len(changes) - NAMED_CHANGES
     return "; ".join(changes[:NAMED_CHANGES] + ([f"and {more} more changes"] if more > 0 else []))
 
@@ -141,7 +138,7 @@ def same_minimum(a: Molecule, b: Molecule, energy_difference: float | None = Non
 
 
 def has_enantiomer(molecule: Molecule) -> bool:
-    """Tell whether the mirror image is another molecule, by its R/S and allenes.
+    """Tell whether the mirror image is another molecule, by its R/S and cumulenes.
 
     A molecule whose bonds are unknown is taken for one that has an enantiomer.
     """
@@ -150,7 +147,7 @@ def has_enantiomer(molecule: Molecule) -> bool:
     return (
         not smiles
         or smiles != _stereo_smiles(image)
-        or bool(_allene_changes(molecule, molecule.to_rdkit(), image.positions))
+        or bool(_twist_changes(molecule, molecule.to_rdkit(), image.positions))
     )
 
 
@@ -219,18 +216,25 @@ def _stereo_changes(before: Molecule, old: Chem.Mol, positions: np.ndarray) -> l
     return changes
 
 
-def _allene_changes(before: Molecule, mol: Chem.Mol, positions: np.ndarray) -> list[str]:
-    ranks = list(Chem.CanonicalRankAtoms(mol, breakTies=False))
+def _twist_changes(before: Molecule, mol: Chem.Mol, positions: np.ndarray) -> list[str]:
+    """Compare the configurations that RDKit overlooks."""
     changes = []
-    for a, left, b, centre, right, c, d in mol.GetSubstructMatches(ALLENE):
-        volumes = []
-        for xyz in (before.positions, positions):
-            edges = np.array([xyz[b] - xyz[a], xyz[right] - xyz[left], xyz[d] - xyz[c]])
-            volumes.append(np.linalg.det(edges / np.linalg.norm(edges, axis=1, keepdims=True)))
-        if abs(volumes[0]) > UPRIGHT and abs(volumes[1]) < FLAT:
-            changes.append(f"the ends of the allene at {_label(before, centre)} became parallel")
-        elif ranks[a] != ranks[b] and ranks[c] != ranks[d] and volumes[0] * volumes[1] < 0:
-            changes.append(f"{_label(before, centre)} changed its axial configuration")
+    for twist in overlooked_twists(mol):
+        old, new = twist.sense(before.positions), twist.sense(positions)
+        is_cumulene = len(twist.chain) > 2
+        if is_cumulene and abs(old) > RIGHT and abs(new) < LOST:
+            kind = "allene" if len(twist.chain) == 3 else "cumulene"
+            how = "parallel" if twist.is_axial else "twisted"
+            middle = _label(before, twist.chain[len(twist.chain) // 2])
+            changes.append(f"the ends of the {kind} at {middle} became {how}")
+        elif not twist.is_element or old * new > 0 or min(abs(old), abs(new)) < CERTAIN:
+            continue
+        elif twist.is_axial:
+            middle = _label(before, twist.chain[len(twist.chain) // 2])
+            changes.append(f"{middle} changed its axial configuration")
+        else:
+            ends = "=".join(_label(before, k) for k in twist.chain)
+            changes.append(f"{ends} changed its configuration")
     return changes
 
 
@@ -265,6 +269,4 @@ def _heavy_graph(molecule: Molecule, polar_hydrogens: bool) -> Chem.RWMol:
 
 
 def _stereo_smiles(molecule: Molecule) -> str:
-    if not molecule.bonds:
-        return ""
-    return Chem.MolToSmiles(Chem.RemoveHs(molecule.to_rdkit(), sanitize=False))
+    return isomeric_smiles(molecule.to_rdkit()) if molecule.bonds else ""

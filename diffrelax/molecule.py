@@ -21,12 +21,8 @@ from diffrelax.checks import (
     integer,
 )
 from diffrelax.embedding import embed
-from diffrelax.perception import (
-    assign_stereo,
-    near_pairs,
-    perceive_bonds,
-    skeleton,
-)
+from diffrelax.perception import near_pairs, perceive_bonds, skeleton
+from diffrelax.stereo import assign_stereo, ignored_stereo, isomeric_smiles
 
 SHORTEST_BOND = 0.75  # of the covalent radii; N≡N has 0.77
 
@@ -135,6 +131,7 @@ class Molecule:
 
         The atoms stand in the order of ``AddHs(MolFromSmiles(smiles))``. Where the SMILES leaves a
         stereo element open, the embedding chooses; the ``smiles`` of the result names the choice.
+        Tags of nitrogen count in a three-membered ring or at a bridgehead, where it cannot invert.
         Where ETKDGv3 fails, as for small cages, plainer embeddings are tried whose stereochemistry
         is checked afterwards.
 
@@ -153,7 +150,9 @@ class Molecule:
         ------
         ValueError
             If the text is not a SMILES, has a dummy atom or more than 100 heavy atoms, asks for
-            the configuration of an allene, or cannot be embedded.
+            a configuration that RDKit overlooks, or cannot be embedded. Overlooked are those of
+            allenes and longer cumulenes, trans double bonds in rings of fewer than eight atoms, and
+            E/Z of double bonds whose one end stands between equal branches of a ring.
         """
         smiles = smiles.strip()
         if not smiles:
@@ -162,10 +161,10 @@ class Molecule:
             mol = Chem.MolFromSmiles(smiles)
             if mol is None:
                 raise ValueError(f"{smiles!r} is not a SMILES: {_smiles_error(smiles)}")
-            if _has_axial_tag(smiles):
+            if ignored := ignored_stereo(smiles):
                 raise ValueError(
-                    f"{smiles!r} asks for a configuration of an allene, which cannot be embedded: "
-                    "leave out its @, or give coordinates"
+                    f"{smiles!r} asks for {ignored}, which cannot be embedded: leave out its @, / "
+                    "or \\, or give coordinates"
                 )
         return cls.from_rdkit(mol, name=name or smiles, seed=seed, multiplicity=multiplicity)
 
@@ -382,17 +381,6 @@ def _smiles_error(smiles: str) -> str:
     return "; ".join(p.Message() for p in problems) or "its structure makes no sense"
 
 
-def _has_axial_tag(smiles: str) -> bool:
-    """Tell whether an atom with two neighbours alone has a configuration, which RDKit ignores."""
-    atoms = Chem.MolFromSmiles(smiles, sanitize=False).GetAtoms()
-    return any(
-        atom.GetDegree() == 2
-        and not atom.GetNumExplicitHs()
-        and atom.GetChiralTag() != Chem.ChiralType.CHI_UNSPECIFIED
-        for atom in atoms
-    )
-
-
 def _numbers(mol: Chem.Mol) -> np.ndarray:
     return np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()], dtype=np.int64)
 
@@ -471,5 +459,5 @@ def _with_bonds(
         start=start,
     )
     with rdBase.BlockLogs():
-        smiles = Chem.MolToSmiles(Chem.RemoveHs(molecule.to_rdkit(), sanitize=False))
+        smiles = isomeric_smiles(molecule.to_rdkit())
     return replace(molecule, smiles=smiles, name=name or smiles)

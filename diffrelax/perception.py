@@ -1,4 +1,4 @@
-"""What a geometry says about a molecule: its bonds and its stereochemistry."""
+"""What a geometry says about a molecule: its bonds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ TEMPLATE_TOLERANCE = 0.40  # Å, where a SMILES confirms the bonds, as for F–F
 BOND_ORDER_ITERATIONS = 10_000
 ATOM_ORDERS = 20  # RDKit finds the bonds of trinitrotoluene in every second order of its atoms
 UNCHARGE_SULFUR = {"[S+]-[N-,O-,S-]": (1,), "[S+]=,#C-[*-;D1]": (-1, 1)}  # bond order changes
-TETRAHEDRAL = (Chem.ChiralType.CHI_TETRAHEDRAL_CW, Chem.ChiralType.CHI_TETRAHEDRAL_CCW)
 
 
 def near_pairs(
@@ -164,23 +163,6 @@ def _uncharge_sulfur(mol: Chem.RWMol) -> None:
                 bond.SetBondType(Chem.BondType.values[order])
             for end in (match[0], match[-1]):
                 mol.GetAtomWithIdx(end).SetFormalCharge(0)
-
-
-def assign_stereo(mol: Chem.Mol) -> None:
-    """Assign R/S and E/Z from the conformer, in place.
-
-    RDKit takes the sign of a chiral atom from three of its neighbours as seen from the atom, which
-    is no longer the configuration where all four lie on one side, as in small cages. Here it is the
-    sign of the volume that the four neighbours span.
-    """
-    Chem.AssignStereochemistryFrom3D(mol)
-    positions = mol.GetConformer().GetPositions()
-    for atom in mol.GetAtoms():
-        if atom.GetChiralTag() in TETRAHEDRAL and atom.GetDegree() == 4:
-            corners = positions[[other.GetIdx() for other in atom.GetNeighbors()]]
-            clockwise = np.linalg.det(corners[:3] - corners[3]) < 0
-            atom.SetChiralTag(TETRAHEDRAL[0 if clockwise else 1])
-    Chem.AssignStereochemistry(mol, cleanIt=True, force=True)
 
 
 def constitution(mol: Chem.Mol) -> str:

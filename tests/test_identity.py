@@ -6,9 +6,11 @@ from scipy.spatial.transform import Rotation
 from spyrmsd.rmsd import symmrmsd
 
 from diffrelax import identity
+from diffrelax.embedding import force_field
 from diffrelax.identity import heavy_atom_rmsd, identity_change, same_minimum
 from diffrelax.levels import relax_at_level
 from diffrelax.molecule import Molecule
+from diffrelax.reembedding import embed_again
 
 
 def rotation(seed: int) -> np.ndarray:
@@ -117,9 +119,52 @@ def test_an_allene_that_is_flattened_has_changed():
     assert identity_change(flat, relaxed.positions) == ""
 
 
+def test_cumulenes_of_an_even_number_of_atoms_are_cis_or_trans():
+    triene = Molecule.from_smiles("CC=C=C=CC")
+    positions = triene.positions.copy()
+    mol = triene.to_rdkit()
+    end = [5, *(a.GetIdx() for i in (4, 5) for a in mol.GetAtomWithIdx(i).GetNeighbors()
+                if a.GetAtomicNum() == 1)]  # fmt: skip
+    axis = positions[4] - positions[1]
+    half_turn = Rotation.from_rotvec(np.pi * axis / np.linalg.norm(axis))
+    positions[end] = positions[4] + half_turn.apply(positions[end] - positions[4])
+    assert identity_change(triene, positions) == "C2=C3=C4=C5 changed its configuration"
+    assert identity_change(triene, mirrored(triene).positions) == ""
+    assert not same_minimum(triene, triene.with_positions(positions))
+
+
+def test_double_bonds_in_small_rings_are_compared():
+    cis, trans = (Molecule.from_smiles(s) for s in ("C1CCC/C=C\\CC1", "C1CCC/C=C/CC1"))
+    assert identity_change(cis, trans.positions) == "C5=C6 changed from Z to E"
+    cis = Molecule.from_smiles("C1CCC=CCC1")
+    trans = trans_cycloheptene(cis)
+    assert identity_change(trans, cis.positions) == "C4=C5 changed its configuration"
+    assert identity_change(cis, trans.positions) == "C4=C5 changed its configuration"
+    with pytest.raises(ValueError, match="no 3D structure"):
+        embed_again(trans, seed=1)
+
+
+def trans_cycloheptene(cis: Molecule) -> Molecule:
+    mol = cis.to_rdkit()
+    field = force_field(mol, "mmff94")
+    for ends, degrees in (((2, 3, 4, 5), 130), ((13, 3, 4, 14), 160)):
+        field.MMFFAddTorsionConstraint(*ends, False, degrees, degrees, 100.0)
+    field.Minimize(maxIts=5000)
+    return cis.with_positions(mol.GetConformer().GetPositions())
+
+
 def test_inversion_of_an_amine_is_no_change():
-    amine = Molecule.from_smiles("CN(F)CC")
-    assert identity_change(amine, mirrored(amine).positions) == ""
+    for smiles in ("CN(F)CC", "CN1CCC1", "C1CN1"):
+        amine = Molecule.from_smiles(smiles)
+        assert identity_change(amine, mirrored(amine).positions) == ""
+
+
+def test_inverted_aziridines_and_phosphines_are_other_molecules():
+    one, other = (Molecule.from_smiles(s) for s in ("C[N@]1C[C@H]1C", "C[N@@]1C[C@H]1C"))
+    assert identity_change(one, other.positions) == "N2 changed from S to R"
+    phosphine = Molecule.from_smiles("C[P@](F)CC")
+    assert identity_change(phosphine, mirrored(phosphine).positions) == "P2 changed from R to S"
+    assert not same_minimum(phosphine, mirrored(phosphine))
 
 
 def test_bonds_unknown_compares_close_pairs():

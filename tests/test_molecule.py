@@ -236,10 +236,63 @@ def test_cumulenes_are_embedded_as_they_are(smiles, ends, upright, seed):
     assert abs(np.cos(np.radians(angle))) == pytest.approx(0.0 if upright else 1.0, abs=0.05)
 
 
-@pytest.mark.parametrize("smiles", ["CC=[C@]=CC", "CC=[C@@]=CC", "CC=[C@AL1]=CC"])
-def test_a_configuration_that_would_be_ignored_is_refused(smiles):
-    with pytest.raises(ValueError, match="configuration of an allene, which cannot be embedded"):
+@pytest.mark.parametrize(
+    ("smiles", "what"),
+    [
+        ("CC=[C@]=CC", "the configuration of an allene"),
+        ("CC=[C@@]=CC", "the configuration of an allene"),
+        ("CC=[C@AL1]=CC", "the configuration of an allene"),
+        ("C/C=C=C=C/C", "E or Z across cumulated double bonds"),
+        ("C/C=C=C=C\\C", "E or Z across cumulated double bonds"),
+        ("C1CC/C=C/CC1", "a trans double bond in a ring of 7"),
+        ("C1C/C=C/CC1", "a trans double bond in a ring of 6"),
+        ("C/C1=C(/C)CCCC1", "a trans double bond in a ring of 6"),
+        ("C/C=C1/CC[C@H](C)CC1", "E or Z of a double bond between equal branches of a ring"),
+    ],
+)
+def test_a_configuration_that_would_be_ignored_is_refused(smiles, what):
+    with pytest.raises(ValueError, match=f"asks for {what}, which cannot be embedded"):
         Molecule.from_smiles(smiles)
+
+
+@pytest.mark.parametrize(
+    ("smiles", "read"),
+    [
+        ("C1C/C=C\\CC1", "C1=CCCCC1"),
+        ("C/C1=C(\\C)CCCC1", "CC1=C(C)CCCC1"),
+        ("C/C=C(/C)C", "CC=C(C)C"),
+        ("C[N@](F)CC", "CCN(C)F"),
+        ("C1C[N@]2CC[C@@H]1CC2", "C1CN2CCC1CC2"),
+    ],
+)
+def test_tags_that_mean_nothing_are_read(smiles, read):
+    assert Molecule.from_smiles(smiles).smiles == read
+
+
+@pytest.mark.parametrize(
+    "smiles",
+    [
+        "C[N@]1C[C@H]1C",
+        "C[N@@]1C[C@H]1C",
+        "C[N@]1[C@@H](C)[C@H]1C",
+        "C[N@]1[C@H]2CC[C@@H]12",
+        "C[N@]1C[N@]1C",
+        "C[C@@H]1C[N@]2CC[C@H]1CC2",
+        "C=C[C@H]1C[N@]2CC[C@H]1C[C@H]2[C@H](O)c1ccnc2ccc(OC)cc12",
+        "C[P@](F)CC",
+        "C[P@@](F)CC",
+        "C[S@](=O)CC",
+        "CC[N@@+](C)(F)C=C",
+    ],
+)
+def test_pyramids_that_do_not_invert_are_embedded_as_asked(smiles):
+    assert Molecule.from_smiles(smiles).smiles == Chem.CanonSmiles(smiles)
+
+
+@pytest.mark.parametrize("smiles", ["C[N@]1C[C@H]1C", "C[N@@]1C[C@H]1C", "C[P@](F)CC"])
+def test_pyramids_are_seen_in_coordinates(smiles):
+    molecule = Molecule.from_smiles(smiles)
+    assert Molecule.from_atoms(stripped(molecule)).smiles == Chem.CanonSmiles(smiles)
 
 
 def test_a_drawing_that_says_it_is_in_3d_is_embedded_too():
