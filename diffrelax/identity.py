@@ -16,6 +16,13 @@ from diffrelax.stereo import TETRAHEDRAL, assign_stereo, isomeric_smiles, overlo
 BROKEN = 0.40  # Å beyond the covalent radii; the longest bond in QM9 is at 0.26
 STRETCHED = 0.20  # Å; more than a level of theory moves a bond that was long before
 FORMED = 0.20  # Å; the shortest gap between atoms that are not bonded is at 0.25 in QM9
+# Å beyond what is usual for its order that no bond of nonmetals has, whatever it was before
+NO_BOND_OF_CARBON = 0.30  # 0.13 in QM9; 0.29 in the longest C–C bond that is known, of 1.81 Å
+NO_BOND_OF_HYDROGEN = 0.40
+NO_BOND = 0.50  # 0.47 in N2O3
+SURE_BOND = 0.10  # Å beyond the covalent radii; whatever it was before
+SHORTER = {1.0: 0.0, 1.5: 0.08, 2.0: 0.19, 3.0: 0.32}  # Å, by bond order; C–C 1.52, C≡C 1.20 Å
+NONMETALS = (1, 6, 7, 8, 9, 14, 15, 16, 17, 33, 34, 35, 53)  # bonds to boron may be dative
 SAME_RMSD = 0.1  # Å
 SAME_ENERGY = 0.1 * ase.units.kcal / ase.units.mol  # eV
 MAX_MATCHES = 10_000
@@ -30,7 +37,10 @@ def identity_change(before: Molecule, positions: np.ndarray) -> str:
 
     A bond broke if it became longer than the covalent radii and 0.4 Å and by at least 0.2 Å, a bond
     formed if a pair became closer than the covalent radii and 0.2 Å: the gap absorbs the
-    differences between levels of theory. R/S and E/Z come from the positions, on the bonds of
+    differences between levels of theory. Between nonmetals a start that was broken excuses nothing:
+    a bond is broken if it is 0.3 Å (0.4 Å to hydrogen, 0.5 Å between other atoms than carbon)
+    longer than is usual for its order, and two atoms are bonded that are not 0.1 Å further apart
+    than their radii. R/S and E/Z come from the positions, on the bonds of
     ``before``; only what makes a stereoisomer is compared, so the inversion of an amine is no
     change, unless its nitrogen carries no hydrogen and is held by a three-membered ring or a
     bridgehead; phosphines and arsines do not invert. Allenes and longer cumulenes are compared,
@@ -178,24 +188,41 @@ def _may_coincide(a: Molecule, b: Molecule) -> bool:
 def _bond_changes(before: Molecule, positions: np.ndarray) -> list[str]:
     numbers = before.numbers
     bonded = np.zeros((before.n_atoms, before.n_atoms), dtype=bool)
+    usual = np.add.outer(covalent_radii[numbers], covalent_radii[numbers])
+    longest = usual + _no_bond(numbers)
     for i, j in _pairs(before):
         bonded[i, j] = True
-    lengths = np.add.outer(covalent_radii[numbers], covalent_radii[numbers])
+    for i, j, order in before.bonds:
+        longest[i, j] -= SHORTER[order]
+    closest = np.where(np.isfinite(longest), usual + SURE_BOND, 0.0)
     old, new = (
         np.linalg.norm(xyz[:, None] - xyz, axis=-1) for xyz in (before.positions, positions)
     )
-    broke = bonded & (new > np.maximum(lengths + BROKEN, old + STRETCHED))
-    formed = np.triu(~bonded, 1) & (old >= lengths + FORMED) & (new < lengths + FORMED)
+    unbonded = np.triu(~bonded, 1)
+    broke = bonded & (new > np.minimum(np.maximum(usual + BROKEN, old + STRETCHED), longest))
+    formed = unbonded & (new < np.where(old >= usual + FORMED, usual + FORMED, closest))
     collapsed = np.triu(new < MIN_DISTANCE, 1)
-    return [
-        f"bond {_label(before, i)}–{_label(before, j)} {verb} ({new[i, j]:.2f} Å)"
-        for verb, pairs in (
-            ("broke", broke),
-            ("formed", formed & ~collapsed),
-            ("collapsed", collapsed),
-        )
-        for i, j in np.argwhere(pairs)
-    ]
+    changes = []
+    for pairs, verb, was_so, before_too in (
+        (broke, "broke", old > np.minimum(usual + BROKEN, longest), "stayed broken"),
+        (formed & ~collapsed, "formed", old < usual + FORMED, "had formed before"),
+        (collapsed, "collapsed", np.zeros_like(collapsed), ""),
+    ):
+        for i, j in np.argwhere(pairs):
+            names = f"{_label(before, i)}–{_label(before, j)}"
+            what = before_too if was_so[i, j] else verb
+            changes.append(f"bond {names} {what} ({new[i, j]:.2f} Å)")
+    return changes
+
+
+def _no_bond(numbers: np.ndarray) -> np.ndarray:
+    """Return the excess of a single bond, (n_atoms, n_atoms), Å, at which there is none; or inf."""
+    excess = np.full((len(numbers), len(numbers)), NO_BOND)
+    for element, limit in ((6, NO_BOND_OF_CARBON), (1, NO_BOND_OF_HYDROGEN)):
+        excess[numbers == element] = excess[:, numbers == element] = limit
+    nonmetal = np.isin(numbers, NONMETALS)
+    excess[~nonmetal] = excess[:, ~nonmetal] = np.inf
+    return excess
 
 
 def _stereo_changes(before: Molecule, old: Chem.Mol, positions: np.ndarray) -> list[str]:

@@ -64,19 +64,61 @@ def test_bonds_break_and_form_where_they_are_said_to():
     assert "formed" in identity_change(apart, at(closest - 0.01))
 
 
-def test_a_bond_that_was_long_before_can_break():
-    ethane = Molecule.from_smiles("CC")
-    positions = ethane.positions.copy()
-    left = [0, 2, 3, 4]
-    axis = positions[0] - positions[1]
-    axis /= np.linalg.norm(axis)
-    positions[left] += 0.45 * axis
-    stretched = ethane.with_positions(positions)
-    assert np.linalg.norm(positions[0] - positions[1]) > 1.92
-    positions[left] += 0.1 * axis
-    assert identity_change(stretched, positions) == ""
-    positions[left] += 5 * axis
-    assert identity_change(stretched, positions).startswith("bond C1–C2 broke (7.")
+def stretched(smiles: str, first: int, second: int, left: list[int], length: float) -> Molecule:
+    """Draw a bond of a molecule out to a length; ``left`` moves with its first atom."""
+    molecule = Molecule.from_smiles(smiles)
+    positions = molecule.positions.copy()
+    axis = positions[first] - positions[second]
+    now = np.linalg.norm(axis)
+    positions[left] += (length - now) * axis / now
+    return molecule.with_positions(positions)
+
+
+def test_a_broken_start_excuses_no_broken_bond():
+    ethane = [stretched("CC", 0, 1, [0, 2, 3, 4], x) for x in (1.75, 1.85, 2.5)]
+    assert identity_change(ethane[2], ethane[0].positions) == ""
+    assert identity_change(ethane[2], ethane[1].positions) == "bond C1–C2 stayed broken (1.85 Å)"
+    assert identity_change(ethane[0], ethane[1].positions) == "bond C1–C2 broke (1.85 Å)"
+    assert identity_change(ethane[2], ethane[2].positions) == "bond C1–C2 stayed broken (2.50 Å)"
+    ethene = stretched("C=C", 0, 1, [0, 2, 3], 1.7)
+    assert identity_change(ethene, ethene.positions) == "bond C1–C2 stayed broken (1.70 Å)"
+    peroxide = [stretched("OO", 0, 1, [0, 2], x) for x in (1.8, 1.85)]
+    assert identity_change(peroxide[0], peroxide[0].positions) == ""
+    assert "O1–O2 stayed broken" in identity_change(peroxide[1], peroxide[1].positions)
+
+
+def test_what_a_force_field_broke_is_broken():
+    molecule = Molecule.from_smiles("C12=C3C1=C23")
+    change = identity_change(molecule, molecule.positions)
+    assert change.startswith("bond C1–C3 stayed broken (2.0")
+
+
+def test_atoms_that_were_too_near_before_are_bonded():
+    propane = Molecule.from_smiles("CCC")
+    positions = propane.positions.copy()
+    end = [2, 8, 9, 10]
+    axis = positions[0] - positions[2]
+    positions[end] += axis * (1 - 1.55 / np.linalg.norm(axis))
+    near = propane.with_positions(positions)
+    assert "C1–C3 had formed before (1.55 Å)" in identity_change(near, near.positions)
+
+
+@pytest.mark.parametrize(
+    ("smiles", "first", "second", "left", "length"),
+    [
+        ("C12C3C4C1C5C2C3C45", 0, 1, [], 1.57),  # cubane
+        ("CC(C)(C)C(C)(C)C", 1, 4, [0, 1, 2, 3, *range(8, 17)], 1.80),  # known up to 1.81 Å
+        ("O=[N+]([O-])[N+](=O)[O-]", 1, 3, [0, 1, 2], 1.80),
+        ("O=NCl", 1, 2, [0, 1], 1.98),
+        ("CI", 0, 1, [0, 2, 3, 4], 2.20),
+        ("CSSC", 1, 2, [0, 1, 4, 5, 6], 2.30),
+        ("C[Si](C)(C)[Si](C)(C)C", 1, 4, [0, 1, 2, 3, *range(8, 17)], 2.70),
+        ("[NH3+][BH3-]", 0, 1, [0, 2, 3, 4], 2.30),  # long before: dative
+    ],
+)
+def test_long_bonds_are_bonds(smiles, first, second, left, length):
+    molecule = stretched(smiles, first, second, left, length)
+    assert identity_change(molecule, molecule.positions) == ""
 
 
 def test_collapse_and_nonsense_are_named():
