@@ -21,7 +21,7 @@ from diffrelax.checks import (
     integer,
 )
 from diffrelax.embedding import embed
-from diffrelax.perception import near_pairs, perceive_bonds, skeleton
+from diffrelax.perception import bare_carbon, near_pairs, perceive_bonds, skeleton
 from diffrelax.stereo import assign_stereo, ignored_stereo, isomeric_smiles
 
 SHORTEST_BOND = 0.75  # of the covalent radii; N≡N has 0.77
@@ -267,8 +267,8 @@ class Molecule:
         Raises
         ------
         ValueError
-            If the atoms are periodic, have another charge than their SMILES, or do not make a
-            molecule (see the class).
+            If the atoms are periodic, have another charge than their SMILES, lack the hydrogens
+            of their carbon, or do not make a molecule (see the class).
         """
         if any(atoms.pbc):
             raise ValueError("a periodic system is not a molecule: set pbc to False")
@@ -292,6 +292,12 @@ class Molecule:
         )
         with rdBase.BlockLogs():
             mol = perceive_bonds(bare.numbers, bare.positions, charge, bare.multiplicity, smiles)
+            carbon = bare_carbon(bare.numbers, bare.positions, mol)
+        if carbon is not None:
+            raise ValueError(
+                f"hydrogens are missing: the bonds of C{carbon + 1} are too long for a carbon "
+                "without any. Add them, or give its SMILES if it has none"
+            )
         if mol is None:
             return replace(bare, name=bare.name or bare.formula)
         return _with_bonds(

@@ -16,6 +16,9 @@ BOND_TOLERANCE = 0.25  # Å beyond the covalent radii; QM9 has N–O bonds at 0.
 TEMPLATE_TOLERANCE = 0.40  # Å, where a SMILES confirms the bonds, as for F–F
 BOND_ORDER_ITERATIONS = 10_000
 ATOM_ORDERS = 20  # RDKit finds the bonds of trinitrotoluene in every second order of its atoms
+FEW_BONDS = 3.4  # bond orders of a carbon by lengths: 3.6 in C2F4 and the like; 3.3 with a C–H cut
+STRAIGHT = -0.9  # cosine of an angle of 154°
+ORDER_LENGTH = 0.3  # Å by which a bond is shorter whose order is e times higher
 UNCHARGE_SULFUR = {"[S+]-[N-,O-,S-]": (1,), "[S+]=,#C-[*-;D1]": (-1, 1)}  # bond order changes
 
 
@@ -97,6 +100,44 @@ def perceive_bonds(
         if found is not None:
             return Chem.RenumberAtoms(found, np.argsort(order).tolist())
         chance.shuffle(order)
+    return None
+
+
+def bare_carbon(numbers: np.ndarray, positions: np.ndarray, mol: Chem.Mol | None) -> int | None:
+    """Find a carbon whose hydrogens were left out, where no carbon has any.
+
+    Bond orders that follow from the lengths (Pauling 1947, doi 10.1021/ja01195a024) add up to less
+    than the four of a carbon, and to less than those of its bonds if these are known.
+
+    Parameters
+    ----------
+    numbers : (n_atoms,) array of int
+    positions : (n_atoms, 3) array, Å
+    mol : rdkit.Chem.Mol or None
+        With the bonds that are known.
+
+    Returns
+    -------
+    int or None
+        Its index; None if there is no such atom.
+    """
+    i, j = near_pairs(numbers, positions).T
+    if {1, 6} in map(set, zip(numbers[i].tolist(), numbers[j].tolist(), strict=True)):
+        return None
+    stretch = np.linalg.norm(positions[i] - positions[j], axis=-1)
+    stretch -= covalent_radii[numbers[i]] + covalent_radii[numbers[j]]
+    orders = np.exp(-stretch / ORDER_LENGTH)
+    sums = np.bincount(np.r_[i, j], np.r_[orders, orders], minlength=len(numbers))
+    drawn = np.full(len(numbers), 4.0)
+    if mol is not None:
+        for atom in mol.GetAtoms():
+            drawn[atom.GetIdx()] = sum(b.GetBondTypeAsDouble() for b in atom.GetBonds())
+    bare = (numbers == 6) & (sums > 0) & (sums < FEW_BONDS) & (drawn - sums > 4 - FEW_BONDS)
+    for k in np.flatnonzero(bare):
+        edges = positions[np.r_[j[i == k], i[j == k]]] - positions[k]
+        edges /= np.linalg.norm(edges, axis=1, keepdims=True)
+        if len(edges) != 2 or edges[0] @ edges[1] > STRAIGHT:  # bad starts of CS2 are straight
+            return int(k)
     return None
 
 

@@ -118,6 +118,57 @@ def test_small_and_linear_molecules_and_radicals_from_coordinates(atoms, smiles,
     assert molecule.start == "given"
 
 
+@pytest.mark.parametrize(
+    "smiles", ["c1ccccc1", "CC", "CCO", "C#CC=C", "NCC#N", "CN=C=O", "OC(=O)c1ccncc1", "C1CC1N"]
+)
+def test_coordinates_without_hydrogens_are_told(smiles):
+    molecule = Molecule.from_smiles(smiles)
+    atoms = stripped(molecule)
+    on_carbon = [bond.end for bond in molecule.bonds
+                 if atoms.numbers[[bond.begin, bond.end]].tolist() == [6, 1]]  # fmt: skip
+    polar_only = atoms.copy()
+    del polar_only[on_carbon]
+    for bare in (atoms[atoms.numbers > 1], polar_only):
+        with pytest.raises(ValueError, match="hydrogens are missing: the bonds of C"):
+            Molecule.from_atoms(bare)
+        bare.info["smiles"] = smiles
+        with pytest.raises(ValueError, match="hydrogens are missing: the bonds of C"):
+            Molecule.from_atoms(bare)
+
+
+@pytest.mark.parametrize(
+    "smiles",
+    [
+        "N#CC#N",
+        "FC(F)=C(F)F",
+        "ClC(Cl)=C(Cl)Cl",
+        "Fc1c(F)c(F)c(F)c(F)c1F",
+        "FC(F)(F)C(F)(F)F",
+        "O=C=C=C=O",
+        "[C-]#[N+]C(F)(F)F",
+        "N#CC(C#N)=C(C#N)C#N",
+        "[C-]#[O+]",
+        "NC(N)=O",
+        "NC#N",
+        "OC(=O)C(=O)O",
+        "F[C](F)F",
+        "FC(F)(Cl)Br",
+        "O=C(Cl)Cl",
+    ],
+)
+def test_molecules_without_hydrogen_on_carbon_are_read(smiles):
+    molecule = Molecule.from_smiles(smiles)
+    seen = Molecule.from_atoms(stripped(molecule), charge=molecule.charge)
+    assert seen.smiles == molecule.smiles
+
+
+@pytest.mark.parametrize("name", ["O3", "C60", "CO2", "OCS", "N2O", "CCl4", "CF4", "CO", "N2"])
+def test_molecules_of_databases_without_hydrogen_are_read(name):
+    atoms = ase.build.molecule(name)
+    atoms.set_initial_magnetic_moments(None)
+    assert Molecule.from_atoms(atoms).bonds
+
+
 def test_initial_moments_and_charges_of_atoms_are_honoured():
     oxygen = ase.build.molecule("O2")  # ASE knows it as a triplet
     assert Molecule.from_atoms(oxygen).multiplicity == 3
