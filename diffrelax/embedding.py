@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import random
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, Literal, TypeAlias
@@ -14,9 +15,11 @@ from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
 from diffrelax.stereo import TETRAHEDRAL, assign_stereo, overlooked_twists
 
-MAX_HEAVY_ATOMS = 100  # an alkane chain of this length takes half a minute
+MAX_HEAVY_ATOMS = 100  # an alkane chain of this length takes 20 s
 FRAGMENT_GAP = 3.0  # Å
-EMBEDDING_SECONDS = 60
+EMBEDDING_SECONDS = 30  # of the processor, for all trials of a molecule and the force field
+TRIAL_SECONDS = 120  # of the clock, after which RDKit gives up a trial
+ATTEMPTS = 10_000  # of one trial, times the atoms; RDKit makes ten for each atom
 CAGE_ITERATIONS = 20
 CAGE_TRIALS = 8
 FORCE_FIELD_ROUNDS = 20
@@ -27,7 +30,10 @@ Torsion: TypeAlias = tuple[int, int, int, int]
 
 
 def embed(
-    mol: Chem.Mol, seed: int, method: Literal["ETKDGv3", "KDG"] = "ETKDGv3"
+    mol: Chem.Mol,
+    seed: int,
+    method: Literal["ETKDGv3", "KDG"] = "ETKDGv3",
+    max_atoms: int | None = None,
 ) -> tuple[Chem.Mol, str]:
     """Embed a molecule in 3D and relax it with MMFF94, or UFF without its parameters.
 
@@ -42,6 +48,8 @@ def embed(
     seed : int
     method : {"ETKDGv3", "KDG"}
         With the preferences that torsions have in crystals, or without.
+    max_atoms : int, optional
+        Embed no larger molecule, hydrogens counted.
 
     Returns
     -------
@@ -54,8 +62,9 @@ def embed(
     Raises
     ------
     ValueError
-        If the seed is not an integer from 0 to 2**31 - 9, ``mol`` has more than
-        `MAX_HEAVY_ATOMS`, or no conformer with its stereochemistry is found.
+        If the seed is not an integer from 0 to 2**31 - 9, ``mol`` has more than `max_atoms` or
+        `MAX_HEAVY_ATOMS`, no conformer with its stereochemistry is found, or none within
+        `EMBEDDING_SECONDS`.
     """
     seed = check_seed(seed)
     if mol.GetNumHeavyAtoms() > MAX_HEAVY_ATOMS:
@@ -68,12 +77,20 @@ def embed(
         assign_stereo(mol)
         twists = _senses(Chem.AddHs(mol, addCoords=True))
     asked = Chem.AddHs(mol)
+    if max_atoms is not None and (n := asked.GetNumAtoms()) > max_atoms:
+        raise ValueError(f"{n} atoms: not embedded, as at most {max_atoms} are used here")
     asked.RemoveAllConformers()
+    smiles = Chem.MolToSmiles(Chem.RemoveHs(asked))
+    end = time.thread_time() + EMBEDDING_SECONDS
     for trial, parameters in _embedding_trials(asked, seed, method):
-        if rdDistGeom.EmbedMolecule(trial, parameters) != 0:
+        start = _embed_once(trial, parameters, twists, end)
+        if time.thread_time() > end:
+            raise ValueError(
+                f"no 3D structure found for {smiles} in {EMBEDDING_SECONDS} s of processor time: "
+                "give coordinates"
+            )
+        if not start:
             continue
-        _separate_fragments(trial)
-        start = _relax(trial, twists)
         embedded = Chem.Mol(asked)
         embedded.AddConformer(trial.GetConformer())
         assign_stereo(embedded)
@@ -83,9 +100,17 @@ def embed(
         ):
             return embedded, start
     raise ValueError(
-        f"no 3D structure found for {Chem.MolToSmiles(Chem.RemoveHs(asked))}: check its "
-        "stereochemistry and rings, try another seed, or give coordinates"
+        f"no 3D structure found for {smiles}: check its stereochemistry and rings, try another "
+        "seed, or give coordinates"
     )
+
+
+def _embed_once(mol: Chem.Mol, parameters: Any, twists: dict[Torsion, float], end: float) -> str:
+    """Embed and relax a molecule in place; return the force field, or nothing where that fails."""
+    if rdDistGeom.EmbedMolecule(mol, parameters) != 0:
+        return ""
+    _separate_fragments(mol)
+    return _relax(mol, twists, end)
 
 
 def check_seed(seed: int) -> int:
@@ -109,7 +134,8 @@ def _embedding_trials(asked: Chem.Mol, seed: int, method: str) -> Iterator[tuple
     """
     parameters: Any = getattr(rdDistGeom, method)()
     parameters.randomSeed = seed
-    parameters.timeout = EMBEDDING_SECONDS
+    parameters.timeout = TRIAL_SECONDS
+    parameters.maxIterations = min(10 * asked.GetNumAtoms(), ATTEMPTS // asked.GetNumAtoms())
     yield Chem.Mol(asked), parameters
     parameters.useRandomCoords = True
     yield Chem.Mol(asked), parameters
@@ -121,7 +147,7 @@ def _embedding_trials(asked: Chem.Mol, seed: int, method: str) -> Iterator[tuple
                 atom.SetChiralTag(chance.choice(TETRAHEDRAL))
         cage: Any = rdDistGeom.EmbedParameters()
         cage.randomSeed = seed + i
-        cage.timeout = EMBEDDING_SECONDS
+        cage.timeout = TRIAL_SECONDS
         cage.maxIterations = CAGE_ITERATIONS
         cage.useRandomCoords = True
         cage.enforceChirality = False
@@ -165,7 +191,7 @@ def force_field(mol: Chem.Mol, level: str) -> Any:
     return helpers.MMFFGetMoleculeForceField(mol, properties, ignoreInterfragInteractions=False)
 
 
-def _relax(mol: Chem.Mol, twists: dict[Torsion, float]) -> str:
+def _relax(mol: Chem.Mol, twists: dict[Torsion, float], end: float) -> str:
     for level in ("mmff94", "uff"):
         if field := force_field(mol, level):
             break
@@ -177,6 +203,8 @@ def _relax(mol: Chem.Mol, twists: dict[Torsion, float]) -> str:
     for _ in range(FORCE_FIELD_ROUNDS):
         if field.Minimize(maxIts=STEPS_A_ROUND) == 0:
             return level
+        if time.thread_time() > end:
+            break
     return f"{level} unconverged"
 
 

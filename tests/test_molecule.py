@@ -454,6 +454,20 @@ def test_too_many_atoms_to_embed():
         Molecule.from_smiles("C" * 101)
 
 
+def test_embedding_has_a_limit_in_seconds(monkeypatch):
+    monkeypatch.setattr("diffrelax.embedding.EMBEDDING_SECONDS", -1)
+    with pytest.raises(ValueError, match="no 3D structure found for CCO in -1 s of processor"):
+        Molecule.from_smiles("CCO")
+
+
+def test_embedding_of_large_molecules_can_be_left_out():
+    (result,) = read_molecules("CCO", max_atoms=8)
+    assert result.reason == "9 atoms: not embedded, as at most 8 are used here"
+    assert read_molecules("CCO", max_atoms=9)[0].n_atoms == 9
+    molecule = Molecule.from_smiles("CCO")
+    assert read_molecules(molecule, max_atoms=8) == [molecule]
+
+
 @pytest.mark.parametrize("smiles", ["F.F", "[H][H].[H][H]", "[Ar].[Ar]", "Cl.Cl", "O.O.O"])
 def test_fragments_stand_apart(smiles):
     molecule = Molecule.from_smiles(smiles)
