@@ -159,8 +159,9 @@ class Molecule:
         ValueError
             If the text is not a SMILES, has a dummy atom or too many atoms, asks for
             a configuration that RDKit overlooks, or cannot be embedded. Overlooked are those of
-            allenes and longer cumulenes, trans double bonds in rings of fewer than eight atoms, and
-            E/Z of double bonds whose one end stands between equal branches of a ring.
+            allenes and longer cumulenes, trans double bonds in rings of fewer than eight atoms, E/Z
+            of double bonds whose one end stands between equal branches of a ring, and centres that
+            are not tetrahedral.
         """
         smiles = smiles.strip()
         if not smiles:

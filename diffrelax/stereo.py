@@ -9,6 +9,7 @@ import numpy as np
 from rdkit import Chem
 
 TETRAHEDRAL = (Chem.ChiralType.CHI_TETRAHEDRAL_CW, Chem.ChiralType.CHI_TETRAHEDRAL_CCW)
+UNSPECIFIED = Chem.ChiralType.CHI_UNSPECIFIED
 PYRAMIDAL = (7, 15, 33)  # N, P, As
 FLAT_PYRAMID = 0.1  # volume that three unit vectors along the bonds span; 0.7 in an aziridine
 SMALL_RING = 8  # RDKit overlooks the E/Z of double bonds in smaller rings
@@ -21,7 +22,8 @@ def assign_stereo(mol: Chem.Mol) -> None:
     is no longer the configuration where all four lie on one side, as in small cages. Here it is the
     sign of the volume that the four neighbours span. Nor does it look at pyramids of N, P and As;
     of those that are given a sign here, it keeps the ones that it counts: P and As, and N in a
-    three-membered ring or at a bridgehead. N with a hydrogen gets none, as in a SMILES.
+    three-membered ring or at a bridgehead. N with a hydrogen gets none, as in a SMILES, nor do
+    centres that are not tetrahedral, which RDKit cannot embed.
     """
     Chem.AssignStereochemistryFrom3D(mol)
     Chem.AssignAtomChiralTagsFromStructure(mol)
@@ -29,6 +31,8 @@ def assign_stereo(mol: Chem.Mol) -> None:
     for atom in mol.GetAtoms():
         others = atom.GetNeighbors()
         near = positions[[other.GetIdx() for other in others]]
+        if atom.GetChiralTag() not in TETRAHEDRAL:
+            atom.SetChiralTag(UNSPECIFIED)
         if len(near) == 4 and atom.GetChiralTag() in TETRAHEDRAL:
             volume = np.linalg.det(near[:3] - near[3])
         elif len(near) == 3 and atom.GetAtomicNum() in PYRAMIDAL:
@@ -182,6 +186,8 @@ def ignored_stereo(smiles: str) -> str:
     Chem.SetBondStereoFromDirections(asked)
     if any(_has_axial_tag(atom) for atom in asked.GetAtoms()):
         return "the configuration of an allene"
+    if any(atom.GetChiralTag() not in (UNSPECIFIED, *TETRAHEDRAL) for atom in asked.GetAtoms()):
+        return "the configuration of a centre that is not tetrahedral"
     for chain in double_bond_chains(asked):
         if len(chain) > 2 and len(chain) % 2 == 0 and _is_marked(asked, chain):
             return "E or Z across cumulated double bonds"
@@ -199,9 +205,7 @@ def ignored_stereo(smiles: str) -> str:
 
 def _has_axial_tag(atom: Chem.Atom) -> bool:
     return (
-        atom.GetDegree() == 2
-        and not atom.GetNumExplicitHs()
-        and atom.GetChiralTag() != Chem.ChiralType.CHI_UNSPECIFIED
+        atom.GetDegree() == 2 and not atom.GetNumExplicitHs() and atom.GetChiralTag() != UNSPECIFIED
     )
 
 

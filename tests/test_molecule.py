@@ -293,6 +293,7 @@ def test_cumulenes_are_embedded_as_they_are(smiles, ends, upright, seed):
         ("CC=[C@]=CC", "the configuration of an allene"),
         ("CC=[C@@]=CC", "the configuration of an allene"),
         ("CC=[C@AL1]=CC", "the configuration of an allene"),
+        ("Cl[Pt@SP1](Cl)([NH3])[NH3]", "the configuration of a centre that is not tetrahedral"),
         ("C/C=C=C=C/C", "E or Z across cumulated double bonds"),
         ("C/C=C=C=C\\C", "E or Z across cumulated double bonds"),
         ("C1CC/C=C/CC1", "a trans double bond in a ring of 7"),
