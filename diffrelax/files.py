@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import NamedTuple, TypeAlias, TypeGuard
@@ -17,6 +18,9 @@ from rdkit import Chem, rdBase
 
 from diffrelax.embedding import check_seed
 from diffrelax.molecule import Molecule, text_of
+from diffrelax.processes import ordered_map
+
+WORKER_SECONDS = 120.0  # where embedding has its own limit, this is for what has none
 
 # charge: -1, multiplicity 2
 LOOSE_STATE = re.compile(
@@ -45,7 +49,13 @@ class Rejected:
 Input: TypeAlias = str | os.PathLike[str] | Molecule | Rejected | ase.Atoms | Chem.Mol
 
 
-def read_molecules(inputs: Input | Iterable[Input], *, seed: int = 42) -> list[Molecule | Rejected]:
+def read_molecules(
+    inputs: Input | Iterable[Input],
+    *,
+    seed: int = 42,
+    workers: int = 1,
+    max_atoms: int | None = None,
+) -> list[Molecule | Rejected]:
     """Read molecules from anything that holds them; the front door for every input.
 
     Parameters
@@ -56,6 +66,12 @@ def read_molecules(inputs: Input | Iterable[Input], *, seed: int = 42) -> list[M
         stays so.
     seed : int
         Of the embedding of SMILES.
+    workers : int
+        Number of processes that read SMILES and files; what they give does not depend on it. A
+        molecule at which a process dies, or stays for two minutes, is one `Rejected`. With more
+        than one, a script must work under ``if __name__ == "__main__"``.
+    max_atoms : int, optional
+        Embed no larger molecules, hydrogens counted.
 
     Returns
     -------
@@ -65,26 +81,52 @@ def read_molecules(inputs: Input | Iterable[Input], *, seed: int = 42) -> list[M
     Raises
     ------
     ValueError
-        If the seed is not an integer from 0 to 2**31 - 9.
+        If the seed is not an integer from 0 to 2**31 - 9, or there is no worker.
     """
-    return list(each_molecule(inputs, seed=seed))
+    return list(each_molecule(inputs, seed=seed, workers=workers, max_atoms=max_atoms))
 
 
 def each_molecule(
-    inputs: Input | Iterable[Input], *, seed: int = 42
+    inputs: Input | Iterable[Input],
+    *,
+    seed: int = 42,
+    workers: int = 1,
+    max_atoms: int | None = None,
 ) -> Iterator[Molecule | Rejected]:
     """Read molecules one by one, see `read_molecules`."""
     check_seed(seed)
+    read = partial(_read, seed=seed, max_atoms=max_atoms)
     one = (str, os.PathLike, Molecule, Rejected, ase.Atoms, Chem.Mol)
     if isinstance(inputs, one) or not isinstance(inputs, Iterable):
         inputs = [inputs]
+    return ordered_map(read, _each_text(inputs, read), workers, _lost, WORKER_SECONDS)
+
+
+def _each_text(
+    inputs: Iterable[Input], read: Callable[[Input], Molecule | Rejected]
+) -> Iterator[str | Record | Molecule | Rejected]:
+    """Yield the texts of molecules; what is no text is read here, for RDKit pickles no names."""
     for given in inputs:
         if is_path(given):
-            yield from _each_record(Path(given), seed)
-        elif isinstance(given, str):
-            yield read_smiles(given, seed=seed)
+            yield from _each_record(Path(given))
         else:
-            yield read_object(given, seed=seed)
+            yield given if isinstance(given, str) else read(given)
+
+
+def _read(given: object, *, seed: int, max_atoms: int | None) -> Molecule | Rejected:
+    if isinstance(given, Record):
+        return read_record(given, seed=seed, max_atoms=max_atoms)
+    if isinstance(given, str):
+        return read_smiles(given, seed=seed, max_atoms=max_atoms)
+    return read_object(given, seed=seed, max_atoms=max_atoms)
+
+
+def _lost(given: str | Record | Molecule | Rejected, reason: str) -> Molecule | Rejected:
+    if isinstance(given, str):
+        return Rejected(smiles_title(given), given, f"{reason}: check it")
+    if isinstance(given, Record):
+        return Rejected(given.default, given.source, f"{reason}: check it")
+    return given
 
 
 def is_path(given: object) -> TypeGuard[str | os.PathLike[str]]:
@@ -127,7 +169,27 @@ class Format(NamedTuple):
 
     records: Callable[[str], Iterator[str]]
     title: Callable[[str], str]
-    parse: Callable[[str, str, int], Molecule]
+    parse: Callable[[str, str, int, int | None], Molecule]
+
+
+class Record(NamedTuple):
+    """A molecule as it stands in a file.
+
+    Attributes
+    ----------
+    text : str
+    suffix : str
+        Of its file, which names the format.
+    source : str
+        The file and the number of the record in it: ``path#3``.
+    default : str
+        Its name if it has none.
+    """
+
+    text: str
+    suffix: str
+    source: str
+    default: str
 
 
 def read_file(path: str | os.PathLike[str], *, seed: int = 42) -> list[Molecule | Rejected]:
@@ -156,35 +218,41 @@ def read_file(path: str | os.PathLike[str], *, seed: int = 42) -> list[Molecule 
     list of Molecule or Rejected
         One `Rejected` for each bad record, or a single one if the file cannot be read.
     """
-    return list(_each_record(Path(path), seed))
+    return read_molecules(Path(path), seed=seed)
 
 
-def _each_record(path: Path, seed: int) -> Iterator[Molecule | Rejected]:
+def _each_record(path: Path) -> Iterator[Record | Rejected]:
     try:
         records = cut_file(path)
     except (OSError, ValueError) as error:
         yield Rejected(name=path.name, source=str(path), reason=str(error))
         return
-    form = FORMATS[path.suffix.lower()]
-    for i, record in enumerate(records, start=1):
+    for i, text in enumerate(records, start=1):
         default = path.stem if len(records) == 1 else f"{path.stem}-{i}"
-        name = default
-        try:
-            name = form.title(record) or default
-            read: Molecule | Rejected = form.parse(record, name, seed)
-        except Exception as error:  # whatever a record does to its parser, the others are read
-            read = Rejected(name=name, source=f"{path}#{i}", reason=_reason(error))
-        yield read
+        yield Record(text, path.suffix.lower(), f"{path}#{i}", default)
 
 
-def read_smiles(text: str, *, seed: int = 42) -> Molecule | Rejected:
+def read_record(
+    record: Record, *, seed: int = 42, max_atoms: int | None = None
+) -> Molecule | Rejected:
+    """Read a record of a file, and say what is wrong if it is no molecule."""
+    form = FORMATS[record.suffix]
+    name = record.default
+    try:
+        name = form.title(record.text) or name
+        return form.parse(record.text, name, seed, max_atoms)
+    except Exception as error:  # whatever a record does to its parser, the others are read
+        return Rejected(name=name, source=record.source, reason=_reason(error))
+
+
+def read_smiles(text: str, *, seed: int = 42, max_atoms: int | None = None) -> Molecule | Rejected:
     """Read a SMILES, optionally followed by a name, and say what is wrong if it is none."""
     name = smiles_title(text)
     if "\n" in text.strip():
         reason = "it has several lines: give a list of SMILES, or the path of a .smi file"
         return Rejected(name=text.split(maxsplit=1)[0], source=text, reason=reason)
     try:
-        return _parse_smiles(text, name, seed)
+        return _parse_smiles(text, name, seed, max_atoms)
     except Exception as error:
         reason = _reason(error)
     if os.path.exists(text) or re.search(r"^[~.]*/|\.[a-z]\w{1,6}$", text):
@@ -198,7 +266,9 @@ def read_smiles(text: str, *, seed: int = 42) -> Molecule | Rejected:
     return Rejected(name=name, source=text, reason=reason)
 
 
-def read_object(given: object, *, seed: int = 42) -> Molecule | Rejected:
+def read_object(
+    given: object, *, seed: int = 42, max_atoms: int | None = None
+) -> Molecule | Rejected:
     """Read a Molecule, ase.Atoms or RDKit Mol, and say what is wrong with anything else."""
     source = repr(given)
     try:
@@ -208,7 +278,7 @@ def read_object(given: object, *, seed: int = 42) -> Molecule | Rejected:
             return Molecule.from_atoms(given)
         if isinstance(given, Chem.Mol):
             source = f"RDKit Mol {Chem.MolToSmiles(given)}"
-            return Molecule.from_rdkit(given, seed=seed)
+            return Molecule.from_rdkit(given, seed=seed, max_atoms=max_atoms)
         raise ValueError(
             f"{source} is not a molecule: give a SMILES, a path, a Molecule, ase.Atoms or an "
             "RDKit Mol"
@@ -262,8 +332,8 @@ def smiles_title(record: str) -> str:
     return name or smiles
 
 
-def _parse_smiles(record: str, name: str, seed: int) -> Molecule:
-    return Molecule.from_smiles(cut_smiles(record)[0], name=name, seed=seed)
+def _parse_smiles(record: str, name: str, seed: int, max_atoms: int | None) -> Molecule:
+    return Molecule.from_smiles(cut_smiles(record)[0], name=name, seed=seed, max_atoms=max_atoms)
 
 
 def _sdf_records(text: str) -> Iterator[str]:
@@ -277,7 +347,7 @@ def _first_line(record: str) -> str:
     return record.partition("\n")[0].strip()
 
 
-def _parse_sdf(record: str, name: str, seed: int) -> Molecule:
+def _parse_sdf(record: str, name: str, seed: int, max_atoms: int | None) -> Molecule:
     with rdBase.BlockLogs():
         supplier = Chem.SDMolSupplier()
         supplier.SetData(record, removeHs=False)
@@ -294,6 +364,7 @@ def _parse_sdf(record: str, name: str, seed: int) -> Molecule:
         seed=seed,
         charge=properties.get("charge"),
         multiplicity=properties.get("multiplicity"),
+        max_atoms=max_atoms,
     )
 
 
@@ -327,7 +398,7 @@ def _as_written(comment: str, key: str) -> str:
     return (found[1] or found[2]) if found else ""
 
 
-def _parse_xyz(record: str, name: str, seed: int) -> Molecule:
+def _parse_xyz(record: str, name: str, seed: int, max_atoms: int | None) -> Molecule:
     first, *rest = record.rstrip().split("\n")
     if not first.strip().isdecimal():
         raise ValueError(f"a frame starts with the number of its atoms, not with {first!r}")

@@ -20,6 +20,7 @@ from diffrelax.cli.options import (
     Output,
     Seed,
     Threads,
+    Workers,
     set_threads,
 )
 
@@ -40,6 +41,7 @@ def relax(
     device: Device = "cpu",
     seed: Seed = 42,
     threads: Threads = None,
+    workers: Workers = 1,
     json_lines: Json = False,
 ) -> None:
     """Relax molecules with the diffusion model; Ctrl-C keeps what is done."""
@@ -49,7 +51,16 @@ def relax(
     status = 0
     try:
         for result, _ in relax_inputs(
-            inputs, output, seed, model, device, noise_level, threads, max_error
+            inputs,
+            output,
+            seed,
+            model,
+            device,
+            noise_level,
+            threads,
+            max_error,
+            workers,
+            embed_all=False,
         ):
             results.append(result)
             if result.verdict != "relaxed":
@@ -80,11 +91,18 @@ def relax_inputs(
     noise_level: float | None,
     threads: int | None,
     max_error: float = math.inf,
+    workers: int = 1,
+    *,
+    embed_all: bool = True,
 ) -> Iterator[tuple[Relaxation, float]]:
-    """Relax the inputs of a command; yield each with the seconds that it took to read it."""
+    """Relax the inputs of a command; yield each with the seconds that it took to read it.
+
+    What is too large for the model is embedded only where ``embed_all`` says so.
+    """
     from tqdm.auto import tqdm
 
     from diffrelax.clock import timed
+    from diffrelax.domain import atom_limit
     from diffrelax.files import count_molecules, each_molecule
     from diffrelax.models import load_model
     from diffrelax.relaxation import choose_calibration, choose_schedule, relax_molecules
@@ -96,7 +114,8 @@ def relax_inputs(
     loaded = load_model(model, device)
     choose_schedule(loaded, noise_level)
     choose_calibration(loaded, noise_level, max_error)
-    read = timed(each_molecule(inputs, seed=seed))
+    max_atoms = None if embed_all else atom_limit(loaded)
+    read = timed(each_molecule(inputs, seed=seed, workers=workers, max_atoms=max_atoms))
     with tqdm(total=count_molecules(inputs), unit="mol", disable=None) as bar:
         while part := list(islice(read, PART)):
             results = relax_molecules(
