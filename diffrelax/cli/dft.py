@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,10 +17,14 @@ from diffrelax.cli.options import (
     ModelName,
     NoiseLevel,
     Output,
+    Overwrite,
     Seed,
     Threads,
+    count_inputs,
+    each_input,
+    set_threads,
 )
-from diffrelax.cli.relax import relax_inputs, tell_interrupted
+from diffrelax.cli.relax import load_checked, relax_inputs
 
 if TYPE_CHECKING:
     from diffrelax.benchmark.starts import Arm
@@ -64,13 +69,18 @@ def dft(
     device: Device = "cpu",
     seed: Seed = 42,
     threads: Threads = None,
+    overwrite: Overwrite = False,
     json_lines: Json = False,
 ) -> None:
-    """Relax molecules with the diffusion model, then with DFT (PySCF)."""
+    """Relax molecules with the diffusion model, then with DFT (PySCF); the same command goes on."""
     from diffrelax.dft import DFTSettings
     from diffrelax.dft.relaxation import check_settings
-    from diffrelax.report import announce, report
+    from diffrelax.journal import Result
+    from diffrelax.report import Report, carried
+    from diffrelax.writing import check_output
 
+    if output:
+        check_output(output, inputs=inputs)
     settings = DFTSettings(
         xc=xc,
         basis=basis,
@@ -83,22 +93,43 @@ def dft(
         check_minimum=check_minimum,
     )
     check_settings(settings)
-    rows: list[dict[str, Any]] = []
-    ends: list[Molecule | None] = []
-    try:
-        relaxed = list(relax_inputs(inputs, output, seed, model, device, noise_level, threads))
-        for result, before in relaxed:
-            row, end, table = _dft_one(result, before, compare or [], settings, threads)
-            rows.append(row)
-            ends.append(end)
-            report(rows, output, ends, json_lines, first=len(rows) - 1)
-            if compare and end and not json_lines:
-                print(table, flush=True)
-    except KeyboardInterrupt:
-        tell_interrupted(len(rows), inputs)
-        raise typer.Exit(130) from None
-    announce(output, rows, ends)
-    raise typer.Exit(0 if all(row["converged"] for row in rows) else 1)
+    set_threads(threads)
+    loaded = load_checked(model, device, noise_level)
+    decisive = {
+        "command": "dft",
+        "model": loaded.sha256,
+        "noise_level": noise_level,
+        "seed": seed,
+        "compare": sorted(set(compare or [])),
+        **settings.model_dump(),
+    }
+    total = count_inputs(inputs)
+    with Report(
+        output, decisive, _is_converged, overwrite=overwrite, json_lines=json_lines
+    ) as report:
+        try:
+            for ((source, result, before),) in relax_inputs(
+                report.left_of(each_input(inputs)),
+                loaded,
+                noise_level=noise_level,
+                seed=seed,
+                part_size=1,
+                total=total,
+                done=report.n_done,
+            ):
+                row, end, table = _dft_one(result, before, compare or [], settings, threads)
+                report.add([Result(source, row, end, carried(source, row))])
+                if compare and end and not json_lines:
+                    print(table, flush=True)
+            report.finish()
+        except KeyboardInterrupt:
+            report.tell_interrupted(total)
+            raise typer.Exit(130) from None
+    raise typer.Exit(1 if report.n_bad else 0)
+
+
+def _is_converged(row: Mapping[str, Any]) -> bool:
+    return bool(row["converged"])
 
 
 def _dft_one(
@@ -120,7 +151,9 @@ def _dft_one(
     arms: list[Arm] = []
     first = "diffusion" if result.verdict == "relaxed" else result.molecule.start
     for start in dict.fromkeys((first, *map(str, compare))):
-        with tqdm(desc=f"{result.name} from {start}", unit="gradient", disable=None) as bar:
+        with tqdm(
+            desc=f"{result.name} from {start}", unit="gradient", leave=None, disable=None
+        ) as bar:
 
             def show(call: int, energy: float, fmax: float, bar: tqdm = bar) -> None:
                 bar.set_postfix(fmax=f"{fmax:.3f} eV/Å", refresh=False)

@@ -22,7 +22,7 @@ def generate(
         ),
     ] = None,
     model: Annotated[
-        str, typer.Option("--model", help="Released model, or a .safetensors file")
+        str, typer.Option("--model", help="Released model, folder of one, or .safetensors file")
     ] = "generate-qm9",
     seed: Annotated[int, typer.Option(help="Of the noise")] = 42,
     device: Device = "cpu",
