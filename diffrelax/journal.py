@@ -61,7 +61,7 @@ class ResultFile:
     settings : mapping
         All that decides what a result is, plain values.
     is_good : callable
-        Whether a row is what the user hoped for.
+        Whether a row, whose empty entries may be missing, is what the user hoped for.
     overwrite : bool
         Begin anew, whatever is there.
 
@@ -160,7 +160,10 @@ class ResultFile:
                 why = f"cannot be written: {type(error).__name__}: {error}"
                 row |= {"reason": "; ".join(filter(None, (row["reason"], why))), "written": False}
         notes = [
-            {"input": _digest(source), **{k: v for k, v in row.items() if k not in NOT_NOTED}}
+            {
+                "input": _digest(source),
+                **{k: v for k, v in row.items() if v is not None and k not in NOT_NOTED},
+            }
             for source, row, *_ in results
         ]
         before = self._whole, self._crc, self.n_written

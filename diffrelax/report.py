@@ -120,6 +120,9 @@ class Report:
         try:
             if self._file:
                 self._file.append(results)
+        except OSError:
+            self._tell_kept()
+            raise
         finally:
             with tqdm.external_write_mode():
                 for result in results:
@@ -148,6 +151,9 @@ class Report:
         """Say on standard error how many of the inputs are done, and where they are."""
         of_all = "" if total is None else f" of {total}"
         print(f"interrupted: {self.n_done}{of_all} molecules are done", file=sys.stderr)
+        self._tell_kept()
+
+    def _tell_kept(self) -> None:
         if self._file:
             print(
                 f"{self._file.n_written} geometries in {self._file.path}; the same command goes on",

@@ -106,6 +106,36 @@ def test_dft_goes_on_with_the_next_molecule(run, tmp_path, monkeypatch):
     assert status == 2 and "grid_level 1, not 2" in err
 
 
+def test_dft_goes_on_within_a_molecule(run, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def die(start, result, *arguments, callback, **options):
+        def after(call, *told):
+            callback(call, *told)
+            if call == 2:
+                raise Killed
+
+        return relax_from(start, result, *arguments, callback=after, **options)
+
+    relax_from = starts.relax_from
+    output = tmp_path / "out.extxyz"
+    command = ("dft", "CO", *CHEAP, "-o", output)
+    monkeypatch.setattr(starts, "relax_from", die)
+    with pytest.raises(Killed):
+        run(*command)
+    assert len(list(tmp_path.glob("out.extxyz.diffusion-*.checkpoint"))) == 1
+    calls = []
+
+    def count(*arguments, callback, **options):
+        return relax_from(*arguments, callback=lambda call, *_: calls.append(call), **options)
+
+    monkeypatch.setattr(starts, "relax_from", count)
+    assert run(*command)[0] == 0
+    assert calls[0] == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == [output.name, "out.extxyz.journal"]
+
+
 def test_a_killed_command_goes_on(tmp_path):
     path, output = tmp_path / "in.smi", tmp_path / "out.sdf.gz"
     smiles = ("CCO", "CC", "CO", "C1CC1", "CC=O", "O", "C#C") * 20

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Mapping
 from dataclasses import replace
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -38,6 +40,28 @@ class Start(StrEnum):
 
     mmff94 = "mmff94"
     gfn2_xtb = "gfn2-xtb"
+
+
+class Checkpoints:
+    """Files beside the output that keep the gradient calls of the molecule that is worked on."""
+
+    def __init__(self, output: Path | None, result: Relaxation, settings: DFTSettings) -> None:
+        from diffrelax.work import work_key
+
+        self._output, self._key = output, ""
+        if result.molecule:
+            self._key = work_key("dft", result.molecule, settings.model_dump(mode="json"))[:16]
+
+    def of(self, start: str) -> Path | None:
+        """Return the file of a relaxation from a start; None without an output."""
+        output = self._output
+        return output and output.with_name(f"{output.name}.{start}-{self._key}.checkpoint")
+
+    def drop(self) -> None:
+        """Delete the files, also those of molecules that an earlier life has worked on."""
+        if output := self._output:
+            for path in output.parent.glob(f"{glob.escape(output.name)}.*.checkpoint"):
+                path.unlink()
 
 
 def dft(
@@ -117,8 +141,12 @@ def dft(
                 total=total,
                 done=report.n_done,
             ):
-                row, end, table = _dft_one(result, before, compare or [], settings, threads)
+                checkpoints = Checkpoints(output, result, settings)
+                row, end, table = _dft_one(
+                    result, before, compare or [], settings, threads, checkpoints
+                )
                 report.add([Result(source, row, end, carried(source, row))])
+                checkpoints.drop()
                 if compare and end and not json_lines:
                     print(table, flush=True)
             report.finish()
@@ -129,7 +157,7 @@ def dft(
 
 
 def _is_converged(row: Mapping[str, Any]) -> bool:
-    return bool(row["converged"])
+    return bool(row.get("converged"))
 
 
 def _dft_one(
@@ -138,6 +166,7 @@ def _dft_one(
     compare: list[Start],
     settings: DFTSettings,
     threads: int | None,
+    checkpoints: Checkpoints,
 ) -> tuple[dict[str, Any], Molecule | None, str]:
     """Return the row of a molecule, its geometry, and the table that compares its starts."""
     from tqdm.auto import tqdm
@@ -159,7 +188,14 @@ def _dft_one(
                 bar.set_postfix(fmax=f"{fmax:.3f} eV/Å", refresh=False)
                 bar.update()
 
-            arm = relax_from(start, result, settings, threads=threads, callback=show)
+            arm = relax_from(
+                start,
+                result,
+                settings,
+                threads=threads,
+                checkpoint=checkpoints.of(start),
+                callback=show,
+            )
         arms.append(replace(arm, seconds_before=arm.seconds_before + seconds))
     excess = excess_energies(arms)
     row |= dft_columns(arms[0], excess[0])
