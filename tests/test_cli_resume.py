@@ -228,6 +228,19 @@ def test_an_error_inside_is_told_from_bad_usage(run, monkeypatch):
     assert status == 2 and err.startswith("diffrelax: seed -1: give an integer")
 
 
+def test_an_error_inside_costs_one_molecule_only(run, tmp_path, library, monkeypatch):
+    def broken(molecules, *arguments, **options):
+        if any(molecule.name == "c" for molecule in molecules):
+            raise KeyError("odd")
+        return relax_molecules(molecules, *arguments, **options)
+
+    relax_molecules = relaxation.relax_molecules
+    monkeypatch.setattr(relaxation, "relax_molecules", broken)
+    status, out, _ = run("relax", library, "-o", tmp_path / "out.sdf")
+    assert status == 1 and "c  failed: an error inside, KeyError: 'odd'" in out.splitlines()
+    assert [one.name for one in read_file(tmp_path / "out.sdf")] == ["a", "d", "e"]
+
+
 def test_a_pipe_that_is_closed_does_not_end_in_a_traceback(tmp_path):
     (tmp_path / "in.smi").write_text("CCO\n" * 3)
     command = f"{PROGRAM} relax {tmp_path}/in.smi | head -n 1"

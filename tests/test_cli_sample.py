@@ -73,8 +73,7 @@ def test_an_interrupt_ends_with_status_130_and_says_what_is_kept(run, monkeypatc
     assert "interrupted before the first sample" in err
 
 
-@pytest.mark.parametrize("method", ["adjusted", "repeat"])
-def test_the_same_command_goes_on_and_asks_for_no_energy_again(run, monkeypatch, tmp_path, method):
+def test_the_same_command_goes_on_and_asks_for_no_energy_again(run, monkeypatch, tmp_path):
     energies, asked = Surface.energies, []
 
     def counted(self, positions):
@@ -86,7 +85,7 @@ def test_the_same_command_goes_on_and_asks_for_no_energy_again(run, monkeypatch,
 
     monkeypatch.setattr(Surface, "energies", counted)
     killed, straight = tmp_path / "killed.h5", tmp_path / "straight.h5"
-    command = ("sample", "CO", "-n", 8, "--chains", 2, "--method", method, "-o")
+    command = ("sample", "CO", "-n", 8, "--chains", 2, "-o")
     assert run(*command, killed)[0] == 137
     asked.clear()
     asked += [0] * 12

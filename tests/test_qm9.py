@@ -121,10 +121,12 @@ def test_unknown_split_and_missing_source_say_what_to_do(tmp_path, monkeypatch):
 
 
 PACKING = """
+import signal
 from diffrelax import qm9
 from diffrelax.molecule import Molecule
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
     ethanol = Molecule.from_smiles("CCO")
     one = qm9._Row(1, "CCO", ethanol.symbols, ethanol.positions)
     qm9._rows = lambda one_in: iter([one] * 100_000)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,8 +26,9 @@ from diffrelax.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from diffrelax.files import Input
+    from diffrelax.files import Input, Rejected
     from diffrelax.models import Model
+    from diffrelax.molecule import Molecule
     from diffrelax.relaxation import Relaxation
 
 PART = 64  # molecules that are read, relaxed and written together
@@ -119,7 +120,6 @@ def relax_inputs(
 
     from diffrelax.clock import timed
     from diffrelax.files import each_molecule
-    from diffrelax.relaxation import relax_molecules
 
     waiting: deque[Input] = deque()
 
@@ -131,17 +131,40 @@ def relax_inputs(
     read = timed(each_molecule(remembered(), seed=seed))
     with tqdm(total=total, initial=done, unit="mol", disable=None) as bar:
         while part := list(islice(read, part_size or PART)):
-            relaxed = relax_molecules(
-                [molecule for molecule, _ in part],
-                model,
-                noise_level=noise_level,
-                max_error=max_error,
-            )
+            molecules = [molecule for molecule, _ in part]
+            relaxed = relax_or_fail(molecules, model, noise_level=noise_level, max_error=max_error)
             yield [
                 (waiting.popleft(), result, time.wall)
                 for result, (_, time) in zip(relaxed, part, strict=True)
             ]
             bar.update(len(part))
+
+
+def relax_or_fail(
+    molecules: Sequence[Molecule | Rejected], model: Model, **options: Any
+) -> list[Relaxation]:
+    """Relax molecules together; after an error inside, one by one, which costs one molecule.
+
+    An error that all of them meet is no fault of a molecule, and raised.
+    """
+    from diffrelax.relaxation import Relaxation, relax_molecules
+
+    try:
+        return relax_molecules(molecules, model, **options)
+    except Exception:
+        if len(molecules) == 1:
+            raise
+    results, errors = [], []
+    for molecule in molecules:
+        try:
+            results += relax_molecules([molecule], model, **options)
+        except Exception as error:
+            errors.append(error)
+            reason = f"an error inside, {type(error).__name__}: {error}"
+            results.append(Relaxation(molecule.name, "failed", reason, None, None))
+    if len(errors) == len(molecules):
+        raise errors[0]
+    return results
 
 
 def _is_relaxed(row: Mapping[str, Any]) -> bool:
