@@ -19,6 +19,8 @@ from io import BytesIO, FileIO
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+import ase
+
 from diffrelax.files import Input, Record
 from diffrelax.formats import WRITERS, suffix_of
 from diffrelax.formats.values import plain_values
@@ -39,15 +41,15 @@ class Result(NamedTuple):
         The input.
     row : dict
         What is told of it, plain values, with its ``reason``.
-    molecule : Molecule or None
-        None where there is no geometry.
+    molecule : Molecule, ase.Atoms or None
+        None where there is no geometry; atoms that are no molecule, in .extxyz only.
     properties : mapping
         What is written with the geometry beside the row.
     """
 
     source: Input
     row: dict[str, Any]
-    molecule: Molecule | None
+    molecule: Molecule | ase.Atoms | None
     properties: Mapping[str, Any] = {}
 
 
@@ -106,7 +108,7 @@ class ResultFile:
             if self._noted == 0:
                 self._notes.truncate(0)
                 self._note(header)
-            if path.exists():
+            if path.exists() and not self._finished:
                 self._put(b"")
         except BaseException:
             self.close()
@@ -184,6 +186,12 @@ class ResultFile:
         """Note that there was no more input."""
         if not self._finished:
             self._note({"finished": self.n_done})
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield what is noted of each input, without its empty entries."""
+        with self.journal.open("rb") as lines:
+            notes = (json.loads(line) for line in lines)
+            yield from (note for note in notes if "input" in note)
 
     def _go_on(self, settings: Mapping[str, Any]) -> None:
         """Follow the journal as far as the file has what it says."""

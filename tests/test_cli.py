@@ -534,6 +534,15 @@ def test_generate_keeps_what_is_done_when_it_is_interrupted(
     assert status == 130
     assert "interrupted: 2 of 5 are done" in err and "0 of 2 are molecules" in out
     assert len(ase.io.read(output, ":")) == 2
+    monkeypatch.setattr(generation, "_generate_batch", generate_batch)
+    status, out, err = run("generate", "-n", 5, "--model", tiny_generator, "-o", output)
+    assert status == 0
+    assert "2 done before" in err and "0 of 5 are molecules" in out
+    straight = tmp_path / "straight.extxyz"
+    run("generate", "-n", 5, "--model", tiny_generator, "-o", straight)
+    assert output.read_text() == straight.read_text()
+    status, _, err = run("generate", "-n", 6, "--model", tiny_generator, "-o", output)
+    assert status == 2 and "made with n 5, not 6" in err
 
 
 def test_conformers_are_written_and_shown_with_their_weights(run, tmp_path):

@@ -49,7 +49,7 @@ class Writer(NamedTuple):
         What stands before, between and behind the records.
     """
 
-    text: Callable[[Molecule, Info, int], str]
+    text: Callable[[Any, Info, int], str]
     begin: str = ""
     between: str = ""
     end: str = ""

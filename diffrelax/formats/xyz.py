@@ -79,9 +79,9 @@ def parse(record: str, name: str, seed: int) -> Molecule:
     return Molecule.from_atoms(atoms, name=name)
 
 
-def text(molecule: Molecule, info: Mapping[str, Any], number: int) -> str:
+def text(molecule: Molecule | ase.Atoms, info: Mapping[str, Any], number: int) -> str:
     """Return a frame with name, SMILES, charge, multiplicity and the rest in its comment."""
-    atoms = molecule.to_atoms()
+    atoms = molecule.to_atoms() if isinstance(molecule, Molecule) else molecule.copy()
     atoms.info |= info
     return frame_text(atoms)
 
