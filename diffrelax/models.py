@@ -67,13 +67,13 @@ def releases() -> dict[str, Path]:
 
 
 def load_model(name: str | Path, device: str = "cpu") -> Model:
-    """Load a released model, or a file of weights.
+    """Load a released model, or one of your own.
 
     Parameters
     ----------
     name : str or path
-        ``relax-qm9-1``; ``relax-qm9`` for the newest release of that name; or the path of a
-        ``.safetensors`` file that ``diffrelax train`` wrote.
+        ``relax-qm9-1``; ``relax-qm9`` for the newest release of that name; or the folder that
+        ``diffrelax train`` wrote, or the path of a ``.safetensors`` file.
     device : str
         ``cpu``, ``cuda`` or ``cuda:1``.
 
@@ -84,6 +84,8 @@ def load_model(name: str | Path, device: str = "cpu") -> Model:
     """
     check_device(device)
     path = Path(name)
+    if path.is_dir() and not _matches(str(name)):
+        path /= WEIGHTS
     if path.suffix == ".safetensors":
         if not path.is_file():
             raise ValueError(f"there is no model file {path}")
@@ -107,12 +109,15 @@ def load_model(name: str | Path, device: str = "cpu") -> Model:
 
 
 def _find(name: str) -> Path:
-    installed = releases()
-    matches = [n for n in installed if name in (n, re.sub(r"-\d+$", "", n))]
-    if not matches:
-        known = ", ".join(installed) or "none"
-        raise ValueError(f"there is no model {name!r}; installed: {known}")
-    return installed[matches[-1]]
+    if matches := _matches(name):
+        return matches[-1]
+    known = ", ".join(releases()) or "none"
+    raise ValueError(f"there is no model {name!r}; installed: {known}")
+
+
+def _matches(name: str) -> list[Path]:
+    """Return the folders of the releases that a name means, the newest last."""
+    return [folder for n, folder in releases().items() if name in (n, re.sub(r"-\d+$", "", n))]
 
 
 def _release(name: str) -> tuple[str, int]:

@@ -214,7 +214,7 @@ def test_drawing_without_hydrogens_is_embedded(tmp_path):
 
 def test_files_that_cannot_be_read(tmp_path):
     assert "no such file" in reason(tmp_path / "missing.smi")
-    assert "unknown suffix" in reason(write(tmp_path / "a.csv", "CCO"))
+    assert "unknown suffix" in reason(write(tmp_path / "a.mol2", "CCO"))
     assert "empty" in reason(write(tmp_path / "a.smi", "# nothing\n"))
     assert "empty" in reason(write(tmp_path / "a.sdf", ""))
     assert "number of its atoms" in reason(write(tmp_path / "a.xyz", "C 0 0 0\n"))
@@ -225,14 +225,14 @@ def test_files_that_cannot_be_read(tmp_path):
 
 
 def test_text_that_is_meant_as_a_path_says_no_such_file(tmp_path):
-    for text in ("molecules.smi", "molecules.csv", str(tmp_path / "missing")):
+    for text in ("molecules.smi", "molecules.mol2", str(tmp_path / "missing")):
         (result,) = read_molecules(text)
         assert "no such file" in result.reason
     (result,) = read_molecules("C(C.Cl")
     assert "no such file" not in result.reason
     (result,) = read_molecules("c1ccc.cc")
     assert result.reason.startswith("'c1ccc.cc' is not a SMILES")
-    (result,) = read_molecules(str(write(tmp_path / "a.csv", "CCO")))
+    (result,) = read_molecules(str(write(tmp_path / "a.mol2", "CCO")))
     assert "unknown suffix" in result.reason
 
 
@@ -333,7 +333,7 @@ def test_outputs_are_checked_up_front(tmp_path):
     check_output(tmp_path / "a.extxyz")
     assert os.listdir(tmp_path) == []
     with pytest.raises(ValueError, match="unknown suffix"):
-        check_output(tmp_path / "a.pdb")
+        check_output(tmp_path / "a.mol2")
     with pytest.raises(FileNotFoundError, match="create it"):
         check_output(tmp_path / "missing" / "a.sdf")
     with pytest.raises(OSError, match="cannot be written"):

@@ -34,6 +34,16 @@ def test_a_loaded_model_knows_its_file_and_needs_no_gradients():
     assert model.config.level == "B3LYP/6-31G(2df,p)"
 
 
+def test_a_folder_of_a_model_is_one(tmp_path, monkeypatch):
+    shutil.copy(releases()["relax-qm9-1"] / "model.safetensors", tmp_path)
+    assert load_model(tmp_path).name == load_model(str(tmp_path)).name == "relax-qm9-1"
+    (tmp_path / "relax-qm9-2").mkdir()
+    with pytest.raises(ValueError, match=r"no model file .*relax-qm9-2/model.safetensors"):
+        load_model(tmp_path / "relax-qm9-2")
+    monkeypatch.chdir(tmp_path)  # a release is meant by its name
+    assert load_model("relax-qm9-2").name == "relax-qm9-2"
+
+
 def test_unknown_names_and_paths_say_what_there_is():
     with pytest.raises(ValueError, match=r"no model 'relax-qm8'; installed: .*relax-qm9-1"):
         load_model("relax-qm8")

@@ -1,3 +1,9 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
 import numpy as np
 import pytest
 from rdkit import Chem
@@ -112,3 +118,48 @@ def test_unknown_split_and_missing_source_say_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(qm9, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install \"diffrelax\[train\]\""):
         list(qm9._rows())
+
+
+PACKING = """
+import signal
+from diffrelax import qm9
+from diffrelax.molecule import Molecule
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+    ethanol = Molecule.from_smiles("CCO")
+    one = qm9._Row(1, "CCO", ethanol.symbols, ethanol.positions)
+    qm9._rows = lambda one_in: iter([one] * 100_000)
+    qm9.pack("mmff94")
+"""
+
+
+def start_packing(folder):
+    (folder / "packing.py").write_text(PACKING)
+    process = subprocess.Popen(
+        [sys.executable, folder / "packing.py"],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stderr.readline() == "packing QM9, mmff94: about 127,190 molecules\n"
+    time.sleep(2)
+    return process
+
+
+def test_packing_ends_soon_after_ctrl_c(tmp_path):
+    process = start_packing(tmp_path)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode != 0 and errors.endswith("KeyboardInterrupt\n")
+
+
+def test_a_killed_packing_leaves_no_processes(tmp_path):
+    process = start_packing(tmp_path)
+    process.kill()
+    process.communicate(timeout=120)  # until nobody holds standard error any more
+
+
+def test_no_molecules_are_no_reason_to_pack(run, monkeypatch):
+    monkeypatch.delattr("diffrelax.qm9.pack")
+    assert run("evaluate", "relax-qm9-1", "-n", 0)[0] == 2

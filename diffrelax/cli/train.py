@@ -54,7 +54,9 @@ def train(
 
 
 def finetune(
-    model: Annotated[str, typer.Argument(help="Released model, or a .safetensors file")],
+    model: Annotated[
+        str, typer.Argument(help="Released model, folder of one, or .safetensors file")
+    ],
     data: Annotated[Path, typer.Argument(help="Minima: .extxyz, .xyz or .sdf")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the new model")],
     level: Annotated[str, typer.Option(help="Level of theory of the minima")],
