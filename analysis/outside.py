@@ -14,13 +14,15 @@ and reasons are those of the code that writes them. The table is put beside the 
 
 import json
 import sys
+from collections.abc import Iterable
 from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from ase.units import kcal, mol
+from ase.units import Hartree, kcal, mol
 from dft_speedup import B3LYP, MODEL, SEED, about, about_model
 from tqdm.auto import tqdm
 
@@ -31,9 +33,10 @@ from diffrelax.dft.relaxation import relax_with
 from diffrelax.diffusion.relaxation import relax_positions
 from diffrelax.identity import heavy_atom_rmsd
 from diffrelax.levels import relax_at_level
+from diffrelax.levels.density_functional import mean_field
 
 KCAL_PER_MOL = kcal / mol
-SINGLE = B3LYP.model_copy(update={"max_steps": 0, "hessian": "none"})
+LEVEL = {"xc", "basis", "density_fit", "grid_level"}
 GROUPS = {
     "nitroso": ("CCN=O", "C=CN=O", "NN=O", "CN(C)N=O", "O=CN=O"),
     "nitrite, nitrate, nitro": ("CON=O", "CO[N+](=O)[O-]", "O[N+](=O)[O-]", "C[N+](=O)[O-]"),
@@ -58,27 +61,31 @@ GROUPS = {
 
 
 def main(output: Path) -> None:
-    """Calculate what the file lacks; write the file and the table after each molecule."""
+    """Calculate what the file lacks, energies first; write it after each step, the table at last."""
     model = dr.load_model(MODEL)
     known = json.loads(output.read_text())["molecules"] if output.exists() else []
-    measured = {row["smiles"]: row for row in known}
+    rows = {row["smiles"]: row for row in known}
     page = about(reference_settings(B3LYP), "") | about_model(MODEL)
-    of_group = {smiles: group for group, of in GROUPS.items() for smiles in of}
-    for smiles in tqdm(of_group):
-        if smiles in measured:
-            continue
-        measured[smiles] = {"smiles": smiles, **measure(smiles, model)}
-        write(output, page, measured)
-    for smiles, group in of_group.items():
+    group_of = {smiles: group for group, of in GROUPS.items() for smiles in of}
+    for smiles in tqdm(group_of, desc="energies"):
+        if smiles not in rows:
+            rows[smiles] = {"smiles": smiles, **evaluate(smiles, model)}
+            write(output, page, rows.values())
+    for smiles in tqdm(group_of, desc="minima"):
+        if "reference" not in rows[smiles]:
+            rows[smiles] |= find_minimum(smiles, rows[smiles])
+            write(output, page, rows.values())
+    for smiles, group in group_of.items():
         result = dr.relax(smiles, model, seed=SEED)
-        measured[smiles] |= {"group": group, "verdict": result.verdict, "reason": result.reason}
-    write(output, page, {smiles: measured[smiles] for smiles in of_group})
+        rows[smiles] |= {"group": group, "verdict": result.verdict, "reason": result.reason}
+    in_order = [rows[smiles] for smiles in group_of]
+    write(output, page, in_order)
     with replacing(output.with_suffix(".md")) as part:
-        part.write_text(table([measured[smiles] for smiles in of_group]))
+        part.write_text(table(in_order))
 
 
-def measure(smiles: str, model: dr.Model) -> dict[str, Any]:
-    """Return the energies of the geometries of a molecule, eV, None where there is none."""
+def evaluate(smiles: str, model: dr.Model) -> dict[str, Any]:
+    """Return the geometries of a molecule, Å, and their energies, eV."""
     start = dr.Molecule.from_smiles(smiles, seed=SEED)
     gfn2 = relax_at_level(start, "gfn2-xtb")
     geometries = {
@@ -86,21 +93,35 @@ def measure(smiles: str, model: dr.Model) -> dict[str, Any]:
         "model": ungated(start, model),
         "gfn2-xtb": start.with_positions(gfn2.positions),
     }
-    energies = {name: single_point(geometry) for name, geometry in geometries.items()}
-    lowest = min(geometries, key=lambda name: energies[name] or inf)
-    minimum = relax_with(geometries[lowest], reference_settings(B3LYP))
+    density = None
+    energies = {}
+    for name, geometry in geometries.items():
+        method = mean_field(geometry, **B3LYP.model_dump(include=LEVEL))
+        energy = method.kernel(dm0=density) * Hartree
+        density = method.make_rdm1() if method.converged else None
+        energies[name] = energy if method.converged else None
     return {
         "force_field": start.start,
         "gfn2_xtb": gfn2.reason or "converged",
+        "energies": energies,
+        "positions": {name: g.positions.round(6).tolist() for name, g in geometries.items()},
+    }
+
+
+def find_minimum(smiles: str, row: dict[str, Any]) -> dict[str, Any]:
+    """Return the reference minimum that the lowest geometry of a molecule falls into."""
+    start = dr.Molecule.from_smiles(smiles, seed=SEED)
+    geometries = {n: start.with_positions(np.array(p)) for n, p in row["positions"].items()}
+    energies = row["energies"]
+    lowest = min(geometries, key=lambda name: energies[name] or inf)
+    end = relax_with(geometries[lowest], reference_settings(B3LYP))
+    return {
         "from": lowest,
-        "reference": minimum.reason or "converged",
-        "fmax": minimum.fmaxes[-1] if minimum.fmaxes else None,
-        "energies": energies | {"minimum": minimum.energy if minimum.energies else None},
-        "heavy_atom_rmsd": {n: rmsd(g, minimum.molecule) for n, g in geometries.items()},
-        "positions": {
-            name: geometry.positions.round(5).tolist()
-            for name, geometry in (geometries | {"minimum": minimum.molecule}).items()
-        },
+        "reference": end.reason or "converged",
+        "fmax": end.fmax,
+        "energies": energies | {"minimum": end.energy},
+        "heavy_atom_rmsd": {n: heavy_atom_rmsd(g, end.molecule) for n, g in geometries.items()},
+        "positions": row["positions"] | {"minimum": end.molecule.positions.round(6).tolist()},
     }
 
 
@@ -113,26 +134,10 @@ def ungated(start: dr.Molecule, model: dr.Model) -> dr.Molecule:
     return start.with_positions(end[0].double().numpy() + middle, start="diffusion")
 
 
-def single_point(molecule: dr.Molecule) -> float | None:
-    """Return the energy of a geometry, eV; None where the SCF does not converge."""
-    energies = relax_with(molecule, SINGLE).energies
-    return energies[0] if energies else None
-
-
-def rmsd(molecule: dr.Molecule, minimum: dr.Molecule) -> float | None:
-    """Return the heavy-atom deviation from the minimum, Å; None where bonds have changed."""
-    try:
-        return round(heavy_atom_rmsd(molecule, minimum), 4)
-    except ValueError:
-        return None
-
-
-def write(output: Path, page: dict[str, Any], measured: dict[str, dict[str, Any]]) -> None:
+def write(output: Path, page: dict[str, Any], rows: Iterable[dict[str, Any]]) -> None:
     """Write the file."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    whole = page | {"molecules": list(measured.values())}
     with replacing(output) as part:
-        part.write_text(json.dumps(whole, ensure_ascii=False) + "\n")
+        part.write_text(json.dumps(page | {"molecules": list(rows)}, ensure_ascii=False) + "\n")
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -151,7 +156,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def excess(energies: dict[str, float | None], name: str) -> str:
     """Format an energy above the minimum, kcal/mol."""
-    energy, minimum = energies[name], energies["minimum"]
+    energy, minimum = energies[name], energies.get("minimum")
     if energy is None or minimum is None:
         return "–"
     return f"{(energy - minimum) / KCAL_PER_MOL:.2f}"
