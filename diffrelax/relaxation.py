@@ -20,7 +20,7 @@ from diffrelax.clock import NO_TIME, Time
 from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.diffusion.reading import Calibration, Relaxed, relax_by_reading
 from diffrelax.diffusion.relaxation import RelaxationSchedule, relax_positions
-from diffrelax.domain import caution, outside_domain
+from diffrelax.domain import caution, outside_domain, rise, unfamiliar
 from diffrelax.files import Input, Rejected, is_path, read_molecules
 from diffrelax.identity import identity_change
 from diffrelax.models import Model
@@ -341,10 +341,16 @@ def _judge(
 ) -> Relaxation:
     start = result.molecule
     assert start is not None
+    if strange := unfamiliar(start, model):
+        result = replace(result, error_bound=math.nan)
     reason = _reason_to_fall_back(start, positions, result.error_bound, max_error, lost=lost)
+    if not reason and strange and result.noise_level > 0:
+        reason = _second_opinion(start, positions)
     if reason:
+        reason = "; ".join(filter(None, (strange, reason)))
         return replace(result, verdict="fell_back", reason=reason, error_bound=math.nan)
-    reasons = [caution(start, model, bounded=not math.isnan(result.error_bound))]
+    bounded = not math.isnan(result.error_bound)
+    reasons = [strange, caution(start, model, bounded=bounded)]
     if result.noise_level == 0:
         reasons.append("left as it is: the model sees nothing to correct")
     else:
@@ -361,6 +367,18 @@ def _reason_to_fall_back(
         return "the model finds no minimum near it: check its coordinates and their unit, Å"
     if change := identity_change(start, positions):
         return change
-    if error_bound > max_error:
+    if max_error < math.inf and not error_bound <= max_error:
+        if math.isnan(error_bound):
+            return f"there is no bound on its error, and {max_error:g} Å was asked for"
         return f"its error may be {error_bound:.3f} Å, more than {max_error:g} Å"
     return ""
+
+
+def _second_opinion(start: Molecule, positions: np.ndarray) -> str:
+    """Say why GFN2-xTB prefers the start, where the model does not know what it does."""
+    above = rise(start, positions)
+    if above <= 0:
+        return ""
+    if math.isnan(above):
+        return "GFN2-xTB cannot tell whether it came closer to a minimum"
+    return f"GFN2-xTB finds the end {above:.1f} kcal/mol above the start"
