@@ -11,7 +11,7 @@ minimum, the bound without the gate, and how far GFN2-xTB sees the end above the
 import json
 import shlex
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ def measure(sample: Sample, places: list[int], model: dr.Model) -> list[dict[str
     for place, start, result in zip(places, tqdm(starts, desc="opinions"), results, strict=True):
         reference = sample.references[place]
         errors = {
-            name: asdict(geometry_errors(start.numbers, molecule.positions, reference))
+            name: geometry_errors(start.numbers, molecule.positions, reference)
             for name, molecule in (("start", start), ("end", result.molecule))
         }
         rows.append(
@@ -77,9 +77,10 @@ def measure(sample: Sample, places: list[int], model: dr.Model) -> list[dict[str
                 "seen": seen(start, model),
                 "in_basin": in_basin(start, reference),
                 "verdict": result.verdict,
-                "errors": errors,
-                "bound": result.error_bound,
-                "rise": rise(start, result.molecule.positions),
+                "rmsd": {name: round(e.rmsd, 4) for name, e in errors.items()},
+                "bonds": {name: round(e.bonds, 4) for name, e in errors.items()},
+                "bound": round(result.error_bound, 4),
+                "rise": round(rise(start, result.molecule.positions), 3),
             }
         )
     return rows
@@ -103,9 +104,9 @@ def by_rarity(rows: list[dict[str, Any]]) -> str:
         some = [r for r in (rows if high <= RARE else first)
                 if low <= r["seen"] < high and r["in_basin"]]  # fmt: skip
         share = np.mean([row["seen"] < high for row in first])
-        errors = [[row["errors"][what][q] for row in some] for what, q in
+        errors = [[row[q][what] for row in some] for what, q in
                   (("start", "bonds"), ("end", "bonds"), ("end", "rmsd"))]  # fmt: skip
-        kept = np.mean([r["errors"]["end"]["rmsd"] < r["bound"] for r in some]) if some else np.nan
+        kept = np.mean([r["rmsd"]["end"] < r["bound"] for r in some]) if some else np.nan
         medians = [f"{1e3 * np.median(e):.1f}" if e else "–" for e in errors]
         largest = f"{1e3 * max(errors[1]):.1f}" if some else "–"
         lines.append((f"{low} to {high}", f"{share:.1%}", str(len(some)), *medians, largest,
@@ -121,9 +122,9 @@ def by_bound(rows: list[dict[str, Any]]) -> str:
     lines = []
     for limit in BOUNDS:
         some = [row for row in rows if row["bound"] > limit and row["seen"] >= RARE]
-        closer = [r["errors"]["end"]["rmsd"] < r["errors"]["start"]["rmsd"] for r in some]
-        bonds = [r["errors"]["end"]["bonds"] < r["errors"]["start"]["bonds"] for r in some]
-        true = [row["errors"]["end"]["rmsd"] for row in some]
+        closer = [r["rmsd"]["end"] < r["rmsd"]["start"] for r in some]
+        bonds = [r["bonds"]["end"] < r["bonds"]["start"] for r in some]
+        true = [row["rmsd"]["end"] for row in some]
         lines.append((f"{limit:g}", f"{len(some) / len(rows):.1%}",
                       *(f"{np.mean(x):.0%}" if x else "–" for x in (closer, bonds)),
                       *(f"{np.quantile(true, q):.3f}" if true else "–" for q in (0.5, 0.9)),
@@ -143,7 +144,7 @@ def opinions(rows: list[dict[str, Any]]) -> str:
     ):
         for higher in (True, False):
             told = [row for row in some if (row["rise"] > 0) == higher and row["in_basin"]]
-            better = sum(r["errors"]["end"]["bonds"] < r["errors"]["start"]["bonds"] for r in told)
+            better = sum(r["bonds"]["end"] < r["bonds"]["start"] for r in told)
             lines.append((name, "higher" if higher else "lower", str(len(told)), str(better)))
     return markdown_table(("atoms", "GFN2-xTB says", "molecules", "bonds better at the end"), lines)
 

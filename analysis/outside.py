@@ -61,7 +61,7 @@ GROUPS = {
 
 
 def main(output: Path) -> None:
-    """Calculate what the file lacks, energies first; write it after each step, the table at last."""
+    """Calculate what the file lacks, energies first; write it after each, and the table last."""
     model = dr.load_model(MODEL)
     known = json.loads(output.read_text())["molecules"] if output.exists() else []
     rows = {row["smiles"]: row for row in known}

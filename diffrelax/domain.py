@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from math import nan
+from math import isnan, nan
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -16,7 +16,7 @@ from diffrelax.models import Model
 from diffrelax.molecule import Molecule
 
 MAX_ATOMS = 100
-RARE = 5  # training molecules; 1.3% of validation molecules have an atom of a kind that fewer have
+RARE = 5  # training molecules; 1.0% of validation molecules have an atom of a kind that fewer have
 
 
 def outside_domain(molecule: Molecule, model: Model) -> str:
@@ -71,12 +71,6 @@ def bond_kinds(molecule: Molecule) -> set[tuple[int, int]]:
     return {(int(a), int(b)) for a, b in np.sort(ends, axis=1)}
 
 
-def has_cumulenes(molecule: Molecule) -> bool:
-    """Tell whether an atom of a molecule has two double bonds, as in allene or an isocyanate."""
-    ends = [atom for *pair, order in molecule.bonds if order == 2 for atom in pair]
-    return len(ends) > len(set(ends))
-
-
 def unfamiliar(molecule: Molecule, model: Model) -> str:
     """Say which atoms of a molecule are of a kind that the model has hardly seen; empty if none.
 
@@ -113,15 +107,15 @@ def rise(start: Molecule, positions: np.ndarray) -> float:
     return (energies[1] - energies[0]) / (kcal / mol)
 
 
-def caution(start: Molecule, model: Model, *, bounded: bool) -> str:
+def caution(start: Molecule, model: Model, error_bound: float) -> str:
     """Say what to beware of in the relaxation of a molecule that is covered; empty if nothing.
 
     Parameters
     ----------
     start : Molecule
     model : Model
-    bounded : bool
-        Whether a bound on the error is told.
+    error_bound : float, Å
+        NaN if none is told.
     """
     cautions = []
     heavy, n_atoms = np.count_nonzero(start.numbers > 1), start.n_atoms
@@ -131,10 +125,10 @@ def caution(start: Molecule, model: Model, *, bounded: bool) -> str:
             f"{heavy} heavy atoms, {n_atoms} in all: extrapolated, trained on at most {most_heavy} "
             f"and {largest}"
         )
-    if has_cumulenes(start) and not model.config.cumulenes:
-        cautions.append("an atom has two double bonds, of which the model has seen none")
-    if cautions and bounded:
+    if cautions and not isnan(error_bound):
         cautions.append("its error bound is not calibrated for that")
+    if error_bound > model.config.training.max_start_rmsd:
+        cautions.append(f"its error may be {error_bound:.2f} Å, as far as other minima are")
     known = model.config.training.starts
     if model.config.relaxation.bridge and start.start not in (*known, "given", "diffusion"):
         cautions.append(f"started from {start.start}, trained on {', '.join(known)}")

@@ -17,7 +17,7 @@ from rdkit import Chem, rdBase
 from tqdm.auto import tqdm
 
 from diffrelax.atomic import replacing
-from diffrelax.domain import bond_kinds, has_cumulenes, outside_method
+from diffrelax.domain import bond_kinds, outside_method
 from diffrelax.environments import count_environments, write_environments
 from diffrelax.files import Rejected, read_file
 from diffrelax.models import Model
@@ -42,8 +42,6 @@ class Minima:
     train_set, validation_set : GeometrySet
     bonds : frozenset of (int, int)
         Pairs of atomic numbers, the smaller first, that are bonded in those to train on.
-    cumulenes : bool
-        Whether atoms with two double bonds are among those to train on.
     environments : mapping of str to int
         Environments of atoms, each with the number of molecules to train on that have it.
     left_out : list of Rejected
@@ -53,7 +51,6 @@ class Minima:
     train_set: GeometrySet
     validation_set: GeometrySet
     bonds: frozenset[tuple[int, int]]
-    cumulenes: bool
     environments: Mapping[str, int]
     left_out: list[Rejected]
 
@@ -66,7 +63,6 @@ class Minima:
             "largest": int(sizes.max()),
             "most_heavy": int(heavy.max()),
             "bonds": tuple(sorted(self.bonds)),
-            "cumulenes": self.cumulenes,
         }
 
 
@@ -143,7 +139,6 @@ def begin_finetuning(
             "largest": max(model.config.largest, seen["largest"]),
             "most_heavy": max(model.config.most_heavy, seen["most_heavy"]),
             "bonds": tuple(sorted(minima.bonds.union(model.config.bonds))),
-            "cumulenes": model.config.cumulenes or minima.cumulenes,
             "training": TrainingConfig.model_validate(training.model_dump()),
             "calibration": None,
         }
@@ -208,7 +203,6 @@ def load_minima(path: Path, config: ModelConfig) -> Minima:
         train_set=train_set,
         validation_set=geometries.select(np.flatnonzero(validation)),
         bonds=frozenset().union(*map(bond_kinds, trained)),
-        cumulenes=any(map(has_cumulenes, trained)),
         environments=count_environments({m.smiles: m for m in trained}.values()),
         left_out=left_out,
     )

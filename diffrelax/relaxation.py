@@ -40,8 +40,9 @@ class Relaxation:
     name : str
     verdict : {"relaxed", "refused", "fell_back", "failed"}
         Relaxed by the model; outside the model's domain, so not tried; tried, but the result was
-        not the same molecule or may be off by too much, so the start is returned; or not a
-        molecule at all.
+        not the same molecule, may be off by too much, or, where the model has hardly seen such
+        atoms, is higher than the start by GFN2-xTB, so the start is returned; or not a molecule at
+        all.
     reason : str
         Why it was not relaxed, or what to beware of; empty if there is nothing to say.
     molecule : Molecule or None
@@ -60,7 +61,7 @@ class Relaxation:
         those of training stay below, if they start in the basin of their minimum. A start that is
         left as it is, or nearly, has the bound of the model's own ends, from which the model cannot
         tell it. NaN without the model, where it has no calibration, where the noise level was
-        given, and where the verdict is ``fell_back``.
+        given, where the model has hardly seen such atoms, and where the verdict is ``fell_back``.
     time : Time
         In the model: the batch's time over its molecules.
     """
@@ -142,7 +143,9 @@ def relax(
         Treat the start as a minimum with Gaussian noise of this standard deviation in each
         coordinate, as suits geometries that were shaken. Default: as the model reads it.
     max_error : float, Å
-        Fall back to the start where the bound on the error is larger.
+        Fall back to the start where the bound on the error is larger, or there is none. Not asked
+        for by default: of validation molecules with a bound above 0.5 Å (3%), all had better bonds
+        than their start, and 93% were closer to their minimum.
     seed : int
         Of the embedding of SMILES. The relaxation itself is deterministic.
     progress : bool
@@ -349,8 +352,7 @@ def _judge(
     if reason:
         reason = "; ".join(filter(None, (strange, reason)))
         return replace(result, verdict="fell_back", reason=reason, error_bound=math.nan)
-    bounded = not math.isnan(result.error_bound)
-    reasons = [strange, caution(start, model, bounded=bounded)]
+    reasons = [strange, caution(start, model, result.error_bound)]
     if result.noise_level == 0:
         reasons.append("left as it is: the model sees nothing to correct")
     else:

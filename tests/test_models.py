@@ -75,7 +75,7 @@ def test_environments_that_are_not_those_of_the_release_are_noticed(copied):
     with pytest.raises(ValueError, match="not the released file"):
         load_model("relax-qm9-1")
     listed.unlink()
-    with pytest.raises(ValueError, match="qm9-environments.txt is missing: install"):
+    with pytest.raises(ValueError, match=r"qm9-environments\.txt is missing: install"):
         load_model("relax-qm9-1")
 
 
