@@ -213,6 +213,17 @@ def test_an_error_that_may_be_too_large_falls_back_to_the_start(calibrated, mode
         dr.relax("CCCO", calibrated, max_error=0.1, noise_level=0.03)
 
 
+def test_a_bound_that_reaches_other_minima_is_told(calibrated):
+    wild = calibrated.config.calibration.model_copy(
+        update={"after_schedule": ErrorBound(scale=1e3, exponent=1.4)}
+    )
+    config = calibrated.config.model_copy(update={"calibration": wild})
+    result = dr.relax("CCCO", replace(calibrated, config=config))
+    assert result.error_bound > 0.7 and result.verdict == "relaxed"
+    told = f"its error may be {result.error_bound:.2f} Å, as far as other minima are"
+    assert result.reason == told
+
+
 def test_linear_and_tiny_molecules_are_relaxed(model):
     for smiles in ("C#N", "C#C", "O=C=O", "O", "N"):
         result = dr.relax([smiles], model)[0]
