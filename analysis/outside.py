@@ -9,13 +9,12 @@ neutral, of C, H, N, O and F, and have at most six heavy atoms; none is sealed.
 Of each, four geometries: the force field's that the model starts from, what the network makes of it
 whether it is trusted or not, GFN2-xTB's, and the reference minimum, relaxed to 0.003 eV/Å from the
 lowest of the three. What was calculated is kept in the file, and the same command goes on; verdicts
-and reasons are those of the code that writes them. The table is put beside the file.
+and reasons are those of the code that writes them.
 """
 
 import json
 import sys
 from collections.abc import Iterable
-from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -34,9 +33,12 @@ from diffrelax.diffusion.relaxation import relax_positions
 from diffrelax.identity import heavy_atom_rmsd
 from diffrelax.levels import relax_at_level
 from diffrelax.levels.density_functional import mean_field
+from diffrelax.tables import markdown_table
 
 KCAL_PER_MOL = kcal / mol
 LEVEL = {"xc", "basis", "density_fit", "grid_level"}
+HEADER = ("group", "molecule", "model − MMFF94, kcal/mol", "model above the minimum", "MMFF94",
+          "GFN2-xTB", "verdict", "reason")  # fmt: skip
 GROUPS = {
     "nitroso": ("CCN=O", "C=CN=O", "NN=O", "CN(C)N=O", "O=CN=O"),
     "nitrite, nitrate, nitro": ("CON=O", "CO[N+](=O)[O-]", "O[N+](=O)[O-]", "C[N+](=O)[O-]"),
@@ -61,7 +63,7 @@ GROUPS = {
 
 
 def main(output: Path) -> None:
-    """Calculate what the file lacks, energies first; write it after each, and the table last."""
+    """Calculate what the file lacks, energies first; write file and table after each step."""
     model = dr.load_model(MODEL)
     known = json.loads(output.read_text())["molecules"] if output.exists() else []
     rows = {row["smiles"]: row for row in known}
@@ -71,17 +73,13 @@ def main(output: Path) -> None:
         if smiles not in rows:
             rows[smiles] = {"smiles": smiles, **evaluate(smiles, model)}
             write(output, page, rows.values())
+    for result in dr.relax(list(group_of), model, seed=SEED):
+        told = {"verdict": result.verdict, "reason": result.reason}
+        rows[result.name] |= {"group": group_of[result.name], **told}
     for smiles in tqdm(group_of, desc="minima"):
         if "reference" not in rows[smiles]:
             rows[smiles] |= find_minimum(smiles, rows[smiles])
-            write(output, page, rows.values())
-    for smiles, group in group_of.items():
-        result = dr.relax(smiles, model, seed=SEED)
-        rows[smiles] |= {"group": group, "verdict": result.verdict, "reason": result.reason}
-    in_order = [rows[smiles] for smiles in group_of]
-    write(output, page, in_order)
-    with replacing(output.with_suffix(".md")) as part:
-        part.write_text(table(in_order))
+        write(output, page, [rows[one] for one in group_of])
 
 
 def evaluate(smiles: str, model: dr.Model) -> dict[str, Any]:
@@ -118,8 +116,8 @@ def find_minimum(smiles: str, row: dict[str, Any]) -> dict[str, Any]:
     return {
         "from": lowest,
         "reference": end.reason or "converged",
-        "fmax": end.fmax,
-        "energies": energies | {"minimum": end.energy},
+        "fmax": end.fmax if end.fmaxes else None,
+        "energies": energies | {"minimum": end.energy if end.energies else None},
         "heavy_atom_rmsd": {n: heavy_atom_rmsd(g, end.molecule) for n, g in geometries.items()},
         "positions": row["positions"] | {"minimum": end.molecule.positions.round(6).tolist()},
     }
@@ -135,31 +133,31 @@ def ungated(start: dr.Molecule, model: dr.Model) -> dr.Molecule:
 
 
 def write(output: Path, page: dict[str, Any], rows: Iterable[dict[str, Any]]) -> None:
-    """Write the file."""
+    """Write the file, and the table beside it."""
+    rows = list(rows)
     with replacing(output) as part:
-        part.write_text(json.dumps(page | {"molecules": list(rows)}, ensure_ascii=False) + "\n")
+        part.write_text(json.dumps(page | {"molecules": rows}, ensure_ascii=False) + "\n")
+    with replacing(output.with_suffix(".md")) as part:
+        part.write_text(markdown_table(HEADER, [cells(row) for row in rows if "group" in row]))
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """Format the rows: kcal/mol above the minimum, verdict and reason."""
-    lines = [
-        "| | | model, ungated | force field | GFN2-xTB | verdict | reason |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        above = partial(excess, row["energies"])
-        cells = (row["group"], f"`{row['smiles']}`", above("model"), above("force field"),
-                 above("gfn2-xtb"), row["verdict"], row["reason"])  # fmt: skip
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+def cells(row: dict[str, Any]) -> tuple[str, ...]:
+    """Format a row of the table."""
+    energies = row["energies"]
 
+    def difference(one: str, other: str) -> str:
+        if energies[one] is None or energies.get(other) is None:
+            return "–"
+        return f"{(energies[one] - energies[other]) / KCAL_PER_MOL:.2f}"
 
-def excess(energies: dict[str, float | None], name: str) -> str:
-    """Format an energy above the minimum, kcal/mol."""
-    energy, minimum = energies[name], energies.get("minimum")
-    if energy is None or minimum is None:
-        return "–"
-    return f"{(energy - minimum) / KCAL_PER_MOL:.2f}"
+    return (
+        row["group"],
+        f"`{row['smiles']}`",
+        difference("model", "force field"),
+        *(difference(name, "minimum") for name in ("model", "force field", "gfn2-xtb")),
+        row["verdict"],
+        row["reason"],
+    )
 
 
 if __name__ == "__main__":
