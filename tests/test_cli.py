@@ -3,6 +3,7 @@ import io
 import json
 import os
 import platform
+import re
 import shlex
 import signal
 import subprocess
@@ -91,6 +92,13 @@ def test_json_is_one_object_for_each_molecule(run):
     assert all(set(r) >= KEYS for r in rows)
     assert np.array(rows[0]["positions"]).shape == (9, 3)
     assert rows[0]["gradient_calls"] is rows[0]["energy_ev"] is rows[1]["positions"] is None
+
+
+def test_the_bound_on_the_error_is_shown_to_people(run):
+    _, out, _ = run("relax", "CC(=O)OC", "N#N", "--model", "relax-qm9-2")
+    known, unknown = out.splitlines()
+    assert re.fullmatch(r"CC\(=O\)OC  relaxed, error bound 0\.\d+ Å", known)
+    assert "error bound" not in unknown and "none of the molecules" in unknown
 
 
 def test_bad_molecules_cost_only_themselves(run, tmp_path):
