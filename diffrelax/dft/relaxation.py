@@ -32,9 +32,9 @@ from diffrelax.levels import check_installed
 from diffrelax.levels.density_functional import (
     DensityFunctional,
     check_basis,
-    check_functional,
     mean_field,
 )
+from diffrelax.levels.functionals import read_functional
 from diffrelax.work import work_key
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def check_settings(settings: DFTSettings) -> None:
         If the functional or the basis is unknown, or the optimizer or the level of the Hessian not
         installed.
     """
-    check_functional(settings.xc)
+    read_functional(settings.xc)
     check_basis(settings.basis)
     check_optimizer(settings.optimizer)
     if settings.hessian != "none":
