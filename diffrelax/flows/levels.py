@@ -20,7 +20,7 @@ from diffrelax.documents import (
 )
 from diffrelax.files import Rejected
 from diffrelax.flows.arguments import as_argument, as_arguments, as_plain, failure, read_argument
-from diffrelax.flows.units import Document, find_unit, keep_unit, open_work, pass_on
+from diffrelax.flows.units import Document, fetch, find_unit, keep_unit, open_work, pass_on
 from diffrelax.levels import LEVELS, check_installed, check_level
 from diffrelax.molecule import Molecule
 from diffrelax.work import WorkFolder, work_key
@@ -67,7 +67,7 @@ OutputReference
 
     def _unit(self, molecule: Any) -> Document:
         """Do the unit, or take it from the folder of work, or pass an earlier failure on."""
-        molecule = as_plain(molecule)
+        molecule = fetch(as_plain(molecule))
         read = read_argument(molecule)
         if isinstance(read, Rejected):
             return pass_on(molecule, read, work_key(self.stage, read.source, self.plain_settings()))
