@@ -35,7 +35,7 @@ from diffrelax.levels.density_functional import (
     mean_field,
 )
 from diffrelax.levels.functionals import read_functional
-from diffrelax.work import work_key
+from diffrelax.work import WorkFolder, work_key
 
 if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
@@ -85,7 +85,7 @@ def relax_dft(
     checkpoint : path, optional
         File in which the state is kept after each gradient call. If it exists, the relaxation goes
         on from there, along the same path, for more steps or a check of the minimum if it has come
-        to its end; costs of both lives are counted. It stays at the end.
+        to its end; costs of both lives are counted. It stays at the end, without the orbitals.
     callback : callable, optional
         Called after each gradient call as ``callback(number, energy in eV, fmax in eV/Å)``.
 
@@ -175,13 +175,48 @@ def relax_with(
 
         recorder = Recorder(molecule, calculator, begin.calls, after_call)
         reason = _minimise(recorder, molecule, begin.hessian, settings)
-        result = _result(molecule, settings, recorder, now(), reason)
+        end = now()
+        if checkpoint and end.calls:
+            end.without_orbitals().save(checkpoint)
+        result = _result(molecule, settings, recorder, end, reason)
         asked = settings.check_minimum != "none" and molecule.n_atoms > 1
         return _checked(result, calculator) if asked and result.converged else result
 
 
+def unit_checkpoint(work: WorkFolder, key: str, molecule: Molecule, settings: DFTSettings) -> Path:
+    """Return the file from which a unit of work goes on, and in which it keeps its state.
+
+    Units that differ in the number of steps or in the check of the minimum share it, so that none
+    begins anew. Where another has gone further than these settings allow, a unit has its own.
+
+    Parameters
+    ----------
+    work : WorkFolder
+    key : str
+        Of the unit.
+    molecule : Molecule
+    settings : DFTSettings
+
+    Raises
+    ------
+    ValueError
+        If it is damaged.
+    """
+    way = _way(molecule, settings)
+    shared = work.checkpoint(way)
+    try:
+        calls = Checkpoint.load(shared, way, molecule).calls
+    except FileNotFoundError:
+        return shared
+    return shared if len(calls) <= settings.max_steps + 1 else work.checkpoint(key)
+
+
+def _way(molecule: Molecule, settings: DFTSettings) -> str:
+    return work_key("dft", molecule, settings.model_dump(exclude=NOT_THE_WAY))
+
+
 def _begin(molecule: Molecule, settings: DFTSettings, checkpoint: Path | None) -> Checkpoint:
-    key = work_key("dft", molecule, settings.model_dump(exclude=NOT_THE_WAY))
+    key = _way(molecule, settings)
     if checkpoint:
         with suppress(FileNotFoundError):
             begin = Checkpoint.load(checkpoint, key, molecule)

@@ -159,7 +159,9 @@ class ForceFieldRelaxMaker(MoleculeMaker):
 
 @dataclass
 class DFTRelaxMaker(MoleculeMaker):
-    """Relax a molecule with DFT, from a checkpoint if an earlier life of the job left one.
+    """Relax a molecule with DFT, from a checkpoint if an earlier relaxation left one.
+
+    Only more steps, or a check of the minimum, are added to what has been done.
 
     Parameters
     ----------
@@ -195,10 +197,11 @@ class DFTRelaxMaker(MoleculeMaker):
 
     def calculate(self, molecule: Molecule, key: str, work: WorkFolder | None) -> ResultDocument:
         """Relax."""
-        from diffrelax.dft.relaxation import relax_with
+        from diffrelax.dft.relaxation import relax_with, unit_checkpoint
 
-        checkpoint = work.checkpoint(key) if work else None
-        relaxation = relax_with(molecule, DFTSettings(**self.settings), checkpoint=checkpoint)
+        settings = DFTSettings(**self.settings)
+        checkpoint = unit_checkpoint(work, key, molecule, settings) if work else None
+        relaxation = relax_with(molecule, settings, checkpoint=checkpoint)
         return MinimisationDocument.from_dft(molecule, relaxation, Provenance.here(), key=key)
 
 

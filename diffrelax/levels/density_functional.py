@@ -39,7 +39,8 @@ class SCFState(NamedTuple):
     Parameters
     ----------
     orbitals : (n_basis, n_orbitals) array
-        Coefficients; with a leading axis of 2 where alpha and beta orbitals differ.
+        Coefficients; with a leading axis of 2 where alpha and beta orbitals differ. Empty if the
+        next calculation is to start from a guess.
     occupations : (n_orbitals,) array
         With the same leading axis.
     cycles : int
@@ -114,7 +115,8 @@ class DensityFunctional(PySCF):
         self.scf_cycles, self.second_order = state.cycles, state.second_order
         if state.second_order:
             self.method_scan = self.method.newton().as_scanner()
-        self.method_scan.mo_coeff, self.method_scan.mo_occ = state.orbitals, state.occupations
+        if state.orbitals.size:
+            self.method_scan.mo_coeff, self.method_scan.mo_occ = state.orbitals, state.occupations
 
     def hessian(self, atoms: ase.Atoms) -> np.ndarray:
         """Evaluate the analytic second derivatives of the energy.
