@@ -14,12 +14,12 @@ from ase.calculators.calculator import CalculationFailed
 from threadpoolctl import threadpool_limits
 
 from diffrelax.clock import NO_TIME, Time
+from diffrelax.dft import minimum
 from diffrelax.dft.checkpoint import Checkpoint
 from diffrelax.dft.hessian import (
     gfn2_hessian,
     positive_hessian,
     softest_curvature,
-    vibrational_frequencies,
 )
 from diffrelax.dft.internal import geometric, tric
 from diffrelax.dft.minimisers import Minimiser, bfgs, check_optimizer, criterion, sella
@@ -49,7 +49,6 @@ MINIMISERS: dict[str, Minimiser] = {
 }
 NOT_THE_WAY = {"max_steps", "check_minimum"}  # settings that leave the geometries as they are
 NET_FORCE = 0.1  # eV/Å; that of B3LYP and PBE on grid 3 is below 0.02
-NOISE = 20.0  # cm⁻¹; of frequencies from finite differences and integration grids
 
 
 def relax_dft(
@@ -180,7 +179,7 @@ def relax_with(
             end.without_orbitals().save(checkpoint)
         result = _result(molecule, settings, recorder, end, reason)
         asked = settings.check_minimum != "none" and molecule.n_atoms > 1
-        return _checked(result, calculator) if asked and result.converged else result
+        return minimum.check(result, calculator) if asked and result.converged else result
 
 
 def unit_checkpoint(work: WorkFolder, key: str, molecule: Molecule, settings: DFTSettings) -> Path:
@@ -304,31 +303,4 @@ def _result(
         criterion=criterion(settings.optimizer, settings.fmax),
         notes=notes,
         settings=settings,
-    )
-
-
-def _checked(result: DFTRelaxation, calculator: DensityFunctional) -> DFTRelaxation:
-    """Look for negative eigenvalues of the Hessian at the end of a converged relaxation."""
-    started = Time.now()
-    level = result.settings.check_minimum
-    lowest, reason, notes = None, "", result.notes
-    try:
-        if level == "dft":
-            hessian = calculator.hessian(result.molecule.to_atoms())
-        else:
-            hessian = gfn2_hessian(result.molecule)
-    except (RuntimeError, ValueError, NotImplementedError) as error:
-        notes = (*notes, f"not checked to be a minimum, for want of a {level} Hessian: {error}")
-    else:
-        lowest = min(vibrational_frequencies(result.molecule, hessian).tolist(), default=None)
-        if lowest is not None and lowest < -NOISE:
-            reason = f"no minimum: imaginary frequency of {-lowest:.0f} cm⁻¹ ({level})"
-    time = Time.now() - started
-    return replace(
-        result,
-        converged=not reason,
-        reason=reason,
-        notes=notes,
-        lowest_frequency=lowest,
-        times=result.times | {"check": time, "total": result.times["total"] + time},
     )
