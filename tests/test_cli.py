@@ -550,3 +550,20 @@ def test_conformers_of_bad_input_end_with_status_2(run, arguments, message):
     status, out, err = run("conformers", *arguments)
     assert (status, out) == (2, "")
     assert message in err
+
+
+def test_an_interrupt_while_the_command_line_is_imported_is_quiet() -> None:
+    program = """
+import sys
+
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == "typer":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupt())
+from diffrelax.__main__ import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
