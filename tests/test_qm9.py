@@ -1,6 +1,10 @@
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
 import numpy as np
 import pytest
-from rdkit import Chem
+from rdkit import Chem, rdBase
 
 from diffrelax import qm9
 from diffrelax.training.geometries import GeometrySet
@@ -112,3 +116,32 @@ def test_unknown_split_and_missing_source_say_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(qm9, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install \"diffrelax\[train\]\""):
         list(qm9._rows())
+
+
+def test_no_example_is_a_sealed_molecule():
+    spec = find_spec("qm9pack")
+    if spec is None:
+        pytest.skip("needs qm9pack")
+    sealed = set()
+    for part in (1, 2, 3):
+        path = Path(spec.submodule_search_locations[0]) / "data" / f"qm9_part{part}.csv"
+        with path.open(newline="") as file:
+            for line in file:
+                _, index, smiles, *_ = f"{line},,".split(",", 3)
+                if index.isdigit() and int(index) % 20 == qm9.SEALED_REMAINDER:
+                    sealed.add(Chem.CanonSmiles(smiles.strip('"'), useChiral=0))
+    assert len(sealed) > 6000
+    home = Path(__file__).parent.parent
+    found = {}
+    for suffix in ("README.md", "workflows/**/*.smi", "tests/**/*.py"):
+        for path in home.glob(suffix):
+            for word in set(re.findall(r"[\w@+\-\[\]()=#/\\]+", path.read_text())):
+                found.setdefault(word, path)
+    with rdBase.BlockLogs():
+        molecules = {word: Chem.MolFromSmiles(word) for word in found}
+    shown = {
+        word: found[word]
+        for word, molecule in molecules.items()
+        if molecule and Chem.MolToSmiles(molecule, isomericSmiles=False) in sealed
+    }
+    assert not shown

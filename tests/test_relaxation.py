@@ -180,7 +180,7 @@ def test_what_is_relaxed_already_is_left_alone(calibrated):
     assert after < before / 2
 
 
-@pytest.mark.parametrize("smiles", ["c1ccccc1", "CC(=O)OC", "C#N"])
+@pytest.mark.parametrize("smiles", ["c1ccccc1", "CC(=O)OC", "C#C"])
 def test_geometries_that_are_stretched_as_a_whole_are_relaxed_or_refused(smiles):
     model = dr.load_model("relax-qm9-2")
     minimum = dr.relax(smiles, model).molecule
@@ -214,7 +214,7 @@ def test_an_error_that_may_be_too_large_falls_back_to_the_start(calibrated, mode
 
 
 def test_linear_and_tiny_molecules_are_relaxed(model):
-    for smiles in ("C#N", "C#C", "O=C=O", "O", "N"):
+    for smiles in ("C#CC#N", "C#C", "O=C=O", "O", "N"):
         result = dr.relax([smiles], model)[0]
         assert result.verdict == "relaxed", result.reason
         assert not outside_domain(result.molecule, model)

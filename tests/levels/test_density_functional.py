@@ -84,7 +84,7 @@ def test_qm9_geometries_are_minima(atoms: ase.Atoms) -> None:
     [
         ("H2O", 1, True, "sto-3g"),
         ("H2O", 1, True, "6-31G(2df,p)"),
-        ("HCN", 1, False, "sto-3g"),
+        ("CO2", 1, False, "sto-3g"),
         ("OH", 2, True, "sto-3g"),
         ("CH3", 2, True, "sto-3g"),
     ],
