@@ -181,9 +181,9 @@ class SQLiteStore(Store):
             if keys is None:
                 yield from self._page_by_page()
                 return
-            select = f"SELECT number, document FROM {self.table} WHERE key = ? ORDER BY number"
-            for key in keys:
-                yield from map(_read, self._collection.execute(select, [key]).fetchall())
+            select = f"SELECT number, document FROM {self.table} WHERE key = ?"
+            rows = [row for key in keys for row in self._collection.execute(select, [key])]
+            yield from map(_read, sorted(rows))
         except sqlite3.DatabaseError as error:
             raise self._explain(error) from error
 

@@ -24,6 +24,7 @@ def test_documents_are_replaced_by_their_key_and_outlive_the_store(store: SQLite
         assert [d["output"] for d in again.query()] == [4, 2, 3]
         assert again.query_one({"uuid": "a"}, ["output"], sort={"index": -1}) == {"output": 3}
         assert [d["output"] for d in again.query({"uuid": {"$in": ["b", "c"]}})] == [2]
+        assert [d["output"] for d in again.query({"uuid": {"$in": ["b", "a"]}})] == [4, 2, 3]
         assert again.query_one({"uuid": "c"}) is None
 
 
