@@ -45,7 +45,7 @@ from diffrelax.documents import (
     find_document,
 )
 from diffrelax.levels.blas import pyscf_threads
-from diffrelax.levels.density_functional import check_functional
+from diffrelax.levels.functionals import read_functional
 from diffrelax.models import load_model
 from diffrelax.molecule import Molecule
 from diffrelax.qm9 import load_qm9
@@ -128,7 +128,7 @@ def main(folder: Path, reports: Sequence[str]) -> None:
     for report in reports:
         if report not in LEVELS:
             raise ValueError(f"unknown report {report!r}: choose from {', '.join(LEVELS)}")
-        check_functional(LEVELS[report].xc)
+        read_functional(LEVELS[report].xc)
     stages = [stage for stage in STAGES if stage.report in reports]
     check_arms([arm for stage in stages for arm in stage.arms], KNOWN)
     geometries = load_qm9("test")

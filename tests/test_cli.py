@@ -597,3 +597,20 @@ def test_workers_give_the_same_rows(run):
         del row["seconds"]
     assert rows[0] == rows[1]
     assert run("relax", "C", "--workers", "0")[0] == 2
+
+
+def test_an_interrupt_while_the_command_line_is_imported_is_quiet() -> None:
+    program = """
+import sys
+
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == "typer":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupt())
+from diffrelax.__main__ import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

@@ -102,7 +102,7 @@ def test_conformers_of_one_molecule_stay_on_one_side_of_the_split(model, tmp_pat
 
 def test_mirror_images_stay_on_one_side_of_the_split(model, tmp_path):
     pairs = [(f"C[C@H](F){tail}", f"C[C@@H](F){tail}") for tail in
-             ("O", "N", "C=O", "C#N", "CC", "OC", "CO", "C=C", "C#C", "NC")]  # fmt: skip
+             ("O", "N", "C=O", "CC#N", "CC", "OC", "CO", "C=C", "C#C", "NC")]  # fmt: skip
     write(tmp_path / "two.extxyz", [Molecule.from_smiles(s).to_atoms() for p in pairs for s in p])
     minima = load_minima(tmp_path / "two.extxyz", model.config)
     assert len(minima.validation_set) == 2

@@ -221,7 +221,7 @@ def test_bonds_unknown_compares_close_pairs():
 
 @pytest.mark.parametrize(
     "smiles",
-    ["CCCCO", "CC(C)(C)CC", "Cc1ccccc1", "C1CCCCC1C", "NCC(=O)NC", "CCC", "CCC(C)C", "CC(=O)OCC",
+    ["CCCCO", "CC(C)(C)CC", "Cc1ccccc1", "C1CCCCC1C", "NCC(=O)NC", "CCC", "CCC(C)C", "CCC(=O)OC",
      "FC(F)CO", "CC(C)OC(C)C"],
 )  # fmt: skip
 @pytest.mark.parametrize("polar_hydrogens", [False, True])

@@ -103,7 +103,7 @@ def test_multiplicity_can_be_given():
     [
         ("H", "", 2),
         ("H2", "[H][H]", 1),
-        ("HCN", "C#N", 1),
+        ("CH3CN", "CC#N", 1),
         ("CO2", "O=C=O", 1),
         ("C2H2", "C#C", 1),
         ("CH3", "[CH3]", 2),

@@ -1,12 +1,15 @@
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
-from rdkit import Chem
+from rdkit import Chem, rdBase
 
 from diffrelax import qm9
 from diffrelax.training.geometries import GeometrySet
@@ -163,3 +166,32 @@ def test_a_killed_packing_leaves_no_processes(tmp_path):
 def test_no_molecules_are_no_reason_to_pack(run, monkeypatch):
     monkeypatch.delattr("diffrelax.qm9.pack")
     assert run("evaluate", "relax-qm9-1", "-n", 0)[0] == 2
+
+
+def test_no_example_is_a_sealed_molecule():
+    spec = find_spec("qm9pack")
+    if spec is None:
+        pytest.skip("needs qm9pack")
+    sealed = set()
+    for part in (1, 2, 3):
+        path = Path(spec.submodule_search_locations[0]) / "data" / f"qm9_part{part}.csv"
+        with path.open(newline="") as file:
+            for line in file:
+                _, index, smiles, *_ = f"{line},,".split(",", 3)
+                if index.isdigit() and int(index) % 20 == qm9.SEALED_REMAINDER:
+                    sealed.add(Chem.CanonSmiles(smiles.strip('"'), useChiral=0))
+    assert len(sealed) > 6000
+    home = Path(__file__).parent.parent
+    found = {}
+    for suffix in ("README.md", "workflows/**/*.smi", "tests/**/*.py"):
+        for path in home.glob(suffix):
+            for word in set(re.findall(r"[\w@+\-\[\]()=#/\\]+", path.read_text())):
+                found.setdefault(word, path)
+    with rdBase.BlockLogs():
+        molecules = {word: Chem.MolFromSmiles(word) for word in found}
+    shown = {
+        word: found[word]
+        for word, molecule in molecules.items()
+        if molecule and Chem.MolToSmiles(molecule, isomericSmiles=False) in sealed
+    }
+    assert not shown
