@@ -13,9 +13,8 @@ import shlex
 import sys
 from collections.abc import Sequence
 from itertools import pairwise
-from math import nan
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from ase.units import Bohr, Hartree, kcal, mol
@@ -28,7 +27,7 @@ from diffrelax.atomic import replacing
 from diffrelax.benchmark.hardware import describe_hardware
 from diffrelax.dft.hessian import positive_hessian, softest_curvature
 from diffrelax.dft.internal import GEOMETRIC_THRESHOLDS
-from diffrelax.dft.recorder import Call, Recorder
+from diffrelax.dft.recorder import Recorder
 from diffrelax.dft.relaxation import MINIMISERS
 from diffrelax.identity import heavy_atom_rmsd, identity_change
 from diffrelax.levels import get_calculator, relax_at_level
@@ -49,6 +48,8 @@ LARGEST_FORCES = (0.03, 0.01, 0.003)  # eV/Å
 FORCE = Hartree / Bohr  # eV/Å
 UNITS = {"energy": Hartree, "grms": FORCE, "gmax": FORCE, "drms": 1.0, "dmax": 1.0}
 KCAL_PER_MOL = kcal / mol  # eV
+
+Path_: TypeAlias = dict[str, list[Any]]
 
 
 def main(path: Path) -> None:
@@ -107,40 +108,45 @@ def displaced(minimum: Molecule, published: Molecule, end: Molecule) -> Molecule
     return minimum.with_positions(target + turn.apply(moved - origin), start="model")
 
 
-def follow(start: Molecule, optimizer: str) -> dict[str, list[float]]:
-    """Relax from a start, and say after each call what stopping rules look at, eV and Å."""
+def follow(start: Molecule, optimizer: str) -> Path_:
+    """Relax from a start, and return what stopping rules look at after each call, eV and Å."""
     recorder = Recorder(start, get_calculator("gfn2-xtb", start), (), lambda call: None)
     atoms = start.to_atoms()
     hessian = AIMNet2(start).hessian(atoms)
     floor = softest_curvature(FMAX, optimizer)
     atoms.calc = recorder
     MINIMISERS[optimizer](atoms, positive_hessian(hessian, start.positions, floor), FMAX, STEPS)
-    return path_of(recorder.calls)
+    calls = recorder.calls
+    return path_of(
+        [call.energy for call in calls],
+        [call.fmax for call in calls],
+        [call.rms_force for call in calls],
+        [call.molecule.positions for call in calls],
+    )
 
 
-def path_of(calls: Sequence[Call]) -> dict[str, list[float]]:
-    """Return energies, forces and displacements along a relaxation; those of the first are NaN."""
-    flat = [call.molecule.positions.ravel() / Bohr for call in calls]
-    moves = [(nan, nan), *(calc_drms_dmax(x, before) for before, x in pairwise(flat))]
-    return {
-        "energies": [call.energy for call in calls],
-        "gmax": [call.fmax for call in calls],
-        "grms": [call.rms_force for call in calls],
-        "drms": [rms for rms, _ in moves],
-        "dmax": [largest for _, largest in moves],
-    }
+def path_of(
+    energies: Sequence[float],
+    gmax: Sequence[float],
+    grms: Sequence[float],
+    geometries: Sequence[np.ndarray],
+) -> Path_:
+    """Return energies, forces and displacements along a relaxation; those of the first are None."""
+    flat = [positions.ravel() / Bohr for positions in geometries]
+    moves = [(None, None), *(calc_drms_dmax(x, before) for before, x in pairwise(flat))]
+    drms, dmax = zip(*moves, strict=True)
+    found = {"energies": energies, "gmax": gmax, "grms": grms, "drms": drms, "dmax": dmax}
+    return {name: list(values) for name, values in found.items()}
 
 
-def criteria(path: dict[str, list[float]]) -> dict[str, list[bool]]:
+def criteria(path: Path_) -> dict[str, list[bool]]:
     """Tell which of geomeTRIC's criteria each call meets; the first one has not moved yet."""
-    changes = np.abs(np.diff(path["energies"], prepend=nan))
-    return {
-        name: (np.array(path.get(name, changes)) < GEOMETRIC_THRESHOLDS[name] * unit).tolist()
-        for name, unit in UNITS.items()
-    }
+    known = {"energy": [None, *np.abs(np.diff(path["energies"]))]} | path
+    limits = {name: GEOMETRIC_THRESHOLDS[name] * unit for name, unit in UNITS.items()}
+    return {n: (np.array(known[n], dtype=float) < limit).tolist() for n, limit in limits.items()}
 
 
-def calls_to(path: dict[str, list[float]]) -> dict[str, int | None]:
+def calls_to(path: Path_) -> dict[str, int | None]:
     """Count the calls to each stopping rule, and to each set of geomeTRIC's criteria."""
     met = criteria(path)
     rules = {

@@ -279,6 +279,9 @@ def test_generation_is_judged_and_followed_once(
     phases = json.loads((tmp_path / "phases.json").read_text())
     assert [phase["settled"] for phase in phases["phases"]] == [0.4, 0.4, 0.4]
     assert phases["failures"] == {}
+    floor = json.loads((tmp_path / "floor.json").read_text())
+    assert len(floor["above"]) + len(floor["failures"]) == min(len(geometries), script.N_FLOOR)
+    assert 0 < np.median(floor["above"]) < 0.5
 
 
 @pytest.fixture
