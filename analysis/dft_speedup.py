@@ -3,14 +3,14 @@
 Run: OMP_NUM_THREADS=1 python analysis/dft_speedup.py analysis/results/dft_speedup [REPORT...]
 Needs the packages pyscf-dispersion, sella and AcAuto3D, and the program xtb.
 
-Five reports, or those that are named, each in a folder of its own, on relaxations that are kept as
+Six reports, or those that are named, each in a folder of its own, on relaxations that are kept as
 one line of JSON each in the folder `units` beside them. The whole takes days of one processor core:
 the work goes from the most to the least important stage, whichever report it belongs to, a report
 is written after each molecule that was not found done, and the same command goes on where it was
 stopped. A report never shrinks: it has what is done of later stages too. Only a relaxation that
 failed is not kept, and is missing until it is tried again in its turn.
 
-`qm9` has the molecules of `small` and twenty larger ones; `validation` is the one from which the
+`qm9` has the molecules of `small` and twenty larger ones, those of `nine` among them; `validation` is the one from which the
 optimizer is chosen.
 """
 
@@ -105,9 +105,10 @@ class Stage:
 
 LEVELS = {
     "small": B3LYP,
-    "qm9": B3LYP,
+    "nine": B3LYP,
     "large": B3LYP,
     "wb97x-d3bj": WB97X,
+    "qm9": B3LYP,
     "validation": B3LYP,
 }
 SPLITS = {"large": "", "validation": "validation"}  # of the others: test
@@ -118,6 +119,7 @@ STAGES = (
     Stage("large", 4, HESSIAN),
     Stage("small", 20, PAPER),
     Stage("small", 5, OTHERS),
+    Stage("nine", 6, HESSIAN),
     Stage("small", 51, HESSIAN),
     Stage("small", 51, DENOISED),
     Stage("validation", 8, OPTIMIZERS),
@@ -154,9 +156,10 @@ def main(folder: Path, reports: Sequence[str]) -> None:
     larger = [with_baseline(s, baseline) for s in chosen(geometries, range(8, 10), 20)]
     subjects = {
         "small": small,
-        "qm9": small + larger,
+        "nine": list(chosen(geometries, range(9, 10), 6)),
         "large": [embed(name, smiles, {}) for name, smiles in LARGE.items()],
         "wb97x-d3bj": small,
+        "qm9": small + larger,
         "validation": list(chosen(load_qm9("validation"), range(5, 7), 8)),
     }
     work(folder, stages, subjects)
