@@ -441,3 +441,35 @@ def test_an_error_is_carried_from_one_minimum_to_another(monkeypatch: pytest.Mon
     apart = script.superpose(start.positions, minimum.positions)[1]
     expected = script.superpose(end.positions, published.positions)[1]
     assert apart == pytest.approx(expected, rel=1e-6)
+
+
+def test_stopping_rules_are_looked_for_along_one_path(
+    script: ModuleType, geometries: GeometrySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load("optimizers", monkeypatch)
+    rules = load("stopping_rules", monkeypatch)
+    subject = script.subject_of(geometries, 3)
+    assert subject.base.smiles == "C#N"
+    monkeypatch.setattr(rules, "B3LYP", SMALL)
+    tight = SMALL.model_copy(update={"optimizer": "geometric", "fmax": 0.003})
+    monkeypatch.setattr(rules, "SETTINGS", tight)
+    monkeypatch.setattr(rules, "load_qm9", lambda split: geometries)
+    monkeypatch.setattr(rules, "chosen", lambda *_: [subject])
+    units = rules.Units(rules.WorkFolder(tmp_path / "units"), script.MODEL)
+    for start in rules.STARTS:
+        units.relax(units.start(subject, start).molecule, rules.RECIPE.settings(SMALL))
+    rules.main(tmp_path)
+    first = (tmp_path / "stopping_rules.md").read_text()
+    monkeypatch.setattr(rules, "relax_with", None)
+    rules.main(tmp_path)
+    assert (tmp_path / "stopping_rules.md").read_text() == first
+
+    record = json.loads((tmp_path / "stopping_rules.json").read_text())
+    for of_all in (record["paths"], record["stopped"]):
+        (relaxed,) = of_all
+        assert list(relaxed) == list(rules.STARTS)
+    for start in rules.STARTS:
+        path, stopped = (record[of][0][start]["path"] for of in ("paths", "stopped"))
+        assert rules.calls_to(path)["geomeTRIC"] == len(stopped["energies"])
+        assert rules.calls_to(path)["0.003 eV/Å"] is not None
+    assert "| gfn2-xtb over diffusion | 1 |" in first
