@@ -51,14 +51,19 @@ def main(folder: Path) -> None:
     known = {s.name: [units.start(s, start).molecule for start in STARTS] for s in subjects}
     stored = list(of_all_starts(known, lambda start: stopped(start, finished)))
     found: list[Record] = []
-    names = sorted(known, key=lambda name: min(m.n_atoms for m in known[name] if m))
-    for name in tqdm(names, unit="mol"):
-        found += of_all_starts({name: known[name]}, lambda start: follow(start, units.work))
+
+    def write() -> None:
         with replacing(folder / "stopping_rules.json") as part:
             record = made | {"paths": found, "stopped": stored}
             part.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
         with replacing(folder / "stopping_rules.md") as part:
             part.write_text(page(found, stored))
+
+    write()
+    names = sorted(known, key=lambda name: min(m.n_atoms for m in known[name] if m))
+    for name in tqdm(names, unit="mol"):
+        found += of_all_starts({name: known[name]}, lambda start: follow(start, units.work))
+        write()
 
 
 def of_all_starts(
