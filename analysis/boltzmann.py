@@ -1,9 +1,10 @@
 """Canonical samples beside long reference chains of other code, and what they cost beside peers.
 
 Run: python analysis/boltzmann.py analysis/results/boltzmann
-Each molecule is measured once: a run that was interrupted goes on with the next.
+Each molecule and each cost is measured once: a run that was interrupted goes on with the next.
 
-Costs are of the chains after tuning; what tuning took stands beside them.
+Costs are of the chains after tuning; what tuning took stands beside them. What the network is worth
+is seen by the same sampler without it: the geometry itself is the estimate of its denoising steps.
 
 The reference is written with RDKit alone and shares no code with the sampler.
 """
@@ -12,8 +13,9 @@ import json
 import shlex
 import sys
 import time
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,6 +43,7 @@ N = 3000
 CHAINS = 10
 SEED = 7
 WANTED = 500  # effective samples
+WITHOUT = "adjusted, without the network"
 PEERS = {"cartesian": 1.0, "cartesian, torsion jumps": 0.6}  # share of the Cartesian steps
 PEER_TUNING, PEER_DRAWS, PEER_THIN = 2000, 400, 100
 REFERENCE_STEPS, REFERENCE_CHAINS, REFERENCE_THIN, BURN_IN = 500_000, 4, 50, 0.1
@@ -50,20 +53,23 @@ ROTOR = Chem.MolFromSmarts("[!$(*#*);!D1]-&!@[!$(*#*);!D1]")
 
 
 def main(folder: Path) -> None:
-    """Measure the molecules that the folder does not hold yet."""
+    """Measure what the folder does not hold yet."""
     torch.set_num_threads(1)
     folder.mkdir(parents=True, exist_ok=True)
     model = load_model("relax-qm9-1")
     for smiles, name in MOLECULES.items():
         path = folder / f"{name.replace(' ', '-')}.json"
-        if not path.exists():
-            record = measure(smiles, name, model)
+        record = json.loads(path.read_text()) if path.exists() else measure(smiles, name, model)
+        costs = record["cost"]
+        for sampler in [WITHOUT, *PEERS]:
+            if sampler not in costs:
+                costs[sampler] = cost_of(sampler, smiles, model)
             with replacing(path) as part:
                 part.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
-def measure(smiles: str, name: str, model: Model) -> dict[str, object]:
-    """Compare populations with the reference, and costs with the peers."""
+def measure(smiles: str, name: str, model: Model) -> dict[str, Any]:
+    """Compare populations with the reference."""
     molecule = Molecule.from_smiles(smiles)
     quads = heavy_torsions(molecule)
     ours, path = adjusted(smiles, model)
@@ -92,7 +98,7 @@ def measure(smiles: str, name: str, model: Model) -> dict[str, object]:
         "temperature": TEMPERATURE,
         "model": model.name,
         "sha256": model.sha256,
-        "hardware": describe_hardware("cpu") + ", one thread, shared with other work",
+        "hardware": hardware(),
         "populations": populations,
         "reference": {
             "steps": REFERENCE_STEPS * REFERENCE_CHAINS,
@@ -100,8 +106,13 @@ def measure(smiles: str, name: str, model: Model) -> dict[str, object]:
             "processor_seconds": seconds,
         },
         "effective_samples_wanted": WANTED,
-        "cost": {"adjusted": ours} | {peer: cost_of(peer, molecule) for peer in PEERS},
+        "cost": {"adjusted": ours},
     }
+
+
+def hardware() -> str:
+    """Describe where a cost was measured."""
+    return describe_hardware("cpu") + ", one thread, shared with other work"
 
 
 WELLS = {
@@ -135,11 +146,34 @@ def adjusted(smiles: str, model: Model) -> tuple[dict[str, object], Trajectory]:
     tuning = Cost(*(provenance.diagnostics["tuning"][cost.name] for cost in fields(Cost)))
     network = provenance.diagnostics["network_calls"] - tuning.network_calls
     spent = Cost(steps, network, seconds - tuning.processor_seconds)
+    if isinstance(model.denoiser, Nothing):
+        tuning, spent = (replace(cost, network_calls=0) for cost in (tuning, spent))
     return told(ensemble.molecule, path, tuning, spent), path
 
 
-def cost_of(peer: str, molecule: Molecule) -> dict[str, object]:
+class Nothing(torch.nn.Module):
+    """In place of a denoiser: it takes each geometry for a minimum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.place = torch.nn.Parameter(torch.empty(0), requires_grad=False)
+
+    def forward(self, numbers: object, positions: torch.Tensor, *_: object) -> torch.Tensor:
+        """Return the geometries as they are."""
+        return positions
+
+
+def cost_of(sampler: str, smiles: str, model: Model) -> dict[str, object]:
     """Sample without the denoiser, from the same starts and judged in the same way."""
+    if sampler == WITHOUT:
+        found, _ = adjusted(smiles, replace(model, denoiser=Nothing()))
+    else:
+        found = peer_cost(sampler, Molecule.from_smiles(smiles))
+    return found | {"hardware": hardware()}
+
+
+def peer_cost(peer: str, molecule: Molecule) -> dict[str, object]:
+    """Sample with Metropolis Monte Carlo."""
     rng = np.random.default_rng(SEED)
     surface = Surface(molecule, "mmff94")
     target = Target(surface.energies, units.kB * TEMPERATURE)

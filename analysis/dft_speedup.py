@@ -3,19 +3,22 @@
 Run: OMP_NUM_THREADS=1 python analysis/dft_speedup.py analysis/results/dft_speedup [REPORT...]
 Needs the packages pyscf-dispersion, sella and AcAuto3D, and the program xtb.
 
-Four reports, or those that are named, each in a folder of its own, on relaxations that are kept as
+Six reports, or those that are named, each in a folder of its own, on relaxations that are kept as
 one line of JSON each in the folder `units` beside them. The whole takes days of one processor core:
 the work goes from the most to the least important stage, whichever report it belongs to, a report
 is written after each molecule that was not found done, and the same command goes on where it was
 stopped. A report never shrinks: it has what is done of later stages too. Only a relaxation that
 failed is not kept, and is missing until it is tried again in its turn.
+
+`qm9` has the molecules of `small` and twenty larger ones, those of `nine` among them. In
+`validation` the choice of the optimizer is repeated on molecules that were made for choices.
 """
 
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
@@ -45,7 +48,7 @@ from diffrelax.documents import (
     find_document,
 )
 from diffrelax.levels.blas import pyscf_threads
-from diffrelax.levels.density_functional import check_functional
+from diffrelax.levels.functionals import read_functional
 from diffrelax.models import load_model
 from diffrelax.molecule import Molecule
 from diffrelax.qm9 import load_qm9
@@ -53,9 +56,11 @@ from diffrelax.training.geometries import GeometrySet
 from diffrelax.work import WorkFolder
 
 MODEL = "relax-qm9-2"
+BASELINE = "denoise-qm9-1"
+BASELINE_FILE = Path(__file__).parents[1] / f"models/{BASELINE}/checkpoints/step-65536.safetensors"
 SEED = 42
 WATTS = 12.0  # of a busy core, assumed
-KNOWN = ("qm9", "embedded")
+KNOWN = ("qm9", "embedded", BASELINE)
 LARGE = {
     "acetanilide": "CC(=O)Nc1ccccc1",
     "menthone": "CC(C)[C@@H]1CC[C@@H](C)CC1=O",
@@ -75,7 +80,10 @@ def arms(starts: str, *recipes: str) -> list[SpeedupArm]:
 HESSIAN = arms("mmff94 gfn2-xtb diffusion", "tric+hessian")
 AIMNET2 = arms("mmff94 aimnet2 diffusion", "tric+aimnet2-hessian")
 QM9 = arms("qm9", "tric+hessian")
+DENOISED = arms(BASELINE, "tric+hessian")
 WB97X_ARMS = arms("mmff94 diffusion", "tric+hessian")
+WB97X_PEERS = arms("gfn2-xtb aimnet2", "tric+hessian")
+OPTIMIZERS = arms("mmff94 gfn2-xtb diffusion", "tric+hessian", "bfgs+hessian")
 BFGS = arms("mmff94 gfn2-xtb diffusion qm9", "bfgs+hessian")
 PAPER = arms("mmff94 diffusion", "bfgs")
 OTHERS = [
@@ -95,7 +103,15 @@ class Stage:
     arms: list[SpeedupArm]
 
 
-LEVELS = {"small": B3LYP, "nine": B3LYP, "large": B3LYP, "wb97x-d3bj": WB97X}
+LEVELS = {
+    "small": B3LYP,
+    "nine": B3LYP,
+    "large": B3LYP,
+    "wb97x-d3bj": WB97X,
+    "qm9": B3LYP,
+    "validation": B3LYP,
+}
+SPLITS = {"large": "", "validation": "validation"}  # of the others: test
 STAGES = (
     Stage("small", 20, HESSIAN + QM9),
     Stage("small", 8, BFGS),
@@ -105,10 +121,13 @@ STAGES = (
     Stage("small", 5, OTHERS),
     Stage("nine", 6, HESSIAN),
     Stage("small", 51, HESSIAN),
-    Stage("wb97x-d3bj", 5, WB97X_ARMS),
+    Stage("small", 51, DENOISED),
+    Stage("validation", 8, OPTIMIZERS),
+    Stage("qm9", 71, HESSIAN + DENOISED),
+    Stage("wb97x-d3bj", 10, WB97X_ARMS),
+    Stage("wb97x-d3bj", 10, WB97X_PEERS),
     Stage("small", 20, AIMNET2),
     Stage("small", 10, OTHERS),
-    Stage("wb97x-d3bj", 10, WB97X_ARMS),
 )
 
 
@@ -128,18 +147,28 @@ def main(folder: Path, reports: Sequence[str]) -> None:
     for report in reports:
         if report not in LEVELS:
             raise ValueError(f"unknown report {report!r}: choose from {', '.join(LEVELS)}")
-        check_functional(LEVELS[report].xc)
+        read_functional(LEVELS[report].xc)
     stages = [stage for stage in STAGES if stage.report in reports]
     check_arms([arm for stage in stages for arm in stage.arms], KNOWN)
     geometries = load_qm9("test")
-    small = list(chosen(geometries, range(5, 8), 51))
+    baseline = Units(WorkFolder(folder / "units"), str(BASELINE_FILE))
+    small = [with_baseline(s, baseline) for s in chosen(geometries, range(5, 8), 51)]
+    larger = [with_baseline(s, baseline) for s in chosen(geometries, range(8, 10), 20)]
     subjects = {
         "small": small,
         "nine": list(chosen(geometries, range(9, 10), 6)),
         "large": [embed(name, smiles, {}) for name, smiles in LARGE.items()],
-        "wb97x-d3bj": small,
+        "wb97x-d3bj": sorted(small[:10], key=lambda subject: subject.base.n_atoms),
+        "qm9": small + larger,
+        "validation": list(chosen(load_qm9("validation"), range(5, 7), 8)),
     }
     work(folder, stages, subjects)
+
+
+def with_baseline(subject: Subject, units: Units) -> Subject:
+    """Add what the model without a bridge makes of the base to the known geometries."""
+    start = units.start(subject, "diffusion").molecule
+    return replace(subject, known=subject.known | ({BASELINE: start} if start else {}))
 
 
 def work(folder: Path, stages: Sequence[Stage], subjects: Mapping[str, Sequence[Subject]]) -> None:
@@ -206,8 +235,7 @@ def add_to(outcomes: Sequence[Outcome], more: Sequence[SpeedupArm]) -> list[Spee
 def write(folder: Path, found: Mapping[str, Sequence[Outcome]], model: Mapping[str, str]) -> None:
     """Write the report of a folder."""
     folder.mkdir(exist_ok=True)
-    split = "" if folder.name == "large" else "test"
-    made = about(LEVELS[folder.name], split) | model
+    made = about(LEVELS[folder.name], SPLITS.get(folder.name, "test")) | model
     outcomes = [outcome for of_molecule in found.values() for outcome in of_molecule]
     write_report(folder, outcomes, made, WATTS)
 

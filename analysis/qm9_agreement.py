@@ -19,7 +19,7 @@ from diffrelax.atomic import replacing
 from diffrelax.benchmark.speedup import reference_settings
 from diffrelax.benchmark.speedup_arms import Subject
 from diffrelax.benchmark.speedup_units import Units
-from diffrelax.dft.hessian import gfn2_hessian, vibrational_frequencies
+from diffrelax.dft.hessian import gfn2_hessian, vibrations
 from diffrelax.documents import MinimisationDocument
 from diffrelax.identity import same_minimum
 from diffrelax.qm9 import load_qm9
@@ -49,7 +49,7 @@ def main(folder: Path) -> None:
 def is_stiff(subject: Subject) -> bool:
     """Tell whether a molecule has no soft vibration at its QM9 geometry."""
     molecule = subject.known["qm9"]
-    return vibrational_frequencies(molecule, gfn2_hessian(molecule))[0] > STIFF
+    return vibrations(molecule, gfn2_hessian(molecule))[0][0] > STIFF
 
 
 def compare(subject: Subject, units: Units) -> dict[str, object]:

@@ -88,6 +88,9 @@ class Provenance(Document):
 
     version: str = Field(description="of diffrelax")
     git_commit: str = Field(default="", description="of its source tree, if it runs from one")
+    uncommitted: bool | None = Field(
+        default=None, description="whether its source was changed since; none if not known"
+    )
     model: str = Field(default="", description="name and release, where a model took part")
     model_sha256: str = Field(default="", description="of the file of weights")
     seed: int | None = Field(default=None, description="of the embedding, where one took part")
@@ -100,9 +103,11 @@ class Provenance(Document):
         cls, *, model: Model | None = None, seed: int | None = None, hardware: str = ""
     ) -> Self:
         """Describe this process at this moment."""
+        commit, uncommitted = _source()
         return cls(
             version=version("diffrelax"),
-            git_commit=_git_commit(),
+            git_commit=commit,
+            uncommitted=uncommitted,
             model=model.name if model else "",
             model_sha256=model.sha256 if model else "",
             seed=seed,
@@ -370,13 +375,17 @@ def _known(value: float) -> float | None:
 
 
 @cache
-def _git_commit() -> str:
+def _source() -> tuple[str, bool | None]:
+    """Return the commit of the source tree, and whether the package was changed since."""
     package = Path(__file__).parent
     if not (package.parent / ".git").exists():
-        return ""
+        return "", None
     try:
-        return subprocess.run(
-            ["git", "-C", package, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip()
+        return _git(package, "rev-parse", "HEAD"), bool(_git(package, "status", "--short", "."))
     except (OSError, subprocess.CalledProcessError):
-        return ""
+        return "", None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -3,31 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from math import isnan, nan
 
 import numpy as np
 from ase.data import chemical_symbols
+from ase.units import kcal, mol
 from rdkit import Chem
 
+from diffrelax.environments import environments
+from diffrelax.levels import get_calculator
 from diffrelax.models import Model
 from diffrelax.molecule import Molecule
 
 MAX_ATOMS = 100
+RARE = 5  # training molecules; 1.0% of validation molecules have an atom of a kind that fewer have
 
 
 def outside_domain(molecule: Molecule, model: Model) -> str:
     """Say why the model does not cover a molecule; empty if it does."""
     if reason := outside_method(molecule, model.config.network.elements):
         return reason
-    largest = model.config.largest
-    if molecule.n_atoms > (limit := max(MAX_ATOMS, largest)):
+    if molecule.n_atoms > (limit := atom_limit(model)):
         return (
-            f"{molecule.n_atoms} atoms: the model was trained on at most {largest} and is not used "
-            f"beyond {limit}"
+            f"{molecule.n_atoms} atoms: the model was trained on at most {model.config.largest} "
+            f"and is not used beyond {limit}"
         )
     for pair in sorted(bond_kinds(molecule) - set(model.config.bonds)):
         names = "–".join(chemical_symbols[z] for z in pair)
         return f"it has a bond {names}, of which the model has seen none"
     return ""
+
+
+def atom_limit(model: Model) -> int:
+    """Return how many atoms, hydrogens counted, the model is used for at most."""
+    return max(MAX_ATOMS, model.config.largest)
 
 
 def outside_method(molecule: Molecule, elements: Collection[int]) -> str:
@@ -66,21 +75,51 @@ def bond_kinds(molecule: Molecule) -> set[tuple[int, int]]:
     return {(int(a), int(b)) for a, b in np.sort(ends, axis=1)}
 
 
-def has_cumulenes(molecule: Molecule) -> bool:
-    """Tell whether an atom of a molecule has two double bonds, as in allene or an isocyanate."""
-    ends = [atom for *pair, order in molecule.bonds if order == 2 for atom in pair]
-    return len(ends) > len(set(ends))
+def unfamiliar(molecule: Molecule, model: Model) -> str:
+    """Say which atoms of a molecule are of a kind that the model has hardly seen; empty if none.
+
+    A kind that fills the whole molecule is seen if that molecule has been: no other has it.
+    """
+    if model.environments is None:
+        return ""
+    whole = np.count_nonzero(molecule.numbers > 1)
+    rare = [
+        (model.environments.get(kind, 0), atom, kind)
+        for kind, atom in environments(molecule).items()
+        if model.environments.get(kind, 0) < (1 if len(kind.split()) == whole else RARE)
+    ]
+    if not rare:
+        return ""
+    seen, atom, kind = min(rare)
+    others = f", and {len(rare) - 1} more like it" if len(rare) > 1 else ""
+    return (
+        f"{molecule.symbols[atom]}{atom + 1} ({kind}){others}: {seen or 'none'} of the molecules "
+        f"that the model has learned {'has' if seen < 2 else 'have'} such an atom"
+    )
 
 
-def caution(start: Molecule, model: Model, *, bounded: bool) -> str:
+def rise(start: Molecule, positions: np.ndarray) -> float:
+    """Return how far GFN2-xTB sees positions above a start, kcal/mol; NaN if it cannot tell."""
+    try:
+        calculator = get_calculator("gfn2-xtb", start)
+        energies = []
+        for geometry in (start.positions, positions):
+            atoms = start.with_positions(geometry).to_atoms()
+            energies.append(calculator.get_potential_energy(atoms))
+    except (RuntimeError, ArithmeticError, ValueError):
+        return nan
+    return (energies[1] - energies[0]) / (kcal / mol)
+
+
+def caution(start: Molecule, model: Model, error_bound: float) -> str:
     """Say what to beware of in the relaxation of a molecule that is covered; empty if nothing.
 
     Parameters
     ----------
     start : Molecule
     model : Model
-    bounded : bool
-        Whether a bound on the error is told.
+    error_bound : float, Å
+        NaN if none is told.
     """
     cautions = []
     heavy, n_atoms = np.count_nonzero(start.numbers > 1), start.n_atoms
@@ -90,10 +129,10 @@ def caution(start: Molecule, model: Model, *, bounded: bool) -> str:
             f"{heavy} heavy atoms, {n_atoms} in all: extrapolated, trained on at most {most_heavy} "
             f"and {largest}"
         )
-    if has_cumulenes(start) and not model.config.cumulenes:
-        cautions.append("an atom has two double bonds, of which the model has seen none")
-    if cautions and bounded:
+    if cautions and not isnan(error_bound):
         cautions.append("its error bound is not calibrated for that")
+    if error_bound > model.config.training.max_start_rmsd:
+        cautions.append(f"its error may be {error_bound:.2f} Å, as far as other minima are")
     known = model.config.training.starts
     if model.config.relaxation.bridge and start.start not in (*known, "given", "diffusion"):
         cautions.append(f"started from {start.start}, trained on {', '.join(known)}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import filecmp
 import shutil
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -15,7 +17,8 @@ from rdkit import Chem, rdBase
 from tqdm.auto import tqdm
 
 from diffrelax.atomic import replacing
-from diffrelax.domain import bond_kinds, has_cumulenes, outside_method
+from diffrelax.domain import bond_kinds, outside_method
+from diffrelax.environments import count_environments, write_environments
 from diffrelax.files import Rejected, read_file
 from diffrelax.models import Model
 from diffrelax.molecule import Molecule
@@ -27,6 +30,7 @@ from diffrelax.training.loop import check_folder
 
 VALIDATION_SHARE = 0.1
 FEWEST = 10  # constitutions; with fewer there is nothing to validate on
+ENVIRONMENTS = "environments.txt"
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +42,8 @@ class Minima:
     train_set, validation_set : GeometrySet
     bonds : frozenset of (int, int)
         Pairs of atomic numbers, the smaller first, that are bonded in those to train on.
-    cumulenes : bool
-        Whether atoms with two double bonds are among those to train on.
+    environments : mapping of str to int
+        Environments of atoms, each with the number of molecules to train on that have it.
     left_out : list of Rejected
         What is not a molecule, or what the network cannot learn, with the reason.
     """
@@ -47,7 +51,7 @@ class Minima:
     train_set: GeometrySet
     validation_set: GeometrySet
     bonds: frozenset[tuple[int, int]]
-    cumulenes: bool
+    environments: Mapping[str, int]
     left_out: list[Rejected]
 
     @property
@@ -59,14 +63,16 @@ class Minima:
             "largest": int(sizes.max()),
             "most_heavy": int(heavy.max()),
             "bonds": tuple(sorted(self.bonds)),
-            "cumulenes": self.cumulenes,
         }
 
 
 def begin_finetuning(
     model: Model, base: str, data: Path, folder: Path, *, level: str, steps: int
 ) -> tuple[ModelConfig, Minima]:
-    """Write the ``config.yaml`` of a fine-tuning run, and put a copy of its minima beside it.
+    """Write the ``config.yaml`` of a fine-tuning run, and beside it what it learns from.
+
+    That is a copy of its minima, and ``environments.txt``: the environments of atoms that the model
+    knows and those that it is about to learn.
 
     The shape of the network, its noise levels and its schedule are the model's. The learning rate
     starts at a quarter of the one that it was trained with and falls to zero.
@@ -133,7 +139,6 @@ def begin_finetuning(
             "largest": max(model.config.largest, seen["largest"]),
             "most_heavy": max(model.config.most_heavy, seen["most_heavy"]),
             "bonds": tuple(sorted(minima.bonds.union(model.config.bonds))),
-            "cumulenes": model.config.cumulenes or minima.cumulenes,
             "training": TrainingConfig.model_validate(training.model_dump()),
             "calibration": None,
         }
@@ -142,6 +147,8 @@ def begin_finetuning(
     if data.resolve() != copy.resolve():
         with replacing(copy) as part:
             shutil.copyfile(data, part)
+    known = Counter(model.environments or {}) + Counter(minima.environments)
+    write_environments(known, folder / ENVIRONMENTS)
     with replacing(folder / "config.yaml") as part:
         part.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
     return config, minima
@@ -196,6 +203,6 @@ def load_minima(path: Path, config: ModelConfig) -> Minima:
         train_set=train_set,
         validation_set=geometries.select(np.flatnonzero(validation)),
         bonds=frozenset().union(*map(bond_kinds, trained)),
-        cumulenes=any(map(has_cumulenes, trained)),
+        environments=count_environments({m.smiles: m for m in trained}.values()),
         left_out=left_out,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from itertools import islice
 from pathlib import Path
 
 import ase
@@ -14,7 +15,7 @@ from rdkit import Chem
 from tqdm.auto import tqdm
 
 from diffrelax.atomic import replacing
-from diffrelax.diffusion.generation import generate_positions
+from diffrelax.diffusion.generation import draw_noise, generate_positions
 from diffrelax.diffusion.joint import GenerationConfig, JointDenoiser
 from diffrelax.embedding import check_seed
 from diffrelax.models import Model
@@ -101,11 +102,18 @@ def generate(
 
 
 def generate_each(
-    model: Model, n: int, *, seed: int, trajectories: bool = False, progress: bool = False
+    model: Model,
+    n: int,
+    *,
+    seed: int,
+    trajectories: bool = False,
+    skip: int = 0,
+    progress: bool = False,
 ) -> Iterator[tuple[int, Generated]]:
     """Generate molecules as `generate` does, and hand each over with its place among them.
 
-    They come in batches of `MOLECULES_IN_BATCH`, the smallest molecules first.
+    They come in batches of `MOLECULES_IN_BATCH`, the smallest molecules first. The first ``skip``
+    that would come are left out, and whole batches of them are not made.
     """
     check_seed(seed)
     if n < 1:
@@ -115,12 +123,31 @@ def generate_each(
         raise ValueError(f"the model {model.name} only relaxes: choose one that generates")
     generator = torch.Generator().manual_seed(seed)
     sizes = _draw_sizes(settings, n, generator)
+    return _generate_batches(denoiser, settings, sizes, generator, trajectories, skip, progress)
+
+
+def _generate_batches(
+    denoiser: JointDenoiser,
+    settings: GenerationConfig,
+    sizes: torch.Tensor,
+    generator: torch.Generator,
+    trajectories: bool,
+    skip: int,
+    progress: bool,
+) -> Iterator[tuple[int, Generated]]:
     scales = denoiser.config
     levels = np.geomspace(scales.sigma_max, scales.sigma_min, settings.n_levels).tolist()
-    with tqdm(total=n * len(levels), unit="level", disable=None if progress else True) as bar:
+    total = len(sizes) * len(levels)
+    with tqdm(total=total, unit="level", disable=None if progress else True) as bar:
         for batch in sizes.argsort(stable=True).split(MOLECULES_IN_BATCH):
+            if skip >= len(batch):
+                draw_noise(denoiser, sizes[batch], levels, generator)
+                bar.update(len(batch) * len(levels))
+                skip -= len(batch)
+                continue
             made = _generate_batch(denoiser, sizes[batch], levels, generator, trajectories, bar)
-            yield from zip(batch.tolist(), made, strict=True)
+            yield from islice(zip(batch.tolist(), made, strict=True), skip, None)
+            skip = 0
 
 
 def _draw_sizes(settings: GenerationConfig, n: int, generator: torch.Generator) -> torch.Tensor:

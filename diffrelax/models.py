@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,11 +14,13 @@ from pydantic import ValidationError
 
 from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.entries import explain_invalid
+from diffrelax.environments import read_environments
 from diffrelax.training.config import ModelConfig, build_denoiser
 from diffrelax.training.loop import WEIGHTS, check_device
 from diffrelax.training.state import load_tensors
 
 SUMS = "SHA256SUMS"
+QM9_ENVIRONMENTS = "qm9-environments.txt"
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,12 +36,16 @@ class Model:
         Of the file of weights.
     step : int
         Training steps behind the weights.
+    environments : mapping of str to int, optional
+        Environments of atoms (see `diffrelax.environments`), each with the number of molecules
+        learned from that have it. None if they are not known.
     """
 
     config: ModelConfig
     denoiser: Denoiser
     sha256: str
     step: int
+    environments: Mapping[str, int] | None = None
 
     @property
     def name(self) -> str:
@@ -57,23 +64,36 @@ def releases() -> dict[str, Path]:
     They lie inside the installed package, or in ``models/`` beside it in a source tree, where
     ``SHA256SUMS`` names them: what is still in training there is no release.
     """
-    package = Path(__file__).parent
-    places = [package / "released"]
-    if (package.parent / "pyproject.toml").is_file():
-        places.append(package.parent / "models")
-    files = [place / file for place in reversed(places) for file in _sums(place)]
-    found = {file.parent.name: file.parent for file in files if file.is_file()}
+    files = [place / file for place in reversed(_places()) for file in _sums(place)]
+    weights = [file for file in files if file.name == WEIGHTS and file.is_file()]
+    found = {file.parent.name: file.parent for file in weights}
     return dict(sorted(found.items(), key=lambda item: _release(item[0])))
 
 
+def qm9_environments() -> Mapping[str, int]:
+    """Return the environments of the training molecules of QM9.
+
+    Raises
+    ------
+    ValueError
+        If their file is missing or not the one of the release.
+    """
+    for place in _places():
+        path = place / QM9_ENVIRONMENTS
+        if path.is_file():
+            _verify(path, hashlib.sha256(path.read_bytes()).hexdigest(), QM9_ENVIRONMENTS)
+            return read_environments(path)
+    raise ValueError(f"{QM9_ENVIRONMENTS} is missing: install diffrelax again")
+
+
 def load_model(name: str | Path, device: str = "cpu") -> Model:
-    """Load a released model, or a file of weights.
+    """Load a released model, or one of your own.
 
     Parameters
     ----------
     name : str or path
-        ``relax-qm9-1``; ``relax-qm9`` for the newest release of that name; or the path of a
-        ``.safetensors`` file that ``diffrelax train`` wrote.
+        ``relax-qm9-1``; ``relax-qm9`` for the newest release of that name; or the folder that
+        ``diffrelax train`` wrote, or the path of a ``.safetensors`` file.
     device : str
         ``cpu``, ``cuda`` or ``cuda:1``.
 
@@ -84,14 +104,15 @@ def load_model(name: str | Path, device: str = "cpu") -> Model:
     """
     check_device(device)
     path = Path(name)
-    if path.suffix == ".safetensors":
-        if not path.is_file():
-            raise ValueError(f"there is no model file {path}")
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    else:
-        path = _find(str(name)) / WEIGHTS
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        _verify(path, sha256)
+    if path.is_dir() and not _matches(str(name)):
+        path /= WEIGHTS
+    given = path.suffix == ".safetensors"
+    if given and not path.is_file():
+        raise ValueError(f"there is no model file {path}")
+    path = path if given else _find(str(name)) / WEIGHTS
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    if not given:
+        _verify(path, sha256, f"{path.parent.name}/{WEIGHTS}")
     tensors, metadata = load_tensors(path)
     try:
         config = ModelConfig.model_validate(metadata["config"])
@@ -103,16 +124,25 @@ def load_model(name: str | Path, device: str = "cpu") -> Model:
         raise ValueError(f"{path} does not hold a model of this version: {wrong}") from error
     except (KeyError, RuntimeError) as error:
         raise ValueError(f"{path} does not hold a model of this version: {error}") from error
-    return Model(config, denoiser.requires_grad_(False).eval().to(device), sha256, step)
+    if "sha256" not in metadata:
+        _check_old(path, sha256, config.name)
+    environments = metadata.get("environments")
+    if environments is None and config.training.data == "qm9":
+        environments = qm9_environments()
+    denoiser = denoiser.requires_grad_(False).eval().to(device)
+    return Model(config, denoiser, sha256, step, environments)
 
 
 def _find(name: str) -> Path:
-    installed = releases()
-    matches = [n for n in installed if name in (n, re.sub(r"-\d+$", "", n))]
-    if not matches:
-        known = ", ".join(installed) or "none"
-        raise ValueError(f"there is no model {name!r}; installed: {known}")
-    return installed[matches[-1]]
+    if matches := _matches(name):
+        return matches[-1]
+    known = ", ".join(releases()) or "none"
+    raise ValueError(f"there is no model {name!r}; installed: {known}")
+
+
+def _matches(name: str) -> list[Path]:
+    """Return the folders of the releases that a name means, the newest last."""
+    return [folder for n, folder in releases().items() if name in (n, re.sub(r"-\d+$", "", n))]
 
 
 def _release(name: str) -> tuple[str, int]:
@@ -120,13 +150,30 @@ def _release(name: str) -> tuple[str, int]:
     return (match[1], int(match[2])) if match else (name, 0)
 
 
-def _verify(path: Path, sha256: str) -> None:
-    expected = _sums(path.parent.parent)[f"{path.parent.name}/{path.name}"]
+def _verify(path: Path, sha256: str, file: str) -> None:
+    expected = _sums(path.parents[file.count("/")]).get(file)
     if expected != sha256:
         raise ValueError(
             f"{path} is not the released file: its sha256 is {sha256}, that of the release is "
-            f"{expected}. Install diffrelax again, or give the path of the file to use it as it is"
+            f"{expected}. Install diffrelax again"
         )
+
+
+def _check_old(path: Path, sha256: str, name: str) -> None:
+    """Refuse a file that claims to be of a release from before files had a checksum, and is not."""
+    known = {file: sha for place in _places() for file, sha in _sums(place).items()}
+    if name in {file.partition("/")[0] for file in known} and sha256 not in known.values():
+        raise ValueError(
+            f"{path} is damaged: it calls itself {name}, but its sha256, {sha256}, is that of no "
+            "released file: copy it again"
+        )
+
+
+def _places() -> list[Path]:
+    """Return the folders in which there may be releases: in the package, then in a source tree."""
+    package = Path(__file__).parent
+    source = package.parent
+    return [package / "released", *([source / "models"] * (source / "pyproject.toml").is_file())]
 
 
 def _sums(folder: Path) -> dict[str, str]:

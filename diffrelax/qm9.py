@@ -10,14 +10,18 @@ from __future__ import annotations
 import csv
 import os
 import re
+import signal
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from threading import Thread, current_thread, main_thread
+from time import monotonic
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -28,10 +32,14 @@ from diffrelax.training.geometries import GeometrySet
 if TYPE_CHECKING:
     from diffrelax.packing import Pair
 
+T = TypeVar("T")
 Split = Literal["train", "validation", "test"]
 SPLIT_OF_REMAINDER: dict[int, Split] = {0: "test", 10: "validation"}
 SEALED_REMAINDER = 5
 ONE_IN: dict[StartLevel, int] = {"mmff94": 1, "uff": 1, "gfn2-xtb": 20}
+MOLECULES = 133_885
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
+CHUNK = 16  # molecules that a process takes at once, and ends before it stops
 MAX_BOND_LENGTH = 1.8  # Å; the longest bond in QM9 is a C–C of about 1.7 Å
 
 
@@ -99,15 +107,68 @@ def pack(level: StartLevel) -> GeometrySet:
     """
     from diffrelax.packing import pack as pack_pairs  # a packed file can be read without RDKit
 
-    with ProcessPoolExecutor(mp_context=get_context("forkserver")) as pool:
-        prepared = pool.map(partial(_prepare, level=level), _rows(ONE_IN[level]), chunksize=64)
-        rows = tqdm(prepared, desc=f"packing QM9, {level}", unit="mol", disable=None)
-        pairs = [pair for pair in rows if pair is not None]
+    one_in = ONE_IN[level]
+    total = sum(_is_wanted(index, one_in) for index in range(1, MOLECULES + 1))
+    pool = _start_pool()
+    try:
+        prepared = pool.map(partial(_prepare, level=level), _rows(one_in), chunksize=CHUNK)
+        told = _told(prepared, f"packing QM9, {level}", total)
+        pairs = [pair for pair in told if pair is not None]
+    finally:
+        pool.shutdown(cancel_futures=True)
     return pack_pairs(pairs)
+
+
+def _start_pool() -> ProcessPoolExecutor:
+    """Start a process for each processor; an interrupt of them all is left to this one."""
+    pool = ProcessPoolExecutor(mp_context=get_context("forkserver"), initializer=_follow_parent)
+    before = {}
+    if current_thread() is main_thread():  # processes inherit what is ignored
+        before = {kind: signal.signal(kind, signal.SIG_IGN) for kind in INTERRUPTS}
+    try:
+        for _ in range(os.cpu_count() or 1):  # each starts one
+            pool.submit(int)
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+    return pool
+
+
+def _follow_parent() -> None:
+    """Let this process end with its parent, also where that is killed, and not before."""
+    for kind in INTERRUPTS:
+        signal.signal(kind, signal.SIG_IGN)
+
+    def follow() -> None:
+        if parent := parent_process():
+            parent.join()
+        os._exit(1)
+
+    Thread(target=follow, daemon=True).start()
+
+
+def _told(items: Iterator[T], what: str, total: int) -> Iterator[T]:
+    """Show a bar on a terminal; elsewhere, say on standard error every minute how far it is."""
+    with tqdm(items, desc=what, total=total, unit="mol", disable=None) as bar:
+        if not bar.disable:
+            yield from bar
+            return
+    begun = told = monotonic()
+    print(f"{what}: about {total:,} molecules", file=sys.stderr, flush=True)
+    for n, item in enumerate(items, start=1):
+        yield item
+        if monotonic() - told > 60:
+            told = monotonic()
+            minutes = f"{n:,} after {(told - begun) / 60:.0f} min"
+            print(f"{what}: {minutes}", file=sys.stderr, flush=True)
 
 
 def _default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffrelax"
+
+
+def _is_wanted(index: int, one_in: int) -> bool:
+    return index % 20 != SEALED_REMAINDER and index // 20 % one_in == 0
 
 
 def _rows(one_in: int = 1) -> Iterator[_Row]:
@@ -120,7 +181,7 @@ def _rows(one_in: int = 1) -> Iterator[_Row]:
             lines = (line for line in file if line.strip())
             for row in csv.DictReader(lines):
                 index = int(row["Index"])
-                if index % 20 == SEALED_REMAINDER or index // 20 % one_in:
+                if not _is_wanted(index, one_in):
                     continue
                 elements = tuple(re.findall(r"[A-Z][a-z]?", row["Elements"]))
                 numbers = row["XYZ_Ang"].replace("[", "").replace("]", "").split(",")

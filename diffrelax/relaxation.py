@@ -20,7 +20,7 @@ from diffrelax.clock import NO_TIME, Time
 from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.diffusion.reading import Calibration, Relaxed, relax_by_reading
 from diffrelax.diffusion.relaxation import RelaxationSchedule, relax_positions
-from diffrelax.domain import caution, outside_domain
+from diffrelax.domain import atom_limit, caution, outside_domain, rise, unfamiliar
 from diffrelax.files import Input, Rejected, is_path, read_molecules
 from diffrelax.identity import identity_change
 from diffrelax.models import Model
@@ -40,8 +40,9 @@ class Relaxation:
     name : str
     verdict : {"relaxed", "refused", "fell_back", "failed"}
         Relaxed by the model; outside the model's domain, so not tried; tried, but the result was
-        not the same molecule or may be off by too much, so the start is returned; or not a
-        molecule at all.
+        not the same molecule, may be off by too much, or, where the model has hardly seen such
+        atoms, is higher than the start by GFN2-xTB, so the start is returned; or not a molecule at
+        all.
     reason : str
         Why it was not relaxed, or what to beware of; empty if there is nothing to say.
     molecule : Molecule or None
@@ -60,7 +61,7 @@ class Relaxation:
         those of training stay below, if they start in the basin of their minimum. A start that is
         left as it is, or nearly, has the bound of the model's own ends, from which the model cannot
         tell it. NaN without the model, where it has no calibration, where the noise level was
-        given, and where the verdict is ``fell_back``.
+        given, where the model has hardly seen such atoms, and where the verdict is ``fell_back``.
     time : Time
         In the model: the batch's time over its molecules.
     """
@@ -104,6 +105,7 @@ def relax(
     noise_level: float | None = None,
     max_error: float = math.inf,
     seed: int = 42,
+    workers: int = 1,
     progress: bool = False,
 ) -> Relaxation: ...
 @overload
@@ -114,6 +116,7 @@ def relax(
     noise_level: float | None = None,
     max_error: float = math.inf,
     seed: int = 42,
+    workers: int = 1,
     progress: bool = False,
 ) -> Relaxation | list[Relaxation]: ...
 def relax(
@@ -123,6 +126,7 @@ def relax(
     noise_level: float | None = None,
     max_error: float = math.inf,
     seed: int = 42,
+    workers: int = 1,
     progress: bool = False,
 ) -> Relaxation | list[Relaxation]:
     """Relax one molecule or many with the relaxation phase of a diffusion model.
@@ -142,9 +146,13 @@ def relax(
         Treat the start as a minimum with Gaussian noise of this standard deviation in each
         coordinate, as suits geometries that were shaken. Default: as the model reads it.
     max_error : float, Å
-        Fall back to the start where the bound on the error is larger.
+        Fall back to the start where the bound on the error is larger, or there is none. Not asked
+        for by default: of validation molecules with a bound above 0.5 Å (3%), all had better bonds
+        than their start, and 93% were closer to their minimum.
     seed : int
         Of the embedding of SMILES. The relaxation itself is deterministic.
+    workers : int
+        Number of processes that read and embed, see :func:`diffrelax.read_molecules`.
     progress : bool
         Show a progress bar on standard error.
 
@@ -161,7 +169,7 @@ def relax(
     """
     one = (str, Molecule, Rejected, ase.Atoms, Chem.Mol)
     single = not is_path(inputs) and (isinstance(inputs, one) or not isinstance(inputs, Iterable))
-    molecules = read_molecules(inputs, seed=seed)
+    molecules = read_molecules(inputs, seed=seed, workers=workers, max_atoms=atom_limit(model))
     if single and isinstance(molecules[0], Rejected):
         raise ValueError(f"{molecules[0].name}: {molecules[0].reason}")
     results = relax_molecules(
@@ -341,10 +349,15 @@ def _judge(
 ) -> Relaxation:
     start = result.molecule
     assert start is not None
+    if strange := unfamiliar(start, model):
+        result = replace(result, error_bound=math.nan)
     reason = _reason_to_fall_back(start, positions, result.error_bound, max_error, lost=lost)
+    if not reason and strange and result.noise_level > 0:
+        reason = _second_opinion(start, positions)
     if reason:
+        reason = "; ".join(filter(None, (strange, reason)))
         return replace(result, verdict="fell_back", reason=reason, error_bound=math.nan)
-    reasons = [caution(start, model, bounded=not math.isnan(result.error_bound))]
+    reasons = [strange, caution(start, model, result.error_bound)]
     if result.noise_level == 0:
         reasons.append("left as it is: the model sees nothing to correct")
     else:
@@ -361,6 +374,18 @@ def _reason_to_fall_back(
         return "the model finds no minimum near it: check its coordinates and their unit, Å"
     if change := identity_change(start, positions):
         return change
-    if error_bound > max_error:
+    if max_error < math.inf and not error_bound <= max_error:
+        if math.isnan(error_bound):
+            return f"there is no bound on its error, and {max_error:g} Å was asked for"
         return f"its error may be {error_bound:.3f} Å, more than {max_error:g} Å"
     return ""
+
+
+def _second_opinion(start: Molecule, positions: np.ndarray) -> str:
+    """Say why GFN2-xTB prefers the start, where the model does not know what it does."""
+    above = rise(start, positions)
+    if above <= 0:
+        return ""
+    if math.isnan(above):
+        return "GFN2-xTB cannot tell whether it came closer to a minimum"
+    return f"GFN2-xTB finds the end {above:.1f} kcal/mol above the start"

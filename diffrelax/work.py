@@ -96,7 +96,7 @@ class WorkFolder:
         return document if isinstance(document, dict) else None
 
     def keep(self, key: str, document: Mapping[str, Any]) -> None:
-        """Store the document of a unit that has finished, and drop its checkpoint."""
+        """Store the document of a unit that has finished, and drop its own checkpoint."""
         with replacing(self._document(key)) as part:
             part.write_text(json.dumps(document, ensure_ascii=False) + "\n", encoding="utf-8")
         self.checkpoint(key).unlink(missing_ok=True)

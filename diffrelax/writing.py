@@ -1,26 +1,20 @@
-"""Files of relaxed molecules: .extxyz, .sdf and .json, written whole or not at all."""
+"""Files of molecules, written whole or not at all."""
 
 from __future__ import annotations
 
-import json
-import math
+import gzip
 import os
-import re
 import tempfile
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from io import StringIO
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
-import ase.io
-import numpy as np
-from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict
-from rdkit import Chem, rdBase
+import ase
 
 from diffrelax.atomic import replacing
+from diffrelax.formats import WRITERS, Info, suffix_of
+from diffrelax.formats.values import plain_values as plain_values
+from diffrelax.formats.xyz import frame_text
 from diffrelax.molecule import Molecule
-
-Info = Mapping[str, Any]
 
 
 def check_output(
@@ -47,7 +41,7 @@ def check_output(
     """
     path = Path(path)
     known = WRITERS if suffixes is None else suffixes
-    if path.suffix.lower() not in known:
+    if (suffix_of(path) if suffixes is None else path.suffix.lower()) not in known:
         raise ValueError(f"{path} has an unknown suffix: write to {', '.join(known)}")
     if path.is_dir():
         raise ValueError(f"{path} is a folder: give a file name")
@@ -72,8 +66,11 @@ def write_molecules(
     - ``.extxyz``, ``.xyz``: one frame each, name, smiles, charge, multiplicity and infos in the
       comment line.
     - ``.sdf``: one record each, the same as properties; positions rounded to 0.0001 Å.
+    - ``.pdb``: one model each, the infos in remarks; positions rounded to 0.001 Å.
     - ``.json``: a list of objects with the keys name, smiles, formula, charge, multiplicity, start,
-      symbols, positions (Å) and those of the infos.
+      symbols, positions (Å) and those of the infos; ``.jsonl``: one on each line.
+
+    With ``.gz`` behind the suffix, the file is compressed.
 
     Parameters
     ----------
@@ -92,15 +89,22 @@ def write_molecules(
     """
     path = Path(path)
     check_output(path)
-    pairs = [
-        (molecule, info or {})
-        for molecule, info in zip(
-            molecules, [None] * len(molecules) if infos is None else infos, strict=True
-        )
-    ]
-    text = WRITERS[path.suffix.lower()](pairs)
+    writer = WRITERS[suffix_of(path)]
+    told: Sequence[Info | None] = [None] * len(molecules) if infos is None else infos
+    pairs = enumerate(zip(molecules, told, strict=True), start=1)
+    records = [writer.text(molecule, info or {}, i) for i, (molecule, info) in pairs]
+    text = writer.begin + writer.between.join(records) + writer.end
     with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_bytes(as_bytes(path, text))
+
+
+def as_bytes(path: Path, text: str) -> bytes:
+    """Return what stands for a text in a file; pieces that follow each other are one file.
+
+    What UTF-8 has no bytes for is written as Python escapes it.
+    """
+    written = text.encode("utf-8", errors="backslashreplace")
+    return gzip.compress(written, mtime=0) if path.suffix.lower() == ".gz" else written
 
 
 def write_frames(path: Path, frames: Sequence[ase.Atoms]) -> None:
@@ -109,91 +113,4 @@ def write_frames(path: Path, frames: Sequence[ase.Atoms]) -> None:
     Texts in ``info`` are written so that ASE reads the same texts again; empty ones are left out.
     """
     with replacing(path) as part:
-        part.write_text(_extxyz(frames), encoding="utf-8")
-
-
-def _described(molecule: Molecule, info: Info) -> dict[str, Any]:
-    keys = ("name", "smiles", "charge", "multiplicity")
-    return {**{key: getattr(molecule, key) for key in keys}, **info}
-
-
-def _to_extxyz(pairs: Sequence[tuple[Molecule, Info]]) -> str:
-    frames = []
-    for molecule, info in pairs:
-        atoms = molecule.to_atoms()
-        atoms.info = _described(molecule, info)
-        frames.append(atoms)
-    return _extxyz(frames)
-
-
-def _extxyz(frames: Sequence[ase.Atoms]) -> str:
-    escaped = []
-    for frame in frames:
-        atoms = frame.copy()
-        atoms.info = {
-            key: _extxyz_value(value) if isinstance(value, str) else value
-            for key, value in frame.info.items()
-            if value is not None and not (isinstance(value, str) and not value)
-        }
-        escaped.append(atoms)
-    file = StringIO()
-    ase.io.write(file, escaped, format="extxyz")
-    return file.getvalue()
-
-
-def _extxyz_value(text: str) -> str:
-    """Escape a text so that ASE reads the same text again, not a number, a truth or a list."""
-    plain = text.replace("\\", "\\\\")
-    read = key_val_str_to_dict(key_val_dict_to_str({"text": plain})).get("text")
-    if isinstance(read, str) and read == text and not re.search(r"[\r\n]", text):
-        return plain
-    return "_JSON " + json.dumps(text).replace("\\", "\\\\")
-
-
-def _to_sdf(pairs: Sequence[tuple[Molecule, Info]]) -> str:
-    file = StringIO()
-    with rdBase.BlockLogs(), Chem.SDWriter(file) as writer:
-        for molecule, info in pairs:
-            mol = molecule.to_rdkit()
-            mol.SetProp("_Name", _sdf_line(molecule.name))
-            for key, value in _described(molecule, info).items():
-                if (plain := plain_values(value)) is not None and plain != "":
-                    text = plain if isinstance(plain, str) else json.dumps(plain)
-                    mol.SetProp(key, _sdf_line(text))
-            writer.write(mol)
-    return file.getvalue()
-
-
-def _sdf_line(text: str) -> str:
-    line = " ".join(text.split())
-    return f" {line}" if line.startswith("$$$$") else line  # $$$$ ends a record
-
-
-def _to_json(pairs: Sequence[tuple[Molecule, Info]]) -> str:
-    objects = [
-        {
-            **_described(molecule, {}),
-            "formula": molecule.formula,
-            "start": molecule.start,
-            "symbols": molecule.symbols,
-            "positions": molecule.positions,
-            **info,
-        }
-        for molecule, info in pairs
-    ]
-    text = json.dumps(plain_values(objects), allow_nan=False, ensure_ascii=False, indent=1)
-    return text + "\n"
-
-
-def plain_values(value: Any) -> Any:
-    """Turn arrays into lists and numbers that JSON lacks, such as NaN, into None."""
-    if isinstance(value, (np.ndarray, np.generic)):
-        value = value.tolist()
-    if isinstance(value, Mapping):
-        return {key: plain_values(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain_values(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-WRITERS = {".extxyz": _to_extxyz, ".xyz": _to_extxyz, ".sdf": _to_sdf, ".json": _to_json}
+        part.write_bytes(as_bytes(path, "".join(map(frame_text, frames))))

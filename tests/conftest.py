@@ -13,7 +13,7 @@ from diffrelax.molecule import Molecule
 from diffrelax.training.errors import superpose
 from diffrelax.training.geometries import GeometrySet
 
-SMILES = ("CCO", "CC=O", "C1CC1", "C#N", "CC(N)=O", "c1ccoc1")
+SMILES = ("CCO", "CC=O", "C1CC1", "C#C", "CC(N)=O", "c1ccoc1")
 
 
 @pytest.fixture(scope="session")

@@ -195,6 +195,18 @@ def test_an_end_whose_reference_is_missing_stays_in_the_report(
     assert calculated == [("qm9-60", "tightly")]
 
 
+def test_what_the_model_without_a_bridge_makes_is_a_known_start(
+    script: ModuleType, subjects: dict[str, list[Subject]], tmp_path: Path
+) -> None:
+    base = subjects["small"][0]
+    units = script.Units(script.WorkFolder(tmp_path), str(script.BASELINE_FILE))
+    first, again = (script.with_baseline(base, units).known for _ in range(2))
+    moved = first[script.BASELINE].positions - base.base.positions
+    assert 1e-3 < np.abs(moved).max() < 0.5
+    assert np.array_equal(first[script.BASELINE].positions, again[script.BASELINE].positions)
+    assert set(first) == {*base.known, script.BASELINE} and units.calculated == 1
+
+
 def test_only_the_named_reports_of_the_speedup_are_made(
     script: ModuleType, geometries: GeometrySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,7 +241,7 @@ def test_a_model_is_compared_before_and_after_it_is_fine_tuned(
 
     def learn(minima: Path, folder: Path) -> None:
         (learned,) = read_molecules(minima)
-        assert learned.smiles == "C#N"
+        assert learned.smiles == "C#C"
         shutil.copytree(released, folder, ignore=shutil.ignore_patterns("checkpoints"))
 
     monkeypatch.setattr(finetuning, "learn", learn)
@@ -267,6 +279,9 @@ def test_generation_is_judged_and_followed_once(
     phases = json.loads((tmp_path / "phases.json").read_text())
     assert [phase["settled"] for phase in phases["phases"]] == [0.4, 0.4, 0.4]
     assert phases["failures"] == {}
+    floor = json.loads((tmp_path / "floor.json").read_text())
+    assert len(floor["above"]) + len(floor["failures"]) == min(len(geometries), script.N_FLOOR)
+    assert 0 < np.median(floor["above"]) < 0.5
 
 
 @pytest.fixture
@@ -329,7 +344,7 @@ def test_minima_are_compared_with_the_geometries_of_qm9(
     agreement = load("qm9_agreement", monkeypatch)
     monkeypatch.setattr(agreement, "B3LYP", SMALL)
     stiff, floppy = (script.subject_of(geometries, i) for i in (3, 4))
-    assert (stiff.base.smiles, floppy.base.smiles) == ("C#N", "CC(N)=O")
+    assert (stiff.base.smiles, floppy.base.smiles) == ("C#C", "CC(N)=O")
     assert agreement.is_stiff(stiff) and not agreement.is_stiff(floppy)
     monkeypatch.setattr(agreement, "chosen", lambda *_: [stiff])
     monkeypatch.setattr(agreement, "load_qm9", lambda split: geometries)
@@ -365,3 +380,96 @@ def test_the_temperature_of_repeated_denoising_is_measured_once_for_each_molecul
     assert set(record["molecules"][1]["temperatures"]["0.02"]) == {
         "energy", "bonds", "angles", "torsions",
     }  # fmt: skip
+
+
+def test_the_sampler_is_measured_without_its_network_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    script = load("boltzmann", monkeypatch)
+    monkeypatch.setattr(script, "MOLECULES", {"CO": "methanol"})
+    for name, few in {
+        "N": 20, "CHAINS": 2, "PEER_TUNING": 10, "PEER_DRAWS": 5, "PEER_THIN": 1,
+        "REFERENCE_STEPS": 2000,
+    }.items():  # fmt: skip
+        monkeypatch.setattr(script, name, few)
+    monkeypatch.setattr(script, "heavy_torsions", lambda molecule: np.array([[2, 0, 1, 5]]))
+    script.main(tmp_path)
+    path = tmp_path / "methanol.json"
+    record = json.loads(path.read_text())
+    assert list(record["cost"]) == ["adjusted", script.WITHOUT, *script.PEERS]
+    ours, without = (record["cost"][name]["spent"] for name in ("adjusted", script.WITHOUT))
+    assert ours["energy_calls"] == without["energy_calls"] > 0
+    assert ours["network_calls"] > without["network_calls"] == 0
+
+    del record["cost"][script.WITHOUT]
+    path.write_text(json.dumps(record))
+    monkeypatch.setattr(script, "measure", None)
+    monkeypatch.setattr(script, "peer_cost", None)
+    script.main(tmp_path)
+    again = json.loads(path.read_text())
+    assert again["cost"].pop(script.WITHOUT) and again == record
+
+
+def test_optimizers_are_followed_to_every_stopping_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    load("dft_speedup", monkeypatch)
+    script = load("optimizers", monkeypatch)
+    start = Molecule.from_smiles("CO")
+    path = script.follow(start, "geometric")
+    counts = script.calls_to(path)
+    assert 1 < counts["0.03 eV/Å"] <= counts["0.01 eV/Å"] <= counts["0.003 eV/Å"]
+    assert counts["geomeTRIC"] >= counts["its energy and gradient"]
+    assert [len(values) for values in path.values()] == [len(path["energies"])] * 5
+    assert path["energies"][-1] == min(path["energies"])
+
+    still = {"energies": [0.0, 0.0], "gmax": [0.0, 0.0], "grms": [0.0, 0.0]}
+    near = still | {"drms": [np.nan, 1e-4], "dmax": [np.nan, 1e-3]}
+    far = still | {"drms": [np.nan, 1e-4], "dmax": [np.nan, 2e-3]}
+    assert script.calls_to(near)["geomeTRIC"] == 2
+    assert script.calls_to(far)["geomeTRIC"] is None
+    assert script.calls_to(far)["its energy and gradient"] == 2
+
+
+def test_an_error_is_carried_from_one_minimum_to_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    load("dft_speedup", monkeypatch)
+    script = load("optimizers", monkeypatch)
+    published = Molecule.from_smiles("CC=O")
+    turn = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    minimum = published.with_positions(published.positions @ turn.T + 1.0, start="other")
+    noise = 0.01 * np.random.default_rng(0).normal(size=published.positions.shape)
+    end = published.with_positions((published.positions + noise) @ turn, start="end")
+    start = script.displaced(minimum, published, end)
+    apart = script.superpose(start.positions, minimum.positions)[1]
+    expected = script.superpose(end.positions, published.positions)[1]
+    assert apart == pytest.approx(expected, rel=1e-6)
+
+
+def test_stopping_rules_are_looked_for_along_one_path(
+    script: ModuleType, geometries: GeometrySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load("optimizers", monkeypatch)
+    rules = load("stopping_rules", monkeypatch)
+    subject = script.subject_of(geometries, 3)
+    assert subject.base.smiles == "C#N"
+    monkeypatch.setattr(rules, "B3LYP", SMALL)
+    tight = SMALL.model_copy(update={"optimizer": "geometric", "fmax": 0.003})
+    monkeypatch.setattr(rules, "SETTINGS", tight)
+    monkeypatch.setattr(rules, "load_qm9", lambda split: geometries)
+    monkeypatch.setattr(rules, "chosen", lambda *_: [subject])
+    units = rules.Units(rules.WorkFolder(tmp_path / "units"), script.MODEL)
+    for start in rules.STARTS:
+        units.relax(units.start(subject, start).molecule, rules.RECIPE.settings(SMALL))
+    rules.main(tmp_path)
+    first = (tmp_path / "stopping_rules.md").read_text()
+    monkeypatch.setattr(rules, "relax_with", None)
+    rules.main(tmp_path)
+    assert (tmp_path / "stopping_rules.md").read_text() == first
+
+    record = json.loads((tmp_path / "stopping_rules.json").read_text())
+    for of_all in (record["paths"], record["stopped"]):
+        (relaxed,) = of_all
+        assert list(relaxed) == list(rules.STARTS)
+    for start in rules.STARTS:
+        path, stopped = (record[of][0][start]["path"] for of in ("paths", "stopped"))
+        assert rules.calls_to(path)["geomeTRIC"] == len(stopped["energies"])
+        assert rules.calls_to(path)["0.003 eV/Å"] is not None
+    assert "| gfn2-xtb over diffusion | 1 |" in first

@@ -3,6 +3,8 @@ import io
 import json
 import os
 import platform
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,10 +16,11 @@ import ase.io
 import numpy as np
 import pytest
 import torch
+from typer.main import get_command
 
 from diffrelax import generation, relaxation
 from diffrelax.benchmark import starts
-from diffrelax.cli import main
+from diffrelax.cli import EXAMPLES, app, main
 from diffrelax.cli.options import set_threads
 from diffrelax.diffusion.denoiser import DenoiserConfig
 from diffrelax.diffusion.joint import GenerationConfig
@@ -89,6 +92,13 @@ def test_json_is_one_object_for_each_molecule(run):
     assert all(set(r) >= KEYS for r in rows)
     assert np.array(rows[0]["positions"]).shape == (9, 3)
     assert rows[0]["gradient_calls"] is rows[0]["energy_ev"] is rows[1]["positions"] is None
+
+
+def test_the_bound_on_the_error_is_shown_to_people(run):
+    _, out, _ = run("relax", "CC(=O)OC", "N#N", "--model", "relax-qm9-2")
+    known, unknown = out.splitlines()
+    assert re.fullmatch(r"CC\(=O\)OC  relaxed, error bound 0\.\d+ Å", known)
+    assert "error bound" not in unknown and "none of the molecules" in unknown
 
 
 def test_bad_molecules_cost_only_themselves(run, tmp_path):
@@ -298,6 +308,22 @@ def test_train_with_a_bad_configuration(run, tmp_path):
     assert "cannot read the model configuration" in err
 
 
+@pytest.mark.parametrize("command", list(EXAMPLES), ids=lambda command: command.__name__)
+def test_help_has_examples_that_can_be_run(run, command):
+    status, out, _ = run(command.__name__, "--help")
+    assert status == 0 and "Examples:" in out
+    for line in EXAMPLES[command]:
+        words = shlex.split(line.rpartition("| ")[2])
+        assert words[:2] == ["diffrelax", command.__name__]
+        assert "diffrelax " + command.__name__ in out
+        get_command(app).commands[command.__name__].make_context("", words[2:])
+
+
+def test_shells_complete_the_command_line(run):
+    status, out, _ = run("--show-completion", "bash")
+    assert status == 0 and "complete" in out
+
+
 def test_version(run):
     status, out, _ = run("--version")
     assert status == 0
@@ -461,10 +487,10 @@ def test_sigterm_keeps_what_is_done(run, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("command", [["relax"], ["dft", "--basis", "sto-3g"]])
 def test_rows_that_cannot_be_written_are_shown(run, tmp_path, monkeypatch, command):
-    def full(path, *_):
-        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+    def full(file, *_):
+        raise OSError(errno.ENOSPC, "No space left on device", str(file.path))
 
-    monkeypatch.setattr("diffrelax.report.write_molecules", full)
+    monkeypatch.setattr("diffrelax.journal.ResultFile._put", full)
     status, out, err = run(*command, "O", "-o", tmp_path / "out.sdf")
     assert status == 2 and f"No space left on device: '{tmp_path / 'out.sdf'}'" in err
     assert out.startswith("O  relaxed")
@@ -516,6 +542,15 @@ def test_generate_keeps_what_is_done_when_it_is_interrupted(
     assert status == 130
     assert "interrupted: 2 of 5 are done" in err and "0 of 2 are molecules" in out
     assert len(ase.io.read(output, ":")) == 2
+    monkeypatch.setattr(generation, "_generate_batch", generate_batch)
+    status, out, err = run("generate", "-n", 5, "--model", tiny_generator, "-o", output)
+    assert status == 0
+    assert "2 done before" in err and "0 of 5 are molecules" in out
+    straight = tmp_path / "straight.extxyz"
+    run("generate", "-n", 5, "--model", tiny_generator, "-o", straight)
+    assert output.read_text() == straight.read_text()
+    status, _, err = run("generate", "-n", 6, "--model", tiny_generator, "-o", output)
+    assert status == 2 and "made with n 5, not 6" in err
 
 
 def test_conformers_are_written_and_shown_with_their_weights(run, tmp_path):
@@ -550,3 +585,32 @@ def test_conformers_of_bad_input_end_with_status_2(run, arguments, message):
     status, out, err = run("conformers", *arguments)
     assert (status, out) == (2, "")
     assert message in err
+
+
+def test_workers_give_the_same_rows(run):
+    rows = []
+    for workers in (1, 2):
+        status, out, _ = run("relax", "CCO", "C(", "CCC", "--workers", workers, "--json")
+        assert status == 1
+        rows.append([json.loads(line) for line in out.splitlines()])
+    for row in (*rows[0], *rows[1]):
+        del row["seconds"]
+    assert rows[0] == rows[1]
+    assert run("relax", "C", "--workers", "0")[0] == 2
+
+
+def test_an_interrupt_while_the_command_line_is_imported_is_quiet() -> None:
+    program = """
+import sys
+
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == "typer":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupt())
+from diffrelax.__main__ import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

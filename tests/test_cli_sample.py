@@ -2,11 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from diffrelax import Ensemble
 from diffrelax.boltzmann import adjusted, sampling
 from diffrelax.boltzmann.diagnostics import Diagnostics
+from diffrelax.boltzmann.remembered import RememberedSurface
 from diffrelax.cli.sample import _levels
 from diffrelax.levels import Surface
 
@@ -69,6 +71,43 @@ def test_an_interrupt_ends_with_status_130_and_says_what_is_kept(run, monkeypatc
     status, out, err = run("sample", "CO", "-n", 40, "--chains", 2)
     assert (status, out) == (130, "")
     assert "interrupted before the first sample" in err
+
+
+def test_the_same_command_goes_on_and_asks_for_no_energy_again(run, monkeypatch, tmp_path):
+    energies, asked = Surface.energies, []
+
+    def counted(self, positions):
+        if isinstance(self, RememberedSurface):
+            asked.append(len(positions))
+            if len(asked) == 12:
+                raise SystemExit(137)  # as a kill, between two energies
+        return energies(self, positions)
+
+    monkeypatch.setattr(Surface, "energies", counted)
+    killed, straight = tmp_path / "killed.h5", tmp_path / "straight.h5"
+    command = ("sample", "CO", "-n", 8, "--chains", 2, "-o")
+    assert run(*command, killed)[0] == 137
+    asked.clear()
+    asked += [0] * 12
+    status = run(*command, straight)[0]
+    all_calls = len(asked)
+    asked.clear()
+    asked += [0] * 12
+    journal = tmp_path / "killed.h5.journal"
+    journal.write_bytes(journal.read_bytes()[:-5])
+    again, _, err = run(*command, killed)
+    assert again == status and f"going on with the energies in {journal}" in err
+    assert len(asked) == all_calls - 10
+    one, other = Ensemble.read(killed), Ensemble.read(straight)
+    assert np.array_equal(one.positions, other.positions)
+    assert np.array_equal(one.energies, other.energies)
+    asked.clear()
+    assert run(*command, killed)[0] == status and not asked
+    status, _, err = run(*command, killed, "--seed", 1)
+    assert status == 2 and "belongs to another run" in err
+    journal.unlink()
+    status, _, err = run(*command, killed)
+    assert status == 2 and "exists and would be lost" in err
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -189,6 +190,34 @@ def test_a_report_of_other_settings_is_not_replaced(run: Run, tmp_path: Path) ->
     assert status == 2
     assert f"{tmp_path} has a report with fmax=0.02, which would be replaced" in err
     assert about.read_text() == kept and list(tmp_path.iterdir()) == [about]
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"level": "pbe"}', "no JSON"])
+def test_an_about_json_of_other_software_is_not_replaced(
+    run: Run, tmp_path: Path, content: str
+) -> None:
+    about = tmp_path / "about.json"
+    about.write_text(content)
+    status, _, err = run("speedup", "O", "-o", tmp_path, *QUICK)
+    assert status == 2
+    assert f"{about} is not of a report, and would be replaced: name another folder" in err
+    assert about.read_text() == content and list(tmp_path.iterdir()) == [about]
+
+
+def test_what_a_comparison_costs_is_told_before_it_begins(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(speedup_units, "dft_unit", stop)
+    few = ("speedup", "O", "CO", "no molecule", "-o", tmp_path, *QUICK)
+    _, _, err = run(*few)
+    assert "2 molecules in 2 arms: 4 DFT relaxations, and tighter ones" in err
+    assert "about 1 min of processor time" in err
+    _, _, err = run(*few, "--basis", "def2-qzvp", "--recipe", "bfgs", "C" * 12)
+    assert "3 molecules in 4 arms: 12 DFT relaxations" in err
+    assert re.search(r"about \d+ hours of processor time", err)
 
 
 def test_missing_matplotlib_costs_the_figure_only(

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from diffrelax import documents
 from diffrelax.clock import Time
 from diffrelax.dft import DFTRelaxation, DFTSettings
 from diffrelax.documents import (
@@ -157,3 +160,23 @@ def test_every_quantity_states_its_unit() -> None:
     for document, of_document in units.items():
         for name, unit in of_document.items():
             assert unit in re.split("[,; ]+", document.model_fields[name].description)
+
+
+def test_changes_since_the_commit_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "diffrelax"
+    package.mkdir()
+    source = package / "documents.py"
+    source.write_text("")
+    monkeypatch.setattr(documents, "__file__", str(source))
+    monkeypatch.setattr(documents, "_source", documents._source.__wrapped__)
+    here = Provenance.here()
+    assert (here.git_commit, here.uncommitted) == ("", None)
+    author = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+    for command in (["init", "-q"], ["add", "."], [*author, "commit", "-qm", "one"]):
+        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
+    here = Provenance.here()
+    assert (len(here.git_commit), here.uncommitted) == (40, False)
+    (tmp_path / "notes").write_text("outside the package")
+    assert not Provenance.here().uncommitted
+    source.write_text("changed")
+    assert Provenance.here().uncommitted

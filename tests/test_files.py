@@ -35,6 +35,30 @@ def test_a_text_of_several_lines_is_no_molecule() -> None:
     assert molecule.name == "methanol"
 
 
+def test_workers_change_nothing(tmp_path):
+    named = Chem.MolFromSmiles("CCC")
+    named.SetProp("_Name", "propane")
+    drawing = Chem.MolFromSmiles("CC=O")
+    rdDepictor.Compute2DCoords(drawing)
+    sdf = write(tmp_path / "a.sdf", Chem.MolToMolBlock(drawing) + "$$$$\ncut\n$$$$\n")
+    smi = write(tmp_path / "b.smi", "C[C@H](F)Cl one\nxyz bad\nCCO\n")
+    xyz = write(tmp_path / "c.xyz", METHANE.format("charge=0") + "1\n")
+    given = [smi, "C1CC1 ring", named, ase.build.molecule("H2O"), sdf, "C(", xyz, "no.sdf", None]
+    one, two = (read_molecules(given, seed=7, workers=n) for n in (1, 2))
+    assert [type(m) for m in one] == [type(m) for m in two]
+    for a, b in zip(one, two, strict=True):
+        if isinstance(a, Rejected):
+            assert a == b
+        else:
+            assert (a.name, a.smiles, a.start, a.bonds) == (b.name, b.smiles, b.start, b.bonds)
+            assert np.array_equal(a.positions, b.positions)
+
+
+def test_no_worker_is_an_error():
+    with pytest.raises(ValueError, match="0 workers: give 1 or more"):
+        read_molecules("C", workers=0)
+
+
 def test_smi_names_order_and_bad_lines(tmp_path):
     path = write(tmp_path / "a.smi", "# a comment\n\nCCO ethanol\nC1C bad\nC\nCC\ttwo words\n")
     results = read_molecules(path)
@@ -190,7 +214,7 @@ def test_drawing_without_hydrogens_is_embedded(tmp_path):
 
 def test_files_that_cannot_be_read(tmp_path):
     assert "no such file" in reason(tmp_path / "missing.smi")
-    assert "unknown suffix" in reason(write(tmp_path / "a.csv", "CCO"))
+    assert "unknown suffix" in reason(write(tmp_path / "a.mol2", "CCO"))
     assert "empty" in reason(write(tmp_path / "a.smi", "# nothing\n"))
     assert "empty" in reason(write(tmp_path / "a.sdf", ""))
     assert "number of its atoms" in reason(write(tmp_path / "a.xyz", "C 0 0 0\n"))
@@ -201,14 +225,14 @@ def test_files_that_cannot_be_read(tmp_path):
 
 
 def test_text_that_is_meant_as_a_path_says_no_such_file(tmp_path):
-    for text in ("molecules.smi", "molecules.csv", str(tmp_path / "missing")):
+    for text in ("molecules.smi", "molecules.mol2", str(tmp_path / "missing")):
         (result,) = read_molecules(text)
         assert "no such file" in result.reason
     (result,) = read_molecules("C(C.Cl")
     assert "no such file" not in result.reason
     (result,) = read_molecules("c1ccc.cc")
     assert result.reason.startswith("'c1ccc.cc' is not a SMILES")
-    (result,) = read_molecules(str(write(tmp_path / "a.csv", "CCO")))
+    (result,) = read_molecules(str(write(tmp_path / "a.mol2", "CCO")))
     assert "unknown suffix" in result.reason
 
 
@@ -309,7 +333,7 @@ def test_outputs_are_checked_up_front(tmp_path):
     check_output(tmp_path / "a.extxyz")
     assert os.listdir(tmp_path) == []
     with pytest.raises(ValueError, match="unknown suffix"):
-        check_output(tmp_path / "a.pdb")
+        check_output(tmp_path / "a.mol2")
     with pytest.raises(FileNotFoundError, match="create it"):
         check_output(tmp_path / "missing" / "a.sdf")
     with pytest.raises(OSError, match="cannot be written"):

@@ -9,7 +9,8 @@ from rdkit import Chem
 
 from diffrelax import load_model
 from diffrelax.cli import train as commands
-from diffrelax.domain import outside_domain
+from diffrelax.domain import outside_domain, unfamiliar
+from diffrelax.environments import read_environments
 from diffrelax.finetuning import begin_finetuning, load_minima
 from diffrelax.molecule import Molecule
 from diffrelax.relaxation import relax_molecules
@@ -101,7 +102,7 @@ def test_conformers_of_one_molecule_stay_on_one_side_of_the_split(model, tmp_pat
 
 def test_mirror_images_stay_on_one_side_of_the_split(model, tmp_path):
     pairs = [(f"C[C@H](F){tail}", f"C[C@@H](F){tail}") for tail in
-             ("O", "N", "C=O", "C#N", "CC", "OC", "CO", "C=C", "C#C", "NC")]  # fmt: skip
+             ("O", "N", "C=O", "CC#N", "CC", "OC", "CO", "C=C", "C#C", "NC")]  # fmt: skip
     write(tmp_path / "two.extxyz", [Molecule.from_smiles(s).to_atoms() for p in pairs for s in p])
     minima = load_minima(tmp_path / "two.extxyz", model.config)
     assert len(minima.validation_set) == 2
@@ -129,16 +130,25 @@ def test_bonds_that_are_new_to_the_model_are_covered_afterwards(model, stretched
     assert (8, 8) in covered
 
 
-def test_cumulenes_are_covered_once_they_have_been_learned(model, stretched, tmp_path):
+def test_atoms_of_a_kind_that_was_learned_are_known_afterwards(model, stretched, tmp_path):
+    """From the beginning of the run on, and in the weights at its end."""
     path, _ = stretched
     data = tmp_path / "allenes.extxyz"
-    for i, smiles in enumerate((["C=CC=C"], ["C=C=C", "CC=C=C", "C=C=O"])):
-        data.write_text(path.read_text())
-        write(data, [Molecule.from_smiles(s).to_atoms() for s in smiles], append=True)
-        folder = tmp_path / f"c-{i}"
-        config, _ = begin_finetuning(model, "relax-qm9-1", data, folder, level="none", steps=1)
-        assert config.cumulenes == bool(i)
-        assert ModelConfig.read(folder / "config.yaml").cumulenes == bool(i)
+    data.write_text(path.read_text())
+    learned = [f"{tail}C=C=C" for tail in ("", "C", "CC", "OC", "NC", "FC", "O=C", "C#C")]
+    write(data, [Molecule.from_smiles(s).to_atoms() for s in learned], append=True)
+    allene = Molecule.from_smiles("COCC=C=C")
+    assert "none of the molecules" in unfamiliar(allene, model)
+    folder = tmp_path / "allenes-1"
+    commands.finetune("relax-qm9-1", data, folder, "none", 1, threads=1)
+    tuned = load_model(folder / "model.safetensors")
+    assert not unfamiliar(allene, tuned)
+    kind = "C =CH =CH2"
+    assert tuned.environments[kind] >= 5 and kind not in model.environments
+    assert tuned.environments["CH3 -CH2"] > model.environments["CH3 -CH2"]
+    assert read_environments(folder / "environments.txt") == tuned.environments
+    commands.train(folder / "config.yaml", resume=True, threads=1)
+    assert load_model(folder / "model.safetensors").environments == tuned.environments
 
 
 def test_a_model_of_its_own_covers_what_it_has_learned_alone(model, stretched, tmp_path):
@@ -156,6 +166,7 @@ def test_a_model_of_its_own_covers_what_it_has_learned_alone(model, stretched, t
     assert learned.config.largest == minima.train_set.sizes.max() < model.config.largest
     reason = outside_domain(Molecule.from_smiles("N=O"), learned)
     assert "of which the model has seen none" in reason
+    assert learned.environments == minima.environments
 
 
 def test_molecules_as_large_as_those_that_it_learns_are_covered_afterwards(

@@ -8,7 +8,13 @@ from ase.build import molecule
 
 from diffrelax.diffusion.denoiser import DenoiserConfig
 from diffrelax.diffusion.joint import GenerationConfig
-from diffrelax.generation import generate, judge, read_trajectories, write_trajectories
+from diffrelax.generation import (
+    generate,
+    generate_each,
+    judge,
+    read_trajectories,
+    write_trajectories,
+)
 from diffrelax.models import Model
 from diffrelax.network.config import NetworkConfig
 from diffrelax.training.config import ModelConfig, build_denoiser
@@ -33,6 +39,16 @@ def test_a_seed_makes_the_same_geometries_again(model):
                for a, b in zip(one, again, strict=True))  # fmt: skip
     assert {len(made.atoms) for made in one + other} == {3, 5}
     assert not np.array_equal(one[0].atoms.positions, other[0].atoms.positions)
+
+
+@pytest.mark.parametrize("skip", [0, 1, 2, 5, 7])
+def test_molecules_that_are_skipped_leave_the_others_as_they_are(model, monkeypatch, skip):
+    monkeypatch.setattr("diffrelax.generation.MOLECULES_IN_BATCH", 2)
+    whole = list(generate_each(model, 7, seed=0))
+    rest = list(generate_each(model, 7, seed=0, skip=skip))
+    assert [i for i, _ in rest] == [i for i, _ in whole[skip:]]
+    for (_, one), (_, other) in zip(rest, whole[skip:], strict=True):
+        assert np.array_equal(one.atoms.positions, other.atoms.positions)
 
 
 def test_sizes_are_drawn_as_in_the_data(model):

@@ -21,8 +21,10 @@ def test_a_wheel_carries_the_weights_and_the_card_of_each_release():
     root = Path(__file__).parent.parent
     project = tomllib.loads((root / "pyproject.toml").read_text())
     carried = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
-    names = [line.split()[1] for line in (root / "models/SHA256SUMS").read_text().splitlines()]
-    files = ["SHA256SUMS", *names, *(str(Path(name).parent / "card.md") for name in names)]
+    sums = [line.split()[1] for line in (root / "models/SHA256SUMS").read_text().splitlines()]
+    names = [name for name in sums if "checkpoints" not in name]
+    cards = [str(Path(name).parent / "card.md") for name in names if "/" in name]
+    files = ["SHA256SUMS", *names, *cards]
     assert carried == {f"models/{file}": f"diffrelax/released/{file}" for file in files}
 
 
@@ -32,6 +34,16 @@ def test_a_loaded_model_knows_its_file_and_needs_no_gradients():
     assert model.sha256 == hashlib.sha256(weights.read_bytes()).hexdigest()
     assert not any(p.requires_grad for p in model.denoiser.parameters())
     assert model.config.level == "B3LYP/6-31G(2df,p)"
+
+
+def test_a_folder_of_a_model_is_one(tmp_path, monkeypatch):
+    shutil.copy(releases()["relax-qm9-1"] / "model.safetensors", tmp_path)
+    assert load_model(tmp_path).name == load_model(str(tmp_path)).name == "relax-qm9-1"
+    (tmp_path / "relax-qm9-2").mkdir()
+    with pytest.raises(ValueError, match=r"no model file .*relax-qm9-2/model.safetensors"):
+        load_model(tmp_path / "relax-qm9-2")
+    monkeypatch.chdir(tmp_path)  # a release is meant by its name
+    assert load_model("relax-qm9-2").name == "relax-qm9-2"
 
 
 def test_unknown_names_and_paths_say_what_there_is():
@@ -47,7 +59,8 @@ def copied(tmp_path, monkeypatch):
     folder = releases()["relax-qm9-1"]
     copy = tmp_path / "models" / "relax-qm9-1"
     copy.mkdir(parents=True)
-    shutil.copy(folder.parent / "SHA256SUMS", copy.parent)
+    for file in ("SHA256SUMS", "qm9-environments.txt"):
+        shutil.copy(folder.parent / file, copy.parent)
     shutil.copy(folder / "model.safetensors", copy)
     (tmp_path / "pyproject.toml").touch()
     monkeypatch.setattr(models, "__file__", str(tmp_path / "diffrelax" / "models.py"))
@@ -62,7 +75,48 @@ def test_a_damaged_release_is_noticed(copied):
     weights.write_bytes(data)
     with pytest.raises(ValueError, match="not the released file"):
         load_model("relax-qm9-1")
-    assert load_model(weights).name == "relax-qm9-1"
+    with pytest.raises(ValueError, match=r"damaged: it calls itself relax-qm9-1, but its sha256"):
+        load_model(weights)
+
+
+def test_environments_that_are_not_those_of_the_release_are_noticed(copied):
+    listed = copied.parent / "qm9-environments.txt"
+    listed.write_text(listed.read_text().replace("1\tCH4", "9\tCH4"))
+    with pytest.raises(ValueError, match="not the released file"):
+        load_model("relax-qm9-1")
+    listed.unlink()
+    with pytest.raises(ValueError, match=r"qm9-environments\.txt is missing: install"):
+        load_model("relax-qm9-1")
+
+
+def test_a_copy_of_a_release_is_as_good_and_a_damaged_copy_is_not(tmp_path):
+    for file in ("relax-qm9-2/model.safetensors", "denoise-qm9-1/checkpoints/step-512.safetensors"):
+        copy = tmp_path / "copy.safetensors"
+        shutil.copy(releases()["relax-qm9-2"].parent / file, copy)
+        assert load_model(copy).name == file.partition("/")[0]
+        data = bytearray(copy.read_bytes())
+        data[-1000] ^= 1
+        copy.write_bytes(data)
+        with pytest.raises(ValueError, match="damaged"):
+            load_model(copy)
+        copy.write_bytes(data[:-40_000] + bytes(40_000))
+        with pytest.raises(ValueError, match="damaged"):
+            load_model(copy)
+
+
+def test_weights_of_ones_own_carry_a_checksum(model, tmp_path):
+    path = tmp_path / "own.safetensors"
+    tensors = {name: p.detach() for name, p in model.denoiser.named_parameters()}
+    about = {"config": model.config.model_dump(mode="json"), "step": 1}
+    save_tensors(tensors, path, about | {"environments": {"CH3 -CH3": 7}})
+    assert load_model(path).environments == {"CH3 -CH3": 7}
+    whole = path.read_bytes()
+    for damaged in (whole[:-40_000] + bytes(40_000), whole.replace(b"CH3 -CH3", b"CH3 -CH2")):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="does not fit its checksum"):
+            load_model(path)
+    save_tensors(tensors, path, about)
+    assert load_model(path).environments["CH3 -CH2"] > 1000  # those of QM9, which it names
 
 
 def test_weights_that_no_sum_names_are_no_release(copied):

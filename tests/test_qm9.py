@@ -1,6 +1,15 @@
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
 import numpy as np
 import pytest
-from rdkit import Chem
+from rdkit import Chem, rdBase
 
 from diffrelax import qm9
 from diffrelax.training.geometries import GeometrySet
@@ -112,3 +121,77 @@ def test_unknown_split_and_missing_source_say_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(qm9, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install \"diffrelax\[train\]\""):
         list(qm9._rows())
+
+
+PACKING = """
+import signal
+from diffrelax import qm9
+from diffrelax.molecule import Molecule
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+    ethanol = Molecule.from_smiles("CCO")
+    one = qm9._Row(1, "CCO", ethanol.symbols, ethanol.positions)
+    qm9._rows = lambda one_in: iter([one] * 100_000)
+    qm9.pack("mmff94")
+"""
+
+
+def start_packing(folder):
+    (folder / "packing.py").write_text(PACKING)
+    process = subprocess.Popen(
+        [sys.executable, folder / "packing.py"],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stderr.readline() == "packing QM9, mmff94: about 127,190 molecules\n"
+    time.sleep(2)
+    return process
+
+
+def test_packing_ends_soon_after_ctrl_c(tmp_path):
+    process = start_packing(tmp_path)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode != 0 and errors.endswith("KeyboardInterrupt\n")
+
+
+def test_a_killed_packing_leaves_no_processes(tmp_path):
+    process = start_packing(tmp_path)
+    process.kill()
+    process.communicate(timeout=120)  # until nobody holds standard error any more
+
+
+def test_no_molecules_are_no_reason_to_pack(run, monkeypatch):
+    monkeypatch.delattr("diffrelax.qm9.pack")
+    assert run("evaluate", "relax-qm9-1", "-n", 0)[0] == 2
+
+
+def test_no_example_is_a_sealed_molecule():
+    spec = find_spec("qm9pack")
+    if spec is None:
+        pytest.skip("needs qm9pack")
+    sealed = set()
+    for part in (1, 2, 3):
+        path = Path(spec.submodule_search_locations[0]) / "data" / f"qm9_part{part}.csv"
+        with path.open(newline="") as file:
+            for line in file:
+                _, index, smiles, *_ = f"{line},,".split(",", 3)
+                if index.isdigit() and int(index) % 20 == qm9.SEALED_REMAINDER:
+                    sealed.add(Chem.CanonSmiles(smiles.strip('"'), useChiral=0))
+    assert len(sealed) > 6000
+    home = Path(__file__).parent.parent
+    found = {}
+    for suffix in ("README.md", "workflows/**/*.smi", "tests/**/*.py"):
+        for path in home.glob(suffix):
+            for word in set(re.findall(r"[\w@+\-\[\]()=#/\\]+", path.read_text())):
+                found.setdefault(word, path)
+    with rdBase.BlockLogs():
+        molecules = {word: Chem.MolFromSmiles(word) for word in found}
+    shown = {
+        word: found[word]
+        for word, molecule in molecules.items()
+        if molecule and Chem.MolToSmiles(molecule, isomericSmiles=False) in sealed
+    }
+    assert not shown

@@ -11,6 +11,7 @@ from rdkit.Chem import rdDistGeom
 from scipy.spatial.transform import Rotation
 
 import diffrelax as dr
+from diffrelax import embedding
 from diffrelax.diffusion.reading import Calibration, ErrorBound, relax_by_reading
 from diffrelax.domain import MAX_ATOMS, outside_domain
 from diffrelax.levels import get_calculator, relax_at_level
@@ -107,7 +108,6 @@ def test_a_noise_level_leaves_out_the_bridge(model):
         ("C.C", "2 fragments"),
         ("OO", "a bond O–O, of which the model has seen none"),
         ("CN(F)F", "a bond N–F"),
-        ("C" * 40, f"122 atoms: .* not used beyond {MAX_ATOMS}"),
         ("[He]", "not trained on He"),
     ],
 )
@@ -180,7 +180,7 @@ def test_what_is_relaxed_already_is_left_alone(calibrated):
     assert after < before / 2
 
 
-@pytest.mark.parametrize("smiles", ["c1ccccc1", "CC(=O)OC", "C#N"])
+@pytest.mark.parametrize("smiles", ["c1ccccc1", "CC(=O)OC", "C#C"])
 def test_geometries_that_are_stretched_as_a_whole_are_relaxed_or_refused(smiles):
     model = dr.load_model("relax-qm9-2")
     minimum = dr.relax(smiles, model).molecule
@@ -213,8 +213,19 @@ def test_an_error_that_may_be_too_large_falls_back_to_the_start(calibrated, mode
         dr.relax("CCCO", calibrated, max_error=0.1, noise_level=0.03)
 
 
+def test_a_bound_that_reaches_other_minima_is_told(calibrated):
+    wild = calibrated.config.calibration.model_copy(
+        update={"after_schedule": ErrorBound(scale=1e3, exponent=1.4)}
+    )
+    config = calibrated.config.model_copy(update={"calibration": wild})
+    result = dr.relax("CCCO", replace(calibrated, config=config))
+    assert result.error_bound > 0.7 and result.verdict == "relaxed"
+    told = f"its error may be {result.error_bound:.2f} Å, as far as other minima are"
+    assert result.reason == told
+
+
 def test_linear_and_tiny_molecules_are_relaxed(model):
-    for smiles in ("C#N", "C#C", "O=C=O", "O", "N"):
+    for smiles in ("C#CC#N", "C#C", "O=C=O", "O", "N"):
         result = dr.relax([smiles], model)[0]
         assert result.verdict == "relaxed", result.reason
         assert not outside_domain(result.molecule, model)
@@ -233,14 +244,13 @@ def test_a_large_molecule_that_is_left_alone_is_told_of_too(calibrated):
     )
 
 
-def test_double_bonds_in_a_row_are_told_of(calibrated):
-    told = "an atom has two double bonds, of which the model has seen none"
-    allene, isocyanate, diene = dr.relax(["C=C=C", "CN=C=O", "C=CC=C"], calibrated)
-    for result in (allene, isocyanate):
-        assert result.reason == f"{told}; its error bound is not calibrated for that"
-    assert diene.reason == ""
-    config = calibrated.config.model_copy(update={"cumulenes": True})
-    assert dr.relax("C=C=C", replace(calibrated, config=config)).reason == ""
+def test_what_is_too_large_for_the_model_is_not_embedded(model, monkeypatch):
+    chain = dr.Molecule.from_smiles("C" * 36)
+    monkeypatch.setattr(embedding, "_embed_once", lambda *_: pytest.fail("it is embedded"))
+    given, smiles = dr.relax([chain, "C" * 36], model)
+    assert given.verdict == "refused"
+    assert smiles.verdict == "failed"
+    assert smiles.reason == f"110 atoms: not embedded, as at most {MAX_ATOMS} are used here"
 
 
 def test_a_model_of_large_molecules_covers_them(model):

@@ -23,7 +23,7 @@ RIGID = {
     "CO": (1, False),  # Cs
     "CF": (3, False),  # C3v
     "O=C=O": (2, False),  # linear, with a centre
-    "C#N": (1, False),  # linear, without one
+    "C#CC#N": (1, False),  # linear, without one
     "C#CC#C": (2, False),
     "[H][H]": (2, False),
     "OO": (2, True),  # C2

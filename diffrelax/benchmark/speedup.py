@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from math import nan
 from typing import NamedTuple
@@ -15,10 +16,14 @@ from diffrelax.clock import Time
 from diffrelax.dft import DFTSettings
 from diffrelax.documents import FailureDocument, MinimisationDocument
 from diffrelax.identity import identity_change, same_minimum
+from diffrelax.levels.density_functional import count_functions
 from diffrelax.molecule import Molecule
 
 REFERENCE_FMAX = 0.003  # eV/Å
 REFERENCE_STEPS = 100
+# means of 737 relaxations of 5 to 9 heavy atoms (analysis/results), and a fit to their times
+CALLS_WITHOUT_HESSIAN, CALLS_WITH_HESSIAN, CALLS_TO_REFERENCE = 12, 4, 6
+SECONDS_OF_100_FUNCTIONS, LEAST_SECONDS = 3.0, 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +139,27 @@ def compare_arms(
                 else:
                     bar.update()
             yield assign_basins(outcomes, lambda end: units.relax(end, reference_settings(level)))
+
+
+def estimate_seconds(
+    subjects: Sequence[Subject], arms: Sequence[SpeedupArm], level: DFTSettings
+) -> float:
+    """Estimate the processor time of a comparison, tight relaxations included, s.
+
+    Within a factor of three: the time of a gradient call goes as the cube of the number of basis
+    functions, and depends on functional and processor, which are not looked at.
+    """
+    calls = CALLS_TO_REFERENCE
+    for arm in arms:
+        guided = arm.settings(level).hessian != "none"
+        calls += CALLS_WITH_HESSIAN if guided else CALLS_WITHOUT_HESSIAN
+    seconds = 0.0
+    for subject in subjects:
+        with suppress(ValueError):  # the basis lacks an element: the report will say so
+            numbers = subject.base.numbers if subject.base else ()
+            size = count_functions(numbers, level.basis) / 100
+            seconds += calls * max(SECONDS_OF_100_FUNCTIONS * size**3, LEAST_SECONDS * bool(size))
+    return seconds
 
 
 def reference_settings(level: DFTSettings) -> DFTSettings:

@@ -108,11 +108,13 @@ def write_report(
     starts = start_qualities(outcomes, about["level"]["fmax"])
     ratios = [speedup(outcomes, *pair) for pair in comparisons([cost.arm for cost in costs])]
     tables = _tables(costs, starts, ratios, outcomes)
+    here = Provenance.here()
     about = dict(about) | {
         "measured_on": sorted({outcome.hardware for outcome in outcomes if outcome.hardware}),
         "measured_with": sorted({outcome.git_commit for outcome in outcomes if outcome.git_commit}),
         "watts": watts,
-        "git_commit": Provenance.here().git_commit,
+        "git_commit": here.git_commit,
+        "uncommitted": here.uncommitted,
         "gfn2-xtb": level_settings("gfn2-xtb")["program"],
         "packages": {package: version(package) for package in PACKAGES},
     }

@@ -12,7 +12,7 @@ from diffrelax.benchmark.hardware import describe_dft_hardware
 from diffrelax.benchmark.speedup_arms import LEVEL_STARTS, Subject, level_settings
 from diffrelax.clock import NO_TIME, Time
 from diffrelax.dft import DFTSettings
-from diffrelax.dft.relaxation import relax_with
+from diffrelax.dft.relaxation import relax_with, unit_checkpoint
 from diffrelax.documents import (
     FailureDocument,
     MinimisationDocument,
@@ -220,7 +220,6 @@ class Units:
         """Return the DFT relaxation of a molecule."""
         key = work_key("dft", molecule, settings.model_dump())
         plain = _plain(molecule)
-        checkpoint = str(self.work.checkpoint(key))
         document = self._do(
             key,
             molecule.name,
@@ -228,7 +227,7 @@ class Units:
                 plain,
                 settings.model_dump(),
                 threads=self._threads,
-                checkpoint=checkpoint,
+                checkpoint=str(unit_checkpoint(self.work, key, molecule, settings)),
                 key=key,
             ),
         )

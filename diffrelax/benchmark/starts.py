@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from ase.units import kcal, mol
 
@@ -62,6 +63,7 @@ def relax_from(
     settings: DFTSettings,
     *,
     threads: int | None = None,
+    checkpoint: Path | None = None,
     callback: Callback | None = None,
 ) -> Arm:
     """Relax a molecule with DFT from one of its starts.
@@ -74,7 +76,7 @@ def relax_from(
     result : Relaxation
         With a geometry. The end of the relaxation must still be the molecule of its start.
     settings : DFTSettings
-    threads, callback
+    threads, checkpoint, callback
         See :func:`diffrelax.dft.relax_dft`.
 
     Raises
@@ -98,7 +100,9 @@ def relax_from(
                 return Arm(start, relaxed.seconds, None, relaxed.reason)
             molecule = result.start.with_positions(relaxed.positions, start=start)
             seconds = relaxed.seconds
-        dft = relax_with(molecule, settings, threads=threads, callback=callback)
+        dft = relax_with(
+            molecule, settings, threads=threads, checkpoint=checkpoint, callback=callback
+        )
     except OSError:
         raise
     except ValueError as error:

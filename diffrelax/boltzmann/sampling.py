@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +14,7 @@ from tqdm.auto import tqdm
 
 from diffrelax.boltzmann import adjusted, repeated
 from diffrelax.boltzmann.diagnostics import FEWEST_CHAINS, FEWEST_DRAWS, Diagnostics
+from diffrelax.boltzmann.remembered import RememberedSurface
 from diffrelax.boltzmann.sampler import Samples, Trajectory
 from diffrelax.checks import integer
 from diffrelax.clock import Time
@@ -25,6 +28,7 @@ from diffrelax.models import Model
 from diffrelax.molecule import Molecule
 from diffrelax.reembedding import embed_again
 from diffrelax.rotors import Rotors, torsion_angles, watched_torsions
+from diffrelax.work import work_key
 
 MANY = 0.05  # share of samples
 METHODS = {
@@ -43,6 +47,7 @@ def sample_boltzmann(
     method: Literal["adjusted", "repeat"] = "adjusted",
     n_chains: int = 10,
     seed: int = 42,
+    checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = False,
 ) -> Ensemble:
     """Sample the geometries of a molecule at a temperature and a level of theory.
@@ -74,6 +79,9 @@ def sample_boltzmann(
     n_chains : int
     seed : int
         Of the embedding and the chains.
+    checkpoint : path, optional
+        File that keeps every energy as it is calculated. The same call made again takes them from
+        there, and goes on with those that are missing; the network is asked again.
     progress : bool
         Show a progress bar on standard error.
 
@@ -92,8 +100,9 @@ def sample_boltzmann(
     Raises
     ------
     ValueError
-        If the input is not one molecule that the model covers, a number is out of range, or the
-        level is unknown, not installed, or cannot describe the molecule.
+        If the input is not one molecule that the model covers, a number is out of range, the level
+        is unknown, not installed, or cannot describe the molecule, or the checkpoint is that of
+        another call.
     RuntimeError
         If the level has no energy for a start, or for a geometry of repeated denoising.
     """
@@ -107,7 +116,15 @@ def sample_boltzmann(
     given = read_one(molecule, seed=seed)
     if reason := outside_domain(given, model):
         raise ValueError(f"{given.name}: {reason}")
-    surface = Surface(given, theory.name, **theory.settings)
+    if checkpoint is None:
+        surface = Surface(given, theory.name, **theory.settings)
+    else:
+        settings = {"n": n, "n_chains": n_chains, "method": method, "temperature": temperature}
+        settings |= theory.model_dump(mode="json")
+        run = {"key": work_key("sample", given, settings, model_sha256=model.sha256, seed=seed)}
+        surface = RememberedSurface(
+            given, theory.name, Path(checkpoint), settings | run, **theory.settings
+        )
     starts = embed_starts(given, n_chains, seed)
     if not np.isfinite(surface.energies(starts)).all():
         raise RuntimeError(

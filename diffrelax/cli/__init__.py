@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shlex
 import signal
 import sys
+import traceback
+from collections.abc import Callable
+from dis import opmap
 from importlib.metadata import version
 from io import TextIOWrapper
 from typing import Annotated
@@ -27,25 +31,45 @@ from diffrelax.cli import (
 )
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+DEBUG = "--debug"
+ON_THE_WAY, BY_THE_USER, INSIDE = 1, 2, 3  # exit status
+RAISE = opmap["RAISE_VARARGS"]
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(relax.relax)
-app.command()(dft.dft)
-app.command()(speedup.speedup)
-app.command()(conformers.conformers)
-app.command()(sample.sample)
-app.command()(generate.generate)
-app.command()(run.run)
+EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
+    relax.relax: (
+        'diffrelax relax "CC(=O)OC" CCO -o relaxed.extxyz',
+        "diffrelax relax library.csv.gz -o relaxed.sdf.gz",
+        "cat molecules.smi | diffrelax relax - -o relaxed.sdf",
+    ),
+    dft.dft: (
+        'diffrelax dft "CC(=O)OC" --compare mmff94 -o methyl_acetate.extxyz',
+        "diffrelax dft molecules.sdf --xc pbe --basis def2-svp -o minima.sdf",
+    ),
+    speedup.speedup: (
+        "diffrelax speedup molecules.smi -o report/ --start mmff94 --start diffusion",
+    ),
+    conformers.conformers: (
+        "diffrelax conformers CCCCO -o conformers.sdf --work conformers/",
+        "diffrelax conformers CCCCO --level dft --xc pbe --basis def2-svp -o conformers.h5",
+    ),
+    sample.sample: ("diffrelax sample CCCCO -n 5000 --temperature 300 -o samples.h5",),
+    generate.generate: ("diffrelax generate -n 100 --seed 0 -o molecules.extxyz",),
+    run.run: ("diffrelax run flow.yaml", "diffrelax run flow.yaml --engine remote"),
+    train.train: ("diffrelax train my-model-1/config.yaml --max-minutes 60",),
+    train.finetune: (
+        'diffrelax finetune relax-qm9 minima.extxyz -o my-model-pbe-1 --level "PBE/def2-SVP"',
+    ),
+    evaluate.evaluate: ("diffrelax evaluate relax-qm9 --split test -n 1000 --level gfn2-xtb",),
+    models.models: ("diffrelax models",),
+}
+for command, lines in EXAMPLES.items():
+    app.command(epilog="\n\n".join(("Examples:", *lines)))(command)
 app.add_typer(results.results, name="results")
-app.command()(train.train)
-app.command()(train.finetune)
-app.command()(evaluate.evaluate)
-app.command()(models.models)
 
 
 def _print_version(wanted: bool) -> None:
@@ -60,12 +84,15 @@ def options(
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version"),
     ] = False,
+    debug: Annotated[
+        bool, typer.Option(DEBUG, help="Print the traceback of an error, for a bug report")
+    ] = False,
 ) -> None:
     """Relax molecules with a diffusion model, and with DFT from there."""
 
 
 def main() -> None:
-    """Run the command line; errors a person can act on end it with status 2."""
+    """Run the command line; status 2 is for what the user can mend, 3 for an error inside."""
     # threads that sleep while they wait: on a shared machine, spinning ones cost several-fold
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _keep_freed_memory()
@@ -75,12 +102,44 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")  # names may be what cannot be printed
     try:
         app()
-    except (ValueError, OSError) as error:
-        print(f"diffrelax: {_in_words(error)}", file=sys.stderr)
-        sys.exit(2)
-    except FloatingPointError as error:
-        print(f"diffrelax: {error}", file=sys.stderr)
-        sys.exit(1)
+    except Exception as error:
+        if DEBUG in sys.argv[1:]:
+            traceback.print_exc()
+        status = _status_of(error)
+        if status == INSIDE:
+            again = shlex.join(["diffrelax", DEBUG, *sys.argv[1:]])
+            print(
+                f"diffrelax: an error inside, {type(error).__name__}: {error}\n"
+                f"please report it with what this prints: {again}",
+                file=sys.stderr,
+            )
+        else:
+            print(f"diffrelax: {_in_words(error)}", file=sys.stderr)
+        sys.exit(status)
+
+
+def _status_of(error: Exception) -> int:
+    """Tell what the user can mend from what went wrong on the way, and from errors inside."""
+    if isinstance(error, FloatingPointError):
+        return ON_THE_WAY
+    if isinstance(error, OSError) or (isinstance(error, ValueError) and _is_deliberate(error)):
+        return BY_THE_USER
+    return INSIDE
+
+
+def _is_deliberate(error: ValueError) -> bool:
+    """Whether our own code, or pydantic in its name, raised an error; not numpy, for example."""
+    from pydantic import ValidationError  # slow to import
+
+    if isinstance(error, ValidationError):
+        return True
+    last = error.__traceback__
+    while last and last.tb_next:
+        last = last.tb_next
+    assert last is not None
+    frame = last.tb_frame
+    is_ours = frame.f_globals.get("__name__", "").startswith("diffrelax.")
+    return is_ours and frame.f_code.co_code[last.tb_lasti] == RAISE
 
 
 def _keep_freed_memory() -> None:

@@ -30,7 +30,9 @@ def conformers(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Conformers: .sdf, .extxyz or .h5")
     ] = None,
-    n: Annotated[int, typer.Option("-n", help="Number of distinct starts, at most")] = 100,
+    n: Annotated[
+        int, typer.Option("-n", help="Distinct starts to relax at the level, at most")
+    ] = 100,
     level: Annotated[str, typer.Option(help="Level of theory: mmff94, gfn2-xtb, dft, …")] = (
         "gfn2-xtb"
     ),
@@ -95,8 +97,8 @@ def _show(found: Ensemble, json_lines: bool) -> None:
 
     from diffrelax.tables import aligned_table
 
-    header = ("conformer", "energy", "weight", "symmetry", "mirror", "starts", "first start")
-    units = ("", "kcal/mol", "%", "number", "images", "", "")
+    header = ("conformer", "energy", "weight", "symmetry", "mirror", "found", "first start")
+    units = ("", "kcal/mol", "%", "number", "images", "times", "")
     rows = [
         (
             str(i),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import glob
+from collections.abc import Mapping
 from dataclasses import replace
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -16,10 +19,14 @@ from diffrelax.cli.options import (
     ModelName,
     NoiseLevel,
     Output,
+    Overwrite,
     Seed,
     Threads,
+    count_inputs,
+    each_input,
+    set_threads,
 )
-from diffrelax.cli.relax import relax_inputs, tell_interrupted
+from diffrelax.cli.relax import load_checked, relax_inputs
 
 if TYPE_CHECKING:
     from diffrelax.benchmark.starts import Arm
@@ -33,6 +40,28 @@ class Start(StrEnum):
 
     mmff94 = "mmff94"
     gfn2_xtb = "gfn2-xtb"
+
+
+class Checkpoints:
+    """Files beside the output that keep the gradient calls of the molecule that is worked on."""
+
+    def __init__(self, output: Path | None, result: Relaxation, settings: DFTSettings) -> None:
+        from diffrelax.work import work_key
+
+        self._output, self._key = output, ""
+        if result.molecule:
+            self._key = work_key("dft", result.molecule, settings.model_dump(mode="json"))[:16]
+
+    def of(self, start: str) -> Path | None:
+        """Return the file of a relaxation from a start; None without an output."""
+        output = self._output
+        return output and output.with_name(f"{output.name}.{start}-{self._key}.checkpoint")
+
+    def drop(self) -> None:
+        """Delete the files, also those of molecules that an earlier life has worked on."""
+        if output := self._output:
+            for path in output.parent.glob(f"{glob.escape(output.name)}.*.checkpoint"):
+                path.unlink()
 
 
 def dft(
@@ -64,13 +93,18 @@ def dft(
     device: Device = "cpu",
     seed: Seed = 42,
     threads: Threads = None,
+    overwrite: Overwrite = False,
     json_lines: Json = False,
 ) -> None:
-    """Relax molecules with the diffusion model, then with DFT (PySCF)."""
+    """Relax molecules with the diffusion model, then with DFT (PySCF); the same command goes on."""
     from diffrelax.dft import DFTSettings
     from diffrelax.dft.relaxation import check_settings
-    from diffrelax.report import announce, report
+    from diffrelax.journal import Result
+    from diffrelax.report import Report, carried
+    from diffrelax.writing import check_output
 
+    if output:
+        check_output(output, inputs=inputs)
     settings = DFTSettings(
         xc=xc,
         basis=basis,
@@ -83,22 +117,47 @@ def dft(
         check_minimum=check_minimum,
     )
     check_settings(settings)
-    rows: list[dict[str, Any]] = []
-    ends: list[Molecule | None] = []
-    try:
-        relaxed = list(relax_inputs(inputs, output, seed, model, device, noise_level, threads))
-        for result, before in relaxed:
-            row, end, table = _dft_one(result, before, compare or [], settings, threads)
-            rows.append(row)
-            ends.append(end)
-            report(rows, output, ends, json_lines, first=len(rows) - 1)
-            if compare and end and not json_lines:
-                print(table, flush=True)
-    except KeyboardInterrupt:
-        tell_interrupted(len(rows), inputs)
-        raise typer.Exit(130) from None
-    announce(output, rows, ends)
-    raise typer.Exit(0 if all(row["converged"] for row in rows) else 1)
+    set_threads(threads)
+    loaded = load_checked(model, device, noise_level)
+    decisive = {
+        "command": "dft",
+        "model": loaded.sha256,
+        "noise_level": noise_level,
+        "seed": seed,
+        "compare": sorted(set(compare or [])),
+        **settings.model_dump(),
+    }
+    total = count_inputs(inputs)
+    with Report(
+        output, decisive, _is_converged, overwrite=overwrite, json_lines=json_lines
+    ) as report:
+        try:
+            for ((source, result, before),) in relax_inputs(
+                report.left_of(each_input(inputs)),
+                loaded,
+                noise_level=noise_level,
+                seed=seed,
+                part_size=1,
+                total=total,
+                done=report.n_done,
+            ):
+                checkpoints = Checkpoints(output, result, settings)
+                row, end, table = _dft_one(
+                    result, before, compare or [], settings, threads, checkpoints
+                )
+                report.add([Result(source, row, end, carried(source, row))])
+                checkpoints.drop()
+                if compare and end and not json_lines:
+                    print(table, flush=True)
+            report.finish()
+        except KeyboardInterrupt:
+            report.tell_interrupted(total)
+            raise typer.Exit(130) from None
+    raise typer.Exit(1 if report.n_bad else 0)
+
+
+def _is_converged(row: Mapping[str, Any]) -> bool:
+    return bool(row.get("converged"))
 
 
 def _dft_one(
@@ -107,6 +166,7 @@ def _dft_one(
     compare: list[Start],
     settings: DFTSettings,
     threads: int | None,
+    checkpoints: Checkpoints,
 ) -> tuple[dict[str, Any], Molecule | None, str]:
     """Return the row of a molecule, its geometry, and the table that compares its starts."""
     from tqdm.auto import tqdm
@@ -120,13 +180,22 @@ def _dft_one(
     arms: list[Arm] = []
     first = "diffusion" if result.verdict == "relaxed" else result.molecule.start
     for start in dict.fromkeys((first, *map(str, compare))):
-        with tqdm(desc=f"{result.name} from {start}", unit="gradient", disable=None) as bar:
+        with tqdm(
+            desc=f"{result.name} from {start}", unit="gradient", leave=None, disable=None
+        ) as bar:
 
             def show(call: int, energy: float, fmax: float, bar: tqdm = bar) -> None:
                 bar.set_postfix(fmax=f"{fmax:.3f} eV/Å", refresh=False)
                 bar.update()
 
-            arm = relax_from(start, result, settings, threads=threads, callback=show)
+            arm = relax_from(
+                start,
+                result,
+                settings,
+                threads=threads,
+                checkpoint=checkpoints.of(start),
+                callback=show,
+            )
         arms.append(replace(arm, seconds_before=arm.seconds_before + seconds))
     excess = excess_energies(arms)
     row |= dft_columns(arms[0], excess[0])

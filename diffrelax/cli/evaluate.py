@@ -24,9 +24,11 @@ class Peer(StrEnum):
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="Released model, or a .safetensors file")],
+    model: Annotated[
+        str, typer.Argument(help="Released model, folder of one, or .safetensors file")
+    ],
     split: Annotated[Literal["test", "validation"], typer.Option(help="Part of QM9")] = "test",
-    n: Annotated[int, typer.Option("-n", help="Number of molecules")] = 1000,
+    n: Annotated[int, typer.Option("-n", min=1, help="Number of molecules")] = 1000,
     start: Annotated[
         Literal["mmff94", "uff", "gfn2-xtb", "embedded", "minimum"],
         typer.Option(

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diffrelax.cli.options import Device, Threads, set_threads
+from diffrelax.cli.options import Device, Overwrite, Threads, set_threads
+
+if TYPE_CHECKING:
+    from diffrelax.generation import Generated
+    from diffrelax.journal import Result
 
 
 def generate(
@@ -22,44 +27,64 @@ def generate(
         ),
     ] = None,
     model: Annotated[
-        str, typer.Option("--model", help="Released model, or a .safetensors file")
+        str, typer.Option("--model", help="Released model, folder of one, or .safetensors file")
     ] = "generate-qm9",
     seed: Annotated[int, typer.Option(help="Of the noise")] = 42,
     device: Device = "cpu",
     threads: Threads = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Generate molecules out of noise; what is not a molecule is written too, and marked."""
-    from diffrelax.generation import Generated, generate_each, write_trajectories
+    from diffrelax.generation import generate_each, write_trajectories
+    from diffrelax.journal import ResultFile
     from diffrelax.models import load_model
-    from diffrelax.writing import check_output, write_frames
+    from diffrelax.writing import check_output
 
     for path, suffix in ((output, ".extxyz"), (trajectories, ".h5")):
         if path:
             check_output(path, (suffix,))
     set_threads(threads)
-    found: dict[int, Generated] = {}
-    keep = trajectories is not None
-    try:
-        for i, one in generate_each(
-            load_model(model, device), n, seed=seed, trajectories=keep, progress=True
-        ):
-            found[i] = one
-    except KeyboardInterrupt:
-        print(f"interrupted: {len(found)} of {n} are done", file=sys.stderr)
-    if not found:
-        raise typer.Exit(130)
-    made = [found[i] for i in sorted(found)]
-    for i, one in enumerate(made):
-        one.atoms.info = {
-            "name": f"generated-{i}",
-            "verdict": "molecule" if one.molecule else "invalid",
-            **one.atoms.info,
-        }
-    write_frames(output, [one.atoms for one in made])
-    if trajectories:
-        write_trajectories(trajectories, made)
-    molecules = {one.molecule.smiles for one in made if one.molecule}
-    valid = sum(one.molecule is not None for one in made)
-    print(f"{valid} of {len(made)} are molecules, {len(molecules)} of them distinct")
-    print(f"{len(made)} geometries in {output}", file=sys.stderr)
-    raise typer.Exit(0 if len(made) == n else 130)
+    loaded, keep = load_model(model, device), trajectories is not None
+    generate_each(loaded, n, seed=seed)  # before the output is made
+    settings = {"command": "generate", "model": loaded.sha256, "n": n, "seed": seed}
+    found: list[Generated] = []
+    with ResultFile(output, settings, _is_molecule, overwrite=overwrite) as file:
+        if done := file.n_done:
+            if keep and done < n:
+                raise ValueError("trajectories are written at the end alone: give --overwrite")
+            print(f"{output}: {done} done before, going on from there", file=sys.stderr)
+        try:
+            for i, one in generate_each(
+                loaded, n, seed=seed, trajectories=keep, skip=done, progress=True
+            ):
+                file.append([_result(i, one)])
+                if keep:
+                    found.append(one)
+            file.finish()
+        except KeyboardInterrupt:
+            told = f"interrupted: {file.n_done} of {n} are done; the same command goes on"
+            print(told, file=sys.stderr)
+        if trajectories and found:
+            write_trajectories(trajectories, found)
+        distinct = len({row["smiles"] for row in file.rows() if _is_molecule(row)})
+        valid = file.n_done - file.n_bad
+        print(f"{valid} of {file.n_done} are molecules, {distinct} of them distinct")
+        print(f"{file.n_written} geometries in {output}", file=sys.stderr)
+        raise typer.Exit(0 if file.n_done == n else 130)
+
+
+def _result(i: int, one: Generated) -> Result:
+    from diffrelax.journal import Result
+
+    one.atoms.info["name"] = f"generated-{i}"
+    row = {
+        "name": f"generated-{i}",
+        "smiles": one.atoms.info["smiles"],
+        "verdict": "molecule" if one.molecule else "invalid",
+        "reason": one.reason,
+    }
+    return Result(f"generated-{i}", row, one.atoms)
+
+
+def _is_molecule(row: Mapping[str, Any]) -> bool:
+    return row["verdict"] == "molecule"

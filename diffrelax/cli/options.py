@@ -3,23 +3,47 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 if TYPE_CHECKING:
     from diffrelax.ensemble import Level
+    from diffrelax.files import Input
+
+STDIN = "-"
 
 Inputs = Annotated[
-    list[str], typer.Argument(help="SMILES, or files: .smi .txt .sdf .mol .xyz .extxyz")
+    list[str],
+    typer.Argument(
+        help="SMILES or InChI; - for lines of them on standard input; or files: .smi .txt .csv "
+        ".tsv .sdf .mol .xyz .extxyz .pdb, each also with .gz"
+    ),
 ]
 Output = Annotated[
-    Path | None, typer.Option("-o", "--output", help="Geometries: .extxyz, .xyz, .sdf or .json")
+    Path | None,
+    typer.Option(
+        "-o",
+        "--output",
+        help="Geometries: .extxyz .xyz .sdf .pdb .json .jsonl, each also with .gz; grows as "
+        "results come, and the same command goes on",
+    ),
 ]
-ModelName = Annotated[str, typer.Option("--model", help="Released model, or a .safetensors file")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Begin anew, and lose what is in the output")
+]
+ModelName = Annotated[
+    str, typer.Option("--model", help="Released model, folder of one, or .safetensors file")
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …")]
 Seed = Annotated[int, typer.Option(help="Seed of the embedding of SMILES")]
+Workers = Annotated[
+    int, typer.Option(min=1, help="Processes that read and embed; the results stay the same")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, an object on each line")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads")]
 NoiseLevel = Annotated[
@@ -31,6 +55,25 @@ NoiseLevel = Annotated[
 GridLevel = Annotated[int, typer.Option(min=0, max=9, help="PySCF's integration grid")]
 Functional = Annotated[str | None, typer.Option("--xc", help="Functional, for --level dft")]
 Basis = Annotated[str | None, typer.Option(help="Basis set, for --level dft")]
+
+
+def each_input(inputs: list[str]) -> Iterator[Input]:
+    """Yield the inputs of a command one by one, not read yet; ``-`` is lines of SMILES."""
+    from diffrelax.files import each_record, records_in
+
+    for given in inputs:
+        if given == STDIN:
+            lines = cast(BufferedReader, sys.stdin.buffer)
+            yield from records_in(lines, "standard input", ".smi")
+        else:
+            yield from each_record(given)
+
+
+def count_inputs(inputs: list[str]) -> int | None:
+    """Count the inputs of a command; None if that would use them up."""
+    from diffrelax.files import count_molecules
+
+    return None if STDIN in inputs else count_molecules(inputs)
 
 
 def set_threads(threads: int | None) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import sys
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,15 +17,22 @@ from diffrelax.cli.options import (
     ModelName,
     NoiseLevel,
     Output,
+    Overwrite,
     Seed,
     Threads,
+    Workers,
+    count_inputs,
+    each_input,
     set_threads,
 )
 
 if TYPE_CHECKING:
+    from diffrelax.files import Input, Rejected
+    from diffrelax.models import Model
+    from diffrelax.molecule import Molecule
     from diffrelax.relaxation import Relaxation
 
-PART = 200  # molecules that are read and relaxed together
+PART = 64  # molecules that are read, relaxed and written together
 
 
 def relax(
@@ -40,70 +46,136 @@ def relax(
     device: Device = "cpu",
     seed: Seed = 42,
     threads: Threads = None,
+    workers: Workers = 1,
+    overwrite: Overwrite = False,
     json_lines: Json = False,
 ) -> None:
-    """Relax molecules with the diffusion model; Ctrl-C keeps what is done."""
-    from diffrelax.report import announce, relaxation_row, report
-
-    results: list[Relaxation] = []
-    status = 0
-    try:
-        for result, _ in relax_inputs(
-            inputs, output, seed, model, device, noise_level, threads, max_error
-        ):
-            results.append(result)
-            if result.verdict != "relaxed":
-                status = 1
-    except KeyboardInterrupt:
-        tell_interrupted(len(results), inputs)
-        status = 130
-    rows = [relaxation_row(result) for result in results]
-    molecules = [result.molecule for result in results]
-    report(rows, output, molecules, json_lines)
-    announce(output, rows, molecules)
-    raise typer.Exit(status)
-
-
-def tell_interrupted(done: int, inputs: list[str]) -> None:
-    """Say on standard error how many of the inputs of a command are done."""
-    from diffrelax.files import count_molecules
-
-    print(f"interrupted: {done} of {count_molecules(inputs)} molecules are done", file=sys.stderr)
-
-
-def relax_inputs(
-    inputs: list[str],
-    output: Path | None,
-    seed: int,
-    model: str,
-    device: str,
-    noise_level: float | None,
-    threads: int | None,
-    max_error: float = math.inf,
-) -> Iterator[tuple[Relaxation, float]]:
-    """Relax the inputs of a command; yield each with the seconds that it took to read it."""
-    from tqdm.auto import tqdm
-
-    from diffrelax.clock import timed
-    from diffrelax.files import count_molecules, each_molecule
-    from diffrelax.models import load_model
-    from diffrelax.relaxation import choose_calibration, choose_schedule, relax_molecules
+    """Relax molecules with the diffusion model; what is done is kept, the same command goes on."""
+    from diffrelax.domain import atom_limit
+    from diffrelax.journal import Result
+    from diffrelax.report import Report, carried, relaxation_row
     from diffrelax.writing import check_output
 
     if output:
         check_output(output, inputs=inputs)
     set_threads(threads)
-    loaded = load_model(model, device)
-    choose_schedule(loaded, noise_level)
-    choose_calibration(loaded, noise_level, max_error)
-    read = timed(each_molecule(inputs, seed=seed))
-    with tqdm(total=count_molecules(inputs), unit="mol", disable=None) as bar:
-        while part := list(islice(read, PART)):
-            results = relax_molecules(
-                [molecule for molecule, _ in part],
+    loaded = load_checked(model, device, noise_level, max_error)
+    settings = {
+        "command": "relax",
+        "model": loaded.sha256,
+        "noise_level": noise_level,
+        "max_error": max_error,
+        "seed": seed,
+    }
+    total = count_inputs(inputs)
+    with Report(
+        output, settings, _is_relaxed, overwrite=overwrite, json_lines=json_lines
+    ) as report:
+        try:
+            for part in relax_inputs(
+                report.left_of(each_input(inputs)),
                 loaded,
                 noise_level=noise_level,
                 max_error=max_error,
-            )
-            yield from zip(results, (time.wall for _, time in part), strict=True)
+                seed=seed,
+                workers=workers,
+                max_atoms=atom_limit(loaded),
+                total=total,
+                done=report.n_done,
+            ):
+                results = []
+                for source, relaxation, _ in part:
+                    row = relaxation_row(relaxation)
+                    properties = carried(source, row)
+                    results.append(Result(source, row, relaxation.molecule, properties))
+                report.add(results)
+            report.finish()
+        except KeyboardInterrupt:
+            report.tell_interrupted(total)
+            raise typer.Exit(130) from None
+    raise typer.Exit(1 if report.n_bad else 0)
+
+
+def load_checked(
+    model: str, device: str, noise_level: float | None, max_error: float = math.inf
+) -> Model:
+    """Load a model, and find out whether it can be used so, before the work begins."""
+    from diffrelax.models import load_model
+    from diffrelax.relaxation import choose_calibration, choose_schedule
+
+    loaded = load_model(model, device)
+    choose_schedule(loaded, noise_level)
+    choose_calibration(loaded, noise_level, max_error)
+    return loaded
+
+
+def relax_inputs(
+    inputs: Iterator[Input],
+    model: Model,
+    *,
+    noise_level: float | None,
+    seed: int,
+    max_error: float = math.inf,
+    workers: int = 1,
+    max_atoms: int | None = None,
+    part_size: int | None = None,
+    total: int | None = None,
+    done: int = 0,
+) -> Iterator[list[tuple[Input, Relaxation, float]]]:
+    """Relax inputs part by part; yield each with the seconds that it took to read it.
+
+    No larger molecules are embedded than ``max_atoms``, if it is given.
+    """
+    from tqdm.auto import tqdm
+
+    from diffrelax.clock import timed
+    from diffrelax.files import each_molecule
+
+    waiting: deque[Input] = deque()
+
+    def remembered() -> Iterator[Input]:
+        for given in inputs:
+            waiting.append(given)
+            yield given
+
+    read = timed(each_molecule(remembered(), seed=seed, workers=workers, max_atoms=max_atoms))
+    with tqdm(total=total, initial=done, unit="mol", disable=None) as bar:
+        while part := list(islice(read, part_size or PART)):
+            molecules = [molecule for molecule, _ in part]
+            relaxed = relax_or_fail(molecules, model, noise_level=noise_level, max_error=max_error)
+            yield [
+                (waiting.popleft(), result, time.wall)
+                for result, (_, time) in zip(relaxed, part, strict=True)
+            ]
             bar.update(len(part))
+
+
+def relax_or_fail(
+    molecules: Sequence[Molecule | Rejected], model: Model, **options: Any
+) -> list[Relaxation]:
+    """Relax molecules together; after an error inside, one by one, which costs one molecule.
+
+    An error that all of them meet is no fault of a molecule, and raised.
+    """
+    from diffrelax.relaxation import Relaxation, relax_molecules
+
+    try:
+        return relax_molecules(molecules, model, **options)
+    except Exception:
+        if len(molecules) == 1:
+            raise
+    results, errors = [], []
+    for molecule in molecules:
+        try:
+            results += relax_molecules([molecule], model, **options)
+        except Exception as error:
+            errors.append(error)
+            reason = f"an error inside, {type(error).__name__}: {error}"
+            results.append(Relaxation(molecule.name, "failed", reason, None, None))
+    if len(errors) == len(molecules):
+        raise errors[0]
+    return results
+
+
+def _is_relaxed(row: Mapping[str, Any]) -> bool:
+    return row["verdict"] == "relaxed"

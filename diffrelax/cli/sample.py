@@ -16,6 +16,7 @@ from diffrelax.cli.options import (
     Functional,
     Json,
     ModelName,
+    Overwrite,
     Threads,
     choose_level,
     set_threads,
@@ -51,9 +52,10 @@ def sample(
     device: Device = "cpu",
     seed: Annotated[int, typer.Option(help="Of the embedding and the chains")] = 42,
     threads: Threads = None,
+    overwrite: Overwrite = False,
     json_lines: Json = False,
 ) -> None:
-    """Sample the geometries of a molecule at a temperature."""
+    """Sample the geometries of a molecule at a temperature; the same command goes on."""
     from diffrelax.boltzmann import sample_boltzmann
     from diffrelax.ensemble.files import WRITERS
     from diffrelax.files import read_one
@@ -63,6 +65,7 @@ def sample(
 
     if output:
         check_output(output, WRITERS, [molecule])
+    journal = _journal(output, overwrite)
     if reweight and method != "adjusted":
         raise ValueError(f"samples of --method {method} are not canonical: leave out --reweight")
     drawn_at, *weighted_at = _levels(level, reweight, xc, basis)
@@ -80,10 +83,12 @@ def sample(
             method=method,
             n_chains=chains,
             seed=seed,
+            checkpoint=journal,
             progress=True,
         )
     except KeyboardInterrupt:
-        print("interrupted before the first sample: there is nothing to keep", file=sys.stderr)
+        kept = "the same command goes on" if output else "there is nothing to keep"
+        print(f"interrupted before the first sample: {kept}", file=sys.stderr)
         raise typer.Exit(130) from None
     except RuntimeError as error:
         print(f"diffrelax: {error}", file=sys.stderr)
@@ -96,6 +101,22 @@ def sample(
     if output:
         print(f"{len(found)} samples in {output}", file=sys.stderr)
     raise typer.Exit(_status(found))
+
+
+def _journal(output: Path | None, overwrite: bool) -> Path | None:
+    """Return the file that keeps the energies beside an output that may be written."""
+    if output is None:
+        return None
+    journal = output.with_name(f"{output.name}.journal")
+    if overwrite:
+        journal.unlink(missing_ok=True)
+    elif output.exists() and not journal.exists():
+        raise ValueError(
+            f"{output} exists and would be lost: name another file, or give --overwrite"
+        )
+    if journal.exists():
+        print(f"going on with the energies in {journal}", file=sys.stderr)
+    return journal
 
 
 def _levels(level: str, reweight: str | None, xc: str | None, basis: str | None) -> list[Level]:

@@ -79,6 +79,7 @@ def speedup(
     sha256 = load_model(model).sha256 if "diffusion" in starts else ""
     units = Units(WorkFolder(output / "units"), model, threads)
     subjects = subjects_of(each_molecule(inputs, seed=seed))
+    _tell_cost(subjects, arms, level)
     outcomes, finished = _compare(subjects, arms, level, units)
     about = {"model": model, "model_sha256": sha256, "seed": seed, "level": level.model_dump()}
     if outcomes:
@@ -95,17 +96,36 @@ def speedup(
 
 def _check_folder(output: Path, level: DFTSettings) -> None:
     """Refuse a folder whose report is of other settings, and would be replaced."""
+    path = output / "about.json"
     try:
-        about = json.loads((output / "about.json").read_text(encoding="utf-8"))
+        about = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return
-    held, wanted = about.get("level", {}), level.model_dump()
+    except ValueError:
+        about = None
+    held, wanted = about.get("level") if isinstance(about, dict) else None, level.model_dump()
+    if not isinstance(held, dict):
+        raise ValueError(f"{path} is not of a report, and would be replaced: name another folder")
     differing = [f"{k}={held[k]}" for k in wanted if k in held and held[k] != wanted[k]]
     if differing:
         raise ValueError(
             f"{output} has a report with {', '.join(differing)}, which would be replaced: name "
             "another folder"
         )
+
+
+def _tell_cost(subjects: list[Subject], arms: list[SpeedupArm], level: DFTSettings) -> None:
+    from diffrelax.benchmark.speedup import estimate_seconds
+
+    n = sum(subject.base is not None for subject in subjects)
+    minutes = estimate_seconds(subjects, arms, level) / 60
+    duration = f"{minutes / 60:.0f} hours" if minutes > 120 else f"{max(1, minutes):.0f} min"
+    print(
+        f"{n} molecules in {len(arms)} arms: {n * len(arms)} DFT relaxations, and tighter ones to "
+        f"tell minima apart, which the report does not count: about {duration} of processor time "
+        "in all, a third of it or three times as much, less for what is done already",
+        file=sys.stderr,
+    )
 
 
 def _compare(

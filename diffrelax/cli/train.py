@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,7 +32,9 @@ def train(
     threads: Threads = None,
 ) -> None:
     """Train a model; writes beside its config.yaml."""
-    from diffrelax.finetuning import load_minima
+    from diffrelax.environments import read_environments
+    from diffrelax.finetuning import ENVIRONMENTS, load_minima
+    from diffrelax.models import qm9_environments
     from diffrelax.qm9 import load_qm9
     from diffrelax.training.config import ModelConfig
     from diffrelax.training.loop import check_compiler, check_device, check_folder
@@ -45,16 +48,21 @@ def train(
     if settings.training.data == "qm9":
         starts = settings.training.starts
         sets = load_qm9("train", starts), load_qm9("validation", starts)
+        environments = qm9_environments()
     else:
         minima = load_minima(config.parent / settings.training.data, settings)
+        known = config.parent / ENVIRONMENTS
+        environments = read_environments(known) if known.exists() else minima.environments
         if settings.training.base is None:
             settings = settings.model_copy(update=minima.domain)
         sets = _tell_of(minima)
-    _run(settings, config.parent, sets, device, max_minutes, resume, compiled)
+    _run(settings, config.parent, sets, environments, device, max_minutes, resume, compiled)
 
 
 def finetune(
-    model: Annotated[str, typer.Argument(help="Released model, or a .safetensors file")],
+    model: Annotated[
+        str, typer.Argument(help="Released model, folder of one, or .safetensors file")
+    ],
     data: Annotated[Path, typer.Argument(help="Minima: .extxyz, .xyz or .sdf")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the new model")],
     level: Annotated[str, typer.Option(help="Level of theory of the minima")],
@@ -64,7 +72,8 @@ def finetune(
     threads: Threads = None,
 ) -> None:
     """Fine-tune a model on minima of your own; goes on with `train OUTPUT/config.yaml --resume`."""
-    from diffrelax.finetuning import begin_finetuning
+    from diffrelax.environments import read_environments
+    from diffrelax.finetuning import ENVIRONMENTS, begin_finetuning
     from diffrelax.models import load_model
     from diffrelax.training.loop import check_device
 
@@ -73,7 +82,8 @@ def finetune(
     config, minima = begin_finetuning(
         load_model(model), model, data, output, level=level, steps=steps
     )
-    _run(config, output, _tell_of(minima), device, max_minutes)
+    known = read_environments(output / ENVIRONMENTS)
+    _run(config, output, _tell_of(minima), known, device, max_minutes)
 
 
 def _tell_of(minima: Minima) -> tuple[GeometrySet, GeometrySet]:
@@ -89,6 +99,7 @@ def _run(
     config: ModelConfig,
     folder: Path,
     sets: tuple[GeometrySet, GeometrySet],
+    environments: Mapping[str, int],
     device: str,
     max_minutes: float,
     resume: bool = False,
@@ -110,6 +121,7 @@ def _run(
         resume=resume,
         base=base,
         compiled=compiled,
+        environments=environments,
     )
     print(f"step {state.step} of {config.training.steps} after {state.time.wall / 3600:.2f} h")
     released: Any = load_tensors(folder / WEIGHTS)[1]["config"]

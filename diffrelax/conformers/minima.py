@@ -80,7 +80,9 @@ def sample_conformers(
     -------
     Ensemble
         By rising energy. The columns are ``symmetry_number`` (s), ``mirror_images`` (m) and
-        ``n_starts``, how many starts led to each. Starts that failed are in ``provenance.notes``.
+        ``n_starts``, how often each was found: by how many of all embeddings and proposals, of
+        which most are not distinct and not relaxed at the level. Starts that failed are in
+        ``provenance.notes``.
 
     Raises
     ------
@@ -160,7 +162,7 @@ def weigh(
     energies = np.array([one.energy for one in conformers])
     n_starts = np.array([one.n_starts for one in conformers])
     if len(conformers) == 1 and n_starts[0] > 1:
-        note = f"all {n_starts[0]} starts that reach a minimum end in one conformer"
+        note = f"all {n_starts[0]} embeddings and proposals that reach a minimum are one conformer"
         provenance = provenance.model_copy(update={"notes": (*provenance.notes, note)})
     return Ensemble(
         molecule=molecules[0],

@@ -22,7 +22,7 @@ class Conformer:
     energy : float, eV
         NaN until it is at a minimum.
     n_starts : int
-        Starts that have led here.
+        Embeddings and proposals that have led here.
     """
 
     start: str

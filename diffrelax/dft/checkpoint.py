@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +44,12 @@ class Checkpoint:
     calls: tuple[Call, ...] = ()
     scf: SCFState | None = None
     time: Time = NO_TIME
+
+    def without_orbitals(self) -> Checkpoint:
+        """Leave out what only a relaxation in its middle needs, and what takes most of the room."""
+        assert self.scf is not None
+        none = np.empty(0)
+        return replace(self, scf=self.scf._replace(orbitals=none, occupations=none))
 
     def save(self, path: Path) -> None:
         """Write the checkpoint, whole or not at all; there must have been a call."""

@@ -143,8 +143,8 @@ def softest_curvature(fmax: float, optimizer: Optimizer) -> float:
     return float(np.clip(fmax / SHORTEST_STEP, FLOOR / 4, FLOOR))
 
 
-def vibrational_frequencies(molecule: Molecule, hessian: np.ndarray) -> np.ndarray:
-    """Harmonic frequencies, with translations and rotations projected out.
+def vibrations(molecule: Molecule, hessian: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Harmonic vibrations, with translations and rotations projected out.
 
     Parameters
     ----------
@@ -155,12 +155,21 @@ def vibrational_frequencies(molecule: Molecule, hessian: np.ndarray) -> np.ndarr
     Returns
     -------
     (3 n_atoms - k,) array, cm⁻¹
-        Ascending; imaginary ones as negative numbers. k is the number of rigid motions.
+        Frequencies, ascending; imaginary ones as negative numbers. k is the number of rigid
+        motions.
+    (3 n_atoms - k, n_atoms, 3) array, amu^-½
+        The motion of each, with a mass-weighted length of 1.
     """
     root_masses = np.sqrt(np.repeat(atomic_masses[molecule.numbers], 3))
     rigid = rigid_motions(molecule.positions) * root_masses[:, None]
     internal = null_space(rigid.T)
     weighted = hessian / np.outer(root_masses, root_masses)
-    eigenvalues = np.linalg.eigvalsh(internal.T @ weighted @ internal)
-    energies = np.sign(eigenvalues) * np.sqrt(np.abs(eigenvalues)) * _hbar * m / np.sqrt(_e * _amu)
+    curvatures, modes = np.linalg.eigh(internal.T @ weighted @ internal)
+    motions = (internal @ modes).T / root_masses
+    return wavenumber(curvatures), motions.reshape(-1, molecule.n_atoms, 3)
+
+
+def wavenumber(curvature: np.ndarray | float) -> np.ndarray:
+    """Frequency, cm⁻¹, of a mass-weighted curvature, eV/Å²/amu; negative where imaginary."""
+    energies = np.sign(curvature) * np.sqrt(np.abs(curvature)) * _hbar * m / np.sqrt(_e * _amu)
     return energies / invcm

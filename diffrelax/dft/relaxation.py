@@ -14,12 +14,12 @@ from ase.calculators.calculator import CalculationFailed
 from threadpoolctl import threadpool_limits
 
 from diffrelax.clock import NO_TIME, Time
+from diffrelax.dft import minimum
 from diffrelax.dft.checkpoint import Checkpoint
 from diffrelax.dft.hessian import (
     gfn2_hessian,
     positive_hessian,
     softest_curvature,
-    vibrational_frequencies,
 )
 from diffrelax.dft.internal import geometric, tric
 from diffrelax.dft.minimisers import Minimiser, bfgs, check_optimizer, criterion, sella
@@ -32,10 +32,10 @@ from diffrelax.levels import check_installed
 from diffrelax.levels.density_functional import (
     DensityFunctional,
     check_basis,
-    check_functional,
     mean_field,
 )
-from diffrelax.work import work_key
+from diffrelax.levels.functionals import read_functional
+from diffrelax.work import WorkFolder, work_key
 
 if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
@@ -49,7 +49,6 @@ MINIMISERS: dict[str, Minimiser] = {
 }
 NOT_THE_WAY = {"max_steps", "check_minimum"}  # settings that leave the geometries as they are
 NET_FORCE = 0.1  # eV/Å; that of B3LYP and PBE on grid 3 is below 0.02
-NOISE = 20.0  # cm⁻¹; of frequencies from finite differences and integration grids
 
 
 def relax_dft(
@@ -85,7 +84,7 @@ def relax_dft(
     checkpoint : path, optional
         File in which the state is kept after each gradient call. If it exists, the relaxation goes
         on from there, along the same path, for more steps or a check of the minimum if it has come
-        to its end; costs of both lives are counted. It stays at the end.
+        to its end; costs of both lives are counted. It stays at the end, without the orbitals.
     callback : callable, optional
         Called after each gradient call as ``callback(number, energy in eV, fmax in eV/Å)``.
 
@@ -132,7 +131,7 @@ def check_settings(settings: DFTSettings) -> None:
         If the functional or the basis is unknown, or the optimizer or the level of the Hessian not
         installed.
     """
-    check_functional(settings.xc)
+    read_functional(settings.xc)
     check_basis(settings.basis)
     check_optimizer(settings.optimizer)
     if settings.hessian != "none":
@@ -175,13 +174,48 @@ def relax_with(
 
         recorder = Recorder(molecule, calculator, begin.calls, after_call)
         reason = _minimise(recorder, molecule, begin.hessian, settings)
-        result = _result(molecule, settings, recorder, now(), reason)
+        end = now()
+        if checkpoint and end.calls:
+            end.without_orbitals().save(checkpoint)
+        result = _result(molecule, settings, recorder, end, reason)
         asked = settings.check_minimum != "none" and molecule.n_atoms > 1
-        return _checked(result, calculator) if asked and result.converged else result
+        return minimum.check(result, calculator) if asked and result.converged else result
+
+
+def unit_checkpoint(work: WorkFolder, key: str, molecule: Molecule, settings: DFTSettings) -> Path:
+    """Return the file from which a unit of work goes on, and in which it keeps its state.
+
+    Units that differ in the number of steps or in the check of the minimum share it, so that none
+    begins anew. Where another has gone further than these settings allow, a unit has its own.
+
+    Parameters
+    ----------
+    work : WorkFolder
+    key : str
+        Of the unit.
+    molecule : Molecule
+    settings : DFTSettings
+
+    Raises
+    ------
+    ValueError
+        If it is damaged.
+    """
+    way = _way(molecule, settings)
+    shared = work.checkpoint(way)
+    try:
+        calls = Checkpoint.load(shared, way, molecule).calls
+    except FileNotFoundError:
+        return shared
+    return shared if len(calls) <= settings.max_steps + 1 else work.checkpoint(key)
+
+
+def _way(molecule: Molecule, settings: DFTSettings) -> str:
+    return work_key("dft", molecule, settings.model_dump(exclude=NOT_THE_WAY))
 
 
 def _begin(molecule: Molecule, settings: DFTSettings, checkpoint: Path | None) -> Checkpoint:
-    key = work_key("dft", molecule, settings.model_dump(exclude=NOT_THE_WAY))
+    key = _way(molecule, settings)
     if checkpoint:
         with suppress(FileNotFoundError):
             begin = Checkpoint.load(checkpoint, key, molecule)
@@ -269,31 +303,4 @@ def _result(
         criterion=criterion(settings.optimizer, settings.fmax),
         notes=notes,
         settings=settings,
-    )
-
-
-def _checked(result: DFTRelaxation, calculator: DensityFunctional) -> DFTRelaxation:
-    """Look for negative eigenvalues of the Hessian at the end of a converged relaxation."""
-    started = Time.now()
-    level = result.settings.check_minimum
-    lowest, reason, notes = None, "", result.notes
-    try:
-        if level == "dft":
-            hessian = calculator.hessian(result.molecule.to_atoms())
-        else:
-            hessian = gfn2_hessian(result.molecule)
-    except (RuntimeError, ValueError, NotImplementedError) as error:
-        notes = (*notes, f"not checked to be a minimum, for want of a {level} Hessian: {error}")
-    else:
-        lowest = min(vibrational_frequencies(result.molecule, hessian).tolist(), default=None)
-        if lowest is not None and lowest < -NOISE:
-            reason = f"no minimum: imaginary frequency of {-lowest:.0f} cm⁻¹ ({level})"
-    time = Time.now() - started
-    return replace(
-        result,
-        converged=not reason,
-        reason=reason,
-        notes=notes,
-        lowest_frequency=lowest,
-        times=result.times | {"check": time, "total": result.times["total"] + time},
     )

@@ -48,8 +48,9 @@ class DFTRelaxation:
         What differs from the settings, such as a Hessian that could not be had.
     settings : DFTSettings
     lowest_frequency : float or None, cm⁻¹
-        Lowest vibrational frequency at the end, an imaginary one as a negative number; None if
-        not asked for, or not to be had.
+        Lowest vibrational frequency at the end, an imaginary one as a negative number; with
+        ``check_minimum="gfn2-xtb"`` that of DFT along one motion, at least as high. None if not
+        asked for, or not to be had.
     """
 
     molecule: Molecule

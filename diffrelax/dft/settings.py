@@ -33,8 +33,9 @@ class DFTSettings(BaseModel):
     max_steps : int
         Steps of the optimizer; one gradient call more than that is made at most.
     check_minimum : {"none", "gfn2-xtb", "dft"}
-        Whether the end of a converged relaxation must also have a Hessian without a negative
-        eigenvalue, and at which level: GFN2-xTB takes about a second, DFT longer than the
+        Whether a converged relaxation must also end without an imaginary frequency:
+        ``"gfn2-xtb"`` asks DFT for two gradients along the softest motion of GFN2-xTB's Hessian,
+        and finds most saddle points; ``"dft"`` takes the Hessian of DFT, longer than the
         relaxation.
     """
 

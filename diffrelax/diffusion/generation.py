@@ -65,3 +65,12 @@ def generate_positions(
     start = highest * noise(torch.zeros(*real.shape, width, device=device))
     end = sample_stochastic(denoise, start, levels, noise)
     return elements[end[..., 3:].argmax(-1)] * real, end[..., :3]
+
+
+def draw_noise(
+    denoiser: JointDenoiser, sizes: Tensor, levels: list[float], generator: torch.Generator
+) -> None:
+    """Draw from the generator what `generate_positions` would, to go on behind it."""
+    shape = len(sizes), int(sizes.max()), 3 + len(denoiser.network.elements)
+    for _ in levels:
+        torch.randn(shape, generator=generator)

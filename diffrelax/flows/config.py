@@ -11,11 +11,11 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 
 from diffrelax.dft import DFTSettings
 from diffrelax.entries import read_entries
-from diffrelax.files import FORMATS
 from diffrelax.flows.batches import DiffusionRelaxMaker
 from diffrelax.flows.levels import DFTRelaxMaker, ForceFieldRelaxMaker, MoleculeMaker
 from diffrelax.flows.relax import RelaxFlowMaker
 from diffrelax.flows.resources import StageResources
+from diffrelax.formats import FORMATS, suffix_of
 
 
 class DFTLevel(DFTSettings):
@@ -184,7 +184,7 @@ class FlowConfig(BaseModel):
 
 
 def _at(home: Path, text: str, suffixes: Collection[str]) -> str:
-    is_file = Path(text).suffix.lower() in suffixes and (home / text).is_file()
+    is_file = suffix_of(text) in suffixes and (home / text).is_file()
     return str(home / text) if is_file else text
 
 

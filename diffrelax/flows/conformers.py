@@ -39,7 +39,7 @@ class ConformerDocument(Document):
     weight: float = Field(description="of Boltzmann; they add up to 1")
     symmetry_number: int = Field(description="of rotations")
     mirror_images: int = Field(description="2 if its mirror image counts too, else 1")
-    n_starts: int = Field(description="how many starts led here")
+    n_starts: int = Field(description="how many embeddings and proposals led here")
     start: str = Field(description="the first of them")
 
 

@@ -20,7 +20,7 @@ from diffrelax.documents import (
 )
 from diffrelax.files import Rejected
 from diffrelax.flows.arguments import as_argument, as_arguments, as_plain, failure, read_argument
-from diffrelax.flows.units import Document, find_unit, keep_unit, open_work, pass_on
+from diffrelax.flows.units import Document, fetch, find_unit, keep_unit, open_work, pass_on
 from diffrelax.levels import LEVELS, check_installed, check_level
 from diffrelax.molecule import Molecule
 from diffrelax.work import WorkFolder, work_key
@@ -67,7 +67,7 @@ OutputReference
 
     def _unit(self, molecule: Any) -> Document:
         """Do the unit, or take it from the folder of work, or pass an earlier failure on."""
-        molecule = as_plain(molecule)
+        molecule = fetch(as_plain(molecule))
         read = read_argument(molecule)
         if isinstance(read, Rejected):
             return pass_on(molecule, read, work_key(self.stage, read.source, self.plain_settings()))
@@ -159,7 +159,9 @@ class ForceFieldRelaxMaker(MoleculeMaker):
 
 @dataclass
 class DFTRelaxMaker(MoleculeMaker):
-    """Relax a molecule with DFT, from a checkpoint if an earlier life of the job left one.
+    """Relax a molecule with DFT, from a checkpoint if an earlier relaxation left one.
+
+    Only more steps, or a check of the minimum, are added to what has been done.
 
     Parameters
     ----------
@@ -195,10 +197,11 @@ class DFTRelaxMaker(MoleculeMaker):
 
     def calculate(self, molecule: Molecule, key: str, work: WorkFolder | None) -> ResultDocument:
         """Relax."""
-        from diffrelax.dft.relaxation import relax_with
+        from diffrelax.dft.relaxation import relax_with, unit_checkpoint
 
-        checkpoint = work.checkpoint(key) if work else None
-        relaxation = relax_with(molecule, DFTSettings(**self.settings), checkpoint=checkpoint)
+        settings = DFTSettings(**self.settings)
+        checkpoint = unit_checkpoint(work, key, molecule, settings) if work else None
+        relaxation = relax_with(molecule, settings, checkpoint=checkpoint)
         return MinimisationDocument.from_dft(molecule, relaxation, Provenance.here(), key=key)
 
 

@@ -7,7 +7,7 @@ import logging
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,12 @@ from diffrelax.flows.summary import Summary
 Show = Callable[[int, int, Mapping[str, int]], None]
 
 
+class Unwritable(BaseException):
+    """A store cannot be written to; jobflow would go on after an `Exception`, and lose all else."""
+
+
 class WatchedStore(JobStore):
-    """A store that tells of each job that it keeps.
+    """A store that tells of each job that it keeps, and ends the flow where it can keep none.
 
     Parameters
     ----------
@@ -38,7 +42,10 @@ class WatchedStore(JobStore):
 
     def update(self, docs: Any, *args: Any, **kwargs: Any) -> None:
         """Keep a job and tell of it."""
-        super().update(docs, *args, **kwargs)
+        try:
+            super().update(docs, *args, **kwargs)
+        except OSError as error:
+            raise Unwritable from error
         self._on_job(docs)
 
 
@@ -64,9 +71,10 @@ def run_local(flow: Flow, store: JobStore, folder: Path, show: Show) -> Summary:
 
     Raises
     ------
+    OSError
+        If the store cannot be written to.
     RuntimeError
-        If another process runs a flow in this folder, the store cannot be written to, or the
-        installation is broken.
+        If another process runs a flow in this folder, or the installation is broken.
     """
     jobs = itertools.count(1)
     states: Counter[str] = Counter()
@@ -78,16 +86,48 @@ def run_local(flow: Flow, store: JobStore, folder: Path, show: Show) -> Summary:
         show(next(jobs), len(flow.jobs), states)
 
     folder.mkdir(parents=True, exist_ok=True)
-    log = folder / "jobflow.log"
-    with _alone_in(folder), _logging_to(log), warnings.catch_warnings():
+    with _alone_in(folder), _logging_to(folder / "jobflow.log") as log, warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning, module="jobflow")
-        responses = run_locally(flow, store=WatchedStore(store, count), log=False, root_dir=folder)
+        watched = WatchedStore(store, count)
+        try:
+            responses = run_locally(flow, store=watched, log=False, root_dir=folder)
+        except Unwritable as stop:
+            assert stop.__cause__ is not None
+            raise stop.__cause__ from None
     try:
         summary = Summary.model_validate(responses[flow.jobs[-1].uuid][1].output)
     except KeyError:
-        raise RuntimeError(f"the flow did not come to its summary: see {log}") from None
-    told = f"its job did not end: {log} tells why"
-    return summary.with_reasons(dict.fromkeys(range(len(summary.rows)), told))
+        why = log.ends.get(flow.jobs[-1].name, "")
+        raise RuntimeError(
+            f"the flow did not come to its summary ({why}): see {log.baseFilename}"
+        ) from None
+    return summary.with_reasons(
+        {
+            index: f"{log.ends[job.name]}: see {log.baseFilename}"
+            for job in flow.jobs
+            for index in job.metadata.get("inputs", ())
+            if job.name in log.ends
+        }
+    )
+
+
+class JobLog(logging.FileHandler):
+    """The log of jobflow, and what it says of the end of each job that failed, by name."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, encoding="utf-8")
+        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self.ends: dict[str, str] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record down."""
+        name, failed, trace = record.getMessage().partition(" failed with exception:\n")
+        if failed:
+            self.ends[name] = trace.strip().splitlines()[-1]
+        super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Leave it to the store to tell of a full disk."""
 
 
 @contextmanager
@@ -102,16 +142,16 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _logging_to(path: Path) -> Iterator[None]:
+def _logging_to(path: Path) -> Iterator[JobLog]:
     logger = logging.getLogger("jobflow")
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log = JobLog(path)
     level = logger.level
-    logger.addHandler(handler)
+    logger.addHandler(log)
     logger.setLevel(logging.INFO)
     try:
-        yield
+        yield log
     finally:
         logger.setLevel(level)
-        logger.removeHandler(handler)
-        handler.close()
+        logger.removeHandler(log)
+        with suppress(OSError):  # of a full disk
+            log.close()

@@ -13,6 +13,7 @@ from diffrelax.flows.arguments import Argument, as_arguments, atomic_numbers, jo
 from diffrelax.flows.batches import DiffusionRelaxMaker
 from diffrelax.flows.levels import DFTRelaxMaker, MoleculeMaker
 from diffrelax.flows.summary import summarise
+from diffrelax.flows.units import hand_on
 
 
 @dataclass
@@ -59,38 +60,48 @@ OutputReference, or an iterable of these
         for size in (self.batch_size, self.minimise_batch_size):
             if size < 1:
                 raise ValueError(f"batch size {size}: give 1 or more")
-        relaxed: list[OutputReference] = []
         minimised: list[OutputReference] = []
         relaxations: list[Job] = []
         minimisations: list[Job] = []
         for batch in _batches(range(len(arguments)), self.batch_size):
             relax = self.relax_maker.run([arguments[i] for i in batch])
             _describe(relax, "relax", batch)
-            relaxed += [relax.output[i] for i in range(len(batch))]
             relaxations.append(relax)
+            handed = self._hand_on(relax, batch)
+            minimisations += [handed] if handed is not relax else []
+            starts = {i: handed.output[i - batch.start] for i in batch}
             # no job waits for two batches, so that none is lost with another's
             for part in _batches(batch, self.minimise_batch_size):
-                minimise, outputs = self._minimise(part, arguments, relaxed)
+                minimise, outputs = self._minimise(part, arguments, starts)
                 minimised += outputs
                 minimisations.append(minimise)
         summary = summarise(
             names=[label(argument) for argument in arguments],
             uuids=[output.uuid for output in minimised],
-            relaxed=relaxed,
+            relaxed=[relax.output for relax in relaxations],
             minimised=minimised,
+            batch_size=self.batch_size,
         )
         summary.metadata["stage"] = "summary"
         jobs = [*relaxations, *minimisations, summary]
         return Flow(jobs, output=summary.output, name=self.name)
 
+    def _hand_on(self, relax: Job, batch: range) -> Job:
+        """Make the job whose output single molecules refer to, of one molecule the batch itself."""
+        if not self.relax_maker.work or len(batch) == 1:
+            return relax
+        handed = hand_on(relax.output, self.relax_maker.work)
+        _describe(handed, "hand on", batch)
+        return handed
+
     def _minimise(
-        self, part: range, arguments: list[Argument], relaxed: list[OutputReference]
+        self, part: range, arguments: list[Argument], starts: dict[int, OutputReference]
     ) -> tuple[Job, list[OutputReference]]:
         if len(part) == 1:
-            job = self.minimise_maker.make(relaxed[part[0]])
+            job = self.minimise_maker.make(starts[part[0]])
             outputs = [job.output]
         else:
-            job = self.minimise_maker.make_batch([relaxed[i] for i in part])
+            job = self.minimise_maker.make_batch([starts[i] for i in part])
             outputs = [job.output[i] for i in range(len(part))]
         _describe(job, "minimise", part, label(arguments[part[0]]) if len(part) == 1 else "")
         job.metadata["formulas"] = [_formula(arguments[i]) for i in part]

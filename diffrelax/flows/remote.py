@@ -129,7 +129,7 @@ def _resources(metadata: dict[str, Any], config: FlowConfig) -> StageResources:
     remote = config.remote
     if metadata["stage"] == "relax":
         return remote.relax.filled(cores=2, gpus=int(config.device.startswith("cuda")))
-    if metadata["stage"] == "summary":
+    if metadata["stage"] in ("hand on", "summary"):
         return StageResources(worker=remote.minimise.worker).filled()
     if not isinstance(config.minimise, DFTLevel):
         return remote.minimise.filled()

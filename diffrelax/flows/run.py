@@ -71,7 +71,8 @@ def check_stages(config: FlowConfig, engine: Engine) -> None:
     """
     from diffrelax.dft.relaxation import check_settings
     from diffrelax.levels import check_installed
-    from diffrelax.levels.density_functional import check_basis, check_functional
+    from diffrelax.levels.density_functional import check_basis
+    from diffrelax.levels.functionals import read_functional
     from diffrelax.models import load_model
     from diffrelax.relaxation import choose_schedule
 
@@ -83,7 +84,7 @@ def check_stages(config: FlowConfig, engine: Engine) -> None:
     elif engine == "local":
         check_installed(config.minimise.level)
     elif isinstance(config.minimise, DFTLevel):  # what is not installed here may be on workers
-        check_functional(config.minimise.xc)
+        read_functional(config.minimise.xc)
         check_basis(config.minimise.basis)
     if engine == "remote" and config.store:
         raise ValueError(

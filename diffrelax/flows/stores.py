@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from jobflow import JobStore
-from maggma.stores import GridFSStore, MongoStore, MontyStore
+from maggma.stores import GridFSStore, MongoStore
 from pymongo.errors import PyMongoError
 
 from diffrelax.documents import ResultDocument, read_document
+from diffrelax.flows.embedded import SQLiteStore
 
 MONGODB = ("mongodb://", "mongodb+srv://")
 PROJECT = "project:"
+EMBEDDED = "results.sqlite"
+STAGES = ("relax", "minimise")  # of a flow, whose outputs are results, even those of an old schema
 KINDS = ("failure", "relaxation", "minimisation", "static")
 DATABASE_SECONDS = 5  # to answer in
 
@@ -25,7 +28,7 @@ def open_store(where: str) -> JobStore:
     Parameters
     ----------
     where : str
-        A folder, in which an embedded database is made if there is none; the address of a MongoDB
+        A folder, in which an SQLite file is made if there is none; the address of a MongoDB
         database, ``mongodb://[user:password@]host[:port]/database``; or ``project:NAME``, for the
         store of a jobflow-remote project. Trajectories lie in GridFS of the same database, or
         where the project has them, such as S3.
@@ -75,7 +78,7 @@ def open_results(where: str) -> JobStore:
     if where.startswith((*MONGODB, PROJECT)):
         return open_store(where)
     for folder in (Path(where) / "store", Path(where)):
-        if (folder / "monty.storage.cfg").exists():
+        if (folder / EMBEDDED).exists():
             return open_store(str(folder))
     raise ValueError(
         f"there are no results in {where}: give the folder of a flow, mongodb://host/database or "
@@ -143,11 +146,8 @@ def find_result(store: JobStore, wanted: str) -> list[dict[str, Any]]:
 
 def _embedded(folder: Path) -> JobStore:
     folder.mkdir(parents=True, exist_ok=True)
-    path = str(folder.resolve())
-    return JobStore(
-        MontyStore("outputs", database_path=path),
-        additional_stores={"data": MontyStore("blobs", database_path=path)},
-    )
+    path = str(folder.resolve() / EMBEDDED)
+    return JobStore(SQLiteStore(path, "outputs"), {"data": SQLiteStore(path, "blobs")})
 
 
 def _mongodb(uri: str) -> JobStore:
@@ -167,9 +167,7 @@ def _records(
         outputs = made["output"] if isinstance(made["output"], list) else [made["output"]]
         stage = (made.get("metadata") or {}).get("stage")
         for output in outputs:
-            if isinstance(output, dict) and (
-                output.get("kind") in KINDS or (stage and output.get("kind") != "summary")
-            ):
+            if isinstance(output, dict) and (output.get("kind") in KINDS or (stage in STAGES)):
                 yield made["uuid"], output
 
 

@@ -63,8 +63,9 @@ class Summary(Document):
 def summarise(
     names: Sequence[str],
     uuids: Sequence[str],
-    relaxed: Sequence[dict[str, Any] | None],
+    relaxed: Sequence[Sequence[dict[str, Any]] | None],
     minimised: Sequence[dict[str, Any] | None],
+    batch_size: int,
 ) -> dict[str, Any]:
     """Account for each input of a flow; jobs that never ended are missing references.
 
@@ -74,20 +75,25 @@ def summarise(
         Of the inputs.
     uuids : sequence of str
         Of their last jobs.
-    relaxed, minimised : sequences of dict or None
-        The documents of the two stages; None where a job did not end.
+    relaxed : sequence of sequences of dict, or None
+        The documents of the first stage, batch by batch; None where a job did not end.
+    minimised : sequence of dict or None
+        Those of the second stage.
+    batch_size : int
+        Of the first stage; the last batch may be smaller.
 
     Returns
     -------
     dict
         A `Summary`, as plain JSON.
     """
-    rows = tuple(
-        summary_row(i, *entry)
-        for i, entry in enumerate(zip(names, uuids, relaxed, minimised, strict=True))
-    )
+    rows = []
+    for i, (name, uuid, end) in enumerate(zip(names, uuids, minimised, strict=True)):
+        batch = relaxed[i // batch_size]
+        start = None if batch is None else batch[i % batch_size]
+        rows.append(summary_row(i, name, uuid, start, end))
     summary = Summary(
-        rows=rows,
+        rows=tuple(rows),
         counts=dict(Counter(row.state for row in rows)),
         provenance=Provenance.here(),
     )

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from socket import gethostname
 from typing import Any, TypeGuard
+
+from jobflow import job
 
 from diffrelax.documents import find_document
 from diffrelax.files import Rejected
@@ -34,6 +38,42 @@ def keep_unit(work: WorkFolder | None, key: str, document: Document) -> None:
     """Keep a unit that has just been finished."""
     if work:
         work.keep(key, document)
+
+
+@job
+def hand_on(documents: Sequence[Document], work: str) -> list[Document]:
+    """Say where the documents of a batch are kept, so that no later job loads those of the others.
+
+    Parameters
+    ----------
+    documents : sequence of dict
+        Of finished units. Failures, which are not kept, are handed on as they are.
+    work : str
+        The folder of finished units.
+    """
+    return [
+        given if is_failure(given) else {"unit": given["key"], "work": work, "name": given["name"]}
+        for given in documents
+    ]
+
+
+def fetch(given: Plain) -> Plain:
+    """Return the document of a unit that was handed on; anything else as it is.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is not there.
+    """
+    if isinstance(given, str) or "unit" not in given:
+        return given
+    found = find_unit(open_work(given["work"]), given["unit"], given["name"])
+    if found is None:
+        raise FileNotFoundError(
+            f"the finished unit {given['unit']} of {given['name']} is not in {given['work']} on "
+            f"{gethostname()}: all workers must see that folder"
+        )
+    return found
 
 
 def is_failure(given: Plain) -> TypeGuard[Document]:

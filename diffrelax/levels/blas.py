@@ -1,7 +1,7 @@
 """The matrix products of PySCF's wheel.
 
-PySCF is imported here, in `diffrelax.levels.density_functional` and in what that imports, and
-nowhere else: whatever imports it first decides which kernels it has.
+PySCF is imported here, in `diffrelax.levels.density_functional`, `diffrelax.levels.functionals` and
+`diffrelax.levels.pople`, and nowhere else: whatever imports it first decides which kernels it has.
 """
 
 import ctypes

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,8 +23,8 @@ with kernels_for_avx2():
     from pyscf.gto.basis import load_ecp, parse_cp2k, parse_nwchem, parse_nwchem_ecp
     from pyscf.lib.exceptions import BasisNotFoundError
     from pyscf.pbc.tools.pyscf_ase import PySCF
-    from pyscf.scf.dispersion import DISP_VERSIONS, parse_dft, parse_disp
 
+    from diffrelax.levels.functionals import read_functional
     from diffrelax.levels.pople import FIT, is_6_31g_2df_p, shells_6_31g_2df_p
 
 PSEUDOPOTENTIALS = ("ccecp", "bfd", "gth")  # PySCF gives them to no basis set by its name
@@ -40,7 +39,8 @@ class SCFState(NamedTuple):
     Parameters
     ----------
     orbitals : (n_basis, n_orbitals) array
-        Coefficients; with a leading axis of 2 where alpha and beta orbitals differ.
+        Coefficients; with a leading axis of 2 where alpha and beta orbitals differ. Empty if the
+        next calculation is to start from a guess.
     occupations : (n_orbitals,) array
         With the same leading axis.
     cycles : int
@@ -115,7 +115,8 @@ class DensityFunctional(PySCF):
         self.scf_cycles, self.second_order = state.cycles, state.second_order
         if state.second_order:
             self.method_scan = self.method.newton().as_scanner()
-        self.method_scan.mo_coeff, self.method_scan.mo_occ = state.orbitals, state.occupations
+        if state.orbitals.size:
+            self.method_scan.mo_coeff, self.method_scan.mo_occ = state.orbitals, state.occupations
 
     def hessian(self, atoms: ase.Atoms) -> np.ndarray:
         """Evaluate the analytic second derivatives of the energy.
@@ -189,11 +190,13 @@ def mean_field(
         If the functional or the basis is unknown, the basis lacks an element, or it is made for
         pseudopotentials (ccECP, BFD, GTH).
     """
-    check_functional(xc)
+    functional = read_functional(xc)
     method = (dft.RKS if molecule.multiplicity == 1 else dft.UKS)(_pyscf_molecule(molecule, basis))
     if density_fit:
         method = method.density_fit(auxbasis=FIT if is_6_31g_2df_p(basis) else None)
-    method.xc = xc
+    method.xc = functional.xc
+    method.disp = functional.dispersion
+    method.nlc = functional.nonlocal_correlation
     method.grids.level = grid_level
     method.nlcgrids.level = min(grid_level, 1)
     method.chkfile = None
@@ -290,31 +293,3 @@ def _core_potentials(molecule: Molecule, basis: str) -> dict[str, str]:
         except RuntimeError:  # PySCF has no core potentials of that name
             continue
     return covered
-
-
-def check_functional(xc: str) -> None:
-    """Find out whether PySCF has a functional.
-
-    Raises
-    ------
-    ValueError
-        If it is empty or unknown, or its dispersion correction is unknown or not installed.
-    """
-    if not xc.strip():
-        raise ValueError(f"no functional in xc={xc!r}: name one, such as b3lyp")
-    try:
-        functional, _, dispersion = parse_dft(xc)
-        dft.libxc.parse_xc(functional)
-        _, version, _ = parse_disp(xc)
-    except (KeyError, ValueError, NotImplementedError) as error:
-        raise ValueError(f"unknown functional xc={xc!r}: {error}") from error
-    if dispersion and version not in DISP_VERSIONS:
-        raise ValueError(
-            f"unknown dispersion correction {dispersion!r} in xc={xc!r}: choose one of "
-            f"{', '.join(DISP_VERSIONS)}"
-        )
-    if dispersion and not find_spec("pyscf.dispersion"):
-        raise ValueError(
-            f"xc={xc!r} has a dispersion correction that is not installed: "
-            "pip install pyscf-dispersion"
-        )

@@ -27,6 +27,9 @@ METHODS = {"gfn-ff": ("--gfnff",), "gfn2-xtb": ("--gfn", "2")}
 STOPPING_NORMS = {"tight": 8e-4, "verytight": 2e-4, "extreme": 5e-5}
 
 
+LONGEST_RUN = 3600.0  # s; a relaxation of 200 atoms takes minutes
+
+
 class XTBProgram(Calculator):
     """The program xtb, run in a folder of its own and on one thread.
 
@@ -105,14 +108,18 @@ class XTBProgram(Calculator):
         path = folder / output
         path.unlink(missing_ok=True)
         ase.io.write(folder / "start.xyz", atoms, format="xyz", fmt="%.12f", comment="")
-        done = subprocess.run(
-            [*self._command, *task],
-            cwd=folder,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            errors="replace",
-        )
+        try:
+            done = subprocess.run(
+                [*self._command, *task],
+                cwd=folder,
+                env=os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=LONGEST_RUN,
+            )
+        except subprocess.TimeoutExpired:
+            raise RuntimeError(f"xtb was ended, as it ran for {LONGEST_RUN:g} s") from None
         if not path.exists():
             raise RuntimeError(f"xtb failed: {_complaint(done)}")
         return path

@@ -135,8 +135,6 @@ class ModelConfig(BaseModel):
         Heavy atoms of the molecule that has the most of them.
     bonds : tuple of (int, int)
         Pairs of atomic numbers, the smaller first, that are bonded in what it learns from.
-    cumulenes : bool
-        Whether atoms with two double bonds are among what it learns from.
     calibration : Calibration, optional
         What the readings of the trained network mean; found at the end of training.
     generation : GenerationConfig, optional
@@ -151,7 +149,6 @@ class ModelConfig(BaseModel):
     largest: int = Field(default=29, gt=0)
     most_heavy: int = Field(default=9, gt=0)
     bonds: tuple[tuple[int, int], ...] = QM9_BONDS
-    cumulenes: bool = False
     network: NetworkConfig = NetworkConfig()
     denoiser: DenoiserConfig = DenoiserConfig()
     training: TrainingConfig = TrainingConfig()

@@ -6,9 +6,10 @@ import copy
 import fcntl
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,6 +43,7 @@ def train(
     resume: bool = False,
     base: Denoiser | None = None,
     compiled: bool = False,
+    environments: Mapping[str, int] | None = None,
 ) -> TrainingState:
     """Train a model, or go on with it.
 
@@ -65,6 +67,8 @@ def train(
     compiled : bool
         Compile the network with `torch.compile`: a minute or two at the beginning, then steps take
         a fifth less. The results differ by rounding.
+    environments : mapping of str to int, optional
+        Environments of atoms in what it learns and has learned, to be kept with the weights.
 
     Raises
     ------
@@ -92,7 +96,8 @@ def train(
         state = start_state(config, torch.device(device), train_set.fingerprint, base)
         if compiled:
             state.model.network.compile_parts()
-        return _train(config, folder, train_set, validation_set, device, max_minutes, state)
+        about = {} if environments is None else {"environments": dict(environments)}
+        return _train(config, folder, train_set, validation_set, device, max_minutes, state, about)
 
 
 def check_folder(folder: Path, resume: bool) -> None:
@@ -154,6 +159,7 @@ def _train(
     device: str,
     max_minutes: float,
     state: TrainingState,
+    about: Mapping[str, Any],
 ) -> TrainingState:
     settings = config.training
     if (folder / RESUME).exists():
@@ -179,7 +185,7 @@ def _train(
             bar.set_postfix(loss=row["loss"])
         if state.step in settings.checkpoint_steps():
             checkpoint = folder / CHECKPOINTS / f"step-{state.step}.safetensors"
-            save_weights(state.ema, checkpoint, config, state, torch.float16)
+            save_weights(state.ema, checkpoint, config, state, torch.float16, about)
         if state.step % settings.save_every == 0:
             state.save(folder / RESUME)
     bar.close()
@@ -187,7 +193,7 @@ def _train(
     usable = validation_set.same_basin(settings.max_start_rmsd, settings.max_start_torsion)
     calibration = calibrate(state.ema, validation_set, usable, config.relaxation)
     released = config.model_copy(update={"calibration": calibration})
-    save_weights(state.ema, folder / WEIGHTS, released, state, torch.float32)
+    save_weights(state.ema, folder / WEIGHTS, released, state, torch.float32, about)
     return state
 
 
@@ -282,14 +288,20 @@ def validate(ema: Denoiser, validation_set: GeometrySet, config: ModelConfig) ->
 
 
 def save_weights(
-    model: Denoiser, path: Path, config: ModelConfig, state: TrainingState, dtype: torch.dtype
+    model: Denoiser,
+    path: Path,
+    config: ModelConfig,
+    state: TrainingState,
+    dtype: torch.dtype,
+    about: Mapping[str, Any],
 ) -> None:
-    """Write weights with the configuration in their metadata."""
+    """Write weights with the configuration, and what else is to be told, in their metadata."""
     tensors = {name: p.to(dtype) for name, p in model.named_parameters()}
     metadata = {
         "config": config.model_dump(mode="json"),
         "step": state.step,
         **state.seconds(),
+        **about,
     }
     save_tensors(tensors, path, metadata)
 

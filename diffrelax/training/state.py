@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from hashlib import sha256
 from math import nan
 from pathlib import Path
 from typing import Any
@@ -99,24 +100,40 @@ def _differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, Any]) -> None:
-    """Write a safetensors file with a JSON object in its metadata; replaced in one step."""
+    """Write a safetensors file with a JSON object in its metadata; replaced in one step.
+
+    The entry ``sha256`` is made here: it is that of the tensors and all other entries.
+    """
     plain = {n: t.detach().cpu().contiguous() for n, t in tensors.items()}
+    whole = metadata | {"sha256": _checksum(plain, metadata)}
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part:
-        part.write_bytes(save(plain, {"diffrelax": json.dumps(metadata)}))
+        part.write_bytes(save(plain, {"diffrelax": json.dumps(whole)}))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read a file that :func:`save_tensors` wrote.
+    """Read a file that :func:`save_tensors` wrote, or one from before files had a checksum.
 
     Raises
     ------
     ValueError
-        If the file is missing, truncated, or not of this kind.
+        If the file is missing, truncated, damaged, or not of this kind.
     """
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = json.loads((file.metadata() or {})["diffrelax"])
-            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+            metadata = dict(json.loads((file.metadata() or {})["diffrelax"]))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is missing, damaged, or not a diffrelax file: {error}") from error
+    if metadata.get("sha256", "") not in ("", _checksum(tensors, metadata)):
+        raise ValueError(f"{path} is damaged: what it holds does not fit its checksum")
+    return tensors, metadata
+
+
+def _checksum(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> str:
+    entries = json.loads(json.dumps({k: v for k, v in metadata.items() if k != "sha256"}))
+    total = sha256(json.dumps(entries, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()

@@ -28,11 +28,12 @@ from diffrelax.benchmark.speedup_report import write_report
 from diffrelax.benchmark.speedup_units import Units, dft_unit
 from diffrelax.clock import Time
 from diffrelax.dft import DFTSettings
+from diffrelax.dft.recorder import Recorder
 from diffrelax.documents import FailureDocument, MinimisationDocument, MoleculeDocument, Provenance
 from diffrelax.files import Rejected, read_molecules
 from diffrelax.levels import relax_at_level
 from diffrelax.molecule import Molecule
-from diffrelax.work import WorkFolder
+from diffrelax.work import WorkFolder, work_key
 
 LEVEL = DFTSettings(xc="pbe", basis="sto-3g", grid_level=2)
 HESSIAN = SpeedupArm("mmff94", "bfgs+hessian")
@@ -249,6 +250,20 @@ def test_a_relaxation_that_went_on_from_a_checkpoint_may_have_two_machines(tmp_p
         for _ in range(2)
     ]
     assert machines == [describe_dft_hardware(1), ""]
+
+
+def test_more_steps_go_on_from_what_is_done_and_keys_stay(tmp_path, monkeypatch) -> None:
+    units, molecule = Units(WorkFolder(tmp_path), threads=1), Molecule.from_smiles("OO")
+    few = LEVEL.model_copy(update={"max_steps": 1})
+    short = units.relax(molecule, few)
+    assert short.key == work_key("dft", molecule, few.model_dump())
+    calls = []
+    calculate = Recorder._calculate
+    monkeypatch.setattr(Recorder, "_calculate", lambda self: calls.append(1) or calculate(self))
+    long = units.relax(molecule, LEVEL)
+    assert long.key == work_key("dft", molecule, LEVEL.model_dump())
+    assert long.converged and long.gradient_calls == 2 + len(calls)
+    assert long.trajectory.energies[:2] == short.trajectory.energies
 
 
 def test_coordinates_are_relaxed_to_the_base_and_kept_as_given() -> None:

@@ -138,7 +138,9 @@ def test_a_rigid_molecule_has_one_conformer_and_says_so(model, tmp_path) -> None
     )
     assert len(ensemble) == 1
     assert ensemble.weights.tolist() == [1.0]
-    assert ensemble.provenance.notes[-1].startswith("all 16 starts that reach a minimum end in one")
+    assert ensemble.provenance.notes[-1].startswith(
+        "all 16 embeddings and proposals that reach a minimum are"
+    )
 
 
 def test_a_conformer_that_fails_costs_only_itself(model, monkeypatch) -> None:

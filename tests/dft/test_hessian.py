@@ -7,7 +7,7 @@ from diffrelax.dft.hessian import (
     gfn2_hessian,
     positive_hessian,
     rigid_motions,
-    vibrational_frequencies,
+    vibrations,
 )
 from diffrelax.levels import get_calculator, relax_at_level
 from diffrelax.molecule import Molecule
@@ -18,7 +18,7 @@ def minimum(smiles: str) -> Molecule:
     return molecule.with_positions(relax_at_level(molecule, "gfn2-xtb", fmax=1e-3).positions)
 
 
-@pytest.mark.parametrize(("smiles", "n_rigid"), [("CO", 6), ("C#N", 5), ("[H][H]", 5), ("[H]", 3)])
+@pytest.mark.parametrize(("smiles", "n_rigid"), [("CO", 6), ("C#C", 5), ("[H][H]", 5), ("[H]", 3)])
 def test_minimum_has_only_its_rigid_motions_as_zero_modes(smiles: str, n_rigid: int) -> None:
     molecule = minimum(smiles)
     hessian = gfn2_hessian(molecule)
@@ -37,8 +37,8 @@ def test_a_molecule_that_is_hardly_bent_keeps_its_bends() -> None:
     shifts = np.zeros((4, 3))
     shifts[0] = 0.002 * np.linalg.svd(straight.positions - straight.positions.mean(0))[2][2]
     bent = straight.with_positions(straight.positions + shifts)
-    frequencies = vibrational_frequencies(bent, gfn2_hessian(bent))
-    expected = vibrational_frequencies(straight, gfn2_hessian(straight))
+    frequencies = vibrations(bent, gfn2_hessian(bent))[0]
+    expected = vibrations(straight, gfn2_hessian(straight))[0]
     assert len(frequencies) == 7
     np.testing.assert_allclose(frequencies, expected, atol=20)
 
@@ -96,17 +96,17 @@ def test_frequency_of_a_diatomic_is_that_of_its_spring() -> None:
     reduced_mass = 1.008 * 18.998 / (1.008 + 18.998)
     spring = 60.3  # eV/Å², 9.66 mdyn/Å
     for sign in (1, -1):
-        frequencies = vibrational_frequencies(fluoride, sign * spring * np.outer(stretch, stretch))
+        frequencies = vibrations(fluoride, sign * spring * np.outer(stretch, stretch))[0]
         # 1302.79 cm⁻¹ for 1 mdyn/Å and 1 u (Wilson, Decius and Cross 1955)
         expected = sign * 1302.79 * np.sqrt(spring * 0.160218 / reduced_mass)
         np.testing.assert_allclose(frequencies, [expected], rtol=1e-4)
 
 
 def test_frequencies_of_carbon_dioxide_are_those_of_the_xtb_program() -> None:
-    frequencies = vibrational_frequencies(m := minimum("O=C=O"), gfn2_hessian(m))
+    frequencies = vibrations(m := minimum("O=C=O"), gfn2_hessian(m))[0]
     np.testing.assert_allclose(frequencies, [601.4, 601.4, 1423.4, 2590.5], atol=5)
 
 
 def test_atom_does_not_vibrate() -> None:
     hydrogen = Molecule(np.array([1]), np.zeros((1, 3)), multiplicity=2)
-    assert vibrational_frequencies(hydrogen, np.zeros((3, 3))).shape == (0,)
+    assert vibrations(hydrogen, np.zeros((3, 3)))[0].shape == (0,)

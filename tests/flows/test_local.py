@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from diffrelax.flows.config import FlowConfig
 from diffrelax.flows.local import run_local
 from diffrelax.flows.run import run_flow
 from diffrelax.flows.stores import open_store
+from diffrelax.flows.summary import Summary
 
 FLOW = """
 inputs: [two.smi, CO]
@@ -56,13 +58,55 @@ def test_a_flow_killed_in_the_middle_goes_on_and_does_nothing_twice(run, flow: P
     ]
     after = {p.name: p.read_bytes() for p in work.glob("*.json")}
     assert {name: after[name] for name in before} == before
-    assert not list(work.glob("*.checkpoint"))
     status, out, _ = run("results", "list", flow.parent / "out")
     assert len(out.splitlines()) == 1 + 5
 
     status, out, _ = run("run", flow)
     assert out.splitlines()[-1] == "3 inputs: 2 converged, 1 failed"
     assert {p.name: p.read_bytes() for p in work.glob("*.json")} == after
+
+
+def cheap(folder: Path, *inputs: str, **settings: object) -> FlowConfig:
+    return FlowConfig(inputs=inputs, folder=folder, minimise={"level": "mmff94"}, **settings)
+
+
+def run_now(config: FlowConfig) -> Summary:
+    store = open_store(config.results)
+    return run_local(config.maker().make(config.inputs), store, config.folder, lambda *_: None)
+
+
+@pytest.mark.parametrize("content", [b"", b"no database", None])
+def test_results_that_a_full_disk_cut_short_are_filled_again(
+    run, tmp_path: Path, content: bytes | None
+) -> None:
+    config = cheap(tmp_path, "CO", "C1CC")
+    run_now(config)
+    work = {p.name: p.read_bytes() for p in (tmp_path / "work").iterdir()}
+    path = tmp_path / "store" / "results.sqlite"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] if content is None else content)
+    if content != b"":
+        for command in ("list", "show"):
+            status, _, err = run("results", command, tmp_path, *(["CO"] * (command == "show")))
+            assert status == 2
+            assert str(path) in err and "delete it, and run the flow again" in err
+        path.unlink()
+    assert run_now(config).counts == {"converged": 1, "failed": 1}
+    assert {p.name: p.read_bytes() for p in (tmp_path / "work").iterdir()} == work
+    status, out, _ = run("results", "list", tmp_path)
+    assert (status, len(out.splitlines())) == (0, 1 + 3)
+
+
+def test_a_full_disk_ends_a_flow_with_its_name_and_the_flow_goes_on_later(tmp_path: Path) -> None:
+    config = cheap(tmp_path, "CO", "CCO", batch_size=1)
+    store = open_store(config.results)
+    pages = "PRAGMA max_page_count = 6"
+    store.docs_store._collection.execute(pages)  # SQLite tells of them as of a full disk
+    path = re.escape(str(tmp_path / "store" / "results.sqlite"))
+    with pytest.raises(OSError, match=f"{path}: database or disk is full: free some space"):
+        run_local(config.maker().make(config.inputs), store, tmp_path, lambda *_: None)
+    assert len(list((tmp_path / "work").iterdir())) < 4
+    assert run_now(config).counts == {"converged": 2}
 
 
 def test_a_flow_that_another_process_runs_is_left_alone(run, flow: Path) -> None:
@@ -76,12 +120,7 @@ def test_a_flow_that_another_process_runs_is_left_alone(run, flow: Path) -> None
 
 
 def test_progress_counts_the_molecules_of_a_batch(tmp_path: Path) -> None:
-    config = FlowConfig(
-        inputs=("CO", "C1CC", "O"),
-        folder=tmp_path,
-        minimise={"level": "mmff94"},
-        minimise_batch_size=2,
-    )
+    config = cheap(tmp_path, "CO", "C1CC", "O", minimise_batch_size=2)
     seen = []
     run_local(
         config.maker().make(config.inputs),
@@ -89,8 +128,8 @@ def test_progress_counts_the_molecules_of_a_batch(tmp_path: Path) -> None:
         tmp_path,
         lambda ended, total, states: seen.append((ended, total, dict(states))),
     )
-    assert seen[0] == (1, 4, {})
-    assert seen[-1] == (4, 4, {"converged": 2, "failed": 1})
+    assert seen[0] == (1, 5, {})
+    assert seen[-1] == (5, 5, {"converged": 2, "failed": 1})
 
 
 def test_an_unknown_key_says_what_was_meant(run, flow: Path) -> None:
@@ -194,5 +233,5 @@ def test_a_lost_input_points_to_the_log(run, flow: Path, monkeypatch: pytest.Mon
     flow.write_text("inputs: [O]\nminimise: {level: mmff94}\n")
     _, out, _ = run("run", flow, "--json")
     log = flow.parent / "flow" / "jobflow.log"
-    assert json.loads(out)["reason"] == f"its job did not end: {log} tells why"
+    assert json.loads(out)["reason"] == f"RuntimeError: a defect: see {log}"
     assert "a defect" in log.read_text()

@@ -16,6 +16,7 @@ from monty.json import MontyDecoder, MontyEncoder
 from rdkit import Chem
 
 from diffrelax import levels
+from diffrelax.dft.recorder import Call, Recorder
 from diffrelax.documents import read_document
 from diffrelax.files import Rejected
 from diffrelax.flows import (
@@ -28,6 +29,7 @@ from diffrelax.flows import (
 )
 from diffrelax.flows.arguments import as_arguments, atomic_numbers, failure, read_argument
 from diffrelax.flows.levels import MoleculeMaker
+from diffrelax.flows.units import Document
 from diffrelax.molecule import Molecule
 from diffrelax.work import WorkFolder
 
@@ -242,7 +244,7 @@ def test_a_dft_job_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch) -> N
     output = run(maker.make("OO"))
     assert output["converged"]
     assert calls == output["gradient_calls"] + 1  # the one that died; none was done twice
-    assert [p.suffix for p in tmp_path.iterdir()] == [".json"]
+    assert sorted(p.suffix for p in tmp_path.iterdir()) == [".checkpoint", ".json"]
     assert len(read_document(output).trajectory.positions) == output["gradient_calls"]
     assert WorkFolder(tmp_path).find(output["key"])["energy"] == output["energy"]
     assert run(maker.make("OO")) == output and calls == output["gradient_calls"] + 1
@@ -251,6 +253,44 @@ def test_a_dft_job_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch) -> N
     work.keep(key, output | {"trajectory": output["trajectory"] | {"positions": []}})
     again = run(maker.make("OO"))  # that of a speed-up lacks the way
     assert again["trajectory"]["positions"] == output["trajectory"]["positions"]
+
+
+def test_more_steps_and_a_check_of_the_minimum_go_on_from_what_is_done(
+    tmp_path: Path, monkeypatch
+) -> None:
+    calculated = 0
+    calculate = Recorder._calculate
+
+    def counted(self: Recorder) -> Call:
+        nonlocal calculated
+        calculated += 1
+        return calculate(self)
+
+    monkeypatch.setattr(Recorder, "_calculate", counted)
+
+    def relax(**settings: Any) -> Document:
+        maker = DFTRelaxMaker(work=str(tmp_path), settings=CHEAP_DFT | settings)
+        return run(maker.make("OO"))
+
+    short = relax(max_steps=1)
+    assert (short["converged"], short["gradient_calls"], calculated) == (False, 2, 2)
+    long = relax()
+    assert long["converged"]
+    assert long["gradient_calls"] == calculated > 2
+    assert long["trajectory"]["energies"][:2] == short["trajectory"]["energies"]
+    checked = relax(check_minimum="gfn2-xtb")
+    assert checked["lowest_frequency"] is not None
+    assert checked["trajectory"] == long["trajectory"]
+    assert relax(max_steps=250)["converged"]
+    assert calculated == long["gradient_calls"]
+    largest = max(path.stat().st_size for path in tmp_path.glob("*.checkpoint"))
+    assert largest < 10_000  # no orbitals
+
+    fewer = relax(max_steps=2)
+    assert (fewer["gradient_calls"], calculated) == (3, long["gradient_calls"] + 3)
+    assert fewer["scf_cycles"] < long["scf_cycles"]
+    assert relax(max_steps=300)["trajectory"] == long["trajectory"]
+    assert len(list(tmp_path.glob("*.checkpoint"))) == 1
 
 
 def test_a_molecule_that_a_level_cannot_treat_is_a_failure_with_a_key() -> None:

@@ -99,9 +99,9 @@ def test_each_stage_asks_for_what_it_needs(project) -> None:
     flow = config.maker().make(config.inputs)
     ask_for_resources(flow, config, project("multi_node"))
     managed = [job.config.manager_config for job in flow.jobs]
-    assert [m["worker"] for m in managed] == ["gpu", "cpu", "cpu", "cpu", "cpu"]
-    assert ["gres" in m["resources"] for m in managed] == [True, False, False, False, False]
-    ethanol, bad, not_covered = (m["resources"]["mem_per_cpu"] for m in managed[1:4])
+    assert [m["worker"] for m in managed] == ["gpu"] + ["cpu"] * 5
+    assert ["gres" in m["resources"] for m in managed] == [True] + [False] * 5
+    ethanol, bad, not_covered = (m["resources"]["mem_per_cpu"] for m in managed[2:5])
     assert ethanol > bad == not_covered
     assert flow.jobs[-1].config.on_missing_references.value == "none"
     untouched = RelaxFlowMaker().make("CO").jobs[-1].config

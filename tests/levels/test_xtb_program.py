@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -115,3 +116,14 @@ def test_an_atom_is_relaxed_already(level: str) -> None:
     settings = {"program": "xtb"} if level == "gfn2-xtb" else {}
     relaxed = relax_at_level(Molecule.from_smiles("[He]"), level, **settings)
     assert relaxed.converged and relaxed.n_calls == 1
+
+
+def test_a_program_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "xtb"
+    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr("diffrelax.levels.xtb_program.LONGEST_RUN", 0.2)
+    relaxed = relax_at_level(Molecule.from_smiles("O"), "gfn-ff")
+    assert not relaxed.converged
+    assert "xtb was ended, as it ran for 0.2 s" in relaxed.reason

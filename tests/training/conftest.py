@@ -7,7 +7,7 @@ from diffrelax.network.config import NetworkConfig
 from diffrelax.training.config import ModelConfig, TrainingConfig
 from diffrelax.training.geometries import GeometrySet
 
-NAMES = ("CH4", "NH3", "H2O", "C2H6", "CH3OH", "HCN", "C2H4", "CH3CH2OH", "H2CO", "C2H2")
+NAMES = ("CH4", "NH3", "H2O", "C2H6", "CH3OH", "CO2", "C2H4", "CH3CH2OH", "H2CO", "C2H2")
 
 
 @pytest.fixture

@@ -1,0 +1,109 @@
+"""Atoms and their neighbours: what a model has seen, and how often."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from ase.data import chemical_symbols
+from rdkit import Chem
+
+from diffrelax.atomic import replacing
+from diffrelax.molecule import Molecule
+
+BONDS = {1.0: "-", 1.5: ":", 2.0: "=", 3.0: "#"}
+
+
+def environments(molecule: Molecule) -> dict[str, int]:
+    """Find the environments of the heavy atoms of a molecule whose bonds are known.
+
+    An environment is an atom with its bonds and its heavy neighbours, each told by its element,
+    hydrogens, charge, and the size of the smallest ring that it is in, if that is 3 or 4: in
+    cyclobutadiene all atoms are ``CHr4 -CHr4 =CHr4``, in ethanol there are ``CH3 -CH2``,
+    ``CH2 -CH3 -OH`` and ``OH -CH2``. These are circular fingerprints of radius 1 that can be read.
+
+    Returns
+    -------
+    dict of str to int
+        Each with the index of its first atom.
+    """
+    return _environments(molecule.numbers.tolist(), molecule.bonds, molecule.formal_charges)
+
+
+def count_environments(molecules: Iterable[Molecule | str]) -> Counter[str]:
+    """Count in how many molecules, or SMILES of molecules, each environment is."""
+    counts: Counter[str] = Counter()
+    for molecule in molecules:
+        found = _of_smiles(molecule) if isinstance(molecule, str) else environments(molecule)
+        counts.update(found.keys())
+    return counts
+
+
+def _of_smiles(smiles: str) -> dict[str, int]:
+    mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
+    return _environments(
+        [atom.GetAtomicNum() for atom in mol.GetAtoms()],
+        [(b.GetBeginAtomIdx(), b.GetEndAtomIdx(), b.GetBondTypeAsDouble()) for b in mol.GetBonds()],
+        [atom.GetFormalCharge() for atom in mol.GetAtoms()],
+    )
+
+
+def _environments(
+    numbers: Sequence[int], bonds: Iterable[tuple[int, int, float]], charges: Sequence[int]
+) -> dict[str, int]:
+    hydrogens = [0] * len(numbers)
+    neighbours: list[dict[int, float]] = [{} for _ in numbers]
+    for i, j, order in bonds:
+        for one, other in ((i, j), (j, i)):
+            if numbers[other] == 1:
+                hydrogens[one] += 1
+            else:
+                neighbours[one][other] = order
+    heavy = [i for i, number in enumerate(numbers) if number > 1]
+    labels = {i: _label(numbers[i], hydrogens[i], charges[i] if charges else 0,
+                        _smallest_ring(i, neighbours)) for i in heavy}  # fmt: skip
+    return {
+        " ".join([labels[i], *sorted(BONDS[o] + labels[j] for j, o in neighbours[i].items())]): i
+        for i in reversed(heavy)
+    }
+
+
+def _label(number: int, hydrogens: int, charge: int, ring: int) -> str:
+    held = "H" + str(hydrogens) * (hydrogens > 1) if hydrogens else ""
+    sign = "+-"[charge < 0] * abs(charge)
+    return chemical_symbols[number] + held + sign + (f"r{ring}" if ring else "")
+
+
+def _smallest_ring(atom: int, neighbours: Sequence[Mapping[int, float]]) -> int:
+    """Return 3 or 4 if an atom is in a ring of that size, 0 otherwise."""
+    around = neighbours[atom].keys()
+    if any(around & neighbours[other].keys() for other in around):
+        return 3
+    opposite = [atom_2 for other in around for atom_2 in neighbours[other] if atom_2 != atom]
+    return 4 if len(set(opposite)) < len(opposite) else 0
+
+
+def write_environments(counts: Mapping[str, int], path: Path) -> None:
+    """Write environments, a line each, the most frequent first; replaced in one step."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    with replacing(path) as part:
+        part.write_text("".join(f"{n}\t{environment}\n" for environment, n in ordered))
+
+
+def read_environments(path: Path) -> Counter[str]:
+    """Read what :func:`write_environments` wrote.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged.
+    """
+    counts: Counter[str] = Counter()
+    try:
+        for line in path.read_text().splitlines():
+            n, environment = line.split("\t")
+            counts[environment] = int(n)
+    except ValueError as error:
+        raise ValueError(f"{path} is not a list of environments: {error}") from error
+    return counts

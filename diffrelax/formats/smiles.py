@@ -1,0 +1,50 @@
+"""Lines of a SMILES or InChI, each optionally followed by a name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from rdkit import Chem, rdBase
+
+from diffrelax.molecule import Molecule
+
+
+def cut(lines: Iterable[str]) -> Iterator[str]:
+    """Yield the lines that are neither blank nor comments."""
+    return (line for line in map(str.strip, lines) if line and line[0] != "#")
+
+
+def cut_smiles(record: str) -> tuple[str, str]:
+    """Part a SMILES, with the extension of ChemAxon that may follow, from the name behind it."""
+    found = re.fullmatch(r"(\S*(?:\s+\|[^|]*\|)?)(.*)", record.strip(), flags=re.DOTALL)
+    assert found
+    return found[1], found[2].strip()
+
+
+def title(record: str) -> str:
+    """Return the name behind a SMILES, or the SMILES itself if there is none."""
+    smiles, name = cut_smiles(record)
+    return name or smiles
+
+
+def properties(record: str) -> dict[str, Any]:
+    """Return nothing: a line has none."""
+    return {}
+
+
+def parse(record: str, name: str, seed: int, max_atoms: int | None) -> Molecule:
+    """Embed a SMILES or an InChI."""
+    return embed_text(cut_smiles(record)[0], name, seed, max_atoms)
+
+
+def embed_text(text: str, name: str, seed: int, max_atoms: int | None) -> Molecule:
+    """Embed a SMILES or an InChI that stands alone."""
+    if not text.startswith("InChI="):
+        return Molecule.from_smiles(text, name=name, seed=seed, max_atoms=max_atoms)
+    with rdBase.BlockLogs():
+        mol = Chem.MolFromInchi(text)
+    if mol is None:
+        raise ValueError(f"{text!r} is not an InChI: check it")
+    return Molecule.from_rdkit(mol, name=name or text, seed=seed, max_atoms=max_atoms)

@@ -1,0 +1,37 @@
+"""Values beside a molecule: from text, and to what a format can hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+
+def plain_number(text: str) -> str | int | float:
+    """Return the number that a text is, or the text if the number would be written otherwise."""
+    for kind in (int, float):
+        try:
+            number = kind(text)
+        except ValueError:
+            continue
+        if str(number) == text:
+            return number
+    return text
+
+
+def plain_values(value: Any) -> Any:
+    """Turn arrays into lists and numbers that JSON lacks, such as NaN, into None."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {key: plain_values(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_values(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def one_line(text: str) -> str:
+    """Return a text without line ends and what cannot be printed."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

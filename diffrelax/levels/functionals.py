@@ -1,0 +1,166 @@
+"""Density functionals with all that their definitions have.
+
+The name of a functional may stand for more than PySCF calculates by it: a dispersion correction, a
+basis set, second-order perturbation theory. Here the missing dispersion is added, or the name is
+refused. Which functional a name stands for is decided by what PySCF reads from it, so prefixes,
+spellings and parts of a sum make no difference.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+from diffrelax.levels.blas import kernels_for_avx2
+
+with kernels_for_avx2():
+    from pyscf.dft import libxc
+    from pyscf.gto import M
+    from pyscf.scf.dispersion import DISP_VERSIONS, parse_dft, parse_disp
+
+
+class Functional(NamedTuple):
+    """What PySCF is to be told.
+
+    Parameters
+    ----------
+    xc : str
+    dispersion : str or None
+        As ``version:parameters``; None where ``xc`` says it, or there is none.
+    nonlocal_correlation : str or False
+        Empty where it is as ``xc`` has it.
+    """
+
+    xc: str
+    dispersion: str | None = None
+    nonlocal_correlation: str | bool = ""
+
+
+class Lack(NamedTuple):
+    """What the definition of a functional has and PySCF has not, and what may take its place."""
+
+    what: str
+    instead: str
+    replaced_by: tuple[str, ...] = ()
+
+
+DEFINED = {  # by name, without - and _: PySCF takes these names for something else
+    # Grimme, Ehrlich and Goerigk 2011, doi 10.1002/jcc.21759: the functional of B97-D
+    "b97d3bj": Functional("gga_xc_b97_d", "d3bj:b97d"),
+    "b97d3zero": Functional("gga_xc_b97_d", "d3zero:b97d"),
+    "wb97xd": Functional("hyb_gga_xc_wb97x_d"),
+    # Lin et al. 2013, doi 10.1021/ct300715s: not the ωB97X of 2008
+    "wb97xd3": Functional("hyb_gga_xc_wb97x_d3", "d3zero:wb97x"),
+    "wb97xd3zero": Functional("hyb_gga_xc_wb97x_d3", "d3zero:wb97x"),
+    # Najibi and Goerigk 2020, doi 10.1002/jcc.26411: ωB97X-V without VV10
+    "wb97xd4": Functional("wb97x_v", "d4:wb97x", False),
+}
+
+D2 = Lack("the dispersion correction D2", "pbe-d4 or r2scan-d4")
+VDW_DF = Lack("the van der Waals density functional", "r2scan-d4 or b97m-v")
+RVV10 = Lack("the nonlocal correlation rVV10", "b97m-v or r2scan-d4")
+LACKING = {
+    "GGA_XC_B97_D": Lack("the dispersion correction D2", "b97-d3bj", ("d3", "d4")),
+    "HYB_GGA_XC_WB97X_D": Lack("a dispersion correction of its own", "wb97x-d3 or wb97x-d3bj"),
+    "HYB_GGA_XC_WB97X_D3": Lack("the dispersion correction D3", "wb97x-d3, alone"),
+    "HYB_MGGA_X_CF22D": Lack("the dispersion correction D3", "cf22d, alone", ("d3zero",)),
+    "MGGA_C_CF22D": Lack("the dispersion correction D3", "cf22d, alone", ("d3zero",)),
+    "GGA_XC_B97_3C": Lack("a basis set and corrections of its own", "b97-d3bj or r2scan-d4"),
+    "MGGA_XC_OTPSS_D": D2,
+    "GGA_XC_OPBE_D": D2,
+    "GGA_XC_OPWLYP_D": D2,
+    "GGA_XC_OBLYP_D": D2,
+    "GGA_X_SSB_D": D2,
+    "GGA_X_REVSSB_D": D2,
+    "GGA_X_OPTB88_VDW": VDW_DF,
+    "GGA_X_OPTB86B_VDW": VDW_DF,
+    "GGA_X_OPTPBE_VDW": VDW_DF,
+    "GGA_X_PBEK1_VDW": VDW_DF,
+    "GGA_X_C09X": VDW_DF,
+    "GGA_X_LV_RPW86": VDW_DF,
+    "GGA_X_BEEFVDW": VDW_DF,
+    "GGA_XC_BEEFVDW": VDW_DF,
+    "MGGA_X_MBEEFVDW": VDW_DF,
+    "MGGA_C_SCAN_RVV10": RVV10,
+    "MGGA_C_SCANL_RVV10": RVV10,
+    "MGGA_XC_VCML_RVV10": RVV10,
+}
+
+
+def read_functional(xc: str) -> Functional:
+    """Find the functional of a name, or of a sum of functionals.
+
+    Raises
+    ------
+    ValueError
+        If it is empty or unknown, if its dispersion correction is unknown, not installed or has no
+        parameters for it, or if its definition has what PySCF lacks.
+    """
+    if not xc.strip():
+        raise ValueError(f"no functional in xc={xc!r}: name one, such as b3lyp")
+    short = re.sub(r"^(hyb)?m?ggaxc|[-_ ]", "", re.sub(r"[-_ ]", "", xc.lower()))
+    if short.endswith("3c"):
+        raise ValueError(
+            f"xc={xc!r} has a basis set and corrections of its own, which PySCF lacks: take "
+            "another functional, such as r2scan-d4"
+        )
+    functional = DEFINED.get(short, Functional(xc))
+    try:
+        bare, nonlocal_correlation, _ = parse_dft(functional.xc)
+        _, parts = libxc.parse_xc(bare)
+        method, version, _ = parse_disp(functional.xc, functional.dispersion)
+    except (KeyError, ValueError, NotImplementedError) as error:
+        raise ValueError(f"unknown functional xc={xc!r}: {error}") from error
+    if functional.dispersion is None:
+        _refuse_incomplete(xc, bare, parts, version or "")
+    left_on = nonlocal_correlation == functional.nonlocal_correlation == ""
+    if version and left_on and libxc.is_nlc(bare):
+        raise ValueError(f"xc={xc!r} has dispersion twice, by VV10 and by {version}: leave one out")
+    if version:
+        _check_dispersion(xc, method, version)
+    return functional
+
+
+def _refuse_incomplete(xc: str, bare: str, parts: Any, version: str) -> None:
+    names = {number: name for name, number in libxc.available_libxc_functionals().items()}
+    for number, factor in parts:
+        if factor < 0 and re.search(rf"-\s*{number}\b", bare):  # wb97x-2 is no difference
+            raise ValueError(
+                f"unknown functional xc={xc!r}: PySCF takes the {number} in it for a functional "
+                f"({names[number]}); double hybrids are not supported"
+            )
+        name = names[number]
+        lack = LACKING.get(name)
+        if lack and not (version and version.startswith(lack.replaced_by)):
+            raise ValueError(
+                f"xc={xc!r} is {name}, whose definition has {lack.what}, which PySCF lacks: take "
+                f"{lack.instead}"
+            )
+
+
+def _check_dispersion(xc: str, method: str, version: str) -> None:
+    """Find out whether a correction is there, and has parameters for a functional."""
+    if version not in DISP_VERSIONS:
+        raise ValueError(
+            f"unknown dispersion correction {version!r} in xc={xc!r}: choose one of "
+            f"{', '.join(DISP_VERSIONS)}"
+        )
+    if not find_spec("pyscf.dispersion"):
+        raise ValueError(
+            f"xc={xc!r} has a dispersion correction that is not installed: "
+            "pip install pyscf-dispersion"
+        )
+    from pyscf.dispersion import dftd3, dftd4
+
+    helium = M(atom="He", verbose=0)
+    try:
+        if version == "d4":
+            dftd4.DFTD4Dispersion(helium, xc=method)
+        else:
+            dftd3.DFTD3Dispersion(helium, xc=method, version=version)
+    except RuntimeError as error:
+        raise ValueError(
+            f"xc={xc!r}: the dispersion correction {version} has no parameters for {method!r} "
+            f"({error})"
+        ) from error

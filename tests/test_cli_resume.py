@@ -1,0 +1,264 @@
+"""Commands that keep what is done: the same command goes on, whatever ended it."""
+
+import gzip
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import ase.io
+import pytest
+
+from diffrelax import relaxation
+from diffrelax.benchmark import starts
+from diffrelax.files import read_file, read_molecules
+from diffrelax.molecule import Molecule
+from diffrelax.writing import write_molecules
+
+PROGRAM = Path(sys.executable).with_name("diffrelax")
+IN_PARTS = (
+    "import sys; import diffrelax.cli.relax as relax; relax.PART = int(sys.argv.pop(1))\n"
+    "from diffrelax.cli import main; main()"
+)
+CHEAP = ("--basis", "sto-3g", "--xc", "pbe", "--grid-level", "1")
+
+
+@pytest.fixture
+def library(tmp_path):
+    path = tmp_path / "in.smi"
+    path.write_text("CCO a\nC1C b\nC c\nCCCl d\nCC e\n")
+    return path
+
+
+def journal(output):
+    lines = Path(f"{output}.journal").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_the_same_command_goes_on_where_it_was_interrupted(run, tmp_path, library, monkeypatch):
+    def interrupt(molecules, *arguments, **options):
+        if any(molecule.name == "e" for molecule in molecules):
+            raise KeyboardInterrupt
+        return relax_molecules(molecules, *arguments, **options)
+
+    relax_molecules = relaxation.relax_molecules
+    monkeypatch.setattr("diffrelax.cli.relax.PART", 2)
+    output, straight = tmp_path / "out.extxyz", tmp_path / "straight.extxyz"
+    run("relax", library, "-o", straight)
+    monkeypatch.setattr(relaxation, "relax_molecules", interrupt)
+    status, out, err = run("relax", library, "-o", output)
+    assert status == 130 and len(out.splitlines()) == 4
+    assert "interrupted: 4 of 5 molecules are done" in err and "the same command goes on" in err
+    monkeypatch.setattr(relaxation, "relax_molecules", relax_molecules)
+    status, out, err = run("relax", library, "-o", output)
+    assert (status, out) == (1, "e  relaxed\n")
+    assert "4 molecules done before, going on from there" in err
+    assert f"4 geometries in {output}; 1 without a geometry are in {output}.journal" in err
+    same = [re.sub(r" seconds=\S+", "", path.read_text()) for path in (output, straight)]
+    assert same[0] == same[1]
+    told = [(row["name"], row["verdict"]) for row in journal(output) if "name" in row]
+    verdicts = ("relaxed", "failed", "relaxed", "refused", "relaxed")
+    assert told == [*zip("abcde", verdicts, strict=True)]
+    status, out, err = run("relax", library, "-o", output)
+    assert (status, out) == (1, "") and "nothing is left to do; --overwrite begins anew" in err
+
+
+def test_other_settings_are_not_mixed_and_nothing_is_overwritten(run, tmp_path, library):
+    output = tmp_path / "out.sdf"
+    assert run("relax", library, "-o", output)[0] == 1
+    made = output.read_bytes()
+    status, out, err = run("relax", library, "-o", output, "--seed", 1)
+    assert (status, out) == (2, "") and "made with seed 42, not 1: name another file" in err
+    status, _, err = run("relax", "CCO", "-o", output)
+    assert status == 2 and "number 1 is now another" in err
+    status, _, err = run("dft", library, "-o", output)
+    assert status == 2 and "command relax, not dft" in err
+    Path(f"{output}.journal").unlink()
+    status, _, err = run("relax", library, "-o", output)
+    assert status == 2 and "exists and would be lost" in err
+    assert output.read_bytes() == made
+    assert run("relax", "CCO", "-o", output, "--overwrite")[0] == 0
+    assert [one.name for one in read_file(output)] == ["CCO"]
+
+
+def test_dft_goes_on_with_the_next_molecule(run, tmp_path, monkeypatch):
+    def interrupt(start, result, *arguments, **options):
+        if result.name == "methane":
+            raise KeyboardInterrupt
+        return relax_from(start, result, *arguments, **options)
+
+    relax_from = starts.relax_from
+    monkeypatch.setattr(starts, "relax_from", interrupt)
+    output = tmp_path / "out.json"
+    command = ("dft", "C( bad", "O water", "C methane", *CHEAP, "-o", output)
+    assert run(*command)[0] == 130
+    assert [one["name"] for one in json.loads(output.read_text())] == ["water"]
+    monkeypatch.setattr(starts, "relax_from", relax_from)
+    status, out, err = run(*command)
+    assert status == 1 and out.startswith("methane  relaxed, converged")
+    assert "2 molecules done before" in err
+    assert [one["name"] for one in json.loads(output.read_text())] == ["water", "methane"]
+    status, _, err = run(*command[:-4], *CHEAP[:-2], "-o", output, "--grid-level", "2")
+    assert status == 2 and "grid_level 1, not 2" in err
+
+
+def test_dft_goes_on_within_a_molecule(run, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def die(start, result, *arguments, callback, **options):
+        def after(call, *told):
+            callback(call, *told)
+            if call == 2:
+                raise Killed
+
+        return relax_from(start, result, *arguments, callback=after, **options)
+
+    relax_from = starts.relax_from
+    output = tmp_path / "out.extxyz"
+    command = ("dft", "CO", *CHEAP, "-o", output)
+    monkeypatch.setattr(starts, "relax_from", die)
+    with pytest.raises(Killed):
+        run(*command)
+    assert len(list(tmp_path.glob("out.extxyz.diffusion-*.checkpoint"))) == 1
+    calls = []
+
+    def count(*arguments, callback, **options):
+        return relax_from(*arguments, callback=lambda call, *_: calls.append(call), **options)
+
+    monkeypatch.setattr(starts, "relax_from", count)
+    assert run(*command)[0] == 0
+    assert calls[0] == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == [output.name, "out.extxyz.journal"]
+
+
+def test_a_killed_command_goes_on(tmp_path):
+    path, output = tmp_path / "in.smi", tmp_path / "out.sdf.gz"
+    smiles = ("CCO", "CC", "CO", "C1CC1", "CC=O", "O", "C#C") * 20
+    path.write_text("".join(f"{one} m{i}\n" for i, one in enumerate(smiles)))
+    command = [sys.executable, "-c", IN_PARTS, "5", "relax", path, "-o", output]
+    notes = Path(f"{output}.journal")
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    while not notes.exists() or notes.read_bytes().count(b"\n") < 12:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "molecules done before, going on from there" in done.stderr
+    assert len(done.stdout.splitlines()) < 131
+    assert [one.name for one in read_file(output)] == [f"m{i}" for i in range(len(smiles))]
+
+
+def test_results_are_there_before_the_end(tmp_path):
+    output = tmp_path / "out.sdf"
+    process = subprocess.Popen(
+        [sys.executable, "-c", IN_PARTS, "1", "relax", "-", "-o", output],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    process.stdin.write(b"CCO first\nCC second\nC third\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == b"first  relaxed\n"
+    assert "first" in output.read_text()
+    process.stdin.close()
+    assert process.stdout.read() == b"second  relaxed\nthird  relaxed\n"
+    assert process.wait() == 0
+    process.stdout.close()
+
+
+def test_molecules_from_standard_input(run, tmp_path, monkeypatch):
+    lines = gzip.compress(b"CCO ethanol\n\nC( bad\nInChI=1S/CH4/h1H4\n")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(lines))))
+    status, out, _ = run("relax", "-", "CC ethane", "-o", tmp_path / "out.sdf.gz")
+    told = [line.split("  ")[:2] for line in out.splitlines()]
+    assert told[1] == ["bad", told[1][1]] and told[1][1].startswith("failed")
+    assert [one[0] for one in told] == ["ethanol", "bad", "InChI=1S/CH4/h1H4", "ethane"]
+    assert status == 1 and len(read_file(tmp_path / "out.sdf.gz")) == 3
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(b"\n"))))
+    status, out, _ = run("relax", "-")
+    assert status == 1 and "standard input is empty" in out
+
+
+@pytest.mark.parametrize("suffix", [".extxyz", ".sdf", ".pdb", ".json", ".xyz.gz"])
+def test_no_name_costs_the_other_molecules(run, tmp_path, suffix):
+    path = tmp_path / "in.smi"
+    path.write_text("CCO _JSON {}1\nCC ethane\nC $$$$\nO = \"'[{\\\nCO \x1b[31m\n")
+    status, _, err = run("relax", path, "-o", tmp_path / f"out{suffix}")
+    assert status == 0 and "5 geometries in" in err
+
+
+def test_properties_go_with_their_molecules(run, tmp_path):
+    block = tmp_path / "in.sdf"
+    infos = [{"assay": "a/b", "pIC50": 7.25, "energy": -1.0, "verdict": "refused", "cas": "007"}]
+    write_molecules(block, [Molecule.from_smiles("CCO", name="m")] * 2, infos * 2)
+    assert run("relax", block, "-o", tmp_path / "out.sdf")[0] == 0
+    (tmp_path / "in.csv").write_text("smiles,id,pIC50,verdict\nCCO,m,7.25,refused\n")
+    assert run("relax", tmp_path / "in.csv", "-o", tmp_path / "out.extxyz")[0] == 0
+    frame = ase.io.read(tmp_path / "out.extxyz")
+    assert (frame.info["name"], frame.info["pIC50"]) == ("m", 7.25)
+    assert frame.info["verdict"] == "relaxed" and frame.calc is None
+    text = (tmp_path / "out.sdf").read_text()
+    assert len(read_file(tmp_path / "out.sdf")) == text.count("<pIC50>") == 2
+    assert re.search(r"<assay>.*\na/b\n", text) and re.search(r"<cas>.*\n007\n", text)
+    assert "<energy>" not in text and "refused" not in text
+
+
+def test_an_error_inside_is_told_from_bad_usage(run, monkeypatch):
+    def broken(*_, **__):
+        import numpy as np
+
+        return np.zeros(2) + np.zeros(3)
+
+    monkeypatch.setattr(relaxation, "relax_molecules", broken)
+    status, out, err = run("relax", "CCO name")
+    assert (status, out) == (3, "")
+    first, second = err.splitlines()
+    assert first.startswith("diffrelax: an error inside, ValueError: operands could not be")
+    assert second.endswith("diffrelax --debug relax 'CCO name'")
+    status, _, err = run("--debug", "relax", "CCO name")
+    assert status == 3 and "Traceback" in err and "np.zeros(3)" in err
+    monkeypatch.setattr(relaxation, "relax_molecules", lambda *_, **__: {}["missing"])
+    status, _, err = run("relax", "CCO")
+    assert status == 3 and "KeyError: 'missing'" in err
+    status, _, err = run("relax", "CCO", "--seed", "-1")
+    assert status == 2 and err.startswith("diffrelax: seed -1: give an integer")
+
+
+def test_an_error_inside_costs_one_molecule_only(run, tmp_path, library, monkeypatch):
+    def broken(molecules, *arguments, **options):
+        if any(molecule.name == "c" for molecule in molecules):
+            raise KeyError("odd")
+        return relax_molecules(molecules, *arguments, **options)
+
+    relax_molecules = relaxation.relax_molecules
+    monkeypatch.setattr(relaxation, "relax_molecules", broken)
+    status, out, _ = run("relax", library, "-o", tmp_path / "out.sdf")
+    assert status == 1 and "c  failed: an error inside, KeyError: 'odd'" in out.splitlines()
+    assert [one.name for one in read_file(tmp_path / "out.sdf")] == ["a", "d", "e"]
+
+
+def test_a_pipe_that_is_closed_does_not_end_in_a_traceback(tmp_path):
+    (tmp_path / "in.smi").write_text("CCO\n" * 3)
+    command = f"{PROGRAM} relax {tmp_path}/in.smi | head -n 1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+
+
+def test_names_of_files_need_not_be_known_for_a_molecule_of_python(tmp_path, model):
+    from diffrelax import relax
+
+    (tmp_path / "in.csv.gz").write_bytes(gzip.compress(b"id,SMILES\nx,CCO\n"))
+    (result,) = relax(tmp_path / "in.csv.gz", model)
+    assert (result.name, result.verdict) == ("x", "relaxed")
+    assert relax("InChI=1S/CH4/h1H4", model).verdict == "relaxed"
+
+
+def test_no_output_keeps_nothing_and_writes_nothing(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run("relax", "CCO")[0] == 0
+    assert os.listdir(tmp_path) == []
+    assert [one.name for one in read_molecules("CCO")] == ["CCO"]

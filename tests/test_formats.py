@@ -1,0 +1,225 @@
+"""Formats: cut from a stream, read back as written, whatever names and properties hold."""
+
+import gzip
+import random
+import resource
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from rdkit import Chem
+
+from diffrelax.files import Record, Rejected, each_record, read_file, read_molecules
+from diffrelax.formats import FORMATS, WRITERS, streams
+from diffrelax.molecule import Molecule
+from diffrelax.writing import write_molecules
+
+ODD = [
+    "_JSON {}1",
+    "_JSON",
+    "$$$$",
+    ">  <name>",
+    "M  END",
+    "line\nfeed\r\nand\x85more\u2028",
+    "nul \0 and \x1b[31m",
+    "lone \udcff surrogate",
+    "a=b c='d\" [e] {f}",
+    '"',
+    "\\",
+    "\\\"'",
+    "Properties=species:S:1",
+    "1 1",
+    "x" * 100_000,
+    "\u202eright to left",
+    "END",
+]
+
+
+def odd_names(n):
+    chance = random.Random(0)
+    letters = [*map(chr, range(0x30)), *'=[]{}"\\<>$_JSON,:;|#é\u00a0\u2028\ufeff\U0001f600\udc80']
+    return ["".join(chance.choices(letters, k=chance.randint(1, 30))) for _ in range(n)]
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_no_name_keeps_a_molecule_from_being_written_and_read(tmp_path, suffix):
+    methane = Molecule.from_smiles("C")
+    names = [*ODD, *odd_names(100)]
+    molecules = [
+        Molecule(methane.numbers, methane.positions, bonds=methane.bonds, smiles="C", name=name,
+                 formal_charges=methane.formal_charges)
+        for name in names
+    ]  # fmt: skip
+    path = tmp_path / f"a{suffix}"
+    write_molecules(path, molecules, [{name: name, "tag": name} for name in names])
+    if suffix in FORMATS:
+        read = read_file(path)
+        assert [type(one) for one in read] == [Molecule] * len(names)
+    if suffix == ".extxyz":
+        told = [name.encode(errors="backslashreplace").decode().strip() for name in names]
+        assert [a.name for a, b in zip(read, told, strict=True) if b and a.name != b] == []
+
+
+def test_a_column_that_is_not_there_takes_no_memory(tmp_path):
+    path = tmp_path / "bomb.extxyz"
+    path.write_text("1\nProperties=species:S:1:pos:R:3:forces:R:999999999\nC 0 0 0\n")
+    code = (
+        "import resource, sys; from diffrelax.files import read_file\n"
+        "resource.setrlimit(resource.RLIMIT_DATA, (3 << 30,) * 2)\n"
+        "print(read_file(sys.argv[1])[0].reason)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, path], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "1000000003 columns, the first atom 4: correct one of them" in done.stdout
+
+
+def test_a_line_without_an_end_is_not_read_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(streams, "LONGEST_LINE", 1000)
+    path = tmp_path / "a.smi"
+    path.write_text("CO\n" + "C" * 5000 + "\nCC\n")
+    good, bad = read_file(path)
+    assert good.name == "CO"
+    assert "cannot be read beyond record 1: it has a line of more than 1,000" in bad.reason
+
+
+@pytest.mark.parametrize("suffix", [".smi", ".sdf", ".xyz", ".csv"])
+def test_records_are_cut_from_a_stream(tmp_path, suffix):
+    one = {
+        ".smi": "CCO name\n",
+        ".sdf": Chem.MolToMolBlock(Molecule.from_smiles("C").to_rdkit()) + "$$$$\n",
+        ".xyz": "1\nname=he\nHe 0 0 0\n",
+        ".csv": "CCO,name\n",
+    }[suffix]
+    path = tmp_path / f"a{suffix}.gz"
+    header = "smiles,name\n" if suffix == ".csv" else ""
+    with gzip.open(path, "wt") as file:
+        file.write(header)
+        for _ in range(20):
+            file.write(one * (1_000_000 // len(one)))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    records = each_record(path)
+    for i, record in enumerate(records, start=1):
+        assert isinstance(record, Record) and record.source == f"{path}#{i}"
+        if i == 20_000:
+            break
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000  # KiB
+
+
+@pytest.mark.parametrize("suffix", [".sdf", ".xyz", ".extxyz", ".pdb"])
+@pytest.mark.parametrize("packing", ["", ".gz"])
+def test_molecules_come_back_as_they_were_written(tmp_path, suffix, packing):
+    smiles = ["CCO", "[NH4+]", "C[N+](=O)[O-]", "[CH3]", "c1ccncc1"]
+    molecules = [Molecule.from_smiles(one, name=f"{one} name") for one in smiles]
+    path = tmp_path / f"a{suffix}{packing}"
+    write_molecules(path, molecules)
+    assert (path.read_bytes()[:2] == b"\x1f\x8b") == bool(packing)
+    for written, read in zip(molecules, read_file(path), strict=True):
+        assert np.allclose(read.positions, written.positions, atol=1e-3)
+        for field in ("name", "smiles", "charge", "multiplicity", "bonds"):
+            assert getattr(read, field) == getattr(written, field)
+
+
+def test_a_packed_file_is_known_by_what_is_in_it(tmp_path):
+    (tmp_path / "a.smi").write_bytes(gzip.compress(b"CCO ethanol\n"))
+    assert [one.name for one in read_molecules(str(tmp_path / "a.smi"))] == ["ethanol"]
+    (tmp_path / "b.SMI.GZ").write_bytes(b"CCO\n")
+    assert [one.name for one in read_molecules(str(tmp_path / "b.SMI.GZ"))] == ["CCO"]
+    cut = gzip.compress(b"".join(b"CCO name%d\n" % i for i in range(10_000)))[:-2000]
+    (tmp_path / "c.smi.gz").write_bytes(cut)
+    *good, bad = each_record(tmp_path / "c.smi.gz")
+    assert len(good) > 1000 and isinstance(bad, Rejected)
+    assert f"beyond record {len(good)}" in bad.reason
+
+
+def test_what_is_not_utf8_costs_its_record_alone(tmp_path):
+    (tmp_path / "a.smi").write_bytes(b"CO good\nCCO \xe4thanol\nCC\n")
+    read = read_file(tmp_path / "a.smi")
+    assert [type(one) for one in read] == [Molecule, Rejected, Molecule]
+    assert "not text in UTF-8" in read[1].reason
+    (tmp_path / "b.smi").write_text("CCO\n", encoding="utf-16")
+    (only,) = read_file(tmp_path / "b.smi")
+    assert "not a text file in UTF-8: convert it" in only.reason
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("smiles,name\nCO,methanol\nCC,\n", ["methanol", "CC"]),
+        ("ID;Canonical_SMILES\n7;CO\n008;CC\n", ["7", "008"]),
+        ("\ufeff\nSMILES\tlogP\nCO\t-0.7\n", ["CO"]),
+        ('chembl_id,"SMILES"\nA1,"CO"\n"two\nlines","CC"\n', ["A1", "two\nlines"]),
+        ("InChI,Name\nInChI=1S/CH4O/c1-2/h2H\\,1H3,x\n", None),
+        ('InChI,Name\n"InChI=1S/CH4O/c1-2/h2H,1H3",x\n', ["x"]),
+        ("smiles\n\n,\nCO\n", ["CO"]),
+    ],
+)
+def test_tables_are_read_by_the_names_of_their_columns(tmp_path, text, names):
+    path = tmp_path / "a.csv"
+    path.write_text(text, encoding="utf-8")
+    read = read_file(path)
+    if names is None:
+        assert isinstance(read[0], Rejected)
+        return
+    assert [one.name for one in read] == names
+    assert all(isinstance(one, Molecule) for one in read)
+
+
+def test_a_table_without_smiles_says_so(tmp_path):
+    (tmp_path / "a.csv").write_text("name,structure\nx,CO\n")
+    (bad,) = read_file(tmp_path / "a.csv")
+    assert "no column of SMILES among name, structure" in bad.reason
+    (tmp_path / "a.csv").write_text("smiles,name\nC(,bad\nCO\nCC,a,b,c\n")
+    bad, short, long = read_file(tmp_path / "a.csv")
+    assert isinstance(bad, Rejected) and bad.name == "bad"
+    assert (short.name, long.name) == ("CO", "a")
+
+
+def test_inchi_is_read_wherever_a_smiles_is(tmp_path):
+    alanine = "InChI=1S/C3H7NO2/c1-2(4)3(5)6/h2H,4H2,1H3,(H,5,6)/t2-/m0/s1"
+    (tmp_path / "a.smi").write_text(f"{alanine} alanine\n")
+    named, bare, bad = read_molecules([str(tmp_path / "a.smi"), alanine, "InChI=1S/nonsense"])
+    assert (named.name, named.smiles) == ("alanine", "C[C@H](N)C(=O)O")
+    assert bare.name == alanine
+    assert bad.reason == "'InChI=1S/nonsense' is not an InChI: check it"
+
+
+def test_properties_are_told_apart_from_geometry(tmp_path):
+    block = Chem.MolToMolBlock(Molecule.from_smiles("C", name="m").to_rdkit())
+    data = ">  <pIC50>  (1)\n7.2\n\n> 25 <id>\n0012\n\n>  <lines>\na\nb\n\n>  <none>\n\n"
+    (tmp_path / "a.sdf").write_text(f"{block}{data}$$$$\n")
+    (record,) = each_record(tmp_path / "a.sdf")
+    assert record.properties == {"pIC50": 7.2, "id": "0012", "lines": "a\nb", "none": ""}
+    (tmp_path / "a.xyz").write_text('1\nwords alone name=x dipole="1 2 3" n=4\nHe 0 0 0\n')
+    (record,) = each_record(tmp_path / "a.xyz")
+    assert sorted(record.properties) == ["dipole", "n", "name"]
+    (tmp_path / "a.csv").write_text("smiles,name,logP,empty\nC,m,-0.5,\n")
+    (record,) = each_record(tmp_path / "a.csv")
+    assert record.properties == {"logP": -0.5}
+
+
+def test_all_conformers_of_a_file_are_read(tmp_path):
+    mol = Molecule.from_smiles("CCCC").to_rdkit()
+    with Chem.SDWriter(str(tmp_path / "a.sdf")) as writer:
+        for i in range(3):
+            mol.SetDoubleProp("energy", i / 10)
+            writer.write(mol)
+    assert len(read_file(tmp_path / "a.sdf")) == 3
+
+
+def test_pdb_as_other_programs_write_it(tmp_path):
+    text = (
+        "TITLE     water\n"
+        "HETATM    1  O   HOH A   1       0.000   0.000   0.117\n"
+        "HETATM    2  H1  HOH A   1       0.000   0.757  -0.469\n"
+        "HETATM    3  H2  HOH A   1       0.000  -0.757  -0.469\n"
+    )
+    (tmp_path / "a.pdb").write_text(text + "END\n")
+    (water,) = read_file(tmp_path / "a.pdb")
+    assert (water.name, water.smiles, water.start) == ("water", "O", "given")
+    models = "".join(f"MODEL {i}\n{text}ENDMDL\n" for i in (1, 2))
+    (tmp_path / "b.pdb").write_text(models + "CONECT    1    2\nEND\n")
+    assert [one.smiles for one in read_file(tmp_path / "b.pdb")] == ["O", "O"]
+    (tmp_path / "c.pdb").write_text("TITLE     nothing\nEND\n")
+    assert "is empty" in read_file(tmp_path / "c.pdb")[0].reason

@@ -1,0 +1,224 @@
+"""Files that grow: whatever cuts them short, the same command goes on."""
+
+import errno
+import gzip
+import json
+import random
+
+import pytest
+
+from diffrelax import journal
+from diffrelax.files import Rejected, read_file
+from diffrelax.formats import FORMATS, WRITERS
+from diffrelax.journal import Result, ResultFile
+from diffrelax.molecule import Molecule
+
+SETTINGS = {"command": "relax", "seed": 42, "max_error": float("inf")}
+NAMES = [f"m{i}" for i in range(7)]
+SUFFIXES = [*WRITERS, ".sdf.gz", ".json.gz"]
+
+
+def result(name):
+    bad = name in ("m0", "m3")
+    molecule = None if bad else Molecule.from_smiles("C", name=name)
+    row = {"name": name, "verdict": "failed" if bad else "relaxed", "reason": "", "x": 0.5}
+    return Result(f"C {name}", row, molecule, {"tag": name})
+
+
+def is_good(row):
+    return row["verdict"] == "relaxed"
+
+
+def open_file(path, **options):
+    return ResultFile(path, options.pop("settings", SETTINGS), is_good, **options)
+
+
+def work(path, names=NAMES, at_once=2, **options):
+    """Do what is not done; return what was."""
+    with open_file(path, **options) as file:
+        inputs = iter([f"C {name}" for name in names])
+        file.skip_done(inputs)
+        before, new = file.n_done, [one.removeprefix("C ") for one in inputs]
+        for i in range(0, len(new), at_once):
+            file.append([result(name) for name in new[i : i + at_once]])
+        file.finish()
+        assert (file.n_done, file.n_bad) == (len(names), 2)
+    return before
+
+
+@pytest.fixture
+def whole(tmp_path):
+    """Return what an undisturbed run leaves."""
+
+    def make(suffix):
+        path = tmp_path / f"whole{suffix}"
+        work(path)
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_file_that_grew_is_read_as_one_that_was_written_at_once(whole, suffix):
+    path = whole(suffix)
+    data = path.read_bytes()
+    text = (gzip.decompress(data) if suffix.endswith(".gz") else data).decode()
+    good = [name for name in NAMES if name not in ("m0", "m3")]
+    if ".jsonl" in suffix:
+        assert [json.loads(line)["name"] for line in text.splitlines()] == good
+    elif ".json" in suffix:
+        assert [one["tag"] for one in json.loads(text)] == good
+    else:
+        assert [one.name for one in read_file(path)] == good
+    lines = (path.parent / f"{path.name}.journal").read_text().splitlines()
+    assert [json.loads(line).get("name") for line in lines] == [None, *NAMES, None]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_cut_anywhere_it_goes_on_to_the_same_file(whole, tmp_path, suffix):
+    path = whole(suffix)
+    data, notes = path.read_bytes(), (tmp_path / f"{path.name}.journal").read_bytes()
+    chance = random.Random(0)
+    cut = tmp_path / f"cut{suffix}"
+    for _ in range(20):
+        kept = chance.randint(notes.index(b"\n") + 1, len(notes))
+        done = [json.loads(line) for line in notes[:kept].split(b"\n")[:-1]]
+        reached = max([one["whole"] for one in done if "whole" in one])
+        cut.write_bytes(data[: chance.randint(0 if chance.random() < 0.3 else reached, len(data))])
+        if "finished" in done[-1]:
+            cut.write_bytes(data)
+        (tmp_path / f"{cut.name}.journal").write_bytes(notes[:kept])
+        work(cut)
+        assert cut.read_bytes() == data
+    assert work(cut) == len(NAMES)
+
+
+def test_what_stands_behind_the_last_note_is_taken_back(whole, tmp_path):
+    path = whole(".extxyz")
+    notes = path.with_name(f"{path.name}.journal")
+    data, lines = path.read_bytes(), notes.read_bytes().splitlines(keepends=True)
+    notes.write_bytes(b"".join(lines[:-1]))
+    path.write_bytes(data + b"5\nhalf a frame")
+    assert work(path) == len(NAMES)
+    assert path.read_bytes() == data
+
+
+@pytest.mark.parametrize("suffix", [".extxyz", ".json", ".sdf.gz"])
+@pytest.mark.parametrize("failing", [journal.Path("out"), journal.Path("out.journal")])
+def test_a_full_disk_loses_nothing(whole, tmp_path, monkeypatch, suffix, failing):
+    path = tmp_path / f"out{suffix}"
+    name = f"out{suffix}" + (".journal" if failing.suffix else "")
+    write, room = journal.FileIO.write, [3]
+
+    class Disk(journal.FileIO):
+        def write(self, data):
+            if str(self.name).endswith(name):
+                room[0] -= 1
+                if room[0] == 0:
+                    write(self, data[: len(data) // 2])
+                if room[0] <= 0:
+                    raise OSError(errno.ENOSPC, "No space left on device")
+            return super().write(data)
+
+    monkeypatch.setattr(journal, "FileIO", Disk)
+    with pytest.raises(OSError, match=rf"No space left on device: '{tmp_path}/{name}'"):
+        work(path)
+    monkeypatch.undo()
+    assert work(path) >= 2
+    assert path.read_bytes() == whole(suffix).read_bytes()
+
+
+def test_an_interrupt_leaves_whole_records(tmp_path, monkeypatch):
+    path = tmp_path / "out.json"
+    with open_file(path) as file:
+        file.append([result("m0"), result("m1")])
+        monkeypatch.setattr(ResultFile, "_note", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            file.append([result("m2")])
+    monkeypatch.undo()
+    assert [one["name"] for one in json.loads(path.read_text())] == ["m1"]
+    assert work(path) == 2
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
+def test_more_inputs_may_follow_later(whole, tmp_path):
+    path = tmp_path / "more.sdf"
+    with pytest.raises(AssertionError):
+        work(path, NAMES[:1])
+    assert not path.exists()
+    assert work(path) == 1
+    assert path.read_bytes() == whole(".sdf").read_bytes()
+
+
+def test_what_was_made_otherwise_is_left_alone(tmp_path):
+    path = tmp_path / "out.extxyz"
+    path.write_text("mine")
+    with pytest.raises(ValueError, match="exists and would be lost: name another file, or give"):
+        work(path)
+    assert path.read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
+    assert work(path, overwrite=True) == 0
+    made = path.read_bytes()
+    with pytest.raises(ValueError, match="made with seed 42, not 1: name another file"):
+        work(path, settings={**SETTINGS, "seed": 1})
+    with pytest.raises(ValueError, match="of which number 2 is now another"):
+        work(path, ["m0", "other"])
+    with pytest.raises(ValueError, match="of which number 7 is now missing"):
+        work(path, NAMES[:6])
+    assert path.read_bytes() == made
+    path.write_bytes(made.replace(b"m5", b"mine"))
+    with pytest.raises(ValueError, match="changed since it was written"):
+        work(path)
+    path.write_bytes(made + made)
+    with pytest.raises(ValueError, match="changed since it was written"):
+        work(path)
+    path.unlink()
+    assert work(path) == 0
+    assert path.read_bytes() == made
+
+
+def test_a_file_beside_a_journal_that_is_none_is_left_alone(tmp_path):
+    path = tmp_path / "out.sdf"
+    path.write_text("mine")
+    (tmp_path / "out.sdf.journal").write_text("")
+    with pytest.raises(ValueError, match="exists and would be lost"):
+        work(path)
+    assert path.read_text() == "mine"
+
+
+def test_one_process_writes_at_a_time(tmp_path):
+    path = tmp_path / "out.sdf"
+    with open_file(path), pytest.raises(ValueError, match="another process writes to"):
+        work(path)
+    assert work(path) == 0
+
+
+def test_a_molecule_that_cannot_be_written_costs_only_itself(tmp_path, monkeypatch):
+    def text(molecule, info, number):
+        if molecule.name == "m2":
+            raise KeyError("odd")
+        return sdf.text(molecule, info, number)
+
+    sdf = WRITERS[".sdf"]
+    monkeypatch.setitem(WRITERS, ".sdf", sdf._replace(text=text))
+    path = tmp_path / "out.sdf"
+    with open_file(path) as file:
+        results = [result(name) for name in NAMES]
+        file.append(results)
+        assert (file.n_done, file.n_written, file.n_bad) == (7, 4, 3)
+    assert results[2].row["reason"] == "cannot be written: KeyError: 'odd'"
+    assert [one.name for one in read_file(path)] == ["m1", "m4", "m5", "m6"]
+
+
+def test_inputs_that_are_no_molecules_are_known_again(tmp_path):
+    gone = Rejected("a.sdf", "a.sdf", "no such file")
+    with open_file(tmp_path / "out.sdf") as file:
+        file.append([result("m0")._replace(source=gone)])
+    with open_file(tmp_path / "out.sdf") as file:
+        file.skip_done(iter([gone]))
+
+
+def test_formats_that_are_written_are_read_or_json():
+    assert {*WRITERS} - {*FORMATS} == {".json", ".jsonl"}
