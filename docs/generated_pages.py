@@ -67,10 +67,10 @@ def _pages() -> Iterator[tuple[str, str]]:
 
 def sources() -> dict[Path, str]:
     """Return the committed reports and cards, and the page that each becomes."""
-    reports = {
-        path: f"report-{'-'.join(path.parent.relative_to(REPORTS).parts)}.md"
-        for path in sorted(REPORTS.glob("**/report.md"))
-    }
+    reports = {}
+    for path in sorted(REPORTS.glob("**/*.md")):
+        named_after = path.parent if path.name == "report.md" else path.with_suffix("")
+        reports[path] = f"report-{'-'.join(named_after.relative_to(REPORTS).parts)}.md"
     cards = {path: f"card-{path.parent.name}.md" for path in sorted(CARDS.glob("*/card.md"))}
     return reports | cards
 

@@ -46,6 +46,7 @@ def measured_numbers(results: Path) -> dict[str, Any]:
             "untuned": speedup_numbers(results / "finetuning" / "before" / "report.md"),
             "tuned": speedup_numbers(results / "finetuning" / "after" / "report.md"),
             "gain_table": gain_table(speedups / "small" / "report.md"),
+            "stopping_table": stopping_table(speedups / "stopping_rules.md"),
             "geometry_table": geometry_table([results / "relax-qm9-2" / "geometry.json"]),
             "starts_table": geometry_table(
                 results / "relax-qm9-2" / f"geometry-{start}.json"
@@ -73,10 +74,10 @@ def keep_together(text: str) -> str:
     return re.sub(r"\[([\d.%]+), ([\d.%]+)\]", "[\\1,\u00a0\\2]", text)
 
 
-def read_tables(page: Path) -> list[list[Row]]:
-    """Return the tables of a page of markdown, each a list of rows by column."""
+def read_tables(page: Path, heading: str = "") -> list[list[Row]]:
+    """Return the tables of a page of markdown below a heading, each a list of rows by column."""
     blocks: list[list[str]] = [[]]
-    for line in page.read_text(encoding="utf-8").splitlines():
+    for line in page.read_text(encoding="utf-8").partition(heading)[2].splitlines():
         if line.startswith("|"):
             blocks[-1].append(line)
         elif blocks[-1]:
@@ -154,6 +155,12 @@ def gain_table(report: Path) -> str:
         "SCF cycles", "times the model's calls",
     )  # fmt: skip
     return markdown_table(header, rows)
+
+
+def stopping_table(page: Path) -> str:
+    """Return how many times the model's calls other starts take, by where a relaxation stops."""
+    _, pairs = read_tables(page, "## Stopped at geomeTRIC's criteria")
+    return markdown_table(list(pairs[0]), [list(row.values()) for row in pairs])
 
 
 def heights(molecules: Path) -> dict[tuple[str, str], str]:
@@ -268,12 +275,15 @@ def sampling_table(files: Iterable[Path]) -> str:
     """Return what the effective samples that were wanted take, way by way."""
     ways = {
         "adjusted": "`sample`",
+        "adjusted, without the network": "the same without the network",
         "cartesian, torsion jumps": "Metropolis with torsion moves",
         "cartesian": "Metropolis, Cartesian moves only",
     }
     rows = []
     for result in map(_read, files):
         for key, name in ways.items():
+            if key not in result["cost"]:
+                continue
             cost = result["cost"][key]
             wanted = cost["for_wanted_after_tuning"]
             rows.append(

@@ -20,9 +20,9 @@ import yaml
 
 from diffrelax.cli import app
 from diffrelax.documents import FailureDocument, Provenance
-from diffrelax.files import FORMATS
 from diffrelax.flows.config import FlowConfig
 from diffrelax.flows.reports import TABLES, result_row
+from diffrelax.formats import FORMATS
 from diffrelax.relaxation import Relaxation
 from diffrelax.report import relaxation_row
 from diffrelax.writing import WRITERS
