@@ -18,16 +18,20 @@ def outside_domain(molecule: Molecule, model: Model) -> str:
     """Say why the model does not cover a molecule; empty if it does."""
     if reason := outside_method(molecule, model.config.network.elements):
         return reason
-    largest = model.config.largest
-    if molecule.n_atoms > (limit := max(MAX_ATOMS, largest)):
+    if molecule.n_atoms > (limit := atom_limit(model)):
         return (
-            f"{molecule.n_atoms} atoms: the model was trained on at most {largest} and is not used "
-            f"beyond {limit}"
+            f"{molecule.n_atoms} atoms: the model was trained on at most {model.config.largest} "
+            f"and is not used beyond {limit}"
         )
     for pair in sorted(bond_kinds(molecule) - set(model.config.bonds)):
         names = "–".join(chemical_symbols[z] for z in pair)
         return f"it has a bond {names}, of which the model has seen none"
     return ""
+
+
+def atom_limit(model: Model) -> int:
+    """Return how many atoms, hydrogens counted, the model is used for at most."""
+    return max(MAX_ATOMS, model.config.largest)
 
 
 def outside_method(molecule: Molecule, elements: Collection[int]) -> str:

@@ -10,22 +10,25 @@ from rdkit.Chem import rdMolAlign
 
 from diffrelax.checks import MIN_DISTANCE
 from diffrelax.molecule import Molecule
-from diffrelax.perception import (
-    TETRAHEDRAL,
-    assign_stereo,
-    near_pairs,
-    skeleton,
-)
+from diffrelax.perception import near_pairs, skeleton
+from diffrelax.stereo import TETRAHEDRAL, assign_stereo, isomeric_smiles, overlooked_twists
 
 BROKEN = 0.40  # Å beyond the covalent radii; the longest bond in QM9 is at 0.26
 STRETCHED = 0.20  # Å; more than a level of theory moves a bond that was long before
 FORMED = 0.20  # Å; the shortest gap between atoms that are not bonded is at 0.25 in QM9
+# Å beyond what is usual for its order that no bond of nonmetals has, whatever it was before
+NO_BOND_OF_CARBON = 0.30  # 0.13 in QM9; 0.29 in the longest C–C bond that is known, of 1.81 Å
+NO_BOND_OF_HYDROGEN = 0.40
+NO_BOND = 0.50  # 0.47 in N2O3
+SURE_BOND = 0.10  # Å beyond the covalent radii; whatever it was before
+SHORTER = {1.0: 0.0, 1.5: 0.08, 2.0: 0.19, 3.0: 0.32}  # Å, by bond order; C–C 1.52, C≡C 1.20 Å
+NONMETALS = (1, 6, 7, 8, 9, 14, 15, 16, 17, 33, 34, 35, 53)  # bonds to boron may be dative
 SAME_RMSD = 0.1  # Å
 SAME_ENERGY = 0.1 * ase.units.kcal / ase.units.mol  # eV
 MAX_MATCHES = 10_000
 NAMED_CHANGES = 3
-ALLENE = Chem.MolFromSmarts("*-C(-*)=C=C(-*)-*")
-UPRIGHT, FLAT = 0.7, 0.5  # sines of the angle between the ends of an allene
+RIGHT, LOST = 0.9, 0.65  # senses of the twist of a cumulene: 64 to 90°, below 41°
+CERTAIN = 0.3  # a sense whose sign is certain
 DOUBLE_BOND = {Chem.BondStereo.STEREOE: "E", Chem.BondStereo.STEREOZ: "Z"}
 
 
@@ -34,12 +37,16 @@ def identity_change(before: Molecule, positions: np.ndarray) -> str:
 
     A bond broke if it became longer than the covalent radii and 0.4 Å and by at least 0.2 Å, a bond
     formed if a pair became closer than the covalent radii and 0.2 Å: the gap absorbs the
-    differences between levels of theory. R/S and E/Z come from the positions, on the bonds of
-    ``before``; only what RDKit counts as a stereo element is compared, so the inversion of an amine
-    is no change, unless its nitrogen is held by a three-membered ring or a bridgehead. Of axial
-    chirality, only that of allenes is compared, not that of biaryls, longer cumulenes or spiro
-    rings; an allene whose ends no longer stand upright on each other has changed too. Where the
-    bonds of ``before`` are unknown, close pairs count as bonds and stereochemistry is not compared.
+    differences between levels of theory. Between nonmetals a start that was broken excuses nothing:
+    a bond is broken if it is 0.3 Å (0.4 Å to hydrogen, 0.5 Å between other atoms than carbon)
+    longer than is usual for its order, and two atoms are bonded that are not 0.1 Å further apart
+    than their radii. R/S and E/Z come from the positions, on the bonds of
+    ``before``; only what makes a stereoisomer is compared, so the inversion of an amine is no
+    change, unless its nitrogen carries no hydrogen and is held by a three-membered ring or a
+    bridgehead; phosphines and arsines do not invert. Allenes and longer cumulenes are compared,
+    whose ends may not leave their angle either, and double bonds in small rings; biaryls and spiro
+    rings are not. Where the bonds of ``before`` are unknown, close pairs count as bonds and
+    stereochemistry is not compared.
 
     Parameters
     ----------
@@ -66,7 +73,7 @@ def identity_change(before: Molecule, positions: np.ndarray) -> str:
     changes = _bond_changes(before, positions)
     if not changes and before.bonds:
         mol = before.to_rdkit()
-        changes = _stereo_changes(before, mol, positions) + _allene_changes(before, mol, positions)
+        changes = _stereo_changes(before, mol, positions) + _twist_changes(before, mol, positions)
     more = len(changes) - NAMED_CHANGES
     return "; ".join(changes[:NAMED_CHANGES] + ([f"and {more} more changes"] if more > 0 else []))
 
@@ -141,7 +148,7 @@ def same_minimum(a: Molecule, b: Molecule, energy_difference: float | None = Non
 
 
 def has_enantiomer(molecule: Molecule) -> bool:
-    """Tell whether the mirror image is another molecule, by its R/S and allenes.
+    """Tell whether the mirror image is another molecule, by its R/S and cumulenes.
 
     A molecule whose bonds are unknown is taken for one that has an enantiomer.
     """
@@ -150,7 +157,7 @@ def has_enantiomer(molecule: Molecule) -> bool:
     return (
         not smiles
         or smiles != _stereo_smiles(image)
-        or bool(_allene_changes(molecule, molecule.to_rdkit(), image.positions))
+        or bool(_twist_changes(molecule, molecule.to_rdkit(), image.positions))
     )
 
 
@@ -181,24 +188,41 @@ def _may_coincide(a: Molecule, b: Molecule) -> bool:
 def _bond_changes(before: Molecule, positions: np.ndarray) -> list[str]:
     numbers = before.numbers
     bonded = np.zeros((before.n_atoms, before.n_atoms), dtype=bool)
+    usual = np.add.outer(covalent_radii[numbers], covalent_radii[numbers])
+    longest = usual + _no_bond(numbers)
     for i, j in _pairs(before):
         bonded[i, j] = True
-    lengths = np.add.outer(covalent_radii[numbers], covalent_radii[numbers])
+    for i, j, order in before.bonds:
+        longest[i, j] -= SHORTER[order]
+    closest = np.where(np.isfinite(longest), usual + SURE_BOND, 0.0)
     old, new = (
         np.linalg.norm(xyz[:, None] - xyz, axis=-1) for xyz in (before.positions, positions)
     )
-    broke = bonded & (new > np.maximum(lengths + BROKEN, old + STRETCHED))
-    formed = np.triu(~bonded, 1) & (old >= lengths + FORMED) & (new < lengths + FORMED)
+    unbonded = np.triu(~bonded, 1)
+    broke = bonded & (new > np.minimum(np.maximum(usual + BROKEN, old + STRETCHED), longest))
+    formed = unbonded & (new < np.where(old >= usual + FORMED, usual + FORMED, closest))
     collapsed = np.triu(new < MIN_DISTANCE, 1)
-    return [
-        f"bond {_label(before, i)}–{_label(before, j)} {verb} ({new[i, j]:.2f} Å)"
-        for verb, pairs in (
-            ("broke", broke),
-            ("formed", formed & ~collapsed),
-            ("collapsed", collapsed),
-        )
-        for i, j in np.argwhere(pairs)
-    ]
+    changes = []
+    for pairs, verb, was_so, before_too in (
+        (broke, "broke", old > np.minimum(usual + BROKEN, longest), "stayed broken"),
+        (formed & ~collapsed, "formed", old < usual + FORMED, "had formed before"),
+        (collapsed, "collapsed", np.zeros_like(collapsed), ""),
+    ):
+        for i, j in np.argwhere(pairs):
+            names = f"{_label(before, i)}–{_label(before, j)}"
+            what = before_too if was_so[i, j] else verb
+            changes.append(f"bond {names} {what} ({new[i, j]:.2f} Å)")
+    return changes
+
+
+def _no_bond(numbers: np.ndarray) -> np.ndarray:
+    """Return the excess of a single bond, (n_atoms, n_atoms), Å, at which there is none; or inf."""
+    excess = np.full((len(numbers), len(numbers)), NO_BOND)
+    for element, limit in ((6, NO_BOND_OF_CARBON), (1, NO_BOND_OF_HYDROGEN)):
+        excess[numbers == element] = excess[:, numbers == element] = limit
+    nonmetal = np.isin(numbers, NONMETALS)
+    excess[~nonmetal] = excess[:, ~nonmetal] = np.inf
+    return excess
 
 
 def _stereo_changes(before: Molecule, old: Chem.Mol, positions: np.ndarray) -> list[str]:
@@ -219,18 +243,25 @@ def _stereo_changes(before: Molecule, old: Chem.Mol, positions: np.ndarray) -> l
     return changes
 
 
-def _allene_changes(before: Molecule, mol: Chem.Mol, positions: np.ndarray) -> list[str]:
-    ranks = list(Chem.CanonicalRankAtoms(mol, breakTies=False))
+def _twist_changes(before: Molecule, mol: Chem.Mol, positions: np.ndarray) -> list[str]:
+    """Compare the configurations that RDKit overlooks."""
     changes = []
-    for a, left, b, centre, right, c, d in mol.GetSubstructMatches(ALLENE):
-        volumes = []
-        for xyz in (before.positions, positions):
-            edges = np.array([xyz[b] - xyz[a], xyz[right] - xyz[left], xyz[d] - xyz[c]])
-            volumes.append(np.linalg.det(edges / np.linalg.norm(edges, axis=1, keepdims=True)))
-        if abs(volumes[0]) > UPRIGHT and abs(volumes[1]) < FLAT:
-            changes.append(f"the ends of the allene at {_label(before, centre)} became parallel")
-        elif ranks[a] != ranks[b] and ranks[c] != ranks[d] and volumes[0] * volumes[1] < 0:
-            changes.append(f"{_label(before, centre)} changed its axial configuration")
+    for twist in overlooked_twists(mol):
+        old, new = twist.sense(before.positions), twist.sense(positions)
+        is_cumulene = len(twist.chain) > 2
+        if is_cumulene and abs(old) > RIGHT and abs(new) < LOST:
+            kind = "allene" if len(twist.chain) == 3 else "cumulene"
+            how = "parallel" if twist.is_axial else "twisted"
+            middle = _label(before, twist.chain[len(twist.chain) // 2])
+            changes.append(f"the ends of the {kind} at {middle} became {how}")
+        elif not twist.is_element or old * new > 0 or min(abs(old), abs(new)) < CERTAIN:
+            continue
+        elif twist.is_axial:
+            middle = _label(before, twist.chain[len(twist.chain) // 2])
+            changes.append(f"{middle} changed its axial configuration")
+        else:
+            ends = "=".join(_label(before, k) for k in twist.chain)
+            changes.append(f"{ends} changed its configuration")
     return changes
 
 
@@ -265,6 +296,4 @@ def _heavy_graph(molecule: Molecule, polar_hydrogens: bool) -> Chem.RWMol:
 
 
 def _stereo_smiles(molecule: Molecule) -> str:
-    if not molecule.bonds:
-        return ""
-    return Chem.MolToSmiles(Chem.RemoveHs(molecule.to_rdkit(), sanitize=False))
+    return isomeric_smiles(molecule.to_rdkit()) if molecule.bonds else ""

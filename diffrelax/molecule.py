@@ -21,12 +21,8 @@ from diffrelax.checks import (
     integer,
 )
 from diffrelax.embedding import embed
-from diffrelax.perception import (
-    assign_stereo,
-    near_pairs,
-    perceive_bonds,
-    skeleton,
-)
+from diffrelax.perception import bare_carbon, near_pairs, perceive_bonds, skeleton
+from diffrelax.stereo import assign_stereo, ignored_stereo, isomeric_smiles
 
 SHORTEST_BOND = 0.75  # of the covalent radii; N≡N has 0.77
 
@@ -129,12 +125,19 @@ class Molecule:
 
     @classmethod
     def from_smiles(
-        cls, smiles: str, *, name: str = "", seed: int = 42, multiplicity: int | None = None
+        cls,
+        smiles: str,
+        *,
+        name: str = "",
+        seed: int = 42,
+        multiplicity: int | None = None,
+        max_atoms: int | None = None,
     ) -> Molecule:
         """Embed a SMILES with ETKDGv3 and relax it with MMFF94, or UFF without MMFF94 parameters.
 
         The atoms stand in the order of ``AddHs(MolFromSmiles(smiles))``. Where the SMILES leaves a
         stereo element open, the embedding chooses; the ``smiles`` of the result names the choice.
+        Tags of nitrogen count in a three-membered ring or at a bridgehead, where it cannot invert.
         Where ETKDGv3 fails, as for small cages, plainer embeddings are tried whose stereochemistry
         is checked afterwards.
 
@@ -148,12 +151,16 @@ class Molecule:
         multiplicity : int, optional
             Default: one more than the radical electrons that the SMILES shows, so ``O=O`` is a
             singlet and ``[O][O]`` a triplet.
+        max_atoms : int, optional
+            Embed no larger molecule, hydrogens counted.
 
         Raises
         ------
         ValueError
-            If the text is not a SMILES, has a dummy atom or more than 100 heavy atoms, asks for
-            the configuration of an allene, or cannot be embedded.
+            If the text is not a SMILES, has a dummy atom or too many atoms, asks for
+            a configuration that RDKit overlooks, or cannot be embedded. Overlooked are those of
+            allenes and longer cumulenes, trans double bonds in rings of fewer than eight atoms, and
+            E/Z of double bonds whose one end stands between equal branches of a ring.
         """
         smiles = smiles.strip()
         if not smiles:
@@ -162,12 +169,14 @@ class Molecule:
             mol = Chem.MolFromSmiles(smiles)
             if mol is None:
                 raise ValueError(f"{smiles!r} is not a SMILES: {_smiles_error(smiles)}")
-            if _has_axial_tag(smiles):
+            if ignored := ignored_stereo(smiles):
                 raise ValueError(
-                    f"{smiles!r} asks for a configuration of an allene, which cannot be embedded: "
-                    "leave out its @, or give coordinates"
+                    f"{smiles!r} asks for {ignored}, which cannot be embedded: leave out its @, / "
+                    "or \\, or give coordinates"
                 )
-        return cls.from_rdkit(mol, name=name or smiles, seed=seed, multiplicity=multiplicity)
+        return cls.from_rdkit(
+            mol, name=name or smiles, seed=seed, multiplicity=multiplicity, max_atoms=max_atoms
+        )
 
     @classmethod
     def from_rdkit(
@@ -178,6 +187,7 @@ class Molecule:
         seed: int = 42,
         charge: int | None = None,
         multiplicity: int | None = None,
+        max_atoms: int | None = None,
     ) -> Molecule:
         """Take an RDKit molecule with its 3D conformer as it stands, or embed it.
 
@@ -197,6 +207,8 @@ class Molecule:
             Default: the sum of the formal charges, which it must equal where bonds are known.
         multiplicity : int, optional
             Default: one more than the number of radical electrons.
+        max_atoms : int, optional
+            Embed no larger molecule, hydrogens counted.
 
         Raises
         ------
@@ -228,7 +240,7 @@ class Molecule:
                     "charges or radicals (M  CHG, M  RAD)"
                 )
             if not _has_all_positions(mol):
-                mol, start = embed(mol, seed)
+                mol, start = embed(mol, seed, max_atoms=max_atoms)
         return _with_bonds(
             mol,
             charge=charge,
@@ -268,8 +280,8 @@ class Molecule:
         Raises
         ------
         ValueError
-            If the atoms are periodic, have another charge than their SMILES, or do not make a
-            molecule (see the class).
+            If the atoms are periodic, have another charge than their SMILES, lack the hydrogens
+            of their carbon, or do not make a molecule (see the class).
         """
         if any(atoms.pbc):
             raise ValueError("a periodic system is not a molecule: set pbc to False")
@@ -293,6 +305,12 @@ class Molecule:
         )
         with rdBase.BlockLogs():
             mol = perceive_bonds(bare.numbers, bare.positions, charge, bare.multiplicity, smiles)
+            carbon = bare_carbon(bare.numbers, bare.positions, mol)
+        if carbon is not None:
+            raise ValueError(
+                f"hydrogens are missing: the bonds of C{carbon + 1} are too long for a carbon "
+                "without any. Add them, or give its SMILES if it has none"
+            )
         if mol is None:
             return replace(bare, name=bare.name or bare.formula)
         return _with_bonds(
@@ -382,17 +400,6 @@ def _smiles_error(smiles: str) -> str:
     return "; ".join(p.Message() for p in problems) or "its structure makes no sense"
 
 
-def _has_axial_tag(smiles: str) -> bool:
-    """Tell whether an atom with two neighbours alone has a configuration, which RDKit ignores."""
-    atoms = Chem.MolFromSmiles(smiles, sanitize=False).GetAtoms()
-    return any(
-        atom.GetDegree() == 2
-        and not atom.GetNumExplicitHs()
-        and atom.GetChiralTag() != Chem.ChiralType.CHI_UNSPECIFIED
-        for atom in atoms
-    )
-
-
 def _numbers(mol: Chem.Mol) -> np.ndarray:
     return np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()], dtype=np.int64)
 
@@ -471,5 +478,5 @@ def _with_bonds(
         start=start,
     )
     with rdBase.BlockLogs():
-        smiles = Chem.MolToSmiles(Chem.RemoveHs(molecule.to_rdkit(), sanitize=False))
+        smiles = isomeric_smiles(molecule.to_rdkit())
     return replace(molecule, smiles=smiles, name=name or smiles)

@@ -11,7 +11,7 @@ from rdkit.Chem import rdForceFieldHelpers
 
 from diffrelax.levels import relax_at_level
 from diffrelax.molecule import Molecule
-from diffrelax.perception import assign_stereo
+from diffrelax.stereo import assign_stereo
 from diffrelax.training.config import StartLevel
 from diffrelax.training.errors import superpose, torsion_changes
 from diffrelax.training.geometries import GeometrySet

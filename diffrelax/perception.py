@@ -1,4 +1,4 @@
-"""What a geometry says about a molecule: its bonds and its stereochemistry."""
+"""What a geometry says about a molecule: its bonds."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ BOND_TOLERANCE = 0.25  # Å beyond the covalent radii; QM9 has N–O bonds at 0.
 TEMPLATE_TOLERANCE = 0.40  # Å, where a SMILES confirms the bonds, as for F–F
 BOND_ORDER_ITERATIONS = 10_000
 ATOM_ORDERS = 20  # RDKit finds the bonds of trinitrotoluene in every second order of its atoms
+FEW_BONDS = 3.4  # bond orders of a carbon by lengths: 3.6 in C2F4 and the like; 3.3 with a C–H cut
+STRAIGHT = -0.9  # cosine of an angle of 154°
+ORDER_LENGTH = 0.3  # Å by which a bond is shorter whose order is e times higher
 UNCHARGE_SULFUR = {"[S+]-[N-,O-,S-]": (1,), "[S+]=,#C-[*-;D1]": (-1, 1)}  # bond order changes
-TETRAHEDRAL = (Chem.ChiralType.CHI_TETRAHEDRAL_CW, Chem.ChiralType.CHI_TETRAHEDRAL_CCW)
 
 
 def near_pairs(
@@ -101,6 +103,44 @@ def perceive_bonds(
     return None
 
 
+def bare_carbon(numbers: np.ndarray, positions: np.ndarray, mol: Chem.Mol | None) -> int | None:
+    """Find a carbon whose hydrogens were left out, where no carbon has any.
+
+    Bond orders that follow from the lengths (Pauling 1947, doi 10.1021/ja01195a024) add up to less
+    than the four of a carbon, and to less than those of its bonds if these are known.
+
+    Parameters
+    ----------
+    numbers : (n_atoms,) array of int
+    positions : (n_atoms, 3) array, Å
+    mol : rdkit.Chem.Mol or None
+        With the bonds that are known.
+
+    Returns
+    -------
+    int or None
+        Its index; None if there is no such atom.
+    """
+    i, j = near_pairs(numbers, positions).T
+    if {1, 6} in map(set, zip(numbers[i].tolist(), numbers[j].tolist(), strict=True)):
+        return None
+    stretch = np.linalg.norm(positions[i] - positions[j], axis=-1)
+    stretch -= covalent_radii[numbers[i]] + covalent_radii[numbers[j]]
+    orders = np.exp(-stretch / ORDER_LENGTH)
+    sums = np.bincount(np.r_[i, j], np.r_[orders, orders], minlength=len(numbers))
+    drawn = np.full(len(numbers), 4.0)
+    if mol is not None:
+        for atom in mol.GetAtoms():
+            drawn[atom.GetIdx()] = sum(b.GetBondTypeAsDouble() for b in atom.GetBonds())
+    bare = (numbers == 6) & (sums > 0) & (sums < FEW_BONDS) & (drawn - sums > 4 - FEW_BONDS)
+    for k in np.flatnonzero(bare):
+        edges = positions[np.r_[j[i == k], i[j == k]]] - positions[k]
+        edges /= np.linalg.norm(edges, axis=1, keepdims=True)
+        if len(edges) != 2 or edges[0] @ edges[1] > STRAIGHT:  # bad starts of CS2 are straight
+            return int(k)
+    return None
+
+
 def _bond_orders(mol: Chem.Mol, charge: int, multiplicity: int) -> Chem.Mol | None:
     radical = multiplicity % 2 == 0
     for charged in (True,) if radical else (True, False):
@@ -164,23 +204,6 @@ def _uncharge_sulfur(mol: Chem.RWMol) -> None:
                 bond.SetBondType(Chem.BondType.values[order])
             for end in (match[0], match[-1]):
                 mol.GetAtomWithIdx(end).SetFormalCharge(0)
-
-
-def assign_stereo(mol: Chem.Mol) -> None:
-    """Assign R/S and E/Z from the conformer, in place.
-
-    RDKit takes the sign of a chiral atom from three of its neighbours as seen from the atom, which
-    is no longer the configuration where all four lie on one side, as in small cages. Here it is the
-    sign of the volume that the four neighbours span.
-    """
-    Chem.AssignStereochemistryFrom3D(mol)
-    positions = mol.GetConformer().GetPositions()
-    for atom in mol.GetAtoms():
-        if atom.GetChiralTag() in TETRAHEDRAL and atom.GetDegree() == 4:
-            corners = positions[[other.GetIdx() for other in atom.GetNeighbors()]]
-            clockwise = np.linalg.det(corners[:3] - corners[3]) < 0
-            atom.SetChiralTag(TETRAHEDRAL[0 if clockwise else 1])
-    Chem.AssignStereochemistry(mol, cleanIt=True, force=True)
 
 
 def constitution(mol: Chem.Mol) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from diffrelax.embedding import embed
-from diffrelax.identity import identity_change, mirror_image
+from diffrelax.identity import identity_change
 from diffrelax.molecule import Molecule
 
 
@@ -14,8 +14,7 @@ def embed_again(
 ) -> Molecule:
     """Embed a molecule in 3D and relax it with a force field; its configuration stays.
 
-    See `diffrelax.embedding.embed`. The axial configuration of an allene is left to chance there,
-    so that the mirror image may be what is returned.
+    See `diffrelax.embedding.embed`.
 
     Raises
     ------
@@ -24,10 +23,6 @@ def embed_again(
     """
     mol, start = embed(molecule.to_rdkit(), seed, method)
     embedded = molecule.with_positions(mol.GetConformer().GetPositions(), start)
-    change = identity_change(molecule, embedded.positions)
-    if not change:
-        return embedded
-    image = mirror_image(embedded)
-    if identity_change(molecule, image.positions):
+    if change := identity_change(molecule, embedded.positions):
         raise ValueError(f"the embedding is another molecule: {change}")
-    return image
+    return embedded

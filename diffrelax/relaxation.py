@@ -20,7 +20,7 @@ from diffrelax.clock import NO_TIME, Time
 from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.diffusion.reading import Calibration, Relaxed, relax_by_reading
 from diffrelax.diffusion.relaxation import RelaxationSchedule, relax_positions
-from diffrelax.domain import caution, outside_domain
+from diffrelax.domain import atom_limit, caution, outside_domain
 from diffrelax.files import Input, Rejected, is_path, read_molecules
 from diffrelax.identity import identity_change
 from diffrelax.models import Model
@@ -104,6 +104,7 @@ def relax(
     noise_level: float | None = None,
     max_error: float = math.inf,
     seed: int = 42,
+    workers: int = 1,
     progress: bool = False,
 ) -> Relaxation: ...
 @overload
@@ -114,6 +115,7 @@ def relax(
     noise_level: float | None = None,
     max_error: float = math.inf,
     seed: int = 42,
+    workers: int = 1,
     progress: bool = False,
 ) -> Relaxation | list[Relaxation]: ...
 def relax(
@@ -123,6 +125,7 @@ def relax(
     noise_level: float | None = None,
     max_error: float = math.inf,
     seed: int = 42,
+    workers: int = 1,
     progress: bool = False,
 ) -> Relaxation | list[Relaxation]:
     """Relax one molecule or many with the relaxation phase of a diffusion model.
@@ -145,6 +148,8 @@ def relax(
         Fall back to the start where the bound on the error is larger.
     seed : int
         Of the embedding of SMILES. The relaxation itself is deterministic.
+    workers : int
+        Number of processes that read and embed, see :func:`diffrelax.read_molecules`.
     progress : bool
         Show a progress bar on standard error.
 
@@ -161,7 +166,7 @@ def relax(
     """
     one = (str, Molecule, Rejected, ase.Atoms, Chem.Mol)
     single = not is_path(inputs) and (isinstance(inputs, one) or not isinstance(inputs, Iterable))
-    molecules = read_molecules(inputs, seed=seed)
+    molecules = read_molecules(inputs, seed=seed, workers=workers, max_atoms=atom_limit(model))
     if single and isinstance(molecules[0], Rejected):
         raise ValueError(f"{molecules[0].name}: {molecules[0].reason}")
     results = relax_molecules(

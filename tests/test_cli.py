@@ -577,3 +577,15 @@ def test_conformers_of_bad_input_end_with_status_2(run, arguments, message):
     status, out, err = run("conformers", *arguments)
     assert (status, out) == (2, "")
     assert message in err
+
+
+def test_workers_give_the_same_rows(run):
+    rows = []
+    for workers in (1, 2):
+        status, out, _ = run("relax", "CCO", "C(", "CCC", "--workers", workers, "--json")
+        assert status == 1
+        rows.append([json.loads(line) for line in out.splitlines()])
+    for row in (*rows[0], *rows[1]):
+        del row["seconds"]
+    assert rows[0] == rows[1]
+    assert run("relax", "C", "--workers", "0")[0] == 2

@@ -35,6 +35,30 @@ def test_a_text_of_several_lines_is_no_molecule() -> None:
     assert molecule.name == "methanol"
 
 
+def test_workers_change_nothing(tmp_path):
+    named = Chem.MolFromSmiles("CCC")
+    named.SetProp("_Name", "propane")
+    drawing = Chem.MolFromSmiles("CC=O")
+    rdDepictor.Compute2DCoords(drawing)
+    sdf = write(tmp_path / "a.sdf", Chem.MolToMolBlock(drawing) + "$$$$\ncut\n$$$$\n")
+    smi = write(tmp_path / "b.smi", "C[C@H](F)Cl one\nxyz bad\nCCO\n")
+    xyz = write(tmp_path / "c.xyz", METHANE.format("charge=0") + "1\n")
+    given = [smi, "C1CC1 ring", named, ase.build.molecule("H2O"), sdf, "C(", xyz, "no.sdf", None]
+    one, two = (read_molecules(given, seed=7, workers=n) for n in (1, 2))
+    assert [type(m) for m in one] == [type(m) for m in two]
+    for a, b in zip(one, two, strict=True):
+        if isinstance(a, Rejected):
+            assert a == b
+        else:
+            assert (a.name, a.smiles, a.start, a.bonds) == (b.name, b.smiles, b.start, b.bonds)
+            assert np.array_equal(a.positions, b.positions)
+
+
+def test_no_worker_is_an_error():
+    with pytest.raises(ValueError, match="0 workers: give 1 or more"):
+        read_molecules("C", workers=0)
+
+
 def test_smi_names_order_and_bad_lines(tmp_path):
     path = write(tmp_path / "a.smi", "# a comment\n\nCCO ethanol\nC1C bad\nC\nCC\ttwo words\n")
     results = read_molecules(path)

@@ -6,9 +6,11 @@ from scipy.spatial.transform import Rotation
 from spyrmsd.rmsd import symmrmsd
 
 from diffrelax import identity
+from diffrelax.embedding import force_field
 from diffrelax.identity import heavy_atom_rmsd, identity_change, same_minimum
 from diffrelax.levels import relax_at_level
 from diffrelax.molecule import Molecule
+from diffrelax.reembedding import embed_again
 
 
 def rotation(seed: int) -> np.ndarray:
@@ -62,19 +64,61 @@ def test_bonds_break_and_form_where_they_are_said_to():
     assert "formed" in identity_change(apart, at(closest - 0.01))
 
 
-def test_a_bond_that_was_long_before_can_break():
-    ethane = Molecule.from_smiles("CC")
-    positions = ethane.positions.copy()
-    left = [0, 2, 3, 4]
-    axis = positions[0] - positions[1]
-    axis /= np.linalg.norm(axis)
-    positions[left] += 0.45 * axis
-    stretched = ethane.with_positions(positions)
-    assert np.linalg.norm(positions[0] - positions[1]) > 1.92
-    positions[left] += 0.1 * axis
-    assert identity_change(stretched, positions) == ""
-    positions[left] += 5 * axis
-    assert identity_change(stretched, positions).startswith("bond C1–C2 broke (7.")
+def stretched(smiles: str, first: int, second: int, left: list[int], length: float) -> Molecule:
+    """Draw a bond of a molecule out to a length; ``left`` moves with its first atom."""
+    molecule = Molecule.from_smiles(smiles)
+    positions = molecule.positions.copy()
+    axis = positions[first] - positions[second]
+    now = np.linalg.norm(axis)
+    positions[left] += (length - now) * axis / now
+    return molecule.with_positions(positions)
+
+
+def test_a_broken_start_excuses_no_broken_bond():
+    ethane = [stretched("CC", 0, 1, [0, 2, 3, 4], x) for x in (1.75, 1.85, 2.5)]
+    assert identity_change(ethane[2], ethane[0].positions) == ""
+    assert identity_change(ethane[2], ethane[1].positions) == "bond C1–C2 stayed broken (1.85 Å)"
+    assert identity_change(ethane[0], ethane[1].positions) == "bond C1–C2 broke (1.85 Å)"
+    assert identity_change(ethane[2], ethane[2].positions) == "bond C1–C2 stayed broken (2.50 Å)"
+    ethene = stretched("C=C", 0, 1, [0, 2, 3], 1.7)
+    assert identity_change(ethene, ethene.positions) == "bond C1–C2 stayed broken (1.70 Å)"
+    peroxide = [stretched("OO", 0, 1, [0, 2], x) for x in (1.8, 1.85)]
+    assert identity_change(peroxide[0], peroxide[0].positions) == ""
+    assert "O1–O2 stayed broken" in identity_change(peroxide[1], peroxide[1].positions)
+
+
+def test_what_a_force_field_broke_is_broken():
+    molecule = Molecule.from_smiles("C12=C3C1=C23")
+    change = identity_change(molecule, molecule.positions)
+    assert change.startswith("bond C1–C3 stayed broken (1.8")
+
+
+def test_atoms_that_were_too_near_before_are_bonded():
+    propane = Molecule.from_smiles("CCC")
+    positions = propane.positions.copy()
+    end = [2, 8, 9, 10]
+    axis = positions[0] - positions[2]
+    positions[end] += axis * (1 - 1.55 / np.linalg.norm(axis))
+    near = propane.with_positions(positions)
+    assert "C1–C3 had formed before (1.55 Å)" in identity_change(near, near.positions)
+
+
+@pytest.mark.parametrize(
+    ("smiles", "first", "second", "left", "length"),
+    [
+        ("C12C3C4C1C5C2C3C45", 0, 1, [], 1.57),  # cubane
+        ("CC(C)(C)C(C)(C)C", 1, 4, [0, 1, 2, 3, *range(8, 17)], 1.80),  # known up to 1.81 Å
+        ("O=[N+]([O-])[N+](=O)[O-]", 1, 3, [0, 1, 2], 1.80),
+        ("O=NCl", 1, 2, [0, 1], 1.98),
+        ("CI", 0, 1, [0, 2, 3, 4], 2.20),
+        ("CSSC", 1, 2, [0, 1, 4, 5, 6], 2.30),
+        ("C[Si](C)(C)[Si](C)(C)C", 1, 4, [0, 1, 2, 3, *range(8, 17)], 2.70),
+        ("[NH3+][BH3-]", 0, 1, [0, 2, 3, 4], 2.30),  # long before: dative
+    ],
+)
+def test_long_bonds_are_bonds(smiles, first, second, left, length):
+    molecule = stretched(smiles, first, second, left, length)
+    assert identity_change(molecule, molecule.positions) == ""
 
 
 def test_collapse_and_nonsense_are_named():
@@ -117,9 +161,52 @@ def test_an_allene_that_is_flattened_has_changed():
     assert identity_change(flat, relaxed.positions) == ""
 
 
+def test_cumulenes_of_an_even_number_of_atoms_are_cis_or_trans():
+    triene = Molecule.from_smiles("CC=C=C=CC")
+    positions = triene.positions.copy()
+    mol = triene.to_rdkit()
+    end = [5, *(a.GetIdx() for i in (4, 5) for a in mol.GetAtomWithIdx(i).GetNeighbors()
+                if a.GetAtomicNum() == 1)]  # fmt: skip
+    axis = positions[4] - positions[1]
+    half_turn = Rotation.from_rotvec(np.pi * axis / np.linalg.norm(axis))
+    positions[end] = positions[4] + half_turn.apply(positions[end] - positions[4])
+    assert identity_change(triene, positions) == "C2=C3=C4=C5 changed its configuration"
+    assert identity_change(triene, mirrored(triene).positions) == ""
+    assert not same_minimum(triene, triene.with_positions(positions))
+
+
+def test_double_bonds_in_small_rings_are_compared():
+    cis, trans = (Molecule.from_smiles(s) for s in ("C1CCC/C=C\\CC1", "C1CCC/C=C/CC1"))
+    assert identity_change(cis, trans.positions) == "C5=C6 changed from Z to E"
+    cis = Molecule.from_smiles("C1CCC=CCC1")
+    trans = trans_cycloheptene(cis)
+    assert identity_change(trans, cis.positions) == "C4=C5 changed its configuration"
+    assert identity_change(cis, trans.positions) == "C4=C5 changed its configuration"
+    with pytest.raises(ValueError, match="no 3D structure"):
+        embed_again(trans, seed=1)
+
+
+def trans_cycloheptene(cis: Molecule) -> Molecule:
+    mol = cis.to_rdkit()
+    field = force_field(mol, "mmff94")
+    for ends, degrees in (((2, 3, 4, 5), 130), ((13, 3, 4, 14), 160)):
+        field.MMFFAddTorsionConstraint(*ends, False, degrees, degrees, 100.0)
+    field.Minimize(maxIts=5000)
+    return cis.with_positions(mol.GetConformer().GetPositions())
+
+
 def test_inversion_of_an_amine_is_no_change():
-    amine = Molecule.from_smiles("CN(F)CC")
-    assert identity_change(amine, mirrored(amine).positions) == ""
+    for smiles in ("CN(F)CC", "CN1CCC1", "C1CN1"):
+        amine = Molecule.from_smiles(smiles)
+        assert identity_change(amine, mirrored(amine).positions) == ""
+
+
+def test_inverted_aziridines_and_phosphines_are_other_molecules():
+    one, other = (Molecule.from_smiles(s) for s in ("C[N@]1C[C@H]1C", "C[N@@]1C[C@H]1C"))
+    assert identity_change(one, other.positions) == "N2 changed from S to R"
+    phosphine = Molecule.from_smiles("C[P@](F)CC")
+    assert identity_change(phosphine, mirrored(phosphine).positions) == "P2 changed from R to S"
+    assert not same_minimum(phosphine, mirrored(phosphine))
 
 
 def test_bonds_unknown_compares_close_pairs():

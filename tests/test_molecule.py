@@ -118,6 +118,57 @@ def test_small_and_linear_molecules_and_radicals_from_coordinates(atoms, smiles,
     assert molecule.start == "given"
 
 
+@pytest.mark.parametrize(
+    "smiles", ["c1ccccc1", "CC", "CCO", "C#CC=C", "NCC#N", "CN=C=O", "OC(=O)c1ccncc1", "C1CC1N"]
+)
+def test_coordinates_without_hydrogens_are_told(smiles):
+    molecule = Molecule.from_smiles(smiles)
+    atoms = stripped(molecule)
+    on_carbon = [bond.end for bond in molecule.bonds
+                 if atoms.numbers[[bond.begin, bond.end]].tolist() == [6, 1]]  # fmt: skip
+    polar_only = atoms.copy()
+    del polar_only[on_carbon]
+    for bare in (atoms[atoms.numbers > 1], polar_only):
+        with pytest.raises(ValueError, match="hydrogens are missing: the bonds of C"):
+            Molecule.from_atoms(bare)
+        bare.info["smiles"] = smiles
+        with pytest.raises(ValueError, match="hydrogens are missing: the bonds of C"):
+            Molecule.from_atoms(bare)
+
+
+@pytest.mark.parametrize(
+    "smiles",
+    [
+        "N#CC#N",
+        "FC(F)=C(F)F",
+        "ClC(Cl)=C(Cl)Cl",
+        "Fc1c(F)c(F)c(F)c(F)c1F",
+        "FC(F)(F)C(F)(F)F",
+        "O=C=C=C=O",
+        "[C-]#[N+]C(F)(F)F",
+        "N#CC(C#N)=C(C#N)C#N",
+        "[C-]#[O+]",
+        "NC(N)=O",
+        "NC#N",
+        "OC(=O)C(=O)O",
+        "F[C](F)F",
+        "FC(F)(Cl)Br",
+        "O=C(Cl)Cl",
+    ],
+)
+def test_molecules_without_hydrogen_on_carbon_are_read(smiles):
+    molecule = Molecule.from_smiles(smiles)
+    seen = Molecule.from_atoms(stripped(molecule), charge=molecule.charge)
+    assert seen.smiles == molecule.smiles
+
+
+@pytest.mark.parametrize("name", ["O3", "C60", "CO2", "OCS", "N2O", "CCl4", "CF4", "CO", "N2"])
+def test_molecules_of_databases_without_hydrogen_are_read(name):
+    atoms = ase.build.molecule(name)
+    atoms.set_initial_magnetic_moments(None)
+    assert Molecule.from_atoms(atoms).bonds
+
+
 def test_initial_moments_and_charges_of_atoms_are_honoured():
     oxygen = ase.build.molecule("O2")  # ASE knows it as a triplet
     assert Molecule.from_atoms(oxygen).multiplicity == 3
@@ -236,10 +287,63 @@ def test_cumulenes_are_embedded_as_they_are(smiles, ends, upright, seed):
     assert abs(np.cos(np.radians(angle))) == pytest.approx(0.0 if upright else 1.0, abs=0.05)
 
 
-@pytest.mark.parametrize("smiles", ["CC=[C@]=CC", "CC=[C@@]=CC", "CC=[C@AL1]=CC"])
-def test_a_configuration_that_would_be_ignored_is_refused(smiles):
-    with pytest.raises(ValueError, match="configuration of an allene, which cannot be embedded"):
+@pytest.mark.parametrize(
+    ("smiles", "what"),
+    [
+        ("CC=[C@]=CC", "the configuration of an allene"),
+        ("CC=[C@@]=CC", "the configuration of an allene"),
+        ("CC=[C@AL1]=CC", "the configuration of an allene"),
+        ("C/C=C=C=C/C", "E or Z across cumulated double bonds"),
+        ("C/C=C=C=C\\C", "E or Z across cumulated double bonds"),
+        ("C1CC/C=C/CC1", "a trans double bond in a ring of 7"),
+        ("C1C/C=C/CC1", "a trans double bond in a ring of 6"),
+        ("C/C1=C(/C)CCCC1", "a trans double bond in a ring of 6"),
+        ("C/C=C1/CC[C@H](C)CC1", "E or Z of a double bond between equal branches of a ring"),
+    ],
+)
+def test_a_configuration_that_would_be_ignored_is_refused(smiles, what):
+    with pytest.raises(ValueError, match=f"asks for {what}, which cannot be embedded"):
         Molecule.from_smiles(smiles)
+
+
+@pytest.mark.parametrize(
+    ("smiles", "read"),
+    [
+        ("C1C/C=C\\CC1", "C1=CCCCC1"),
+        ("C/C1=C(\\C)CCCC1", "CC1=C(C)CCCC1"),
+        ("C/C=C(/C)C", "CC=C(C)C"),
+        ("C[N@](F)CC", "CCN(C)F"),
+        ("C1C[N@]2CC[C@@H]1CC2", "C1CN2CCC1CC2"),
+    ],
+)
+def test_tags_that_mean_nothing_are_read(smiles, read):
+    assert Molecule.from_smiles(smiles).smiles == read
+
+
+@pytest.mark.parametrize(
+    "smiles",
+    [
+        "C[N@]1C[C@H]1C",
+        "C[N@@]1C[C@H]1C",
+        "C[N@]1[C@@H](C)[C@H]1C",
+        "C[N@]1[C@H]2CC[C@@H]12",
+        "C[N@]1C[N@]1C",
+        "C[C@@H]1C[N@]2CC[C@H]1CC2",
+        "C=C[C@H]1C[N@]2CC[C@H]1C[C@H]2[C@H](O)c1ccnc2ccc(OC)cc12",
+        "C[P@](F)CC",
+        "C[P@@](F)CC",
+        "C[S@](=O)CC",
+        "CC[N@@+](C)(F)C=C",
+    ],
+)
+def test_pyramids_that_do_not_invert_are_embedded_as_asked(smiles):
+    assert Molecule.from_smiles(smiles).smiles == Chem.CanonSmiles(smiles)
+
+
+@pytest.mark.parametrize("smiles", ["C[N@]1C[C@H]1C", "C[N@@]1C[C@H]1C", "C[P@](F)CC"])
+def test_pyramids_are_seen_in_coordinates(smiles):
+    molecule = Molecule.from_smiles(smiles)
+    assert Molecule.from_atoms(stripped(molecule)).smiles == Chem.CanonSmiles(smiles)
 
 
 def test_a_drawing_that_says_it_is_in_3d_is_embedded_too():
@@ -348,6 +452,20 @@ def test_seeds_that_rdkit_cannot_take(seed):
 def test_too_many_atoms_to_embed():
     with pytest.raises(ValueError, match="101 heavy atoms are too many"):
         Molecule.from_smiles("C" * 101)
+
+
+def test_embedding_has_a_limit_in_seconds(monkeypatch):
+    monkeypatch.setattr("diffrelax.embedding.EMBEDDING_SECONDS", -1)
+    with pytest.raises(ValueError, match="no 3D structure found for CCO in -1 s of processor"):
+        Molecule.from_smiles("CCO")
+
+
+def test_embedding_of_large_molecules_can_be_left_out():
+    (result,) = read_molecules("CCO", max_atoms=8)
+    assert result.reason == "9 atoms: not embedded, as at most 8 are used here"
+    assert read_molecules("CCO", max_atoms=9)[0].n_atoms == 9
+    molecule = Molecule.from_smiles("CCO")
+    assert read_molecules(molecule, max_atoms=8) == [molecule]
 
 
 @pytest.mark.parametrize("smiles", ["F.F", "[H][H].[H][H]", "[Ar].[Ar]", "Cl.Cl", "O.O.O"])

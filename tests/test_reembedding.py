@@ -8,11 +8,15 @@ from diffrelax.molecule import Molecule
 from diffrelax.reembedding import embed_again
 
 
-@pytest.mark.parametrize("smiles", ["CC=C=CC", "CC=C=CF", "C[C@H](O)F", "C/C=C/C"])
+@pytest.mark.parametrize(
+    "smiles", ["CC=C=CC", "CC=C=CF", "C[C@H](O)F", "C/C=C/C", "CC=C=C=CC", "C[N@]1C[C@H]1C"]
+)
 def test_the_configuration_stays(smiles: str) -> None:
     molecule = Molecule.from_smiles(smiles)
     mirror = molecule.with_positions(molecule.positions * [1, 1, -1])
-    assert bool(identity_change(molecule, mirror.positions)) == (smiles != "C/C=C/C")
+    assert bool(identity_change(molecule, mirror.positions)) == (
+        smiles not in ("C/C=C/C", "CC=C=C=CC")
+    )
     for seed in range(6):
         again = embed_again(molecule, seed)
         assert identity_change(molecule, again.positions) == ""

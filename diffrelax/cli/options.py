@@ -41,6 +41,9 @@ ModelName = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …")]
 Seed = Annotated[int, typer.Option(help="Seed of the embedding of SMILES")]
+Workers = Annotated[
+    int, typer.Option(min=1, help="Processes that read and embed; the results stay the same")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, an object on each line")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads")]
 NoiseLevel = Annotated[

@@ -20,6 +20,7 @@ from diffrelax.cli.options import (
     Overwrite,
     Seed,
     Threads,
+    Workers,
     count_inputs,
     each_input,
     set_threads,
@@ -45,10 +46,12 @@ def relax(
     device: Device = "cpu",
     seed: Seed = 42,
     threads: Threads = None,
+    workers: Workers = 1,
     overwrite: Overwrite = False,
     json_lines: Json = False,
 ) -> None:
     """Relax molecules with the diffusion model; what is done is kept, the same command goes on."""
+    from diffrelax.domain import atom_limit
     from diffrelax.journal import Result
     from diffrelax.report import Report, carried, relaxation_row
     from diffrelax.writing import check_output
@@ -75,6 +78,8 @@ def relax(
                 noise_level=noise_level,
                 max_error=max_error,
                 seed=seed,
+                workers=workers,
+                max_atoms=atom_limit(loaded),
                 total=total,
                 done=report.n_done,
             ):
@@ -111,6 +116,8 @@ def relax_inputs(
     noise_level: float | None,
     seed: int,
     max_error: float = math.inf,
+    workers: int = 1,
+    max_atoms: int | None = None,
     part_size: int | None = None,
     total: int | None = None,
     done: int = 0,
@@ -128,7 +135,7 @@ def relax_inputs(
             waiting.append(given)
             yield given
 
-    read = timed(each_molecule(remembered(), seed=seed))
+    read = timed(each_molecule(remembered(), seed=seed, workers=workers, max_atoms=max_atoms))
     with tqdm(total=total, initial=done, unit="mol", disable=None) as bar:
         while part := list(islice(read, part_size or PART)):
             molecules = [molecule for molecule, _ in part]

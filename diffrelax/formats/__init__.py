@@ -29,13 +29,13 @@ class Format(NamedTuple):
     properties : callable
         A record to what else it says of the molecule.
     parse : callable
-        A record, the name and the seed of an embedding to the molecule.
+        A record, its name, the seed of an embedding and the most atoms to embed to the molecule.
     """
 
     cut: Callable[[Iterable[str]], Iterator[str]]
     title: Callable[[str], str]
     properties: Callable[[str], dict[str, Any]]
-    parse: Callable[[str, str, int], Molecule]
+    parse: Callable[[str, str, int, int | None], Molecule]
 
 
 class Writer(NamedTuple):

@@ -1,0 +1,149 @@
+"""A map over processes that is lazy and in order, and in which a crash costs one item."""
+
+from __future__ import annotations
+
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
+from threading import Lock
+from typing import Generic, TypeVar
+
+LOOK_AHEAD = 256  # items that are read before their turn; bounds memory
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def ordered_map(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    workers: int,
+    lost: Callable[[Item, str], Result],
+    seconds: float,
+) -> Iterator[Result]:
+    """Apply a function to items in several processes; yield what it returns in their order.
+
+    Items are taken as they are needed, at most `LOOK_AHEAD` before their turn. When the iterator is
+    closed, or interrupted, the processes are killed.
+
+    Parameters
+    ----------
+    function : callable
+        It, the items and what it returns must be picklable. With one worker it runs here.
+    items : iterable
+    workers : int
+        Number of processes.
+    lost : callable
+        Makes the result of an item whose process died or took too long, from the item and the
+        reason.
+    seconds : float, s
+        After which the process of an item is killed. Not with one worker.
+
+    Raises
+    ------
+    ValueError
+        If ``workers`` is less than 1.
+    RuntimeError
+        If no process can be started.
+    """
+    if workers < 1:
+        raise ValueError(f"{workers} workers: give 1 or more")
+    if workers == 1:
+        yield from map(function, items)
+        return
+    pool = _Pool(function, workers, lost, seconds)
+    pending: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            pending.append(pool.threads.submit(pool.call, item))
+            if len(pending) >= LOOK_AHEAD:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.close()
+
+
+class _Pool(Generic[Item, Result]):
+    """Processes, and a thread for each that waits for it."""
+
+    def __init__(
+        self,
+        function: Callable[[Item], Result],
+        workers: int,
+        lost: Callable[[Item, str], Result],
+        seconds: float,
+    ) -> None:
+        self.function, self.lost, self.seconds = function, lost, seconds
+        self.threads = ThreadPoolExecutor(workers)
+        self.idle: SimpleQueue[_Process | None] = SimpleQueue()
+        self.started: set[_Process] = set()
+        self.starting = Lock()
+        for _ in range(workers):
+            self.idle.put(None)
+
+    def call(self, item: Item) -> Result:
+        process = self.idle.get()
+        try:
+            process = process or self.start()
+            try:
+                process.connection.send(item)
+                if process.connection.poll(self.seconds):
+                    result: Result = process.connection.recv()
+                    return result
+                reason = f"it took longer than {self.seconds:g} s"
+            except (EOFError, BrokenPipeError, ConnectionResetError):
+                reason = "the process that worked on it died"
+            process.kill()
+            self.started.discard(process)
+            process = None
+            return self.lost(item, reason)
+        finally:
+            self.idle.put(process)
+
+    def start(self) -> _Process:
+        with self.starting:
+            process = _Process(self.function)
+            self.started.add(process)
+        return process
+
+    def close(self) -> None:
+        self.threads.shutdown(wait=False, cancel_futures=True)
+        for process in list(self.started):
+            process.kill()
+
+
+class _Process:
+    """A process that applies a function to what it is sent."""
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        context = get_context("forkserver")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, function), daemon=True)
+        self.process.start()
+        theirs.close()
+        try:
+            self.connection.recv()
+        except EOFError:
+            raise RuntimeError(
+                "no worker process can start: let a script do its work under "
+                'if __name__ == "__main__", or use one worker'
+            ) from None
+
+    def kill(self) -> None:
+        self.process.kill()
+
+
+def _serve(connection: Connection, function: Callable[..., object]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal
+    connection.send("ready")
+    while True:
+        try:
+            item = connection.recv()
+        except EOFError:
+            return
+        connection.send(function(item))

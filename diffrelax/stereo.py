@@ -1,0 +1,224 @@
+"""Stereochemistry: what a geometry shows, and what a SMILES asks for that RDKit overlooks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from rdkit import Chem
+
+TETRAHEDRAL = (Chem.ChiralType.CHI_TETRAHEDRAL_CW, Chem.ChiralType.CHI_TETRAHEDRAL_CCW)
+PYRAMIDAL = (7, 15, 33)  # N, P, As
+FLAT_PYRAMID = 0.1  # volume that three unit vectors along the bonds span; 0.7 in an aziridine
+SMALL_RING = 8  # RDKit overlooks the E/Z of double bonds in smaller rings
+
+
+def assign_stereo(mol: Chem.Mol) -> None:
+    """Assign R/S and E/Z from the conformer, in place.
+
+    RDKit takes the sign of a chiral atom from three of its neighbours as seen from the atom, which
+    is no longer the configuration where all four lie on one side, as in small cages. Here it is the
+    sign of the volume that the four neighbours span. Nor does it look at pyramids of N, P and As;
+    of those that are given a sign here, it keeps the ones that it counts: P and As, and N in a
+    three-membered ring or at a bridgehead. N with a hydrogen gets none, as in a SMILES.
+    """
+    Chem.AssignStereochemistryFrom3D(mol)
+    Chem.AssignAtomChiralTagsFromStructure(mol)
+    positions = mol.GetConformer().GetPositions()
+    for atom in mol.GetAtoms():
+        others = atom.GetNeighbors()
+        near = positions[[other.GetIdx() for other in others]]
+        if len(near) == 4 and atom.GetChiralTag() in TETRAHEDRAL:
+            volume = np.linalg.det(near[:3] - near[3])
+        elif len(near) == 3 and atom.GetAtomicNum() in PYRAMIDAL:
+            edges = near - positions[atom.GetIdx()]
+            volume = np.linalg.det(edges / np.linalg.norm(edges, axis=1, keepdims=True))
+            inverts = atom.GetAtomicNum() == 7 and any(o.GetAtomicNum() == 1 for o in others)
+            if inverts or abs(volume) < FLAT_PYRAMID:
+                continue
+        else:
+            continue
+        atom.SetChiralTag(TETRAHEDRAL[0 if volume < 0 else 1])
+    Chem.AssignStereochemistry(mol, cleanIt=True, force=True)
+
+
+def isomeric_smiles(mol: Chem.Mol) -> str:
+    """Return the canonical SMILES of a molecule with all hydrogens and its stereochemistry."""
+    bare = Chem.RemoveHs(mol, sanitize=False)
+    Chem.GetSymmSSSR(bare)  # without rings, tags of nitrogen would be dropped
+    return Chem.MolToSmiles(bare)
+
+
+def double_bond_chains(mol: Chem.Mol) -> list[tuple[int, ...]]:
+    """Find runs of cumulated double bonds, such as that of an allene, by their atoms.
+
+    A double bond on its own is a run of two atoms. All atoms between the ends are carbon.
+    """
+    doubles: dict[int, list[int]] = {}
+    for bond in mol.GetBonds():
+        if bond.GetBondType() == Chem.BondType.DOUBLE:
+            for atom in (bond.GetBeginAtom(), bond.GetEndAtom()):
+                doubles.setdefault(atom.GetIdx(), []).append(bond.GetOtherAtomIdx(atom.GetIdx()))
+    inner = {
+        i
+        for i, near in doubles.items()
+        if len(near) == 2 and mol.GetAtomWithIdx(i).GetAtomicNum() == 6
+    }
+    chains = []
+    for end in sorted(set(doubles) - inner):
+        for second in doubles[end]:
+            chain = [end, second]
+            while chain[-1] in inner:
+                before, here = chain[-2:]
+                chain.append(next(i for i in doubles[here] if i != before))
+            if chain[0] < chain[-1]:
+                chains.append(tuple(chain))
+    return chains
+
+
+class Twist(NamedTuple):
+    """The angle between the ends of a run of double bonds that RDKit says nothing about.
+
+    Attributes
+    ----------
+    chain : tuple of int
+        The atoms of the run; the ends of an odd number of them stand upright on each other, those
+        of an even number lie in one plane.
+    left, right : tuple of int
+        The other neighbours of its first and of its last atom, one or two each.
+    is_element : bool
+        Whether turning one end makes another stereoisomer.
+    """
+
+    chain: tuple[int, ...]
+    left: tuple[int, ...]
+    right: tuple[int, ...]
+    is_element: bool
+
+    @property
+    def is_axial(self) -> bool:
+        """Whether the ends stand upright on each other, as in an allene."""
+        return len(self.chain) % 2 == 1
+
+    @property
+    def torsion(self) -> tuple[int, int, int, int]:
+        """A neighbour, the first and the last atom of the run, and a neighbour."""
+        return self.left[0], self.chain[0], self.chain[-1], self.right[0]
+
+    def sense(self, positions: np.ndarray) -> float:
+        """Return a number from -1 to 1 whose sign is the configuration: 1 is cis, or upright."""
+        axis = positions[self.chain[-1]] - positions[self.chain[0]]
+        a, b = (
+            np.cross(axis, positions[side[0]] - positions[side[1] if side[1:] else end])
+            for side, end in ((self.left, self.chain[0]), (self.right, self.chain[-1]))
+        )
+        length = np.linalg.norm(a) * np.linalg.norm(b)
+        if self.is_axial:
+            return float(axis @ np.cross(a, b) / (np.linalg.norm(axis) * length))
+        return float(a @ b / length)
+
+
+def overlooked_twists(mol: Chem.Mol) -> list[Twist]:
+    """Find the runs of double bonds that have a twist of which RDKit says nothing.
+
+    They are allenes and longer cumulenes, double bonds in rings of fewer than eight atoms, and
+    those between equal branches of a ring, as in 1-ethylidene-4-methylcyclohexane.
+
+    Parameters
+    ----------
+    mol : rdkit.Chem.Mol
+        With its stereochemistry assigned.
+    """
+    ranks = list(Chem.CanonicalRankAtoms(mol, breakTies=False))
+    found = []
+    for chain in double_bond_chains(mol):
+        sides = _substituents(mol, chain)
+        if not all(sides):
+            continue
+        bond = mol.GetBondBetweenAtoms(*chain[:2])
+        unequal = all(len({ranks[i] for i in side}) == len(side) for side in sides)
+        if len(chain) % 2:
+            unequal &= min(map(len, sides)) == 2
+        if len(chain) == 2 and not _in_small_ring(bond):
+            if bond.GetStereo() != Chem.BondStereo.STEREONONE or unequal:
+                continue
+            unequal = bond.GetIdx() in _double_bond_elements(mol)
+        found.append(Twist(chain, *sides, unequal))
+    return found
+
+
+def _substituents(mol: Chem.Mol, chain: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the other neighbours of the first and of the last atom of a chain, sorted."""
+    first, last = (
+        tuple(sorted({a.GetIdx() for a in mol.GetAtomWithIdx(end).GetNeighbors()} - {inner}))
+        for end, inner in ((chain[0], chain[1]), (chain[-1], chain[-2]))
+    )
+    return first, last
+
+
+def _in_small_ring(bond: Chem.Bond) -> bool:
+    return any(bond.IsInRingSize(size) for size in range(3, SMALL_RING))
+
+
+def _double_bond_elements(mol: Chem.Mol) -> set[int]:
+    """Return the double bonds that RDKit's newer perception counts, which it cannot embed."""
+    found = Chem.FindPotentialStereo(Chem.Mol(mol), cleanIt=False)
+    return {info.centeredOn for info in found if info.type == Chem.StereoType.Bond_Double}
+
+
+def ignored_stereo(smiles: str) -> str:
+    """Say what configuration a SMILES asks for that RDKit can neither keep nor embed; or nothing.
+
+    Tags that mean nothing, as on an atom with two equal neighbours or on a nitrogen that inverts
+    freely, are no such configuration.
+    """
+    parameters: Any = Chem.SmilesParserParams()
+    parameters.removeHs = False
+    kept = Chem.MolFromSmiles(smiles, parameters)
+    asked = Chem.MolFromSmiles(smiles, sanitize=False)
+    asked.UpdatePropertyCache(strict=False)
+    Chem.FastFindRings(asked)
+    Chem.SetBondStereoFromDirections(asked)
+    if any(_has_axial_tag(atom) for atom in asked.GetAtoms()):
+        return "the configuration of an allene"
+    for chain in double_bond_chains(asked):
+        if len(chain) > 2 and len(chain) % 2 == 0 and _is_marked(asked, chain):
+            return "E or Z across cumulated double bonds"
+    elements = _double_bond_elements(kept)
+    for bond, known in zip(asked.GetBonds(), kept.GetBonds(), strict=True):
+        none = Chem.BondStereo.STEREONONE
+        if bond.GetStereo() == none or known.GetStereo() != none:
+            continue
+        if size := _trans_in_ring(bond):
+            return f"a trans double bond in a ring of {size}"
+        if bond.GetIdx() in elements:
+            return "E or Z of a double bond between equal branches of a ring"
+    return ""
+
+
+def _has_axial_tag(atom: Chem.Atom) -> bool:
+    return (
+        atom.GetDegree() == 2
+        and not atom.GetNumExplicitHs()
+        and atom.GetChiralTag() != Chem.ChiralType.CHI_UNSPECIFIED
+    )
+
+
+def _is_marked(mol: Chem.Mol, chain: Sequence[int]) -> bool:
+    """Tell whether both ends of a chain have a bond with a slash in the SMILES."""
+    return all(
+        any(bond.GetBondDir() != Chem.BondDir.NONE for bond in mol.GetAtomWithIdx(end).GetBonds())
+        for end in (chain[0], chain[-1])
+    )
+
+
+def _trans_in_ring(bond: Chem.Bond) -> int:
+    """Return the size of the small ring in which a bond is trans, or 0."""
+    ends = {bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()}
+    for ring in bond.GetOwningMol().GetRingInfo().AtomRings():
+        if len(ring) < SMALL_RING and ends <= set(ring):
+            outside = sum(atom not in ring for atom in bond.GetStereoAtoms())
+            if (bond.GetStereo() == Chem.BondStereo.STEREOTRANS) == (outside != 1):
+                return len(ring)
+    return 0

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from itertools import count, islice
+
+import pytest
+
+from diffrelax.processes import LOOK_AHEAD, ordered_map
+
+
+def work(item: int | str) -> int | str:
+    if item == "die":
+        os._exit(1)
+    if item == "abort":
+        os.abort()
+    if item == "sleep":
+        time.sleep(60)
+    if item == "pid":
+        return os.getpid()
+    return item
+
+
+def lost(item: int | str, reason: str) -> str:
+    return f"{item}: {reason}"
+
+
+def test_results_come_in_order_from_other_processes():
+    assert list(ordered_map(work, range(50), 3, lost, 60)) == list(range(50))
+    pids = set(ordered_map(work, ["pid"] * 40, 2, lost, 60))
+    assert os.getpid() not in pids
+    assert 1 <= len(pids) <= 2
+    assert set(ordered_map(work, ["pid"], 1, lost, 60)) == {os.getpid()}
+
+
+def test_a_process_that_dies_costs_one_item():
+    items = [1, 2, "die", 3, "abort", *range(4, 20)]
+    died = "the process that worked on it died"
+    expected = [1, 2, f"die: {died}", 3, f"abort: {died}", *range(4, 20)]
+    assert list(ordered_map(work, items, 2, lost, 60)) == expected
+
+
+def test_a_process_that_hangs_is_killed():
+    begun = time.monotonic()
+    results = list(ordered_map(work, [1, "sleep", 2], 2, lost, 2.0))
+    assert results == [1, "sleep: it took longer than 2 s", 2]
+    assert time.monotonic() - begun < 50
+
+
+def test_items_are_taken_as_they_are_needed():
+    taken = []
+
+    def items() -> Iterator[int]:
+        for i in count():
+            taken.append(i)
+            yield i
+
+    results = ordered_map(work, items(), 2, lost, 60)
+    assert list(islice(results, 10)) == list(range(10))
+    assert len(taken) <= LOOK_AHEAD + 10
+    results.close()
+
+
+def test_processes_end_when_nobody_waits_for_them():
+    results = ordered_map(work, ["pid", "sleep", "sleep"], 2, lost, 60)
+    pid = next(iter(islice(ordered_map(work, ["pid"] * 3, 2, lost, 60), 1)))
+    results.close()
+    deadline = time.monotonic() + 30
+    while os.path.exists(f"/proc/{pid}") and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not os.path.exists(f"/proc/{pid}")
+
+
+def test_no_worker_is_an_error():
+    with pytest.raises(ValueError, match="0 workers: give 1 or more"):
+        list(ordered_map(work, [1], 0, lost, 60))
