@@ -564,6 +564,10 @@ def test_conformers_are_written_and_shown_with_their_weights(run, tmp_path):
     assert header.split()[:3] == ["conformer", "energy", "weight"]
     assert trans.split()[:5] == ["1", "0.00", "65.2", "2", "1"]
     assert gauche.split()[:5] == ["2", "0.78", "34.8", "2", "2"]
+    before = path.read_text()
+    status, out, err = run("conformers", "CCC", "-n", 8, "--level", "mmff94", "-o", path)
+    assert (status, out) == (2, "") and f"{path} exists and would be lost" in err
+    assert path.read_text() == before
     status, out, _ = run("conformers", "CCCC", "-n", 8, "--level", "mmff94", "--json")
     rows = [json.loads(line) for line in out.splitlines()]
     assert status == 0
