@@ -138,9 +138,17 @@ def each_molecule(
     """Read molecules one by one, see `read_molecules`; files are not held in memory."""
     check_seed(seed)
     read = partial(read_record, seed=seed, max_atoms=max_atoms)
-    # what is no text is read here, for RDKit pickles no names
-    texts = (one if isinstance(one, (str, Record)) else read(one) for one in each_record(inputs))
+    is_text = (str, Record, Rejected)  # what is no text is read here, for RDKit pickles no names
+    texts = (one if isinstance(one, is_text) else read(one) for one in each_record(inputs))
     return ordered_map(read, texts, workers, _lost, WORKER_SECONDS)
+
+
+def _lost(given: Input, reason: str) -> Molecule | Rejected:
+    if isinstance(given, str):
+        return Rejected(smiles_title(given), given, f"{reason}: check it")
+    if isinstance(given, Record):
+        return Rejected(given.default, given.source, f"{reason}: check it")
+    return read_object(given)
 
 
 def each_record(inputs: Input | Iterable[Input]) -> Iterator[Input]:
@@ -163,14 +171,6 @@ def read_record(
     if isinstance(given, str):
         return read_smiles(given, seed=seed, max_atoms=max_atoms)
     return read_object(given, seed=seed, max_atoms=max_atoms)
-
-
-def _lost(given: str | Record | Molecule | Rejected, reason: str) -> Molecule | Rejected:
-    if isinstance(given, str):
-        return Rejected(smiles_title(given), given, f"{reason}: check it")
-    if isinstance(given, Record):
-        return Rejected(given.default, given.source, f"{reason}: check it")
-    return given
 
 
 def is_path(given: object) -> TypeGuard[str | os.PathLike[str]]:

@@ -183,7 +183,7 @@ def _show_row(row: dict[str, Any], json_lines: bool) -> None:
         status += f", {ending} after {calls} gradient call{'' if calls == 1 else 's'}"
         status += f" and {row['seconds']:.1f} s"
     elif row["error_bound"] is not None:
-        status += f", error bound {row['error_bound']:.2g} Å"
+        status += f" (error bound {row['error_bound']:.2g} Å)"
     reason = f": {row['reason']}" if row["reason"] else ""
     charge, multiplicity = row["charge"], row["multiplicity"]
     if charge or (multiplicity or 1) > 1:

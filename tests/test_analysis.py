@@ -449,7 +449,7 @@ def test_stopping_rules_are_looked_for_along_one_path(
     load("optimizers", monkeypatch)
     rules = load("stopping_rules", monkeypatch)
     subject = script.subject_of(geometries, 3)
-    assert subject.base.smiles == "C#N"
+    assert subject.base.smiles == "C#C"
     monkeypatch.setattr(rules, "B3LYP", SMALL)
     tight = SMALL.model_copy(update={"optimizer": "geometric", "fmax": 0.003})
     monkeypatch.setattr(rules, "SETTINGS", tight)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from io import BufferedReader, BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,11 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_the_report_tells_costs_and_speedups_and_how_it_was_made(
-    run: Run, counted: list[str], tmp_path: Path
+    run: Run, counted: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "report"
-    status, out, err = run("speedup", "O", "-o", folder, *QUICK)
+    monkeypatch.setattr("sys.stdin", TextIOWrapper(BufferedReader(BytesIO(b"O\n"))))
+    status, out, err = run("speedup", "-", "-o", folder, *QUICK)
     assert status == 0
     assert "| mmff94 | bfgs+hessian | 1 | 1 |" in out
     assert "| mmff94, bfgs+hessian | diffusion, bfgs+hessian | 1 | 1 | 0 | 0 |" in out
@@ -52,7 +54,7 @@ def test_the_report_tells_costs_and_speedups_and_how_it_was_made(
     assert out.strip() in page
     assert "pbe/sto-3g, largest force at the end < 0.03 eV/Å" in page
     about = json.loads((folder / "about.json").read_text())
-    assert about["command"].startswith("diffrelax speedup O -o")
+    assert about["command"].startswith("diffrelax speedup - -o")
     assert about["level"]["basis"] == "sto-3g"
     assert len(about["model_sha256"]) == 64 and about["packages"]["pyscf"]
     with (folder / "molecules.csv").open() as file:

@@ -180,7 +180,7 @@ def test_what_is_relaxed_already_is_left_alone(calibrated):
     assert after < before / 2
 
 
-@pytest.mark.parametrize("smiles", ["c1ccccc1", "CC(=O)OC", "C#C"])
+@pytest.mark.parametrize("smiles", ["c1ccccc1", "CC(=O)OC", "CCC#N"])
 def test_geometries_that_are_stretched_as_a_whole_are_relaxed_or_refused(smiles):
     model = dr.load_model("relax-qm9-2")
     minimum = dr.relax(smiles, model).molecule

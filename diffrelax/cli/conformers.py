@@ -15,6 +15,7 @@ from diffrelax.cli.options import (
     Functional,
     Json,
     ModelName,
+    Overwrite,
     Seed,
     Threads,
     choose_level,
@@ -47,6 +48,7 @@ def conformers(
     device: Device = "cpu",
     seed: Seed = 42,
     threads: Threads = None,
+    overwrite: Overwrite = False,
     json_lines: Json = False,
 ) -> None:
     """Find the conformers of a molecule and their Boltzmann weights."""
@@ -57,6 +59,10 @@ def conformers(
 
     if output:
         check_output(output, WRITERS, [molecule])
+        if output.exists() and not overwrite:
+            raise ValueError(
+                f"{output} exists and would be lost: name another file, or give --overwrite"
+            )
     set_threads(threads)
     try:
         found = sample_conformers(

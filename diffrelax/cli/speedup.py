@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diffrelax.cli.options import GridLevel, Inputs, Json, ModelName, Seed, Threads, set_threads
+from diffrelax.cli.options import (
+    GridLevel,
+    Inputs,
+    Json,
+    ModelName,
+    Seed,
+    Threads,
+    each_input,
+    set_threads,
+)
 
 if TYPE_CHECKING:
     from diffrelax.benchmark.speedup import Outcome
@@ -78,7 +87,7 @@ def speedup(
     set_threads(threads)
     sha256 = load_model(model).sha256 if "diffusion" in starts else ""
     units = Units(WorkFolder(output / "units"), model, threads)
-    subjects = subjects_of(each_molecule(inputs, seed=seed))
+    subjects = subjects_of(each_molecule(each_input(inputs), seed=seed))
     _tell_cost(subjects, arms, level)
     outcomes, finished = _compare(subjects, arms, level, units)
     about = {"model": model, "model_sha256": sha256, "seed": seed, "level": level.model_dump()}

@@ -29,8 +29,7 @@ class Format(NamedTuple):
     properties : callable
         A record to what else it says of the molecule.
     parse : callable
-        A record, the name, and the seed and the largest number of atoms of an embedding, if there
-        is one, to the molecule.
+        A record, its name, the seed of an embedding and the most atoms to embed to the molecule.
     """
 
     cut: Callable[[Iterable[str]], Iterator[str]]

@@ -34,12 +34,12 @@ def properties(record: str) -> dict[str, Any]:
     return {}
 
 
-def parse(record: str, name: str, seed: int, max_atoms: int | None) -> Molecule:
+def parse(record: str, name: str, seed: int, max_atoms: int | None = None) -> Molecule:
     """Embed a SMILES or an InChI."""
     return embed_text(cut_smiles(record)[0], name, seed, max_atoms)
 
 
-def embed_text(text: str, name: str, seed: int, max_atoms: int | None) -> Molecule:
+def embed_text(text: str, name: str, seed: int, max_atoms: int | None = None) -> Molecule:
     """Embed a SMILES or an InChI that stands alone."""
     if not text.startswith("InChI="):
         return Molecule.from_smiles(text, name=name, seed=seed, max_atoms=max_atoms)
