@@ -74,7 +74,7 @@ def keep_together(text: str) -> str:
     return re.sub(r"\[([\d.%]+), ([\d.%]+)\]", "[\\1,\u00a0\\2]", text)
 
 
-def read_tables(page: Path, heading: str = "") -> list[list[Row]]:
+def read_tables(page: Path, heading: str = "# ") -> list[list[Row]]:
     """Return the tables of a page of markdown below a heading, each a list of rows by column."""
     blocks: list[list[str]] = [[]]
     for line in page.read_text(encoding="utf-8").partition(heading)[2].splitlines():
