@@ -17,6 +17,7 @@ BLOCKS = {
 COMMANDS = [
     command.strip() for line in "".join(BLOCKS["bash"]).splitlines() for command in line.split("&&")
 ]
+FOLDERS = ["analysis/README.md", "models/README.md", "workflows/README.md"]
 CARDS = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("models/*/card.md"))
 
 
@@ -56,10 +57,10 @@ def test_first_command_is_the_main_job():
     ]
 
 
-def test_links_lead_somewhere():
-    targets = re.findall(r"\]\((?!http)([^)#]+)\)", README)
-    assert targets
-    assert [t for t in targets if not (ROOT / t).exists()] == []
+@pytest.mark.parametrize("page", ["README.md", *FOLDERS, *CARDS])
+def test_links_lead_somewhere(page):
+    targets = re.findall(r"\]\((?!http)([^)#]+)(?:#[^)]*)?\)", (ROOT / page).read_text())
+    assert [t for t in targets if not (ROOT / page).parent.joinpath(t).exists()] == []
 
 
 @pytest.mark.parametrize("page", ["README.md", *CARDS])
