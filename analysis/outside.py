@@ -76,10 +76,12 @@ def main(output: Path) -> None:
     for result in dr.relax(list(group_of), model, seed=SEED):
         told = {"verdict": result.verdict, "reason": result.reason}
         rows[result.name] |= {"group": group_of[result.name], **told}
-    for smiles in tqdm(group_of, desc="minima"):
-        if "reference" not in rows[smiles]:
-            rows[smiles] |= find_minimum(smiles, rows[smiles])
-        write(output, page, [rows[one] for one in group_of])
+    ordered = [rows[smiles] for smiles in group_of]
+    write(output, page, ordered)
+    for row in tqdm(ordered, desc="minima"):
+        if "reference" not in row:
+            row |= find_minimum(row["smiles"], row)
+            write(output, page, ordered)
 
 
 def evaluate(smiles: str, model: dr.Model) -> dict[str, Any]:

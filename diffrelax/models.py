@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -45,7 +45,7 @@ class Model:
     denoiser: Denoiser
     sha256: str
     step: int
-    environments: Mapping[str, int] | None = None
+    environments: Mapping[str, int] | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
