@@ -94,6 +94,8 @@ def moved(source: Path) -> str:
     if source.name == "report.md":
         folder = source.parent.relative_to(REPORTS)
         page = re.sub(r"^# .*", f"# DFT relaxations: {folder}", page, count=1)
+    elif not page.startswith("# "):
+        page = f"# {source.parent.name}: {source.stem}\n\n{page}"
     return page
 
 

@@ -70,7 +70,8 @@ def _kept_together(value: Any) -> Any:
 
 
 def keep_together(text: str) -> str:
-    """Keep the two ends of each interval on one line."""
+    """Keep the two ends of each interval, and each ratio of sums, on one line."""
+    text = re.sub(r"(\d) : (\d)", "\\1\u00a0:\u00a0\\2", text)
     return re.sub(r"\[([\d.%]+), ([\d.%]+)\]", "[\\1,\u00a0\\2]", text)
 
 
