@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+)
 
 from diffrelax.diffusion.denoiser import Denoiser, DenoiserConfig
 from diffrelax.diffusion.joint import GenerationConfig, JointDenoiser
 from diffrelax.diffusion.reading import Calibration
 from diffrelax.diffusion.relaxation import RelaxationSchedule
 from diffrelax.entries import explain_invalid, read_entries
-from diffrelax.network.config import NetworkConfig
+from diffrelax.network.config import DenseNetworkConfig, NetworkConfig
 
 QM9_BONDS = ((1, 6), (1, 7), (1, 8), (6, 6), (6, 7), (6, 8), (6, 9), (7, 7), (7, 8))
 StartLevel = Literal["mmff94", "uff", "gfn2-xtb"]
@@ -25,6 +33,19 @@ FREE_ENTRIES = (
     "save_every",
     "validation_molecules",
 )
+
+
+def _kind_of_network(network: Any) -> str:
+    """Networks of the first releases say nothing of levels."""
+    if isinstance(network, dict):
+        return "sparse" if "levels" in network else "dense"
+    return "dense" if isinstance(network, DenseNetworkConfig) else "sparse"
+
+
+Network = Annotated[
+    Annotated[NetworkConfig, Tag("sparse")] | Annotated[DenseNetworkConfig, Tag("dense")],
+    Discriminator(_kind_of_network),
+]
 
 
 class TrainingConfig(BaseModel):
@@ -152,7 +173,7 @@ class ModelConfig(BaseModel):
     most_heavy: int = Field(default=9, gt=0)
     bonds: tuple[tuple[int, int], ...] = QM9_BONDS
     cumulenes: bool = False
-    network: NetworkConfig = NetworkConfig()
+    network: Network = NetworkConfig()
     denoiser: DenoiserConfig = DenoiserConfig()
     training: TrainingConfig = TrainingConfig()
     relaxation: RelaxationSchedule = RelaxationSchedule()
