@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from multiprocessing import get_context
@@ -28,6 +28,7 @@ from diffrelax.training.geometries import GeometrySet
 if TYPE_CHECKING:
     from diffrelax.packing import Pair
 
+LEVEL = "B3LYP/6-31G(2df,p)"
 Split = Literal["train", "validation", "test"]
 SPLIT_OF_REMAINDER: dict[int, Split] = {0: "test", 10: "validation"}
 SEALED_REMAINDER = 5
@@ -88,7 +89,7 @@ def load_qm9(
         packed = GeometrySet.load(path)
         wanted = [i for i, index in enumerate(packed.index) if split_of(int(index)) == split]
         sets.append(packed.select(np.array(wanted, dtype=np.int64)))
-    return GeometrySet.join(sets)
+    return replace(GeometrySet.join(sets), levels=(LEVEL,))
 
 
 def pack(level: StartLevel) -> GeometrySet:

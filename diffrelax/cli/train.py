@@ -34,6 +34,7 @@ def train(
     from diffrelax.finetuning import load_minima
     from diffrelax.qm9 import load_qm9
     from diffrelax.training.config import ModelConfig
+    from diffrelax.training.geometries import GeometrySet
     from diffrelax.training.loop import check_compiler, check_device, check_folder
 
     settings = ModelConfig.read(config)
@@ -45,6 +46,8 @@ def train(
     if settings.training.data == "qm9":
         starts = settings.training.starts
         sets = load_qm9("train", starts), load_qm9("validation", starts)
+    elif (packed := config.parent / settings.training.data).is_dir():
+        sets = GeometrySet.load(packed / "train.npz"), GeometrySet.load(packed / "validation.npz")
     else:
         minima = load_minima(config.parent / settings.training.data, settings)
         if settings.training.base is None:

@@ -58,7 +58,7 @@ class NetworkConfig(BaseModel):
     channels : int
         Features of each degree l = 0, 1, 2 on an atom.
     products : int
-        Channels of these that are multiplied on an atom.
+        Channels of these, at most all, that are multiplied on an atom.
     sent, sent_tensors : int
         Scalars, and features of l = 1 and of l = 2, that an atom sends to its neighbours.
     radial, coarse : int

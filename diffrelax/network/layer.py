@@ -42,7 +42,7 @@ class Layer(nn.Module):
         def by_degree(inputs: int, outputs: int, degrees: int = 3) -> nn.ModuleList:
             return nn.ModuleList(nn.Linear(inputs, outputs, bias=False) for _ in range(degrees))
 
-        self.products = products
+        self.products = products = min(products, channels)
         self.send = nn.Linear(channels, sent, bias=False)
         self.send_tensors = by_degree(channels, sent_tensors, 2)
         self.receive = by_degree(radial * sent, channels)

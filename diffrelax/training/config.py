@@ -54,7 +54,8 @@ class TrainingConfig(BaseModel):
     Attributes
     ----------
     data : str
-        The set of minima: ``qm9``, or the name of a file beside ``config.yaml``.
+        The set of minima: ``qm9``, or the name of a file beside ``config.yaml``, or of a folder
+        there with the packed sets ``train.npz`` and ``validation.npz``.
     starts : tuple of {"mmff94", "uff", "gfn2-xtb"}
         Levels of theory whose relaxations the bridge starts from, each once; ``gfn2-xtb``, which
         has relaxed a part of QM9 only, comes last.
@@ -63,7 +64,9 @@ class TrainingConfig(BaseModel):
     seed : int
         Of the initial weights, the order of the data and the noise.
     batch_size : int
-        Molecules in a step.
+        Molecules of mean size in a step: batches have about as many atoms each.
+    balance : float
+        A level of theory is seen in proportion to the number of its molecules to this power.
     steps : int
         Length of the run.
     warmup, cooldown : int
@@ -93,7 +96,7 @@ class TrainingConfig(BaseModel):
     log_every, validate_every, save_every : int
         Steps between rows of ``training.csv``, validations, and resume states.
     validation_molecules : int
-        Number of validation molecules that are relaxed.
+        Number of validation molecules of each level of theory that are relaxed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -103,6 +106,7 @@ class TrainingConfig(BaseModel):
     base: str | None = None
     seed: int = Field(default=42, ge=0, lt=2**32)
     batch_size: int = Field(default=64, gt=0)
+    balance: float = Field(default=1.0, ge=0, le=1)
     steps: int = Field(default=65_536, gt=0)
     warmup: int = Field(default=500, gt=0)
     cooldown: int = Field(default=24_576, gt=0)

@@ -19,7 +19,7 @@ from diffrelax.training import loop
 from diffrelax.training.calibration import calibrate
 from diffrelax.training.config import ModelConfig
 from diffrelax.training.geometries import GeometrySet, collate
-from diffrelax.training.log import COLUMNS, begin_log
+from diffrelax.training.log import COLUMNS, LOG, begin_log
 from diffrelax.training.loop import check_compiler, start_state, train, training_step, validate
 from diffrelax.training.objectives import displace
 from diffrelax.training.state import TrainingState, load_tensors, save_tensors
@@ -202,11 +202,11 @@ def test_two_processes_do_not_train_in_one_folder(geometries, config, tmp_path):
 
 
 def test_torn_and_later_rows_of_the_log_are_dropped(tmp_path):
-    path = tmp_path / "training.csv"
+    path = tmp_path / LOG
     header = ",".join(COLUMNS)
     filled = "," * (len(COLUMNS) - 1)
     path.write_text(f"{header}\n5{filled}\n10{filled}\n15{filled}\n1")
-    begin_log(path, 10)
+    begin_log(tmp_path, 10)
     assert [int(r["step"]) for r in rows(tmp_path)] == [5, 10]
 
 
@@ -224,10 +224,10 @@ def test_time_is_counted_over_all_lives_of_a_run(geometries, config, tmp_path):
 
 
 def test_a_log_from_before_processor_time_was_counted_goes_on(tmp_path):
-    path = tmp_path / "training.csv"
+    path = tmp_path / LOG
     old = [column for column in COLUMNS if column != "processor_seconds"]
     path.write_text(",".join(old) + "\n5" + ",1" * (len(old) - 1) + "\n")
-    begin_log(path, 10)
+    begin_log(tmp_path, 10)
     (row,) = rows(tmp_path)
     assert (row["step"], row["seconds"], row["processor_seconds"]) == ("5", "1", "")
 
@@ -379,7 +379,7 @@ def test_validation_and_log_need_not_keep_the_same_step(geometries, config, tmp_
 def test_no_molecule_to_validate_on_is_no_error(geometries, config):
     far = replace(geometries, start_rmsd=np.full(len(geometries), 9.0))
     state = start_state(config, torch.device("cpu"), "data")
-    assert validate(state.ema, far, config) == {}
+    assert validate(state.ema, far, config) == []
 
 
 def test_elements_that_the_network_lacks_are_named(geometries, config, tmp_path):
