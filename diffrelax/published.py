@@ -89,10 +89,26 @@ SOURCES = (
             origin="https://github.com/lvpp/sigma geometry/, MIT",
         )
         for stem, level, digest in (
-            ("b3lyp-def2svp", "B3LYP/def2-SVP", "64d0d4f77fd43550beebe0a04be34e53d1b55729b1972bdd1367fd8a19fbe5d3"),
-            ("b3lyp-def2svpd", "B3LYP/def2-SVPD", "bf07ba2735f6403ff358ede851d19b1cf001c9f3182137ac42da6068b1c394d9"),
-            ("bp86-def2svp", "BP86/def2-SVP", "9e4e8f077ca3523fcb27904c9334dd91f1431fb3d13726105d237238ac49b375"),
-            ("bp86-def2svpd", "BP86/def2-SVPD", "bb1cb8adbfeded3e2863ffac1eeaf9cbc20d496c251cbae9b70d77503526f736"),
+            (
+                "b3lyp-def2svp",
+                "B3LYP/def2-SVP",
+                "64d0d4f77fd43550beebe0a04be34e53d1b55729b1972bdd1367fd8a19fbe5d3",
+            ),
+            (
+                "b3lyp-def2svpd",
+                "B3LYP/def2-SVPD",
+                "bf07ba2735f6403ff358ede851d19b1cf001c9f3182137ac42da6068b1c394d9",
+            ),
+            (
+                "bp86-def2svp",
+                "BP86/def2-SVP",
+                "9e4e8f077ca3523fcb27904c9334dd91f1431fb3d13726105d237238ac49b375",
+            ),
+            (
+                "bp86-def2svpd",
+                "BP86/def2-SVPD",
+                "bb1cb8adbfeded3e2863ffac1eeaf9cbc20d496c251cbae9b70d77503526f736",
+            ),
         )
     ),
 )
@@ -189,7 +205,9 @@ def _frames(path: Path, digest: str) -> Iterator[_Frame]:
     if not path.is_file():
         raise ValueError(f"there is no file {path}")
     if (found := sha256(path.read_bytes()).hexdigest()) != digest:
-        raise ValueError(f"{path} is another file: its sha256 is {found}, and {digest} was expected")
+        raise ValueError(
+            f"{path} is another file: its sha256 is {found}, and {digest} was expected"
+        )
     with gzip.open(path, "rt") as file:
         for line in file:
             about = dict(ENTRY.findall(next(file)))

@@ -58,9 +58,7 @@ class Denoiser(nn.Module):
 
     levels: Tensor
 
-    def __init__(
-        self, network: NetworkConfig | DenseNetworkConfig, config: DenoiserConfig
-    ) -> None:
+    def __init__(self, network: NetworkConfig | DenseNetworkConfig, config: DenoiserConfig) -> None:
         super().__init__()
         self.config = config
         self.network = build_network(network)

@@ -63,7 +63,7 @@ class JointDenoiser(Denoiser):
         bridge: Tensor,
         theory: Theory | None = None,
     ) -> Tensor:
-        """Estimate the minimum of atoms whose elements are known; there is no bridge, nor another theory.
+        """Estimate the minimum of atoms whose elements are known; bridge and theory mean nothing.
 
         Parameters and result are those of :meth:`Denoiser.forward`.
         """

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.diffusion.relaxation import RelaxationSchedule, denoise_as, relax_positions
+from diffrelax.network.network import Theory
 
 WIDE = 0.08  # Å
 FAR = 0.035  # Å; 2 of 6,535 validation minima read more, none stretched by 3% or more reads as near

@@ -93,18 +93,18 @@ class NetworkConfig(BaseModel):
     def _check_levels(cls, levels: tuple[str, ...]) -> tuple[str, ...]:
         return _check_distinct(levels) if levels else levels
 
-    def place_of_level(self, level: str) -> int:
-        """Return the place of a level of theory among those that the network knows.
+    def check_level(self, level: str) -> str:
+        """Return a level of theory if the network knows it.
 
         Raises
         ------
         ValueError
-            If it has not learned this level.
+            If it has not learned it.
         """
         if level not in self.levels:
             known = ", ".join(self.levels) or "only one, which has no name"
             raise ValueError(f"the model has not learned the level {level!r}; it knows {known}")
-        return self.levels.index(level)
+        return level
 
 
 def _check_distinct(values: tuple[T, ...]) -> tuple[T, ...]:

@@ -114,4 +114,3 @@ class DenseNetwork(nn.Module):
     def vectors(self, features: Tensor, real: Tensor) -> Tensor:
         """Read one centred vector for each atom from the features."""
         return centre(self.readout(features[:, 1:4]).squeeze(-1).transpose(1, 2), real)
-

@@ -109,10 +109,10 @@ class GraphBuilder(nn.Module):
             if not len(part):
                 continue
             slots = torch.arange(int(counts[part[0]]), device=part.device)
-            rows = torch.where(
-                slots < counts[part, None], firsts[part, None] + slots, len(vectors)
+            rows = torch.where(slots < counts[part, None], firsts[part, None] + slots, len(vectors))
+            parts = (
+                basis[rows].transpose(1, 2).split([size * len(self.centres) for size in DEGREES], 1)
             )
-            parts = basis[rows].transpose(1, 2).split([size * len(self.centres) for size in DEGREES], 1)
             blocks.append(Block(senders[rows], parts, coarse[rows].transpose(1, 2)))
         return Graph(order, order // n_atoms, tuple(blocks))
 
@@ -127,7 +127,9 @@ class GraphBuilder(nn.Module):
         radial = _gaussians(logs, self.centres) * envelope
         basis = (harmonics[:, :, None] * radial[:, None]).flatten(1)
         coarse = _gaussians(logs, self.coarse_centres) * envelope
-        return tuple(torch.cat([part, part.new_zeros(1, part.shape[1])]) for part in (basis, coarse))
+        return tuple(
+            torch.cat([part, part.new_zeros(1, part.shape[1])]) for part in (basis, coarse)
+        )
 
 
 def _gaussians(logs: Tensor, centres: Tensor) -> Tensor:

@@ -3,7 +3,8 @@
 Features of an atom have degrees l = 0, 1, 2 with the same number of channels; a tensor of
 features is (9, n_atoms, n_channels), the nine components being those of ``0e + 1o + 2e`` in e3nn's
 order. An atom sends fewer channels than it has; its neighbours take them up with all radial
-functions, and one matrix mixes both. Products are taken on atoms, not on pairs (Drautz 2019; Batatia et al. 2022).
+functions, and one matrix mixes both. Products are taken on atoms, not on pairs (Drautz 2019;
+Batatia et al. 2022).
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from pydantic import (
     Tag,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from diffrelax.diffusion.denoiser import Denoiser, DenoiserConfig
@@ -153,7 +154,8 @@ class ModelConfig(BaseModel):
     name : str
         Name and release, such as ``relax-qm9-1``.
     level : str
-        Level of theory of the minima that it learns.
+        Level of theory of the minima that it learns; of several, the one that it aims at by
+        default.
     largest : int
         Atoms of the largest molecule that it learns from.
     most_heavy : int
@@ -183,6 +185,12 @@ class ModelConfig(BaseModel):
     relaxation: RelaxationSchedule = RelaxationSchedule()
     calibration: Calibration | None = None
     generation: GenerationConfig | None = None
+
+    @model_validator(mode="after")
+    def _check_level(self) -> ModelConfig:
+        if isinstance(self.network, NetworkConfig) and self.network.levels:
+            self.network.check_level(self.level)
+        return self
 
     def run(self) -> dict[str, Any]:
         """Return the entries that make a training run what it is, flat, in plain values.

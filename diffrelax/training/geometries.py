@@ -302,7 +302,7 @@ def epoch_batches(
 
 
 def _draw(level: np.ndarray, balance: float, rng: np.random.Generator) -> np.ndarray:
-    """Draw molecules of each level: each of them as often as any other of its level, or once more."""
+    """Draw molecules of each level, each as often as any other of its level or once more."""
     found, counts = np.unique(level, return_counts=True)
     shares = counts**balance / (counts**balance).sum()
     drawn = []

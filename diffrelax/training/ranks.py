@@ -12,7 +12,7 @@ from torch import distributed
 
 
 class Ranks(NamedTuple):
-    """This process among all that train.
+    """One process among all that train together.
 
     Attributes
     ----------

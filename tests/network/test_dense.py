@@ -3,8 +3,8 @@ import torch
 from e3nn import o3
 
 from diffrelax.network.config import DenseNetworkConfig
-from diffrelax.network.dense_layer import rms_norm
 from diffrelax.network.dense import DenseNetwork
+from diffrelax.network.dense_layer import rms_norm
 from diffrelax.network.dense_pairs import PairBasis
 
 

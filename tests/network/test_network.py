@@ -88,7 +88,8 @@ def test_atoms_beyond_the_cutoff_do_not_matter_and_a_lone_atom_is_no_error(netwo
     scalars = network.embedding(network.lookup[numbers])
     real = numbers > 0
     one, other = (
-        network.features(scalars, positions, condition, real, theory) for positions in (far, further)
+        network.features(scalars, positions, condition, real, theory)
+        for positions in (far, further)
     )
     torch.testing.assert_close(one[:, :, 0], other[:, :, 0])
     assert network(numbers[:, :1], far[:, :1], condition, theory).abs().max() == 0
@@ -116,7 +117,7 @@ def test_what_the_network_has_not_learned_is_an_error(network, batch):
     with pytest.raises(ValueError, match="several levels of theory, say which: one, two"):
         network(numbers, positions, condition)
     with pytest.raises(ValueError, match="not learned the level 'three'; it knows one, two"):
-        NetworkConfig(levels=LEVELS).place_of_level("three")
+        NetworkConfig(levels=LEVELS).check_level("three")
 
 
 def test_cost_grows_with_the_atoms_and_not_with_their_square(network):

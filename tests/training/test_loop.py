@@ -183,10 +183,10 @@ def test_training_lowers_the_loss(geometries, config):
 def test_a_loss_that_is_not_finite_ends_the_run_and_spares_its_state(
     geometries, config, tmp_path, monkeypatch
 ):
-    def poisoned(state, batch, settings):
+    def poisoned(state, batch, *rest):
         if state.step == 13:
             batch.starts.fill_(float("nan"))
-        return training_step(state, batch, settings)
+        return training_step(state, batch, *rest)
 
     monkeypatch.setattr(loop, "training_step", poisoned)
     with pytest.raises(FloatingPointError, match="not finite at step 13"):
