@@ -119,7 +119,7 @@ class Minimum(NamedTuple):
 
     Attributes
     ----------
-    index : int
+    place : int
         Its number in the source.
     name, smiles : str
     remainder : int
@@ -131,7 +131,7 @@ class Minimum(NamedTuple):
         What comes with it as a start.
     """
 
-    index: int
+    place: int
     name: str
     smiles: str
     remainder: int
@@ -176,17 +176,18 @@ def read_source(source: Source, folder: Path) -> list[Minimum]:
         remainder = remainder_of(frame.inchikey)
         split_of(remainder, f"{source.name} {frame.name}")
         start = starts.get(frame.name)
-        same = start is not None and np.array_equal(start.numbers, frame.numbers)
+        if start is not None and not np.array_equal(start.numbers, frame.numbers):
+            start = None
         minima.append(
             Minimum(
-                index=i,
+                place=i,
                 name=frame.name,
                 smiles=frame.smiles,
                 remainder=remainder,
                 charge=frame.charge,
                 numbers=frame.numbers,
                 positions=frame.positions,
-                start=start.positions if same else None,
+                start=None if start is None else start.positions,
             )
         )
     return minima
@@ -243,7 +244,7 @@ def read_labels(folder: Path, molecules: Path) -> list[Minimum]:
             split_of(remainders[row], f"{path} row {row}")
             minima.append(
                 Minimum(
-                    index=row,
+                    place=row,
                     name=f"row {row}",
                     smiles=arrays["smiles"][i].decode(),
                     remainder=remainders[row],
@@ -296,7 +297,7 @@ def _given_pair(minimum: Minimum) -> Pair | None:
         return None
     bonded = bond_matrix(minimum.numbers, minimum.positions)
     return pair_with(
-        minimum.start, minimum.numbers, minimum.positions, bonded, minimum.index, minimum.smiles
+        minimum.start, minimum.numbers, minimum.positions, bonded, minimum.place, minimum.smiles
     )
 
 
@@ -307,7 +308,7 @@ def _relaxed_pair(minimum: Minimum) -> Pair | None:
         if not molecule.bonds:
             return None
         with rdBase.BlockLogs():
-            made = pair(molecule.to_rdkit(), minimum.index, "mmff94")
+            made = pair(molecule.to_rdkit(), minimum.place, "mmff94")
     except ValueError:
         return None
     given = _given_pair(minimum)

@@ -315,7 +315,8 @@ def _relax_batch(
         positions[i, : molecule.n_atoms] = torch.tensor(molecule.positions - middle)
     unread = torch.tensor([m.start in model.config.training.starts for m in molecules])
     theory = model.theory([m.charge for m in molecules], level)
-    relaxed = relax_tensors(*(x.to(model.device) for x in (numbers, positions, unread)), theory)
+    numbers, positions, unread = (x.to(model.device) for x in (numbers, positions, unread))
+    relaxed = relax_tensors(numbers, positions, unread, theory)
     columns = (
         relaxed.positions.cpu().double().numpy(),
         relaxed.lost.tolist(),

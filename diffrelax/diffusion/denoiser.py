@@ -123,5 +123,6 @@ class Denoiser(nn.Module):
 
 def build_network(config: NetworkConfig | DenseNetworkConfig) -> EquivariantNetwork | DenseNetwork:
     """Build the network that a configuration describes, with random weights."""
-    kind = DenseNetwork if isinstance(config, DenseNetworkConfig) else EquivariantNetwork
-    return kind(config, NOISE_FEATURES + 1)
+    if isinstance(config, DenseNetworkConfig):
+        return DenseNetwork(config, NOISE_FEATURES + 1)
+    return EquivariantNetwork(config, NOISE_FEATURES + 1)

@@ -127,9 +127,11 @@ class GraphBuilder(nn.Module):
         radial = _gaussians(logs, self.centres) * envelope
         basis = (harmonics[:, :, None] * radial[:, None]).flatten(1)
         coarse = _gaussians(logs, self.coarse_centres) * envelope
-        return tuple(
-            torch.cat([part, part.new_zeros(1, part.shape[1])]) for part in (basis, coarse)
-        )
+        return _with_nothing(basis), _with_nothing(coarse)
+
+
+def _with_nothing(rows: Tensor) -> Tensor:
+    return torch.cat([rows, rows.new_zeros(1, rows.shape[1])])
 
 
 def _gaussians(logs: Tensor, centres: Tensor) -> Tensor:

@@ -161,7 +161,7 @@ class GeometrySet:
         joined = {name: np.concatenate([getattr(s, name) for s in sets]) for name in ARRAYS}
         sizes = np.concatenate([s.sizes for s in sets])
         offsets = np.concatenate([[0], np.cumsum(sizes)])
-        return cls(**joined | {"offsets": offsets, "levels": levels})
+        return cls(**joined | {"offsets": offsets}, levels=levels)
 
     def save(self, path: Path) -> None:
         """Write the set to ``path`` (.npz); a file there is replaced in one step."""
@@ -222,8 +222,13 @@ class Batch:
         return self._map(lambda tensor: tensor.to(device))
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        tensors = (self.numbers, self.positions, self.starts, self.has_start)
-        return Batch(*map(change, tensors), Theory(*map(change, self.theory)))
+        return Batch(
+            numbers=change(self.numbers),
+            positions=change(self.positions),
+            starts=change(self.starts),
+            has_start=change(self.has_start),
+            theory=Theory(*map(change, self.theory)),
+        )
 
 
 def collate(geometries: GeometrySet, molecules: np.ndarray, has_start: np.ndarray) -> Batch:
@@ -251,8 +256,11 @@ def collate(geometries: GeometrySet, molecules: np.ndarray, has_start: np.ndarra
     starts[~usable] = positions[~usable]
     theory = (geometries.level[molecules], geometries.charge[molecules])
     return Batch(
-        *map(torch.from_numpy, (numbers, positions, starts, usable)),
-        Theory(*(torch.from_numpy(part.astype(np.int64)) for part in theory)),
+        numbers=torch.from_numpy(numbers),
+        positions=torch.from_numpy(positions),
+        starts=torch.from_numpy(starts),
+        has_start=torch.from_numpy(usable),
+        theory=Theory(*(torch.from_numpy(part.astype(np.int64)) for part in theory)),
     )
 
 

@@ -102,9 +102,8 @@ def _generation_losses(
     drawn = torch.randn(species.shape, generator=generator).to(real.device)
     noisy_species = species + scale * drawn * real[..., None]
     noisy_positions = batch.positions + scale * centred_noise(real, generator)
-    batch, real, sigma, scale, species = (
-        tensor[part] for tensor in (batch, real, sigma, scale, species)
-    )
+    batch = batch[part]
+    real, sigma, scale, species = (tensor[part] for tensor in (real, sigma, scale, species))
     count = real.sum(1)
     with _precision(batch, settings):
         denoised, logits = model.joint(noisy_positions[part], noisy_species[part], sigma, real)
