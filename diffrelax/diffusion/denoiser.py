@@ -96,6 +96,16 @@ class Denoiser(nn.Module):
         scalars = self.network.embedding(self.network.lookup[numbers])
         return self._denoise(scalars, positions, sigma, bridge, real, theory)[0]
 
+    def begin_as(self, base: Denoiser) -> None:
+        """Take the weights of a denoiser of the same shape whose network may know less.
+
+        Raises
+        ------
+        RuntimeError
+            If the base has another shape.
+        """
+        self.network.begin_as(base.network)
+
     def _denoise(
         self,
         scalars: Tensor,

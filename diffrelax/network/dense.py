@@ -70,6 +70,16 @@ class DenseNetwork(nn.Module):
         scalars = self.embedding(self.lookup[numbers])
         return self.vectors(self.features(scalars, positions, condition, real, theory), real)
 
+    def begin_as(self, base: nn.Module) -> None:
+        """Take the weights of a network of the same shape.
+
+        Raises
+        ------
+        RuntimeError
+            If the base has another shape.
+        """
+        self.load_state_dict(base.state_dict())
+
     def compile_parts(self) -> None:
         """Have the basis and the layers compiled at their first use, for molecules of any size."""
         self.basis.compile(dynamic=True)

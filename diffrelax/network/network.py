@@ -105,6 +105,33 @@ class EquivariantNetwork(nn.Module):
         scalars = self.embedding(self.lookup[numbers])
         return self.vectors(self.features(scalars, positions, condition, real, theory), real)
 
+    def begin_as(self, base: nn.Module) -> None:
+        """Take the weights of a network of the same shape that may know less.
+
+        A level of theory that is new begins as the mean of those that are known; a charge or an
+        element that is new keeps its random weights.
+
+        Raises
+        ------
+        RuntimeError
+            If the base has another shape.
+        """
+        weights, own = base.state_dict(), self.state_dict()
+        if isinstance(base, EquivariantNetwork):
+            rows = weights["level_embedding.weight"]
+            own["level_embedding.weight"] = rows.mean(0).expand_as(own["level_embedding.weight"])
+            for name, mine, known in (
+                ("level_embedding", self.levels, base.levels),
+                ("charge_embedding", self.charges.tolist(), base.charges.tolist()),
+                ("embedding", self.elements, base.elements),
+            ):
+                table = own[f"{name}.weight"].clone()
+                for place, key in enumerate(mine):
+                    if key in known:
+                        table[place] = weights[f"{name}.weight"][known.index(key)]
+                weights[f"{name}.weight"] = table
+        self.load_state_dict(weights)
+
     def compile_parts(self) -> None:
         """Have the layers compiled at their first use, for molecules of any size."""
         for layer in self.layers:

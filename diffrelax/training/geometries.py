@@ -135,21 +135,24 @@ class GeometrySet:
     def known_as(self, levels: Sequence[str]) -> GeometrySet:
         """Return the same molecules, their levels of theory counted as in a network.
 
+        Parameters
+        ----------
+        levels : sequence of str
+            Those that the network tells apart; none if it knows but one.
+
         Raises
         ------
         ValueError
             If the network lacks one of the levels.
         """
-        if not self.levels and len(levels) < 2:
-            return replace(self, levels=tuple(levels))
-        if lacking := [name for name in self.levels if name not in levels]:
+        if len(self.levels) < 2 and not levels:
+            return self
+        names = self.levels or ("one without a name",)
+        if lacking := [name for name in names if name not in levels]:
             raise ValueError(
                 f"the data have the levels of theory {', '.join(lacking)}, which the network "
                 "lacks: add them to network.levels"
             )
-        if not self.levels:
-            raise ValueError("the data do not tell their level of theory, and the network knows "
-                             f"{', '.join(levels)}")  # fmt: skip
         places = np.array([levels.index(name) for name in self.levels], dtype=np.int16)
         return replace(self, level=places[self.level], levels=tuple(levels))
 
@@ -157,7 +160,7 @@ class GeometrySet:
     def join(cls, sets: Sequence[GeometrySet]) -> GeometrySet:
         """Return the molecules of several sets as one, those of the first set first."""
         levels = tuple(dict.fromkeys(name for s in sets for name in s.levels))
-        sets = [s.known_as(levels) for s in sets]
+        sets = [one.known_as(levels) for one in sets]
         joined = {name: np.concatenate([getattr(s, name) for s in sets]) for name in ARRAYS}
         sizes = np.concatenate([s.sizes for s in sets])
         offsets = np.concatenate([[0], np.cumsum(sizes)])

@@ -249,7 +249,7 @@ def start_state(
         model = build_denoiser(config).to(device)
     if base is not None:
         try:
-            model.load_state_dict(base.state_dict())
+            model.begin_as(base)
         except RuntimeError as error:
             raise ValueError(f"the base has another shape than {config.name}: {error}") from error
     ema = copy.deepcopy(model).requires_grad_(False)

@@ -120,6 +120,25 @@ def test_what_the_network_has_not_learned_is_an_error(network, batch):
         NetworkConfig(levels=LEVELS).check_level("three")
 
 
+def test_a_network_that_knows_more_begins_as_one_that_knows_less(network, batch):
+    numbers, positions, condition, theory = batch
+    config = NetworkConfig(
+        levels=("new", "two", "one"), charges=(0, 1, -1, 2), elements=(9, 8, 7, 6, 1, 16),
+        channels=16, products=8, sent=8, layers=3,
+    )  # fmt: skip
+    grown = EquivariantNetwork(config, condition=4).eval()
+    grown.begin_as(network)
+    known = theory._replace(level=2 - theory.level)
+    torch.testing.assert_close(
+        grown(numbers, positions, condition, known), network(numbers, positions, condition, theory)
+    )
+    rows = grown.level_embedding.weight
+    torch.testing.assert_close(rows[0], rows[1:].mean(0))
+    smaller = EquivariantNetwork(NetworkConfig(channels=8), condition=4)
+    with pytest.raises(RuntimeError):
+        smaller.begin_as(network)
+
+
 def test_cost_grows_with_the_atoms_and_not_with_their_square(network):
     """A chain has as many neighbours at each atom, however long it is."""
     condition, theory = torch.ones(1, 4), Theory(torch.tensor([0]), torch.tensor([0]))
