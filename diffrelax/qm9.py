@@ -80,7 +80,7 @@ def load_qm9(
     """
     if split not in ("train", "validation", "test"):
         raise ValueError(f"unknown split {split!r}: choose train, validation or test")
-    folder = cache or _default_cache()
+    folder = cache or default_cache()
     sets = []
     for level in starts:
         path = folder / f"qm9-2-{level}.npz"
@@ -107,7 +107,8 @@ def pack(level: StartLevel) -> GeometrySet:
     return pack_pairs(pairs)
 
 
-def _default_cache() -> Path:
+def default_cache() -> Path:
+    """Return the folder of packed sets, ``$XDG_CACHE_HOME/diffrelax``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffrelax"
 
 

@@ -4,10 +4,12 @@ from hashlib import sha256
 import numpy as np
 import pytest
 
+from diffrelax import published
 from diffrelax.molecule import Molecule
 from diffrelax.published import (
     SOURCES,
     Source,
+    load_published,
     pack_minima,
     read_labels,
     read_source,
@@ -99,6 +101,22 @@ def test_a_molecule_without_bonds_costs_only_itself(tmp_path, molecules):
     made = source(tmp_path, [broken, *molecules[1:]], (7, 8, 9), starts=False)
     sets = pack_minima(read_source(made, tmp_path), "some level", relax=True)
     assert sets["train"].index.tolist() == [1, 2]
+
+
+def test_all_sources_are_one_set_that_is_packed_once(tmp_path, molecules, monkeypatch):
+    made = source(tmp_path, molecules, (2, 4, 7))
+    qm9 = pack_minima(read_source(made, tmp_path), "that of QM9", relax=False)
+    monkeypatch.setattr(published, "SOURCES", (made,))
+    monkeypatch.setattr(published, "load_qm9", lambda split, cache: qm9.get(split, qm9["test"]))
+    sets = load_published(tmp_path, tmp_path / "cache")
+    assert {split: one.levels for split, one in sets.items()} == dict.fromkeys(
+        ("train", "validation", "test"), ("that of QM9", "some level")
+    )
+    assert sets["validation"].index.tolist() == [0, 1]
+    assert sets["validation"].level.tolist() == [0, 1]
+    (tmp_path / made.file).unlink()
+    again = load_published(tmp_path, tmp_path / "cache")
+    assert again["train"].fingerprint == sets["train"].fingerprint
 
 
 def test_labels_come_with_their_starts(tmp_path, molecules):
