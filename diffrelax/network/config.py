@@ -62,7 +62,8 @@ class NetworkConfig(BaseModel):
     sent, sent_tensors : int
         Scalars, and features of l = 1 and of l = 2, that an atom sends to its neighbours.
     radial, coarse : int
-        Radial functions of a pair in the messages of scalars, and in those of vectors and tensors.
+        Radial functions of a pair: fine ones for its length and direction, coarse ones for the
+        rest (l = 2, and the messages of vectors and tensors).
     layers : int
         Rounds of message passing.
     cutoff : float, Å
@@ -78,8 +79,8 @@ class NetworkConfig(BaseModel):
     products: int = Field(default=32, gt=0)
     sent: int = Field(default=32, gt=0)
     sent_tensors: int = Field(default=16, gt=0)
-    radial: int = Field(default=8, gt=1)
-    coarse: int = Field(default=4, gt=1)
+    radial: int = Field(default=16, gt=1)
+    coarse: int = Field(default=8, gt=1)
     layers: int = Field(default=4, gt=0)
     cutoff: float = Field(default=5.0, gt=1)
 

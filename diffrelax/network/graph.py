@@ -14,8 +14,6 @@ import torch
 from e3nn import o3
 from torch import Tensor, nn
 
-from diffrelax.network.sphere import DEGREES
-
 SHORTEST = 0.7  # Å; no two atoms of a molecule come closer
 BLOCKS = 4
 
@@ -29,9 +27,9 @@ class Block(NamedTuple):
         Places of the neighbours among all atoms.
     basis : three (n_atoms, (2 l + 1) n_radial, n_neighbours) tensors, l = 0, 1, 2
         Spherical harmonics of the directions from each atom to its neighbours, times radial
-        functions of the distances; zero where there is no neighbour.
+        functions of the distances, coarse ones for l = 2; zero where there is no neighbour.
     coarse : (n_atoms, n_coarse, n_neighbours) tensor
-        Radial functions alone, fewer of them.
+        Coarse radial functions alone.
     """
 
     senders: Tensor
@@ -66,7 +64,7 @@ class GraphBuilder(nn.Module):
     Parameters
     ----------
     radial, coarse : int
-        Number of radial functions for the messages of scalars, and for those of tensors.
+        Number of fine radial functions, and of coarse ones.
     cutoff : float, Å
     """
 
@@ -76,6 +74,7 @@ class GraphBuilder(nn.Module):
     def __init__(self, radial: int, coarse: int, cutoff: float) -> None:
         super().__init__()
         self.cutoff = cutoff
+        self.widths = [radial, 3 * radial, 5 * coarse]
         ends = (math.log(SHORTEST), math.log(cutoff))
         self.register_buffer("centres", torch.linspace(*ends, radial), persistent=False)
         self.register_buffer("coarse_centres", torch.linspace(*ends, coarse), persistent=False)
@@ -110,9 +109,7 @@ class GraphBuilder(nn.Module):
                 continue
             slots = torch.arange(int(counts[part[0]]), device=part.device)
             rows = torch.where(slots < counts[part, None], firsts[part, None] + slots, len(vectors))
-            parts = (
-                basis[rows].transpose(1, 2).split([size * len(self.centres) for size in DEGREES], 1)
-            )
+            parts = basis[rows].transpose(1, 2).split(self.widths, dim=1)
             blocks.append(Block(senders[rows], parts, coarse[rows].transpose(1, 2)))
         return Graph(order, order // n_atoms, tuple(blocks))
 
@@ -125,8 +122,9 @@ class GraphBuilder(nn.Module):
             [0, 1, 2], vectors, normalize=True, normalization="component"
         )
         radial = _gaussians(logs, self.centres) * envelope
-        basis = (harmonics[:, :, None] * radial[:, None]).flatten(1)
         coarse = _gaussians(logs, self.coarse_centres) * envelope
+        fine = (harmonics[:, :4, None] * radial[:, None]).flatten(1)
+        basis = torch.cat([fine, (harmonics[:, 4:, None] * coarse[:, None]).flatten(1)], dim=1)
         return _with_nothing(basis), _with_nothing(coarse)
 
 

@@ -40,16 +40,16 @@ class Layer(nn.Module):
     ) -> None:
         super().__init__()
 
-        def by_degree(inputs: int, outputs: int, degrees: int = 3) -> nn.ModuleList:
-            return nn.ModuleList(nn.Linear(inputs, outputs, bias=False) for _ in range(degrees))
+        def matrices(*inputs: int, outputs: int = channels) -> nn.ModuleList:
+            return nn.ModuleList(nn.Linear(width, outputs, bias=False) for width in inputs)
 
         self.products = products = min(products, channels)
         self.send = nn.Linear(channels, sent, bias=False)
-        self.send_tensors = by_degree(channels, sent_tensors, 2)
-        self.receive = by_degree(radial * sent, channels)
-        self.receive_tensors = by_degree(coarse * sent_tensors, channels, 2)
-        self.self_interaction = by_degree(channels, channels)
-        self.mixing = by_degree(channels + products, channels)
+        self.send_tensors = matrices(channels, channels, outputs=sent_tensors)
+        self.receive = matrices(radial * sent, radial * sent, coarse * sent)
+        self.receive_tensors = matrices(coarse * sent_tensors, coarse * sent_tensors)
+        self.self_interaction = matrices(channels, channels, channels)
+        self.mixing = matrices(*3 * (channels + products,))
         self.film = nn.Linear(channels, 2 * channels)
         self.gates = nn.Linear(channels, 3 * channels)
         for module in self.modules():
