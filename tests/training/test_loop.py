@@ -22,6 +22,7 @@ from diffrelax.training.geometries import GeometrySet, collate
 from diffrelax.training.log import COLUMNS, LOG, begin_log
 from diffrelax.training.loop import check_compiler, start_state, train, training_step, validate
 from diffrelax.training.objectives import displace
+from diffrelax.training.ranks import Ranks
 from diffrelax.training.state import TrainingState, load_tensors, save_tensors
 
 
@@ -197,7 +198,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_spares_its_state(
 
 
 def test_two_processes_do_not_train_in_one_folder(geometries, config, tmp_path):
-    with loop._locked(tmp_path), pytest.raises(ValueError, match="another process trains"):
+    with loop._locked(tmp_path, Ranks()), pytest.raises(ValueError, match="another process trains"):
         train(config, tmp_path, geometries, geometries)
 
 
@@ -374,6 +375,22 @@ def test_validation_and_log_need_not_keep_the_same_step(geometries, config, tmp_
         ("6", False),
         ("8", True),
     ]
+
+
+def test_errors_are_told_for_each_level_of_theory(geometries, config, tmp_path):
+    ions = np.ones(len(geometries), dtype=np.int8)
+    joined = GeometrySet.join(
+        [replace(geometries, levels=("a",)), replace(geometries, levels=("b",), charge=ions)]
+    )
+    network = config.network.model_copy(update={"levels": ("b", "a"), "charges": (0, 1)})
+    training = config.training.model_copy(update={"steps": 10, "balance": 0.5, "checkpoints": 0})
+    run = config.model_copy(update={"network": network, "level": "a", "training": training})
+    train(run, tmp_path / "two", joined, joined)
+    with (tmp_path / "two" / "validation.csv").open() as file:
+        found = [(r["step"], r["level"], r["molecules"]) for r in csv.DictReader(file)]
+    assert found == [("10", "b", "10"), ("10", "a", "10")]
+    with pytest.raises(ValueError, match="levels of theory a, b, which the network lacks"):
+        train(config, tmp_path / "one", joined, joined)
 
 
 def test_no_molecule_to_validate_on_is_no_error(geometries, config):
