@@ -6,7 +6,7 @@ import filecmp
 import shutil
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from diffrelax.environments import count_environments, write_environments
 from diffrelax.files import Rejected, read_file
 from diffrelax.models import Model
 from diffrelax.molecule import Molecule
+from diffrelax.network.config import DenseNetworkConfig, NetworkConfig
 from diffrelax.packing import Pair, pack, pair
 from diffrelax.perception import constitution
 from diffrelax.training.config import ModelConfig, TrainingConfig
@@ -115,7 +116,7 @@ def begin_finetuning(
         raise ValueError(f"{copy} is another file than {data}: rename one of them")
     if model.config.generation:
         raise ValueError(f"{model.name} generates molecules: fine-tune a model that relaxes them")
-    minima = load_minima(data, model.config)
+    minima = load_minima(data, model.config, level)
     seen, source = minima.domain, model.config.training
     training = source.model_copy(
         update={
@@ -136,6 +137,7 @@ def begin_finetuning(
         update={
             "name": folder.resolve().name,
             "level": level,
+            "network": _with_level(model.config.network, level),
             "largest": max(model.config.largest, seen["largest"]),
             "most_heavy": max(model.config.most_heavy, seen["most_heavy"]),
             "bonds": tuple(sorted(minima.bonds.union(model.config.bonds))),
@@ -154,7 +156,16 @@ def begin_finetuning(
     return config, minima
 
 
-def load_minima(path: Path, config: ModelConfig) -> Minima:
+def _with_level(
+    network: NetworkConfig | DenseNetworkConfig, level: str
+) -> NetworkConfig | DenseNetworkConfig:
+    """Add a level of theory to those that a network tells apart."""
+    if isinstance(network, DenseNetworkConfig) or not network.levels or level in network.levels:
+        return network
+    return network.model_copy(update={"levels": (*network.levels, level)})
+
+
+def load_minima(path: Path, config: ModelConfig, level: str | None = None) -> Minima:
     """Read minima and pair them with their relaxations at the levels of the model's starts.
 
     A tenth of the constitutions, chosen by the sha256 of their SMILES, is kept for validation with
@@ -165,6 +176,8 @@ def load_minima(path: Path, config: ModelConfig) -> Minima:
     path : path
     config : ModelConfig
         Of the model that is to learn them.
+    level : str, optional
+        Their level of theory. Default: that of the model.
 
     Raises
     ------
@@ -195,7 +208,8 @@ def load_minima(path: Path, config: ModelConfig) -> Minima:
             f"and at least {FEWEST} are needed{reasons}"
         )
     held = set(constitutions[: max(1, round(VALIDATION_SHARE * len(constitutions)))])
-    geometries = pack(pairs)
+    charges = np.array([molecules[one.index].charge for one in pairs], dtype=np.int8)
+    geometries = replace(pack(pairs), charge=charges, levels=(level or config.level,))
     validation = np.array([kind in held for kind in kinds])
     train_set = geometries.select(np.flatnonzero(~validation))
     trained = [molecules[i] for i in set(train_set.index.tolist())]

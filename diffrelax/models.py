@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,8 @@ from pydantic import ValidationError
 from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.entries import explain_invalid
 from diffrelax.environments import read_environments
+from diffrelax.network.config import DenseNetworkConfig, NetworkConfig
+from diffrelax.network.network import Theory
 from diffrelax.training.config import ModelConfig, build_denoiser
 from diffrelax.training.loop import WEIGHTS, check_device
 from diffrelax.training.state import load_tensors
@@ -56,6 +58,47 @@ class Model:
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.denoiser.parameters()).device
+
+    def check_level(self, level: str | None) -> str:
+        """Return the level of theory of the minima to aim at; by default the model's own.
+
+        Raises
+        ------
+        ValueError
+            If the model has not learned it.
+        """
+        if level in (None, self.config.level):
+            return self.config.level
+        if isinstance(self.config.network, NetworkConfig):
+            return self.config.network.check_level(level)
+        raise ValueError(f"{self.name} knows the level {self.config.level} alone, not {level!r}")
+
+    def theory(self, charges: Sequence[int], level: str | None = None) -> Theory | None:
+        """Tell the network of molecules what it asks beside their atoms.
+
+        Parameters
+        ----------
+        charges : sequence of int
+            Of the molecules.
+        level : str, optional
+            Default: the model's own.
+
+        Returns
+        -------
+        Theory or None
+            None where the network asks nothing.
+
+        Raises
+        ------
+        ValueError
+            If the model has not learned the level.
+        """
+        level, network = self.check_level(level), self.config.network
+        if isinstance(network, DenseNetworkConfig):
+            return None
+        place = network.levels.index(level) if network.levels else 0
+        charge = torch.tensor(charges, device=self.device)
+        return Theory(torch.full_like(charge, place), charge)
 
 
 def releases() -> dict[str, Path]:

@@ -63,13 +63,35 @@ def pair(mol: Chem.Mol, index: int, level: StartLevel) -> Pair:
     smiles = Chem.MolToSmiles(Chem.RemoveHs(mol))
     minimum = mol.GetConformer().GetPositions()
     minimum -= minimum.mean(axis=0)
-    starts, rmsd, torsion = minimum, np.nan, np.nan
-    if (relaxed := _relaxed(mol, level)) is not None:
-        starts, rmsd = superpose(relaxed, minimum)
-        bonded = Chem.GetAdjacencyMatrix(mol).astype(bool)
-        torsion = float(torsion_changes(bonded, starts, minimum).max(initial=0.0))
     numbers = np.array([a.GetAtomicNum() for a in mol.GetAtoms()], dtype=np.uint8)
-    return Pair(index, smiles, numbers, minimum, starts, rmsd, torsion)
+    if (relaxed := _relaxed(mol, level)) is None:
+        return Pair(index, smiles, numbers, minimum, minimum, np.nan, np.nan)
+    bonded = Chem.GetAdjacencyMatrix(mol).astype(bool)
+    return pair_with(relaxed, numbers, minimum, bonded, index, smiles)
+
+
+def pair_with(
+    start: np.ndarray,
+    numbers: np.ndarray,
+    minimum: np.ndarray,
+    bonded: np.ndarray,
+    index: int,
+    smiles: str,
+) -> Pair:
+    """Pair a minimum with a start that is known.
+
+    Parameters
+    ----------
+    start, minimum : (n_atoms, 3) array, Å
+    numbers : (n_atoms,) int array
+    bonded : (n_atoms, n_atoms) bool array
+    index : int
+    smiles : str
+    """
+    minimum = minimum - minimum.mean(axis=0)
+    start, rmsd = superpose(start, minimum)
+    torsion = float(torsion_changes(bonded, start, minimum).max(initial=0.0))
+    return Pair(index, smiles, numbers.astype(np.uint8), minimum, start, rmsd, torsion)
 
 
 def _relaxed(mol: Chem.Mol, level: StartLevel) -> np.ndarray | None:

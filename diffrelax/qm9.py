@@ -14,7 +14,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from multiprocessing import get_context, parent_process
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from diffrelax.packing import Pair
 
 T = TypeVar("T")
+LEVEL = "B3LYP/6-31G(2df,p)"
 Split = Literal["train", "validation", "test"]
 SPLIT_OF_REMAINDER: dict[int, Split] = {0: "test", 10: "validation"}
 SEALED_REMAINDER = 5
@@ -87,7 +88,7 @@ def load_qm9(
     """
     if split not in ("train", "validation", "test"):
         raise ValueError(f"unknown split {split!r}: choose train, validation or test")
-    folder = cache or _default_cache()
+    folder = cache or default_cache()
     sets = []
     for level in starts:
         path = folder / f"qm9-2-{level}.npz"
@@ -96,7 +97,7 @@ def load_qm9(
         packed = GeometrySet.load(path)
         wanted = [i for i, index in enumerate(packed.index) if split_of(int(index)) == split]
         sets.append(packed.select(np.array(wanted, dtype=np.int64)))
-    return GeometrySet.join(sets)
+    return replace(GeometrySet.join(sets), levels=(LEVEL,))
 
 
 def pack(level: StartLevel) -> GeometrySet:
@@ -163,7 +164,8 @@ def _told(items: Iterator[T], what: str, total: int) -> Iterator[T]:
             print(f"{what}: {minutes}", file=sys.stderr, flush=True)
 
 
-def _default_cache() -> Path:
+def default_cache() -> Path:
+    """Return the folder of packed sets, ``$XDG_CACHE_HOME/diffrelax``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffrelax"
 
 

@@ -25,6 +25,7 @@ from diffrelax.files import Input, Rejected, is_path, read_molecules
 from diffrelax.identity import identity_change
 from diffrelax.models import Model
 from diffrelax.molecule import Molecule
+from diffrelax.network.network import Theory
 
 Verdict = Literal["relaxed", "refused", "fell_back", "failed"]
 
@@ -102,6 +103,7 @@ def relax(
     inputs: Molecule | ase.Atoms | Chem.Mol,
     model: Model,
     *,
+    level: str | None = None,
     noise_level: float | None = None,
     max_error: float = math.inf,
     seed: int = 42,
@@ -113,6 +115,7 @@ def relax(
     inputs: str | os.PathLike[str] | Iterable[Input],
     model: Model,
     *,
+    level: str | None = None,
     noise_level: float | None = None,
     max_error: float = math.inf,
     seed: int = 42,
@@ -123,6 +126,7 @@ def relax(
     inputs: Input | Iterable[Input],
     model: Model,
     *,
+    level: str | None = None,
     noise_level: float | None = None,
     max_error: float = math.inf,
     seed: int = 42,
@@ -142,6 +146,9 @@ def relax(
         A list or a file gives a list of results, one for each molecule, in the same order.
     model : Model
         See :func:`diffrelax.load_model`.
+    level : str, optional
+        Level of theory of the minimum that is aimed at, one that the model has learned. Default:
+        the model's own.
     noise_level : float, optional, Å
         Treat the start as a minimum with Gaussian noise of this standard deviation in each
         coordinate, as suits geometries that were shaken. Default: as the model reads it.
@@ -163,9 +170,9 @@ def relax(
     Raises
     ------
     ValueError
-        If ``inputs`` is a single molecule that cannot be read, if ``noise_level`` or ``max_error``
-        is out of range, or if ``max_error`` is given to a model without a calibration or beside a
-        noise level.
+        If ``inputs`` is a single molecule that cannot be read, if the model has not learned the
+        level, if ``noise_level`` or ``max_error`` is out of range, or if ``max_error`` is given to
+        a model without a calibration or beside a noise level.
     """
     one = (str, Molecule, Rejected, ase.Atoms, Chem.Mol)
     single = not is_path(inputs) and (isinstance(inputs, one) or not isinstance(inputs, Iterable))
@@ -173,7 +180,12 @@ def relax(
     if single and isinstance(molecules[0], Rejected):
         raise ValueError(f"{molecules[0].name}: {molecules[0].reason}")
     results = relax_molecules(
-        molecules, model, noise_level=noise_level, max_error=max_error, progress=progress
+        molecules,
+        model,
+        level=level,
+        noise_level=noise_level,
+        max_error=max_error,
+        progress=progress,
     )
     return results[0] if single else results
 
@@ -182,6 +194,7 @@ def relax_molecules(
     molecules: Sequence[Molecule | Rejected],
     model: Model,
     *,
+    level: str | None = None,
     noise_level: float | None = None,
     max_error: float = math.inf,
     progress: bool = False,
@@ -192,15 +205,16 @@ def relax_molecules(
     ----------
     molecules : sequence of Molecule or Rejected
     model : Model
-    noise_level, max_error, progress
+    level, noise_level, max_error, progress
         As in :func:`relax`.
 
     Raises
     ------
     ValueError
-        If ``noise_level`` or ``max_error`` is out of range, or ``max_error`` is given where
-        nothing is known of errors.
+        If the model has not learned the level, ``noise_level`` or ``max_error`` is out of range,
+        or ``max_error`` is given where nothing is known of errors.
     """
+    level = model.check_level(level)
     schedule = choose_schedule(model, noise_level)
     calibration = choose_calibration(model, noise_level, max_error)
     relax_tensors = partial(_relax_tensors, model.denoiser, schedule, calibration)
@@ -218,7 +232,7 @@ def relax_molecules(
         for batch in _batches(covered):
             begun = Time.now()
             starts = [molecule for _, molecule in batch]
-            relaxed = _relax_batch(starts, model, relax_tensors, max_error)
+            relaxed = _relax_batch(starts, model, level, relax_tensors, max_error)
             time = (Time.now() - begun) / len(batch)
             for (i, _), result in zip(batch, relaxed, strict=True):
                 results[i] = replace(result, time=time)
@@ -296,7 +310,8 @@ def _batches(covered: list[tuple[int, Molecule]]) -> Iterable[list[tuple[int, Mo
 def _relax_batch(
     molecules: list[Molecule],
     model: Model,
-    relax_tensors: Callable[[Tensor, Tensor, Tensor], Relaxed],
+    level: str,
+    relax_tensors: Callable[[Tensor, Tensor, Tensor, Theory | None], Relaxed],
     max_error: float,
 ) -> list[Relaxation]:
     n_atoms = max(m.n_atoms for m in molecules)
@@ -307,7 +322,9 @@ def _relax_batch(
         numbers[i, : molecule.n_atoms] = torch.tensor(molecule.numbers)
         positions[i, : molecule.n_atoms] = torch.tensor(molecule.positions - middle)
     unread = torch.tensor([m.start in model.config.training.starts for m in molecules])
-    relaxed = relax_tensors(*(x.to(model.device) for x in (numbers, positions, unread)))
+    theory = model.theory([m.charge for m in molecules], level)
+    numbers, positions, unread = (x.to(model.device) for x in (numbers, positions, unread))
+    relaxed = relax_tensors(numbers, positions, unread, theory)
     columns = (
         relaxed.positions.cpu().double().numpy(),
         relaxed.lost.tolist(),
@@ -330,10 +347,11 @@ def _relax_tensors(
     numbers: Tensor,
     positions: Tensor,
     unread: Tensor,
+    theory: Theory | None,
 ) -> Relaxed:
     if calibration:
-        return relax_by_reading(denoiser, numbers, positions, schedule, calibration, unread)
-    ends = relax_positions(denoiser, numbers, positions, schedule)
+        return relax_by_reading(denoiser, numbers, positions, schedule, calibration, unread, theory)
+    ends = relax_positions(denoiser, numbers, positions, schedule, theory=theory)
     each = torch.ones(len(numbers), dtype=torch.float64)
     return Relaxed(
         positions=ends,

@@ -1,8 +1,10 @@
+from dataclasses import replace
 from pathlib import Path
 
 import ase
 import numpy as np
 import pytest
+import torch
 import yaml
 from ase.io import write
 from rdkit import Chem
@@ -13,9 +15,11 @@ from diffrelax.domain import outside_domain, unfamiliar
 from diffrelax.environments import read_environments
 from diffrelax.finetuning import begin_finetuning, load_minima
 from diffrelax.molecule import Molecule
+from diffrelax.network.config import NetworkConfig
 from diffrelax.relaxation import relax_molecules
-from diffrelax.training.config import ModelConfig
+from diffrelax.training.config import ModelConfig, build_denoiser
 from diffrelax.training.errors import geometry_errors
+from diffrelax.training.loop import start_state
 
 MODELS = Path(__file__).parents[1] / "models"
 SMILES = ("CCO", "CC=O", "C1CC1", "CN", "CC#N", "COC", "CCN", "CC(=O)O", "C=CC", "CF", "CO", "CC",
@@ -109,6 +113,25 @@ def test_mirror_images_stay_on_one_side_of_the_split(model, tmp_path):
     one, other = (Chem.MolFromSmiles(s.decode()) for s in minima.validation_set.smiles)
     assert Chem.MolToInchi(one) != Chem.MolToInchi(other)
     assert one.HasSubstructMatch(other)
+
+
+def test_a_model_of_several_levels_gets_the_new_one_added(model, stretched, tmp_path):
+    path, _ = stretched
+    network = NetworkConfig(levels=("first", "second"), charges=(0,), channels=8, layers=1)
+    config = model.config.model_copy(
+        update={"network": network, "level": "second", "calibration": None}
+    )
+    torch.manual_seed(0)
+    base = replace(model, config=config, denoiser=build_denoiser(config))
+    tuned, minima = begin_finetuning(base, "base", path, tmp_path / "t", level="third", steps=1)
+    assert tuned.network.levels == ("first", "second", "third")
+    assert ModelConfig.read(tmp_path / "t" / "config.yaml") == tuned
+    assert minima.train_set.levels == ("third",)
+    begun = start_state(tuned, torch.device("cpu"), "data", base.denoiser).model
+    rows = begun.network.level_embedding.weight
+    torch.testing.assert_close(rows[2], rows[:2].mean(0))
+    again, _ = begin_finetuning(base, "base", path, tmp_path / "u", level="first", steps=1)
+    assert again.network.levels == ("first", "second")
 
 
 def test_bonds_that_are_new_to_the_model_are_covered_afterwards(model, stretched, tmp_path):

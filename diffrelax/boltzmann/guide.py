@@ -39,6 +39,7 @@ class Guide:
             )
         self._model = model
         self._numbers = torch.tensor(molecule.numbers, device=model.device)
+        self._charge = molecule.charge
         self._size = batch_size(molecule.n_atoms)
         self.sigma = sigma
         self.n_calls = 0
@@ -55,4 +56,5 @@ class Guide:
         sigmas = batch.new_full((len(batch),), self.sigma)
         noise = torch.zeros_like(sigmas, dtype=torch.bool)
         numbers = self._numbers.expand(len(batch), -1)
-        return self._model.denoiser(numbers, batch, sigmas, noise).double().cpu().numpy()
+        theory = self._model.theory([self._charge] * len(batch))
+        return self._model.denoiser(numbers, batch, sigmas, noise, theory).double().cpu().numpy()

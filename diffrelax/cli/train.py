@@ -37,6 +37,7 @@ def train(
     from diffrelax.models import qm9_environments
     from diffrelax.qm9 import load_qm9
     from diffrelax.training.config import ModelConfig
+    from diffrelax.training.geometries import GeometrySet
     from diffrelax.training.loop import check_compiler, check_device, check_folder
 
     settings = ModelConfig.read(config)
@@ -49,6 +50,9 @@ def train(
         starts = settings.training.starts
         sets = load_qm9("train", starts), load_qm9("validation", starts)
         environments = qm9_environments()
+    elif (packed := config.parent / settings.training.data).is_dir():
+        sets = GeometrySet.load(packed / "train.npz"), GeometrySet.load(packed / "validation.npz")
+        environments = _environments_of(sets[0], config.parent / ENVIRONMENTS)
     else:
         minima = load_minima(config.parent / settings.training.data, settings)
         known = config.parent / ENVIRONMENTS
@@ -84,6 +88,16 @@ def finetune(
     )
     known = read_environments(output / ENVIRONMENTS)
     _run(config, output, _tell_of(minima), known, device, max_minutes)
+
+
+def _environments_of(packed: GeometrySet, path: Path) -> Mapping[str, int]:
+    """Read the environments of a packed set, or find and write them where they are not known."""
+    from diffrelax.environments import count_environments, read_environments, write_environments
+
+    if not path.exists():
+        smiles = {text.decode() for text in packed.smiles.tolist()}
+        write_environments(count_environments(smiles), path)
+    return read_environments(path)
 
 
 def _tell_of(minima: Minima) -> tuple[GeometrySet, GeometrySet]:

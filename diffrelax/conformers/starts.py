@@ -140,7 +140,13 @@ def _proposed(
     batches = zip(numbers.split(size), (centred + noise_level * noise).split(size), strict=True)
     denoised = torch.cat(
         [
-            relax_positions(model.denoiser, z.to(model.device), x.to(model.device), schedule).cpu()
+            relax_positions(
+                model.denoiser,
+                z.to(model.device),
+                x.to(model.device),
+                schedule,
+                theory=model.theory([molecule.charge] * len(z)),
+            ).cpu()
             for z, x in batches
         ]
     )

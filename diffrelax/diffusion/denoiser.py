@@ -9,8 +9,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from diffrelax.network.config import NetworkConfig
-from diffrelax.network.network import EquivariantNetwork, centre
+from diffrelax.network.config import DenseNetworkConfig, NetworkConfig
+from diffrelax.network.dense import DenseNetwork
+from diffrelax.network.network import EquivariantNetwork, Theory, centre
 
 NOISE_FEATURES = 15
 
@@ -57,14 +58,21 @@ class Denoiser(nn.Module):
 
     levels: Tensor
 
-    def __init__(self, network: NetworkConfig, config: DenoiserConfig) -> None:
+    def __init__(self, network: NetworkConfig | DenseNetworkConfig, config: DenoiserConfig) -> None:
         super().__init__()
         self.config = config
-        self.network = EquivariantNetwork(network, NOISE_FEATURES + 1)
+        self.network = build_network(network)
         ends = (math.log(config.sigma_min / 2), math.log(config.sigma_max * 2))
         self.register_buffer("levels", torch.linspace(*ends, NOISE_FEATURES), persistent=False)
 
-    def forward(self, numbers: Tensor, positions: Tensor, sigma: Tensor, bridge: Tensor) -> Tensor:
+    def forward(
+        self,
+        numbers: Tensor,
+        positions: Tensor,
+        sigma: Tensor,
+        bridge: Tensor,
+        theory: Theory | None = None,
+    ) -> Tensor:
         """Estimate the minimum.
 
         Parameters
@@ -76,6 +84,8 @@ class Denoiser(nn.Module):
             Label of the displacement: its standard deviation, or typical size, per coordinate.
         bridge : (n_molecules,) bool tensor
             True where the displacement is that of a force field, false where it is noise.
+        theory : Theory, optional
+            Default: neutral molecules at the only level of theory.
 
         Returns
         -------
@@ -84,17 +94,34 @@ class Denoiser(nn.Module):
         """
         real = numbers > 0
         scalars = self.network.embedding(self.network.lookup[numbers])
-        return self._denoise(scalars, positions, sigma, bridge, real)[0]
+        return self._denoise(scalars, positions, sigma, bridge, real, theory)[0]
+
+    def begin_as(self, base: Denoiser) -> None:
+        """Take the weights of a denoiser of the same shape whose network may know less.
+
+        Raises
+        ------
+        RuntimeError
+            If the base has another shape.
+        """
+        self.network.begin_as(base.network)
 
     def _denoise(
-        self, scalars: Tensor, positions: Tensor, sigma: Tensor, bridge: Tensor, real: Tensor
+        self,
+        scalars: Tensor,
+        positions: Tensor,
+        sigma: Tensor,
+        bridge: Tensor,
+        real: Tensor,
+        theory: Theory | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return the estimated minimum and the features behind it."""
         centred = centre(positions, real)
         scale = sigma[:, None, None]
         ratio = (scale / self.config.sigma_data).square()
         condition = torch.cat([self._noise_features(sigma), bridge[:, None].to(sigma.dtype)], 1)
-        features = self.network.features(scalars, centred / (1 + ratio).sqrt(), condition, real)
+        seen = centred / (1 + ratio).sqrt()
+        features = self.network.features(scalars, seen, condition, real, theory)
         vectors = self.network.vectors(features, real).float()
         denoised = centred / (1 + ratio) + scale / (1 + ratio).sqrt() * vectors
         return denoised + (positions - centred) * real[..., None], features
@@ -102,3 +129,10 @@ class Denoiser(nn.Module):
     def _noise_features(self, sigma: Tensor) -> Tensor:
         width = self.levels[1] - self.levels[0]
         return torch.exp(-0.5 * ((sigma.log()[:, None] - self.levels) / width) ** 2)
+
+
+def build_network(config: NetworkConfig | DenseNetworkConfig) -> EquivariantNetwork | DenseNetwork:
+    """Build the network that a configuration describes, with random weights."""
+    if isinstance(config, DenseNetworkConfig):
+        return DenseNetwork(config, NOISE_FEATURES + 1)
+    return EquivariantNetwork(config, NOISE_FEATURES + 1)

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor, nn
 
 from diffrelax.diffusion.denoiser import Denoiser, DenoiserConfig
-from diffrelax.network.config import NetworkConfig
+from diffrelax.network.config import DenseNetworkConfig, NetworkConfig
+from diffrelax.network.network import Theory
 
 
 class GenerationConfig(BaseModel):
@@ -43,7 +44,10 @@ class JointDenoiser(Denoiser):
     """
 
     def __init__(
-        self, network: NetworkConfig, config: DenoiserConfig, generation: GenerationConfig
+        self,
+        network: NetworkConfig | DenseNetworkConfig,
+        config: DenoiserConfig,
+        generation: GenerationConfig,
     ) -> None:
         super().__init__(network, config)
         self.element_scale = generation.element_scale
@@ -51,12 +55,23 @@ class JointDenoiser(Denoiser):
         nn.init.zeros_(self.elements.weight)
         nn.init.zeros_(self.elements.bias)
 
-    def forward(self, numbers: Tensor, positions: Tensor, sigma: Tensor, bridge: Tensor) -> Tensor:
-        """Estimate the minimum of atoms whose elements are known; there is no bridge.
+    def forward(
+        self,
+        numbers: Tensor,
+        positions: Tensor,
+        sigma: Tensor,
+        bridge: Tensor,
+        theory: Theory | None = None,
+    ) -> Tensor:
+        """Estimate the minimum of atoms whose elements are known; bridge and theory mean nothing.
 
         Parameters and result are those of :meth:`Denoiser.forward`.
         """
         return self.joint(positions, self.encode(numbers), sigma, numbers > 0)[0]
+
+    def begin_as(self, base: Denoiser) -> None:
+        """Take the weights of a denoiser of the same shape; it knows the same elements."""
+        self.load_state_dict(base.state_dict())
 
     def joint(
         self, positions: Tensor, species: Tensor, sigma: Tensor, real: Tensor

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.diffusion.relaxation import RelaxationSchedule, denoise_as, relax_positions
+from diffrelax.network.network import Theory
 
 # Found on validation molecules (analysis/readings.py): 2 of 6,535 minima read FAR or more at WIDE;
 # of 1,000 stretched or shrunk by 3% to 8% none reads as near, and all their ends read below LOST.
@@ -111,6 +112,7 @@ def relax_by_reading(
     schedule: RelaxationSchedule,
     calibration: Calibration,
     unread: Tensor,
+    theory: Theory | None = None,
 ) -> Relaxed:
     """Relax each geometry of a batch as far as its reading asks for.
 
@@ -122,12 +124,15 @@ def relax_by_reading(
         Of the denoiser with this schedule.
     unread : (n_molecules,) bool tensor
         Which are known to be far from a minimum: these follow the whole schedule without a reading.
+    theory : Theory, optional
+        Default: neutral molecules at the only level of theory.
     """
     far, settled, ends = unread.clone(), torch.zeros_like(unread), positions.clone()
     if not unread.all():
         given = numbers[~unread], positions[~unread]
-        wide, _ = read(denoiser, *given, WIDE)
-        reading, steps = read(denoiser, *given, schedule.polish[-1])
+        about = _of(theory, ~unread)
+        wide, _ = read(denoiser, *given, WIDE, about)
+        reading, steps = read(denoiser, *given, schedule.polish[-1], about)
         far[~unread] = (reading >= calibration.near) | (wide >= FAR)
         worst = atomwise(steps - positions[~unread]).amax(1)
         settled[~unread] = (reading < calibration.settled) & (worst < calibration.near)
@@ -138,13 +143,13 @@ def relax_by_reading(
     if far.any():
         estimates: list[Tensor] = []
         ends[far] = relax_positions(
-            denoiser, numbers[far], positions[far], schedule, estimates.append
+            denoiser, numbers[far], positions[far], schedule, estimates.append, _of(theory, far)
         )
         moved = root_mean_square(ends[far] - estimates[0], numbers[far])
         bound[far] = calibration.after_schedule(moved)
     lost, doubted = torch.zeros_like(unread), far & ~unread
     if doubted.any():
-        wide, _ = read(denoiser, numbers[doubted], ends[doubted], WIDE)
+        wide, _ = read(denoiser, numbers[doubted], ends[doubted], WIDE, _of(theory, doubted))
         lost[doubted] = wide >= LOST
     levels = torch.tensor([0.0, schedule.polish[-1], schedule.first], dtype=torch.float64)
     return Relaxed(
@@ -156,8 +161,16 @@ def relax_by_reading(
     )
 
 
+def _of(theory: Theory | None, chosen: Tensor) -> Theory | None:
+    return theory and Theory(*(part[chosen] for part in theory))
+
+
 def read(
-    denoiser: Denoiser, numbers: Tensor, positions: Tensor, level: float
+    denoiser: Denoiser,
+    numbers: Tensor,
+    positions: Tensor,
+    level: float,
+    theory: Theory | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Take the reading of each geometry of a batch at a noise level, Å.
 
@@ -167,7 +180,7 @@ def read(
     estimates : (n_molecules, n_atoms, 3) tensor, Å
         Of the minima, behind the readings.
     """
-    denoise = denoise_as(denoiser, numbers, bridge=False)
+    denoise = denoise_as(denoiser, numbers, bridge=False, theory=theory)
     estimates = denoise(positions, level)
     return root_mean_square(estimates - positions, numbers), estimates
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.diffusion.samplers import Denoise, sample_deterministic
+from diffrelax.network.network import Theory
 
 LARGEST_STEP = 20
 
@@ -57,6 +58,7 @@ def relax_positions(
     positions: Tensor,
     schedule: RelaxationSchedule,
     callback: Callable[[Tensor], None] | None = None,
+    theory: Theory | None = None,
 ) -> Tensor:
     """Relax a batch of geometries as they stand: the bridge, then the polish.
 
@@ -69,18 +71,22 @@ def relax_positions(
     schedule : RelaxationSchedule
     callback : callable, optional
         Is given each estimate of the minimum.
+    theory : Theory, optional
+        Default: neutral molecules at the only level of theory.
 
     Returns
     -------
     (n_molecules, n_atoms, 3) tensor, Å
     """
     for bridge, levels in ((True, schedule.bridge), (False, schedule.polish)):
-        denoise = denoise_as(denoiser, numbers, bridge)
+        denoise = denoise_as(denoiser, numbers, bridge, theory)
         positions = sample_deterministic(denoise, positions, levels, callback)
     return positions
 
 
-def denoise_as(denoiser: Denoiser, numbers: Tensor, bridge: bool) -> Denoise:
+def denoise_as(
+    denoiser: Denoiser, numbers: Tensor, bridge: bool, theory: Theory | None = None
+) -> Denoise:
     """Return what a sampler asks for: the estimate of the minima of a batch at one level.
 
     An estimate is at most `LARGEST_STEP` levels away for each atom, so that one wild step of the
@@ -92,12 +98,13 @@ def denoise_as(denoiser: Denoiser, numbers: Tensor, bridge: bool) -> Denoise:
     numbers : (n_molecules, n_atoms) int tensor
     bridge : bool
         Whether the displacement is that of a force field, or noise.
+    theory : Theory, optional
     """
     flags = torch.full((len(numbers),), bridge, device=numbers.device)
 
     def denoise(positions: Tensor, sigma: float) -> Tensor:
-        step = denoiser(numbers, positions, positions.new_full((len(positions),), sigma), flags)
-        step = step - positions
+        sigmas = positions.new_full((len(positions),), sigma)
+        step = denoiser(numbers, positions, sigmas, flags, theory) - positions
         length = step.norm(dim=-1, keepdim=True)
         return positions + step * (LARGEST_STEP * sigma / length).clamp(max=1.0)
 

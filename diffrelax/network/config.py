@@ -1,14 +1,17 @@
-"""Shape of the network, as it is written in a model's configuration."""
+"""Shape of a network, as it is written in a model's configuration."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+T = TypeVar("T")
+Element = Annotated[int, Field(ge=1, le=96)]
 
-class NetworkConfig(BaseModel):
-    """Shape of an :class:`~diffrelax.network.network.EquivariantNetwork`.
+
+class DenseNetworkConfig(BaseModel):
+    """Shape of a :class:`~diffrelax.network.dense.DenseNetwork`, that of the first releases.
 
     Attributes
     ----------
@@ -28,7 +31,7 @@ class NetworkConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    elements: tuple[Annotated[int, Field(ge=1, le=96)], ...] = (1, 6, 7, 8, 9)
+    elements: tuple[Element, ...] = (1, 6, 7, 8, 9)
     channels: int = Field(default=64, gt=0)
     radial: int = Field(default=16, gt=1)
     coarse: int = Field(default=4, gt=1)
@@ -38,6 +41,74 @@ class NetworkConfig(BaseModel):
     @field_validator("elements")
     @classmethod
     def _check_elements(cls, elements: tuple[int, ...]) -> tuple[int, ...]:
-        if not elements or len(set(elements)) < len(elements):
-            raise ValueError("name at least one element, and each of them once")
-        return elements
+        return _check_distinct(elements)
+
+
+class NetworkConfig(BaseModel):
+    """Shape of an :class:`~diffrelax.network.network.EquivariantNetwork`.
+
+    Attributes
+    ----------
+    levels : tuple of str
+        Levels of theory that the network tells apart; none where all minima are of one.
+    charges : tuple of int
+        Total charges that it knows.
+    elements : tuple of int
+        Atomic numbers that it knows.
+    channels : int
+        Features of each degree l = 0, 1, 2 on an atom.
+    products : int
+        Channels of these, at most all, that are multiplied on an atom.
+    sent, sent_tensors : int
+        Scalars, and features of l = 1 and of l = 2, that an atom sends to its neighbours.
+    radial, coarse : int
+        Radial functions of a pair: fine ones for its length and direction, coarse ones for the
+        rest (l = 2, and the messages of vectors and tensors).
+    layers : int
+        Rounds of message passing.
+    cutoff : float, Å
+        Distance up to which atoms are neighbours.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    levels: tuple[str, ...] = ()
+    charges: tuple[int, ...] = (0,)
+    elements: tuple[Element, ...] = (1, 6, 7, 8, 9)
+    channels: int = Field(default=64, gt=0)
+    products: int = Field(default=32, gt=0)
+    sent: int = Field(default=32, gt=0)
+    sent_tensors: int = Field(default=16, gt=0)
+    radial: int = Field(default=16, gt=1)
+    coarse: int = Field(default=8, gt=1)
+    layers: int = Field(default=4, gt=0)
+    cutoff: float = Field(default=5.0, gt=1)
+
+    @field_validator("elements", "charges")
+    @classmethod
+    def _check_some(cls, values: tuple[int, ...]) -> tuple[int, ...]:
+        return _check_distinct(values)
+
+    @field_validator("levels")
+    @classmethod
+    def _check_levels(cls, levels: tuple[str, ...]) -> tuple[str, ...]:
+        return _check_distinct(levels) if levels else levels
+
+    def check_level(self, level: str) -> str:
+        """Return a level of theory if the network knows it.
+
+        Raises
+        ------
+        ValueError
+            If it has not learned it.
+        """
+        if level not in self.levels:
+            known = ", ".join(self.levels) or "only one, which has no name"
+            raise ValueError(f"the model has not learned the level {level!r}; it knows {known}")
+        return level
+
+
+def _check_distinct(values: tuple[T, ...]) -> tuple[T, ...]:
+    if not values or len(set(values)) < len(values):
+        raise ValueError("name at least one, and each of them once")
+    return values

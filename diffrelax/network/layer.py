@@ -1,44 +1,20 @@
 """One round of message passing.
 
 Features of an atom have degrees l = 0, 1, 2 with the same number of channels; a tensor of
-features is (n_molecules, 9, n_atoms, n_channels), the nine components being those of
-``0e + 1o + 2e`` in e3nn's order. Products are taken on atoms, not on pairs (Drautz 2019;
-Batatia et al. 2022), so all work on pairs is batched matrix products.
+features is (9, n_atoms, n_channels), the nine components being those of ``0e + 1o + 2e`` in e3nn's
+order. An atom sends fewer channels than it has; its neighbours take them up with all radial
+functions, and one matrix mixes both. Products are taken on atoms, not on pairs (Drautz 2019;
+Batatia et al. 2022).
 """
 
 from __future__ import annotations
 
 import torch
-from e3nn import o3
-from scipy.integrate import lebedev_rule
 from torch import Tensor, nn
 from torch.nn import functional
 
-DEGREES = (1, 3, 5)  # components of l = 0, 1, 2
-QUADRATURE = 7  # exact for the product of three harmonics of degree 2
-
-
-def sphere_samples() -> tuple[Tensor, Tensor]:
-    """Return the maps from features to function values on the sphere, and back.
-
-    Squaring the values in between is the symmetric tensor product of the features with
-    themselves, each path weighted by its Gaunt coefficient, which is the Clebsch-Gordan
-    coefficient times a factor of (l1, l2, l3) (Luo et al. 2024). A Lebedev rule makes the
-    projection exact.
-
-    Returns
-    -------
-    values : (n_points, 9) tensor
-        Real spherical harmonics of ``0e + 1o + 2e`` at the points.
-    projection : (9, n_points) tensor
-        Their transpose times the weights of the points.
-    """
-    points, weights = lebedev_rule(QUADRATURE)
-    values = o3.spherical_harmonics(
-        [0, 1, 2], torch.from_numpy(points.T), normalize=True, normalization="component"
-    )
-    projection = values.T * torch.from_numpy(weights / weights.sum())
-    return values.float(), projection.float()
+from diffrelax.network.graph import Block, Graph
+from diffrelax.network.sphere import DEGREES, sphere_samples
 
 
 class Layer(nn.Module):
@@ -46,28 +22,35 @@ class Layer(nn.Module):
 
     Parameters
     ----------
-    channels, radial, coarse : int
+    channels, products, sent, sent_tensors, radial, coarse : int
         See :class:`~diffrelax.network.config.NetworkConfig`.
-    condition : int
-        Length of the vector that conditions the layer.
     """
 
     values: Tensor
     projection: Tensor
 
-    def __init__(self, channels: int, radial: int, coarse: int, condition: int) -> None:
+    def __init__(
+        self,
+        channels: int,
+        products: int,
+        sent: int,
+        sent_tensors: int,
+        radial: int,
+        coarse: int,
+    ) -> None:
         super().__init__()
-        self.messages = nn.ModuleList(
-            nn.Linear(channels, radial * channels, bias=False) for _ in DEGREES
-        )
-        self.tensor_messages = nn.ModuleList(
-            nn.Linear(channels, coarse * channels, bias=False) for _ in DEGREES[1:]
-        )
-        self.self_interaction = nn.ModuleList(
-            nn.Linear(channels, channels, bias=False) for _ in DEGREES
-        )
-        self.mixing = nn.ModuleList(nn.Linear(2 * channels, channels, bias=False) for _ in DEGREES)
-        self.film = nn.Linear(condition, 2 * channels)
+
+        def matrices(*inputs: int, outputs: int = channels) -> nn.ModuleList:
+            return nn.ModuleList(nn.Linear(width, outputs, bias=False) for width in inputs)
+
+        self.products = products = min(products, channels)
+        self.send = nn.Linear(channels, sent, bias=False)
+        self.send_tensors = matrices(channels, channels, outputs=sent_tensors)
+        self.receive = matrices(radial * sent, radial * sent, coarse * sent)
+        self.receive_tensors = matrices(coarse * sent_tensors, coarse * sent_tensors)
+        self.self_interaction = matrices(channels, channels, channels)
+        self.mixing = matrices(*3 * (channels + products,))
+        self.film = nn.Linear(channels, 2 * channels)
         self.gates = nn.Linear(channels, 3 * channels)
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -78,44 +61,52 @@ class Layer(nn.Module):
         for name, matrix in zip(("values", "projection"), sphere_samples(), strict=True):
             self.register_buffer(name, matrix, persistent=False)
 
-    def forward(self, x: Tensor, basis: tuple[Tensor, ...], condition: Tensor) -> Tensor:
+    def forward(self, x: Tensor, graph: Graph, condition: Tensor) -> Tensor:
         """Return the updated features.
 
         Parameters
         ----------
-        x : (n_molecules, 9, n_atoms, n_channels) tensor
-        basis : four tensors
-            From :class:`~diffrelax.network.pairs.PairBasis`.
-        condition : (n_molecules, n_condition) tensor
+        x : (9, n_atoms, n_channels) tensor
+        graph : Graph
+        condition : (n_molecules, n_channels) tensor
         """
-        a = rms_norm(self._gather(by_degree(rms_norm(x)), basis))
-        samples = torch.matmul(self.values, a.flatten(2))
-        products = torch.matmul(self.projection, samples.square()).view_as(a)
-        both = by_degree(torch.cat([a, products.to(a.dtype)], dim=-1))
-        updates = [mix(part) for mix, part in zip(self.mixing, both, strict=True)]
-        scale, shift = self.film(condition)[:, None, None, :].chunk(2, dim=-1)
+        a = rms_norm(self._gather(rms_norm(x).split(DEGREES), graph))
+        factors = a[..., : self.products].flatten(1)
+        products = self.projection @ (self.values @ factors).square()
+        both = torch.cat([a, products.unflatten(1, (-1, self.products)).to(a.dtype)], dim=-1)
+        updates = [mix(part) for mix, part in zip(self.mixing, both.split(DEGREES), strict=True)]
+        scale, shift = self.film(condition)[graph.molecules].chunk(2, dim=-1)
         hidden = functional.silu(updates[0] * (1 + scale) + shift)
         scalars, *gates = self.gates(hidden).chunk(3, dim=-1)
-        return x + torch.cat([scalars, updates[1] * gates[0], updates[2] * gates[1]], dim=1)
+        return x + torch.cat([scalars, updates[1] * gates[0], updates[2] * gates[1]])
 
-    def _gather(self, x: tuple[Tensor, ...], basis: tuple[Tensor, ...]) -> Tensor:
-        n_molecules, _, n_atoms, channels = x[0].shape
-        gathered = []
-        for degree, size in enumerate(DEGREES):
-            sent = self.messages[degree](x[0]).view(n_molecules, -1, channels)
-            a = torch.bmm(basis[degree], sent).view(n_molecules, size, n_atoms, channels)
-            a = a + self.self_interaction[degree](x[degree])
-            if degree:
-                sent = self.tensor_messages[degree - 1](x[degree])
-                sent = sent.view(n_molecules, size, -1, channels)
-                a = a + torch.matmul(basis[3][:, None], sent)
-            gathered.append(a)
-        return torch.cat(gathered, dim=1)
+    def _gather(self, x: tuple[Tensor, ...], graph: Graph) -> Tensor:
+        own = [mix(part) for mix, part in zip(self.self_interaction, x, strict=True)]
+        scalars = self.send(x[0][0])
+        tensors = [send(part) for send, part in zip(self.send_tensors, x[1:], strict=True)]
+        rows = torch.cat(tensors).transpose(0, 1).flatten(1)
+        received = [self._receive(scalars, rows, block) for block in graph.blocks]
+        return torch.cat(own) + torch.cat(received, dim=1)
+
+    def _receive(self, scalars: Tensor, tensors: Tensor, block: Block) -> Tensor:
+        """Return the messages to the atoms of a block, (9, n_atoms, n_channels)."""
+        from_scalars = _rows(scalars, block.senders)
+        messages = [
+            receive((basis @ from_scalars).view(len(basis), size, -1)).transpose(0, 1)
+            for receive, basis, size in zip(self.receive, block.basis, DEGREES, strict=True)
+        ]
+        sums = (block.coarse @ _rows(tensors, block.senders)).unflatten(2, (8, -1))
+        parts = sums.permute(2, 0, 1, 3).flatten(2).split(DEGREES[1:])
+        for degree, (receive, part) in enumerate(
+            zip(self.receive_tensors, parts, strict=True), start=1
+        ):
+            messages[degree] = messages[degree] + receive(part)
+        return torch.cat(messages)
 
 
-def by_degree(x: Tensor) -> tuple[Tensor, ...]:
-    """Part features by degree, each contiguous: a matrix then multiplies all atoms at once."""
-    return tuple(part.contiguous() for part in x.split(DEGREES, dim=1))
+def _rows(table: Tensor, places: Tensor) -> Tensor:
+    """Look up rows; the backward pass of this is quicker than that of ``table[places]``."""
+    return table.index_select(0, places.flatten()).unflatten(0, places.shape)
 
 
 def rms_norm(x: Tensor) -> Tensor:
@@ -124,4 +115,4 @@ def rms_norm(x: Tensor) -> Tensor:
     One factor for all degrees, so that the directions of a symmetric site, whose l > 0 features
     vanish, are not blown up.
     """
-    return x * (x.square().mean(dim=(1, 3), keepdim=True) + 1e-6).rsqrt()
+    return x * (x.square().mean(dim=(0, 2), keepdim=True) + 1e-6).rsqrt()

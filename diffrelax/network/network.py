@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
 from diffrelax.network.config import NetworkConfig
+from diffrelax.network.graph import GraphBuilder
 from diffrelax.network.layer import Layer, rms_norm
-from diffrelax.network.pairs import PairBasis
+
+
+class Theory(NamedTuple):
+    """What is known of molecules beside their atoms.
+
+    Attributes
+    ----------
+    level : (n_molecules,) int tensor
+        Place of the level of theory of the minimum among those of the network.
+    charge : (n_molecules,) int tensor
+        Total charge.
+    """
+
+    level: Tensor
+    charge: Tensor
 
 
 class EquivariantNetwork(nn.Module):
     """Map a geometry to one vector per atom, equivariant under E(3) and permutations.
+
+    Its cost is that of the pairs of atoms within the cutoff.
 
     Parameters
     ----------
@@ -21,30 +40,44 @@ class EquivariantNetwork(nn.Module):
     """
 
     lookup: Tensor
+    charges: Tensor
 
     def __init__(self, config: NetworkConfig, condition: int) -> None:
         super().__init__()
-        unknown = len(config.elements)  # beyond the embedding: an unknown element raises
-        lookup = torch.full((119,), unknown, dtype=torch.int64)
-        lookup[[0, *config.elements]] = torch.tensor([0, *range(unknown)])
-        self.register_buffer("lookup", lookup, persistent=False)
-        self.elements = config.elements
-        self.basis = PairBasis(config.radial, config.coarse, config.cutoff)
-        self.embedding = nn.Embedding(len(config.elements), config.channels)
+        self.register_buffer("lookup", element_lookup(config.elements), persistent=False)
+        self.register_buffer("charges", torch.tensor(config.charges), persistent=False)
+        self.elements, self.levels = config.elements, config.levels
+        channels = config.channels
+        self.graph = GraphBuilder(config.radial, config.coarse, config.cutoff)
+        self.embedding = nn.Embedding(len(config.elements), channels)
+        self.level_embedding = nn.Embedding(max(1, len(config.levels)), channels)
+        self.charge_embedding = nn.Embedding(len(config.charges), channels)
+        nn.init.normal_(self.level_embedding.weight, std=0.3)
+        nn.init.normal_(self.charge_embedding.weight, std=0.3)
         self.condition = nn.Sequential(
-            nn.Linear(condition, config.channels),
+            nn.Linear(condition + channels, channels),
             nn.SiLU(),
-            nn.Linear(config.channels, config.channels),
+            nn.Linear(channels, channels),
             nn.SiLU(),
         )
+        self.theory = nn.Linear(channels, channels, bias=False)
         self.layers = nn.ModuleList(
-            Layer(config.channels, config.radial, config.coarse, config.channels)
+            Layer(
+                channels,
+                config.products,
+                config.sent,
+                config.sent_tensors,
+                config.radial,
+                config.coarse,
+            )
             for _ in range(config.layers)
         )
-        self.readout = nn.Linear(config.channels, 1, bias=False)
+        self.readout = nn.Linear(channels, 1, bias=False)
         nn.init.zeros_(self.readout.weight)
 
-    def forward(self, numbers: Tensor, positions: Tensor, condition: Tensor) -> Tensor:
+    def forward(
+        self, numbers: Tensor, positions: Tensor, condition: Tensor, theory: Theory | None = None
+    ) -> Tensor:
         """Compute the vectors.
 
         Parameters
@@ -53,6 +86,8 @@ class EquivariantNetwork(nn.Module):
             Atomic numbers, 0 where there is no atom.
         positions : (n_molecules, n_atoms, 3) tensor, Å
         condition : (n_molecules, n_condition) tensor
+        theory : Theory, optional
+            Default: neutral molecules at the only level.
 
         Returns
         -------
@@ -62,20 +97,53 @@ class EquivariantNetwork(nn.Module):
         Raises
         ------
         IndexError
-            If there is an element that the network does not know.
+            If there is an element, level or charge that the network does not know.
+        ValueError
+            If the network knows several levels, and none is given.
         """
         real = numbers > 0
         scalars = self.embedding(self.lookup[numbers])
-        return self.vectors(self.features(scalars, positions, condition, real), real)
+        return self.vectors(self.features(scalars, positions, condition, real, theory), real)
+
+    def begin_as(self, base: nn.Module) -> None:
+        """Take the weights of a network of the same shape that may know less.
+
+        A level of theory that is new begins as the mean of those that are known; a charge or an
+        element that is new keeps its random weights.
+
+        Raises
+        ------
+        RuntimeError
+            If the base has another shape.
+        """
+        weights, own = base.state_dict(), self.state_dict()
+        if isinstance(base, EquivariantNetwork):
+            rows = weights["level_embedding.weight"]
+            own["level_embedding.weight"] = rows.mean(0).expand_as(own["level_embedding.weight"])
+            for name, mine, known in (
+                ("level_embedding", self.levels, base.levels),
+                ("charge_embedding", self.charges.tolist(), base.charges.tolist()),
+                ("embedding", self.elements, base.elements),
+            ):
+                table = own[f"{name}.weight"].clone()
+                for place, key in enumerate(mine):
+                    if key in known:
+                        table[place] = weights[f"{name}.weight"][known.index(key)]
+                weights[f"{name}.weight"] = table
+        self.load_state_dict(weights)
 
     def compile_parts(self) -> None:
-        """Have the basis and the layers compiled at their first use, for molecules of any size."""
-        self.basis.compile(dynamic=True)
+        """Have the layers compiled at their first use, for molecules of any size."""
         for layer in self.layers:
             layer.compile(dynamic=True)
 
     def features(
-        self, scalars: Tensor, positions: Tensor, condition: Tensor, real: Tensor
+        self,
+        scalars: Tensor,
+        positions: Tensor,
+        condition: Tensor,
+        real: Tensor,
+        theory: Theory | None = None,
     ) -> Tensor:
         """Compute the features of the atoms after the last layer.
 
@@ -83,7 +151,7 @@ class EquivariantNetwork(nn.Module):
         ----------
         scalars : (n_molecules, n_atoms, n_channels) tensor
             What is known of each atom beside its position: the embedding of its element.
-        positions, condition
+        positions, condition, theory
             As in :meth:`forward`.
         real : (n_molecules, n_atoms) bool tensor
             Where there is an atom.
@@ -91,22 +159,45 @@ class EquivariantNetwork(nn.Module):
         Returns
         -------
         (n_molecules, 9, n_atoms, n_channels) tensor
-            Components of ``0e + 1o + 2e``, of unit mean square on each atom.
+            Components of ``0e + 1o + 2e``, of unit mean square on each atom, zero where there is
+            no atom.
         """
-        basis = self.basis(positions, real)
-        if torch.is_autocast_enabled(device := positions.device.type):
-            half = torch.get_autocast_dtype(device)  # once, not anew in each layer
-            basis = tuple(block.to(half) for block in basis)
-        scalars = scalars * real[..., None]
-        x = torch.cat([scalars[:, None], scalars.new_zeros(len(real), 8, *scalars.shape[1:])], 1)
-        conditions = self.condition(condition)
+        graph = self.graph(positions, real)
+        known = self._know(theory, len(real))
+        conditions = self.condition(torch.cat([condition, known], 1))
+        x0 = scalars.flatten(0, 1)[graph.order] + self.theory(known)[graph.molecules]
+        x = torch.cat([x0[None], x0.new_zeros(8, *x0.shape)])
         for layer in self.layers:
-            x = layer(x, basis, conditions)
-        return rms_norm(x)
+            x = layer(x, graph, conditions)
+        padded = x.new_zeros(9, real.numel(), x.shape[2]).index_copy(1, graph.order, rms_norm(x))
+        return padded.unflatten(1, real.shape).transpose(0, 1)
 
     def vectors(self, features: Tensor, real: Tensor) -> Tensor:
         """Read one centred vector for each atom from the features."""
         return centre(self.readout(features[:, 1:4]).squeeze(-1).transpose(1, 2), real)
+
+    def _know(self, theory: Theory | None, n_molecules: int) -> Tensor:
+        if theory is None:
+            if len(self.levels) > 1:
+                known = ", ".join(self.levels)
+                raise ValueError(f"the model knows several levels of theory, say which: {known}")
+            nothing = torch.zeros(n_molecules, dtype=torch.int64, device=self.lookup.device)
+            theory = Theory(nothing, nothing)
+        same = theory.charge[:, None] == self.charges
+        if not same.any(1).all():
+            unknown = sorted(set(theory.charge[~same.any(1)].tolist()))
+            known = ", ".join(f"{q:+d}" for q in self.charges.tolist())
+            raise IndexError(f"the model has not learned the charges {unknown}; it knows {known}")
+        charges = self.charge_embedding(same.int().argmax(1))
+        return self.level_embedding(theory.level) + charges
+
+
+def element_lookup(elements: tuple[int, ...]) -> Tensor:
+    """Return the place of each atomic number among the elements; one beyond if it is not there."""
+    unknown = len(elements)
+    lookup = torch.full((119,), unknown, dtype=torch.int64)
+    lookup[[0, *elements]] = torch.tensor([0, *range(unknown)])
+    return lookup
 
 
 def centre(vectors: Tensor, real: Tensor) -> Tensor:

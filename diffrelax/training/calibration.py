@@ -56,7 +56,8 @@ def calibrate(
         return None
     batches = [list(_batches(denoiser, validation_set, places)) for places in chosen]
     levels = [_Level.measured(denoiser, of_level, schedule) for of_level in batches]
-    minima = [read(denoiser, b.numbers, b.positions, schedule.polish[-1])[0] for b in batches[0]]
+    last = schedule.polish[-1]
+    minima = [read(denoiser, b.numbers, b.positions, last, b.theory)[0] for b in batches[0]]
     near = min(np.quantile(level.starts, NEAR) for level in levels)
     settled = np.quantile(torch.cat(minima).cpu().double().numpy(), SETTLED)
     return Calibration(
@@ -92,10 +93,11 @@ class _Level:
         rows = []
         for batch in batches:
             estimates: list[Tensor] = []
-            end = relax_positions(denoiser, batch.numbers, batch.starts, schedule, estimates.append)
+            given = batch.numbers, batch.starts
+            end = relax_positions(denoiser, *given, schedule, estimates.append, batch.theory)
             rows.append(
                 (
-                    read(denoiser, batch.numbers, batch.starts, schedule.polish[-1])[0],
+                    read(denoiser, *given, schedule.polish[-1], batch.theory)[0],
                     root_mean_square(end - estimates[0], batch.numbers),
                     _errors(end, batch),
                 )
@@ -107,7 +109,7 @@ class _Level:
 
 def _chosen(validation_set: GeometrySet, usable: np.ndarray) -> Iterator[np.ndarray]:
     """Yield, for each level of starts, the places of some of its molecules."""
-    levels = validation_set.levels
+    levels = validation_set.start_levels
     for level in range(levels.max(initial=-1) + 1):
         places = np.flatnonzero(usable & (levels == level))
         yield np.random.default_rng(0).permutation(places)[:MOST]

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from diffrelax.diffusion.denoiser import Denoiser, DenoiserConfig
 from diffrelax.diffusion.joint import GenerationConfig, JointDenoiser
 from diffrelax.diffusion.reading import Calibration
 from diffrelax.diffusion.relaxation import RelaxationSchedule
 from diffrelax.entries import explain_invalid, read_entries
-from diffrelax.network.config import NetworkConfig
+from diffrelax.network.config import DenseNetworkConfig, NetworkConfig
 
 QM9_BONDS = ((1, 6), (1, 7), (1, 8), (6, 6), (6, 7), (6, 8), (6, 9), (7, 7), (7, 8))
 StartLevel = Literal["mmff94", "uff", "gfn2-xtb"]
@@ -27,13 +36,27 @@ FREE_ENTRIES = (
 )
 
 
+def _kind_of_network(network: Any) -> str:
+    """Networks of the first releases say nothing of levels."""
+    if isinstance(network, dict):
+        return "sparse" if "levels" in network else "dense"
+    return "dense" if isinstance(network, DenseNetworkConfig) else "sparse"
+
+
+Network = Annotated[
+    Annotated[NetworkConfig, Tag("sparse")] | Annotated[DenseNetworkConfig, Tag("dense")],
+    Discriminator(_kind_of_network),
+]
+
+
 class TrainingConfig(BaseModel):
     """How a model is trained.
 
     Attributes
     ----------
     data : str
-        The set of minima: ``qm9``, or the name of a file beside ``config.yaml``.
+        The set of minima: ``qm9``, or the name of a file beside ``config.yaml``, or of a folder
+        there with the packed sets ``train.npz`` and ``validation.npz``.
     starts : tuple of {"mmff94", "uff", "gfn2-xtb"}
         Levels of theory whose relaxations the bridge starts from, each once; ``gfn2-xtb``, which
         has relaxed a part of QM9 only, comes last.
@@ -42,7 +65,9 @@ class TrainingConfig(BaseModel):
     seed : int
         Of the initial weights, the order of the data and the noise.
     batch_size : int
-        Molecules in a step.
+        Molecules of mean size in a step: batches have about as many atoms each.
+    balance : float
+        A level of theory is seen in proportion to the number of its molecules to this power.
     steps : int
         Length of the run.
     warmup, cooldown : int
@@ -72,7 +97,7 @@ class TrainingConfig(BaseModel):
     log_every, validate_every, save_every : int
         Steps between rows of ``training.csv``, validations, and resume states.
     validation_molecules : int
-        Number of validation molecules that are relaxed.
+        Number of validation molecules of each level of theory that are relaxed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -82,6 +107,7 @@ class TrainingConfig(BaseModel):
     base: str | None = None
     seed: int = Field(default=42, ge=0, lt=2**32)
     batch_size: int = Field(default=64, gt=0)
+    balance: float = Field(default=1.0, ge=0, le=1)
     steps: int = Field(default=65_536, gt=0)
     warmup: int = Field(default=500, gt=0)
     cooldown: int = Field(default=24_576, gt=0)
@@ -128,7 +154,8 @@ class ModelConfig(BaseModel):
     name : str
         Name and release, such as ``relax-qm9-1``.
     level : str
-        Level of theory of the minima that it learns.
+        Level of theory of the minima that it learns; of several, the one that it aims at by
+        default.
     largest : int
         Atoms of the largest molecule that it learns from.
     most_heavy : int
@@ -149,12 +176,18 @@ class ModelConfig(BaseModel):
     largest: int = Field(default=29, gt=0)
     most_heavy: int = Field(default=9, gt=0)
     bonds: tuple[tuple[int, int], ...] = QM9_BONDS
-    network: NetworkConfig = NetworkConfig()
+    network: Network = NetworkConfig()
     denoiser: DenoiserConfig = DenoiserConfig()
     training: TrainingConfig = TrainingConfig()
     relaxation: RelaxationSchedule = RelaxationSchedule()
     calibration: Calibration | None = None
     generation: GenerationConfig | None = None
+
+    @model_validator(mode="after")
+    def _check_level(self) -> ModelConfig:
+        if isinstance(self.network, NetworkConfig) and self.network.levels:
+            self.network.check_level(self.level)
+        return self
 
     def run(self) -> dict[str, Any]:
         """Return the entries that make a training run what it is, flat, in plain values.

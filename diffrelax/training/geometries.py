@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
 from hashlib import sha256
 from pathlib import Path
 from zipfile import BadZipFile
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from diffrelax.atomic import replacing
+from diffrelax.network.network import Theory
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +41,12 @@ class GeometrySet:
         Largest change of a torsion from ``positions`` to ``starts``.
     smiles : (n_molecules,) bytes array
         Isomeric SMILES, its stereochemistry read from ``positions``.
+    level : (n_molecules,) int array
+        Place of the level of theory of ``positions`` among ``levels``. Default: the first.
+    charge : (n_molecules,) int array
+        Total charge. Default: neutral.
+    levels : tuple of str
+        Names of levels of theory; may be empty where there is only one.
     """
 
     index: np.ndarray
@@ -50,6 +57,14 @@ class GeometrySet:
     start_rmsd: np.ndarray
     start_torsion: np.ndarray
     smiles: np.ndarray
+    level: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int16))
+    charge: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int8))
+    levels: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("level", "charge"):
+            if not len(array := getattr(self, name)):
+                object.__setattr__(self, name, np.zeros(len(self.index), dtype=array.dtype))
 
     def __len__(self) -> int:
         return len(self.index)
@@ -58,10 +73,14 @@ class GeometrySet:
     def fingerprint(self) -> str:
         """Name of the minima and their order: a sha256, which starts do not enter."""
         place = np.stack([self.index, self.sizes]).astype("<i8").tobytes()
-        return sha256(place + self.numbers.tobytes() + self.positions.tobytes()).hexdigest()
+        theory = b"".join(
+            array.astype("<i8").tobytes() for array in (self.level, self.charge) if array.any()
+        )
+        flat = self.numbers.tobytes() + self.positions.tobytes()
+        return sha256(place + flat + theory).hexdigest()
 
     @property
-    def levels(self) -> np.ndarray:
+    def start_levels(self) -> np.ndarray:
         """The place of each molecule's start level among the levels, (n_molecules,) int.
 
         A level that lacks molecules must come after those that have them.
@@ -108,14 +127,44 @@ class GeometrySet:
             start_rmsd=self.start_rmsd[molecules],
             start_torsion=self.start_torsion[molecules],
             smiles=self.smiles[molecules],
+            level=self.level[molecules],
+            charge=self.charge[molecules],
+            levels=self.levels,
         )
+
+    def known_as(self, levels: Sequence[str]) -> GeometrySet:
+        """Return the same molecules, their levels of theory counted as in a network.
+
+        Parameters
+        ----------
+        levels : sequence of str
+            Those that the network tells apart; none if it knows but one.
+
+        Raises
+        ------
+        ValueError
+            If the network lacks one of the levels.
+        """
+        if len(self.levels) < 2 and not levels:
+            return self
+        names = self.levels or ("one without a name",)
+        if lacking := [name for name in names if name not in levels]:
+            raise ValueError(
+                f"the data have the levels of theory {', '.join(lacking)}, which the network "
+                "lacks: add them to network.levels"
+            )
+        places = np.array([levels.index(name) for name in self.levels], dtype=np.int16)
+        return replace(self, level=places[self.level], levels=tuple(levels))
 
     @classmethod
     def join(cls, sets: Sequence[GeometrySet]) -> GeometrySet:
         """Return the molecules of several sets as one, those of the first set first."""
-        joined = {f.name: np.concatenate([getattr(s, f.name) for s in sets]) for f in fields(cls)}
+        levels = tuple(dict.fromkeys(name for s in sets for name in s.levels))
+        sets = [one.known_as(levels) for one in sets]
+        joined = {name: np.concatenate([getattr(s, name) for s in sets]) for name in ARRAYS}
         sizes = np.concatenate([s.sizes for s in sets])
-        return cls(**joined | {"offsets": np.concatenate([[0], np.cumsum(sizes)])})
+        offsets = np.concatenate([[0], np.cumsum(sizes)])
+        return cls(**joined | {"offsets": offsets}, levels=levels)
 
     def save(self, path: Path) -> None:
         """Write the set to ``path`` (.npz); a file there is replaced in one step."""
@@ -134,9 +183,14 @@ class GeometrySet:
         """
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                return cls(**{f.name: arrays[f.name] for f in fields(cls)})
-        except (BadZipFile, EOFError, KeyError, ValueError) as error:
+                found = {name: arrays[name] for name in ARRAYS if name in arrays}
+                levels = arrays["levels"].tolist() if "levels" in arrays else ()
+                return cls(**found, levels=tuple(levels))
+        except (BadZipFile, EOFError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is damaged, delete it: {error}") from error
+
+
+ARRAYS = tuple(f.name for f in fields(GeometrySet) if f.name != "levels")
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,16 +207,31 @@ class Batch:
         Start, or ``positions`` where ``has_start`` is false.
     has_start : (n_molecules,) bool tensor
         Whether the start lies in the basin of the minimum.
+    theory : Theory
     """
 
     numbers: Tensor
     positions: Tensor
     starts: Tensor
     has_start: Tensor
+    theory: Theory
+
+    def __getitem__(self, part: slice) -> Batch:
+        """Return some of the molecules."""
+        return self._map(lambda tensor: tensor[part])
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device."""
-        return Batch(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+        return self._map(lambda tensor: tensor.to(device))
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        return Batch(
+            numbers=change(self.numbers),
+            positions=change(self.positions),
+            starts=change(self.starts),
+            has_start=change(self.has_start),
+            theory=Theory(*map(change, self.theory)),
+        )
 
 
 def collate(geometries: GeometrySet, molecules: np.ndarray, has_start: np.ndarray) -> Batch:
@@ -188,32 +257,68 @@ def collate(geometries: GeometrySet, molecules: np.ndarray, has_start: np.ndarra
     positions[real] = geometries.positions[rows]
     starts[real] = geometries.starts[rows]
     starts[~usable] = positions[~usable]
-    return Batch(*map(torch.from_numpy, (numbers, positions, starts, usable)))
+    theory = (geometries.level[molecules], geometries.charge[molecules])
+    return Batch(
+        numbers=torch.from_numpy(numbers),
+        positions=torch.from_numpy(positions),
+        starts=torch.from_numpy(starts),
+        has_start=torch.from_numpy(usable),
+        theory=Theory(*(torch.from_numpy(part.astype(np.int64)) for part in theory)),
+    )
 
 
 def epoch_batches(
-    sizes: np.ndarray, batch_size: int, seed: int, epoch: int
-) -> Iterator[np.ndarray]:
-    """Yield the batches of one epoch: molecules of like size together, in random order.
+    sizes: np.ndarray,
+    level: np.ndarray,
+    batch_size: int,
+    balance: float,
+    seed: int,
+    epoch: int,
+) -> list[np.ndarray]:
+    """Return the batches of one epoch: molecules of like size together, in random order.
 
     The order depends on ``seed`` and ``epoch`` alone, so a run that resumes finds its place by
-    counting. The last, incomplete batch of the epoch is left out.
+    counting. An epoch has as many molecules as the set, and its batches about as many atoms each:
+    those of ``batch_size`` molecules of mean size.
 
     Parameters
     ----------
     sizes : (n_molecules,) int array
         Number of atoms of each molecule.
+    level : (n_molecules,) int array
+        Place of its level of theory.
+    batch_size : int
+    balance : float
+        A level's share of the epoch goes as the number of its molecules to this power: at 1 each
+        molecule is there once, at 0 each level is there as often as any other.
 
-    Yields
-    ------
-    (batch_size,) int array
-        Places of the batch's molecules.
+    Returns
+    -------
+    list of int arrays
+        Places of the molecules of each batch.
     """
     rng = np.random.default_rng([seed, epoch])
-    order = rng.permutation(len(sizes))
-    order = order[: len(order) // batch_size * batch_size]
+    order = rng.permutation(_draw(level, balance, rng))
     pool = 64 * batch_size
-    pools = [order[i : i + pool] for i in range(0, len(order), pool)]
-    ordered = [p[np.argsort(sizes[p], kind="stable")] for p in pools]
-    batches = np.concatenate(ordered).reshape(-1, batch_size)
-    yield from rng.permutation(batches)
+    atoms = batch_size * sizes[order].mean()
+    batches: list[np.ndarray] = []
+    for start in range(0, len(order), pool):
+        places = order[start : start + pool]
+        places = places[np.argsort(sizes[places], kind="stable")]
+        ends = np.cumsum(sizes[places])
+        n_batches = max(1, round(ends[-1] / atoms))
+        cuts = np.searchsorted(ends, ends[-1] * np.arange(1, n_batches) / n_batches)
+        batches += [part for part in np.split(places, cuts) if len(part)]
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def _draw(level: np.ndarray, balance: float, rng: np.random.Generator) -> np.ndarray:
+    """Draw molecules of each level, each as often as any other of its level or once more."""
+    found, counts = np.unique(level, return_counts=True)
+    shares = counts**balance / (counts**balance).sum()
+    drawn = []
+    for one, count, share in zip(found, counts, shares, strict=True):
+        places, wanted = np.flatnonzero(level == one), round(share * len(level))
+        rounds = [rng.permutation(places) for _ in range(-(-wanted // count))]
+        drawn.append(np.concatenate([*rounds, places[:0]])[:wanted])
+    return np.concatenate(drawn)

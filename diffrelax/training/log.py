@@ -1,17 +1,22 @@
-"""``training.csv``: a row for each interval, means over the steps since the last one."""
+"""The logs of a run: means over the steps of each interval, errors on validation molecules."""
 
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from diffrelax.atomic import replacing
+from diffrelax.training.errors import GeometryErrors
 from diffrelax.training.objectives import Losses
 from diffrelax.training.state import TrainingState
 
+LOG = "training.csv"
+VALIDATION_LOG = "validation.csv"
 LEVEL_EDGES = (0.012, 0.036, 0.1)  # Å; between them the loss of Gaussian noise is averaged
 LOSSES = ("loss_to_12mA", "loss_to_36mA", "loss_to_100mA", "loss_above_100mA", "loss_bridge")
 ELEMENTS = "loss_elements"
@@ -20,25 +25,63 @@ COLUMNS = (
     "step", "seconds", "processor_seconds", "epoch", "learning_rate", "loss", *LOSSES, *ERRORS,
     ELEMENTS,
 )  # fmt: skip
+VALIDATION_COLUMNS = ("step", "level", "molecules", *ERRORS)
 
 
-def begin_log(path: Path, step: int) -> None:
-    """Keep the rows up to a step, drop later and torn ones; write the header of a new log."""
-    kept = []
-    if path.exists():
-        with path.open(newline="") as file:
-            rows = csv.DictReader(file)
-            kept = [row for row in rows if None not in row.values() and int(row["step"]) <= step]
-    with replacing(path) as part, part.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(kept)
+class Errors(NamedTuple):
+    """Errors of relaxed validation molecules of one level of theory: their medians.
+
+    Attributes
+    ----------
+    level : str
+    molecules : int
+    rmsd_A : float, Å
+    bonds_mA, angles_mA : float, mÅ
+    """
+
+    level: str
+    molecules: int
+    rmsd_A: float  # noqa: N815  as in the log
+    bonds_mA: float  # noqa: N815
+    angles_mA: float  # noqa: N815
+
+    @classmethod
+    def of(cls, level: str, errors: Sequence[GeometryErrors]) -> Errors:
+        """Take the medians."""
+        return cls(
+            level,
+            len(errors),
+            float(np.nanmedian([e.rmsd for e in errors])),
+            1e3 * float(np.nanmedian([e.bonds for e in errors])),
+            1e3 * float(np.nanmedian([e.angles for e in errors])),
+        )
+
+
+def begin_log(folder: Path, step: int) -> None:
+    """Keep the rows up to a step, drop later and torn ones; write the headers of new logs.
+
+    ``training.csv`` has a row for each interval, ``validation.csv`` one for each validation and
+    level of theory.
+    """
+    for name, columns in ((LOG, COLUMNS), (VALIDATION_LOG, VALIDATION_COLUMNS)):
+        kept, path = [], folder / name
+        if path.exists():
+            with path.open(newline="") as file:
+                rows = csv.DictReader(file)
+                kept = [r for r in rows if None not in r.values() and int(r["step"]) <= step]
+        with replacing(path) as part, part.open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(kept)
 
 
 def write_row(
-    path: Path, state: TrainingState, epoch: float, rate: float, errors: dict[str, float]
-) -> dict[str, Any]:
-    """Append a row, begin the next interval, and return the row."""
+    folder: Path, state: TrainingState, epoch: float, rate: float, errors: Sequence[Errors]
+) -> None:
+    """Append rows and begin the next interval.
+
+    The errors in ``training.csv`` are means over the levels of theory.
+    """
     sums, state.sums = state.sums, {}
     row: dict[str, Any] = {
         "step": state.step,
@@ -49,10 +92,16 @@ def write_row(
     for name in ("loss", *LOSSES, ELEMENTS):
         if count := sums.get(f"n_{name}"):
             row[name] = f"{sums[name] / count:.5f}"
-    row |= {name: f"{value:.4f}" for name, value in errors.items()}
-    with path.open("a", newline="") as file:
+    if errors:
+        row |= {name: f"{np.mean([getattr(e, name) for e in errors]):.4f}" for name in ERRORS}
+    with (folder / LOG).open("a", newline="") as file:
         csv.DictWriter(file, COLUMNS).writerow(row)
-    return row
+    with (folder / VALIDATION_LOG).open("a", newline="") as file:
+        for one in errors:
+            values = {name: f"{getattr(one, name):.4f}" for name in ERRORS}
+            csv.DictWriter(file, VALIDATION_COLUMNS).writerow(
+                {"step": state.step, "level": one.level, "molecules": one.molecules, **values}
+            )
 
 
 def sums_of_losses(losses: Losses) -> dict[str, float]:

@@ -8,28 +8,34 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
 from diffrelax.clock import Time
 from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.diffusion.relaxation import relax_positions
+from diffrelax.network.config import NetworkConfig
 from diffrelax.training.calibration import calibrate
 from diffrelax.training.config import ModelConfig, TrainingConfig, build_denoiser
 from diffrelax.training.errors import geometry_errors
 from diffrelax.training.geometries import Batch, GeometrySet, collate, epoch_batches
-from diffrelax.training.log import begin_log, sums_of_losses, write_row
-from diffrelax.training.objectives import batch_losses
+from diffrelax.training.log import LOG, Errors, begin_log, sums_of_losses, write_row
+from diffrelax.training.objectives import Objective
+from diffrelax.training.ranks import Ranks, joined_ranks
 from diffrelax.training.state import TrainingState, save_tensors
 
 RESUME = "resume.safetensors"
 WEIGHTS = "model.safetensors"
-LOG = "training.csv"
 CHECKPOINTS = "checkpoints"
+ALONE = Ranks()
+VALIDATION_BATCH = 64
 
 
 def train(
@@ -92,12 +98,14 @@ def train(
             f"the data have the atomic numbers {', '.join(map(str, unknown))}, which the "
             "network lacks: add them to network.elements"
         )
-    with _locked(folder):
+    levels = config.network.levels if isinstance(config.network, NetworkConfig) else ()
+    train_set, validation_set = (one.known_as(levels) for one in (train_set, validation_set))
+    with joined_ranks(device) as ranks, _locked(folder, ranks):
         state = start_state(config, torch.device(device), train_set.fingerprint, base)
         if compiled:
             state.model.network.compile_parts()
         about = {} if environments is None else {"environments": dict(environments)}
-        return _train(config, folder, train_set, validation_set, device, max_minutes, state, about)
+        return _train(config, folder, train_set, validation_set, max_minutes, state, ranks, about)
 
 
 def check_folder(folder: Path, resume: bool) -> None:
@@ -156,45 +164,73 @@ def _train(
     folder: Path,
     train_set: GeometrySet,
     validation_set: GeometrySet,
-    device: str,
     max_minutes: float,
     state: TrainingState,
+    ranks: Ranks,
     about: Mapping[str, Any],
 ) -> TrainingState:
-    settings = config.training
+    settings, first = config.training, ranks.rank == 0
     if (folder / RESUME).exists():
         state.load(folder / RESUME)
-    else:
+    elif first:
         state.save(folder / RESUME)
-    begin_log(folder / LOG, state.step)
+    if first:
+        begin_log(folder, state.step)
+    objective = _objective(state, settings, ranks)
     usable = train_set.same_basin(settings.max_start_rmsd, settings.max_start_torsion)
     batches = _batches(train_set, usable, settings, state.step)
     started, deadline = Time.now() - state.time, time.monotonic() + 60 * max_minutes
-    bar = tqdm(total=settings.steps, initial=state.step, unit="step", disable=None)
-    while state.step < settings.steps and time.monotonic() < deadline:
-        losses = training_step(state, next(batches).to(torch.device(device)), settings)
+    bar = tqdm(
+        total=settings.steps, initial=state.step, unit="step", disable=None if first else True
+    )
+    while state.step < settings.steps and _in_time(deadline, state, ranks):
+        epoch, batch = next(batches)
+        losses = training_step(state, batch.to(state.device), settings, objective, ranks)
         state.sums = {key: state.sums.get(key, 0.0) + value for key, value in losses.items()}
         state.time = Time.now() - started
         bar.update()
-        validated = state.step % settings.validate_every == 0
-        if validated or state.step % settings.log_every == 0:
-            errors = validate(state.ema, validation_set, config) if validated else {}
-            epoch = state.step * settings.batch_size / len(train_set)
-            rate = settings.learning_rate_at(state.step - 1)
-            row = write_row(folder / LOG, state, epoch, rate, errors)
-            bar.set_postfix(loss=row["loss"])
-        if state.step in settings.checkpoint_steps():
-            checkpoint = folder / CHECKPOINTS / f"step-{state.step}.safetensors"
-            save_weights(state.ema, checkpoint, config, state, torch.float16, about)
-        if state.step % settings.save_every == 0:
-            state.save(folder / RESUME)
+        if first:
+            _keep(config, folder, validation_set, state, epoch, about)
     bar.close()
-    state.save(folder / RESUME)
-    usable = validation_set.same_basin(settings.max_start_rmsd, settings.max_start_torsion)
-    calibration = calibrate(state.ema, validation_set, usable, config.relaxation)
-    released = config.model_copy(update={"calibration": calibration})
-    save_weights(state.ema, folder / WEIGHTS, released, state, torch.float32, about)
+    if first:
+        state.save(folder / RESUME)
+        usable = validation_set.same_basin(settings.max_start_rmsd, settings.max_start_torsion)
+        calibration = calibrate(state.ema, validation_set, usable, config.relaxation)
+        released = config.model_copy(update={"calibration": calibration})
+        save_weights(state.ema, folder / WEIGHTS, released, state, torch.float32, about)
     return state
+
+
+def _objective(state: TrainingState, settings: TrainingConfig, ranks: Ranks) -> nn.Module:
+    objective = Objective(state.model, settings)
+    return DistributedDataParallel(objective) if ranks.world > 1 else objective
+
+
+def _in_time(deadline: float, state: TrainingState, ranks: Ranks) -> bool:
+    """Tell whether no process is past its deadline, so that all of them stop at one step."""
+    over = {"over": float(time.monotonic() >= deadline)}
+    return not ranks.add_up(over, state.device)["over"]
+
+
+def _keep(
+    config: ModelConfig,
+    folder: Path,
+    validation_set: GeometrySet,
+    state: TrainingState,
+    epoch: float,
+    about: Mapping[str, Any],
+) -> None:
+    """Validate, and write what is due after a step."""
+    settings = config.training
+    validated = state.step % settings.validate_every == 0
+    if validated or state.step % settings.log_every == 0:
+        errors = validate(state.ema, validation_set, config) if validated else []
+        write_row(folder, state, epoch, settings.learning_rate_at(state.step - 1), errors)
+    if state.step in settings.checkpoint_steps():
+        checkpoint = folder / CHECKPOINTS / f"step-{state.step}.safetensors"
+        save_weights(state.ema, checkpoint, config, state, torch.float16, about)
+    if state.step % settings.save_every == 0:
+        state.save(folder / RESUME)
 
 
 def start_state(
@@ -220,7 +256,7 @@ def start_state(
         model = build_denoiser(config).to(device)
     if base is not None:
         try:
-            model.load_state_dict(base.state_dict())
+            model.begin_as(base)
         except RuntimeError as error:
             raise ValueError(f"the base has another shape than {config.name}: {error}") from error
     ema = copy.deepcopy(model).requires_grad_(False)
@@ -236,14 +272,32 @@ def start_state(
     return TrainingState(config.run() | {"data": data}, model, ema, optimizer)
 
 
-def training_step(state: TrainingState, batch: Batch, settings: TrainingConfig) -> dict[str, float]:
-    """Take one step in place; return the sums of losses and counts by kind of displacement."""
+def training_step(
+    state: TrainingState,
+    batch: Batch,
+    settings: TrainingConfig,
+    objective: nn.Module | None = None,
+    ranks: Ranks = ALONE,
+) -> dict[str, float]:
+    """Take one step in place; return the sums of losses and counts by kind of displacement.
+
+    Parameters
+    ----------
+    state : TrainingState
+    batch : Batch
+        The whole batch, in each of the processes that train together.
+    settings : TrainingConfig
+    objective : Objective, or one that is distributed, optional
+        Of the state's model.
+    ranks : Ranks
+    """
     # torch takes 32 bits of a seed
     (seed,) = np.random.SeedSequence([settings.seed, state.step]).generate_state(1).tolist()
     generator = torch.Generator().manual_seed(seed)
-    losses = batch_losses(state.model, batch, settings, generator)
+    objective = objective or Objective(state.model, settings)
+    losses = objective(batch, generator, ranks.part)
     state.optimizer.zero_grad()
-    losses.total.mean().backward()
+    (losses.total.sum() * ranks.world / len(batch.numbers)).backward()
     norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), settings.clip)
     if not norm.isfinite():
         raise FloatingPointError(
@@ -258,33 +312,33 @@ def training_step(state: TrainingState, batch: Batch, settings: TrainingConfig) 
     with torch.no_grad():
         for average, value in zip(state.ema.parameters(), state.model.parameters(), strict=True):
             average.lerp_(value, 1 - decay)
-    return sums_of_losses(losses)
+    return ranks.add_up(sums_of_losses(losses), state.device)
 
 
-def validate(ema: Denoiser, validation_set: GeometrySet, config: ModelConfig) -> dict[str, float]:
-    """Relax validation molecules whose start is in the basin; median errors, if there are any."""
+def validate(ema: Denoiser, validation_set: GeometrySet, config: ModelConfig) -> list[Errors]:
+    """Relax validation molecules whose start is in the basin, some of each level of theory."""
     settings = config.training
     usable = validation_set.same_basin(settings.max_start_rmsd, settings.max_start_torsion)
-    chosen = np.random.default_rng(0).permutation(np.flatnonzero(usable))
-    chosen = chosen[: settings.validation_molecules]
-    if not len(chosen):
-        return {}
-    batch = collate(validation_set, chosen, usable)
+    shuffled = np.random.default_rng(0).permutation(np.flatnonzero(usable))
     device = next(ema.parameters()).device
-    relaxed = relax_positions(
-        ema, batch.numbers.to(device), batch.starts.to(device), config.relaxation
-    )
-    errors = []
-    for numbers, positions, reference in zip(
-        batch.numbers.numpy(), relaxed.cpu().numpy(), batch.positions.numpy(), strict=True
-    ):
-        real = numbers > 0
-        errors.append(geometry_errors(numbers[real], positions[real], reference[real]))
-    return {
-        "rmsd_A": float(np.nanmedian([e.rmsd for e in errors])),
-        "bonds_mA": 1e3 * float(np.nanmedian([e.bonds for e in errors])),
-        "angles_mA": 1e3 * float(np.nanmedian([e.angles for e in errors])),
-    }
+    found = []
+    for level in np.unique(validation_set.level[shuffled]):
+        chosen = shuffled[validation_set.level[shuffled] == level]
+        chosen = chosen[: settings.validation_molecules]
+        chosen = chosen[np.argsort(validation_set.sizes[chosen], kind="stable")]
+        errors = []
+        for i in range(0, len(chosen), VALIDATION_BATCH):
+            batch = collate(validation_set, chosen[i : i + VALIDATION_BATCH], usable).to(device)
+            given = batch.numbers, batch.starts
+            ends = relax_positions(ema, *given, config.relaxation, theory=batch.theory).cpu()
+            rows = zip(batch.numbers.cpu(), ends, batch.positions.cpu(), strict=True)
+            for numbers, end, minimum in rows:
+                real = numbers > 0
+                arrays = (numbers[real], end[real], minimum[real])
+                errors.append(geometry_errors(*(array.numpy() for array in arrays)))
+        names = validation_set.levels
+        found.append(Errors.of(names[level] if names else "", errors))
+    return found
 
 
 def save_weights(
@@ -307,11 +361,12 @@ def save_weights(
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path, ranks: Ranks) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if ranks.rank == 0:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ValueError(f"another process trains in {folder}") from None
         yield
@@ -319,12 +374,18 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def _batches(
     geometries: GeometrySet, usable: np.ndarray, settings: TrainingConfig, step: int
-) -> Iterator[Batch]:
-    per_epoch = len(geometries) // settings.batch_size
-    epoch, skip = divmod(step, per_epoch)
-    while True:
-        batches = epoch_batches(geometries.sizes, settings.batch_size, settings.seed, epoch)
-        for i, molecules in enumerate(batches):
-            if i >= skip:
-                yield collate(geometries, molecules, usable)
-        epoch, skip = epoch + 1, 0
+) -> Iterator[tuple[float, Batch]]:
+    """Yield, from a step on, the passes over the data at its end, and its batch."""
+    skip = step
+    for epoch in count():
+        batches = epoch_batches(
+            geometries.sizes,
+            geometries.level,
+            settings.batch_size,
+            settings.balance,
+            settings.seed,
+            epoch,
+        )
+        for i, molecules in enumerate(batches[skip:], start=skip + 1):
+            yield epoch + i / len(batches), collate(geometries, molecules, usable)
+        skip = max(0, skip - len(batches))

@@ -40,7 +40,8 @@ def denoising_loss(
     pairs = real[:, :, None] * real[:, None] * (squares > 0)
     weights = pairs / squares.clamp(min=0.25).square()
     directions = vectors / squares.clamp(min=0.25).sqrt()[..., None]
-    stretches = ((error[:, :, None] - error[:, None]) * directions).sum(-1)
+    along = (directions @ error[..., None]).squeeze(-1)
+    stretches = along + along.transpose(1, 2)  # directions change their sign there and back
     pair_loss = (weights * _huber(stretches)).sum((1, 2)) / weights.sum((1, 2)).clamp(min=1e-6)
     return coordinate_loss + pair_weight * pair_loss
 

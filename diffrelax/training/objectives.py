@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from diffrelax.diffusion.denoiser import Denoiser, DenoiserConfig
@@ -15,6 +15,36 @@ from diffrelax.diffusion.samplers import centred_noise
 from diffrelax.training.config import TrainingConfig
 from diffrelax.training.geometries import Batch
 from diffrelax.training.loss import denoising_loss
+
+
+class Objective(nn.Module):
+    """The losses of a denoiser as a module, such as `DistributedDataParallel` asks for.
+
+    Parameters
+    ----------
+    model : Denoiser
+    settings : TrainingConfig
+    """
+
+    def __init__(self, model: Denoiser, settings: TrainingConfig) -> None:
+        super().__init__()
+        self.model = model
+        self.settings = settings
+
+    def forward(self, batch: Batch, generator: torch.Generator, part: slice) -> Losses:
+        """Displace a batch as suits the denoiser, compare what it makes of that with the minima.
+
+        Parameters
+        ----------
+        batch : Batch
+        generator : torch.Generator
+            Gives the same displacements to all processes.
+        part : slice
+            The molecules of the batch that fall to this process.
+        """
+        if isinstance(self.model, JointDenoiser):
+            return _generation_losses(self.model, batch, self.settings, generator, part)
+        return _relaxation_losses(self.model, batch, self.settings, generator, part)
 
 
 class Losses(NamedTuple):
@@ -35,21 +65,28 @@ class Losses(NamedTuple):
     elements: Tensor | None = None
 
 
-def batch_losses(
-    model: Denoiser, batch: Batch, settings: TrainingConfig, generator: torch.Generator
+def _relaxation_losses(
+    model: Denoiser,
+    batch: Batch,
+    settings: TrainingConfig,
+    generator: torch.Generator,
+    part: slice,
 ) -> Losses:
-    """Displace a batch as suits the denoiser, and compare what it makes of that with the minima."""
-    if isinstance(model, JointDenoiser):
-        return _generation_losses(model, batch, settings, generator)
-    positions, sigma, bridge = displace(batch, model.config, settings, generator)
+    displaced = displace(batch, model.config, settings, generator)
+    positions, sigma, bridge = (tensor[part] for tensor in displaced)
+    batch = batch[part]
     with _precision(batch, settings):
-        denoised = model(batch.numbers, positions, sigma, bridge)
+        denoised = model(batch.numbers, positions, sigma, bridge, batch.theory)
     total = denoising_loss(batch.numbers, denoised, batch.positions, sigma, settings.pair_weight)
     return Losses(total, sigma, bridge)
 
 
 def _generation_losses(
-    model: JointDenoiser, batch: Batch, settings: TrainingConfig, generator: torch.Generator
+    model: JointDenoiser,
+    batch: Batch,
+    settings: TrainingConfig,
+    generator: torch.Generator,
+    part: slice,
 ) -> Losses:
     """Add squared errors of the positions and cross entropies of the elements.
 
@@ -57,7 +94,6 @@ def _generation_losses(
     squares are least for the posterior mean, which is what samplers need.
     """
     real = batch.numbers > 0
-    count = real.sum(1)
     sigma = _gaussian_levels(
         torch.rand(len(real), generator=generator).to(real.device), model.config
     )
@@ -66,8 +102,11 @@ def _generation_losses(
     drawn = torch.randn(species.shape, generator=generator).to(real.device)
     noisy_species = species + scale * drawn * real[..., None]
     noisy_positions = batch.positions + scale * centred_noise(real, generator)
+    batch = batch[part]
+    real, sigma, scale, species = (tensor[part] for tensor in (real, sigma, scale, species))
+    count = real.sum(1)
     with _precision(batch, settings):
-        denoised, logits = model.joint(noisy_positions, noisy_species, sigma, real)
+        denoised, logits = model.joint(noisy_positions[part], noisy_species[part], sigma, real)
     unit = scale / (1 + (scale / model.config.sigma_data).square()).sqrt()
     errors = ((denoised - batch.positions) / unit).square().sum((1, 2)) / (3 * count)
     surprise = functional.cross_entropy(

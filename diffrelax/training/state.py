@@ -48,6 +48,11 @@ class TrainingState:
     time: Time = NO_TIME
     sums: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
     def seconds(self) -> dict[str, float]:
         """Return the time spent in plain values, s."""
         return {

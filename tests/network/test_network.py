@@ -1,119 +1,168 @@
 import pytest
 import torch
 from e3nn import o3
+from torch.utils.flop_counter import FlopCounterMode
 
 from diffrelax.network.config import NetworkConfig
-from diffrelax.network.layer import rms_norm, sphere_samples
-from diffrelax.network.network import EquivariantNetwork, centre
-from diffrelax.network.pairs import PairBasis
+from diffrelax.network.layer import rms_norm
+from diffrelax.network.network import EquivariantNetwork, Theory, centre
+
+LEVELS = ("one", "two")
 
 
 @pytest.fixture
 def network():
     torch.manual_seed(0)
-    network = EquivariantNetwork(NetworkConfig(channels=16, radial=8, layers=3), condition=4)
+    config = NetworkConfig(
+        levels=LEVELS, charges=(-1, 0, 1), channels=16, products=8, sent=8, layers=3
+    )
+    network = EquivariantNetwork(config, condition=4)
     torch.nn.init.normal_(network.readout.weight)
+    for layer in network.layers:
+        torch.nn.init.normal_(layer.film.weight)
     return network.eval()
 
 
 @pytest.fixture
 def batch():
     generator = torch.Generator().manual_seed(1)
-    numbers = torch.tensor([1, 6, 7, 8, 9])[torch.randint(0, 5, (2, 9), generator=generator)]
+    numbers = torch.tensor([1, 6, 7, 8, 9])[torch.randint(0, 5, (3, 9), generator=generator)]
     numbers[1, 7:] = 0
-    positions = 1.5 * torch.randn(2, 9, 3, generator=generator) * (numbers > 0)[..., None]
-    return numbers, positions, torch.randn(2, 4, generator=generator)
+    positions = 2.5 * torch.randn(3, 9, 3, generator=generator) * (numbers > 0)[..., None]
+    theory = Theory(torch.tensor([0, 1, 1]), torch.tensor([0, 1, -1]))
+    return numbers, positions, torch.randn(3, 4, generator=generator), theory
 
 
 def test_rotations_reflections_and_translations_act_on_the_output(network, batch):
-    numbers, positions, condition = batch
-    output = network(numbers, positions, condition)
+    numbers, positions, *rest = batch
+    output = network(numbers, positions, *rest)
     assert output.std() > 0.1
     for matrix in (o3.rand_matrix(), -torch.eye(3), -o3.rand_matrix()):
         moved = positions @ matrix.T + torch.tensor([3.0, -1.0, 2.0])
         torch.testing.assert_close(
-            network(numbers, moved, condition), output @ matrix.T, atol=5e-5, rtol=2e-5
+            network(numbers, moved, *rest), output @ matrix.T, atol=5e-5, rtol=5e-5
         )
 
 
 def test_permutations_of_atoms_and_of_molecules_permute_the_output(network, batch):
-    numbers, positions, condition = batch
-    output = network(numbers, positions, condition)
+    numbers, positions, condition, theory = batch
+    output = network(numbers, positions, condition, theory)
     order = torch.tensor([3, 0, 8, 5, 1, 7, 2, 6, 4])
-    torch.testing.assert_close(
-        network(numbers[:, order], positions[:, order], condition),
-        output[:, order],
-        atol=1e-5,
-        rtol=1e-5,
-    )
-    torch.testing.assert_close(
-        network(numbers.flip(0), positions.flip(0), condition.flip(0)),
-        output.flip(0),
-        atol=1e-5,
-        rtol=1e-5,
-    )
+    permuted = network(numbers[:, order], positions[:, order], condition, theory)
+    torch.testing.assert_close(permuted, output[:, order], atol=1e-5, rtol=1e-5)
+    turned = Theory(*(part.flip(0) for part in theory))
+    permuted = network(numbers.flip(0), positions.flip(0), condition.flip(0), turned)
+    torch.testing.assert_close(permuted, output.flip(0), atol=1e-5, rtol=1e-5)
 
 
 def test_padding_and_the_company_in_the_batch_change_nothing(network, batch):
-    numbers, positions, condition = batch
-    alone = network(numbers[1:, :7], positions[1:, :7], condition[1:])
-    together = network(numbers, positions, condition)
-    torch.testing.assert_close(alone, together[1:, :7], atol=1e-5, rtol=1e-5)
+    numbers, positions, condition, theory = batch
+    one = Theory(*(part[1:2] for part in theory))
+    alone = network(numbers[1:2, :7], positions[1:2, :7], condition[1:2], one)
+    together = network(*batch)
+    torch.testing.assert_close(alone, together[1:2, :7], atol=1e-5, rtol=1e-5)
     assert together[1, 7:].abs().max() == 0
     assert together.sum(1).abs().max() < 1e-4
 
 
-def test_species_and_condition_matter(network, batch):
-    numbers, positions, condition = batch
-    output = network(numbers, positions, condition)
+def test_species_condition_level_and_charge_matter(network, batch):
+    numbers, positions, condition, theory = batch
+    output = network(*batch)
     other = numbers.clone()
     other[0, 0] = 6 if numbers[0, 0] != 6 else 7
-    assert (network(other, positions, condition)[0] - output[0]).abs().max() > 1e-3
-    torch.nn.init.normal_(network.layers[0].film.weight)
-    assert (network(numbers, positions, -condition) - output).abs().max() > 1e-3
+    for changed in (
+        (other, positions, condition, theory),
+        (numbers, positions, -condition, theory),
+        (numbers, positions, condition, theory._replace(level=1 - theory.level)),
+        (numbers, positions, condition, theory._replace(charge=-theory.charge)),
+    ):
+        assert (network(*changed) - output).abs().max() > 1e-3
 
 
-def test_product_on_the_sphere_is_the_clebsch_gordan_product():
-    generator = torch.Generator().manual_seed(2)
-    x = torch.randn(9, generator=generator)
-    values, projection = sphere_samples()
-    product = projection @ (values @ x).square()
-    degrees = [slice(0, 1), slice(1, 4), slice(4, 9)]
-    pole = o3.spherical_harmonics(
-        [0, 1, 2], torch.tensor([0.0, 0.0, 1.0]), normalize=True, normalization="component"
+def test_atoms_beyond_the_cutoff_do_not_matter_and_a_lone_atom_is_no_error(network):
+    numbers = torch.tensor([[6, 8, 7]])
+    condition, theory = torch.ones(1, 4), Theory(torch.tensor([0]), torch.tensor([0]))
+    far, further = torch.zeros(1, 3, 3), torch.zeros(1, 3, 3)
+    far[0, 1, 0], far[0, 2, 1] = 1.2, 5.01
+    further[0, 1, 0], further[0, 2, 1] = 1.2, 60.0
+    scalars = network.embedding(network.lookup[numbers])
+    real = numbers > 0
+    one, other = (
+        network.features(scalars, positions, condition, real, theory)
+        for positions in (far, further)
     )
-    expected = torch.zeros(9)
-    for l3, out in enumerate(degrees):
-        for l1, first in enumerate(degrees):
-            for l2, second in enumerate(degrees):
-                if (l1 + l2 + l3) % 2 or not abs(l1 - l2) <= l3 <= l1 + l2:
-                    continue
-                coefficients = o3.wigner_3j(l1, l2, l3)
-                gaunt = torch.einsum(
-                    "ijk,i,j,k", coefficients, pole[first], pole[second], pole[out]
-                )
-                coupled = torch.einsum("ijk,i,j->k", coefficients, x[first], x[second])
-                expected[out] += gaunt * coupled
-    torch.testing.assert_close(product, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(one[:, :, 0], other[:, :, 0])
+    assert network(numbers[:, :1], far[:, :1], condition, theory).abs().max() == 0
 
 
-def test_pair_basis_vanishes_smoothly_at_the_cutoff():
-    basis = PairBasis(radial=6, coarse=3, cutoff=5.0)
-    real = torch.ones(1, 2, dtype=torch.bool)
-    sizes = []
-    for distance in (4.5, 4.9, 5.0, 7.0):
-        positions = torch.tensor([[[0.0, 0, 0], [0, 0, distance]]])
-        sizes.append(max(float(b.abs().max()) for b in basis(positions, real)))
-    assert sizes[0] > sizes[1] > 0
-    assert sizes[2:] == [0, 0]
+def test_what_enters_at_the_cutoff_enters_smoothly(network):
+    numbers, condition = torch.tensor([[6, 8, 7]]), torch.ones(1, 4)
+    theory = Theory(torch.tensor([0]), torch.tensor([0]))
+    outputs = []
+    for distance in (4.98, 4.9999, 5.0001):
+        positions = torch.tensor([[[0.0, 0, 0], [1.2, 0, 0], [-distance, 0, 0]]])
+        outputs.append(network(numbers, positions, condition, theory))
+    assert (outputs[1] - outputs[2]).abs().max() < 1e-4
+    assert (outputs[0] - outputs[2]).abs().max() < 1e-2
+
+
+def test_what_the_network_has_not_learned_is_an_error(network, batch):
+    numbers, positions, condition, theory = batch
+    with pytest.raises(IndexError):
+        network(torch.full_like(numbers, 92), positions, condition, theory)
+    with pytest.raises(IndexError, match=r"not learned the charges \[-2\]; it knows -1, \+0, \+1"):
+        network(numbers, positions, condition, theory._replace(charge=theory.charge - 1))
+    with pytest.raises(IndexError):
+        network(numbers, positions, condition, theory._replace(level=theory.level + 1))
+    with pytest.raises(ValueError, match="several levels of theory, say which: one, two"):
+        network(numbers, positions, condition)
+    with pytest.raises(ValueError, match="not learned the level 'three'; it knows one, two"):
+        NetworkConfig(levels=LEVELS).check_level("three")
+
+
+def test_a_network_that_knows_more_begins_as_one_that_knows_less(network, batch):
+    numbers, positions, condition, theory = batch
+    config = NetworkConfig(
+        levels=("new", "two", "one"), charges=(0, 1, -1, 2), elements=(9, 8, 7, 6, 1, 16),
+        channels=16, products=8, sent=8, layers=3,
+    )  # fmt: skip
+    grown = EquivariantNetwork(config, condition=4).eval()
+    grown.begin_as(network)
+    known = theory._replace(level=2 - theory.level)
+    torch.testing.assert_close(
+        grown(numbers, positions, condition, known), network(numbers, positions, condition, theory)
+    )
+    rows = grown.level_embedding.weight
+    torch.testing.assert_close(rows[0], rows[1:].mean(0))
+    smaller = EquivariantNetwork(NetworkConfig(channels=8), condition=4)
+    with pytest.raises(RuntimeError):
+        smaller.begin_as(network)
+
+
+def test_cost_grows_with_the_atoms_and_not_with_their_square(network):
+    """A chain has as many neighbours at each atom, however long it is."""
+    condition, theory = torch.ones(1, 4), Theory(torch.tensor([0]), torch.tensor([0]))
+    multiplications = []
+    for n in (50, 200):
+        positions = 1.3 * torch.arange(n)[None, :, None] * torch.tensor([1.0, 0, 0])
+        with FlopCounterMode(display=False) as counter:
+            network(torch.full((1, n), 6), positions, condition, theory)
+        multiplications.append(counter.get_total_flops())
+    assert multiplications[1] < 4.2 * multiplications[0]
+
+
+def test_gradients_reach_all_weights(network, batch):
+    network(*batch).square().sum().backward()
+    without = [name for name, p in network.named_parameters() if p.grad is None]
+    assert without == []
 
 
 def test_rms_norm_does_not_blow_up_what_symmetry_makes_vanish():
-    x = torch.zeros(1, 9, 1, 4)
-    x[:, 0] = 3.0
-    x[:, 1:] = 1e-7
+    x = torch.zeros(9, 1, 4)
+    x[0] = 3.0
+    x[1:] = 1e-7
     normed = rms_norm(x)
-    assert normed[:, 1:].abs().max() < 1e-6
+    assert normed[1:].abs().max() < 1e-6
     assert normed.square().mean() == pytest.approx(1.0, rel=1e-4)
 
 

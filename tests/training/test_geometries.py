@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -35,20 +37,50 @@ def test_collate_pads_and_replaces_unusable_starts(geometries):
 
 def test_an_epoch_visits_each_molecule_once_in_an_order_of_its_own():
     sizes = np.random.default_rng(0).integers(3, 30, size=1003)
-    epochs = [list(epoch_batches(sizes, 10, seed=1, epoch=e)) for e in (0, 0, 1)]
+    one = np.zeros(1003, dtype=int)
+    epochs = [epoch_batches(sizes, one, 10, 1.0, seed=1, epoch=e) for e in (0, 0, 1)]
     seen = np.concatenate(epochs[0])
-    assert len(set(seen)) == len(seen) == 1000
+    assert len(set(seen)) == len(seen) == 1003
     assert all((a == b).all() for a, b in zip(epochs[0], epochs[1], strict=True))
-    assert not all((a == b).all() for a, b in zip(epochs[0], epochs[2], strict=True))
+    assert not np.array_equal(np.concatenate(epochs[0]), np.concatenate(epochs[2]))
 
 
-def test_batches_hold_molecules_of_like_size():
-    sizes = np.random.default_rng(0).integers(3, 30, size=6400)
-    batches = list(epoch_batches(sizes, 10, seed=1, epoch=0))
+def test_batches_hold_molecules_of_like_size_and_about_as_many_atoms_each():
+    sizes = np.random.default_rng(0).integers(3, 90, size=6400)
+    batches = epoch_batches(sizes, np.zeros(6400, dtype=int), 10, 1.0, seed=1, epoch=0)
     padding = sum(sizes[b].max() * len(b) for b in batches) / sizes.sum()
     assert padding < 1.05
+    atoms = np.array([sizes[b].sum() for b in batches])
+    assert np.abs(atoms / (10 * sizes.mean()) - 1).max() < 0.25
     means = [sizes[b].mean() for b in batches]
     assert np.corrcoef(means[:-1], means[1:])[0, 1] == pytest.approx(0, abs=0.15)
+
+
+@pytest.mark.parametrize(("balance", "share"), [(1.0, 0.99), (0.5, 0.909), (0.0, 0.5)])
+def test_levels_of_theory_are_seen_in_proportion_to_a_power_of_their_size(balance, share):
+    level = np.repeat([0, 1], [9900, 100])
+    batches = epoch_batches(np.full(10_000, 5), level, 10, balance, seed=0, epoch=0)
+    seen = np.concatenate(batches)
+    assert len(seen) == 10_000
+    assert (level[seen] == 0).mean() == pytest.approx(share, abs=1e-3)
+    for one in (0, 1):
+        times = np.bincount(seen[level[seen] == one], minlength=10_000)[level == one]
+        assert times.max() - times.min() <= 1
+
+
+def test_levels_are_joined_by_name_and_counted_as_the_network_counts_them(geometries, tmp_path):
+    first = replace(geometries, levels=("a",))
+    ions = np.ones(len(geometries), dtype=np.int8)
+    joined = GeometrySet.join([first, replace(geometries, levels=("b",), charge=ions)])
+    joined.save(tmp_path / "set.npz")
+    known = GeometrySet.load(tmp_path / "set.npz").known_as(("c", "b", "a"))
+    n = len(geometries)
+    assert known.level.tolist() == n * [2] + n * [1]
+    batch = collate(known, np.array([0, n]), np.ones(2 * n, dtype=bool))
+    assert batch.theory.level.tolist() == [2, 1]
+    assert batch.theory.charge.tolist() == [0, 1]
+    with pytest.raises(ValueError, match="levels of theory b, which the network lacks"):
+        joined.known_as(("a",))
 
 
 def test_basin_is_bounded_by_both_measures(geometries):

@@ -19,9 +19,10 @@ from diffrelax.training import loop
 from diffrelax.training.calibration import calibrate
 from diffrelax.training.config import ModelConfig
 from diffrelax.training.geometries import GeometrySet, collate
-from diffrelax.training.log import COLUMNS, begin_log
+from diffrelax.training.log import COLUMNS, LOG, begin_log
 from diffrelax.training.loop import check_compiler, start_state, train, training_step, validate
 from diffrelax.training.objectives import displace
+from diffrelax.training.ranks import Ranks
 from diffrelax.training.state import TrainingState, load_tensors, save_tensors
 
 
@@ -183,10 +184,10 @@ def test_training_lowers_the_loss(geometries, config):
 def test_a_loss_that_is_not_finite_ends_the_run_and_spares_its_state(
     geometries, config, tmp_path, monkeypatch
 ):
-    def poisoned(state, batch, settings):
+    def poisoned(state, batch, *rest):
         if state.step == 13:
             batch.starts.fill_(float("nan"))
-        return training_step(state, batch, settings)
+        return training_step(state, batch, *rest)
 
     monkeypatch.setattr(loop, "training_step", poisoned)
     with pytest.raises(FloatingPointError, match="not finite at step 13"):
@@ -197,16 +198,16 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_spares_its_state(
 
 
 def test_two_processes_do_not_train_in_one_folder(geometries, config, tmp_path):
-    with loop._locked(tmp_path), pytest.raises(ValueError, match="another process trains"):
+    with loop._locked(tmp_path, Ranks()), pytest.raises(ValueError, match="another process trains"):
         train(config, tmp_path, geometries, geometries)
 
 
 def test_torn_and_later_rows_of_the_log_are_dropped(tmp_path):
-    path = tmp_path / "training.csv"
+    path = tmp_path / LOG
     header = ",".join(COLUMNS)
     filled = "," * (len(COLUMNS) - 1)
     path.write_text(f"{header}\n5{filled}\n10{filled}\n15{filled}\n1")
-    begin_log(path, 10)
+    begin_log(tmp_path, 10)
     assert [int(r["step"]) for r in rows(tmp_path)] == [5, 10]
 
 
@@ -224,10 +225,10 @@ def test_time_is_counted_over_all_lives_of_a_run(geometries, config, tmp_path):
 
 
 def test_a_log_from_before_processor_time_was_counted_goes_on(tmp_path):
-    path = tmp_path / "training.csv"
+    path = tmp_path / LOG
     old = [column for column in COLUMNS if column != "processor_seconds"]
     path.write_text(",".join(old) + "\n5" + ",1" * (len(old) - 1) + "\n")
-    begin_log(path, 10)
+    begin_log(tmp_path, 10)
     (row,) = rows(tmp_path)
     assert (row["step"], row["seconds"], row["processor_seconds"]) == ("5", "1", "")
 
@@ -376,10 +377,26 @@ def test_validation_and_log_need_not_keep_the_same_step(geometries, config, tmp_
     ]
 
 
+def test_errors_are_told_for_each_level_of_theory(geometries, config, tmp_path):
+    ions = np.ones(len(geometries), dtype=np.int8)
+    joined = GeometrySet.join(
+        [replace(geometries, levels=("a",)), replace(geometries, levels=("b",), charge=ions)]
+    )
+    network = config.network.model_copy(update={"levels": ("b", "a"), "charges": (0, 1)})
+    training = config.training.model_copy(update={"steps": 10, "balance": 0.5, "checkpoints": 0})
+    run = config.model_copy(update={"network": network, "level": "a", "training": training})
+    train(run, tmp_path / "two", joined, joined)
+    with (tmp_path / "two" / "validation.csv").open() as file:
+        found = [(r["step"], r["level"], r["molecules"]) for r in csv.DictReader(file)]
+    assert found == [("10", "b", "10"), ("10", "a", "10")]
+    with pytest.raises(ValueError, match="levels of theory a, b, which the network lacks"):
+        train(config, tmp_path / "one", joined, joined)
+
+
 def test_no_molecule_to_validate_on_is_no_error(geometries, config):
     far = replace(geometries, start_rmsd=np.full(len(geometries), 9.0))
     state = start_state(config, torch.device("cpu"), "data")
-    assert validate(state.ema, far, config) == {}
+    assert validate(state.ema, far, config) == []
 
 
 def test_elements_that_the_network_lacks_are_named(geometries, config, tmp_path):

@@ -1,0 +1,140 @@
+import gzip
+from hashlib import sha256
+
+import numpy as np
+import pytest
+
+from diffrelax import published
+from diffrelax.molecule import Molecule
+from diffrelax.published import (
+    SOURCES,
+    Source,
+    load_published,
+    pack_minima,
+    read_labels,
+    read_source,
+    remainder_of,
+    split_of,
+)
+
+# keys of made-up constitutions, by the remainder of their hash
+KEYS = {remainder_of(key): key for key in (f"CONSTITUTION{i:02d}" for i in range(100))}
+
+
+def write(path, frames):
+    with gzip.open(path, "wt") as file:
+        for name, molecule, key, positions in frames:
+            about = f'name="{name}" smiles="{molecule.smiles}" charge={molecule.charge}'
+            file.write(
+                f"{molecule.n_atoms}\n{about} inchikey={key} Properties=species:S:1:pos:R:3\n"
+            )
+            for symbol, row in zip(molecule.symbols, positions, strict=True):
+                file.write(f"{symbol} {row[0]:.6f} {row[1]:.6f} {row[2]:.6f}\n")
+    return sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def molecules():
+    return [Molecule.from_smiles(s) for s in ("CCO", "C[NH3+]", "CC(=O)[O-]")]
+
+
+def source(tmp_path, molecules, remainders, starts=True):
+    minima = [
+        (f"m{i}", m, KEYS[r], m.positions)
+        for i, (m, r) in enumerate(zip(molecules, remainders, strict=True))
+    ]
+    shaken = [(name, m, key, 1.01 * p) for name, m, key, p in minima[:2]]
+    return Source(
+        name="made-up",
+        level="some level",
+        file="minima.extxyz.gz",
+        sha256=write(tmp_path / "minima.extxyz.gz", minima),
+        origin="nowhere",
+        starts="starts.extxyz.gz" if starts else "",
+        starts_sha256=write(tmp_path / "starts.extxyz.gz", shaken),
+    )
+
+
+def test_minima_are_read_split_and_paired(tmp_path, molecules):
+    minima = read_source(source(tmp_path, molecules, (2, 4, 7)), tmp_path)
+    assert [m.start is None for m in minima] == [False, False, True]
+    sets = pack_minima(minima, "some level", relax=True)
+    assert {name: len(one) for name, one in sets.items()} == {
+        "train": 1, "validation": 1, "test": 1,
+    }  # fmt: skip
+    assert sets["validation"].charge.tolist() == [1]
+    assert sets["train"].charge.tolist() == [-1]
+    assert sets["test"].levels == ("some level",)
+    for one, molecule in zip(("test", "validation", "train"), molecules, strict=True):
+        assert sets[one].numbers.tolist() == molecule.numbers.tolist()
+        assert sets[one].start_rmsd[0] < 0.01  # they are MMFF94 minima already
+
+
+def test_starts_that_come_with_the_minima_are_taken_as_they_are(tmp_path, molecules):
+    minima = read_source(source(tmp_path, molecules, (7, 8, 9)), tmp_path)
+    packed = pack_minima(minima, "some level", relax=False)["train"]
+    assert packed.index.tolist() == [0, 1]
+    stretched = packed.starts / packed.positions
+    assert np.median(stretched) == pytest.approx(1.01, abs=1e-3)
+
+
+def test_a_sealed_molecule_is_refused(tmp_path, molecules):
+    for remainder in (0, 1):
+        with pytest.raises(ValueError, match="m1 is sealed"):
+            read_source(source(tmp_path, molecules, (7, remainder, 8)), tmp_path)
+    assert [split_of(r, "") for r in (2, 3, 4, 5, 19)] == [
+        "test", "test", "validation", "train", "train",
+    ]  # fmt: skip
+
+
+def test_another_file_than_the_published_one_is_refused(tmp_path, molecules):
+    made = source(tmp_path, molecules, (7, 8, 9))
+    write(tmp_path / made.file, [])
+    with pytest.raises(ValueError, match=r"minima.extxyz.gz is another file: its sha256"):
+        read_source(made, tmp_path)
+    with pytest.raises(ValueError, match="there is no file"):
+        read_source(SOURCES[0], tmp_path)
+
+
+def test_a_molecule_without_bonds_costs_only_itself(tmp_path, molecules):
+    broken = molecules[0].with_positions(5 * molecules[0].positions)
+    made = source(tmp_path, [broken, *molecules[1:]], (7, 8, 9), starts=False)
+    sets = pack_minima(read_source(made, tmp_path), "some level", relax=True)
+    assert sets["train"].index.tolist() == [1, 2]
+
+
+def test_all_sources_are_one_set_that_is_packed_once(tmp_path, molecules, monkeypatch):
+    made = source(tmp_path, molecules, (2, 4, 7))
+    qm9 = pack_minima(read_source(made, tmp_path), "that of QM9", relax=False)
+    monkeypatch.setattr(published, "SOURCES", (made,))
+    monkeypatch.setattr(published, "load_qm9", lambda split, cache: qm9.get(split, qm9["test"]))
+    sets = load_published(tmp_path, tmp_path / "cache")
+    assert {split: one.levels for split, one in sets.items()} == dict.fromkeys(
+        ("train", "validation", "test"), ("that of QM9", "some level")
+    )
+    assert sets["validation"].index.tolist() == [0, 1]
+    assert sets["validation"].level.tolist() == [0, 1]
+    (tmp_path / made.file).unlink()
+    again = load_published(tmp_path, tmp_path / "cache")
+    assert again["train"].fingerprint == sets["train"].fingerprint
+
+
+def test_labels_come_with_their_starts(tmp_path, molecules):
+    table = tmp_path / "list.tsv"
+    table.write_text("".join(f"{i}\tC\t42\tKEY\t{r}\n" for i, r in enumerate((7, 4, 0))))
+    arrays = {
+        "row": np.array([1, 0]),
+        "offsets": np.cumsum([0] + [m.n_atoms for m in molecules[:2]]),
+        "numbers": np.concatenate([m.numbers for m in molecules[:2]]).astype(np.uint8),
+        "start": np.concatenate([1.01 * m.positions for m in molecules[:2]]).astype(np.float32),
+        "positions": np.concatenate([m.positions for m in molecules[:2]]).astype(np.float32),
+        "charge": np.array([0, 1], dtype=np.int8),
+        "smiles": np.array([m.smiles.encode() for m in molecules[:2]]),
+    }
+    np.savez(tmp_path / "0000.npz", **arrays)
+    sets = pack_minima(read_labels(tmp_path, table), "some level", relax=False)
+    assert sets["validation"].charge.tolist() == [0]
+    assert sets["train"].charge.tolist() == [1]
+    np.savez(tmp_path / "0000.npz", **arrays | {"row": np.array([1, 2])})
+    with pytest.raises(ValueError, match="row 2 is sealed"):
+        read_labels(tmp_path, table)
