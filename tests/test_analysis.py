@@ -473,3 +473,23 @@ def test_stopping_rules_are_looked_for_along_one_path(
         assert rules.calls_to(path)["geomeTRIC"] == len(stopped["energies"])
         assert rules.calls_to(path)["0.003 eV/Å"] is not None
     assert "| gfn2-xtb over diffusion | 1 |" in first
+
+
+def test_molecules_are_chosen_by_weight_and_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choose = load("choose_molecules", monkeypatch)
+    assert choose.candidate("CCO") is None  # too small
+    assert choose.candidate("c1ccccc1CCCC[Se]C") is None
+    assert choose.candidate("c1ccccc1CCCC.Cl") is None
+    plain, ion = choose.candidate("c1ccccc1CCCCC"), choose.candidate("c1ccccc1CCCC[NH3+]")
+    assert (plain.weight, ion.weight) == (0.4, pytest.approx(1.2))
+    source, output = tmp_path / "in.smi", tmp_path / "out.smi"
+    smiles = [f"c1ccccc1{'C' * n}{end}" for n in range(4, 16) for end in ("", "Br", "[NH3+]")]
+    source.write_text("\n".join([*smiles, smiles[0]]))
+    choose.main(source, output, 100)
+    every = [line.split() for line in output.read_text().splitlines()]
+    assert 20 < len(every) < len(smiles)  # a tenth is sealed
+    assert all(remainder not in "01" for *_, remainder in every)
+    choose.main(source, output, 10)
+    assert [line.split() for line in output.read_text().splitlines()] == every[:10]
