@@ -284,7 +284,7 @@ def test_hydrogens_alone_may_be_more_than_in_training(model):
 
 
 def test_a_result_that_is_another_molecule_falls_back(model, calibrated, monkeypatch):
-    def tear(denoiser, numbers, positions, schedule):
+    def tear(denoiser, numbers, positions, schedule, **rest):
         moved = positions.clone()
         moved[:, -1] += 3.0
         return moved
@@ -295,13 +295,16 @@ def test_a_result_that_is_another_molecule_falls_back(model, calibrated, monkeyp
     assert "broke" in result.reason
     assert (result.molecule.positions == result.start.positions).all()
 
-    monkeypatch.setattr("diffrelax.relaxation.relax_positions", lambda d, n, p, s: p * float("nan"))
+    def lose(denoiser, numbers, positions, schedule, **rest):
+        return positions * float("nan")
+
+    monkeypatch.setattr("diffrelax.relaxation.relax_positions", lose)
     result = dr.relax("CCO", model)
     assert result.verdict == "fell_back"
     assert "not finite" in result.reason
 
-    def tear_by_reading(denoiser, numbers, positions, schedule, calibration, unread):
-        read = relax_by_reading(denoiser, numbers, positions, schedule, calibration, unread)
+    def tear_by_reading(denoiser, numbers, positions, schedule, calibration, *rest):
+        read = relax_by_reading(denoiser, numbers, positions, schedule, calibration, *rest)
         return replace(read, positions=tear(denoiser, numbers, positions, schedule))
 
     monkeypatch.setattr("diffrelax.relaxation.relax_by_reading", tear_by_reading)
