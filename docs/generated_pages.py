@@ -27,7 +27,9 @@ from diffrelax.domain import MAX_ATOMS
 from diffrelax.flows.config import CheapLevel, FlowConfig, RemoteConfig
 from diffrelax.flows.resources import StageResources
 from diffrelax.levels.density_functional import mean_field
+from diffrelax.network.config import DenseNetworkConfig, NetworkConfig
 from diffrelax.tables import markdown_table
+from diffrelax.training.config import ModelConfig, TrainingConfig
 
 ROOT = Path(__file__).parents[1]
 REPORTS = ROOT / "analysis" / "results"
@@ -59,6 +61,7 @@ def _pages() -> Iterator[tuple[str, str]]:
     yield "python.md", python_page()
     yield "flows.md", flows_page()
     yield "documents.md", documents_page()
+    yield "configuration.md", configuration_page()
     yield "command-line.md", command_line_page()
     yield "modules.md", modules_page()
     for source, page in sources().items():
@@ -137,6 +140,20 @@ def flows_page() -> str:
             "[`DFTSettings`](python.md#settings-of-dft), or of `CheapLevel`; `remote` those of "
             "`RemoteConfig`, and in it `relax` and `minimise` those of `StageResources`.\n",
             _autodoc(_autoclass(cls) for cls in settings),
+        ]
+    )
+
+
+def configuration_page() -> str:
+    """Return the reference of a model's ``config.yaml``."""
+    parts = (ModelConfig, NetworkConfig, DenseNetworkConfig, RelaxationSchedule, TrainingConfig)
+    return "\n".join(
+        [
+            "# A model's config.yaml",
+            "The entries at the top are those of `ModelConfig`; `network`, `relaxation` and "
+            "`training` hold those of the others. Where `network` has no `levels`, it is that of "
+            "the first releases.\n",
+            _autodoc(_autoclass(cls) for cls in parts),
         ]
     )
 
