@@ -5,6 +5,7 @@ from dataclasses import replace
 import ase.build
 import numpy as np
 import pytest
+import torch
 from ase.units import Bohr
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom
@@ -14,7 +15,9 @@ import diffrelax as dr
 from diffrelax.diffusion.reading import Calibration, ErrorBound, relax_by_reading
 from diffrelax.domain import MAX_ATOMS, outside_domain
 from diffrelax.levels import get_calculator, relax_at_level
-from diffrelax.relaxation import choose_schedule
+from diffrelax.network.config import NetworkConfig
+from diffrelax.relaxation import choose_schedule, relax_molecules
+from diffrelax.training.config import build_denoiser
 from diffrelax.training.errors import superpose
 
 
@@ -274,7 +277,7 @@ def test_hydrogens_alone_may_be_more_than_in_training(model):
 
 
 def test_a_result_that_is_another_molecule_falls_back(model, calibrated, monkeypatch):
-    def tear(denoiser, numbers, positions, schedule):
+    def tear(denoiser, numbers, positions, schedule, **rest):
         moved = positions.clone()
         moved[:, -1] += 3.0
         return moved
@@ -285,12 +288,15 @@ def test_a_result_that_is_another_molecule_falls_back(model, calibrated, monkeyp
     assert "broke" in result.reason
     assert (result.molecule.positions == result.start.positions).all()
 
-    monkeypatch.setattr("diffrelax.relaxation.relax_positions", lambda d, n, p, s: p * float("nan"))
+    def lose(denoiser, numbers, positions, schedule, **rest):
+        return positions * float("nan")
+
+    monkeypatch.setattr("diffrelax.relaxation.relax_positions", lose)
     result = dr.relax("CCO", model)
     assert result.verdict == "fell_back"
     assert "not finite" in result.reason
 
-    def tear_by_reading(denoiser, numbers, positions, schedule, calibration, unread):
+    def tear_by_reading(denoiser, numbers, positions, schedule, calibration, unread, theory):
         read = relax_by_reading(denoiser, numbers, positions, schedule, calibration, unread)
         return replace(read, positions=tear(denoiser, numbers, positions, schedule))
 
@@ -320,3 +326,27 @@ def test_bonds_that_make_no_structure_are_refused_and_cost_no_other_molecule(mod
     assert refused.verdict == "refused"
     assert "its bonds make no structure" in refused.reason
     assert [result.verdict for result in relaxed] == ["relaxed", "relaxed"]
+
+
+def test_a_level_that_the_model_has_not_learned_is_told(model):
+    assert dr.relax("CCO", model, level=model.config.level).verdict == "relaxed"
+    with pytest.raises(ValueError, match=r"relax-qm9-1 knows the level .* alone, not 'r2SCAN-3c'"):
+        dr.relax("CCO", model, level="r2SCAN-3c")
+
+
+def test_the_level_decides_where_a_model_of_several_leads(model):
+    network = NetworkConfig(levels=("first", "second"), channels=8, layers=1)
+    config = model.config.model_copy(update={"network": network, "level": "first"})
+    torch.manual_seed(0)
+    denoiser = build_denoiser(config)
+    torch.nn.init.normal_(denoiser.network.readout.weight, std=0.1)
+    several = replace(model, config=config, denoiser=denoiser.requires_grad_(False))
+    start = dr.Molecule.from_smiles("CCO")
+    default, first, second = (
+        relax_molecules([start], several, level=level, noise_level=0.01)[0].molecule.positions
+        for level in (None, "first", "second")
+    )
+    assert np.array_equal(default, first)
+    assert np.abs(second - first).max() > 1e-5
+    with pytest.raises(ValueError, match="not learned the level 'third'; it knows first, second"):
+        relax_molecules([start], several, level="third")
