@@ -5,6 +5,7 @@ from dataclasses import replace
 import ase.build
 import numpy as np
 import pytest
+import torch
 from ase.units import Bohr
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom
@@ -15,7 +16,9 @@ from diffrelax import embedding
 from diffrelax.diffusion.reading import Calibration, ErrorBound, relax_by_reading
 from diffrelax.domain import MAX_ATOMS, outside_domain
 from diffrelax.levels import get_calculator, relax_at_level
-from diffrelax.relaxation import choose_schedule
+from diffrelax.network.config import NetworkConfig
+from diffrelax.relaxation import choose_schedule, relax_molecules
+from diffrelax.training.config import build_denoiser
 from diffrelax.training.errors import superpose
 
 
@@ -333,3 +336,27 @@ def test_bonds_that_make_no_structure_are_refused_and_cost_no_other_molecule(mod
     assert refused.verdict == "refused"
     assert "its bonds make no structure" in refused.reason
     assert [result.verdict for result in relaxed] == ["relaxed", "relaxed"]
+
+
+def test_a_level_that_the_model_has_not_learned_is_told(model):
+    assert dr.relax("CCO", model, level=model.config.level).verdict == "relaxed"
+    with pytest.raises(ValueError, match=r"relax-qm9-1 knows the level .* alone, not 'r2SCAN-3c'"):
+        dr.relax("CCO", model, level="r2SCAN-3c")
+
+
+def test_the_level_decides_where_a_model_of_several_leads(model):
+    network = NetworkConfig(levels=("first", "second"), channels=8, layers=1)
+    config = model.config.model_copy(update={"network": network, "level": "first"})
+    torch.manual_seed(0)
+    denoiser = build_denoiser(config)
+    torch.nn.init.normal_(denoiser.network.readout.weight, std=0.1)
+    several = replace(model, config=config, denoiser=denoiser.requires_grad_(False))
+    start = dr.Molecule.from_smiles("CCO")
+    default, first, second = (
+        relax_molecules([start], several, level=level, noise_level=0.01)[0].molecule.positions
+        for level in (None, "first", "second")
+    )
+    assert np.array_equal(default, first)
+    assert np.abs(second - first).max() > 1e-5
+    with pytest.raises(ValueError, match="not learned the level 'third'; it knows first, second"):
+        relax_molecules([start], several, level="third")
