@@ -33,6 +33,7 @@ autodoc_member_order = "bysource"
 default_role = "code"
 napoleon_google_docstring = False
 napoleon_use_rtype = False
+napoleon_use_ivar = True
 maximum_signature_line_length = 80
 
 
