@@ -117,7 +117,7 @@ SOURCES = (
 def load_published(folder: Path, cache: Path | None = None) -> dict[Split, GeometrySet]:
     """Load all published sets and QM9 as one, packing what has not been packed.
 
-    Packing takes two processors about a quarter of an hour.
+    Packing takes two processors some minutes.
 
     Parameters
     ----------

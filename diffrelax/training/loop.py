@@ -20,22 +20,21 @@ from tqdm.auto import tqdm
 
 from diffrelax.clock import Time
 from diffrelax.diffusion.denoiser import Denoiser
-from diffrelax.diffusion.relaxation import relax_positions
 from diffrelax.network.config import NetworkConfig
 from diffrelax.training.calibration import calibrate
 from diffrelax.training.config import ModelConfig, TrainingConfig, build_denoiser
-from diffrelax.training.errors import geometry_errors
-from diffrelax.training.geometries import Batch, GeometrySet, collate, epoch_batches
-from diffrelax.training.log import LOG, Errors, begin_log, sums_of_losses, write_row
+from diffrelax.training.geometries import Batch, GeometrySet, collate
+from diffrelax.training.log import LOG, begin_log, sums_of_losses, write_row
 from diffrelax.training.objectives import Objective
+from diffrelax.training.order import epoch_batches
 from diffrelax.training.ranks import Ranks, joined_ranks
 from diffrelax.training.state import TrainingState, save_tensors
+from diffrelax.training.validation import validate
 
 RESUME = "resume.safetensors"
 WEIGHTS = "model.safetensors"
 CHECKPOINTS = "checkpoints"
 ALONE = Ranks()
-VALIDATION_BATCH = 64
 
 
 def train(
@@ -313,32 +312,6 @@ def training_step(
         for average, value in zip(state.ema.parameters(), state.model.parameters(), strict=True):
             average.lerp_(value, 1 - decay)
     return ranks.add_up(sums_of_losses(losses), state.device)
-
-
-def validate(ema: Denoiser, validation_set: GeometrySet, config: ModelConfig) -> list[Errors]:
-    """Relax validation molecules whose start is in the basin, some of each level of theory."""
-    settings = config.training
-    usable = validation_set.same_basin(settings.max_start_rmsd, settings.max_start_torsion)
-    shuffled = np.random.default_rng(0).permutation(np.flatnonzero(usable))
-    device = next(ema.parameters()).device
-    found = []
-    for level in np.unique(validation_set.level[shuffled]):
-        chosen = shuffled[validation_set.level[shuffled] == level]
-        chosen = chosen[: settings.validation_molecules]
-        chosen = chosen[np.argsort(validation_set.sizes[chosen], kind="stable")]
-        errors = []
-        for i in range(0, len(chosen), VALIDATION_BATCH):
-            batch = collate(validation_set, chosen[i : i + VALIDATION_BATCH], usable).to(device)
-            given = batch.numbers, batch.starts
-            ends = relax_positions(ema, *given, config.relaxation, theory=batch.theory).cpu()
-            rows = zip(batch.numbers.cpu(), ends, batch.positions.cpu(), strict=True)
-            for numbers, end, minimum in rows:
-                real = numbers > 0
-                arrays = (numbers[real], end[real], minimum[real])
-                errors.append(geometry_errors(*(array.numpy() for array in arrays)))
-        names = validation_set.levels
-        found.append(Errors.of(names[level] if names else "", errors))
-    return found
 
 
 def save_weights(

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from diffrelax.training.geometries import GeometrySet, collate, epoch_batches
+from diffrelax.training.geometries import GeometrySet, collate
+from diffrelax.training.order import epoch_batches
 
 
 def test_select_and_save_keep_molecules_whole(geometries, tmp_path):

@@ -20,10 +20,11 @@ from diffrelax.training.calibration import calibrate
 from diffrelax.training.config import ModelConfig
 from diffrelax.training.geometries import GeometrySet, collate
 from diffrelax.training.log import COLUMNS, LOG, begin_log
-from diffrelax.training.loop import check_compiler, start_state, train, training_step, validate
+from diffrelax.training.loop import check_compiler, start_state, train, training_step
 from diffrelax.training.objectives import displace
 from diffrelax.training.ranks import Ranks
 from diffrelax.training.state import TrainingState, load_tensors, save_tensors
+from diffrelax.training.validation import validate
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,62 @@
+"""The order in which a run sees its data: batches of like sizes, levels of theory in balance."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def epoch_batches(
+    sizes: np.ndarray,
+    level: np.ndarray,
+    batch_size: int,
+    balance: float,
+    seed: int,
+    epoch: int,
+) -> list[np.ndarray]:
+    """Return the batches of one epoch: molecules of like size together, in random order.
+
+    The order depends on ``seed`` and ``epoch`` alone, so a run that resumes finds its place by
+    counting. An epoch has as many molecules as the set, and its batches about as many atoms each:
+    those of ``batch_size`` molecules of mean size.
+
+    Parameters
+    ----------
+    sizes : (n_molecules,) int array
+        Number of atoms of each molecule.
+    level : (n_molecules,) int array
+        Place of its level of theory.
+    batch_size : int
+    balance : float
+        A level's share of the epoch goes as the number of its molecules to this power: at 1 each
+        molecule is there once, at 0 each level is there as often as any other.
+
+    Returns
+    -------
+    list of int arrays
+        Places of the molecules of each batch.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    order = rng.permutation(_draw(level, balance, rng))
+    pool = 64 * batch_size
+    atoms = batch_size * sizes[order].mean()
+    batches: list[np.ndarray] = []
+    for start in range(0, len(order), pool):
+        places = order[start : start + pool]
+        places = places[np.argsort(sizes[places], kind="stable")]
+        ends = np.cumsum(sizes[places])
+        n_batches = max(1, round(ends[-1] / atoms))
+        cuts = np.searchsorted(ends, ends[-1] * np.arange(1, n_batches) / n_batches)
+        batches += [part for part in np.split(places, cuts) if len(part)]
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def _draw(level: np.ndarray, balance: float, rng: np.random.Generator) -> np.ndarray:
+    """Draw molecules of each level, each as often as any other of its level or once more."""
+    found, counts = np.unique(level, return_counts=True)
+    shares = counts**balance / (counts**balance).sum()
+    drawn = []
+    for one, count, share in zip(found, counts, shares, strict=True):
+        places, wanted = np.flatnonzero(level == one), round(share * len(level))
+        rounds = [rng.permutation(places) for _ in range(-(-wanted // count))]
+        drawn.append(np.concatenate([*rounds, places[:0]])[:wanted])
+    return np.concatenate(drawn)

@@ -1,0 +1,40 @@
+"""Errors on validation molecules along a run."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from diffrelax.diffusion.denoiser import Denoiser
+from diffrelax.diffusion.relaxation import relax_positions
+from diffrelax.training.config import ModelConfig
+from diffrelax.training.errors import geometry_errors
+from diffrelax.training.geometries import GeometrySet, collate
+from diffrelax.training.log import Errors
+
+BATCH = 64
+
+
+def validate(ema: Denoiser, validation_set: GeometrySet, config: ModelConfig) -> list[Errors]:
+    """Relax validation molecules whose start is in the basin, some of each level of theory."""
+    settings = config.training
+    usable = validation_set.same_basin(settings.max_start_rmsd, settings.max_start_torsion)
+    shuffled = np.random.default_rng(0).permutation(np.flatnonzero(usable))
+    device = next(ema.parameters()).device
+    found = []
+    for level in np.unique(validation_set.level[shuffled]):
+        chosen = shuffled[validation_set.level[shuffled] == level]
+        chosen = chosen[: settings.validation_molecules]
+        chosen = chosen[np.argsort(validation_set.sizes[chosen], kind="stable")]
+        errors = []
+        for i in range(0, len(chosen), BATCH):
+            batch = collate(validation_set, chosen[i : i + BATCH], usable).to(device)
+            given = batch.numbers, batch.starts
+            ends = relax_positions(ema, *given, config.relaxation, theory=batch.theory).cpu()
+            rows = zip(batch.numbers.cpu(), ends, batch.positions.cpu(), strict=True)
+            for numbers, end, minimum in rows:
+                real = numbers > 0
+                arrays = (numbers[real], end[real], minimum[real])
+                errors.append(geometry_errors(*(array.numpy() for array in arrays)))
+        names = validation_set.levels
+        found.append(Errors.of(names[level] if names else "", errors))
+    return found
