@@ -55,7 +55,7 @@ def test_the_same_command_goes_on_where_it_was_interrupted(run, tmp_path, librar
     assert "interrupted: 4 of 5 molecules are done" in err and "the same command goes on" in err
     monkeypatch.setattr(relaxation, "relax_molecules", relax_molecules)
     status, out, err = run("relax", library, "-o", output)
-    assert (status, out) == (1, "e  relaxed\n")
+    assert status == 1 and out.startswith("e  relaxed") and out.count("\n") == 1
     assert "4 molecules done before, going on from there" in err
     assert f"4 geometries in {output}; 1 without a geometry are in {output}.journal" in err
     same = [re.sub(r" seconds=\S+", "", path.read_text()) for path in (output, straight)]
@@ -162,7 +162,7 @@ def test_results_are_there_before_the_end(tmp_path):
     )
     process.stdin.write(b"CCO first\nCC second\nC third\n")
     process.stdin.flush()
-    assert process.stdout.readline() == b"first  relaxed\n"
+    assert process.stdout.readline().startswith(b"first  relaxed")
     assert "first" in output.read_text()
     process.stdin.close()
     assert process.stdout.read() == b"second  relaxed\nthird  relaxed\n"

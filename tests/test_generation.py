@@ -78,7 +78,8 @@ def test_a_trajectory_ends_where_the_molecule_is(model, tmp_path):
     [
         (molecule("CH3CH2OH"), ""),
         (molecule("CH3"), "an odd number of electrons"),
-        (ase.Atoms("C3", [[0, 0, 0], [1.4, 0, 0], [2.8, 0, 0]]), "no bond orders fit"),
+        (ase.Atoms("H4", [[0, 0, 0], [0.8, 0, 0], [0, 0.8, 0], [0.8, 0.8, 0]]), "no bond orders"),
+        (ase.Atoms("C3", [[0, 0, 0], [1.4, 0, 0], [2.8, 0, 0]]), "hydrogens are missing"),
         (ase.Atoms("C2", [[0, 0, 0], [0.01, 0, 0]]), "C1 and C2"),
     ],
 )
