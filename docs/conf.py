@@ -33,10 +33,15 @@ autodoc_member_order = "bysource"
 default_role = "code"
 napoleon_google_docstring = False
 napoleon_use_rtype = False
-napoleon_use_ivar = True
 maximum_signature_line_length = 80
 
 
 def setup(app):
     """Write the generated pages before the others are read."""
     app.connect("builder-inited", lambda app: write_pages(Path(app.srcdir) / "generated"))
+    app.connect("autodoc-process-docstring", list_attributes, priority=0)
+
+
+def list_attributes(app, what, name, obj, options, lines):
+    """List the attributes of a class in short, as its parameters are."""
+    lines[:] = ["Parameters" if line == "Attributes" else line for line in lines]

@@ -124,8 +124,9 @@ def test_page_runs(page, all_of_it, run, capsys, tmp_path, monkeypatch):
             (tmp_path / block.file).write_text(block.text, encoding="utf-8")
         elif block.language == "python":
             exec(block.text, names)
+            printed = capsys.readouterr().out
             if block.shown:
-                assert_shown(block.shown, capsys.readouterr().out)
+                assert_shown(block.shown, printed)
         elif block.language == "bash":
             printed = ""
             for command in commands(block):
