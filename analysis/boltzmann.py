@@ -26,15 +26,15 @@ from rdkit.Chem import rdDistGeom, rdForceFieldHelpers, rdMolTransforms
 from diffrelax import load_model, sample_boltzmann
 from diffrelax.atomic import replacing
 from diffrelax.benchmark.hardware import describe_hardware
-from diffrelax.boltzmann.chains import Chains, Target
-from diffrelax.boltzmann.diagnostics import Diagnostics
-from diffrelax.boltzmann.kernels import CartesianStep, TorsionJump
-from diffrelax.boltzmann.sampler import Mixture, Trajectory, run, tune
-from diffrelax.boltzmann.sampling import embed_starts, observables
 from diffrelax.levels import Surface
-from diffrelax.models import Model
+from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
-from diffrelax.rotors import Rotors, torsion_angles
+from diffrelax.molecule.torsions import Rotors, torsion_angles
+from diffrelax.sampling.boltzmann.chains import Chains, Target
+from diffrelax.sampling.boltzmann.diagnostics import Diagnostics
+from diffrelax.sampling.boltzmann.kernels import CartesianStep, TorsionJump
+from diffrelax.sampling.boltzmann.sampler import Mixture, Trajectory, run, tune
+from diffrelax.sampling.boltzmann.sampling import embed_starts, observables
 
 MOLECULES = {"CCCC": "n-butane", "CCCO": "1-propanol", "OCCO": "ethylene glycol",
              "CCCCC": "n-pentane"}  # fmt: skip

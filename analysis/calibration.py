@@ -16,9 +16,15 @@ import torch
 
 from diffrelax.atomic import replacing
 from diffrelax.benchmark.hardware import describe_hardware
-from diffrelax.boltzmann.chains import Chains
-from diffrelax.boltzmann.guide import Guide
-from diffrelax.boltzmann.repeated import (
+from diffrelax.data.qm9 import load_qm9
+from diffrelax.dft.hessian import count_vibrations
+from diffrelax.levels import Surface
+from diffrelax.models.domain import outside_domain
+from diffrelax.models.release import Model, load_model
+from diffrelax.molecule import Molecule
+from diffrelax.sampling.boltzmann.chains import Chains
+from diffrelax.sampling.boltzmann.guide import Guide
+from diffrelax.sampling.boltzmann.repeated import (
     PILOT_DRAWS,
     PILOT_SIGMAS,
     RATIO,
@@ -27,13 +33,7 @@ from diffrelax.boltzmann.repeated import (
     repeat,
     temperatures_of_kinds,
 )
-from diffrelax.boltzmann.sampling import embed_starts
-from diffrelax.dft.hessian import count_vibrations
-from diffrelax.domain import outside_domain
-from diffrelax.levels import Surface
-from diffrelax.models import Model, load_model
-from diffrelax.molecule import Molecule
-from diffrelax.qm9 import load_qm9
+from diffrelax.sampling.boltzmann.sampling import embed_starts
 
 N = 12
 CHAINS = 10

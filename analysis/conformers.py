@@ -23,15 +23,15 @@ from tqdm import tqdm
 
 from diffrelax.atomic import replacing
 from diffrelax.benchmark.hardware import describe_hardware
+from diffrelax.cache import WorkFolder
 from diffrelax.clock import Time
-from diffrelax.conformers import Conformer, merge, relax_conformer, sample_conformers
-from diffrelax.ensemble import Level
-from diffrelax.identity import has_enantiomer, heavy_atom_rmsd
+from diffrelax.data.qm9 import load_qm9
 from diffrelax.levels import get_calculator
-from diffrelax.models import Model, load_model
+from diffrelax.models.release import Model, load_model
 from diffrelax.molecule import Molecule
-from diffrelax.qm9 import load_qm9
-from diffrelax.work import WorkFolder
+from diffrelax.molecule.identity import has_enantiomer, heavy_atom_rmsd
+from diffrelax.sampling.conformers import Conformer, merge, relax_conformer, sample_conformers
+from diffrelax.sampling.ensemble import Level
 
 N = 100
 EMBEDDINGS = 5 * N  # of RDKit, as many as the search may try

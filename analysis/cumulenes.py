@@ -12,7 +12,7 @@ from dft_speedup import B3LYP, MODEL, SEED, about, about_model
 
 import diffrelax as dr
 from diffrelax.atomic import replacing
-from diffrelax.benchmark.speedup import reference_settings
+from diffrelax.benchmark.speedup.run import reference_settings
 
 MOLECULES = {
     "allene": "C=C=C",

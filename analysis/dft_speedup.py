@@ -29,31 +29,31 @@ from rdkit import Chem
 from rdkit.Chem import rdDistGeom
 
 from diffrelax.benchmark.hardware import describe_hardware
-from diffrelax.benchmark.speedup import (
+from diffrelax.benchmark.speedup.arms import SpeedupArm, Subject, check_arms, combine
+from diffrelax.benchmark.speedup.report import write_report
+from diffrelax.benchmark.speedup.run import (
     Outcome,
     assign_basins,
     compare_arms,
     reference_settings,
     run_arm,
 )
-from diffrelax.benchmark.speedup_arms import SpeedupArm, Subject, check_arms, combine
-from diffrelax.benchmark.speedup_report import write_report
-from diffrelax.benchmark.speedup_units import Units
+from diffrelax.benchmark.speedup.units import Units
+from diffrelax.cache import WorkFolder
 from diffrelax.clock import Time
+from diffrelax.data.qm9 import load_qm9
 from diffrelax.dft import DFTSettings
-from diffrelax.documents import (
+from diffrelax.levels.blas import pyscf_threads
+from diffrelax.levels.functionals import read_functional
+from diffrelax.models.release import load_model
+from diffrelax.molecule import Molecule
+from diffrelax.results.documents import (
     FailureDocument,
     MinimisationDocument,
     Provenance,
     find_document,
 )
-from diffrelax.levels.blas import pyscf_threads
-from diffrelax.levels.functionals import read_functional
-from diffrelax.models import load_model
-from diffrelax.molecule import Molecule
-from diffrelax.qm9 import load_qm9
 from diffrelax.training.geometries import GeometrySet
-from diffrelax.work import WorkFolder
 
 MODEL = "relax-qm9-2"
 BASELINE = "denoise-qm9-1"

@@ -16,11 +16,11 @@ from rdkit import Chem
 
 from diffrelax.atomic import replacing
 from diffrelax.benchmark.hardware import describe_hardware
-from diffrelax.boltzmann import sample_boltzmann
-from diffrelax.models import Model, load_model
+from diffrelax.data.qm9 import load_qm9
+from diffrelax.models.release import Model, load_model
 from diffrelax.molecule import Molecule
-from diffrelax.qm9 import load_qm9
-from diffrelax.rotors import torsion_angles
+from diffrelax.molecule.torsions import torsion_angles
+from diffrelax.sampling.boltzmann import sample_boltzmann
 
 MOLECULES = 8
 LARGEST = 8  # heavy atoms

@@ -6,8 +6,8 @@ Run: python analysis/environments.py models/qm9-environments.txt
 import sys
 from pathlib import Path
 
-from diffrelax.environments import count_environments, write_environments
-from diffrelax.qm9 import load_qm9
+from diffrelax.data.qm9 import load_qm9
+from diffrelax.molecule.environments import count_environments, write_environments
 
 if __name__ == "__main__":
     smiles = [text.decode() for text in load_qm9("train").smiles]

@@ -13,8 +13,8 @@ import numpy as np
 from rdkit import Chem
 from rdkit.Chem import Draw
 
-from diffrelax.qm9 import load_qm9
-from diffrelax.tables import markdown_table
+from diffrelax.data.qm9 import load_qm9
+from diffrelax.results.tables import markdown_table
 
 GROUPS = {
     "alkane": "[CX4]-[CX4]",

@@ -16,14 +16,14 @@ from pathlib import Path
 from dft_speedup import MODEL, WATTS, about, about_model, arms, chosen
 from tqdm import tqdm
 
-from diffrelax.benchmark.speedup import Outcome, compare_arms
-from diffrelax.benchmark.speedup_report import write_report
-from diffrelax.benchmark.speedup_units import Units
+from diffrelax.benchmark.speedup.report import write_report
+from diffrelax.benchmark.speedup.run import Outcome, compare_arms
+from diffrelax.benchmark.speedup.units import Units
+from diffrelax.cache import WorkFolder
+from diffrelax.data.qm9 import load_qm9
 from diffrelax.dft import DFTSettings
-from diffrelax.documents import FailureDocument
-from diffrelax.qm9 import load_qm9
-from diffrelax.work import WorkFolder
-from diffrelax.writing import write_molecules
+from diffrelax.files.writing import write_molecules
+from diffrelax.results.documents import FailureDocument
 
 LEVEL = DFTSettings(xc="pbe", basis="def2-svp", optimizer="bfgs")
 NAME = "PBE/def2-SVP"

@@ -23,12 +23,12 @@ import diffrelax as dr
 from diffrelax.atomic import replacing
 from diffrelax.benchmark.hardware import describe_hardware
 from diffrelax.benchmark.sample import Sample, choose_sample, in_basin
-from diffrelax.domain import RARE, rise, unfamiliar
-from diffrelax.environments import environments
-from diffrelax.qm9 import load_qm9
+from diffrelax.data.qm9 import load_qm9
+from diffrelax.geometry import geometry_errors
+from diffrelax.models.domain import RARE, rise, unfamiliar
+from diffrelax.molecule.environments import environments
 from diffrelax.relaxation import relax_molecules
-from diffrelax.tables import markdown_table
-from diffrelax.training.errors import geometry_errors
+from diffrelax.results.tables import markdown_table
 
 N = 1000
 LIMITS = (1, 2, 3, 4, 5, 6, 8, 10, 20)

@@ -16,17 +16,17 @@ from pathlib import Path
 
 import ase
 import numpy as np
+from paper.phases import RelaxationPhase, relaxation_phase
 from posebusters import PoseBusters
 from tqdm import tqdm
 
 from diffrelax.atomic import replacing
 from diffrelax.benchmark.generation import constitutions, generation_quality
 from diffrelax.benchmark.hardware import describe_hardware
+from diffrelax.data.qm9 import load_qm9
 from diffrelax.generation import Generated, generate, judge
 from diffrelax.levels import get_calculator, relax_at_level
-from diffrelax.models import Model, load_model
-from diffrelax.phases import RelaxationPhase, relaxation_phase
-from diffrelax.qm9 import load_qm9
+from diffrelax.models.release import Model, load_model
 from diffrelax.training.geometries import GeometrySet
 
 SEED = 0

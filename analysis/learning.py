@@ -20,21 +20,21 @@ from typing import Any
 import ase
 import numpy as np
 from ase.calculators.calculator import SCFError
+from paper.learning import Agreement, newton_agreement, relaxation_chain, step_agreement
 from tqdm import tqdm
 
 from diffrelax.atomic import replacing
 from diffrelax.benchmark.hardware import describe_hardware
-from diffrelax.benchmark.speedup_units import dft_unit
+from diffrelax.benchmark.speedup.units import dft_unit
+from diffrelax.cache import WorkFolder, work_key
+from diffrelax.data.qm9 import load_qm9
 from diffrelax.dft import DFTSettings
-from diffrelax.documents import MinimisationDocument, MoleculeDocument, read_document
-from diffrelax.identity import same_minimum
-from diffrelax.learning import Agreement, newton_agreement, relaxation_chain, step_agreement
+from diffrelax.geometry import superpose
 from diffrelax.levels.density_functional import DensityFunctional, mean_field
-from diffrelax.models import Model, load_model
+from diffrelax.models.release import Model, load_model
 from diffrelax.molecule import Molecule
-from diffrelax.qm9 import load_qm9
-from diffrelax.training.errors import superpose
-from diffrelax.work import WorkFolder, work_key
+from diffrelax.molecule.identity import same_minimum
+from diffrelax.results.documents import MinimisationDocument, MoleculeDocument, read_document
 
 LEVELS = np.geomspace(0.07, 0.01, 60).round(5).tolist()  # Å; the fine chain
 PLACES = (0, 8, 15, 23, 30)

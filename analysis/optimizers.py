@@ -25,19 +25,19 @@ from tqdm import tqdm
 
 from diffrelax.atomic import replacing
 from diffrelax.benchmark.hardware import describe_hardware
+from diffrelax.data.qm9 import load_qm9
 from diffrelax.dft.hessian import positive_hessian, softest_curvature
 from diffrelax.dft.internal import GEOMETRIC_THRESHOLDS
+from diffrelax.dft.optimization import MINIMISERS
 from diffrelax.dft.recorder import Recorder
-from diffrelax.dft.relaxation import MINIMISERS
-from diffrelax.identity import heavy_atom_rmsd, identity_change
+from diffrelax.geometry import superpose
 from diffrelax.levels import get_calculator, relax_at_level
 from diffrelax.levels.aimnet2 import AIMNet2
-from diffrelax.models import Model, load_model
+from diffrelax.models.release import Model, load_model
 from diffrelax.molecule import Molecule
-from diffrelax.qm9 import load_qm9
+from diffrelax.molecule.identity import heavy_atom_rmsd, identity_change
 from diffrelax.relaxation import relax_molecules
-from diffrelax.tables import markdown_table
-from diffrelax.training.errors import superpose
+from diffrelax.results.tables import markdown_table
 
 N = 40
 HEAVY_ATOMS = range(5, 10)

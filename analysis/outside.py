@@ -27,13 +27,13 @@ from tqdm.auto import tqdm
 
 import diffrelax as dr
 from diffrelax.atomic import replacing
-from diffrelax.benchmark.speedup import reference_settings
-from diffrelax.dft.relaxation import relax_with
-from diffrelax.diffusion.relaxation import relax_positions
-from diffrelax.identity import heavy_atom_rmsd
+from diffrelax.benchmark.speedup.run import reference_settings
+from diffrelax.dft.optimization import relax_with
+from diffrelax.diffusion.schedule import relax_positions
 from diffrelax.levels import relax_at_level
 from diffrelax.levels.density_functional import mean_field
-from diffrelax.tables import markdown_table
+from diffrelax.molecule.identity import heavy_atom_rmsd
+from diffrelax.results.tables import markdown_table
 
 KCAL_PER_MOL = kcal / mol
 LEVEL = {"xc", "basis", "density_fit", "grid_level"}

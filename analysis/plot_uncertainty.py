@@ -13,7 +13,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from diffrelax.tables import markdown_table
+from diffrelax.results.tables import markdown_table
 
 PARTS = 10
 HEADER = ("bound, Å", "median error, Å", "90th percentile, Å", "below the bound")

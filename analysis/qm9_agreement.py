@@ -16,14 +16,14 @@ from dft_speedup import B3LYP, about, chosen
 from rdkit.Chem import rdMolAlign
 
 from diffrelax.atomic import replacing
-from diffrelax.benchmark.speedup import reference_settings
-from diffrelax.benchmark.speedup_arms import Subject
-from diffrelax.benchmark.speedup_units import Units
+from diffrelax.benchmark.speedup.arms import Subject
+from diffrelax.benchmark.speedup.run import reference_settings
+from diffrelax.benchmark.speedup.units import Units
+from diffrelax.cache import WorkFolder
+from diffrelax.data.qm9 import load_qm9
 from diffrelax.dft.hessian import gfn2_hessian, vibrations
-from diffrelax.documents import MinimisationDocument
-from diffrelax.identity import same_minimum
-from diffrelax.qm9 import load_qm9
-from diffrelax.work import WorkFolder
+from diffrelax.molecule.identity import same_minimum
+from diffrelax.results.documents import MinimisationDocument
 
 HEAVY_ATOMS = range(4, 7)
 STIFF = 200.0  # cm⁻¹; lowest vibration by GFN2-xTB

@@ -23,10 +23,10 @@ from dft_speedup import MODEL, about_model
 import diffrelax as dr
 from diffrelax.atomic import replacing
 from diffrelax.benchmark.hardware import describe_hardware
+from diffrelax.data.qm9 import load_qm9
 from diffrelax.diffusion.reading import FAR, LOST, WIDE, read
-from diffrelax.diffusion.relaxation import relax_positions
-from diffrelax.qm9 import load_qm9
-from diffrelax.training.errors import superpose
+from diffrelax.diffusion.schedule import relax_positions
+from diffrelax.geometry import superpose
 from diffrelax.training.geometries import Batch, GeometrySet, collate
 
 LEVELS = (0.04, 0.08, 0.15)  # Å

@@ -16,13 +16,13 @@ from typing import Any
 from dft_speedup import B3LYP, about, about_model, chosen
 
 from diffrelax.atomic import replacing
+from diffrelax.data.qm9 import load_qm9
 from diffrelax.dft.hessian import gfn2_hessian, positive_hessian
 from diffrelax.dft.minimisers import bfgs
 from diffrelax.dft.recorder import Call, Recorder
 from diffrelax.levels.density_functional import DensityFunctional, mean_field
-from diffrelax.models import load_model
+from diffrelax.models.release import load_model
 from diffrelax.molecule import Molecule
-from diffrelax.qm9 import load_qm9
 from diffrelax.relaxation import relax_molecules
 
 MODEL = "relax-qm9-1"

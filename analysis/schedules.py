@@ -18,11 +18,11 @@ from tqdm import tqdm
 
 from diffrelax.atomic import replacing
 from diffrelax.benchmark.hardware import describe_hardware
+from diffrelax.data.qm9 import load_qm9
 from diffrelax.diffusion.samplers import Denoise, sample_deterministic
-from diffrelax.models import Model, load_model
-from diffrelax.qm9 import load_qm9
-from diffrelax.tables import markdown_table
-from diffrelax.training.errors import geometry_errors
+from diffrelax.geometry import geometry_errors
+from diffrelax.models.release import Model, load_model
+from diffrelax.results.tables import markdown_table
 from diffrelax.training.geometries import Batch, collate
 
 N = 1000

@@ -22,16 +22,16 @@ from optimizers import calls_to, path_of, shown_mean
 from tqdm import tqdm
 
 from diffrelax.atomic import replacing
-from diffrelax.benchmark.speedup_arms import SpeedupArm
-from diffrelax.benchmark.speedup_statistics import estimate_median
-from diffrelax.benchmark.speedup_units import Units
-from diffrelax.dft.relaxation import relax_with
-from diffrelax.documents import FailureDocument, MoleculeDocument
-from diffrelax.identity import same_minimum
+from diffrelax.benchmark.speedup.arms import SpeedupArm
+from diffrelax.benchmark.speedup.statistics import estimate_median
+from diffrelax.benchmark.speedup.units import Units
+from diffrelax.cache import WorkFolder, work_key
+from diffrelax.data.qm9 import load_qm9
+from diffrelax.dft.optimization import relax_with
 from diffrelax.molecule import Molecule
-from diffrelax.qm9 import load_qm9
-from diffrelax.tables import markdown_table
-from diffrelax.work import WorkFolder, work_key
+from diffrelax.molecule.identity import same_minimum
+from diffrelax.results.documents import FailureDocument, MoleculeDocument
+from diffrelax.results.tables import markdown_table
 
 N = 20
 RECIPE = SpeedupArm("any", "geometric+hessian")

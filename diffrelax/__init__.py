@@ -9,14 +9,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from diffrelax.boltzmann import sample_boltzmann
-    from diffrelax.conformers import sample_conformers
     from diffrelax.dft import DFTRelaxation, relax_dft
-    from diffrelax.ensemble import Ensemble
-    from diffrelax.files import Rejected, read_molecules
-    from diffrelax.models import Model, load_model
+    from diffrelax.files.reading import Rejected, read_molecules
+    from diffrelax.models.release import Model, load_model
     from diffrelax.molecule import Molecule
     from diffrelax.relaxation import Relaxation, relax
+    from diffrelax.sampling.boltzmann import sample_boltzmann
+    from diffrelax.sampling.conformers import sample_conformers
+    from diffrelax.sampling.ensemble import Ensemble
 
 __all__ = [
     "DFTRelaxation",
@@ -36,16 +36,16 @@ __all__ = [
 _ROOMS = {
     "DFTRelaxation": "dft",
     "relax_dft": "dft",
-    "Ensemble": "ensemble",
-    "Model": "models",
-    "load_model": "models",
+    "Ensemble": "sampling.ensemble",
+    "Model": "models.release",
+    "load_model": "models.release",
     "Molecule": "molecule",
-    "Rejected": "files",
-    "read_molecules": "files",
+    "Rejected": "files.reading",
+    "read_molecules": "files.reading",
     "Relaxation": "relaxation",
     "relax": "relaxation",
-    "sample_boltzmann": "boltzmann",
-    "sample_conformers": "conformers",
+    "sample_boltzmann": "sampling.boltzmann",
+    "sample_conformers": "sampling.conformers",
 }
 
 

@@ -17,14 +17,14 @@ from rdkit import Chem, rdBase
 from tqdm.auto import tqdm
 
 from diffrelax.atomic import replacing
-from diffrelax.domain import bond_kinds, outside_method
-from diffrelax.environments import count_environments, write_environments
-from diffrelax.files import Rejected, read_file
-from diffrelax.models import Model
+from diffrelax.data.packing import Pair, pack, pair
+from diffrelax.files.reading import Rejected, read_file
+from diffrelax.models.domain import bond_kinds, outside_method
+from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
+from diffrelax.molecule.environments import count_environments, write_environments
+from diffrelax.molecule.perception import constitution
 from diffrelax.network.config import DenseNetworkConfig, NetworkConfig
-from diffrelax.packing import Pair, pack, pair
-from diffrelax.perception import constitution
 from diffrelax.training.config import ModelConfig, TrainingConfig
 from diffrelax.training.geometries import GeometrySet
 from diffrelax.training.loop import check_folder

@@ -17,9 +17,9 @@ from tqdm.auto import tqdm
 from diffrelax.atomic import replacing
 from diffrelax.diffusion.generation import draw_noise, generate_positions
 from diffrelax.diffusion.joint import GenerationConfig, JointDenoiser
-from diffrelax.embedding import check_seed
-from diffrelax.models import Model
+from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
+from diffrelax.molecule.embedding import check_seed
 
 MOLECULES_IN_BATCH = 100
 

@@ -19,12 +19,12 @@ from tqdm.auto import tqdm
 from diffrelax.clock import NO_TIME, Time
 from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.diffusion.reading import Calibration, Relaxed, relax_by_reading
-from diffrelax.diffusion.relaxation import RelaxationSchedule, relax_positions
-from diffrelax.domain import atom_limit, caution, outside_domain, rise, unfamiliar
-from diffrelax.files import Input, Rejected, is_path, read_molecules
-from diffrelax.identity import identity_change
-from diffrelax.models import Model
+from diffrelax.diffusion.schedule import RelaxationSchedule, relax_positions
+from diffrelax.files.reading import Input, Rejected, is_path, read_molecules
+from diffrelax.models.domain import atom_limit, caution, outside_domain, rise, unfamiliar
+from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
+from diffrelax.molecule.identity import identity_change
 from diffrelax.network.network import Theory
 
 Verdict = Literal["relaxed", "refused", "fell_back", "failed"]

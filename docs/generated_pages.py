@@ -19,16 +19,17 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 import diffrelax
-from diffrelax import documents, flows
+from diffrelax import flows
 from diffrelax.cli import app
 from diffrelax.dft import DFTSettings
-from diffrelax.diffusion.relaxation import LARGEST_STEP, RelaxationSchedule
-from diffrelax.domain import MAX_ATOMS
+from diffrelax.diffusion.schedule import LARGEST_STEP, RelaxationSchedule
 from diffrelax.flows.config import CheapLevel, FlowConfig, RemoteConfig
 from diffrelax.flows.resources import StageResources
 from diffrelax.levels.density_functional import mean_field
+from diffrelax.models.domain import MAX_ATOMS
 from diffrelax.network.config import DenseNetworkConfig, NetworkConfig
-from diffrelax.tables import markdown_table
+from diffrelax.results import documents
+from diffrelax.results.tables import markdown_table
 from diffrelax.training.config import ModelConfig, TrainingConfig
 
 ROOT = Path(__file__).parents[1]

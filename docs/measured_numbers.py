@@ -10,9 +10,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from diffrelax.benchmark.speedup_report import KCAL_PER_MOL
-from diffrelax.benchmark.speedup_statistics import estimate_median
-from diffrelax.tables import markdown_table
+from diffrelax.benchmark.speedup.report import KCAL_PER_MOL
+from diffrelax.benchmark.speedup.statistics import estimate_median
+from diffrelax.results.tables import markdown_table
 
 Row = dict[str, str]
 NAMES = {

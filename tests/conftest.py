@@ -8,9 +8,9 @@ import torch
 from threadpoolctl import threadpool_limits
 
 import diffrelax.levels.density_functional  # noqa: F401  before a test imports PySCF itself
-from diffrelax.models import load_model
+from diffrelax.geometry import superpose
+from diffrelax.models.release import load_model
 from diffrelax.molecule import Molecule
-from diffrelax.training.errors import superpose
 from diffrelax.training.geometries import GeometrySet
 
 SMILES = ("CCO", "CC=O", "C1CC1", "C#C", "CC(N)=O", "c1ccoc1")

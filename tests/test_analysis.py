@@ -17,14 +17,14 @@ import numpy as np
 import pytest
 from ase.units import kB
 
-from diffrelax.benchmark.speedup import Outcome
-from diffrelax.benchmark.speedup_arms import Subject
+from diffrelax.benchmark.speedup.arms import Subject
+from diffrelax.benchmark.speedup.run import Outcome
 from diffrelax.clock import NO_TIME
 from diffrelax.dft import DFTRelaxation, DFTSettings
-from diffrelax.files import read_molecules
+from diffrelax.files.reading import read_molecules
 from diffrelax.generation import Trajectory
 from diffrelax.levels import relax_at_level
-from diffrelax.models import Model
+from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 from diffrelax.training.geometries import GeometrySet
 
@@ -83,7 +83,7 @@ def calculated(monkeypatch: pytest.MonkeyPatch) -> Calculated:
             start, True, "", forces, energies, largest, rms, way, 2, times, "", (), settings
         )
 
-    monkeypatch.setattr("diffrelax.benchmark.speedup_units.relax_with", relax)
+    monkeypatch.setattr("diffrelax.benchmark.speedup.units.relax_with", relax)
     return relaxed
 
 
@@ -161,7 +161,7 @@ def test_a_report_of_the_speedup_never_shrinks(
     script.work(tmp_path, later, {"small": subjects["small"][:1]})
     del calculated[:], written[:]
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("diffrelax.benchmark.speedup_units.relax_with", interrupt)
+        patch.setattr("diffrelax.benchmark.speedup.units.relax_with", interrupt)
         script.work(tmp_path, later, subjects)
     assert written == [("small", {a: ["bfgs", "bfgs+hessian"]})]
     script.work(tmp_path, [first, *later], subjects)

@@ -24,10 +24,10 @@ from diffrelax.cli import EXAMPLES, app, main
 from diffrelax.cli.options import set_threads
 from diffrelax.diffusion.denoiser import DenoiserConfig
 from diffrelax.diffusion.joint import GenerationConfig
-from diffrelax.files import read_molecules
+from diffrelax.files.reading import read_molecules
 from diffrelax.generation import read_trajectories
 from diffrelax.levels.blas import pyscf_threads
-from diffrelax.models import releases
+from diffrelax.models.release import releases
 from diffrelax.network.config import NetworkConfig
 from diffrelax.training.config import ModelConfig, build_denoiser
 from diffrelax.training.state import save_tensors
@@ -152,7 +152,7 @@ def test_bad_molecules_cost_only_themselves(run, tmp_path):
     ],
 )
 def test_bad_usage_ends_with_status_2_before_any_work(run, arguments, message, monkeypatch):
-    monkeypatch.delattr("diffrelax.files.read_smiles")
+    monkeypatch.delattr("diffrelax.files.reading.read_smiles")
     status, out, err = run("relax", *arguments)
     assert status == 2
     assert out == ""
@@ -218,7 +218,7 @@ def test_a_saddle_point_is_no_minimum_where_that_is_asked(run, tmp_path):
 
 
 def test_an_unknown_basis_is_refused_before_any_work(run, monkeypatch):
-    monkeypatch.delattr("diffrelax.files.read_smiles")
+    monkeypatch.delattr("diffrelax.files.reading.read_smiles")
     status, _, err = run("dft", "O", "--basis", "nonsense")
     assert status == 2 and "unknown basis 'nonsense'" in err
     status, _, err = run("speedup", "O", "-o", "report", "--basis", "nonsense")
@@ -242,7 +242,7 @@ def test_results_are_written_before_they_are_printed(run, tmp_path, monkeypatch,
     def closed(*_, **__):
         raise BrokenPipeError
 
-    monkeypatch.setattr("diffrelax.report.print", closed, raising=False)
+    monkeypatch.setattr("diffrelax.cli.report.print", closed, raising=False)
     level = ("--xc", "pbe", "--basis", "sto-3g") if command == "dft" else ()
     path = tmp_path / "out.extxyz"
     run(command, "[H][H]" if command == "dft" else "CCO", *level, "-o", path)
@@ -332,7 +332,7 @@ def test_version(run):
 
 
 def test_train_and_evaluate_on_a_small_data_set(run, tmp_path, geometries, monkeypatch):
-    monkeypatch.setattr("diffrelax.qm9.load_qm9", lambda split, starts=(): geometries)
+    monkeypatch.setattr("diffrelax.data.qm9.load_qm9", lambda split, starts=(): geometries)
     folder = tmp_path / "tiny-1"
     folder.mkdir()
     (folder / "config.yaml").write_text(
@@ -491,7 +491,7 @@ def test_rows_that_cannot_be_written_are_shown(run, tmp_path, monkeypatch, comma
     def full(file, *_):
         raise OSError(errno.ENOSPC, "No space left on device", str(file.path))
 
-    monkeypatch.setattr("diffrelax.journal.ResultFile._put", full)
+    monkeypatch.setattr("diffrelax.results.journal.ResultFile._put", full)
     status, out, err = run(*command, "O", "-o", tmp_path / "out.sdf")
     assert status == 2 and f"No space left on device: '{tmp_path / 'out.sdf'}'" in err
     assert out.startswith("O  relaxed")

@@ -15,9 +15,9 @@ import pytest
 
 from diffrelax import relaxation
 from diffrelax.benchmark import starts
-from diffrelax.files import read_file, read_molecules
+from diffrelax.files.reading import read_file, read_molecules
+from diffrelax.files.writing import write_molecules
 from diffrelax.molecule import Molecule
-from diffrelax.writing import write_molecules
 
 PROGRAM = Path(sys.executable).with_name("diffrelax")
 IN_PARTS = (

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from diffrelax import Ensemble
-from diffrelax.boltzmann import adjusted, sampling
-from diffrelax.boltzmann.diagnostics import Diagnostics
-from diffrelax.boltzmann.remembered import RememberedSurface
 from diffrelax.cli.sample import _levels
 from diffrelax.levels import Surface
+from diffrelax.sampling.boltzmann import adjusted, sampling
+from diffrelax.sampling.boltzmann.diagnostics import Diagnostics
+from diffrelax.sampling.boltzmann.remembered import RememberedSurface
 
 
 @pytest.fixture(autouse=True)

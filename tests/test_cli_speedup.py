@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from diffrelax.benchmark import speedup_units
-from diffrelax.benchmark.speedup_units import dft_unit
+from diffrelax.benchmark.speedup import units as speedup_units
+from diffrelax.benchmark.speedup.units import dft_unit
 from diffrelax.levels.density_functional import mean_field
 from diffrelax.molecule import Molecule
 
@@ -79,7 +79,7 @@ def test_each_failure_is_in_the_report_with_its_reason(
         method.max_cycle = 1 if molecule.formula == "H3N" else 50
         return method
 
-    monkeypatch.setattr("diffrelax.dft.relaxation.mean_field", ammonia_fails)
+    monkeypatch.setattr("diffrelax.dft.optimization.mean_field", ammonia_fails)
     apart = tmp_path / "apart.xyz"
     apart.write_text("2\n\nH 0 0 0\nH 0 0 1.2\n")
     starts = ("--start", "uff", "--start", "diffusion", "--start", "given")
@@ -223,7 +223,7 @@ def test_what_a_comparison_costs_is_told_before_it_begins(
 def test_missing_matplotlib_costs_the_figure_only(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("diffrelax.benchmark.speedup_figure.find_spec", lambda package: None)
+    monkeypatch.setattr("diffrelax.benchmark.speedup.figure.find_spec", lambda package: None)
     status, _, err = run(
         "speedup", "O", "-o", tmp_path, "--start", "given", "--recipe", "bfgs", *LEVEL
     )

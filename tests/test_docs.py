@@ -19,13 +19,13 @@ import typer
 import yaml
 
 from diffrelax.cli import app
-from diffrelax.documents import FailureDocument, Provenance
+from diffrelax.cli.report import relaxation_row
+from diffrelax.files import FORMATS
+from diffrelax.files.writing import WRITERS
 from diffrelax.flows.config import FlowConfig
 from diffrelax.flows.reports import TABLES, result_row
-from diffrelax.formats import FORMATS
 from diffrelax.relaxation import Relaxation
-from diffrelax.report import relaxation_row
-from diffrelax.writing import WRITERS
+from diffrelax.results.documents import FailureDocument, Provenance
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(

@@ -9,10 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffrelax import documents
 from diffrelax.clock import Time
 from diffrelax.dft import DFTRelaxation, DFTSettings
-from diffrelax.documents import (
+from diffrelax.levels import relax_at_level
+from diffrelax.molecule import Molecule
+from diffrelax.relaxation import relax
+from diffrelax.results import documents
+from diffrelax.results.documents import (
     FailureDocument,
     MinimisationDocument,
     MoleculeDocument,
@@ -21,9 +24,6 @@ from diffrelax.documents import (
     Trajectory,
     read_document,
 )
-from diffrelax.levels import relax_at_level
-from diffrelax.molecule import Molecule
-from diffrelax.relaxation import relax
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def test_a_document_of_a_newer_schema_asks_for_a_newer_version() -> None:
     record = failure.model_dump(mode="json")
     with pytest.raises(ValueError, match=r"schema version 7 .* newer diffrelax.*pip install -U"):
         read_document(record | {"schema_version": 7, "new_field": 1})
-    assert read_document(record | {"@module": "diffrelax.documents"}) == failure
+    assert read_document(record | {"@module": "diffrelax.results.documents"}) == failure
 
 
 @pytest.mark.parametrize("record", [{"energy": 1.0}, {"schema_version": 0, "name": "x"}])
@@ -164,8 +164,8 @@ def test_every_quantity_states_its_unit() -> None:
 
 def test_changes_since_the_commit_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "diffrelax"
-    package.mkdir()
-    source = package / "documents.py"
+    source = package / "results" / "documents.py"
+    source.parent.mkdir(parents=True)
     source.write_text("")
     monkeypatch.setattr(documents, "__file__", str(source))
     monkeypatch.setattr(documents, "_source", documents._source.__wrapped__)

@@ -8,8 +8,8 @@ import pytest
 from ase.units import kcal, mol
 
 import diffrelax as dr
-from diffrelax.domain import RARE, rise, unfamiliar
-from diffrelax.environments import (
+from diffrelax.models.domain import RARE, rise, unfamiliar
+from diffrelax.molecule.environments import (
     count_environments,
     environments,
     read_environments,

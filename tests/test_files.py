@@ -9,9 +9,9 @@ import pytest
 from rdkit import Chem
 from rdkit.Chem import rdDepictor
 
-from diffrelax.files import Rejected, count_molecules, read_file, read_molecules
+from diffrelax.files.reading import Rejected, count_molecules, read_file, read_molecules
+from diffrelax.files.writing import check_output, write_molecules
 from diffrelax.molecule import Molecule
-from diffrelax.writing import check_output, write_molecules
 
 METHANE = "5\n{}\nC 0 0 0\nH .63 .63 .63\nH -.63 -.63 .63\nH -.63 .63 -.63\nH .63 -.63 -.63\n"
 

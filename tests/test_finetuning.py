@@ -11,14 +11,14 @@ from rdkit import Chem
 
 from diffrelax import load_model
 from diffrelax.cli import train as commands
-from diffrelax.domain import outside_domain, unfamiliar
-from diffrelax.environments import read_environments
 from diffrelax.finetuning import begin_finetuning, load_minima
+from diffrelax.geometry import geometry_errors
+from diffrelax.models.domain import outside_domain, unfamiliar
 from diffrelax.molecule import Molecule
+from diffrelax.molecule.environments import read_environments
 from diffrelax.network.config import NetworkConfig
 from diffrelax.relaxation import relax_molecules
 from diffrelax.training.config import ModelConfig, build_denoiser
-from diffrelax.training.errors import geometry_errors
 from diffrelax.training.loop import start_state
 
 MODELS = Path(__file__).parents[1] / "models"
@@ -75,7 +75,7 @@ def test_an_interrupted_run_goes_on_from_its_folder_alone(stretched, tmp_path, c
     commands.finetune("relax-qm9-1", moved, folder, "none", 4, max_minutes=0, threads=1)
     moved.unlink()
     assert ModelConfig.read(folder / "config.yaml").training.base == "relax-qm9-1"
-    monkeypatch.setattr("diffrelax.models.load_model", None)
+    monkeypatch.setattr("diffrelax.models.release.load_model", None)
     commands.train(folder / "config.yaml", resume=True, threads=1)
     printed = capsys.readouterr()
     assert "step 0 of 4" in printed.out and "step 4 of 4" in printed.out

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from rdkit import Chem
 
-from diffrelax.files import Record, Rejected, each_record, read_file, read_molecules
-from diffrelax.formats import FORMATS, WRITERS, streams
+from diffrelax.files import FORMATS, WRITERS, streams
+from diffrelax.files.reading import Record, Rejected, each_record, read_file, read_molecules
+from diffrelax.files.writing import write_molecules
 from diffrelax.molecule import Molecule
-from diffrelax.writing import write_molecules
 
 ODD = [
     "_JSON {}1",
@@ -65,7 +65,7 @@ def test_a_column_that_is_not_there_takes_no_memory(tmp_path):
     path = tmp_path / "bomb.extxyz"
     path.write_text("1\nProperties=species:S:1:pos:R:3:forces:R:999999999\nC 0 0 0\n")
     code = (
-        "import resource, sys; from diffrelax.files import read_file\n"
+        "import resource, sys; from diffrelax.files.reading import read_file\n"
         "resource.setrlimit(resource.RLIMIT_DATA, (3 << 30,) * 2)\n"
         "print(read_file(sys.argv[1])[0].reason)"
     )

@@ -15,7 +15,7 @@ from diffrelax.generation import (
     read_trajectories,
     write_trajectories,
 )
-from diffrelax.models import Model
+from diffrelax.models.release import Model
 from diffrelax.network.config import NetworkConfig
 from diffrelax.training.config import ModelConfig, build_denoiser
 

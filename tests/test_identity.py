@@ -5,12 +5,11 @@ from rdkit.Chem import rdMolTransforms
 from scipy.spatial.transform import Rotation
 from spyrmsd.rmsd import symmrmsd
 
-from diffrelax import identity
-from diffrelax.embedding import force_field
-from diffrelax.identity import heavy_atom_rmsd, identity_change, same_minimum
 from diffrelax.levels import relax_at_level
-from diffrelax.molecule import Molecule
-from diffrelax.reembedding import embed_again
+from diffrelax.molecule import Molecule, identity
+from diffrelax.molecule.embedding import force_field
+from diffrelax.molecule.identity import heavy_atom_rmsd, identity_change, same_minimum
+from diffrelax.molecule.reembedding import embed_again
 
 
 def rotation(seed: int) -> np.ndarray:

@@ -7,11 +7,11 @@ import random
 
 import pytest
 
-from diffrelax import journal
-from diffrelax.files import Rejected, read_file
-from diffrelax.formats import FORMATS, WRITERS
-from diffrelax.journal import Result, ResultFile
+from diffrelax.files import FORMATS, WRITERS
+from diffrelax.files.reading import Rejected, read_file
 from diffrelax.molecule import Molecule
+from diffrelax.results import journal
+from diffrelax.results.journal import Result, ResultFile
 
 SETTINGS = {"command": "relax", "seed": 42, "max_error": float("inf")}
 NAMES = [f"m{i}" for i in range(7)]

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 from ase.build import molecule
+from paper.learning import newton_agreement, relaxation_chain, step_agreement
 
 from diffrelax.dft.hessian import rigid_motions
-from diffrelax.diffusion.relaxation import RelaxationSchedule, relax_positions
-from diffrelax.learning import newton_agreement, relaxation_chain, step_agreement
+from diffrelax.diffusion.schedule import RelaxationSchedule, relax_positions
 from diffrelax.molecule import Molecule
 
 ETHANOL = molecule("CH3CH2OH").positions

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from diffrelax import models
-from diffrelax.models import load_model, releases
+from diffrelax.models import release as models
+from diffrelax.models.release import load_model, releases
 from diffrelax.training.state import save_tensors
 
 
@@ -63,7 +63,7 @@ def copied(tmp_path, monkeypatch):
         shutil.copy(folder.parent / file, copy.parent)
     shutil.copy(folder / "model.safetensors", copy)
     (tmp_path / "pyproject.toml").touch()
-    monkeypatch.setattr(models, "__file__", str(tmp_path / "diffrelax" / "models.py"))
+    monkeypatch.setattr(models, "__file__", str(tmp_path / "diffrelax" / "models" / "release.py"))
     return copy
 
 

@@ -8,7 +8,7 @@ import pytest
 from rdkit import Chem
 from rdkit.Chem import rdDepictor, rdDistGeom, rdForceFieldHelpers
 
-from diffrelax.files import Rejected, read_molecules
+from diffrelax.files.reading import Rejected, read_molecules
 from diffrelax.molecule import Bond, Molecule
 
 WATER = ase.build.molecule("H2O")
@@ -456,7 +456,7 @@ def test_too_many_atoms_to_embed():
 
 
 def test_embedding_has_a_limit_in_seconds(monkeypatch):
-    monkeypatch.setattr("diffrelax.embedding.EMBEDDING_SECONDS", -1)
+    monkeypatch.setattr("diffrelax.molecule.embedding.EMBEDDING_SECONDS", -1)
     with pytest.raises(ValueError, match="no 3D structure found for CCO in -1 s of processor"):
         Molecule.from_smiles("CCO")
 

@@ -2,11 +2,11 @@ import ase
 import numpy as np
 import pytest
 from ase.build import molecule
+from paper.phases import RelaxationPhase, median_course, relaxation_phase, settling_place
 
 from diffrelax.generation import Trajectory, judge
 from diffrelax.levels import relax_at_level
 from diffrelax.molecule import Molecule
-from diffrelax.phases import RelaxationPhase, median_course, relaxation_phase, settling_place
 
 LEVELS = np.array([8.0, 2.0, 0.4, 0.2, 0.1, 0.05])
 

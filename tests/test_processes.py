@@ -7,7 +7,7 @@ from itertools import count, islice
 
 import pytest
 
-from diffrelax.processes import LOOK_AHEAD, ordered_map
+from diffrelax.files.processes import LOOK_AHEAD, ordered_map
 
 
 def work(item: int | str) -> int | str:

@@ -4,9 +4,8 @@ from hashlib import sha256
 import numpy as np
 import pytest
 
-from diffrelax import published
-from diffrelax.molecule import Molecule
-from diffrelax.published import (
+from diffrelax.data import published
+from diffrelax.data.published import (
     SOURCES,
     Source,
     load_published,
@@ -16,6 +15,7 @@ from diffrelax.published import (
     remainder_of,
     split_of,
 )
+from diffrelax.molecule import Molecule
 
 # keys of made-up constitutions, by the remainder of their hash
 KEYS = {remainder_of(key): key for key in (f"CONSTITUTION{i:02d}" for i in range(100))}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from rdkit import Chem, rdBase
 
-from diffrelax import qm9
+from diffrelax.data import qm9
 from diffrelax.training.geometries import GeometrySet
 
 HEADER = "XYZ_file,Index,SMILES,InChi,N_atoms,Stoichiometry,Elements,XYZ_Ang\n\n"
@@ -125,7 +125,7 @@ def test_unknown_split_and_missing_source_say_what_to_do(tmp_path, monkeypatch):
 
 PACKING = """
 import signal
-from diffrelax import qm9
+from diffrelax.data import qm9
 from diffrelax.molecule import Molecule
 
 if __name__ == "__main__":
@@ -164,7 +164,7 @@ def test_a_killed_packing_leaves_no_processes(tmp_path):
 
 
 def test_no_molecules_are_no_reason_to_pack(run, monkeypatch):
-    monkeypatch.delattr("diffrelax.qm9.pack")
+    monkeypatch.delattr("diffrelax.data.qm9.pack")
     assert run("evaluate", "relax-qm9-1", "-n", 0)[0] == 2
 
 

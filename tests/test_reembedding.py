@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from diffrelax.identity import identity_change
 from diffrelax.molecule import Molecule
-from diffrelax.reembedding import embed_again
+from diffrelax.molecule.identity import identity_change
+from diffrelax.molecule.reembedding import embed_again
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,7 @@ def test_the_configuration_stays(smiles: str) -> None:
 
 def test_another_molecule_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     molecule = Molecule.from_smiles("CCO")
-    monkeypatch.setattr("diffrelax.reembedding.identity_change", lambda *_: "bond C1–C2 broke")
+    broken = "bond C1–C2 broke"
+    monkeypatch.setattr("diffrelax.molecule.reembedding.identity_change", lambda *_: broken)
     with pytest.raises(ValueError, match="another molecule: bond C1–C2 broke"):
         embed_again(molecule, 1)

@@ -12,14 +12,14 @@ from rdkit.Chem import rdDistGeom
 from scipy.spatial.transform import Rotation
 
 import diffrelax as dr
-from diffrelax import embedding
 from diffrelax.diffusion.reading import Calibration, ErrorBound, relax_by_reading
-from diffrelax.domain import MAX_ATOMS, outside_domain
+from diffrelax.geometry import superpose
 from diffrelax.levels import get_calculator, relax_at_level
+from diffrelax.models.domain import MAX_ATOMS, outside_domain
+from diffrelax.molecule import embedding
 from diffrelax.network.config import NetworkConfig
 from diffrelax.relaxation import choose_schedule, relax_molecules
 from diffrelax.training.config import build_denoiser
-from diffrelax.training.errors import superpose
 
 
 def test_a_force_field_geometry_comes_closer_to_an_independent_minimum(model):

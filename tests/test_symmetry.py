@@ -7,7 +7,7 @@ import pytest
 from rdkit.Chem import rdMolTransforms
 
 from diffrelax.molecule import Molecule
-from diffrelax.symmetry import find_symmetry
+from diffrelax.molecule.symmetry import find_symmetry
 
 RIGID = {
     "O": (2, False),  # C2v

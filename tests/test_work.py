@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from diffrelax.cache import WorkFolder, work_key
 from diffrelax.molecule import Molecule
-from diffrelax.work import WorkFolder, work_key
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def methanol() -> Molecule:
 def test_a_key_is_the_same_in_another_process(methanol: Molecule) -> None:
     settings = {"xc": "b3lyp", "fmax": 0.03}
     program = (
-        "from diffrelax.molecule import Molecule; from diffrelax.work import work_key;"
+        "from diffrelax.molecule import Molecule; from diffrelax.cache import work_key;"
         "print(work_key('dft', Molecule.from_smiles('CO'), {'fmax': 0.03, 'xc': 'b3lyp'}))"
     )
     other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

@@ -16,7 +16,7 @@ import numpy as np
 from rdkit import Chem
 
 from diffrelax.generation import Generated
-from diffrelax.perception import constitution
+from diffrelax.molecule.perception import constitution
 from diffrelax.training.geometries import GeometrySet
 
 VALENCE = {1: 1, 6: 4, 7: 3, 8: 2, 9: 1}

@@ -11,11 +11,11 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from diffrelax.benchmark.sample import STARTS, Sample, in_basin, relaxed_positions
-from diffrelax.benchmark.speedup_arms import level_settings
-from diffrelax.models import Model
+from diffrelax.benchmark.speedup.arms import level_settings
+from diffrelax.geometry import GeometryErrors, geometry_errors
+from diffrelax.models.release import Model
 from diffrelax.relaxation import choose_schedule, relax_molecules
-from diffrelax.tables import markdown_table
-from diffrelax.training.errors import GeometryErrors, geometry_errors
+from diffrelax.results.tables import markdown_table
 
 QUANTITIES = ("rmsd", "bonds", "angles", "torsions")
 

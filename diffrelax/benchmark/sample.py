@@ -10,13 +10,13 @@ import numpy as np
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdMolAlign
 
-from diffrelax.benchmark.speedup_arms import level_settings
-from diffrelax.embedding import embed
-from diffrelax.identity import has_enantiomer
+from diffrelax.benchmark.speedup.arms import level_settings
+from diffrelax.geometry import superpose, torsion_changes
 from diffrelax.levels import relax_at_level
 from diffrelax.molecule import Molecule
+from diffrelax.molecule.embedding import embed
+from diffrelax.molecule.identity import has_enantiomer
 from diffrelax.training.config import TrainingConfig
-from diffrelax.training.errors import superpose, torsion_changes
 from diffrelax.training.geometries import GeometrySet
 
 STARTS = {

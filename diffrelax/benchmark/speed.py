@@ -27,9 +27,9 @@ from diffrelax.atomic import replacing
 from diffrelax.benchmark.hardware import describe_hardware
 from diffrelax.benchmark.sample import choose_sample
 from diffrelax.benchmark.scaling import ScalingRow, matrix_product_rate, median_seconds, scaling
-from diffrelax.models import Model, load_model
+from diffrelax.data.qm9 import load_qm9
+from diffrelax.models.release import Model, load_model
 from diffrelax.molecule import Molecule
-from diffrelax.qm9 import load_qm9
 from diffrelax.relaxation import relax_molecules
 from diffrelax.training.geometries import Batch, GeometrySet, collate
 from diffrelax.training.loop import start_state, training_step

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from ase.units import kcal, mol
 
-from diffrelax.benchmark.speedup_arms import level_settings
+from diffrelax.benchmark.speedup.arms import level_settings
 from diffrelax.dft import DFTRelaxation, DFTSettings
-from diffrelax.dft.relaxation import Callback, relax_with
-from diffrelax.identity import identity_change, same_minimum
+from diffrelax.dft.optimization import Callback, relax_with
 from diffrelax.levels import relax_at_level
+from diffrelax.molecule.identity import identity_change, same_minimum
 from diffrelax.relaxation import Relaxation
-from diffrelax.tables import aligned_table
+from diffrelax.results.tables import aligned_table
 
 KCAL_PER_MOL = kcal / mol  # eV
 

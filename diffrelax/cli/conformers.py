@@ -23,7 +23,7 @@ from diffrelax.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from diffrelax.ensemble import Ensemble
+    from diffrelax.sampling.ensemble import Ensemble
 
 
 def conformers(
@@ -52,10 +52,10 @@ def conformers(
     json_lines: Json = False,
 ) -> None:
     """Find the conformers of a molecule and their Boltzmann weights."""
-    from diffrelax.conformers import sample_conformers
-    from diffrelax.ensemble.files import WRITERS
-    from diffrelax.models import load_model
-    from diffrelax.writing import check_output
+    from diffrelax.files.writing import check_output
+    from diffrelax.models.release import load_model
+    from diffrelax.sampling.conformers import sample_conformers
+    from diffrelax.sampling.ensemble.files import WRITERS
 
     if output:
         check_output(output, WRITERS, [molecule])
@@ -101,7 +101,7 @@ def _show(found: Ensemble, json_lines: bool) -> None:
         return
     from ase.units import kcal, mol
 
-    from diffrelax.tables import aligned_table
+    from diffrelax.results.tables import aligned_table
 
     header = ("conformer", "energy", "weight", "symmetry", "mirror", "found", "first start")
     units = ("", "kcal/mol", "%", "number", "images", "times", "")

@@ -46,7 +46,7 @@ class Checkpoints:
     """Files beside the output that keep the gradient calls of the molecule that is worked on."""
 
     def __init__(self, output: Path | None, result: Relaxation, settings: DFTSettings) -> None:
-        from diffrelax.work import work_key
+        from diffrelax.cache import work_key
 
         self._output, self._key = output, ""
         if result.molecule:
@@ -97,11 +97,11 @@ def dft(
     json_lines: Json = False,
 ) -> None:
     """Relax molecules with the diffusion model, then with DFT (PySCF); the same command goes on."""
+    from diffrelax.cli.report import Report, carried
     from diffrelax.dft import DFTSettings
-    from diffrelax.dft.relaxation import check_settings
-    from diffrelax.journal import Result
-    from diffrelax.report import Report, carried
-    from diffrelax.writing import check_output
+    from diffrelax.dft.optimization import check_settings
+    from diffrelax.files.writing import check_output
+    from diffrelax.results.journal import Result
 
     if output:
         check_output(output, inputs=inputs)
@@ -172,7 +172,7 @@ def _dft_one(
     from tqdm.auto import tqdm
 
     from diffrelax.benchmark.starts import comparison_table, excess_energies, relax_from
-    from diffrelax.report import dft_columns, relaxation_row
+    from diffrelax.cli.report import dft_columns, relaxation_row
 
     row = relaxation_row(result)
     if result.molecule is None:

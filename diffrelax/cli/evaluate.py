@@ -60,10 +60,10 @@ def evaluate(
     )
     from diffrelax.benchmark.hardware import describe_hardware
     from diffrelax.benchmark.sample import choose_sample, start_from
+    from diffrelax.data.qm9 import load_qm9
+    from diffrelax.files.writing import check_output, plain_values
     from diffrelax.levels import LEVELS, check_installed
-    from diffrelax.models import load_model
-    from diffrelax.qm9 import load_qm9
-    from diffrelax.writing import check_output, plain_values
+    from diffrelax.models.release import load_model
 
     if output:
         check_output(output, (".json",))

@@ -13,7 +13,7 @@ from diffrelax.cli.options import Device, Overwrite, Threads, set_threads
 
 if TYPE_CHECKING:
     from diffrelax.generation import Generated
-    from diffrelax.journal import Result
+    from diffrelax.results.journal import Result
 
 
 def generate(
@@ -35,10 +35,10 @@ def generate(
     overwrite: Overwrite = False,
 ) -> None:
     """Generate molecules out of noise; what is not a molecule is written too, and marked."""
+    from diffrelax.files.writing import check_output
     from diffrelax.generation import generate_each, write_trajectories
-    from diffrelax.journal import ResultFile
-    from diffrelax.models import load_model
-    from diffrelax.writing import check_output
+    from diffrelax.models.release import load_model
+    from diffrelax.results.journal import ResultFile
 
     for path, suffix in ((output, ".extxyz"), (trajectories, ".h5")):
         if path:
@@ -74,7 +74,7 @@ def generate(
 
 
 def _result(i: int, one: Generated) -> Result:
-    from diffrelax.journal import Result
+    from diffrelax.results.journal import Result
 
     one.atoms.info["name"] = f"generated-{i}"
     row = {

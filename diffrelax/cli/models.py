@@ -5,7 +5,7 @@ from __future__ import annotations
 
 def models() -> None:
     """List the released models."""
-    from diffrelax.models import load_model, releases
+    from diffrelax.models.release import load_model, releases
 
     for name, folder in releases().items():
         try:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 if TYPE_CHECKING:
-    from diffrelax.ensemble import Level
-    from diffrelax.files import Input
+    from diffrelax.files.reading import Input
+    from diffrelax.sampling.ensemble import Level
 
 STDIN = "-"
 
@@ -59,7 +59,7 @@ Basis = Annotated[str | None, typer.Option(help="Basis set, for --level dft")]
 
 def each_input(inputs: list[str]) -> Iterator[Input]:
     """Yield the inputs of a command one by one, not read yet; ``-`` is lines of SMILES."""
-    from diffrelax.files import each_record, records_in
+    from diffrelax.files.reading import each_record, records_in
 
     for given in inputs:
         if given == STDIN:
@@ -71,7 +71,7 @@ def each_input(inputs: list[str]) -> Iterator[Input]:
 
 def count_inputs(inputs: list[str]) -> int | None:
     """Count the inputs of a command; None if that would use them up."""
-    from diffrelax.files import count_molecules
+    from diffrelax.files.reading import count_molecules
 
     return None if STDIN in inputs else count_molecules(inputs)
 
@@ -91,7 +91,7 @@ def set_threads(threads: int | None) -> None:
 
 def choose_level(name: str, xc: str | None, basis: str | None) -> Level:
     """Name a level of theory with its settings, or raise ValueError if it has none of those."""
-    from diffrelax.ensemble import Level
+    from diffrelax.sampling.ensemble import Level
 
     settings = {"xc": xc, "basis": basis}
     chosen = {key: value for key, value in settings.items() if value is not None}

@@ -27,8 +27,8 @@ from diffrelax.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from diffrelax.files import Input, Rejected
-    from diffrelax.models import Model
+    from diffrelax.files.reading import Input, Rejected
+    from diffrelax.models.release import Model
     from diffrelax.molecule import Molecule
     from diffrelax.relaxation import Relaxation
 
@@ -51,10 +51,10 @@ def relax(
     json_lines: Json = False,
 ) -> None:
     """Relax molecules with the diffusion model; what is done is kept, the same command goes on."""
-    from diffrelax.domain import atom_limit
-    from diffrelax.journal import Result
-    from diffrelax.report import Report, carried, relaxation_row
-    from diffrelax.writing import check_output
+    from diffrelax.cli.report import Report, carried, relaxation_row
+    from diffrelax.files.writing import check_output
+    from diffrelax.models.domain import atom_limit
+    from diffrelax.results.journal import Result
 
     if output:
         check_output(output, inputs=inputs)
@@ -100,7 +100,7 @@ def load_checked(
     model: str, device: str, noise_level: float | None, max_error: float = math.inf
 ) -> Model:
     """Load a model, and find out whether it can be used so, before the work begins."""
-    from diffrelax.models import load_model
+    from diffrelax.models.release import load_model
     from diffrelax.relaxation import choose_calibration, choose_schedule
 
     loaded = load_model(model, device)
@@ -129,7 +129,7 @@ def relax_inputs(
     from tqdm.auto import tqdm
 
     from diffrelax.clock import timed
-    from diffrelax.files import each_molecule
+    from diffrelax.files.reading import each_molecule
 
     waiting: deque[Input] = deque()
 

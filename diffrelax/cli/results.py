@@ -12,7 +12,7 @@ import typer
 from diffrelax.cli.options import Json
 
 if TYPE_CHECKING:
-    from diffrelax.documents import ResultDocument
+    from diffrelax.results.documents import ResultDocument
 
 results = typer.Typer(no_args_is_help=True, help="Look at what flows have left in a store.")
 
@@ -78,10 +78,10 @@ def export(
     ] = False,
 ) -> None:
     """Write the results to a file: tables have all, geometry files those with a geometry."""
-    from diffrelax.documents import MinimisationDocument
     from diffrelax.flows.reports import check_export, level_of
     from diffrelax.flows.reports import export as write
     from diffrelax.flows.stores import without_password
+    from diffrelax.results.documents import MinimisationDocument
 
     check_export(output)
     documents, complete = _read(where, kind, level)

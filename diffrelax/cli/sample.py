@@ -23,7 +23,7 @@ from diffrelax.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from diffrelax.ensemble import Ensemble, Level
+    from diffrelax.sampling.ensemble import Ensemble, Level
 
 COLUMNS = {"rhat": 3, "ess": 0, "autocorrelation": 0}
 
@@ -56,12 +56,12 @@ def sample(
     json_lines: Json = False,
 ) -> None:
     """Sample the geometries of a molecule at a temperature; the same command goes on."""
-    from diffrelax.boltzmann import sample_boltzmann
-    from diffrelax.ensemble.files import WRITERS
-    from diffrelax.files import read_one
+    from diffrelax.files.reading import read_one
+    from diffrelax.files.writing import check_output
     from diffrelax.levels import get_calculator
-    from diffrelax.models import load_model
-    from diffrelax.writing import check_output
+    from diffrelax.models.release import load_model
+    from diffrelax.sampling.boltzmann import sample_boltzmann
+    from diffrelax.sampling.ensemble.files import WRITERS
 
     if output:
         check_output(output, WRITERS, [molecule])
@@ -130,7 +130,7 @@ def _levels(level: str, reweight: str | None, xc: str | None, basis: str | None)
 
 
 def _reweight(found: Ensemble, level: Level, output: Path | None, json_lines: bool) -> Ensemble:
-    from diffrelax.boltzmann import reweight
+    from diffrelax.sampling.boltzmann import reweight
 
     try:
         weighted = reweight(found, level, progress=True)
@@ -146,7 +146,7 @@ def _reweight(found: Ensemble, level: Level, output: Path | None, json_lines: bo
 
 
 def _status(found: Ensemble) -> int:
-    from diffrelax.boltzmann.diagnostics import MIN_ESS
+    from diffrelax.sampling.boltzmann.diagnostics import MIN_ESS
 
     known: dict[str, Any] = found.provenance.diagnostics
     if known["interrupted"]:
@@ -181,7 +181,7 @@ def _show(found: Ensemble, json_lines: bool) -> None:
 
 
 def _table(found: Ensemble) -> str:
-    from diffrelax.tables import aligned_table
+    from diffrelax.results.tables import aligned_table
 
     known: dict[str, Any] = found.provenance.diagnostics
     rows = [

@@ -22,9 +22,9 @@ from diffrelax.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from diffrelax.benchmark.speedup import Outcome
-    from diffrelax.benchmark.speedup_arms import SpeedupArm, Subject
-    from diffrelax.benchmark.speedup_units import Units
+    from diffrelax.benchmark.speedup.arms import SpeedupArm, Subject
+    from diffrelax.benchmark.speedup.run import Outcome
+    from diffrelax.benchmark.speedup.units import Units
     from diffrelax.dft import DFTSettings
 
 Texts = list[str] | None
@@ -63,13 +63,13 @@ def speedup(
     json_lines: Json = False,
 ) -> None:
     """Compare DFT relaxations from several starts, pair by pair; the same command continues."""
-    from diffrelax.benchmark.speedup_arms import check_arms, combine, subjects_of
-    from diffrelax.benchmark.speedup_units import Units
+    from diffrelax.benchmark.speedup.arms import check_arms, combine, subjects_of
+    from diffrelax.benchmark.speedup.units import Units
+    from diffrelax.cache import WorkFolder
     from diffrelax.dft import DFTSettings
-    from diffrelax.dft.relaxation import check_settings
-    from diffrelax.files import each_molecule
-    from diffrelax.models import load_model
-    from diffrelax.work import WorkFolder
+    from diffrelax.dft.optimization import check_settings
+    from diffrelax.files.reading import each_molecule
+    from diffrelax.models.release import load_model
 
     level = DFTSettings(
         xc=xc,
@@ -124,7 +124,7 @@ def _check_folder(output: Path, level: DFTSettings) -> None:
 
 
 def _tell_cost(subjects: list[Subject], arms: list[SpeedupArm], level: DFTSettings) -> None:
-    from diffrelax.benchmark.speedup import estimate_seconds
+    from diffrelax.benchmark.speedup.run import estimate_seconds
 
     n = sum(subject.base is not None for subject in subjects)
     minutes = estimate_seconds(subjects, arms, level) / 60
@@ -141,7 +141,7 @@ def _compare(
     subjects: list[Subject], arms: list[SpeedupArm], level: DFTSettings, units: Units
 ) -> tuple[list[Outcome], bool]:
     """Return the outcomes, and whether that are all: Ctrl-C ends the work early."""
-    from diffrelax.benchmark.speedup import compare_arms
+    from diffrelax.benchmark.speedup.run import compare_arms
 
     outcomes: list[Outcome] = []
     try:
@@ -161,8 +161,8 @@ def _report(
     json_lines: bool,
 ) -> None:
     from diffrelax.benchmark.hardware import describe_hardware
-    from diffrelax.benchmark.speedup_figure import can_draw
-    from diffrelax.benchmark.speedup_report import outcome_row, write_report
+    from diffrelax.benchmark.speedup.figure import can_draw
+    from diffrelax.benchmark.speedup.report import outcome_row, write_report
     from diffrelax.levels.blas import pyscf_threads
 
     threads = threads or pyscf_threads()

@@ -32,10 +32,10 @@ def train(
     threads: Threads = None,
 ) -> None:
     """Train a model; writes beside its config.yaml."""
-    from diffrelax.environments import read_environments
+    from diffrelax.data.qm9 import load_qm9
     from diffrelax.finetuning import ENVIRONMENTS, load_minima
-    from diffrelax.models import qm9_environments
-    from diffrelax.qm9 import load_qm9
+    from diffrelax.models.release import qm9_environments
+    from diffrelax.molecule.environments import read_environments
     from diffrelax.training.config import ModelConfig
     from diffrelax.training.geometries import GeometrySet
     from diffrelax.training.loop import check_compiler, check_device, check_folder
@@ -76,9 +76,9 @@ def finetune(
     threads: Threads = None,
 ) -> None:
     """Fine-tune a model on minima of your own; goes on with `train OUTPUT/config.yaml --resume`."""
-    from diffrelax.environments import read_environments
     from diffrelax.finetuning import ENVIRONMENTS, begin_finetuning
-    from diffrelax.models import load_model
+    from diffrelax.models.release import load_model
+    from diffrelax.molecule.environments import read_environments
     from diffrelax.training.loop import check_device
 
     check_device(device)
@@ -92,7 +92,11 @@ def finetune(
 
 def _environments_of(packed: GeometrySet, path: Path) -> Mapping[str, int]:
     """Read the environments of a packed set, or find and write them where they are not known."""
-    from diffrelax.environments import count_environments, read_environments, write_environments
+    from diffrelax.molecule.environments import (
+        count_environments,
+        read_environments,
+        write_environments,
+    )
 
     if not path.exists():
         smiles = {text.decode() for text in packed.smiles.tolist()}
@@ -119,7 +123,7 @@ def _run(
     resume: bool = False,
     compiled: bool = False,
 ) -> None:
-    from diffrelax.models import load_model
+    from diffrelax.models.release import load_model
     from diffrelax.training.loop import RESUME, WEIGHTS, train
     from diffrelax.training.state import load_tensors
 

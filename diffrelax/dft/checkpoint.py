@@ -25,7 +25,7 @@ class Checkpoint:
     Parameters
     ----------
     key : str
-        Of the molecule and the settings (see `diffrelax.work.work_key`).
+        Of the molecule and the settings (see `diffrelax.cache.work_key`).
     hessian : (3 n_atoms, 3 n_atoms) array, eV/Å², or None
         From which the optimizer started.
     hessian_time : Time

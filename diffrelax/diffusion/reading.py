@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, mod
 from torch import Tensor
 
 from diffrelax.diffusion.denoiser import Denoiser
-from diffrelax.diffusion.relaxation import RelaxationSchedule, denoise_as, relax_positions
+from diffrelax.diffusion.schedule import RelaxationSchedule, denoise_as, relax_positions
 from diffrelax.network.network import Theory
 
 # Found on validation molecules (analysis/readings.py): 2 of 6,535 minima read FAR or more at WIDE;

@@ -18,17 +18,9 @@ from jobflow import OutputReference
 from pydantic import ValidationError
 from rdkit import Chem, rdBase
 
-from diffrelax.documents import (
-    FailureDocument,
-    MinimisationDocument,
-    MoleculeDocument,
-    Provenance,
-    RelaxationDocument,
-    StaticDocument,
-    read_document,
-)
+from diffrelax.cache import work_key
 from diffrelax.entries import explain_invalid
-from diffrelax.files import (
+from diffrelax.files.reading import (
     Rejected,
     cut_file,
     cut_smiles,
@@ -39,7 +31,15 @@ from diffrelax.files import (
     smiles_title,
 )
 from diffrelax.molecule import Molecule
-from diffrelax.work import work_key
+from diffrelax.results.documents import (
+    FailureDocument,
+    MinimisationDocument,
+    MoleculeDocument,
+    Provenance,
+    RelaxationDocument,
+    StaticDocument,
+    read_document,
+)
 
 SMILES_FILES = (".smi", ".txt")
 LONGEST_SOURCE, LONGEST_NAME = 200, 100  # characters

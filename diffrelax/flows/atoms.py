@@ -8,7 +8,7 @@ from typing import Any
 from ase.io.jsonio import encode
 from jobflow import job
 
-from diffrelax.files import Rejected
+from diffrelax.files.reading import Rejected
 from diffrelax.flows.arguments import read_argument
 
 

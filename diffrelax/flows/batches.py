@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from jobflow import Job, Maker, job
 
-from diffrelax.documents import MoleculeDocument, Provenance, RelaxationDocument
-from diffrelax.files import Rejected, cut_smiles
+from diffrelax.cache import work_key
+from diffrelax.files.reading import Rejected, cut_smiles
 from diffrelax.flows.arguments import Plain, as_arguments, as_plain, label, read_argument
 from diffrelax.flows.units import Document, find_unit, is_failure, keep_unit, open_work, pass_on
 from diffrelax.molecule import Molecule
-from diffrelax.work import work_key
+from diffrelax.results.documents import MoleculeDocument, Provenance, RelaxationDocument
 
 if TYPE_CHECKING:
-    from diffrelax.models import Model
+    from diffrelax.models.release import Model
 
 
 def load_on_worker(name: str, device: str) -> Model:
@@ -33,7 +33,7 @@ def load_on_worker(name: str, device: str) -> Model:
         If the device cannot be used, or the model is not there, with the name of the machine and
         what to do.
     """
-    from diffrelax.models import load_model
+    from diffrelax.models.release import load_model
     from diffrelax.training.loop import check_device
 
     try:

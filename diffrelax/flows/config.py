@@ -11,11 +11,11 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 
 from diffrelax.dft import DFTSettings
 from diffrelax.entries import read_entries
+from diffrelax.files import FORMATS, suffix_of
 from diffrelax.flows.batches import DiffusionRelaxMaker
 from diffrelax.flows.levels import DFTRelaxMaker, ForceFieldRelaxMaker, MoleculeMaker
 from diffrelax.flows.relax import RelaxFlowMaker
 from diffrelax.flows.resources import StageResources
-from diffrelax.formats import FORMATS, suffix_of
 
 
 class DFTLevel(DFTSettings):

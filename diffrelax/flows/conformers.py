@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from jobflow import Flow, JobConfig, Maker, OnMissing, Response, job
 from pydantic import Field
 
-from diffrelax.documents import Document, MoleculeDocument, Provenance
-from diffrelax.ensemble import Ensemble, Level, check_temperature
-from diffrelax.ensemble import Provenance as Method
-from diffrelax.files import Rejected
+from diffrelax.cache import work_key
+from diffrelax.files.reading import Rejected
 from diffrelax.flows.arguments import (
     as_argument,
     as_plain,
@@ -25,10 +23,12 @@ from diffrelax.flows.arguments import (
 from diffrelax.flows.batches import load_on_worker
 from diffrelax.flows.units import open_work, pass_on
 from diffrelax.levels import check_installed, check_level, get_calculator
-from diffrelax.work import work_key
+from diffrelax.results.documents import Document, MoleculeDocument, Provenance
+from diffrelax.sampling.ensemble import Ensemble, Level, check_temperature
+from diffrelax.sampling.ensemble import Provenance as Method
 
 if TYPE_CHECKING:
-    from diffrelax.conformers import Conformer
+    from diffrelax.sampling.conformers import Conformer
 
 
 class ConformerDocument(Document):
@@ -137,7 +137,7 @@ class ConformerFlowMaker(Maker):
     @job
     def search(self, molecule: Any) -> Response | dict[str, Any]:
         """Relax starts with the model, and let jobs follow for those that are different."""
-        from diffrelax.conformers import find_starts, searched_by
+        from diffrelax.sampling.conformers import find_starts, searched_by
 
         check_installed(self.level)
         model = load_on_worker(self.model, self.device)
@@ -168,7 +168,7 @@ class ConformerFlowMaker(Maker):
     @job
     def minimise(self, start: dict[str, Any]) -> dict[str, Any]:
         """Relax one geometry at the level."""
-        from diffrelax.conformers import relax_conformer
+        from diffrelax.sampling.conformers import relax_conformer
 
         end, reason = relax_conformer(_read(start), self._theory, open_work(self.work))
         return _written(end) | {"reason": reason}
@@ -182,7 +182,7 @@ class ConformerFlowMaker(Maker):
         method: dict[str, Any],
     ) -> dict[str, Any]:
         """Merge minima and weight them; jobs that never ended are missing references."""
-        from diffrelax.conformers import weigh
+        from diffrelax.sampling.conformers import weigh
 
         provenance = Method.model_validate(method)
         minima, notes = [], list(provenance.notes)
@@ -211,7 +211,7 @@ def _written(one: Conformer) -> dict[str, Any]:
 
 
 def _read(record: dict[str, Any]) -> Conformer:
-    from diffrelax.conformers import Conformer
+    from diffrelax.sampling.conformers import Conformer
 
     molecule = MoleculeDocument.model_validate(record["molecule"]).to_molecule()
     energy = nan if record["energy"] is None else record["energy"]

@@ -10,20 +10,20 @@ from typing import Any, ClassVar
 
 from jobflow import Job, Maker, job
 
+from diffrelax.cache import WorkFolder, work_key
 from diffrelax.dft import DFTSettings
-from diffrelax.documents import (
+from diffrelax.files.reading import Rejected
+from diffrelax.flows.arguments import as_argument, as_arguments, as_plain, failure, read_argument
+from diffrelax.flows.units import Document, fetch, find_unit, keep_unit, open_work, pass_on
+from diffrelax.levels import LEVELS, check_installed, check_level
+from diffrelax.molecule import Molecule
+from diffrelax.results.documents import (
     MinimisationDocument,
     MoleculeDocument,
     Provenance,
     ResultDocument,
     StaticDocument,
 )
-from diffrelax.files import Rejected
-from diffrelax.flows.arguments import as_argument, as_arguments, as_plain, failure, read_argument
-from diffrelax.flows.units import Document, fetch, find_unit, keep_unit, open_work, pass_on
-from diffrelax.levels import LEVELS, check_installed, check_level
-from diffrelax.molecule import Molecule
-from diffrelax.work import WorkFolder, work_key
 
 logger = logging.getLogger(__name__)
 
@@ -186,7 +186,7 @@ class DFTRelaxMaker(MoleculeMaker):
 
     def check_machine(self) -> None:
         """Look for the functional, the optimizer and the level of the Hessian."""
-        from diffrelax.dft.relaxation import check_settings
+        from diffrelax.dft.optimization import check_settings
 
         check_settings(DFTSettings(**self.settings))
 
@@ -197,7 +197,7 @@ class DFTRelaxMaker(MoleculeMaker):
 
     def calculate(self, molecule: Molecule, key: str, work: WorkFolder | None) -> ResultDocument:
         """Relax."""
-        from diffrelax.dft.relaxation import relax_with, unit_checkpoint
+        from diffrelax.dft.optimization import relax_with, unit_checkpoint
 
         settings = DFTSettings(**self.settings)
         checkpoint = unit_checkpoint(work, key, molecule, settings) if work else None

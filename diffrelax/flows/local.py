@@ -15,9 +15,9 @@ from filelock import FileLock, Timeout
 from jobflow import Flow, JobStore, run_locally
 from jobflow.core.schemas import JobStoreDocument
 
-from diffrelax.documents import read_document
 from diffrelax.flows.reports import result_row
 from diffrelax.flows.summary import Summary
+from diffrelax.results.documents import read_document
 
 Show = Callable[[int, int, Mapping[str, int]], None]
 

@@ -15,7 +15,8 @@ from jobflow import Flow
 from pymongo import timeout
 from pymongo.errors import PyMongoError
 
-from diffrelax.files import is_path
+from diffrelax.cache import work_key
+from diffrelax.files.reading import is_path
 from diffrelax.flows.config import DFTLevel, FlowConfig
 from diffrelax.flows.local import Show
 from diffrelax.flows.queue import FlowQueue, follow, patiently
@@ -23,7 +24,6 @@ from diffrelax.flows.resources import StageResources, dft_resources, manager_con
 from diffrelax.flows.stores import DATABASE_SECONDS, read_project
 from diffrelax.flows.summary import Summary
 from diffrelax.levels.density_functional import count_functions
-from diffrelax.work import work_key
 
 # MongoDB keeps 16 MB in a document at most: the jobs of a flow and its summary, 0.5 kB for each
 # molecule, and the results of a batch, 0.3 kB for each atom
@@ -194,7 +194,7 @@ def _submit(config: FlowConfig, project: Any, key: str) -> str:
 def _weights(name: str) -> str:
     if name.endswith(".safetensors"):  # workers may have that file
         return _content(name)
-    from diffrelax.models import load_model
+    from diffrelax.models.release import load_model
 
     return load_model(name).sha256  # of a release of which there may be newer ones
 

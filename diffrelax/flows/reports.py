@@ -10,7 +10,9 @@ from typing import Any
 
 from diffrelax.atomic import replacing
 from diffrelax.dft import DFTSettings
-from diffrelax.documents import (
+from diffrelax.files.writing import WRITERS, check_output, write_molecules
+from diffrelax.flows.summary import Summary
+from diffrelax.results.documents import (
     FailureDocument,
     MinimisationDocument,
     MoleculeDocument,
@@ -18,9 +20,7 @@ from diffrelax.documents import (
     ResultDocument,
     StaticDocument,
 )
-from diffrelax.flows.summary import Summary
-from diffrelax.tables import aligned_table
-from diffrelax.writing import WRITERS, check_output, write_molecules
+from diffrelax.results.tables import aligned_table
 
 TABLES = (".csv", ".parquet")
 COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
@@ -120,7 +120,7 @@ def check_export(path: Path) -> None:
     Raises
     ------
     ValueError, OSError
-        See `diffrelax.writing.check_output`; also if a package is missing for the format.
+        See `diffrelax.files.writing.check_output`; also if a package is missing for the format.
     """
     check_output(path, (*WRITERS, *TABLES))
     if path.suffix.lower() == ".parquet" and not find_spec("pyarrow"):

@@ -69,11 +69,11 @@ def check_stages(config: FlowConfig, engine: Engine) -> None:
         if with the local engine a level, an optimizer or the device is not there, or if the store
         is not that of the engine.
     """
-    from diffrelax.dft.relaxation import check_settings
+    from diffrelax.dft.optimization import check_settings
     from diffrelax.levels import check_installed
     from diffrelax.levels.density_functional import check_basis
     from diffrelax.levels.functionals import read_functional
-    from diffrelax.models import load_model
+    from diffrelax.models.release import load_model
     from diffrelax.relaxation import choose_schedule
 
     if engine == "local" or not config.model.endswith(".safetensors"):  # workers may have that file

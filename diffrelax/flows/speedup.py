@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from jobflow import Flow, JobConfig, Maker, OnMissing, job
 
+from diffrelax.cache import WorkFolder
 from diffrelax.clock import NO_TIME, Time
 from diffrelax.dft import DFTSettings
-from diffrelax.documents import MoleculeDocument
 from diffrelax.flows.arguments import as_arguments, as_plain, job_name, label, read_argument
-from diffrelax.work import WorkFolder
+from diffrelax.results.documents import MoleculeDocument
 
 if TYPE_CHECKING:
-    from diffrelax.benchmark.speedup import Outcome
-    from diffrelax.benchmark.speedup_arms import SpeedupArm
+    from diffrelax.benchmark.speedup.arms import SpeedupArm
+    from diffrelax.benchmark.speedup.run import Outcome
 
 Record = dict[str, Any]
 
@@ -34,7 +34,7 @@ class SpeedupFlowMaker(Maker):
     ----------
     name : str
     starts, recipes : sequences of str
-        See `diffrelax.benchmark.speedup_arms`.
+        See `diffrelax.benchmark.speedup.arms`.
     settings : dict
         Entries of `diffrelax.dft.DFTSettings`; the others are its defaults.
     model : str
@@ -58,13 +58,13 @@ class SpeedupFlowMaker(Maker):
     work: str = "work"
 
     def __post_init__(self) -> None:
-        from diffrelax.benchmark.speedup_arms import check_arms
+        from diffrelax.benchmark.speedup.arms import check_arms
 
         self.settings = DFTSettings(**self.settings).model_dump()
         check_arms(self._arms())
 
     def _arms(self) -> list[SpeedupArm]:
-        from diffrelax.benchmark.speedup_arms import combine
+        from diffrelax.benchmark.speedup.arms import combine
 
         return combine(self.starts, self.recipes)
 
@@ -97,9 +97,9 @@ class SpeedupFlowMaker(Maker):
     @job
     def compare(self, molecule: Any) -> list[Record]:
         """Run all arms of a molecule; its output has one record for each."""
-        from diffrelax.benchmark.speedup import compare_arms
-        from diffrelax.benchmark.speedup_arms import subjects_of
-        from diffrelax.benchmark.speedup_units import Units
+        from diffrelax.benchmark.speedup.arms import subjects_of
+        from diffrelax.benchmark.speedup.run import compare_arms
+        from diffrelax.benchmark.speedup.units import Units
 
         # a generator, so that the embedding is timed
         (subject,) = subjects_of(
@@ -114,9 +114,9 @@ class SpeedupFlowMaker(Maker):
     def report(self, names: Sequence[str], compared: Sequence[Sequence[Record] | None]) -> Record:
         """Write the report; jobs that never ended are missing references."""
         from diffrelax.benchmark.hardware import describe_hardware
-        from diffrelax.benchmark.speedup import Outcome
-        from diffrelax.benchmark.speedup_arms import distinct, same_as
-        from diffrelax.benchmark.speedup_report import outcome_row, write_report
+        from diffrelax.benchmark.speedup.arms import distinct, same_as
+        from diffrelax.benchmark.speedup.report import outcome_row, write_report
+        from diffrelax.benchmark.speedup.run import Outcome
 
         outcomes: list[Outcome] = []
         done = [(name, records) for name, records in zip(names, compared, strict=True) if records]
@@ -160,8 +160,8 @@ def _written(outcome: Outcome) -> Record:
 
 
 def _read(record: Record) -> Outcome:
-    from diffrelax.benchmark.speedup import Outcome
-    from diffrelax.benchmark.speedup_arms import SpeedupArm
+    from diffrelax.benchmark.speedup.arms import SpeedupArm
+    from diffrelax.benchmark.speedup.run import Outcome
 
     fields = {key: value for key, value in record.items() if key != "subject"}
     end = record["end"] and MoleculeDocument.model_validate(record["end"]).to_molecule()

@@ -11,8 +11,8 @@ from jobflow import JobStore
 from maggma.stores import GridFSStore, MongoStore
 from pymongo.errors import PyMongoError
 
-from diffrelax.documents import ResultDocument, read_document
 from diffrelax.flows.embedded import SQLiteStore
+from diffrelax.results.documents import ResultDocument, read_document
 
 MONGODB = ("mongodb://", "mongodb+srv://")
 PROJECT = "project:"

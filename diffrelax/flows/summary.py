@@ -9,7 +9,7 @@ from typing import Any, Literal
 from jobflow import JobConfig, OnMissing, job
 from pydantic import Field
 
-from diffrelax.documents import (
+from diffrelax.results.documents import (
     Document,
     FailureDocument,
     MinimisationDocument,

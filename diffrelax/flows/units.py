@@ -9,10 +9,10 @@ from typing import Any, TypeGuard
 
 from jobflow import job
 
-from diffrelax.documents import find_document
-from diffrelax.files import Rejected
+from diffrelax.cache import WorkFolder
+from diffrelax.files.reading import Rejected
 from diffrelax.flows.arguments import Plain, failure
-from diffrelax.work import WorkFolder
+from diffrelax.results.documents import find_document
 
 Document = dict[str, Any]
 

@@ -6,7 +6,7 @@ many geometries.
 """
 
 from diffrelax.levels.calculators import LEVELS, check_installed, check_level, get_calculator
-from diffrelax.levels.relaxation import LevelRelaxation, relax_at_level
+from diffrelax.levels.minimisation import LevelRelaxation, relax_at_level
 from diffrelax.levels.surface import Surface
 
 __all__ = [

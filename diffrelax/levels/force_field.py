@@ -9,7 +9,7 @@ import numpy as np
 from ase.calculators.calculator import Calculator, all_changes
 from ase.units import kcal, mol
 
-from diffrelax.embedding import force_field
+from diffrelax.molecule.embedding import force_field
 
 if TYPE_CHECKING:
     from diffrelax.molecule import Molecule

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.diffusion.reading import Calibration, ErrorBound, read, root_mean_square
-from diffrelax.diffusion.relaxation import RelaxationSchedule, relax_positions
-from diffrelax.training.errors import superpose
+from diffrelax.diffusion.schedule import RelaxationSchedule, relax_positions
+from diffrelax.geometry import superpose
 from diffrelax.training.geometries import Batch, GeometrySet, collate
 
 FEWEST = 50  # different molecules of a level

@@ -19,7 +19,7 @@ from pydantic import (
 from diffrelax.diffusion.denoiser import Denoiser, DenoiserConfig
 from diffrelax.diffusion.joint import GenerationConfig, JointDenoiser
 from diffrelax.diffusion.reading import Calibration
-from diffrelax.diffusion.relaxation import RelaxationSchedule
+from diffrelax.diffusion.schedule import RelaxationSchedule
 from diffrelax.entries import explain_invalid, read_entries
 from diffrelax.network.config import DenseNetworkConfig, NetworkConfig
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from diffrelax.atomic import replacing
-from diffrelax.training.errors import GeometryErrors
+from diffrelax.geometry import GeometryErrors
 from diffrelax.training.objectives import Losses
 from diffrelax.training.state import TrainingState
 

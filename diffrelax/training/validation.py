@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from diffrelax.diffusion.denoiser import Denoiser
-from diffrelax.diffusion.relaxation import relax_positions
+from diffrelax.diffusion.schedule import relax_positions
+from diffrelax.geometry import geometry_errors
 from diffrelax.training.config import ModelConfig
-from diffrelax.training.errors import geometry_errors
 from diffrelax.training.geometries import GeometrySet, collate
 from diffrelax.training.log import Errors
 

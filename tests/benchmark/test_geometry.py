@@ -12,9 +12,9 @@ from diffrelax.benchmark.geometry import (
 )
 from diffrelax.benchmark.sample import Sample, choose_sample, in_basin, start_from
 from diffrelax.diffusion.reading import Calibration, ErrorBound
-from diffrelax.identity import identity_change
+from diffrelax.geometry import superpose
 from diffrelax.molecule import Molecule
-from diffrelax.training.errors import superpose
+from diffrelax.molecule.identity import identity_change
 
 
 def test_rows_pair_each_method_with_its_own_reference(model, geometries):

@@ -9,14 +9,7 @@ import numpy as np
 import pytest
 
 from diffrelax.benchmark.hardware import describe_dft_hardware, name_processor
-from diffrelax.benchmark.speedup import (
-    Outcome,
-    assign_basins,
-    compare_arms,
-    reference_settings,
-    run_arm,
-)
-from diffrelax.benchmark.speedup_arms import (
+from diffrelax.benchmark.speedup.arms import (
     SpeedupArm,
     Subject,
     check_arms,
@@ -24,16 +17,28 @@ from diffrelax.benchmark.speedup_arms import (
     level_settings,
     subjects_of,
 )
-from diffrelax.benchmark.speedup_report import write_report
-from diffrelax.benchmark.speedup_units import Units, dft_unit
+from diffrelax.benchmark.speedup.report import write_report
+from diffrelax.benchmark.speedup.run import (
+    Outcome,
+    assign_basins,
+    compare_arms,
+    reference_settings,
+    run_arm,
+)
+from diffrelax.benchmark.speedup.units import Units, dft_unit
+from diffrelax.cache import WorkFolder, work_key
 from diffrelax.clock import Time
 from diffrelax.dft import DFTSettings
 from diffrelax.dft.recorder import Recorder
-from diffrelax.documents import FailureDocument, MinimisationDocument, MoleculeDocument, Provenance
-from diffrelax.files import Rejected, read_molecules
+from diffrelax.files.reading import Rejected, read_molecules
 from diffrelax.levels import relax_at_level
 from diffrelax.molecule import Molecule
-from diffrelax.work import WorkFolder, work_key
+from diffrelax.results.documents import (
+    FailureDocument,
+    MinimisationDocument,
+    MoleculeDocument,
+    Provenance,
+)
 
 LEVEL = DFTSettings(xc="pbe", basis="sto-3g", grid_level=2)
 HESSIAN = SpeedupArm("mmff94", "bfgs+hessian")
@@ -205,7 +210,7 @@ def test_what_breaks_down_costs_only_itself_and_is_tried_again(tmp_path, monkeyp
 
     subjects = subjects_of(read_molecules("O"))
     with monkeypatch.context() as patch:
-        patch.setattr("diffrelax.benchmark.speedup_units.relax_with", broken)
+        patch.setattr("diffrelax.benchmark.speedup.units.relax_with", broken)
         units = Units(WorkFolder(tmp_path))
         ((outcome,),) = compare_arms(subjects, [HESSIAN], LEVEL, units)
     assert outcome.reason == "AssertionError: a defect"
@@ -316,7 +321,7 @@ def test_a_level_whose_program_failed_is_tried_again(tmp_path, monkeypatch) -> N
     done = relax_at_level(water.base, "gfn2-xtb")
     units = Units(WorkFolder(tmp_path))
     with monkeypatch.context() as broken:
-        broken.setattr("diffrelax.benchmark.speedup_units.relax_at_level", crashed)
+        broken.setattr("diffrelax.benchmark.speedup.units.relax_at_level", crashed)
         assert units.start(water, "gfn2-xtb").reason == "gfn2-xtb failed: killed by SIGSEGV"
     assert units.start(water, "gfn2-xtb").molecule.start == "gfn2-xtb"
 
@@ -346,7 +351,7 @@ def test_a_start_that_cannot_be_made_has_its_cost(tmp_path) -> None:
 def test_coordinates_that_do_not_relax_are_their_own_base(monkeypatch) -> None:
     water = Molecule.from_smiles("O")
     given = water.with_positions(1.3 * water.positions, start="given")
-    monkeypatch.setattr("diffrelax.benchmark.speedup_arms.BASE_STEPS", 1)
+    monkeypatch.setattr("diffrelax.benchmark.speedup.arms.BASE_STEPS", 1)
     (subject,) = subjects_of([given])
     assert subject.base is given
 

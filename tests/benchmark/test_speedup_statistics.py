@@ -6,9 +6,9 @@ from math import nan
 import numpy as np
 import pytest
 
-from diffrelax.benchmark.speedup import Outcome
-from diffrelax.benchmark.speedup_arms import SpeedupArm
-from diffrelax.benchmark.speedup_statistics import (
+from diffrelax.benchmark.speedup.arms import SpeedupArm
+from diffrelax.benchmark.speedup.run import Outcome
+from diffrelax.benchmark.speedup.statistics import (
     arm_costs,
     estimate,
     estimate_mean,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from diffrelax.boltzmann.diagnostics import Diagnostics
+from diffrelax.sampling.boltzmann.diagnostics import Diagnostics
 
 
 def autoregressive(n_draws, n_chains, memory, seed=0):

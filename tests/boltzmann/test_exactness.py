@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 from ase.units import kB
 
-from diffrelax.boltzmann import sample_boltzmann
-from diffrelax.boltzmann.chains import Chains, Target
-from diffrelax.boltzmann.diagnostics import Diagnostics
-from diffrelax.boltzmann.guide import Guide
-from diffrelax.boltzmann.kernels import CartesianStep, DenoisingStep, TorsionJump
-from diffrelax.boltzmann.repeated import repeat
-from diffrelax.boltzmann.sampler import Mixture, run, tune
-from diffrelax.boltzmann.springs import Springs, expanded
-from diffrelax.boltzmann.surrogate import SurrogateWalk
 from diffrelax.levels import Surface
 from diffrelax.molecule import Molecule
-from diffrelax.rotors import Rotors, torsion_angles
+from diffrelax.molecule.torsions import Rotors, torsion_angles
+from diffrelax.sampling.boltzmann import sample_boltzmann
+from diffrelax.sampling.boltzmann.chains import Chains, Target
+from diffrelax.sampling.boltzmann.diagnostics import Diagnostics
+from diffrelax.sampling.boltzmann.guide import Guide
+from diffrelax.sampling.boltzmann.kernels import CartesianStep, DenoisingStep, TorsionJump
+from diffrelax.sampling.boltzmann.repeated import repeat
+from diffrelax.sampling.boltzmann.sampler import Mixture, run, tune
+from diffrelax.sampling.boltzmann.springs import Springs, expanded
+from diffrelax.sampling.boltzmann.surrogate import SurrogateWalk
 
 from .toys import THERMAL, DoubleWell, Harmonic, exact_denoiser
 

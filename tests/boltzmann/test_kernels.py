@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from diffrelax.boltzmann.chains import Chains, Target, metropolis_step
-from diffrelax.boltzmann.kernels import CartesianStep, DenoisingStep, TorsionJump
-from diffrelax.boltzmann.sampler import Mixture
-from diffrelax.boltzmann.springs import BACKGROUND, Springs, expanded, reduced
-from diffrelax.boltzmann.surrogate import SurrogateWalk
 from diffrelax.molecule import Molecule
-from diffrelax.rotors import Rotors, torsion_angles, watched_torsions
+from diffrelax.molecule.torsions import Rotors, torsion_angles, watched_torsions
+from diffrelax.sampling.boltzmann.chains import Chains, Target, metropolis_step
+from diffrelax.sampling.boltzmann.kernels import CartesianStep, DenoisingStep, TorsionJump
+from diffrelax.sampling.boltzmann.sampler import Mixture
+from diffrelax.sampling.boltzmann.springs import BACKGROUND, Springs, expanded, reduced
+from diffrelax.sampling.boltzmann.surrogate import SurrogateWalk
 
 from .toys import N_ATOMS, THERMAL, D, DoubleWell, Harmonic, exact_denoiser
 

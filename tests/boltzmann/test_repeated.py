@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from ase.units import kB
 
-from diffrelax.boltzmann.chains import Chains
-from diffrelax.boltzmann.repeated import Calibration, repeat, temperatures_of_kinds
-from diffrelax.boltzmann.springs import expanded
 from diffrelax.levels import Surface
 from diffrelax.molecule import Molecule
+from diffrelax.sampling.boltzmann.chains import Chains
+from diffrelax.sampling.boltzmann.repeated import Calibration, repeat, temperatures_of_kinds
+from diffrelax.sampling.boltzmann.springs import expanded
 
 from .toys import Harmonic, exact_denoiser
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from diffrelax import Ensemble, sample_boltzmann
-from diffrelax.boltzmann import adjusted, repeated, reweight, sampling
-from diffrelax.boltzmann.chains import Chains
-from diffrelax.boltzmann.sampler import keep
 from diffrelax.levels import Surface, get_calculator
+from diffrelax.sampling.boltzmann import adjusted, repeated, reweight, sampling
+from diffrelax.sampling.boltzmann.chains import Chains
+from diffrelax.sampling.boltzmann.sampler import keep
 
 
 @pytest.fixture(autouse=True)
@@ -168,10 +168,10 @@ def test_samples_without_an_energy_are_left_out_and_counted(samples, monkeypatch
 
     kept = (samples.positions != samples.positions[3]).any(axis=(1, 2))  # rejected moves repeat it
     told = f"no energy for {(~kept).sum()} of 15 samples"
-    monkeypatch.setattr("diffrelax.boltzmann.reweighting.Surface", Failing)
+    monkeypatch.setattr("diffrelax.sampling.boltzmann.reweighting.Surface", Failing)
     with pytest.raises(RuntimeError, match=told):
         reweight(samples, "uff")
-    monkeypatch.setattr("diffrelax.boltzmann.reweighting.MOST_LOST", 0.9)
+    monkeypatch.setattr("diffrelax.sampling.boltzmann.reweighting.MOST_LOST", 0.9)
     there = reweight(samples, "uff")
     assert f"{told}, which are left out" in "".join(there.provenance.notes)
     np.testing.assert_array_equal(there.positions, samples.positions[kept])

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from ase.units import kB
 
-from diffrelax.boltzmann.surrogate import Recorded, Surrogate
-from diffrelax.boltzmann.terms import Terms
 from diffrelax.levels import Surface
 from diffrelax.molecule import Molecule
+from diffrelax.sampling.boltzmann.surrogate import Recorded, Surrogate
+from diffrelax.sampling.boltzmann.terms import Terms
 
 THERMAL = kB * 300
 

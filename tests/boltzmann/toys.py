@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import softmax
 
-from diffrelax.boltzmann.springs import expanded, reduced
+from diffrelax.sampling.boltzmann.springs import expanded, reduced
 
 N_ATOMS = 4
 D = 3 * N_ATOMS - 3

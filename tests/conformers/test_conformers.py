@@ -7,12 +7,12 @@ import pytest
 from ase.units import Hartree, kB, kcal, mol
 from rdkit.Chem import rdMolTransforms
 
-from diffrelax.conformers import Conformer, find_starts, merge, sample_conformers, weigh
-from diffrelax.conformers import minima as minima_module
-from diffrelax.ensemble import Ensemble, Level, Provenance
-from diffrelax.identity import heavy_atom_rmsd, identity_change
 from diffrelax.levels import relax_at_level
 from diffrelax.molecule import Molecule
+from diffrelax.molecule.identity import heavy_atom_rmsd, identity_change
+from diffrelax.sampling.conformers import Conformer, find_starts, merge, sample_conformers, weigh
+from diffrelax.sampling.conformers import minima as minima_module
+from diffrelax.sampling.ensemble import Ensemble, Level, Provenance
 
 TEMPERATURE = 298.15
 MMFF94 = Level(name="mmff94")

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from diffrelax.dft import DFTRelaxation, DFTSettings, relax_dft
 from diffrelax.dft.hessian import gfn2_hessian, positive_hessian, vibrations
-from diffrelax.dft.relaxation import MINIMISERS
+from diffrelax.dft.optimization import MINIMISERS
 from diffrelax.levels import get_calculator
 from diffrelax.levels.density_functional import DensityFunctional
 from diffrelax.molecule import Molecule
@@ -88,7 +88,7 @@ def test_too_few_steps_are_reported() -> None:
 
 def test_an_end_above_an_earlier_geometry_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     soft = np.eye(9)  # eV/Å²; the first step goes too far
-    monkeypatch.setattr("diffrelax.dft.relaxation.gfn2_hessian", lambda _: soft)
+    monkeypatch.setattr("diffrelax.dft.optimization.gfn2_hessian", lambda _: soft)
     result = relax("O", max_steps=1)
     assert result.energy > result.initial_energy
     assert result.reason == (
@@ -160,7 +160,7 @@ def test_missing_hessian_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(molecule: Molecule) -> np.ndarray:
         raise RuntimeError("no parameters for U")
 
-    monkeypatch.setattr("diffrelax.dft.relaxation.gfn2_hessian", fail)
+    monkeypatch.setattr("diffrelax.dft.optimization.gfn2_hessian", fail)
     result = relax("O")
     assert result.converged
     assert "no parameters for U" in result.notes[0]
@@ -178,7 +178,7 @@ def test_soft_modes_start_from_the_floor_of_the_optimizer(
         given.append(hessian)
         return "stopped"
 
-    monkeypatch.setattr("diffrelax.dft.relaxation.gfn2_hessian", lambda _: np.zeros((9, 9)))
+    monkeypatch.setattr("diffrelax.dft.optimization.gfn2_hessian", lambda _: np.zeros((9, 9)))
     monkeypatch.setitem(MINIMISERS, optimizer, minimise)
     relax("O", optimizer=optimizer, fmax=fmax)
     assert np.linalg.eigvalsh(given[0]).min() == pytest.approx(floor)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from diffrelax.diffusion.denoiser import Denoiser, DenoiserConfig
-from diffrelax.diffusion.relaxation import RelaxationSchedule, relax_positions
+from diffrelax.diffusion.schedule import RelaxationSchedule, relax_positions
 from diffrelax.network.config import NetworkConfig
 
 

@@ -7,7 +7,7 @@ from diffrelax.diffusion.reading import (
     relax_by_reading,
     root_mean_square,
 )
-from diffrelax.diffusion.relaxation import LARGEST_STEP, RelaxationSchedule, denoise_as
+from diffrelax.diffusion.schedule import LARGEST_STEP, RelaxationSchedule, denoise_as
 
 NUMBERS = torch.tensor([[8, 1, 1, 0], [6, 8, 1, 1], [6, 8, 1, 1]])
 MINIMA = torch.randn(3, 4, 3, generator=torch.Generator().manual_seed(0)) * (NUMBERS > 0)[..., None]

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from ase.units import kB
 
-from diffrelax.ensemble import Ensemble, Level, Provenance, boltzmann_weights
 from diffrelax.molecule import Molecule
+from diffrelax.sampling.ensemble import Ensemble, Level, Provenance, boltzmann_weights
 
 SUFFIXES = (".h5", ".sdf", ".extxyz")
 
@@ -177,7 +177,8 @@ def test_files_that_hold_no_ensemble_are_named(tmp_path):
 def test_a_file_that_cannot_be_finished_leaves_the_old_one(tmp_path, monkeypatch):
     path = tmp_path / "ensemble.h5"
     ensemble_of("O", n=2).write(path)
-    monkeypatch.setattr("diffrelax.ensemble.files._record", lambda ensemble: {"never": object()})
+    unknown = {"never": object()}
+    monkeypatch.setattr("diffrelax.sampling.ensemble.files._record", lambda ensemble: unknown)
     with pytest.raises(TypeError):
         ensemble_of("O", n=3).write(path)
     monkeypatch.undo()

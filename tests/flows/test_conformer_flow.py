@@ -7,13 +7,13 @@ import pytest
 from jobflow import JobStore, OnMissing, run_locally
 from maggma.stores import MemoryStore
 
-from diffrelax import conformers
-from diffrelax.conformers import sample_conformers
-from diffrelax.files import Rejected
+from diffrelax.files.reading import Rejected
 from diffrelax.flows import ConformerFlowMaker
 from diffrelax.flows.arguments import failure
 from diffrelax.flows.conformers import ConformersDocument
 from diffrelax.molecule import Molecule
+from diffrelax.sampling import conformers
+from diffrelax.sampling.conformers import sample_conformers
 
 
 def run(flow) -> Any:

@@ -16,9 +16,9 @@ from monty.json import MontyDecoder, MontyEncoder
 from rdkit import Chem
 
 from diffrelax import levels
+from diffrelax.cache import WorkFolder
 from diffrelax.dft.recorder import Call, Recorder
-from diffrelax.documents import read_document
-from diffrelax.files import Rejected
+from diffrelax.files.reading import Rejected
 from diffrelax.flows import (
     DFTRelaxMaker,
     DiffusionRelaxMaker,
@@ -31,7 +31,7 @@ from diffrelax.flows.arguments import as_arguments, atomic_numbers, failure, rea
 from diffrelax.flows.levels import MoleculeMaker
 from diffrelax.flows.units import Document
 from diffrelax.molecule import Molecule
-from diffrelax.work import WorkFolder
+from diffrelax.results.documents import read_document
 
 CHEAP_DFT = {"xc": "lda,vwn", "basis": "sto-3g", "hessian": "none"}
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from maggma.stores import MemoryStore
 
-from diffrelax import models
 from diffrelax.flows import RelaxFlowMaker
 from diffrelax.flows.config import FlowConfig
 from diffrelax.flows.queue import FlowQueue, explain, kill_reason
@@ -14,7 +13,8 @@ from diffrelax.flows.remote import ask_for_resources, check_sizes, find_flow, fl
 from diffrelax.flows.resources import StageResources, dft_resources, manager_config
 from diffrelax.flows.run import run_flow
 from diffrelax.levels.density_functional import count_functions, mean_field
-from diffrelax.models import load_model
+from diffrelax.models import release as models
+from diffrelax.models.release import load_model
 from diffrelax.molecule import Molecule
 
 pytest.importorskip("jobflow_remote")

@@ -6,7 +6,7 @@ import pytest
 from jobflow import JobStore, run_locally
 from maggma.stores import MemoryStore
 
-from diffrelax.benchmark import speedup
+from diffrelax.benchmark.speedup import run as speedup
 from diffrelax.flows import SpeedupFlowMaker
 from diffrelax.molecule import Molecule
 

@@ -8,9 +8,9 @@ import pytest
 from jobflow import Flow, run_locally
 from pyarrow import parquet
 
-from diffrelax.documents import FailureDocument, Provenance
 from diffrelax.flows import DFTRelaxMaker, DiffusionRelaxMaker
 from diffrelax.flows.stores import find_result, open_results, open_store, read_results
+from diffrelax.results.documents import FailureDocument, Provenance
 
 DEAD = "mongodb://someone:secret@127.0.0.1:9/results"
 

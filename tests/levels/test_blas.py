@@ -19,7 +19,7 @@ print(pyscf_kernels())
     reason="only for processors with AVX2",
 )
 @pytest.mark.parametrize(
-    "first", ["diffrelax.levels.density_functional", "diffrelax.benchmark.speedup_units"]
+    "first", ["diffrelax.levels.density_functional", "diffrelax.benchmark.speedup.units"]
 )
 def test_pyscf_takes_kernels_for_avx2(first):
     environment = {k: v for k, v in os.environ.items() if k != "OPENBLAS_CORETYPE"}

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from diffrelax.boltzmann.springs import expanded, reduced
 from diffrelax.levels import Surface, get_calculator
 from diffrelax.molecule import Molecule
+from diffrelax.sampling.boltzmann.springs import expanded, reduced
 
 
 @pytest.mark.parametrize("level", ["mmff94", "gfn2-xtb"])

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from diffrelax.diffusion.reading import relax_by_reading
-from diffrelax.diffusion.relaxation import RelaxationSchedule
+from diffrelax.diffusion.schedule import RelaxationSchedule
+from diffrelax.geometry import superpose
 from diffrelax.training.calibration import FEWEST, _kept, calibrate
-from diffrelax.training.errors import superpose
 from diffrelax.training.geometries import GeometrySet, collate
 
 SCHEDULE = RelaxationSchedule(bridge=(0.1,), polish=(0.02, 0.01))

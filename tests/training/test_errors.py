@@ -4,7 +4,7 @@ from ase.build import molecule
 from ase.data import covalent_radii
 from scipy.spatial.transform import Rotation
 
-from diffrelax.training.errors import (
+from diffrelax.geometry import (
     COVALENT_RADII,
     bond_matrix,
     dihedrals,

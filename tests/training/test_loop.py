@@ -11,8 +11,8 @@ import torch
 
 from diffrelax.diffusion.denoiser import DenoiserConfig
 from diffrelax.diffusion.joint import GenerationConfig
-from diffrelax.diffusion.relaxation import RelaxationSchedule
-from diffrelax.models import load_model
+from diffrelax.diffusion.schedule import RelaxationSchedule
+from diffrelax.models.release import load_model
 from diffrelax.molecule import Molecule
 from diffrelax.relaxation import relax_molecules
 from diffrelax.training import loop

@@ -1,0 +1,1 @@
+"""DFT relaxations from several starts, compared pair by pair."""

@@ -1,0 +1,182 @@
+"""What a DFT speed-up is measured on: subjects, and the arms in which each of them is relaxed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import chain, count
+from typing import Any, NamedTuple, get_args
+
+from diffrelax.cache import work_key
+from diffrelax.clock import NO_TIME, Time, timed
+from diffrelax.dft import DFTSettings
+from diffrelax.dft.optimization import check_settings
+from diffrelax.dft.settings import Optimizer
+from diffrelax.files.reading import Rejected
+from diffrelax.levels import check_installed, relax_at_level
+from diffrelax.molecule import Molecule
+
+HESSIANS = {"": "none", "+hessian": "gfn2-xtb", "+aimnet2-hessian": "aimnet2"}
+RECIPES = {
+    optimizer + suffix: {"optimizer": optimizer, "hessian": level}
+    for optimizer in get_args(Optimizer)
+    for suffix, level in HESSIANS.items()
+}
+FORCE_FIELDS = ("mmff94", "uff", "embedded")  # of embeddings
+BASE_STEPS = 20_000  # as many as an embedding is given
+LEVEL_STARTS = ("mmff94", "uff", "gfn-ff", "gfn2-xtb", "aimnet2")
+STARTS = (*LEVEL_STARTS, "diffusion", "given")
+
+
+class SpeedupArm(NamedTuple):
+    """A way to a DFT minimum: where the relaxation starts, and how it goes on from there.
+
+    Parameters
+    ----------
+    start : str
+        One of `STARTS`, or a known geometry of the subjects.
+    recipe : str
+        One of `RECIPES`: the optimizer, and the level of the Hessian that it starts from.
+    """
+
+    start: str
+    recipe: str
+
+    def __str__(self) -> str:
+        return f"{self.start}, {self.recipe}"
+
+    def settings(self, level: DFTSettings) -> DFTSettings:
+        """Return the settings of this arm at a level of theory."""
+        return level.model_copy(update=RECIPES[self.recipe])
+
+
+def combine(starts: Iterable[str], recipes: Iterable[str]) -> list[SpeedupArm]:
+    """Combine every start with every recipe, each once, in their order."""
+    starts = list(dict.fromkeys(starts))
+    return [SpeedupArm(start, recipe) for recipe in dict.fromkeys(recipes) for start in starts]
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A molecule on which the arms are compared.
+
+    Parameters
+    ----------
+    name : str
+    base : Molecule or None
+        At the force-field geometry from which all arms come; None if there is none.
+    time : Time
+        Of the embedding and the force field, which every arm pays.
+    known : mapping of str to Molecule
+        Geometries that are known beforehand, by the name that they have as a start; they cost
+        nothing but ``time``.
+    reason : str
+        Why there is no base; empty if there is one.
+    """
+
+    name: str
+    base: Molecule | None
+    time: Time = NO_TIME
+    known: Mapping[str, Molecule] = field(default_factory=dict)
+    reason: str = ""
+
+    @property
+    def key(self) -> str:
+        """The same for equal molecules with the same geometries; empty without a base."""
+        if self.base is None:
+            return ""
+        geometries = {"base": self.base, **self.known}
+        return " ".join(work_key(name, molecule, {}) for name, molecule in geometries.items())
+
+
+def subjects_of(molecules: Iterable[Molecule | Rejected]) -> list[Subject]:
+    """Make subjects of molecules, each with a name of its own.
+
+    Coordinates that no force field made are relaxed with MMFF94, where that ends well, to become
+    the base; they themselves are known by the name ``given``. A geometry that was there before has
+    no base.
+
+    Parameters
+    ----------
+    molecules : iterable of Molecule or Rejected
+        What an iterator takes to read each of them is the time of its embedding.
+    """
+    subjects = [_subject(molecule, time) for molecule, time in timed(molecules)]
+    names = distinct(subject.name for subject in subjects)
+    named = [replace(subject, name=name) for subject, name in zip(subjects, names, strict=True)]
+    return list(_each_once(named))
+
+
+def _each_once(subjects: Iterable[Subject]) -> Iterator[Subject]:
+    """Leave the first of equal subjects: relaxed twice, one would count as two molecules."""
+    first: dict[str, str] = {}
+    for subject in subjects:
+        earlier = first.setdefault(subject.key or subject.name, subject.name)
+        if earlier == subject.name:
+            yield subject
+        else:
+            yield Subject(subject.name, None, reason=same_as(earlier))
+
+
+def same_as(name: str) -> str:
+    """Return the reason why a molecule is left out that has come before."""
+    return f"the same molecule as {name}"
+
+
+def distinct(names: Iterable[str]) -> list[str]:
+    """Return names with a number behind those that are there already: a, a (2), a (3)."""
+    taken: dict[str, None] = {}
+    for name in names:
+        numbered = (f"{name} ({i})" for i in count(2))
+        taken[next(n for n in chain([name], numbered) if n not in taken)] = None
+    return list(taken)
+
+
+def _subject(molecule: Molecule | Rejected, time: Time) -> Subject:
+    if isinstance(molecule, Rejected):
+        return Subject(molecule.name, None, reason=f"not a molecule: {molecule.reason}")
+    if molecule.start.split()[0] in FORCE_FIELDS:
+        return Subject(molecule.name, molecule, time)
+    known = {"given": molecule}
+    started = Time.now()
+    try:
+        relaxed = relax_at_level(molecule, "mmff94", max_steps=BASE_STEPS)
+    except ValueError:  # no bonds or no parameters
+        return Subject(molecule.name, molecule, time, known)
+    if not relaxed.converged:  # the arm from mmff94 will tell why
+        return Subject(molecule.name, molecule, time, known)
+    base = molecule.with_positions(relaxed.positions, start="mmff94")
+    return Subject(molecule.name, base, time + (Time.now() - started), known)
+
+
+def check_arms(arms: Iterable[SpeedupArm], known: Iterable[str] = ()) -> None:
+    """Find out whether all arms can be run, before the work begins.
+
+    Parameters
+    ----------
+    arms : iterable of SpeedupArm
+    known : iterable of str
+        Names of known geometries.
+
+    Raises
+    ------
+    ValueError
+        If a start or a recipe is unknown, or a level or an optimizer is not installed.
+    """
+    starts = (*STARTS, *known)
+    for arm in arms:
+        if arm.recipe not in RECIPES:
+            raise ValueError(f"unknown recipe {arm.recipe!r}: choose one of {', '.join(RECIPES)}")
+        check_settings(arm.settings(DFTSettings()))
+        if arm.start not in starts:
+            raise ValueError(f"unknown start {arm.start!r}: choose one of {', '.join(starts)}")
+        if arm.start in LEVEL_STARTS:
+            check_installed(arm.start)
+
+
+def level_settings(level: str) -> dict[str, Any]:
+    """Return the fastest installed way to relax at a cheap level, as settings of the level."""
+    if level != "gfn2-xtb":
+        return {}
+    return {"program": "xtb" if shutil.which("xtb") else "tblite"}

@@ -1,0 +1,346 @@
+"""The report of a speed-up: tables in markdown and CSV, a figure, and how it was made."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.metadata import version
+from io import StringIO
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+from ase.units import kcal, mol
+
+from diffrelax.atomic import replacing
+from diffrelax.benchmark.speedup.arms import SpeedupArm, level_settings
+from diffrelax.benchmark.speedup.figure import can_draw, draw_speedup
+from diffrelax.benchmark.speedup.run import Outcome
+from diffrelax.benchmark.speedup.statistics import (
+    RESOLUTION,
+    ArmCost,
+    Estimate,
+    Speedup,
+    StartQuality,
+    arm_costs,
+    speedup,
+    start_qualities,
+)
+from diffrelax.results.documents import Provenance
+from diffrelax.results.tables import markdown_table
+
+KCAL_PER_MOL = kcal / mol  # eV
+PAPER = SpeedupArm("mmff94", "bfgs")
+PACKAGES = ("diffrelax", "pyscf", "ase", "geometric", "tblite", "rdkit", "torch", "numpy", "scipy")
+
+STAGES = ("total", "embedding", "start", "hessian", "dft")
+
+COST_HEADER = (
+    "start", "recipe", "molecules", "converged", "calls, median", "calls, mean",
+    "SCF cycles, median", "seconds, median", "processor seconds, median", "kWh per 1,000 minima",
+)  # fmt: skip
+START_HEADER = (
+    "start", "molecules", "above minimum, kcal/mol, median", "pairs with MMFF94",
+    "MMFF94's over it, ratio of medians", "MMFF94's over it, median ratio",
+    "largest force, eV/Å, median", "below the criterion", "below geomeTRIC's loose",
+    "below geomeTRIC's default",
+)  # fmt: skip
+SPEEDUP_HEADER = (
+    "from", "to", "molecules", "pairs", "other minimum", "no minimum", "calls, ratio of medians",
+    "calls, median ratio", "SCF cycles, ratio of medians", "SCF cycles, median ratio",
+    "timed pairs", "seconds, ratio of medians", "seconds, median ratio",
+    "processor seconds, ratio of medians", "processor seconds, median ratio",
+)  # fmt: skip
+MOLECULE_HEADER = (
+    "name", "smiles", "start", "recipe", "converged", "basin", "calls", "scf_cycles",
+    *(f"{clock}_{stage}" for clock in ("seconds", "processor_seconds") for stage in STAGES),
+    "excess_ev", "energies_ev", "reason", "notes", "hardware",
+)  # fmt: skip
+
+
+def comparisons(arms: Sequence[SpeedupArm]) -> list[tuple[SpeedupArm, SpeedupArm]]:
+    """Choose which arms are compared, the slow one first.
+
+    Diffusion with every other start of the same recipe, and everything with ``mmff94, bfgs``, the
+    protocol of Rothchild et al. (2024, doi 10.1039/D3SC05877H), but for `geometric`, which does not
+    stop at the largest force alone.
+    """
+    pairs = [
+        (slow, fast)
+        for fast in arms
+        if fast.start == "diffusion"
+        for slow in arms
+        if slow.recipe == fast.recipe and slow != fast
+    ]
+    pairs += [
+        (PAPER, fast)
+        for fast in arms
+        if PAPER in arms and fast != PAPER and not fast.recipe.startswith("geometric")
+    ]
+    return list(dict.fromkeys(pairs))
+
+
+def write_report(
+    folder: Path, outcomes: Sequence[Outcome], about: Mapping[str, Any], watts: float
+) -> str:
+    """Write report.md, arms.csv, starts.csv, molecules.csv and about.json into a folder.
+
+    Where matplotlib is installed, also speedup.png.
+
+    Parameters
+    ----------
+    folder : path
+        That exists.
+    outcomes : sequence of Outcome
+    about : mapping
+        What is needed to make the report again, plain values.
+    watts : float
+        See `arm_costs`.
+
+    Returns
+    -------
+    str
+        The tables of the report, in markdown.
+    """
+    costs = arm_costs(outcomes, watts)
+    starts = start_qualities(outcomes, about["level"]["fmax"])
+    ratios = [speedup(outcomes, *pair) for pair in comparisons([cost.arm for cost in costs])]
+    tables = _tables(costs, starts, ratios, outcomes)
+    here = Provenance.here()
+    about = dict(about) | {
+        "measured_on": sorted({outcome.hardware for outcome in outcomes if outcome.hardware}),
+        "measured_with": sorted({outcome.git_commit for outcome in outcomes if outcome.git_commit}),
+        "watts": watts,
+        "git_commit": here.git_commit,
+        "uncommitted": here.uncommitted,
+        "gfn2-xtb": level_settings("gfn2-xtb")["program"],
+        "packages": {package: version(package) for package in PACKAGES},
+    }
+    files = {
+        "report.md": _page(tables, about),
+        "arms.csv": _csv(COST_HEADER, map(_cost_cells, costs)),
+        "starts.csv": _csv(START_HEADER, map(_start_cells, starts)),
+        "molecules.csv": _csv(MOLECULE_HEADER, map(_molecule_cells, outcomes)),
+        "about.json": json.dumps(about, indent=1, ensure_ascii=False) + "\n",
+    }
+    for name, text in files.items():
+        with replacing(folder / name) as part:
+            part.write_text(text, encoding="utf-8")
+    if can_draw():
+        draw_speedup(folder / "speedup.png", outcomes)
+    return tables
+
+
+def _tables(
+    costs: Sequence[ArmCost],
+    starts: Sequence[StartQuality],
+    ratios: Sequence[Speedup],
+    outcomes: Sequence[Outcome],
+) -> str:
+    parts = [
+        "## What each arm costs",
+        "From the SMILES to the end of the DFT relaxation, over the molecules that reached a "
+        "minimum. In brackets are 95% intervals: of medians those of order statistics (from six "
+        "molecules on), of means Student's, of ratios of medians those of the bootstrap (from "
+        "twenty on). Electrical energy is that of all relaxations "
+        "that ended, with or without a minimum, for each minimum that was reached. Arms that were "
+        "tried on different molecules or processors are compared by the table of pairs.",
+        markdown_table(COST_HEADER, map(_cost_cells, costs)),
+        "## How good each start is",
+        "By the first gradient call. Energies are above the reference minimum that the relaxation "
+        "reaches; ratios are over the pairs that reach the same minimum, and one below "
+        f"{RESOLUTION / KCAL_PER_MOL:.4f} kcal/mol counts as that, for integration grids leave so "
+        "much open. The last columns are the shares of the molecules whose forces already meet the "
+        "criterion of these relaxations, and the criteria for gradients of geomeTRIC's loose and "
+        "default sets, with Wilson's intervals.",
+        markdown_table(START_HEADER, map(_start_cells, starts)),
+    ]
+    if ratios:
+        parts += [
+            "## How many times less the second costs",
+            "Over the pairs that end in the same reference minimum; seconds over those of them "
+            "that ran on the same kind of processor, however far apart in time. Unlike seconds, "
+            "SCF cycles do not depend on what else a machine is doing. A relaxation that is noted "
+            "below to have stopped on the way to its minimum counts with the calls that it took.",
+            markdown_table(SPEEDUP_HEADER, map(_speedup_cells, ratios)),
+        ]
+    if minima := _minima_rows(outcomes):
+        parts += [
+            "## Molecules with more than one minimum",
+            "A minimum is where a tight relaxation ends; whether it is one, or a saddle point that "
+            "nothing pushed the relaxation off, is not checked.",
+            markdown_table(("molecule", "minimum", "above the lowest, kcal/mol", "arms"), minima),
+        ]
+    for title, remarks in (
+        ("Without a minimum", failures_by_reason(outcomes)),
+        ("Other than the recipe says", _where(outcomes, lambda outcome: outcome.notes)),
+    ):
+        if remarks:
+            rows = [
+                (remark, str(len(where)), "; ".join(where)) for remark, where in remarks.items()
+            ]
+            parts += [f"## {title}", markdown_table(("remark", "molecules", "where"), rows)]
+    return "\n\n".join(parts)
+
+
+def _minima_rows(outcomes: Iterable[Outcome]) -> list[tuple[str, ...]]:
+    """Say which arms end in which minimum, for molecules that have more than one."""
+    by_name: dict[str, dict[int, list[Outcome]]] = defaultdict(lambda: defaultdict(list))
+    for outcome in outcomes:
+        if outcome.basin is not None:
+            by_name[outcome.name][outcome.basin].append(outcome)
+    rows: list[tuple[str, ...]] = []
+    for name, basins in by_name.items():
+        energies = {basin: found[0].minimum or 0.0 for basin, found in basins.items()}
+        lowest = min(energies.values())
+        for basin, found in sorted(basins.items()) if len(basins) > 1 else ():
+            above = (energies[basin] - lowest) / KCAL_PER_MOL
+            arms = "; ".join(str(outcome.arm) for outcome in found)
+            rows.append((name, str(basin), f"{above:.2f}", arms))
+    return rows
+
+
+def failures_by_reason(outcomes: Sequence[Outcome]) -> dict[str, list[str]]:
+    """Return where there is no minimum, or no reference for it, by reason, most frequent first.
+
+    Returns
+    -------
+    dict
+        Reason to a list of molecules, each with the arms in parentheses unless it is all of them.
+    """
+    return _where(outcomes, lambda outcome: [outcome.reason] if outcome.reason else [])
+
+
+def _where(
+    outcomes: Sequence[Outcome], remarks: Callable[[Outcome], Iterable[str]]
+) -> dict[str, list[str]]:
+    tried = Counter(outcome.name for outcome in outcomes)
+    arms: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for outcome in outcomes:
+        for remark in remarks(outcome):
+            arms[remark][outcome.name].append(str(outcome.arm))
+    where = {
+        remark: [
+            name if len(found) == tried[name] else f"{name} ({'; '.join(found)})"
+            for name, found in by_name.items()
+        ]
+        for remark, by_name in arms.items()
+    }
+    return dict(sorted(where.items(), key=lambda item: -len(item[1])))
+
+
+def _page(tables: str, about: Mapping[str, Any]) -> str:
+    level = about["level"]
+    return "\n\n".join(
+        [
+            "# DFT speed-up",
+            f"{level['xc']}/{level['basis']}, largest force at the end < {level['fmax']:g} eV/Å "
+            "(the recipes of `geometric`: the five criteria of geomeTRIC).",
+            tables,
+            *(["![Gradient calls and energies of the starts](speedup.png)"] if can_draw() else []),
+            "## How it was made",
+            f"On {' and '.join(about['measured_on']) or about['hardware']}. "
+            "What follows the threads are the kernels that PySCF's OpenBLAS has taken, where they "
+            "are known. Seconds are wall times, in which other processes on the machine count. "
+            "Processor seconds are user and system time of all threads and programs "
+            "of this work alone: on one thread, about the seconds on an idle core. Electrical "
+            f"energy assumes {about['watts']:g} W for a busy core. Each relaxation is kept in the "
+            "folder `units`; the same command finds them done, so delete that folder to measure "
+            "again. Packages and commit are those with which this report was written, and the "
+            "embedding is timed at that time; `measured_with` has the commits, where they are "
+            "known, of the relaxations.",
+            "```json\n" + json.dumps(about, indent=1, ensure_ascii=False) + "\n```\n",
+        ]
+    )
+
+
+def _cost_cells(cost: ArmCost) -> tuple[str, ...]:
+    return (
+        cost.arm.start,
+        cost.arm.recipe,
+        str(cost.n),
+        str(cost.converged),
+        _shown(cost.calls, "g"),
+        _shown(cost.mean_calls, ".1f"),
+        _shown(cost.scf_cycles, "g"),
+        _shown(cost.seconds, ".1f"),
+        _shown(cost.processor_seconds, ".1f"),
+        "–" if isnan(cost.kwh) else f"{cost.kwh:.2f}",
+    )
+
+
+def _start_cells(start: StartQuality) -> tuple[str, ...]:
+    return (
+        start.start,
+        str(start.n),
+        _shown(start.excess, ".3f", KCAL_PER_MOL),
+        str(start.pairs),
+        _shown(start.excess_ratio, ".1f"),
+        _shown(start.typical_excess_ratio, ".1f"),
+        _shown(start.first_fmax, ".3f"),
+        *(
+            _shown(share, ".0%")
+            for share in (start.below_fmax, start.below_loose, start.below_default)
+        ),
+    )
+
+
+def _speedup_cells(ratio: Speedup) -> tuple[str, ...]:
+    counts = (ratio.n, ratio.pairs, ratio.elsewhere, ratio.failed)
+    calls = ratio.calls, ratio.typical_calls
+    cycles = ratio.scf_cycles, ratio.typical_scf_cycles
+    times = (
+        ratio.seconds, ratio.typical_seconds,
+        ratio.processor_seconds, ratio.typical_processor_seconds,
+    )  # fmt: skip
+    return (
+        str(ratio.slow),
+        str(ratio.fast),
+        *map(str, counts),
+        *(_shown(estimate, ".2f") for estimate in (*calls, *cycles)),
+        str(ratio.timed),
+        *(_shown(estimate, ".2f") for estimate in times),
+    )
+
+
+def outcome_row(outcome: Outcome) -> dict[str, Any]:
+    """Return what is told of an outcome, None where not known."""
+    return dict(zip(MOLECULE_HEADER, _molecule_cells(outcome), strict=True))
+
+
+def _molecule_cells(outcome: Outcome) -> tuple[Any, ...]:
+    times = [outcome.times.get(stage) for stage in STAGES]
+    return (
+        outcome.name,
+        outcome.smiles,
+        outcome.arm.start,
+        outcome.arm.recipe,
+        outcome.converged,
+        outcome.basin,
+        outcome.calls or None,
+        outcome.scf_cycles or None,
+        *(time and time.wall for time in times),
+        *(time and time.processor for time in times),
+        outcome.excess,
+        list(outcome.energies) or None,
+        outcome.reason,
+        "; ".join(outcome.notes),
+        outcome.hardware,
+    )
+
+
+def _shown(estimate: Estimate, form: str, unit: float = 1.0) -> str:
+    if isnan(estimate.value):
+        return "–"
+    value, low, high = (
+        format(x / unit, form) for x in (estimate.value, estimate.low, estimate.high)
+    )
+    return value if isnan(estimate.low) else f"{value} [{low}, {high}]"
+
+
+def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    file = StringIO()
+    csv.writer(file, lineterminator="\n").writerows([header, *rows])
+    return file.getvalue()

@@ -1,0 +1,280 @@
+"""Paired DFT relaxations: every molecule in every arm, each end known by its reference minimum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from math import nan
+from typing import NamedTuple
+
+from tqdm.auto import tqdm
+
+from diffrelax.benchmark.speedup.arms import SpeedupArm, Subject
+from diffrelax.benchmark.speedup.units import Start, Units
+from diffrelax.clock import Time
+from diffrelax.dft import DFTSettings
+from diffrelax.levels.density_functional import count_functions
+from diffrelax.molecule import Molecule
+from diffrelax.molecule.identity import identity_change, same_minimum
+from diffrelax.results.documents import FailureDocument, MinimisationDocument
+
+REFERENCE_FMAX = 0.003  # eV/Å
+REFERENCE_STEPS = 100
+# means of 737 relaxations of 5 to 9 heavy atoms (analysis/results), and a fit to their times
+CALLS_WITHOUT_HESSIAN, CALLS_WITH_HESSIAN, CALLS_TO_REFERENCE = 12, 4, 6
+SECONDS_OF_100_FUNCTIONS, LEAST_SECONDS = 3.0, 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """How one molecule came through one arm.
+
+    Parameters
+    ----------
+    name, smiles : str
+        Of the molecule.
+    arm : SpeedupArm
+    reason : str
+        Why there is no minimum, or none that is known by its reference; empty if all is well.
+    times : dict of str to Time
+        By stage, from the SMILES on: ``embedding`` (and force field), ``start``,
+        ``hessian``, ``dft``, and ``total``.
+    energies : tuple of float, eV
+        Of each gradient call.
+    first_fmax, first_rms_force : float, eV/Å
+        Largest and root mean square force on an atom at the start; NaN if not known.
+    scf_cycles : int
+    end : Molecule or None
+        At the minimum; None if none was reached.
+    notes : tuple of str
+        What differs from the settings.
+    hardware : str
+        Processor and threads of the DFT relaxation; empty if not known.
+    git_commit : str
+        Of the code that ran the DFT relaxation; empty if not known.
+    basin : int or None
+        Number of the reference minimum that the end belongs to, counted from 0 for each molecule.
+    minimum : float or None, eV
+        Energy of the reference minimum.
+    """
+
+    name: str
+    smiles: str
+    arm: SpeedupArm
+    reason: str
+    times: dict[str, Time] = field(default_factory=dict)
+    energies: tuple[float, ...] = ()
+    first_fmax: float = nan
+    first_rms_force: float = nan
+    scf_cycles: int = 0
+    end: Molecule | None = None
+    notes: tuple[str, ...] = ()
+    hardware: str = ""
+    git_commit: str = ""
+    basin: int | None = None
+    minimum: float | None = None
+
+    @property
+    def converged(self) -> bool:
+        """Whether a minimum of the same molecule was reached."""
+        return self.end is not None
+
+    @property
+    def calls(self) -> int:
+        """Energy-and-gradient calls; the first counts."""
+        return len(self.energies)
+
+    @property
+    def excess(self) -> float | None:
+        """Energy of the start above its reference minimum, eV; None if that is not known."""
+        return None if self.minimum is None else self.energies[0] - self.minimum
+
+
+class Basin(NamedTuple):
+    """A reference minimum, energy in eV."""
+
+    molecule: Molecule
+    energy: float
+
+
+def compare_arms(
+    subjects: Sequence[Subject],
+    arms: Sequence[SpeedupArm],
+    level: DFTSettings,
+    units: Units,
+    *,
+    progress: bool = False,
+) -> Iterator[list[Outcome]]:
+    """Relax every molecule in every arm.
+
+    Parameters
+    ----------
+    subjects : sequence of Subject
+    arms : sequence of SpeedupArm
+    level : DFTSettings
+        Its optimizer and Hessian are replaced by those of each arm; the reference minima are found
+        with its optimizer.
+    units : Units
+        Does the work, or finds it done: what was interrupted goes on with the same call.
+    progress : bool
+        Show a progress bar on standard error, with an estimate of the time left.
+
+    Yields
+    ------
+    list of Outcome
+        For each subject in turn, one for each arm.
+    """
+    total = len(subjects) * len(arms)
+    with tqdm(total=total, unit="arm", smoothing=0, disable=None if progress else True) as bar:
+        for subject in subjects:
+            outcomes = []
+            for arm in arms:
+                bar.set_description(f"{subject.name}: {arm}")
+                before = units.calculated
+                outcomes.append(run_arm(subject, arm, level, units))
+                if units.calculated == before:
+                    total -= 1  # what is found is no measure of the time left
+                    bar.total = total
+                else:
+                    bar.update()
+            yield assign_basins(outcomes, lambda end: units.relax(end, reference_settings(level)))
+
+
+def estimate_seconds(
+    subjects: Sequence[Subject], arms: Sequence[SpeedupArm], level: DFTSettings
+) -> float:
+    """Estimate the processor time of a comparison, tight relaxations included, s.
+
+    Within a factor of three: the time of a gradient call goes as the cube of the number of basis
+    functions, and depends on functional and processor, which are not looked at.
+    """
+    calls = CALLS_TO_REFERENCE
+    for arm in arms:
+        guided = arm.settings(level).hessian != "none"
+        calls += CALLS_WITH_HESSIAN if guided else CALLS_WITHOUT_HESSIAN
+    seconds = 0.0
+    for subject in subjects:
+        with suppress(ValueError):  # the basis lacks an element: the report will say so
+            numbers = subject.base.numbers if subject.base else ()
+            size = count_functions(numbers, level.basis) / 100
+            seconds += calls * max(SECONDS_OF_100_FUNCTIONS * size**3, LEAST_SECONDS * bool(size))
+    return seconds
+
+
+def reference_settings(level: DFTSettings) -> DFTSettings:
+    """Return the settings with which reference minima are relaxed."""
+    return level.model_copy(
+        update={
+            "fmax": min(REFERENCE_FMAX, level.fmax),
+            "hessian": "gfn2-xtb",
+            "max_steps": REFERENCE_STEPS,
+        }
+    )
+
+
+def run_arm(subject: Subject, arm: SpeedupArm, level: DFTSettings, units: Units) -> Outcome:
+    """Relax one molecule in one arm; whatever goes wrong is in the outcome."""
+    smiles = subject.base.smiles if subject.base else ""
+    failed = Outcome(subject.name, smiles, arm, "")
+    start = units.start(subject, arm.start)
+    spent = {"embedding": subject.time, "start": start.time, "total": subject.time + start.time}
+    failed = replace(failed, times=spent)
+    if start.molecule is None:
+        return replace(failed, reason=start.reason)
+    document = units.relax(start.molecule, arm.settings(level))
+    if isinstance(document, FailureDocument):
+        return replace(failed, reason=document.reason)
+    return _outcome(failed, subject, start, document)
+
+
+def _outcome(
+    blank: Outcome, subject: Subject, start: Start, document: MinimisationDocument
+) -> Outcome:
+    assert subject.base is not None and document.trajectory is not None
+    end, reason = None, document.reason
+    if document.converged:
+        end = document.output.to_molecule()
+        from_base = blank.arm.start not in subject.known
+        if from_base and (change := identity_change(subject.base, end.positions)):
+            end, reason = None, f"identity lost: {change}"
+    times = {
+        "embedding": subject.time,
+        "start": start.time,
+        "hessian": document.times["hessian"],
+        "dft": document.times["dft"],
+        "total": subject.time + start.time + document.times["total"],
+    }
+    return replace(
+        blank,
+        reason=reason,
+        times=times,
+        energies=document.trajectory.energies,
+        first_fmax=next(iter(document.trajectory.fmaxes), nan),
+        first_rms_force=next(iter(document.trajectory.rms_forces), nan),
+        scf_cycles=document.scf_cycles or 0,
+        end=end,
+        notes=document.notes,
+        hardware=document.provenance.hardware,
+        git_commit=document.provenance.git_commit,
+    )
+
+
+def assign_basins(
+    outcomes: Sequence[Outcome],
+    relax: Callable[[Molecule], MinimisationDocument | FailureDocument],
+) -> list[Outcome]:
+    """Tell in which reference minimum each outcome of one molecule ends.
+
+    An end that is the same minimum as none of the references yet (see
+    `diffrelax.molecule.identity.same_minimum`), its energy included, is relaxed tightly, and what
+    it falls into becomes one. In the end each belongs to the reference that is the same minimum,
+    whichever was found first; otherwise to the one that it fell into, and a note says that it had
+    still some way to go: its calls are fewer than those to the minimum.
+
+    Parameters
+    ----------
+    outcomes : sequence of Outcome
+    relax : callable
+        Relaxes a molecule tightly.
+    """
+    basins: list[Basin] = []
+    fallen: dict[int, int] = {}
+    reasons: dict[int, str] = {}
+    for i, outcome in enumerate(outcomes):
+        if outcome.end is None or _find(basins, outcome.end, outcome.energies[-1]) is not None:
+            continue
+        document = relax(outcome.end)
+        if isinstance(document, FailureDocument) or not document.converged:
+            reasons[i] = f"no reference minimum: {document.reason}"
+            continue
+        assert document.energy is not None
+        basin = Basin(document.output.to_molecule(), document.energy)
+        number = _find(basins, *basin)
+        if number is None:
+            number = len(basins)
+            basins.append(basin)
+        fallen[i] = number
+    return [
+        _assign(outcome, basins, fallen.get(i), reasons.get(i, ""))
+        for i, outcome in enumerate(outcomes)
+    ]
+
+
+def _assign(outcome: Outcome, basins: Sequence[Basin], fallen: int | None, reason: str) -> Outcome:
+    if outcome.end is None:
+        return outcome
+    number = _find(basins, outcome.end, outcome.energies[-1])
+    if number is not None:
+        return replace(outcome, basin=number, minimum=basins[number].energy)
+    if fallen is None:
+        return replace(outcome, reason=reason)
+    notes = (*outcome.notes, "stopped on the way to its reference minimum")
+    return replace(outcome, basin=fallen, minimum=basins[fallen].energy, notes=notes)
+
+
+def _find(basins: Sequence[Basin], molecule: Molecule, energy: float) -> int | None:
+    for i, basin in enumerate(basins):
+        if same_minimum(basin.molecule, molecule, energy - basin.energy):
+            return i
+    return None

@@ -1,0 +1,344 @@
+"""Costs of arms and their ratios, with 95% intervals that hold for few molecules, too."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from math import isnan, nan
+from typing import TypeAlias
+
+import numpy as np
+from ase.units import Bohr, Hartree
+from scipy.stats import binomtest, bootstrap, quantile_test, sem
+from scipy.stats import t as student
+
+from diffrelax.benchmark.speedup.arms import SpeedupArm
+from diffrelax.benchmark.speedup.run import Outcome
+
+RESAMPLES = 9999
+FEWEST = 6  # molecules whose mean has an interval, as their median has
+FEWEST_RESAMPLED = 20  # molecules; the bootstrap interval of fewer is too narrow
+RESOLUTION = 1e-4  # eV; what integration grids and reference minima leave open of an energy
+JOULES_PER_KWH = 3.6e6
+
+Statistic: TypeAlias = Callable[..., np.ndarray]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A statistic with its 95% interval, which is NaN where the molecules are too few."""
+
+    value: float
+    low: float = nan
+    high: float = nan
+
+
+@dataclass(frozen=True)
+class ArmCost:
+    """What an arm costs; means and medians are over the molecules that reached a minimum.
+
+    Parameters
+    ----------
+    arm : SpeedupArm
+    n : int
+        Molecules that were tried.
+    converged : int
+        That reached a minimum.
+    calls : Estimate
+        Median number of energy-and-gradient calls.
+    mean_calls : Estimate
+    scf_cycles : Estimate
+        Median.
+    seconds, processor_seconds : Estimate
+        Median time from the SMILES on, see `diffrelax.clock.Time`.
+    kwh : float
+        Electrical energy for 1,000 minima: the processor time of all relaxations that ended, also
+        without a minimum, over the number of minima that were reached, times the power that was
+        assumed.
+    """
+
+    arm: SpeedupArm
+    n: int
+    converged: int
+    calls: Estimate
+    mean_calls: Estimate
+    scf_cycles: Estimate
+    seconds: Estimate
+    processor_seconds: Estimate
+    kwh: float
+
+
+@dataclass(frozen=True)
+class StartQuality:
+    """How good the geometries are that one start gives, told by the first gradient call from each.
+
+    Parameters
+    ----------
+    start : str
+    n : int
+        Molecules with a first gradient call.
+    excess : Estimate, eV
+        Median energy above the reference minimum that is reached from there.
+    pairs : int
+        Molecules that reach one minimum from here and from MMFF94.
+    excess_ratio, typical_excess_ratio : Estimate
+        Of MMFF94's excess energy over this one's, over these pairs: ratio of the medians, and
+        median of the ratios. An energy below `RESOLUTION` counts as that.
+    first_fmax : Estimate, eV/Å
+        Median largest force on an atom.
+    below_fmax, below_loose, below_default : Estimate
+        Shares whose forces already meet the criterion of the relaxations, and the two criteria for
+        gradients of geomeTRIC's loose and default sets.
+    """
+
+    start: str
+    n: int
+    excess: Estimate
+    pairs: int
+    excess_ratio: Estimate
+    typical_excess_ratio: Estimate
+    first_fmax: Estimate
+    below_fmax: Estimate
+    below_loose: Estimate
+    below_default: Estimate
+
+
+@dataclass(frozen=True)
+class Speedup:
+    """How many times less one arm costs than another, over molecules that end in one minimum.
+
+    Parameters
+    ----------
+    slow, fast : SpeedupArm
+    n : int
+        Molecules that were tried in both arms.
+    pairs : int
+        Of these, those that end in the same reference minimum.
+    elsewhere : int
+        Those that end in two minima.
+    failed : int
+        Those that lack a minimum, or a reference for it, in one arm or both.
+    timed : int
+        Of the pairs, those with both relaxations on the same kind of processor, with as many
+        threads: over these the times are compared.
+    calls, scf_cycles, seconds, processor_seconds : Estimate
+        Ratio of the medians.
+    typical_calls, typical_scf_cycles, typical_seconds, typical_processor_seconds : Estimate
+        Median over the molecules of the ratio.
+    """
+
+    slow: SpeedupArm
+    fast: SpeedupArm
+    n: int
+    pairs: int
+    elsewhere: int
+    failed: int
+    timed: int
+    calls: Estimate
+    typical_calls: Estimate
+    scf_cycles: Estimate
+    typical_scf_cycles: Estimate
+    seconds: Estimate
+    typical_seconds: Estimate
+    processor_seconds: Estimate
+    typical_processor_seconds: Estimate
+
+
+def arm_costs(outcomes: Sequence[Outcome], watts: float) -> list[ArmCost]:
+    """Sum up each arm, in the order of their first appearance.
+
+    Parameters
+    ----------
+    outcomes : sequence of Outcome
+    watts : float
+        Power that is assumed for a busy processor core, W.
+    """
+    by_arm: dict[SpeedupArm, list[Outcome]] = defaultdict(list)
+    for outcome in outcomes:
+        by_arm[outcome.arm].append(outcome)
+    return [_arm_cost(arm, tried, watts) for arm, tried in by_arm.items()]
+
+
+def _arm_cost(arm: SpeedupArm, tried: Sequence[Outcome], watts: float) -> ArmCost:
+    done = [o for o in tried if o.converged]
+    calls = [o.calls for o in done]
+    times = [o.times["total"] for o in done]
+    spent = sum(o.times["total"].processor for o in tried)
+    return ArmCost(
+        arm=arm,
+        n=len(tried),
+        converged=len(done),
+        calls=estimate_median(calls),
+        mean_calls=estimate_mean(calls),
+        scf_cycles=estimate_median([o.scf_cycles for o in done]),
+        seconds=estimate_median([time.wall for time in times]),
+        processor_seconds=estimate_median([time.processor for time in times]),
+        kwh=1000 * spent / len(done) * watts / JOULES_PER_KWH if done else nan,
+    )
+
+
+def start_qualities(outcomes: Sequence[Outcome], fmax: float) -> list[StartQuality]:
+    """Sum up each start, in the order of their first appearance.
+
+    Parameters
+    ----------
+    outcomes : sequence of Outcome
+        Of a molecule and a start, the first with a reference minimum counts.
+    fmax : float, eV/Å
+        At which the relaxations end.
+    """
+    by_start: dict[str, dict[str, Outcome]] = defaultdict(dict)
+    for outcome in sorted(outcomes, key=lambda outcome: outcome.basin is None):
+        if outcome.energies:
+            by_start[outcome.arm.start].setdefault(outcome.name, outcome)
+    starts = dict.fromkeys(outcome.arm.start for outcome in outcomes)
+    plain = by_start["mmff94"]
+    return [_start_quality(start, by_start[start], plain, fmax) for start in starts]
+
+
+def _start_quality(
+    start: str, outcomes: dict[str, Outcome], plain: dict[str, Outcome], fmax: float
+) -> StartQuality:
+    reached = {name: o.excess for name, o in outcomes.items() if o.excess is not None}
+    pairs = [
+        (max(first, RESOLUTION), max(excess, RESOLUTION))
+        for name, excess in reached.items()
+        if name in plain
+        and plain[name].basin == outcomes[name].basin
+        and (first := plain[name].excess) is not None
+    ]
+    ratio = [slow for slow, _ in pairs], [fast for _, fast in pairs]
+    return StartQuality(
+        start=start,
+        n=len(outcomes),
+        excess=estimate_median(list(reached.values())),
+        pairs=len(pairs),
+        excess_ratio=estimate(_ratio_of_medians, *ratio),
+        typical_excess_ratio=_median_ratio(*ratio),
+        first_fmax=estimate_median([o.first_fmax for o in outcomes.values()]),
+        below_fmax=_share([o.first_fmax < fmax for o in outcomes.values()]),
+        below_loose=_share_below("GAU_LOOSE", outcomes.values()),
+        below_default=_share_below("GAU", outcomes.values()),
+    )
+
+
+def _share_below(criteria: str, outcomes: Iterable[Outcome]) -> Estimate:
+    from geometric.params import OptParams
+
+    limits = OptParams(convergence_set=criteria)
+    largest, rms = (
+        limit * Hartree / Bohr for limit in (limits.Convergence_gmax, limits.Convergence_grms)
+    )
+    return _share(
+        [
+            outcome.first_fmax < largest and outcome.first_rms_force < rms
+            for outcome in outcomes
+            if not isnan(outcome.first_rms_force)
+        ]
+    )
+
+
+def _share(met: Sequence[bool]) -> Estimate:
+    """Return the share that is true, with Wilson's interval."""
+    if not met:
+        return Estimate(nan)
+    found = binomtest(sum(met), len(met))
+    return Estimate(found.statistic, *found.proportion_ci(method="wilson"))
+
+
+def speedup(outcomes: Sequence[Outcome], slow: SpeedupArm, fast: SpeedupArm) -> Speedup:
+    """Compare two arms on the molecules that were tried in both.
+
+    Parameters
+    ----------
+    outcomes : sequence of Outcome
+        One for each name and arm.
+    slow, fast : SpeedupArm
+    """
+    slow_by_name = {o.name: o for o in outcomes if o.arm == slow}
+    tried = [
+        (slow_by_name[o.name], o) for o in outcomes if o.arm == fast and o.name in slow_by_name
+    ]
+    known = [(a, b) for a, b in tried if a.basin is not None and b.basin is not None]
+    pairs = [(a, b) for a, b in known if a.basin == b.basin]
+    timed = [(a, b) for a, b in pairs if a.hardware == b.hardware != ""]
+    calls = [a.calls for a, _ in pairs], [b.calls for _, b in pairs]
+    scf_cycles = [a.scf_cycles for a, _ in pairs], [b.scf_cycles for _, b in pairs]
+    times = [(a.times["total"], b.times["total"]) for a, b in timed]
+    seconds = [a.wall for a, _ in times], [b.wall for _, b in times]
+    processor_seconds = [a.processor for a, _ in times], [b.processor for _, b in times]
+    return Speedup(
+        slow=slow,
+        fast=fast,
+        n=len(tried),
+        pairs=len(pairs),
+        elsewhere=len(known) - len(pairs),
+        failed=len(tried) - len(known),
+        timed=len(timed),
+        calls=estimate(_ratio_of_medians, *calls),
+        typical_calls=_median_ratio(*calls),
+        scf_cycles=estimate(_ratio_of_medians, *scf_cycles),
+        typical_scf_cycles=_median_ratio(*scf_cycles),
+        seconds=estimate(_ratio_of_medians, *seconds),
+        typical_seconds=_median_ratio(*seconds),
+        processor_seconds=estimate(_ratio_of_medians, *processor_seconds),
+        typical_processor_seconds=_median_ratio(*processor_seconds),
+    )
+
+
+def _ratio_of_medians(slow: np.ndarray, fast: np.ndarray, axis: int = -1) -> np.ndarray:
+    return np.median(slow, axis=axis) / np.median(fast, axis=axis)
+
+
+def _median_ratio(slow: Sequence[float], fast: Sequence[float]) -> Estimate:
+    return estimate_median([a / b for a, b in zip(slow, fast, strict=True)])
+
+
+def estimate_median(sample: Sequence[float]) -> Estimate:
+    """Return the median, with the exact interval of its order statistics."""
+    if not sample:
+        return Estimate(nan)
+    value = float(np.median(sample))
+    # NaN for fewer than six, whose extremes are no 95% interval
+    interval = quantile_test(sample, q=value, p=0.5).confidence_interval(0.95)
+    return Estimate(value, float(interval.low), float(interval.high))
+
+
+def estimate_mean(sample: Sequence[float]) -> Estimate:
+    """Return the mean, with Student's interval."""
+    if not sample:
+        return Estimate(nan)
+    value = float(np.mean(sample))
+    if len(sample) < FEWEST:
+        return Estimate(value)
+    half = sem(sample) * student.ppf(0.975, len(sample) - 1)
+    return Estimate(value, float(value - half), float(value + half))
+
+
+def estimate(statistic: Statistic, *samples: Sequence[float]) -> Estimate:
+    """Evaluate any other statistic, with its percentile bootstrap interval.
+
+    Parameters
+    ----------
+    statistic : callable
+        Takes the samples and an ``axis``.
+    *samples : sequences of float
+        Paired with one another, if there are more than one.
+    """
+    arrays = [np.asarray(sample, dtype=float) for sample in samples]
+    if arrays[0].size == 0:
+        return Estimate(nan)
+    value = float(statistic(*arrays, axis=-1))
+    if arrays[0].size < FEWEST_RESAMPLED:
+        return Estimate(value)
+    interval = bootstrap(
+        arrays,
+        statistic,
+        paired=True,
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return Estimate(value, float(interval.low), float(interval.high))

@@ -1,0 +1,269 @@
+"""The units of work of a speed-up: plain functions of plain values, each done once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from math import isnan
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+from diffrelax.benchmark.hardware import describe_dft_hardware
+from diffrelax.benchmark.speedup.arms import LEVEL_STARTS, Subject, level_settings
+from diffrelax.cache import WorkFolder, work_key
+from diffrelax.clock import NO_TIME, Time
+from diffrelax.dft import DFTSettings
+from diffrelax.dft.optimization import relax_with, unit_checkpoint
+from diffrelax.levels import relax_at_level
+from diffrelax.levels.blas import pyscf_threads
+from diffrelax.models.release import Model, load_model
+from diffrelax.molecule import Molecule
+from diffrelax.relaxation import relax_molecules
+from diffrelax.results.documents import (
+    FailureDocument,
+    MinimisationDocument,
+    MoleculeDocument,
+    Provenance,
+    RelaxationDocument,
+    ResultDocument,
+    find_document,
+    read_document,
+)
+
+Record: TypeAlias = dict[str, Any]
+
+START_FMAX = 0.03  # eV/Å
+START_STEPS = 500
+
+
+def start_unit(
+    base: Record, start: str, settings: Mapping[str, Any], *, model: str = "", key: str = ""
+) -> Record:
+    """Make the geometry from which an arm starts.
+
+    Parameters
+    ----------
+    base : dict
+        A `MoleculeDocument`, as JSON.
+    start : str
+        ``"diffusion"``, or a level of theory at which the base is relaxed.
+    settings : mapping
+        Of that level, see `diffrelax.levels.get_calculator`.
+    model : str
+        Name or file of the diffusion model.
+    key : str
+        Of this unit.
+
+    Returns
+    -------
+    dict
+        A `RelaxationDocument`, `MinimisationDocument` or `FailureDocument`, as JSON.
+    """
+    molecule = MoleculeDocument.model_validate(base).to_molecule()
+    document: ResultDocument
+    if start == "diffusion":
+        loaded = _model(model)
+        provenance = Provenance.here(model=loaded)
+        (relaxation,) = relax_molecules([molecule], loaded)
+        document = RelaxationDocument.from_relaxation(relaxation, provenance, key=key)
+        return document.model_dump(mode="json")
+    try:
+        relaxed = relax_at_level(
+            molecule, start, fmax=START_FMAX, max_steps=START_STEPS, **settings
+        )
+    except ValueError as error:
+        return _failure(f"start {start}", molecule, str(error), key)
+    if isnan(relaxed.energy):  # the level or its program failed, and may not do so again
+        return _failure(f"start {start}", molecule, relaxed.reason, key)
+    document = MinimisationDocument.from_level(
+        molecule,
+        relaxed,
+        Provenance.here(),
+        level=start,
+        fmax=START_FMAX,
+        max_steps=START_STEPS,
+        key=key,
+    )
+    document = document.model_copy(update={"settings": document.settings | dict(settings)})
+    return document.model_dump(mode="json")
+
+
+def dft_unit(
+    molecule: Record,
+    settings: Mapping[str, Any],
+    *,
+    threads: int | None = None,
+    checkpoint: str | None = None,
+    key: str = "",
+) -> Record:
+    """Relax a molecule with DFT; the geometries on the way are not kept.
+
+    Parameters
+    ----------
+    molecule : dict
+        A `MoleculeDocument`, as JSON.
+    settings : mapping
+        Of `DFTSettings`.
+    threads, checkpoint
+        See `diffrelax.dft.relax_dft`. A relaxation that goes on from a checkpoint does not tell its
+        hardware, which may be that of two machines.
+    key : str
+        Of this unit.
+
+    Returns
+    -------
+    dict
+        A `MinimisationDocument` or `FailureDocument`, as JSON.
+    """
+    resumed = checkpoint is not None and Path(checkpoint).exists()
+    start = MoleculeDocument.model_validate(molecule).to_molecule()
+    try:
+        dft = relax_with(
+            start,
+            DFTSettings(**settings),
+            threads=threads,
+            checkpoint=Path(checkpoint) if checkpoint else None,
+        )
+    except ValueError as error:
+        return _failure("dft", start, str(error), key)
+    hardware = "" if resumed else describe_dft_hardware(threads or pyscf_threads())
+    provenance = Provenance.here(hardware=hardware)
+    document = MinimisationDocument.from_dft(start, dft, provenance, key=key)
+    assert document.trajectory is not None
+    way = document.trajectory.model_copy(update={"positions": ()})
+    return document.model_copy(update={"trajectory": way}).model_dump(mode="json")
+
+
+def _failure(stage: str, molecule: Molecule, reason: str, key: str) -> Record:
+    return FailureDocument(
+        key=key,
+        name=molecule.name,
+        reason=reason,
+        stage=stage,
+        source=molecule.smiles,
+        provenance=Provenance.here(),
+    ).model_dump(mode="json")
+
+
+@cache
+def _model(name: str) -> Model:
+    return load_model(name)
+
+
+class Start(NamedTuple):
+    """Where an arm starts, the time that it took, and why it does not if the molecule is None."""
+
+    molecule: Molecule | None
+    time: Time
+    reason: str = ""
+
+
+class Units:
+    """Does units of work in this process, or finds them done.
+
+    Parameters
+    ----------
+    work : WorkFolder
+    model : str
+        Name or file of the diffusion model.
+    threads : int, optional
+        See `diffrelax.dft.relax_dft`.
+
+    Attributes
+    ----------
+    calculated : int
+        Units that were not found done.
+    """
+
+    def __init__(self, work: WorkFolder, model: str = "", threads: int | None = None) -> None:
+        self.work = work
+        self.calculated = 0
+        self._model = model
+        self._threads = threads
+
+    def start(self, subject: Subject, start: str) -> Start:
+        """Return the geometry from which an arm starts.
+
+        Raises
+        ------
+        ValueError
+            If the diffusion model is needed and cannot be loaded.
+        """
+        base = subject.base
+        if base is None:
+            return Start(None, NO_TIME, subject.reason)
+        if start in subject.known:
+            return Start(subject.known[start], NO_TIME)
+        if start == base.start:
+            return Start(base, NO_TIME)
+        diffusion = start == "diffusion"
+        if not diffusion and start not in LEVEL_STARTS:
+            return Start(None, NO_TIME, f"no geometry is known as {start}")
+        settings: Record = {} if diffusion else level_settings(start)
+        key = work_key(
+            "start",
+            base,
+            {"start": start, "fmax": START_FMAX, "max_steps": START_STEPS, **settings},
+            model_sha256=_model(self._model).sha256 if diffusion else "",
+        )
+        plain = _plain(base)
+        document = self._do(
+            key,
+            subject.name,
+            lambda: start_unit(plain, start, settings, model=self._model, key=key),
+        )
+        return _start_of(document, start)
+
+    def relax(
+        self, molecule: Molecule, settings: DFTSettings
+    ) -> MinimisationDocument | FailureDocument:
+        """Return the DFT relaxation of a molecule."""
+        key = work_key("dft", molecule, settings.model_dump())
+        plain = _plain(molecule)
+        document = self._do(
+            key,
+            molecule.name,
+            lambda: dft_unit(
+                plain,
+                settings.model_dump(),
+                threads=self._threads,
+                checkpoint=str(unit_checkpoint(self.work, key, molecule, settings)),
+                key=key,
+            ),
+        )
+        assert isinstance(document, (MinimisationDocument, FailureDocument))
+        return document
+
+    def _do(self, key: str, name: str, unit: Callable[[], Record]) -> ResultDocument:
+        """Find a unit done, or do it; one that fails is not kept, so it is tried again."""
+        try:
+            if found := find_document(self.work, key):
+                return found
+            record = unit()
+            self.calculated += 1
+            document = read_document(record)
+            if not isinstance(document, FailureDocument):
+                self.work.keep(key, record)
+            return document
+        except OSError:
+            raise
+        except Exception as error:  # one bad molecule never costs the others
+            reason = f"{type(error).__name__}: {error}"
+            return FailureDocument(
+                key=key, name=name, reason=reason, stage="unit", provenance=Provenance.here()
+            )
+
+
+def _plain(molecule: Molecule) -> Record:
+    return MoleculeDocument.from_molecule(molecule).model_dump(mode="json")
+
+
+def _start_of(document: ResultDocument, start: str) -> Start:
+    time = NO_TIME if isinstance(document, FailureDocument) else document.times["total"]
+    if isinstance(document, RelaxationDocument) and document.verdict != "relaxed":
+        return Start(None, time, f"{document.verdict} by the model: {document.reason}")
+    if isinstance(document, MinimisationDocument) and not document.converged:
+        return Start(None, time, f"{start}: {document.reason}")
+    if isinstance(document, (MinimisationDocument, RelaxationDocument)) and document.output:
+        return Start(document.output.to_molecule(), time)
+    return Start(None, time, document.reason)

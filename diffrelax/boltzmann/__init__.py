@@ -1,6 +1,0 @@
-"""Geometries of a molecule at a temperature: Markov chains with the denoiser in their proposals."""
-
-from diffrelax.boltzmann.reweighting import reweight
-from diffrelax.boltzmann.sampling import sample_boltzmann
-
-__all__ = ["reweight", "sample_boltzmann"]

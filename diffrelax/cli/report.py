@@ -1,0 +1,191 @@
+"""What the command line tells of each molecule: rows, printed and written."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import isnan
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ase.calculators.calculator import all_properties
+from tqdm.auto import tqdm
+
+from diffrelax.files.reading import Input, Record
+from diffrelax.results.journal import Result, ResultFile
+
+if TYPE_CHECKING:
+    from diffrelax.benchmark.starts import Arm
+    from diffrelax.relaxation import Relaxation
+
+OF_A_GEOMETRY = {*all_properties, "ensemble"}  # properties that do not hold for another one
+DFT_COLUMNS = (
+    "level", "criterion", "optimizer", "hessian", "density_fit", "check_minimum", "converged",
+    "gradient_calls", "scf_cycles", "fmax", "lowest_frequency", "energy_ev", "excess_ev",
+)  # fmt: skip
+
+
+def relaxation_row(result: Relaxation) -> dict[str, Any]:
+    """Return what is told of a relaxation: one row for each molecule, None where not known.
+
+    Energies in eV, lengths in Å, forces in eV/Å, frequencies in cm⁻¹, times in seconds.
+    """
+    molecule = result.molecule
+    return {
+        "name": result.name,
+        "smiles": (molecule.smiles or None) if molecule else None,
+        "charge": molecule.charge if molecule else None,
+        "multiplicity": molecule.multiplicity if molecule else None,
+        "verdict": result.verdict,
+        "reason": result.reason,
+        "start": result.start.start if result.start else None,
+        "noise_level": result.noise_level if result.n_evaluations else None,
+        "n_evaluations": result.n_evaluations,
+        "error_bound": None if isnan(result.error_bound) else result.error_bound,
+        **dict.fromkeys(DFT_COLUMNS),
+        "seconds": result.seconds,
+        "symbols": molecule.symbols if molecule else None,
+        "positions": molecule.positions.tolist() if molecule else None,
+    }
+
+
+def dft_columns(arm: Arm, excess: float | None) -> dict[str, Any]:
+    """Return the entries of a row that a DFT relaxation fills."""
+    told: dict[str, Any] = dict.fromkeys(DFT_COLUMNS)
+    told |= {"converged": arm.converged, "seconds": arm.seconds, "excess_ev": excess}
+    if arm.dft:
+        settings = arm.dft.settings
+        told |= settings.model_dump(include=set(DFT_COLUMNS))
+        told |= {
+            "level": settings.theory,
+            "criterion": arm.dft.criterion,
+            "gradient_calls": arm.dft.gradient_calls,
+            "scf_cycles": arm.dft.scf_cycles,
+            "fmax": arm.dft.fmaxes[-1] if arm.dft.fmaxes else None,
+            "lowest_frequency": arm.dft.lowest_frequency,
+            "energy_ev": arm.dft.energy if arm.dft.energies else None,
+        }
+    return told
+
+
+class Report:
+    """Where the rows of a command go as they come: to a file, if there is one, and the terminal.
+
+    Parameters
+    ----------
+    output : path or None
+    settings, is_good, overwrite
+        See `ResultFile`.
+    json_lines : bool
+        Print JSON objects, not lines for people.
+
+    Attributes
+    ----------
+    n_done, n_bad : int
+        Inputs that are done, and those of them that did not come out well.
+    """
+
+    def __init__(
+        self,
+        output: Path | None,
+        settings: Mapping[str, Any],
+        is_good: Callable[[Mapping[str, Any]], bool],
+        *,
+        overwrite: bool = False,
+        json_lines: bool = False,
+    ) -> None:
+        self._file = ResultFile(output, settings, is_good, overwrite=overwrite) if output else None
+        self._is_good, self._json_lines = is_good, json_lines
+        self.n_done, self.n_bad = (self._file.n_done, self._file.n_bad) if self._file else (0, 0)
+        self._n_before = self.n_done
+
+    def __enter__(self) -> Report:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file:
+            self._file.close()
+
+    def left_of(self, inputs: Iterator[Input]) -> Iterator[Input]:
+        """Return the inputs that are not done, and say on standard error how many are."""
+        if self._file and self.n_done:
+            self._file.skip_done(inputs)
+            done = f"{self.n_done} molecules" if self.n_done > 1 else "1 molecule"
+            print(f"{self._file.path}: {done} done before, going on from there", file=sys.stderr)
+        return inputs
+
+    def add(self, results: Sequence[Result]) -> None:
+        """Write results, and show their rows; what cannot be written is shown at least."""
+        try:
+            if self._file:
+                self._file.append(results)
+        except OSError:
+            self._tell_kept()
+            raise
+        finally:
+            with tqdm.external_write_mode():
+                for result in results:
+                    _show_row(result.row, self._json_lines)
+        self.n_done += len(results)
+        self.n_bad += sum(
+            not (self._is_good(row) and row.get("written", True)) for _, row, *_ in results
+        )
+
+    def finish(self) -> None:
+        """Say on standard error how many geometries there are, once all inputs are done."""
+        if not self._file:
+            return
+        self._file.finish()
+        path, written = self._file.path, self._file.n_written
+        if self.n_done == self._n_before:
+            print("nothing is left to do; --overwrite begins anew", file=sys.stderr)
+        if not written:
+            print(f"no geometry to write: {path} was not made", file=sys.stderr)
+            return
+        missing = self.n_done - written
+        note = f"; {missing} without a geometry are in {self._file.journal}" if missing else ""
+        print(f"{written} geometries in {path}{note}", file=sys.stderr)
+
+    def tell_interrupted(self, total: int | None) -> None:
+        """Say on standard error how many of the inputs are done, and where they are."""
+        of_all = "" if total is None else f" of {total}"
+        print(f"interrupted: {self.n_done}{of_all} molecules are done", file=sys.stderr)
+        self._tell_kept()
+
+    def _tell_kept(self) -> None:
+        if self._file:
+            print(
+                f"{self._file.n_written} geometries in {self._file.path}; the same command goes on",
+                file=sys.stderr,
+            )
+
+
+def carried(source: Input, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the properties of an input that hold for its relaxed geometry too."""
+    if not isinstance(source, Record):
+        return {}
+    given = source.properties
+    return {k: v for k, v in given.items() if k not in row and k.lower() not in OF_A_GEOMETRY}
+
+
+def _show_row(row: dict[str, Any], json_lines: bool) -> None:
+    """Print a row on standard output, for people or as a JSON object."""
+    if json_lines:
+        print(json.dumps(row, ensure_ascii=False), flush=True)
+        return
+    status = row["verdict"]
+    if row["converged"] is not None and row["gradient_calls"] is None:
+        status += ", no DFT"
+    elif row["converged"] is not None:
+        ending = "converged" if row["converged"] else "not converged"
+        calls = row["gradient_calls"]
+        status += f", {ending} after {calls} gradient call{'' if calls == 1 else 's'}"
+        status += f" and {row['seconds']:.1f} s"
+    elif row["error_bound"] is not None:
+        status += f" (error bound {row['error_bound']:.2g} Å)"
+    reason = f": {row['reason']}" if row["reason"] else ""
+    charge, multiplicity = row["charge"], row["multiplicity"]
+    if charge or (multiplicity or 1) > 1:
+        status = f"charge {charge:+d}, multiplicity {multiplicity}  {status}"
+    print(f"{row['name']}  {status}{reason}", flush=True)

@@ -1,0 +1,1 @@
+"""Sets of minima to learn from, read, paired and packed."""

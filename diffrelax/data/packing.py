@@ -1,0 +1,120 @@
+"""Minima paired with relaxations at cheap levels of theory, and packed for training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from rdkit import Chem
+from rdkit.Chem import rdForceFieldHelpers
+
+from diffrelax.geometry import superpose, torsion_changes
+from diffrelax.levels import relax_at_level
+from diffrelax.molecule import Molecule
+from diffrelax.molecule.stereo import assign_stereo
+from diffrelax.training.config import StartLevel
+from diffrelax.training.geometries import GeometrySet
+
+MAX_STEPS = 2000  # of a force field
+FMAX = 0.05  # eV/Å, of GFN2-xTB
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A minimum and a start near it; one molecule of a `GeometrySet`.
+
+    Parameters
+    ----------
+    index : int
+        The molecule's number in its source.
+    smiles : str
+        Isomeric, its stereochemistry read from ``positions``.
+    numbers : (n_atoms,) uint8 array
+    positions : (n_atoms, 3) array, Å
+        The minimum, centred.
+    starts : (n_atoms, 3) array, Å
+        Its relaxation at the level of the start, superposed on it.
+    start_rmsd : float, Å
+        NaN where that level has no parameters or did not converge.
+    start_torsion : float, degrees
+    """
+
+    index: int
+    smiles: str
+    numbers: np.ndarray
+    positions: np.ndarray
+    starts: np.ndarray
+    start_rmsd: float
+    start_torsion: float
+
+
+def pair(mol: Chem.Mol, index: int, level: StartLevel) -> Pair:
+    """Relax a minimum at a cheap level of theory.
+
+    Parameters
+    ----------
+    mol : rdkit.Chem.Mol
+        All its atoms explicit, its conformer the minimum. Is given stereochemistry, and moved.
+    index : int
+    level : {"mmff94", "uff", "gfn2-xtb"}
+    """
+    assign_stereo(mol)
+    smiles = Chem.MolToSmiles(Chem.RemoveHs(mol))
+    minimum = mol.GetConformer().GetPositions()
+    minimum -= minimum.mean(axis=0)
+    numbers = np.array([a.GetAtomicNum() for a in mol.GetAtoms()], dtype=np.uint8)
+    if (relaxed := _relaxed(mol, level)) is None:
+        return Pair(index, smiles, numbers, minimum, minimum, np.nan, np.nan)
+    bonded = Chem.GetAdjacencyMatrix(mol).astype(bool)
+    return pair_with(relaxed, numbers, minimum, bonded, index, smiles)
+
+
+def pair_with(
+    start: np.ndarray,
+    numbers: np.ndarray,
+    minimum: np.ndarray,
+    bonded: np.ndarray,
+    index: int,
+    smiles: str,
+) -> Pair:
+    """Pair a minimum with a start that is known.
+
+    Parameters
+    ----------
+    start, minimum : (n_atoms, 3) array, Å
+    numbers : (n_atoms,) int array
+    bonded : (n_atoms, n_atoms) bool array
+    index : int
+    smiles : str
+    """
+    minimum = minimum - minimum.mean(axis=0)
+    start, rmsd = superpose(start, minimum)
+    torsion = float(torsion_changes(bonded, start, minimum).max(initial=0.0))
+    return Pair(index, smiles, numbers.astype(np.uint8), minimum, start, rmsd, torsion)
+
+
+def _relaxed(mol: Chem.Mol, level: StartLevel) -> np.ndarray | None:
+    if level == "gfn2-xtb":
+        relaxation = relax_at_level(Molecule.from_rdkit(mol), level, fmax=FMAX)
+        return relaxation.positions if relaxation.converged else None
+    if level == "uff":
+        unfinished = rdForceFieldHelpers.UFFOptimizeMolecule(mol, maxIters=MAX_STEPS)
+    else:
+        unfinished = rdForceFieldHelpers.MMFFOptimizeMolecule(mol, maxIters=MAX_STEPS)
+    return None if unfinished else mol.GetConformer().GetPositions()
+
+
+def pack(pairs: Sequence[Pair]) -> GeometrySet:
+    """Put pairs into flat arrays, in their order."""
+    sizes = [len(pair.numbers) for pair in pairs]
+    return GeometrySet(
+        index=np.array([pair.index for pair in pairs]),
+        offsets=np.concatenate([[0], np.cumsum(sizes)]),
+        numbers=np.concatenate([pair.numbers for pair in pairs]),
+        positions=np.concatenate([pair.positions for pair in pairs]).astype(np.float32),
+        starts=np.concatenate([pair.starts for pair in pairs]).astype(np.float32),
+        start_rmsd=np.array([pair.start_rmsd for pair in pairs], dtype=np.float32),
+        start_torsion=np.array([pair.start_torsion for pair in pairs], dtype=np.float32),
+        smiles=np.array([pair.smiles.encode() for pair in pairs]),
+    )

@@ -1,0 +1,213 @@
+"""QM9 from the ``qm9pack`` wheel: packed once into a cache file, split by index.
+
+Molecules are numbered as in QM9 (1 to 133,885). The split is by ``index % 20``: 0 test,
+10 validation, 5 sealed, all others training. Sealed molecules are skipped while the source is
+read, so that nothing downstream can see them.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.util import find_spec
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+from threading import Thread, current_thread, main_thread
+from time import monotonic
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from diffrelax.training.config import StartLevel
+from diffrelax.training.geometries import GeometrySet
+
+if TYPE_CHECKING:
+    from diffrelax.data.packing import Pair
+
+T = TypeVar("T")
+LEVEL = "B3LYP/6-31G(2df,p)"
+Split = Literal["train", "validation", "test"]
+SPLIT_OF_REMAINDER: dict[int, Split] = {0: "test", 10: "validation"}
+SEALED_REMAINDER = 5
+ONE_IN: dict[StartLevel, int] = {"mmff94": 1, "uff": 1, "gfn2-xtb": 20}
+MOLECULES = 133_885
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
+CHUNK = 16  # molecules that a process takes at once, and ends before it stops
+MAX_BOND_LENGTH = 1.8  # Å; the longest bond in QM9 is a C–C of about 1.7 Å
+
+
+@dataclass(frozen=True)
+class _Row:
+    index: int
+    smiles: str
+    elements: tuple[str, ...]
+    positions: np.ndarray
+
+
+def split_of(index: int) -> Split:
+    """Return the split that a QM9 index belongs to.
+
+    Raises
+    ------
+    ValueError
+        If the index is sealed.
+    """
+    if index % 20 == SEALED_REMAINDER:
+        raise ValueError(f"QM9 molecule {index} is sealed: it is kept from every use")
+    return SPLIT_OF_REMAINDER.get(index % 20, "train")
+
+
+def load_qm9(
+    split: Split, starts: Sequence[StartLevel] = ("mmff94",), cache: Path | None = None
+) -> GeometrySet:
+    """Load one split of QM9 (B3LYP/6-31G(2df,p) minima), packing it at the first call.
+
+    A molecule is there once for each level of its starts; GFN2-xTB has relaxed one in twenty.
+    Packing takes two processors about three minutes for each level, and writes at most 66 MB.
+
+    Parameters
+    ----------
+    split : {"train", "validation", "test"}
+    starts : sequence of {"mmff94", "uff", "gfn2-xtb"}
+        Levels of theory that relaxed the minima to make starts.
+    cache : path, optional
+        Folder of the packed files. Default: ``$XDG_CACHE_HOME/diffrelax``.
+
+    Raises
+    ------
+    ValueError
+        If the ``qm9pack`` package is not installed and a packed file does not exist.
+    """
+    if split not in ("train", "validation", "test"):
+        raise ValueError(f"unknown split {split!r}: choose train, validation or test")
+    folder = cache or default_cache()
+    sets = []
+    for level in starts:
+        path = folder / f"qm9-2-{level}.npz"
+        if not path.exists():
+            pack(level).save(path)
+        packed = GeometrySet.load(path)
+        wanted = [i for i, index in enumerate(packed.index) if split_of(int(index)) == split]
+        sets.append(packed.select(np.array(wanted, dtype=np.int64)))
+    return replace(GeometrySet.join(sets), levels=(LEVEL,))
+
+
+def pack(level: StartLevel) -> GeometrySet:
+    """Read QM9, assign stereochemistry, relax at a cheap level, pack all but sealed molecules.
+
+    Molecules whose atom order is not that of their SMILES with hydrogens added (0.4%) are left
+    out.
+    """
+    from diffrelax.data.packing import pack as pack_pairs  # a packed file can be read without RDKit
+
+    one_in = ONE_IN[level]
+    total = sum(_is_wanted(index, one_in) for index in range(1, MOLECULES + 1))
+    pool = _start_pool()
+    try:
+        prepared = pool.map(partial(_prepare, level=level), _rows(one_in), chunksize=CHUNK)
+        told = _told(prepared, f"packing QM9, {level}", total)
+        pairs = [pair for pair in told if pair is not None]
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return pack_pairs(pairs)
+
+
+def _start_pool() -> ProcessPoolExecutor:
+    """Start a process for each processor; an interrupt of them all is left to this one."""
+    pool = ProcessPoolExecutor(mp_context=get_context("forkserver"), initializer=_follow_parent)
+    before = {}
+    if current_thread() is main_thread():  # processes inherit what is ignored
+        before = {kind: signal.signal(kind, signal.SIG_IGN) for kind in INTERRUPTS}
+    try:
+        for _ in range(os.cpu_count() or 1):  # each starts one
+            pool.submit(int)
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+    return pool
+
+
+def _follow_parent() -> None:
+    """Let this process end with its parent, also where that is killed, and not before."""
+    for kind in INTERRUPTS:
+        signal.signal(kind, signal.SIG_IGN)
+
+    def follow() -> None:
+        if parent := parent_process():
+            parent.join()
+        os._exit(1)
+
+    Thread(target=follow, daemon=True).start()
+
+
+def _told(items: Iterator[T], what: str, total: int) -> Iterator[T]:
+    """Show a bar on a terminal; elsewhere, say on standard error every minute how far it is."""
+    with tqdm(items, desc=what, total=total, unit="mol", disable=None) as bar:
+        if not bar.disable:
+            yield from bar
+            return
+    begun = told = monotonic()
+    print(f"{what}: about {total:,} molecules", file=sys.stderr, flush=True)
+    for n, item in enumerate(items, start=1):
+        yield item
+        if monotonic() - told > 60:
+            told = monotonic()
+            minutes = f"{n:,} after {(told - begun) / 60:.0f} min"
+            print(f"{what}: {minutes}", file=sys.stderr, flush=True)
+
+
+def default_cache() -> Path:
+    """Return the folder of packed sets, ``$XDG_CACHE_HOME/diffrelax``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffrelax"
+
+
+def _is_wanted(index: int, one_in: int) -> bool:
+    return index % 20 != SEALED_REMAINDER and index // 20 % one_in == 0
+
+
+def _rows(one_in: int = 1) -> Iterator[_Row]:
+    spec = find_spec("qm9pack")
+    if spec is None or not spec.submodule_search_locations:
+        raise ValueError('QM9 comes with the qm9pack package: pip install "diffrelax[train]"')
+    for part in (1, 2, 3):
+        path = Path(spec.submodule_search_locations[0]) / "data" / f"qm9_part{part}.csv"
+        with path.open(newline="") as file:
+            lines = (line for line in file if line.strip())
+            for row in csv.DictReader(lines):
+                index = int(row["Index"])
+                if not _is_wanted(index, one_in):
+                    continue
+                elements = tuple(re.findall(r"[A-Z][a-z]?", row["Elements"]))
+                numbers = row["XYZ_Ang"].replace("[", "").replace("]", "").split(",")
+                positions = np.array(numbers, dtype=np.float64).reshape(-1, 3)
+                yield _Row(index, row["SMILES"], elements, positions)
+
+
+def _prepare(row: _Row, level: StartLevel) -> Pair | None:
+    from rdkit import Chem, rdBase
+
+    from diffrelax.data.packing import pair
+
+    with rdBase.BlockLogs():
+        mol = Chem.MolFromSmiles(row.smiles)
+        if mol is None:
+            return None
+        mol = Chem.AddHs(mol)
+        if tuple(a.GetSymbol() for a in mol.GetAtoms()) != row.elements:
+            return None
+        ends = np.array([(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in mol.GetBonds()])
+        vectors = row.positions[ends[:, 0]] - row.positions[ends[:, 1]]
+        if np.linalg.norm(vectors, axis=1).max() > MAX_BOND_LENGTH:
+            return None
+        conformer = Chem.Conformer(mol.GetNumAtoms())
+        conformer.SetPositions(row.positions - row.positions.mean(axis=0))
+        mol.AddConformer(conformer)
+        return pair(mol, row.index, level)

@@ -1,7 +1,0 @@
-"""Ensembles: geometries of one molecule with weights at a temperature and a level of theory."""
-
-from diffrelax.ensemble.provenance import Level, Provenance
-from diffrelax.ensemble.record import Ensemble
-from diffrelax.ensemble.weights import boltzmann_weights, check_temperature
-
-__all__ = ["Ensemble", "Level", "Provenance", "boltzmann_weights", "check_temperature"]

@@ -1,0 +1,25 @@
+"""JSON: an object for each molecule, in a list or on a line each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from diffrelax.files.values import plain_values
+from diffrelax.molecule import Molecule
+
+
+def text(molecule: Molecule, info: Mapping[str, Any], number: int) -> str:
+    """Return an object, an entry on each line."""
+    return json.dumps(_record(molecule, info), allow_nan=False, ensure_ascii=False, indent=1)
+
+
+def line(molecule: Molecule, info: Mapping[str, Any], number: int) -> str:
+    """Return an object on one line."""
+    return json.dumps(_record(molecule, info), allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _record(molecule: Molecule, info: Mapping[str, Any]) -> Any:
+    told = ("name", "smiles", "charge", "multiplicity", "formula", "start", "symbols", "positions")
+    return plain_values({**{key: getattr(molecule, key) for key in told}, **info})

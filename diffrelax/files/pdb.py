@@ -1,0 +1,79 @@
+"""PDB: small molecules, one for each model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import ase
+import numpy as np
+from rdkit import Chem, rdBase
+
+from diffrelax.files.values import one_line, plain_number, plain_values
+from diffrelax.molecule import Molecule
+
+ATOMS = ("ATOM  ", "HETATM")
+TITLE = re.compile(r"^(?:COMPND|TITLE ) {4}(.*)$", re.MULTILINE)
+REMARK = re.compile(r"^REMARK   6 ([^:\n]+): (.*)$", re.MULTILINE)  # 6 to 99 are free text
+
+
+def cut(lines: Iterable[str]) -> Iterator[str]:
+    """Yield what ends with a model, or with the file; what has no atoms goes with the next."""
+    record: list[str] = []
+    atoms = False
+    for line in lines:
+        record.append(line)
+        atoms = atoms or line.startswith(ATOMS)
+        if line.startswith("ENDMDL") and atoms:
+            yield "".join(record)
+            record, atoms = [], False
+    if atoms:
+        yield "".join(record)
+
+
+def title(record: str) -> str:
+    """Return the name of the compound, or the title."""
+    found = TITLE.search(record)
+    return found[1].strip() if found else ""
+
+
+def properties(record: str) -> dict[str, Any]:
+    """Return what our own files say in remarks."""
+    return {key: plain_number(value.strip()) for key, value in REMARK.findall(record)}
+
+
+def parse(record: str, name: str, seed: int, max_atoms: int | None = None) -> Molecule:
+    """Take elements, positions and formal charges, and perceive the bonds.
+
+    The format has no bond orders, and connections are often left out.
+    """
+    with rdBase.BlockLogs():
+        mol = Chem.MolFromPDBBlock(record, sanitize=False, removeHs=False, proximityBonding=False)
+    if mol is None or mol.GetNumAtoms() == 0:
+        raise ValueError("RDKit cannot read this record: it is damaged")
+    numbers = [atom.GetAtomicNum() for atom in mol.GetAtoms()]
+    atoms = ase.Atoms(numbers, mol.GetConformer().GetPositions())
+    told = properties(record)
+    atoms.info = {key: told[key] for key in ("smiles", "charge", "multiplicity") if key in told}
+    charges = np.array([atom.GetFormalCharge() for atom in mol.GetAtoms()])
+    if charges.any():
+        atoms.set_initial_charges(charges)
+    return Molecule.from_atoms(atoms, name=name)
+
+
+def text(molecule: Molecule, info: Mapping[str, Any], number: int) -> str:
+    """Return a model; positions are rounded to 0.001 Å."""
+    mol = replace(molecule, name="").to_rdkit()
+    with rdBase.BlockLogs():
+        block = Chem.MolToPDBBlock(mol)
+    atoms = "".join(line for line in block.splitlines(keepends=True) if line != "END\n")
+    told = ("smiles", "charge", "multiplicity")
+    values = plain_values({**{key: getattr(molecule, key) for key in told}, **info})
+    remarks = "".join(
+        f"REMARK   6 {one_line(str(key)).replace(':', ' ')}: {one_line(str(value))}\n"
+        for key, value in values.items()
+        if value is not None and value != ""
+    )
+    return f"MODEL     {number:4d}\nCOMPND    {one_line(molecule.name)}\n{remarks}{atoms}ENDMDL\n"

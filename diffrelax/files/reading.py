@@ -1,0 +1,361 @@
+"""The front door: molecules from anything that holds them, files of many formats too."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from io import BufferedReader
+from pathlib import Path
+from typing import Any, TypeAlias, TypeGuard
+
+import ase
+from rdkit import Chem, rdBase
+
+from diffrelax.files import FORMATS, stem_of, suffix_of
+from diffrelax.files.processes import ordered_map
+from diffrelax.files.smiles import cut_smiles as cut_smiles
+from diffrelax.files.smiles import parse as parse_smiles
+from diffrelax.files.smiles import title as smiles_title
+from diffrelax.files.streams import check_text, read_lines
+from diffrelax.molecule import Molecule
+from diffrelax.molecule.embedding import check_seed
+
+WORKER_SECONDS = 120.0  # where embedding has its own limit, this is for what has none
+DAMAGE = (OSError, EOFError, ValueError, csv.Error, zlib.error)
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """An input that is not a molecule.
+
+    Parameters
+    ----------
+    name : str
+    source : str
+        The text that was given, or the file and the number of the record in it: ``path#3``.
+    reason : str
+        What is wrong and what to do.
+    """
+
+    name: str
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """A molecule as it stands in a file, not read yet.
+
+    Parameters
+    ----------
+    text : str
+        A small file of the same format.
+    suffix : str
+        Of the format, such as ``".sdf"``.
+    default : str
+        Its name, if it does not have one itself.
+    source : str
+        The file and the number of the record in it: ``path#3``.
+    """
+
+    text: str
+    suffix: str
+    default: str
+    source: str
+
+    @property
+    def properties(self) -> dict[str, Any]:
+        """What it says of the molecule beside name and geometry; empty where it is damaged."""
+        try:
+            return FORMATS[self.suffix].properties(self.text)
+        except Exception:  # `read` says why
+            return {}
+
+    def read(self, seed: int, max_atoms: int | None = None) -> Molecule | Rejected:
+        """Read the molecule, or say what is wrong."""
+        name, form = self.default, FORMATS[self.suffix]
+        try:
+            check_text(self.text)
+            name = form.title(self.text) or name
+            return form.parse(self.text, name, seed, max_atoms)
+        except Exception as error:  # whatever a record does to its parser, the others are read
+            return Rejected(name=name, source=self.source, reason=_reason(error))
+
+
+Input: TypeAlias = str | os.PathLike[str] | Record | Molecule | Rejected | ase.Atoms | Chem.Mol
+ONE = (str, os.PathLike, Record, Molecule, Rejected, ase.Atoms, Chem.Mol)
+
+
+def read_molecules(
+    inputs: Input | Iterable[Input],
+    *,
+    seed: int = 42,
+    workers: int = 1,
+    max_atoms: int | None = None,
+) -> list[Molecule | Rejected]:
+    """Read molecules from anything that holds them; the front door for every input.
+
+    Parameters
+    ----------
+    inputs : str, path, Molecule, ase.Atoms, rdkit.Chem.Mol, or an iterable of these
+        A string with the suffix of a known file format is a path, every other string a SMILES or
+        an InChI, optionally followed by a name. A file gives all molecules in it. What was
+        `Rejected` before stays so.
+    seed : int
+        Of the embedding of SMILES.
+    workers : int
+        Number of processes that read SMILES and files; what they give does not depend on it. A
+        molecule at which a process dies, or stays for two minutes, is one `Rejected`. With more
+        than one, a script must work under ``if __name__ == "__main__"``.
+    max_atoms : int, optional
+        Embed no larger molecules, hydrogens counted.
+
+    Returns
+    -------
+    list of Molecule or Rejected
+        In the order of the inputs. A bad molecule is one `Rejected` and leaves the others alone.
+
+    Raises
+    ------
+    ValueError
+        If the seed is not an integer from 0 to 2**31 - 9, or there is no worker.
+    """
+    return list(each_molecule(inputs, seed=seed, workers=workers, max_atoms=max_atoms))
+
+
+def each_molecule(
+    inputs: Input | Iterable[Input],
+    *,
+    seed: int = 42,
+    workers: int = 1,
+    max_atoms: int | None = None,
+) -> Iterator[Molecule | Rejected]:
+    """Read molecules one by one, see `read_molecules`; files are not held in memory."""
+    check_seed(seed)
+    read = partial(read_record, seed=seed, max_atoms=max_atoms)
+    is_text = (str, Record, Rejected)  # what is no text is read here, for RDKit pickles no names
+    texts = (one if isinstance(one, is_text) else read(one) for one in each_record(inputs))
+    return ordered_map(read, texts, workers, _lost, WORKER_SECONDS)
+
+
+def _lost(given: Input, reason: str) -> Molecule | Rejected:
+    if isinstance(given, str):
+        return Rejected(smiles_title(given), given, f"{reason}: check it")
+    if isinstance(given, Record):
+        return Rejected(given.default, given.source, f"{reason}: check it")
+    return read_object(given)
+
+
+def each_record(inputs: Input | Iterable[Input]) -> Iterator[Input]:
+    """Yield inputs one by one, the records of files in place of their paths; none is read yet."""
+    if isinstance(inputs, ONE) or not isinstance(inputs, Iterable):
+        inputs = [inputs]
+    for given in inputs:
+        if is_path(given):
+            yield from _records_of(Path(given))
+        else:
+            yield given
+
+
+def read_record(
+    given: Input, *, seed: int = 42, max_atoms: int | None = None
+) -> Molecule | Rejected:
+    """Read what `each_record` yields."""
+    if isinstance(given, Record):
+        return given.read(seed, max_atoms)
+    if isinstance(given, str):
+        return read_smiles(given, seed=seed, max_atoms=max_atoms)
+    return read_object(given, seed=seed, max_atoms=max_atoms)
+
+
+def is_path(given: object) -> TypeGuard[str | os.PathLike[str]]:
+    """Whether an input names a file of molecules: strings do by the suffix of a known format."""
+    if isinstance(given, str):
+        return suffix_of(given) in FORMATS
+    return isinstance(given, os.PathLike)
+
+
+def count_molecules(inputs: Iterable[str]) -> int:
+    """Count what `each_molecule` yields of SMILES and paths, without reading it."""
+    return sum(1 for _ in each_record(inputs))
+
+
+def read_one(given: Input, *, seed: int = 42) -> Molecule:
+    """Read an input that must be one molecule, see `read_molecules`.
+
+    Raises
+    ------
+    ValueError
+        If it is not.
+    """
+    found = read_molecules(given, seed=seed)
+    if len(found) != 1:
+        raise ValueError(f"{given} holds {len(found)} molecules: give one")
+    if isinstance(found[0], Rejected):
+        raise ValueError(f"{found[0].name}: {found[0].reason}")
+    return found[0]
+
+
+def read_file(path: str | os.PathLike[str], *, seed: int = 42) -> list[Molecule | Rejected]:
+    """Read all molecules of a file, in order.
+
+    - ``.smi``, ``.txt``: a SMILES or InChI and optionally a name on each line; lines that start
+      with ``#`` and blank lines are skipped; unnamed molecules are named by their SMILES.
+    - ``.csv``, ``.tsv``: a header, and a row for each molecule, parted by commas, semicolons or
+      tabs. The column of SMILES is ``smiles`` or ends so; failing that, ``inchi``. Names are taken
+      from ``name``, ``title``, ``id``, or what ends in ``name`` or ``_id``.
+    - ``.sdf``, ``.mol``: V2000 or V3000. Records in 2D or without hydrogens are embedded like a
+      SMILES. The properties ``charge`` and ``multiplicity`` are honoured.
+    - ``.xyz``, ``.extxyz``: many frames. The keys ``charge``, ``multiplicity`` (or
+      ``spin_multiplicity``), ``name`` and ``smiles`` of the comment line are honoured, the first
+      two also as in ``charge: -1, multiplicity 2``; a comment of two integers alone is charge and
+      multiplicity. A frame that announces a wrong number of atoms is rejected up to the next line
+      that is only an integer.
+    - ``.pdb``: a molecule for each model. Bonds are perceived from elements, positions and formal
+      charges.
+
+    Each may be compressed, with ``.gz`` behind its suffix. Unnamed records are named
+    ``<file stem>-<i>``, counted from 1, or ``<file stem>`` if alone.
+
+    Parameters
+    ----------
+    path : path
+    seed : int
+        Of the embedding of molecules without coordinates.
+
+    Returns
+    -------
+    list of Molecule or Rejected
+        One `Rejected` for each bad record, and one where the file cannot be read (on).
+    """
+    return list(each_molecule(Path(path), seed=seed))
+
+
+def records_in(file: BufferedReader, source: str, suffix: str) -> Iterator[Record | Rejected]:
+    """Cut an open file into its records.
+
+    Parameters
+    ----------
+    file : binary file
+    source : str
+        What it is called.
+    suffix : str
+        Of its format.
+
+    Yields
+    ------
+    Record
+    Rejected
+        Where it cannot be read on, or is empty.
+    """
+    stem, n, reason = stem_of(Path(source)), 0, ""
+    last: Record | None = None
+    try:
+        for n, text in enumerate(FORMATS[suffix].cut(read_lines(file)), start=1):
+            if last:
+                yield last
+            last = Record(text, suffix, f"{stem}-{n}", f"{source}#{n}")
+    except DAMAGE as error:
+        reason = f"{source} cannot be read: {_reason(error)}"
+        if n:
+            reason = f"{source} cannot be read beyond record {n}: {_reason(error)}"
+    if last:
+        yield replace(last, default=stem) if n == 1 and not reason else last
+    elif not reason:
+        reason = f"{source} is empty: there is no molecule in it"
+    if reason:
+        yield Rejected(name=Path(source).name, source=source, reason=reason)
+
+
+def _records_of(path: Path) -> Iterator[Record | Rejected]:
+    try:
+        check_file(path)
+        file = path.open("rb")
+    except (OSError, ValueError) as error:
+        yield Rejected(name=path.name, source=str(path), reason=str(error))
+        return
+    with file:
+        yield from records_in(file, str(path), suffix_of(path))
+
+
+def check_file(path: Path) -> None:
+    """Find out whether a path is that of a file of molecules.
+
+    Raises
+    ------
+    ValueError, OSError
+        If it is not there, is a folder, or has an unknown suffix.
+    """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: give the files in it")
+    if not path.exists():
+        raise FileNotFoundError(f"no such file: {path}; check the path")
+    if suffix_of(path) not in FORMATS:
+        raise ValueError(f"{path} has an unknown suffix: use {', '.join(FORMATS)}")
+
+
+def cut_file(path: Path) -> list[str]:
+    """Return the records of a file as they stand there, such as SMILES with their names.
+
+    Raises
+    ------
+    ValueError, OSError
+        If it cannot be read, or is empty.
+    """
+    records = []
+    for record in _records_of(path):
+        if isinstance(record, Rejected):
+            raise ValueError(record.reason)
+        records.append(record.text)
+    return records
+
+
+def read_smiles(text: str, *, seed: int = 42, max_atoms: int | None = None) -> Molecule | Rejected:
+    """Read a SMILES, optionally followed by a name, and say what is wrong if it is none."""
+    name = smiles_title(text)
+    if "\n" in text.strip():
+        reason = "it has several lines: give a list of SMILES, or the path of a .smi file"
+        return Rejected(name=text.split(maxsplit=1)[0], source=text, reason=reason)
+    try:
+        return parse_smiles(text, name, seed, max_atoms)
+    except Exception as error:
+        reason = _reason(error)
+    if os.path.exists(text) or re.search(r"^[~.]*/|\.[a-z]\w{1,6}$", text):
+        with rdBase.BlockLogs():
+            is_smiles = Chem.MolFromSmiles(text) is not None
+        try:
+            if not is_smiles:
+                check_file(Path(text))
+        except (OSError, ValueError) as error:
+            reason = f"{reason}; {error}"
+    return Rejected(name=name, source=text, reason=reason)
+
+
+def read_object(
+    given: object, *, seed: int = 42, max_atoms: int | None = None
+) -> Molecule | Rejected:
+    """Read a Molecule, ase.Atoms or RDKit Mol, and say what is wrong with anything else."""
+    source = repr(given)
+    try:
+        if isinstance(given, (Molecule, Rejected)):
+            return given
+        if isinstance(given, ase.Atoms):
+            return Molecule.from_atoms(given)
+        if isinstance(given, Chem.Mol):
+            source = f"RDKit Mol {Chem.MolToSmiles(given)}"
+            return Molecule.from_rdkit(given, seed=seed, max_atoms=max_atoms)
+        raise ValueError(
+            f"{source} is not a molecule: give a SMILES, a path, a Molecule, ase.Atoms or an "
+            "RDKit Mol"
+        )
+    except Exception as error:
+        return Rejected(name=source, source=source, reason=_reason(error))
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"

@@ -1,0 +1,84 @@
+"""SDF and MOL: V2000 or V3000, with properties."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from io import StringIO
+from typing import Any
+
+from rdkit import Chem, rdBase
+
+from diffrelax.files.values import one_line, plain_number, plain_values
+from diffrelax.molecule import Molecule
+
+END = "$$$$"
+PROPERTY = re.compile(r"^>[^\n<]*<([^\n>]+)>[^\n]*\n(.*?)(?=^\s*$|\Z)", re.MULTILINE | re.DOTALL)
+
+
+def cut(lines: Iterable[str]) -> Iterator[str]:
+    """Yield what stands before each line that starts with ``$$$$``."""
+    record: list[str] = []
+    for line in lines:
+        if line.startswith(END):
+            yield "".join(record)
+            record = []
+        else:
+            record.append(line)
+    if any(not line.isspace() for line in record):
+        yield "".join(record)
+
+
+def title(record: str) -> str:
+    """Return the first line."""
+    return record.partition("\n")[0].strip()
+
+
+def properties(record: str) -> dict[str, Any]:
+    """Return the items of data, numbers as such."""
+    _, _, data = record.partition("M  END")
+    return {key: plain_number(value.strip()) for key, value in PROPERTY.findall(data)}
+
+
+def parse(record: str, name: str, seed: int, max_atoms: int | None = None) -> Molecule:
+    """Take a record as it stands, or embed what is a drawing or lacks its hydrogens."""
+    with rdBase.BlockLogs():
+        supplier = Chem.SDMolSupplier()
+        supplier.SetData(record, removeHs=False)
+        mol = supplier[0] if len(supplier) else None
+        if mol is None:
+            raw = Chem.MolFromMolBlock(record, sanitize=False, removeHs=False)
+            problems = Chem.DetectChemistryProblems(raw) if raw is not None else ()
+            reason = "; ".join(p.Message() for p in problems) or "it is truncated or damaged"
+            raise ValueError(f"RDKit cannot read this record: {reason}")
+    given = mol.GetPropsAsDict()
+    return Molecule.from_rdkit(
+        mol,
+        name=name,
+        seed=seed,
+        charge=given.get("charge"),
+        multiplicity=given.get("multiplicity"),
+        max_atoms=max_atoms,
+    )
+
+
+def text(molecule: Molecule, info: Mapping[str, Any], number: int) -> str:
+    """Return a record with its properties; positions are rounded to 0.0001 Å."""
+    mol = replace(molecule, name=_line(molecule.name)).to_rdkit()
+    told = ("smiles", "charge", "multiplicity")
+    for key, value in {**{key: getattr(molecule, key) for key in told}, **info}.items():
+        if (plain := plain_values(value)) is not None and plain != "":
+            written = plain if isinstance(plain, str) else json.dumps(plain)
+            lines = filter(None, map(_line, written.splitlines()))
+            mol.SetProp(re.sub("[<>]", "", one_line(str(key))) or "property", "\n".join(lines))
+    file = StringIO()
+    with rdBase.BlockLogs(), Chem.SDWriter(file) as writer:
+        writer.write(mol)
+    return file.getvalue()
+
+
+def _line(text: str) -> str:
+    line = one_line(text)
+    return f" {line}" if line.startswith((END, ">")) else line

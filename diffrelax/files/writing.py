@@ -1,0 +1,116 @@
+"""Files of molecules, written whole or not at all."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import tempfile
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+
+import ase
+
+from diffrelax.atomic import replacing
+from diffrelax.files import WRITERS, Info, suffix_of
+from diffrelax.files.values import plain_values as plain_values
+from diffrelax.files.xyz import frame_text
+from diffrelax.molecule import Molecule
+
+
+def check_output(
+    path: str | os.PathLike[str],
+    suffixes: Collection[str] | None = None,
+    inputs: Iterable[str] = (),
+) -> None:
+    """Find out whether molecules can be written to a path, before the work is done.
+
+    Parameters
+    ----------
+    path : path
+    suffixes : collection of str, optional
+        That are known. Default: those of `write_molecules`.
+    inputs : iterable of str
+        SMILES and paths that the molecules come from.
+
+    Raises
+    ------
+    ValueError
+        If the suffix is unknown, or the path is a folder or one of the inputs.
+    OSError
+        If its folder does not exist or cannot be written to.
+    """
+    path = Path(path)
+    known = WRITERS if suffixes is None else suffixes
+    if (suffix_of(path) if suffixes is None else path.suffix.lower()) not in known:
+        raise ValueError(f"{path} has an unknown suffix: write to {', '.join(known)}")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: give a file name")
+    if path.exists() and any(os.path.exists(given) and path.samefile(given) for given in inputs):
+        raise ValueError(f"{path} is an input, and would be lost: write to another file")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"the folder {path.parent} does not exist: create it first")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise OSError(f"the folder {path.parent} cannot be written to: {error.strerror}") from error
+
+
+def write_molecules(
+    path: str | os.PathLike[str],
+    molecules: Sequence[Molecule],
+    infos: Sequence[Info | None] | None = None,
+) -> None:
+    """Write molecules to a file, all or nothing: an existing file is replaced at the end.
+
+    - ``.extxyz``, ``.xyz``: one frame each, name, smiles, charge, multiplicity and infos in the
+      comment line.
+    - ``.sdf``: one record each, the same as properties; positions rounded to 0.0001 Å.
+    - ``.pdb``: one model each, the infos in remarks; positions rounded to 0.001 Å.
+    - ``.json``: a list of objects with the keys name, smiles, formula, charge, multiplicity, start,
+      symbols, positions (Å) and those of the infos; ``.jsonl``: one on each line.
+
+    With ``.gz`` behind the suffix, the file is compressed.
+
+    Parameters
+    ----------
+    path : path
+    molecules : sequence of Molecule
+    infos : sequence of dict or None, optional
+        What else to write about each molecule. Values that are None are written in JSON only;
+        NaN and infinities are null there.
+
+    Raises
+    ------
+    ValueError
+        If the suffix is unknown, or there are not as many infos as molecules.
+    OSError
+        If the file cannot be written.
+    """
+    path = Path(path)
+    check_output(path)
+    writer = WRITERS[suffix_of(path)]
+    told: Sequence[Info | None] = [None] * len(molecules) if infos is None else infos
+    pairs = enumerate(zip(molecules, told, strict=True), start=1)
+    records = [writer.text(molecule, info or {}, i) for i, (molecule, info) in pairs]
+    text = writer.begin + writer.between.join(records) + writer.end
+    with replacing(path) as part:
+        part.write_bytes(as_bytes(path, text))
+
+
+def as_bytes(path: Path, text: str) -> bytes:
+    """Return what stands for a text in a file; pieces that follow each other are one file.
+
+    What UTF-8 has no bytes for is written as Python escapes it.
+    """
+    written = text.encode("utf-8", errors="backslashreplace")
+    return gzip.compress(written, mtime=0) if path.suffix.lower() == ".gz" else written
+
+
+def write_frames(path: Path, frames: Sequence[ase.Atoms]) -> None:
+    """Write atoms, molecules or not, to an .extxyz file, all or nothing.
+
+    Texts in ``info`` are written so that ASE reads the same texts again; empty ones are left out.
+    """
+    with replacing(path) as part:
+        part.write_bytes(as_bytes(path, "".join(map(frame_text, frames))))

@@ -1,0 +1,144 @@
+"""XYZ: frames of plain or extended XYZ, as ASE writes them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from io import StringIO
+from typing import Any
+
+import ase
+import ase.io
+from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict
+
+from diffrelax.files.values import one_line
+from diffrelax.molecule.record import Molecule, text_of
+
+# charge: -1, multiplicity 2
+LOOSE_STATE = re.compile(
+    r"\b(charge|multiplicity)(?:\s*[:=]\s*|\s+)([+-]?\d+(?:\.0*)?)[,;]?(?=\s|$)", re.IGNORECASE
+)
+OF_THE_FRAME = {"Properties", "Lattice", "pbc"}  # what these keys say is no property
+
+
+def cut(lines: Iterable[str]) -> Iterator[str]:
+    """Cut before each line that is only an integer, unless it is the comment of a frame."""
+    frame: list[str] = []
+    for line in lines:
+        is_comment = len(frame) == 1 and frame[0].strip().isdecimal()
+        if frame and line.strip().isdecimal() and not is_comment:
+            yield "".join(frame)
+            frame = []
+        if frame or line.strip():
+            frame.append(line)
+    if frame:
+        yield "".join(frame)
+
+
+def title(record: str) -> str:
+    """Return the name in the comment."""
+    name = _read(_comment(record)).get("name", "")
+    written = _as_written(_comment(record), "name")
+    return text_of(name) if isinstance(name, str) or not written else written
+
+
+def properties(record: str) -> dict[str, Any]:
+    """Return the entries of the comment; words alone are none."""
+    comment = _comment(record)
+    read = _read(comment)
+    return {key: read[key] for key in read if key not in OF_THE_FRAME and f"{key}=" in comment}
+
+
+def parse(record: str, name: str, seed: int, max_atoms: int | None = None) -> Molecule:
+    """Take the positions of a frame and perceive its bonds."""
+    first, *rest = record.rstrip().split("\n")
+    if not first.strip().isdecimal():
+        raise ValueError(f"a frame starts with the number of its atoms, not with {first!r}")
+    if int(first) == 0:
+        raise ValueError("there are no atoms")
+    if len(rest) != int(first) + 1:
+        raise ValueError(f"{first.strip()} atoms announced, {max(len(rest) - 1, 0)} lines follow")
+    comment = rest[0]
+    _check_columns(comment, rest[1])
+    strict = LOOSE_STATE.sub(r"\1=\2", comment)
+    try:
+        atoms = ase.io.read(StringIO("\n".join((first, strict, *rest[1:]))), format="extxyz")
+    except KeyError as error:
+        raise ValueError(f"unknown element {error}: correct it") from error
+    except Exception as error:
+        raise ValueError(f"ASE cannot read this frame: {error}") from error
+    for key, value in atoms.info.items():
+        if key.lower() in ("charge", "multiplicity") and value is True:
+            raise ValueError(f"the comment {comment!r} does not say which {key}: write {key}=…")
+    if "[" in (smiles := _as_written(comment, "smiles")) and 'smiles="' not in comment:
+        atoms.info["smiles"] = smiles  # ASE drops brackets that stand outside quotes
+    if two := re.fullmatch(r"\s*([+-]?\d+)\s+(\d+)\s*", comment):
+        charge, multiplicity = map(int, two.groups())
+        return Molecule.from_atoms(atoms, name=name, charge=charge, multiplicity=multiplicity)
+    return Molecule.from_atoms(atoms, name=name)
+
+
+def text(molecule: Molecule | ase.Atoms, info: Mapping[str, Any], number: int) -> str:
+    """Return a frame with name, SMILES, charge, multiplicity and the rest in its comment."""
+    atoms = molecule.to_atoms() if isinstance(molecule, Molecule) else molecule.copy()
+    atoms.info |= info
+    return frame_text(atoms)
+
+
+def frame_text(frame: ase.Atoms) -> str:
+    """Return atoms as a frame whose texts ASE reads as they were; empty ones are left out."""
+    atoms = frame.copy()
+    atoms.info = {
+        key: _escaped(value) if isinstance(value, str) else value
+        for key, value in ((_plain_key(key), value) for key, value in frame.info.items())
+        if key
+        and key not in OF_THE_FRAME
+        and not (value is None or (isinstance(value, str) and not value))
+    }
+    file = StringIO()
+    ase.io.write(file, atoms, format="extxyz")
+    return file.getvalue()
+
+
+def _comment(record: str) -> str:
+    _, _, rest = record.partition("\n")
+    return rest.partition("\n")[0]
+
+
+def _read(comment: str) -> dict[str, Any]:
+    try:
+        return key_val_str_to_dict(comment)
+    except Exception:  # ASE's parser fails in many ways; `parse` says how
+        return {}
+
+
+def _as_written(comment: str, key: str) -> str:
+    """Return the value of a key without what ASE makes of it, such as a number or a list."""
+    found = re.search(rf'(?:^|\s){key}=(?:"([^"]*)"|(\S+))', comment)
+    return (found[1] or found[2]) if found else ""
+
+
+def _check_columns(comment: str, atom: str) -> None:
+    """Refuse more columns than there are, for each of which ASE would take memory."""
+    announced = str(_read(comment).get("Properties", ""))
+    columns = sum(int(n) for n in announced.split(":")[2::3] if n.isdecimal())
+    if columns > len(atom.split()):
+        raise ValueError(
+            f"Properties={announced} has {columns} columns, the first atom {len(atom.split())}: "
+            "correct one of them"
+        )
+
+
+def _plain_key(key: str) -> str:
+    return re.sub(r"[^\w .:+/()-]", "", one_line(str(key))).strip()
+
+
+def _escaped(text: str) -> str:
+    """Escape a text so that ASE reads the same text again, not a number, a truth or a list."""
+    text = text.encode("utf-8", errors="backslashreplace").decode()  # lone surrogates
+    plain = text.replace("\\", "\\\\")
+    read = _read(key_val_dict_to_str({"text": plain})).get("text")
+    if isinstance(read, str) and read == text and text.isprintable():
+        return plain
+    return "_JSON " + json.dumps(text).replace("\\", "\\\\")

@@ -1,0 +1,120 @@
+"""Relaxation of a geometry at a cheap level of theory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import nan
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ase.optimize import BFGS
+
+from diffrelax.clock import Time
+from diffrelax.levels.calculators import get_calculator
+from diffrelax.levels.force_field import ForceField
+from diffrelax.levels.xtb_program import XTBProgram
+from diffrelax.molecule.identity import identity_change
+
+if TYPE_CHECKING:
+    from diffrelax.molecule import Molecule
+
+
+@dataclass(frozen=True, eq=False)
+class LevelRelaxation:
+    """A geometry relaxed at a cheap level of theory.
+
+    Parameters
+    ----------
+    positions : (n_atoms, 3) array, Å
+    energy : float
+        eV; NaN if no calculation succeeded.
+    fmax : float
+        Largest force on an atom, eV/Å.
+    n_calls : int or None
+        Number of energy-and-force calls; the first counts. None for MMFF94 and UFF: RDKit does not
+        tell.
+    reason : str
+        Why it did not converge; empty if it did.
+    time : Time
+    """
+
+    positions: np.ndarray
+    energy: float
+    fmax: float
+    n_calls: int | None
+    reason: str
+    time: Time
+
+    @property
+    def seconds(self) -> float:
+        """Wall time, s."""
+        return self.time.wall
+
+    @property
+    def converged(self) -> bool:
+        """Whether no atom feels a force larger than asked for, and the molecule is the same."""
+        return not self.reason
+
+
+def relax_at_level(
+    molecule: Molecule,
+    level: str,
+    *,
+    fmax: float = 0.03,
+    max_steps: int = 500,
+    **settings: Any,
+) -> LevelRelaxation:
+    """Relax a molecule at a cheap level of theory.
+
+    MMFF94 and UFF use RDKit's minimiser, GFN-FF that of the program xtb, GFN2-xTB and AIMNet2 use
+    ASE's BFGS. With ``program="xtb"``, GFN2-xTB uses that program too, which is several times
+    faster.
+
+    Parameters
+    ----------
+    molecule : Molecule
+    level : {"mmff94", "uff", "gfn-ff", "gfn2-xtb", "aimnet2"}
+    fmax : float
+        Converged when no atom feels a larger force, eV/Å.
+    max_steps : int
+    **settings
+        See `get_calculator`.
+
+    Raises
+    ------
+    ValueError
+        If the level is unknown, not installed, cannot describe this molecule, or is ``dft`` (for
+        which `diffrelax.dft.relax_dft` counts the cost and starts from a Hessian).
+    """
+    if level == "dft":
+        raise ValueError("level 'dft' is relaxed by diffrelax.dft.relax_dft")
+    started = Time.now()
+    atoms = molecule.to_atoms()
+    atoms.calc = get_calculator(level, molecule, **settings)
+    n_calls: int | None = None
+    try:
+        if isinstance(atoms.calc, ForceField):
+            atoms.positions = atoms.calc.minimise(max_steps)
+        elif isinstance(atoms.calc, XTBProgram):
+            atoms.positions, n_calls = atoms.calc.minimise(atoms, fmax, max_steps)
+        else:
+            optimizer = BFGS(atoms, logfile=None)
+            optimizer.run(fmax=fmax, steps=max_steps)
+            n_calls = optimizer.nsteps + 1
+        energy = atoms.get_potential_energy()
+        largest = float(np.linalg.norm(atoms.get_forces(), axis=1).max())
+        converged = largest < fmax
+        steps = max_steps if n_calls is None else n_calls - 1
+        reason = "" if converged else f"fmax {largest:.3f} eV/Å after {steps} steps"
+        if converged and (change := identity_change(molecule, atoms.positions)):
+            reason = f"identity lost: {change}"
+    except (RuntimeError, ArithmeticError, ValueError) as error:
+        energy, largest, reason = nan, nan, f"{level} failed: {error}"
+    return LevelRelaxation(
+        positions=atoms.positions.copy(),
+        energy=energy,
+        fmax=largest,
+        n_calls=n_calls,
+        reason=reason,
+        time=Time.now() - started,
+    )

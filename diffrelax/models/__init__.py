@@ -1,0 +1,1 @@
+"""Released models: found, verified and loaded; what they cover."""

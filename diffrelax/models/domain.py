@@ -1,0 +1,139 @@
+"""The domain of a model: which molecules it covers, and which it covers with caution."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from math import isnan, nan
+
+import numpy as np
+from ase.data import chemical_symbols
+from ase.units import kcal, mol
+from rdkit import Chem
+
+from diffrelax.levels import get_calculator
+from diffrelax.models.release import Model
+from diffrelax.molecule import Molecule
+from diffrelax.molecule.environments import environments
+
+MAX_ATOMS = 100
+RARE = 5  # training molecules; 1.0% of validation molecules have an atom of a kind that fewer have
+
+
+def outside_domain(molecule: Molecule, model: Model) -> str:
+    """Say why the model does not cover a molecule; empty if it does."""
+    if reason := outside_method(molecule, model.config.network.elements):
+        return reason
+    if molecule.n_atoms > (limit := atom_limit(model)):
+        return (
+            f"{molecule.n_atoms} atoms: the model was trained on at most {model.config.largest} "
+            f"and is not used beyond {limit}"
+        )
+    for pair in sorted(bond_kinds(molecule) - set(model.config.bonds)):
+        names = "–".join(chemical_symbols[z] for z in pair)
+        return f"it has a bond {names}, of which the model has seen none"
+    return ""
+
+
+def atom_limit(model: Model) -> int:
+    """Return how many atoms, hydrogens counted, the model is used for at most."""
+    return max(MAX_ATOMS, model.config.largest)
+
+
+def outside_method(molecule: Molecule, elements: Collection[int]) -> str:
+    """Say why no model of these elements can learn or relax a molecule; empty if one can."""
+    foreign = sorted({s for s, z in zip(molecule.symbols, molecule.numbers, strict=True)
+                      if z not in elements})  # fmt: skip
+    if foreign:
+        return f"the model was not trained on {', '.join(foreign)}"
+    if molecule.charge:
+        return f"charge {molecule.charge:+d}: the model was trained on neutral molecules"
+    if molecule.multiplicity != 1:
+        return (
+            f"multiplicity {molecule.multiplicity}: the model was trained on closed-shell molecules"
+        )
+    if molecule.n_atoms == 1:
+        return "a single atom has no geometry to relax"
+    if not np.isin(molecule.numbers, (6, 7, 8)).any():
+        return f"{molecule.formula}: the model was trained on molecules with C, N or O"
+    if not molecule.bonds:
+        return (
+            f"no bonds are known, or fit its positions and a charge of {molecule.charge}, so "
+            "nothing could be checked: give the right charge, positions in Å, or a SMILES"
+        )
+    try:
+        fragments = len(Chem.GetMolFrags(molecule.to_rdkit()))
+    except ValueError as error:
+        return f"its bonds make no structure that RDKit knows ({error}): give a SMILES"
+    if fragments > 1:
+        return f"{fragments} fragments: the model was trained on single molecules"
+    return ""
+
+
+def bond_kinds(molecule: Molecule) -> set[tuple[int, int]]:
+    """Return the pairs of atomic numbers, the smaller first, that are bonded in a molecule."""
+    ends = molecule.numbers[np.array([bond[:2] for bond in molecule.bonds])]
+    return {(int(a), int(b)) for a, b in np.sort(ends, axis=1)}
+
+
+def unfamiliar(molecule: Molecule, model: Model) -> str:
+    """Say which atoms of a molecule are of a kind that the model has hardly seen; empty if none.
+
+    A kind that fills the whole molecule is seen if that molecule has been: no other has it.
+    """
+    if model.environments is None:
+        return ""
+    whole = np.count_nonzero(molecule.numbers > 1)
+    rare = [
+        (model.environments.get(kind, 0), atom, kind)
+        for kind, atom in environments(molecule).items()
+        if model.environments.get(kind, 0) < (1 if len(kind.split()) == whole else RARE)
+    ]
+    if not rare:
+        return ""
+    seen, atom, kind = min(rare)
+    others = f", and {len(rare) - 1} more like it" if len(rare) > 1 else ""
+    return (
+        f"{molecule.symbols[atom]}{atom + 1} ({kind}){others}: {seen or 'none'} of the molecules "
+        f"that the model has learned {'has' if seen < 2 else 'have'} such an atom"
+    )
+
+
+def rise(start: Molecule, positions: np.ndarray) -> float:
+    """Return how far GFN2-xTB sees positions above a start, kcal/mol; NaN if it cannot tell."""
+    try:
+        calculator = get_calculator("gfn2-xtb", start)
+        energies = []
+        for geometry in (start.positions, positions):
+            atoms = start.with_positions(geometry).to_atoms()
+            energies.append(calculator.get_potential_energy(atoms))
+    except (RuntimeError, ArithmeticError, ValueError):
+        return nan
+    return (energies[1] - energies[0]) / (kcal / mol)
+
+
+def caution(start: Molecule, model: Model, error_bound: float) -> str:
+    """Say what to beware of in the relaxation of a molecule that is covered; empty if nothing.
+
+    Parameters
+    ----------
+    start : Molecule
+    model : Model
+    error_bound : float, Å
+        NaN if none is told.
+    """
+    cautions = []
+    heavy, n_atoms = np.count_nonzero(start.numbers > 1), start.n_atoms
+    most_heavy, largest = model.config.most_heavy, model.config.largest
+    if heavy > most_heavy or n_atoms > largest:
+        cautions.append(
+            f"{heavy} heavy atoms, {n_atoms} in all: extrapolated, trained on at most {most_heavy} "
+            f"and {largest}"
+        )
+    if cautions and not isnan(error_bound):
+        cautions.append("its error bound is not calibrated for that")
+    if error_bound > model.config.training.max_start_rmsd:
+        cautions.append(f"its error may be {error_bound:.2f} Å, as far as other minima are")
+    known = model.config.training.starts
+    if model.config.relaxation.bridge and start.start not in (*known, "given", "diffusion"):
+        cautions.append(f"started from {start.start}, trained on {', '.join(known)}")
+    return "; ".join(cautions)

@@ -1,0 +1,226 @@
+"""Released models: find, verify and load them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+
+from diffrelax.diffusion.denoiser import Denoiser
+from diffrelax.entries import explain_invalid
+from diffrelax.molecule.environments import read_environments
+from diffrelax.network.config import DenseNetworkConfig, NetworkConfig
+from diffrelax.network.network import Theory
+from diffrelax.training.config import ModelConfig, build_denoiser
+from diffrelax.training.loop import WEIGHTS, check_device
+from diffrelax.training.state import load_tensors
+
+SUMS = "SHA256SUMS"
+QM9_ENVIRONMENTS = "qm9-environments.txt"
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A trained model, ready to relax.
+
+    Attributes
+    ----------
+    config : ModelConfig
+    denoiser : Denoiser
+        In evaluation mode, without gradients, on ``device``.
+    sha256 : str
+        Of the file of weights.
+    step : int
+        Training steps behind the weights.
+    environments : mapping of str to int, optional
+        Environments of atoms (see `diffrelax.molecule.environments`), each with the number of
+        molecules learned from that have it. None if they are not known.
+    """
+
+    config: ModelConfig
+    denoiser: Denoiser
+    sha256: str
+    step: int
+    environments: Mapping[str, int] | None = field(default=None, repr=False)
+
+    @property
+    def name(self) -> str:
+        """Name and release, such as ``relax-qm9-1``."""
+        return self.config.name
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.denoiser.parameters()).device
+
+    def check_level(self, level: str | None) -> str:
+        """Return the level of theory of the minima to aim at; by default the model's own.
+
+        Raises
+        ------
+        ValueError
+            If the model has not learned it.
+        """
+        if level in (None, self.config.level):
+            return self.config.level
+        if isinstance(self.config.network, NetworkConfig):
+            return self.config.network.check_level(level)
+        raise ValueError(f"{self.name} knows the level {self.config.level} alone, not {level!r}")
+
+    def theory(self, charges: Sequence[int], level: str | None = None) -> Theory | None:
+        """Tell the network of molecules what it asks beside their atoms.
+
+        Parameters
+        ----------
+        charges : sequence of int
+            Of the molecules.
+        level : str, optional
+            Default: the model's own.
+
+        Returns
+        -------
+        Theory or None
+            None where the network asks nothing.
+
+        Raises
+        ------
+        ValueError
+            If the model has not learned the level.
+        """
+        level, network = self.check_level(level), self.config.network
+        if isinstance(network, DenseNetworkConfig):
+            return None
+        place = network.levels.index(level) if network.levels else 0
+        charge = torch.tensor(charges, device=self.device)
+        return Theory(torch.full_like(charge, place), charge)
+
+
+def releases() -> dict[str, Path]:
+    """Return the released models that are installed: names, sorted, and their folders.
+
+    They lie inside the installed package, or in ``models/`` beside it in a source tree, where
+    ``SHA256SUMS`` names them: what is still in training there is no release.
+    """
+    files = [place / file for place in reversed(_places()) for file in _sums(place)]
+    weights = [file for file in files if file.name == WEIGHTS and file.is_file()]
+    found = {file.parent.name: file.parent for file in weights}
+    return dict(sorted(found.items(), key=lambda item: _release(item[0])))
+
+
+def qm9_environments() -> Mapping[str, int]:
+    """Return the environments of the training molecules of QM9.
+
+    Raises
+    ------
+    ValueError
+        If their file is missing or not the one of the release.
+    """
+    for place in _places():
+        path = place / QM9_ENVIRONMENTS
+        if path.is_file():
+            _verify(path, hashlib.sha256(path.read_bytes()).hexdigest(), QM9_ENVIRONMENTS)
+            return read_environments(path)
+    raise ValueError(f"{QM9_ENVIRONMENTS} is missing: install diffrelax again")
+
+
+def load_model(name: str | Path, device: str = "cpu") -> Model:
+    """Load a released model, or one of your own.
+
+    Parameters
+    ----------
+    name : str or path
+        ``relax-qm9-1``; ``relax-qm9`` for the newest release of that name; or the folder that
+        ``diffrelax train`` wrote, or the path of a ``.safetensors`` file.
+    device : str
+        ``cpu``, ``cuda`` or ``cuda:1``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such model, if the file is damaged, or if the device is not there.
+    """
+    check_device(device)
+    path = Path(name)
+    if path.is_dir() and not _matches(str(name)):
+        path /= WEIGHTS
+    given = path.suffix == ".safetensors"
+    if given and not path.is_file():
+        raise ValueError(f"there is no model file {path}")
+    path = path if given else _find(str(name)) / WEIGHTS
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    if not given:
+        _verify(path, sha256, f"{path.parent.name}/{WEIGHTS}")
+    tensors, metadata = load_tensors(path)
+    try:
+        config = ModelConfig.model_validate(metadata["config"])
+        denoiser = build_denoiser(config)
+        denoiser.load_state_dict({n: t.float() for n, t in tensors.items()})
+        step = int(str(metadata["step"]))
+    except ValidationError as error:
+        wrong = explain_invalid(error)
+        raise ValueError(f"{path} does not hold a model of this version: {wrong}") from error
+    except (KeyError, RuntimeError) as error:
+        raise ValueError(f"{path} does not hold a model of this version: {error}") from error
+    if "sha256" not in metadata:
+        _check_old(path, sha256, config.name)
+    environments = metadata.get("environments")
+    if environments is None and config.training.data == "qm9":
+        environments = qm9_environments()
+    denoiser = denoiser.requires_grad_(False).eval().to(device)
+    return Model(config, denoiser, sha256, step, environments)
+
+
+def _find(name: str) -> Path:
+    if matches := _matches(name):
+        return matches[-1]
+    known = ", ".join(releases()) or "none"
+    raise ValueError(f"there is no model {name!r}; installed: {known}")
+
+
+def _matches(name: str) -> list[Path]:
+    """Return the folders of the releases that a name means, the newest last."""
+    return [folder for n, folder in releases().items() if name in (n, re.sub(r"-\d+$", "", n))]
+
+
+def _release(name: str) -> tuple[str, int]:
+    match = re.fullmatch(r"(.*)-(\d+)", name)
+    return (match[1], int(match[2])) if match else (name, 0)
+
+
+def _verify(path: Path, sha256: str, file: str) -> None:
+    expected = _sums(path.parents[file.count("/")]).get(file)
+    if expected != sha256:
+        raise ValueError(
+            f"{path} is not the released file: its sha256 is {sha256}, that of the release is "
+            f"{expected}. Install diffrelax again"
+        )
+
+
+def _check_old(path: Path, sha256: str, name: str) -> None:
+    """Refuse a file that claims to be of a release from before files had a checksum, and is not."""
+    known = {file: sha for place in _places() for file, sha in _sums(place).items()}
+    if name in {file.partition("/")[0] for file in known} and sha256 not in known.values():
+        raise ValueError(
+            f"{path} is damaged: it calls itself {name}, but its sha256, {sha256}, is that of no "
+            "released file: copy it again"
+        )
+
+
+def _places() -> list[Path]:
+    """Return the folders in which there may be releases: in the package, then in a source tree."""
+    package = Path(__file__).parents[1]
+    source = package.parent
+    return [package / "released", *([source / "models"] * (source / "pyproject.toml").is_file())]
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    """Return the files that were released in a folder, and the sha256 of each."""
+    sums = folder / SUMS
+    lines = sums.read_text().splitlines() if sums.is_file() else []
+    return {file: sha256 for sha256, _, file in (line.partition("  ") for line in lines)}

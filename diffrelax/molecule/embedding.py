@@ -1,0 +1,234 @@
+"""Three-dimensional structures for molecules that have none."""
+
+from __future__ import annotations
+
+import operator
+import random
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from rdkit import Chem
+from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
+
+from diffrelax.molecule.stereo import TETRAHEDRAL, assign_stereo, overlooked_twists
+
+MAX_HEAVY_ATOMS = 100  # an alkane chain of this length takes 20 s
+FRAGMENT_GAP = 3.0  # Å
+EMBEDDING_SECONDS = 30  # of the processor, for all trials of a molecule and the force field
+TRIAL_SECONDS = 120  # of the clock, after which RDKit gives up a trial
+ATTEMPTS = 10_000  # of one trial, times the atoms; RDKit makes ten for each atom
+CAGE_ITERATIONS = 20
+CAGE_TRIALS = 8
+FORCE_FIELD_ROUNDS = 20
+STEPS_A_ROUND = 1000
+HOLDING = 100.0  # kcal/mol/degree²
+
+Torsion: TypeAlias = tuple[int, int, int, int]
+
+
+def embed(
+    mol: Chem.Mol,
+    seed: int,
+    method: Literal["ETKDGv3", "KDG"] = "ETKDGv3",
+    max_atoms: int | None = None,
+) -> tuple[Chem.Mol, str]:
+    """Embed a molecule in 3D and relax it with MMFF94, or UFF without its parameters.
+
+    Where that fails, as for small cages, trials follow that do without its tests of the
+    embedded geometry (see `_embedding_trials`); whatever they give must have the stereochemistry
+    asked for. Unconnected fragments are embedded each on its own and set side by side.
+
+    Parameters
+    ----------
+    mol : rdkit.Chem.Mol
+        Hydrogens are added after the other atoms.
+    seed : int
+    method : {"ETKDGv3", "KDG"}
+        With the preferences that torsions have in crystals, or without.
+    max_atoms : int, optional
+        Embed no larger molecule, hydrogens counted.
+
+    Returns
+    -------
+    rdkit.Chem.Mol
+        With all hydrogens and one conformer.
+    str
+        The force field: ``"mmff94"``, ``"uff"``, either with `` unconverged``, or ``"embedded"``
+        where neither has parameters.
+
+    Raises
+    ------
+    ValueError
+        If the seed is not an integer from 0 to 2**31 - 9, ``mol`` has more than `max_atoms` or
+        `MAX_HEAVY_ATOMS`, no conformer with its stereochemistry is found, or none within
+        `EMBEDDING_SECONDS`.
+    """
+    seed = check_seed(seed)
+    if mol.GetNumHeavyAtoms() > MAX_HEAVY_ATOMS:
+        raise ValueError(
+            f"{mol.GetNumHeavyAtoms()} heavy atoms are too many to embed (at most "
+            f"{MAX_HEAVY_ATOMS}): give coordinates"
+        )
+    twists: dict[Torsion, float] = {}
+    if mol.GetNumConformers() and mol.GetConformer().Is3D():
+        assign_stereo(mol)
+        twists = _senses(Chem.AddHs(mol, addCoords=True))
+    asked = Chem.AddHs(mol)
+    if max_atoms is not None and (n := asked.GetNumAtoms()) > max_atoms:
+        raise ValueError(f"{n} atoms: not embedded, as at most {max_atoms} are used here")
+    asked.RemoveAllConformers()
+    smiles = Chem.MolToSmiles(Chem.RemoveHs(asked))
+    end = time.thread_time() + EMBEDDING_SECONDS
+    for trial, parameters in _embedding_trials(asked, seed, method):
+        start = _embed_once(trial, parameters, twists, end)
+        if time.thread_time() > end:
+            raise ValueError(
+                f"no 3D structure found for {smiles} in {EMBEDDING_SECONDS} s of processor time: "
+                "give coordinates"
+            )
+        if not start:
+            continue
+        embedded = Chem.Mol(asked)
+        embedded.AddConformer(trial.GetConformer())
+        assign_stereo(embedded)
+        found = _senses(embedded)
+        if embedded.HasSubstructMatch(asked, useChirality=True) and all(
+            sense * found.get(twist, sense) > 0 for twist, sense in twists.items()
+        ):
+            return embedded, start
+    raise ValueError(
+        f"no 3D structure found for {smiles}: check its stereochemistry and rings, try another "
+        "seed, or give coordinates"
+    )
+
+
+def _embed_once(mol: Chem.Mol, parameters: Any, twists: dict[Torsion, float], end: float) -> str:
+    """Embed and relax a molecule in place; return the force field, or nothing where that fails."""
+    if rdDistGeom.EmbedMolecule(mol, parameters) != 0:
+        return ""
+    _separate_fragments(mol)
+    return _relax(mol, twists, end)
+
+
+def check_seed(seed: int) -> int:
+    """Return the seed as an int, or raise ValueError if RDKit cannot take it and the next few."""
+    try:
+        number = operator.index(seed)
+        if not isinstance(seed, bool) and 0 <= number < 2**31 - CAGE_TRIALS:
+            return number
+    except TypeError:
+        pass
+    raise ValueError(f"seed {seed!r}: give an integer from 0 to {2**31 - CAGE_TRIALS - 1}")
+
+
+def _embedding_trials(asked: Chem.Mol, seed: int, method: str) -> Iterator[tuple[Chem.Mol, Any]]:
+    """Yield molecules to embed and how: by a method of RDKit, and then as small cages.
+
+    In a small cage the neighbours of an atom can lie on one side of it, which RDKit's tests of its
+    embeddings refuse. The trials for cages do without these tests, from random coordinates and
+    without torsion preferences: RDKit then only guides chiral atoms to their configuration, so
+    those left open are given one by chance.
+    """
+    parameters: Any = getattr(rdDistGeom, method)()
+    parameters.randomSeed = seed
+    parameters.timeout = TRIAL_SECONDS
+    parameters.maxIterations = min(10 * asked.GetNumAtoms(), ATTEMPTS // asked.GetNumAtoms())
+    yield Chem.Mol(asked), parameters
+    parameters.useRandomCoords = True
+    yield Chem.Mol(asked), parameters
+    chance = random.Random(seed)
+    for i in range(CAGE_TRIALS):
+        trial = Chem.Mol(asked)
+        for atom in trial.GetAtoms():
+            if atom.GetDegree() == 4 and atom.GetChiralTag() == Chem.ChiralType.CHI_UNSPECIFIED:
+                atom.SetChiralTag(chance.choice(TETRAHEDRAL))
+        cage: Any = rdDistGeom.EmbedParameters()
+        cage.randomSeed = seed + i
+        cage.timeout = TRIAL_SECONDS
+        cage.maxIterations = CAGE_ITERATIONS
+        cage.useRandomCoords = True
+        cage.enforceChirality = False
+        yield trial, cage
+
+
+def _separate_fragments(mol: Chem.Mol) -> None:
+    """Set the fragments, which RDKit puts all around the origin, side by side along x."""
+    fragments = Chem.GetMolFrags(mol)
+    if len(fragments) == 1:
+        return
+    positions = mol.GetConformer().GetPositions()
+    edge = 0.0
+    for fragment in map(list, fragments):
+        positions[fragment] -= [positions[fragment, 0].min() - edge, 0, 0]
+        edge = positions[fragment, 0].max() + FRAGMENT_GAP
+    mol.GetConformer().SetPositions(np.ascontiguousarray(positions))
+
+
+def force_field(mol: Chem.Mol, level: str) -> Any:
+    """Build an RDKit force field that acts on the conformer of a molecule.
+
+    Parameters
+    ----------
+    mol : rdkit.Chem.Mol
+    level : {"mmff94", "uff"}
+
+    Returns
+    -------
+    rdkit force field or None
+        None where it lacks parameters.
+    """
+    helpers = rdForceFieldHelpers
+    if level == "uff":
+        if not helpers.UFFHasAllMoleculeParams(mol):
+            return None
+        return helpers.UFFGetMoleculeForceField(mol, ignoreInterfragInteractions=False)
+    if not helpers.MMFFHasAllMoleculeParams(mol):
+        return None
+    properties = helpers.MMFFGetMoleculeProperties(mol)
+    return helpers.MMFFGetMoleculeForceField(mol, properties, ignoreInterfragInteractions=False)
+
+
+def _relax(mol: Chem.Mol, twists: dict[Torsion, float], end: float) -> str:
+    for level in ("mmff94", "uff"):
+        if field := force_field(mol, level):
+            break
+    else:
+        return "embedded"
+    hold = field.UFFAddTorsionConstraint if level == "uff" else field.MMFFAddTorsionConstraint
+    for ends, angle in _held_torsions(mol, twists):
+        hold(*ends, False, angle, angle, HOLDING)
+    for _ in range(FORCE_FIELD_ROUNDS):
+        if field.Minimize(maxIts=STEPS_A_ROUND) == 0:
+            return level
+        if time.thread_time() > end:
+            break
+    return f"{level} unconverged"
+
+
+def _senses(mol: Chem.Mol) -> dict[Torsion, float]:
+    """Measure the configurations that RDKit overlooks, by the atoms that each is about."""
+    positions = mol.GetConformer().GetPositions()
+    return {
+        twist.torsion: twist.sense(positions)
+        for twist in overlooked_twists(mol)
+        if twist.is_element
+    }
+
+
+def _held_torsions(mol: Chem.Mol, twists: dict[Torsion, float]) -> Iterator[tuple[Torsion, float]]:
+    """Yield torsions across cumulated double bonds, and the angle, in degrees, that they must have.
+
+    No force field has a term for them: the ends of allenes, ketenimines and carbodiimides stand
+    upright on each other, those of butatrienes lie in one plane.
+    """
+    positions = mol.GetConformer().GetPositions()
+    for twist in overlooked_twists(mol):
+        along = (mol.GetBondBetweenAtoms(*pair) for pair in pairwise(twist.chain))
+        if len(twist.chain) == 2 or any(bond.IsInRing() for bond in along):
+            continue
+        sense = twists.get(twist.torsion, twist.sense(positions))
+        planar = 0.0 if sense > 0 else 180.0
+        yield twist.torsion, float(np.copysign(90.0, sense)) if twist.is_axial else planar

@@ -1,0 +1,299 @@
+"""Tell whether it is still the same molecule, and whether it is the same minimum."""
+
+from __future__ import annotations
+
+import ase.units
+import numpy as np
+from ase.data import covalent_radii
+from rdkit import Chem, rdBase
+from rdkit.Chem import rdMolAlign
+
+from diffrelax.molecule import Molecule
+from diffrelax.molecule.checks import MIN_DISTANCE
+from diffrelax.molecule.perception import near_pairs, skeleton
+from diffrelax.molecule.stereo import TETRAHEDRAL, assign_stereo, isomeric_smiles, overlooked_twists
+
+BROKEN = 0.40  # Å beyond the covalent radii; the longest bond in QM9 is at 0.26
+STRETCHED = 0.20  # Å; more than a level of theory moves a bond that was long before
+FORMED = 0.20  # Å; the shortest gap between atoms that are not bonded is at 0.25 in QM9
+# Å beyond what is usual for its order that no bond of nonmetals has, whatever it was before
+NO_BOND_OF_CARBON = 0.30  # 0.13 in QM9; 0.29 in the longest C–C bond that is known, of 1.81 Å
+NO_BOND_OF_HYDROGEN = 0.40
+NO_BOND = 0.50  # 0.47 in N2O3
+SURE_BOND = 0.10  # Å beyond the covalent radii; whatever it was before
+SHORTER = {1.0: 0.0, 1.5: 0.08, 2.0: 0.19, 3.0: 0.32}  # Å, by bond order; C–C 1.52, C≡C 1.20 Å
+NONMETALS = (1, 6, 7, 8, 9, 14, 15, 16, 17, 33, 34, 35, 53)  # bonds to boron may be dative
+SAME_RMSD = 0.1  # Å
+SAME_ENERGY = 0.1 * ase.units.kcal / ase.units.mol  # eV
+MAX_MATCHES = 10_000
+NAMED_CHANGES = 3
+RIGHT, LOST = 0.9, 0.65  # senses of the twist of a cumulene: 64 to 90°, below 41°
+CERTAIN = 0.3  # a sense whose sign is certain
+DOUBLE_BOND = {Chem.BondStereo.STEREOE: "E", Chem.BondStereo.STEREOZ: "Z"}
+
+
+def identity_change(before: Molecule, positions: np.ndarray) -> str:
+    """Say how a molecule changed into another one, atoms in the same order.
+
+    A bond broke if it became longer than the covalent radii and 0.4 Å and by at least 0.2 Å, a bond
+    formed if a pair became closer than the covalent radii and 0.2 Å: the gap absorbs the
+    differences between levels of theory. Between nonmetals a start that was broken excuses nothing:
+    a bond is broken if it is 0.3 Å (0.4 Å to hydrogen, 0.5 Å between other atoms than carbon)
+    longer than is usual for its order, and two atoms are bonded that are not 0.1 Å further apart
+    than their radii. R/S and E/Z come from the positions, on the bonds of
+    ``before``; only what makes a stereoisomer is compared, so the inversion of an amine is no
+    change, unless its nitrogen carries no hydrogen and is held by a three-membered ring or a
+    bridgehead; phosphines and arsines do not invert. Allenes and longer cumulenes are compared,
+    whose ends may not leave their angle either, and double bonds in small rings; biaryls and spiro
+    rings are not. Where the bonds of ``before`` are unknown, close pairs count as bonds and
+    stereochemistry is not compared.
+
+    Parameters
+    ----------
+    before : Molecule
+    positions : (n_atoms, 3) array, Å
+        Of the same atoms afterwards.
+
+    Returns
+    -------
+    str
+        Empty if it is the same molecule, otherwise what changed, such as ``"bond C3–H7 broke
+        (2.41 Å)"`` or ``"C2 changed from R to S"``. Atoms are numbered from 1.
+
+    Raises
+    ------
+    ValueError
+        If the positions are of another shape.
+    """
+    positions = np.asarray(positions, dtype=np.float64)
+    if positions.shape != before.positions.shape:
+        raise ValueError(f"positions of shape {positions.shape} for {before.n_atoms} atoms")
+    if not np.isfinite(positions).all():
+        return "the positions are not finite"
+    changes = _bond_changes(before, positions)
+    if not changes and before.bonds:
+        mol = before.to_rdkit()
+        changes = _stereo_changes(before, mol, positions) + _twist_changes(before, mol, positions)
+    more = len(changes) - NAMED_CHANGES
+    return "; ".join(changes[:NAMED_CHANGES] + ([f"and {more} more changes"] if more > 0 else []))
+
+
+def heavy_atom_rmsd(a: Molecule, b: Molecule, *, polar_hydrogens: bool = False) -> float:
+    """Root mean square deviation of the heavy atoms, superposed by translation and rotation.
+
+    The lowest over all mappings of the bond graph onto itself that keep elements and numbers of
+    hydrogens (at most 10,000 of them; bond orders do not count, so the oxygens of a nitro group
+    are equivalent). Molecules with fewer than three heavy atoms are compared with their hydrogens.
+
+    Parameters
+    ----------
+    a, b : Molecule
+        Their atoms may stand in any order.
+    polar_hydrogens : bool
+        Whether to count hydrogens on other atoms than carbon like heavy atoms.
+
+    Returns
+    -------
+    float, Å
+
+    Raises
+    ------
+    ValueError
+        If their bond graphs differ.
+    """
+    probe, reference = (_heavy_graph(m, polar_hydrogens) for m in (b, a))
+    sizes = [(mol.GetNumAtoms(), mol.GetNumBonds()) for mol in (probe, reference)]
+    with rdBase.BlockLogs():
+        if sizes[0] != sizes[1] or not reference.HasSubstructMatch(probe):
+            raise ValueError(
+                f"{a.name or a.formula} and {b.name or b.formula} have different bond graphs"
+            )
+        return rdMolAlign.GetBestRMS(
+            probe,
+            reference,
+            maxMatches=MAX_MATCHES,
+            symmetrizeConjugatedTerminalGroups=False,
+        )
+
+
+def same_minimum(a: Molecule, b: Molecule, energy_difference: float | None = None) -> bool:
+    """Decide whether two geometries are the same minimum.
+
+    They are if `heavy_atom_rmsd` is below 0.1 Å, with polar hydrogens and without, and the energies
+    differ by less than 0.1 kcal/mol. That is stricter than the usual rule of heavy atoms alone,
+    which cannot tell the rotamers of OH and NH apart. The mirror image of a conformer (gauche+ and
+    gauche− of butane) has the same energy and is the same molecule, unless the molecule is chiral
+    (R/S or an allene): it counts as the same minimum.
+
+    Parameters
+    ----------
+    a, b : Molecule
+    energy_difference : float, optional, eV
+        Not compared if not given.
+    """
+    if energy_difference is not None and not abs(energy_difference) < SAME_ENERGY:
+        return False
+    if not _may_coincide(a, b):
+        return False
+    try:
+        if _same_positions(a, b):
+            return True
+        return (
+            _same_positions(a, mirror_image(b))
+            and _stereo_smiles(a) == _stereo_smiles(b)
+            and not has_enantiomer(b)
+        )
+    except ValueError:
+        return False
+
+
+def has_enantiomer(molecule: Molecule) -> bool:
+    """Tell whether the mirror image is another molecule, by its R/S and cumulenes.
+
+    A molecule whose bonds are unknown is taken for one that has an enantiomer.
+    """
+    image = mirror_image(molecule)
+    smiles = _stereo_smiles(molecule)
+    return (
+        not smiles
+        or smiles != _stereo_smiles(image)
+        or bool(_twist_changes(molecule, molecule.to_rdkit(), image.positions))
+    )
+
+
+def mirror_image(molecule: Molecule) -> Molecule:
+    """Return a molecule reflected in a plane; bonds and ``smiles`` stay as read."""
+    return molecule.with_positions(molecule.positions * [-1.0, 1.0, 1.0], molecule.start)
+
+
+def _same_positions(a: Molecule, b: Molecule) -> bool:
+    return all(heavy_atom_rmsd(a, b, polar_hydrogens=p) < SAME_RMSD for p in (False, True))
+
+
+def _may_coincide(a: Molecule, b: Molecule) -> bool:
+    """Tell quickly whether any superposition could be closer than `SAME_RMSD`.
+
+    Singular values of the heavy atoms' positions do not depend on their order, nor on rotations and
+    reflections, and no superposition comes closer than they do (Mirsky 1960).
+    """
+    heavy = [m.positions[m.numbers > 1] for m in (a, b)]
+    if len(heavy[0]) != len(heavy[1]):
+        return False
+    if len(heavy[0]) < 3:  # compared with their hydrogens
+        return True
+    spans = [np.linalg.svd(x - x.mean(axis=0), compute_uv=False) for x in heavy]
+    return float(np.linalg.norm(spans[0] - spans[1])) < SAME_RMSD * np.sqrt(len(heavy[0]))
+
+
+def _bond_changes(before: Molecule, positions: np.ndarray) -> list[str]:
+    numbers = before.numbers
+    bonded = np.zeros((before.n_atoms, before.n_atoms), dtype=bool)
+    usual = np.add.outer(covalent_radii[numbers], covalent_radii[numbers])
+    longest = usual + _no_bond(numbers)
+    for i, j in _pairs(before):
+        bonded[i, j] = True
+    for i, j, order in before.bonds:
+        longest[i, j] -= SHORTER[order]
+    closest = np.where(np.isfinite(longest), usual + SURE_BOND, 0.0)
+    old, new = (
+        np.linalg.norm(xyz[:, None] - xyz, axis=-1) for xyz in (before.positions, positions)
+    )
+    unbonded = np.triu(~bonded, 1)
+    broke = bonded & (new > np.minimum(np.maximum(usual + BROKEN, old + STRETCHED), longest))
+    formed = unbonded & (new < np.where(old >= usual + FORMED, usual + FORMED, closest))
+    collapsed = np.triu(new < MIN_DISTANCE, 1)
+    changes = []
+    for pairs, verb, was_so, before_too in (
+        (broke, "broke", old > np.minimum(usual + BROKEN, longest), "stayed broken"),
+        (formed & ~collapsed, "formed", old < usual + FORMED, "had formed before"),
+        (collapsed, "collapsed", np.zeros_like(collapsed), ""),
+    ):
+        for i, j in np.argwhere(pairs):
+            names = f"{_label(before, i)}–{_label(before, j)}"
+            what = before_too if was_so[i, j] else verb
+            changes.append(f"bond {names} {what} ({new[i, j]:.2f} Å)")
+    return changes
+
+
+def _no_bond(numbers: np.ndarray) -> np.ndarray:
+    """Return the excess of a single bond, (n_atoms, n_atoms), Å, at which there is none; or inf."""
+    excess = np.full((len(numbers), len(numbers)), NO_BOND)
+    for element, limit in ((6, NO_BOND_OF_CARBON), (1, NO_BOND_OF_HYDROGEN)):
+        excess[numbers == element] = excess[:, numbers == element] = limit
+    nonmetal = np.isin(numbers, NONMETALS)
+    excess[~nonmetal] = excess[:, ~nonmetal] = np.inf
+    return excess
+
+
+def _stereo_changes(before: Molecule, old: Chem.Mol, positions: np.ndarray) -> list[str]:
+    new = Chem.Mol(old)
+    new.GetConformer().SetPositions(positions)
+    with rdBase.BlockLogs():
+        assign_stereo(new)
+    changes = []
+    for a, b in zip(old.GetAtoms(), new.GetAtoms(), strict=True):
+        if a.GetChiralTag() in TETRAHEDRAL and a.GetChiralTag() != b.GetChiralTag():
+            labels = [x.GetProp("_CIPCode") if x.HasProp("_CIPCode") else "" for x in (a, b)]
+            changes.append(f"{_label(before, a.GetIdx())} {_described(*labels)}")
+    for c, d in zip(old.GetBonds(), new.GetBonds(), strict=True):
+        if c.GetStereo() in DOUBLE_BOND and c.GetStereo() != d.GetStereo():
+            ends = [_label(before, i) for i in (c.GetBeginAtomIdx(), c.GetEndAtomIdx())]
+            labels = [DOUBLE_BOND.get(x.GetStereo(), "") for x in (c, d)]
+            changes.append(f"{'='.join(ends)} {_described(*labels)}")
+    return changes
+
+
+def _twist_changes(before: Molecule, mol: Chem.Mol, positions: np.ndarray) -> list[str]:
+    """Compare the configurations that RDKit overlooks."""
+    changes = []
+    for twist in overlooked_twists(mol):
+        old, new = twist.sense(before.positions), twist.sense(positions)
+        is_cumulene = len(twist.chain) > 2
+        if is_cumulene and abs(old) > RIGHT and abs(new) < LOST:
+            kind = "allene" if len(twist.chain) == 3 else "cumulene"
+            how = "parallel" if twist.is_axial else "twisted"
+            middle = _label(before, twist.chain[len(twist.chain) // 2])
+            changes.append(f"the ends of the {kind} at {middle} became {how}")
+        elif not twist.is_element or old * new > 0 or min(abs(old), abs(new)) < CERTAIN:
+            continue
+        elif twist.is_axial:
+            middle = _label(before, twist.chain[len(twist.chain) // 2])
+            changes.append(f"{middle} changed its axial configuration")
+        else:
+            ends = "=".join(_label(before, k) for k in twist.chain)
+            changes.append(f"{ends} changed its configuration")
+    return changes
+
+
+def _described(old: str, new: str) -> str:
+    if old and new and old != new:
+        return f"changed from {old} to {new}"
+    return f"lost its {old} configuration" if old and not new else "changed its configuration"
+
+
+def _label(molecule: Molecule, i: int) -> str:
+    return f"{molecule.symbols[i]}{i + 1}"
+
+
+def _pairs(molecule: Molecule) -> list[tuple[int, int]]:
+    if molecule.bonds or molecule.formal_charges:
+        return [bond[:2] for bond in molecule.bonds]
+    return [(int(i), int(j)) for i, j in near_pairs(molecule.numbers, molecule.positions)]
+
+
+def _heavy_graph(molecule: Molecule, polar_hydrogens: bool) -> Chem.RWMol:
+    mol = skeleton(molecule.numbers, _pairs(molecule), molecule.positions)
+    if (molecule.numbers > 1).sum() < 3:
+        return mol
+    mol.BeginBatchEdit()
+    for atom in mol.GetAtoms():
+        near = [other.GetAtomicNum() for other in atom.GetNeighbors()]
+        atom.SetIsotope(1 + near.count(1))
+        if atom.GetAtomicNum() == 1 and (6 in near or not polar_hydrogens):
+            mol.RemoveAtom(atom.GetIdx())
+    mol.CommitBatchEdit()
+    return mol
+
+
+def _stereo_smiles(molecule: Molecule) -> str:
+    return isomeric_smiles(molecule.to_rdkit()) if molecule.bonds else ""

@@ -1,0 +1,483 @@
+"""Molecules as frozen records: from SMILES, RDKit, ASE and files, and back.
+
+Isotopes and atom maps are not kept: they do not change the potential energy surface.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple
+
+import ase
+import numpy as np
+from ase.data import chemical_symbols, covalent_radii
+from rdkit import Chem, rdBase
+
+from diffrelax.molecule.checks import (
+    check_bonds,
+    check_elements,
+    check_multiplicity,
+    check_positions,
+    integer,
+)
+from diffrelax.molecule.embedding import embed
+from diffrelax.molecule.perception import bare_carbon, near_pairs, perceive_bonds, skeleton
+from diffrelax.molecule.stereo import assign_stereo, ignored_stereo, isomeric_smiles
+
+SHORTEST_BOND = 0.75  # of the covalent radii; N≡N has 0.77
+
+BOND_TYPES = {
+    1.0: Chem.BondType.SINGLE,
+    1.5: Chem.BondType.AROMATIC,
+    2.0: Chem.BondType.DOUBLE,
+    3.0: Chem.BondType.TRIPLE,
+}
+
+
+class Bond(NamedTuple):
+    """A bond between two atoms, ``begin < end``, of order 1, 1.5 (aromatic), 2 or 3."""
+
+    begin: int
+    end: int
+    order: float
+
+
+@dataclass(frozen=True, eq=False)
+class Molecule:
+    """Atoms in space, with what is known about their bonds.
+
+    Parameters
+    ----------
+    numbers : (n_atoms,) array of int
+        Atomic numbers, 1 to 118. Stored read-only.
+    positions : (n_atoms, 3) array, Å
+        Stored read-only.
+    charge : int
+        Total charge in units of e.
+    multiplicity : int
+        2S + 1.
+    bonds : tuple of Bond
+        Empty if unknown.
+    formal_charges : tuple of int
+        One for each atom, or empty if unknown.
+    name : str
+    smiles : str
+        Isomeric canonical SMILES, its stereochemistry taken from the positions, without explicit
+        hydrogens but those that make an imine E or Z; empty if the bonds are unknown. It is the
+        identity of the molecule as read: `with_positions` keeps it.
+    start : str
+        How the positions came to be: ``"given"``, ``"mmff94"``, ``"uff"``, or ``"embedded"`` where
+        neither force field has parameters. ``"mmff94 unconverged"`` and ``"uff unconverged"`` mark
+        relaxations that were cut off. Later stages add ``"diffusion"``, the name of a level, and
+        what a conformer or a sample comes from, such as ``"etkdg 3"`` or ``"chain 0"``.
+
+    Raises
+    ------
+    ValueError
+        If there are no atoms, an unknown element, positions that are not finite or of the wrong
+        shape, two atoms in one place, numbers, a charge or a multiplicity that are not whole, a
+        multiplicity that does not fit the electrons, or two bonds between the same atoms.
+    """
+
+    numbers: np.ndarray
+    positions: np.ndarray
+    charge: int = 0
+    multiplicity: int = 1
+    bonds: tuple[Bond, ...] = ()
+    formal_charges: tuple[int, ...] = ()
+    name: str = ""
+    smiles: str = ""
+    start: str = "given"
+
+    def __post_init__(self) -> None:
+        given = self.numbers
+        numbers = np.array(given, dtype=np.int64)
+        positions = np.array(self.positions, dtype=np.float64)
+        numbers.flags.writeable = positions.flags.writeable = False
+        object.__setattr__(self, "numbers", numbers)
+        object.__setattr__(self, "positions", positions)
+        object.__setattr__(self, "charge", integer("charge", self.charge))
+        object.__setattr__(self, "multiplicity", integer("multiplicity", self.multiplicity))
+        if not np.array_equal(numbers, given):
+            raise ValueError(f"atomic numbers {given} are not whole numbers: correct them")
+        check_elements(numbers)
+        check_positions(numbers, positions)
+        check_multiplicity(numbers, self.charge, self.multiplicity)
+        check_bonds(self.n_atoms, self.charge, self.bonds, self.formal_charges)
+
+    def __reduce__(self) -> tuple[type[Molecule], tuple[Any, ...]]:
+        return type(self), tuple(getattr(self, field.name) for field in fields(self))
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms."""
+        return len(self.numbers)
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """Element symbols, one for each atom."""
+        return tuple(chemical_symbols[z] for z in self.numbers)
+
+    @property
+    def formula(self) -> str:
+        """Formula in Hill order, without the charge, such as ``C2H6O``."""
+        return ase.Atoms(self.numbers).get_chemical_formula("hill")
+
+    @classmethod
+    def from_smiles(
+        cls,
+        smiles: str,
+        *,
+        name: str = "",
+        seed: int = 42,
+        multiplicity: int | None = None,
+        max_atoms: int | None = None,
+    ) -> Molecule:
+        """Embed a SMILES with ETKDGv3 and relax it with MMFF94, or UFF without MMFF94 parameters.
+
+        The atoms stand in the order of ``AddHs(MolFromSmiles(smiles))``. Where the SMILES leaves a
+        stereo element open, the embedding chooses; the ``smiles`` of the result names the choice.
+        Tags of nitrogen count in a three-membered ring or at a bridgehead, where it cannot invert.
+        Where ETKDGv3 fails, as for small cages, plainer embeddings are tried whose stereochemistry
+        is checked afterwards.
+
+        Parameters
+        ----------
+        smiles : str
+        name : str
+            Default: the SMILES as given.
+        seed : int
+            Of the embedding, 0 <= seed < 2**31 - 8.
+        multiplicity : int, optional
+            Default: one more than the radical electrons that the SMILES shows, so ``O=O`` is a
+            singlet and ``[O][O]`` a triplet.
+        max_atoms : int, optional
+            Embed no larger molecule, hydrogens counted.
+
+        Raises
+        ------
+        ValueError
+            If the text is not a SMILES, has a dummy atom or too many atoms, asks for
+            a configuration that RDKit overlooks, or cannot be embedded. Overlooked are those of
+            allenes and longer cumulenes, trans double bonds in rings of fewer than eight atoms, E/Z
+            of double bonds whose one end stands between equal branches of a ring, and centres that
+            are not tetrahedral.
+        """
+        smiles = smiles.strip()
+        if not smiles:
+            raise ValueError("the SMILES is empty")
+        with rdBase.BlockLogs():
+            mol = Chem.MolFromSmiles(smiles)
+            if mol is None:
+                raise ValueError(f"{smiles!r} is not a SMILES: {_smiles_error(smiles)}")
+            if ignored := ignored_stereo(smiles):
+                raise ValueError(
+                    f"{smiles!r} asks for {ignored}, which cannot be embedded: leave out its @, / "
+                    "or \\, or give coordinates"
+                )
+        return cls.from_rdkit(
+            mol, name=name or smiles, seed=seed, multiplicity=multiplicity, max_atoms=max_atoms
+        )
+
+    @classmethod
+    def from_rdkit(
+        cls,
+        mol: Chem.Mol,
+        *,
+        name: str = "",
+        seed: int = 42,
+        charge: int | None = None,
+        multiplicity: int | None = None,
+        max_atoms: int | None = None,
+    ) -> Molecule:
+        """Take an RDKit molecule with its 3D conformer as it stands, or embed it.
+
+        The first conformer is taken; others are ignored. A molecule that has no conformer, a 2D
+        drawing or no hydrogens in its geometry is embedded like a SMILES (hydrogens are added after
+        the other atoms). Where a 3D conformer comes without any bond, the bonds are perceived as in
+        `from_atoms`.
+
+        Parameters
+        ----------
+        mol : rdkit.Chem.Mol
+        name : str
+            Default: the property ``_Name``, or the SMILES.
+        seed : int
+            Of the embedding, 0 <= seed < 2**31 - 8.
+        charge : int, optional
+            Default: the sum of the formal charges, which it must equal where bonds are known.
+        multiplicity : int, optional
+            Default: one more than the number of radical electrons.
+        max_atoms : int, optional
+            Embed no larger molecule, hydrogens counted.
+
+        Raises
+        ------
+        ValueError
+            If it has no atoms or a dummy atom, another charge, some hydrogens in 3D and not all, or
+            cannot be embedded.
+        """
+        check_elements(_numbers(mol))
+        with rdBase.BlockLogs():
+            mol = Chem.Mol(mol)
+            name = name or (mol.GetProp("_Name").strip() if mol.HasProp("_Name") else "")
+            mol.UpdatePropertyCache(strict=False)
+            if _is_drawing_in_3d(mol):
+                mol.GetConformer().Set3D(False)
+            formal = Chem.GetFormalCharge(mol)
+            charge = formal if charge is None else integer("charge", charge)
+            if _bonds_are_missing(mol, charge):
+                atoms = ase.Atoms(_numbers(mol), mol.GetConformer().GetPositions())
+                return cls.from_atoms(atoms, name=name, charge=charge, multiplicity=multiplicity)
+            if charge != formal:
+                raise ValueError(
+                    f"the charge is {charge}, but the formal charges add up to {formal}: "
+                    "correct one of them"
+                )
+            start = "given"
+            if missing := _missing_hydrogens(mol):
+                raise ValueError(
+                    f"a geometry that lacks {missing} hydrogens: add them, or correct bond orders, "
+                    "charges or radicals (M  CHG, M  RAD)"
+                )
+            if not _has_all_positions(mol):
+                mol, start = embed(mol, seed, max_atoms=max_atoms)
+        return _with_bonds(
+            mol,
+            charge=charge,
+            multiplicity=_multiplicity(mol, charge) if multiplicity is None else multiplicity,
+            name=name,
+            start=start,
+        )
+
+    @classmethod
+    def from_atoms(
+        cls,
+        atoms: ase.Atoms,
+        *,
+        name: str = "",
+        charge: int | None = None,
+        multiplicity: int | None = None,
+    ) -> Molecule:
+        """Take positions from ASE and perceive the bonds.
+
+        Bonds come from ``atoms.info["smiles"]`` if that fits the connectivity of the positions,
+        otherwise from RDKit's rdDetermineBonds (Kim and Kim 2015, doi 10.1002/bkcs.10334). If no
+        bond orders fit, ``bonds``, ``formal_charges`` and ``smiles`` stay empty.
+
+        Parameters
+        ----------
+        atoms : ase.Atoms
+        name : str
+            Default: ``atoms.info["name"]``, or the SMILES, or the formula.
+        charge : int, optional
+            Default: ``atoms.info["charge"]`` or ``["total_charge"]``, in whatever case; otherwise
+            the rounded sum of the initial charges if any is not zero; otherwise that of the SMILES.
+        multiplicity : int, optional
+            Default: ``atoms.info["multiplicity"]`` or ``["spin_multiplicity"]``; otherwise one more
+            than the rounded sum of the initial magnetic moments if any is not zero; otherwise 1 for
+            an even number of electrons and 2 for an odd one.
+
+        Raises
+        ------
+        ValueError
+            If the atoms are periodic, have another charge than their SMILES, lack the hydrogens
+            of their carbon, or do not make a molecule (see the class).
+        """
+        if any(atoms.pbc):
+            raise ValueError("a periodic system is not a molecule: set pbc to False")
+        info = {str(key).lower(): value for key, value in atoms.info.items()}
+        smiles = text_of(info.get("smiles", ""))
+        if charge is None:
+            charge = info.get("charge", info.get("total_charge"))
+        charge = _charge_of(atoms, charge, smiles)
+        if multiplicity is None:
+            multiplicity = info.get("multiplicity", info.get("spin_multiplicity"))
+        if multiplicity is None:
+            moments = atoms.get_initial_magnetic_moments()
+            parity = (int(atoms.numbers.sum()) - charge) % 2
+            multiplicity = (round(abs(moments.sum())) if moments.any() else parity) + 1
+        bare = cls(
+            atoms.numbers,
+            atoms.positions,
+            charge=charge,
+            multiplicity=multiplicity,
+            name=name or text_of(info.get("name", "")),
+        )
+        with rdBase.BlockLogs():
+            mol = perceive_bonds(bare.numbers, bare.positions, charge, bare.multiplicity, smiles)
+            carbon = bare_carbon(bare.numbers, bare.positions, mol)
+        if carbon is not None:
+            raise ValueError(
+                f"hydrogens are missing: the bonds of C{carbon + 1} are too long for a carbon "
+                "without any. Add them, or give its SMILES if it has none"
+            )
+        if mol is None:
+            return replace(bare, name=bare.name or bare.formula)
+        return _with_bonds(
+            mol, charge=charge, multiplicity=bare.multiplicity, name=bare.name, start="given"
+        )
+
+    def to_atoms(self) -> ase.Atoms:
+        """Return ASE atoms; ``info`` holds name, smiles, charge and multiplicity."""
+        info = {"name": self.name, "smiles": self.smiles}
+        return ase.Atoms(
+            self.numbers,
+            positions=self.positions,
+            info={**info, "charge": self.charge, "multiplicity": self.multiplicity},
+        )
+
+    def to_rdkit(self) -> Chem.Mol:
+        """Return an RDKit molecule with one conformer, stereochemistry assigned from it."""
+        mol = skeleton(self.numbers, (bond[:2] for bond in self.bonds), self.positions)
+        for atom, charge in zip(mol.GetAtoms(), self.formal_charges, strict=False):
+            atom.SetFormalCharge(charge)
+        for bond, (_, _, order) in zip(mol.GetBonds(), self.bonds, strict=True):
+            bond.SetBondType(BOND_TYPES[order])
+            if order == 1.5:
+                for part in (bond, bond.GetBeginAtom(), bond.GetEndAtom()):
+                    part.SetIsAromatic(True)
+        mol.SetProp("_Name", self.name)
+        with rdBase.BlockLogs():
+            Chem.SanitizeMol(mol, Chem.SANITIZE_ALL ^ Chem.SANITIZE_PROPERTIES)
+            assign_stereo(mol)
+        return mol.GetMol()
+
+    def with_positions(self, positions: np.ndarray, start: str = "given") -> Molecule:
+        """Return the same molecule at other positions; bonds and ``smiles`` stay as read.
+
+        Parameters
+        ----------
+        positions : (n_atoms, 3) array, Å
+        start : str
+            How they came to be.
+
+        Raises
+        ------
+        ValueError
+            If they are not finite, of another shape, or put two atoms in one place.
+        """
+        return replace(self, positions=positions, start=start)
+
+
+def text_of(value: Any) -> str:
+    """Text of a value that ASE took for a truth, a number or a list when it read a file."""
+    if isinstance(value, (bool, np.bool_)):
+        return "T" if value else "F"
+    if isinstance(value, (list, np.ndarray)):
+        return " ".join(map(text_of, value))
+    return "" if value is None else str(value).strip()
+
+
+def _charge_of(atoms: ase.Atoms, charge: Any, smiles: str) -> int:
+    """Settle the charge of atoms: as given, or as their charges or their SMILES have it."""
+    with rdBase.BlockLogs():
+        template = Chem.MolFromSmiles(smiles) if smiles else None
+    partial = atoms.get_initial_charges()
+    if charge is None and partial.any():
+        if not np.isfinite(partial).all():
+            raise ValueError(
+                "the charges of the atoms are not finite: correct them, or give charge"
+            )
+        charge = round(partial.sum())
+    if charge is not None:
+        charge = integer("charge", charge)
+    if template is None:
+        return charge or 0
+    formal = Chem.GetFormalCharge(template)
+    if charge not in (None, formal):
+        raise ValueError(
+            f"the charge is {charge}, but that of the SMILES {smiles} is {formal}: correct one of "
+            "them"
+        )
+    return formal
+
+
+def _smiles_error(smiles: str) -> str:
+    mol = Chem.MolFromSmiles(smiles, sanitize=False)
+    if mol is None:
+        return "check the brackets, ring closures and element symbols"
+    problems = Chem.DetectChemistryProblems(mol)
+    return "; ".join(p.Message() for p in problems) or "its structure makes no sense"
+
+
+def _numbers(mol: Chem.Mol) -> np.ndarray:
+    return np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()], dtype=np.int64)
+
+
+def _bonds_are_missing(mol: Chem.Mol, charge: int) -> bool:
+    return (
+        mol.GetNumBonds() == 0
+        and mol.GetNumConformers() > 0
+        and mol.GetConformer().Is3D()
+        and all(atom.GetFormalCharge() == 0 for atom in mol.GetAtoms())
+        and (charge != 0 or len(near_pairs(_numbers(mol), mol.GetConformer().GetPositions())) > 0)
+    )
+
+
+def _missing_hydrogens(mol: Chem.Mol) -> int:
+    """Count the implicit hydrogens of a geometry that has explicit ones."""
+    is_3d = mol.GetNumConformers() > 0 and mol.GetConformer().Is3D()
+    if not is_3d or 1 not in _numbers(mol):
+        return 0
+    return sum(atom.GetTotalNumHs() for atom in mol.GetAtoms())
+
+
+def _has_all_positions(mol: Chem.Mol) -> bool:
+    return (
+        mol.GetNumConformers() > 0
+        and all(atom.GetTotalNumHs() == 0 for atom in mol.GetAtoms())
+        and (mol.GetConformer().Is3D() or _is_planar_geometry(mol))
+    )
+
+
+def _is_drawing_in_3d(mol: Chem.Mol) -> bool:
+    """Tell a drawing that says it is in 3D: flat, though an atom has four neighbours."""
+    return (
+        mol.GetNumConformers() > 0
+        and any(atom.GetDegree() >= 4 for atom in mol.GetAtoms())
+        and not mol.GetConformer().GetPositions()[:, 2].any()
+    )
+
+
+def _is_planar_geometry(mol: Chem.Mol) -> bool:
+    """Tell a flat molecule from a drawing, in which all bonds are about equally long."""
+    numbers, positions = _numbers(mol), mol.GetConformer().GetPositions()
+    near = near_pairs(numbers, positions)
+    lengths = np.linalg.norm(positions[near[:, 0]] - positions[near[:, 1]], axis=1)
+    bonded = {(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in mol.GetBonds()}
+    covalent = covalent_radii[numbers][near].sum(axis=1)
+    return (
+        1 in numbers
+        and all(atom.GetDegree() < 4 for atom in mol.GetAtoms())
+        and {tuple(pair) for pair in near.tolist()} == {tuple(sorted(pair)) for pair in bonded}
+        and bool((lengths > SHORTEST_BOND * covalent).all())
+    )
+
+
+def _multiplicity(mol: Chem.Mol, charge: int) -> int:
+    radicals = sum(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms())
+    electrons = sum(atom.GetAtomicNum() for atom in mol.GetAtoms()) - charge
+    return radicals + 1 if (radicals + electrons) % 2 == 0 else electrons % 2 + 1
+
+
+def _with_bonds(
+    mol: Chem.Mol, *, charge: int, multiplicity: int, name: str, start: str
+) -> Molecule:
+    bonds = [
+        (*sorted((b.GetBeginAtomIdx(), b.GetEndAtomIdx())), b.GetBondTypeAsDouble())
+        for b in mol.GetBonds()
+    ]
+    molecule = Molecule(
+        _numbers(mol),
+        mol.GetConformer().GetPositions(),
+        charge=charge,
+        multiplicity=multiplicity,
+        bonds=tuple(Bond(int(i), int(j), order) for i, j, order in sorted(bonds)),
+        formal_charges=tuple(a.GetFormalCharge() for a in mol.GetAtoms()),
+        name=name,
+        start=start,
+    )
+    with rdBase.BlockLogs():
+        smiles = isomeric_smiles(molecule.to_rdkit())
+    return replace(molecule, smiles=smiles, name=name or smiles)

@@ -1,0 +1,28 @@
+"""Other geometries of a molecule that has one."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from diffrelax.molecule import Molecule
+from diffrelax.molecule.embedding import embed
+from diffrelax.molecule.identity import identity_change
+
+
+def embed_again(
+    molecule: Molecule, seed: int, method: Literal["ETKDGv3", "KDG"] = "ETKDGv3"
+) -> Molecule:
+    """Embed a molecule in 3D and relax it with a force field; its configuration stays.
+
+    See `diffrelax.molecule.embedding.embed`.
+
+    Raises
+    ------
+    ValueError
+        If no conformer is found, or what is found is another molecule.
+    """
+    mol, start = embed(molecule.to_rdkit(), seed, method)
+    embedded = molecule.with_positions(mol.GetConformer().GetPositions(), start)
+    if change := identity_change(molecule, embedded.positions):
+        raise ValueError(f"the embedding is another molecule: {change}")
+    return embedded

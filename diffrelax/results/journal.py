@@ -1,0 +1,325 @@
+"""Files of results that grow as results come, and from which the same command goes on.
+
+Results are appended to the file, and then noted in the journal beside it, ``<file>.journal``: JSON
+lines, the first with the settings, then one for each input, those without a geometry too. Every
+note says how far the file was whole, so what a kill or a full disk has cut short is taken back, and
+what is noted is not done again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from io import BytesIO, FileIO
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import ase
+
+from diffrelax.files import WRITERS, suffix_of
+from diffrelax.files.reading import Input, Record
+from diffrelax.files.values import plain_values
+from diffrelax.files.writing import as_bytes
+from diffrelax.molecule import Molecule
+
+PIECE = 1 << 20  # bytes
+NOT_NOTED = {"symbols", "positions"}  # entries of a row
+NOT_IN_INFO = {"name", "smiles", "charge", "multiplicity", "symbols", "positions", "arms"}
+
+
+class Result(NamedTuple):
+    """What became of an input.
+
+    Parameters
+    ----------
+    source : SMILES, Record or Rejected
+        The input.
+    row : dict
+        What is told of it, plain values, with its ``reason``.
+    molecule : Molecule, ase.Atoms or None
+        None where there is no geometry; atoms that are no molecule, in .extxyz only.
+    properties : mapping
+        What is written with the geometry beside the row.
+    """
+
+    source: Input
+    row: dict[str, Any]
+    molecule: Molecule | ase.Atoms | None
+    properties: Mapping[str, Any] = {}
+
+
+class ResultFile:
+    """A file of molecules that grows, and its journal.
+
+    Parameters
+    ----------
+    path : path
+        With one of the suffixes of `diffrelax.files.WRITERS`, compressed or not.
+    settings : mapping
+        All that decides what a result is, plain values.
+    is_good : callable
+        Whether a row, whose empty entries may be missing, is what the user hoped for.
+    overwrite : bool
+        Begin anew, whatever is there.
+
+    Attributes
+    ----------
+    n_done, n_written, n_bad : int
+        Inputs that are done, geometries in the file, and rows that are not good or not written.
+
+    Raises
+    ------
+    ValueError
+        If there is a file that was not made so, was made with other settings, or was changed
+        since; or if another process writes to it.
+    OSError
+        If it cannot be read or written.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        settings: Mapping[str, Any],
+        is_good: Callable[[Mapping[str, Any]], bool],
+        *,
+        overwrite: bool = False,
+    ) -> None:
+        self.path, self.journal = path, path.with_name(f"{path.name}.journal")
+        self.n_done = self.n_written = self.n_bad = 0
+        self._writer, self._is_good = WRITERS[suffix_of(path)], is_good
+        self._whole = self._crc = 0  # bytes of the file that are whole records, and their checksum
+        self._noted = 0  # bytes of the journal
+        self._finished = False
+        self._sources: list[str] = []
+        if path.exists() and not self.journal.exists() and not overwrite:
+            raise self._would_be_lost()
+        self._notes = _open(self.journal)
+        self._file: FileIO | None = None
+        try:
+            self._lock()
+            header = {"file": path.name, "settings": plain_values(dict(settings))}
+            if not overwrite:
+                self._go_on(header["settings"])
+            if self._noted == 0:
+                self._notes.truncate(0)
+                self._note(header)
+            if path.exists() and not self._finished:
+                self._put(b"")
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> ResultFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._notes.close()
+        if self._file:
+            self._file.close()
+
+    def skip_done(self, inputs: Iterator[Input]) -> None:
+        """Take the inputs that are done from an iterator.
+
+        Raises
+        ------
+        ValueError
+            If they are not the ones that the file was made of.
+        """
+        for number, known in enumerate(self._sources, start=1):
+            given = next(inputs, None)
+            if given is None or _digest(given) != known:
+                what = "missing" if given is None else "another"
+                raise ValueError(
+                    f"{self.path} was made of other molecules, of which number {number} is now "
+                    f"{what}: name another file, or give --overwrite"
+                )
+
+    def append(self, results: Sequence[Result]) -> None:
+        """Append results, all or none; one that cannot be written says so in its row.
+
+        Raises
+        ------
+        OSError
+            If the disk is full, for example. The file stays as it was.
+        """
+        texts: list[str] = []
+        for _, row, molecule, properties in results:
+            try:
+                if molecule is not None:
+                    info = {key: value for key, value in row.items() if key not in NOT_IN_INFO}
+                    number = self.n_written + len(texts) + 1
+                    texts.append(self._writer.text(molecule, {**properties, **info}, number))
+            except Exception as error:  # one bad molecule never costs the others
+                why = f"cannot be written: {type(error).__name__}: {error}"
+                row |= {"reason": "; ".join(filter(None, (row["reason"], why))), "written": False}
+        notes = [
+            {
+                "input": _digest(source),
+                **{k: v for k, v in row.items() if v is not None and k not in NOT_NOTED},
+            }
+            for source, row, *_ in results
+        ]
+        before = self._whole, self._crc, self.n_written
+        try:
+            if texts:
+                head = self._writer.between if self.n_written else self._writer.begin
+                self._put(as_bytes(self.path, head + self._writer.between.join(texts)))
+                self.n_written += len(texts)
+            self._note(*notes)
+        except BaseException:
+            self._whole, self._crc, self.n_written = before
+            with suppress(OSError):
+                self._put(b"")
+            raise
+        self._count(notes)
+
+    def finish(self) -> None:
+        """Note that there was no more input."""
+        if not self._finished:
+            self._note({"finished": self.n_done})
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield what is noted of each input, without its empty entries."""
+        with self.journal.open("rb") as lines:
+            notes = (json.loads(line) for line in lines)
+            yield from (note for note in notes if "input" in note)
+
+    def _go_on(self, settings: Mapping[str, Any]) -> None:
+        """Follow the journal as far as the file has what it says."""
+        with self.journal.open("rb") as lines, _reading(self.path) as file:
+            header, at = _parsed(lines.readline()), lines.tell()
+            if header is None:
+                if self.path.exists():
+                    raise self._would_be_lost()
+                return
+            if differing := _differing(header.get("settings", {}), settings):
+                if self.path.exists():
+                    raise ValueError(
+                        f"{self.path} was made with {differing}: name another file, or give "
+                        "--overwrite"
+                    )
+                return
+            self._noted, notes = at, []
+            for line in lines:
+                note, at = _parsed(line), at + len(line)
+                if note is None:
+                    break
+                notes.append(note)
+                if "whole" not in note:
+                    continue
+                if not self._has(file, note):
+                    break
+                self._noted, self._finished = at, "finished" in note
+                self.n_written = note["written_so_far"]
+                self._count([one for one in notes if "input" in one])
+                notes = []
+            if self._finished and file.read() != self._footer():
+                raise self._changed()
+
+    def _has(self, file: BinaryIO, note: Mapping[str, Any]) -> bool:
+        """Read on to where the file was whole; False if it does not reach there."""
+        crc, left = self._crc, note["whole"] - self._whole
+        while left and (piece := file.read(min(left, PIECE))):
+            crc, left = zlib.crc32(piece, crc), left - len(piece)
+        if not left and crc != note["crc"]:
+            raise self._changed()
+        if not left:
+            self._whole, self._crc = note["whole"], crc
+        return not left
+
+    def _count(self, notes: Sequence[Mapping[str, Any]]) -> None:
+        self.n_done += len(notes)
+        self.n_bad += sum(not (self._is_good(n) and n.get("written", True)) for n in notes)
+        self._sources += [note["input"] for note in notes]
+
+    def _put(self, data: bytes) -> None:
+        """Write behind the whole records, where the end of the format then stands."""
+        self._file = self._file or _open(self.path)
+        _write(self._file, self._whole, data + self._footer(len(data)))
+        self._whole, self._crc = self._whole + len(data), zlib.crc32(data, self._crc)
+
+    def _note(self, *notes: Mapping[str, Any]) -> None:
+        *first, last = notes
+        state = {"written_so_far": self.n_written, "whole": self._whole, "crc": self._crc}
+        lines = [json.dumps(plain_values(note)) + "\n" for note in (*first, {**last, **state})]
+        data = "".join(lines).encode()
+        _write(self._notes, self._noted, data)
+        self._noted += len(data)
+        self._finished = "finished" in last
+
+    def _footer(self, more: int = 0) -> bytes:
+        end = self._writer.end
+        return as_bytes(self.path, end) if end and self._whole + more else b""
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._notes, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"another process writes to {self.path}: wait for its end") from None
+        except OSError:  # a file system without locks
+            return
+
+    def _would_be_lost(self) -> ValueError:
+        return ValueError(
+            f"{self.path} exists and would be lost: name another file, or give --overwrite"
+        )
+
+    def _changed(self) -> ValueError:
+        return ValueError(
+            f"{self.path} was changed since it was written: name another file, or give --overwrite"
+        )
+
+
+def _differing(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    return "; ".join(
+        f"{key} {known.get(key)}, not {wanted.get(key)}"
+        for key in {**known, **wanted}
+        if known.get(key) != wanted.get(key)
+    )
+
+
+def _open(path: Path) -> FileIO:
+    """Open a file to write anywhere in it; it is made if it does not exist."""
+    return FileIO(path, "r+", opener=lambda name, _: os.open(name, os.O_RDWR | os.O_CREAT, 0o666))
+
+
+def _reading(path: Path) -> BinaryIO | BytesIO:
+    return path.open("rb") if path.exists() else BytesIO()
+
+
+def _write(file: FileIO, at: int, data: bytes) -> None:
+    """Write to the disk from a place on; nothing stays behind it."""
+    try:
+        file.seek(at)
+        left = memoryview(data)
+        while left:
+            left = left[file.write(left) :]
+        file.truncate()
+        os.fsync(file.fileno())
+    except OSError as error:
+        error.filename = error.filename or str(file.name)
+        raise
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    try:
+        note = json.loads(line) if line.endswith(b"\n") else None
+    except ValueError:
+        return None
+    return note if isinstance(note, dict) else None
+
+
+def _digest(given: Input) -> str:
+    """Return 16 hexadecimal digits of what an input says, wherever it stands."""
+    text = given.suffix + given.text if isinstance(given, Record) else str(given)
+    written = text.encode("utf-8", errors="surrogatepass")
+    return hashlib.sha256(written).hexdigest()[:16]

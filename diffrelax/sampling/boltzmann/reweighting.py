@@ -1,0 +1,70 @@
+"""Samples drawn at one level of theory, weighted at another."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from diffrelax.levels import Surface
+from diffrelax.sampling.boltzmann.diagnostics import MIN_ESS
+from diffrelax.sampling.ensemble import Ensemble, Level
+
+MOST_LOST = 0.05  # of the samples
+
+
+def reweight(ensemble: Ensemble, level: str | Level, *, progress: bool = False) -> Ensemble:
+    """Evaluate the frames of an ensemble at another level of theory, and weight them there.
+
+    See `Ensemble.reweighted`. How far to trust the result is in ``provenance.diagnostics``, under
+    ``reweighted_ess``: the share of the samples that the unequal weights leave (Kish's), of the
+    effective sample size of the chains. Where it is below 400 a note says so.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+    level : str or Level
+    progress : bool
+        Show a progress bar on standard error.
+
+    Raises
+    ------
+    ValueError
+        If the samples are not canonical at their own level, or the new level is unknown, not
+        installed, or cannot describe the molecule.
+    RuntimeError
+        If it has no energy for more than a twentieth of the frames; fewer are left out, and a note
+        says how many.
+    """
+    if ensemble.provenance.method != "adjusted":
+        raise ValueError(
+            f"samples of the method {ensemble.provenance.method!r} are not canonical and cannot be "
+            "reweighted: draw them with method 'adjusted'"
+        )
+    theory = Level(name=level) if isinstance(level, str) else level
+    surface = Surface(ensemble.molecule, theory.name, **theory.settings)
+    bar = tqdm(ensemble.positions, theory.name, unit="frame", disable=None if progress else True)
+    energies = np.concatenate([surface.energies(frame[None]) for frame in bar])
+    notes = list(ensemble.provenance.notes)
+    known_at = np.isfinite(energies)
+    if lost := int((~known_at).sum()):
+        told = f"level {theory} has no energy for {lost} of {len(energies)} samples"
+        if lost > MOST_LOST * len(energies):
+            raise RuntimeError(f"{ensemble.molecule.name}: {told}: take another level")
+        notes.append(f"{told}, which are left out")
+        ensemble, energies = ensemble.select(known_at), energies[known_at]
+    weighted = ensemble.reweighted(energies, theory)
+    known: dict[str, Any] = ensemble.provenance.diagnostics
+    correlated = min(ess or 0.0 for ess in known["ess"].values())
+    left = correlated * weighted.effective_sample_size / len(weighted.energies)
+    if left < MIN_ESS:
+        notes.append(
+            f"the effective sample size at {theory} is {left:.0f}, below {MIN_ESS}: averages rest "
+            "on few samples"
+        )
+    provenance = weighted.provenance.model_copy(
+        update={"diagnostics": {**known, "reweighted_ess": left}, "notes": tuple(notes)}
+    )
+    return replace(weighted, provenance=provenance)

@@ -1,0 +1,297 @@
+"""Samples of a molecule at a temperature, as an ensemble that says how far to trust it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from diffrelax.cache import work_key
+from diffrelax.clock import Time
+from diffrelax.files.reading import Input, read_one
+from diffrelax.levels import Surface
+from diffrelax.models.domain import outside_domain
+from diffrelax.models.release import Model
+from diffrelax.molecule import Molecule
+from diffrelax.molecule.checks import integer
+from diffrelax.molecule.embedding import check_seed
+from diffrelax.molecule.identity import identity_change
+from diffrelax.molecule.reembedding import embed_again
+from diffrelax.molecule.torsions import Rotors, torsion_angles, watched_torsions
+from diffrelax.sampling.boltzmann import adjusted, repeated
+from diffrelax.sampling.boltzmann.diagnostics import FEWEST_CHAINS, FEWEST_DRAWS, Diagnostics
+from diffrelax.sampling.boltzmann.remembered import RememberedSurface
+from diffrelax.sampling.boltzmann.sampler import Samples, Trajectory
+from diffrelax.sampling.ensemble import Ensemble, Level, Provenance, check_temperature
+
+MANY = 0.05  # share of samples
+METHODS = {
+    "adjusted": (adjusted.sample_adjusted, adjusted.n_steps),
+    "repeat": (repeated.sample_repeated, repeated.n_steps),
+}
+
+
+def sample_boltzmann(
+    molecule: Input,
+    model: Model,
+    n: int = 5000,
+    *,
+    temperature: float = 300.0,
+    level: str | Level = "mmff94",
+    method: Literal["adjusted", "repeat"] = "adjusted",
+    n_chains: int = 10,
+    seed: int = 42,
+    checkpoint: str | os.PathLike[str] | None = None,
+    progress: bool = False,
+) -> Ensemble:
+    """Sample the geometries of a molecule at a temperature and a level of theory.
+
+    - ``adjusted``: Markov chains whose stationary distribution is exp(−E/kT) of the level. Their
+      moves are steps of the denoiser, turns about single bonds, and walks on a force field that is
+      fitted to the energies of the first steps; each is accepted or rejected by its exact ratio
+      (Metropolis–Hastings). Step sizes and the force field are tuned first and then frozen.
+    - ``repeat``: one denoising step at a fixed noise level, over and over (Rothchild et al. 2024).
+      The noise level is chosen so that the mean energy is that of the temperature. These samples
+      are not canonical: bonds, angles and torsions have temperatures of their own.
+
+    All chains run in one batch, from conformers that ETKDGv3 embeds. An interrupt (Ctrl-C) while
+    samples are drawn ends the run, and what has been drawn comes back.
+
+    Parameters
+    ----------
+    molecule : SMILES, path, Molecule, ase.Atoms or rdkit.Chem.Mol
+        One molecule.
+    model : Model
+        See :func:`diffrelax.load_model`. It decides how fast ``adjusted`` chains converge, not what
+        they converge to.
+    n : int
+        Number of samples; the next multiple of ``n_chains`` is drawn.
+    temperature : float, K
+    level : str or Level
+        One of `diffrelax.levels.LEVELS`; a `Level` to change its settings.
+    method : {"adjusted", "repeat"}
+    n_chains : int
+    seed : int
+        Of the embedding and the chains.
+    checkpoint : path, optional
+        File that keeps every energy as it is calculated. The same call made again takes them from
+        there, and goes on with those that are missing; the network is asked again.
+    progress : bool
+        Show a progress bar on standard error.
+
+    Returns
+    -------
+    Ensemble
+        In the order of the draws, all chains of a draw side by side, with equal weights. The
+        columns are ``chain`` and ``draw``. ``provenance.diagnostics`` holds whether the chains
+        have ``converged``, the ``doubts`` if not, ``rhat``, ``ess`` and ``autocorrelation``
+        (in steps) of the energy and of cosines and sines of torsions, ``changed``, the number of
+        samples that are another molecule, and what the run cost: ``energy_calls``,
+        ``network_calls``, ``seconds`` and ``processor_seconds``. Adjusted chains add
+        ``acceptance`` by kernel, and what of the cost was ``tuning``; repeated denoising adds its
+        ``calibration`` and ``temperatures_of_kinds``.
+
+    Raises
+    ------
+    ValueError
+        If the input is not one molecule that the model covers, a number is out of range, the level
+        is unknown, not installed, or cannot describe the molecule, or the checkpoint is that of
+        another call.
+    RuntimeError
+        If the level has no energy for a start, or for a geometry of repeated denoising.
+    """
+    theory = Level(name=level) if isinstance(level, str) else level
+    check_temperature(temperature)
+    n, n_chains, seed = integer("n", n), integer("n_chains", n_chains), check_seed(seed)
+    check_seed(seed + n_chains)
+    n_draws = _count_draws(n, n_chains)
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
+    given = read_one(molecule, seed=seed)
+    if reason := outside_domain(given, model):
+        raise ValueError(f"{given.name}: {reason}")
+    if checkpoint is None:
+        surface = Surface(given, theory.name, **theory.settings)
+    else:
+        settings = {"n": n, "n_chains": n_chains, "method": method, "temperature": temperature}
+        settings |= theory.model_dump(mode="json")
+        run = {"key": work_key("sample", given, settings, model_sha256=model.sha256, seed=seed)}
+        surface = RememberedSurface(
+            given, theory.name, Path(checkpoint), settings | run, **theory.settings
+        )
+    starts = embed_starts(given, n_chains, seed)
+    if not np.isfinite(surface.energies(starts)).all():
+        raise RuntimeError(
+            f"{given.name}: level {theory} has no energy for one of the starts: take another level"
+        )
+    draw, n_steps = METHODS[method]
+    begun = Time.now()
+    with tqdm(
+        total=n_steps(n_draws), desc=given.name, unit="step", disable=None if progress else True
+    ) as bar:
+        rng = np.random.default_rng(seed)
+        try:
+            samples = draw(given, starts, surface, model, temperature, n_draws, rng, bar.update)
+        except ValueError as error:
+            raise ValueError(f"{given.name}: {error}") from error
+        except RuntimeError as error:
+            raise RuntimeError(f"{given.name}: {error}") from error
+    drawn = len(samples.trajectory.energies)
+    time = Time.now() - begun
+    cost = {
+        "energy_calls": surface.n_calls, "seconds": time.wall, "processor_seconds": time.processor,
+    }  # fmt: skip
+    changes = _changes(given, samples.trajectory.positions)
+    provenance = Provenance(
+        method=method,
+        seed=seed,
+        model=model.name,
+        model_sha256=model.sha256,
+        settings={"n": n, "n_chains": n_chains, **samples.settings},
+        diagnostics={
+            **_judged(given, samples, changes),
+            "interrupted": drawn < n_draws,
+            **samples.findings,
+            **cost,
+        },
+        notes=tuple(_notes(given, starts, method, samples, n_draws, changes)),
+    )
+    return _ensemble(given, samples.trajectory, theory, temperature, provenance)
+
+
+def _count_draws(n: int, n_chains: int) -> int:
+    if n_chains < FEWEST_CHAINS:
+        raise ValueError(f"{n_chains} chains: take at least {FEWEST_CHAINS}, to compare them")
+    if n < FEWEST_DRAWS * n_chains:
+        raise ValueError(
+            f"n = {n}: ask for at least {FEWEST_DRAWS * n_chains} samples, {FEWEST_DRAWS} of each "
+            f"of {n_chains} chains"
+        )
+    return -(-n // n_chains)
+
+
+def embed_starts(molecule: Molecule, n: int, seed: int) -> np.ndarray:
+    """Embed a molecule again and again; its own geometry stands in where that fails."""
+    starts = []
+    for i in range(n):
+        try:
+            starts.append(embed_again(molecule, seed + i).positions)
+        except ValueError:
+            starts.append(molecule.positions)
+    return np.array(starts)
+
+
+def observables(molecule: Molecule, trajectory: Trajectory) -> dict[str, np.ndarray]:
+    """Measure what convergence is judged by, each an (n_draws, n_chains) array.
+
+    These are the energy and, for one torsion about each bond and each linear chain that has one,
+    cosine and sine.
+    """
+    found = {"energy": trajectory.energies}
+    quads = watched_torsions(molecule)
+    for quad, angles in zip(quads, torsion_angles(trajectory.positions, quads), strict=True):
+        name = "–".join(f"{molecule.symbols[i]}{i + 1}" for i in quad)
+        found[f"cos {name}"], found[f"sin {name}"] = np.cos(angles), np.sin(angles)
+    return found
+
+
+def _changes(molecule: Molecule, positions: np.ndarray) -> Counter[str]:
+    """Count the samples, (..., n_atoms, 3), that are another molecule, by their first change."""
+    frames = positions.reshape(-1, molecule.n_atoms, 3)
+    found = (identity_change(molecule, frame) for frame in frames)
+    return Counter(re.split(r" \(|; ", change)[0] for change in found if change)
+
+
+def _judged(molecule: Molecule, samples: Samples, changes: Counter[str]) -> dict[str, Any]:
+    watched = observables(molecule, samples.trajectory)
+    if (drawn := len(samples.trajectory.energies)) < FEWEST_DRAWS:  # interrupted
+        unknown = dict.fromkeys(watched)
+        return {
+            "converged": False,
+            "doubts": f"{drawn} draws of each chain are too few to tell",
+            "changed": changes.total(),
+            **dict.fromkeys(("rhat", "ess", "autocorrelation"), unknown),
+        }
+    found = Diagnostics.of(watched)
+    steps = samples.settings["thin"] * found.n_samples
+    doubts = [found.doubts] if found.doubts else []
+    if (share := changes.total() / samples.trajectory.energies.size) > MANY:
+        doubts.append(f"{share:.0%} of the samples are another molecule")
+    return {
+        "converged": not doubts,
+        "doubts": "; ".join(doubts),
+        "changed": changes.total(),
+        "rhat": _finite(found.rhat),
+        "ess": _finite(found.ess),
+        "autocorrelation": _finite({name: steps / ess for name, ess in found.ess.items()}),
+    }
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: value if np.isfinite(value) else None for name, value in values.items()}
+
+
+def _notes(
+    molecule: Molecule,
+    starts: np.ndarray,
+    method: str,
+    samples: Samples,
+    n_draws: int,
+    changes: Counter[str],
+) -> list[str]:
+    notes = []
+    for change, _ in changes.most_common(1):
+        of_all = f"{changes.total()} of {samples.trajectory.energies.size} samples"
+        notes.append(f"{of_all} are another molecule than was given: {change}")
+    if lost := len(starts) - len(np.unique(starts, axis=0)):
+        notes.append(
+            f"{lost} of {len(starts)} chains could not be embedded and start where others do: "
+            "R-hat does not see what all of them miss"
+        )
+    if method == "repeat":
+        kinds = samples.findings["temperatures_of_kinds"].items()
+        notes.append(
+            "not canonical: repeated denoising has the mean energy of the temperature only"
+            + "".join(f", {kind} have {kelvin:.0f} K" for kind, kelvin in kinds)
+        )
+        sigma, known = samples.settings["sigma"], repeated.PILOT_SIGMAS
+        if not known[0] <= sigma <= known[-1]:
+            notes.append(
+                f"extrapolated: the noise level of the temperature, {sigma:.3f} Å, is outside "
+                f"those of the calibration, {known[0]:g} to {known[-1]:g} Å"
+            )
+    if len(Rotors.of(molecule)) == 0:
+        notes.append(
+            "no bond to turn: chains start from embeddings, and only vibrations and what they lead "
+            "to, such as other shapes of a ring, are sampled"
+        )
+    if (drawn := len(samples.trajectory.energies)) < n_draws:
+        notes.append(f"interrupted: {drawn} of {n_draws} samples of each chain were drawn")
+    return notes
+
+
+def _ensemble(
+    molecule: Molecule,
+    trajectory: Trajectory,
+    level: Level,
+    temperature: float,
+    provenance: Provenance,
+) -> Ensemble:
+    draws, chains = np.indices(trajectory.energies.shape).reshape(2, -1)
+    return Ensemble(
+        molecule=molecule,
+        positions=trajectory.positions.reshape(-1, molecule.n_atoms, 3),
+        energies=trajectory.energies.ravel(),
+        weights=np.full(draws.size, 1 / draws.size),
+        temperature=temperature,
+        level=level,
+        starts=tuple(f"chain {i}" for i in chains),
+        provenance=provenance,
+        columns={"chain": chains, "draw": draws},
+    )
