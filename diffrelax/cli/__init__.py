@@ -21,6 +21,7 @@ from diffrelax.cli import (
     dft,
     evaluate,
     generate,
+    minima,
     models,
     relax,
     results,
@@ -59,6 +60,10 @@ EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
     ),
     sample.sample: ("diffrelax sample CCCCO -n 5000 --temperature 300 -o samples.h5",),
     generate.generate: ("diffrelax generate -n 100 --seed 0 -o molecules.extxyz",),
+    minima.minima: (
+        "diffrelax minima molecules.smi.gz -o minima.extxyz.gz --level aimnet2",
+        "diffrelax minima relaxed.sdf -o minima.extxyz.gz --level gfn2-xtb",
+    ),
     run.run: ("diffrelax run flow.yaml", "diffrelax run flow.yaml --engine remote"),
     train.train: ("diffrelax train my-model-1/config.yaml --max-minutes 60",),
     train.finetune: (

@@ -128,6 +128,27 @@ def relax_inputs(
     """
     from tqdm.auto import tqdm
 
+    parts = read_parts(inputs, part_size or PART, seed=seed, workers=workers, max_atoms=max_atoms)
+    with tqdm(total=total, initial=done, unit="mol", disable=None) as bar:
+        for part in parts:
+            molecules = [molecule for _, molecule, _ in part]
+            relaxed = relax_or_fail(molecules, model, noise_level=noise_level, max_error=max_error)
+            yield [
+                (source, result, seconds)
+                for result, (source, _, seconds) in zip(relaxed, part, strict=True)
+            ]
+            bar.update(len(part))
+
+
+def read_parts(
+    inputs: Iterator[Input],
+    size: int,
+    *,
+    seed: int,
+    workers: int = 1,
+    max_atoms: int | None = None,
+) -> Iterator[list[tuple[Input, Molecule | Rejected, float]]]:
+    """Read inputs, so many together; yield each with what it is and the seconds that it took."""
     from diffrelax.clock import timed
     from diffrelax.files.reading import each_molecule
 
@@ -139,15 +160,8 @@ def relax_inputs(
             yield given
 
     read = timed(each_molecule(remembered(), seed=seed, workers=workers, max_atoms=max_atoms))
-    with tqdm(total=total, initial=done, unit="mol", disable=None) as bar:
-        while part := list(islice(read, part_size or PART)):
-            molecules = [molecule for molecule, _ in part]
-            relaxed = relax_or_fail(molecules, model, noise_level=noise_level, max_error=max_error)
-            yield [
-                (waiting.popleft(), result, time.wall)
-                for result, (_, time) in zip(relaxed, part, strict=True)
-            ]
-            bar.update(len(part))
+    while part := list(islice(read, size)):
+        yield [(waiting.popleft(), molecule, time.wall) for molecule, time in part]
 
 
 def relax_or_fail(

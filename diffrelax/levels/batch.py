@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
+from math import nan
 
 import numpy as np
 
+from diffrelax.clock import NO_TIME, Time
+from diffrelax.levels import aimnet2
+from diffrelax.levels.minimisation import LevelRelaxation, relax_at_level
 from diffrelax.levels.model_hessian import model_hessian
 from diffrelax.molecule import Molecule
+from diffrelax.molecule.identity import identity_change
 
 LONGEST_STEP = 0.2  # Å, of an atom
 
@@ -39,6 +44,56 @@ class BatchEnd:
     energy: float
     fmax: float
     n_calls: int
+
+
+def relax_many(
+    molecules: Sequence[Molecule], level: str, *, fmax: float = 0.03, max_calls: int = 300
+) -> list[LevelRelaxation]:
+    """Relax molecules at a cheap level of theory, in the least time.
+
+    AIMNet2 relaxes them side by side, GFN2-xTB with the program xtb, other levels one by one.
+
+    Parameters
+    ----------
+    molecules : sequence of Molecule
+    level : {"mmff94", "uff", "gfn-ff", "gfn2-xtb", "aimnet2"}
+    fmax : float
+        Converged when no atom feels a larger force, eV/Å.
+    max_calls : int
+        Of a molecule.
+
+    Returns
+    -------
+    list of LevelRelaxation
+        In the order of the molecules. One that the level cannot describe says so in its reason;
+        where molecules are relaxed side by side, each has its share of the time.
+    """
+    ends: dict[int, LevelRelaxation] = {}
+    able = []
+    for i, molecule in enumerate(molecules):
+        try:
+            if level == "aimnet2":
+                aimnet2.check_molecule(molecule)
+                able.append(replace(molecule, name=str(i)))
+            else:
+                program = {"program": "xtb"} if level == "gfn2-xtb" else {}
+                ends[i] = relax_at_level(
+                    molecule, level, fmax=fmax, max_steps=max_calls - 1, **program
+                )
+        except ValueError as error:
+            ends[i] = LevelRelaxation(molecule.positions, nan, nan, None, str(error), NO_TIME)
+    able.sort(key=lambda molecule: molecule.n_atoms)
+    begun = Time.now()
+    found = list(relax_side_by_side(able, aimnet2.evaluate, fmax=fmax, max_calls=max_calls))
+    time = (Time.now() - begun) / max(1, len(found))
+    for end in found:
+        reason = "" if end.fmax < fmax else f"fmax {end.fmax:.3f} eV/Å after {end.n_calls} calls"
+        if not reason and (change := identity_change(end.molecule, end.positions)):
+            reason = f"identity lost: {change}"
+        ends[int(end.molecule.name)] = LevelRelaxation(
+            end.positions, end.energy, end.fmax, end.n_calls, reason, time
+        )
+    return [ends[i] for i in range(len(molecules))]
 
 
 def relax_side_by_side(
