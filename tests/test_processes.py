@@ -6,20 +6,9 @@ from collections.abc import Iterator
 from itertools import count, islice
 
 import pytest
+from odd_work import work
 
 from diffrelax.files.processes import LOOK_AHEAD, ordered_map
-
-
-def work(item: int | str) -> int | str:
-    if item == "die":
-        os._exit(1)
-    if item == "abort":
-        os.abort()
-    if item == "sleep":
-        time.sleep(60)
-    if item == "pid":
-        return os.getpid()
-    return item
 
 
 def lost(item: int | str, reason: str) -> str:

@@ -1,0 +1,16 @@
+"""Work of the tests of processes, which import it by its name."""
+
+import os
+import time
+
+
+def work(item: int | str) -> int | str:
+    if item == "die":
+        os._exit(1)
+    if item == "abort":
+        os.abort()
+    if item == "sleep":
+        time.sleep(60)
+    if item == "pid":
+        return os.getpid()
+    return item
