@@ -27,6 +27,8 @@ def model_hessian(atoms: ase.Atoms) -> np.ndarray:
     (3 n_atoms, 3 n_atoms) array, eV/Å²
         Symmetric and positive definite.
     """
+    if len(atoms) == 1:
+        return SOFTEST * np.eye(3)
     system = Molecule()
     system.elem = atoms.get_chemical_symbols()
     system.xyzs = [atoms.positions.copy()]

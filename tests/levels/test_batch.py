@@ -5,7 +5,7 @@ import pytest
 
 from diffrelax.levels import relax_at_level
 from diffrelax.levels.aimnet2 import evaluate
-from diffrelax.levels.batch import relax_side_by_side
+from diffrelax.levels.batch import relax_many, relax_side_by_side
 from diffrelax.molecule import Molecule
 
 needs_weights = pytest.mark.skipif(find_spec("Auto3D") is None, reason="needs AcAuto3D")
@@ -42,6 +42,14 @@ def test_finds_the_minima_of_springs_and_keeps_calls_full():
     assert max(springs.sizes) == 3
     assert sum(springs.sizes) == sum(end.n_calls for end in ends)
     assert all(size == 3 for size in springs.sizes[: len(springs.sizes) // 3])
+
+
+@needs_weights
+@pytest.mark.filterwarnings("ignore:`torch.jit.load` is deprecated")
+def test_a_single_atom_costs_no_other_molecule():
+    molecules = [Molecule.from_smiles(s) for s in ("[Br-]", "C")]
+    atom, methane = relax_many(molecules, "aimnet2", fmax=0.02)
+    assert (atom.reason, atom.n_calls, methane.reason) == ("", 1, "")
 
 
 def test_what_does_not_converge_says_so_and_ends():

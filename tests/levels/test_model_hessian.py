@@ -7,7 +7,7 @@ from diffrelax.levels import get_calculator
 from diffrelax.levels.model_hessian import SOFTEST, model_hessian
 from diffrelax.molecule import Molecule
 
-SMILES = ("CCCOC=O", "CC1(C)CCC1", "O=C([O-])C#N", "CP(=O)(O)OBr", "N#N")
+SMILES = ("CCCOC=O", "CC1(C)CCC1", "O=C([O-])C#N", "CP(=O)(O)OBr", "N#N", "[Br-]")
 
 
 @pytest.mark.parametrize("smiles", SMILES)
