@@ -8,12 +8,9 @@ import tempfile
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-import ase
-
 from diffrelax.atomic import replacing
 from diffrelax.files import WRITERS, Info, suffix_of
 from diffrelax.files.values import plain_values as plain_values
-from diffrelax.files.xyz import frame_text
 from diffrelax.molecule import Molecule
 
 
@@ -105,12 +102,3 @@ def as_bytes(path: Path, text: str) -> bytes:
     """
     written = text.encode("utf-8", errors="backslashreplace")
     return gzip.compress(written, mtime=0) if path.suffix.lower() == ".gz" else written
-
-
-def write_frames(path: Path, frames: Sequence[ase.Atoms]) -> None:
-    """Write atoms, molecules or not, to an .extxyz file, all or nothing.
-
-    Texts in ``info`` are written so that ASE reads the same texts again; empty ones are left out.
-    """
-    with replacing(path) as part:
-        part.write_bytes(as_bytes(path, "".join(map(frame_text, frames))))
