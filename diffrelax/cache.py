@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +77,8 @@ class WorkFolder:
     """A folder of finished units of work, one JSON file each, and of checkpoints of the others.
 
     Files appear whole or not at all, so any number of processes, on any number of machines that
-    share the folder, may use it at once.
+    share the folder, may use it at once. Units that were packed into one file beside the folder,
+    ``<folder>.jsonl.gz``, are found where they have no file of their own.
 
     Parameters
     ----------
@@ -89,11 +92,10 @@ class WorkFolder:
 
     def find(self, key: str) -> dict[str, Any] | None:
         """Return the document of a finished unit; None if it is not finished or damaged."""
-        try:
-            document = json.loads(self._document(key).read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
-            return None
-        return document if isinstance(document, dict) else None
+        document = _read(self._document(key))
+        if document is None and key in self._packed:
+            document = json.loads(self._packed[key])["document"]
+        return document
 
     def keep(self, key: str, document: Mapping[str, Any]) -> None:
         """Store the document of a unit that has finished, and drop its own checkpoint."""
@@ -105,5 +107,45 @@ class WorkFolder:
         """Return the file in which a unit that has not finished may keep its state."""
         return self.path / f"{key}.checkpoint"
 
+    def pack(self) -> int:
+        """Add the units that have files of their own to the pack, and return how many it has.
+
+        The same units give the same bytes, molecule by molecule. The files are left where they are.
+        """
+        units = {key: json.loads(line)["document"] for key, line in self._packed.items()}
+        for path in self.path.glob("*.json"):
+            if document := _read(path):
+                units[path.stem] = document
+        # neighbours that are alike take less room
+        order = sorted(units, key=lambda key: (str(units[key].get("name", "")), key))
+        lines = [
+            json.dumps({"key": key, "document": units[key]}, ensure_ascii=False) for key in order
+        ]
+        with replacing(self._pack) as part:
+            text = "".join(f"{line}\n" for line in lines)
+            part.write_bytes(gzip.compress(text.encode(), mtime=0))
+        self._packed = dict(zip(order, lines, strict=True))
+        return len(units)
+
+    @property
+    def _pack(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.jsonl.gz")
+
+    @cached_property
+    def _packed(self) -> dict[str, str]:
+        """The lines of the pack, by the key of their unit."""
+        if not self._pack.exists():
+            return {}
+        with gzip.open(self._pack, "rt", encoding="utf-8") as lines:
+            return {json.loads(line)["key"]: line for line in lines}
+
     def _document(self, key: str) -> Path:
         return self.path / f"{key}.json"
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return document if isinstance(document, dict) else None

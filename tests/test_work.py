@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import sys
@@ -91,3 +92,26 @@ def test_a_damaged_unit_is_as_good_as_none(tmp_path: Path, text: str) -> None:
     assert folder.find("ab") is None
     folder.keep("ab", {"a": 1})
     assert folder.find("ab") == {"a": 1}
+
+
+def test_packed_units_are_found_and_new_ones_join_them(tmp_path: Path) -> None:
+    folder = WorkFolder(tmp_path / "units")
+    folder.keep("b", {"name": "ethane", "energy": -2.0})
+    folder.keep("a", {"name": "methane", "energy": -1.0})
+    assert folder.pack() == 2
+    pack = tmp_path / "units.jsonl.gz"
+    before = pack.read_bytes()
+    for path in folder.path.iterdir():
+        path.unlink()
+    again = WorkFolder(tmp_path / "units")
+    assert again.find("a") == {"name": "methane", "energy": -1.0}
+    assert again.find("c") is None
+    assert again.pack() == 2 and pack.read_bytes() == before
+    again.keep("c", {"name": "méthanol"})
+    again.keep("a", {"name": "methane", "energy": -1.5})
+    (again.path / "d.json").write_text("damaged")
+    assert again.find("a") == {"name": "methane", "energy": -1.5}
+    assert again.pack() == 3
+    lines = [json.loads(line) for line in gzip.decompress(pack.read_bytes()).splitlines()]
+    assert [line["key"] for line in lines] == ["b", "a", "c"]
+    assert lines[1]["document"]["energy"] == -1.5
