@@ -51,7 +51,7 @@ from diffrelax.results.documents import (
     FailureDocument,
     MinimisationDocument,
     Provenance,
-    read_document,
+    is_finished,
 )
 from diffrelax.training.geometries import GeometrySet
 
@@ -134,14 +134,13 @@ STAGES = (
 class FinishedWork(WorkFolder):
     """Raises FileNotFoundError for a unit that is not finished, so that none is calculated."""
 
-    def find(self, key: str) -> dict[str, Any]:
+    def find_or_do(self, key: str, *work: Any) -> dict[str, Any]:
         """Return the document of a finished unit."""
-        document = super().find(key)
-        try:
-            read_document(document or {})
-        except ValueError as error:
-            raise FileNotFoundError(f"{key} is not finished") from error
-        return document
+
+        def fail() -> dict[str, Any]:
+            raise FileNotFoundError(f"{key} is not finished")
+
+        return super().find_or_do(key, fail, is_finished)
 
 
 def main(folder: Path, reports: Sequence[str]) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from diffrelax.atomic import replacing
 from diffrelax.molecule import Molecule
+
+Unit: TypeAlias = dict[str, Any]
 
 DECIMALS = 6  # Å: far below what a calculation resolves, far above what a file loses
 
@@ -86,24 +89,52 @@ class WorkFolder:
         Made if it does not exist.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.mkdir(parents=True, exist_ok=True)
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.path.mkdir(parents=True, exist_ok=True)
 
-    def find(self, key: str) -> dict[str, Any] | None:
+    @staticmethod
+    def of(path: str | os.PathLike[str] | None) -> WorkFolder:
+        """Open a folder; without a path, or an empty one, nothing is found and nothing kept."""
+        return WorkFolder(path) if path else _NoFolder()
+
+    def find_or_do(
+        self,
+        key: str,
+        work: Callable[[], Unit],
+        is_whole: Callable[[Unit], bool] = lambda _: True,
+    ) -> Unit:
+        """Return the document of a unit, which is calculated and kept if it is not found.
+
+        Parameters
+        ----------
+        key : str
+        work : callable
+            Does the unit.
+        is_whole : callable
+            Whether a document has all that is asked for: another one is neither taken nor kept.
+        """
+        if (found := self.find(key)) is not None and is_whole(found):
+            return found
+        document = work()
+        if is_whole(document):
+            self.keep(key, document)
+        return document
+
+    def find(self, key: str) -> Unit | None:
         """Return the document of a finished unit; None if it is not finished or damaged."""
-        document = _read(self._document(key))
+        document = _read(self.path / f"{key}.json")
         if document is None and key in self._packed:
             document = json.loads(self._packed[key])["document"]
         return document
 
     def keep(self, key: str, document: Mapping[str, Any]) -> None:
         """Store the document of a unit that has finished, and drop its own checkpoint."""
-        with replacing(self._document(key)) as part:
+        with replacing(self.path / f"{key}.json") as part:
             part.write_text(json.dumps(document, ensure_ascii=False) + "\n", encoding="utf-8")
-        self.checkpoint(key).unlink(missing_ok=True)
+        (self.path / f"{key}.checkpoint").unlink(missing_ok=True)
 
-    def checkpoint(self, key: str) -> Path:
+    def checkpoint(self, key: str) -> Path | None:
         """Return the file in which a unit that has not finished may keep its state."""
         return self.path / f"{key}.checkpoint"
 
@@ -139,11 +170,22 @@ class WorkFolder:
         with gzip.open(self._pack, "rt", encoding="utf-8") as lines:
             return {json.loads(line)["key"]: line for line in lines}
 
-    def _document(self, key: str) -> Path:
-        return self.path / f"{key}.json"
+
+class _NoFolder(WorkFolder):
+    def __init__(self) -> None:
+        pass
+
+    def find(self, key: str) -> None:
+        return None
+
+    def keep(self, key: str, document: Mapping[str, Any]) -> None:
+        pass
+
+    def checkpoint(self, key: str) -> None:
+        return None
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: Path) -> Unit | None:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
