@@ -229,14 +229,16 @@ def relax_molecules(
             begun = Time.now()
             starts = [covered[i] for i in batch]
             ends = relax_batch(starts, model, level, schedule, calibration)
-            judged = [_judge(*pair, model, max_error) for pair in zip(starts, ends, strict=True)]
+            judged = [
+                _judge(*pair, model, level, max_error) for pair in zip(starts, ends, strict=True)
+            ]
             time = (Time.now() - begun) / len(batch)
             results |= {i: replace(r, time=time) for i, r in zip(batch, judged, strict=True)}
             bar.update(len(batch))
     return [results[i] for i in range(len(molecules))]
 
 
-def _judge(start: Molecule, end: End, model: Model, max_error: float) -> Relaxation:
+def _judge(start: Molecule, end: End, model: Model, level: str, max_error: float) -> Relaxation:
     strange = unfamiliar(start, model)
     result = Relaxation(
         start.name,
@@ -254,7 +256,7 @@ def _judge(start: Molecule, end: End, model: Model, max_error: float) -> Relaxat
     if reason:
         reason = "; ".join(filter(None, (strange, reason)))
         return replace(result, verdict="fell_back", reason=reason, error_bound=math.nan)
-    reasons = [strange, caution(start, model, result.error_bound)]
+    reasons = [strange, caution(start, model, level, result.error_bound)]
     if end.noise_level == 0:
         reasons.append("left as it is: the model sees nothing to correct")
     else:

@@ -20,6 +20,7 @@ from diffrelax.training.calibration import calibrate
 from diffrelax.training.config import ModelConfig
 from diffrelax.training.geometries import GeometrySet, collate
 from diffrelax.training.log import COLUMNS, LOG, begin_log
+from diffrelax.training.learned import Learned
 from diffrelax.training.loop import check_compiler, start_state, train, training_step
 from diffrelax.training.objectives import displace
 from diffrelax.training.ranks import Ranks
@@ -122,7 +123,9 @@ def test_what_a_run_leaves_behind(geometries, config, tmp_path):
     assert float(log[1]["bonds_mA"]) > 0
     assert log[0]["bonds_mA"] == ""
     model = load_model(tmp_path / "model.safetensors")
-    assert model.config == config
+    learned = Learned(minima=40, elements=(1, 6, 7, 8), charges=(0,), most_heavy=3)
+    assert model.config == config.model_copy(update={"learned": {"none": learned}})
+    assert (model.config.levels, model.config.elements) == (("none",), (1, 6, 7, 8))
     assert model.step == 20
     kept, _ = load_tensors(tmp_path / "checkpoints" / "step-20.safetensors")
     assert {t.dtype for t in kept.values()} == {torch.float16}
