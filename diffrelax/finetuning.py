@@ -142,7 +142,7 @@ def begin_finetuning(
             "most_heavy": max(model.config.most_heavy, seen["most_heavy"]),
             "bonds": tuple(sorted(minima.bonds.union(model.config.bonds))),
             "training": TrainingConfig.model_validate(training.model_dump()),
-            "calibration": None,
+            "calibrations": {},
         }
     )
     folder.mkdir(parents=True, exist_ok=True)

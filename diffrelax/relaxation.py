@@ -59,8 +59,9 @@ class Relaxation:
         Aligned root mean square deviation from the minimum that nine in ten of the molecules like
         those of training stay below, if they start in the basin of their minimum. A start that is
         left as it is, or nearly, has the bound of the model's own ends, from which the model cannot
-        tell it. NaN without the model, where it has no calibration, where the noise level was
-        given, where the model has hardly seen such atoms, and where the verdict is ``fell_back``.
+        tell it. NaN without the model, where it has no calibration at the level of theory, where
+        the noise level was given, where the model has hardly seen such atoms, and where the verdict
+        is ``fell_back``.
     time : Time
         In the model: the batch's time over its molecules.
     """
@@ -214,7 +215,7 @@ def relax_molecules(
     """
     level = model.check_level(level)
     schedule = choose_schedule(model, noise_level)
-    calibration = choose_calibration(model, noise_level, max_error)
+    calibration = choose_calibration(model, level, noise_level, max_error)
     results: dict[int, Relaxation] = {}
     covered: dict[int, Molecule] = {}
     for i, molecule in enumerate(molecules):

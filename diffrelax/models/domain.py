@@ -160,6 +160,8 @@ def caution(start: Molecule, model: Model, level: str, error_bound: float) -> st
         )
     if cautions and not isnan(error_bound):
         cautions.append("its error bound is not calibrated for that")
+    if model.config.calibrations and level not in model.config.calibrations:
+        cautions.append(f"there is no bound on errors at {level}: too few molecules to validate on")
     if error_bound > model.config.training.max_start_rmsd:
         cautions.append(f"its error may be {error_bound:.2f} Å, as far as other minima are")
     known = model.config.training.starts

@@ -169,8 +169,9 @@ class ModelConfig(BaseModel):
     learned : dict of str to Learned
         What it has learned at each level of theory; found when it is trained, empty where that is
         not known.
-    calibration : Calibration, optional
-        What the readings of the trained network mean; found at the end of training.
+    calibrations : dict of str to Calibration
+        What the readings of the trained network mean at each level of theory that there were
+        enough validation molecules of; found at the end of training.
     generation : GenerationConfig, optional
         Given for a model that makes molecules out of noise: it denoises the elements too, and
         knows no bridge.
@@ -189,8 +190,19 @@ class ModelConfig(BaseModel):
     denoiser: DenoiserConfig = DenoiserConfig()
     training: TrainingConfig = TrainingConfig()
     relaxation: RelaxationSchedule = RelaxationSchedule()
-    calibration: Calibration | None = None
+    calibrations: dict[str, Calibration] = {}
     generation: GenerationConfig | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_one_level(cls, entries: Any) -> Any:
+        """Read the single calibration that models of one level had."""
+        if not isinstance(entries, dict) or "calibration" not in entries:
+            return entries
+        entries = dict(entries)
+        if one := entries.pop("calibration"):
+            entries["calibrations"] = {entries.get("level"): one}
+        return entries
 
     @model_validator(mode="after")
     def _check_level(self) -> ModelConfig:

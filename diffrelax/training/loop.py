@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from diffrelax.clock import Time
 from diffrelax.diffusion.denoiser import Denoiser
-from diffrelax.training.calibration import calibrate
+from diffrelax.training.calibration import calibrate_levels
 from diffrelax.training.config import ModelConfig, TrainingConfig, build_denoiser
 from diffrelax.training.geometries import Batch, GeometrySet, collate
 from diffrelax.training.learned import learned_from
@@ -198,8 +198,10 @@ def _train(
     if first:
         state.save(folder / RESUME)
         usable = validation_set.same_basin(settings.max_start_rmsd, settings.max_start_torsion)
-        calibration = calibrate(state.ema, validation_set, usable, config.relaxation)
-        released = config.model_copy(update={"calibration": calibration})
+        calibrations = calibrate_levels(
+            state.ema, validation_set, usable, config.relaxation, config.level
+        )
+        released = config.model_copy(update={"calibrations": calibrations})
         save_weights(state.ema, folder / WEIGHTS, released, state, torch.float32, about)
     return state
 
