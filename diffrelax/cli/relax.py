@@ -82,7 +82,11 @@ def relax(
 
 
 def load_checked(
-    model: str, device: str, noise_level: float | None, max_error: float = math.inf
+    model: str,
+    device: str,
+    noise_level: float | None,
+    max_error: float = math.inf,
+    level: str | None = None,
 ) -> Model:
     """Load a model, and find out whether it can be used so, before the work begins."""
     from diffrelax.models.batches import choose_calibration, choose_schedule
@@ -90,7 +94,7 @@ def load_checked(
 
     loaded = load_model(model, device)
     choose_schedule(loaded, noise_level)
-    choose_calibration(loaded, noise_level, max_error)
+    choose_calibration(loaded, loaded.check_level(level), noise_level, max_error)
     return loaded
 
 
