@@ -299,7 +299,7 @@ def test_models_lists_the_releases(run):
     assert status == 0
     names = [line.split("  ")[0] for line in out.splitlines()]
     assert names == list(releases())
-    assert {"generate-qm9-1", "relax-qm9-1"} <= set(names)
+    assert {"generate-qm9-2", "relax-qm9-2"} <= set(names)
     assert "B3LYP/6-31G(2df,p)" in out
 
 
@@ -433,7 +433,7 @@ def test_an_input_is_not_overwritten(run, tmp_path, command):
     ("arguments", "message"),
     [
         (("-n", "0", "-o", "a.extxyz"), "ask for at least one"),
-        (("-o", "a.extxyz", "--model", "relax-qm9-1"), "relax-qm9-1 only relaxes"),
+        (("-o", "a.extxyz", "--model", "relax-qm9-2"), "relax-qm9-2 only relaxes"),
         (("-o", "a.extxyz", "--seed", "x"), "Invalid value for '--seed'"),
         (("-o", "none/a.extxyz"), "the folder none does not exist"),
         (("-o", "a.pdb"), "a.pdb has an unknown suffix: write to .extxyz"),
