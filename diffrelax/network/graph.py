@@ -115,16 +115,12 @@ class GraphBuilder(nn.Module):
 
     def _expand(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         distances = vectors.norm(dim=1)
-        x = (distances / self.cutoff).clamp(max=1.0)
-        envelope = (1 - 28 * x**6 + 48 * x**7 - 21 * x**8)[:, None]
-        logs = distances.clamp(min=0.1).log()[:, None]
-        harmonics = o3.spherical_harmonics(
-            [0, 1, 2], vectors, normalize=True, normalization="component"
-        )
-        radial = _gaussians(logs, self.centres) * envelope
-        coarse = _gaussians(logs, self.coarse_centres) * envelope
-        fine = (harmonics[:, :4, None] * radial[:, None]).flatten(1)
-        basis = torch.cat([fine, (harmonics[:, 4:, None] * coarse[:, None]).flatten(1)], dim=1)
+        within = envelope(distances, self.cutoff)
+        radial = gaussians(distances, self.centres) * within
+        coarse = gaussians(distances, self.coarse_centres) * within
+        angular = harmonics(vectors)
+        fine = (angular[:, :4, None] * radial[:, None]).flatten(1)
+        basis = torch.cat([fine, (angular[:, 4:, None] * coarse[:, None]).flatten(1)], dim=1)
         return _with_nothing(basis), _with_nothing(coarse)
 
 
@@ -132,6 +128,19 @@ def _with_nothing(rows: Tensor) -> Tensor:
     return torch.cat([rows, rows.new_zeros(1, rows.shape[1])])
 
 
-def _gaussians(logs: Tensor, centres: Tensor) -> Tensor:
+def gaussians(distances: Tensor, centres: Tensor) -> Tensor:
+    """Return Gaussians in the logarithms of distances, Å, (..., n_centres)."""
     width = centres[1] - centres[0]
+    logs = distances.clamp(min=0.1).log()[..., None]
     return torch.exp(-0.5 * ((logs - centres) / width) ** 2)
+
+
+def envelope(distances: Tensor, cutoff: float) -> Tensor:
+    """Return the polynomial that lets radial functions end at the cutoff, (..., 1)."""
+    x = (distances / cutoff).clamp(max=1.0)
+    return (1 - 28 * x**6 + 48 * x**7 - 21 * x**8)[..., None]
+
+
+def harmonics(vectors: Tensor) -> Tensor:
+    """Return the real spherical harmonics of directions, (..., 9)."""
+    return o3.spherical_harmonics([0, 1, 2], vectors, normalize=True, normalization="component")
