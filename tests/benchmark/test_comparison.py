@@ -9,6 +9,7 @@ from diffrelax.benchmark.speedup.units import Start, Units
 from diffrelax.cache import Checkpoints
 from diffrelax.clock import Time
 from diffrelax.dft import DFTRelaxation, DFTSettings
+from diffrelax.dft.optimization import unit_checkpoint
 from diffrelax.molecule import Molecule
 from diffrelax.results.documents import MinimisationDocument, Provenance
 
@@ -155,3 +156,16 @@ def test_a_level_that_does_not_cover_the_molecule_is_reported_not_raised():
     failed = relaxed_from("diffusion", water, water, unknown)
     assert not failed.converged
     assert "no-such-basis" in failed.remarks
+
+
+def test_a_damaged_checkpoint_is_told_and_costs_its_molecule_alone(tmp_path):
+    water = Molecule.from_smiles("O")
+    checkpoints = Checkpoints(tmp_path / "out.sdf")
+    units = Units(checkpoints)
+    path = unit_checkpoint(checkpoints, "", water, SETTINGS)
+    assert path.name.startswith("out.sdf.") and path.name.endswith(".checkpoint")
+    path.write_text("damaged")
+    document = units.relax(water, SETTINGS)
+    assert str(path) in document.reason and "ValueError" not in document.reason
+    checkpoints.drop()
+    assert not list(tmp_path.iterdir())

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ase.units import kcal, mol
-
 from diffrelax.benchmark.speedup.run import Outcome
+from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.molecule.identity import same_minimum
 from diffrelax.results.tables import aligned_table
-
-KCAL_PER_MOL = kcal / mol  # eV
 
 
 def excess_energies(outcomes: Sequence[Outcome]) -> list[float | None]:

@@ -14,6 +14,7 @@ from diffrelax.cache import WorkFolder, work_key
 from diffrelax.clock import NO_TIME, Time
 from diffrelax.dft import DFTSettings
 from diffrelax.dft.optimization import Callback, relax_with, unit_checkpoint
+from diffrelax.files.reading import reason_of
 from diffrelax.levels import relax_at_level
 from diffrelax.levels.blas import pyscf_threads
 from diffrelax.models.release import Model, load_model
@@ -264,9 +265,12 @@ class Units:
         except OSError:
             raise
         except Exception as error:  # one bad molecule never costs the others
-            reason = f"{type(error).__name__}: {error}"
             return FailureDocument(
-                key=key, name=name, reason=reason, stage="unit", provenance=Provenance.here()
+                key=key,
+                name=name,
+                reason=reason_of(error),
+                stage="unit",
+                provenance=Provenance.here(),
             )
 
 
