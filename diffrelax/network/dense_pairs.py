@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from diffrelax.network.graph import SHORTEST, envelope, gaussians, harmonics
+from diffrelax.network.graph import SHORTEST, envelope, gaussians
+from diffrelax.network.sphere import spherical_harmonics
 
 
 class PairBasis(nn.Module):
@@ -58,8 +59,8 @@ class PairBasis(nn.Module):
         within = envelope(distances, self.cutoff) * pairs[..., None]
         radial = gaussians(distances, self.centres) * within
         coarse = gaussians(distances, self.coarse_centres) * within
-        angular = harmonics(vectors).permute(0, 3, 1, 2).contiguous()
-        full = (angular[..., None] * radial[:, None]).flatten(3)
+        harmonics = spherical_harmonics(vectors).permute(0, 3, 1, 2).contiguous()
+        full = (harmonics[..., None] * radial[:, None]).flatten(3)
         return (
             *(block.flatten(1, 2) for block in full.split((1, 3, 5), dim=1)),
             coarse.flatten(2),

@@ -11,8 +11,9 @@ import math
 from typing import NamedTuple
 
 import torch
-from e3nn import o3
 from torch import Tensor, nn
+
+from diffrelax.network.sphere import spherical_harmonics
 
 SHORTEST = 0.7  # Å; no two atoms of a molecule come closer
 BLOCKS = 4
@@ -118,9 +119,9 @@ class GraphBuilder(nn.Module):
         within = envelope(distances, self.cutoff)
         radial = gaussians(distances, self.centres) * within
         coarse = gaussians(distances, self.coarse_centres) * within
-        angular = harmonics(vectors)
-        fine = (angular[:, :4, None] * radial[:, None]).flatten(1)
-        basis = torch.cat([fine, (angular[:, 4:, None] * coarse[:, None]).flatten(1)], dim=1)
+        harmonics = spherical_harmonics(vectors)
+        fine = (harmonics[:, :4, None] * radial[:, None]).flatten(1)
+        basis = torch.cat([fine, (harmonics[:, 4:, None] * coarse[:, None]).flatten(1)], dim=1)
         return _with_nothing(basis), _with_nothing(coarse)
 
 
@@ -139,8 +140,3 @@ def envelope(distances: Tensor, cutoff: float) -> Tensor:
     """Return the polynomial that lets radial functions end at the cutoff, (..., 1)."""
     x = (distances / cutoff).clamp(max=1.0)
     return (1 - 28 * x**6 + 48 * x**7 - 21 * x**8)[..., None]
-
-
-def harmonics(vectors: Tensor) -> Tensor:
-    """Return the real spherical harmonics of directions, (..., 9)."""
-    return o3.spherical_harmonics([0, 1, 2], vectors, normalize=True, normalization="component")
