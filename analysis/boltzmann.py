@@ -36,6 +36,7 @@ from diffrelax.sampling.boltzmann.kernels import CartesianStep, TorsionJump
 from diffrelax.sampling.boltzmann.sampler import Mixture, Trajectory, run, tune
 from diffrelax.sampling.boltzmann.sampling import embed_starts, observables
 
+MODEL = Path(__file__).parents[1] / "models" / "relax-qm9-1"
 MOLECULES = {"CCCC": "n-butane", "CCCO": "1-propanol", "OCCO": "ethylene glycol",
              "CCCCC": "n-pentane"}  # fmt: skip
 TEMPERATURE = 300.0  # K
@@ -56,7 +57,7 @@ def main(folder: Path) -> None:
     """Measure what the folder does not hold yet."""
     torch.set_num_threads(1)
     folder.mkdir(parents=True, exist_ok=True)
-    model = load_model("relax-qm9-1")
+    model = load_model(MODEL)
     for smiles, name in MOLECULES.items():
         path = folder / f"{name.replace(' ', '-')}.json"
         record = json.loads(path.read_text()) if path.exists() else measure(smiles, name, model)

@@ -35,6 +35,7 @@ from diffrelax.sampling.boltzmann.repeated import (
 )
 from diffrelax.sampling.boltzmann.sampling import embed_starts
 
+MODEL = Path(__file__).parents[1] / "models" / "relax-qm9-1"
 N = 12
 CHAINS = 10
 SEED = 0
@@ -43,7 +44,7 @@ SEED = 0
 def main(path: Path) -> None:
     """Calibrate the molecules that the file does not hold yet, and tell the median."""
     torch.set_num_threads(1)
-    model = load_model("relax-qm9-1")
+    model = load_model(MODEL)
     found = json.loads(path.read_text())["molecules"] if path.exists() else []
     for smiles in choose(model)[len(found) :]:
         found.append(calibrate(smiles, model))

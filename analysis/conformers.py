@@ -33,6 +33,7 @@ from diffrelax.molecule.identity import has_enantiomer, heavy_atom_rmsd
 from diffrelax.sampling.conformers import Conformer, merge, relax_conformer, sample_conformers
 from diffrelax.sampling.ensemble import Level
 
+MODEL = Path(__file__).parents[1] / "models" / "relax-qm9-1"
 N = 100
 EMBEDDINGS = 5 * N  # of RDKit, as many as the search may try
 SEED = 42
@@ -51,7 +52,7 @@ AMINE = Chem.MolFromSmarts("[NX3;!H2;!$(N-[#6]=[#7,#8])]")  # a scan does not in
 def main(path: Path, work: Path) -> None:
     """Measure the molecules that the file does not hold yet, the smallest scans first."""
     torch.set_num_threads(1)
-    model = load_model("relax-qm9-1")
+    model = load_model(MODEL)
     record = {
         "command": shlex.join(["python", *sys.argv]),
         "split": "validation",

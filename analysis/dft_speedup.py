@@ -253,7 +253,7 @@ def about(level: DFTSettings, split: str) -> dict[str, Any]:
     }
 
 
-def about_model(name: str) -> dict[str, str]:
+def about_model(name: str | Path) -> dict[str, str]:
     """Say which model takes part."""
     loaded = load_model(name)
     return {"model": loaded.name, "model_sha256": loaded.sha256}

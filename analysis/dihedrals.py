@@ -22,6 +22,7 @@ from diffrelax.molecule import Molecule
 from diffrelax.molecule.torsions import torsion_angles
 from diffrelax.sampling.boltzmann import sample_boltzmann
 
+MODEL = Path(__file__).parents[1] / "models" / "relax-qm9-1"
 MOLECULES = 8
 LARGEST = 8  # heavy atoms
 N = 1000
@@ -33,7 +34,7 @@ EDGES = np.linspace(-180, 180, 37)
 def main(path: Path) -> None:
     """Sample the molecules that the file does not hold yet."""
     torch.set_num_threads(1)
-    model = load_model("relax-qm9-1")
+    model = load_model(MODEL)
     found = json.loads(path.read_text())["molecules"] if path.exists() else []
     done = {one["smiles"] for one in found}
     for smiles in [smiles for smiles in choose() if smiles not in done]:

@@ -17,11 +17,11 @@ from pathlib import Path
 import ase
 import numpy as np
 from paper.phases import RelaxationPhase, relaxation_phase
+from paper.quality import constitutions, generation_quality
 from posebusters import PoseBusters
 from tqdm import tqdm
 
 from diffrelax.atomic import replacing
-from diffrelax.benchmark.generation import constitutions, generation_quality
 from diffrelax.benchmark.hardware import describe_hardware
 from diffrelax.data.qm9 import load_qm9
 from diffrelax.generation import Generated, generate, judge

@@ -25,7 +25,7 @@ from diffrelax.models.release import load_model
 from diffrelax.molecule import Molecule
 from diffrelax.relaxation import relax_molecules
 
-MODEL = "relax-qm9-1"
+MODEL = Path(__file__).parents[1] / "models" / "relax-qm9-1"
 HEAVY_ATOMS = range(5, 6)
 N = 3
 THRESHOLDS = (1e-6, 1e-7)  # Hartree

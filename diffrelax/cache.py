@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import gzip
 import hashlib
 import json
@@ -96,7 +97,7 @@ class WorkFolder:
     @staticmethod
     def of(path: str | os.PathLike[str] | None) -> WorkFolder:
         """Open a folder; without a path, or an empty one, nothing is found and nothing kept."""
-        return WorkFolder(path) if path else _NoFolder()
+        return WorkFolder(path) if path else Checkpoints()
 
     def find_or_do(
         self,
@@ -171,18 +172,34 @@ class WorkFolder:
             return {json.loads(line)["key"]: line for line in lines}
 
 
-class _NoFolder(WorkFolder):
-    def __init__(self) -> None:
-        pass
+class Checkpoints(WorkFolder):
+    """Checkpoints beside an output, if there is one; no units are kept.
+
+    Parameters
+    ----------
+    output : path, optional
+    """
+
+    def __init__(self, output: Path | None = None) -> None:
+        self._output = output
 
     def find(self, key: str) -> None:
+        """Find nothing."""
         return None
 
     def keep(self, key: str, document: Mapping[str, Any]) -> None:
-        pass
+        """Keep nothing."""
 
-    def checkpoint(self, key: str) -> None:
-        return None
+    def checkpoint(self, key: str) -> Path | None:
+        """Return the file in which a unit may keep its state; None without an output."""
+        output = self._output
+        return output and output.with_name(f"{output.name}.{key[:16]}.checkpoint")
+
+    def drop(self) -> None:
+        """Delete the checkpoints beside the output, whichever units they are of."""
+        if output := self._output:
+            for path in output.parent.glob(f"{glob.escape(output.name)}.*.checkpoint"):
+                path.unlink()
 
 
 def _read(path: Path) -> Unit | None:

@@ -6,6 +6,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
+from source_tree import OLDER
 from threadpoolctl import threadpool_limits
 
 import diffrelax.levels.density_functional  # noqa: F401  before a test imports PySCF itself
@@ -23,8 +24,8 @@ SMILES = ("CCO", "CC=O", "C1CC1", "C#C", "CC(N)=O", "c1ccoc1")
 
 @pytest.fixture(scope="session")
 def model():
-    """The released relaxation model."""
-    return load_model("relax-qm9-1")
+    """The first released relaxation model."""
+    return load_model(OLDER)
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ import torch
 from typer.main import get_command
 
 from diffrelax import generation, relaxation
-from diffrelax.benchmark import starts
+from diffrelax.benchmark.speedup import units
 from diffrelax.cli import EXAMPLES, app, main
 from diffrelax.cli.options import set_threads
 from diffrelax.diffusion.denoiser import DenoiserConfig
@@ -299,7 +299,7 @@ def test_models_lists_the_releases(run):
     assert status == 0
     names = [line.split("  ")[0] for line in out.splitlines()]
     assert names == list(releases())
-    assert {"generate-qm9-1", "relax-qm9-1"} <= set(names)
+    assert {"generate-qm9-2", "relax-qm9-2"} <= set(names)
     assert "B3LYP/6-31G(2df,p)" in out
 
 
@@ -433,7 +433,7 @@ def test_an_input_is_not_overwritten(run, tmp_path, command):
     ("arguments", "message"),
     [
         (("-n", "0", "-o", "a.extxyz"), "ask for at least one"),
-        (("-o", "a.extxyz", "--model", "relax-qm9-1"), "relax-qm9-1 only relaxes"),
+        (("-o", "a.extxyz", "--model", "relax-qm9-2"), "relax-qm9-2 only relaxes"),
         (("-o", "a.extxyz", "--seed", "x"), "Invalid value for '--seed'"),
         (("-o", "none/a.extxyz"), "the folder none does not exist"),
         (("-o", "a.pdb"), "a.pdb has an unknown suffix: write to .extxyz"),
@@ -509,13 +509,13 @@ def test_charge_and_multiplicity_are_told(run):
 
 
 def test_dft_keeps_what_is_done_when_it_is_interrupted(run, tmp_path, monkeypatch):
-    def interrupt(start, result, *arguments, **options):
-        if result.name == "methane":
+    def interrupt(molecule, *arguments, **options):
+        if molecule.name == "methane":
             raise KeyboardInterrupt
-        return relax_from(start, result, *arguments, **options)
+        return relax_with(molecule, *arguments, **options)
 
-    relax_from = starts.relax_from
-    monkeypatch.setattr(starts, "relax_from", interrupt)
+    relax_with = units.relax_with
+    monkeypatch.setattr(units, "relax_with", interrupt)
     output = tmp_path / "out.sdf"
     status, out, err = run("dft", "O water", "C methane", "--basis", "sto-3g", "-o", output)
     assert status == 130

@@ -14,7 +14,7 @@ import ase.io
 import pytest
 
 from diffrelax import relaxation
-from diffrelax.benchmark import starts
+from diffrelax.benchmark.speedup import units
 from diffrelax.files.reading import read_file, read_molecules
 from diffrelax.files.writing import write_molecules
 from diffrelax.molecule import Molecule
@@ -86,18 +86,18 @@ def test_other_settings_are_not_mixed_and_nothing_is_overwritten(run, tmp_path, 
 
 
 def test_dft_goes_on_with_the_next_molecule(run, tmp_path, monkeypatch):
-    def interrupt(start, result, *arguments, **options):
-        if result.name == "methane":
+    def interrupt(molecule, *arguments, **options):
+        if molecule.name == "methane":
             raise KeyboardInterrupt
-        return relax_from(start, result, *arguments, **options)
+        return relax_with(molecule, *arguments, **options)
 
-    relax_from = starts.relax_from
-    monkeypatch.setattr(starts, "relax_from", interrupt)
+    relax_with = units.relax_with
+    monkeypatch.setattr(units, "relax_with", interrupt)
     output = tmp_path / "out.json"
     command = ("dft", "C( bad", "O water", "C methane", *CHEAP, "-o", output)
     assert run(*command)[0] == 130
     assert [one["name"] for one in json.loads(output.read_text())] == ["water"]
-    monkeypatch.setattr(starts, "relax_from", relax_from)
+    monkeypatch.setattr(units, "relax_with", relax_with)
     status, out, err = run(*command)
     assert status == 1 and out.startswith("methane  relaxed, converged")
     assert "2 molecules done before" in err
@@ -110,27 +110,27 @@ def test_dft_goes_on_within_a_molecule(run, tmp_path, monkeypatch):
     class Killed(BaseException):
         pass
 
-    def die(start, result, *arguments, callback, **options):
+    def die(*arguments, callback, **options):
         def after(call, *told):
             callback(call, *told)
             if call == 2:
                 raise Killed
 
-        return relax_from(start, result, *arguments, callback=after, **options)
+        return relax_with(*arguments, callback=after, **options)
 
-    relax_from = starts.relax_from
+    relax_with = units.relax_with
     output = tmp_path / "out.extxyz"
     command = ("dft", "CO", *CHEAP, "-o", output)
-    monkeypatch.setattr(starts, "relax_from", die)
+    monkeypatch.setattr(units, "relax_with", die)
     with pytest.raises(Killed):
         run(*command)
-    assert len(list(tmp_path.glob("out.extxyz.diffusion-*.checkpoint"))) == 1
+    assert len(list(tmp_path.glob("out.extxyz.*.checkpoint"))) == 1
     calls = []
 
     def count(*arguments, callback, **options):
-        return relax_from(*arguments, callback=lambda call, *_: calls.append(call), **options)
+        return relax_with(*arguments, callback=lambda call, *_: calls.append(call), **options)
 
-    monkeypatch.setattr(starts, "relax_from", count)
+    monkeypatch.setattr(units, "relax_with", count)
     assert run(*command)[0] == 0
     assert calls[0] == 3
     assert sorted(path.name for path in tmp_path.iterdir()) == [output.name, "out.extxyz.journal"]

@@ -1,5 +1,4 @@
 from dataclasses import replace
-from pathlib import Path
 
 import ase
 import numpy as np
@@ -8,6 +7,7 @@ import torch
 import yaml
 from ase.io import write
 from rdkit import Chem
+from source_tree import MODELS, OLDER
 
 from diffrelax import load_model
 from diffrelax.cli import train as commands
@@ -21,7 +21,6 @@ from diffrelax.relaxation import relax_molecules
 from diffrelax.training.config import ModelConfig, build_denoiser
 from diffrelax.training.loop import start_state
 
-MODELS = Path(__file__).parents[1] / "models"
 SMILES = ("CCO", "CC=O", "C1CC1", "CN", "CC#N", "COC", "CCN", "CC(=O)O", "C=CC", "CF", "CO", "CC",
           "NC=O", "CCC", "OCCO", "C1CO1")  # fmt: skip
 STRETCH = 1.02  # bonds of a level of theory that makes all of them two percent longer
@@ -29,7 +28,7 @@ STRETCH = 1.02  # bonds of a level of theory that makes all of them two percent 
 
 @pytest.fixture(scope="module")
 def model():
-    return load_model("relax-qm9-1")
+    return load_model(OLDER)
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +45,7 @@ def stretched(model, tmp_path_factory):
 
 def test_a_fine_tuned_model_reproduces_another_level_of_theory(model, stretched, tmp_path):
     path, others = stretched
-    commands.finetune(
-        "relax-qm9-1", path, tmp_path / "stretched-1", "two percent longer", 80, threads=1
-    )
+    commands.finetune(OLDER, path, tmp_path / "stretched-1", "two percent longer", 80, threads=1)
     tuned = load_model(tmp_path / "stretched-1" / "model.safetensors")
     assert (tuned.name, tuned.config.level) == ("stretched-1", "two percent longer")
     assert tuned.step == 80
@@ -72,9 +69,9 @@ def test_an_interrupted_run_goes_on_from_its_folder_alone(stretched, tmp_path, c
     moved = tmp_path / path.name
     moved.write_bytes(path.read_bytes())
     folder = tmp_path / "stretched-2"
-    commands.finetune("relax-qm9-1", moved, folder, "none", 4, max_minutes=0, threads=1)
+    commands.finetune(OLDER, moved, folder, "none", 4, max_minutes=0, threads=1)
     moved.unlink()
-    assert ModelConfig.read(folder / "config.yaml").training.base == "relax-qm9-1"
+    assert ModelConfig.read(folder / "config.yaml").training.base == OLDER
     monkeypatch.setattr("diffrelax.models.release.load_model", None)
     commands.train(folder / "config.yaml", resume=True, threads=1)
     printed = capsys.readouterr()
@@ -142,7 +139,7 @@ def test_bonds_that_are_new_to_the_model_are_covered_afterwards(model, stretched
         data.write_text(path.read_text())
         write(data, [Molecule.from_smiles(s).to_atoms() for s in smiles], append=True)
         folder = tmp_path / f"p-{len(smiles)}"
-        config, minima = begin_finetuning(model, "relax-qm9-1", data, folder, level="none", steps=1)
+        config, minima = begin_finetuning(model, OLDER, data, folder, level="none", steps=1)
         assert ModelConfig.read(folder / "config.yaml") == config
         return config.bonds, minima.validation_set.smiles
 
@@ -163,7 +160,7 @@ def test_atoms_of_a_kind_that_was_learned_are_known_afterwards(model, stretched,
     allene = Molecule.from_smiles("COCC=C=C")
     assert "none of the molecules" in unfamiliar(allene, model)
     folder = tmp_path / "allenes-1"
-    commands.finetune("relax-qm9-1", data, folder, "none", 1, threads=1)
+    commands.finetune(OLDER, data, folder, "none", 1, threads=1)
     tuned = load_model(folder / "model.safetensors")
     assert not unfamiliar(allene, tuned)
     kind = "C =CH =CH2"
@@ -202,7 +199,7 @@ def test_molecules_as_large_as_those_that_it_learns_are_covered_afterwards(
         data.write_text(path.read_text())
         write(data, [Molecule.from_smiles(s).to_atoms() for s in smiles], append=True)
         folder = tmp_path / f"l-{len(smiles)}"
-        config, _ = begin_finetuning(model, "relax-qm9-1", data, folder, level="none", steps=1)
+        config, _ = begin_finetuning(model, OLDER, data, folder, level="none", steps=1)
         return config.most_heavy, config.largest
 
     assert sizes() == (9, 29)
@@ -215,21 +212,21 @@ def test_bad_fine_tuning_says_what_to_do(model, stretched, tmp_path):
     few = tmp_path / "few.extxyz"
     write(few, [Molecule.from_smiles("CCO").to_atoms()])
     with pytest.raises(ValueError, match=r"minima of 1 molecules .* at least 10 are needed"):
-        begin_finetuning(model, "relax-qm9-1", few, tmp_path / "a-1", level="none", steps=1)
+        begin_finetuning(model, OLDER, few, tmp_path / "a-1", level="none", steps=1)
     folder = tmp_path / "b-1"
-    begin_finetuning(model, "relax-qm9-1", path, folder, level="none", steps=1)
+    begin_finetuning(model, OLDER, path, folder, level="none", steps=1)
     commands.train(folder / "config.yaml", threads=1)
     with pytest.raises(ValueError, match="earlier run"):
-        begin_finetuning(model, "relax-qm9-1", path, folder, level="none", steps=1)
+        begin_finetuning(model, OLDER, path, folder, level="none", steps=1)
     (tmp_path / "own-1").mkdir()
     (tmp_path / "own-1" / "config.yaml").write_text("name: own-1\n")
     with pytest.raises(ValueError, match=r"has a config\.yaml already"):
-        begin_finetuning(model, "relax-qm9-1", path, tmp_path / "own-1", level="none", steps=1)
+        begin_finetuning(model, OLDER, path, tmp_path / "own-1", level="none", steps=1)
 
     (tmp_path / "taken-1").mkdir()
     (tmp_path / "taken-1" / path.name).write_text("mine\n")
     with pytest.raises(ValueError, match="is another file than"):
-        begin_finetuning(model, "relax-qm9-1", path, tmp_path / "taken-1", level="none", steps=1)
+        begin_finetuning(model, OLDER, path, tmp_path / "taken-1", level="none", steps=1)
     assert (tmp_path / "taken-1" / path.name).read_text() == "mine\n"
 
     other = yaml.safe_load((folder / "config.yaml").read_text())

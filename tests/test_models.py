@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from source_tree import MODELS, OLDER
 
 from diffrelax.models import release as models
 from diffrelax.models.release import load_model, releases
@@ -17,27 +18,29 @@ def test_newest_release_of_a_name_is_found():
     assert load_model(name).name == name
 
 
-def test_a_wheel_carries_the_weights_and_the_card_of_each_release():
-    root = Path(__file__).parent.parent
-    project = tomllib.loads((root / "pyproject.toml").read_text())
-    carried = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
-    sums = [line.split()[1] for line in (root / "models/SHA256SUMS").read_text().splitlines()]
-    names = [name for name in sums if "checkpoints" not in name]
-    cards = [str(Path(name).parent / "card.md") for name in names if "/" in name]
-    files = ["SHA256SUMS", *names, *cards]
+def test_packages_carry_the_weights_and_the_card_of_the_newest_release_of_each_kind():
+    project = tomllib.loads((MODELS.parent / "pyproject.toml").read_text())
+    targets = project["tool"]["hatch"]["build"]["targets"]
+    sums = [line.split()[1] for line in (MODELS / "SHA256SUMS").read_text().splitlines()]
+    released = sorted({name.split("/")[0] for name in sums if name.endswith("/model.safetensors")})
+    newest = {name.rpartition("-")[0]: name for name in released}.values()
+    files = ["SHA256SUMS", "qm9-environments.txt"]
+    files += [f"{name}/{file}" for name in newest for file in ("card.md", "model.safetensors")]
+    carried = targets["wheel"]["force-include"]
     assert carried == {f"models/{file}": f"diffrelax/released/{file}" for file in files}
+    assert targets["sdist"]["include"] == ["diffrelax", *(f"models/{file}" for file in files)]
 
 
 def test_a_loaded_model_knows_its_file_and_needs_no_gradients():
-    model = load_model("relax-qm9-1")
-    weights = releases()["relax-qm9-1"] / "model.safetensors"
+    model = load_model("relax-qm9-2")
+    weights = releases()["relax-qm9-2"] / "model.safetensors"
     assert model.sha256 == hashlib.sha256(weights.read_bytes()).hexdigest()
     assert not any(p.requires_grad for p in model.denoiser.parameters())
     assert model.config.level == "B3LYP/6-31G(2df,p)"
 
 
 def test_a_folder_of_a_model_is_one(tmp_path, monkeypatch):
-    shutil.copy(releases()["relax-qm9-1"] / "model.safetensors", tmp_path)
+    shutil.copy(OLDER, tmp_path)
     assert load_model(tmp_path).name == load_model(str(tmp_path)).name == "relax-qm9-1"
     (tmp_path / "relax-qm9-2").mkdir()
     with pytest.raises(ValueError, match=r"no model file .*relax-qm9-2/model.safetensors"):
@@ -47,7 +50,7 @@ def test_a_folder_of_a_model_is_one(tmp_path, monkeypatch):
 
 
 def test_unknown_names_and_paths_say_what_there_is():
-    with pytest.raises(ValueError, match=r"no model 'relax-qm8'; installed: .*relax-qm9-1"):
+    with pytest.raises(ValueError, match=r"no model 'relax-qm8'; installed: .*relax-qm9-2"):
         load_model("relax-qm8")
     with pytest.raises(ValueError, match="no model file"):
         load_model("none.safetensors")
@@ -56,7 +59,7 @@ def test_unknown_names_and_paths_say_what_there_is():
 @pytest.fixture
 def copied(tmp_path, monkeypatch):
     """A source tree with a copy of the release and nothing else."""
-    folder = releases()["relax-qm9-1"]
+    folder = Path(OLDER).parent
     copy = tmp_path / "models" / "relax-qm9-1"
     copy.mkdir(parents=True)
     for file in ("SHA256SUMS", "qm9-environments.txt"):
@@ -92,7 +95,7 @@ def test_environments_that_are_not_those_of_the_release_are_noticed(copied):
 def test_a_copy_of_a_release_is_as_good_and_a_damaged_copy_is_not(tmp_path):
     for file in ("relax-qm9-2/model.safetensors", "denoise-qm9-1/checkpoints/step-512.safetensors"):
         copy = tmp_path / "copy.safetensors"
-        shutil.copy(Path(__file__).parents[1] / "models" / file, copy)
+        shutil.copy(MODELS / file, copy)
         assert load_model(copy).name == file.partition("/")[0]
         data = bytearray(copy.read_bytes())
         data[-1000] ^= 1
@@ -150,7 +153,7 @@ def test_a_file_that_is_no_model_is_refused(tmp_path, content):
 
 
 def test_a_truncated_model_is_refused(tmp_path):
-    whole = (releases()["relax-qm9-1"] / "model.safetensors").read_bytes()
+    whole = Path(OLDER).read_bytes()
     path = tmp_path / "model.safetensors"
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="damaged"):
@@ -175,6 +178,6 @@ def test_a_model_of_another_version_says_what_is_wrong(tmp_path, metadata, messa
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_device_that_is_not_there():
     with pytest.raises(ValueError, match="device 'cuda' cannot be used"):
-        load_model("relax-qm9-1", device="cuda")
+        load_model("relax-qm9-2", device="cuda")
     with pytest.raises(ValueError, match="device 'tpu9' cannot be used"):
-        load_model("relax-qm9-1", device="tpu9")
+        load_model("relax-qm9-2", device="tpu9")

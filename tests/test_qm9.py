@@ -165,7 +165,7 @@ def test_a_killed_packing_leaves_no_processes(tmp_path):
 
 def test_no_molecules_are_no_reason_to_pack(run, monkeypatch):
     monkeypatch.delattr("diffrelax.data.qm9.pack")
-    assert run("evaluate", "relax-qm9-1", "-n", 0)[0] == 2
+    assert run("evaluate", "relax-qm9-2", "-n", 0)[0] == 2
 
 
 def test_no_example_is_a_sealed_molecule():

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -27,40 +24,21 @@ from diffrelax.cli.options import (
 from diffrelax.cli.relax import load_checked, read_parts, relax_or_fail
 
 if TYPE_CHECKING:
-    from diffrelax.benchmark.starts import Arm
+    from diffrelax.benchmark.speedup.arms import Subject
+    from diffrelax.benchmark.speedup.run import Outcome
+    from diffrelax.cache import Checkpoints
+    from diffrelax.clock import Time
     from diffrelax.dft import DFTSettings
     from diffrelax.files.reading import Input
     from diffrelax.molecule import Molecule
     from diffrelax.relaxation import Relaxation
 
 
-class Start(StrEnum):
-    """Geometries that a DFT relaxation is compared from."""
+class Peer(StrEnum):
+    """Starts that the model's is compared with."""
 
     mmff94 = "mmff94"
     gfn2_xtb = "gfn2-xtb"
-
-
-class Checkpoints:
-    """Files beside the output that keep the gradient calls of the molecule that is worked on."""
-
-    def __init__(self, output: Path | None, result: Relaxation, settings: DFTSettings) -> None:
-        from diffrelax.cache import work_key
-
-        self._output, self._key = output, ""
-        if result.molecule:
-            self._key = work_key("dft", result.molecule, settings.model_dump(mode="json"))[:16]
-
-    def of(self, start: str) -> Path | None:
-        """Return the file of a relaxation from a start; None without an output."""
-        output = self._output
-        return output and output.with_name(f"{output.name}.{start}-{self._key}.checkpoint")
-
-    def drop(self) -> None:
-        """Delete the files, also those of molecules that an earlier life has worked on."""
-        if output := self._output:
-            for path in output.parent.glob(f"{glob.escape(output.name)}.*.checkpoint"):
-                path.unlink()
 
 
 def dft(
@@ -85,7 +63,7 @@ def dft(
         typer.Option(help="Level at which the end must have no imaginary frequency"),
     ] = "none",
     compare: Annotated[
-        list[Start] | None, typer.Option(help="Also start here; print a table. May be repeated")
+        list[Peer] | None, typer.Option(help="Also start here; print a table. May be repeated")
     ] = None,
     model: ModelName = "relax-qm9",
     noise_level: NoiseLevel = None,
@@ -96,6 +74,7 @@ def dft(
     json_lines: Json = False,
 ) -> None:
     """Relax molecules with the diffusion model, then with DFT (PySCF); the same command goes on."""
+    from diffrelax.cache import Checkpoints
     from diffrelax.cli.report import Report, carried, report_each
     from diffrelax.dft import DFTSettings
     from diffrelax.dft.optimization import check_settings
@@ -127,10 +106,11 @@ def dft(
         **settings.model_dump(),
     }
 
+    checkpoints = Checkpoints(output)
+
     def results(left: Iterator[Input]) -> Iterator[list[Result]]:
         for ((source, molecule, before),) in read_parts(left, 1, seed=seed):
             (result,) = relax_or_fail([molecule], loaded, noise_level=noise_level)
-            checkpoints = Checkpoints(output, result, settings)
             row, end, table = _dft_one(
                 result, before, compare or [], settings, threads, checkpoints
             )
@@ -149,48 +129,61 @@ def _is_converged(row: Mapping[str, Any]) -> bool:
 
 def _dft_one(
     result: Relaxation,
-    seconds: float,
-    compare: list[Start],
+    before: Time,
+    compare: list[Peer],
     settings: DFTSettings,
     threads: int | None,
     checkpoints: Checkpoints,
 ) -> tuple[dict[str, Any], Molecule | None, str]:
     """Return the row of a molecule, its geometry, and the table that compares its starts."""
-    from tqdm.auto import tqdm
-
-    from diffrelax.benchmark.starts import comparison_table, excess_energies, relax_from
+    from diffrelax.benchmark.speedup.arms import Subject
+    from diffrelax.benchmark.speedup.comparison import comparison_table, excess_energies
     from diffrelax.cli.report import dft_columns, relaxation_row
 
     row = relaxation_row(result)
     if result.molecule is None:
         return row, None, ""
-    arms: list[Arm] = []
+    subject = Subject(result.name, result.start, before)
     first = "diffusion" if result.verdict == "relaxed" else result.molecule.start
-    for start in dict.fromkeys((first, *map(str, compare))):
-        with tqdm(
-            desc=f"{result.name} from {start}", unit="gradient", leave=None, disable=None
-        ) as bar:
-
-            def show(call: int, energy: float, fmax: float, bar: tqdm = bar) -> None:
-                bar.set_postfix(fmax=f"{fmax:.3f} eV/Å", refresh=False)
-                bar.update()
-
-            arm = relax_from(
-                start,
-                result,
-                settings,
-                threads=threads,
-                checkpoint=checkpoints.of(start),
-                callback=show,
-            )
-        arms.append(replace(arm, seconds_before=arm.seconds_before + seconds))
-    excess = excess_energies(arms)
-    row |= dft_columns(arms[0], excess[0])
-    row["reason"] = "; ".join(filter(None, (row["reason"], arms[0].remarks)))
-    row["arms"] = [
-        {"start": arm.start, **dft_columns(arm, energy), "remarks": arm.remarks}
-        for arm, energy in zip(arms, excess, strict=True)
+    outcomes = [
+        _relax_from(start, subject, result, settings, threads, checkpoints)
+        for start in dict.fromkeys((first, *map(str, compare)))
     ]
-    end = arms[0].dft.molecule if arms[0].dft else result.molecule
+    energies = excess_energies(outcomes)
+    row |= dft_columns(outcomes[0], energies[0], settings)
+    row["reason"] = "; ".join(filter(None, (row["reason"], outcomes[0].remarks)))
+    row["arms"] = [
+        {"start": o.arm.start, **dft_columns(o, energy, settings), "remarks": o.remarks}
+        for o, energy in zip(outcomes, energies, strict=True)
+    ]
+    dft = outcomes[0].relaxation
+    end = dft.output.to_molecule() if dft else result.molecule
     row["positions"] = end.positions.tolist()
-    return row, end, comparison_table(arms, excess)
+    return row, end, comparison_table(outcomes)
+
+
+def _relax_from(
+    start: str,
+    subject: Subject,
+    result: Relaxation,
+    settings: DFTSettings,
+    threads: int | None,
+    checkpoints: Checkpoints,
+) -> Outcome:
+    """Relax a molecule from one start, with a progress bar."""
+    from tqdm.auto import tqdm
+
+    from diffrelax.benchmark.speedup.arms import SpeedupArm, recipe_of
+    from diffrelax.benchmark.speedup.run import run_arm
+    from diffrelax.benchmark.speedup.units import Start, Units
+
+    title = f"{result.name} from {start}"
+    with tqdm(desc=title, unit="gradient", leave=None, disable=None) as bar:
+
+        def show(call: int, energy: float, fmax: float) -> None:
+            bar.set_postfix(fmax=f"{fmax:.3f} eV/Å", refresh=False)
+            bar.update()
+
+        made = {"diffusion": Start(result.molecule, result.time)}
+        units = Units(checkpoints, threads=threads, callback=show, made=made)
+        return run_arm(subject, SpeedupArm(start, recipe_of(settings)), settings, units)

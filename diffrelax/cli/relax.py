@@ -25,6 +25,7 @@ from diffrelax.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from diffrelax.clock import Time
     from diffrelax.files.reading import Input, Rejected
     from diffrelax.models.release import Model
     from diffrelax.molecule import Molecule
@@ -105,8 +106,8 @@ def read_parts(
     seed: int,
     workers: int = 1,
     max_atoms: int | None = None,
-) -> Iterator[list[tuple[Input, Molecule | Rejected, float]]]:
-    """Read inputs, so many together; yield each with what it is and the seconds that it took.
+) -> Iterator[list[tuple[Input, Molecule | Rejected, Time]]]:
+    """Read inputs, so many together; yield each with what it is and the time that it took.
 
     No larger molecules are embedded than ``max_atoms``, if it is given.
     """
@@ -122,7 +123,7 @@ def read_parts(
 
     read = timed(each_molecule(remembered(), seed=seed, workers=workers, max_atoms=max_atoms))
     while part := list(islice(read, size)):
-        yield [(waiting.popleft(), molecule, time.wall) for molecule, time in part]
+        yield [(waiting.popleft(), molecule, time) for molecule, time in part]
 
 
 def relax_or_fail(

@@ -18,7 +18,8 @@ from diffrelax.files.reading import Input, Record
 from diffrelax.results.journal import Result, ResultFile
 
 if TYPE_CHECKING:
-    from diffrelax.benchmark.starts import Arm
+    from diffrelax.benchmark.speedup.run import Outcome
+    from diffrelax.dft import DFTSettings
     from diffrelax.molecule import Molecule
     from diffrelax.relaxation import Relaxation
 
@@ -67,22 +68,17 @@ def known(value: float) -> float | None:
     return None if isnan(value) else value
 
 
-def dft_columns(arm: Arm, excess: float | None) -> dict[str, Any]:
+def dft_columns(outcome: Outcome, excess: float | None, settings: DFTSettings) -> dict[str, Any]:
     """Return the entries of a row that a DFT relaxation fills."""
     told: dict[str, Any] = dict.fromkeys(DFT_COLUMNS)
-    told |= {"converged": arm.converged, "seconds": arm.seconds, "excess_ev": excess}
-    if arm.dft:
-        settings = arm.dft.settings
+    told |= {"converged": outcome.converged, "excess_ev": excess}
+    told |= {"seconds": outcome.times["total"].wall}
+    if dft := outcome.relaxation:
         told |= settings.model_dump(include=set(DFT_COLUMNS))
-        told |= {
-            "level": settings.theory,
-            "criterion": arm.dft.criterion,
-            "gradient_calls": arm.dft.gradient_calls,
-            "scf_cycles": arm.dft.scf_cycles,
-            "fmax": arm.dft.fmaxes[-1] if arm.dft.fmaxes else None,
-            "lowest_frequency": arm.dft.lowest_frequency,
-            "energy_ev": arm.dft.energy if arm.dft.energies else None,
-        }
+        told |= dft.model_dump(
+            include={"criterion", "gradient_calls", "scf_cycles", "fmax", "lowest_frequency"}
+        )
+        told |= {"level": settings.theory, "energy_ev": dft.energy}
     return told
 
 

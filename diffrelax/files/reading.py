@@ -84,7 +84,7 @@ class Record:
             name = form.title(self.text) or name
             return form.parse(self.text, name, seed, max_atoms)
         except Exception as error:  # whatever a record does to its parser, the others are read
-            return Rejected(name=name, source=self.source, reason=_reason(error))
+            return Rejected(name=name, source=self.source, reason=reason_of(error))
 
 
 Input: TypeAlias = str | os.PathLike[str] | Record | Molecule | Rejected | ase.Atoms | Chem.Mol
@@ -261,9 +261,9 @@ def records_in(file: BufferedReader, source: str, suffix: str) -> Iterator[Recor
                 yield last
             last = Record(text, suffix, f"{stem}-{n}", f"{source}#{n}")
     except DAMAGE as error:
-        reason = f"{source} cannot be read: {_reason(error)}"
+        reason = f"{source} cannot be read: {reason_of(error)}"
         if n:
-            reason = f"{source} cannot be read beyond record {n}: {_reason(error)}"
+            reason = f"{source} cannot be read beyond record {n}: {reason_of(error)}"
     if last:
         yield replace(last, default=stem) if n == 1 and not reason else last
     elif not reason:
@@ -324,7 +324,7 @@ def read_smiles(text: str, *, seed: int = 42, max_atoms: int | None = None) -> M
     try:
         return parse_smiles(text, name, seed, max_atoms)
     except Exception as error:
-        reason = _reason(error)
+        reason = reason_of(error)
     if os.path.exists(text) or re.search(r"^[~.]*/|\.[a-z]\w{1,6}$", text):
         with rdBase.BlockLogs():
             is_smiles = Chem.MolFromSmiles(text) is not None
@@ -354,8 +354,9 @@ def read_object(
             "RDKit Mol"
         )
     except Exception as error:
-        return Rejected(name=source, source=source, reason=_reason(error))
+        return Rejected(name=source, source=source, reason=reason_of(error))
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Return what an error says, with its kind unless it is meant for people."""
     return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"

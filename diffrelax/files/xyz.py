@@ -13,7 +13,8 @@ import ase.io
 from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict
 
 from diffrelax.files.values import one_line
-from diffrelax.molecule.record import Molecule, text_of
+from diffrelax.molecule.annotations import text_of
+from diffrelax.molecule.record import Molecule
 
 # charge: -1, multiplicity 2
 LOOSE_STATE = re.compile(

@@ -156,6 +156,7 @@ def _written(outcome: Outcome) -> Record:
         "energies": list(outcome.energies),
         "notes": list(outcome.notes),
         "end": end,
+        "relaxation": None,
     }
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from ase.data import chemical_symbols
 from rdkit import Chem, rdBase
 
+from diffrelax.molecule.annotations import told_by
 from diffrelax.molecule.checks import (
     check_bonds,
     check_elements,
@@ -293,26 +294,17 @@ class Molecule:
         """
         if any(atoms.pbc):
             raise ValueError("a periodic system is not a molecule: set pbc to False")
-        info = {str(key).lower(): value for key, value in atoms.info.items()}
-        smiles = text_of(info.get("smiles", ""))
-        if charge is None:
-            charge = info.get("charge", info.get("total_charge"))
-        charge = _charge_of(atoms, charge, smiles)
-        if multiplicity is None:
-            multiplicity = info.get("multiplicity", info.get("spin_multiplicity"))
-        if multiplicity is None:
-            moments = atoms.get_initial_magnetic_moments()
-            parity = (int(atoms.numbers.sum()) - charge) % 2
-            multiplicity = (round(abs(moments.sum())) if moments.any() else parity) + 1
+        told = told_by(atoms, charge, multiplicity)
         bare = cls(
             atoms.numbers,
             atoms.positions,
-            charge=charge,
-            multiplicity=multiplicity,
-            name=name or text_of(info.get("name", "")),
+            charge=told.charge,
+            multiplicity=told.multiplicity,
+            name=name or told.name,
         )
+        known = (bare.charge, bare.multiplicity, told.smiles)
         with rdBase.BlockLogs():
-            mol = perceive_bonds(bare.numbers, bare.positions, charge, bare.multiplicity, smiles)
+            mol = perceive_bonds(bare.numbers, bare.positions, *known)
             carbon = bare_carbon(bare.numbers, bare.positions, mol)
         if carbon is not None:
             raise ValueError(
@@ -322,7 +314,7 @@ class Molecule:
         if mol is None:
             return replace(bare, name=bare.name or bare.formula)
         return _with_bonds(
-            mol, charge=charge, multiplicity=bare.multiplicity, name=bare.name, start="given"
+            mol, charge=bare.charge, multiplicity=bare.multiplicity, name=bare.name, start="given"
         )
 
     def to_atoms(self) -> ase.Atoms:
@@ -365,39 +357,6 @@ class Molecule:
             If they are not finite, of another shape, or put two atoms in one place.
         """
         return replace(self, positions=positions, start=start)
-
-
-def text_of(value: Any) -> str:
-    """Text of a value that ASE took for a truth, a number or a list when it read a file."""
-    if isinstance(value, (bool, np.bool_)):
-        return "T" if value else "F"
-    if isinstance(value, (list, np.ndarray)):
-        return " ".join(map(text_of, value))
-    return "" if value is None else str(value).strip()
-
-
-def _charge_of(atoms: ase.Atoms, charge: Any, smiles: str) -> int:
-    """Settle the charge of atoms: as given, or as their charges or their SMILES have it."""
-    with rdBase.BlockLogs():
-        template = Chem.MolFromSmiles(smiles) if smiles else None
-    partial = atoms.get_initial_charges()
-    if charge is None and partial.any():
-        if not np.isfinite(partial).all():
-            raise ValueError(
-                "the charges of the atoms are not finite: correct them, or give charge"
-            )
-        charge = round(partial.sum())
-    if charge is not None:
-        charge = integer("charge", charge)
-    if template is None:
-        return charge or 0
-    formal = Chem.GetFormalCharge(template)
-    if charge not in (None, formal):
-        raise ValueError(
-            f"the charge is {charge}, but that of the SMILES {smiles} is {formal}: correct one of "
-            "them"
-        )
-    return formal
 
 
 def _with_bonds(

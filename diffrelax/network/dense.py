@@ -6,13 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from diffrelax.network.config import DenseNetworkConfig
-from diffrelax.network.dense_layer import DenseLayer, rms_norm
+from diffrelax.network.dense_layer import DenseLayer
 from diffrelax.network.dense_pairs import PairBasis
-from diffrelax.network.network import Theory, centre, element_lookup
+from diffrelax.network.layer import rms_norm
+from diffrelax.network.network import Network, Theory
 
 
-class DenseNetwork(nn.Module):
-    """Map a geometry to one vector per atom, equivariant under E(3) and permutations.
+class DenseNetwork(Network):
+    """A network that knows neutral molecules at one level of theory, which it pays no heed to.
 
     Parameters
     ----------
@@ -21,14 +22,9 @@ class DenseNetwork(nn.Module):
         Length of the condition vector of a molecule.
     """
 
-    lookup: Tensor
-
     def __init__(self, config: DenseNetworkConfig, condition: int) -> None:
-        super().__init__()
-        self.register_buffer("lookup", element_lookup(config.elements), persistent=False)
-        self.elements = config.elements
+        super().__init__(config.elements, config.channels)
         self.basis = PairBasis(config.radial, config.coarse, config.cutoff)
-        self.embedding = nn.Embedding(len(config.elements), config.channels)
         self.condition = nn.Sequential(
             nn.Linear(condition, config.channels),
             nn.SiLU(),
@@ -41,34 +37,6 @@ class DenseNetwork(nn.Module):
         )
         self.readout = nn.Linear(config.channels, 1, bias=False)
         nn.init.zeros_(self.readout.weight)
-
-    def forward(
-        self, numbers: Tensor, positions: Tensor, condition: Tensor, theory: Theory | None = None
-    ) -> Tensor:
-        """Compute the vectors.
-
-        Parameters
-        ----------
-        numbers : (n_molecules, n_atoms) int tensor
-            Atomic numbers, 0 where there is no atom.
-        positions : (n_molecules, n_atoms, 3) tensor, Å
-        condition : (n_molecules, n_condition) tensor
-        theory : Theory, optional
-            This network knows neutral molecules at one level, and pays no heed to it.
-
-        Returns
-        -------
-        (n_molecules, n_atoms, 3) tensor
-            With mean zero over the atoms of a molecule, and zero where there is no atom.
-
-        Raises
-        ------
-        IndexError
-            If there is an element that the network does not know.
-        """
-        real = numbers > 0
-        scalars = self.embedding(self.lookup[numbers])
-        return self.vectors(self.features(scalars, positions, condition, real, theory), real)
 
     def begin_as(self, base: nn.Module) -> None:
         """Take the weights of a network of the same shape.
@@ -94,22 +62,7 @@ class DenseNetwork(nn.Module):
         real: Tensor,
         theory: Theory | None = None,
     ) -> Tensor:
-        """Compute the features of the atoms after the last layer.
-
-        Parameters
-        ----------
-        scalars : (n_molecules, n_atoms, n_channels) tensor
-            What is known of each atom beside its position: the embedding of its element.
-        positions, condition, theory
-            As in :meth:`forward`.
-        real : (n_molecules, n_atoms) bool tensor
-            Where there is an atom.
-
-        Returns
-        -------
-        (n_molecules, 9, n_atoms, n_channels) tensor
-            Components of ``0e + 1o + 2e``, of unit mean square on each atom.
-        """
+        """Compute the features of the atoms after the last layer, see `Network`."""
         basis = self.basis(positions, real)
         if torch.is_autocast_enabled(device := positions.device.type):
             half = torch.get_autocast_dtype(device)  # once, not anew in each layer
@@ -120,7 +73,3 @@ class DenseNetwork(nn.Module):
         for layer in self.layers:
             x = layer(x, basis, conditions)
         return rms_norm(x)
-
-    def vectors(self, features: Tensor, real: Tensor) -> Tensor:
-        """Read one centred vector for each atom from the features."""
-        return centre(self.readout(features[:, 1:4]).squeeze(-1).transpose(1, 2), real)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from diffrelax.network.sphere import DEGREES, sphere_samples
+from diffrelax.network.layer import begin, rms_norm
+from diffrelax.network.sphere import DEGREES
 
 
 class DenseLayer(nn.Module):
@@ -43,14 +44,7 @@ class DenseLayer(nn.Module):
         self.mixing = nn.ModuleList(nn.Linear(2 * channels, channels, bias=False) for _ in DEGREES)
         self.film = nn.Linear(condition, 2 * channels)
         self.gates = nn.Linear(channels, 3 * channels)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=module.in_features**-0.5)
-        nn.init.zeros_(self.film.weight)
-        nn.init.zeros_(self.film.bias)
-        nn.init.ones_(self.gates.bias)
-        for name, matrix in zip(("values", "projection"), sphere_samples(), strict=True):
-            self.register_buffer(name, matrix, persistent=False)
+        begin(self, self.film, self.gates)
 
     def forward(self, x: Tensor, basis: tuple[Tensor, ...], condition: Tensor) -> Tensor:
         """Return the updated features.
@@ -90,12 +84,3 @@ class DenseLayer(nn.Module):
 def by_degree(x: Tensor) -> tuple[Tensor, ...]:
     """Part features by degree, each contiguous: a matrix then multiplies all atoms at once."""
     return tuple(part.contiguous() for part in x.split(DEGREES, dim=1))
-
-
-def rms_norm(x: Tensor) -> Tensor:
-    """Scale the features of each atom to unit mean square over components and channels.
-
-    One factor for all degrees, so that the directions of a symmetric site, whose l > 0 features
-    vanish, are not blown up.
-    """
-    return x * (x.square().mean(dim=(1, 3), keepdim=True) + 1e-6).rsqrt()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import torch
-from e3nn import o3
 from torch import Tensor, nn
 
-SHORTEST = 0.7  # Å; no two atoms of a molecule come closer
+from diffrelax.network.graph import SHORTEST, envelope, gaussians
+from diffrelax.network.sphere import spherical_harmonics
 
 
 class PairBasis(nn.Module):
@@ -56,22 +56,12 @@ class PairBasis(nn.Module):
         distances = vectors.square().sum(-1).add(1e-12).sqrt()
         pairs = real[:, :, None] & real[:, None, :]
         pairs = pairs & ~torch.eye(n_atoms, dtype=torch.bool, device=real.device)
-        x = (distances / self.cutoff).clamp(max=1.0)
-        envelope = (1 - 28 * x**6 + 48 * x**7 - 21 * x**8) * pairs
-        logs = distances.clamp(min=0.1).log()
-        radial = _gaussians(logs, self.centres) * envelope[..., None]
-        coarse = _gaussians(logs, self.coarse_centres) * envelope[..., None]
-        harmonics = o3.spherical_harmonics(
-            [0, 1, 2], vectors, normalize=True, normalization="component"
-        )
-        harmonics = harmonics.permute(0, 3, 1, 2).contiguous()
+        within = envelope(distances, self.cutoff) * pairs[..., None]
+        radial = gaussians(distances, self.centres) * within
+        coarse = gaussians(distances, self.coarse_centres) * within
+        harmonics = spherical_harmonics(vectors).permute(0, 3, 1, 2).contiguous()
         full = (harmonics[..., None] * radial[:, None]).flatten(3)
         return (
             *(block.flatten(1, 2) for block in full.split((1, 3, 5), dim=1)),
             coarse.flatten(2),
         )
-
-
-def _gaussians(logs: Tensor, centres: Tensor) -> Tensor:
-    width = centres[1] - centres[0]
-    return torch.exp(-0.5 * ((logs[..., None] - centres) / width) ** 2)

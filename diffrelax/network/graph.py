@@ -11,8 +11,9 @@ import math
 from typing import NamedTuple
 
 import torch
-from e3nn import o3
 from torch import Tensor, nn
+
+from diffrelax.network.sphere import spherical_harmonics
 
 SHORTEST = 0.7  # Å; no two atoms of a molecule come closer
 BLOCKS = 4
@@ -115,14 +116,10 @@ class GraphBuilder(nn.Module):
 
     def _expand(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         distances = vectors.norm(dim=1)
-        x = (distances / self.cutoff).clamp(max=1.0)
-        envelope = (1 - 28 * x**6 + 48 * x**7 - 21 * x**8)[:, None]
-        logs = distances.clamp(min=0.1).log()[:, None]
-        harmonics = o3.spherical_harmonics(
-            [0, 1, 2], vectors, normalize=True, normalization="component"
-        )
-        radial = _gaussians(logs, self.centres) * envelope
-        coarse = _gaussians(logs, self.coarse_centres) * envelope
+        within = envelope(distances, self.cutoff)
+        radial = gaussians(distances, self.centres) * within
+        coarse = gaussians(distances, self.coarse_centres) * within
+        harmonics = spherical_harmonics(vectors)
         fine = (harmonics[:, :4, None] * radial[:, None]).flatten(1)
         basis = torch.cat([fine, (harmonics[:, 4:, None] * coarse[:, None]).flatten(1)], dim=1)
         return _with_nothing(basis), _with_nothing(coarse)
@@ -132,6 +129,14 @@ def _with_nothing(rows: Tensor) -> Tensor:
     return torch.cat([rows, rows.new_zeros(1, rows.shape[1])])
 
 
-def _gaussians(logs: Tensor, centres: Tensor) -> Tensor:
+def gaussians(distances: Tensor, centres: Tensor) -> Tensor:
+    """Return Gaussians in the logarithms of distances, Å, (..., n_centres)."""
     width = centres[1] - centres[0]
+    logs = distances.clamp(min=0.1).log()[..., None]
     return torch.exp(-0.5 * ((logs - centres) / width) ** 2)
+
+
+def envelope(distances: Tensor, cutoff: float) -> Tensor:
+    """Return the polynomial that lets radial functions end at the cutoff, (..., 1)."""
+    x = (distances / cutoff).clamp(max=1.0)
+    return (1 - 28 * x**6 + 48 * x**7 - 21 * x**8)[..., None]

@@ -52,14 +52,7 @@ class Layer(nn.Module):
         self.mixing = matrices(*3 * (channels + products,))
         self.film = nn.Linear(channels, 2 * channels)
         self.gates = nn.Linear(channels, 3 * channels)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=module.in_features**-0.5)
-        nn.init.zeros_(self.film.weight)
-        nn.init.zeros_(self.film.bias)
-        nn.init.ones_(self.gates.bias)
-        for name, matrix in zip(("values", "projection"), sphere_samples(), strict=True):
-            self.register_buffer(name, matrix, persistent=False)
+        begin(self, self.film, self.gates)
 
     def forward(self, x: Tensor, graph: Graph, condition: Tensor) -> Tensor:
         """Return the updated features.
@@ -104,6 +97,18 @@ class Layer(nn.Module):
         return torch.cat(messages)
 
 
+def begin(layer: nn.Module, film: nn.Linear, gates: nn.Linear) -> None:
+    """Draw the weights of a layer that no condition changes yet, and sample the sphere."""
+    for module in layer.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=module.in_features**-0.5)
+    nn.init.zeros_(film.weight)
+    nn.init.zeros_(film.bias)
+    nn.init.ones_(gates.bias)
+    for name, matrix in zip(("values", "projection"), sphere_samples(), strict=True):
+        layer.register_buffer(name, matrix, persistent=False)
+
+
 def _rows(table: Tensor, places: Tensor) -> Tensor:
     """Look up rows; the backward pass of this is quicker than that of ``table[places]``."""
     return table.index_select(0, places.flatten()).unflatten(0, places.shape)
@@ -114,5 +119,9 @@ def rms_norm(x: Tensor) -> Tensor:
 
     One factor for all degrees, so that the directions of a symmetric site, whose l > 0 features
     vanish, are not blown up.
+
+    Parameters
+    ----------
+    x : (..., 9, n_atoms, n_channels) tensor
     """
-    return x * (x.square().mean(dim=(0, 2), keepdim=True) + 1e-6).rsqrt()
+    return x * (x.square().mean(dim=(-3, -1), keepdim=True) + 1e-6).rsqrt()

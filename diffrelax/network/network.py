@@ -27,53 +27,24 @@ class Theory(NamedTuple):
     charge: Tensor
 
 
-class EquivariantNetwork(nn.Module):
+class Network(nn.Module):
     """Map a geometry to one vector per atom, equivariant under E(3) and permutations.
-
-    Its cost is that of the pairs of atoms within the cutoff.
 
     Parameters
     ----------
-    config : NetworkConfig
-    condition : int
-        Length of the condition vector of a molecule.
+    elements : tuple of int
+        Atomic numbers.
+    channels : int
     """
 
     lookup: Tensor
-    charges: Tensor
+    readout: nn.Linear
 
-    def __init__(self, config: NetworkConfig, condition: int) -> None:
+    def __init__(self, elements: tuple[int, ...], channels: int) -> None:
         super().__init__()
-        self.register_buffer("lookup", element_lookup(config.elements), persistent=False)
-        self.register_buffer("charges", torch.tensor(config.charges), persistent=False)
-        self.elements, self.levels = config.elements, config.levels
-        channels = config.channels
-        self.graph = GraphBuilder(config.radial, config.coarse, config.cutoff)
-        self.embedding = nn.Embedding(len(config.elements), channels)
-        self.level_embedding = nn.Embedding(max(1, len(config.levels)), channels)
-        self.charge_embedding = nn.Embedding(len(config.charges), channels)
-        nn.init.normal_(self.level_embedding.weight, std=0.3)
-        nn.init.normal_(self.charge_embedding.weight, std=0.3)
-        self.condition = nn.Sequential(
-            nn.Linear(condition + channels, channels),
-            nn.SiLU(),
-            nn.Linear(channels, channels),
-            nn.SiLU(),
-        )
-        self.theory = nn.Linear(channels, channels, bias=False)
-        self.layers = nn.ModuleList(
-            Layer(
-                channels,
-                config.products,
-                config.sent,
-                config.sent_tensors,
-                config.radial,
-                config.coarse,
-            )
-            for _ in range(config.layers)
-        )
-        self.readout = nn.Linear(channels, 1, bias=False)
-        nn.init.zeros_(self.readout.weight)
+        self.register_buffer("lookup", element_lookup(elements), persistent=False)
+        self.elements = elements
+        self.embedding = nn.Embedding(len(elements), channels)
 
     def forward(
         self, numbers: Tensor, positions: Tensor, condition: Tensor, theory: Theory | None = None
@@ -104,6 +75,80 @@ class EquivariantNetwork(nn.Module):
         real = numbers > 0
         scalars = self.embedding(self.lookup[numbers])
         return self.vectors(self.features(scalars, positions, condition, real, theory), real)
+
+    def features(
+        self,
+        scalars: Tensor,
+        positions: Tensor,
+        condition: Tensor,
+        real: Tensor,
+        theory: Theory | None = None,
+    ) -> Tensor:
+        """Compute the features of the atoms after the last layer.
+
+        Parameters
+        ----------
+        scalars : (n_molecules, n_atoms, n_channels) tensor
+            What is known of each atom beside its position: the embedding of its element.
+        positions, condition, theory
+            As in :meth:`forward`.
+        real : (n_molecules, n_atoms) bool tensor
+            Where there is an atom.
+
+        Returns
+        -------
+        (n_molecules, 9, n_atoms, n_channels) tensor
+            Components of ``0e + 1o + 2e``, of unit mean square on each atom, zero where there is
+            no atom.
+        """
+        raise NotImplementedError
+
+    def vectors(self, features: Tensor, real: Tensor) -> Tensor:
+        """Read one centred vector for each atom from the features."""
+        return centre(self.readout(features[:, 1:4]).squeeze(-1).transpose(1, 2), real)
+
+
+class EquivariantNetwork(Network):
+    """The network, whose cost is that of the pairs of atoms within the cutoff.
+
+    Parameters
+    ----------
+    config : NetworkConfig
+    condition : int
+        Length of the condition vector of a molecule.
+    """
+
+    charges: Tensor
+
+    def __init__(self, config: NetworkConfig, condition: int) -> None:
+        super().__init__(config.elements, channels := config.channels)
+        self.register_buffer("charges", torch.tensor(config.charges), persistent=False)
+        self.levels = config.levels
+        self.graph = GraphBuilder(config.radial, config.coarse, config.cutoff)
+        self.level_embedding = nn.Embedding(max(1, len(config.levels)), channels)
+        self.charge_embedding = nn.Embedding(len(config.charges), channels)
+        nn.init.normal_(self.level_embedding.weight, std=0.3)
+        nn.init.normal_(self.charge_embedding.weight, std=0.3)
+        self.condition = nn.Sequential(
+            nn.Linear(condition + channels, channels),
+            nn.SiLU(),
+            nn.Linear(channels, channels),
+            nn.SiLU(),
+        )
+        self.theory = nn.Linear(channels, channels, bias=False)
+        self.layers = nn.ModuleList(
+            Layer(
+                channels,
+                config.products,
+                config.sent,
+                config.sent_tensors,
+                config.radial,
+                config.coarse,
+            )
+            for _ in range(config.layers)
+        )
+        self.readout = nn.Linear(channels, 1, bias=False)
+        nn.init.zeros_(self.readout.weight)
 
     def begin_as(self, base: nn.Module) -> None:
         """Take the weights of a network of the same shape that may know less.
@@ -145,23 +190,7 @@ class EquivariantNetwork(nn.Module):
         real: Tensor,
         theory: Theory | None = None,
     ) -> Tensor:
-        """Compute the features of the atoms after the last layer.
-
-        Parameters
-        ----------
-        scalars : (n_molecules, n_atoms, n_channels) tensor
-            What is known of each atom beside its position: the embedding of its element.
-        positions, condition, theory
-            As in :meth:`forward`.
-        real : (n_molecules, n_atoms) bool tensor
-            Where there is an atom.
-
-        Returns
-        -------
-        (n_molecules, 9, n_atoms, n_channels) tensor
-            Components of ``0e + 1o + 2e``, of unit mean square on each atom, zero where there is
-            no atom.
-        """
+        """Compute the features of the atoms after the last layer, see `Network`."""
         graph = self.graph(positions, real)
         known = self._know(theory, len(real))
         conditions = self.condition(torch.cat([condition, known], 1))
@@ -171,10 +200,6 @@ class EquivariantNetwork(nn.Module):
             x = layer(x, graph, conditions)
         padded = x.new_zeros(9, real.numel(), x.shape[2]).index_copy(1, graph.order, rms_norm(x))
         return padded.unflatten(1, real.shape).transpose(0, 1)
-
-    def vectors(self, features: Tensor, real: Tensor) -> Tensor:
-        """Read one centred vector for each atom from the features."""
-        return centre(self.readout(features[:, 1:4]).squeeze(-1).transpose(1, 2), real)
 
     def _know(self, theory: Theory | None, n_molecules: int) -> Tensor:
         if theory is None:

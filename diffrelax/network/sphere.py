@@ -11,6 +11,11 @@ DEGREES = (1, 3, 5)  # components of l = 0, 1, 2
 QUADRATURE = 7  # exact for the product of three harmonics of degree 2
 
 
+def spherical_harmonics(vectors: Tensor) -> Tensor:
+    """Evaluate the real spherical harmonics of ``0e + 1o + 2e``, (..., 9), along (..., 3)."""
+    return o3.spherical_harmonics([0, 1, 2], vectors, normalize=True, normalization="component")
+
+
 def sphere_samples() -> tuple[Tensor, Tensor]:
     """Return the maps from features to function values on the sphere, and back.
 
@@ -27,8 +32,6 @@ def sphere_samples() -> tuple[Tensor, Tensor]:
         Their transpose times the weights of the points.
     """
     points, weights = lebedev_rule(QUADRATURE)
-    values = o3.spherical_harmonics(
-        [0, 1, 2], torch.from_numpy(points.T), normalize=True, normalization="component"
-    )
+    values = spherical_harmonics(torch.from_numpy(points.T))
     projection = values.T * torch.from_numpy(weights / weights.sum())
     return values.float(), projection.float()

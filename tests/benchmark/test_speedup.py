@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from source_tree import OLDER
 
 from diffrelax.benchmark.hardware import describe_dft_hardware, name_processor
 from diffrelax.benchmark.speedup.arms import (
@@ -303,7 +304,7 @@ def test_a_molecule_that_is_given_twice_counts_once() -> None:
 
 
 def test_starts_that_cannot_be_made_say_why(tmp_path) -> None:
-    units = Units(WorkFolder(tmp_path), model="relax-qm9-1")
+    units = Units(WorkFolder(tmp_path), model=OLDER)
     (acid,) = subjects_of(read_molecules("Cl"))
     assert "not trained on Cl" in units.start(acid, "diffusion").reason
     assert units.start(acid, "given").reason == "no geometry is known as given"
@@ -343,7 +344,7 @@ def test_names_are_numbered_until_they_are_distinct() -> None:
 def test_a_start_that_cannot_be_made_has_its_cost(tmp_path) -> None:
     (acid,) = subjects_of(read_molecules("Cl"))
     arm = SpeedupArm("diffusion", "bfgs")
-    outcome = run_arm(acid, arm, LEVEL, Units(WorkFolder(tmp_path), model="relax-qm9-1"))
+    outcome = run_arm(acid, arm, LEVEL, Units(WorkFolder(tmp_path), model=OLDER))
     assert not outcome.converged
     assert outcome.times["total"].wall >= acid.time.wall > 0
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from maggma.stores import MemoryStore
+from source_tree import OLDER
 
 from diffrelax.flows import RelaxFlowMaker
 from diffrelax.flows.config import FlowConfig
@@ -235,9 +236,9 @@ def test_the_same_flow_has_the_same_key_and_another_flow_another(tmp_path: Path)
 def test_a_new_release_of_the_model_makes_another_flow(tmp_path: Path, monkeypatch) -> None:
     config = FlowConfig(inputs=("CO",), folder=tmp_path)
     key = flow_key(config)
-    older = config.model_copy(update={"model": "relax-qm9-1"})
+    older = config.model_copy(update={"model": OLDER})
     assert flow_key(older) != key
-    monkeypatch.setattr(models, "load_model", lambda name: load_model("relax-qm9-1"))
+    monkeypatch.setattr(models, "load_model", lambda name: load_model(OLDER))
     assert flow_key(config) == flow_key(older)
 
 

@@ -51,6 +51,12 @@ class SpeedupArm(NamedTuple):
         return level.model_copy(update=RECIPES[self.recipe])
 
 
+def recipe_of(settings: DFTSettings) -> str:
+    """Return the recipe that settings follow."""
+    chosen = settings.model_dump(include={"optimizer", "hessian"})
+    return next(recipe for recipe, changed in RECIPES.items() if changed == chosen)
+
+
 def combine(starts: Iterable[str], recipes: Iterable[str]) -> list[SpeedupArm]:
     """Combine every start with every recipe, each once, in their order."""
     starts = list(dict.fromkeys(starts))

@@ -47,6 +47,8 @@ class Outcome:
     scf_cycles : int
     end : Molecule or None
         At the minimum; None if none was reached.
+    relaxation : MinimisationDocument or None
+        The DFT relaxation itself, where the outcome comes from one that was run or found here.
     notes : tuple of str
         What differs from the settings.
     hardware : str
@@ -69,6 +71,7 @@ class Outcome:
     first_rms_force: float = nan
     scf_cycles: int = 0
     end: Molecule | None = None
+    relaxation: MinimisationDocument | None = None
     notes: tuple[str, ...] = ()
     hardware: str = ""
     git_commit: str = ""
@@ -79,6 +82,11 @@ class Outcome:
     def converged(self) -> bool:
         """Whether a minimum of the same molecule was reached."""
         return self.end is not None
+
+    @property
+    def remarks(self) -> str:
+        """What went wrong, and what to beware of; empty if there is nothing to say."""
+        return "; ".join(filter(None, (self.reason, *self.notes)))
 
     @property
     def calls(self) -> int:
@@ -214,6 +222,7 @@ def _outcome(
         first_rms_force=next(iter(document.trajectory.rms_forces), nan),
         scf_cycles=document.scf_cycles or 0,
         end=end,
+        relaxation=document,
         notes=document.notes,
         hardware=document.provenance.hardware,
         git_commit=document.provenance.git_commit,

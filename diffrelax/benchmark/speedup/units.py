@@ -13,7 +13,8 @@ from diffrelax.benchmark.speedup.arms import LEVEL_STARTS, Subject, level_settin
 from diffrelax.cache import WorkFolder, work_key
 from diffrelax.clock import NO_TIME, Time
 from diffrelax.dft import DFTSettings
-from diffrelax.dft.optimization import relax_with, unit_checkpoint
+from diffrelax.dft.optimization import Callback, relax_with, unit_checkpoint
+from diffrelax.files.reading import reason_of
 from diffrelax.levels import relax_at_level
 from diffrelax.levels.blas import pyscf_threads
 from diffrelax.models.release import Model, load_model
@@ -94,6 +95,7 @@ def dft_unit(
     *,
     threads: int | None = None,
     checkpoint: Path | None = None,
+    callback: Callback | None = None,
     key: str = "",
 ) -> Record:
     """Relax a molecule with DFT; the geometries on the way are not kept.
@@ -104,7 +106,7 @@ def dft_unit(
         A `MoleculeDocument`, as JSON.
     settings : mapping
         Of `DFTSettings`.
-    threads, checkpoint
+    threads, checkpoint, callback
         See `diffrelax.dft.relax_dft`. A relaxation that goes on from a checkpoint does not tell its
         hardware, which may be that of two machines.
     key : str
@@ -118,7 +120,13 @@ def dft_unit(
     resumed = checkpoint is not None and checkpoint.exists()
     start = MoleculeDocument.model_validate(molecule).to_molecule()
     try:
-        dft = relax_with(start, DFTSettings(**settings), threads=threads, checkpoint=checkpoint)
+        dft = relax_with(
+            start,
+            DFTSettings(**settings),
+            threads=threads,
+            checkpoint=checkpoint,
+            callback=callback,
+        )
     except ValueError as error:
         return _failure("dft", start, str(error), key)
     hardware = "" if resumed else describe_dft_hardware(threads or pyscf_threads())
@@ -161,8 +169,10 @@ class Units:
     work : WorkFolder
     model : str
         Name or file of the diffusion model.
-    threads : int, optional
+    threads, callback
         See `diffrelax.dft.relax_dft`.
+    made : mapping of str to Start
+        Starts that have been made already, with what they took, of the one subject.
 
     Attributes
     ----------
@@ -170,11 +180,21 @@ class Units:
         Units that were not found done.
     """
 
-    def __init__(self, work: WorkFolder, model: str = "", threads: int | None = None) -> None:
+    def __init__(
+        self,
+        work: WorkFolder,
+        model: str = "",
+        threads: int | None = None,
+        *,
+        callback: Callback | None = None,
+        made: Mapping[str, Start] = {},
+    ) -> None:
         self.work = work
         self.calculated = 0
         self._model = model
         self._threads = threads
+        self._callback = callback
+        self._made = made
 
     def start(self, subject: Subject, start: str) -> Start:
         """Return the geometry from which an arm starts.
@@ -187,6 +207,8 @@ class Units:
         base = subject.base
         if base is None:
             return Start(None, NO_TIME, subject.reason)
+        if start in self._made:
+            return self._made[start]
         if start in subject.known:
             return Start(subject.known[start], NO_TIME)
         if start == base.start:
@@ -223,6 +245,7 @@ class Units:
                 settings.model_dump(),
                 threads=self._threads,
                 checkpoint=unit_checkpoint(self.work, key, molecule, settings),
+                callback=self._callback,
                 key=key,
             ),
         )
@@ -242,9 +265,12 @@ class Units:
         except OSError:
             raise
         except Exception as error:  # one bad molecule never costs the others
-            reason = f"{type(error).__name__}: {error}"
             return FailureDocument(
-                key=key, name=name, reason=reason, stage="unit", provenance=Provenance.here()
+                key=key,
+                name=name,
+                reason=reason_of(error),
+                stage="unit",
+                provenance=Provenance.here(),
             )
 
 

@@ -93,16 +93,8 @@ def sample_repeated(
 
     Parameters
     ----------
-    molecule : Molecule
-    starts : (n_chains, n_atoms, 3) array, Å
-    surface : Surface
-    model : Model
-    temperature : float, K
-    n_draws : int
-        Of each chain.
-    rng : numpy.random.Generator
-    progress : callable
-        Called after each of `n_steps` steps.
+    molecule, starts, surface, model, temperature, n_draws, rng, progress
+        See `diffrelax.sampling.boltzmann.adjusted.sample_adjusted`.
 
     Raises
     ------

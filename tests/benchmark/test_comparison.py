@@ -1,17 +1,17 @@
 import numpy as np
 import pytest
 
-from diffrelax.benchmark import starts
-from diffrelax.benchmark.starts import (
-    Arm,
-    comparison_table,
-    excess_energies,
-    relax_from,
-)
+from diffrelax.benchmark.speedup import units as speedup_units
+from diffrelax.benchmark.speedup.arms import SpeedupArm, Subject, recipe_of
+from diffrelax.benchmark.speedup.comparison import comparison_table, excess_energies
+from diffrelax.benchmark.speedup.run import Outcome, run_arm
+from diffrelax.benchmark.speedup.units import Start, Units
+from diffrelax.cache import Checkpoints
 from diffrelax.clock import Time
 from diffrelax.dft import DFTRelaxation, DFTSettings
+from diffrelax.dft.optimization import unit_checkpoint
 from diffrelax.molecule import Molecule
-from diffrelax.relaxation import Relaxation
+from diffrelax.results.documents import MinimisationDocument, Provenance
 
 SETTINGS = DFTSettings(xc="pbe", basis="sto-3g")
 
@@ -32,7 +32,23 @@ def arm(molecule, energies, *, start="diffusion", converged=True, reason=""):
         notes=(),
         settings=SETTINGS,
     )
-    return Arm(start, 1.0, dft)
+    return Outcome(
+        "butane",
+        "CCCC",
+        SpeedupArm(start, "tric"),
+        reason,
+        times={"total": Time(3.0, 3.0)},
+        energies=energies,
+        scf_cycles=9,
+        end=molecule if converged else None,
+        relaxation=MinimisationDocument.from_dft(molecule, dft, Provenance.here()),
+    )
+
+
+def relaxed_from(start, base, model, settings=SETTINGS):
+    units = Units(Checkpoints(), made={"diffusion": Start(model, Time(0.5, 0.5))})
+    subject = Subject("a molecule", base, Time(0.25, 0.25))
+    return run_arm(subject, SpeedupArm(start, recipe_of(settings)), settings, units)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +73,7 @@ def test_arms_in_one_minimum_share_its_lowest_energy(butanes):
         arm(trans, (-9.50, -10.002), start="mmff94"),
     ]
     assert excess_energies(arms) == pytest.approx([0.012, 0.502])
-    assert "same minimum" in comparison_table(arms, excess_energies(arms)).splitlines()[3]
+    assert "same minimum" in comparison_table(arms).splitlines()[3]
 
 
 def test_arms_in_two_minima_have_their_own(butanes):
@@ -67,7 +83,7 @@ def test_arms_in_two_minima_have_their_own(butanes):
         arm(gauche, (-9.50, -9.96), start="mmff94"),
     ]
     assert excess_energies(arms) == pytest.approx([0.01, 0.46])
-    assert "another minimum" in comparison_table(arms, excess_energies(arms))
+    assert "another minimum" in comparison_table(arms)
 
 
 def test_an_arm_that_did_not_converge_has_no_excess_and_says_why(butanes):
@@ -76,39 +92,44 @@ def test_an_arm_that_did_not_converge_has_no_excess_and_says_why(butanes):
         arm(
             butanes[0], (-9.5,), start="mmff94", converged=False, reason="not converged in 0 steps"
         ),
-        Arm("uff", 0.0, None, "UFF lacks parameters"),
+        Outcome(
+            "butane",
+            "CCCC",
+            SpeedupArm("uff", "tric"),
+            "UFF lacks parameters",
+            times={"total": Time()},
+        ),
     ]
     assert excess_energies(arms)[1:] == [None, None]
-    table = comparison_table(arms, excess_energies(arms)).splitlines()
+    table = comparison_table(arms).splitlines()
     assert "not converged in 0 steps" in table[3]
     assert "UFF lacks parameters" in table[4]
 
 
 def test_table_is_in_kcal_per_mol_and_counts_all_seconds(butanes):
     arms = [arm(butanes[0], (-10.0 + 0.0433641, -10.0))]
-    cells = comparison_table(arms, excess_energies(arms)).splitlines()[2].split()
+    cells = comparison_table(arms).splitlines()[2].split()
     assert cells == ["diffusion", "1.00", "2", "9", "3.0", "converged"]
 
 
 def test_each_start_is_what_its_name_says():
-    start = Molecule.from_smiles("O")
-    moved = start.with_positions(start.positions * 1.02, start="diffusion")
-    result = Relaxation("water", "relaxed", "", moved, start, time=Time(0.5, 0.5))
-    arms = {s: relax_from(s, result, SETTINGS) for s in ("diffusion", "mmff94", "gfn2-xtb")}
+    base = Molecule.from_smiles("O")
+    moved = base.with_positions(base.positions * 1.02, start="diffusion")
+    arms = {s: relaxed_from(s, base, moved) for s in ("diffusion", "mmff94", "gfn2-xtb")}
     assert all(a.converged for a in arms.values())
-    assert arms["diffusion"].seconds_before == 0.5
-    assert arms["mmff94"].seconds_before == 0.0
-    assert arms["gfn2-xtb"].seconds_before > 0.0
-    assert len({round(a.dft.initial_energy, 4) for a in arms.values()}) == 3
-    ends = [a.dft.energy for a in arms.values()]
+    assert arms["diffusion"].times["start"].wall == 0.5
+    assert arms["mmff94"].times["start"].wall == 0.0
+    assert arms["gfn2-xtb"].times["start"].wall > 0.0
+    assert all(a.times["embedding"].wall == 0.25 for a in arms.values())
+    assert len({round(a.energies[0], 4) for a in arms.values()}) == 3
+    ends = [a.energies[-1] for a in arms.values()]
     assert max(ends) - min(ends) < 0.002
 
 
 def test_an_arm_must_end_as_the_molecule_of_the_start():
     hydrogen = Molecule.from_smiles("[H][H]")
     apart = Molecule(hydrogen.numbers, hydrogen.positions * 1.7, formal_charges=(0, 0))
-    result = Relaxation("hydrogen", "relaxed", "", hydrogen, apart, time=Time(0.5, 0.5))
-    lost = relax_from("diffusion", result, SETTINGS)
+    lost = relaxed_from("diffusion", apart, hydrogen)
     assert not lost.converged
     assert lost.remarks.startswith("identity lost: bond H1–H2 formed")
     assert excess_energies([lost]) == [None]
@@ -122,19 +143,29 @@ def test_what_breaks_down_is_reported_and_a_full_disk_is_not(monkeypatch):
         return relax
 
     water = Molecule.from_smiles("O")
-    result = Relaxation("water", "relaxed", "", water, water)
-    monkeypatch.setattr(starts, "relax_with", fail(MemoryError("too large")))
-    assert relax_from("diffusion", result, SETTINGS).remarks == "MemoryError: too large"
-    monkeypatch.setattr(starts, "relax_with", fail(OSError("no space left")))
+    monkeypatch.setattr(speedup_units, "relax_with", fail(MemoryError("too large")))
+    assert relaxed_from("diffusion", water, water).remarks == "MemoryError: too large"
+    monkeypatch.setattr(speedup_units, "relax_with", fail(OSError("no space left")))
     with pytest.raises(OSError, match="no space left"):
-        relax_from("diffusion", result, SETTINGS)
+        relaxed_from("diffusion", water, water)
 
 
 def test_a_level_that_does_not_cover_the_molecule_is_reported_not_raised():
-    start = Molecule.from_smiles("O")
-    result = Relaxation("water", "relaxed", "", start, start, time=Time(0.5, 0.5))
-    failed = relax_from("diffusion", result, DFTSettings(xc="pbe", basis="no-such-basis"))
+    water = Molecule.from_smiles("O")
+    unknown = DFTSettings(xc="pbe", basis="no-such-basis")
+    failed = relaxed_from("diffusion", water, water, unknown)
     assert not failed.converged
     assert "no-such-basis" in failed.remarks
-    with pytest.raises(ValueError, match="no geometry"):
-        relax_from("diffusion", Relaxation("x", "failed", "not a SMILES", None, None), SETTINGS)
+
+
+def test_a_damaged_checkpoint_is_told_and_costs_its_molecule_alone(tmp_path):
+    water = Molecule.from_smiles("O")
+    checkpoints = Checkpoints(tmp_path / "out.sdf")
+    units = Units(checkpoints)
+    path = unit_checkpoint(checkpoints, "", water, SETTINGS)
+    assert path.name.startswith("out.sdf.") and path.name.endswith(".checkpoint")
+    path.write_text("damaged")
+    document = units.relax(water, SETTINGS)
+    assert str(path) in document.reason and "ValueError" not in document.reason
+    checkpoints.drop()
+    assert not list(tmp_path.iterdir())

@@ -1,8 +1,8 @@
 import ase
 import pytest
 from ase.build import molecule
+from paper.quality import constitutions, generation_quality, stable_atoms
 
-from diffrelax.benchmark.generation import constitutions, generation_quality, stable_atoms
 from diffrelax.generation import judge
 from diffrelax.molecule import Molecule
 

@@ -1,0 +1,67 @@
+"""One molecule in several arms, compared by the ends that they reach."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from diffrelax.benchmark.speedup.run import Outcome
+from diffrelax.levels.force_field import KCAL_PER_MOL
+from diffrelax.molecule.identity import same_minimum
+from diffrelax.results.tables import aligned_table
+
+
+def excess_energies(outcomes: Sequence[Outcome]) -> list[float | None]:
+    """Return the energy of each start above the minimum that it reaches, eV.
+
+    Arms that reach the same minimum share the lowest energy found for it, so that a relaxation
+    that stopped a little early is not counted as lower.
+
+    Returns
+    -------
+    list of float or None
+        None for an arm that did not converge.
+    """
+    return [
+        one.energies[0] - min(o.energies[-1] for o in outcomes if _same_end(one, o))
+        if one.converged
+        else None
+        for one in outcomes
+    ]
+
+
+def comparison_table(outcomes: Sequence[Outcome]) -> str:
+    """Format arms as a table for people: kcal/mol, calls, seconds, and what to beware of."""
+    header = ("start", "above lowest end", "gradient calls", "SCF cycles", "seconds", "end")
+    units = ("", "kcal/mol", "", "", "s", "")
+    rows = [
+        (
+            one.arm.start,
+            "–" if energy is None else f"{energy / KCAL_PER_MOL:.2f}",
+            str(one.calls) if one.relaxation else "–",
+            str(one.scf_cycles) if one.relaxation else "–",
+            f"{one.times['total'].wall:.1f}",
+            _end(one, outcomes[0]),
+        )
+        for one, energy in zip(outcomes, excess_energies(outcomes), strict=True)
+    ]
+    return aligned_table([header, units, *rows])
+
+
+def _same_end(one: Outcome, other: Outcome) -> bool:
+    if one.end is None or other.end is None:
+        return False
+    gap = one.energies[-1] - other.energies[-1]
+    return one is other or same_minimum(one.end, other.end, gap)
+
+
+def _end(one: Outcome, first: Outcome) -> str:
+    if one.end is None:
+        return one.remarks
+    if one is first or first.end is None:
+        return "converged"
+    if _same_end(one, first):
+        return "same minimum"
+    if same_minimum(one.end, first.end):
+        gap = (one.energies[-1] - first.energies[-1]) / KCAL_PER_MOL
+        return f"same geometry, {gap:+.2f} kcal/mol: tighten fmax to tell"
+    return "another minimum"

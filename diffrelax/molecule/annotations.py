@@ -1,0 +1,81 @@
+"""What ASE atoms tell of a molecule beside elements and positions."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import ase
+import numpy as np
+from rdkit import Chem, rdBase
+
+from diffrelax.molecule.checks import integer
+
+
+class Told(NamedTuple):
+    """Name and SMILES, empty if not told, charge and multiplicity."""
+
+    name: str
+    smiles: str
+    charge: int
+    multiplicity: Any
+
+
+def told_by(atoms: ase.Atoms, charge: Any, multiplicity: Any) -> Told:
+    """Read the annotations of atoms, see `diffrelax.molecule.Molecule.from_atoms`.
+
+    Parameters
+    ----------
+    atoms : ase.Atoms
+    charge, multiplicity
+        None where the atoms are to tell them.
+
+    Raises
+    ------
+    ValueError
+        If the charge is not whole, or another than that of the SMILES.
+    """
+    info = {str(key).lower(): value for key, value in atoms.info.items()}
+    smiles = text_of(info.get("smiles", ""))
+    if charge is None:
+        charge = info.get("charge", info.get("total_charge"))
+    charge = _charge_of(atoms, charge, smiles)
+    if multiplicity is None:
+        multiplicity = info.get("multiplicity", info.get("spin_multiplicity"))
+    if multiplicity is None:
+        moments = atoms.get_initial_magnetic_moments()
+        parity = (int(atoms.numbers.sum()) - charge) % 2
+        multiplicity = (round(abs(moments.sum())) if moments.any() else parity) + 1
+    return Told(text_of(info.get("name", "")), smiles, charge, multiplicity)
+
+
+def text_of(value: Any) -> str:
+    """Text of a value that ASE took for a truth, a number or a list when it read a file."""
+    if isinstance(value, (bool, np.bool_)):
+        return "T" if value else "F"
+    if isinstance(value, (list, np.ndarray)):
+        return " ".join(map(text_of, value))
+    return "" if value is None else str(value).strip()
+
+
+def _charge_of(atoms: ase.Atoms, charge: Any, smiles: str) -> int:
+    """Settle the charge of atoms: as given, or as their charges or their SMILES have it."""
+    with rdBase.BlockLogs():
+        template = Chem.MolFromSmiles(smiles) if smiles else None
+    partial = atoms.get_initial_charges()
+    if charge is None and partial.any():
+        if not np.isfinite(partial).all():
+            raise ValueError(
+                "the charges of the atoms are not finite: correct them, or give charge"
+            )
+        charge = round(partial.sum())
+    if charge is not None:
+        charge = integer("charge", charge)
+    if template is None:
+        return charge or 0
+    formal = Chem.GetFormalCharge(template)
+    if charge not in (None, formal):
+        raise ValueError(
+            f"the charge is {charge}, but that of the SMILES {smiles} is {formal}: correct one of "
+            "them"
+        )
+    return formal
