@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from enum import StrEnum
@@ -88,7 +89,7 @@ def dft(
     compare: Annotated[
         list[Start] | None, typer.Option(help="Also start here; print a table. May be repeated")
     ] = None,
-    model: ModelName = "relax-qm9",
+    model: ModelName = "default",
     noise_level: NoiseLevel = None,
     device: Device = "cpu",
     seed: Seed = 42,
@@ -119,12 +120,15 @@ def dft(
     check_settings(settings)
     set_threads(threads)
     loaded = load_checked(model, device, noise_level)
+    nearest = loaded.nearest_level(settings.theory)
+    print(nearest.told(loaded.name, settings.theory), file=sys.stderr)
     decisive = {
         "command": "dft",
         "model": loaded.sha256,
         "noise_level": noise_level,
         "seed": seed,
         "compare": sorted(set(compare or [])),
+        **({} if nearest.level == loaded.config.level else {"aim": nearest.level}),
         **settings.model_dump(),
     }
     total = count_inputs(inputs)
@@ -135,6 +139,7 @@ def dft(
             for ((source, result, before),) in relax_inputs(
                 report.left_of(each_input(inputs)),
                 loaded,
+                level=nearest.level,
                 noise_level=noise_level,
                 seed=seed,
                 part_size=1,

@@ -38,7 +38,11 @@ PART = 64  # molecules that are read, relaxed and written together
 def relax(
     inputs: Inputs,
     output: Output = None,
-    model: ModelName = "relax-qm9",
+    model: ModelName = "default",
+    level: Annotated[
+        str | None,
+        typer.Option(help="Level of theory to aim at, one that the model has learned"),
+    ] = None,
     noise_level: NoiseLevel = None,
     max_error: Annotated[
         float, typer.Option(min=0, help="Å; fall back where the bound on the error is larger")
@@ -59,13 +63,15 @@ def relax(
     if output:
         check_output(output, inputs=inputs)
     set_threads(threads)
-    loaded = load_checked(model, device, noise_level, max_error)
+    loaded = load_checked(model, device, noise_level, max_error, level)
+    level = loaded.check_level(level)
     settings = {
         "command": "relax",
         "model": loaded.sha256,
         "noise_level": noise_level,
         "max_error": max_error,
         "seed": seed,
+        **({} if level == loaded.config.level else {"level": level}),
     }
     total = count_inputs(inputs)
     with Report(
@@ -75,6 +81,7 @@ def relax(
             for part in relax_inputs(
                 report.left_of(each_input(inputs)),
                 loaded,
+                level=level,
                 noise_level=noise_level,
                 max_error=max_error,
                 seed=seed,
@@ -117,6 +124,7 @@ def relax_inputs(
     inputs: Iterator[Input],
     model: Model,
     *,
+    level: str,
     noise_level: float | None,
     seed: int,
     max_error: float = math.inf,
@@ -136,7 +144,9 @@ def relax_inputs(
     with tqdm(total=total, initial=done, unit="mol", disable=None) as bar:
         for part in parts:
             molecules = [molecule for _, molecule, _ in part]
-            relaxed = relax_or_fail(molecules, model, noise_level=noise_level, max_error=max_error)
+            relaxed = relax_or_fail(
+                molecules, model, level=level, noise_level=noise_level, max_error=max_error
+            )
             yield [
                 (source, result, seconds)
                 for result, (source, _, seconds) in zip(relaxed, part, strict=True)
