@@ -14,7 +14,6 @@ import sys
 from collections import Counter, defaultdict
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import ase
 import numpy as np
