@@ -1,6 +1,8 @@
 """How many evaluations of the network a relaxation needs, by schedule and solver.
 
 Run: python analysis/schedules.py relax-qm9-2 analysis/results/relax-qm9-2/schedules.json
+or, with molecules of a packed set at one of its levels of theory:
+     python analysis/schedules.py MODEL schedules.json validation.npz r2SCAN-3c
 
 Molecules of the validation split whose MMFF94 geometry is in the basin of the minimum.
 """
@@ -23,7 +25,7 @@ from diffrelax.diffusion.samplers import Denoise, sample_deterministic
 from diffrelax.geometry import geometry_errors
 from diffrelax.models.release import Model, load_model
 from diffrelax.results.tables import markdown_table
-from diffrelax.training.geometries import Batch, collate
+from diffrelax.training.geometries import Batch, GeometrySet, collate
 
 N = 1000
 BATCH = 100
@@ -69,14 +71,19 @@ def falling(first: float, last: float, n: int) -> list[float]:
     return np.geomspace(first, last, n).tolist() if n > 1 else [float(np.sqrt(first * last))]
 
 
-def main(name: str, path: Path) -> None:
+def main(name: str, path: Path, packed: str = "", level: str = "") -> None:
     """Write the table."""
     model = load_model(name)
-    geometries = load_qm9("validation")
+    geometries = GeometrySet.load(Path(packed)) if packed else load_qm9("validation")
+    geometries = geometries.known_as(model.config.network.levels)
     usable = geometries.same_basin(0.7, 60.0)
+    if level:
+        usable &= geometries.level == geometries.levels.index(model.check_level(level))
     chosen = np.random.default_rng(0).permutation(np.flatnonzero(usable))[:N]
     chosen = chosen[np.argsort(geometries.sizes[chosen], kind="stable")]
-    batches = [collate(geometries, chosen[i : i + BATCH], usable) for i in range(0, N, BATCH)]
+    batches = [
+        collate(geometries, chosen[i : i + BATCH], usable) for i in range(0, len(chosen), BATCH)
+    ]
     rows = []
     for family, n, bridge, polish, solver in tqdm(list(schedules()), unit="schedule"):
         medians = median_errors(model, batches, bridge, polish, solver)
@@ -90,7 +97,8 @@ def main(name: str, path: Path) -> None:
         "sha256": model.sha256,
         "step": model.step,
         "split": "validation, MMFF94 geometries in the basin",
-        "n": N,
+        "level": level or model.config.level,
+        "n": len(chosen),
         "units": {"bridge": "Å", "polish": "Å", "torsions": "degrees"}
         | dict.fromkeys(QUANTITIES[:3], "Å"),
         "hardware": describe_hardware("cpu"),
@@ -120,7 +128,8 @@ def median_errors(
             def denoise(
                 x: torch.Tensor, sigma: float, batch: Batch = batch, flags: torch.Tensor = flags
             ) -> torch.Tensor:
-                return model.denoiser(batch.numbers, x, x.new_full((len(x),), sigma), flags)
+                sigmas = x.new_full((len(x),), sigma)
+                return model.denoiser(batch.numbers, x, sigmas, flags, batch.theory)
 
             positions = solve(denoise, positions, levels)
         for numbers, end, target in zip(
@@ -149,4 +158,4 @@ def table(rows: list[dict]) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:])

@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from diffrelax.diffusion.joint import GenerationConfig
 from diffrelax.files.reading import read_molecules
 from diffrelax.generation import read_trajectories
 from diffrelax.levels.blas import pyscf_threads
-from diffrelax.models.release import releases
+from diffrelax.models.release import load_model, releases
 from diffrelax.network.config import NetworkConfig
 from diffrelax.training.config import ModelConfig, build_denoiser
 from diffrelax.training.state import save_tensors
@@ -297,9 +298,12 @@ def test_dft_goes_on_after_a_molecule_that_fails(run, tmp_path):
 def test_models_lists_the_releases(run):
     status, out, _ = run("models")
     assert status == 0
-    names = [line.split("  ")[0] for line in out.splitlines()]
+    *lines, last = out.splitlines()
+    names = [line.split("  ")[0] for line in lines if not line.startswith(" ")]
     assert names == list(releases())
     assert {"generate-qm9-2", "relax-qm9-2"} <= set(names)
+    assert "  H, C, N, O, F; charges 0; trained on at most 9 heavy atoms, used up to 100" in out
+    assert last == f"default: {load_model().name}"
     assert "B3LYP/6-31G(2df,p)" in out
 
 
@@ -359,6 +363,12 @@ def test_train_and_evaluate_on_a_small_data_set(run, tmp_path, geometries, monke
     _, out, _ = run("evaluate", weights, "-n", 3, "--level", "uff", "--start", "minimum")
     assert out.startswith("| start: DFT minimum | aligned RMSD, Å |")
     assert out.splitlines()[2].startswith("| minimum | 0.000 [0.000, 0.000] |")
+    replace(geometries, levels=("none",)).save(tmp_path / "own.npz")
+    _, out, _ = run("evaluate", weights, "--data", tmp_path / "own.npz", "-n", 3, "-o", result)
+    assert [line.split()[1] for line in out.splitlines()[2:]] == ["mmff94", "gfn2-xtb", "tiny-1"]
+    assert json.loads(result.read_text())["split"] == "own.npz"
+    status, _, err = run("evaluate", weights, "-n", 3, "--aim", "r2SCAN-3c")
+    assert status == 2 and "not learned the level r2SCAN-3c" in err
     monkeypatch.setattr("diffrelax.benchmark.sample.MAX_RMSD", 0.0145)
     status, _, err = run("evaluate", weights, "-n", 6, "--level", "uff", "--start", "embedded")
     assert status == 0 and "3 of 6 molecules cannot be started from embedded" in err

@@ -181,3 +181,31 @@ def test_a_device_that_is_not_there():
         load_model("relax-qm9-2", device="cuda")
     with pytest.raises(ValueError, match="device 'tpu9' cannot be used"):
         load_model("relax-qm9-2", device="tpu9")
+
+
+def release(folder, name, **config):
+    """Write weights that are a release, as far as one looks for the widest."""
+    entries = {"name": name, "level": "one", "network": {"levels": ["one"]}} | config
+    path = folder.parent / name / "model.safetensors"
+    save_tensors({}, path, {"config": entries, "step": 1})
+    with (folder.parent / "SHA256SUMS").open("a") as file:
+        file.write(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {name}/model.safetensors\n")
+
+
+def test_without_a_name_the_release_that_covers_most_is_loaded(copied):
+    assert load_model().name == "relax-qm9-1"
+    elements = [1, 6, 7, 8, 9, 16]
+    release(copied, "relax-wide-1", network={"levels": ["one"], "elements": elements})
+    assert models._find("default").name == "relax-wide-1"
+    network = {"levels": ["one", "two"], "elements": elements}
+    release(copied, "relax-wide-2", network=network)
+    release(copied, "relax-wide-10", network=network)
+    release(copied, "relax-more-3", network={"levels": ["one", "two"]})
+    generation = {"sizes": {3: 1}}
+    release(copied, "generate-1", generation=generation, network=network | {"elements": [1, 2]})
+    assert models._find("default").name == "relax-wide-10"
+    (copied.parent / "relax-wide-10" / "model.safetensors").write_bytes(b"damaged")
+    assert models._find("default").name == "relax-wide-2"
+    shutil.rmtree(copied.parent)
+    with pytest.raises(ValueError, match="no model 'default'; installed: none"):
+        load_model()

@@ -5,16 +5,8 @@ import numpy as np
 import pytest
 
 from diffrelax.data import published
-from diffrelax.data.published import (
-    SOURCES,
-    Source,
-    load_published,
-    pack_minima,
-    read_labels,
-    read_source,
-    remainder_of,
-    split_of,
-)
+from diffrelax.data.minima import pack_minima, remainder_of, split_of
+from diffrelax.data.published import SOURCES, Source, load_published, read_labels, read_source
 from diffrelax.molecule import Molecule
 
 # keys of made-up constitutions, by the remainder of their hash

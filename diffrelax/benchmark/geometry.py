@@ -1,4 +1,4 @@
-"""Errors of relaxed geometries against QM9's DFT geometries, for the model and its peers."""
+"""Errors of relaxed geometries against DFT geometries, for the model and its peers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -18,6 +19,7 @@ from diffrelax.models.release import Model
 from diffrelax.relaxation import relax_molecules
 from diffrelax.results.tables import markdown_table
 
+SIZES = (1, 10, 20, 30, 1000)  # heavy atoms
 QUANTITIES = ("rmsd", "bonds", "angles", "torsions")
 
 
@@ -63,6 +65,7 @@ def evaluate_geometry(
     *,
     levels: tuple[str, ...] = ("gfn2-xtb",),
     noise_levels: Sequence[float | None] = (None,),
+    aims: Sequence[str] = (),
     progress: bool = False,
 ) -> list[GeometryRow]:
     """Compare the model and levels of theory on the same starts, which have a row of their own.
@@ -76,13 +79,18 @@ def evaluate_geometry(
     noise_levels : sequence of float or None, Å
         From which the model relaxes, a row each; see
         :func:`diffrelax.models.batches.choose_schedule`.
+    aims : sequence of str
+        Levels of theory that the model aims at, a row each. Default: that of the references, or
+        the model's own if it has not learned that one.
     progress : bool
 
     Raises
     ------
     ValueError
-        If the model does not know a noise level.
+        If the model does not know a noise level or has not learned a level of theory.
     """
+    known = sample.level in model.config.levels
+    aims = [*map(model.check_level, aims)] or [sample.level if known else model.config.level]
     for noise_level in noise_levels:
         choose_schedule(model, noise_level)
     rows = [_row(sample.start, [m.positions for m in sample.starts], sample, 0, None)]
@@ -90,19 +98,27 @@ def evaluate_geometry(
         if level == sample.start:
             continue
         rows.append(_evaluate_level(level, sample, progress))
-    rows += [_evaluate_model(model, noise_level, sample, progress) for noise_level in noise_levels]
+    rows += [
+        _evaluate_model(model, aim, noise_level, sample, progress)
+        for aim in aims
+        for noise_level in noise_levels
+    ]
     return rows
 
 
 def _evaluate_model(
-    model: Model, noise_level: float | None, sample: Sample, progress: bool
+    model: Model, aim: str, noise_level: float | None, sample: Sample, progress: bool
 ) -> GeometryRow:
     begun = time.perf_counter()
-    results = relax_molecules(sample.starts, model, noise_level=noise_level, progress=progress)
+    results = relax_molecules(
+        sample.starts, model, level=aim, noise_level=noise_level, progress=progress
+    )
     seconds = time.perf_counter() - begun
     positions = [r.molecule.positions for r in results if r.molecule is not None]
     failed = sum(r.verdict != "relaxed" for r in results)
     method = model.name if noise_level is None else f"{model.name}, from {noise_level} Å"
+    if sample.level and aim != sample.level:
+        method += f", at {aim}"
     row = _row(method, positions, sample, failed, seconds)
     return replace(row, error_bounds=tuple(result.error_bound for result in results))
 
@@ -178,6 +194,30 @@ def geometry_table(rows: list[GeometryRow], start: str) -> str:
     return markdown_table(header, lines)
 
 
+def bounds_table(rows: list[GeometryRow], sample: Sample) -> str:
+    """Format, as a markdown table, how many errors are below their bounds, by size.
+
+    Of the starts in the basin of their minimum alone, for which bounds are meant.
+    """
+    inside = np.array([*map(in_basin, sample.starts, sample.references)])
+    heavy = np.array([np.count_nonzero(start.numbers > 1) for start in sample.starts])
+    lines = []
+    for row in rows:
+        if not row.error_bounds:
+            continue
+        errors, bounds = np.array([e.rmsd for e in row.errors]), np.array(row.error_bounds)
+        for low, high in pairwise(SIZES):
+            chosen = inside & (heavy >= low) & (heavy < high) & np.isfinite(bounds)
+            if n := int(chosen.sum()):
+                size = f"{low} to {high - 1}" if high < SIZES[-1] else f"{low} and more"
+                below = np.mean(errors[chosen] <= bounds[chosen])
+                medians = (f"{np.median(values[chosen]):.3f}" for values in (errors, bounds))
+                lines.append((row.method, size, str(n), *medians, f"{below:.0%}"))
+    header = ("method", "heavy atoms", "in the basin", "median error, Å", "median bound, Å",
+              "below the bound")  # fmt: skip
+    return markdown_table(header, lines) if lines else ""
+
+
 def geometry_record(rows: list[GeometryRow], sample: Sample, **about: object) -> dict[str, object]:
     """Return what is stored of an evaluation.
 
@@ -187,6 +227,7 @@ def geometry_record(rows: list[GeometryRow], sample: Sample, **about: object) ->
     return {
         **about,
         "start": sample.start,
+        "level": sample.level,
         "n": len(sample.indices),
         "settings": {row.method: found for row in rows if (found := level_settings(row.method))},
         "units": {"rmsd": "Å", "bonds": "Å", "angles": "Å", "torsions": "degrees"},
@@ -194,7 +235,8 @@ def geometry_record(rows: list[GeometryRow], sample: Sample, **about: object) ->
             {key: v for key, v in asdict(row).items() if not key.startswith("error")}
             for row in rows
         ],
-        "qm9_indices": sample.indices,
+        f"{sample.source}_indices": sample.indices,
+        "heavy_atoms": [int(np.count_nonzero(start.numbers > 1)) for start in sample.starts],
         "in_basin": [*map(in_basin, sample.starts, sample.references)],
         "errors": {
             row.method: {q: [round(getattr(e, q), 5) for e in row.errors] for q in QUANTITIES}

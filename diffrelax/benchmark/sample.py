@@ -1,4 +1,4 @@
-"""Molecules of QM9 with their DFT geometries, and the geometries from which they are relaxed."""
+"""Molecules with their DFT geometries, and the geometries from which they are relaxed."""
 
 from __future__ import annotations
 
@@ -44,37 +44,65 @@ class Sample:
     starts : list of Molecule
     references : list of (n_atoms, 3) arrays, Å
     indices : list of int
-        QM9 indices.
+        In their source.
+    source : str
+    level : str
+        Level of theory of the references; empty where it is not known.
     """
 
     start: str
     starts: list[Molecule]
     references: list[np.ndarray]
     indices: list[int]
+    source: str = "qm9"
+    level: str = ""
 
 
-def choose_sample(geometries: GeometrySet, n: int) -> Sample:
+def choose_sample(
+    geometries: GeometrySet, n: int, *, source: str = "qm9", level: str | None = None
+) -> Sample:
     """Choose the first ``n`` molecules in a fixed random order, at their MMFF94 geometries.
 
     Only molecules that have an MMFF94 geometry can be chosen, whether it is in the basin or not.
+    Those whose bonds do not fit their SMILES are left out.
+
+    Parameters
+    ----------
+    geometries : GeometrySet
+    n : int
+    source : str
+        What the molecules are named after.
+    level : str, optional
+        Level of theory of the minima, to be given if the set has several.
 
     Raises
     ------
     ValueError
-        If ``n`` is not positive, or larger than the number of such molecules.
+        If ``n`` is not positive, or larger than the number of such molecules, or if the set lacks
+        the level or has several.
     """
-    eligible = np.flatnonzero(np.isfinite(geometries.start_rmsd))
+    names = geometries.levels or ("",)
+    if (level is None and len(names) > 1) or (level and level not in names):
+        raise ValueError(f"level {level}: the set has minima at {', '.join(names)}; choose one")
+    level = level or names[0]
+    of_level = geometries.level == names.index(level)
+    eligible = np.flatnonzero(np.isfinite(geometries.start_rmsd) & of_level)
     if not 0 < n <= len(eligible):
         raise ValueError(f"n = {n}: choose 1 to {len(eligible)} molecules")
     chosen = np.random.default_rng(0).permutation(eligible)[:n]
-    starts, references = [], []
+    starts, references, indices = [], [], []
     for i in chosen:
-        rows = geometries.atoms(i)
-        info = {"name": f"qm9-{geometries.index[i]}", "smiles": geometries.smiles[i].decode()}
+        rows, index = geometries.atoms(i), int(geometries.index[i])
+        info = {"name": f"{source}-{index}", "smiles": geometries.smiles[i].decode()}
         atoms = ase.Atoms(geometries.numbers[rows], geometries.starts[rows], info=info)
-        starts.append(replace(Molecule.from_atoms(atoms), start="mmff94"))
+        try:
+            molecule = Molecule.from_atoms(atoms)
+        except ValueError:
+            continue
+        starts.append(replace(molecule, start="mmff94"))
         references.append(geometries.positions[rows].astype(np.float64))
-    return Sample("mmff94", starts, references, [int(geometries.index[i]) for i in chosen])
+        indices.append(index)
+    return Sample("mmff94", starts, references, indices, source, level)
 
 
 def start_from(sample: Sample, start: str) -> Sample:
@@ -109,7 +137,13 @@ def start_from(sample: Sample, start: str) -> Sample:
     if not kept:
         raise ValueError(f"no molecule can be started from {start}")
     geometries, references, indices = zip(*kept, strict=True)
-    return Sample(start, list(geometries), list(references), list(indices))
+    return replace(
+        sample,
+        start=start,
+        starts=list(geometries),
+        references=list(references),
+        indices=list(indices),
+    )
 
 
 def _geometries(sample: Sample, start: str) -> Iterator[Molecule | None]:

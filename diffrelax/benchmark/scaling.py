@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.models.batches import batch_size
 from diffrelax.models.release import Model
 
-SIZES = (5, 10, 20, 50, 100, 200)
+SIZES = (5, 10, 20, 50, 100, 200, 300)
 BATCHES = (1, 256)
 SPACING = 2.0  # Å; cube root of the volume of an atom
 MATRIX = 2048  # rows and columns of the products whose rate is measured
@@ -48,6 +47,8 @@ class ScalingRow:
 def scaling(model: Model, rate: float) -> Iterator[ScalingRow]:
     """Measure the network on random geometries, from small molecules to large ones.
 
+    Atoms are as dense as in a liquid, so a large molecule has more neighbours than in vacuum.
+
     Parameters
     ----------
     model : Model
@@ -57,9 +58,9 @@ def scaling(model: Model, rate: float) -> Iterator[ScalingRow]:
     for n_atoms in SIZES:
         for batch in BATCHES:
             parts = _random_molecules(n_atoms, batch, model.device)
-            seconds = median_seconds(partial(_evaluate, model.denoiser, parts))
+            seconds = median_seconds(partial(_evaluate, model, parts))
             with FlopCounterMode(display=False) as counter:
-                _evaluate(model.denoiser, parts[:1])
+                _evaluate(model, parts[:1])
             floor = counter.get_total_flops() / rate / len(parts[0][0])
             yield ScalingRow(n_atoms, batch, 1e3 * seconds / batch, 1e3 * floor)
 
@@ -84,7 +85,7 @@ def median_seconds(work: Callable[[], object]) -> float:
 def _random_molecules(
     n_atoms: int, batch: int, device: torch.device
 ) -> tuple[tuple[Tensor, Tensor], ...]:
-    """Return numbers and positions in batches; pairs are dense, so any geometry costs the same."""
+    """Return numbers and positions in batches."""
     generator = torch.Generator().manual_seed(0)
     edge = SPACING * n_atoms ** (1 / 3)
     positions = edge * torch.rand(batch, n_atoms, 3, generator=generator)
@@ -95,8 +96,9 @@ def _random_molecules(
 
 
 @torch.no_grad()
-def _evaluate(denoiser: Denoiser, parts: tuple[tuple[Tensor, Tensor], ...]) -> None:
+def _evaluate(model: Model, parts: tuple[tuple[Tensor, Tensor], ...]) -> None:
     for numbers, positions in parts:
         sigma = positions.new_full((len(positions),), 0.05)
         noise = torch.zeros_like(sigma, dtype=torch.bool)
-        denoiser(numbers, positions, sigma, noise).sum().item()
+        theory = model.theory([0] * len(numbers))
+        model.denoiser(numbers, positions, sigma, noise, theory).sum().item()

@@ -1,6 +1,6 @@
 """Speed and memory of relaxation and training: ``python -m diffrelax.benchmark.speed``.
 
-Prints the wall time for each molecule of one call with QM9 molecules at their MMFF94 geometries,
+Prints the wall time for each molecule of one call with molecules at their MMFF94 geometries,
 that of a single molecule, the time of ``diffrelax relax CCO`` from a cold start, the peak memory of
 relaxing them, the rate of training, and what one evaluation of the network costs: forward, with
 its gradient, and by the number of atoms, beside the floor that matrix products set.
@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +26,10 @@ import torch
 
 from diffrelax.atomic import replacing
 from diffrelax.benchmark.hardware import describe_hardware
-from diffrelax.benchmark.sample import choose_sample
+from diffrelax.benchmark.sample import Sample, choose_sample
 from diffrelax.benchmark.scaling import ScalingRow, matrix_product_rate, median_seconds, scaling
 from diffrelax.data.qm9 import load_qm9
-from diffrelax.models.release import Model, load_model
-from diffrelax.molecule import Molecule
+from diffrelax.models.release import DEFAULT, Model, load_model
 from diffrelax.relaxation import relax_molecules
 from diffrelax.training.geometries import Batch, GeometrySet, collate
 from diffrelax.training.loop import start_state, training_step
@@ -73,7 +73,9 @@ class Speed:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, prog="diffrelax.benchmark.speed")
-    parser.add_argument("--model", default="relax-qm9")
+    parser.add_argument("--model", default=DEFAULT)
+    parser.add_argument("--data", type=Path, help="packed set (.npz) in the place of QM9's")
+    parser.add_argument("--theory", help="level of the minima to take, if the set has several")
     parser.add_argument("-n", type=int, default=1000, help="molecules in one call")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, help="processor threads")
@@ -82,10 +84,11 @@ def main() -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     model = load_model(options.model, options.device)
-    geometries = load_qm9("validation")
+    geometries = GeometrySet.load(options.data) if options.data else load_qm9("validation")
+    sample = choose_sample(geometries, options.n, level=options.theory)
     cold = [PROGRAM, "relax", "CCO", "--model", options.model, "--device", options.device]
     cold += ["--threads", str(options.threads)] if options.threads else []
-    speed = measure(model, geometries, choose_sample(geometries, options.n).starts, cold)
+    speed = measure(model, geometries, sample, cold)
     print(f"model: {model.name}, {options.device}, {torch.get_num_threads()} threads")
     print(report(speed, model))
     if options.o:
@@ -93,21 +96,22 @@ def main() -> None:
             "command": shlex.join(["python", "-m", parser.prog, *sys.argv[1:]]),
             "model": model.name,
             "sha256": model.sha256,
-            "split": "validation",
+            "split": options.data.name if options.data else "validation",
             "hardware": describe_hardware(options.device),
         }
         with replacing(options.o) as part:
             part.write_text(json.dumps(record | asdict(speed), indent=1) + "\n")
 
 
-def measure(
-    model: Model, geometries: GeometrySet, starts: list[Molecule], command: list[str]
-) -> Speed:
+def measure(model: Model, geometries: GeometrySet, sample: Sample, command: list[str]) -> Speed:
     """Measure with molecules to relax, a data set to train on, and a command to start cold."""
-    batch = _typical(geometries, model.config.training.batch_size).to(model.device)
-    relax_molecules(starts[:1], model)
-    many = _seconds(lambda: relax_molecules(starts, model))
-    one = median_seconds(lambda: relax_molecules(starts[:1], model))
+    known = geometries.known_as(model.config.network.levels)
+    batch = _typical(known, model.config.training.batch_size).to(model.device)
+    starts = sample.starts
+    relax = partial(relax_molecules, model=model, level=sample.level or None)
+    relax(starts[:1])
+    many = _seconds(lambda: relax(starts))
+    one = median_seconds(lambda: relax(starts[:1]))
     cold = _seconds(lambda: subprocess.run(command, check=True, capture_output=True))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     rate = matrix_product_rate(model.device)
@@ -164,7 +168,7 @@ def _network(model: Model, batch: Batch, half: bool) -> tuple[float, float]:
 
     def evaluate() -> torch.Tensor:
         with torch.autocast(model.device.type, torch.bfloat16, enabled=half):
-            return denoiser(batch.numbers, batch.starts, sigma, sigma > 0)
+            return denoiser(batch.numbers, batch.starts, sigma, sigma > 0, batch.theory)
 
     def forward() -> None:
         with torch.no_grad():

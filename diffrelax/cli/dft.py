@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -65,7 +66,7 @@ def dft(
     compare: Annotated[
         list[Peer] | None, typer.Option(help="Also start here; print a table. May be repeated")
     ] = None,
-    model: ModelName = "relax-qm9",
+    model: ModelName = "default",
     noise_level: NoiseLevel = None,
     device: Device = "cpu",
     seed: Seed = 42,
@@ -97,12 +98,15 @@ def dft(
     check_settings(settings)
     set_threads(threads)
     loaded = load_checked(model, device, noise_level)
+    nearest = loaded.nearest_level(settings.theory)
+    print(nearest.told(loaded.name, settings.theory), file=sys.stderr)
     decisive = {
         "command": "dft",
         "model": loaded.sha256,
         "noise_level": noise_level,
         "seed": seed,
         "compare": sorted(set(compare or [])),
+        **({} if nearest.level == loaded.config.level else {"aim": nearest.level}),
         **settings.model_dump(),
     }
 
@@ -110,7 +114,9 @@ def dft(
 
     def results(left: Iterator[Input]) -> Iterator[list[Result]]:
         for ((source, molecule, before),) in read_parts(left, 1, seed=seed):
-            (result,) = relax_or_fail([molecule], loaded, noise_level=noise_level)
+            (result,) = relax_or_fail(
+                [molecule], loaded, level=nearest.level, noise_level=noise_level
+            )
             row, end, table = _dft_one(
                 result, before, compare or [], settings, threads, checkpoints
             )

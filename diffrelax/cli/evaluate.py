@@ -28,6 +28,19 @@ def evaluate(
         str, typer.Argument(help="Released model, folder of one, or .safetensors file")
     ],
     split: Annotated[Literal["test", "validation"], typer.Option(help="Part of QM9")] = "test",
+    data: Annotated[
+        Path | None, typer.Option(help="Packed set of minima (.npz) in the place of QM9's")
+    ] = None,
+    theory: Annotated[
+        str | None, typer.Option(help="Level of theory of the minima, if the set has several")
+    ] = None,
+    aims: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--aim",
+            help="Level of theory to aim at, in place of that of the minima. May be repeated",
+        ),
+    ] = None,
     n: Annotated[int, typer.Option("-n", min=1, help="Number of molecules")] = 1000,
     start: Annotated[
         Literal["mmff94", "uff", "gfn2-xtb", "embedded", "minimum"],
@@ -51,9 +64,10 @@ def evaluate(
     device: Device = "cpu",
     threads: Threads = None,
 ) -> None:
-    """Compare a model's geometries with QM9's DFT geometries."""
+    """Compare a model's geometries with DFT geometries, of QM9 or of a packed set."""
     from diffrelax.atomic import replacing
     from diffrelax.benchmark.geometry import (
+        bounds_table,
         evaluate_geometry,
         geometry_record,
         geometry_table,
@@ -64,6 +78,7 @@ def evaluate(
     from diffrelax.files.writing import check_output, plain_values
     from diffrelax.levels import LEVELS, check_installed
     from diffrelax.models.release import load_model
+    from diffrelax.training.geometries import GeometrySet
 
     if output:
         check_output(output, (".json",))
@@ -72,7 +87,11 @@ def evaluate(
         check_installed(level)
     set_threads(threads)
     loaded = load_model(model, device)
-    sample = start_from(choose_sample(load_qm9(split), n), start)
+    if data:
+        chosen = choose_sample(GeometrySet.load(data), n, source=data.stem, level=theory)
+    else:
+        chosen = choose_sample(load_qm9(split), n)
+    sample = start_from(chosen, start)
     if lost := n - len(sample.indices):
         print(f"{lost} of {n} molecules cannot be started from {start}", file=sys.stderr)
     rows = evaluate_geometry(
@@ -80,15 +99,18 @@ def evaluate(
         sample,
         levels=tuple(peers),
         noise_levels=noise_levels or [None],
+        aims=aims or (),
         progress=True,
     )
     print(geometry_table(rows, sample.start))
+    if bounds := bounds_table(rows, sample):
+        print(f"\n{bounds}")
     if output:
         record = geometry_record(
             rows,
             sample,
             command=shlex.join(["diffrelax", *sys.argv[1:]]),
-            split=split,
+            split=data.name if data else split,
             model=loaded.name,
             sha256=loaded.sha256,
             step=loaded.step,

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from diffrelax.models.release import Model
+
 
 def models() -> None:
-    """List the released models."""
+    """List the released models, and what they cover."""
     from diffrelax.models.release import load_model, releases
 
     for name, folder in releases().items():
@@ -16,3 +21,25 @@ def models() -> None:
         n_parameters = sum(p.numel() for p in model.denoiser.parameters())
         print(f"{name}  {model.config.level}  {n_parameters / 1e6:.2f} M parameters, "
               f"{model.step} steps, sha256 {model.sha256[:12]}…  {folder}")  # fmt: skip
+        print("\n".join(f"  {line}" for line in coverage(model)))
+    print(f"default: {load_model().name}")
+
+
+def coverage(model: Model) -> list[str]:
+    """Tell in lines what a model covers."""
+    from diffrelax.models.domain import atom_limit, named_charges, named_elements
+
+    config = model.config
+    if config.generation:
+        return [f"makes molecules of {named_elements(config.elements)}"]
+    lines = [
+        f"{named_elements(config.elements)}; charges {named_charges(config.charges)}; trained on "
+        f"at most {config.most_heavy} heavy atoms, used up to {atom_limit(model)} atoms"
+    ]
+    for level, learned in config.learned.items():
+        lines.append(
+            f"{level}: {learned.minima} minima of {named_elements(learned.elements)}, charges "
+            f"{named_charges(learned.charges)}, at most {learned.most_heavy} heavy atoms, "
+            + ("errors bounded" if level in config.calibrations else "no bound on errors")
+        )
+    return lines

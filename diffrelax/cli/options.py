@@ -37,7 +37,12 @@ Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Begin anew, and lose what is in the output")
 ]
 ModelName = Annotated[
-    str, typer.Option("--model", help="Released model, folder of one, or .safetensors file")
+    str,
+    typer.Option(
+        "--model",
+        help="Released model, folder of one, or .safetensors file; default is the release that "
+        "covers most",
+    ),
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …")]
 Seed = Annotated[int, typer.Option(help="Seed of the embedding of SMILES")]

@@ -37,7 +37,11 @@ PART = 64  # molecules that are read, relaxed and written together
 def relax(
     inputs: Inputs,
     output: Output = None,
-    model: ModelName = "relax-qm9",
+    model: ModelName = "default",
+    level: Annotated[
+        str | None,
+        typer.Option(help="Level of theory to aim at, one that the model has learned"),
+    ] = None,
     noise_level: NoiseLevel = None,
     max_error: Annotated[
         float, typer.Option(min=0, help="Å; fall back where the bound on the error is larger")
@@ -58,19 +62,23 @@ def relax(
     if output:
         check_output(output, inputs=inputs)
     set_threads(threads)
-    loaded = load_checked(model, device, noise_level, max_error)
+    loaded = load_checked(model, device, noise_level, max_error, level)
+    level = loaded.check_level(level)
     settings = {
         "command": "relax",
         "model": loaded.sha256,
         "noise_level": noise_level,
         "max_error": max_error,
         "seed": seed,
+        **({} if level == loaded.config.level else {"level": level}),
     }
 
     def results(left: Iterator[Input]) -> Iterator[list[Result]]:
         for part in read_parts(left, PART, seed=seed, workers=workers, max_atoms=max_atoms):
             molecules = [molecule for _, molecule, _ in part]
-            relaxed = relax_or_fail(molecules, loaded, noise_level=noise_level, max_error=max_error)
+            relaxed = relax_or_fail(
+                molecules, loaded, level=level, noise_level=noise_level, max_error=max_error
+            )
             rows = [relaxation_row(one) for one in relaxed]
             yield [
                 Result(source, row, one.molecule, carried(source, row))

@@ -54,7 +54,7 @@ def speedup(
     density_fit: Annotated[bool, typer.Option(help="Density fitting")] = True,
     grid_level: GridLevel = 3,
     max_steps: Annotated[int, typer.Option(min=0, help="Of the optimizer")] = 200,
-    model: ModelName = "relax-qm9",
+    model: ModelName = "default",
     seed: Seed = 42,
     threads: Threads = None,
     watts: Annotated[
@@ -85,12 +85,17 @@ def speedup(
     check_arms(arms)
     _check_folder(output, level)
     set_threads(threads)
-    sha256 = load_model(model).sha256 if "diffusion" in starts else ""
-    units = Units(WorkFolder(output / "units"), model, threads)
+    about: dict[str, Any] = {"model": model, "model_sha256": ""}
+    if "diffusion" in starts:
+        loaded = load_model(model)
+        nearest = loaded.nearest_level(level.theory)
+        print(nearest.told(loaded.name, level.theory), file=sys.stderr)
+        about = {"model": loaded.name, "model_sha256": loaded.sha256, "aim": nearest.level}
+    units = Units(WorkFolder(output / "units"), model, level.theory, threads)
     subjects = subjects_of(each_molecule(each_input(inputs), seed=seed))
     _tell_cost(subjects, arms, level)
     outcomes, finished = _compare(subjects, arms, level, units)
-    about = {"model": model, "model_sha256": sha256, "seed": seed, "level": level.model_dump()}
+    about |= {"seed": seed, "level": level.model_dump()}
     if outcomes:
         _report(output, outcomes, about, watts, threads, json_lines)
     if not finished:

@@ -1,40 +1,25 @@
-"""Published minima beyond QM9: read, split, paired with starts, packed into files.
-
-The split is over all sources together: the sha256 of the first 14 letters of a molecule's InChIKey,
-which stand for its constitution, modulo 20. 0 and 1 are sealed, 2 and 3 test, 4 validation, the
-rest training.
-"""
+"""Published minima beyond QM9, and released labels: read, and packed into files."""
 
 from __future__ import annotations
 
 import gzip
 import re
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
-from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
-import ase
 import numpy as np
 from ase.data import atomic_numbers
-from rdkit import rdBase
-from tqdm.auto import tqdm
 
-from diffrelax.data.packing import Pair, pack, pair, pair_with
+from diffrelax.data.labels import Part
+from diffrelax.data.minima import SPLITS, Minimum, join, pack_minima, remainder_of, split_of
 from diffrelax.data.qm9 import Split, default_cache, load_qm9
-from diffrelax.geometry import bond_matrix
-from diffrelax.molecule import Molecule
-from diffrelax.training.config import TrainingConfig
 from diffrelax.training.geometries import GeometrySet
 
 ENTRY = re.compile(r'(\w+)=("[^"]*"|\S+)')
-SEALED = (0, 1)
-SPLIT_OF_REMAINDER: dict[int, Split] = {2: "test", 3: "test", 4: "validation"}
-BASIN = TrainingConfig()
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -114,10 +99,12 @@ SOURCES = (
 )
 
 
-def load_published(folder: Path, cache: Path | None = None) -> dict[Split, GeometrySet]:
+def load_published(
+    folder: Path, cache: Path | None = None, *, labels: Path | None = None
+) -> dict[Split, GeometrySet]:
     """Load all published sets and QM9 as one, packing what has not been packed.
 
-    Packing takes two processors some minutes.
+    Packing takes two processors some minutes, and an hour for 60,000 labels.
 
     Parameters
     ----------
@@ -125,6 +112,8 @@ def load_published(folder: Path, cache: Path | None = None) -> dict[Split, Geome
         Of the files of `SOURCES`.
     cache : path, optional
         Folder of the packed files. Default: that of QM9.
+    labels : path, optional
+        Folder of the parts of a release of labels (`diffrelax.data.labels`), which are taken too.
 
     Returns
     -------
@@ -132,69 +121,40 @@ def load_published(folder: Path, cache: Path | None = None) -> dict[Split, Geome
         For each split, the molecules numbered anew.
     """
     cache = cache or default_cache()
-    packed = []
-    for source in SOURCES:
-        paths = {s: cache / f"{source.name}-{source.sha256[:8]}-{s}.npz" for s in SPLITS}
-        if not all(path.exists() for path in paths.values()):
-            sets = pack_minima(read_source(source, folder), source.level, relax=True)
-            for split, path in paths.items():
-                sets[split].save(path)
-        packed.append({split: GeometrySet.load(path) for split, path in paths.items()})
+    packed = [
+        _packed(
+            cache / f"{source.name}-{source.sha256[:8]}",
+            partial(_pack_source, source, folder),
+        )
+        for source in SOURCES
+    ]
+    for path in sorted(labels.glob("*.npz")) if labels else ():
+        digest = sha256(path.read_bytes()).hexdigest()
+        packed.append(_packed(cache / f"{path.stem}-{digest[:8]}", partial(_pack_part, path)))
     return {
-        split: join([load_qm9(split, cache=cache), *(sets[split] for sets in packed)])
+        split: join([load_qm9(split, cache=cache), *(s[split] for s in packed if split in s)])
         for split in SPLITS
     }
 
 
-def join(sets: Sequence[GeometrySet]) -> GeometrySet:
-    """Return the molecules of several sources as one set, numbered anew."""
-    joined = GeometrySet.join(sets)
-    return replace(joined, index=np.arange(len(joined)))
+def _packed(stem: Path, make: Callable[[], dict[Split, GeometrySet]]) -> dict[Split, GeometrySet]:
+    """Load the splits of a set, which are packed first if none is there."""
+    paths = {split: stem.with_name(f"{stem.name}-{split}.npz") for split in SPLITS}
+    if not paths["train"].exists():
+        made = make()
+        for split in reversed(SPLITS):  # the largest last, whose file says that all are there
+            if split in made:
+                made[split].save(paths[split])
+    return {split: GeometrySet.load(path) for split, path in paths.items() if path.exists()}
 
 
-class Minimum(NamedTuple):
-    """A minimum as a source has it.
-
-    Attributes
-    ----------
-    place : int
-        Its number in the source.
-    name, smiles : str
-    remainder : int
-        Of the hash of its constitution, from 0 to 19.
-    charge : int
-    numbers : (n_atoms,) int array
-    positions : (n_atoms, 3) array, Å
-    start : (n_atoms, 3) array, Å, optional
-        What comes with it as a start.
-    """
-
-    place: int
-    name: str
-    smiles: str
-    remainder: int
-    charge: int
-    numbers: np.ndarray
-    positions: np.ndarray
-    start: np.ndarray | None = None
+def _pack_source(source: Source, folder: Path) -> dict[Split, GeometrySet]:
+    return pack_minima(read_source(source, folder), source.level, relax=True)
 
 
-def remainder_of(inchikey: str) -> int:
-    """Return the remainder, from 0 to 19, on which the split of a constitution is defined."""
-    return int(sha256(inchikey[:14].encode()).hexdigest(), 16) % 20
-
-
-def split_of(remainder: int, name: str) -> Split:
-    """Return the split that a remainder belongs to.
-
-    Raises
-    ------
-    ValueError
-        If it is sealed.
-    """
-    if remainder in SEALED:
-        raise ValueError(f"{name} is sealed: it is kept from every use")
-    return SPLIT_OF_REMAINDER.get(remainder, "train")
+def _pack_part(path: Path) -> dict[Split, GeometrySet]:
+    part = Part.load(path)
+    return pack_minima(part.minima, part.about["level"], relax=False)
 
 
 def read_source(source: Source, folder: Path) -> list[Minimum]:
@@ -293,65 +253,3 @@ def read_labels(folder: Path, molecules: Path) -> list[Minimum]:
                 )
             )
     return minima
-
-
-def pack_minima(minima: Sequence[Minimum], level: str, *, relax: bool) -> dict[Split, GeometrySet]:
-    """Pair minima with starts, in as many processes as there are processors, and split them.
-
-    Parameters
-    ----------
-    minima : sequence of Minimum
-    level : str
-        Level of theory of all of them.
-    relax : bool
-        Relax each with MMFF94 to make a start, and take what came with it only where this leaves
-        the basin or fails; otherwise take what came with it.
-
-    Returns
-    -------
-    dict of GeometrySet
-        For each split; molecules whose bonds cannot be perceived are left out.
-    """
-    with ProcessPoolExecutor(mp_context=get_context("forkserver")) as pool:
-        found = pool.map(_relaxed_pair if relax else _given_pair, minima, chunksize=16)
-        pairs = list(tqdm(found, total=len(minima), desc=level, unit="mol", disable=None))
-    packed = {}
-    for split in SPLITS:
-        chosen = [
-            (one, m.charge)
-            for one, m in zip(pairs, minima, strict=True)
-            if one is not None and split_of(m.remainder, m.name) == split
-        ]
-        if chosen:
-            charges = np.array([charge for _, charge in chosen], dtype=np.int8)
-            packed[split] = replace(
-                pack([one for one, _ in chosen]), charge=charges, levels=(level,)
-            )
-    return packed
-
-
-def _given_pair(minimum: Minimum) -> Pair | None:
-    if minimum.start is None:
-        return None
-    bonded = bond_matrix(minimum.numbers, minimum.positions)
-    return pair_with(
-        minimum.start, minimum.numbers, minimum.positions, bonded, minimum.place, minimum.smiles
-    )
-
-
-def _relaxed_pair(minimum: Minimum) -> Pair | None:
-    atoms = ase.Atoms(minimum.numbers, minimum.positions, info={"smiles": minimum.smiles})
-    try:
-        molecule = Molecule.from_atoms(atoms, name=minimum.name, charge=minimum.charge)
-        if not molecule.bonds:
-            return None
-        with rdBase.BlockLogs():
-            made = pair(molecule.to_rdkit(), minimum.place, "mmff94")
-    except ValueError:
-        return None
-    given = _given_pair(minimum)
-    return given if given is not None and not _in_basin(made) and _in_basin(given) else made
-
-
-def _in_basin(one: Pair) -> bool:
-    return one.start_rmsd <= BASIN.max_start_rmsd and one.start_torsion <= BASIN.max_start_torsion

@@ -93,6 +93,9 @@ class DiffusionRelaxMaker(Maker):
     model : str
         See `diffrelax.load_model`; a path must be readable where the job runs.
     device : str
+    towards : str
+        Level of theory of what follows, such as ``pbe/def2-svp``: the model aims at the nearest of
+        those that it has learned. Default: its own.
     noise_level : float, optional, Å
         See `diffrelax.relax`.
     seed : int
@@ -102,8 +105,9 @@ class DiffusionRelaxMaker(Maker):
     """
 
     name: str = "relax"
-    model: str = "relax-qm9"
+    model: str = "default"
     device: str = "cpu"
+    towards: str = ""
     noise_level: float | None = None
     seed: int = 42
     work: str = ""
@@ -125,6 +129,7 @@ class DiffusionRelaxMaker(Maker):
         from diffrelax.relaxation import relax_molecules
 
         model = load_on_worker(self.model, self.device)
+        level = model.nearest_level(self.towards).level if self.towards else model.config.level
         work = WorkFolder.of(self.work)
         molecules = [as_plain(given, seed=self.seed) for given in molecules]
         documents: dict[int, Document] = {}
@@ -133,7 +138,7 @@ class DiffusionRelaxMaker(Maker):
             if is_failure(given):
                 documents[i] = given
                 continue
-            key = self._key(given, model.sha256)
+            key = self._key(given, model, level)
             if found := find_unit(work, key, label(given)):
                 documents[i] = found
                 continue
@@ -142,7 +147,9 @@ class DiffusionRelaxMaker(Maker):
                 documents[i] = pass_on(given, molecule, key)
             else:
                 new.append((i, key, molecule))
-        relaxed = relax_molecules([m for *_, m in new], model, noise_level=self.noise_level)
+        relaxed = relax_molecules(
+            [m for *_, m in new], model, level=level, noise_level=self.noise_level
+        )
         for (i, key, _), relaxation in zip(new, relaxed, strict=True):
             seed = self.seed if isinstance(molecules[i], str) else None
             provenance = Provenance.here(model=model, seed=seed)
@@ -151,12 +158,14 @@ class DiffusionRelaxMaker(Maker):
             work.keep(key, documents[i])
         return [documents[i] for i in range(len(molecules))]
 
-    def _key(self, given: Plain, sha256: str) -> str:
+    def _key(self, given: Plain, model: Model, level: str) -> str:
         """Return the key of a unit: of a SMILES without embedding it."""
         if isinstance(given, str):
             what: Molecule | str = cut_smiles(given)[0]
         else:
             read = read_argument(given)
             what = read.source if isinstance(read, Rejected) else read
-        settings = {"noise_level": self.noise_level}
-        return work_key("relax", what, settings, model_sha256=sha256, seed=self.seed)
+        settings: dict[str, Any] = {"noise_level": self.noise_level}
+        if level != model.config.level:
+            settings["level"] = level
+        return work_key("relax", what, settings, model_sha256=model.sha256, seed=self.seed)

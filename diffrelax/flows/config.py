@@ -111,7 +111,7 @@ class FlowConfig(BaseModel):
 
     inputs: tuple[str, ...] = Field(min_length=1)
     folder: Path
-    model: str = "relax-qm9"
+    model: str = "default"
     device: str = "cpu"
     noise_level: float | None = None
     seed: int = Field(default=42, ge=0, lt=2**31 - 8)

@@ -94,6 +94,11 @@ OutputReference
         """Whether a unit has all that is asked for, and need not be done again."""
         return is_finished(document)
 
+    @property
+    @abstractmethod
+    def theory(self) -> str:
+        """Level of theory, such as ``pbe/def2-svp``."""
+
     @abstractmethod
     def check_machine(self) -> None:
         """Find out whether what the level needs is installed here; ValueError if not."""
@@ -132,6 +137,11 @@ class ForceFieldRelaxMaker(MoleculeMaker):
         known = [level for level in LEVELS if level != "dft"]
         if self.level not in known:
             raise ValueError(f"unknown level {self.level!r}: choose one of {', '.join(known)}")
+
+    @property
+    def theory(self) -> str:
+        """The level."""
+        return self.level
 
     def plain_settings(self) -> dict[str, Any]:
         """Return level and stopping rule."""
@@ -177,6 +187,11 @@ class DFTRelaxMaker(MoleculeMaker):
 
     def __post_init__(self) -> None:
         self.settings = DFTSettings(**self.settings).model_dump()
+
+    @property
+    def theory(self) -> str:
+        """Functional and basis."""
+        return DFTSettings(**self.settings).theory
 
     def plain_settings(self) -> dict[str, Any]:
         """Return the settings."""
@@ -226,6 +241,11 @@ class StaticMaker(MoleculeMaker):
 
     def __post_init__(self) -> None:
         check_level(self.level)
+
+    @property
+    def theory(self) -> str:
+        """The level."""
+        return self.level
 
     def plain_settings(self) -> dict[str, Any]:
         """Return level and settings."""

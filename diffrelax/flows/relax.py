@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ase
@@ -26,6 +26,7 @@ class RelaxFlowMaker(Maker):
     ----------
     name : str
     relax_maker : DiffusionRelaxMaker
+        Unless it says otherwise, it aims at the level nearest to that of ``minimise_maker``.
     minimise_maker : DFTRelaxMaker or ForceFieldRelaxMaker
     batch_size : int
         Molecules in one job of the diffusion model.
@@ -60,11 +61,14 @@ OutputReference, or an iterable of these
         for size in (self.batch_size, self.minimise_batch_size):
             if size < 1:
                 raise ValueError(f"batch size {size}: give 1 or more")
+        relax_maker = self.relax_maker
+        if not relax_maker.towards:
+            relax_maker = replace(relax_maker, towards=self.minimise_maker.theory)
         minimised: list[OutputReference] = []
         relaxations: list[Job] = []
         minimisations: list[Job] = []
         for batch in _batches(range(len(arguments)), self.batch_size):
-            relax = self.relax_maker.run([arguments[i] for i in batch])
+            relax = relax_maker.run([arguments[i] for i in batch])
             _describe(relax, "relax", batch)
             relaxations.append(relax)
             handed = self._hand_on(relax, batch)

@@ -78,7 +78,10 @@ def check_stages(config: FlowConfig, engine: Engine) -> None:
 
     if engine == "local" or not config.model.endswith(".safetensors"):  # workers may have that file
         device = config.device if engine == "local" else "cpu"
-        choose_schedule(load_model(config.model, device), config.noise_level)
+        model = load_model(config.model, device)
+        choose_schedule(model, config.noise_level)
+        theory = config.maker().minimise_maker.theory
+        tqdm.write(model.nearest_level(theory).told(model.name, theory), file=sys.stderr)
     if engine == "local" and isinstance(config.minimise, DFTLevel):
         check_settings(config.minimise)
     elif engine == "local":

@@ -52,7 +52,7 @@ class SpeedupFlowMaker(Maker):
     starts: Sequence[str] = ("mmff94", "gfn2-xtb", "diffusion")
     recipes: Sequence[str] = ("bfgs", "tric+hessian")
     settings: dict[str, Any] = field(default_factory=dict)
-    model: str = "relax-qm9"
+    model: str = "default"
     seed: int = 42
     watts: float = 12.0
     work: str = "work"
@@ -105,8 +105,8 @@ class SpeedupFlowMaker(Maker):
         (subject,) = subjects_of(
             read_argument(as_plain(given, seed=self.seed), seed=self.seed) for given in [molecule]
         )
-        units = Units(WorkFolder(Path(self.work)), self.model)
         level = DFTSettings(**self.settings)
+        units = Units(WorkFolder(Path(self.work)), self.model, level.theory)
         (outcomes,) = compare_arms([subject], self._arms(), level, units)
         return [_written(outcome) | {"subject": subject.key} for outcome in outcomes]
 

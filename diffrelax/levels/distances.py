@@ -1,8 +1,150 @@
-"""How far levels of theory are from one another."""
+"""Which of some levels of theory is nearest to another: by measured distances, or by kind."""
 
 from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+TABLE = Path(__file__).with_name("distances.json")  # analysis/level_distances.py
+ALIASES = {"aimnet2": "wB97M-D3/def2-TZVPP"}
+COMPOSITE = {"r2scan-3c": "r2scan/def2-mtzvpp", "b97-3c": "b97-d/def2-mtzvp"}
+CORRECTION = re.compile(r"-?d[34](bj|zero)?$")  # of dispersion: it hardly moves bonds
+APART = (
+    "the same functional",
+    "a functional of the same kind",
+    "a functional alike in exact exchange",
+    "another kind of functional",
+)
+
+
+class Distance(NamedTuple):
+    """How far the minima of one level of theory are from those of another, medians.
+
+    Attributes
+    ----------
+    level, other : str
+    molecules : int
+    bonds, angles : float, Å
+        Mean over the bonds, and over the 1–3 distances, of a molecule.
+    energy : float, optional, kcal/mol
+        Of the minimum of ``level`` above the one at ``other``, at ``other``.
+    """
+
+    level: str
+    other: str
+    molecules: int
+    bonds: float
+    angles: float
+    energy: float | None = None
+
+
+class Nearest(NamedTuple):
+    """The level of theory that is nearest to a wanted one, and why.
+
+    Attributes
+    ----------
+    level : str
+    why : str
+        Empty if it is the same.
+    """
+
+    level: str
+    why: str
+
+    def told(self, model: str, wanted: str) -> str:
+        """Say at which level a model aims where another one is wanted."""
+        if not self.why:
+            return f"{model} aims at {self.level}"
+        return (
+            f"{model} aims at {self.level}, of what it has learned the nearest to {wanted}: "
+            f"{self.why}"
+        )
 
 
 def plain_name(level: str) -> str:
     """Return the name of a level of theory without case and spaces, and with w for ω."""
-    return "".join(level.split()).casefold().replace("ω", "w")
+    name = "".join(level.split()).casefold().replace("ω", "w")
+    return ALIASES[name].casefold() if name in ALIASES else name
+
+
+@cache
+def measured() -> tuple[Distance, ...]:
+    """Return the distances that have been measured."""
+    return tuple(Distance(**row) for row in json.loads(TABLE.read_text())["distances"])
+
+
+def nearest_level(wanted: str, known: Sequence[str]) -> Nearest:
+    """Choose among known levels of theory the one whose minima are nearest to those of another.
+
+    The same level; else the one with the least measured distance in bonds; else, by its kind, the
+    same functional or one of the same rung, then the basis set of the same size.
+
+    Parameters
+    ----------
+    wanted : str
+        Such as ``pbe/def2-svp`` or ``gfn2-xtb``.
+    known : sequence of str
+        At least one.
+    """
+    name, by_name = plain_name(wanted), {plain_name(level): level for level in known}
+    if name in by_name:
+        return Nearest(by_name[name], "")
+    pairs = ((row, map(plain_name, ends)) for row in measured()
+             for ends in ((row.level, row.other), (row.other, row.level)))  # fmt: skip
+    found = [
+        (row.bonds, by_name[other], row.molecules)
+        for row, (one, other) in pairs
+        if one == name and other in by_name
+    ]
+    if found:
+        bonds, level, n = min(found)
+        why = f"bonds {1e3 * bonds:.1f} mÅ from those of {wanted}, measured on {n} molecules"
+        return Nearest(level, why)
+    ranks = [_apart(name, plain_name(level)) for level in known]
+    apart, sizes = min(ranks)
+    level = known[ranks.index((apart, sizes))]
+    if apart >= len(APART):
+        return Nearest(level, f"nothing is known of how far it is from {wanted}")
+    basis = "another size of basis set" if sizes else "the same size of basis set"
+    return Nearest(level, f"{APART[apart]} and {basis} as {wanted}, by rule and not measured")
+
+
+def _apart(one: str, other: str) -> tuple[int, int]:
+    """Return how far apart two levels are by kind, and by the size of the basis set."""
+    (own, basis), (theirs, their_basis) = map(_parts, (one, other))
+    if own == theirs:
+        kind = 0
+    elif (first := _kind(own)) and (second := _kind(theirs)):
+        kind = 1 if first == second else 2 if first[0] == second[0] else 3
+    else:
+        kind = 4
+    return kind, abs(_size(basis) - _size(their_basis))
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """Return functional, without its dispersion correction, and basis set."""
+    xc, _, basis = COMPOSITE.get(name, name).partition("/")
+    return CORRECTION.sub("", xc), basis
+
+
+@cache
+def _kind(xc: str) -> tuple[bool, str] | None:
+    """Return whether a functional is a hybrid, and its rung; None if it is not known."""
+    from diffrelax.levels.functionals import libxc  # takes a second
+
+    for name in (xc, f"{xc}_v"):
+        try:
+            return bool(libxc.is_hybrid_xc(name)), str(libxc.xc_type(name))
+        except (KeyError, ValueError, NotImplementedError):
+            continue
+    return None
+
+
+def _size(basis: str) -> int:
+    """Return about how many functions a basis set has for each valence orbital."""
+    patterns = {1: "sto|minao", 4: "qz|5z|6z", 3: "tz|6-311"}
+    return next((n for n, pattern in patterns.items() if re.search(pattern, basis)), 2)

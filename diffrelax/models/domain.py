@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from math import isnan, nan
 
 import numpy as np
@@ -50,7 +50,7 @@ def outside_method(
     if foreign:
         return f"the model was not trained on {', '.join(foreign)}"
     if molecule.charge not in charges:
-        known = ", ".join(f"{charge:+d}" if charge else "0" for charge in sorted(charges))
+        known = named_charges(charges)
         trained = "neutral molecules" if known == "0" else f"molecules with a charge of {known}"
         return f"charge {molecule.charge:+d}: the model was trained on {trained}"
     if molecule.multiplicity != 1:
@@ -73,6 +73,16 @@ def outside_method(
     if fragments > 1:
         return f"{fragments} fragments: the model was trained on single molecules"
     return ""
+
+
+def named_elements(numbers: Iterable[int]) -> str:
+    """Name elements by their symbols, such as ``H, C, N``."""
+    return ", ".join(chemical_symbols[z] for z in sorted(numbers))
+
+
+def named_charges(charges: Iterable[int]) -> str:
+    """Name charges, such as ``-1, 0, +1``."""
+    return ", ".join(f"{charge:+d}" if charge else "0" for charge in sorted(charges))
 
 
 def bond_kinds(molecule: Molecule) -> set[tuple[int, int]]:

@@ -14,14 +14,15 @@ from pydantic import ValidationError
 
 from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.entries import explain_invalid
-from diffrelax.levels.distances import plain_name
+from diffrelax.levels.distances import Nearest, nearest_level, plain_name
 from diffrelax.molecule.environments import bonds_in, read_environments
 from diffrelax.network.config import DenseNetworkConfig
 from diffrelax.network.network import Theory
 from diffrelax.training.config import ModelConfig, build_denoiser
 from diffrelax.training.loop import WEIGHTS, check_device
-from diffrelax.training.state import load_tensors
+from diffrelax.training.state import load_tensors, read_metadata
 
+DEFAULT = "default"
 SUMS = "SHA256SUMS"
 QM9_ENVIRONMENTS = "qm9-environments.txt"
 
@@ -84,6 +85,20 @@ class Model:
             f"{', '.join(self.config.levels)}"
         )
 
+    def nearest_level(self, wanted: str) -> Nearest:
+        """Return the level of theory, of those learned, whose minima are nearest to another's.
+
+        The model's own where none is nearer than others.
+
+        Parameters
+        ----------
+        wanted : str
+            Any level of theory, such as ``pbe/def2-svp``.
+        """
+        levels = self.config.levels
+        own_first = sorted(levels, key=lambda level: level != self.config.level)
+        return nearest_level(wanted, own_first)
+
     def theory(self, charges: Sequence[int], level: str | None = None) -> Theory | None:
         """Tell the network of molecules what it asks beside their atoms.
 
@@ -140,14 +155,15 @@ def qm9_environments() -> Mapping[str, int]:
     raise ValueError(f"{QM9_ENVIRONMENTS} is missing: install diffrelax again")
 
 
-def load_model(name: str | Path, device: str = "cpu") -> Model:
+def load_model(name: str | Path = DEFAULT, device: str = "cpu") -> Model:
     """Load a released model, or one of your own.
 
     Parameters
     ----------
     name : str or path
-        ``relax-qm9-1``; ``relax-qm9`` for the newest release of that name; or the folder that
-        ``diffrelax train`` wrote, or the path of a ``.safetensors`` file.
+        ``default`` for the one that relaxes most molecules: with the most elements, then levels of
+        theory, then the newest; ``relax-qm9-1``; ``relax-qm9`` for the newest release of that
+        name; or the folder that ``diffrelax train`` wrote, or the path of a ``.safetensors`` file.
     device : str
         ``cpu``, ``cuda`` or ``cuda:1``.
 
@@ -188,10 +204,26 @@ def load_model(name: str | Path, device: str = "cpu") -> Model:
 
 
 def _find(name: str) -> Path:
+    if name == DEFAULT and releases():
+        return max(releases().values(), key=_coverage)
     if matches := _matches(name):
         return matches[-1]
     known = ", ".join(releases()) or "none"
     raise ValueError(f"there is no model {name!r}; installed: {known}")
+
+
+def _coverage(folder: Path) -> tuple[int, int, int]:
+    """Return the numbers of elements and of levels of a release, and of the release itself.
+
+    Zeros, if it makes molecules or is damaged.
+    """
+    try:
+        config = ModelConfig.model_validate(read_metadata(folder / WEIGHTS)["config"])
+    except (ValueError, KeyError):
+        return 0, 0, 0
+    if config.generation:
+        return 0, 0, 0
+    return len(config.elements), len(config.levels), _release(folder.name)[1]
 
 
 def _matches(name: str) -> list[Path]:

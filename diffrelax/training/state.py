@@ -116,6 +116,21 @@ def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, Any
         part.write_bytes(save(plain, {"diffrelax": json.dumps(whole)}))
 
 
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Read the metadata of a file that :func:`save_tensors` wrote, unchecked.
+
+    Raises
+    ------
+    ValueError
+        If the file is missing, truncated, or not of this kind.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(json.loads((file.metadata() or {})["diffrelax"]))
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is missing, damaged, or not a diffrelax file: {error}") from error
+
+
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read a file that :func:`save_tensors` wrote, or one from before files had a checksum.
 
@@ -124,11 +139,11 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     ValueError
         If the file is missing, truncated, damaged, or not of this kind.
     """
+    metadata = read_metadata(path)
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = dict(json.loads((file.metadata() or {})["diffrelax"]))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError) as error:
         raise ValueError(f"{path} is missing, damaged, or not a diffrelax file: {error}") from error
     if metadata.get("sha256", "") not in ("", _checksum(tensors, metadata)):
         raise ValueError(f"{path} is damaged: what it holds does not fit its checksum")

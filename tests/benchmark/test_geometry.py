@@ -6,6 +6,7 @@ import pytest
 from rdkit.Chem import rdMolTransforms
 
 from diffrelax.benchmark.geometry import (
+    bounds_table,
     evaluate_geometry,
     geometry_record,
     geometry_table,
@@ -15,6 +16,7 @@ from diffrelax.diffusion.reading import Calibration, ErrorBound
 from diffrelax.geometry import superpose
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.identity import identity_change
+from diffrelax.training.geometries import GeometrySet
 
 
 def test_rows_pair_each_method_with_its_own_reference(model, geometries):
@@ -141,3 +143,35 @@ def test_a_sample_with_no_molecule_left_is_refused(geometries, monkeypatch):
     monkeypatch.setattr("diffrelax.benchmark.sample.MAX_RMSD", 0.0)
     with pytest.raises(ValueError, match="no molecule can be started from embedded"):
         start_from(choose_sample(geometries, 2), "embedded")
+
+
+def test_minima_of_a_level_are_compared_with_a_model_that_aims_at_it(several, model, geometries):
+    first, second = (replace(geometries, levels=(name,)) for name in ("r2SCAN-3c", "third"))
+    both = GeometrySet.join([first, second])
+    with pytest.raises(ValueError, match="has minima at r2SCAN-3c, third; choose one"):
+        choose_sample(both, 3)
+    with pytest.raises(ValueError, match="level fourth: the set has minima at r2SCAN-3c, third"):
+        choose_sample(both, 3, level="fourth")
+    sample = choose_sample(both, 3, source="mine", level="r2SCAN-3c")
+    assert {start.name.split("-")[0] for start in sample.starts} == {"mine"}
+    other = "B3LYP/6-31G(2df,p)"
+    rows = evaluate_geometry(several, sample, levels=(), aims=("r2scan-3c", other))
+    assert [row.method for row in rows[1:]] == ["several-1", f"several-1, at {other}"]
+    assert evaluate_geometry(several, sample, levels=())[1].method == "several-1"
+    assert evaluate_geometry(model, sample, levels=())[1].method == f"relax-qm9-1, at {other}"
+    with pytest.raises(ValueError, match="not learned the level third"):
+        evaluate_geometry(several, sample, levels=(), aims=("third",))
+    record = geometry_record(rows, sample)
+    assert record["level"] == "r2SCAN-3c" and len(record["mine_indices"]) == 3
+    assert record["heavy_atoms"] == [sum(s.numbers > 1) for s in sample.starts]
+
+
+def test_bounds_are_counted_by_size(model):
+    small, large = (Molecule.from_smiles(s) for s in ("CCO", "CCCCCCCCCCO"))
+    sample = Sample("mmff94", [small, large], [m.positions for m in (small, large)], [1, 2])
+    rows = evaluate_geometry(model, sample, levels=())
+    assert bounds_table(rows, sample) == ""
+    row = replace(rows[1], error_bounds=(9.0, 0.0001))
+    lines = bounds_table([row], sample).splitlines()[2:]
+    assert [line.split(" | ")[1] for line in lines] == ["1 to 9", "10 to 19"]
+    assert [line.split(" | ")[-1] for line in lines] == ["100% |", "0% |"]

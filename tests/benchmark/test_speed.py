@@ -35,10 +35,20 @@ def test_a_product_counts_two_operations_for_each_term(monkeypatch):
 def test_all_speeds_are_reported_and_stored(model, geometries, quick):
     training = model.config.training.model_copy(update={"batch_size": 4})
     model = replace(model, config=model.config.model_copy(update={"training": training}))
-    found = speed.measure(model, geometries, choose_sample(geometries, 3).starts, ["true"])
+    found = speed.measure(model, geometries, choose_sample(geometries, 3), ["true"])
     text = speed.report(found, model)
     assert text.startswith("3 molecules in one call: ")
     assert "  8 atoms,   3 in one call: " in text
     record = json.loads(json.dumps(asdict(found)))
     assert set(record["network_milliseconds"]) == {"float32", "bfloat16"}
     assert record["training_rate"] > 0
+
+
+def test_a_model_of_several_levels_is_measured_at_that_of_the_set(several, geometries, quick):
+    training = several.config.training.model_copy(update={"batch_size": 4})
+    model = replace(several, config=several.config.model_copy(update={"training": training}))
+    labelled = replace(geometries, levels=("r2SCAN-3c",))
+    sample = choose_sample(labelled, 3)
+    assert speed.measure(model, labelled, sample, ["true"]).training_rate > 0
+    with pytest.raises(ValueError, match="levels of theory unheard-of, which the network lacks"):
+        speed.measure(model, replace(geometries, levels=("unheard-of",)), sample, ["true"])

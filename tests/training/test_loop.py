@@ -341,7 +341,8 @@ def test_a_generative_run_learns_the_elements_and_resumes_bit_for_bit(geometries
     whole, _ = load_tensors(tmp_path / "whole" / "resume.safetensors")
     parts, _ = load_tensors(tmp_path / "parts" / "resume.safetensors")
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
-    assert load_model(tmp_path / "whole" / "model.safetensors").config == config
+    released = load_model(tmp_path / "whole" / "model.safetensors").config
+    assert released == config.model_copy(update={"learned": released.learned})
 
 
 @pytest.mark.slow

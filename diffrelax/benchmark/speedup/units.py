@@ -38,7 +38,13 @@ START_STEPS = 500
 
 
 def start_unit(
-    base: Record, start: str, settings: Mapping[str, Any], *, model: str = "", key: str = ""
+    base: Record,
+    start: str,
+    settings: Mapping[str, Any],
+    *,
+    model: str = "",
+    level: str | None = None,
+    key: str = "",
 ) -> Record:
     """Make the geometry from which an arm starts.
 
@@ -52,6 +58,8 @@ def start_unit(
         Of that level, see `diffrelax.levels.get_calculator`.
     model : str
         Name or file of the diffusion model.
+    level : str, optional
+        Level of theory that it aims at.
     key : str
         Of this unit.
 
@@ -65,7 +73,7 @@ def start_unit(
     if start == "diffusion":
         loaded = _model(model)
         provenance = Provenance.here(model=loaded)
-        (relaxation,) = relax_molecules([molecule], loaded)
+        (relaxation,) = relax_molecules([molecule], loaded, level=level)
         document = RelaxationDocument.from_relaxation(relaxation, provenance, key=key)
         return document.model_dump(mode="json")
     try:
@@ -169,6 +177,9 @@ class Units:
     work : WorkFolder
     model : str
         Name or file of the diffusion model.
+    theory : str
+        Level of theory of the DFT, such as ``pbe/def2-svp``: the model aims at the nearest of those
+        that it has learned.
     threads, callback
         See `diffrelax.dft.relax_dft`.
     made : mapping of str to Start
@@ -184,6 +195,7 @@ class Units:
         self,
         work: WorkFolder,
         model: str = "",
+        theory: str = "",
         threads: int | None = None,
         *,
         callback: Callback | None = None,
@@ -192,6 +204,7 @@ class Units:
         self.work = work
         self.calculated = 0
         self._model = model
+        self._theory = theory
         self._threads = threads
         self._callback = callback
         self._made = made
@@ -217,17 +230,24 @@ class Units:
         if not diffusion and start not in LEVEL_STARTS:
             return Start(None, NO_TIME, f"no geometry is known as {start}")
         settings: Record = {} if diffusion else level_settings(start)
+        sha256, level = "", None
+        if diffusion:
+            model = _model(self._model)
+            sha256 = model.sha256
+            level = model.nearest_level(self._theory).level if self._theory else None
+            if level not in (None, model.config.level):
+                settings = {"level": level}
         key = work_key(
             "start",
             base,
             {"start": start, "fmax": START_FMAX, "max_steps": START_STEPS, **settings},
-            model_sha256=_model(self._model).sha256 if diffusion else "",
+            model_sha256=sha256,
         )
         plain = _plain(base)
         document = self._do(
             key,
             subject.name,
-            lambda: start_unit(plain, start, settings, model=self._model, key=key),
+            lambda: start_unit(plain, start, settings, model=self._model, level=level, key=key),
         )
         return _start_of(document, start)
 

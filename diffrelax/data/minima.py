@@ -1,0 +1,160 @@
+"""Minima and their split, paired with starts and packed.
+
+The split is over all sources together: the sha256 of the first 14 letters of a molecule's InChIKey,
+which stand for its constitution, modulo 20. 0 and 1 are sealed, 2 and 3 test, 4 validation, the
+rest training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from hashlib import sha256
+from multiprocessing import get_context
+from typing import NamedTuple
+
+import ase
+import numpy as np
+from rdkit import rdBase
+from tqdm.auto import tqdm
+
+from diffrelax.data.packing import Pair, pack, pair, pair_with
+from diffrelax.data.qm9 import Split
+from diffrelax.geometry import bond_matrix
+from diffrelax.molecule import Molecule
+from diffrelax.training.config import TrainingConfig
+from diffrelax.training.geometries import GeometrySet
+
+SEALED = (0, 1)
+SPLIT_OF_REMAINDER: dict[int, Split] = {2: "test", 3: "test", 4: "validation"}
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+BASIN = TrainingConfig()
+
+
+class Minimum(NamedTuple):
+    """A minimum as a source has it.
+
+    Attributes
+    ----------
+    place : int
+        Its number in the source.
+    name, smiles : str
+    remainder : int
+        Of the hash of its constitution, from 0 to 19.
+    charge : int
+    numbers : (n_atoms,) int array
+    positions : (n_atoms, 3) array, Å
+    start : (n_atoms, 3) array, Å, optional
+        What comes with it as a start.
+    seed : int, optional
+        With which its SMILES is embedded to make the start that it came from.
+    """
+
+    place: int
+    name: str
+    smiles: str
+    remainder: int
+    charge: int
+    numbers: np.ndarray
+    positions: np.ndarray
+    start: np.ndarray | None = None
+    seed: int | None = None
+
+
+def remainder_of(inchikey: str) -> int:
+    """Return the remainder, from 0 to 19, on which the split of a constitution is defined."""
+    return int(sha256(inchikey[:14].encode()).hexdigest(), 16) % 20
+
+
+def split_of(remainder: int, name: str) -> Split:
+    """Return the split that a remainder belongs to.
+
+    Raises
+    ------
+    ValueError
+        If it is sealed.
+    """
+    if remainder in SEALED:
+        raise ValueError(f"{name} is sealed: it is kept from every use")
+    return SPLIT_OF_REMAINDER.get(remainder, "train")
+
+
+def pack_minima(minima: Sequence[Minimum], level: str, *, relax: bool) -> dict[Split, GeometrySet]:
+    """Pair minima with starts, in as many processes as there are processors, and split them.
+
+    Parameters
+    ----------
+    minima : sequence of Minimum
+    level : str
+        Level of theory of all of them.
+    relax : bool
+        Relax each with MMFF94 to make a start, and take what came with it only where this leaves
+        the basin or fails; otherwise take what came with it, or is embedded with its seed.
+
+    Returns
+    -------
+    dict of GeometrySet
+        For each split; molecules whose bonds cannot be perceived are left out.
+    """
+    with ProcessPoolExecutor(mp_context=get_context("forkserver")) as pool:
+        found = pool.map(_relaxed_pair if relax else _given_pair, minima, chunksize=16)
+        pairs = list(tqdm(found, total=len(minima), desc=level, unit="mol", disable=None))
+    packed = {}
+    for split in SPLITS:
+        chosen = [
+            (one, m.charge)
+            for one, m in zip(pairs, minima, strict=True)
+            if one is not None and split_of(m.remainder, m.name) == split
+        ]
+        if chosen:
+            charges = np.array([charge for _, charge in chosen], dtype=np.int8)
+            packed[split] = replace(
+                pack([one for one, _ in chosen]), charge=charges, levels=(level,)
+            )
+    return packed
+
+
+def _given_pair(minimum: Minimum) -> Pair | None:
+    start = minimum.start if minimum.seed is None else _embedded(minimum, minimum.seed)
+    if start is None:
+        return None
+    bonded = bond_matrix(minimum.numbers, minimum.positions)
+    return pair_with(
+        start, minimum.numbers, minimum.positions, bonded, minimum.place, minimum.smiles
+    )
+
+
+def _embedded(minimum: Minimum, seed: int) -> np.ndarray | None:
+    """Embed a minimum's SMILES again; None where that gives other atoms or none."""
+    try:
+        with rdBase.BlockLogs():
+            molecule = Molecule.from_smiles(minimum.smiles, seed=seed)
+    except ValueError:
+        return None
+    same = np.array_equal(molecule.numbers, minimum.numbers)
+    return molecule.positions if same else None
+
+
+def _relaxed_pair(minimum: Minimum) -> Pair | None:
+    atoms = ase.Atoms(minimum.numbers, minimum.positions, info={"smiles": minimum.smiles})
+    try:
+        molecule = Molecule.from_atoms(atoms, name=minimum.name, charge=minimum.charge)
+        if not molecule.bonds:
+            return None
+        with rdBase.BlockLogs():
+            made = pair(molecule.to_rdkit(), minimum.place, "mmff94")
+    except ValueError:
+        return None
+    given = _given_pair(minimum)
+    return given if given is not None and not _in_basin(made) and _in_basin(given) else made
+
+
+def _in_basin(one: Pair) -> bool:
+    return one.start_rmsd <= BASIN.max_start_rmsd and one.start_torsion <= BASIN.max_start_torsion
+
+
+def join(sets: Sequence[GeometrySet]) -> GeometrySet:
+    """Return the molecules of several sources as one set, numbered anew."""
+    joined = GeometrySet.join(sets)
+    return replace(joined, index=np.arange(len(joined)))
