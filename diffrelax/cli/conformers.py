@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
 def conformers(
     molecule: Annotated[str, typer.Argument(help="SMILES, or a file with one molecule")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Conformers: .sdf, .extxyz or .h5")
+        Path | None,
+        typer.Option(
+            "-o", "--output", help="Conformers: .sdf, .extxyz or .h5, with a report beside"
+        ),
     ] = None,
     n: Annotated[
         int, typer.Option("-n", help="Distinct starts to relax at the level, at most")
@@ -55,14 +59,16 @@ def conformers(
     from diffrelax.files.writing import check_output
     from diffrelax.models.release import load_model
     from diffrelax.sampling.conformers import sample_conformers
+    from diffrelax.sampling.conformers.page import conformers_page
     from diffrelax.sampling.ensemble.files import WRITERS
 
     if output:
         check_output(output, WRITERS, [molecule])
-        if output.exists() and not overwrite:
-            raise ValueError(
-                f"{output} exists and would be lost: name another file, or give --overwrite"
-            )
+        for path in (output, _page_beside(output)):
+            if path.exists() and not overwrite:
+                raise ValueError(
+                    f"{path} exists and would be lost: name another file, or give --overwrite"
+                )
     set_threads(threads)
     try:
         found = sample_conformers(
@@ -84,11 +90,18 @@ def conformers(
         raise typer.Exit(130) from None
     if output:
         found.write(output)
+        command = shlex.join(["diffrelax", *sys.argv[1:]])
+        conformers_page(found, command, f"All are in {output.name}.").write(_page_beside(output))
     _show(found, json_lines)
     for note in found.provenance.notes:
         print(note, file=sys.stderr)
     if output:
         print(f"{len(found)} conformers in {output}", file=sys.stderr)
+        print(f"report: {_page_beside(output)}", file=sys.stderr)
+
+
+def _page_beside(output: Path) -> Path:
+    return output.with_suffix(".report.html")
 
 
 def _show(found: Ensemble, json_lines: bool) -> None:
@@ -99,21 +112,10 @@ def _show(found: Ensemble, json_lines: bool) -> None:
             row = {"name": molecule.name, "smiles": molecule.smiles, **info, **geometry}
             print(json.dumps(row, ensure_ascii=False))
         return
-    from ase.units import kcal, mol
-
     from diffrelax.results.tables import aligned_table
+    from diffrelax.sampling.conformers.page import conformer_cells
 
     header = ("conformer", "energy", "weight", "symmetry", "mirror", "found", "first start")
     units = ("", "kcal/mol", "%", "number", "images", "times", "")
-    rows = [
-        (
-            str(i),
-            f"{(info['energy_ev'] - found.energies[0]) * mol / kcal:.2f}",
-            f"{100 * info['weight']:.1f}",
-            *(str(info[name]) for name in ("symmetry_number", "mirror_images", "n_starts")),
-            info["start"],
-        )
-        for i, info in enumerate(found.infos, start=1)
-    ]
     print(f"{found.molecule.name}  {found.level}, {found.temperature:g} K")
-    print(aligned_table([header, units, *rows]))
+    print(aligned_table([header, units, *conformer_cells(found)]))

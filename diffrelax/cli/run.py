@@ -22,7 +22,7 @@ def run(
     """Run a flow of jobs to its end; run again after a crash, it goes on."""
     from diffrelax.flows.config import FlowConfig
     from diffrelax.flows.reports import summary_table
-    from diffrelax.flows.run import run_flow
+    from diffrelax.flows.run import PAGE, run_flow
     from diffrelax.flows.stores import without_password
 
     config = FlowConfig.read(flow)
@@ -42,4 +42,5 @@ def run(
     where = f"project:{config.remote.project}" if engine == "remote" else config.folder
     place = without_password(config.store) or where
     print(f"results: diffrelax results list {place}", file=sys.stderr)
+    print(f"report: {config.folder / PAGE}", file=sys.stderr)
     raise typer.Exit(0 if all(row.state == "converged" for row in summary.rows) else 1)

@@ -31,7 +31,9 @@ MOST_MOLECULES, MOST_ATOMS = 20_000, 40_000
 NOT_THE_FLOW = {"inputs", "folder", "store", "remote"}
 
 
-def run_remote(config: FlowConfig, show: Show, tell: Callable[[str], None]) -> Summary:
+def run_remote(
+    config: FlowConfig, show: Show, tell: Callable[[str], None]
+) -> tuple[Summary, list[str]]:
     """Submit a flow, or find it if it is in the queue already, and follow it to its end.
 
     Interrupted, the jobs go on; run again, it follows the same flow, also where that has come to
@@ -49,6 +51,8 @@ def run_remote(config: FlowConfig, show: Show, tell: Callable[[str], None]) -> S
     -------
     Summary
         The reason of each lost input is that of its last job.
+    list of str
+        The uuids of the jobs.
 
     Raises
     ------
@@ -85,7 +89,7 @@ def run_remote(config: FlowConfig, show: Show, tell: Callable[[str], None]) -> S
         made = Summary.model_validate(store.get_output(queue.summary_id(), load=True))
         return made.with_reasons(queue.reasons())
 
-    return patiently(summary, tell)
+    return patiently(summary, tell), patiently(lambda: [job["uuid"] for job in queue.jobs()], tell)
 
 
 def flow_key(config: FlowConfig) -> str:

@@ -11,15 +11,19 @@ from tqdm.auto import tqdm
 
 from diffrelax.flows.config import DFTLevel, FlowConfig
 from diffrelax.flows.local import run_local
+from diffrelax.flows.page import flow_page
 from diffrelax.flows.remote import run_remote
-from diffrelax.flows.stores import open_store
+from diffrelax.flows.stores import PROJECT, open_store, read_stages
 from diffrelax.flows.summary import Summary
 
 Engine = Literal["local", "remote"]
+PAGE = "report.html"
 
 
 def run_flow(config: FlowConfig, engine: Engine = "local") -> Summary:
     """Run a flow to its end; run again, it goes on from where it stood.
+
+    At the end, ``report.html`` in its folder shows what became of each input.
 
     Progress is shown on standard error if that is a terminal: molecules or jobs by state, jobs in a
     second, and the time left.
@@ -54,9 +58,14 @@ def run_flow(config: FlowConfig, engine: Engine = "local") -> Summary:
 
         if engine == "remote":
             tell = partial(tqdm.write, file=sys.stderr)
-            return run_remote(config, show, tell)
-        flow = config.maker().make(config.inputs)
-        return run_local(flow, open_store(config.results), config.folder, show)
+            summary, jobs = run_remote(config, show, tell)
+            store = open_store(f"{PROJECT}{config.remote.project}")
+        else:
+            flow, store = config.maker().make(config.inputs), open_store(config.results)
+            summary, jobs = run_local(flow, store, config.folder, show), list(flow.job_uuids)
+    config.folder.mkdir(parents=True, exist_ok=True)
+    flow_page(config, summary, read_stages(store, jobs)).write(config.folder / PAGE)
+    return summary
 
 
 def check_stages(config: FlowConfig, engine: Engine) -> None:

@@ -149,14 +149,17 @@ class SpeedupFlowMaker(Maker):
 
 
 def _written(outcome: Outcome) -> Record:
-    end = outcome.end and MoleculeDocument.from_molecule(outcome.end).model_dump(mode="json")
+    geometries = {
+        name: one and MoleculeDocument.from_molecule(one).model_dump(mode="json")
+        for name, one in (("begin", outcome.begin), ("end", outcome.end))
+    }
     return vars(outcome) | {
         "arm": list(outcome.arm),
         "times": {stage: vars(time) for stage, time in outcome.times.items()},
         "energies": list(outcome.energies),
         "notes": list(outcome.notes),
-        "end": end,
         "relaxation": None,
+        **geometries,
     }
 
 
@@ -165,7 +168,10 @@ def _read(record: Record) -> Outcome:
     from diffrelax.benchmark.speedup.run import Outcome
 
     fields = {key: value for key, value in record.items() if key != "subject"}
-    end = record["end"] and MoleculeDocument.model_validate(record["end"]).to_molecule()
+    geometries = {
+        name: record[name] and MoleculeDocument.model_validate(record[name]).to_molecule()
+        for name in ("begin", "end")
+    }
     return Outcome(
         **fields
         | {
@@ -173,6 +179,6 @@ def _read(record: Record) -> Outcome:
             "times": {stage: Time(**time) for stage, time in record["times"].items()},
             "energies": tuple(record["energies"]),
             "notes": tuple(record["notes"]),
-            "end": end,
+            **geometries,
         }
     )

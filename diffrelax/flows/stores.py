@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,36 @@ def read_results(store: JobStore) -> tuple[list[ResultDocument], list[str]]:
             continue
         results[document.key or str(i), document.name] = document
     return list(results.values()), [f"{n} × {problem}" for problem, n in problems.items()]
+
+
+def read_stages(store: JobStore, uuids: Sequence[str]) -> dict[int, dict[str, ResultDocument]]:
+    """Read what the jobs of a flow left of each of its inputs, without trajectories.
+
+    Parameters
+    ----------
+    store : JobStore
+        Connected.
+    uuids : sequence of str
+        Of the jobs.
+
+    Returns
+    -------
+    dict
+        Index of an input to its documents by stage, ``"relax"`` and ``"minimise"``; what no job
+        left, or cannot be read, is not in it.
+    """
+    found: dict[int, dict[str, ResultDocument]] = {}
+    fields = ["uuid", "output", "metadata"]
+    for made in store.query({"uuid": {"$in": list(uuids)}}, fields):
+        metadata, output = made.get("metadata") or {}, made["output"]
+        if metadata.get("stage") not in STAGES:
+            continue
+        records = output if isinstance(output, list) else [output]
+        for index, record in zip(metadata["inputs"], records, strict=False):
+            with suppress(ValueError):
+                document = read_document(_without_blobs(record))
+                found.setdefault(index, {})[metadata["stage"]] = document
+    return found
 
 
 def find_result(store: JobStore, wanted: str) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from ase.units import kcal, mol
 from diffrelax.atomic import replacing
 from diffrelax.benchmark.speedup.arms import SpeedupArm, level_settings
 from diffrelax.benchmark.speedup.figure import can_draw, draw_speedup
+from diffrelax.benchmark.speedup.page import speedup_page
 from diffrelax.benchmark.speedup.run import Outcome
 from diffrelax.benchmark.speedup.statistics import (
     RESOLUTION,
@@ -29,9 +30,11 @@ from diffrelax.benchmark.speedup.statistics import (
     start_qualities,
 )
 from diffrelax.results.documents import Provenance
+from diffrelax.results.page import Row, Table
 from diffrelax.results.tables import markdown_table
 
 KCAL_PER_MOL = kcal / mol  # eV
+MOST_GAINS = 4  # at the top of the page
 PAPER = SpeedupArm("mmff94", "bfgs")
 PACKAGES = ("diffrelax", "pyscf", "ase", "geometric", "tblite", "rdkit", "torch", "numpy", "scipy")
 
@@ -85,7 +88,7 @@ def comparisons(arms: Sequence[SpeedupArm]) -> list[tuple[SpeedupArm, SpeedupArm
 def write_report(
     folder: Path, outcomes: Sequence[Outcome], about: Mapping[str, Any], watts: float
 ) -> str:
-    """Write report.md, arms.csv, starts.csv, molecules.csv and about.json into a folder.
+    """Write report.md and .html, arms.csv, starts.csv, molecules.csv and about.json into a folder.
 
     Where matplotlib is installed, also speedup.png.
 
@@ -108,6 +111,7 @@ def write_report(
     starts = start_qualities(outcomes, about["level"]["fmax"])
     ratios = [speedup(outcomes, *pair) for pair in comparisons([cost.arm for cost in costs])]
     tables = _tables(costs, starts, ratios, outcomes)
+    markdown = _markdown(tables)
     here = Provenance.here()
     about = dict(about) | {
         "measured_on": sorted({outcome.hardware for outcome in outcomes if outcome.hardware}),
@@ -119,7 +123,7 @@ def write_report(
         "packages": {package: version(package) for package in PACKAGES},
     }
     files = {
-        "report.md": _page(tables, about),
+        "report.md": _page(markdown, about),
         "arms.csv": _csv(COST_HEADER, map(_cost_cells, costs)),
         "starts.csv": _csv(START_HEADER, map(_start_cells, starts)),
         "molecules.csv": _csv(MOLECULE_HEADER, map(_molecule_cells, outcomes)),
@@ -130,7 +134,9 @@ def write_report(
             part.write_text(text, encoding="utf-8")
     if can_draw():
         draw_speedup(folder / "speedup.png", outcomes)
-    return tables
+    page = speedup_page(outcomes, tables, _gains(ratios), about, folder / "speedup.png")
+    page.write(folder / "report.html")
+    return markdown
 
 
 def _tables(
@@ -138,51 +144,82 @@ def _tables(
     starts: Sequence[StartQuality],
     ratios: Sequence[Speedup],
     outcomes: Sequence[Outcome],
-) -> str:
-    parts = [
-        "## What each arm costs",
-        "From the SMILES to the end of the DFT relaxation, over the molecules that reached a "
-        "minimum. In brackets are 95% intervals: of medians those of order statistics (from six "
-        "molecules on), of means Student's, of ratios of medians those of the bootstrap (from "
-        "twenty on). Electrical energy is that of all relaxations "
-        "that ended, with or without a minimum, for each minimum that was reached. Arms that were "
-        "tried on different molecules or processors are compared by the table of pairs.",
-        markdown_table(COST_HEADER, map(_cost_cells, costs)),
-        "## How good each start is",
-        "By the first gradient call. Energies are above the reference minimum that the relaxation "
-        "reaches; ratios are over the pairs that reach the same minimum, and one below "
-        f"{RESOLUTION / KCAL_PER_MOL:.4f} kcal/mol counts as that, for integration grids leave so "
-        "much open. The last columns are the shares of the molecules whose forces already meet the "
-        "criterion of these relaxations, and the criteria for gradients of geomeTRIC's loose and "
-        "default sets, with Wilson's intervals.",
-        markdown_table(START_HEADER, map(_start_cells, starts)),
-    ]
-    if ratios:
-        parts += [
-            "## How many times less the second costs",
+) -> list[Table]:
+    tables = [
+        Table(
+            "What each arm costs",
+            "From the SMILES to the end of the DFT relaxation, over the molecules that reached a "
+            "minimum. In brackets are 95% intervals: of medians those of order statistics (from "
+            "six molecules on), of means Student's, of ratios of medians those of the bootstrap "
+            "(from twenty on). Electrical energy is that of all relaxations that ended, with or "
+            "without a minimum, for each minimum that was reached. Arms that were tried on "
+            "different molecules or processors are compared by the table of pairs.",
+            COST_HEADER,
+            _rows(map(_cost_cells, costs)),
+        ),
+        Table(
+            "How good each start is",
+            "By the first gradient call. Energies are above the reference minimum that the "
+            "relaxation reaches; ratios are over the pairs that reach the same minimum, and one "
+            f"below {RESOLUTION / KCAL_PER_MOL:.4f} kcal/mol counts as that, for integration "
+            "grids leave so much open. The last columns are the shares of the molecules whose "
+            "forces already meet the criterion of these relaxations, and the criteria for "
+            "gradients of geomeTRIC's loose and default sets, with Wilson's intervals.",
+            START_HEADER,
+            _rows(map(_start_cells, starts)),
+        ),
+        Table(
+            "How many times less the second costs",
             "Over the pairs that end in the same reference minimum; seconds over those of them "
             "that ran on the same kind of processor, however far apart in time. Unlike seconds, "
             "SCF cycles do not depend on what else a machine is doing. A relaxation that is noted "
             "below to have stopped on the way to its minimum counts with the calls that it took.",
-            markdown_table(SPEEDUP_HEADER, map(_speedup_cells, ratios)),
-        ]
-    if minima := _minima_rows(outcomes):
-        parts += [
-            "## Molecules with more than one minimum",
+            SPEEDUP_HEADER,
+            _rows(map(_speedup_cells, ratios)),
+        ),
+        Table(
+            "Molecules with more than one minimum",
             "A minimum is where a tight relaxation ends; whether it is one, or a saddle point that "
             "nothing pushed the relaxation off, is not checked.",
-            markdown_table(("molecule", "minimum", "above the lowest, kcal/mol", "arms"), minima),
-        ]
+            ("molecule", "minimum", "above the lowest, kcal/mol", "arms"),
+            _rows(_minima_rows(outcomes)),
+        ),
+    ]
     for title, remarks in (
         ("Without a minimum", failures_by_reason(outcomes)),
         ("Other than the recipe says", _where(outcomes, lambda outcome: outcome.notes)),
     ):
-        if remarks:
-            rows = [
-                (remark, str(len(where)), "; ".join(where)) for remark, where in remarks.items()
-            ]
-            parts += [f"## {title}", markdown_table(("remark", "molecules", "where"), rows)]
-    return "\n\n".join(parts)
+        rows = [(remark, str(len(where)), "; ".join(where)) for remark, where in remarks.items()]
+        tables.append(Table(title, "", ("remark", "molecules", "where"), _rows(rows)))
+    return [table for table in tables if table.rows]
+
+
+def _rows(cells: Iterable[Sequence[str]]) -> list[Row]:
+    return [Row(of_row) for of_row in cells]
+
+
+def _markdown(tables: Iterable[Table]) -> str:
+    return "\n\n".join(
+        part
+        for table in tables
+        for part in (
+            f"## {table.title}",
+            table.text,
+            markdown_table(table.header, [row.cells for row in table.rows]),
+        )
+        if part
+    )
+
+
+def _gains(ratios: Iterable[Speedup]) -> dict[str, str]:
+    """Say how many times more calls other starts take by the same recipe, most pairs first."""
+    equal = [r for r in ratios if r.fast.start == "diffusion" and r.slow.recipe == r.fast.recipe]
+    return {
+        f"gradient calls, {ratio.slow.start} / diffusion, {ratio.fast.recipe}": _shown(
+            ratio.typical_calls, ".2f"
+        )
+        for ratio in sorted(equal, key=lambda ratio: -ratio.pairs)[:MOST_GAINS]
+    }
 
 
 def _minima_rows(outcomes: Iterable[Outcome]) -> list[tuple[str, ...]]:

@@ -45,8 +45,8 @@ class Outcome:
     first_fmax, first_rms_force : float, eV/Å
         Largest and root mean square force on an atom at the start; NaN if not known.
     scf_cycles : int
-    end : Molecule or None
-        At the minimum; None if none was reached.
+    begin, end : Molecule or None
+        At the start, and at the minimum; None if there is none.
     relaxation : MinimisationDocument or None
         The DFT relaxation itself, where the outcome comes from one that was run or found here.
     notes : tuple of str
@@ -70,6 +70,7 @@ class Outcome:
     first_fmax: float = nan
     first_rms_force: float = nan
     scf_cycles: int = 0
+    begin: Molecule | None = None
     end: Molecule | None = None
     relaxation: MinimisationDocument | None = None
     notes: tuple[str, ...] = ()
@@ -190,6 +191,7 @@ def run_arm(subject: Subject, arm: SpeedupArm, level: DFTSettings, units: Units)
     failed = replace(failed, times=spent)
     if start.molecule is None:
         return replace(failed, reason=start.reason)
+    failed = replace(failed, begin=start.molecule)
     document = units.relax(start.molecule, arm.settings(level))
     if isinstance(document, FailureDocument):
         return replace(failed, reason=document.reason)

@@ -1,0 +1,128 @@
+"""The page of a speed-up: its tables and figure, and where each relaxation began and ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+from ase.units import kcal, mol
+
+from diffrelax.benchmark.speedup.run import Outcome
+from diffrelax.clock import NO_TIME
+from diffrelax.dft import DFTSettings
+from diffrelax.molecule import Molecule
+from diffrelax.results.page import Figure, Page, Row, Table, Tone, View
+
+FIGURE = "Gradient calls, and energies of the starts"
+HEADER = (
+    "molecule", "start", "recipe", "gradient calls", "SCF cycles",
+    "start above its minimum, kcal/mol", "seconds", "processor seconds", "minimum", "remark",
+)  # fmt: skip
+TEXT = (
+    "One row for each molecule and arm. Seconds are from the SMILES to the end of the DFT "
+    "relaxation. Minima of a molecule have numbers; of each, the first end that belongs to it is "
+    "shown."
+)
+
+
+def speedup_page(
+    outcomes: Sequence[Outcome],
+    tables: Iterable[Table],
+    gains: Mapping[str, str],
+    about: Mapping[str, Any],
+    figure: Path,
+) -> Page:
+    """Return the page of a speed-up.
+
+    Parameters
+    ----------
+    outcomes : sequence of Outcome
+    tables : iterable of Table
+        Those of the report.
+    gains : mapping of str to str
+        What is to be seen first.
+    about : mapping
+        See `diffrelax.benchmark.speedup.report.write_report`.
+    figure : path
+        Of a .png file; left out if there is none.
+    """
+    level = DFTSettings(**about["level"])
+    by_name: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        by_name.setdefault(outcome.name, []).append(outcome)
+    frames = {name: found for name, of_one in by_name.items() if (found := _frames(of_one))}
+    places = {name: place for place, name in enumerate(frames)}
+    rows = [_row(outcome, places.get(outcome.name)) for outcome in outcomes]
+    return Page(
+        title="DFT speed-up",
+        subtitle=f"{level.theory}, until no force exceeds {level.fmax:g} eV/Å",
+        facts={"molecules": str(len(by_name)), **gains},
+        sections=[
+            *([Figure(FIGURE, figure.read_bytes())] if figure.is_file() else []),
+            *tables,
+            Table("Molecules", TEXT, HEADER, rows),
+        ],
+        views=[_view(by_name[name], of_one) for name, of_one in frames.items()],
+        made=about,
+        elsewhere="All rows are in molecules.csv.",
+    )
+
+
+def _frames(outcomes: Iterable[Outcome]) -> dict[str, Molecule]:
+    """Return the geometries of a molecule by what they are: starts, then ends."""
+    starts: dict[str, Molecule] = {}
+    ends: dict[str, Molecule] = {}
+    for outcome in outcomes:
+        if outcome.begin:
+            starts.setdefault(_begin(outcome), outcome.begin)
+        if outcome.end:
+            ends.setdefault(_end(outcome), outcome.end)
+    return starts | dict(sorted(ends.items()))
+
+
+def _begin(outcome: Outcome) -> str:
+    return f"start {outcome.arm.start}"
+
+
+def _end(outcome: Outcome) -> str:
+    return f"end of {outcome.arm}" if outcome.basin is None else f"minimum {outcome.basin}"
+
+
+def _view(outcomes: Sequence[Outcome], frames: Mapping[str, Molecule]) -> View:
+    first = next((_end(outcome) for outcome in outcomes if outcome.end), "")
+    told = [f"{outcome.arm}: {_told(outcome)}" for outcome in outcomes]
+    return View(outcomes[0].name, outcomes[0].smiles, told, frames, onto=first)
+
+
+def _told(outcome: Outcome) -> str:
+    if outcome.reason:
+        return outcome.reason
+    remarks = "".join(f" ({note})" for note in outcome.notes)
+    calls = f"{outcome.calls} call{'s' * (outcome.calls != 1)}"
+    return f"{calls}, minimum {outcome.basin}{remarks}"
+
+
+def _row(outcome: Outcome, view: int | None) -> Row:
+    total = outcome.times.get("total", NO_TIME)
+    cells = (
+        outcome.name,
+        outcome.arm.start,
+        outcome.arm.recipe,
+        str(outcome.calls or "–"),
+        str(outcome.scf_cycles or "–"),
+        "–" if outcome.excess is None else f"{outcome.excess * mol / kcal:.3f}",
+        _seconds(total.wall),
+        _seconds(total.processor),
+        "–" if outcome.basin is None else str(outcome.basin),
+        "; ".join(filter(None, [outcome.reason, *outcome.notes])),
+    )
+    ends = ((_begin(outcome), outcome.begin), (_end(outcome), outcome.end))
+    shown = [label for label, molecule in ends if molecule]
+    tone: Tone = "bad" if outcome.reason else "doubtful" if outcome.notes else "good"
+    return Row(cells, view if shown else None, shown, tone)
+
+
+def _seconds(time: float) -> str:
+    return "–" if isnan(time) else f"{time:.1f}"

@@ -1,0 +1,130 @@
+"""The page of a flow: what became of each input, and its geometries in 3D."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from diffrelax.flows.config import DFTLevel, FlowConfig
+from diffrelax.flows.reports import COLUMNS, level_of
+from diffrelax.flows.stores import without_password
+from diffrelax.flows.summary import Summary, SummaryRow
+from diffrelax.molecule import Molecule
+from diffrelax.results.documents import (
+    MinimisationDocument,
+    MoleculeDocument,
+    RelaxationDocument,
+    ResultDocument,
+)
+from diffrelax.results.page import Page, Row, Table, Tone, View
+
+TONES: dict[str, Tone] = {"converged": "good", "not converged": "doubtful"}
+SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "input": ("index", str),
+    "name": COLUMNS["name"],
+    "verdict": ("verdict", str),
+    "state": COLUMNS["state"],
+    "reason": COLUMNS["reason"],
+    **{title: COLUMNS[title] for title in ("energy / eV", "fmax / eV/Å", "calls", "seconds")},
+    "last stage": COLUMNS["stage"],
+    "SMILES": ("smiles", str),
+}
+TEXT = (
+    "One row for each input. The verdict is that of the diffusion model; state, energy, largest "
+    "force on an atom (fmax) and gradient calls are those of the last stage; seconds are wall time "
+    "of all stages."
+)
+
+
+def flow_page(
+    config: FlowConfig, summary: Summary, stages: Mapping[int, Mapping[str, ResultDocument]]
+) -> Page:
+    """Return the page of a flow.
+
+    Parameters
+    ----------
+    config : FlowConfig
+    summary : Summary
+    stages : mapping
+        See `diffrelax.flows.stores.read_stages`.
+    """
+    views: list[View] = []
+    rows: list[Row] = []
+    for row in summary.rows:
+        documents = stages.get(row.index, {})
+        frames = _frames(documents)
+        cells = _cells(row, documents)
+        rows.append(Row(cells, len(views) if frames else None, tone=TONES.get(row.state, "bad")))
+        if frames:
+            views.append(View(row.name, row.smiles, _told(row, documents), frames))
+    level = config.minimise
+    theory = level.theory if isinstance(level, DFTLevel) else level.level
+    return Page(
+        title=f"Flow {config.folder.name}",
+        subtitle=f"{config.model}, then {theory} until no force exceeds {level.fmax:g} eV/Å",
+        facts={"inputs": str(len(rows))} | {k: str(n) for k, n in summary.counts.items()},
+        sections=[Table("Molecules", TEXT, tuple(SHOWN), rows)],
+        views=views,
+        made=_made(config, summary, stages),
+        elsewhere="All are in the store of the flow, and diffrelax results export writes them.",
+    )
+
+
+def _cells(row: SummaryRow, documents: Mapping[str, ResultDocument]) -> list[str]:
+    reasons = dict.fromkeys([documents["relax"].reason if "relax" in documents else "", row.reason])
+    told = row.model_dump() | {
+        "energy_ev": row.energy,
+        "reason": "; ".join(filter(None, reasons)),
+        "verdict": row.verdict.replace("_", " "),
+    }
+    return ["" if told[key] is None else show(told[key]) for key, show in SHOWN.values()]
+
+
+def _frames(documents: Mapping[str, ResultDocument]) -> dict[str, Molecule]:
+    """Return the geometries of an input in their order, by what they are."""
+    relaxed, minimised = documents.get("relax"), documents.get("minimise")
+    frames: dict[str, MoleculeDocument | None] = {}
+    if isinstance(minimised, MinimisationDocument):
+        frames["start"] = minimised.input
+    if isinstance(relaxed, RelaxationDocument):
+        frames["start"] = relaxed.input
+        frames["relaxed by the model"] = relaxed.output if relaxed.verdict == "relaxed" else None
+    if isinstance(minimised, MinimisationDocument):
+        end = "minimum" if minimised.converged else "last geometry"
+        frames[f"{end}, {level_of(minimised)}"] = minimised.output
+    return {label: one.to_molecule() for label, one in frames.items() if one}
+
+
+def _told(row: SummaryRow, documents: Mapping[str, ResultDocument]) -> list[str]:
+    """Say what became of an input in each stage, and why."""
+    relaxed = documents.get("relax")
+    told = []
+    if isinstance(relaxed, RelaxationDocument):
+        bound = relaxed.error_bound
+        within = "" if bound is None else f", error bound {bound:.2g} Å"
+        told.append(_line(f"model: {relaxed.verdict.replace('_', ' ')}{within}", relaxed.reason))
+    n = row.gradient_calls
+    calls = "" if n is None else f" after {n} gradient call{'s' * (n != 1)}"
+    return [*told, _line(f"{row.stage}: {row.state}{calls}", row.reason)]
+
+
+def _line(what: str, why: str) -> str:
+    return f"{what} ({why})" if why else what
+
+
+def _made(
+    config: FlowConfig, summary: Summary, stages: Mapping[int, Mapping[str, ResultDocument]]
+) -> dict[str, Any]:
+    documents = (found["relax"] for found in stages.values() if "relax" in found)
+    model = next((d.provenance for d in documents if d.provenance.model), summary.provenance)
+    settings = config.model_dump(mode="json", exclude={"inputs", "store"}, exclude_defaults=True)
+    return {
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "settings": settings,
+        "results": without_password(config.store),
+        "model": model.model,
+        "model_sha256": model.model_sha256,
+    } | summary.provenance.model_dump(mode="json", exclude={"model", "model_sha256"})

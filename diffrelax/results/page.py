@@ -1,0 +1,276 @@
+"""A report as one page of HTML: tables that sort, figures, and molecules in 3D.
+
+The page holds all that it shows and asks the network for nothing. Its molecules are drawn by
+3Dmol.js (Rego and Koes 2015, doi 10.1093/bioinformatics/btu829), which lies beside this module.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import numpy as np
+from jinja2 import Environment, Template
+from markupsafe import Markup
+
+from diffrelax.atomic import replacing
+from diffrelax.files.writing import as_bytes
+from diffrelax.geometry import bond_matrix, superpose
+from diffrelax.molecule import Molecule
+
+MOST_OF_ROWS, MOST_OF_GEOMETRIES = 5_000_000, 4_000_000  # characters, so that browsers open it
+AT_ONCE = 200  # rows that a table shows at first
+OF_A_CELL, OF_A_ROW = 10, 100  # characters around what is in it
+NUMBER = re.compile(r"[-−+]?\d+\.?\d*(e[-+]?\d+)?%?( \[.*\])?", re.IGNORECASE)
+SHORT, WIDE = 24, 40  # characters
+UNKNOWN = ("", "–")
+
+Tone = Literal["", "good", "doubtful", "bad"]
+UNWELL = ("doubtful", "bad")
+T = TypeVar("T")
+
+
+class Row(NamedTuple):
+    """A row of a table: its cells, and what is shown of it in 3D.
+
+    Parameters
+    ----------
+    cells : sequence of str
+    view : int or None
+        Index of a view of the page.
+    frames : sequence of str
+        What is shown of the view at first. Default: its first and its last geometry.
+    tone : str
+        How things stand, as a colour.
+    """
+
+    cells: Sequence[str]
+    view: int | None = None
+    frames: Sequence[str] = ()
+    tone: Tone = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that sorts by a click on a header; columns of numbers sort by number.
+
+    Parameters
+    ----------
+    title, text : str
+    header : sequence of str
+        With units.
+    rows : sequence of Row
+    """
+
+    title: str
+    text: str
+    header: Sequence[str]
+    rows: Sequence[Row]
+
+    @property
+    def kinds(self) -> list[str]:
+        """What each column is of: ``number``, ``short`` or ``wide`` texts, or neither."""
+        return [_kind(column) for column in zip(*(row.cells for row in self.rows), strict=True)]
+
+    @property
+    def has_views(self) -> bool:
+        """Whether something is shown in 3D beside it."""
+        return any(row.view is not None for row in self.rows)
+
+
+class Figure(NamedTuple):
+    """A picture with what it shows in words."""
+
+    title: str
+    png: bytes
+
+    @property
+    def source(self) -> str:
+        """The picture as an address that holds it."""
+        return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
+
+
+@dataclass(frozen=True)
+class View:
+    """A molecule to look at, in one geometry or more.
+
+    Parameters
+    ----------
+    name, smiles : str
+    told : sequence of str
+        What became of it and why, line by line.
+    frames : mapping of str to Molecule
+        Its geometries, by what they are.
+    onto : str
+        The one that the others are superposed on. Default: the last.
+    """
+
+    name: str
+    smiles: str
+    told: Sequence[str]
+    frames: Mapping[str, Molecule]
+    onto: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A report.
+
+    Parameters
+    ----------
+    title, subtitle : str
+    facts : mapping of str to str
+        What is to be seen first.
+    sections : sequence of Table or Figure
+        One table at most has views.
+    views : sequence of View
+    made : mapping of str to value
+        Where it comes from: command, model, level and the like, plain values.
+    elsewhere : str
+        Where all rows and geometries are, should the page not have room for them.
+    """
+
+    title: str
+    subtitle: str
+    facts: Mapping[str, str]
+    sections: Sequence[Table | Figure]
+    views: Sequence[View]
+    made: Mapping[str, Any]
+    elsewhere: str = field(kw_only=True)
+
+    def write(self, path: Path) -> None:
+        """Write the page, whole or not at all.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
+        order = self._order()
+        views = _fitting((_geometries(self.views[i]) for i in order), MOST_OF_GEOMETRIES, len)
+        scripts = [Markup(_asset("3Dmol-min.js")), Markup(_asset("page.js"))]
+        text = _template().render(
+            page=self,
+            made=_told(self.made),
+            at_once=AT_ONCE,
+            views=[Markup(view) for view in views],
+            places={index: place for place, index in enumerate(order[: len(views)])},
+            fitting=lambda rows: _fitting(rows, MOST_OF_ROWS, _length),
+            style=Markup(_asset("page.css")),
+            scripts=scripts,
+            hashes=[_hash(script) for script in scripts],
+            licence=_asset("3Dmol-LICENSE.txt"),
+            version=version("diffrelax"),
+        )
+        with replacing(path) as part:
+            part.write_bytes(as_bytes(path, text))
+
+    def _order(self) -> list[int]:
+        """Return the indices of the views, first those of rows that did not come out well."""
+        tables = [section for section in self.sections if isinstance(section, Table)]
+        unwell = {row.view for table in tables for row in table.rows if row.tone in UNWELL}
+        return sorted(range(len(self.views)), key=lambda index: index not in unwell)
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(_asset("page.html"))
+
+
+@cache
+def _asset(name: str) -> str:
+    return files("diffrelax.results").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def _hash(script: str) -> str:
+    """Return that of a script as a content security policy names it."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _fitting(things: Iterable[T], most: int, size: Callable[[T], int]) -> list[T]:
+    """Keep the first things, as long as they are not too large together."""
+    kept, total = [], 0
+    for thing in things:
+        total += size(thing)
+        if total > most:
+            break
+        kept.append(thing)
+    return kept
+
+
+def _kind(cells: Sequence[str]) -> str:
+    known = [cell for cell in cells if cell not in UNKNOWN]
+    if known and all(map(NUMBER.fullmatch, known)):
+        return "number"
+    longest = max(map(len, known), default=0)
+    return "short" if longest <= SHORT else "wide" if longest > WIDE else ""
+
+
+def _length(row: Row) -> int:
+    return OF_A_ROW + sum(OF_A_CELL + len(cell) for cell in row.cells)
+
+
+def _told(made: Mapping[str, Any]) -> dict[str, str]:
+    known = {name: value for name, value in made.items() if value not in (None, "", [], {})}
+    return {
+        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for name, value in known.items()
+    }
+
+
+def _geometries(view: View) -> str:
+    """Write a view as JSON that may stand in a page: positions in mÅ, bonds as triples."""
+    chosen = view.frames[view.onto] if view.onto else list(view.frames.values())[-1]
+    target = chosen.with_positions(_flat(chosen.positions))
+    record = {
+        "name": view.name,
+        "smiles": view.smiles,
+        "told": list(view.told),
+        **_constitution(target),
+        "frames": [_frame(label, one, target) for label, one in view.frames.items()],
+    }
+    return json.dumps(record, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _frame(label: str, molecule: Molecule, target: Molecule) -> dict[str, Any]:
+    positions, apart = _flat(molecule.positions), 0.0
+    if _same_atoms(molecule, target):
+        positions, apart = superpose(molecule.positions, target.positions)
+    own = _constitution(molecule)
+    return {
+        "label": label,
+        "apart": round(apart, 4) or None,
+        "positions": (1000 * positions).round().astype(int).ravel().tolist(),
+        **(own if own != _constitution(target) else {}),
+    }
+
+
+def _constitution(molecule: Molecule) -> dict[str, Any]:
+    bonds = [list(bond) for bond in molecule.bonds]
+    if not bonds:
+        near = np.triu(bond_matrix(molecule.numbers, molecule.positions))
+        bonds = [[int(i), int(j), 1] for i, j in np.argwhere(near)]
+    return {"symbols": " ".join(molecule.symbols), "bonds": bonds}
+
+
+def _flat(positions: np.ndarray) -> np.ndarray:
+    """Turn a geometry so that its longest axis is the first, and its shortest the last."""
+    centred = positions - positions.mean(axis=0)
+    axes = np.linalg.svd(centred)[2]
+    return centred @ (axes * [[1.0], [1.0], [np.linalg.det(axes)]]).T
+
+
+def _same_atoms(one: Molecule, other: Molecule) -> bool:
+    """Whether atoms stand in the same order, as far as bonds tell."""
+    bonds = [{bond[:2] for bond in molecule.bonds} for molecule in (one, other)]
+    return np.array_equal(one.numbers, other.numbers) and (bonds[0] == bonds[1] or not all(bonds))

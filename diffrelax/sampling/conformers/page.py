@@ -1,0 +1,68 @@
+"""The page of the conformers of a molecule: energies and weights, and each of them in 3D."""
+
+from __future__ import annotations
+
+from ase.units import kcal, mol
+
+from diffrelax.results.page import Page, Row, Table, View
+from diffrelax.sampling.ensemble import Ensemble
+
+MOST_FRAMES = 200  # of one molecule, to be chosen from
+HEADER = (
+    "conformer", "energy, kcal/mol", "weight, %", "symmetry number", "mirror images",
+    "found, times", "first start",
+)  # fmt: skip
+TEXT = (
+    "Distinct minima, by rising energy above the lowest. A weight is proportional to "
+    "(m/s) exp(−E/kT), with the symmetry number s of the rotations, and m = 2 where the mirror "
+    "image is another geometry of the same molecule. How often a conformer was found counts "
+    "embeddings and proposals of the model."
+)
+
+
+def conformer_cells(found: Ensemble) -> list[tuple[str, ...]]:
+    """Return what is told of each conformer, by the columns of `HEADER`."""
+    return [
+        (
+            str(i),
+            f"{(info['energy_ev'] - found.energies[0]) * mol / kcal:.2f}",
+            f"{100 * info['weight']:.1f}",
+            *(str(info[name]) for name in ("symmetry_number", "mirror_images", "n_starts")),
+            info["start"],
+        )
+        for i, info in enumerate(found.infos, start=1)
+    ]
+
+
+def conformers_page(found: Ensemble, command: str, elsewhere: str) -> Page:
+    """Return the page of conformers.
+
+    Parameters
+    ----------
+    found : Ensemble
+        As `diffrelax.sample_conformers` returns it.
+    command : str
+        That made it.
+    elsewhere : str
+        See `diffrelax.results.page.Page`.
+    """
+    level, temperature, molecule = str(found.level), f"{found.temperature:g} K", found.molecule
+    shown = {str(i): one for i, one in enumerate(found.molecules[:MOST_FRAMES], start=1)}
+    rows = [
+        Row(cells, 0 if cells[0] in shown else None, cells[:1]) for cells in conformer_cells(found)
+    ]
+    limit = f" The lowest {MOST_FRAMES} can be looked at in 3D." if len(rows) > len(shown) else ""
+    sections = [Table("Conformers", TEXT + limit, HEADER, rows)]
+    if notes := found.provenance.notes:
+        sections.append(Table("Notes", "", ("note",), [Row((note,)) for note in notes]))
+    told = [f"{len(found)} conformers at {level}, {temperature}"]
+    return Page(
+        title=f"Conformers of {molecule.name}",
+        subtitle=molecule.smiles if molecule.smiles != molecule.name else molecule.formula,
+        facts={"conformers": str(len(found)), "level": level, "temperature": temperature},
+        sections=sections,
+        views=[View(molecule.name, molecule.smiles, told, shown, onto="1")],
+        made={"command": command, "level": level, "temperature": temperature}
+        | found.provenance.model_dump(mode="json", exclude={"notes", "reweighted_from"}),
+        elsewhere=elsewhere,
+    )
