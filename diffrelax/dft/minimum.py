@@ -45,7 +45,9 @@ def check(result: DFTRelaxation, calculator: DensityFunctional) -> DFTRelaxation
             hessian = calculator.hessian(result.molecule.to_atoms())
             lowest = min(vibrations(result.molecule, hessian)[0].tolist(), default=None)
         else:
-            _, motions = vibrations(result.molecule, gfn2_hessian(result.molecule))
+            _, motions = vibrations(
+                result.molecule, gfn2_hessian(result.molecule, result.settings.solvent)
+            )
             lowest = frequency_along(motions[0], result.molecule, calculator)
     except (RuntimeError, ValueError, NotImplementedError) as error:
         notes = (*notes, f"not checked to be a minimum at level {level}: {error}")

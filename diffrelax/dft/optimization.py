@@ -35,6 +35,7 @@ from diffrelax.levels.density_functional import (
     mean_field,
 )
 from diffrelax.levels.functionals import read_functional
+from diffrelax.levels.solvents import read_solvent
 from diffrelax.molecule.identity import identity_change
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def relax_dft(
     grid_level: int = 3,
     max_steps: int = 200,
     check_minimum: Literal["none", "gfn2-xtb", "dft"] = "none",
+    solvent: str = "",
     threads: int | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     callback: Callback | None = None,
@@ -77,7 +79,7 @@ def relax_dft(
     ----------
     molecule : SMILES, path, Molecule, ase.Atoms or rdkit.Chem.Mol
         One molecule.
-    xc, basis, fmax, optimizer, hessian, density_fit, grid_level, max_steps, check_minimum
+    xc, basis, fmax, optimizer, hessian, density_fit, grid_level, max_steps, check_minimum, solvent
         See `DFTSettings`.
     threads : int, optional
         Threads of PySCF and of linear algebra. Default: as the environment has it.
@@ -97,8 +99,8 @@ def relax_dft(
     ------
     ValueError
         If the input is not one molecule, a setting is invalid, the optimizer or the level of the
-        Hessian is not installed, the functional or basis is unknown, or lacks an element, or if the
-        checkpoint belongs to another molecule or to other settings.
+        Hessian is not installed, the functional, basis or solvent is unknown, or lacks an element,
+        or if the checkpoint belongs to another molecule or to other settings.
     OSError
         If the folder of the checkpoint does not exist.
     """
@@ -112,6 +114,7 @@ def relax_dft(
         grid_level=grid_level,
         max_steps=max_steps,
         check_minimum=check_minimum,
+        solvent=solvent,
     )
     return relax_with(
         read_one(molecule),
@@ -128,11 +131,13 @@ def check_settings(settings: DFTSettings) -> None:
     Raises
     ------
     ValueError
-        If the functional or the basis is unknown, or the optimizer or the level of the Hessian not
-        installed.
+        If the functional, basis or solvent is unknown, or the optimizer or the level of the Hessian
+        not installed.
     """
     read_functional(settings.xc)
     check_basis(settings.basis)
+    if settings.solvent:
+        read_solvent(settings.solvent)
     check_optimizer(settings.optimizer)
     if settings.hessian != "none":
         check_installed(settings.hessian)
@@ -149,7 +154,7 @@ def relax_with(
     """Relax a molecule with DFT as `relax_dft` does, with its settings in one object."""
     started = Time.now()
     check_settings(settings)
-    level = settings.model_dump(include={"xc", "basis", "density_fit", "grid_level"})
+    level = settings.model_dump(include={"xc", "basis", "density_fit", "grid_level", "solvent"})
     calculator = DensityFunctional(mean_field(molecule, **level))
     with threadpool_limits(limits=threads):
         begin = _begin(molecule, settings, checkpoint)
@@ -243,7 +248,7 @@ def _start_hessian(
 
             hessian = AIMNet2(molecule).hessian(molecule.to_atoms())
         else:
-            hessian = gfn2_hessian(molecule)
+            hessian = gfn2_hessian(molecule, settings.solvent)
     except (RuntimeError, ValueError) as error:
         missing = f"no {settings.hessian} Hessian"
         return None, (f"{missing}, the optimizer's own guess instead: {error}",)

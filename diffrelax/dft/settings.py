@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import not_
 from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -37,6 +38,8 @@ class DFTSettings(BaseModel):
         ``"gfn2-xtb"`` asks DFT for two gradients along the softest motion of GFN2-xTB's Hessian,
         and finds most saddle points; ``"dft"`` takes the Hessian of DFT, longer than the
         relaxation.
+    solvent : str
+        Name or dielectric constant, see `diffrelax.levels.solvents`. Empty: the gas phase.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,8 +53,9 @@ class DFTSettings(BaseModel):
     grid_level: int = Field(default=3, ge=0, le=9)
     max_steps: int = Field(default=200, ge=0)
     check_minimum: Literal["none", "gfn2-xtb", "dft"] = "none"
+    solvent: str = Field(default="", exclude_if=not_)
 
     @property
     def theory(self) -> str:
-        """Functional and basis in one word, such as ``pbe/def2-svp``."""
-        return f"{self.xc}/{self.basis}"
+        """Functional, basis and solvent, such as ``pbe/def2-svp`` or ``… in water``."""
+        return f"{self.xc}/{self.basis}" + (f" in {self.solvent}" if self.solvent else "")
