@@ -126,7 +126,7 @@ def measure(smiles: str, model: Model, folder: WorkFolder) -> dict[str, object]:
     plain = rdkit_alone(molecule)
     plain_time = Time.now() - begun
     begun = Time.now()
-    relaxed = minima(plain)
+    relaxed = minima(plain, WorkFolder.of(None))
     relaxed_time = plain_time + (Time.now() - begun)
     lowest = reference[0].energy
     within = [one for one in reference if one.energy - lowest < WINDOW * KCAL_PER_MOL]
@@ -159,7 +159,7 @@ def scan(molecule: Molecule, folder: WorkFolder) -> tuple[list[Conformer], int]:
     return minima(starts, folder), len(starts)
 
 
-def minima(starts: list[Conformer], folder: WorkFolder | None = None) -> list[Conformer]:
+def minima(starts: list[Conformer], folder: WorkFolder) -> list[Conformer]:
     """Relax starts at the level of theory; those that fail or become another molecule are lost."""
     bar = tqdm(starts, starts[0].molecule.name, unit="conf", disable=None)
     ends = [relax_conformer(start, LEVEL, folder) for start in bar]

@@ -3,8 +3,8 @@
 Run: OMP_NUM_THREADS=1 python analysis/dft_speedup.py analysis/results/dft_speedup [REPORT...]
 Needs the packages pyscf-dispersion, sella and AcAuto3D, and the program xtb.
 
-Six reports, or those that are named, each in a folder of its own, on relaxations that are kept as
-one line of JSON each in the folder `units` beside them. The whole takes days of one processor core:
+Six reports, or those that are named, each in a folder of its own, on relaxations that are kept in
+the folder `units` beside them (pack_units.py). The whole takes days of one processor core:
 the work goes from the most to the least important stage, whichever report it belongs to, a report
 is written after each molecule that was not found done, and the same command goes on where it was
 stopped. A report never shrinks: it has what is done of later stages too. Only a relaxation that
@@ -51,7 +51,7 @@ from diffrelax.results.documents import (
     FailureDocument,
     MinimisationDocument,
     Provenance,
-    find_document,
+    is_finished,
 )
 from diffrelax.training.geometries import GeometrySet
 
@@ -134,12 +134,13 @@ STAGES = (
 class FinishedWork(WorkFolder):
     """Raises FileNotFoundError for a unit that is not finished, so that none is calculated."""
 
-    def find(self, key: str) -> dict[str, Any]:
+    def find_or_do(self, key: str, *work: Any) -> dict[str, Any]:
         """Return the document of a finished unit."""
-        document = super().find(key)
-        if document is None or find_document(WorkFolder(self.path), key) is None:
+
+        def fail() -> dict[str, Any]:
             raise FileNotFoundError(f"{key} is not finished")
-        return document
+
+        return super().find_or_do(key, fail, is_finished)
 
 
 def main(folder: Path, reports: Sequence[str]) -> None:

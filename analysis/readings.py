@@ -39,7 +39,8 @@ BATCH = 128
 def main(output: Path) -> None:
     """Read, relax and write."""
     model = dr.load_model(MODEL)
-    calibration, last = model.config.calibration, model.config.relaxation.polish[-1]
+    last = model.config.relaxation.polish[-1]
+    calibration = model.config.calibrations[model.config.level]
     validation = load_qm9("validation")
     order = np.random.default_rng(0).permutation(len(validation))
     minima = readings(model, validation, order, 1.0, (last, *LEVELS))
@@ -71,7 +72,10 @@ def readings(
 ) -> dict[float, np.ndarray]:
     """Read scaled minima at some levels, Å."""
     rows = [
-        [read(model.denoiser, batch.numbers, factor * batch.positions, s)[0] for s in levels]
+        [
+            read(model.denoiser, batch.numbers, factor * batch.positions, s, batch.theory)[0]
+            for s in levels
+        ]
         for batch in batches(geometries, places)
     ]
     columns = [torch.cat(column).double().numpy() for column in zip(*rows, strict=True)]
@@ -85,9 +89,15 @@ def ends(
     wide, errors = [], []
     for batch in batches(geometries, places):
         end = relax_positions(
-            model.denoiser, batch.numbers, factor * batch.positions, model.config.relaxation
+            model.denoiser,
+            batch.numbers,
+            factor * batch.positions,
+            model.config.relaxation,
+            theory=batch.theory,
         )
-        wide.append(read(model.denoiser, batch.numbers, end, WIDE)[0].double().numpy())
+        wide.append(
+            read(model.denoiser, batch.numbers, end, WIDE, batch.theory)[0].double().numpy()
+        )
         for z, moved, minimum in zip(batch.numbers, end, batch.positions, strict=True):
             errors.append(superpose(moved[z > 0].numpy(), minimum[z > 0].numpy())[1])
     found = np.concatenate(wide)

@@ -101,17 +101,17 @@ def stopped(start: Molecule, finished: Units) -> Record | None:
 def follow(start: Molecule, work: WorkFolder) -> Record:
     """Find a relaxation done, or do it."""
     key = work_key("path", start, SETTINGS.model_dump())
-    if record := work.find(key):
-        return record
-    dft = relax_with(start, SETTINGS, checkpoint=work.checkpoint(key))
-    record = {
-        "name": start.name,
-        "reason": dft.reason,
-        "path": path_of(dft.energies, dft.fmaxes, dft.rms_forces, dft.trajectory),
-        "end": MoleculeDocument.from_molecule(dft.molecule).model_dump(mode="json"),
-    }
-    work.keep(key, record)
-    return record
+
+    def relax() -> Record:
+        dft = relax_with(start, SETTINGS, checkpoint=work.checkpoint(key))
+        return {
+            "name": start.name,
+            "reason": dft.reason,
+            "path": path_of(dft.energies, dft.fmaxes, dft.rms_forces, dft.trajectory),
+            "end": MoleculeDocument.from_molecule(dft.molecule).model_dump(mode="json"),
+        }
+
+    return work.find_or_do(key, relax)
 
 
 def page(found: Sequence[Record], stored: Sequence[Record]) -> str:

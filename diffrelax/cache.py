@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from diffrelax.atomic import replacing
 from diffrelax.molecule import Molecule
+
+Unit: TypeAlias = dict[str, Any]
 
 DECIMALS = 6  # Å: far below what a calculation resolves, far above what a file loses
 
@@ -75,7 +80,8 @@ class WorkFolder:
     """A folder of finished units of work, one JSON file each, and of checkpoints of the others.
 
     Files appear whole or not at all, so any number of processes, on any number of machines that
-    share the folder, may use it at once.
+    share the folder, may use it at once. Units that were packed into one file beside the folder,
+    ``<folder>.jsonl.gz``, are found where they have no file of their own.
 
     Parameters
     ----------
@@ -83,27 +89,105 @@ class WorkFolder:
         Made if it does not exist.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.mkdir(parents=True, exist_ok=True)
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.path.mkdir(parents=True, exist_ok=True)
 
-    def find(self, key: str) -> dict[str, Any] | None:
+    @staticmethod
+    def of(path: str | os.PathLike[str] | None) -> WorkFolder:
+        """Open a folder; without a path, or an empty one, nothing is found and nothing kept."""
+        return WorkFolder(path) if path else _NoFolder()
+
+    def find_or_do(
+        self,
+        key: str,
+        work: Callable[[], Unit],
+        is_whole: Callable[[Unit], bool] = lambda _: True,
+    ) -> Unit:
+        """Return the document of a unit, which is calculated and kept if it is not found.
+
+        Parameters
+        ----------
+        key : str
+        work : callable
+            Does the unit.
+        is_whole : callable
+            Whether a document has all that is asked for: another one is neither taken nor kept.
+        """
+        if (found := self.find(key)) is not None and is_whole(found):
+            return found
+        document = work()
+        if is_whole(document):
+            self.keep(key, document)
+        return document
+
+    def find(self, key: str) -> Unit | None:
         """Return the document of a finished unit; None if it is not finished or damaged."""
-        try:
-            document = json.loads(self._document(key).read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
-            return None
-        return document if isinstance(document, dict) else None
+        document = _read(self.path / f"{key}.json")
+        if document is None and key in self._packed:
+            document = json.loads(self._packed[key])["document"]
+        return document
 
     def keep(self, key: str, document: Mapping[str, Any]) -> None:
         """Store the document of a unit that has finished, and drop its own checkpoint."""
-        with replacing(self._document(key)) as part:
+        with replacing(self.path / f"{key}.json") as part:
             part.write_text(json.dumps(document, ensure_ascii=False) + "\n", encoding="utf-8")
-        self.checkpoint(key).unlink(missing_ok=True)
+        (self.path / f"{key}.checkpoint").unlink(missing_ok=True)
 
-    def checkpoint(self, key: str) -> Path:
+    def checkpoint(self, key: str) -> Path | None:
         """Return the file in which a unit that has not finished may keep its state."""
         return self.path / f"{key}.checkpoint"
 
-    def _document(self, key: str) -> Path:
-        return self.path / f"{key}.json"
+    def pack(self) -> int:
+        """Add the units that have files of their own to the pack, and return how many it has.
+
+        The same units give the same bytes, molecule by molecule. The files are left where they are.
+        """
+        units = {key: json.loads(line)["document"] for key, line in self._packed.items()}
+        for path in self.path.glob("*.json"):
+            if document := _read(path):
+                units[path.stem] = document
+        # neighbours that are alike take less room
+        order = sorted(units, key=lambda key: (str(units[key].get("name", "")), key))
+        lines = [
+            json.dumps({"key": key, "document": units[key]}, ensure_ascii=False) for key in order
+        ]
+        with replacing(self._pack) as part:
+            text = "".join(f"{line}\n" for line in lines)
+            part.write_bytes(gzip.compress(text.encode(), mtime=0))
+        self._packed = dict(zip(order, lines, strict=True))
+        return len(units)
+
+    @property
+    def _pack(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.jsonl.gz")
+
+    @cached_property
+    def _packed(self) -> dict[str, str]:
+        """The lines of the pack, by the key of their unit."""
+        if not self._pack.exists():
+            return {}
+        with gzip.open(self._pack, "rt", encoding="utf-8") as lines:
+            return {json.loads(line)["key"]: line for line in lines}
+
+
+class _NoFolder(WorkFolder):
+    def __init__(self) -> None:
+        pass
+
+    def find(self, key: str) -> None:
+        return None
+
+    def keep(self, key: str, document: Mapping[str, Any]) -> None:
+        pass
+
+    def checkpoint(self, key: str) -> None:
+        return None
+
+
+def _read(path: Path) -> Unit | None:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return document if isinstance(document, dict) else None

@@ -142,7 +142,7 @@ def begin_finetuning(
             "most_heavy": max(model.config.most_heavy, seen["most_heavy"]),
             "bonds": tuple(sorted(minima.bonds.union(model.config.bonds))),
             "training": TrainingConfig.model_validate(training.model_dump()),
-            "calibration": None,
+            "calibrations": {},
         }
     )
     folder.mkdir(parents=True, exist_ok=True)
@@ -193,7 +193,7 @@ def load_minima(path: Path, config: ModelConfig, level: str | None = None) -> Mi
             left_out.append(molecule)
         elif molecule.start != "given":
             left_out.append(Rejected(molecule.name, f"{path}#{i + 1}", "it has no coordinates"))
-        elif reason := outside_method(molecule, config.network.elements):
+        elif reason := outside_method(molecule, config.network.elements, config.network.charges):
             left_out.append(Rejected(molecule.name, f"{path}#{i + 1}", reason))
         else:
             with rdBase.BlockLogs():

@@ -59,8 +59,9 @@ class Relaxation:
         Aligned root mean square deviation from the minimum that nine in ten of the molecules like
         those of training stay below, if they start in the basin of their minimum. A start that is
         left as it is, or nearly, has the bound of the model's own ends, from which the model cannot
-        tell it. NaN without the model, where it has no calibration, where the noise level was
-        given, where the model has hardly seen such atoms, and where the verdict is ``fell_back``.
+        tell it. NaN without the model, where it has no calibration at the level of theory, where
+        the noise level was given, where the model has hardly seen such atoms, and where the verdict
+        is ``fell_back``.
     time : Time
         In the model: the batch's time over its molecules.
     """
@@ -214,7 +215,7 @@ def relax_molecules(
     """
     level = model.check_level(level)
     schedule = choose_schedule(model, noise_level)
-    calibration = choose_calibration(model, noise_level, max_error)
+    calibration = choose_calibration(model, level, noise_level, max_error)
     results: dict[int, Relaxation] = {}
     covered: dict[int, Molecule] = {}
     for i, molecule in enumerate(molecules):
@@ -229,14 +230,16 @@ def relax_molecules(
             begun = Time.now()
             starts = [covered[i] for i in batch]
             ends = relax_batch(starts, model, level, schedule, calibration)
-            judged = [_judge(*pair, model, max_error) for pair in zip(starts, ends, strict=True)]
+            judged = [
+                _judge(*pair, model, level, max_error) for pair in zip(starts, ends, strict=True)
+            ]
             time = (Time.now() - begun) / len(batch)
             results |= {i: replace(r, time=time) for i, r in zip(batch, judged, strict=True)}
             bar.update(len(batch))
     return [results[i] for i in range(len(molecules))]
 
 
-def _judge(start: Molecule, end: End, model: Model, max_error: float) -> Relaxation:
+def _judge(start: Molecule, end: End, model: Model, level: str, max_error: float) -> Relaxation:
     strange = unfamiliar(start, model)
     result = Relaxation(
         start.name,
@@ -254,7 +257,7 @@ def _judge(start: Molecule, end: End, model: Model, max_error: float) -> Relaxat
     if reason:
         reason = "; ".join(filter(None, (strange, reason)))
         return replace(result, verdict="fell_back", reason=reason, error_bound=math.nan)
-    reasons = [strange, caution(start, model, result.error_bound)]
+    reasons = [strange, caution(start, model, level, result.error_bound)]
     if end.noise_level == 0:
         reasons.append("left as it is: the model sees nothing to correct")
     else:

@@ -26,11 +26,10 @@ from diffrelax.diffusion.schedule import LARGEST_STEP, RelaxationSchedule
 from diffrelax.flows.config import CheapLevel, FlowConfig, RemoteConfig
 from diffrelax.flows.resources import StageResources
 from diffrelax.levels.density_functional import mean_field
-from diffrelax.models.domain import MAX_ATOMS
 from diffrelax.network.config import DenseNetworkConfig, NetworkConfig
 from diffrelax.results import documents
 from diffrelax.results.tables import markdown_table
-from diffrelax.training.config import ModelConfig, TrainingConfig
+from diffrelax.training.config import MAX_ATOMS, ModelConfig, TrainingConfig
 
 ROOT = Path(__file__).parents[1]
 REPORTS = ROOT / "analysis" / "results"

@@ -1,5 +1,6 @@
 import os
 import sys
+from dataclasses import replace
 from unittest.mock import patch
 
 import numpy as np
@@ -11,7 +12,11 @@ import diffrelax.levels.density_functional  # noqa: F401  before a test imports 
 from diffrelax.geometry import superpose
 from diffrelax.models.release import load_model
 from diffrelax.molecule import Molecule
+from diffrelax.molecule.environments import count_environments
+from diffrelax.network.config import NetworkConfig
+from diffrelax.training.config import build_denoiser
 from diffrelax.training.geometries import GeometrySet
+from diffrelax.training.learned import Learned
 
 SMILES = ("CCO", "CC=O", "C1CC1", "C#C", "CC(N)=O", "c1ccoc1")
 
@@ -40,6 +45,38 @@ def geometries():
         start_torsion=np.zeros(6, dtype=np.float32),
         smiles=np.array([m.smiles.encode() for m in molecules]),
     )
+
+
+@pytest.fixture(scope="session")
+def several(model):
+    """A tiny model of several levels, charges and elements, which moves nothing."""
+    cho = Learned(minima=90, elements=(1, 6, 7, 8), charges=(0,), most_heavy=9)
+    more = Learned(minima=9, elements=(1, 6, 7, 8, 15, 17), charges=(-1, 0, 1), most_heavy=20)
+    config = model.config.model_copy(
+        update={
+            "name": "several-1",
+            "level": "r2SCAN-3c",
+            "network": NetworkConfig(
+                levels=("B3LYP/6-31G(2df,p)", "r2SCAN-3c", "BP86/def2-SVP"),
+                charges=(-2, -1, 0, 1, 2),
+                elements=(1, 6, 7, 8, 15, 17, 35),
+                channels=8,
+                products=4,
+                layers=1,
+            ),
+            "learned": {"B3LYP/6-31G(2df,p)": cho, "r2SCAN-3c": more},
+            "largest": 60,
+            "most_heavy": 20,
+            "limit": 250,
+        }
+    )
+    denoiser = build_denoiser(config).requires_grad_(False).eval()
+    known = 5 * [
+        "CCCl", "CCO", "CCCCCO", "NCC(=O)O", "[NH3+]CC(=O)[O-]", "C[NH3+]", "CC(=O)[O-]",
+        "C[N+](=O)[O-]", "COP(=O)([O-])OC", "COP(=O)(O)OC",
+    ]  # fmt: skip
+    environments = count_environments(known)
+    return replace(model, config=config, denoiser=denoiser, environments=environments)
 
 
 @pytest.fixture(autouse=True)

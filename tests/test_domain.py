@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import replace
 from math import inf, isnan
 from pathlib import Path
@@ -8,8 +9,9 @@ import pytest
 from ase.units import kcal, mol
 
 import diffrelax as dr
-from diffrelax.models.domain import RARE, rise, unfamiliar
+from diffrelax.models.domain import RARE, outside_domain, rise, unfamiliar
 from diffrelax.molecule.environments import (
+    bonds_in,
     count_environments,
     environments,
     read_environments,
@@ -116,3 +118,75 @@ def test_no_molecule_outside_is_worse_than_its_start_without_a_word():
         above = (row["energies"]["model"] - row["energies"]["force field"]) / (kcal / mol)
         assert above < 0.5 or row["reason"], row["smiles"]
         assert above < 2.0 or row["verdict"] in ("fell_back", "refused"), row["smiles"]
+
+
+@pytest.mark.parametrize(
+    ("smiles", "reason"),
+    [
+        ("CCBr", "not trained on Br"),  # the network knows it, and has seen none
+        ("CCI", "not trained on I"),
+        ("C[NH2+]CC[NH3+]", r"charge \+2: the model was trained on molecules with a charge of "
+         r"-1, 0, \+1"),
+        ("C" * 83 + "O", "252 atoms: .* not used beyond 250"),
+        ("CCl.Cl", "2 fragments"),
+        ("OO", "a bond O–O, of which the model has seen none"),
+    ],
+)  # fmt: skip
+def test_what_a_model_of_many_elements_and_charges_has_not_learned_is_refused(
+    several, smiles, reason
+):
+    molecule = dr.Molecule.from_smiles(smiles)
+    assert re.search(reason, outside_domain(molecule, several))
+
+
+@pytest.mark.parametrize(
+    "smiles",
+    ["CCCl", "C[NH3+]", "CC(=O)[O-]", "[NH3+]CC(=O)[O-]", "COP(=O)([O-])OC", "C[N+](=O)[O-]"],
+)
+def test_learned_elements_charges_and_bonds_are_covered(several, smiles):
+    result = dr.relax(smiles, several)
+    assert (result.verdict, result.reason) == ("relaxed", "")
+
+
+def test_up_to_its_limit_a_model_is_used_with_caution(several):
+    result = dr.relax(dr.Molecule.from_smiles("C" * 78 + "O"), several)
+    assert result.verdict == "relaxed"
+    assert "79 heavy atoms, 237 in all: extrapolated, trained on at most 20" in result.reason
+    (told,) = dr.relax(["C" * 99 + "O"], several)
+    assert told.verdict == "failed"
+    assert told.reason == "300 atoms: not embedded, as at most 250 are used here"
+
+
+def test_an_environment_that_was_not_learned_is_told(several):
+    assert "none of the molecules that the model has learned" in dr.relax("CC=CCl", several).reason
+
+
+@pytest.mark.parametrize(
+    ("smiles", "told"),
+    [
+        ("CCCl", "learned no Cl, elsewhere it has"),
+        ("CC(=O)[O-]", "learned no charge -1, elsewhere it has"),
+        ("COP(=O)([O-])OC", "learned no P and no charge -1, elsewhere"),
+        ("CCCCCCCCCCCO", "12 heavy atoms: at .* learned at most 9, elsewhere more"),
+        ("CCO", "^$"),
+    ],
+)
+def test_what_was_learned_at_other_levels_alone_is_told(several, smiles, told):
+    assert re.search(told, dr.relax(smiles, several, level="B3LYP/6-31G(2df,p)").reason)
+    assert "elsewhere" not in dr.relax(smiles, several, level="r2SCAN-3c").reason
+
+
+def test_a_level_that_was_declared_and_not_learned_is_unknown(several):
+    assert several.check_level(None) == several.check_level("R2scan-3C") == "r2SCAN-3c"
+    for level in ("BP86/def2-SVP", "M06-2X/def2-TZVP"):
+        with pytest.raises(ValueError, match=rf"not learned the level {re.escape(level)}; it "):
+            dr.relax("CCO", several, level=level)
+
+
+def test_bonds_are_read_from_environments():
+    known = environments(dr.Molecule.from_smiles("CB1OC1Br")) | {"SiH2 -CH2": 0, "Br3 -O -C": 0}
+    assert bonds_in(known) == {
+        (1, 6), (5, 6), (5, 8), (6, 8), (6, 35), (1, 14), (6, 14),
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="'4C' is not the label"):
+        bonds_in(["4C -CH3"])

@@ -119,7 +119,7 @@ def test_a_model_of_several_levels_gets_the_new_one_added(model, stretched, tmp_
     path, _ = stretched
     network = NetworkConfig(levels=("first", "second"), charges=(0,), channels=8, layers=1)
     config = model.config.model_copy(
-        update={"network": network, "level": "second", "calibration": None}
+        update={"network": network, "level": "second", "calibrations": {}}
     )
     torch.manual_seed(0)
     base = replace(model, config=config, denoiser=build_denoiser(config))
@@ -177,7 +177,7 @@ def test_atoms_of_a_kind_that_was_learned_are_known_afterwards(model, stretched,
 def test_a_model_of_its_own_covers_what_it_has_learned_alone(model, stretched, tmp_path):
     path, _ = stretched
     entries = yaml.safe_load((MODELS / "relax-qm9-1" / "config.yaml").read_text())
-    entries |= {"name": "own-1", "calibration": None}
+    entries |= {"name": "own-1"}
     entries["network"] |= {"channels": 8, "layers": 1}
     entries["training"] |= {"data": path.name, "steps": 2, "batch_size": 4, "checkpoints": 0}
     (tmp_path / path.name).write_text(path.read_text())

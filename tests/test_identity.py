@@ -306,3 +306,38 @@ def test_conformers_of_another_shape_are_told_apart_quickly():
         rdMolTransforms.SetDihedralDeg(mol.GetConformer(), 0, 1, 2, 3, degrees)
         shapes.append(butane.with_positions(mol.GetConformer().GetPositions()))
     assert not identity._may_coincide(*shapes)
+
+
+IONS = {  # atoms of an acidic hydrogen, what holds it, and what may take it
+    "[NH3+]CC(=O)[O-]": (5, 0, 4),
+    "C[NH2+]CC=O": (8, 1, 4),
+    "OC(=O)CCC(=O)[O-]": (8, 0, 7),
+    "C[N+](=O)[O-]": (4, 0, 3),
+    "COP(=O)([O-])OC": (7, 0, 4),
+    "COP(=O)(O)OC": (10, 4, 3),
+}
+
+
+@pytest.mark.parametrize(("smiles", "atoms"), IONS.items())
+def test_a_proton_that_moves_makes_another_molecule(smiles, atoms):
+    """A zwitterion, an ammonium, a carboxylate, a nitro group, phosphates."""
+    molecule = Molecule.from_smiles(smiles)
+    noise = np.random.default_rng(0).normal(scale=0.03, size=molecule.positions.shape)
+    assert identity_change(molecule, molecule.positions + noise) == ""
+    hydrogen, holder, taker = atoms
+    assert {(holder, hydrogen), (hydrogen, holder)} & {b[:2] for b in molecule.bonds}
+    moved = molecule.positions.copy()
+    others = np.delete(moved, [hydrogen, taker], axis=0)
+    places = moved[taker] + 0.98 * np.concatenate([rotation(1), -rotation(1)])
+    far = np.linalg.norm(places[:, None] - others, axis=2).min(1)
+    moved[hydrogen] = places[far.argmax()]
+    change = identity_change(molecule, moved)
+    pair = f"{molecule.symbols[taker]}{taker + 1}–H{hydrogen + 1}"
+    assert f"bond {molecule.symbols[holder]}{holder + 1}–H{hydrogen + 1} broke" in change
+    assert f"bond {pair} formed (0.98 Å)" in change
+
+
+def test_a_zwitterion_that_a_level_takes_apart_is_named():
+    glycine = Molecule.from_smiles("[NH3+]CC(=O)[O-]")
+    neutral = relax_at_level(glycine, "gfn2-xtb", fmax=0.05).positions
+    assert "bond N1–H" in identity_change(glycine, neutral)

@@ -16,11 +16,11 @@ from diffrelax.diffusion.reading import Calibration, ErrorBound, relax_by_readin
 from diffrelax.geometry import superpose
 from diffrelax.levels import get_calculator, relax_at_level
 from diffrelax.models.batches import choose_schedule
-from diffrelax.models.domain import MAX_ATOMS, outside_domain
+from diffrelax.models.domain import outside_domain
 from diffrelax.molecule import embedding
 from diffrelax.network.config import NetworkConfig
 from diffrelax.relaxation import relax_molecules
-from diffrelax.training.config import build_denoiser
+from diffrelax.training.config import MAX_ATOMS, build_denoiser
 
 
 def test_a_force_field_geometry_comes_closer_to_an_independent_minimum(model):
@@ -162,7 +162,10 @@ def calibrated(model):
         unseen=0.2,
         after_schedule=ErrorBound(scale=30.0, exponent=1.4),
     )
-    return replace(model, config=model.config.model_copy(update={"calibration": calibration}))
+    return replace(
+        model,
+        config=model.config.model_copy(update={"calibrations": {model.config.level: calibration}}),
+    )
 
 
 def test_what_is_relaxed_already_is_left_alone(calibrated):
@@ -211,17 +214,19 @@ def test_an_error_that_may_be_too_large_falls_back_to_the_start(calibrated, mode
     for wrong in (0.0, float("nan")):
         with pytest.raises(ValueError, match="give a positive number"):
             dr.relax("CCCO", calibrated, max_error=wrong)
-    with pytest.raises(ValueError, match="relax-qm9-1 tells no bound on its errors: leave"):
+    with pytest.raises(
+        ValueError, match=r"relax-qm9-1 tells no bound on its errors at B3LYP.*: leave"
+    ):
         dr.relax("CCCO", model, max_error=0.1)
     with pytest.raises(ValueError, match="given noise level"):
         dr.relax("CCCO", calibrated, max_error=0.1, noise_level=0.03)
 
 
 def test_a_bound_that_reaches_other_minima_is_told(calibrated):
-    wild = calibrated.config.calibration.model_copy(
+    wild = calibrated.config.calibrations[calibrated.config.level].model_copy(
         update={"after_schedule": ErrorBound(scale=1e3, exponent=1.4)}
     )
-    config = calibrated.config.model_copy(update={"calibration": wild})
+    config = calibrated.config.model_copy(update={"calibrations": {calibrated.config.level: wild}})
     result = dr.relax("CCCO", replace(calibrated, config=config))
     assert result.error_bound > 0.7 and result.verdict == "relaxed"
     told = f"its error may be {result.error_bound:.2f} Å, as far as other minima are"
@@ -236,8 +241,10 @@ def test_linear_and_tiny_molecules_are_relaxed(model):
 
 
 def test_a_large_molecule_that_is_left_alone_is_told_of_too(calibrated):
-    calm = calibrated.config.calibration.model_copy(update={"settled": 1.0, "near": 1.0})
-    config = calibrated.config.model_copy(update={"calibration": calm})
+    calm = calibrated.config.calibrations[calibrated.config.level].model_copy(
+        update={"settled": 1.0, "near": 1.0}
+    )
+    config = calibrated.config.model_copy(update={"calibrations": {calibrated.config.level: calm}})
     dodecane = dr.Molecule.from_smiles("CCCCCCCCCCCC")
     given = dodecane.with_positions(dodecane.positions)
     result = dr.relax(given, replace(calibrated, config=config))
@@ -341,7 +348,9 @@ def test_bonds_that_make_no_structure_are_refused_and_cost_no_other_molecule(mod
 
 def test_a_level_that_the_model_has_not_learned_is_told(model):
     assert dr.relax("CCO", model, level=model.config.level).verdict == "relaxed"
-    with pytest.raises(ValueError, match=r"relax-qm9-1 knows the level .* alone, not 'r2SCAN-3c'"):
+    with pytest.raises(
+        ValueError, match="relax-qm9-1 has not learned the level r2SCAN-3c; it knows B3LYP"
+    ):
         dr.relax("CCO", model, level="r2SCAN-3c")
 
 
@@ -359,5 +368,25 @@ def test_the_level_decides_where_a_model_of_several_leads(model):
     )
     assert np.array_equal(default, first)
     assert np.abs(second - first).max() > 1e-5
-    with pytest.raises(ValueError, match="not learned the level 'third'; it knows first, second"):
+    with pytest.raises(ValueError, match="not learned the level third; it knows first, second"):
         relax_molecules([start], several, level="third")
+
+
+def test_a_level_without_a_calibration_has_no_bound_and_says_so(several, calibrated):
+    (calibration,) = calibrated.config.calibrations.values()
+    config = several.config.model_copy(update={"calibrations": {"r2SCAN-3c": calibration}})
+    model = replace(several, config=config)
+    bounded = dr.relax("CCO", model, level="r2SCAN-3c")
+    assert bounded.error_bound > 0 and bounded.reason == ""
+    bare = dr.relax("CCO", model, level="B3LYP/6-31G(2df,p)")
+    assert np.isnan(bare.error_bound)
+    assert bare.reason == (
+        "there is no bound on errors at B3LYP/6-31G(2df,p): too few molecules to validate on"
+    )
+    with pytest.raises(ValueError, match=r"no bound on its errors at B3LYP/6-31G\(2df,p\): leave"):
+        dr.relax("CCO", model, level="B3LYP/6-31G(2df,p)", max_error=0.1)
+
+
+def test_the_calibration_of_an_older_release_is_that_of_its_level():
+    config = dr.load_model("relax-qm9-2").config
+    assert list(config.calibrations) == [config.level] == ["B3LYP/6-31G(2df,p)"]

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,3 +93,50 @@ def test_a_damaged_unit_is_as_good_as_none(tmp_path: Path, text: str) -> None:
     assert folder.find("ab") is None
     folder.keep("ab", {"a": 1})
     assert folder.find("ab") == {"a": 1}
+
+
+def test_packed_units_are_found_and_new_ones_join_them(tmp_path: Path) -> None:
+    folder = WorkFolder(tmp_path / "units")
+    folder.keep("b", {"name": "ethane", "energy": -2.0})
+    folder.keep("a", {"name": "methane", "energy": -1.0})
+    assert folder.pack() == 2
+    pack = tmp_path / "units.jsonl.gz"
+    before = pack.read_bytes()
+    for path in folder.path.iterdir():
+        path.unlink()
+    again = WorkFolder(tmp_path / "units")
+    assert again.find("a") == {"name": "methane", "energy": -1.0}
+    assert again.find("c") is None
+    assert again.pack() == 2 and pack.read_bytes() == before
+    again.keep("c", {"name": "méthanol"})
+    again.keep("a", {"name": "methane", "energy": -1.5})
+    (again.path / "d.json").write_text("damaged")
+    assert again.find("a") == {"name": "methane", "energy": -1.5}
+    assert again.pack() == 3
+    lines = [json.loads(line) for line in gzip.decompress(pack.read_bytes()).splitlines()]
+    assert [line["key"] for line in lines] == ["b", "a", "c"]
+    assert lines[1]["document"]["energy"] == -1.5
+
+
+def test_a_unit_is_done_once_unless_what_is_there_is_not_whole(tmp_path: Path) -> None:
+    folder, calls = WorkFolder(tmp_path), []
+
+    def do(energy: float | None) -> Callable[[], dict[str, float | None]]:
+        return lambda: calls.append(energy) or {"energy": energy}
+
+    def is_whole(document: dict[str, float | None]) -> bool:
+        return document["energy"] is not None
+
+    assert folder.find_or_do("a", do(None), is_whole) == {"energy": None}
+    assert folder.find_or_do("a", do(-1.0), is_whole) == {"energy": -1.0}
+    assert folder.find_or_do("a", do(-2.0), is_whole) == {"energy": -1.0}
+    folder.keep("a", {"energy": None})
+    assert folder.find_or_do("a", do(-3.0), is_whole) == {"energy": -3.0}
+    assert calls == [None, -1.0, -3.0]
+
+
+@pytest.mark.parametrize("path", [None, ""])
+def test_without_a_folder_nothing_is_kept(path: str | None) -> None:
+    nowhere = WorkFolder.of(path)
+    assert [nowhere.find_or_do("a", lambda i=i: {"i": i})["i"] for i in range(2)] == [0, 1]
+    assert nowhere.checkpoint("a") is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -22,15 +22,14 @@ from diffrelax.cli.options import (
     Overwrite,
     Seed,
     Threads,
-    count_inputs,
-    each_input,
     set_threads,
 )
-from diffrelax.cli.relax import load_checked, relax_inputs
+from diffrelax.cli.relax import load_checked, read_parts, relax_or_fail
 
 if TYPE_CHECKING:
     from diffrelax.benchmark.starts import Arm
     from diffrelax.dft import DFTSettings
+    from diffrelax.files.reading import Input
     from diffrelax.molecule import Molecule
     from diffrelax.relaxation import Relaxation
 
@@ -97,7 +96,7 @@ def dft(
     json_lines: Json = False,
 ) -> None:
     """Relax molecules with the diffusion model, then with DFT (PySCF); the same command goes on."""
-    from diffrelax.cli.report import Report, carried
+    from diffrelax.cli.report import Report, carried, report_each
     from diffrelax.dft import DFTSettings
     from diffrelax.dft.optimization import check_settings
     from diffrelax.files.writing import check_output
@@ -127,33 +126,21 @@ def dft(
         "compare": sorted(set(compare or [])),
         **settings.model_dump(),
     }
-    total = count_inputs(inputs)
-    with Report(
-        output, decisive, _is_converged, overwrite=overwrite, json_lines=json_lines
-    ) as report:
-        try:
-            for ((source, result, before),) in relax_inputs(
-                report.left_of(each_input(inputs)),
-                loaded,
-                noise_level=noise_level,
-                seed=seed,
-                part_size=1,
-                total=total,
-                done=report.n_done,
-            ):
-                checkpoints = Checkpoints(output, result, settings)
-                row, end, table = _dft_one(
-                    result, before, compare or [], settings, threads, checkpoints
-                )
-                report.add([Result(source, row, end, carried(source, row))])
-                checkpoints.drop()
-                if compare and end and not json_lines:
-                    print(table, flush=True)
-            report.finish()
-        except KeyboardInterrupt:
-            report.tell_interrupted(total)
-            raise typer.Exit(130) from None
-    raise typer.Exit(1 if report.n_bad else 0)
+
+    def results(left: Iterator[Input]) -> Iterator[list[Result]]:
+        for ((source, molecule, before),) in read_parts(left, 1, seed=seed):
+            (result,) = relax_or_fail([molecule], loaded, noise_level=noise_level)
+            checkpoints = Checkpoints(output, result, settings)
+            row, end, table = _dft_one(
+                result, before, compare or [], settings, threads, checkpoints
+            )
+            yield [Result(source, row, end, carried(source, row))]
+            checkpoints.drop()
+            if compare and end and not json_lines:
+                print(table, flush=True)
+
+    report = Report(output, decisive, _is_converged, overwrite=overwrite, json_lines=json_lines)
+    report_each(inputs, report, results)
 
 
 def _is_converged(row: Mapping[str, Any]) -> bool:

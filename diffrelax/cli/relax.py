@@ -21,8 +21,6 @@ from diffrelax.cli.options import (
     Seed,
     Threads,
     Workers,
-    count_inputs,
-    each_input,
     set_threads,
 )
 
@@ -51,7 +49,7 @@ def relax(
     json_lines: Json = False,
 ) -> None:
     """Relax molecules with the diffusion model; what is done is kept, the same command goes on."""
-    from diffrelax.cli.report import Report, carried, relaxation_row
+    from diffrelax.cli.report import Report, carried, relaxation_row, report_each
     from diffrelax.files.writing import check_output
     from diffrelax.models.domain import atom_limit
     from diffrelax.results.journal import Result
@@ -67,37 +65,28 @@ def relax(
         "max_error": max_error,
         "seed": seed,
     }
-    total = count_inputs(inputs)
-    with Report(
-        output, settings, _is_relaxed, overwrite=overwrite, json_lines=json_lines
-    ) as report:
-        try:
-            for part in relax_inputs(
-                report.left_of(each_input(inputs)),
-                loaded,
-                noise_level=noise_level,
-                max_error=max_error,
-                seed=seed,
-                workers=workers,
-                max_atoms=atom_limit(loaded),
-                total=total,
-                done=report.n_done,
-            ):
-                results = []
-                for source, relaxation, _ in part:
-                    row = relaxation_row(relaxation)
-                    properties = carried(source, row)
-                    results.append(Result(source, row, relaxation.molecule, properties))
-                report.add(results)
-            report.finish()
-        except KeyboardInterrupt:
-            report.tell_interrupted(total)
-            raise typer.Exit(130) from None
-    raise typer.Exit(1 if report.n_bad else 0)
+
+    def results(left: Iterator[Input]) -> Iterator[list[Result]]:
+        for part in read_parts(left, PART, seed=seed, workers=workers, max_atoms=max_atoms):
+            molecules = [molecule for _, molecule, _ in part]
+            relaxed = relax_or_fail(molecules, loaded, noise_level=noise_level, max_error=max_error)
+            rows = [relaxation_row(one) for one in relaxed]
+            yield [
+                Result(source, row, one.molecule, carried(source, row))
+                for (source, *_), row, one in zip(part, rows, relaxed, strict=True)
+            ]
+
+    max_atoms = atom_limit(loaded)
+    report = Report(output, settings, _is_relaxed, overwrite=overwrite, json_lines=json_lines)
+    report_each(inputs, report, results)
 
 
 def load_checked(
-    model: str, device: str, noise_level: float | None, max_error: float = math.inf
+    model: str,
+    device: str,
+    noise_level: float | None,
+    max_error: float = math.inf,
+    level: str | None = None,
 ) -> Model:
     """Load a model, and find out whether it can be used so, before the work begins."""
     from diffrelax.models.batches import choose_calibration, choose_schedule
@@ -105,39 +94,8 @@ def load_checked(
 
     loaded = load_model(model, device)
     choose_schedule(loaded, noise_level)
-    choose_calibration(loaded, noise_level, max_error)
+    choose_calibration(loaded, loaded.check_level(level), noise_level, max_error)
     return loaded
-
-
-def relax_inputs(
-    inputs: Iterator[Input],
-    model: Model,
-    *,
-    noise_level: float | None,
-    seed: int,
-    max_error: float = math.inf,
-    workers: int = 1,
-    max_atoms: int | None = None,
-    part_size: int | None = None,
-    total: int | None = None,
-    done: int = 0,
-) -> Iterator[list[tuple[Input, Relaxation, float]]]:
-    """Relax inputs part by part; yield each with the seconds that it took to read it.
-
-    No larger molecules are embedded than ``max_atoms``, if it is given.
-    """
-    from tqdm.auto import tqdm
-
-    parts = read_parts(inputs, part_size or PART, seed=seed, workers=workers, max_atoms=max_atoms)
-    with tqdm(total=total, initial=done, unit="mol", disable=None) as bar:
-        for part in parts:
-            molecules = [molecule for _, molecule, _ in part]
-            relaxed = relax_or_fail(molecules, model, noise_level=noise_level, max_error=max_error)
-            yield [
-                (source, result, seconds)
-                for result, (source, _, seconds) in zip(relaxed, part, strict=True)
-            ]
-            bar.update(len(part))
 
 
 def read_parts(
@@ -148,7 +106,10 @@ def read_parts(
     workers: int = 1,
     max_atoms: int | None = None,
 ) -> Iterator[list[tuple[Input, Molecule | Rejected, float]]]:
-    """Read inputs, so many together; yield each with what it is and the seconds that it took."""
+    """Read inputs, so many together; yield each with what it is and the seconds that it took.
+
+    No larger molecules are embedded than ``max_atoms``, if it is given.
+    """
     from diffrelax.clock import timed
     from diffrelax.files.reading import each_molecule
 

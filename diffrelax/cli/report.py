@@ -9,14 +9,17 @@ from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
 from ase.calculators.calculator import all_properties
 from tqdm.auto import tqdm
 
+from diffrelax.cli.options import count_inputs, each_input
 from diffrelax.files.reading import Input, Record
 from diffrelax.results.journal import Result, ResultFile
 
 if TYPE_CHECKING:
     from diffrelax.benchmark.starts import Arm
+    from diffrelax.molecule import Molecule
     from diffrelax.relaxation import Relaxation
 
 OF_A_GEOMETRY = {*all_properties, "ensemble"}  # properties that do not hold for another one
@@ -31,23 +34,37 @@ def relaxation_row(result: Relaxation) -> dict[str, Any]:
 
     Energies in eV, lengths in Å, forces in eV/Å, frequencies in cm⁻¹, times in seconds.
     """
-    molecule = result.molecule
-    return {
-        "name": result.name,
-        "smiles": (molecule.smiles or None) if molecule else None,
-        "charge": molecule.charge if molecule else None,
-        "multiplicity": molecule.multiplicity if molecule else None,
-        "verdict": result.verdict,
-        "reason": result.reason,
+    told = {
         "start": result.start.start if result.start else None,
         "noise_level": result.noise_level if result.n_evaluations else None,
         "n_evaluations": result.n_evaluations,
-        "error_bound": None if isnan(result.error_bound) else result.error_bound,
+        "error_bound": known(result.error_bound),
         **dict.fromkeys(DFT_COLUMNS),
         "seconds": result.seconds,
+    }
+    return molecule_row(result.name, result.molecule, result.verdict, result.reason, told)
+
+
+def molecule_row(
+    name: str, molecule: Molecule | None, verdict: str, reason: str, told: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return a row with what is told of a molecule between its reason and its geometry."""
+    return {
+        "name": name,
+        "smiles": (molecule.smiles or None) if molecule else None,
+        "charge": molecule.charge if molecule else None,
+        "multiplicity": molecule.multiplicity if molecule else None,
+        "verdict": verdict,
+        "reason": reason,
+        **told,
         "symbols": molecule.symbols if molecule else None,
         "positions": molecule.positions.tolist() if molecule else None,
     }
+
+
+def known(value: float) -> float | None:
+    """Return a number, None if it is NaN."""
+    return None if isnan(value) else value
 
 
 def dft_columns(arm: Arm, excess: float | None) -> dict[str, Any]:
@@ -159,6 +176,37 @@ class Report:
                 f"{self._file.n_written} geometries in {self._file.path}; the same command goes on",
                 file=sys.stderr,
             )
+
+
+def report_each(
+    inputs: list[str],
+    report: Report,
+    work: Callable[[Iterator[Input]], Iterator[list[Result]]],
+) -> None:
+    """Report what becomes of the inputs that are not done, and exit with the status of all.
+
+    Parameters
+    ----------
+    inputs : list of str
+        Of the command.
+    report : Report
+        Closed at the end.
+    work : callable
+        Yields the results of inputs part by part, and goes on when a part has been written.
+    """
+    total = count_inputs(inputs)
+    with report:
+        left = report.left_of(each_input(inputs))
+        try:
+            with tqdm(total=total, initial=report.n_done, unit="mol", disable=None) as bar:
+                for results in work(left):
+                    report.add(results)
+                    bar.update(len(results))
+            report.finish()
+        except KeyboardInterrupt:
+            report.tell_interrupted(total)
+            raise typer.Exit(130) from None
+    raise typer.Exit(1 if report.n_bad else 0)
 
 
 def carried(source: Input, row: Mapping[str, Any]) -> dict[str, Any]:

@@ -143,5 +143,8 @@ def _run(
     )
     print(f"step {state.step} of {config.training.steps} after {state.time.wall / 3600:.2f} h")
     released: Any = load_tensors(folder / WEIGHTS)[1]["config"]
-    if config.relaxation.bridge and not released["calibration"]:
-        print("too few molecules to validate on: the model tells no bounds on its errors")
+    unbounded = [level for level in released["learned"] or [config.level]
+                 if level not in released["calibrations"]]  # fmt: skip
+    if config.relaxation.bridge and unbounded:
+        print("too few molecules to validate on: the model tells no bounds on its errors at "
+              f"{', '.join(unbounded)}")  # fmt: skip

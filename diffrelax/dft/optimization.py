@@ -187,7 +187,9 @@ def relax_with(
         return minimum.check(result, calculator) if asked and result.converged else result
 
 
-def unit_checkpoint(work: WorkFolder, key: str, molecule: Molecule, settings: DFTSettings) -> Path:
+def unit_checkpoint(
+    work: WorkFolder, key: str, molecule: Molecule, settings: DFTSettings
+) -> Path | None:
     """Return the file from which a unit of work goes on, and in which it keeps its state.
 
     Units that differ in the number of steps or in the check of the minimum share it, so that none
@@ -208,6 +210,8 @@ def unit_checkpoint(work: WorkFolder, key: str, molecule: Molecule, settings: DF
     """
     way = _way(molecule, settings)
     shared = work.checkpoint(way)
+    if shared is None:
+        return None
     try:
         calls = Checkpoint.load(shared, way, molecule).calls
     except FileNotFoundError:

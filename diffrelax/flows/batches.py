@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from jobflow import Job, Maker, job
 
-from diffrelax.cache import work_key
+from diffrelax.cache import WorkFolder, work_key
 from diffrelax.files.reading import Rejected, cut_smiles
 from diffrelax.flows.arguments import Plain, as_arguments, as_plain, label, read_argument
-from diffrelax.flows.units import Document, find_unit, is_failure, keep_unit, open_work, pass_on
+from diffrelax.flows.units import Document, find_unit, is_failure, pass_on
 from diffrelax.molecule import Molecule
 from diffrelax.results.documents import MoleculeDocument, Provenance, RelaxationDocument
 
@@ -125,7 +125,7 @@ class DiffusionRelaxMaker(Maker):
         from diffrelax.relaxation import relax_molecules
 
         model = load_on_worker(self.model, self.device)
-        work = open_work(self.work)
+        work = WorkFolder.of(self.work)
         molecules = [as_plain(given, seed=self.seed) for given in molecules]
         documents: dict[int, Document] = {}
         new: list[tuple[int, str, Molecule]] = []
@@ -148,7 +148,7 @@ class DiffusionRelaxMaker(Maker):
             provenance = Provenance.here(model=model, seed=seed)
             document = RelaxationDocument.from_relaxation(relaxation, provenance, key=key)
             documents[i] = document.model_dump(mode="json")
-            keep_unit(work, key, documents[i])
+            work.keep(key, documents[i])
         return [documents[i] for i in range(len(molecules))]
 
     def _key(self, given: Plain, sha256: str) -> str:

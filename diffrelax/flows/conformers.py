@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from jobflow import Flow, JobConfig, Maker, OnMissing, Response, job
 from pydantic import Field
 
-from diffrelax.cache import work_key
+from diffrelax.cache import WorkFolder, work_key
 from diffrelax.files.reading import Rejected
 from diffrelax.flows.arguments import (
     as_argument,
@@ -21,7 +21,7 @@ from diffrelax.flows.arguments import (
     read_argument,
 )
 from diffrelax.flows.batches import load_on_worker
-from diffrelax.flows.units import open_work, pass_on
+from diffrelax.flows.units import pass_on
 from diffrelax.levels import check_installed, check_level, get_calculator
 from diffrelax.results.documents import Document, MoleculeDocument, Provenance
 from diffrelax.sampling.ensemble import Ensemble, Level, check_temperature
@@ -170,7 +170,7 @@ class ConformerFlowMaker(Maker):
         """Relax one geometry at the level."""
         from diffrelax.sampling.conformers import relax_conformer
 
-        end, reason = relax_conformer(_read(start), self._theory, open_work(self.work))
+        end, reason = relax_conformer(_read(start), self._theory, WorkFolder.of(self.work))
         return _written(end) | {"reason": reason}
 
     @job(config=JobConfig(on_missing_references=OnMissing.NONE))

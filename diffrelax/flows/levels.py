@@ -14,7 +14,7 @@ from diffrelax.cache import WorkFolder, work_key
 from diffrelax.dft import DFTSettings
 from diffrelax.files.reading import Rejected
 from diffrelax.flows.arguments import as_argument, as_arguments, as_plain, failure, read_argument
-from diffrelax.flows.units import Document, fetch, find_unit, keep_unit, open_work, pass_on
+from diffrelax.flows.units import Document, fetch, named, pass_on
 from diffrelax.levels import LEVELS, check_installed, check_level
 from diffrelax.molecule import Molecule
 from diffrelax.results.documents import (
@@ -23,6 +23,7 @@ from diffrelax.results.documents import (
     Provenance,
     ResultDocument,
     StaticDocument,
+    is_finished,
 )
 
 logger = logging.getLogger(__name__)
@@ -72,29 +73,26 @@ OutputReference
         if isinstance(read, Rejected):
             return pass_on(molecule, read, work_key(self.stage, read.source, self.plain_settings()))
         key = work_key(self.stage, read, self.plain_settings())
-        work = open_work(self.work)
-        found = find_unit(work, key, read.name)
-        if found and self.is_whole(found):
-            return found
+        work = WorkFolder.of(self.work)
+        document = work.find_or_do(key, lambda: self._do(read, key, work), self.is_whole)
+        return named(document, read.name)
+
+    def _do(self, molecule: Molecule, key: str, work: WorkFolder) -> Document:
         self.check_machine()
         try:
-            document = self.calculate(read, key, work).model_dump(mode="json")
+            return self.calculate(molecule, key, work).model_dump(mode="json")
         except ValueError as error:  # the molecule is not for this level
             reason = str(error)
         except (OSError, MemoryError, ImportError):  # of the machine or the installation
             raise
         except Exception as error:  # one bad molecule never costs the others
-            logger.exception("%s: %s", self.stage, read.name)
+            logger.exception("%s: %s", self.stage, molecule.name)
             reason = f"{type(error).__name__}: {error}"
-        else:
-            if self.is_whole(document):
-                keep_unit(work, key, document)
-            return document
-        return failure(Rejected(read.name, read.smiles, reason), stage=self.stage, key=key)
+        return failure(Rejected(molecule.name, molecule.smiles, reason), stage=self.stage, key=key)
 
     def is_whole(self, document: Document) -> bool:
         """Whether a unit has all that is asked for, and need not be done again."""
-        return True
+        return is_finished(document)
 
     @abstractmethod
     def check_machine(self) -> None:
@@ -105,7 +103,7 @@ OutputReference
         """Return what decides the outcome."""
 
     @abstractmethod
-    def calculate(self, molecule: Molecule, key: str, work: WorkFolder | None) -> ResultDocument:
+    def calculate(self, molecule: Molecule, key: str, work: WorkFolder) -> ResultDocument:
         """Do the work; ValueError says that this molecule cannot be treated."""
 
 
@@ -145,9 +143,9 @@ class ForceFieldRelaxMaker(MoleculeMaker):
 
     def is_whole(self, document: Document) -> bool:
         """Whether it has an energy, which it lacks where the program of the level crashed."""
-        return document.get("energy") is not None
+        return super().is_whole(document) and document.get("energy") is not None
 
-    def calculate(self, molecule: Molecule, key: str, work: WorkFolder | None) -> ResultDocument:
+    def calculate(self, molecule: Molecule, key: str, work: WorkFolder) -> ResultDocument:
         """Relax."""
         from diffrelax.levels import relax_at_level
 
@@ -193,14 +191,15 @@ class DFTRelaxMaker(MoleculeMaker):
     def is_whole(self, document: Document) -> bool:
         """Whether it has its trajectory, which the units of a speed-up lack."""
         way = document.get("trajectory")
-        return not way or len(way["positions"]) == len(way["energies"])
+        has_all = not way or len(way["positions"]) == len(way["energies"])
+        return has_all and super().is_whole(document)
 
-    def calculate(self, molecule: Molecule, key: str, work: WorkFolder | None) -> ResultDocument:
+    def calculate(self, molecule: Molecule, key: str, work: WorkFolder) -> ResultDocument:
         """Relax."""
         from diffrelax.dft.optimization import relax_with, unit_checkpoint
 
         settings = DFTSettings(**self.settings)
-        checkpoint = unit_checkpoint(work, key, molecule, settings) if work else None
+        checkpoint = unit_checkpoint(work, key, molecule, settings)
         relaxation = relax_with(molecule, settings, checkpoint=checkpoint)
         return MinimisationDocument.from_dft(molecule, relaxation, Provenance.here(), key=key)
 
@@ -236,7 +235,7 @@ class StaticMaker(MoleculeMaker):
         """Look for the program or the weights of the level."""
         check_installed(self.level)
 
-    def calculate(self, molecule: Molecule, key: str, work: WorkFolder | None) -> ResultDocument:
+    def calculate(self, molecule: Molecule, key: str, work: WorkFolder) -> ResultDocument:
         """Calculate."""
         from diffrelax.clock import Time
         from diffrelax.levels import get_calculator

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from socket import gethostname
 from typing import Any, TypeGuard
 
@@ -12,32 +11,23 @@ from jobflow import job
 from diffrelax.cache import WorkFolder
 from diffrelax.files.reading import Rejected
 from diffrelax.flows.arguments import Plain, failure
-from diffrelax.results.documents import find_document
+from diffrelax.results.documents import is_finished, read_document
 
 Document = dict[str, Any]
 
 
-def open_work(path: str) -> WorkFolder | None:
-    """Open a folder of finished units; of an empty path, none."""
-    return WorkFolder(Path(path)) if path else None
+def find_unit(work: WorkFolder, key: str, name: str) -> Document | None:
+    """Find a finished unit that can be read."""
+    found = work.find(key)
+    return named(found, name) if found and is_finished(found) else None
 
 
-def find_unit(work: WorkFolder | None, key: str, name: str) -> Document | None:
-    """Find a finished unit that can be read; its molecule may have had another name then."""
-    found = find_document(work, key) if work else None
-    if found is None:
-        return None
-    document = found.model_dump(mode="json")
-    parts = (document, document.get("input"), document.get("output"))
-    for part in filter(None, parts):
+def named(record: Document, name: str) -> Document:
+    """Return a finished unit as this version writes it; it may have had another name."""
+    document = read_document(record).model_dump(mode="json")
+    for part in filter(None, (document, document.get("input"), document.get("output"))):
         part["name"] = name
     return document
-
-
-def keep_unit(work: WorkFolder | None, key: str, document: Document) -> None:
-    """Keep a unit that has just been finished."""
-    if work:
-        work.keep(key, document)
 
 
 @job
@@ -67,7 +57,7 @@ def fetch(given: Plain) -> Plain:
     """
     if isinstance(given, str) or "unit" not in given:
         return given
-    found = find_unit(open_work(given["work"]), given["unit"], given["name"])
+    found = find_unit(WorkFolder.of(given["work"]), given["unit"], given["name"])
     if found is None:
         raise FileNotFoundError(
             f"the finished unit {given['unit']} of {given['name']} is not in {given['work']} on "

@@ -48,9 +48,11 @@ def choose_schedule(model: Model, noise_level: float | None) -> RelaxationSchedu
 
 
 def choose_calibration(
-    model: Model, noise_level: float | None, max_error: float
+    model: Model, level: str, noise_level: float | None, max_error: float
 ) -> Calibration | None:
-    """Return what readings of the model mean; None where it is not to read, or cannot.
+    """Return what readings of the model mean at a level of theory that it has learned.
+
+    None where it is not to read, or cannot.
 
     Raises
     ------
@@ -59,11 +61,11 @@ def choose_calibration(
     """
     if not max_error > 0:
         raise ValueError(f"max_error {max_error} Å: give a positive number")
-    calibration = model.config.calibration if noise_level is None else None
+    calibration = model.config.calibrations.get(level) if noise_level is None else None
     if calibration is None and max_error < math.inf:
         why = (
-            f"{model.name} tells no bound on its errors: leave max_error out, or take a model "
-            "that does"
+            f"{model.name} tells no bound on its errors at {level}: leave max_error out, or take "
+            "a model that does"
             if noise_level is None
             else "nothing is known of errors at a given noise level: leave out one of the two"
         )

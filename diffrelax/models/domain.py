@@ -15,20 +15,19 @@ from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.environments import environments
 
-MAX_ATOMS = 100
 RARE = 5  # training molecules; 1.0% of validation molecules have an atom of a kind that fewer have
 
 
 def outside_domain(molecule: Molecule, model: Model) -> str:
     """Say why the model does not cover a molecule; empty if it does."""
-    if reason := outside_method(molecule, model.config.network.elements):
+    if reason := outside_method(molecule, model.config.elements, model.config.charges):
         return reason
     if molecule.n_atoms > (limit := atom_limit(model)):
         return (
             f"{molecule.n_atoms} atoms: the model was trained on at most {model.config.largest} "
             f"and is not used beyond {limit}"
         )
-    for pair in sorted(bond_kinds(molecule) - set(model.config.bonds)):
+    for pair in sorted(bond_kinds(molecule) - model.bonds):
         names = "–".join(chemical_symbols[z] for z in pair)
         return f"it has a bond {names}, of which the model has seen none"
     return ""
@@ -36,17 +35,24 @@ def outside_domain(molecule: Molecule, model: Model) -> str:
 
 def atom_limit(model: Model) -> int:
     """Return how many atoms, hydrogens counted, the model is used for at most."""
-    return max(MAX_ATOMS, model.config.largest)
+    return max(model.config.limit, model.config.largest)
 
 
-def outside_method(molecule: Molecule, elements: Collection[int]) -> str:
-    """Say why no model of these elements can learn or relax a molecule; empty if one can."""
+def outside_method(
+    molecule: Molecule, elements: Collection[int], charges: Collection[int] = (0,)
+) -> str:
+    """Say why no model of these elements and total charges can learn or relax a molecule.
+
+    Empty if one can.
+    """
     foreign = sorted({s for s, z in zip(molecule.symbols, molecule.numbers, strict=True)
                       if z not in elements})  # fmt: skip
     if foreign:
         return f"the model was not trained on {', '.join(foreign)}"
-    if molecule.charge:
-        return f"charge {molecule.charge:+d}: the model was trained on neutral molecules"
+    if molecule.charge not in charges:
+        known = ", ".join(f"{charge:+d}" if charge else "0" for charge in sorted(charges))
+        trained = "neutral molecules" if known == "0" else f"molecules with a charge of {known}"
+        return f"charge {molecule.charge:+d}: the model was trained on {trained}"
     if molecule.multiplicity != 1:
         return (
             f"multiplicity {molecule.multiplicity}: the model was trained on closed-shell molecules"
@@ -111,17 +117,40 @@ def rise(start: Molecule, positions: np.ndarray) -> float:
     return (energies[1] - energies[0]) / (kcal / mol)
 
 
-def caution(start: Molecule, model: Model, error_bound: float) -> str:
+def not_learned_there(molecule: Molecule, model: Model, level: str) -> str:
+    """Say what of a molecule the model has learned at other levels of theory alone.
+
+    Empty if there is nothing, or if it is not known what was learned at which level.
+    """
+    if (learned := model.config.learned.get(level)) is None:
+        return ""
+    lacking = [chemical_symbols[z] for z in sorted({*molecule.numbers} - {*learned.elements})]
+    if molecule.charge not in learned.charges:
+        lacking.append(f"charge {molecule.charge:+d}" if molecule.charge else "neutral molecule")
+    if lacking:
+        return f"at {level} the model has learned no {' and no '.join(lacking)}, elsewhere it has"
+    heavy = np.count_nonzero(molecule.numbers > 1)
+    if learned.most_heavy < heavy <= model.config.most_heavy:
+        return (
+            f"{heavy} heavy atoms: at {level} the model has learned at most {learned.most_heavy}, "
+            "elsewhere more"
+        )
+    return ""
+
+
+def caution(start: Molecule, model: Model, level: str, error_bound: float) -> str:
     """Say what to beware of in the relaxation of a molecule that is covered; empty if nothing.
 
     Parameters
     ----------
     start : Molecule
     model : Model
+    level : str
+        Level of theory that was aimed at.
     error_bound : float, Å
         NaN if none is told.
     """
-    cautions = []
+    cautions = [told] if (told := not_learned_there(start, model, level)) else []
     heavy, n_atoms = np.count_nonzero(start.numbers > 1), start.n_atoms
     most_heavy, largest = model.config.most_heavy, model.config.largest
     if heavy > most_heavy or n_atoms > largest:
@@ -131,6 +160,8 @@ def caution(start: Molecule, model: Model, error_bound: float) -> str:
         )
     if cautions and not isnan(error_bound):
         cautions.append("its error bound is not calibrated for that")
+    if model.config.calibrations and level not in model.config.calibrations:
+        cautions.append(f"there is no bound on errors at {level}: too few molecules to validate on")
     if error_bound > model.config.training.max_start_rmsd:
         cautions.append(f"its error may be {error_bound:.2f} Å, as far as other minima are")
     known = model.config.training.starts

@@ -14,8 +14,9 @@ from pydantic import ValidationError
 
 from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.entries import explain_invalid
-from diffrelax.molecule.environments import read_environments
-from diffrelax.network.config import DenseNetworkConfig, NetworkConfig
+from diffrelax.levels.distances import plain_name
+from diffrelax.molecule.environments import bonds_in, read_environments
+from diffrelax.network.config import DenseNetworkConfig
 from diffrelax.network.network import Theory
 from diffrelax.training.config import ModelConfig, build_denoiser
 from diffrelax.training.loop import WEIGHTS, check_device
@@ -59,19 +60,29 @@ class Model:
         """Where the weights are."""
         return next(self.denoiser.parameters()).device
 
+    @cached_property
+    def bonds(self) -> frozenset[tuple[int, int]]:
+        """Pairs of atomic numbers, the smaller first, whose bonds it has seen."""
+        return frozenset(self.config.bonds) | bonds_in(self.environments or ())
+
     def check_level(self, level: str | None) -> str:
         """Return the level of theory of the minima to aim at; by default the model's own.
+
+        Names are compared without regard to case.
 
         Raises
         ------
         ValueError
             If the model has not learned it.
         """
-        if level in (None, self.config.level):
-            return self.config.level
-        if isinstance(self.config.network, NetworkConfig):
-            return self.config.network.check_level(level)
-        raise ValueError(f"{self.name} knows the level {self.config.level} alone, not {level!r}")
+        wanted = plain_name(level or self.config.level)
+        for known in self.config.levels:
+            if plain_name(known) == wanted:
+                return known
+        raise ValueError(
+            f"{self.name} has not learned the level {level or self.config.level}; it knows "
+            f"{', '.join(self.config.levels)}"
+        )
 
     def theory(self, charges: Sequence[int], level: str | None = None) -> Theory | None:
         """Tell the network of molecules what it asks beside their atoms.

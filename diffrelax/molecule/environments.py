@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ase.data import chemical_symbols
+from ase.data import atomic_numbers, chemical_symbols
 from rdkit import Chem
 
 from diffrelax.atomic import replacing
 from diffrelax.molecule import Molecule
 
+LABEL = re.compile(r"([A-Z][a-z]?)(H\d*)?[+-]*(?:r[34])?")  # as _label writes it
 BONDS = {1.0: "-", 1.5: ":", 2.0: "=", 3.0: "#"}
 
 
@@ -38,6 +40,24 @@ def count_environments(molecules: Iterable[Molecule | str]) -> Counter[str]:
         found = _of_smiles(molecule) if isinstance(molecule, str) else environments(molecule)
         counts.update(found.keys())
     return counts
+
+
+def bonds_in(known: Iterable[str]) -> set[tuple[int, int]]:
+    """Return the pairs of atomic numbers, the smaller first, that are bonded in environments."""
+    pairs = set()
+    for environment in known:
+        atom, *around = environment.split()
+        number, hydrogens = _of_label(atom)
+        neighbours = [_of_label(one[1:])[0] for one in around] + [1] * hydrogens
+        pairs |= {(min(number, other), max(number, other)) for other in neighbours}
+    return pairs
+
+
+def _of_label(label: str) -> tuple[int, bool]:
+    """Return the atomic number that a label tells, and whether it has hydrogens."""
+    if not (parts := LABEL.fullmatch(label)):
+        raise ValueError(f"{label!r} is not the label of an atom in an environment")
+    return atomic_numbers[parts[1]], bool(parts[2])
 
 
 def _of_smiles(smiles: str) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar
+from typing import Annotated, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -30,6 +30,8 @@ class DenseNetworkConfig(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    charges: ClassVar[tuple[int, ...]] = (0,)
+    levels: ClassVar[tuple[str, ...]] = ()
 
     elements: tuple[Element, ...] = (1, 6, 7, 8, 9)
     channels: int = Field(default=64, gt=0)
@@ -93,19 +95,6 @@ class NetworkConfig(BaseModel):
     @classmethod
     def _check_levels(cls, levels: tuple[str, ...]) -> tuple[str, ...]:
         return _check_distinct(levels) if levels else levels
-
-    def check_level(self, level: str) -> str:
-        """Return a level of theory if the network knows it.
-
-        Raises
-        ------
-        ValueError
-            If it has not learned it.
-        """
-        if level not in self.levels:
-            known = ", ".join(self.levels) or "only one, which has no name"
-            raise ValueError(f"the model has not learned the level {level!r}; it knows {known}")
-        return level
 
 
 def _check_distinct(values: tuple[T, ...]) -> tuple[T, ...]:

@@ -24,7 +24,6 @@ from diffrelax.entries import explain_invalid
 from diffrelax.molecule import Bond, Molecule
 
 if TYPE_CHECKING:
-    from diffrelax.cache import WorkFolder
     from diffrelax.dft import DFTRelaxation
     from diffrelax.levels import LevelRelaxation
     from diffrelax.models.release import Model
@@ -323,13 +322,15 @@ _RESULTS: TypeAdapter[ResultDocument] = TypeAdapter(
 )
 
 
-def find_document(work: WorkFolder, key: str) -> ResultDocument | None:
-    """Find the document of a finished unit of work; None if this version cannot read it."""
-    record = work.find(key)
+def is_finished(record: Mapping[str, Any]) -> bool:
+    """Whether a record is that of a unit which need not be done again.
+
+    It must, if this version cannot read it; and if it has failed, which may not happen twice.
+    """
     try:
-        return read_document(record) if record else None
+        return not isinstance(read_document(record), FailureDocument)
     except ValueError:
-        return None
+        return False
 
 
 def read_document(record: Mapping[str, Any]) -> ResultDocument:

@@ -22,8 +22,10 @@ from diffrelax.diffusion.reading import Calibration
 from diffrelax.diffusion.schedule import RelaxationSchedule
 from diffrelax.entries import explain_invalid, read_entries
 from diffrelax.network.config import DenseNetworkConfig, NetworkConfig
+from diffrelax.training.learned import Learned
 
 QM9_BONDS = ((1, 6), (1, 7), (1, 8), (6, 6), (6, 7), (6, 8), (6, 9), (7, 7), (7, 8))
+MAX_ATOMS = 100
 StartLevel = Literal["mmff94", "uff", "gfn2-xtb"]
 FREE_ENTRIES = (
     "steps",
@@ -160,10 +162,16 @@ class ModelConfig(BaseModel):
         Atoms of the largest molecule that it learns from.
     most_heavy : int
         Heavy atoms of the molecule that has the most of them.
+    limit : int
+        Atoms, hydrogens counted, up to which it is used, beyond ``largest`` with a caution.
     bonds : tuple of (int, int)
         Pairs of atomic numbers, the smaller first, that are bonded in what it learns from.
-    calibration : Calibration, optional
-        What the readings of the trained network mean; found at the end of training.
+    learned : dict of str to Learned
+        What it has learned at each level of theory; found when it is trained, empty where that is
+        not known.
+    calibrations : dict of str to Calibration
+        What the readings of the trained network mean at each level of theory that there were
+        enough validation molecules of; found at the end of training.
     generation : GenerationConfig, optional
         Given for a model that makes molecules out of noise: it denoises the elements too, and
         knows no bridge.
@@ -175,19 +183,51 @@ class ModelConfig(BaseModel):
     level: str
     largest: int = Field(default=29, gt=0)
     most_heavy: int = Field(default=9, gt=0)
+    limit: int = Field(default=MAX_ATOMS, gt=0)
     bonds: tuple[tuple[int, int], ...] = QM9_BONDS
+    learned: dict[str, Learned] = {}
     network: Network = NetworkConfig()
     denoiser: DenoiserConfig = DenoiserConfig()
     training: TrainingConfig = TrainingConfig()
     relaxation: RelaxationSchedule = RelaxationSchedule()
-    calibration: Calibration | None = None
+    calibrations: dict[str, Calibration] = {}
     generation: GenerationConfig | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_one_level(cls, entries: Any) -> Any:
+        """Read the single calibration that models of one level had."""
+        if not isinstance(entries, dict) or "calibration" not in entries:
+            return entries
+        entries = dict(entries)
+        if one := entries.pop("calibration"):
+            entries["calibrations"] = {entries.get("level"): one}
+        return entries
 
     @model_validator(mode="after")
     def _check_level(self) -> ModelConfig:
-        if isinstance(self.network, NetworkConfig) and self.network.levels:
-            self.network.check_level(self.level)
+        if self.network.levels and self.level not in self.network.levels:
+            known = ", ".join(self.network.levels)
+            raise ValueError(f"the level {self.level!r} is none of network.levels: {known}")
         return self
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """Levels of theory that it has learned."""
+        known = self.network.levels or (self.level,)
+        return tuple(level for level in known if level in self.learned or not self.learned)
+
+    @property
+    def elements(self) -> tuple[int, ...]:
+        """Atomic numbers that it has learned."""
+        seen = {z for one in self.learned.values() for z in one.elements}
+        return tuple(z for z in self.network.elements if z in seen or not seen)
+
+    @property
+    def charges(self) -> tuple[int, ...]:
+        """Total charges that it has learned."""
+        seen = {q for one in self.learned.values() for q in one.charges}
+        return tuple(q for q in self.network.charges if q in seen or not seen)
 
     def run(self) -> dict[str, Any]:
         """Return the entries that make a training run what it is, flat, in plain values.

@@ -20,10 +20,10 @@ from tqdm.auto import tqdm
 
 from diffrelax.clock import Time
 from diffrelax.diffusion.denoiser import Denoiser
-from diffrelax.network.config import NetworkConfig
-from diffrelax.training.calibration import calibrate
+from diffrelax.training.calibration import calibrate_levels
 from diffrelax.training.config import ModelConfig, TrainingConfig, build_denoiser
 from diffrelax.training.geometries import Batch, GeometrySet, collate
+from diffrelax.training.learned import learned_from
 from diffrelax.training.log import LOG, begin_log, sums_of_losses, write_row
 from diffrelax.training.objectives import Objective
 from diffrelax.training.order import epoch_batches
@@ -97,8 +97,12 @@ def train(
             f"the data have the atomic numbers {', '.join(map(str, unknown))}, which the "
             "network lacks: add them to network.elements"
         )
-    levels = config.network.levels if isinstance(config.network, NetworkConfig) else ()
-    train_set, validation_set = (one.known_as(levels) for one in (train_set, validation_set))
+    train_set, validation_set = (
+        one.known_as(config.network.levels) for one in (train_set, validation_set)
+    )
+    if config.learned or not config.training.base:  # else nobody knows what the base has learned
+        learned = config.learned | learned_from(train_set, config.level)
+        config = config.model_copy(update={"learned": learned})
     with joined_ranks(device) as ranks, _locked(folder, ranks):
         state = start_state(config, torch.device(device), train_set.fingerprint, base)
         if compiled:
@@ -194,8 +198,10 @@ def _train(
     if first:
         state.save(folder / RESUME)
         usable = validation_set.same_basin(settings.max_start_rmsd, settings.max_start_torsion)
-        calibration = calibrate(state.ema, validation_set, usable, config.relaxation)
-        released = config.model_copy(update={"calibration": calibration})
+        calibrations = calibrate_levels(
+            state.ema, validation_set, usable, config.relaxation, config.level
+        )
+        released = config.model_copy(update={"calibrations": calibrations})
         save_weights(state.ema, folder / WEIGHTS, released, state, torch.float32, about)
     return state
 

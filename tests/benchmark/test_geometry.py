@@ -114,7 +114,11 @@ def test_a_minimum_is_compared_with_itself_and_the_bound_is_kept(model, geometri
     bound = ErrorBound(scale=0.07, exponent=0.0)
     config = model.config.model_copy(
         update={
-            "calibration": Calibration(settled=1e-9, near=9.0, unseen=0.07, after_schedule=bound)
+            "calibrations": {
+                model.config.level: Calibration(
+                    settled=1e-9, near=9.0, unseen=0.07, after_schedule=bound
+                )
+            }
         }
     )
     sample = start_from(choose_sample(geometries, 2), "minimum")

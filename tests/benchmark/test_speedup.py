@@ -249,7 +249,7 @@ def test_the_machine_of_each_relaxation_is_known(tmp_path) -> None:
 
 def test_a_relaxation_that_went_on_from_a_checkpoint_may_have_two_machines(tmp_path) -> None:
     water = MoleculeDocument.from_molecule(Molecule.from_smiles("O")).model_dump(mode="json")
-    settings, path = LEVEL.model_dump(), str(tmp_path / "dft.checkpoint")
+    settings, path = LEVEL.model_dump(), tmp_path / "dft.checkpoint"
     machines = [
         dft_unit(water, settings, threads=1, checkpoint=path)["provenance"]["hardware"]
         for _ in range(2)

@@ -7,7 +7,7 @@ import torch
 from diffrelax.diffusion.reading import relax_by_reading
 from diffrelax.diffusion.schedule import RelaxationSchedule
 from diffrelax.geometry import superpose
-from diffrelax.training.calibration import FEWEST, _kept, calibrate
+from diffrelax.training.calibration import FEWEST, _kept, calibrate, calibrate_levels
 from diffrelax.training.geometries import GeometrySet, collate
 
 SCHEDULE = RelaxationSchedule(bridge=(0.1,), polish=(0.02, 0.01))
@@ -116,8 +116,27 @@ def test_nothing_is_made_of_few_molecules_or_without_a_bridge():
     assert calibrate(denoiser, conformers, usable, SCHEDULE) is None
 
 
-@pytest.mark.parametrize("n", [50, 59, 99])
+@pytest.mark.parametrize("n", [30, 59, 99])
 def test_nine_in_ten_further_values_are_kept_also_where_few_are_known(n):
     samples = np.random.default_rng(0).random((4000, n))  # of a value that is x in a share x
     share = np.mean([_kept(sample) for sample in samples])
     assert share == pytest.approx(np.ceil(0.9 * (n + 1)) / (n + 1), abs=0.003)
+
+
+def test_each_level_of_theory_has_a_bound_of_its_own_and_few_molecules_none():
+    """Ends at the second level are three times as far off, and its bounds are."""
+    near, far = molecules(0.1, 1), molecules(0.3, 2)
+    few = molecules(0.1, 3).select(np.arange(FEWEST - 1))
+    sets = [
+        replace(one, levels=(name,)) for one, name in ((near, "one"), (far, "two"), (few, "few"))
+    ]
+    joined = GeometrySet.join(sets)
+    joined = replace(joined, index=np.arange(len(joined)))
+    denoiser, usable = Blind(near.positions), np.ones(len(joined), dtype=bool)
+    found = calibrate_levels(denoiser, joined, usable, SCHEDULE, "none")
+    assert list(found) == ["one", "two"]
+    assert found["two"].unseen == pytest.approx(3 * found["one"].unseen, rel=0.3)
+    for name, one in (("one", near), ("two", far)):
+        assert covered(denoiser, found[name], one)[0] > 0.85
+    alone = calibrate_levels(Blind(near.positions), near, usable[:N], SCHEDULE, "none")
+    assert alone == {"none": calibrate(Blind(near.positions), near, usable[:N], SCHEDULE)}

@@ -19,6 +19,7 @@ from diffrelax.training import loop
 from diffrelax.training.calibration import calibrate
 from diffrelax.training.config import ModelConfig
 from diffrelax.training.geometries import GeometrySet, collate
+from diffrelax.training.learned import Learned
 from diffrelax.training.log import COLUMNS, LOG, begin_log
 from diffrelax.training.loop import check_compiler, start_state, train, training_step
 from diffrelax.training.objectives import displace
@@ -122,7 +123,9 @@ def test_what_a_run_leaves_behind(geometries, config, tmp_path):
     assert float(log[1]["bonds_mA"]) > 0
     assert log[0]["bonds_mA"] == ""
     model = load_model(tmp_path / "model.safetensors")
-    assert model.config == config
+    learned = Learned(minima=40, elements=(1, 6, 7, 8), charges=(0,), most_heavy=3)
+    assert model.config == config.model_copy(update={"learned": {"none": learned}})
+    assert (model.config.levels, model.config.elements) == (("none",), (1, 6, 7, 8))
     assert model.step == 20
     kept, _ = load_tensors(tmp_path / "checkpoints" / "step-20.safetensors")
     assert {t.dtype for t in kept.values()} == {torch.float16}
@@ -141,7 +144,7 @@ def test_a_release_is_calibrated_on_its_validation_molecules(geometries, config,
         released.denoiser, many, np.ones(80, dtype=bool), released.config.relaxation
     )
     assert expected is not None
-    assert released.config.calibration == expected
+    assert released.config.calibrations == {"none": expected}
     result = relax_molecules([Molecule.from_smiles("CCO")], released)[0]
     assert result.error_bound > 0
 

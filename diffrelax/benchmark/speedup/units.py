@@ -26,7 +26,7 @@ from diffrelax.results.documents import (
     Provenance,
     RelaxationDocument,
     ResultDocument,
-    find_document,
+    is_finished,
     read_document,
 )
 
@@ -93,7 +93,7 @@ def dft_unit(
     settings: Mapping[str, Any],
     *,
     threads: int | None = None,
-    checkpoint: str | None = None,
+    checkpoint: Path | None = None,
     key: str = "",
 ) -> Record:
     """Relax a molecule with DFT; the geometries on the way are not kept.
@@ -115,15 +115,10 @@ def dft_unit(
     dict
         A `MinimisationDocument` or `FailureDocument`, as JSON.
     """
-    resumed = checkpoint is not None and Path(checkpoint).exists()
+    resumed = checkpoint is not None and checkpoint.exists()
     start = MoleculeDocument.model_validate(molecule).to_molecule()
     try:
-        dft = relax_with(
-            start,
-            DFTSettings(**settings),
-            threads=threads,
-            checkpoint=Path(checkpoint) if checkpoint else None,
-        )
+        dft = relax_with(start, DFTSettings(**settings), threads=threads, checkpoint=checkpoint)
     except ValueError as error:
         return _failure("dft", start, str(error), key)
     hardware = "" if resumed else describe_dft_hardware(threads or pyscf_threads())
@@ -227,7 +222,7 @@ class Units:
                 plain,
                 settings.model_dump(),
                 threads=self._threads,
-                checkpoint=str(unit_checkpoint(self.work, key, molecule, settings)),
+                checkpoint=unit_checkpoint(self.work, key, molecule, settings),
                 key=key,
             ),
         )
@@ -236,15 +231,14 @@ class Units:
 
     def _do(self, key: str, name: str, unit: Callable[[], Record]) -> ResultDocument:
         """Find a unit done, or do it; one that fails is not kept, so it is tried again."""
-        try:
-            if found := find_document(self.work, key):
-                return found
+
+        def count() -> Record:
             record = unit()
             self.calculated += 1
-            document = read_document(record)
-            if not isinstance(document, FailureDocument):
-                self.work.keep(key, record)
-            return document
+            return record
+
+        try:
+            return read_document(self.work.find_or_do(key, count, is_finished))
         except OSError:
             raise
         except Exception as error:  # one bad molecule never costs the others

@@ -104,7 +104,7 @@ def sample_conformers(
     given = read_one(molecule, seed=seed)
     get_calculator(theory.name, given, **theory.settings)
     starts, notes = find_starts(given, model, n, seed, progress=progress)
-    folder = WorkFolder(Path(work)) if work else None
+    folder = WorkFolder.of(work)
     minima: list[Conformer] = []
     for start in tqdm(starts, theory.name, unit="conf", disable=None if progress else True):
         end, reason = relax_conformer(start, theory, folder)
@@ -131,9 +131,7 @@ def searched_by(model: Model, n: int, seed: int, notes: Sequence[str]) -> Proven
     )
 
 
-def relax_conformer(
-    start: Conformer, level: Level, folder: WorkFolder | None = None
-) -> tuple[Conformer, str]:
+def relax_conformer(start: Conformer, level: Level, folder: WorkFolder) -> tuple[Conformer, str]:
     """Relax a geometry to a minimum at a level of theory, once for each folder.
 
     Returns
@@ -144,11 +142,11 @@ def relax_conformer(
     """
     settings = {"level": level.model_dump(mode="json"), "fmax": FMAX}
     key = work_key("conformer", start.molecule, settings)
-    done = folder.find(key) if folder else None
-    if done is None:
-        done = _relax(start.molecule, level, folder.checkpoint(key) if folder else None)
-        if folder and done["energy"] is not None:  # the level or its program may not fail again
-            folder.keep(key, done)
+    done = folder.find_or_do(
+        key,
+        lambda: _relax(start.molecule, level, folder.checkpoint(key)),
+        lambda record: record["energy"] is not None,  # the level or its program may not fail again
+    )
     if done["reason"]:
         return start, done["reason"]
     molecule = start.molecule.with_positions(np.array(done["positions"]), start.molecule.start)

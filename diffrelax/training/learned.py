@@ -1,0 +1,53 @@
+"""What a model has learned at each level of theory."""
+
+from __future__ import annotations
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from diffrelax.training.geometries import GeometrySet
+
+
+class Learned(BaseModel):
+    """What has been learned at one level of theory.
+
+    Attributes
+    ----------
+    minima : int
+    elements, charges : tuple of int
+        Atomic numbers, and total charges.
+    most_heavy : int
+        Heavy atoms of the molecule that has the most of them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    minima: int
+    elements: tuple[int, ...]
+    charges: tuple[int, ...]
+    most_heavy: int
+
+
+def learned_from(geometries: GeometrySet, level: str) -> dict[str, Learned]:
+    """Sum up a training set.
+
+    Parameters
+    ----------
+    geometries : GeometrySet
+    level : str
+        Name of the level of theory of the minima, where the set does not tell them apart.
+    """
+    learned = {}
+    heavy = np.add.reduceat(geometries.numbers > 1, geometries.offsets[:-1], dtype=int)
+    for place, name in enumerate(geometries.levels or (level,)):
+        chosen = geometries.level == place
+        if chosen.any():
+            learned[name] = Learned(
+                minima=len(np.unique(geometries.index[chosen])),
+                elements=tuple(
+                    np.unique(geometries.numbers[np.repeat(chosen, geometries.sizes)]).tolist()
+                ),
+                charges=tuple(np.unique(geometries.charge[chosen]).tolist()),
+                most_heavy=int(heavy[chosen].max()),
+            )
+    return learned
