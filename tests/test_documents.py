@@ -157,7 +157,7 @@ def test_every_quantity_states_its_unit() -> None:
             "rms_forces": "eV/Å",
             "positions": "Å",
             "forces": "eV/Å",
-        },  # fmt: skip
+        },
     }
     for document, of_document in units.items():
         for name, unit in of_document.items():

@@ -21,6 +21,7 @@ from diffrelax.cli.options import (
     Output,
     Overwrite,
     Seed,
+    Solvent,
     Threads,
     set_threads,
 )
@@ -68,6 +69,7 @@ def dft(
     output: Output = None,
     xc: Annotated[str, typer.Option(help="Exchange-correlation functional")] = "b3lyp",
     basis: Annotated[str, typer.Option(help="Basis set")] = "6-31G(2df,p)",
+    solvent: Solvent = "",
     fmax: Annotated[float, typer.Option(help="Largest force at the end, eV/Å")] = 0.03,
     optimizer: Annotated[
         Literal["tric", "bfgs", "geometric", "sella"],
@@ -107,6 +109,7 @@ def dft(
     settings = DFTSettings(
         xc=xc,
         basis=basis,
+        solvent=solvent,
         fmax=fmax,
         optimizer=optimizer,
         hessian=hessian,

@@ -35,7 +35,8 @@ def gfn2_hessian(molecule: Molecule, solvent: str = "") -> np.ndarray:
     ----------
     molecule : Molecule
     solvent : str
-        Whose dielectric constant ALPB takes (see `diffrelax.levels.solvents`); empty in the gas
+        See `diffrelax.levels.solvents`; of it the generalized Born model takes the dielectric
+        constant. Empty in the gas
         phase.
 
     Returns
@@ -58,7 +59,7 @@ def gfn2_hessian(molecule: Molecule, solvent: str = "") -> np.ndarray:
         )
         calculator.set("verbosity", 0)
         if solvent:
-            calculator.add("alpb-solvation", str(dielectric_constant(solvent)))
+            calculator.add("gbe-solvation", dielectric_constant(solvent), "p16")
         reference = calculator.singlepoint()
 
         def forces(shifts: np.ndarray) -> np.ndarray:
