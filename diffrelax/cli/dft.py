@@ -86,6 +86,12 @@ def dft(
         Literal["none", "gfn2-xtb", "dft"],
         typer.Option(help="Level at which the end must have no imaginary frequency"),
     ] = "none",
+    thermo: Annotated[
+        Literal["none", "gfn2-xtb", "dft"],
+        typer.Option(help="Level of the Hessian of free energies; checks the minimum, too"),
+    ] = "none",
+    temperature: Annotated[float, typer.Option(help="Of free energies, K")] = 298.15,
+    pressure: Annotated[float, typer.Option(help="Of free energies, Pa")] = 101_325.0,
     compare: Annotated[
         list[Start] | None, typer.Option(help="Also start here; print a table. May be repeated")
     ] = None,
@@ -117,6 +123,9 @@ def dft(
         grid_level=grid_level,
         max_steps=max_steps,
         check_minimum=check_minimum,
+        thermo=thermo,
+        temperature=temperature,
+        pressure=pressure,
     )
     check_settings(settings)
     set_threads(threads)

@@ -23,9 +23,13 @@ if TYPE_CHECKING:
     from diffrelax.relaxation import Relaxation
 
 OF_A_GEOMETRY = {*all_properties, "ensemble"}  # properties that do not hold for another one
+GAS_ENERGIES = (
+    "zero_point_energy", "enthalpy", "gibbs_energy", "gibbs_energy_quasi_harmonic",
+)  # fmt: skip
 DFT_COLUMNS = (
     "level", "criterion", "optimizer", "hessian", "density_fit", "check_minimum", "converged",
     "gradient_calls", "scf_cycles", "fmax", "lowest_frequency", "energy_ev", "excess_ev",
+    *(f"{energy}_ev" for energy in GAS_ENERGIES),
 )  # fmt: skip
 
 
@@ -83,6 +87,8 @@ def dft_columns(arm: Arm, excess: float | None) -> dict[str, Any]:
             "lowest_frequency": arm.dft.lowest_frequency,
             "energy_ev": arm.dft.energy if arm.dft.energies else None,
         }
+        if gas := arm.dft.thermochemistry:
+            told |= {f"{energy}_ev": getattr(gas, energy) for energy in GAS_ENERGIES}
     return told
 
 

@@ -12,6 +12,7 @@ from diffrelax.clock import Time
 
 if TYPE_CHECKING:
     from diffrelax.dft.settings import DFTSettings
+    from diffrelax.dft.thermochemistry import Thermochemistry
     from diffrelax.molecule import Molecule
 
 
@@ -45,8 +46,10 @@ class DFTRelaxation:
     settings : DFTSettings
     lowest_frequency : float or None, cm⁻¹
         Lowest vibrational frequency at the end, an imaginary one as a negative number; with
-        ``check_minimum="gfn2-xtb"`` that of DFT along one motion, at least as high. None if not
+        a check at ``"gfn2-xtb"`` that of DFT along one motion, at least as high. None if not
         asked for, or not to be had.
+    thermochemistry : Thermochemistry or None
+        Of a minimum, if asked for.
     """
 
     molecule: Molecule
@@ -61,6 +64,7 @@ class DFTRelaxation:
     notes: tuple[str, ...]
     settings: DFTSettings
     lowest_frequency: float | None = None
+    thermochemistry: Thermochemistry | None = None
 
     @property
     def seconds(self) -> dict[str, float]:
