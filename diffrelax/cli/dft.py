@@ -19,6 +19,7 @@ from diffrelax.cli.options import (
     Output,
     Overwrite,
     Seed,
+    Solvent,
     Threads,
     set_threads,
 )
@@ -47,6 +48,7 @@ def dft(
     output: Output = None,
     xc: Annotated[str, typer.Option(help="Exchange-correlation functional")] = "b3lyp",
     basis: Annotated[str, typer.Option(help="Basis set")] = "6-31G(2df,p)",
+    solvent: Solvent = "",
     fmax: Annotated[float, typer.Option(help="Largest force at the end, eV/Å")] = 0.03,
     optimizer: Annotated[
         Literal["tric", "bfgs", "geometric", "sella"],
@@ -63,6 +65,12 @@ def dft(
         Literal["none", "gfn2-xtb", "dft"],
         typer.Option(help="Level at which the end must have no imaginary frequency"),
     ] = "none",
+    thermo: Annotated[
+        Literal["none", "gfn2-xtb", "dft"],
+        typer.Option(help="Level of the Hessian of free energies; checks the minimum, too"),
+    ] = "none",
+    temperature: Annotated[float, typer.Option(help="Of free energies, K")] = 298.15,
+    pressure: Annotated[float, typer.Option(help="Of free energies, Pa")] = 101_325.0,
     compare: Annotated[
         list[Peer] | None, typer.Option(help="Also start here; print a table. May be repeated")
     ] = None,
@@ -87,6 +95,7 @@ def dft(
     settings = DFTSettings(
         xc=xc,
         basis=basis,
+        solvent=solvent,
         fmax=fmax,
         optimizer=optimizer,
         hessian=hessian,
@@ -94,6 +103,9 @@ def dft(
         grid_level=grid_level,
         max_steps=max_steps,
         check_minimum=check_minimum,
+        thermo=thermo,
+        temperature=temperature,
+        pressure=pressure,
     )
     check_settings(settings)
     set_threads(threads)

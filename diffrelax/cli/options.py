@@ -60,6 +60,9 @@ NoiseLevel = Annotated[
 GridLevel = Annotated[int, typer.Option(min=0, max=9, help="PySCF's integration grid")]
 Functional = Annotated[str | None, typer.Option("--xc", help="Functional, for --level dft")]
 Basis = Annotated[str | None, typer.Option(help="Basis set, for --level dft")]
+Solvent = Annotated[
+    str, typer.Option(help="Of DFT: a name such as water, or a dielectric constant")
+]
 
 
 def each_input(inputs: list[str]) -> Iterator[Input]:
@@ -94,16 +97,16 @@ def set_threads(threads: int | None) -> None:
     threadpool_limits(threads)
 
 
-def choose_level(name: str, xc: str | None, basis: str | None) -> Level:
+def choose_level(name: str, xc: str | None, basis: str | None, solvent: str) -> Level:
     """Name a level of theory with its settings, or raise ValueError if it has none of those."""
     from diffrelax.sampling.ensemble import Level
 
-    settings = {"xc": xc, "basis": basis}
-    chosen = {key: value for key, value in settings.items() if value is not None}
+    settings = {"xc": xc, "basis": basis, "solvent": solvent}
+    chosen = {key: value for key, value in settings.items() if value}
     if chosen and name != "dft":
         raise ValueError(f"level {name} has no {' and no '.join(chosen)}: use --level dft")
     if name == "dft":
         from diffrelax.dft import DFTSettings
 
-        chosen = DFTSettings.model_validate(chosen).model_dump(include={"xc", "basis"})
+        chosen = DFTSettings.model_validate(chosen).model_dump(include={"xc", "basis", "solvent"})
     return Level.model_validate({"name": name, "settings": chosen})

@@ -24,9 +24,13 @@ if TYPE_CHECKING:
     from diffrelax.relaxation import Relaxation
 
 OF_A_GEOMETRY = {*all_properties, "ensemble"}  # properties that do not hold for another one
+GAS_ENERGIES = (
+    "zero_point_energy", "enthalpy", "gibbs_energy", "gibbs_energy_quasi_harmonic",
+)  # fmt: skip
 DFT_COLUMNS = (
     "level", "criterion", "optimizer", "hessian", "density_fit", "check_minimum", "converged",
     "gradient_calls", "scf_cycles", "fmax", "lowest_frequency", "energy_ev", "excess_ev",
+    *(f"{energy}_ev" for energy in GAS_ENERGIES),
 )  # fmt: skip
 
 
@@ -79,6 +83,8 @@ def dft_columns(outcome: Outcome, excess: float | None, settings: DFTSettings) -
             include={"criterion", "gradient_calls", "scf_cycles", "fmax", "lowest_frequency"}
         )
         told |= {"level": settings.theory, "energy_ev": dft.energy}
+        if gas := dft.thermochemistry:
+            told |= {f"{energy}_ev": getattr(gas, energy) for energy in GAS_ENERGIES}
     return told
 
 

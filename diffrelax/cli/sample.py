@@ -17,6 +17,7 @@ from diffrelax.cli.options import (
     Json,
     ModelName,
     Overwrite,
+    Solvent,
     Threads,
     choose_level,
     set_threads,
@@ -43,6 +44,7 @@ def sample(
     ] = None,
     xc: Functional = None,
     basis: Basis = None,
+    solvent: Solvent = "",
     method: Annotated[
         Literal["adjusted", "repeat"],
         typer.Option(help="adjusted: canonical; repeat: repeated denoising, not canonical"),
@@ -68,7 +70,7 @@ def sample(
     journal = _journal(output, overwrite)
     if reweight and method != "adjusted":
         raise ValueError(f"samples of --method {method} are not canonical: leave out --reweight")
-    drawn_at, *weighted_at = _levels(level, reweight, xc, basis)
+    drawn_at, *weighted_at = _levels(level, reweight, xc, basis, solvent)
     given = read_one(molecule, seed=seed)
     for theory in weighted_at:
         get_calculator(theory.name, given, **theory.settings)  # before the work begins
@@ -119,12 +121,14 @@ def _journal(output: Path | None, overwrite: bool) -> Path | None:
     return journal
 
 
-def _levels(level: str, reweight: str | None, xc: str | None, basis: str | None) -> list[Level]:
+def _levels(
+    level: str, reweight: str | None, xc: str | None, basis: str | None, solvent: str
+) -> list[Level]:
     """Name the levels of theory; functional and basis belong to the one that is DFT."""
     names = [level, reweight] if reweight else [level]
     return [
-        choose_level(name, xc, basis) if name == "dft" or "dft" not in names
-        else choose_level(name, None, None)
+        choose_level(name, xc, basis, solvent) if name == "dft" or "dft" not in names
+        else choose_level(name, None, None, "")
         for name in names
     ]  # fmt: skip
 

@@ -16,6 +16,7 @@ from diffrelax.cli.options import (
     Json,
     ModelName,
     Seed,
+    Solvent,
     Threads,
     each_input,
     set_threads,
@@ -50,6 +51,7 @@ def speedup(
     ] = None,
     xc: Annotated[str, typer.Option(help="Exchange-correlation functional")] = "b3lyp",
     basis: Annotated[str, typer.Option(help="Basis set")] = "6-31G(2df,p)",
+    solvent: Solvent = "",
     fmax: Annotated[float, typer.Option(help="Largest force at the end, eV/Å")] = 0.03,
     density_fit: Annotated[bool, typer.Option(help="Density fitting")] = True,
     grid_level: GridLevel = 3,
@@ -74,6 +76,7 @@ def speedup(
     level = DFTSettings(
         xc=xc,
         basis=basis,
+        solvent=solvent,
         fmax=fmax,
         density_fit=density_fit,
         grid_level=grid_level,

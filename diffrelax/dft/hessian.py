@@ -12,6 +12,7 @@ from tblite.interface import Calculator
 from threadpoolctl import threadpool_limits
 
 from diffrelax.levels.differences import hessian_by_differences
+from diffrelax.levels.solvents import dielectric_constant
 
 if TYPE_CHECKING:
     from diffrelax.dft.settings import Optimizer
@@ -24,7 +25,7 @@ SHORTEST_STEP = 0.03  # Å
 STRAIGHT = 0.1  # Å, root of the sum of squared distances from an axis: of no motion, but a bend
 
 
-def gfn2_hessian(molecule: Molecule) -> np.ndarray:
+def gfn2_hessian(molecule: Molecule, solvent: str = "") -> np.ndarray:
     """Second derivatives of the GFN2-xTB energy by central differences of its gradient.
 
     Each displaced calculation starts from the density at the given geometry. One thread is used
@@ -33,6 +34,10 @@ def gfn2_hessian(molecule: Molecule) -> np.ndarray:
     Parameters
     ----------
     molecule : Molecule
+    solvent : str
+        See `diffrelax.levels.solvents`; of it the generalized Born model takes the dielectric
+        constant. Empty in the gas
+        phase.
 
     Returns
     -------
@@ -53,6 +58,8 @@ def gfn2_hessian(molecule: Molecule) -> np.ndarray:
             molecule.multiplicity - 1,
         )
         calculator.set("verbosity", 0)
+        if solvent:
+            calculator.add("gbe-solvation", dielectric_constant(solvent), "p16")
         reference = calculator.singlepoint()
 
         def forces(shifts: np.ndarray) -> np.ndarray:

@@ -1,26 +1,50 @@
-"""Whether a relaxation has ended at a minimum, or at a saddle point."""
+"""Whether a relaxation has ended at a minimum, and the way down from a saddle point."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from diffrelax.clock import Time
 from diffrelax.dft.hessian import gfn2_hessian, vibrations, wavenumber
 
 if TYPE_CHECKING:
-    from diffrelax.dft.result import DFTRelaxation
+    from diffrelax.dft.settings import DFTSettings
     from diffrelax.levels.density_functional import DensityFunctional
     from diffrelax.molecule import Molecule
 
 NOISE = 20.0  # cm⁻¹; of frequencies from finite differences and integration grids
-STEP = 0.05  # Å, of the atom that moves most
+STEP = 0.05  # Å, of the atom that moves most, for a difference of forces
+PUSH = 0.15  # Å, off a saddle point
 
 
-def check(result: DFTRelaxation, calculator: DensityFunctional) -> DFTRelaxation:
-    """Look for an imaginary frequency at the end of a converged relaxation.
+class Curvature(NamedTuple):
+    """What is known of the vibrations at the end of a relaxation.
+
+    Attributes
+    ----------
+    lowest : float, cm⁻¹
+        Frequency, an imaginary one as a negative number.
+    motion : (n_atoms, 3) array, amu^-½
+        Of that frequency.
+    frequencies : (3 n_atoms - k,) array, cm⁻¹
+        Of all vibrations, at the level of the check.
+    """
+
+    lowest: float
+    motion: np.ndarray
+    frequencies: np.ndarray
+
+    @property
+    def is_minimum(self) -> bool:
+        """Whether no frequency is imaginary, to within the noise."""
+        return self.lowest >= -NOISE
+
+
+def look(
+    molecule: Molecule, settings: DFTSettings, calculator: DensityFunctional
+) -> Curvature | None:
+    """Look for an imaginary frequency.
 
     With its own Hessian, DFT tells all frequencies. Otherwise it tells that of one motion, the
     softest of GFN2-xTB's Hessian, along which it is asked for two gradients: a negative curvature
@@ -28,39 +52,37 @@ def check(result: DFTRelaxation, calculator: DensityFunctional) -> DFTRelaxation
 
     Parameters
     ----------
-    result : DFTRelaxation
+    molecule : Molecule
+        Where the forces vanish.
+    settings : DFTSettings
     calculator : DensityFunctional
         Of the relaxation.
 
     Returns
     -------
-    DFTRelaxation
-        Not converged if there is one; with a note if the check cannot be made.
+    Curvature or None
+        None for a single atom.
+
+    Raises
+    ------
+    RuntimeError, ValueError, NotImplementedError
+        If the check cannot be made.
     """
-    started = Time.now()
-    level = result.settings.check_minimum
-    lowest, reason, notes = None, "", result.notes
-    try:
-        if level == "dft":
-            hessian = calculator.hessian(result.molecule.to_atoms())
-            lowest = min(vibrations(result.molecule, hessian)[0].tolist(), default=None)
-        else:
-            _, motions = vibrations(result.molecule, gfn2_hessian(result.molecule))
-            lowest = frequency_along(motions[0], result.molecule, calculator)
-    except (RuntimeError, ValueError, NotImplementedError) as error:
-        notes = (*notes, f"not checked to be a minimum at level {level}: {error}")
-    if lowest is not None and lowest < -NOISE:
-        along = "" if level == "dft" else f", along the softest motion of {level}"
-        reason = f"no minimum: imaginary frequency of {-lowest:.0f} cm⁻¹{along}"
-    time = Time.now() - started
-    return replace(
-        result,
-        converged=not reason,
-        reason=reason,
-        notes=notes,
-        lowest_frequency=lowest,
-        times=result.times | {"check": time, "total": result.times["total"] + time},
-    )
+    if molecule.n_atoms == 1:
+        return None
+    if settings.checked_at == "dft":
+        hessian = calculator.hessian(molecule.to_atoms())
+        frequencies, motions = vibrations(molecule, hessian)
+        return Curvature(float(frequencies[0]), motions[0], frequencies)
+    frequencies, motions = vibrations(molecule, gfn2_hessian(molecule, settings.solvent))
+    lowest = frequency_along(motions[0], molecule, calculator)
+    return Curvature(lowest, motions[0], frequencies)
+
+
+def push_off(molecule: Molecule, curvature: Curvature) -> Molecule:
+    """Move a molecule off a saddle point along the motion of its imaginary frequency."""
+    size = PUSH / np.linalg.norm(curvature.motion, axis=1).max()
+    return molecule.with_positions(molecule.positions + size * curvature.motion, start="dft")
 
 
 def frequency_along(motion: np.ndarray, molecule: Molecule, calculator: DensityFunctional) -> float:

@@ -7,26 +7,20 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
-from ase.calculators.calculator import CalculationFailed
 from threadpoolctl import threadpool_limits
 
 from diffrelax.cache import WorkFolder, work_key
-from diffrelax.clock import NO_TIME, Time
-from diffrelax.dft import minimum
+from diffrelax.clock import Time
 from diffrelax.dft.checkpoint import Checkpoint
-from diffrelax.dft.hessian import (
-    gfn2_hessian,
-    positive_hessian,
-    softest_curvature,
-)
-from diffrelax.dft.internal import geometric, tric
-from diffrelax.dft.minimisers import Minimiser, bfgs, check_optimizer, criterion, sella
+from diffrelax.dft.descent import DESCENTS, Ending, descend, minimise, start_hessian
+from diffrelax.dft.minimisers import check_optimizer, criterion
 from diffrelax.dft.recorder import Call, Recorder
 from diffrelax.dft.result import DFTRelaxation
-from diffrelax.dft.settings import DFTSettings, HessianLevel, Optimizer
+from diffrelax.dft.settings import CurvatureLevel, DFTSettings, HessianLevel, Optimizer
+from diffrelax.dft.thermochemistry import Thermochemistry, thermochemistry
 from diffrelax.files.reading import Input, read_one
 from diffrelax.levels import check_installed
 from diffrelax.levels.density_functional import (
@@ -35,19 +29,14 @@ from diffrelax.levels.density_functional import (
     mean_field,
 )
 from diffrelax.levels.functionals import read_functional
-from diffrelax.molecule.identity import identity_change
+from diffrelax.levels.solvents import read_solvent
 
 if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
 
 Callback = Callable[[int, float, float], None]
-MINIMISERS: dict[str, Minimiser] = {
-    "tric": tric,
-    "bfgs": bfgs,
-    "geometric": geometric,
-    "sella": sella,
-}
-NOT_THE_WAY = {"max_steps", "check_minimum"}  # settings that leave the geometries as they are
+# settings that leave the geometries as they are
+NOT_THE_WAY = {"max_steps", "check_minimum", "thermo", "temperature", "pressure"}
 NET_FORCE = 0.1  # eV/Å; that of B3LYP and PBE on grid 3 is below 0.02
 
 
@@ -62,7 +51,11 @@ def relax_dft(
     density_fit: bool = True,
     grid_level: int = 3,
     max_steps: int = 200,
-    check_minimum: Literal["none", "gfn2-xtb", "dft"] = "none",
+    check_minimum: CurvatureLevel = "none",
+    solvent: str = "",
+    thermo: CurvatureLevel = "none",
+    temperature: float = 298.15,
+    pressure: float = 101_325.0,
     threads: int | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     callback: Callback | None = None,
@@ -78,6 +71,7 @@ def relax_dft(
     molecule : SMILES, path, Molecule, ase.Atoms or rdkit.Chem.Mol
         One molecule.
     xc, basis, fmax, optimizer, hessian, density_fit, grid_level, max_steps, check_minimum
+    solvent, thermo, temperature, pressure
         See `DFTSettings`.
     threads : int, optional
         Threads of PySCF and of linear algebra. Default: as the environment has it.
@@ -97,8 +91,8 @@ def relax_dft(
     ------
     ValueError
         If the input is not one molecule, a setting is invalid, the optimizer or the level of the
-        Hessian is not installed, the functional or basis is unknown, or lacks an element, or if the
-        checkpoint belongs to another molecule or to other settings.
+        Hessian is not installed, the functional, basis or solvent is unknown, or lacks an element,
+        or if the checkpoint belongs to another molecule or to other settings.
     OSError
         If the folder of the checkpoint does not exist.
     """
@@ -112,6 +106,10 @@ def relax_dft(
         grid_level=grid_level,
         max_steps=max_steps,
         check_minimum=check_minimum,
+        solvent=solvent,
+        thermo=thermo,
+        temperature=temperature,
+        pressure=pressure,
     )
     return relax_with(
         read_one(molecule),
@@ -128,11 +126,13 @@ def check_settings(settings: DFTSettings) -> None:
     Raises
     ------
     ValueError
-        If the functional or the basis is unknown, or the optimizer or the level of the Hessian not
-        installed.
+        If the functional, basis or solvent is unknown, or the optimizer or the level of the Hessian
+        not installed.
     """
     read_functional(settings.xc)
     check_basis(settings.basis)
+    if settings.solvent:
+        read_solvent(settings.solvent)
     check_optimizer(settings.optimizer)
     if settings.hessian != "none":
         check_installed(settings.hessian)
@@ -149,7 +149,7 @@ def relax_with(
     """Relax a molecule with DFT as `relax_dft` does, with its settings in one object."""
     started = Time.now()
     check_settings(settings)
-    level = settings.model_dump(include={"xc", "basis", "density_fit", "grid_level"})
+    level = settings.model_dump(include={"xc", "basis", "density_fit", "grid_level", "solvent"})
     calculator = DensityFunctional(mean_field(molecule, **level))
     with threadpool_limits(limits=threads):
         begin = _begin(molecule, settings, checkpoint)
@@ -173,13 +173,14 @@ def relax_with(
                 callback(len(recorder.calls), call.energy, call.fmax)
 
         recorder = Recorder(molecule, calculator, begin.calls, after_call)
-        reason = _minimise(recorder, molecule, begin.hessian, settings)
+        reason = minimise(recorder, molecule, begin.hessian, settings)
+        ending = Ending(reason)
+        if not reason and settings.checked_at != "none":
+            ending = descend(recorder, settings, calculator)
         end = now()
         if checkpoint and end.calls:
             end.without_orbitals().save(checkpoint)
-        result = _result(molecule, settings, recorder, end, reason)
-        asked = settings.check_minimum != "none" and molecule.n_atoms > 1
-        return minimum.check(result, calculator) if asked and result.converged else result
+        return _result(molecule, settings, recorder, end, ending)
 
 
 def unit_checkpoint(
@@ -211,11 +212,15 @@ def unit_checkpoint(
         calls = Checkpoint.load(shared, way, molecule).calls
     except FileNotFoundError:
         return shared
-    return shared if len(calls) <= settings.max_steps + 1 else work.checkpoint(key)
+    return shared if len(calls) <= _most_calls(settings) else work.checkpoint(key)
 
 
 def _way(molecule: Molecule, settings: DFTSettings) -> str:
     return work_key("dft", molecule, settings.model_dump(exclude=NOT_THE_WAY))
+
+
+def _most_calls(settings: DFTSettings) -> int:
+    return (settings.max_steps + 1) * (1 if settings.checked_at == "none" else 1 + DESCENTS)
 
 
 def _begin(molecule: Molecule, settings: DFTSettings, checkpoint: Path | None) -> Checkpoint:
@@ -223,7 +228,7 @@ def _begin(molecule: Molecule, settings: DFTSettings, checkpoint: Path | None) -
     if checkpoint:
         with suppress(FileNotFoundError):
             begin = Checkpoint.load(checkpoint, key, molecule)
-            if len(begin.calls) > settings.max_steps + 1:
+            if len(begin.calls) > _most_calls(settings):
                 raise ValueError(
                     f"the checkpoint {checkpoint} has {len(begin.calls)} gradient calls: allow "
                     f"max_steps={len(begin.calls) - 1} or more, or name another file"
@@ -231,57 +236,16 @@ def _begin(molecule: Molecule, settings: DFTSettings, checkpoint: Path | None) -
             return begin
     if checkpoint and not checkpoint.parent.is_dir():
         raise FileNotFoundError(f"the folder {checkpoint.parent} does not exist: create it first")
-    if settings.hessian == "none":
-        return Checkpoint(key, None, NO_TIME, ())
     started = Time.now()
-    hessian, notes = _start_hessian(molecule, settings)
+    hessian, notes = start_hessian(molecule, settings)
     return Checkpoint(key, hessian, Time.now() - started, notes)
 
 
-def _start_hessian(
-    molecule: Molecule, settings: DFTSettings
-) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    try:
-        if settings.hessian == "aimnet2":
-            from diffrelax.levels.aimnet2 import AIMNet2  # torch is slow to import
-
-            hessian = AIMNet2(molecule).hessian(molecule.to_atoms())
-        else:
-            hessian = gfn2_hessian(molecule)
-    except (RuntimeError, ValueError) as error:
-        missing = f"no {settings.hessian} Hessian"
-        return None, (f"{missing}, the optimizer's own guess instead: {error}",)
-    floor = softest_curvature(settings.fmax, settings.optimizer)
-    return positive_hessian(hessian, molecule.positions, floor), ()
-
-
-def _minimise(
-    recorder: Recorder, molecule: Molecule, hessian: np.ndarray | None, settings: DFTSettings
-) -> str:
-    atoms = molecule.to_atoms()
-    atoms.calc = recorder
-    # a single atom has no internal coordinates
-    minimise = MINIMISERS[settings.optimizer] if molecule.n_atoms > 1 else bfgs
-    try:
-        reason = minimise(atoms, hessian, settings.fmax, settings.max_steps)
-    except CalculationFailed as error:
-        return f"gradient call {len(recorder.calls) + 1} failed: {error}"
-    finally:
-        if recorder.error:
-            raise recorder.error
-    calls = recorder.calls
-    if reason and calls and calls[-1].energy > min(call.energy for call in calls):
-        return f"{reason}; an earlier geometry has a lower energy than the last"
-    if not reason and (change := identity_change(molecule, calls[-1].molecule.positions)):
-        return f"identity lost: {change}"
-    return reason
-
-
 def _result(
-    molecule: Molecule, settings: DFTSettings, recorder: Recorder, end: Checkpoint, reason: str
+    molecule: Molecule, settings: DFTSettings, recorder: Recorder, end: Checkpoint, ending: Ending
 ) -> DFTRelaxation:
     assert end.scf is not None
-    calls, notes = end.calls, end.notes
+    calls, notes, curvature = end.calls, (*end.notes, *ending.notes), ending.curvature
     if end.scf.second_order:
         notes = (*notes, "the SCF needed second-order SCF to converge")
     net = float(np.linalg.norm(calls[-1].forces.sum(axis=0))) if calls else 0.0
@@ -290,21 +254,34 @@ def _result(
                  f"{settings.grid_level} is too coarse for {settings.xc}")  # fmt: skip
     return DFTRelaxation(
         molecule=calls[-1].molecule if calls else molecule,
-        converged=not reason,
-        reason=reason,
-        forces=calls[-1].forces if calls else np.full_like(molecule.positions, np.nan),
+        converged=not ending.reason,
+        reason=ending.reason,
         energies=tuple(call.energy for call in calls),
-        fmaxes=tuple(call.fmax for call in calls),
-        rms_forces=tuple(call.rms_force for call in calls),
         trajectory=np.array([c.molecule.positions for c in calls]).reshape(-1, molecule.n_atoms, 3),
+        all_forces=np.array([c.forces for c in calls]).reshape(-1, molecule.n_atoms, 3),
         scf_cycles=end.scf.cycles,
         times={
             "hessian": end.hessian_time,
             "dft": recorder.time,
-            "check": NO_TIME,
+            "check": ending.time,
             "total": end.time,
         },
         criterion=criterion(settings.optimizer, settings.fmax),
         notes=notes,
         settings=settings,
+        lowest_frequency=curvature.lowest if curvature else None,
+        thermochemistry=_thermochemistry(calls[-1], settings, ending) if calls else None,
+    )
+
+
+def _thermochemistry(call: Call, settings: DFTSettings, ending: Ending) -> Thermochemistry | None:
+    known = ending.curvature or call.molecule.n_atoms == 1
+    if settings.thermo == "none" or ending.reason or not known:
+        return None
+    return thermochemistry(
+        call.molecule,
+        ending.curvature.frequencies.tolist() if ending.curvature else [],
+        call.energy,
+        temperature=settings.temperature,
+        pressure=settings.pressure,
     )

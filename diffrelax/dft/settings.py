@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from operator import not_
 from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
 HessianLevel: TypeAlias = Literal["gfn2-xtb", "aimnet2", "none"]
 Optimizer: TypeAlias = Literal["tric", "bfgs", "geometric", "sella"]
+CurvatureLevel: TypeAlias = Literal["none", "gfn2-xtb", "dft"]
 
 
 class DFTSettings(BaseModel):
@@ -36,7 +38,14 @@ class DFTSettings(BaseModel):
         Whether a converged relaxation must also end without an imaginary frequency:
         ``"gfn2-xtb"`` asks DFT for two gradients along the softest motion of GFN2-xTB's Hessian,
         and finds most saddle points; ``"dft"`` takes the Hessian of DFT, longer than the
-        relaxation.
+        relaxation. From a saddle point the relaxation goes on downhill, with as many steps again.
+    thermo : {"none", "gfn2-xtb", "dft"}
+        Level of the Hessian of zero-point, thermal and free energies, for which the end is checked
+        as by `check_minimum`.
+    temperature, pressure : float
+        Of the thermochemistry, K and Pa.
+    solvent : str
+        Name or dielectric constant, see `diffrelax.levels.solvents`. Empty: the gas phase.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,9 +58,22 @@ class DFTSettings(BaseModel):
     density_fit: bool = True
     grid_level: int = Field(default=3, ge=0, le=9)
     max_steps: int = Field(default=200, ge=0)
-    check_minimum: Literal["none", "gfn2-xtb", "dft"] = "none"
+    check_minimum: CurvatureLevel = "none"
+    solvent: str = Field(default="", exclude_if=not_)
+    thermo: CurvatureLevel = Field(default="none", exclude_if="none".__eq__)
+    temperature: float = Field(
+        default=298.15, gt=0, allow_inf_nan=False, exclude_if=(298.15).__eq__
+    )
+    pressure: float = Field(
+        default=101_325.0, gt=0, allow_inf_nan=False, exclude_if=(101_325.0).__eq__
+    )
+
+    @property
+    def checked_at(self) -> CurvatureLevel:
+        """The level at which the end is checked to be a minimum."""
+        return self.check_minimum if self.thermo == "none" else self.thermo
 
     @property
     def theory(self) -> str:
-        """Functional and basis in one word, such as ``pbe/def2-svp``."""
-        return f"{self.xc}/{self.basis}"
+        """Functional, basis and solvent, such as ``pbe/def2-svp`` or ``… in water``."""
+        return f"{self.xc}/{self.basis}" + (f" in {self.solvent}" if self.solvent else "")

@@ -83,7 +83,8 @@ def level_of(document: ResultDocument) -> str | None:
         return None
     if document.level != "dft":
         return document.level
-    chosen = {key: value for key, value in document.settings.items() if key in ("xc", "basis")}
+    entries = ("xc", "basis", "solvent")
+    chosen = {key: value for key, value in document.settings.items() if key in entries}
     return DFTSettings(**chosen).theory
 
 

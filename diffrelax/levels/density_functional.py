@@ -26,6 +26,7 @@ with kernels_for_avx2():
 
     from diffrelax.levels.functionals import read_functional
     from diffrelax.levels.pople import FIT, is_6_31g_2df_p, shells_6_31g_2df_p
+    from diffrelax.levels.solvents import dissolve
 
 PSEUDOPOTENTIALS = ("ccecp", "bfd", "gth")  # PySCF gives them to no basis set by its name
 
@@ -164,6 +165,7 @@ def mean_field(
     basis: str = "6-31G(2df,p)",
     density_fit: bool = True,
     grid_level: int = 3,
+    solvent: str = "",
 ) -> Any:
     """Set up a PySCF mean field: restricted for singlets, unrestricted otherwise.
 
@@ -183,12 +185,14 @@ def mean_field(
         PySCF's integration grid, 0 to 9. Nonlocal correlation (VV10, as in ``wb97x-v``) is on grid
         1 at most, as is usual: on grid 3 it takes eight times as long to change the forces of
         methanol by 0.0002 eV/Å.
+    solvent : str
+        Name or dielectric constant, see `diffrelax.levels.solvents`; empty in the gas phase.
 
     Raises
     ------
     ValueError
-        If the functional or the basis is unknown, the basis lacks an element, or it is made for
-        pseudopotentials (ccECP, BFD, GTH).
+        If the functional, the basis or the solvent is unknown, the basis lacks an element, or it is
+        made for pseudopotentials (ccECP, BFD, GTH).
     """
     functional = read_functional(xc)
     method = (dft.RKS if molecule.multiplicity == 1 else dft.UKS)(_pyscf_molecule(molecule, basis))
@@ -200,7 +204,7 @@ def mean_field(
     method.grids.level = grid_level
     method.nlcgrids.level = min(grid_level, 1)
     method.chkfile = None
-    return method
+    return dissolve(method, solvent) if solvent else method
 
 
 def _pyscf_molecule(molecule: Molecule, basis: str) -> gto.Mole:

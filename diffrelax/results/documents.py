@@ -25,6 +25,7 @@ from diffrelax.molecule import Bond, Molecule
 
 if TYPE_CHECKING:
     from diffrelax.dft import DFTRelaxation
+    from diffrelax.dft.thermochemistry import Thermochemistry
     from diffrelax.levels import LevelRelaxation
     from diffrelax.models.release import Model
     from diffrelax.relaxation import Relaxation
@@ -205,6 +206,30 @@ class Trajectory(Document):
     positions: tuple[tuple[Vector, ...], ...] = Field(
         description="Å, the geometry of each gradient call"
     )
+    forces: tuple[tuple[Vector, ...], ...] = Field(
+        default=(), description="eV/Å, at each of these; none before this was kept"
+    )
+
+
+class ThermochemistryDocument(Document):
+    """Energies of an ideal gas of rigid rotors with harmonic vibrations."""
+
+    temperature: float = Field(description="K")
+    pressure: float = Field(description="Pa")
+    symmetry_number: int = Field(description="rotations that lay the geometry on itself")
+    frequencies: tuple[float, ...] = Field(description="cm⁻¹")
+    zero_point_energy: float = Field(description="eV")
+    enthalpy: float = Field(description="eV, with the energy of the electrons")
+    entropy: float = Field(description="eV/K")
+    gibbs_energy: float = Field(description="eV")
+    gibbs_energy_quasi_harmonic: float = Field(
+        description="eV, with soft vibrations as rotors (doi 10.1002/chem.201200497)"
+    )
+
+    @classmethod
+    def of(cls, thermochemistry: Thermochemistry | None) -> Self | None:
+        """Write thermochemistry down, if there is any."""
+        return cls(**asdict(thermochemistry)) if thermochemistry else None
 
 
 class MinimisationDocument(TimedResult):
@@ -227,6 +252,9 @@ class MinimisationDocument(TimedResult):
     scf_cycles: int | None = Field(default=None, description="of all calls; none without DFT")
     lowest_frequency: float | None = Field(
         default=None, description="cm⁻¹, an imaginary one as a negative number; none if not checked"
+    )
+    thermochemistry: ThermochemistryDocument | None = Field(
+        default=None, description="of an ideal gas; none if not asked for"
     )
     trajectory: Trajectory | None = None
 
@@ -253,6 +281,7 @@ class MinimisationDocument(TimedResult):
             gradient_calls=dft.gradient_calls,
             scf_cycles=dft.scf_cycles,
             lowest_frequency=dft.lowest_frequency,
+            thermochemistry=ThermochemistryDocument.of(dft.thermochemistry),
             seconds={stage: time.wall for stage, time in dft.times.items()},
             processor_seconds={stage: time.processor for stage, time in dft.times.items()},
             trajectory=Trajectory(
@@ -260,6 +289,7 @@ class MinimisationDocument(TimedResult):
                 fmaxes=dft.fmaxes,
                 rms_forces=dft.rms_forces,
                 positions=dft.trajectory.tolist(),
+                forces=dft.all_forces.tolist(),
             ),
         )
 

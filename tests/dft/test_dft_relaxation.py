@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,8 @@ from ase.calculators.calculator import SCFError
 from pydantic import ValidationError
 
 from diffrelax.dft import DFTRelaxation, DFTSettings, relax_dft
+from diffrelax.dft.descent import MINIMISERS
 from diffrelax.dft.hessian import gfn2_hessian, positive_hessian, vibrations
-from diffrelax.dft.optimization import MINIMISERS
 from diffrelax.levels import get_calculator
 from diffrelax.levels.density_functional import DensityFunctional
 from diffrelax.molecule import Molecule
@@ -49,7 +50,7 @@ def test_hessian_saves_gradient_calls() -> None:
     without = relax("OO", optimizer="bfgs", hessian="none")
     assert without.converged and with_hessian.converged
     assert with_hessian.gradient_calls < without.gradient_calls
-    assert without.seconds["hessian"] == 0
+    assert without.seconds["hessian"] < 0.01 < with_hessian.seconds["hessian"]
     assert with_hessian.energy == pytest.approx(without.energy, abs=2e-3)
 
 
@@ -88,7 +89,7 @@ def test_too_few_steps_are_reported() -> None:
 
 def test_an_end_above_an_earlier_geometry_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     soft = np.eye(9)  # eV/Å²; the first step goes too far
-    monkeypatch.setattr("diffrelax.dft.optimization.gfn2_hessian", lambda _: soft)
+    monkeypatch.setattr("diffrelax.dft.descent.gfn2_hessian", lambda *_: soft)
     result = relax("O", max_steps=1)
     assert result.energy > result.initial_energy
     assert result.reason == (
@@ -157,10 +158,10 @@ def test_another_molecule_at_the_end_is_reported() -> None:
 
 
 def test_missing_hessian_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(molecule: Molecule) -> np.ndarray:
+    def fail(*_: object) -> np.ndarray:
         raise RuntimeError("no parameters for U")
 
-    monkeypatch.setattr("diffrelax.dft.optimization.gfn2_hessian", fail)
+    monkeypatch.setattr("diffrelax.dft.descent.gfn2_hessian", fail)
     result = relax("O")
     assert result.converged
     assert "no parameters for U" in result.notes[0]
@@ -178,7 +179,7 @@ def test_soft_modes_start_from_the_floor_of_the_optimizer(
         given.append(hessian)
         return "stopped"
 
-    monkeypatch.setattr("diffrelax.dft.optimization.gfn2_hessian", lambda _: np.zeros((9, 9)))
+    monkeypatch.setattr("diffrelax.dft.descent.gfn2_hessian", lambda *_: np.zeros((9, 9)))
     monkeypatch.setitem(MINIMISERS, optimizer, minimise)
     relax("O", optimizer=optimizer, fmax=fmax)
     assert np.linalg.eigvalsh(given[0]).min() == pytest.approx(floor)
@@ -206,17 +207,34 @@ def planar_ammonia() -> Molecule:
 
 
 @pytest.mark.parametrize("level", ["gfn2-xtb", "dft"])
-def test_minimum_is_told_from_a_saddle_point(level: Any) -> None:
+def test_a_saddle_point_is_told_and_left(
+    level: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     checked = relax("O", check_minimum=level)
     assert checked.converged
     assert checked.lowest_frequency > 1000
     assert checked.seconds["check"] > 0
     ammonia = planar_ammonia()
-    saddle = relax_dft(ammonia, basis="6-31g**", threads=1, hessian="none", check_minimum=level)
+    settings: Any = {"basis": "6-31g**", "threads": 1, "hessian": "none", "check_minimum": level}
+    monkeypatch.setattr("diffrelax.dft.descent.DESCENTS", 0)
+    saddle = relax_dft(ammonia, **settings)
     assert saddle.fmax < 0.03
     assert not saddle.converged
     assert saddle.reason.startswith("no minimum: imaginary frequency of ")
     assert saddle.lowest_frequency < -500
+
+    monkeypatch.setattr("diffrelax.dft.descent.DESCENTS", 1)
+    path = tmp_path / "ammonia.checkpoint"
+    down = relax_dft(ammonia, checkpoint=path, **settings)
+    assert down.converged and down.lowest_frequency > 500
+    assert down.notes[0].startswith(
+        f"pushed off a saddle point after {saddle.gradient_calls} calls"
+    )
+    assert down.energy < saddle.energy - 0.1
+    heights = [np.linalg.det(x[1:] - x[0]) for x in (ammonia.positions, down.molecule.positions)]
+    assert abs(heights[0]) < 0.01 < 0.2 < abs(heights[1])
+    again = relax_dft(ammonia, checkpoint=path, **settings)
+    assert again.energies == down.energies
 
 
 def test_dft_decides_whether_the_softest_motion_of_gfn2_xtb_is_downhill(
@@ -225,7 +243,7 @@ def test_dft_decides_whether_the_softest_motion_of_gfn2_xtb_is_downhill(
     """Neither is a minimum called none for GFN2-xTB's sake, nor a saddle point a minimum."""
     water = relax("O")
     hessian = gfn2_hessian(water.molecule)
-    monkeypatch.setattr("diffrelax.dft.minimum.gfn2_hessian", lambda _: -hessian)
+    monkeypatch.setattr("diffrelax.dft.minimum.gfn2_hessian", lambda *_: -hessian)
     checked = relax("O", check_minimum="gfn2-xtb")
     assert checked.converged and checked.lowest_frequency > 1000
     assert checked.gradient_calls == water.gradient_calls
@@ -235,10 +253,34 @@ def test_dft_decides_whether_the_softest_motion_of_gfn2_xtb_is_downhill(
     assert ammonia.converged
     stable = positive_hessian(gfn2_hessian(ammonia.molecule), ammonia.molecule.positions, 0.01)
     assert vibrations(ammonia.molecule, stable)[0][0] > 100
-    monkeypatch.setattr("diffrelax.dft.minimum.gfn2_hessian", lambda _: stable)
+    monkeypatch.setattr("diffrelax.dft.minimum.gfn2_hessian", lambda *_: stable)
+    monkeypatch.setattr("diffrelax.dft.descent.DESCENTS", 0)
     saddle = relax_dft(planar_ammonia(), check_minimum="gfn2-xtb", **settings)
     assert saddle.lowest_frequency < -500
     assert "along the softest motion of gfn2-xtb" in saddle.reason
+
+
+@pytest.mark.parametrize("level", ["gfn2-xtb", "dft"])
+def test_free_energies_are_those_of_the_level_of_the_hessian(level: Any) -> None:
+    result = relax("O", basis="6-31g", thermo=level, temperature=400.0, pressure=1e5)
+    gas = result.thermochemistry
+    assert gas is not None and result.seconds["check"] > 0
+    assert (gas.temperature, gas.pressure, gas.symmetry_number) == (400.0, 1e5, 2)
+    assert 0.5 < gas.zero_point_energy < 0.6
+    assert result.energy + gas.zero_point_energy < gas.enthalpy
+    assert gas.gibbs_energy == pytest.approx(gas.enthalpy - 400 * gas.entropy)
+    hessian = (
+        get_calculator("dft", result.molecule, basis="6-31g").hessian(result.molecule.to_atoms())
+        if level == "dft"
+        else gfn2_hessian(result.molecule)
+    )
+    assert gas.frequencies == pytest.approx(vibrations(result.molecule, hessian)[0], abs=1.0)
+
+
+def test_an_atom_has_a_free_energy() -> None:
+    gas = relax("[H]", thermo="dft").thermochemistry
+    assert gas is not None
+    assert (gas.frequencies, gas.zero_point_energy) == ((), 0)
 
 
 @pytest.mark.parametrize(("lowest", "is_minimum"), [(-19.0, True), (-21.0, False)])
@@ -246,7 +288,9 @@ def test_an_imaginary_frequency_within_the_noise_is_none(
     monkeypatch: pytest.MonkeyPatch, lowest: float, is_minimum: bool
 ) -> None:
     frequencies = np.array([lowest, 900.0])
-    monkeypatch.setattr("diffrelax.dft.minimum.vibrations", lambda *_: (frequencies, None))
+    motions = np.ones((2, 2, 3))
+    monkeypatch.setattr("diffrelax.dft.minimum.vibrations", lambda *_: (frequencies, motions))
+    monkeypatch.setattr("diffrelax.dft.descent.DESCENTS", 0)
     result = relax("[H][H]", check_minimum="dft")
     assert (result.converged, result.lowest_frequency) == (is_minimum, lowest)
 

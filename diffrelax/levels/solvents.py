@@ -1,0 +1,87 @@
+"""Solvents: by name, as continuum model SMD knows them, or by dielectric constant."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Any
+
+from diffrelax.levels.blas import kernels_for_avx2
+
+with kernels_for_avx2():
+    from pyscf.solvent.smd import solvent_db
+
+EPSILON = 5  # column of PySCF's table
+COMMON_NAMES = {
+    "dcm": "dichloromethane",
+    "diethyl ether": "diethylether",
+    "dioxane": "1,4-dioxane",
+    "dmf": "N,N-dimethylformamide",
+    "dmso": "dimethylsulfoxide",
+    "ether": "diethylether",
+    "ethyl acetate": "ethylethanoate",
+    "hexane": "n-hexane",
+    "octanol": "1-octanol",
+    "thf": "tetrahydrofuran",
+}
+_NAMES = {name.lower(): name for name in solvent_db} | COMMON_NAMES
+
+
+def read_solvent(solvent: str) -> str | float:
+    """Return the name of a solvent as PySCF spells it, or its dielectric constant.
+
+    Parameters
+    ----------
+    solvent : str
+        Such as ``"water"``, ``"DMSO"`` or ``"46.8"``.
+
+    Raises
+    ------
+    ValueError
+        If SMD has no such solvent, or the dielectric constant is not above 1.
+    """
+    try:
+        epsilon = float(solvent)
+    except ValueError:
+        return _named(solvent)
+    if not 1 < epsilon < float("inf"):
+        raise ValueError(f"solvent {solvent!r}: a dielectric constant is above 1, and finite")
+    return epsilon
+
+
+def dielectric_constant(solvent: str) -> float:
+    """Return the dielectric constant of a solvent; see `read_solvent`."""
+    known = read_solvent(solvent)
+    return known if isinstance(known, float) else float(solvent_db[known][EPSILON])
+
+
+def dissolve(method: Any, solvent: str) -> Any:
+    """Put a PySCF mean field into a solvent.
+
+    A solvent with a name is described by SMD (Marenich et al. 2009, doi 10.1021/jp810292n), whose
+    energies hold the terms of cavity, dispersion and structure, and one that is known by its
+    dielectric constant by IEF-PCM (Cancès et al. 1997, doi 10.1063/1.474659).
+
+    Parameters
+    ----------
+    method : pyscf.scf.hf.SCF
+        With density fitting, if it is to have that.
+    solvent : str
+        See `read_solvent`.
+    """
+    known = read_solvent(solvent)
+    if isinstance(known, float):
+        dissolved = method.PCM()
+        dissolved.with_solvent.method, dissolved.with_solvent.eps = "IEF-PCM", known
+    else:
+        dissolved = method.SMD()
+        dissolved.with_solvent.solvent = known
+    return dissolved
+
+
+def _named(solvent: str) -> str:
+    key = " ".join(solvent.lower().split())
+    if key in _NAMES:
+        return _NAMES[key]
+    near = get_close_matches(key, _NAMES, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else "give its dielectric constant"
+    raise ValueError(f"unknown solvent {solvent!r}: {hint}")

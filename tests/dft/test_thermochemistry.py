@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ase.units import Hartree, J, _amu, _me, invcm, kB, mol
+from pyscf import gto
+from pyscf.hessian import thermo
+
+from diffrelax.dft.hessian import gfn2_hessian, vibrations
+from diffrelax.dft.thermochemistry import thermochemistry
+from diffrelax.levels import relax_at_level
+from diffrelax.molecule import Molecule
+
+ROOM = {"temperature": 298.15, "pressure": 101_325.0}
+
+
+def minimum(smiles: str) -> Molecule:
+    molecule = Molecule.from_smiles(smiles)
+    return molecule.with_positions(relax_at_level(molecule, "gfn2-xtb", fmax=0.001).positions)
+
+
+# NIST-JANAF at 298.15 K and 1 bar, J/(mol K)
+@pytest.mark.parametrize(
+    ("smiles", "entropy", "symmetry"),
+    [
+        ("[He]", 126.152, 1),
+        ("N#N", 191.609, 2),
+        ("O", 188.834, 2),
+        ("C", 186.251, 12),
+        ("C=C", 219.330, 4),
+        ("[O][O]", 205.147, 2),
+    ],
+)
+def test_entropies_are_those_of_experiments(smiles: str, entropy: float, symmetry: int) -> None:
+    molecule = Molecule.from_smiles(smiles) if smiles == "[He]" else minimum(smiles)
+    frequencies = vibrations(molecule, gfn2_hessian(molecule))[0] if molecule.n_atoms > 1 else []
+    gas = thermochemistry(molecule, frequencies, 0.0, temperature=298.15, pressure=1e5)
+    assert gas.symmetry_number == symmetry
+    assert gas.entropy * mol / J == pytest.approx(entropy, rel=0.004)
+    assert gas.gibbs_energy == pytest.approx(gas.enthalpy - 298.15 * gas.entropy)
+
+
+@pytest.mark.parametrize("smiles", ["CO", "C#C", "[O-]C=O"])
+def test_another_program_agrees(smiles: str) -> None:
+    molecule = minimum(smiles)
+    frequencies = vibrations(molecule, gfn2_hessian(molecule))[0]
+    ours = thermochemistry(molecule, frequencies, -10 * Hartree, **ROOM)
+
+    mol_of_pyscf = gto.M(
+        atom=list(zip(molecule.symbols, molecule.positions, strict=True)),
+        charge=molecule.charge,
+        verbose=0,
+    )
+
+    class Method:
+        mol, e_tot = mol_of_pyscf, -10.0
+
+    theirs = thermo.thermo(Method, frequencies * invcm / Hartree / np.sqrt(_me / _amu), **ROOM)
+    assert ours.zero_point_energy == pytest.approx(theirs["ZPE"][0] * Hartree, rel=1e-5)
+    assert ours.enthalpy == pytest.approx(theirs["H_tot"][0] * Hartree, abs=1e-4)
+    symmetry = theirs["sym_number"][0]
+    correction = 298.15 * kB * np.log(ours.symmetry_number / symmetry)
+    assert ours.gibbs_energy - correction == pytest.approx(theirs["G_tot"][0] * Hartree, abs=1e-3)
+
+
+def test_soft_vibrations_turn_into_rotors() -> None:
+    molecule = minimum("CCO")
+    n = 3 * molecule.n_atoms - 6
+    stiff, soft = (
+        thermochemistry(molecule, [lowest, *[800.0] * (n - 1)], 0.0, **ROOM)
+        for lowest in (600.0, 5.0)
+    )
+    assert stiff.gibbs_energy_quasi_harmonic == pytest.approx(stiff.gibbs_energy, abs=1e-3)
+    assert soft.gibbs_energy_quasi_harmonic - soft.gibbs_energy > 0.02
+    left = thermochemistry(molecule, [-5.0, *[800.0] * (n - 1)], 0.0, **ROOM)
+    assert left.gibbs_energy == pytest.approx(soft.gibbs_energy)

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from diffrelax import relax_dft
+from diffrelax.dft import DFTSettings
+from diffrelax.dft.hessian import gfn2_hessian
+from diffrelax.levels import get_calculator
+from diffrelax.levels.solvents import dielectric_constant, read_solvent
+from diffrelax.molecule import Molecule
+
+SMALL = {"xc": "pbe", "basis": "sto-3g"}
+
+
+@pytest.fixture(scope="module")
+def methanol() -> Molecule:
+    molecule = Molecule.from_smiles("CO")
+    shifts = np.random.default_rng(3).normal(scale=0.03, size=molecule.positions.shape)
+    return molecule.with_positions(molecule.positions + shifts)
+
+
+@pytest.mark.parametrize("solvent", ["water", "4.7"])
+def test_forces_in_a_solvent_are_those_of_finite_differences(solvent, methanol) -> None:
+    atoms = methanol.to_atoms()
+    atoms.calc = get_calculator("dft", methanol, solvent=solvent, **SMALL)
+    direction = np.random.default_rng(4).normal(size=atoms.positions.shape)
+    direction /= np.linalg.norm(direction)
+    slope = -(atoms.get_forces() * direction).sum()
+    energies = []
+    for step in (0.002, -0.002):
+        atoms.positions = methanol.positions + step * direction
+        energies.append(atoms.get_potential_energy())
+    assert (energies[0] - energies[1]) / 0.004 == pytest.approx(slope, abs=2e-3)
+
+
+def test_water_holds_an_ion_by_about_its_born_energy() -> None:
+    ion = Molecule.from_smiles("[NH4+]")
+    energies = {
+        solvent: get_calculator("dft", ion, solvent=solvent, **SMALL).get_potential_energy(
+            ion.to_atoms()
+        )
+        for solvent in ("", "2", "78.36", "water")
+    }
+    # −(1 − 1/ε) e²/(2 a), a = 1.9 Å: 3.74 eV
+    assert energies["78.36"] - energies[""] == pytest.approx(-3.74, abs=0.5)
+    assert energies["water"] - energies[""] == pytest.approx(-3.74, abs=0.6)
+    of_two = (energies["2"] - energies[""]) / (energies["78.36"] - energies[""])
+    assert of_two == pytest.approx(0.5 / (1 - 1 / 78.36), rel=0.05)
+
+
+def test_solvents_have_several_names() -> None:
+    assert read_solvent("DMSO") == read_solvent("dimethylsulfoxide") == "dimethylsulfoxide"
+    assert read_solvent("Water") == "water"
+    assert dielectric_constant("water") == pytest.approx(78.4, abs=0.1)
+    assert dielectric_constant("10.5") == 10.5
+
+
+@pytest.mark.parametrize(
+    ("solvent", "message"),
+    [
+        ("watr", "unknown solvent 'watr': did you mean water"),
+        ("xyzzy", "give its dielectric constant"),
+        ("0.5", "a dielectric constant is above 1"),
+        ("nan", "a dielectric constant is above 1"),
+    ],
+)
+def test_a_solvent_that_is_not_known_is_told_before_the_work(solvent, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        relax_dft("CO", solvent=solvent)
+
+
+def test_the_gas_phase_leaves_no_trace_in_settings() -> None:
+    assert "solvent" not in DFTSettings().model_dump()
+    assert DFTSettings(solvent="water").model_dump()["solvent"] == "water"
+    assert DFTSettings(xc="pbe", basis="sto-3g", solvent="water").theory == "pbe/sto-3g in water"
+
+
+def test_a_relaxation_in_water_ends_elsewhere_than_in_the_gas_phase() -> None:
+    water = relax_dft("C=O", solvent="water", threads=1, **SMALL)
+    gas = relax_dft("C=O", threads=1, **SMALL)
+    assert water.converged and gas.converged
+    lengths = [np.linalg.norm(np.subtract(*one.molecule.positions[:2])) for one in (gas, water)]
+    assert lengths[1] - lengths[0] > 0.001  # the dipole of C=O grows
+
+
+def test_the_hessian_knows_the_solvent() -> None:
+    zwitterion = Molecule.from_smiles("[NH3+]CC(=O)[O-]")
+    change = gfn2_hessian(zwitterion, "water") - gfn2_hessian(zwitterion)
+    assert np.abs(change).max() > 1.0  # eV/Å²
