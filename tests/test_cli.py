@@ -17,6 +17,7 @@ import ase.io
 import numpy as np
 import pytest
 import torch
+from read_page import ReadPage
 from typer.main import get_command
 
 from diffrelax import generation, relaxation
@@ -574,10 +575,21 @@ def test_conformers_are_written_and_shown_with_their_weights(run, tmp_path):
     assert header.split()[:3] == ["conformer", "energy", "weight"]
     assert trans.split()[:5] == ["1", "0.00", "65.2", "2", "1"]
     assert gauche.split()[:5] == ["2", "0.78", "34.8", "2", "2"]
+    report = tmp_path / "ensemble.report.html"
+    assert f"report: {report}" in err
+    page = ReadPage(report)
+    assert [row[:5] for row in page.rows[1:]] == [trans.split()[:5], gauche.split()[:5]]
+    (view,) = page.views
+    assert [frame["label"] for frame in view["frames"]] == ["1", "2"]
+    assert [a["data-frames"] for a in page.attributes[1:]] == ['["1"]', '["2"]']
+    assert "diffrelax conformers CCCC -n 8" in page.text
     before = path.read_text()
     status, out, err = run("conformers", "CCC", "-n", 8, "--level", "mmff94", "-o", path)
     assert (status, out) == (2, "") and f"{path} exists and would be lost" in err
     assert path.read_text() == before
+    path.unlink()
+    status, _, err = run("conformers", "CCC", "-n", 8, "--level", "mmff94", "-o", path)
+    assert status == 2 and f"{report} exists and would be lost" in err and not path.exists()
     status, out, _ = run("conformers", "CCCC", "-n", 8, "--level", "mmff94", "--json")
     rows = [json.loads(line) for line in out.splitlines()]
     assert status == 0

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from read_page import ReadPage
 
 from diffrelax.benchmark.speedup import units as speedup_units
 from diffrelax.benchmark.speedup.units import dft_unit
@@ -64,6 +65,22 @@ def test_the_report_tells_costs_and_speedups_and_how_it_was_made(
     assert all(len(json.loads(row["energies_ev"])) == int(row["calls"]) for row in rows)
     assert (folder / "arms.csv").read_text().startswith("start,recipe,molecules,converged")
     assert (folder / "speedup.png").read_bytes().startswith(b"\x89PNG")
+    page = ReadPage(folder / "report.html")
+    assert page.tags["img"] == 1 and "diffrelax speedup - -o" in page.text
+    found = [row for row in page.rows if row[:1] == ["O"]]
+    assert [row[3] for row in found] == [row["calls"] for row in rows]
+    (view,) = page.views
+    shown = [frame["label"] for frame in view["frames"]]
+    assert shown == ["start mmff94", "start diffusion", "minimum 0"]
+    assert [json.loads(a["data-frames"]) for a in page.attributes if "data-frames" in a] == [
+        ["start mmff94", "minimum 0"], ["start diffusion", "minimum 0"],
+    ]  # fmt: skip
+    assert view["told"] == [
+        f"{row['start']}, bfgs+hessian: {row['calls']} calls, minimum 0" for row in rows
+    ]
+    in_words = [line[2:-2].split(" | ") for line in out.splitlines() if line.startswith("| ")]
+    numbers = [row for row in in_words if row[0].startswith(("mmff94", "diffusion"))]
+    assert len(numbers) == 2 + 2 + 1 and all(row in page.rows for row in numbers)
     assert len(counted) == 3  # two arms and a reference
 
     status, out, _ = run("speedup", "O", "-o", folder, *QUICK, "--json")

@@ -6,13 +6,12 @@ import base64
 import hashlib
 import json
 import re
-from collections import Counter
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from read_page import ReadPage
 
 from diffrelax.molecule import Molecule
 from diffrelax.results import page as pages
@@ -21,52 +20,12 @@ from diffrelax.results.page import Figure, Page, Row, Table, View
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\"'><!--"
 
 
-class Read(HTMLParser):
-    """What a browser finds in a page: its tags, the cells of its rows, its scripts."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.tags: Counter[str] = Counter()
-        self.rows: list[list[str]] = []
-        self.attributes: list[dict[str, str | None]] = []
-        self.scripts: list[str] = []
-        self.text = ""
-        self._within = ""
-        self.feed(path.read_text(encoding="utf-8"))
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags[tag] += 1
-        self._within = tag
-        if tag == "tr":
-            self.rows.append([])
-            self.attributes.append(dict(attrs))
-        elif tag == "td":
-            self.rows[-1].append("")
-        elif tag == "script":
-            self.scripts.append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        self._within = ""
-
-    def handle_data(self, data: str) -> None:
-        if self._within == "td":
-            self.rows[-1][-1] += data
-        elif self._within == "script":
-            self.scripts[-1] += data
-        else:
-            self.text += data
-
-    @property
-    def views(self) -> list[dict[str, Any]]:
-        return json.loads(self.scripts[0])
-
-
 @pytest.fixture
 def ethanol() -> Molecule:
     return Molecule.from_smiles("CCO", name="ethanol")
 
 
-def written(folder: Path, rows: list[Row], views: list[View], **settings: Any) -> Read:
+def written(folder: Path, rows: list[Row], views: list[View], **settings: Any) -> ReadPage:
     table = Table("Molecules", "", [f"column {i}" for i, _ in enumerate(rows[0].cells)], rows)
     page = Page(
         **{
@@ -81,7 +40,7 @@ def written(folder: Path, rows: list[Row], views: list[View], **settings: Any) -
         | settings
     )
     page.write(folder / "report.html")
-    return Read(folder / "report.html")
+    return ReadPage(folder / "report.html")
 
 
 def test_names_and_reasons_are_text_whatever_they_hold(tmp_path: Path, ethanol: Molecule) -> None:

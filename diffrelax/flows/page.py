@@ -63,7 +63,7 @@ def flow_page(
     level = config.minimise
     theory = level.theory if isinstance(level, DFTLevel) else level.level
     return Page(
-        title=f"Flow {config.folder.name}",
+        title=f"{config.folder.name}: {len(rows)} molecules",
         subtitle=f"{config.model}, then {theory} until no force exceeds {level.fmax:g} eV/Å",
         facts={"inputs": str(len(rows))} | {k: str(n) for k, n in summary.counts.items()},
         sections=[Table("Molecules", TEXT, tuple(SHOWN), rows)],

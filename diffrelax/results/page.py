@@ -1,7 +1,8 @@
 """A report as one page of HTML: tables that sort, figures, and molecules in 3D.
 
 The page holds all that it shows and asks the network for nothing. Its molecules are drawn by
-3Dmol.js (Rego and Koes 2015, doi 10.1093/bioinformatics/btu829), which lies beside this module.
+3Dmol.js (Rego and Koes 2015, doi 10.1093/bioinformatics/btu829): ``assets/3Dmol-min.js`` is
+``build/3Dmol-min.js`` of the npm package 3dmol 2.5.5, unchanged.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from read_page import ReadPage
 
 from diffrelax.flows import ConformerFlowMaker
 from diffrelax.flows.overhead import measure
@@ -143,6 +144,10 @@ def test_a_flow_ends_whatever_happens_to_its_jobs_and_its_runner(
     ]
     run.look()
     assert len(run.units) == 10  # relaxations and minimisations of five molecules
+    page = ReadPage(tmp_path / "flow" / "report.html")
+    assert [row[1] for row in page.rows[1:]] == NAMES
+    assert sorted(view["name"] for view in page.views) == sorted(set(NAMES) - {"unclosed"})
+    assert all(len(view["frames"]) > 1 for view in page.views)
     listed = cluster.call("jf", "job", "list")
     for name in ("relax 0–2", "gfn2-xtb 0 ethanol", "summarise"):
         assert name in listed

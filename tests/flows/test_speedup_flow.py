@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from jobflow import JobStore, run_locally
 from maggma.stores import MemoryStore
+from read_page import ReadPage
 
 from diffrelax.benchmark.speedup import run as speedup
 from diffrelax.flows import SpeedupFlowMaker
@@ -52,6 +53,9 @@ def test_every_molecule_is_in_the_report_whatever_became_of_it(tmp_path: Path, m
     assert "What each arm costs" in output["tables"]
     report = tmp_path / "report.md"
     assert output["tables"] in report.read_text(encoding="utf-8")
+    views = ReadPage(tmp_path / "report.html").views
+    labels = {view["name"]: [frame["label"] for frame in view["frames"]] for view in views}
+    assert labels["water"] == ["start mmff94", "start diffusion", "minimum 0"]
 
 
 def test_arms_that_cannot_be_run_are_refused() -> None:

@@ -9,7 +9,7 @@ from jobflow import Flow, run_locally
 from pyarrow import parquet
 
 from diffrelax.flows import DFTRelaxMaker, DiffusionRelaxMaker
-from diffrelax.flows.stores import find_result, open_results, open_store, read_results
+from diffrelax.flows.stores import find_result, open_results, open_store, read_results, read_stages
 from diffrelax.results.documents import FailureDocument, Provenance
 
 DEAD = "mongodb://someone:secret@127.0.0.1:9/results"
@@ -38,6 +38,23 @@ def test_results_outlive_the_process_and_are_told_once(folder: Path) -> None:
         ("bad", "failure"),
         ("water", "minimisation"),
     ]
+
+
+def test_what_jobs_left_of_each_input_is_read_by_stage(folder: Path) -> None:
+    store = open_results(str(folder))
+    jobs = list(store.query())
+    stages = {0: "relax", 1: "minimise", 2: "minimise"}
+    for i, made in enumerate(jobs):
+        inputs = [0, 1] if stages[i] == "relax" else [i - 1]
+        made["metadata"] = {"stage": stages[i], "inputs": inputs}
+    newer = jobs[2] | {"output": jobs[2]["output"] | {"schema_version": 99}}
+    other = open_store(str(folder / "other"))
+    other.docs_store.update([*jobs[:2], newer, jobs[1] | {"uuid": "of another flow"}])
+    found = read_stages(other, [made["uuid"] for made in jobs])
+    kinds = {i: {stage: one.kind for stage, one in of.items()} for i, of in found.items()}
+    assert kinds == {
+        0: {"relax": "relaxation", "minimise": "minimisation"}, 1: {"relax": "failure"}
+    }  # fmt: skip
 
 
 def test_trajectories_lie_apart_and_come_with_the_document(folder: Path) -> None:

@@ -11,14 +11,13 @@ from ase.units import kcal, mol
 
 from diffrelax.benchmark.speedup.run import Outcome
 from diffrelax.clock import NO_TIME
-from diffrelax.dft import DFTSettings
 from diffrelax.molecule import Molecule
 from diffrelax.results.page import Figure, Page, Row, Table, Tone, View
 
 FIGURE = "Gradient calls, and energies of the starts"
 HEADER = (
-    "molecule", "start", "recipe", "gradient calls", "SCF cycles",
-    "start above its minimum, kcal/mol", "seconds", "processor seconds", "minimum", "remark",
+    "molecule", "start", "recipe", "gradient calls", "minimum", "remark",
+    "start above its minimum, kcal/mol", "SCF cycles", "seconds", "processor seconds",
 )  # fmt: skip
 TEXT = (
     "One row for each molecule and arm. Seconds are from the SMILES to the end of the DFT "
@@ -48,7 +47,7 @@ def speedup_page(
     figure : path
         Of a .png file; left out if there is none.
     """
-    level = DFTSettings(**about["level"])
+    level = about["level"]
     by_name: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
         by_name.setdefault(outcome.name, []).append(outcome)
@@ -57,7 +56,7 @@ def speedup_page(
     rows = [_row(outcome, places.get(outcome.name)) for outcome in outcomes]
     return Page(
         title="DFT speed-up",
-        subtitle=f"{level.theory}, until no force exceeds {level.fmax:g} eV/Å",
+        subtitle=f"{level['xc']}/{level['basis']}, until no force exceeds {level['fmax']:g} eV/Å",
         facts={"molecules": str(len(by_name)), **gains},
         sections=[
             *([Figure(FIGURE, figure.read_bytes())] if figure.is_file() else []),
@@ -111,12 +110,12 @@ def _row(outcome: Outcome, view: int | None) -> Row:
         outcome.arm.start,
         outcome.arm.recipe,
         str(outcome.calls or "–"),
-        str(outcome.scf_cycles or "–"),
-        "–" if outcome.excess is None else f"{outcome.excess * mol / kcal:.3f}",
-        _seconds(total.wall),
-        _seconds(total.processor),
         "–" if outcome.basin is None else str(outcome.basin),
         "; ".join(filter(None, [outcome.reason, *outcome.notes])),
+        "–" if outcome.excess is None else f"{outcome.excess * mol / kcal:.3f}",
+        str(outcome.scf_cycles or "–"),
+        _seconds(total.wall),
+        _seconds(total.processor),
     )
     ends = ((_begin(outcome), outcome.begin), (_end(outcome), outcome.end))
     shown = [label for label, molecule in ends if molecule]

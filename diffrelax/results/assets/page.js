@@ -39,7 +39,7 @@ class SortedTable {
 
   sort(head, column) {
     const next = { none: "ascending", ascending: "descending", descending: "none" };
-    const order = next[head.ariaSort || "none"];
+    const order = next[head.getAttribute("aria-sort") || "none"];
     for (const other of this.heads) other.removeAttribute("aria-sort");
     if (order !== "none") head.setAttribute("aria-sort", order);
     this.rows = order === "none" ? this.original : this.sorted(column, order === "ascending");
