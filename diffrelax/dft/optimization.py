@@ -236,6 +236,8 @@ def _begin(molecule: Molecule, settings: DFTSettings, checkpoint: Path | None) -
             return begin
     if checkpoint and not checkpoint.parent.is_dir():
         raise FileNotFoundError(f"the folder {checkpoint.parent} does not exist: create it first")
+    if settings.hessian == "none":
+        return Checkpoint(key, None, NO_TIME, ())
     started = Time.now()
     hessian, notes = start_hessian(molecule, settings)
     return Checkpoint(key, hessian, Time.now() - started, notes)

@@ -50,7 +50,7 @@ def test_hessian_saves_gradient_calls() -> None:
     without = relax("OO", optimizer="bfgs", hessian="none")
     assert without.converged and with_hessian.converged
     assert with_hessian.gradient_calls < without.gradient_calls
-    assert without.seconds["hessian"] < 0.01 < with_hessian.seconds["hessian"]
+    assert without.seconds["hessian"] == 0
     assert with_hessian.energy == pytest.approx(without.energy, abs=2e-3)
 
 
