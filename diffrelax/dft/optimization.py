@@ -13,7 +13,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from diffrelax.cache import WorkFolder, work_key
-from diffrelax.clock import Time
+from diffrelax.clock import NO_TIME, Time
 from diffrelax.dft.checkpoint import Checkpoint
 from diffrelax.dft.descent import DESCENTS, Ending, descend, minimise, start_hessian
 from diffrelax.dft.minimisers import check_optimizer, criterion
