@@ -45,6 +45,7 @@ KEYS = {
     "noise_level",
     "n_evaluations",
     "level",
+    "aim",
     "error_bound",
     "gradient_calls",
     "scf_cycles",
@@ -293,6 +294,56 @@ def test_dft_goes_on_after_a_molecule_that_fails(run, tmp_path):
     assert "not converged" in rows[1]["reason"]
     assert "1 geometries in" in err
     assert len(ase.io.read(path, ":")) == 1
+
+
+@pytest.fixture
+def several_levels(several, tmp_path, monkeypatch):
+    """A file of a model of several levels."""
+    path = tmp_path / "several.safetensors"
+    metadata = {
+        "config": several.config.model_dump(mode="json"),
+        "step": 1,
+        "environments": dict(several.environments),
+    }
+    save_tensors(dict(several.denoiser.named_parameters()), path, metadata)
+    return path
+
+
+def test_a_level_to_aim_at_is_chosen_and_an_unknown_one_told(run, several_levels, tmp_path):
+    output = tmp_path / "out.jsonl"
+    relax = ("relax", "CCCl", "CCO", "--model", several_levels)
+    status, out, _ = run(*relax, "--level", "b3lyp/6-31G(2df,p)", "-o", output)
+    assert status == 0
+    assert "at B3LYP/6-31G(2df,p) the model has learned no Cl, elsewhere it has" in out
+    status, _, err = run(*relax, "-o", output)
+    assert status == 2 and "level" in err  # of other settings
+    status, out, _ = run(*relax, "--level", "R2SCAN-3C")
+    assert status == 0 and "elsewhere" not in out
+    for level in ("pbe/def2-svp", "BP86/def2-SVP"):
+        status, _, err = run(*relax, "--level", level)
+        assert status == 2
+        assert f"has not learned the level {level}; it knows B3LYP/6-31G(2df,p), r2SCAN-3c" in err
+
+
+def test_what_a_model_does_not_cover_is_told_one_by_one(run, several_levels):
+    chain = "C" * 99 + "O"
+    bad = ("CCBr", "[NH3+]CC[NH3+]", "OO", "CCl.Cl", chain)
+    status, out, _ = run("relax", *bad, "CCO", "--model", several_levels, "--json")
+    assert status == 1
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert [row["verdict"] for row in rows] == [*["refused"] * 4, "failed", "relaxed"]
+    for row, reason in zip(rows, ("trained on Br", "charge +2", "O–O", "2 fragments",
+                                  "300 atoms: not embedded"), strict=False):  # fmt: skip
+        assert reason in row["reason"]
+
+
+def test_dft_aims_at_the_level_nearest_to_its_own_and_says_so(run, several_levels):
+    dft = ("dft", "O=C=O", "--model", several_levels, "--max-steps", 0, "--threads", 1)
+    _, _, err = run(*dft, "--xc", "b3lyp", "--basis", "sto-3g")
+    assert (
+        "several-1 aims at B3LYP/6-31G(2df,p), of what it has learned the nearest to b3lyp/sto-3g: "
+        "the same functional and another size of basis set" in err
+    )
 
 
 def test_models_lists_the_releases(run):
