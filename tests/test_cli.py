@@ -31,6 +31,7 @@ from diffrelax.levels.blas import pyscf_threads
 from diffrelax.models.release import load_model, releases
 from diffrelax.network.config import NetworkConfig
 from diffrelax.training.config import ModelConfig, build_denoiser
+from diffrelax.training.geometries import GeometrySet
 from diffrelax.training.state import save_tensors
 
 KEYS = {
@@ -431,6 +432,32 @@ def test_train_and_evaluate_on_a_small_data_set(run, tmp_path, geometries, monke
     monkeypatch.setattr("diffrelax.levels.xtb_program.shutil.which", lambda _: None)
     status, _, err = run("evaluate", weights, "-n", 3, "--level", "gfn-ff")
     assert status == 2 and "needs the program xtb" in err
+
+
+def test_training_on_packed_sets_leaves_all_that_a_release_needs(run, tmp_path, geometries):
+    charged = replace(geometries, levels=("two",), charge=np.array([0, 0, 0, 1, 1, 1]))
+    both = GeometrySet.join([replace(geometries, levels=("one",)), charged])
+    both = replace(both, index=np.arange(len(both)))
+    (tmp_path / "config.yaml").write_text(
+        "name: packed-1\nlevel: two\nlimit: 250\n"
+        "network: {levels: [one, two, three], charges: [-1, 0, 1], elements: [1, 6, 7, 8, 16], "
+        "channels: 8, layers: 1}\n"
+        "training: {data: sets, steps: 2, batch_size: 4, warmup: 1, checkpoints: 0}\n"
+    )
+    for split in ("train", "validation"):
+        both.save(tmp_path / "sets" / f"{split}.npz")
+    status, out, _ = run("train", tmp_path / "config.yaml")
+    assert status == 0
+    assert "the model tells no bounds on its errors at one, two" in out
+    model = load_model(tmp_path)
+    assert model.environments["CH3 -CH2"] == 1
+    assert {level: one.charges for level, one in model.config.learned.items()} == {
+        "one": (0,), "two": (0, 1),
+    }  # fmt: skip
+    assert model.config.levels == ("one", "two")  # of the third it has seen nothing
+    assert (model.config.elements, model.config.charges) == ((1, 6, 7, 8), (0, 1))
+    _, out, _ = run("relax", "CCO", "--model", tmp_path, "--level", "one", "--json")
+    assert json.loads(out)["aim"] == "one"
 
 
 def test_nothing_but_results_goes_to_standard_output():
