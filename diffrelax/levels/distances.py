@@ -12,6 +12,7 @@ from typing import NamedTuple
 TABLE = Path(__file__).with_name("distances.json")  # analysis/level_distances.py
 ALIASES = {"aimnet2": "wB97M-D3/def2-TZVPP"}
 COMPOSITE = {"r2scan-3c": "r2scan/def2-mtzvpp", "b97-3c": "b97-d/def2-mtzvp"}
+FEWEST = 10  # molecules
 CORRECTION = re.compile(r"-?d[34](bj|zero)?$")  # of dispersion: it hardly moves bonds
 APART = (
     "the same functional",
@@ -80,8 +81,9 @@ def measured() -> tuple[Distance, ...]:
 def nearest_level(wanted: str, known: Sequence[str]) -> Nearest:
     """Choose among known levels of theory the one whose minima are nearest to those of another.
 
-    The same level; else the one with the least measured distance in bonds; else, by its kind, the
-    same functional or one of the same rung, then the basis set of the same size.
+    The same level; else the one with the least distance in bonds, measured on ten molecules or
+    more; else, by its kind, the same functional or one of the same rung, then the basis set of the
+    same size.
 
     Parameters
     ----------
@@ -98,7 +100,7 @@ def nearest_level(wanted: str, known: Sequence[str]) -> Nearest:
     found = [
         (row.bonds, by_name[other], row.molecules)
         for row, (one, other) in pairs
-        if one == name and other in by_name
+        if one == name and other in by_name and row.molecules >= FEWEST
     ]
     if found:
         bonds, level, n = min(found)

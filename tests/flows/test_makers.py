@@ -327,7 +327,7 @@ def test_a_model_of_several_levels_aims_at_the_one_nearest_to_what_follows(
 ) -> None:
     monkeypatch.setattr(batches, "load_on_worker", lambda name, device: several)
     reasons, keys = [], []
-    for theory in ("", "r2scan-3c", "b3lyp/def2-svp"):
+    for theory in ("", "r2scan-3c", "b3lyp/sto-3g"):
         maker = DiffusionRelaxMaker(towards=theory, work=str(tmp_path))
         (document,) = run(maker.make(["CCCl"]))
         reasons.append(document["reason"])

@@ -59,6 +59,7 @@ def test_what_was_measured_goes_before_what_is_alike(monkeypatch):
         Distance("PBE/def2-SVP", "BP86/def2-SVP", 10, bonds=0.009, angles=0.01),
         Distance("M06-2X/def2-TZVP", "PBE/def2-SVP", 20, bonds=0.004, angles=0.01),
         Distance("PBE/def2-SVP", "PBE0/def2-SVP", 30, bonds=0.001, angles=0.01),
+        Distance("PBE/def2-SVP", "r2SCAN-3c", 9, bonds=0.001, angles=0.01),
     )
     monkeypatch.setattr(distances, "measured", lambda: rows)
     found = nearest_level("pbe/def2-svp", KNOWN)
