@@ -50,7 +50,7 @@ class Nearest(NamedTuple):
     ----------
     level : str
     why : str
-        Empty if it is the same.
+        Empty if it is the same, or if no other is known.
     """
 
     level: str
@@ -93,8 +93,8 @@ def nearest_level(wanted: str, known: Sequence[str]) -> Nearest:
         At least one.
     """
     name, by_name = plain_name(wanted), {plain_name(level): level for level in known}
-    if name in by_name:
-        return Nearest(by_name[name], "")
+    if name in by_name or len(known) == 1:
+        return Nearest(by_name.get(name, known[0]), "")
     pairs = ((row, map(plain_name, ends)) for row in measured()
              for ends in ((row.level, row.other), (row.other, row.level)))  # fmt: skip
     found = [

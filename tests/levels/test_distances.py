@@ -74,3 +74,8 @@ def test_the_table_that_is_installed_can_be_read():
     assert nearest_level("b3lyp/def2-svpd", ("BP86/def2-SVPD", "B3LYP/def2-SVP")).level == (
         "B3LYP/def2-SVP"
     )
+
+
+def test_a_model_of_one_level_has_no_choice_to_explain():
+    found = nearest_level("gfn2-xtb", ["B3LYP/6-31G(2df,p)"])
+    assert found.told("m-1", "gfn2-xtb") == "m-1 aims at B3LYP/6-31G(2df,p)"
