@@ -71,9 +71,7 @@ def test_the_table_that_is_installed_can_be_read():
     rows = distances.measured()
     assert json.loads(distances.TABLE.read_text())["units"]["bonds"] == "Å"
     assert all(0 < row.bonds < 0.05 and row.molecules > 0 for row in rows)
-    assert nearest_level("b3lyp/def2-svpd", ("BP86/def2-SVPD", "B3LYP/def2-SVP")).level == (
-        "B3LYP/def2-SVP"
-    )
+    assert nearest_level("bp86/def2-svpd", KNOWN).level == "BP86/def2-SVP"
 
 
 def test_a_model_of_one_level_has_no_choice_to_explain():
