@@ -36,7 +36,7 @@ CHEAP = {"aimnet2": "wB97M-D3/def2-TZVPP", "gfn2-xtb": "GFN2-xTB"}
 STEREO = {*"@/\\"}
 SAME = 0.3  # Å; no distance between two atoms of the same conformer differs by more
 MOST_HEAVY = 20
-MOST_PAIRS, MOST_RELAXED = 300, 50
+MOST_PAIRS, MOST_RELAXED = 300, 30
 MOST_MATCHES = 2000
 CONFORMERS = 3  # of a molecule, in a set
 FMAX = 0.01  # eV/Å
@@ -163,8 +163,8 @@ def distance(a: str, b: str, errors: list, energies: list[float] | None = None) 
         level=a,
         other=b,
         molecules=len(errors),
-        bonds=round(float(np.median([e.bonds for e in errors])), 5),
-        angles=round(float(np.median([e.angles for e in errors])), 5),
+        bonds=round(float(np.nanmedian([e.bonds for e in errors])), 5),
+        angles=round(float(np.nanmedian([e.angles for e in errors])), 5),
         energy=round(float(np.median(energies)), 3) if energies else None,
     )
 

@@ -62,6 +62,8 @@ class Relaxation:
         tell it. NaN without the model, where it has no calibration at the level of theory, where
         the noise level was given, where the model has hardly seen such atoms, and where the verdict
         is ``fell_back``.
+    aim : str
+        Level of theory of the minimum that the model aimed at; empty without the model.
     time : Time
         In the model: the batch's time over its molecules.
     """
@@ -74,6 +76,7 @@ class Relaxation:
     noise_level: float = float("nan")
     n_evaluations: int = 0
     error_bound: float = float("nan")
+    aim: str = ""
     time: Time = NO_TIME
 
     @property
@@ -250,6 +253,7 @@ def _judge(start: Molecule, end: End, model: Model, level: str, max_error: float
         noise_level=end.noise_level,
         n_evaluations=end.n_evaluations,
         error_bound=math.nan if strange else end.error_bound,
+        aim=level,
     )
     reason = _reason_to_fall_back(start, end, result.error_bound, max_error)
     if not reason and strange and end.noise_level > 0:

@@ -32,6 +32,7 @@ from diffrelax.levels.blas import pyscf_threads
 from diffrelax.models.release import load_model, releases
 from diffrelax.network.config import NetworkConfig
 from diffrelax.training.config import ModelConfig, build_denoiser
+from diffrelax.training.geometries import GeometrySet
 from diffrelax.training.state import save_tensors
 
 KEYS = {
@@ -46,6 +47,7 @@ KEYS = {
     "noise_level",
     "n_evaluations",
     "level",
+    "aim",
     "error_bound",
     "gradient_calls",
     "scf_cycles",
@@ -296,6 +298,56 @@ def test_dft_goes_on_after_a_molecule_that_fails(run, tmp_path):
     assert len(ase.io.read(path, ":")) == 1
 
 
+@pytest.fixture
+def several_levels(several, tmp_path, monkeypatch):
+    """A file of a model of several levels."""
+    path = tmp_path / "several.safetensors"
+    metadata = {
+        "config": several.config.model_dump(mode="json"),
+        "step": 1,
+        "environments": dict(several.environments),
+    }
+    save_tensors(dict(several.denoiser.named_parameters()), path, metadata)
+    return path
+
+
+def test_a_level_to_aim_at_is_chosen_and_an_unknown_one_told(run, several_levels, tmp_path):
+    output = tmp_path / "out.jsonl"
+    relax = ("relax", "CCCl", "CCO", "--model", several_levels)
+    status, out, _ = run(*relax, "--level", "b3lyp/6-31G(2df,p)", "-o", output)
+    assert status == 0
+    assert "at B3LYP/6-31G(2df,p) the model has learned no Cl, elsewhere it has" in out
+    status, _, err = run(*relax, "-o", output)
+    assert status == 2 and "level" in err  # of other settings
+    status, out, _ = run(*relax, "--level", "R2SCAN-3C")
+    assert status == 0 and "elsewhere" not in out
+    for level in ("pbe/def2-svp", "BP86/def2-SVP"):
+        status, _, err = run(*relax, "--level", level)
+        assert status == 2
+        assert f"has not learned the level {level}; it knows B3LYP/6-31G(2df,p), r2SCAN-3c" in err
+
+
+def test_what_a_model_does_not_cover_is_told_one_by_one(run, several_levels):
+    chain = "C" * 99 + "O"
+    bad = ("CCBr", "[NH3+]CC[NH3+]", "OO", "CCl.Cl", chain)
+    status, out, _ = run("relax", *bad, "CCO", "--model", several_levels, "--json")
+    assert status == 1
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert [row["verdict"] for row in rows] == [*["refused"] * 4, "failed", "relaxed"]
+    for row, reason in zip(rows, ("trained on Br", "charge +2", "O–O", "2 fragments",
+                                  "300 atoms: not embedded"), strict=False):  # fmt: skip
+        assert reason in row["reason"]
+
+
+def test_dft_aims_at_the_level_nearest_to_its_own_and_says_so(run, several_levels):
+    dft = ("dft", "O=C=O", "--model", several_levels, "--max-steps", 0, "--threads", 1)
+    _, _, err = run(*dft, "--xc", "b3lyp", "--basis", "sto-3g")
+    assert (
+        "several-1 aims at B3LYP/6-31G(2df,p), of what it has learned the nearest to b3lyp/sto-3g: "
+        "the same functional and another size of basis set" in err
+    )
+
+
 def test_models_lists_the_releases(run):
     status, out, _ = run("models")
     assert status == 0
@@ -381,6 +433,32 @@ def test_train_and_evaluate_on_a_small_data_set(run, tmp_path, geometries, monke
     monkeypatch.setattr("diffrelax.levels.xtb_program.shutil.which", lambda _: None)
     status, _, err = run("evaluate", weights, "-n", 3, "--level", "gfn-ff")
     assert status == 2 and "needs the program xtb" in err
+
+
+def test_training_on_packed_sets_leaves_all_that_a_release_needs(run, tmp_path, geometries):
+    charged = replace(geometries, levels=("two",), charge=np.array([0, 0, 0, 1, 1, 1]))
+    both = GeometrySet.join([replace(geometries, levels=("one",)), charged])
+    both = replace(both, index=np.arange(len(both)))
+    (tmp_path / "config.yaml").write_text(
+        "name: packed-1\nlevel: two\nlimit: 250\n"
+        "network: {levels: [one, two, three], charges: [-1, 0, 1], elements: [1, 6, 7, 8, 16], "
+        "channels: 8, layers: 1}\n"
+        "training: {data: sets, steps: 2, batch_size: 4, warmup: 1, checkpoints: 0}\n"
+    )
+    for split in ("train", "validation"):
+        both.save(tmp_path / "sets" / f"{split}.npz")
+    status, out, _ = run("train", tmp_path / "config.yaml")
+    assert status == 0
+    assert "the model tells no bounds on its errors at one, two" in out
+    model = load_model(tmp_path)
+    assert model.environments["CH3 -CH2"] == 1
+    assert {level: one.charges for level, one in model.config.learned.items()} == {
+        "one": (0,), "two": (0, 1),
+    }  # fmt: skip
+    assert model.config.levels == ("one", "two")  # of the third it has seen nothing
+    assert (model.config.elements, model.config.charges) == ((1, 6, 7, 8), (0, 1))
+    _, out, _ = run("relax", "CCO", "--model", tmp_path, "--level", "one", "--json")
+    assert json.loads(out)["aim"] == "one"
 
 
 def test_nothing_but_results_goes_to_standard_output():

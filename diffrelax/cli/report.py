@@ -44,6 +44,7 @@ def relaxation_row(result: Relaxation) -> dict[str, Any]:
         "noise_level": result.noise_level if result.n_evaluations else None,
         "n_evaluations": result.n_evaluations,
         "error_bound": known(result.error_bound),
+        "aim": result.aim or None,
         **dict.fromkeys(DFT_COLUMNS),
         "seconds": result.seconds,
     }

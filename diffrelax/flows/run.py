@@ -85,12 +85,11 @@ def check_stages(config: FlowConfig, engine: Engine) -> None:
     from diffrelax.models.batches import choose_schedule
     from diffrelax.models.release import load_model
 
+    model = None
     if engine == "local" or not config.model.endswith(".safetensors"):  # workers may have that file
         device = config.device if engine == "local" else "cpu"
         model = load_model(config.model, device)
         choose_schedule(model, config.noise_level)
-        theory = config.maker().minimise_maker.theory
-        tqdm.write(model.nearest_level(theory).told(model.name, theory), file=sys.stderr)
     if engine == "local" and isinstance(config.minimise, DFTLevel):
         check_settings(config.minimise)
     elif engine == "local":
@@ -103,3 +102,7 @@ def check_stages(config: FlowConfig, engine: Engine) -> None:
             "with the remote engine, results go to the store of the jobflow-remote project: leave "
             "out store"
         )
+    if model is not None:
+        level = config.minimise
+        theory = level.theory if isinstance(level, DFTLevel) else level.level
+        tqdm.write(model.nearest_level(theory).told(model.name, theory), file=sys.stderr)

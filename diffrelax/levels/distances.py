@@ -12,6 +12,7 @@ from typing import NamedTuple
 TABLE = Path(__file__).with_name("distances.json")  # analysis/level_distances.py
 ALIASES = {"aimnet2": "wB97M-D3/def2-TZVPP"}
 COMPOSITE = {"r2scan-3c": "r2scan/def2-mtzvpp", "b97-3c": "b97-d/def2-mtzvp"}
+FEWEST = 10  # molecules
 CORRECTION = re.compile(r"-?d[34](bj|zero)?$")  # of dispersion: it hardly moves bonds
 APART = (
     "the same functional",
@@ -49,7 +50,7 @@ class Nearest(NamedTuple):
     ----------
     level : str
     why : str
-        Empty if it is the same.
+        Empty if it is the same, or if no other is known.
     """
 
     level: str
@@ -80,8 +81,9 @@ def measured() -> tuple[Distance, ...]:
 def nearest_level(wanted: str, known: Sequence[str]) -> Nearest:
     """Choose among known levels of theory the one whose minima are nearest to those of another.
 
-    The same level; else the one with the least measured distance in bonds; else, by its kind, the
-    same functional or one of the same rung, then the basis set of the same size.
+    The same level; else the one with the least distance in bonds, measured on ten molecules or
+    more; else, by its kind, the same functional or one of the same rung, then the basis set of the
+    same size.
 
     Parameters
     ----------
@@ -91,14 +93,14 @@ def nearest_level(wanted: str, known: Sequence[str]) -> Nearest:
         At least one.
     """
     name, by_name = plain_name(wanted), {plain_name(level): level for level in known}
-    if name in by_name:
-        return Nearest(by_name[name], "")
+    if name in by_name or len(known) == 1:
+        return Nearest(by_name.get(name, known[0]), "")
     pairs = ((row, map(plain_name, ends)) for row in measured()
              for ends in ((row.level, row.other), (row.other, row.level)))  # fmt: skip
     found = [
         (row.bonds, by_name[other], row.molecules)
         for row, (one, other) in pairs
-        if one == name and other in by_name
+        if one == name and other in by_name and row.molecules >= FEWEST
     ]
     if found:
         bonds, level, n = min(found)

@@ -169,6 +169,11 @@ class RelaxationDocument(TimedResult):
         description="deviation from the minimum of the basin that nine in ten stay below, Å; "
         "none if unknown",
     )
+    aim: str | None = Field(
+        default=None,
+        description="level of theory that the model aimed at; none without it, or before this was "
+        "kept",
+    )
 
     @classmethod
     def from_relaxation(
@@ -186,6 +191,7 @@ class RelaxationDocument(TimedResult):
             noise_level=_known(relaxation.noise_level),
             n_evaluations=relaxation.n_evaluations,
             error_bound=_known(relaxation.error_bound),
+            aim=relaxation.aim or None,
             seconds={"total": relaxation.time.wall},
             processor_seconds={"total": relaxation.time.processor},
         )

@@ -26,6 +26,7 @@ from diffrelax.flows import (
     ForceFieldRelaxMaker,
     RelaxFlowMaker,
     StaticMaker,
+    batches,
 )
 from diffrelax.flows.arguments import as_arguments, atomic_numbers, failure, read_argument
 from diffrelax.flows.levels import MoleculeMaker
@@ -319,3 +320,23 @@ def test_settings_of_a_maker_are_checked_and_updated() -> None:
         ForceFieldRelaxMaker(level="dft")
     with pytest.raises(ValueError, match="unknown level of theory 'am1'"):
         StaticMaker(level="am1")
+
+
+def test_a_model_of_several_levels_aims_at_the_one_nearest_to_what_follows(
+    tmp_path: Path, several, monkeypatch
+) -> None:
+    monkeypatch.setattr(batches, "load_on_worker", lambda name, device: several)
+    reasons, keys = [], []
+    for theory in ("", "r2scan-3c", "b3lyp/sto-3g"):
+        maker = DiffusionRelaxMaker(towards=theory, work=str(tmp_path))
+        (document,) = run(maker.make(["CCCl"]))
+        reasons.append(document["reason"])
+        keys.append(document["key"])
+    assert reasons[:2] == ["", ""]
+    assert "at B3LYP/6-31G(2df,p) the model has learned no Cl" in reasons[2]
+    assert keys[0] == keys[1] != keys[2]
+    settings = {"xc": "pbe", "basis": "def2-svp"}
+    flow = RelaxFlowMaker(minimise_maker=DFTRelaxMaker(settings=settings)).make(["CO"])
+    assert flow.jobs[0].maker.towards == "pbe/def2-svp"
+    chosen = RelaxFlowMaker(relax_maker=DiffusionRelaxMaker(towards="r2scan-3c")).make(["CO"])
+    assert chosen.jobs[0].maker.towards == "r2scan-3c"

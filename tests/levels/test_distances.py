@@ -1,0 +1,79 @@
+import json
+
+import pytest
+
+from diffrelax.levels import distances
+from diffrelax.levels.distances import Distance, nearest_level
+
+KNOWN = (
+    "wB97M-D3/def2-TZVPP", "B3LYP/6-31G(2df,p)", "M06-2X/def2-TZVP", "r2SCAN-3c", "B3LYP/def2-SVP",
+    "BP86/def2-SVP", "GFN2-xTB",
+)  # fmt: skip
+
+
+@pytest.fixture
+def unmeasured(monkeypatch):
+    monkeypatch.setattr(distances, "measured", tuple)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "level"),
+    [
+        ("b3lyp/6-31g(2DF,p)", "B3LYP/6-31G(2df,p)"),
+        ("ωB97M-D3 / def2-TZVPP", "wB97M-D3/def2-TZVPP"),
+        ("aimnet2", "wB97M-D3/def2-TZVPP"),
+        ("gfn2-xtb", "GFN2-xTB"),
+    ],
+)
+def test_a_level_that_is_known_is_its_own_nearest(wanted, level):
+    assert nearest_level(wanted, KNOWN) == (level, "")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "level", "why"),
+    [
+        ("b3lyp-d3bj/def2-tzvp", "B3LYP/6-31G(2df,p)", "the same functional and another size"),
+        ("r2scan-d4/def2-tzvp", "r2SCAN-3c", "the same functional and the same size"),
+        ("pbe/def2-svp", "BP86/def2-SVP", "a functional of the same kind and the same size"),
+        ("pbe0/def2-svp", "B3LYP/6-31G(2df,p)", "a functional of the same kind"),
+        ("pw6b95/def2-tzvp", "wB97M-D3/def2-TZVPP", "a functional of the same kind and the same"),
+        ("hf/6-31g*", "B3LYP/6-31G(2df,p)", "a functional alike in exact exchange"),
+    ],
+)
+def test_what_was_not_measured_goes_by_its_kind_and_says_so(unmeasured, wanted, level, why):
+    found = nearest_level(wanted, KNOWN)
+    assert found.level == level
+    assert found.why.startswith(why) and found.why.endswith("by rule and not measured")
+    assert found.told("m-1", wanted) == (
+        f"m-1 aims at {level}, of what it has learned the nearest to {wanted}: {found.why}"
+    )
+
+
+def test_of_what_has_neither_functional_nor_measurement_nothing_is_said(unmeasured):
+    found = nearest_level("mmff94", KNOWN)
+    assert found.why == "nothing is known of how far it is from mmff94"
+
+
+def test_what_was_measured_goes_before_what_is_alike(monkeypatch):
+    rows = (
+        Distance("PBE/def2-SVP", "BP86/def2-SVP", 10, bonds=0.009, angles=0.01),
+        Distance("M06-2X/def2-TZVP", "PBE/def2-SVP", 20, bonds=0.004, angles=0.01),
+        Distance("PBE/def2-SVP", "PBE0/def2-SVP", 30, bonds=0.001, angles=0.01),
+        Distance("PBE/def2-SVP", "r2SCAN-3c", 9, bonds=0.001, angles=0.01),
+    )
+    monkeypatch.setattr(distances, "measured", lambda: rows)
+    found = nearest_level("pbe/def2-svp", KNOWN)
+    assert found.level == "M06-2X/def2-TZVP"
+    assert found.why == "bonds 4.0 mÅ from those of pbe/def2-svp, measured on 20 molecules"
+
+
+def test_the_table_that_is_installed_can_be_read():
+    rows = distances.measured()
+    assert json.loads(distances.TABLE.read_text())["units"]["bonds"] == "Å"
+    assert all(0 < row.bonds < 0.05 and row.molecules > 0 for row in rows)
+    assert nearest_level("bp86/def2-svpd", KNOWN).level == "BP86/def2-SVP"
+
+
+def test_a_model_of_one_level_has_no_choice_to_explain():
+    found = nearest_level("gfn2-xtb", ["B3LYP/6-31G(2df,p)"])
+    assert found.told("m-1", "gfn2-xtb") == "m-1 aims at B3LYP/6-31G(2df,p)"
