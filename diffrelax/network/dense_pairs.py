@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 import torch
-from e3nn import o3
 from torch import Tensor, nn
+
+from diffrelax.network.sphere import spherical_harmonics
 
 SHORTEST = 0.7  # Å; no two atoms of a molecule come closer
 
@@ -61,9 +62,7 @@ class PairBasis(nn.Module):
         logs = distances.clamp(min=0.1).log()
         radial = _gaussians(logs, self.centres) * envelope[..., None]
         coarse = _gaussians(logs, self.coarse_centres) * envelope[..., None]
-        harmonics = o3.spherical_harmonics(
-            [0, 1, 2], vectors, normalize=True, normalization="component"
-        )
+        harmonics = spherical_harmonics(vectors)
         harmonics = harmonics.permute(0, 3, 1, 2).contiguous()
         full = (harmonics[..., None] * radial[:, None]).flatten(3)
         return (

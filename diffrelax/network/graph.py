@@ -11,8 +11,9 @@ import math
 from typing import NamedTuple
 
 import torch
-from e3nn import o3
 from torch import Tensor, nn
+
+from diffrelax.network.sphere import spherical_harmonics
 
 SHORTEST = 0.7  # Å; no two atoms of a molecule come closer
 BLOCKS = 4
@@ -118,9 +119,7 @@ class GraphBuilder(nn.Module):
         x = (distances / self.cutoff).clamp(max=1.0)
         envelope = (1 - 28 * x**6 + 48 * x**7 - 21 * x**8)[:, None]
         logs = distances.clamp(min=0.1).log()[:, None]
-        harmonics = o3.spherical_harmonics(
-            [0, 1, 2], vectors, normalize=True, normalization="component"
-        )
+        harmonics = spherical_harmonics(vectors)
         radial = _gaussians(logs, self.centres) * envelope
         coarse = _gaussians(logs, self.coarse_centres) * envelope
         fine = (harmonics[:, :4, None] * radial[:, None]).flatten(1)
