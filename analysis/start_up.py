@@ -23,7 +23,9 @@ PARTS = {
         "Python": "pass",
         "torch": "import torch",
         "RDKit, ASE, SciPy, pydantic": "import rdkit.Chem, ase.io, scipy.spatial, pydantic",
-        "diffrelax (and e3nn, before)": "import diffrelax as dr, diffrelax.relaxation",
+        "diffrelax, and e3nn as long as it was there": (
+            "import diffrelax as dr, diffrelax.relaxation"
+        ),
         "the model": "model = dr.load_model('relax-qm9')",
         "ethanol: embedded": "molecules = dr.read_molecules(['CCO'])",
         "ethanol: relaxed": "dr.relax(molecules, model)",

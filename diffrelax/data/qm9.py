@@ -174,9 +174,10 @@ def _is_wanted(index: int, one_in: int) -> bool:
 
 
 def _rows(one_in: int = 1) -> Iterator[_Row]:
-    [package] = find_extra("qm9pack", "train", "the data set QM9").submodule_search_locations or ()
+    folders = find_extra("qm9pack", "train", "the data set QM9").submodule_search_locations
+    assert folders  # it is a package
     for part in (1, 2, 3):
-        path = Path(package) / "data" / f"qm9_part{part}.csv"
+        path = Path(folders[0]) / "data" / f"qm9_part{part}.csv"
         with path.open(newline="") as file:
             lines = (line for line in file if line.strip())
             for row in csv.DictReader(lines):
