@@ -5,6 +5,7 @@ Units: Å, eV, eV/Å, K.
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from diffrelax.sampling.boltzmann import sample_boltzmann
     from diffrelax.sampling.conformers import sample_conformers
     from diffrelax.sampling.ensemble import Ensemble
+
+# Threads that sleep while they wait: beside another busy process, spinning ones cost several-fold.
+# It is read once, when torch is loaded, so there is no later place for it.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __all__ = [
     "DFTRelaxation",

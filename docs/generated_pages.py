@@ -35,13 +35,17 @@ ROOT = Path(__file__).parents[1]
 REPORTS = ROOT / "analysis" / "results"
 CARDS = ROOT / "models"
 EXTRAS = {
-    "train": "training from QM9's data, `diffrelax evaluate`",
     "aimnet2": "AIMNet2: a level, a Hessian, a start",
-    "hpc": "flows on a cluster, `.parquet` tables",
+    "dispersion": "functionals with D3 or D4, such as `b3lyp-d3bj`",
+    "hpc": "flows on a cluster",
+    "notebooks": "the notebooks",
+    "parquet": "`.parquet` tables",
+    "sampling": "`diffrelax sample`",
     "sella": "the optimizer Sella",
-    "notebooks": "the notebooks, and the figure of `diffrelax speedup`",
-    "docs": "these pages",
-    "dev": "all of these, and the tests",
+    "train": "training from QM9's data, `diffrelax evaluate`",
+    "all": "all of these",
+    "docs": "all of these, and these pages",
+    "dev": "all of these, these pages, and the tests",
 }
 
 

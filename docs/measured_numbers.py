@@ -57,6 +57,11 @@ def measured_numbers(results: Path) -> dict[str, Any]:
             "sampling_table": sampling_table(sorted((results / "boltzmann").glob("[en1]*.json"))),
             "overhead": overhead_numbers(results / "overhead.json"),
             "cold_start": _cold_start(results / "relax-qm9-2" / "speed-1-thread.json"),
+            "start_table": start_table(results / "start_up.json", "relax"),
+            "cluster_start_table": start_table(results / "start_up.json", "cluster job"),
+            "start": start_numbers(results / "start_up.json"),
+            "threads_table": threads_table(results / "threads.json"),
+            "flow_table": flow_table(results / "flow_overhead.json"),
             "cumulenes_table": cumulenes_table(results / "relax-qm9-2" / "cumulenes.json"),
             "generated": generation_numbers(results / "generate-qm9-2" / "quality.json"),
         }
@@ -312,6 +317,64 @@ def overhead_numbers(file: Path) -> dict[str, str]:
         "wall": f"{result['worker']['seconds']:.1f}",
         "runner": f"{result['runner_processor_seconds']:.2f}",
     }
+
+
+def start_table(file: Path, of: str) -> str:
+    """Return how long the parts of a start take, in this version and in the one before."""
+    result = _read(file)
+    columns = [result["before"][of], result["now"][of]]
+    rows = [(part, *(f"{column[part]:.2f}" for column in columns)) for part in columns[0]]
+    rows.append(("**together**", *(f"**{sum(column.values()):.2f}**" for column in columns)))
+    return markdown_table(("part", "before, s", "now, s"), rows)
+
+
+def start_numbers(file: Path) -> dict[str, str]:
+    """Return how long whole commands take to start, in seconds of processor time."""
+    result = _read(file)
+    whole = result["now"]["whole"]
+    return {
+        "hardware": result["hardware"].split(",")[0],
+        "load": f"{result['load'][0]:.0f}",
+        "import": f"{whole['import diffrelax']:.2f} s",
+        "help": f"{whole['diffrelax --help']:.2f} s",
+        "relax": f"{whole['diffrelax relax CCO']:.1f} s",
+        "relax_before": f"{result['before']['whole']['diffrelax relax CCO']:.1f} s",
+    }
+
+
+def threads_table(file: Path) -> str:
+    """Return what threads cost by how they wait, beside a busy process."""
+    rows = [
+        (arm, f"{taken['processor_seconds']:.1f}", f"{taken['seconds']:.1f}")
+        for arm, taken in _read(file)["arms"].items()
+    ]
+    return markdown_table(("threads", "processor, s", "on the clock, s"), rows)
+
+
+def flow_table(file: Path) -> str:
+    """Return what a flow costs by the number of its molecules, beside its work."""
+    flows = _read(file)["flows"]
+    alone, *others = flows
+
+    def overhead(flow: dict[str, Any], run: str) -> str:
+        work = {"first": flow["work_processor_seconds"] - alone["work_processor_seconds"]}
+        more = flow[run]["processor_seconds"] - alone[run]["processor_seconds"] - work.get(run, 0.0)
+        return f"{1e3 * more / (flow['n'] - alone['n']):.0f}"
+
+    rows = [
+        (
+            f"{flow['n']:,}",
+            *(f"{flow[run]['processor_seconds']:.0f}" for run in ("first", "again")),
+            *(overhead(flow, run) if flow in others else "" for run in ("first", "again")),
+            *(f"{flow[run]['peak_mib'] / 1024:.2f}" for run in ("first", "again")),
+        )
+        for flow in flows
+    ]
+    header = (
+        "molecules", "first run, s", "again, s", "overhead of each, ms", "again, ms", "memory, GB",
+        "again, GB",
+    )  # fmt: skip
+    return markdown_table(header, rows)
 
 
 def generation_numbers(file: Path) -> dict[str, str]:

@@ -235,16 +235,3 @@ def test_what_a_comparison_costs_is_told_before_it_begins(
     _, _, err = run(*few, "--basis", "def2-qzvp", "--recipe", "bfgs", "C" * 12)
     assert "3 molecules in 4 arms: 12 DFT relaxations" in err
     assert re.search(r"about \d+ hours of processor time", err)
-
-
-def test_missing_matplotlib_costs_the_figure_only(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("diffrelax.benchmark.speedup.figure.find_spec", lambda package: None)
-    status, _, err = run(
-        "speedup", "O", "-o", tmp_path, "--start", "given", "--recipe", "bfgs", *LEVEL
-    )
-    assert status == 1
-    assert 'pip install "diffrelax[notebooks]"' in err
-    assert (tmp_path / "report.md").exists()
-    assert not (tmp_path / "speedup.png").exists()

@@ -78,7 +78,7 @@ def test_sealed_rows_are_never_read(tmp_path, monkeypatch):
     for part in (1, 2, 3):
         (folder / f"qm9_part{part}.csv").write_text(text if part == 1 else HEADER)
     spec = type("Spec", (), {"submodule_search_locations": [str(tmp_path / "qm9pack")]})
-    monkeypatch.setattr(qm9, "find_spec", lambda name: spec)
+    monkeypatch.setattr("diffrelax.extras.find_spec", lambda name: spec)
     read = list(qm9._rows())
     assert [r.index for r in read] == [4, 20]
     assert [r.index for r in qm9._rows(one_in=2)] == [4]
@@ -118,7 +118,7 @@ def geometries_with_sealed():
 def test_unknown_split_and_missing_source_say_what_to_do(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="choose train, validation or test"):
         qm9.load_qm9("sealed", cache=tmp_path)
-    monkeypatch.setattr(qm9, "find_spec", lambda name: None)
+    monkeypatch.setattr("diffrelax.extras.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install \"diffrelax\[train\]\""):
         list(qm9._rows())
 

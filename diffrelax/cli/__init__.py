@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import shlex
 import signal
 import sys
@@ -98,8 +97,6 @@ def options(
 
 def main() -> None:
     """Run the command line; status 2 is for what the user can mend, 3 for an error inside."""
-    # threads that sleep while they wait: on a shared machine, spinning ones cost several-fold
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _keep_freed_memory()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, for batch systems
     for stream in (sys.stdout, sys.stderr):

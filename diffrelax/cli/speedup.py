@@ -169,7 +169,6 @@ def _report(
     json_lines: bool,
 ) -> None:
     from diffrelax.benchmark.hardware import describe_hardware
-    from diffrelax.benchmark.speedup.figure import can_draw
     from diffrelax.benchmark.speedup.report import outcome_row, write_report
     from diffrelax.levels.blas import pyscf_threads
 
@@ -186,6 +185,4 @@ def _report(
             print(json.dumps(outcome_row(outcome), ensure_ascii=False))
     else:
         print(tables)
-    if not can_draw():
-        print('for the figure, pip install "diffrelax[notebooks]"', file=sys.stderr)
     print(f"report in {output}", file=sys.stderr)

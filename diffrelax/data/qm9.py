@@ -16,7 +16,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.util import find_spec
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread, current_thread, main_thread
@@ -26,6 +25,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import numpy as np
 from tqdm.auto import tqdm
 
+from diffrelax.extras import find_extra
 from diffrelax.training.config import StartLevel
 from diffrelax.training.geometries import GeometrySet
 
@@ -174,11 +174,10 @@ def _is_wanted(index: int, one_in: int) -> bool:
 
 
 def _rows(one_in: int = 1) -> Iterator[_Row]:
-    spec = find_spec("qm9pack")
-    if spec is None or not spec.submodule_search_locations:
-        raise ValueError('QM9 comes with the qm9pack package: pip install "diffrelax[train]"')
+    folders = find_extra("qm9pack", "train", "the data set QM9").submodule_search_locations
+    assert folders  # it is a package
     for part in (1, 2, 3):
-        path = Path(spec.submodule_search_locations[0]) / "data" / f"qm9_part{part}.csv"
+        path = Path(folders[0]) / "data" / f"qm9_part{part}.csv"
         with path.open(newline="") as file:
             lines = (line for line in file if line.strip())
             for row in csv.DictReader(lines):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.util import find_spec
 
 import ase
 import numpy as np
@@ -12,6 +11,7 @@ from ase.optimize import BFGS
 
 from diffrelax.dft import trust_radius
 from diffrelax.dft.internal import geometric_thresholds
+from diffrelax.extras import find_extra
 
 # (atoms, start Hessian in eV/Å² or None, fmax in eV/Å, steps) -> reason, empty if converged
 Minimiser = Callable[[ase.Atoms, np.ndarray | None, float, int], str]
@@ -80,8 +80,8 @@ def check_optimizer(optimizer: str) -> None:
     ValueError
         If it is not.
     """
-    if optimizer == "sella" and not find_spec("sella"):
-        raise ValueError('the optimizer sella is not installed: pip install "diffrelax[sella]"')
+    if optimizer == "sella":
+        find_extra("sella", "sella", "the optimizer sella")
 
 
 def criterion(optimizer: str, fmax: float) -> str:

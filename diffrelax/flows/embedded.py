@@ -30,7 +30,8 @@ class SQLiteStore(Store):
     """Documents in a table of an SQLite file, found by their key through an index.
 
     Criteria other than the key are left to maggma's `MemoryStore`, which speaks MongoDB's language.
-    A process that is killed leaves the file as it was after its last update.
+    A process that is killed leaves the file as it was after its last update; a power cut may damage
+    it, and it is then deleted and filled again.
 
     Parameters
     ----------
@@ -69,8 +70,8 @@ class SQLiteStore(Store):
             return
         try:
             database = sqlite3.connect(self.path, timeout=PATIENCE)
-            # a power cut may cost the last updates, the end of a process none
-            database.execute("PRAGMA synchronous = NORMAL")
+            # no waiting for the disk: finished units, from which it is filled again, have waited
+            database.execute("PRAGMA synchronous = OFF")
             with database:
                 database.execute(
                     f"CREATE TABLE IF NOT EXISTS {self.table} "
@@ -208,6 +209,8 @@ def _projected(document: Document, properties: Document | list[str] | None) -> D
         return document
     found: Document = {}
     for name in properties:
-        if has(document, name):
+        if name in document:
+            found[name] = document[name]
+        elif has(document, name):
             set_(found, name, get(document, name))
     return found

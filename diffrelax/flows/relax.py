@@ -66,6 +66,7 @@ OutputReference, or an iterable of these
             relax_maker = replace(relax_maker, towards=self.minimise_maker.theory)
         minimised: list[OutputReference] = []
         relaxations: list[Job] = []
+        starts: list[OutputReference] = []
         minimisations: list[Job] = []
         for batch in _batches(range(len(arguments)), self.batch_size):
             relax = relax_maker.run([arguments[i] for i in batch])
@@ -73,16 +74,16 @@ OutputReference, or an iterable of these
             relaxations.append(relax)
             handed = self._hand_on(relax, batch)
             minimisations += [handed] if handed is not relax else []
-            starts = {i: handed.output[i - batch.start] for i in batch}
+            starts.append(handed.output)
             # no job waits for two batches, so that none is lost with another's
             for part in _batches(batch, self.minimise_batch_size):
-                minimise, outputs = self._minimise(part, arguments, starts)
+                minimise, outputs = self._minimise(part, batch, handed, arguments)
                 minimised += outputs
                 minimisations.append(minimise)
         summary = summarise(
             names=[label(argument) for argument in arguments],
             uuids=[output.uuid for output in minimised],
-            relaxed=[relax.output for relax in relaxations],
+            relaxed=starts,
             minimised=minimised,
             batch_size=self.batch_size,
         )
@@ -99,13 +100,14 @@ OutputReference, or an iterable of these
         return handed
 
     def _minimise(
-        self, part: range, arguments: list[Argument], starts: dict[int, OutputReference]
+        self, part: range, batch: range, handed: Job, arguments: list[Argument]
     ) -> tuple[Job, list[OutputReference]]:
+        starts = [handed.output[i - batch.start] for i in part]
         if len(part) == 1:
-            job = self.minimise_maker.make(starts[part[0]])
+            job = self.minimise_maker.make(starts[0])
             outputs = [job.output]
         else:
-            job = self.minimise_maker.make_batch([starts[i] for i in part])
+            job = self.minimise_maker.make_batch(starts)
             outputs = [job.output[i] for i in range(len(part))]
         _describe(job, "minimise", part, label(arguments[part[0]]) if len(part) == 1 else "")
         job.metadata["formulas"] = [_formula(arguments[i]) for i in part]

@@ -23,7 +23,6 @@ from diffrelax.flows.queue import FlowQueue, follow, patiently
 from diffrelax.flows.resources import StageResources, dft_resources, manager_config
 from diffrelax.flows.stores import DATABASE_SECONDS, read_project
 from diffrelax.flows.summary import Summary
-from diffrelax.levels.density_functional import count_functions
 
 # MongoDB keeps 16 MB in a document at most: the jobs of a flow and its summary, 0.5 kB for each
 # molecule, and the results of a batch, 0.3 kB for each atom
@@ -143,6 +142,8 @@ def _resources(metadata: dict[str, Any], config: FlowConfig) -> StageResources:
 
 
 def _n_functions(formula: str, basis: str) -> int:
+    from diffrelax.levels.density_functional import count_functions
+
     try:
         return count_functions(ase.Atoms(formula).numbers, basis)
     except ValueError:  # the basis lacks an element: the job will say so

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from diffrelax.atomic import replacing
 from diffrelax.dft import DFTSettings
+from diffrelax.extras import find_extra
 from diffrelax.files.writing import WRITERS, check_output, write_molecules
 from diffrelax.flows.summary import Summary
 from diffrelax.results.documents import (
@@ -124,8 +124,8 @@ def check_export(path: Path) -> None:
         See `diffrelax.files.writing.check_output`; also if a package is missing for the format.
     """
     check_output(path, (*WRITERS, *TABLES))
-    if path.suffix.lower() == ".parquet" and not find_spec("pyarrow"):
-        raise ValueError(f"{path}: .parquet needs pyarrow: pip install pyarrow, or write .csv")
+    if path.suffix.lower() == ".parquet":
+        find_extra("pyarrow", "parquet", f"{path}: a .parquet file")
 
 
 def export(path: Path, documents: Sequence[ResultDocument]) -> int:

@@ -78,10 +78,7 @@ def check_stages(config: FlowConfig, engine: Engine) -> None:
         if with the local engine a level, an optimizer or the device is not there, or if the store
         is not that of the engine.
     """
-    from diffrelax.dft.optimization import check_settings
     from diffrelax.levels import check_installed
-    from diffrelax.levels.density_functional import check_basis
-    from diffrelax.levels.functionals import read_functional
     from diffrelax.models.batches import choose_schedule
     from diffrelax.models.release import load_model
 
@@ -91,10 +88,15 @@ def check_stages(config: FlowConfig, engine: Engine) -> None:
         model = load_model(config.model, device)
         choose_schedule(model, config.noise_level)
     if engine == "local" and isinstance(config.minimise, DFTLevel):
+        from diffrelax.dft.optimization import check_settings
+
         check_settings(config.minimise)
     elif engine == "local":
         check_installed(config.minimise.level)
     elif isinstance(config.minimise, DFTLevel):  # what is not installed here may be on workers
+        from diffrelax.levels.density_functional import check_basis
+        from diffrelax.levels.functionals import read_functional
+
         read_functional(config.minimise.xc)
         check_basis(config.minimise.basis)
     if engine == "remote" and config.store:

@@ -12,6 +12,7 @@ from jobflow import JobStore
 from maggma.stores import GridFSStore, MongoStore
 from pymongo.errors import PyMongoError
 
+from diffrelax.extras import find_extra
 from diffrelax.flows.embedded import SQLiteStore
 from diffrelax.results.documents import ResultDocument, read_document
 
@@ -95,10 +96,9 @@ def read_project(name: str) -> Any:
     ValueError
         If jobflow-remote is not installed, or has no such project.
     """
-    try:
-        from jobflow_remote.config import ConfigError, ConfigManager
-    except ImportError:
-        raise ValueError('jobflow-remote is not installed: pip install "diffrelax[hpc]"') from None
+    find_extra("jobflow_remote", "hpc", "a flow on a cluster")
+    from jobflow_remote.config import ConfigError, ConfigManager
+
     try:
         return ConfigManager().get_project(name or None)
     except ConfigError as error:

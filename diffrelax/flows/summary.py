@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from jobflow import JobConfig, OnMissing, job
 from pydantic import Field
 
+from diffrelax.flows.arguments import Plain
+from diffrelax.flows.units import fetch
 from diffrelax.results.documents import (
     Document,
     FailureDocument,
@@ -63,7 +65,7 @@ class Summary(Document):
 def summarise(
     names: Sequence[str],
     uuids: Sequence[str],
-    relaxed: Sequence[Sequence[dict[str, Any]] | None],
+    relaxed: Sequence[Sequence[Plain] | None],
     minimised: Sequence[dict[str, Any] | None],
     batch_size: int,
 ) -> dict[str, Any]:
@@ -75,8 +77,9 @@ def summarise(
         Of the inputs.
     uuids : sequence of str
         Of their last jobs.
-    relaxed : sequence of sequences of dict, or None
-        The documents of the first stage, batch by batch; None where a job did not end.
+    relaxed : sequence of sequences of dict or str, or None
+        The documents of the first stage, batch by batch, or where they are kept; None where a job
+        did not end.
     minimised : sequence of dict or None
         Those of the second stage.
     batch_size : int
@@ -90,8 +93,8 @@ def summarise(
     rows = []
     for i, (name, uuid, end) in enumerate(zip(names, uuids, minimised, strict=True)):
         batch = relaxed[i // batch_size]
-        start = None if batch is None else batch[i % batch_size]
-        rows.append(summary_row(i, name, uuid, start, end))
+        start = None if batch is None else fetch(batch[i % batch_size])
+        rows.append(summary_row(i, name, uuid, cast(dict[str, Any], start), end))
     summary = Summary(
         rows=tuple(rows),
         counts=dict(Counter(row.state for row in rows)),

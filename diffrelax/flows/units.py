@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from socket import gethostname
 from typing import Any, TypeGuard
@@ -14,6 +15,8 @@ from diffrelax.flows.arguments import Plain, failure
 from diffrelax.results.documents import is_finished, read_document
 
 Document = dict[str, Any]
+
+HANDED = "finished unit "  # what a text begins with that says where one is kept
 
 
 def find_unit(work: WorkFolder, key: str, name: str) -> Document | None:
@@ -31,8 +34,11 @@ def named(record: Document, name: str) -> Document:
 
 
 @job
-def hand_on(documents: Sequence[Document], work: str) -> list[Document]:
+def hand_on(documents: Sequence[Document], work: str) -> list[Plain]:
     """Say where the documents of a batch are kept, so that no later job loads those of the others.
+
+    One text for each, because jobflow visits all that is in the output of a job again for each job
+    that refers to a part of it.
 
     Parameters
     ----------
@@ -42,7 +48,9 @@ def hand_on(documents: Sequence[Document], work: str) -> list[Document]:
         The folder of finished units.
     """
     return [
-        given if is_failure(given) else {"unit": given["key"], "work": work, "name": given["name"]}
+        given
+        if is_failure(given)
+        else HANDED + json.dumps([given["key"], work, given["name"]], ensure_ascii=False)
         for given in documents
     ]
 
@@ -55,13 +63,14 @@ def fetch(given: Plain) -> Plain:
     FileNotFoundError
         If it is not there.
     """
-    if isinstance(given, str) or "unit" not in given:
+    if not isinstance(given, str) or not given.startswith(HANDED):
         return given
-    found = find_unit(WorkFolder.of(given["work"]), given["unit"], given["name"])
+    key, work, name = json.loads(given.removeprefix(HANDED))
+    found = find_unit(WorkFolder.of(work), key, name)
     if found is None:
         raise FileNotFoundError(
-            f"the finished unit {given['unit']} of {given['name']} is not in {given['work']} on "
-            f"{gethostname()}: all workers must see that folder"
+            f"the finished unit {key} of {name} is not in {work} on {gethostname()}: all workers "
+            "must see that folder"
         )
     return found
 

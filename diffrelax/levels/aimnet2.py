@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from functools import cache
-from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ import torch
 from ase.calculators.calculator import Calculator, all_changes
 from ase.data import chemical_symbols
 
+from diffrelax.extras import find_extra
 from diffrelax.levels.differences import hessian_by_differences
 
 if TYPE_CHECKING:
@@ -142,13 +142,13 @@ def _evaluate(
 
 def find_weights() -> Path:
     """Return the file of weights, or raise ValueError if it is not installed."""
-    spec = find_spec("Auto3D")
-    folders = (spec and spec.submodule_search_locations) or ()
-    for path in (Path(folder) / WEIGHTS for folder in folders):
+    spec = find_extra("Auto3D", "aimnet2", "the level aimnet2")
+    for path in (Path(folder) / WEIGHTS for folder in spec.submodule_search_locations or ()):
         if path.is_file():
             return path
     raise ValueError(
-        'the weights of aimnet2 come with the package AcAuto3D: pip install "diffrelax[aimnet2]"'
+        "the package Auto3D that is installed has no weights of aimnet2: "
+        'pip install --force-reinstall "AcAuto3D==1.0.1"'
     )
 
 

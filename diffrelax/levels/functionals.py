@@ -9,9 +9,9 @@ spellings and parts of a sum make no difference.
 from __future__ import annotations
 
 import re
-from importlib.util import find_spec
 from typing import Any, NamedTuple
 
+from diffrelax.extras import find_extra
 from diffrelax.levels.blas import kernels_for_avx2
 
 with kernels_for_avx2():
@@ -146,11 +146,7 @@ def _check_dispersion(xc: str, method: str, version: str) -> None:
             f"unknown dispersion correction {version!r} in xc={xc!r}: choose one of "
             f"{', '.join(DISP_VERSIONS)}"
         )
-    if not find_spec("pyscf.dispersion"):
-        raise ValueError(
-            f"xc={xc!r} has a dispersion correction that is not installed: "
-            "pip install pyscf-dispersion"
-        )
+    find_extra("pyscf.dispersion", "dispersion", f"the dispersion correction of xc={xc!r}")
     from pyscf.dispersion import dftd3, dftd4
 
     helium = M(atom="He", verbose=0)

@@ -2,18 +2,46 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
-from e3nn import o3
 from scipy.integrate import lebedev_rule
 from torch import Tensor
+from torch.nn.functional import normalize
 
 DEGREES = (1, 3, 5)  # components of l = 0, 1, 2
 QUADRATURE = 7  # exact for the product of three harmonics of degree 2
 
 
 def spherical_harmonics(vectors: Tensor) -> Tensor:
-    """Evaluate the real spherical harmonics of ``0e + 1o + 2e``, (..., 9), along (..., 3)."""
-    return o3.spherical_harmonics([0, 1, 2], vectors, normalize=True, normalization="component")
+    """Evaluate the real spherical harmonics of ``0e + 1o + 2e`` in the direction of vectors.
+
+    They are those of e3nn, to the last bit, in its order and its normalization ``component``: the
+    squares of each degree l sum to 2l + 1. Importing e3nn would take as long as importing torch.
+
+    Parameters
+    ----------
+    vectors : (..., 3) tensor
+        Of any length.
+
+    Returns
+    -------
+    (..., 9) tensor
+    """
+    x, y, z = normalize(vectors, dim=-1).unbind(-1)
+    across = x.pow(2) + z.pow(2)
+    return torch.stack(
+        [
+            torch.ones_like(x),
+            *(math.sqrt(3) * component for component in (x, y, z)),
+            math.sqrt(15) * x * z,
+            math.sqrt(15) * x * y,
+            math.sqrt(5) * (y.pow(2) - 0.5 * across),
+            math.sqrt(15) * y * z,
+            0.5 * math.sqrt(15) * (z.pow(2) - x.pow(2)),
+        ],
+        dim=-1,
+    )
 
 
 def sphere_samples() -> tuple[Tensor, Tensor]:

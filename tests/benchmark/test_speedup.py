@@ -377,7 +377,7 @@ def test_missing_levels_are_named_before_the_work(monkeypatch) -> None:
     with pytest.raises(ValueError, match="needs the program xtb"):
         check_arms([SpeedupArm("gfn-ff", "bfgs")])
     assert level_settings("gfn2-xtb") == {"program": "tblite"}
-    monkeypatch.setattr("diffrelax.levels.aimnet2.find_spec", lambda name: None)
+    monkeypatch.setattr("diffrelax.extras.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r'pip install "diffrelax\[aimnet2\]"'):
         check_arms([SpeedupArm("mmff94", "bfgs+aimnet2-hessian")])
 

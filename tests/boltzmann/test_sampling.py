@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 
@@ -198,9 +200,18 @@ def test_bad_input_says_what_to_do(model, molecule, options, message):
 
 
 def test_a_level_that_is_not_installed_says_what_to_install(model, monkeypatch):
-    monkeypatch.setattr("diffrelax.levels.aimnet2.find_spec", lambda name: None)
+    monkeypatch.setattr(
+        "diffrelax.extras.find_spec", lambda name: None if name == "Auto3D" else find_spec(name)
+    )
     with pytest.raises(ValueError, match=r'pip install "diffrelax\[aimnet2\]"'):
         sample_boltzmann("CCO", model, level="aimnet2")
+
+
+def test_what_judges_samples_is_asked_for_before_any_is_drawn(model, monkeypatch):
+    monkeypatch.setattr("diffrelax.extras.find_spec", lambda name: None)
+    monkeypatch.delattr("diffrelax.sampling.boltzmann.sampling.embed_starts")
+    with pytest.raises(ValueError, match=r'pip install "diffrelax\[sampling\]"'):
+        sample_boltzmann("CCO", model)
 
 
 def test_chains_that_start_alike_say_so(model, monkeypatch):

@@ -186,7 +186,7 @@ def test_soft_modes_start_from_the_floor_of_the_optimizer(
 
 
 def test_hessian_that_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diffrelax.levels.aimnet2.find_spec", lambda _: None)
+    monkeypatch.setattr("diffrelax.extras.find_spec", lambda _: None)
     with pytest.raises(ValueError, match=r"diffrelax\[aimnet2\]"):
         relax("O", hessian="aimnet2")
 

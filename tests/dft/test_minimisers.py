@@ -166,7 +166,7 @@ def test_sella_goes_on_until_no_force_on_an_atom_is_too_large(
 
 def test_missing_sella_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     check_optimizer("bfgs")
-    monkeypatch.setattr("diffrelax.dft.minimisers.find_spec", lambda package: None)
+    monkeypatch.setattr("diffrelax.extras.find_spec", lambda package: None)
     with pytest.raises(ValueError, match=r"pip install .diffrelax\[sella\]"):
         check_optimizer("sella")
 

@@ -74,7 +74,7 @@ def test_molecules_outside_its_training_are_refused(smiles: str, message: str) -
 
 
 def test_missing_weights_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diffrelax.levels.aimnet2.find_spec", lambda package: None)
+    monkeypatch.setattr("diffrelax.extras.find_spec", lambda package: None)
     with pytest.raises(ValueError, match=r'pip install "diffrelax\[aimnet2\]"'):
         get_calculator("aimnet2", Molecule.from_smiles("O"))
 

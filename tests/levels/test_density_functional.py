@@ -208,6 +208,6 @@ def test_element_beyond_the_basis_is_refused() -> None:
 
 
 def test_missing_dispersion_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diffrelax.levels.functionals.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match="pip install pyscf-dispersion"):
+    monkeypatch.setattr("diffrelax.extras.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"diffrelax\[dispersion\]"):
         dft(Molecule.from_smiles("O"), xc="b3lyp-d3bj")

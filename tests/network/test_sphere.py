@@ -1,7 +1,15 @@
 import torch
 from e3nn import o3
 
-from diffrelax.network.sphere import sphere_samples
+from diffrelax.network.sphere import sphere_samples, spherical_harmonics
+
+
+def test_harmonics_are_those_of_e3nn_to_the_last_bit():
+    vectors = torch.randn(500, 3, generator=torch.Generator().manual_seed(1))
+    vectors[0] = 0.0  # an atom and itself
+    for given in (vectors, vectors.double()):
+        theirs = o3.spherical_harmonics([0, 1, 2], given, normalize=True, normalization="component")
+        assert torch.equal(spherical_harmonics(given), theirs)
 
 
 def test_product_on_the_sphere_is_the_clebsch_gordan_product():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -24,11 +23,6 @@ Values: TypeAlias = dict[str, dict[str, float]]  # molecule, start, value
 KCAL_PER_MOL = kcal / mol  # eV
 MARGIN = 0.7  # beside the outermost places
 CALLS = (1, 2, 3, 4, 6, 10, 15, 25, 40, 60, 100)
-
-
-def can_draw() -> bool:
-    """Tell whether matplotlib is installed."""
-    return find_spec("matplotlib") is not None
 
 
 def draw_speedup(path: Path, outcomes: Sequence[Outcome]) -> None:

@@ -16,7 +16,7 @@ from ase.units import kcal, mol
 
 from diffrelax.atomic import replacing
 from diffrelax.benchmark.speedup.arms import SpeedupArm, level_settings
-from diffrelax.benchmark.speedup.figure import can_draw, draw_speedup
+from diffrelax.benchmark.speedup.figure import draw_speedup
 from diffrelax.benchmark.speedup.page import speedup_page
 from diffrelax.benchmark.speedup.run import Outcome
 from diffrelax.benchmark.speedup.statistics import (
@@ -88,9 +88,7 @@ def comparisons(arms: Sequence[SpeedupArm]) -> list[tuple[SpeedupArm, SpeedupArm
 def write_report(
     folder: Path, outcomes: Sequence[Outcome], about: Mapping[str, Any], watts: float
 ) -> str:
-    """Write report.md and .html, arms.csv, starts.csv, molecules.csv and about.json into a folder.
-
-    Where matplotlib is installed, also speedup.png.
+    """Write report.md and .html, speedup.png, and arms, starts, molecules.csv and about.json.
 
     Parameters
     ----------
@@ -132,8 +130,7 @@ def write_report(
     for name, text in files.items():
         with replacing(folder / name) as part:
             part.write_text(text, encoding="utf-8")
-    if can_draw():
-        draw_speedup(folder / "speedup.png", outcomes)
+    draw_speedup(folder / "speedup.png", outcomes)
     page = speedup_page(outcomes, tables, _gains(ratios), about, folder / "speedup.png")
     page.write(folder / "report.html")
     return markdown
@@ -276,7 +273,7 @@ def _page(tables: str, about: Mapping[str, Any]) -> str:
             f"{level['xc']}/{level['basis']}, largest force at the end < {level['fmax']:g} eV/Å "
             "(the recipes of `geometric`: the five criteria of geomeTRIC).",
             tables,
-            *(["![Gradient calls and energies of the starts](speedup.png)"] if can_draw() else []),
+            "![Gradient calls and energies of the starts](speedup.png)",
             "## How it was made",
             f"On {' and '.join(about['measured_on']) or about['hardware']}. "
             "What follows the threads are the kernels that PySCF's OpenBLAS has taken, where they "

@@ -7,12 +7,18 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from arviz_stats.base import array_stats
+
+from diffrelax.extras import find_extra
 
 MAX_RHAT = 1.01
 MIN_ESS = 400
 FEWEST_DRAWS = 4
 FEWEST_CHAINS = 2
+
+
+def check_diagnostics() -> None:
+    """Find out whether ArviZ is installed, which judges the chains; ValueError if not."""
+    find_extra("arviz_stats", "sampling", "sampling")
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,8 @@ class Diagnostics:
                 f"{shape[0]} draws of {shape[1]} chains cannot show whether they converged: "
                 f"take at least {FEWEST_DRAWS} draws of {FEWEST_CHAINS} chains"
             )
+        from arviz_stats.base import array_stats
+
         with np.errstate(divide="ignore", invalid="ignore"):
             axes: dict[str, Any] = {"chain_axis": 1, "draw_axis": 0}
             ess = {n: float(array_stats.ess(x, **axes)) for n, x in observables.items()}

@@ -25,7 +25,12 @@ from diffrelax.molecule.identity import identity_change
 from diffrelax.molecule.reembedding import embed_again
 from diffrelax.molecule.torsions import Rotors, torsion_angles, watched_torsions
 from diffrelax.sampling.boltzmann import adjusted, repeated
-from diffrelax.sampling.boltzmann.diagnostics import FEWEST_CHAINS, FEWEST_DRAWS, Diagnostics
+from diffrelax.sampling.boltzmann.diagnostics import (
+    FEWEST_CHAINS,
+    FEWEST_DRAWS,
+    Diagnostics,
+    check_diagnostics,
+)
 from diffrelax.sampling.boltzmann.remembered import RememberedSurface
 from diffrelax.sampling.boltzmann.sampler import Samples, Trajectory
 from diffrelax.sampling.ensemble import Ensemble, Level, Provenance, check_temperature
@@ -102,10 +107,11 @@ def sample_boltzmann(
     ValueError
         If the input is not one molecule that the model covers, a number is out of range, the level
         is unknown, not installed, or cannot describe the molecule, or the checkpoint is that of
-        another call.
+        another call; or if the extra [sampling] is not installed.
     RuntimeError
         If the level has no energy for a start, or for a geometry of repeated denoising.
     """
+    check_diagnostics()
     theory = Level(name=level) if isinstance(level, str) else level
     check_temperature(temperature)
     n, n_chains, seed = integer("n", n), integer("n_chains", n_chains), check_seed(seed)
