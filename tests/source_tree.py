@@ -2,5 +2,6 @@
 
 from pathlib import Path
 
-MODELS = Path(__file__).parents[1] / "models"
+ROOT = Path(__file__).parents[1]
+MODELS = ROOT / "models"
 OLDER = str(MODELS / "relax-qm9-1" / "model.safetensors")

@@ -8,13 +8,12 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions
-from pathlib import Path
 
 import pytest
+from source_tree import ROOT
 
 from diffrelax.extras import find_extra
 
-ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 TREES = {path: ast.parse(path.read_text()) for path in sorted(ROOT.glob("diffrelax/**/*.py"))}
 DISTRIBUTIONS = packages_distributions()

@@ -13,8 +13,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
+from source_tree import ROOT
 
-SCRIPT = Path(__file__).parents[2] / "workflows" / "clusters" / "single_node.sh"
+SCRIPT = ROOT / "workflows" / "clusters" / "single_node.sh"
 PROGRAMS = ("munged", "slurmctld", "slurmd", "secantusd-py", "jf")
 PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from maggma.stores import MemoryStore
-from source_tree import OLDER
+from source_tree import OLDER, ROOT
 
 from diffrelax.flows import RelaxFlowMaker
 from diffrelax.flows.config import FlowConfig
@@ -20,7 +20,7 @@ from diffrelax.molecule import Molecule
 
 pytest.importorskip("jobflow_remote")
 
-CLUSTERS = Path(__file__).parents[2] / "workflows" / "clusters"
+CLUSTERS = ROOT / "workflows" / "clusters"
 
 
 @pytest.fixture

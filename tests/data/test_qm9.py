@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rdkit import Chem, rdBase
+from source_tree import ROOT
 
 from diffrelax.data import qm9
 from diffrelax.training.geometries import GeometrySet
@@ -181,7 +182,7 @@ def test_no_example_is_a_sealed_molecule():
                 if index.isdigit() and int(index) % 20 == qm9.SEALED_REMAINDER:
                     sealed.add(Chem.CanonSmiles(smiles.strip('"'), useChiral=0))
     assert len(sealed) > 6000
-    home = Path(__file__).parent.parent
+    home = ROOT
     found = {}
     for suffix in ("README.md", "workflows/**/*.smi", "tests/**/*.py"):
         for path in home.glob(suffix):

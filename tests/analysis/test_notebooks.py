@@ -7,8 +7,9 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from source_tree import ROOT
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "analysis").glob("*.ipynb"))
+NOTEBOOKS = sorted((ROOT / "analysis").glob("*.ipynb"))
 
 
 def named(path: Path) -> str:

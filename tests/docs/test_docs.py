@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import pytest
 import typer
 import yaml
+from source_tree import ROOT
 
 from diffrelax.cli import app
 from diffrelax.cli.report import relaxation_row
@@ -27,7 +28,7 @@ from diffrelax.flows.reports import TABLES, result_row
 from diffrelax.relaxation import Relaxation
 from diffrelax.results.documents import FailureDocument, Provenance
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = ROOT / "docs"
 PAGES = sorted(
     page
     for page in DOCS.rglob("*.md")

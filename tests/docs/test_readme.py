@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from source_tree import ROOT
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 BLOCKS = {
     language: re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)

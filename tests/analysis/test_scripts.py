@@ -16,6 +16,7 @@ import ase
 import numpy as np
 import pytest
 from ase.units import kB
+from source_tree import ROOT
 
 from diffrelax.benchmark.speedup.arms import Subject
 from diffrelax.benchmark.speedup.run import Outcome
@@ -28,7 +29,7 @@ from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 from diffrelax.training.geometries import GeometrySet
 
-ANALYSIS = Path(__file__).parents[1] / "analysis"
+ANALYSIS = ROOT / "analysis"
 
 
 SMALL = DFTSettings(xc="pbe", basis="sto-3g")

@@ -2,11 +2,11 @@ import json
 import re
 from dataclasses import replace
 from math import inf, isnan
-from pathlib import Path
 
 import numpy as np
 import pytest
 from ase.units import kcal, mol
+from source_tree import ROOT
 
 import diffrelax as dr
 from diffrelax.models.domain import RARE, outside_domain, rise, unfamiliar
@@ -111,7 +111,7 @@ def test_atoms_are_known_once_enough_molecules_have_them(bounded):
 
 def test_no_molecule_outside_is_worse_than_its_start_without_a_word():
     """As measured with DFT (analysis/outside.py); what is worse by 2 kcal/mol never comes back."""
-    path = Path(__file__).parents[1] / "analysis/results/relax-qm9-2/outside.json"
+    path = ROOT / "analysis/results/relax-qm9-2/outside.json"
     rows = json.loads(path.read_text())["molecules"]
     assert len([row for row in rows if row["group"] != "known before"]) == 60
     for row in rows:
