@@ -26,9 +26,9 @@ from tqdm import tqdm
 from diffrelax.atomic import replacing
 from diffrelax.benchmark.hardware import describe_hardware
 from diffrelax.data.qm9 import load_qm9
+from diffrelax.dft.descent import MINIMISERS
 from diffrelax.dft.hessian import positive_hessian, softest_curvature
 from diffrelax.dft.internal import GEOMETRIC_THRESHOLDS
-from diffrelax.dft.optimization import MINIMISERS
 from diffrelax.dft.recorder import Recorder
 from diffrelax.geometry import superpose
 from diffrelax.levels import get_calculator, relax_at_level

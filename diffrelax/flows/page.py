@@ -62,13 +62,15 @@ def flow_page(
             views.append(View(row.name, row.smiles, _told(row, documents), frames))
     level = config.minimise
     theory = level.theory if isinstance(level, DFTLevel) else level.level
+    made = _made(config, summary, stages)
+    model = made["model"] or f"model {config.model}"
     return Page(
         title=f"{config.folder.name}: {len(rows)} molecules",
-        subtitle=f"{config.model}, then {theory} until no force exceeds {level.fmax:g} eV/Å",
+        subtitle=f"{model}, then {theory} until no force exceeds {level.fmax:g} eV/Å",
         facts={"inputs": str(len(rows))} | {k: str(n) for k, n in summary.counts.items()},
         sections=[Table("Molecules", TEXT, tuple(SHOWN), rows)],
         views=views,
-        made=_made(config, summary, stages),
+        made=made,
         elsewhere="All are in the store of the flow, and diffrelax results export writes them.",
     )
 

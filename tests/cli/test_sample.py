@@ -128,6 +128,6 @@ def test_bad_input_ends_with_status_2(run, arguments, message):
 
 
 def test_functional_and_basis_belong_to_the_level_that_is_dft():
-    drawn, weighted = _levels("mmff94", "dft", "pbe", None)
+    drawn, weighted = _levels("mmff94", "dft", "pbe", None, "water")
     assert (drawn.name, drawn.settings) == ("mmff94", {})
-    assert weighted.settings == {"xc": "pbe", "basis": "6-31G(2df,p)"}
+    assert weighted.settings == {"xc": "pbe", "basis": "6-31G(2df,p)", "solvent": "water"}

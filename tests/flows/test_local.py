@@ -236,7 +236,7 @@ def test_the_page_of_a_flow_accounts_for_each_input_and_shows_its_geometries(
         _, out, err = run("run", flow)
     assert f"report: {tmp_path / 'flow' / 'report.html'}" in err
     page = ReadPage(tmp_path / "flow" / "report.html")
-    assert "relax-qm9, then mmff94 until no force exceeds 0.03 eV/Å" in page.text
+    assert "relax-qm9-2, then mmff94 until no force exceeds 0.03 eV/Å" in page.text
     cells = [dict(zip(page.header, row, strict=True)) for row in page.rows[1:]]
     assert [(row["name"], row["verdict"], row["state"]) for row in cells] == [
         ("twice", "relaxed", "converged"),
