@@ -50,6 +50,7 @@ EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
     dft.dft: (
         'diffrelax dft "CC(=O)OC" --compare mmff94 -o methyl_acetate.extxyz',
         "diffrelax dft molecules.sdf --xc pbe --basis def2-svp -o minima.sdf",
+        "diffrelax dft molecules.sdf --calculator orca.yaml -o minima.sdf",
     ),
     speedup.speedup: (
         "diffrelax speedup molecules.smi -o report/ --start mmff94 --start diffusion",

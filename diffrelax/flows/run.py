@@ -78,10 +78,9 @@ def check_stages(config: FlowConfig, engine: Engine) -> None:
         if with the local engine a level, an optimizer or the device is not there, or if the store
         is not that of the engine.
     """
+    from diffrelax.dft.calculator import check_level
     from diffrelax.dft.optimization import check_settings
     from diffrelax.levels import check_installed
-    from diffrelax.levels.density_functional import check_basis
-    from diffrelax.levels.functionals import read_functional
     from diffrelax.models.batches import choose_schedule
     from diffrelax.models.release import load_model
 
@@ -96,8 +95,7 @@ def check_stages(config: FlowConfig, engine: Engine) -> None:
     elif engine == "local":
         check_installed(config.minimise.level)
     elif isinstance(config.minimise, DFTLevel):  # what is not installed here may be on workers
-        read_functional(config.minimise.xc)
-        check_basis(config.minimise.basis)
+        check_level(config.minimise, installed=False)
     if engine == "remote" and config.store:
         raise ValueError(
             "with the remote engine, results go to the store of the jobflow-remote project: leave "
