@@ -10,6 +10,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
+    ValidationError,
     model_serializer,
     model_validator,
 )
@@ -88,7 +89,10 @@ class DFTSettings(BaseModel):
         """Take the level from the profile; that of PySCF may only be its default."""
         if not isinstance(values, dict) or values.get("calculator") is None:
             return values
-        profile = Profile.model_validate(values["calculator"])
+        try:
+            profile = Profile.model_validate(values["calculator"])
+        except ValidationError:  # will be told of, entry by entry
+            return values
         level = {"xc": profile.method, "basis": profile.basis, "solvent": profile.solvent}
         own = {name: cls.model_fields[name].default for name in (*level, *OF_PYSCF)}
         for name, default in own.items():
