@@ -54,7 +54,7 @@ def nwchem_parameters(
 
     Basis sets have spherical functions, open shells are unrestricted, and solvents are in COSMO.
     """
-    theory = NWCHEM_THEORIES.get(profile.method.lower(), "dft")
+    theory = _nwchem_theory(profile)
     unpaired = molecule.multiplicity - 1
     shells: Parameters = {"dft": {"mult": molecule.multiplicity}}
     if theory != "dft":
@@ -69,6 +69,18 @@ def nwchem_parameters(
         **shells,
         **dict.fromkeys((*solvent, *profile.keywords, *lines)),  # ASE writes them as they are
     }
+
+
+def from_orbitals(profile: Profile) -> Parameters:
+    """Return what NWChem needs to go on from its orbitals; ORCA does so by itself."""
+    if profile.program != "nwchem":
+        return {}
+    block = "dft" if _nwchem_theory(profile) == "dft" else "scf"
+    return {f"{block}\n  vectors input nwchem.movecs\nend": None}
+
+
+def _nwchem_theory(profile: Profile) -> str:
+    return NWCHEM_THEORIES.get(profile.method.lower(), "dft")
 
 
 def qchem_parameters(profile: Profile, molecule: Molecule) -> Parameters:

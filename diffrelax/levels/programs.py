@@ -73,7 +73,7 @@ class ProgramCalculator(Calculator):
         super().__init__()
         self.implemented_properties = ["energy", "forces"]
         check_program(profile)
-        self._name = profile.program
+        self._name, self._from_orbitals = profile.program, inputs.from_orbitals(profile)
         self._folder = folder
         self._calculator = _calculator(molecule, profile, folder)
 
@@ -95,6 +95,7 @@ class ProgramCalculator(Calculator):
             if not np.isfinite(self.results["energy"]):
                 raise SCFError
             self.results["forces"] = np.reshape(self.results["forces"], (len(self.atoms), 3))
+            self._calculator.parameters.update(self._from_orbitals)
         except SCFError as error:
             raise CalculationFailed(f"the SCF of {self._name} did not converge") from error
         except CalculationFailed:
@@ -162,7 +163,7 @@ class _Child:
     """Runs a program for ASE's calculators, without a shell, in place of ASE's own profiles."""
 
     def __init__(self, profile: Profile) -> None:
-        self._name = profile.program
+        self._name, self._from_orbitals = profile.program, inputs.from_orbitals(profile)
         first, *others = profile.words
         self._words = [os.path.abspath(shutil.which(first) or first), *others]
         self.command = ""  # ASE's Q-Chem sets it

@@ -298,6 +298,22 @@ def test_forces_of_nwchem_in_water_are_the_negative_gradient(folder: Path) -> No
 
 
 @needs_nwchem
+def test_nwchem_goes_on_from_its_orbitals(folder: Path) -> None:
+    profile = NWCHEM.model_copy(update={"method": "pbe"})
+    calculator, atoms = ProgramCalculator(HYDROXIDE, profile, folder), HYDROXIDE.to_atoms()
+    cycles, energies = [], []
+    for _ in range(2):
+        energies.append(calculator.get_potential_energy(atoms))
+        cycles.append((folder / "nwchem.nwo").read_text().count("d= 0,ls="))
+        atoms.positions[1] += 0.005
+    assert cycles[1] < cycles[0]
+    atoms.positions[1] -= 0.005
+    (folder / "anew").mkdir()
+    anew = ProgramCalculator(HYDROXIDE, profile, folder / "anew")
+    assert anew.get_potential_energy(atoms) == pytest.approx(energies[1], abs=1e-4)
+
+
+@needs_nwchem
 @pytest.mark.parametrize(
     ("change", "told"),
     [
