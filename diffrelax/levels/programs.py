@@ -88,6 +88,7 @@ class ProgramCalculator(Calculator):
         for name in OLD_RESULTS:
             (self._folder / name).unlink(missing_ok=True)
         wanted = self.implemented_properties
+        self._calculator.results = {}  # which ASE's Q-Chem would keep
         try:
             with redirect_stdout(StringIO()), warnings.catch_warnings(action="ignore"):
                 self._calculator.calculate(self.atoms, wanted, all_changes)
@@ -101,6 +102,8 @@ class ProgramCalculator(Calculator):
         except CalculationFailed:
             raise
         except Exception as error:  # readers of ASE raise whatever they come across
+            if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+                raise  # such as of a full disk
             raise CalculationFailed(
                 f"{self._name} ended without energy and forces that ASE can read: {error}"
             ) from error
@@ -163,7 +166,7 @@ class _Child:
     """Runs a program for ASE's calculators, without a shell, in place of ASE's own profiles."""
 
     def __init__(self, profile: Profile) -> None:
-        self._name, self._from_orbitals = profile.program, inputs.from_orbitals(profile)
+        self._name = profile.program
         first, *others = profile.words
         self._words = [os.path.abspath(shutil.which(first) or first), *others]
         self.command = ""  # ASE's Q-Chem sets it

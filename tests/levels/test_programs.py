@@ -214,14 +214,35 @@ def test_a_program_that_fails_is_a_result(tmp_path: Path, ending: str, told: str
     assert re.match(f"gradient call 1 failed: {told}", result.reason)
 
 
-def test_forces_of_the_last_geometry_are_not_read_again(tmp_path: Path, folder: Path) -> None:
-    once = f"{in_place_of('orca', tmp_path)} $1; rm -f {tmp_path}/engrad"
-    profile = Profile(program="orca", command=script(tmp_path, once, "once"), method="HF")
+@pytest.mark.parametrize(
+    ("program", "lost"), [("orca", "engrad"), ("gaussian", "output"), ("qchem", "output")]
+)
+def test_forces_of_the_last_geometry_are_not_read_again(
+    tmp_path: Path, folder: Path, program: str, lost: str
+) -> None:
+    emptied = "" if program == "orca" else f"; touch {tmp_path}/{lost}"
+    once = f'{in_place_of(program, tmp_path)} "$@"; rm -f {tmp_path}/{lost}{emptied}'
+    profile = Profile(
+        program=program, command=script(tmp_path, once, "once"), method="HF", basis="3-21G"
+    )
     calculator, atoms = ProgramCalculator(HYDROXIDE, profile, folder), HYDROXIDE.to_atoms()
     calculator.get_forces(atoms)
     atoms.positions[0] += 0.1
     with pytest.raises(CalculationFailed, match="without energy and forces"):
         calculator.get_forces(atoms)
+
+
+def test_a_full_disk_is_not_the_fault_of_the_molecule(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profile = Profile(program="orca", command=in_place_of("orca", tmp_path), method="HF")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("ase.io.orca.write_orca", full)
+    with pytest.raises(OSError, match="No space left"):
+        ProgramCalculator(HYDROXIDE, profile, folder).get_forces(HYDROXIDE.to_atoms())
 
 
 def is_running(pid: str) -> bool:
