@@ -26,6 +26,7 @@ from diffrelax.diffusion.schedule import LARGEST_STEP, RelaxationSchedule
 from diffrelax.flows.config import CheapLevel, FlowConfig, RemoteConfig
 from diffrelax.flows.resources import StageResources
 from diffrelax.levels.density_functional import mean_field
+from diffrelax.levels.profiles import Profile
 from diffrelax.network.config import DenseNetworkConfig, NetworkConfig
 from diffrelax.results import documents
 from diffrelax.results.tables import markdown_table
@@ -121,7 +122,11 @@ def python_page() -> str:
             _autodoc(f"autoclass:: diffrelax.{name}\n   :members:" for name in classes),
             "## Settings of DFT\n",
             _autodoc(
-                [_autoclass(DFTSettings), f"autofunction:: {mean_field.__module__}.mean_field"]
+                [
+                    _autoclass(DFTSettings),
+                    _autoclass(Profile),
+                    f"autofunction:: {mean_field.__module__}.mean_field",
+                ]
             ),
         ]
     )

@@ -19,6 +19,7 @@ from diffrelax.cli import (
     conformers,
     dft,
     evaluate,
+    export,
     generate,
     minima,
     models,
@@ -49,6 +50,11 @@ EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
     dft.dft: (
         'diffrelax dft "CC(=O)OC" --compare mmff94 -o methyl_acetate.extxyz',
         "diffrelax dft molecules.sdf --xc pbe --basis def2-svp -o minima.sdf",
+        "diffrelax dft molecules.sdf --calculator orca.yaml -o minima.sdf",
+    ),
+    export.export: (
+        "diffrelax export molecules.sdf --to orca --xc B3LYP --basis def2-SVP -o orca/",
+        "diffrelax export minima.xyz --no-relax --to nwchem -o nwchem/",
     ),
     speedup.speedup: (
         "diffrelax speedup molecules.smi -o report/ --start mmff94 --start diffusion",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -49,6 +50,10 @@ def dft(
     xc: Annotated[str, typer.Option(help="Exchange-correlation functional")] = "b3lyp",
     basis: Annotated[str, typer.Option(help="Basis set")] = "6-31G(2df,p)",
     solvent: Solvent = "",
+    calculator: Annotated[
+        Path | None,
+        typer.Option(help="YAML profile of a program that calculates in place of PySCF"),
+    ] = None,
     fmax: Annotated[float, typer.Option(help="Largest force at the end, eV/Å")] = 0.03,
     optimizer: Annotated[
         Literal["tric", "bfgs", "geometric", "sella"],
@@ -82,12 +87,13 @@ def dft(
     overwrite: Overwrite = False,
     json_lines: Json = False,
 ) -> None:
-    """Relax molecules with the diffusion model, then with DFT (PySCF); the same command goes on."""
+    """Relax molecules with the diffusion model, then with DFT; the same command goes on."""
     from diffrelax.cache import Checkpoints
     from diffrelax.cli.report import Report, carried, report_each
     from diffrelax.dft import DFTSettings
     from diffrelax.dft.optimization import check_settings
     from diffrelax.files.writing import check_output
+    from diffrelax.levels.profiles import read_profile
     from diffrelax.results.journal import Result
 
     if output:
@@ -106,6 +112,7 @@ def dft(
         thermo=thermo,
         temperature=temperature,
         pressure=pressure,
+        calculator=read_profile(calculator) if calculator else None,
     )
     check_settings(settings)
     set_threads(threads)

@@ -32,7 +32,7 @@ class Checkpoint:
     notes : tuple of str
     calls : tuple of Call
     scf : SCFState or None
-        After the last call.
+        After the last call; None if the level carries nothing over.
     time : Time
         So far.
     """
@@ -47,13 +47,13 @@ class Checkpoint:
 
     def without_orbitals(self) -> Checkpoint:
         """Leave out what only a relaxation in its middle needs, and what takes most of the room."""
-        assert self.scf is not None
+        if self.scf is None:
+            return self
         none = np.empty(0)
         return replace(self, scf=self.scf._replace(orbitals=none, occupations=none))
 
     def save(self, path: Path) -> None:
         """Write the checkpoint, whole or not at all; there must have been a call."""
-        assert self.scf is not None
         arrays = {
             "key": self.key,
             "positions": [call.molecule.positions for call in self.calls],
@@ -64,7 +64,7 @@ class Checkpoint:
             "hessian_time": astuple(self.hessian_time),
             "notes": np.array(self.notes, dtype=np.str_),
             "time": astuple(self.time),
-            **self.scf._asdict(),
+            **(self.scf._asdict() if self.scf else {}),
         }
         with replacing(path) as part, part.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
@@ -107,11 +107,15 @@ class Checkpoint:
             hessian=arrays["hessian"] if arrays["hessian"].size else None,
             hessian_time=Time(*arrays["hessian_time"].tolist()),
             notes=tuple(arrays["notes"].tolist()),
-            scf=SCFState(
-                arrays["orbitals"],
-                arrays["occupations"],
-                arrays["cycles"].item(),
-                arrays["second_order"].item(),
-            ),
+            scf=_scf(arrays) if "cycles" in arrays else None,
             time=Time(*arrays["time"].tolist()),
         )
+
+
+def _scf(arrays: dict[str, np.ndarray]) -> SCFState:
+    return SCFState(
+        arrays["orbitals"],
+        arrays["occupations"],
+        arrays["cycles"].item(),
+        arrays["second_order"].item(),
+    )

@@ -8,13 +8,13 @@ import numpy as np
 from ase.calculators.calculator import CalculationFailed
 
 from diffrelax.clock import NO_TIME, Time
+from diffrelax.dft.calculator import LevelCalculator
 from diffrelax.dft.hessian import gfn2_hessian, positive_hessian, softest_curvature
 from diffrelax.dft.internal import geometric, tric
 from diffrelax.dft.minimisers import Minimiser, bfgs, sella
 from diffrelax.dft.minimum import Curvature, look, push_off
 from diffrelax.dft.recorder import Recorder
 from diffrelax.dft.settings import DFTSettings
-from diffrelax.levels.density_functional import DensityFunctional
 from diffrelax.molecule.identity import identity_change
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def minimise(
     return reason
 
 
-def descend(recorder: Recorder, settings: DFTSettings, calculator: DensityFunctional) -> Ending:
+def descend(recorder: Recorder, settings: DFTSettings, calculator: LevelCalculator) -> Ending:
     """Go on from the end of a relaxation, where it is a saddle point, to a minimum."""
     level = settings.checked_at
     along = "" if level == "dft" else f", along the softest motion of {level}"
@@ -97,7 +97,7 @@ def start_hessian(
 
             hessian = AIMNet2(molecule).hessian(molecule.to_atoms())
         else:
-            hessian = gfn2_hessian(molecule, settings.solvent)
+            hessian = gfn2_hessian(molecule, settings.hessian_solvent)
     except (RuntimeError, ValueError) as error:
         missing = f"no {settings.hessian} Hessian"
         return None, (f"{missing}, the optimizer's own guess instead: {error}",)

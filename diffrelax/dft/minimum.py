@@ -9,8 +9,8 @@ import numpy as np
 from diffrelax.dft.hessian import gfn2_hessian, vibrations, wavenumber
 
 if TYPE_CHECKING:
+    from diffrelax.dft.calculator import LevelCalculator
     from diffrelax.dft.settings import DFTSettings
-    from diffrelax.levels.density_functional import DensityFunctional
     from diffrelax.molecule import Molecule
 
 NOISE = 20.0  # cm⁻¹; of frequencies from finite differences and integration grids
@@ -42,7 +42,7 @@ class Curvature(NamedTuple):
 
 
 def look(
-    molecule: Molecule, settings: DFTSettings, calculator: DensityFunctional
+    molecule: Molecule, settings: DFTSettings, calculator: LevelCalculator
 ) -> Curvature | None:
     """Look for an imaginary frequency.
 
@@ -55,7 +55,7 @@ def look(
     molecule : Molecule
         Where the forces vanish.
     settings : DFTSettings
-    calculator : DensityFunctional
+    calculator : LevelCalculator
         Of the relaxation.
 
     Returns
@@ -74,7 +74,7 @@ def look(
         hessian = calculator.hessian(molecule.to_atoms())
         frequencies, motions = vibrations(molecule, hessian)
         return Curvature(float(frequencies[0]), motions[0], frequencies)
-    frequencies, motions = vibrations(molecule, gfn2_hessian(molecule, settings.solvent))
+    frequencies, motions = vibrations(molecule, gfn2_hessian(molecule, settings.hessian_solvent))
     lowest = frequency_along(motions[0], molecule, calculator)
     return Curvature(lowest, motions[0], frequencies)
 
@@ -85,7 +85,7 @@ def push_off(molecule: Molecule, curvature: Curvature) -> Molecule:
     return molecule.with_positions(molecule.positions + size * curvature.motion, start="dft")
 
 
-def frequency_along(motion: np.ndarray, molecule: Molecule, calculator: DensityFunctional) -> float:
+def frequency_along(motion: np.ndarray, molecule: Molecule, calculator: LevelCalculator) -> float:
     """Return the frequency that the forces on both sides of a geometry tell of one motion.
 
     That of the softest vibration is at most as high (Rayleigh's principle).
@@ -95,7 +95,7 @@ def frequency_along(motion: np.ndarray, molecule: Molecule, calculator: DensityF
     motion : (n_atoms, 3) array, amu^-½
         See `diffrelax.dft.hessian.vibrations`.
     molecule : Molecule
-    calculator : DensityFunctional
+    calculator : LevelCalculator
 
     Returns
     -------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from diffrelax.cache import WorkFolder, work_key
 from diffrelax.clock import NO_TIME, Time
+from diffrelax.dft.calculator import calculator_of, check_level
 from diffrelax.dft.checkpoint import Checkpoint
 from diffrelax.dft.descent import DESCENTS, Ending, descend, minimise, start_hessian
 from diffrelax.dft.minimisers import check_optimizer, criterion
@@ -23,13 +24,7 @@ from diffrelax.dft.settings import CurvatureLevel, DFTSettings, HessianLevel, Op
 from diffrelax.dft.thermochemistry import Thermochemistry, thermochemistry
 from diffrelax.files.reading import Input, read_one
 from diffrelax.levels import check_installed
-from diffrelax.levels.density_functional import (
-    DensityFunctional,
-    check_basis,
-    mean_field,
-)
-from diffrelax.levels.functionals import read_functional
-from diffrelax.levels.solvents import read_solvent
+from diffrelax.levels.profiles import Profile, read_profile
 
 if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
@@ -56,6 +51,7 @@ def relax_dft(
     thermo: CurvatureLevel = "none",
     temperature: float = 298.15,
     pressure: float = 101_325.0,
+    calculator: Profile | str | os.PathLike[str] | None = None,
     threads: int | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     callback: Callback | None = None,
@@ -73,6 +69,9 @@ def relax_dft(
     xc, basis, fmax, optimizer, hessian, density_fit, grid_level, max_steps, check_minimum
     solvent, thermo, temperature, pressure
         See `DFTSettings`.
+    calculator : Profile or path, optional
+        Profile of a program that takes the place of PySCF, or its YAML file; then functional,
+        basis and solvent are those of the profile.
     threads : int, optional
         Threads of PySCF and of linear algebra. Default: as the environment has it.
     checkpoint : path, optional
@@ -92,7 +91,8 @@ def relax_dft(
     ValueError
         If the input is not one molecule, a setting is invalid, the optimizer or the level of the
         Hessian is not installed, the functional, basis or solvent is unknown, or lacks an element,
-        or if the checkpoint belongs to another molecule or to other settings.
+        the profile is wrong or its program not there, or if the checkpoint belongs to another
+        molecule or to other settings.
     OSError
         If the folder of the checkpoint does not exist.
     """
@@ -110,6 +110,11 @@ def relax_dft(
         thermo=thermo,
         temperature=temperature,
         pressure=pressure,
+        calculator=(
+            read_profile(Path(calculator))
+            if isinstance(calculator, str | os.PathLike)
+            else calculator
+        ),
     )
     return relax_with(
         read_one(molecule),
@@ -126,13 +131,10 @@ def check_settings(settings: DFTSettings) -> None:
     Raises
     ------
     ValueError
-        If the functional, basis or solvent is unknown, or the optimizer or the level of the Hessian
-        not installed.
+        If the functional, basis or solvent is unknown, or the optimizer, the level of the Hessian
+        or the program not installed.
     """
-    read_functional(settings.xc)
-    check_basis(settings.basis)
-    if settings.solvent:
-        read_solvent(settings.solvent)
+    check_level(settings)
     check_optimizer(settings.optimizer)
     if settings.hessian != "none":
         check_installed(settings.hessian)
@@ -149,12 +151,10 @@ def relax_with(
     """Relax a molecule with DFT as `relax_dft` does, with its settings in one object."""
     started = Time.now()
     check_settings(settings)
-    level = settings.model_dump(include={"xc", "basis", "density_fit", "grid_level", "solvent"})
-    calculator = DensityFunctional(mean_field(molecule, **level))
-    with threadpool_limits(limits=threads):
+    with ExitStack() as stack:
+        stack.enter_context(threadpool_limits(limits=threads))
         begin = _begin(molecule, settings, checkpoint)
-        if begin.scf:
-            calculator.resume(begin.scf)
+        calculator = stack.enter_context(calculator_of(molecule, settings, begin.scf))
 
         def now() -> Checkpoint:
             time = begin.time + (Time.now() - started)
@@ -246,14 +246,14 @@ def _begin(molecule: Molecule, settings: DFTSettings, checkpoint: Path | None) -
 def _result(
     molecule: Molecule, settings: DFTSettings, recorder: Recorder, end: Checkpoint, ending: Ending
 ) -> DFTRelaxation:
-    assert end.scf is not None
     calls, notes, curvature = end.calls, (*end.notes, *ending.notes), ending.curvature
-    if end.scf.second_order:
+    if end.scf and end.scf.second_order:
         notes = (*notes, "the SCF needed second-order SCF to converge")
     net = float(np.linalg.norm(calls[-1].forces.sum(axis=0))) if calls else 0.0
     if net > NET_FORCE:
-        notes = (*notes, f"the forces add up to {net:.2g} eV/Å, not to zero: integration grid "
-                 f"{settings.grid_level} is too coarse for {settings.xc}")  # fmt: skip
+        grid = "its grid" if settings.calculator else f"integration grid {settings.grid_level}"
+        notes = (*notes, f"the forces add up to {net:.2g} eV/Å, not to zero: {grid} is too coarse "
+                 f"for {settings.xc}")  # fmt: skip
     return DFTRelaxation(
         molecule=calls[-1].molecule if calls else molecule,
         converged=not ending.reason,
@@ -261,7 +261,7 @@ def _result(
         energies=tuple(call.energy for call in calls),
         trajectory=np.array([c.molecule.positions for c in calls]).reshape(-1, molecule.n_atoms, 3),
         all_forces=np.array([c.forces for c in calls]).reshape(-1, molecule.n_atoms, 3),
-        scf_cycles=end.scf.cycles,
+        scf_cycles=end.scf.cycles if end.scf else None,
         times={
             "hessian": end.hessian_time,
             "dft": recorder.time,

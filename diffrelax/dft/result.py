@@ -34,8 +34,9 @@ class DFTRelaxation:
         The geometry of each gradient call.
     all_forces : (n_calls, n_atoms, 3) array, eV/Å
         At each of these.
-    scf_cycles : int
-        Of all gradient calls, those of failed SCF calculations included.
+    scf_cycles : int or None
+        Of all gradient calls, those of failed SCF calculations included; None if the program does
+        not tell.
     times : dict of str to Time
         By stage: ``hessian``, ``dft`` (SCF and gradients), ``check`` (of the minimum)
         and ``total``.
@@ -58,7 +59,7 @@ class DFTRelaxation:
     energies: tuple[float, ...]
     trajectory: np.ndarray
     all_forces: np.ndarray
-    scf_cycles: int
+    scf_cycles: int | None
     times: dict[str, Time]
     criterion: str
     notes: tuple[str, ...]

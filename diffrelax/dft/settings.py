@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from operator import not_
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
+
+from diffrelax.levels.profiles import Profile
 
 HessianLevel: TypeAlias = Literal["gfn2-xtb", "aimnet2", "none"]
 Optimizer: TypeAlias = Literal["tric", "bfgs", "geometric", "sella"]
 CurvatureLevel: TypeAlias = Literal["none", "gfn2-xtb", "dft"]
+OF_PYSCF = ("density_fit", "grid_level")
 
 
 class DFTSettings(BaseModel):
@@ -46,6 +57,9 @@ class DFTSettings(BaseModel):
         Of the thermochemistry, K and Pa.
     solvent : str
         Name or dielectric constant, see `diffrelax.levels.solvents`. Empty: the gas phase.
+    calculator : Profile, optional
+        Of a program that takes the place of PySCF. Functional, basis and solvent are then those of
+        the profile, and what is PySCF's own must be left out.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -67,6 +81,30 @@ class DFTSettings(BaseModel):
     pressure: float = Field(
         default=101_325.0, gt=0, allow_inf_nan=False, exclude_if=(101_325.0).__eq__
     )
+    calculator: Profile | None = Field(default=None, exclude_if=not_)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _level_of_the_profile(cls, values: Any) -> Any:
+        """Take the level from the profile; that of PySCF may only be its default."""
+        if not isinstance(values, dict) or values.get("calculator") is None:
+            return values
+        try:
+            profile = Profile.model_validate(values["calculator"])
+        except ValidationError:  # will be told of, entry by entry
+            return values
+        level = {"xc": profile.method, "basis": profile.basis, "solvent": profile.solvent}
+        own = {name: cls.model_fields[name].default for name in (*level, *OF_PYSCF)}
+        for name, default in own.items():
+            if values.get(name, default) not in (default, level.get(name, default)):
+                raise ValueError(f"{name} is said by the profile of the program: leave it out")
+        return values | {"calculator": profile} | level
+
+    @model_serializer(mode="wrap")
+    def _without_pyscf(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = serialize(self)
+        dropped = OF_PYSCF if self.calculator else ()
+        return {name: value for name, value in values.items() if name not in dropped}
 
     @property
     def checked_at(self) -> CurvatureLevel:
@@ -76,4 +114,18 @@ class DFTSettings(BaseModel):
     @property
     def theory(self) -> str:
         """Functional, basis and solvent, such as ``pbe/def2-svp`` or ``… in water``."""
-        return f"{self.xc}/{self.basis}" + (f" in {self.solvent}" if self.solvent else "")
+        level = "/".join(filter(None, (self.xc, self.basis)))
+        return level + (f" in {self.solvent}" if self.solvent else "")
+
+    @property
+    def hessian_solvent(self) -> str:
+        """The solvent of GFN2-xTB's Hessian; empty for one that only the program knows."""
+        from diffrelax.levels.solvents import read_solvent  # takes PySCF
+
+        if self.calculator is None or not self.solvent:
+            return self.solvent
+        try:
+            read_solvent(self.solvent)
+        except ValueError:
+            return ""
+        return self.solvent

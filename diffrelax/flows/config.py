@@ -16,6 +16,7 @@ from diffrelax.flows.batches import DiffusionRelaxMaker
 from diffrelax.flows.levels import DFTRelaxMaker, ForceFieldRelaxMaker, MoleculeMaker
 from diffrelax.flows.relax import RelaxFlowMaker
 from diffrelax.flows.resources import StageResources
+from diffrelax.levels.profiles import read_profile
 
 
 class DFTLevel(DFTSettings):
@@ -97,7 +98,8 @@ class FlowConfig(BaseModel):
     model, device, noise_level, seed, batch_size
         Of the diffusion model; see `diffrelax.flows.DiffusionRelaxMaker`.
     minimise : DFTLevel or CheapLevel
-        The level at which each molecule is relaxed in the end.
+        The level at which each molecule is relaxed in the end. The ``calculator`` of DFT is a
+        profile, or its file.
     minimise_batch_size : int
         Molecules in one job of the level; see `diffrelax.flows.RelaxFlowMaker`.
     store : str
@@ -133,6 +135,10 @@ class FlowConfig(BaseModel):
         """
         record = read_entries(path, "flow", "inputs: [CCO]")
         home = path.resolve().parent
+        minimise = record.get("minimise")
+        if isinstance(minimise, dict) and isinstance(minimise.get("calculator"), str):
+            profile = read_profile(home / minimise["calculator"])
+            record["minimise"] = minimise | {"calculator": profile}
         try:
             config = cls.model_validate({"folder": path.stem} | record)
         except ValidationError as error:

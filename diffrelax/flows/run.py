@@ -94,11 +94,9 @@ def check_stages(config: FlowConfig, engine: Engine) -> None:
     elif engine == "local":
         check_installed(config.minimise.level)
     elif isinstance(config.minimise, DFTLevel):  # what is not installed here may be on workers
-        from diffrelax.levels.density_functional import check_basis
-        from diffrelax.levels.functionals import read_functional
+        from diffrelax.dft.calculator import check_level
 
-        read_functional(config.minimise.xc)
-        check_basis(config.minimise.basis)
+        check_level(config.minimise, installed=False)
     if engine == "remote" and config.store:
         raise ValueError(
             "with the remote engine, results go to the store of the jobflow-remote project: leave "

@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 import ase
 import ase.io
 import numpy as np
-from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
 from ase.units import Bohr, Hartree
 
 from diffrelax.levels.gfn import check_heaviest
@@ -40,23 +41,40 @@ class XTBProgram(Calculator):
     molecule : Molecule
         Its charge and multiplicity are used.
     method : {"gfn-ff", "gfn2-xtb"}
+    command : sequence of str
+        Words that start the program.
+    options : sequence of str
+        More options of the program.
+    folder : path, optional
+        For its files. Default: a temporary one, which goes with the calculator.
 
     Raises
     ------
     ValueError
         If the program is not installed, or there is an element beyond Rn.
-    RuntimeError
+    ase.calculators.calculator.CalculationFailed
         From a calculation that fails.
     """
 
-    def __init__(self, molecule: Molecule, method: str) -> None:
+    def __init__(
+        self,
+        molecule: Molecule,
+        method: str,
+        command: Sequence[str] = ("xtb",),
+        options: Sequence[str] = (),
+        folder: Path | None = None,
+    ) -> None:
         super().__init__()
         self.implemented_properties = ["energy", "forces"]
         check_heaviest(molecule, method)
         unpaired = molecule.multiplicity - 1
         system = ("--chrg", str(molecule.charge), "--uhf", str(unpaired))
-        self._command = (find_program(method), "start.xyz", *METHODS[method], *system)
-        self._folder = TemporaryDirectory(prefix="diffrelax-xtb-")
+        program = (find_program(method, command[0]), *command[1:])
+        self._command = (*program, "start.xyz", *METHODS[method], *system, *options)
+        if folder is None:
+            self._temporary = TemporaryDirectory(prefix="diffrelax-xtb-")
+            folder = Path(self._temporary.name)
+        self._folder = folder
 
     def calculate(
         self,
@@ -97,14 +115,14 @@ class XTBProgram(Calculator):
         try:
             frames = ase.io.read(path, ":", format="xyz")
         except (IndexError, ValueError) as error:  # it died while it wrote one
-            raise RuntimeError("xtb wrote only a part of a geometry") from error
+            raise CalculationFailed("xtb wrote only a part of a geometry") from error
         if not frames:
-            raise RuntimeError("xtb wrote no geometry")
+            raise CalculationFailed("xtb wrote no geometry")
         return frames[-1].positions, len(frames)
 
     def _run(self, atoms: ase.Atoms, output: str, *task: str) -> Path:
         """Run the program on a geometry and return the file that it made."""
-        folder = Path(self._folder.name)
+        folder = self._folder
         path = folder / output
         path.unlink(missing_ok=True)
         ase.io.write(folder / "start.xyz", atoms, format="xyz", fmt="%.12f", comment="")
@@ -119,21 +137,21 @@ class XTBProgram(Calculator):
                 timeout=LONGEST_RUN,
             )
         except subprocess.TimeoutExpired:
-            raise RuntimeError(f"xtb was ended, as it ran for {LONGEST_RUN:g} s") from None
+            raise CalculationFailed(f"xtb was ended, as it ran for {LONGEST_RUN:g} s") from None
         if not path.exists():
-            raise RuntimeError(f"xtb failed: {_complaint(done)}")
+            raise CalculationFailed(f"xtb failed: {_complaint(done)}")
         return path
 
 
-def find_program(method: str) -> str:
+def find_program(method: str, name: str = "xtb") -> str:
     """Return the path of the program xtb, or raise ValueError if it is not installed."""
-    program = shutil.which("xtb")
+    program = shutil.which(name)
     if program is None:
         raise ValueError(
             f"{method} needs the program xtb, which is not on the PATH: "
             "apt-get install xtb, or conda install -c conda-forge xtb"
         )
-    return program
+    return os.path.abspath(program)
 
 
 def _numbers(engrad: Path) -> list[float]:

@@ -96,7 +96,7 @@ def test_each_failure_is_in_the_report_with_its_reason(
         method.max_cycle = 1 if molecule.formula == "H3N" else 50
         return method
 
-    monkeypatch.setattr("diffrelax.dft.optimization.mean_field", ammonia_fails)
+    monkeypatch.setattr("diffrelax.dft.calculator.mean_field", ammonia_fails)
     apart = tmp_path / "apart.xyz"
     apart.write_text("2\n\nH 0 0 0\nH 0 0 1.2\n")
     starts = ("--start", "uff", "--start", "diffusion", "--start", "given")

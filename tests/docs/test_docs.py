@@ -25,6 +25,7 @@ from diffrelax.files import FORMATS
 from diffrelax.files.writing import WRITERS
 from diffrelax.flows.config import FlowConfig
 from diffrelax.flows.reports import TABLES, result_row
+from diffrelax.levels.profiles import Profile
 from diffrelax.relaxation import Relaxation
 from diffrelax.results.documents import FailureDocument, Provenance
 
@@ -164,8 +165,12 @@ def test_each_command_is_one(block):
 
 
 @pytest.mark.parametrize("block", blocks_of("yaml"))
-def test_each_flow_is_a_flow(block):
-    config = FlowConfig.model_validate({"folder": "flow"} | yaml.safe_load(block.text))
+def test_each_flow_is_a_flow_and_each_profile_one(block):
+    record = yaml.safe_load(block.text)
+    if "program" in record:
+        assert Profile.model_validate(record).words
+        return
+    config = FlowConfig.model_validate({"folder": "flow"} | record)
     assert config.maker().batch_size == config.batch_size
 
 

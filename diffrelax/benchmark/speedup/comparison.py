@@ -38,7 +38,7 @@ def comparison_table(outcomes: Sequence[Outcome]) -> str:
             one.arm.start,
             "–" if energy is None else f"{energy / KCAL_PER_MOL:.2f}",
             str(one.calls) if one.relaxation else "–",
-            str(one.scf_cycles) if one.relaxation else "–",
+            str(one.scf_cycles or "–"),
             f"{one.times['total'].wall:.1f}",
             _end(one, outcomes[0]),
         )

@@ -116,7 +116,7 @@ def dft_unit(
         Of `DFTSettings`.
     threads, checkpoint, callback
         See `diffrelax.dft.relax_dft`. A relaxation that goes on from a checkpoint does not tell its
-        hardware, which may be that of two machines.
+        hardware, which may be that of two machines, nor does one by a program.
     key : str
         Of this unit.
 
@@ -127,17 +127,20 @@ def dft_unit(
     """
     resumed = checkpoint is not None and checkpoint.exists()
     start = MoleculeDocument.model_validate(molecule).to_molecule()
+    level = DFTSettings(**settings)
     try:
         dft = relax_with(
             start,
-            DFTSettings(**settings),
+            level,
             threads=threads,
             checkpoint=checkpoint,
             callback=callback,
         )
     except ValueError as error:
         return _failure("dft", start, str(error), key)
-    hardware = "" if resumed else describe_dft_hardware(threads or pyscf_threads())
+    hardware = (
+        "" if resumed or level.calculator else describe_dft_hardware(threads or pyscf_threads())
+    )
     provenance = Provenance.here(hardware=hardware)
     document = MinimisationDocument.from_dft(start, dft, provenance, key=key)
     assert document.trajectory is not None

@@ -1,0 +1,143 @@
+"""``diffrelax export``."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from diffrelax.atomic import replacing
+from diffrelax.cli.options import (
+    Device,
+    Inputs,
+    Json,
+    ModelName,
+    NoiseLevel,
+    Seed,
+    Threads,
+    set_threads,
+)
+from diffrelax.cli.relax import load_checked, read_parts, relax_or_fail
+
+if TYPE_CHECKING:
+    from diffrelax.dft import DFTSettings
+    from diffrelax.files.reading import Input, Rejected
+    from diffrelax.molecule import Molecule
+    from diffrelax.relaxation import Relaxation
+
+TABLE = "molecules.csv"
+COLUMNS = ("name", "smiles", "charge", "multiplicity", "verdict", "reason", "files")
+
+
+def export(
+    inputs: Inputs,
+    to: Annotated[
+        Literal["orca", "gaussian", "nwchem"], typer.Option(help="Program to write inputs for")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the inputs")],
+    xc: Annotated[
+        str, typer.Option(help="Functional or method, as the program names it")
+    ] = "b3lyp",
+    basis: Annotated[str, typer.Option(help="Basis set, likewise; may be empty")] = "6-31G(2df,p)",
+    solvent: Annotated[str, typer.Option(help="Name of a solvent of the program")] = "",
+    hessian: Annotated[
+        Literal["gfn2-xtb", "aimnet2", "none"],
+        typer.Option(help="Hessian that the program starts from"),
+    ] = "gfn2-xtb",
+    relax: Annotated[
+        bool, typer.Option(help="Relax with the model first, or take geometries as they are")
+    ] = True,
+    model: ModelName = "default",
+    noise_level: NoiseLevel = None,
+    device: Device = "cpu",
+    seed: Seed = 42,
+    threads: Threads = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Write into a folder that is not empty")
+    ] = False,
+    json_lines: Json = False,
+) -> None:
+    """Relax molecules with the diffusion model, and write inputs for another program."""
+    from diffrelax.cli.report import Report, relaxation_row, report_each
+    from diffrelax.dft import DFTSettings
+    from diffrelax.levels.profiles import Profile
+    from diffrelax.results.journal import Result
+
+    profile = Profile(program=to, method=xc, basis=basis, solvent=solvent)
+    settings = DFTSettings(calculator=profile, hessian=hessian)
+    _check_folder(output, overwrite)
+    set_threads(threads)
+    if relax:
+        loaded = load_checked(model, device, noise_level)
+        nearest = loaded.nearest_level(settings.theory)
+        print(nearest.told(loaded.name, settings.theory), file=sys.stderr)
+    taken: set[str] = set()
+    rows: list[dict[str, Any]] = []
+
+    def results(left: Iterator[Input]) -> Iterator[list[Result]]:
+        for ((source, molecule, _),) in read_parts(left, 1, seed=seed):
+            if relax:
+                (result,) = relax_or_fail(
+                    [molecule], loaded, level=nearest.level, noise_level=noise_level
+                )
+            else:
+                result = _as_it_is(molecule)
+            row = relaxation_row(result) | {"files": []}
+            if not relax and result.molecule:
+                row["verdict"] = "as given"
+            if result.molecule:
+                row["files"], notes = _write(result.molecule, output, taken, settings)
+                row["reason"] = "; ".join(filter(None, (row["reason"], *notes)))
+            rows.append(row)
+            _write_table(output / TABLE, rows)
+            yield [Result(source, row, result.molecule, {})]
+        print(f"{len(taken)} inputs for {to} in {output}, listed in {TABLE}", file=sys.stderr)
+
+    report_each(inputs, Report(None, {}, _is_written, json_lines=json_lines), results)
+
+
+def _write(
+    molecule: Molecule, folder: Path, taken: set[str], settings: DFTSettings
+) -> tuple[list[str], tuple[str, ...]]:
+    """Write the files of a molecule, and return their names and what to say of them."""
+    from diffrelax.dft.descent import start_hessian
+    from diffrelax.dft.export import safe_stem, write_input
+
+    assert settings.calculator is not None
+    hessian, notes = start_hessian(molecule, settings)
+    stem = safe_stem(molecule.name, taken)
+    paths = write_input(molecule, folder, stem, settings.calculator, hessian)
+    return [path.name for path in paths], notes
+
+
+def _write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write which files are of which molecule, and why some have none."""
+    with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        writer.writerows(
+            [*(row[name] for name in COLUMNS[:-1]), " ".join(row["files"])] for row in rows
+        )
+
+
+def _as_it_is(molecule: Molecule | Rejected) -> Relaxation:
+    from diffrelax.files.reading import Rejected
+    from diffrelax.relaxation import Relaxation
+
+    if isinstance(molecule, Rejected):
+        return Relaxation(molecule.name, "failed", molecule.reason, None, None)
+    return Relaxation(molecule.name, "refused", "", molecule, molecule)
+
+
+def _check_folder(folder: Path, overwrite: bool) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    if not overwrite and any(folder.iterdir()):
+        raise ValueError(f"the folder {folder} is not empty: name another, or add --overwrite")
+
+
+def _is_written(row: Mapping[str, Any]) -> bool:
+    return bool(row["files"])

@@ -1,0 +1,112 @@
+"""Profiles of the user's own programs: what a small YAML file says of program and level."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from operator import not_
+from pathlib import Path
+from typing import Literal, Self, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from diffrelax.entries import explain_invalid, read_entries
+from diffrelax.levels.program_inputs import split_keyword
+from diffrelax.levels.xtb_program import METHODS
+
+Program: TypeAlias = Literal["orca", "gaussian", "nwchem", "qchem", "psi4", "xtb"]
+COMMANDS = {"orca": "orca", "gaussian": "g16", "nwchem": "nwchem", "qchem": "qchem", "xtb": "xtb"}
+WITH_SOLVENTS = ("orca", "gaussian", "nwchem", "xtb")
+OURS = re.compile(  # what is set for each molecule, and by the relaxation
+    r"(?<![\w-])(charge|mult|multiplicity|nopen|jobtype|force|opt|engrad|task)(?![\w-])",
+    re.IGNORECASE,
+)
+
+
+class Profile(BaseModel):
+    """A program and the level of theory at which it calculates, in the words of the program.
+
+    Parameters
+    ----------
+    program : {"orca", "gaussian", "nwchem", "qchem", "psi4", "xtb"}
+    command : str
+        How to start it: words as in a shell, but no shell runs them. Default: the usual name of
+        the program. Psi4 is a Python module and has none.
+    method : str
+        Functional or other method.
+    basis : str
+        Basis set; empty for methods that bring their own.
+    solvent : str
+        Name of a solvent, in the program's continuum model. Empty: the gas phase.
+    keywords : tuple of str
+        Lines for its input; for xtb, options.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    program: Program
+    command: str = ""
+    method: str = Field(min_length=1)
+    basis: str = ""
+    solvent: str = Field(default="", exclude_if=not_)
+    keywords: tuple[str, ...] = Field(default=(), exclude_if=not_)
+
+    @field_validator("method", "basis", "solvent", "command")
+    @classmethod
+    def _one_line(cls, text: str) -> str:
+        if not text.isprintable():
+            raise ValueError("give one line")
+        return " ".join(text.split())
+
+    @field_validator("command")
+    @classmethod
+    def _words(cls, command: str) -> str:
+        shlex.split(command)  # ValueError of quotes that are not closed
+        return command
+
+    @field_validator("keywords")
+    @classmethod
+    def _of_the_level(cls, lines: tuple[str, ...]) -> tuple[str, ...]:
+        for line in lines:
+            if found := OURS.search(line):
+                raise ValueError(f"{found[0]} is set for each molecule: leave {line!r} out")
+        return lines
+
+    @model_validator(mode="after")
+    def _fits_the_program(self) -> Self:
+        program = self.program
+        if self.solvent and program not in WITH_SOLVENTS:
+            raise ValueError(f"solvent is not written for {program}: use keywords")
+        if program == "psi4" and self.command:
+            raise ValueError("psi4 is a Python module: leave out command")
+        if program in ("nwchem", "psi4") and not self.basis:
+            raise ValueError(f"{program} needs a basis")
+        if program in ("qchem", "psi4") and not all(
+            split_keyword(line)[1] for line in self.keywords
+        ):
+            raise ValueError(f"keywords of {program} are a name and a value: SCF_CONVERGENCE 8")
+        if program == "xtb" and (self.method not in METHODS or self.basis):
+            raise ValueError(f"xtb has the methods {', '.join(METHODS)}, without a basis")
+        return self
+
+    @property
+    def words(self) -> list[str]:
+        """The command, word by word."""
+        return shlex.split(self.command or COMMANDS[self.program])
+
+
+def read_profile(path: Path) -> Profile:
+    """Read a profile; nothing in the file can run Python code.
+
+    Raises
+    ------
+    ValueError
+        If the file is missing, is not YAML, or holds an unknown or wrong entry.
+    """
+    record = read_entries(path, "profile of a program", "program: orca")
+    try:
+        return Profile.model_validate(record)
+    except ValidationError as error:
+        raise ValueError(
+            f"{path} is not a profile of a program: {explain_invalid(error)}"
+        ) from error

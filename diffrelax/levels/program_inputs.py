@@ -1,0 +1,112 @@
+"""What the inputs of programs say of a molecule and a level, as parameters of ASE's writers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from diffrelax.levels.profiles import Profile
+    from diffrelax.molecule import Molecule
+
+Parameters = dict[str, Any]
+NWCHEM_THEORIES = {"hf": "scf", "scf": "scf", "mp2": "mp2"}  # all else is a functional
+
+
+def orca_parameters(
+    profile: Profile, molecule: Molecule, task: str = "EnGrad", blocks: Sequence[str] = ()
+) -> Parameters:
+    """Return the parameters of ``ase.io.orca.write_orca``; solvents are in C-PCM."""
+    solvent = f"CPCM({profile.solvent})" if profile.solvent else ""
+    return {
+        "charge": molecule.charge,
+        "mult": molecule.multiplicity,
+        "orcasimpleinput": " ".join(filter(None, (profile.method, profile.basis, solvent, task))),
+        "orcablocks": "\n".join((*profile.keywords, *blocks)),
+    }
+
+
+def gaussian_parameters(profile: Profile, molecule: Molecule, **route: str) -> Parameters:
+    """Return the parameters of ``ase.io.gaussian.write_gaussian_in``; solvents are in IEF-PCM.
+
+    Lines of keywords that begin with % go before the route, the others into it. Without symmetry,
+    coordinates and forces are those of the input.
+    """
+    before = [line[1:].partition("=") for line in profile.keywords if line.startswith("%")]
+    others = " ".join(line for line in profile.keywords if not line.startswith("%"))
+    return {
+        **{name.strip().lower(): value.strip() for name, _, value in before},
+        "xc": profile.method,
+        "basis": profile.basis or None,
+        "charge": molecule.charge,
+        "mult": molecule.multiplicity,
+        "extra": others or None,
+        "nosymm": None,
+        **({"scrf": f"solvent={profile.solvent}"} if profile.solvent else {}),
+        **route,
+    }
+
+
+def nwchem_parameters(
+    profile: Profile, molecule: Molecule, lines: Sequence[str] = ()
+) -> Parameters:
+    """Return the parameters of ``ase.io.nwchem.write_nwchem_in``.
+
+    Basis sets have spherical functions, open shells are unrestricted, and solvents are in COSMO.
+    """
+    theory = _nwchem_theory(profile)
+    unpaired = molecule.multiplicity - 1
+    shells: Parameters = {"dft": {"mult": molecule.multiplicity}}
+    if theory != "dft":
+        shells = {"scf": {"uhf" if unpaired else "rhf": None, "nopen": unpaired}}
+    solvent = [f"cosmo\n  solvent {profile.solvent}\nend"] if profile.solvent else []
+    return {
+        "theory": theory,
+        **({"xc": profile.method} if theory == "dft" else {}),
+        **({"basis": profile.basis} if profile.basis else {}),
+        "basispar": "spherical",
+        "charge": molecule.charge,
+        **shells,
+        **dict.fromkeys((*solvent, *profile.keywords, *lines)),  # ASE writes them as they are
+    }
+
+
+def from_orbitals(profile: Profile) -> Parameters:
+    """Return what NWChem needs to go on from its orbitals; ORCA does so by itself."""
+    if profile.program != "nwchem":
+        return {}
+    block = "dft" if _nwchem_theory(profile) == "dft" else "scf"
+    return {f"{block}\n  vectors input nwchem.movecs\nend": None}
+
+
+def _nwchem_theory(profile: Profile) -> str:
+    return NWCHEM_THEORIES.get(profile.method.lower(), "dft")
+
+
+def qchem_parameters(profile: Profile, molecule: Molecule) -> Parameters:
+    """Return the parameters of ``ase.calculators.qchem.QChem``; keywords are lines of $rem."""
+    return {
+        **dict(map(split_keyword, profile.keywords)),
+        "method": profile.method,
+        "basis": profile.basis or None,
+        "charge": molecule.charge,
+        "multiplicity": molecule.multiplicity,
+    }
+
+
+def psi4_parameters(profile: Profile, molecule: Molecule) -> Parameters:
+    """Return the parameters of ``ase.calculators.psi4.Psi4``; keywords are parameters of it."""
+    return {
+        **dict(map(split_keyword, profile.keywords)),
+        "method": profile.method,
+        "basis": profile.basis,
+        "charge": molecule.charge,
+        "multiplicity": molecule.multiplicity,
+        "reference": "rhf" if molecule.multiplicity == 1 else "uhf",  # it is kept otherwise
+    }
+
+
+def split_keyword(line: str) -> tuple[str, str]:
+    """Split ``NAME VALUE`` or ``NAME = VALUE``."""
+    name, _, value = line.replace("=", " ").strip().partition(" ")
+    return name, value.strip()

@@ -1,0 +1,239 @@
+"""The user's own programs as levels of theory, by ASE's calculators for them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import warnings
+from collections.abc import Callable
+from contextlib import ExitStack, redirect_stdout, suppress
+from importlib import import_module
+from importlib.util import find_spec
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ase
+import numpy as np
+from ase.calculators.calculator import CalculationFailed, Calculator, SCFError, all_changes
+
+from diffrelax.levels import program_inputs as inputs
+from diffrelax.levels.differences import hessian_by_differences
+from diffrelax.levels.xtb_program import XTBProgram
+
+if TYPE_CHECKING:
+    from diffrelax.levels.profiles import Profile
+    from diffrelax.molecule import Molecule
+
+STEP = 0.01  # Å; forces in outputs have six decimals
+GRACE = 5.0  # s, for a program that is told to end
+OLD_RESULTS = ("orca.engrad", "qchem.out")  # or those of the last geometry could be read again
+TROUBLE = re.compile(
+    r"\berror\b|\bfail|not converge|\bunknown\b|unrecognized|illegal", re.IGNORECASE
+)
+LONGEST_COMPLAINT = 300
+CALCULATORS: dict[str, tuple[str, Callable[[Profile, Molecule], inputs.Parameters]]] = {
+    # of the module of ASE with the name of the program
+    "orca": ("ORCA", inputs.orca_parameters),
+    "gaussian": ("Gaussian", inputs.gaussian_parameters),
+    "nwchem": ("NWChem", inputs.nwchem_parameters),
+    "qchem": ("QChem", inputs.qchem_parameters),
+    "psi4": ("Psi4", inputs.psi4_parameters),
+}
+
+
+class ProgramCalculator(Calculator):
+    """A program that calculates one molecule.
+
+    A program that is running when the calculation is interrupted is ended, and those that it has
+    started are, too.
+
+    Parameters
+    ----------
+    molecule : Molecule
+        Its charge and multiplicity are handed over.
+    profile : Profile
+    folder : path
+        For the files of the program, and of no other molecule: some go on from its orbitals.
+
+    Raises
+    ------
+    ValueError
+        If the program is not installed, or knows no such method.
+    ase.calculators.calculator.CalculationFailed
+        From a calculation in which the program fails, or tells no energy or forces.
+    """
+
+    state = None  # nothing is carried over a restart
+
+    def __init__(self, molecule: Molecule, profile: Profile, folder: Path) -> None:
+        super().__init__()
+        self.implemented_properties = ["energy", "forces"]
+        check_program(profile)
+        self._name, self._from_orbitals = profile.program, inputs.from_orbitals(profile)
+        self._folder = folder
+        self._calculator = _calculator(molecule, profile, folder)
+
+    def calculate(
+        self,
+        atoms: ase.Atoms | None = None,
+        properties: list[str] | None = None,
+        system_changes: list[str] = all_changes,
+    ) -> None:
+        """Evaluate energy (eV) and forces (eV/Å)."""
+        super().calculate(atoms, properties, system_changes)
+        for name in OLD_RESULTS:
+            (self._folder / name).unlink(missing_ok=True)
+        wanted = self.implemented_properties
+        self._calculator.results = {}  # which ASE's Q-Chem would keep
+        try:
+            with redirect_stdout(StringIO()), warnings.catch_warnings(action="ignore"):
+                self._calculator.calculate(self.atoms, wanted, all_changes)
+            self.results = {name: self._calculator.results[name] for name in wanted}
+            if not np.isfinite(self.results["energy"]):
+                raise SCFError
+            self.results["forces"] = np.reshape(self.results["forces"], (len(self.atoms), 3))
+            self._calculator.parameters.update(self._from_orbitals)
+        except SCFError as error:
+            raise CalculationFailed(f"the SCF of {self._name} did not converge") from error
+        except CalculationFailed:
+            raise
+        except Exception as error:  # readers of ASE raise whatever they come across
+            if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+                raise  # such as of a full disk
+            raise CalculationFailed(
+                f"{self._name} ended without energy and forces that ASE can read: {error}"
+            ) from error
+
+    def hessian(self, atoms: ase.Atoms) -> np.ndarray:
+        """Evaluate second derivatives of the energy by central differences of the forces.
+
+        Returns
+        -------
+        (3 n_atoms, 3 n_atoms) array, eV/Å²
+            Symmetric.
+        """
+        moved = atoms.copy()
+
+        def forces(shifts: np.ndarray) -> np.ndarray:
+            found = []
+            for shift in shifts:
+                moved.positions = atoms.positions + shift
+                found.append(self.get_forces(moved))
+            return np.array(found)
+
+        return hessian_by_differences(forces, len(atoms), STEP)
+
+
+def check_program(profile: Profile) -> None:
+    """Find out whether a program is installed.
+
+    Raises
+    ------
+    ValueError
+        If it is not.
+    """
+    if profile.program == "psi4":
+        if not find_spec("psi4"):
+            raise ValueError("psi4 is not installed in this Python: conda install psi4")
+    elif shutil.which(profile.words[0]) is None:
+        raise ValueError(
+            f"the program {profile.words[0]!r} of {profile.program} is not there: give its path as "
+            "command in the profile"
+        )
+
+
+def _calculator(molecule: Molecule, profile: Profile, folder: Path) -> Calculator:
+    program = profile.program
+    if program == "xtb":
+        solvent = ("--alpb", profile.solvent) if profile.solvent else ()
+        options = [word for line in profile.keywords for word in line.split()]
+        return XTBProgram(molecule, profile.method, profile.words, (*solvent, *options), folder)
+    place: dict[str, Any] = {"label": str(folder / program)}
+    if program == "orca":
+        place = {"directory": folder}
+    if program != "psi4":
+        place["profile"] = _Child(profile)
+    name, parameters = CALCULATORS[program]
+    make = getattr(import_module(f"ase.calculators.{program}"), name)
+    return make(**place, **parameters(profile, molecule))
+
+
+class _Child:
+    """Runs a program for ASE's calculators, without a shell, in place of ASE's own profiles."""
+
+    def __init__(self, profile: Profile) -> None:
+        self._name = profile.program
+        first, *others = profile.words
+        self._words = [os.path.abspath(shutil.which(first) or first), *others]
+        self.command = ""  # ASE's Q-Chem sets it
+
+    def execute(self, calculator: Any) -> None:
+        """Run the program of a calculator that ASE derives from ``FileIOCalculator``."""
+        rules = calculator.fileio_rules
+        if rules is None:  # of Q-Chem
+            self._run(
+                calculator.directory, [f"{calculator.prefix}.inp", f"{calculator.prefix}.out"]
+            )
+            return
+        arguments = [word.format(prefix=calculator.prefix) for word in rules.extend_argv]
+        stdin = rules.stdin_name and rules.stdin_name.format(prefix=calculator.prefix)
+        stdout = rules.stdout_name.format(prefix=calculator.prefix)
+        self._run(calculator.directory, arguments, stdin, stdout)
+
+    def run(self, directory: Path, inputfile: str, outputfile: str, errorfile: str) -> None:
+        """Run the program of a calculator that ASE derives from ``GenericFileIOCalculator``."""
+        self._run(directory, [inputfile], None, outputfile)
+
+    def _run(
+        self,
+        directory: str | Path,
+        arguments: list[str],
+        stdin: str | None = None,
+        stdout: str = "stdout",
+    ) -> None:
+        folder = Path(directory)
+        with ExitStack() as stack:
+            given = (
+                stack.enter_context((folder / stdin).open("rb")) if stdin else subprocess.DEVNULL
+            )
+            told = stack.enter_context((folder / stdout).open("wb"))
+            errors = stack.enter_context((folder / "stderr").open("wb"))
+            process = subprocess.Popen(
+                [*self._words, *arguments],
+                cwd=folder,
+                stdin=given,
+                stdout=told,
+                stderr=errors,
+                start_new_session=True,  # so that all that it starts can be ended
+            )
+            try:
+                status = process.wait()
+            finally:
+                _end(process)
+        if status:
+            how = f"ended with status {status}" if status > 0 else signal.Signals(-status).name
+            raise CalculationFailed(f"{self._name} failed ({how}): {_complaint(folder, stdout)}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a program that is still running, with all that it has started."""
+    if process.poll() is not None:
+        return
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        os.killpg(process.pid, sign)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE)
+            return
+
+
+def _complaint(folder: Path, stdout: str) -> str:
+    """Find what a program says of why it stopped; what it says last, if that cannot be known."""
+    texts = [(folder / name).read_text(errors="replace") for name in (stdout, "stderr")]
+    lines = [" ".join(line.split()) for text in texts for line in text.splitlines()[-80:]]
+    told = [line for line in lines if line.strip("-= ")]
+    trouble = list(dict.fromkeys(line for line in told if TROUBLE.search(line)))
+    return "; ".join(trouble[-3:] or told[-2:])[:LONGEST_COMPLAINT] or "it did not say why"

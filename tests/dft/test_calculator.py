@@ -1,0 +1,93 @@
+"""Relaxations by a program in place of PySCF."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diffrelax.dft import DFTRelaxation, DFTSettings, relax_dft
+from diffrelax.dft.optimization import relax_with
+from diffrelax.levels.profiles import Profile
+from diffrelax.molecule import Molecule
+from diffrelax.results.documents import MinimisationDocument, Provenance
+
+needs_nwchem = pytest.mark.skipif(shutil.which("nwchem") is None, reason="needs NWChem")
+needs_xtb = pytest.mark.skipif(shutil.which("xtb") is None, reason="needs the xtb program")
+
+NWCHEM = Profile(program="nwchem", method="hf", basis="3-21G")
+XTB = Profile(program="xtb", method="gfn2-xtb")
+
+
+@needs_nwchem
+@pytest.mark.parametrize("smiles", ["CCO", "C[NH3+]"])
+def test_nwchem_goes_the_way_of_pyscf(smiles: str) -> None:
+    molecule = Molecule.from_smiles(smiles)
+    nwchem = relax_with(molecule, DFTSettings(calculator=NWCHEM))
+    pyscf = relax_dft(molecule, xc="hf", basis="3-21G", density_fit=False)
+    assert nwchem.converged and pyscf.converged and not nwchem.notes
+    assert nwchem.gradient_calls == pyscf.gradient_calls <= 6
+    assert nwchem.energy == pytest.approx(pyscf.energy, abs=1e-4)
+    np.testing.assert_allclose(nwchem.trajectory, pyscf.trajectory, atol=2e-3)
+    assert nwchem.scf_cycles is None
+    unguided = relax_with(molecule, DFTSettings(calculator=NWCHEM, hessian="none"))
+    assert unguided.gradient_calls > nwchem.gradient_calls
+
+
+@needs_nwchem
+def test_the_hessian_of_a_program_is_that_of_its_forces() -> None:
+    water = Molecule.from_smiles("O")
+    nwchem = relax_with(water, DFTSettings(calculator=NWCHEM, thermo="dft", fmax=0.005))
+    pyscf = relax_dft(water, xc="hf", basis="3-21G", density_fit=False, thermo="dft", fmax=0.005)
+    assert nwchem.thermochemistry is not None and pyscf.thermochemistry is not None
+    np.testing.assert_allclose(
+        nwchem.thermochemistry.frequencies, pyscf.thermochemistry.frequencies, atol=5
+    )
+
+
+def relax(checkpoint: Path | None = None, **settings: object) -> DFTRelaxation:
+    start = Molecule.from_smiles("CCO")
+    level = DFTSettings(calculator=XTB, fmax=0.01, hessian="none", **settings)
+    return relax_with(start, level, checkpoint=checkpoint)
+
+
+@needs_xtb
+def test_a_relaxation_by_a_program_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    whole, begun = relax(), relax(path, max_steps=2)
+    assert not begun.converged and begun.gradient_calls == 3
+    resumed = relax(path)
+    assert resumed.gradient_calls == whole.gradient_calls
+    np.testing.assert_allclose(resumed.trajectory, whole.trajectory, atol=1e-4)
+    with pytest.raises(ValueError, match="belongs to another molecule or to other settings"):
+        relax_dft("CCO", checkpoint=path)
+
+
+@needs_xtb
+def test_what_a_program_has_relaxed_can_be_stored() -> None:
+    relaxation = relax()
+    start = Molecule.from_smiles("CCO")
+    document = MinimisationDocument.from_dft(start, relaxation, Provenance.here())
+    assert document.scf_cycles is None and document.converged
+    assert DFTSettings(**document.settings) == relaxation.settings
+    assert document.settings["calculator"]["program"] == "xtb"
+
+
+@needs_xtb
+def test_files_of_a_program_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = tmp_path / "seen"
+    program = tmp_path / "xtb"
+    program.write_text(f'#!/bin/sh\npwd >> {seen}\nexec {shutil.which("xtb")} "$@"\n')
+    program.chmod(0o755)
+    relax_dft("O", calculator=XTB.model_copy(update={"command": str(program)}))
+    folders = [Path(line) for line in seen.read_text().split()]
+    assert folders and not any(folder.exists() for folder in folders)
+
+
+def test_a_profile_is_given_as_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("program: nwchem\ncommand: no-such-program\nmethod: hf\nbasis: 3-21G\n")
+    with pytest.raises(ValueError, match="'no-such-program' of nwchem is not there"):
+        relax_dft("O", calculator=path)

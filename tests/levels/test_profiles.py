@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from diffrelax.dft import DFTSettings
+from diffrelax.levels.profiles import Profile, read_profile
+
+ORCA: dict[str, Any] = {"program": "orca", "method": "PBE0", "basis": "def2-SVP"}
+
+
+def test_a_profile_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "orca.yaml"
+    path.write_text(
+        "program: orca\ncommand: \"'/opt/my orca/orca'\"\nmethod: r2SCAN-3c\nsolvent: water\n"
+        "keywords:\n- '! TightSCF'\n- '%pal nprocs 4 end'\n"
+    )
+    profile = read_profile(path)
+    assert profile == Profile(
+        program="orca",
+        command="'/opt/my orca/orca'",
+        method="r2SCAN-3c",
+        solvent="water",
+        keywords=("! TightSCF", "%pal nprocs 4 end"),
+    )
+    assert profile.words == ["/opt/my orca/orca"]
+
+
+def test_nothing_in_a_profile_runs_python(tmp_path: Path) -> None:
+    path, made = tmp_path / "orca.yaml", tmp_path / "made"
+    path.write_text(f"program: !!python/object/apply:os.mkdir ['{made}']\nmethod: PBE\n")
+    with pytest.raises(ValueError, match="not a profile of a program: it is not YAML"):
+        read_profile(path)
+    assert not made.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"program": "vasp"}, "program: Input should be 'orca'"),
+        ({"functional": "PBE"}, "functional: Extra inputs"),
+        ({"method": "PBE\n%run"}, "method: .*give one line"),
+        ({"method": ""}, "method: "),
+        ({"command": "'orca"}, "command: .*No closing quotation"),
+        ({"keywords": ["! Opt"]}, "Opt is set for each molecule"),
+        ({"keywords": ["charge 1"]}, "charge is set for each molecule"),
+        ({"program": "nwchem", "basis": ""}, "nwchem needs a basis"),
+        ({"program": "qchem", "solvent": "water"}, "solvent is not written for qchem"),
+        ({"program": "qchem", "keywords": ["SYM_IGNORE"]}, "a name and a value"),
+        ({"program": "psi4", "command": "psi4"}, "psi4 is a Python module"),
+        ({"program": "xtb"}, "xtb has the methods gfn-ff, gfn2-xtb"),
+    ],
+)
+def test_a_wrong_profile_is_told_of(tmp_path: Path, change: dict[str, Any], told: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(ORCA | change))
+    with pytest.raises(ValueError, match=f"(?s)mine.yaml is not a profile of a program: .*{told}"):
+        read_profile(path)
+
+
+def test_keys_of_relaxations_by_pyscf_stay_what_they_were() -> None:
+    assert DFTSettings().model_dump() == {
+        "xc": "b3lyp",
+        "basis": "6-31G(2df,p)",
+        "fmax": 0.03,
+        "optimizer": "tric",
+        "hessian": "gfn2-xtb",
+        "density_fit": True,
+        "grid_level": 3,
+        "max_steps": 200,
+        "check_minimum": "none",
+    }
+
+
+def test_the_level_is_that_of_the_profile() -> None:
+    settings = DFTSettings(calculator=ORCA | {"solvent": "CH2Cl2"}, fmax=0.01)
+    assert settings.theory == "PBE0/def2-SVP in CH2Cl2"
+    assert settings.hessian_solvent == ""  # PySCF has no dielectric constant of that name
+    assert DFTSettings(calculator=ORCA | {"solvent": "Water"}).hessian_solvent == "Water"
+    written = settings.model_dump(mode="json")
+    assert DFTSettings(**written) == settings
+    assert not {"grid_level", "density_fit"} & set(written)
+    assert DFTSettings(calculator={"program": "orca", "method": "B97-3c"}).theory == "B97-3c"
+
+
+@pytest.mark.parametrize("own", [{"xc": "pbe"}, {"basis": "sto-3g"}, {"grid_level": 5}])
+def test_a_level_beside_that_of_the_profile_is_refused(own: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(own))} is said by the profile"):
+        DFTSettings(calculator=ORCA, **own)

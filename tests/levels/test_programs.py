@@ -1,0 +1,349 @@
+"""Programs of the user's: real ones where they are installed, otherwise scripts in their place.
+
+The outputs of ORCA, Gaussian and Q-Chem are written here in the form of their manuals, and the
+inputs are read by ASE: the programs themselves have not been run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+from ase.calculators.calculator import CalculationFailed
+from ase.units import Bohr, Hartree
+
+from diffrelax.dft import DFTSettings
+from diffrelax.dft.optimization import relax_with
+from diffrelax.levels import get_calculator
+from diffrelax.levels.density_functional import DensityFunctional, mean_field
+from diffrelax.levels.profiles import Profile
+from diffrelax.levels.programs import ProgramCalculator
+from diffrelax.molecule import Molecule
+
+needs_nwchem = pytest.mark.skipif(shutil.which("nwchem") is None, reason="needs NWChem")
+needs_xtb = pytest.mark.skipif(shutil.which("xtb") is None, reason="needs the xtb program")
+
+ENERGY = -75.123456789  # Eh
+GRADIENT = [[0.01, -0.02, 0.03], [-0.01, 0.02, -0.03]]  # Eh/Bohr
+HYDROXIDE = Molecule(np.array([8, 1]), np.array([[0, 0, 0.1], [0, 0.2, 1.0]]), charge=-1)
+HYDROXYL = Molecule(HYDROXIDE.numbers, HYDROXIDE.positions, multiplicity=2)
+NWCHEM = Profile(program="nwchem", method="hf", basis="3-21G")
+
+ORCA_OUTPUT = f"""
+Number of atoms                             ....      2
+---------------------------------
+CARTESIAN COORDINATES (ANGSTROEM)
+---------------------------------
+  O      0.000000    0.000000    0.100000
+  H      0.000000    0.200000    1.000000
+
+-------------------------   --------------------
+FINAL SINGLE POINT ENERGY       {ENERGY}
+-------------------------   --------------------
+                             ****ORCA TERMINATED NORMALLY****
+"""
+ORCA_ENGRAD = f"""#
+# Number of atoms
+#
+ 2
+#
+# The current total energy in Eh
+#
+    {ENERGY}
+#
+# The current gradient in Eh/bohr
+#
+{os.linesep.join(f"{value:21.12f}" for row in GRADIENT for value in row)}
+#
+# The atomic numbers and current coordinates in Bohr
+#
+   8     0.0000000    0.0000000    0.1889726
+   1     0.0000000    0.3779452    1.8897261
+"""
+GAUSSIAN_OUTPUT = f"""                          Input orientation:
+ ---------------------------------------------------------------------
+ Center     Atomic      Atomic             Coordinates (Angstroms)
+ Number     Number       Type             X           Y           Z
+ ---------------------------------------------------------------------
+      1          8           0        0.000000    0.000000    0.100000
+      2          1           0        0.000000    0.200000    1.000000
+ ---------------------------------------------------------------------
+ SCF Done:  E(RB3LYP) =  {ENERGY}     A.U. after    9 cycles
+ -------------------------------------------------------------------
+ Center     Atomic                   Forces (Hartrees/Bohr)
+ Number     Number              X              Y              Z
+ -------------------------------------------------------------------
+      1        8          -0.010000000    0.020000000   -0.030000000
+      2        1           0.010000000   -0.020000000    0.030000000
+ -------------------------------------------------------------------
+ Normal termination of Gaussian 16
+"""
+QCHEM_OUTPUT = f""" SCF   energy in the final basis set =      {ENERGY}
+ Total energy in the final basis set =      {ENERGY}
+ Gradient of SCF Energy
+            1           2
+    1   0.0100000  -0.0100000
+    2  -0.0200000   0.0200000
+    3   0.0300000  -0.0300000
+ Max gradient component =       3.000E-02
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "run"
+    path.mkdir()
+    return path
+
+
+def script(folder: Path, text: str, name: str = "program") -> str:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def in_place_of(program: str, folder: Path) -> str:
+    """Return a script that keeps its input, and writes what the program would write."""
+    (folder / "output").write_text(
+        {"orca": ORCA_OUTPUT, "gaussian": GAUSSIAN_OUTPUT, "qchem": QCHEM_OUTPUT}[program]
+    )
+    (folder / "engrad").write_text(ORCA_ENGRAD)
+    return script(
+        folder,
+        {
+            "orca": f"cp $1 {folder}/input; cp {folder}/engrad orca.engrad; cat {folder}/output",
+            "gaussian": f"cat > {folder}/input; cat {folder}/output",
+            "qchem": f"cp $1 {folder}/input; cp {folder}/output $2",
+        }[program],
+    )
+
+
+def read_charge(program: str, text: str) -> tuple[int, int]:
+    pattern = r"\*xyz +(-?\d+) +(\d+)" if program == "orca" else r"(?m)^ *(-?\d+) +(\d+)$"
+    (found,) = re.findall(pattern, text)
+    return int(found[0]), int(found[1])
+
+
+@pytest.mark.parametrize("program", ["orca", "gaussian", "qchem"])
+@pytest.mark.parametrize("molecule", [HYDROXIDE, HYDROXYL], ids=["ion", "radical"])
+def test_inputs_and_outputs_are_in_the_form_of_the_program(
+    tmp_path: Path,
+    program: str,
+    molecule: Molecule,
+    capsys: pytest.CaptureFixture[str],
+    folder: Path,
+) -> None:
+    keyword = {"orca": "! TightSCF", "gaussian": "scf=tight", "qchem": "SCF_CONVERGENCE 9"}[program]
+    profile = Profile(
+        program=program,
+        command=in_place_of(program, tmp_path),
+        method="B3LYP",
+        basis="def2-SVP",
+        keywords=(keyword,),
+    )
+    atoms, calculator = molecule.to_atoms(), ProgramCalculator(molecule, profile, folder)
+    assert calculator.get_potential_energy(atoms) == pytest.approx(ENERGY * Hartree, abs=1e-8)
+    forces = -np.array(GRADIENT) * Hartree / Bohr
+    np.testing.assert_allclose(calculator.get_forces(atoms), forces, atol=1e-8)
+    text = (tmp_path / "input").read_text()
+    assert read_charge(program, text) == (molecule.charge, molecule.multiplicity)
+    for word in ("b3lyp", "def2-svp", keyword.lower().split()[-1]):
+        assert word in text.lower()
+    if program != "qchem":  # ASE does not read its inputs
+        form = {"orca": "orca-inp", "gaussian": "gaussian-in"}[program]
+        if program == "orca":
+            read = ase.io.orca.read_geom_orcainp(tmp_path / "input")
+        else:
+            read = ase.io.read(tmp_path / "input", format=form)
+        np.testing.assert_allclose(read.positions, molecule.positions, atol=1e-6)
+    assert capsys.readouterr().out == ""  # ASE prints a warning
+
+
+@pytest.mark.parametrize(
+    ("program", "solvent"),
+    [("orca", r"CPCM\(water\)"), ("gaussian", r"scrf\(solvent=water\)")],
+)
+def test_solvents_are_in_the_input(
+    tmp_path: Path, program: str, solvent: str, folder: Path
+) -> None:
+    profile = Profile(
+        program=program,
+        command=in_place_of(program, tmp_path),
+        method="PBE0",
+        basis="def2-SVP",
+        solvent="water",
+    )
+    ProgramCalculator(HYDROXIDE, profile, folder).get_forces(HYDROXIDE.to_atoms())
+    assert re.search(solvent, (tmp_path / "input").read_text())
+
+
+def test_a_missing_program_is_named(folder: Path) -> None:
+    profile = NWCHEM.model_copy(update={"command": "no-such-program"})
+    with pytest.raises(ValueError, match="'no-such-program' of nwchem is not there: give its path"):
+        ProgramCalculator(HYDROXIDE, profile, folder)
+    with pytest.raises(ValueError, match="psi4 is not installed"):
+        ProgramCalculator(HYDROXIDE, Profile(program="psi4", method="hf", basis="3-21G"), folder)
+
+
+@pytest.mark.parametrize(
+    ("ending", "told"),
+    [
+        ("echo ' ERROR: no such basis'; exit 2", r"orca failed \(ended with status 2\): ERROR: no"),
+        ("kill -SEGV $$", r"orca failed \(SIGSEGV\): it did not say why"),
+        ("echo nonsense", "orca ended without energy and forces that ASE can read"),
+        (
+            "sed 's/FINAL.*/& (Wavefunction not fully converged!)/' OUTPUT; exit 0",
+            "the SCF of orca did not converge",
+        ),
+    ],
+)
+def test_a_program_that_fails_is_a_result(tmp_path: Path, ending: str, told: str) -> None:
+    in_place_of("orca", tmp_path)
+    ending = f"cp {tmp_path}/engrad orca.engrad; {ending.replace('OUTPUT', f'{tmp_path}/output')}"
+    profile = Profile(program="orca", command=script(tmp_path, ending), method="HF")
+    result = relax_with(HYDROXIDE, DFTSettings(calculator=profile, hessian="none"))
+    assert not result.converged and result.gradient_calls == 0
+    assert re.match(f"gradient call 1 failed: {told}", result.reason)
+
+
+@pytest.mark.parametrize(
+    ("program", "lost"), [("orca", "engrad"), ("gaussian", "output"), ("qchem", "output")]
+)
+def test_forces_of_the_last_geometry_are_not_read_again(
+    tmp_path: Path, folder: Path, program: str, lost: str
+) -> None:
+    emptied = "" if program == "orca" else f"; touch {tmp_path}/{lost}"
+    once = f'{in_place_of(program, tmp_path)} "$@"; rm -f {tmp_path}/{lost}{emptied}'
+    profile = Profile(
+        program=program, command=script(tmp_path, once, "once"), method="HF", basis="3-21G"
+    )
+    calculator, atoms = ProgramCalculator(HYDROXIDE, profile, folder), HYDROXIDE.to_atoms()
+    calculator.get_forces(atoms)
+    atoms.positions[0] += 0.1
+    with pytest.raises(CalculationFailed, match="without energy and forces"):
+        calculator.get_forces(atoms)
+
+
+def test_a_full_disk_is_not_the_fault_of_the_molecule(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profile = Profile(program="orca", command=in_place_of("orca", tmp_path), method="HF")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("ase.io.orca.write_orca", full)
+    with pytest.raises(OSError, match="No space left"):
+        ProgramCalculator(HYDROXIDE, profile, folder).get_forces(HYDROXIDE.to_atoms())
+
+
+def is_running(pid: str) -> bool:
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_an_interruption_ends_the_program_and_what_it_started(tmp_path: Path, folder: Path) -> None:
+    text = f"sleep 60 & echo $$ $! > {tmp_path}/part; mv {tmp_path}/part {tmp_path}/pids; wait"
+    profile = Profile(program="orca", command=script(tmp_path, text), method="HF")
+    calculator, atoms = ProgramCalculator(HYDROXIDE, profile, folder), HYDROXIDE.to_atoms()
+
+    def interrupt(*_: object) -> None:
+        if (tmp_path / "pids").exists():
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            calculator.get_forces(atoms)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    pids = (tmp_path / "pids").read_text().split()
+    for _ in range(100):
+        if not any(map(is_running, pids)):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{pids} are still running")
+
+
+@needs_xtb
+@pytest.mark.parametrize("solvent", ["", "water"])
+def test_xtb_is_a_program_like_the_others(solvent: str, folder: Path) -> None:
+    molecule = Molecule.from_smiles("C[NH3+]")
+    profile = Profile(program="xtb", method="gfn2-xtb", solvent=solvent, keywords=("--acc 0.1",))
+    atoms = molecule.to_atoms()
+    energy = ProgramCalculator(molecule, profile, folder).get_potential_energy(atoms)
+    alone = get_calculator("gfn2-xtb", molecule, program="xtb").get_potential_energy(atoms)
+    if solvent:
+        assert energy < alone - 2  # of a small cation in water
+    else:
+        assert energy == pytest.approx(alone, abs=1e-4)
+    result = relax_with(molecule, DFTSettings(calculator=profile))
+    assert result.converged and result.gradient_calls <= 5 and result.scf_cycles is None
+    assert result.molecule.charge == 1
+
+
+@needs_nwchem
+@pytest.mark.parametrize("smiles", ["CO", "C[NH3+]", "[CH3]"])
+def test_nwchem_agrees_with_pyscf(smiles: str, folder: Path) -> None:
+    molecule = Molecule.from_smiles(smiles)
+    atoms = molecule.to_atoms()
+    nwchem = ProgramCalculator(molecule, NWCHEM, folder)
+    pyscf = DensityFunctional(mean_field(molecule, xc="hf", basis="3-21G", density_fit=False))
+    energy = pyscf.get_potential_energy(atoms)
+    assert nwchem.get_potential_energy(atoms) == pytest.approx(energy, abs=1e-5)
+    np.testing.assert_allclose(nwchem.get_forces(atoms), pyscf.get_forces(atoms), atol=3e-3)
+
+
+@needs_nwchem
+def test_forces_of_nwchem_in_water_are_the_negative_gradient(folder: Path) -> None:
+    profile = NWCHEM.model_copy(update={"method": "pbe", "solvent": "water"})
+    calculator, atoms = ProgramCalculator(HYDROXIDE, profile, folder), HYDROXIDE.to_atoms()
+    along = np.array([[0.0, 0.0, 0.0], [0.3, 0.5, 0.8]])
+    force = float((calculator.get_forces(atoms) * along).sum())
+    energies = []
+    for step in (-0.01, 0.01):
+        atoms.positions = HYDROXIDE.positions + step * along
+        energies.append(calculator.get_potential_energy(atoms))
+    assert force == pytest.approx(-(energies[1] - energies[0]) / 0.02, abs=0.03)
+
+
+@needs_nwchem
+def test_nwchem_goes_on_from_its_orbitals(folder: Path) -> None:
+    profile = NWCHEM.model_copy(update={"method": "pbe"})
+    calculator, atoms = ProgramCalculator(HYDROXIDE, profile, folder), HYDROXIDE.to_atoms()
+    cycles, energies = [], []
+    for _ in range(2):
+        energies.append(calculator.get_potential_energy(atoms))
+        cycles.append((folder / "nwchem.nwo").read_text().count("d= 0,ls="))
+        atoms.positions[1] += 0.005
+    assert cycles[1] < cycles[0]
+    atoms.positions[1] -= 0.005
+    (folder / "anew").mkdir()
+    anew = ProgramCalculator(HYDROXIDE, profile, folder / "anew")
+    assert anew.get_potential_energy(atoms) == pytest.approx(energies[1], abs=1e-4)
+
+
+@needs_nwchem
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"basis": "no-such-basis"}, "failed opening basis file"),
+        ({"method": "no-such-functional"}, "xc_input: invalid format"),
+        ({"keywords": ("scf\nmaxiter 1\nend",)}, "scf energy failed"),
+    ],
+)
+def test_nwchem_says_what_is_wrong(change: dict[str, object], told: str, folder: Path) -> None:
+    calculator = ProgramCalculator(HYDROXIDE, NWCHEM.model_copy(update=change), folder)
+    with pytest.raises(CalculationFailed, match=f"nwchem failed .*{told}"):
+        calculator.get_forces(HYDROXIDE.to_atoms())
