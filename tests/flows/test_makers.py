@@ -14,6 +14,7 @@ from jobflow import Flow, Job, JobStore, run_locally
 from maggma.stores import MemoryStore
 from monty.json import MontyDecoder, MontyEncoder
 from rdkit import Chem
+from source_tree import OLDER
 
 from diffrelax import levels
 from diffrelax.cache import WorkFolder
@@ -125,7 +126,7 @@ def test_embedding_a_batch_keeps_its_order() -> None:
 
 
 def test_a_batch_is_relaxed_once_and_found_again(tmp_path: Path, model) -> None:
-    maker = DiffusionRelaxMaker(work=str(tmp_path), model=model.name)
+    maker = DiffusionRelaxMaker(work=str(tmp_path), model=OLDER)
     inputs = ["CCO first", "C1CC", "C[NH3+]", ase.build.molecule("CH3OH")]
     first = run(maker.make(inputs))
     assert [o.get("verdict", o["kind"]) for o in first] == [
