@@ -4,32 +4,30 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Literal, overload
 
 import ase
 import numpy as np
-import torch
 from rdkit import Chem
-from torch import Tensor
 from tqdm.auto import tqdm
 
 from diffrelax.clock import NO_TIME, Time
-from diffrelax.diffusion.denoiser import Denoiser
-from diffrelax.diffusion.reading import Calibration, Relaxed, relax_by_reading
-from diffrelax.diffusion.schedule import RelaxationSchedule, relax_positions
 from diffrelax.files.reading import Input, Rejected, is_path, read_molecules
+from diffrelax.models.batches import (
+    End,
+    batches,
+    choose_calibration,
+    choose_schedule,
+    relax_batch,
+)
 from diffrelax.models.domain import atom_limit, caution, outside_domain, rise, unfamiliar
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.identity import identity_change
-from diffrelax.network.network import Theory
 
 Verdict = Literal["relaxed", "refused", "fell_back", "failed"]
-
-PAIRS_IN_BATCH = 40_000  # bounds memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,180 +215,59 @@ def relax_molecules(
     level = model.check_level(level)
     schedule = choose_schedule(model, noise_level)
     calibration = choose_calibration(model, noise_level, max_error)
-    relax_tensors = partial(_relax_tensors, model.denoiser, schedule, calibration)
     results: dict[int, Relaxation] = {}
-    covered = []
+    covered: dict[int, Molecule] = {}
     for i, molecule in enumerate(molecules):
         if isinstance(molecule, Rejected):
             results[i] = Relaxation(molecule.name, "failed", molecule.reason, None, None)
         elif reason := outside_domain(molecule, model):
             results[i] = Relaxation(molecule.name, "refused", reason, molecule, molecule)
         else:
-            covered.append((i, molecule))
-    covered.sort(key=lambda item: item[1].n_atoms)
+            covered[i] = molecule
     with tqdm(total=len(covered), unit="mol", disable=None if progress else True) as bar:
-        for batch in _batches(covered):
+        for batch in batches(covered):
             begun = Time.now()
-            starts = [molecule for _, molecule in batch]
-            relaxed = _relax_batch(starts, model, level, relax_tensors, max_error)
+            starts = [covered[i] for i in batch]
+            ends = relax_batch(starts, model, level, schedule, calibration)
+            judged = [_judge(*pair, model, max_error) for pair in zip(starts, ends, strict=True)]
             time = (Time.now() - begun) / len(batch)
-            for (i, _), result in zip(batch, relaxed, strict=True):
-                results[i] = replace(result, time=time)
+            results |= {i: replace(r, time=time) for i, r in zip(batch, judged, strict=True)}
             bar.update(len(batch))
     return [results[i] for i in range(len(molecules))]
 
 
-def choose_schedule(model: Model, noise_level: float | None) -> RelaxationSchedule:
-    """Return the noise levels of a relaxation.
-
-    Parameters
-    ----------
-    model : Model
-    noise_level : float, optional, Å
-        First of Gaussian levels that fall by at most half each to the model's last one. Default:
-        the model's own schedule.
-
-    Raises
-    ------
-    ValueError
-        If the level is outside the range that the model was trained on.
-    """
-    if noise_level is None:
-        return model.config.relaxation
-    low, high = model.config.denoiser.sigma_min, model.config.denoiser.sigma_max
-    if not low <= noise_level <= high:
-        raise ValueError(f"noise level {noise_level} Å: the model knows {low} to {high} Å")
-    last = model.config.relaxation.polish[-1]
-    halvings = math.ceil(math.log2(noise_level / last))
-    levels = (noise_level, *(last * (noise_level / last) ** (i / halvings)
-                             for i in reversed(range(halvings))))  # fmt: skip
-    return RelaxationSchedule(bridge=(), polish=levels)
-
-
-def choose_calibration(
-    model: Model, noise_level: float | None, max_error: float
-) -> Calibration | None:
-    """Return what readings of the model mean; None where it is not to read, or cannot.
-
-    Raises
-    ------
-    ValueError
-        If errors are to be bounded and are not known, or the bound is not positive.
-    """
-    if not max_error > 0:
-        raise ValueError(f"max_error {max_error} Å: give a positive number")
-    calibration = model.config.calibration if noise_level is None else None
-    if calibration is None and max_error < math.inf:
-        why = (
-            f"{model.name} tells no bound on its errors: leave max_error out, or take a model "
-            "that does"
-            if noise_level is None
-            else "nothing is known of errors at a given noise level: leave out one of the two"
-        )
-        raise ValueError(f"max_error {max_error} Å: {why}")
-    return calibration
-
-
-def batch_size(n_atoms: int) -> int:
-    """Return how many molecules of a size go through the network at once."""
-    return max(1, PAIRS_IN_BATCH // n_atoms**2)
-
-
-def _batches(covered: list[tuple[int, Molecule]]) -> Iterable[list[tuple[int, Molecule]]]:
-    batch: list[tuple[int, Molecule]] = []
-    for item in covered:
-        if batch and len(batch) >= batch_size(item[1].n_atoms):
-            yield batch
-            batch = []
-        batch.append(item)
-    if batch:
-        yield batch
-
-
-def _relax_batch(
-    molecules: list[Molecule],
-    model: Model,
-    level: str,
-    relax_tensors: Callable[[Tensor, Tensor, Tensor, Theory | None], Relaxed],
-    max_error: float,
-) -> list[Relaxation]:
-    n_atoms = max(m.n_atoms for m in molecules)
-    numbers = torch.zeros(len(molecules), n_atoms, dtype=torch.int64)
-    positions = torch.zeros(len(molecules), n_atoms, 3)
-    centres = [m.positions.mean(axis=0) for m in molecules]
-    for i, (molecule, middle) in enumerate(zip(molecules, centres, strict=True)):
-        numbers[i, : molecule.n_atoms] = torch.tensor(molecule.numbers)
-        positions[i, : molecule.n_atoms] = torch.tensor(molecule.positions - middle)
-    unread = torch.tensor([m.start in model.config.training.starts for m in molecules])
-    theory = model.theory([m.charge for m in molecules], level)
-    numbers, positions, unread = (x.to(model.device) for x in (numbers, positions, unread))
-    relaxed = relax_tensors(numbers, positions, unread, theory)
-    columns = (
-        relaxed.positions.cpu().double().numpy(),
-        relaxed.lost.tolist(),
-        relaxed.noise_level.tolist(),
-        relaxed.n_evaluations.tolist(),
-        relaxed.error_bound.tolist(),
+def _judge(start: Molecule, end: End, model: Model, max_error: float) -> Relaxation:
+    strange = unfamiliar(start, model)
+    result = Relaxation(
+        start.name,
+        "relaxed",
+        "",
+        start,
+        start,
+        noise_level=end.noise_level,
+        n_evaluations=end.n_evaluations,
+        error_bound=math.nan if strange else end.error_bound,
     )
-    results = []
-    for molecule, middle, array, lost, *rest in zip(molecules, centres, *columns, strict=True):
-        result = Relaxation(molecule.name, "relaxed", "", molecule, molecule, *rest)
-        end = array[: molecule.n_atoms] + middle
-        results.append(_judge(result, end, model, max_error, lost=lost))
-    return results
-
-
-def _relax_tensors(
-    denoiser: Denoiser,
-    schedule: RelaxationSchedule,
-    calibration: Calibration | None,
-    numbers: Tensor,
-    positions: Tensor,
-    unread: Tensor,
-    theory: Theory | None,
-) -> Relaxed:
-    if calibration:
-        return relax_by_reading(denoiser, numbers, positions, schedule, calibration, unread, theory)
-    ends = relax_positions(denoiser, numbers, positions, schedule, theory=theory)
-    each = torch.ones(len(numbers), dtype=torch.float64)
-    return Relaxed(
-        positions=ends,
-        noise_level=schedule.first * each,
-        n_evaluations=schedule.n_evaluations * each.int(),
-        error_bound=math.nan * each,
-        lost=torch.zeros(len(numbers), dtype=torch.bool),
-    )
-
-
-def _judge(
-    result: Relaxation, positions: np.ndarray, model: Model, max_error: float, *, lost: bool
-) -> Relaxation:
-    start = result.molecule
-    assert start is not None
-    if strange := unfamiliar(start, model):
-        result = replace(result, error_bound=math.nan)
-    reason = _reason_to_fall_back(start, positions, result.error_bound, max_error, lost=lost)
-    if not reason and strange and result.noise_level > 0:
-        reason = _second_opinion(start, positions)
+    reason = _reason_to_fall_back(start, end, result.error_bound, max_error)
+    if not reason and strange and end.noise_level > 0:
+        reason = _second_opinion(start, end.positions)
     if reason:
         reason = "; ".join(filter(None, (strange, reason)))
         return replace(result, verdict="fell_back", reason=reason, error_bound=math.nan)
     reasons = [strange, caution(start, model, result.error_bound)]
-    if result.noise_level == 0:
+    if end.noise_level == 0:
         reasons.append("left as it is: the model sees nothing to correct")
     else:
-        result = replace(result, molecule=start.with_positions(positions, start="diffusion"))
+        result = replace(result, molecule=start.with_positions(end.positions, start="diffusion"))
     return replace(result, reason="; ".join(filter(None, reasons)))
 
 
-def _reason_to_fall_back(
-    start: Molecule, positions: np.ndarray, error_bound: float, max_error: float, *, lost: bool
-) -> str:
-    if not np.isfinite(positions).all():
+def _reason_to_fall_back(start: Molecule, end: End, error_bound: float, max_error: float) -> str:
+    if not np.isfinite(end.positions).all():
         return "the model returned positions that are not finite"
-    if lost:
+    if end.lost:
         return "the model finds no minimum near it: check its coordinates and their unit, Å"
-    if change := identity_change(start, positions):
+    if change := identity_change(start, end.positions):
         return change
     if max_error < math.inf and not error_bound <= max_error:
         if math.isnan(error_bound):

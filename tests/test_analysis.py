@@ -76,12 +76,9 @@ def calculated(monkeypatch: pytest.MonkeyPatch) -> Calculated:
         recipe = settings.optimizer + ("" if settings.hessian == "none" else "+hessian")
         relaxed.append((start.name, "tightly" if settings.fmax < 0.03 else recipe))
         times = dict.fromkeys(("hessian", "dft", "total"), NO_TIME)
-        forces = np.zeros_like(start.positions)
         way = np.stack([start.positions, start.positions])
-        energies, largest, rms = (-1.0, -2.0), (1.0, 0.0), (1.0, 0.0)
-        return DFTRelaxation(
-            start, True, "", forces, energies, largest, rms, way, 2, times, "", (), settings
-        )
+        forces = np.stack([np.ones_like(start.positions), np.zeros_like(start.positions)])
+        return DFTRelaxation(start, True, "", (-1.0, -2.0), way, forces, 2, times, "", (), settings)
 
     monkeypatch.setattr("diffrelax.benchmark.speedup.units.relax_with", relax)
     return relaxed

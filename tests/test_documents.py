@@ -68,11 +68,9 @@ def dft_relaxation(molecule: Molecule) -> DFTRelaxation:
         molecule=molecule,
         converged=True,
         reason="",
-        forces=np.linspace(-0.01, 0.01, 3 * molecule.n_atoms).reshape(-1, 3),
         energies=(-3148.1, -3148.2),
-        fmaxes=(0.3, 0.02),
-        rms_forces=(0.2, 0.01),
         trajectory=np.stack([molecule.positions, molecule.positions * 1.01]),
+        all_forces=np.linspace(-0.3, 0.01, 6 * molecule.n_atoms).reshape(2, -1, 3),
         lowest_frequency=98.7,
         scf_cycles=17,
         times={"hessian": Time(0.2, 0.1), "dft": Time(5.0, 4.5), "total": Time(5.3, 4.7)},
@@ -98,19 +96,17 @@ def test_a_dft_relaxation_comes_back(methanol: Molecule) -> None:
     for name in ("energies", "fmaxes", "rms_forces"):
         assert getattr(document.trajectory, name) == getattr(relaxation, name), name
     assert np.array_equal(document.trajectory.positions, relaxation.trajectory)
+    assert np.array_equal(document.trajectory.forces, relaxation.all_forces)
 
 
 def test_a_dft_relaxation_without_any_call_has_no_energy(methanol: Molecule) -> None:
-    nothing = np.full((methanol.n_atoms, 3), np.nan)
     failed = replace(
         dft_relaxation(methanol),
         converged=False,
         reason="the SCF did not converge",
         energies=(),
-        fmaxes=(),
-        rms_forces=(),
         trajectory=np.empty((0, methanol.n_atoms, 3)),
-        forces=nothing,
+        all_forces=np.empty((0, methanol.n_atoms, 3)),
     )
     document = through_json(MinimisationDocument.from_dft(methanol, failed, Provenance.here()))
     assert (document.energy, document.forces, document.gradient_calls) == (None, None, 0)
@@ -155,7 +151,13 @@ def test_every_quantity_states_its_unit() -> None:
             "processor_seconds": "s",
             "lowest_frequency": "cm⁻¹",
         },
-        Trajectory: {"energies": "eV", "fmaxes": "eV/Å", "rms_forces": "eV/Å", "positions": "Å"},
+        Trajectory: {
+            "energies": "eV",
+            "fmaxes": "eV/Å",
+            "rms_forces": "eV/Å",
+            "positions": "Å",
+            "forces": "eV/Å",
+        },  # fmt: skip
     }
     for document, of_document in units.items():
         for name, unit in of_document.items():

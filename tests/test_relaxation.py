@@ -15,10 +15,11 @@ import diffrelax as dr
 from diffrelax.diffusion.reading import Calibration, ErrorBound, relax_by_reading
 from diffrelax.geometry import superpose
 from diffrelax.levels import get_calculator, relax_at_level
+from diffrelax.models.batches import choose_schedule
 from diffrelax.models.domain import MAX_ATOMS, outside_domain
 from diffrelax.molecule import embedding
 from diffrelax.network.config import NetworkConfig
-from diffrelax.relaxation import choose_schedule, relax_molecules
+from diffrelax.relaxation import relax_molecules
 from diffrelax.training.config import build_denoiser
 
 
@@ -292,7 +293,7 @@ def test_a_result_that_is_another_molecule_falls_back(model, calibrated, monkeyp
         moved[:, -1] += 3.0
         return moved
 
-    monkeypatch.setattr("diffrelax.relaxation.relax_positions", tear)
+    monkeypatch.setattr("diffrelax.models.batches.relax_positions", tear)
     result = dr.relax("CCO", model)
     assert result.verdict == "fell_back"
     assert "broke" in result.reason
@@ -301,7 +302,7 @@ def test_a_result_that_is_another_molecule_falls_back(model, calibrated, monkeyp
     def lose(denoiser, numbers, positions, schedule, **rest):
         return positions * float("nan")
 
-    monkeypatch.setattr("diffrelax.relaxation.relax_positions", lose)
+    monkeypatch.setattr("diffrelax.models.batches.relax_positions", lose)
     result = dr.relax("CCO", model)
     assert result.verdict == "fell_back"
     assert "not finite" in result.reason
@@ -310,7 +311,7 @@ def test_a_result_that_is_another_molecule_falls_back(model, calibrated, monkeyp
         read = relax_by_reading(denoiser, numbers, positions, schedule, calibration, *rest)
         return replace(read, positions=tear(denoiser, numbers, positions, schedule))
 
-    monkeypatch.setattr("diffrelax.relaxation.relax_by_reading", tear_by_reading)
+    monkeypatch.setattr("diffrelax.models.batches.relax_by_reading", tear_by_reading)
     result = dr.relax("CCO", calibrated)
     assert (result.verdict, result.n_evaluations) == ("fell_back", 5)
     assert np.isnan(result.error_bound)

@@ -13,8 +13,9 @@ from tqdm.auto import tqdm
 from diffrelax.benchmark.sample import STARTS, Sample, in_basin, relaxed_positions
 from diffrelax.benchmark.speedup.arms import level_settings
 from diffrelax.geometry import GeometryErrors, geometry_errors
+from diffrelax.models.batches import choose_schedule
 from diffrelax.models.release import Model
-from diffrelax.relaxation import choose_schedule, relax_molecules
+from diffrelax.relaxation import relax_molecules
 from diffrelax.results.tables import markdown_table
 
 QUANTITIES = ("rmsd", "bonds", "angles", "torsions")
@@ -73,7 +74,8 @@ def evaluate_geometry(
     levels : tuple of str
         Levels that also relax the starts, to 0.02 eV/Å; not the one that made them.
     noise_levels : sequence of float or None, Å
-        From which the model relaxes, a row each; see :func:`diffrelax.relaxation.choose_schedule`.
+        From which the model relaxes, a row each; see
+        :func:`diffrelax.models.batches.choose_schedule`.
     progress : bool
 
     Raises

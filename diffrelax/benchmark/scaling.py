@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffrelax.diffusion.denoiser import Denoiser
+from diffrelax.models.batches import batch_size
 from diffrelax.models.release import Model
-from diffrelax.relaxation import batch_size
 
 SIZES = (5, 10, 20, 50, 100, 200)
 BATCHES = (1, 256)

@@ -100,8 +100,8 @@ def load_checked(
     model: str, device: str, noise_level: float | None, max_error: float = math.inf
 ) -> Model:
     """Load a model, and find out whether it can be used so, before the work begins."""
+    from diffrelax.models.batches import choose_calibration, choose_schedule
     from diffrelax.models.release import load_model
-    from diffrelax.relaxation import choose_calibration, choose_schedule
 
     loaded = load_model(model, device)
     choose_schedule(loaded, noise_level)

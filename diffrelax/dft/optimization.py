@@ -288,11 +288,9 @@ def _result(
         molecule=calls[-1].molecule if calls else molecule,
         converged=not reason,
         reason=reason,
-        forces=calls[-1].forces if calls else np.full_like(molecule.positions, np.nan),
         energies=tuple(call.energy for call in calls),
-        fmaxes=tuple(call.fmax for call in calls),
-        rms_forces=tuple(call.rms_force for call in calls),
         trajectory=np.array([c.molecule.positions for c in calls]).reshape(-1, molecule.n_atoms, 3),
+        all_forces=np.array([c.forces for c in calls]).reshape(-1, molecule.n_atoms, 3),
         scf_cycles=end.scf.cycles,
         times={
             "hessian": end.hessian_time,

@@ -27,16 +27,12 @@ class DFTRelaxation:
         Whether the criterion is met and the molecule is still the same one.
     reason : str
         What went wrong; empty if converged.
-    forces : (n_atoms, 3) array, eV/Å
-        At that geometry; NaN if none was calculated.
     energies : tuple of float, eV
         One for each gradient call.
-    fmaxes : tuple of float, eV/Å
-        Largest force on an atom, one for each gradient call.
-    rms_forces : tuple of float, eV/Å
-        Root mean square over the atoms of the force on one, for each gradient call.
     trajectory : (n_calls, n_atoms, 3) array, Å
         The geometry of each gradient call.
+    all_forces : (n_calls, n_atoms, 3) array, eV/Å
+        At each of these.
     scf_cycles : int
         Of all gradient calls, those of failed SCF calculations included.
     times : dict of str to Time
@@ -56,11 +52,9 @@ class DFTRelaxation:
     molecule: Molecule
     converged: bool
     reason: str
-    forces: np.ndarray
     energies: tuple[float, ...]
-    fmaxes: tuple[float, ...]
-    rms_forces: tuple[float, ...]
     trajectory: np.ndarray
+    all_forces: np.ndarray
     scf_cycles: int
     times: dict[str, Time]
     criterion: str
@@ -77,6 +71,23 @@ class DFTRelaxation:
     def gradient_calls(self) -> int:
         """Number of energy-and-gradient calls; the first counts."""
         return len(self.energies)
+
+    @property
+    def forces(self) -> np.ndarray:
+        """Forces at the last geometry, (n_atoms, 3), eV/Å; NaN if none was calculated."""
+        if self.energies:
+            return self.all_forces[-1]
+        return np.full_like(self.molecule.positions, nan)
+
+    @property
+    def fmaxes(self) -> tuple[float, ...]:
+        """Largest force on an atom, eV/Å, one for each gradient call."""
+        return tuple(np.linalg.norm(self.all_forces, axis=2).max(axis=1).tolist())
+
+    @property
+    def rms_forces(self) -> tuple[float, ...]:
+        """Root mean square over the atoms of the force on one, eV/Å, for each gradient call."""
+        return tuple(np.sqrt((self.all_forces**2).sum(axis=2).mean(axis=1)).tolist())
 
     @property
     def energy(self) -> float:

@@ -73,8 +73,8 @@ def check_stages(config: FlowConfig, engine: Engine) -> None:
     from diffrelax.levels import check_installed
     from diffrelax.levels.density_functional import check_basis
     from diffrelax.levels.functionals import read_functional
+    from diffrelax.models.batches import choose_schedule
     from diffrelax.models.release import load_model
-    from diffrelax.relaxation import choose_schedule
 
     if engine == "local" or not config.model.endswith(".safetensors"):  # workers may have that file
         device = config.device if engine == "local" else "cpu"

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import ase
 import numpy as np
-from ase.data import chemical_symbols, covalent_radii
+from ase.data import chemical_symbols
 from rdkit import Chem, rdBase
 
 from diffrelax.molecule.checks import (
@@ -20,11 +20,18 @@ from diffrelax.molecule.checks import (
     check_positions,
     integer,
 )
+from diffrelax.molecule.drawings import (
+    atomic_numbers,
+    bonds_are_missing,
+    has_all_positions,
+    is_drawing_in_3d,
+    missing_hydrogens,
+    multiplicity_of,
+    smiles_error,
+)
 from diffrelax.molecule.embedding import embed
-from diffrelax.molecule.perception import bare_carbon, near_pairs, perceive_bonds, skeleton
+from diffrelax.molecule.perception import bare_carbon, perceive_bonds, skeleton
 from diffrelax.molecule.stereo import assign_stereo, ignored_stereo, isomeric_smiles
-
-SHORTEST_BOND = 0.75  # of the covalent radii; N≡N has 0.77
 
 BOND_TYPES = {
     1.0: Chem.BondType.SINGLE,
@@ -169,7 +176,7 @@ class Molecule:
         with rdBase.BlockLogs():
             mol = Chem.MolFromSmiles(smiles)
             if mol is None:
-                raise ValueError(f"{smiles!r} is not a SMILES: {_smiles_error(smiles)}")
+                raise ValueError(f"{smiles!r} is not a SMILES: {smiles_error(smiles)}")
             if ignored := ignored_stereo(smiles):
                 raise ValueError(
                     f"{smiles!r} asks for {ignored}, which cannot be embedded: leave out its @, / "
@@ -217,17 +224,17 @@ class Molecule:
             If it has no atoms or a dummy atom, another charge, some hydrogens in 3D and not all, or
             cannot be embedded.
         """
-        check_elements(_numbers(mol))
+        check_elements(atomic_numbers(mol))
         with rdBase.BlockLogs():
             mol = Chem.Mol(mol)
             name = name or (mol.GetProp("_Name").strip() if mol.HasProp("_Name") else "")
             mol.UpdatePropertyCache(strict=False)
-            if _is_drawing_in_3d(mol):
+            if is_drawing_in_3d(mol):
                 mol.GetConformer().Set3D(False)
             formal = Chem.GetFormalCharge(mol)
             charge = formal if charge is None else integer("charge", charge)
-            if _bonds_are_missing(mol, charge):
-                atoms = ase.Atoms(_numbers(mol), mol.GetConformer().GetPositions())
+            if bonds_are_missing(mol, charge):
+                atoms = ase.Atoms(atomic_numbers(mol), mol.GetConformer().GetPositions())
                 return cls.from_atoms(atoms, name=name, charge=charge, multiplicity=multiplicity)
             if charge != formal:
                 raise ValueError(
@@ -235,17 +242,17 @@ class Molecule:
                     "correct one of them"
                 )
             start = "given"
-            if missing := _missing_hydrogens(mol):
+            if missing := missing_hydrogens(mol):
                 raise ValueError(
                     f"a geometry that lacks {missing} hydrogens: add them, or correct bond orders, "
                     "charges or radicals (M  CHG, M  RAD)"
                 )
-            if not _has_all_positions(mol):
+            if not has_all_positions(mol):
                 mol, start = embed(mol, seed, max_atoms=max_atoms)
         return _with_bonds(
             mol,
             charge=charge,
-            multiplicity=_multiplicity(mol, charge) if multiplicity is None else multiplicity,
+            multiplicity=multiplicity_of(mol, charge) if multiplicity is None else multiplicity,
             name=name,
             start=start,
         )
@@ -393,74 +400,6 @@ def _charge_of(atoms: ase.Atoms, charge: Any, smiles: str) -> int:
     return formal
 
 
-def _smiles_error(smiles: str) -> str:
-    mol = Chem.MolFromSmiles(smiles, sanitize=False)
-    if mol is None:
-        return "check the brackets, ring closures and element symbols"
-    problems = Chem.DetectChemistryProblems(mol)
-    return "; ".join(p.Message() for p in problems) or "its structure makes no sense"
-
-
-def _numbers(mol: Chem.Mol) -> np.ndarray:
-    return np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()], dtype=np.int64)
-
-
-def _bonds_are_missing(mol: Chem.Mol, charge: int) -> bool:
-    return (
-        mol.GetNumBonds() == 0
-        and mol.GetNumConformers() > 0
-        and mol.GetConformer().Is3D()
-        and all(atom.GetFormalCharge() == 0 for atom in mol.GetAtoms())
-        and (charge != 0 or len(near_pairs(_numbers(mol), mol.GetConformer().GetPositions())) > 0)
-    )
-
-
-def _missing_hydrogens(mol: Chem.Mol) -> int:
-    """Count the implicit hydrogens of a geometry that has explicit ones."""
-    is_3d = mol.GetNumConformers() > 0 and mol.GetConformer().Is3D()
-    if not is_3d or 1 not in _numbers(mol):
-        return 0
-    return sum(atom.GetTotalNumHs() for atom in mol.GetAtoms())
-
-
-def _has_all_positions(mol: Chem.Mol) -> bool:
-    return (
-        mol.GetNumConformers() > 0
-        and all(atom.GetTotalNumHs() == 0 for atom in mol.GetAtoms())
-        and (mol.GetConformer().Is3D() or _is_planar_geometry(mol))
-    )
-
-
-def _is_drawing_in_3d(mol: Chem.Mol) -> bool:
-    """Tell a drawing that says it is in 3D: flat, though an atom has four neighbours."""
-    return (
-        mol.GetNumConformers() > 0
-        and any(atom.GetDegree() >= 4 for atom in mol.GetAtoms())
-        and not mol.GetConformer().GetPositions()[:, 2].any()
-    )
-
-
-def _is_planar_geometry(mol: Chem.Mol) -> bool:
-    """Tell a flat molecule from a drawing, in which all bonds are about equally long."""
-    numbers, positions = _numbers(mol), mol.GetConformer().GetPositions()
-    near = near_pairs(numbers, positions)
-    lengths = np.linalg.norm(positions[near[:, 0]] - positions[near[:, 1]], axis=1)
-    bonded = {(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in mol.GetBonds()}
-    covalent = covalent_radii[numbers][near].sum(axis=1)
-    return (
-        1 in numbers
-        and all(atom.GetDegree() < 4 for atom in mol.GetAtoms())
-        and {tuple(pair) for pair in near.tolist()} == {tuple(sorted(pair)) for pair in bonded}
-        and bool((lengths > SHORTEST_BOND * covalent).all())
-    )
-
-
-def _multiplicity(mol: Chem.Mol, charge: int) -> int:
-    radicals = sum(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms())
-    electrons = sum(atom.GetAtomicNum() for atom in mol.GetAtoms()) - charge
-    return radicals + 1 if (radicals + electrons) % 2 == 0 else electrons % 2 + 1
-
-
 def _with_bonds(
     mol: Chem.Mol, *, charge: int, multiplicity: int, name: str, start: str
 ) -> Molecule:
@@ -469,7 +408,7 @@ def _with_bonds(
         for b in mol.GetBonds()
     ]
     molecule = Molecule(
-        _numbers(mol),
+        atomic_numbers(mol),
         mol.GetConformer().GetPositions(),
         charge=charge,
         multiplicity=multiplicity,

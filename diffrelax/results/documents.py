@@ -206,6 +206,9 @@ class Trajectory(Document):
     positions: tuple[tuple[Vector, ...], ...] = Field(
         description="Å, the geometry of each gradient call"
     )
+    forces: tuple[tuple[Vector, ...], ...] = Field(
+        default=(), description="eV/Å, at each of these; none before this was kept"
+    )
 
 
 class MinimisationDocument(TimedResult):
@@ -261,6 +264,7 @@ class MinimisationDocument(TimedResult):
                 fmaxes=dft.fmaxes,
                 rms_forces=dft.rms_forces,
                 positions=dft.trajectory.tolist(),
+                forces=dft.all_forces.tolist(),
             ),
         )
 

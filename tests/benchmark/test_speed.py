@@ -4,16 +4,16 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
-from diffrelax import relaxation
 from diffrelax.benchmark import scaling, speed
 from diffrelax.benchmark.sample import choose_sample
+from diffrelax.models import batches
 
 
 @pytest.fixture
 def quick(monkeypatch):
     monkeypatch.setattr(scaling, "SIZES", (4, 8))
     monkeypatch.setattr(scaling, "BATCHES", (1, 3))
-    monkeypatch.setattr(relaxation, "PAIRS_IN_BATCH", 128)
+    monkeypatch.setattr(batches, "PAIRS_IN_BATCH", 128)
     monkeypatch.setattr(scaling, "MATRIX", 64)
     monkeypatch.setattr(scaling, "REPEATS", 1)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from diffrelax.models.batches import batch_size
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
-from diffrelax.relaxation import batch_size
 from diffrelax.sampling.boltzmann.chains import centred
 
 

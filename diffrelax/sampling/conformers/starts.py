@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 from diffrelax.diffusion.samplers import centred_noise
 from diffrelax.diffusion.schedule import relax_positions
+from diffrelax.models.batches import batch_size, choose_schedule
 from diffrelax.models.domain import outside_domain
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
@@ -18,7 +19,7 @@ from diffrelax.molecule.embedding import check_seed
 from diffrelax.molecule.identity import identity_change
 from diffrelax.molecule.reembedding import embed_again
 from diffrelax.molecule.torsions import Rotors
-from diffrelax.relaxation import batch_size, choose_schedule, relax_molecules
+from diffrelax.relaxation import relax_molecules
 from diffrelax.sampling.conformers.record import Conformer, merge
 
 PROPOSED = 4  # one start in so many is a proposal of the model

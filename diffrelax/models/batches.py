@@ -1,0 +1,162 @@
+"""Batches of molecules through a model: which schedule and calibration, and positions out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffrelax.diffusion.denoiser import Denoiser
+from diffrelax.diffusion.reading import Calibration, Relaxed, relax_by_reading
+from diffrelax.diffusion.schedule import RelaxationSchedule, relax_positions
+from diffrelax.models.release import Model
+from diffrelax.molecule import Molecule
+from diffrelax.network.network import Theory
+
+PAIRS_IN_BATCH = 40_000  # bounds memory
+
+
+def choose_schedule(model: Model, noise_level: float | None) -> RelaxationSchedule:
+    """Return the noise levels of a relaxation.
+
+    Parameters
+    ----------
+    model : Model
+    noise_level : float, optional, Å
+        First of Gaussian levels that fall by at most half each to the model's last one. Default:
+        the model's own schedule.
+
+    Raises
+    ------
+    ValueError
+        If the level is outside the range that the model was trained on.
+    """
+    if noise_level is None:
+        return model.config.relaxation
+    low, high = model.config.denoiser.sigma_min, model.config.denoiser.sigma_max
+    if not low <= noise_level <= high:
+        raise ValueError(f"noise level {noise_level} Å: the model knows {low} to {high} Å")
+    last = model.config.relaxation.polish[-1]
+    halvings = math.ceil(math.log2(noise_level / last))
+    levels = (noise_level, *(last * (noise_level / last) ** (i / halvings)
+                             for i in reversed(range(halvings))))  # fmt: skip
+    return RelaxationSchedule(bridge=(), polish=levels)
+
+
+def choose_calibration(
+    model: Model, noise_level: float | None, max_error: float
+) -> Calibration | None:
+    """Return what readings of the model mean; None where it is not to read, or cannot.
+
+    Raises
+    ------
+    ValueError
+        If errors are to be bounded and are not known, or the bound is not positive.
+    """
+    if not max_error > 0:
+        raise ValueError(f"max_error {max_error} Å: give a positive number")
+    calibration = model.config.calibration if noise_level is None else None
+    if calibration is None and max_error < math.inf:
+        why = (
+            f"{model.name} tells no bound on its errors: leave max_error out, or take a model "
+            "that does"
+            if noise_level is None
+            else "nothing is known of errors at a given noise level: leave out one of the two"
+        )
+        raise ValueError(f"max_error {max_error} Å: {why}")
+    return calibration
+
+
+def batch_size(n_atoms: int) -> int:
+    """Return how many molecules of a size go through the network at once."""
+    return max(1, PAIRS_IN_BATCH // n_atoms**2)
+
+
+def batches(molecules: Mapping[Any, Molecule]) -> Iterator[list[Any]]:
+    """Split the keys of molecules into batches of like size, the smallest molecules first."""
+    batch: list[Any] = []
+    for key in sorted(molecules, key=lambda key: molecules[key].n_atoms):
+        if batch and len(batch) >= batch_size(molecules[key].n_atoms):
+            yield batch
+            batch = []
+        batch.append(key)
+    if batch:
+        yield batch
+
+
+class End(NamedTuple):
+    """What a model makes of one molecule: positions, (n_atoms, 3), Å, and the rest as `Relaxed`."""
+
+    positions: np.ndarray
+    noise_level: float
+    n_evaluations: int
+    error_bound: float
+    lost: bool
+
+
+def relax_batch(
+    molecules: Sequence[Molecule],
+    model: Model,
+    level: str,
+    schedule: RelaxationSchedule,
+    calibration: Calibration | None,
+) -> list[End]:
+    """Relax molecules that a model covers in one batch.
+
+    Parameters
+    ----------
+    molecules : sequence of Molecule
+    model : Model
+    level : str
+        One that the model has learned.
+    schedule : RelaxationSchedule
+    calibration : Calibration, optional
+        Without it no start is read: all follow the schedule.
+    """
+    numbers = torch.zeros(len(molecules), max(m.n_atoms for m in molecules), dtype=torch.int64)
+    positions = torch.zeros(*numbers.shape, 3)
+    centres = [m.positions.mean(axis=0) for m in molecules]
+    for i, (molecule, centre) in enumerate(zip(molecules, centres, strict=True)):
+        numbers[i, : molecule.n_atoms] = torch.tensor(molecule.numbers)
+        positions[i, : molecule.n_atoms] = torch.tensor(molecule.positions - centre)
+    unread = torch.tensor([m.start in model.config.training.starts for m in molecules])
+    theory = model.theory([m.charge for m in molecules], level)
+    numbers, positions, unread = (x.to(model.device) for x in (numbers, positions, unread))
+    if calibration:
+        relaxed = relax_by_reading(
+            model.denoiser, numbers, positions, schedule, calibration, unread, theory
+        )
+    else:
+        relaxed = _relax_unread(model.denoiser, numbers, positions, schedule, theory)
+    columns = (
+        relaxed.positions.cpu().double().numpy(),
+        relaxed.noise_level.tolist(),
+        relaxed.n_evaluations.tolist(),
+        relaxed.error_bound.tolist(),
+        relaxed.lost.tolist(),
+    )
+    return [
+        End(ends[: molecule.n_atoms] + centre, *rest)
+        for molecule, centre, ends, *rest in zip(molecules, centres, *columns, strict=True)
+    ]
+
+
+def _relax_unread(
+    denoiser: Denoiser,
+    numbers: Tensor,
+    positions: Tensor,
+    schedule: RelaxationSchedule,
+    theory: Theory | None,
+) -> Relaxed:
+    each = torch.ones(len(numbers), dtype=torch.float64)
+    return Relaxed(
+        positions=relax_positions(denoiser, numbers, positions, schedule, theory=theory),
+        noise_level=schedule.first * each,
+        n_evaluations=schedule.n_evaluations * each.int(),
+        error_bound=math.nan * each,
+        lost=torch.zeros(len(numbers), dtype=torch.bool),
+    )

@@ -1,0 +1,89 @@
+"""Tell geometries from drawings, and what RDKit molecules lack or leave unsaid."""
+
+import numpy as np
+from ase.data import covalent_radii
+from rdkit import Chem
+
+from diffrelax.molecule.perception import near_pairs
+
+SHORTEST_BOND = 0.75  # of the covalent radii; N≡N has 0.77
+
+
+def atomic_numbers(mol: Chem.Mol) -> np.ndarray:
+    """Return the atomic numbers of a molecule, (n_atoms,)."""
+    return np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()], dtype=np.int64)
+
+
+def smiles_error(smiles: str) -> str:
+    """Say why a text is not a SMILES."""
+    mol = Chem.MolFromSmiles(smiles, sanitize=False)
+    if mol is None:
+        return "check the brackets, ring closures and element symbols"
+    problems = Chem.DetectChemistryProblems(mol)
+    return "; ".join(p.Message() for p in problems) or "its structure makes no sense"
+
+
+def missing_hydrogens(mol: Chem.Mol) -> int:
+    """Count the implicit hydrogens of a geometry that has explicit ones."""
+    is_3d = mol.GetNumConformers() > 0 and mol.GetConformer().Is3D()
+    if not is_3d or 1 not in atomic_numbers(mol):
+        return 0
+    return sum(atom.GetTotalNumHs() for atom in mol.GetAtoms())
+
+
+def bonds_are_missing(mol: Chem.Mol, charge: int) -> bool:
+    """Tell a geometry of more than lone atoms that comes without any bond."""
+    return (
+        mol.GetNumBonds() == 0
+        and mol.GetNumConformers() > 0
+        and mol.GetConformer().Is3D()
+        and all(atom.GetFormalCharge() == 0 for atom in mol.GetAtoms())
+        and (
+            charge != 0
+            or len(near_pairs(atomic_numbers(mol), mol.GetConformer().GetPositions())) > 0
+        )
+    )
+
+
+def has_all_positions(mol: Chem.Mol) -> bool:
+    """Tell a geometry of all atoms from a drawing and from one without its hydrogens."""
+    return (
+        mol.GetNumConformers() > 0
+        and all(atom.GetTotalNumHs() == 0 for atom in mol.GetAtoms())
+        and (mol.GetConformer().Is3D() or _is_planar_geometry(mol))
+    )
+
+
+def is_drawing_in_3d(mol: Chem.Mol) -> bool:
+    """Tell a drawing that says it is in 3D: flat, though an atom has four neighbours."""
+    return (
+        mol.GetNumConformers() > 0
+        and any(atom.GetDegree() >= 4 for atom in mol.GetAtoms())
+        and not mol.GetConformer().GetPositions()[:, 2].any()
+    )
+
+
+def multiplicity_of(mol: Chem.Mol, charge: int) -> int:
+    """Return one more than the radical electrons, or the lowest that the electrons allow."""
+    radicals = sum(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms())
+    electrons = sum(atom.GetAtomicNum() for atom in mol.GetAtoms()) - charge
+    return radicals + 1 if (radicals + electrons) % 2 == 0 else electrons % 2 + 1
+
+
+def _has_near_pairs(mol: Chem.Mol) -> bool:
+    return len(near_pairs(atomic_numbers(mol), mol.GetConformer().GetPositions())) > 0
+
+
+def _is_planar_geometry(mol: Chem.Mol) -> bool:
+    """Tell a flat molecule from a drawing, in which all bonds are about equally long."""
+    numbers, positions = atomic_numbers(mol), mol.GetConformer().GetPositions()
+    near = near_pairs(numbers, positions)
+    lengths = np.linalg.norm(positions[near[:, 0]] - positions[near[:, 1]], axis=1)
+    bonded = {(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in mol.GetBonds()}
+    covalent = covalent_radii[numbers][near].sum(axis=1)
+    return (
+        1 in numbers
+        and all(atom.GetDegree() < 4 for atom in mol.GetAtoms())
+        and {tuple(pair) for pair in near.tolist()} == {tuple(sorted(pair)) for pair in bonded}
+        and bool((lengths > SHORTEST_BOND * covalent).all())
+    )
