@@ -1,10 +1,12 @@
 """Records of entries: read from YAML files, and what is wrong with them in words."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+
+Record = TypeVar("Record", bound=BaseModel)
 
 
 def read_entries(path: Path, what: str, example: str) -> dict[str, Any]:
@@ -33,6 +35,28 @@ def read_entries(path: Path, what: str, example: str) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise ValueError(f"{path} is not a {what}: write entries such as {example}")
     return record
+
+
+def read_record(path: Path, record: type[Record], what: str, example: str) -> Record:
+    """Read a YAML file of entries as a record.
+
+    Parameters
+    ----------
+    path : path
+    record : type of pydantic.BaseModel
+    what, example
+        See `read_entries`.
+
+    Raises
+    ------
+    ValueError
+        If the file is missing, is not YAML, or holds an unknown or wrong entry.
+    """
+    entries = read_entries(path, what, example)
+    try:
+        return record.model_validate(entries)
+    except ValidationError as error:
+        raise ValueError(f"{path} is not a {what}: {explain_invalid(error)}") from error
 
 
 def explain_invalid(error: ValidationError) -> str:

@@ -82,8 +82,7 @@ def descend(recorder: Recorder, settings: DFTSettings, calculator: LevelCalculat
             return Ending(f"no minimum: {found}", curvature, notes, time)
         notes = (*notes, f"pushed off a saddle point after {len(recorder.calls)} calls: {found}")
         pushed = push_off(end, curvature)
-        hessian = None if settings.hessian == "none" else start_hessian(pushed, settings)[0]
-        if reason := minimise(recorder, pushed, hessian, settings):
+        if reason := minimise(recorder, pushed, start_hessian(pushed, settings)[0], settings):
             return Ending(reason, curvature, notes, time)
 
 
@@ -91,6 +90,8 @@ def start_hessian(
     molecule: Molecule, settings: DFTSettings
 ) -> tuple[np.ndarray | None, tuple[str, ...]]:
     """Return a Hessian to start from, eV/Å², safe for the optimizer, or None and a note why not."""
+    if settings.hessian == "none":
+        return None, ()
     try:
         if settings.hessian == "aimnet2":
             from diffrelax.levels.aimnet2 import AIMNet2  # torch is slow to import

@@ -8,9 +8,9 @@ from operator import not_
 from pathlib import Path
 from typing import Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from diffrelax.entries import explain_invalid, read_entries
+from diffrelax.entries import read_record
 from diffrelax.levels.program_inputs import split_keyword
 from diffrelax.levels.xtb_program import METHODS
 
@@ -103,10 +103,4 @@ def read_profile(path: Path) -> Profile:
     ValueError
         If the file is missing, is not YAML, or holds an unknown or wrong entry.
     """
-    record = read_entries(path, "profile of a program", "program: orca")
-    try:
-        return Profile.model_validate(record)
-    except ValidationError as error:
-        raise ValueError(
-            f"{path} is not a profile of a program: {explain_invalid(error)}"
-        ) from error
+    return read_record(path, Profile, "profile of a program", "program: orca")

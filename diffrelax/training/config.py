@@ -11,7 +11,6 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
-    ValidationError,
     field_validator,
     model_validator,
 )
@@ -20,7 +19,7 @@ from diffrelax.diffusion.denoiser import Denoiser, DenoiserConfig
 from diffrelax.diffusion.joint import GenerationConfig, JointDenoiser
 from diffrelax.diffusion.reading import Calibration
 from diffrelax.diffusion.schedule import RelaxationSchedule
-from diffrelax.entries import explain_invalid, read_entries
+from diffrelax.entries import read_record
 from diffrelax.network.config import DenseNetworkConfig, NetworkConfig
 from diffrelax.training.learned import Learned
 
@@ -255,12 +254,7 @@ class ModelConfig(BaseModel):
         ValueError
             If the file is missing, is not YAML, or holds an unknown or wrong entry.
         """
-        record = read_entries(path, "model configuration", "name: my-model-1")
-        try:
-            return cls.model_validate(record)
-        except ValidationError as error:
-            wrong = explain_invalid(error)
-            raise ValueError(f"{path} is not a model configuration: {wrong}") from error
+        return read_record(path, cls, "model configuration", "name: my-model-1")
 
 
 def build_denoiser(config: ModelConfig) -> Denoiser:

@@ -192,6 +192,12 @@ def test_a_folder_that_is_not_empty_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "CCO.inp").read_text() == "mine"
 
 
+def test_no_hessian_is_made_where_none_is_asked_for() -> None:
+    profile = Profile(program="orca", method="pbe", basis="def2-svp")
+    settings = DFTSettings(calculator=profile, hessian="none")
+    assert start_hessian(Molecule.from_smiles("CO"), settings) == (None, ())
+
+
 def test_an_element_without_a_hessian_is_told(tmp_path: Path) -> None:
     path = tmp_path / "uranium.xyz"
     path.write_text("2\n\nU 0 0 0\nH 0 0 2.0\n")

@@ -9,18 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from ase.units import kcal, mol
 
 from diffrelax.atomic import replacing
 from diffrelax.benchmark.speedup.run import Outcome
 from diffrelax.benchmark.speedup.statistics import RESOLUTION
+from diffrelax.levels.force_field import KCAL_PER_MOL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Values: TypeAlias = dict[str, dict[str, float]]  # molecule, start, value
 
-KCAL_PER_MOL = kcal / mol  # eV
 MARGIN = 0.7  # beside the outermost places
 CALLS = (1, 2, 3, 4, 6, 10, 15, 25, 40, 60, 100)
 

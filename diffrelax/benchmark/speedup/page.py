@@ -7,10 +7,10 @@ from math import isnan
 from pathlib import Path
 from typing import Any
 
-from ase.units import kcal, mol
-
 from diffrelax.benchmark.speedup.run import Outcome
 from diffrelax.clock import NO_TIME
+from diffrelax.dft import DFTSettings
+from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.molecule import Molecule
 from diffrelax.results.page import Figure, Page, Row, Table, Tone, View
 
@@ -47,7 +47,7 @@ def speedup_page(
     figure : path
         Of a .png file; left out if there is none.
     """
-    level = about["level"]
+    level = DFTSettings.model_validate(about["level"])
     by_name: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
         by_name.setdefault(outcome.name, []).append(outcome)
@@ -56,7 +56,7 @@ def speedup_page(
     rows = [_row(outcome, places.get(outcome.name)) for outcome in outcomes]
     return Page(
         title="DFT speed-up",
-        subtitle=f"{level['xc']}/{level['basis']}, until no force exceeds {level['fmax']:g} eV/Å",
+        subtitle=f"{level.theory}, until no force exceeds {level.fmax:g} eV/Å",
         facts={"molecules": str(len(by_name)), **gains},
         sections=[
             *([Figure(FIGURE, figure.read_bytes())] if figure.is_file() else []),
@@ -112,7 +112,7 @@ def _row(outcome: Outcome, view: int | None) -> Row:
         str(outcome.calls or "–"),
         "–" if outcome.basin is None else str(outcome.basin),
         "; ".join(filter(None, [outcome.reason, *outcome.notes])),
-        "–" if outcome.excess is None else f"{outcome.excess * mol / kcal:.3f}",
+        "–" if outcome.excess is None else f"{outcome.excess / KCAL_PER_MOL:.3f}",
         str(outcome.scf_cycles or "–"),
         _seconds(total.wall),
         _seconds(total.processor),

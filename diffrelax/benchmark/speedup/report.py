@@ -12,8 +12,6 @@ from math import isnan
 from pathlib import Path
 from typing import Any
 
-from ase.units import kcal, mol
-
 from diffrelax.atomic import replacing
 from diffrelax.benchmark.speedup.arms import SpeedupArm, level_settings
 from diffrelax.benchmark.speedup.figure import draw_speedup
@@ -29,11 +27,12 @@ from diffrelax.benchmark.speedup.statistics import (
     speedup,
     start_qualities,
 )
+from diffrelax.dft import DFTSettings
+from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.results.documents import Provenance
 from diffrelax.results.page import Row, Table
 from diffrelax.results.tables import markdown_table
 
-KCAL_PER_MOL = kcal / mol  # eV
 MOST_GAINS = 4  # at the top of the page
 PAPER = SpeedupArm("mmff94", "bfgs")
 PACKAGES = ("diffrelax", "pyscf", "ase", "geometric", "tblite", "rdkit", "torch", "numpy", "scipy")
@@ -266,11 +265,11 @@ def _where(
 
 
 def _page(tables: str, about: Mapping[str, Any]) -> str:
-    level = about["level"]
+    level = DFTSettings.model_validate(about["level"])
     return "\n\n".join(
         [
             "# DFT speed-up",
-            f"{level['xc']}/{level['basis']}, largest force at the end < {level['fmax']:g} eV/Å "
+            f"{level.theory}, largest force at the end < {level.fmax:g} eV/Å "
             "(the recipes of `geometric`: the five criteria of geomeTRIC).",
             tables,
             "![Gradient calls and energies of the starts](speedup.png)",
