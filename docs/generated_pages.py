@@ -201,7 +201,7 @@ def command_line_page() -> str:
 
 def _helps(group: TyperGroup) -> Iterator[tuple[str, str]]:
     for name, command in group.commands.items():
-        yield name, command.help or ""
+        yield name, (command.help or "").partition("\n\n")[0]
         if isinstance(command, TyperGroup):
             yield from _helps(command)
 

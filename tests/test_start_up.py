@@ -40,3 +40,13 @@ def test_threads_sleep_while_they_wait_unless_the_user_says_otherwise(
     kept = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
     program = "import os, diffrelax; print(os.environ['OMP_WAIT_POLICY'])"
     assert output_of(program, kept | chosen) == found
+
+
+def test_help_does_without_what_is_slow_to_import() -> None:
+    unwanted = {"rich", "importlib.metadata", "numpy", "pydantic"}
+    program = (
+        "import sys; from typer.testing import CliRunner; from diffrelax.cli import app\n"
+        "shown = CliRunner().invoke(app, ['--help'])\n"
+        f"assert 'Commands' in shown.output; print(*sorted({unwanted} & sys.modules.keys()))"
+    )
+    assert output_of(program, dict(os.environ)) == ""

@@ -9,7 +9,6 @@ import sys
 import traceback
 from collections.abc import Callable
 from dis import opmap
-from importlib.metadata import version
 from io import TextIOWrapper
 from typing import Annotated
 
@@ -38,6 +37,7 @@ RAISE = opmap["RAISE_VARARGS"]
 
 app = typer.Typer(
     no_args_is_help=True,
+    rich_markup_mode=None,  # rich takes half of the time of --help
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -84,6 +84,8 @@ app.add_typer(results.results, name="results")
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version  # slow to import
+
         print(version("diffrelax"))
         raise typer.Exit
 

@@ -87,7 +87,10 @@ def dft(
     overwrite: Overwrite = False,
     json_lines: Json = False,
 ) -> None:
-    """Relax molecules with the diffusion model, then with DFT; the same command goes on."""
+    """Relax molecules with the diffusion model, then with DFT.
+
+    What is done is kept: the same command goes on.
+    """
     from diffrelax.cache import Checkpoints
     from diffrelax.cli.report import Report, carried, report_each
     from diffrelax.dft import DFTSettings

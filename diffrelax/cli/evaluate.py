@@ -64,7 +64,10 @@ def evaluate(
     device: Device = "cpu",
     threads: Threads = None,
 ) -> None:
-    """Compare a model's geometries with DFT geometries, of QM9 or of a packed set."""
+    """Compare the geometries of a model with those of DFT.
+
+    These are of QM9, or of a packed set.
+    """
     from diffrelax.atomic import replacing
     from diffrelax.benchmark.geometry import (
         bounds_table,

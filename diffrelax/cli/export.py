@@ -61,7 +61,7 @@ def export(
     ] = False,
     json_lines: Json = False,
 ) -> None:
-    """Relax molecules with the diffusion model, and write inputs for another program."""
+    """Relax molecules, and write inputs for another program."""
     from diffrelax.cli.report import Report, relaxation_row, report_each
     from diffrelax.dft import DFTSettings
     from diffrelax.levels.profiles import Profile

@@ -34,7 +34,10 @@ def generate(
     threads: Threads = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Generate molecules out of noise; what is not a molecule is written too, and marked."""
+    """Generate molecules out of noise.
+
+    What is not a molecule is written too, and marked.
+    """
     from diffrelax.files.writing import check_output
     from diffrelax.generation import generate_each, write_trajectories
     from diffrelax.models.release import load_model

@@ -49,7 +49,10 @@ def minima(
     overwrite: Overwrite = False,
     json_lines: Json = False,
 ) -> None:
-    """Make minima to learn from at a cheap level of theory; the same command goes on."""
+    """Make minima to learn from at a cheap level of theory.
+
+    What is done is kept: the same command goes on.
+    """
     from diffrelax.cli.relax import read_parts
     from diffrelax.cli.report import Report, report_each
     from diffrelax.files.reading import Rejected

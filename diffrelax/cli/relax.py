@@ -53,7 +53,10 @@ def relax(
     overwrite: Overwrite = False,
     json_lines: Json = False,
 ) -> None:
-    """Relax molecules with the diffusion model; what is done is kept, the same command goes on."""
+    """Relax molecules with the diffusion model.
+
+    What is done is kept: the same command goes on.
+    """
     from diffrelax.cli.report import Report, carried, relaxation_row, report_each
     from diffrelax.files.writing import check_output
     from diffrelax.models.domain import atom_limit

@@ -77,7 +77,10 @@ def export(
         bool, typer.Option("--converged", help="Minimisations that converged only")
     ] = False,
 ) -> None:
-    """Write the results to a file: tables have all, geometry files those with a geometry."""
+    """Write the results to a file.
+
+    Tables have all of them, geometry files those with a geometry.
+    """
     from diffrelax.flows.reports import check_export, level_of
     from diffrelax.flows.reports import export as write
     from diffrelax.flows.stores import without_password

@@ -19,7 +19,10 @@ def run(
     ] = "local",
     json_lines: Json = False,
 ) -> None:
-    """Run a flow of jobs to its end; run again after a crash, it goes on."""
+    """Run a flow of jobs to its end.
+
+    Run again after a crash, it goes on.
+    """
     from diffrelax.flows.config import FlowConfig
     from diffrelax.flows.reports import summary_table
     from diffrelax.flows.run import PAGE, run_flow

@@ -57,7 +57,10 @@ def sample(
     overwrite: Overwrite = False,
     json_lines: Json = False,
 ) -> None:
-    """Sample the geometries of a molecule at a temperature; the same command goes on."""
+    """Sample the geometries of a molecule at a temperature.
+
+    What is done is kept: the same command goes on.
+    """
     from diffrelax.files.reading import read_one
     from diffrelax.files.writing import check_output
     from diffrelax.levels import get_calculator

@@ -64,7 +64,10 @@ def speedup(
     ] = 12.0,
     json_lines: Json = False,
 ) -> None:
-    """Compare DFT relaxations from several starts, pair by pair; the same command continues."""
+    """Compare DFT relaxations from several starts, pair by pair.
+
+    What is done is kept: the same command goes on.
+    """
     from diffrelax.benchmark.speedup.arms import check_arms, combine, subjects_of
     from diffrelax.benchmark.speedup.units import Units
     from diffrelax.cache import WorkFolder

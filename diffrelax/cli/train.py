@@ -75,7 +75,10 @@ def finetune(
     device: Device = "cpu",
     threads: Threads = None,
 ) -> None:
-    """Fine-tune a model on minima of your own; goes on with `train OUTPUT/config.yaml --resume`."""
+    """Fine-tune a model on minima of your own.
+
+    To go on: diffrelax train OUTPUT/config.yaml --resume.
+    """
     from diffrelax.finetuning import ENVIRONMENTS, begin_finetuning
     from diffrelax.models.release import load_model
     from diffrelax.molecule.environments import read_environments
