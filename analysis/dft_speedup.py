@@ -47,12 +47,8 @@ from diffrelax.levels.blas import pyscf_threads
 from diffrelax.levels.functionals import read_functional
 from diffrelax.models.release import load_model
 from diffrelax.molecule import Molecule
-from diffrelax.results.documents import (
-    FailureDocument,
-    MinimisationDocument,
-    Provenance,
-    is_finished,
-)
+from diffrelax.results.documents import FailureDocument, MinimisationDocument, is_finished
+from diffrelax.results.provenance import Provenance
 from diffrelax.training.geometries import GeometrySet
 
 MODEL = "relax-qm9-2"

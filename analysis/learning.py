@@ -34,7 +34,8 @@ from diffrelax.levels.density_functional import DensityFunctional, mean_field
 from diffrelax.models.release import Model, load_model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.identity import same_minimum
-from diffrelax.results.documents import MinimisationDocument, MoleculeDocument, read_document
+from diffrelax.results.documents import MinimisationDocument, read_document
+from diffrelax.results.molecules import MoleculeDocument
 
 LEVELS = np.geomspace(0.07, 0.01, 60).round(5).tolist()  # Å; the fine chain
 PLACES = (0, 8, 15, 23, 30)

@@ -30,7 +30,8 @@ from diffrelax.data.qm9 import load_qm9
 from diffrelax.dft.optimization import relax_with
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.identity import same_minimum
-from diffrelax.results.documents import FailureDocument, MoleculeDocument
+from diffrelax.results.documents import FailureDocument
+from diffrelax.results.molecules import MoleculeDocument
 from diffrelax.results.tables import markdown_table
 
 N = 20

@@ -34,12 +34,12 @@ from diffrelax.molecule import Molecule
 from diffrelax.results.documents import (
     FailureDocument,
     MinimisationDocument,
-    MoleculeDocument,
-    Provenance,
     RelaxationDocument,
     StaticDocument,
     read_document,
 )
+from diffrelax.results.molecules import MoleculeDocument
+from diffrelax.results.provenance import Provenance
 
 SMILES_FILES = (".smi", ".txt")
 LONGEST_SOURCE, LONGEST_NAME = 200, 100  # characters

@@ -18,7 +18,9 @@ from diffrelax.files.reading import Rejected, cut_smiles
 from diffrelax.flows.arguments import Plain, as_arguments, as_plain, label, read_argument
 from diffrelax.flows.units import Document, find_unit, is_failure, pass_on
 from diffrelax.molecule import Molecule
-from diffrelax.results.documents import MoleculeDocument, Provenance, RelaxationDocument
+from diffrelax.results.documents import RelaxationDocument
+from diffrelax.results.molecules import MoleculeDocument
+from diffrelax.results.provenance import Provenance
 
 if TYPE_CHECKING:
     from diffrelax.models.release import Model

@@ -23,7 +23,8 @@ from diffrelax.flows.arguments import (
 from diffrelax.flows.batches import load_on_worker
 from diffrelax.flows.units import pass_on
 from diffrelax.levels import check_installed, check_level, get_calculator
-from diffrelax.results.documents import Document, MoleculeDocument, Provenance
+from diffrelax.results.molecules import Document, MoleculeDocument
+from diffrelax.results.provenance import Provenance
 from diffrelax.sampling.ensemble import Ensemble, Level, check_temperature
 from diffrelax.sampling.ensemble import Provenance as Method
 

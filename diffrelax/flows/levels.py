@@ -19,12 +19,12 @@ from diffrelax.levels import LEVELS, check_installed, check_level
 from diffrelax.molecule import Molecule
 from diffrelax.results.documents import (
     MinimisationDocument,
-    MoleculeDocument,
-    Provenance,
     ResultDocument,
     StaticDocument,
     is_finished,
 )
+from diffrelax.results.molecules import MoleculeDocument
+from diffrelax.results.provenance import Provenance
 
 logger = logging.getLogger(__name__)
 

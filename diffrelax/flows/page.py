@@ -13,12 +13,8 @@ from diffrelax.flows.reports import COLUMNS, level_of
 from diffrelax.flows.stores import without_password
 from diffrelax.flows.summary import Summary, SummaryRow
 from diffrelax.molecule import Molecule
-from diffrelax.results.documents import (
-    MinimisationDocument,
-    MoleculeDocument,
-    RelaxationDocument,
-    ResultDocument,
-)
+from diffrelax.results.documents import MinimisationDocument, RelaxationDocument, ResultDocument
+from diffrelax.results.molecules import MoleculeDocument
 from diffrelax.results.page import Page, Row, Table, Tone, View
 
 TONES: dict[str, Tone] = {"converged": "good", "not converged": "doubtful"}

@@ -15,11 +15,11 @@ from diffrelax.flows.summary import Summary
 from diffrelax.results.documents import (
     FailureDocument,
     MinimisationDocument,
-    MoleculeDocument,
     RelaxationDocument,
     ResultDocument,
     StaticDocument,
 )
+from diffrelax.results.molecules import MoleculeDocument
 from diffrelax.results.tables import aligned_table
 
 TABLES = (".csv", ".parquet")

@@ -13,7 +13,7 @@ from diffrelax.cache import WorkFolder
 from diffrelax.clock import NO_TIME, Time
 from diffrelax.dft import DFTSettings
 from diffrelax.flows.arguments import as_arguments, as_plain, job_name, label, read_argument
-from diffrelax.results.documents import MoleculeDocument
+from diffrelax.results.molecules import MoleculeDocument
 
 if TYPE_CHECKING:
     from diffrelax.benchmark.speedup.arms import SpeedupArm

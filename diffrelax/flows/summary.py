@@ -12,13 +12,13 @@ from pydantic import Field
 from diffrelax.flows.arguments import Plain
 from diffrelax.flows.units import fetch
 from diffrelax.results.documents import (
-    Document,
     FailureDocument,
     MinimisationDocument,
-    Provenance,
     RelaxationDocument,
     read_document,
 )
+from diffrelax.results.molecules import Document
+from diffrelax.results.provenance import Provenance
 
 State = Literal["converged", "not converged", "failed", "lost"]
 

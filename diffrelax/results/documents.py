@@ -6,115 +6,27 @@ back from each of them as it went in.
 
 from __future__ import annotations
 
-import socket
-import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime
-from functools import cache
 from importlib.metadata import version
 from math import isnan, nan
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from diffrelax.clock import Time
 from diffrelax.entries import explain_invalid
-from diffrelax.molecule import Bond, Molecule
+from diffrelax.results.molecules import Document, MoleculeDocument, Vector
+from diffrelax.results.provenance import Provenance
 
 if TYPE_CHECKING:
     from diffrelax.dft import DFTRelaxation
     from diffrelax.dft.thermochemistry import Thermochemistry
     from diffrelax.levels import LevelRelaxation
-    from diffrelax.models.release import Model
+    from diffrelax.molecule import Molecule
     from diffrelax.relaxation import Relaxation
 
 SCHEMA_VERSION: Final = 1
-
-Vector: TypeAlias = tuple[float, float, float]
-
-
-class Document(BaseModel):
-    """What all documents have in common: they do not change, and know all of their fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class MoleculeDocument(Document):
-    """A molecule, to the last bit of its positions."""
-
-    numbers: tuple[int, ...] = Field(description="atomic numbers")
-    positions: tuple[Vector, ...] = Field(description="Å")
-    charge: int = Field(default=0, description="total charge, e")
-    multiplicity: int = Field(default=1, description="2S + 1")
-    bonds: tuple[tuple[int, int, float], ...] = Field(
-        default=(), description="begin, end, order (1.5 is aromatic); empty if unknown"
-    )
-    formal_charges: tuple[int, ...] = Field(
-        default=(), description="e, one for each atom; empty if unknown"
-    )
-    name: str = ""
-    smiles: str = Field(default="", description="isomeric canonical SMILES, empty if unknown")
-    start: str = Field(default="given", description="how the positions came to be")
-
-    @classmethod
-    def from_molecule(cls, molecule: Molecule) -> Self:
-        """Write a molecule down."""
-        record = asdict(molecule)
-        return cls(
-            **record
-            | {
-                "numbers": molecule.numbers.tolist(),
-                "positions": molecule.positions.tolist(),
-            }
-        )
-
-    def to_molecule(self) -> Molecule:
-        """Return the same molecule again.
-
-        Raises
-        ------
-        ValueError
-            If the document was made by other software and is not a molecule.
-        """
-        record = dict(self)
-        record["bonds"] = tuple(Bond(*bond) for bond in self.bonds)
-        return Molecule(**record)
-
-
-class Provenance(Document):
-    """Where, when and with what a result was made."""
-
-    version: str = Field(description="of diffrelax")
-    git_commit: str = Field(default="", description="of its source tree, if it runs from one")
-    uncommitted: bool | None = Field(
-        default=None, description="whether its source was changed since; none if not known"
-    )
-    model: str = Field(default="", description="name and release, where a model took part")
-    model_sha256: str = Field(default="", description="of the file of weights")
-    seed: int | None = Field(default=None, description="of the embedding, where one took part")
-    host: str
-    hardware: str = Field(default="", description="processor and threads, where time is compared")
-    finished: datetime = Field(description="UTC")
-
-    @classmethod
-    def here(
-        cls, *, model: Model | None = None, seed: int | None = None, hardware: str = ""
-    ) -> Self:
-        """Describe this process at this moment."""
-        commit, uncommitted = _source()
-        return cls(
-            version=version("diffrelax"),
-            git_commit=commit,
-            uncommitted=uncommitted,
-            model=model.name if model else "",
-            model_sha256=model.sha256 if model else "",
-            seed=seed,
-            host=socket.gethostname(),
-            hardware=hardware,
-            finished=datetime.now(UTC),
-        )
 
 
 class Result(Document):
@@ -409,20 +321,3 @@ def _written(molecule: Molecule | None) -> MoleculeDocument | None:
 
 def _known(value: float) -> float | None:
     return None if isnan(value) else value
-
-
-@cache
-def _source() -> tuple[str, bool | None]:
-    """Return the commit of the source tree, and whether the package was changed since."""
-    package = Path(__file__).parents[1]
-    if not (package.parent / ".git").exists():
-        return "", None
-    try:
-        return _git(package, "rev-parse", "HEAD"), bool(_git(package, "status", "--short", "."))
-    except (OSError, subprocess.CalledProcessError):
-        return "", None
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

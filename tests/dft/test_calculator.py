@@ -12,7 +12,8 @@ from diffrelax.dft import DFTRelaxation, DFTSettings, relax_dft
 from diffrelax.dft.optimization import relax_with
 from diffrelax.levels.profiles import Profile
 from diffrelax.molecule import Molecule
-from diffrelax.results.documents import MinimisationDocument, Provenance
+from diffrelax.results.documents import MinimisationDocument
+from diffrelax.results.provenance import Provenance
 
 needs_nwchem = pytest.mark.skipif(shutil.which("nwchem") is None, reason="needs NWChem")
 needs_xtb = pytest.mark.skipif(shutil.which("xtb") is None, reason="needs the xtb program")

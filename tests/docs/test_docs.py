@@ -27,7 +27,8 @@ from diffrelax.flows.config import FlowConfig
 from diffrelax.flows.reports import TABLES, result_row
 from diffrelax.levels.profiles import Profile
 from diffrelax.relaxation import Relaxation
-from diffrelax.results.documents import FailureDocument, Provenance
+from diffrelax.results.documents import FailureDocument
+from diffrelax.results.provenance import Provenance
 
 DOCS = ROOT / "docs"
 PAGES = sorted(

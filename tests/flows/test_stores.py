@@ -10,7 +10,8 @@ from pyarrow import parquet
 
 from diffrelax.flows import DFTRelaxMaker, DiffusionRelaxMaker
 from diffrelax.flows.stores import find_result, open_results, open_store, read_results, read_stages
-from diffrelax.results.documents import FailureDocument, Provenance
+from diffrelax.results.documents import FailureDocument
+from diffrelax.results.provenance import Provenance
 
 DEAD = "mongodb://someone:secret@127.0.0.1:9/results"
 

@@ -14,16 +14,16 @@ from diffrelax.dft import DFTRelaxation, DFTSettings
 from diffrelax.levels import relax_at_level
 from diffrelax.molecule import Molecule
 from diffrelax.relaxation import relax
-from diffrelax.results import documents
+from diffrelax.results import provenance
 from diffrelax.results.documents import (
     FailureDocument,
     MinimisationDocument,
-    MoleculeDocument,
-    Provenance,
     RelaxationDocument,
     Trajectory,
     read_document,
 )
+from diffrelax.results.molecules import MoleculeDocument
+from diffrelax.results.provenance import Provenance
 
 
 @pytest.fixture(scope="module")
@@ -166,11 +166,11 @@ def test_every_quantity_states_its_unit() -> None:
 
 def test_changes_since_the_commit_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "diffrelax"
-    source = package / "results" / "documents.py"
+    source = package / "results" / "provenance.py"
     source.parent.mkdir(parents=True)
     source.write_text("")
-    monkeypatch.setattr(documents, "__file__", str(source))
-    monkeypatch.setattr(documents, "_source", documents._source.__wrapped__)
+    monkeypatch.setattr(provenance, "__file__", str(source))
+    monkeypatch.setattr(provenance, "_source", provenance._source.__wrapped__)
     here = Provenance.here()
     assert (here.git_commit, here.uncommitted) == ("", None)
     author = ("-c", "user.name=a", "-c", "user.email=a@b.c")

@@ -29,8 +29,8 @@ from diffrelax.benchmark.speedup.statistics import (
 )
 from diffrelax.dft import DFTSettings
 from diffrelax.levels.force_field import KCAL_PER_MOL
-from diffrelax.results.documents import Provenance
 from diffrelax.results.page import Row, Table
+from diffrelax.results.provenance import Provenance
 from diffrelax.results.tables import markdown_table
 
 MOST_GAINS = 4  # at the top of the page

@@ -23,13 +23,13 @@ from diffrelax.relaxation import relax_molecules
 from diffrelax.results.documents import (
     FailureDocument,
     MinimisationDocument,
-    MoleculeDocument,
-    Provenance,
     RelaxationDocument,
     ResultDocument,
     is_finished,
     read_document,
 )
+from diffrelax.results.molecules import MoleculeDocument
+from diffrelax.results.provenance import Provenance
 
 Record: TypeAlias = dict[str, Any]
 

@@ -11,7 +11,8 @@ from diffrelax.clock import Time
 from diffrelax.dft import DFTRelaxation, DFTSettings
 from diffrelax.dft.optimization import unit_checkpoint
 from diffrelax.molecule import Molecule
-from diffrelax.results.documents import MinimisationDocument, Provenance
+from diffrelax.results.documents import MinimisationDocument
+from diffrelax.results.provenance import Provenance
 
 SETTINGS = DFTSettings(xc="pbe", basis="sto-3g")
 

@@ -34,12 +34,9 @@ from diffrelax.dft.recorder import Recorder
 from diffrelax.files.reading import Rejected, read_molecules
 from diffrelax.levels import relax_at_level
 from diffrelax.molecule import Molecule
-from diffrelax.results.documents import (
-    FailureDocument,
-    MinimisationDocument,
-    MoleculeDocument,
-    Provenance,
-)
+from diffrelax.results.documents import FailureDocument, MinimisationDocument
+from diffrelax.results.molecules import MoleculeDocument
+from diffrelax.results.provenance import Provenance
 
 LEVEL = DFTSettings(xc="pbe", basis="sto-3g", grid_level=2)
 HESSIAN = SpeedupArm("mmff94", "bfgs+hessian")

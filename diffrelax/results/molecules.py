@@ -1,0 +1,53 @@
+"""Molecules as documents: plain JSON that gives back the same molecule, to the last bit."""
+
+from __future__ import annotations
+
+from typing import Self, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from diffrelax.molecule import Bond, Molecule
+
+Vector: TypeAlias = tuple[float, float, float]
+
+
+class Document(BaseModel):
+    """What all documents have in common: they do not change, and know all of their fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class MoleculeDocument(Document):
+    """A molecule, to the last bit of its positions."""
+
+    numbers: tuple[int, ...] = Field(description="atomic numbers")
+    positions: tuple[Vector, ...] = Field(description="Å")
+    charge: int = Field(default=0, description="total charge, e")
+    multiplicity: int = Field(default=1, description="2S + 1")
+    bonds: tuple[tuple[int, int, float], ...] = Field(
+        default=(), description="begin, end, order (1.5 is aromatic); empty if unknown"
+    )
+    formal_charges: tuple[int, ...] = Field(
+        default=(), description="e, one for each atom; empty if unknown"
+    )
+    name: str = ""
+    smiles: str = Field(default="", description="isomeric canonical SMILES, empty if unknown")
+    start: str = Field(default="given", description="how the positions came to be")
+
+    @classmethod
+    def from_molecule(cls, molecule: Molecule) -> Self:
+        """Write a molecule down."""
+        plain = {"numbers": molecule.numbers.tolist(), "positions": molecule.positions.tolist()}
+        return cls(**vars(molecule) | plain)
+
+    def to_molecule(self) -> Molecule:
+        """Return the same molecule again.
+
+        Raises
+        ------
+        ValueError
+            If the document was made by other software and is not a molecule.
+        """
+        record = dict(self)
+        record["bonds"] = tuple(Bond(*bond) for bond in self.bonds)
+        return Molecule(**record)
