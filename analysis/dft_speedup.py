@@ -47,7 +47,7 @@ from diffrelax.levels.blas import pyscf_threads
 from diffrelax.levels.functionals import read_functional
 from diffrelax.models.release import load_model
 from diffrelax.molecule import Molecule
-from diffrelax.results.documents import FailureDocument, MinimisationDocument, is_finished
+from diffrelax.results.documents import FailureDocument, MinimisationDocument, read_finished
 from diffrelax.results.provenance import Provenance
 from diffrelax.training.geometries import GeometrySet
 
@@ -130,13 +130,12 @@ STAGES = (
 class FinishedWork(WorkFolder):
     """Raises FileNotFoundError for a unit that is not finished, so that none is calculated."""
 
-    def find_or_do(self, key: str, *work: Any) -> dict[str, Any]:
+    def find(self, key: str) -> dict[str, Any]:
         """Return the document of a finished unit."""
-
-        def fail() -> dict[str, Any]:
+        found = super().find(key)
+        if found is None or read_finished(found) is None:
             raise FileNotFoundError(f"{key} is not finished")
-
-        return super().find_or_do(key, fail, is_finished)
+        return found
 
 
 def main(folder: Path, reports: Sequence[str]) -> None:

@@ -35,7 +35,6 @@ from diffrelax.models.release import Model, load_model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.identity import same_minimum
 from diffrelax.results.documents import MinimisationDocument, read_document
-from diffrelax.results.molecules import MoleculeDocument
 
 LEVELS = np.geomspace(0.07, 0.01, 60).round(5).tolist()  # Å; the fine chain
 PLACES = (0, 8, 15, 23, 30)
@@ -182,10 +181,9 @@ def relaxation(subject: Subject, model: Model | None) -> Unit:
 
 
 def _relaxation(molecule: Molecule, settings: DFTSettings, key: str = "") -> Unit:
-    plain, values = MoleculeDocument.from_molecule(molecule), settings.model_dump()
-    key = key or work_key("dft", molecule, values)
+    key = key or work_key("dft", molecule, settings.model_dump())
     return Unit(
-        molecule.name, key, lambda: dft_unit(plain.model_dump(mode="json"), values, key=key)
+        molecule.name, key, lambda: dft_unit(molecule, settings, key=key).model_dump(mode="json")
     )
 
 

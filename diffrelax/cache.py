@@ -10,11 +10,12 @@ import os
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from diffrelax.atomic import replacing
 from diffrelax.molecule import Molecule
 
+T = TypeVar("T")
 Unit: TypeAlias = dict[str, Any]
 
 DECIMALS = 6  # Å: far below what a calculation resolves, far above what a file loses
@@ -102,25 +103,29 @@ class WorkFolder:
     def find_or_do(
         self,
         key: str,
-        work: Callable[[], Unit],
-        is_whole: Callable[[Unit], bool] = lambda _: True,
-    ) -> Unit:
-        """Return the document of a unit, which is calculated and kept if it is not found.
+        work: Callable[[], T],
+        read: Callable[[Unit], T | None],
+        write: Callable[[T], Unit | None],
+    ) -> T:
+        """Return what a unit gives, which is calculated and kept if it is not found.
 
         Parameters
         ----------
         key : str
         work : callable
             Does the unit.
-        is_whole : callable
-            Whether a document has all that is asked for: another one is neither taken nor kept.
+        read : callable
+            Reads a document that is found; None where the unit must be done again.
+        write : callable
+            Writes the document to keep; None where the unit must be done again next time.
         """
-        if (found := self.find(key)) is not None and is_whole(found):
-            return found
-        document = work()
-        if is_whole(document):
+        found = self.find(key)
+        if found is not None and (known := read(found)) is not None:
+            return known
+        done = work()
+        if (document := write(done)) is not None:
             self.keep(key, document)
-        return document
+        return done
 
     def find(self, key: str) -> Unit | None:
         """Return the document of a finished unit; None if it is not finished or damaged."""

@@ -124,19 +124,22 @@ def test_a_unit_is_done_once_unless_what_is_there_is_not_whole(tmp_path: Path) -
     def do(energy: float | None) -> Callable[[], dict[str, float | None]]:
         return lambda: calls.append(energy) or {"energy": energy}
 
-    def is_whole(document: dict[str, float | None]) -> bool:
-        return document["energy"] is not None
+    def whole(document: dict[str, float | None]) -> dict[str, float | None] | None:
+        return None if document["energy"] is None else document
 
-    assert folder.find_or_do("a", do(None), is_whole) == {"energy": None}
-    assert folder.find_or_do("a", do(-1.0), is_whole) == {"energy": -1.0}
-    assert folder.find_or_do("a", do(-2.0), is_whole) == {"energy": -1.0}
+    assert folder.find_or_do("a", do(None), whole, whole) == {"energy": None}
+    assert folder.find_or_do("a", do(-1.0), whole, whole) == {"energy": -1.0}
+    assert folder.find_or_do("a", do(-2.0), whole, whole) == {"energy": -1.0}
     folder.keep("a", {"energy": None})
-    assert folder.find_or_do("a", do(-3.0), is_whole) == {"energy": -3.0}
+    assert folder.find_or_do("a", do(-3.0), whole, whole) == {"energy": -3.0}
     assert calls == [None, -1.0, -3.0]
 
 
 @pytest.mark.parametrize("path", [None, ""])
 def test_without_a_folder_nothing_is_kept(path: str | None) -> None:
     nowhere = WorkFolder.of(path)
-    assert [nowhere.find_or_do("a", lambda i=i: {"i": i})["i"] for i in range(2)] == [0, 1]
+    assert [nowhere.find_or_do("a", lambda i=i: i, dict, lambda i: {"i": i}) for i in range(2)] == [
+        0,
+        1,
+    ]
     assert nowhere.checkpoint("a") is None

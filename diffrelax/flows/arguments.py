@@ -39,7 +39,6 @@ from diffrelax.results.documents import (
     read_document,
 )
 from diffrelax.results.molecules import MoleculeDocument
-from diffrelax.results.provenance import Provenance
 
 SMILES_FILES = (".smi", ".txt")
 LONGEST_SOURCE, LONGEST_NAME = 200, 100  # characters
@@ -185,13 +184,8 @@ def atomic_numbers(argument: Argument) -> list[int]:
 
 def failure(rejected: Rejected, *, stage: str = "read", key: str = "") -> dict[str, Any]:
     """Return the document of an input that is not a molecule."""
-    document = FailureDocument(
-        key=key,
-        name=rejected.name,
-        reason=rejected.reason,
-        stage=stage,
-        source=rejected.source,
-        provenance=Provenance.here(),
+    document = FailureDocument.here(
+        rejected.name, rejected.reason, stage=stage, source=rejected.source, key=key
     )
     return document.model_dump(mode="json")
 

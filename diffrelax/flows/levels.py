@@ -13,15 +13,17 @@ from jobflow import Job, Maker, job
 from diffrelax.cache import WorkFolder, work_key
 from diffrelax.dft import DFTSettings
 from diffrelax.files.reading import Rejected
-from diffrelax.flows.arguments import as_argument, as_arguments, as_plain, failure, read_argument
+from diffrelax.flows.arguments import as_argument, as_arguments, as_plain, read_argument
 from diffrelax.flows.units import Document, fetch, named, pass_on
 from diffrelax.levels import LEVELS, check_installed, check_level
 from diffrelax.molecule import Molecule
 from diffrelax.results.documents import (
+    FailureDocument,
     MinimisationDocument,
     ResultDocument,
     StaticDocument,
-    is_finished,
+    read_finished,
+    write_finished,
 )
 from diffrelax.results.molecules import MoleculeDocument
 from diffrelax.results.provenance import Provenance
@@ -74,13 +76,20 @@ OutputReference
             return pass_on(molecule, read, work_key(self.stage, read.source, self.plain_settings()))
         key = work_key(self.stage, read, self.plain_settings())
         work = WorkFolder.of(self.work)
-        document = work.find_or_do(key, lambda: self._do(read, key, work), self.is_whole)
-        return named(document, read.name)
+        unit = work.find_or_do(key, lambda: self._do(read, key, work), self._read, self._write)
+        return named(unit, read.name)
 
-    def _do(self, molecule: Molecule, key: str, work: WorkFolder) -> Document:
+    def _read(self, record: Document) -> ResultDocument | None:
+        document = read_finished(record)
+        return document if document and self.is_whole(document) else None
+
+    def _write(self, document: ResultDocument) -> Document | None:
+        return write_finished(document) if self.is_whole(document) else None
+
+    def _do(self, molecule: Molecule, key: str, work: WorkFolder) -> ResultDocument:
         self.check_machine()
         try:
-            return self.calculate(molecule, key, work).model_dump(mode="json")
+            return self.calculate(molecule, key, work)
         except ValueError as error:  # the molecule is not for this level
             reason = str(error)
         except (OSError, MemoryError, ImportError):  # of the machine or the installation
@@ -88,11 +97,13 @@ OutputReference
         except Exception as error:  # one bad molecule never costs the others
             logger.exception("%s: %s", self.stage, molecule.name)
             reason = f"{type(error).__name__}: {error}"
-        return failure(Rejected(molecule.name, molecule.smiles, reason), stage=self.stage, key=key)
+        return FailureDocument.here(
+            molecule.name, reason, stage=self.stage, source=molecule.smiles, key=key
+        )
 
-    def is_whole(self, document: Document) -> bool:
+    def is_whole(self, document: ResultDocument) -> bool:
         """Whether a unit has all that is asked for, and need not be done again."""
-        return is_finished(document)
+        return True
 
     @property
     @abstractmethod
@@ -151,9 +162,9 @@ class ForceFieldRelaxMaker(MoleculeMaker):
         """Look for the program or the weights of the level."""
         check_installed(self.level)
 
-    def is_whole(self, document: Document) -> bool:
+    def is_whole(self, document: ResultDocument) -> bool:
         """Whether it has an energy, which it lacks where the program of the level crashed."""
-        return super().is_whole(document) and document.get("energy") is not None
+        return isinstance(document, MinimisationDocument) and document.energy is not None
 
     def calculate(self, molecule: Molecule, key: str, work: WorkFolder) -> ResultDocument:
         """Relax."""
@@ -203,11 +214,10 @@ class DFTRelaxMaker(MoleculeMaker):
 
         check_settings(DFTSettings(**self.settings))
 
-    def is_whole(self, document: Document) -> bool:
+    def is_whole(self, document: ResultDocument) -> bool:
         """Whether it has its trajectory, which the units of a speed-up lack."""
-        way = document.get("trajectory")
-        has_all = not way or len(way["positions"]) == len(way["energies"])
-        return has_all and super().is_whole(document)
+        way = document.trajectory if isinstance(document, MinimisationDocument) else None
+        return way is None or len(way.positions) == len(way.energies)
 
     def calculate(self, molecule: Molecule, key: str, work: WorkFolder) -> ResultDocument:
         """Relax."""

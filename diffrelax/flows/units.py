@@ -12,7 +12,7 @@ from jobflow import job
 from diffrelax.cache import WorkFolder
 from diffrelax.files.reading import Rejected
 from diffrelax.flows.arguments import Plain, failure
-from diffrelax.results.documents import is_finished, read_document
+from diffrelax.results.documents import ResultDocument, read_finished
 
 Document = dict[str, Any]
 
@@ -21,16 +21,16 @@ HANDED = "finished unit "  # what a text begins with that says where one is kept
 
 def find_unit(work: WorkFolder, key: str, name: str) -> Document | None:
     """Find a finished unit that can be read."""
-    found = work.find(key)
-    return named(found, name) if found and is_finished(found) else None
+    found = read_finished(work.find(key) or {})
+    return named(found, name) if found else None
 
 
-def named(record: Document, name: str) -> Document:
-    """Return a finished unit as this version writes it; it may have had another name."""
-    document = read_document(record).model_dump(mode="json")
-    for part in filter(None, (document, document.get("input"), document.get("output"))):
+def named(document: ResultDocument, name: str) -> Document:
+    """Return a unit as it is written down; it may have had another name when it was done."""
+    record = document.model_dump(mode="json")
+    for part in filter(None, (record, record.get("input"), record.get("output"))):
         part["name"] = name
-    return document
+    return record
 
 
 @job

@@ -62,6 +62,14 @@ class FailureDocument(Result):
     stage: str = Field(description="where it failed")
     source: str = Field(default="", description="the text that was given, or the file and record")
 
+    @classmethod
+    def here(cls, name: str, reason: str, *, stage: str, source: str = "", key: str = "") -> Self:
+        """Write down what failed now, in this process."""
+        return cls(
+            key=key, name=name, reason=reason, stage=stage, source=source,
+            provenance=Provenance.here(),
+        )  # fmt: skip
+
 
 class RelaxationDocument(TimedResult):
     """A relaxation by a diffusion model."""
@@ -266,15 +274,21 @@ _RESULTS: TypeAdapter[ResultDocument] = TypeAdapter(
 )
 
 
-def is_finished(record: Mapping[str, Any]) -> bool:
-    """Whether a record is that of a unit which need not be done again.
+def read_finished(record: Mapping[str, Any]) -> ResultDocument | None:
+    """Read the record of a unit; None if it must be done again.
 
     It must, if this version cannot read it; and if it has failed, which may not happen twice.
     """
     try:
-        return not isinstance(read_document(record), FailureDocument)
+        document = read_document(record)
     except ValueError:
-        return False
+        return None
+    return None if isinstance(document, FailureDocument) else document
+
+
+def write_finished(document: ResultDocument) -> dict[str, Any] | None:
+    """Return the record of a unit; None if it has failed."""
+    return None if isinstance(document, FailureDocument) else document.model_dump(mode="json")
 
 
 def read_document(record: Mapping[str, Any]) -> ResultDocument:

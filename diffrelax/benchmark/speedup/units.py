@@ -1,4 +1,4 @@
-"""The units of work of a speed-up: plain functions of plain values, each done once."""
+"""The units of work of a speed-up, each done once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from math import isnan
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from diffrelax.benchmark.hardware import describe_dft_hardware
 from diffrelax.benchmark.speedup.arms import LEVEL_STARTS, Subject, level_settings
@@ -25,138 +25,98 @@ from diffrelax.results.documents import (
     MinimisationDocument,
     RelaxationDocument,
     ResultDocument,
-    is_finished,
-    read_document,
+    read_finished,
+    write_finished,
 )
-from diffrelax.results.molecules import MoleculeDocument
 from diffrelax.results.provenance import Provenance
-
-Record: TypeAlias = dict[str, Any]
 
 START_FMAX = 0.03  # eV/Å
 START_STEPS = 500
 
 
 def start_unit(
-    base: Record,
+    base: Molecule,
     start: str,
     settings: Mapping[str, Any],
     *,
-    model: str = "",
+    model: Model | None = None,
     level: str | None = None,
     key: str = "",
-) -> Record:
+) -> ResultDocument:
     """Make the geometry from which an arm starts.
 
     Parameters
     ----------
-    base : dict
-        A `MoleculeDocument`, as JSON.
+    base : Molecule
     start : str
         ``"diffusion"``, or a level of theory at which the base is relaxed.
     settings : mapping
         Of that level, see `diffrelax.levels.get_calculator`.
-    model : str
-        Name or file of the diffusion model.
+    model : Model, optional
+        The diffusion model.
     level : str, optional
         Level of theory that it aims at.
     key : str
         Of this unit.
-
-    Returns
-    -------
-    dict
-        A `RelaxationDocument`, `MinimisationDocument` or `FailureDocument`, as JSON.
     """
-    molecule = MoleculeDocument.model_validate(base).to_molecule()
-    document: ResultDocument
-    if start == "diffusion":
-        loaded = _model(model)
-        provenance = Provenance.here(model=loaded)
-        (relaxation,) = relax_molecules([molecule], loaded, level=level)
-        document = RelaxationDocument.from_relaxation(relaxation, provenance, key=key)
-        return document.model_dump(mode="json")
+    if model:
+        provenance = Provenance.here(model=model)
+        (relaxation,) = relax_molecules([base], model, level=level)
+        return RelaxationDocument.from_relaxation(relaxation, provenance, key=key)
+    limits: dict[str, Any] = {"fmax": START_FMAX, "max_steps": START_STEPS}
     try:
-        relaxed = relax_at_level(
-            molecule, start, fmax=START_FMAX, max_steps=START_STEPS, **settings
-        )
+        relaxed = relax_at_level(base, start, **limits, **settings)
+        reason = relaxed.reason if isnan(relaxed.energy) else ""
     except ValueError as error:
-        return _failure(f"start {start}", molecule, str(error), key)
-    if isnan(relaxed.energy):  # the level or its program failed, and may not do so again
-        return _failure(f"start {start}", molecule, relaxed.reason, key)
+        reason = str(error)
+    if reason:  # the level or its program failed, and may not do so again
+        return FailureDocument.here(
+            base.name, reason, stage=f"start {start}", source=base.smiles, key=key
+        )
     document = MinimisationDocument.from_level(
-        molecule,
-        relaxed,
-        Provenance.here(),
-        level=start,
-        fmax=START_FMAX,
-        max_steps=START_STEPS,
-        key=key,
+        base, relaxed, Provenance.here(), level=start, **limits, key=key
     )
-    document = document.model_copy(update={"settings": document.settings | dict(settings)})
-    return document.model_dump(mode="json")
+    return document.model_copy(update={"settings": document.settings | dict(settings)})
 
 
 def dft_unit(
-    molecule: Record,
-    settings: Mapping[str, Any],
+    molecule: Molecule,
+    settings: DFTSettings,
     *,
     threads: int | None = None,
     checkpoint: Path | None = None,
     callback: Callback | None = None,
     key: str = "",
-) -> Record:
+) -> MinimisationDocument | FailureDocument:
     """Relax a molecule with DFT; the geometries on the way are not kept.
 
     Parameters
     ----------
-    molecule : dict
-        A `MoleculeDocument`, as JSON.
-    settings : mapping
-        Of `DFTSettings`.
+    molecule : Molecule
+    settings : DFTSettings
     threads, checkpoint, callback
         See `diffrelax.dft.relax_dft`. A relaxation that goes on from a checkpoint does not tell its
         hardware, which may be that of two machines, nor does one by a program.
     key : str
         Of this unit.
-
-    Returns
-    -------
-    dict
-        A `MinimisationDocument` or `FailureDocument`, as JSON.
     """
     resumed = checkpoint is not None and checkpoint.exists()
-    start = MoleculeDocument.model_validate(molecule).to_molecule()
-    level = DFTSettings(**settings)
     try:
         dft = relax_with(
-            start,
-            level,
-            threads=threads,
-            checkpoint=checkpoint,
-            callback=callback,
+            molecule, settings, threads=threads, checkpoint=checkpoint, callback=callback
         )
     except ValueError as error:
-        return _failure("dft", start, str(error), key)
-    hardware = (
-        "" if resumed or level.calculator else describe_dft_hardware(threads or pyscf_threads())
-    )
+        return FailureDocument.here(
+            molecule.name, str(error), stage="dft", source=molecule.smiles, key=key
+        )
+    hardware = ""
+    if not (resumed or settings.calculator):
+        hardware = describe_dft_hardware(threads or pyscf_threads())
     provenance = Provenance.here(hardware=hardware)
-    document = MinimisationDocument.from_dft(start, dft, provenance, key=key)
+    document = MinimisationDocument.from_dft(molecule, dft, provenance, key=key)
     assert document.trajectory is not None
     way = document.trajectory.model_copy(update={"positions": ()})
-    return document.model_copy(update={"trajectory": way}).model_dump(mode="json")
-
-
-def _failure(stage: str, molecule: Molecule, reason: str, key: str) -> Record:
-    return FailureDocument(
-        key=key,
-        name=molecule.name,
-        reason=reason,
-        stage=stage,
-        source=molecule.smiles,
-        provenance=Provenance.here(),
-    ).model_dump(mode="json")
+    return document.model_copy(update={"trajectory": way})
 
 
 @cache
@@ -232,25 +192,21 @@ class Units:
         diffusion = start == "diffusion"
         if not diffusion and start not in LEVEL_STARTS:
             return Start(None, NO_TIME, f"no geometry is known as {start}")
-        settings: Record = {} if diffusion else level_settings(start)
-        sha256, level = "", None
-        if diffusion:
-            model = _model(self._model)
-            sha256 = model.sha256
-            level = model.nearest_level(self._theory).level if self._theory else None
-            if level not in (None, model.config.level):
-                settings = {"level": level}
+        settings = {} if diffusion else level_settings(start)
+        model = _model(self._model) if diffusion else None
+        level = model.nearest_level(self._theory).level if model and self._theory else None
+        if model and level not in (None, model.config.level):
+            settings = {"level": level}
         key = work_key(
             "start",
             base,
             {"start": start, "fmax": START_FMAX, "max_steps": START_STEPS, **settings},
-            model_sha256=sha256,
+            model_sha256=model.sha256 if model else "",
         )
-        plain = _plain(base)
         document = self._do(
             key,
             subject.name,
-            lambda: start_unit(plain, start, settings, model=self._model, level=level, key=key),
+            lambda: start_unit(base, start, settings, model=model, level=level, key=key),
         )
         return _start_of(document, start)
 
@@ -259,13 +215,12 @@ class Units:
     ) -> MinimisationDocument | FailureDocument:
         """Return the DFT relaxation of a molecule."""
         key = work_key("dft", molecule, settings.model_dump())
-        plain = _plain(molecule)
         document = self._do(
             key,
             molecule.name,
             lambda: dft_unit(
-                plain,
-                settings.model_dump(),
+                molecule,
+                settings,
                 threads=self._threads,
                 checkpoint=unit_checkpoint(self.work, key, molecule, settings),
                 callback=self._callback,
@@ -275,30 +230,20 @@ class Units:
         assert isinstance(document, (MinimisationDocument, FailureDocument))
         return document
 
-    def _do(self, key: str, name: str, unit: Callable[[], Record]) -> ResultDocument:
+    def _do(self, key: str, name: str, unit: Callable[[], ResultDocument]) -> ResultDocument:
         """Find a unit done, or do it; one that fails is not kept, so it is tried again."""
 
-        def count() -> Record:
-            record = unit()
+        def count() -> ResultDocument:
+            document = unit()
             self.calculated += 1
-            return record
+            return document
 
         try:
-            return read_document(self.work.find_or_do(key, count, is_finished))
+            return self.work.find_or_do(key, count, read_finished, write_finished)
         except OSError:
             raise
         except Exception as error:  # one bad molecule never costs the others
-            return FailureDocument(
-                key=key,
-                name=name,
-                reason=reason_of(error),
-                stage="unit",
-                provenance=Provenance.here(),
-            )
-
-
-def _plain(molecule: Molecule) -> Record:
-    return MoleculeDocument.from_molecule(molecule).model_dump(mode="json")
+            return FailureDocument.here(name, reason_of(error), stage="unit", key=key)
 
 
 def _start_of(document: ResultDocument, start: str) -> Start:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from diffrelax.cache import WorkFolder, work_key
+from diffrelax.cache import Unit, WorkFolder, work_key
 from diffrelax.dft import DFTSettings
 from diffrelax.dft.optimization import relax_with
 from diffrelax.files.reading import Input, read_one
@@ -142,10 +142,12 @@ def relax_conformer(start: Conformer, level: Level, folder: WorkFolder) -> tuple
     """
     settings = {"level": level.model_dump(mode="json"), "fmax": FMAX}
     key = work_key("conformer", start.molecule, settings)
+
+    def whole(record: Unit) -> Unit | None:  # without, the level or its program may not fail again
+        return record if record["energy"] is not None else None
+
     done = folder.find_or_do(
-        key,
-        lambda: _relax(start.molecule, level, folder.checkpoint(key)),
-        lambda record: record["energy"] is not None,  # the level or its program may not fail again
+        key, lambda: _relax(start.molecule, level, folder.checkpoint(key)), whole, whole
     )
     if done["reason"]:
         return start, done["reason"]
@@ -181,7 +183,7 @@ def weigh(
     )
 
 
-def _relax(molecule: Molecule, level: Level, checkpoint: Path | None) -> dict[str, Any]:
+def _relax(molecule: Molecule, level: Level, checkpoint: Path | None) -> Unit:
     settings: dict[str, Any] = {**level.settings, "fmax": FMAX}
     if level.name == "dft":
         dft = relax_with(molecule, DFTSettings(**settings), checkpoint=checkpoint)

@@ -246,12 +246,9 @@ def test_the_machine_of_each_relaxation_is_known(tmp_path) -> None:
 
 
 def test_a_relaxation_that_went_on_from_a_checkpoint_may_have_two_machines(tmp_path) -> None:
-    water = MoleculeDocument.from_molecule(Molecule.from_smiles("O")).model_dump(mode="json")
-    settings, path = LEVEL.model_dump(), tmp_path / "dft.checkpoint"
-    machines = [
-        dft_unit(water, settings, threads=1, checkpoint=path)["provenance"]["hardware"]
-        for _ in range(2)
-    ]
+    water, path = Molecule.from_smiles("O"), tmp_path / "dft.checkpoint"
+    units = [dft_unit(water, LEVEL, threads=1, checkpoint=path) for _ in range(2)]
+    machines = [unit.provenance.hardware for unit in units]
     assert machines == [describe_dft_hardware(1), ""]
 
 
