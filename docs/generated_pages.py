@@ -20,6 +20,7 @@ from typer.main import get_command
 
 import diffrelax
 from diffrelax import flows
+from diffrelax.benchmark.speedup.rows import OutcomeRow
 from diffrelax.cli import app
 from diffrelax.dft import DFTSettings
 from diffrelax.diffusion.schedule import LARGEST_STEP, RelaxationSchedule
@@ -29,6 +30,7 @@ from diffrelax.levels.density_functional import mean_field
 from diffrelax.levels.profiles import Profile
 from diffrelax.network.config import DenseNetworkConfig, NetworkConfig
 from diffrelax.results import documents
+from diffrelax.results.rows import Columns, MoleculeRow, ResultRow
 from diffrelax.results.tables import markdown_table
 from diffrelax.training.config import MAX_ATOMS, ModelConfig, TrainingConfig
 
@@ -221,6 +223,15 @@ def _modules_table(modules: Iterable[pkgutil.ModuleInfo]) -> str:
     return markdown_table(("module", "what it is"), rows)
 
 
+def _columns_table(row: type[Columns]) -> str:
+    """Return the columns of a row, those that mean the same beside each other."""
+    names: dict[str, list[str]] = {}
+    for name, field in row.model_fields.items():
+        names.setdefault(field.description or "", []).append(f"`{name}`")
+    told = [(", ".join(alike), meaning) for meaning, alike in names.items()]
+    return markdown_table(("column", "meaning"), told)
+
+
 def code_facts() -> dict[str, str]:
     """Return what pages quote of the code between double braces."""
     schedule = RelaxationSchedule()
@@ -232,6 +243,9 @@ def code_facts() -> dict[str, str]:
     return {
         "most_atoms": str(MAX_ATOMS),
         "largest_step": str(LARGEST_STEP),
+        "molecule_columns": _columns_table(MoleculeRow),
+        "result_columns": _columns_table(ResultRow),
+        "outcome_columns": _columns_table(OutcomeRow),
         "rooms_table": _modules_table(pkgutil.iter_modules(diffrelax.__path__, "diffrelax.")),
         "schedule_table": markdown_table(
             ("evaluation", "part", "noise level, Å"),

@@ -114,10 +114,8 @@ def _show(found: Ensemble, json_lines: bool) -> None:
             row = {"name": molecule.name, "smiles": molecule.smiles, **info, **geometry}
             print(json.dumps(row, ensure_ascii=False))
         return
-    from diffrelax.results.tables import aligned_table
-    from diffrelax.sampling.conformers.page import conformer_cells
+    from diffrelax.results.rows import text_table
+    from diffrelax.sampling.conformers.page import conformer_rows
 
-    header = ("conformer", "energy", "weight", "symmetry", "mirror", "found", "first start")
-    units = ("", "kcal/mol", "%", "number", "images", "times", "")
     print(f"{found.molecule.name}  {found.level}, {found.temperature:g} K")
-    print(aligned_table([header, units, *conformer_cells(found)]))
+    print(text_table(conformer_rows(found)))

@@ -37,6 +37,13 @@ if TYPE_CHECKING:
     from diffrelax.relaxation import Relaxation
 
 
+SETTINGS = {"optimizer", "hessian", "density_fit", "check_minimum"}
+RESULTS = {"criterion", "gradient_calls", "scf_cycles", "fmax", "lowest_frequency"}
+GAS_ENERGIES = (
+    "zero_point_energy", "enthalpy", "gibbs_energy", "gibbs_energy_quasi_harmonic",
+)  # fmt: skip
+
+
 class Peer(StrEnum):
     """Starts that the model's is compared with."""
 
@@ -166,9 +173,9 @@ def _dft_one(
     """Return the row of a molecule, its geometry, and the table that compares its starts."""
     from diffrelax.benchmark.speedup.arms import Subject
     from diffrelax.benchmark.speedup.comparison import comparison_table, excess_energies
-    from diffrelax.cli.report import dft_columns, relaxation_row
+    from diffrelax.results.rows import MoleculeRow
 
-    row = relaxation_row(result)
+    row = MoleculeRow.of_relaxation(result)
     if result.molecule is None:
         return row, None, ""
     subject = Subject(result.name, result.start, before)
@@ -178,16 +185,30 @@ def _dft_one(
         for start in dict.fromkeys((first, *map(str, compare)))
     ]
     energies = excess_energies(outcomes)
-    row |= dft_columns(outcomes[0], energies[0], settings)
+    told = [_told(*pair, settings) for pair in zip(outcomes, energies, strict=True)]
+    row |= told[0]
     row["reason"] = "; ".join(filter(None, (row["reason"], outcomes[0].remarks)))
     row["arms"] = [
-        {"start": o.arm.start, **dft_columns(o, energy, settings), "remarks": o.remarks}
-        for o, energy in zip(outcomes, energies, strict=True)
+        {"start": outcome.arm.start, **columns, "remarks": outcome.remarks}
+        for outcome, columns in zip(outcomes, told, strict=True)
     ]
     dft = outcomes[0].relaxation
     end = dft.output.to_molecule() if dft else result.molecule
     row["positions"] = end.positions.tolist()
     return row, end, comparison_table(outcomes)
+
+
+def _told(outcome: Outcome, excess: float | None, settings: DFTSettings) -> dict[str, Any]:
+    """Return the columns of a row that a DFT relaxation fills."""
+    from diffrelax.results.rows import LevelColumns
+
+    told: dict[str, Any] = {"converged": outcome.converged, "excess_ev": excess}
+    if dft := outcome.relaxation:
+        told |= settings.model_dump(include=SETTINGS) | dft.model_dump(include=RESULTS)
+        told |= {"level": settings.theory, "energy_ev": dft.energy}
+        if gas := dft.thermochemistry:
+            told |= {f"{energy}_ev": getattr(gas, energy) for energy in GAS_ENERGIES}
+    return LevelColumns(**told, seconds=outcome.times["total"].wall).model_dump()
 
 
 def _relax_from(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -62,10 +61,11 @@ def export(
     json_lines: Json = False,
 ) -> None:
     """Relax molecules, and write inputs for another program."""
-    from diffrelax.cli.report import Report, relaxation_row, report_each
+    from diffrelax.cli.report import Report, report_each
     from diffrelax.dft import DFTSettings
     from diffrelax.levels.profiles import Profile
     from diffrelax.results.journal import Result
+    from diffrelax.results.rows import MoleculeRow
 
     profile = Profile(program=to, method=xc, basis=basis, solvent=solvent)
     settings = DFTSettings(calculator=profile, hessian=hessian)
@@ -86,7 +86,7 @@ def export(
                 )
             else:
                 result = _as_it_is(molecule)
-            row = relaxation_row(result) | {"files": []}
+            row = MoleculeRow.of_relaxation(result) | {"files": []}
             if not relax and result.molecule:
                 row["verdict"] = "as given"
             if result.molecule:
@@ -116,12 +116,11 @@ def _write(
 
 def _write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write which files are of which molecule, and why some have none."""
-    with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        writer.writerows(
-            [*(row[name] for name in COLUMNS[:-1]), " ".join(row["files"])] for row in rows
-        )
+    from diffrelax.results.rows import csv_text
+
+    told = ([*(row[name] for name in COLUMNS[:-1]), " ".join(row["files"])] for row in rows)
+    with replacing(path) as part:
+        part.write_text(csv_text(COLUMNS, told), encoding="utf-8")
 
 
 def _as_it_is(molecule: Molecule | Rejected) -> Relaxation:

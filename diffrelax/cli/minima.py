@@ -19,18 +19,12 @@ from diffrelax.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from diffrelax.files.reading import Input, Rejected
+    from diffrelax.files.reading import Input
     from diffrelax.levels import LevelRelaxation
     from diffrelax.molecule import Molecule
     from diffrelax.results.journal import Result
 
 PART = 128  # molecules that are read, relaxed and written together
-UNKNOWN: dict[str, Any] = dict.fromkeys(
-    (
-        "level", "start", "gradient_calls", "fmax", "energy_ev", "seconds", "converged",
-        "error_bound",
-    )
-)  # fmt: skip
 
 
 def minima(
@@ -60,6 +54,8 @@ def minima(
     from diffrelax.levels import check_installed
     from diffrelax.levels.batch import relax_many
     from diffrelax.levels.xtb_program import find_program
+    from diffrelax.results.journal import Result
+    from diffrelax.results.rows import MoleculeRow
 
     if not fmax > 0:
         raise ValueError(f"fmax {fmax} eV/Å: give a positive number")
@@ -75,9 +71,9 @@ def minima(
             read = [one for _, one, _ in part if not isinstance(one, Rejected)]
             ends = iter(relax_many(read, level, fmax=fmax))
             yield [
-                _rejected(source, one)
+                Result(source, MoleculeRow.of(one.name, None, "failed", one.reason), None)
                 if isinstance(one, Rejected)
-                else _relaxed(source, one, next(ends), level)
+                else _result(source, one, next(ends), level)
                 for source, one, _ in part
             ]
 
@@ -89,27 +85,21 @@ def _is_minimum(row: Mapping[str, Any]) -> bool:
     return row["verdict"] == "minimum"
 
 
-def _rejected(source: Input, rejected: Rejected) -> Result:
-    from diffrelax.cli.report import molecule_row
+def _result(source: Input, molecule: Molecule, end: LevelRelaxation, level: str) -> Result:
     from diffrelax.results.journal import Result
+    from diffrelax.results.rows import MoleculeRow
 
-    row = molecule_row(rejected.name, None, "failed", rejected.reason, UNKNOWN)
-    return Result(source, row, None)
-
-
-def _relaxed(source: Input, molecule: Molecule, end: LevelRelaxation, level: str) -> Result:
-    """Tell of a relaxation; energies in eV, forces in eV/Å, times in seconds."""
-    from diffrelax.cli.report import known, molecule_row
-    from diffrelax.results.journal import Result
-
-    told = UNKNOWN | {
-        "level": level,
-        "start": molecule.start,
-        "gradient_calls": end.n_calls,
-        "fmax": known(end.fmax),
-        "energy_ev": known(end.energy),
-        "seconds": end.seconds,
-    }
     minimum = molecule.with_positions(end.positions, level) if end.converged else None
-    verdict = "minimum" if minimum else "failed"
-    return Result(source, molecule_row(molecule.name, minimum, verdict, end.reason, told), minimum)
+    row = MoleculeRow.of(
+        molecule.name,
+        minimum,
+        "minimum" if minimum else "failed",
+        end.reason,
+        level=level,
+        start=molecule.start,
+        gradient_calls=end.n_calls,
+        fmax=end.fmax,
+        energy_ev=end.energy,
+        seconds=end.seconds,
+    )
+    return Result(source, row, minimum)

@@ -57,10 +57,11 @@ def relax(
 
     What is done is kept: the same command goes on.
     """
-    from diffrelax.cli.report import Report, carried, relaxation_row, report_each
+    from diffrelax.cli.report import Report, carried, report_each
     from diffrelax.files.writing import check_output
     from diffrelax.models.domain import atom_limit
     from diffrelax.results.journal import Result
+    from diffrelax.results.rows import MoleculeRow
 
     if output:
         check_output(output, inputs=inputs)
@@ -82,7 +83,7 @@ def relax(
             relaxed = relax_or_fail(
                 molecules, loaded, level=level, noise_level=noise_level, max_error=max_error
             )
-            rows = [relaxation_row(one) for one in relaxed]
+            rows = [MoleculeRow.of_relaxation(one) for one in relaxed]
             yield [
                 Result(source, row, one.molecule, carried(source, row))
                 for (source, *_), row, one in zip(part, rows, relaxed, strict=True)

@@ -1,13 +1,12 @@
-"""What the command line tells of each molecule: rows, printed and written."""
+"""What the command line tells of each molecule, printed and written."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 from ase.calculators.calculator import all_properties
@@ -17,76 +16,7 @@ from diffrelax.cli.options import count_inputs, each_input
 from diffrelax.files.reading import Input, Record
 from diffrelax.results.journal import Result, ResultFile
 
-if TYPE_CHECKING:
-    from diffrelax.benchmark.speedup.run import Outcome
-    from diffrelax.dft import DFTSettings
-    from diffrelax.molecule import Molecule
-    from diffrelax.relaxation import Relaxation
-
 OF_A_GEOMETRY = {*all_properties, "ensemble"}  # properties that do not hold for another one
-GAS_ENERGIES = (
-    "zero_point_energy", "enthalpy", "gibbs_energy", "gibbs_energy_quasi_harmonic",
-)  # fmt: skip
-DFT_COLUMNS = (
-    "level", "criterion", "optimizer", "hessian", "density_fit", "check_minimum", "converged",
-    "gradient_calls", "scf_cycles", "fmax", "lowest_frequency", "energy_ev", "excess_ev",
-    *(f"{energy}_ev" for energy in GAS_ENERGIES),
-)  # fmt: skip
-
-
-def relaxation_row(result: Relaxation) -> dict[str, Any]:
-    """Return what is told of a relaxation: one row for each molecule, None where not known.
-
-    Energies in eV, lengths in Å, forces in eV/Å, frequencies in cm⁻¹, times in seconds.
-    """
-    told = {
-        "start": result.start.start if result.start else None,
-        "noise_level": result.noise_level if result.n_evaluations else None,
-        "n_evaluations": result.n_evaluations,
-        "error_bound": known(result.error_bound),
-        "aim": result.aim or None,
-        **dict.fromkeys(DFT_COLUMNS),
-        "seconds": result.seconds,
-    }
-    return molecule_row(result.name, result.molecule, result.verdict, result.reason, told)
-
-
-def molecule_row(
-    name: str, molecule: Molecule | None, verdict: str, reason: str, told: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return a row with what is told of a molecule between its reason and its geometry."""
-    return {
-        "name": name,
-        "smiles": (molecule.smiles or None) if molecule else None,
-        "charge": molecule.charge if molecule else None,
-        "multiplicity": molecule.multiplicity if molecule else None,
-        "verdict": verdict,
-        "reason": reason,
-        **told,
-        "symbols": molecule.symbols if molecule else None,
-        "positions": molecule.positions.tolist() if molecule else None,
-    }
-
-
-def known(value: float) -> float | None:
-    """Return a number, None if it is NaN."""
-    return None if isnan(value) else value
-
-
-def dft_columns(outcome: Outcome, excess: float | None, settings: DFTSettings) -> dict[str, Any]:
-    """Return the entries of a row that a DFT relaxation fills."""
-    told: dict[str, Any] = dict.fromkeys(DFT_COLUMNS)
-    told |= {"converged": outcome.converged, "excess_ev": excess}
-    told |= {"seconds": outcome.times["total"].wall}
-    if dft := outcome.relaxation:
-        told |= settings.model_dump(include=set(DFT_COLUMNS))
-        told |= dft.model_dump(
-            include={"criterion", "gradient_calls", "scf_cycles", "fmax", "lowest_frequency"}
-        )
-        told |= {"level": settings.theory, "energy_ev": dft.energy}
-        if gas := dft.thermochemistry:
-            told |= {f"{energy}_ev": getattr(gas, energy) for energy in GAS_ENERGIES}
-    return told
 
 
 class Report:
@@ -226,15 +156,15 @@ def _show_row(row: dict[str, Any], json_lines: bool) -> None:
         print(json.dumps(row, ensure_ascii=False), flush=True)
         return
     status = row["verdict"]
-    if row["converged"] is not None and row["gradient_calls"] is None:
+    converged, calls = row.get("converged"), row.get("gradient_calls")
+    if converged is not None and calls is None:
         status += ", no DFT"
-    elif row["converged"] is not None:
-        ending = "converged" if row["converged"] else "not converged"
-        calls = row["gradient_calls"]
+    elif converged is not None:
+        ending = "converged" if converged else "not converged"
         status += f", {ending} after {calls} gradient call{'' if calls == 1 else 's'}"
         status += f" and {row['seconds']:.1f} s"
-    elif row["error_bound"] is not None:
-        status += f" (error bound {row['error_bound']:.2g} Å)"
+    elif (bound := row.get("error_bound")) is not None:
+        status += f" (error bound {bound:.2g} Å)"
     reason = f": {row['reason']}" if row["reason"] else ""
     charge, multiplicity = row["charge"], row["multiplicity"]
     if charge or (multiplicity or 1) > 1:

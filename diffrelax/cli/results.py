@@ -34,16 +34,17 @@ def show_all(
     where: Where, kind: Only = None, level: OfLevel = None, json_lines: Json = False
 ) -> None:
     """List the results, one line each."""
-    from diffrelax.flows.reports import result_row, table
+    from diffrelax.flows.reports import results_table
     from diffrelax.flows.stores import without_password
+    from diffrelax.results.rows import ResultRow
 
     documents, complete = _read(where, kind, level)
-    rows = [result_row(document) for document in documents]
+    rows = [ResultRow.of(document) for document in documents]
     if json_lines:
         for row in rows:
-            print(json.dumps(row, ensure_ascii=False))
+            print(json.dumps(row.model_dump(), ensure_ascii=False))
     elif rows:
-        print(table(rows))
+        print(results_table(rows))
     if not rows:
         print(f"no {kind or 'result'} in {without_password(where)}", file=sys.stderr)
     raise typer.Exit(0 if complete else 1)
@@ -81,7 +82,7 @@ def export(
 
     Tables have all of them, geometry files those with a geometry.
     """
-    from diffrelax.flows.reports import check_export, level_of
+    from diffrelax.flows.reports import check_export
     from diffrelax.flows.reports import export as write
     from diffrelax.flows.stores import without_password
     from diffrelax.results.documents import MinimisationDocument
@@ -95,7 +96,7 @@ def export(
     if not documents:
         shown = without_password(where)
         raise ValueError(f"there is no {wanted} in {shown}: {output} was not made")
-    if converged and len(levels := {level_of(d) for d in documents}) > 1:
+    if converged and len(levels := {d.theory for d in documents}) > 1:
         several = ", ".join(sorted(map(str, levels)))
         print(f"minima of several levels: {several}; --level takes one", file=sys.stderr)
     written = write(output, documents)
@@ -105,15 +106,14 @@ def export(
 
 def _read(where: str, kind: Kind | None, level: str | None) -> tuple[list[ResultDocument], bool]:
     """Read results; those that cannot be read are told of on standard error."""
-    from diffrelax.flows.reports import level_of
     from diffrelax.flows.stores import open_results, read_results
 
     documents, problems = read_results(open_results(where))
     for problem in problems:
         print(f"diffrelax: {problem}", file=sys.stderr)
     if level is not None:
-        levels = sorted({found for d in documents if (found := level_of(d))})
-        documents = [d for d in documents if (level_of(d) or "").lower() == level.lower()]
+        levels = sorted({d.theory for d in documents if d.theory})
+        documents = [d for d in documents if (d.theory or "").lower() == level.lower()]
         if not documents:
             raise ValueError(
                 f"no result is at the level {level!r}; there are {', '.join(levels) or 'none'}"

@@ -172,7 +172,8 @@ def _report(
     json_lines: bool,
 ) -> None:
     from diffrelax.benchmark.hardware import describe_hardware
-    from diffrelax.benchmark.speedup.report import outcome_row, write_report
+    from diffrelax.benchmark.speedup.report import write_report
+    from diffrelax.benchmark.speedup.rows import OutcomeRow
     from diffrelax.levels.blas import pyscf_threads
 
     threads = threads or pyscf_threads()
@@ -185,7 +186,7 @@ def _report(
     tables = write_report(output, outcomes, about, watts)
     if json_lines:
         for outcome in outcomes:
-            print(json.dumps(outcome_row(outcome), ensure_ascii=False))
+            print(json.dumps(OutcomeRow.of(outcome).model_dump(), ensure_ascii=False))
     else:
         print(tables)
     print(f"report in {output}", file=sys.stderr)

@@ -33,9 +33,6 @@ from diffrelax.files.reading import (
 from diffrelax.molecule import Molecule
 from diffrelax.results.documents import (
     FailureDocument,
-    MinimisationDocument,
-    RelaxationDocument,
-    StaticDocument,
     read_document,
 )
 from diffrelax.results.molecules import MoleculeDocument
@@ -150,10 +147,8 @@ def _read_mapping(argument: Mapping[str, Any]) -> Molecule | Rejected:
     if "schema_version" not in argument:
         return _read_molecule(argument)
     document = read_document(argument)
-    if isinstance(document, (RelaxationDocument, MinimisationDocument)) and document.output:
-        return document.output.to_molecule()
-    if isinstance(document, StaticDocument):
-        return document.input.to_molecule()
+    if document.geometry:
+        return document.geometry.to_molecule()
     return Rejected(document.name, getattr(document, "source", ""), document.reason)
 
 

@@ -15,9 +15,9 @@ from filelock import FileLock, Timeout
 from jobflow import Flow, JobStore, run_locally
 from jobflow.core.schemas import JobStoreDocument
 
-from diffrelax.flows.reports import result_row
 from diffrelax.flows.summary import Summary
 from diffrelax.results.documents import read_document
+from diffrelax.results.rows import ResultRow
 
 Show = Callable[[int, int, Mapping[str, int]], None]
 
@@ -82,7 +82,7 @@ def run_local(flow: Flow, store: JobStore, folder: Path, show: Show) -> Summary:
     def count(made: JobStoreDocument) -> None:
         if made.metadata.get("stage") == "minimise":
             outputs = made.output if isinstance(made.output, list) else [made.output]
-            states.update(result_row(read_document(output))["state"] for output in outputs)
+            states.update(ResultRow.of(read_document(output)).state for output in outputs)
         show(next(jobs), len(flow.jobs), states)
 
     folder.mkdir(parents=True, exist_ok=True)

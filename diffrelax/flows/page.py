@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from diffrelax.flows.config import DFTLevel, FlowConfig
-from diffrelax.flows.reports import COLUMNS, level_of
 from diffrelax.flows.stores import without_password
 from diffrelax.flows.summary import Summary, SummaryRow
 from diffrelax.molecule import Molecule
@@ -18,16 +17,10 @@ from diffrelax.results.molecules import MoleculeDocument
 from diffrelax.results.page import Page, Row, Table, Tone, View
 
 TONES: dict[str, Tone] = {"converged": "good", "not converged": "doubtful"}
-SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
-    "input": ("index", str),
-    "name": COLUMNS["name"],
-    "verdict": ("verdict", str),
-    "state": COLUMNS["state"],
-    "reason": COLUMNS["reason"],
-    **{title: COLUMNS[title] for title in ("energy / eV", "fmax / eV/Å", "calls", "seconds")},
-    "last stage": COLUMNS["stage"],
-    "SMILES": ("smiles", str),
-}
+SHOWN = (
+    "index", "name", "verdict", "state", "reason", "energy", "fmax", "gradient_calls", "seconds",
+    "stage", "smiles",
+)  # fmt: skip
 TEXT = (
     "One row for each input. The verdict is that of the diffusion model; state, energy, largest "
     "force on an atom (fmax) and gradient calls are those of the last stage; seconds are wall time "
@@ -64,21 +57,18 @@ def flow_page(
         title=f"{config.folder.name}: {len(rows)} molecules",
         subtitle=f"{model}, then {theory} until no force exceeds {level.fmax:g} eV/Å",
         facts={"inputs": str(len(rows))} | {k: str(n) for k, n in summary.counts.items()},
-        sections=[Table("Molecules", TEXT, tuple(SHOWN), rows)],
+        sections=[Table("Molecules", TEXT, SummaryRow.header(SHOWN), rows)],
         views=views,
         made=made,
         elsewhere="All are in the store of the flow, and diffrelax results export writes them.",
     )
 
 
-def _cells(row: SummaryRow, documents: Mapping[str, ResultDocument]) -> list[str]:
+def _cells(row: SummaryRow, documents: Mapping[str, ResultDocument]) -> tuple[str, ...]:
     reasons = dict.fromkeys([documents["relax"].reason if "relax" in documents else "", row.reason])
-    told = row.model_dump() | {
-        "energy_ev": row.energy,
-        "reason": "; ".join(filter(None, reasons)),
-        "verdict": row.verdict.replace("_", " "),
-    }
-    return ["" if told[key] is None else show(told[key]) for key, show in SHOWN.values()]
+    verdict = row.verdict.replace("_", " ")
+    told = row.model_copy(update={"reason": "; ".join(filter(None, reasons)), "verdict": verdict})
+    return told.cells(SHOWN, unknown="")
 
 
 def _frames(documents: Mapping[str, ResultDocument]) -> dict[str, Molecule]:
@@ -92,7 +82,7 @@ def _frames(documents: Mapping[str, ResultDocument]) -> dict[str, Molecule]:
         frames["relaxed by the model"] = relaxed.output if relaxed.verdict == "relaxed" else None
     if isinstance(minimised, MinimisationDocument):
         end = "minimum" if minimised.converged else "last geometry"
-        frames[f"{end}, {level_of(minimised)}"] = minimised.output
+        frames[f"{end}, {minimised.theory}"] = minimised.output
     return {label: one.to_molecule() for label, one in frames.items() if one}
 
 

@@ -1,118 +1,34 @@
-"""What is told of results: rows, tables and files."""
+"""What is told of results, in tables and files."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from diffrelax.atomic import replacing
-from diffrelax.dft import DFTSettings
 from diffrelax.extras import find_extra
 from diffrelax.files.writing import WRITERS, check_output, write_molecules
 from diffrelax.flows.summary import Summary
-from diffrelax.results.documents import (
-    FailureDocument,
-    MinimisationDocument,
-    RelaxationDocument,
-    ResultDocument,
-    StaticDocument,
-)
-from diffrelax.results.molecules import MoleculeDocument
-from diffrelax.results.tables import aligned_table
+from diffrelax.results.documents import ResultDocument
+from diffrelax.results.rows import ResultRow, csv_text, text_table
 
 TABLES = (".csv", ".parquet")
-COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
-    "name": ("name", str),
-    "stage": ("stage", str),
-    "level": ("level", str),
-    "state": ("state", str),
-    "energy / eV": ("energy_ev", "{:.4f}".format),
-    "fmax / eV/Å": ("fmax", "{:.4f}".format),
-    "calls": ("gradient_calls", str),
-    "seconds": ("seconds", "{:.1f}".format),
-    "reason": ("reason", str),
-}
+LISTED = (
+    "name", "stage", "level", "state", "energy_ev", "fmax", "gradient_calls", "seconds", "reason",
+)  # fmt: skip
+SUMMARISED = ("name", "stage", "state", "energy", "fmax", "gradient_calls", "seconds", "reason")
 
 
-def result_row(document: ResultDocument) -> dict[str, Any]:
-    """Return what is told of a result: flat, None where not known, the same keys for all kinds."""
-    row: dict[str, Any] = {
-        "name": document.name,
-        "smiles": None,
-        "kind": document.kind,
-        "stage": "relax",
-        "level": None,
-        "criterion": None,
-        "state": "failed",
-        "reason": document.reason,
-        "energy_ev": None,
-        "fmax": None,
-        "gradient_calls": None,
-        "scf_cycles": None,
-        "seconds": None,
-        "model": document.provenance.model or None,
-        "host": document.provenance.host,
-        "version": document.provenance.version,
-        "finished": document.provenance.finished.isoformat(),
-        "key": document.key,
-    }
-    if molecule := geometry(document):
-        row["smiles"] = molecule.smiles or None
-    if isinstance(document, FailureDocument):
-        return row | {"stage": document.stage}
-    row["seconds"] = document.seconds["total"]
-    if isinstance(document, RelaxationDocument):
-        return row | {"state": document.verdict}
-    row |= {"stage": document.level, "level": level_of(document), "energy_ev": document.energy}
-    if isinstance(document, StaticDocument):
-        return row | {"state": "calculated"}
-    return row | {
-        "criterion": document.criterion,
-        "state": "converged" if document.converged else "not converged",
-        "fmax": document.fmax,
-        "gradient_calls": document.gradient_calls,
-        "scf_cycles": document.scf_cycles,
-    }
-
-
-def level_of(document: ResultDocument) -> str | None:
-    """Return the level of theory of a result, such as ``pbe/def2-svp``; none without one."""
-    if not isinstance(document, (MinimisationDocument, StaticDocument)):
-        return None
-    if document.level != "dft":
-        return document.level
-    entries = ("xc", "basis", "solvent")
-    chosen = {key: value for key, value in document.settings.items() if key in entries}
-    return DFTSettings(**chosen).theory
-
-
-def geometry(document: ResultDocument) -> MoleculeDocument | None:
-    """Return the geometry that a result is about; none of a failure."""
-    if isinstance(document, (RelaxationDocument, MinimisationDocument)):
-        return document.output
-    return document.input if isinstance(document, StaticDocument) else None
-
-
-def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Lay rows out for people; columns that are empty throughout are left out."""
-    columns: list[tuple[str, ...]] = []
-    left: set[int] = set()
-    for title, (key, show) in COLUMNS.items():
-        column = ["" if row.get(key) is None else show(row[key]) for row in rows]
-        if any(column):
-            if show is str and key != "gradient_calls":
-                left.add(len(columns))
-            columns.append((title, *column))
-    return aligned_table(list(zip(*columns, strict=True)), left)
+def results_table(rows: Sequence[ResultRow]) -> str:
+    """Lay results out for people."""
+    return text_table(rows, LISTED)
 
 
 def summary_table(summary: Summary) -> str:
     """Lay the account of a flow out for people: a line for each input, then the counts."""
-    rows = [row.model_dump() | {"energy_ev": row.energy} for row in summary.rows]
     counts = ", ".join(f"{n} {state}" for state, n in summary.counts.items())
-    return f"{table(rows)}\n{len(rows)} inputs: {counts}"
+    return f"{text_table(summary.rows, SUMMARISED)}\n{len(summary.rows)} inputs: {counts}"
 
 
 def check_export(path: Path) -> None:
@@ -141,25 +57,22 @@ def export(path: Path, documents: Sequence[ResultDocument]) -> int:
     ValueError
         If none has a geometry, and the file is to have geometries.
     """
-    rows = [result_row(document) for document in documents]
+    rows = [ResultRow.of(document).model_dump() for document in documents]
     suffix = path.suffix.lower()
     if suffix in TABLES:
         with replacing(path) as part:
             (_write_csv if suffix == ".csv" else _write_parquet)(part, rows)
         return len(rows)
-    pairs = [(g, row) for d, row in zip(documents, rows, strict=True) if (g := geometry(d))]
+    pairs = [(d.geometry, row) for d, row in zip(documents, rows, strict=True) if d.geometry]
     if not pairs:
         raise ValueError(f"none of the {len(rows)} results has a geometry: {path} was not made")
     infos = [{k: v for k, v in row.items() if k not in ("name", "smiles")} for _, row in pairs]
-    write_molecules(path, [g.to_molecule() for g, _ in pairs], infos)
+    write_molecules(path, [geometry.to_molecule() for geometry, _ in pairs], infos)
     return len(pairs)
 
 
 def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    path.write_text(csv_text(list(rows[0]), [list(row.values()) for row in rows]), encoding="utf-8")
 
 
 def _write_parquet(path: Path, rows: Sequence[dict[str, Any]]) -> None:

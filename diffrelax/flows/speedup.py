@@ -115,7 +115,8 @@ class SpeedupFlowMaker(Maker):
         """Write the report; jobs that never ended are missing references."""
         from diffrelax.benchmark.hardware import describe_hardware
         from diffrelax.benchmark.speedup.arms import distinct, same_as
-        from diffrelax.benchmark.speedup.report import outcome_row, write_report
+        from diffrelax.benchmark.speedup.report import write_report
+        from diffrelax.benchmark.speedup.rows import OutcomeRow
         from diffrelax.benchmark.speedup.run import Outcome
 
         outcomes: list[Outcome] = []
@@ -144,7 +145,7 @@ class SpeedupFlowMaker(Maker):
             "lost": lost,
         }
         tables = write_report(Path.cwd(), outcomes, about, self.watts) if outcomes else ""
-        rows = [outcome_row(outcome) for outcome in outcomes]
+        rows = [OutcomeRow.of(outcome).model_dump() for outcome in outcomes]
         return {"kind": "speedup", "tables": tables, "rows": rows, "lost": lost}
 
 

@@ -19,27 +19,28 @@ from diffrelax.results.documents import (
 )
 from diffrelax.results.molecules import Document
 from diffrelax.results.provenance import Provenance
+from diffrelax.results.rows import Columns, column, perhaps
 
 State = Literal["converged", "not converged", "failed", "lost"]
 
 
-class SummaryRow(Document):
+class SummaryRow(Columns):
     """What became of one input."""
 
-    index: int = Field(description="of the input, from 0")
-    name: str
-    smiles: str = ""
-    state: State = Field(
-        description="converged; ended without; no molecule for some stage; its job never ended"
+    index: int = column("of the input, from 0", "input")
+    name: str = column("of the molecule")
+    smiles: str = column("of the molecule", "SMILES", default="")
+    state: State = column(
+        "converged; ended without; no molecule for some stage; its job never ended"
     )
-    stage: str = Field(description="the last that the input came to")
-    reason: str = ""
-    verdict: str = Field(default="", description="of the diffusion model, if it came to that")
-    energy: float | None = Field(default=None, description="eV")
-    fmax: float | None = Field(default=None, description="eV/Å")
-    gradient_calls: int | None = None
-    seconds: float = Field(default=0.0, description="of all stages")
-    key: str = Field(default="", description="of the last unit of work")
+    stage: str = column("the last that the input came to")
+    reason: str = column("what went wrong, or what to beware of", default="")
+    verdict: str = column("of the diffusion model, if it came to that", default="")
+    energy: float | None = perhaps("eV", "energy / eV", ".4f")
+    fmax: float | None = perhaps("largest force on an atom, eV/Å", "fmax / eV/Å", ".4f")
+    gradient_calls: int | None = perhaps("at the level of the last stage", "calls")
+    seconds: float = column("wall time of all stages", form=".1f", default=0.0)
+    key: str = column("of the last unit of work", default="")
 
 
 class Summary(Document):
@@ -133,7 +134,7 @@ def summary_row(
     return row.model_copy(
         update=known
         | {
-            "state": "converged" if end.converged else "not converged",
+            "state": end.state,
             "stage": end.level,
             "smiles": end.output.smiles,
             "energy": end.energy,

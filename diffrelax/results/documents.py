@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeAlia
 from pydantic import Field, TypeAdapter, ValidationError
 
 from diffrelax.clock import Time
+from diffrelax.dft.settings import DFTSettings
 from diffrelax.entries import explain_invalid
 from diffrelax.results.molecules import Document, MoleculeDocument, Vector
 from diffrelax.results.provenance import Provenance
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from diffrelax.relaxation import Relaxation
 
 SCHEMA_VERSION: Final = 1
+OF_THE_THEORY = ("xc", "basis", "solvent")  # settings
 
 
 class Result(Document):
@@ -37,6 +39,16 @@ class Result(Document):
     name: str = Field(description="of the molecule")
     reason: str = Field(default="", description="what went wrong, or what to beware of")
     provenance: Provenance
+
+    @property
+    def geometry(self) -> MoleculeDocument | None:
+        """The molecule at the geometry that the result is about; None if there is none."""
+        return None
+
+    @property
+    def theory(self) -> str | None:
+        """Level of theory, such as ``pbe/def2-svp``; None without one."""
+        return None
 
 
 class TimedResult(Result):
@@ -94,6 +106,11 @@ class RelaxationDocument(TimedResult):
         description="level of theory that the model aimed at; none without it, or before this was "
         "kept",
     )
+
+    @property
+    def geometry(self) -> MoleculeDocument | None:
+        """The output."""
+        return self.output
 
     @classmethod
     def from_relaxation(
@@ -158,12 +175,27 @@ class ThermochemistryDocument(Document):
         return cls(**asdict(thermochemistry)) if thermochemistry else None
 
 
-class MinimisationDocument(TimedResult):
+class LevelResult(TimedResult):
+    """What all results have in common that are of a level of theory."""
+
+    level: str = Field(description="dft, or one of the cheap levels")
+    settings: dict[str, Any] = Field(
+        description="of the level, and of the optimizer if there is one"
+    )
+
+    @property
+    def theory(self) -> str:
+        """Level of theory, such as ``pbe/def2-svp``."""
+        if self.level != "dft":
+            return self.level
+        chosen = {key: self.settings[key] for key in OF_THE_THEORY if key in self.settings}
+        return DFTSettings(**chosen).theory
+
+
+class MinimisationDocument(LevelResult):
     """A relaxation at a level of theory, DFT or cheaper, converged or not."""
 
     kind: Literal["minimisation"] = "minimisation"
-    level: str = Field(description="dft, or one of the cheap levels")
-    settings: dict[str, Any] = Field(description="of the level and the optimizer")
     criterion: str = Field(description="the stopping rule in words")
     input: MoleculeDocument
     output: MoleculeDocument = Field(description="at the last geometry that was calculated")
@@ -183,6 +215,16 @@ class MinimisationDocument(TimedResult):
         default=None, description="of an ideal gas; none if not asked for"
     )
     trajectory: Trajectory | None = None
+
+    @property
+    def geometry(self) -> MoleculeDocument:
+        """The output."""
+        return self.output
+
+    @property
+    def state(self) -> Literal["converged", "not converged"]:
+        """How it ended, in words."""
+        return "converged" if self.converged else "not converged"
 
     @classmethod
     def from_dft(
@@ -254,15 +296,18 @@ class MinimisationDocument(TimedResult):
         )
 
 
-class StaticDocument(TimedResult):
+class StaticDocument(LevelResult):
     """Energy and forces of one geometry."""
 
     kind: Literal["static"] = "static"
-    level: str
-    settings: dict[str, Any] = Field(description="of the level")
     input: MoleculeDocument
     energy: float = Field(description="eV")
     forces: tuple[Vector, ...] = Field(description="eV/Å")
+
+    @property
+    def geometry(self) -> MoleculeDocument:
+        """The input."""
+        return self.input
 
 
 ResultDocument: TypeAlias = (

@@ -17,7 +17,7 @@ from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
 from jinja2 import Environment, Template
@@ -27,13 +27,13 @@ from diffrelax.atomic import replacing
 from diffrelax.files.writing import as_bytes
 from diffrelax.geometry import bond_matrix, superpose
 from diffrelax.molecule import Molecule
+from diffrelax.results.rows import UNKNOWN, Columns
 
 MOST_OF_ROWS, MOST_OF_GEOMETRIES = 5_000_000, 4_000_000  # characters, so that browsers open it
 AT_ONCE = 200  # rows that a table shows at first
 OF_A_CELL, OF_A_ROW = 10, 100  # characters around what is in it
 NUMBER = re.compile(r"[-−+]?\d+\.?\d*(e[-+]?\d+)?%?( \[.*\])?", re.IGNORECASE)
 SHORT, WIDE = 24, 40  # characters
-UNKNOWN = ("", "–")
 
 Tone = Literal["", "good", "doubtful", "bad"]
 UNWELL = ("doubtful", "bad")
@@ -76,6 +76,12 @@ class Table:
     text: str
     header: Sequence[str]
     rows: Sequence[Row]
+
+    @classmethod
+    def of(cls, title: str, text: str, rows: Sequence[Columns]) -> Self:
+        """Make a table of all columns of some rows."""
+        header = rows[0].header() if rows else ()
+        return cls(title, text, header, [Row(row.cells()) for row in rows])
 
     @property
     def kinds(self) -> list[str]:
@@ -210,7 +216,7 @@ def _fitting(things: Iterable[T], most: int, size: Callable[[T], int]) -> list[T
 
 
 def _kind(cells: Sequence[str]) -> str:
-    known = [cell for cell in cells if cell not in UNKNOWN]
+    known = [cell for cell in cells if cell not in ("", UNKNOWN)]
     if known and all(map(NUMBER.fullmatch, known)):
         return "number"
     longest = max(map(len, known), default=0)

@@ -20,15 +20,11 @@ import yaml
 from source_tree import ROOT
 
 from diffrelax.cli import app
-from diffrelax.cli.report import relaxation_row
 from diffrelax.files import FORMATS
 from diffrelax.files.writing import WRITERS
 from diffrelax.flows.config import FlowConfig
-from diffrelax.flows.reports import TABLES, result_row
+from diffrelax.flows.reports import TABLES
 from diffrelax.levels.profiles import Profile
-from diffrelax.relaxation import Relaxation
-from diffrelax.results.documents import FailureDocument
-from diffrelax.results.provenance import Provenance
 
 DOCS = ROOT / "docs"
 PAGES = sorted(
@@ -195,11 +191,6 @@ def first_cells(heading: str) -> list[str]:
 
 
 def test_columns_and_formats_are_those_of_the_code():
-    row = relaxation_row(Relaxation("a", "failed", "", None, None))
-    assert first_cells("What is told of each molecule") == list(row)
-    failure = FailureDocument(name="a", stage="embed", provenance=Provenance.here())
-    told = first_cells("What is told of each result of a flow")
-    assert sorted(told) == sorted(result_row(failure))
     assert sorted(first_cells("Files that are read")) == sorted(FORMATS)
     assert set(first_cells("Files that are written")) == {*WRITERS, *TABLES, ".h5"}
 

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from math import isnan
 from pathlib import Path
 from typing import Any
 
+from diffrelax.benchmark.speedup.rows import OutcomeRow
 from diffrelax.benchmark.speedup.run import Outcome
-from diffrelax.clock import NO_TIME
 from diffrelax.dft import DFTSettings
-from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.molecule import Molecule
 from diffrelax.results.page import Figure, Page, Row, Table, Tone, View
 
 FIGURE = "Gradient calls, and energies of the starts"
-HEADER = (
-    "molecule", "start", "recipe", "gradient calls", "minimum", "remark",
-    "start above its minimum, kcal/mol", "SCF cycles", "seconds", "processor seconds",
+SHOWN = (
+    "name", "start", "recipe", "calls", "basin", "remark", "excess_ev", "scf_cycles",
+    "seconds_total", "processor_seconds_total",
 )  # fmt: skip
 TEXT = (
     "One row for each molecule and arm. Seconds are from the SMILES to the end of the DFT "
@@ -61,7 +59,7 @@ def speedup_page(
         sections=[
             *([Figure(FIGURE, figure.read_bytes())] if figure.is_file() else []),
             *tables,
-            Table("Molecules", TEXT, HEADER, rows),
+            Table("Molecules", TEXT, OutcomeRow.header(SHOWN), rows),
         ],
         views=[_view(by_name[name], of_one) for name, of_one in frames.items()],
         made=about,
@@ -104,24 +102,8 @@ def _told(outcome: Outcome) -> str:
 
 
 def _row(outcome: Outcome, view: int | None) -> Row:
-    total = outcome.times.get("total", NO_TIME)
-    cells = (
-        outcome.name,
-        outcome.arm.start,
-        outcome.arm.recipe,
-        str(outcome.calls or "–"),
-        "–" if outcome.basin is None else str(outcome.basin),
-        "; ".join(filter(None, [outcome.reason, *outcome.notes])),
-        "–" if outcome.excess is None else f"{outcome.excess / KCAL_PER_MOL:.3f}",
-        str(outcome.scf_cycles or "–"),
-        _seconds(total.wall),
-        _seconds(total.processor),
-    )
     ends = ((_begin(outcome), outcome.begin), (_end(outcome), outcome.end))
     shown = [label for label, molecule in ends if molecule]
     tone: Tone = "bad" if outcome.reason else "doubtful" if outcome.notes else "good"
+    cells = OutcomeRow.of(outcome).cells(SHOWN)
     return Row(cells, view if shown else None, shown, tone)
-
-
-def _seconds(time: float) -> str:
-    return "–" if isnan(time) else f"{time:.1f}"

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
-from io import StringIO
-from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +13,11 @@ from diffrelax.atomic import replacing
 from diffrelax.benchmark.speedup.arms import SpeedupArm, level_settings
 from diffrelax.benchmark.speedup.figure import draw_speedup
 from diffrelax.benchmark.speedup.page import speedup_page
+from diffrelax.benchmark.speedup.rows import OutcomeRow
 from diffrelax.benchmark.speedup.run import Outcome
 from diffrelax.benchmark.speedup.statistics import (
     RESOLUTION,
     ArmCost,
-    Estimate,
     Speedup,
     StartQuality,
     arm_costs,
@@ -31,35 +28,12 @@ from diffrelax.dft import DFTSettings
 from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.results.page import Row, Table
 from diffrelax.results.provenance import Provenance
+from diffrelax.results.rows import csv_text
 from diffrelax.results.tables import markdown_table
 
 MOST_GAINS = 4  # at the top of the page
 PAPER = SpeedupArm("mmff94", "bfgs")
 PACKAGES = ("diffrelax", "pyscf", "ase", "geometric", "tblite", "rdkit", "torch", "numpy", "scipy")
-
-STAGES = ("total", "embedding", "start", "hessian", "dft")
-
-COST_HEADER = (
-    "start", "recipe", "molecules", "converged", "calls, median", "calls, mean",
-    "SCF cycles, median", "seconds, median", "processor seconds, median", "kWh per 1,000 minima",
-)  # fmt: skip
-START_HEADER = (
-    "start", "molecules", "above minimum, kcal/mol, median", "pairs with MMFF94",
-    "MMFF94's over it, ratio of medians", "MMFF94's over it, median ratio",
-    "largest force, eV/Å, median", "below the criterion", "below geomeTRIC's loose",
-    "below geomeTRIC's default",
-)  # fmt: skip
-SPEEDUP_HEADER = (
-    "from", "to", "molecules", "pairs", "other minimum", "no minimum", "calls, ratio of medians",
-    "calls, median ratio", "SCF cycles, ratio of medians", "SCF cycles, median ratio",
-    "timed pairs", "seconds, ratio of medians", "seconds, median ratio",
-    "processor seconds, ratio of medians", "processor seconds, median ratio",
-)  # fmt: skip
-MOLECULE_HEADER = (
-    "name", "smiles", "start", "recipe", "converged", "basin", "calls", "scf_cycles",
-    *(f"{clock}_{stage}" for clock in ("seconds", "processor_seconds") for stage in STAGES),
-    "excess_ev", "energies_ev", "reason", "notes", "hardware",
-)  # fmt: skip
 
 
 def comparisons(arms: Sequence[SpeedupArm]) -> list[tuple[SpeedupArm, SpeedupArm]]:
@@ -104,7 +78,7 @@ def write_report(
     str
         The tables of the report, in markdown.
     """
-    costs = arm_costs(outcomes, watts)
+    costs, rows = arm_costs(outcomes, watts), [OutcomeRow.of(outcome) for outcome in outcomes]
     starts = start_qualities(outcomes, about["level"]["fmax"])
     ratios = [speedup(outcomes, *pair) for pair in comparisons([cost.arm for cost in costs])]
     tables = _tables(costs, starts, ratios, outcomes)
@@ -121,9 +95,11 @@ def write_report(
     }
     files = {
         "report.md": _page(markdown, about),
-        "arms.csv": _csv(COST_HEADER, map(_cost_cells, costs)),
-        "starts.csv": _csv(START_HEADER, map(_start_cells, starts)),
-        "molecules.csv": _csv(MOLECULE_HEADER, map(_molecule_cells, outcomes)),
+        "arms.csv": csv_text(ArmCost.header(), [cost.cells() for cost in costs]),
+        "starts.csv": csv_text(StartQuality.header(), [start.cells() for start in starts]),
+        "molecules.csv": csv_text(
+            list(OutcomeRow.model_fields), [list(row.model_dump().values()) for row in rows]
+        ),
         "about.json": json.dumps(about, indent=1, ensure_ascii=False) + "\n",
     }
     for name, text in files.items():
@@ -142,7 +118,7 @@ def _tables(
     outcomes: Sequence[Outcome],
 ) -> list[Table]:
     tables = [
-        Table(
+        Table.of(
             "What each arm costs",
             "From the SMILES to the end of the DFT relaxation, over the molecules that reached a "
             "minimum. In brackets are 95% intervals: of medians those of order statistics (from "
@@ -150,10 +126,9 @@ def _tables(
             "(from twenty on). Electrical energy is that of all relaxations that ended, with or "
             "without a minimum, for each minimum that was reached. Arms that were tried on "
             "different molecules or processors are compared by the table of pairs.",
-            COST_HEADER,
-            _rows(map(_cost_cells, costs)),
+            costs,
         ),
-        Table(
+        Table.of(
             "How good each start is",
             "By the first gradient call. Energies are above the reference minimum that the "
             "relaxation reaches; ratios are over the pairs that reach the same minimum, and one "
@@ -161,17 +136,15 @@ def _tables(
             "grids leave so much open. The last columns are the shares of the molecules whose "
             "forces already meet the criterion of these relaxations, and the criteria for "
             "gradients of geomeTRIC's loose and default sets, with Wilson's intervals.",
-            START_HEADER,
-            _rows(map(_start_cells, starts)),
+            starts,
         ),
-        Table(
+        Table.of(
             "How many times less the second costs",
             "Over the pairs that end in the same reference minimum; seconds over those of them "
             "that ran on the same kind of processor, however far apart in time. Unlike seconds, "
             "SCF cycles do not depend on what else a machine is doing. A relaxation that is noted "
             "below to have stopped on the way to its minimum counts with the calls that it took.",
-            SPEEDUP_HEADER,
-            _rows(map(_speedup_cells, ratios)),
+            ratios,
         ),
         Table(
             "Molecules with more than one minimum",
@@ -211,7 +184,7 @@ def _gains(ratios: Iterable[Speedup]) -> dict[str, str]:
     """Say how many times more calls other starts take by the same recipe, most pairs first."""
     equal = [r for r in ratios if r.fast.start == "diffusion" and r.slow.recipe == r.fast.recipe]
     return {
-        f"gradient calls, {ratio.slow.start} / diffusion, {ratio.fast.recipe}": _shown(
+        f"gradient calls, {ratio.slow.start} / diffusion, {ratio.fast.recipe}": format(
             ratio.typical_calls, ".2f"
         )
         for ratio in sorted(equal, key=lambda ratio: -ratio.pairs)[:MOST_GAINS]
@@ -287,93 +260,3 @@ def _page(tables: str, about: Mapping[str, Any]) -> str:
             "```json\n" + json.dumps(about, indent=1, ensure_ascii=False) + "\n```\n",
         ]
     )
-
-
-def _cost_cells(cost: ArmCost) -> tuple[str, ...]:
-    return (
-        cost.arm.start,
-        cost.arm.recipe,
-        str(cost.n),
-        str(cost.converged),
-        _shown(cost.calls, "g"),
-        _shown(cost.mean_calls, ".1f"),
-        _shown(cost.scf_cycles, "g"),
-        _shown(cost.seconds, ".1f"),
-        _shown(cost.processor_seconds, ".1f"),
-        "–" if isnan(cost.kwh) else f"{cost.kwh:.2f}",
-    )
-
-
-def _start_cells(start: StartQuality) -> tuple[str, ...]:
-    return (
-        start.start,
-        str(start.n),
-        _shown(start.excess, ".3f", KCAL_PER_MOL),
-        str(start.pairs),
-        _shown(start.excess_ratio, ".1f"),
-        _shown(start.typical_excess_ratio, ".1f"),
-        _shown(start.first_fmax, ".3f"),
-        *(
-            _shown(share, ".0%")
-            for share in (start.below_fmax, start.below_loose, start.below_default)
-        ),
-    )
-
-
-def _speedup_cells(ratio: Speedup) -> tuple[str, ...]:
-    counts = (ratio.n, ratio.pairs, ratio.elsewhere, ratio.failed)
-    calls = ratio.calls, ratio.typical_calls
-    cycles = ratio.scf_cycles, ratio.typical_scf_cycles
-    times = (
-        ratio.seconds, ratio.typical_seconds,
-        ratio.processor_seconds, ratio.typical_processor_seconds,
-    )  # fmt: skip
-    return (
-        str(ratio.slow),
-        str(ratio.fast),
-        *map(str, counts),
-        *(_shown(estimate, ".2f") for estimate in (*calls, *cycles)),
-        str(ratio.timed),
-        *(_shown(estimate, ".2f") for estimate in times),
-    )
-
-
-def outcome_row(outcome: Outcome) -> dict[str, Any]:
-    """Return what is told of an outcome, None where not known."""
-    return dict(zip(MOLECULE_HEADER, _molecule_cells(outcome), strict=True))
-
-
-def _molecule_cells(outcome: Outcome) -> tuple[Any, ...]:
-    times = [outcome.times.get(stage) for stage in STAGES]
-    return (
-        outcome.name,
-        outcome.smiles,
-        outcome.arm.start,
-        outcome.arm.recipe,
-        outcome.converged,
-        outcome.basin,
-        outcome.calls or None,
-        outcome.scf_cycles or None,
-        *(time and time.wall for time in times),
-        *(time and time.processor for time in times),
-        outcome.excess,
-        list(outcome.energies) or None,
-        outcome.reason,
-        "; ".join(outcome.notes),
-        outcome.hardware,
-    )
-
-
-def _shown(estimate: Estimate, form: str, unit: float = 1.0) -> str:
-    if isnan(estimate.value):
-        return "–"
-    value, low, high = (
-        format(x / unit, form) for x in (estimate.value, estimate.low, estimate.high)
-    )
-    return value if isnan(estimate.low) else f"{value} [{low}, {high}]"
-
-
-def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    file = StringIO()
-    csv.writer(file, lineterminator="\n").writerows([header, *rows])
-    return file.getvalue()

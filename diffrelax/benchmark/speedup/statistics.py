@@ -15,6 +15,8 @@ from scipy.stats import t as student
 
 from diffrelax.benchmark.speedup.arms import SpeedupArm
 from diffrelax.benchmark.speedup.run import Outcome
+from diffrelax.levels.force_field import KCAL_PER_MOL
+from diffrelax.results.rows import UNKNOWN, Columns, column
 
 RESAMPLES = 9999
 FEWEST = 6  # molecules whose mean has an interval, as their median has
@@ -33,116 +35,107 @@ class Estimate:
     low: float = nan
     high: float = nan
 
+    def __truediv__(self, unit: float) -> Estimate:
+        return Estimate(self.value / unit, self.low / unit, self.high / unit)
 
-@dataclass(frozen=True)
-class ArmCost:
-    """What an arm costs; means and medians are over the molecules that reached a minimum.
-
-    Parameters
-    ----------
-    arm : SpeedupArm
-    n : int
-        Molecules that were tried.
-    converged : int
-        That reached a minimum.
-    calls : Estimate
-        Median number of energy-and-gradient calls.
-    mean_calls : Estimate
-    scf_cycles : Estimate
-        Median.
-    seconds, processor_seconds : Estimate
-        Median time from the SMILES on, see `diffrelax.clock.Time`.
-    kwh : float
-        Electrical energy for 1,000 minima: the processor time of all relaxations that ended, also
-        without a minimum, over the number of minima that were reached, times the power that was
-        assumed.
-    """
-
-    arm: SpeedupArm
-    n: int
-    converged: int
-    calls: Estimate
-    mean_calls: Estimate
-    scf_cycles: Estimate
-    seconds: Estimate
-    processor_seconds: Estimate
-    kwh: float
+    def __format__(self, form: str) -> str:
+        if isnan(self.value):
+            return UNKNOWN
+        value, low, high = (format(x, form) for x in (self.value, self.low, self.high))
+        return value if isnan(self.low) else f"{value} [{low}, {high}]"
 
 
-@dataclass(frozen=True)
-class StartQuality:
+class ArmCost(Columns):
+    """What an arm costs; means and medians are over the molecules that reached a minimum."""
+
+    start: str = column("of the arm")
+    recipe: str = column("of the arm")
+    n: int = column("that were tried", "molecules")
+    converged: int = column("of these, that reached a minimum")
+    calls: Estimate = column("energy-and-gradient calls", "calls, median", "g")
+    mean_calls: Estimate = column("the same", "calls, mean", ".1f")
+    scf_cycles: Estimate = column("of all calls", "SCF cycles, median", "g")
+    seconds: Estimate = column("from the SMILES on", "seconds, median", ".1f")
+    processor_seconds: Estimate = column(
+        "see `diffrelax.clock.Time`", "processor seconds, median", ".1f"
+    )
+    kwh: float = column(
+        "electrical energy: the processor time of all relaxations that ended, also without a "
+        "minimum, over the number of minima that were reached, times the power that was assumed",
+        "kWh per 1,000 minima",
+        ".2f",
+    )
+
+    @property
+    def arm(self) -> SpeedupArm:
+        """The arm."""
+        return SpeedupArm(self.start, self.recipe)
+
+
+class StartQuality(Columns):
     """How good the geometries are that one start gives, told by the first gradient call from each.
 
-    Parameters
-    ----------
-    start : str
-    n : int
-        Molecules with a first gradient call.
-    excess : Estimate, eV
-        Median energy above the reference minimum that is reached from there.
-    pairs : int
-        Molecules that reach one minimum from here and from MMFF94.
-    excess_ratio, typical_excess_ratio : Estimate
-        Of MMFF94's excess energy over this one's, over these pairs: ratio of the medians, and
-        median of the ratios. An energy below `RESOLUTION` counts as that.
-    first_fmax : Estimate, eV/Å
-        Median largest force on an atom.
-    below_fmax, below_loose, below_default : Estimate
-        Shares whose forces already meet the criterion of the relaxations, and the two criteria for
-        gradients of geomeTRIC's loose and default sets.
+    In ratios, over these pairs, an energy below `RESOLUTION` counts as that. The last three are
+    shares of the molecules, and the criteria are those for gradients.
     """
 
-    start: str
-    n: int
-    excess: Estimate
-    pairs: int
-    excess_ratio: Estimate
-    typical_excess_ratio: Estimate
-    first_fmax: Estimate
-    below_fmax: Estimate
-    below_loose: Estimate
-    below_default: Estimate
+    start: str = column("of the arms")
+    n: int = column("with a first gradient call", "molecules")
+    excess: Estimate = column(
+        "energy above the reference minimum that is reached from there, eV",
+        "above minimum, kcal/mol, median",
+        ".3f",
+        KCAL_PER_MOL,
+    )
+    pairs: int = column("that reach one minimum from here and from MMFF94", "pairs with MMFF94")
+    excess_ratio: Estimate = column(
+        "of excess energies", "MMFF94's over it, ratio of medians", ".1f"
+    )
+    typical_excess_ratio: Estimate = column(
+        "of excess energies", "MMFF94's over it, median ratio", ".1f"
+    )
+    first_fmax: Estimate = column("on an atom", "largest force, eV/Å, median", ".3f")
+    below_fmax: Estimate = column(
+        "whose forces meet that of the relaxations", "below the criterion", ".0%"
+    )
+    below_loose: Estimate = column("whose forces meet these", "below geomeTRIC's loose", ".0%")
+    below_default: Estimate = column("whose forces meet these", "below geomeTRIC's default", ".0%")
 
 
-@dataclass(frozen=True)
-class Speedup:
+class Speedup(Columns):
     """How many times less one arm costs than another, over molecules that end in one minimum.
 
-    Parameters
-    ----------
-    slow, fast : SpeedupArm
-    n : int
-        Molecules that were tried in both arms.
-    pairs : int
-        Of these, those that end in the same reference minimum.
-    elsewhere : int
-        Those that end in two minima.
-    failed : int
-        Those that lack a minimum, or a reference for it, in one arm or both.
-    timed : int
-        Of the pairs, those with both relaxations on the same kind of processor, with as many
-        threads: over these the times are compared.
-    calls, scf_cycles, seconds, processor_seconds : Estimate
-        Ratio of the medians.
-    typical_calls, typical_scf_cycles, typical_seconds, typical_processor_seconds : Estimate
-        Median over the molecules of the ratio.
+    Times are compared over the pairs with both relaxations on the same kind of processor, with as
+    many threads.
     """
 
-    slow: SpeedupArm
-    fast: SpeedupArm
-    n: int
-    pairs: int
-    elsewhere: int
-    failed: int
-    timed: int
-    calls: Estimate
-    typical_calls: Estimate
-    scf_cycles: Estimate
-    typical_scf_cycles: Estimate
-    seconds: Estimate
-    typical_seconds: Estimate
-    processor_seconds: Estimate
-    typical_processor_seconds: Estimate
+    slow: SpeedupArm = column("an arm", "from")
+    fast: SpeedupArm = column("an arm", "to")
+    n: int = column("that were tried in both arms", "molecules")
+    pairs: int = column("of these, that end in the same reference minimum")
+    elsewhere: int = column("that end in two minima", "other minimum")
+    failed: int = column(
+        "that lack a minimum, or a reference for it, in one arm or both", "no minimum"
+    )
+    calls: Estimate = column("of energy-and-gradient calls", "calls, ratio of medians", ".2f")
+    typical_calls: Estimate = column("of energy-and-gradient calls", "calls, median ratio", ".2f")
+    scf_cycles: Estimate = column(
+        "of the cycles of all calls", "SCF cycles, ratio of medians", ".2f"
+    )
+    typical_scf_cycles: Estimate = column(
+        "of the cycles of all calls", "SCF cycles, median ratio", ".2f"
+    )
+    timed: int = column("of the pairs, on one kind of processor", "timed pairs")
+    seconds: Estimate = column("of the time from the SMILES on", "seconds, ratio of medians", ".2f")
+    typical_seconds: Estimate = column(
+        "of the time from the SMILES on", "seconds, median ratio", ".2f"
+    )
+    processor_seconds: Estimate = column(
+        "of that, see `diffrelax.clock.Time`", "processor seconds, ratio of medians", ".2f"
+    )
+    typical_processor_seconds: Estimate = column(
+        "of that, see `diffrelax.clock.Time`", "processor seconds, median ratio", ".2f"
+    )
 
 
 def arm_costs(outcomes: Sequence[Outcome], watts: float) -> list[ArmCost]:
@@ -166,7 +159,8 @@ def _arm_cost(arm: SpeedupArm, tried: Sequence[Outcome], watts: float) -> ArmCos
     times = [o.times["total"] for o in done]
     spent = sum(o.times["total"].processor for o in tried)
     return ArmCost(
-        arm=arm,
+        start=arm.start,
+        recipe=arm.recipe,
         n=len(tried),
         converged=len(done),
         calls=estimate_median(calls),

@@ -5,13 +5,10 @@ from __future__ import annotations
 from ase.units import kcal, mol
 
 from diffrelax.results.page import Page, Row, Table, View
+from diffrelax.results.rows import Columns, column
 from diffrelax.sampling.ensemble import Ensemble
 
 MOST_FRAMES = 200  # of one molecule, to be chosen from
-HEADER = (
-    "conformer", "energy, kcal/mol", "weight, %", "symmetry number", "mirror images",
-    "found, times", "first start",
-)  # fmt: skip
 TEXT = (
     "Distinct minima, by rising energy above the lowest. A weight is proportional to "
     "(m/s) exp(−E/kT), with the symmetry number s of the rotations, and m = 2 where the mirror "
@@ -20,16 +17,22 @@ TEXT = (
 )
 
 
-def conformer_cells(found: Ensemble) -> list[tuple[str, ...]]:
-    """Return what is told of each conformer, by the columns of `HEADER`."""
+class ConformerRow(Columns):
+    """What people are told of a conformer."""
+
+    number: int = column("by rising energy, from 1", "conformer")
+    energy: float = column("above the lowest, eV", "energy, kcal/mol", ".2f", kcal / mol)
+    weight: float = column("of Boltzmann", "weight, %", ".1f", 0.01)
+    symmetry_number: int = column("of rotations", "symmetry number")
+    mirror_images: int = column("2 if its mirror image counts too, else 1", "mirror images")
+    n_starts: int = column("embeddings and proposals that led here", "found, times")
+    start: str = column("the first of them", "first start")
+
+
+def conformer_rows(found: Ensemble) -> list[ConformerRow]:
+    """Tell of each conformer of an ensemble."""
     return [
-        (
-            str(i),
-            f"{(info['energy_ev'] - found.energies[0]) * mol / kcal:.2f}",
-            f"{100 * info['weight']:.1f}",
-            *(str(info[name]) for name in ("symmetry_number", "mirror_images", "n_starts")),
-            info["start"],
-        )
+        ConformerRow(number=i, energy=info.pop("energy_ev") - found.energies[0], **info)
         for i, info in enumerate(found.infos, start=1)
     ]
 
@@ -49,10 +52,11 @@ def conformers_page(found: Ensemble, command: str, elsewhere: str) -> Page:
     level, temperature, molecule = str(found.level), f"{found.temperature:g} K", found.molecule
     shown = {str(i): one for i, one in enumerate(found.molecules[:MOST_FRAMES], start=1)}
     rows = [
-        Row(cells, 0 if cells[0] in shown else None, cells[:1]) for cells in conformer_cells(found)
+        Row(cells, 0 if cells[0] in shown else None, cells[:1])
+        for cells in (row.cells() for row in conformer_rows(found))
     ]
     limit = f" The lowest {MOST_FRAMES} can be looked at in 3D." if len(rows) > len(shown) else ""
-    sections = [Table("Conformers", TEXT + limit, HEADER, rows)]
+    sections = [Table("Conformers", TEXT + limit, ConformerRow.header(), rows)]
     if notes := found.provenance.notes:
         sections.append(Table("Notes", "", ("note",), [Row((note,)) for note in notes]))
     told = [f"{len(found)} conformers at {level}, {temperature}"]

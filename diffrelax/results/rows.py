@@ -1,0 +1,255 @@
+"""Rows: what is told of molecules and results, each column declared once, with its unit.
+
+The names of the columns are those in JSON and in files; their titles are for tables that people
+read.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from functools import partial
+from io import StringIO
+from math import isnan
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+from diffrelax.results.documents import (
+    FailureDocument,
+    MinimisationDocument,
+    RelaxationDocument,
+    ResultDocument,
+    StaticDocument,
+)
+from diffrelax.results.tables import aligned_table
+
+if TYPE_CHECKING:
+    from diffrelax.molecule import Molecule
+    from diffrelax.relaxation import Relaxation
+
+UNKNOWN = "–"
+
+
+def column(
+    meaning: str, title: str = "", form: str = "", unit: float = 1.0, default: Any = ...
+) -> Any:
+    """Declare a column of a row.
+
+    Parameters
+    ----------
+    meaning : str
+        With the unit of the values.
+    title : str
+        With the unit that people are shown. Default: the name.
+    form : str
+        In which people are shown a value, see `format`.
+    unit : float
+        The unit that people are shown, in that of the values.
+    default : value
+        Default: there must be a value.
+    """
+    shown: dict[str, JsonValue] = {"form": form, "unit": unit}
+    return Field(default, title=title or None, description=meaning, json_schema_extra=shown)
+
+
+perhaps = partial(column, default=None)  # None where it is not known
+
+
+class Columns(BaseModel):
+    """Something that is told, column by column."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def header(cls, names: Iterable[str] = ()) -> tuple[str, ...]:
+        """Return the titles of some columns, or of all; properties have their names."""
+        titles = {name: field.title for name, field in cls.model_fields.items()}
+        return tuple(titles.get(name) or name for name in (names or titles))
+
+    def cells(self, names: Iterable[str] = (), unknown: str = UNKNOWN) -> tuple[str, ...]:
+        """Return the values of some columns, or of all, as people are shown them."""
+        return tuple(self._cell(name, unknown) for name in (names or type(self).model_fields))
+
+    def _cell(self, name: str, unknown: str) -> str:
+        value, field = getattr(self, name), type(self).model_fields.get(name)
+        if value is None or (isinstance(value, float) and isnan(value)):
+            return unknown
+        shown = field.json_schema_extra if field else None
+        if not isinstance(shown, dict):
+            return str(value)
+        unit, form = shown["unit"], str(shown["form"])
+        return format(value if unit == 1 else value / unit, form)
+
+
+class ModelColumns(Columns):
+    """What is told of a molecule and of its relaxation by a model."""
+
+    name: str = column("of the molecule")
+    smiles: str | None = perhaps("isomeric and canonical")
+    charge: int | None = perhaps("e")
+    multiplicity: int | None = perhaps("2S + 1")
+    verdict: str = column("`relaxed`, `refused`, `fell_back`, `failed`; of minima `minimum`")
+    reason: str = column("what went wrong, or what to beware of", default="")
+    start: str | None = perhaps("where the start came from: `given`, `mmff94`, `uff`, …")
+    noise_level: float | None = perhaps(
+        "first noise level of the model, Å; 0 where the start was left as it is"
+    )
+    n_evaluations: int = column("of the network", default=0)
+    error_bound: float | None = perhaps("deviation from the minimum that nine in ten stay below, Å")
+    aim: str | None = perhaps("level of theory of the minimum that the model aimed at")
+
+
+class LevelColumns(Columns):
+    """What is told of a relaxation at a level of theory."""
+
+    level: str | None = perhaps("functional and basis, or the cheap level")
+    criterion: str | None = perhaps("the stopping rule in words")
+    optimizer: str | None = perhaps("of the DFT relaxation")
+    hessian: str | None = perhaps("level of the Hessian that it started from")
+    density_fit: bool | None = perhaps("whether it used density fitting")
+    check_minimum: str | None = perhaps("level at which the end had to have no imaginary frequency")
+    converged: bool | None = perhaps("criterion met, and still the same molecule")
+    gradient_calls: int | None = perhaps("energy-and-gradient calls; the first counts")
+    scf_cycles: int | None = perhaps("of all these calls")
+    fmax: float | None = perhaps("largest force on an atom at the end, eV/Å")
+    lowest_frequency: float | None = perhaps(
+        "cm⁻¹, an imaginary one negative; only with `--check-minimum` or `--thermo`"
+    )
+    energy_ev: float | None = perhaps("at the end, eV")
+    excess_ev: float | None = perhaps(
+        "how far the start was above the lowest end of the same molecule, eV; with `--compare`"
+    )
+    zero_point_energy_ev: float | None = perhaps("eV; only with `--thermo`, as those that follow")
+    enthalpy_ev: float | None = perhaps("eV, with the energy of the electrons")
+    gibbs_energy_ev: float | None = perhaps("eV, with the energy of the electrons")
+    gibbs_energy_quasi_harmonic_ev: float | None = perhaps(
+        "the same with soft vibrations as rotors"
+    )
+    seconds: float | None = perhaps("wall time")
+
+
+class GeometryColumns(Columns):
+    """A geometry."""
+
+    symbols: tuple[str, ...] | None = perhaps("elements")
+    positions: list[list[float]] | None = perhaps("Å")
+
+
+class MoleculeRow(GeometryColumns, LevelColumns, ModelColumns):  # columns of the last come first
+    """What `relax`, `dft` and their like tell of a molecule, and write beside its geometry."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nan(cls, told: dict[str, Any]) -> dict[str, Any]:
+        return {name: None if value != value else value for name, value in told.items()}
+
+    @classmethod
+    def of(
+        cls, name: str, molecule: Molecule | None, verdict: str, reason: str, **told: Any
+    ) -> dict[str, Any]:
+        """Return what is told, in plain values: these columns and those of a molecule alone."""
+        known: dict[str, Any] = {"smiles": None, "charge": None, "multiplicity": None}
+        geometry: dict[str, Any] = {"symbols": None, "positions": None}
+        if molecule:
+            known = {"smiles": molecule.smiles or None}
+            known |= {"charge": molecule.charge, "multiplicity": molecule.multiplicity}
+            geometry = {"symbols": molecule.symbols, "positions": molecule.positions.tolist()}
+        row = cls(name=name, verdict=verdict, reason=reason, **known, **geometry, **told)
+        return row.model_dump(exclude_unset=True)
+
+    @classmethod
+    def of_relaxation(cls, result: Relaxation) -> dict[str, Any]:
+        """Return what is told of a relaxation by a model: all columns."""
+        empty = cls(name=result.name, verdict=result.verdict).model_dump()
+        return empty | cls.of(
+            result.name,
+            result.molecule,
+            result.verdict,
+            result.reason,
+            start=result.start.start if result.start else None,
+            noise_level=result.noise_level if result.n_evaluations else None,
+            n_evaluations=result.n_evaluations,
+            error_bound=result.error_bound,
+            aim=result.aim or None,
+            seconds=result.seconds,
+        )
+
+
+class ResultRow(Columns):
+    """What is told of a result document: the same columns for all kinds."""
+
+    name: str = column("of the molecule")
+    smiles: str | None = perhaps("of the molecule")
+    kind: str = column("`failure`, `relaxation`, `minimisation` or `static`")
+    stage: str = column("where it is from: `embed`, `relax`, `dft` or another level")
+    level: str | None = perhaps("functional and basis, or the cheap level")
+    criterion: str | None = perhaps("the stopping rule in words")
+    state: str = column("a verdict, or `converged`, `not converged`, `calculated`, `failed`")
+    reason: str = column("what went wrong, or what to beware of")
+    energy_ev: float | None = perhaps("eV", "energy / eV", ".4f")
+    fmax: float | None = perhaps("largest force on an atom, eV/Å", "fmax / eV/Å", ".4f")
+    gradient_calls: int | None = perhaps("energy-and-gradient calls", "calls")
+    scf_cycles: int | None = perhaps("of all these calls")
+    seconds: float | None = perhaps("wall time", form=".1f")
+    model: str | None = perhaps("name and release, where one took part")
+    host: str = column("where it was made")
+    version: str = column("of diffrelax, with which it was made")
+    finished: str = column("when it was made, UTC")
+    key: str = column("of the unit of work")
+
+    @classmethod
+    def of(cls, document: ResultDocument) -> Self:
+        """Tell of a result document."""
+        told: dict[str, Any] = {}
+        match document:
+            case FailureDocument():
+                told = {"stage": document.stage, "state": "failed"}
+            case RelaxationDocument():
+                told = {"stage": "relax", "state": document.verdict}
+            case StaticDocument():
+                told = {"state": "calculated", "energy_ev": document.energy}
+            case MinimisationDocument():
+                told = {"state": document.state, "energy_ev": document.energy}
+                told |= document.model_dump(
+                    include={"criterion", "fmax", "gradient_calls", "scf_cycles"}
+                )
+        if isinstance(document, (StaticDocument, MinimisationDocument)):
+            told |= {"stage": document.level, "level": document.theory}
+        if not isinstance(document, FailureDocument):
+            told["seconds"] = document.seconds["total"]
+        made, about = document.provenance, document.geometry
+        return cls(
+            name=document.name,
+            smiles=(about.smiles or None) if about else None,
+            kind=document.kind,
+            reason=document.reason,
+            model=made.model or None,
+            host=made.host,
+            version=made.version,
+            finished=made.finished.isoformat(),
+            key=document.key,
+            **told,
+        )
+
+
+def text_table(rows: Sequence[Columns], names: Iterable[str] = ()) -> str:
+    """Lay some columns, or all, out for people: texts to the left, and none that is empty."""
+    names = tuple(names) or tuple(type(rows[0]).model_fields)
+    columns = zip(
+        rows[0].header(names), *(row.cells(names, unknown="") for row in rows), strict=True
+    )
+    kept = {name: column for name, column in zip(names, columns, strict=True) if any(column[1:])}
+    texts = {
+        place
+        for place, name in enumerate(kept)
+        if any(isinstance(getattr(row, name), str) for row in rows)
+    }
+    return aligned_table(list(zip(*kept.values(), strict=True)), texts)
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Write a table as comma-separated values."""
+    file = StringIO()
+    csv.writer(file, lineterminator="\n").writerows([header, *rows])
+    return file.getvalue()
