@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-import ase
 import numpy as np
-from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
+from ase.calculators.calculator import CalculationFailed, Calculator
 
 from diffrelax.clock import NO_TIME, Time
+from diffrelax.levels.forces import ForceCalculator
 
 if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
@@ -36,7 +36,7 @@ class Call(NamedTuple):
         return float(np.sqrt((self.forces**2).sum(axis=1).mean()))
 
 
-class Recorder(Calculator):
+class Recorder(ForceCalculator):
     """An ASE calculator that passes each geometry to another one and keeps the answers.
 
     Parameters
@@ -74,7 +74,6 @@ class Recorder(Calculator):
         callback: Callable[[Call], None] | None = None,
     ) -> None:
         super().__init__()
-        self.implemented_properties = ["energy", "forces"]
         self.calls: list[Call] = []
         self.time = NO_TIME
         self.discarded = 0
@@ -84,14 +83,8 @@ class Recorder(Calculator):
         self._recorded = list(recorded)
         self._callback = callback
 
-    def calculate(
-        self,
-        atoms: ase.Atoms | None = None,
-        properties: list[str] | None = None,
-        system_changes: list[str] = all_changes,
-    ) -> None:
-        """Evaluate energy and forces together, and record them."""
-        super().calculate(atoms, properties, system_changes)
+    def evaluate(self) -> tuple[float, np.ndarray]:
+        """Evaluate energy and forces, and record them."""
         if call := self._recall():
             self.time += call.time
             self.calls.append(call)
@@ -99,7 +92,7 @@ class Recorder(Calculator):
             call = self._calculate()
             self.calls.append(call)
             self._tell(call)
-        self.results = {"energy": call.energy, "forces": call.forces.copy()}
+        return call.energy, call.forces.copy()
 
     def _recall(self) -> Call | None:
         """Take the next recorded call; one of another geometry ends the record."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from diffrelax.files import jsons, pdb, sdf, smiles, tables, xyz
 from diffrelax.molecule import Molecule
@@ -17,25 +17,20 @@ from diffrelax.molecule import Molecule
 Info = Mapping[str, Any]
 
 
-class Format(NamedTuple):
-    """How a file becomes molecules.
+class Format(Protocol):
+    """How a file becomes molecules: a module with these functions."""
 
-    Parameters
-    ----------
-    cut : callable
-        Lines, each with its line feed, to records.
-    title : callable
-        A record to the name in it; empty if there is none.
-    properties : callable
-        A record to what else it says of the molecule.
-    parse : callable
-        A record, its name, the seed of an embedding and the most atoms to embed to the molecule.
-    """
+    def cut(self, lines: Iterable[str], /) -> Iterator[str]:
+        """Yield the records of lines, each with its line feed."""
 
-    cut: Callable[[Iterable[str]], Iterator[str]]
-    title: Callable[[str], str]
-    properties: Callable[[str], dict[str, Any]]
-    parse: Callable[[str, str, int, int | None], Molecule]
+    def title(self, record: str, /) -> str:
+        """Return the name in a record; empty if there is none."""
+
+    def properties(self, record: str, /) -> dict[str, Any]:
+        """Return what else a record says of the molecule."""
+
+    def parse(self, record: str, name: str, seed: int, max_atoms: int | None, /) -> Molecule:
+        """Read a record, with the seed of an embedding and the most atoms to embed."""
 
 
 class Writer(NamedTuple):
@@ -55,14 +50,9 @@ class Writer(NamedTuple):
     end: str = ""
 
 
-_SMILES = Format(smiles.cut, smiles.title, smiles.properties, smiles.parse)
-_TABLE = Format(tables.cut, tables.title, tables.properties, tables.parse)
-_SDF = Format(sdf.cut, sdf.title, sdf.properties, sdf.parse)
-_XYZ = Format(xyz.cut, xyz.title, xyz.properties, xyz.parse)
-_PDB = Format(pdb.cut, pdb.title, pdb.properties, pdb.parse)
-FORMATS = {
-    ".smi": _SMILES, ".txt": _SMILES, ".csv": _TABLE, ".tsv": _TABLE, ".sdf": _SDF, ".mol": _SDF,
-    ".xyz": _XYZ, ".extxyz": _XYZ, ".pdb": _PDB,
+FORMATS: dict[str, Format] = {
+    ".smi": smiles, ".txt": smiles, ".csv": tables, ".tsv": tables, ".sdf": sdf, ".mol": sdf,
+    ".xyz": xyz, ".extxyz": xyz, ".pdb": pdb,
 }  # fmt: skip
 _FRAMES = Writer(xyz.text)
 WRITERS = {

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING
 import ase
 import numpy as np
 import torch
-from ase.calculators.calculator import Calculator, all_changes
 from ase.data import chemical_symbols
 
 from diffrelax.extras import find_extra
-from diffrelax.levels.differences import hessian_by_differences
+from diffrelax.levels.forces import ForceCalculator, hessian_by_differences
 
 if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
@@ -28,7 +27,7 @@ PAIRS_IN_BATCH = 10_000  # bounds memory
 ELEMENTS = (1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 33, 34, 35, 53)
 
 
-class AIMNet2(Calculator):
+class AIMNet2(ForceCalculator):
     """AIMNet2 (Anstine et al. 2025, doi 10.1039/D4SC08572H), trained on ωB97M-D3/def2-TZVPP.
 
     One network of its ensemble, run on the processor. The weights are read where the package
@@ -49,21 +48,14 @@ class AIMNet2(Calculator):
 
     def __init__(self, molecule: Molecule) -> None:
         super().__init__()
-        self.implemented_properties = ["energy", "forces"]
         check_molecule(molecule)
         self._charge = molecule.charge
         _load(find_weights())
 
-    def calculate(
-        self,
-        atoms: ase.Atoms | None = None,
-        properties: list[str] | None = None,
-        system_changes: list[str] = all_changes,
-    ) -> None:
-        """Evaluate energy (eV) and forces (eV/Å)."""
-        super().calculate(atoms, properties, system_changes)
+    def evaluate(self) -> tuple[float, np.ndarray]:
+        """Evaluate energy and forces."""
         energies, forces = self._evaluate(self.atoms.numbers, self.atoms.positions[None])
-        self.results = {"energy": float(energies[0]), "forces": forces[0]}
+        return float(energies[0]), forces[0]
 
     def hessian(self, atoms: ase.Atoms) -> np.ndarray:
         """Evaluate second derivatives of the energy by central differences of the forces.

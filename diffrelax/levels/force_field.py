@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import ase
 import numpy as np
-from ase.calculators.calculator import Calculator, all_changes
 from ase.units import kcal, mol
 
+from diffrelax.levels.forces import ForceCalculator
 from diffrelax.molecule.embedding import force_field
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 KCAL_PER_MOL = kcal / mol  # eV
 
 
-class ForceField(Calculator):
+class ForceField(ForceCalculator):
     """An RDKit force field, built once from the molecule's bonds.
 
     Parameters
@@ -33,7 +32,6 @@ class ForceField(Calculator):
 
     def __init__(self, molecule: Molecule, level: str) -> None:
         super().__init__()
-        self.implemented_properties = ["energy", "forces"]
         if molecule.n_atoms > 1 and not molecule.bonds:
             raise ValueError(
                 f"{level} needs bonds, and those of {molecule.name or molecule.formula} are "
@@ -47,18 +45,12 @@ class ForceField(Calculator):
                 "use another level of theory"
             )
 
-    def calculate(
-        self,
-        atoms: ase.Atoms | None = None,
-        properties: list[str] | None = None,
-        system_changes: list[str] = all_changes,
-    ) -> None:
-        """Evaluate energy (eV) and forces (eV/Å) at the positions of the atoms."""
-        super().calculate(atoms, properties, system_changes)
+    def evaluate(self) -> tuple[float, np.ndarray]:
+        """Evaluate energy and forces at the positions of the atoms."""
         positions = self.atoms.positions
         energy = self.energy(positions)  # first: CalcGrad takes over its distances
         gradient = np.reshape(self._field.CalcGrad(positions.ravel().tolist()), (-1, 3))
-        self.results = {"energy": energy, "forces": -gradient * KCAL_PER_MOL}
+        return energy, -gradient * KCAL_PER_MOL
 
     def energy(self, positions: np.ndarray) -> float:
         """Evaluate the energy (eV) at positions, (n_atoms, 3), Å, without what ASE adds."""

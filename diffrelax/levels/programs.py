@@ -21,7 +21,7 @@ import numpy as np
 from ase.calculators.calculator import CalculationFailed, Calculator, SCFError, all_changes
 
 from diffrelax.levels import program_inputs as inputs
-from diffrelax.levels.differences import hessian_by_differences
+from diffrelax.levels.forces import ForceCalculator, hessian_by_differences
 from diffrelax.levels.xtb_program import XTBProgram
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ CALCULATORS: dict[str, tuple[str, Callable[[Profile, Molecule], inputs.Parameter
 }
 
 
-class ProgramCalculator(Calculator):
+class ProgramCalculator(ForceCalculator):
     """A program that calculates one molecule.
 
     A program that is running when the calculation is interrupted is ended, and those that it has
@@ -71,20 +71,13 @@ class ProgramCalculator(Calculator):
 
     def __init__(self, molecule: Molecule, profile: Profile, folder: Path) -> None:
         super().__init__()
-        self.implemented_properties = ["energy", "forces"]
         check_program(profile)
         self._name, self._from_orbitals = profile.program, inputs.from_orbitals(profile)
         self._folder = folder
         self._calculator = _calculator(molecule, profile, folder)
 
-    def calculate(
-        self,
-        atoms: ase.Atoms | None = None,
-        properties: list[str] | None = None,
-        system_changes: list[str] = all_changes,
-    ) -> None:
-        """Evaluate energy (eV) and forces (eV/Å)."""
-        super().calculate(atoms, properties, system_changes)
+    def evaluate(self) -> tuple[float, np.ndarray]:
+        """Evaluate energy and forces, or raise CalculationFailed."""
         for name in OLD_RESULTS:
             (self._folder / name).unlink(missing_ok=True)
         wanted = self.implemented_properties
@@ -92,11 +85,11 @@ class ProgramCalculator(Calculator):
         try:
             with redirect_stdout(StringIO()), warnings.catch_warnings(action="ignore"):
                 self._calculator.calculate(self.atoms, wanted, all_changes)
-            self.results = {name: self._calculator.results[name] for name in wanted}
-            if not np.isfinite(self.results["energy"]):
+            energy, forces = (self._calculator.results[name] for name in wanted)
+            if not np.isfinite(energy):
                 raise SCFError
-            self.results["forces"] = np.reshape(self.results["forces"], (len(self.atoms), 3))
             self._calculator.parameters.update(self._from_orbitals)
+            return energy, np.reshape(forces, (len(self.atoms), 3))
         except SCFError as error:
             raise CalculationFailed(f"the SCF of {self._name} did not converge") from error
         except CalculationFailed:

@@ -9,7 +9,7 @@ from ase.calculators.calculator import all_changes
 from tblite.ase import TBLite
 from threadpoolctl import ThreadpoolController
 
-from diffrelax.levels.gfn import check_heaviest
+from diffrelax.levels.xtb_program import check_heaviest
 
 if TYPE_CHECKING:
     from diffrelax.molecule import Molecule

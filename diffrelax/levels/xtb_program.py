@@ -15,23 +15,22 @@ from typing import TYPE_CHECKING
 import ase
 import ase.io
 import numpy as np
-from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
+from ase.calculators.calculator import CalculationFailed
 from ase.units import Bohr, Hartree
 
-from diffrelax.levels.gfn import check_heaviest
+from diffrelax.levels.forces import ForceCalculator
 
 if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
 
+HEAVIEST = 86  # radon
 METHODS = {"gfn-ff": ("--gfnff",), "gfn2-xtb": ("--gfn", "2")}
 # gradient norms in Eh/Bohr at which `xtb --opt` stops; no atom feels a larger force than the norm
 STOPPING_NORMS = {"tight": 8e-4, "verytight": 2e-4, "extreme": 5e-5}
-
-
 LONGEST_RUN = 3600.0  # s; a relaxation of 200 atoms takes minutes
 
 
-class XTBProgram(Calculator):
+class XTBProgram(ForceCalculator):
     """The program xtb, run in a folder of its own and on one thread.
 
     GFN-FF takes its topology from the geometry of the first calculation.
@@ -65,7 +64,6 @@ class XTBProgram(Calculator):
         folder: Path | None = None,
     ) -> None:
         super().__init__()
-        self.implemented_properties = ["energy", "forces"]
         check_heaviest(molecule, method)
         unpaired = molecule.multiplicity - 1
         system = ("--chrg", str(molecule.charge), "--uhf", str(unpaired))
@@ -76,19 +74,10 @@ class XTBProgram(Calculator):
             folder = Path(self._temporary.name)
         self._folder = folder
 
-    def calculate(
-        self,
-        atoms: ase.Atoms | None = None,
-        properties: list[str] | None = None,
-        system_changes: list[str] = all_changes,
-    ) -> None:
-        """Evaluate energy (eV) and forces (eV/Å)."""
-        super().calculate(atoms, properties, system_changes)
+    def evaluate(self) -> tuple[float, np.ndarray]:
+        """Evaluate energy and forces."""
         energy, *gradient = _numbers(self._run(self.atoms, "start.engrad", "--grad"))
-        self.results = {
-            "energy": energy * Hartree,
-            "forces": -np.reshape(gradient, (-1, 3)) * Hartree / Bohr,
-        }
+        return energy * Hartree, -np.reshape(gradient, (-1, 3)) * Hartree / Bohr
 
     def minimise(self, atoms: ase.Atoms, fmax: float, max_steps: int) -> tuple[np.ndarray, int]:
         """Relax a geometry with the optimiser of the program.
@@ -141,6 +130,15 @@ class XTBProgram(Calculator):
         if not path.exists():
             raise CalculationFailed(f"xtb failed: {_complaint(done)}")
         return path
+
+
+def check_heaviest(molecule: Molecule, method: str) -> None:
+    """Raise ValueError if there is an element beyond Rn."""
+    if molecule.numbers.max() > HEAVIEST:
+        raise ValueError(
+            f"{method} has no parameters for {molecule.formula}, only for H to Rn: "
+            "use another level of theory"
+        )
 
 
 def find_program(method: str, name: str = "xtb") -> str:

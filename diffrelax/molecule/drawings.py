@@ -70,10 +70,6 @@ def multiplicity_of(mol: Chem.Mol, charge: int) -> int:
     return radicals + 1 if (radicals + electrons) % 2 == 0 else electrons % 2 + 1
 
 
-def _has_near_pairs(mol: Chem.Mol) -> bool:
-    return len(near_pairs(atomic_numbers(mol), mol.GetConformer().GetPositions())) > 0
-
-
 def _is_planar_geometry(mol: Chem.Mol) -> bool:
     """Tell a flat molecule from a drawing, in which all bonds are about equally long."""
     numbers, positions = atomic_numbers(mol), mol.GetConformer().GetPositions()
