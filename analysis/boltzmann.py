@@ -33,7 +33,7 @@ from diffrelax.molecule.torsions import Rotors, torsion_angles
 from diffrelax.sampling.boltzmann.chains import Chains, Target
 from diffrelax.sampling.boltzmann.diagnostics import Diagnostics
 from diffrelax.sampling.boltzmann.kernels import CartesianStep, TorsionJump
-from diffrelax.sampling.boltzmann.sampler import Mixture, Trajectory, run, tune
+from diffrelax.sampling.boltzmann.sampler import Draws, Mixture, run, tune
 from diffrelax.sampling.boltzmann.sampling import embed_starts, observables
 
 MODEL = Path(__file__).parents[1] / "models" / "relax-qm9-1"
@@ -129,7 +129,7 @@ def heavy_torsions(molecule: Molecule) -> np.ndarray:
     return np.array(molecule.to_rdkit().GetSubstructMatches(pattern))
 
 
-def adjusted(smiles: str, model: Model) -> tuple[dict[str, object], Trajectory]:
+def adjusted(smiles: str, model: Model) -> tuple[dict[str, object], Draws]:
     """Sample with the package as a user does."""
     begun = time.process_time()
     ensemble = sample_boltzmann(
@@ -139,7 +139,7 @@ def adjusted(smiles: str, model: Model) -> tuple[dict[str, object], Trajectory]:
     provenance = ensemble.provenance
     steps = len(ensemble) * provenance.settings["thin"]
     shape = (-1, CHAINS)
-    path = Trajectory(
+    path = Draws(
         ensemble.positions.reshape(*shape, *ensemble.positions.shape[1:]),
         ensemble.energies.reshape(shape),
         provenance.diagnostics["acceptance"],
@@ -203,7 +203,7 @@ class Cost:
         return {name: value * factor for name, value in asdict(self).items()}
 
 
-def told(molecule: Molecule, path: Trajectory, tuning: Cost, spent: Cost) -> dict[str, object]:
+def told(molecule: Molecule, path: Draws, tuning: Cost, spent: Cost) -> dict[str, object]:
     """Say what the slowest observable's effective samples have cost."""
     found = Diagnostics.of(observables(molecule, path))
     return {

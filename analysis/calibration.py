@@ -29,7 +29,7 @@ from diffrelax.sampling.boltzmann.repeated import (
     PILOT_SIGMAS,
     RATIO,
     THIN,
-    Calibration,
+    TemperatureFit,
     repeat,
     temperatures_of_kinds,
 )
@@ -103,7 +103,9 @@ def calibrate(smiles: str, model: Model) -> dict[str, object]:
         for sigma in PILOT_SIGMAS
     }
     energies = [path.energies[1:] for path in paths.values()]
-    fit = Calibration.fit(PILOT_SIGMAS, [e.mean() for e in energies], count_vibrations(starts[0]))
+    fit = TemperatureFit.fit(
+        PILOT_SIGMAS, [e.mean() for e in energies], count_vibrations(starts[0])
+    )
     return {
         "smiles": smiles,
         "n_atoms": molecule.n_atoms,

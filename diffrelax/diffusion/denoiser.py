@@ -56,14 +56,16 @@ class Denoiser(nn.Module):
     to the size of a molecule at high noise.
     """
 
-    levels: Tensor
+    noise_levels: Tensor
 
     def __init__(self, network: NetworkConfig | DenseNetworkConfig, config: DenoiserConfig) -> None:
         super().__init__()
         self.config = config
         self.network = build_network(network)
         ends = (math.log(config.sigma_min / 2), math.log(config.sigma_max * 2))
-        self.register_buffer("levels", torch.linspace(*ends, NOISE_FEATURES), persistent=False)
+        self.register_buffer(
+            "noise_levels", torch.linspace(*ends, NOISE_FEATURES), persistent=False
+        )
 
     def forward(
         self,
@@ -127,8 +129,8 @@ class Denoiser(nn.Module):
         return denoised + (positions - centred) * real[..., None], features
 
     def _noise_features(self, sigma: Tensor) -> Tensor:
-        width = self.levels[1] - self.levels[0]
-        return torch.exp(-0.5 * ((sigma.log()[:, None] - self.levels) / width) ** 2)
+        width = self.noise_levels[1] - self.noise_levels[0]
+        return torch.exp(-0.5 * ((sigma.log()[:, None] - self.noise_levels) / width) ** 2)
 
 
 def build_network(config: NetworkConfig | DenseNetworkConfig) -> EquivariantNetwork | DenseNetwork:

@@ -19,7 +19,7 @@ Observer = Callable[[float, Tensor, Tensor, Tensor], None]
 def generate_positions(
     denoiser: JointDenoiser,
     sizes: Tensor,
-    levels: list[float],
+    sigmas: list[float],
     generator: torch.Generator,
     observe: Observer | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -30,12 +30,12 @@ def generate_positions(
     denoiser : JointDenoiser
     sizes : (n_molecules,) int tensor
         Numbers of atoms.
-    levels : list of float, Å
+    sigmas : list of float, Å
         Falling noise levels; at the first, noise hides the molecules.
     generator : torch.Generator
         On the processor, so that a seed gives the same molecules on every device.
     observe : callable, optional
-        Called at each level as ``observe(level, positions, estimate, probabilities)``.
+        Called at each level as ``observe(sigma, positions, estimate, probabilities)``.
 
     Returns
     -------
@@ -54,23 +54,23 @@ def generate_positions(
 
     def denoise(state: Tensor, sigma: float) -> Tensor:
         positions, species = state.split([3, width - 3], dim=-1)
-        sigmas = state.new_full((len(state),), sigma)
-        estimate, logits = denoiser.joint(positions, species, sigmas, real)
+        alike = state.new_full((len(state),), sigma)
+        estimate, logits = denoiser.joint(positions, species, alike, real)
         probabilities = logits.softmax(-1) * real[..., None]
         if observe:
             observe(sigma, positions, estimate, probabilities)
         return torch.cat([estimate, denoiser.element_scale * probabilities], -1)
 
-    highest = (levels[0] ** 2 + denoiser.config.sigma_data**2) ** 0.5
+    highest = (sigmas[0] ** 2 + denoiser.config.sigma_data**2) ** 0.5
     start = highest * noise(torch.zeros(*real.shape, width, device=device))
-    end = sample_stochastic(denoise, start, levels, noise)
+    end = sample_stochastic(denoise, start, sigmas, noise)
     return elements[end[..., 3:].argmax(-1)] * real, end[..., :3]
 
 
 def draw_noise(
-    denoiser: JointDenoiser, sizes: Tensor, levels: list[float], generator: torch.Generator
+    denoiser: JointDenoiser, sizes: Tensor, sigmas: list[float], generator: torch.Generator
 ) -> None:
     """Draw from the generator what `generate_positions` would, to go on behind it."""
     shape = len(sizes), int(sizes.max()), 3 + len(denoiser.network.elements)
-    for _ in levels:
+    for _ in sigmas:
         torch.randn(shape, generator=generator)

@@ -25,8 +25,12 @@ from diffrelax.flows.units import pass_on
 from diffrelax.levels import check_installed, check_level, get_calculator
 from diffrelax.results.molecules import Document, MoleculeDocument
 from diffrelax.results.provenance import Provenance
-from diffrelax.sampling.ensemble import Ensemble, Level, check_temperature
-from diffrelax.sampling.ensemble import Provenance as Method
+from diffrelax.sampling.ensemble import (
+    Ensemble,
+    EnsembleProvenance,
+    Level,
+    check_temperature,
+)
 
 if TYPE_CHECKING:
     from diffrelax.sampling.conformers import Conformer
@@ -185,7 +189,7 @@ class ConformerFlowMaker(Maker):
         """Merge minima and weight them; jobs that never ended are missing references."""
         from diffrelax.sampling.conformers import weigh
 
-        provenance = Method.model_validate(method)
+        provenance = EnsembleProvenance.model_validate(method)
         minima, notes = [], list(provenance.notes)
         for start, end in zip(starts, ends, strict=True):
             reason = "its job did not end" if end is None else end["reason"]

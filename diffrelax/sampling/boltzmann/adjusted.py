@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from ase.units import kB
 
 from diffrelax.clock import Time
-from diffrelax.levels import Surface
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.torsions import Rotors
 from diffrelax.sampling.boltzmann.chains import Chains, Target
 from diffrelax.sampling.boltzmann.guide import Guide
 from diffrelax.sampling.boltzmann.kernels import DenoisingStep, Estimate, TorsionJump
-from diffrelax.sampling.boltzmann.sampler import Mixture, Samples, run, tune
+from diffrelax.sampling.boltzmann.sampler import Mixture, Samples, Task, run, tune
 from diffrelax.sampling.boltzmann.springs import Springs
 from diffrelax.sampling.boltzmann.surrogate import Recorded, Surrogate, SurrogateWalk
 
@@ -30,36 +27,14 @@ WALK = 50  # steps of a walk
 WALK_TUNING = 100  # steps
 
 
-def sample_adjusted(
-    molecule: Molecule,
-    starts: np.ndarray,
-    surface: Surface,
-    model: Model,
-    temperature: float,
-    n_draws: int,
-    rng: np.random.Generator,
-    progress: Callable[[], object],
-) -> Samples:
-    """Draw samples whose distribution is exp(−E/kT) once the chains have converged.
-
-    Parameters
-    ----------
-    molecule : Molecule
-    starts : (n_chains, n_atoms, 3) array, Å
-    surface : Surface
-    model : Model
-    temperature : float, K
-    n_draws : int
-        Of each chain.
-    rng : numpy.random.Generator
-    progress : callable
-        Called after each of `n_steps` steps.
-    """
+def sample_adjusted(task: Task) -> Samples:
+    """Draw samples whose distribution is exp(−E/kT) once the chains have converged."""
     begun = Time.now()
-    guide = Guide(model, molecule, choose_sigma(model, temperature))
+    molecule, surface, rng, progress = task.molecule, task.surface, task.rng, task.progress
+    guide = Guide(task.model, molecule, choose_sigma(task.model, task.temperature))
     known = Recorded(surface.energies)
-    target = Target(known, kB * temperature)
-    chains = Chains.start(starts, known)
+    target = Target(known, kB * task.temperature)
+    chains = Chains.start(task.starts, known)
     moves = choose_moves(molecule, guide, target.thermal_energy)
     chains, moves = tune(chains, moves, target, TUNING, rng, progress)
     for _ in range(REFINEMENTS):
@@ -76,18 +51,18 @@ def sample_adjusted(
         "processor_seconds": time.processor,
     }
     frozen = Target(surface.energies, target.thermal_energy)
-    trajectory = run(chains, moves, frozen, n_draws, THIN, rng, progress)
+    draws = run(chains, moves, frozen, task.n_draws, THIN, rng, progress)
     kernels = {
         kernel.name: {"share": share, "step_size": kernel.size}
         for kernel, share in zip(moves.kernels, moves.probabilities, strict=True)
     }
     settings = {"sigma": guide.sigma, "thin": THIN, "tuning": n_steps(0), "kernels": kernels}
     findings = {
-        "acceptance": trajectory.acceptance,
+        "acceptance": draws.acceptance,
         "network_calls": guide.n_calls,
         "tuning": tuning,
     }
-    return Samples(trajectory, settings, findings)
+    return Samples(draws, settings, findings)
 
 
 def n_steps(n_draws: int) -> int:

@@ -16,12 +16,11 @@ from ase.units import kB
 
 from diffrelax.dft.hessian import count_vibrations
 from diffrelax.levels import Surface
-from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 from diffrelax.sampling.boltzmann.chains import Chains, Energy
 from diffrelax.sampling.boltzmann.guide import Guide
 from diffrelax.sampling.boltzmann.kernels import DenoisingStep, Estimate
-from diffrelax.sampling.boltzmann.sampler import Samples, Trajectory, keep
+from diffrelax.sampling.boltzmann.sampler import Draws, Samples, Task, keep
 from diffrelax.sampling.boltzmann.springs import Springs
 
 RATIO = 0.9  # of the noise levels after and before a step; the calibration depends on it
@@ -32,7 +31,7 @@ RIGID = 1e-2  # eV/Å²; eigenvalues of a Hessian below it are turns
 
 
 @dataclass(frozen=True)
-class Calibration:
+class TemperatureFit:
     """The fit of mean energies by E = E₀ + f/2 · k c σ², f being the number of vibrations.
 
     Parameters
@@ -77,24 +76,10 @@ class Calibration:
         )
 
 
-def sample_repeated(
-    molecule: Molecule,
-    starts: np.ndarray,
-    surface: Surface,
-    model: Model,
-    temperature: float,
-    n_draws: int,
-    rng: np.random.Generator,
-    progress: Callable[[], object],
-) -> Samples:
+def sample_repeated(task: Task) -> Samples:
     """Draw samples with the mean energy of a temperature, which are not canonical.
 
-    The noise level is that of T = c σ², calibrated on the molecule itself by `calibrate`.
-
-    Parameters
-    ----------
-    molecule, starts, surface, model, temperature, n_draws, rng, progress
-        See `diffrelax.sampling.boltzmann.adjusted.sample_adjusted`.
+    The noise level is that of T = c σ², calibrated on the molecule itself by `fit_temperature`.
 
     Raises
     ------
@@ -103,26 +88,28 @@ def sample_repeated(
     RuntimeError
         If the level has no energy for a geometry that was denoised.
     """
-    guides = {sigma: Guide(model, molecule, sigma) for sigma in PILOT_SIGMAS}
-    chains = Chains.start(starts, surface.energies)
-    fit = calibrate(chains, guides, surface.energies, rng, progress)
-    sigma = fit.sigma(temperature)
+    energies, rng, progress = task.surface.energies, task.rng, task.progress
+    guides = {sigma: Guide(task.model, task.molecule, sigma) for sigma in PILOT_SIGMAS}
+    chains = Chains.start(task.starts, energies)
+    fit = fit_temperature(chains, guides, energies, rng, progress)
+    sigma = fit.sigma(task.temperature)
     try:
-        guide = Guide(model, molecule, sigma)
+        guide = Guide(task.model, task.molecule, sigma)
     except ValueError as error:
         raise ValueError(
-            f"{temperature:g} K is out of reach of repeated denoising, take the method adjusted: "
-            f"{error}"
+            f"{task.temperature:g} K is out of reach of repeated denoising, take the method "
+            f"adjusted: {error}"
         ) from error
-    states = denoised(chains, guide, guide.sigma, surface.energies, THIN, rng, progress)
-    trajectory = Trajectory.of(keep(islice(states, n_draws), thin=1), {})
+    states = denoised(chains, guide, guide.sigma, energies, THIN, rng, progress)
+    draws = Draws.of(keep(islice(states, task.n_draws), thin=1), {})
+    kinds = temperatures_of_kinds(task.molecule, task.starts, draws.positions)
     settings = {"sigma": guide.sigma, "ratio": RATIO, "thin": THIN}
     findings = {
         "calibration": asdict(fit),
-        "temperatures_of_kinds": temperatures_of_kinds(molecule, starts, trajectory.positions),
+        "temperatures_of_kinds": kinds,
         "network_calls": guide.n_calls + sum(pilot.n_calls for pilot in guides.values()),
     }
-    return Samples(trajectory, settings, findings)
+    return Samples(draws, settings, findings)
 
 
 def n_steps(n_draws: int) -> int:
@@ -130,13 +117,13 @@ def n_steps(n_draws: int) -> int:
     return (len(PILOT_SIGMAS) * PILOT_DRAWS + n_draws) * THIN
 
 
-def calibrate(
+def fit_temperature(
     chains: Chains,
     estimates: Mapping[float, Estimate],
     energy: Energy,
     rng: np.random.Generator,
     progress: Callable[[], object] = lambda: None,
-) -> Calibration:
+) -> TemperatureFit:
     """Calibrate T = c σ² by short runs from the same chains at several noise levels.
 
     Parameters
@@ -153,7 +140,7 @@ def calibrate(
         .mean()
         for sigma, estimate in estimates.items()
     ]
-    return Calibration.fit(list(estimates), means, count_vibrations(chains.positions[0]))
+    return TemperatureFit.fit(list(estimates), means, count_vibrations(chains.positions[0]))
 
 
 def repeat(
@@ -165,10 +152,10 @@ def repeat(
     thin: int,
     rng: np.random.Generator,
     progress: Callable[[], object] = lambda: None,
-) -> Trajectory:
+) -> Draws:
     """Keep the first states of `denoised`."""
     states = denoised(chains, estimate, sigma, energy, thin, rng, progress)
-    return Trajectory.of(list(islice(states, n_draws)), {})
+    return Draws.of(list(islice(states, n_draws)), {})
 
 
 def denoised(

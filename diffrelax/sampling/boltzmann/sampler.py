@@ -9,6 +9,9 @@ from typing import Any, Self
 
 import numpy as np
 
+from diffrelax.levels import Surface
+from diffrelax.models.release import Model
+from diffrelax.molecule import Molecule
 from diffrelax.sampling.boltzmann.chains import Chains, Kernel, Target, metropolis_step
 
 ACCEPTANCE = 0.25  # that the tuning aims at; the optimum is flat
@@ -38,7 +41,7 @@ class Mixture:
 
 
 @dataclass(frozen=True, eq=False)
-class Trajectory:
+class Draws:
     """Where chains have been.
 
     Parameters
@@ -64,19 +67,47 @@ class Trajectory:
 
 
 @dataclass(frozen=True, eq=False)
+class Task:
+    """What a method of sampling is asked for.
+
+    Parameters
+    ----------
+    molecule : Molecule
+    starts : (n_chains, n_atoms, 3) array, Å
+    surface : Surface
+    model : Model
+    temperature : float, K
+    n_draws : int
+        Of each chain.
+    rng : numpy.random.Generator
+    progress : callable
+        Called after each of the method's ``n_steps`` steps.
+    """
+
+    molecule: Molecule
+    starts: np.ndarray
+    surface: Surface
+    model: Model
+    temperature: float
+    n_draws: int
+    rng: np.random.Generator
+    progress: Callable[[], object]
+
+
+@dataclass(frozen=True, eq=False)
 class Samples:
     """What a method of sampling hands over.
 
     Parameters
     ----------
-    trajectory : Trajectory
+    draws : Draws
     settings : dict
         What was chosen before the first draw, plain values.
     findings : dict
         What the method found out about itself, plain values.
     """
 
-    trajectory: Trajectory
+    draws: Draws
     settings: dict[str, Any]
     findings: dict[str, Any]
 
@@ -120,7 +151,7 @@ def run(
     thin: int,
     rng: np.random.Generator,
     progress: Callable[[], object],
-) -> Trajectory:
+) -> Draws:
     """Run chains with a frozen mixture, and keep every ``thin``-th step, see `keep`."""
     shares: dict[str, list[float]] = {}
 
@@ -134,7 +165,7 @@ def run(
             yield now
 
     frames = keep(states(), thin)
-    return Trajectory.of(frames, {name: float(np.mean(share)) for name, share in shares.items()})
+    return Draws.of(frames, {name: float(np.mean(share)) for name, share in shares.items()})
 
 
 def keep(states: Iterable[Chains], thin: int) -> list[Chains]:

@@ -32,8 +32,8 @@ from diffrelax.sampling.boltzmann.diagnostics import (
     check_diagnostics,
 )
 from diffrelax.sampling.boltzmann.remembered import RememberedSurface
-from diffrelax.sampling.boltzmann.sampler import Samples, Trajectory
-from diffrelax.sampling.ensemble import Ensemble, Level, Provenance, check_temperature
+from diffrelax.sampling.boltzmann.sampler import Draws, Samples, Task
+from diffrelax.sampling.ensemble import Ensemble, EnsembleProvenance, Level, check_temperature
 
 MANY = 0.05  # share of samples
 METHODS = {
@@ -143,18 +143,19 @@ def sample_boltzmann(
     ) as bar:
         rng = np.random.default_rng(seed)
         try:
-            samples = draw(given, starts, surface, model, temperature, n_draws, rng, bar.update)
+            task = Task(given, starts, surface, model, temperature, n_draws, rng, bar.update)
+            samples = draw(task)
         except ValueError as error:
             raise ValueError(f"{given.name}: {error}") from error
         except RuntimeError as error:
             raise RuntimeError(f"{given.name}: {error}") from error
-    drawn = len(samples.trajectory.energies)
+    drawn = len(samples.draws.energies)
     time = Time.now() - begun
     cost = {
         "energy_calls": surface.n_calls, "seconds": time.wall, "processor_seconds": time.processor,
     }  # fmt: skip
-    changes = _changes(given, samples.trajectory.positions)
-    provenance = Provenance(
+    changes = _changes(given, samples.draws.positions)
+    provenance = EnsembleProvenance(
         method=method,
         seed=seed,
         model=model.name,
@@ -168,7 +169,7 @@ def sample_boltzmann(
         },
         notes=tuple(_notes(given, starts, method, samples, n_draws, changes)),
     )
-    return _ensemble(given, samples.trajectory, theory, temperature, provenance)
+    return _ensemble(given, samples.draws, theory, temperature, provenance)
 
 
 def _count_draws(n: int, n_chains: int) -> int:
@@ -193,15 +194,15 @@ def embed_starts(molecule: Molecule, n: int, seed: int) -> np.ndarray:
     return np.array(starts)
 
 
-def observables(molecule: Molecule, trajectory: Trajectory) -> dict[str, np.ndarray]:
+def observables(molecule: Molecule, draws: Draws) -> dict[str, np.ndarray]:
     """Measure what convergence is judged by, each an (n_draws, n_chains) array.
 
     These are the energy and, for one torsion about each bond and each linear chain that has one,
     cosine and sine.
     """
-    found = {"energy": trajectory.energies}
+    found = {"energy": draws.energies}
     quads = watched_torsions(molecule)
-    for quad, angles in zip(quads, torsion_angles(trajectory.positions, quads), strict=True):
+    for quad, angles in zip(quads, torsion_angles(draws.positions, quads), strict=True):
         name = "–".join(f"{molecule.symbols[i]}{i + 1}" for i in quad)
         found[f"cos {name}"], found[f"sin {name}"] = np.cos(angles), np.sin(angles)
     return found
@@ -215,8 +216,8 @@ def _changes(molecule: Molecule, positions: np.ndarray) -> Counter[str]:
 
 
 def _judged(molecule: Molecule, samples: Samples, changes: Counter[str]) -> dict[str, Any]:
-    watched = observables(molecule, samples.trajectory)
-    if (drawn := len(samples.trajectory.energies)) < FEWEST_DRAWS:  # interrupted
+    watched = observables(molecule, samples.draws)
+    if (drawn := len(samples.draws.energies)) < FEWEST_DRAWS:  # interrupted
         unknown = dict.fromkeys(watched)
         return {
             "converged": False,
@@ -227,7 +228,7 @@ def _judged(molecule: Molecule, samples: Samples, changes: Counter[str]) -> dict
     found = Diagnostics.of(watched)
     steps = samples.settings["thin"] * found.n_samples
     doubts = [found.doubts] if found.doubts else []
-    if (share := changes.total() / samples.trajectory.energies.size) > MANY:
+    if (share := changes.total() / samples.draws.energies.size) > MANY:
         doubts.append(f"{share:.0%} of the samples are another molecule")
     return {
         "converged": not doubts,
@@ -253,7 +254,7 @@ def _notes(
 ) -> list[str]:
     notes = []
     for change, _ in changes.most_common(1):
-        of_all = f"{changes.total()} of {samples.trajectory.energies.size} samples"
+        of_all = f"{changes.total()} of {samples.draws.energies.size} samples"
         notes.append(f"{of_all} are another molecule than was given: {change}")
     if lost := len(starts) - len(np.unique(starts, axis=0)):
         notes.append(
@@ -277,27 +278,27 @@ def _notes(
             "no bond to turn: chains start from embeddings, and only vibrations and what they lead "
             "to, such as other shapes of a ring, are sampled"
         )
-    if (drawn := len(samples.trajectory.energies)) < n_draws:
+    if (drawn := len(samples.draws.energies)) < n_draws:
         notes.append(f"interrupted: {drawn} of {n_draws} samples of each chain were drawn")
     return notes
 
 
 def _ensemble(
     molecule: Molecule,
-    trajectory: Trajectory,
+    draws: Draws,
     level: Level,
     temperature: float,
-    provenance: Provenance,
+    provenance: EnsembleProvenance,
 ) -> Ensemble:
-    draws, chains = np.indices(trajectory.energies.shape).reshape(2, -1)
+    numbers, chains = np.indices(draws.energies.shape).reshape(2, -1)
     return Ensemble(
         molecule=molecule,
-        positions=trajectory.positions.reshape(-1, molecule.n_atoms, 3),
-        energies=trajectory.energies.ravel(),
-        weights=np.full(draws.size, 1 / draws.size),
+        positions=draws.positions.reshape(-1, molecule.n_atoms, 3),
+        energies=draws.energies.ravel(),
+        weights=np.full(chains.size, 1 / chains.size),
         temperature=temperature,
         level=level,
         starts=tuple(f"chain {i}" for i in chains),
         provenance=provenance,
-        columns={"chain": chains, "draw": draws},
+        columns={"chain": chains, "draw": numbers},
     )

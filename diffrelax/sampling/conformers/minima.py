@@ -27,8 +27,8 @@ from diffrelax.sampling.conformers.record import Conformer, merge
 from diffrelax.sampling.conformers.starts import find_starts
 from diffrelax.sampling.ensemble import (
     Ensemble,
+    EnsembleProvenance,
     Level,
-    Provenance,
     boltzmann_weights,
     check_temperature,
 )
@@ -119,9 +119,9 @@ def sample_conformers(
     return weigh(minima, theory, temperature, searched_by(model, n, seed, notes))
 
 
-def searched_by(model: Model, n: int, seed: int, notes: Sequence[str]) -> Provenance:
+def searched_by(model: Model, n: int, seed: int, notes: Sequence[str]) -> EnsembleProvenance:
     """Say how conformers were found."""
-    return Provenance(
+    return EnsembleProvenance(
         method="conformers",
         seed=seed,
         model=model.name,
@@ -156,7 +156,7 @@ def relax_conformer(start: Conformer, level: Level, folder: WorkFolder) -> tuple
 
 
 def weigh(
-    minima: Sequence[Conformer], level: Level, temperature: float, provenance: Provenance
+    minima: Sequence[Conformer], level: Level, temperature: float, provenance: EnsembleProvenance
 ) -> Ensemble:
     """Merge minima and weight them with (m/s) exp(−E/kT), see `sample_conformers`."""
     conformers = merge(sorted(minima, key=lambda one: one.energy))

@@ -15,7 +15,7 @@ from rdkit import Chem, rdBase
 from diffrelax.atomic import replacing
 from diffrelax.files.writing import write_molecules
 from diffrelax.molecule import Bond, Molecule
-from diffrelax.sampling.ensemble.provenance import Level, Provenance
+from diffrelax.sampling.ensemble.provenance import EnsembleProvenance, Level
 
 if TYPE_CHECKING:
     from diffrelax.sampling.ensemble.record import Ensemble
@@ -53,7 +53,7 @@ def _from_record(text: str, positions: np.ndarray) -> dict[str, Any]:
         "positions": positions,
         "temperature": record["temperature"],
         "level": Level.model_validate(record["level"]),
-        "provenance": Provenance.model_validate(record["provenance"]),
+        "provenance": EnsembleProvenance.model_validate(record["provenance"]),
         "columns": dict.fromkeys(record["columns"]),
     }
 

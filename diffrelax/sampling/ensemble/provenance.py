@@ -29,7 +29,7 @@ class Level(BaseModel):
         return f"{self.name} ({settings})" if settings else self.name
 
 
-class Provenance(BaseModel):
+class EnsembleProvenance(BaseModel):
     """How an ensemble was made.
 
     Attributes

@@ -14,7 +14,7 @@ import numpy as np
 from diffrelax.files.writing import check_output
 from diffrelax.molecule import Molecule
 from diffrelax.sampling.ensemble.files import READERS, WRITERS
-from diffrelax.sampling.ensemble.provenance import Level, Provenance
+from diffrelax.sampling.ensemble.provenance import EnsembleProvenance, Level
 from diffrelax.sampling.ensemble.weights import boltzmann_weights, check_temperature
 
 TOLERANCE = 1e-6  # of the sum of weights
@@ -39,7 +39,7 @@ class Ensemble:
     level : Level
     starts : tuple of str
         Where each frame comes from, such as ``"etkdg"`` or ``"chain 3"``.
-    provenance : Provenance
+    provenance : EnsembleProvenance
     columns : mapping from str to (n,) array
         Other numbers that belong to each frame.
 
@@ -57,7 +57,7 @@ class Ensemble:
     temperature: float
     level: Level
     starts: tuple[str, ...]
-    provenance: Provenance
+    provenance: EnsembleProvenance
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ from ase.units import kB
 from diffrelax.levels import Surface
 from diffrelax.molecule import Molecule
 from diffrelax.sampling.boltzmann.chains import Chains
-from diffrelax.sampling.boltzmann.repeated import Calibration, repeat, temperatures_of_kinds
+from diffrelax.sampling.boltzmann.repeated import TemperatureFit, repeat, temperatures_of_kinds
 from diffrelax.sampling.boltzmann.springs import expanded
 
 from .toys import Harmonic, exact_denoiser
@@ -16,11 +16,11 @@ from .toys import Harmonic, exact_denoiser
 def test_calibration_recovers_a_known_temperature():
     sigmas = np.array([0.02, 0.03, 0.05])
     energies = 1.0 + 0.5 * (3 * 10 - 6) * kB * 2e5 * sigmas**2
-    found = Calibration.fit(sigmas, energies, n_modes=24)
+    found = TemperatureFit.fit(sigmas, energies, n_modes=24)
     assert found.c == pytest.approx(2e5)
     assert found.lowest == pytest.approx(1.0)
     assert found.r_squared == pytest.approx(1.0)
-    bent = Calibration.fit(sigmas, 1.0 + sigmas**4, n_modes=24)
+    bent = TemperatureFit.fit(sigmas, 1.0 + sigmas**4, n_modes=24)
     assert bent.r_squared < 0.99
 
 

@@ -234,8 +234,8 @@ def test_samples_of_another_molecule_are_counted_and_cast_doubt(model, monkeypat
 
 
 def test_temperatures_beyond_the_calibration_are_told_or_refused(model, monkeypatch):
-    known = repeated.Calibration(c=2e5, lowest=0.0, r_squared=1.0)
-    monkeypatch.setattr(repeated, "calibrate", lambda *_: known)
+    known = repeated.TemperatureFit(c=2e5, lowest=0.0, r_squared=1.0)
+    monkeypatch.setattr(repeated, "fit_temperature", lambda *_: known)
     settings = {"n_chains": 2, "method": "repeat"}
     within = sample_boltzmann("CO", model, 8, temperature=300, **settings)
     beyond = sample_boltzmann("CO", model, 8, temperature=800, **settings)

@@ -12,11 +12,11 @@ from diffrelax.molecule import Molecule
 from diffrelax.molecule.identity import heavy_atom_rmsd, identity_change
 from diffrelax.sampling.conformers import Conformer, find_starts, merge, sample_conformers, weigh
 from diffrelax.sampling.conformers import minima as minima_module
-from diffrelax.sampling.ensemble import Ensemble, Level, Provenance
+from diffrelax.sampling.ensemble import Ensemble, EnsembleProvenance, Level
 
 TEMPERATURE = 298.15
 MMFF94 = Level(name="mmff94")
-PROVENANCE = Provenance(method="test", seed=0)
+PROVENANCE = EnsembleProvenance(method="test", seed=0)
 
 
 def rotamer(molecule: Molecule, torsions: dict[tuple[int, ...], float]) -> Molecule:

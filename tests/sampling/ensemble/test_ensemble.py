@@ -6,7 +6,7 @@ import pytest
 from ase.units import kB
 
 from diffrelax.molecule import Molecule
-from diffrelax.sampling.ensemble import Ensemble, Level, Provenance, boltzmann_weights
+from diffrelax.sampling.ensemble import Ensemble, EnsembleProvenance, Level, boltzmann_weights
 
 SUFFIXES = (".h5", ".sdf", ".extxyz")
 
@@ -23,7 +23,7 @@ def ensemble_of(smiles: str, n: int = 4, **changes: object) -> Ensemble:
         "temperature": 298.15,
         "level": Level(name="dft", settings={"xc": "pbe", "grid_level": 3, "density_fit": True}),
         "starts": tuple(f"chain {i}" for i in range(n)),
-        "provenance": Provenance(
+        "provenance": EnsembleProvenance(
             method="test",
             seed=7,
             model="relax-qm9-1",
