@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, overload
+from typing import Literal, TypedDict, Unpack, overload
 
 import ase
 import numpy as np
@@ -100,29 +100,24 @@ class Relaxation:
         return atoms
 
 
+class Options(TypedDict, total=False):
+    """What `relax` takes by name."""
+
+    level: str | None
+    noise_level: float | None
+    max_error: float
+    seed: int
+    workers: int
+    progress: bool
+
+
 @overload
 def relax(
-    inputs: Molecule | ase.Atoms | Chem.Mol,
-    model: Model,
-    *,
-    level: str | None = None,
-    noise_level: float | None = None,
-    max_error: float = math.inf,
-    seed: int = 42,
-    workers: int = 1,
-    progress: bool = False,
+    inputs: Molecule | ase.Atoms | Chem.Mol, model: Model, **options: Unpack[Options]
 ) -> Relaxation: ...
 @overload
 def relax(
-    inputs: str | os.PathLike[str] | Iterable[Input],
-    model: Model,
-    *,
-    level: str | None = None,
-    noise_level: float | None = None,
-    max_error: float = math.inf,
-    seed: int = 42,
-    workers: int = 1,
-    progress: bool = False,
+    inputs: str | os.PathLike[str] | Iterable[Input], model: Model, **options: Unpack[Options]
 ) -> Relaxation | list[Relaxation]: ...
 def relax(
     inputs: Input | Iterable[Input],

@@ -132,12 +132,14 @@ def _status_of(error: Exception) -> int:
     """Tell what the user can mend from what went wrong on the way, and from errors inside."""
     if isinstance(error, FloatingPointError):
         return ON_THE_WAY
-    if isinstance(error, OSError) or (isinstance(error, ValueError) and _is_deliberate(error)):
+    if isinstance(error, OSError):
         return BY_THE_USER
+    if isinstance(error, (ValueError, RuntimeError)) and _is_deliberate(error):
+        return BY_THE_USER if isinstance(error, ValueError) else ON_THE_WAY
     return INSIDE
 
 
-def _is_deliberate(error: ValueError) -> bool:
+def _is_deliberate(error: Exception) -> bool:
     """Whether our own code, or pydantic in its name, raised an error; not numpy, for example."""
     from pydantic import ValidationError  # slow to import
 

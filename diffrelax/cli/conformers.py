@@ -83,9 +83,6 @@ def conformers(
             work=work,
             progress=True,
         )
-    except RuntimeError as error:
-        print(f"diffrelax: {error}", file=sys.stderr)
-        raise typer.Exit(1) from None
     except KeyboardInterrupt:
         kept = f"{work} keeps what is done" if work else "with --work, what is done would be kept"
         print(f"interrupted: {kept}", file=sys.stderr)

@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from diffrelax.cli.options import (
+    BasisSet,
+    DensityFit,
     Device,
+    Fmax,
     GridLevel,
     Inputs,
     Json,
+    MaxSteps,
     ModelName,
     NoiseLevel,
     Output,
@@ -22,6 +26,7 @@ from diffrelax.cli.options import (
     Seed,
     Solvent,
     Threads,
+    Xc,
     set_threads,
 )
 from diffrelax.cli.relax import load_checked, read_parts, relax_or_fail
@@ -54,14 +59,14 @@ class Peer(StrEnum):
 def dft(
     inputs: Inputs,
     output: Output = None,
-    xc: Annotated[str, typer.Option(help="Exchange-correlation functional")] = "b3lyp",
-    basis: Annotated[str, typer.Option(help="Basis set")] = "6-31G(2df,p)",
+    xc: Xc = "b3lyp",
+    basis: BasisSet = "6-31G(2df,p)",
     solvent: Solvent = "",
     calculator: Annotated[
         Path | None,
         typer.Option(help="YAML profile of a program that calculates in place of PySCF"),
     ] = None,
-    fmax: Annotated[float, typer.Option(help="Largest force at the end, eV/Å")] = 0.03,
+    fmax: Fmax = 0.03,
     optimizer: Annotated[
         Literal["tric", "bfgs", "geometric", "sella"],
         typer.Option(help="tric and geometric are geomeTRIC's, to fmax and to its own criteria"),
@@ -70,9 +75,9 @@ def dft(
         Literal["gfn2-xtb", "aimnet2", "none"],
         typer.Option(help="Hessian that the optimizer starts from"),
     ] = "gfn2-xtb",
-    density_fit: Annotated[bool, typer.Option(help="Density fitting")] = True,
+    density_fit: DensityFit = True,
     grid_level: GridLevel = 3,
-    max_steps: Annotated[int, typer.Option(min=0, help="Of the optimizer")] = 200,
+    max_steps: MaxSteps = 200,
     check_minimum: Annotated[
         Literal["none", "gfn2-xtb", "dft"],
         typer.Option(help="Level at which the end must have no imaginary frequency"),
@@ -98,32 +103,17 @@ def dft(
 
     What is done is kept: the same command goes on.
     """
+    arguments = locals()
     from diffrelax.cache import Checkpoints
     from diffrelax.cli.report import Report, carried, report_each
     from diffrelax.dft import DFTSettings
     from diffrelax.dft.optimization import check_settings
     from diffrelax.files.writing import check_output
-    from diffrelax.levels.profiles import read_profile
     from diffrelax.results.journal import Result
 
     if output:
         check_output(output, inputs=inputs)
-    settings = DFTSettings(
-        xc=xc,
-        basis=basis,
-        solvent=solvent,
-        fmax=fmax,
-        optimizer=optimizer,
-        hessian=hessian,
-        density_fit=density_fit,
-        grid_level=grid_level,
-        max_steps=max_steps,
-        check_minimum=check_minimum,
-        thermo=thermo,
-        temperature=temperature,
-        pressure=pressure,
-        calculator=read_profile(calculator) if calculator else None,
-    )
+    settings = DFTSettings.among(arguments)
     check_settings(settings)
     set_threads(threads)
     loaded = load_checked(model, device, noise_level)

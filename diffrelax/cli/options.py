@@ -58,6 +58,11 @@ NoiseLevel = Annotated[
     ),
 ]
 GridLevel = Annotated[int, typer.Option(min=0, max=9, help="PySCF's integration grid")]
+Xc = Annotated[str, typer.Option(help="Exchange-correlation functional")]
+BasisSet = Annotated[str, typer.Option(help="Basis set")]
+Fmax = Annotated[float, typer.Option(help="Largest force at the end, eV/Å")]
+DensityFit = Annotated[bool, typer.Option(help="Density fitting")]
+MaxSteps = Annotated[int, typer.Option(min=0, help="Of the optimizer")]
 Functional = Annotated[str | None, typer.Option("--xc", help="Functional, for --level dft")]
 Basis = Annotated[str | None, typer.Option(help="Basis set, for --level dft")]
 Solvent = Annotated[

@@ -34,9 +34,6 @@ def run(
     except KeyboardInterrupt:
         print("interrupted: run the same command again to go on", file=sys.stderr)
         raise typer.Exit(130) from None
-    except RuntimeError as error:
-        print(f"diffrelax: {error}", file=sys.stderr)
-        raise typer.Exit(1) from None
     if json_lines:
         for row in summary.rows:
             print(row.model_dump_json())

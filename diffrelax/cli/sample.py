@@ -95,9 +95,6 @@ def sample(
         kept = "the same command goes on" if output else "there is nothing to keep"
         print(f"interrupted before the first sample: {kept}", file=sys.stderr)
         raise typer.Exit(130) from None
-    except RuntimeError as error:
-        print(f"diffrelax: {error}", file=sys.stderr)
-        raise typer.Exit(1) from None
     if output:
         found.write(output)
     if weighted_at and not found.provenance.diagnostics["interrupted"]:

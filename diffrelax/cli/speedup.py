@@ -11,13 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diffrelax.cli.options import (
+    BasisSet,
+    DensityFit,
+    Fmax,
     GridLevel,
     Inputs,
     Json,
+    MaxSteps,
     ModelName,
     Seed,
     Solvent,
     Threads,
+    Xc,
     each_input,
     set_threads,
 )
@@ -49,13 +54,13 @@ def speedup(
             "Default: bfgs, tric+hessian"
         ),
     ] = None,
-    xc: Annotated[str, typer.Option(help="Exchange-correlation functional")] = "b3lyp",
-    basis: Annotated[str, typer.Option(help="Basis set")] = "6-31G(2df,p)",
+    xc: Xc = "b3lyp",
+    basis: BasisSet = "6-31G(2df,p)",
     solvent: Solvent = "",
-    fmax: Annotated[float, typer.Option(help="Largest force at the end, eV/Å")] = 0.03,
-    density_fit: Annotated[bool, typer.Option(help="Density fitting")] = True,
+    fmax: Fmax = 0.03,
+    density_fit: DensityFit = True,
     grid_level: GridLevel = 3,
-    max_steps: Annotated[int, typer.Option(min=0, help="Of the optimizer")] = 200,
+    max_steps: MaxSteps = 200,
     model: ModelName = "default",
     seed: Seed = 42,
     threads: Threads = None,
@@ -68,6 +73,7 @@ def speedup(
 
     What is done is kept: the same command goes on.
     """
+    arguments = locals()
     from diffrelax.benchmark.speedup.arms import check_arms, combine, subjects_of
     from diffrelax.benchmark.speedup.units import Units
     from diffrelax.cache import WorkFolder
@@ -76,15 +82,7 @@ def speedup(
     from diffrelax.files.reading import each_molecule
     from diffrelax.models.release import load_model
 
-    level = DFTSettings(
-        xc=xc,
-        basis=basis,
-        solvent=solvent,
-        fmax=fmax,
-        density_fit=density_fit,
-        grid_level=grid_level,
-        max_steps=max_steps,
-    )
+    level = DFTSettings.among(arguments)
     check_settings(level)
     starts = start or ["mmff94", "gfn2-xtb", "diffusion"]
     arms = combine(starts, recipe or ["bfgs", "tric+hessian"])

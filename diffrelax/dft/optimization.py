@@ -24,7 +24,7 @@ from diffrelax.dft.settings import CurvatureLevel, DFTSettings, HessianLevel, Op
 from diffrelax.dft.thermochemistry import Thermochemistry, thermochemistry
 from diffrelax.files.reading import Input, read_one
 from diffrelax.levels import check_installed
-from diffrelax.levels.profiles import Profile, read_profile
+from diffrelax.levels.profiles import Profile
 
 if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
@@ -96,26 +96,7 @@ def relax_dft(
     OSError
         If the folder of the checkpoint does not exist.
     """
-    settings = DFTSettings(
-        xc=xc,
-        basis=basis,
-        fmax=fmax,
-        optimizer=optimizer,
-        hessian=hessian,
-        density_fit=density_fit,
-        grid_level=grid_level,
-        max_steps=max_steps,
-        check_minimum=check_minimum,
-        solvent=solvent,
-        thermo=thermo,
-        temperature=temperature,
-        pressure=pressure,
-        calculator=(
-            read_profile(Path(calculator))
-            if isinstance(calculator, str | os.PathLike)
-            else calculator
-        ),
-    )
+    settings = DFTSettings.among(locals())
     return relax_with(
         read_one(molecule),
         settings,

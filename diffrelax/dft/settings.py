@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from operator import not_
-from typing import Any, Literal, TypeAlias
+from pathlib import Path
+from typing import Any, Literal, Self, TypeAlias
 
 from pydantic import (
     BaseModel,
@@ -15,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from diffrelax.levels.profiles import Profile
+from diffrelax.levels.profiles import Profile, read_profile
 
 HessianLevel: TypeAlias = Literal["gfn2-xtb", "aimnet2", "none"]
 Optimizer: TypeAlias = Literal["tric", "bfgs", "geometric", "sella"]
@@ -82,6 +85,17 @@ class DFTSettings(BaseModel):
         default=101_325.0, gt=0, allow_inf_nan=False, exclude_if=(101_325.0).__eq__
     )
     calculator: Profile | None = Field(default=None, exclude_if=not_)
+
+    @classmethod
+    def among(cls, given: Mapping[str, Any]) -> Self:
+        """Take the settings, by their names, out of the arguments of a function.
+
+        The calculator may be the path of a profile.
+        """
+        chosen = {name: given[name] for name in cls.model_fields if name in given}
+        if isinstance(path := chosen.get("calculator"), str | os.PathLike):
+            chosen["calculator"] = read_profile(Path(path))
+        return cls(**chosen)
 
     @model_validator(mode="before")
     @classmethod

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any
 from jobflow import Flow, JobConfig, Maker, OnMissing, job
 
 from diffrelax.cache import WorkFolder
-from diffrelax.clock import NO_TIME, Time
+from diffrelax.clock import NO_TIME
 from diffrelax.dft import DFTSettings
 from diffrelax.flows.arguments import as_arguments, as_plain, job_name, label, read_argument
-from diffrelax.results.molecules import MoleculeDocument
 
 if TYPE_CHECKING:
     from diffrelax.benchmark.speedup.arms import SpeedupArm
-    from diffrelax.benchmark.speedup.run import Outcome
 
 Record = dict[str, Any]
 
@@ -98,7 +96,7 @@ class SpeedupFlowMaker(Maker):
     def compare(self, molecule: Any) -> list[Record]:
         """Run all arms of a molecule; its output has one record for each."""
         from diffrelax.benchmark.speedup.arms import subjects_of
-        from diffrelax.benchmark.speedup.run import compare_arms
+        from diffrelax.benchmark.speedup.run import OUTCOMES, compare_arms
         from diffrelax.benchmark.speedup.units import Units
 
         # a generator, so that the embedding is timed
@@ -108,7 +106,10 @@ class SpeedupFlowMaker(Maker):
         level = DFTSettings(**self.settings)
         units = Units(WorkFolder(Path(self.work)), self.model, level.theory)
         (outcomes,) = compare_arms([subject], self._arms(), level, units)
-        return [_written(outcome) | {"subject": subject.key} for outcome in outcomes]
+        written = (replace(outcome, relaxation=None) for outcome in outcomes)
+        return [
+            OUTCOMES.dump_python(one, mode="json") | {"subject": subject.key} for one in written
+        ]
 
     @job(config=JobConfig(on_missing_references=OnMissing.NONE))
     def report(self, names: Sequence[str], compared: Sequence[Sequence[Record] | None]) -> Record:
@@ -117,7 +118,7 @@ class SpeedupFlowMaker(Maker):
         from diffrelax.benchmark.speedup.arms import distinct, same_as
         from diffrelax.benchmark.speedup.report import write_report
         from diffrelax.benchmark.speedup.rows import OutcomeRow
-        from diffrelax.benchmark.speedup.run import Outcome
+        from diffrelax.benchmark.speedup.run import OUTCOMES, Outcome
 
         outcomes: list[Outcome] = []
         done = [(name, records) for name, records in zip(names, compared, strict=True) if records]
@@ -131,7 +132,8 @@ class SpeedupFlowMaker(Maker):
         first: dict[str, str] = {}
         for name, (_, records) in zip(unique, done, strict=True):
             earlier = first.setdefault(records[0]["subject"] or name, name)
-            for outcome in map(_read, records):
+            told = ({k: v for k, v in one.items() if k != "subject"} for one in records)
+            for outcome in map(OUTCOMES.validate_python, told):
                 if earlier != name:
                     unpaid, reason = {"total": NO_TIME}, same_as(earlier)
                     outcome = Outcome(name, outcome.smiles, outcome.arm, reason, unpaid)
@@ -147,39 +149,3 @@ class SpeedupFlowMaker(Maker):
         tables = write_report(Path.cwd(), outcomes, about, self.watts) if outcomes else ""
         rows = [OutcomeRow.of(outcome).model_dump() for outcome in outcomes]
         return {"kind": "speedup", "tables": tables, "rows": rows, "lost": lost}
-
-
-def _written(outcome: Outcome) -> Record:
-    geometries = {
-        name: one and MoleculeDocument.from_molecule(one).model_dump(mode="json")
-        for name, one in (("begin", outcome.begin), ("end", outcome.end))
-    }
-    return vars(outcome) | {
-        "arm": list(outcome.arm),
-        "times": {stage: vars(time) for stage, time in outcome.times.items()},
-        "energies": list(outcome.energies),
-        "notes": list(outcome.notes),
-        "relaxation": None,
-        **geometries,
-    }
-
-
-def _read(record: Record) -> Outcome:
-    from diffrelax.benchmark.speedup.arms import SpeedupArm
-    from diffrelax.benchmark.speedup.run import Outcome
-
-    fields = {key: value for key, value in record.items() if key != "subject"}
-    geometries = {
-        name: record[name] and MoleculeDocument.model_validate(record[name]).to_molecule()
-        for name in ("begin", "end")
-    }
-    return Outcome(
-        **fields
-        | {
-            "arm": SpeedupArm(*record["arm"]),
-            "times": {stage: Time(**time) for stage, time in record["times"].items()},
-            "energies": tuple(record["energies"]),
-            "notes": tuple(record["notes"]),
-            **geometries,
-        }
-    )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Self, TypeAlias
+from typing import Annotated, Any, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
 
 from diffrelax.molecule import Bond, Molecule
 
@@ -51,3 +51,17 @@ class MoleculeDocument(Document):
         record = dict(self)
         record["bonds"] = tuple(Bond(*bond) for bond in self.bonds)
         return Molecule(**record)
+
+
+def _read(given: Any) -> Molecule:
+    if isinstance(given, Molecule):
+        return given
+    return MoleculeDocument.model_validate(given).to_molecule()
+
+
+def _write(molecule: Molecule) -> dict[str, Any]:
+    return MoleculeDocument.from_molecule(molecule).model_dump(mode="json")
+
+
+# a molecule in a record that is written down as its document
+Written: TypeAlias = Annotated[Molecule, PlainValidator(_read), PlainSerializer(_write)]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from math import nan
 from typing import NamedTuple
 
+from pydantic import TypeAdapter
 from tqdm.auto import tqdm
 
 from diffrelax.benchmark.speedup.arms import SpeedupArm, Subject
@@ -18,6 +19,7 @@ from diffrelax.levels.density_functional import count_functions
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.identity import identity_change, same_minimum
 from diffrelax.results.documents import FailureDocument, MinimisationDocument
+from diffrelax.results.molecules import Written
 
 REFERENCE_FMAX = 0.003  # eV/Å
 REFERENCE_STEPS = 100
@@ -70,8 +72,8 @@ class Outcome:
     first_fmax: float = nan
     first_rms_force: float = nan
     scf_cycles: int = 0
-    begin: Molecule | None = None
-    end: Molecule | None = None
+    begin: Written | None = None
+    end: Written | None = None
     relaxation: MinimisationDocument | None = None
     notes: tuple[str, ...] = ()
     hardware: str = ""
@@ -98,6 +100,9 @@ class Outcome:
     def excess(self) -> float | None:
         """Energy of the start above its reference minimum, eV; None if that is not known."""
         return None if self.minimum is None else self.energies[0] - self.minimum
+
+
+OUTCOMES = TypeAdapter(Outcome)  # writes them down, and reads them
 
 
 class Basin(NamedTuple):

@@ -14,7 +14,7 @@ from rdkit import Chem, rdBase
 
 from diffrelax.atomic import replacing
 from diffrelax.files.writing import write_molecules
-from diffrelax.molecule import Bond, Molecule
+from diffrelax.results.molecules import MoleculeDocument
 from diffrelax.sampling.ensemble.provenance import EnsembleProvenance, Level
 
 if TYPE_CHECKING:
@@ -23,17 +23,9 @@ if TYPE_CHECKING:
 
 def _record(ensemble: Ensemble) -> str:
     """Write what the frames share as JSON."""
-    molecule = ensemble.molecule
+    molecule = MoleculeDocument.from_molecule(ensemble.molecule)
     record = {
-        "molecule": {
-            "numbers": molecule.numbers.tolist(),
-            "charge": molecule.charge,
-            "multiplicity": molecule.multiplicity,
-            "bonds": molecule.bonds,
-            "formal_charges": molecule.formal_charges,
-            "name": molecule.name,
-            "smiles": molecule.smiles,
-        },
+        "molecule": molecule.model_dump(mode="json", exclude={"positions", "start"}),
         "temperature": ensemble.temperature,
         "level": ensemble.level.model_dump(mode="json"),
         "provenance": ensemble.provenance.model_dump(mode="json"),
@@ -45,11 +37,9 @@ def _record(ensemble: Ensemble) -> str:
 def _from_record(text: str, positions: np.ndarray) -> dict[str, Any]:
     """Read what the frames share; no molecule is perceived from frames, which may be hot."""
     record = json.loads(text)
-    shared = record["molecule"]
-    shared["bonds"] = tuple(Bond(*bond) for bond in shared["bonds"])
-    shared["formal_charges"] = tuple(shared["formal_charges"])
+    molecule = MoleculeDocument(positions=positions[0].tolist(), **record["molecule"])
     return {
-        "molecule": Molecule(positions=positions[0], **shared),
+        "molecule": molecule.to_molecule(),
         "positions": positions,
         "temperature": record["temperature"],
         "level": Level.model_validate(record["level"]),
