@@ -2,10 +2,10 @@
 
 Run: python analysis/pack_labels.py CHUNKS LIST RELEASE
 
-CHUNKS has files NNNN.npz, each with the minima of some molecules of LIST, as
-`diffrelax.data.published.read_labels` reads them, with their energies, forces and failures. The
-chunks that no part of RELEASE has yet become one part if they have enough minima, and a line of
-RELEASE/parts.csv. Run it again when more chunks are finished.
+CHUNKS has files NNNN.npz, each with the minima of some molecules of LIST: row (the line of LIST),
+offsets, numbers, start, positions, charge and smiles as in a `GeometrySet`, with their energies,
+forces and failures. The chunks that no part of RELEASE has yet become one part if they have enough
+minima, and a line of RELEASE/parts.csv. Run it again when more chunks are finished.
 """
 
 import csv

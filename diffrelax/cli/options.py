@@ -84,9 +84,9 @@ def each_input(inputs: list[str]) -> Iterator[Input]:
 
 def count_inputs(inputs: list[str]) -> int | None:
     """Count the inputs of a command; None if that would use them up."""
-    from diffrelax.files.reading import count_molecules
+    from diffrelax.files.reading import each_record
 
-    return None if STDIN in inputs else count_molecules(inputs)
+    return None if STDIN in inputs else sum(1 for _ in each_record(inputs))
 
 
 def set_threads(threads: int | None) -> None:

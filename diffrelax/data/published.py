@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -48,55 +49,8 @@ class Source:
     starts_sha256: str = ""
 
 
-SOURCES = (
-    Source(
-        name="cascade",
-        level="M06-2X/def2-TZVP",
-        file="cascade-m062x-def2tzvp.extxyz.gz",
-        sha256="463e001ede5f15814c15981432eec70e5e4e7faef7f005a281d0eb25b28ff1d2",
-        origin="https://github.com/patonlab/CASCADE data/DFT8K/DFT.sdf.gz, MIT",
-        starts="cascade-forcefield.extxyz.gz",
-        starts_sha256="f8b97d642d20f006aaba70fc0b577fe644eead0b5ea7998b28ecce79ea2fb233",
-    ),
-    Source(
-        name="flexisol",
-        level="r2SCAN-3c",
-        file="flexisol-r2scan3c.extxyz.gz",
-        sha256="2e9d94c70b57df823dd31ed86431942d4fc76f4d55d9f71b61fd37fdded0ac9f",
-        origin="https://github.com/grimme-lab/flexisol flexisol/gas, MIT",
-    ),
-    *(
-        Source(
-            name=f"lvpp-{stem}",
-            level=level,
-            file=f"lvpp-{stem}.extxyz.gz",
-            sha256=digest,
-            origin="https://github.com/lvpp/sigma geometry/, MIT",
-        )
-        for stem, level, digest in (
-            (
-                "b3lyp-def2svp",
-                "B3LYP/def2-SVP",
-                "64d0d4f77fd43550beebe0a04be34e53d1b55729b1972bdd1367fd8a19fbe5d3",
-            ),
-            (
-                "b3lyp-def2svpd",
-                "B3LYP/def2-SVPD",
-                "bf07ba2735f6403ff358ede851d19b1cf001c9f3182137ac42da6068b1c394d9",
-            ),
-            (
-                "bp86-def2svp",
-                "BP86/def2-SVP",
-                "9e4e8f077ca3523fcb27904c9334dd91f1431fb3d13726105d237238ac49b375",
-            ),
-            (
-                "bp86-def2svpd",
-                "BP86/def2-SVPD",
-                "bb1cb8adbfeded3e2863ffac1eeaf9cbc20d496c251cbae9b70d77503526f736",
-            ),
-        )
-    ),
-)
+FILE = Path(__file__).with_name("sources.json")
+SOURCES = tuple(Source(**entries) for entries in json.loads(FILE.read_text())["sources"])
 
 
 def load_published(
@@ -219,37 +173,3 @@ def _frames(path: Path, digest: str) -> Iterator[_Frame]:
                 numbers=np.array([atomic_numbers[row[0]] for row in rows]),
                 positions=np.array([row[1:4] for row in rows], dtype=np.float64),
             )
-
-
-def read_labels(folder: Path, molecules: Path) -> list[Minimum]:
-    """Read minima that were made from starts here, with these starts.
-
-    Parameters
-    ----------
-    folder : path
-        Of files ``*.npz`` with the arrays row, offsets, numbers, start, positions, charge and
-        smiles, as in a `GeometrySet`; ``row`` counts the lines of ``molecules``.
-    molecules : path
-        Table with a line for each start, whose fifth column is the remainder of its constitution.
-    """
-    remainders = [int(line.split("\t")[4]) for line in molecules.read_text().splitlines()]
-    minima = []
-    for path in sorted(folder.glob("*.npz")):
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        for i, row in enumerate(arrays["row"].tolist()):
-            atoms = slice(*arrays["offsets"][i : i + 2].tolist())
-            split_of(remainders[row], f"{path} row {row}")
-            minima.append(
-                Minimum(
-                    place=row,
-                    name=f"row {row}",
-                    smiles=arrays["smiles"][i].decode(),
-                    remainder=remainders[row],
-                    charge=int(arrays["charge"][i]),
-                    numbers=arrays["numbers"][atoms],
-                    positions=arrays["positions"][atoms].astype(np.float64),
-                    start=arrays["start"][atoms].astype(np.float64),
-                )
-            )
-    return minima

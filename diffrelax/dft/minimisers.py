@@ -11,7 +11,6 @@ from ase.optimize import BFGS
 
 from diffrelax.dft import trust_radius
 from diffrelax.dft.internal import geometric_thresholds
-from diffrelax.extras import find_extra
 
 # (atoms, start Hessian in eV/Å² or None, fmax in eV/Å, steps) -> reason, empty if converged
 Minimiser = Callable[[ase.Atoms, np.ndarray | None, float, int], str]
@@ -70,18 +69,6 @@ def sella(atoms: ase.Atoms, hessian: np.ndarray | None, fmax: float, max_steps: 
     except (RuntimeError, ValueError, np.linalg.LinAlgError) as error:
         return f"Sella gave up: {error}"
     return f"Sella stopped at {largest:.4f} eV/Å, above {fmax:g}"
-
-
-def check_optimizer(optimizer: str) -> None:
-    """Find out whether an optimizer is installed.
-
-    Raises
-    ------
-    ValueError
-        If it is not.
-    """
-    if optimizer == "sella":
-        find_extra("sella", "sella", "the optimizer sella")
 
 
 def criterion(optimizer: str, fmax: float) -> str:

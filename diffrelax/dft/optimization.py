@@ -17,11 +17,12 @@ from diffrelax.clock import NO_TIME, Time
 from diffrelax.dft.calculator import calculator_of, check_level
 from diffrelax.dft.checkpoint import Checkpoint
 from diffrelax.dft.descent import DESCENTS, Ending, descend, minimise, start_hessian
-from diffrelax.dft.minimisers import check_optimizer, criterion
+from diffrelax.dft.minimisers import criterion
 from diffrelax.dft.recorder import Call, Recorder
 from diffrelax.dft.result import DFTRelaxation
 from diffrelax.dft.settings import CurvatureLevel, DFTSettings, HessianLevel, Optimizer
 from diffrelax.dft.thermochemistry import Thermochemistry, thermochemistry
+from diffrelax.extras import find_extra
 from diffrelax.files.reading import Input, read_one
 from diffrelax.levels import check_installed
 from diffrelax.levels.profiles import Profile
@@ -116,7 +117,8 @@ def check_settings(settings: DFTSettings) -> None:
         or the program not installed.
     """
     check_level(settings)
-    check_optimizer(settings.optimizer)
+    if settings.optimizer == "sella":
+        find_extra("sella", "sella", "the optimizer sella")
     if settings.hessian != "none":
         check_installed(settings.hessian)
 

@@ -180,11 +180,6 @@ def is_path(given: object) -> TypeGuard[str | os.PathLike[str]]:
     return isinstance(given, os.PathLike)
 
 
-def count_molecules(inputs: Iterable[str]) -> int:
-    """Count what `each_molecule` yields of SMILES and paths, without reading it."""
-    return sum(1 for _ in each_record(inputs))
-
-
 def read_one(given: Input, *, seed: int = 42) -> Molecule:
     """Read an input that must be one molecule, see `read_molecules`.
 

@@ -16,7 +16,7 @@ from jobflow import Job, Maker, job
 from diffrelax.cache import WorkFolder, work_key
 from diffrelax.files.reading import Rejected, cut_smiles
 from diffrelax.flows.arguments import Plain, as_arguments, as_plain, label, read_argument
-from diffrelax.flows.units import Document, find_unit, is_failure, pass_on
+from diffrelax.flows.units import Record, find_unit, is_failure, pass_on
 from diffrelax.molecule import Molecule
 from diffrelax.results.documents import RelaxationDocument
 from diffrelax.results.molecules import MoleculeDocument
@@ -70,9 +70,9 @@ class EmbedMaker(Maker):
         return self.run(as_arguments(molecules, seed=self.seed))
 
     @job
-    def run(self, molecules: Sequence[Any]) -> list[Document]:
+    def run(self, molecules: Sequence[Any]) -> list[Record]:
         """Embed what has no coordinates."""
-        embedded: list[Document] = []
+        embedded: list[Record] = []
         for molecule in molecules:
             given = as_plain(molecule, seed=self.seed)
             read = read_argument(given, seed=self.seed)
@@ -119,7 +119,7 @@ class DiffusionRelaxMaker(Maker):
         return self.run(as_arguments(molecules, seed=self.seed))
 
     @job
-    def run(self, molecules: Sequence[Any]) -> list[Document]:
+    def run(self, molecules: Sequence[Any]) -> list[Record]:
         """Relax the molecules that have not been relaxed before.
 
         Raises
@@ -134,7 +134,7 @@ class DiffusionRelaxMaker(Maker):
         level = model.nearest_level(self.towards).level if self.towards else model.config.level
         work = WorkFolder.of(self.work)
         molecules = [as_plain(given, seed=self.seed) for given in molecules]
-        documents: dict[int, Document] = {}
+        documents: dict[int, Record] = {}
         new: list[tuple[int, str, Molecule]] = []
         for i, given in enumerate(molecules):
             if is_failure(given):

@@ -14,7 +14,7 @@ from diffrelax.cache import WorkFolder, work_key
 from diffrelax.dft import DFTSettings
 from diffrelax.files.reading import Rejected
 from diffrelax.flows.arguments import as_argument, as_arguments, as_plain, read_argument
-from diffrelax.flows.units import Document, fetch, named, pass_on
+from diffrelax.flows.units import Record, fetch, named, pass_on
 from diffrelax.levels import LEVELS, check_installed, check_level
 from diffrelax.molecule import Molecule
 from diffrelax.results.documents import (
@@ -59,16 +59,16 @@ OutputReference
         return self.run_batch(as_arguments(molecules))
 
     @job(data="trajectory")
-    def run(self, molecule: Any) -> Document:
+    def run(self, molecule: Any) -> Record:
         """Do one unit."""
         return self._unit(molecule)
 
     @job(data="trajectory")
-    def run_batch(self, molecules: Sequence[Any]) -> list[Document]:
+    def run_batch(self, molecules: Sequence[Any]) -> list[Record]:
         """Do one unit after another."""
         return [self._unit(molecule) for molecule in molecules]
 
-    def _unit(self, molecule: Any) -> Document:
+    def _unit(self, molecule: Any) -> Record:
         """Do the unit, or take it from the folder of work, or pass an earlier failure on."""
         molecule = fetch(as_plain(molecule))
         read = read_argument(molecule)
@@ -79,11 +79,11 @@ OutputReference
         unit = work.find_or_do(key, lambda: self._do(read, key, work), self._read, self._write)
         return named(unit, read.name)
 
-    def _read(self, record: Document) -> ResultDocument | None:
+    def _read(self, record: Record) -> ResultDocument | None:
         document = read_finished(record)
         return document if document and self.is_whole(document) else None
 
-    def _write(self, document: ResultDocument) -> Document | None:
+    def _write(self, document: ResultDocument) -> Record | None:
         return write_finished(document) if self.is_whole(document) else None
 
     def _do(self, molecule: Molecule, key: str, work: WorkFolder) -> ResultDocument:

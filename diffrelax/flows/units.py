@@ -14,18 +14,18 @@ from diffrelax.files.reading import Rejected
 from diffrelax.flows.arguments import Plain, failure
 from diffrelax.results.documents import ResultDocument, read_finished
 
-Document = dict[str, Any]
+Record = dict[str, Any]
 
 HANDED = "finished unit "  # what a text begins with that says where one is kept
 
 
-def find_unit(work: WorkFolder, key: str, name: str) -> Document | None:
+def find_unit(work: WorkFolder, key: str, name: str) -> Record | None:
     """Find a finished unit that can be read."""
     found = read_finished(work.find(key) or {})
     return named(found, name) if found else None
 
 
-def named(document: ResultDocument, name: str) -> Document:
+def named(document: ResultDocument, name: str) -> Record:
     """Return a unit as it is written down; it may have had another name when it was done."""
     record = document.model_dump(mode="json")
     for part in filter(None, (record, record.get("input"), record.get("output"))):
@@ -34,7 +34,7 @@ def named(document: ResultDocument, name: str) -> Document:
 
 
 @job
-def hand_on(documents: Sequence[Document], work: str) -> list[Plain]:
+def hand_on(documents: Sequence[Record], work: str) -> list[Plain]:
     """Say where the documents of a batch are kept, so that no later job loads those of the others.
 
     One text for each, because jobflow visits all that is in the output of a job again for each job
@@ -75,12 +75,12 @@ def fetch(given: Plain) -> Plain:
     return found
 
 
-def is_failure(given: Plain) -> TypeGuard[Document]:
+def is_failure(given: Plain) -> TypeGuard[Record]:
     """Whether an argument is the failure of an earlier stage."""
     return isinstance(given, dict) and given.get("kind") == "failure"
 
 
-def pass_on(given: Plain, rejected: Rejected, key: str) -> Document:
+def pass_on(given: Plain, rejected: Rejected, key: str) -> Record:
     """Return the failure that an earlier stage handed on, or that of what is no molecule."""
     if is_failure(given):
         return given

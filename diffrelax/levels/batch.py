@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from math import nan
 
@@ -21,29 +21,6 @@ LONGEST_STEP = 0.2  # Å, of an atom
 Evaluate = Callable[
     [Sequence[Molecule], Sequence[np.ndarray]], tuple[np.ndarray, Sequence[np.ndarray]]
 ]
-
-
-@dataclass(frozen=True, eq=False)
-class BatchEnd:
-    """Where the relaxation of a molecule in a batch ended.
-
-    Parameters
-    ----------
-    molecule : Molecule
-        As it was given.
-    positions : (n_atoms, 3) array, Å
-    energy : float, eV
-    fmax : float, eV/Å
-        Largest force on an atom.
-    n_calls : int
-        Energies and forces of this molecule; the first counts.
-    """
-
-    molecule: Molecule
-    positions: np.ndarray
-    energy: float
-    fmax: float
-    n_calls: int
 
 
 def relax_many(
@@ -103,7 +80,7 @@ def relax_side_by_side(
     fmax: float,
     max_calls: int = 300,
     n_parallel: int = 16,
-) -> Iterator[BatchEnd]:
+) -> Iterator[Walk]:
     """Relax molecules, so many at a time, by BFGS from model Hessians.
 
     One that ends makes room for the next, so calls stay full. Molecules of like size in turn waste
@@ -123,46 +100,59 @@ def relax_side_by_side(
 
     Yields
     ------
-    BatchEnd
+    Walk
         One for each molecule, as they end. Not converged where its ``fmax`` says so.
     """
     waiting = iter(molecules)
-    walks: list[_Walk] = []
+    walks: list[Walk] = []
     while True:
-        walks += map(_Walk, islice(waiting, n_parallel - len(walks)))
+        walks += map(Walk, islice(waiting, n_parallel - len(walks)))
         if not walks:
             return
         energies, forces = evaluate([w.molecule for w in walks], [w.positions for w in walks])
         going = []
         for walk, energy, force in zip(walks, energies, forces, strict=True):
-            walk.learn(force)
-            largest = float(np.linalg.norm(force, axis=1).max())
-            if largest >= fmax and walk.n_calls < max_calls:
+            walk.learn(float(energy), force)
+            if walk.fmax >= fmax and walk.n_calls < max_calls:
                 walk.move(force)
                 going.append(walk)
             else:
-                yield BatchEnd(walk.molecule, walk.positions, float(energy), largest, walk.n_calls)
+                yield walk
         walks = going
 
 
-class _Walk:
-    """A molecule on its way down: positions, and what is known of the inverse Hessian."""
+class Walk:
+    """A molecule on its way down: where it is, and what is known of the inverse Hessian.
+
+    Attributes
+    ----------
+    molecule : Molecule
+        As it was given.
+    positions : (n_atoms, 3) array, Å
+    energy : float, eV
+    fmax : float, eV/Å
+        Largest force on an atom.
+    n_calls : int
+        Energies and forces of this molecule; the first counts.
+    """
 
     def __init__(self, molecule: Molecule) -> None:
         self.molecule = molecule
         self.positions = molecule.positions
+        self.energy = self.fmax = nan
         self.n_calls = 0
         self._inverse = np.linalg.inv(model_hessian(molecule.to_atoms()))
         self._step = self._forces = np.zeros_like(molecule.positions)
 
-    def learn(self, forces: np.ndarray) -> None:
+    def learn(self, energy: float, forces: np.ndarray) -> None:
         """Update the inverse Hessian by how forces changed along the last step (BFGS)."""
         change, step = (self._forces - forces).ravel(), self._step.ravel()
         curvature = step @ change
         if curvature > 0:
             left = np.eye(len(step)) - np.outer(step, change) / curvature
             self._inverse = left @ self._inverse @ left.T + np.outer(step, step) / curvature
-        self._forces = forces
+        self._forces, self.energy = forces, energy
+        self.fmax = float(np.linalg.norm(forces, axis=1).max())
         self.n_calls += 1
 
     def move(self, forces: np.ndarray) -> None:

@@ -6,9 +6,11 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
+from diffrelax.dft import DFTSettings
 from diffrelax.dft.hessian import gfn2_hessian, positive_hessian
 from diffrelax.dft.internal import geometric, tric
-from diffrelax.dft.minimisers import bfgs, check_optimizer, criterion, sella
+from diffrelax.dft.minimisers import bfgs, criterion, sella
+from diffrelax.dft.optimization import check_settings
 from diffrelax.dft.recorder import Recorder
 from diffrelax.levels import get_calculator
 from diffrelax.molecule import Molecule
@@ -165,10 +167,10 @@ def test_sella_goes_on_until_no_force_on_an_atom_is_too_large(
 
 
 def test_missing_sella_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    check_optimizer("bfgs")
+    check_settings(DFTSettings(optimizer="bfgs"))
     monkeypatch.setattr("diffrelax.extras.find_spec", lambda package: None)
     with pytest.raises(ValueError, match=r"pip install .diffrelax\[sella\]"):
-        check_optimizer("sella")
+        check_settings(DFTSettings(optimizer="sella"))
 
 
 def test_criterion_states_the_thresholds_in_force() -> None:
