@@ -237,15 +237,19 @@ def code_facts() -> dict[str, str]:
     schedule = RelaxationSchedule()
     levels = [("bridge", level) for level in schedule.bridge]
     levels += [("polish", level) for level in schedule.polish]
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
-        "optional-dependencies"
-    ]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    extras = project["project"]["optional-dependencies"]
+    layers = project["tool"]["importlinter"]["contracts"][0]["layers"]
     return {
         "most_atoms": str(MAX_ATOMS),
         "largest_step": str(LARGEST_STEP),
         "molecule_columns": _columns_table(MoleculeRow),
         "result_columns": _columns_table(ResultRow),
         "outcome_columns": _columns_table(OutcomeRow),
+        "layers_list": "\n".join(
+            f"{place}. {', '.join(f'`{room}`' for room in layer.split(' | '))}"
+            for place, layer in enumerate(reversed(layers), start=1)
+        ),
         "rooms_table": _modules_table(pkgutil.iter_modules(diffrelax.__path__, "diffrelax.")),
         "schedule_table": markdown_table(
             ("evaluation", "part", "noise level, Å"),
