@@ -58,7 +58,7 @@ def conformers(
     json_lines: Json = False,
 ) -> None:
     """Find the conformers of a molecule and their Boltzmann weights."""
-    from diffrelax.files.writing import check_output
+    from diffrelax.files.writing import check_output, would_be_lost
     from diffrelax.models.release import load_model
     from diffrelax.sampling.conformers import sample_conformers
     from diffrelax.sampling.conformers.page import conformers_page
@@ -68,9 +68,7 @@ def conformers(
         check_output(output, WRITERS, [molecule])
         for path in (output, _page_beside(output)):
             if path.exists() and not overwrite:
-                raise ValueError(
-                    f"{path} exists and would be lost: name another file, or give --overwrite"
-                )
+                raise would_be_lost(path)
     set_threads(threads)
     try:
         found = sample_conformers(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -29,7 +28,7 @@ from diffrelax.cli.options import (
     Xc,
     set_threads,
 )
-from diffrelax.cli.relax import load_checked, read_parts, relax_or_fail
+from diffrelax.cli.relax import load_checked, read_parts, relax_or_fail, tell_aim
 
 if TYPE_CHECKING:
     from diffrelax.benchmark.speedup.arms import Subject
@@ -117,15 +116,14 @@ def dft(
     check_settings(settings)
     set_threads(threads)
     loaded = load_checked(model, device, noise_level)
-    nearest = loaded.nearest_level(settings.theory)
-    print(nearest.told(loaded.name, settings.theory), file=sys.stderr)
+    aim = tell_aim(loaded, settings.theory)
     decisive = {
         "command": "dft",
         "model": loaded.sha256,
         "noise_level": noise_level,
         "seed": seed,
         "compare": sorted(set(compare or [])),
-        **({} if nearest.level == loaded.config.level else {"aim": nearest.level}),
+        **({} if aim == loaded.config.level else {"aim": aim}),
         **settings.model_dump(),
     }
 
@@ -133,9 +131,7 @@ def dft(
 
     def results(left: Iterator[Input]) -> Iterator[list[Result]]:
         for ((source, molecule, before),) in read_parts(left, 1, seed=seed):
-            (result,) = relax_or_fail(
-                [molecule], loaded, level=nearest.level, noise_level=noise_level
-            )
+            (result,) = relax_or_fail([molecule], loaded, level=aim, noise_level=noise_level)
             row, end, table = _dft_one(
                 result, before, compare or [], settings, threads, checkpoints
             )
@@ -144,12 +140,14 @@ def dft(
             if compare and end and not json_lines:
                 print(table, flush=True)
 
-    report = Report(output, decisive, _is_converged, overwrite=overwrite, json_lines=json_lines)
+    report = Report(
+        output,
+        decisive,
+        lambda row: bool(row.get("converged")),
+        overwrite=overwrite,
+        json_lines=json_lines,
+    )
     report_each(inputs, report, results)
-
-
-def _is_converged(row: Mapping[str, Any]) -> bool:
-    return bool(row.get("converged"))
 
 
 def _dft_one(

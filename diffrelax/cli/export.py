@@ -20,7 +20,7 @@ from diffrelax.cli.options import (
     Threads,
     set_threads,
 )
-from diffrelax.cli.relax import load_checked, read_parts, relax_or_fail
+from diffrelax.cli.relax import load_checked, read_parts, relax_or_fail, tell_aim
 
 if TYPE_CHECKING:
     from diffrelax.dft import DFTSettings
@@ -73,17 +73,14 @@ def export(
     set_threads(threads)
     if relax:
         loaded = load_checked(model, device, noise_level)
-        nearest = loaded.nearest_level(settings.theory)
-        print(nearest.told(loaded.name, settings.theory), file=sys.stderr)
+        aim = tell_aim(loaded, settings.theory)
     taken: set[str] = set()
     rows: list[dict[str, Any]] = []
 
     def results(left: Iterator[Input]) -> Iterator[list[Result]]:
         for ((source, molecule, _),) in read_parts(left, 1, seed=seed):
             if relax:
-                (result,) = relax_or_fail(
-                    [molecule], loaded, level=nearest.level, noise_level=noise_level
-                )
+                (result,) = relax_or_fail([molecule], loaded, level=aim, noise_level=noise_level)
             else:
                 result = _as_it_is(molecule)
             row = MoleculeRow.of_relaxation(result) | {"files": []}
@@ -97,7 +94,9 @@ def export(
             yield [Result(source, row, result.molecule, {})]
         print(f"{len(taken)} inputs for {to} in {output}, listed in {TABLE}", file=sys.stderr)
 
-    report_each(inputs, Report(None, {}, _is_written, json_lines=json_lines), results)
+    report_each(
+        inputs, Report(None, {}, lambda row: bool(row["files"]), json_lines=json_lines), results
+    )
 
 
 def _write(
@@ -136,7 +135,3 @@ def _check_folder(folder: Path, overwrite: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if not overwrite and any(folder.iterdir()):
         raise ValueError(f"the folder {folder} is not empty: name another, or add --overwrite")
-
-
-def _is_written(row: Mapping[str, Any]) -> bool:
-    return bool(row["files"])

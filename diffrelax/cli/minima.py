@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -77,12 +77,14 @@ def minima(
                 for source, one, _ in part
             ]
 
-    report = Report(output, settings, _is_minimum, overwrite=overwrite, json_lines=json_lines)
+    report = Report(
+        output,
+        settings,
+        lambda row: row["verdict"] == "minimum",
+        overwrite=overwrite,
+        json_lines=json_lines,
+    )
     report_each(inputs, report, results)
-
-
-def _is_minimum(row: Mapping[str, Any]) -> bool:
-    return row["verdict"] == "minimum"
 
 
 def _result(source: Input, molecule: Molecule, end: LevelRelaxation, level: str) -> Result:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -90,7 +91,13 @@ def relax(
             ]
 
     max_atoms = atom_limit(loaded)
-    report = Report(output, settings, _is_relaxed, overwrite=overwrite, json_lines=json_lines)
+    report = Report(
+        output,
+        settings,
+        lambda row: row["verdict"] == "relaxed",
+        overwrite=overwrite,
+        json_lines=json_lines,
+    )
     report_each(inputs, report, results)
 
 
@@ -109,6 +116,13 @@ def load_checked(
     choose_schedule(loaded, noise_level)
     choose_calibration(loaded, loaded.check_level(level), noise_level, max_error)
     return loaded
+
+
+def tell_aim(model: Model, theory: str) -> str:
+    """Say at which level of those that it has learned a model aims for another, and return it."""
+    nearest = model.nearest_level(theory)
+    print(nearest.told(model.name, theory), file=sys.stderr)
+    return nearest.level
 
 
 def read_parts(
@@ -163,7 +177,3 @@ def relax_or_fail(
     if len(errors) == len(molecules):
         raise errors[0]
     return results
-
-
-def _is_relaxed(row: Mapping[str, Any]) -> bool:
-    return row["verdict"] == "relaxed"

@@ -109,13 +109,13 @@ def _journal(output: Path | None, overwrite: bool) -> Path | None:
     """Return the file that keeps the energies beside an output that may be written."""
     if output is None:
         return None
+    from diffrelax.files.writing import would_be_lost
+
     journal = output.with_name(f"{output.name}.journal")
     if overwrite:
         journal.unlink(missing_ok=True)
     elif output.exists() and not journal.exists():
-        raise ValueError(
-            f"{output} exists and would be lost: name another file, or give --overwrite"
-        )
+        raise would_be_lost(output)
     if journal.exists():
         print(f"going on with the energies in {journal}", file=sys.stderr)
     return journal

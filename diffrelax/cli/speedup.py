@@ -26,6 +26,7 @@ from diffrelax.cli.options import (
     each_input,
     set_threads,
 )
+from diffrelax.cli.relax import tell_aim
 
 if TYPE_CHECKING:
     from diffrelax.benchmark.speedup.arms import SpeedupArm, Subject
@@ -92,9 +93,8 @@ def speedup(
     about: dict[str, Any] = {"model": model, "model_sha256": ""}
     if "diffusion" in starts:
         loaded = load_model(model)
-        nearest = loaded.nearest_level(level.theory)
-        print(nearest.told(loaded.name, level.theory), file=sys.stderr)
-        about = {"model": loaded.name, "model_sha256": loaded.sha256, "aim": nearest.level}
+        aim = tell_aim(loaded, level.theory)
+        about = {"model": loaded.name, "model_sha256": loaded.sha256, "aim": aim}
     units = Units(WorkFolder(output / "units"), model, level.theory, threads)
     subjects = subjects_of(each_molecule(each_input(inputs), seed=seed))
     _tell_cost(subjects, arms, level)

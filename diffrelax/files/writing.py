@@ -53,6 +53,11 @@ def check_output(
         raise OSError(f"the folder {path.parent} cannot be written to: {error.strerror}") from error
 
 
+def would_be_lost(path: Path) -> ValueError:
+    """Return the error that refuses to write over a file."""
+    return ValueError(f"{path} exists and would be lost: name another file, or give --overwrite")
+
+
 def write_molecules(
     path: str | os.PathLike[str],
     molecules: Sequence[Molecule],

@@ -23,6 +23,7 @@ from diffrelax.results.documents import (
     ResultDocument,
     StaticDocument,
     read_finished,
+    told_times,
     write_finished,
 )
 from diffrelax.results.molecules import MoleculeDocument
@@ -278,7 +279,6 @@ class StaticMaker(MoleculeMaker):
             energy = float(atoms.get_potential_energy())
         except (RuntimeError, ArithmeticError) as error:
             raise ValueError(f"{self.level} failed: {error}") from error
-        time = Time.now() - started
         return StaticDocument(
             key=key,
             name=molecule.name,
@@ -288,6 +288,5 @@ class StaticMaker(MoleculeMaker):
             input=MoleculeDocument.from_molecule(molecule),
             energy=energy,
             forces=forces.tolist(),
-            seconds={"total": time.wall},
-            processor_seconds={"total": time.processor},
+            **told_times({"total": Time.now() - started}),
         )

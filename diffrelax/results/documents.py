@@ -129,8 +129,7 @@ class RelaxationDocument(TimedResult):
             n_evaluations=relaxation.n_evaluations,
             error_bound=_known(relaxation.error_bound),
             aim=relaxation.aim or None,
-            seconds={"total": relaxation.time.wall},
-            processor_seconds={"total": relaxation.time.processor},
+            **told_times({"total": relaxation.time}),
         )
 
 
@@ -250,8 +249,7 @@ class MinimisationDocument(LevelResult):
             scf_cycles=dft.scf_cycles,
             lowest_frequency=dft.lowest_frequency,
             thermochemistry=ThermochemistryDocument.of(dft.thermochemistry),
-            seconds={stage: time.wall for stage, time in dft.times.items()},
-            processor_seconds={stage: time.processor for stage, time in dft.times.items()},
+            **told_times(dft.times),
             trajectory=Trajectory(
                 energies=dft.energies,
                 fmaxes=dft.fmaxes,
@@ -291,8 +289,7 @@ class MinimisationDocument(LevelResult):
             forces=None,
             converged=relaxed.converged,
             gradient_calls=relaxed.n_calls,
-            seconds={"total": relaxed.time.wall},
-            processor_seconds={"total": relaxed.time.processor},
+            **told_times({"total": relaxed.time}),
         )
 
 
@@ -376,6 +373,14 @@ def _without_marks(value: Any) -> Any:
 
 def _written(molecule: Molecule | None) -> MoleculeDocument | None:
     return MoleculeDocument.from_molecule(molecule) if molecule else None
+
+
+def told_times(times: Mapping[str, Time]) -> dict[str, Any]:
+    """Return the fields of a document that tell times by stage."""
+    return {
+        "seconds": {stage: time.wall for stage, time in times.items()},
+        "processor_seconds": {stage: time.processor for stage, time in times.items()},
+    }
 
 
 def _known(value: float) -> float | None:

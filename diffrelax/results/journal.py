@@ -24,7 +24,7 @@ import ase
 from diffrelax.files import WRITERS, suffix_of
 from diffrelax.files.reading import Input, Record
 from diffrelax.files.values import plain_values
-from diffrelax.files.writing import as_bytes
+from diffrelax.files.writing import as_bytes, would_be_lost
 from diffrelax.molecule import Molecule
 
 PIECE = 1 << 20  # bytes
@@ -97,7 +97,7 @@ class ResultFile:
         self._finished = False
         self._sources: list[str] = []
         if path.exists() and not self.journal.exists() and not overwrite:
-            raise self._would_be_lost()
+            raise would_be_lost(self.path)
         self._notes = _open(self.journal)
         self._file: FileIO | None = None
         try:
@@ -199,7 +199,7 @@ class ResultFile:
             header, at = _parsed(lines.readline()), lines.tell()
             if header is None:
                 if self.path.exists():
-                    raise self._would_be_lost()
+                    raise would_be_lost(self.path)
                 return
             if differing := _differing(header.get("settings", {}), settings):
                 if self.path.exists():
@@ -267,11 +267,6 @@ class ResultFile:
             raise ValueError(f"another process writes to {self.path}: wait for its end") from None
         except OSError:  # a file system without locks
             return
-
-    def _would_be_lost(self) -> ValueError:
-        return ValueError(
-            f"{self.path} exists and would be lost: name another file, or give --overwrite"
-        )
 
     def _changed(self) -> ValueError:
         return ValueError(

@@ -31,7 +31,7 @@ from diffrelax.flows import (
 )
 from diffrelax.flows.arguments import as_arguments, atomic_numbers, failure, read_argument
 from diffrelax.flows.levels import MoleculeMaker
-from diffrelax.flows.units import Document
+from diffrelax.flows.units import Record
 from diffrelax.molecule import Molecule
 from diffrelax.results.documents import read_document
 
@@ -270,7 +270,7 @@ def test_more_steps_and_a_check_of_the_minimum_go_on_from_what_is_done(
 
     monkeypatch.setattr(Recorder, "_calculate", counted)
 
-    def relax(**settings: Any) -> Document:
+    def relax(**settings: Any) -> Record:
         maker = DFTRelaxMaker(work=str(tmp_path), settings=CHEAP_DFT | settings)
         return run(maker.make("OO"))
 

@@ -155,8 +155,8 @@ def _tables(
         ),
     ]
     for title, remarks in (
-        ("Without a minimum", failures_by_reason(outcomes)),
-        ("Other than the recipe says", _where(outcomes, lambda outcome: outcome.notes)),
+        ("Without a minimum", where_told(outcomes, lambda o: filter(None, [o.reason]))),
+        ("Other than the recipe says", where_told(outcomes, lambda o: o.notes)),
     ):
         rows = [(remark, str(len(where)), "; ".join(where)) for remark, where in remarks.items()]
         tables.append(Table(title, "", ("remark", "molecules", "where"), _rows(rows)))
@@ -208,20 +208,16 @@ def _minima_rows(outcomes: Iterable[Outcome]) -> list[tuple[str, ...]]:
     return rows
 
 
-def failures_by_reason(outcomes: Sequence[Outcome]) -> dict[str, list[str]]:
-    """Return where there is no minimum, or no reference for it, by reason, most frequent first.
+def where_told(
+    outcomes: Sequence[Outcome], remarks: Callable[[Outcome], Iterable[str]]
+) -> dict[str, list[str]]:
+    """Return where remarks were made, the most frequent first.
 
     Returns
     -------
     dict
-        Reason to a list of molecules, each with the arms in parentheses unless it is all of them.
+        Remark to a list of molecules, each with the arms in parentheses unless it is all of them.
     """
-    return _where(outcomes, lambda outcome: [outcome.reason] if outcome.reason else [])
-
-
-def _where(
-    outcomes: Sequence[Outcome], remarks: Callable[[Outcome], Iterable[str]]
-) -> dict[str, list[str]]:
     tried = Counter(outcome.name for outcome in outcomes)
     arms: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for outcome in outcomes:
