@@ -42,6 +42,11 @@ class CheapLevel(BaseModel):
     fmax: float = Field(default=0.03, gt=0, allow_inf_nan=False)
     max_steps: int = Field(default=500, ge=0)
 
+    @property
+    def theory(self) -> str:
+        """The level."""
+        return self.level
+
 
 def _kind(value: Any) -> str:
     if isinstance(value, CheapLevel):

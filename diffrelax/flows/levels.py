@@ -125,7 +125,23 @@ OutputReference
 
 
 @dataclass
-class ForceFieldRelaxMaker(MoleculeMaker):
+class LevelMaker(MoleculeMaker):
+    """What the makers have in common whose level of theory has a name."""
+
+    level: str = "mmff94"
+
+    @property
+    def theory(self) -> str:
+        """The level."""
+        return self.level
+
+    def check_machine(self) -> None:
+        """Look for the program or the weights of the level."""
+        check_installed(self.level)
+
+
+@dataclass
+class ForceFieldRelaxMaker(LevelMaker):
     """Relax a molecule at a cheap level of theory: a force field, GFN2-xTB or the like.
 
     Parameters
@@ -150,18 +166,9 @@ class ForceFieldRelaxMaker(MoleculeMaker):
         if self.level not in known:
             raise ValueError(f"unknown level {self.level!r}: choose one of {', '.join(known)}")
 
-    @property
-    def theory(self) -> str:
-        """The level."""
-        return self.level
-
     def plain_settings(self) -> dict[str, Any]:
         """Return level and stopping rule."""
         return {"level": self.level, "fmax": self.fmax, "max_steps": self.max_steps}
-
-    def check_machine(self) -> None:
-        """Look for the program or the weights of the level."""
-        check_installed(self.level)
 
     def is_whole(self, document: ResultDocument) -> bool:
         """Whether it has an energy, which it lacks where the program of the level crashed."""
@@ -231,7 +238,7 @@ class DFTRelaxMaker(MoleculeMaker):
 
 
 @dataclass
-class StaticMaker(MoleculeMaker):
+class StaticMaker(LevelMaker):
     """Calculate energy and forces of a molecule as it stands.
 
     Parameters
@@ -253,18 +260,9 @@ class StaticMaker(MoleculeMaker):
     def __post_init__(self) -> None:
         check_level(self.level)
 
-    @property
-    def theory(self) -> str:
-        """The level."""
-        return self.level
-
     def plain_settings(self) -> dict[str, Any]:
         """Return level and settings."""
         return {"level": self.level, **self.settings}
-
-    def check_machine(self) -> None:
-        """Look for the program or the weights of the level."""
-        check_installed(self.level)
 
     def calculate(self, molecule: Molecule, key: str, work: WorkFolder) -> ResultDocument:
         """Calculate."""

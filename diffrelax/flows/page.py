@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from diffrelax.flows.config import DFTLevel, FlowConfig
+from diffrelax.flows.config import FlowConfig
 from diffrelax.flows.stores import without_password
 from diffrelax.flows.summary import Summary, SummaryRow
 from diffrelax.molecule import Molecule
@@ -50,12 +50,11 @@ def flow_page(
         if frames:
             views.append(View(row.name, row.smiles, _told(row, documents), frames))
     level = config.minimise
-    theory = level.theory if isinstance(level, DFTLevel) else level.level
     made = _made(config, summary, stages)
     model = made["model"] or f"model {config.model}"
     return Page(
         title=f"{config.folder.name}: {len(rows)} molecules",
-        subtitle=f"{model}, then {theory} until no force exceeds {level.fmax:g} eV/Å",
+        subtitle=f"{model}, then {level.theory} until no force exceeds {level.fmax:g} eV/Å",
         facts={"inputs": str(len(rows))} | {k: str(n) for k, n in summary.counts.items()},
         sections=[Table("Molecules", TEXT, SummaryRow.header(SHOWN), rows)],
         views=views,

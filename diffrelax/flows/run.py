@@ -103,6 +103,5 @@ def check_stages(config: FlowConfig, engine: Engine) -> None:
             "out store"
         )
     if model is not None:
-        level = config.minimise
-        theory = level.theory if isinstance(level, DFTLevel) else level.level
+        theory = config.minimise.theory
         tqdm.write(model.nearest_level(theory).told(model.name, theory), file=sys.stderr)

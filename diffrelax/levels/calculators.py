@@ -79,13 +79,7 @@ def _calculator(level: str, molecule: Molecule, **settings: Any) -> Calculator:
 
 
 def check_installed(level: str) -> None:
-    """Find out whether a level of theory is there, before the work begins.
-
-    Raises
-    ------
-    ValueError
-        If it is unknown or not installed.
-    """
+    """Raise ValueError, before the work begins, if a level of theory is not installed."""
     check_level(level)
     if level == "gfn-ff":
         from diffrelax.levels.xtb_program import find_program
@@ -98,12 +92,6 @@ def check_installed(level: str) -> None:
 
 
 def check_level(level: str) -> None:
-    """Find out whether there is such a level of theory, installed or not.
-
-    Raises
-    ------
-    ValueError
-        If it is unknown.
-    """
+    """Raise ValueError if there is no such level of theory, installed or not."""
     if level not in LEVELS:
         raise ValueError(f"unknown level of theory {level!r}: choose one of {', '.join(LEVELS)}")

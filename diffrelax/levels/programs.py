@@ -122,13 +122,7 @@ class ProgramCalculator(ForceCalculator):
 
 
 def check_program(profile: Profile) -> None:
-    """Find out whether a program is installed.
-
-    Raises
-    ------
-    ValueError
-        If it is not.
-    """
+    """Raise ValueError if the program of a profile is not installed."""
     if profile.program == "psi4":
         if not find_spec("psi4"):
             raise ValueError("psi4 is not installed in this Python: conda install psi4")

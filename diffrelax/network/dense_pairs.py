@@ -2,37 +2,18 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from diffrelax.network.graph import SHORTEST, envelope, gaussians
+from diffrelax.network.graph import RadialFunctions
 from diffrelax.network.sphere import spherical_harmonics
 
 
-class PairBasis(nn.Module):
+class PairBasis(RadialFunctions):
     """Expand all pairs of atoms in radial functions times real spherical harmonics.
 
-    The radial functions are Gaussians in the logarithm of the distance, fine for bonds and coarse
-    for far pairs, times a polynomial cutoff (Gasteiger et al. 2020, eq. 8, p = 6).
-
-    Parameters
-    ----------
-    radial, coarse : int
-        Number of radial functions for the messages of scalars, and for those of tensors.
-    cutoff : float, Å
+    The fine functions are for the messages of scalars, the coarse ones for those of tensors.
     """
-
-    centres: Tensor
-    coarse_centres: Tensor
-
-    def __init__(self, radial: int, coarse: int, cutoff: float) -> None:
-        super().__init__()
-        self.cutoff = cutoff
-        ends = (math.log(SHORTEST), math.log(cutoff))
-        self.register_buffer("centres", torch.linspace(*ends, radial), persistent=False)
-        self.register_buffer("coarse_centres", torch.linspace(*ends, coarse), persistent=False)
 
     def forward(self, positions: Tensor, real: Tensor) -> tuple[Tensor, ...]:
         """Compute the basis.
@@ -56,9 +37,7 @@ class PairBasis(nn.Module):
         distances = vectors.square().sum(-1).add(1e-12).sqrt()
         pairs = real[:, :, None] & real[:, None, :]
         pairs = pairs & ~torch.eye(n_atoms, dtype=torch.bool, device=real.device)
-        within = envelope(distances, self.cutoff) * pairs[..., None]
-        radial = gaussians(distances, self.centres) * within
-        coarse = gaussians(distances, self.coarse_centres) * within
+        radial, coarse = (values * pairs[..., None] for values in self.radial(distances))
         harmonics = spherical_harmonics(vectors).permute(0, 3, 1, 2).contiguous()
         full = (harmonics[..., None] * radial[:, None]).flatten(3)
         return (

@@ -56,16 +56,15 @@ class Graph(NamedTuple):
     blocks: tuple[Block, ...]
 
 
-class GraphBuilder(nn.Module):
-    """Find the neighbours, and expand their vectors in radial functions times harmonics.
+class RadialFunctions(nn.Module):
+    """Gaussians in the logarithm of the distance, fine for bonds and coarse for far pairs.
 
-    The radial functions are Gaussians in the logarithm of the distance, fine for bonds and coarse
-    for far pairs, times a polynomial cutoff (Gasteiger et al. 2020, eq. 8, p = 6).
+    Times a polynomial cutoff (Gasteiger et al. 2020, eq. 8, p = 6).
 
     Parameters
     ----------
     radial, coarse : int
-        Number of fine radial functions, and of coarse ones.
+        Number of fine functions, and of coarse ones.
     cutoff : float, Å
     """
 
@@ -75,10 +74,30 @@ class GraphBuilder(nn.Module):
     def __init__(self, radial: int, coarse: int, cutoff: float) -> None:
         super().__init__()
         self.cutoff = cutoff
-        self.widths = [radial, 3 * radial, 5 * coarse]
         ends = (math.log(SHORTEST), math.log(cutoff))
         self.register_buffer("centres", torch.linspace(*ends, radial), persistent=False)
         self.register_buffer("coarse_centres", torch.linspace(*ends, coarse), persistent=False)
+
+    def radial(self, distances: Tensor) -> tuple[Tensor, Tensor]:
+        """Evaluate the fine functions and the coarse ones of distances, Å, (..., n) each."""
+        within = _envelope(distances, self.cutoff)
+        centres = (self.centres, self.coarse_centres)
+        fine, coarse = (_gaussians(distances, some) * within for some in centres)
+        return fine, coarse
+
+
+class GraphBuilder(RadialFunctions):
+    """Find the neighbours, and expand their vectors in radial functions times harmonics.
+
+    Parameters
+    ----------
+    radial, coarse, cutoff
+        See `RadialFunctions`.
+    """
+
+    def __init__(self, radial: int, coarse: int, cutoff: float) -> None:
+        super().__init__(radial, coarse, cutoff)
+        self.widths = [radial, 3 * radial, 5 * coarse]
 
     def forward(self, positions: Tensor, real: Tensor) -> Graph:
         """Build the graph.
@@ -115,10 +134,7 @@ class GraphBuilder(nn.Module):
         return Graph(order, order // n_atoms, tuple(blocks))
 
     def _expand(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        distances = vectors.norm(dim=1)
-        within = envelope(distances, self.cutoff)
-        radial = gaussians(distances, self.centres) * within
-        coarse = gaussians(distances, self.coarse_centres) * within
+        radial, coarse = self.radial(vectors.norm(dim=1))
         harmonics = spherical_harmonics(vectors)
         fine = (harmonics[:, :4, None] * radial[:, None]).flatten(1)
         basis = torch.cat([fine, (harmonics[:, 4:, None] * coarse[:, None]).flatten(1)], dim=1)
@@ -129,14 +145,14 @@ def _with_nothing(rows: Tensor) -> Tensor:
     return torch.cat([rows, rows.new_zeros(1, rows.shape[1])])
 
 
-def gaussians(distances: Tensor, centres: Tensor) -> Tensor:
+def _gaussians(distances: Tensor, centres: Tensor) -> Tensor:
     """Return Gaussians in the logarithms of distances, Å, (..., n_centres)."""
     width = centres[1] - centres[0]
     logs = distances.clamp(min=0.1).log()[..., None]
     return torch.exp(-0.5 * ((logs - centres) / width) ** 2)
 
 
-def envelope(distances: Tensor, cutoff: float) -> Tensor:
+def _envelope(distances: Tensor, cutoff: float) -> Tensor:
     """Return the polynomial that lets radial functions end at the cutoff, (..., 1)."""
     x = (distances / cutoff).clamp(max=1.0)
     return (1 - 28 * x**6 + 48 * x**7 - 21 * x**8)[..., None]

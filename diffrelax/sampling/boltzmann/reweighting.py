@@ -43,7 +43,7 @@ def reweight(ensemble: Ensemble, level: str | Level, *, progress: bool = False) 
             f"samples of the method {ensemble.provenance.method!r} are not canonical and cannot be "
             "reweighted: draw them with method 'adjusted'"
         )
-    theory = Level(name=level) if isinstance(level, str) else level
+    theory = Level.of(level)
     surface = Surface(ensemble.molecule, theory.name, **theory.settings)
     bar = tqdm(ensemble.positions, theory.name, unit="frame", disable=None if progress else True)
     energies = np.concatenate([surface.energies(frame[None]) for frame in bar])

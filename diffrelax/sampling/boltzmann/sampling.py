@@ -112,7 +112,7 @@ def sample_boltzmann(
         If the level has no energy for a start, or for a geometry of repeated denoising.
     """
     check_diagnostics()
-    theory = Level(name=level) if isinstance(level, str) else level
+    theory = Level.of(level)
     check_temperature(temperature)
     n, n_chains, seed = integer("n", n), integer("n_chains", n_chains), check_seed(seed)
     check_seed(seed + n_chains)

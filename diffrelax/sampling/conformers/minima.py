@@ -98,7 +98,7 @@ def sample_conformers(
     RuntimeError
         If no start reaches a minimum.
     """
-    theory = Level(name=level) if isinstance(level, str) else level
+    theory = Level.of(level)
     check_temperature(temperature)
     n, seed = integer("n", n), check_seed(seed)
     given = read_one(molecule, seed=seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from importlib.metadata import version
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -23,6 +24,11 @@ class Level(BaseModel):
 
     name: str
     settings: dict[str, JsonValue] = {}
+
+    @classmethod
+    def of(cls, level: str | Self) -> Self:
+        """Return a level, or that of a name with its default settings."""
+        return cls(name=level) if isinstance(level, str) else level
 
     def __str__(self) -> str:
         settings = " ".join(f"{key}={value}" for key, value in self.settings.items())
