@@ -4,9 +4,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 Record = TypeVar("Record", bound=BaseModel)
+
+
+class Entries(BaseModel):
+    """Named values that do not change, and none but those that are declared."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def read_entries(path: Path, what: str, example: str) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from diffrelax import flows
 from diffrelax.benchmark.speedup.rows import OutcomeRow
 from diffrelax.cli import app
 from diffrelax.dft import DFTSettings
+from diffrelax.dft.result import Thermochemistry
 from diffrelax.diffusion.schedule import LARGEST_STEP, RelaxationSchedule
 from diffrelax.flows.config import CheapLevel, FlowConfig, RemoteConfig
 from diffrelax.flows.resources import StageResources
@@ -178,8 +179,10 @@ def documents_page() -> str:
         f"`{documents.read_document.__module__}.read_document` reads them, those of older versions "
         f"too. This is schema version {documents.SCHEMA_VERSION}.",
     ]
-    bases = (documents.Document, documents.Result, documents.TimedResult)
-    for document in _subclasses(documents.Document):
+    bases = (
+        documents.Document, documents.Result, documents.TimedResult, documents.LevelResult,
+    )  # fmt: skip
+    for document in (*_subclasses(documents.Document), Thermochemistry):
         if document not in bases:
             summary = (document.__doc__ or "").split("\n\n")[0]
             parts += [f"## {document.__name__}", summary, _fields_table(document)]

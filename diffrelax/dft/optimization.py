@@ -19,9 +19,9 @@ from diffrelax.dft.checkpoint import Checkpoint
 from diffrelax.dft.descent import DESCENTS, Ending, descend, minimise, start_hessian
 from diffrelax.dft.minimisers import criterion
 from diffrelax.dft.recorder import Call, Recorder
-from diffrelax.dft.result import DFTRelaxation
+from diffrelax.dft.result import DFTRelaxation, Thermochemistry
 from diffrelax.dft.settings import CurvatureLevel, DFTSettings, HessianLevel, Optimizer
-from diffrelax.dft.thermochemistry import Thermochemistry, thermochemistry
+from diffrelax.dft.thermochemistry import thermochemistry
 from diffrelax.extras import find_extra
 from diffrelax.files.reading import Input, read_one
 from diffrelax.levels import check_installed

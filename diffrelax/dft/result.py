@@ -7,13 +7,34 @@ from math import nan
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import Field
 
 from diffrelax.clock import Time
+from diffrelax.entries import Entries
 
 if TYPE_CHECKING:
     from diffrelax.dft.settings import DFTSettings
-    from diffrelax.dft.thermochemistry import Thermochemistry
     from diffrelax.molecule import Molecule
+
+
+class Thermochemistry(Entries):
+    """Energies of an ideal gas of rigid rotors with harmonic vibrations.
+
+    In the natural mixture of isotopes.
+    """
+
+    temperature: float = Field(description="K")
+    pressure: float = Field(description="Pa")
+    symmetry_number: int = Field(description="rotations that lay the geometry on itself")
+    frequencies: tuple[float, ...] = Field(description="cm⁻¹, ascending")
+    zero_point_energy: float = Field(description="eV")
+    enthalpy: float = Field(description="eV, with the energies of the electrons and zero point")
+    entropy: float = Field(description="eV/K")
+    gibbs_energy: float = Field(description="eV, enthalpy − temperature · entropy")
+    gibbs_energy_quasi_harmonic: float = Field(
+        description="eV, with the vibrations below 100 cm⁻¹ turning into rotors (Grimme 2012, "
+        "doi 10.1002/chem.201200497)"
+    )
 
 
 @dataclass(frozen=True, eq=False)

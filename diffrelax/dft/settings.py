@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
@@ -18,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from diffrelax.entries import Entries
 from diffrelax.levels.profiles import Profile, read_profile
 
 HessianLevel: TypeAlias = Literal["gfn2-xtb", "aimnet2", "none"]
@@ -26,7 +25,7 @@ CurvatureLevel: TypeAlias = Literal["none", "gfn2-xtb", "dft"]
 OF_PYSCF = ("density_fit", "grid_level")
 
 
-class DFTSettings(BaseModel):
+class DFTSettings(Entries):
     """Level of theory, optimizer and stopping rule of a DFT relaxation.
 
     Parameters
@@ -64,8 +63,6 @@ class DFTSettings(BaseModel):
         Of a program that takes the place of PySCF. Functional, basis and solvent are then those of
         the profile, and what is PySCF's own must be left out.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     xc: str = "b3lyp"
     basis: str = "6-31G(2df,p)"

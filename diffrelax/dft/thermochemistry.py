@@ -3,50 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ase.thermochemistry import HarmonicMode, IdealGasThermo, RRHOMode
 from ase.units import invcm
 
 from diffrelax.dft.hessian import count_vibrations
+from diffrelax.dft.result import Thermochemistry
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.symmetry import find_symmetry
 
 LOW = 100.0  # cm⁻¹; half way from a vibration to a rotor (Grimme 2012)
-
-
-@dataclass(frozen=True)
-class Thermochemistry:
-    """An ideal gas of rigid rotors with harmonic vibrations, in the natural mixture of isotopes.
-
-    Attributes
-    ----------
-    temperature : float, K
-    pressure : float, Pa
-    symmetry_number : int
-        Number of rotations that lay the geometry on itself.
-    frequencies : tuple of float, cm⁻¹
-        Ascending.
-    zero_point_energy : float, eV
-    enthalpy : float, eV
-        The energy of the electrons and of the zero point included.
-    entropy : float, eV/K
-    gibbs_energy : float, eV
-        Enthalpy − temperature · entropy.
-    gibbs_energy_quasi_harmonic : float, eV
-        The same with the vibrations below 100 cm⁻¹ turning into rotors (Grimme 2012,
-        doi 10.1002/chem.201200497).
-    """
-
-    temperature: float
-    pressure: float
-    symmetry_number: int
-    frequencies: tuple[float, ...]
-    zero_point_energy: float
-    enthalpy: float
-    entropy: float
-    gibbs_energy: float
-    gibbs_energy_quasi_harmonic: float
 
 
 def thermochemistry(

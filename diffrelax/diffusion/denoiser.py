@@ -6,9 +6,10 @@ import math
 from typing import Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from diffrelax.entries import Entries
 from diffrelax.network.config import DenseNetworkConfig, NetworkConfig
 from diffrelax.network.dense import DenseNetwork
 from diffrelax.network.network import EquivariantNetwork, Theory, centre
@@ -16,7 +17,7 @@ from diffrelax.network.network import EquivariantNetwork, Theory, centre
 NOISE_FEATURES = 15
 
 
-class DenoiserConfig(BaseModel):
+class DenoiserConfig(Entries):
     """Scales of a :class:`Denoiser`.
 
     Attributes
@@ -29,8 +30,6 @@ class DenoiserConfig(BaseModel):
         Standard deviation, for each coordinate, of the displacement from a minimum to its
         force-field geometry: the noise level at the far end of the bridge.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     sigma_min: float = Field(default=0.004, gt=0)
     sigma_max: float = Field(default=0.3, gt=0)

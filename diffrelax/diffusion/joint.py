@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Annotated
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from diffrelax.diffusion.denoiser import Denoiser, DenoiserConfig
+from diffrelax.entries import Entries
 from diffrelax.network.config import DenseNetworkConfig, NetworkConfig
 from diffrelax.network.network import Theory
 
 
-class GenerationConfig(BaseModel):
+class GenerationConfig(Entries):
     """How molecules come out of noise.
 
     Attributes
@@ -26,8 +27,6 @@ class GenerationConfig(BaseModel):
     n_levels : int
         Noise levels from the highest to the lowest, each one evaluation of the network.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     sizes: Annotated[dict[PositiveInt, PositiveInt], Field(min_length=1)]
     element_scale: float = Field(default=0.25, gt=0)

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, model_validator
+from pydantic import NonNegativeFloat, PositiveFloat, model_validator
 from torch import Tensor
 
 from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.diffusion.schedule import RelaxationSchedule, denoise_as, relax_positions
+from diffrelax.entries import Entries
 from diffrelax.network.network import Theory
 
 # Found on validation molecules (analysis/readings.py): 2 of 6,535 minima read FAR or more at WIDE;
@@ -20,7 +21,7 @@ FAR = 0.035  # Å
 LOST = 0.08  # Å
 
 
-class ErrorBound(BaseModel):
+class ErrorBound(Entries):
     """Bound on the error of an end: ``scale · sign ** exponent``, kept by nine in ten molecules.
 
     That is, of those that start in the basin of their minimum; no geometry tells whether it does.
@@ -31,8 +32,6 @@ class ErrorBound(BaseModel):
         For the sign and the bound, an aligned root mean square deviation, in Å.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     scale: PositiveFloat
     exponent: NonNegativeFloat
 
@@ -41,7 +40,7 @@ class ErrorBound(BaseModel):
         return self.scale * sign**self.exponent
 
 
-class Calibration(BaseModel):
+class Calibration(Entries):
     """What readings mean for a trained denoiser, found on validation molecules.
 
     The reading of a geometry is the root mean square, over its coordinates, of the step to the
@@ -64,8 +63,6 @@ class Calibration(BaseModel):
     after_schedule : ErrorBound
         Its sign is the root mean square distance from the first estimate to the end.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     settled: PositiveFloat
     near: PositiveFloat

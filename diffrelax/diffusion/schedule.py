@@ -7,17 +7,18 @@ from itertools import pairwise
 from typing import Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 from torch import Tensor
 
 from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.diffusion.samplers import Denoise, sample_deterministic
+from diffrelax.entries import Entries
 from diffrelax.network.network import Theory
 
 LARGEST_STEP = 20
 
 
-class RelaxationSchedule(BaseModel):
+class RelaxationSchedule(Entries):
     """Noise levels of the relaxation phase, each one evaluation of the network.
 
     Attributes
@@ -27,8 +28,6 @@ class RelaxationSchedule(BaseModel):
     polish : tuple of float, Å
         Falling levels of Gaussian denoising that follow.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     bridge: tuple[PositiveFloat, ...] = (0.1, 0.05)
     polish: tuple[PositiveFloat, ...] = Field(default=(0.08, 0.03, 0.01), min_length=1)

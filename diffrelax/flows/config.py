@@ -7,10 +7,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import Discriminator, Field, Tag, ValidationError
 
 from diffrelax.dft import DFTSettings
-from diffrelax.entries import read_entries
+from diffrelax.entries import Entries, read_entries
 from diffrelax.files import FORMATS, suffix_of
 from diffrelax.flows.batches import DiffusionRelaxMaker
 from diffrelax.flows.levels import DFTRelaxMaker, ForceFieldRelaxMaker, MoleculeMaker
@@ -25,7 +25,7 @@ class DFTLevel(DFTSettings):
     level: Literal["dft"] = "dft"
 
 
-class CheapLevel(BaseModel):
+class CheapLevel(Entries):
     """A force field, GFN2-xTB or the like.
 
     Attributes
@@ -35,8 +35,6 @@ class CheapLevel(BaseModel):
     fmax : float, eV/Å
     max_steps : int
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     level: str
     fmax: float = Field(default=0.03, gt=0, allow_inf_nan=False)
@@ -54,7 +52,7 @@ def _kind(value: Any) -> str:
     return "cheap" if isinstance(value, dict) and value.get("level", "dft") != "dft" else "dft"
 
 
-LEVEL_KINDS: dict[str, type[BaseModel]] = {"dft": DFTLevel, "cheap": CheapLevel}
+LEVEL_KINDS: dict[str, type[Entries]] = {"dft": DFTLevel, "cheap": CheapLevel}
 Level = Annotated[
     Annotated[DFTLevel, Tag("dft")] | Annotated[CheapLevel, Tag("cheap")], Discriminator(_kind)
 ]
@@ -66,7 +64,7 @@ HINTS = {
 }
 
 
-class RemoteConfig(BaseModel):
+class RemoteConfig(Entries):
     """How the jobs of a flow run with jobflow-remote.
 
     Attributes
@@ -80,15 +78,13 @@ class RemoteConfig(BaseModel):
         estimated: a GPU if the model is to run on one, cores and memory by the basis set of DFT.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     project: str = ""
     restarts: int = Field(default=3, ge=0)
     relax: StageResources = StageResources()
     minimise: StageResources = StageResources()
 
 
-class FlowConfig(BaseModel):
+class FlowConfig(Entries):
     """A flow: its molecules, what is done with them, and where the results go.
 
     Attributes
@@ -113,8 +109,6 @@ class FlowConfig(BaseModel):
     remote : RemoteConfig
         For the remote engine.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     inputs: tuple[str, ...] = Field(min_length=1)
     folder: Path
@@ -226,14 +220,14 @@ def explain(error: ValidationError, path: Path) -> str:
 
 
 def _known_keys(where: list[str]) -> list[str]:
-    model: type[BaseModel] = FlowConfig
+    model: type[Entries] = FlowConfig
     for part in where:
         if part in LEVEL_KINDS:
             return sorted(LEVEL_KINDS[part].model_fields)
         if part == "minimise" and model is FlowConfig:
             continue
         inner = model.model_fields[part].annotation
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+        if not (isinstance(inner, type) and issubclass(inner, Entries)):
             break
         model = inner
     return sorted(model.model_fields)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from math import ceil
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from diffrelax.entries import Entries
 
 BASIS_FUNCTIONS_PER_CORE = 100  # below that, another core is mostly idle
 MOST_CORES = 16
@@ -16,7 +18,7 @@ DISK_GB = 32  # PySCF keeps what is beyond on disk
 PYSCF_SHARE = 0.8  # of the memory of a job; the program itself needs the rest
 
 
-class StageResources(BaseModel):
+class StageResources(Entries):
     """What the jobs of a stage ask for.
 
     Attributes
@@ -30,8 +32,6 @@ class StageResources(BaseModel):
     minutes : int, optional
         Wall time; default: that of the worker.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     worker: str = ""
     cores: int | None = Field(default=None, gt=0)

@@ -8,9 +8,9 @@ from operator import not_
 from pathlib import Path
 from typing import Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from diffrelax.entries import read_record
+from diffrelax.entries import Entries, read_record
 from diffrelax.levels.program_inputs import split_keyword
 from diffrelax.levels.xtb_program import METHODS
 
@@ -23,7 +23,7 @@ OURS = re.compile(  # what is set for each molecule, and by the relaxation
 )
 
 
-class Profile(BaseModel):
+class Profile(Entries):
     """A program and the level of theory at which it calculates, in the words of the program.
 
     Parameters
@@ -41,8 +41,6 @@ class Profile(BaseModel):
     keywords : tuple of str
         Lines for its input; for xtb, options.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     program: Program
     command: str = ""

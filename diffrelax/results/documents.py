@@ -7,7 +7,6 @@ back from each of them as it went in.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from importlib.metadata import version
 from math import isnan, nan
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeAlias
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeAlia
 from pydantic import Field, TypeAdapter, ValidationError
 
 from diffrelax.clock import Time
+from diffrelax.dft.result import Thermochemistry
 from diffrelax.dft.settings import DFTSettings
 from diffrelax.entries import explain_invalid
 from diffrelax.results.molecules import Document, MoleculeDocument, Vector
@@ -22,7 +22,6 @@ from diffrelax.results.provenance import Provenance
 
 if TYPE_CHECKING:
     from diffrelax.dft import DFTRelaxation
-    from diffrelax.dft.thermochemistry import Thermochemistry
     from diffrelax.levels import LevelRelaxation
     from diffrelax.molecule import Molecule
     from diffrelax.relaxation import Relaxation
@@ -153,27 +152,6 @@ class Trajectory(Document):
     )
 
 
-class ThermochemistryDocument(Document):
-    """Energies of an ideal gas of rigid rotors with harmonic vibrations."""
-
-    temperature: float = Field(description="K")
-    pressure: float = Field(description="Pa")
-    symmetry_number: int = Field(description="rotations that lay the geometry on itself")
-    frequencies: tuple[float, ...] = Field(description="cm⁻¹")
-    zero_point_energy: float = Field(description="eV")
-    enthalpy: float = Field(description="eV, with the energy of the electrons")
-    entropy: float = Field(description="eV/K")
-    gibbs_energy: float = Field(description="eV")
-    gibbs_energy_quasi_harmonic: float = Field(
-        description="eV, with soft vibrations as rotors (doi 10.1002/chem.201200497)"
-    )
-
-    @classmethod
-    def of(cls, thermochemistry: Thermochemistry | None) -> Self | None:
-        """Write thermochemistry down, if there is any."""
-        return cls(**asdict(thermochemistry)) if thermochemistry else None
-
-
 class LevelResult(TimedResult):
     """What all results have in common that are of a level of theory."""
 
@@ -210,7 +188,7 @@ class MinimisationDocument(LevelResult):
     lowest_frequency: float | None = Field(
         default=None, description="cm⁻¹, an imaginary one as a negative number; none if not checked"
     )
-    thermochemistry: ThermochemistryDocument | None = Field(
+    thermochemistry: Thermochemistry | None = Field(
         default=None, description="of an ideal gas; none if not asked for"
     )
     trajectory: Trajectory | None = None
@@ -248,7 +226,7 @@ class MinimisationDocument(LevelResult):
             gradient_calls=dft.gradient_calls,
             scf_cycles=dft.scf_cycles,
             lowest_frequency=dft.lowest_frequency,
-            thermochemistry=ThermochemistryDocument.of(dft.thermochemistry),
+            thermochemistry=dft.thermochemistry,
             **told_times(dft.times),
             trajectory=Trajectory(
                 energies=dft.energies,

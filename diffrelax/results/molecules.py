@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
+from pydantic import Field, PlainSerializer, PlainValidator
 
+from diffrelax.entries import Entries
 from diffrelax.molecule import Bond, Molecule
 
 Vector: TypeAlias = tuple[float, float, float]
 
 
-class Document(BaseModel):
+class Document(Entries):
     """What all documents have in common: they do not change, and know all of their fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class MoleculeDocument(Document):

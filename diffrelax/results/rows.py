@@ -13,8 +13,9 @@ from io import StringIO
 from math import isnan
 from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, model_validator
 
+from diffrelax.entries import Entries
 from diffrelax.results.documents import (
     FailureDocument,
     MinimisationDocument,
@@ -56,10 +57,8 @@ def column(
 perhaps = partial(column, default=None)  # None where it is not known
 
 
-class Columns(BaseModel):
+class Columns(Entries):
     """Something that is told, column by column."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     @classmethod
     def header(cls, names: Iterable[str] = ()) -> tuple[str, ...]:

@@ -6,10 +6,12 @@ from functools import partial
 from importlib.metadata import version
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import Field, JsonValue
+
+from diffrelax.entries import Entries
 
 
-class Level(BaseModel):
+class Level(Entries):
     """A level of theory: its name and the settings of its calculator.
 
     Attributes
@@ -20,10 +22,8 @@ class Level(BaseModel):
         Such as ``{"xc": "b3lyp", "basis": "6-31G(2df,p)"}``.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     name: str
-    settings: dict[str, JsonValue] = {}
+    settings: dict[str, JsonValue] = Field(default={})
 
     @classmethod
     def of(cls, level: str | Self) -> Self:
@@ -35,7 +35,7 @@ class Level(BaseModel):
         return f"{self.name} ({settings})" if settings else self.name
 
 
-class EnsembleProvenance(BaseModel):
+class EnsembleProvenance(Entries):
     """How an ensemble was made.
 
     Attributes
@@ -57,14 +57,12 @@ class EnsembleProvenance(BaseModel):
         What failed on the way, and what to beware of.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     method: str
     seed: int
     model: str = ""
     model_sha256: str = ""
     version: str = Field(default_factory=partial(version, "diffrelax"))
-    settings: dict[str, JsonValue] = {}
-    diagnostics: dict[str, JsonValue] = {}
+    settings: dict[str, JsonValue] = Field(default={})
+    diagnostics: dict[str, JsonValue] = Field(default={})
     reweighted_from: tuple[Level, ...] = ()
     notes: tuple[str, ...] = ()
