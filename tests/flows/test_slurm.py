@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import signal
 import subprocess
 import sys
@@ -11,9 +12,9 @@ from typing import Any
 
 import pytest
 from read_page import ReadPage
+from source_tree import ROOT
 
 from diffrelax.flows import ConformerFlowMaker
-from diffrelax.flows.overhead import measure
 from diffrelax.flows.resources import StageResources, manager_config
 from diffrelax.flows.stores import read_project
 
@@ -199,6 +200,7 @@ def test_jobs_added_at_run_time_get_what_was_asked_for_them(project: Any) -> Non
 
 
 def test_what_a_job_costs_beside_its_work_is_measured(project: Any) -> None:
+    measure = runpy.run_path(str(ROOT / "workflows" / "overhead.py"))["measure"]
     measured = measure(project, "", 2)
     assert measured["n"] == 2
     worker = measured["worker"]
