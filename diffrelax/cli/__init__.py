@@ -113,9 +113,14 @@ def main() -> None:
     try:
         app()
     except Exception as error:
+        from pydantic import ValidationError  # slow to import
+
+        from diffrelax.entries import explain_invalid
+
         if DEBUG in sys.argv[1:]:
             traceback.print_exc()
-        status = _status_of(error)
+        told = explain_invalid(error) if isinstance(error, ValidationError) else str(error)
+        status = BY_THE_USER if isinstance(error, ValidationError) else _status_of(error)
         if status == INSIDE:
             again = shlex.join(["diffrelax", DEBUG, *sys.argv[1:]])
             print(
@@ -124,7 +129,7 @@ def main() -> None:
                 file=sys.stderr,
             )
         else:
-            print(f"diffrelax: {_in_words(error)}", file=sys.stderr)
+            print(f"diffrelax: {told}", file=sys.stderr)
         sys.exit(status)
 
 
@@ -140,11 +145,7 @@ def _status_of(error: Exception) -> int:
 
 
 def _is_deliberate(error: Exception) -> bool:
-    """Whether our own code, or pydantic in its name, raised an error; not numpy, for example."""
-    from pydantic import ValidationError  # slow to import
-
-    if isinstance(error, ValidationError):
-        return True
+    """Whether our own code raised an error; not numpy, for example."""
     last = error.__traceback__
     while last and last.tb_next:
         last = last.tb_next
@@ -165,13 +166,3 @@ def _keep_freed_memory() -> None:
     if hasattr(c, "mallopt"):
         c.mallopt(M_MMAP_MAX, 0)
         c.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-
-
-def _in_words(error: Exception) -> str:
-    from pydantic import ValidationError  # slow to import
-
-    if not isinstance(error, ValidationError):
-        return str(error)
-    from diffrelax.entries import explain_invalid
-
-    return explain_invalid(error)
