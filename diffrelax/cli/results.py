@@ -34,9 +34,9 @@ def show_all(
     where: Where, kind: Only = None, level: OfLevel = None, json_lines: Json = False
 ) -> None:
     """List the results, one line each."""
-    from diffrelax.flows.reports import results_table
+    from diffrelax.flows.reports import LISTED
     from diffrelax.flows.stores import without_password
-    from diffrelax.results.rows import ResultRow
+    from diffrelax.results.rows import ResultRow, text_table
 
     documents, complete = _read(where, kind, level)
     rows = [ResultRow.of(document) for document in documents]
@@ -44,7 +44,7 @@ def show_all(
         for row in rows:
             print(json.dumps(row.model_dump(), ensure_ascii=False))
     elif rows:
-        print(results_table(rows))
+        print(text_table(rows, LISTED))
     if not rows:
         print(f"no {kind or 'result'} in {without_password(where)}", file=sys.stderr)
     raise typer.Exit(0 if complete else 1)

@@ -294,22 +294,6 @@ def check_file(path: Path) -> None:
         raise ValueError(f"{path} has an unknown suffix: use {', '.join(FORMATS)}")
 
 
-def cut_file(path: Path) -> list[str]:
-    """Return the records of a file as they stand there, such as SMILES with their names.
-
-    Raises
-    ------
-    ValueError, OSError
-        If it cannot be read, or is empty.
-    """
-    records = []
-    for record in _records_of(path):
-        if isinstance(record, Rejected):
-            raise ValueError(record.reason)
-        records.append(record.text)
-    return records
-
-
 def read_smiles(text: str, *, seed: int = 42, max_atoms: int | None = None) -> Molecule | Rejected:
     """Read a SMILES, optionally followed by a name, and say what is wrong if it is none."""
     name = smiles_title(text)

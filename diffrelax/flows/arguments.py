@@ -21,12 +21,13 @@ from rdkit import Chem, rdBase
 from diffrelax.cache import work_key
 from diffrelax.entries import explain_invalid
 from diffrelax.files.reading import (
+    Record,
     Rejected,
-    cut_file,
     cut_smiles,
+    each_record,
     is_path,
-    read_file,
     read_object,
+    read_record,
     read_smiles,
     smiles_title,
 )
@@ -186,13 +187,11 @@ def failure(rejected: Rejected, *, stage: str = "read", key: str = "") -> dict[s
 
 
 def _from_file(path: Path, seed: int) -> Iterator[Argument]:
-    if path.suffix.lower() not in SMILES_FILES:
-        yield from map(_written, read_file(path, seed=seed))
-        return
-    try:
-        yield from cut_file(path)
-    except (OSError, ValueError) as error:
-        yield _written(Rejected(path.name, str(path), str(error)))
+    for record in each_record(path):
+        if isinstance(record, Record) and path.suffix.lower() in SMILES_FILES:
+            yield record.text
+        else:
+            yield _written(read_record(record, seed=seed))
 
 
 def _written(read: Molecule | Rejected) -> dict[str, Any]:

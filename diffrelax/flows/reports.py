@@ -20,11 +20,6 @@ LISTED = (
 SUMMARISED = ("name", "stage", "state", "energy", "fmax", "gradient_calls", "seconds", "reason")
 
 
-def results_table(rows: Sequence[ResultRow]) -> str:
-    """Lay results out for people."""
-    return text_table(rows, LISTED)
-
-
 def summary_table(summary: Summary) -> str:
     """Lay the account of a flow out for people: a line for each input, then the counts."""
     counts = ", ".join(f"{n} {state}" for state, n in summary.counts.items())
