@@ -27,6 +27,7 @@ from diffrelax.dft.result import Thermochemistry
 from diffrelax.diffusion.schedule import LARGEST_STEP, RelaxationSchedule
 from diffrelax.flows.config import CheapLevel, FlowConfig, RemoteConfig
 from diffrelax.flows.resources import StageResources
+from diffrelax.flows.summary import SummaryRow
 from diffrelax.levels.density_functional import mean_field
 from diffrelax.levels.profiles import Profile
 from diffrelax.network.config import DenseNetworkConfig, NetworkConfig
@@ -182,7 +183,7 @@ def documents_page() -> str:
     bases = (
         documents.Document, documents.Result, documents.TimedResult, documents.LevelResult,
     )  # fmt: skip
-    for document in (*_subclasses(documents.Document), Thermochemistry):
+    for document in (*_subclasses(documents.Document), Thermochemistry, SummaryRow):
         if document not in bases:
             summary = (document.__doc__ or "").split("\n\n")[0]
             parts += [f"## {document.__name__}", summary, _fields_table(document)]
