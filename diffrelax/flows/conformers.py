@@ -62,7 +62,7 @@ class ConformersDocument(Document):
     @classmethod
     def from_ensemble(cls, name: str, ensemble: Ensemble) -> ConformersDocument:
         """Write an ensemble down."""
-        columns = {column: values.tolist() for column, values in ensemble.columns.items()}
+        pairs = zip(ensemble.molecules, ensemble.infos, strict=True)
         return cls(
             name=name,
             level=ensemble.level,
@@ -70,12 +70,10 @@ class ConformersDocument(Document):
             conformers=tuple(
                 ConformerDocument(
                     molecule=MoleculeDocument.from_molecule(molecule),
-                    energy=ensemble.energies[i],
-                    weight=ensemble.weights[i],
-                    start=ensemble.starts[i],
-                    **{column: values[i] for column, values in columns.items()},
+                    energy=info.pop("energy_ev"),
+                    **info,
                 )
-                for i, molecule in enumerate(ensemble.molecules)
+                for molecule, info in pairs
             ),
             notes=ensemble.provenance.notes,
             provenance=Provenance.here().model_copy(
