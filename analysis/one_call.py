@@ -40,9 +40,11 @@ from diffrelax.benchmark.speedup.units import Units
 from diffrelax.cache import WorkFolder
 from diffrelax.clock import NO_TIME
 from diffrelax.data.qm9 import load_qm9
-from diffrelax.dft.descent import minimise, start_hessian
+from diffrelax.dft.descent import minimise
+from diffrelax.dft.hessian import gfn2_hessian, positive_hessian, softest_curvature
 from diffrelax.dft.prediction import Prediction
 from diffrelax.dft.recorder import Call, Recorder
+from diffrelax.dft.settings import Optimizer
 from diffrelax.geometry import superpose
 from diffrelax.levels.aimnet2 import AIMNet2
 from diffrelax.models.release import Model, load_model
@@ -84,8 +86,8 @@ def main(folder: Path) -> None:
     test = list(chosen(load_qm9("test"), range(5, 8), 51))
     validation = validation_subjects()
     todo = [
-        *(("surrogate", s, lambda s: stand_in(s.known["qm9"], model)) for s in surrogates),
         *(("test", s, lambda s: look(s, finished, finished)) for s in test),
+        *(("surrogate", s, lambda s: stand_in(s.known["qm9"], model)) for s in surrogates),
         *(("validation", s, lambda s: look(s, units, finished)) for s in validation),
         *(("test", s, lambda s: look(s, units, finished)) for s in test),
     ]
@@ -144,10 +146,10 @@ def call_aimnet2(molecule: Molecule, positions: np.ndarray) -> Call:
 
 def try_steps(start: Molecule, minimum: Minimum) -> dict[str, Record]:
     """Take each first step from a start, and tell what AIMNet2 says after it."""
-    call = call_aimnet2(start, start.positions)
+    call, hessian = call_aimnet2(start, start.positions), gfn2_hessian(start)
     found = {}
     for name, (optimizer, scale) in STEPS.items():
-        second = call_aimnet2(start, first_step(call, optimizer, scale))
+        second = call_aimnet2(start, first_step(call, scale * hessian, optimizer))
         left = {"fmax_left": second.fmax, "energy_left": second.energy - minimum.energy}
         found[name] = predicted(call, second.molecule, minimum) | left
     return found
@@ -201,10 +203,10 @@ def settle(document: MinimisationDocument, finished: Units) -> Minimum | None:
     with suppress(FileNotFoundError):
         tight = finished.relax(document.output.to_molecule(), reference_settings(B3LYP))
         if isinstance(tight, MinimisationDocument) and tight.converged:
-            document = tight
+            return Minimum(tight.output.to_molecule(), tight.energy)
     end = document.output.to_molecule()
     last = Call(end, document.energy, np.array(document.forces), NO_TIME)
-    positions = first_step(last)
+    positions = first_step(last, gfn2_hessian(end))
     fall = 0.5 * float((last.forces * (positions - end.positions)).sum())
     return Minimum(end.with_positions(positions), last.energy - fall)
 
@@ -222,7 +224,7 @@ def measure(document: MinimisationDocument, minima: Sequence[Minimum], units: Un
     record["fmax_left"] = way.fmaxes[1]
     after, minimum = None, None
     if call := first_call(document, units):
-        after = call.molecule.with_positions(first_step(call))
+        after = call.molecule.with_positions(first_step(call, gfn2_hessian(call.molecule)))
     if minimum := nearest(after or document.output.to_molecule(), minima):
         record |= {
             "above": way.energies[0] - minimum.energy,
@@ -249,7 +251,9 @@ def first_call(document: MinimisationDocument, units: Units) -> Call | None:
 
 def forces_of_step(start: Molecule, after: Molecule) -> np.ndarray:
     """Return the forces, eV/Å, at a start from which geomeTRIC has taken its first step."""
-    hessian, _ = start_hessian(start, B3LYP)
+    hessian = positive_hessian(
+        gfn2_hessian(start), start.positions, softest_curvature(B3LYP.fmax, B3LYP.optimizer)
+    )
     geometry = Geometry()
     geometry.elem, geometry.xyzs = list(start.symbols), [start.positions]
     coordinates = DelocalizedInternalCoordinates(geometry, build=True, connect=False, addcart=False)
@@ -261,10 +265,11 @@ def forces_of_step(start: Molecule, after: Molecule) -> np.ndarray:
     return along.reshape(-1, 3) * FORCE
 
 
-def first_step(call: Call, optimizer: str = "tric", scale: float = 1.0) -> np.ndarray:
+def first_step(call: Call, hessian: np.ndarray, optimizer: Optimizer = "tric") -> np.ndarray:
     """Return the positions to which an optimizer goes from a call, (n_atoms, 3), Å."""
     settings = B3LYP.model_copy(update={"optimizer": optimizer, "fmax": 1e-6})
-    hessian, _ = start_hessian(call.molecule, settings)
+    floor = softest_curvature(B3LYP.fmax, optimizer)
+    positive = positive_hessian(hessian, call.molecule.positions, floor)
     seen = []
 
     def stop(call: Call, positions: np.ndarray) -> Prediction:
@@ -272,7 +277,7 @@ def first_step(call: Call, optimizer: str = "tric", scale: float = 1.0) -> np.nd
         return Prediction(call.molecule, call.energy, 0.0, 0.0, 0.0)
 
     recorder = Recorder(call.molecule, Calculator(), [call], None, stop)
-    minimise(recorder, call.molecule, scale * hessian, settings)
+    minimise(recorder, call.molecule, positive, settings)
     return seen[0]
 
 
