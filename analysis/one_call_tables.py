@@ -48,11 +48,11 @@ def page(found: Mapping[str, Sequence[Record]]) -> str:
             "the step, above its minimum.",
             quality_table(found["test"]),
             "## What the bounds are worth (test molecules)",
-            "Shares that keep them, where they are known. An end is predicted where the bound of "
-            f"the force is below {FMAX:g} eV/Å.",
+            "Shares that keep them. An end is predicted where the bound of the force is below "
+            f"{FMAX:g} eV/Å. Where the forces of the first call are not known, the fall to the "
+            "minimum stands in for the one that is predicted.",
             bounds_table(found["test"]),
             "## Gradient calls (test molecules)",
-            "Of those whose prediction is known.",
             costs_table(found["test"]) + "\n",
         ]
     )
@@ -123,8 +123,10 @@ def bounds_table(records: Sequence[Record]) -> str:
     """Show how many keep the bounds, and what becomes of the ends that are predicted."""
     rows = []
     for start in (*STARTS, "all"):
-        of_start = [r for r in records if start in (r["start"], "all") and "fall" in r]
-        row = [start]
+        of_start = [
+            r for r in records if start in (r["start"], "all") and "fmax_left" in r and fall(r)
+        ]
+        row = [start, str(sum("fall" not in r for r in of_start))]
         for left in BOUNDS:
             row += share([abs(r[left]) <= bound(left, r) for r in of_start if left in r])
         row += share([is_predicted(r) for r in of_start])
@@ -139,7 +141,16 @@ def bounds_table(records: Sequence[Record]) -> str:
             row.append(shown(max, [abs(r[left]) / unit for r in ended if left in r]))
         rows.append(row)
     header = [
-        *("start", "n", "force kept", "n", "energy kept", "n", "deviation kept"),
+        *(
+            "start",
+            "stand-ins",
+            "n",
+            "force kept",
+            "n",
+            "energy kept",
+            "n",
+            "deviation kept",
+        ),
         *("n", "predicted", f"of these below {FMAX:g}", "their largest force"),
         *("energy left", "energy error", "deviation"),
     ]
@@ -153,7 +164,7 @@ def costs_table(records: Sequence[Record]) -> str:
         of_start = [
             r
             for r in records
-            if r["start"] == start and r.get("converged") and ("fall" in r or r["calls"] == 1)
+            if r["start"] == start and r.get("converged") and (fall(r) or r["calls"] == 1)
         ]
         verified = [r["calls"] for r in of_start]
         predicted = [1 if is_predicted(r) else r["calls"] for r in of_start]
@@ -168,12 +179,18 @@ def costs_table(records: Sequence[Record]) -> str:
 def bound(left: str, record: Record) -> float:
     """Return the bound of what is left."""
     factor, power = BOUNDS[left]
-    return float(factor * record["fall"] ** power)
+    return float(factor * fall(record) ** power)
+
+
+def fall(record: Record) -> float:
+    """Return the fall of the energy that is predicted, else that to the minimum, else nothing."""
+    return float(record.get("fall", record.get("above", 0.0)))
 
 
 def is_predicted(record: Record) -> bool:
     """Tell whether a relaxation to FMAX ends at a prediction."""
-    return "fall" in record and record["fmax"] >= FMAX > bound("fmax_left", record)
+    known = record["fmax"] >= FMAX and fall(record) > 0
+    return known and bound("fmax_left", record) < FMAX
 
 
 def conformal(values: Sequence[float]) -> float:
