@@ -87,6 +87,10 @@ def dft(
     ] = "none",
     temperature: Annotated[float, typer.Option(help="Of free energies, K")] = 298.15,
     pressure: Annotated[float, typer.Option(help="Of free energies, Pa")] = 101_325.0,
+    one_call: Annotated[
+        bool,
+        typer.Option(help="End at a predicted minimum, not verified, where its bounds allow"),
+    ] = False,
     compare: Annotated[
         list[Peer] | None, typer.Option(help="Also start here; print a table. May be repeated")
     ] = None,
@@ -194,6 +198,9 @@ def _told(outcome: Outcome, excess: float | None, settings: DFTSettings) -> dict
     if dft := outcome.relaxation:
         told |= settings.model_dump(include=SETTINGS) | dft.model_dump(include=RESULTS)
         told |= {"level": settings.theory, "energy_ev": dft.energy}
+        if bounds := dft.prediction:
+            told |= {"fmax_bound": bounds.fmax_bound, "rmsd_bound": bounds.rmsd_bound}
+            told |= {"energy_bound_ev": bounds.energy_bound}
         if gas := dft.thermochemistry:
             told |= {f"{energy}_ev": getattr(gas, energy) for energy in GAS_ENERGIES}
     return LevelColumns(**told, seconds=outcome.times["total"].wall).model_dump()

@@ -160,7 +160,8 @@ def _show_row(row: dict[str, Any], json_lines: bool) -> None:
     if converged is not None and calls is None:
         status += ", no DFT"
     elif converged is not None:
-        ending = "converged" if converged else "not converged"
+        predicted = row.get("rmsd_bound") is not None
+        ending = "predicted" if predicted else "converged" if converged else "not converged"
         status += f", {ending} after {calls} gradient call{'' if calls == 1 else 's'}"
         status += f" and {row['seconds']:.1f} s"
     elif (bound := row.get("error_bound")) is not None:

@@ -16,7 +16,8 @@ from diffrelax.results.documents import MinimisationDocument, RelaxationDocument
 from diffrelax.results.molecules import MoleculeDocument
 from diffrelax.results.page import Page, Row, Table, Tone, View
 
-TONES: dict[str, Tone] = {"converged": "good", "not converged": "doubtful"}
+ENDS = {"converged": "minimum", "predicted": "predicted", "not converged": "last geometry"}
+TONES: dict[str, Tone] = {"converged": "good", "predicted": "good", "not converged": "doubtful"}
 SHOWN = (
     "index", "name", "verdict", "state", "reason", "energy", "fmax", "gradient_calls", "seconds",
     "stage", "smiles",
@@ -80,8 +81,7 @@ def _frames(documents: Mapping[str, ResultDocument]) -> dict[str, Molecule]:
         frames["start"] = relaxed.input
         frames["relaxed by the model"] = relaxed.output if relaxed.verdict == "relaxed" else None
     if isinstance(minimised, MinimisationDocument):
-        end = "minimum" if minimised.converged else "last geometry"
-        frames[f"{end}, {minimised.theory}"] = minimised.output
+        frames[f"{ENDS[minimised.state]}, {minimised.theory}"] = minimised.output
     return {label: one.to_molecule() for label, one in frames.items() if one}
 
 

@@ -21,7 +21,8 @@ from diffrelax.results.molecules import Document
 from diffrelax.results.provenance import Provenance
 from diffrelax.results.rows import Columns, column, perhaps
 
-State = Literal["converged", "not converged", "failed", "lost"]
+State = Literal["converged", "predicted", "not converged", "failed", "lost"]
+GOOD = ("converged", "predicted")
 
 
 class SummaryRow(Columns):
@@ -31,7 +32,8 @@ class SummaryRow(Columns):
     name: str = column("of the molecule")
     smiles: str = column("of the molecule", "SMILES", default="")
     state: State = column(
-        "converged; ended without; no molecule for some stage; its job never ended"
+        "converged; at a minimum that is predicted, not verified; ended without; "
+        "no molecule for some stage; its job never ended"
     )
     stage: str = column("the last that the input came to")
     reason: str = column("what went wrong, or what to beware of", default="")

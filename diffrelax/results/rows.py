@@ -108,10 +108,14 @@ class LevelColumns(Columns):
     hessian: str | None = perhaps("level of the Hessian that it started from")
     density_fit: bool | None = perhaps("whether it used density fitting")
     check_minimum: str | None = perhaps("level at which the end had to have no imaginary frequency")
-    converged: bool | None = perhaps("criterion met, and still the same molecule")
+    converged: bool | None = perhaps(
+        "criterion met, or predicted to be, and still the same molecule"
+    )
     gradient_calls: int | None = perhaps("energy-and-gradient calls; the first counts")
     scf_cycles: int | None = perhaps("of all these calls")
-    fmax: float | None = perhaps("largest force on an atom at the end, eV/Å")
+    fmax: float | None = perhaps(
+        "largest force on an atom at the end, eV/Å; null at a predicted end"
+    )
     lowest_frequency: float | None = perhaps(
         "cm⁻¹, an imaginary one negative; only with `--check-minimum` or `--thermo`"
     )
@@ -119,6 +123,11 @@ class LevelColumns(Columns):
     excess_ev: float | None = perhaps(
         "how far the start was above the lowest end of the same molecule, eV; with `--compare`"
     )
+    fmax_bound: float | None = perhaps(
+        "what nine in ten predicted ends keep, eV/Å; only with `--one-call`, as those that follow"
+    )
+    energy_bound_ev: float | None = perhaps("the same of the error of the energy, eV")
+    rmsd_bound: float | None = perhaps("the same of the deviation from the minimum, Å")
     zero_point_energy_ev: float | None = perhaps("eV; only with `--thermo`, as those that follow")
     enthalpy_ev: float | None = perhaps("eV, with the energy of the electrons")
     gibbs_energy_ev: float | None = perhaps("eV, with the energy of the electrons")
@@ -184,7 +193,9 @@ class ResultRow(Columns):
     stage: str = column("where it is from: `embed`, `relax`, `dft` or another level")
     level: str | None = perhaps("functional and basis, or the cheap level")
     criterion: str | None = perhaps("the stopping rule in words")
-    state: str = column("a verdict, or `converged`, `not converged`, `calculated`, `failed`")
+    state: str = column(
+        "a verdict, or `converged`, `predicted`, `not converged`, `calculated`, `failed`"
+    )
     reason: str = column("what went wrong, or what to beware of")
     energy_ev: float | None = perhaps("eV", "energy / eV", ".4f")
     fmax: float | None = perhaps("largest force on an atom, eV/Å", "fmax / eV/Å", ".4f")
