@@ -173,3 +173,37 @@ def _frames(path: Path, digest: str) -> Iterator[_Frame]:
                 numbers=np.array([atomic_numbers[row[0]] for row in rows]),
                 positions=np.array([row[1:4] for row in rows], dtype=np.float64),
             )
+
+
+def read_labels(folder: Path, molecules: Path) -> list[Minimum]:
+    """Read minima that were made from starts here, with these starts.
+
+    Parameters
+    ----------
+    folder : path
+        Of files ``*.npz`` with the arrays row, offsets, numbers, start, positions, charge and
+        smiles, as in a `GeometrySet`; ``row`` counts the lines of ``molecules``.
+    molecules : path
+        Table with a line for each start, whose fifth column is the remainder of its constitution.
+    """
+    remainders = [int(line.split("\t")[4]) for line in molecules.read_text().splitlines()]
+    minima = []
+    for path in sorted(folder.glob("*.npz")):
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        for i, row in enumerate(arrays["row"].tolist()):
+            atoms = slice(*arrays["offsets"][i : i + 2].tolist())
+            split_of(remainders[row], f"{path} row {row}")
+            minima.append(
+                Minimum(
+                    place=row,
+                    name=f"row {row}",
+                    smiles=arrays["smiles"][i].decode(),
+                    remainder=remainders[row],
+                    charge=int(arrays["charge"][i]),
+                    numbers=arrays["numbers"][atoms],
+                    positions=arrays["positions"][atoms].astype(np.float64),
+                    start=arrays["start"][atoms].astype(np.float64),
+                )
+            )
+    return minima

@@ -11,7 +11,7 @@ from scipy.linalg import null_space
 from tblite.interface import Calculator
 from threadpoolctl import threadpool_limits
 
-from diffrelax.levels.forces import hessian_by_differences
+from diffrelax.levels.differences import hessian_by_differences
 from diffrelax.levels.solvents import dielectric_constant
 
 if TYPE_CHECKING:

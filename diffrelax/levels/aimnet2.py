@@ -15,7 +15,8 @@ import torch
 from ase.data import chemical_symbols
 
 from diffrelax.extras import find_extra
-from diffrelax.levels.forces import ForceCalculator, hessian_by_differences
+from diffrelax.levels.differences import hessian_by_differences
+from diffrelax.levels.forces import ForceCalculator
 
 if TYPE_CHECKING:
     from diffrelax.molecule import Molecule

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
 from typing import ClassVar
 
 import ase
@@ -30,26 +29,3 @@ class ForceCalculator(Calculator):
     @abstractmethod
     def evaluate(self) -> tuple[float, np.ndarray]:
         """Return energy, eV, and forces, (n_atoms, 3), eV/Å, of ``self.atoms``."""
-
-
-def hessian_by_differences(
-    forces: Callable[[np.ndarray], np.ndarray], n_atoms: int, step: float
-) -> np.ndarray:
-    """Move each coordinate up and down, and divide the change of the forces by the way.
-
-    Parameters
-    ----------
-    forces : callable
-        Takes displacements, (n, n_atoms, 3), Å, and returns the forces there, eV/Å, as an array of
-        the same shape.
-    n_atoms : int
-    step : float, Å
-
-    Returns
-    -------
-    (3 n_atoms, 3 n_atoms) array, eV/Å²
-        Symmetric.
-    """
-    shifts = step * np.eye(3 * n_atoms).reshape(-1, n_atoms, 3)
-    hessian = (forces(-shifts) - forces(shifts)).reshape(len(shifts), -1) / (2 * step)
-    return (hessian + hessian.T) / 2

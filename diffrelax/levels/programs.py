@@ -21,7 +21,8 @@ import numpy as np
 from ase.calculators.calculator import CalculationFailed, Calculator, SCFError, all_changes
 
 from diffrelax.levels import program_inputs as inputs
-from diffrelax.levels.forces import ForceCalculator, hessian_by_differences
+from diffrelax.levels.differences import hessian_by_differences
+from diffrelax.levels.forces import ForceCalculator
 from diffrelax.levels.xtb_program import XTBProgram
 
 if TYPE_CHECKING:

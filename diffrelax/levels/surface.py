@@ -8,8 +8,8 @@ import numpy as np
 from scipy.linalg import helmert
 
 from diffrelax.levels.calculators import get_calculator
+from diffrelax.levels.differences import hessian_by_differences
 from diffrelax.levels.force_field import ForceField
-from diffrelax.levels.forces import hessian_by_differences
 
 if TYPE_CHECKING:
     from diffrelax.molecule import Molecule

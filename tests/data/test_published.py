@@ -6,7 +6,7 @@ import pytest
 
 from diffrelax.data import published
 from diffrelax.data.minima import pack_minima, remainder_of, split_of
-from diffrelax.data.published import SOURCES, Source, load_published, read_source
+from diffrelax.data.published import SOURCES, Source, load_published, read_labels, read_source
 from diffrelax.molecule import Molecule
 
 # keys of made-up constitutions, by the remainder of their hash
@@ -109,3 +109,24 @@ def test_all_sources_are_one_set_that_is_packed_once(tmp_path, molecules, monkey
     (tmp_path / made.file).unlink()
     again = load_published(tmp_path, tmp_path / "cache")
     assert again["train"].fingerprint == sets["train"].fingerprint
+
+
+def test_labels_come_with_their_starts(tmp_path, molecules):
+    table = tmp_path / "list.tsv"
+    table.write_text("".join(f"{i}\tC\t42\tKEY\t{r}\n" for i, r in enumerate((7, 4, 0))))
+    arrays = {
+        "row": np.array([1, 0]),
+        "offsets": np.cumsum([0] + [m.n_atoms for m in molecules[:2]]),
+        "numbers": np.concatenate([m.numbers for m in molecules[:2]]).astype(np.uint8),
+        "start": np.concatenate([1.01 * m.positions for m in molecules[:2]]).astype(np.float32),
+        "positions": np.concatenate([m.positions for m in molecules[:2]]).astype(np.float32),
+        "charge": np.array([0, 1], dtype=np.int8),
+        "smiles": np.array([m.smiles.encode() for m in molecules[:2]]),
+    }
+    np.savez(tmp_path / "0000.npz", **arrays)
+    sets = pack_minima(read_labels(tmp_path, table), "some level", relax=False)
+    assert sets["validation"].charge.tolist() == [0]
+    assert sets["train"].charge.tolist() == [1]
+    np.savez(tmp_path / "0000.npz", **arrays | {"row": np.array([1, 2])})
+    with pytest.raises(ValueError, match="row 2 is sealed"):
+        read_labels(tmp_path, table)

@@ -1,0 +1,30 @@
+"""Second derivatives by central differences of forces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+
+def hessian_by_differences(
+    forces: Callable[[np.ndarray], np.ndarray], n_atoms: int, step: float
+) -> np.ndarray:
+    """Move each coordinate up and down, and divide the change of the forces by the way.
+
+    Parameters
+    ----------
+    forces : callable
+        Takes displacements, (n, n_atoms, 3), Å, and returns the forces there, eV/Å, as an array of
+        the same shape.
+    n_atoms : int
+    step : float, Å
+
+    Returns
+    -------
+    (3 n_atoms, 3 n_atoms) array, eV/Å²
+        Symmetric.
+    """
+    shifts = step * np.eye(3 * n_atoms).reshape(-1, n_atoms, 3)
+    hessian = (forces(-shifts) - forces(shifts)).reshape(len(shifts), -1) / (2 * step)
+    return (hessian + hessian.T) / 2
