@@ -29,8 +29,8 @@ GAS_ENERGIES = (
 )  # fmt: skip
 DFT_COLUMNS = (
     "level", "criterion", "optimizer", "hessian", "density_fit", "check_minimum", "converged",
-    "gradient_calls", "scf_cycles", "fmax", "lowest_frequency", "energy_ev", "excess_ev",
-    "fmax_bound", "energy_bound_ev", "rmsd_bound", *(f"{energy}_ev" for energy in GAS_ENERGIES),
+    "gradient_calls", "scf_cycles", "fmax", "fmax_bound", "energy_bound_ev", "rmsd_bound",
+    "lowest_frequency", "energy_ev", "excess_ev", *(f"{energy}_ev" for energy in GAS_ENERGIES),
 )  # fmt: skip
 
 
