@@ -5,13 +5,15 @@ Needs the package AcAuto3D and the program xtb. The same command goes on where i
 `one_call.json` and what is kept in the folder `units`.
 
 1. `surrogate`: AIMNet2 stands in for DFT on validation molecules, as in optimizers.py, where the
-   start of the model is the minimum displaced by what its end differs from the published one. The
-   first step and the bounds (`diffrelax.dft.prediction`) are chosen on these. Ten minutes.
+   start of the model is the minimum displaced by what its end differs from the published one. Ten
+   minutes.
 2. `test`: the molecules of the report `small`, from the relaxations and reference minima of that
    report. Where the forces of a first call were not kept, they are those that explain the first
    step, if it is known: geomeTRIC's is −H⁻¹g in its internal coordinates. Otherwise they are
    calculated again, 1.5 hours in all.
 3. `validation`: two DFT calls from each start of validation molecules. Two hours.
+
+The first step is chosen on 1, and the bounds (`diffrelax.dft.prediction`) on 1 and 3.
 
 A minimum is the end of the tightest relaxation that is there, extrapolated by one more step.
 """
