@@ -5,13 +5,15 @@ Needs the package AcAuto3D and the program xtb. The same command goes on where i
 `one_call.json` and what is kept in the folder `units`.
 
 1. `surrogate`: AIMNet2 stands in for DFT on validation molecules, as in optimizers.py, where the
-   start of the model is the minimum displaced by what its end differs from the published one. The
-   first step and the bounds (`diffrelax.dft.prediction`) are chosen on these. Ten minutes.
+   start of the model is the minimum displaced by what its end differs from the published one. Ten
+   minutes.
 2. `test`: the molecules of the report `small`, from the relaxations and reference minima of that
    report. Where the forces of a first call were not kept, they are those that explain the first
    step, if it is known: geomeTRIC's is −H⁻¹g in its internal coordinates. Otherwise they are
    calculated again, 1.5 hours in all.
 3. `validation`: two DFT calls from each start of validation molecules. Two hours.
+
+The first step is chosen on 1, and the bounds (`diffrelax.dft.prediction`) on 1 and 3.
 
 A minimum is the end of the tightest relaxation that is there, extrapolated by one more step.
 """
@@ -20,16 +22,14 @@ import json
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
-from ase.calculators.calculator import Calculator
-from ase.units import Bohr, Hartree
 from dft_speedup import B3LYP, MODEL, FinishedWork, about, about_model, chosen
-from geometric.internal import DelocalizedInternalCoordinates
-from geometric.molecule import Molecule as Geometry
-from one_call_tables import page
+from one_call_steps import Minimum, first_step, forces_of_step, nearest, predicted, scaled
+from one_call_tables import STARTS, page
 from optimizers import SAME_BASIN, displaced, relaxed
 from tqdm import tqdm
 
@@ -40,12 +40,8 @@ from diffrelax.benchmark.speedup.units import Units
 from diffrelax.cache import WorkFolder
 from diffrelax.clock import NO_TIME
 from diffrelax.data.qm9 import load_qm9
-from diffrelax.dft.descent import minimise
-from diffrelax.dft.hessian import gfn2_hessian, positive_hessian, softest_curvature
-from diffrelax.dft.prediction import Prediction
-from diffrelax.dft.recorder import Call, Recorder
-from diffrelax.dft.settings import Optimizer
-from diffrelax.geometry import superpose
+from diffrelax.dft.hessian import gfn2_hessian
+from diffrelax.dft.recorder import Call
 from diffrelax.levels.aimnet2 import AIMNet2
 from diffrelax.models.release import Model, load_model
 from diffrelax.molecule import Molecule
@@ -55,22 +51,13 @@ from diffrelax.results.documents import FailureDocument, MinimisationDocument
 
 Record: TypeAlias = dict[str, Any]
 
-STARTS = ("diffusion", "gfn2-xtb", "mmff94")
 STEPS = {  # optimizer, factor of the Hessian
     "tric": ("tric", 1.0),
     "tric, Hessian × 1.1": ("tric", 1.1),
     "bfgs (Cartesian)": ("bfgs", 1.0),
 }
-N_SURROGATE = 30
+N_SURROGATE = 40
 FIRST_CALL, TWO_CALLS = (B3LYP.model_copy(update={"max_steps": n}) for n in (0, 1))
-FORCE = Hartree / Bohr  # eV/Å
-
-
-class Minimum(NamedTuple):
-    """Where a relaxation leads, energy in eV."""
-
-    molecule: Molecule
-    energy: float
 
 
 def main(folder: Path) -> None:
@@ -85,17 +72,21 @@ def main(folder: Path) -> None:
     surrogates = list(chosen(load_qm9("validation"), range(5, 10), N_SURROGATE))
     test = list(chosen(load_qm9("test"), range(5, 8), 51))
     validation = validation_subjects()
-    todo = [
-        *(("test", s, lambda s: look(s, finished, finished)) for s in test),
-        *(("surrogate", s, lambda s: stand_in(s.known["qm9"], model)) for s in surrogates),
-        *(("validation", s, lambda s: look(s, units, finished)) for s in validation),
-        *(("test", s, lambda s: look(s, units, finished)) for s in test),
-    ]
-    for part, subject, measure_all in tqdm(todo, unit="mol"):
-        records = found[part].get(subject.name)
-        if subject.base and (records is None or any("lacks" in record for record in records)):
-            found[part][subject.name] = measure_all(subject)
-            write(folder, found)
+    find, do = (partial(look, units=source, finished=finished) for source in (finished, units))
+    passes = (
+        ("test", test, find),
+        ("surrogate", surrogates, partial(stand_in, model=model)),
+        ("validation", validation, find),
+        ("validation", validation, do),
+        ("test", test, do),
+    )
+    for part, subjects, measure_all in passes:
+        for subject in tqdm(subjects, desc=part, unit="mol"):
+            records = found[part].get(subject.name)
+            lacks = measure_all is do and any("lacks" in record for record in records or ())
+            if subject.base and (records is None or lacks):
+                found[part][subject.name] = measure_all(subject)
+                write(folder, found)
 
 
 def validation_subjects() -> list[Subject]:
@@ -112,8 +103,9 @@ def validation_subjects() -> list[Subject]:
     return list({subject.name: subject for subject in subjects}.values())
 
 
-def stand_in(published: Molecule, model: Model) -> list[Record]:
+def stand_in(subject: Subject, model: Model) -> list[Record]:
     """Measure a molecule with AIMNet2 in place of DFT; nothing where it has left its basin."""
+    published = subject.known["qm9"]
     try:
         minimum, mmff94 = (relaxed(published, level) for level in ("aimnet2", "mmff94"))
         gfn2 = relaxed(minimum, "gfn2-xtb")
@@ -153,19 +145,6 @@ def try_steps(start: Molecule, minimum: Minimum) -> dict[str, Record]:
         left = {"fmax_left": second.fmax, "energy_left": second.energy - minimum.energy}
         found[name] = predicted(call, second.molecule, minimum) | left
     return found
-
-
-def predicted(call: Call, after: Molecule, minimum: Minimum | None) -> Record:
-    """Tell what is known after one call, and how far off it is; eV, eV/Å and Å."""
-    fall = 0.5 * float((call.forces * (after.positions - call.molecule.positions)).sum())
-    record = {"fmax": call.fmax, "fall": fall}
-    if minimum:
-        record |= {
-            "above": call.energy - minimum.energy,
-            "energy_error": call.energy - fall - minimum.energy,
-            "rmsd": superpose(after.positions, minimum.molecule.positions)[1],
-        }
-    return record
 
 
 def look(subject: Subject, units: Units, finished: Units) -> list[Record]:
@@ -222,6 +201,8 @@ def measure(document: MinimisationDocument, minima: Sequence[Minimum], units: Un
     if len(way.energies) == 1:
         return record
     record["fmax_left"] = way.fmaxes[1]
+    if way.forces:
+        record |= scaled(*map(np.array, way.forces[:2]))
     after, minimum = None, None
     if call := first_call(document, units):
         after = call.molecule.with_positions(first_step(call, gfn2_hessian(call.molecule)))
@@ -247,44 +228,6 @@ def first_call(document: MinimisationDocument, units: Units) -> Call | None:
     call = Call(start, way.energies[0], forces, NO_TIME)
     agrees = np.isclose([call.fmax, call.rms_force], [way.fmaxes[0], way.rms_forces[0]], rtol=0.01)
     return call if agrees.all() else None
-
-
-def forces_of_step(start: Molecule, after: Molecule) -> np.ndarray:
-    """Return the forces, eV/Å, at a start from which geomeTRIC has taken its first step."""
-    hessian = positive_hessian(
-        gfn2_hessian(start), start.positions, softest_curvature(B3LYP.fmax, B3LYP.optimizer)
-    )
-    geometry = Geometry()
-    geometry.elem, geometry.xyzs = list(start.symbols), [start.positions]
-    coordinates = DelocalizedInternalCoordinates(geometry, build=True, connect=False, addcart=False)
-    x, y = (molecule.positions.ravel() / Bohr for molecule in (start, after))
-    internal = coordinates.wilsonB(x)
-    inverse = coordinates.GInverse(x) @ internal
-    step = coordinates.calcDiff(y, x)
-    along = internal.T @ (inverse @ (hessian * Bohr / FORCE) @ (inverse.T @ step))
-    return along.reshape(-1, 3) * FORCE
-
-
-def first_step(call: Call, hessian: np.ndarray, optimizer: Optimizer = "tric") -> np.ndarray:
-    """Return the positions to which an optimizer goes from a call, (n_atoms, 3), Å."""
-    settings = B3LYP.model_copy(update={"optimizer": optimizer, "fmax": 1e-6})
-    floor = softest_curvature(B3LYP.fmax, optimizer)
-    positive = positive_hessian(hessian, call.molecule.positions, floor)
-    seen = []
-
-    def stop(call: Call, positions: np.ndarray) -> Prediction:
-        seen.append(positions.copy())
-        return Prediction(call.molecule, call.energy, 0.0, 0.0, 0.0)
-
-    recorder = Recorder(call.molecule, Calculator(), [call], None, stop)
-    minimise(recorder, call.molecule, positive, settings)
-    return seen[0]
-
-
-def nearest(molecule: Molecule, minima: Sequence[Minimum]) -> Minimum | None:
-    """Return the minimum that is nearest to a geometry; None if it is far away."""
-    apart = [heavy_atom_rmsd(molecule, m.molecule, polar_hydrogens=True) for m in minima]
-    return minima[np.argmin(apart)] if apart and min(apart) < SAME_BASIN else None
 
 
 def write(folder: Path, found: dict[str, dict[str, list[Record]]]) -> None:

@@ -116,6 +116,11 @@ class LevelColumns(Columns):
     fmax: float | None = perhaps(
         "largest force on an atom at the end, eV/Å; null at a predicted end"
     )
+    fmax_bound: float | None = perhaps(
+        "what nine in ten predicted ends keep, eV/Å; only with `--one-call`, as those that follow"
+    )
+    energy_bound_ev: float | None = perhaps("the same of the error of the energy, eV")
+    rmsd_bound: float | None = perhaps("the same of the deviation from the minimum, Å")
     lowest_frequency: float | None = perhaps(
         "cm⁻¹, an imaginary one negative; only with `--check-minimum` or `--thermo`"
     )
@@ -123,11 +128,6 @@ class LevelColumns(Columns):
     excess_ev: float | None = perhaps(
         "how far the start was above the lowest end of the same molecule, eV; with `--compare`"
     )
-    fmax_bound: float | None = perhaps(
-        "what nine in ten predicted ends keep, eV/Å; only with `--one-call`, as those that follow"
-    )
-    energy_bound_ev: float | None = perhaps("the same of the error of the energy, eV")
-    rmsd_bound: float | None = perhaps("the same of the deviation from the minimum, Å")
     zero_point_energy_ev: float | None = perhaps("eV; only with `--thermo`, as those that follow")
     enthalpy_ev: float | None = perhaps("eV, with the energy of the electrons")
     gibbs_energy_ev: float | None = perhaps("eV, with the energy of the electrons")

@@ -12,7 +12,7 @@ from diffrelax.clock import NO_TIME
 from diffrelax.dft import DFTRelaxation, DFTSettings, relax_dft
 from diffrelax.dft.descent import minimise
 from diffrelax.dft.hessian import gfn2_hessian, positive_hessian
-from diffrelax.dft.prediction import FORCE_BOUND, predict
+from diffrelax.dft.prediction import FORCE_BOUND, LONGEST, predict
 from diffrelax.dft.recorder import Call, Recorder
 from diffrelax.geometry import superpose
 from diffrelax.levels.density_functional import DensityFunctional
@@ -87,16 +87,18 @@ def test_bounds_hold_where_the_hessian_is_somewhat_off(
 
 
 def test_what_lies_beyond_the_bounds_is_not_predicted(
-    methanol: tuple[Molecule, np.ndarray, Molecule],
+    methanol: tuple[Molecule, np.ndarray, Molecule], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     minimum, hessian, start = methanol
     call = call_at(start, Quadratic(minimum.positions, hessian))
     bound = FORCE_BOUND * np.sqrt(call.energy + 5.0)
     assert predict(call, minimum.positions, fmax=1.01 * bound)
     assert predict(call, minimum.positions, fmax=0.99 * bound) is None
-    torn = start.positions.copy()
-    torn[-1] = torn[0] + 1e-3
-    assert predict(call, torn, fmax=np.inf) is None
+    far = start.positions.copy()
+    far[0, 0] += 1.01 * LONGEST
+    assert predict(call, far, fmax=np.inf) is None
+    monkeypatch.setattr("diffrelax.dft.prediction.identity_change", lambda *_: "bond O2–H6 broke")
+    assert predict(call, minimum.positions, fmax=np.inf) is None
 
 
 @pytest.fixture(scope="module")
