@@ -95,6 +95,8 @@ class _Corrected:
 
     __name_mixin__ = "Composite"
     _keys = frozenset({"composite"})
+    mol: Any
+    scf_summary: dict[str, float]
 
     def __init__(self, method: Any, composite: Composite) -> None:
         self.__dict__.update(method.__dict__)
@@ -109,25 +111,28 @@ class _Corrected:
         return energy
 
     def nuc_grad_method(self) -> Any:
-        gradients = super().nuc_grad_method()
+        gradients = super().nuc_grad_method()  # type: ignore[misc]
         return lib.set_class(gradients, (_CorrectedGradients, gradients.__class__))
 
     Gradients = nuc_grad_method
 
     def Hessian(self) -> Any:  # noqa: N802
-        hessian = super().Hessian()
+        hessian = super().Hessian()  # type: ignore[misc]
         return lib.set_class(hessian, (_CorrectedHessian, hessian.__class__))
 
 
 class _CorrectedGradients:
     __name_mixin__ = "Composite"
+    base: Any
 
     def get_dispersion(self, *_: Any, **__: Any) -> np.ndarray:
-        return self.base.composite.corrections(self.base.mol)[1]
+        gradient: np.ndarray = self.base.composite.corrections(self.base.mol)[1]
+        return gradient
 
 
 class _CorrectedHessian:
     __name_mixin__ = "Composite"
+    base: Any
 
     def get_dispersion(self, *_: Any, **__: Any) -> np.ndarray:
         composite, mol = self.base.composite, self.base.mol.copy()
