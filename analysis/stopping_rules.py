@@ -112,7 +112,7 @@ def follow(start: Molecule, work: WorkFolder) -> Record:
             "end": MoleculeDocument.from_molecule(dft.molecule).model_dump(mode="json"),
         }
 
-    return work.find_or_do(key, relax, dict, dict)
+    return work.find_or_do(key, relax)
 
 
 def page(found: Sequence[Record], stored: Sequence[Record]) -> str:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, overload
 
 from diffrelax.atomic import replacing
 from diffrelax.molecule import Molecule
@@ -100,20 +100,32 @@ class WorkFolder:
         """Open a folder; without a path, or an empty one, nothing is found and nothing kept."""
         return WorkFolder(path) if path else Checkpoints()
 
+    @overload
+    def find_or_do(self, key: str, work: Callable[[], Unit]) -> Unit: ...
+
+    @overload
     def find_or_do(
         self,
         key: str,
         work: Callable[[], T],
         read: Callable[[Unit], T | None],
         write: Callable[[T], Unit | None],
-    ) -> T:
+    ) -> T: ...
+
+    def find_or_do(
+        self,
+        key: str,
+        work: Callable[[], Any],
+        read: Callable[[Unit], Any] = dict,
+        write: Callable[[Any], Unit | None] = dict,
+    ) -> Any:
         """Return what a unit gives, which is calculated and kept if it is not found.
 
         Parameters
         ----------
         key : str
         work : callable
-            Does the unit.
+            Does the unit; gives its document, unless that is read and written by the others.
         read : callable
             Reads a document that is found; None where the unit must be done again.
         write : callable

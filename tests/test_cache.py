@@ -138,8 +138,5 @@ def test_a_unit_is_done_once_unless_what_is_there_is_not_whole(tmp_path: Path) -
 @pytest.mark.parametrize("path", [None, ""])
 def test_without_a_folder_nothing_is_kept(path: str | None) -> None:
     nowhere = WorkFolder.of(path)
-    assert [nowhere.find_or_do("a", lambda i=i: i, dict, lambda i: {"i": i}) for i in range(2)] == [
-        0,
-        1,
-    ]
+    assert [nowhere.find_or_do("a", lambda i=i: {"i": i})["i"] for i in range(2)] == [0, 1]
     assert nowhere.checkpoint("a") is None
