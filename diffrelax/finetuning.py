@@ -20,7 +20,7 @@ from diffrelax.atomic import replacing
 from diffrelax.data.packing import Pair, pack, pair
 from diffrelax.files.reading import Rejected, read_file
 from diffrelax.models.domain import bond_kinds, outside_method
-from diffrelax.models.release import Model
+from diffrelax.models.release import Model, own_weights
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.environments import count_environments, write_environments
 from diffrelax.molecule.perception import constitution
@@ -121,7 +121,7 @@ def begin_finetuning(
     training = source.model_copy(
         update={
             "data": data.name,
-            "base": str(Path(base).resolve()) if base.endswith(".safetensors") else model.name,
+            "base": str(own.resolve()) if (own := own_weights(base)) else model.name,
             "batch_size": min(source.batch_size // 2, len(minima.train_set)),
             "steps": steps,
             "warmup": max(1, steps // 20),

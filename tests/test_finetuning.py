@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import ase
 import numpy as np
@@ -78,6 +79,26 @@ def test_an_interrupted_run_goes_on_from_its_folder_alone(stretched, tmp_path, c
     assert "step 0 of 4" in printed.out and "step 4 of 4" in printed.out
     assert "tells no bounds on its errors" in printed.out
     assert "left out" in printed.err and "the model was not trained on Xe" in printed.err
+
+
+def test_a_model_in_a_folder_of_its_own_is_found_again_as_the_base(stretched, tmp_path, monkeypatch):
+    path, _ = stretched
+    own = tmp_path / "mine"
+    own.mkdir()
+    (own / "model.safetensors").write_bytes(Path(OLDER).read_bytes())
+    monkeypatch.chdir(tmp_path)
+    config, _ = begin_finetuning(load_model("mine"), "mine", path, Path("t"), level="x", steps=1)
+    assert config.training.base == str(own / "model.safetensors")
+    monkeypatch.chdir(own)
+    commands.train(tmp_path / "t" / "config.yaml", threads=1)
+    assert load_model(tmp_path / "t").step == 1
+
+
+def test_a_release_is_the_base_by_its_name(stretched, tmp_path):
+    path, _ = stretched
+    model = load_model("relax-qm9")
+    config, _ = begin_finetuning(model, "relax-qm9", path, tmp_path / "t", level="x", steps=1)
+    assert config.training.base == model.name
 
 
 def test_what_could_never_be_relaxed_is_not_learned(model, stretched, tmp_path):

@@ -643,6 +643,18 @@ def test_generate_keeps_what_is_done_when_it_is_interrupted(
     assert status == 2 and "made with n 5, not 6" in err
 
 
+def test_commands_on_molecules_take_the_release_that_covers_most():
+    commands = get_command(app).commands
+    defaults = {
+        name: parameter.default
+        for name, command in commands.items()
+        for parameter in command.params
+        if "--model" in parameter.opts
+    }
+    assert {"relax", "dft", "speedup", "conformers", "sample"} <= defaults.keys()
+    assert {v for name, v in defaults.items() if name != "generate"} == {"default"}
+
+
 def test_conformers_are_written_and_shown_with_their_weights(run, tmp_path):
     path = tmp_path / "ensemble.sdf"
     status, out, err = run("conformers", "CCCC", "-n", 8, "--level", "mmff94", "-o", path)
