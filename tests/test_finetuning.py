@@ -81,7 +81,7 @@ def test_an_interrupted_run_goes_on_from_its_folder_alone(stretched, tmp_path, c
     assert "left out" in printed.err and "the model was not trained on Xe" in printed.err
 
 
-def test_a_model_in_a_folder_of_its_own_is_found_again_as_the_base(stretched, tmp_path, monkeypatch):
+def test_a_model_in_a_folder_is_found_again_as_the_base(stretched, tmp_path, monkeypatch):
     path, _ = stretched
     own = tmp_path / "mine"
     own.mkdir()
