@@ -6,13 +6,12 @@ MODEL is the folder of a training run, with model.safetensors and checkpoints. G
 had here: the molecules are test ones of the list (the remainder of their constitution is 2 or 3),
 neutral, in one piece, with 15 to 40 heavy atoms of H, C, N, O, F, S, Cl, Br, I, P, B and Si, in the
 order of the sha256 of their constitution. From the MMFF94 geometry and from what the model makes of
-it, after each checkpoint, the program xtb relaxes with GFN2-xTB (to a gradient norm of 2e-4
-Eh/Bohr), and its energy-and-gradient calls are counted; then, for the first molecules, from MMFF94
-and the finished model alone, ASE's BFGS with its own first Hessian to 0.03 eV/Å, as in the paper.
+it, after each checkpoint, ASE's BFGS relaxes them at GFN2-xTB to 0.03 eV/Å from its own first
+Hessian, as in the paper, and its energy-and-gradient calls are counted.
 
 Each relaxation is a unit, kept in FOLDER/units (pack_units.py); the same command goes on, in this
-order: MMFF94 and the finished model, then BFGS, then checkpoints from the last to the first. The
-tables are in FOLDER/report.md, FOLDER/progress.log tells how far it is.
+order: MMFF94, the finished model, then checkpoints from the last to the first. The table is in
+FOLDER/report.md, FOLDER/progress.log tells how far it is.
 """
 
 from __future__ import annotations
@@ -51,7 +50,6 @@ from diffrelax.training.state import load_tensors
 
 TARGET = "gfn2-xtb"
 HEAVY = range(15, 41)
-OPTIMIZERS: dict[str, dict[str, Any]] = {"xtb": {"program": "xtb"}, "bfgs": {}}
 FMAX = 0.03  # eV/Å
 SAME = 0.1 * kcal / mol  # eV; ends in one minimum do not differ by more
 MMFF94 = "mmff94"
@@ -67,25 +65,20 @@ def main() -> None:
     parser.add_argument("--list", type=Path, required=True)
     parser.add_argument("--split", choices=("test", "validation"), default="test")
     parser.add_argument("-n", type=int, default=501)
-    parser.add_argument("--bfgs", type=int, default=51, help="molecules that BFGS relaxes too")
     options = parser.parse_args()
     work = WorkFolder(options.folder / "units")
     final = load_model(options.model)
     molecules = list(embedded(options, work))
-    models = {f"{final.step} steps": final} | dict(checkpoints(options.model, final))
-    stages = [("xtb", MMFF94, None, options.n)]
-    first, *earlier = models.items()
-    stages += [("xtb", *first, options.n)]
-    stages += [("bfgs", MMFF94, None, options.bfgs), ("bfgs", *first, options.bfgs)]
-    stages += [("xtb", *one, options.n) for one in reversed(earlier)]
-    found: dict[tuple[str, str], list[Unit]] = {}
-    for optimizer, start, model, n in stages:
-        units = found.setdefault((optimizer, start), [])
-        for molecule in molecules[:n]:
+    models = [(MMFF94, None), (f"{final.step} steps", final)]
+    models += reversed(list(checkpoints(options.model, final)))
+    found: dict[str, list[Unit]] = {}
+    for start, model in models:
+        units = found.setdefault(start, [])
+        for molecule in molecules:
             moved = moved_by(model, molecule, work) if model else {"molecule": molecule}
-            units.append(unit_of(moved, optimizer, work))
+            units.append(unit_of(moved, work))
             with (options.folder / "progress.log").open("a") as log:
-                log.write(f"{strftime('%F %T')} {optimizer}, {start}: {len(units)} of {n}\n")
+                log.write(f"{strftime('%F %T')} {start}: {len(units)} of {len(molecules)}\n")
         write(options, final, molecules, found)
 
 
@@ -145,15 +138,14 @@ def moved_by(model: Model, molecule: Molecule, work: WorkFolder) -> Unit:
     return {"molecule": end, "verdict": moved["verdict"]}
 
 
-def unit_of(moved: Unit, optimizer: str, work: WorkFolder) -> Unit:
+def unit_of(moved: Unit, work: WorkFolder) -> Unit:
     """Relax a geometry at GFN2-xTB, once."""
     start: Molecule = moved["molecule"]
-    settings = OPTIMIZERS[optimizer]
 
     def relax() -> Unit:
-        relaxed = relax_at_level(start, TARGET, fmax=FMAX, max_steps=1000, **settings)
+        relaxed = relax_at_level(start, TARGET, fmax=FMAX, max_steps=1000)
         atoms = start.to_atoms()
-        atoms.calc = get_calculator(TARGET, start, **settings)
+        atoms.calc = get_calculator(TARGET, start)
         energy = math.nan if math.isnan(relaxed.energy) else atoms.get_potential_energy()
         return plain_values(
             {
@@ -165,7 +157,7 @@ def unit_of(moved: Unit, optimizer: str, work: WorkFolder) -> Unit:
             }
         )
 
-    key = work_key("geom relaxation", start, {"optimizer": optimizer, "fmax": FMAX})
+    key = work_key("geom relaxation", start, {"fmax": FMAX})
     return work.find_or_do(key, relax) | {"verdict": moved.get("verdict", "")}
 
 
@@ -204,13 +196,10 @@ def write(
     options: argparse.Namespace,
     model: Model,
     molecules: Sequence[Molecule],
-    found: dict[tuple[str, str], list[Unit]],
+    found: dict[str, list[Unit]],
 ) -> None:
     """Write what is known by now."""
-    rows = [
-        {"optimizer": optimizer, "start": start, **row_of(units, found[optimizer, MMFF94])}
-        for (optimizer, start), units in found.items()
-    ]
+    rows = [{"start": start, **row_of(units, found[MMFF94])} for start, units in found.items()]
     about = {
         "command": shlex.join(["python", *sys.argv]),
         "model": model.name,
@@ -223,11 +212,11 @@ def write(
     record = plain_values(about | {"rows": rows})
     with replacing(options.folder / "geom.json") as part:
         part.write_text(json.dumps(record, allow_nan=False, indent=1) + "\n")
-    header = ("optimizer", "start", "converged", "start above its end, kcal/mol", "calls",
+    header = ("start", "converged", "start above its end, kcal/mol", "calls",
               "same minimum as MMFF94's", "calls, these", "times fewer, these",
               "lower minimum", "left as they were")  # fmt: skip
     lines = [
-        (row["optimizer"], row["start"], f"{row['converged']} of {row['n']}",
+        (row["start"], f"{row['converged']} of {row['n']}",
          shown(row["excess"], 2), shown(row["calls"], 0), str(row["same_minimum"]),
          shown(row["calls_same"], 0), shown(row["ratio_same"], 2), f"{row['lower']:.0%}",
          str(row["not_relaxed"]))

@@ -41,7 +41,7 @@ from diffrelax.relaxation import relax_molecules
 from diffrelax.results.tables import markdown_table
 from diffrelax.training.loop import WEIGHTS
 
-METHOD, LEVEL = "gfn2-xtb", "GFN2-xTB, 64 minima"
+METHOD, LEVEL = "gfn2-xtb", "GFN2-xTB (64 minima)"
 FMAX = 0.02  # eV/Å
 HEAVY = range(12, 31)
 N_LEARNED, N_JUDGED = 64, 200
