@@ -105,14 +105,15 @@ def test_deviations_are_of_ends_in_the_basin_and_refusals_have_none() -> None:
     assert row["bonds"][0] == 0.001
 
 
-def test_energies_are_compared_on_the_same_molecules_in_the_basin() -> None:
-    starts = [end(m, excess=e) for m, e in (("A", 1.0), ("B", 2.0), ("C", 3.0), ("D", 9.0))]
-    ends = [end("A", excess=0.1, calls=4), end("B", excess=0.1, calls=5),
-            end("C", excess=0.1, calls=6), end("D", excess=5.0, turned=90.0)]  # fmt: skip
+def test_energies_are_compared_on_the_same_molecules_in_whatever_basin() -> None:
+    starts = [end(m, excess=e) for m, e in (("A", 1.0), ("B", 2.0), ("C", 3.0))]
+    starts += [end("D", excess=None), end("E", excess=9.0)]
+    ends = [end("A", excess=0.1, calls=4), end("B", excess=0.1, calls=5, turned=90.0),
+            end("C", excess=0.2, calls=6), end("D", excess=5.0), end("E")]  # fmt: skip
     row = reach_rows.row_of(ends, starts)
     assert row["excess"][0] == pytest.approx(0.1)
     assert row["ratio_of_medians"][0] == pytest.approx(20)
-    assert row["median_of_ratios"][0] == pytest.approx(20)
+    assert row["median_of_ratios"][0] == pytest.approx(15)
     assert row["calls"][0] == 5
     assert "excess" not in reach_rows.row_of([end()], [end()])
 
