@@ -15,8 +15,11 @@ from candidates import Candidate, candidates
 from rdkit import Chem
 from rdkit.Chem.inchi import MolToInchiKey
 
+from diffrelax.clock import NO_TIME
 from diffrelax.data.minima import remainder_of
-from diffrelax.dft import DFTSettings
+from diffrelax.dft import DFTRelaxation, DFTSettings
+from diffrelax.models.release import Model
+from diffrelax.molecule import Molecule
 
 
 def key_of(smiles: str) -> str:
@@ -73,6 +76,36 @@ def test_dft_of_reach_goes_by_the_default_recipe() -> None:
         for arm in dft_reach.ARMS:
             settings, usual = arm.settings(level), DFTSettings()
             assert (settings.optimizer, settings.hessian) == (usual.optimizer, usual.hessian)
+
+
+def test_dft_of_reach_aims_at_the_level_of_each_report_and_goes_on(
+    several: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relaxed: list[tuple[str, str]] = []
+
+    def relax(start: Molecule, settings: DFTSettings, **_: object) -> DFTRelaxation:
+        relaxed.append((start.name, settings.xc))
+        times = dict.fromkeys(("hessian", "dft", "total"), NO_TIME)
+        way = np.stack([start.positions, start.positions])
+        forces = np.stack([np.ones_like(start.positions), np.zeros_like(start.positions)])
+        return DFTRelaxation(start, True, "", (-1.0, -2.0), way, forces, 2, times, "", (), settings)
+
+    monkeypatch.setattr("diffrelax.benchmark.speedup.units.relax_with", relax)
+    monkeypatch.setattr("diffrelax.benchmark.speedup.units._model", lambda _: several)
+    monkeypatch.setattr(dft_reach, "about_model", lambda _: {"model": several.name})
+    (tmp_path / "molecules.csv").write_text(
+        "name,smiles,size,kind,heavy_atoms,charge\n"
+        "one,CCCO,12-17,plain,4,0\n"
+        "two,C[NH3+],ion,cation,2,1\n"
+    )
+    dft_reach.main("several-1", tmp_path, [*dft_reach.LEVELS])
+    assert {name for name, xc in relaxed if xc == "wb97m-d3bj"} == {"two"}
+    assert {name for name, xc in relaxed if xc in ("b3lyp", "m062x")} == {"one"}
+    arms = (tmp_path / "b3lyp-def2svp" / "arms.csv").read_text()
+    assert all(start in arms for start in ("mmff94", "gfn2-xtb", "diffusion"))
+    done = len(relaxed)
+    dft_reach.main("several-1", tmp_path, [*dft_reach.LEVELS])
+    assert len(relaxed) == done
 
 
 def unit(energy: float, calls: int, start: float = 1.0, reason: str = "") -> geom.Unit:
