@@ -1,13 +1,13 @@
 """How near a model comes to the minima of the molecules that chemists bring, beside its peers.
 
 Run: OMP_NUM_THREADS=1 python analysis/reach.py MODEL FOLDER --data DATA --train SETS/train.npz
-         [--labels CHUNKS --list LIST] [--split test] [-n 1000] [--peers 60] [--sources NAME...]
+         [--labels LABELS [--list LIST]] [--split test] [-n 1000] [--peers 60] [--sources NAME...]
 
 DATA has the published sets (`diffrelax.data.published`), --train is the packed set that the model
-has learned, whose scaffolds are not new, and CHUNKS and LIST are minima at AIMNet2's level
-(`diffrelax.data.published.read_labels`). What reach is judged by are molecules with ten or more
-heavy atoms or an element that QM9 lacks; QM9 itself is judged on the molecules of
-`diffrelax evaluate`.
+has learned, whose scaffolds are not new, and LABELS are minima at AIMNet2's level: the parts of a
+release, or chunks with their LIST (`diffrelax.data.published.read_labels`). What reach is judged by
+are molecules with ten or more heavy atoms or an element that QM9 lacks; QM9 itself is judged on the
+molecules of `diffrelax evaluate`.
 
 A start is the force-field geometry that came with the minimum; else an embedding, relaxed with
 MMFF94, if it is in the basin; else the minimum relaxed with MMFF94. The model aims at the level of
@@ -71,13 +71,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--train", type=Path, required=True)
     parser.add_argument("--labels", type=Path)
-    parser.add_argument("--list", type=Path, help="of the labels")
+    parser.add_argument("--list", type=Path, help="of the labels, if they are no release")
     parser.add_argument("--split", choices=("test", "validation"), default="test")
     parser.add_argument("-n", type=int, default=1000, help="minima of a source, at most")
     parser.add_argument("--peers", type=int, default=60, help="minima that peers relax")
     parser.add_argument("--sources", nargs="+", choices=LEVELS, default=list(LEVELS))
     options = parser.parse_args()
-    labels = (options.labels, options.list) if options.labels else None
+    labels = cases.load_labels(options.labels, options.list) if options.labels else []
     judge = Judge(load_model(options.model), options.folder, known_scaffolds(options))
     report = []
     for source in options.sources:

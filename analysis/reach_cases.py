@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -17,6 +17,7 @@ from rdkit.Chem.Scaffolds.MurckoScaffold import MurckoScaffoldSmiles
 
 from diffrelax.benchmark.sample import choose_sample, embed_in_basin, in_basin
 from diffrelax.cache import WorkFolder, work_key
+from diffrelax.data.labels import Part
 from diffrelax.data.minima import Minimum, split_of
 from diffrelax.data.packing import pair
 from diffrelax.data.published import SOURCES, read_labels, read_source
@@ -64,9 +65,9 @@ class Case:
 
 
 def find_cases(
-    name: str, split: Split, n: int, data: Path, labels: tuple[Path, Path] | None, work: WorkFolder
+    name: str, split: Split, n: int, data: Path, labels: Sequence[Minimum], work: WorkFolder
 ) -> list[Case]:
-    """Return cases of a source, at most so many.
+    """Return cases of a source, at most so many; `labels` are the minima at AIMNet2's level.
 
     Of QM9 they are those of `diffrelax evaluate`. Of the others, molecules count that have ten or
     more heavy atoms or an element that QM9 lacks, in the order of the sha256 of their SMILES, and
@@ -78,12 +79,19 @@ def find_cases(
         pairs = zip(sample.starts, sample.references, strict=True)
         return [Case(start, reference, "relaxed") for start, reference in pairs]
     if name == AIMNET2:
-        minima = read_labels(*labels) if labels else []
+        minima = labels
     else:
         minima = read_source(next(source for source in SOURCES if source.name == name), data)
     wanted = (m for m in minima if split_of(m.remainder, m.name) == split and beyond_qm9(m.numbers))
     cases = (start_of(minimum, work) for minimum in in_order(wanted)[:n])
     return [case for case in cases if case]
+
+
+def load_labels(folder: Path, table: Path | None) -> list[Minimum]:
+    """Read labels: chunks with their list, or the parts of a release."""
+    if table:
+        return read_labels(folder, table)
+    return [one for path in sorted(folder.glob("*.npz")) for one in Part.load(path).minima]
 
 
 def beyond_qm9(numbers: np.ndarray) -> bool:
@@ -121,23 +129,41 @@ def start_of(minimum: Minimum, work: WorkFolder) -> Case | None:
         return Case(
             molecule.with_positions(minimum.start, start="mmff94"), minimum.positions, "given"
         )
-    unit = work.find_or_do(work_key("reach start", molecule, {}), lambda: made_start(molecule))
+    key = work_key("reach start", molecule, {} if minimum.seed is None else {"seed": minimum.seed})
+    unit = work.find_or_do(key, lambda: made_start(molecule, minimum))
     if unit["positions"] is None:
         return None
     start = molecule.with_positions(np.array(unit["positions"]), start="mmff94")
     return Case(start, minimum.positions, unit["kind"])
 
 
-def made_start(minimum: Molecule) -> dict[str, Any]:
-    """Embed a molecule, or relax its minimum where the embedding is in another basin."""
-    if embedded := embed_in_basin(minimum):
-        return {"kind": "embedded", "positions": embedded.positions.tolist()}
-    with rdBase.BlockLogs():
-        made = pair(minimum.to_rdkit(), 0, "mmff94")
-    positions = None if np.isnan(made.start_rmsd) else made.starts
+def made_start(molecule: Molecule, minimum: Minimum) -> dict[str, Any]:
+    """Embed a minimum with its seed; without one, embed it, or relax it if that leaves its basin.
+
+    The positions are None where that gives no start.
+    """
+    positions: np.ndarray | None
+    if minimum.seed is not None:
+        kind, positions = "given", embedded(minimum.smiles, minimum.seed, minimum.numbers)
+    elif found := embed_in_basin(molecule):
+        kind, positions = "embedded", found.positions
+    else:
+        with rdBase.BlockLogs():
+            made = pair(molecule.to_rdkit(), 0, "mmff94")
+        kind, positions = "relaxed", None if np.isnan(made.start_rmsd) else made.starts
     if positions is not None:
-        positions = superpose(positions, minimum.positions)[0].tolist()
-    return {"kind": "relaxed", "positions": positions}
+        positions = superpose(positions, molecule.positions)[0]
+    return {"kind": kind, "positions": None if positions is None else positions.tolist()}
+
+
+def embedded(smiles: str, seed: int, numbers: np.ndarray) -> np.ndarray | None:
+    """Embed a SMILES; None where that gives other atoms or none."""
+    try:
+        with rdBase.BlockLogs():
+            molecule = Molecule.from_smiles(smiles, seed=seed)
+    except ValueError:
+        return None
+    return molecule.positions if np.array_equal(molecule.numbers, numbers) else None
 
 
 def scaffold(smiles: str) -> str:

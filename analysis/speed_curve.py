@@ -1,13 +1,13 @@
 """Time and memory of a relaxation from 10 to 300 atoms, and of 1,000 molecules in one call.
 
-Run: OMP_WAIT_POLICY=PASSIVE python analysis/speed_curve.py MODEL LIST FOLDER [--threads 2] [-n N]
+Run: OMP_WAIT_POLICY=PASSIVE python analysis/speed_curve.py MODEL FOLDER --list SMILES.smi.gz [-n N]
 
 On an idle machine. The curve is of extended chains of alanine, several copies of one in a call; the
-many are molecules of 42 to 48 atoms out of LIST (tab-separated: number, SMILES, seed, key,
-remainder), test ones, in their order. Beside the model, the program xtb with --opt and AIMNet2
-relax one copy, or the first twenty of the many, to 0.02 eV/Å, on one thread. Each row is measured
-in a process of its own, whose peak memory is told, and kept at once in FOLDER/speed_curve.json:
-the same command goes on with the rows that are missing.
+many are test molecules of the list with 42 to 48 atoms, in the order of the sha256 of their
+constitution. Beside the model, the program xtb with --opt and AIMNet2 relax one copy, or the first
+twenty of the many, to 0.02 eV/Å, on one thread. Each row is measured in a process of its own, whose
+peak memory is told, and kept at once in FOLDER/speed_curve.json: the same command goes on with the
+rows that are missing.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ import json
 import resource
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import torch
+from candidates import candidates
 from rdkit import Chem, rdBase
 from tqdm import tqdm
 
@@ -32,7 +34,6 @@ from diffrelax.atomic import replacing
 from diffrelax.benchmark.hardware import describe_hardware
 from diffrelax.benchmark.sample import FMAX
 from diffrelax.clock import Time
-from diffrelax.data.minima import split_of
 from diffrelax.files.reading import read_molecules
 from diffrelax.files.writing import write_molecules
 from diffrelax.levels.batch import relax_many
@@ -52,8 +53,8 @@ def main() -> None:
     """Measure what has not been measured."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("model")
-    parser.add_argument("list", type=Path)
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--list", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("-n", type=int, default=1000)
     parser.add_argument("--residues", type=int, nargs="+", default=RESIDUES)
@@ -98,12 +99,11 @@ def chain(residues: int) -> str:
 
 def smiles_of(table: Path) -> Iterator[str]:
     """Yield those of test molecules of the right size."""
-    for line in table.read_text().splitlines():
-        _, smiles, _, _, remainder = line.split("\t")
-        if split_of(int(remainder), smiles) == "test":
-            with rdBase.BlockLogs():
-                if Chem.AddHs(Chem.MolFromSmiles(smiles)).GetNumAtoms() in ATOMS:
-                    yield smiles
+    for one in candidates(table, "test", "speed"):
+        with rdBase.BlockLogs():
+            n_atoms = Chem.AddHs(Chem.MolFromSmiles(one.smiles)).GetNumAtoms()
+        if n_atoms in ATOMS:
+            yield one.smiles
 
 
 def kept(path: Path, smiles: Iterator[str] | list[str], n: int = 1) -> list[Molecule]:
@@ -128,16 +128,9 @@ def measure(model: str, method: str, threads: int, molecules: list[Molecule]) ->
 def relaxed(name: str, method: str, threads: int, molecules: list[Molecule]) -> dict[str, Any]:
     """Relax molecules, after a first one that does not count; milliseconds are for each."""
     torch.set_num_threads(threads if method == "model" else 1)
-    model = load_model(name)
-    # the curve goes beyond the sizes that the model is used for
-    model = replace(model, config=model.config.model_copy(update={"limit": 10_000}))
-
-    def run(some: list[Molecule]) -> int:
-        if method == "model":
-            return sum(result.verdict == "relaxed" for result in relax_molecules(some, model))
-        return sum(end.converged for end in relax_many(some, method, fmax=FMAX))
-
-    run(molecules[:1])
+    run = by_model(name) if method == "model" else partial(by_level, method)
+    if method != "gfn2-xtb":  # a program has nothing to get ready
+        run(molecules[:1])
     begun = Time.now()
     ended_well = run(molecules)
     time = (Time.now() - begun) / (len(molecules) / 1e3)
@@ -151,6 +144,22 @@ def relaxed(name: str, method: str, threads: int, molecules: list[Molecule]) -> 
         "processor_milliseconds": time.processor,
         "peak_mib": max(peaks) // 1024,
     }
+
+
+def by_model(name: str) -> Callable[[list[Molecule]], int]:
+    """Return what relaxes molecules of any size with a model, and counts those that it relaxed."""
+    model = load_model(name)
+    model = replace(model, config=model.config.model_copy(update={"limit": 10_000}))
+
+    def run(molecules: list[Molecule]) -> int:
+        return sum(result.verdict == "relaxed" for result in relax_molecules(molecules, model))
+
+    return run
+
+
+def by_level(level: str, molecules: list[Molecule]) -> int:
+    """Relax molecules at a cheap level, and count those that converge."""
+    return sum(end.converged for end in relax_many(molecules, level, fmax=FMAX))
 
 
 def table(rows: list[dict[str, Any]]) -> str:

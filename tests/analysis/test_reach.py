@@ -10,9 +10,12 @@ import reach
 import reach_cases
 import reach_rows
 
+from diffrelax.benchmark.sample import in_basin
 from diffrelax.cache import WorkFolder
+from diffrelax.data.labels import Part
 from diffrelax.data.minima import Minimum
 from diffrelax.files.values import plain_values
+from diffrelax.geometry import superpose
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 
@@ -80,6 +83,20 @@ def test_other_starts_are_embedded_or_relaxed_and_kept(
     again = reach_cases.start_of(minimum("CCCS"), work)
     assert again
     np.testing.assert_array_equal(again.start.positions, relaxed.start.positions)
+
+
+def test_labels_of_a_release_start_from_their_seed(tmp_path: Path) -> None:
+    one = minimum("CC(C)CS(=O)(=O)CCO", seed=7)
+    labels = Part({"level": "x"}, [one], np.zeros(1), np.zeros(1))
+    labels.save(tmp_path / "release" / "part-00.npz")
+    (read,) = reach_cases.load_labels(tmp_path / "release", None)
+    found = reach_cases.find_cases(
+        "aimnet2", "validation", 9, tmp_path, [read], WorkFolder(tmp_path / "units")
+    )
+    (case,) = found
+    assert case.kind == "given" and case.in_basin is in_basin(case.start, case.reference)
+    apart = superpose(case.start.positions, Molecule.from_smiles(one.smiles, seed=7).positions)[1]
+    assert apart < 1e-4
 
 
 def test_a_molecule_counts_once_however_many_minima_it_has() -> None:
