@@ -12,8 +12,8 @@ molecules of `diffrelax evaluate`.
 A start is the force-field geometry that came with the minimum; else an embedding, relaxed with
 MMFF94, if it is in the basin; else the minimum relaxed with MMFF94. The model aims at the level of
 the minima; at those of the other LVPP sets too, for minima of one of them. Peers relax the first
-molecules of each source to 0.02 eV/Å. Excess energies at AIMNet2's level are above the minimum to
-which AIMNet2 relaxes an end.
+molecules of each source to 0.02 eV/Å, and relax-qm9-2 all of QM9's. Excess energies at AIMNet2's
+level are above the minimum to which AIMNet2 relaxes an end.
 
 Twenty minima by one method are one unit, kept in FOLDER/units (pack_units.py), so the same command
 goes on where it was stopped, and calculates nothing again. FOLDER/progress.log tells how far it is;
@@ -127,6 +127,8 @@ class Judge:
             if aim in self.model.config.levels:
                 name = self.model.name if aim == level else f"{self.model.name}, at {aim}"
                 ends[name] = self.ends(source, name, found, aim)
+        if source == "qm9":
+            ends[OLD] = self.ends(source, OLD, found)
         rows = [
             row_of([of_method[i] for i in places], [starts[i] for i in places])
             | {"group": group, "method": method}

@@ -59,8 +59,8 @@ def row_of(ends: Sequence[End], starts: Sequence[End]) -> dict[str, Any]:
     -------
     dict
         Counts of minima by what became of them, and medians over molecules, each counted once, with
-        their intervals: of ``bonds`` and ``angles`` over all that were relaxed or fell back to
-        their start, of ``rmsd`` over the ends in the basin of their minimum.
+        their intervals: of ``bonds``, ``angles`` and ``rmsd`` over all that were relaxed or fell
+        back to their start, of ``rmsd_inside`` over the ends in the basin of their minimum.
     """
     verdicts = Counter(end["verdict"] for end in ends)
     judged = [end for end in ends if end["bonds"] is not None]
@@ -73,8 +73,9 @@ def row_of(ends: Sequence[End], starts: Sequence[End]) -> dict[str, Any]:
         "left_basin": len(judged) - len(inside),
         "milliseconds": 1e3 * sum(end["seconds"] for end in ends) / max(1, len(ends)),
     }
-    for quantity, among in (("bonds", judged), ("angles", judged), ("rmsd", inside)):
-        row[quantity] = interval(np.array([*by_molecule(among, quantity).values()]))
+    for quantity in ("bonds", "angles", "rmsd"):
+        row[quantity] = interval(np.array([*by_molecule(judged, quantity).values()]))
+    row["rmsd_inside"] = interval(np.array([*by_molecule(inside, "rmsd").values()]))
     return row | energies_of(ends, starts)
 
 
@@ -126,7 +127,7 @@ def groups_of(ends: Sequence[End]) -> dict[str, np.ndarray]:
 def rows_table(rows: Sequence[dict[str, Any]]) -> str:
     """Format rows, each with a ``group`` and a ``method``, as markdown."""
     header = ["group", "method", "molecules (minima)", "bonds, mÅ", "1–3 distances, mÅ",
-              "RMSD in the basin, Å", "left the basin", "refused", "fell back or failed",
+              "RMSD, Å", "in the basin, Å", "left the basin", "refused", "fell back or failed",
               "cautions", "ms"]  # fmt: skip
     energies = any("excess" in row for row in rows)
     if energies:
@@ -136,7 +137,8 @@ def rows_table(rows: Sequence[dict[str, Any]]) -> str:
         kept = row["minima"] - row["verdicts"].get("refused", 0)
         lines.append([
             row["group"], row["method"], f"{row['molecules']} ({kept})",
-            shown(row["bonds"], 2, 1e3), shown(row["angles"], 2, 1e3), shown(row["rmsd"], 3),
+            shown(row["bonds"], 2, 1e3), shown(row["angles"], 2, 1e3),
+            shown(row["rmsd"], 3), shown(row["rmsd_inside"], 3),
             f"{row['left_basin'] / kept:.0%}" if kept else "–",
             str(row["verdicts"].get("refused", 0)),
             str(row["verdicts"].get("fell_back", 0) + row["verdicts"].get("failed", 0)),

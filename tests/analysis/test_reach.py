@@ -118,7 +118,8 @@ def test_deviations_are_of_ends_in_the_basin_and_refusals_have_none() -> None:
     row = reach_rows.row_of(ends, ends)
     assert row["verdicts"] == {"relaxed": 2, "refused": 1, "fell_back": 1}
     assert row["left_basin"] == 1 and row["cautions"] == 1 and row["molecules"] == 3
-    assert row["rmsd"][0] == pytest.approx(0.15)
+    assert row["rmsd"][0] == pytest.approx(0.2)
+    assert row["rmsd_inside"][0] == pytest.approx(0.15)
     assert row["bonds"][0] == 0.001
 
 
@@ -173,6 +174,7 @@ def test_units_are_done_once(model: Model, tmp_path: Path, monkeypatch: pytest.M
     rows = {(row["group"], row["method"]): row for row in first["rows"]}
     assert rows["all", model.name]["verdicts"] == {"relaxed": 2, "refused": 1}
     assert rows["first 2, with peers", "uff"]["minima"] == 2
+    assert rows["all", "relax-qm9-2"]["minima"] == 3
     assert rows["new scaffold", model.name]["molecules"] == 1
     assert "uff: 2 of 2" in (tmp_path / "progress.log").read_text()
     monkeypatch.setattr(reach.Judge, "unit", None)
