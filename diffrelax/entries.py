@@ -64,5 +64,6 @@ def explain_invalid(error: ValidationError) -> str:
     problems = []
     for problem in error.errors():
         entry = ".".join(map(str, problem["loc"]))
-        problems.append(f"{entry}: {problem['msg']}" if entry else problem["msg"])
+        wrong = problem["msg"].removeprefix("Value error, ")  # our own words
+        problems.append(f"{entry}: {wrong}" if entry else wrong)
     return "; ".join(problems)

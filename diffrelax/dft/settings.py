@@ -85,6 +85,20 @@ class DFTSettings(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
+    def _basis_of_a_composite_method(cls, values: Any) -> Any:
+        """Take the basis set of a composite method in the place of the default."""
+        if not isinstance(values, dict) or values.get("calculator") is not None:
+            return values
+        xc = values.get("xc")
+        if not (isinstance(xc, str) and xc.lower().endswith("3c")):
+            return values
+        from diffrelax.levels.density_functional import choose_basis  # takes PySCF
+
+        given = values.get("basis", cls.model_fields["basis"].default)
+        return values | {"basis": choose_basis(xc, given)}
+
+    @model_validator(mode="before")
+    @classmethod
     def _level_of_the_profile(cls, values: Any) -> Any:
         """Take the level from the profile; that of PySCF may only be its default."""
         if not isinstance(values, dict) or values.get("calculator") is None:
@@ -113,8 +127,9 @@ class DFTSettings(BaseModel):
 
     @property
     def theory(self) -> str:
-        """Functional, basis and solvent, such as ``pbe/def2-svp`` or ``… in water``."""
-        level = "/".join(filter(None, (self.xc, self.basis)))
+        """Functional, basis and solvent, such as ``pbe/def2-svp`` or ``r2scan-3c in water``."""
+        composite = self.xc.lower().endswith("3c")
+        level = "/".join(filter(None, (self.xc, "" if composite else self.basis)))
         return level + (f" in {self.solvent}" if self.solvent else "")
 
     @property

@@ -24,10 +24,12 @@ with kernels_for_avx2():
     from pyscf.lib.exceptions import BasisNotFoundError
     from pyscf.pbc.tools.pyscf_ase import PySCF
 
+    from diffrelax.levels.composites import correct
     from diffrelax.levels.functionals import read_functional
     from diffrelax.levels.pople import FIT, is_6_31g_2df_p, shells_6_31g_2df_p
     from diffrelax.levels.solvents import dissolve
 
+DEFAULT_BASIS = "6-31G(2df,p)"
 PSEUDOPOTENTIALS = ("ccecp", "bfd", "gth")  # PySCF gives them to no basis set by its name
 
 for parser in (parse_cp2k, parse_nwchem, parse_nwchem_ecp):
@@ -162,7 +164,7 @@ def mean_field(
     molecule: Molecule,
     *,
     xc: str = "b3lyp",
-    basis: str = "6-31G(2df,p)",
+    basis: str = DEFAULT_BASIS,
     density_fit: bool = True,
     grid_level: int = 3,
     solvent: str = "",
@@ -174,11 +176,13 @@ def mean_field(
     molecule : Molecule
     xc : str
         Any functional that PySCF knows. ``b3lyp`` is the variant of Gaussian, with VWN3. A
-        dispersion suffix such as ``-d3bj`` needs the package pyscf-dispersion.
+        dispersion suffix such as ``-d3bj`` needs the package pyscf-dispersion, as do the composite
+        methods ``r2scan-3c`` and ``b97-3c``.
     basis : str
         Any basis set that PySCF knows, with its effective core potentials where it has them.
         ``6-31G(2df,p)`` is the definition of Gaussian and of QM9 (see `diffrelax.levels.pople`);
-        every other basis is as PySCF has it, Pople's with spherical d functions.
+        every other basis is as PySCF has it, Pople's with spherical d functions. A composite method
+        takes its own in the place of the default.
     density_fit : bool
         Whether to approximate the Coulomb and exchange integrals by density fitting.
     grid_level : int
@@ -191,10 +195,11 @@ def mean_field(
     Raises
     ------
     ValueError
-        If the functional, the basis or the solvent is unknown, the basis lacks an element, or it is
-        made for pseudopotentials (ccECP, BFD, GTH).
+        If the functional, the basis or the solvent is unknown, the basis lacks an element, is not
+        that of a composite method, or is made for pseudopotentials (ccECP, BFD, GTH).
     """
     functional = read_functional(xc)
+    basis = choose_basis(xc, basis)
     method = (dft.RKS if molecule.multiplicity == 1 else dft.UKS)(_pyscf_molecule(molecule, basis))
     if density_fit:
         method = method.density_fit(auxbasis=FIT if is_6_31g_2df_p(basis) else None)
@@ -204,7 +209,28 @@ def mean_field(
     method.grids.level = grid_level
     method.nlcgrids.level = min(grid_level, 1)
     method.chkfile = None
+    if functional.composite:
+        method = correct(method, functional.composite)
     return dissolve(method, solvent) if solvent else method
+
+
+def choose_basis(xc: str, basis: str = DEFAULT_BASIS) -> str:
+    """Return the basis set of a composite method, or the one that is named.
+
+    Raises
+    ------
+    ValueError
+        If another than its own is named for a composite method, or the functional is unknown.
+    """
+    composite = read_functional(xc).composite
+    if composite is None:
+        return basis
+    if basis.lower() not in (DEFAULT_BASIS.lower(), composite.basis.lower()):
+        raise ValueError(
+            f"{xc} has a basis set of its own, {composite.basis}: leave {basis!r} out, or take "
+            "another functional"
+        )
+    return composite.basis
 
 
 def _pyscf_molecule(molecule: Molecule, basis: str) -> gto.Mole:

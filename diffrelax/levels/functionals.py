@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from diffrelax.extras import find_extra
 from diffrelax.levels.blas import kernels_for_avx2
+from diffrelax.levels.composites import COMPOSITES, Composite
 
 with kernels_for_avx2():
     from pyscf.dft import libxc
@@ -30,11 +31,14 @@ class Functional(NamedTuple):
         As ``version:parameters``; None where ``xc`` says it, or there is none.
     nonlocal_correlation : str or False
         Empty where it is as ``xc`` has it.
+    composite : Composite, optional
+        Of which ``xc`` is a part.
     """
 
     xc: str
     dispersion: str | None = None
     nonlocal_correlation: str | bool = ""
+    composite: Composite | None = None
 
 
 class Lack(NamedTuple):
@@ -66,7 +70,7 @@ LACKING = {
     "HYB_GGA_XC_WB97X_D3": Lack("the dispersion correction D3", "wb97x-d3, alone"),
     "HYB_MGGA_X_CF22D": Lack("the dispersion correction D3", "cf22d, alone", ("d3zero",)),
     "MGGA_C_CF22D": Lack("the dispersion correction D3", "cf22d, alone", ("d3zero",)),
-    "GGA_XC_B97_3C": Lack("a basis set and corrections of its own", "b97-d3bj or r2scan-d4"),
+    "GGA_XC_B97_3C": Lack("a basis set and corrections of its own", "b97-3c, alone"),
     "MGGA_XC_OTPSS_D": D2,
     "GGA_XC_OPBE_D": D2,
     "GGA_XC_OPWLYP_D": D2,
@@ -101,10 +105,7 @@ def read_functional(xc: str) -> Functional:
         raise ValueError(f"no functional in xc={xc!r}: name one, such as b3lyp")
     short = re.sub(r"^(hyb)?m?ggaxc|[-_ ]", "", re.sub(r"[-_ ]", "", xc.lower()))
     if short.endswith("3c"):
-        raise ValueError(
-            f"xc={xc!r} has a basis set and corrections of its own, which PySCF lacks: take "
-            "another functional, such as r2scan-d4"
-        )
+        return _read_composite(xc, short)
     functional = DEFINED.get(short, Functional(xc))
     try:
         bare, nonlocal_correlation, _ = parse_dft(functional.xc)
@@ -120,6 +121,17 @@ def read_functional(xc: str) -> Functional:
     if version:
         _check_dispersion(xc, method, version)
     return functional
+
+
+def _read_composite(xc: str, short: str) -> Functional:
+    known = {name.replace("-", ""): composite for name, composite in COMPOSITES.items()}
+    if short not in known:
+        raise ValueError(
+            f"xc={xc!r} has a basis set and corrections of its own, which PySCF lacks: take one of "
+            f"{', '.join(COMPOSITES)}"
+        )
+    find_extra("pyscf.dispersion", "dispersion", f"the corrections of xc={xc!r}")
+    return Functional(known[short].xc, composite=known[short])
 
 
 def _refuse_incomplete(xc: str, bare: str, parts: Any, version: str) -> None:
