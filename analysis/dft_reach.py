@@ -10,11 +10,10 @@ it takes, with 12 to 17, with 18 to 23 and with 24 to 30 heavy atoms, the first 
 neutral and of H, C, N, O and F, and the first four that have P, S, Cl, Br, I or a charge: 24; and
 the first six cations and six anions, of one charge, with up to 8.
 
-`b3lyp-def2svp` has the 24, `ions` the ions at ωB97M-D3(BJ)/def2-TZVPP, the level of the minima that
-AIMNet2 made, and `m062x-def2tzvp` those of the 24 with 12 to 17 heavy atoms. r2SCAN-3c has a basis
-set and corrections that PySCF lacks. All start from the same MMFF94 geometries, go on by the
-default recipe, and are written and kept as those of dft_speedup.py; any beginning of a report has
-all kinds and sizes.
+`r2scan-3c` and `b3lyp-def2svp` have the 24, `ions` the ions at ωB97M-D3(BJ)/def2-TZVPP, the level
+of the minima that AIMNet2 made, and `m062x-def2tzvp` those of the 24 with 12 to 17 heavy atoms. All
+start from the same MMFF94 geometries, go on by the default recipe, and are written and kept as
+those of dft_speedup.py; any beginning of a report has all kinds and sizes.
 """
 
 from __future__ import annotations
@@ -42,6 +41,7 @@ OF_KIND = 4  # of each size
 SMALL, OF_SIGN = range(2, 9), 6
 ION = "ion"
 LEVELS = {
+    "r2scan-3c": DFTSettings(xc="r2scan-3c"),
     "b3lyp-def2svp": DFTSettings(xc="b3lyp", basis="def2-svp"),
     "ions": DFTSettings(xc="wb97m-d3bj", basis="def2-tzvpp"),
     "m062x-def2tzvp": DFTSettings(xc="m062x", basis="def2-tzvp", grid_level=4),
@@ -70,7 +70,7 @@ def compare(folder: Path, model: str, rows: Sequence[dict[str, str]]) -> None:
     level = LEVELS[folder.name]
     folder.mkdir(parents=True, exist_ok=True)
     made = about(level, "test") | about_model(model)
-    units = Units(WorkFolder(folder.parent / "units"), model, f"{level.xc}/{level.basis}")
+    units = Units(WorkFolder(folder.parent / "units"), model, level.theory)
     outcomes: list[Outcome] = []
     written = 0
     for row in rows:

@@ -10,6 +10,7 @@ import dft_reach
 import geom
 import numpy as np
 import pytest
+import reach_cases
 import speed_curve
 from candidates import Candidate, candidates
 from rdkit import Chem
@@ -18,6 +19,7 @@ from rdkit.Chem.inchi import MolToInchiKey
 from diffrelax.clock import NO_TIME
 from diffrelax.data.minima import remainder_of
 from diffrelax.dft import DFTRelaxation, DFTSettings
+from diffrelax.levels.distances import nearest_level
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 
@@ -68,7 +70,18 @@ def test_dft_takes_the_first_of_each_size_and_kind_in_turn(monkeypatch: pytest.M
     rows = [{"size": size} for size, *_ in found]
     counts = {name: sum(dft_reach.takes_part(row, name) for row in rows)
               for name in dft_reach.LEVELS}  # fmt: skip
-    assert counts == {"b3lyp-def2svp": 24, "ions": 12, "m062x-def2tzvp": 8}
+    assert counts == {"r2scan-3c": 24, "b3lyp-def2svp": 24, "ions": 12, "m062x-def2tzvp": 8}
+
+
+def test_dft_of_reach_is_at_levels_that_are_learned() -> None:
+    known = [*reach_cases.LEVELS.values(), "GFN2-xTB"]
+    aims = {name: nearest_level(level.theory, known) for name, level in dft_reach.LEVELS.items()}
+    assert {name: found.level for name, found in aims.items()} == {
+        "r2scan-3c": "r2SCAN-3c",
+        "b3lyp-def2svp": "B3LYP/def2-SVP",
+        "ions": "wB97M-D3/def2-TZVPP",
+        "m062x-def2tzvp": "M06-2X/def2-TZVP",
+    }
 
 
 def test_dft_of_reach_goes_by_the_default_recipe() -> None:
@@ -100,7 +113,7 @@ def test_dft_of_reach_aims_at_the_level_of_each_report_and_goes_on(
     )
     dft_reach.main("several-1", tmp_path, [*dft_reach.LEVELS])
     assert {name for name, xc in relaxed if xc == "wb97m-d3bj"} == {"two"}
-    assert {name for name, xc in relaxed if xc in ("b3lyp", "m062x")} == {"one"}
+    assert {name for name, xc in relaxed if xc != "wb97m-d3bj"} == {"one"}
     arms = (tmp_path / "b3lyp-def2svp" / "arms.csv").read_text()
     assert all(start in arms for start in ("mmff94", "gfn2-xtb", "diffusion"))
     done = len(relaxed)
