@@ -76,6 +76,10 @@ def dft(
     ] = "none",
     temperature: Annotated[float, typer.Option(help="Of free energies, K")] = 298.15,
     pressure: Annotated[float, typer.Option(help="Of free energies, Pa")] = 101_325.0,
+    one_call: Annotated[
+        bool,
+        typer.Option(help="End at a predicted minimum, not verified, where its bounds allow"),
+    ] = False,
     compare: Annotated[
         list[Peer] | None, typer.Option(help="Also start here; print a table. May be repeated")
     ] = None,
@@ -112,6 +116,7 @@ def dft(
         thermo=thermo,
         temperature=temperature,
         pressure=pressure,
+        one_call=one_call,
         calculator=read_profile(calculator) if calculator else None,
     )
     check_settings(settings)

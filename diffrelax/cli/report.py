@@ -29,8 +29,8 @@ GAS_ENERGIES = (
 )  # fmt: skip
 DFT_COLUMNS = (
     "level", "criterion", "optimizer", "hessian", "density_fit", "check_minimum", "converged",
-    "gradient_calls", "scf_cycles", "fmax", "lowest_frequency", "energy_ev", "excess_ev",
-    *(f"{energy}_ev" for energy in GAS_ENERGIES),
+    "gradient_calls", "scf_cycles", "fmax", "fmax_bound", "energy_bound_ev", "rmsd_bound",
+    "lowest_frequency", "energy_ev", "excess_ev", *(f"{energy}_ev" for energy in GAS_ENERGIES),
 )  # fmt: skip
 
 
@@ -84,6 +84,12 @@ def dft_columns(outcome: Outcome, excess: float | None, settings: DFTSettings) -
             include={"criterion", "gradient_calls", "scf_cycles", "fmax", "lowest_frequency"}
         )
         told |= {"level": settings.theory, "energy_ev": dft.energy}
+        if bounds := dft.prediction:
+            told |= {
+                "fmax_bound": bounds.fmax_bound,
+                "energy_bound_ev": bounds.energy_bound,
+                "rmsd_bound": bounds.rmsd_bound,
+            }
         if gas := dft.thermochemistry:
             told |= {f"{energy}_ev": getattr(gas, energy) for energy in GAS_ENERGIES}
     return told
@@ -229,7 +235,8 @@ def _show_row(row: dict[str, Any], json_lines: bool) -> None:
     if row["converged"] is not None and row["gradient_calls"] is None:
         status += ", no DFT"
     elif row["converged"] is not None:
-        ending = "converged" if row["converged"] else "not converged"
+        predicted = row["rmsd_bound"] is not None
+        ending = "predicted" if predicted else "converged" if row["converged"] else "not converged"
         calls = row["gradient_calls"]
         status += f", {ending} after {calls} gradient call{'' if calls == 1 else 's'}"
         status += f" and {row['seconds']:.1f} s"

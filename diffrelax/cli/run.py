@@ -24,6 +24,7 @@ def run(
     from diffrelax.flows.reports import summary_table
     from diffrelax.flows.run import PAGE, run_flow
     from diffrelax.flows.stores import without_password
+    from diffrelax.flows.summary import GOOD
 
     config = FlowConfig.read(flow)
     try:
@@ -43,4 +44,4 @@ def run(
     place = without_password(config.store) or where
     print(f"results: diffrelax results list {place}", file=sys.stderr)
     print(f"report: {config.folder / PAGE}", file=sys.stderr)
-    raise typer.Exit(0 if all(row.state == "converged" for row in summary.rows) else 1)
+    raise typer.Exit(0 if all(row.state in GOOD for row in summary.rows) else 1)

@@ -56,6 +56,9 @@ def speedup(
     density_fit: Annotated[bool, typer.Option(help="Density fitting")] = True,
     grid_level: GridLevel = 3,
     max_steps: Annotated[int, typer.Option(min=0, help="Of the optimizer")] = 200,
+    one_call: Annotated[
+        bool, typer.Option(help="Recipes with a Hessian may end at a predicted minimum")
+    ] = False,
     model: ModelName = "default",
     seed: Seed = 42,
     threads: Threads = None,
@@ -81,6 +84,7 @@ def speedup(
         density_fit=density_fit,
         grid_level=grid_level,
         max_steps=max_steps,
+        one_call=one_call,
     )
     check_settings(level)
     starts = start or ["mmff94", "gfn2-xtb", "diffusion"]
@@ -113,6 +117,8 @@ def speedup(
 
 def _check_folder(output: Path, level: DFTSettings) -> None:
     """Refuse a folder whose report is of other settings, and would be replaced."""
+    from diffrelax.dft import DFTSettings
+
     path = output / "about.json"
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
@@ -123,7 +129,9 @@ def _check_folder(output: Path, level: DFTSettings) -> None:
     held, wanted = about.get("level") if isinstance(about, dict) else None, level.model_dump()
     if not isinstance(held, dict):
         raise ValueError(f"{path} is not of a report, and would be replaced: name another folder")
-    differing = [f"{k}={held[k]}" for k in wanted if k in held and held[k] != wanted[k]]
+    defaults = {name: field.default for name, field in DFTSettings.model_fields.items()}
+    held, wanted = defaults | held, defaults | wanted
+    differing = [f"{k}={held[k]}" for k in wanted if held[k] != wanted[k]]
     if differing:
         raise ValueError(
             f"{output} has a report with {', '.join(differing)}, which would be replaced: name "

@@ -13,7 +13,7 @@ from diffrelax.dft.hessian import gfn2_hessian, positive_hessian, softest_curvat
 from diffrelax.dft.internal import geometric, tric
 from diffrelax.dft.minimisers import Minimiser, bfgs, sella
 from diffrelax.dft.minimum import Curvature, look, push_off
-from diffrelax.dft.recorder import Recorder
+from diffrelax.dft.recorder import Foreseen, Recorder
 from diffrelax.dft.settings import DFTSettings
 from diffrelax.molecule.identity import identity_change
 
@@ -48,6 +48,8 @@ def minimise(
     move = MINIMISERS[settings.optimizer] if molecule.n_atoms > 1 else bfgs
     try:
         reason = move(atoms, hessian, settings.fmax, settings.max_steps)
+    except Foreseen:
+        return ""
     except CalculationFailed as error:
         return f"gradient call {len(recorder.calls) + 1} failed: {error}"
     finally:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from diffrelax.dft.calculator import calculator_of, check_level
 from diffrelax.dft.checkpoint import Checkpoint
 from diffrelax.dft.descent import DESCENTS, Ending, descend, minimise, start_hessian
 from diffrelax.dft.minimisers import check_optimizer, criterion
+from diffrelax.dft.prediction import predict
 from diffrelax.dft.recorder import Call, Recorder
 from diffrelax.dft.result import DFTRelaxation
 from diffrelax.dft.settings import CurvatureLevel, DFTSettings, HessianLevel, Optimizer
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
 Callback = Callable[[int, float, float], None]
 # settings that leave the geometries as they are
-NOT_THE_WAY = {"max_steps", "check_minimum", "thermo", "temperature", "pressure"}
+NOT_THE_WAY = {"max_steps", "check_minimum", "thermo", "temperature", "pressure", "one_call"}
 NET_FORCE = 0.1  # eV/Å; that of B3LYP and PBE on grid 3 is below 0.02
 
 
@@ -51,6 +53,7 @@ def relax_dft(
     thermo: CurvatureLevel = "none",
     temperature: float = 298.15,
     pressure: float = 101_325.0,
+    one_call: bool = False,
     calculator: Profile | str | os.PathLike[str] | None = None,
     threads: int | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -67,7 +70,7 @@ def relax_dft(
     molecule : SMILES, path, Molecule, ase.Atoms or rdkit.Chem.Mol
         One molecule.
     xc, basis, fmax, optimizer, hessian, density_fit, grid_level, max_steps, check_minimum
-    solvent, thermo, temperature, pressure
+    solvent, thermo, temperature, pressure, one_call
         See `DFTSettings`.
     calculator : Profile or path, optional
         Profile of a program that takes the place of PySCF, or its YAML file; then functional,
@@ -110,6 +113,7 @@ def relax_dft(
         thermo=thermo,
         temperature=temperature,
         pressure=pressure,
+        one_call=one_call,
         calculator=(
             read_profile(Path(calculator))
             if isinstance(calculator, str | os.PathLike)
@@ -172,7 +176,9 @@ def relax_with(
             if callback:
                 callback(len(recorder.calls), call.energy, call.fmax)
 
-        recorder = Recorder(molecule, calculator, begin.calls, after_call)
+        may_end = settings.predicts and begin.hessian is not None
+        foresee = partial(predict, fmax=settings.fmax) if may_end else None
+        recorder = Recorder(molecule, calculator, begin.calls, after_call, foresee)
         reason = minimise(recorder, molecule, begin.hessian, settings)
         ending = Ending(reason)
         if not reason and settings.checked_at != "none":
@@ -247,6 +253,7 @@ def _result(
     molecule: Molecule, settings: DFTSettings, recorder: Recorder, end: Checkpoint, ending: Ending
 ) -> DFTRelaxation:
     calls, notes, curvature = end.calls, (*end.notes, *ending.notes), ending.curvature
+    prediction = recorder.prediction
     if end.scf and end.scf.second_order:
         notes = (*notes, "the SCF needed second-order SCF to converge")
     net = float(np.linalg.norm(calls[-1].forces.sum(axis=0))) if calls else 0.0
@@ -254,8 +261,10 @@ def _result(
         grid = "its grid" if settings.calculator else f"integration grid {settings.grid_level}"
         notes = (*notes, f"the forces add up to {net:.2g} eV/Å, not to zero: {grid} is too coarse "
                  f"for {settings.xc}")  # fmt: skip
+    if prediction:
+        notes = (*notes, f"predicted, not verified: {prediction.told}")
     return DFTRelaxation(
-        molecule=calls[-1].molecule if calls else molecule,
+        molecule=(prediction or calls[-1]).molecule if calls else molecule,
         converged=not ending.reason,
         reason=ending.reason,
         energies=tuple(call.energy for call in calls),
@@ -268,7 +277,9 @@ def _result(
             "check": ending.time,
             "total": end.time,
         },
-        criterion=criterion(settings.optimizer, settings.fmax),
+        criterion=criterion(settings.optimizer, settings.fmax)
+        + (", or predicted to be" if settings.predicts else ""),
+        prediction=prediction,
         notes=notes,
         settings=settings,
         lowest_frequency=curvature.lowest if curvature else None,

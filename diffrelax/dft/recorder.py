@@ -12,6 +12,7 @@ from ase.calculators.calculator import CalculationFailed, Calculator, all_change
 from diffrelax.clock import NO_TIME, Time
 
 if TYPE_CHECKING:
+    from diffrelax.dft.prediction import Prediction
     from diffrelax.molecule import Molecule
 
 SAME_POSITIONS = 1e-6  # Å
@@ -36,6 +37,10 @@ class Call(NamedTuple):
         return float(np.sqrt((self.forces**2).sum(axis=1).mean()))
 
 
+class Foreseen(Exception):  # noqa: N818
+    """Ends a relaxation at a geometry that is predicted well enough to need no call."""
+
+
 class Recorder(Calculator):
     """An ASE calculator that passes each geometry to another one and keeps the answers.
 
@@ -48,6 +53,9 @@ class Recorder(Calculator):
         are asked for in the same order.
     callback : callable, optional
         Called with each call that was calculated, when it stands in ``calls``.
+    foresee : callable, optional
+        Called with the first call and the positions of the second, unless that is recorded. What
+        it predicts is the end; it may return None.
 
     Attributes
     ----------
@@ -59,9 +67,13 @@ class Recorder(Calculator):
         Recorded calls that did not answer, because another geometry was asked for.
     error : Exception or None
         From the callback, for optimizers that would take it for an error of their own.
+    prediction : Prediction or None
+        That ended the relaxation.
 
     Raises
     ------
+    Foreseen
+        In place of the second call, where its outcome is predicted.
     ase.calculators.calculator.CalculationFailed
         From a call with two atoms in one place, or in which the other calculator fails.
     """
@@ -72,6 +84,7 @@ class Recorder(Calculator):
         calculator: Calculator,
         recorded: Sequence[Call] = (),
         callback: Callable[[Call], None] | None = None,
+        foresee: Callable[[Call, np.ndarray], Prediction | None] | None = None,
     ) -> None:
         super().__init__()
         self.implemented_properties = ["energy", "forces"]
@@ -79,10 +92,12 @@ class Recorder(Calculator):
         self.time = NO_TIME
         self.discarded = 0
         self.error: Exception | None = None
+        self.prediction: Prediction | None = None
         self._molecule = molecule
         self._calculator = calculator
         self._recorded = list(recorded)
         self._callback = callback
+        self._foresee = foresee
 
     def calculate(
         self,
@@ -96,6 +111,7 @@ class Recorder(Calculator):
             self.time += call.time
             self.calls.append(call)
         else:
+            self._look_ahead()
             call = self._calculate()
             self.calls.append(call)
             self._tell(call)
@@ -111,6 +127,12 @@ class Recorder(Calculator):
         self.discarded = len(self._recorded) + 1
         self._recorded.clear()
         return None
+
+    def _look_ahead(self) -> None:
+        if self._foresee and len(self.calls) == 1:
+            self.prediction = self._foresee(self.calls[0], self.atoms.positions)
+            if self.prediction:
+                raise Foreseen
 
     def _tell(self, call: Call) -> None:
         if self._callback:

@@ -11,6 +11,7 @@ import numpy as np
 from diffrelax.clock import Time
 
 if TYPE_CHECKING:
+    from diffrelax.dft.prediction import Prediction
     from diffrelax.dft.settings import DFTSettings
     from diffrelax.dft.thermochemistry import Thermochemistry
     from diffrelax.molecule import Molecule
@@ -23,9 +24,10 @@ class DFTRelaxation:
     Parameters
     ----------
     molecule : Molecule
-        At the last geometry that was calculated; at the start geometry if none was.
+        At the last geometry that was calculated; at the start geometry if none was; or at the
+        predicted one.
     converged : bool
-        Whether the criterion is met and the molecule is still the same one.
+        Whether the criterion is met, or predicted to be, and the molecule is still the same one.
     reason : str
         What went wrong; empty if converged.
     energies : tuple of float, eV
@@ -51,6 +53,8 @@ class DFTRelaxation:
         asked for, or not to be had.
     thermochemistry : Thermochemistry or None
         Of a minimum, if asked for.
+    prediction : Prediction or None
+        Of a minimum at which nothing was calculated, with the bounds of its errors.
     """
 
     molecule: Molecule
@@ -66,6 +70,7 @@ class DFTRelaxation:
     settings: DFTSettings
     lowest_frequency: float | None = None
     thermochemistry: Thermochemistry | None = None
+    prediction: Prediction | None = None
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -79,8 +84,8 @@ class DFTRelaxation:
 
     @property
     def forces(self) -> np.ndarray:
-        """Forces at the last geometry, (n_atoms, 3), eV/Å; NaN if none was calculated."""
-        if self.energies:
+        """Forces at the last geometry, (n_atoms, 3), eV/Å; NaN if none was calculated there."""
+        if self.energies and not self.prediction:
             return self.all_forces[-1]
         return np.full_like(self.molecule.positions, nan)
 
@@ -96,7 +101,9 @@ class DFTRelaxation:
 
     @property
     def energy(self) -> float:
-        """Energy of the last geometry, eV."""
+        """Energy of the last geometry, eV; that of a predicted one is predicted, too."""
+        if self.prediction:
+            return self.prediction.energy
         return self.energies[-1] if self.energies else nan
 
     @property
@@ -106,5 +113,5 @@ class DFTRelaxation:
 
     @property
     def fmax(self) -> float:
-        """Largest force on an atom at the last geometry, eV/Å."""
-        return self.fmaxes[-1] if self.fmaxes else nan
+        """Largest force on an atom at the last geometry, eV/Å; NaN if not calculated there."""
+        return self.fmaxes[-1] if self.fmaxes and not self.prediction else nan

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from operator import not_
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 from pydantic import (
     BaseModel,
@@ -20,6 +20,7 @@ from diffrelax.levels.profiles import Profile
 HessianLevel: TypeAlias = Literal["gfn2-xtb", "aimnet2", "none"]
 Optimizer: TypeAlias = Literal["tric", "bfgs", "geometric", "sella"]
 CurvatureLevel: TypeAlias = Literal["none", "gfn2-xtb", "dft"]
+NEWTON = ("tric", "bfgs")  # optimizers whose first step from a Hessian is Newton's
 OF_PYSCF = ("density_fit", "grid_level")
 
 
@@ -55,6 +56,10 @@ class DFTSettings(BaseModel):
         as by `check_minimum`.
     temperature, pressure : float
         Of the thermochemistry, K and Pa.
+    one_call : bool
+        Whether to end after the first gradient call at the minimum that it predicts with the start
+        Hessian, not verified, where nine in ten such minima have no force above `fmax`: see
+        `diffrelax.dft.prediction`. Otherwise the relaxation goes on as it would without.
     solvent : str
         Name or dielectric constant, see `diffrelax.levels.solvents`. Empty: the gas phase.
     calculator : Profile, optional
@@ -81,6 +86,7 @@ class DFTSettings(BaseModel):
     pressure: float = Field(
         default=101_325.0, gt=0, allow_inf_nan=False, exclude_if=(101_325.0).__eq__
     )
+    one_call: bool = Field(default=False, exclude_if=not_)
     calculator: Profile | None = Field(default=None, exclude_if=not_)
 
     @model_validator(mode="before")
@@ -114,11 +120,29 @@ class DFTSettings(BaseModel):
                 raise ValueError(f"{name} is said by the profile of the program: leave it out")
         return values | {"calculator": profile} | level
 
+    @model_validator(mode="after")
+    def _check_one_call(self) -> Self:
+        if self.one_call and not self.predicts:
+            raise ValueError(
+                "one_call predicts the end from a Hessian and Newton's step: take hessian gfn2-xtb "
+                f"or aimnet2, and optimizer {' or '.join(NEWTON)}"
+            )
+        if self.one_call and self.checked_at != "none":
+            raise ValueError(
+                "check_minimum and thermo need a verified minimum: leave them out, or one_call"
+            )
+        return self
+
     @model_serializer(mode="wrap")
     def _without_pyscf(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values: dict[str, Any] = serialize(self)
         dropped = OF_PYSCF if self.calculator else ()
         return {name: value for name, value in values.items() if name not in dropped}
+
+    @property
+    def predicts(self) -> bool:
+        """Whether the end may be predicted."""
+        return self.one_call and self.hessian != "none" and self.optimizer in NEWTON
 
     @property
     def checked_at(self) -> CurvatureLevel:

@@ -21,7 +21,8 @@ from diffrelax.results.documents import (
 )
 from diffrelax.results.page import Page, Row, Table, Tone, View
 
-TONES: dict[str, Tone] = {"converged": "good", "not converged": "doubtful"}
+ENDS = {"converged": "minimum", "predicted": "predicted", "not converged": "last geometry"}
+TONES: dict[str, Tone] = {"converged": "good", "predicted": "good", "not converged": "doubtful"}
 SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
     "input": ("index", str),
     "name": COLUMNS["name"],
@@ -95,7 +96,7 @@ def _frames(documents: Mapping[str, ResultDocument]) -> dict[str, Molecule]:
         frames["start"] = relaxed.input
         frames["relaxed by the model"] = relaxed.output if relaxed.verdict == "relaxed" else None
     if isinstance(minimised, MinimisationDocument):
-        end = "minimum" if minimised.converged else "last geometry"
+        end = ENDS[minimised.state]
         frames[f"{end}, {level_of(minimised)}"] = minimised.output
     return {label: one.to_molecule() for label, one in frames.items() if one}
 

@@ -70,7 +70,7 @@ def result_row(document: ResultDocument) -> dict[str, Any]:
         return row | {"state": "calculated"}
     return row | {
         "criterion": document.criterion,
-        "state": "converged" if document.converged else "not converged",
+        "state": document.state,
         "fmax": document.fmax,
         "gradient_calls": document.gradient_calls,
         "scf_cycles": document.scf_cycles,

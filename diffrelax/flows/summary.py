@@ -20,7 +20,8 @@ from diffrelax.results.documents import (
     read_document,
 )
 
-State = Literal["converged", "not converged", "failed", "lost"]
+State = Literal["converged", "predicted", "not converged", "failed", "lost"]
+GOOD = ("converged", "predicted")
 
 
 class SummaryRow(Document):
@@ -30,7 +31,8 @@ class SummaryRow(Document):
     name: str
     smiles: str = ""
     state: State = Field(
-        description="converged; ended without; no molecule for some stage; its job never ended"
+        description="converged; at a minimum that is predicted, not verified; ended without; "
+        "no molecule for some stage; its job never ended"
     )
     stage: str = Field(description="the last that the input came to")
     reason: str = ""
@@ -133,7 +135,7 @@ def summary_row(
     return row.model_copy(
         update=known
         | {
-            "state": "converged" if end.converged else "not converged",
+            "state": end.state,
             "stage": end.level,
             "smiles": end.output.smiles,
             "energy": end.energy,

@@ -25,6 +25,7 @@ from diffrelax.molecule import Bond, Molecule
 
 if TYPE_CHECKING:
     from diffrelax.dft import DFTRelaxation
+    from diffrelax.dft.prediction import Prediction
     from diffrelax.dft.thermochemistry import Thermochemistry
     from diffrelax.levels import LevelRelaxation
     from diffrelax.models.release import Model
@@ -238,6 +239,19 @@ class ThermochemistryDocument(Document):
         return cls(**asdict(thermochemistry)) if thermochemistry else None
 
 
+class PredictionDocument(Document):
+    """How far a predicted minimum may be off: nine in ten keep each of the bounds."""
+
+    fmax_bound: float = Field(description="of the largest force on an atom, eV/Å")
+    energy_bound: float = Field(description="of the error of the energy, eV")
+    rmsd_bound: float = Field(description="of the deviation from the minimum, Å")
+
+    @classmethod
+    def of(cls, prediction: Prediction | None) -> Self | None:
+        """Write the bounds of a prediction down, if there is one."""
+        return cls.model_validate(prediction, from_attributes=True) if prediction else None
+
+
 class MinimisationDocument(TimedResult):
     """A relaxation at a level of theory, DFT or cheaper, converged or not."""
 
@@ -246,11 +260,20 @@ class MinimisationDocument(TimedResult):
     settings: dict[str, Any] = Field(description="of the level and the optimizer")
     criterion: str = Field(description="the stopping rule in words")
     input: MoleculeDocument
-    output: MoleculeDocument = Field(description="at the last geometry that was calculated")
+    output: MoleculeDocument = Field(
+        description="at the last geometry that was calculated, or at a predicted one"
+    )
     energy: float | None = Field(description="eV, of the output; none if no calculation succeeded")
-    fmax: float | None = Field(description="largest force on an atom of the output, eV/Å")
+    fmax: float | None = Field(
+        description="largest force on an atom of the output, eV/Å; none if not calculated there"
+    )
     forces: tuple[Vector, ...] | None = Field(description="eV/Å, at the output; none if not kept")
-    converged: bool = Field(description="criterion met, and still the same molecule")
+    converged: bool = Field(
+        description="criterion met, or predicted to be, and still the same molecule"
+    )
+    prediction: PredictionDocument | None = Field(
+        default=None, description="where nothing was calculated at the output, which is predicted"
+    )
     notes: tuple[str, ...] = Field(default=(), description="what differs from the settings")
     gradient_calls: int | None = Field(
         description="energy-and-gradient calls, the first included; none if not told"
@@ -263,6 +286,13 @@ class MinimisationDocument(TimedResult):
         default=None, description="of an ideal gas; none if not asked for"
     )
     trajectory: Trajectory | None = None
+
+    @property
+    def state(self) -> Literal["converged", "predicted", "not converged"]:
+        """How it ended: at a minimum, at one that no calculation has verified, or at none."""
+        if not self.converged:
+            return "not converged"
+        return "predicted" if self.prediction else "converged"
 
     @classmethod
     def from_dft(
@@ -281,8 +311,9 @@ class MinimisationDocument(TimedResult):
             output=MoleculeDocument.from_molecule(dft.molecule),
             energy=_known(dft.energy),
             fmax=_known(dft.fmax),
-            forces=dft.forces.tolist() if dft.energies else None,
+            forces=None if isnan(dft.fmax) else dft.forces.tolist(),
             converged=dft.converged,
+            prediction=PredictionDocument.of(dft.prediction),
             notes=dft.notes,
             gradient_calls=dft.gradient_calls,
             scf_cycles=dft.scf_cycles,

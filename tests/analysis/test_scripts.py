@@ -22,9 +22,11 @@ from diffrelax.benchmark.speedup.arms import Subject
 from diffrelax.benchmark.speedup.run import Outcome
 from diffrelax.clock import NO_TIME
 from diffrelax.dft import DFTRelaxation, DFTSettings
+from diffrelax.dft.hessian import gfn2_hessian
+from diffrelax.dft.recorder import Call
 from diffrelax.files.reading import read_molecules
 from diffrelax.generation import Trajectory
-from diffrelax.levels import relax_at_level
+from diffrelax.levels import get_calculator, relax_at_level
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 from diffrelax.training.geometries import GeometrySet
@@ -491,3 +493,23 @@ def test_molecules_are_chosen_by_weight_and_split(
     assert all(remainder not in "01" for *_, remainder in every)
     choose.main(source, output, 10)
     assert [line.split() for line in output.read_text().splitlines()] == every[:10]
+
+
+def test_the_first_step_tells_the_forces_that_it_came_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = load("one_call", monkeypatch)
+    molecule = Molecule.from_smiles("CC=O")
+    atoms = molecule.to_atoms()
+    atoms.calc = get_calculator("uff", molecule)
+    call = Call(molecule, atoms.get_potential_energy(), 0.1 * atoms.get_forces(), NO_TIME)
+    after = molecule.with_positions(script.first_step(call, gfn2_hessian(molecule)))
+    assert np.abs(after.positions - molecule.positions).max() > 1e-3
+    np.testing.assert_allclose(script.forces_of_step(molecule, after), call.forces, atol=1e-3)
+
+
+def test_nine_in_ten_of_further_values_stay_below_a_conformal_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tables = load("one_call_tables", monkeypatch)
+    assert tables.conformal(list(range(1, 10))) == 9  # as many fall into each of ten gaps
+    assert tables.conformal(list(range(1, 20))) == 18
+    assert tables.conformal([1.0] * 8) == np.inf

@@ -221,6 +221,20 @@ def test_a_saddle_point_is_left_where_that_is_asked(run, tmp_path):
     assert row["lowest_frequency"] > 100
 
 
+def test_a_minimum_is_predicted_where_that_is_asked(run):
+    cheap = ("O", "--xc", "pbe", "--basis", "def2-svp", "--fmax", "0.3", "--one-call")
+    status, out, _ = run("dft", *cheap)
+    assert status == 0
+    assert ", predicted after 1 gradient call and " in out
+    assert "predicted, not verified: nine in ten have no force above 0." in out
+    status, out, _ = run("dft", *cheap, "--json")
+    row = json.loads(out)
+    assert (row["converged"], row["gradient_calls"], row["fmax"]) == (True, 1, None)
+    assert 0 < row["fmax_bound"] < 0.3 and row["energy_bound_ev"] > 0 and row["rmsd_bound"] > 0
+    status, _, err = run("dft", "O", "--one-call", "--thermo", "dft")
+    assert status == 2 and "check_minimum and thermo need a verified minimum" in err
+
+
 def test_an_unknown_basis_is_refused_before_any_work(run, monkeypatch):
     monkeypatch.delattr("diffrelax.files.reading.read_smiles")
     status, _, err = run("dft", "O", "--basis", "nonsense")

@@ -209,6 +209,16 @@ def test_a_report_of_other_settings_is_not_replaced(run: Run, tmp_path: Path) ->
     assert about.read_text() == kept and list(tmp_path.iterdir()) == [about]
 
 
+def test_a_report_of_verified_minima_is_not_replaced_by_predicted_ones(
+    run: Run, tmp_path: Path
+) -> None:
+    about = tmp_path / "about.json"
+    about.write_text(json.dumps({"level": {"xc": "pbe", "basis": "sto-3g"}}))
+    status, _, err = run("speedup", "O", "-o", tmp_path, *QUICK, "--one-call")
+    assert status == 2
+    assert "has a report with one_call=False, which would be replaced" in err
+
+
 @pytest.mark.parametrize("content", ["[]", "{}", '{"level": "pbe"}', "no JSON"])
 def test_an_about_json_of_other_software_is_not_replaced(
     run: Run, tmp_path: Path, content: str

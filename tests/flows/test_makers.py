@@ -31,6 +31,7 @@ from diffrelax.flows import (
 )
 from diffrelax.flows.arguments import as_arguments, atomic_numbers, failure, read_argument
 from diffrelax.flows.levels import MoleculeMaker
+from diffrelax.flows.summary import summary_row
 from diffrelax.flows.units import Document
 from diffrelax.molecule import Molecule
 from diffrelax.results.documents import read_document
@@ -293,6 +294,23 @@ def test_more_steps_and_a_check_of_the_minimum_go_on_from_what_is_done(
     assert fewer["scf_cycles"] < long["scf_cycles"]
     assert relax(max_steps=300)["trajectory"] == long["trajectory"]
     assert len(list(tmp_path.glob("*.checkpoint"))) == 1
+
+
+def test_a_predicted_minimum_is_verified_at_no_call_twice(tmp_path: Path) -> None:
+    level = {"xc": "pbe", "basis": "def2-svp", "fmax": 0.3}
+    water = Molecule.from_smiles("O")
+    stretched = water.with_positions(1.02 * water.positions)
+
+    def relax(**settings: Any) -> Document:
+        return run(DFTRelaxMaker(work=str(tmp_path), settings=level | settings).make(stretched))
+
+    predicted, verified = relax(one_call=True), relax()
+    assert (read_document(predicted).state, predicted["gradient_calls"]) == ("predicted", 1)
+    assert predicted["trajectory"]["positions"] == verified["trajectory"]["positions"][:1]
+    assert predicted["output"]["positions"] == verified["trajectory"]["positions"][1]
+    row = summary_row(0, "O", "", None, predicted)
+    assert (row.state, row.fmax) == ("predicted", None)
+    assert row.energy == predicted["energy"] != predicted["trajectory"]["energies"][0]
 
 
 def test_a_molecule_that_a_level_cannot_treat_is_a_failure_with_a_key() -> None:

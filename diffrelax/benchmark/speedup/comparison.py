@@ -22,7 +22,7 @@ def excess_energies(outcomes: Sequence[Outcome]) -> list[float | None]:
         None for an arm that did not converge.
     """
     return [
-        one.energies[0] - min(o.energies[-1] for o in outcomes if _same_end(one, o))
+        one.energies[0] - min(o.end_energy for o in outcomes if _same_end(one, o))
         if one.converged
         else None
         for one in outcomes
@@ -50,7 +50,7 @@ def comparison_table(outcomes: Sequence[Outcome]) -> str:
 def _same_end(one: Outcome, other: Outcome) -> bool:
     if one.end is None or other.end is None:
         return False
-    gap = one.energies[-1] - other.energies[-1]
+    gap = one.end_energy - other.end_energy
     return one is other or same_minimum(one.end, other.end, gap)
 
 
@@ -58,10 +58,10 @@ def _end(one: Outcome, first: Outcome) -> str:
     if one.end is None:
         return one.remarks
     if one is first or first.end is None:
-        return "converged"
+        return one.relaxation.state if one.relaxation else "converged"
     if _same_end(one, first):
         return "same minimum"
     if same_minimum(one.end, first.end):
-        gap = (one.energies[-1] - first.energies[-1]) / KCAL_PER_MOL
+        gap = (one.end_energy - first.end_energy) / KCAL_PER_MOL
         return f"same geometry, {gap:+.2f} kcal/mol: tighten fmax to tell"
     return "another minimum"

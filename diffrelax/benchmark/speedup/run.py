@@ -42,6 +42,8 @@ class Outcome:
         ``hessian``, ``dft``, and ``total``.
     energies : tuple of float, eV
         Of each gradient call.
+    predicted_energy : float or None, eV
+        Of the end, where none was calculated there.
     first_fmax, first_rms_force : float, eV/Å
         Largest and root mean square force on an atom at the start; NaN if not known.
     scf_cycles : int
@@ -67,6 +69,7 @@ class Outcome:
     reason: str
     times: dict[str, Time] = field(default_factory=dict)
     energies: tuple[float, ...] = ()
+    predicted_energy: float | None = None
     first_fmax: float = nan
     first_rms_force: float = nan
     scf_cycles: int = 0
@@ -93,6 +96,11 @@ class Outcome:
     def calls(self) -> int:
         """Energy-and-gradient calls; the first counts."""
         return len(self.energies)
+
+    @property
+    def end_energy(self) -> float:
+        """Energy of the end, eV."""
+        return self.energies[-1] if self.predicted_energy is None else self.predicted_energy
 
     @property
     def excess(self) -> float | None:
@@ -178,6 +186,7 @@ def reference_settings(level: DFTSettings) -> DFTSettings:
             "fmax": min(REFERENCE_FMAX, level.fmax),
             "hessian": "gfn2-xtb",
             "max_steps": REFERENCE_STEPS,
+            "one_call": False,
         }
     )
 
@@ -220,6 +229,7 @@ def _outcome(
         reason=reason,
         times=times,
         energies=document.trajectory.energies,
+        predicted_energy=document.energy if document.prediction else None,
         first_fmax=next(iter(document.trajectory.fmaxes), nan),
         first_rms_force=next(iter(document.trajectory.rms_forces), nan),
         scf_cycles=document.scf_cycles or 0,
@@ -253,7 +263,7 @@ def assign_basins(
     fallen: dict[int, int] = {}
     reasons: dict[int, str] = {}
     for i, outcome in enumerate(outcomes):
-        if outcome.end is None or _find(basins, outcome.end, outcome.energies[-1]) is not None:
+        if outcome.end is None or _find(basins, outcome.end, outcome.end_energy) is not None:
             continue
         document = relax(outcome.end)
         if isinstance(document, FailureDocument) or not document.converged:
@@ -275,7 +285,7 @@ def assign_basins(
 def _assign(outcome: Outcome, basins: Sequence[Basin], fallen: int | None, reason: str) -> Outcome:
     if outcome.end is None:
         return outcome
-    number = _find(basins, outcome.end, outcome.energies[-1])
+    number = _find(basins, outcome.end, outcome.end_energy)
     if number is not None:
         return replace(outcome, basin=number, minimum=basins[number].energy)
     if fallen is None:

@@ -4,6 +4,7 @@ import json
 import platform
 import time
 from dataclasses import replace
+from math import nan
 
 import numpy as np
 import pytest
@@ -123,6 +124,21 @@ def test_a_floppy_end_goes_where_its_tight_relaxation_goes(
     outcomes = assign_basins([ended(trans, -10.0), ended(high, -9.98)], relax)
     assert calls == [trans, high]  # 0.5 kcal/mol above it may be another minimum
     assert [o.basin for o in outcomes] == [0, 0]
+
+
+def test_a_predicted_end_is_known_by_its_predicted_energy(
+    butanes: tuple[Molecule, Molecule],
+) -> None:
+    trans, _ = butanes
+    predicted = replace(ended(trans, nan), energies=(-9.5,), predicted_energy=-10.0)
+    (outcome,) = assign_basins([predicted], lambda m: relaxed(m, -10.001))
+    assert (outcome.calls, outcome.basin, outcome.notes) == (1, 0, ())
+    assert outcome.excess == pytest.approx(0.501)
+
+
+def test_reference_minima_are_verified() -> None:
+    level = DFTSettings(one_call=True, fmax=0.001)
+    assert (reference_settings(level).one_call, reference_settings(level).fmax) == (False, 0.001)
 
 
 def test_an_end_that_slides_into_its_reference_is_noted(
