@@ -20,7 +20,7 @@ from diffrelax.atomic import replacing
 from diffrelax.data.packing import Pair, pack, pair
 from diffrelax.files.reading import Rejected, read_file
 from diffrelax.models.domain import bond_kinds, outside_method
-from diffrelax.models.release import Model
+from diffrelax.models.release import Model, own_weights
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.environments import count_environments, write_environments
 from diffrelax.molecule.perception import constitution
@@ -68,7 +68,14 @@ class Minima:
 
 
 def begin_finetuning(
-    model: Model, base: str, data: Path, folder: Path, *, level: str, steps: int
+    model: Model,
+    base: str,
+    data: Path,
+    folder: Path,
+    *,
+    level: str,
+    steps: int,
+    only_level: bool = False,
 ) -> tuple[ModelConfig, Minima]:
     """Write the ``config.yaml`` of a fine-tuning run, and beside it what it learns from.
 
@@ -92,6 +99,8 @@ def begin_finetuning(
         Level of theory of the minima.
     steps : int
         Length of the run.
+    only_level : bool
+        Learn what tells the levels of theory apart alone: the model stays as it is at all others.
 
     Returns
     -------
@@ -103,7 +112,8 @@ def begin_finetuning(
     ------
     ValueError
         If the folder holds a run, a ``config.yaml`` or another file of the name of the data
-        already, if the model generates, or if the minima are too few.
+        already, if the model generates or has no levels to learn alone, or if the minima are too
+        few.
     """
     check_folder(folder, resume=False)
     if (folder / "config.yaml").exists():
@@ -116,12 +126,16 @@ def begin_finetuning(
         raise ValueError(f"{copy} is another file than {data}: rename one of them")
     if model.config.generation:
         raise ValueError(f"{model.name} generates molecules: fine-tune a model that relaxes them")
+    network = _with_level(model.config.network, level)
+    if only_level and (isinstance(network, DenseNetworkConfig) or not network.levels):
+        raise ValueError(f"{model.name} is not told the level of theory: let it learn all weights")
     minima = load_minima(data, model.config, level)
     seen, source = minima.domain, model.config.training
     training = source.model_copy(
         update={
             "data": data.name,
-            "base": str(Path(base).resolve()) if base.endswith(".safetensors") else model.name,
+            "base": str(own.resolve()) if (own := own_weights(base)) else model.name,
+            "learn": "level" if only_level else "all",
             "batch_size": min(source.batch_size // 2, len(minima.train_set)),
             "steps": steps,
             "warmup": max(1, steps // 20),
@@ -137,7 +151,7 @@ def begin_finetuning(
         update={
             "name": folder.resolve().name,
             "level": level,
-            "network": _with_level(model.config.network, level),
+            "network": network,
             "largest": max(model.config.largest, seen["largest"]),
             "most_heavy": max(model.config.most_heavy, seen["most_heavy"]),
             "bonds": tuple(sorted(minima.bonds.union(model.config.bonds))),

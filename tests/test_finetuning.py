@@ -1,4 +1,6 @@
+import copy
 from dataclasses import replace
+from pathlib import Path
 
 import ase
 import numpy as np
@@ -19,16 +21,11 @@ from diffrelax.molecule.environments import read_environments
 from diffrelax.network.config import NetworkConfig
 from diffrelax.relaxation import relax_molecules
 from diffrelax.training.config import ModelConfig, build_denoiser
-from diffrelax.training.loop import start_state
+from diffrelax.training.loop import start_state, train
 
 SMILES = ("CCO", "CC=O", "C1CC1", "CN", "CC#N", "COC", "CCN", "CC(=O)O", "C=CC", "CF", "CO", "CC",
           "NC=O", "CCC", "OCCO", "C1CO1")  # fmt: skip
 STRETCH = 1.02  # bonds of a level of theory that makes all of them two percent longer
-
-
-@pytest.fixture(scope="module")
-def model():
-    return load_model(OLDER)
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +77,26 @@ def test_an_interrupted_run_goes_on_from_its_folder_alone(stretched, tmp_path, c
     assert "left out" in printed.err and "the model was not trained on Xe" in printed.err
 
 
+def test_a_model_in_a_folder_is_found_again_as_the_base(stretched, tmp_path, monkeypatch):
+    path, _ = stretched
+    own = tmp_path / "mine"
+    own.mkdir()
+    (own / "model.safetensors").write_bytes(Path(OLDER).read_bytes())
+    monkeypatch.chdir(tmp_path)
+    config, _ = begin_finetuning(load_model("mine"), "mine", path, Path("t"), level="x", steps=1)
+    assert config.training.base == str(own / "model.safetensors")
+    monkeypatch.chdir(own)
+    commands.train(tmp_path / "t" / "config.yaml", threads=1)
+    assert load_model(tmp_path / "t").step == 1
+
+
+def test_a_release_is_the_base_by_its_name(stretched, tmp_path):
+    path, _ = stretched
+    model = load_model("relax-qm9")
+    config, _ = begin_finetuning(model, "relax-qm9", path, tmp_path / "t", level="x", steps=1)
+    assert config.training.base == model.name
+
+
 def test_what_could_never_be_relaxed_is_not_learned(model, stretched, tmp_path):
     path, _ = stretched
     data = tmp_path / "more.extxyz"
@@ -129,6 +146,49 @@ def test_a_model_of_several_levels_gets_the_new_one_added(model, stretched, tmp_
     torch.testing.assert_close(rows[2], rows[:2].mean(0))
     again, _ = begin_finetuning(base, "base", path, tmp_path / "u", level="first", steps=1)
     assert again.network.levels == ("first", "second")
+
+
+@pytest.fixture
+def shaken(several):
+    """A denoiser whose output depends on all of its weights."""
+    denoiser = copy.deepcopy(several.denoiser)
+    torch.manual_seed(0)
+    for weights in denoiser.parameters():
+        weights.add_(0.1 * torch.randn_like(weights))
+    return denoiser
+
+
+def test_only_the_new_level_is_learned_if_that_is_asked_for(several, shaken, stretched, tmp_path):
+    path, _ = stretched
+    config, minima = begin_finetuning(
+        several, "base", path, tmp_path / "t", level="third", steps=4, only_level=True
+    )
+    assert ModelConfig.read(tmp_path / "t" / "config.yaml").training.learn == "level"
+    train(config, tmp_path / "t", minima.train_set, minima.validation_set, base=shaken)
+    tuned = load_model(tmp_path / "t")
+    before, after = shaken.state_dict(), tuned.denoiser.state_dict()
+    row = "network.level_embedding.weight"
+    assert all(torch.equal(after[name], before[name]) for name in before if name != row)
+    place = config.network.levels.index("third")
+    assert torch.equal(after[row][:place], before[row])
+    assert not torch.allclose(after[row][place], before[row].mean(0), atol=1e-5)
+
+
+def test_all_weights_are_learned_otherwise(several, shaken, stretched, tmp_path):
+    path, _ = stretched
+    config, minima = begin_finetuning(several, "base", path, tmp_path / "t", level="third", steps=4)
+    assert "learn" not in yaml.safe_load((tmp_path / "t" / "config.yaml").read_text())["training"]
+    train(config, tmp_path / "t", minima.train_set, minima.validation_set, base=shaken)
+    before = shaken.state_dict()
+    after = load_model(tmp_path / "t").denoiser.state_dict()
+    assert sum(torch.equal(after[name], before[name]) for name in before) < len(before) / 2
+
+
+def test_a_model_that_is_told_no_level_has_none_to_learn_alone(model, stretched, tmp_path):
+    path, _ = stretched
+    with pytest.raises(ValueError, match="relax-qm9-1 is not told the level of theory"):
+        begin_finetuning(model, OLDER, path, tmp_path / "t", level="x", steps=1, only_level=True)
+    assert not (tmp_path / "t").exists()
 
 
 def test_bonds_that_are_new_to_the_model_are_covered_afterwards(model, stretched, tmp_path):

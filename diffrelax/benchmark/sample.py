@@ -152,7 +152,7 @@ def _geometries(sample: Sample, start: str) -> Iterator[Molecule | None]:
         if start == "minimum":
             yield minimum
         elif start == "embedded":
-            yield _embed_in_basin(minimum)
+            yield embed_in_basin(minimum)
         else:
             relaxed = relaxed_positions(minimum, start)
             yield None if relaxed is None else minimum.with_positions(relaxed, start=start)
@@ -167,10 +167,15 @@ def relaxed_positions(molecule: Molecule, level: str) -> np.ndarray | None:
     return relaxed.positions if relaxed.converged else None
 
 
-def _embed_in_basin(minimum: Molecule) -> Molecule | None:
+def embed_in_basin(minimum: Molecule) -> Molecule | None:
     """Embed a molecule, name its atoms as in the minimum, and see whether it is near it.
 
     Unless the molecule has an enantiomer, the mirror image of the embedding is as good.
+
+    Returns
+    -------
+    Molecule or None
+        None where it is in another basin, or not at a minimum of MMFF94.
     """
     reference = minimum.to_rdkit()
     try:

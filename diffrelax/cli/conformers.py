@@ -50,7 +50,7 @@ def conformers(
         Path | None,
         typer.Option(help="Folder that keeps finished relaxations; run again to go on from there"),
     ] = None,
-    model: ModelName = "relax-qm9",
+    model: ModelName = "default",
     device: Device = "cpu",
     seed: Seed = 42,
     threads: Threads = None,

@@ -50,7 +50,7 @@ def sample(
         typer.Option(help="adjusted: canonical; repeat: repeated denoising, not canonical"),
     ] = "adjusted",
     chains: Annotated[int, typer.Option(help="Markov chains in one batch")] = 10,
-    model: ModelName = "relax-qm9",
+    model: ModelName = "default",
     device: Device = "cpu",
     seed: Annotated[int, typer.Option(help="Of the embedding and the chains")] = 42,
     threads: Threads = None,

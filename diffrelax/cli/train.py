@@ -71,6 +71,13 @@ def finetune(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the new model")],
     level: Annotated[str, typer.Option(help="Level of theory of the minima")],
     steps: Annotated[int, typer.Option(min=1, help="Length of the run")] = 2048,
+    only_level: Annotated[
+        bool,
+        typer.Option(
+            "--only-level",
+            help="Learn only what tells levels of theory apart; nothing changes at other levels",
+        ),
+    ] = False,
     max_minutes: MaxMinutes = 1e9,
     device: Device = "cpu",
     threads: Threads = None,
@@ -87,7 +94,7 @@ def finetune(
     check_device(device)
     set_threads(threads)
     config, minima = begin_finetuning(
-        load_model(model), model, data, output, level=level, steps=steps
+        load_model(model), model, data, output, level=level, steps=steps, only_level=only_level
     )
     known = read_environments(output / ENVIRONMENTS)
     _run(config, output, _tell_of(minima), known, device, max_minutes)

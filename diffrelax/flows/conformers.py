@@ -112,7 +112,7 @@ class ConformerFlowMaker(Maker):
     """
 
     name: str = "conformers"
-    model: str = "relax-qm9"
+    model: str = "default"
     device: str = "cpu"
     n: int = 100
     level: str = "gfn2-xtb"

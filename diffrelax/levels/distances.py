@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 TABLE = Path(__file__).with_name("distances.json")  # analysis/level_distances.py
 ALIASES = {"aimnet2": "wB97M-D3/def2-TZVPP"}
-COMPOSITE = {"r2scan-3c": "r2scan/def2-mtzvpp", "b97-3c": "b97-d/def2-mtzvp"}
+COMPOSITE = {"r2scan3c": "r2scan/def2mtzvpp", "b973c": "b97d/def2mtzvp"}
 FEWEST = 10  # molecules
-CORRECTION = re.compile(r"-?d[34](bj|zero)?$")  # of dispersion: it hardly moves bonds
+CORRECTION = re.compile(r"d[34](bj|zero)?$")  # of dispersion: it hardly moves bonds
 APART = (
     "the same functional",
     "a functional of the same kind",
@@ -67,9 +67,9 @@ class Nearest(NamedTuple):
 
 
 def plain_name(level: str) -> str:
-    """Return the name of a level of theory without case and spaces, and with w for ω."""
-    name = "".join(level.split()).casefold().replace("ω", "w")
-    return ALIASES[name].casefold() if name in ALIASES else name
+    """Return the name of a level of theory without case, spaces and hyphens, and with w for ω."""
+    spelled = "".join(level.split()).casefold()
+    return ALIASES.get(spelled, spelled).casefold().replace("ω", "w").replace("-", "")
 
 
 @cache
@@ -148,5 +148,5 @@ def _kind(xc: str) -> tuple[bool, str] | None:
 
 def _size(basis: str) -> int:
     """Return about how many functions a basis set has for each valence orbital."""
-    patterns = {1: "sto|minao", 4: "qz|5z|6z", 3: "tz|6-311"}
+    patterns = {1: "sto|minao", 4: "qz|5z|6z", 3: "tz|6311"}
     return next((n for n, pattern in patterns.items() if re.search(pattern, basis)), 2)

@@ -173,15 +173,12 @@ def load_model(name: str | Path = DEFAULT, device: str = "cpu") -> Model:
         If there is no such model, if the file is damaged, or if the device is not there.
     """
     check_device(device)
-    path = Path(name)
-    if path.is_dir() and not _matches(str(name)):
-        path /= WEIGHTS
-    given = path.suffix == ".safetensors"
-    if given and not path.is_file():
-        raise ValueError(f"there is no model file {path}")
-    path = path if given else _find(str(name)) / WEIGHTS
+    own = own_weights(name)
+    if own and not own.is_file():
+        raise ValueError(f"there is no model file {own}")
+    path = own or _find(str(name)) / WEIGHTS
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    if not given:
+    if not own:
         _verify(path, sha256, f"{path.parent.name}/{WEIGHTS}")
     tensors, metadata = load_tensors(path)
     try:
@@ -201,6 +198,14 @@ def load_model(name: str | Path = DEFAULT, device: str = "cpu") -> Model:
         environments = qm9_environments()
     denoiser = denoiser.requires_grad_(False).eval().to(device)
     return Model(config, denoiser, sha256, step, environments)
+
+
+def own_weights(name: str | Path) -> Path | None:
+    """Return the file of weights that a path names; None for the name of a release."""
+    path = Path(name)
+    if path.is_dir() and not _matches(str(name)):
+        return path / WEIGHTS
+    return path if path.suffix == ".safetensors" else None
 
 
 def _find(name: str) -> Path:

@@ -63,6 +63,9 @@ class TrainingConfig(BaseModel):
         has relaxed a part of QM9 only, comes last.
     base : str, optional
         Released model, or file of weights, from which a fine-tuning run starts.
+    learn : {"all", "level"}
+        All weights, or those alone that tell the levels of theory apart, so that nothing changes at
+        a level that the data do not have.
     seed : int
         Of the initial weights, the order of the data and the noise.
     batch_size : int
@@ -106,6 +109,7 @@ class TrainingConfig(BaseModel):
     data: str = "qm9"
     starts: tuple[StartLevel, ...] = Field(default=("mmff94",), min_length=1)
     base: str | None = None
+    learn: Literal["all", "level"] = Field(default="all", exclude_if="all".__eq__)
     seed: int = Field(default=42, ge=0, lt=2**32)
     batch_size: int = Field(default=64, gt=0)
     balance: float = Field(default=1.0, ge=0, le=1)

@@ -265,8 +265,12 @@ def start_state(
         except RuntimeError as error:
             raise ValueError(f"the base has another shape than {config.name}: {error}") from error
     ema = copy.deepcopy(model).requires_grad_(False)
+    decay = config.training.weight_decay
+    if config.training.learn == "level":  # other rows have no gradient, and are to stay
+        model.requires_grad_(False).network.level_embedding.requires_grad_(True)
+        decay = 0.0
     optimizer = torch.optim.AdamW(
-        model.parameters(), weight_decay=config.training.weight_decay, betas=(0.9, 0.98), fused=True
+        model.parameters(), weight_decay=decay, betas=(0.9, 0.98), fused=True
     )
     for parameter in model.parameters():
         optimizer.state[parameter] = {

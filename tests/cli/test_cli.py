@@ -222,7 +222,7 @@ def test_a_saddle_point_is_left_where_that_is_asked(run, tmp_path):
 
 
 def test_a_minimum_is_predicted_where_that_is_asked(run):
-    cheap = ("O", "--xc", "pbe", "--basis", "sto-3g", "--fmax", "1", "--one-call")
+    cheap = ("O", "--xc", "pbe", "--basis", "def2-svp", "--fmax", "0.3", "--one-call")
     status, out, _ = run("dft", *cheap)
     assert status == 0
     assert ", predicted after 1 gradient call and " in out
@@ -230,7 +230,7 @@ def test_a_minimum_is_predicted_where_that_is_asked(run):
     status, out, _ = run("dft", *cheap, "--json")
     row = json.loads(out)
     assert (row["converged"], row["gradient_calls"], row["fmax"]) == (True, 1, None)
-    assert 0 < row["fmax_bound"] < 1 and row["energy_bound_ev"] > 0 and row["rmsd_bound"] > 0
+    assert 0 < row["fmax_bound"] < 0.3 and row["energy_bound_ev"] > 0 and row["rmsd_bound"] > 0
     status, _, err = run("dft", "O", "--one-call", "--thermo", "dft")
     assert status == 2 and "check_minimum and thermo need a verified minimum" in err
 
@@ -655,6 +655,18 @@ def test_generate_keeps_what_is_done_when_it_is_interrupted(
     assert output.read_text() == straight.read_text()
     status, _, err = run("generate", "-n", 6, "--model", tiny_generator, "-o", output)
     assert status == 2 and "made with n 5, not 6" in err
+
+
+def test_commands_on_molecules_take_the_release_that_covers_most():
+    commands = get_command(app).commands
+    defaults = {
+        name: parameter.default
+        for name, command in commands.items()
+        for parameter in command.params
+        if "--model" in parameter.opts
+    }
+    assert {"relax", "dft", "speedup", "conformers", "sample"} <= defaults.keys()
+    assert {v for name, v in defaults.items() if name != "generate"} == {"default"}
 
 
 def test_conformers_are_written_and_shown_with_their_weights(run, tmp_path):

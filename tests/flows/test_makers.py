@@ -297,10 +297,12 @@ def test_more_steps_and_a_check_of_the_minimum_go_on_from_what_is_done(
 
 
 def test_a_predicted_minimum_is_verified_at_no_call_twice(tmp_path: Path) -> None:
-    level = CHEAP_DFT | {"hessian": "gfn2-xtb", "fmax": 1.0}
+    level = {"xc": "pbe", "basis": "def2-svp", "fmax": 0.3}
+    water = Molecule.from_smiles("O")
+    stretched = water.with_positions(1.02 * water.positions)
 
     def relax(**settings: Any) -> Record:
-        return run(DFTRelaxMaker(work=str(tmp_path), settings=level | settings).make("O"))
+        return run(DFTRelaxMaker(work=str(tmp_path), settings=level | settings).make(stretched))
 
     predicted, verified = relax(one_call=True), relax()
     assert (read_document(predicted).state, predicted["gradient_calls"]) == ("predicted", 1)

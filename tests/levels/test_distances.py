@@ -23,6 +23,8 @@ def unmeasured(monkeypatch):
         ("ωB97M-D3 / def2-TZVPP", "wB97M-D3/def2-TZVPP"),
         ("aimnet2", "wB97M-D3/def2-TZVPP"),
         ("gfn2-xtb", "GFN2-xTB"),
+        ("m062x/def2-tzvp", "M06-2X/def2-TZVP"),
+        ("M06-2X/Def2TZVP", "M06-2X/def2-TZVP"),
     ],
 )
 def test_a_level_that_is_known_is_its_own_nearest(wanted, level):
@@ -38,6 +40,9 @@ def test_a_level_that_is_known_is_its_own_nearest(wanted, level):
         ("pbe0/def2-svp", "B3LYP/6-31G(2df,p)", "a functional of the same kind"),
         ("pw6b95/def2-tzvp", "wB97M-D3/def2-TZVPP", "a functional of the same kind and the same"),
         ("hf/6-31g*", "B3LYP/6-31G(2df,p)", "a functional alike in exact exchange"),
+        ("b97-3c", "BP86/def2-SVP", "a functional of the same kind and another size"),
+        ("m062x/6-311+g(d,p)", "M06-2X/def2-TZVP", "the same functional and the same size"),
+        ("lc-wpbe/def2-svp", "B3LYP/6-31G(2df,p)", "a functional of the same kind"),
     ],
 )
 def test_what_was_not_measured_goes_by_its_kind_and_says_so(unmeasured, wanted, level, why):

@@ -1,0 +1,235 @@
+"""The second experiment of arXiv 2311.01491: drug-like molecules, GFN2-xTB in the place of DFT.
+
+Run: OMP_NUM_THREADS=1 python analysis/geom.py MODEL FOLDER --list SMILES.smi.gz
+
+MODEL is the folder of a training run, with model.safetensors and checkpoints. GEOM itself cannot be
+had here: the molecules are test ones of the list (the remainder of their constitution is 2 or 3),
+neutral, in one piece, with 15 to 40 heavy atoms of H, C, N, O, F, S, Cl, Br, I, P, B and Si, in the
+order of the sha256 of their constitution. From the MMFF94 geometry and from what the model makes of
+it, after each checkpoint, ASE's BFGS relaxes them at GFN2-xTB to 0.03 eV/Å from its own first
+Hessian, as in the paper, and its energy-and-gradient calls are counted.
+
+Each relaxation is a unit, kept in FOLDER/units (pack_units.py); the same command goes on, in this
+order: MMFF94, the finished model, then checkpoints from the last to the first. The table is in
+FOLDER/report.md, FOLDER/progress.log tells how far it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from time import strftime
+from typing import Any
+
+import numpy as np
+from ase.units import kcal, mol
+from candidates import candidates
+from rdkit import rdBase
+from reach_rows import interval, shown
+
+from diffrelax.atomic import replacing
+from diffrelax.benchmark.hardware import describe_hardware
+from diffrelax.cache import WorkFolder, work_key
+from diffrelax.files.values import plain_values
+from diffrelax.levels import get_calculator, relax_at_level
+from diffrelax.models.release import Model, load_model
+from diffrelax.molecule import Molecule
+from diffrelax.relaxation import relax_molecules
+from diffrelax.results.documents import MoleculeDocument
+from diffrelax.results.tables import markdown_table
+from diffrelax.training.config import build_denoiser
+from diffrelax.training.loop import CHECKPOINTS
+from diffrelax.training.state import load_tensors
+
+TARGET = "gfn2-xtb"
+HEAVY = range(15, 41)
+FMAX = 0.03  # eV/Å
+SAME = 0.1 * kcal / mol  # eV; ends in one minimum do not differ by more
+MMFF94 = "mmff94"
+
+Unit = dict[str, Any]
+
+
+def main() -> None:
+    """Relax what has not been relaxed, stage by stage."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--list", type=Path, required=True)
+    parser.add_argument("--split", choices=("test", "validation"), default="test")
+    parser.add_argument("-n", type=int, default=501)
+    options = parser.parse_args()
+    work = WorkFolder(options.folder / "units")
+    final = load_model(options.model)
+    molecules = list(embedded(options, work))
+    models = [(MMFF94, None), (f"{final.step} steps", final)]
+    models += reversed(list(checkpoints(options.model, final)))
+    found: dict[str, list[Unit]] = {}
+    for start, model in models:
+        units = found.setdefault(start, [])
+        for molecule in molecules:
+            moved = moved_by(model, molecule, work) if model else {"molecule": molecule}
+            units.append(unit_of(moved, work))
+            with (options.folder / "progress.log").open("a") as log:
+                log.write(f"{strftime('%F %T')} {start}: {len(units)} of {len(molecules)}\n")
+        write(options, final, molecules, found)
+
+
+def embedded(options: argparse.Namespace, work: WorkFolder) -> Iterator[Molecule]:
+    """Yield the molecules at their MMFF94 geometries, which are kept."""
+    key = work_key("geom molecules", options.split, {"n": options.n})
+
+    def make() -> Unit:
+        found: list[Molecule] = []
+        for one in candidates(options.list, options.split, "geom"):
+            if len(found) == options.n:
+                break
+            if one.charge or one.heavy not in HEAVY:
+                continue
+            try:
+                with rdBase.BlockLogs():
+                    molecule = Molecule.from_smiles(one.smiles)
+            except ValueError:
+                continue
+            if molecule.start == MMFF94:
+                found.append(molecule)
+        documents = [MoleculeDocument.from_molecule(molecule) for molecule in found]
+        return {"molecules": [document.model_dump(mode="json") for document in documents]}
+
+    for document in work.find_or_do(key, make)["molecules"]:
+        yield MoleculeDocument.model_validate(document).to_molecule()
+
+
+def checkpoints(folder: Path, final: Model) -> Iterator[tuple[str, Model]]:
+    """Yield earlier weights of a model, by how many steps they are of, rising."""
+    config = final.config.model_copy(update={"calibrations": {}})
+    found = {}
+    for path in (folder / CHECKPOINTS).glob("*.safetensors"):
+        tensors, about = load_tensors(path)
+        denoiser = build_denoiser(config).requires_grad_(False).eval()
+        denoiser.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+        digest = sha256(path.read_bytes()).hexdigest()
+        step = int(about["step"])
+        found[step] = replace(final, config=config, denoiser=denoiser, sha256=digest, step=step)
+    for step in sorted(found):
+        if step < final.step:
+            yield f"{step} steps", found[step]
+
+
+def moved_by(model: Model, molecule: Molecule, work: WorkFolder) -> Unit:
+    """Return what a model makes of a molecule, once; its start where it is refused."""
+    level = model.nearest_level(TARGET).level
+    key = work_key("geom model", molecule, {"level": level}, model_sha256=model.sha256)
+
+    def move() -> Unit:
+        (result,) = relax_molecules([molecule], model, level=level)
+        positions = result.molecule.positions.tolist()
+        return {"positions": positions, "verdict": result.verdict, "reason": result.reason}
+
+    moved = work.find_or_do(key, move)
+    end = molecule.with_positions(np.array(moved["positions"]), start="diffusion")
+    return {"molecule": end, "verdict": moved["verdict"]}
+
+
+def unit_of(moved: Unit, work: WorkFolder) -> Unit:
+    """Relax a geometry at GFN2-xTB, once."""
+    start: Molecule = moved["molecule"]
+
+    def relax() -> Unit:
+        relaxed = relax_at_level(start, TARGET, fmax=FMAX, max_steps=1000)
+        atoms = start.to_atoms()
+        atoms.calc = get_calculator(TARGET, start)
+        energy = math.nan if math.isnan(relaxed.energy) else atoms.get_potential_energy()
+        return plain_values(
+            {
+                "start_energy": energy,
+                "energy": relaxed.energy,
+                "calls": relaxed.n_calls,
+                "reason": relaxed.reason,
+                "seconds": relaxed.time.processor,
+            }
+        )
+
+    key = work_key("geom relaxation", start, {"fmax": FMAX})
+    return work.find_or_do(key, relax) | {"verdict": moved.get("verdict", "")}
+
+
+def row_of(units: Sequence[Unit], mmff94: Sequence[Unit]) -> dict[str, Any]:
+    """Compare relaxations with those from MMFF94, of molecules that converge in both."""
+    pairs = [
+        (own, base)
+        for own, base in zip(units, mmff94, strict=False)
+        if not own["reason"] and not base["reason"]
+    ]
+    same = [(own, base) for own, base in pairs if abs(own["energy"] - base["energy"]) < SAME]
+
+    def of(some: Sequence[tuple[Unit, Unit]], quantity: str, side: int) -> np.ndarray:
+        return np.array([float(pair[side][quantity]) for pair in some])
+
+    def ratio(base: np.ndarray, own: np.ndarray, axis: int = -1) -> np.ndarray:
+        return np.median(base, axis=axis) / np.median(own, axis=axis)
+
+    excess = (of(pairs, "start_energy", 0) - of(pairs, "energy", 0)) / (kcal / mol)
+    return {
+        "n": len(units),
+        "converged": len(pairs),
+        "same_minimum": len(same),
+        "not_relaxed": sum(unit["verdict"] not in ("", "relaxed") for unit in units),
+        "excess": interval(excess),
+        "calls": interval(of(pairs, "calls", 0)),
+        "calls_same": interval(of(same, "calls", 0)),
+        "ratio_same": interval(of(same, "calls", 1), of(same, "calls", 0), statistic=ratio),
+        "lower": float(np.mean(of(pairs, "energy", 0) < of(pairs, "energy", 1) - SAME))
+        if pairs
+        else math.nan,
+    }
+
+
+def write(
+    options: argparse.Namespace,
+    model: Model,
+    molecules: Sequence[Molecule],
+    found: dict[str, list[Unit]],
+) -> None:
+    """Write what is known by now."""
+    rows = [{"start": start, **row_of(units, found[MMFF94])} for start, units in found.items()]
+    about = {
+        "command": shlex.join(["python", *sys.argv]),
+        "model": model.name,
+        "sha256": model.sha256,
+        "aim": model.nearest_level(TARGET).level,
+        "split": options.split,
+        "mean_atoms": float(np.mean([molecule.n_atoms for molecule in molecules])),
+        "hardware": describe_hardware("cpu"),
+    }
+    record = plain_values(about | {"rows": rows})
+    with replacing(options.folder / "geom.json") as part:
+        part.write_text(json.dumps(record, allow_nan=False, indent=1) + "\n")
+    header = ("start", "converged", "start above its end, kcal/mol", "calls",
+              "same minimum as MMFF94's", "calls, these", "times fewer, these",
+              "lower minimum", "left as they were")  # fmt: skip
+    lines = [
+        (row["start"], f"{row['converged']} of {row['n']}",
+         shown(row["excess"], 2), shown(row["calls"], 0), str(row["same_minimum"]),
+         shown(row["calls_same"], 0), shown(row["ratio_same"], 2), f"{row['lower']:.0%}",
+         str(row["not_relaxed"]))
+        for row in rows
+    ]  # fmt: skip
+    told = (
+        f"{len(molecules)} {options.split} molecules, {about['mean_atoms']:.1f} atoms in the mean; "
+        f"{model.name} aims at {about['aim']}. Medians, 95% intervals by bootstrap in brackets. "
+        f"Made by `{about['command']}` on {about['hardware']}."
+    )
+    with replacing(options.folder / "report.md") as part:
+        part.write_text(f"{told}\n\n{markdown_table(header, lines)}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""The molecules on which `reach.py` judges a model, and the geometries that they start from."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import ase
+import numpy as np
+from rdkit import Chem, rdBase
+from rdkit.Chem.Scaffolds.MurckoScaffold import MurckoScaffoldSmiles
+
+from diffrelax.benchmark.sample import choose_sample, embed_in_basin, in_basin
+from diffrelax.cache import WorkFolder, work_key
+from diffrelax.data.labels import Part
+from diffrelax.data.minima import Minimum, split_of
+from diffrelax.data.packing import pair
+from diffrelax.data.published import SOURCES, read_labels, read_source
+from diffrelax.data.qm9 import LEVEL, Split, load_qm9
+from diffrelax.geometry import superpose
+from diffrelax.molecule import Molecule
+from diffrelax.molecule.perception import constitution
+
+AIMNET2 = "aimnet2"
+LEVELS = {source.name: source.level for source in SOURCES} | {
+    AIMNET2: "wB97M-D3/def2-TZVPP",
+    "qm9": LEVEL,
+}
+QM9_ELEMENTS = (1, 6, 7, 8, 9)
+FEWEST_HEAVY = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A minimum to be found, and the MMFF94 geometry that is relaxed.
+
+    Parameters
+    ----------
+    start : Molecule
+    reference : (n_atoms, 3) array, Å
+        The minimum.
+    kind : {"given", "embedded", "relaxed"}
+        Where the start is from: it came with the minimum; an embedding in its basin, relaxed; or
+        the minimum itself, relaxed.
+    """
+
+    start: Molecule
+    reference: np.ndarray
+    kind: str
+
+    @cached_property
+    def constitution(self) -> str:
+        """SMILES without stereochemistry, the same for all minima of a molecule."""
+        return constitution(Chem.MolFromSmiles(self.start.smiles))
+
+    @cached_property
+    def in_basin(self) -> bool:
+        """Whether the start is in the basin of the minimum, as training decides it."""
+        return in_basin(self.start, self.reference)
+
+
+def find_cases(
+    name: str, split: Split, n: int, data: Path, labels: Sequence[Minimum], work: WorkFolder
+) -> list[Case]:
+    """Return cases of a source, at most so many; `labels` are the minima at AIMNet2's level.
+
+    Of QM9 they are those of `diffrelax evaluate`. Of the others, molecules count that have ten or
+    more heavy atoms or an element that QM9 lacks, in the order of the sha256 of their SMILES, and
+    the first minimum of each comes before the second of any.
+    """
+    if name == "qm9":
+        geometries = load_qm9(split)
+        sample = choose_sample(geometries, min(n, len(geometries)))
+        pairs = zip(sample.starts, sample.references, strict=True)
+        return [Case(start, reference, "relaxed") for start, reference in pairs]
+    if name == AIMNET2:
+        minima = labels
+    else:
+        minima = read_source(next(source for source in SOURCES if source.name == name), data)
+    wanted = (m for m in minima if split_of(m.remainder, m.name) == split and beyond_qm9(m.numbers))
+    cases = (start_of(minimum, work) for minimum in in_order(wanted)[:n])
+    return [case for case in cases if case]
+
+
+def load_labels(folder: Path, table: Path | None) -> list[Minimum]:
+    """Read labels: chunks with their list, or the parts of a release."""
+    if table:
+        return read_labels(folder, table)
+    return [one for path in sorted(folder.glob("*.npz")) for one in Part.load(path).minima]
+
+
+def beyond_qm9(numbers: np.ndarray) -> bool:
+    """Tell whether a molecule counts for reach."""
+    large = np.count_nonzero(numbers > 1) >= FEWEST_HEAVY
+    return bool(large or not np.isin(numbers, QM9_ELEMENTS).all())
+
+
+def in_order(minima: Iterable[Minimum]) -> list[Minimum]:
+    """Sort by the sha256 of the constitution, the first minimum of each before all others."""
+    of_molecule: dict[str, list[Minimum]] = defaultdict(list)
+    for minimum in minima:
+        kind = constitution(Chem.MolFromSmiles(minimum.smiles))
+        of_molecule[sha256(kind.encode()).hexdigest()].append(minimum)
+    places = [
+        (turn, digest, minimum)
+        for digest, found in of_molecule.items()
+        for turn, minimum in enumerate(found)
+    ]
+    return [minimum for *_, minimum in sorted(places, key=lambda place: place[:2])]
+
+
+def start_of(minimum: Minimum, work: WorkFolder) -> Case | None:
+    """Find the start of a minimum once; None where there is none."""
+    info = {"smiles": minimum.smiles}
+    atoms = ase.Atoms(minimum.numbers, minimum.positions, info=info)
+    try:
+        with rdBase.BlockLogs():
+            molecule = Molecule.from_atoms(atoms, name=minimum.name, charge=minimum.charge)
+    except ValueError:
+        return None
+    if not molecule.bonds:
+        return None
+    if minimum.start is not None:
+        return Case(
+            molecule.with_positions(minimum.start, start="mmff94"), minimum.positions, "given"
+        )
+    key = work_key("reach start", molecule, {} if minimum.seed is None else {"seed": minimum.seed})
+    unit = work.find_or_do(key, lambda: made_start(molecule, minimum))
+    if unit["positions"] is None:
+        return None
+    start = molecule.with_positions(np.array(unit["positions"]), start="mmff94")
+    return Case(start, minimum.positions, unit["kind"])
+
+
+def made_start(molecule: Molecule, minimum: Minimum) -> dict[str, Any]:
+    """Embed a minimum with its seed; without one, embed it, or relax it if that leaves its basin.
+
+    The positions are None where that gives no start.
+    """
+    positions: np.ndarray | None
+    if minimum.seed is not None:
+        kind, positions = "given", embedded(minimum.smiles, minimum.seed, minimum.numbers)
+    elif found := embed_in_basin(molecule):
+        kind, positions = "embedded", found.positions
+    else:
+        with rdBase.BlockLogs():
+            made = pair(molecule.to_rdkit(), 0, "mmff94")
+        kind, positions = "relaxed", None if np.isnan(made.start_rmsd) else made.starts
+    if positions is not None:
+        positions = superpose(positions, molecule.positions)[0]
+    return {"kind": kind, "positions": None if positions is None else positions.tolist()}
+
+
+def embedded(smiles: str, seed: int, numbers: np.ndarray) -> np.ndarray | None:
+    """Embed a SMILES; None where that gives other atoms or none."""
+    try:
+        with rdBase.BlockLogs():
+            molecule = Molecule.from_smiles(smiles, seed=seed)
+    except ValueError:
+        return None
+    return molecule.positions if np.array_equal(molecule.numbers, numbers) else None
+
+
+def scaffold(smiles: str) -> str:
+    """Return the Murcko scaffold, without stereochemistry; empty for a molecule without rings."""
+    return str(MurckoScaffoldSmiles(smiles=smiles))
+
+
+def scaffolds_of(smiles: Iterable[str]) -> set[str]:
+    """Return the scaffolds of many molecules."""
+    with rdBase.BlockLogs():
+        return {scaffold(one) for one in set(smiles)}
+
+
+def is_new(smiles: str, known: set[str]) -> bool:
+    """Tell whether a molecule has rings, and a scaffold that is not among the known ones."""
+    return scaffold(smiles) not in known | {""}

@@ -1,0 +1,175 @@
+"""What `reach.py` makes of the ends of many relaxations: medians, their intervals, and tables."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from scipy.stats import bootstrap
+
+from diffrelax.results.tables import markdown_table
+
+SAME_BASIN = 40.0  # degrees; no torsion of an end in the basin of its minimum is further off
+SIZES = (1, 10, 20, 30, 40, 1000)  # heavy atoms
+RESAMPLES = 2000
+START = "MMFF94"
+
+End = dict[str, Any]
+Interval = tuple[float, float, float]
+
+
+def interval(*values: np.ndarray, statistic: Callable[..., Any] = np.median) -> Interval:
+    """Return a statistic of paired values and its 95% interval, by bootstrap over molecules."""
+    n = len(values[0])
+    if n == 0:
+        return (float("nan"),) * 3
+    found = float(statistic(*values, axis=-1))
+    if n == 1:
+        return found, float("nan"), float("nan")
+    made = bootstrap(
+        values, statistic, n_resamples=RESAMPLES, paired=True, vectorized=True,
+        method="percentile", rng=np.random.default_rng(0),
+    )  # fmt: skip
+    low, high = made.confidence_interval
+    return found, float(low), float(high)
+
+
+def by_molecule(ends: Sequence[End], quantity: str) -> dict[str, float]:
+    """Return the median of a quantity over the minima of each molecule that have it."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for end in ends:
+        if end[quantity] is not None:
+            found[end["molecule"]].append(end[quantity])
+    return {molecule: float(np.median(values)) for molecule, values in found.items()}
+
+
+def row_of(ends: Sequence[End], starts: Sequence[End]) -> dict[str, Any]:
+    """Sum up the ends of one method on some minima.
+
+    Parameters
+    ----------
+    ends, starts : sequence of dict
+        With what `reach.py` keeps of an end, in the same order; those of the starts themselves are
+        what energies are compared with.
+
+    Returns
+    -------
+    dict
+        Counts of minima by what became of them, and medians over molecules, each counted once, with
+        their intervals: of ``bonds``, ``angles`` and ``rmsd`` over all that were relaxed or fell
+        back to their start, of ``rmsd_inside`` over the ends in the basin of their minimum.
+    """
+    verdicts = Counter(end["verdict"] for end in ends)
+    judged = [end for end in ends if end["bonds"] is not None]
+    inside = [end for end in judged if end["turned"] <= SAME_BASIN]
+    row: dict[str, Any] = {
+        "minima": len(ends),
+        "molecules": len(by_molecule(judged, "bonds")),
+        "verdicts": dict(verdicts),
+        "cautions": sum(end["verdict"] == "relaxed" and bool(end["reason"]) for end in ends),
+        "left_basin": len(judged) - len(inside),
+        "milliseconds": 1e3 * sum(end["seconds"] for end in ends) / max(1, len(ends)),
+    }
+    for quantity in ("bonds", "angles", "rmsd"):
+        row[quantity] = interval(np.array([*by_molecule(judged, quantity).values()]))
+    row["rmsd_inside"] = interval(np.array([*by_molecule(inside, "rmsd").values()]))
+    return row | energies_of(ends, starts)
+
+
+def energies_of(ends: Sequence[End], starts: Sequence[End]) -> dict[str, Any]:
+    """Compare excess energies with those of the starts, where both are known.
+
+    Each is above the minimum that is reached from there, so the basin does not matter.
+    """
+    pairs = [
+        (end, start)
+        for end, start in zip(ends, starts, strict=True)
+        if None not in (end["excess"], start["excess"])
+    ]
+    if not pairs:
+        return {}
+    own, theirs = (by_molecule(side, "excess") for side in zip(*pairs, strict=True))
+    mine, start = np.array([*own.values()]), np.array([theirs[molecule] for molecule in own])
+
+    def of_medians(start: np.ndarray, mine: np.ndarray, axis: int = -1) -> np.ndarray:
+        return np.median(start, axis=axis) / np.median(mine, axis=axis)
+
+    ratios = start / np.maximum(mine, 1e-6)
+    return {
+        "excess": interval(mine),
+        "ratio_of_medians": interval(start, mine, statistic=of_medians),
+        "median_of_ratios": interval(ratios),
+        "calls": interval(np.array([*by_molecule([end for end, _ in pairs], "calls").values()])),
+    }
+
+
+def groups_of(ends: Sequence[End]) -> dict[str, np.ndarray]:
+    """Return the places of the ends of some groups, those that are not empty or everything."""
+    masks = {
+        "new scaffold": [end["new_scaffold"] for end in ends],
+        "ions": [end["charge"] != 0 for end in ends],
+        "neutral": [end["charge"] == 0 for end in ends],
+        "start in the basin": [end["start_in_basin"] for end in ends],
+        **{f"{kind} start": [end["kind"] == kind for end in ends]
+           for kind in ("given", "embedded", "relaxed")},
+    }  # fmt: skip
+    found = {"all": np.arange(len(ends))}
+    for name, mask in masks.items():
+        places = np.flatnonzero(mask)
+        if name == "new scaffold" or 0 < len(places) < len(ends):
+            found[name] = places
+    return found
+
+
+def rows_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Format rows, each with a ``group`` and a ``method``, as markdown."""
+    header = ["group", "method", "molecules (minima)", "bonds, mÅ", "1–3 distances, mÅ",
+              "RMSD, Å", "in the basin, Å", "left the basin", "refused", "fell back or failed",
+              "cautions", "ms"]  # fmt: skip
+    energies = any("excess" in row for row in rows)
+    if energies:
+        header += ["excess, kcal/mol", "times below MMFF94", "calls left"]
+    lines = []
+    for row in rows:
+        kept = row["minima"] - row["verdicts"].get("refused", 0)
+        lines.append([
+            row["group"], row["method"], f"{row['molecules']} ({kept})",
+            shown(row["bonds"], 2, 1e3), shown(row["angles"], 2, 1e3),
+            shown(row["rmsd"], 3), shown(row["rmsd_inside"], 3),
+            f"{row['left_basin'] / kept:.0%}" if kept else "–",
+            str(row["verdicts"].get("refused", 0)),
+            str(row["verdicts"].get("fell_back", 0) + row["verdicts"].get("failed", 0)),
+            str(row["cautions"]), f"{row['milliseconds']:.0f}",
+        ])  # fmt: skip
+        if energies and "excess" in row:
+            lines[-1] += [shown(row["excess"], 3), shown(row["ratio_of_medians"], 1),
+                          shown(row["calls"], 0)]  # fmt: skip
+        elif energies:
+            lines[-1] += [""] * 3
+    return markdown_table(header, lines)
+
+
+def shown(value: Interval, digits: int, scale: float = 1.0) -> str:
+    """Format a median with its interval."""
+    if np.isnan(value[0]):
+        return "–"
+    middle, low, high = (f"{scale * one:.{digits}f}" for one in value)
+    return middle if np.isnan(value[1]) else f"{middle} [{low}, {high}]"
+
+
+def bounds_table(ends: Sequence[End]) -> str:
+    """Tell, by size, how many errors are below their bounds, of starts in their basin alone."""
+    bounded = [end for end in ends if end["start_in_basin"] and end["bound"]]
+    lines = []
+    for low, high in pairwise(SIZES):
+        chosen = [end for end in bounded if low <= end["heavy"] < high]
+        if chosen:
+            below = np.mean([end["rmsd"] <= end["bound"] for end in chosen])
+            medians = (f"{np.median([end[q] for end in chosen]):.3f}" for q in ("rmsd", "bound"))
+            size = f"{low} to {high - 1}" if high < SIZES[-1] else f"{low} and more"
+            lines.append((size, str(len(chosen)), *medians, f"{below:.0%}"))
+    header = ("heavy atoms", "minima", "median error, Å", "median bound, Å", "below the bound")
+    return markdown_table(header, lines) if lines else ""

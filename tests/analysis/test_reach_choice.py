@@ -1,0 +1,144 @@
+"""Which molecules the scripts about reach choose, and what they make of relaxations."""
+
+from __future__ import annotations
+
+import gzip
+from hashlib import sha256
+from pathlib import Path
+
+import dft_reach
+import geom
+import numpy as np
+import pytest
+import reach_cases
+import speed_curve
+from candidates import Candidate, candidates
+from rdkit import Chem
+from rdkit.Chem.inchi import MolToInchiKey
+
+from diffrelax.clock import NO_TIME
+from diffrelax.data.minima import remainder_of
+from diffrelax.dft import DFTRelaxation, DFTSettings
+from diffrelax.levels.distances import nearest_level
+from diffrelax.models.release import Model
+from diffrelax.molecule import Molecule
+
+
+def key_of(smiles: str) -> str:
+    return MolToInchiKey(Chem.MolFromSmiles(smiles))[:14]
+
+
+def test_candidates_are_of_their_split_alone_and_ordered_by_hash(tmp_path: Path) -> None:
+    plain = [f"{'C' * n}{tail}" for n in range(1, 25) for tail in ("O", "S", "[NH3+]", "Br", "P")]
+    unfit = ["C[Se]C", "CC.O", "C[CH2]", "not a smiles", ""]
+    path = tmp_path / "list.smi.gz"
+    with gzip.open(path, "wt") as file:
+        file.write("\n".join([*plain, *unfit, *plain]) + "\n")
+    found = candidates(path, "test", "salt")
+    kept = [smiles for smiles in plain if remainder_of(key_of(smiles)) in (2, 3)]
+    assert {one.key for one in found} == {key_of(smiles) for smiles in kept} and kept
+    order = [sha256(f"salt{one.key}".encode()).hexdigest() for one in found]
+    assert order == sorted(order) and len({*order}) == len(order)
+    validation = candidates(path, "validation", "salt")
+    assert {remainder_of(one.key) for one in validation} == {4}
+    ions = [one for one in found if "+" in one.smiles]
+    assert ions and all(one.charge == 1 and one.is_other and not one.is_plain for one in ions)
+
+
+def test_dft_takes_the_first_of_each_size_and_kind_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dft_reach, "is_embedded", lambda smiles: smiles != "impossible")
+
+    def one(name: str, heavy: int, charge: int = 0, *elements: int) -> Candidate:
+        return Candidate(name, name, heavy, charge, frozenset({1, 6, *elements}))
+
+    ordered = [
+        one("impossible", 12),
+        *(one(f"plain-{heavy}-{i}", heavy) for heavy in (12, 20, 30) for i in range(6)),
+        *(one(f"sulfur-{heavy}-{i}", heavy, 0, 16) for heavy in (17, 18, 24) for i in range(2)),
+        *(one(f"charged-{heavy}-{i}", heavy, -2) for heavy in (17, 18, 24) for i in range(6)),
+        *(one(f"ion-{charge}-{i}", 8, charge) for charge in (-1, 1) for i in range(9)),
+        one("boron", 14, 0, 5), one("large", 31), one("dianion", 8, -2), one("small", 8),
+    ]  # fmt: skip
+    found = dft_reach.chosen(ordered)
+    names = [one.key for *_, one in found]
+    assert len(found) == 36
+    assert {*names[:8]} == {"plain-12-0", "plain-20-0", "plain-30-0", "sulfur-17-0",
+                            "sulfur-18-0", "sulfur-24-0", "ion--1-0", "ion-1-0"}  # fmt: skip
+    assert [name for name in names if name.endswith(("17-1", "17-0"))] == [
+        "sulfur-17-0", "sulfur-17-1", "charged-17-0", "charged-17-1"]  # fmt: skip
+    assert not {"impossible", "boron", "large", "dianion", "small"} & {*names}
+    rows = [{"size": size} for size, *_ in found]
+    counts = {name: sum(dft_reach.takes_part(row, name) for row in rows)
+              for name in dft_reach.LEVELS}  # fmt: skip
+    assert counts == {"r2scan-3c": 24, "b3lyp-def2svp": 24, "ions": 12, "m062x-def2tzvp": 8}
+
+
+def test_dft_of_reach_is_at_levels_that_are_learned() -> None:
+    known = [*reach_cases.LEVELS.values(), "GFN2-xTB"]
+    aims = {name: nearest_level(level.theory, known) for name, level in dft_reach.LEVELS.items()}
+    assert {name: found.level for name, found in aims.items()} == {
+        "r2scan-3c": "r2SCAN-3c",
+        "b3lyp-def2svp": "B3LYP/def2-SVP",
+        "ions": "wB97M-D3/def2-TZVPP",
+        "m062x-def2tzvp": "M06-2X/def2-TZVP",
+    }
+
+
+def test_dft_of_reach_goes_by_the_default_recipe() -> None:
+    for level in dft_reach.LEVELS.values():
+        for arm in dft_reach.ARMS:
+            settings, usual = arm.settings(level), DFTSettings()
+            assert (settings.optimizer, settings.hessian) == (usual.optimizer, usual.hessian)
+
+
+def test_dft_of_reach_aims_at_the_level_of_each_report_and_goes_on(
+    several: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relaxed: list[tuple[str, str]] = []
+
+    def relax(start: Molecule, settings: DFTSettings, **_: object) -> DFTRelaxation:
+        relaxed.append((start.name, settings.xc))
+        times = dict.fromkeys(("hessian", "dft", "total"), NO_TIME)
+        way = np.stack([start.positions, start.positions])
+        forces = np.stack([np.ones_like(start.positions), np.zeros_like(start.positions)])
+        return DFTRelaxation(start, True, "", (-1.0, -2.0), way, forces, 2, times, "", (), settings)
+
+    monkeypatch.setattr("diffrelax.benchmark.speedup.units.relax_with", relax)
+    monkeypatch.setattr("diffrelax.benchmark.speedup.units._model", lambda _: several)
+    monkeypatch.setattr(dft_reach, "about_model", lambda _: {"model": several.name})
+    (tmp_path / "molecules.csv").write_text(
+        "name,smiles,size,kind,heavy_atoms,charge\n"
+        "one,CCCO,12-17,plain,4,0\n"
+        "two,C[NH3+],ion,cation,2,1\n"
+    )
+    dft_reach.main("several-1", tmp_path, [*dft_reach.LEVELS])
+    assert {name for name, xc in relaxed if xc == "wb97m-d3bj"} == {"two"}
+    assert {name for name, xc in relaxed if xc != "wb97m-d3bj"} == {"one"}
+    arms = (tmp_path / "b3lyp-def2svp" / "arms.csv").read_text()
+    assert all(start in arms for start in ("mmff94", "gfn2-xtb", "diffusion"))
+    done = len(relaxed)
+    dft_reach.main("several-1", tmp_path, [*dft_reach.LEVELS])
+    assert len(relaxed) == done
+
+
+def unit(energy: float, calls: int, start: float = 1.0, reason: str = "") -> geom.Unit:
+    return {"energy": energy, "start_energy": energy + start, "calls": calls, "reason": reason,
+            "verdict": "relaxed"}  # fmt: skip
+
+
+def test_calls_are_compared_where_both_reach_the_same_minimum() -> None:
+    mmff94 = [unit(-5.0, 40), unit(-5.0, 60), unit(-5.0, 50), unit(-5.0, 70, reason="failed")]
+    own = [unit(-5.001, 10, 0.1), unit(-5.2, 90, 0.1), unit(-5.0, 20, 0.1), unit(-5.0, 1, 0.1)]
+    row = geom.row_of(own, mmff94)
+    assert (row["n"], row["converged"], row["same_minimum"]) == (4, 3, 2)
+    assert row["calls"][0] == 20 and row["calls_same"][0] == 15
+    assert row["ratio_same"][0] == pytest.approx(3)
+    assert row["lower"] == pytest.approx(1 / 3)
+    assert row["excess"][0] == pytest.approx(0.1 * 23.0605, rel=1e-4)
+    assert np.isnan(geom.row_of([], mmff94)["lower"])
+
+
+def test_chains_of_alanine_have_ten_atoms_a_residue() -> None:
+    for residues in (1, 2, 30):
+        molecule = Chem.AddHs(Chem.MolFromSmiles(speed_curve.chain(residues)))
+        assert molecule.GetNumAtoms() == 10 * residues + 3
