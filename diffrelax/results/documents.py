@@ -167,7 +167,7 @@ class LevelResult(TimedResult):
         if self.level != "dft":
             return self.level
         chosen = {key: self.settings[key] for key in OF_THE_THEORY if key in self.settings}
-        return DFTSettings(**chosen).theory
+        return DFTSettings.model_construct(**chosen).theory
 
 
 class PredictionDocument(Document):

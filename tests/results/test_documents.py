@@ -99,6 +99,15 @@ def test_a_dft_relaxation_comes_back(methanol: Molecule) -> None:
     assert np.array_equal(document.trajectory.forces, relaxation.all_forces)
 
 
+def test_a_level_is_told_where_its_packages_are_not_installed(
+    methanol: Molecule, monkeypatch
+) -> None:
+    composite = replace(dft_relaxation(methanol), settings=DFTSettings(xc="r2scan-3c"))
+    document = MinimisationDocument.from_dft(methanol, composite, Provenance.here())
+    monkeypatch.setattr("diffrelax.extras.find_spec", lambda package: None)
+    assert through_json(document).theory == "r2scan-3c"
+
+
 def test_a_dft_relaxation_without_any_call_has_no_energy(methanol: Molecule) -> None:
     failed = replace(
         dft_relaxation(methanol),
