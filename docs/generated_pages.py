@@ -41,7 +41,7 @@ REPORTS = ROOT / "analysis" / "results"
 CARDS = ROOT / "models"
 EXTRAS = {
     "aimnet2": "AIMNet2: a level, a Hessian, a start",
-    "dispersion": "functionals with D3 or D4, such as `b3lyp-d3bj`",
+    "dispersion": "functionals with D3 or D4, such as `b3lyp-d3bj`; `r2scan-3c` and `b97-3c`",
     "hpc": "flows on a cluster",
     "notebooks": "the notebooks",
     "parquet": "`.parquet` tables",
@@ -49,7 +49,7 @@ EXTRAS = {
     "sella": "the optimizer Sella",
     "train": "training from QM9's data, `diffrelax evaluate`",
     "all": "all of these",
-    "docs": "all of these, and these pages",
+    "docs": "these pages",
     "dev": "all of these, these pages, and the tests",
 }
 

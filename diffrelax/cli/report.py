@@ -96,6 +96,9 @@ class Report:
         missing = self.n_done - written
         note = f"; {missing} without a geometry are in {self._file.journal}" if missing else ""
         print(f"{written} geometries in {path}{note}", file=sys.stderr)
+        if self.n_bad and self.n_done > 1:
+            bad = f"{self.n_bad} of {self.n_done} molecules did not come out well"
+            print(f"{bad}: their reasons are in {self._file.journal}, too", file=sys.stderr)
 
     def tell_interrupted(self, total: int | None) -> None:
         """Say on standard error how many of the inputs are done, and where they are."""

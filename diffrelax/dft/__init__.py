@@ -1,4 +1,4 @@
-"""Relaxation with density functional theory, with every part of its cost counted."""
+"""Relaxation with density functional theory: optimizers, checks, and every part of the cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flows of jobs, from a laptop to a cluster: Makers for jobflow, in the style of atomate2."""
+"""Flows of jobs, from a laptop to Slurm: Makers for jobflow, in the style of atomate2."""
 
 from diffrelax.flows.atoms import to_atoms
 from diffrelax.flows.batches import DiffusionRelaxMaker, EmbedMaker

@@ -126,7 +126,7 @@ class LevelColumns(Columns):
     )
     energy_ev: float | None = perhaps("at the end, eV")
     excess_ev: float | None = perhaps(
-        "how far the start was above the lowest end of the same molecule, eV; with `--compare`"
+        "how far the start was above the lowest end of the same molecule, eV"
     )
     zero_point_energy_ev: float | None = perhaps("eV; only with `--thermo`, as those that follow")
     enthalpy_ev: float | None = perhaps("eV, with the energy of the electrons")
