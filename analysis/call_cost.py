@@ -4,8 +4,7 @@ Run: OMP_NUM_THREADS=1 python analysis/call_cost.py analysis/results/call_cost.j
 
 For three validation molecules with five heavy atoms: two gradient calls, at the geometry of MMFF94
 and, from the density of that, at the one of the model. The first SCF starts from each guess that
-PySCF has; or both are first converged on a coarse integration grid; or exchange is seminumerical.
-It goes on where it was stopped.
+PySCF has; or both are first converged on a coarse integration grid. It goes on where it was stopped.
 """
 
 import json
@@ -18,7 +17,6 @@ from typing import Any
 
 import numpy as np
 from dft_speedup import B3LYP, MODEL, about, about_model, chosen
-from pyscf.sgx import sgx_fit
 
 from diffrelax.atomic import replacing
 from diffrelax.data.qm9 import load_qm9
@@ -51,17 +49,10 @@ def coarse_first(grid_level: int, molecule: Molecule, density: Density) -> tuple
     return mean_field(molecule, **LEVEL), coarse.make_rdm1()
 
 
-def seminumerical(molecule: Molecule, density: Density) -> tuple[Any, Density]:
-    """Have exchange integrated on a grid, as in the chain of spheres (COSX)."""
-    exact = mean_field(molecule, **LEVEL | {"density_fit": False})
-    return sgx_fit(exact, pjs=True), density
-
-
 WAYS: dict[str, Prepare] = {
     **{guess: partial(guessed, guess) for guess in ("minao", "vsap", "huckel", "atom")},
     "grid 0, then 3": partial(coarse_first, 0),
     "grid 1, then 3": partial(coarse_first, 1),
-    "seminumerical exchange": seminumerical,
 }
 
 

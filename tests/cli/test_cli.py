@@ -674,9 +674,9 @@ def test_conformers_are_written_and_shown_with_their_weights(run, tmp_path):
     status, out, err = run("conformers", "CCCC", "-n", 8, "--level", "mmff94", "-o", path)
     assert status == 0
     assert f"2 conformers in {path}" in err
-    title, header, _, trans, gauche = out.splitlines()
+    title, header, trans, gauche = out.splitlines()
     assert title == "CCCC  mmff94, 298.15 K"
-    assert header.split()[:3] == ["conformer", "energy", "weight"]
+    assert header.split()[:4] == ["conformer", "energy,", "kcal/mol", "weight,"]
     assert trans.split()[:5] == ["1", "0.00", "65.2", "2", "1"]
     assert gauche.split()[:5] == ["2", "0.78", "34.8", "2", "2"]
     report = tmp_path / "ensemble.report.html"
