@@ -4,7 +4,8 @@ Run: OMP_NUM_THREADS=1 python analysis/call_cost.py analysis/results/call_cost.j
 
 For three validation molecules with five heavy atoms: two gradient calls, at the geometry of MMFF94
 and, from the density of that, at the one of the model. The first SCF starts from each guess that
-PySCF has; or both are first converged on a coarse integration grid. It goes on where it was stopped.
+PySCF has; or both are first converged on a coarse integration grid. It goes on where it was
+stopped.
 """
 
 import json

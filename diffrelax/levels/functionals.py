@@ -112,7 +112,8 @@ def read_functional(xc: str) -> Functional:
         _, parts = libxc.parse_xc(bare)
         method, version, _ = parse_disp(functional.xc, functional.dispersion)
     except (KeyError, ValueError, NotImplementedError) as error:
-        raise ValueError(f"unknown functional xc={xc!r}: {error}") from error
+        hint = "; a dispersion correction is told as in b3lyp-d3bj" if "d3" in short else ""
+        raise ValueError(f"unknown functional xc={xc!r}: {error}{hint}") from error
     if functional.dispersion is None:
         _refuse_incomplete(xc, bare, parts, version or "")
     left_on = nonlocal_correlation == functional.nonlocal_correlation == ""

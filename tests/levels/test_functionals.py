@@ -53,6 +53,8 @@ def test_every_functional_of_libxc_named_for_its_dispersion_is_refused_or_has_vv
 @pytest.mark.parametrize(
     ("xc", "message"),
     [
+        ("b3lyp-gd3bj", "unknown functional.*told as in b3lyp-d3bj"),
+        ("B3LYP D3BJ", "unknown functional.*told as in b3lyp-d3bj"),
         ("b97-d", "GGA_XC_B97_D, whose definition has the dispersion correction D2.*take b97-d3bj"),
         ("B97_D", "take b97-d3bj"),
         ("gga_xc_b97d", "take b97-d3bj"),
