@@ -8,7 +8,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
-from choose_molecules import ELEMENTS
 from rdkit import Chem, rdBase
 from rdkit.Chem.inchi import MolToInchiKey
 from tqdm import tqdm
@@ -16,12 +15,13 @@ from tqdm import tqdm
 from diffrelax.data.minima import SEALED, remainder_of, split_of
 from diffrelax.data.qm9 import Split
 
+ELEMENTS = frozenset({1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 35, 53})
 HALOGENS_AND_MORE = frozenset({15, 16, 17, 35, 53})
 QM9 = frozenset({1, 6, 7, 8, 9})
 
 
 class Candidate(NamedTuple):
-    """A closed-shell molecule in one piece, of twelve elements.
+    """A closed-shell molecule in one piece, of twelve elements, that is not sealed.
 
     Parameters
     ----------
@@ -38,6 +38,11 @@ class Candidate(NamedTuple):
     heavy: int
     charge: int
     elements: frozenset[int]
+
+    @property
+    def remainder(self) -> int:
+        """The remainder on which its split is defined."""
+        return remainder_of(self.key)
 
     @property
     def is_plain(self) -> bool:
@@ -62,18 +67,22 @@ def candidates(path: Path, split: Split, salt: str) -> list[Candidate]:
 def read(lines: Iterator[str], split: Split) -> Iterator[Candidate]:
     """Yield what may be chosen of a split."""
     for line in lines:
-        smiles = line.split()[0] if line.strip() else ""
-        molecule = Chem.MolFromSmiles(smiles)
-        if molecule is None or "." in smiles:
-            continue
-        atoms = list(molecule.GetAtoms())
-        elements = frozenset(atom.GetAtomicNum() for atom in atoms) | {1}
-        if elements - ELEMENTS or any(atom.GetNumRadicalElectrons() for atom in atoms):
-            continue
-        key = MolToInchiKey(molecule)[:14]
-        remainder = remainder_of(key)
-        if key and remainder not in SEALED and split_of(remainder, smiles) == split:
-            charge = Chem.GetFormalCharge(molecule)
-            yield Candidate(
-                key, Chem.MolToSmiles(molecule), molecule.GetNumHeavyAtoms(), charge, elements
-            )
+        one = examine(line.split()[0]) if line.strip() else None
+        if one and split_of(one.remainder, one.smiles) == split:
+            yield one
+
+
+def examine(smiles: str) -> Candidate | None:
+    """Read a SMILES; None if it may not be chosen."""
+    molecule = Chem.MolFromSmiles(smiles)
+    if molecule is None or "." in smiles:
+        return None
+    atoms = list(molecule.GetAtoms())
+    elements = frozenset(atom.GetAtomicNum() for atom in atoms) | {1}
+    if elements - ELEMENTS or any(atom.GetNumRadicalElectrons() for atom in atoms):
+        return None
+    key = MolToInchiKey(molecule)[:14]
+    if not key or remainder_of(key) in SEALED:
+        return None
+    charge = Chem.GetFormalCharge(molecule)
+    return Candidate(key, Chem.MolToSmiles(molecule), molecule.GetNumHeavyAtoms(), charge, elements)
