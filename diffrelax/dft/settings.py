@@ -107,12 +107,13 @@ class DFTSettings(Entries):
         if not isinstance(values, dict) or values.get("calculator") is not None:
             return values
         xc = values.get("xc")
-        if not (isinstance(xc, str) and xc.lower().endswith("3c")):
+        if not (isinstance(xc, str) and _is_composite(xc)):
             return values
         from diffrelax.levels.density_functional import choose_basis  # takes PySCF
+        from diffrelax.levels.functionals import read_functional
 
         given = values.get("basis", cls.model_fields["basis"].default)
-        return values | {"basis": choose_basis(xc, given)}
+        return values | {"basis": choose_basis(read_functional(xc), given)}
 
     @model_validator(mode="before")
     @classmethod
@@ -163,8 +164,8 @@ class DFTSettings(Entries):
     @property
     def theory(self) -> str:
         """Functional, basis and solvent, such as ``pbe/def2-svp`` or ``r2scan-3c in water``."""
-        composite = self.xc.lower().endswith("3c")
-        level = "/".join(filter(None, (self.xc, "" if composite else self.basis)))
+        basis = "" if _is_composite(self.xc) else self.basis
+        level = "/".join(filter(None, (self.xc, basis)))
         return level + (f" in {self.solvent}" if self.solvent else "")
 
     @property
@@ -179,3 +180,8 @@ class DFTSettings(Entries):
         except ValueError:
             return ""
         return self.solvent
+
+
+def _is_composite(xc: str) -> bool:
+    """Whether a name is that of a composite method, known or not, which has its own basis set."""
+    return xc.lower().endswith("3c")

@@ -21,7 +21,8 @@ HANDED = "finished unit "  # what a text begins with that says where one is kept
 
 def find_unit(work: WorkFolder, key: str, name: str) -> Record | None:
     """Find a finished unit that can be read."""
-    found = read_finished(work.find(key) or {})
+    record = work.find(key)
+    found = read_finished(record) if record else None
     return named(found, name) if found else None
 
 

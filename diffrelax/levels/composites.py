@@ -26,6 +26,7 @@ class Composite(NamedTuple):
 
     Parameters
     ----------
+    name : str
     xc, basis : str
         As PySCF knows them.
     dispersion : callable
@@ -34,6 +35,7 @@ class Composite(NamedTuple):
         The method's name in the library of geometrical counterpoise corrections.
     """
 
+    name: str
     xc: str
     basis: str
     dispersion: Callable[[Any], Any]
@@ -70,10 +72,13 @@ def _d4_of_r2scan_3c(mol: Any) -> Any:
 
 
 COMPOSITES = {
-    # Brandenburg et al. 2018, doi 10.1063/1.5012601
-    "b97-3c": Composite("gga_xc_b97_3c", "def2-mTZVP", _d3_of_b97_3c, "b973c"),
-    # Grimme et al. 2021, doi 10.1063/5.0040021
-    "r2scan-3c": Composite("r2scan", "def2-mTZVPP", _d4_of_r2scan_3c, "r2scan3c"),
+    composite.name: composite
+    for composite in (
+        # Brandenburg et al. 2018, doi 10.1063/1.5012601
+        Composite("b97-3c", "gga_xc_b97_3c", "def2-mTZVP", _d3_of_b97_3c, "b973c"),
+        # Grimme et al. 2021, doi 10.1063/5.0040021
+        Composite("r2scan-3c", "r2scan", "def2-mTZVPP", _d4_of_r2scan_3c, "r2scan3c"),
+    )
 }
 
 

@@ -25,7 +25,7 @@ with kernels_for_avx2():
     from pyscf.pbc.tools.pyscf_ase import PySCF
 
     from diffrelax.levels.composites import correct
-    from diffrelax.levels.functionals import read_functional
+    from diffrelax.levels.functionals import Functional, read_functional
     from diffrelax.levels.pople import FIT, is_6_31g_2df_p, shells_6_31g_2df_p
     from diffrelax.levels.solvents import dissolve
 
@@ -199,7 +199,7 @@ def mean_field(
         that of a composite method, or is made for pseudopotentials (ccECP, BFD, GTH).
     """
     functional = read_functional(xc)
-    basis = choose_basis(xc, basis)
+    basis = choose_basis(functional, basis)
     method = (dft.RKS if molecule.multiplicity == 1 else dft.UKS)(_pyscf_molecule(molecule, basis))
     if density_fit:
         method = method.density_fit(auxbasis=FIT if is_6_31g_2df_p(basis) else None)
@@ -214,20 +214,20 @@ def mean_field(
     return dissolve(method, solvent) if solvent else method
 
 
-def choose_basis(xc: str, basis: str = DEFAULT_BASIS) -> str:
+def choose_basis(functional: Functional, basis: str = DEFAULT_BASIS) -> str:
     """Return the basis set of a composite method, or the one that is named.
 
     Raises
     ------
     ValueError
-        If another than its own is named for a composite method, or the functional is unknown.
+        If another than its own is named for a composite method.
     """
-    composite = read_functional(xc).composite
+    composite = functional.composite
     if composite is None:
         return basis
     if basis.lower() not in (DEFAULT_BASIS.lower(), composite.basis.lower()):
         raise ValueError(
-            f"{xc} has a basis set of its own, {composite.basis}: leave {basis!r} out, or take "
+            f"{composite.name} has a basis set of its own, {composite.basis}: leave {basis!r} out, or take "
             "another functional"
         )
     return composite.basis

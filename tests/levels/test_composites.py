@@ -78,11 +78,13 @@ def test_spellings(name: str) -> None:
 def test_a_composite_method_takes_its_own_basis_set_and_no_other() -> None:
     settings = DFTSettings(xc="r2SCAN-3c")
     assert (settings.basis, settings.theory) == ("def2-mTZVPP", "r2SCAN-3c")
-    assert choose_basis("b97-3c") == "def2-mTZVP"
-    assert choose_basis("r2scan-3c", "DEF2-MTZVPP") == "def2-mTZVPP"
-    for given in (DFTSettings, choose_basis):
-        with pytest.raises(ValueError, match="its own, def2-mTZVPP: leave 'def2-svp'"):
-            given(xc="r2scan-3c", basis="def2-svp")
+    assert choose_basis(read_functional("b97-3c")) == "def2-mTZVP"
+    assert choose_basis(read_functional("r2scan-3c"), "DEF2-MTZVPP") == "def2-mTZVPP"
+    message = "its own, def2-mTZVPP: leave 'def2-svp'"
+    with pytest.raises(ValueError, match=message):
+        DFTSettings(xc="r2scan-3c", basis="def2-svp")
+    with pytest.raises(ValueError, match=message):
+        choose_basis(read_functional("r2scan-3c"), "def2-svp")
     with pytest.raises(ValueError, match="take one of b97-3c, r2scan-3c"):
         DFTSettings(xc="pbeh-3c")
 
