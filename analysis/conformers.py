@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from ase.units import kcal, mol
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom, rdForceFieldHelpers, rdMolDescriptors, rdMolTransforms
 from tqdm import tqdm
@@ -27,6 +26,7 @@ from diffrelax.cache import WorkFolder
 from diffrelax.clock import Time
 from diffrelax.data.qm9 import load_qm9
 from diffrelax.levels import get_calculator
+from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.models.release import Model, load_model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.identity import has_enantiomer, heavy_atom_rmsd
@@ -38,7 +38,6 @@ N = 100
 EMBEDDINGS = 5 * N  # of RDKit, as many as the search may try
 SEED = 42
 LEVEL = Level(name="gfn2-xtb", settings={"program": "xtb"})
-KCAL_PER_MOL = kcal / mol  # eV
 WINDOW = 6.0  # kcal/mol
 COVERED = 0.125  # Å
 EACH = 3  # molecules for each number of rotatable bonds

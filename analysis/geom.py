@@ -29,7 +29,6 @@ from time import strftime
 from typing import Any
 
 import numpy as np
-from ase.units import kcal, mol
 from candidates import candidates
 from rdkit import rdBase
 from reach_rows import interval, shown
@@ -39,6 +38,7 @@ from diffrelax.benchmark.hardware import describe_hardware
 from diffrelax.cache import WorkFolder, work_key
 from diffrelax.files.values import plain_values
 from diffrelax.levels import get_calculator, relax_at_level
+from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.models.release import Model, load_model
 from diffrelax.molecule import Molecule
 from diffrelax.relaxation import relax_molecules
@@ -51,7 +51,7 @@ from diffrelax.training.state import load_tensors
 TARGET = "gfn2-xtb"
 HEAVY = range(15, 41)
 FMAX = 0.03  # eV/Å
-SAME = 0.1 * kcal / mol  # eV; ends in one minimum do not differ by more
+SAME = 0.1 * KCAL_PER_MOL  # eV; ends in one minimum do not differ by more
 MMFF94 = "mmff94"
 
 Unit = dict[str, Any]
@@ -176,7 +176,7 @@ def row_of(units: Sequence[Unit], mmff94: Sequence[Unit]) -> dict[str, Any]:
     def ratio(base: np.ndarray, own: np.ndarray, axis: int = -1) -> np.ndarray:
         return np.median(base, axis=axis) / np.median(own, axis=axis)
 
-    excess = (of(pairs, "start_energy", 0) - of(pairs, "energy", 0)) / (kcal / mol)
+    excess = (of(pairs, "start_energy", 0) - of(pairs, "energy", 0)) / KCAL_PER_MOL
     return {
         "n": len(units),
         "converged": len(pairs),

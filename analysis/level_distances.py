@@ -17,7 +17,6 @@ from pathlib import Path
 
 import ase
 import numpy as np
-from ase.units import kcal, mol
 from rdkit import Chem, rdBase
 from scipy.spatial.distance import pdist
 from tqdm import tqdm
@@ -29,6 +28,7 @@ from diffrelax.geometry import geometry_errors
 from diffrelax.levels import get_calculator
 from diffrelax.levels.batch import relax_many
 from diffrelax.levels.distances import TABLE, Distance
+from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.molecule import Molecule
 from diffrelax.results.tables import markdown_table
 
@@ -153,7 +153,7 @@ def relax(other: str, level: str, minima: Minima) -> list[Distance]:
         moved = molecule.with_positions(end.positions).to_atoms()
         moved.calc = start.calc
         before, after = (float(atoms.get_potential_energy()) for atoms in (start, moved))
-        energies.append((before - after) / (kcal / mol))
+        energies.append((before - after) / KCAL_PER_MOL)
     return [distance(other, CHEAP[level], errors, energies)] if errors else []
 
 

@@ -5,9 +5,9 @@ from math import ceil, inf
 from typing import Any, TypeAlias
 
 import numpy as np
-from ase.units import kcal, mol
 
 from diffrelax.dft.prediction import ENERGY_BOUND, FORCE_BOUND, RMSD_BOUND
+from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.results.tables import markdown_table
 
 Record: TypeAlias = dict[str, Any]
@@ -22,7 +22,6 @@ KEPT = 0.9
 FMAX = 0.03  # eV/Å
 NEAR_FALL = 0.02  # eV
 NEAR = (0.01, 0.05)  # kcal/mol
-KCAL_PER_MOL = kcal / mol  # eV
 
 
 def page(found: Mapping[str, Sequence[Record]]) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from ase.units import Bohr, Hartree, kcal, mol
+from ase.units import Bohr, Hartree
 from dft_speedup import MODEL, chosen
 from geometric.optimize import calc_drms_dmax
 from scipy.spatial.transform import Rotation
@@ -33,6 +33,7 @@ from diffrelax.dft.recorder import Recorder
 from diffrelax.geometry import superpose
 from diffrelax.levels import get_calculator, relax_at_level
 from diffrelax.levels.aimnet2 import AIMNet2
+from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.models.release import Model, load_model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.identity import heavy_atom_rmsd, identity_change
@@ -47,7 +48,6 @@ SAME_BASIN = 0.3  # Å
 LARGEST_FORCES = (0.03, 0.01, 0.003)  # eV/Å
 FORCE = Hartree / Bohr  # eV/Å
 UNITS = {"energy": Hartree, "grms": FORCE, "gmax": FORCE, "drms": 1.0, "dmax": 1.0}
-KCAL_PER_MOL = kcal / mol  # eV
 
 Path_: TypeAlias = dict[str, list[Any]]
 

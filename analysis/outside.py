@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from ase.units import Hartree, kcal, mol
+from ase.units import Hartree
 from dft_speedup import B3LYP, MODEL, SEED, about, about_model
 from tqdm.auto import tqdm
 
@@ -32,10 +32,10 @@ from diffrelax.dft.optimization import relax_with
 from diffrelax.diffusion.schedule import relax_positions
 from diffrelax.levels import relax_at_level
 from diffrelax.levels.density_functional import mean_field
+from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.molecule.identity import heavy_atom_rmsd
 from diffrelax.results.tables import markdown_table
 
-KCAL_PER_MOL = kcal / mol
 LEVEL = {"xc", "basis", "density_fit", "grid_level"}
 HEADER = ("group", "molecule", "model − MMFF94, kcal/mol", "model above the minimum", "MMFF94",
           "GFN2-xTB", "verdict", "reason")  # fmt: skip

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from ase.units import kcal, mol
+
+from diffrelax.levels.force_field import KCAL_PER_MOL
 
 STARTS = {"mmff94": "MMFF94", "gfn2-xtb": "GFN2-xTB", "diffusion": "the model"}
 RECIPE = "tric+hessian"
@@ -23,7 +24,7 @@ def main(folder: Path) -> None:
     with (folder / "molecules.csv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             if row["recipe"] == RECIPE and row["start"] in STARTS and row["excess_ev"]:
-                excess = max(float(row["excess_ev"]) / (kcal / mol), FLOOR)
+                excess = max(float(row["excess_ev"]) / KCAL_PER_MOL, FLOOR)
                 told = {"calls": float(row["calls"]), "excess": excess}
                 molecules.setdefault(row["name"], {})[row["start"]] = told
     complete = [told for told in molecules.values() if len(told) == len(STARTS)]

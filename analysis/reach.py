@@ -35,7 +35,6 @@ from typing import Any
 
 import numpy as np
 import reach_cases as cases
-from ase.units import kcal, mol
 from reach_cases import AIMNET2, LEVELS, Case, find_cases
 from reach_rows import START, End, bounds_table, groups_of, row_of, rows_table
 
@@ -47,6 +46,7 @@ from diffrelax.clock import NO_TIME, Time
 from diffrelax.files.values import plain_values
 from diffrelax.geometry import bond_matrix, geometry_errors, torsion_changes
 from diffrelax.levels.batch import relax_many, relax_side_by_side
+from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.models.release import Model, load_model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.identity import identity_change
@@ -293,7 +293,7 @@ def add_energies(
     for i, molecule, minimum in zip(places, molecules, minima, strict=True):
         if minimum.converged:
             energy = float(evaluate([molecule], [molecule.positions])[0][0])
-            ends[i]["excess"] = (energy - minimum.energy) / (kcal / mol)
+            ends[i]["excess"] = (energy - minimum.energy) / KCAL_PER_MOL
             ends[i]["calls"] = minimum.n_calls
 
 

@@ -227,8 +227,8 @@ def choose_basis(functional: Functional, basis: str = DEFAULT_BASIS) -> str:
         return basis
     if basis.lower() not in (DEFAULT_BASIS.lower(), composite.basis.lower()):
         raise ValueError(
-            f"{composite.name} has a basis set of its own, {composite.basis}: leave {basis!r} out, or take "
-            "another functional"
+            f"{composite.name} has a basis set of its own, {composite.basis}: leave {basis!r} out, "
+            "or take another functional"
         )
     return composite.basis
 

@@ -7,10 +7,10 @@ from math import isnan, nan
 
 import numpy as np
 from ase.data import chemical_symbols
-from ase.units import kcal, mol
 from rdkit import Chem
 
 from diffrelax.levels import get_calculator
+from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.environments import environments
@@ -124,7 +124,7 @@ def rise(start: Molecule, positions: np.ndarray) -> float:
             energies.append(calculator.get_potential_energy(atoms))
     except (RuntimeError, ArithmeticError, ValueError):
         return nan
-    return (energies[1] - energies[0]) / (kcal / mol)
+    return (energies[1] - energies[0]) / KCAL_PER_MOL
 
 
 def not_learned_there(molecule: Molecule, model: Model, level: str) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ase.units import kcal, mol
-
+from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.results.page import Page, Row, Table, View
 from diffrelax.results.rows import Columns, column
 from diffrelax.sampling.ensemble import Ensemble
@@ -21,7 +20,7 @@ class ConformerRow(Columns):
     """What people are told of a conformer."""
 
     number: int = column("by rising energy, from 1", "conformer")
-    energy: float = column("above the lowest, eV", "energy, kcal/mol", ".2f", kcal / mol)
+    energy: float = column("above the lowest, eV", "energy, kcal/mol", ".2f", KCAL_PER_MOL)
     weight: float = column("of Boltzmann", "weight, %", ".1f", 0.01)
     symmetry_number: int = column("of rotations", "symmetry number")
     mirror_images: int = column("2 if its mirror image counts too, else 1", "mirror images")
