@@ -32,6 +32,7 @@ class ForceField(ForceCalculator):
 
     def __init__(self, molecule: Molecule, level: str) -> None:
         super().__init__()
+        self.level = level
         if molecule.n_atoms > 1 and not molecule.bonds:
             raise ValueError(
                 f"{level} needs bonds, and those of {molecule.name or molecule.formula} are "
@@ -56,11 +57,12 @@ class ForceField(ForceCalculator):
         """Evaluate the energy (eV) at positions, (n_atoms, 3), Å, without what ASE adds."""
         return self._field.CalcEnergy(positions.ravel().tolist()) * KCAL_PER_MOL
 
-    def minimise(self, max_steps: int) -> np.ndarray:
-        """Relax the geometry from which the force field was built with RDKit's minimiser.
+    def minimise(self, positions: np.ndarray, max_steps: int) -> np.ndarray:
+        """Relax a geometry with RDKit's minimiser.
 
         Parameters
         ----------
+        positions : (n_atoms, 3) array, Å
         max_steps : int
 
         Returns
@@ -68,5 +70,7 @@ class ForceField(ForceCalculator):
         (n_atoms, 3) array, Å
             As far as the minimiser came.
         """
+        conformer = self._rdkit_molecule.GetConformer()
+        conformer.SetPositions(np.ascontiguousarray(positions))
         self._field.Minimize(maxIts=max_steps)
-        return self._rdkit_molecule.GetConformer().GetPositions()
+        return conformer.GetPositions()

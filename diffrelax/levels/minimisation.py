@@ -100,7 +100,7 @@ def relax_at_level(
 
     try:
         if isinstance(atoms.calc, ForceField):
-            atoms.positions = atoms.calc.minimise(max_steps)
+            atoms.positions = atoms.calc.minimise(atoms.positions, max_steps)
         elif isinstance(atoms.calc, XTBProgram):
             atoms.positions, n_calls = atoms.calc.minimise(atoms, fmax, max_steps)
         else:
