@@ -23,6 +23,8 @@ class ForceField(ForceCalculator):
     ----------
     molecule : Molecule
     level : {"mmff94", "uff"}
+    charges : bool
+        See `diffrelax.molecule.embedding.force_field`.
 
     Raises
     ------
@@ -30,7 +32,7 @@ class ForceField(ForceCalculator):
         If the bonds are unknown or the force field has no parameters for an atom.
     """
 
-    def __init__(self, molecule: Molecule, level: str) -> None:
+    def __init__(self, molecule: Molecule, level: str, *, charges: bool = True) -> None:
         super().__init__()
         self.level = level
         if molecule.n_atoms > 1 and not molecule.bonds:
@@ -39,7 +41,7 @@ class ForceField(ForceCalculator):
                 "unknown: give a SMILES or an .sdf file"
             )
         self._rdkit_molecule = molecule.to_rdkit()  # the force field points into its conformer
-        self._field = force_field(self._rdkit_molecule, level)
+        self._field = force_field(self._rdkit_molecule, level, charges=charges)
         if self._field is None:
             raise ValueError(
                 f"{level} has no parameters for {molecule.name or molecule.formula}: "

@@ -37,6 +37,8 @@ from diffrelax.sampling.ensemble import (
 )
 
 UNLIKE = 4 * KCAL_PER_MOL  # by which GFN2-xTB at geometries of the model may be wrong
+NEAR = 0.05  # eV/Å, at which duplicates show
+STILL = 0.5 * KCAL_PER_MOL  # that a geometry as near may fall
 FMAX = 0.002  # eV/Å; at 0.01, floppy molecules end up to 0.2 Å from their minimum, and count twice
 
 
@@ -56,9 +58,10 @@ def sample_conformers(
 
     A search finds distinct geometries with the model, see
     `diffrelax.sampling.conformers.find_conformers`. Those that may end within the window are
-    relaxed at the level of theory and merged, always as the same molecule; those that end above it
-    are left out. Mirror images of each other are one conformer, unless they are different
-    molecules; a conformer of a chiral molecule has the configuration of the input.
+    brought near their minima at the level of theory, merged, and those that are low relaxed
+    tightly, always as the same molecule; what ends above the window is left out. Mirror images of
+    each other are one conformer, unless they are different molecules; a conformer of a chiral
+    molecule has the configuration of the input.
 
     The weight of a conformer is proportional to (m/s) exp(−E/kT), with the electronic energy E, the
     rotational symmetry number s of its rigid geometry with all hydrogens, and m = 2 if it is chiral
@@ -113,14 +116,10 @@ def sample_conformers(
         given, model, n, level=theory, window=window, seed=seed, progress=progress
     )
     folder = WorkFolder.of(work)
-    notes = []
-    minima: list[Conformer] = []
-    for start in tqdm(starts, theory.name, unit="conf", disable=None if progress else True):
-        end, reason = relax_conformer(start, theory, folder)
-        if reason:
-            notes.append(f"{start.start}: {reason}")
-        else:
-            minima.append(end)
+    near, failed = _relax_all(starts, theory, folder, NEAR, progress=progress)
+    low = within(merge(near), window * KCAL_PER_MOL + STILL)
+    minima, failed_later = _relax_all(low, theory, folder, FMAX, progress=progress)
+    notes = failed + failed_later
     search = search.model_copy(update={"notes": (*search.notes, *notes)})
     if not minima:
         raise RuntimeError(
@@ -167,9 +166,8 @@ def find_starts(
         seed=seed,
         progress=progress,
     )
-    lowest = min((one.energy for one in found.conformers), default=nan)
-    limit = lowest + window * KCAL_PER_MOL + margin
-    starts = [one for one in found.conformers if one.energy <= limit]
+    limit = window * KCAL_PER_MOL + margin
+    starts = within(found.conformers, limit)
     diagnostics: dict[str, JsonValue] = {
         **found.counts,
         "distinct": len(found.conformers),
@@ -183,13 +181,35 @@ def find_starts(
         model_sha256=model.sha256,
         settings={"n": n, "window": window, "fmax": FMAX, "ranked_by": str(ranked_by)},
         diagnostics=diagnostics,
-        notes=(_told(found, len(starts), ranked_by, limit - lowest), *found.notes),
+        notes=(_told(found, len(starts), ranked_by, limit), *found.notes),
     )
     return starts, provenance
 
 
-def relax_conformer(start: Conformer, level: Level, folder: WorkFolder) -> tuple[Conformer, str]:
-    """Relax a geometry to a minimum at a level of theory, once for each folder.
+def _relax_all(
+    starts: Sequence[Conformer], level: Level, folder: WorkFolder, fmax: float, *, progress: bool
+) -> tuple[list[Conformer], list[str]]:
+    """Relax geometries at the level; return those that come there, by rising energy, and notes."""
+    ends, notes = [], []
+    for start in tqdm(starts, level.name, unit="conf", disable=None if progress else True):
+        end, reason = relax_conformer(start, level, folder, fmax)
+        if reason:
+            notes.append(f"{start.start}: {reason}")
+        else:
+            ends.append(end)
+    return sorted(ends, key=lambda one: one.energy), notes
+
+
+def within(conformers: Sequence[Conformer], window: float) -> list[Conformer]:
+    """Return those that are no further above the lowest than a window, eV."""
+    lowest = min((one.energy for one in conformers), default=nan)
+    return [one for one in conformers if one.energy <= lowest + window]
+
+
+def relax_conformer(
+    start: Conformer, level: Level, folder: WorkFolder, fmax: float = FMAX
+) -> tuple[Conformer, str]:
+    """Relax a geometry at a level of theory, once for each folder.
 
     Returns
     -------
@@ -197,14 +217,14 @@ def relax_conformer(start: Conformer, level: Level, folder: WorkFolder) -> tuple
     str
         Why it is no minimum; empty if it is one.
     """
-    settings = {"level": level.model_dump(mode="json"), "fmax": FMAX}
+    settings = {"level": level.model_dump(mode="json"), "fmax": fmax}
     key = work_key("conformer", start.molecule, settings)
 
     def whole(record: Unit) -> Unit | None:  # without, the level or its program may not fail again
         return record if record["energy"] is not None else None
 
     done = folder.find_or_do(
-        key, lambda: _relax(start.molecule, level, folder.checkpoint(key)), whole, whole
+        key, lambda: _relax(start.molecule, level, fmax, folder.checkpoint(key)), whole, whole
     )
     if done["reason"]:
         return start, done["reason"]
@@ -224,10 +244,9 @@ def weigh(
 
     See `sample_conformers`.
     """
-    conformers = merge(sorted(minima, key=lambda one: one.energy))
-    limit = conformers[0].energy + window * KCAL_PER_MOL
-    n_above = sum(one.energy > limit for one in conformers)
-    conformers = conformers[: len(conformers) - n_above]
+    distinct = merge(sorted(minima, key=lambda one: one.energy))
+    conformers = within(distinct, window * KCAL_PER_MOL)
+    n_above = len(distinct) - len(conformers)
     molecules = [one.molecule for one in conformers]
     symmetries = [find_symmetry(molecule) for molecule in molecules]
     numbers = np.array([symmetry.number for symmetry in symmetries])
@@ -251,8 +270,8 @@ def weigh(
     )
 
 
-def _relax(molecule: Molecule, level: Level, checkpoint: Path | None) -> Unit:
-    settings: dict[str, Any] = {**level.settings, "fmax": FMAX}
+def _relax(molecule: Molecule, level: Level, fmax: float, checkpoint: Path | None) -> Unit:
+    settings: dict[str, Any] = {**level.settings, "fmax": fmax}
     if level.name == "dft":
         dft = relax_with(molecule, DFTSettings(**settings), checkpoint=checkpoint)
         positions, energy, reason = dft.molecule.positions, dft.energy, dft.reason

@@ -70,9 +70,10 @@ def find_conformers(
     Embeddings come first, half of them with ETKDGv3 and half without the torsions that it prefers
     (KDG). Each geometry within the window is then turned about each rotor into its other wells, the
     lowest first, and so are those that come of it, until no well is left. MMFF94 (or UFF) relaxes
-    all of them, the model those that are new, and the level tells their energy. Fresh embeddings
-    are the probe of what is still unseen: if one shows a new geometry within the window, the search
-    goes on from there; if none does, it ends.
+    them, without the charges, which would fold different wells into one (Hawkins et al. 2010, doi
+    10.1021/ci100031x); the model relaxes those that are new, and the level tells their energy.
+    Fresh embeddings are the probe of what is still unseen: if one shows a new geometry within the
+    window, the search goes on from there; if none does, it ends.
 
     Parameters
     ----------
@@ -275,7 +276,7 @@ class _Search:
 def _force_field(molecule: Molecule) -> ForceField | None:
     for level in ("mmff94", "uff"):
         try:
-            return ForceField(molecule, level)
+            return ForceField(molecule, level, charges=False)
         except ValueError:
             continue
     return None
