@@ -2,6 +2,7 @@
 
 from diffrelax.sampling.conformers.minima import (
     find_starts,
+    relax_all,
     relax_conformer,
     sample_conformers,
     weigh,
@@ -15,6 +16,7 @@ __all__ = [
     "find_conformers",
     "find_starts",
     "merge",
+    "relax_all",
     "relax_conformer",
     "sample_conformers",
     "weigh",

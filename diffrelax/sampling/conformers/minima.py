@@ -116,9 +116,9 @@ def sample_conformers(
         given, model, n, level=theory, window=window, seed=seed, progress=progress
     )
     folder = WorkFolder.of(work)
-    near, failed = _relax_all(starts, theory, folder, NEAR, progress=progress)
+    near, failed = relax_all(starts, theory, folder, NEAR, progress=progress)
     low = within(merge(near), window * KCAL_PER_MOL + STILL)
-    minima, failed_later = _relax_all(low, theory, folder, FMAX, progress=progress)
+    minima, failed_later = relax_all(low, theory, folder, FMAX, progress=progress)
     notes = failed + failed_later
     search = search.model_copy(update={"notes": (*search.notes, *notes)})
     if not minima:
@@ -186,10 +186,23 @@ def find_starts(
     return starts, provenance
 
 
-def _relax_all(
-    starts: Sequence[Conformer], level: Level, folder: WorkFolder, fmax: float, *, progress: bool
+def relax_all(
+    starts: Sequence[Conformer],
+    level: Level,
+    folder: WorkFolder,
+    fmax: float = FMAX,
+    *,
+    progress: bool = False,
 ) -> tuple[list[Conformer], list[str]]:
-    """Relax geometries at the level; return those that come there, by rising energy, and notes."""
+    """Relax geometries at a level of theory, see `relax_conformer`.
+
+    Returns
+    -------
+    list of Conformer
+        Those that come to their end, by rising energy.
+    list of str
+        Why the others did not.
+    """
     ends, notes = [], []
     for start in tqdm(starts, level.name, unit="conf", disable=None if progress else True):
         end, reason = relax_conformer(start, level, folder, fmax)
