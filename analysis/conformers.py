@@ -189,7 +189,7 @@ def told(found: list[Conformer], reference: list[Conformer], time: Time) -> dict
         "windows": [
             {
                 "window_kcal_mol": window,
-                "found": sum(one.energy - lowest < window * KCAL_PER_MOL for one in found),
+                "found": int(sum(one.energy - lowest < window * KCAL_PER_MOL for one in found)),
                 "reference": sum(energy < window for energy in above),
                 "covered": sum(
                     hit for hit, energy in zip(hits, above, strict=True) if energy < window
