@@ -13,7 +13,7 @@ from diffrelax.levels import get_calculator
 from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
-from diffrelax.molecule.environments import environments
+from diffrelax.molecule.environments import environments, in_words
 
 RARE = 5  # training molecules; 1.0% of validation molecules have an atom of a kind that fewer have
 
@@ -109,7 +109,7 @@ def unfamiliar(molecule: Molecule, model: Model) -> str:
     seen, atom, kind = min(rare)
     others = f", and {len(rare) - 1} more like it" if len(rare) > 1 else ""
     return (
-        f"{molecule.symbols[atom]}{atom + 1} ({kind}){others}: {seen or 'none'} of the molecules "
+        f"{molecule.symbols[atom]}{atom + 1} ({in_words(kind)}){others}: {seen or 'none'} of the molecules "
         f"that the model has learned {'has' if seen < 2 else 'have'} such an atom"
     )
 

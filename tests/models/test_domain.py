@@ -14,6 +14,7 @@ from diffrelax.molecule.environments import (
     bonds_in,
     count_environments,
     environments,
+    in_words,
     read_environments,
     write_environments,
 )
@@ -35,6 +36,28 @@ def test_an_environment_is_an_atom_with_its_bonds_and_heavy_neighbours():
     spiro = environments(dr.Molecule.from_smiles("C1CC12CCC2"))
     assert "Cr3 -CH2r3 -CH2r3 -CH2r4 -CH2r4" in spiro
     assert set(environments(dr.Molecule.from_smiles("C1CCCCC1"))) == {"CH2 -CH2 -CH2"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ("OH2", "OH2"),
+        ("OH -CH2", "OH, bonded to CH2"),
+        ("C -CH3 -CH3 =O", "C, bonded to 2 CH3 and =O"),
+        ("CHr4 -CHr4 =CHr4", "CH in a four-membered ring, bonded to CH in a four-membered ring and "
+         "=CH in a four-membered ring"),
+        ("Cr3 -Br -CH2r3 -CHr3 #N", "C in a three-membered ring, bonded to Br, CH2 in a "
+         "three-membered ring, CH in a three-membered ring and ≡N"),
+        ("N+ :CH :CH -O-", "N+, bonded to 2 aromatic CH and O-"),
+    ],
+)  # fmt: skip
+def test_an_environment_is_told_in_words(environment, words):
+    assert in_words(environment) == words
+
+
+def test_no_label_is_told_of_an_atom_that_is_hardly_known(bounded):
+    reason = dr.relax("C1=CC=C1", bounded).reason
+    assert reason.startswith("C1 (CH in a four-membered ring, bonded to CH in a four-membered ring")
 
 
 def test_environments_are_counted_by_molecules_and_read_as_written(tmp_path):
