@@ -163,6 +163,28 @@ def test_what_a_model_of_many_elements_and_charges_has_not_learned_is_refused(
 
 
 @pytest.mark.parametrize(
+    ("smiles", "fragments", "alone"),
+    [
+        ("CC(=O)[O-].[Na+]", "CC(=O)[O-], [Na+]", "CC(=O)O"),
+        ("C[NH3+].[Cl-]", "C[NH3+], [Cl-]", "CN"),
+        ("OCCN.Cl.Cl", "2 × Cl, NCCO", "NCCO"),
+        ("CCO.O", "CCO, O", "CCO"),
+        ("C[N+](C)(C)C.[Cl-]", "C[N+](C)(C)C, [Cl-]", ""),  # no neutral molecule is in it
+    ],
+)
+def test_of_a_salt_or_a_mixture_the_part_to_keep_is_told(bounded, smiles, fragments, alone):
+    (result,) = dr.relax([smiles], bounded)
+    assert result.verdict == "refused"
+    assert f"fragments ({fragments}): the model was trained on single" in result.reason
+    assert result.reason.endswith(f"; give {alone} alone" if alone else "single molecules")
+
+
+def test_an_ion_that_a_model_has_learned_is_kept_as_it_is(several):
+    reason = outside_domain(dr.Molecule.from_smiles("CC(=O)[O-].[Na+]"), several)
+    assert reason.endswith("; give CC(=O)[O-] alone")
+
+
+@pytest.mark.parametrize(
     "smiles",
     ["CCCl", "C[NH3+]", "CC(=O)[O-]", "[NH3+]CC(=O)[O-]", "COP(=O)([O-])OC", "C[N+](=O)[O-]"],
 )
