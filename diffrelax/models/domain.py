@@ -137,8 +137,8 @@ def unfamiliar(molecule: Molecule, model: Model) -> str:
     seen, atom, kind = min(rare)
     others = f", and {len(rare) - 1} more like it" if len(rare) > 1 else ""
     return (
-        f"{molecule.symbols[atom]}{atom + 1} ({in_words(kind)}){others}: {seen or 'none'} of the molecules "
-        f"that the model has learned {'has' if seen < 2 else 'have'} such an atom"
+        f"{molecule.symbols[atom]}{atom + 1} ({in_words(kind)}){others}: {seen or 'none'} of the "
+        f"molecules that the model has learned {'has' if seen < 2 else 'have'} such an atom"
     )
 
 

@@ -58,6 +58,6 @@ def looks_like_bohr(molecule: Molecule) -> str:
     if not BOHR_APART[0] < apart < BOHR_APART[1]:
         return ""
     return (
-        f"neighbours are {apart:.2f} times as far apart as bonds are long, so the positions seem to "
-        f"be in bohr: multiply them by {Bohr:.4f}, as they are expected in Å"
+        f"neighbours are {apart:.2f} times as far apart as bonds are long, so the positions seem "
+        f"to be in bohr: multiply them by {Bohr:.4f}, as they are expected in Å"
     )
