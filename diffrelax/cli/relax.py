@@ -124,11 +124,7 @@ def tell_aim(model: Model, theory: str) -> str:
 
 
 def read_parts(
-    inputs: Iterator[Input],
-    size: int,
-    *,
-    seed: int,
-    workers: int = 1,
+    inputs: Iterator[Input], size: int, *, seed: int, workers: int = 1
 ) -> Iterator[list[tuple[Input, Molecule | Rejected, Time]]]:
     """Read inputs, so many together; yield each with what it is and the time that it took."""
     from diffrelax.clock import timed

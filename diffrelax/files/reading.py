@@ -92,10 +92,7 @@ ONE = (str, os.PathLike, Record, Molecule, Rejected, ase.Atoms, Chem.Mol)
 
 
 def read_molecules(
-    inputs: Input | Iterable[Input],
-    *,
-    seed: int = 42,
-    workers: int = 1,
+    inputs: Input | Iterable[Input], *, seed: int = 42, workers: int = 1
 ) -> list[Molecule | Rejected]:
     """Read molecules from anything that holds them; the front door for every input.
 
@@ -126,10 +123,7 @@ def read_molecules(
 
 
 def each_molecule(
-    inputs: Input | Iterable[Input],
-    *,
-    seed: int = 42,
-    workers: int = 1,
+    inputs: Input | Iterable[Input], *, seed: int = 42, workers: int = 1
 ) -> Iterator[Molecule | Rejected]:
     """Read molecules one by one, see `read_molecules`; files are not held in memory."""
     check_seed(seed)
@@ -190,7 +184,7 @@ def read_one(given: Input, *, seed: int = 42) -> Molecule:
     return found[0]
 
 
-def read_file(path: str | os.PathLike[str], *, seed: int = 42) -> list[Molecule | Rejected]:
+def read_file(path: str | os.PathLike[str]) -> list[Molecule | Rejected]:
     """Read all molecules of a file, in order.
 
     - ``.smi``, ``.txt``: a SMILES or InChI and optionally a name on each line; lines that start
@@ -214,15 +208,13 @@ def read_file(path: str | os.PathLike[str], *, seed: int = 42) -> list[Molecule 
     Parameters
     ----------
     path : path
-    seed : int
-        Of the embedding of molecules without coordinates.
 
     Returns
     -------
     list of Molecule or Rejected
         One `Rejected` for each bad record, and one where the file cannot be read (on).
     """
-    return list(each_molecule(Path(path), seed=seed))
+    return list(each_molecule(Path(path)))
 
 
 def records_in(file: BufferedReader, source: str, suffix: str) -> Iterator[Record | Rejected]:
