@@ -172,7 +172,8 @@ def test_what_lacks_hydrogens_tells_as_what_it_was_read(model, smiles, without, 
     "smiles",
     ["CC(=O)OC", "C[N+](=O)[O-]", "CN=[N+]=[N-]", "[C-]#[N+]C", "C[N+](C)(C)[O-]", "C[NH3+]",
      "CC(=O)[O-]", "C=[N+]=[N-]", "c1cc[n+]([O-])cc1", "CS(=O)(=O)C", "C1=CC=CC=CC=C1", "CNC(=S)C",
-     "[C-]#[O+]", "O=C1C=CC(=O)C=C1", "NC(=[NH2+])N", "CN(C)C=C[N+](=O)[O-]"],
+     "[C-]#[O+]", "O=Cc1cccs1", "Cc1csc(C(=O)O)n1", "CS/C=C/C=O", "O=C1C=CC(=O)C=C1",
+     "NC(=[NH2+])N", "CN(C)C=C[N+](=O)[O-]"],
 )  # fmt: skip
 def test_of_what_is_read_as_usual_nothing_is_told(smiles):
     molecule = dr.Molecule.from_smiles(smiles)

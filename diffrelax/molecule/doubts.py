@@ -43,8 +43,10 @@ def _oddities(molecule: Molecule) -> Iterator[str]:
     if molecule.multiplicity > 1:
         yield "with unpaired electrons"
     for i, j, order in molecule.bonds:
+        if order < 2 or numbers[[i, j]].max() > 8:  # UFF makes S=O as long
+            continue
         length = np.linalg.norm(molecule.positions[i] - molecule.positions[j])
-        if order >= 2 and length > covalent_radii[numbers[[i, j]]].sum() + LONG_DOUBLE_BOND:
+        if length > covalent_radii[numbers[[i, j]]].sum() + LONG_DOUBLE_BOND:
             names = (f"{molecule.symbols[k]}{k + 1}" for k in (i, j))
             yield f"where {'='.join(names)} is as long as a single bond ({length:.2f} Å)"
             return
