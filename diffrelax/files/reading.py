@@ -76,13 +76,13 @@ class Record:
         except Exception:  # `read` says why
             return {}
 
-    def read(self, seed: int, max_atoms: int | None = None) -> Molecule | Rejected:
+    def read(self, seed: int) -> Molecule | Rejected:
         """Read the molecule, or say what is wrong."""
         name, form = self.default, FORMATS[self.suffix]
         try:
             check_text(self.text)
             name = form.title(self.text) or name
-            return form.parse(self.text, name, seed, max_atoms)
+            return form.parse(self.text, name, seed)
         except Exception as error:  # whatever a record does to its parser, the others are read
             return Rejected(name=name, source=self.source, reason=reason_of(error))
 
@@ -92,11 +92,7 @@ ONE = (str, os.PathLike, Record, Molecule, Rejected, ase.Atoms, Chem.Mol)
 
 
 def read_molecules(
-    inputs: Input | Iterable[Input],
-    *,
-    seed: int = 42,
-    workers: int = 1,
-    max_atoms: int | None = None,
+    inputs: Input | Iterable[Input], *, seed: int = 42, workers: int = 1
 ) -> list[Molecule | Rejected]:
     """Read molecules from anything that holds them; the front door for every input.
 
@@ -112,8 +108,6 @@ def read_molecules(
         Number of processes that read SMILES and files; what they give does not depend on it. A
         molecule at which a process dies, or stays for two minutes, is one `Rejected`. With more
         than one, a script must work under ``if __name__ == "__main__"``.
-    max_atoms : int, optional
-        Embed no larger molecules, hydrogens counted.
 
     Returns
     -------
@@ -125,19 +119,15 @@ def read_molecules(
     ValueError
         If the seed is not an integer from 0 to 2**31 - 9, or there is no worker.
     """
-    return list(each_molecule(inputs, seed=seed, workers=workers, max_atoms=max_atoms))
+    return list(each_molecule(inputs, seed=seed, workers=workers))
 
 
 def each_molecule(
-    inputs: Input | Iterable[Input],
-    *,
-    seed: int = 42,
-    workers: int = 1,
-    max_atoms: int | None = None,
+    inputs: Input | Iterable[Input], *, seed: int = 42, workers: int = 1
 ) -> Iterator[Molecule | Rejected]:
     """Read molecules one by one, see `read_molecules`; files are not held in memory."""
     check_seed(seed)
-    read = partial(read_record, seed=seed, max_atoms=max_atoms)
+    read = partial(read_record, seed=seed)
     is_text = (str, Record, Rejected)  # what is no text is read here, for RDKit pickles no names
     texts = (one if isinstance(one, is_text) else read(one) for one in each_record(inputs))
     return ordered_map(read, texts, workers, _lost, WORKER_SECONDS)
@@ -162,15 +152,13 @@ def each_record(inputs: Input | Iterable[Input]) -> Iterator[Input]:
             yield given
 
 
-def read_record(
-    given: Input, *, seed: int = 42, max_atoms: int | None = None
-) -> Molecule | Rejected:
+def read_record(given: Input, *, seed: int = 42) -> Molecule | Rejected:
     """Read what `each_record` yields."""
     if isinstance(given, Record):
-        return given.read(seed, max_atoms)
+        return given.read(seed)
     if isinstance(given, str):
-        return read_smiles(given, seed=seed, max_atoms=max_atoms)
-    return read_object(given, seed=seed, max_atoms=max_atoms)
+        return read_smiles(given, seed=seed)
+    return read_object(given, seed=seed)
 
 
 def is_path(given: object) -> TypeGuard[str | os.PathLike[str]]:
@@ -196,7 +184,7 @@ def read_one(given: Input, *, seed: int = 42) -> Molecule:
     return found[0]
 
 
-def read_file(path: str | os.PathLike[str], *, seed: int = 42) -> list[Molecule | Rejected]:
+def read_file(path: str | os.PathLike[str]) -> list[Molecule | Rejected]:
     """Read all molecules of a file, in order.
 
     - ``.smi``, ``.txt``: a SMILES or InChI and optionally a name on each line; lines that start
@@ -220,15 +208,13 @@ def read_file(path: str | os.PathLike[str], *, seed: int = 42) -> list[Molecule 
     Parameters
     ----------
     path : path
-    seed : int
-        Of the embedding of molecules without coordinates.
 
     Returns
     -------
     list of Molecule or Rejected
         One `Rejected` for each bad record, and one where the file cannot be read (on).
     """
-    return list(each_molecule(Path(path), seed=seed))
+    return list(each_molecule(Path(path)))
 
 
 def records_in(file: BufferedReader, source: str, suffix: str) -> Iterator[Record | Rejected]:
@@ -294,14 +280,14 @@ def check_file(path: Path) -> None:
         raise ValueError(f"{path} has an unknown suffix: use {', '.join(FORMATS)}")
 
 
-def read_smiles(text: str, *, seed: int = 42, max_atoms: int | None = None) -> Molecule | Rejected:
+def read_smiles(text: str, *, seed: int = 42) -> Molecule | Rejected:
     """Read a SMILES, optionally followed by a name, and say what is wrong if it is none."""
     name = smiles_title(text)
     if "\n" in text.strip():
         reason = "it has several lines: give a list of SMILES, or the path of a .smi file"
         return Rejected(name=text.split(maxsplit=1)[0], source=text, reason=reason)
     try:
-        return parse_smiles(text, name, seed, max_atoms)
+        return parse_smiles(text, name, seed)
     except Exception as error:
         reason = reason_of(error)
     if os.path.exists(text) or re.search(r"^[~.]*/|\.[a-z]\w{1,6}$", text):
@@ -315,9 +301,7 @@ def read_smiles(text: str, *, seed: int = 42, max_atoms: int | None = None) -> M
     return Rejected(name=name, source=text, reason=reason)
 
 
-def read_object(
-    given: object, *, seed: int = 42, max_atoms: int | None = None
-) -> Molecule | Rejected:
+def read_object(given: object, *, seed: int = 42) -> Molecule | Rejected:
     """Read a Molecule, ase.Atoms or RDKit Mol, and say what is wrong with anything else."""
     source = repr(given)
     try:
@@ -327,7 +311,7 @@ def read_object(
             return Molecule.from_atoms(given)
         if isinstance(given, Chem.Mol):
             source = f"RDKit Mol {Chem.MolToSmiles(given)}"
-            return Molecule.from_rdkit(given, seed=seed, max_atoms=max_atoms)
+            return Molecule.from_rdkit(given, seed=seed)
         raise ValueError(
             f"{source} is not a molecule: give a SMILES, a path, a Molecule, ase.Atoms or an "
             "RDKit Mol"

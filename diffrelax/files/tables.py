@@ -56,10 +56,10 @@ def properties(record: str) -> dict[str, Any]:
     return {key: plain_number(cell) for key, cell in row.items() if key not in shown and cell}
 
 
-def parse(record: str, name: str, seed: int, max_atoms: int | None = None) -> Molecule:
+def parse(record: str, name: str, seed: int) -> Molecule:
     """Embed the SMILES or InChI of a row."""
     row = _row(record)
-    return smiles.embed_text(row[_structure_of(row)], name, seed, max_atoms)
+    return smiles.embed_text(row[_structure_of(row)], name, seed)
 
 
 def _row(record: str) -> dict[str, str]:

@@ -17,6 +17,8 @@ from diffrelax.molecule import Molecule
 from diffrelax.molecule.identity import identity_change
 
 LONGEST_STEP = 0.2  # Å, of an atom
+MAX_CALLS = 300  # of a molecule
+N_PARALLEL = 16  # molecules in a call
 
 Evaluate = Callable[
     [Sequence[Molecule], Sequence[np.ndarray]], tuple[np.ndarray, Sequence[np.ndarray]]
@@ -24,7 +26,7 @@ Evaluate = Callable[
 
 
 def relax_many(
-    molecules: Sequence[Molecule], level: str, *, fmax: float = 0.03, max_calls: int = 300
+    molecules: Sequence[Molecule], level: str, *, fmax: float = 0.03
 ) -> list[LevelRelaxation]:
     """Relax molecules at a cheap level of theory, in the least time.
 
@@ -36,8 +38,6 @@ def relax_many(
     level : {"mmff94", "uff", "gfn-ff", "gfn2-xtb", "aimnet2"}
     fmax : float
         Converged when no atom feels a larger force, eV/Å.
-    max_calls : int
-        Of a molecule.
 
     Returns
     -------
@@ -55,13 +55,13 @@ def relax_many(
             else:
                 program = {"program": "xtb"} if level == "gfn2-xtb" else {}
                 ends[i] = relax_at_level(
-                    molecule, level, fmax=fmax, max_steps=max_calls - 1, **program
+                    molecule, level, fmax=fmax, max_steps=MAX_CALLS - 1, **program
                 )
         except ValueError as error:
             ends[i] = LevelRelaxation(molecule.positions, nan, nan, None, str(error), NO_TIME)
     able.sort(key=lambda molecule: molecule.n_atoms)
     begun = Time.now()
-    found = list(relax_side_by_side(able, aimnet2.evaluate, fmax=fmax, max_calls=max_calls))
+    found = list(relax_side_by_side(able, aimnet2.evaluate, fmax=fmax))
     time = (Time.now() - begun) / max(1, len(found))
     for end in found:
         reason = "" if end.fmax < fmax else f"fmax {end.fmax:.3f} eV/Å after {end.n_calls} calls"
@@ -74,12 +74,7 @@ def relax_many(
 
 
 def relax_side_by_side(
-    molecules: Iterable[Molecule],
-    evaluate: Evaluate,
-    *,
-    fmax: float,
-    max_calls: int = 300,
-    n_parallel: int = 16,
+    molecules: Iterable[Molecule], evaluate: Evaluate, *, fmax: float
 ) -> Iterator[Walk]:
     """Relax molecules, so many at a time, by BFGS from model Hessians.
 
@@ -93,10 +88,6 @@ def relax_side_by_side(
         Takes molecules and their positions, returns energies, eV, and forces, eV/Å.
     fmax : float
         Converged when no atom feels a larger force, eV/Å.
-    max_calls : int
-        Of a molecule.
-    n_parallel : int
-        Molecules in a call.
 
     Yields
     ------
@@ -106,14 +97,14 @@ def relax_side_by_side(
     waiting = iter(molecules)
     walks: list[Walk] = []
     while True:
-        walks += map(Walk, islice(waiting, n_parallel - len(walks)))
+        walks += map(Walk, islice(waiting, N_PARALLEL - len(walks)))
         if not walks:
             return
         energies, forces = evaluate([w.molecule for w in walks], [w.positions for w in walks])
         going = []
         for walk, energy, force in zip(walks, energies, forces, strict=True):
             walk.learn(float(energy), force)
-            if walk.fmax >= fmax and walk.n_calls < max_calls:
+            if walk.fmax >= fmax and walk.n_calls < MAX_CALLS:
                 walk.move(force)
                 going.append(walk)
             else:

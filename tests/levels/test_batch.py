@@ -3,7 +3,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from diffrelax.levels import relax_at_level
+from diffrelax.levels import batch, relax_at_level
 from diffrelax.levels.aimnet2 import evaluate
 from diffrelax.levels.batch import relax_many, relax_side_by_side
 from diffrelax.molecule import Molecule
@@ -30,10 +30,11 @@ class Springs:
         return np.array(energies), [-pull for pull in pulls]
 
 
-def test_finds_the_minima_of_springs_and_keeps_calls_full():
+def test_finds_the_minima_of_springs_and_keeps_calls_full(monkeypatch):
+    monkeypatch.setattr(batch, "N_PARALLEL", 3)
     molecules = [Molecule.from_smiles(smiles) for smiles in SMILES]
     springs = Springs(molecules)
-    ends = list(relax_side_by_side(molecules, springs, fmax=1e-4, n_parallel=3))
+    ends = list(relax_side_by_side(molecules, springs, fmax=1e-4))
     assert sorted(end.molecule.name for end in ends) == sorted(SMILES)
     for end in ends:
         assert end.fmax < 1e-4
@@ -52,9 +53,10 @@ def test_a_single_atom_costs_no_other_molecule():
     assert (atom.reason, atom.n_calls, methane.reason) == ("", 1, "")
 
 
-def test_what_does_not_converge_says_so_and_ends():
+def test_what_does_not_converge_says_so_and_ends(monkeypatch):
+    monkeypatch.setattr(batch, "MAX_CALLS", 2)
     molecules = [Molecule.from_smiles(smiles) for smiles in SMILES[:2]]
-    ends = list(relax_side_by_side(molecules, Springs(molecules), fmax=1e-9, max_calls=2))
+    ends = list(relax_side_by_side(molecules, Springs(molecules), fmax=1e-9))
     assert [end.n_calls for end in ends] == [2, 2]
     assert all(end.fmax > 1e-9 for end in ends)
 
