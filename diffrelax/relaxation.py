@@ -22,7 +22,7 @@ from diffrelax.models.batches import (
     choose_schedule,
     relax_batch,
 )
-from diffrelax.models.domain import caution, outside_domain, rise, unfamiliar
+from diffrelax.models.domain import atom_limit, caution, outside_domain, rise, unfamiliar
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.doubts import odd_reading
@@ -174,7 +174,7 @@ def relax(
     """
     one = (str, Molecule, Rejected, ase.Atoms, Chem.Mol)
     single = not is_path(inputs) and (isinstance(inputs, one) or not isinstance(inputs, Iterable))
-    molecules = read_molecules(inputs, seed=seed, workers=workers)
+    molecules = read_molecules(inputs, seed=seed, workers=workers, max_atoms=atom_limit(model))
     if single and isinstance(molecules[0], Rejected):
         raise ValueError(f"{molecules[0].name}: {molecules[0].reason}")
     results = relax_molecules(

@@ -17,6 +17,7 @@ from diffrelax.geometry import superpose
 from diffrelax.levels import get_calculator, relax_at_level
 from diffrelax.models.batches import choose_schedule
 from diffrelax.models.domain import outside_domain
+from diffrelax.molecule import embedding
 from diffrelax.molecule.doubts import odd_reading
 from diffrelax.network.config import NetworkConfig
 from diffrelax.relaxation import relax_molecules
@@ -307,14 +308,18 @@ def test_a_large_molecule_that_is_left_alone_is_told_of_too(calibrated):
     )
 
 
-def test_what_is_too_large_for_the_model_comes_back_as_embedded(model):
-    (refused,) = dr.relax(["C" * 36], model)
-    chain = refused.molecule
-    assert (refused.verdict, chain.n_atoms, chain.start) == ("refused", 110, "mmff94")
-    assert refused.reason == outside_domain(chain, model)
-    assert f"110 atoms: the model was trained on at most 29 and is not used beyond {MAX_ATOMS}" in (
-        refused.reason
-    )
+def test_what_is_too_large_for_the_model_is_not_embedded(model, monkeypatch):
+    chain = dr.Molecule.from_smiles("C" * 36)
+    monkeypatch.setattr(embedding, "_embed_once", lambda *_: pytest.fail("it is embedded"))
+    given, smiles = dr.relax([chain, "C" * 36], model)
+    assert given.verdict == "refused"
+    assert smiles.verdict == "failed"
+    assert smiles.reason == f"110 atoms: not embedded, as at most {MAX_ATOMS} are used here"
+
+
+def test_a_model_of_large_molecules_covers_them(model):
+    chain = dr.Molecule.from_smiles("C" * 36)
+    assert "used beyond 100" in outside_domain(chain, model)
     large = model.config.model_copy(update={"largest": 110})
     assert not outside_domain(chain, replace(model, config=large))
 

@@ -60,6 +60,7 @@ def relax(
     """
     from diffrelax.cli.report import Report, carried, report_each
     from diffrelax.files.writing import check_output
+    from diffrelax.models.domain import atom_limit
     from diffrelax.results.journal import Result
     from diffrelax.results.rows import MoleculeRow
 
@@ -78,7 +79,7 @@ def relax(
     }
 
     def results(left: Iterator[Input]) -> Iterator[list[Result]]:
-        for part in read_parts(left, PART, seed=seed, workers=workers):
+        for part in read_parts(left, PART, seed=seed, workers=workers, max_atoms=max_atoms):
             molecules = [molecule for _, molecule, _ in part]
             relaxed = relax_or_fail(
                 molecules, loaded, level=level, noise_level=noise_level, max_error=max_error
@@ -89,6 +90,7 @@ def relax(
                 for (source, *_), row, one in zip(part, rows, relaxed, strict=True)
             ]
 
+    max_atoms = atom_limit(loaded)
     report = Report(
         output,
         settings,
@@ -124,9 +126,17 @@ def tell_aim(model: Model, theory: str) -> str:
 
 
 def read_parts(
-    inputs: Iterator[Input], size: int, *, seed: int, workers: int = 1
+    inputs: Iterator[Input],
+    size: int,
+    *,
+    seed: int,
+    workers: int = 1,
+    max_atoms: int | None = None,
 ) -> Iterator[list[tuple[Input, Molecule | Rejected, Time]]]:
-    """Read inputs, so many together; yield each with what it is and the time that it took."""
+    """Read inputs, so many together; yield each with what it is and the time that it took.
+
+    No larger molecules are embedded than ``max_atoms``, if it is given.
+    """
     from diffrelax.clock import timed
     from diffrelax.files.reading import each_molecule
 
@@ -137,7 +147,7 @@ def read_parts(
             waiting.append(given)
             yield given
 
-    read = timed(each_molecule(remembered(), seed=seed, workers=workers))
+    read = timed(each_molecule(remembered(), seed=seed, workers=workers, max_atoms=max_atoms))
     while part := list(islice(read, size)):
         yield [(waiting.popleft(), molecule, time) for molecule, time in part]
 

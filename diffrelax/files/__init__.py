@@ -29,8 +29,8 @@ class Format(Protocol):
     def properties(self, record: str, /) -> dict[str, Any]:
         """Return what else a record says of the molecule."""
 
-    def parse(self, record: str, name: str, seed: int, /) -> Molecule:
-        """Read a record, with the seed of an embedding."""
+    def parse(self, record: str, name: str, seed: int, max_atoms: int | None, /) -> Molecule:
+        """Read a record, with the seed of an embedding and the most atoms to embed."""
 
 
 class Writer(NamedTuple):

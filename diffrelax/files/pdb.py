@@ -44,7 +44,7 @@ def properties(record: str) -> dict[str, Any]:
     return {key: plain_number(value.strip()) for key, value in REMARK.findall(record)}
 
 
-def parse(record: str, name: str, seed: int) -> Molecule:
+def parse(record: str, name: str, seed: int, max_atoms: int | None = None) -> Molecule:
     """Take elements, positions and formal charges, and perceive the bonds.
 
     The format has no bond orders, and connections are often left out.

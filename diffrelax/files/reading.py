@@ -76,13 +76,13 @@ class Record:
         except Exception:  # `read` says why
             return {}
 
-    def read(self, seed: int) -> Molecule | Rejected:
+    def read(self, seed: int, max_atoms: int | None = None) -> Molecule | Rejected:
         """Read the molecule, or say what is wrong."""
         name, form = self.default, FORMATS[self.suffix]
         try:
             check_text(self.text)
             name = form.title(self.text) or name
-            return form.parse(self.text, name, seed)
+            return form.parse(self.text, name, seed, max_atoms)
         except Exception as error:  # whatever a record does to its parser, the others are read
             return Rejected(name=name, source=self.source, reason=reason_of(error))
 
@@ -92,7 +92,11 @@ ONE = (str, os.PathLike, Record, Molecule, Rejected, ase.Atoms, Chem.Mol)
 
 
 def read_molecules(
-    inputs: Input | Iterable[Input], *, seed: int = 42, workers: int = 1
+    inputs: Input | Iterable[Input],
+    *,
+    seed: int = 42,
+    workers: int = 1,
+    max_atoms: int | None = None,
 ) -> list[Molecule | Rejected]:
     """Read molecules from anything that holds them; the front door for every input.
 
@@ -108,6 +112,8 @@ def read_molecules(
         Number of processes that read SMILES and files; what they give does not depend on it. A
         molecule at which a process dies, or stays for two minutes, is one `Rejected`. With more
         than one, a script must work under ``if __name__ == "__main__"``.
+    max_atoms : int, optional
+        Embed no larger molecules, hydrogens counted.
 
     Returns
     -------
@@ -119,15 +125,19 @@ def read_molecules(
     ValueError
         If the seed is not an integer from 0 to 2**31 - 9, or there is no worker.
     """
-    return list(each_molecule(inputs, seed=seed, workers=workers))
+    return list(each_molecule(inputs, seed=seed, workers=workers, max_atoms=max_atoms))
 
 
 def each_molecule(
-    inputs: Input | Iterable[Input], *, seed: int = 42, workers: int = 1
+    inputs: Input | Iterable[Input],
+    *,
+    seed: int = 42,
+    workers: int = 1,
+    max_atoms: int | None = None,
 ) -> Iterator[Molecule | Rejected]:
     """Read molecules one by one, see `read_molecules`; files are not held in memory."""
     check_seed(seed)
-    read = partial(read_record, seed=seed)
+    read = partial(read_record, seed=seed, max_atoms=max_atoms)
     is_text = (str, Record, Rejected)  # what is no text is read here, for RDKit pickles no names
     texts = (one if isinstance(one, is_text) else read(one) for one in each_record(inputs))
     return ordered_map(read, texts, workers, _lost, WORKER_SECONDS)
@@ -152,13 +162,15 @@ def each_record(inputs: Input | Iterable[Input]) -> Iterator[Input]:
             yield given
 
 
-def read_record(given: Input, *, seed: int = 42) -> Molecule | Rejected:
+def read_record(
+    given: Input, *, seed: int = 42, max_atoms: int | None = None
+) -> Molecule | Rejected:
     """Read what `each_record` yields."""
     if isinstance(given, Record):
-        return given.read(seed)
+        return given.read(seed, max_atoms)
     if isinstance(given, str):
-        return read_smiles(given, seed=seed)
-    return read_object(given, seed=seed)
+        return read_smiles(given, seed=seed, max_atoms=max_atoms)
+    return read_object(given, seed=seed, max_atoms=max_atoms)
 
 
 def is_path(given: object) -> TypeGuard[str | os.PathLike[str]]:
@@ -280,14 +292,14 @@ def check_file(path: Path) -> None:
         raise ValueError(f"{path} has an unknown suffix: use {', '.join(FORMATS)}")
 
 
-def read_smiles(text: str, *, seed: int = 42) -> Molecule | Rejected:
+def read_smiles(text: str, *, seed: int = 42, max_atoms: int | None = None) -> Molecule | Rejected:
     """Read a SMILES, optionally followed by a name, and say what is wrong if it is none."""
     name = smiles_title(text)
     if "\n" in text.strip():
         reason = "it has several lines: give a list of SMILES, or the path of a .smi file"
         return Rejected(name=text.split(maxsplit=1)[0], source=text, reason=reason)
     try:
-        return parse_smiles(text, name, seed)
+        return parse_smiles(text, name, seed, max_atoms)
     except Exception as error:
         reason = reason_of(error)
     if os.path.exists(text) or re.search(r"^[~.]*/|\.[a-z]\w{1,6}$", text):
@@ -301,7 +313,9 @@ def read_smiles(text: str, *, seed: int = 42) -> Molecule | Rejected:
     return Rejected(name=name, source=text, reason=reason)
 
 
-def read_object(given: object, *, seed: int = 42) -> Molecule | Rejected:
+def read_object(
+    given: object, *, seed: int = 42, max_atoms: int | None = None
+) -> Molecule | Rejected:
     """Read a Molecule, ase.Atoms or RDKit Mol, and say what is wrong with anything else."""
     source = repr(given)
     try:
@@ -311,7 +325,7 @@ def read_object(given: object, *, seed: int = 42) -> Molecule | Rejected:
             return Molecule.from_atoms(given)
         if isinstance(given, Chem.Mol):
             source = f"RDKit Mol {Chem.MolToSmiles(given)}"
-            return Molecule.from_rdkit(given, seed=seed)
+            return Molecule.from_rdkit(given, seed=seed, max_atoms=max_atoms)
         raise ValueError(
             f"{source} is not a molecule: give a SMILES, a path, a Molecule, ase.Atoms or an "
             "RDKit Mol"

@@ -42,7 +42,7 @@ def properties(record: str) -> dict[str, Any]:
     return {key: plain_number(value.strip()) for key, value in PROPERTY.findall(data)}
 
 
-def parse(record: str, name: str, seed: int) -> Molecule:
+def parse(record: str, name: str, seed: int, max_atoms: int | None = None) -> Molecule:
     """Take a record as it stands, or embed what is a drawing or lacks its hydrogens."""
     with rdBase.BlockLogs():
         supplier = Chem.SDMolSupplier()
@@ -60,6 +60,7 @@ def parse(record: str, name: str, seed: int) -> Molecule:
         seed=seed,
         charge=given.get("charge"),
         multiplicity=given.get("multiplicity"),
+        max_atoms=max_atoms,
     )
 
 

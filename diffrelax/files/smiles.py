@@ -34,17 +34,17 @@ def properties(record: str) -> dict[str, Any]:
     return {}
 
 
-def parse(record: str, name: str, seed: int) -> Molecule:
+def parse(record: str, name: str, seed: int, max_atoms: int | None = None) -> Molecule:
     """Embed a SMILES or an InChI."""
-    return embed_text(cut_smiles(record)[0], name, seed)
+    return embed_text(cut_smiles(record)[0], name, seed, max_atoms)
 
 
-def embed_text(text: str, name: str, seed: int) -> Molecule:
+def embed_text(text: str, name: str, seed: int, max_atoms: int | None = None) -> Molecule:
     """Embed a SMILES or an InChI that stands alone."""
     if not text.startswith("InChI="):
-        return Molecule.from_smiles(text, name=name, seed=seed)
+        return Molecule.from_smiles(text, name=name, seed=seed, max_atoms=max_atoms)
     with rdBase.BlockLogs():
         mol = Chem.MolFromInchi(text)
     if mol is None:
         raise ValueError(f"{text!r} is not an InChI: check it")
-    return Molecule.from_rdkit(mol, name=name or text, seed=seed)
+    return Molecule.from_rdkit(mol, name=name or text, seed=seed, max_atoms=max_atoms)

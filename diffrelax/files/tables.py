@@ -56,10 +56,10 @@ def properties(record: str) -> dict[str, Any]:
     return {key: plain_number(cell) for key, cell in row.items() if key not in shown and cell}
 
 
-def parse(record: str, name: str, seed: int) -> Molecule:
+def parse(record: str, name: str, seed: int, max_atoms: int | None = None) -> Molecule:
     """Embed the SMILES or InChI of a row."""
     row = _row(record)
-    return smiles.embed_text(row[_structure_of(row)], name, seed)
+    return smiles.embed_text(row[_structure_of(row)], name, seed, max_atoms)
 
 
 def _row(record: str) -> dict[str, str]:

@@ -51,7 +51,7 @@ def properties(record: str) -> dict[str, Any]:
     return {key: read[key] for key in read if key not in OF_THE_FRAME and f"{key}=" in comment}
 
 
-def parse(record: str, name: str, seed: int) -> Molecule:
+def parse(record: str, name: str, seed: int, max_atoms: int | None = None) -> Molecule:
     """Take the positions of a frame and perceive its bonds."""
     first, *rest = record.rstrip().split("\n")
     if not first.strip().isdecimal():

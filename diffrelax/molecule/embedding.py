@@ -33,6 +33,7 @@ def embed(
     mol: Chem.Mol,
     seed: int,
     method: Literal["ETKDGv3", "KDG"] = "ETKDGv3",
+    max_atoms: int | None = None,
 ) -> tuple[Chem.Mol, str]:
     """Embed a molecule in 3D and relax it with MMFF94, or UFF without its parameters.
 
@@ -47,6 +48,8 @@ def embed(
     seed : int
     method : {"ETKDGv3", "KDG"}
         With the preferences that torsions have in crystals, or without.
+    max_atoms : int, optional
+        Embed no larger molecule, hydrogens counted.
 
     Returns
     -------
@@ -59,8 +62,8 @@ def embed(
     Raises
     ------
     ValueError
-        If the seed is not an integer from 0 to 2**31 - 9, ``mol`` has more than `MAX_HEAVY_ATOMS`
-        heavy atoms, no conformer with its stereochemistry is found, or none within
+        If the seed is not an integer from 0 to 2**31 - 9, ``mol`` has more than `max_atoms` or
+        `MAX_HEAVY_ATOMS`, no conformer with its stereochemistry is found, or none within
         `EMBEDDING_SECONDS`.
     """
     seed = check_seed(seed)
@@ -74,6 +77,8 @@ def embed(
         assign_stereo(mol)
         twists = _senses(Chem.AddHs(mol, addCoords=True))
     asked = Chem.AddHs(mol)
+    if max_atoms is not None and (n := asked.GetNumAtoms()) > max_atoms:
+        raise ValueError(f"{n} atoms: not embedded, as at most {max_atoms} are used here")
     asked.RemoveAllConformers()
     smiles = Chem.MolToSmiles(Chem.RemoveHs(asked))
     end = time.thread_time() + EMBEDDING_SECONDS

@@ -139,6 +139,7 @@ class Molecule:
         name: str = "",
         seed: int = 42,
         multiplicity: int | None = None,
+        max_atoms: int | None = None,
     ) -> Molecule:
         """Embed a SMILES with ETKDGv3 and relax it with MMFF94, or UFF without MMFF94 parameters.
 
@@ -158,6 +159,8 @@ class Molecule:
         multiplicity : int, optional
             Default: one more than the radical electrons that the SMILES shows, so ``O=O`` is a
             singlet and ``[O][O]`` a triplet.
+        max_atoms : int, optional
+            Embed no larger molecule, hydrogens counted.
 
         Raises
         ------
@@ -180,7 +183,9 @@ class Molecule:
                     f"{smiles!r} asks for {ignored}, which cannot be embedded: leave out its @, / "
                     "or \\, or give coordinates"
                 )
-        return cls.from_rdkit(mol, name=name or smiles, seed=seed, multiplicity=multiplicity)
+        return cls.from_rdkit(
+            mol, name=name or smiles, seed=seed, multiplicity=multiplicity, max_atoms=max_atoms
+        )
 
     @classmethod
     def from_rdkit(
@@ -191,6 +196,7 @@ class Molecule:
         seed: int = 42,
         charge: int | None = None,
         multiplicity: int | None = None,
+        max_atoms: int | None = None,
     ) -> Molecule:
         """Take an RDKit molecule with its 3D conformer as it stands, or embed it.
 
@@ -210,6 +216,8 @@ class Molecule:
             Default: the sum of the formal charges, which it must equal where bonds are known.
         multiplicity : int, optional
             Default: one more than the number of radical electrons.
+        max_atoms : int, optional
+            Embed no larger molecule, hydrogens counted.
 
         Raises
         ------
@@ -241,7 +249,7 @@ class Molecule:
                     "charges or radicals (M  CHG, M  RAD)"
                 )
             if not has_all_positions(mol):
-                mol, start = embed(mol, seed)
+                mol, start = embed(mol, seed, max_atoms=max_atoms)
         return _with_bonds(
             mol,
             charge=charge,

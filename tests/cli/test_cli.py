@@ -343,14 +343,14 @@ def test_a_level_to_aim_at_is_chosen_and_an_unknown_one_told(run, several_levels
 
 
 def test_what_a_model_does_not_cover_is_told_one_by_one(run, several_levels):
-    bad = ("CCBr", "[NH3+]CC[NH3+]", "OO", "CCl.Cl")
+    chain = "C" * 99 + "O"
+    bad = ("CCBr", "[NH3+]CC[NH3+]", "OO", "CCl.Cl", chain)
     status, out, _ = run("relax", *bad, "CCO", "--model", several_levels, "--json")
     assert status == 1
     rows = [json.loads(line) for line in out.splitlines()]
-    assert [row["verdict"] for row in rows] == [*["refused"] * 4, "relaxed"]
-    for row, reason in zip(
-        rows, ("trained on Br", "charge +2", "O–O", "2 fragments"), strict=False
-    ):
+    assert [row["verdict"] for row in rows] == [*["refused"] * 4, "failed", "relaxed"]
+    for row, reason in zip(rows, ("trained on Br", "charge +2", "O–O", "2 fragments",
+                                  "300 atoms: not embedded"), strict=False):  # fmt: skip
         assert reason in row["reason"]
 
 

@@ -197,6 +197,9 @@ def test_up_to_its_limit_a_model_is_used_with_caution(several):
     result = dr.relax(dr.Molecule.from_smiles("C" * 78 + "O"), several)
     assert result.verdict == "relaxed"
     assert "79 heavy atoms, 237 in all: extrapolated, trained on at most 20" in result.reason
+    (told,) = dr.relax(["C" * 99 + "O"], several)
+    assert told.verdict == "failed"
+    assert told.reason == "300 atoms: not embedded, as at most 250 are used here"
 
 
 def test_an_environment_that_was_not_learned_is_told(several):

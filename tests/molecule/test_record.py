@@ -461,6 +461,14 @@ def test_embedding_has_a_limit_in_seconds(monkeypatch):
         Molecule.from_smiles("CCO")
 
 
+def test_embedding_of_large_molecules_can_be_left_out():
+    (result,) = read_molecules("CCO", max_atoms=8)
+    assert result.reason == "9 atoms: not embedded, as at most 8 are used here"
+    assert read_molecules("CCO", max_atoms=9)[0].n_atoms == 9
+    molecule = Molecule.from_smiles("CCO")
+    assert read_molecules(molecule, max_atoms=8) == [molecule]
+
+
 @pytest.mark.parametrize("smiles", ["F.F", "[H][H].[H][H]", "[Ar].[Ar]", "Cl.Cl", "O.O.O"])
 def test_fragments_stand_apart(smiles):
     molecule = Molecule.from_smiles(smiles)
