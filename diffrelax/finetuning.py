@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import filecmp
 import shutil
 from collections import Counter
@@ -14,17 +15,21 @@ from typing import Any
 import numpy as np
 import yaml
 from rdkit import Chem, rdBase
+from torch.nn import Embedding
 from tqdm.auto import tqdm
 
 from diffrelax.atomic import replacing
 from diffrelax.data.packing import Pair, pack, pair
+from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.files.reading import Rejected, read_file
+from diffrelax.levels.distances import Nearest
 from diffrelax.models.domain import bond_kinds, outside_method
 from diffrelax.models.release import Model, own_weights
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.environments import count_environments, write_environments
 from diffrelax.molecule.perception import constitution
 from diffrelax.network.config import DenseNetworkConfig, NetworkConfig
+from diffrelax.network.network import EquivariantNetwork
 from diffrelax.training.config import ModelConfig, TrainingConfig
 from diffrelax.training.geometries import GeometrySet
 from diffrelax.training.loop import check_folder
@@ -168,6 +173,34 @@ def begin_finetuning(
     with replacing(folder / "config.yaml") as part:
         part.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
     return config, minima
+
+
+def prepare_base(model: Model, levels: tuple[str, ...]) -> tuple[Denoiser, dict[str, Nearest]]:
+    """Let a model begin at levels of theory that it has not learned as at the nearest that it has.
+
+    Parameters
+    ----------
+    model : Model
+    levels : tuple of str
+        Those that the network is to tell apart.
+
+    Returns
+    -------
+    Denoiser
+        To begin a training run with.
+    dict of str to Nearest
+        As what each level begins that is new.
+    """
+    network = model.denoiser.network
+    if not levels or not isinstance(network, EquivariantNetwork):
+        return model.denoiser, {}
+    nearest = {level: model.nearest_level(level) for level in levels}
+    places = [network.levels.index(one.level) if network.levels else 0 for one in nearest.values()]
+    base = copy.deepcopy(model.denoiser)
+    base.network.levels = levels
+    base.network.level_embedding = Embedding.from_pretrained(network.level_embedding.weight[places])
+    new = {level: one for level, one in nearest.items() if level not in model.config.levels}
+    return base, new
 
 
 def _with_level(

@@ -25,6 +25,7 @@ from diffrelax.models.batches import (
 from diffrelax.models.domain import atom_limit, caution, outside_domain, rise, unfamiliar
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
+from diffrelax.molecule.doubts import odd_reading
 from diffrelax.molecule.identity import identity_change
 
 Verdict = Literal["relaxed", "refused", "fell_back", "failed"]
@@ -220,6 +221,7 @@ def relax_molecules(
         if isinstance(molecule, Rejected):
             results[i] = Relaxation(molecule.name, "failed", molecule.reason, None, None)
         elif reason := outside_domain(molecule, model):
+            reason = _joined(reason, odd_reading(molecule))
             results[i] = Relaxation(molecule.name, "refused", reason, molecule, molecule)
         else:
             covered[i] = molecule
@@ -238,7 +240,7 @@ def relax_molecules(
 
 
 def _judge(start: Molecule, end: End, model: Model, level: str, max_error: float) -> Relaxation:
-    strange = unfamiliar(start, model)
+    odd, strange = odd_reading(start), unfamiliar(start, model)
     result = Relaxation(
         start.name,
         "relaxed",
@@ -254,14 +256,18 @@ def _judge(start: Molecule, end: End, model: Model, level: str, max_error: float
     if not reason and strange and end.noise_level > 0:
         reason = _second_opinion(start, end.positions)
     if reason:
-        reason = "; ".join(filter(None, (strange, reason)))
+        reason = _joined(odd, strange, reason)
         return replace(result, verdict="fell_back", reason=reason, error_bound=math.nan)
-    reasons = [strange, caution(start, model, level, result.error_bound)]
+    reasons = [odd, strange, caution(start, model, level, result.error_bound)]
     if end.noise_level == 0:
         reasons.append("left as it is: the model sees nothing to correct")
     else:
         result = replace(result, molecule=start.with_positions(end.positions, start="diffusion"))
-    return replace(result, reason="; ".join(filter(None, reasons)))
+    return replace(result, reason=_joined(*reasons))
+
+
+def _joined(*reasons: str) -> str:
+    return "; ".join(filter(None, reasons))
 
 
 def _reason_to_fall_back(start: Molecule, end: End, error_bound: float, max_error: float) -> str:

@@ -18,6 +18,7 @@ from diffrelax.levels import get_calculator, relax_at_level
 from diffrelax.models.batches import choose_schedule
 from diffrelax.models.domain import outside_domain
 from diffrelax.molecule import embedding
+from diffrelax.molecule.doubts import odd_reading
 from diffrelax.network.config import NetworkConfig
 from diffrelax.relaxation import relax_molecules
 from diffrelax.training.config import MAX_ATOMS, build_denoiser
@@ -128,10 +129,62 @@ def test_atoms_whose_bonds_are_unknown_are_refused(model):
     known = dr.Molecule.from_smiles("O.O")
     unknown = dr.Molecule(known.numbers, known.positions, name="x")
     assert dr.relax(unknown, model).verdict == "refused"
-    assert "no bonds are known, or fit its positions" in dr.relax(unknown, model).reason
+    assert "no bonds are known: none fit its positions" in dr.relax(unknown, model).reason
     assert dr.relax(ase.Atoms("O"), model).reason == "a single atom has no geometry to relax"
     carbene = ase.build.molecule("CH2_s1A1d")
     assert dr.relax(carbene, model).verdict == "refused"
+
+
+def test_coordinates_in_bohr_are_told_from_others_without_bonds(model):
+    for smiles in ("CC(=O)OC", "O", "c1ccccc1", "CC(F)(F)F"):
+        atoms = bare(dr.Molecule.from_smiles(smiles))
+        atoms.positions /= Bohr
+        (result,) = dr.relax([atoms], model)
+        assert result.verdict == "refused"
+        assert "seem to be in bohr: multiply them by 0.5292" in result.reason
+        atoms.positions *= Bohr
+        assert dr.relax(atoms, model).verdict == "relaxed"
+        atoms.positions *= 1.5
+        assert "bohr" not in dr.relax([atoms], model)[0].reason
+
+
+def bare(molecule, *without):
+    """Coordinates of a molecule alone, without some of its atoms."""
+    atoms = ase.Atoms(molecule.numbers, molecule.positions)
+    del atoms[list(without)]
+    return atoms
+
+
+@pytest.mark.parametrize(
+    ("smiles", "without", "told"),
+    [
+        ("CCO", (4, 8), r"read as \[CH2\+\]C\[O-\], with separated charges"),
+        ("CCC", (3, 7), r"read as C=CC, where C1=C2 is as long as a single bond \(1.5. Å\)"),
+        ("CO", (2, 5), r"read as C=O, where C1=O2 is as long as a single bond \(1.4. Å\)"),
+        ("CC(=O)OC", (9,), r"multiplicity 2.*read as .*, with unpaired electrons"),
+    ],
+)
+def test_what_lacks_hydrogens_tells_as_what_it_was_read(model, smiles, without, told):
+    atoms = bare(dr.Molecule.from_smiles(smiles), *without)
+    assert re.search(f"{told}.*: check its hydrogens", dr.relax([atoms], model)[0].reason)
+
+
+@pytest.mark.parametrize(
+    "smiles",
+    ["CC(=O)OC", "C[N+](=O)[O-]", "CN=[N+]=[N-]", "[C-]#[N+]C", "C[N+](C)(C)[O-]", "C[NH3+]",
+     "CC(=O)[O-]", "C=[N+]=[N-]", "c1cc[n+]([O-])cc1", "CS(=O)(=O)C", "C1=CC=CC=CC=C1", "CNC(=S)C",
+     "[C-]#[O+]", "O=Cc1cccs1", "Cc1csc(C(=O)O)n1", "CS/C=C/C=O", "O=C1C=CC(=O)C=C1",
+     "NC(=[NH2+])N", "CN(C)C=C[N+](=O)[O-]"],
+)  # fmt: skip
+def test_of_what_is_read_as_usual_nothing_is_told(smiles):
+    molecule = dr.Molecule.from_smiles(smiles)
+    read = dr.Molecule.from_atoms(bare(molecule), charge=molecule.charge)
+    assert read.smiles == molecule.smiles
+    assert odd_reading(read) == ""
+
+
+def test_a_smiles_that_is_odd_is_not_told_back(model):
+    assert "read as" not in dr.relax("C[N+](C)(C)[CH2-]", model).reason
 
 
 def test_a_start_of_another_kind_is_told(model):

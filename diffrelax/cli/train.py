@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ from diffrelax.cli.options import Device, Threads, set_threads
 
 if TYPE_CHECKING:
     from diffrelax.finetuning import Minima
+    from diffrelax.models.release import Model
     from diffrelax.training.config import ModelConfig
     from diffrelax.training.geometries import GeometrySet
 
@@ -34,11 +36,15 @@ def train(
     """Train a model; writes beside its config.yaml."""
     from diffrelax.data.qm9 import load_qm9
     from diffrelax.finetuning import ENVIRONMENTS, load_minima
-    from diffrelax.models.release import qm9_environments
-    from diffrelax.molecule.environments import read_environments
+    from diffrelax.models.release import load_model, qm9_environments
+    from diffrelax.molecule.environments import (
+        count_environments,
+        read_environments,
+        write_environments,
+    )
     from diffrelax.training.config import ModelConfig
     from diffrelax.training.geometries import GeometrySet
-    from diffrelax.training.loop import check_compiler, check_device, check_folder
+    from diffrelax.training.loop import RESUME, check_compiler, check_device, check_folder
 
     settings = ModelConfig.read(config)
     check_folder(config.parent, resume)
@@ -46,21 +52,30 @@ def train(
     set_threads(threads)
     if compiled:
         check_compiler(device)
+    base = None
+    if settings.training.base and not (config.parent / RESUME).exists():
+        base = load_model(settings.training.base)
+        settings = settings.model_copy(update={"learned": base.config.learned | settings.learned})
+    known = config.parent / ENVIRONMENTS
+    own: Mapping[str, int] = {}
     if settings.training.data == "qm9":
         starts = settings.training.starts
         sets = load_qm9("train", starts), load_qm9("validation", starts)
-        environments = qm9_environments()
+        own = qm9_environments()
     elif (packed := config.parent / settings.training.data).is_dir():
         sets = GeometrySet.load(packed / "train.npz"), GeometrySet.load(packed / "validation.npz")
-        environments = _environments_of(sets[0], config.parent / ENVIRONMENTS)
+        if not known.exists():
+            own = count_environments({text.decode() for text in sets[0].smiles.tolist()})
     else:
         minima = load_minima(config.parent / settings.training.data, settings)
-        known = config.parent / ENVIRONMENTS
-        environments = read_environments(known) if known.exists() else minima.environments
         if settings.training.base is None:
             settings = settings.model_copy(update=minima.domain)
         sets = _tell_of(minima)
-    _run(settings, config.parent, sets, environments, device, max_minutes, resume, compiled)
+        own = minima.environments
+    if not known.exists():
+        write_environments(Counter(own) | Counter(base.environments if base else None), known)
+    environments = read_environments(known)
+    _run(settings, config.parent, sets, environments, base, device, max_minutes, resume, compiled)
 
 
 def finetune(
@@ -93,25 +108,12 @@ def finetune(
 
     check_device(device)
     set_threads(threads)
+    base = load_model(model)
     config, minima = begin_finetuning(
-        load_model(model), model, data, output, level=level, steps=steps, only_level=only_level
+        base, model, data, output, level=level, steps=steps, only_level=only_level
     )
     known = read_environments(output / ENVIRONMENTS)
-    _run(config, output, _tell_of(minima), known, device, max_minutes)
-
-
-def _environments_of(packed: GeometrySet, path: Path) -> Mapping[str, int]:
-    """Read the environments of a packed set, or find and write them where they are not known."""
-    from diffrelax.molecule.environments import (
-        count_environments,
-        read_environments,
-        write_environments,
-    )
-
-    if not path.exists():
-        smiles = {text.decode() for text in packed.smiles.tolist()}
-        write_environments(count_environments(smiles), path)
-    return read_environments(path)
+    _run(config, output, _tell_of(minima), known, base, device, max_minutes)
 
 
 def _tell_of(minima: Minima) -> tuple[GeometrySet, GeometrySet]:
@@ -128,18 +130,20 @@ def _run(
     folder: Path,
     sets: tuple[GeometrySet, GeometrySet],
     environments: Mapping[str, int],
+    base: Model | None,
     device: str,
     max_minutes: float,
     resume: bool = False,
     compiled: bool = False,
 ) -> None:
-    from diffrelax.models.release import load_model
-    from diffrelax.training.loop import RESUME, WEIGHTS, train
+    from diffrelax.finetuning import prepare_base
+    from diffrelax.training.loop import WEIGHTS, train
     from diffrelax.training.state import load_tensors
 
-    base = None
-    if config.training.base and not (folder / RESUME).exists():
-        base = load_model(config.training.base).denoiser
+    begun, new = prepare_base(base, config.network.levels) if base else (None, {})
+    for level, nearest in new.items():
+        if level in sets[0].levels:
+            print(f"{level} begins as {nearest.level}" + (nearest.why and f": {nearest.why}"))
     state = train(
         config,
         folder,
@@ -147,7 +151,7 @@ def _run(
         device=device,
         max_minutes=max_minutes,
         resume=resume,
-        base=base,
+        base=begun,
         compiled=compiled,
         environments=environments,
     )

@@ -128,11 +128,6 @@ class DFTRelaxation:
         return self.energies[-1] if self.energies else nan
 
     @property
-    def initial_energy(self) -> float:
-        """Energy of the start geometry, eV."""
-        return self.energies[0] if self.energies else nan
-
-    @property
     def fmax(self) -> float:
         """Largest force on an atom at the last geometry, eV/Å; NaN if not calculated there."""
         return self.fmaxes[-1] if self.fmaxes and not self.prediction else nan

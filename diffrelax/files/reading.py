@@ -196,7 +196,7 @@ def read_one(given: Input, *, seed: int = 42) -> Molecule:
     return found[0]
 
 
-def read_file(path: str | os.PathLike[str], *, seed: int = 42) -> list[Molecule | Rejected]:
+def read_file(path: str | os.PathLike[str]) -> list[Molecule | Rejected]:
     """Read all molecules of a file, in order.
 
     - ``.smi``, ``.txt``: a SMILES or InChI and optionally a name on each line; lines that start
@@ -220,15 +220,13 @@ def read_file(path: str | os.PathLike[str], *, seed: int = 42) -> list[Molecule 
     Parameters
     ----------
     path : path
-    seed : int
-        Of the embedding of molecules without coordinates.
 
     Returns
     -------
     list of Molecule or Rejected
         One `Rejected` for each bad record, and one where the file cannot be read (on).
     """
-    return list(each_molecule(Path(path), seed=seed))
+    return list(each_molecule(Path(path)))
 
 
 def records_in(file: BufferedReader, source: str, suffix: str) -> Iterator[Record | Rejected]:

@@ -9,13 +9,13 @@ from math import nan
 from diffrelax.clock import NO_TIME, Time
 from diffrelax.levels import aimnet2
 from diffrelax.levels.minimisation import LevelRelaxation, relax_at_level
-from diffrelax.levels.side_by_side import relax_side_by_side
+from diffrelax.levels.side_by_side import MAX_CALLS, relax_side_by_side
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.identity import identity_change
 
 
 def relax_many(
-    molecules: Sequence[Molecule], level: str, *, fmax: float = 0.03, max_calls: int = 300
+    molecules: Sequence[Molecule], level: str, *, fmax: float = 0.03
 ) -> list[LevelRelaxation]:
     """Relax molecules at a cheap level of theory, in the least time.
 
@@ -27,8 +27,6 @@ def relax_many(
     level : {"mmff94", "uff", "gfn-ff", "gfn2-xtb", "aimnet2"}
     fmax : float
         Converged when no atom feels a larger force, eV/Å.
-    max_calls : int
-        Of a molecule.
 
     Returns
     -------
@@ -44,12 +42,12 @@ def relax_many(
                 aimnet2.check_molecule(molecule)
                 able.append(replace(molecule, name=str(i)))
             else:
-                ends[i] = relax_at_level(molecule, level, fmax=fmax, max_steps=max_calls - 1)
+                ends[i] = relax_at_level(molecule, level, fmax=fmax, max_steps=MAX_CALLS - 1)
         except ValueError as error:
             ends[i] = LevelRelaxation(molecule.positions, nan, nan, None, str(error), NO_TIME)
     able.sort(key=lambda molecule: molecule.n_atoms)
     begun = Time.now()
-    found = list(relax_side_by_side(able, aimnet2.evaluate, fmax=fmax, max_calls=max_calls))
+    found = list(relax_side_by_side(able, aimnet2.evaluate, fmax=fmax))
     time = (Time.now() - begun) / max(1, len(found))
     for end in found:
         reason = "" if end.fmax < fmax else f"fmax {end.fmax:.3f} eV/Å after {end.n_calls} calls"

@@ -14,6 +14,8 @@ class ForceCalculator(Calculator):
     """An ASE calculator that evaluates energy and forces together."""
 
     implemented_properties: ClassVar[list[str]] = ["energy", "forces"]
+    # ASE would bind it to each calculator, which then held itself, and its folder, in memory
+    get_spin_polarized = Calculator._deprecated_get_spin_polarized
 
     def calculate(
         self,

@@ -12,6 +12,8 @@ from diffrelax.levels.model_hessian import model_hessian
 from diffrelax.molecule import Molecule
 
 LONGEST_STEP = 0.2  # Å, of an atom
+MAX_CALLS = 300  # of a molecule
+N_PARALLEL = 16  # molecules in a call
 
 Evaluate = Callable[
     [Sequence[Molecule], Sequence[np.ndarray]], tuple[np.ndarray, Sequence[np.ndarray]]
@@ -23,8 +25,7 @@ def relax_side_by_side(
     evaluate: Evaluate,
     *,
     fmax: float,
-    max_calls: int = 300,
-    n_parallel: int = 16,
+    max_calls: int = MAX_CALLS,
 ) -> Iterator[Walk]:
     """Relax molecules, so many at a time, by BFGS from model Hessians.
 
@@ -40,8 +41,6 @@ def relax_side_by_side(
         Converged when no atom feels a larger force, eV/Å.
     max_calls : int
         Of a molecule.
-    n_parallel : int
-        Molecules in a call.
 
     Yields
     ------
@@ -51,7 +50,7 @@ def relax_side_by_side(
     waiting = iter(molecules)
     walks: list[Walk] = []
     while True:
-        walks += map(Walk, islice(waiting, n_parallel - len(walks)))
+        walks += map(Walk, islice(waiting, N_PARALLEL - len(walks)))
         if not walks:
             return
         energies, forces = evaluate([w.molecule for w in walks], [w.positions for w in walks])

@@ -7,9 +7,12 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING
 
 import ase
@@ -28,6 +31,8 @@ METHODS = {"gfn-ff": ("--gfnff",), "gfn2-xtb": ("--gfn", "2")}
 # gradient norms in Eh/Bohr at which `xtb --opt` stops; no atom feels a larger force than the norm
 STOPPING_NORMS = {"tight": 8e-4, "verytight": 2e-4, "extreme": 5e-5}
 LONGEST_RUN = 3600.0  # s; a relaxation of 200 atoms takes minutes
+PREFIX = "diffrelax-xtb-"
+FORGOTTEN = 24 * LONGEST_RUN  # s since anything happened in a folder
 
 
 class XTBProgram(ForceCalculator):
@@ -45,7 +50,8 @@ class XTBProgram(ForceCalculator):
     options : sequence of str
         More options of the program.
     folder : path, optional
-        For its files. Default: a temporary one, which goes with the calculator.
+        For its files. Default: a temporary one, which goes with the calculator, or a day after
+        its process was killed.
 
     Raises
     ------
@@ -70,7 +76,8 @@ class XTBProgram(ForceCalculator):
         program = (find_program(method, command[0]), *command[1:])
         self._command = (*program, "start.xyz", *METHODS[method], *system, *options)
         if folder is None:
-            self._temporary = TemporaryDirectory(prefix="diffrelax-xtb-")
+            sweep_folders()
+            self._temporary = TemporaryDirectory(prefix=PREFIX)
             folder = Path(self._temporary.name)
         self._folder = folder
 
@@ -130,6 +137,15 @@ class XTBProgram(ForceCalculator):
         if not path.exists():
             raise CalculationFailed(f"xtb failed: {_complaint(done)}")
         return path
+
+
+@cache
+def sweep_folders() -> None:
+    """Remove the folders of processes that were killed, which left them behind, once a process."""
+    for folder in Path(gettempdir()).glob(f"{PREFIX}*"):
+        with suppress(OSError):  # it belongs to another user, or is gone already
+            if time.time() - folder.stat().st_mtime > FORGOTTEN:
+                shutil.rmtree(folder)
 
 
 def check_heaviest(molecule: Molecule, method: str) -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
 from math import isnan, nan
 
 import numpy as np
 from ase.data import chemical_symbols
-from rdkit import Chem
+from rdkit import Chem, rdBase
 
 from diffrelax.levels import get_calculator
 from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
-from diffrelax.molecule.environments import environments
+from diffrelax.molecule.doubts import looks_like_bohr
+from diffrelax.molecule.environments import environments, in_words
+from diffrelax.molecule.stereo import isomeric_smiles
 
 RARE = 5  # training molecules; 1.0% of validation molecules have an atom of a kind that fewer have
 
@@ -45,6 +48,8 @@ def outside_method(
 
     Empty if one can.
     """
+    if several := _several_fragments(molecule, charges):
+        return several
     foreign = sorted({s for s, z in zip(molecule.symbols, molecule.numbers, strict=True)
                       if z not in elements})  # fmt: skip
     if foreign:
@@ -62,17 +67,40 @@ def outside_method(
     if not np.isin(molecule.numbers, (6, 7, 8)).any():
         return f"{molecule.formula}: the model was trained on molecules with C, N or O"
     if not molecule.bonds:
-        return (
-            f"no bonds are known, or fit its positions and a charge of {molecule.charge}, so "
-            "nothing could be checked: give the right charge, positions in Å, or a SMILES"
+        return "no bonds are known: " + (
+            looks_like_bohr(molecule)
+            or f"none fit its positions and a charge of {molecule.charge}, so nothing could be "
+            "checked; give all hydrogens, the right charge, positions in Å, or a SMILES"
         )
+    return ""
+
+
+def _several_fragments(molecule: Molecule, charges: Collection[int]) -> str:
+    """Say of what a salt or a mixture consists, and what to give in its place."""
+    if not molecule.bonds:
+        return ""
     try:
-        fragments = len(Chem.GetMolFrags(molecule.to_rdkit()))
+        mol = molecule.to_rdkit()
     except ValueError as error:
         return f"its bonds make no structure that RDKit knows ({error}): give a SMILES"
-    if fragments > 1:
-        return f"{fragments} fragments: the model was trained on single molecules"
-    return ""
+    if (n := len(Chem.GetMolFrags(mol))) == 1:
+        return ""
+    with rdBase.BlockLogs():
+        kinds = Counter(isomeric_smiles(mol).split("."))
+        alone = next((f"; give {one} alone" for one in _parents(kinds, charges)), "")
+    named = ", ".join(f"{times} × {one}" if times > 1 else one for one, times in kinds.items())
+    return f"{n} fragments ({named}): the model was trained on single molecules{alone}"
+
+
+def _parents(fragments: Iterable[str], charges: Collection[int]) -> Iterator[str]:
+    """Yield the largest fragment as it is and without its charge, where a model takes that."""
+    from rdkit.Chem.MolStandardize import rdMolStandardize  # takes a tenth of a second
+
+    known = filter(None, map(Chem.MolFromSmiles, fragments))
+    if largest := max(known, key=Chem.Mol.GetNumHeavyAtoms, default=None):
+        for one in (largest, rdMolStandardize.ChargeParent(largest)):
+            if Chem.GetFormalCharge(one) in charges:
+                yield Chem.MolToSmiles(one)
 
 
 def named_elements(numbers: Iterable[int]) -> str:
@@ -109,8 +137,8 @@ def unfamiliar(molecule: Molecule, model: Model) -> str:
     seen, atom, kind = min(rare)
     others = f", and {len(rare) - 1} more like it" if len(rare) > 1 else ""
     return (
-        f"{molecule.symbols[atom]}{atom + 1} ({kind}){others}: {seen or 'none'} of the molecules "
-        f"that the model has learned {'has' if seen < 2 else 'have'} such an atom"
+        f"{molecule.symbols[atom]}{atom + 1} ({in_words(kind)}){others}: {seen or 'none'} of the "
+        f"molecules that the model has learned {'has' if seen < 2 else 'have'} such an atom"
     )
 
 

@@ -15,6 +15,8 @@ from diffrelax.molecule import Molecule
 
 LABEL = re.compile(r"([A-Z][a-z]?)(H\d*)?[+-]*(?:r[34])?")  # as _label writes it
 BONDS = {1.0: "-", 1.5: ":", 2.0: "=", 3.0: "#"}
+BONDS_IN_WORDS = {"-": "", ":": "aromatic ", "=": "=", "#": "≡"}
+RINGS_IN_WORDS = {"r3": " in a three-membered ring", "r4": " in a four-membered ring"}
 
 
 def environments(molecule: Molecule) -> dict[str, int]:
@@ -51,6 +53,19 @@ def bonds_in(known: Iterable[str]) -> set[tuple[int, int]]:
         neighbours = [_of_label(one[1:])[0] for one in around] + [1] * hydrogens
         pairs |= {(min(number, other), max(number, other)) for other in neighbours}
     return pairs
+
+
+def in_words(environment: str) -> str:
+    """Say an environment to people, such as ``CH, bonded to 2 CH3 and =O``."""
+    atom, *around = environment.split()
+    neighbours = Counter(BONDS_IN_WORDS[one[0]] + _in_words(one[1:]) for one in around)
+    *most, last = [f"{n} {one}" if n > 1 else one for one, n in neighbours.items()] or [""]
+    bonded = f"{', '.join(most)} and {last}" if most else last
+    return _in_words(atom) + (f", bonded to {bonded}" if bonded else "")
+
+
+def _in_words(label: str) -> str:
+    return re.sub("r[34]$", lambda ring: RINGS_IN_WORDS[ring[0]], label)
 
 
 def _of_label(label: str) -> tuple[int, bool]:

@@ -19,7 +19,12 @@ ATOM_ORDERS = 20  # RDKit finds the bonds of trinitrotoluene in every second ord
 FEW_BONDS = 3.4  # bond orders of a carbon by lengths: 3.6 in C2F4 and the like; 3.3 with a C–H cut
 STRAIGHT = -0.9  # cosine of an angle of 154°
 ORDER_LENGTH = 0.3  # Å by which a bond is shorter whose order is e times higher
-UNCHARGE_SULFUR = {"[S+]-[N-,O-,S-]": (1,), "[S+]=,#C-[*-;D1]": (-1, 1)}  # bond order changes
+UNCHARGE_SULFUR = {  # and by how much the orders of the bonds change
+    "[S+]-[N-,O-,S-]": (1,),
+    "[S+]=,#C-[*-;D1]": (-1, 1),
+    "[S+]=*-*=*-[*-;D1]": (-1, 1, -1, 1),
+    "[S+]=*-*=*-*=*-[*-;D1]": (-1, 1, -1, 1, -1, 1),  # thiophenes with C=O beside sulfur
+}
 
 
 def near_pairs(

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Annotated, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-T = TypeVar("T")
-Element = Annotated[int, Field(ge=1, le=96)]
+T = TypeVar("T", bound=Hashable)
+
+
+def _check_distinct(values: tuple[T, ...]) -> tuple[T, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError("name each of them once")
+    return values
+
+
+Distinct = Annotated[tuple[T, ...], AfterValidator(_check_distinct)]
+Elements = Annotated[Distinct[Annotated[int, Field(ge=1, le=96)]], Field(min_length=1)]
 
 
 class DenseNetworkConfig(BaseModel):
@@ -33,17 +43,12 @@ class DenseNetworkConfig(BaseModel):
     charges: ClassVar[tuple[int, ...]] = (0,)
     levels: ClassVar[tuple[str, ...]] = ()
 
-    elements: tuple[Element, ...] = (1, 6, 7, 8, 9)
+    elements: Elements = (1, 6, 7, 8, 9)
     channels: int = Field(default=64, gt=0)
     radial: int = Field(default=16, gt=1)
     coarse: int = Field(default=4, gt=1)
     layers: int = Field(default=4, gt=0)
     cutoff: float = Field(default=5.0, gt=1)
-
-    @field_validator("elements")
-    @classmethod
-    def _check_elements(cls, elements: tuple[int, ...]) -> tuple[int, ...]:
-        return _check_distinct(elements)
 
 
 class NetworkConfig(BaseModel):
@@ -74,9 +79,9 @@ class NetworkConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    levels: tuple[str, ...] = ()
-    charges: tuple[int, ...] = (0,)
-    elements: tuple[Element, ...] = (1, 6, 7, 8, 9)
+    levels: Distinct[str] = ()
+    charges: Distinct[int] = Field(default=(0,), min_length=1)
+    elements: Elements = (1, 6, 7, 8, 9)
     channels: int = Field(default=64, gt=0)
     products: int = Field(default=32, gt=0)
     sent: int = Field(default=32, gt=0)
@@ -85,19 +90,3 @@ class NetworkConfig(BaseModel):
     coarse: int = Field(default=8, gt=1)
     layers: int = Field(default=4, gt=0)
     cutoff: float = Field(default=5.0, gt=1)
-
-    @field_validator("elements", "charges")
-    @classmethod
-    def _check_some(cls, values: tuple[int, ...]) -> tuple[int, ...]:
-        return _check_distinct(values)
-
-    @field_validator("levels")
-    @classmethod
-    def _check_levels(cls, levels: tuple[str, ...]) -> tuple[str, ...]:
-        return _check_distinct(levels) if levels else levels
-
-
-def _check_distinct(values: tuple[T, ...]) -> tuple[T, ...]:
-    if not values or len(set(values)) < len(values):
-        raise ValueError("name at least one, and each of them once")
-    return values

@@ -38,21 +38,10 @@ class DenseNetwork(Network):
         self.readout = nn.Linear(config.channels, 1, bias=False)
         nn.init.zeros_(self.readout.weight)
 
-    def begin_as(self, base: nn.Module) -> None:
-        """Take the weights of a network of the same shape.
-
-        Raises
-        ------
-        RuntimeError
-            If the base has another shape.
-        """
-        self.load_state_dict(base.state_dict())
-
     def compile_parts(self) -> None:
         """Have the basis and the layers compiled at their first use, for molecules of any size."""
         self.basis.compile(dynamic=True)
-        for layer in self.layers:
-            layer.compile(dynamic=True)
+        super().compile_parts()
 
     def features(
         self,

@@ -38,6 +38,7 @@ class Network(nn.Module):
     """
 
     lookup: Tensor
+    layers: nn.ModuleList
     readout: nn.Linear
 
     def __init__(self, elements: tuple[int, ...], channels: int) -> None:
@@ -103,6 +104,21 @@ class Network(nn.Module):
         """
         raise NotImplementedError
 
+    def begin_as(self, base: nn.Module) -> None:
+        """Take the weights of a network of the same shape.
+
+        Raises
+        ------
+        RuntimeError
+            If the base has another shape.
+        """
+        self.load_state_dict(base.state_dict())
+
+    def compile_parts(self) -> None:
+        """Have the layers compiled at their first use, for molecules of any size."""
+        for layer in self.layers:
+            layer.compile(dynamic=True)
+
     def vectors(self, features: Tensor, real: Tensor) -> Tensor:
         """Read one centred vector for each atom from the features."""
         return centre(self.readout(features[:, 1:4]).squeeze(-1).transpose(1, 2), real)
@@ -151,20 +167,12 @@ class EquivariantNetwork(Network):
         nn.init.zeros_(self.readout.weight)
 
     def begin_as(self, base: nn.Module) -> None:
-        """Take the weights of a network of the same shape that may know less.
+        """Take the weights of a network that may know less, see `Network`.
 
-        A level of theory that is new begins as the mean of those that are known; a charge or an
-        element that is new keeps its random weights.
-
-        Raises
-        ------
-        RuntimeError
-            If the base has another shape.
+        What is new, of levels of theory, charges and elements, keeps its random weights.
         """
         weights, own = base.state_dict(), self.state_dict()
         if isinstance(base, EquivariantNetwork):
-            rows = weights["level_embedding.weight"]
-            own["level_embedding.weight"] = rows.mean(0).expand_as(own["level_embedding.weight"])
             for name, mine, known in (
                 ("level_embedding", self.levels, base.levels),
                 ("charge_embedding", self.charges.tolist(), base.charges.tolist()),
@@ -176,11 +184,6 @@ class EquivariantNetwork(Network):
                         table[place] = weights[f"{name}.weight"][known.index(key)]
                 weights[f"{name}.weight"] = table
         self.load_state_dict(weights)
-
-    def compile_parts(self) -> None:
-        """Have the layers compiled at their first use, for molecules of any size."""
-        for layer in self.layers:
-            layer.compile(dynamic=True)
 
     def features(
         self,

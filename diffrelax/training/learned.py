@@ -27,6 +27,15 @@ class Learned(BaseModel):
     charges: tuple[int, ...]
     most_heavy: int
 
+    def and_more(self, more: Learned) -> Learned:
+        """Return what has been learned after more was learned at the same level."""
+        return Learned(
+            minima=self.minima + more.minima,
+            elements=tuple(sorted({*self.elements, *more.elements})),
+            charges=tuple(sorted({*self.charges, *more.charges})),
+            most_heavy=max(self.most_heavy, more.most_heavy),
+        )
+
 
 def learned_from(geometries: GeometrySet, level: str) -> dict[str, Learned]:
     """Sum up a training set.

@@ -60,6 +60,7 @@ def train(
     Parameters
     ----------
     config : ModelConfig
+        ``learned`` in it is what the base has learned.
     folder : path
     train_set, validation_set : GeometrySet
     device : str
@@ -100,9 +101,11 @@ def train(
     train_set, validation_set = (
         one.known_as(config.network.levels) for one in (train_set, validation_set)
     )
-    if config.learned or not config.training.base:  # else nobody knows what the base has learned
-        learned = config.learned | learned_from(train_set, config.level)
-        config = config.model_copy(update={"learned": learned})
+    known = config.learned
+    if known or not config.training.base:  # else nobody knows what the base has learned
+        own = learned_from(train_set, config.level)
+        both = {name: known[name].and_more(own[name]) for name in known.keys() & own.keys()}
+        config = config.model_copy(update={"learned": known | own | both})
     with joined_ranks(device) as ranks, _locked(folder, ranks):
         state = start_state(config, torch.device(device), train_set.fingerprint, base)
         if compiled:
@@ -177,6 +180,7 @@ def _train(
         state.load(folder / RESUME)
     elif first:
         state.save(folder / RESUME)
+    config = config.model_copy(update={"learned": state.learned})
     if first:
         begin_log(folder, state.step)
     objective = _objective(state, settings, ranks)
@@ -278,7 +282,7 @@ def start_state(
             "exp_avg": torch.zeros_like(parameter),
             "exp_avg_sq": torch.zeros_like(parameter),
         }
-    return TrainingState(config.run() | {"data": data}, model, ema, optimizer)
+    return TrainingState(config.run() | {"data": data}, model, ema, optimizer, config.learned)
 
 
 def training_step(

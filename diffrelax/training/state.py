@@ -17,6 +17,7 @@ from torch import Tensor
 from diffrelax.atomic import replacing
 from diffrelax.clock import NO_TIME, Time
 from diffrelax.diffusion.denoiser import Denoiser
+from diffrelax.training.learned import Learned
 
 
 @dataclass
@@ -33,6 +34,9 @@ class TrainingState:
     ema : Denoiser
         The moving average of the weights.
     optimizer : torch.optim.AdamW
+    learned : dict of str to Learned
+        What the model has learned at its end, with what its base has; a run that goes on knows it
+        from its file.
     step : int
     time : Time
         Spent so far; its processor time is NaN for a run that began before it was counted.
@@ -44,6 +48,7 @@ class TrainingState:
     model: Denoiser
     ema: Denoiser
     optimizer: torch.optim.AdamW
+    learned: dict[str, Learned] = field(default_factory=dict)
     step: int = 0
     time: Time = NO_TIME
     sums: dict[str, float] = field(default_factory=dict)
@@ -68,7 +73,9 @@ class TrainingState:
             tensors[f"model.{name}"] = parameter
             tensors[f"exp_avg.{name}"] = moments["exp_avg"]
             tensors[f"exp_avg_sq.{name}"] = moments["exp_avg_sq"]
+        learned = {level: one.model_dump() for level, one in self.learned.items()}
         about = {"step": self.step, **self.seconds(), "sums": self.sums, "run": self.run}
+        about |= {"learned": learned}
         save_tensors(tensors, path, about)
 
     def load(self, path: Path) -> None:
@@ -87,6 +94,9 @@ class TrainingState:
             processor = metadata.get("processor_seconds", nan)
             self.time = Time(float(metadata["seconds"]), float(processor))
             self.sums = dict(metadata["sums"])
+            if "learned" in metadata:
+                kept = metadata["learned"].items()
+                self.learned = {level: Learned.model_validate(one) for level, one in kept}
             with torch.no_grad():
                 for name, parameter in self.ema.named_parameters():
                     parameter.copy_(tensors[f"ema.{name}"])

@@ -33,6 +33,7 @@ from diffrelax.models.release import load_model, releases
 from diffrelax.network.config import NetworkConfig
 from diffrelax.training.config import ModelConfig, build_denoiser
 from diffrelax.training.geometries import GeometrySet
+from diffrelax.training.learned import Learned
 from diffrelax.training.state import save_tensors
 
 KEYS = {
@@ -473,6 +474,47 @@ def test_training_on_packed_sets_leaves_all_that_a_release_needs(run, tmp_path, 
     assert (model.config.elements, model.config.charges) == ((1, 6, 7, 8), (0, 1))
     _, out, _ = run("relax", "CCO", "--model", tmp_path, "--level", "one", "--json")
     assert json.loads(out)["aim"] == "one"
+
+
+def test_a_model_knows_what_its_base_has_learned(run, tmp_path, geometries):
+    """Also where the run goes on without it, and where both have learned at one level."""
+
+    def learn(name, levels, numbers, charge, training, options=()):
+        folder = tmp_path / name
+        charges = np.full(len(geometries), charge)
+        one = replace(geometries, levels=levels, numbers=numbers, charge=charges)
+        for split in ("train", "validation"):
+            one.save(folder / "sets" / f"{split}.npz")
+        (folder / "config.yaml").write_text(
+            f"name: {name}\nlevel: {levels[0]}\n"
+            "network: {levels: [one, two, three], charges: [-1, 0, 1, 2], "
+            "elements: [1, 6, 7, 8, 16, 17], channels: 8, layers: 1}\n"
+            f"training: {{data: sets, batch_size: 4, warmup: 1, checkpoints: 0{training}}}\n"
+        )
+        status, out, _ = run("train", folder / "config.yaml", *options)
+        assert status == 0
+        return load_model(folder).config, out
+
+    sulfur = np.where(geometries.numbers == 8, 16, geometries.numbers).astype(np.uint8)
+    learn("first-1", ("one",), sulfur, 1, ", steps: 1")
+    base = f", steps: 2, base: {tmp_path / 'first-1' / 'model.safetensors'}"
+    _, out = learn("second-1", ("two",), geometries.numbers, 0, base, ("--max-minutes", 0))
+    assert "two begins as one" in out
+    (tmp_path / "first-1" / "model.safetensors").rename(tmp_path / "gone.safetensors")
+    status, *_ = run("train", tmp_path / "second-1" / "config.yaml", "--resume")
+    second = load_model(tmp_path / "second-1")
+    assert (status, second.step, second.config.levels) == (0, 2, ("one", "two"))
+    assert second.config.elements == (1, 6, 7, 8, 16)
+    assert second.config.charges == (0, 1)
+    assert second.environments["CH3 -CH2"] == 1
+    chlorine = np.where(geometries.numbers == 8, 17, geometries.numbers).astype(np.uint8)
+    base = f", steps: 1, base: {tmp_path / 'second-1'}"
+    third, out = learn("third-1", ("two",), chlorine, -1, base)
+    assert "begins as" not in out
+    assert third.learned["two"] == Learned(
+        minima=12, elements=(1, 6, 7, 8, 17), charges=(-1, 0), most_heavy=5
+    )
+    assert third.learned["one"].elements == (1, 6, 7, 16)
 
 
 def test_nothing_but_results_goes_to_standard_output():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from ase.optimize import BFGS
 
-from diffrelax.levels import get_calculator
+from diffrelax.levels import get_calculator, side_by_side
 from diffrelax.levels.aimnet2 import evaluate
 from diffrelax.levels.batch import relax_many
 from diffrelax.levels.side_by_side import relax_side_by_side
@@ -32,10 +32,11 @@ class Springs:
         return np.array(energies), [-pull for pull in pulls]
 
 
-def test_finds_the_minima_of_springs_and_keeps_calls_full():
+def test_finds_the_minima_of_springs_and_keeps_calls_full(monkeypatch):
+    monkeypatch.setattr(side_by_side, "N_PARALLEL", 3)
     molecules = [Molecule.from_smiles(smiles) for smiles in SMILES]
     springs = Springs(molecules)
-    ends = list(relax_side_by_side(molecules, springs, fmax=1e-4, n_parallel=3))
+    ends = list(relax_side_by_side(molecules, springs, fmax=1e-4))
     assert sorted(end.molecule.name for end in ends) == sorted(SMILES)
     for end in ends:
         assert end.fmax < 1e-4

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from ase.calculators.test import calculate_numerical_forces
 
 from diffrelax.levels import get_calculator, relax_at_level
+from diffrelax.levels.xtb_program import sweep_folders
 from diffrelax.molecule import Molecule
 
 needs_xtb = pytest.mark.skipif(shutil.which("xtb") is None, reason="needs the xtb program")
@@ -108,6 +110,25 @@ def test_a_program_that_dies_while_it_writes_is_told_of(tmp_path, monkeypatch) -
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     relaxed = relax_at_level(displaced("CCO"), "gfn-ff")
     assert relaxed.reason == "gfn-ff failed: xtb wrote only a part of a geometry"
+
+
+def test_folders_of_processes_that_were_killed_are_removed(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("shutil.which", lambda program: "/bin/true")
+    old, young, other = (
+        tmp_path / f"{name}-1" for name in ("diffrelax-xtb", "diffrelax-xtb-2", "x")
+    )
+    for folder in (old, young, other):
+        folder.mkdir()
+        (folder / "start.xyz").touch()
+    for folder in (old, other):
+        os.utime(folder, (0, 0))
+    sweep_folders.cache_clear()
+    calculator = get_calculator("gfn-ff", Molecule.from_smiles("O"))
+    assert not old.exists() and young.exists() and other.exists()
+    assert len(list(tmp_path.iterdir())) == 3
+    del calculator
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 @pytest.mark.parametrize("level", ["gfn-ff", "gfn2-xtb"])

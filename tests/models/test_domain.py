@@ -14,6 +14,7 @@ from diffrelax.molecule.environments import (
     bonds_in,
     count_environments,
     environments,
+    in_words,
     read_environments,
     write_environments,
 )
@@ -35,6 +36,28 @@ def test_an_environment_is_an_atom_with_its_bonds_and_heavy_neighbours():
     spiro = environments(dr.Molecule.from_smiles("C1CC12CCC2"))
     assert "Cr3 -CH2r3 -CH2r3 -CH2r4 -CH2r4" in spiro
     assert set(environments(dr.Molecule.from_smiles("C1CCCCC1"))) == {"CH2 -CH2 -CH2"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ("OH2", "OH2"),
+        ("OH -CH2", "OH, bonded to CH2"),
+        ("C -CH3 -CH3 =O", "C, bonded to 2 CH3 and =O"),
+        ("CHr4 -CHr4 =CHr4", "CH in a four-membered ring, bonded to CH in a four-membered ring and "
+         "=CH in a four-membered ring"),
+        ("Cr3 -Br -CH2r3 -CHr3 #N", "C in a three-membered ring, bonded to Br, CH2 in a "
+         "three-membered ring, CH in a three-membered ring and ≡N"),
+        ("N+ :CH :CH -O-", "N+, bonded to 2 aromatic CH and O-"),
+    ],
+)  # fmt: skip
+def test_an_environment_is_told_in_words(environment, words):
+    assert in_words(environment) == words
+
+
+def test_no_label_is_told_of_an_atom_that_is_hardly_known(bounded):
+    reason = dr.relax("C1=CC=C1", bounded).reason
+    assert reason.startswith("C1 (CH in a four-membered ring, bonded to CH in a four-membered ring")
 
 
 def test_environments_are_counted_by_molecules_and_read_as_written(tmp_path):
@@ -137,6 +160,28 @@ def test_what_a_model_of_many_elements_and_charges_has_not_learned_is_refused(
 ):
     molecule = dr.Molecule.from_smiles(smiles)
     assert re.search(reason, outside_domain(molecule, several))
+
+
+@pytest.mark.parametrize(
+    ("smiles", "fragments", "alone"),
+    [
+        ("CC(=O)[O-].[Na+]", "CC(=O)[O-], [Na+]", "CC(=O)O"),
+        ("C[NH3+].[Cl-]", "C[NH3+], [Cl-]", "CN"),
+        ("OCCN.Cl.Cl", "2 × Cl, NCCO", "NCCO"),
+        ("CCO.O", "CCO, O", "CCO"),
+        ("C[N+](C)(C)C.[Cl-]", "C[N+](C)(C)C, [Cl-]", ""),  # no neutral molecule is in it
+    ],
+)
+def test_of_a_salt_or_a_mixture_the_part_to_keep_is_told(bounded, smiles, fragments, alone):
+    (result,) = dr.relax([smiles], bounded)
+    assert result.verdict == "refused"
+    assert f"fragments ({fragments}): the model was trained on single" in result.reason
+    assert result.reason.endswith(f"; give {alone} alone" if alone else "single molecules")
+
+
+def test_an_ion_that_a_model_has_learned_is_kept_as_it_is(several):
+    reason = outside_domain(dr.Molecule.from_smiles("CC(=O)[O-].[Na+]"), several)
+    assert reason.endswith("; give CC(=O)[O-] alone")
 
 
 @pytest.mark.parametrize(

@@ -202,14 +202,12 @@ def _start_quality(
         and plain[name].basin == outcomes[name].basin
         and (first := plain[name].excess) is not None
     ]
-    ratio = [slow for slow, _ in pairs], [fast for _, fast in pairs]
     return StartQuality(
         start=start,
         n=len(outcomes),
         excess=estimate_median(list(reached.values())),
         pairs=len(pairs),
-        excess_ratio=estimate(_ratio_of_medians, *ratio),
-        typical_excess_ratio=_median_ratio(*ratio),
+        **_ratios("excess_ratio", pairs),
         first_fmax=estimate_median([o.first_fmax for o in outcomes.values()]),
         below_fmax=_share([o.first_fmax < fmax for o in outcomes.values()]),
         below_loose=_share_below("GAU_LOOSE", outcomes.values()),
@@ -257,11 +255,7 @@ def speedup(outcomes: Sequence[Outcome], slow: SpeedupArm, fast: SpeedupArm) -> 
     known = [(a, b) for a, b in tried if a.basin is not None and b.basin is not None]
     pairs = [(a, b) for a, b in known if a.basin == b.basin]
     timed = [(a, b) for a, b in pairs if a.hardware == b.hardware != ""]
-    calls = [a.calls for a, _ in pairs], [b.calls for _, b in pairs]
-    scf_cycles = [a.scf_cycles for a, _ in pairs], [b.scf_cycles for _, b in pairs]
     times = [(a.times["total"], b.times["total"]) for a, b in timed]
-    seconds = [a.wall for a, _ in times], [b.wall for _, b in times]
-    processor_seconds = [a.processor for a, _ in times], [b.processor for _, b in times]
     return Speedup(
         slow=slow,
         fast=fast,
@@ -270,23 +264,23 @@ def speedup(outcomes: Sequence[Outcome], slow: SpeedupArm, fast: SpeedupArm) -> 
         elsewhere=len(known) - len(pairs),
         failed=len(tried) - len(known),
         timed=len(timed),
-        calls=estimate(_ratio_of_medians, *calls),
-        typical_calls=_median_ratio(*calls),
-        scf_cycles=estimate(_ratio_of_medians, *scf_cycles),
-        typical_scf_cycles=_median_ratio(*scf_cycles),
-        seconds=estimate(_ratio_of_medians, *seconds),
-        typical_seconds=_median_ratio(*seconds),
-        processor_seconds=estimate(_ratio_of_medians, *processor_seconds),
-        typical_processor_seconds=_median_ratio(*processor_seconds),
+        **_ratios("calls", [(a.calls, b.calls) for a, b in pairs]),
+        **_ratios("scf_cycles", [(a.scf_cycles, b.scf_cycles) for a, b in pairs]),
+        **_ratios("seconds", [(a.wall, b.wall) for a, b in times]),
+        **_ratios("processor_seconds", [(a.processor, b.processor) for a, b in times]),
     )
 
 
-def _ratio_of_medians(slow: np.ndarray, fast: np.ndarray, axis: int = -1) -> np.ndarray:
+def _ratios(column: str, pairs: Sequence[tuple[float, float]]) -> dict[str, Estimate]:
+    """Return a column with the ratio of the medians, and one with the median ratio."""
+    return {
+        column: estimate(_ratio_of_medians, *np.reshape(pairs, (-1, 2)).T),
+        f"typical_{column}": estimate_median([slow / fast for slow, fast in pairs]),
+    }
+
+
+def _ratio_of_medians(slow: np.ndarray, fast: np.ndarray, axis: int) -> np.ndarray:
     return np.median(slow, axis=axis) / np.median(fast, axis=axis)
-
-
-def _median_ratio(slow: Sequence[float], fast: Sequence[float]) -> Estimate:
-    return estimate_median([a / b for a, b in zip(slow, fast, strict=True)])
 
 
 def estimate_median(sample: Sequence[float]) -> Estimate:
