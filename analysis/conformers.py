@@ -1,8 +1,11 @@
 """Find conformers, and compare them with an exhaustive scan of torsions at the same level.
 
 Run: python analysis/conformers.py analysis/results/conformers/conformers.json WORK
-WORK is a folder that keeps relaxations; a run that was interrupted goes on from there.
-Needs the package qm9pack and the program xtb.
+WORK is a folder that keeps relaxations of the scans; a run that was interrupted goes on from there.
+Needs the package qm9pack.
+
+RDKit takes part twice: with 500 embeddings, and with as many more, by doublings, as it takes to use
+the processor time of the search.
 """
 
 import contextlib
@@ -18,28 +21,28 @@ import numpy as np
 import torch
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom, rdForceFieldHelpers, rdMolDescriptors, rdMolTransforms
-from tqdm import tqdm
 
 from diffrelax.atomic import replacing
 from diffrelax.benchmark.hardware import describe_hardware
 from diffrelax.cache import WorkFolder
 from diffrelax.clock import Time
 from diffrelax.data.qm9 import load_qm9
-from diffrelax.levels import get_calculator
 from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.models.release import Model, load_model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.identity import has_enantiomer, heavy_atom_rmsd
-from diffrelax.sampling.conformers import Conformer, merge, relax_conformer, sample_conformers
+from diffrelax.sampling.conformers import Conformer, merge, relax_all, sample_conformers
+from diffrelax.sampling.conformers.minima import NEAR
 from diffrelax.sampling.ensemble import Level
 
-MODEL = Path(__file__).parents[1] / "models" / "relax-qm9-1"
-N = 100
-EMBEDDINGS = 5 * N  # of RDKit, as many as the search may try
+EMBEDDINGS = 500  # of RDKit, at first
+MOST_EMBEDDINGS = 64_000
 SEED = 42
-LEVEL = Level(name="gfn2-xtb", settings={"program": "xtb"})
-WINDOW = 6.0  # kcal/mol
+LEVEL = Level(name="gfn2-xtb")
+WINDOWS = (3.0, 6.0)  # kcal/mol
+SPLITS = ("validation", "test")
 COVERED = 0.125  # Å
+MOLECULES = 10
 EACH = 3  # molecules for each number of rotatable bonds
 ROTATABLE = (3, 4, 5, 6)
 LARGEST_SCAN = 1000
@@ -51,31 +54,30 @@ AMINE = Chem.MolFromSmarts("[NX3;!H2;!$(N-[#6]=[#7,#8])]")  # a scan does not in
 def main(path: Path, work: Path) -> None:
     """Measure the molecules that the file does not hold yet, the smallest scans first."""
     torch.set_num_threads(1)
-    model = load_model(MODEL)
+    model = load_model()
     record = {
         "command": shlex.join(["python", *sys.argv]),
-        "split": "validation",
         "model": model.name,
         "sha256": model.sha256,
         "level": str(LEVEL),
-        "n": N,
-        "embeddings": EMBEDDINGS,
         "seed": SEED,
         "hardware": describe_hardware("cpu") + ", shared with other work",
         "molecules": json.loads(path.read_text())["molecules"] if path.exists() else [],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     done = {one["smiles"] for one in record["molecules"]}
-    for smiles in choose():
-        if smiles not in done:
-            record["molecules"].append(measure(smiles, model, WorkFolder(work)))
-            with replacing(path) as part:
-                part.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    for split in SPLITS:
+        for smiles in choose(split):
+            if smiles not in done:
+                one = {"split": split} | measure(smiles, model, WorkFolder(work))
+                record["molecules"].append(one)
+                with replacing(path) as part:
+                    part.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
-def choose() -> list[str]:
-    """Draw acyclic molecules of the validation split whose scan is not too long."""
-    smiles = load_qm9("validation").smiles
+def choose(split: str) -> list[str]:
+    """Draw acyclic molecules of a split whose scan is not too long, ten at most."""
+    smiles = load_qm9(split).smiles
     drawn: dict[int, list[tuple[int, str]]] = {n: [] for n in ROTATABLE}
     for i in np.random.default_rng(0).permutation(len(smiles)):
         text = smiles[i].decode()
@@ -90,7 +92,7 @@ def choose() -> list[str]:
         size = math.prod(len(angles) for _, angles in rotors(Chem.AddHs(rdkit)))
         if size <= LARGEST_SCAN and not rdkit.HasSubstructMatch(AMINE):
             drawn[rotatable].append((size, text))
-    return [text for _, text in sorted(itertools.chain(*drawn.values()))]
+    return [text for _, text in sorted(itertools.chain(*drawn.values()))][:MOLECULES]
 
 
 def rotors(rdkit: Chem.Mol) -> Iterator[tuple[tuple[int, int, int, int], tuple[int, ...]]]:
@@ -119,28 +121,25 @@ def measure(smiles: str, model: Model, folder: WorkFolder) -> dict[str, object]:
     molecule = Molecule.from_smiles(smiles, seed=SEED)
     reference, n_scanned = scan(molecule, folder)
     begun = Time.now()
-    ensemble = sample_conformers(molecule, model, N, level=LEVEL, seed=SEED)
-    ours_time = Time.now() - begun
-    ours = list(map(Conformer, ensemble.starts, ensemble.molecules, ensemble.energies))
-    begun = Time.now()
-    plain = rdkit_alone(molecule)
-    plain_time = Time.now() - begun
-    begun = Time.now()
-    relaxed = minima(plain, WorkFolder.of(None))
-    relaxed_time = plain_time + (Time.now() - begun)
-    lowest = reference[0].energy
-    within = [one for one in reference if one.energy - lowest < WINDOW * KCAL_PER_MOL]
+    ensemble = sample_conformers(molecule, model, level=LEVEL, seed=SEED)
+    time = Time.now() - begun
+    ours = list(map(Conformer, ensemble.starts, ensemble.molecules, ensemble.energies.tolist()))
+    arms = {"diffrelax": told(ours, reference, time) | ensemble.provenance.diagnostics}
+    n_embeddings, used = EMBEDDINGS, 0.0
+    while used < time.processor and n_embeddings <= MOST_EMBEDDINGS:
+        begun = Time.now()
+        relaxed = minima(rdkit_alone(molecule, n_embeddings), WorkFolder.of(None))
+        rdkit_time = Time.now() - begun
+        used = rdkit_time.processor
+        name = "rdkit" if n_embeddings == EMBEDDINGS else "rdkit in the time"
+        arms[name] = told(relaxed, reference, rdkit_time) | {"embeddings": n_embeddings}
+        n_embeddings *= 2
     return {
         "smiles": smiles,
         "rotatable_bonds": rdMolDescriptors.CalcNumRotatableBonds(Chem.MolFromSmiles(smiles)),
         "scanned": n_scanned,
         "reference": len(reference),
-        "reference_within_window": len(within),
-        "arms": {
-            "diffrelax": told(ours, within, ours_time),
-            "etkdg-mmff94": told(at_level(plain), within, plain_time),
-            "etkdg-mmff94, gfn2-xtb": told(relaxed, within, relaxed_time),
-        },
+        "arms": arms,
     }
 
 
@@ -161,17 +160,17 @@ def scan(molecule: Molecule, folder: WorkFolder) -> tuple[list[Conformer], int]:
 
 def minima(starts: list[Conformer], folder: WorkFolder) -> list[Conformer]:
     """Relax starts at the level of theory; those that fail or become another molecule are lost."""
-    bar = tqdm(starts, starts[0].molecule.name, unit="conf", disable=None)
-    ends = [relax_conformer(start, LEVEL, folder) for start in bar]
-    return merge(sorted((end for end, reason in ends if not reason), key=lambda one: one.energy))
+    near, _ = relax_all(starts, LEVEL, folder, NEAR)
+    ends, _ = relax_all(merge(near), LEVEL, folder)
+    return merge(ends)
 
 
-def rdkit_alone(molecule: Molecule) -> list[Conformer]:
+def rdkit_alone(molecule: Molecule, n_embeddings: int) -> list[Conformer]:
     """Embed with ETKDGv3, relax with MMFF94, and merge duplicates: RDKit and nothing else."""
     rdkit = molecule.to_rdkit()
     parameters = rdDistGeom.ETKDGv3()
     parameters.randomSeed = SEED
-    rdDistGeom.EmbedMultipleConfs(rdkit, EMBEDDINGS, parameters)
+    rdDistGeom.EmbedMultipleConfs(rdkit, n_embeddings, parameters)
     energies = rdForceFieldHelpers.MMFFOptimizeMoleculeConfs(rdkit, maxIters=2000)
     found = [
         Conformer("etkdg", molecule.with_positions(conformer.GetPositions()), e * KCAL_PER_MOL)
@@ -180,30 +179,25 @@ def rdkit_alone(molecule: Molecule) -> list[Conformer]:
     return merge(sorted(found, key=lambda one: one.energy))
 
 
-def at_level(conformers: list[Conformer]) -> list[Conformer]:
-    """Give geometries their energy at the level of theory, as they stand."""
-    atoms = conformers[0].molecule.to_atoms()
-    atoms.calc = get_calculator(LEVEL.name, conformers[0].molecule, **LEVEL.settings)
-    found = []
-    for one in conformers:
-        atoms.positions = one.molecule.positions
-        found.append(Conformer(one.start, one.molecule, atoms.get_potential_energy()))
-    return found
-
-
-def told(found: list[Conformer], within: list[Conformer], time: Time) -> dict[str, object]:
-    """Say how much of the reference within the window was found."""
-    lowest = within[0].energy
-    covered = [any(close(one.molecule, other.molecule) for other in found) for one in within]
+def told(found: list[Conformer], reference: list[Conformer], time: Time) -> dict[str, object]:
+    """Say how much of the reference was found, counted from the lowest of both."""
+    lowest = min(found[0].energy, reference[0].energy)
+    hits = np.array([any(close(one.molecule, o.molecule) for o in found) for one in reference])
+    above = np.array([(one.energy - lowest) / KCAL_PER_MOL for one in reference])
     return {
-        "found": len(found),
-        "lowest_kcal_mol": (min(one.energy for one in found) - lowest) / KCAL_PER_MOL,
-        "covered": sum(covered),
-        "missed_kcal_mol": [
-            round((one.energy - lowest) / KCAL_PER_MOL, 2)
-            for one, hit in zip(within, covered, strict=True)
-            if not hit
+        "lowest_kcal_mol": (found[0].energy - lowest) / KCAL_PER_MOL,
+        "windows": [
+            {
+                "window_kcal_mol": window,
+                "found": int(sum(one.energy - lowest < window * KCAL_PER_MOL for one in found)),
+                "reference": sum(energy < window for energy in above),
+                "covered": sum(
+                    hit for hit, energy in zip(hits, above, strict=True) if energy < window
+                ),
+            }
+            for window in WINDOWS
         ],
+        "missed_kcal_mol": above[~hits].round(2).tolist(),
         "wall_seconds": time.wall,
         "processor_seconds": time.processor,
     }

@@ -36,15 +36,14 @@ def conformers(
             "-o", "--output", help="Conformers: .sdf, .extxyz or .h5, with a report beside"
         ),
     ] = None,
-    n: Annotated[
-        int, typer.Option("-n", help="Distinct starts to relax at the level, at most")
-    ] = 100,
+    n: Annotated[int, typer.Option("-n", help="Geometries that the model relaxes, at most")] = 1000,
     level: Annotated[str, typer.Option(help="Level of theory: mmff94, gfn2-xtb, dft, …")] = (
         "gfn2-xtb"
     ),
     xc: Functional = None,
     basis: Basis = None,
     solvent: Solvent = "",
+    window: Annotated[float, typer.Option(help="Above the lowest conformer, kcal/mol")] = 6.0,
     temperature: Annotated[float, typer.Option(help="Temperature, K")] = 298.15,
     work: Annotated[
         Path | None,
@@ -76,6 +75,7 @@ def conformers(
             load_model(model, device),
             n,
             level=choose_level(level, xc, basis, solvent),
+            window=window,
             temperature=temperature,
             seed=seed,
             work=work,

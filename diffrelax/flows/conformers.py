@@ -44,7 +44,7 @@ class ConformerDocument(Document):
     weight: float = Field(description="of Boltzmann; they add up to 1")
     symmetry_number: int = Field(description="of rotations")
     mirror_images: int = Field(description="2 if its mirror image counts too, else 1")
-    n_starts: int = Field(description="how many embeddings and proposals led here")
+    n_starts: int = Field(description="how many embeddings and turned geometries led here")
     start: str = Field(description="the first of them")
 
 
@@ -56,7 +56,9 @@ class ConformersDocument(Document):
     level: Level
     temperature: float = Field(description="K")
     conformers: tuple[ConformerDocument, ...]
-    notes: tuple[str, ...] = Field(description="starts that failed, and why")
+    notes: tuple[str, ...] = Field(
+        description="what became of all geometries that were tried, and why starts failed"
+    )
     provenance: Provenance
 
     @classmethod
@@ -99,14 +101,16 @@ class ConformerFlowMaker(Maker):
     model, device : str
         See `diffrelax.load_model`.
     n : int
-        Number of distinct starts, at most; see `diffrelax.sample_conformers`.
+        Geometries that the model relaxes, at most; see `diffrelax.sample_conformers`.
     level : str
         One of `diffrelax.levels.LEVELS`.
     settings : dict
         Of the level.
+    window : float, kcal/mol
+        Above the lowest conformer.
     temperature : float, K
     seed : int
-        Of the embedding and the noise.
+        Of the embeddings.
     work : str
         Folder of finished units, shared by all workers; empty to keep none.
     """
@@ -114,9 +118,10 @@ class ConformerFlowMaker(Maker):
     name: str = "conformers"
     model: str = "default"
     device: str = "cpu"
-    n: int = 100
+    n: int = 1000
     level: str = "gfn2-xtb"
     settings: dict[str, Any] = field(default_factory=dict)
+    window: float = 6.0
     temperature: float = 298.15
     seed: int = 42
     work: str = ""
@@ -140,7 +145,7 @@ class ConformerFlowMaker(Maker):
     @job
     def search(self, molecule: Any) -> Response | dict[str, Any]:
         """Relax starts with the model, and let jobs follow for those that are different."""
-        from diffrelax.sampling.conformers import find_starts, searched_by
+        from diffrelax.sampling.conformers import find_starts
 
         check_installed(self.level)
         model = load_on_worker(self.model, self.device)
@@ -150,7 +155,9 @@ class ConformerFlowMaker(Maker):
             return pass_on(plain, given, work_key("conformers", given.source, {}, seed=self.seed))
         try:
             get_calculator(self.level, given, **self.settings)
-            starts, notes = find_starts(given, model, self.n, self.seed)
+            starts, method = find_starts(
+                given, model, self.n, level=self._theory, window=self.window, seed=self.seed
+            )
         except ValueError as error:
             return failure(Rejected(given.name, given.smiles, str(error)), stage="conformers")
         jobs = []
@@ -158,7 +165,6 @@ class ConformerFlowMaker(Maker):
             minimise = self.minimise(_written(start))
             minimise.name = job_name(self.level, given.name, start.start)
             jobs.append(minimise)
-        method = searched_by(model, self.n, self.seed, notes)
         last = self.weigh(
             given.name,
             [start.start for start in starts],
@@ -199,7 +205,7 @@ class ConformerFlowMaker(Maker):
             reason = f"no start reaches a minimum at level {self._theory}: {notes[-1]}"
             return failure(Rejected(name, "", reason), stage="conformers")
         provenance = provenance.model_copy(update={"notes": tuple(notes)})
-        ensemble = weigh(minima, self._theory, self.temperature, provenance)
+        ensemble = weigh(minima, self._theory, self.temperature, provenance, window=self.window)
         return ConformersDocument.from_ensemble(name, ensemble).model_dump(mode="json")
 
     @property

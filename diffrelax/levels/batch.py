@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import islice
 from math import nan
-
-import numpy as np
 
 from diffrelax.clock import NO_TIME, Time
 from diffrelax.levels import aimnet2
 from diffrelax.levels.minimisation import LevelRelaxation, relax_at_level
-from diffrelax.levels.model_hessian import model_hessian
+from diffrelax.levels.side_by_side import MAX_CALLS, relax_side_by_side
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.identity import identity_change
-
-LONGEST_STEP = 0.2  # Å, of an atom
-MAX_CALLS = 300  # of a molecule
-N_PARALLEL = 16  # molecules in a call
-
-Evaluate = Callable[
-    [Sequence[Molecule], Sequence[np.ndarray]], tuple[np.ndarray, Sequence[np.ndarray]]
-]
 
 
 def relax_many(
@@ -30,7 +19,7 @@ def relax_many(
 ) -> list[LevelRelaxation]:
     """Relax molecules at a cheap level of theory, in the least time.
 
-    AIMNet2 relaxes them side by side, GFN2-xTB with the program xtb, other levels one by one.
+    AIMNet2 relaxes them side by side, other levels one by one.
 
     Parameters
     ----------
@@ -53,10 +42,7 @@ def relax_many(
                 aimnet2.check_molecule(molecule)
                 able.append(replace(molecule, name=str(i)))
             else:
-                program = {"program": "xtb"} if level == "gfn2-xtb" else {}
-                ends[i] = relax_at_level(
-                    molecule, level, fmax=fmax, max_steps=MAX_CALLS - 1, **program
-                )
+                ends[i] = relax_at_level(molecule, level, fmax=fmax, max_steps=MAX_CALLS - 1)
         except ValueError as error:
             ends[i] = LevelRelaxation(molecule.positions, nan, nan, None, str(error), NO_TIME)
     able.sort(key=lambda molecule: molecule.n_atoms)
@@ -71,83 +57,3 @@ def relax_many(
             end.positions, end.energy, end.fmax, end.n_calls, reason, time
         )
     return [ends[i] for i in range(len(molecules))]
-
-
-def relax_side_by_side(
-    molecules: Iterable[Molecule], evaluate: Evaluate, *, fmax: float
-) -> Iterator[Walk]:
-    """Relax molecules, so many at a time, by BFGS from model Hessians.
-
-    One that ends makes room for the next, so calls stay full. Molecules of like size in turn waste
-    least.
-
-    Parameters
-    ----------
-    molecules : iterable of Molecule
-    evaluate : callable
-        Takes molecules and their positions, returns energies, eV, and forces, eV/Å.
-    fmax : float
-        Converged when no atom feels a larger force, eV/Å.
-
-    Yields
-    ------
-    Walk
-        One for each molecule, as they end. Not converged where its ``fmax`` says so.
-    """
-    waiting = iter(molecules)
-    walks: list[Walk] = []
-    while True:
-        walks += map(Walk, islice(waiting, N_PARALLEL - len(walks)))
-        if not walks:
-            return
-        energies, forces = evaluate([w.molecule for w in walks], [w.positions for w in walks])
-        going = []
-        for walk, energy, force in zip(walks, energies, forces, strict=True):
-            walk.learn(float(energy), force)
-            if walk.fmax >= fmax and walk.n_calls < MAX_CALLS:
-                walk.move(force)
-                going.append(walk)
-            else:
-                yield walk
-        walks = going
-
-
-class Walk:
-    """A molecule on its way down: where it is, and what is known of the inverse Hessian.
-
-    Attributes
-    ----------
-    molecule : Molecule
-        As it was given.
-    positions : (n_atoms, 3) array, Å
-    energy : float, eV
-    fmax : float, eV/Å
-        Largest force on an atom.
-    n_calls : int
-        Energies and forces of this molecule; the first counts.
-    """
-
-    def __init__(self, molecule: Molecule) -> None:
-        self.molecule = molecule
-        self.positions = molecule.positions
-        self.energy = self.fmax = nan
-        self.n_calls = 0
-        self._inverse = np.linalg.inv(model_hessian(molecule.to_atoms()))
-        self._step = self._forces = np.zeros_like(molecule.positions)
-
-    def learn(self, energy: float, forces: np.ndarray) -> None:
-        """Update the inverse Hessian by how forces changed along the last step (BFGS)."""
-        change, step = (self._forces - forces).ravel(), self._step.ravel()
-        curvature = step @ change
-        if curvature > 0:
-            left = np.eye(len(step)) - np.outer(step, change) / curvature
-            self._inverse = left @ self._inverse @ left.T + np.outer(step, step) / curvature
-        self._forces, self.energy = forces, energy
-        self.fmax = float(np.linalg.norm(forces, axis=1).max())
-        self.n_calls += 1
-
-    def move(self, forces: np.ndarray) -> None:
-        """Take a quasi-Newton step, cut where an atom would go further than `LONGEST_STEP`."""
-        step = (self._inverse @ forces.ravel()).reshape(-1, 3)
-        self._step = step * min(1.0, LONGEST_STEP / np.linalg.norm(step, axis=1).max())
-        self.positions = self.positions + self._step

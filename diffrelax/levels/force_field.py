@@ -23,6 +23,8 @@ class ForceField(ForceCalculator):
     ----------
     molecule : Molecule
     level : {"mmff94", "uff"}
+    charges : bool
+        See `diffrelax.molecule.embedding.force_field`.
 
     Raises
     ------
@@ -30,15 +32,16 @@ class ForceField(ForceCalculator):
         If the bonds are unknown or the force field has no parameters for an atom.
     """
 
-    def __init__(self, molecule: Molecule, level: str) -> None:
+    def __init__(self, molecule: Molecule, level: str, *, charges: bool = True) -> None:
         super().__init__()
+        self.level = level
         if molecule.n_atoms > 1 and not molecule.bonds:
             raise ValueError(
                 f"{level} needs bonds, and those of {molecule.name or molecule.formula} are "
                 "unknown: give a SMILES or an .sdf file"
             )
         self._rdkit_molecule = molecule.to_rdkit()  # the force field points into its conformer
-        self._field = force_field(self._rdkit_molecule, level)
+        self._field = force_field(self._rdkit_molecule, level, charges=charges)
         if self._field is None:
             raise ValueError(
                 f"{level} has no parameters for {molecule.name or molecule.formula}: "
@@ -56,11 +59,12 @@ class ForceField(ForceCalculator):
         """Evaluate the energy (eV) at positions, (n_atoms, 3), Å, without what ASE adds."""
         return self._field.CalcEnergy(positions.ravel().tolist()) * KCAL_PER_MOL
 
-    def minimise(self, max_steps: int) -> np.ndarray:
-        """Relax the geometry from which the force field was built with RDKit's minimiser.
+    def minimise(self, positions: np.ndarray, max_steps: int) -> np.ndarray:
+        """Relax a geometry with RDKit's minimiser.
 
         Parameters
         ----------
+        positions : (n_atoms, 3) array, Å
         max_steps : int
 
         Returns
@@ -68,5 +72,7 @@ class ForceField(ForceCalculator):
         (n_atoms, 3) array, Å
             As far as the minimiser came.
         """
+        conformer = self._rdkit_molecule.GetConformer()
+        conformer.SetPositions(np.ascontiguousarray(positions))
         self._field.Minimize(maxIts=max_steps)
-        return self._rdkit_molecule.GetConformer().GetPositions()
+        return conformer.GetPositions()

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import nan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from ase.optimize import BFGS
 
 from diffrelax.clock import Time
 from diffrelax.levels.calculators import get_calculator
 from diffrelax.levels.force_field import ForceField
+from diffrelax.levels.side_by_side import relax_side_by_side
 from diffrelax.levels.xtb_program import XTBProgram
 from diffrelax.molecule.identity import identity_change
 
@@ -66,9 +67,9 @@ def relax_at_level(
 ) -> LevelRelaxation:
     """Relax a molecule at a cheap level of theory.
 
-    MMFF94 and UFF use RDKit's minimiser, GFN-FF that of the program xtb, GFN2-xTB and AIMNet2 use
-    ASE's BFGS. With ``program="xtb"``, GFN2-xTB uses that program too, which is several times
-    faster.
+    MMFF94 and UFF use RDKit's minimiser, GFN-FF that of the program xtb, GFN2-xTB and AIMNet2 BFGS
+    from a model Hessian (see `diffrelax.levels.model_hessian`). With ``program="xtb"``, GFN2-xTB
+    uses the minimiser of that program.
 
     Parameters
     ----------
@@ -92,15 +93,19 @@ def relax_at_level(
     atoms = molecule.to_atoms()
     atoms.calc = get_calculator(level, molecule, **settings)
     n_calls: int | None = None
+
+    def alone(_: Any, positions: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+        (atoms.positions,) = positions
+        return np.array([atoms.get_potential_energy()]), [atoms.get_forces()]
+
     try:
         if isinstance(atoms.calc, ForceField):
-            atoms.positions = atoms.calc.minimise(max_steps)
+            atoms.positions = atoms.calc.minimise(atoms.positions, max_steps)
         elif isinstance(atoms.calc, XTBProgram):
             atoms.positions, n_calls = atoms.calc.minimise(atoms, fmax, max_steps)
         else:
-            optimizer = BFGS(atoms, logfile=None)
-            optimizer.run(fmax=fmax, steps=max_steps)
-            n_calls = optimizer.nsteps + 1
+            (walk,) = relax_side_by_side([molecule], alone, fmax=fmax, max_calls=max_steps + 1)
+            n_calls = walk.n_calls
         energy = atoms.get_potential_energy()
         largest = float(np.linalg.norm(atoms.get_forces(), axis=1).max())
         converged = largest < fmax

@@ -167,13 +167,15 @@ def _separate_fragments(mol: Chem.Mol) -> None:
     mol.GetConformer().SetPositions(np.ascontiguousarray(positions))
 
 
-def force_field(mol: Chem.Mol, level: str) -> Any:
+def force_field(mol: Chem.Mol, level: str, *, charges: bool = True) -> Any:
     """Build an RDKit force field that acts on the conformer of a molecule.
 
     Parameters
     ----------
     mol : rdkit.Chem.Mol
     level : {"mmff94", "uff"}
+    charges : bool
+        Whether atoms of MMFF94 have their charges; those of UFF have none.
 
     Returns
     -------
@@ -188,6 +190,7 @@ def force_field(mol: Chem.Mol, level: str) -> Any:
     if not helpers.MMFFHasAllMoleculeParams(mol):
         return None
     properties = helpers.MMFFGetMoleculeProperties(mol)
+    properties.SetMMFFEleTerm(charges)
     return helpers.MMFFGetMoleculeForceField(mol, properties, ignoreInterfragInteractions=False)
 
 

@@ -24,13 +24,13 @@ class Rotors:
 
     Parameters
     ----------
-    bonds : (n_rotors, 2) int array
-        The two atoms, or the two that a chain lies between.
+    torsions : (n_rotors, 4) int array
+        One torsion of each. The bond is between its second and third atom, or the chain is.
     sides : (n_rotors, n_atoms) bool array
         Atoms that turn when the bond does: those on the side of its second atom.
     """
 
-    bonds: np.ndarray
+    torsions: np.ndarray
     sides: np.ndarray
 
     @classmethod
@@ -38,8 +38,9 @@ class Rotors:
         """Find the rotors of a molecule."""
         mol = molecule.to_rdkit()
         chains = {(chain[0], chain[-1]): chain for chain in linear_chains(molecule)}
-        bonds, sides = [], []
-        for _, j, k, _ in watched_torsions(molecule):
+        torsions, sides = [], []
+        for torsion in watched_torsions(molecule):
+            _, j, k, _ = torsion
             between = pairwise(chains.get((j, k), (int(j), int(k))))
             along = (mol.GetBondBetweenAtoms(*pair) for pair in between)
             single = (b for b in along if b.GetBondType() == SINGLE and not b.IsInRing())
@@ -47,15 +48,20 @@ class Rotors:
                 cut = Chem.FragmentOnBonds(mol, [bond.GetIdx()], addDummies=False)
                 side = np.zeros(molecule.n_atoms, dtype=bool)
                 side[[*next(part for part in Chem.GetMolFrags(cut) if k in part)]] = True
-                bonds.append((j, k))
+                torsions.append(torsion)
                 sides.append(side)
         return cls(
-            np.array(bonds, dtype=np.int64).reshape(-1, 2),
+            np.array(torsions, dtype=np.int64).reshape(-1, 4),
             np.array(sides, dtype=bool).reshape(-1, molecule.n_atoms),
         )
 
     def __len__(self) -> int:
-        return len(self.bonds)
+        return len(self.torsions)
+
+    @property
+    def bonds(self) -> np.ndarray:
+        """The second and third atom of each torsion, (n_rotors, 2)."""
+        return self.torsions[:, 1:3]
 
     def turn(self, positions: np.ndarray, chosen: np.ndarray, angles: np.ndarray) -> np.ndarray:
         """Turn one rotor of each geometry rigidly (Rodrigues' formula).

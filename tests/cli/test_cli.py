@@ -724,10 +724,10 @@ def test_conformers_are_written_and_shown_with_their_weights(run, tmp_path):
     report = tmp_path / "ensemble.report.html"
     assert f"report: {report}" in err
     page = ReadPage(report)
-    assert [row[:5] for row in page.rows[1:]] == [trans.split()[:5], gauche.split()[:5]]
+    assert [row[:5] for row in page.rows[1:3]] == [trans.split()[:5], gauche.split()[:5]]
     (view,) = page.views
     assert [frame["label"] for frame in view["frames"]] == ["1", "2"]
-    assert [a["data-frames"] for a in page.attributes[1:]] == ['["1"]', '["2"]']
+    assert [a["data-frames"] for a in page.attributes[1:3]] == ['["1"]', '["2"]']
     assert "diffrelax conformers CCCC -n 8" in page.text
     before = path.read_text()
     status, out, err = run("conformers", "CCC", "-n", 8, "--level", "mmff94", "-o", path)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from math import isnan
+from math import inf, isnan, nan
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import JsonValue
 from tqdm.auto import tqdm
 
 from diffrelax.cache import Unit, WorkFolder, work_key
@@ -17,6 +18,8 @@ from diffrelax.dft import DFTSettings
 from diffrelax.dft.optimization import relax_with
 from diffrelax.files.reading import Input, read_one
 from diffrelax.levels import get_calculator, relax_at_level
+from diffrelax.levels.force_field import KCAL_PER_MOL
+from diffrelax.levels.solvents import dielectric_constant
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.checks import integer
@@ -24,7 +27,7 @@ from diffrelax.molecule.embedding import check_seed
 from diffrelax.molecule.identity import has_enantiomer
 from diffrelax.molecule.symmetry import find_symmetry
 from diffrelax.sampling.conformers.record import Conformer, merge
-from diffrelax.sampling.conformers.starts import find_starts
+from diffrelax.sampling.conformers.search import ROUGH, Found, find_conformers
 from diffrelax.sampling.ensemble import (
     Ensemble,
     EnsembleProvenance,
@@ -33,15 +36,19 @@ from diffrelax.sampling.ensemble import (
     check_temperature,
 )
 
-FMAX = 0.01  # eV/Å; at 0.03, floppy molecules end up to 0.9 kcal/mol above their minimum
+UNLIKE = 4 * KCAL_PER_MOL  # by which GFN2-xTB at geometries of the model may be wrong
+NEAR = 0.05  # eV/Å, at which duplicates show
+STILL = 0.5 * KCAL_PER_MOL  # that a geometry as near may fall
+FMAX = 0.002  # eV/Å; at 0.01, floppy molecules end up to 0.2 Å from their minimum, and count twice
 
 
 def sample_conformers(
     molecule: Input,
     model: Model,
-    n: int = 100,
+    n: int = 1000,
     *,
     level: str | Level = "gfn2-xtb",
+    window: float = 6.0,
     temperature: float = 298.15,
     seed: int = 42,
     work: str | os.PathLike[str] | None = None,
@@ -49,12 +56,12 @@ def sample_conformers(
 ) -> Ensemble:
     """Find the conformers of a molecule and their Boltzmann weights at a level of theory.
 
-    Three in four starts are embedded, half of them with ETKDGv3 and half without the torsions that
-    it prefers (KDG), and relaxed with MMFF94; the others are some of those with one bond turned and
-    Gaussian noise that the model takes away again. The model relaxes all of them in one batch,
-    duplicates are merged, and what is left is relaxed at the level of theory and merged again,
-    always as the same molecule. Mirror images of each other are one conformer, unless they are
-    different molecules; a conformer of a chiral molecule has the configuration of the input.
+    A search finds distinct geometries with the model, see
+    `diffrelax.sampling.conformers.find_conformers`. Those that may end within the window are
+    brought near their minima at the level of theory, merged, and those that are low relaxed
+    tightly, always as the same molecule; what ends above the window is left out. Mirror images of
+    each other are one conformer, unless they are different molecules; a conformer of a chiral
+    molecule has the configuration of the input.
 
     The weight of a conformer is proportional to (m/s) exp(−E/kT), with the electronic energy E, the
     rotational symmetry number s of its rigid geometry with all hydrogens, and m = 2 if it is chiral
@@ -69,13 +76,14 @@ def sample_conformers(
     model : Model
         See :func:`diffrelax.load_model`.
     n : int
-        Number of distinct starts, at most: embeddings and proposals go on until there are so many,
-        up to five times that number, or until hardly any is new.
+        Geometries that the model relaxes, at most. Where that ends the search, a note says so.
     level : str or Level
         One of `diffrelax.levels.LEVELS`; a `Level` to change its settings.
+    window : float, kcal/mol
+        Above the lowest conformer.
     temperature : float, K
     seed : int
-        Of the embedding and the noise.
+        Of the embeddings.
     work : path, optional
         Folder that keeps finished relaxations at the level of theory: a call that was interrupted
         and is made again goes on from there.
@@ -86,15 +94,16 @@ def sample_conformers(
     -------
     Ensemble
         By rising energy. The columns are ``symmetry_number`` (s), ``mirror_images`` (m) and
-        ``n_starts``, how often each was found: by how many of all embeddings and proposals, of
-        which most are not distinct and not relaxed at the level. Starts that failed are in
-        ``provenance.notes``.
+        ``n_starts``, by how many embeddings and turned geometries each was found. What became of
+        all that were tried is in ``provenance.diagnostics`` and in words the first of
+        ``provenance.notes``, followed by what failed.
 
     Raises
     ------
     ValueError
-        If the input is not one molecule that the model covers, ``n``, the temperature or the seed
-        is out of range, or the level is unknown, not installed, or cannot describe the molecule.
+        If the input is not one molecule that the model covers, ``n``, the window, the temperature
+        or the seed is out of range, or the level is unknown, not installed, or cannot describe the
+        molecule.
     RuntimeError
         If no start reaches a minimum.
     """
@@ -103,36 +112,117 @@ def sample_conformers(
     n, seed = integer("n", n), check_seed(seed)
     given = read_one(molecule, seed=seed)
     get_calculator(theory.name, given, **theory.settings)
-    starts, notes = find_starts(given, model, n, seed, progress=progress)
+    starts, search = find_starts(
+        given, model, n, level=theory, window=window, seed=seed, progress=progress
+    )
     folder = WorkFolder.of(work)
-    minima: list[Conformer] = []
-    for start in tqdm(starts, theory.name, unit="conf", disable=None if progress else True):
-        end, reason = relax_conformer(start, theory, folder)
-        if reason:
-            notes.append(f"{start.start}: {reason}")
-        else:
-            minima.append(end)
+    near, failed = relax_all(starts, theory, folder, NEAR, progress=progress)
+    low = within(merge(near), window * KCAL_PER_MOL + STILL)
+    minima, failed_later = relax_all(low, theory, folder, FMAX, progress=progress)
+    notes = failed + failed_later
+    search = search.model_copy(update={"notes": (*search.notes, *notes)})
     if not minima:
         raise RuntimeError(
-            f"{given.name}: no start reaches a minimum at level {theory}: {notes[-1]}"
+            f"{given.name}: no start reaches a minimum at level {theory}: {search.notes[-1]}"
         )
-    return weigh(minima, theory, temperature, searched_by(model, n, seed, notes))
+    return weigh(minima, theory, temperature, search, window=window)
 
 
-def searched_by(model: Model, n: int, seed: int, notes: Sequence[str]) -> EnsembleProvenance:
-    """Say how conformers were found."""
-    return EnsembleProvenance(
+def find_starts(
+    molecule: Molecule,
+    model: Model,
+    n: int,
+    *,
+    level: Level,
+    window: float,
+    seed: int,
+    progress: bool = False,
+) -> tuple[list[Conformer], EnsembleProvenance]:
+    """Search with the model, and choose what a level of theory is to relax.
+
+    DFT does not rank geometries itself: GFN2-xTB does, in the solvent if there is one.
+
+    Parameters
+    ----------
+    molecule, model, n, level, window, seed, progress
+        See `sample_conformers`.
+
+    Raises
+    ------
+    ValueError
+        See `find_conformers`; or if the window is not positive.
+    """
+    if not window > 0:
+        raise ValueError(f"window {window} kcal/mol: give a positive number")
+    ranked_by, margin = level, ROUGH
+    if level.name == "dft":
+        ranked_by, margin = _cheap(level), UNLIKE
+    found = find_conformers(
+        molecule,
+        model,
+        n,
+        level=ranked_by,
+        window=window * KCAL_PER_MOL,
+        seed=seed,
+        progress=progress,
+    )
+    limit = window * KCAL_PER_MOL + margin
+    starts = within(found.conformers, limit)
+    diagnostics: dict[str, JsonValue] = {
+        **found.counts,
+        "distinct": len(found.conformers),
+        "chosen": len(starts),
+        "complete": found.complete,
+    }
+    provenance = EnsembleProvenance(
         method="conformers",
         seed=seed,
         model=model.name,
         model_sha256=model.sha256,
-        settings={"n": n, "fmax": FMAX, "noise_level": model.config.denoiser.sigma_max},
-        notes=tuple(notes),
+        settings={"n": n, "window": window, "fmax": FMAX, "ranked_by": str(ranked_by)},
+        diagnostics=diagnostics,
+        notes=(_told(found, len(starts), ranked_by, limit), *found.notes),
     )
+    return starts, provenance
 
 
-def relax_conformer(start: Conformer, level: Level, folder: WorkFolder) -> tuple[Conformer, str]:
-    """Relax a geometry to a minimum at a level of theory, once for each folder.
+def relax_all(
+    starts: Sequence[Conformer],
+    level: Level,
+    folder: WorkFolder,
+    fmax: float = FMAX,
+    *,
+    progress: bool = False,
+) -> tuple[list[Conformer], list[str]]:
+    """Relax geometries at a level of theory, see `relax_conformer`.
+
+    Returns
+    -------
+    list of Conformer
+        Those that come to their end, by rising energy.
+    list of str
+        Why the others did not.
+    """
+    ends, notes = [], []
+    for start in tqdm(starts, level.name, unit="conf", disable=None if progress else True):
+        end, reason = relax_conformer(start, level, folder, fmax)
+        if reason:
+            notes.append(f"{start.start}: {reason}")
+        else:
+            ends.append(end)
+    return sorted(ends, key=lambda one: one.energy), notes
+
+
+def within(conformers: Sequence[Conformer], window: float) -> list[Conformer]:
+    """Return those that are no further above the lowest than a window, eV."""
+    lowest = min((one.energy for one in conformers), default=nan)
+    return [one for one in conformers if one.energy <= lowest + window]
+
+
+def relax_conformer(
+    start: Conformer, level: Level, folder: WorkFolder, fmax: float = FMAX
+) -> tuple[Conformer, str]:
+    """Relax a geometry at a level of theory, once for each folder.
 
     Returns
     -------
@@ -140,14 +230,14 @@ def relax_conformer(start: Conformer, level: Level, folder: WorkFolder) -> tuple
     str
         Why it is no minimum; empty if it is one.
     """
-    settings = {"level": level.model_dump(mode="json"), "fmax": FMAX}
+    settings = {"level": level.model_dump(mode="json"), "fmax": fmax}
     key = work_key("conformer", start.molecule, settings)
 
     def whole(record: Unit) -> Unit | None:  # without, the level or its program may not fail again
         return record if record["energy"] is not None else None
 
     done = folder.find_or_do(
-        key, lambda: _relax(start.molecule, level, folder.checkpoint(key)), whole, whole
+        key, lambda: _relax(start.molecule, level, fmax, folder.checkpoint(key)), whole, whole
     )
     if done["reason"]:
         return start, done["reason"]
@@ -156,10 +246,20 @@ def relax_conformer(start: Conformer, level: Level, folder: WorkFolder) -> tuple
 
 
 def weigh(
-    minima: Sequence[Conformer], level: Level, temperature: float, provenance: EnsembleProvenance
+    minima: Sequence[Conformer],
+    level: Level,
+    temperature: float,
+    provenance: EnsembleProvenance,
+    *,
+    window: float = inf,
 ) -> Ensemble:
-    """Merge minima and weight them with (m/s) exp(−E/kT), see `sample_conformers`."""
-    conformers = merge(sorted(minima, key=lambda one: one.energy))
+    """Merge minima, leave out those above the window, kcal/mol, and weight the others.
+
+    See `sample_conformers`.
+    """
+    distinct = merge(sorted(minima, key=lambda one: one.energy))
+    conformers = within(distinct, window * KCAL_PER_MOL)
+    n_above = len(distinct) - len(conformers)
     molecules = [one.molecule for one in conformers]
     symmetries = [find_symmetry(molecule) for molecule in molecules]
     numbers = np.array([symmetry.number for symmetry in symmetries])
@@ -167,8 +267,8 @@ def weigh(
     images = np.array([1 + (symmetry.chiral and achiral) for symmetry in symmetries])
     energies = np.array([one.energy for one in conformers])
     n_starts = np.array([one.n_starts for one in conformers])
-    if len(conformers) == 1 and n_starts[0] > 1:
-        note = f"all {n_starts[0]} embeddings and proposals that reach a minimum are one conformer"
+    if n_above:
+        note = f"{n_above} minima are more than {window:g} kcal/mol above the lowest and left out"
         provenance = provenance.model_copy(update={"notes": (*provenance.notes, note)})
     return Ensemble(
         molecule=molecules[0],
@@ -183,8 +283,8 @@ def weigh(
     )
 
 
-def _relax(molecule: Molecule, level: Level, checkpoint: Path | None) -> Unit:
-    settings: dict[str, Any] = {**level.settings, "fmax": FMAX}
+def _relax(molecule: Molecule, level: Level, fmax: float, checkpoint: Path | None) -> Unit:
+    settings: dict[str, Any] = {**level.settings, "fmax": fmax}
     if level.name == "dft":
         dft = relax_with(molecule, DFTSettings(**settings), checkpoint=checkpoint)
         positions, energy, reason = dft.molecule.positions, dft.energy, dft.reason
@@ -193,3 +293,33 @@ def _relax(molecule: Molecule, level: Level, checkpoint: Path | None) -> Unit:
         positions, energy, reason = relaxed.positions, relaxed.energy, relaxed.reason
     known = None if isnan(energy) else energy
     return {"positions": positions.tolist(), "energy": known, "reason": reason}
+
+
+def _cheap(level: Level) -> Level:
+    """Return the level that ranks geometries for DFT."""
+    solvent = str(level.settings.get("solvent", ""))
+    if not solvent:
+        return Level(name="gfn2-xtb")
+    born: list[JsonValue] = ["gbe", dielectric_constant(solvent), "p16"]
+    return Level(name="gfn2-xtb", settings={"solvation": born})
+
+
+def _told(found: Found, n_chosen: int, ranked_by: Level, limit: float) -> str:
+    """Account for all geometries that were tried."""
+    counts = found.counts
+    distinct = len(found.conformers)
+    known = counts["tried"] - counts["other_molecules"] - counts["high"] - counts["relaxed"]
+    told = [
+        f"{counts['tried']} geometries were tried: {counts['other_molecules']} became other "
+        f"molecules, {counts['high']} were high for the force field, {known} were known, and the "
+        f"model relaxed {counts['relaxed']}, of which {distinct} were distinct",
+        f"{distinct - n_chosen} of these were more than {limit / KCAL_PER_MOL:g} kcal/mol above "
+        f"the lowest by {ranked_by}",
+    ]
+    if found.complete:
+        told.append(
+            f"the last embeddings, {counts['last_probe']} of them low, showed nothing unseen"
+        )
+    else:
+        told.append("the search is not complete: ask for more")
+    return "; ".join(told)

@@ -12,7 +12,7 @@ TEXT = (
     "Distinct minima, by rising energy above the lowest. A weight is proportional to "
     "(m/s) exp(−E/kT), with the symmetry number s of the rotations, and m = 2 where the mirror "
     "image is another geometry of the same molecule. How often a conformer was found counts "
-    "embeddings and proposals of the model."
+    "embeddings and geometries of turned torsions."
 )
 
 
@@ -24,7 +24,7 @@ class ConformerRow(Columns):
     weight: float = column("of Boltzmann", "weight, %", ".1f", 0.01)
     symmetry_number: int = column("of rotations", "symmetry number")
     mirror_images: int = column("2 if its mirror image counts too, else 1", "mirror images")
-    n_starts: int = column("embeddings and proposals that led here", "found, times")
+    n_starts: int = column("embeddings and turned geometries that led here", "found, times")
     start: str = column("the first of them", "first start")
 
 

@@ -17,12 +17,12 @@ class Conformer:
     Parameters
     ----------
     start : str
-        The start that it comes from: ``"etkdg 3"``, ``"kdg 3"``, ``"denoised 5"`` or ``"given"``.
+        The start that it comes from: ``"etkdg 3"``, ``"kdg 3"``, ``"turned 57"`` or ``"given"``.
     molecule : Molecule
     energy : float, eV
-        NaN until it is at a minimum.
+        Of the level that was asked last; NaN before.
     n_starts : int
-        Embeddings and proposals that have led here.
+        Embeddings and turned geometries that have led here.
     """
 
     start: str
@@ -31,19 +31,26 @@ class Conformer:
     n_starts: int = 1
 
 
-def merge(conformers: Iterable[Conformer], known: Sequence[Conformer] = ()) -> list[Conformer]:
-    """Merge duplicates by `diffrelax.molecule.identity.same_minimum`, mirror images included.
+def find_same(one: Conformer, others: Sequence[Conformer]) -> int | None:
+    """Find the first that is the same minimum, see `diffrelax.molecule.identity.same_minimum`.
 
-    The first of each kind stands for the others, so the order decides; those that are known to be
-    distinct come before all.
+    Energies are compared where both are known.
     """
-    kept = list(known)
+    for i, other in enumerate(others):
+        gap = one.energy - other.energy
+        if same_minimum(one.molecule, other.molecule, None if isnan(gap) else gap):
+            return i
+    return None
+
+
+def merge(conformers: Iterable[Conformer]) -> list[Conformer]:
+    """Merge duplicates, mirror images included; the first of each kind stands for the others."""
+    kept: list[Conformer] = []
     for one in conformers:
-        for i, other in enumerate(kept):
-            gap = None if isnan(one.energy) else one.energy - other.energy
-            if same_minimum(one.molecule, other.molecule, gap):
-                kept[i] = replace(other, n_starts=other.n_starts + one.n_starts)
-                break
-        else:
+        place = find_same(one, kept)
+        if place is None:
             kept.append(one)
+        else:
+            other = kept[place]
+            kept[place] = replace(other, n_starts=other.n_starts + one.n_starts)
     return kept

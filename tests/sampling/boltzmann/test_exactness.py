@@ -111,8 +111,8 @@ def quadrature(surface, thermal):
 def test_torsion_moves_sample_the_density_of_the_torsions():
     """Rigid bonds and angles leave two coordinates, with a density known up to its integral."""
     sides = np.array([[0, 0, 0, 1, 1], [0, 0, 0, 0, 1]], dtype=bool)
-    rotors = Rotors(np.array([[1, 2], [2, 3]]), sides)
     quads = np.array([[0, 1, 2, 3], [1, 2, 3, 4]])
+    rotors = Rotors(quads, sides)
     start = np.array(
         [[1.0, 0.3, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 1.4], [0.9, 0.2, 1.8], [1.1, 1.3, 2.0]]
     )

@@ -19,7 +19,7 @@ SPRINGS = Springs(ALL_PAIRS, np.array([1, 2, 3, 1, 2, 1]))
 WELL = DoubleWell()
 TARGET = Target(WELL, THERMAL)
 ESTIMATE = exact_denoiser(WELL.minima, 0.12)
-CHAIN = Rotors(np.array([[1, 2]]), np.array([[False, False, False, True]]))
+CHAIN = Rotors(np.array([[0, 1, 2, 3]]), np.array([[False, False, False, True]]))
 KERNELS = {
     "cartesian": CartesianStep(0.03),
     "isotropic": DenoisingStep.posterior(ESTIMATE, 0.05, 0.9),

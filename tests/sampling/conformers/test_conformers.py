@@ -10,7 +10,7 @@ from rdkit.Chem import rdMolTransforms
 from diffrelax.levels import relax_at_level
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.identity import heavy_atom_rmsd, identity_change
-from diffrelax.sampling.conformers import Conformer, find_starts, merge, sample_conformers, weigh
+from diffrelax.sampling.conformers import Conformer, merge, sample_conformers, weigh
 from diffrelax.sampling.conformers import minima as minima_module
 from diffrelax.sampling.ensemble import Ensemble, EnsembleProvenance, Level
 
@@ -52,7 +52,9 @@ def test_butane_is_trans_and_twice_gauche(model, temperature: float) -> None:
     ensemble = sample_conformers("CCCC", model, 12, level="mmff94", temperature=temperature)
     assert ensemble.columns["symmetry_number"].tolist() == [2, 2]
     assert ensemble.columns["mirror_images"].tolist() == [1, 2]
-    assert ensemble.columns["n_starts"].sum() == 24  # two rounds
+    diagnostics = ensemble.provenance.diagnostics
+    assert ensemble.columns["n_starts"].sum() == diagnostics["tried"]
+    assert diagnostics["complete"]
     gap = ensemble.energies[1] - ensemble.energies[0]
     assert gap * mol / kcal == pytest.approx(0.78, abs=0.05)  # MMFF94, Halgren 1996, part V
     ratio = ensemble.weights[1] / ensemble.weights[0]
@@ -94,53 +96,41 @@ def test_energy_tells_apart_what_heavy_atoms_do_not() -> None:
     assert len(merge([pair[0], replace(pair[1], energy=0.05 * kcal / mol)])) == 1
 
 
-def test_starts_say_where_they_come_from(model) -> None:
-    starts, _ = find_starts(Molecule.from_smiles("CCCO"), model, 40)
-    kinds = {start.start.split()[0] for start in starts}
-    assert starts[0].start == "etkdg 0"
-    assert kinds <= {"etkdg", "kdg", "denoised"}
-    names = [start.start for start in starts]
-    assert len(set(names)) == len(names) < 40
-    assert sum(start.n_starts for start in starts) >= 70  # of two rounds or more
-    given = Molecule.from_atoms(starts[0].molecule.to_atoms())
-    assert find_starts(given, model, 1)[0][0].start == "given"
-
-
-def test_rounds_go_on_until_there_are_enough_distinct_starts(model) -> None:
-    ether = Molecule.from_smiles("CCOCCCOC=O")
-    (few, _), (more, _) = (find_starts(ether, model, n) for n in (10, 20))
-    assert len(few) == 10 and len(more) == 20
-    assert {start.start.split()[0] for start in more} == {"etkdg", "kdg", "denoised"}
-    assert max(int(start.start.split()[1]) for start in more) >= 20
-    assert len(merge(more)) == 20
-
-
-def test_conformers_that_crystals_lack_are_started_from(model) -> None:
-    imidate = Molecule.from_smiles("[H]/N=C/OC(C)(C)CO")
-    starts, _ = find_starts(imidate, model, 20)  # about O–C, ETKDGv3 knows gauche only
-    torsions = [
-        rdMolTransforms.GetDihedralDeg(start.molecule.to_rdkit().GetConformer(), 2, 3, 4, 7)
-        for start in starts
-    ]
-    assert min(map(abs, torsions)) < 90 < 150 < max(map(abs, torsions))
-
-
 def test_the_same_seed_gives_the_same_conformers(model) -> None:
     one, two = (sample_conformers("CCO", model, 12, level="mmff94", seed=7) for _ in range(2))
     assert np.array_equal(one.positions, two.positions)
     assert one.starts == two.starts
 
 
-def test_a_rigid_molecule_has_one_conformer_and_says_so(model, tmp_path) -> None:
+def test_a_rigid_molecule_has_one_conformer(model, tmp_path) -> None:
     n, seed = np.int64(8), np.int64(42)
     ensemble = sample_conformers(
         "C1CC1", model, n, level="mmff94", seed=seed, work=str(tmp_path / "work")
     )
     assert len(ensemble) == 1
     assert ensemble.weights.tolist() == [1.0]
-    assert ensemble.provenance.notes[-1].startswith(
-        "all 16 embeddings and proposals that reach a minimum are"
+    assert ensemble.provenance.notes[0].startswith(
+        "60 geometries were tried: 0 became other molecules, 0 were high for the force field, 59 "
+        "were known, and the model relaxed 1, of which 1 were distinct"
     )
+
+
+def test_all_27_wells_of_hexane_are_found_and_those_too_close_are_not(model) -> None:
+    ensemble = sample_conformers("CCCCCC", model, level="gfn2-xtb", window=8)
+    assert len(ensemble) >= 12  # of which all others are mirror images or turned end to end
+    above = (ensemble.energies - ensemble.energies[0]) * mol / kcal
+    assert above.max() <= 8
+
+
+def test_what_is_above_the_window_is_left_out_and_counted(model) -> None:
+    whole, part = (
+        sample_conformers("CCCC", model, level="mmff94", window=window) for window in (6, 0.5)
+    )
+    assert (len(whole), len(part)) == (2, 1)
+    assert part.provenance.notes[-1] == (
+        "1 minima are more than 0.5 kcal/mol above the lowest and left out"
+    )
+    assert part.weights.tolist() == [1.0]
 
 
 def test_a_conformer_that_fails_costs_only_itself(model, monkeypatch) -> None:
@@ -154,7 +144,7 @@ def test_a_conformer_that_fails_costs_only_itself(model, monkeypatch) -> None:
     monkeypatch.setattr(minima_module, "relax_at_level", fail_once)
     ensemble = sample_conformers("CCCC", model, 8, level="mmff94")
     assert len(ensemble) == 1
-    assert ensemble.provenance.notes[0] == "etkdg 0: the SCF fell over"
+    assert [note.split(": ")[1] for note in ensemble.provenance.notes[1:]] == ["the SCF fell over"]
 
 
 def test_a_program_that_failed_is_tried_again_from_its_folder(model, monkeypatch, tmp_path) -> None:
@@ -201,7 +191,7 @@ def test_a_search_goes_on_from_its_folder(model, monkeypatch, tmp_path) -> None:
     with pytest.raises(KeyboardInterrupt):
         sample_conformers("CCCC", model, 8, level="mmff94", work=tmp_path / "work")
     ensemble = sample_conformers("CCCC", model, 8, level="mmff94", work=tmp_path / "work")
-    assert len(calls) == 3  # the first of two starts was not relaxed again
+    assert len(calls) == 5  # two starts in two steps; the first was not relaxed again
     fresh = sample_conformers("CCCC", model, 8, level="mmff94")
     assert np.array_equal(ensemble.positions, fresh.positions)
     assert np.array_equal(ensemble.weights, fresh.weights)
@@ -232,6 +222,7 @@ def test_conformers_survive_their_file(model, tmp_path, suffix) -> None:
         ("CCO", {"temperature": 0.0}, "temperature 0.0 K: give a positive"),
         ("CCO", {"temperature": -5.0}, "temperature -5.0 K"),
         ("CCO", {"n": 0}, "n = 0: ask for at least one"),
+        ("CCO", {"window": 0.0}, "window 0.0 kcal/mol: give a positive number"),
         ("CCO", {"seed": -1}, "seed"),
         ("CCO", {"level": "am1"}, "unknown level of theory 'am1': choose one of"),
         ("CC[NH3+]", {}, r"CC\[NH3\+\]: charge \+1"),

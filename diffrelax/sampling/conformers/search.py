@@ -1,0 +1,282 @@
+"""The search for the conformers of a molecule: embeddings, and torsions turned into all wells."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from diffrelax.levels import get_calculator
+from diffrelax.levels.force_field import KCAL_PER_MOL, ForceField
+from diffrelax.models.domain import outside_domain
+from diffrelax.models.release import Model
+from diffrelax.molecule import Molecule
+from diffrelax.molecule.embedding import check_seed
+from diffrelax.molecule.identity import has_enantiomer, identity_change
+from diffrelax.molecule.reembedding import embed_again
+from diffrelax.molecule.torsions import Rotors, torsion_angles
+from diffrelax.relaxation import relax_molecules
+from diffrelax.sampling.conformers.record import Conformer, find_same
+from diffrelax.sampling.conformers.wells import other_wells
+from diffrelax.sampling.ensemble import Level
+
+PROBE = 30  # embeddings at a time
+BATCH = 200  # turned geometries, about, after which the lowest are chosen again
+MINIMISER_STEPS = 1000
+SAME_WELL = np.radians(25)
+HIGH = 20 * KCAL_PER_MOL  # above the lowest by a force field, which may be wrong by so much
+ROUGH = 2 * KCAL_PER_MOL  # by which a geometry of the model may be above its minimum
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What a search has found.
+
+    Parameters
+    ----------
+    conformers : list of Conformer
+        Distinct geometries of the model, by rising energy at the level that ranks them.
+    counts : dict of str to int
+        ``tried`` geometries, of which were ``other_molecules``, ``high`` by the force field or
+        ``relaxed`` by the model, the rest being known; embeddings of the ``last_probe`` that are
+        within the window, and how many of them were ``unseen`` before.
+    complete : bool
+        Whether the last probe has shown nothing unseen.
+    notes : list of str
+        What failed.
+    """
+
+    conformers: list[Conformer]
+    counts: dict[str, int]
+    complete: bool
+    notes: list[str]
+
+
+def find_conformers(
+    molecule: Molecule,
+    model: Model,
+    n: int,
+    *,
+    level: Level,
+    window: float,
+    seed: int = 42,
+    progress: bool = False,
+) -> Found:
+    """Find distinct geometries near minima with the model.
+
+    Embeddings come first, half of them with ETKDGv3 and half without the torsions that it prefers
+    (KDG). Each geometry within the window is then turned about each rotor into its other wells, the
+    lowest first, and so are those that come of it, until no well is left. MMFF94 (or UFF) relaxes
+    them, without the charges, which would fold different wells into one (Hawkins et al. 2010, doi
+    10.1021/ci100031x); the model relaxes those that are new, and the level tells their energy.
+    Fresh embeddings are the probe of what is still unseen: if one shows a new geometry within the
+    window, the search goes on from there; if none does, it ends.
+
+    Parameters
+    ----------
+    molecule : Molecule
+    model : Model
+    n : int
+        Geometries that the model relaxes, at most.
+    level : Level
+        A cheap one, that ranks geometries.
+    window : float, eV
+        Above the lowest.
+    seed : int
+        Of the embeddings.
+    progress : bool
+        Show a progress bar on standard error.
+
+    Raises
+    ------
+    ValueError
+        If the model does not cover the molecule, the level cannot describe it, or ``n`` or the seed
+        is out of range.
+    """
+    if n < 1:
+        raise ValueError(f"n = {n}: ask for at least one start")
+    check_seed(seed + PROBE * n)
+    if reason := outside_domain(molecule, model):
+        raise ValueError(f"{molecule.name}: {reason}")
+    search = _Search(molecule, model, n, level, window, seed)
+    with tqdm(desc="search", unit="conf", disable=None if progress else True) as bar:
+        while search.probe():
+            while turned := search.turn():
+                search.settle(turned)
+                bar.update(len(search.found) - bar.n)
+    return search.result()
+
+
+class _Search:
+    """Geometries that are known, by the force field and by the model, and where to look next."""
+
+    def __init__(
+        self, molecule: Molecule, model: Model, n: int, level: Level, window: float, seed: int
+    ) -> None:
+        self.molecule, self.model, self.n, self.window, self.seed = molecule, model, n, window, seed
+        self.rotors = Rotors.of(molecule)
+        self.turns = other_wells(molecule, self.rotors)
+        self.watched = self.rotors.torsions[[len(turns) > 0 for turns in self.turns]]
+        self.images = (1,) if has_enantiomer(molecule) else (1, -1)
+        self.visited = np.zeros((0, len(self.watched)))
+        self.force_field = _force_field(molecule)
+        self.atoms = molecule.to_atoms()
+        self.atoms.calc = get_calculator(level.name, molecule, **level.settings)
+        self.rough: list[Conformer] = []
+        self.leads_to: list[int | None] = []  # of each rough geometry, the place in `found`
+        self.found: list[Conformer] = []
+        self.expanded: set[str] = set()
+        self.counts = dict.fromkeys(("tried", "other_molecules", "high", "relaxed"), 0)
+        self.n_embedded = 0
+        self.complete = False
+        self.notes: list[str] = []
+
+    def probe(self) -> bool:
+        """Embed a few geometries, and tell whether the search goes on from there."""
+        if self.counts["relaxed"] >= self.n:
+            return False
+        before = len(self.found)
+        places = self.settle(self.embed())
+        low = [i for i in places if i is not None and self.is_low(self.found[i], self.window)]
+        unseen = sum(i >= before for i in low)
+        self.counts |= {"last_probe": len(low), "unseen": unseen}
+        self.complete = not unseen
+        return bool(unseen)
+
+    def embed(self) -> list[Conformer]:
+        """Embed with and without the torsions of crystals; the molecule itself comes first."""
+        starts = []
+        for _ in range(PROBE):
+            i, self.n_embedded = self.n_embedded, self.n_embedded + 1
+            if i == 0:
+                own = "given" if self.molecule.start == "given" else "etkdg 0"
+                starts.append(Conformer(own, self.molecule))
+                continue
+            name = f"kdg {i}" if i % 2 else f"etkdg {i}"
+            try:
+                embedded = embed_again(self.molecule, self.seed + i, "KDG" if i % 2 else "ETKDGv3")
+            except ValueError as error:
+                self.notes.append(f"{name}: {error}")
+            else:
+                starts.append(Conformer(name, embedded))
+        return starts
+
+    def turn(self) -> list[Conformer]:
+        """Turn the lowest geometries that were not turned yet into wells that are not known."""
+        children: list[Conformer] = []
+        if self.counts["relaxed"] >= self.n:
+            return children
+        rotor = np.repeat(np.arange(len(self.rotors)), [len(turns) for turns in self.turns])
+        angles = np.concatenate([np.zeros(0), *self.turns])
+        for parent in sorted(self.found, key=lambda one: one.energy):
+            if len(children) >= BATCH or not self.is_low(parent, self.window + ROUGH):
+                break
+            if parent.start in self.expanded:
+                continue
+            self.expanded.add(parent.start)
+            same = np.repeat(parent.molecule.positions[None], len(angles), axis=0)
+            for positions in self.rotors.turn(same, rotor, angles):
+                if self.visit(positions):
+                    name = f"turned {self.counts['tried'] + len(children)}"
+                    children.append(Conformer(name, self.relaxed_roughly(positions)))
+        return children
+
+    def settle(self, starts: Sequence[Conformer]) -> list[int | None]:
+        """Relax geometries by the model that are new, and find their places among all.
+
+        Returns
+        -------
+        list of int or None
+            The place in `found` of what each leads to; None where it leads nowhere.
+        """
+        self.counts["tried"] += len(starts)
+        rough = [self.place(start) for start in starts]
+        fresh = [i for i in range(len(self.leads_to), len(self.rough))]
+        self.leads_to += [None] * len(fresh)
+        lowest = min((one.energy for one in self.rough), default=0.0)
+        chosen = [i for i in fresh if not self.rough[i].energy > lowest + HIGH]
+        self.counts["high"] += len(fresh) - len(chosen)
+        chosen = chosen[: self.n - self.counts["relaxed"]]
+        self.counts["relaxed"] += len(chosen)
+        ends = relax_molecules([self.rough[i].molecule for i in chosen], self.model)
+        for i, end in zip(chosen, ends, strict=True):
+            start = self.rough[i]
+            if end.verdict != "relaxed":
+                self.notes.append(f"{start.start}: not relaxed by the model: {end.reason}")
+            self.rank(i, end.molecule or start.molecule)
+        return [None if i is None else self.leads_to[i] for i in rough]
+
+    def place(self, start: Conformer) -> int | None:
+        """Find a geometry among the rough ones, or add it; None if it is another molecule."""
+        positions = start.molecule.positions
+        if identity_change(self.molecule, positions):
+            self.counts["other_molecules"] += 1
+            return None
+        if start.start != "given" and self.force_field:  # which is at no minimum of the field
+            start = replace(start, energy=self.force_field.energy(positions))
+        place = find_same(start, self.rough)
+        if place is None:
+            self.rough.append(start)
+            return len(self.rough) - 1
+        known = self.rough[place]
+        self.rough[place] = replace(known, n_starts=known.n_starts + 1)
+        return place
+
+    def rank(self, rough: int, molecule: Molecule) -> None:
+        """Find the place of a geometry of the model among all, by the level that ranks them."""
+        one = replace(self.rough[rough], molecule=molecule)
+        self.atoms.positions = molecule.positions
+        try:
+            one = replace(one, energy=self.atoms.get_potential_energy())
+        except (RuntimeError, ArithmeticError, ValueError) as error:
+            self.notes.append(f"{one.start}: not ranked: {error}")
+            return
+        place = find_same(one, self.found)
+        if place is None:
+            place = len(self.found)
+            self.found.append(one)
+            self.visit(molecule.positions)
+        self.leads_to[rough] = place
+
+    def is_low(self, one: Conformer, window: float) -> bool:
+        """Tell whether a geometry of the model is within a window above the lowest."""
+        return one.energy <= min(other.energy for other in self.found) + window
+
+    def visit(self, positions: np.ndarray) -> bool:
+        """Tell whether the wells of the torsions are new, and know them from now on."""
+        wells = torsion_angles(positions, self.watched)
+        away = (self.visited - wells + np.pi) % (2 * np.pi) - np.pi
+        if (abs(away) < SAME_WELL).all(axis=1).any():
+            return False
+        self.visited = np.vstack([self.visited, *(sign * wells for sign in self.images)])
+        return True
+
+    def relaxed_roughly(self, positions: np.ndarray) -> Molecule:
+        """Relax a turned geometry by the force field, if there is one."""
+        if not self.force_field:
+            return self.molecule.with_positions(positions, "turned")
+        positions = self.force_field.minimise(positions, MINIMISER_STEPS)
+        self.visit(positions)
+        return self.molecule.with_positions(positions, self.force_field.level)
+
+    def result(self) -> Found:
+        """Return what was found, each geometry with the number of starts that led to it."""
+        n_starts = Counter[int]()
+        for one, place in zip(self.rough, self.leads_to, strict=True):
+            if place is not None:
+                n_starts[place] += one.n_starts
+        found = [replace(one, n_starts=n_starts[i]) for i, one in enumerate(self.found)]
+        found.sort(key=lambda one: one.energy)
+        return Found(found, self.counts, self.complete, self.notes)
+
+
+def _force_field(molecule: Molecule) -> ForceField | None:
+    for level in ("mmff94", "uff"):
+        try:
+            return ForceField(molecule, level, charges=False)
+        except ValueError:
+            continue
+    return None

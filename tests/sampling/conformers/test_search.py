@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from diffrelax.levels.force_field import KCAL_PER_MOL
+from diffrelax.molecule import Molecule
+from diffrelax.molecule.torsions import Rotors, torsion_angles
+from diffrelax.sampling.conformers import find_conformers, merge
+from diffrelax.sampling.conformers.wells import other_wells
+from diffrelax.sampling.ensemble import Level
+
+MMFF94, GFN2 = Level(name="mmff94"), Level(name="gfn2-xtb")
+
+
+@pytest.mark.parametrize(
+    ("smiles", "turns"),
+    [
+        ("CC", {}),
+        ("CCCC", {(1, 2): [120, 240]}),
+        ("CC(C)(C)CC", {(1, 4): []}),  # tert-butyl
+        ("CCO", {(1, 2): [120, 240]}),
+        ("CC(=O)O", {(1, 3): [180]}),
+        ("CC(=O)NC", {(1, 3): [180]}),
+        ("CCC=C", {(1, 2): [60, 120, 180, 240, 300]}),
+        ("CCc1ccccc1", {(1, 2): [60, 120]}),  # a half turn of phenyl changes nothing
+        ("CCC#CCC", {}),
+    ],
+)
+def test_wells_are_those_of_the_chemistry(smiles: str, turns: dict) -> None:
+    molecule = Molecule.from_smiles(smiles)
+    rotors = Rotors.of(molecule)
+    found = {
+        (int(j), int(k)): np.degrees(angles).round().astype(int).tolist()
+        for (j, k), angles in zip(rotors.bonds, other_wells(molecule, rotors), strict=True)
+    }
+    assert {bond: found[bond] for bond in turns} == turns
+    methyls = [angles for bond, angles in found.items() if bond not in turns]
+    if smiles != "CCC#CCC":  # whose linear chain has no wells of its own, but is asked
+        assert not any(methyls)
+
+
+def test_each_combination_of_wells_is_reached_from_one_embedding(model, monkeypatch) -> None:
+    monkeypatch.setattr("diffrelax.sampling.conformers.search.PROBE", 1)
+    ether = Molecule.from_smiles("CCOCCC")
+    found = find_conformers(ether, model, 200, level=MMFF94, window=10 * KCAL_PER_MOL)
+    chain = np.array([[0, 1, 2, 3], [1, 2, 3, 4], [2, 3, 4, 5]])
+    angles = torsion_angles(np.array([one.molecule.positions for one in found.conformers]), chain)
+    wells = np.where(abs(angles) > 2 * np.pi / 3, 0, np.sign(angles)).astype(int)
+    seen = {tuple(sign * well) for well in wells.T for sign in (1, -1)}
+    clash = {(x, s, -s) for x in (-1, 0, 1) for s in (-1, 1)} | {
+        (s, -s, x) for x in (-1, 0, 1) for s in (-1, 1)
+    }  # gauche turns of opposite sense, the ends of the chain in one place
+    assert len(seen - clash) == 27 - len(clash)
+    assert {one.start.split()[0] for one in found.conformers} == {"etkdg", "turned"}
+
+
+def test_all_that_was_tried_is_accounted_for(model) -> None:
+    found = find_conformers(
+        Molecule.from_smiles("CCOCCCOC=O"), model, 20, level=GFN2, window=6 * KCAL_PER_MOL
+    )
+    assert found.counts["relaxed"] == 20
+    assert not found.complete
+    assert len(merge(found.conformers)) == len(found.conformers) <= 20
+    energies = [one.energy for one in found.conformers]
+    assert energies == sorted(energies)
+    assert len({one.start for one in found.conformers}) == len(found.conformers)
+
+
+def test_conformers_that_crystals_lack_are_started_from(model) -> None:
+    imidate = Molecule.from_smiles("[H]/N=C/OC(C)(C)CO")
+    found = find_conformers(imidate, model, 100, level=GFN2, window=6 * KCAL_PER_MOL)
+    torsions = [
+        np.degrees(torsion_angles(one.molecule.positions, np.array([[2, 3, 4, 7]])))[0]
+        for one in found.conformers
+    ]  # about O–C, ETKDGv3 knows gauche only
+    assert min(map(abs, torsions)) < 90 < 150 < max(map(abs, torsions))
+
+
+def test_the_geometry_that_is_given_is_the_first_start(model) -> None:
+    given = Molecule.from_atoms(Molecule.from_smiles("CCCO").to_atoms())
+    found = find_conformers(given, model, 1, level=GFN2, window=6 * KCAL_PER_MOL)
+    assert found.conformers[0].start == "given"
+
+
+def test_fresh_embeddings_find_the_rings_that_no_turn_does(model) -> None:
+    cyclohexane = Molecule.from_smiles("C1CCCCC1")
+    found = find_conformers(cyclohexane, model, 20, level=GFN2, window=8 * KCAL_PER_MOL)
+    gap = (found.conformers[1].energy - found.conformers[0].energy) / KCAL_PER_MOL
+    assert len(found.conformers) == 2  # chair and twist-boat
+    assert 4 < gap < 8
