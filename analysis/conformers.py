@@ -183,17 +183,18 @@ def told(found: list[Conformer], reference: list[Conformer], time: Time) -> dict
     """Say how much of the reference was found, counted from the lowest of both."""
     lowest = min(found[0].energy, reference[0].energy)
     hits = np.array([any(close(one.molecule, o.molecule) for o in found) for one in reference])
-    above = np.array([(one.energy - lowest) / KCAL_PER_MOL for one in reference])
+    above, ours = (
+        np.array([(one.energy - lowest) / KCAL_PER_MOL for one in some])
+        for some in (reference, found)
+    )
     return {
-        "lowest_kcal_mol": (found[0].energy - lowest) / KCAL_PER_MOL,
+        "lowest_kcal_mol": float(ours.min()),
         "windows": [
             {
                 "window_kcal_mol": window,
-                "found": int(sum(one.energy - lowest < window * KCAL_PER_MOL for one in found)),
-                "reference": sum(energy < window for energy in above),
-                "covered": sum(
-                    hit for hit, energy in zip(hits, above, strict=True) if energy < window
-                ),
+                "found": int((ours < window).sum()),
+                "reference": int((above < window).sum()),
+                "covered": int(hits[above < window].sum()),
             }
             for window in WINDOWS
         ],
