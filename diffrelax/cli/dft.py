@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from diffrelax.cli.options import (
     BasisSet,
+    Calculator,
     DensityFit,
     Device,
     Fmax,
@@ -61,10 +61,7 @@ def dft(
     xc: Xc = "b3lyp",
     basis: BasisSet = "6-31G(2df,p)",
     solvent: Solvent = "",
-    calculator: Annotated[
-        Path | None,
-        typer.Option(help="YAML profile of a program that calculates in place of PySCF"),
-    ] = None,
+    calculator: Calculator = None,
     fmax: Fmax = 0.03,
     optimizer: Annotated[
         Literal["tric", "bfgs", "geometric", "sella"],

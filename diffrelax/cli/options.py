@@ -63,6 +63,10 @@ BasisSet = Annotated[str, typer.Option(help="Basis set")]
 Fmax = Annotated[float, typer.Option(help="Largest force at the end, eV/Å")]
 DensityFit = Annotated[bool, typer.Option(help="Density fitting")]
 MaxSteps = Annotated[int, typer.Option(min=0, help="Of the optimizer")]
+Calculator = Annotated[
+    Path | None,
+    typer.Option(help="YAML profile of a program that calculates in place of PySCF"),
+]
 Functional = Annotated[str | None, typer.Option("--xc", help="Functional, for --level dft")]
 Basis = Annotated[str | None, typer.Option(help="Basis set, for --level dft")]
 Solvent = Annotated[

@@ -12,6 +12,7 @@ import typer
 
 from diffrelax.cli.options import (
     BasisSet,
+    Calculator,
     DensityFit,
     Fmax,
     GridLevel,
@@ -58,6 +59,7 @@ def speedup(
     xc: Xc = "b3lyp",
     basis: BasisSet = "6-31G(2df,p)",
     solvent: Solvent = "",
+    calculator: Calculator = None,
     fmax: Fmax = 0.03,
     density_fit: DensityFit = True,
     grid_level: GridLevel = 3,
@@ -126,7 +128,8 @@ def _check_folder(output: Path, level: DFTSettings) -> None:
         return
     except ValueError:
         about = None
-    held, wanted = about.get("level") if isinstance(about, dict) else None, level.model_dump()
+    held = about.get("level") if isinstance(about, dict) else None
+    wanted = level.model_dump(mode="json")
     if not isinstance(held, dict):
         raise ValueError(f"{path} is not of a report, and would be replaced: name another folder")
     defaults = {name: field.default for name, field in DFTSettings.model_fields.items()}
@@ -140,16 +143,23 @@ def _check_folder(output: Path, level: DFTSettings) -> None:
 
 
 def _tell_cost(subjects: list[Subject], arms: list[SpeedupArm], level: DFTSettings) -> None:
-    from diffrelax.benchmark.speedup.run import estimate_seconds
-
     n = sum(subject.base is not None for subject in subjects)
-    minutes = estimate_seconds(subjects, arms, level) / 60
-    duration = f"{minutes / 60:.0f} hours" if minutes > 120 else f"{max(1, minutes):.0f} min"
+    duration = "" if level.calculator else f": {_duration(subjects, arms, level)}"
     print(
         f"{n} molecules in {len(arms)} arms: {n * len(arms)} DFT relaxations, and tighter ones to "
-        f"tell minima apart, which the report does not count: about {duration} of processor time "
-        "in all, a third of it or three times as much, less for what is done already",
+        f"tell minima apart, which the report does not count{duration}",
         file=sys.stderr,
+    )
+
+
+def _duration(subjects: list[Subject], arms: list[SpeedupArm], level: DFTSettings) -> str:
+    from diffrelax.benchmark.speedup.run import estimate_seconds
+
+    minutes = estimate_seconds(subjects, arms, level) / 60
+    told = f"{minutes / 60:.0f} hours" if minutes > 120 else f"{max(1, minutes):.0f} min"
+    return (
+        f"about {told} of processor time in all, a third of it or three times as much, less for "
+        "what is done already"
     )
 
 

@@ -169,6 +169,11 @@ class DFTSettings(Entries):
         return level + (f" in {self.solvent}" if self.solvent else "")
 
     @property
+    def told(self) -> str:
+        """The theory, and the program in the place of PySCF, such as ``hf/3-21G by nwchem``."""
+        return self.theory + (f" by {self.calculator.program}" if self.calculator else "")
+
+    @property
     def hessian_solvent(self) -> str:
         """The solvent of GFN2-xTB's Hessian; empty for one that only the program knows."""
         from diffrelax.levels.solvents import read_solvent  # takes PySCF

@@ -165,7 +165,7 @@ def _arm_cost(arm: SpeedupArm, tried: Sequence[Outcome], watts: float) -> ArmCos
         converged=len(done),
         calls=estimate_median(calls),
         mean_calls=estimate_mean(calls),
-        scf_cycles=estimate_median([o.scf_cycles for o in done]),
+        scf_cycles=estimate_median([o.scf_cycles for o in done if o.scf_cycles]),
         seconds=estimate_median([time.wall for time in times]),
         processor_seconds=estimate_median([time.processor for time in times]),
         kwh=1000 * spent / len(done) * watts / JOULES_PER_KWH if done else nan,
@@ -258,7 +258,8 @@ def speedup(outcomes: Sequence[Outcome], slow: SpeedupArm, fast: SpeedupArm) -> 
     pairs = [(a, b) for a, b in known if a.basin == b.basin]
     timed = [(a, b) for a, b in pairs if a.hardware == b.hardware != ""]
     calls = [a.calls for a, _ in pairs], [b.calls for _, b in pairs]
-    scf_cycles = [a.scf_cycles for a, _ in pairs], [b.scf_cycles for _, b in pairs]
+    counted = [(a, b) for a, b in pairs if a.scf_cycles and b.scf_cycles]
+    scf_cycles = [a.scf_cycles for a, _ in counted], [b.scf_cycles for _, b in counted]
     times = [(a.times["total"], b.times["total"]) for a, b in timed]
     seconds = [a.wall for a, _ in times], [b.wall for _, b in times]
     processor_seconds = [a.processor for a, _ in times], [b.processor for _, b in times]
