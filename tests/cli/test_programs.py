@@ -38,8 +38,8 @@ def test_a_crash_of_the_program_costs_its_molecule_only(run, tmp_path: Path) -> 
 def test_starts_are_compared_with_the_program_as_the_level(run, tmp_path: Path) -> None:
     profile = tmp_path / "xtb.yaml"
     profile.write_text("program: xtb\nmethod: gfn2-xtb\nkeywords: [--acc 0.5]\n")
-    command = ("speedup", "CO", "-o", str(tmp_path / "report"), "--recipe", "tric+hessian",
-               "--start", "mmff94", "--start", "diffusion", "--calculator", str(profile))  # fmt: skip
+    arms = ("--start", "mmff94", "--start", "diffusion", "--recipe", "tric+hessian")
+    command = ("speedup", "CO", "-o", tmp_path / "report", "--calculator", profile, *arms)
     status, out, err = run(*command)
     assert status == 0, err
     assert "2 DFT relaxations, and tighter ones" in err and "processor time" not in err
