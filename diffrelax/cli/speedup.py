@@ -25,6 +25,7 @@ from diffrelax.cli.options import (
     Threads,
     Xc,
     each_input,
+    read_settings,
     set_threads,
 )
 from diffrelax.cli.relax import tell_aim
@@ -83,12 +84,11 @@ def speedup(
     from diffrelax.benchmark.speedup.arms import check_arms, combine, subjects_of
     from diffrelax.benchmark.speedup.units import Units
     from diffrelax.cache import WorkFolder
-    from diffrelax.dft import DFTSettings
     from diffrelax.dft.optimization import check_settings
     from diffrelax.files.reading import each_molecule
     from diffrelax.models.release import load_model
 
-    level = DFTSettings.among(arguments)
+    level = read_settings(arguments)
     check_settings(level)
     starts = start or ["mmff94", "gfn2-xtb", "diffusion"]
     arms = combine(starts, recipe or ["bfgs", "tric+hessian"])
@@ -110,7 +110,8 @@ def speedup(
     if not finished:
         done = len({outcome.name for outcome in outcomes})
         print(
-            f"interrupted: {done} of {len(subjects)} molecules are done; the same command goes on",
+            f"interrupted: {done} of {len(subjects)} molecules are done; the same command goes on, "
+            "also within the one that was begun",
             file=sys.stderr,
         )
         raise typer.Exit(130)
@@ -120,6 +121,7 @@ def speedup(
 def _check_folder(output: Path, level: DFTSettings) -> None:
     """Refuse a folder whose report is of other settings, and would be replaced."""
     from diffrelax.dft import DFTSettings
+    from diffrelax.results.journal import differing
 
     path = output / "about.json"
     try:
@@ -133,12 +135,9 @@ def _check_folder(output: Path, level: DFTSettings) -> None:
     if not isinstance(held, dict):
         raise ValueError(f"{path} is not of a report, and would be replaced: name another folder")
     defaults = {name: field.default for name, field in DFTSettings.model_fields.items()}
-    held, wanted = defaults | held, defaults | wanted
-    differing = [f"{k}={held[k]}" for k in wanted if held[k] != wanted[k]]
-    if differing:
+    if different := differing(defaults | held, defaults | wanted):
         raise ValueError(
-            f"{output} has a report with {', '.join(differing)}, which would be replaced: name "
-            "another folder"
+            f"{output} has a report with {different}, and it would be replaced: name another folder"
         )
 
 

@@ -80,4 +80,4 @@ def test_a_level_of_pyscf_beside_a_profile_is_refused(run, tmp_path: Path) -> No
     profile = tmp_path / "mine.yaml"
     profile.write_text("program: orca\nmethod: HF\n")
     status, _, err = run("dft", "CCO", "--calculator", str(profile), "--xc", "pbe")
-    assert status == 2 and "xc is said by the profile of the program" in err
+    assert status == 2 and "--xc is said by the profile of the program" in err
