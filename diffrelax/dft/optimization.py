@@ -255,6 +255,10 @@ def _result(
         grid = "its grid" if settings.calculator else f"integration grid {settings.grid_level}"
         notes = (*notes, f"the forces add up to {net:.2g} eV/Å, not to zero: {grid} is too coarse "
                  f"for {settings.xc}")  # fmt: skip
+    gas = _thermochemistry(calls[-1], settings, ending) if calls else None
+    if gas and (left := [-found for found in gas.frequencies if found < 0]):
+        notes = (*notes, f"an imaginary frequency of {left[0]:.0f} cm⁻¹, which may be noise, counts "
+                 "as real in the free energies")  # fmt: skip
     if prediction:
         notes = (*notes, f"predicted, not verified: {prediction.told}")
     return DFTRelaxation(
@@ -277,7 +281,7 @@ def _result(
         notes=notes,
         settings=settings,
         lowest_frequency=curvature.lowest if curvature else None,
-        thermochemistry=_thermochemistry(calls[-1], settings, ending) if calls else None,
+        thermochemistry=gas,
     )
 
 

@@ -6,6 +6,7 @@ from ase.units import Hartree, J, _amu, _me, invcm, kB, mol
 from pyscf import gto
 from pyscf.hessian import thermo
 
+from diffrelax.dft import relax_dft
 from diffrelax.dft.hessian import gfn2_hessian, vibrations
 from diffrelax.dft.thermochemistry import thermochemistry
 from diffrelax.levels import relax_at_level
@@ -74,3 +75,15 @@ def test_soft_vibrations_turn_into_rotors() -> None:
     assert soft.gibbs_energy_quasi_harmonic - soft.gibbs_energy > 0.02
     left = thermochemistry(molecule, [-5.0, *[800.0] * (n - 1)], 0.0, **ROOM)
     assert left.gibbs_energy == pytest.approx(soft.gibbs_energy)
+
+
+def test_what_is_left_of_an_imaginary_frequency_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def with_a_rest(*arguments: object) -> tuple[np.ndarray, np.ndarray]:
+        frequencies, motions = vibrations(*arguments)
+        return np.array([-8.0, *frequencies[1:]]), motions
+
+    level = {"xc": "lda,vwn", "basis": "sto-3g", "threads": 1, "thermo": "dft"}
+    assert not relax_dft("O", **level).notes
+    monkeypatch.setattr("diffrelax.dft.minimum.vibrations", with_a_rest)
+    (note,) = relax_dft("O", **level).notes
+    assert note.startswith("an imaginary frequency of 8 cm⁻¹")
