@@ -257,8 +257,8 @@ def _result(
                  f"for {settings.xc}")  # fmt: skip
     gas = _thermochemistry(calls[-1], settings, ending) if calls else None
     if gas and (left := [-found for found in gas.frequencies if found < 0]):
-        notes = (*notes, f"an imaginary frequency of {left[0]:.0f} cm⁻¹, which may be noise, counts "
-                 "as real in the free energies")  # fmt: skip
+        notes = (*notes, f"an imaginary frequency of {left[0]:.0f} cm⁻¹ counts as real in the free "
+                 "energies")  # fmt: skip
     if prediction:
         notes = (*notes, f"predicted, not verified: {prediction.told}")
     return DFTRelaxation(
