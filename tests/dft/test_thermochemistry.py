@@ -10,6 +10,7 @@ from diffrelax.dft import relax_dft
 from diffrelax.dft.hessian import gfn2_hessian, vibrations
 from diffrelax.dft.thermochemistry import thermochemistry
 from diffrelax.levels import relax_at_level
+from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.molecule import Molecule
 
 ROOM = {"temperature": 298.15, "pressure": 101_325.0}
@@ -62,6 +63,23 @@ def test_another_program_agrees(smiles: str) -> None:
     symmetry = theirs["sym_number"][0]
     correction = 298.15 * kB * np.log(ours.symmetry_number / symmetry)
     assert ours.gibbs_energy - correction == pytest.approx(theirs["G_tot"][0] * Hartree, abs=1e-3)
+
+
+def test_the_methyl_radical_is_that_of_nwchem() -> None:
+    level = {"xc": "hf", "basis": "6-31G*", "density_fit": False, "thermo": "dft"}
+    relaxation = relax_dft("[CH3]", fmax=0.003, **level)
+    gas = relaxation.thermochemistry
+    assert gas is not None and gas.symmetry_number == 6
+    # NWChem 7.2.3, `task dft freq` at the end of this relaxation: Eh, and cal/(mol K)
+    electrons, zero_point, thermal, entropy = -39.558747023, 0.030945, 0.035138, 45.811
+    spin = kB * np.log(2)  # NWChem leaves it out
+    enthalpy = (electrons + thermal) * Hartree
+    gibbs = enthalpy - 298.15 * (entropy / 1000 * KCAL_PER_MOL + spin)
+    within = {"abs": 0.02 * KCAL_PER_MOL}
+    assert relaxation.energy == pytest.approx(electrons * Hartree, **within)
+    assert gas.zero_point_energy == pytest.approx(zero_point * Hartree, **within)
+    assert gas.enthalpy == pytest.approx(enthalpy, **within)
+    assert gas.gibbs_energy == pytest.approx(gibbs, **within)
 
 
 def test_soft_vibrations_turn_into_rotors() -> None:
