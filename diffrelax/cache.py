@@ -212,11 +212,17 @@ class Checkpoints(WorkFolder):
         output = self._output
         return output and output.with_name(f"{output.name}.{key[:16]}.checkpoint")
 
+    def kept(self) -> list[Path]:
+        """Return the checkpoints beside the output, whichever units they are of."""
+        if self._output is None:
+            return []
+        pattern = f"{glob.escape(self._output.name)}.*.checkpoint"
+        return list(self._output.parent.glob(pattern))
+
     def drop(self) -> None:
-        """Delete the checkpoints beside the output, whichever units they are of."""
-        if output := self._output:
-            for path in output.parent.glob(f"{glob.escape(output.name)}.*.checkpoint"):
-                path.unlink()
+        """Delete them."""
+        for path in self.kept():
+            path.unlink()
 
 
 def _read(path: Path) -> Unit | None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
-from pathlib import Path
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from diffrelax.cli.options import (
     BasisSet,
+    Calculator,
     DensityFit,
     Device,
     Fmax,
@@ -26,6 +29,7 @@ from diffrelax.cli.options import (
     Solvent,
     Threads,
     Xc,
+    read_settings,
     set_threads,
 )
 from diffrelax.cli.relax import load_checked, read_parts, relax_or_fail, tell_aim
@@ -61,10 +65,7 @@ def dft(
     xc: Xc = "b3lyp",
     basis: BasisSet = "6-31G(2df,p)",
     solvent: Solvent = "",
-    calculator: Annotated[
-        Path | None,
-        typer.Option(help="YAML profile of a program that calculates in place of PySCF"),
-    ] = None,
+    calculator: Calculator = None,
     fmax: Fmax = 0.03,
     optimizer: Annotated[
         Literal["tric", "bfgs", "geometric", "sella"],
@@ -109,14 +110,13 @@ def dft(
     arguments = locals()
     from diffrelax.cache import Checkpoints
     from diffrelax.cli.report import Report, carried, report_each
-    from diffrelax.dft import DFTSettings
     from diffrelax.dft.optimization import check_settings
     from diffrelax.files.writing import check_output
     from diffrelax.results.journal import Result
 
     if output:
         check_output(output, inputs=inputs)
-    settings = DFTSettings.among(arguments)
+    settings = read_settings(arguments)
     check_settings(settings)
     set_threads(threads)
     loaded = load_checked(model, device, noise_level)
@@ -136,9 +136,14 @@ def dft(
     def results(left: Iterator[Input]) -> Iterator[list[Result]]:
         for ((source, molecule, before),) in read_parts(left, 1, seed=seed):
             (result,) = relax_or_fail([molecule], loaded, level=aim, noise_level=noise_level)
-            row, end, table = _dft_one(
-                result, before, compare or [], settings, threads, checkpoints
-            )
+            try:
+                row, end, table = _dft_one(
+                    result, before, compare or [], settings, threads, checkpoints
+                )
+            except KeyboardInterrupt:
+                if checkpoints.kept():
+                    print(f"{result.name}: its gradient calls are kept", file=sys.stderr)
+                raise
             yield [Result(source, row, end, carried(source, row))]
             checkpoints.drop()
             if compare and end and not json_lines:
@@ -214,7 +219,7 @@ def _relax_from(
     threads: int | None,
     checkpoints: Checkpoints,
 ) -> Outcome:
-    """Relax a molecule from one start, with a progress bar."""
+    """Relax a molecule from one start, with a progress bar whose clock goes on within a call."""
     from tqdm.auto import tqdm
 
     from diffrelax.benchmark.speedup.arms import SpeedupArm, recipe_of
@@ -222,7 +227,10 @@ def _relax_from(
     from diffrelax.benchmark.speedup.units import Start, Units
 
     title = f"{result.name} from {start}"
-    with tqdm(desc=title, unit="gradient", leave=None, disable=None) as bar:
+    with (
+        tqdm(desc=title, unit="gradient", leave=None, disable=None) as bar,
+        _each_second(bar.refresh),
+    ):
 
         def show(call: int, energy: float, fmax: float) -> None:
             bar.set_postfix(fmax=f"{fmax:.3f} eV/Å", refresh=False)
@@ -231,3 +239,21 @@ def _relax_from(
         made = {"diffusion": Start(result.molecule, result.time)}
         units = Units(checkpoints, threads=threads, callback=show, made=made)
         return run_arm(subject, SpeedupArm(start, recipe_of(settings)), settings, units)
+
+
+@contextmanager
+def _each_second(act: Callable[[], object]) -> Iterator[None]:
+    """Do something each second, beside what is done within."""
+    ended = Event()
+
+    def tick() -> None:
+        while not ended.wait(1.0):
+            act()
+
+    ticking = Thread(target=tick, daemon=True)
+    ticking.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        ticking.join()

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 if TYPE_CHECKING:
+    from diffrelax.dft import DFTSettings
     from diffrelax.files.reading import Input
     from diffrelax.sampling.ensemble import Level
 
 STDIN = "-"
+SETTING = re.compile(r"`(\w+)`|(?:^|(?<=; ))(\w+)(?=: )")  # in the words of an error
 
 Inputs = Annotated[
     list[str],
@@ -63,6 +66,10 @@ BasisSet = Annotated[str, typer.Option(help="Basis set")]
 Fmax = Annotated[float, typer.Option(help="Largest force at the end, eV/Å")]
 DensityFit = Annotated[bool, typer.Option(help="Density fitting")]
 MaxSteps = Annotated[int, typer.Option(min=0, help="Of the optimizer")]
+Calculator = Annotated[
+    Path | None,
+    typer.Option(help="YAML profile of a program that calculates in place of PySCF"),
+]
 Functional = Annotated[str | None, typer.Option("--xc", help="Functional, for --level dft")]
 Basis = Annotated[str | None, typer.Option(help="Basis set, for --level dft")]
 Solvent = Annotated[
@@ -100,6 +107,21 @@ def set_threads(threads: int | None) -> None:
 
     torch.set_num_threads(threads)
     threadpool_limits(threads)
+
+
+def read_settings(arguments: Mapping[str, Any]) -> DFTSettings:
+    """Take the settings of DFT out of the arguments of a command; errors name its options."""
+    from pydantic import ValidationError  # slow to import
+
+    from diffrelax.dft import DFTSettings
+    from diffrelax.entries import explain_invalid
+
+    try:
+        return DFTSettings.among(arguments)
+    except ValidationError as error:
+        told = explain_invalid(error)
+        named = SETTING.sub(lambda found: f"--{found[1] or found[2]}".replace("_", "-"), told)
+        raise ValueError(named) from error
 
 
 def choose_level(name: str, xc: str | None, basis: str | None, solvent: str) -> Level:

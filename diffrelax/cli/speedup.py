@@ -12,6 +12,7 @@ import typer
 
 from diffrelax.cli.options import (
     BasisSet,
+    Calculator,
     DensityFit,
     Fmax,
     GridLevel,
@@ -24,6 +25,7 @@ from diffrelax.cli.options import (
     Threads,
     Xc,
     each_input,
+    read_settings,
     set_threads,
 )
 from diffrelax.cli.relax import tell_aim
@@ -58,6 +60,7 @@ def speedup(
     xc: Xc = "b3lyp",
     basis: BasisSet = "6-31G(2df,p)",
     solvent: Solvent = "",
+    calculator: Calculator = None,
     fmax: Fmax = 0.03,
     density_fit: DensityFit = True,
     grid_level: GridLevel = 3,
@@ -81,12 +84,11 @@ def speedup(
     from diffrelax.benchmark.speedup.arms import check_arms, combine, subjects_of
     from diffrelax.benchmark.speedup.units import Units
     from diffrelax.cache import WorkFolder
-    from diffrelax.dft import DFTSettings
     from diffrelax.dft.optimization import check_settings
     from diffrelax.files.reading import each_molecule
     from diffrelax.models.release import load_model
 
-    level = DFTSettings.among(arguments)
+    level = read_settings(arguments)
     check_settings(level)
     starts = start or ["mmff94", "gfn2-xtb", "diffusion"]
     arms = combine(starts, recipe or ["bfgs", "tric+hessian"])
@@ -108,7 +110,8 @@ def speedup(
     if not finished:
         done = len({outcome.name for outcome in outcomes})
         print(
-            f"interrupted: {done} of {len(subjects)} molecules are done; the same command goes on",
+            f"interrupted: {done} of {len(subjects)} molecules are done; the same command goes on, "
+            "also within the one that was begun",
             file=sys.stderr,
         )
         raise typer.Exit(130)
@@ -118,6 +121,7 @@ def speedup(
 def _check_folder(output: Path, level: DFTSettings) -> None:
     """Refuse a folder whose report is of other settings, and would be replaced."""
     from diffrelax.dft import DFTSettings
+    from diffrelax.results.journal import differing
 
     path = output / "about.json"
     try:
@@ -126,30 +130,35 @@ def _check_folder(output: Path, level: DFTSettings) -> None:
         return
     except ValueError:
         about = None
-    held, wanted = about.get("level") if isinstance(about, dict) else None, level.model_dump()
+    held = about.get("level") if isinstance(about, dict) else None
+    wanted = level.model_dump(mode="json")
     if not isinstance(held, dict):
         raise ValueError(f"{path} is not of a report, and would be replaced: name another folder")
     defaults = {name: field.default for name, field in DFTSettings.model_fields.items()}
-    held, wanted = defaults | held, defaults | wanted
-    differing = [f"{k}={held[k]}" for k in wanted if held[k] != wanted[k]]
-    if differing:
+    if different := differing(defaults | held, defaults | wanted):
         raise ValueError(
-            f"{output} has a report with {', '.join(differing)}, which would be replaced: name "
-            "another folder"
+            f"{output} has a report with {different}, and it would be replaced: name another folder"
         )
 
 
 def _tell_cost(subjects: list[Subject], arms: list[SpeedupArm], level: DFTSettings) -> None:
-    from diffrelax.benchmark.speedup.run import estimate_seconds
-
     n = sum(subject.base is not None for subject in subjects)
-    minutes = estimate_seconds(subjects, arms, level) / 60
-    duration = f"{minutes / 60:.0f} hours" if minutes > 120 else f"{max(1, minutes):.0f} min"
+    duration = "" if level.calculator else f": {_duration(subjects, arms, level)}"
     print(
         f"{n} molecules in {len(arms)} arms: {n * len(arms)} DFT relaxations, and tighter ones to "
-        f"tell minima apart, which the report does not count: about {duration} of processor time "
-        "in all, a third of it or three times as much, less for what is done already",
+        f"tell minima apart, which the report does not count{duration}",
         file=sys.stderr,
+    )
+
+
+def _duration(subjects: list[Subject], arms: list[SpeedupArm], level: DFTSettings) -> str:
+    from diffrelax.benchmark.speedup.run import estimate_seconds
+
+    minutes = estimate_seconds(subjects, arms, level) / 60
+    told = f"{minutes / 60:.0f} hours" if minutes > 120 else f"{max(1, minutes):.0f} min"
+    return (
+        f"about {told} of processor time in all, a third of it or three times as much, less for "
+        "what is done already"
     )
 
 

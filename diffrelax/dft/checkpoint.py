@@ -5,14 +5,20 @@ from __future__ import annotations
 import zipfile
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from diffrelax.atomic import replacing
 from diffrelax.clock import NO_TIME, Time
-from diffrelax.dft.recorder import Call
+from diffrelax.dft.recorder import Call, SecondDerivatives
 from diffrelax.levels.density_functional import SCFState
 from diffrelax.molecule import Molecule
+
+NOT_IN_OLDER_FILES = (
+    "check_positions", "check_energies", "check_forces", "check_call_times",
+    "hessian_positions", "hessians", "hessian_times",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +37,10 @@ class Checkpoint:
     hessian_time : Time
     notes : tuple of str
     calls : tuple of Call
+    checks : tuple of Call
+        Of checks of the minimum.
+    hessians : tuple of SecondDerivatives
+        Of these too.
     scf : SCFState or None
         After the last call; None if the level carries nothing over.
     time : Time
@@ -42,6 +52,8 @@ class Checkpoint:
     hessian_time: Time
     notes: tuple[str, ...]
     calls: tuple[Call, ...] = ()
+    checks: tuple[Call, ...] = ()
+    hessians: tuple[SecondDerivatives, ...] = ()
     scf: SCFState | None = None
     time: Time = NO_TIME
 
@@ -56,10 +68,11 @@ class Checkpoint:
         """Write the checkpoint, whole or not at all; there must have been a call."""
         arrays = {
             "key": self.key,
-            "positions": [call.molecule.positions for call in self.calls],
-            "energies": [call.energy for call in self.calls],
-            "forces": [call.forces for call in self.calls],
-            "call_times": [astuple(call.time) for call in self.calls],
+            **_packed("", self.calls),
+            **_packed("check_", self.checks),
+            "hessian_positions": [known.positions for known in self.hessians],
+            "hessians": [known.hessian for known in self.hessians],
+            "hessian_times": [astuple(known.time) for known in self.hessians],
             "hessian": np.empty(0) if self.hessian is None else self.hessian,
             "hessian_time": astuple(self.hessian_time),
             "notes": np.array(self.notes, dtype=np.str_),
@@ -82,7 +95,7 @@ class Checkpoint:
         """
         try:
             with np.load(path, allow_pickle=False) as file:
-                arrays = dict(file)
+                arrays = {name: np.empty(0) for name in NOT_IN_OLDER_FILES} | dict(file)
             if arrays["key"].item() == key:
                 return cls._from_arrays(arrays, molecule)
         except (LookupError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
@@ -94,22 +107,43 @@ class Checkpoint:
 
     @classmethod
     def _from_arrays(cls, arrays: dict[str, np.ndarray], molecule: Molecule) -> Checkpoint:
-        calls = zip(
-            (molecule.with_positions(xyz, start="dft") for xyz in arrays["positions"]),
-            arrays["energies"].tolist(),
-            arrays["forces"],
-            (Time(*time) for time in arrays["call_times"].tolist()),
+        hessians = zip(
+            arrays["hessian_positions"],
+            arrays["hessians"],
+            (Time(*time) for time in arrays["hessian_times"].tolist()),
             strict=True,
         )
         return cls(
             key=arrays["key"].item(),
-            calls=tuple(Call(*call) for call in calls),
+            calls=_calls("", arrays, molecule),
+            checks=_calls("check_", arrays, molecule),
+            hessians=tuple(SecondDerivatives(*known) for known in hessians),
             hessian=arrays["hessian"] if arrays["hessian"].size else None,
             hessian_time=Time(*arrays["hessian_time"].tolist()),
             notes=tuple(arrays["notes"].tolist()),
             scf=_scf(arrays) if "cycles" in arrays else None,
             time=Time(*arrays["time"].tolist()),
         )
+
+
+def _packed(prefix: str, calls: tuple[Call, ...]) -> dict[str, Any]:
+    return {
+        f"{prefix}positions": [call.molecule.positions for call in calls],
+        f"{prefix}energies": [call.energy for call in calls],
+        f"{prefix}forces": [call.forces for call in calls],
+        f"{prefix}call_times": [astuple(call.time) for call in calls],
+    }
+
+
+def _calls(prefix: str, arrays: dict[str, np.ndarray], molecule: Molecule) -> tuple[Call, ...]:
+    calls = zip(
+        (molecule.with_positions(xyz, start="dft") for xyz in arrays[f"{prefix}positions"]),
+        arrays[f"{prefix}energies"].tolist(),
+        arrays[f"{prefix}forces"],
+        (Time(*time) for time in arrays[f"{prefix}call_times"].tolist()),
+        strict=True,
+    )
+    return tuple(Call(*call) for call in calls)
 
 
 def _scf(arrays: dict[str, np.ndarray]) -> SCFState:

@@ -8,12 +8,11 @@ import numpy as np
 from ase.calculators.calculator import CalculationFailed
 
 from diffrelax.clock import NO_TIME, Time
-from diffrelax.dft.calculator import LevelCalculator
 from diffrelax.dft.hessian import gfn2_hessian, positive_hessian, softest_curvature
 from diffrelax.dft.internal import geometric, tric
 from diffrelax.dft.minimisers import Minimiser, bfgs, sella
 from diffrelax.dft.minimum import Curvature, look, push_off
-from diffrelax.dft.recorder import Foreseen, Recorder
+from diffrelax.dft.recorder import Checker, Foreseen, Recorder
 from diffrelax.dft.settings import DFTSettings
 from diffrelax.molecule.identity import identity_change
 
@@ -63,7 +62,7 @@ def minimise(
     return reason
 
 
-def descend(recorder: Recorder, settings: DFTSettings, calculator: LevelCalculator) -> Ending:
+def descend(recorder: Recorder, settings: DFTSettings, checker: Checker) -> Ending:
     """Go on from the end of a relaxation, where it is a saddle point, to a minimum."""
     level = settings.checked_at
     along = "" if level == "dft" else f", along the softest motion of {level}"
@@ -72,7 +71,7 @@ def descend(recorder: Recorder, settings: DFTSettings, calculator: LevelCalculat
     while True:
         end, begun = recorder.calls[-1].molecule, Time.now()
         try:
-            curvature = look(end, settings, calculator)
+            curvature = look(end, settings, checker)
         except (RuntimeError, ValueError, NotImplementedError) as error:
             unknown = f"not checked to be a minimum at level {level}: {error}"
             return Ending("", None, (*notes, unknown), time + (Time.now() - begun))

@@ -9,7 +9,9 @@ import numpy as np
 from diffrelax.dft.hessian import gfn2_hessian, vibrations, wavenumber
 
 if TYPE_CHECKING:
-    from diffrelax.dft.calculator import LevelCalculator
+    from ase.calculators.calculator import Calculator
+
+    from diffrelax.dft.recorder import Checker
     from diffrelax.dft.settings import DFTSettings
     from diffrelax.molecule import Molecule
 
@@ -41,9 +43,7 @@ class Curvature(NamedTuple):
         return self.lowest >= -NOISE
 
 
-def look(
-    molecule: Molecule, settings: DFTSettings, calculator: LevelCalculator
-) -> Curvature | None:
+def look(molecule: Molecule, settings: DFTSettings, checker: Checker) -> Curvature | None:
     """Look for an imaginary frequency.
 
     With its own Hessian, DFT tells all frequencies. Otherwise it tells that of one motion, the
@@ -55,8 +55,7 @@ def look(
     molecule : Molecule
         Where the forces vanish.
     settings : DFTSettings
-    calculator : LevelCalculator
-        Of the relaxation.
+    checker : Checker
 
     Returns
     -------
@@ -71,11 +70,11 @@ def look(
     if molecule.n_atoms == 1:
         return None
     if settings.checked_at == "dft":
-        hessian = calculator.hessian(molecule.to_atoms())
+        hessian = checker.hessian(molecule.to_atoms())
         frequencies, motions = vibrations(molecule, hessian)
         return Curvature(float(frequencies[0]), motions[0], frequencies)
     frequencies, motions = vibrations(molecule, gfn2_hessian(molecule, settings.hessian_solvent))
-    lowest = frequency_along(motions[0], molecule, calculator)
+    lowest = frequency_along(motions[0], molecule, checker)
     return Curvature(lowest, motions[0], frequencies)
 
 
@@ -85,7 +84,7 @@ def push_off(molecule: Molecule, curvature: Curvature) -> Molecule:
     return molecule.with_positions(molecule.positions + size * curvature.motion, start="dft")
 
 
-def frequency_along(motion: np.ndarray, molecule: Molecule, calculator: LevelCalculator) -> float:
+def frequency_along(motion: np.ndarray, molecule: Molecule, calculator: Calculator) -> float:
     """Return the frequency that the forces on both sides of a geometry tell of one motion.
 
     That of the softest vibration is at most as high (Rayleigh's principle).
@@ -95,7 +94,7 @@ def frequency_along(motion: np.ndarray, molecule: Molecule, calculator: LevelCal
     motion : (n_atoms, 3) array, amu^-½
         See `diffrelax.dft.hessian.vibrations`.
     molecule : Molecule
-    calculator : LevelCalculator
+    calculator : ase.calculators.calculator.Calculator
 
     Returns
     -------

@@ -20,7 +20,7 @@ from diffrelax.dft.checkpoint import Checkpoint
 from diffrelax.dft.descent import DESCENTS, Ending, descend, minimise, start_hessian
 from diffrelax.dft.minimisers import criterion
 from diffrelax.dft.prediction import predict
-from diffrelax.dft.recorder import Call, Recorder
+from diffrelax.dft.recorder import Call, Checker, Recorder
 from diffrelax.dft.result import DFTRelaxation, Thermochemistry
 from diffrelax.dft.settings import CurvatureLevel, DFTSettings, HessianLevel, Optimizer
 from diffrelax.dft.thermochemistry import thermochemistry
@@ -79,7 +79,8 @@ def relax_dft(
     threads : int, optional
         Threads of PySCF and of linear algebra. Default: as the environment has it.
     checkpoint : path, optional
-        File in which the state is kept after each gradient call. If it exists, the relaxation goes
+        File in which the state is kept after each gradient call, those of a check of the minimum
+        too, and after each Hessian. If it exists, the relaxation goes
         on from there, along the same path, for more steps or a check of the minimum if it has come
         to its end; costs of both lives are counted. It stays at the end, without the orbitals.
     callback : callable, optional
@@ -149,22 +150,33 @@ def relax_with(
                 notes = (*notes, f"took another path after a restart: {lost} earlier calls count "
                          "only in the SCF cycles and the total time")  # fmt: skip
             return replace(
-                begin, notes=notes, calls=tuple(recorder.calls), scf=calculator.state, time=time
+                begin,
+                notes=notes,
+                calls=tuple(recorder.calls),
+                checks=tuple(checker.calls),
+                hessians=tuple(checker.hessians),
+                scf=calculator.state,
+                time=time,
             )
 
-        def after_call(call: Call) -> None:
+        def save() -> None:
             if checkpoint:
                 now().save(checkpoint)
+
+        def after_call(call: Call) -> None:
+            save()
             if callback:
                 callback(len(recorder.calls), call.energy, call.fmax)
 
         may_end = settings.predicts and begin.hessian is not None
         foresee = partial(predict, fmax=settings.fmax) if may_end else None
         recorder = Recorder(molecule, calculator, begin.calls, after_call, foresee)
+        checker = Checker(molecule, calculator, begin.checks, begin.hessians, save)
         reason = minimise(recorder, molecule, begin.hessian, settings)
         ending = Ending(reason)
         if not reason and settings.checked_at != "none":
-            ending = descend(recorder, settings, calculator)
+            ending = descend(recorder, settings, checker)
+            ending = ending._replace(time=ending.time + checker.recalled)
         end = now()
         if checkpoint and end.calls:
             end.without_orbitals().save(checkpoint)
@@ -243,6 +255,10 @@ def _result(
         grid = "its grid" if settings.calculator else f"integration grid {settings.grid_level}"
         notes = (*notes, f"the forces add up to {net:.2g} eV/Å, not to zero: {grid} is too coarse "
                  f"for {settings.xc}")  # fmt: skip
+    gas = _thermochemistry(calls[-1], settings, ending) if calls else None
+    if gas and (left := [-found for found in gas.frequencies if found < 0]):
+        notes = (*notes, f"an imaginary frequency of {left[0]:.0f} cm⁻¹ counts as real in the free "
+                 "energies")  # fmt: skip
     if prediction:
         notes = (*notes, f"predicted, not verified: {prediction.told}")
     return DFTRelaxation(
@@ -265,7 +281,7 @@ def _result(
         notes=notes,
         settings=settings,
         lowest_frequency=curvature.lowest if curvature else None,
-        thermochemistry=_thermochemistry(calls[-1], settings, ending) if calls else None,
+        thermochemistry=gas,
     )
 
 

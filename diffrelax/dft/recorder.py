@@ -1,4 +1,4 @@
-"""Counting what a relaxation asks of a calculator."""
+"""Keeping what a relaxation, and the checks of its end, ask of a calculator."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from ase.calculators.calculator import CalculationFailed, Calculator
+from ase.calculators.calculator import CalculationFailed
 
 from diffrelax.clock import NO_TIME, Time
+from diffrelax.levels.differences import hessian_by_differences
 from diffrelax.levels.forces import ForceCalculator
 
 if TYPE_CHECKING:
+    import ase
+
+    from diffrelax.dft.calculator import LevelCalculator
     from diffrelax.dft.prediction import Prediction
     from diffrelax.molecule import Molecule
 
 SAME_POSITIONS = 1e-6  # Å
+STEP = 0.01  # Å; forces in outputs of programs have six decimals
 
 
 class Call(NamedTuple):
@@ -47,7 +52,7 @@ class Recorder(ForceCalculator):
     Parameters
     ----------
     molecule : Molecule
-    calculator : ase.calculators.calculator.Calculator
+    calculator : LevelCalculator
     recorded : sequence of Call
         Of an earlier life: they answer, without a calculation, for as long as the same geometries
         are asked for in the same order.
@@ -63,6 +68,8 @@ class Recorder(ForceCalculator):
         The calls that succeeded, recorded ones included.
     time : Time
         Of all calls, failed ones included.
+    recalled : Time
+        Of those that were recorded.
     discarded : int
         Recorded calls that did not answer, because another geometry was asked for.
     error : Exception or None
@@ -81,14 +88,14 @@ class Recorder(ForceCalculator):
     def __init__(
         self,
         molecule: Molecule,
-        calculator: Calculator,
+        calculator: LevelCalculator,
         recorded: Sequence[Call] = (),
         callback: Callable[[Call], None] | None = None,
         foresee: Callable[[Call, np.ndarray], Prediction | None] | None = None,
     ) -> None:
         super().__init__()
         self.calls: list[Call] = []
-        self.time = NO_TIME
+        self.time = self.recalled = NO_TIME
         self.discarded = 0
         self.error: Exception | None = None
         self.prediction: Prediction | None = None
@@ -102,6 +109,7 @@ class Recorder(ForceCalculator):
         """Evaluate energy and forces, and record them."""
         if call := self._recall():
             self.time += call.time
+            self.recalled += call.time
             self.calls.append(call)
         else:
             self._look_ahead()
@@ -154,3 +162,74 @@ class Recorder(ForceCalculator):
         if not (np.isfinite(energy) and np.isfinite(forces).all()):
             raise CalculationFailed("energy or forces are not finite")
         return Call(molecule, energy, forces.copy(), time)
+
+
+class SecondDerivatives(NamedTuple):
+    """Of the energy, (3 n_atoms, 3 n_atoms) eV/Å², at (n_atoms, 3) Å, and the time they took."""
+
+    positions: np.ndarray
+    hessian: np.ndarray
+    time: Time
+
+
+class Checker(Recorder):
+    """A recorder for what a check of a minimum asks, second derivatives too.
+
+    Parameters
+    ----------
+    molecule, calculator, recorded
+        See `Recorder`.
+    hessians : sequence of SecondDerivatives
+        Of an earlier life.
+    callback : callable
+        Called after each calculation.
+
+    Attributes
+    ----------
+    hessians : list of SecondDerivatives
+        Those of the calculator.
+    """
+
+    def __init__(
+        self,
+        molecule: Molecule,
+        calculator: LevelCalculator,
+        recorded: Sequence[Call],
+        hessians: Sequence[SecondDerivatives],
+        callback: Callable[[], None],
+    ) -> None:
+        super().__init__(molecule, calculator, recorded, lambda _: callback())
+        self.hessians = list(hessians)
+        self._after = callback
+
+    def hessian(self, atoms: ase.Atoms) -> np.ndarray:
+        """Return second derivatives of the energy, by differences of forces if need be.
+
+        Returns
+        -------
+        (3 n_atoms, 3 n_atoms) array, eV/Å²
+            Symmetric.
+        """
+        evaluate = self._calculator.hessian
+        if evaluate is None:
+            return hessian_by_differences(
+                lambda shifts: self._forces(atoms, shifts), len(atoms), STEP
+            )
+        for known in self.hessians:
+            if np.abs(known.positions - atoms.positions).max() < SAME_POSITIONS:
+                self.recalled += known.time
+                return known.hessian
+        started = Time.now()
+        hessian = evaluate(atoms)
+        self.hessians.append(
+            SecondDerivatives(atoms.positions.copy(), hessian, Time.now() - started)
+        )
+        self._after()
+        return hessian
+
+    def _forces(self, atoms: ase.Atoms, shifts: np.ndarray) -> np.ndarray:
+        moved, found = atoms.copy(), []
+        for shift in shifts:
+            moved.positions = atoms.positions + shift
+            found.append(self.get_forces(moved))
+        return np.array(found)

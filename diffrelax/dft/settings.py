@@ -129,19 +129,20 @@ class DFTSettings(Entries):
         own = {name: cls.model_fields[name].default for name in (*level, *OF_PYSCF)}
         for name, default in own.items():
             if values.get(name, default) not in (default, level.get(name, default)):
-                raise ValueError(f"{name} is said by the profile of the program: leave it out")
+                raise ValueError(f"`{name}` is said by the profile of the program: leave it out")
         return values | {"calculator": profile} | level
 
     @model_validator(mode="after")
     def _check_one_call(self) -> Self:
         if self.one_call and not self.predicts:
             raise ValueError(
-                "one_call predicts the end from a Hessian and Newton's step: take hessian gfn2-xtb "
-                f"or aimnet2, and optimizer {' or '.join(NEWTON)}"
+                "`one_call` predicts the end from a Hessian and Newton's step: take `hessian` "
+                f"gfn2-xtb or aimnet2, and `optimizer` {' or '.join(NEWTON)}"
             )
         if self.one_call and self.checked_at != "none":
             raise ValueError(
-                "check_minimum and thermo need a verified minimum: leave them out, or one_call"
+                "`check_minimum` and `thermo` need a verified minimum: leave them out, or "
+                "`one_call`"
             )
         return self
 
@@ -167,6 +168,11 @@ class DFTSettings(Entries):
         basis = "" if _is_composite(self.xc) else self.basis
         level = "/".join(filter(None, (self.xc, basis)))
         return level + (f" in {self.solvent}" if self.solvent else "")
+
+    @property
+    def told(self) -> str:
+        """The theory, and the program in the place of PySCF, such as ``hf/3-21G by nwchem``."""
+        return self.theory + (f" by {self.calculator.program}" if self.calculator else "")
 
     @property
     def hessian_solvent(self) -> str:

@@ -16,12 +16,10 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import ase
 import numpy as np
 from ase.calculators.calculator import CalculationFailed, Calculator, SCFError, all_changes
 
 from diffrelax.levels import program_inputs as inputs
-from diffrelax.levels.differences import hessian_by_differences
 from diffrelax.levels.forces import ForceCalculator
 from diffrelax.levels.xtb_program import XTBProgram
 
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
     from diffrelax.levels.profiles import Profile
     from diffrelax.molecule import Molecule
 
-STEP = 0.01  # Å; forces in outputs have six decimals
 GRACE = 5.0  # s, for a program that is told to end
 OLD_RESULTS = ("orca.engrad", "qchem.out")  # or those of the last geometry could be read again
 TROUBLE = re.compile(
@@ -69,6 +66,7 @@ class ProgramCalculator(ForceCalculator):
     """
 
     state = None  # nothing is carried over a restart
+    hessian = None  # but by differences of forces
 
     def __init__(self, molecule: Molecule, profile: Profile, folder: Path) -> None:
         super().__init__()
@@ -101,25 +99,6 @@ class ProgramCalculator(ForceCalculator):
             raise CalculationFailed(
                 f"{self._name} ended without energy and forces that ASE can read: {error}"
             ) from error
-
-    def hessian(self, atoms: ase.Atoms) -> np.ndarray:
-        """Evaluate second derivatives of the energy by central differences of the forces.
-
-        Returns
-        -------
-        (3 n_atoms, 3 n_atoms) array, eV/Å²
-            Symmetric.
-        """
-        moved = atoms.copy()
-
-        def forces(shifts: np.ndarray) -> np.ndarray:
-            found = []
-            for shift in shifts:
-                moved.positions = atoms.positions + shift
-                found.append(self.get_forces(moved))
-            return np.array(found)
-
-        return hessian_by_differences(forces, len(atoms), STEP)
 
 
 def check_program(profile: Profile) -> None:

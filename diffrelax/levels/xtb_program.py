@@ -177,11 +177,11 @@ def _numbers(engrad: Path) -> list[float]:
 
 
 def _complaint(done: subprocess.CompletedProcess[str]) -> str:
-    """Find the first thing that the program says of why it stopped, or how it ended."""
+    """Find what the program says of why it stopped, or how it ended."""
     trace = re.findall(r"^-\d+- (.*)$", done.stdout + done.stderr, re.MULTILINE)
     causes = [line for line in trace if not line.endswith("terminated")]
     if causes:
-        return causes[0]
+        return "; ".join(causes)
     if done.returncode < 0:
         return f"killed by {signal.Signals(-done.returncode).name}: more stack may help (ulimit -s)"
     return f"it ended with status {done.returncode} without saying why"

@@ -201,10 +201,10 @@ class ResultFile:
                 if self.path.exists():
                     raise would_be_lost(self.path)
                 return
-            if differing := _differing(header.get("settings", {}), settings):
+            if different := differing(header.get("settings", {}), settings):
                 if self.path.exists():
                     raise ValueError(
-                        f"{self.path} was made with {differing}: name another file, or give "
+                        f"{self.path} was made with {different}: name another file, or give "
                         "--overwrite"
                     )
                 return
@@ -274,9 +274,10 @@ class ResultFile:
         )
 
 
-def _differing(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+def differing(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Say which settings differ, by the names that they have as options, without the dashes."""
     return "; ".join(
-        f"{key} {known.get(key)}, not {wanted.get(key)}"
+        f"{key.replace('_', '-')} {known.get(key)}, not {wanted.get(key)}"
         for key in {**known, **wanted}
         if known.get(key) != wanted.get(key)
     )

@@ -513,3 +513,28 @@ def test_nine_in_ten_of_further_values_stay_below_a_conformal_bound(
     assert tables.conformal(list(range(1, 10))) == 9  # as many fall into each of ten gaps
     assert tables.conformal(list(range(1, 20))) == 18
     assert tables.conformal([1.0] * 8) == np.inf
+
+
+def test_calls_in_the_gas_phase_count_for_a_minimum_in_water(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    water = load("water", monkeypatch)
+    end = Molecule.from_smiles("O")
+
+    def outcome(arm: Any, *energies: float) -> Outcome:
+        times = {"total": NO_TIME}
+        return Outcome("m", "O", arm, "", times, energies, end=end, basin=0, minimum=-1.0)
+
+    gas = outcome(water.DIFFUSION, -0.5, -0.6)
+    in_water = [
+        outcome(water.MMFF94, -0.9, -0.97, -0.99, -0.995, -0.999, -1.0),
+        outcome(water.DIFFUSION, -0.98, -0.99, -1.0),
+        outcome(water.FROM_GAS, -0.99, -1.0),
+    ]
+    lines = water.table([(gas, in_water)]).splitlines()[2:]
+    cells = [line[2:-2].split(" | ") for line in lines]
+    assert [row[0] for row in cells] == ["mmff94", "diffusion", "gas"]
+    assert [row[3:] for row in cells] == [
+        ["6", "6", "–", "–"], ["3", "3", "2.00", "1"], ["2", "4", "1.50", "1"],
+    ]  # fmt: skip
+    assert [float(row[2]) for row in cells] == pytest.approx([2.306, 0.461, 0.231], abs=0.001)

@@ -233,7 +233,7 @@ def test_a_minimum_is_predicted_where_that_is_asked(run):
     assert (row["converged"], row["gradient_calls"], row["fmax"]) == (True, 1, None)
     assert 0 < row["fmax_bound"] < 0.3 and row["energy_bound_ev"] > 0 and row["rmsd_bound"] > 0
     status, _, err = run("dft", "O", "--one-call", "--thermo", "dft")
-    assert status == 2 and "check_minimum and thermo need a verified minimum" in err
+    assert status == 2 and "--check-minimum and --thermo need a verified minimum" in err
 
 
 def test_an_unknown_basis_is_refused_before_any_work(run, monkeypatch):

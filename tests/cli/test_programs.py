@@ -1,4 +1,4 @@
-"""``diffrelax dft --calculator``."""
+"""``diffrelax dft --calculator`` and ``diffrelax speedup --calculator``."""
 
 from __future__ import annotations
 
@@ -34,6 +34,30 @@ def test_a_crash_of_the_program_costs_its_molecule_only(run, tmp_path: Path) -> 
     assert again == 1 and "nothing is left to do" in told
 
 
+@needs_xtb
+def test_starts_are_compared_with_the_program_as_the_level(run, tmp_path: Path) -> None:
+    profile = tmp_path / "xtb.yaml"
+    profile.write_text("program: xtb\nmethod: gfn2-xtb\nkeywords: [--acc 0.5]\n")
+    arms = ("--start", "mmff94", "--start", "diffusion", "--recipe", "tric+hessian")
+    command = ("speedup", "CO", "-o", tmp_path / "report", "--calculator", profile, *arms)
+    status, out, err = run(*command)
+    assert status == 0, err
+    assert "2 DFT relaxations, and tighter ones" in err and "processor time" not in err
+    compared = next(line for line in out.splitlines() if line.startswith("| mmff94, tric+hessian"))
+    calls, _, *cycles, timed = compared.split(" | ")[6:11]
+    assert float(calls) >= 1 and cycles == ["–", "–"] and timed == "1"
+    page = (tmp_path / "report" / "report.md").read_text()
+    assert "gfn2-xtb by xtb, largest force at the end < 0.03 eV/Å" in page
+    units = {path: path.read_bytes() for path in (tmp_path / "report" / "units").glob("*.json")}
+    assert run(*command)[0] == 0
+    again = {path: path.read_bytes() for path in (tmp_path / "report" / "units").glob("*.json")}
+    assert again == units
+
+    profile.write_text("program: xtb\nmethod: gfn2-xtb\n")
+    status, _, err = run(*command)
+    assert status == 2 and "which would be replaced: name another folder" in err
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -56,4 +80,4 @@ def test_a_level_of_pyscf_beside_a_profile_is_refused(run, tmp_path: Path) -> No
     profile = tmp_path / "mine.yaml"
     profile.write_text("program: orca\nmethod: HF\n")
     status, _, err = run("dft", "CCO", "--calculator", str(profile), "--xc", "pbe")
-    assert status == 2 and "xc is said by the profile of the program" in err
+    assert status == 2 and "--xc is said by the profile of the program" in err

@@ -205,7 +205,7 @@ def test_a_report_of_other_settings_is_not_replaced(run: Run, tmp_path: Path) ->
     kept = about.read_text()
     status, _, err = run("speedup", "O", "-o", tmp_path, *QUICK)
     assert status == 2
-    assert f"{tmp_path} has a report with fmax=0.02, which would be replaced" in err
+    assert f"{tmp_path} has a report with fmax 0.02, not 0.03, and it would be replaced" in err
     assert about.read_text() == kept and list(tmp_path.iterdir()) == [about]
 
 
@@ -216,7 +216,7 @@ def test_a_report_of_verified_minima_is_not_replaced_by_predicted_ones(
     about.write_text(json.dumps({"level": {"xc": "pbe", "basis": "sto-3g"}}))
     status, _, err = run("speedup", "O", "-o", tmp_path, *QUICK, "--one-call")
     assert status == 2
-    assert "has a report with one_call=False, which would be replaced" in err
+    assert "has a report with one-call False, not True, and it would be replaced" in err
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"level": "pbe"}', "no JSON"])

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +67,39 @@ def test_a_relaxation_by_a_program_goes_on_from_its_checkpoint(tmp_path: Path) -
     np.testing.assert_allclose(resumed.trajectory, whole.trajectory, atol=1e-4)
     with pytest.raises(ValueError, match="belongs to another molecule or to other settings"):
         relax_dft("CCO", checkpoint=path)
+
+
+@needs_xtb
+def test_the_hessian_of_a_program_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+    runs, path = tmp_path / "runs", tmp_path / "checkpoint"
+    program = tmp_path / "xtb"
+    program.write_text(f'#!/bin/sh\necho >> {runs}\nexec {shutil.which("xtb")} "$@"\n')
+    program.chmod(0o755)
+    command = XTB.model_copy(update={"command": str(program)})
+    settings = DFTSettings(calculator=command, thermo="dft")
+    whole = relax_with(Molecule.from_smiles("O"), settings)
+    n_runs = len(runs.read_text())
+    assert n_runs == whole.gradient_calls + 2 * 9
+    runs.write_text("")
+    script = program.read_text()
+    program.write_text(
+        script.replace("exec", f'test "$(wc -l < {runs})" -gt 9 && kill $PPID\nexec')
+    )
+    life = (
+        "import sys; from diffrelax.dft import relax_dft; from diffrelax.levels.profiles import *; "
+        "relax_dft('O', calculator=Profile(program='xtb', method='gfn2-xtb', command=sys.argv[1]), "
+        "thermo='dft', checkpoint=sys.argv[2])"
+    )
+    killed = subprocess.run([sys.executable, "-c", life, str(program), str(path)], check=False)
+    assert killed.returncode == -signal.SIGTERM
+    program.write_text(script)
+    resumed = relax_with(Molecule.from_smiles("O"), settings, checkpoint=path)
+    assert len(runs.read_text()) in (n_runs, n_runs + 1)  # the one that was killed
+    assert resumed.gradient_calls == whole.gradient_calls
+    assert resumed.thermochemistry is not None and whole.thermochemistry is not None
+    np.testing.assert_allclose(
+        resumed.thermochemistry.frequencies, whole.thermochemistry.frequencies, atol=0.5
+    )
 
 
 @needs_xtb

@@ -201,3 +201,39 @@ def test_relaxation_without_a_hessian_restarts(tmp_path: Path) -> None:
         relax_dft(water, hessian="none", checkpoint=path, callback=stop_at(2), **SETTINGS)
     restarted = relax_dft(water, hessian="none", checkpoint=path, **SETTINGS)
     assert_same_path(restarted, relax_dft(water, hessian="none", **SETTINGS))
+
+
+def test_a_hessian_is_not_calculated_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    molecule, path = Molecule.from_smiles("O"), tmp_path / "dft.checkpoint"
+    calculated = 0
+    calculate = DensityFunctional.hessian
+
+    def counted(self: DensityFunctional, *arguments: Any) -> np.ndarray:
+        nonlocal calculated
+        calculated += 1
+        return calculate(self, *arguments)
+
+    def stop(*_: object) -> None:
+        raise StoppedError
+
+    monkeypatch.setattr(DensityFunctional, "hessian", counted)
+    with monkeypatch.context() as patch:
+        patch.setattr("diffrelax.dft.minimum.vibrations", stop)
+        with pytest.raises(StoppedError):
+            relax_dft(molecule, thermo="dft", checkpoint=path, **SETTINGS)
+    resumed = relax_dft(molecule, thermo="dft", checkpoint=path, **SETTINGS)
+    warmer = relax_dft(molecule, thermo="dft", temperature=400.0, checkpoint=path, **SETTINGS)
+    assert calculated == 1
+    assert resumed.thermochemistry is not None and warmer.thermochemistry is not None
+    assert resumed.thermochemistry.frequencies == warmer.thermochemistry.frequencies
+    assert resumed.times["check"].wall == pytest.approx(warmer.times["check"].wall, abs=0.1)
+
+
+def test_checkpoints_from_before_there_were_checks_are_read(tmp_path: Path) -> None:
+    molecule, path = Molecule.from_smiles("O"), tmp_path / "dft.checkpoint"
+    relaxed = relax_dft(molecule, checkpoint=path, **SETTINGS)
+    with np.load(path) as file:
+        older = {name: file[name] for name in file if not name.startswith(("check_", "hessian_p"))}
+    with path.open("wb") as file:
+        np.savez(file, **older)
+    assert relax_dft(molecule, checkpoint=path, **SETTINGS).energies == relaxed.energies

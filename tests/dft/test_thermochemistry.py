@@ -6,9 +6,11 @@ from ase.units import Hartree, J, _amu, _me, invcm, kB, mol
 from pyscf import gto
 from pyscf.hessian import thermo
 
+from diffrelax.dft import relax_dft
 from diffrelax.dft.hessian import gfn2_hessian, vibrations
 from diffrelax.dft.thermochemistry import thermochemistry
 from diffrelax.levels import relax_at_level
+from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.molecule import Molecule
 
 ROOM = {"temperature": 298.15, "pressure": 101_325.0}
@@ -63,6 +65,23 @@ def test_another_program_agrees(smiles: str) -> None:
     assert ours.gibbs_energy - correction == pytest.approx(theirs["G_tot"][0] * Hartree, abs=1e-3)
 
 
+def test_the_methyl_radical_is_that_of_nwchem() -> None:
+    level = {"xc": "hf", "basis": "6-31G*", "density_fit": False, "thermo": "dft"}
+    relaxation = relax_dft("[CH3]", fmax=0.003, **level)
+    gas = relaxation.thermochemistry
+    assert gas is not None and gas.symmetry_number == 6
+    # NWChem 7.2.3, `task dft freq` at the end of this relaxation: Eh, and cal/(mol K)
+    electrons, zero_point, thermal, entropy = -39.558747023, 0.030945, 0.035138, 45.811
+    spin = kB * np.log(2)  # NWChem leaves it out
+    enthalpy = (electrons + thermal) * Hartree
+    gibbs = enthalpy - 298.15 * (entropy / 1000 * KCAL_PER_MOL + spin)
+    within = {"abs": 0.02 * KCAL_PER_MOL}
+    assert relaxation.energy == pytest.approx(electrons * Hartree, **within)
+    assert gas.zero_point_energy == pytest.approx(zero_point * Hartree, **within)
+    assert gas.enthalpy == pytest.approx(enthalpy, **within)
+    assert gas.gibbs_energy == pytest.approx(gibbs, **within)
+
+
 def test_soft_vibrations_turn_into_rotors() -> None:
     molecule = minimum("CCO")
     n = 3 * molecule.n_atoms - 6
@@ -74,3 +93,15 @@ def test_soft_vibrations_turn_into_rotors() -> None:
     assert soft.gibbs_energy_quasi_harmonic - soft.gibbs_energy > 0.02
     left = thermochemistry(molecule, [-5.0, *[800.0] * (n - 1)], 0.0, **ROOM)
     assert left.gibbs_energy == pytest.approx(soft.gibbs_energy)
+
+
+def test_what_is_left_of_an_imaginary_frequency_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def with_a_rest(*arguments: object) -> tuple[np.ndarray, np.ndarray]:
+        frequencies, motions = vibrations(*arguments)
+        return np.array([-8.0, *frequencies[1:]]), motions
+
+    level = {"xc": "lda,vwn", "basis": "sto-3g", "threads": 1, "thermo": "dft"}
+    assert not relax_dft("O", **level).notes
+    monkeypatch.setattr("diffrelax.dft.minimum.vibrations", with_a_rest)
+    (note,) = relax_dft("O", **level).notes
+    assert note.startswith("an imaginary frequency of 8 cm⁻¹")

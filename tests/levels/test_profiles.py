@@ -88,5 +88,5 @@ def test_the_level_is_that_of_the_profile() -> None:
 
 @pytest.mark.parametrize("own", [{"xc": "pbe"}, {"basis": "sto-3g"}, {"grid_level": 5}])
 def test_a_level_beside_that_of_the_profile_is_refused(own: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=f"{next(iter(own))} is said by the profile"):
+    with pytest.raises(ValueError, match=f"`{next(iter(own))}` is said by the profile"):
         DFTSettings(calculator=ORCA, **own)

@@ -347,3 +347,11 @@ def test_nwchem_says_what_is_wrong(change: dict[str, object], told: str, folder:
     calculator = ProgramCalculator(HYDROXIDE, NWCHEM.model_copy(update=change), folder)
     with pytest.raises(CalculationFailed, match=f"nwchem failed .*{told}"):
         calculator.get_forces(HYDROXIDE.to_atoms())
+
+
+@needs_xtb
+def test_a_solvent_that_a_program_does_not_know_is_named() -> None:
+    profile = Profile(program="xtb", method="gfn2-xtb", solvent="nonsense")
+    result = relax_with(Molecule.from_smiles("O"), DFTSettings(calculator=profile))
+    assert "xtb failed: Could not setup defaults; " in result.reason
+    assert "'nonsense' is not parametrized" in result.reason

@@ -54,7 +54,7 @@ def speedup_page(
     rows = [_row(outcome, places.get(outcome.name)) for outcome in outcomes]
     return Page(
         title="DFT speed-up",
-        subtitle=f"{level.theory}, until no force exceeds {level.fmax:g} eV/Å",
+        subtitle=f"{level.told}, until no force exceeds {level.fmax:g} eV/Å",
         facts={"molecules": str(len(by_name)), **gains},
         sections=[
             *([Figure(FIGURE, figure.read_bytes())] if figure.is_file() else []),

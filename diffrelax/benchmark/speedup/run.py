@@ -49,6 +49,7 @@ class Outcome:
     first_fmax, first_rms_force : float, eV/Å
         Largest and root mean square force on an atom at the start; NaN if not known.
     scf_cycles : int
+        0 if the program does not tell.
     begin, end : Molecule or None
         At the start, and at the minimum; None if there is none.
     relaxation : MinimisationDocument or None

@@ -165,7 +165,7 @@ def _arm_cost(arm: SpeedupArm, tried: Sequence[Outcome], watts: float) -> ArmCos
         converged=len(done),
         calls=estimate_median(calls),
         mean_calls=estimate_mean(calls),
-        scf_cycles=estimate_median([o.scf_cycles for o in done]),
+        scf_cycles=estimate_median([o.scf_cycles for o in done if o.scf_cycles]),
         seconds=estimate_median([time.wall for time in times]),
         processor_seconds=estimate_median([time.processor for time in times]),
         kwh=1000 * spent / len(done) * watts / JOULES_PER_KWH if done else nan,
@@ -255,6 +255,7 @@ def speedup(outcomes: Sequence[Outcome], slow: SpeedupArm, fast: SpeedupArm) -> 
     known = [(a, b) for a, b in tried if a.basin is not None and b.basin is not None]
     pairs = [(a, b) for a, b in known if a.basin == b.basin]
     timed = [(a, b) for a, b in pairs if a.hardware == b.hardware != ""]
+    counted = [(a, b) for a, b in pairs if a.scf_cycles and b.scf_cycles]
     times = [(a.times["total"], b.times["total"]) for a, b in timed]
     return Speedup(
         slow=slow,
@@ -265,7 +266,7 @@ def speedup(outcomes: Sequence[Outcome], slow: SpeedupArm, fast: SpeedupArm) -> 
         failed=len(tried) - len(known),
         timed=len(timed),
         **_ratios("calls", [(a.calls, b.calls) for a, b in pairs]),
-        **_ratios("scf_cycles", [(a.scf_cycles, b.scf_cycles) for a, b in pairs]),
+        **_ratios("scf_cycles", [(a.scf_cycles, b.scf_cycles) for a, b in counted]),
         **_ratios("seconds", [(a.wall, b.wall) for a, b in times]),
         **_ratios("processor_seconds", [(a.processor, b.processor) for a, b in times]),
     )

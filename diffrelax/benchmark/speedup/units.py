@@ -8,7 +8,7 @@ from math import isnan
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from diffrelax.benchmark.hardware import describe_dft_hardware
+from diffrelax.benchmark.hardware import describe_dft_hardware, name_processor
 from diffrelax.benchmark.speedup.arms import LEVEL_STARTS, Subject, level_settings
 from diffrelax.cache import WorkFolder, work_key
 from diffrelax.clock import NO_TIME, Time
@@ -96,7 +96,7 @@ def dft_unit(
     settings : DFTSettings
     threads, checkpoint, callback
         See `diffrelax.dft.relax_dft`. A relaxation that goes on from a checkpoint does not tell its
-        hardware, which may be that of two machines, nor does one by a program.
+        hardware, which may be that of two machines; one by a program tells the processor alone.
     key : str
         Of this unit.
     """
@@ -109,8 +109,11 @@ def dft_unit(
         return FailureDocument.here(
             molecule.name, str(error), stage="dft", source=molecule.smiles, key=key
         )
-    hardware = ""
-    if not (resumed or settings.calculator):
+    if resumed:
+        hardware = ""
+    elif settings.calculator:
+        hardware = name_processor()
+    else:
         hardware = describe_dft_hardware(threads or pyscf_threads())
     provenance = Provenance.here(hardware=hardware)
     document = MinimisationDocument.from_dft(molecule, dft, provenance, key=key)
