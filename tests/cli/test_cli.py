@@ -169,7 +169,7 @@ def test_unknown_options_and_missing_arguments_end_with_status_2(run):
     assert run("relax", "CCO", "--colour", "red")[0] == 2
     assert run("dft", "CCO", "--optimizer", "magic")[0] == 2
     status, _, err = run("dft", "CCO", "--fmax", "-1")
-    assert status == 2 and err == "diffrelax: fmax: Input should be greater than 0\n"
+    assert status == 2 and err == "diffrelax: --fmax: Input should be greater than 0\n"
     status, _, err = run("dft", "CCO", "--xc", "nonsense")
     assert status == 2
     assert "unknown functional xc='nonsense'" in err

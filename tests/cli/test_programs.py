@@ -55,7 +55,7 @@ def test_starts_are_compared_with_the_program_as_the_level(run, tmp_path: Path) 
 
     profile.write_text("program: xtb\nmethod: gfn2-xtb\n")
     status, _, err = run(*command)
-    assert status == 2 and "which would be replaced: name another folder" in err
+    assert status == 2 and "it would be replaced: name another folder" in err
 
 
 @pytest.mark.parametrize(
