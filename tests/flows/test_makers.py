@@ -285,12 +285,13 @@ def test_more_steps_and_a_check_of_the_minimum_go_on_from_what_is_done(
     assert checked["lowest_frequency"] is not None
     assert checked["trajectory"] == long["trajectory"]
     assert relax(max_steps=250)["converged"]
-    assert calculated == long["gradient_calls"]
+    done = long["gradient_calls"] + 2  # along the softest motion
+    assert calculated == done
     largest = max(path.stat().st_size for path in tmp_path.glob("*.checkpoint"))
     assert largest < 10_000  # no orbitals
 
     fewer = relax(max_steps=2)
-    assert (fewer["gradient_calls"], calculated) == (3, long["gradient_calls"] + 3)
+    assert (fewer["gradient_calls"], calculated) == (3, done + 3)
     assert fewer["scf_cycles"] < long["scf_cycles"]
     assert relax(max_steps=300)["trajectory"] == long["trajectory"]
     assert len(list(tmp_path.glob("*.checkpoint"))) == 1
