@@ -15,7 +15,7 @@ from diffrelax.models.domain import outside_domain
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.embedding import check_seed
-from diffrelax.molecule.identity import has_enantiomer, identity_change
+from diffrelax.molecule.identity import identity_change
 from diffrelax.molecule.reembedding import embed_again
 from diffrelax.molecule.torsions import Rotors, torsion_angles
 from diffrelax.relaxation import relax_molecules
@@ -120,7 +120,6 @@ class _Search:
         self.rotors = Rotors.of(molecule)
         self.turns = other_wells(molecule, self.rotors)
         self.watched = self.rotors.torsions[[len(turns) > 0 for turns in self.turns]]
-        self.images = (1,) if has_enantiomer(molecule) else (1, -1)
         self.visited = np.zeros((0, len(self.watched)))
         self.force_field = _force_field(molecule)
         self.atoms = molecule.to_atoms()
@@ -251,7 +250,7 @@ class _Search:
         away = (self.visited - wells + np.pi) % (2 * np.pi) - np.pi
         if (abs(away) < SAME_WELL).all(axis=1).any():
             return False
-        self.visited = np.vstack([self.visited, *(sign * wells for sign in self.images)])
+        self.visited = np.vstack([self.visited, wells])
         return True
 
     def relaxed_roughly(self, positions: np.ndarray) -> Molecule:

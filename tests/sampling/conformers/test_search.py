@@ -89,3 +89,14 @@ def test_fresh_embeddings_find_the_rings_that_no_turn_does(model) -> None:
     gap = (found.conformers[1].energy - found.conformers[0].energy) / KCAL_PER_MOL
     assert len(found.conformers) == 2  # chair and twist-boat
     assert 4 < gap < 8
+
+
+@pytest.mark.parametrize("smiles", ["CNCC", "CC(C)CO"])
+def test_a_turn_the_other_way_is_no_mirror_image_where_atoms_are_pyramids(
+    model, monkeypatch, smiles: str
+) -> None:
+    """One end of the bond keeps its handedness, be the molecule chiral or not."""
+    monkeypatch.setattr("diffrelax.sampling.conformers.search.PROBE", 1)
+    molecule = Molecule.from_smiles(smiles, seed=2)
+    found = find_conformers(molecule, model, 50, level=MMFF94, window=10 * KCAL_PER_MOL)
+    assert len(found.conformers) == {"CNCC": 3, "CC(C)CO": 5}[smiles]
