@@ -27,7 +27,7 @@ from diffrelax.molecule.embedding import check_seed
 from diffrelax.molecule.identity import has_enantiomer
 from diffrelax.molecule.symmetry import find_symmetry
 from diffrelax.sampling.conformers.record import Conformer, merge
-from diffrelax.sampling.conformers.search import ROUGH, Found, find_conformers
+from diffrelax.sampling.conformers.search import COUNTED, ROUGH, Found, find_conformers
 from diffrelax.sampling.ensemble import (
     Ensemble,
     EnsembleProvenance,
@@ -308,7 +308,7 @@ def _told(found: Found, n_chosen: int, ranked_by: Level, limit: float) -> str:
     """Account for all geometries that were tried."""
     counts = found.counts
     distinct = len(found.conformers)
-    known = counts["tried"] - counts["other_molecules"] - counts["high"] - counts["relaxed"]
+    known = counts["tried"] - sum(counts[kind] for kind in COUNTED[1:])
     told = [
         f"{counts['tried']} geometries were tried: {counts['other_molecules']} became other "
         f"molecules, {counts['high']} were high for the force field, {known} were known, and the "
@@ -316,10 +316,14 @@ def _told(found: Found, n_chosen: int, ranked_by: Level, limit: float) -> str:
         f"{distinct - n_chosen} of these were more than {limit / KCAL_PER_MOL:g} kcal/mol above "
         f"the lowest by {ranked_by}",
     ]
+    if beyond := counts["beyond_n"]:
+        told.append(f"{beyond} more were new, beyond n")
     if found.complete:
         told.append(
             f"the last embeddings, {counts['last_probe']} of them low, showed nothing unseen"
         )
+    elif not beyond and not counts.get("last_probe", 0):
+        told.append("none of the last embeddings was low: what is unseen is not known")
     else:
         told.append("the search is not complete: ask for more")
     return "; ".join(told)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import inf, isfinite
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -15,7 +16,7 @@ from diffrelax.models.domain import outside_domain
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.embedding import check_seed
-from diffrelax.molecule.identity import has_enantiomer, identity_change
+from diffrelax.molecule.identity import identity_change
 from diffrelax.molecule.reembedding import embed_again
 from diffrelax.molecule.torsions import Rotors, torsion_angles
 from diffrelax.relaxation import relax_molecules
@@ -28,6 +29,7 @@ BATCH = 200  # turned geometries, about, after which the lowest are chosen again
 MINIMISER_STEPS = 1000
 SAME_WELL = np.radians(25)
 HIGH = 20 * KCAL_PER_MOL  # above the lowest by a force field, which may be wrong by so much
+COUNTED = ("tried", "other_molecules", "high", "beyond_n", "relaxed")
 ROUGH = 2 * KCAL_PER_MOL  # by which a geometry of the model may be above its minimum
 
 
@@ -40,11 +42,11 @@ class Found:
     conformers : list of Conformer
         Distinct geometries of the model, by rising energy at the level that ranks them.
     counts : dict of str to int
-        ``tried`` geometries, of which were ``other_molecules``, ``high`` by the force field or
-        ``relaxed`` by the model, the rest being known; embeddings of the ``last_probe`` that are
-        within the window, and how many of them were ``unseen`` before.
+        ``tried`` geometries, of which were ``other_molecules``, ``high`` by the force field,
+        ``beyond_n`` or ``relaxed`` by the model, the rest being known; embeddings of the
+        ``last_probe`` that are within the window, and how many of them were ``unseen`` before.
     complete : bool
-        Whether the last probe has shown nothing unseen.
+        Whether the last probe has shown something low, and nothing unseen.
     notes : list of str
         What failed.
     """
@@ -120,7 +122,6 @@ class _Search:
         self.rotors = Rotors.of(molecule)
         self.turns = other_wells(molecule, self.rotors)
         self.watched = self.rotors.torsions[[len(turns) > 0 for turns in self.turns]]
-        self.images = (1,) if has_enantiomer(molecule) else (1, -1)
         self.visited = np.zeros((0, len(self.watched)))
         self.force_field = _force_field(molecule)
         self.atoms = molecule.to_atoms()
@@ -129,7 +130,7 @@ class _Search:
         self.leads_to: list[int | None] = []  # of each rough geometry, the place in `found`
         self.found: list[Conformer] = []
         self.expanded: set[str] = set()
-        self.counts = dict.fromkeys(("tried", "other_molecules", "high", "relaxed"), 0)
+        self.counts = dict.fromkeys(COUNTED, 0)
         self.n_embedded = 0
         self.complete = False
         self.notes: list[str] = []
@@ -143,7 +144,7 @@ class _Search:
         low = [i for i in places if i is not None and self.is_low(self.found[i], self.window)]
         unseen = sum(i >= before for i in low)
         self.counts |= {"last_probe": len(low), "unseen": unseen}
-        self.complete = not unseen
+        self.complete = bool(low) and not unseen and not self.counts["beyond_n"]
         return bool(unseen)
 
     def embed(self) -> list[Conformer]:
@@ -179,9 +180,13 @@ class _Search:
             self.expanded.add(parent.start)
             same = np.repeat(parent.molecule.positions[None], len(angles), axis=0)
             for positions in self.rotors.turn(same, rotor, angles):
-                if self.visit(positions):
-                    name = f"turned {self.counts['tried'] + len(children)}"
+                if not self.visit(positions):
+                    continue
+                name = f"turned {self.counts['tried'] + len(children)}"
+                try:
                     children.append(Conformer(name, self.relaxed_roughly(positions)))
+                except ValueError as error:  # atoms in one place
+                    self.notes.append(f"turned from {parent.start}: {error}")
         return children
 
     def settle(self, starts: Sequence[Conformer]) -> list[int | None]:
@@ -196,10 +201,12 @@ class _Search:
         rough = [self.place(start) for start in starts]
         fresh = [i for i in range(len(self.leads_to), len(self.rough))]
         self.leads_to += [None] * len(fresh)
-        lowest = min((one.energy for one in self.rough), default=0.0)
+        lowest = np.nanmin([inf, *(one.energy for one in self.rough)])
         chosen = [i for i in fresh if not self.rough[i].energy > lowest + HIGH]
         self.counts["high"] += len(fresh) - len(chosen)
-        chosen = chosen[: self.n - self.counts["relaxed"]]
+        room = self.n - self.counts["relaxed"]
+        self.counts["beyond_n"] += len(chosen[room:])
+        chosen = chosen[:room]
         self.counts["relaxed"] += len(chosen)
         ends = relax_molecules([self.rough[i].molecule for i in chosen], self.model)
         for i, end in zip(chosen, ends, strict=True):
@@ -231,6 +238,8 @@ class _Search:
         self.atoms.positions = molecule.positions
         try:
             one = replace(one, energy=self.atoms.get_potential_energy())
+            if not isfinite(one.energy):
+                raise ValueError(f"the energy is {one.energy}")
         except (RuntimeError, ArithmeticError, ValueError) as error:
             self.notes.append(f"{one.start}: not ranked: {error}")
             return
@@ -251,7 +260,7 @@ class _Search:
         away = (self.visited - wells + np.pi) % (2 * np.pi) - np.pi
         if (abs(away) < SAME_WELL).all(axis=1).any():
             return False
-        self.visited = np.vstack([self.visited, *(sign * wells for sign in self.images)])
+        self.visited = np.vstack([self.visited, wells])
         return True
 
     def relaxed_roughly(self, positions: np.ndarray) -> Molecule:

@@ -6,7 +6,8 @@ import pytest
 from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.torsions import Rotors, torsion_angles
-from diffrelax.sampling.conformers import find_conformers, merge
+from diffrelax.sampling.conformers import Conformer, find_conformers, merge
+from diffrelax.sampling.conformers.search import _Search
 from diffrelax.sampling.conformers.wells import other_wells
 from diffrelax.sampling.ensemble import Level
 
@@ -89,3 +90,57 @@ def test_fresh_embeddings_find_the_rings_that_no_turn_does(model) -> None:
     gap = (found.conformers[1].energy - found.conformers[0].energy) / KCAL_PER_MOL
     assert len(found.conformers) == 2  # chair and twist-boat
     assert 4 < gap < 8
+
+
+@pytest.mark.parametrize("smiles", ["CNCC", "CC(C)CO"])
+def test_a_turn_the_other_way_is_no_mirror_image_where_atoms_are_pyramids(
+    model, monkeypatch, smiles: str
+) -> None:
+    """One end of the bond keeps its handedness, be the molecule chiral or not."""
+    monkeypatch.setattr("diffrelax.sampling.conformers.search.PROBE", 1)
+    molecule = Molecule.from_smiles(smiles, seed=2)
+    found = find_conformers(molecule, model, 50, level=MMFF94, window=10 * KCAL_PER_MOL)
+    assert len(found.conformers) == {"CNCC": 3, "CC(C)CO": 5}[smiles]
+
+
+def test_what_is_new_beyond_n_is_not_called_known_and_leaves_the_search_open(model) -> None:
+    found = find_conformers(
+        Molecule.from_smiles("CCOCCC"), model, 3, level=MMFF94, window=10 * KCAL_PER_MOL
+    )
+    assert (found.counts["relaxed"], found.complete) == (3, False)
+    assert found.counts["beyond_n"] > 0
+
+
+def test_a_probe_with_nothing_low_says_nothing_of_what_is_unseen(model, monkeypatch) -> None:
+    search = _Search(Molecule.from_smiles("CCO"), model, 9, MMFF94, KCAL_PER_MOL, 42)
+    monkeypatch.setattr(search, "embed", list)
+    assert not search.probe()
+    assert not search.complete
+
+
+def test_a_given_geometry_that_no_force_field_ranks_does_not_let_high_ones_pass(model) -> None:
+    given = Molecule.from_atoms(Molecule.from_smiles("CCO").to_atoms())
+    search = _Search(given, model, 9, MMFF94, KCAL_PER_MOL, 42)
+    stretched = Conformer("stretched", given.with_positions(given.positions * 1.15))
+    search.settle(search.embed())
+    relaxed = search.counts["relaxed"]
+    search.settle([stretched])
+    assert (search.counts["high"], search.counts["relaxed"]) == (1, relaxed)
+
+
+def test_a_geometry_without_a_finite_energy_ends_no_search(model, monkeypatch) -> None:
+    search = _Search(Molecule.from_smiles("CCO"), model, 9, MMFF94, KCAL_PER_MOL, 42)
+    monkeypatch.setattr(search.atoms, "get_potential_energy", lambda: float("nan"))
+    search.settle(search.embed()[:1])
+    assert not search.found
+    assert search.notes == ["etkdg 0: not ranked: the energy is nan"]
+
+
+def test_atoms_that_a_turn_brings_to_one_place_cost_only_that_turn(model, monkeypatch) -> None:
+    search = _Search(Molecule.from_smiles("CCO"), model, 9, MMFF94, KCAL_PER_MOL, 42)
+    search.settle(search.embed()[:1])
+    monkeypatch.setattr(
+        search.force_field, "minimise", lambda positions, _: np.zeros_like(positions)
+    )
+    assert search.turn() == []
+    assert all("in one place" in note for note in search.notes) and search.notes
