@@ -117,9 +117,14 @@ def sample_conformers(
     )
     folder = WorkFolder.of(work)
     near, failed = relax_all(starts, theory, folder, NEAR, progress=progress)
-    low = within(merge(near), window * KCAL_PER_MOL + STILL)
+    distinct = merge(near)
+    low = within(distinct, window * KCAL_PER_MOL + STILL)
     minima, failed_later = relax_all(low, theory, folder, FMAX, progress=progress)
-    notes = failed + failed_later
+    told = (
+        f"of {len(near)} that came near minima of {theory}, {len(near) - len(distinct)} were known "
+        f"and {len(distinct) - len(low)} too high"
+    )
+    notes = [told, *failed, *failed_later]
     search = search.model_copy(update={"notes": (*search.notes, *notes)})
     if not minima:
         raise RuntimeError(

@@ -199,7 +199,7 @@ class _Search:
         """
         self.counts["tried"] += len(starts)
         rough = [self.place(start) for start in starts]
-        fresh = [i for i in range(len(self.leads_to), len(self.rough))]
+        fresh = range(len(self.leads_to), len(self.rough))
         self.leads_to += [None] * len(fresh)
         lowest = np.nanmin([inf, *(one.energy for one in self.rough)])
         chosen = [i for i in fresh if not self.rough[i].energy > lowest + HIGH]
