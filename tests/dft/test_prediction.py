@@ -171,8 +171,8 @@ def test_a_killed_prediction_needs_no_second_call(
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"hessian": "none"}, "take hessian gfn2-xtb or aimnet2"),
-        ({"optimizer": "geometric"}, "and optimizer tric or bfgs"),
+        ({"hessian": "none"}, "take `hessian` gfn2-xtb or aimnet2"),
+        ({"optimizer": "geometric"}, "and `optimizer` tric or bfgs"),
         ({"check_minimum": "dft"}, "need a verified minimum"),
         ({"thermo": "gfn2-xtb"}, "need a verified minimum"),
     ],
