@@ -5,8 +5,6 @@ from __future__ import annotations
 import ase
 import numpy as np
 from ase.units import Bohr, Hartree
-from geometric.internal import PrimitiveInternalCoordinates
-from geometric.molecule import Molecule
 
 SOFTEST = 0.3  # eV/Å²; the best of 0.1, 0.3, 1 and 2 for drug-like molecules at AIMNet2
 
@@ -29,6 +27,9 @@ def model_hessian(atoms: ase.Atoms) -> np.ndarray:
     """
     if len(atoms) == 1:
         return SOFTEST * np.eye(3)
+    from geometric.internal import PrimitiveInternalCoordinates
+    from geometric.molecule import Molecule
+
     system = Molecule()
     system.elem = atoms.get_chemical_symbols()
     system.xyzs = [atoms.positions.copy()]
