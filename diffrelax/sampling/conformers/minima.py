@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from math import inf, isnan, nan
+from math import inf, isnan
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from diffrelax.molecule.checks import integer
 from diffrelax.molecule.embedding import check_seed
 from diffrelax.molecule.identity import has_enantiomer
 from diffrelax.molecule.symmetry import find_symmetry
-from diffrelax.sampling.conformers.record import Conformer, merge
+from diffrelax.sampling.conformers.record import Conformer, merge, within
 from diffrelax.sampling.conformers.search import COUNTED, ROUGH, Found, find_conformers
 from diffrelax.sampling.ensemble import (
     Ensemble,
@@ -216,12 +216,6 @@ def relax_all(
         else:
             ends.append(end)
     return sorted(ends, key=lambda one: one.energy), notes
-
-
-def within(conformers: Sequence[Conformer], window: float) -> list[Conformer]:
-    """Return those that are no further above the lowest than a window, eV."""
-    lowest = min((one.energy for one in conformers), default=nan)
-    return [one for one in conformers if one.energy <= lowest + window]
 
 
 def relax_conformer(

@@ -54,3 +54,9 @@ def merge(conformers: Iterable[Conformer]) -> list[Conformer]:
             other = kept[place]
             kept[place] = replace(other, n_starts=other.n_starts + one.n_starts)
     return kept
+
+
+def within(conformers: Sequence[Conformer], window: float) -> list[Conformer]:
+    """Return those that are no further above the lowest than a window, eV."""
+    lowest = min((one.energy for one in conformers), default=nan)
+    return [one for one in conformers if one.energy <= lowest + window]

@@ -20,7 +20,7 @@ from diffrelax.molecule.identity import identity_change
 from diffrelax.molecule.reembedding import embed_again
 from diffrelax.molecule.torsions import Rotors, torsion_angles
 from diffrelax.relaxation import relax_molecules
-from diffrelax.sampling.conformers.record import Conformer, find_same
+from diffrelax.sampling.conformers.record import Conformer, find_same, within
 from diffrelax.sampling.conformers.wells import other_wells
 from diffrelax.sampling.ensemble import Level
 
@@ -45,16 +45,19 @@ class Found:
         ``tried`` geometries, of which were ``other_molecules``, ``high`` by the force field,
         ``beyond_n`` or ``relaxed`` by the model, the rest being known; embeddings of the
         ``last_probe`` that are within the window, and how many of them were ``unseen`` before.
-    complete : bool
-        Whether the last probe has shown something low, and nothing unseen.
     notes : list of str
         What failed.
     """
 
     conformers: list[Conformer]
     counts: dict[str, int]
-    complete: bool
     notes: list[str]
+
+    @property
+    def complete(self) -> bool:
+        """Whether the last probe has shown something low, and nothing is left unseen."""
+        counts = self.counts
+        return counts["last_probe"] > 0 and not (counts["unseen"] or counts["beyond_n"])
 
 
 def find_conformers(
@@ -132,7 +135,6 @@ class _Search:
         self.expanded: set[str] = set()
         self.counts = dict.fromkeys(COUNTED, 0)
         self.n_embedded = 0
-        self.complete = False
         self.notes: list[str] = []
 
     def probe(self) -> bool:
@@ -141,10 +143,10 @@ class _Search:
             return False
         before = len(self.found)
         places = self.settle(self.embed())
-        low = [i for i in places if i is not None and self.is_low(self.found[i], self.window)]
+        lowest = within(self.found, self.window)
+        low = [i for i in places if i is not None and self.found[i] in lowest]
         unseen = sum(i >= before for i in low)
         self.counts |= {"last_probe": len(low), "unseen": unseen}
-        self.complete = bool(low) and not unseen and not self.counts["beyond_n"]
         return bool(unseen)
 
     def embed(self) -> list[Conformer]:
@@ -172,8 +174,9 @@ class _Search:
             return children
         rotor = np.repeat(np.arange(len(self.rotors)), [len(turns) for turns in self.turns])
         angles = np.concatenate([np.zeros(0), *self.turns])
-        for parent in sorted(self.found, key=lambda one: one.energy):
-            if len(children) >= BATCH or not self.is_low(parent, self.window + ROUGH):
+        low = within(self.found, self.window + ROUGH)
+        for parent in sorted(low, key=lambda one: one.energy):
+            if len(children) >= BATCH:
                 break
             if parent.start in self.expanded:
                 continue
@@ -250,10 +253,6 @@ class _Search:
             self.visit(molecule.positions)
         self.leads_to[rough] = place
 
-    def is_low(self, one: Conformer, window: float) -> bool:
-        """Tell whether a geometry of the model is within a window above the lowest."""
-        return one.energy <= min(other.energy for other in self.found) + window
-
     def visit(self, positions: np.ndarray) -> bool:
         """Tell whether the wells of the torsions are new, and know them from now on."""
         wells = torsion_angles(positions, self.watched)
@@ -279,7 +278,7 @@ class _Search:
                 n_starts[place] += one.n_starts
         found = [replace(one, n_starts=n_starts[i]) for i, one in enumerate(self.found)]
         found.sort(key=lambda one: one.energy)
-        return Found(found, self.counts, self.complete, self.notes)
+        return Found(found, self.counts, self.notes)
 
 
 def _force_field(molecule: Molecule) -> ForceField | None:

@@ -115,7 +115,7 @@ def test_a_probe_with_nothing_low_says_nothing_of_what_is_unseen(model, monkeypa
     search = _Search(Molecule.from_smiles("CCO"), model, 9, MMFF94, KCAL_PER_MOL, 42)
     monkeypatch.setattr(search, "embed", list)
     assert not search.probe()
-    assert not search.complete
+    assert not search.result().complete
 
 
 def test_a_given_geometry_that_no_force_field_ranks_does_not_let_high_ones_pass(model) -> None:
