@@ -12,7 +12,7 @@ from tblite.interface import Calculator
 from threadpoolctl import threadpool_limits
 
 from diffrelax.levels.differences import hessian_by_differences
-from diffrelax.levels.solvents import dielectric_constant
+from diffrelax.levels.solvents import born_solvation
 
 if TYPE_CHECKING:
     from diffrelax.dft.settings import Optimizer
@@ -59,7 +59,8 @@ def gfn2_hessian(molecule: Molecule, solvent: str = "") -> np.ndarray:
         )
         calculator.set("verbosity", 0)
         if solvent:
-            calculator.add("gbe-solvation", dielectric_constant(solvent), "p16")
+            model, *arguments = born_solvation(solvent)
+            calculator.add(f"{model}-solvation", *arguments)
         reference = calculator.singlepoint()
 
         def forces(shifts: np.ndarray) -> np.ndarray:

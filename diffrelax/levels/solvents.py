@@ -54,6 +54,11 @@ def dielectric_constant(solvent: str) -> float:
     return known if isinstance(known, float) else float(solvent_db[known][EPSILON])
 
 
+def born_solvation(solvent: str) -> tuple[str, float, str]:
+    """Return the solvation model of GFN2-xTB, generalized Born, in the words of tblite."""
+    return "gbe", dielectric_constant(solvent), "p16"
+
+
 def dissolve(method: Any, solvent: str) -> Any:
     """Put a PySCF mean field into a solvent.
 

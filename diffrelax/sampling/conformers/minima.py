@@ -19,7 +19,7 @@ from diffrelax.dft.optimization import relax_with
 from diffrelax.files.reading import Input, read_one
 from diffrelax.levels import get_calculator, relax_at_level
 from diffrelax.levels.force_field import KCAL_PER_MOL
-from diffrelax.levels.solvents import dielectric_constant
+from diffrelax.levels.solvents import born_solvation
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.checks import integer
@@ -299,8 +299,7 @@ def _cheap(level: Level) -> Level:
     solvent = str(level.settings.get("solvent", ""))
     if not solvent:
         return Level(name="gfn2-xtb")
-    born: list[JsonValue] = ["gbe", dielectric_constant(solvent), "p16"]
-    return Level(name="gfn2-xtb", settings={"solvation": born})
+    return Level(name="gfn2-xtb", settings={"solvation": [*born_solvation(solvent)]})
 
 
 def _told(found: Found, n_chosen: int, ranked_by: Level, limit: float) -> str:
