@@ -10,6 +10,8 @@ from diffrelax.levels.blas import kernels_for_avx2
 with kernels_for_avx2():
     from pyscf.solvent.smd import solvent_db
 
+    from diffrelax.levels.continuum import KeepingPCM, KeepingSMD
+
 EPSILON = 5  # column of PySCF's table
 COMMON_NAMES = {
     "dcm": "dichloromethane",
@@ -75,12 +77,10 @@ def dissolve(method: Any, solvent: str) -> Any:
     """
     known = read_solvent(solvent)
     if isinstance(known, float):
-        dissolved = method.PCM()
-        dissolved.with_solvent.method, dissolved.with_solvent.eps = "IEF-PCM", known
-    else:
-        dissolved = method.SMD()
-        dissolved.with_solvent.solvent = known
-    return dissolved
+        continuum = KeepingPCM(method.mol)
+        continuum.method, continuum.eps = "IEF-PCM", known
+        return method.PCM(continuum)
+    return method.SMD(KeepingSMD(method.mol, known))
 
 
 def _named(solvent: str) -> str:

@@ -7,6 +7,7 @@ from diffrelax import relax_dft
 from diffrelax.dft import DFTSettings
 from diffrelax.dft.hessian import gfn2_hessian
 from diffrelax.levels import get_calculator
+from diffrelax.levels.density_functional import mean_field
 from diffrelax.levels.solvents import dielectric_constant, read_solvent
 from diffrelax.molecule import Molecule
 
@@ -32,6 +33,24 @@ def test_forces_in_a_solvent_are_those_of_finite_differences(solvent, methanol) 
         atoms.positions = methanol.positions + step * direction
         energies.append(atoms.get_potential_energy())
     assert (energies[0] - energies[1]) / 0.004 == pytest.approx(slope, abs=2e-3)
+
+
+@pytest.mark.parametrize(("solvent", "max_memory"), [("water", 4000), ("4.7", 4000), ("4.7", 0)])
+def test_what_is_kept_between_cycles_changes_nothing(solvent, max_memory) -> None:
+    method = mean_field(Molecule.from_smiles("O"), solvent=solvent, **SMALL)
+    method.with_solvent.max_memory = max_memory  # MB
+    gas = method.undo_solvent()
+    own = gas.SMD() if solvent == "water" else gas.PCM()
+    if solvent == "water":
+        own.with_solvent.solvent = solvent
+    else:
+        own.with_solvent.method, own.with_solvent.eps = "IEF-PCM", float(solvent)
+    assert method.kernel() == pytest.approx(own.kernel(), abs=1e-9)
+    forces = [each.nuc_grad_method().kernel() for each in (own, method)]
+    assert np.allclose(*forces, atol=1e-7)
+    change = np.random.default_rng(5).normal(size=(2, *own.get_ovlp().shape))
+    responses = [each.with_solvent._B_dot_x(change) for each in (own, method)]
+    assert np.allclose(*responses, atol=1e-9)
 
 
 def test_water_holds_an_ion_by_about_its_born_energy() -> None:
