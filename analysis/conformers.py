@@ -31,8 +31,13 @@ from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.models.release import Model, load_model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.identity import has_enantiomer, heavy_atom_rmsd
-from diffrelax.sampling.conformers import Conformer, merge, relax_all, sample_conformers
-from diffrelax.sampling.conformers.minima import NEAR
+from diffrelax.sampling.conformers import (
+    Conformer,
+    Funnel,
+    merge,
+    relax_each,
+    sample_conformers,
+)
 from diffrelax.sampling.ensemble import Level
 
 EMBEDDINGS = 500  # of RDKit, at first
@@ -160,9 +165,10 @@ def scan(molecule: Molecule, folder: WorkFolder) -> tuple[list[Conformer], int]:
 
 def minima(starts: list[Conformer], folder: WorkFolder) -> list[Conformer]:
     """Relax starts at the level of theory; those that fail or become another molecule are lost."""
-    near, _ = relax_all(starts, LEVEL, folder, NEAR)
-    ends, _ = relax_all(merge(near), LEVEL, folder)
-    return merge(ends)
+    funnel = Funnel(LEVEL, folder)
+    near, _ = relax_each(starts, funnel.approach)
+    ends, _ = relax_each(funnel.keep(near)[0], funnel.finish)
+    return merge(sorted(ends, key=lambda one: one.energy))
 
 
 def rdkit_alone(molecule: Molecule, n_embeddings: int) -> list[Conformer]:

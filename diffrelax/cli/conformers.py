@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -45,6 +45,10 @@ def conformers(
     solvent: Solvent = "",
     window: Annotated[float, typer.Option(help="Above the lowest conformer, kcal/mol")] = 6.0,
     temperature: Annotated[float, typer.Option(help="Temperature, K")] = 298.15,
+    thermo: Annotated[
+        Literal["none", "gfn2-xtb", "dft"],
+        typer.Option(help="Level of the Hessian of free energies, for --level dft"),
+    ] = "none",
     work: Annotated[
         Path | None,
         typer.Option(help="Folder that keeps finished relaxations; run again to go on from there"),
@@ -77,6 +81,7 @@ def conformers(
             level=choose_level(level, xc, basis, solvent),
             window=window,
             temperature=temperature,
+            thermo=thermo,
             seed=seed,
             work=work,
             progress=True,

@@ -22,7 +22,7 @@ Where = Annotated[
 ]
 
 
-Kind = Literal["failure", "relaxation", "minimisation", "static"]
+Kind = Literal["failure", "relaxation", "minimisation", "static", "conformer"]
 Only = Annotated[Kind | None, typer.Option("--kind", help="Results of this kind only")]
 OfLevel = Annotated[
     str | None, typer.Option("--level", help="At this level only: gfn2-xtb, pbe/def2-svp, …")

@@ -11,6 +11,7 @@ from jobflow import Flow, JobConfig, Maker, OnMissing, Response, job
 from pydantic import Field
 
 from diffrelax.cache import WorkFolder, work_key
+from diffrelax.dft.settings import CurvatureLevel
 from diffrelax.files.reading import Rejected
 from diffrelax.flows.arguments import (
     as_argument,
@@ -23,6 +24,7 @@ from diffrelax.flows.arguments import (
 from diffrelax.flows.batches import load_on_worker
 from diffrelax.flows.units import pass_on
 from diffrelax.levels import check_installed, check_level, get_calculator
+from diffrelax.results.documents import ConformerDocument
 from diffrelax.results.molecules import Document, MoleculeDocument
 from diffrelax.results.provenance import Provenance
 from diffrelax.sampling.ensemble import (
@@ -33,19 +35,7 @@ from diffrelax.sampling.ensemble import (
 )
 
 if TYPE_CHECKING:
-    from diffrelax.sampling.conformers import Conformer
-
-
-class ConformerDocument(Document):
-    """A conformer of a molecule."""
-
-    molecule: MoleculeDocument
-    energy: float = Field(description="eV, at the level of theory")
-    weight: float = Field(description="of Boltzmann; they add up to 1")
-    symmetry_number: int = Field(description="of rotations")
-    mirror_images: int = Field(description="2 if its mirror image counts too, else 1")
-    n_starts: int = Field(description="how many embeddings and turned geometries led here")
-    start: str = Field(description="the first of them")
+    from diffrelax.sampling.conformers import Conformer, Funnel
 
 
 class ConformersDocument(Document):
@@ -64,36 +54,46 @@ class ConformersDocument(Document):
     @classmethod
     def from_ensemble(cls, name: str, ensemble: Ensemble) -> ConformersDocument:
         """Write an ensemble down."""
-        pairs = zip(ensemble.molecules, ensemble.infos, strict=True)
+        method, level = ensemble.provenance, ensemble.level
+        made = Provenance.here().model_copy(
+            update={
+                "model": method.model,
+                "model_sha256": method.model_sha256,
+                "seed": method.seed,
+            }
+        )
+        settings = level.model_dump(mode="json")
         return cls(
             name=name,
-            level=ensemble.level,
+            level=level,
             temperature=ensemble.temperature,
             conformers=tuple(
                 ConformerDocument(
+                    key=work_key("conformer", molecule, settings),
+                    name=name,
+                    provenance=made,
+                    level=level.name,
+                    settings=level.settings,
                     molecule=MoleculeDocument.from_molecule(molecule),
                     energy=info.pop("energy_ev"),
+                    gibbs_energy=info.pop("gibbs_energy_ev", None),
+                    temperature=ensemble.temperature,
                     **info,
                 )
-                for molecule, info in pairs
+                for molecule, info in zip(ensemble.molecules, ensemble.infos, strict=True)
             ),
-            notes=ensemble.provenance.notes,
-            provenance=Provenance.here().model_copy(
-                update={
-                    "model": ensemble.provenance.model,
-                    "model_sha256": ensemble.provenance.model_sha256,
-                    "seed": ensemble.provenance.seed,
-                }
-            ),
+            notes=method.notes,
+            provenance=made,
         )
 
 
 @dataclass
 class ConformerFlowMaker(Maker):
-    """Find the conformers of a molecule: starts in one batch, then one job for each that is kept.
+    """Find the conformers of a molecule: starts in one job, then two jobs for each.
 
-    See `diffrelax.sample_conformers` for the method. A job that does not end costs its conformer
-    and leaves a note; the last job weights what there is.
+    See `diffrelax.sample_conformers` for the method. The first jobs bring geometries near their
+    minima; one more keeps those that are distinct and low, for which the second jobs follow. A job
+    that does not end costs its conformer and leaves a note; the last job weights what there is.
 
     Parameters
     ----------
@@ -109,6 +109,8 @@ class ConformerFlowMaker(Maker):
     window : float, kcal/mol
         Above the lowest conformer.
     temperature : float, K
+    thermo : {"none", "gfn2-xtb", "dft"}
+        Level of the Hessian of free energies, for the level ``"dft"``.
     seed : int
         Of the embeddings.
     work : str
@@ -123,12 +125,15 @@ class ConformerFlowMaker(Maker):
     settings: dict[str, Any] = field(default_factory=dict)
     window: float = 6.0
     temperature: float = 298.15
+    thermo: CurvatureLevel = "none"
     seed: int = 42
     work: str = ""
 
     def __post_init__(self) -> None:
         check_temperature(self.temperature)
         check_level(self.level)
+        if self.thermo != "none" and self.level != "dft":
+            raise ValueError(f"level {self.level} has no free energies: take dft")
 
     def make(self, molecule: Any) -> Flow:
         """Make the flow; its output is a `ConformersDocument`, or the document of a failure.
@@ -155,32 +160,55 @@ class ConformerFlowMaker(Maker):
             return pass_on(plain, given, work_key("conformers", given.source, {}, seed=self.seed))
         try:
             get_calculator(self.level, given, **self.settings)
-            starts, method = find_starts(
-                given, model, self.n, level=self._theory, window=self.window, seed=self.seed
-            )
+            starts, method = find_starts(given, model, self.n, self._funnel, seed=self.seed)
         except ValueError as error:
             return failure(Rejected(given.name, given.smiles, str(error)), stage="conformers")
         jobs = []
         for start in starts:
-            minimise = self.minimise(_written(start))
-            minimise.name = job_name(self.level, given.name, start.start)
-            jobs.append(minimise)
-        last = self.weigh(
+            near = self.approach(_written(start))
+            near.name = job_name(self.level, "near", given.name, start.start)
+            jobs.append(near)
+        keep = self.keep(
             given.name,
             [start.start for start in starts],
             [j.output for j in jobs],
             method.model_dump(mode="json"),
         )
-        last.name = job_name("weights", given.name)
+        keep.name = job_name("keep", given.name)
+        return Response(replace=Flow([*jobs, keep], output=keep.output))
+
+    @job
+    def approach(self, start: dict[str, Any]) -> dict[str, Any]:
+        """Bring one geometry near its minimum at the level."""
+        return _told(*self._funnel.approach(_read(start)))
+
+    @job(config=JobConfig(on_missing_references=OnMissing.NONE))
+    def keep(
+        self,
+        name: str,
+        starts: Sequence[str],
+        ends: Sequence[dict[str, Any] | None],
+        method: dict[str, Any],
+    ) -> Response | dict[str, Any]:
+        """Keep what is distinct and low, and let jobs follow for these; see `weigh`."""
+        near, notes = _sorted_out(starts, ends)
+        kept, told = self._funnel.keep(near)
+        method = method | {"notes": [*method["notes"], told, *notes]}
+        if not kept:
+            return self._nothing(name, method["notes"])
+        jobs = []
+        for one in kept:
+            finish = self.finish(_written(one))
+            finish.name = job_name(self.level, name, one.start)
+            jobs.append(finish)
+        last = self.weigh(name, [one.start for one in kept], [j.output for j in jobs], method)
+        last.name = job_name("weights", name)
         return Response(replace=Flow([*jobs, last], output=last.output))
 
     @job
-    def minimise(self, start: dict[str, Any]) -> dict[str, Any]:
-        """Relax one geometry at the level."""
-        from diffrelax.sampling.conformers import relax_conformer
-
-        end, reason = relax_conformer(_read(start), self._theory, WorkFolder.of(self.work))
-        return _written(end) | {"reason": reason}
+    def finish(self, near: dict[str, Any]) -> dict[str, Any]:
+        """Relax one geometry to its minimum at the level."""
+        return _told(*self._funnel.finish(_read(near)))
 
     @job(config=JobConfig(on_missing_references=OnMissing.NONE))
     def weigh(
@@ -193,30 +221,54 @@ class ConformerFlowMaker(Maker):
         """Merge minima and weight them; jobs that never ended are missing references."""
         from diffrelax.sampling.conformers import weigh
 
-        provenance = EnsembleProvenance.model_validate(method)
-        minima, notes = [], list(provenance.notes)
-        for start, end in zip(starts, ends, strict=True):
-            reason = "its job did not end" if end is None else end["reason"]
-            if reason or end is None:
-                notes.append(f"{start}: {reason}")
-            else:
-                minima.append(_read(end))
+        minima, notes = _sorted_out(starts, ends)
+        method = method | {"notes": [*method["notes"], *notes]}
         if not minima:
-            reason = f"no start reaches a minimum at level {self._theory}: {notes[-1]}"
-            return failure(Rejected(name, "", reason), stage="conformers")
-        provenance = provenance.model_copy(update={"notes": tuple(notes)})
-        ensemble = weigh(minima, self._theory, self.temperature, provenance, window=self.window)
+            return self._nothing(name, method["notes"])
+        ensemble = weigh(minima, self._funnel, EnsembleProvenance.model_validate(method))
         return ConformersDocument.from_ensemble(name, ensemble).model_dump(mode="json")
 
+    def _nothing(self, name: str, notes: Sequence[str]) -> dict[str, Any]:
+        reason = f"no start reaches a minimum at level {self._funnel.level}: {notes[-1]}"
+        return failure(Rejected(name, "", reason), stage="conformers")
+
     @property
-    def _theory(self) -> Level:
-        return Level(name=self.level, settings=self.settings)
+    def _funnel(self) -> Funnel:
+        from diffrelax.sampling.conformers import Funnel
+
+        level = Level(name=self.level, settings=self.settings)
+        work = WorkFolder.of(self.work)
+        return Funnel(level, work, self.window, self.thermo, self.temperature)
+
+
+def _sorted_out(
+    starts: Sequence[str], ends: Sequence[dict[str, Any] | None]
+) -> tuple[list[Conformer], list[str]]:
+    """Tell what came to its end from why the rest did not."""
+    reached, notes = [], []
+    for start, end in zip(starts, ends, strict=True):
+        reason = "its job did not end" if end is None else end["reason"]
+        if reason or end is None:
+            notes.append(f"{start}: {reason}")
+        else:
+            reached.append(_read(end))
+    return reached, notes
+
+
+def _told(end: Conformer, reason: str) -> dict[str, Any]:
+    return _written(end) | {"reason": reason}
 
 
 def _written(one: Conformer) -> dict[str, Any]:
     molecule = MoleculeDocument.from_molecule(one.molecule).model_dump(mode="json")
     energy = None if isnan(one.energy) else one.energy
-    return {"start": one.start, "molecule": molecule, "energy": energy, "n_starts": one.n_starts}
+    return {
+        "start": one.start,
+        "molecule": molecule,
+        "energy": energy,
+        "n_starts": one.n_starts,
+        "free_energy": one.free_energy,
+    }
 
 
 def _read(record: dict[str, Any]) -> Conformer:
@@ -224,4 +276,4 @@ def _read(record: dict[str, Any]) -> Conformer:
 
     molecule = MoleculeDocument.model_validate(record["molecule"]).to_molecule()
     energy = nan if record["energy"] is None else record["energy"]
-    return Conformer(record["start"], molecule, energy, record["n_starts"])
+    return Conformer(record["start"], molecule, energy, record["n_starts"], record["free_energy"])

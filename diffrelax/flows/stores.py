@@ -20,7 +20,7 @@ MONGODB = ("mongodb://", "mongodb+srv://")
 PROJECT = "project:"
 EMBEDDED = "results.sqlite"
 STAGES = ("relax", "minimise")  # of a flow, whose outputs are results, even those of an old schema
-KINDS = ("failure", "relaxation", "minimisation", "static")
+KINDS = ("failure", "relaxation", "minimisation", "static", "conformer")
 DATABASE_SECONDS = 5  # to answer in
 
 
@@ -195,7 +195,10 @@ def _records(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield what jobs of diffrelax left, documents, some of them in lists; with the job's uuid."""
     for made in store.query(criteria, ["uuid", "output", "metadata"], load=load):
-        outputs = made["output"] if isinstance(made["output"], list) else [made["output"]]
+        output = made["output"]
+        if isinstance(output, dict) and output.get("kind") == "conformers":
+            output = output["conformers"]
+        outputs = output if isinstance(output, list) else [output]
         stage = (made.get("metadata") or {}).get("stage")
         for output in outputs:
             if isinstance(output, dict) and (output.get("kind") in KINDS or (stage in STAGES)):

@@ -153,7 +153,7 @@ class Trajectory(Document):
     )
 
 
-class LevelResult(TimedResult):
+class LevelResult(Result):
     """What all results have in common that are of a level of theory."""
 
     level: str = Field(description="dft, or one of the cheap levels")
@@ -183,7 +183,7 @@ class PredictionDocument(Document):
         return cls.model_validate(prediction, from_attributes=True) if prediction else None
 
 
-class MinimisationDocument(LevelResult):
+class MinimisationDocument(LevelResult, TimedResult):
     """A relaxation at a level of theory, DFT or cheaper, converged or not."""
 
     kind: Literal["minimisation"] = "minimisation"
@@ -297,7 +297,7 @@ class MinimisationDocument(LevelResult):
         )
 
 
-class StaticDocument(LevelResult):
+class StaticDocument(LevelResult, TimedResult):
     """Energy and forces of one geometry."""
 
     kind: Literal["static"] = "static"
@@ -311,8 +311,30 @@ class StaticDocument(LevelResult):
         return self.input
 
 
+class ConformerDocument(LevelResult):
+    """A conformer of a molecule."""
+
+    kind: Literal["conformer"] = "conformer"
+    molecule: MoleculeDocument
+    energy: float = Field(description="eV")
+    gibbs_energy: float | None = Field(
+        default=None, description="eV, soft vibrations as rotors; none if not asked for"
+    )
+    temperature: float = Field(description="of the weight, K")
+    weight: float = Field(description="of Boltzmann; those of a molecule add up to 1")
+    symmetry_number: int = Field(description="of rotations")
+    mirror_images: int = Field(description="2 if its mirror image counts too, else 1")
+    n_starts: int = Field(description="how many embeddings and turned geometries led here")
+    start: str = Field(description="the first of them")
+
+    @property
+    def geometry(self) -> MoleculeDocument:
+        """The molecule."""
+        return self.molecule
+
+
 ResultDocument: TypeAlias = (
-    FailureDocument | RelaxationDocument | MinimisationDocument | StaticDocument
+    FailureDocument | RelaxationDocument | MinimisationDocument | StaticDocument | ConformerDocument
 )
 
 _RESULTS: TypeAdapter[ResultDocument] = TypeAdapter(

@@ -17,11 +17,14 @@ from pydantic import Field, JsonValue, model_validator
 
 from diffrelax.entries import Entries
 from diffrelax.results.documents import (
+    ConformerDocument,
     FailureDocument,
+    LevelResult,
     MinimisationDocument,
     RelaxationDocument,
     ResultDocument,
     StaticDocument,
+    TimedResult,
 )
 from diffrelax.results.tables import aligned_table
 
@@ -189,15 +192,17 @@ class ResultRow(Columns):
 
     name: str = column("of the molecule")
     smiles: str | None = perhaps("of the molecule")
-    kind: str = column("`failure`, `relaxation`, `minimisation` or `static`")
+    kind: str = column("`failure`, `relaxation`, `minimisation`, `static` or `conformer`")
     stage: str = column("where it is from: `embed`, `relax`, `dft` or another level")
     level: str | None = perhaps("functional and basis, or the cheap level")
     criterion: str | None = perhaps("the stopping rule in words")
     state: str = column(
-        "a verdict, or `converged`, `predicted`, `not converged`, `calculated`, `failed`"
+        "a verdict, or `converged`, `predicted`, `not converged`, `calculated`, `conformer`, "
+        "`failed`"
     )
     reason: str = column("what went wrong, or what to beware of")
     energy_ev: float | None = perhaps("eV", "energy / eV", ".4f")
+    weight: float | None = perhaps("of Boltzmann, of a conformer", "weight, %", ".1f", 0.01)
     fmax: float | None = perhaps("largest force on an atom, eV/Å", "fmax / eV/Å", ".4f")
     gradient_calls: int | None = perhaps("energy-and-gradient calls", "calls")
     scf_cycles: int | None = perhaps("of all these calls")
@@ -219,14 +224,17 @@ class ResultRow(Columns):
                 told = {"stage": "relax", "state": document.verdict}
             case StaticDocument():
                 told = {"state": "calculated", "energy_ev": document.energy}
+            case ConformerDocument():
+                told = {"state": "conformer"}
+                told |= {"energy_ev": document.energy, "weight": document.weight}
             case MinimisationDocument():
                 told = {"state": document.state, "energy_ev": document.energy}
                 told |= document.model_dump(
                     include={"criterion", "fmax", "gradient_calls", "scf_cycles"}
                 )
-        if isinstance(document, (StaticDocument, MinimisationDocument)):
+        if isinstance(document, LevelResult):
             told |= {"stage": document.level, "level": document.theory}
-        if not isinstance(document, FailureDocument):
+        if isinstance(document, TimedResult):
             told["seconds"] = document.seconds["total"]
         made, about = document.provenance, document.geometry
         return cls(

@@ -12,9 +12,11 @@ from diffrelax.files.reading import Rejected
 from diffrelax.flows import ConformerFlowMaker
 from diffrelax.flows.arguments import failure
 from diffrelax.flows.conformers import ConformersDocument
+from diffrelax.flows.reports import export
+from diffrelax.flows.stores import find_result, open_store, read_results
 from diffrelax.molecule import Molecule
-from diffrelax.sampling import conformers
-from diffrelax.sampling.conformers import sample_conformers
+from diffrelax.results.rows import ResultRow
+from diffrelax.sampling.conformers import Funnel, sample_conformers
 
 
 def run(flow) -> Any:
@@ -36,14 +38,14 @@ def test_the_flow_finds_what_the_function_finds(model, tmp_path: Path) -> None:
 
 
 def test_a_conformer_whose_job_dies_leaves_a_note(monkeypatch) -> None:
-    relax = conformers.relax_conformer
+    relax = Funnel.finish
 
-    def dying(start, *arguments):
-        if start.start == "etkdg 0":
+    def dying(self, near):
+        if near.start == "etkdg 0":
             raise MemoryError
-        return relax(start, *arguments)
+        return relax(self, near)
 
-    monkeypatch.setattr(conformers, "relax_conformer", dying)
+    monkeypatch.setattr(Funnel, "finish", dying)
     maker = ConformerFlowMaker(n=6, level="mmff94")
     found = ConformersDocument.model_validate(run(maker.make("CCCO")))
     assert found.conformers
@@ -58,10 +60,31 @@ def test_jobs_that_are_added_ask_for_what_was_said_of_them() -> None:
     (search,) = flow.jobs
     store = JobStore(MemoryStore())
     store.connect()
-    *minimise, weigh = search.run(store).replace.jobs
-    assert minimise and search.config.manager_config == network
-    assert all(job.config.manager_config == level for job in (*minimise, weigh))
-    assert weigh.config.on_missing_references is OnMissing.NONE
+    *near, keep, _ = search.run(store).replace.jobs  # the last one passes the output on
+    assert near and search.config.manager_config == network
+    for job in near:
+        job.run(store)
+    *finish, weigh, _ = keep.run(store).replace.jobs
+    assert finish
+    assert all(job.config.manager_config == level for job in (*near, keep, *finish, weigh))
+    for job in (keep, weigh):
+        assert job.config.on_missing_references is OnMissing.NONE
+
+
+def test_conformers_are_results_like_others(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"))
+    flow = ConformerFlowMaker(n=6, level="mmff94").make("CCCO propanol")
+    run_locally(flow, store=store, log=False)
+    found, problems = read_results(store)
+    assert not problems and len(found) > 2
+    rows = [ResultRow.of(document) for document in found]
+    assert {(row.name, row.state, row.level) for row in rows} == {
+        ("propanol", "conformer", "mmff94")
+    }
+    assert sum(row.weight for row in rows) == pytest.approx(1)
+    assert export(tmp_path / "all.extxyz", found) == len(found)
+    (shown,) = find_result(store, found[1].key)
+    assert shown["energy"] == found[1].energy
 
 
 def test_what_is_no_molecule_or_has_no_minimum_is_a_failure(monkeypatch) -> None:

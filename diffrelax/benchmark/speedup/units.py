@@ -25,6 +25,7 @@ from diffrelax.results.documents import (
     MinimisationDocument,
     RelaxationDocument,
     ResultDocument,
+    TimedResult,
     read_finished,
     write_finished,
 )
@@ -250,7 +251,7 @@ class Units:
 
 
 def _start_of(document: ResultDocument, start: str) -> Start:
-    time = NO_TIME if isinstance(document, FailureDocument) else document.times["total"]
+    time = document.times["total"] if isinstance(document, TimedResult) else NO_TIME
     if isinstance(document, RelaxationDocument) and document.verdict != "relaxed":
         return Start(None, time, f"{document.verdict} by the model: {document.reason}")
     if isinstance(document, MinimisationDocument) and not document.converged:

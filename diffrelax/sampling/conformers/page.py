@@ -8,10 +8,12 @@ from diffrelax.results.rows import Columns, column
 from diffrelax.sampling.ensemble import Ensemble
 
 MOST_FRAMES = 200  # of one molecule, to be chosen from
+COUNTED = ("symmetry_number", "mirror_images", "n_starts")
 TEXT = (
     "Distinct minima, by rising energy above the lowest. A weight is proportional to "
     "(m/s) exp(−E/kT), with the symmetry number s of the rotations, and m = 2 where the mirror "
-    "image is another geometry of the same molecule. How often a conformer was found counts "
+    "image is another geometry of the same molecule; where there are free energies G, to "
+    "m exp(−G/kT). How often a conformer was found counts "
     "embeddings and geometries of turned torsions."
 )
 
@@ -21,6 +23,9 @@ class ConformerRow(Columns):
 
     number: int = column("by rising energy, from 1", "conformer")
     energy: float = column("above the lowest, eV", "energy, kcal/mol", ".2f", KCAL_PER_MOL)
+    gibbs_energy: float | None = column(
+        "above that of the same one, eV", "free energy, kcal/mol", ".2f", KCAL_PER_MOL, default=None
+    )
     weight: float = column("of Boltzmann", "weight, %", ".1f", 0.01)
     symmetry_number: int = column("of rotations", "symmetry number")
     mirror_images: int = column("2 if its mirror image counts too, else 1", "mirror images")
@@ -30,9 +35,17 @@ class ConformerRow(Columns):
 
 def conformer_rows(found: Ensemble) -> list[ConformerRow]:
     """Tell of each conformer of an ensemble."""
+    gas = found.columns.get("gibbs_energy_ev")
     return [
-        ConformerRow(number=i, energy=info.pop("energy_ev") - found.energies[0], **info)
-        for i, info in enumerate(found.infos, start=1)
+        ConformerRow(
+            number=i + 1,
+            energy=found.energies[i] - found.energies[0],
+            gibbs_energy=None if gas is None else gas[i] - gas[0],
+            weight=found.weights[i],
+            start=found.starts[i],
+            **{name: found.columns[name][i] for name in COUNTED},
+        )
+        for i in range(len(found))
     ]
 
 
@@ -50,12 +63,14 @@ def conformers_page(found: Ensemble, command: str, elsewhere: str) -> Page:
     """
     level, temperature, molecule = str(found.level), f"{found.temperature:g} K", found.molecule
     shown = {str(i): one for i, one in enumerate(found.molecules[:MOST_FRAMES], start=1)}
+    told_of = conformer_rows(found)
+    names = [name for name in ConformerRow.model_fields if getattr(told_of[0], name) is not None]
     rows = [
         Row(cells, 0 if cells[0] in shown else None, cells[:1])
-        for cells in (row.cells() for row in conformer_rows(found))
+        for cells in (row.cells(names) for row in told_of)
     ]
     limit = f" The lowest {MOST_FRAMES} can be looked at in 3D." if len(rows) > len(shown) else ""
-    sections = [Table("Conformers", TEXT + limit, ConformerRow.header(), rows)]
+    sections = [Table("Conformers", TEXT + limit, ConformerRow.header(names), rows)]
     if notes := found.provenance.notes:
         sections.append(Table("Notes", "", ("note",), [Row((note,)) for note in notes]))
     told = [f"{len(found)} conformers at {level}, {temperature}"]

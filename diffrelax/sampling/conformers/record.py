@@ -23,12 +23,15 @@ class Conformer:
         Of the level that was asked last; NaN before.
     n_starts : int
         Embeddings and turned geometries that have led here.
+    free_energy : float or None, eV
+        Of Gibbs, soft vibrations as rotors; None where it was not asked for.
     """
 
     start: str
     molecule: Molecule
     energy: float = nan
     n_starts: int = 1
+    free_energy: float | None = None
 
 
 def find_same(one: Conformer, others: Sequence[Conformer]) -> int | None:

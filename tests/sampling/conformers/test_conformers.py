@@ -7,11 +7,13 @@ import pytest
 from ase.units import Hartree, kB, kcal, mol
 from rdkit.Chem import rdMolTransforms
 
+from diffrelax.cache import WorkFolder
+from diffrelax.dft import relax_dft
 from diffrelax.levels import relax_at_level
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.identity import heavy_atom_rmsd, identity_change
-from diffrelax.sampling.conformers import Conformer, merge, sample_conformers, weigh
-from diffrelax.sampling.conformers import minima as minima_module
+from diffrelax.sampling.conformers import Conformer, Funnel, merge, sample_conformers, weigh
+from diffrelax.sampling.conformers import funnel as funnel_module
 from diffrelax.sampling.ensemble import Ensemble, EnsembleProvenance, Level
 
 TEMPERATURE = 298.15
@@ -41,7 +43,7 @@ def test_trans_trans_pentane_counts_a_quarter_of_trans_gauche() -> None:
         Conformer("tg", rotamer(pentane, {first: 180, second: 60}), energy=-1.0),
         Conformer("g-t", rotamer(pentane, {first: -60, second: 180}), energy=-1.0),
     ]
-    ensemble = weigh(minima, MMFF94, TEMPERATURE, PROVENANCE)
+    ensemble = weigh(minima, Funnel(MMFF94, WorkFolder.of(None)), PROVENANCE)
     assert ensemble.starts == ("tt", "tg")
     assert ensemble.columns["n_starts"].tolist() == [1, 2]
     assert ensemble.weights == pytest.approx([0.2, 0.8])
@@ -143,7 +145,7 @@ def test_a_conformer_that_fails_costs_only_itself(model, monkeypatch) -> None:
         relaxed = relax(molecule, level, **settings)
         return replace(relaxed, reason="the SCF fell over") if len(calls) == 1 else relaxed
 
-    monkeypatch.setattr(minima_module, "relax_at_level", fail_once)
+    monkeypatch.setattr(funnel_module, "relax_at_level", fail_once)
     ensemble = sample_conformers("CCCC", model, 8, level="mmff94")
     assert len(ensemble) == 1
     assert [note.split(": ")[1] for note in ensemble.provenance.notes[2:]] == ["the SCF fell over"]
@@ -156,7 +158,7 @@ def test_a_program_that_failed_is_tried_again_from_its_folder(model, monkeypatch
         )
 
     with monkeypatch.context() as patch:
-        patch.setattr(minima_module, "relax_at_level", fail)
+        patch.setattr(funnel_module, "relax_at_level", fail)
         with pytest.raises(RuntimeError, match="killed"):
             sample_conformers("CO", model, 2, level="mmff94", work=tmp_path)
     assert len(sample_conformers("CO", model, 2, level="mmff94", work=tmp_path)) == 1
@@ -175,7 +177,7 @@ def test_no_minimum_at_all_is_an_error(model, monkeypatch) -> None:
     def fail(molecule, level, **settings):
         return replace(relax_at_level(molecule, level, **settings), reason="the SCF fell over")
 
-    monkeypatch.setattr(minima_module, "relax_at_level", fail)
+    monkeypatch.setattr(funnel_module, "relax_at_level", fail)
     with pytest.raises(RuntimeError, match="CO: no start reaches a minimum at level mmff94"):
         sample_conformers("CO", model, 2, level="mmff94")
 
@@ -189,7 +191,7 @@ def test_a_search_goes_on_from_its_folder(model, monkeypatch, tmp_path) -> None:
             raise KeyboardInterrupt
         return relax(molecule, level, **settings)
 
-    monkeypatch.setattr(minima_module, "relax_at_level", interrupted)
+    monkeypatch.setattr(funnel_module, "relax_at_level", interrupted)
     with pytest.raises(KeyboardInterrupt):
         sample_conformers("CCCC", model, 8, level="mmff94", work=tmp_path / "work")
     ensemble = sample_conformers("CCCC", model, 8, level="mmff94", work=tmp_path / "work")
@@ -204,6 +206,42 @@ def test_dft_conformers_have_the_settings_of_their_level(model) -> None:
     ensemble = sample_conformers("CO", model, 1, level=level)
     assert str(ensemble.level) == "dft (xc=hf basis=sto-3g)"
     assert ensemble.energies[0] == pytest.approx(-113.549 * Hartree, rel=1e-5)
+
+
+def test_free_energies_weigh_conformers_of_dft(model, monkeypatch) -> None:
+    level = Level(name="dft", settings={"xc": "hf", "basis": "sto-3g"})
+    relax, done = funnel_module.relax_with, []
+
+    def watched(molecule, settings, **more):
+        done.append(relax(molecule, settings, **more))
+        return done[-1]
+
+    monkeypatch.setattr(funnel_module, "relax_with", watched)
+    ensemble = sample_conformers("CCO", model, level=level, thermo="gfn2-xtb", temperature=400)
+    images, gas = (ensemble.columns[name] for name in ("mirror_images", "gibbs_energy_ev"))
+    assert sorted(images) == [1, 2]  # trans and gauche
+    ratio = images[1] / images[0] * np.exp(-(gas[1] - gas[0]) / (kB * 400))
+    assert ensemble.weights[1] / ensemble.weights[0] == pytest.approx(ratio)
+    again = relax_dft(
+        ensemble.molecules[1], **level.settings, fmax=0.01, thermo="gfn2-xtb", temperature=400
+    )
+    assert again.thermochemistry.gibbs_energy_quasi_harmonic == pytest.approx(gas[1], abs=2e-3)
+    near = [one for one in done if one.settings.one_call]
+    assert near and all(one.settings.thermo == "gfn2-xtb" for one in done if one not in near)
+
+
+def test_of_what_dft_has_seen_once_it_relaxes_only_what_is_low(model, monkeypatch) -> None:
+    level = Level(name="dft", settings={"xc": "hf", "basis": "sto-3g"})
+    relax, asked = funnel_module.relax_with, []
+
+    def watched(molecule, settings, **more):
+        asked.append(settings.one_call)
+        return relax(molecule, settings, **more)
+
+    monkeypatch.setattr(funnel_module, "relax_with", watched)
+    ensemble = sample_conformers("OCCF", model, level=level, window=0.01)
+    assert len(ensemble) == 1
+    assert asked.count(True) > asked.count(False) == 1
 
 
 @pytest.mark.parametrize("suffix", [".sdf", ".extxyz", ".h5"])
@@ -226,6 +264,7 @@ def test_conformers_survive_their_file(model, tmp_path, suffix) -> None:
         ("CCO", {"n": 0}, "n = 0: ask for at least one"),
         ("CCO", {"window": 0.0}, "window 0.0 kcal/mol: give a positive number"),
         ("CCO", {"seed": -1}, "seed"),
+        ("CCO", {"thermo": "dft"}, "level mmff94 has no free energies here: take dft"),
         ("CCO", {"level": "am1"}, "unknown level of theory 'am1': choose one of"),
         ("CC[NH3+]", {}, r"CC\[NH3\+\]: charge \+1"),
         ("CCS", {}, "CCS: the model was not trained on S"),
