@@ -25,6 +25,7 @@ from diffrelax.sampling.conformers.wells import other_wells
 from diffrelax.sampling.ensemble import Level
 
 PROBE = 30  # embeddings at a time
+MOST_PROBES = 5  # one after the other, while none is low
 BATCH = 200  # turned geometries, about, after which the lowest are chosen again
 MINIMISER_STEPS = 1000
 SAME_WELL = np.radians(25)
@@ -138,16 +139,19 @@ class _Search:
         self.notes: list[str] = []
 
     def probe(self) -> bool:
-        """Embed a few geometries, and tell whether the search goes on from there."""
-        if self.counts["relaxed"] >= self.n:
-            return False
-        before = len(self.found)
-        places = self.settle(self.embed())
-        lowest = within(self.found, self.window)
-        low = [i for i in places if i is not None and self.found[i] in lowest]
-        unseen = sum(i >= before for i in low)
-        self.counts |= {"last_probe": len(low), "unseen": unseen}
-        return bool(unseen)
+        """Embed until something is low, and tell whether the search goes on from there."""
+        for _ in range(MOST_PROBES):
+            if self.counts["relaxed"] >= self.n:
+                return False
+            before = len(self.found)
+            places = self.settle(self.embed())
+            lowest = within(self.found, self.window)
+            low = [i for i in places if i is not None and self.found[i] in lowest]
+            unseen = sum(i >= before for i in low)
+            self.counts |= {"last_probe": len(low), "unseen": unseen}
+            if low:
+                return bool(unseen)
+        return False
 
     def embed(self) -> list[Conformer]:
         """Embed with and without the torsions of crystals; the molecule itself comes first."""

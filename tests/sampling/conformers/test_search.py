@@ -41,6 +41,13 @@ def test_wells_are_those_of_the_chemistry(smiles: str, turns: dict) -> None:
         assert not any(methyls)
 
 
+def test_embeddings_go_on_until_one_is_low(model, monkeypatch) -> None:
+    search = _Search(Molecule.from_smiles("CCO"), model, 9, MMFF94, KCAL_PER_MOL, 42)
+    embed, asked = search.embed, []
+    monkeypatch.setattr(search, "embed", lambda: asked.append(1) or (embed() * (len(asked) > 2)))
+    assert search.probe() and len(asked) == 3
+
+
 def test_each_combination_of_wells_is_reached_from_one_embedding(model, monkeypatch) -> None:
     monkeypatch.setattr("diffrelax.sampling.conformers.search.PROBE", 1)
     ether = Molecule.from_smiles("CCOCCC")

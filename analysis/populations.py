@@ -1,0 +1,128 @@
+"""Populations of conformers by DFT free energies, in the gas phase and in water, and measured ones.
+
+Run: OMP_NUM_THREADS=1 python analysis/populations.py analysis/results/populations.json WORK
+WORK is a folder that keeps relaxations; a run that was interrupted goes on from there. Takes an
+hour of one processor core.
+
+1,2-difluoroethane is gauche, against what its dipoles would have: trans is 0.81(13) kcal/mol above
+in enthalpy in the gas phase (Durig et al., J. Phys. Chem. 1992, 96, 8224), of which about 11% would
+be trans; in water, where no measurement was found, its dipole should make gauche more yet. The
+minor form of N-methylformamide has its methyl group trans to oxygen, in the torsion C–N–C=O: about
+5% in the gas phase (J. Mol. Struct. 2006, "Conformational behavior of N-methylformamide in the gas,
+matrix, and solution states") and 8% in solution (LaPlanche and Rogers, J. Am. Chem. Soc. 1964, 86,
+337).
+"""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffrelax.atomic import replacing
+from diffrelax.benchmark.hardware import describe_hardware
+from diffrelax.clock import Time
+from diffrelax.levels.force_field import KCAL_PER_MOL
+from diffrelax.models.release import load_model
+from diffrelax.molecule import Molecule
+from diffrelax.molecule.torsions import torsion_angles
+from diffrelax.results.tables import markdown_table
+from diffrelax.sampling.conformers import sample_conformers
+from diffrelax.sampling.ensemble import Level
+
+THEORY = {"xc": "b3lyp-d3bj", "basis": "def2-tzvp"}
+MEDIA = {"gas phase": {}, "water": {"solvent": "water"}}
+MOLECULES = {
+    "1,2-difluoroethane": ("FCCF", (0, 1, 2, 3)),
+    "N-methylformamide": ("CNC=O", (0, 1, 2, 3)),
+}
+MEASURED = {
+    ("1,2-difluoroethane", "gas phase"): {"trans": "11, from ΔH"},
+    ("N-methylformamide", "gas phase"): {"trans": "5"},
+    ("N-methylformamide", "water"): {"trans": "8, in solution"},
+}
+
+
+def main(path: Path, work: Path) -> None:
+    """Weigh the molecules that the file does not hold yet, and write the table."""
+    model = load_model()
+    record: dict[str, Any] = {
+        "command": shlex.join(["python", *sys.argv]),
+        "model": model.name,
+        "sha256": model.sha256,
+        "hardware": describe_hardware("cpu") + ", shared with other work",
+        "found": json.loads(path.read_text())["found"] if path.exists() else [],
+    }
+    done = {(one["molecule"], one["medium"]) for one in record["found"]}
+    for name, (smiles, torsion) in MOLECULES.items():
+        for medium, solvent in MEDIA.items():
+            if (name, medium) in done:
+                continue
+            level = Level(name="dft", settings=THEORY | solvent)
+            molecule = Molecule.from_smiles(smiles, name=name)
+            begun = Time.now()
+            found = sample_conformers(molecule, model, level=level, thermo="gfn2-xtb", work=work)
+            time = Time.now() - begun
+            angles = np.degrees(
+                [torsion_angles(one.positions, np.array([torsion]))[0] for one in found.molecules]
+            )
+            gas = found.columns["gibbs_energy_ev"]
+            record["found"].append(
+                {
+                    "molecule": name,
+                    "medium": medium,
+                    "level": str(level),
+                    "torsions": abs(angles).round(1).tolist(),
+                    "energies_kcal_mol": _above(found.energies),
+                    "gibbs_energies_kcal_mol": _above(gas),
+                    "populations": found.weights.round(4).tolist(),
+                    "processor_seconds": time.processor,
+                    "notes": found.provenance.notes,
+                }
+            )
+            for written, text in (
+                (path, json.dumps(record, indent=1, ensure_ascii=False)),
+                (path.with_suffix(".md"), table(record["found"])),
+            ):
+                with replacing(written) as part:
+                    part.write_text(f"{text}\n")
+    print(table(record["found"]))
+
+
+def table(found: list[dict[str, Any]]) -> str:
+    """Lay out populations, and what was measured."""
+    rows = []
+    for one in found:
+        measured = MEASURED.get((one["molecule"], one["medium"]), {})
+        numbers = zip(
+            one["torsions"],
+            one["energies_kcal_mol"],
+            one["gibbs_energies_kcal_mol"],
+            one["populations"],
+            strict=True,
+        )
+        for torsion, energy, gibbs, population in numbers:
+            kind = "trans" if torsion > 120 else "cis" if torsion < 30 else "gauche"
+            rows.append(
+                [
+                    one["molecule"],
+                    one["medium"],
+                    f"{kind}, {torsion:.0f}°",
+                    f"{energy:.2f}",
+                    f"{gibbs:.2f}",
+                    f"{100 * population:.1f}",
+                    measured.get(kind, "–"),
+                ]
+            )
+    header = ("molecule", "medium", "torsion", "energy, kcal/mol", "free energy, kcal/mol", "%")
+    return markdown_table((*header, "measured, %"), rows)
+
+
+def _above(energies: np.ndarray) -> list[float]:
+    return ((energies - energies[0]) / KCAL_PER_MOL).round(3).tolist()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
