@@ -15,7 +15,6 @@ from diffrelax.cli.options import (
     Device,
     Functional,
     Json,
-    ModelName,
     Overwrite,
     Solvent,
     Threads,
@@ -50,7 +49,13 @@ def sample(
         typer.Option(help="adjusted: canonical; repeat: repeated denoising, not canonical"),
     ] = "adjusted",
     chains: Annotated[int, typer.Option(help="Markov chains in one batch")] = 10,
-    model: ModelName = "default",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Model whose denoiser takes part: a name or a path. Default: none; for --method "
+            "repeat that of `relax`"
+        ),
+    ] = None,
     device: Device = "cpu",
     seed: Annotated[int, typer.Option(help="Of the embedding and the chains")] = 42,
     threads: Threads = None,
@@ -77,11 +82,13 @@ def sample(
     given = read_one(molecule, seed=seed)
     for theory in weighted_at:
         get_calculator(theory.name, given, **theory.settings)  # before the work begins
+    if method == "repeat":
+        model = model or "default"
     set_threads(threads)
     try:
         found = sample_boltzmann(
             given,
-            load_model(model, device),
+            load_model(model, device) if model else None,
             n,
             temperature=temperature,
             level=drawn_at,

@@ -382,11 +382,11 @@ def test_the_temperature_of_repeated_denoising_is_measured_once_for_each_molecul
     }  # fmt: skip
 
 
-def test_the_sampler_is_measured_without_its_network_too(
+def test_the_sampler_is_measured_with_a_network_too(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     script = load("boltzmann", monkeypatch)
-    monkeypatch.setattr(script, "MOLECULES", {"CO": "methanol"})
+    monkeypatch.setattr(script, "choose", lambda: {"methanol": "CO"})
     for name, few in {
         "N": 20, "CHAINS": 2, "PEER_TUNING": 10, "PEER_DRAWS": 5, "PEER_THIN": 1,
         "REFERENCE_STEPS": 2000,
@@ -396,18 +396,21 @@ def test_the_sampler_is_measured_without_its_network_too(
     script.main(tmp_path)
     path = tmp_path / "methanol.json"
     record = json.loads(path.read_text())
-    assert list(record["cost"]) == ["adjusted", script.WITHOUT, *script.PEERS]
-    ours, without = (record["cost"][name]["spent"] for name in ("adjusted", script.WITHOUT))
-    assert ours["energy_calls"] == without["energy_calls"] > 0
-    assert ours["network_calls"] > without["network_calls"] == 0
+    assert list(record["cost"]) == ["sample", script.WITH, *script.PEERS]
+    ours, guided = (record["cost"][name] for name in ("sample", script.WITH))
+    assert ours["spent"]["energy_calls"] == guided["spent"]["energy_calls"] > 0
+    assert guided["spent"]["network_calls"] > ours["spent"]["network_calls"] == 0
+    share = script.WANTED / ours["lowest_ess"]
+    expected = ours["tuning"]["energy_calls"] + share * ours["spent"]["energy_calls"]
+    assert ours["for_wanted"]["energy_calls"] == pytest.approx(expected)
 
-    del record["cost"][script.WITHOUT]
+    del record["cost"][script.WITH]
     path.write_text(json.dumps(record))
     monkeypatch.setattr(script, "measure", None)
     monkeypatch.setattr(script, "peer_cost", None)
     script.main(tmp_path)
     again = json.loads(path.read_text())
-    assert again["cost"].pop(script.WITHOUT) and again == record
+    assert again["cost"].pop(script.WITH) and again == record
 
 
 def test_optimizers_are_followed_to_every_stopping_rule(monkeypatch: pytest.MonkeyPatch) -> None:

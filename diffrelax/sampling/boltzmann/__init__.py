@@ -1,4 +1,4 @@
-"""Geometries of a molecule at a temperature: Markov chains with the denoiser in their proposals."""
+"""Geometries of a molecule at a temperature: Markov chains, or repeated denoising."""
 
 from diffrelax.sampling.boltzmann.reweighting import reweight
 from diffrelax.sampling.boltzmann.sampling import sample_boltzmann

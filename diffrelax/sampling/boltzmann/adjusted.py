@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from ase.units import kB
 
@@ -31,11 +33,13 @@ def sample_adjusted(task: Task) -> Samples:
     """Draw samples whose distribution is exp(−E/kT) once the chains have converged."""
     begun = Time.now()
     molecule, surface, rng, progress = task.molecule, task.surface, task.rng, task.progress
-    guide = Guide(task.model, molecule, choose_sigma(task.model, task.temperature))
+    guide: Guide | None = None
+    if task.model:
+        guide = Guide(task.model, molecule, choose_sigma(task.model, task.temperature))
     known = Recorded(surface.energies)
     target = Target(known, kB * task.temperature)
     chains = Chains.start(task.starts, known)
-    moves = choose_moves(molecule, guide, target.thermal_energy)
+    moves = choose_moves(molecule, guide or unmoved, target.thermal_energy)
     chains, moves = tune(chains, moves, target, TUNING, rng, progress)
     for _ in range(REFINEMENTS):
         walk = choose_walk(molecule, known, chains, target.thermal_energy, rng)
@@ -46,7 +50,7 @@ def sample_adjusted(task: Task) -> Samples:
     time = Time.now() - begun
     tuning = {
         "energy_calls": surface.n_calls,
-        "network_calls": guide.n_calls,
+        "network_calls": _calls(guide),
         "seconds": time.wall,
         "processor_seconds": time.processor,
     }
@@ -56,10 +60,12 @@ def sample_adjusted(task: Task) -> Samples:
         kernel.name: {"share": share, "step_size": kernel.size}
         for kernel, share in zip(moves.kernels, moves.probabilities, strict=True)
     }
-    settings = {"sigma": guide.sigma, "thin": THIN, "tuning": n_steps(0), "kernels": kernels}
+    settings = {"thin": THIN, "tuning": n_steps(0), "kernels": kernels}
+    if guide:
+        settings["sigma"] = guide.sigma
     findings = {
         "acceptance": draws.acceptance,
-        "network_calls": guide.n_calls,
+        "network_calls": _calls(guide),
         "tuning": tuning,
     }
     return Samples(draws, settings, findings)
@@ -77,13 +83,20 @@ def choose_sigma(model: Model, temperature: float) -> float:
     return float(np.clip(wanted, known.sigma_min, known.sigma_max))
 
 
+def unmoved(positions: np.ndarray) -> np.ndarray:
+    """Take geometries for their own estimates: steps are then shaped by the springs alone."""
+    return positions
+
+
 def choose_moves(molecule: Molecule, estimate: Estimate, thermal_energy: float) -> Mixture:
-    """Mix denoising steps with torsion jumps, where the molecule has something to turn."""
+    """Mix small steps with torsion jumps, where the molecule has something to turn."""
     springs, rotors = Springs.of(molecule), Rotors.of(molecule)
-    denoising = DenoisingStep.shaped(estimate, springs, thermal_energy, KEPT**0.5)
+    small = DenoisingStep.shaped(estimate, springs, thermal_energy, KEPT**0.5)
+    if estimate is unmoved:
+        small = replace(small, name="shaped step")
     if len(rotors) == 0:
-        return Mixture([denoising], [1.0])
-    return Mixture([denoising, TorsionJump(rotors)], [1 - JUMPS, JUMPS])
+        return Mixture([small], [1.0])
+    return Mixture([small, TorsionJump(rotors)], [1 - JUMPS, JUMPS])
 
 
 def choose_walk(
@@ -95,11 +108,14 @@ def choose_walk(
 ) -> SurrogateWalk:
     """Fit a surrogate to the energies that are known, and tune a walk on it.
 
-    The steps of the walk are those of the denoising kernel with the geometry itself in place of
-    the denoiser's estimate, and torsion jumps.
+    The walk has no denoiser; its moves are otherwise those of `choose_moves`.
     """
     surrogate = Target(Surrogate.fit(molecule, known, thermal_energy), thermal_energy)
-    moves = choose_moves(molecule, lambda positions: positions, thermal_energy)
+    moves = choose_moves(molecule, unmoved, thermal_energy)
     walkers = Chains.start(chains.positions, surrogate.energy)
     _, moves = tune(walkers, moves, surrogate, WALK_TUNING, rng, progress=lambda: None)
     return SurrogateWalk(surrogate, moves, WALK)
+
+
+def _calls(guide: Guide | None) -> int:
+    return guide.n_calls if guide else 0

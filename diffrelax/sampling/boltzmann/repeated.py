@@ -84,10 +84,12 @@ def sample_repeated(task: Task) -> Samples:
     Raises
     ------
     ValueError
-        If no noise level that the model knows has the temperature.
+        If there is no model, or no noise level that it knows has the temperature.
     RuntimeError
         If the level has no energy for a geometry that was denoised.
     """
+    if task.model is None:
+        raise ValueError("repeated denoising takes the denoiser of a model: give one")
     energies, rng, progress = task.surface.energies, task.rng, task.progress
     guides = {sigma: Guide(task.model, task.molecule, sigma) for sigma in PILOT_SIGMAS}
     chains = Chains.start(task.starts, energies)

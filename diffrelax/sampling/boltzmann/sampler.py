@@ -75,7 +75,7 @@ class Task:
     molecule : Molecule
     starts : (n_chains, n_atoms, 3) array, Å
     surface : Surface
-    model : Model
+    model : Model, optional
     temperature : float, K
     n_draws : int
         Of each chain.
@@ -87,7 +87,7 @@ class Task:
     molecule: Molecule
     starts: np.ndarray
     surface: Surface
-    model: Model
+    model: Model | None
     temperature: float
     n_draws: int
     rng: np.random.Generator

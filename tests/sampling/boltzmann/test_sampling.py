@@ -59,6 +59,18 @@ def test_the_provenance_says_what_was_done_and_what_it_cost(samples, model):
     )
 
 
+@pytest.mark.parametrize("smiles", ["C[NH3+]", "CS"])
+def test_without_a_model_the_level_alone_limits_what_is_sampled(smiles):
+    provenance = sample_boltzmann(smiles, n=8, n_chains=2).provenance
+    assert (provenance.model, provenance.diagnostics["network_calls"]) == ("", 0)
+    assert "shaped step" in provenance.settings["kernels"] and "sigma" not in provenance.settings
+
+
+def test_repeated_denoising_asks_for_a_model():
+    with pytest.raises(ValueError, match="CO: repeated denoising takes the denoiser of a model"):
+        sample_boltzmann("CO", n=8, n_chains=2, method="repeat")
+
+
 def test_few_samples_are_not_called_converged(samples):
     assert samples.provenance.diagnostics["converged"] is False
     assert "effective sample size" in samples.provenance.diagnostics["doubts"]
