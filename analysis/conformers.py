@@ -167,7 +167,7 @@ def minima(starts: list[Conformer], folder: WorkFolder) -> list[Conformer]:
     """Relax starts at the level of theory; those that fail or become another molecule are lost."""
     funnel = Funnel(LEVEL, folder)
     near, _ = relax_each(starts, funnel.approach)
-    ends, _ = relax_each(funnel.keep(near)[0], funnel.finish)
+    ends, _ = relax_each(funnel.choose(near)[0], funnel.finish)
     return merge(sorted(ends, key=lambda one: one.energy))
 
 

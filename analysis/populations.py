@@ -22,8 +22,6 @@ from typing import Any
 import numpy as np
 
 from diffrelax.atomic import replacing
-from diffrelax.benchmark.hardware import describe_hardware
-from diffrelax.clock import Time
 from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.models.release import load_model
 from diffrelax.molecule import Molecule
@@ -50,9 +48,6 @@ def main(path: Path, work: Path) -> None:
     model = load_model()
     record: dict[str, Any] = {
         "command": shlex.join(["python", *sys.argv]),
-        "model": model.name,
-        "sha256": model.sha256,
-        "hardware": describe_hardware("cpu") + ", shared with other work",
         "found": json.loads(path.read_text())["found"] if path.exists() else [],
     }
     done = {(one["molecule"], one["medium"]) for one in record["found"]}
@@ -62,9 +57,7 @@ def main(path: Path, work: Path) -> None:
                 continue
             level = Level(name="dft", settings=THEORY | solvent)
             molecule = Molecule.from_smiles(smiles, name=name)
-            begun = Time.now()
             found = sample_conformers(molecule, model, level=level, thermo="gfn2-xtb", work=work)
-            time = Time.now() - begun
             angles = np.degrees(
                 [torsion_angles(one.positions, np.array([torsion]))[0] for one in found.molecules]
             )
@@ -78,7 +71,8 @@ def main(path: Path, work: Path) -> None:
                     "energies_kcal_mol": _above(found.energies),
                     "gibbs_energies_kcal_mol": _above(gas),
                     "populations": found.weights.round(4).tolist(),
-                    "processor_seconds": time.processor,
+                    "model": model.name,
+                    "sha256": model.sha256,
                     "notes": found.provenance.notes,
                 }
             )

@@ -62,14 +62,21 @@ class ConformersDocument(Document):
                 "seed": method.seed,
             }
         )
-        settings = level.model_dump(mode="json")
+        decided = level.model_dump(mode="json") | method.settings
+        decided |= {"temperature": ensemble.temperature}
         return cls(
             name=name,
             level=level,
             temperature=ensemble.temperature,
             conformers=tuple(
                 ConformerDocument(
-                    key=work_key("conformer", molecule, settings),
+                    key=work_key(
+                        "conformer",
+                        molecule,
+                        decided,
+                        model_sha256=method.model_sha256,
+                        seed=method.seed,
+                    ),
                     name=name,
                     provenance=made,
                     level=level.name,
@@ -77,6 +84,7 @@ class ConformersDocument(Document):
                     molecule=MoleculeDocument.from_molecule(molecule),
                     energy=info.pop("energy_ev"),
                     gibbs_energy=info.pop("gibbs_energy_ev", None),
+                    thermo=str(method.settings["thermo"]),
                     temperature=ensemble.temperature,
                     **info,
                 )
@@ -92,8 +100,8 @@ class ConformerFlowMaker(Maker):
     """Find the conformers of a molecule: starts in one job, then two jobs for each.
 
     See `diffrelax.sample_conformers` for the method. The first jobs bring geometries near their
-    minima; one more keeps those that are distinct and low, for which the second jobs follow. A job
-    that does not end costs its conformer and leaves a note; the last job weights what there is.
+    minima; one more chooses those that are distinct and low, for which the second jobs follow. A
+    job that does not end costs its conformer and leaves a note; the last one weights what there is.
 
     Parameters
     ----------
@@ -132,8 +140,10 @@ class ConformerFlowMaker(Maker):
     def __post_init__(self) -> None:
         check_temperature(self.temperature)
         check_level(self.level)
-        if self.thermo != "none" and self.level != "dft":
-            raise ValueError(f"level {self.level} has no free energies: take dft")
+        if self.level == "dft":
+            self._theory.dft(thermo=self.thermo)
+        elif self.thermo != "none":
+            raise ValueError(f"level {self.level} has no free energies here: take dft")
 
     def make(self, molecule: Any) -> Flow:
         """Make the flow; its output is a `ConformersDocument`, or the document of a failure.
@@ -168,14 +178,14 @@ class ConformerFlowMaker(Maker):
             near = self.approach(_written(start))
             near.name = job_name(self.level, "near", given.name, start.start)
             jobs.append(near)
-        keep = self.keep(
+        choose = self.choose(
             given.name,
-            [start.start for start in starts],
+            [_written(start) for start in starts],
             [j.output for j in jobs],
             method.model_dump(mode="json"),
         )
-        keep.name = job_name("keep", given.name)
-        return Response(replace=Flow([*jobs, keep], output=keep.output))
+        choose.name = job_name("choose", given.name)
+        return Response(replace=Flow([*jobs, choose], output=choose.output))
 
     @job
     def approach(self, start: dict[str, Any]) -> dict[str, Any]:
@@ -183,25 +193,25 @@ class ConformerFlowMaker(Maker):
         return _told(*self._funnel.approach(_read(start)))
 
     @job(config=JobConfig(on_missing_references=OnMissing.NONE))
-    def keep(
+    def choose(
         self,
         name: str,
-        starts: Sequence[str],
+        starts: Sequence[dict[str, Any]],
         ends: Sequence[dict[str, Any] | None],
         method: dict[str, Any],
     ) -> Response | dict[str, Any]:
-        """Keep what is distinct and low, and let jobs follow for these; see `weigh`."""
+        """Choose what is distinct and low, and let jobs follow for these; see `weigh`."""
         near, notes = _sorted_out(starts, ends)
-        kept, told = self._funnel.keep(near)
+        chosen, told = self._funnel.choose(near)
         method = method | {"notes": [*method["notes"], told, *notes]}
-        if not kept:
+        if not chosen:
             return self._nothing(name, method["notes"])
-        jobs = []
-        for one in kept:
-            finish = self.finish(_written(one))
-            finish.name = job_name(self.level, name, one.start)
+        written, jobs = [_written(one) for one in chosen], []
+        for one in written:
+            finish = self.finish(one)
+            finish.name = job_name(self.level, name, one["start"])
             jobs.append(finish)
-        last = self.weigh(name, [one.start for one in kept], [j.output for j in jobs], method)
+        last = self.weigh(name, written, [j.output for j in jobs], method)
         last.name = job_name("weights", name)
         return Response(replace=Flow([*jobs, last], output=last.output))
 
@@ -214,7 +224,7 @@ class ConformerFlowMaker(Maker):
     def weigh(
         self,
         name: str,
-        starts: Sequence[str],
+        starts: Sequence[dict[str, Any]],
         ends: Sequence[dict[str, Any] | None],
         method: dict[str, Any],
     ) -> dict[str, Any]:
@@ -233,26 +243,29 @@ class ConformerFlowMaker(Maker):
         return failure(Rejected(name, "", reason), stage="conformers")
 
     @property
+    def _theory(self) -> Level:
+        return Level(name=self.level, settings=self.settings)
+
+    @property
     def _funnel(self) -> Funnel:
         from diffrelax.sampling.conformers import Funnel
 
-        level = Level(name=self.level, settings=self.settings)
         work = WorkFolder.of(self.work)
-        return Funnel(level, work, self.window, self.thermo, self.temperature)
+        return Funnel(self._theory, work, self.window, self.thermo, self.temperature)
 
 
 def _sorted_out(
-    starts: Sequence[str], ends: Sequence[dict[str, Any] | None]
+    starts: Sequence[dict[str, Any]], ends: Sequence[dict[str, Any] | None]
 ) -> tuple[list[Conformer], list[str]]:
-    """Tell what came to its end from why the rest did not."""
-    reached, notes = [], []
-    for start, end in zip(starts, ends, strict=True):
-        reason = "its job did not end" if end is None else end["reason"]
-        if reason or end is None:
-            notes.append(f"{start}: {reason}")
-        else:
-            reached.append(_read(end))
-    return reached, notes
+    """Tell ends that were reached from why the others were not; of jobs that died there is none."""
+    from diffrelax.sampling.conformers import sort_out
+
+    given = [_read(start) for start in starts]
+    found = [
+        (_read(end), end["reason"]) if end else (start, "its job did not end")
+        for start, end in zip(given, ends, strict=True)
+    ]
+    return sort_out(given, found)
 
 
 def _told(end: Conformer, reason: str) -> dict[str, Any]:
@@ -268,6 +281,7 @@ def _written(one: Conformer) -> dict[str, Any]:
         "energy": energy,
         "n_starts": one.n_starts,
         "free_energy": one.free_energy,
+        "notes": one.notes,
     }
 
 
@@ -276,4 +290,11 @@ def _read(record: dict[str, Any]) -> Conformer:
 
     molecule = MoleculeDocument.model_validate(record["molecule"]).to_molecule()
     energy = nan if record["energy"] is None else record["energy"]
-    return Conformer(record["start"], molecule, energy, record["n_starts"], record["free_energy"])
+    return Conformer(
+        record["start"],
+        molecule,
+        energy,
+        record["n_starts"],
+        record["free_energy"],
+        tuple(record["notes"]),
+    )

@@ -15,8 +15,8 @@ from diffrelax.results.rows import ResultRow, csv_text, text_table
 
 TABLES = (".csv", ".parquet")
 LISTED = (
-    "name", "stage", "level", "state", "energy_ev", "weight", "fmax", "gradient_calls", "seconds",
-    "reason",
+    "name", "stage", "level", "state", "energy_ev", "gibbs_energy_ev", "weight", "fmax",
+    "gradient_calls", "seconds", "reason",
 )  # fmt: skip
 SUMMARISED = ("name", "stage", "state", "energy", "fmax", "gradient_calls", "seconds", "reason")
 

@@ -320,6 +320,7 @@ class ConformerDocument(LevelResult):
     gibbs_energy: float | None = Field(
         default=None, description="eV, soft vibrations as rotors; none if not asked for"
     )
+    thermo: str = Field(default="none", description="level of its Hessian")
     temperature: float = Field(description="of the weight, K")
     weight: float = Field(description="of Boltzmann; those of a molecule add up to 1")
     symmetry_number: int = Field(description="of rotations")

@@ -202,6 +202,9 @@ class ResultRow(Columns):
     )
     reason: str = column("what went wrong, or what to beware of")
     energy_ev: float | None = perhaps("eV", "energy / eV", ".4f")
+    gibbs_energy_ev: float | None = perhaps(
+        "of a conformer whose weight is by free energies, eV", "free energy / eV", ".4f"
+    )
     weight: float | None = perhaps("of Boltzmann, of a conformer", "weight, %", ".1f", 0.01)
     fmax: float | None = perhaps("largest force on an atom, eV/Å", "fmax / eV/Å", ".4f")
     gradient_calls: int | None = perhaps("energy-and-gradient calls", "calls")
@@ -227,6 +230,7 @@ class ResultRow(Columns):
             case ConformerDocument():
                 told = {"state": "conformer"}
                 told |= {"energy_ev": document.energy, "weight": document.weight}
+                told |= {"gibbs_energy_ev": document.gibbs_energy}
             case MinimisationDocument():
                 told = {"state": document.state, "energy_ev": document.energy}
                 told |= document.model_dump(

@@ -117,7 +117,10 @@ def test_the_same_command_goes_on_and_asks_for_no_energy_again(run, monkeypatch,
         (("CCO", "--level", "am1"), "unknown level of theory 'am1'"),
         (("CCO", "--reweight", "am1"), "unknown level of theory 'am1'"),
         (("CCO", "--xc", "pbe"), "level mmff94 has no xc: use --level dft"),
-        (("CC[NH3+]", "--model", "default"), "charge +1: the model was trained on neutral molecules"),
+        (
+            ("CC[NH3+]", "--model", "default"),
+            "charge +1: the model was trained on neutral molecules",
+        ),
         (("CCO", "-o", "samples.pdb"), "unknown suffix: write to .h5, .sdf, .extxyz"),
     ],
 )

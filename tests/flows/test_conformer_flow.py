@@ -49,7 +49,8 @@ def test_a_conformer_whose_job_dies_leaves_a_note(monkeypatch) -> None:
     maker = ConformerFlowMaker(n=6, level="mmff94")
     found = ConformersDocument.model_validate(run(maker.make("CCCO")))
     assert found.conformers
-    assert "etkdg 0: its job did not end" in found.notes
+    (lost,) = (note for note in found.notes if "its job did not end" in note)
+    assert lost.startswith("etkdg 0, ") and "above the lowest, is lost" in lost
 
 
 def test_jobs_that_are_added_ask_for_what_was_said_of_them() -> None:
@@ -60,14 +61,14 @@ def test_jobs_that_are_added_ask_for_what_was_said_of_them() -> None:
     (search,) = flow.jobs
     store = JobStore(MemoryStore())
     store.connect()
-    *near, keep, _ = search.run(store).replace.jobs  # the last one passes the output on
+    *near, choose, _ = search.run(store).replace.jobs  # the last one passes the output on
     assert near and search.config.manager_config == network
     for job in near:
         job.run(store)
-    *finish, weigh, _ = keep.run(store).replace.jobs
+    *finish, weigh, _ = choose.run(store).replace.jobs
     assert finish
-    assert all(job.config.manager_config == level for job in (*near, keep, *finish, weigh))
-    for job in (keep, weigh):
+    assert all(job.config.manager_config == level for job in (*near, choose, *finish, weigh))
+    for job in (choose, weigh):
         assert job.config.on_missing_references is OnMissing.NONE
 
 
@@ -85,6 +86,12 @@ def test_conformers_are_results_like_others(tmp_path: Path) -> None:
     assert export(tmp_path / "all.extxyz", found) == len(found)
     (shown,) = find_result(store, found[1].key)
     assert shown["energy"] == found[1].energy
+    hot = ConformerFlowMaker(n=6, level="mmff94", temperature=500).make("CCCO propanol")
+    run_locally(hot, store=store, log=False)
+    weights: dict[float, float] = {}
+    for document in read_results(store)[0]:
+        weights[document.temperature] = weights.get(document.temperature, 0) + document.weight
+    assert weights == pytest.approx({298.15: 1, 500: 1})
 
 
 def test_what_is_no_molecule_or_has_no_minimum_is_a_failure(monkeypatch) -> None:
@@ -94,6 +101,10 @@ def test_what_is_no_molecule_or_has_no_minimum_is_a_failure(monkeypatch) -> None
         assert output["kind"] == "failure" and reason in output["reason"]
     with pytest.raises(ValueError, match="unknown level of theory 'am1'"):
         ConformerFlowMaker(level="am1")
+    with pytest.raises(ValueError, match="level dft: thermo"):
+        ConformerFlowMaker(level="dft", thermo="gfn2")
+    with pytest.raises(ValueError, match="level mmff94 has no free energies"):
+        ConformerFlowMaker(level="mmff94", thermo="dft")
 
 
 def test_a_worker_without_the_model_is_no_failure_of_the_molecule() -> None:

@@ -1,6 +1,6 @@
 """Conformers: distinct minima at a level of theory, with Boltzmann weights."""
 
-from diffrelax.sampling.conformers.funnel import Funnel, relax_each
+from diffrelax.sampling.conformers.funnel import Funnel, relax_each, sort_out
 from diffrelax.sampling.conformers.minima import find_starts, sample_conformers, weigh
 from diffrelax.sampling.conformers.record import Conformer, merge
 from diffrelax.sampling.conformers.search import Found, find_conformers
@@ -14,5 +14,6 @@ __all__ = [
     "merge",
     "relax_each",
     "sample_conformers",
+    "sort_out",
     "weigh",
 ]

@@ -7,17 +7,16 @@ near a minimum by one gradient, from which the minimum and its energy are predic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import inf, isnan
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from diffrelax.cache import Unit, WorkFolder, work_key
-from diffrelax.dft.optimization import relax_with
+from diffrelax.dft.optimization import relax_with, unit_checkpoint
 from diffrelax.dft.settings import CurvatureLevel, DFTSettings
 from diffrelax.levels import relax_at_level
 from diffrelax.levels.force_field import KCAL_PER_MOL
@@ -53,7 +52,8 @@ class Funnel:
     Raises
     ------
     ValueError
-        If the window is not positive, or another level than DFT is to have free energies.
+        If the window is not positive, a setting of DFT is wrong, or another level is to have free
+        energies.
     """
 
     level: Level
@@ -65,7 +65,9 @@ class Funnel:
     def __post_init__(self) -> None:
         if not self.window > 0:
             raise ValueError(f"window {self.window} kcal/mol: give a positive number")
-        if self.thermo != "none" and self.level.name != "dft":
+        if self.level.name == "dft":
+            self.level.dft(**self._end)
+        elif self.thermo != "none":
             raise ValueError(f"level {self.level.name} has no free energies here: take dft")
 
     @property
@@ -85,8 +87,8 @@ class Funnel:
         one_call = {"one_call": True} if self.level.name == "dft" else {}
         return self._relax(start, {"fmax": NEAR} | one_call)
 
-    def keep(self, near: Sequence[Conformer]) -> tuple[list[Conformer], str]:
-        """Return those that may be distinct minima within the window, and a note."""
+    def choose(self, near: Sequence[Conformer]) -> tuple[list[Conformer], str]:
+        """Choose those that may be distinct minima within the window; and a note."""
         distinct = merge(sorted(near, key=lambda one: one.energy))
         low = within(distinct, self.window * KCAL_PER_MOL + STILL)
         told = (
@@ -97,8 +99,14 @@ class Funnel:
 
     def finish(self, near: Conformer) -> tuple[Conformer, str]:
         """Relax a geometry to its minimum, once for each folder; see `approach`."""
-        gas = {"thermo": self.thermo, "temperature": self.temperature}
-        return self._relax(near, {"fmax": self.fmax} | (gas if self.thermo != "none" else {}))
+        return self._relax(near, self._end)
+
+    @property
+    def _end(self) -> dict[str, Any]:
+        if self.thermo == "none":
+            return {"fmax": self.fmax}
+        gas = {"thermo": self.thermo, "temperature": float(self.temperature)}
+        return {"fmax": self.fmax} | gas
 
     def _relax(self, start: Conformer, more: dict[str, Any]) -> tuple[Conformer, str]:
         settings = {"level": self.level.model_dump(mode="json"), **more}
@@ -108,19 +116,26 @@ class Funnel:
             return record if record["energy"] is not None else None
 
         def work() -> Unit:
-            return _relax(start.molecule, self.level, more, self.folder.checkpoint(key))
+            if self.level.name == "dft":
+                return _relax_by_dft(start.molecule, self.level.dft(**more), self.folder, key)
+            return _relax_at_level(start.molecule, self.level, **more)
 
         done = self.folder.find_or_do(key, work, whole, whole)
         if done["reason"]:
             return start, done["reason"]
         molecule = start.molecule.with_positions(np.array(done["positions"]), start.molecule.start)
-        free_energy = done.get("free_energy")
-        end = replace(start, molecule=molecule, energy=done["energy"], free_energy=free_energy)
+        end = replace(
+            start,
+            molecule=molecule,
+            energy=done["energy"],
+            free_energy=done.get("free_energy"),
+            notes=tuple(done.get("notes", ())),
+        )
         return end, ""
 
 
 def relax_each(
-    starts: Sequence[Conformer], relax: RelaxOne, *, told: str = "", progress: bool = False
+    starts: Sequence[Conformer], relax: RelaxOne, *, label: str = "", progress: bool = False
 ) -> tuple[list[Conformer], list[str]]:
     """Relax geometries by a step of a `Funnel`.
 
@@ -128,8 +143,8 @@ def relax_each(
     ----------
     starts : sequence of Conformer
     relax : callable
-    told : str
-        Beside the progress bar.
+    label : str
+        Of the progress bar.
     progress : bool
 
     Returns
@@ -139,28 +154,41 @@ def relax_each(
     list of str
         Why the others did not.
     """
-    ends, notes = [], []
-    for start in tqdm(starts, told, unit="conf", disable=None if progress else True):
-        end, reason = relax(start)
+    shown = tqdm(starts, label, unit="conf", disable=None if progress else True)
+    return sort_out(starts, map(relax, shown))
+
+
+def sort_out(
+    starts: Sequence[Conformer], ends: Iterable[tuple[Conformer, str]]
+) -> tuple[list[Conformer], list[str]]:
+    """Tell ends that were reached from why the others were not, see `relax_each`."""
+    reached, notes = [], []
+    lowest = min((start.energy for start in starts), default=0.0)
+    for start, (end, reason) in zip(starts, ends, strict=True):
         if reason:
-            notes.append(f"{start.start}: {reason}")
+            above = (start.energy - lowest) / KCAL_PER_MOL
+            notes.append(f"{start.start}, {above:.1f} kcal/mol above the lowest, is lost: {reason}")
         else:
-            ends.append(end)
-    return ends, notes
+            reached.append(end)
+    return reached, notes
 
 
-def _relax(molecule: Molecule, level: Level, more: dict[str, Any], checkpoint: Path | None) -> Unit:
-    settings: dict[str, Any] = {**level.settings, **more}
-    free: dict[str, float] = {}
-    if level.name == "dft":
-        dft = relax_with(molecule, DFTSettings(**settings), checkpoint=checkpoint)
-        positions, energy, reason = dft.molecule.positions, dft.energy, dft.reason
-        if gas := dft.thermochemistry:
-            free = {"free_energy": gas.gibbs_energy_quasi_harmonic}
-        elif not reason and settings.get("thermo"):
-            reason = f"no free energy: {'; '.join(dft.notes)}"
-    else:
-        relaxed = relax_at_level(molecule, level.name, **settings)
-        positions, energy, reason = relaxed.positions, relaxed.energy, relaxed.reason
+def _relax_by_dft(molecule: Molecule, settings: DFTSettings, folder: WorkFolder, key: str) -> Unit:
+    checkpoint = unit_checkpoint(folder, key, molecule, settings)
+    dft = relax_with(molecule, settings, checkpoint=checkpoint)
+    gas, reason = dft.thermochemistry, dft.reason
+    if settings.thermo != "none" and not (gas or reason):
+        reason = f"its free energy is not known: {'; '.join(dft.notes)}"
+    free_energy = gas.gibbs_energy_quasi_harmonic if gas else None
+    told = {"free_energy": free_energy, "notes": list(dft.notes)}
+    return _unit(dft.molecule.positions, dft.energy, reason) | told
+
+
+def _relax_at_level(molecule: Molecule, level: Level, **more: Any) -> Unit:
+    relaxed = relax_at_level(molecule, level.name, **{**level.settings, **more})
+    return _unit(relaxed.positions, relaxed.energy, relaxed.reason)
+
+
+def _unit(positions: np.ndarray, energy: float, reason: str) -> Unit:
     known = None if isnan(energy) else energy
-    return {"positions": positions.tolist(), "energy": known, "reason": reason, **free}
+    return {"positions": positions.tolist(), "energy": known, "reason": reason}

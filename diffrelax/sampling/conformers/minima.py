@@ -75,7 +75,7 @@ def sample_conformers(
     level : str or Level
         One of `diffrelax.levels.LEVELS`; a `Level` to change its settings.
     window : float, kcal/mol
-        Above the lowest conformer.
+        Above the lowest conformer, in energy, also where free energies are asked for.
     temperature : float, K
     thermo : {"none", "gfn2-xtb", "dft"}
         Level of the Hessian of free energies of Gibbs, for the level ``"dft"``. Ends are then
@@ -113,9 +113,9 @@ def sample_conformers(
     given = read_one(molecule, seed=seed)
     get_calculator(theory.name, given, **theory.settings)
     starts, search = find_starts(given, model, n, funnel, seed=seed, progress=progress)
-    near, failed = relax_each(starts, funnel.approach, told=theory.name, progress=progress)
-    low, told = funnel.keep(near)
-    minima, failed_later = relax_each(low, funnel.finish, told=theory.name, progress=progress)
+    near, failed = relax_each(starts, funnel.approach, label=theory.name, progress=progress)
+    low, told = funnel.choose(near)
+    minima, failed_later = relax_each(low, funnel.finish, label=theory.name, progress=progress)
     notes = (*search.notes, told, *failed, *failed_later)
     search = search.model_copy(update={"notes": notes})
     if not minima:
@@ -196,12 +196,13 @@ def weigh(minima: Sequence[Conformer], funnel: Funnel, provenance: EnsembleProve
     """
     distinct = merge(sorted(minima, key=lambda one: one.energy))
     conformers = within(distinct, funnel.window * KCAL_PER_MOL)
+    notes = [f"{one.start}: {note}" for one in conformers for note in one.notes]
     if n_above := len(distinct) - len(conformers):
-        note = (
+        notes.append(
             f"{n_above} minima are more than {funnel.window:g} kcal/mol above the lowest and left "
             "out"
         )
-        provenance = provenance.model_copy(update={"notes": (*provenance.notes, note)})
+    provenance = provenance.model_copy(update={"notes": (*provenance.notes, *notes)})
     molecules = [one.molecule for one in conformers]
     symmetries = [find_symmetry(molecule) for molecule in molecules]
     numbers = np.array([symmetry.number for symmetry in symmetries])

@@ -8,7 +8,7 @@ from diffrelax.results.rows import Columns, column
 from diffrelax.sampling.ensemble import Ensemble
 
 MOST_FRAMES = 200  # of one molecule, to be chosen from
-COUNTED = ("symmetry_number", "mirror_images", "n_starts")
+COLUMNS = ("symmetry_number", "mirror_images", "n_starts")
 TEXT = (
     "Distinct minima, by rising energy above the lowest. A weight is proportional to "
     "(m/s) exp(−E/kT), with the symmetry number s of the rotations, and m = 2 where the mirror "
@@ -43,7 +43,7 @@ def conformer_rows(found: Ensemble) -> list[ConformerRow]:
             gibbs_energy=None if gas is None else gas[i] - gas[0],
             weight=found.weights[i],
             start=found.starts[i],
-            **{name: found.columns[name][i] for name in COUNTED},
+            **{name: found.columns[name][i] for name in COLUMNS},
         )
         for i in range(len(found))
     ]

@@ -25,6 +25,8 @@ class Conformer:
         Embeddings and turned geometries that have led here.
     free_energy : float or None, eV
         Of Gibbs, soft vibrations as rotors; None where it was not asked for.
+    notes : tuple of str
+        What to beware of in the last relaxation.
     """
 
     start: str
@@ -32,6 +34,7 @@ class Conformer:
     energy: float = nan
     n_starts: int = 1
     free_energy: float | None = None
+    notes: tuple[str, ...] = ()
 
 
 def find_same(one: Conformer, others: Sequence[Conformer]) -> int | None:

@@ -79,7 +79,8 @@ def find_conformers(
     them, without the charges, which would fold different wells into one (Hawkins et al. 2010, doi
     10.1021/ci100031x); the model relaxes those that are new, and the level tells their energy.
     Fresh embeddings are the probe of what is still unseen: if one shows a new geometry within the
-    window, the search goes on from there; if none does, it ends.
+    window, the search goes on from there; if none does, it ends. Where none is low at all, others
+    follow, up to five times as many.
 
     Parameters
     ----------
@@ -104,7 +105,7 @@ def find_conformers(
     """
     if n < 1:
         raise ValueError(f"n = {n}: ask for at least one start")
-    check_seed(seed + PROBE * n)
+    check_seed(seed + MOST_PROBES * PROBE * (n + 1))
     if reason := outside_domain(molecule, model):
         raise ValueError(f"{molecule.name}: {reason}")
     search = _Search(molecule, model, n, level, window, seed)
@@ -139,7 +140,7 @@ class _Search:
         self.notes: list[str] = []
 
     def probe(self) -> bool:
-        """Embed until something is low, and tell whether the search goes on from there."""
+        """Embed until something is low, or often enough; tell whether the search goes on."""
         for _ in range(MOST_PROBES):
             if self.counts["relaxed"] >= self.n:
                 return False

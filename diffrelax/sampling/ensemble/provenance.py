@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 from importlib.metadata import version
-from typing import Self
+from typing import Any, Self
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, ValidationError
 
-from diffrelax.entries import Entries
+from diffrelax.dft.settings import DFTSettings
+from diffrelax.entries import Entries, explain_invalid
 
 
 class Level(Entries):
@@ -29,6 +30,19 @@ class Level(Entries):
     def of(cls, level: str | Self) -> Self:
         """Return a level, or that of a name with its default settings."""
         return cls(name=level) if isinstance(level, str) else level
+
+    def dft(self, **more: Any) -> DFTSettings:
+        """Return the settings of a relaxation at this level of DFT, with more of them.
+
+        Raises
+        ------
+        ValueError
+            If one is unknown or wrong.
+        """
+        try:
+            return DFTSettings.model_validate({**self.settings, **more})
+        except ValidationError as error:
+            raise ValueError(f"level {self}: {explain_invalid(error)}") from error
 
     def __str__(self) -> str:
         settings = " ".join(f"{key}={value}" for key, value in self.settings.items())

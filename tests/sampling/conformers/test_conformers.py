@@ -148,7 +148,8 @@ def test_a_conformer_that_fails_costs_only_itself(model, monkeypatch) -> None:
     monkeypatch.setattr(funnel_module, "relax_at_level", fail_once)
     ensemble = sample_conformers("CCCC", model, 8, level="mmff94")
     assert len(ensemble) == 1
-    assert [note.split(": ")[1] for note in ensemble.provenance.notes[2:]] == ["the SCF fell over"]
+    (lost,) = ensemble.provenance.notes[2:]
+    assert lost.endswith("kcal/mol above the lowest, is lost: the SCF fell over")
 
 
 def test_a_program_that_failed_is_tried_again_from_its_folder(model, monkeypatch, tmp_path) -> None:
@@ -230,6 +231,49 @@ def test_free_energies_weigh_conformers_of_dft(model, monkeypatch) -> None:
     assert near and all(one.settings.thermo == "gfn2-xtb" for one in done if one not in near)
 
 
+def test_a_free_energy_at_another_temperature_repeats_no_call(tmp_path, monkeypatch) -> None:
+    level = Level(name="dft", settings={"xc": "hf", "basis": "sto-3g"})
+    relax, done = funnel_module.relax_with, []
+
+    def watched(molecule, settings, *, checkpoint):
+        calls = []
+        relaxed = relax(
+            molecule, settings, checkpoint=checkpoint, callback=lambda *call: calls.append(call)
+        )
+        done.append((len(calls), relaxed.notes))
+        return relaxed
+
+    monkeypatch.setattr(funnel_module, "relax_with", watched)
+    water, folder = Conformer("own", Molecule.from_smiles("O")), WorkFolder.of(tmp_path)
+    plain, _ = Funnel(level, folder).finish(water)
+    cold, _ = Funnel(level, folder, thermo="gfn2-xtb", temperature=200).finish(water)
+    hot, _ = Funnel(level, folder, thermo="gfn2-xtb", temperature=400.0).finish(water)
+    assert [calls > 0 for calls, _ in done] == [True, False, False]
+    assert plain.free_energy is None and plain.energy == cold.energy == hot.energy
+    assert hot.free_energy < cold.free_energy
+
+
+def test_what_is_told_of_an_end_or_lost_is_in_the_notes(model, monkeypatch) -> None:
+    level = Level(name="dft", settings={"xc": "hf", "basis": "sto-3g"})
+    relax = funnel_module.relax_with
+
+    def told(molecule, settings, *, checkpoint):
+        relaxed = relax(molecule, settings, checkpoint=checkpoint)
+        gone = relaxed.molecule.smiles == "CCO" and len(kept) == 1 and settings.thermo != "none"
+        if settings.thermo != "none":
+            kept.append(relaxed)
+        gas = None if gone else relaxed.thermochemistry
+        return replace(relaxed, thermochemistry=gas, notes=("a coarse grid",))
+
+    kept = []
+    monkeypatch.setattr(funnel_module, "relax_with", told)
+    ensemble = sample_conformers("CCO", model, level=level, thermo="gfn2-xtb")
+    assert len(ensemble) == 1
+    notes = ensemble.provenance.notes
+    assert any("its free energy is not known: a coarse grid" in note for note in notes)
+    assert f"{ensemble.starts[0]}: a coarse grid" in notes
+
+
 def test_of_what_dft_has_seen_once_it_relaxes_only_what_is_low(model, monkeypatch) -> None:
     level = Level(name="dft", settings={"xc": "hf", "basis": "sto-3g"})
     relax, asked = funnel_module.relax_with, []
@@ -265,6 +309,7 @@ def test_conformers_survive_their_file(model, tmp_path, suffix) -> None:
         ("CCO", {"window": 0.0}, "window 0.0 kcal/mol: give a positive number"),
         ("CCO", {"seed": -1}, "seed"),
         ("CCO", {"thermo": "dft"}, "level mmff94 has no free energies here: take dft"),
+        ("CCO", {"level": "dft", "thermo": "gfn2"}, "level dft: thermo: .*'gfn2-xtb' or 'dft'"),
         ("CCO", {"level": "am1"}, "unknown level of theory 'am1': choose one of"),
         ("CC[NH3+]", {}, r"CC\[NH3\+\]: charge \+1"),
         ("CCS", {}, "CCS: the model was not trained on S"),
