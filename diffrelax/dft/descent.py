@@ -74,7 +74,10 @@ def descend(recorder: Recorder, settings: DFTSettings, checker: Checker) -> Endi
             curvature = look(end, settings, checker)
         except (RuntimeError, ValueError, NotImplementedError) as error:
             unknown = f"not checked to be a minimum at level {level}: {error}"
-            return Ending("", None, (*notes, unknown), time + (Time.now() - begun))
+            time += Time.now() - begun
+            if settings.thermo != "none":
+                return Ending(f"no free energy: {unknown}", None, notes, time)
+            return Ending("", None, (*notes, unknown), time)
         time += Time.now() - begun
         if curvature is None or curvature.is_minimum:
             return Ending("", curvature, notes, time)

@@ -320,6 +320,9 @@ def test_check_that_cannot_be_made_is_noted(monkeypatch: pytest.MonkeyPatch) -> 
     assert result.converged
     assert result.lowest_frequency is None
     assert result.notes[0].startswith("not checked to be a minimum")
+    without = relax("[H][H]", thermo="dft")
+    assert not without.converged and without.thermochemistry is None
+    assert without.reason.startswith("no free energy: not checked to be a minimum at level dft: no")
 
 
 def test_interrupt_passes_through(optimizer: str) -> None:

@@ -176,12 +176,10 @@ def sort_out(
 def _relax_by_dft(molecule: Molecule, settings: DFTSettings, folder: WorkFolder, key: str) -> Unit:
     checkpoint = unit_checkpoint(folder, key, molecule, settings)
     dft = relax_with(molecule, settings, checkpoint=checkpoint)
-    gas, reason = dft.thermochemistry, dft.reason
-    if settings.thermo != "none" and not (gas or reason):
-        reason = f"its free energy is not known: {'; '.join(dft.notes)}"
+    gas = dft.thermochemistry
     free_energy = gas.gibbs_energy_quasi_harmonic if gas else None
     told = {"free_energy": free_energy, "notes": list(dft.notes)}
-    return _unit(dft.molecule.positions, dft.energy, reason) | told
+    return _unit(dft.molecule.positions, dft.energy, dft.reason) | told
 
 
 def _relax_at_level(molecule: Molecule, level: Level, **more: Any) -> Unit:
