@@ -27,6 +27,9 @@ from diffrelax.sampling.ensemble import Level
 NEAR = 0.05  # eV/Å
 STILL = 0.5 * KCAL_PER_MOL  # that a geometry as near may fall
 FMAX = 0.002  # eV/Å; at 0.01, floppy molecules end up to 0.2 Å from their minimum, and count twice
+FMAX_OF_DFT = (
+    0.01  # its forces on a grid may not add up to zero by 0.004 eV/Å, and never be smaller
+)
 
 RelaxOne = Callable[[Conformer], tuple[Conformer, str]]
 
@@ -69,6 +72,11 @@ class Funnel:
         elif self.thermo != "none":
             raise ValueError(f"level {self.level.name} has no free energies here: take dft")
 
+    @property
+    def fmax(self) -> float:
+        """Largest force at the end, eV/Å."""
+        return FMAX_OF_DFT if self.level.name == "dft" else FMAX
+
     def approach(self, start: Conformer) -> tuple[Conformer, str]:
         """Bring a geometry near its minimum, once for each folder.
 
@@ -98,9 +106,9 @@ class Funnel:
     @property
     def _end(self) -> dict[str, Any]:
         if self.thermo == "none":
-            return {"fmax": FMAX}
+            return {"fmax": self.fmax}
         gas = {"thermo": self.thermo, "temperature": float(self.temperature)}
-        return {"fmax": FMAX} | gas
+        return {"fmax": self.fmax} | gas
 
     def _relax(self, start: Conformer, more: dict[str, Any]) -> tuple[Conformer, str]:
         settings = {"level": self.level.model_dump(mode="json"), **more}

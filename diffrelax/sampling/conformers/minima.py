@@ -20,7 +20,7 @@ from diffrelax.molecule.checks import integer
 from diffrelax.molecule.embedding import check_seed
 from diffrelax.molecule.identity import has_enantiomer
 from diffrelax.molecule.symmetry import find_symmetry
-from diffrelax.sampling.conformers.funnel import FMAX, Funnel, relax_each
+from diffrelax.sampling.conformers.funnel import Funnel, relax_each
 from diffrelax.sampling.conformers.record import Conformer, merge, within
 from diffrelax.sampling.conformers.search import COUNTED, ROUGH, Found, find_conformers
 from diffrelax.sampling.ensemble import (
@@ -179,7 +179,7 @@ def find_starts(
         settings={
             "n": n,
             "window": funnel.window,
-            "fmax": FMAX,
+            "fmax": funnel.fmax,
             "thermo": funnel.thermo,
             "ranked_by": str(ranked_by),
         },
