@@ -298,7 +298,7 @@ def sampling_table(files: Iterable[Path]) -> str:
             wanted = cost["for_wanted"]
             rows.append(
                 (
-                    result["smiles"],
+                    f"`{result['smiles']}`",
                     name,
                     f"{wanted['energy_calls']:,.0f}",
                     f"{wanted['network_calls']:,.0f}",

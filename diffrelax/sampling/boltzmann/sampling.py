@@ -62,7 +62,7 @@ def sample_boltzmann(
       walks on a force field that is fitted to the energies of the first steps; each is accepted or
       rejected by its exact ratio (Metropolis–Hastings). Step sizes and the force field are tuned
       first and then frozen. With a model the small moves are steps of its denoiser, which saves
-      about a tenth of the energies and takes more time than that where energies are cheap.
+      about a tenth of the energies.
     - ``repeat``: one denoising step at a fixed noise level, over and over (Rothchild et al. 2024).
       The noise level is chosen so that the mean energy is that of the temperature. These samples
       are not canonical: bonds, angles and torsions have temperatures of their own.
