@@ -61,7 +61,7 @@ def main(path: Path, work: Path) -> None:
     torch.set_num_threads(1)
     model = load_model()
     record = {
-        "command": shlex.join(["python", *sys.argv]),
+        "command": shlex.join(["python", *sys.argv[:-1], "WORK"]),
         "model": model.name,
         "sha256": model.sha256,
         "level": str(LEVEL),

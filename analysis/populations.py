@@ -47,7 +47,7 @@ def main(path: Path, work: Path) -> None:
     """Weigh the molecules that the file does not hold yet, and write the table."""
     model = load_model()
     record: dict[str, Any] = {
-        "command": shlex.join(["python", *sys.argv]),
+        "command": shlex.join(["python", *sys.argv[:-1], "WORK"]),
         "found": json.loads(path.read_text())["found"] if path.exists() else [],
     }
     done = {(one["molecule"], one["medium"]) for one in record["found"]}

@@ -140,10 +140,7 @@ class ConformerFlowMaker(Maker):
     def __post_init__(self) -> None:
         check_temperature(self.temperature)
         check_level(self.level)
-        if self.level == "dft":
-            self._theory.dft(thermo=self.thermo)
-        elif self.thermo != "none":
-            raise ValueError(f"level {self.level} has no free energies here: take dft")
+        self._theory.check_thermo(self.thermo)
 
     def make(self, molecule: Any) -> Flow:
         """Make the flow; its output is a `ConformersDocument`, or the document of a failure.

@@ -27,9 +27,7 @@ from diffrelax.sampling.ensemble import Level
 NEAR = 0.05  # eV/Å
 STILL = 0.5 * KCAL_PER_MOL  # that a geometry as near may fall
 FMAX = 0.002  # eV/Å; at 0.01, floppy molecules end up to 0.2 Å from their minimum, and count twice
-FMAX_OF_DFT = (
-    0.01  # its forces on a grid may not add up to zero by 0.004 eV/Å, and never be smaller
-)
+FMAX_OF_DFT = 0.01  # eV/Å; forces on an integration grid need not vanish: of B3LYP's 0.004 stayed
 
 RelaxOne = Callable[[Conformer], tuple[Conformer, str]]
 
@@ -67,10 +65,7 @@ class Funnel:
     def __post_init__(self) -> None:
         if not self.window > 0:
             raise ValueError(f"window {self.window} kcal/mol: give a positive number")
-        if self.level.name == "dft":
-            self.level.dft(**self._end)
-        elif self.thermo != "none":
-            raise ValueError(f"level {self.level.name} has no free energies here: take dft")
+        self.level.check_thermo(self.thermo)
 
     @property
     def fmax(self) -> float:

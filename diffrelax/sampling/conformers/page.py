@@ -8,7 +8,6 @@ from diffrelax.results.rows import Columns, column
 from diffrelax.sampling.ensemble import Ensemble
 
 MOST_FRAMES = 200  # of one molecule, to be chosen from
-COLUMNS = ("symmetry_number", "mirror_images", "n_starts")
 TEXT = (
     "Distinct minima, by rising energy above the lowest. A weight is proportional to "
     "(m/s) exp(−E/kT), with the symmetry number s of the rotations, and m = 2 where the mirror "
@@ -35,17 +34,16 @@ class ConformerRow(Columns):
 
 def conformer_rows(found: Ensemble) -> list[ConformerRow]:
     """Tell of each conformer of an ensemble."""
-    gas = found.columns.get("gibbs_energy_ev")
+    lowest = found.infos[0]
+    above = {"energy": "energy_ev", "gibbs_energy": "gibbs_energy_ev"}
+    told = {row: column for row, column in above.items() if column in lowest}
     return [
         ConformerRow(
-            number=i + 1,
-            energy=found.energies[i] - found.energies[0],
-            gibbs_energy=None if gas is None else gas[i] - gas[0],
-            weight=found.weights[i],
-            start=found.starts[i],
-            **{name: found.columns[name][i] for name in COLUMNS},
+            number=i,
+            **{row: info.pop(column) - lowest[column] for row, column in told.items()},
+            **info,
         )
-        for i in range(len(found))
+        for i, info in enumerate(found.infos, start=1)
     ]
 
 

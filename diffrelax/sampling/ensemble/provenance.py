@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from pydantic import Field, JsonValue, ValidationError
 
-from diffrelax.dft.settings import DFTSettings
+from diffrelax.dft.settings import CurvatureLevel, DFTSettings
 from diffrelax.entries import Entries, explain_invalid
 
 
@@ -43,6 +43,19 @@ class Level(Entries):
             return DFTSettings.model_validate({**self.settings, **more})
         except ValidationError as error:
             raise ValueError(f"level {self}: {explain_invalid(error)}") from error
+
+    def check_thermo(self, thermo: CurvatureLevel) -> None:
+        """Find out whether free energies can be had at this level, if they are asked for.
+
+        Raises
+        ------
+        ValueError
+            If they cannot, or a setting of DFT is wrong.
+        """
+        if self.name == "dft":
+            self.dft(thermo=thermo)
+        elif thermo != "none":
+            raise ValueError(f"level {self.name} has no free energies here: take dft")
 
     def __str__(self) -> str:
         settings = " ".join(f"{key}={value}" for key, value in self.settings.items())

@@ -80,11 +80,12 @@ def test_water_has_the_mean_energy_of_quadrature(model, which):
     else:  # a surrogate that is 40% too hot
         hot = Target(surface.energies, 1.4 * thermal)
         kernel = SurrogateWalk(hot, Mixture([CartesianStep(0.04)], [1]), 5)
-    path = run(chains, Mixture([kernel], [1]), target, 80, 1, rng, progress=lambda: None)
+    n_draws = 160 if which == "shaped step" else 80  # whose draws are less independent
+    path = run(chains, Mixture([kernel], [1]), target, n_draws, 1, rng, progress=lambda: None)
     mean, error = mean_and_error(path.energies[20:])
     apart = path.energies[20:].mean(axis=0).std(ddof=1) / len(chains) ** 0.5
     assert error == pytest.approx(apart, rel=0.3)  # the error that independent chains show
-    assert error < 0.04 * mean
+    assert error < 0.03 * mean
     assert abs(mean - quadrature(surface, thermal)) < 3.5 * error
 
 
