@@ -39,7 +39,7 @@ def sample_adjusted(task: Task) -> Samples:
     known = Recorded(surface.energies)
     target = Target(known, kB * task.temperature)
     chains = Chains.start(task.starts, known)
-    moves = choose_moves(molecule, guide or unmoved, target.thermal_energy)
+    moves = choose_moves(molecule, guide, target.thermal_energy)
     chains, moves = tune(chains, moves, target, TUNING, rng, progress)
     for _ in range(REFINEMENTS):
         walk = choose_walk(molecule, known, chains, target.thermal_energy, rng)
@@ -88,11 +88,11 @@ def unmoved(positions: np.ndarray) -> np.ndarray:
     return positions
 
 
-def choose_moves(molecule: Molecule, estimate: Estimate, thermal_energy: float) -> Mixture:
+def choose_moves(molecule: Molecule, guide: Estimate | None, thermal_energy: float) -> Mixture:
     """Mix small steps with torsion jumps, where the molecule has something to turn."""
     springs, rotors = Springs.of(molecule), Rotors.of(molecule)
-    small = DenoisingStep.shaped(estimate, springs, thermal_energy, KEPT**0.5)
-    if estimate is unmoved:
+    small = DenoisingStep.shaped(guide or unmoved, springs, thermal_energy, KEPT**0.5)
+    if not guide:
         small = replace(small, name="shaped step")
     if len(rotors) == 0:
         return Mixture([small], [1.0])
@@ -111,7 +111,7 @@ def choose_walk(
     The walk has no denoiser; its moves are otherwise those of `choose_moves`.
     """
     surrogate = Target(Surrogate.fit(molecule, known, thermal_energy), thermal_energy)
-    moves = choose_moves(molecule, unmoved, thermal_energy)
+    moves = choose_moves(molecule, None, thermal_energy)
     walkers = Chains.start(chains.positions, surrogate.energy)
     _, moves = tune(walkers, moves, surrogate, WALK_TUNING, rng, progress=lambda: None)
     return SurrogateWalk(surrogate, moves, WALK)

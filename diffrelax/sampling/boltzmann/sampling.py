@@ -123,6 +123,7 @@ def sample_boltzmann(
     n_draws = _count_draws(n, n_chains)
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
+    name, sha256 = (model.name, model.sha256) if model else ("", "")
     given = read_one(molecule, seed=seed)
     if model and (reason := outside_domain(given, model)):
         raise ValueError(f"{given.name}: {reason}")
@@ -131,7 +132,6 @@ def sample_boltzmann(
     else:
         settings = {"n": n, "n_chains": n_chains, "method": method, "temperature": temperature}
         settings |= theory.model_dump(mode="json")
-        sha256 = model.sha256 if model else ""
         run = {"key": work_key("sample", given, settings, model_sha256=sha256, seed=seed)}
         surface = RememberedSurface(
             given, theory.name, Path(checkpoint), settings | run, **theory.settings
@@ -163,8 +163,8 @@ def sample_boltzmann(
     provenance = EnsembleProvenance(
         method=method,
         seed=seed,
-        model=model.name if model else "",
-        model_sha256=model.sha256 if model else "",
+        model=name,
+        model_sha256=sha256,
         settings={"n": n, "n_chains": n_chains, **samples.settings},
         diagnostics={
             **_judged(given, samples, changes),
