@@ -226,7 +226,7 @@ def first_call(document: MinimisationDocument, units: Units) -> Call | None:
             return first_call(units.relax(start, FIRST_CALL), units)
         return None
     call = Call(start, way.energies[0], forces, NO_TIME)
-    agrees = np.isclose([call.fmax, call.rms_force], [way.fmaxes[0], way.rms_forces[0]], rtol=0.01)
+    agrees = np.isclose([call.fmax, call.rms_force], [way.fmaxes[0], way.rms_forces[0]], rtol=0.02)
     return call if agrees.all() else None
 
 

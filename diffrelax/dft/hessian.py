@@ -92,6 +92,26 @@ def rigid_motions(positions: np.ndarray) -> np.ndarray:
     return basis[:, sizes > STRAIGHT]
 
 
+def internal_forces(forces: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Take away what would move or turn a molecule as a whole.
+
+    Exact forces have no such part. Those of DFT have one, as an integration grid moves and turns
+    with the atoms of which it is made: 0.001 eV/Å on an atom (B3LYP, grid 3), enough to keep an
+    optimizer from a largest force of 0.004 eV/Å.
+
+    Parameters
+    ----------
+    forces : (n_atoms, 3) array, eV/Å
+    positions : (n_atoms, 3) array, Å
+
+    Returns
+    -------
+    (n_atoms, 3) array, eV/Å
+    """
+    rigid = rigid_motions(positions)
+    return forces - (rigid @ (rigid.T @ forces.ravel())).reshape(-1, 3)
+
+
 def count_vibrations(positions: np.ndarray) -> int:
     """Count the motions of atoms, (n_atoms, 3), Å, that are no translation or rotation."""
     return positions.size - rigid_motions(positions).shape[1]

@@ -267,7 +267,7 @@ def _result(
         reason=ending.reason,
         energies=tuple(call.energy for call in calls),
         trajectory=np.array([c.molecule.positions for c in calls]).reshape(-1, molecule.n_atoms, 3),
-        all_forces=np.array([c.forces for c in calls]).reshape(-1, molecule.n_atoms, 3),
+        all_forces=np.array([c.internal_forces for c in calls]).reshape(-1, molecule.n_atoms, 3),
         scf_cycles=end.scf.cycles if end.scf else None,
         times={
             "hessian": end.hessian_time,

@@ -81,7 +81,7 @@ def predict(call: Call, positions: np.ndarray, fmax: float) -> Prediction | None
     """
     start = call.molecule
     step = positions - start.positions
-    fall = 0.5 * float((call.forces * step).sum())
+    fall = 0.5 * float((call.internal_forces * step).sum())
     length = sqrt(max(fall, 0.0))
     if FORCE_BOUND * length >= fmax or np.linalg.norm(step, axis=1).max() > LONGEST:
         return None

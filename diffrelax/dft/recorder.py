@@ -9,6 +9,7 @@ import numpy as np
 from ase.calculators.calculator import CalculationFailed
 
 from diffrelax.clock import NO_TIME, Time
+from diffrelax.dft.hessian import internal_forces
 from diffrelax.levels.differences import hessian_by_differences
 from diffrelax.levels.forces import ForceCalculator
 
@@ -32,14 +33,19 @@ class Call(NamedTuple):
     time: Time
 
     @property
+    def internal_forces(self) -> np.ndarray:
+        """The forces without what would move or turn the molecule as a whole, eV/Å."""
+        return internal_forces(self.forces, self.molecule.positions)
+
+    @property
     def fmax(self) -> float:
-        """Largest force on an atom, eV/Å."""
-        return float(np.linalg.norm(self.forces, axis=1).max())
+        """Largest internal force on an atom, eV/Å."""
+        return float(np.linalg.norm(self.internal_forces, axis=1).max())
 
     @property
     def rms_force(self) -> float:
-        """Root mean square over the atoms of the force on one, eV/Å."""
-        return float(np.sqrt((self.forces**2).sum(axis=1).mean()))
+        """Root mean square over the atoms of the internal force on one, eV/Å."""
+        return float(np.sqrt((self.internal_forces**2).sum(axis=1).mean()))
 
 
 class Foreseen(Exception):  # noqa: N818
@@ -106,7 +112,7 @@ class Recorder(ForceCalculator):
         self._foresee = foresee
 
     def evaluate(self) -> tuple[float, np.ndarray]:
-        """Evaluate energy and forces, and record them."""
+        """Evaluate energy and internal forces, and record the call."""
         if call := self._recall():
             self.time += call.time
             self.recalled += call.time
@@ -116,7 +122,7 @@ class Recorder(ForceCalculator):
             call = self._calculate()
             self.calls.append(call)
             self._tell(call)
-        return call.energy, call.forces.copy()
+        return call.energy, call.internal_forces
 
     def _recall(self) -> Call | None:
         """Take the next recorded call; one of another geometry ends the record."""

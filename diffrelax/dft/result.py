@@ -56,7 +56,7 @@ class DFTRelaxation:
     trajectory : (n_calls, n_atoms, 3) array, Å
         The geometry of each gradient call.
     all_forces : (n_calls, n_atoms, 3) array, eV/Å
-        At each of these.
+        At each of these, without what would move or turn the molecule as a whole.
     scf_cycles : int or None
         Of all gradient calls, those of failed SCF calculations included; None if the program does
         not tell.
@@ -105,7 +105,7 @@ class DFTRelaxation:
 
     @property
     def forces(self) -> np.ndarray:
-        """Forces at the last geometry, (n_atoms, 3), eV/Å; NaN if none was calculated there."""
+        """Internal forces at the last geometry, (n_atoms, 3), eV/Å; NaN if not calculated."""
         if self.energies and not self.prediction:
             return self.all_forces[-1]
         return np.full_like(self.molecule.positions, nan)

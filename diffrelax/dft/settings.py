@@ -37,7 +37,8 @@ class DFTSettings(Entries):
         SCAN are 4 eV/Å off for methanol on grid 3 and 0.3 on grid 7, those of r2SCAN 0.007
         (def2-SVP).
     fmax : float
-        Largest force on an atom at which the relaxation ends, eV/Å.
+        Largest force on an atom at which the relaxation ends, eV/Å. What would move or turn the
+        molecule as a whole is an error of the integration grid, and does not count.
     optimizer : {"tric", "bfgs", "geometric", "sella"}
         geomeTRIC in its internal coordinates, until the largest force is below `fmax`
         (``"tric"``) or with its own five criteria, tightened where `fmax` asks for more

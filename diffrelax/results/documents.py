@@ -196,7 +196,10 @@ class MinimisationDocument(LevelResult, TimedResult):
     fmax: float | None = Field(
         description="largest force on an atom of the output, eV/Å; none if not calculated there"
     )
-    forces: tuple[Vector, ...] | None = Field(description="eV/Å, at the output; none if not kept")
+    forces: tuple[Vector, ...] | None = Field(
+        description="eV/Å, at the output, without what moves or turns the molecule as a whole; "
+        "none if not kept"
+    )
     converged: bool = Field(
         description="criterion met, or predicted to be, and still the same molecule"
     )
