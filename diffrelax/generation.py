@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
+from typing import NamedTuple
 
 import ase
 import h5py
@@ -15,11 +16,12 @@ from rdkit import Chem
 from tqdm.auto import tqdm
 
 from diffrelax.atomic import replacing
-from diffrelax.diffusion.generation import draw_noise, generate_positions
+from diffrelax.diffusion.generation import Settle, generate_positions
 from diffrelax.diffusion.joint import GenerationConfig, JointDenoiser
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.embedding import check_seed
+from diffrelax.molecule.valences import settle_elements
 
 MOLECULES_IN_BATCH = 100
 
@@ -72,13 +74,17 @@ def generate(
     n: int = 100,
     *,
     seed: int = 42,
+    free_elements: bool = False,
     trajectories: bool = False,
     progress: bool = False,
 ) -> list[Generated]:
     """Generate molecules.
 
     The numbers of atoms are drawn from those of the training data. The same seed gives the same
-    molecules for the same ``n``.
+    molecules for the same ``n``. Near the end, at the noise level ``settle_at`` of the model, the
+    elements are chosen that are most probable for the model among those that satisfy all
+    valences; a molecule for which there are none goes back to more noise, up to ``restarts``
+    times. Nothing is left out: what is no molecule at the end is handed over, with the reason.
 
     Parameters
     ----------
@@ -86,8 +92,10 @@ def generate(
         One that can generate, such as ``generate-qm9``.
     n : int
     seed : int
+    free_elements : bool
+        Take the elements that are most probable at the end, whatever their valences.
     trajectories : bool
-        Whether to keep how each of them came to be.
+        Whether to keep how each of them came to be; where it went back, the way that it took last.
     progress : bool
         Show a progress bar on standard error.
 
@@ -96,8 +104,16 @@ def generate(
     ValueError
         If the model cannot generate, ``n`` is not positive, or the seed is out of range.
     """
-    made = generate_each(model, n, seed=seed, trajectories=trajectories, progress=progress)
-    found = dict(made)
+    found = dict(
+        generate_each(
+            model,
+            n,
+            seed=seed,
+            free_elements=free_elements,
+            trajectories=trajectories,
+            progress=progress,
+        )
+    )
     return [found[i] for i in range(n)]
 
 
@@ -106,6 +122,7 @@ def generate_each(
     n: int,
     *,
     seed: int,
+    free_elements: bool = False,
     trajectories: bool = False,
     skip: int = 0,
     progress: bool = False,
@@ -121,32 +138,48 @@ def generate_each(
     settings, denoiser = model.config.generation, model.denoiser
     if settings is None or not isinstance(denoiser, JointDenoiser):
         raise ValueError(f"the model {model.name} only relaxes: choose one that generates")
-    generator = torch.Generator().manual_seed(seed)
-    sizes = _draw_sizes(settings, n, generator)
-    return _generate_batches(denoiser, settings, sizes, generator, trajectories, skip, progress)
+    sizes = _draw_sizes(settings, n, torch.Generator().manual_seed(seed))
+    batches = [
+        _Batch(molecules.tolist(), sizes[molecules], generator)
+        for molecules, generator in zip(
+            sizes.argsort(stable=True).split(MOLECULES_IN_BATCH), _generators(seed), strict=False
+        )
+    ]
+    settle = None if free_elements else settle_elements
+    return _generate(denoiser, settings, batches, settle, trajectories, skip, progress)
 
 
-def _generate_batches(
+class _Batch(NamedTuple):
+    places: list[int]
+    sizes: torch.Tensor
+    generator: torch.Generator
+
+
+def _generators(seed: int) -> Iterator[torch.Generator]:
+    """Yield one for each batch, so that none depends on those before it."""
+    for batch in count():
+        (own,) = np.random.SeedSequence([seed, batch]).generate_state(1).tolist()
+        yield torch.Generator().manual_seed(own)
+
+
+def _generate(
     denoiser: JointDenoiser,
     settings: GenerationConfig,
-    sizes: torch.Tensor,
-    generator: torch.Generator,
+    batches: list[_Batch],
+    settle: Settle | None,
     trajectories: bool,
     skip: int,
     progress: bool,
 ) -> Iterator[tuple[int, Generated]]:
-    scales = denoiser.config
-    levels = np.geomspace(scales.sigma_max, scales.sigma_min, settings.n_levels).tolist()
-    total = len(sizes) * len(levels)
+    total = settings.n_levels * sum(len(batch.places) for batch in batches)
     with tqdm(total=total, unit="level", disable=None if progress else True) as bar:
-        for batch in sizes.argsort(stable=True).split(MOLECULES_IN_BATCH):
-            if skip >= len(batch):
-                draw_noise(denoiser, sizes[batch], levels, generator)
-                bar.update(len(batch) * len(levels))
-                skip -= len(batch)
+        for batch in batches:
+            if skip >= len(batch.places):
+                bar.update(len(batch.places) * settings.n_levels)
+                skip -= len(batch.places)
                 continue
-            made = _generate_batch(denoiser, sizes[batch], levels, generator, trajectories, bar)
-            yield from islice(zip(batch.tolist(), made, strict=True), skip, None)
+            made = _generate_batch(denoiser, settings, batch, settle, trajectories, bar)
+            yield from islice(zip(batch.places, made, strict=True), skip, None)
             skip = 0
 
 
@@ -158,29 +191,56 @@ def _draw_sizes(settings: GenerationConfig, n: int, generator: torch.Generator) 
 
 def _generate_batch(
     denoiser: JointDenoiser,
-    sizes: torch.Tensor,
-    levels: list[float],
-    generator: torch.Generator,
+    settings: GenerationConfig,
+    batch: _Batch,
+    settle: Settle | None,
     trajectories: bool,
     bar: tqdm,
 ) -> Iterator[Generated]:
-    elements = np.array(denoiser.network.elements)
-    frames: list[tuple[np.ndarray, ...]] = []
-
-    def observe(level: float, positions: torch.Tensor, *believed: torch.Tensor) -> None:
-        bar.update(len(positions))
-        if trajectories:
-            estimate, probabilities = (tensor.cpu().numpy() for tensor in believed)
-            frames.append((elements[probabilities.argmax(-1)], positions.cpu().numpy(), estimate))
-
-    atoms = generate_positions(denoiser, sizes, levels, generator, observe)
+    seen = _Seen(settings.levels(denoiser.config), batch.sizes, denoiser.network.elements, bar)
+    atoms = generate_positions(
+        denoiser,
+        batch.sizes,
+        settings,
+        batch.generator,
+        settle=settle,
+        observe=seen.keep if trajectories else seen.count,
+    )
     numbers, positions = atoms[0].cpu().numpy(), atoms[1].cpu().double().numpy()
-    for i, size in enumerate(sizes.tolist()):
-        trajectory = None
-        if trajectories:
-            steps = (np.stack([frame[k][i, :size] for frame in frames]) for k in range(3))
-            trajectory = Trajectory(np.array(levels), *steps)
+    for i, size in enumerate(batch.sizes.tolist()):
+        trajectory = seen.trajectory(i, size) if trajectories else None
         yield judge(ase.Atoms(numbers[i, :size], positions[i, :size]), trajectory)
+
+
+class _Seen:
+    """What has been seen of a batch at each level; where a molecule went back, the last of it."""
+
+    def __init__(
+        self, levels: list[float], sizes: torch.Tensor, elements: tuple[int, ...], bar: tqdm
+    ) -> None:
+        shape = len(levels), len(sizes), int(sizes.max())
+        self._levels = levels
+        self._elements = np.array(elements)
+        self._bar = bar
+        self._counted = np.zeros(shape[:2], dtype=bool)
+        self._numbers = np.zeros(shape, dtype=int)
+        self._positions, self._estimates = np.zeros((2, *shape, 3), dtype=np.float32)
+
+    def count(self, level: float, which: torch.Tensor, *_: torch.Tensor) -> None:
+        place = self._levels.index(level), which.cpu().numpy()
+        self._bar.update(int((~self._counted[place]).sum()))
+        self._counted[place] = True
+
+    def keep(self, level: float, which: torch.Tensor, *state: torch.Tensor) -> None:
+        self.count(level, which)
+        place = self._levels.index(level), which.cpu().numpy()
+        positions, estimates, probabilities = (tensor.cpu().numpy() for tensor in state)
+        self._numbers[place] = self._elements[probabilities.argmax(-1)]
+        self._positions[place], self._estimates[place] = positions, estimates
+
+    def trajectory(self, molecule: int, size: int) -> Trajectory:
+        arrays = (self._numbers, self._positions, self._estimates)
+        return Trajectory(np.array(self._levels), *(a[:, molecule, :size] for a in arrays))
 
 
 def judge(atoms: ase.Atoms, trajectory: Trajectory | None = None) -> Generated:

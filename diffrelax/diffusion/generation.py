@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from diffrelax.diffusion.joint import JointDenoiser
+from diffrelax.diffusion.joint import GenerationConfig, JointDenoiser
 from diffrelax.diffusion.samplers import sample_stochastic
 from diffrelax.network.network import centre
 
-# (noise level in Å, noisy positions, estimated positions, probabilities of the elements)
-Observer = Callable[[float, Tensor, Tensor, Tensor], None]
+# (noise level in Å, which molecules, noisy positions, estimated ones, probabilities of elements)
+Observer = Callable[[float, Tensor, Tensor, Tensor, Tensor], None]
+# (elements, logarithms of their probabilities for each atom, positions in Å) -> atomic numbers
+Settle = Callable[[Sequence[int], np.ndarray, np.ndarray], np.ndarray | None]
 
 
 @torch.no_grad()
 def generate_positions(
     denoiser: JointDenoiser,
     sizes: Tensor,
-    sigmas: list[float],
+    settings: GenerationConfig,
     generator: torch.Generator,
+    *,
+    settle: Settle | None = None,
     observe: Observer | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Draw molecules by the reverse diffusion.
@@ -30,12 +35,15 @@ def generate_positions(
     denoiser : JointDenoiser
     sizes : (n_molecules,) int tensor
         Numbers of atoms.
-    sigmas : list of float, Å
-        Falling noise levels; at the first, noise hides the molecules.
+    settings : GenerationConfig
     generator : torch.Generator
         On the processor, so that a seed gives the same molecules on every device.
+    settle : callable, optional
+        Chooses the elements of a molecule at the level ``settle_at``, and they stay; where it finds
+        none, the molecule goes back to the level ``restart_at``. Without it, the elements are those
+        that are most probable at the end.
     observe : callable, optional
-        Called at each level as ``observe(sigma, positions, estimate, probabilities)``.
+        Called at each level as ``observe(sigma, which, positions, estimate, probabilities)``.
 
     Returns
     -------
@@ -43,34 +51,96 @@ def generate_positions(
         Atomic numbers, 0 where there is no atom.
     positions : (n_molecules, n_atoms, 3) tensor, Å
     """
-    device = next(denoiser.parameters()).device
-    real = (torch.arange(int(sizes.max()))[None] < sizes[:, None]).to(device)
-    elements = torch.tensor(denoiser.network.elements, device=device)
-    width = 3 + len(elements)
+    chain = _Chain(denoiser, sizes, generator, observe)
+    levels = settings.levels(denoiser.config)
+    state = chain.begin(levels[0])
+    if settle:
+        high = [level for level in levels if level > settings.settle_at]
+        again = [level for level in high if level <= settings.restart_at] or high[-1:]
+        levels = levels[len(high) :]
+        state = chain.descend(state, chain.all, high, levels[0])
+        left = chain.settle(state, chain.all, levels[0], settle)
+        for _ in range(settings.restarts if again else 0):
+            if len(left):
+                noisy = chain.rise(state[left], left, levels[0], again[0])
+                state[left] = chain.descend(noisy, left, again, levels[0])
+                left = chain.settle(state[left], left, levels[0], settle)
+    return chain.read(chain.descend(state, chain.all, levels, 0.0))
 
-    def noise(state: Tensor) -> Tensor:
-        drawn = torch.randn(state.shape, generator=generator).to(device)
-        return torch.cat([centre(drawn[..., :3], real), drawn[..., 3:] * real[..., None]], -1)
 
-    def denoise(state: Tensor, sigma: float) -> Tensor:
-        positions, species = state.split([3, width - 3], dim=-1)
+class _Chain:
+    """Molecules on their way down the noise levels.
+
+    The state of a molecule has the positions of its atoms and the coordinates of their elements,
+    (n_atoms, 3 + n_elements), Å.
+    """
+
+    def __init__(
+        self,
+        denoiser: JointDenoiser,
+        sizes: Tensor,
+        generator: torch.Generator,
+        observe: Observer | None,
+    ) -> None:
+        device = next(denoiser.parameters()).device
+        self.all = torch.arange(len(sizes), device=device)
+        self._denoiser = denoiser
+        self._real = (torch.arange(int(sizes.max()))[None] < sizes[:, None]).to(device)
+        self._elements = torch.tensor(denoiser.network.elements, device=device)
+        self._settled = torch.full((*self._real.shape, len(self._elements)), torch.nan).to(device)
+        self._generator = generator
+        self._observe = observe
+
+    def begin(self, level: float) -> Tensor:
+        """Draw noise, as large as noisy molecules are."""
+        highest = (level**2 + self._denoiser.config.sigma_data**2) ** 0.5
+        return highest * self._noise(self._real)
+
+    def rise(self, state: Tensor, which: Tensor, level: float, higher: float) -> Tensor:
+        """Add noise to the state of some molecules, up to a higher level."""
+        return state + (higher**2 - level**2) ** 0.5 * self._noise(self._real[which])
+
+    def descend(self, state: Tensor, which: Tensor, levels: Sequence[float], end: float) -> Tensor:
+        """Sample the reverse diffusion of some molecules, through levels to the one at its end."""
+        real, settled = self._real[which], self._settled[which]
+
+        def denoise(state: Tensor, sigma: float) -> Tensor:
+            estimate, logits = self._estimate(state, which, sigma)
+            probabilities = logits.softmax(-1) * real[..., None]
+            probabilities = torch.where(settled.isnan(), probabilities, settled)
+            if self._observe:
+                self._observe(sigma, which, state[..., :3], estimate, probabilities)
+            return torch.cat([estimate, self._denoiser.element_scale * probabilities], -1)
+
+        return sample_stochastic(denoise, state, levels, lambda _: self._noise(real), end)
+
+    def settle(self, state: Tensor, which: Tensor, level: float, choose: Settle) -> Tensor:
+        """Choose the elements of some molecules; return those for which there are none."""
+        estimate, logits = self._estimate(state, which, level)
+        numbers = self._denoiser.network.elements
+        left = []
+        for place, (i, positions, scores) in enumerate(
+            zip(which.tolist(), estimate.double(), logits.double().log_softmax(-1), strict=True)
+        ):
+            real = self._real[i]
+            chosen = choose(numbers, scores[real].cpu().numpy(), positions[real].cpu().numpy())
+            if chosen is None:
+                left.append(place)
+            else:
+                places = self._denoiser.network.lookup[torch.as_tensor(chosen)]
+                one_hot = torch.nn.functional.one_hot(places, len(numbers))
+                self._settled[i, real] = one_hot.to(self._settled)
+        return which[left]
+
+    def read(self, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Return elements and positions at the end."""
+        return self._elements[state[..., 3:].argmax(-1)] * self._real, state[..., :3]
+
+    def _estimate(self, state: Tensor, which: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
         alike = state.new_full((len(state),), sigma)
-        estimate, logits = denoiser.joint(positions, species, alike, real)
-        probabilities = logits.softmax(-1) * real[..., None]
-        if observe:
-            observe(sigma, positions, estimate, probabilities)
-        return torch.cat([estimate, denoiser.element_scale * probabilities], -1)
+        return self._denoiser.joint(state[..., :3], state[..., 3:], alike, self._real[which])
 
-    highest = (sigmas[0] ** 2 + denoiser.config.sigma_data**2) ** 0.5
-    start = highest * noise(torch.zeros(*real.shape, width, device=device))
-    end = sample_stochastic(denoise, start, sigmas, noise)
-    return elements[end[..., 3:].argmax(-1)] * real, end[..., :3]
-
-
-def draw_noise(
-    denoiser: JointDenoiser, sizes: Tensor, sigmas: list[float], generator: torch.Generator
-) -> None:
-    """Draw from the generator what `generate_positions` would, to go on behind it."""
-    shape = len(sizes), int(sizes.max()), 3 + len(denoiser.network.elements)
-    for _ in sigmas:
-        torch.randn(shape, generator=generator)
+    def _noise(self, real: Tensor) -> Tensor:
+        shape = *real.shape, 3 + len(self._elements)
+        drawn = torch.randn(shape, generator=self._generator).to(real.device)
+        return torch.cat([centre(drawn[..., :3], real), drawn[..., 3:] * real[..., None]], -1)

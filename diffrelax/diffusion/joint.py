@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import numpy as np
 import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
@@ -26,11 +27,24 @@ class GenerationConfig(Entries):
         later the elements settle (Hoogeboom et al. 2022 take 0.25).
     n_levels : int
         Noise levels from the highest to the lowest, each one evaluation of the network.
+    settle_at : float, Å
+        Level at which elements are chosen that satisfy all valences.
+    restart_at : float, Å
+        Level to which a molecule goes back for which there are none; above ``settle_at``.
+    restarts : int
+        How often it may.
     """
 
     sizes: Annotated[dict[PositiveInt, PositiveInt], Field(min_length=1)]
     element_scale: float = Field(default=0.25, gt=0)
     n_levels: int = Field(default=200, gt=1)
+    settle_at: float = Field(default=0.08, gt=0)
+    restart_at: float = Field(default=0.5, gt=0)
+    restarts: int = Field(default=4, ge=0)
+
+    def levels(self, scales: DenoiserConfig) -> list[float]:
+        """List the falling noise levels of a denoiser, Å."""
+        return np.geomspace(scales.sigma_max, scales.sigma_min, self.n_levels).tolist()
 
 
 class JointDenoiser(Denoiser):

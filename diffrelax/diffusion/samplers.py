@@ -54,6 +54,7 @@ def sample_stochastic(
     positions: Tensor,
     sigmas: Sequence[float],
     noise: Callable[[Tensor], Tensor],
+    end: float = 0.0,
 ) -> Tensor:
     """Sample the reverse diffusion: each step draws from the posterior of the lower level.
 
@@ -67,12 +68,14 @@ def sample_stochastic(
     noise : callable
         Returns standard normal noise of the shape of its argument, for a molecule with zero mean
         over its atoms.
+    end : float, Å
+        Noise level of the result.
 
     Returns
     -------
     (..., n_atoms, 3) tensor, Å
     """
-    for sigma, lower in pairwise([*sigmas, 0.0]):
+    for sigma, lower in pairwise([*sigmas, end]):
         denoised = denoise(positions, sigma)
         positions = denoised + (lower / sigma) ** 2 * (positions - denoised)
         if lower > 0:

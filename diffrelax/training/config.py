@@ -77,8 +77,10 @@ class TrainingConfig(BaseModel):
     warmup, cooldown : int
         Steps over which the learning rate rises from zero, and falls to zero at the end; no more
         than there are.
+    optimizer : {"adamw", "muon"}
+        AdamW (Loshchilov and Hutter 2019), or Muon for the matrices of the layers.
     learning_rate, weight_decay : float
-        Of AdamW (Loshchilov and Hutter 2019).
+        Of either.
     ema : float
         Decay of the moving average of the weights, which is what is released.
     clip : float
@@ -116,6 +118,7 @@ class TrainingConfig(BaseModel):
     steps: int = Field(default=65_536, gt=0)
     warmup: int = Field(default=500, gt=0)
     cooldown: int = Field(default=24_576, gt=0)
+    optimizer: Literal["adamw", "muon"] = Field(default="adamw", exclude_if="adamw".__eq__)
     learning_rate: float = Field(default=2e-3, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)
     ema: float = Field(default=0.999, ge=0, lt=1)

@@ -25,6 +25,7 @@ from diffrelax.training.config import ModelConfig, TrainingConfig, build_denoise
 from diffrelax.training.geometries import Batch, GeometrySet, collate
 from diffrelax.training.learned import learned_from
 from diffrelax.training.log import LOG, begin_log, sums_of_losses, write_row
+from diffrelax.training.muon import MuonAdamW
 from diffrelax.training.objectives import Objective
 from diffrelax.training.order import epoch_batches
 from diffrelax.training.ranks import Ranks, joined_ranks
@@ -273,9 +274,7 @@ def start_state(
     if config.training.learn == "level":  # other rows have no gradient, and are to stay
         model.requires_grad_(False).network.level_embedding.requires_grad_(True)
         decay = 0.0
-    optimizer = torch.optim.AdamW(
-        model.parameters(), weight_decay=decay, betas=(0.9, 0.98), fused=True
-    )
+    optimizer = _optimizer(model, config.training.optimizer, decay)
     for parameter in model.parameters():
         optimizer.state[parameter] = {
             "step": torch.zeros((), device=device),
@@ -283,6 +282,15 @@ def start_state(
             "exp_avg_sq": torch.zeros_like(parameter),
         }
     return TrainingState(config.run() | {"data": data}, model, ema, optimizer, config.learned)
+
+
+def _optimizer(model: Denoiser, name: str, weight_decay: float) -> torch.optim.AdamW:
+    settings: dict[str, Any] = {"weight_decay": weight_decay, "betas": (0.9, 0.98), "fused": True}
+    if name == "adamw":
+        return torch.optim.AdamW(model.parameters(), **settings)
+    matrices = [p for p in model.network.layers.parameters() if p.ndim == 2]
+    ids = {id(p) for p in matrices}
+    return MuonAdamW(matrices, [p for p in model.parameters() if id(p) not in ids], **settings)
 
 
 def training_step(

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from e3nn import o3
@@ -74,28 +75,61 @@ def test_known_elements_are_elements_without_noise(denoiser):
     torch.testing.assert_close(known, joint)
 
 
-def test_generation_walks_down_the_levels_and_keeps_centre_and_padding(denoiser):
+SETTINGS = GenerationConfig(sizes={3: 1}, n_levels=6, settle_at=0.2, restart_at=5.0, restarts=2)
+
+
+def walk(denoiser, seed=0, **options):
+    """Generate two molecules; return them, and the levels and molecules that were seen."""
     seen = []
-    sizes = torch.tensor([3, 5])
-    levels = [15.0, 3.0, 0.5, 0.01]
-    made = [
-        generate_positions(
-            denoiser,
-            sizes,
-            levels,
-            torch.Generator().manual_seed(seed),
-            lambda level, *state: seen.append((level, state)),
-        )
-        for seed in (0, 0, 1)
-    ]
-    (numbers, positions), again, other = made
-    assert [level for level, _ in seen[:4]] == levels
-    first, probabilities = seen[0][1][0], seen[0][1][2]
+    made = generate_positions(
+        denoiser,
+        torch.tensor([3, 5]),
+        SETTINGS,
+        torch.Generator().manual_seed(seed),
+        observe=lambda level, which, *state: seen.append((level, which.tolist(), *state)),
+        **options,
+    )
+    return made, seen
+
+
+def test_generation_walks_down_the_levels_and_keeps_centre_and_padding(denoiser):
+    levels = SETTINGS.levels(denoiser.config)
+    (numbers, positions), seen = walk(denoiser)
+    assert [(level, which) for level, which, *_ in seen] == [(level, [0, 1]) for level in levels]
+    first, probabilities = seen[0][2], seen[0][4]
     assert first[1].std() == pytest.approx(15.0, rel=0.5)
-    real = (torch.arange(5) < sizes[:, None]).float()
+    real = (torch.arange(5) < torch.tensor([[3], [5]])).float()
     torch.testing.assert_close(probabilities.sum(-1), real)
     assert (numbers > 0).sum(1).tolist() == [3, 5]
     assert positions.sum(1).abs().max() < 1e-4
     assert positions[0, 3:].abs().max() == 0
-    assert torch.equal(positions, again[1])
-    assert not torch.equal(positions, other[1])
+    assert torch.equal(positions, walk(denoiser)[0][1])
+    assert not torch.equal(positions, walk(denoiser, seed=1)[0][1])
+
+
+def test_what_has_no_elements_goes_back_to_more_noise_and_then_settles(denoiser):
+    asked = []
+
+    def settle(elements, scores, positions):
+        assert scores.shape == (len(positions), len(elements))
+        assert np.exp(scores).sum(1) == pytest.approx(1)
+        asked.append(len(positions))
+        return None if asked == [3] else np.full(len(positions), 7)
+
+    levels = SETTINGS.levels(denoiser.config)
+    high, again = [x for x in levels if x > 0.2], [x for x in levels if 0.2 < x <= 5.0]
+    (numbers, _), seen = walk(denoiser, settle=settle)
+    assert asked == [3, 5, 3]
+    assert [level for level, *_ in seen] == [*high, *again, *levels[len(high) :]]
+    assert [which for _, which, *_ in seen[len(high) :]][: len(again)] == [[0]] * len(again)
+    assert seen[len(high)][2].std() == pytest.approx(again[0], rel=0.6)
+    assert numbers.tolist() == [[7, 7, 7, 0, 0], [7] * 5]
+
+
+def test_what_never_settles_keeps_its_most_probable_elements(denoiser):
+    asked = []
+    (numbers, _), seen = walk(denoiser, settle=lambda *atoms: asked.append(atoms))
+    assert len(asked) == 2 * (1 + SETTINGS.restarts)
+    assert torch.equal((numbers > 0).sum(1), torch.tensor([3, 5]))
+    elements = torch.tensor(denoiser.network.elements)
+    assert torch.equal(numbers[1], elements[seen[-1][4][1].argmax(-1)])

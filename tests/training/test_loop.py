@@ -38,9 +38,12 @@ def rows(folder):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_resuming_repeats_an_uninterrupted_run_bit_for_bit(
-    geometries, config, tmp_path, monkeypatch
+    geometries, config, tmp_path, monkeypatch, optimizer
 ):
+    settings = config.training.model_copy(update={"optimizer": optimizer})
+    config = config.model_copy(update={"training": settings})
     train(config, tmp_path / "whole", geometries, geometries)
 
     def stop_after(steps):

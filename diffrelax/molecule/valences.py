@@ -1,0 +1,182 @@
+"""Elements and bond orders that belong together, as an integer program."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import combinations, product
+from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+# Å, of atoms in single, double and triple bonds: Pyykkö and Atsumi 2009 (doi
+# 10.1002/chem.200800987, 10.1002/chem.200901472), Pyykkö et al. 2005 (doi 10.1002/chem.200401299)
+RADII = (
+    {1: 0.32, 6: 0.75, 7: 0.71, 8: 0.63, 9: 0.64},
+    {6: 0.67, 7: 0.60, 8: 0.57},
+    {6: 0.60, 7: 0.54, 8: 0.53},
+)
+SPREAD = 0.06  # Å, of the lengths of bonds about the sum of their radii, and of estimates
+# distances in units of a single bond: below the first, atoms are in one place; up to the second,
+# bonded; up to the third, perhaps
+COLLISION, BOND, CONTACT = 0.7, 1.22, 1.4
+NO_BOND = 2.0  # costs are negative logarithms of probabilities
+CHARGE = 2.0
+CERTAINLY_NOT = 14.0
+SECONDS = 5.0
+
+
+class Kind(NamedTuple):
+    """What an atom can be."""
+
+    number: int
+    charge: int
+    valence: int
+
+
+class Bond(NamedTuple):
+    """What two atoms can be to each other; of order 0, they are not bonded."""
+
+    kinds: tuple[Kind, Kind]
+    order: int
+    cost: float
+
+
+KINDS = (
+    Kind(1, 0, 1),
+    Kind(6, 0, 4),
+    Kind(7, 0, 3),
+    Kind(8, 0, 2),
+    Kind(9, 0, 1),
+    Kind(7, 1, 4),
+    Kind(8, -1, 1),
+)
+
+
+def settle_elements(
+    elements: Sequence[int], log_probabilities: np.ndarray, positions: np.ndarray
+) -> np.ndarray | None:
+    """Find the most probable elements with which every atom has the bonds that its valence asks.
+
+    Elements and bond orders are chosen together, neutral as a whole, so that the probability of
+    the elements times that of the lengths of the bonds is largest. Bonds are as long as the radii
+    of their ends add up to, give or take.
+
+    Parameters
+    ----------
+    elements : sequence of int
+        Atomic numbers, of H, C, N, O and F.
+    log_probabilities : (n_atoms, n_elements) array
+    positions : (n_atoms, 3) array, Å
+
+    Returns
+    -------
+    (n_atoms,) int array or None
+        Atomic numbers. None if no elements will do, atoms are in one place, or the molecule falls
+        to pieces.
+    """
+    costs = [dict(zip(elements, row, strict=True)) for row in -log_probabilities]
+    kinds = [
+        {kind: CHARGE * abs(kind.charge) + cost[kind.number] for kind in KINDS
+         if cost.get(kind.number, np.inf) < CERTAINLY_NOT}
+        for cost in costs
+    ]  # fmt: skip
+    likely = np.asarray(elements)[log_probabilities.argmax(axis=1)]
+    pairs = _pairs(likely, positions)
+    if pairs is None:
+        return None
+    program = _Program()
+    atoms = [{kind: program.variable(cost) for kind, cost in known.items()} for known in kinds]
+    orders: list[dict[int, float]] = [{} for _ in atoms]
+    bonds: dict[int, tuple[int, int]] = {}
+    for pair, distance, certain in pairs:
+        a, b = pair
+        parts: dict[int, dict[int, float]] = defaultdict(dict)
+        for bond in _bonds(kinds[a], kinds[b], distance, certain):
+            i = program.variable(bond.cost)
+            for end, atom in enumerate(pair):
+                parts[atoms[atom][bond.kinds[end]]][i] = 1.0
+                if bond.order:
+                    orders[atom][i] = bond.order
+            if bond.order:
+                bonds[i] = pair
+        for atom in pair:
+            for chosen in atoms[atom].values():
+                program.require(parts[chosen] | {chosen: -1.0}, 0.0)
+    for known, order in zip(atoms, orders, strict=True):
+        program.require(dict.fromkeys(known.values(), 1.0), 1.0)
+        program.require(order | {i: -float(kind.valence) for kind, i in known.items()}, 0.0)
+    charges = {i: float(kind.charge) for known in atoms for kind, i in known.items()}
+    program.require({i: charge for i, charge in charges.items() if charge}, 0.0)
+    solution = program.solve()
+    if solution is None or not _in_one_piece([bonds[i] for i in bonds if solution[i]], len(atoms)):
+        return None
+    return np.array([kind.number for known in atoms for kind, i in known.items() if solution[i]])
+
+
+def _pairs(
+    numbers: np.ndarray, positions: np.ndarray
+) -> list[tuple[tuple[int, int], float, bool]] | None:
+    """List the pairs that are near, their distances, and whether they are bonded for certain."""
+    found = []
+    for a, b in combinations(range(len(numbers)), 2):
+        distance = float(np.linalg.norm(positions[a] - positions[b]))
+        ratio = distance / (RADII[0][numbers[a]] + RADII[0][numbers[b]])
+        if ratio < COLLISION:
+            return None
+        hydrogens = numbers[a] == numbers[b] == 1
+        if ratio < (BOND if hydrogens else CONTACT):
+            found.append(((a, b), distance, ratio < BOND))
+    return found
+
+
+def _bonds(
+    one: dict[Kind, float], other: dict[Kind, float], distance: float, certain: bool
+) -> Iterator[Bond]:
+    for kinds in product(one, other):
+        if not certain:
+            yield Bond(kinds, 0, NO_BOND)
+        for order, radii in enumerate(RADII, start=1):
+            if all(kind.number in radii for kind in kinds):
+                length = sum(radii[kind.number] for kind in kinds)
+                off = abs(distance - length) / SPREAD
+                yield Bond(kinds, order, off**2 / 2 if off < 2 else 2 * off - 2)
+
+
+def _in_one_piece(bonds: Sequence[tuple[int, int]], n_atoms: int) -> bool:
+    ends = np.array(bonds, dtype=int).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(bonds)), ends), shape=(n_atoms, n_atoms))
+    return connected_components(graph, directed=False)[0] == 1
+
+
+class _Program:
+    """Choices of least cost, each taken or not, whose weighted sums are as required."""
+
+    def __init__(self) -> None:
+        self._costs: list[float] = []
+        self._terms: list[tuple[int, int, float]] = []
+        self._totals: list[float] = []
+
+    def variable(self, cost: float) -> int:
+        self._costs.append(cost)
+        return len(self._costs) - 1
+
+    def require(self, weights: dict[int, float], total: float) -> None:
+        self._terms += [(len(self._totals), i, weight) for i, weight in weights.items()]
+        self._totals.append(total)
+
+    def solve(self) -> np.ndarray | None:
+        rows, columns, weights = zip(*self._terms, strict=True)
+        shape = len(self._totals), len(self._costs)
+        sums = coo_array((weights, (rows, columns)), shape=shape).tocsr()
+        found = milp(
+            self._costs,
+            integrality=np.ones(len(self._costs)),
+            bounds=Bounds(0, 1),
+            constraints=LinearConstraint(sums, self._totals, self._totals),
+            options={"time_limit": SECONDS},
+        )
+        return None if found.x is None else found.x > 0.5

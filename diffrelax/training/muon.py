@@ -1,0 +1,74 @@
+"""Muon: momentum whose matrices are made orthogonal before they are a step."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+MOMENTUM = 0.95
+ITERATIONS = 5
+QUINTIC = (3.4445, -4.7750, 2.0315)  # of Newton and Schulz, from Jordan et al. 2024
+SIZE_OF_ADAMW = 0.2  # of an entry's step, root mean square, in units of the learning rate
+
+
+class MuonAdamW(torch.optim.AdamW):
+    """Muon for some matrices, AdamW for all other parameters, with one learning rate.
+
+    A step of a matrix is its momentum with all singular values made equal, as large as a step of
+    AdamW usually is (Jordan et al. 2024, kellerjordan.github.io/posts/muon; Liu et al. 2025, arXiv
+    2502.16982). `torch.optim.Muon` does the same one matrix after the other in bfloat16, which on
+    a processor takes longer than the network.
+
+    Parameters
+    ----------
+    matrices, others : iterable of torch.nn.Parameter
+    options
+        See `torch.optim.AdamW`.
+    """
+
+    def __init__(
+        self,
+        matrices: Iterable[nn.Parameter],
+        others: Iterable[nn.Parameter],
+        *,
+        weight_decay: float,
+        betas: tuple[float, float],
+        fused: bool,
+    ) -> None:
+        groups = [{"params": list(others)}, {"params": list(matrices)}]
+        super().__init__(groups, weight_decay=weight_decay, betas=betas, fused=fused)
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Take one step."""
+        group = self.param_groups[1]
+        alike: dict[torch.Size, list[Tensor]] = defaultdict(list)
+        for matrix in group["params"]:
+            if matrix.grad is not None:
+                alike[matrix.shape].append(matrix)
+        for shape, matrices in alike.items():
+            gradients = torch.stack([matrix.grad for matrix in matrices])  # type: ignore[misc]
+            momenta = [self.state[matrix]["exp_avg"] for matrix in matrices]
+            torch._foreach_lerp_(momenta, list(gradients), 1 - MOMENTUM)
+            ahead = gradients.lerp(torch.stack(momenta), MOMENTUM)
+            steps = group["lr"] * SIZE_OF_ADAMW * max(shape) ** 0.5 * orthogonal(ahead)
+            torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_sub_(matrices, list(steps))
+            for matrix in matrices:
+                matrix.grad = None
+        super().step(closure)
+
+
+def orthogonal(matrices: Tensor) -> Tensor:
+    """Bring the singular values of matrices, (k, m, n), near one (0.7 to 1.2)."""
+    if matrices.shape[1] > matrices.shape[2]:
+        return orthogonal(matrices.mT).mT
+    a, b, c = QUINTIC
+    x = matrices / matrices.norm(dim=(1, 2), keepdim=True).clamp(min=1e-12)
+    for _ in range(ITERATIONS):
+        square = x @ x.mT
+        x = a * x + (b * square + c * square @ square) @ x
+    return x
