@@ -16,8 +16,9 @@ from rdkit import Chem
 from tqdm.auto import tqdm
 
 from diffrelax.atomic import replacing
-from diffrelax.diffusion.generation import Settle, generate_positions
+from diffrelax.diffusion.generation import Relax, Settle, generate_positions, split
 from diffrelax.diffusion.joint import GenerationConfig, JointDenoiser
+from diffrelax.diffusion.schedule import relax_positions
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.embedding import check_seed
@@ -33,7 +34,7 @@ class Trajectory:
     Parameters
     ----------
     levels : (n_levels,) array, Å
-        Falling noise levels.
+        Falling noise levels of the model that generates.
     numbers : (n_levels, n_atoms) array
         Most probable elements at each level.
     positions : (n_levels, n_atoms, 3) array, Å
@@ -71,6 +72,7 @@ class Generated:
 
 def generate(
     model: Model,
+    relaxer: Model | None,
     n: int = 100,
     *,
     seed: int = 42,
@@ -81,15 +83,19 @@ def generate(
     """Generate molecules.
 
     The numbers of atoms are drawn from those of the training data. The same seed gives the same
-    molecules for the same ``n``. Near the end, at the noise level ``settle_at`` of the model, the
-    elements are chosen that are most probable for the model among those that satisfy all
-    valences; a molecule for which there are none goes back to more noise, up to ``restarts``
-    times. Nothing is left out: what is no molecule at the end is handed over, with the reason.
+    molecules for the same ``n``. Exploration ends at the noise level ``settle_at`` of the model:
+    of the elements that satisfy all valences, those are chosen that are most probable for the
+    model; a molecule for which there are none goes back to more noise, up to ``restarts`` times.
+    Another model then relaxes what has been found. Nothing is left out: what is no molecule at the
+    end is handed over, with the reason.
 
     Parameters
     ----------
     model : Model
         One that can generate, such as ``generate-qm9``.
+    relaxer : Model or None
+        One that relaxes, at the same level of theory, such as ``relax-qm9``. None: the first model
+        goes on to the lowest noise by itself.
     n : int
     seed : int
     free_elements : bool
@@ -102,11 +108,13 @@ def generate(
     Raises
     ------
     ValueError
-        If the model cannot generate, ``n`` is not positive, or the seed is out of range.
+        If the model cannot generate, the other does not know its elements or its level of theory,
+        ``n`` is not positive, or the seed is out of range.
     """
     found = dict(
         generate_each(
             model,
+            relaxer,
             n,
             seed=seed,
             free_elements=free_elements,
@@ -119,6 +127,7 @@ def generate(
 
 def generate_each(
     model: Model,
+    relaxer: Model | None,
     n: int,
     *,
     seed: int,
@@ -145,8 +154,44 @@ def generate_each(
             sizes.argsort(stable=True).split(MOLECULES_IN_BATCH), _generators(seed), strict=False
         )
     ]
-    settle = None if free_elements else settle_elements
-    return _generate(denoiser, settings, batches, settle, trajectories, skip, progress)
+    phases = _Phases(
+        denoiser,
+        settings,
+        None if free_elements else settle_elements,
+        None if relaxer is None else _relax_with(relaxer, model),
+    )
+    return _generate(phases, batches, trajectories, skip, progress)
+
+
+def _relax_with(relaxer: Model, model: Model) -> Relax:
+    """Return what takes over from a model that generates."""
+    level = model.config.level
+    if level not in relaxer.config.levels:
+        raise ValueError(f"{relaxer.name} has not learned {level}, the level of {model.name}")
+    if unknown := set(model.config.elements) - set(relaxer.config.elements):
+        raise ValueError(f"{relaxer.name} does not know the elements {sorted(unknown)}")
+
+    def relax(numbers: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        theory = relaxer.theory([0] * len(numbers), level)
+        schedule = relaxer.config.relaxation
+        return relax_positions(relaxer.denoiser, numbers, positions, schedule, theory=theory)
+
+    return relax
+
+
+class _Phases(NamedTuple):
+    """What explores, what chooses the elements, and what relaxes."""
+
+    denoiser: JointDenoiser
+    settings: GenerationConfig
+    settle: Settle | None
+    relax: Relax | None
+
+    @property
+    def levels(self) -> Sequence[float]:
+        """Levels of exploration and, unless another model takes over, of relaxation, Å."""
+        levels = self.settings.levels(self.denoiser.config)
+        return split(levels, self.settings.settle_at)[0] if self.relax else levels
 
 
 class _Batch(NamedTuple):
@@ -163,22 +208,17 @@ def _generators(seed: int) -> Iterator[torch.Generator]:
 
 
 def _generate(
-    denoiser: JointDenoiser,
-    settings: GenerationConfig,
-    batches: list[_Batch],
-    settle: Settle | None,
-    trajectories: bool,
-    skip: int,
-    progress: bool,
+    phases: _Phases, batches: list[_Batch], trajectories: bool, skip: int, progress: bool
 ) -> Iterator[tuple[int, Generated]]:
-    total = settings.n_levels * sum(len(batch.places) for batch in batches)
+    steps = len(phases.levels)
+    total = steps * sum(len(batch.places) for batch in batches)
     with tqdm(total=total, unit="level", disable=None if progress else True) as bar:
         for batch in batches:
             if skip >= len(batch.places):
-                bar.update(len(batch.places) * settings.n_levels)
+                bar.update(len(batch.places) * steps)
                 skip -= len(batch.places)
                 continue
-            made = _generate_batch(denoiser, settings, batch, settle, trajectories, bar)
+            made = _generate_batch(phases, batch, trajectories, bar)
             yield from islice(zip(batch.places, made, strict=True), skip, None)
             skip = 0
 
@@ -190,20 +230,17 @@ def _draw_sizes(settings: GenerationConfig, n: int, generator: torch.Generator) 
 
 
 def _generate_batch(
-    denoiser: JointDenoiser,
-    settings: GenerationConfig,
-    batch: _Batch,
-    settle: Settle | None,
-    trajectories: bool,
-    bar: tqdm,
+    phases: _Phases, batch: _Batch, trajectories: bool, bar: tqdm
 ) -> Iterator[Generated]:
-    seen = _Seen(settings.levels(denoiser.config), batch.sizes, denoiser.network.elements, bar)
+    denoiser = phases.denoiser
+    seen = _Seen(phases.levels, batch.sizes, denoiser.network.elements, bar)
     atoms = generate_positions(
         denoiser,
         batch.sizes,
-        settings,
+        phases.settings,
         batch.generator,
-        settle=settle,
+        settle=phases.settle,
+        relax=phases.relax,
         observe=seen.keep if trajectories else seen.count,
     )
     numbers, positions = atoms[0].cpu().numpy(), atoms[1].cpu().double().numpy()
@@ -216,7 +253,7 @@ class _Seen:
     """What has been seen of a batch at each level; where a molecule went back, the last of it."""
 
     def __init__(
-        self, levels: list[float], sizes: torch.Tensor, elements: tuple[int, ...], bar: tqdm
+        self, levels: Sequence[float], sizes: torch.Tensor, elements: tuple[int, ...], bar: tqdm
     ) -> None:
         shape = len(levels), len(sizes), int(sizes.max())
         self._levels = levels

@@ -34,7 +34,7 @@ def model():
 
 
 def test_a_seed_makes_the_same_geometries_again(model):
-    one, again, other = (generate(model, 7, seed=seed) for seed in (0, 0, 1))
+    one, again, other = (generate(model, None, 7, seed=seed) for seed in (0, 0, 1))
     assert all(np.array_equal(a.atoms.positions, b.atoms.positions)
                for a, b in zip(one, again, strict=True))  # fmt: skip
     assert {len(made.atoms) for made in one + other} == {3, 5}
@@ -44,20 +44,20 @@ def test_a_seed_makes_the_same_geometries_again(model):
 @pytest.mark.parametrize("skip", [0, 1, 2, 5, 7])
 def test_molecules_that_are_skipped_leave_the_others_as_they_are(model, monkeypatch, skip):
     monkeypatch.setattr("diffrelax.generation.MOLECULES_IN_BATCH", 2)
-    whole = list(generate_each(model, 7, seed=0))
-    rest = list(generate_each(model, 7, seed=0, skip=skip))
+    whole = list(generate_each(model, None, 7, seed=0))
+    rest = list(generate_each(model, None, 7, seed=0, skip=skip))
     assert [i for i, _ in rest] == [i for i, _ in whole[skip:]]
     for (_, one), (_, other) in zip(rest, whole[skip:], strict=True):
         assert np.array_equal(one.atoms.positions, other.atoms.positions)
 
 
 def test_sizes_are_drawn_as_in_the_data(model):
-    sizes = [len(made.atoms) for made in generate(model, 400, seed=3)]
+    sizes = [len(made.atoms) for made in generate(model, None, 400, seed=3)]
     assert sizes.count(5) / 400 == pytest.approx(0.75, abs=4 * (0.75 * 0.25 / 400) ** 0.5)
 
 
 def test_a_trajectory_ends_where_the_molecule_is(model, tmp_path):
-    made = generate(model, 3, seed=0, trajectories=True)
+    made = generate(model, None, 3, seed=0, trajectories=True)
     for one in made:
         path = one.trajectory
         assert path.positions.shape == path.estimates.shape == (6, len(one.atoms), 3)
@@ -100,9 +100,39 @@ def test_two_waters_are_not_one_molecule():
 
 def test_what_cannot_be_generated_is_refused(model):
     with pytest.raises(ValueError, match="n = 0: ask for at least one"):
-        generate(model, 0)
+        generate(model, None, 0)
     with pytest.raises(ValueError, match="-1"):
-        generate(model, 2, seed=-1)
+        generate(model, None, 2, seed=-1)
     only_relaxes = replace(model, config=model.config.model_copy(update={"generation": None}))
     with pytest.raises(ValueError, match="tiny-1 only relaxes"):
-        generate(only_relaxes, 2)
+        generate(only_relaxes, None, 2)
+    with pytest.raises(ValueError, match="other-1 has not learned none, the level of tiny-1"):
+        generate(model, replace(only_relaxes, config=_named(only_relaxes, "other-1", "B3LYP")), 2)
+
+
+def _named(model, name, level):
+    return model.config.model_copy(update={"name": name, "level": level})
+
+
+def test_another_model_relaxes_what_has_been_found(model):
+    relaxer = replace(model, config=model.config.model_copy(update={"name": "relaxer-1"}))
+    free = {"free_elements": True, "trajectories": True}
+    alone, relaxed = (generate(model, second, 3, seed=0, **free) for second in (None, relaxer))
+    for one, other in zip(alone, relaxed, strict=True):
+        levels = other.trajectory.levels
+        assert levels.min() > model.config.generation.settle_at > one.trajectory.levels.min()
+        assert np.array_equal(levels, one.trajectory.levels[: len(levels)])
+        assert np.array_equal(other.trajectory.positions, one.trajectory.positions[: len(levels)])
+        assert not np.allclose(one.atoms.positions, other.atoms.positions)
+
+
+def test_elements_of_what_settles_satisfy_valences(model, monkeypatch):
+    water = np.array([8, 1, 1])
+    monkeypatch.setattr("diffrelax.generation.settle_elements", lambda *_: water)
+    made = generate(replace(model, config=_of_three(model)), None, 2, seed=0)
+    assert [one.atoms.numbers.tolist() for one in made] == [[8, 1, 1]] * 2
+
+
+def _of_three(model):
+    settings = model.config.generation.model_copy(update={"sizes": {3: 1}})
+    return model.config.model_copy(update={"generation": settings})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,6 +30,16 @@ def generate(
     model: Annotated[
         str, typer.Option("--model", help="Released model, folder of one, or .safetensors file")
     ] = "generate-qm9",
+    relaxer: Annotated[
+        str,
+        typer.Option(help="Model that relaxes what the other has found; none: it does so itself"),
+    ] = "relax-qm9",
+    free_elements: Annotated[
+        bool,
+        typer.Option(
+            "--free-elements", help="Take the most probable elements, whatever their valences"
+        ),
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of the noise")] = 42,
     device: Device = "cpu",
     threads: Threads = None,
@@ -36,7 +47,9 @@ def generate(
 ) -> None:
     """Generate molecules out of noise.
 
-    What is not a molecule is written too, and marked.
+    One model explores, down to the noise level at which elements are chosen that satisfy all
+    valences; where there are none, it goes back to more noise. Another relaxes. What is not a
+    molecule is written too, and marked.
     """
     from diffrelax.files.writing import check_output
     from diffrelax.generation import generate_each, write_trajectories
@@ -48,8 +61,17 @@ def generate(
             check_output(path, (suffix,))
     set_threads(threads)
     loaded, keep = load_model(model, device), trajectories is not None
-    generate_each(loaded, n, seed=seed)  # before the output is made
-    settings = {"command": "generate", "model": loaded.sha256, "n": n, "seed": seed}
+    second = None if relaxer == "none" else load_model(relaxer, device)
+    make = partial(generate_each, loaded, second, n, seed=seed, free_elements=free_elements)
+    make()  # before the output is made
+    settings = {
+        "command": "generate",
+        "model": loaded.sha256,
+        "relaxer": second and second.sha256,
+        "free_elements": free_elements,
+        "n": n,
+        "seed": seed,
+    }
     found: list[Generated] = []
     with ResultFile(output, settings, _is_molecule, overwrite=overwrite) as file:
         if done := file.n_done:
@@ -57,9 +79,7 @@ def generate(
                 raise ValueError("trajectories are written at the end alone: give --overwrite")
             print(f"{output}: {done} done before, going on from there", file=sys.stderr)
         try:
-            for i, one in generate_each(
-                loaded, n, seed=seed, trajectories=keep, skip=done, progress=True
-            ):
+            for i, one in make(trajectories=keep, skip=done, progress=True):
                 file.append([_result(i, one)])
                 if keep:
                     found.append(one)

@@ -16,6 +16,8 @@ from diffrelax.network.network import centre
 Observer = Callable[[float, Tensor, Tensor, Tensor, Tensor], None]
 # (elements, logarithms of their probabilities for each atom, positions in Å) -> atomic numbers
 Settle = Callable[[Sequence[int], np.ndarray, np.ndarray], np.ndarray | None]
+# (atomic numbers, positions in Å) -> positions in Å, of a batch
+Relax = Callable[[Tensor, Tensor], Tensor]
 
 
 @torch.no_grad()
@@ -26,6 +28,7 @@ def generate_positions(
     generator: torch.Generator,
     *,
     settle: Settle | None = None,
+    relax: Relax | None = None,
     observe: Observer | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Draw molecules by the reverse diffusion.
@@ -42,6 +45,8 @@ def generate_positions(
         Chooses the elements of a molecule at the level ``settle_at``, and they stay; where it finds
         none, the molecule goes back to the level ``restart_at``. Without it, the elements are those
         that are most probable at the end.
+    relax : callable, optional
+        Takes over at the level ``settle_at``, from the estimated minimum.
     observe : callable, optional
         Called at each level as ``observe(sigma, which, positions, estimate, probabilities)``.
 
@@ -53,19 +58,26 @@ def generate_positions(
     """
     chain = _Chain(denoiser, sizes, generator, observe)
     levels = settings.levels(denoiser.config)
-    state = chain.begin(levels[0])
+    high, low = split(levels, settings.settle_at)
+    state = chain.descend(chain.begin(levels[0]), chain.all, high, low[0])
     if settle:
-        high = [level for level in levels if level > settings.settle_at]
-        again = [level for level in high if level <= settings.restart_at] or high[-1:]
-        levels = levels[len(high) :]
-        state = chain.descend(state, chain.all, high, levels[0])
-        left = chain.settle(state, chain.all, levels[0], settle)
+        again = split(high, settings.restart_at)[1] or high[-1:]
+        left = chain.settle(state, chain.all, low[0], settle)
         for _ in range(settings.restarts if again else 0):
             if len(left):
-                noisy = chain.rise(state[left], left, levels[0], again[0])
-                state[left] = chain.descend(noisy, left, again, levels[0])
-                left = chain.settle(state[left], left, levels[0], settle)
-    return chain.read(chain.descend(state, chain.all, levels, 0.0))
+                noisy = chain.rise(state[left], left, low[0], again[0])
+                state[left] = chain.descend(noisy, left, again, low[0])
+                left = chain.settle(state[left], left, low[0], settle)
+    if relax:
+        numbers, estimate = chain.estimate(state, low[0])
+        return numbers, relax(numbers, estimate)
+    return chain.read(chain.descend(state, chain.all, low, 0.0))
+
+
+def split(levels: Sequence[float], at: float) -> tuple[Sequence[float], Sequence[float]]:
+    """Split falling levels into those above one and the rest."""
+    above = sum(level > at for level in levels)
+    return levels[:above], levels[above:]
 
 
 class _Chain:
@@ -102,12 +114,10 @@ class _Chain:
 
     def descend(self, state: Tensor, which: Tensor, levels: Sequence[float], end: float) -> Tensor:
         """Sample the reverse diffusion of some molecules, through levels to the one at its end."""
-        real, settled = self._real[which], self._settled[which]
+        real = self._real[which]
 
         def denoise(state: Tensor, sigma: float) -> Tensor:
-            estimate, logits = self._estimate(state, which, sigma)
-            probabilities = logits.softmax(-1) * real[..., None]
-            probabilities = torch.where(settled.isnan(), probabilities, settled)
+            estimate, probabilities = self._clean(state, which, sigma)
             if self._observe:
                 self._observe(sigma, which, state[..., :3], estimate, probabilities)
             return torch.cat([estimate, self._denoiser.element_scale * probabilities], -1)
@@ -116,7 +126,7 @@ class _Chain:
 
     def settle(self, state: Tensor, which: Tensor, level: float, choose: Settle) -> Tensor:
         """Choose the elements of some molecules; return those for which there are none."""
-        estimate, logits = self._estimate(state, which, level)
+        estimate, logits = self._denoise(state, which, level)
         numbers = self._denoiser.network.elements
         left = []
         for place, (i, positions, scores) in enumerate(
@@ -132,11 +142,23 @@ class _Chain:
                 self._settled[i, real] = one_hot.to(self._settled)
         return which[left]
 
+    def estimate(self, state: Tensor, level: float) -> tuple[Tensor, Tensor]:
+        """Return the elements of all molecules, and their estimated minima."""
+        positions, probabilities = self._clean(state, self.all, level)
+        return self.read(torch.cat([positions, probabilities], -1))
+
     def read(self, state: Tensor) -> tuple[Tensor, Tensor]:
         """Return elements and positions at the end."""
         return self._elements[state[..., 3:].argmax(-1)] * self._real, state[..., :3]
 
-    def _estimate(self, state: Tensor, which: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
+    def _clean(self, state: Tensor, which: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
+        """Estimate minima, and probabilities of elements: one where they have settled."""
+        estimate, logits = self._denoise(state, which, sigma)
+        probabilities = logits.softmax(-1) * self._real[which][..., None]
+        settled = self._settled[which]
+        return estimate, torch.where(settled.isnan(), probabilities, settled)
+
+    def _denoise(self, state: Tensor, which: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
         alike = state.new_full((len(state),), sigma)
         return self._denoiser.joint(state[..., :3], state[..., 3:], alike, self._real[which])
 

@@ -22,7 +22,7 @@ RADII = (
 SPREAD = 0.06  # Å, of the lengths of bonds about the sum of their radii, and of estimates
 # distances in units of a single bond: below the first, atoms are in one place; up to the second,
 # bonded; up to the third, perhaps
-COLLISION, BOND, CONTACT = 0.7, 1.22, 1.4
+COLLISION, BOND, CONTACT = 0.7, 1.22, 1.3
 NO_BOND = 2.0  # costs are negative logarithms of probabilities
 CHARGE = 2.0
 CERTAINLY_NOT = 14.0

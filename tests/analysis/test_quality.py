@@ -1,7 +1,7 @@
 import ase
 import pytest
 from ase.build import molecule
-from paper.quality import constitutions, generation_quality, stable_atoms
+from paper.quality import accepted_by_rdkit, constitutions, generation_quality, stable_atoms
 
 from diffrelax.generation import judge
 from diffrelax.molecule import Molecule
@@ -25,6 +25,15 @@ def test_atoms_with_too_few_or_too_many_bonds_are_not_stable():
     assert not hydrogens[0]
 
 
+def test_what_rdkit_accepts_is_the_largest_fragment_and_radicals_too():
+    far = molecule("H2O")
+    far.positions += 4.0
+    assert accepted_by_rdkit(molecule("CH3CH2OH") + far) == "[H]OC([H])([H])C([H])([H])[H]"
+    assert accepted_by_rdkit(molecule("CH3"))
+    crowded = molecule("CH4") + ase.Atoms("H", [[0.9, 0, 0]])
+    assert accepted_by_rdkit(crowded) == ""
+
+
 def test_shares_are_counted(geometries):
     known = constitutions(geometries)
     assert known == {"CCO", "CC=O", "C1CC1", "C#C", "CC(N)=O", "c1ccoc1"}
@@ -32,6 +41,8 @@ def test_shares_are_counted(geometries):
     quality = generation_quality(made, known)
     assert quality.n == 4
     assert quality.valid == 0.75
+    assert quality.valid_by_rdkit == 1.0
+    assert quality.valid_and_unique_by_rdkit == 0.75
     assert quality.unique == pytest.approx(2 / 3)
     assert quality.novel == 0.5
     assert quality.stable_molecules == 0.75

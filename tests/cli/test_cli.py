@@ -530,7 +530,19 @@ def test_nothing_but_results_goes_to_standard_output():
 
 def test_generate_writes_everything_and_marks_what_is_no_molecule(run, tiny_generator, tmp_path):
     output, trajectories = tmp_path / "made.extxyz", tmp_path / "made.h5"
-    arguments = ("generate", "-n", 3, "--seed", 0, "--model", tiny_generator, "-o", output)
+    arguments = (
+        "generate",
+        "-n",
+        3,
+        "--seed",
+        0,
+        "--model",
+        tiny_generator,
+        "--relaxer",
+        "none",
+        "-o",
+        output,
+    )
     status, out, _ = run(*arguments, "--trajectories", trajectories)
     assert status == 0
     assert "0 of 3 are molecules" in out
@@ -589,7 +601,7 @@ def test_generate_says_what_is_wrong(
     run, tiny_generator, tmp_path, monkeypatch, arguments, message
 ):
     monkeypatch.chdir(tmp_path)
-    status, _, errors = run("generate", "--model", tiny_generator, *arguments)
+    status, _, errors = run("generate", "--model", tiny_generator, "--relaxer", "none", *arguments)
     assert status == 2
     assert message in errors
     assert not list(tmp_path.glob("a.*"))
@@ -684,18 +696,24 @@ def test_generate_keeps_what_is_done_when_it_is_interrupted(
     monkeypatch.setattr(generation, "_generate_batch", interrupt)
     monkeypatch.setattr(generation, "MOLECULES_IN_BATCH", 2)
     output = tmp_path / "made.extxyz"
-    status, out, err = run("generate", "-n", 5, "--model", tiny_generator, "-o", output)
+    status, out, err = run(
+        "generate", "-n", 5, "--model", tiny_generator, "--relaxer", "none", "-o", output
+    )
     assert status == 130
     assert "interrupted: 2 of 5 are done" in err and "0 of 2 are molecules" in out
     assert len(ase.io.read(output, ":")) == 2
     monkeypatch.setattr(generation, "_generate_batch", generate_batch)
-    status, out, err = run("generate", "-n", 5, "--model", tiny_generator, "-o", output)
+    status, out, err = run(
+        "generate", "-n", 5, "--model", tiny_generator, "--relaxer", "none", "-o", output
+    )
     assert status == 0
     assert "2 done before" in err and "0 of 5 are molecules" in out
     straight = tmp_path / "straight.extxyz"
-    run("generate", "-n", 5, "--model", tiny_generator, "-o", straight)
+    run("generate", "-n", 5, "--model", tiny_generator, "--relaxer", "none", "-o", straight)
     assert output.read_text() == straight.read_text()
-    status, _, err = run("generate", "-n", 6, "--model", tiny_generator, "-o", output)
+    status, _, err = run(
+        "generate", "-n", 6, "--model", tiny_generator, "--relaxer", "none", "-o", output
+    )
     assert status == 2 and "made with n 5, not 6" in err
 
 
