@@ -62,7 +62,7 @@ KEYS = {
 
 @pytest.fixture(scope="session")
 def tiny_generator(tmp_path_factory):
-    """The file of a generative model that has learnt nothing."""
+    """Options that name a generative model that has learnt nothing, and none to relax."""
     config = ModelConfig(
         name="tiny-1",
         level="none",
@@ -74,7 +74,7 @@ def tiny_generator(tmp_path_factory):
     tensors = dict(build_denoiser(config).named_parameters())
     path = tmp_path_factory.mktemp("tiny") / "model.safetensors"
     save_tensors(tensors, path, {"config": config.model_dump(mode="json"), "step": 0})
-    return path
+    return "--model", path, "--relaxer", "none"
 
 
 def test_relax_writes_geometries_and_tells_each_verdict(run, tmp_path):
@@ -530,19 +530,7 @@ def test_nothing_but_results_goes_to_standard_output():
 
 def test_generate_writes_everything_and_marks_what_is_no_molecule(run, tiny_generator, tmp_path):
     output, trajectories = tmp_path / "made.extxyz", tmp_path / "made.h5"
-    arguments = (
-        "generate",
-        "-n",
-        3,
-        "--seed",
-        0,
-        "--model",
-        tiny_generator,
-        "--relaxer",
-        "none",
-        "-o",
-        output,
-    )
+    arguments = ("generate", "-n", 3, "--seed", 0, *tiny_generator, "-o", output)
     status, out, _ = run(*arguments, "--trajectories", trajectories)
     assert status == 0
     assert "0 of 3 are molecules" in out
@@ -592,6 +580,7 @@ def test_an_input_is_not_overwritten(run, tmp_path, command):
         (("-n", "0", "-o", "a.extxyz"), "ask for at least one"),
         (("-o", "a.extxyz", "--model", "relax-qm9-2"), "relax-qm9-2 only relaxes"),
         (("-o", "a.extxyz", "--seed", "x"), "Invalid value for '--seed'"),
+        (("-o", "a.extxyz", "--relaxer", "relax-qm9-2"), "relax-qm9-2 has not learned none"),
         (("-o", "none/a.extxyz"), "the folder none does not exist"),
         (("-o", "a.pdb"), "a.pdb has an unknown suffix: write to .extxyz"),
         (("-o", "a.extxyz", "--trajectories", "t.npz"), "t.npz has an unknown suffix"),
@@ -601,7 +590,7 @@ def test_generate_says_what_is_wrong(
     run, tiny_generator, tmp_path, monkeypatch, arguments, message
 ):
     monkeypatch.chdir(tmp_path)
-    status, _, errors = run("generate", "--model", tiny_generator, "--relaxer", "none", *arguments)
+    status, _, errors = run("generate", *tiny_generator, *arguments)
     assert status == 2
     assert message in errors
     assert not list(tmp_path.glob("a.*"))
@@ -696,24 +685,18 @@ def test_generate_keeps_what_is_done_when_it_is_interrupted(
     monkeypatch.setattr(generation, "_generate_batch", interrupt)
     monkeypatch.setattr(generation, "MOLECULES_IN_BATCH", 2)
     output = tmp_path / "made.extxyz"
-    status, out, err = run(
-        "generate", "-n", 5, "--model", tiny_generator, "--relaxer", "none", "-o", output
-    )
+    status, out, err = run("generate", "-n", 5, *tiny_generator, "-o", output)
     assert status == 130
     assert "interrupted: 2 of 5 are done" in err and "0 of 2 are molecules" in out
     assert len(ase.io.read(output, ":")) == 2
     monkeypatch.setattr(generation, "_generate_batch", generate_batch)
-    status, out, err = run(
-        "generate", "-n", 5, "--model", tiny_generator, "--relaxer", "none", "-o", output
-    )
+    status, out, err = run("generate", "-n", 5, *tiny_generator, "-o", output)
     assert status == 0
     assert "2 done before" in err and "0 of 5 are molecules" in out
     straight = tmp_path / "straight.extxyz"
-    run("generate", "-n", 5, "--model", tiny_generator, "--relaxer", "none", "-o", straight)
+    run("generate", "-n", 5, *tiny_generator, "-o", straight)
     assert output.read_text() == straight.read_text()
-    status, _, err = run(
-        "generate", "-n", 6, "--model", tiny_generator, "--relaxer", "none", "-o", output
-    )
+    status, _, err = run("generate", "-n", 6, *tiny_generator, "-o", output)
     assert status == 2 and "made with n 5, not 6" in err
 
 
