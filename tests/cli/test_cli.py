@@ -20,14 +20,14 @@ import torch
 from read_page import ReadPage
 from typer.main import get_command
 
-from diffrelax import generation, relaxation
+from diffrelax import relaxation
 from diffrelax.benchmark.speedup import units
 from diffrelax.cli import EXAMPLES, app, main
 from diffrelax.cli.options import set_threads
 from diffrelax.diffusion.denoiser import DenoiserConfig
 from diffrelax.diffusion.joint import GenerationConfig
 from diffrelax.files.reading import read_molecules
-from diffrelax.generation import read_trajectories
+from diffrelax.generation import phases, read_trajectories
 from diffrelax.levels.blas import pyscf_threads
 from diffrelax.models.release import load_model, releases
 from diffrelax.network.config import NetworkConfig
@@ -681,15 +681,15 @@ def test_generate_keeps_what_is_done_when_it_is_interrupted(
             raise KeyboardInterrupt
         return generate_batch(*arguments)
 
-    generate_batch = generation._generate_batch
-    monkeypatch.setattr(generation, "_generate_batch", interrupt)
-    monkeypatch.setattr(generation, "MOLECULES_IN_BATCH", 2)
+    generate_batch = phases._generate_batch
+    monkeypatch.setattr(phases, "_generate_batch", interrupt)
+    monkeypatch.setattr(phases, "MOLECULES_IN_BATCH", 2)
     output = tmp_path / "made.extxyz"
     status, out, err = run("generate", "-n", 5, *tiny_generator, "-o", output)
     assert status == 130
     assert "interrupted: 2 of 5 are done" in err and "0 of 2 are molecules" in out
     assert len(ase.io.read(output, ":")) == 2
-    monkeypatch.setattr(generation, "_generate_batch", generate_batch)
+    monkeypatch.setattr(phases, "_generate_batch", generate_batch)
     status, out, err = run("generate", "-n", 5, *tiny_generator, "-o", output)
     assert status == 0
     assert "2 done before" in err and "0 of 5 are molecules" in out

@@ -43,7 +43,7 @@ def test_a_seed_makes_the_same_geometries_again(model):
 
 @pytest.mark.parametrize("skip", [0, 1, 2, 5, 7])
 def test_molecules_that_are_skipped_leave_the_others_as_they_are(model, monkeypatch, skip):
-    monkeypatch.setattr("diffrelax.generation.MOLECULES_IN_BATCH", 2)
+    monkeypatch.setattr("diffrelax.generation.phases.MOLECULES_IN_BATCH", 2)
     whole = list(generate_each(model, None, 7, seed=0))
     rest = list(generate_each(model, None, 7, seed=0, skip=skip))
     assert [i for i, _ in rest] == [i for i, _ in whole[skip:]]
@@ -128,7 +128,7 @@ def test_another_model_relaxes_what_has_been_found(model):
 
 def test_elements_of_what_settles_satisfy_valences(model, monkeypatch):
     water = np.array([8, 1, 1])
-    monkeypatch.setattr("diffrelax.generation.settle_elements", lambda *_: water)
+    monkeypatch.setattr("diffrelax.generation.phases.settle_elements", lambda *_: water)
     made = generate(replace(model, config=_of_three(model)), None, 2, seed=0)
     assert [one.atoms.numbers.tolist() for one in made] == [[8, 1, 1]] * 2
 

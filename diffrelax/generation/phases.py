@@ -1,73 +1,26 @@
-"""New molecules out of noise: exploration, then relaxation."""
+"""Exploration down to where elements settle, then relaxation, batch after batch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
 from itertools import count, islice
-from pathlib import Path
 from typing import NamedTuple
 
 import ase
-import h5py
 import numpy as np
 import torch
-from rdkit import Chem
 from tqdm.auto import tqdm
 
-from diffrelax.atomic import replacing
 from diffrelax.diffusion.generation import Relax, Settle, generate_positions, split
 from diffrelax.diffusion.joint import GenerationConfig, JointDenoiser
 from diffrelax.diffusion.schedule import relax_positions
+from diffrelax.generation.judgement import Generated, judge
+from diffrelax.generation.trajectory import TrajectoryRecorder
 from diffrelax.models.release import Model
-from diffrelax.molecule import Molecule
 from diffrelax.molecule.embedding import check_seed
 from diffrelax.molecule.valences import settle_elements
 
 MOLECULES_IN_BATCH = 100
-
-
-@dataclass(frozen=True, eq=False)
-class Trajectory:
-    """How a molecule came out of noise.
-
-    Parameters
-    ----------
-    levels : (n_levels,) array, Å
-        Falling noise levels of the model that generates.
-    numbers : (n_levels, n_atoms) array
-        Most probable elements at each level.
-    positions : (n_levels, n_atoms, 3) array, Å
-        Noisy positions.
-    estimates : (n_levels, n_atoms, 3) array, Å
-        What the model expects the end to be.
-    """
-
-    levels: np.ndarray
-    numbers: np.ndarray
-    positions: np.ndarray
-    estimates: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
-class Generated:
-    """What came out of noise once.
-
-    Parameters
-    ----------
-    atoms : ase.Atoms
-        ``info`` holds the SMILES, or the reason why it is not a molecule.
-    molecule : Molecule or None
-        If the atoms make a connected, neutral, closed-shell molecule whose bonds can be perceived.
-    reason : str
-        Why it is not a molecule.
-    trajectory : Trajectory or None
-    """
-
-    atoms: ase.Atoms
-    molecule: Molecule | None
-    reason: str
-    trajectory: Trajectory | None = None
 
 
 def generate(
@@ -233,7 +186,7 @@ def _generate_batch(
     phases: _Phases, batch: _Batch, trajectories: bool, bar: tqdm
 ) -> Iterator[Generated]:
     denoiser = phases.denoiser
-    seen = _Seen(phases.levels, batch.sizes, denoiser.network.elements, bar)
+    seen = TrajectoryRecorder(phases.levels, batch.sizes, denoiser.network.elements, bar)
     atoms = generate_positions(
         denoiser,
         batch.sizes,
@@ -247,96 +200,3 @@ def _generate_batch(
     for i, size in enumerate(batch.sizes.tolist()):
         trajectory = seen.trajectory(i, size) if trajectories else None
         yield judge(ase.Atoms(numbers[i, :size], positions[i, :size]), trajectory)
-
-
-class _Seen:
-    """What has been seen of a batch at each level; where a molecule went back, the last of it."""
-
-    def __init__(
-        self, levels: Sequence[float], sizes: torch.Tensor, elements: tuple[int, ...], bar: tqdm
-    ) -> None:
-        shape = len(levels), len(sizes), int(sizes.max())
-        self._levels = levels
-        self._elements = np.array(elements)
-        self._bar = bar
-        self._counted = np.zeros(shape[:2], dtype=bool)
-        self._numbers = np.zeros(shape, dtype=int)
-        self._positions, self._estimates = np.zeros((2, *shape, 3), dtype=np.float32)
-
-    def count(self, level: float, which: torch.Tensor, *_: torch.Tensor) -> None:
-        place = self._levels.index(level), which.cpu().numpy()
-        self._bar.update(int((~self._counted[place]).sum()))
-        self._counted[place] = True
-
-    def keep(self, level: float, which: torch.Tensor, *state: torch.Tensor) -> None:
-        self.count(level, which)
-        place = self._levels.index(level), which.cpu().numpy()
-        positions, estimates, probabilities = (tensor.cpu().numpy() for tensor in state)
-        self._numbers[place] = self._elements[probabilities.argmax(-1)]
-        self._positions[place], self._estimates[place] = positions, estimates
-
-    def trajectory(self, molecule: int, size: int) -> Trajectory:
-        arrays = (self._numbers, self._positions, self._estimates)
-        return Trajectory(np.array(self._levels), *(a[:, molecule, :size] for a in arrays))
-
-
-def judge(atoms: ase.Atoms, trajectory: Trajectory | None = None) -> Generated:
-    """Find out whether atoms make a connected, neutral, closed-shell molecule."""
-    molecule = None
-    try:
-        read = Molecule.from_atoms(atoms)
-        reason = _fault(read)
-        molecule = None if reason else read
-    except ValueError as error:
-        reason = str(error)
-    atoms.info |= {"smiles": molecule.smiles if molecule else "", "reason": reason}
-    return Generated(atoms, molecule, reason, trajectory)
-
-
-def _fault(molecule: Molecule) -> str:
-    if molecule.multiplicity != 1:
-        return "an odd number of electrons"
-    if not molecule.bonds:
-        return "no bond orders fit its geometry"
-    if (fragments := len(Chem.GetMolFrags(molecule.to_rdkit()))) > 1:
-        return f"{fragments} fragments"
-    return ""
-
-
-def write_trajectories(path: Path, made: Sequence[Generated]) -> None:
-    """Write trajectories to an HDF5 file, all or nothing.
-
-    The group ``i`` holds those of the i-th, from 0: ``levels`` (n_levels,) in Å, ``numbers``
-    (n_levels, n_atoms), ``positions`` and ``estimates`` (n_levels, n_atoms, 3) in Å; see
-    :class:`Trajectory`. Its attribute ``smiles`` is empty if it is not a molecule.
-    """
-    with replacing(path) as part, h5py.File(part, "w") as file:
-        for i, one in enumerate(made):
-            if one.trajectory is None:
-                continue
-            group = file.create_group(str(i))
-            group.attrs["smiles"] = one.atoms.info["smiles"]
-            for field in fields(Trajectory):
-                values = getattr(one.trajectory, field.name)
-                group.create_dataset(field.name, data=values, compression="gzip")
-
-
-def read_trajectories(path: Path) -> dict[int, Trajectory]:
-    """Read what :func:`write_trajectories` wrote.
-
-    Raises
-    ------
-    ValueError
-        If the file is missing, damaged, or not of this kind.
-    """
-    names = [field.name for field in fields(Trajectory)]
-    try:
-        with h5py.File(path) as file:
-            return {
-                int(i): Trajectory(*(group[name][()] for name in names))
-                for i, group in sorted(file.items(), key=lambda item: int(item[0]))
-            }
-    except (OSError, KeyError, ValueError) as error:
-        raise ValueError(
-            f"{path} is missing, damaged, or holds no trajectories: {error}"
-        ) from error

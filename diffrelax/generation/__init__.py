@@ -1,0 +1,16 @@
+"""New molecules out of noise: exploration, then relaxation."""
+
+from diffrelax.generation.files import read_trajectories, write_trajectories
+from diffrelax.generation.judgement import Generated, judge
+from diffrelax.generation.phases import generate, generate_each
+from diffrelax.generation.trajectory import Trajectory
+
+__all__ = [
+    "Generated",
+    "Trajectory",
+    "generate",
+    "generate_each",
+    "judge",
+    "read_trajectories",
+    "write_trajectories",
+]

@@ -1,0 +1,52 @@
+"""Files of trajectories."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+import h5py
+
+from diffrelax.atomic import replacing
+from diffrelax.generation.judgement import Generated
+from diffrelax.generation.trajectory import Trajectory
+
+
+def write_trajectories(path: Path, made: Sequence[Generated]) -> None:
+    """Write trajectories to an HDF5 file, all or nothing.
+
+    The group ``i`` holds those of the i-th, from 0: ``levels`` (n_levels,) in Å, ``numbers``
+    (n_levels, n_atoms), ``positions`` and ``estimates`` (n_levels, n_atoms, 3) in Å; see
+    :class:`Trajectory`. Its attribute ``smiles`` is empty if it is not a molecule.
+    """
+    with replacing(path) as part, h5py.File(part, "w") as file:
+        for i, one in enumerate(made):
+            if one.trajectory is None:
+                continue
+            group = file.create_group(str(i))
+            group.attrs["smiles"] = one.atoms.info["smiles"]
+            for field in fields(Trajectory):
+                values = getattr(one.trajectory, field.name)
+                group.create_dataset(field.name, data=values, compression="gzip")
+
+
+def read_trajectories(path: Path) -> dict[int, Trajectory]:
+    """Read what :func:`write_trajectories` wrote.
+
+    Raises
+    ------
+    ValueError
+        If the file is missing, damaged, or not of this kind.
+    """
+    names = [field.name for field in fields(Trajectory)]
+    try:
+        with h5py.File(path) as file:
+            return {
+                int(i): Trajectory(*(group[name][()] for name in names))
+                for i, group in sorted(file.items(), key=lambda item: int(item[0]))
+            }
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"{path} is missing, damaged, or holds no trajectories: {error}"
+        ) from error
