@@ -24,7 +24,6 @@ from diffrelax.clock import NO_TIME
 from diffrelax.dft import DFTRelaxation, DFTSettings
 from diffrelax.dft.hessian import gfn2_hessian
 from diffrelax.dft.recorder import Call
-from diffrelax.diffusion.joint import GenerationConfig
 from diffrelax.files.reading import read_molecules
 from diffrelax.generation import Generated, Trajectory
 from diffrelax.levels import get_calculator, relax_at_level
@@ -264,13 +263,10 @@ def test_generation_is_judged_and_followed_once(
         positions = one.atoms.positions + levels[:, None, None] * away
         made.append(replace(one, trajectory=Trajectory(levels, numbers, positions, positions)))
     broken = script.judge(ase.Atoms("C2", [[0, 0, 0], [0.1, 0, 0]]))
-    generation = GenerationConfig(sizes={9: 1}, restarts=7)
-    model = replace(model, config=model.config.model_copy(update={"generation": generation}))
-    restarts = []
+    ways = []
 
-    def generate(varied: Model, *_: int, trajectories: bool = False, **__: bool) -> list[Generated]:
-        if not trajectories:
-            restarts.append(varied.config.generation.restarts)
+    def generate(_: Model, relaxer: Model | None, *__: int, **options: bool) -> list[Generated]:
+        ways.append((relaxer is None, options["free_elements"]))
         return [*made, broken]
 
     monkeypatch.setattr(script, "load_model", lambda name: model)
@@ -284,7 +280,7 @@ def test_generation_is_judged_and_followed_once(
     for found in quality["generated"].values():
         assert found["valid"] == 0.75
         assert found["novel"] == 0.0
-    assert restarts == [0, 0, 7, 7]
+    assert ways == [(True, True), (False, False), (True, True)]
     passed = found["posebusters"]
     assert passed["bond_lengths"] == passed["no_radicals"] == 1.0
     assert 0 < passed["all_of_generated"] == pytest.approx(0.75 * passed["all"], abs=1e-3)
