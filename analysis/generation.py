@@ -137,7 +137,7 @@ def busted(made: list[Generated]) -> dict[str, float]:
 
 def phases(model: Model, n: int) -> dict[str, object]:
     """Follow the energies (GFN2-xTB) of generated molecules."""
-    made = generate(model, n, seed=SEED, free_elements=True, trajectories=True, progress=True)
+    made = generate(model, None, n, seed=SEED, free_elements=True, trajectories=True, progress=True)
     found, failures = [], {}
     for one in tqdm([one for one in made if one.molecule], unit="mol"):
         smiles = one.atoms.info["smiles"]
