@@ -18,7 +18,7 @@ from diffrelax.generation.judgement import Generated, judge
 from diffrelax.generation.trajectory import TrajectoryRecorder
 from diffrelax.models.release import Model
 from diffrelax.molecule.embedding import check_seed
-from diffrelax.molecule.valences import settle_elements
+from diffrelax.molecule.valences import VALENCES, settle_elements
 
 MOLECULES_IN_BATCH = 100
 
@@ -61,8 +61,9 @@ def generate(
     Raises
     ------
     ValueError
-        If the model cannot generate, the other does not know its elements or its level of theory,
-        ``n`` is not positive, or the seed is out of range.
+        If the model cannot generate, nothing is known of the valences of its elements, the other
+        model does not know them or its level of theory, ``n`` is not positive, or the seed is out
+        of range.
     """
     found = dict(
         generate_each(
@@ -100,6 +101,11 @@ def generate_each(
     settings, denoiser = model.config.generation, model.denoiser
     if settings is None or not isinstance(denoiser, JointDenoiser):
         raise ValueError(f"the model {model.name} only relaxes: choose one that generates")
+    if not free_elements and (unknown := set(model.config.elements) - VALENCES.keys()):
+        raise ValueError(
+            f"nothing is known of the valences of the atomic numbers {sorted(unknown)}, which "
+            f"{model.name} makes: leave the elements free"
+        )
     sizes = _draw_sizes(settings, n, torch.Generator().manual_seed(seed))
     batches = [
         _Batch(molecules.tolist(), sizes[molecules], generator)
@@ -122,7 +128,7 @@ def _relax_with(relaxer: Model, model: Model) -> Relax:
     if level not in relaxer.config.levels:
         raise ValueError(f"{relaxer.name} has not learned {level}, the level of {model.name}")
     if unknown := set(model.config.elements) - set(relaxer.config.elements):
-        raise ValueError(f"{relaxer.name} does not know the elements {sorted(unknown)}")
+        raise ValueError(f"{relaxer.name} does not know the atomic numbers {sorted(unknown)}")
 
     def relax(numbers: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         theory = relaxer.theory([0] * len(numbers), level)

@@ -45,15 +45,8 @@ class Bond(NamedTuple):
     cost: float
 
 
-KINDS = (
-    Kind(1, 0, 1),
-    Kind(6, 0, 4),
-    Kind(7, 0, 3),
-    Kind(8, 0, 2),
-    Kind(9, 0, 1),
-    Kind(7, 1, 4),
-    Kind(8, -1, 1),
-)
+VALENCES = {1: 1, 6: 4, 7: 3, 8: 2, 9: 1}
+KINDS = (*(Kind(z, 0, valence) for z, valence in VALENCES.items()), Kind(7, 1, 4), Kind(8, -1, 1))
 
 
 def settle_elements(
@@ -68,7 +61,7 @@ def settle_elements(
     Parameters
     ----------
     elements : sequence of int
-        Atomic numbers, of H, C, N, O and F.
+        Atomic numbers that are in `VALENCES`.
     log_probabilities : (n_atoms, n_elements) array
     positions : (n_atoms, 3) array, Å
 

@@ -217,6 +217,13 @@ class ModelConfig(BaseModel):
             raise ValueError(f"the level {self.level!r} is none of network.levels: {known}")
         return self
 
+    @model_validator(mode="after")
+    def _check_generation(self) -> ModelConfig:
+        lowest = self.denoiser.sigma_min
+        if self.generation and not self.generation.settle_at > lowest:
+            raise ValueError(f"generation.settle_at has to be above sigma_min, {lowest:g} Å")
+        return self
+
     @property
     def levels(self) -> tuple[str, ...]:
         """Levels of theory that it has learned."""

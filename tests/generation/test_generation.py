@@ -109,9 +109,21 @@ def test_what_cannot_be_generated_is_refused(model):
     with pytest.raises(ValueError, match="other-1 has not learned none, the level of tiny-1"):
         generate(model, replace(only_relaxes, config=_named(only_relaxes, "other-1", "B3LYP")), 2)
 
+    known = replace(model, config=_named(model, "more-1", "none", elements=(1, 16)))
+    with pytest.raises(ValueError, match=r"valences of the atomic numbers \[16\], which more-1"):
+        generate(known, None, 2)
 
-def _named(model, name, level):
-    return model.config.model_copy(update={"name": name, "level": level})
+
+def test_elements_settle_above_the_lowest_level(model):
+    entries = model.config.model_dump()
+    entries["generation"]["settle_at"] = 0.005
+    with pytest.raises(ValueError, match="settle_at has to be above sigma_min"):
+        ModelConfig.model_validate(entries)
+
+
+def _named(model, name, level, **network):
+    network = model.config.network.model_copy(update=network)
+    return model.config.model_copy(update={"name": name, "level": level, "network": network})
 
 
 def test_another_model_relaxes_what_has_been_found(model):
