@@ -11,7 +11,7 @@ from ase.calculators.calculator import Calculator
 from diffrelax.clock import NO_TIME
 from diffrelax.dft import DFTRelaxation, DFTSettings, relax_dft
 from diffrelax.dft.descent import minimise
-from diffrelax.dft.hessian import gfn2_hessian, positive_hessian
+from diffrelax.dft.hessian import gfn2_hessian, internal_forces, positive_hessian
 from diffrelax.dft.prediction import FORCE_BOUND, LONGEST, predict
 from diffrelax.dft.recorder import Call, Recorder
 from diffrelax.geometry import superpose
@@ -41,10 +41,14 @@ class Quadratic(Calculator):
 
 @pytest.fixture(scope="module")
 def methanol() -> tuple[Molecule, np.ndarray, Molecule]:
-    """A minimum of a surface, its Hessian, and a start nearby."""
+    """A minimum of a surface, its Hessian, and a start nearby whose forces do not turn it."""
     minimum = Molecule.from_smiles("CO")
     hessian = positive_hessian(gfn2_hessian(minimum), minimum.positions)
-    shift = np.random.default_rng(1).normal(scale=0.003, size=minimum.positions.shape)
+    forces = np.random.default_rng(1).normal(scale=0.05, size=minimum.positions.shape)
+    shift = np.zeros_like(forces)
+    for _ in range(20):
+        forces = internal_forces(forces, minimum.positions + shift)
+        shift = -np.linalg.solve(hessian, forces.ravel()).reshape(-1, 3)
     return minimum, hessian, minimum.with_positions(minimum.positions + shift)
 
 
