@@ -225,9 +225,10 @@ def first_call(document: MinimisationDocument, units: Units) -> Call | None:
         with suppress(FileNotFoundError):
             return first_call(units.relax(start, FIRST_CALL), units)
         return None
-    call = Call(start, way.energies[0], forces, NO_TIME)
-    agrees = np.isclose([call.fmax, call.rms_force], [way.fmaxes[0], way.rms_forces[0]], rtol=0.02)
-    return call if agrees.all() else None
+    sizes = np.linalg.norm(forces, axis=1)
+    found = [sizes.max(), np.sqrt((sizes**2).mean())]
+    agrees = np.isclose(found, [way.fmaxes[0], way.rms_forces[0]], rtol=0.01)
+    return Call(start, way.energies[0], forces, NO_TIME) if agrees.all() else None
 
 
 def write(folder: Path, found: dict[str, dict[str, list[Record]]]) -> None:

@@ -3,7 +3,7 @@
 Stability and the first validity are those of Hoogeboom et al. (2022, arXiv 2203.17003): bond
 orders are read from distances; an atom is stable if they add up to its valence; a molecule is
 valid if RDKit accepts these bonds in its largest fragment. A radical is valid, a molecule in pieces
-is, and 5% of the molecules of QM9 are not stable. The second validity is ours, and stricter.
+is, and 4% of real molecules are not stable. The second validity is ours, and stricter.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from rdkit import Chem
 
 from diffrelax.generation import Generated
 from diffrelax.molecule.perception import constitution
+from diffrelax.molecule.valences import VALENCES
 from diffrelax.training.geometries import GeometrySet
 
-VALENCE = {"H": 1, "C": 4, "N": 3, "O": 2, "F": 1}
 # pm, of single, double and triple bonds, below which they are such: Hoogeboom et al., appendix
 LENGTHS = (
     {"HH": 74, "HC": 109, "HN": 101, "HO": 96, "HF": 92, "CC": 154, "CN": 147, "CO": 143, "CF": 135,
@@ -118,7 +118,7 @@ def bond_orders(atoms: ase.Atoms) -> np.ndarray:
 
 def stable_atoms(atoms: ase.Atoms) -> np.ndarray:
     """Tell which atoms have bond orders that add up to their valence, (n_atoms,) bool array."""
-    return bond_orders(atoms).sum(axis=1) == [VALENCE[symbol] for symbol in atoms.symbols]
+    return bond_orders(atoms).sum(axis=1) == [VALENCES[number] for number in atoms.numbers]
 
 
 def accepted_by_rdkit(atoms: ase.Atoms) -> str:
