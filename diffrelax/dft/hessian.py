@@ -96,8 +96,8 @@ def internal_forces(forces: np.ndarray, positions: np.ndarray) -> np.ndarray:
     """Take away what would move or turn a molecule as a whole.
 
     Exact forces have no such part. Those of DFT have one, as an integration grid moves and turns
-    with the atoms of which it is made: 0.001 eV/Å on an atom (B3LYP, grid 3), enough to keep an
-    optimizer from a largest force of 0.004 eV/Å.
+    with the atoms of which it is made: 0.001 eV/Å on an atom (B3LYP, grid 3), enough to lead an
+    optimizer about before a tight end.
 
     Parameters
     ----------
