@@ -42,6 +42,8 @@ def measured_numbers(results: Path) -> dict[str, Any]:
             "small": speedup_numbers(speedups / "small" / "report.md"),
             "nine": speedup_numbers(speedups / "nine" / "report.md"),
             "hybrid": speedup_numbers(speedups / "wb97x-d3bj" / "report.md"),
+            "chosen": speedup_numbers(speedups / "validation" / "report.md"),
+            "not_chosen": speedup_numbers(speedups / "validation" / "report.md", "bfgs+hessian"),
             "untuned": speedup_numbers(results / "finetuning" / "before" / "report.md"),
             "tuned": speedup_numbers(results / "finetuning" / "after" / "report.md"),
             "gain_table": gain_table(speedups / "small" / "report.md"),
@@ -95,14 +97,14 @@ def _rows(lines: list[str]) -> list[Row]:
     return [dict(zip(cells[0], row, strict=True)) for row in cells[2:]]
 
 
-def speedup_numbers(report: Path) -> dict[str, Any]:
-    """Return the numbers of a report by start, all with the optimizer of its first row.
+def speedup_numbers(report: Path, recipe: str | None = None) -> dict[str, Any]:
+    """Return the numbers of a report by start, all with one recipe: without a name its first.
 
     ``calls`` and ``above`` are medians; ``times`` is how many times the calls of the model a start
     takes, ``pairs`` the number of molecules behind that. All but ``pairs`` have their intervals.
     """
     costs, qualities, ratios = read_tables(report)[: RATIOS + 1]
-    recipe = costs[0]["recipe"]
+    recipe = recipe or costs[0]["recipe"]
     against = {
         _word(row["from"].split(",")[0]): row
         for row in ratios
