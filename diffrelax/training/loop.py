@@ -110,7 +110,7 @@ def train(
     with joined_ranks(device) as ranks, _locked(folder, ranks):
         state = start_state(config, torch.device(device), train_set.fingerprint, base)
         if compiled:
-            state.model.network.compile_parts()
+            _compile(state, ranks)
         about = {} if environments is None else {"environments": dict(environments)}
         return _train(config, folder, train_set, validation_set, max_minutes, state, ranks, about)
 
@@ -187,7 +187,7 @@ def _train(
     objective = _objective(state, settings, ranks)
     usable = train_set.same_basin(settings.max_start_rmsd, settings.max_start_torsion)
     batches = _batches(train_set, usable, settings, state.step)
-    started, deadline = Time.now() - state.time, time.monotonic() + 60 * max_minutes
+    earlier, begun, deadline = state.time, Time.now(), time.monotonic() + 60 * max_minutes
     bar = tqdm(
         total=settings.steps, initial=state.step, unit="step", disable=None if first else True
     )
@@ -195,7 +195,7 @@ def _train(
         epoch, batch = next(batches)
         losses = training_step(state, batch.to(state.device), settings, objective, ranks)
         state.sums = {key: state.sums.get(key, 0.0) + value for key, value in losses.items()}
-        state.time = Time.now() - started
+        state.time = earlier + ranks.time_of_all(Time.now() - begun, state.device)
         bar.update()
         if first:
             _keep(config, folder, validation_set, state, epoch, about)
@@ -209,6 +209,16 @@ def _train(
         released = config.model_copy(update={"calibrations": calibrations})
         save_weights(state.ema, folder / WEIGHTS, released, state, torch.float32, about)
     return state
+
+
+def _compile(state: TrainingState, ranks: Ranks) -> None:
+    state.model.network.compile_parts()
+    if ranks.world > 1:
+        from torch._dynamo import config  # takes a second to import
+
+        # else graphs are cut where gradients are sent, and the pieces fail for molecules of any
+        # size; the layers are compiled one by one, so that gradients are sent as they come anyway
+        config.optimize_ddp = False
 
 
 def _objective(state: TrainingState, settings: TrainingConfig, ranks: Ranks) -> nn.Module:

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from diffrelax.training.ranks import share_out
+
 MOMENTUM = 0.95
 ITERATIONS = 5
 QUINTIC = (3.4445, -4.7750, 2.0315)  # of Newton and Schulz, from Jordan et al. 2024
@@ -20,7 +22,7 @@ class MuonAdamW(torch.optim.AdamW):
     A step of a matrix is its momentum with all singular values made equal, as large as a step of
     AdamW usually is (Jordan et al. 2024, kellerjordan.github.io/posts/muon; Liu et al. 2025, arXiv
     2502.16982). `torch.optim.Muon` does the same one matrix after the other in bfloat16, which on
-    a processor takes longer than the network.
+    a processor takes longer than the network. Processes that train together share the work.
 
     Parameters
     ----------
@@ -54,7 +56,8 @@ class MuonAdamW(torch.optim.AdamW):
             momenta = [self.state[matrix]["exp_avg"] for matrix in matrices]
             torch._foreach_lerp_(momenta, list(gradients), 1 - MOMENTUM)
             ahead = gradients.lerp(torch.stack(momenta), MOMENTUM)
-            steps = group["lr"] * SIZE_OF_ADAMW * max(shape) ** 0.5 * orthogonal(ahead)
+            size = group["lr"] * SIZE_OF_ADAMW * max(shape) ** 0.5
+            steps = size * share_out(orthogonal, ahead)
             torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
             torch._foreach_sub_(matrices, list(steps))
             for matrix in matrices:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
-from torch import distributed
+from torch import Tensor, distributed
+
+from diffrelax.clock import Time
 
 
 class Ranks(NamedTuple):
@@ -38,6 +40,10 @@ class Ranks(NamedTuple):
         distributed.all_reduce(sums)
         return dict(zip(values, sums.tolist(), strict=True))
 
+    def time_of_all(self, own: Time, device: torch.device) -> Time:
+        """Return the time of all processes: by the clock this one's, of the processors the sum."""
+        return Time(own.wall, self.add_up({"processor": own.processor}, device)["processor"])
+
 
 @contextmanager
 def joined_ranks(device: str) -> Iterator[Ranks]:
@@ -50,3 +56,14 @@ def joined_ranks(device: str) -> Iterator[Ranks]:
         yield Ranks(distributed.get_rank(), distributed.get_world_size())
     finally:
         distributed.destroy_process_group()
+
+
+def share_out(function: Callable[[Tensor], Tensor], items: Tensor) -> Tensor:
+    """Apply a function that keeps shapes to items, (k, ...), each process to some of them."""
+    if not distributed.is_initialized():
+        return function(items)
+    part = Ranks(distributed.get_rank(), distributed.get_world_size()).part
+    results = torch.zeros_like(items)
+    results[part] = function(items[part])
+    distributed.all_reduce(results)
+    return results
