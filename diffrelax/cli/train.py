@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -118,11 +118,19 @@ def finetune(
 
 def _tell_of(minima: Minima) -> tuple[GeometrySet, GeometrySet]:
     for one in minima.left_out:
-        print(f"left out {one.source} {one.name}: {one.reason}", file=sys.stderr)
+        _tell(f"left out {one.source} {one.name}: {one.reason}", file=sys.stderr)
     sets = minima.train_set, minima.validation_set
     learned, kept = (len(set(one.index.tolist())) for one in sets)
-    print(f"{learned} minima to learn, {kept} to validate on")
+    _tell(f"{learned} minima to learn, {kept} to validate on")
     return sets
+
+
+def _tell(text: str, file: TextIO | None = None) -> None:
+    """Print a line, once for all processes that train together."""
+    from diffrelax.training.ranks import is_first
+
+    if is_first():
+        print(text, file=file)
 
 
 def _run(
@@ -143,7 +151,7 @@ def _run(
     begun, new = prepare_base(base, config.network.levels) if base else (None, {})
     for level, nearest in new.items():
         if level in sets[0].levels:
-            print(f"{level} begins as {nearest.level}" + (nearest.why and f": {nearest.why}"))
+            _tell(f"{level} begins as {nearest.level}" + (nearest.why and f": {nearest.why}"))
     state = train(
         config,
         folder,
@@ -155,10 +163,10 @@ def _run(
         compiled=compiled,
         environments=environments,
     )
-    print(f"step {state.step} of {config.training.steps} after {state.time.wall / 3600:.2f} h")
+    _tell(f"step {state.step} of {config.training.steps} after {state.time.wall / 3600:.2f} h")
     released: Any = load_tensors(folder / WEIGHTS)[1]["config"]
     unbounded = [level for level in released["learned"] or [config.level]
                  if level not in released["calibrations"]]  # fmt: skip
     if config.relaxation.bridge and unbounded:
-        print("too few molecules to validate on: the model tells no bounds on its errors at "
+        _tell("too few molecules to validate on: the model tells no bounds on its errors at "
               f"{', '.join(unbounded)}")  # fmt: skip

@@ -28,7 +28,7 @@ from diffrelax.training.log import LOG, begin_log, sums_of_losses, write_row
 from diffrelax.training.muon import MuonAdamW
 from diffrelax.training.objectives import Objective
 from diffrelax.training.order import epoch_batches
-from diffrelax.training.ranks import Ranks, joined_ranks
+from diffrelax.training.ranks import Ranks, joined_ranks, own_device
 from diffrelax.training.state import TrainingState, save_tensors
 from diffrelax.training.validation import validate
 
@@ -82,7 +82,8 @@ def train(
     ValueError
         If there is an earlier run in ``folder`` and ``resume`` is false, if its state is missing,
         damaged or of another configuration or data set, if another process trains there, if
-        there are fewer molecules than a batch has, or elements that the network lacks.
+        processes that train together do not see the same state, if there are fewer molecules than
+        a batch has, or elements that the network lacks.
     FloatingPointError
         If the loss is no longer finite.
     """
@@ -104,11 +105,12 @@ def train(
     )
     known = config.learned
     if known or not config.training.base:  # else nobody knows what the base has learned
-        own = learned_from(train_set, config.level)
-        both = {name: known[name].and_more(own[name]) for name in known.keys() & own.keys()}
-        config = config.model_copy(update={"learned": known | own | both})
-    with joined_ranks(device) as ranks, _locked(folder, ranks):
-        state = start_state(config, torch.device(device), train_set.fingerprint, base)
+        new = learned_from(train_set, config.level)
+        both = {name: known[name].and_more(new[name]) for name in known.keys() & new.keys()}
+        config = config.model_copy(update={"learned": known | new | both})
+    own = own_device(device)
+    with joined_ranks(own) as ranks, _locked(folder, ranks):
+        state = start_state(config, own, train_set.fingerprint, base)
         if compiled:
             _compile(state, ranks)
         about = {} if environments is None else {"environments": dict(environments)}
@@ -181,6 +183,11 @@ def _train(
         state.load(folder / RESUME)
     elif first:
         state.save(folder / RESUME)
+    if not ranks.agree_on(state.step, state.device):
+        raise ValueError(
+            f"processes would go on from different steps: {folder} is to be one folder that all "
+            "machines share"
+        )
     config = config.model_copy(update={"learned": state.learned})
     if first:
         begin_log(folder, state.step)

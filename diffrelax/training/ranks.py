@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, distributed
 
 from diffrelax.clock import Time
+
+PATIENCE = timedelta(hours=2)  # of processes while the first one validates and calibrates
 
 
 class Ranks(NamedTuple):
@@ -40,22 +43,46 @@ class Ranks(NamedTuple):
         distributed.all_reduce(sums)
         return dict(zip(values, sums.tolist(), strict=True))
 
+    def agree_on(self, value: float, device: torch.device) -> bool:
+        """Tell whether all processes have the same value."""
+        squares = self.add_up({"sum": value, "squares": value**2}, device)
+        return self.world * squares["squares"] == squares["sum"] ** 2
+
     def time_of_all(self, own: Time, device: torch.device) -> Time:
         """Return the time of all processes: by the clock this one's, of the processors the sum."""
         return Time(own.wall, self.add_up({"processor": own.processor}, device)["processor"])
 
 
 @contextmanager
-def joined_ranks(device: str) -> Iterator[Ranks]:
-    """Join the other processes that ``torchrun`` started, if it started this one."""
+def joined_ranks(device: torch.device) -> Iterator[Ranks]:
+    """Join the other processes that ``torchrun`` started, if it started this one.
+
+    Those that are done wait for the others, so that no program goes on before the first process
+    has written all files.
+    """
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield Ranks()
         return
-    distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    gpu = device if device.type == "cuda" else None
+    distributed.init_process_group("nccl" if gpu else "gloo", timeout=PATIENCE, device_id=gpu)
     try:
         yield Ranks(distributed.get_rank(), distributed.get_world_size())
+        distributed.barrier()
     finally:
         distributed.destroy_process_group()
+
+
+def own_device(name: str) -> torch.device:
+    """Return the device of a name; of the GPUs of a machine, each process takes its own."""
+    device = torch.device(name)
+    if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
+        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    return device
+
+
+def is_first() -> bool:
+    """Tell whether this process is the one that tells what all have done."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def share_out(function: Callable[[Tensor], Tensor], items: Tensor) -> Tensor:

@@ -2,49 +2,47 @@ import csv
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from diffrelax.clock import Time
 from diffrelax.training.loop import train
-from diffrelax.training.ranks import Ranks, joined_ranks
+from diffrelax.training.ranks import Ranks, joined_ranks, own_device
 from diffrelax.training.state import load_tensors
-
-TRAINING = """
-import sys
-from pathlib import Path
-import torch
-from diffrelax.training.config import ModelConfig
-from diffrelax.training.geometries import GeometrySet
-from diffrelax.training.loop import train
-
-torch.set_num_threads(1)
-folder = Path(sys.argv[1])
-geometries = GeometrySet.load(folder.with_suffix(".npz"))
-config = ModelConfig.model_validate_json(folder.with_suffix(".json").read_text())
-train(config, folder, geometries, geometries, compiled="compiled" in sys.argv)
-"""
-COMPILED = [
-    pytest.mark.slow,
-    pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler"),
-]
 
 
 @pytest.mark.parametrize(
     ("optimizer", "options"),
-    [("adamw", []), ("muon", []), pytest.param("muon", ["compiled"], marks=COMPILED)],
+    [
+        ("adamw", []),
+        ("muon", []),
+        pytest.param(
+            "muon",
+            ["--compile"],
+            marks=[
+                pytest.mark.slow,
+                pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler"),
+            ],
+        ),
+    ],
 )
 def test_two_processes_learn_what_one_learns(geometries, config, tmp_path, optimizer, options):
-    changes = {"steps": 6, "log_every": 3, "optimizer": optimizer}
+    changes = {"steps": 6, "log_every": 3, "optimizer": optimizer, "data": "sets"}
     training = config.training.model_copy(update=changes)
     config = config.model_copy(update={"training": training})
-    folder = tmp_path / "two"
-    geometries.save(folder.with_suffix(".npz"))
-    folder.with_suffix(".json").write_text(config.model_dump_json())
-    (tmp_path / "train.py").write_text(TRAINING)
+    two = tmp_path / "two"
+    (two / "sets").mkdir(parents=True)
+    geometries = replace(geometries, smiles=np.full(len(geometries), b"C"))
+    for split in ("train", "validation"):
+        geometries.save(two / f"sets/{split}.npz")
+    (two / "config.yaml").write_text(config.model_dump_json())
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    subprocess.run([*launch, tmp_path / "train.py", folder, *options], check=True)
+    command = ["-m", "diffrelax", "train", two / "config.yaml", "--threads=1", *options]
+    told = subprocess.run([*launch, *command], check=True, capture_output=True, text=True).stdout
+    assert told.count("step 6 of 6") == 1
     train(config, tmp_path / "one", geometries, geometries)
     one, two = (load_tensors(tmp_path / n / "resume.safetensors")[0] for n in ("one", "two"))
     for name, weights in one.items():
@@ -63,9 +61,31 @@ def test_parts_of_a_batch_are_all_of_it():
     assert sorted(i for part in parts for i in part) == batch
 
 
+def test_processes_agree_where_all_have_the_same_value(monkeypatch):
+    def with_others(*others):
+        return lambda ranks, values, device: {
+            "sum": values["sum"] + sum(others),
+            "squares": values["squares"] + sum(other**2 for other in others),
+        }
+
+    monkeypatch.setattr(Ranks, "add_up", with_others(65_536, 65_536))
+    assert Ranks(0, 3).agree_on(65_536, torch.device("cpu"))
+    monkeypatch.setattr(Ranks, "add_up", with_others(65_536, 0))
+    assert not Ranks(0, 3).agree_on(65_536, torch.device("cpu"))
+
+
+def test_each_process_has_a_gpu_of_its_own(monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert own_device("cuda") == torch.device("cuda:3")
+    assert own_device("cuda:1") == torch.device("cuda:1")
+    assert own_device("cpu") == torch.device("cpu")
+    monkeypatch.delenv("LOCAL_RANK")
+    assert own_device("cuda") == torch.device("cuda")
+
+
 def test_a_process_that_torchrun_did_not_start_is_alone(monkeypatch):
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
-    with joined_ranks("cpu") as ranks:
+    with joined_ranks(torch.device("cpu")) as ranks:
         assert ranks == Ranks(0, 1)
         assert ranks.add_up({"a": 2.0}, torch.device("cpu")) == {"a": 2.0}
 
