@@ -85,7 +85,8 @@ def begin_finetuning(
     """Write the ``config.yaml`` of a fine-tuning run, and beside it what it learns from.
 
     That is a copy of its minima, and ``environments.txt``: the environments of atoms that the model
-    knows and those that it is about to learn.
+    knows and those that it is about to learn, if it learns all weights: the row of a level teaches
+    it no molecules.
 
     The shape of the network, its noise levels and its schedule are the model's. The learning rate
     starts at a quarter of the one that it was trained with and falls to zero.
@@ -105,7 +106,8 @@ def begin_finetuning(
     steps : int
         Length of the run.
     only_level : bool
-        Learn what tells the levels of theory apart alone: the model stays as it is at all others.
+        Learn what tells the levels of theory apart alone: the model stays as it is at all others,
+        with its bounds on errors, and covers what it covered.
 
     Returns
     -------
@@ -135,7 +137,7 @@ def begin_finetuning(
     if only_level and (isinstance(network, DenseNetworkConfig) or not network.levels):
         raise ValueError(f"{model.name} is not told the level of theory: let it learn all weights")
     minima = load_minima(data, model.config, level)
-    seen, source = minima.domain, model.config.training
+    known, source = Counter(model.environments or {}), model.config.training
     training = source.model_copy(
         update={
             "data": data.name,
@@ -157,18 +159,25 @@ def begin_finetuning(
             "name": folder.resolve().name,
             "level": level,
             "network": network,
-            "largest": max(model.config.largest, seen["largest"]),
-            "most_heavy": max(model.config.most_heavy, seen["most_heavy"]),
-            "bonds": tuple(sorted(minima.bonds.union(model.config.bonds))),
             "training": TrainingConfig.model_validate(training.model_dump()),
-            "calibrations": {},
+            "calibrations": {k: v for k, v in model.config.calibrations.items() if k != level},
         }
     )
+    if not only_level:
+        seen = minima.domain
+        known += Counter(minima.environments)
+        config = config.model_copy(
+            update={
+                "largest": max(config.largest, seen["largest"]),
+                "most_heavy": max(config.most_heavy, seen["most_heavy"]),
+                "bonds": tuple(sorted(minima.bonds.union(config.bonds))),
+                "calibrations": {},
+            }
+        )
     folder.mkdir(parents=True, exist_ok=True)
     if data.resolve() != copy.resolve():
         with replacing(copy) as part:
             shutil.copyfile(data, part)
-    known = Counter(model.environments or {}) + Counter(minima.environments)
     write_environments(known, folder / ENVIRONMENTS)
     with replacing(folder / "config.yaml") as part:
         part.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))

@@ -175,13 +175,23 @@ def test_a_level_that_was_not_learned_begins_as_the_nearest(several, shaken, lev
 
 def test_only_the_new_level_is_learned_if_that_is_asked_for(several, shaken, stretched, tmp_path):
     path, _ = stretched
+    (bounds,) = load_model("relax-qm9-2").config.calibrations.values()
+    bounded = several.config.model_copy(update={"calibrations": {"r2SCAN-3c": bounds}})
+    several = replace(several, config=bounded)
+    data = tmp_path / "peroxides.extxyz"
+    data.write_text(path.read_text())
+    peroxides = [Molecule.from_smiles(s).to_atoms() for s in ("COOC", "CCOO", "OO")]
+    write(data, peroxides, append=True)
     config, minima = begin_finetuning(
-        several, "base", path, tmp_path / "t", level="third", steps=4, only_level=True
+        several, "base", data, tmp_path / "t", level="third", steps=4, only_level=True
     )
     assert ModelConfig.read(tmp_path / "t" / "config.yaml").training.learn == "level"
+    assert (8, 8) in minima.bonds and config.bonds == several.config.bonds
+    assert read_environments(tmp_path / "t" / "environments.txt") == dict(several.environments)
     begun, _ = prepare_base(replace(several, denoiser=shaken), config.network.levels)
     train(config, tmp_path / "t", minima.train_set, minima.validation_set, base=begun)
     tuned = load_model(tmp_path / "t")
+    assert tuned.config.calibrations == {"r2SCAN-3c": bounds}
     before, after = shaken.state_dict(), tuned.denoiser.state_dict()
     row = "network.level_embedding.weight"
     assert all(torch.equal(after[name], before[name]) for name in before if name != row)

@@ -213,7 +213,7 @@ def _train(
         calibrations = calibrate_levels(
             state.ema, validation_set, usable, config.relaxation, config.level
         )
-        released = config.model_copy(update={"calibrations": calibrations})
+        released = config.model_copy(update={"calibrations": config.calibrations | calibrations})
         save_weights(state.ema, folder / WEIGHTS, released, state, torch.float32, about)
     return state
 
