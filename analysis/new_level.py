@@ -23,12 +23,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from candidates import candidates
-from reach_rows import interval, shown
+from reach_rows import MILLI, plain
 
 from diffrelax.atomic import replacing
 from diffrelax.benchmark.hardware import describe_hardware
+from diffrelax.benchmark.speedup.statistics import estimate_median
 from diffrelax.data.qm9 import Split
 from diffrelax.files.reading import read_molecules
 from diffrelax.files.values import plain_values
@@ -61,7 +61,7 @@ def main() -> None:
     _, learned = minima(options.folder, options.list, "train", N_LEARNED)
     starts, judged = minima(options.folder, options.list, options.split, N_JUDGED)
     own = ends_of(base, starts, base.config.level)
-    nearest = base.nearest_level(METHOD).level
+    nearest = base.nearest_level(LEVEL).level
     rows = [row_of("before", starts, ends_of(base, starts, nearest), judged)]
     for way, more in WAYS.items():
         tuned = options.folder / way.replace(" ", "-")
@@ -81,12 +81,12 @@ def main() -> None:
     }
     record = plain_values(about | {"rows": rows})
     with replacing(options.folder / "new_level.json") as part:
-        part.write_text(json.dumps(record, allow_nan=False, indent=1) + "\n")
+        part.write_text(json.dumps(record, allow_nan=False, indent=1, default=plain) + "\n")
     header = ("learned", "molecules", "bonds, mÅ", "1–3 distances, mÅ",
               "bonds moved at its own level, mÅ")  # fmt: skip
     print(markdown_table(header, [
-        (row["way"], str(row["n"]), shown(row["bonds"], 2, 1e3), shown(row["angles"], 2, 1e3),
-         shown(row["moved"], 2, 1e3) if "moved" in row else "")
+        (row["way"], str(row["n"]),
+         *(f"{row[q] / MILLI:.2f}" if q in row else "" for q in ("bonds", "angles", "moved")))
         for row in rows
     ]))  # fmt: skip
 
@@ -141,8 +141,8 @@ def row_of(
         geometry_errors(start.numbers, end.positions, reference.positions)
         for start, end, reference in zip(starts, ends, references, strict=True)
     ]
-    bonds, angles = (np.array([getattr(e, q) for e in errors]) for q in ("bonds", "angles"))
-    return {"way": way, "n": len(errors), "bonds": interval(bonds), "angles": interval(angles)}
+    medians = {q: estimate_median([getattr(e, q) for e in errors]) for q in ("bonds", "angles")}
+    return {"way": way, "n": len(errors), **medians}
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
 """How near a model comes to the minima of the molecules that chemists bring, beside its peers.
 
 Run: OMP_NUM_THREADS=1 python analysis/reach.py MODEL FOLDER --data DATA --train SETS/train.npz
-         [--labels LABELS [--list LIST]] [--split test] [-n 1000] [--peers 60] [--sources NAME...]
+         [--labels LABELS] [--split test] [-n 1000] [--peers 60] [--sources NAME...]
 
 DATA has the published sets (`diffrelax.data.published`), --train is the packed set that the model
-has learned, whose scaffolds are not new, and LABELS are minima at AIMNet2's level: the parts of a
-release, or chunks with their LIST (`diffrelax.data.published.read_labels`). What reach is judged by
-are molecules with ten or more heavy atoms or an element that QM9 lacks; QM9 itself is judged on the
-molecules of `diffrelax evaluate`.
+has learned, whose scaffolds are not new, and LABELS are minima at AIMNet2's level, the parts of a
+release. What reach is judged by are molecules with ten or more heavy atoms or an element that QM9
+lacks; QM9 itself is judged on the molecules of `diffrelax evaluate`.
 
 A start is the force-field geometry that came with the minimum; else an embedding, relaxed with
-MMFF94, if it is in the basin; else the minimum relaxed with MMFF94. The model aims at the level of
+MMFF94 (or UFF where that has no parameters), if it is in the basin; else the minimum relaxed with
+MMFF94. Minima without a start are counted. The model aims at the level of
 the minima; at those of the other LVPP sets too, for minima of one of them. Peers relax the first
 molecules of each source to 0.02 eV/Å, and relax-qm9-2 all of QM9's. Excess energies at AIMNet2's
 level are above the minimum to which AIMNet2 relaxes an end.
@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 import reach_cases as cases
 from reach_cases import AIMNET2, LEVELS, Case, find_cases
-from reach_rows import START, End, bounds_table, groups_of, row_of, rows_table
+from reach_rows import START, End, bounds_table, groups_of, plain, row_of, rows_table
 
 from diffrelax.atomic import replacing
 from diffrelax.benchmark.hardware import describe_hardware
@@ -72,20 +72,22 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--train", type=Path, required=True)
     parser.add_argument("--labels", type=Path)
-    parser.add_argument("--list", type=Path, help="of the labels, if they are no release")
     parser.add_argument("--split", choices=("test", "validation"), default="test")
     parser.add_argument("-n", type=int, default=1000, help="minima of a source, at most")
     parser.add_argument("--peers", type=int, default=60, help="minima that peers relax")
     parser.add_argument("--sources", nargs="+", choices=LEVELS, default=list(LEVELS))
     options = parser.parse_args()
-    labels = cases.load_labels(options.labels, options.list) if options.labels else []
+    labels = cases.load_labels(options.labels) if options.labels else []
     judge = Judge(load_model(options.model), options.folder, known_scaffolds(options))
     report = []
     for source in options.sources:
         judge.tell(f"{source}: starts")
-        found = find_cases(source, options.split, options.n, options.data, labels, judge.work)
+        found, without = find_cases(
+            source, options.split, options.n, options.data, labels, judge.work
+        )
         if found:
-            report.append(judge.source(source, found, options.peers))
+            judged = judge.source(source, found, options.peers)
+            report.append(judged | {"without_start": without})
             write(options, judge.model, report)
 
 
@@ -143,7 +145,7 @@ class Judge:
             except (ImportError, ValueError) as error:  # not installed
                 self.tell(f"{source}, {peer}: left out, {error}")
         rows += [
-            row_of(of_method, starts[:n_peers])
+            row_of(of_method, starts[:n_peers], peers.get(self.model.name))
             | {"group": f"first {n_peers}, with peers", "method": method}
             for method, of_method in peers.items()
             if n_peers
@@ -310,14 +312,17 @@ def write(options: argparse.Namespace, model: Model, report: Sequence[dict[str, 
     }
     record = plain_values(about | {"sources": report})
     with replacing(options.folder / "reach.json") as part:
-        part.write_text(json.dumps(record, allow_nan=False, indent=1) + "\n")
+        part.write_text(json.dumps(record, allow_nan=False, indent=1, default=plain) + "\n")
     pages = [
         f"{model.name}, {model.step} steps, {options.split} molecules. Medians over molecules, "
-        "95% intervals by bootstrap in brackets; ms of the processor. Made by "
+        "95% intervals in brackets (of order statistics; of ratios of medians by bootstrap, from "
+        "twenty molecules on); ms of the processor for a minimum that was not refused. Made by "
         f"`{about['command']}` on {about['hardware']}."
     ]
     for one in report:
         pages += [f"## {one['source']}: {one['level']}", rows_table(one["rows"]), one["bounds"]]
+        if without := one["without_start"]:
+            pages.append(f"No start was found for {len(without)} minima: {', '.join(without)}.")
     with replacing(options.folder / "report.md") as part:
         part.write_text("\n\n".join(filter(None, pages)) + "\n")
 

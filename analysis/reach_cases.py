@@ -20,7 +20,7 @@ from diffrelax.cache import WorkFolder, work_key
 from diffrelax.data.labels import Part
 from diffrelax.data.minima import Minimum, split_of
 from diffrelax.data.packing import pair
-from diffrelax.data.published import SOURCES, read_labels, read_source
+from diffrelax.data.published import SOURCES, read_source
 from diffrelax.data.qm9 import LEVEL, Split, load_qm9
 from diffrelax.geometry import superpose
 from diffrelax.molecule import Molecule
@@ -37,7 +37,7 @@ FEWEST_HEAVY = 10
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A minimum to be found, and the MMFF94 geometry that is relaxed.
+    """A minimum to be found, and the force field's geometry that is relaxed.
 
     Parameters
     ----------
@@ -66,8 +66,10 @@ class Case:
 
 def find_cases(
     name: str, split: Split, n: int, data: Path, labels: Sequence[Minimum], work: WorkFolder
-) -> list[Case]:
-    """Return cases of a source, at most so many; `labels` are the minima at AIMNet2's level.
+) -> tuple[list[Case], list[str]]:
+    """Return cases of a source, of so many minima, and the names of minima without a start.
+
+    `labels` are the minima at AIMNet2's level.
 
     Of QM9 they are those of `diffrelax evaluate`. Of the others, molecules count that have ten or
     more heavy atoms or an element that QM9 lacks, in the order of the sha256 of their SMILES, and
@@ -77,20 +79,18 @@ def find_cases(
         geometries = load_qm9(split)
         sample = choose_sample(geometries, min(n, len(geometries)))
         pairs = zip(sample.starts, sample.references, strict=True)
-        return [Case(start, reference, "relaxed") for start, reference in pairs]
+        return [Case(start, reference, "relaxed") for start, reference in pairs], []
     if name == AIMNET2:
         minima = labels
     else:
         minima = read_source(next(source for source in SOURCES if source.name == name), data)
     wanted = (m for m in minima if split_of(m.remainder, m.name) == split and beyond_qm9(m.numbers))
-    cases = (start_of(minimum, work) for minimum in in_order(wanted)[:n])
-    return [case for case in cases if case]
+    cases = {minimum.name: start_of(minimum, work) for minimum in in_order(wanted)[:n]}
+    return [case for case in cases.values() if case], [name for name in cases if not cases[name]]
 
 
-def load_labels(folder: Path, table: Path | None) -> list[Minimum]:
-    """Read labels: chunks with their list, or the parts of a release."""
-    if table:
-        return read_labels(folder, table)
+def load_labels(folder: Path) -> list[Minimum]:
+    """Read labels: the parts of a release."""
     return [one for path in sorted(folder.glob("*.npz")) for one in Part.load(path).minima]
 
 
@@ -133,7 +133,7 @@ def start_of(minimum: Minimum, work: WorkFolder) -> Case | None:
     unit = work.find_or_do(key, lambda: made_start(molecule, minimum))
     if unit["positions"] is None:
         return None
-    start = molecule.with_positions(np.array(unit["positions"]), start="mmff94")
+    start = molecule.with_positions(np.array(unit["positions"]), start=unit["start"])
     return Case(start, minimum.positions, unit["kind"])
 
 
@@ -142,28 +142,31 @@ def made_start(molecule: Molecule, minimum: Minimum) -> dict[str, Any]:
 
     The positions are None where that gives no start.
     """
-    positions: np.ndarray | None
+    found: Molecule | None
     if minimum.seed is not None:
-        kind, positions = "given", embedded(minimum.smiles, minimum.seed, minimum.numbers)
+        kind, found = "given", embedded(minimum.smiles, minimum.seed, minimum.numbers)
     elif found := embed_in_basin(molecule):
-        kind, positions = "embedded", found.positions
+        kind = "embedded"
     else:
         with rdBase.BlockLogs():
             made = pair(molecule.to_rdkit(), 0, "mmff94")
-        kind, positions = "relaxed", None if np.isnan(made.start_rmsd) else made.starts
-    if positions is not None:
-        positions = superpose(positions, molecule.positions)[0]
-    return {"kind": kind, "positions": None if positions is None else positions.tolist()}
+        kind = "relaxed"
+        if not np.isnan(made.start_rmsd):
+            found = molecule.with_positions(made.starts, start="mmff94")
+    if not found:
+        return {"kind": kind, "positions": None}
+    positions, _ = superpose(found.positions, molecule.positions)
+    return {"kind": kind, "positions": positions.tolist(), "start": found.start}
 
 
-def embedded(smiles: str, seed: int, numbers: np.ndarray) -> np.ndarray | None:
+def embedded(smiles: str, seed: int, numbers: np.ndarray) -> Molecule | None:
     """Embed a SMILES; None where that gives other atoms or none."""
     try:
         with rdBase.BlockLogs():
             molecule = Molecule.from_smiles(smiles, seed=seed)
     except ValueError:
         return None
-    return molecule.positions if np.array_equal(molecule.numbers, numbers) else None
+    return molecule if np.array_equal(molecule.numbers, numbers) else None
 
 
 def scaffold(smiles: str) -> str:

@@ -3,38 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import astuple
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from scipy.stats import bootstrap
 
+from diffrelax.benchmark.speedup.statistics import Estimate, estimate, estimate_median
+from diffrelax.files.values import plain_values
 from diffrelax.results.tables import markdown_table
 
 SAME_BASIN = 40.0  # degrees; no torsion of an end in the basin of its minimum is further off
 SIZES = (1, 10, 20, 30, 40, 1000)  # heavy atoms
-RESAMPLES = 2000
 START = "MMFF94"
+MILLI = 1e-3  # Å
 
 End = dict[str, Any]
-Interval = tuple[float, float, float]
-
-
-def interval(*values: np.ndarray, statistic: Callable[..., Any] = np.median) -> Interval:
-    """Return a statistic of paired values and its 95% interval, by bootstrap over molecules."""
-    n = len(values[0])
-    if n == 0:
-        return (float("nan"),) * 3
-    found = float(statistic(*values, axis=-1))
-    if n == 1:
-        return found, float("nan"), float("nan")
-    made = bootstrap(
-        values, statistic, n_resamples=RESAMPLES, paired=True, vectorized=True,
-        method="percentile", rng=np.random.default_rng(0),
-    )  # fmt: skip
-    low, high = made.confidence_interval
-    return found, float(low), float(high)
 
 
 def by_molecule(ends: Sequence[End], quantity: str) -> dict[str, float]:
@@ -46,7 +31,14 @@ def by_molecule(ends: Sequence[End], quantity: str) -> dict[str, float]:
     return {molecule: float(np.median(values)) for molecule, values in found.items()}
 
 
-def row_of(ends: Sequence[End], starts: Sequence[End]) -> dict[str, Any]:
+def median_of(ends: Sequence[End], quantity: str) -> Estimate:
+    """Return the median of a quantity over molecules, each counted once."""
+    return estimate_median([*by_molecule(ends, quantity).values()])
+
+
+def row_of(
+    ends: Sequence[End], starts: Sequence[End], own: Sequence[End] | None = None
+) -> dict[str, Any]:
     """Sum up the ends of one method on some minima.
 
     Parameters
@@ -54,13 +46,17 @@ def row_of(ends: Sequence[End], starts: Sequence[End]) -> dict[str, Any]:
     ends, starts : sequence of dict
         With what `reach.py` keeps of an end, in the same order; those of the starts themselves are
         what energies are compared with.
+    own : sequence of dict, optional
+        Ends of the model that is judged.
 
     Returns
     -------
     dict
         Counts of minima by what became of them, and medians over molecules, each counted once, with
         their intervals: of ``bonds``, ``angles`` and ``rmsd`` over all that were relaxed or fell
-        back to their start, of ``rmsd_inside`` over the ends in the basin of their minimum.
+        back to their start, of ``rmsd_inside`` over the ends in the basin of their minimum, of
+        ``own_bonds`` those of the model where this method has an end. Time is that of a minimum
+        that was not refused.
     """
     verdicts = Counter(end["verdict"] for end in ends)
     judged = [end for end in ends if end["bonds"] is not None]
@@ -71,11 +67,14 @@ def row_of(ends: Sequence[End], starts: Sequence[End]) -> dict[str, Any]:
         "verdicts": dict(verdicts),
         "cautions": sum(end["verdict"] == "relaxed" and bool(end["reason"]) for end in ends),
         "left_basin": len(judged) - len(inside),
-        "milliseconds": 1e3 * sum(end["seconds"] for end in ends) / max(1, len(ends)),
+        "milliseconds": 1e3 * sum(end["seconds"] for end in ends) / max(1, len(judged)),
     }
     for quantity in ("bonds", "angles", "rmsd"):
-        row[quantity] = interval(np.array([*by_molecule(judged, quantity).values()]))
-    row["rmsd_inside"] = interval(np.array([*by_molecule(inside, "rmsd").values()]))
+        row[quantity] = median_of(judged, quantity)
+    row["rmsd_inside"] = median_of(inside, "rmsd")
+    if own is not None:
+        both = [of_model for end, of_model in zip(ends, own, strict=True) if end["bonds"]]
+        row["own_bonds"] = median_of(both, "bonds")
     return row | energies_of(ends, starts)
 
 
@@ -99,10 +98,10 @@ def energies_of(ends: Sequence[End], starts: Sequence[End]) -> dict[str, Any]:
 
     ratios = start / np.maximum(mine, 1e-6)
     return {
-        "excess": interval(mine),
-        "ratio_of_medians": interval(start, mine, statistic=of_medians),
-        "median_of_ratios": interval(ratios),
-        "calls": interval(np.array([*by_molecule([end for end, _ in pairs], "calls").values()])),
+        "excess": estimate_median(mine.tolist()),
+        "ratio_of_medians": estimate(of_medians, start, mine),
+        "median_of_ratios": estimate_median(ratios.tolist()),
+        "calls": median_of([end for end, _ in pairs], "calls"),
     }
 
 
@@ -129,35 +128,28 @@ def rows_table(rows: Sequence[dict[str, Any]]) -> str:
     header = ["group", "method", "molecules (minima)", "bonds, mÅ", "1–3 distances, mÅ",
               "RMSD, Å", "in the basin, Å", "left the basin", "refused", "fell back or failed",
               "cautions", "ms"]  # fmt: skip
-    energies = any("excess" in row for row in rows)
-    if energies:
-        header += ["excess, kcal/mol", "times below MMFF94", "calls left"]
+    more = {
+        "own_bonds": ("the model's bonds on these, mÅ", MILLI, ".2f"),
+        "excess": ("excess, kcal/mol", 1, ".3f"),
+        "ratio_of_medians": ("times below MMFF94", 1, ".1f"),
+        "calls": ("calls left", 1, ".0f"),
+    }
+    more = {name: form for name, form in more.items() if any(name in row for row in rows)}
     lines = []
     for row in rows:
         kept = row["minima"] - row["verdicts"].get("refused", 0)
         lines.append([
             row["group"], row["method"], f"{row['molecules']} ({kept})",
-            shown(row["bonds"], 2, 1e3), shown(row["angles"], 2, 1e3),
-            shown(row["rmsd"], 3), shown(row["rmsd_inside"], 3),
+            f"{row['bonds'] / MILLI:.2f}", f"{row['angles'] / MILLI:.2f}",
+            f"{row['rmsd']:.3f}", f"{row['rmsd_inside']:.3f}",
             f"{row['left_basin'] / kept:.0%}" if kept else "–",
             str(row["verdicts"].get("refused", 0)),
             str(row["verdicts"].get("fell_back", 0) + row["verdicts"].get("failed", 0)),
             str(row["cautions"]), f"{row['milliseconds']:.0f}",
+            *(format(row[name] / unit, form) if name in row else ""
+              for name, (_, unit, form) in more.items()),
         ])  # fmt: skip
-        if energies and "excess" in row:
-            lines[-1] += [shown(row["excess"], 3), shown(row["ratio_of_medians"], 1),
-                          shown(row["calls"], 0)]  # fmt: skip
-        elif energies:
-            lines[-1] += [""] * 3
-    return markdown_table(header, lines)
-
-
-def shown(value: Interval, digits: int, scale: float = 1.0) -> str:
-    """Format a median with its interval."""
-    if np.isnan(value[0]):
-        return "–"
-    middle, low, high = (f"{scale * one:.{digits}f}" for one in value)
-    return middle if np.isnan(value[1]) else f"{middle} [{low}, {high}]"
+    return markdown_table([*header, *(title for title, *_ in more.values())], lines)
 
 
 def bounds_table(ends: Sequence[End]) -> str:
@@ -173,3 +165,8 @@ def bounds_table(ends: Sequence[End]) -> str:
             lines.append((size, str(len(chosen)), *medians, f"{below:.0%}"))
     header = ("heavy atoms", "minima", "median error, Å", "median bound, Å", "below the bound")
     return markdown_table(header, lines) if lines else ""
+
+
+def plain(estimate: Estimate) -> list[float | None]:
+    """Turn an estimate into what JSON has: value, low and high."""
+    return plain_values(astuple(estimate))  # type: ignore[no-any-return]

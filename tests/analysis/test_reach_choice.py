@@ -12,16 +12,20 @@ import numpy as np
 import pytest
 import reach_cases
 import speed_curve
+from ase.optimize import BFGS
 from candidates import Candidate, candidates
 from rdkit import Chem
 from rdkit.Chem.inchi import MolToInchiKey
 
+from diffrelax.cache import WorkFolder
 from diffrelax.clock import NO_TIME
 from diffrelax.data.minima import remainder_of
 from diffrelax.dft import DFTRelaxation, DFTSettings
+from diffrelax.levels import get_calculator
 from diffrelax.levels.distances import nearest_level
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
+from diffrelax.molecule.identity import same_minimum
 
 
 def key_of(smiles: str) -> str:
@@ -121,21 +125,41 @@ def test_dft_of_reach_aims_at_the_level_of_each_report_and_goes_on(
     assert len(relaxed) == done
 
 
-def unit(energy: float, calls: int, start: float = 1.0, reason: str = "") -> geom.Unit:
+BUTANE, TURNED = (Molecule.from_smiles("CCCC", seed=seed) for seed in (1, 2))
+
+
+def unit(
+    energy: float, calls: int, start: float = 1.0, reason: str = "", end: Molecule = BUTANE
+) -> geom.Unit:
     return {"energy": energy, "start_energy": energy + start, "calls": calls, "reason": reason,
-            "verdict": "relaxed"}  # fmt: skip
+            "verdict": "relaxed", "end": end}  # fmt: skip
 
 
 def test_calls_are_compared_where_both_reach_the_same_minimum() -> None:
-    mmff94 = [unit(-5.0, 40), unit(-5.0, 60), unit(-5.0, 50), unit(-5.0, 70, reason="failed")]
-    own = [unit(-5.001, 10, 0.1), unit(-5.2, 90, 0.1), unit(-5.0, 20, 0.1), unit(-5.0, 1, 0.1)]
+    assert not same_minimum(BUTANE, TURNED)
+    mmff94 = [unit(-5.0, 40), unit(-5.0, 60), unit(-5.0, 50), unit(-5.0, 70, reason="failed"),
+              unit(-5.0, 30)]  # fmt: skip
+    own = [unit(-5.001, 10, 0.1), unit(-5.2, 90, 0.1), unit(-5.0, 20, 0.1), unit(-5.0, 1, 0.1),
+           unit(-5.001, 30, 0.1, end=TURNED)]  # fmt: skip
     row = geom.row_of(own, mmff94)
-    assert (row["n"], row["converged"], row["same_minimum"]) == (4, 3, 2)
-    assert row["calls"][0] == 20 and row["calls_same"][0] == 15
-    assert row["ratio_same"][0] == pytest.approx(3)
-    assert row["lower"] == pytest.approx(1 / 3)
-    assert row["excess"][0] == pytest.approx(0.1 * 23.0605, rel=1e-4)
+    assert (row["n"], row["converged"], row["same_minimum"]) == (5, 4, 2)
+    assert row["calls"].value == 25 and row["calls_same"].value == 15
+    assert row["ratio_same"].value == pytest.approx(3)
+    assert row["lower"] == pytest.approx(1 / 4)
+    assert row["excess"].value == pytest.approx(0.1 * 23.0605, rel=1e-4)
     assert np.isnan(geom.row_of([], mmff94)["lower"])
+
+
+def test_the_paper_relaxes_by_bfgs_from_a_plain_first_hessian(tmp_path: Path) -> None:
+    work = WorkFolder(tmp_path)
+    relaxed = geom.unit_of({"molecule": BUTANE}, work)
+    atoms = BUTANE.to_atoms()
+    atoms.calc = get_calculator("gfn2-xtb", BUTANE)
+    with BFGS(atoms, logfile=None) as optimizer:
+        optimizer.run(fmax=geom.FMAX)
+    assert relaxed["calls"] == optimizer.nsteps + 1
+    np.testing.assert_allclose(relaxed["end"].positions, atoms.positions, atol=1e-6)
+    assert relaxed["start_energy"] > relaxed["energy"] and not relaxed["reason"]
 
 
 def test_chains_of_alanine_have_ten_atoms_a_residue() -> None:
