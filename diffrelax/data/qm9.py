@@ -2,7 +2,8 @@
 
 Molecules are numbered as in QM9 (1 to 133,885). The split is by ``index % 20``: 0 test,
 10 validation, 5 sealed, all others training. Sealed molecules are skipped while the source is
-read, so that nothing downstream can see them.
+read, so that nothing downstream can see them; the hashes of their constitutions alone are taken, to
+keep them out of other sources too.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import re
 import signal
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -100,6 +102,29 @@ def load_qm9(
     return replace(GeometrySet.join(sets), levels=(LEVEL,))
 
 
+def sides_of_constitutions() -> dict[str, set[str]]:
+    """Return on which sides of the split QM9 has molecules of a constitution.
+
+    Returns
+    -------
+    dict of str to set of {"train", "validation", "test", "sealed"}
+        By the first 14 letters of the InChIKey. Takes most of a minute.
+
+    Raises
+    ------
+    ValueError
+        If the ``qm9pack`` package is not installed.
+    """
+    from diffrelax.molecule.perception import constitution_key
+
+    sides: dict[str, set[str]] = defaultdict(set)
+    for row in _table():
+        index = int(row["Index"])
+        sealed = index % 20 == SEALED_REMAINDER
+        sides[constitution_key(row["SMILES"])].add("sealed" if sealed else split_of(index))
+    return dict(sides)
+
+
 def pack(level: StartLevel) -> GeometrySet:
     """Read QM9, assign stereochemistry, relax at a cheap level, pack all but sealed molecules.
 
@@ -174,20 +199,23 @@ def _is_wanted(index: int, one_in: int) -> bool:
 
 
 def _rows(one_in: int = 1) -> Iterator[_Row]:
+    for row in _table():
+        index = int(row["Index"])
+        if not _is_wanted(index, one_in):
+            continue
+        elements = tuple(re.findall(r"[A-Z][a-z]?", row["Elements"]))
+        numbers = row["XYZ_Ang"].replace("[", "").replace("]", "").split(",")
+        positions = np.array(numbers, dtype=np.float64).reshape(-1, 3)
+        yield _Row(index, row["SMILES"], elements, positions)
+
+
+def _table() -> Iterator[dict[str, str]]:
     folders = find_extra("qm9pack", "train", "the data set QM9").submodule_search_locations
     assert folders  # it is a package
     for part in (1, 2, 3):
         path = Path(folders[0]) / "data" / f"qm9_part{part}.csv"
         with path.open(newline="") as file:
-            lines = (line for line in file if line.strip())
-            for row in csv.DictReader(lines):
-                index = int(row["Index"])
-                if not _is_wanted(index, one_in):
-                    continue
-                elements = tuple(re.findall(r"[A-Z][a-z]?", row["Elements"]))
-                numbers = row["XYZ_Ang"].replace("[", "").replace("]", "").split(",")
-                positions = np.array(numbers, dtype=np.float64).reshape(-1, 3)
-                yield _Row(index, row["SMILES"], elements, positions)
+            yield from csv.DictReader(line for line in file if line.strip())
 
 
 def _prepare(row: _Row, level: StartLevel) -> Pair | None:

@@ -8,8 +8,9 @@ from itertools import pairwise
 
 import numpy as np
 from ase.data import covalent_radii
-from rdkit import Chem
+from rdkit import Chem, rdBase
 from rdkit.Chem import rdDetermineBonds
+from rdkit.Chem.inchi import MolToInchiKey
 from scipy.spatial import cKDTree
 
 BOND_TOLERANCE = 0.25  # Å beyond the covalent radii; QM9 has N–O bonds at 0.26, C…C gaps at 0.25
@@ -214,3 +215,13 @@ def _uncharge_sulfur(mol: Chem.RWMol) -> None:
 def constitution(mol: Chem.Mol) -> str:
     """Return the canonical SMILES of a molecule without its stereochemistry."""
     return Chem.MolToSmiles(Chem.RemoveHs(mol, sanitize=False), isomericSmiles=False)
+
+
+def constitution_key(smiles: str) -> str:
+    """Return the first 14 letters of the InChIKey, a hash of the constitution.
+
+    Tautomers that InChI takes for one have one key. It is empty if the SMILES is none.
+    """
+    with rdBase.BlockLogs():
+        mol = Chem.MolFromSmiles(smiles)
+        return str(MolToInchiKey(mol))[:14] if mol else ""

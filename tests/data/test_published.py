@@ -6,8 +6,9 @@ import pytest
 
 from diffrelax.data import published
 from diffrelax.data.minima import pack_minima, remainder_of, split_of
-from diffrelax.data.published import SOURCES, Source, load_published, read_labels, read_source
+from diffrelax.data.published import SOURCES, Source, load_published, read_source
 from diffrelax.molecule import Molecule
+from diffrelax.molecule.perception import constitution_key
 
 # keys of made-up constitutions, by the remainder of their hash
 KEYS = {remainder_of(key): key for key in (f"CONSTITUTION{i:02d}" for i in range(100))}
@@ -95,11 +96,30 @@ def test_a_molecule_without_bonds_costs_only_itself(tmp_path, molecules):
     assert sets["train"].index.tolist() == [1, 2]
 
 
+@pytest.mark.parametrize(
+    ("sides", "kept"),
+    [
+        ({}, (0, 1, 2)),
+        ({"CCO": {"test"}, "CC(=O)[O-]": {"train"}}, (0, 1, 2)),
+        ({"CCO": {"train"}}, (1, 2)),  # a test molecule that QM9 learns
+        ({"CC(=O)[O-]": {"train", "sealed"}}, (0, 1)),
+        ({"C[NH3+]": {"test"}}, (0, 2)),
+    ],
+)
+def test_what_qm9_has_on_another_side_is_left_out(tmp_path, molecules, monkeypatch, sides, kept):
+    made = source(tmp_path, molecules, (2, 4, 7))
+    sides = {constitution_key(smiles): found for smiles, found in sides.items()}
+    monkeypatch.setattr(published, "_sides_in_qm9", lambda: sides)
+    packed = published._pack_source(made, tmp_path)
+    assert sorted(i for one in packed.values() for i in one.index.tolist()) == list(kept)
+
+
 def test_all_sources_are_one_set_that_is_packed_once(tmp_path, molecules, monkeypatch):
     made = source(tmp_path, molecules, (2, 4, 7))
     qm9 = pack_minima(read_source(made, tmp_path), "that of QM9", relax=False)
     monkeypatch.setattr(published, "SOURCES", (made,))
     monkeypatch.setattr(published, "load_qm9", lambda split, cache: qm9.get(split, qm9["test"]))
+    monkeypatch.setattr(published, "sides_of_constitutions", dict)
     sets = load_published(tmp_path, tmp_path / "cache")
     assert {split: one.levels for split, one in sets.items()} == dict.fromkeys(
         ("train", "validation", "test"), ("that of QM9", "some level")
@@ -109,24 +129,3 @@ def test_all_sources_are_one_set_that_is_packed_once(tmp_path, molecules, monkey
     (tmp_path / made.file).unlink()
     again = load_published(tmp_path, tmp_path / "cache")
     assert again["train"].fingerprint == sets["train"].fingerprint
-
-
-def test_labels_come_with_their_starts(tmp_path, molecules):
-    table = tmp_path / "list.tsv"
-    table.write_text("".join(f"{i}\tC\t42\tKEY\t{r}\n" for i, r in enumerate((7, 4, 0))))
-    arrays = {
-        "row": np.array([1, 0]),
-        "offsets": np.cumsum([0] + [m.n_atoms for m in molecules[:2]]),
-        "numbers": np.concatenate([m.numbers for m in molecules[:2]]).astype(np.uint8),
-        "start": np.concatenate([1.01 * m.positions for m in molecules[:2]]).astype(np.float32),
-        "positions": np.concatenate([m.positions for m in molecules[:2]]).astype(np.float32),
-        "charge": np.array([0, 1], dtype=np.int8),
-        "smiles": np.array([m.smiles.encode() for m in molecules[:2]]),
-    }
-    np.savez(tmp_path / "0000.npz", **arrays)
-    sets = pack_minima(read_labels(tmp_path, table), "some level", relax=False)
-    assert sets["validation"].charge.tolist() == [0]
-    assert sets["train"].charge.tolist() == [1]
-    np.savez(tmp_path / "0000.npz", **arrays | {"row": np.array([1, 2])})
-    with pytest.raises(ValueError, match="row 2 is sealed"):
-        read_labels(tmp_path, table)

@@ -13,6 +13,7 @@ from rdkit import Chem, rdBase
 from source_tree import ROOT
 
 from diffrelax.data import qm9
+from diffrelax.molecule.perception import constitution_key
 from diffrelax.training.geometries import GeometrySet
 
 HEADER = "XYZ_file,Index,SMILES,InChi,N_atoms,Stoichiometry,Elements,XYZ_Ang\n\n"
@@ -84,6 +85,8 @@ def test_sealed_rows_are_never_read(tmp_path, monkeypatch):
     assert [r.index for r in read] == [4, 20]
     assert [r.index for r in qm9._rows(one_in=2)] == [4]
     np.testing.assert_allclose(read[0].positions, positions)
+    sides = {constitution_key("C[C@H](O)F"): {"train", "sealed", "test"}}
+    assert qm9.sides_of_constitutions() == sides
 
 
 def test_a_packed_file_with_a_sealed_molecule_is_refused(geometries_with_sealed, tmp_path):
