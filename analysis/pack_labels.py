@@ -1,33 +1,34 @@
-"""Pack finished chunks of labels into the next part of a release of minima.
+"""Pack minima that `diffrelax minima` has made into the next part of a release of labels.
 
-Run: python analysis/pack_labels.py CHUNKS LIST RELEASE
+Run: python analysis/pack_labels.py RELEASE MINIMA.jsonl...
 
-CHUNKS has files NNNN.npz, each with the minima of some molecules of LIST: row (the line of LIST),
-offsets, numbers, start, positions, charge and smiles as in a `GeometrySet`, with their energies,
-forces and failures. The chunks that no part of RELEASE has yet become one part if they have enough
-minima, and a line of RELEASE/parts.csv. Run it again when more chunks are finished.
+What no part of RELEASE has yet becomes one part if it is enough, and a line of RELEASE/parts.csv.
+Run it again when more minima are made. A minimum is of a SMILES in RDKit's canonical form, whose
+order its atoms have; one that is not is counted with those that came to nothing.
 """
 
 import csv
 import json
+import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from ase.data import atomic_numbers
+from rdkit import Chem
 
 from diffrelax.data.labels import Part
-from diffrelax.data.minima import Minimum
+from diffrelax.data.minima import Minimum, remainder_of
+from diffrelax.molecule.perception import constitution_key
 
-CHUNK = 256  # lines of the list
 ENOUGH = 4096  # minima
 ABOUT = {
     "level": "wB97M-D3/def2-TZVPP",
     "method": "AIMNet2 as in AcAuto3D 1.0.1",
     "starts": "ETKDGv3 with the seed, then MMFF94, or UFF where that has no parameters",
-    "converged": "no force above 0.015 eV/Å",
     "sources": "SMILES of https://github.com/openforcefield/qca-dataset-submission, CC-BY-4.0",
     "licence": "CC-BY-4.0",
     "split": "remainder 0 and 1 sealed, 2 and 3 test, 4 validation, others training: sha256 of "
@@ -36,27 +37,38 @@ ABOUT = {
 }
 
 
-def main(chunks: Path, table: Path, release: Path) -> None:
+LEVEL = "aimnet2"
+
+
+def main(release: Path, files: list[Path]) -> None:
     """Pack what has not been packed, if it is enough."""
-    rows = [line.split("\t") for line in table.read_text().splitlines()]
     parts = sorted(release.glob("part-*.npz"))
-    packed = {name for path in parts for name in Part.load(path).about["chunks"]}
-    new = [path for path in sorted(chunks.glob("*.npz")) if path.name not in packed]
+    packed: Counter[str] = Counter()
+    for path in parts:
+        packed.update(Part.load(path).about.get("inputs", {}))
     minima: list[Minimum] = []
-    energies, fmax, dropped = [], [], Counter()
-    for path in new:
-        with np.load(path, allow_pickle=False) as file:
-            chunk = {name: file[name] for name in file.files}
-        minima += minima_of(chunk, rows)
-        energies.append(chunk["energy"])
-        fmax.append(chunk["fmax"])
-        dropped.update(dropped_of(chunk, CHUNK * int(path.stem)))
+    energies, fmax, inputs = [], [], {}
+    dropped: Counter[str] = Counter()
+    for path in files:
+        settings, rows = made(path)
+        new = rows[packed[path.name] :]
+        inputs[path.name] = len(new)
+        for row in new:
+            if row["verdict"] != "minimum":
+                dropped[kind_of(row["reason"])] += 1
+            elif (minimum := minimum_of(row, settings["seed"])) is None:
+                dropped["another order of the atoms"] += 1
+            else:
+                minima.append(minimum)
+                energies.append(row["energy_ev"])
+                fmax.append(row["fmax"])
     if len(minima) < ENOUGH:
-        print(f"{len(minima)} new minima in {len(new)} chunks: a part has {ENOUGH} or more")
+        print(f"{len(minima)} new minima: a part has {ENOUGH} or more")
         return
     path = release / f"part-{len(parts):02d}.npz"
-    about = ABOUT | {"chunks": [one.name for one in new], "dropped": dict(dropped)}
-    Part(about, minima, np.concatenate(energies), np.concatenate(fmax)).save(path)
+    converged = f"no force above {settings['fmax']} eV/Å"
+    about = ABOUT | {"converged": converged, "inputs": inputs, "dropped": dict(dropped)}
+    Part(about, minima, np.array(energies), np.array(fmax)).save(path)
     counts = {
         "part": path.name,
         "minima": len(minima),
@@ -74,29 +86,45 @@ def main(chunks: Path, table: Path, release: Path) -> None:
     print(f"{path}: {len(minima)} minima, {counts['bytes'] / len(minima):.0f} bytes each")
 
 
-def minima_of(chunk: dict[str, np.ndarray], rows: list[list[str]]) -> Iterator[Minimum]:
-    """Yield the minima of a chunk with what the list says of them."""
-    for i, row in enumerate(chunk["row"].tolist()):
-        atoms = slice(*chunk["offsets"][i : i + 2].tolist())
-        yield Minimum(
-            place=row,
-            name=f"row {row}",
-            smiles=rows[row][1],
-            remainder=int(rows[row][4]),
-            charge=int(chunk["charge"][i]),
-            numbers=chunk["numbers"][atoms],
-            positions=chunk["positions"][atoms].astype(np.float64),
-            seed=int(rows[row][2]),
-        )
+def made(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return how minima were made, and a row for each input, with its geometry if it has one.
+
+    Raises
+    ------
+    ValueError
+        If they are of another level of theory.
+    """
+    header, *notes = map(json.loads, path.with_name(f"{path.name}.journal").open())
+    settings = header["settings"]
+    if settings["level"] != LEVEL:
+        raise ValueError(f"{path} has minima at {settings['level']}, and this release {LEVEL}'s")
+    geometries = map(json.loads, path.open())
+    inputs = [note for note in notes if "input" in note]
+    return settings, [next(geometries) if note["verdict"] == "minimum" else note for note in inputs]
 
 
-def dropped_of(chunk: dict[str, np.ndarray], first: int) -> Iterator[str]:
-    """Yield in a word why molecules of a chunk became no label."""
-    kept = set(chunk["row"].tolist())
-    for place, why in json.loads(str(chunk["failures"])):
-        if first + place not in kept:
-            yield why.split(":")[0].split()[0]
+def kind_of(reason: str) -> str:
+    """Return a reason without what is of one molecule alone."""
+    return re.sub(r"'.*'|\d", "", reason).split(":")[0].strip()
+
+
+def minimum_of(row: dict[str, Any], seed: int) -> Minimum | None:
+    """Return a row as a minimum; None if its atoms are not in the order of its SMILES."""
+    numbers = np.array([atomic_numbers[symbol] for symbol in row["symbols"]])
+    read = Chem.AddHs(Chem.MolFromSmiles(row["smiles"]))
+    if [atom.GetAtomicNum() for atom in read.GetAtoms()] != numbers.tolist():
+        return None
+    return Minimum(
+        place=0,
+        name=row["name"],
+        smiles=row["smiles"],
+        remainder=remainder_of(constitution_key(row["smiles"])),
+        charge=row["charge"],
+        numbers=numbers,
+        positions=np.array(row["positions"]),
+        seed=seed,
+    )
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    main(Path(sys.argv[1]), [Path(name) for name in sys.argv[2:]])

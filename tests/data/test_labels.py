@@ -1,13 +1,16 @@
 import csv
-import json
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import typer
 
+from diffrelax.cli import minima as commands
 from diffrelax.data import published
 from diffrelax.data.labels import Part
 from diffrelax.data.minima import Minimum, pack_minima
+from diffrelax.geometry import superpose
 from diffrelax.molecule import Molecule
 
 SMILES = ("CCO", "C[NH3+]", "CC(=O)[O-]", "OC[C@H](F)Cl")
@@ -103,41 +106,32 @@ def test_parts_are_read_with_the_published_sets(part, tmp_path, monkeypatch):
     assert len(published.load_published(tmp_path, cache)["train"]) == 2
 
 
-def test_finished_chunks_become_parts(tmp_path, monkeypatch):
+def test_what_the_command_makes_is_packed_in_parts_each_minimum_once(tmp_path, monkeypatch, capsys):
     import pack_labels
 
-    chunks, release, table = tmp_path / "chunks", tmp_path / "release", tmp_path / "list.tsv"
-    chunks.mkdir()
-    release.mkdir()
-    made = [minimum(s, r) for s, r in zip(SMILES, (2, 4, 7, 19), strict=True)]
-    lines = [f"{i}\t{m.smiles}\t42\tKEY{i}\t{m.remainder}\n" for i, m in enumerate(made)]
-    table.write_text("".join(lines))
-    monkeypatch.setattr(pack_labels, "CHUNK", 2)
     monkeypatch.setattr(pack_labels, "ENOUGH", 1)
+    monkeypatch.setattr(pack_labels, "LEVEL", "mmff94")
+    labels, release = tmp_path / "labels.jsonl", tmp_path / "release"
+    release.mkdir()
+    ions = ["C[NH3+] x", "[nonsense y"]  # remainders of the first two: 2 to 19
+    more = ["COC z"]
 
-    def finish(name, rows, failures):
-        kept = [made[i] for i in rows]
-        np.savez(
-            chunks / name,
-            row=np.array(rows),
-            offsets=np.cumsum([0] + [len(m.numbers) for m in kept]),
-            numbers=np.concatenate([m.numbers for m in kept]),
-            positions=np.concatenate([m.positions for m in kept]).astype(np.float32),
-            charge=np.array([m.charge for m in kept]),
-            energy=np.arange(len(kept)),
-            fmax=np.full(len(kept), 0.01),
-            failures=np.array(json.dumps(failures)),
-        )
+    def make(smiles):
+        with suppress(typer.Exit):  # one is no molecule
+            commands.minima(smiles, labels, level="mmff94", seed=7)
+        pack_labels.main(release, [labels])
 
-    finish("0000.npz", [1, 0], [[0, "start uff"]])
-    pack_labels.main(chunks, table, release)
-    finish("0001.npz", [3], [[0, "identity: bond C1–H2 broke"]])
-    pack_labels.main(chunks, table, release)
-    pack_labels.main(chunks, table, release)
+    make(ions)
+    make([*ions, *more])
+    make([*ions, *more])
+    assert "0 new minima" in capsys.readouterr().out
     parts = [Part.load(path) for path in sorted(release.glob("*.npz"))]
-    assert [[m.smiles for m in one.minima] for one in parts] == [["C[NH3+]", "CCO"], [SMILES[3]]]
-    assert [one.about["dropped"] for one in parts] == [{}, {"identity": 1}]
+    assert [[m.smiles for m in one.minima] for one in parts] == [["C[NH3+]"], ["COC"]]
+    assert [one.about["dropped"] for one in parts] == [{"is not a SMILES": 1}, {}]
+    assert {m.seed for one in parts for m in one.minima} == {7}
+    start = Molecule.from_smiles("COC", seed=7).positions
+    assert superpose(parts[1].minima[0].positions, start)[1] < 1e-3
     rows = list(csv.DictReader((release / "parts.csv").open()))
     assert [(row["part"], row["minima"], row["charged"]) for row in rows] == [
-        ("part-00.npz", "2", "1"), ("part-01.npz", "1", "0"),
+        ("part-00.npz", "1", "1"), ("part-01.npz", "1", "0"),
     ]  # fmt: skip
