@@ -152,7 +152,7 @@ def relax_with(
             return replace(
                 begin,
                 notes=notes,
-                calls=tuple(recorder.calls),
+                calls=(*recorder.calls, *recorder.unread),
                 checks=tuple(checker.calls),
                 hessians=tuple(checker.hessians),
                 scf=calculator.state,
@@ -178,7 +178,7 @@ def relax_with(
             ending = descend(recorder, settings, checker)
             ending = ending._replace(time=ending.time + checker.recalled)
         end = now()
-        if checkpoint and end.calls:
+        if checkpoint and recorder.calls:
             end.without_orbitals().save(checkpoint)
         return _result(molecule, settings, recorder, end, ending)
 
@@ -246,7 +246,7 @@ def _begin(molecule: Molecule, settings: DFTSettings, checkpoint: Path | None) -
 def _result(
     molecule: Molecule, settings: DFTSettings, recorder: Recorder, end: Checkpoint, ending: Ending
 ) -> DFTRelaxation:
-    calls, notes, curvature = end.calls, (*end.notes, *ending.notes), ending.curvature
+    calls, notes, curvature = recorder.calls, (*end.notes, *ending.notes), ending.curvature
     prediction = recorder.prediction
     if end.scf and end.scf.second_order:
         notes = (*notes, "the SCF needed second-order SCF to converge")

@@ -76,6 +76,8 @@ class Recorder(ForceCalculator):
         Of all calls, failed ones included.
     recalled : Time
         Of those that were recorded.
+    unread : list of Call
+        Recorded calls that have not been asked for.
     discarded : int
         Recorded calls that did not answer, because another geometry was asked for.
     error : Exception or None
@@ -107,7 +109,7 @@ class Recorder(ForceCalculator):
         self.prediction: Prediction | None = None
         self._molecule = molecule
         self._calculator = calculator
-        self._recorded = list(recorded)
+        self.unread = list(recorded)
         self._callback = callback
         self._foresee = foresee
 
@@ -116,7 +118,6 @@ class Recorder(ForceCalculator):
         if call := self._recall():
             self.time += call.time
             self.recalled += call.time
-            self.calls.append(call)
         else:
             self._look_ahead()
             call = self._calculate()
@@ -126,13 +127,13 @@ class Recorder(ForceCalculator):
 
     def _recall(self) -> Call | None:
         """Take the next recorded call; one of another geometry ends the record."""
-        if not self._recorded:
+        if not self.unread:
             return None
-        call = self._recorded.pop(0)
-        if np.abs(call.molecule.positions - self.atoms.positions).max() < SAME_POSITIONS:
-            return call
-        self.discarded = len(self._recorded) + 1
-        self._recorded.clear()
+        if _is_at(self.unread[0].molecule.positions, self.atoms):
+            self.calls.append(self.unread.pop(0))
+            return self.calls[-1]
+        self.discarded = len(self.unread)
+        self.unread.clear()
         return None
 
     def _look_ahead(self) -> None:
@@ -183,17 +184,19 @@ class Checker(Recorder):
 
     Parameters
     ----------
-    molecule, calculator, recorded
+    molecule, calculator
         See `Recorder`.
+    recorded : sequence of Call
     hessians : sequence of SecondDerivatives
-        Of an earlier life.
+        Of earlier lives: they answer at their geometries, in whatever order these are asked for.
     callback : callable
         Called after each calculation.
 
     Attributes
     ----------
+    calls : list of Call
     hessians : list of SecondDerivatives
-        Those of the calculator.
+        Those of the calculator, recorded ones included, asked for or not.
     """
 
     def __init__(
@@ -204,8 +207,8 @@ class Checker(Recorder):
         hessians: Sequence[SecondDerivatives],
         callback: Callable[[], None],
     ) -> None:
-        super().__init__(molecule, calculator, recorded, lambda _: callback())
-        self.hessians = list(hessians)
+        super().__init__(molecule, calculator, callback=lambda _: callback())
+        self.calls, self.hessians = list(recorded), list(hessians)
         self._after = callback
 
     def hessian(self, atoms: ase.Atoms) -> np.ndarray:
@@ -222,7 +225,7 @@ class Checker(Recorder):
                 lambda shifts: self._forces(atoms, shifts), len(atoms), STEP
             )
         for known in self.hessians:
-            if np.abs(known.positions - atoms.positions).max() < SAME_POSITIONS:
+            if _is_at(known.positions, atoms):
                 self.recalled += known.time
                 return known.hessian
         started = Time.now()
@@ -233,9 +236,18 @@ class Checker(Recorder):
         self._after()
         return hessian
 
+    def _recall(self) -> Call | None:
+        """Look for a call at this geometry."""
+        known = (call for call in self.calls if _is_at(call.molecule.positions, self.atoms))
+        return next(known, None)
+
     def _forces(self, atoms: ase.Atoms, shifts: np.ndarray) -> np.ndarray:
         moved, found = atoms.copy(), []
         for shift in shifts:
             moved.positions = atoms.positions + shift
             found.append(self.get_forces(moved))
         return np.array(found)
+
+
+def _is_at(positions: np.ndarray, atoms: ase.Atoms) -> bool:
+    return bool(np.abs(positions - atoms.positions).max() < SAME_POSITIONS)

@@ -233,8 +233,13 @@ def test_a_saddle_point_is_told_and_left(
     assert down.energy < saddle.energy - 0.1
     heights = [np.linalg.det(x[1:] - x[0]) for x in (ammonia.positions, down.molecule.positions)]
     assert abs(heights[0]) < 0.01 < 0.2 < abs(heights[1])
-    again = relax_dft(ammonia, checkpoint=path, **settings)
-    assert again.energies == down.energies
+    numbers: list[int] = []
+    unchecked = relax_dft(ammonia, checkpoint=path, **settings | {"check_minimum": "none"})
+    assert unchecked.gradient_calls == saddle.gradient_calls
+    again = relax_dft(
+        ammonia, checkpoint=path, callback=lambda number, *_: numbers.append(number), **settings
+    )
+    assert again.energies == down.energies and not numbers
 
 
 def test_dft_decides_whether_the_softest_motion_of_gfn2_xtb_is_downhill(
