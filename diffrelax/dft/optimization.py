@@ -82,7 +82,8 @@ def relax_dft(
         File in which the state is kept after each gradient call, those of a check of the minimum
         too, and after each Hessian. If it exists, the relaxation goes
         on from there, along the same path, for more steps or a check of the minimum if it has come
-        to its end; costs of both lives are counted. It stays at the end, without the orbitals.
+        to its end; what it takes from earlier lives counts in its costs. It stays at the end, without
+        the orbitals.
     callback : callable, optional
         Called after each gradient call as ``callback(number, energy in eV, fmax in eV/Å)``.
 
@@ -136,19 +137,18 @@ def relax_with(
     callback: Callback | None = None,
 ) -> DFTRelaxation:
     """Relax a molecule with DFT as `relax_dft` does, with its settings in one object."""
-    started = Time.now()
     check_settings(settings)
     with ExitStack() as stack:
         stack.enter_context(threadpool_limits(limits=threads))
         begin = _begin(molecule, settings, checkpoint)
+        begun = Time.now()
         calculator = stack.enter_context(calculator_of(molecule, settings, begin.scf))
 
         def now() -> Checkpoint:
-            time = begin.time + (Time.now() - started)
             notes = begin.notes
             if lost := recorder.discarded:
-                notes = (*notes, f"took another path after a restart: {lost} earlier calls count "
-                         "only in the SCF cycles and the total time")  # fmt: skip
+                lead = "took another path after a restart"
+                notes = (*notes, f"{lead}: {lost} earlier calls are not counted")
             return replace(
                 begin,
                 notes=notes,
@@ -156,7 +156,6 @@ def relax_with(
                 checks=tuple(checker.calls),
                 hessians=tuple(checker.hessians),
                 scf=calculator.state,
-                time=time,
             )
 
         def save() -> None:
@@ -176,11 +175,17 @@ def relax_with(
         ending = Ending(reason)
         if not reason and settings.checked_at != "none":
             ending = descend(recorder, settings, checker)
-            ending = ending._replace(time=ending.time + checker.recalled)
         end = now()
         if checkpoint and recorder.calls:
             end.without_orbitals().save(checkpoint)
-        return _result(molecule, settings, recorder, end, ending)
+        recalled = begin.hessian_time + recorder.recalled + checker.recalled
+        times = {
+            "hessian": begin.hessian_time,
+            "dft": recorder.time,
+            "check": ending.time + checker.recalled,
+            "total": recalled + (Time.now() - begun),
+        }
+        return _result(molecule, settings, recorder, end, ending, times)
 
 
 def unit_checkpoint(
@@ -244,7 +249,12 @@ def _begin(molecule: Molecule, settings: DFTSettings, checkpoint: Path | None) -
 
 
 def _result(
-    molecule: Molecule, settings: DFTSettings, recorder: Recorder, end: Checkpoint, ending: Ending
+    molecule: Molecule,
+    settings: DFTSettings,
+    recorder: Recorder,
+    end: Checkpoint,
+    ending: Ending,
+    times: dict[str, Time],
 ) -> DFTRelaxation:
     calls, notes, curvature = recorder.calls, (*end.notes, *ending.notes), ending.curvature
     prediction = recorder.prediction
@@ -268,13 +278,8 @@ def _result(
         energies=tuple(call.energy for call in calls),
         trajectory=np.array([c.molecule.positions for c in calls]).reshape(-1, molecule.n_atoms, 3),
         all_forces=np.array([c.internal_forces for c in calls]).reshape(-1, molecule.n_atoms, 3),
-        scf_cycles=end.scf.cycles if end.scf else None,
-        times={
-            "hessian": end.hessian_time,
-            "dft": recorder.time,
-            "check": ending.time,
-            "total": end.time,
-        },
+        scf_cycles=None if settings.calculator else recorder.scf_cycles,
+        times=times,
         criterion=criterion(settings.optimizer, settings.fmax)
         + (", or predicted to be" if settings.predicts else ""),
         prediction=prediction,

@@ -25,12 +25,13 @@ STEP = 0.01  # Å; forces in outputs of programs have six decimals
 
 
 class Call(NamedTuple):
-    """One energy-and-gradient call: eV, eV/Å, and the time it took."""
+    """One energy-and-gradient call: eV, eV/Å, the time it took, and its SCF cycles if told."""
 
     molecule: Molecule
     energy: float
     forces: np.ndarray
     time: Time
+    scf_cycles: int = 0
 
     @property
     def internal_forces(self) -> np.ndarray:
@@ -73,6 +74,7 @@ class Recorder(ForceCalculator):
     calls : list of Call
         The calls that succeeded, recorded ones included.
     time : Time
+    scf_cycles : int
         Of all calls, failed ones included.
     recalled : Time
         Of those that were recorded.
@@ -104,6 +106,7 @@ class Recorder(ForceCalculator):
         super().__init__()
         self.calls: list[Call] = []
         self.time = self.recalled = NO_TIME
+        self.scf_cycles = 0
         self.discarded = 0
         self.error: Exception | None = None
         self.prediction: Prediction | None = None
@@ -118,6 +121,7 @@ class Recorder(ForceCalculator):
         if call := self._recall():
             self.time += call.time
             self.recalled += call.time
+            self.scf_cycles += call.scf_cycles
         else:
             self._look_ahead()
             call = self._calculate()
@@ -155,7 +159,7 @@ class Recorder(ForceCalculator):
             molecule = self._molecule.with_positions(self.atoms.positions, start="dft")
         except ValueError as error:
             raise CalculationFailed(str(error)) from error
-        started = Time.now()
+        started, before = Time.now(), self._cycles_so_far()
         try:
             forces = self._calculator.get_forces(self.atoms)
             energy = float(self._calculator.get_potential_energy(self.atoms))
@@ -165,10 +169,15 @@ class Recorder(ForceCalculator):
             raise CalculationFailed(str(error)) from error
         finally:
             time = Time.now() - started
+            cycles = self._cycles_so_far() - before
             self.time += time
+            self.scf_cycles += cycles
         if not (np.isfinite(energy) and np.isfinite(forces).all()):
             raise CalculationFailed("energy or forces are not finite")
-        return Call(molecule, energy, forces.copy(), time)
+        return Call(molecule, energy, forces.copy(), time, cycles)
+
+    def _cycles_so_far(self) -> int:
+        return getattr(self._calculator, "scf_cycles", 0)
 
 
 class SecondDerivatives(NamedTuple):

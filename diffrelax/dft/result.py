@@ -62,7 +62,7 @@ class DFTRelaxation:
         not tell.
     times : dict of str to Time
         By stage: ``hessian``, ``dft`` (SCF and gradients), ``check`` (of the minimum)
-        and ``total``.
+        and ``total``, with what the optimizer and other parts of the last life took.
     criterion : str
         The stopping rule in words.
     notes : tuple of str

@@ -46,14 +46,12 @@ class SCFState(NamedTuple):
         next calculation is to start from a guess.
     occupations : (n_orbitals,) array
         With the same leading axis.
-    cycles : int
     second_order : bool
-        The two counters of `DensityFunctional`.
+        See `DensityFunctional`.
     """
 
     orbitals: np.ndarray
     occupations: np.ndarray
-    cycles: int
     second_order: bool
 
 
@@ -111,11 +109,11 @@ class DensityFunctional(PySCF):
     def state(self) -> SCFState:
         """What the next calculation goes on from."""
         scan = self.method_scan
-        return SCFState(scan.mo_coeff, scan.mo_occ, self.scf_cycles, self.second_order)
+        return SCFState(scan.mo_coeff, scan.mo_occ, self.second_order)
 
     def resume(self, state: SCFState) -> None:
         """Go on as if the last calculation had been the one that left this state."""
-        self.scf_cycles, self.second_order = state.cycles, state.second_order
+        self.second_order = state.second_order
         if state.second_order:
             self.method_scan = self.method.newton().as_scanner()
         if state.orbitals.size:
