@@ -167,7 +167,7 @@ def relax_with(
             if callback:
                 callback(len(recorder.calls), call.energy, call.fmax)
 
-        may_end = settings.predicts and begin.hessian is not None
+        may_end = settings.one_call and begin.hessian is not None
         foresee = partial(predict, fmax=settings.fmax) if may_end else None
         recorder = Recorder(molecule, calculator, begin.calls, after_call, foresee)
         checker = Checker(molecule, calculator, begin.checks, begin.hessians, save)
@@ -281,7 +281,7 @@ def _result(
         scf_cycles=None if settings.calculator else recorder.scf_cycles,
         times=times,
         criterion=criterion(settings.optimizer, settings.fmax)
-        + (", or predicted to be" if settings.predicts else ""),
+        + (", or predicted to be" if settings.one_call else ""),
         prediction=prediction,
         notes=notes,
         settings=settings,

@@ -135,7 +135,7 @@ class DFTSettings(Entries):
 
     @model_validator(mode="after")
     def _check_one_call(self) -> Self:
-        if self.one_call and not self.predicts:
+        if self.one_call and (self.hessian == "none" or self.optimizer not in NEWTON):
             raise ValueError(
                 "`one_call` predicts the end from a Hessian and Newton's step: take `hessian` "
                 f"gfn2-xtb or aimnet2, and `optimizer` {' or '.join(NEWTON)}"
@@ -152,11 +152,6 @@ class DFTSettings(Entries):
         values: dict[str, Any] = serialize(self)
         dropped = OF_PYSCF if self.calculator else ()
         return {name: value for name, value in values.items() if name not in dropped}
-
-    @property
-    def predicts(self) -> bool:
-        """Whether the end may be predicted."""
-        return self.one_call and self.hessian != "none" and self.optimizer in NEWTON
 
     @property
     def checked_at(self) -> CurvatureLevel:
