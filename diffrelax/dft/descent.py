@@ -72,7 +72,7 @@ def descend(recorder: Recorder, settings: DFTSettings, checker: Checker) -> Endi
         end, begun = recorder.calls[-1].molecule, Time.now()
         try:
             curvature = look(end, settings, checker)
-        except (RuntimeError, ValueError, NotImplementedError) as error:
+        except (RuntimeError, ValueError) as error:
             unknown = f"not checked to be a minimum at level {level}: {error}"
             time += Time.now() - begun
             if settings.thermo != "none":

@@ -64,7 +64,7 @@ def look(molecule: Molecule, settings: DFTSettings, checker: Checker) -> Curvatu
 
     Raises
     ------
-    RuntimeError, ValueError, NotImplementedError
+    RuntimeError, ValueError
         If the check cannot be made.
     """
     if molecule.n_atoms == 1:

@@ -223,22 +223,24 @@ class Checker(Recorder):
     def hessian(self, atoms: ase.Atoms) -> np.ndarray:
         """Return second derivatives of the energy, by differences of forces if need be.
 
+        That is where a program has no others, or PySCF none of this functional.
+
         Returns
         -------
         (3 n_atoms, 3 n_atoms) array, eV/Å²
             Symmetric.
         """
-        evaluate = self._calculator.hessian
-        if evaluate is None:
-            return hessian_by_differences(
-                lambda shifts: self._forces(atoms, shifts), len(atoms), STEP
-            )
         for known in self.hessians:
             if _is_at(known.positions, atoms):
                 self.recalled += known.time
                 return known.hessian
         started = Time.now()
-        hessian = evaluate(atoms)
+        try:
+            hessian = self._calculator.hessian(atoms)
+        except NotImplementedError:
+            return hessian_by_differences(
+                lambda shifts: self._forces(atoms, shifts), len(atoms), STEP
+            )
         self.hessians.append(
             SecondDerivatives(atoms.positions.copy(), hessian, Time.now() - started)
         )

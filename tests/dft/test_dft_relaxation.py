@@ -320,7 +320,7 @@ def test_an_atom_is_not_checked_to_be_a_minimum() -> None:
 
 def test_check_that_cannot_be_made_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> np.ndarray:
-        raise NotImplementedError("no second derivatives")
+        raise RuntimeError("no second derivatives")
 
     monkeypatch.setattr("diffrelax.levels.density_functional.DensityFunctional.hessian", fail)
     result = relax("[H][H]", check_minimum="dft")
@@ -330,6 +330,19 @@ def test_check_that_cannot_be_made_is_noted(monkeypatch: pytest.MonkeyPatch) -> 
     without = relax("[H][H]", thermo="dft")
     assert not without.converged and without.thermochemistry is None
     assert without.reason.startswith("no free energy: not checked to be a minimum at level dft: no")
+
+
+def test_second_derivatives_that_pyscf_lacks_are_differences_of_forces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def lacks(*_: object) -> np.ndarray:
+        raise NotImplementedError("UKS Hessian for NLC functional")
+
+    analytic = relax("[H][H]", thermo="dft").thermochemistry
+    monkeypatch.setattr("diffrelax.levels.density_functional.DensityFunctional.hessian", lacks)
+    result = relax("[H][H]", thermo="dft")
+    assert result.converged and result.thermochemistry and analytic
+    assert result.thermochemistry.frequencies == pytest.approx(analytic.frequencies, rel=2e-3)
 
 
 def test_interrupt_passes_through(optimizer: str) -> None:
