@@ -196,6 +196,8 @@ def test_hessian_that_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPatc
 def test_hessian_of_aimnet2_saves_gradient_calls() -> None:
     plain, guided = relax("CO", hessian="none"), relax("CO", hessian="aimnet2")
     assert guided.converged and not guided.notes
+    dissolved = relax("CO", hessian="aimnet2", solvent="4.7", max_steps=0)
+    assert dissolved.notes == ("the aimnet2 Hessian is that of the gas phase",)
     assert guided.gradient_calls < plain.gradient_calls
     assert guided.energy == pytest.approx(plain.energy, abs=1e-3)
 

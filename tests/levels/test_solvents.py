@@ -5,6 +5,7 @@ import pytest
 
 from diffrelax import relax_dft
 from diffrelax.dft import DFTSettings
+from diffrelax.dft.descent import start_hessian
 from diffrelax.dft.hessian import gfn2_hessian
 from diffrelax.levels import get_calculator
 from diffrelax.levels.density_functional import mean_field
@@ -113,3 +114,11 @@ def test_the_hessian_knows_the_solvent() -> None:
     zwitterion = Molecule.from_smiles("[NH3+]CC(=O)[O-]")
     change = gfn2_hessian(zwitterion, "water") - gfn2_hessian(zwitterion)
     assert np.abs(change).max() > 1.0  # eV/Å²
+
+
+@pytest.mark.parametrize(("solvent", "lacks"), [("CH2Cl2", True), ("water", False)])
+def test_a_hessian_without_the_solvent_is_told(solvent, lacks) -> None:
+    profile = {"program": "orca", "method": "PBE", "basis": "def2-SVP", "solvent": solvent}
+    hessian, notes = start_hessian(Molecule.from_smiles("O"), DFTSettings(calculator=profile))
+    assert hessian is not None
+    assert notes == (("the gfn2-xtb Hessian is that of the gas phase",) if lacks else ())
