@@ -36,6 +36,22 @@ def test_forces_in_a_solvent_are_those_of_finite_differences(solvent, methanol) 
     assert (energies[0] - energies[1]) / 0.004 == pytest.approx(slope, abs=2e-3)
 
 
+@pytest.mark.parametrize("solvent", ["water", "4.7"])
+def test_second_derivatives_in_a_solvent_are_those_of_finite_differences(solvent) -> None:
+    molecule = Molecule.from_smiles("F")
+    atoms = molecule.to_atoms()
+    calculator = get_calculator("dft", molecule, solvent=solvent, **SMALL)
+    hessian = calculator.hessian(atoms)
+    step = np.array([[0.0, 0.0, 0.0], [0.003, 0.002, -0.004]])
+    forces = []
+    for side in (1, -1):
+        atoms.positions = molecule.positions + side * step
+        forces.append(calculator.get_forces(atoms).ravel())
+    change = (forces[1] - forces[0]) / 2
+    assert hessian @ step.ravel() == pytest.approx(change, abs=2e-3)
+    assert np.abs(change).max() > 0.1
+
+
 @pytest.mark.parametrize(
     ("smiles", "solvent", "max_memory"),
     [("O", "water", 4000), ("O", "4.7", 4000), ("O", "4.7", 0), ("[CH3]", "4.7", 4000)],
