@@ -23,7 +23,7 @@ from diffrelax.dft.prediction import predict
 from diffrelax.dft.recorder import Call, Checker, Recorder
 from diffrelax.dft.result import DFTRelaxation, Thermochemistry
 from diffrelax.dft.settings import CurvatureLevel, DFTSettings, HessianLevel, Optimizer
-from diffrelax.dft.thermochemistry import thermochemistry
+from diffrelax.dft.thermochemistry import standard_state, thermochemistry
 from diffrelax.extras import find_extra
 from diffrelax.files.reading import Input, read_one
 from diffrelax.levels import check_installed
@@ -269,6 +269,8 @@ def _result(
     if gas and (left := [-found for found in gas.frequencies if found < 0]):
         notes = (*notes, f"an imaginary frequency of {left[0]:.0f} cm⁻¹ counts as real in the free "
                  "energies")  # fmt: skip
+    if gas and settings.solvent and (told := standard_state(gas.temperature, gas.pressure)):
+        notes = (*notes, told)
     if prediction:
         notes = (*notes, f"predicted, not verified: {prediction.told}")
     return DFTRelaxation(
