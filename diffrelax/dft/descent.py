@@ -65,7 +65,7 @@ def minimise(
 def descend(recorder: Recorder, settings: DFTSettings, checker: Checker) -> Ending:
     """Go on from the end of a relaxation, where it is a saddle point, to a minimum."""
     level = settings.checked_at
-    along = "" if level == "dft" else f", along the softest motion of {level}"
+    along = "" if level == "dft" else f", along a soft motion of {level}"
     notes: tuple[str, ...] = ()
     time = NO_TIME
     while True:

@@ -52,11 +52,12 @@ class DFTSettings(Entries):
     check_minimum : {"none", "gfn2-xtb", "dft"}
         Whether a converged relaxation must also end without an imaginary frequency:
         ``"gfn2-xtb"`` asks DFT for two gradients along the softest motion of GFN2-xTB's Hessian,
-        and finds most saddle points; ``"dft"`` takes the Hessian of DFT, longer than the
-        relaxation. From a saddle point the relaxation goes on downhill, with as many steps again.
+        and each other one that is imaginary there, and finds most saddle points; ``"dft"`` takes
+        the Hessian of DFT, longer than the relaxation. From a saddle point the relaxation goes on
+        downhill, with as many steps again.
     thermo : {"none", "gfn2-xtb", "dft"}
         Level of the Hessian of zero-point, thermal and free energies, for which the end is checked
-        as by `check_minimum`.
+        as by `check_minimum`. What that tells of DFT's frequencies takes the place of GFN2-xTB's.
     temperature, pressure : float
         Of the thermochemistry, K and Pa.
     one_call : bool
