@@ -80,10 +80,9 @@ def relax_dft(
         Threads of PySCF and of linear algebra. Default: as the environment has it.
     checkpoint : path, optional
         File in which the state is kept after each gradient call, those of a check of the minimum
-        too, and after each Hessian. If it exists, the relaxation goes
-        on from there, along the same path, for more steps or a check of the minimum if it has come
-        to its end; what it takes from earlier lives counts in its costs. It stays at the end, without
-        the orbitals.
+        too, and after each Hessian. If it exists, the relaxation goes on from there, along the
+        same path, for more steps or a check of the minimum if it has come to its end; what it
+        takes from earlier lives counts in its costs. It stays at the end, without the orbitals.
     callback : callable, optional
         Called after each gradient call as ``callback(number, energy in eV, fmax in eV/Å)``.
 

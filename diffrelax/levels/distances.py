@@ -92,7 +92,8 @@ def nearest_level(wanted: str, known: Sequence[str]) -> Nearest:
     known : sequence of str
         At least one.
     """
-    name, by_name = plain_name(wanted.partition(" in ")[0]), {plain_name(level): level for level in known}
+    name = plain_name(wanted.partition(" in ")[0])
+    by_name = {plain_name(level): level for level in known}
     if name in by_name or len(known) == 1:
         return Nearest(by_name.get(name, known[0]), "")
     pairs = ((row, map(plain_name, ends)) for row in measured()
