@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -35,11 +35,13 @@ class LevelCalculator(Protocol):
     def get_forces(self, atoms: ase.Atoms) -> np.ndarray:
         """Evaluate the forces, (n_atoms, 3), eV/Å."""
 
-    @property
-    def hessian(self) -> Callable[[ase.Atoms], np.ndarray] | None:
-        """Evaluates second derivatives of the energy, (3 n_atoms, 3 n_atoms), eV/Å².
+    def hessian(self, atoms: ase.Atoms) -> np.ndarray:
+        """Evaluate second derivatives of the energy, (3 n_atoms, 3 n_atoms), eV/Å².
 
-        None if there is no other way to them than differences of forces.
+        Raises
+        ------
+        NotImplementedError
+            If there is no other way to them than differences of forces.
         """
 
     @property

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from diffrelax.atomic import replacing
-from diffrelax.clock import NO_TIME, Time
+from diffrelax.clock import Time
 from diffrelax.dft.recorder import Call, SecondDerivatives
 from diffrelax.levels.density_functional import SCFState
 from diffrelax.molecule import Molecule
@@ -43,8 +43,6 @@ class Checkpoint:
         Of these too.
     scf : SCFState or None
         After the last call; None if the level carries nothing over.
-    time : Time
-        So far.
     """
 
     key: str
@@ -55,7 +53,6 @@ class Checkpoint:
     checks: tuple[Call, ...] = ()
     hessians: tuple[SecondDerivatives, ...] = ()
     scf: SCFState | None = None
-    time: Time = NO_TIME
 
     def without_orbitals(self) -> Checkpoint:
         """Leave out what only a relaxation in its middle needs, and what takes most of the room."""
@@ -76,7 +73,6 @@ class Checkpoint:
             "hessian": np.empty(0) if self.hessian is None else self.hessian,
             "hessian_time": astuple(self.hessian_time),
             "notes": np.array(self.notes, dtype=np.str_),
-            "time": astuple(self.time),
             **(self.scf._asdict() if self.scf else {}),
         }
         with replacing(path) as part, part.open("wb") as file:
@@ -121,8 +117,7 @@ class Checkpoint:
             hessian=arrays["hessian"] if arrays["hessian"].size else None,
             hessian_time=Time(*arrays["hessian_time"].tolist()),
             notes=tuple(arrays["notes"].tolist()),
-            scf=_scf(arrays) if "cycles" in arrays else None,
-            time=Time(*arrays["time"].tolist()),
+            scf=_scf(arrays) if "orbitals" in arrays else None,
         )
 
 
@@ -132,15 +127,20 @@ def _packed(prefix: str, calls: tuple[Call, ...]) -> dict[str, Any]:
         f"{prefix}energies": [call.energy for call in calls],
         f"{prefix}forces": [call.forces for call in calls],
         f"{prefix}call_times": [astuple(call.time) for call in calls],
+        f"{prefix}call_cycles": np.array([call.scf_cycles for call in calls], dtype=int),
     }
 
 
 def _calls(prefix: str, arrays: dict[str, np.ndarray], molecule: Molecule) -> tuple[Call, ...]:
+    cycles = np.zeros(len(arrays[f"{prefix}positions"]), dtype=int)
+    if not prefix:
+        cycles[:1] = arrays.get("cycles", 0)  # of all calls, in older files
     calls = zip(
         (molecule.with_positions(xyz, start="dft") for xyz in arrays[f"{prefix}positions"]),
         arrays[f"{prefix}energies"].tolist(),
         arrays[f"{prefix}forces"],
         (Time(*time) for time in arrays[f"{prefix}call_times"].tolist()),
+        arrays.get(f"{prefix}call_cycles", cycles).tolist(),
         strict=True,
     )
     return tuple(Call(*call) for call in calls)
@@ -150,6 +150,5 @@ def _scf(arrays: dict[str, np.ndarray]) -> SCFState:
     return SCFState(
         arrays["orbitals"],
         arrays["occupations"],
-        arrays["cycles"].item(),
         arrays["second_order"].item(),
     )

@@ -65,14 +65,14 @@ def minimise(
 def descend(recorder: Recorder, settings: DFTSettings, checker: Checker) -> Ending:
     """Go on from the end of a relaxation, where it is a saddle point, to a minimum."""
     level = settings.checked_at
-    along = "" if level == "dft" else f", along the softest motion of {level}"
+    along = "" if level == "dft" else f", along a soft motion of {level}"
     notes: tuple[str, ...] = ()
     time = NO_TIME
     while True:
         end, begun = recorder.calls[-1].molecule, Time.now()
         try:
             curvature = look(end, settings, checker)
-        except (RuntimeError, ValueError, NotImplementedError) as error:
+        except (RuntimeError, ValueError) as error:
             unknown = f"not checked to be a minimum at level {level}: {error}"
             time += Time.now() - begun
             if settings.thermo != "none":
@@ -93,11 +93,15 @@ def descend(recorder: Recorder, settings: DFTSettings, checker: Checker) -> Endi
 def start_hessian(
     molecule: Molecule, settings: DFTSettings
 ) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """Return a Hessian to start from, eV/Å², safe for the optimizer, or None and a note why not."""
+    """Return a Hessian to start from, eV/Å², safe for the optimizer, or None.
+
+    Also notes: why there is none, or that it lacks the solvent.
+    """
     if settings.hessian == "none":
         return None, ()
+    of_aimnet2 = settings.hessian == "aimnet2"
     try:
-        if settings.hessian == "aimnet2":
+        if of_aimnet2:
             from diffrelax.levels.aimnet2 import AIMNet2  # torch is slow to import
 
             hessian = AIMNet2(molecule).hessian(molecule.to_atoms())
@@ -106,5 +110,8 @@ def start_hessian(
     except (RuntimeError, ValueError) as error:
         missing = f"no {settings.hessian} Hessian"
         return None, (f"{missing}, the optimizer's own guess instead: {error}",)
+    notes: tuple[str, ...] = ()
+    if settings.solvent and (of_aimnet2 or not settings.hessian_solvent):
+        notes = (f"the {settings.hessian} Hessian is that of the gas phase",)
     floor = softest_curvature(settings.fmax, settings.optimizer)
-    return positive_hessian(hessian, molecule.positions, floor), ()
+    return positive_hessian(hessian, molecule.positions, floor), notes

@@ -30,7 +30,8 @@ class Curvature(NamedTuple):
     motion : (n_atoms, 3) array, amu^-½
         Of that frequency.
     frequencies : (3 n_atoms - k,) array, cm⁻¹
-        Of all vibrations, at the level of the check.
+        Of all vibrations, ascending, at the level of the check: with ``"gfn2-xtb"``, those of DFT
+        along the motions for which it was asked.
     """
 
     lowest: float
@@ -46,9 +47,11 @@ class Curvature(NamedTuple):
 def look(molecule: Molecule, settings: DFTSettings, checker: Checker) -> Curvature | None:
     """Look for an imaginary frequency.
 
-    With its own Hessian, DFT tells all frequencies. Otherwise it tells that of one motion, the
-    softest of GFN2-xTB's Hessian, along which it is asked for two gradients: a negative curvature
-    is then one of DFT, and proves a saddle point; a positive one proves nothing of other motions.
+    With its own Hessian, DFT tells all frequencies. Otherwise it tells that of the softest motion
+    of GFN2-xTB's Hessian, along which it is asked for two gradients: a negative curvature is then
+    one of DFT, and proves a saddle point; a positive one proves nothing of other motions. So it
+    goes for each other motion whose frequency is imaginary for GFN2-xTB, which says little where
+    the minimum is not one of GFN2-xTB.
 
     Parameters
     ----------
@@ -64,7 +67,7 @@ def look(molecule: Molecule, settings: DFTSettings, checker: Checker) -> Curvatu
 
     Raises
     ------
-    RuntimeError, ValueError, NotImplementedError
+    RuntimeError, ValueError
         If the check cannot be made.
     """
     if molecule.n_atoms == 1:
@@ -74,8 +77,10 @@ def look(molecule: Molecule, settings: DFTSettings, checker: Checker) -> Curvatu
         frequencies, motions = vibrations(molecule, hessian)
         return Curvature(float(frequencies[0]), motions[0], frequencies)
     frequencies, motions = vibrations(molecule, gfn2_hessian(molecule, settings.hessian_solvent))
-    lowest = frequency_along(motions[0], molecule, checker)
-    return Curvature(lowest, motions[0], frequencies)
+    n_asked = max(1, int((frequencies < -NOISE).sum()))
+    asked = [frequency_along(motion, molecule, checker) for motion in motions[:n_asked]]
+    frequencies[:n_asked] = asked
+    return Curvature(min(asked), motions[np.argmin(asked)], np.sort(frequencies))
 
 
 def push_off(molecule: Molecule, curvature: Curvature) -> Molecule:

@@ -23,7 +23,7 @@ from diffrelax.dft.prediction import predict
 from diffrelax.dft.recorder import Call, Checker, Recorder
 from diffrelax.dft.result import DFTRelaxation, Thermochemistry
 from diffrelax.dft.settings import CurvatureLevel, DFTSettings, HessianLevel, Optimizer
-from diffrelax.dft.thermochemistry import thermochemistry
+from diffrelax.dft.thermochemistry import standard_state, thermochemistry
 from diffrelax.extras import find_extra
 from diffrelax.files.reading import Input, read_one
 from diffrelax.levels import check_installed
@@ -80,9 +80,9 @@ def relax_dft(
         Threads of PySCF and of linear algebra. Default: as the environment has it.
     checkpoint : path, optional
         File in which the state is kept after each gradient call, those of a check of the minimum
-        too, and after each Hessian. If it exists, the relaxation goes
-        on from there, along the same path, for more steps or a check of the minimum if it has come
-        to its end; costs of both lives are counted. It stays at the end, without the orbitals.
+        too, and after each Hessian. If it exists, the relaxation goes on from there, along the
+        same path, for more steps or a check of the minimum if it has come to its end; what it
+        takes from earlier lives counts in its costs. It stays at the end, without the orbitals.
     callback : callable, optional
         Called after each gradient call as ``callback(number, energy in eV, fmax in eV/Å)``.
 
@@ -136,27 +136,25 @@ def relax_with(
     callback: Callback | None = None,
 ) -> DFTRelaxation:
     """Relax a molecule with DFT as `relax_dft` does, with its settings in one object."""
-    started = Time.now()
     check_settings(settings)
     with ExitStack() as stack:
         stack.enter_context(threadpool_limits(limits=threads))
         begin = _begin(molecule, settings, checkpoint)
+        begun = Time.now()
         calculator = stack.enter_context(calculator_of(molecule, settings, begin.scf))
 
         def now() -> Checkpoint:
-            time = begin.time + (Time.now() - started)
             notes = begin.notes
             if lost := recorder.discarded:
-                notes = (*notes, f"took another path after a restart: {lost} earlier calls count "
-                         "only in the SCF cycles and the total time")  # fmt: skip
+                lead = "took another path after a restart"
+                notes = (*notes, f"{lead}: {lost} earlier calls are not counted")
             return replace(
                 begin,
                 notes=notes,
-                calls=tuple(recorder.calls),
+                calls=(*recorder.calls, *recorder.unread),
                 checks=tuple(checker.calls),
                 hessians=tuple(checker.hessians),
                 scf=calculator.state,
-                time=time,
             )
 
         def save() -> None:
@@ -168,7 +166,7 @@ def relax_with(
             if callback:
                 callback(len(recorder.calls), call.energy, call.fmax)
 
-        may_end = settings.predicts and begin.hessian is not None
+        may_end = settings.one_call and begin.hessian is not None
         foresee = partial(predict, fmax=settings.fmax) if may_end else None
         recorder = Recorder(molecule, calculator, begin.calls, after_call, foresee)
         checker = Checker(molecule, calculator, begin.checks, begin.hessians, save)
@@ -176,11 +174,17 @@ def relax_with(
         ending = Ending(reason)
         if not reason and settings.checked_at != "none":
             ending = descend(recorder, settings, checker)
-            ending = ending._replace(time=ending.time + checker.recalled)
         end = now()
-        if checkpoint and end.calls:
+        if checkpoint and recorder.calls:
             end.without_orbitals().save(checkpoint)
-        return _result(molecule, settings, recorder, end, ending)
+        recalled = begin.hessian_time + recorder.recalled + checker.recalled
+        times = {
+            "hessian": begin.hessian_time,
+            "dft": recorder.time,
+            "check": ending.time + checker.recalled,
+            "total": recalled + (Time.now() - begun),
+        }
+        return _result(molecule, settings, recorder, end, ending, times)
 
 
 def unit_checkpoint(
@@ -244,9 +248,14 @@ def _begin(molecule: Molecule, settings: DFTSettings, checkpoint: Path | None) -
 
 
 def _result(
-    molecule: Molecule, settings: DFTSettings, recorder: Recorder, end: Checkpoint, ending: Ending
+    molecule: Molecule,
+    settings: DFTSettings,
+    recorder: Recorder,
+    end: Checkpoint,
+    ending: Ending,
+    times: dict[str, Time],
 ) -> DFTRelaxation:
-    calls, notes, curvature = end.calls, (*end.notes, *ending.notes), ending.curvature
+    calls, notes, curvature = recorder.calls, (*end.notes, *ending.notes), ending.curvature
     prediction = recorder.prediction
     if end.scf and end.scf.second_order:
         notes = (*notes, "the SCF needed second-order SCF to converge")
@@ -259,6 +268,8 @@ def _result(
     if gas and (left := [-found for found in gas.frequencies if found < 0]):
         notes = (*notes, f"an imaginary frequency of {left[0]:.0f} cm⁻¹ counts as real in the free "
                  "energies")  # fmt: skip
+    if gas and settings.solvent and (told := standard_state(gas.temperature, gas.pressure)):
+        notes = (*notes, told)
     if prediction:
         notes = (*notes, f"predicted, not verified: {prediction.told}")
     return DFTRelaxation(
@@ -268,15 +279,10 @@ def _result(
         energies=tuple(call.energy for call in calls),
         trajectory=np.array([c.molecule.positions for c in calls]).reshape(-1, molecule.n_atoms, 3),
         all_forces=np.array([c.internal_forces for c in calls]).reshape(-1, molecule.n_atoms, 3),
-        scf_cycles=end.scf.cycles if end.scf else None,
-        times={
-            "hessian": end.hessian_time,
-            "dft": recorder.time,
-            "check": ending.time,
-            "total": end.time,
-        },
+        scf_cycles=None if settings.calculator else recorder.scf_cycles,
+        times=times,
         criterion=criterion(settings.optimizer, settings.fmax)
-        + (", or predicted to be" if settings.predicts else ""),
+        + (", or predicted to be" if settings.one_call else ""),
         prediction=prediction,
         notes=notes,
         settings=settings,

@@ -25,12 +25,13 @@ STEP = 0.01  # Å; forces in outputs of programs have six decimals
 
 
 class Call(NamedTuple):
-    """One energy-and-gradient call: eV, eV/Å, and the time it took."""
+    """One energy-and-gradient call: eV, eV/Å, the time it took, and its SCF cycles if told."""
 
     molecule: Molecule
     energy: float
     forces: np.ndarray
     time: Time
+    scf_cycles: int = 0
 
     @property
     def internal_forces(self) -> np.ndarray:
@@ -73,9 +74,12 @@ class Recorder(ForceCalculator):
     calls : list of Call
         The calls that succeeded, recorded ones included.
     time : Time
+    scf_cycles : int
         Of all calls, failed ones included.
     recalled : Time
         Of those that were recorded.
+    unread : list of Call
+        Recorded calls that have not been asked for.
     discarded : int
         Recorded calls that did not answer, because another geometry was asked for.
     error : Exception or None
@@ -102,12 +106,13 @@ class Recorder(ForceCalculator):
         super().__init__()
         self.calls: list[Call] = []
         self.time = self.recalled = NO_TIME
+        self.scf_cycles = 0
         self.discarded = 0
         self.error: Exception | None = None
         self.prediction: Prediction | None = None
         self._molecule = molecule
         self._calculator = calculator
-        self._recorded = list(recorded)
+        self.unread = list(recorded)
         self._callback = callback
         self._foresee = foresee
 
@@ -116,7 +121,7 @@ class Recorder(ForceCalculator):
         if call := self._recall():
             self.time += call.time
             self.recalled += call.time
-            self.calls.append(call)
+            self.scf_cycles += call.scf_cycles
         else:
             self._look_ahead()
             call = self._calculate()
@@ -126,13 +131,13 @@ class Recorder(ForceCalculator):
 
     def _recall(self) -> Call | None:
         """Take the next recorded call; one of another geometry ends the record."""
-        if not self._recorded:
+        if not self.unread:
             return None
-        call = self._recorded.pop(0)
-        if np.abs(call.molecule.positions - self.atoms.positions).max() < SAME_POSITIONS:
-            return call
-        self.discarded = len(self._recorded) + 1
-        self._recorded.clear()
+        if _is_at(self.unread[0].molecule.positions, self.atoms):
+            self.calls.append(self.unread.pop(0))
+            return self.calls[-1]
+        self.discarded = len(self.unread)
+        self.unread.clear()
         return None
 
     def _look_ahead(self) -> None:
@@ -154,7 +159,7 @@ class Recorder(ForceCalculator):
             molecule = self._molecule.with_positions(self.atoms.positions, start="dft")
         except ValueError as error:
             raise CalculationFailed(str(error)) from error
-        started = Time.now()
+        started, before = Time.now(), self._cycles_so_far()
         try:
             forces = self._calculator.get_forces(self.atoms)
             energy = float(self._calculator.get_potential_energy(self.atoms))
@@ -164,10 +169,15 @@ class Recorder(ForceCalculator):
             raise CalculationFailed(str(error)) from error
         finally:
             time = Time.now() - started
+            cycles = self._cycles_so_far() - before
             self.time += time
+            self.scf_cycles += cycles
         if not (np.isfinite(energy) and np.isfinite(forces).all()):
             raise CalculationFailed("energy or forces are not finite")
-        return Call(molecule, energy, forces.copy(), time)
+        return Call(molecule, energy, forces.copy(), time, cycles)
+
+    def _cycles_so_far(self) -> int:
+        return getattr(self._calculator, "scf_cycles", 0)
 
 
 class SecondDerivatives(NamedTuple):
@@ -183,17 +193,19 @@ class Checker(Recorder):
 
     Parameters
     ----------
-    molecule, calculator, recorded
+    molecule, calculator
         See `Recorder`.
+    recorded : sequence of Call
     hessians : sequence of SecondDerivatives
-        Of an earlier life.
+        Of earlier lives: they answer at their geometries, in whatever order these are asked for.
     callback : callable
         Called after each calculation.
 
     Attributes
     ----------
+    calls : list of Call
     hessians : list of SecondDerivatives
-        Those of the calculator.
+        Those of the calculator, recorded ones included, asked for or not.
     """
 
     def __init__(
@@ -204,34 +216,41 @@ class Checker(Recorder):
         hessians: Sequence[SecondDerivatives],
         callback: Callable[[], None],
     ) -> None:
-        super().__init__(molecule, calculator, recorded, lambda _: callback())
-        self.hessians = list(hessians)
+        super().__init__(molecule, calculator, callback=lambda _: callback())
+        self.calls, self.hessians = list(recorded), list(hessians)
         self._after = callback
 
     def hessian(self, atoms: ase.Atoms) -> np.ndarray:
         """Return second derivatives of the energy, by differences of forces if need be.
+
+        That is where a program has no others, or PySCF none of this functional.
 
         Returns
         -------
         (3 n_atoms, 3 n_atoms) array, eV/Å²
             Symmetric.
         """
-        evaluate = self._calculator.hessian
-        if evaluate is None:
-            return hessian_by_differences(
-                lambda shifts: self._forces(atoms, shifts), len(atoms), STEP
-            )
         for known in self.hessians:
-            if np.abs(known.positions - atoms.positions).max() < SAME_POSITIONS:
+            if _is_at(known.positions, atoms):
                 self.recalled += known.time
                 return known.hessian
         started = Time.now()
-        hessian = evaluate(atoms)
+        try:
+            hessian = self._calculator.hessian(atoms)
+        except NotImplementedError:
+            return hessian_by_differences(
+                lambda shifts: self._forces(atoms, shifts), len(atoms), STEP
+            )
         self.hessians.append(
             SecondDerivatives(atoms.positions.copy(), hessian, Time.now() - started)
         )
         self._after()
         return hessian
+
+    def _recall(self) -> Call | None:
+        """Look for a call at this geometry."""
+        known = (call for call in self.calls if _is_at(call.molecule.positions, self.atoms))
+        return next(known, None)
 
     def _forces(self, atoms: ase.Atoms, shifts: np.ndarray) -> np.ndarray:
         moved, found = atoms.copy(), []
@@ -239,3 +258,7 @@ class Checker(Recorder):
             moved.positions = atoms.positions + shift
             found.append(self.get_forces(moved))
         return np.array(found)
+
+
+def _is_at(positions: np.ndarray, atoms: ase.Atoms) -> bool:
+    return bool(np.abs(positions - atoms.positions).max() < SAME_POSITIONS)

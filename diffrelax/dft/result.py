@@ -62,7 +62,7 @@ class DFTRelaxation:
         not tell.
     times : dict of str to Time
         By stage: ``hessian``, ``dft`` (SCF and gradients), ``check`` (of the minimum)
-        and ``total``.
+        and ``total``, with what the optimizer and other parts of the last life took.
     criterion : str
         The stopping rule in words.
     notes : tuple of str
@@ -70,8 +70,8 @@ class DFTRelaxation:
     settings : DFTSettings
     lowest_frequency : float or None, cm⁻¹
         Lowest vibrational frequency at the end, an imaginary one as a negative number; with
-        a check at ``"gfn2-xtb"`` that of DFT along one motion, at least as high. None if not
-        asked for, or not to be had.
+        a check at ``"gfn2-xtb"`` that of DFT along motions of that level, at least as high. None if
+        not asked for, or not to be had.
     thermochemistry : Thermochemistry or None
         Of a minimum, if asked for.
     prediction : Prediction or None

@@ -52,11 +52,12 @@ class DFTSettings(Entries):
     check_minimum : {"none", "gfn2-xtb", "dft"}
         Whether a converged relaxation must also end without an imaginary frequency:
         ``"gfn2-xtb"`` asks DFT for two gradients along the softest motion of GFN2-xTB's Hessian,
-        and finds most saddle points; ``"dft"`` takes the Hessian of DFT, longer than the
-        relaxation. From a saddle point the relaxation goes on downhill, with as many steps again.
+        and each other one that is imaginary there, and finds most saddle points; ``"dft"`` takes
+        the Hessian of DFT, longer than the relaxation. From a saddle point the relaxation goes on
+        downhill, with as many steps again.
     thermo : {"none", "gfn2-xtb", "dft"}
         Level of the Hessian of zero-point, thermal and free energies, for which the end is checked
-        as by `check_minimum`.
+        as by `check_minimum`. What that tells of DFT's frequencies takes the place of GFN2-xTB's.
     temperature, pressure : float
         Of the thermochemistry, K and Pa.
     one_call : bool
@@ -135,7 +136,7 @@ class DFTSettings(Entries):
 
     @model_validator(mode="after")
     def _check_one_call(self) -> Self:
-        if self.one_call and not self.predicts:
+        if self.one_call and (self.hessian == "none" or self.optimizer not in NEWTON):
             raise ValueError(
                 "`one_call` predicts the end from a Hessian and Newton's step: take `hessian` "
                 f"gfn2-xtb or aimnet2, and `optimizer` {' or '.join(NEWTON)}"
@@ -152,11 +153,6 @@ class DFTSettings(Entries):
         values: dict[str, Any] = serialize(self)
         dropped = OF_PYSCF if self.calculator else ()
         return {name: value for name, value in values.items() if name not in dropped}
-
-    @property
-    def predicts(self) -> bool:
-        """Whether the end may be predicted."""
-        return self.one_call and self.hessian != "none" and self.optimizer in NEWTON
 
     @property
     def checked_at(self) -> CurvatureLevel:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import log
 
 from ase.thermochemistry import HarmonicMode, IdealGasThermo, RRHOMode
-from ase.units import invcm
+from ase.units import J, invcm, kB, mol
 
 from diffrelax.dft.hessian import count_vibrations
 from diffrelax.dft.result import Thermochemistry
+from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.symmetry import find_symmetry
 
 LOW = 100.0  # cm⁻¹; half way from a vibration to a rotor (Grimme 2012)
+SAME_STATE = 0.005  # kcal/mol
 
 
 def thermochemistry(
@@ -67,6 +70,29 @@ def thermochemistry(
         entropy=entropy,
         gibbs_energy=gibbs_energy,
         gibbs_energy_quasi_harmonic=gibbs_energy - temperature * more_entropy,
+    )
+
+
+def standard_state(temperature: float, pressure: float) -> str:
+    """Tell how far a pressure is from 1 mol/L, for which energies of solvation are.
+
+    Parameters
+    ----------
+    temperature : float, K
+    pressure : float, Pa
+
+    Returns
+    -------
+    str
+        Empty if it is that of 1 mol/L.
+    """
+    molar = 1000 * mol * kB / J * temperature
+    change = kB * temperature * log(molar / pressure) / KCAL_PER_MOL
+    if abs(change) < SAME_STATE:
+        return ""
+    return (
+        f"Gibbs energies are those at {pressure:g} Pa: at 1 mol/L (pressure {molar:.0f} Pa), for "
+        f"which energies of solvation are, they differ by {change:+.2f} kcal/mol"
     )
 
 

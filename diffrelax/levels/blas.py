@@ -1,7 +1,6 @@
 """The matrix products of PySCF's wheel.
 
-PySCF is imported here, in `diffrelax.levels.density_functional`, `diffrelax.levels.functionals` and
-`diffrelax.levels.pople`, and nowhere else: whatever imports it first decides which kernels it has.
+PySCF is imported within `kernels_for_avx2`: what imports it first decides which kernels it has.
 """
 
 import ctypes

@@ -46,14 +46,12 @@ class SCFState(NamedTuple):
         next calculation is to start from a guess.
     occupations : (n_orbitals,) array
         With the same leading axis.
-    cycles : int
     second_order : bool
-        The two counters of `DensityFunctional`.
+        See `DensityFunctional`.
     """
 
     orbitals: np.ndarray
     occupations: np.ndarray
-    cycles: int
     second_order: bool
 
 
@@ -111,11 +109,11 @@ class DensityFunctional(PySCF):
     def state(self) -> SCFState:
         """What the next calculation goes on from."""
         scan = self.method_scan
-        return SCFState(scan.mo_coeff, scan.mo_occ, self.scf_cycles, self.second_order)
+        return SCFState(scan.mo_coeff, scan.mo_occ, self.second_order)
 
     def resume(self, state: SCFState) -> None:
         """Go on as if the last calculation had been the one that left this state."""
-        self.scf_cycles, self.second_order = state.cycles, state.second_order
+        self.second_order = state.second_order
         if state.second_order:
             self.method_scan = self.method.newton().as_scanner()
         if state.orbitals.size:
@@ -258,20 +256,25 @@ def _pyscf_molecule(molecule: Molecule, basis: str) -> gto.Mole:
 
 def _refuse_unfit(basis: str) -> None:
     """Refuse what PySCF reads as the text of a basis set, and sets that lack their potentials."""
-    name = basis.partition("@")[0]
-    if re.sub(r"[-_ ]|^unc", "", name.lower()).startswith(PSEUDOPOTENTIALS):
+    if re.sub(r"[-_ ]", "", _table(basis).lower()).startswith(PSEUDOPOTENTIALS):
         raise ValueError(
             f"basis {basis!r} is made for pseudopotentials, which are not used here: name one with "
             "all electrons or with effective core potentials, such as def2-svp"
         )
     if "\n" in basis:
         raise ValueError(f"basis {basis!r} is a text: name a basis set that PySCF has")
-    for path in (name, name[3:] if name.lower().startswith("unc") else name):
+    for path in (basis.partition("@")[0], _table(basis)):
         if Path(path).is_file():
             raise ValueError(
                 f"basis {basis!r} is the name of a file here, which PySCF would read instead: "
                 "work in another folder, or name a basis set that PySCF has"
             )
+
+
+def _table(basis: str) -> str:
+    """Return the name of the table from which PySCF takes a basis, uncontracted or cut or not."""
+    name = basis.partition("@")[0]
+    return name[3:] if name.lower().startswith("unc") else name
 
 
 def count_functions(numbers: Iterable[int], basis: str) -> int:
@@ -315,11 +318,11 @@ def _functions_of_atom(number: int, basis: str) -> int:
 
 
 def _core_potentials(molecule: Molecule, basis: str) -> dict[str, str]:
-    covered = {}
+    name, covered = _table(basis), {}
     for symbol in set(molecule.symbols):
         try:
-            if load_ecp(basis, symbol):
-                covered[symbol] = basis
+            if load_ecp(name, symbol):
+                covered[symbol] = name
         except RuntimeError:  # PySCF has no core potentials of that name
             continue
     return covered

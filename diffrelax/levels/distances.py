@@ -83,16 +83,17 @@ def nearest_level(wanted: str, known: Sequence[str]) -> Nearest:
 
     The same level; else the one with the least distance in bonds, measured on ten molecules or
     more; else, by its kind, the same functional or one of the same rung, then the basis set of the
-    same size.
+    same size; else the first.
 
     Parameters
     ----------
     wanted : str
-        Such as ``pbe/def2-svp`` or ``gfn2-xtb``.
+        Such as ``gfn2-xtb`` or ``pbe/def2-svp in water``, of which the solvent does not count.
     known : sequence of str
         At least one.
     """
-    name, by_name = plain_name(wanted), {plain_name(level): level for level in known}
+    name = plain_name(wanted.partition(" in ")[0])
+    by_name = {plain_name(level): level for level in known}
     if name in by_name or len(known) == 1:
         return Nearest(by_name.get(name, known[0]), "")
     pairs = ((row, map(plain_name, ends)) for row in measured()
@@ -108,9 +109,9 @@ def nearest_level(wanted: str, known: Sequence[str]) -> Nearest:
         return Nearest(level, why)
     ranks = [_apart(name, plain_name(level)) for level in known]
     apart, sizes = min(ranks)
-    level = known[ranks.index((apart, sizes))]
     if apart >= len(APART):
-        return Nearest(level, f"nothing is known of how far it is from {wanted}")
+        return Nearest(known[0], f"nothing is known of how far it is from {wanted}")
+    level = known[ranks.index((apart, sizes))]
     basis = "another size of basis set" if sizes else "the same size of basis set"
     return Nearest(level, f"{APART[apart]} and {basis} as {wanted}, by rule and not measured")
 

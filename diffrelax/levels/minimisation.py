@@ -102,15 +102,16 @@ def relax_at_level(
         if isinstance(atoms.calc, ForceField):
             atoms.positions = atoms.calc.minimise(atoms.positions, max_steps)
         elif isinstance(atoms.calc, XTBProgram):
-            atoms.positions, n_calls = atoms.calc.minimise(atoms, fmax, max_steps)
+            atoms.positions, n_before = atoms.calc.minimise(atoms, fmax, max_steps)
+            n_calls = n_before + 1
         else:
             (walk,) = relax_side_by_side([molecule], alone, fmax=fmax, max_calls=max_steps + 1)
             n_calls = walk.n_calls
         energy = atoms.get_potential_energy()
         largest = float(np.linalg.norm(atoms.get_forces(), axis=1).max())
         converged = largest < fmax
-        steps = max_steps if n_calls is None else n_calls - 1
-        reason = "" if converged else f"fmax {largest:.3f} eV/Å after {steps} steps"
+        work = f"{n_calls} calls" if n_calls else f"at most {max_steps} steps"
+        reason = "" if converged else f"fmax {largest:.3f} eV/Å after {work}"
         if converged and (change := identity_change(molecule, atoms.positions)):
             reason = f"identity lost: {change}"
     except (RuntimeError, ArithmeticError, ValueError) as error:

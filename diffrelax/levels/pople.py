@@ -10,7 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pyscf.gto.basis import load
+from diffrelax.levels.blas import kernels_for_avx2
+
+with kernels_for_avx2():
+    from pyscf.gto.basis import load
 
 NAME = "6-31G(2df,p)"
 FIT = "def2-universal-jkfit"  # auxiliary basis; PySCF's own choice goes by the name of the basis

@@ -21,6 +21,10 @@ OURS = re.compile(  # what is set for each molecule, and by the relaxation
     r"(?<![\w-])(charge|mult|multiplicity|nopen|jobtype|force|opt|engrad|task)(?![\w-])",
     re.IGNORECASE,
 )
+OPTIONS_OF_XTB = re.compile(  # the same, as options of xtb, which takes them with one dash too
+    r"(?<!\S)(--?(?:chrg|charge|uhf|opt|gfn\w*|gff|ptb|grad|[ob]?hess|o?md|mdopt|metadyn|metaopt"
+    r"|gmd|siman|path|modef|vip|vea|vipea|vfukui|vomega)|-[cuo])(?![\w-])"
+)
 
 
 class Profile(Entries):
@@ -62,13 +66,13 @@ class Profile(Entries):
         shlex.split(command)  # ValueError of quotes that are not closed
         return command
 
-    @field_validator("keywords")
-    @classmethod
-    def _of_the_level(cls, lines: tuple[str, ...]) -> tuple[str, ...]:
-        for line in lines:
-            if found := OURS.search(line):
+    @model_validator(mode="after")
+    def _of_the_level(self) -> Self:
+        ours = OPTIONS_OF_XTB if self.program == "xtb" else OURS
+        for line in self.keywords:
+            if found := ours.search(line):
                 raise ValueError(f"{found[0]} is set for each molecule: leave {line!r} out")
-        return lines
+        return self
 
     @model_validator(mode="after")
     def _fits_the_program(self) -> Self:

@@ -24,6 +24,8 @@ from diffrelax.levels.forces import ForceCalculator
 from diffrelax.levels.xtb_program import XTBProgram
 
 if TYPE_CHECKING:
+    import ase
+
     from diffrelax.levels.profiles import Profile
     from diffrelax.molecule import Molecule
 
@@ -66,7 +68,6 @@ class ProgramCalculator(ForceCalculator):
     """
 
     state = None  # nothing is carried over a restart
-    hessian = None  # but by differences of forces
 
     def __init__(self, molecule: Molecule, profile: Profile, folder: Path) -> None:
         super().__init__()
@@ -99,6 +100,10 @@ class ProgramCalculator(ForceCalculator):
             raise CalculationFailed(
                 f"{self._name} ended without energy and forces that ASE can read: {error}"
             ) from error
+
+    def hessian(self, atoms: ase.Atoms) -> np.ndarray:
+        """Raise NotImplementedError: there are differences of forces."""
+        raise NotImplementedError
 
 
 def check_program(profile: Profile) -> None:

@@ -104,7 +104,7 @@ class XTBProgram(ForceCalculator):
             Number of energy-and-gradient calls.
         """
         if len(atoms) == 1:
-            return atoms.positions, 1
+            return atoms.positions, 0
         norm = fmax * Bohr / Hartree
         criterion = next((c for c, limit in STOPPING_NORMS.items() if limit <= norm), "extreme")
         path = self._run(atoms, "xtbopt.log", "--opt", criterion, "--cycles", str(max_steps))

@@ -69,13 +69,36 @@ def test_a_relaxation_by_a_program_goes_on_from_its_checkpoint(tmp_path: Path) -
         relax_dft("CCO", checkpoint=path)
 
 
-@needs_xtb
-def test_the_hessian_of_a_program_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
-    runs, path = tmp_path / "runs", tmp_path / "checkpoint"
-    program = tmp_path / "xtb"
+def counted(folder: Path) -> tuple[Profile, Path]:
+    """Return a profile of xtb, and the file that has a line for each of its runs."""
+    runs, program = folder / "runs", folder / "xtb"
     program.write_text(f'#!/bin/sh\necho >> {runs}\nexec {shutil.which("xtb")} "$@"\n')
     program.chmod(0o755)
-    command = XTB.model_copy(update={"command": str(program)})
+    return XTB.model_copy(update={"command": str(program)}), runs
+
+
+@needs_xtb
+def test_what_others_have_checked_is_kept(tmp_path: Path) -> None:
+    profile, runs = counted(tmp_path)
+
+    def new_runs(**settings: str) -> int:
+        runs.write_text("")
+        level = DFTSettings(calculator=profile, **settings)
+        relax_with(Molecule.from_smiles("O"), level, checkpoint=tmp_path / "checkpoint")
+        return len(runs.read_text())
+
+    assert new_runs(thermo="dft") > 2 * 9
+    assert new_runs() == 0
+    assert new_runs(thermo="dft") == 0
+    assert new_runs(check_minimum="gfn2-xtb") == 2
+    assert new_runs(thermo="dft") == new_runs(check_minimum="gfn2-xtb") == 0
+
+
+@needs_xtb
+def test_the_hessian_of_a_program_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    command, runs = counted(tmp_path)
+    program = Path(command.command)
     settings = DFTSettings(calculator=command, thermo="dft")
     whole = relax_with(Molecule.from_smiles("O"), settings)
     n_runs = len(runs.read_text())

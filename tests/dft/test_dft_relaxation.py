@@ -196,6 +196,8 @@ def test_hessian_that_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPatc
 def test_hessian_of_aimnet2_saves_gradient_calls() -> None:
     plain, guided = relax("CO", hessian="none"), relax("CO", hessian="aimnet2")
     assert guided.converged and not guided.notes
+    dissolved = relax("CO", hessian="aimnet2", solvent="4.7", max_steps=0)
+    assert dissolved.notes == ("the aimnet2 Hessian is that of the gas phase",)
     assert guided.gradient_calls < plain.gradient_calls
     assert guided.energy == pytest.approx(plain.energy, abs=1e-3)
 
@@ -233,8 +235,13 @@ def test_a_saddle_point_is_told_and_left(
     assert down.energy < saddle.energy - 0.1
     heights = [np.linalg.det(x[1:] - x[0]) for x in (ammonia.positions, down.molecule.positions)]
     assert abs(heights[0]) < 0.01 < 0.2 < abs(heights[1])
-    again = relax_dft(ammonia, checkpoint=path, **settings)
-    assert again.energies == down.energies
+    numbers: list[int] = []
+    unchecked = relax_dft(ammonia, checkpoint=path, **settings | {"check_minimum": "none"})
+    assert unchecked.gradient_calls == saddle.gradient_calls
+    again = relax_dft(
+        ammonia, checkpoint=path, callback=lambda number, *_: numbers.append(number), **settings
+    )
+    assert again.energies == down.energies and not numbers
 
 
 def test_dft_decides_whether_the_softest_motion_of_gfn2_xtb_is_downhill(
@@ -257,7 +264,7 @@ def test_dft_decides_whether_the_softest_motion_of_gfn2_xtb_is_downhill(
     monkeypatch.setattr("diffrelax.dft.descent.DESCENTS", 0)
     saddle = relax_dft(planar_ammonia(), check_minimum="gfn2-xtb", **settings)
     assert saddle.lowest_frequency < -500
-    assert "along the softest motion of gfn2-xtb" in saddle.reason
+    assert "along a soft motion of gfn2-xtb" in saddle.reason
 
 
 @pytest.mark.parametrize("level", ["gfn2-xtb", "dft"])
@@ -274,7 +281,19 @@ def test_free_energies_are_those_of_the_level_of_the_hessian(level: Any) -> None
         if level == "dft"
         else gfn2_hessian(result.molecule)
     )
-    assert gas.frequencies == pytest.approx(vibrations(result.molecule, hessian)[0], abs=1.0)
+    softest, *others = vibrations(result.molecule, hessian)[0]
+    measured = softest if level == "dft" else result.lowest_frequency
+    assert gas.frequencies == pytest.approx([measured, *others], abs=1.0)
+
+
+def test_dft_tells_the_frequencies_that_are_imaginary_for_gfn2_xtb(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own = relax("O", thermo="dft").thermochemistry
+    monkeypatch.setattr("diffrelax.dft.minimum.gfn2_hessian", lambda *a: -gfn2_hessian(*a))
+    gas = relax("O", thermo="gfn2-xtb").thermochemistry
+    assert own is not None and gas is not None
+    assert gas.frequencies == pytest.approx(own.frequencies, rel=0.05)
 
 
 def test_an_atom_has_a_free_energy() -> None:
@@ -315,7 +334,7 @@ def test_an_atom_is_not_checked_to_be_a_minimum() -> None:
 
 def test_check_that_cannot_be_made_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> np.ndarray:
-        raise NotImplementedError("no second derivatives")
+        raise RuntimeError("no second derivatives")
 
     monkeypatch.setattr("diffrelax.levels.density_functional.DensityFunctional.hessian", fail)
     result = relax("[H][H]", check_minimum="dft")
@@ -325,6 +344,19 @@ def test_check_that_cannot_be_made_is_noted(monkeypatch: pytest.MonkeyPatch) -> 
     without = relax("[H][H]", thermo="dft")
     assert not without.converged and without.thermochemistry is None
     assert without.reason.startswith("no free energy: not checked to be a minimum at level dft: no")
+
+
+def test_second_derivatives_that_pyscf_lacks_are_differences_of_forces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def lacks(*_: object) -> np.ndarray:
+        raise NotImplementedError("UKS Hessian for NLC functional")
+
+    analytic = relax("[H][H]", thermo="dft").thermochemistry
+    monkeypatch.setattr("diffrelax.levels.density_functional.DensityFunctional.hessian", lacks)
+    result = relax("[H][H]", thermo="dft")
+    assert result.converged and result.thermochemistry and analytic
+    assert result.thermochemistry.frequencies == pytest.approx(analytic.frequencies, rel=2e-3)
 
 
 def test_interrupt_passes_through(optimizer: str) -> None:

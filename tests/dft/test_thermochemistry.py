@@ -8,7 +8,7 @@ from pyscf.hessian import thermo
 
 from diffrelax.dft import relax_dft
 from diffrelax.dft.hessian import gfn2_hessian, vibrations
-from diffrelax.dft.thermochemistry import thermochemistry
+from diffrelax.dft.thermochemistry import standard_state, thermochemistry
 from diffrelax.levels import relax_at_level
 from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.molecule import Molecule
@@ -105,3 +105,11 @@ def test_what_is_left_of_an_imaginary_frequency_is_told(monkeypatch: pytest.Monk
     monkeypatch.setattr("diffrelax.dft.minimum.vibrations", with_a_rest)
     (note,) = relax_dft("O", **level).notes
     assert note.startswith("an imaginary frequency of 8 cm⁻¹")
+
+
+def test_free_energies_in_a_solvent_tell_of_their_standard_state() -> None:
+    level = {"xc": "lda,vwn", "basis": "sto-3g", "solvent": "water", "thermo": "dft"}
+    (note,) = relax_dft("[He]", **level).notes
+    assert "at 101325 Pa: at 1 mol/L (pressure 2478956 Pa)" in note
+    assert note.endswith("differ by +1.89 kcal/mol")
+    assert not standard_state(298.15, 2_478_956.0)

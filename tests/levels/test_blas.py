@@ -19,8 +19,10 @@ print(pyscf_kernels())
     reason="only for processors with AVX2",
 )
 @pytest.mark.parametrize(
-    "first", ["diffrelax.levels.density_functional", "diffrelax.benchmark.speedup.units"]
-)
+    "first",
+    ["diffrelax.levels.density_functional", "diffrelax.levels.pople",
+     "diffrelax.benchmark.speedup.units"],
+)  # fmt: skip
 def test_pyscf_takes_kernels_for_avx2(first):
     environment = {k: v for k, v in os.environ.items() if k != "OPENBLAS_CORETYPE"}
     command = [sys.executable, "-c", KERNELS, first]

@@ -160,9 +160,10 @@ def test_nonlocal_correlation_is_on_a_coarse_grid() -> None:
     assert (method.grids.level, method.nlcgrids.level) == (3, 1)
 
 
-def test_heavy_elements_get_core_potentials() -> None:
+@pytest.mark.parametrize("basis", ["def2-svp", "unc-def2-svp", "def2-svp@2s1p"])
+def test_heavy_elements_get_core_potentials(basis: str) -> None:
     atoms = ase.Atoms("HI", [[0, 0, 0], [0, 0, 1.61]])
-    method = dft(Molecule.from_atoms(atoms), basis="def2-svp").method
+    method = dft(Molecule.from_atoms(atoms), basis=basis).method
     assert method.mol.nelectron == 54 - 28
 
 

@@ -23,6 +23,7 @@ def unmeasured(monkeypatch):
         ("ωB97M-D3 / def2-TZVPP", "wB97M-D3/def2-TZVPP"),
         ("aimnet2", "wB97M-D3/def2-TZVPP"),
         ("gfn2-xtb", "GFN2-xTB"),
+        ("b3lyp/6-31G(2df,p) in water", "B3LYP/6-31G(2df,p)"),
         ("m062x/def2-tzvp", "M06-2X/def2-TZVP"),
         ("M06-2X/Def2TZVP", "M06-2X/def2-TZVP"),
     ],
@@ -54,9 +55,10 @@ def test_what_was_not_measured_goes_by_its_kind_and_says_so(unmeasured, wanted, 
     )
 
 
-def test_of_what_has_neither_functional_nor_measurement_nothing_is_said(unmeasured):
-    found = nearest_level("mmff94", KNOWN)
-    assert found.why == "nothing is known of how far it is from mmff94"
+@pytest.mark.parametrize("wanted", ["mmff94", "gfn-ff"])
+def test_of_what_has_neither_functional_nor_measurement_nothing_is_said(unmeasured, wanted):
+    found = nearest_level(wanted, KNOWN)
+    assert found == (KNOWN[0], f"nothing is known of how far it is from {wanted}")
 
 
 def test_what_was_measured_goes_before_what_is_alike(monkeypatch):

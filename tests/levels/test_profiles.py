@@ -61,6 +61,21 @@ def test_a_wrong_profile_is_told_of(tmp_path: Path, change: dict[str, Any], told
         read_profile(path)
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["--opt tight", "--acc 0.1 -o", "-opt", "-c 1", "--chrg 1", "-u 2", "--uhf 2", "--gfn 1",
+     "--gfn1", "--gfnff", "--ohess", "--md", "--grad"],
+)  # fmt: skip
+def test_options_of_xtb_that_a_relaxation_sets_are_refused(line: str) -> None:
+    with pytest.raises(ValueError, match="is set for each molecule: leave"):
+        Profile(program="xtb", method="gfn2-xtb", keywords=(line,))
+
+
+def test_options_of_xtb_that_belong_to_the_level_are_taken() -> None:
+    lines = ("--acc 0.1", "--etemp 500", "--alpb water", "-P 1", "--iterations 500")
+    assert Profile(program="xtb", method="gfn2-xtb", keywords=lines).keywords == lines
+
+
 def test_keys_of_relaxations_by_pyscf_stay_what_they_were() -> None:
     assert DFTSettings().model_dump() == {
         "xc": "b3lyp",

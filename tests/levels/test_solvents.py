@@ -5,6 +5,7 @@ import pytest
 
 from diffrelax import relax_dft
 from diffrelax.dft import DFTSettings
+from diffrelax.dft.descent import start_hessian
 from diffrelax.dft.hessian import gfn2_hessian
 from diffrelax.levels import get_calculator
 from diffrelax.levels.density_functional import mean_field
@@ -33,6 +34,22 @@ def test_forces_in_a_solvent_are_those_of_finite_differences(solvent, methanol) 
         atoms.positions = methanol.positions + step * direction
         energies.append(atoms.get_potential_energy())
     assert (energies[0] - energies[1]) / 0.004 == pytest.approx(slope, abs=2e-3)
+
+
+@pytest.mark.parametrize("solvent", ["water", "4.7"])
+def test_second_derivatives_in_a_solvent_are_those_of_finite_differences(solvent) -> None:
+    molecule = Molecule.from_smiles("F")
+    atoms = molecule.to_atoms()
+    calculator = get_calculator("dft", molecule, solvent=solvent, **SMALL)
+    hessian = calculator.hessian(atoms)
+    step = np.array([[0.0, 0.0, 0.0], [0.003, 0.002, -0.004]])
+    forces = []
+    for side in (1, -1):
+        atoms.positions = molecule.positions + side * step
+        forces.append(calculator.get_forces(atoms).ravel())
+    change = (forces[1] - forces[0]) / 2
+    assert hessian @ step.ravel() == pytest.approx(change, abs=2e-3)
+    assert np.abs(change).max() > 0.1
 
 
 @pytest.mark.parametrize(
@@ -113,3 +130,11 @@ def test_the_hessian_knows_the_solvent() -> None:
     zwitterion = Molecule.from_smiles("[NH3+]CC(=O)[O-]")
     change = gfn2_hessian(zwitterion, "water") - gfn2_hessian(zwitterion)
     assert np.abs(change).max() > 1.0  # eV/Å²
+
+
+@pytest.mark.parametrize(("solvent", "lacks"), [("CH2Cl2", True), ("water", False)])
+def test_a_hessian_without_the_solvent_is_told(solvent, lacks) -> None:
+    profile = {"program": "orca", "method": "PBE", "basis": "def2-SVP", "solvent": solvent}
+    hessian, notes = start_hessian(Molecule.from_smiles("O"), DFTSettings(calculator=profile))
+    assert hessian is not None
+    assert notes == (("the gfn2-xtb Hessian is that of the gas phase",) if lacks else ())

@@ -67,7 +67,19 @@ def test_gfn_ff_relaxes_and_says_when_it_does_not() -> None:
     assert relaxed.energy < atoms.get_potential_energy() - 0.1
     asked_too_much = relax_at_level(molecule, "gfn-ff", fmax=1e-7)
     assert not asked_too_much.converged
-    assert re.fullmatch(r"fmax 0\.00\d eV/Å after \d\d steps", asked_too_much.reason)
+    assert re.fullmatch(r"fmax 0\.00\d eV/Å after \d\d calls", asked_too_much.reason)
+
+
+@needs_xtb
+def test_runs_of_the_program_are_counted(tmp_path, monkeypatch) -> None:
+    """Those of its optimiser, and the one that tells the forces at the end."""
+    log, program = tmp_path / "log", tmp_path / "xtb"
+    xtb = shutil.which("xtb")
+    program.write_text(f'#!/bin/sh\n{xtb} "$@"\ntest -f xtbopt.log && cp xtbopt.log {log}\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    relaxed = relax_at_level(displaced("O"), "gfn-ff")
+    assert relaxed.n_calls == log.read_text().count("energy:") + 1
 
 
 @needs_xtb

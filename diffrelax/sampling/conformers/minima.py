@@ -196,7 +196,11 @@ def weigh(minima: Sequence[Conformer], funnel: Funnel, provenance: EnsembleProve
     """
     distinct = merge(sorted(minima, key=lambda one: one.energy))
     conformers = within(distinct, funnel.window * KCAL_PER_MOL)
-    notes = [f"{one.start}: {note}" for one in conformers for note in one.notes]
+    beware: dict[str, list[str]] = {}
+    for one in conformers:
+        for note in one.notes:
+            beware.setdefault(note, []).append(one.start)
+    notes = [f"{', '.join(starts)}: {note}" for note, starts in beware.items()]
     if n_above := len(distinct) - len(conformers):
         notes.append(
             f"{n_above} minima are more than {funnel.window:g} kcal/mol above the lowest and left "

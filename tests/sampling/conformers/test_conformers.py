@@ -49,6 +49,16 @@ def test_trans_trans_pentane_counts_a_quarter_of_trans_gauche() -> None:
     assert ensemble.weights == pytest.approx([0.2, 0.8])
 
 
+def test_what_is_told_of_several_conformers_is_in_the_notes_once() -> None:
+    butane = Molecule.from_smiles("CCCC")
+    minima = [
+        Conformer(str(turn), rotamer(butane, {(0, 1, 2, 3): turn}), energy=-1.0, notes=("beware",))
+        for turn in (180, 60)
+    ]
+    ensemble = weigh(minima, Funnel(MMFF94, WorkFolder.of(None)), PROVENANCE)
+    assert ensemble.provenance.notes[-1] == "180, 60: beware"
+
+
 @pytest.mark.parametrize("temperature", [TEMPERATURE, 600.0])
 def test_butane_is_trans_and_twice_gauche(model, temperature: float) -> None:
     ensemble = sample_conformers("CCCC", model, 12, level="mmff94", temperature=temperature)
