@@ -170,10 +170,6 @@ class ForceFieldRelaxMaker(LevelMaker):
         """Return level and stopping rule."""
         return {"level": self.level, "fmax": self.fmax, "max_steps": self.max_steps}
 
-    def is_whole(self, document: ResultDocument) -> bool:
-        """Whether it has an energy, which it lacks where the program of the level crashed."""
-        return isinstance(document, MinimisationDocument) and document.energy is not None
-
     def calculate(self, molecule: Molecule, key: str, work: WorkFolder) -> ResultDocument:
         """Relax."""
         from diffrelax.levels import relax_at_level
