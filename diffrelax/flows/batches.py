@@ -128,9 +128,11 @@ class DiffusionRelaxMaker(Maker):
             If the model is not installed here, the device cannot be used, or the model does not
             know the noise level.
         """
-        from diffrelax.relaxation import relax_molecules
+        from diffrelax.models.batches import choose_schedule
+        from diffrelax.relaxation import relax_each
 
         model = load_on_worker(self.model, self.device)
+        choose_schedule(model, self.noise_level)
         level = model.nearest_level(self.towards).level if self.towards else model.config.level
         work = WorkFolder.of(self.work)
         molecules = [as_plain(given, seed=self.seed) for given in molecules]
@@ -149,15 +151,17 @@ class DiffusionRelaxMaker(Maker):
                 documents[i] = pass_on(given, molecule, key)
             else:
                 new.append((i, key, molecule))
-        relaxed = relax_molecules(
-            [m for *_, m in new], model, level=level, noise_level=self.noise_level
-        )
-        for (i, key, _), relaxation in zip(new, relaxed, strict=True):
+        relaxed = relax_each([m for *_, m in new], model, level=level, noise_level=self.noise_level)
+        errors = [error for _, error in relaxed if error]
+        if errors and len(errors) == len(molecules):  # of no molecule
+            raise errors[0]
+        for (i, key, _), (relaxation, error) in zip(new, relaxed, strict=True):
             seed = self.seed if isinstance(molecules[i], str) else None
             provenance = Provenance.here(model=model, seed=seed)
             document = RelaxationDocument.from_relaxation(relaxation, provenance, key=key)
             documents[i] = document.model_dump(mode="json")
-            work.keep(key, documents[i])
+            if not error:
+                work.keep(key, documents[i])
         return [documents[i] for i in range(len(molecules))]
 
     def _key(self, given: Plain, model: Model, level: str) -> str:

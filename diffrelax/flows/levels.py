@@ -12,6 +12,7 @@ from jobflow import Job, Maker, job
 
 from diffrelax.cache import WorkFolder, work_key
 from diffrelax.dft import DFTSettings
+from diffrelax.errors import OF_THE_MACHINE
 from diffrelax.files.reading import Rejected
 from diffrelax.flows.arguments import as_argument, as_arguments, as_plain, read_argument
 from diffrelax.flows.units import Record, fetch, named, pass_on
@@ -93,7 +94,7 @@ OutputReference
             return self.calculate(molecule, key, work)
         except ValueError as error:  # the molecule is not for this level
             reason = str(error)
-        except (OSError, MemoryError, ImportError):  # of the machine or the installation
+        except OF_THE_MACHINE:
             raise
         except Exception as error:  # one bad molecule never costs the others
             logger.exception("%s: %s", self.stage, molecule.name)

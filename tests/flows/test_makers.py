@@ -16,7 +16,7 @@ from monty.json import MontyDecoder, MontyEncoder
 from rdkit import Chem
 from source_tree import OLDER
 
-from diffrelax import levels
+from diffrelax import levels, relaxation
 from diffrelax.cache import WorkFolder
 from diffrelax.dft.recorder import Call, Recorder
 from diffrelax.files.reading import Rejected
@@ -168,6 +168,25 @@ def test_one_bad_molecule_does_not_cost_its_batch(tmp_path: Path, monkeypatch) -
     monkeypatch.setattr("diffrelax.levels.relax_at_level", fail)
     output = run(ForceFieldRelaxMaker().make_batch(["CCO", "CO"]))
     assert [o["reason"] for o in output] == ["KeyError: 'CCO'", "KeyError: 'CO'"]
+
+
+def test_an_error_inside_costs_one_molecule_of_its_batch(tmp_path: Path, monkeypatch) -> None:
+    def broken(molecules, *arguments, **options):
+        if any(molecule.name == "bad" for molecule in molecules):
+            raise KeyError("odd")
+        return whole(molecules, *arguments, **options)
+
+    whole = relaxation.relax_molecules
+    maker, inputs = DiffusionRelaxMaker(work=str(tmp_path)), ["CO bad", "CC good"]
+    with monkeypatch.context() as inside:
+        inside.setattr(relaxation, "relax_molecules", broken)
+        for _ in range(2):  # also where the other is found
+            bad, good = run(maker.make(inputs))
+            assert (bad["verdict"], good["verdict"]) == ("failed", "relaxed")
+            assert bad["reason"] == "an error inside, KeyError: 'odd'"
+        with pytest.raises(ValueError, match="has no outputs"):
+            run(maker.make("CO bad"))
+    assert [one["verdict"] for one in run(maker.make(inputs))] == ["relaxed", "relaxed"]
 
 
 def test_a_file_of_one_molecule_is_an_argument(tmp_path: Path) -> None:
