@@ -215,6 +215,20 @@ def test_paths_of_a_flow_made_in_python_hold_in_the_folders_of_its_jobs(
     assert maker.model == str(tmp_path / "mine.safetensors")
 
 
+@pytest.mark.parametrize("name", ["mine", "relax-qm9"])
+def test_the_folder_of_a_model_of_ones_own_holds_in_the_folders_of_jobs(
+    tmp_path: Path, monkeypatch, name: str
+) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "model.safetensors").touch()
+    path = tmp_path / "flow.yaml"
+    path.write_text(f"inputs: [CO]\nmodel: {name}\n")
+    known = name if name == "relax-qm9" else str(tmp_path / name)  # a release goes first
+    assert FlowConfig.read(path).model == known
+    monkeypatch.chdir(tmp_path)
+    assert FlowConfig(inputs=("CO",), folder="out", model=name).maker().relax_maker.model == known
+
+
 def test_an_input_is_counted_once_however_often_its_file_is_read(run, flow: Path) -> None:
     (flow.parent / "bad.xyz").write_text("3\n\nO 0 0 0\n")
     inputs = "[bad.xyz, C1CC bad, none.smi]"
