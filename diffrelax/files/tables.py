@@ -42,6 +42,12 @@ def cut(lines: Iterable[str]) -> Iterator[str]:
             yield file.getvalue()
 
 
+def structure(record: str) -> str:
+    """Return the SMILES or InChI."""
+    row = _row(record)
+    return row[_structure_of(row)]
+
+
 def title(record: str) -> str:
     """Return what stands in the column of names, or the SMILES."""
     row = _row(record)
@@ -58,8 +64,7 @@ def properties(record: str) -> dict[str, Any]:
 
 def parse(record: str, name: str, seed: int, max_atoms: int | None = None) -> Molecule:
     """Embed the SMILES or InChI of a row."""
-    row = _row(record)
-    return smiles.embed_text(row[_structure_of(row)], name, seed, max_atoms)
+    return smiles.embed_text(structure(record), name, seed, max_atoms)
 
 
 def _row(record: str) -> dict[str, str]:

@@ -15,7 +15,7 @@ from jobflow import Job, Maker, job
 
 from diffrelax.cache import WorkFolder, work_key
 from diffrelax.files.reading import Rejected, cut_smiles
-from diffrelax.flows.arguments import Plain, as_arguments, as_plain, label, read_argument
+from diffrelax.flows.arguments import Plain, as_arguments, as_plain, failure, label, read_argument
 from diffrelax.flows.units import Record, find_unit, is_failure, pass_on
 from diffrelax.molecule import Molecule
 from diffrelax.results.documents import RelaxationDocument
@@ -151,17 +151,22 @@ class DiffusionRelaxMaker(Maker):
                 documents[i] = pass_on(given, molecule, key)
             else:
                 new.append((i, key, molecule))
-        relaxed = relax_each([m for *_, m in new], model, level=level, noise_level=self.noise_level)
+        relaxed = relax_each(
+            [molecule for *_, molecule in new], model, level=level, noise_level=self.noise_level
+        )
         errors = [error for _, error in relaxed if error]
         if errors and len(errors) == len(molecules):  # of no molecule
             raise errors[0]
-        for (i, key, _), (relaxation, error) in zip(new, relaxed, strict=True):
+        for (i, key, molecule), (relaxation, error) in zip(new, relaxed, strict=True):
+            if error:
+                lost = Rejected(molecule.name, molecule.smiles, relaxation.reason)
+                documents[i] = failure(lost, stage="relax", key=key)
+                continue
             seed = self.seed if isinstance(molecules[i], str) else None
             provenance = Provenance.here(model=model, seed=seed)
             document = RelaxationDocument.from_relaxation(relaxation, provenance, key=key)
             documents[i] = document.model_dump(mode="json")
-            if not error:
-                work.keep(key, documents[i])
+            work.keep(key, documents[i])
         return [documents[i] for i in range(len(molecules))]
 
     def _key(self, given: Plain, model: Model, level: str) -> str:

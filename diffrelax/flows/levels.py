@@ -72,7 +72,7 @@ OutputReference
 
     def _unit(self, molecule: Any) -> Record:
         """Do the unit, or take it from the folder of work, or pass an earlier failure on."""
-        molecule = fetch(as_plain(molecule))
+        molecule = as_plain(fetch(molecule))
         read = read_argument(molecule)
         if isinstance(read, Rejected):
             return pass_on(molecule, read, work_key(self.stage, read.source, self.plain_settings()))

@@ -703,7 +703,8 @@ def test_generate_keeps_what_is_done_when_it_is_interrupted(
     status, _, err = run(*again, "--trajectories", ways[1])
     assert status == 130 and "the same command goes on" in err
     monkeypatch.setattr(phases, "_generate_batch", generate_batch)
-    for command, way in zip((("generate", "-n", 5, *tiny_generator, "-o", output), again), ways):
+    first = ("generate", "-n", 5, *tiny_generator, "-o", output)
+    for command, way in zip((first, again), ways, strict=True):
         status, _, err = run(*command, "--trajectories", way)
         assert status == 0 and "done before, trajectories begin anew" in err
         assert sorted(read_trajectories(way)) == [0, 1, 2, 3, 4]
