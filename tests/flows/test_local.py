@@ -115,7 +115,7 @@ def test_a_flow_that_another_process_runs_is_left_alone(run, flow: Path) -> None
     folder.mkdir()
     with FileLock(folder / "running.lock"):
         status, out, err = run("run", flow)
-    assert (status, out) == (1, "")
+    assert (status, out) == (2, "")
     assert f"another process runs a flow in {folder}" in err
     assert not (folder / "work").exists()
 
