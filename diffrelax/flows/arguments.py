@@ -6,6 +6,7 @@ result of an earlier stage, or a failure that passes through all later stages.
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -177,8 +178,8 @@ def atomic_numbers(argument: Argument) -> list[int]:
         return [] if isinstance(read, Rejected) else read.numbers.tolist()
     text = cut_smiles(argument)[0]
     with rdBase.BlockLogs():
-        read = Chem.MolFromInchi if text.startswith("InChI=") else Chem.MolFromSmiles
-        mol = read(text)
+        is_inchi = text.startswith("InChI=")
+        mol = Chem.MolFromInchi(text) if is_inchi else Chem.MolFromSmiles(text)
     return [atom.GetAtomicNum() for atom in Chem.AddHs(mol).GetAtoms()] if mol else []
 
 
@@ -205,7 +206,7 @@ def _line(record: Record) -> str:
     try:
         structure, name = tables.structure(record.text), tables.title(record.text)
         check_text(record.text)
-    except ValueError:
+    except (ValueError, csv.Error):  # read again, it says why
         return ""
     line = f"{structure} {name}"
     return line if cut_smiles(line) == (structure, name) else ""

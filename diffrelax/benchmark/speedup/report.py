@@ -98,8 +98,8 @@ def write_report(
         "packages": {package: version(package) for package in PACKAGES},
     }
     files = {
-        "about.json": json.dumps(about, indent=1, ensure_ascii=False)
-        + "\n",  # first: it says whose
+        # first, because it says that the others are of a report
+        "about.json": json.dumps(about, indent=1, ensure_ascii=False) + "\n",
         "report.md": _page(markdown, about),
         "arms.csv": csv_text(ArmCost.header(), [cost.cells() for cost in costs]),
         "starts.csv": csv_text(StartQuality.header(), [start.cells() for start in starts]),
