@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypedDict, Unpack, overload
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 import ase
 import numpy as np
@@ -14,6 +14,7 @@ from rdkit import Chem
 from tqdm.auto import tqdm
 
 from diffrelax.clock import NO_TIME, Time
+from diffrelax.errors import each_or_error, told
 from diffrelax.files.reading import Input, Rejected, is_path, read_molecules
 from diffrelax.models.batches import (
     End,
@@ -237,6 +238,25 @@ def relax_molecules(
             results |= {i: replace(r, time=time) for i, r in zip(batch, judged, strict=True)}
             bar.update(len(batch))
     return [results[i] for i in range(len(molecules))]
+
+
+def relax_each(
+    molecules: Sequence[Molecule | Rejected], model: Model, **options: Any
+) -> list[tuple[Relaxation, Exception | None]]:
+    """Relax molecules as `relax_molecules` does, but for those that meet an error inside.
+
+    Returns
+    -------
+    list of (Relaxation, Exception or None)
+        With the error the verdict is ``failed``.
+    """
+    ends = each_or_error(lambda some: relax_molecules(some, model, **options), molecules)
+    return [
+        (Relaxation(molecule.name, "failed", told(end), None, None), end)
+        if isinstance(end, Exception)
+        else (end, None)
+        for molecule, end in zip(molecules, ends, strict=True)
+    ]
 
 
 def _judge(start: Molecule, end: End, model: Model, level: str, max_error: float) -> Relaxation:

@@ -32,7 +32,7 @@ from diffrelax.cli.options import (
     read_settings,
     set_threads,
 )
-from diffrelax.cli.relax import load_checked, read_parts, relax_or_fail, tell_aim
+from diffrelax.cli.relax import load_checked, read_parts, tell_aim
 
 if TYPE_CHECKING:
     from diffrelax.benchmark.speedup.arms import Subject
@@ -112,6 +112,7 @@ def dft(
     from diffrelax.cli.report import Report, carried, report_each
     from diffrelax.dft.optimization import check_settings
     from diffrelax.files.writing import check_output
+    from diffrelax.relaxation import relax_each
     from diffrelax.results.journal import Result
 
     if output:
@@ -135,7 +136,8 @@ def dft(
 
     def results(left: Iterator[Input]) -> Iterator[list[Result]]:
         for ((source, molecule, before),) in read_parts(left, 1, seed=seed):
-            (result,) = relax_or_fail([molecule], loaded, level=aim, noise_level=noise_level)
+            options = {"level": aim, "noise_level": noise_level}
+            ((result, error),) = relax_each([molecule], loaded, **options)
             try:
                 row, end, table = _dft_one(
                     result, before, compare or [], settings, threads, checkpoints
@@ -144,7 +146,9 @@ def dft(
                 if checkpoints.kept():
                     print(f"{result.name}: its gradient calls are kept", file=sys.stderr)
                 raise
-            yield [Result(source, row, end, carried(source, row))]
+            lost = end is not None and row["energy_ev"] is None  # which may not happen again
+            properties = carried(source, row)
+            yield [Result(source, row, None if lost else end, properties, lost, error)]
             checkpoints.drop()
             if compare and end and not json_lines:
                 print(table, flush=True)

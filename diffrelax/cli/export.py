@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from diffrelax.atomic import replacing
 from diffrelax.cli.options import (
     Device,
     Inputs,
@@ -20,7 +20,7 @@ from diffrelax.cli.options import (
     Threads,
     set_threads,
 )
-from diffrelax.cli.relax import load_checked, read_parts, relax_or_fail, tell_aim
+from diffrelax.cli.relax import load_checked, read_parts, tell_aim
 
 if TYPE_CHECKING:
     from diffrelax.dft import DFTSettings
@@ -63,40 +63,45 @@ def export(
     """Relax molecules, and write inputs for another program."""
     from diffrelax.cli.report import Report, report_each
     from diffrelax.dft import DFTSettings
+    from diffrelax.files.writing import check_no_input
     from diffrelax.levels.profiles import Profile
+    from diffrelax.relaxation import relax_each
     from diffrelax.results.journal import Result
     from diffrelax.results.rows import MoleculeRow
 
     profile = Profile(program=to, method=xc, basis=basis, solvent=solvent)
     settings = DFTSettings(calculator=profile, hessian=hessian)
+    check_no_input(output / TABLE, inputs)
     _check_folder(output, overwrite)
     set_threads(threads)
     if relax:
         loaded = load_checked(model, device, noise_level)
         aim = tell_aim(loaded, settings.theory)
     taken: set[str] = set()
-    rows: list[dict[str, Any]] = []
 
     def results(left: Iterator[Input]) -> Iterator[list[Result]]:
         for ((source, molecule, _),) in read_parts(left, 1, seed=seed):
+            result, error = _as_it_is(molecule), None
             if relax:
-                (result,) = relax_or_fail([molecule], loaded, level=aim, noise_level=noise_level)
-            else:
-                result = _as_it_is(molecule)
+                options = {"level": aim, "noise_level": noise_level}
+                ((result, error),) = relax_each([molecule], loaded, **options)
             row = MoleculeRow.of_relaxation(result) | {"files": []}
             if not relax and result.molecule:
                 row["verdict"] = "as given"
             if result.molecule:
                 row["files"], notes = _write(result.molecule, output, taken, settings)
                 row["reason"] = "; ".join(filter(None, (row["reason"], *notes)))
-            rows.append(row)
-            _write_table(output / TABLE, rows)
-            yield [Result(source, row, result.molecule, {})]
+            write_line([*(row[name] for name in COLUMNS[:-1]), " ".join(row["files"])])
+            yield [Result(source, row, result.molecule, error=error)]
         print(f"{len(taken)} inputs for {to} in {output}, listed in {TABLE}", file=sys.stderr)
 
-    report_each(
-        inputs, Report(None, {}, lambda row: bool(row["files"]), json_lines=json_lines), results
-    )
+    report = Report(None, {}, lambda row: bool(row["files"]), json_lines=json_lines)
+    with (output / TABLE).open(
+        "w", encoding="utf-8", errors="backslashreplace", newline="", buffering=1
+    ) as table:
+        write_line = csv.writer(table, lineterminator="\n").writerow
+        write_line(COLUMNS)
+        report_each(inputs, report, results)
 
 
 def _write(
@@ -111,15 +116,6 @@ def _write(
     stem = safe_stem(molecule.name, taken)
     paths = write_input(molecule, folder, stem, settings.calculator, hessian)
     return [path.name for path in paths], notes
-
-
-def _write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write which files are of which molecule, and why some have none."""
-    from diffrelax.results.rows import csv_text
-
-    told = ([*(row[name] for name in COLUMNS[:-1]), " ".join(row["files"])] for row in rows)
-    with replacing(path) as part:
-        part.write_text(csv_text(COLUMNS, told), encoding="utf-8")
 
 
 def _as_it_is(molecule: Molecule | Rejected) -> Relaxation:

@@ -74,13 +74,17 @@ def generate(
     }
     found: list[Generated] = []
     with ResultFile(output, settings, _is_molecule, overwrite=overwrite) as file:
-        if done := file.n_done:
-            if keep and done < n:
-                raise ValueError("trajectories are written at the end alone: give --overwrite")
+        skip = done = file.n_done
+        if done and keep:  # the same are made again
+            print(f"{output}: {done} done before, trajectories begin anew", file=sys.stderr)
+            skip = 0
+        elif done:
             print(f"{output}: {done} done before, going on from there", file=sys.stderr)
         try:
-            for i, one in make(trajectories=keep, skip=done, progress=True):
-                file.append([_result(i, one)])
+            made = make(trajectories=keep, skip=skip, progress=True)
+            for place, (i, one) in enumerate(made, start=skip):
+                if place >= done:
+                    file.append([_result(i, one)])
                 if keep:
                     found.append(one)
             file.finish()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
     from diffrelax.results.journal import Result
 
-PART = 128  # molecules that are read, relaxed and written together
+PART = 128  # molecules that AIMNet2 relaxes side by side
 
 
 def minima(
@@ -49,6 +49,7 @@ def minima(
     """
     from diffrelax.cli.relax import read_parts
     from diffrelax.cli.report import Report, report_each
+    from diffrelax.errors import each_or_error
     from diffrelax.files.reading import Rejected
     from diffrelax.files.writing import check_output
     from diffrelax.levels import check_installed
@@ -67,9 +68,10 @@ def minima(
     settings = {"command": "minima", "level": level, "fmax": fmax, "seed": seed}
 
     def results(left: Iterator[Input]) -> Iterator[list[Result]]:
-        for part in read_parts(left, PART, seed=seed, workers=workers):
+        size = PART if level == "aimnet2" else 1
+        for part in read_parts(left, size, seed=seed, workers=workers):
             read = [one for _, one, _ in part if not isinstance(one, Rejected)]
-            ends = iter(relax_many(read, level, fmax=fmax))
+            ends = iter(each_or_error(lambda some: relax_many(some, level, fmax=fmax), read))
             yield [
                 Result(source, MoleculeRow.of(one.name, None, "failed", one.reason), None)
                 if isinstance(one, Rejected)
@@ -87,10 +89,16 @@ def minima(
     report_each(inputs, report, results)
 
 
-def _result(source: Input, molecule: Molecule, end: LevelRelaxation, level: str) -> Result:
+def _result(
+    source: Input, molecule: Molecule, end: LevelRelaxation | Exception, level: str
+) -> Result:
+    from diffrelax.errors import told
     from diffrelax.results.journal import Result
     from diffrelax.results.rows import MoleculeRow
 
+    if isinstance(end, Exception):
+        row = MoleculeRow.of(molecule.name, None, "failed", told(end))
+        return Result(source, row, None, error=end)
     minimum = molecule.with_positions(end.positions, level) if end.converged else None
     row = MoleculeRow.of(
         molecule.name,

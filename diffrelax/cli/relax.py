@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from diffrelax.files.reading import Input, Rejected
     from diffrelax.models.release import Model
     from diffrelax.molecule import Molecule
-    from diffrelax.relaxation import Relaxation
 
 PART = 64  # molecules that are read, relaxed and written together
 
@@ -61,6 +60,7 @@ def relax(
     from diffrelax.cli.report import Report, carried, report_each
     from diffrelax.files.writing import check_output
     from diffrelax.models.domain import atom_limit
+    from diffrelax.relaxation import relax_each
     from diffrelax.results.journal import Result
     from diffrelax.results.rows import MoleculeRow
 
@@ -81,13 +81,13 @@ def relax(
     def results(left: Iterator[Input]) -> Iterator[list[Result]]:
         for part in read_parts(left, PART, seed=seed, workers=workers, max_atoms=max_atoms):
             molecules = [molecule for _, molecule, _ in part]
-            relaxed = relax_or_fail(
+            relaxed = relax_each(
                 molecules, loaded, level=level, noise_level=noise_level, max_error=max_error
             )
-            rows = [MoleculeRow.of_relaxation(one) for one in relaxed]
+            rows = [MoleculeRow.of_relaxation(one) for one, _ in relaxed]
             yield [
-                Result(source, row, one.molecule, carried(source, row))
-                for (source, *_), row, one in zip(part, rows, relaxed, strict=True)
+                Result(source, row, one.molecule, carried(source, row), error=error)
+                for (source, *_), row, (one, error) in zip(part, rows, relaxed, strict=True)
             ]
 
     max_atoms = atom_limit(loaded)
@@ -150,30 +150,3 @@ def read_parts(
     read = timed(each_molecule(remembered(), seed=seed, workers=workers, max_atoms=max_atoms))
     while part := list(islice(read, size)):
         yield [(waiting.popleft(), molecule, time) for molecule, time in part]
-
-
-def relax_or_fail(
-    molecules: Sequence[Molecule | Rejected], model: Model, **options: Any
-) -> list[Relaxation]:
-    """Relax molecules together; after an error inside, one by one, which costs one molecule.
-
-    An error that all of them meet is no fault of a molecule, and raised.
-    """
-    from diffrelax.relaxation import Relaxation, relax_molecules
-
-    try:
-        return relax_molecules(molecules, model, **options)
-    except Exception:
-        if len(molecules) == 1:
-            raise
-    results, errors = [], []
-    for molecule in molecules:
-        try:
-            results += relax_molecules([molecule], model, **options)
-        except Exception as error:
-            errors.append(error)
-            reason = f"an error inside, {type(error).__name__}: {error}"
-            results.append(Relaxation(molecule.name, "failed", reason, None, None))
-    if len(errors) == len(molecules):
-        raise errors[0]
-    return results

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from diffrelax.cli.options import count_inputs, each_input
 from diffrelax.files.reading import Input, Record
 from diffrelax.results.journal import Result, ResultFile
 
+ENOUGH = 64  # errors inside and nothing else, to give up
 OF_A_GEOMETRY = {*all_properties, "ensemble"}  # properties that do not hold for another one
 
 
@@ -49,6 +51,7 @@ class Report:
         self._is_good, self._json_lines = is_good, json_lines
         self.n_done, self.n_bad = (self._file.n_done, self._file.n_bad) if self._file else (0, 0)
         self._n_before = self.n_done
+        self._errors: list[Exception] = []
 
     def __enter__(self) -> Report:
         return self
@@ -59,11 +62,13 @@ class Report:
 
     def left_of(self, inputs: Iterator[Input]) -> Iterator[Input]:
         """Return the inputs that are not done, and say on standard error how many are."""
-        if self._file and self.n_done:
-            self._file.skip_done(inputs)
+        if not self._file:
+            return inputs
+        again = self._file.skip_done(inputs)
+        if self.n_done:
             done = f"{self.n_done} molecules" if self.n_done > 1 else "1 molecule"
             print(f"{self._file.path}: {done} done before, going on from there", file=sys.stderr)
-        return inputs
+        return chain(again, inputs)
 
     def add(self, results: Sequence[Result]) -> None:
         """Write results, and show their rows; what cannot be written is shown at least."""
@@ -81,6 +86,12 @@ class Report:
         self.n_bad += sum(
             not (self._is_good(row) and row.get("written", True)) for _, row, *_ in results
         )
+        self._errors += [result.error for result in results if result.error]
+
+    def check_errors(self, enough: int = 1) -> None:
+        """Raise the first of so many errors inside, if nothing else has come: of no molecule."""
+        if len(self._errors) >= enough and len(self._errors) == self.n_done:
+            raise self._errors[0]
 
     def finish(self) -> None:
         """Say on standard error how many geometries there are, once all inputs are done."""
@@ -90,6 +101,8 @@ class Report:
         path, written = self._file.path, self._file.n_written
         if self.n_done == self._n_before:
             print("nothing is left to do; --overwrite begins anew", file=sys.stderr)
+        if again := self._file.n_again:
+            print(f"{again} failed; the same command tries again", file=sys.stderr)
         if not written:
             print(f"no geometry to write: {path} was not made", file=sys.stderr)
             return
@@ -137,7 +150,9 @@ def report_each(
             with tqdm(total=total, initial=report.n_done, unit="mol", disable=None) as bar:
                 for results in work(left):
                     report.add(results)
+                    report.check_errors(ENOUGH)
                     bar.update(len(results))
+            report.check_errors()
             report.finish()
         except KeyboardInterrupt:
             report.tell_interrupted(total)

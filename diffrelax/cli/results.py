@@ -77,6 +77,9 @@ def export(
     converged: Annotated[
         bool, typer.Option("--converged", help="Minimisations that converged only")
     ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the file, if there is one")
+    ] = False,
 ) -> None:
     """Write the results to a file.
 
@@ -87,7 +90,7 @@ def export(
     from diffrelax.flows.stores import without_password
     from diffrelax.results.documents import MinimisationDocument
 
-    check_export(output)
+    check_export(output, overwrite=overwrite)
     documents, complete = _read(where, kind, level)
     wanted: str = kind or "result"
     if converged:

@@ -93,7 +93,7 @@ def speedup(
     starts = start or ["mmff94", "gfn2-xtb", "diffusion"]
     arms = combine(starts, recipe or ["bfgs", "tric+hessian"])
     check_arms(arms)
-    _check_folder(output, level)
+    _check_folder(output, level, inputs)
     set_threads(threads)
     about: dict[str, Any] = {"model": model, "model_sha256": ""}
     if "diffusion" in starts:
@@ -118,15 +118,24 @@ def speedup(
     raise typer.Exit(0 if not any(outcome.reason for outcome in outcomes) else 1)
 
 
-def _check_folder(output: Path, level: DFTSettings) -> None:
-    """Refuse a folder whose report is of other settings, and would be replaced."""
+def _check_folder(output: Path, level: DFTSettings, inputs: list[str]) -> None:
+    """Refuse a folder in which inputs, other files or a report of other settings would be lost."""
+    from diffrelax.benchmark.speedup.report import FILES
     from diffrelax.dft import DFTSettings
+    from diffrelax.files.writing import check_no_input
     from diffrelax.results.journal import differing
 
+    there = [path for name in FILES if (path := output / name).exists()]
+    for path in there:
+        check_no_input(path, inputs)
     path = output / "about.json"
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        if there:
+            raise ValueError(
+                f"{there[0]} is not of a report, and would be replaced: name another folder"
+            ) from None
         return
     except ValueError:
         about = None

@@ -72,7 +72,9 @@ def text(molecule: Molecule, info: Mapping[str, Any], number: int) -> str:
         if (plain := plain_values(value)) is not None and plain != "":
             written = plain if isinstance(plain, str) else json.dumps(plain)
             lines = filter(None, map(_line, written.splitlines()))
-            mol.SetProp(re.sub("[<>]", "", one_line(str(key))) or "property", "\n".join(lines))
+            name = re.sub("[<>]", "", one_line(str(key))) or "property"
+            if not name.startswith("_"):  # as RDKit's own, such as the title
+                mol.SetProp(name, "\n".join(lines))
     file = StringIO()
     with rdBase.BlockLogs(), Chem.SDWriter(file) as writer:
         writer.write(mol)

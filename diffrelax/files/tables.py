@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from io import StringIO
 from itertools import chain
@@ -20,6 +21,8 @@ NAMES = ("name", "title", "id", "molecule", "compound")
 def cut(lines: Iterable[str]) -> Iterator[str]:
     """Yield a table of one row for each row.
 
+    A quote that is not closed holds for its own line alone.
+
     Raises
     ------
     ValueError
@@ -31,51 +34,89 @@ def cut(lines: Iterable[str]) -> Iterator[str]:
         return
     delimiter = max(DELIMITERS, key=first.count)
     header, *_ = csv.reader([first], delimiter=delimiter)
-    if _structures(header) is None:
+    if not _shown(header):
         raise ValueError(
             f"no column of SMILES among {', '.join(header)}: name one of them smiles, or inchi"
         )
-    for row in csv.reader(lines, delimiter=delimiter):
+    for row in _rows(lines, header, delimiter):
         if any(cell.strip() for cell in row):
             file = StringIO()
             csv.writer(file, lineterminator="\n").writerows([header, row])
             yield file.getvalue()
 
 
+def _rows(lines: Iterator[str], header: list[str], delimiter: str) -> Iterator[list[str]]:
+    """Yield the cells of rows; where a SMILES or a name goes on into other rows, the line alone."""
+    waiting: deque[str] = deque()
+    taken: list[str] = []
+
+    def source() -> Iterator[str]:
+        while line := waiting.popleft() if waiting else next(lines, ""):
+            taken.append(line)
+            yield line
+
+    places = [header.index(name) for name in _shown(header)]
+    while True:
+        taken.clear()
+        try:
+            row = next(csv.reader(source(), delimiter=delimiter, strict=True), None)
+        except csv.Error:
+            row = []
+        if row is None:
+            return
+        structures, *names = (row[i] if i < len(row) else "" for i in places)
+        if not row or "\n" in structures or any("\n" in x and delimiter in x for x in names):
+            waiting.extendleft(reversed(taken[1:]))
+            row = _cells(taken[0], delimiter)
+        yield row
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    try:
+        return next(csv.reader([line], delimiter=delimiter))
+    except csv.Error:  # a cell longer than the csv module reads
+        return line.split(delimiter)
+
+
+def structure(record: str) -> str:
+    """Return the SMILES or InChI."""
+    row = _row(record)
+    return row[_shown([*row])[0]]
+
+
 def title(record: str) -> str:
     """Return what stands in the column of names, or the SMILES."""
     row = _row(record)
-    name = _column([*row], NAMES, ("name", "_id", " id"))
-    return (row[name] if name else "") or row[_structure_of(row)]
+    return next((row[key] for key in reversed(_shown([*row])) if row[key]), "")
 
 
 def properties(record: str) -> dict[str, Any]:
     """Return the other columns."""
     row = _row(record)
-    shown = {_structure_of(row), _column([*row], NAMES, ("name", "_id", " id"))}
+    shown = _shown([*row])
     return {key: plain_number(cell) for key, cell in row.items() if key not in shown and cell}
 
 
 def parse(record: str, name: str, seed: int, max_atoms: int | None = None) -> Molecule:
     """Embed the SMILES or InChI of a row."""
-    row = _row(record)
-    return smiles.embed_text(row[_structure_of(row)], name, seed, max_atoms)
+    return smiles.embed_text(structure(record), name, seed, max_atoms)
 
 
 def _row(record: str) -> dict[str, str]:
     header, cells = csv.reader(StringIO(record, newline=""))
     padded = chain(cells, [""] * (len(header) - len(cells)))
-    return {key.strip(): cell.strip() for key, cell in zip(header, padded, strict=False)}
+    row = dict(zip(header, padded, strict=False))
+    structures, *names = (row[key] for key in _shown(header))
+    if "\n" in structures or any(name.endswith("\n") for name in names):
+        raise ValueError("a quote is not closed at the end of the line: close it")
+    return {key.strip(): cell.strip() for key, cell in row.items()}
 
 
-def _structure_of(row: dict[str, str]) -> str:
-    found = _structures([*row])
-    assert found is not None
-    return found
-
-
-def _structures(header: Sequence[str]) -> str | None:
-    return _column(header, STRUCTURES, ("smiles",))
+def _shown(header: Sequence[str]) -> list[str]:
+    """Return the column of SMILES or InChI, and that of names if there is one; none without."""
+    structures = _column(header, STRUCTURES, ("smiles",))
+    names = _column(header, NAMES, ("name", "_id", " id"))
+    return [] if structures is None else list(filter(None, (structures, names)))
 
 
 def _column(header: Sequence[str], names: Sequence[str], endings: tuple[str, ...]) -> str | None:

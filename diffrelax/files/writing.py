@@ -42,8 +42,7 @@ def check_output(
         raise ValueError(f"{path} has an unknown suffix: write to {', '.join(known)}")
     if path.is_dir():
         raise ValueError(f"{path} is a folder: give a file name")
-    if path.exists() and any(os.path.exists(given) and path.samefile(given) for given in inputs):
-        raise ValueError(f"{path} is an input, and would be lost: write to another file")
+    check_no_input(path, inputs)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the folder {path.parent} does not exist: create it first")
     try:
@@ -51,6 +50,12 @@ def check_output(
             pass
     except OSError as error:
         raise OSError(f"the folder {path.parent} cannot be written to: {error.strerror}") from error
+
+
+def check_no_input(path: Path, inputs: Iterable[str]) -> None:
+    """Raise ValueError if a path is that of one of the inputs of a command."""
+    if path.exists() and any(os.path.exists(given) and path.samefile(given) for given in inputs):
+        raise ValueError(f"{path} is an input, and would be lost: write elsewhere")
 
 
 def would_be_lost(path: Path) -> ValueError:

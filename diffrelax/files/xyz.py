@@ -83,7 +83,12 @@ def parse(record: str, name: str, seed: int, max_atoms: int | None = None) -> Mo
 def text(molecule: Molecule | ase.Atoms, info: Mapping[str, Any], number: int) -> str:
     """Return a frame with name, SMILES, charge, multiplicity and the rest in its comment."""
     atoms = molecule.to_atoms() if isinstance(molecule, Molecule) else molecule.copy()
-    atoms.info |= info
+    own = set(atoms.info)  # which are read in capitals, too
+    atoms.info |= {
+        key: value
+        for key, value in info.items()
+        if key in own or _plain_key(key).lower() not in own
+    }
     return frame_text(atoms)
 
 

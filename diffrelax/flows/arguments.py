@@ -6,6 +6,7 @@ result of an earlier stage, or a failure that passes through all later stages.
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,6 +21,7 @@ from rdkit import Chem, rdBase
 
 from diffrelax.cache import work_key
 from diffrelax.entries import explain_invalid
+from diffrelax.files import tables
 from diffrelax.files.reading import (
     Record,
     Rejected,
@@ -31,6 +33,7 @@ from diffrelax.files.reading import (
     read_smiles,
     smiles_title,
 )
+from diffrelax.files.streams import check_text
 from diffrelax.molecule import Molecule
 from diffrelax.results.documents import (
     FailureDocument,
@@ -38,7 +41,7 @@ from diffrelax.results.documents import (
 )
 from diffrelax.results.molecules import MoleculeDocument
 
-SMILES_FILES = (".smi", ".txt")
+SMILES_FILES, TABLES = (".smi", ".txt"), (".csv", ".tsv")
 LONGEST_SOURCE, LONGEST_NAME = 200, 100  # characters
 
 Plain: TypeAlias = str | dict[str, Any]
@@ -104,7 +107,7 @@ def as_argument(given: Any, *, seed: int = 42) -> Argument:
 def as_plain(given: Any, *, seed: int = 42) -> Plain:
     """Turn one molecule, such as the output of a job of other software, into plain JSON."""
     if isinstance(given, str):
-        return given
+        return given.strip()
     if isinstance(given, Mapping):
         return dict(given)
     if isinstance(given, PymatgenMolecule):
@@ -173,8 +176,10 @@ def atomic_numbers(argument: Argument) -> list[int]:
     if isinstance(argument, Mapping):
         read = read_argument(argument)
         return [] if isinstance(read, Rejected) else read.numbers.tolist()
+    text = cut_smiles(argument)[0]
     with rdBase.BlockLogs():
-        mol = Chem.MolFromSmiles(cut_smiles(argument)[0])
+        is_inchi = text.startswith("InChI=")
+        mol = Chem.MolFromInchi(text) if is_inchi else Chem.MolFromSmiles(text)
     return [atom.GetAtomicNum() for atom in Chem.AddHs(mol).GetAtoms()] if mol else []
 
 
@@ -188,10 +193,23 @@ def failure(rejected: Rejected, *, stage: str = "read", key: str = "") -> dict[s
 
 def _from_file(path: Path, seed: int) -> Iterator[Argument]:
     for record in each_record(path):
-        if isinstance(record, Record) and path.suffix.lower() in SMILES_FILES:
-            yield record.text
-        else:
-            yield _written(read_record(record, seed=seed))
+        line = _line(record) if isinstance(record, Record) else ""
+        yield line or _written(read_record(record, seed=seed))
+
+
+def _line(record: Record) -> str:
+    """Return a record as a SMILES or InChI with its name; empty if it has more, or is damaged."""
+    if record.suffix in SMILES_FILES:
+        return record.text
+    if record.suffix not in TABLES:
+        return ""
+    try:
+        structure, name = tables.structure(record.text), tables.title(record.text)
+        check_text(record.text)
+    except (ValueError, csv.Error):  # read again, it says why
+        return ""
+    line = f"{structure} {name}"
+    return line if cut_smiles(line) == (structure, name) else ""
 
 
 def _written(read: Molecule | Rejected) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from jobflow import Job, Maker, job
 
 from diffrelax.cache import WorkFolder, work_key
 from diffrelax.files.reading import Rejected, cut_smiles
-from diffrelax.flows.arguments import Plain, as_arguments, as_plain, label, read_argument
+from diffrelax.flows.arguments import Plain, as_arguments, as_plain, failure, label, read_argument
 from diffrelax.flows.units import Record, find_unit, is_failure, pass_on
 from diffrelax.molecule import Molecule
 from diffrelax.results.documents import RelaxationDocument
@@ -128,9 +128,11 @@ class DiffusionRelaxMaker(Maker):
             If the model is not installed here, the device cannot be used, or the model does not
             know the noise level.
         """
-        from diffrelax.relaxation import relax_molecules
+        from diffrelax.models.batches import choose_schedule
+        from diffrelax.relaxation import relax_each
 
         model = load_on_worker(self.model, self.device)
+        choose_schedule(model, self.noise_level)
         level = model.nearest_level(self.towards).level if self.towards else model.config.level
         work = WorkFolder.of(self.work)
         molecules = [as_plain(given, seed=self.seed) for given in molecules]
@@ -149,10 +151,17 @@ class DiffusionRelaxMaker(Maker):
                 documents[i] = pass_on(given, molecule, key)
             else:
                 new.append((i, key, molecule))
-        relaxed = relax_molecules(
-            [m for *_, m in new], model, level=level, noise_level=self.noise_level
+        relaxed = relax_each(
+            [molecule for *_, molecule in new], model, level=level, noise_level=self.noise_level
         )
-        for (i, key, _), relaxation in zip(new, relaxed, strict=True):
+        errors = [error for _, error in relaxed if error]
+        if errors and len(errors) == len(molecules):  # of no molecule
+            raise errors[0]
+        for (i, key, molecule), (relaxation, error) in zip(new, relaxed, strict=True):
+            if error:
+                lost = Rejected(molecule.name, molecule.smiles, relaxation.reason)
+                documents[i] = failure(lost, stage="relax", key=key)
+                continue
             seed = self.seed if isinstance(molecules[i], str) else None
             provenance = Provenance.here(model=model, seed=seed)
             document = RelaxationDocument.from_relaxation(relaxation, provenance, key=key)

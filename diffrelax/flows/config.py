@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -144,8 +143,8 @@ class FlowConfig(Entries):
             raise ValueError(explain(error, path)) from error
         return config.model_copy(
             update={
-                "inputs": tuple(_at(home, text, FORMATS) for text in config.inputs),
-                "model": _at(home, config.model, (".safetensors",)),
+                "inputs": tuple(_input_at(home, text) for text in config.inputs),
+                "model": _model_at(home, config.model),
                 "folder": home / config.folder,
                 "work": _under(home, config.work),
                 "store": _under(home, config.store),
@@ -174,7 +173,7 @@ class FlowConfig(Entries):
             level = self.minimise
             minimise = ForceFieldRelaxMaker(name=level.level, work=work, **level.model_dump())
         relax = DiffusionRelaxMaker(
-            model=_at(Path.cwd(), self.model, (".safetensors",)),
+            model=_model_at(Path.cwd(), self.model),
             device=self.device,
             noise_level=self.noise_level,
             seed=self.seed,
@@ -188,9 +187,16 @@ class FlowConfig(Entries):
         )
 
 
-def _at(home: Path, text: str, suffixes: Collection[str]) -> str:
-    is_file = suffix_of(text) in suffixes and (home / text).is_file()
+def _input_at(home: Path, text: str) -> str:
+    is_file = suffix_of(text) in FORMATS and (home / text).is_file()
     return str(home / text) if is_file else text
+
+
+def _model_at(home: Path, name: str) -> str:
+    from diffrelax.models.release import own_weights  # slow to import
+
+    own = own_weights(name, home)
+    return str(home / name) if own and own.is_file() else name
 
 
 def _under(home: Path, text: str) -> str:

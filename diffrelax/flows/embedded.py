@@ -161,7 +161,7 @@ class SQLiteStore(Store):
         )
 
     def _matching(self, criteria: Record | None) -> Iterator[tuple[int, Record]]:
-        if set(criteria or {}) <= {self.key}:
+        if not criteria or (set(criteria) == {self.key} and self._keys(criteria) is not None):
             yield from self._found(criteria)
             return
         for document in self._in_memory(criteria).query(criteria):
@@ -175,9 +175,8 @@ class SQLiteStore(Store):
         return store
 
     def _found(self, criteria: Record | None) -> Iterator[tuple[int, Record]]:
-        """Yield the documents that have the key asked for, or one of several, or all."""
-        wanted = (criteria or {}).get(self.key)
-        keys = [wanted] if isinstance(wanted, str) else (wanted or {}).get("$in")
+        """Yield the documents that have the key asked for, or one of several, or else all."""
+        keys = self._keys(criteria)
         try:
             if keys is None:
                 yield from self._page_by_page()
@@ -187,6 +186,13 @@ class SQLiteStore(Store):
             yield from map(_read, sorted(rows))
         except sqlite3.DatabaseError as error:
             raise self._explain(error) from error
+
+    def _keys(self, criteria: Record | None) -> list[str] | None:
+        """Return the keys that criteria ask for by name; None if they ask otherwise."""
+        wanted = (criteria or {}).get(self.key)
+        if isinstance(wanted, str):
+            return [wanted]
+        return wanted["$in"] if isinstance(wanted, dict) and set(wanted) == {"$in"} else None
 
     def _page_by_page(self) -> Iterator[tuple[int, Record]]:
         select = f"SELECT number, document FROM {self.table} WHERE number > ? ORDER BY number"

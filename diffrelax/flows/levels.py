@@ -12,6 +12,7 @@ from jobflow import Job, Maker, job
 
 from diffrelax.cache import WorkFolder, work_key
 from diffrelax.dft import DFTSettings
+from diffrelax.errors import OF_THE_MACHINE
 from diffrelax.files.reading import Rejected
 from diffrelax.flows.arguments import as_argument, as_arguments, as_plain, read_argument
 from diffrelax.flows.units import Record, fetch, named, pass_on
@@ -71,7 +72,7 @@ OutputReference
 
     def _unit(self, molecule: Any) -> Record:
         """Do the unit, or take it from the folder of work, or pass an earlier failure on."""
-        molecule = fetch(as_plain(molecule))
+        molecule = as_plain(fetch(molecule))
         read = read_argument(molecule)
         if isinstance(read, Rejected):
             return pass_on(molecule, read, work_key(self.stage, read.source, self.plain_settings()))
@@ -93,7 +94,7 @@ OutputReference
             return self.calculate(molecule, key, work)
         except ValueError as error:  # the molecule is not for this level
             reason = str(error)
-        except (OSError, MemoryError, ImportError):  # of the machine or the installation
+        except OF_THE_MACHINE:
             raise
         except Exception as error:  # one bad molecule never costs the others
             logger.exception("%s: %s", self.stage, molecule.name)
@@ -169,10 +170,6 @@ class ForceFieldRelaxMaker(LevelMaker):
     def plain_settings(self) -> dict[str, Any]:
         """Return level and stopping rule."""
         return {"level": self.level, "fmax": self.fmax, "max_steps": self.max_steps}
-
-    def is_whole(self, document: ResultDocument) -> bool:
-        """Whether it has an energy, which it lacks where the program of the level crashed."""
-        return isinstance(document, MinimisationDocument) and document.energy is not None
 
     def calculate(self, molecule: Molecule, key: str, work: WorkFolder) -> ResultDocument:
         """Relax."""

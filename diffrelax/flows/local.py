@@ -71,10 +71,12 @@ def run_local(flow: Flow, store: JobStore, folder: Path, show: Show) -> Summary:
 
     Raises
     ------
+    ValueError
+        If another process runs a flow in this folder.
     OSError
         If the store cannot be written to.
     RuntimeError
-        If another process runs a flow in this folder, or the installation is broken.
+        If the installation is broken.
     """
     jobs = itertools.count(1)
     states: Counter[str] = Counter()
@@ -136,7 +138,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
     try:
         held = FileLock(folder / "running.lock").acquire(timeout=0)
     except Timeout:
-        raise RuntimeError(f"another process runs a flow in {folder}: wait for its end") from None
+        raise ValueError(f"another process runs a flow in {folder}: wait for its end") from None
     with held:
         yield
 

@@ -63,11 +63,11 @@ def run_remote(
         If the summary itself failed for good.
     """
     project = read_project(config.remote.project)
+    key = flow_key(config)
     with _answering(project):
         controller = project.get_job_controller()
-        key = flow_key(config)
-        flow_id = find_flow(controller, key, config.remote.restarts)
-    if flow_id:
+        controller.db.command("ping")
+    if flow_id := patiently(lambda: find_flow(controller, key, config.remote.restarts), tell):
         tell(
             f"flow {flow_id} is in the queue already: following it; to submit it anew, delete it "
             f"first: jf -p {project.name} flow delete -fid {flow_id}"

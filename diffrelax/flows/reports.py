@@ -8,7 +8,7 @@ from typing import Any
 
 from diffrelax.atomic import replacing
 from diffrelax.extras import find_extra
-from diffrelax.files.writing import WRITERS, check_output, write_molecules
+from diffrelax.files.writing import WRITERS, check_output, would_be_lost, write_molecules
 from diffrelax.flows.summary import Summary
 from diffrelax.results.documents import ResultDocument
 from diffrelax.results.rows import ResultRow, csv_text, text_table
@@ -27,15 +27,24 @@ def summary_table(summary: Summary) -> str:
     return f"{text_table(summary.rows, SUMMARISED)}\n{len(summary.rows)} inputs: {counts}"
 
 
-def check_export(path: Path) -> None:
+def check_export(path: Path, *, overwrite: bool = False) -> None:
     """Find out whether results can be written to a path.
+
+    Parameters
+    ----------
+    path : path
+    overwrite : bool
+        Whether a file may be replaced.
 
     Raises
     ------
     ValueError, OSError
-        See `diffrelax.files.writing.check_output`; also if a package is missing for the format.
+        See `diffrelax.files.writing.check_output`; also if the file exists, or a package is
+        missing for the format.
     """
     check_output(path, (*WRITERS, *TABLES))
+    if path.exists() and not overwrite:
+        raise would_be_lost(path)
     if path.suffix.lower() == ".parquet":
         find_extra("pyarrow", "parquet", f"{path}: a .parquet file")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from socket import gethostname
 from typing import Any, TypeGuard
@@ -16,7 +17,8 @@ from diffrelax.results.documents import ResultDocument, read_finished
 
 Record = dict[str, Any]
 
-HANDED = "finished unit "  # what a text begins with that says where one is kept
+HANDED = "\nfinished unit "  # as no SMILES begins, and no line of a file
+KEY = re.compile(r"[0-9a-f]{64}")
 
 
 def find_unit(work: WorkFolder, key: str, name: str) -> Record | None:
@@ -61,12 +63,16 @@ def fetch(given: Plain) -> Plain:
 
     Raises
     ------
+    ValueError
+        If what was handed on is no key.
     FileNotFoundError
         If it is not there.
     """
     if not isinstance(given, str) or not given.startswith(HANDED):
         return given
     key, work, name = json.loads(given.removeprefix(HANDED))
+    if not KEY.fullmatch(key):
+        raise ValueError(f"{key!r} is not the key of a unit of work")
     found = find_unit(WorkFolder.of(work), key, name)
     if found is None:
         raise FileNotFoundError(

@@ -200,9 +200,9 @@ def load_model(name: str | Path = DEFAULT, device: str = "cpu") -> Model:
     return Model(config, denoiser, sha256, step, environments)
 
 
-def own_weights(name: str | Path) -> Path | None:
-    """Return the file of weights that a path names; None for the name of a release."""
-    path = Path(name)
+def own_weights(name: str | Path, home: Path = Path()) -> Path | None:
+    """Return the file of weights that a path from a folder names; None for that of a release."""
+    path = home / name
     if path.is_dir() and not _matches(str(name)):
         return path / WEIGHTS
     return path if path.suffix == ".safetensors" else None

@@ -355,12 +355,19 @@ def read_finished(record: Mapping[str, Any]) -> ResultDocument | None:
         document = read_document(record)
     except ValueError:
         return None
-    return None if isinstance(document, FailureDocument) else document
+    return None if _has_failed(document) else document
 
 
 def write_finished(document: ResultDocument) -> dict[str, Any] | None:
     """Return the record of a unit; None if it has failed."""
-    return None if isinstance(document, FailureDocument) else document.model_dump(mode="json")
+    return None if _has_failed(document) else document.model_dump(mode="json")
+
+
+def _has_failed(document: ResultDocument) -> bool:
+    """Whether there is nothing to show, also of a level or a program that gave no energy."""
+    if isinstance(document, MinimisationDocument):
+        return document.energy is None
+    return isinstance(document, FailureDocument)
 
 
 def read_document(record: Mapping[str, Any]) -> ResultDocument:

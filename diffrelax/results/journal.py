@@ -3,7 +3,7 @@
 Results are appended to the file, and then noted in the journal beside it, ``<file>.journal``: JSON
 lines, the first with the settings, then one for each input, those without a geometry too. Every
 note says how far the file was whole, so what a kill or a full disk has cut short is taken back, and
-what is noted is not done again.
+what is noted is not done again, but for inputs that failed in a way that may not happen twice.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from io import BytesIO, FileIO
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -45,12 +46,18 @@ class Result(NamedTuple):
         None where there is no geometry; atoms that are no molecule, in .extxyz only.
     properties : mapping
         What is written with the geometry beside the row.
+    again : bool
+        Whether the input is tried again when the file is opened the next time.
+    error : Exception or None
+        An error inside, of which the row tells; the input is then tried again, too.
     """
 
     source: Input
     row: dict[str, Any]
     molecule: Molecule | ase.Atoms | None
     properties: Mapping[str, Any] = {}
+    again: bool = False
+    error: Exception | None = None
 
 
 class ResultFile:
@@ -70,7 +77,8 @@ class ResultFile:
     Attributes
     ----------
     n_done, n_written, n_bad : int
-        Inputs that are done, geometries in the file, and rows that are not good or not written.
+        Inputs that are done, geometries in the file, and rows of inputs that are done and are not
+        good or not written.
 
     Raises
     ------
@@ -96,6 +104,8 @@ class ResultFile:
         self._noted = 0  # bytes of the journal
         self._finished = False
         self._sources: list[str] = []
+        self._again: set[int] = set()  # which of these are to be tried again
+        self._due: list[int] = []  # those of which the next results are
         if path.exists() and not self.journal.exists() and not overwrite:
             raise would_be_lost(self.path)
         self._notes = _open(self.journal)
@@ -126,22 +136,37 @@ class ResultFile:
         if self._file:
             self._file.close()
 
-    def skip_done(self, inputs: Iterator[Input]) -> None:
-        """Take the inputs that are done from an iterator.
+    @property
+    def n_again(self) -> int:
+        """Inputs that were tried and are to be tried again."""
+        return len(self._again)
+
+    def skip_done(self, inputs: Iterator[Input]) -> list[Input]:
+        """Take the inputs that were tried from an iterator, once.
+
+        Returns
+        -------
+        list of Input
+            Those of them that are to be tried again; their results must be appended first.
 
         Raises
         ------
         ValueError
             If they are not the ones that the file was made of.
         """
-        for number, known in enumerate(self._sources, start=1):
+        again: list[Input] = []
+        for number, known in enumerate(self._sources):
             given = next(inputs, None)
             if given is None or _digest(given) != known:
                 what = "missing" if given is None else "another"
                 raise ValueError(
-                    f"{self.path} was made of other molecules, of which number {number} is now "
+                    f"{self.path} was made of other molecules, of which number {number + 1} is now "
                     f"{what}: name another file, or give --overwrite"
                 )
+            if number in self._again:
+                again.append(given)
+        self._due = sorted(self._again)
+        return again
 
     def append(self, results: Sequence[Result]) -> None:
         """Append results, all or none; one that cannot be written says so in its row.
@@ -151,8 +176,10 @@ class ResultFile:
         OSError
             If the disk is full, for example. The file stays as it was.
         """
+        if self._finished:  # or what a kill leaves behind the end would be taken for a change
+            self._note({"more": self.n_done})
         texts: list[str] = []
-        for _, row, molecule, properties in results:
+        for _, row, molecule, properties, *_ in results:
             try:
                 if molecule is not None:
                     info = {key: value for key, value in row.items() if key not in NOT_IN_INFO}
@@ -161,12 +188,15 @@ class ResultFile:
             except Exception as error:  # one bad molecule never costs the others
                 why = f"cannot be written: {type(error).__name__}: {error}"
                 row |= {"reason": "; ".join(filter(None, (row["reason"], why))), "written": False}
+        numbers = chain(self._due, count(len(self._sources)))
         notes = [
             {
-                "input": _digest(source),
-                **{k: v for k, v in row.items() if v is not None and k not in NOT_NOTED},
+                "input": _digest(result.source),
+                "number": number,
+                **({"again": True} if result.again or result.error else {}),
+                **{k: v for k, v in result.row.items() if v is not None and k not in NOT_NOTED},
             }
-            for source, row, *_ in results
+            for result, number in zip(results, numbers, strict=False)
         ]
         before = self._whole, self._crc, self.n_written
         try:
@@ -180,6 +210,7 @@ class ResultFile:
             with suppress(OSError):
                 self._put(b"")
             raise
+        del self._due[: len(notes)]
         self._count(notes)
 
     def finish(self) -> None:
@@ -188,7 +219,7 @@ class ResultFile:
             self._note({"finished": self.n_done})
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Yield what is noted of each input, without its empty entries."""
+        """Yield what is noted of each input, at each time that it was tried, if it is known."""
         with self.journal.open("rb") as lines:
             notes = (json.loads(line) for line in lines)
             yield from (note for note in notes if "input" in note)
@@ -237,9 +268,16 @@ class ResultFile:
         return not left
 
     def _count(self, notes: Sequence[Mapping[str, Any]]) -> None:
-        self.n_done += len(notes)
-        self.n_bad += sum(not (self._is_good(n) and n.get("written", True)) for n in notes)
-        self._sources += [note["input"] for note in notes]
+        for note in notes:
+            number = note.get("number", len(self._sources))
+            if number == len(self._sources):
+                self._sources.append(note["input"])
+            if "again" in note:
+                self._again.add(number)
+            else:
+                self._again.discard(number)
+                self.n_done += 1
+                self.n_bad += not (self._is_good(note) and note.get("written", True))
 
     def _put(self, data: bytes) -> None:
         """Write behind the whole records, where the end of the format then stands."""

@@ -696,6 +696,19 @@ def test_generate_keeps_what_is_done_when_it_is_interrupted(
     straight = tmp_path / "straight.extxyz"
     run("generate", "-n", 5, *tiny_generator, "-o", straight)
     assert output.read_text() == straight.read_text()
+    monkeypatch.setattr(phases, "_generate_batch", interrupt)
+    ways = [tmp_path / "made.h5", tmp_path / "again.h5"]
+    again = ("generate", "-n", 5, *tiny_generator, "-o", tmp_path / "again.extxyz")
+    batches.clear()
+    status, _, err = run(*again, "--trajectories", ways[1])
+    assert status == 130 and "the same command goes on" in err
+    monkeypatch.setattr(phases, "_generate_batch", generate_batch)
+    first = ("generate", "-n", 5, *tiny_generator, "-o", output)
+    for command, way in zip((first, again), ways, strict=True):
+        status, _, err = run(*command, "--trajectories", way)
+        assert status == 0 and "done before, trajectories begin anew" in err
+        assert sorted(read_trajectories(way)) == [0, 1, 2, 3, 4]
+    assert (tmp_path / "again.extxyz").read_text() == straight.read_text()
     status, _, err = run("generate", "-n", 6, *tiny_generator, "-o", output)
     assert status == 2 and "made with n 5, not 6" in err
 

@@ -5,7 +5,6 @@ from importlib.util import find_spec
 
 import pytest
 
-from diffrelax.cli import minima
 from diffrelax.files.reading import read_file
 from diffrelax.levels import batch, get_calculator, relax_at_level
 from diffrelax.levels.batch import relax_many
@@ -46,7 +45,6 @@ def test_the_same_command_goes_on(run, tmp_path, library, monkeypatch):
         return relax_many(molecules, level, **settings)
 
     output = tmp_path / "minima.sdf"
-    monkeypatch.setattr(minima, "PART", 2)
     monkeypatch.setattr(batch, "relax_many", interrupt)
     command = ("minima", library, "-o", output, "--level", "mmff94", "--fmax", 0.05, "--json")
     status, out, err = run(*command)

@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from diffrelax.files.reading import read_file
+
 needs_xtb = pytest.mark.skipif(shutil.which("xtb") is None, reason="needs the xtb program")
 
 
 @needs_xtb
 def test_a_crash_of_the_program_costs_its_molecule_only(run, tmp_path: Path) -> None:
     program = tmp_path / "my-xtb"
-    program.write_text(
-        f'#!/bin/sh\ncase "$*" in *"--chrg 1"*) exit 139;; esac\nexec {shutil.which("xtb")} "$@"\n'
-    )
+    whole = f'exec {shutil.which("xtb")} "$@"\n'
+    program.write_text(f'#!/bin/sh\ncase "$*" in *"--chrg 1"*) exit 139;; esac\n{whole}')
     program.chmod(0o755)
     profile = tmp_path / "xtb.yaml"
     profile.write_text(f"program: xtb\ncommand: {program}\nmethod: gfn2-xtb\n")
@@ -30,8 +31,16 @@ def test_a_crash_of_the_program_costs_its_molecule_only(run, tmp_path: Path) -> 
     assert good["converged"] and good["gradient_calls"] >= 1
     assert (good["level"], good["scf_cycles"], good["density_fit"]) == ("gfn2-xtb", None, None)
     assert [arm["start"] for arm in good["arms"]] == ["diffusion", "mmff94"]
+    assert "1 failed; the same command tries again" in err
+    assert [one.name for one in read_file(output)] == ["CO"]
+    program.write_text(f"#!/bin/sh\n{whole}")
+    again, out, told = run(*arguments, "--compare", "mmff94", "--json")
+    (mended,) = (json.loads(line) for line in out.splitlines())
+    assert again == 0 and mended["name"] == "C[NH3+]" and mended["converged"], told
+    assert "1 molecule done before" in told
+    assert [one.name for one in read_file(output)] == ["CO", "C[NH3+]"]
     again, _, told = run(*arguments, "--compare", "mmff94")
-    assert again == 1 and "nothing is left to do" in told
+    assert again == 0 and "nothing is left to do" in told
 
 
 @needs_xtb

@@ -17,6 +17,7 @@ from diffrelax import relaxation
 from diffrelax.benchmark.speedup import units
 from diffrelax.files.reading import read_file, read_molecules
 from diffrelax.files.writing import write_molecules
+from diffrelax.levels import batch
 from diffrelax.molecule import Molecule
 
 PROGRAM = Path(sys.executable).with_name("diffrelax")
@@ -214,7 +215,7 @@ def test_an_error_inside_is_told_from_bad_usage(run, monkeypatch):
 
     monkeypatch.setattr(relaxation, "relax_molecules", broken)
     status, out, err = run("relax", "CCO name")
-    assert (status, out) == (3, "")
+    assert status == 3 and out.startswith("name  failed: an error inside, ValueError: operands")
     first, second = err.splitlines()
     assert first.startswith("diffrelax: an error inside, ValueError: operands could not be")
     assert second.endswith("diffrelax --debug relax 'CCO name'")
@@ -238,6 +239,49 @@ def test_an_error_inside_costs_one_molecule_only(run, tmp_path, library, monkeyp
     status, out, _ = run("relax", library, "-o", tmp_path / "out.sdf")
     assert status == 1 and "c  failed: an error inside, KeyError: 'odd'" in out.splitlines()
     assert [one.name for one in read_file(tmp_path / "out.sdf")] == ["a", "d", "e"]
+
+
+COMMANDS = {
+    "relax": (),
+    "dft": CHEAP,
+    "export": ("--to", "orca", "--hessian", "none"),
+    "minima": ("--level", "mmff94", "--fmax", "0.05"),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_error_inside_at_the_first_molecule_costs_only_that(run, tmp_path, monkeypatch, command):
+    """Where molecules are read one by one, too; it is tried again by the same command."""
+
+    def broken(molecules, *arguments, **options):
+        if any(molecule.name == "bad" for molecule in molecules):
+            raise KeyError("odd")
+        return whole(molecules, *arguments, **options)
+
+    where, name = (batch, "relax_many") if command == "minima" else (relaxation, "relax_molecules")
+    whole = getattr(where, name)
+    monkeypatch.setattr(where, name, broken)
+    output = tmp_path / ("inputs" if command == "export" else "out.extxyz")
+    line = (command, "C bad", "O good", *COMMANDS[command], "-o", output)
+    status, out, err = run(*line)
+    bad, good = out.splitlines()
+    assert status == 1 and bad == "bad  failed: an error inside, KeyError: 'odd'"
+    assert good.startswith("good")
+    if command == "export":
+        return
+    assert "1 failed; the same command tries again" in err
+    monkeypatch.setattr(where, name, whole)
+    status, out, _ = run(*line)
+    assert status == 0 and out.startswith("bad") and out.count("\n") == 1
+    assert [one.name for one in read_file(output)] == ["good", "bad"]
+
+
+def test_an_error_that_all_molecules_meet_ends_the_command(run, tmp_path, monkeypatch, library):
+    monkeypatch.setattr(relaxation, "relax_molecules", lambda *_, **__: {}["missing"])
+    monkeypatch.setattr("diffrelax.cli.relax.PART", 2)
+    monkeypatch.setattr("diffrelax.cli.report.ENOUGH", 2)
+    status, out, err = run("relax", library, "-o", tmp_path / "out.sdf")
+    assert status == 3 and len(out.splitlines()) == 2 and "KeyError: 'missing'" in err
 
 
 def test_a_pipe_that_is_closed_does_not_end_in_a_traceback(tmp_path):

@@ -245,3 +245,13 @@ def test_what_a_comparison_costs_is_told_before_it_begins(
     _, _, err = run(*few, "--basis", "def2-qzvp", "--recipe", "bfgs", "C" * 12)
     assert "3 molecules in 4 arms: 12 DFT relaxations" in err
     assert re.search(r"about \d+ hours of processor time", err)
+
+
+def test_a_report_replaces_no_input_and_no_other_files(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "molecules.csv"
+    path.write_text("smiles\nO\n")
+    status, _, err = run("speedup", path, "-o", tmp_path, *QUICK)
+    assert status == 2 and "is an input, and would be lost" in err
+    status, _, err = run("speedup", "O", "-o", tmp_path, *QUICK)
+    assert status == 2 and f"{path} is not of a report, and would be replaced" in err
+    assert path.read_text() == "smiles\nO\n"

@@ -18,7 +18,7 @@ from ase.io.gaussian import read_gaussian_in
 from ase.io.orca import read_geom_orcainp
 from typer.testing import CliRunner
 
-from diffrelax.cli import app
+from diffrelax.cli import app, report
 from diffrelax.dft import DFTSettings
 from diffrelax.dft.descent import start_hessian
 from diffrelax.dft.export import safe_stem, write_input
@@ -182,6 +182,29 @@ def test_geometries_may_be_taken_as_they_are(tmp_path: Path) -> None:
     assert (status, row["verdict"], row["reason"]) == (0, "as given", "")
     read = read_geom_orcainp(next((tmp_path / "inputs").glob("*.inp")))
     np.testing.assert_allclose(read.get_distance(0, 1), 1.1, atol=1e-9)
+
+
+def test_the_table_does_not_replace_an_input(tmp_path: Path) -> None:
+    path = tmp_path / "molecules.csv"
+    path.write_text("smiles\nC\n")
+    command = ["export", str(path), "--no-relax", "--hessian", "none", "--to", "orca"]
+    done = CliRunner().invoke(app, [*command, "-o", str(tmp_path), "--overwrite"])
+    assert "is an input, and would be lost" in str(done.exception)
+    assert path.read_text() == "smiles\nC\n"
+
+
+def test_each_line_of_the_table_is_there_when_its_molecule_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(row: dict[str, object], *_: object) -> None:
+        if row["name"] == "second":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(report, "_show_row", interrupt)
+    arguments = ("--no-relax", "--hessian", "none")
+    status, _ = export(tmp_path, "C first", "CC second", "CCC third", *arguments)
+    lines = (tmp_path / "molecules.csv").read_text().splitlines()
+    assert status == 130 and [line.split(",")[0] for line in lines] == ["name", "first", "second"]
 
 
 def test_a_folder_that_is_not_empty_is_left_alone(tmp_path: Path) -> None:

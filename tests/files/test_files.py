@@ -361,3 +361,21 @@ def test_what_was_rejected_stays_so_with_its_reason():
 def test_what_is_no_molecule_at_all_is_rejected():
     (rejected,) = read_molecules(None)
     assert rejected.reason.startswith("None is not a molecule: give a SMILES")
+
+
+@pytest.mark.parametrize("suffix", [".extxyz", ".sdf", ".pdb"])
+def test_no_property_takes_the_place_of_what_a_molecule_is(tmp_path, suffix):
+    path, own = tmp_path / f"a{suffix}", Molecule.from_smiles("C", name="methane")
+    odd = {
+        "Charge": 1,
+        "Multiplicity": 3,
+        "SMILES!": "CC",
+        "Name": "x",
+        "_Name": "y",
+        "<_Name": "z",
+    }
+    write_molecules(path, [own], [{**odd, "pIC50": 7.5, "PIC50": 8.5}])
+    (read,) = read_file(path)
+    assert (read.name, read.charge, read.multiplicity, read.smiles) == ("methane", 0, 1, "C")
+    (record,) = each_record(path)
+    assert (record.properties["pIC50"], record.properties["PIC50"]) == (7.5, 8.5)

@@ -166,6 +166,24 @@ def test_tables_are_read_by_the_names_of_their_columns(tmp_path, text, names):
     assert all(isinstance(one, Molecule) for one in read)
 
 
+def test_an_open_quote_in_a_table_costs_its_own_row(tmp_path):
+    path, many = tmp_path / "a.csv", 20_000  # more than a cell can hold
+    path.write_text(
+        'smiles,name,note\n"CC,open\nCO,"open,x\nC,"two\nnames","two\nlines"\n'
+        'N,"a ""quoted"" name",y\n'
+        f'{"O" * 200_000},long\nCCO,"open too\n' + "O,water,\n" * many + 'CC,last,"open\nC,end,\n'
+    )
+    records = [*each_record(path)]
+    read = [record.read(42) for record in (*records[:6], *records[-3:])]
+    assert [one.name for one in read] == [
+        "a-1", "a-2", "two\nnames", 'a "quoted" name', "a-5", "a-6", "water", "last", "end",
+    ]  # fmt: skip
+    assert [i for i, one in enumerate(read) if isinstance(one, Rejected)] == [0, 1, 4, 5]
+    assert read[1].reason == "a quote is not closed at the end of the line: close it"
+    assert records[2].properties == {"note": "two\nlines"}
+    assert len(records) == 6 + many + 2
+
+
 def test_a_table_without_smiles_says_so(tmp_path):
     (tmp_path / "a.csv").write_text("name,structure\nx,CO\n")
     (bad,) = read_file(tmp_path / "a.csv")

@@ -40,6 +40,10 @@ def test_queries_speak_the_language_of_mongodb(store: SQLiteStore) -> None:
     assert store.query_one({"uuid": "1"}, {"output.n": 1}) == {"output": {"n": 1}}
     assert [d["uuid"] for d in store.query(skip=1, limit=1)] == ["1"]
     assert sorted(store.distinct("output.kind")) == ["bad", "good"]
+    assert [d["uuid"] for d in store.query({"uuid": {"$ne": "1"}})] == ["0", "2"]
+    assert [d["uuid"] for d in store.query({"uuid": {"$in": ["0", "1"], "$ne": "1"}})] == ["0"]
+    store.remove_docs({"uuid": {"$nin": ["0", "1", "2"]}})
+    assert store.count() == 3
     store.remove_docs({"output.kind": "good"})
     assert store.count() == 1 and store.count({"output.n": 1}) == 1
 

@@ -115,7 +115,7 @@ def test_a_flow_that_another_process_runs_is_left_alone(run, flow: Path) -> None
     folder.mkdir()
     with FileLock(folder / "running.lock"):
         status, out, err = run("run", flow)
-    assert (status, out) == (1, "")
+    assert (status, out) == (2, "")
     assert f"another process runs a flow in {folder}" in err
     assert not (folder / "work").exists()
 
@@ -213,6 +213,20 @@ def test_paths_of_a_flow_made_in_python_hold_in_the_folders_of_its_jobs(
     maker = config.maker().relax_maker
     assert maker.work == str(tmp_path / "shared")
     assert maker.model == str(tmp_path / "mine.safetensors")
+
+
+@pytest.mark.parametrize("name", ["mine", "relax-qm9"])
+def test_the_folder_of_a_model_of_ones_own_holds_in_the_folders_of_jobs(
+    tmp_path: Path, monkeypatch, name: str
+) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "model.safetensors").touch()
+    path = tmp_path / "flow.yaml"
+    path.write_text(f"inputs: [CO]\nmodel: {name}\n")
+    known = name if name == "relax-qm9" else str(tmp_path / name)  # a release goes first
+    assert FlowConfig.read(path).model == known
+    monkeypatch.chdir(tmp_path)
+    assert FlowConfig(inputs=("CO",), folder="out", model=name).maker().relax_maker.model == known
 
 
 def test_an_input_is_counted_once_however_often_its_file_is_read(run, flow: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 from dataclasses import dataclass, replace
 from math import nan
@@ -16,7 +17,7 @@ from monty.json import MontyDecoder, MontyEncoder
 from rdkit import Chem
 from source_tree import OLDER
 
-from diffrelax import levels
+from diffrelax import levels, relaxation
 from diffrelax.cache import WorkFolder
 from diffrelax.dft.recorder import Call, Recorder
 from diffrelax.files.reading import Rejected
@@ -32,7 +33,7 @@ from diffrelax.flows import (
 from diffrelax.flows.arguments import as_arguments, atomic_numbers, failure, read_argument
 from diffrelax.flows.levels import MoleculeMaker
 from diffrelax.flows.summary import summary_row
-from diffrelax.flows.units import Record
+from diffrelax.flows.units import HANDED, Record, fetch
 from diffrelax.molecule import Molecule
 from diffrelax.results.documents import read_document
 
@@ -78,6 +79,34 @@ def test_anything_that_holds_a_molecule_is_an_argument_as_plain_json(tmp_path: P
     assert molecules[5].name == "wood alcohol"
     assert "not a SMILES" in molecules[6].reason
     assert [len(atomic_numbers(a)) for a in arguments] == [3] * 5 + [6, 0]
+
+
+def test_files_of_smiles_are_embedded_where_the_jobs_run(tmp_path: Path) -> None:
+    packed, table = tmp_path / "some.smi.gz", tmp_path / "some.csv"
+    packed.write_bytes(gzip.compress(b"CO wood alcohol\n"))
+    table.write_bytes(b"id,SMILES,x\nm 1,CC,3\n,C,\n|a|,O,\n\xff,N,\n,InChI=1S/CH4/h1H4,\n")
+    arguments = as_arguments([packed, table])
+    assert [one if isinstance(one, str) else one["name"] for one in arguments] == [
+        "CO wood alcohol", "CC m 1", "C C", "|a|", "some-4", "InChI=1S/CH4/h1H4 InChI=1S/CH4/h1H4",
+    ]  # fmt: skip
+    names = [read_argument(one).name for one in arguments]
+    assert names == ["wood alcohol", "m 1", "C", "|a|", "some-4", "InChI=1S/CH4/h1H4"]
+    assert len(atomic_numbers(arguments[-1])) == len(atomic_numbers("InChI=1S/CH4/h1H4 x")) == 5
+
+
+def test_a_line_of_a_file_is_no_reference_to_a_unit(tmp_path: Path) -> None:
+    """Nor is the key of one a path out of its folder."""
+    inside, outside = tmp_path / "made", tmp_path / "secret.json"
+    maker = ForceFieldRelaxMaker()
+    outside.write_text(json.dumps(maker._unit("C methane")))
+    line = HANDED + json.dumps(["../secret", str(inside), "mine"])
+    (tmp_path / "in.smi").write_text(line)
+    for given in (tmp_path / "in.smi", [line], [line.strip()]):
+        (output,) = run(maker.make_batch(given))
+        assert "not a SMILES" in output["reason"]
+    with pytest.raises(ValueError, match=r"'\.\./secret' is not the key of a unit"):
+        fetch(line)
+    assert not inside.exists()
 
 
 def test_bad_inputs_are_failures_that_name_what_is_wrong(tmp_path: Path) -> None:
@@ -168,6 +197,25 @@ def test_one_bad_molecule_does_not_cost_its_batch(tmp_path: Path, monkeypatch) -
     monkeypatch.setattr("diffrelax.levels.relax_at_level", fail)
     output = run(ForceFieldRelaxMaker().make_batch(["CCO", "CO"]))
     assert [o["reason"] for o in output] == ["KeyError: 'CCO'", "KeyError: 'CO'"]
+
+
+def test_an_error_inside_costs_one_molecule_of_its_batch(tmp_path: Path, monkeypatch) -> None:
+    def broken(molecules, *arguments, **options):
+        if any(molecule.name == "bad" for molecule in molecules):
+            raise KeyError("odd")
+        return whole(molecules, *arguments, **options)
+
+    whole = relaxation.relax_molecules
+    maker, inputs = DiffusionRelaxMaker(work=str(tmp_path)), ["CO bad", "CC good"]
+    with monkeypatch.context() as inside:
+        inside.setattr(relaxation, "relax_molecules", broken)
+        for _ in range(2):  # also where the other is found
+            bad, good = run(maker.make(inputs))
+            assert (bad["kind"], bad["stage"], good["verdict"]) == ("failure", "relax", "relaxed")
+            assert bad["reason"] == "an error inside, KeyError: 'odd'"
+        with pytest.raises(ValueError, match="has no outputs"):
+            run(maker.make("CO bad"))
+    assert [one["verdict"] for one in run(maker.make(inputs))] == ["relaxed", "relaxed"]
 
 
 def test_a_file_of_one_molecule_is_an_argument(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_the_summary_runs_when_jobs_of_either_stage_die(monkeypatch) -> None:
 
     def dying_relax(molecules, *arguments, **settings):
         if "C=O" in [molecule.name for molecule in molecules]:
-            raise RuntimeError("the node is gone")
+            raise OSError("the node is gone")
         return relax(molecules, *arguments, **settings)
 
     def dying_minimise(self, molecule, *arguments):

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from maggma.stores import MemoryStore
+from pymongo import _csot
 from source_tree import OLDER, ROOT
 
-from diffrelax.flows import RelaxFlowMaker
+from diffrelax.flows import RelaxFlowMaker, remote
 from diffrelax.flows.config import FlowConfig
 from diffrelax.flows.queue import FlowQueue, explain, kill_reason
 from diffrelax.flows.remote import ask_for_resources, check_sizes, find_flow, flow_key
@@ -276,6 +278,27 @@ def test_a_flow_that_has_ended_is_found_unless_it_lost_inputs() -> None:
     assert find_flow(controller, "k", 3) == "3"
     controller.failed["state"] = "USER_STOPPED"
     assert find_flow(controller, "k", 3) == ""
+
+
+def test_a_database_that_answers_is_not_told_to_be_slow(project, monkeypatch) -> None:
+    """Where it takes long to know the flow, or to look for it."""
+
+    def controller() -> SimpleNamespace:
+        return SimpleNamespace(db=SimpleNamespace(command=lambda _: None))
+
+    def slow(*_: object) -> str:
+        assert _csot.get_timeout() is None
+        return "f"
+
+    monkeypatch.setattr(remote, "flow_key", slow)
+    monkeypatch.setattr(remote, "find_flow", slow)
+    read = SimpleNamespace(name="single_node", get_job_controller=controller)
+    monkeypatch.setattr(remote, "read_project", lambda _: read)
+    told: list[str] = []
+    monkeypatch.setattr(remote, "FlowQueue", lambda *_: told.append("followed") or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        remote.run_remote(FlowConfig(inputs=("CO",), folder="flow"), print, told.append)
+    assert told[0].startswith("flow f is in the queue already") and told[1] == "followed"
 
 
 def test_what_the_remote_engine_cannot_do_says_what_to_do(project, monkeypatch) -> None:

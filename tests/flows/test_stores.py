@@ -81,6 +81,12 @@ def test_tables_have_all_results_and_geometry_files_those_with_one(run, folder, 
     assert [row["level"] for row in rows] == [None, None, "lda,vwn/sto-3g"]
     assert "largest force" in rows[2]["criterion"]
     assert (tmp_path / "all.csv").read_text().count("\n") == 4
+    (tmp_path / "all.csv").write_text("mine")
+    again = ("results", "export", folder, "-o", tmp_path / "all.csv")
+    status, _, err = run(*again)
+    assert status == 2 and "all.csv exists and would be lost" in err
+    assert (tmp_path / "all.csv").read_text() == "mine"
+    assert run(*again, "--overwrite")[0] == 0
 
 
 def test_only_what_has_converged_is_exported_on_request(run, folder, tmp_path) -> None:

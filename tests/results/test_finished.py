@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ase.calculators.calculator import CalculationFailed
 
 from diffrelax.benchmark.speedup.arms import Subject
 from diffrelax.benchmark.speedup.units import Units
 from diffrelax.cache import WorkFolder
-from diffrelax.flows.levels import ForceFieldRelaxMaker
+from diffrelax.dft import DFTSettings
+from diffrelax.flows.levels import DFTRelaxMaker, ForceFieldRelaxMaker
+from diffrelax.levels.density_functional import DensityFunctional
 from diffrelax.molecule import Molecule
 from diffrelax.results import documents
 
@@ -34,3 +38,28 @@ def test_a_finished_unit_is_read_once(
     )
     assert do(tmp_path) == done
     assert len(read) == 1
+
+
+CHEAP = {"xc": "lda,vwn", "basis": "sto-3g", "hessian": "none"}
+
+
+def dft_of_a_speedup(folder: Path) -> float | None:
+    units = Units(WorkFolder(folder))
+    return units.relax(Molecule.from_smiles("[H][H]"), DFTSettings(**CHEAP)).energy
+
+
+def dft_of_a_flow(folder: Path) -> float | None:
+    return DFTRelaxMaker(work=str(folder), settings=CHEAP)._unit("[H][H]")["energy"]
+
+
+@pytest.mark.parametrize("do", [dft_of_a_speedup, dft_of_a_flow])
+def test_a_relaxation_that_never_had_an_energy_is_done_again(
+    do: Callable[[Path], float | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*_: Any) -> None:
+        raise CalculationFailed("the licence server is away")
+
+    with monkeypatch.context() as away:
+        away.setattr(DensityFunctional, "calculate", crash)
+        assert do(tmp_path) is None
+    assert do(tmp_path) is not None

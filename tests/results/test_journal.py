@@ -153,6 +153,52 @@ def test_more_inputs_may_follow_later(whole, tmp_path):
     assert path.read_bytes() == whole(".sdf").read_bytes()
 
 
+def test_a_finished_file_that_is_added_to_survives_a_kill(whole, tmp_path, monkeypatch):
+    """Killed between a record and its note, it does not look as if somebody had changed it."""
+    path = tmp_path / "more.json"
+    with open_file(path) as file:
+        file.append([result("m0"), result("m1")])
+        file.finish()
+
+    class Killed(BaseException):
+        pass
+
+    def kill(file, *notes):
+        if "input" not in notes[0]:
+            return note(file, *notes)
+        monkeypatch.setattr(ResultFile, "_put", lambda *_: None)  # nothing more is written
+        raise Killed
+
+    note = ResultFile._note
+    monkeypatch.setattr(ResultFile, "_note", kill)
+    with pytest.raises(Killed), open_file(path) as file:
+        file.append([result("m2")])
+    monkeypatch.undo()
+    assert b"m2" in path.read_bytes()
+    assert work(path) == 2
+    assert path.read_bytes() == whole(".json").read_bytes()
+
+
+@pytest.mark.parametrize("lost", [{"again": True}, {"error": KeyError("odd")}])
+def test_what_failed_for_once_is_tried_again(tmp_path, lost):
+    path = tmp_path / "out.json"
+    inputs = [f"C {name}" for name in NAMES[1:3]]
+    failed = result("m1")._replace(molecule=None, **lost)
+    with open_file(path) as file:
+        file.append([failed, result("m2")])
+        file.finish()
+        assert (file.n_done, file.n_again, file.n_bad, file.n_written) == (1, 1, 0, 1)
+    for end in (failed, result("m1")):
+        with open_file(path) as file:
+            left = iter([*inputs, "C m4"])
+            assert file.skip_done(left) == inputs[:1] and [*left] == ["C m4"]
+            file.append([end])
+    with open_file(path) as file:
+        assert file.skip_done(iter(inputs)) == []
+        assert (file.n_done, file.n_again, file.n_bad, file.n_written) == (2, 0, 0, 2)
+    assert [one["name"] for one in json.loads(path.read_text())] == ["m2", "m1"]
+
+
 def test_what_was_made_otherwise_is_left_alone(tmp_path):
     path = tmp_path / "out.extxyz"
     path.write_text("mine")

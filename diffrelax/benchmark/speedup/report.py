@@ -32,6 +32,10 @@ from diffrelax.results.rows import csv_text
 from diffrelax.results.tables import markdown_table
 
 MOST_GAINS = 4  # at the top of the page
+FILES = (
+    "report.md", "report.html", "speedup.png", "arms.csv", "starts.csv", "molecules.csv",
+    "about.json",
+)  # fmt: skip
 PAPER = SpeedupArm("mmff94", "bfgs")
 PACKAGES = ("diffrelax", "pyscf", "ase", "geometric", "tblite", "rdkit", "torch", "numpy", "scipy")
 
@@ -94,13 +98,14 @@ def write_report(
         "packages": {package: version(package) for package in PACKAGES},
     }
     files = {
+        # first, because it says that the others are of a report
+        "about.json": json.dumps(about, indent=1, ensure_ascii=False) + "\n",
         "report.md": _page(markdown, about),
         "arms.csv": csv_text(ArmCost.header(), [cost.cells() for cost in costs]),
         "starts.csv": csv_text(StartQuality.header(), [start.cells() for start in starts]),
         "molecules.csv": csv_text(
             list(OutcomeRow.model_fields), [list(row.model_dump().values()) for row in rows]
         ),
-        "about.json": json.dumps(about, indent=1, ensure_ascii=False) + "\n",
     }
     for name, text in files.items():
         with replacing(folder / name) as part:
