@@ -21,7 +21,7 @@ from diffrelax.molecule.reembedding import embed_again
 from diffrelax.molecule.torsions import Rotors, torsion_angles
 from diffrelax.relaxation import relax_molecules
 from diffrelax.sampling.conformers.record import Conformer, find_same, within
-from diffrelax.sampling.conformers.wells import other_wells
+from diffrelax.sampling.conformers.wells import other_wells, telling_torsions
 from diffrelax.sampling.ensemble import Level
 
 PROBE = 30  # embeddings at a time
@@ -126,7 +126,7 @@ class _Search:
         self.molecule, self.model, self.n, self.window, self.seed = molecule, model, n, window, seed
         self.rotors = Rotors.of(molecule)
         self.turns = other_wells(molecule, self.rotors)
-        self.watched = self.rotors.torsions[[len(turns) > 0 for turns in self.turns]]
+        self.watched = telling_torsions(molecule, self.rotors, self.turns)
         self.visited = np.zeros((0, len(self.watched)))
         self.force_field = _force_field(molecule)
         self.atoms = molecule.to_atoms()
