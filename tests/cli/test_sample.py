@@ -54,7 +54,7 @@ def test_json_is_one_object_and_reweighting_is_told(run, tmp_path):
 
 def test_an_interrupt_ends_with_status_130_and_says_what_is_kept(run, monkeypatch, tmp_path):
     energies = Surface.energies
-    limit = 2 * (2 + 6 + 3 * 1 + 5 * 2 + 1)
+    limit = 2 * (1 + 6 + 3 * 1 + 5 * 2 + 1)
 
     def interrupted(self, positions):
         if self.n_calls >= limit:
@@ -67,7 +67,7 @@ def test_an_interrupt_ends_with_status_130_and_says_what_is_kept(run, monkeypatc
     assert status == 130
     assert "interrupted: 5 of 20 samples" in err
     assert len(Ensemble.read(path)) == 10
-    limit = 2 * (2 + 3)
+    limit = 2 * (1 + 3)
     status, out, err = run("sample", "CO", "-n", 40, "--chains", 2)
     assert (status, out) == (130, "")
     assert "interrupted before the first sample" in err

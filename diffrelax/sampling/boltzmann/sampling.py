@@ -25,6 +25,7 @@ from diffrelax.molecule.identity import identity_change
 from diffrelax.molecule.reembedding import embed_again
 from diffrelax.molecule.torsions import Rotors, torsion_angles, watched_torsions
 from diffrelax.sampling.boltzmann import adjusted, repeated
+from diffrelax.sampling.boltzmann.chains import Chains
 from diffrelax.sampling.boltzmann.diagnostics import (
     FEWEST_CHAINS,
     FEWEST_DRAWS,
@@ -136,8 +137,8 @@ def sample_boltzmann(
         surface = RememberedSurface(
             given, theory.name, Path(checkpoint), settings | run, **theory.settings
         )
-    starts = embed_starts(given, n_chains, seed)
-    if not np.isfinite(surface.energies(starts)).all():
+    chains = Chains.start(embed_starts(given, n_chains, seed), surface.energies)
+    if not np.isfinite(chains.energies).all():
         raise RuntimeError(
             f"{given.name}: level {theory} has no energy for one of the starts: take another level"
         )
@@ -148,7 +149,7 @@ def sample_boltzmann(
     ) as bar:
         rng = np.random.default_rng(seed)
         try:
-            task = Task(given, starts, surface, model, temperature, n_draws, rng, bar.update)
+            task = Task(given, chains, surface, model, temperature, n_draws, rng, bar.update)
             samples = draw(task)
         except ValueError as error:
             raise ValueError(f"{given.name}: {error}") from error
@@ -172,7 +173,7 @@ def sample_boltzmann(
             **samples.findings,
             **cost,
         },
-        notes=tuple(_notes(given, starts, method, samples, n_draws, changes)),
+        notes=tuple(_notes(given, chains.positions, method, samples, n_draws, changes)),
     )
     return _ensemble(given, samples.draws, theory, temperature, provenance)
 
