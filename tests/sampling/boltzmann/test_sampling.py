@@ -157,6 +157,28 @@ def test_an_interrupt_before_the_first_draw_is_an_interrupt():
     assert len(keep(states(), 1)) == 1
 
 
+def test_energies_that_a_level_could_not_tell_are_told_and_asked_for_again(monkeypatch, tmp_path):
+    energies, asked = Surface._energy, []
+
+    def fail(self, geometry):
+        asked.append(1)
+        return np.inf if broken and len(asked) % 4 == 0 else energies(self, geometry)
+
+    monkeypatch.setattr(Surface, "_energy", fail)
+    call = {"n": 8, "n_chains": 2, "level": "gfn2-xtb", "checkpoint": tmp_path / "journal"}
+    broken = True
+    first = sample_boltzmann("CO", **call).provenance
+    lost = first.diagnostics["failed_energy_calls"]
+    assert lost == len(asked) // 4 > 0
+    (note,) = (note for note in first.notes if "no energy" in note)
+    assert note.startswith("level gfn2-xtb had no energy for 25% of the geometries that were prop")
+    broken = False
+    asked.clear()
+    again = sample_boltzmann("CO", **call).provenance
+    assert len(asked) >= 1 and again.diagnostics["failed_energy_calls"] == 0
+    assert not any("no energy" in note for note in again.notes)
+
+
 def test_reweighting_goes_to_the_other_level_and_tells_what_is_left(samples):
     there = reweight(samples, "uff")
     surface = Surface(samples.molecule, "uff")
@@ -181,7 +203,7 @@ def test_samples_without_an_energy_are_left_out_and_counted(samples, monkeypatch
 
     kept = (samples.positions != samples.positions[3]).any(axis=(1, 2))  # rejected moves repeat it
     told = f"no energy for {(~kept).sum()} of 15 samples"
-    monkeypatch.setattr("diffrelax.sampling.boltzmann.reweighting.Surface", Failing)
+    monkeypatch.setattr("diffrelax.sampling.boltzmann.remembered.Surface", Failing)
     with pytest.raises(RuntimeError, match=told):
         reweight(samples, "uff")
     monkeypatch.setattr("diffrelax.sampling.boltzmann.reweighting.MOST_LOST", 0.9)
