@@ -213,15 +213,16 @@ class Cost:
 def told(molecule: Molecule, path: Draws, tuning: Cost, spent: Cost) -> dict[str, object]:
     """Say what the slowest observable's effective samples have cost."""
     found = Diagnostics.of(observables(molecule, path))
+    lowest = float(np.min([*found.ess.values()]))  # NaN if an observable has no variance
     return {
-        "lowest_ess": found.lowest_ess,
+        "lowest_ess": lowest,
         "ess": found.ess,
         "highest_rhat": max(found.rhat.values()),
         "doubts": found.doubts,
         "acceptance": path.acceptance,
         "tuning": asdict(tuning),
         "spent": asdict(spent),
-        "for_wanted": asdict(tuning + spent.scaled(WANTED / found.lowest_ess)),
+        "for_wanted": asdict(tuning + spent.scaled(WANTED / lowest)),
         "mean_energy": mean_and_error(path.energies),
     }
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def generate(
     output: Annotated[Path, typer.Option("-o", "--output", help="Geometries: .extxyz")],
-    n: Annotated[int, typer.Option("-n", help="Number of molecules")] = 100,
+    n: Annotated[int, typer.Option("-n", help="Number of molecules, made 100 at a time")] = 100,
     trajectories: Annotated[
         Path | None,
         typer.Option(

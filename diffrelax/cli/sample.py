@@ -75,10 +75,10 @@ def sample(
 
     if output:
         check_output(output, WRITERS, [molecule])
-    journal = _journal(output, overwrite)
     if reweight and method != "adjusted":
         raise ValueError(f"samples of --method {method} are not canonical: leave out --reweight")
     drawn_at, *weighted_at = _levels(level, reweight, xc, basis, solvent)
+    journal, *weighing = _journals(output, weighted_at, overwrite)
     given = read_one(molecule, seed=seed)
     for theory in weighted_at:
         get_calculator(theory.name, given, **theory.settings)  # before the work begins
@@ -105,27 +105,31 @@ def sample(
     if output:
         found.write(output)
     if weighted_at and not found.provenance.diagnostics["interrupted"]:
-        found = _reweight(found, weighted_at[0], output, json_lines)
+        found = _reweight(found, weighted_at[0], output, weighing[0], json_lines)
     _show(found, json_lines)
     if output:
         print(f"{len(found)} samples in {output}", file=sys.stderr)
     raise typer.Exit(_status(found))
 
 
-def _journal(output: Path | None, overwrite: bool) -> Path | None:
-    """Return the file that keeps the energies beside an output that may be written."""
+def _journals(
+    output: Path | None, weighted_at: list[Level], overwrite: bool
+) -> list[Path] | list[None]:
+    """Name the files that keep energies beside an output that may be written, one for a level."""
     if output is None:
-        return None
+        return [None] * (1 + len(weighted_at))
     from diffrelax.files.writing import would_be_lost
 
-    journal = output.with_name(f"{output.name}.journal")
-    if overwrite:
-        journal.unlink(missing_ok=True)
-    elif output.exists() and not journal.exists():
+    names = ["", *(f".{level.name}" for level in weighted_at)]
+    journals = [output.with_name(f"{output.name}{name}.journal") for name in names]
+    if not overwrite and output.exists() and not journals[0].exists():
         raise would_be_lost(output)
-    if journal.exists():
-        print(f"going on with the energies in {journal}", file=sys.stderr)
-    return journal
+    for journal in journals:
+        if overwrite:
+            journal.unlink(missing_ok=True)
+        elif journal.exists():
+            print(f"going on with the energies in {journal}", file=sys.stderr)
+    return journals
 
 
 def _levels(
@@ -140,14 +144,18 @@ def _levels(
     ]  # fmt: skip
 
 
-def _reweight(found: Ensemble, level: Level, output: Path | None, json_lines: bool) -> Ensemble:
+def _reweight(
+    found: Ensemble, level: Level, output: Path | None, journal: Path | None, json_lines: bool
+) -> Ensemble:
     from diffrelax.sampling.boltzmann import reweight
 
     try:
-        weighted = reweight(found, level, progress=True)
+        weighted = reweight(found, level, checkpoint=journal, progress=True)
     except (KeyboardInterrupt, RuntimeError, ValueError) as error:
         reason = str(error) or "interrupted"
-        kept = f"; the samples at {found.level} are in {output}" if output else ""
+        kept = ""
+        if output:
+            kept = f"; the samples at {found.level} are in {output}, the same command goes on"
         _show(found, json_lines)
         print(f"diffrelax: not reweighted: {reason}{kept}", file=sys.stderr)
         raise typer.Exit(1 if str(error) else 130) from None

@@ -20,7 +20,8 @@ class Generated:
     atoms : ase.Atoms
         ``info`` holds the SMILES, or the reason why it is not a molecule.
     molecule : Molecule or None
-        If the atoms make a connected, neutral, closed-shell molecule whose bonds can be perceived.
+        If the atoms make a connected, neutral, closed-shell molecule whose bonds can be perceived,
+        be it with charges on atoms that cancel each other.
     reason : str
         Why it is not a molecule.
     trajectory : Trajectory or None

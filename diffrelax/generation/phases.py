@@ -92,8 +92,9 @@ def generate_each(
 ) -> Iterator[tuple[int, Generated]]:
     """Generate molecules as `generate` does, and hand each over with its place among them.
 
-    They come in batches of `MOLECULES_IN_BATCH`, the smallest molecules first. The first ``skip``
-    that would come are left out, and whole batches of them are not made.
+    They come in batches of `MOLECULES_IN_BATCH`, each of about one size and done as a whole, in an
+    order by chance, that of the seed. The first ``skip`` that would come are left out, and whole
+    batches of them are not made.
     """
     check_seed(seed)
     if n < 1:
@@ -106,10 +107,11 @@ def generate_each(
             f"nothing is known of the valences of the atomic numbers {sorted(unknown)}, which "
             f"{model.name} makes: leave the elements free"
         )
-    sizes = _draw_sizes(settings, n, torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    sizes = _draw_sizes(settings, n, generator)
     batches = [
-        _Batch(molecules.tolist(), sizes[molecules], generator)
-        for molecules, generator in zip(
+        _Batch(molecules.tolist(), sizes[molecules], own)
+        for molecules, own in zip(
             sizes.argsort(stable=True).split(MOLECULES_IN_BATCH), _generators(seed), strict=False
         )
     ]
@@ -119,7 +121,8 @@ def generate_each(
         None if free_elements else settle_elements,
         None if relaxer is None else _relax_with(relaxer, model),
     )
-    return _generate(phases, batches, trajectories, skip, progress)
+    order = torch.randperm(len(batches), generator=generator).tolist()
+    return _generate(phases, [batches[i] for i in order], trajectories, skip, progress)
 
 
 def _relax_with(relaxer: Model, model: Model) -> Relax:

@@ -31,7 +31,9 @@ class Surface:
     Attributes
     ----------
     n_calls : int
-        Energies evaluated so far.
+        Energies asked for so far.
+    n_failed : int
+        How many of them the level could not tell.
 
     Raises
     ------
@@ -43,7 +45,7 @@ class Surface:
         self._calculator = get_calculator(level, molecule, **settings)
         self._atoms = molecule.to_atoms()
         self._atoms.calc = self._calculator
-        self.n_calls = 0
+        self.n_calls = self.n_failed = 0
 
     def energies(self, positions: np.ndarray) -> np.ndarray:
         """Evaluate the energies of geometries.
@@ -62,7 +64,9 @@ class Surface:
             energies = np.array([self._calculator.energy(geometry) for geometry in positions])
         else:
             energies = np.array([self._energy(geometry) for geometry in positions])
-        return np.where(np.isfinite(energies), energies, np.inf)
+        finite = np.isfinite(energies)
+        self.n_failed += int((~finite).sum())
+        return np.where(finite, energies, np.inf)
 
     def hessian(self, geometry: np.ndarray) -> np.ndarray:
         """Evaluate second derivatives by central differences of the forces, without the centre.

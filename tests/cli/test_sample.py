@@ -54,7 +54,7 @@ def test_json_is_one_object_and_reweighting_is_told(run, tmp_path):
 
 def test_an_interrupt_ends_with_status_130_and_says_what_is_kept(run, monkeypatch, tmp_path):
     energies = Surface.energies
-    limit = 2 * (2 + 6 + 3 * 1 + 5 * 2 + 1)
+    limit = 2 * (1 + 6 + 3 * 1 + 5 * 2 + 1)
 
     def interrupted(self, positions):
         if self.n_calls >= limit:
@@ -67,7 +67,7 @@ def test_an_interrupt_ends_with_status_130_and_says_what_is_kept(run, monkeypatc
     assert status == 130
     assert "interrupted: 5 of 20 samples" in err
     assert len(Ensemble.read(path)) == 10
-    limit = 2 * (2 + 3)
+    limit = 2 * (1 + 3)
     status, out, err = run("sample", "CO", "-n", 40, "--chains", 2)
     assert (status, out) == (130, "")
     assert "interrupted before the first sample" in err
@@ -108,6 +108,48 @@ def test_the_same_command_goes_on_and_asks_for_no_energy_again(run, monkeypatch,
     journal.unlink()
     status, _, err = run(*command, killed)
     assert status == 2 and "exists and would be lost" in err
+
+
+def test_the_command_that_is_advised_goes_on_from_the_energies_of_the_first(run, tmp_path):
+    path, straight = tmp_path / "samples.h5", tmp_path / "straight.h5"
+    command = ("sample", "CO", "--chains", 2, "-o")
+    assert "ask for more samples (-n 32)" in run(*command, path, "-n", 8)[2]
+    journal = tmp_path / "samples.h5.journal"
+    few = journal.read_bytes()
+    status, _, err = run(*command, path, "-n", 32)
+    assert status == 1 and f"going on with the energies in {journal}" in err
+    assert journal.read_bytes().startswith(few) and len(journal.read_bytes()) > len(few)
+    run(*command, straight, "-n", 32)
+    one, other = Ensemble.read(path), Ensemble.read(straight)
+    assert np.array_equal(one.positions, other.positions)
+    assert np.array_equal(one.energies, other.energies)
+
+
+def test_energies_of_reweighting_are_kept(run, monkeypatch, tmp_path):
+    energies, asked = Surface.energies, []
+
+    def counted(self, positions):
+        if len(positions) == 1:  # reweighting goes frame by frame
+            asked.append(1)
+            if len(asked) == 3:
+                raise KeyboardInterrupt
+        return energies(self, positions)
+
+    monkeypatch.setattr(Surface, "energies", counted)
+    path = tmp_path / "samples.h5"
+    command = ("sample", "CO", "-n", 8, "--chains", 2, "--reweight", "uff", "-o", path)
+    status, _, err = run(*command)
+    assert status == 130
+    assert f"interrupted; the samples at mmff94 are in {path}, the same command goes on" in err
+    assert run(*command)[0] == 1
+    found = Ensemble.read(path)
+    distinct = len(np.unique(found.positions, axis=0))
+    assert found.level.name == "uff"
+    assert len(asked) == distinct + 1  # the one that was interrupted
+    run(*command)
+    assert len(asked) == distinct + 1
+    run(*command, "--overwrite")
+    assert len(asked) == 2 * distinct + 1
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,12 @@ def test_molecules_that_are_skipped_leave_the_others_as_they_are(model, monkeypa
         assert np.array_equal(one.atoms.positions, other.atoms.positions)
 
 
+def test_what_comes_first_is_not_always_the_smallest(model, monkeypatch):
+    monkeypatch.setattr("diffrelax.generation.phases.MOLECULES_IN_BATCH", 2)
+    first = [len(next(generate_each(model, None, 9, seed=s))[1].atoms) for s in range(8)]
+    assert set(first) == {3, 5}
+
+
 def test_sizes_are_drawn_as_in_the_data(model):
     sizes = [len(made.atoms) for made in generate(model, None, 400, seed=3)]
     assert sizes.count(5) / 400 == pytest.approx(0.75, abs=4 * (0.75 * 0.25 / 400) ** 0.5)

@@ -26,9 +26,11 @@ def test_energies_are_those_of_the_calculator(level):
 def test_a_geometry_that_fails_has_an_infinite_energy_and_spares_the_others():
     molecule = Molecule.from_smiles("CO")
     heap = np.zeros_like(molecule.positions)
-    energies = Surface(molecule, "gfn2-xtb").energies(np.stack([heap, molecule.positions]))
+    surface = Surface(molecule, "gfn2-xtb")
+    energies = surface.energies(np.stack([heap, molecule.positions]))
     assert np.isposinf(energies[0])
     assert np.isfinite(energies[1])
+    assert (surface.n_calls, surface.n_failed) == (2, 1)
 
 
 def test_the_hessian_is_the_curvature_of_the_energies():

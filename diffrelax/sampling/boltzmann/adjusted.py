@@ -36,9 +36,9 @@ def sample_adjusted(task: Task) -> Samples:
     guide: Guide | None = None
     if task.model:
         guide = Guide(task.model, molecule, choose_sigma(task.model, task.temperature))
-    known = Recorded(surface.energies)
+    chains = task.chains
+    known = Recorded(surface.energies, [chains.positions], [chains.energies])
     target = Target(known, kB * task.temperature)
-    chains = Chains.start(task.starts, known)
     moves = choose_moves(molecule, guide, target.thermal_energy)
     chains, moves = tune(chains, moves, target, TUNING, rng, progress)
     for _ in range(REFINEMENTS):

@@ -63,11 +63,6 @@ class Diagnostics:
         return cls(ess, rhat, int(np.prod(shape)))
 
     @property
-    def lowest_ess(self) -> float:
-        """Effective sample size of the slowest observable; NaN if one has no variance."""
-        return float(np.min(list(self.ess.values())))
-
-    @property
     def doubts(self) -> str:
         """Say why the chains are not converged; empty if nothing speaks against it.
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,25 +14,24 @@ import numpy as np
 
 from diffrelax.levels import Surface
 from diffrelax.molecule import Molecule
+from diffrelax.sampling.ensemble import Level
 
 TAG_BYTES = 16
-NUMBER = np.dtype("<f8")
+RECORD = struct.Struct(f"<{TAG_BYTES}sd")  # tag of a geometry, and its energy, eV
 
 
 class RememberedSurface(Surface):
-    """A surface whose energies are kept in a file, in the order in which they are asked for.
+    """A surface whose energies are kept in a file, where they are looked up by the geometry.
 
     Chains are deterministic but for rounding, so a run that is made again asks for the same
-    energies, which are then read from the file. Where it asks for another geometry, for example
-    because another processor rounds otherwise, the rest of the file is dropped.
+    energies. A geometry without an energy is not kept: it is asked for again.
 
     Parameters
     ----------
     molecule : Molecule
     level : str
     path : path
-        A line of JSON with what the energies belong to, then for each call a tag of the geometries
-        and their energies.
+        A line of JSON with what the energies belong to, then a tag of each geometry and its energy.
     run : mapping
         What decides which energies are asked for, plain values.
     **settings
@@ -47,32 +48,47 @@ class RememberedSurface(Surface):
     ) -> None:
         super().__init__(molecule, level, **settings)
         header = (json.dumps(dict(run), sort_keys=True) + "\n").encode()
-        self._path, self._at = path, len(header)
-        self._kept = path.read_bytes() if path.exists() else b""
-        if not self._kept.startswith(header[: len(self._kept)]):
+        kept = path.read_bytes() if path.exists() else b""
+        if not kept.startswith(header[: len(kept)]):
             raise ValueError(
                 f"{path} belongs to another run: delete it, name another file, or give --overwrite"
             )
-        if len(self._kept) < len(header):
-            self._keep(0, header)
+        n_whole = max(0, len(kept) - len(header)) // RECORD.size
+        self._path, self._end = path, len(header) + n_whole * RECORD.size
+        self._known: dict[bytes, float] = dict(RECORD.iter_unpack(kept[len(header) : self._end]))
+        if len(kept) < len(header):
+            self._end = 0
+            self._keep(header)
 
     def energies(self, positions: np.ndarray) -> np.ndarray:
         """Return energies from the file, or evaluate and keep them, see `Surface`."""
-        tag = hashlib.sha256(np.ascontiguousarray(positions).tobytes()).digest()[:TAG_BYTES]
-        begin, end = self._at + TAG_BYTES, self._at + TAG_BYTES + len(positions) * NUMBER.itemsize
-        if end <= len(self._kept) and self._kept[self._at : begin] == tag:
-            energies = np.frombuffer(self._kept[begin:end], NUMBER).copy()
-            self.n_calls += len(positions)
-        else:
-            energies = super().energies(positions)
-            self._keep(self._at, tag + energies.astype(NUMBER).tobytes())
-            self._kept = b""
-        self._at = end
+        tags = [hashlib.sha256(geometry.tobytes()).digest()[:TAG_BYTES] for geometry in positions]
+        missing = [i for i, tag in enumerate(tags) if tag not in self._known]
+        energies = np.array([self._known.get(tag, np.inf) for tag in tags])
+        self.n_calls += len(positions) - len(missing)
+        if missing:
+            energies[missing] = super().energies(positions[missing])
+            new = {tags[i]: float(energies[i]) for i in missing if np.isfinite(energies[i])}
+            self._known |= new
+            self._keep(b"".join(RECORD.pack(*record) for record in new.items()))
         return energies
 
-    def _keep(self, at: int, data: bytes) -> None:
-        """Write behind what is kept up to a place, and drop what stood there."""
+    def _keep(self, data: bytes) -> None:
+        """Write behind what is kept, and drop what a kill has left there."""
         with self._path.open("r+b" if self._path.exists() else "wb") as file:
-            file.seek(at)
+            file.seek(self._end)
             file.truncate()
             file.write(data)
+        self._end += len(data)
+
+
+def surface_at(
+    molecule: Molecule,
+    level: Level,
+    checkpoint: str | os.PathLike[str] | None,
+    run: Mapping[str, Any],
+) -> Surface:
+    """Return the surface of a level, which keeps its energies if there is a file for them."""
+    if checkpoint is None:
+        return Surface(molecule, level.name, **level.settings)
+    return RememberedSurface(molecule, level.name, Path(checkpoint), run, **level.settings)

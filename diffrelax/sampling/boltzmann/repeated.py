@@ -92,8 +92,7 @@ def sample_repeated(task: Task) -> Samples:
         raise ValueError("repeated denoising takes the denoiser of a model: give one")
     energies, rng, progress = task.surface.energies, task.rng, task.progress
     guides = {sigma: Guide(task.model, task.molecule, sigma) for sigma in PILOT_SIGMAS}
-    chains = Chains.start(task.starts, energies)
-    fit = fit_temperature(chains, guides, energies, rng, progress)
+    fit = fit_temperature(task.chains, guides, energies, rng, progress)
     sigma = fit.sigma(task.temperature)
     try:
         guide = Guide(task.model, task.molecule, sigma)
@@ -102,9 +101,9 @@ def sample_repeated(task: Task) -> Samples:
             f"{task.temperature:g} K is out of reach of repeated denoising, take the method "
             f"adjusted: {error}"
         ) from error
-    states = denoised(chains, guide, guide.sigma, energies, THIN, rng, progress)
+    states = denoised(task.chains, guide, guide.sigma, energies, THIN, rng, progress)
     draws = Draws.of(keep(islice(states, task.n_draws), thin=1), {})
-    kinds = temperatures_of_kinds(task.molecule, task.starts, draws.positions)
+    kinds = temperatures_of_kinds(task.molecule, task.chains.positions, draws.positions)
     settings = {"sigma": guide.sigma, "ratio": RATIO, "thin": THIN}
     findings = {
         "calibration": asdict(fit),

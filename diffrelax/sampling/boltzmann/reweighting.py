@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from diffrelax.levels import Surface
+from diffrelax.cache import work_key
 from diffrelax.sampling.boltzmann.diagnostics import MIN_ESS
+from diffrelax.sampling.boltzmann.remembered import surface_at
 from diffrelax.sampling.ensemble import Ensemble, Level
 
 MOST_LOST = 0.05  # of the samples
 
 
-def reweight(ensemble: Ensemble, level: str | Level, *, progress: bool = False) -> Ensemble:
+def reweight(
+    ensemble: Ensemble,
+    level: str | Level,
+    *,
+    checkpoint: str | os.PathLike[str] | None = None,
+    progress: bool = False,
+) -> Ensemble:
     """Evaluate the frames of an ensemble at another level of theory, and weight them there.
 
     See `Ensemble.reweighted`. How far to trust the result is in ``provenance.diagnostics``, under
@@ -26,14 +34,17 @@ def reweight(ensemble: Ensemble, level: str | Level, *, progress: bool = False) 
     ----------
     ensemble : Ensemble
     level : str or Level
+    checkpoint : path, optional
+        File that keeps every energy as it is calculated. The same call made again, be it with more
+        frames, takes them from there.
     progress : bool
         Show a progress bar on standard error.
 
     Raises
     ------
     ValueError
-        If the samples are not canonical at their own level, or the new level is unknown, not
-        installed, or cannot describe the molecule.
+        If the samples are not canonical at their own level, the new level is unknown, not
+        installed, or cannot describe the molecule, or the checkpoint is that of another call.
     RuntimeError
         If it has no energy for more than a twentieth of the frames; fewer are left out, and a note
         says how many.
@@ -44,7 +55,9 @@ def reweight(ensemble: Ensemble, level: str | Level, *, progress: bool = False) 
             "reweighted: draw them with method 'adjusted'"
         )
     theory = Level.of(level)
-    surface = Surface(ensemble.molecule, theory.name, **theory.settings)
+    settings = theory.model_dump(mode="json")
+    key = work_key("reweight", ensemble.molecule, settings)
+    surface = surface_at(ensemble.molecule, theory, checkpoint, settings | {"key": key})
     bar = tqdm(ensemble.positions, theory.name, unit="frame", disable=None if progress else True)
     energies = np.concatenate([surface.energies(frame[None]) for frame in bar])
     notes = list(ensemble.provenance.notes)

@@ -73,7 +73,8 @@ class Task:
     Parameters
     ----------
     molecule : Molecule
-    starts : (n_chains, n_atoms, 3) array, Å
+    chains : Chains
+        At their starts.
     surface : Surface
     model : Model, optional
     temperature : float, K
@@ -85,7 +86,7 @@ class Task:
     """
 
     molecule: Molecule
-    starts: np.ndarray
+    chains: Chains
     surface: Surface
     model: Model | None
     temperature: float

@@ -6,7 +6,6 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -25,17 +24,19 @@ from diffrelax.molecule.identity import identity_change
 from diffrelax.molecule.reembedding import embed_again
 from diffrelax.molecule.torsions import Rotors, torsion_angles, watched_torsions
 from diffrelax.sampling.boltzmann import adjusted, repeated
+from diffrelax.sampling.boltzmann.chains import Chains
 from diffrelax.sampling.boltzmann.diagnostics import (
     FEWEST_CHAINS,
     FEWEST_DRAWS,
     Diagnostics,
     check_diagnostics,
 )
-from diffrelax.sampling.boltzmann.remembered import RememberedSurface
+from diffrelax.sampling.boltzmann.remembered import surface_at
 from diffrelax.sampling.boltzmann.sampler import Draws, Samples, Task
 from diffrelax.sampling.ensemble import Ensemble, EnsembleProvenance, Level, check_temperature
 
 MANY = 0.05  # share of samples
+MANY_FAILED = 0.01  # share of energies; atoms that nearly touch are far fewer
 METHODS = {
     "adjusted": (adjusted.sample_adjusted, adjusted.n_steps),
     "repeat": (repeated.sample_repeated, repeated.n_steps),
@@ -88,8 +89,9 @@ def sample_boltzmann(
     seed : int
         Of the embedding and the chains.
     checkpoint : path, optional
-        File that keeps every energy as it is calculated. The same call made again takes them from
-        there, and goes on with those that are missing; the network is asked again.
+        File that keeps every energy as it is calculated. The same call made again, be it for more
+        samples, takes them from there, and goes on with those that are missing; the network is
+        asked again.
     progress : bool
         Show a progress bar on standard error.
 
@@ -100,8 +102,9 @@ def sample_boltzmann(
         columns are ``chain`` and ``draw``. ``provenance.diagnostics`` holds whether the chains
         have ``converged``, the ``doubts`` if not, ``rhat``, ``ess`` and ``autocorrelation``
         (in steps) of the energy and of cosines and sines of torsions, ``changed``, the number of
-        samples that are another molecule, and what the run cost: ``energy_calls``,
-        ``network_calls``, ``seconds`` and ``processor_seconds``. Adjusted chains add
+        samples that are another molecule, and what the run cost: ``energy_calls``, of which the
+        level could not tell ``failed_energy_calls``, ``network_calls``, ``seconds`` and
+        ``processor_seconds``. Adjusted chains add
         ``acceptance`` by kernel, and what of the cost was ``tuning``; repeated denoising adds its
         ``calibration`` and ``temperatures_of_kinds``.
 
@@ -127,17 +130,12 @@ def sample_boltzmann(
     given = read_one(molecule, seed=seed)
     if model and (reason := outside_domain(given, model)):
         raise ValueError(f"{given.name}: {reason}")
-    if checkpoint is None:
-        surface = Surface(given, theory.name, **theory.settings)
-    else:
-        settings = {"n": n, "n_chains": n_chains, "method": method, "temperature": temperature}
-        settings |= theory.model_dump(mode="json")
-        run = {"key": work_key("sample", given, settings, model_sha256=sha256, seed=seed)}
-        surface = RememberedSurface(
-            given, theory.name, Path(checkpoint), settings | run, **theory.settings
-        )
-    starts = embed_starts(given, n_chains, seed)
-    if not np.isfinite(surface.energies(starts)).all():
+    settings = {"n_chains": n_chains, "method": method, "temperature": temperature}
+    settings |= theory.model_dump(mode="json")
+    key = work_key("sample", given, settings, model_sha256=sha256, seed=seed)
+    surface = surface_at(given, theory, checkpoint, settings | {"key": key})
+    chains = Chains.start(embed_starts(given, n_chains, seed), surface.energies)
+    if not np.isfinite(chains.energies).all():
         raise RuntimeError(
             f"{given.name}: level {theory} has no energy for one of the starts: take another level"
         )
@@ -148,7 +146,7 @@ def sample_boltzmann(
     ) as bar:
         rng = np.random.default_rng(seed)
         try:
-            task = Task(given, starts, surface, model, temperature, n_draws, rng, bar.update)
+            task = Task(given, chains, surface, model, temperature, n_draws, rng, bar.update)
             samples = draw(task)
         except ValueError as error:
             raise ValueError(f"{given.name}: {error}") from error
@@ -157,8 +155,11 @@ def sample_boltzmann(
     drawn = len(samples.draws.energies)
     time = Time.now() - begun
     cost = {
-        "energy_calls": surface.n_calls, "seconds": time.wall, "processor_seconds": time.processor,
-    }  # fmt: skip
+        "energy_calls": surface.n_calls,
+        "failed_energy_calls": surface.n_failed,
+        "seconds": time.wall,
+        "processor_seconds": time.processor,
+    }
     changes = _changes(given, samples.draws.positions)
     provenance = EnsembleProvenance(
         method=method,
@@ -172,7 +173,10 @@ def sample_boltzmann(
             **samples.findings,
             **cost,
         },
-        notes=tuple(_notes(given, starts, method, samples, n_draws, changes)),
+        notes=(
+            *_failures(surface, theory),
+            *_notes(given, chains.positions, method, samples, n_draws, changes),
+        ),
     )
     return _ensemble(given, samples.draws, theory, temperature, provenance)
 
@@ -247,6 +251,18 @@ def _judged(molecule: Molecule, samples: Samples, changes: Counter[str]) -> dict
 
 def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
     return {name: value if np.isfinite(value) else None for name, value in values.items()}
+
+
+def _failures(surface: Surface, level: Level) -> list[str]:
+    """Tell of a level that had no energy for many geometries, which is an infinite one."""
+    share = surface.n_failed / surface.n_calls
+    if share < MANY_FAILED:
+        return []
+    return [
+        f"level {level} had no energy for {share:.0%} of the geometries that were proposed, which "
+        "were rejected: if atoms do not nearly touch there, samples lack what the level cannot "
+        "calculate"
+    ]
 
 
 def _notes(

@@ -21,7 +21,7 @@ from diffrelax.molecule.reembedding import embed_again
 from diffrelax.molecule.torsions import Rotors, torsion_angles
 from diffrelax.relaxation import relax_molecules
 from diffrelax.sampling.conformers.record import Conformer, find_same, within
-from diffrelax.sampling.conformers.wells import other_wells
+from diffrelax.sampling.conformers.wells import other_wells, telling_torsions
 from diffrelax.sampling.ensemble import Level
 
 PROBE = 30  # embeddings at a time
@@ -76,8 +76,11 @@ def find_conformers(
     Embeddings come first, half of them with ETKDGv3 and half without the torsions that it prefers
     (KDG). Each geometry within the window is then turned about each rotor into its other wells, the
     lowest first, and so are those that come of it, until no well is left. MMFF94 (or UFF) relaxes
-    them, without the charges, which would fold different wells into one (Hawkins et al. 2010, doi
-    10.1021/ci100031x); the model relaxes those that are new, and the level tells their energy.
+    what was turned without the charges, which would fold different wells into one (Hawkins et al.
+    2010, doi 10.1021/ci100031x), and embeddings with them, as some wells are only there with
+    charges: without, one of the four conformers of N=CC(O)C#N was not found. A well that comes both
+    ways may so be relaxed twice by the model, and is then known. The model relaxes those that are
+    new, and the level tells their energy.
     Fresh embeddings are the probe of what is still unseen: if one shows a new geometry within the
     window, the search goes on from there; if none does, it ends. Where none is low at all, others
     follow, up to five times as many.
@@ -126,7 +129,7 @@ class _Search:
         self.molecule, self.model, self.n, self.window, self.seed = molecule, model, n, window, seed
         self.rotors = Rotors.of(molecule)
         self.turns = other_wells(molecule, self.rotors)
-        self.watched = self.rotors.torsions[[len(turns) > 0 for turns in self.turns]]
+        self.watched = telling_torsions(molecule, self.rotors, self.turns)
         self.visited = np.zeros((0, len(self.watched)))
         self.force_field = _force_field(molecule)
         self.atoms = molecule.to_atoms()

@@ -8,9 +8,9 @@ import numpy as np
 from rdkit import Chem
 
 from diffrelax.molecule import Molecule
-from diffrelax.molecule.torsions import Rotors
+from diffrelax.molecule.torsions import Rotors, watched_torsions
 
-PLANAR = Chem.HybridizationType.SP2
+PLANAR, PYRAMID = Chem.HybridizationType.SP2, Chem.HybridizationType.SP3
 HALVES, THIRDS, SIXTHS = (range(360 // n, 360, 360 // n) for n in (2, 3, 6))  # degrees
 
 
@@ -51,6 +51,45 @@ def other_wells(molecule: Molecule, rotors: Rotors) -> list[np.ndarray]:
             turns = [turn for turn in turns if turn < 180]
         wells.append(np.radians(turns))
     return wells
+
+
+def telling_torsions(molecule: Molecule, rotors: Rotors, wells: Sequence[np.ndarray]) -> np.ndarray:
+    """Choose the torsions that tell wells apart.
+
+    Those of rotors with other wells, and of bonds in rings, which pucker. Beside them one that
+    tells the handedness of each sp3 atom, from one neighbour to the next about the bond to a third:
+    N may be inverted, and neighbours that are alike may stand in either order, with which the other
+    torsions mean another geometry, as of an axial group and an equatorial one. Not where two that
+    are alike have no part in the other torsions, as the hydrogens of a chain.
+
+    Parameters
+    ----------
+    molecule : Molecule
+    rotors : Rotors
+        Of the molecule.
+    wells : sequence of arrays
+        See `other_wells`.
+
+    Returns
+    -------
+    (n_torsions, 4) int array
+    """
+    mol = molecule.to_rdkit()
+    ranks = list(Chem.CanonicalRankAtoms(mol, breakTies=False))
+    chosen = [
+        quad for quad, turns in zip(rotors.torsions.tolist(), wells, strict=True) if len(turns)
+    ]
+    for quad in watched_torsions(molecule).tolist():
+        bond = mol.GetBondBetweenAtoms(*quad[1:3])
+        if bond and bond.IsInRing():
+            chosen.append(quad)
+    known = {i for quad in chosen for i in quad}
+    for atom in mol.GetAtoms():
+        near = [n.GetIdx() for n in atom.GetNeighbors()]
+        free = [ranks[i] for i in near if i not in known]
+        if atom.GetHybridization() == PYRAMID and len(near) > 2 and len(set(free)) == len(free):
+            chosen.append([near[0], atom.GetIdx(), *near[1:3]])
+    return np.array(chosen, dtype=np.int64).reshape(-1, 4)
 
 
 def _fold(atom: Chem.Atom, other: int, ranks: list[int]) -> int:

@@ -20,7 +20,7 @@ def test_the_effective_sample_size_is_that_of_an_autoregressive_process(memory):
     x = autoregressive(5000, 8, memory)
     exact = x.size * (1 - memory) / (1 + memory)
     found = Diagnostics.of({"x": x})
-    assert found.lowest_ess == pytest.approx(exact, rel=0.15)
+    assert found.ess["x"] == pytest.approx(exact, rel=0.15)
     assert found.rhat["x"] == pytest.approx(1, abs=0.005)
     assert found.converged
     assert found.n_samples == 40_000

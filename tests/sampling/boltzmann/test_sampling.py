@@ -51,9 +51,8 @@ def test_the_provenance_says_what_was_done_and_what_it_cost(samples, model):
     for name in names:  # in steps, of which there are two from draw to draw
         assert known["autocorrelation"][name] == pytest.approx(2 * 15 / known["ess"][name])
     assert all(0 <= share <= 1 for share in known["acceptance"].values())
-    # each start is evaluated to see that it can be, and again by the chains
-    assert known["energy_calls"] == 3 * (2 + 9 + 5 * 2)
-    assert known["tuning"]["energy_calls"] == 3 * (2 + 9)
+    assert known["energy_calls"] == 3 * (1 + 9 + 5 * 2)
+    assert known["tuning"]["energy_calls"] == 3 * (1 + 9)
     assert (
         0 < known["tuning"]["network_calls"] <= known["network_calls"] <= 3 * (1 + 2 * (6 + 5 * 2))
     )
@@ -114,7 +113,7 @@ def test_an_interrupt_keeps_what_has_been_drawn(model, monkeypatch):
     energies = Surface.energies
 
     def interrupted(self, positions):
-        if self.n_calls >= 2 * (2 + 9 + 7 * 2 + 1):
+        if self.n_calls >= 2 * (1 + 9 + 7 * 2 + 1):
             raise KeyboardInterrupt
         return energies(self, positions)
 
@@ -134,16 +133,16 @@ def test_an_interrupt_after_a_draw_or_two_keeps_them(model, monkeypatch):
         return energies(self, positions)
 
     monkeypatch.setattr(Surface, "energies", interrupted)
-    limit = 2 * (2 + 9 + 2 * 2 + 1)
+    limit = 2 * (1 + 9 + 2 * 2 + 1)
     found = sample_boltzmann("CO", model, 40, n_chains=2)
     known = found.provenance.diagnostics
     assert (len(found), known["converged"], known["ess"]["energy"]) == (4, False, None)
     assert known["doubts"] == "2 draws of each chain are too few to tell"
     pilots = len(repeated.PILOT_SIGMAS) * repeated.PILOT_DRAWS
-    limit = 2 * (2 + pilots + 5)
+    limit = 2 * (1 + pilots + 5)
     found = sample_boltzmann("CO", model, 40, n_chains=2, method="repeat")
     assert len(found) == 10
-    limit = 2 * (2 + pilots // 2)
+    limit = 2 * (1 + pilots // 2)
     with pytest.raises(KeyboardInterrupt):
         sample_boltzmann("CO", model, 40, n_chains=2, method="repeat")
 
@@ -156,6 +155,28 @@ def test_an_interrupt_before_the_first_draw_is_an_interrupt():
     with pytest.raises(KeyboardInterrupt):
         keep(states(), 2)
     assert len(keep(states(), 1)) == 1
+
+
+def test_energies_that_a_level_could_not_tell_are_told_and_asked_for_again(monkeypatch, tmp_path):
+    energies, asked = Surface._energy, []
+
+    def fail(self, geometry):
+        asked.append(1)
+        return np.inf if broken and len(asked) % 4 == 0 else energies(self, geometry)
+
+    monkeypatch.setattr(Surface, "_energy", fail)
+    call = {"n": 8, "n_chains": 2, "level": "gfn2-xtb", "checkpoint": tmp_path / "journal"}
+    broken = True
+    first = sample_boltzmann("CO", **call).provenance
+    lost = first.diagnostics["failed_energy_calls"]
+    assert lost == len(asked) // 4 > 0
+    (note,) = (note for note in first.notes if "no energy" in note)
+    assert note.startswith("level gfn2-xtb had no energy for 25% of the geometries that were prop")
+    broken = False
+    asked.clear()
+    again = sample_boltzmann("CO", **call).provenance
+    assert len(asked) >= 1 and again.diagnostics["failed_energy_calls"] == 0
+    assert not any("no energy" in note for note in again.notes)
 
 
 def test_reweighting_goes_to_the_other_level_and_tells_what_is_left(samples):
@@ -182,7 +203,7 @@ def test_samples_without_an_energy_are_left_out_and_counted(samples, monkeypatch
 
     kept = (samples.positions != samples.positions[3]).any(axis=(1, 2))  # rejected moves repeat it
     told = f"no energy for {(~kept).sum()} of 15 samples"
-    monkeypatch.setattr("diffrelax.sampling.boltzmann.reweighting.Surface", Failing)
+    monkeypatch.setattr("diffrelax.sampling.boltzmann.remembered.Surface", Failing)
     with pytest.raises(RuntimeError, match=told):
         reweight(samples, "uff")
     monkeypatch.setattr("diffrelax.sampling.boltzmann.reweighting.MOST_LOST", 0.9)
@@ -262,7 +283,7 @@ def test_a_geometry_without_an_energy_ends_repeated_denoising_with_a_reason(mode
 
     def fail(self, positions):
         found = energies(self, positions)
-        return found if self.n_calls <= 4 else np.full(len(found), np.inf)
+        return found if self.n_calls <= 2 else np.full(len(found), np.inf)
 
     monkeypatch.setattr(Surface, "energies", fail)
     with pytest.raises(RuntimeError, match="CO: the level has no energy for a geometry that was"):

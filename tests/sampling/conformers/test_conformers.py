@@ -134,6 +134,11 @@ def test_hexane_has_its_dozen_conformers_within_the_window(model) -> None:
     assert above.max() <= 8
 
 
+def test_a_well_that_is_there_with_charges_alone_is_found(model) -> None:
+    ensemble = sample_conformers("N=CC(O)C#N", model, level="gfn2-xtb")
+    assert len(ensemble) == 4
+
+
 def test_what_is_above_the_window_is_left_out_and_counted(model) -> None:
     whole, part = (
         sample_conformers("CCCC", model, level="mmff94", window=window) for window in (6, 0.5)

@@ -5,10 +5,11 @@ import pytest
 
 from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.molecule import Molecule
+from diffrelax.molecule.reembedding import embed_again
 from diffrelax.molecule.torsions import Rotors, torsion_angles
 from diffrelax.sampling.conformers import Conformer, find_conformers, merge
 from diffrelax.sampling.conformers.search import _Search
-from diffrelax.sampling.conformers.wells import other_wells
+from diffrelax.sampling.conformers.wells import other_wells, telling_torsions
 from diffrelax.sampling.ensemble import Level
 
 MMFF94, GFN2 = Level(name="mmff94"), Level(name="gfn2-xtb")
@@ -39,6 +40,43 @@ def test_wells_are_those_of_the_chemistry(smiles: str, turns: dict) -> None:
     methyls = [angles for bond, angles in found.items() if bond not in turns]
     if smiles != "CCC#CCC":  # whose linear chain has no wells of its own, but is asked
         assert not any(methyls)
+
+
+@pytest.mark.parametrize(
+    ("smiles", "ring", "handed"),
+    [
+        ("CCCC", [], []),
+        ("CNCC", [], [1]),
+        ("CC(C)CO", [], [1]),
+        ("CC(=O)NCC", [], []),  # N is planar
+        ("NC1CCC1", [(1, 2), (1, 4), (2, 3), (3, 4)], [0, 1]),
+    ],
+)
+def test_rings_and_pyramids_tell_wells_apart(smiles: str, ring: list, handed: list) -> None:
+    molecule = Molecule.from_smiles(smiles)
+    rotors = Rotors.of(molecule)
+    wells = other_wells(molecule, rotors)
+    turned = sum(len(turns) > 0 for turns in wells)
+    found = telling_torsions(molecule, rotors, wells)[turned:]
+    assert [tuple(quad[1:3]) for quad in found[: len(ring)].tolist()] == ring
+    assert found[len(ring) :, 1].tolist() == handed
+
+
+@pytest.mark.parametrize("smiles", ["OCC1CCCCC1", "C1CCCCC1CO", "CNCCO"])
+def test_rotamers_of_one_ring_or_amine_are_not_those_of_another(model, smiles: str) -> None:
+    molecule = Molecule.from_smiles(smiles)
+    starts = [Conformer(f"etkdg {i}", embed_again(molecule, 42 + i)) for i in range(4)]
+
+    def turned_from(starts: list[Conformer]) -> list[Conformer]:
+        search = _Search(molecule, model, 200, MMFF94, 6 * KCAL_PER_MOL, 42)
+        for start in starts:
+            search.settle([start])
+            while turned := search.turn():
+                search.settle(turned)
+        return search.found
+
+    apart = merge(one for start in starts for one in turned_from([start]))
+    assert len(turned_from(starts)) == len(apart)
 
 
 def test_embeddings_go_on_until_one_is_low(model, monkeypatch) -> None:
