@@ -22,6 +22,7 @@ from scipy.spatial.distance import pdist
 from tqdm import tqdm
 
 from diffrelax.atomic import replacing
+from diffrelax.data.minima import split_of
 from diffrelax.data.published import SOURCES, read_source
 from diffrelax.data.qm9 import LEVEL, load_qm9
 from diffrelax.geometry import geometry_errors
@@ -68,7 +69,7 @@ def load(folder: Path) -> dict[str, Minima]:
         source.level: [
             (plain(m.smiles), m.numbers, m.positions, m.smiles, m.charge)
             for m in read_source(source, folder)
-            if (m.numbers > 1).sum() <= MOST_HEAVY
+            if split_of(m.remainder, m.name) == "train" and (m.numbers > 1).sum() <= MOST_HEAVY
         ]
         for source in SOURCES
     }
@@ -173,7 +174,7 @@ def write(rows: list[Distance]) -> None:
     """Write the table for the package, and for people."""
     about = {
         "command": shlex.join(["python", *sys.argv[:1], "DATA"]),
-        "split": "train and others that are open",
+        "split": "train",
         "units": {"bonds": "Å", "angles": "Å", "energy": "kcal/mol"},
         "distances": [row._asdict() for row in rows],
     }
