@@ -75,12 +75,30 @@ class Surrogate:
         centre, level = sums.mean(axis=0), energies.mean()
         x = (sums - centre) / scale / len(sums) ** 0.5
         y = (energies - level) / len(sums) ** 0.5
-        parameters = np.linalg.solve(x.T @ x + RIDGE * np.eye(x.shape[1]), x.T @ y) / scale
+        parameters = ridge_regression(x, y) / scale
         return cls(terms, parameters[terms.parameters], float(level - centre @ parameters))
 
     def __call__(self, positions: np.ndarray) -> np.ndarray:
         """Evaluate energies, (n, n_atoms, 3) in Å to (n,) in eV."""
         return self.terms(positions) @ self.weights + self.offset
+
+
+def ridge_regression(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the w of least |x w − y|² + `RIDGE` |w|².
+
+    The system that is solved has as many unknowns as x has rows or columns, whichever are fewer:
+    the terms of a large molecule are many more than its energies.
+
+    Parameters
+    ----------
+    x : (n, n_parameters) array
+    y : (n,) array
+    """
+    rows, columns = x.shape
+    if columns > rows:
+        weights: np.ndarray = x.T @ np.linalg.solve(x @ x.T + RIDGE * np.eye(rows), y)
+        return weights
+    return np.linalg.solve(x.T @ x + RIDGE * np.eye(columns), x.T @ y)
 
 
 @dataclass(frozen=True, eq=False)

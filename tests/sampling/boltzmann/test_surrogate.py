@@ -8,7 +8,7 @@ from ase.units import kB
 
 from diffrelax.levels import Surface
 from diffrelax.molecule import Molecule
-from diffrelax.sampling.boltzmann.surrogate import Recorded, Surrogate
+from diffrelax.sampling.boltzmann.surrogate import RIDGE, Recorded, Surrogate, ridge_regression
 from diffrelax.sampling.boltzmann.terms import Terms
 
 THERMAL = kB * 300
@@ -73,3 +73,13 @@ def test_clashes_and_failures_are_not_fitted():
     known.energies.append(np.array([500.0, np.inf]))
     x = shaken(molecule, 5, seed=2)
     np.testing.assert_array_equal(Surrogate.fit(molecule, known, THERMAL)(x), alone(x))
+
+
+@pytest.mark.parametrize("shape", [(40, 9), (9, 40), (20, 20)])
+def test_the_least_sum_is_found_whether_rows_or_columns_are_fewer(shape):
+    """At it, the gradient of the sum is zero."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=shape), rng.normal(size=shape[0])
+    w = ridge_regression(x, y)
+    assert w.shape == (shape[1],)
+    np.testing.assert_allclose(x.T @ (x @ w - y) + RIDGE * w, 0, atol=1e-8)
