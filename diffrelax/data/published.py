@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import gzip
 import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -78,18 +78,17 @@ def load_published(
         For each split, the molecules numbered anew.
     """
     cache = cache or default_cache()
+    sides = lru_cache(sides_of_constitutions)  # asked for once, and only where a source is packed
     packed = [
         _packed(
             cache / f"{source.name}-apart-{source.sha256[:8]}",
-            functools.partial(_pack_source, source, folder),
+            partial(_pack_source, source, folder, sides),
         )
         for source in SOURCES
     ]
     for path in sorted(labels.glob("*.npz")) if labels else ():
         digest = sha256(path.read_bytes()).hexdigest()
-        packed.append(
-            _packed(cache / f"{path.stem}-{digest[:8]}", functools.partial(_pack_part, path))
-        )
+        packed.append(_packed(cache / f"{path.stem}-{digest[:8]}", partial(_pack_part, path)))
     return {
         split: join([load_qm9(split, cache=cache), *(s[split] for s in packed if split in s)])
         for split in SPLITS
@@ -107,19 +106,16 @@ def _packed(stem: Path, make: Callable[[], dict[Split, GeometrySet]]) -> dict[Sp
     return {split: GeometrySet.load(path) for split, path in paths.items() if path.exists()}
 
 
-def _pack_source(source: Source, folder: Path) -> dict[Split, GeometrySet]:
-    sides = _sides_in_qm9()
+def _pack_source(
+    source: Source, folder: Path, sides: Callable[[], dict[str, set[str]]]
+) -> dict[Split, GeometrySet]:
+    in_qm9 = sides()
     minima = [
         one
         for one in read_source(source, folder)
-        if sides.get(constitution_key(one.smiles), set()) <= {split_of(one.remainder, one.name)}
+        if in_qm9.get(constitution_key(one.smiles), set()) <= {split_of(one.remainder, one.name)}
     ]
     return pack_minima(minima, source.level, relax=True)
-
-
-@functools.cache
-def _sides_in_qm9() -> dict[str, set[str]]:
-    return sides_of_constitutions()
 
 
 def _pack_part(path: Path) -> dict[Split, GeometrySet]:

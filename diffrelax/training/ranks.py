@@ -30,6 +30,11 @@ class Ranks(NamedTuple):
     rank: int = 0
     world: int = 1
 
+    @classmethod
+    def here(cls) -> Ranks:
+        """Return this process, once it has joined the others."""
+        return cls(distributed.get_rank(), distributed.get_world_size())
+
     @property
     def part(self) -> slice:
         """The molecules of a batch, of like size one after the other, that fall to this process."""
@@ -66,7 +71,7 @@ def joined_ranks(device: torch.device) -> Iterator[Ranks]:
     gpu = device if device.type == "cuda" else None
     distributed.init_process_group("nccl" if gpu else "gloo", timeout=PATIENCE, device_id=gpu)
     try:
-        yield Ranks(distributed.get_rank(), distributed.get_world_size())
+        yield Ranks.here()
         distributed.barrier()
     finally:
         distributed.destroy_process_group()
@@ -89,7 +94,7 @@ def share_out(function: Callable[[Tensor], Tensor], items: Tensor) -> Tensor:
     """Apply a function that keeps shapes to items, (k, ...), each process to some of them."""
     if not distributed.is_initialized():
         return function(items)
-    part = Ranks(distributed.get_rank(), distributed.get_world_size()).part
+    part = Ranks.here().part
     results = torch.zeros_like(items)
     results[part] = function(items[part])
     distributed.all_reduce(results)

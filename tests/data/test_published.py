@@ -106,11 +106,10 @@ def test_a_molecule_without_bonds_costs_only_itself(tmp_path, molecules):
         ({"C[NH3+]": {"test"}}, (0, 2)),
     ],
 )
-def test_what_qm9_has_on_another_side_is_left_out(tmp_path, molecules, monkeypatch, sides, kept):
+def test_what_qm9_has_on_another_side_is_left_out(tmp_path, molecules, sides, kept):
     made = source(tmp_path, molecules, (2, 4, 7))
     sides = {constitution_key(smiles): found for smiles, found in sides.items()}
-    monkeypatch.setattr(published, "_sides_in_qm9", lambda: sides)
-    packed = published._pack_source(made, tmp_path)
+    packed = published._pack_source(made, tmp_path, lambda: sides)
     assert sorted(i for one in packed.values() for i in one.index.tolist()) == list(kept)
 
 
