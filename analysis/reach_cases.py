@@ -78,15 +78,15 @@ def find_cases(
     if name == "qm9":
         geometries = load_qm9(split)
         sample = choose_sample(geometries, min(n, len(geometries)))
-        pairs = zip(sample.starts, sample.references, strict=True)
-        return [Case(start, reference, "relaxed") for start, reference in pairs], []
+        both = zip(sample.starts, sample.references, strict=True)
+        return [Case(start, reference, "relaxed") for start, reference in both], []
     if name == AIMNET2:
         minima = labels
     else:
         minima = read_source(next(source for source in SOURCES if source.name == name), data)
     wanted = (m for m in minima if split_of(m.remainder, m.name) == split and beyond_qm9(m.numbers))
-    cases = {minimum.name: start_of(minimum, work) for minimum in in_order(wanted)[:n]}
-    return [case for case in cases.values() if case], [name for name in cases if not cases[name]]
+    pairs = [(minimum.name, start_of(minimum, work)) for minimum in in_order(wanted)[:n]]
+    return [case for _, case in pairs if case], [name for name, case in pairs if not case]
 
 
 def load_labels(folder: Path) -> list[Minimum]:

@@ -73,7 +73,7 @@ def row_of(
         row[quantity] = median_of(judged, quantity)
     row["rmsd_inside"] = median_of(inside, "rmsd")
     if own is not None:
-        both = [of_model for end, of_model in zip(ends, own, strict=True) if end["bonds"]]
+        both = [mine for end, mine in zip(ends, own, strict=True) if end["bonds"] is not None]
         row["own_bonds"] = median_of(both, "bonds")
     return row | energies_of(ends, starts)
 

@@ -153,6 +153,14 @@ def test_minima_without_a_start_are_counted(tmp_path: Path) -> None:
     assert case.start.name == "whole" and without == ["broken"]
 
 
+def test_minima_of_one_name_are_all_taken(tmp_path: Path) -> None:
+    same = [minimum(smiles, "conf") for smiles in ("CC(C)CS(=O)(=O)CCO", "CCCCS")]
+    cases, _ = reach_cases.find_cases(
+        "aimnet2", "validation", 9, tmp_path, same, WorkFolder(tmp_path / "units")
+    )
+    assert len(cases) == 2
+
+
 def test_a_start_says_which_force_field_made_it(tmp_path: Path) -> None:
     one = minimum("CCB(OC)OC")._replace(seed=42)  # for which MMFF94 has no parameters
     case = reach_cases.start_of(one, WorkFolder(tmp_path))
