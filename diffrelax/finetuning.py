@@ -137,43 +137,28 @@ def begin_finetuning(
     if only_level and (isinstance(network, DenseNetworkConfig) or not network.levels):
         raise ValueError(f"{model.name} is not told the level of theory: let it learn all weights")
     minima = load_minima(data, model.config, level)
-    known, source = Counter(model.environments or {}), model.config.training
-    training = source.model_copy(
-        update={
+    training = model.config.training.model_copy(
+        update=_of_length(steps, model.config.training)
+        | {
             "data": data.name,
             "base": str(own.resolve()) if (own := own_weights(base)) else model.name,
             "learn": "level" if only_level else "all",
-            "batch_size": min(source.batch_size // 2, len(minima.train_set)),
-            "steps": steps,
-            "warmup": max(1, steps // 20),
-            "cooldown": steps,
-            "learning_rate": source.learning_rate / 4,
-            "ema": 0.99,
-            "log_every": max(1, steps // 64),
-            "validate_every": max(1, steps // 8),
-            "save_every": max(1, steps // 8),
+            "batch_size": min(model.config.training.batch_size // 2, len(minima.train_set)),
         }
     )
+    kept = {k: v for k, v in model.config.calibrations.items() if k != level}
+    known = Counter(model.environments or {})
     config = model.config.model_copy(
         update={
             "name": folder.resolve().name,
             "level": level,
             "network": network,
             "training": TrainingConfig.model_validate(training.model_dump()),
-            "calibrations": {k: v for k, v in model.config.calibrations.items() if k != level},
         }
+        | ({"calibrations": kept} if only_level else _covered_with(model.config, minima))
     )
     if not only_level:
-        seen = minima.domain
         known += Counter(minima.environments)
-        config = config.model_copy(
-            update={
-                "largest": max(config.largest, seen["largest"]),
-                "most_heavy": max(config.most_heavy, seen["most_heavy"]),
-                "bonds": tuple(sorted(minima.bonds.union(config.bonds))),
-                "calibrations": {},
-            }
-        )
     folder.mkdir(parents=True, exist_ok=True)
     if data.resolve() != copy.resolve():
         with replacing(copy) as part:
@@ -182,6 +167,31 @@ def begin_finetuning(
     with replacing(folder / "config.yaml") as part:
         part.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
     return config, minima
+
+
+def _of_length(steps: int, source: TrainingConfig) -> dict[str, Any]:
+    """Return the entries of a run of this many steps, whose learning rate falls all the time."""
+    return {
+        "steps": steps,
+        "warmup": max(1, steps // 20),
+        "cooldown": steps,
+        "learning_rate": source.learning_rate / 4,
+        "ema": 0.99,
+        "log_every": max(1, steps // 64),
+        "validate_every": max(1, steps // 8),
+        "save_every": max(1, steps // 8),
+    }
+
+
+def _covered_with(config: ModelConfig, minima: Minima) -> dict[str, Any]:
+    """Return the entries of what a model covers that learns these minima with all weights."""
+    seen = minima.domain
+    return {
+        "largest": max(config.largest, seen["largest"]),
+        "most_heavy": max(config.most_heavy, seen["most_heavy"]),
+        "bonds": tuple(sorted(minima.bonds.union(config.bonds))),
+        "calibrations": {},
+    }
 
 
 def prepare_base(model: Model, levels: tuple[str, ...]) -> tuple[Denoiser, dict[str, Nearest]]:

@@ -21,7 +21,8 @@ from diffrelax.molecule.environments import read_environments
 from diffrelax.network.config import NetworkConfig
 from diffrelax.relaxation import relax_molecules
 from diffrelax.training.config import ModelConfig, build_denoiser
-from diffrelax.training.loop import start_state, train
+from diffrelax.training.loop import train
+from diffrelax.training.step import start_state
 
 SMILES = ("CCO", "CC=O", "C1CC1", "CN", "CC#N", "COC", "CCN", "CC(=O)O", "C=CC", "CF", "CO", "CC",
           "NC=O", "CCC", "OCCO", "C1CO1")  # fmt: skip

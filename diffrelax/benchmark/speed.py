@@ -32,7 +32,7 @@ from diffrelax.data.qm9 import load_qm9
 from diffrelax.models.release import DEFAULT, Model, load_model
 from diffrelax.relaxation import relax_molecules
 from diffrelax.training.geometries import Batch, GeometrySet, collate
-from diffrelax.training.loop import start_state, training_step
+from diffrelax.training.step import start_state, training_step
 
 PROGRAM = str(Path(sys.executable).with_name("diffrelax"))
 

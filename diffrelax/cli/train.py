@@ -43,8 +43,9 @@ def train(
         write_environments,
     )
     from diffrelax.training.config import ModelConfig
+    from diffrelax.training.devices import check_compiler, check_device
     from diffrelax.training.geometries import GeometrySet
-    from diffrelax.training.loop import RESUME, check_compiler, check_device, check_folder
+    from diffrelax.training.loop import RESUME, check_folder
 
     settings = ModelConfig.read(config)
     check_folder(config.parent, resume)
@@ -104,7 +105,7 @@ def finetune(
     from diffrelax.finetuning import ENVIRONMENTS, begin_finetuning
     from diffrelax.models.release import load_model
     from diffrelax.molecule.environments import read_environments
-    from diffrelax.training.loop import check_device
+    from diffrelax.training.devices import check_device
 
     check_device(device)
     set_threads(threads)

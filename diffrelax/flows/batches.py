@@ -36,7 +36,7 @@ def load_on_worker(name: str, device: str) -> Model:
         what to do.
     """
     from diffrelax.models.release import load_model
-    from diffrelax.training.loop import check_device
+    from diffrelax.training.devices import check_device
 
     try:
         check_device(device)

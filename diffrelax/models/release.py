@@ -19,7 +19,8 @@ from diffrelax.molecule.environments import bonds_in, read_environments
 from diffrelax.network.config import DenseNetworkConfig
 from diffrelax.network.network import Theory
 from diffrelax.training.config import ModelConfig, build_denoiser
-from diffrelax.training.loop import WEIGHTS, check_device
+from diffrelax.training.devices import check_device
+from diffrelax.training.loop import WEIGHTS
 from diffrelax.training.state import load_tensors, read_metadata
 
 DEFAULT = "default"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import fcntl
 import math
 import time
@@ -21,21 +20,21 @@ from tqdm.auto import tqdm
 from diffrelax.clock import Time
 from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.training.calibration import calibrate_levels
-from diffrelax.training.config import ModelConfig, TrainingConfig, build_denoiser
+from diffrelax.training.config import ModelConfig, TrainingConfig
+from diffrelax.training.devices import own_device
 from diffrelax.training.geometries import Batch, GeometrySet, collate
 from diffrelax.training.learned import learned_from
-from diffrelax.training.log import LOG, begin_log, sums_of_losses, write_row
-from diffrelax.training.muon import MuonAdamW
+from diffrelax.training.log import LOG, begin_log, write_row
 from diffrelax.training.objectives import Objective
 from diffrelax.training.order import epoch_batches
-from diffrelax.training.ranks import Ranks, joined_ranks, own_device
+from diffrelax.training.ranks import Ranks, joined_ranks
 from diffrelax.training.state import TrainingState, save_tensors
+from diffrelax.training.step import start_state, training_step
 from diffrelax.training.validation import validate
 
 RESUME = "resume.safetensors"
 WEIGHTS = "model.safetensors"
 CHECKPOINTS = "checkpoints"
-ALONE = Ranks()
 
 
 def train(
@@ -137,37 +136,6 @@ def check_folder(folder: Path, resume: bool) -> None:
         )
 
 
-def check_device(device: str) -> None:
-    """Find out whether a device can be used.
-
-    Raises
-    ------
-    ValueError
-        If it cannot.
-    """
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"the device {device!r} cannot be used: {error}") from error
-
-
-def check_compiler(device: str) -> None:
-    """Find out whether `torch.compile` works on a device, on a small function.
-
-    Raises
-    ------
-    ValueError
-        If it does not.
-    """
-    try:
-        torch.compile(lambda x: x.sin() + 1)(torch.zeros(8, device=device))
-    except RuntimeError as error:
-        raise ValueError(
-            "the network cannot be compiled here: install a C++ compiler and the headers of Python "
-            f"(Debian: g++ and python3-dev), or leave --compile out: {str(error).splitlines()[0]}"
-        ) from error
-
-
 def _train(
     config: ModelConfig,
     folder: Path,
@@ -258,99 +226,6 @@ def _keep(
         save_weights(state.ema, checkpoint, config, state, torch.float16, about)
     if state.step % settings.save_every == 0:
         state.save(folder / RESUME)
-
-
-def start_state(
-    config: ModelConfig, device: torch.device, data: str, base: Denoiser | None = None
-) -> TrainingState:
-    """Return the state before the first step, its weights drawn from the seed or those of a base.
-
-    Parameters
-    ----------
-    config : ModelConfig
-    device : torch.device
-    data : str
-        Fingerprint of the training set.
-    base : Denoiser, optional
-
-    Raises
-    ------
-    ValueError
-        If the base is a network of another shape.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.training.seed)
-        model = build_denoiser(config).to(device)
-    if base is not None:
-        try:
-            model.begin_as(base)
-        except RuntimeError as error:
-            raise ValueError(f"the base has another shape than {config.name}: {error}") from error
-    ema = copy.deepcopy(model).requires_grad_(False)
-    decay = config.training.weight_decay
-    if config.training.learn == "level":  # other rows have no gradient, and are to stay
-        model.requires_grad_(False).network.level_embedding.requires_grad_(True)
-        decay = 0.0
-    optimizer = _optimizer(model, config.training.optimizer, decay)
-    for parameter in model.parameters():
-        optimizer.state[parameter] = {
-            "step": torch.zeros((), device=device),
-            "exp_avg": torch.zeros_like(parameter),
-            "exp_avg_sq": torch.zeros_like(parameter),
-        }
-    return TrainingState(config.run() | {"data": data}, model, ema, optimizer, config.learned)
-
-
-def _optimizer(model: Denoiser, name: str, weight_decay: float) -> torch.optim.AdamW:
-    settings: dict[str, Any] = {"weight_decay": weight_decay, "betas": (0.9, 0.98), "fused": True}
-    if name == "adamw":
-        return torch.optim.AdamW(model.parameters(), **settings)
-    matrices = [p for p in model.network.layers.parameters() if p.ndim == 2]
-    ids = {id(p) for p in matrices}
-    return MuonAdamW(matrices, [p for p in model.parameters() if id(p) not in ids], **settings)
-
-
-def training_step(
-    state: TrainingState,
-    batch: Batch,
-    settings: TrainingConfig,
-    objective: nn.Module | None = None,
-    ranks: Ranks = ALONE,
-) -> dict[str, float]:
-    """Take one step in place; return the sums of losses and counts by kind of displacement.
-
-    Parameters
-    ----------
-    state : TrainingState
-    batch : Batch
-        The whole batch, in each of the processes that train together.
-    settings : TrainingConfig
-    objective : Objective, or one that is distributed, optional
-        Of the state's model.
-    ranks : Ranks
-    """
-    # torch takes 32 bits of a seed
-    (seed,) = np.random.SeedSequence([settings.seed, state.step]).generate_state(1).tolist()
-    generator = torch.Generator().manual_seed(seed)
-    objective = objective or Objective(state.model, settings)
-    losses = objective(batch, generator, ranks.part)
-    state.optimizer.zero_grad()
-    (losses.total.sum() * ranks.world / len(batch.numbers)).backward()
-    norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), settings.clip)
-    if not norm.isfinite():
-        raise FloatingPointError(
-            f"the gradient is not finite at step {state.step}: lower the learning rate, in a new "
-            "folder"
-        )
-    for group in state.optimizer.param_groups:
-        group["lr"] = settings.learning_rate_at(state.step)
-    state.optimizer.step()
-    state.step += 1
-    decay = min(settings.ema, state.step / (state.step + 10))
-    with torch.no_grad():
-        for average, value in zip(state.ema.parameters(), state.model.parameters(), strict=True):
-            average.lerp_(value, 1 - decay)
-    return ranks.add_up(sums_of_losses(losses), state.device)
 
 
 def save_weights(

@@ -77,14 +77,6 @@ def joined_ranks(device: torch.device) -> Iterator[Ranks]:
         distributed.destroy_process_group()
 
 
-def own_device(name: str) -> torch.device:
-    """Return the device of a name; of the GPUs of a machine, each process takes its own."""
-    device = torch.device(name)
-    if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
-        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-    return device
-
-
 def is_first() -> bool:
     """Tell whether this process is the one that tells what all have done."""
     return os.environ.get("RANK", "0") == "0"

@@ -18,13 +18,15 @@ from diffrelax.relaxation import relax_molecules
 from diffrelax.training import loop
 from diffrelax.training.calibration import calibrate
 from diffrelax.training.config import ModelConfig
+from diffrelax.training.devices import check_compiler
 from diffrelax.training.geometries import GeometrySet, collate
 from diffrelax.training.learned import Learned
 from diffrelax.training.log import COLUMNS, LOG, begin_log
-from diffrelax.training.loop import check_compiler, start_state, train, training_step
+from diffrelax.training.loop import train
 from diffrelax.training.objectives import displace
 from diffrelax.training.ranks import Ranks
 from diffrelax.training.state import TrainingState, load_tensors, save_tensors
+from diffrelax.training.step import start_state, training_step
 from diffrelax.training.validation import validate
 
 

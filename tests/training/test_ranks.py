@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from diffrelax.clock import Time
+from diffrelax.training.devices import own_device
 from diffrelax.training.loop import train
-from diffrelax.training.ranks import Ranks, joined_ranks, own_device
+from diffrelax.training.ranks import Ranks, joined_ranks
 from diffrelax.training.state import load_tensors
 
 

@@ -1,0 +1,46 @@
+"""What the network runs on: found out before anything long begins."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+
+def check_device(device: str) -> None:
+    """Find out whether a device can be used.
+
+    Raises
+    ------
+    ValueError
+        If it cannot.
+    """
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"the device {device!r} cannot be used: {error}") from error
+
+
+def check_compiler(device: str) -> None:
+    """Find out whether `torch.compile` works on a device, on a small function.
+
+    Raises
+    ------
+    ValueError
+        If it does not.
+    """
+    try:
+        torch.compile(lambda x: x.sin() + 1)(torch.zeros(8, device=device))
+    except RuntimeError as error:
+        raise ValueError(
+            "the network cannot be compiled here: install a C++ compiler and the headers of Python "
+            f"(Debian: g++ and python3-dev), or leave --compile out: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def own_device(name: str) -> torch.device:
+    """Return the device of a name; of the GPUs of a machine, each process takes its own."""
+    device = torch.device(name)
+    if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
+        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    return device
