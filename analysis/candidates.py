@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rdkit import Chem, rdBase
-from rdkit.Chem.inchi import MolToInchiKey
 from tqdm import tqdm
 
 from diffrelax.data.minima import SEALED, remainder_of, split_of
 from diffrelax.data.qm9 import Split
+from diffrelax.molecule.perception import constitution_key
 
 ELEMENTS = frozenset({1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 35, 53})
 HALOGENS_AND_MORE = frozenset({15, 16, 17, 35, 53})
@@ -81,7 +81,7 @@ def examine(smiles: str) -> Candidate | None:
     elements = frozenset(atom.GetAtomicNum() for atom in atoms) | {1}
     if elements - ELEMENTS or any(atom.GetNumRadicalElectrons() for atom in atoms):
         return None
-    key = MolToInchiKey(molecule)[:14]
+    key = constitution_key(smiles)
     if not key or remainder_of(key) in SEALED:
         return None
     charge = Chem.GetFormalCharge(molecule)

@@ -25,7 +25,7 @@ from diffrelax.benchmark.hardware import describe_hardware
 from diffrelax.benchmark.sample import Sample, choose_sample, in_basin
 from diffrelax.data.qm9 import load_qm9
 from diffrelax.geometry import geometry_errors
-from diffrelax.models.domain import RARE, rise, unfamiliar
+from diffrelax.models.domain import rise, unfamiliar
 from diffrelax.molecule.environments import environments
 from diffrelax.relaxation import relax_molecules
 from diffrelax.results.tables import markdown_table
@@ -49,14 +49,14 @@ def main(output: Path) -> None:
         **about_model(MODEL),
         "hardware": describe_hardware("cpu") + ", shared with other work",
         "n": N,
-        "rare": RARE,
-        "of_the_first": sum(row["seen"] < RARE for row in first),
+        "rare": (enough := model.config.rare),
+        "of_the_first": sum(row["seen"] < enough for row in first),
         "of_all": [sum(rare), len(rare)],
         "molecules": rows,
     }
     with replacing(output) as part:
         part.write_text(json.dumps(page, ensure_ascii=False) + "\n")
-    print(by_rarity(rows), by_bound(first), opinions(rows), sep="\n\n")
+    print(by_rarity(rows, enough), by_bound(first, enough), opinions(rows, enough), sep="\n\n")
 
 
 def measure(sample: Sample, places: list[int], model: dr.Model) -> list[dict[str, Any]]:
@@ -96,12 +96,12 @@ def seen(molecule: dr.Molecule, model: dr.Model) -> float:
     return min((n for kind, n in counts.items() if not n or len(kind.split()) < whole), default=N)
 
 
-def by_rarity(rows: list[dict[str, Any]]) -> str:
+def by_rarity(rows: list[dict[str, Any]], enough: int) -> str:
     """Tell what share is rarer than each limit, and how good the model is there."""
     first = [row for row in rows if row["place"] < N]
     lines = []
     for low, high in zip((0, *LIMITS), (*LIMITS, np.inf), strict=True):
-        some = [r for r in (rows if high <= RARE else first)
+        some = [r for r in (rows if high <= enough else first)
                 if low <= r["seen"] < high and r["in_basin"]]  # fmt: skip
         share = np.mean([row["seen"] < high for row in first])
         errors = [[row[q][what] for row in some] for what, q in
@@ -117,11 +117,11 @@ def by_rarity(rows: list[dict[str, Any]]) -> str:
     )  # fmt: skip
 
 
-def by_bound(rows: list[dict[str, Any]]) -> str:
+def by_bound(rows: list[dict[str, Any]], enough: int) -> str:
     """Tell how many molecules have a bound above a limit, and what they are worth."""
     lines = []
     for limit in BOUNDS:
-        some = [row for row in rows if row["bound"] > limit and row["seen"] >= RARE]
+        some = [row for row in rows if row["bound"] > limit and row["seen"] >= enough]
         closer = [r["rmsd"]["end"] < r["rmsd"]["start"] for r in some]
         bonds = [r["bonds"]["end"] < r["bonds"]["start"] for r in some]
         true = [row["rmsd"]["end"] for row in some]
@@ -135,12 +135,12 @@ def by_bound(rows: list[dict[str, Any]]) -> str:
     )  # fmt: skip
 
 
-def opinions(rows: list[dict[str, Any]]) -> str:
+def opinions(rows: list[dict[str, Any]], enough: int) -> str:
     """Tell whether GFN2-xTB finds out where the end is worse than the start."""
     lines = []
     for name, some in (
-        ("rare", [row for row in rows if row["seen"] < RARE]),
-        ("not rare", [row for row in rows if row["seen"] >= RARE]),
+        ("rare", [row for row in rows if row["seen"] < enough]),
+        ("not rare", [row for row in rows if row["seen"] >= enough]),
     ):
         for higher in (True, False):
             told = [row for row in some if (row["rise"] > 0) == higher and row["in_basin"]]

@@ -35,8 +35,18 @@ from typing import Any
 
 import numpy as np
 import reach_cases as cases
+from gate import seen
 from reach_cases import AIMNET2, LEVELS, Case, find_cases
-from reach_rows import START, End, bounds_table, groups_of, plain, row_of, rows_table
+from reach_rows import (
+    START,
+    End,
+    bounds_table,
+    groups_of,
+    plain,
+    rarity_table,
+    row_of,
+    rows_table,
+)
 
 from diffrelax.atomic import replacing
 from diffrelax.benchmark.hardware import describe_hardware
@@ -151,7 +161,8 @@ class Judge:
             if n_peers
         ]
         own = ends.get(self.model.name, [])
-        return {"source": source, "level": level, "rows": rows, "bounds": bounds_table(own)}
+        tables = {"bounds": bounds_table(own), "rarity": rarity_table(own, starts) if own else ""}
+        return {"source": source, "level": level, "rows": rows, **tables}
 
     def ends(
         self, source: str, name: str, found: Sequence[Case], aim: str | None = None
@@ -171,7 +182,11 @@ class Judge:
                 lambda chunk=chunk: self.unit(source, name, chunk, aim),  # type: ignore[misc]
             )
             told = [
-                {"new_scaffold": cases.is_new(case.constitution, self._known)} for case in chunk
+                {
+                    "new_scaffold": cases.is_new(case.constitution, self._known),
+                    "seen": seen(case.start, self.model),
+                }
+                for case in chunk
             ]
             ends += [one | end for one, end in zip(told, unit["ends"], strict=True)]
             self.tell(f"{source}, {name}: {len(ends)} of {len(found)}")
@@ -320,7 +335,8 @@ def write(options: argparse.Namespace, model: Model, report: Sequence[dict[str, 
         f"`{about['command']}` on {about['hardware']}."
     ]
     for one in report:
-        pages += [f"## {one['source']}: {one['level']}", rows_table(one["rows"]), one["bounds"]]
+        pages += [f"## {one['source']}: {one['level']}", rows_table(one["rows"])]
+        pages += [one["bounds"], one["rarity"]]
         if without := one["without_start"]:
             pages.append(f"No start was found for {len(without)} minima: {', '.join(without)}.")
     with replacing(options.folder / "report.md") as part:

@@ -16,6 +16,7 @@ from diffrelax.results.tables import markdown_table
 
 SAME_BASIN = 40.0  # degrees; no torsion of an end in the basin of its minimum is further off
 SIZES = (1, 10, 20, 30, 40, 1000)  # heavy atoms
+RARITIES = (0, 1, 2, 5, 10, 20, 50, 1 << 30)  # molecules learned
 START = "MMFF94"
 MILLI = 1e-3  # Å
 
@@ -164,6 +165,32 @@ def bounds_table(ends: Sequence[End]) -> str:
             size = f"{low} to {high - 1}" if high < SIZES[-1] else f"{low} and more"
             lines.append((size, str(len(chosen)), *medians, f"{below:.0%}"))
     header = ("heavy atoms", "minima", "median error, Å", "median bound, Å", "below the bound")
+    return markdown_table(header, lines) if lines else ""
+
+
+def rarity_table(ends: Sequence[End], starts: Sequence[End]) -> str:
+    """Tell how errors depend on how many molecules learned have the rarest kind of atom.
+
+    Of starts in their basin alone; as bonds are worse at the end than at the start, counted.
+    """
+    pairs = [(end, start) for end, start in zip(ends, starts, strict=True)
+             if start["start_in_basin"] and None not in (end["bonds"], end["angles"])]  # fmt: skip
+    lines = []
+    for low, high in pairwise(RARITIES):
+        chosen = [(end, start) for end, start in pairs if low <= end["seen"] < high]
+        if chosen:
+            medians = (
+                np.median([side[quantity] for side in sides]) / MILLI
+                for quantity in ("bonds", "angles")
+                for sides in reversed([*zip(*chosen, strict=True)])
+            )
+            last = f"{low} and more" if high == RARITIES[-1] else f"{low} to {high - 1}"
+            many = str(low) if high == low + 1 else last
+            worse = sum(end["bonds"] > start["bonds"] for end, start in chosen)
+            lines.append((many, str(len(chosen)), *(f"{m:.2f}" for m in medians), str(worse)))
+    header = ("molecules learned with the rarest atom", "minima", "bonds at the start, mÅ",
+              "at the end", "1–3 distances at the start, mÅ", "at the end",
+              "bonds worse")  # fmt: skip
     return markdown_table(header, lines) if lines else ""
 
 

@@ -18,8 +18,6 @@ from diffrelax.molecule.doubts import looks_like_bohr
 from diffrelax.molecule.environments import environments, in_words
 from diffrelax.molecule.stereo import isomeric_smiles
 
-RARE = 5  # training molecules; 1.0% of validation molecules have an atom of a kind that fewer have
-
 
 def outside_domain(molecule: Molecule, model: Model) -> str:
     """Say why the model does not cover a molecule; empty if it does."""
@@ -126,11 +124,11 @@ def unfamiliar(molecule: Molecule, model: Model) -> str:
     """
     if model.environments is None:
         return ""
-    whole = np.count_nonzero(molecule.numbers > 1)
+    whole, enough = np.count_nonzero(molecule.numbers > 1), model.config.rare
     rare = [
         (model.environments.get(kind, 0), atom, kind)
         for kind, atom in environments(molecule).items()
-        if model.environments.get(kind, 0) < (1 if len(kind.split()) == whole else RARE)
+        if model.environments.get(kind, 0) < (1 if len(kind.split()) == whole else enough)
     ]
     if not rare:
         return ""

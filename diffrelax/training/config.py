@@ -172,6 +172,9 @@ class ModelConfig(BaseModel):
         Atoms, hydrogens counted, up to which it is used, beyond ``largest`` with a caution.
     bonds : tuple of (int, int)
         Pairs of atomic numbers, the smaller first, that are bonded in what it learns from.
+    rare : int
+        Kinds of atoms that fewer molecules have of what it learns from are told, and there is no
+        bound on the error; chosen on validation molecules.
     learned : dict of str to Learned
         What it has learned at each level of theory; found when it is trained, empty where that is
         not known.
@@ -191,6 +194,7 @@ class ModelConfig(BaseModel):
     most_heavy: int = Field(default=9, gt=0)
     limit: int = Field(default=MAX_ATOMS, gt=0)
     bonds: tuple[tuple[int, int], ...] = QM9_BONDS
+    rare: int = Field(default=5, gt=0)
     learned: dict[str, Learned] = {}
     network: Network = NetworkConfig()
     denoiser: DenoiserConfig = DenoiserConfig()

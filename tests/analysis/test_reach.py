@@ -30,6 +30,7 @@ def end(molecule: str = "C", **more: object) -> dict[str, object]:
         "molecule": molecule, "verdict": "relaxed", "reason": "", "bonds": 0.001, "angles": 0.002,
         "rmsd": 0.05, "turned": 5.0, "seconds": 0.1, "excess": None, "calls": None, "charge": 0,
         "kind": "given", "start_in_basin": True, "new_scaffold": False, "heavy": 12, "bound": 0.1,
+        "seen": 7,
     }  # fmt: skip
     return plain | more
 
@@ -219,3 +220,10 @@ def test_levels_of_other_lvpp_sets_are_aimed_at_too(
     assert methods("lvpp-bp86-def2svp") == ["MMFF94", several.name, f"{several.name}, at r2SCAN-3c"]
     assert methods("flexisol") == ["MMFF94", several.name]
     assert methods("cascade") == ["MMFF94"]  # a level that it has not learned
+
+
+def test_errors_are_told_by_the_rarest_atom() -> None:
+    ends = [end(bonds=0.003, seen=0), end(bonds=0.001, seen=0), end(seen=60), end(bonds=None)]
+    starts = [end(bonds=0.010), end(bonds=0.0005), end(start_in_basin=False), end()]
+    (row,) = reach_rows.rarity_table(ends, starts).splitlines()[2:]
+    assert row == "| 0 | 2 | 5.25 | 2.00 | 2.00 | 2.00 | 1 |"

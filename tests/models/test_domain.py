@@ -9,7 +9,7 @@ from ase.units import kcal, mol
 from source_tree import ROOT
 
 import diffrelax as dr
-from diffrelax.models.domain import RARE, outside_domain, rise, unfamiliar
+from diffrelax.models.domain import outside_domain, rise, unfamiliar
 from diffrelax.molecule.environments import (
     bonds_in,
     count_environments,
@@ -121,15 +121,23 @@ def test_a_largest_error_that_was_asked_for_needs_a_bound(bounded):
 
 def test_atoms_are_known_once_enough_molecules_have_them(bounded):
     molecule = dr.Molecule.from_smiles("CCC=NO")
-    few = count_environments([molecule] * (RARE - 1))
-    enough = count_environments([molecule] * RARE)
+    few, enough = (count_environments([molecule] * n) for n in (4, 5))
     assert "4 of the molecules that the model has learned have such an atom" in unfamiliar(
         molecule, replace(bounded, environments=few)
     )
     assert not unfamiliar(molecule, replace(bounded, environments=enough))
     small = dr.Molecule.from_smiles("CCO")  # its middle can be in no other molecule
-    once = count_environments([small, *["CCCO"] * RARE])
+    once = count_environments([small, *["CCCO"] * 5])
     assert not unfamiliar(small, replace(bounded, environments=once))
+
+
+def test_a_model_says_how_rare_is_too_rare(bounded):
+    molecule = dr.Molecule.from_smiles("CCC=NO")
+    timid = replace(bounded, environments=count_environments([molecule]))
+    bold = replace(timid, config=timid.config.model_copy(update={"rare": 1}))
+    assert "1 of the molecules" in unfamiliar(molecule, timid)
+    assert not unfamiliar(molecule, bold)
+    assert "none of the molecules" in unfamiliar(molecule, replace(bold, environments={"x": 9}))
 
 
 def test_no_molecule_outside_is_worse_than_its_start_without_a_word():
