@@ -10,7 +10,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import ase
 import numpy as np
 from rdkit import Chem, rdBase
 from rdkit.Chem.Scaffolds.MurckoScaffold import MurckoScaffoldSmiles
@@ -18,7 +17,7 @@ from rdkit.Chem.Scaffolds.MurckoScaffold import MurckoScaffoldSmiles
 from diffrelax.benchmark.sample import choose_sample, embed_in_basin, in_basin
 from diffrelax.cache import WorkFolder, work_key
 from diffrelax.data.labels import Part
-from diffrelax.data.minima import Minimum, split_of
+from diffrelax.data.minima import Minimum, embed_again, molecule_of, split_of
 from diffrelax.data.packing import pair
 from diffrelax.data.published import SOURCES, read_source
 from diffrelax.data.qm9 import LEVEL, Split, load_qm9
@@ -116,14 +115,7 @@ def in_order(minima: Iterable[Minimum]) -> list[Minimum]:
 
 def start_of(minimum: Minimum, work: WorkFolder) -> Case | None:
     """Find the start of a minimum once; None where there is none."""
-    info = {"smiles": minimum.smiles}
-    atoms = ase.Atoms(minimum.numbers, minimum.positions, info=info)
-    try:
-        with rdBase.BlockLogs():
-            molecule = Molecule.from_atoms(atoms, name=minimum.name, charge=minimum.charge)
-    except ValueError:
-        return None
-    if not molecule.bonds:
+    if (molecule := molecule_of(minimum)) is None:
         return None
     if minimum.start is not None:
         return Case(
@@ -144,7 +136,7 @@ def made_start(molecule: Molecule, minimum: Minimum) -> dict[str, Any]:
     """
     found: Molecule | None
     if minimum.seed is not None:
-        kind, found = "given", embedded(minimum.smiles, minimum.seed, minimum.numbers)
+        kind, found = "given", embed_again(minimum)
     elif found := embed_in_basin(molecule):
         kind = "embedded"
     else:
@@ -157,16 +149,6 @@ def made_start(molecule: Molecule, minimum: Minimum) -> dict[str, Any]:
         return {"kind": kind, "positions": None}
     positions, _ = superpose(found.positions, molecule.positions)
     return {"kind": kind, "positions": positions.tolist(), "start": found.start}
-
-
-def embedded(smiles: str, seed: int, numbers: np.ndarray) -> Molecule | None:
-    """Embed a SMILES; None where that gives other atoms or none."""
-    try:
-        with rdBase.BlockLogs():
-            molecule = Molecule.from_smiles(smiles, seed=seed)
-    except ValueError:
-        return None
-    return molecule if np.array_equal(molecule.numbers, numbers) else None
 
 
 def scaffold(smiles: str) -> str:

@@ -7,7 +7,7 @@ import filecmp
 import shutil
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from diffrelax.atomic import replacing
 from diffrelax.data.packing import Pair, pack, pair
 from diffrelax.diffusion.denoiser import Denoiser
-from diffrelax.files.reading import Rejected, read_file
+from diffrelax.files.reading import Rejected, read_molecules
 from diffrelax.levels.distances import Nearest
 from diffrelax.models.domain import bond_kinds, outside_method
 from diffrelax.models.release import Model, own_weights
@@ -128,13 +128,13 @@ def begin_finetuning(
             f"{folder} has a config.yaml already: choose another folder, or train that model with "
             f"diffrelax train {folder / 'config.yaml'}"
         )
-    copy = folder / data.name
-    if copy.exists() and data.exists() and not filecmp.cmp(copy, data, shallow=False):
-        raise ValueError(f"{copy} is another file than {data}: rename one of them")
+    kept = folder / data.name
+    if kept.exists() and data.exists() and not filecmp.cmp(kept, data, shallow=False):
+        raise ValueError(f"{kept} is another file than {data}: rename one of them")
     if model.config.generation:
         raise ValueError(f"{model.name} generates molecules: fine-tune a model that relaxes them")
     network = _with_level(model.config.network, level)
-    if only_level and (isinstance(network, DenseNetworkConfig) or not network.levels):
+    if only_level and not network.levels:
         raise ValueError(f"{model.name} is not told the level of theory: let it learn all weights")
     minima = load_minima(data, model.config, level)
     training = model.config.training.model_copy(
@@ -146,8 +146,7 @@ def begin_finetuning(
             "batch_size": min(model.config.training.batch_size // 2, len(minima.train_set)),
         }
     )
-    kept = {k: v for k, v in model.config.calibrations.items() if k != level}
-    known = Counter(model.environments or {})
+    learned: Mapping[str, int] = {} if only_level else minima.environments
     config = model.config.model_copy(
         update={
             "name": folder.resolve().name,
@@ -155,14 +154,13 @@ def begin_finetuning(
             "network": network,
             "training": TrainingConfig.model_validate(training.model_dump()),
         }
-        | ({"calibrations": kept} if only_level else _covered_with(model.config, minima))
+        | (_other_bounds(model.config, level) if only_level else _covered(model.config, minima))
     )
-    if not only_level:
-        known += Counter(minima.environments)
     folder.mkdir(parents=True, exist_ok=True)
-    if data.resolve() != copy.resolve():
-        with replacing(copy) as part:
+    if data.resolve() != kept.resolve():
+        with replacing(kept) as part:
             shutil.copyfile(data, part)
+    known = Counter(model.environments or {}) + Counter(learned)
     write_environments(known, folder / ENVIRONMENTS)
     with replacing(folder / "config.yaml") as part:
         part.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
@@ -183,7 +181,12 @@ def _of_length(steps: int, source: TrainingConfig) -> dict[str, Any]:
     }
 
 
-def _covered_with(config: ModelConfig, minima: Minima) -> dict[str, Any]:
+def _other_bounds(config: ModelConfig, level: str) -> dict[str, Any]:
+    """Return the entries of a model that stays as it is at all levels of theory but one."""
+    return {"calibrations": {k: v for k, v in config.calibrations.items() if k != level}}
+
+
+def _covered(config: ModelConfig, minima: Minima) -> dict[str, Any]:
     """Return the entries of what a model covers that learns these minima with all weights."""
     seen = minima.domain
     return {
@@ -226,7 +229,7 @@ def _with_level(
     network: NetworkConfig | DenseNetworkConfig, level: str
 ) -> NetworkConfig | DenseNetworkConfig:
     """Add a level of theory to those that a network tells apart."""
-    if isinstance(network, DenseNetworkConfig) or not network.levels or level in network.levels:
+    if not network.levels or level in network.levels:
         return network
     return network.model_copy(update={"levels": (*network.levels, level)})
 
@@ -253,7 +256,7 @@ def load_minima(path: Path, config: ModelConfig, level: str | None = None) -> Mi
     pairs: list[Pair] = []
     left_out: list[Rejected] = []
     molecules: dict[int, Molecule] = {}
-    found = list(read_file(path))
+    found = read_molecules(path)
     for i, molecule in enumerate(tqdm(found, desc="pairing minima", unit="mol", disable=None)):
         if isinstance(molecule, Rejected):
             left_out.append(molecule)
@@ -274,8 +277,7 @@ def load_minima(path: Path, config: ModelConfig, level: str | None = None) -> Mi
             f"and at least {FEWEST} are needed{reasons}"
         )
     held = set(constitutions[: max(1, round(VALIDATION_SHARE * len(constitutions)))])
-    charges = np.array([molecules[one.index].charge for one in pairs], dtype=np.int8)
-    geometries = replace(pack(pairs), charge=charges, levels=(level or config.level,))
+    geometries = pack(pairs, (level or config.level,))
     validation = np.array([kind in held for kind in kinds])
     train_set = geometries.select(np.flatnonzero(~validation))
     trained = [molecules[i] for i in set(train_set.index.tolist())]

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from diffrelax.clock import NO_TIME, Time
 from diffrelax.errors import each_or_error, told
-from diffrelax.files.reading import Input, Rejected, is_path, read_molecules
+from diffrelax.files.reading import ONE, Input, Rejected, is_path, read_molecules
 from diffrelax.models.batches import (
     End,
     batches,
@@ -173,8 +173,7 @@ def relax(
         level, if ``noise_level`` or ``max_error`` is out of range, or if ``max_error`` is given to
         a model without a calibration or beside a noise level.
     """
-    one = (str, Molecule, Rejected, ase.Atoms, Chem.Mol)
-    single = not is_path(inputs) and (isinstance(inputs, one) or not isinstance(inputs, Iterable))
+    single = not is_path(inputs) and (isinstance(inputs, ONE) or not isinstance(inputs, Iterable))
     molecules = read_molecules(inputs, seed=seed, workers=workers, max_atoms=atom_limit(model))
     if single and isinstance(molecules[0], Rejected):
         raise ValueError(f"{molecules[0].name}: {molecules[0].reason}")

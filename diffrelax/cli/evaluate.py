@@ -63,6 +63,7 @@ def evaluate(
     ] = None,
     device: Device = "cpu",
     threads: Threads = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output")] = False,
 ) -> None:
     """Compare the geometries of a model with those of DFT.
 
@@ -78,13 +79,16 @@ def evaluate(
     from diffrelax.benchmark.hardware import describe_hardware
     from diffrelax.benchmark.sample import choose_sample, start_from
     from diffrelax.data.qm9 import load_qm9
-    from diffrelax.files.writing import check_output, plain_values
+    from diffrelax.files.values import plain_values
+    from diffrelax.files.writing import check_output, would_be_lost
     from diffrelax.levels import LEVELS, check_installed
     from diffrelax.models.release import load_model
     from diffrelax.training.geometries import GeometrySet
 
     if output:
         check_output(output, (".json",))
+        if output.exists() and not overwrite:
+            raise would_be_lost(output)
     peers = [level.value for level in levels or [Peer.gfn2_xtb]]
     for level in {*peers, start}.intersection(LEVELS):
         check_installed(level)

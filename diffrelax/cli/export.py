@@ -24,9 +24,8 @@ from diffrelax.cli.relax import load_checked, read_parts, tell_aim
 
 if TYPE_CHECKING:
     from diffrelax.dft import DFTSettings
-    from diffrelax.files.reading import Input, Rejected
+    from diffrelax.files.reading import Input
     from diffrelax.molecule import Molecule
-    from diffrelax.relaxation import Relaxation
 
 TABLE = "molecules.csv"
 COLUMNS = ("name", "smiles", "charge", "multiplicity", "verdict", "reason", "files")
@@ -63,6 +62,7 @@ def export(
     """Relax molecules, and write inputs for another program."""
     from diffrelax.cli.report import Report, report_each
     from diffrelax.dft import DFTSettings
+    from diffrelax.files.reading import Rejected
     from diffrelax.files.writing import check_no_input
     from diffrelax.levels.profiles import Profile
     from diffrelax.relaxation import relax_each
@@ -81,18 +81,21 @@ def export(
 
     def results(left: Iterator[Input]) -> Iterator[list[Result]]:
         for ((source, molecule, _),) in read_parts(left, 1, seed=seed):
-            result, error = _as_it_is(molecule), None
+            error = None
             if relax:
                 options = {"level": aim, "noise_level": noise_level}
                 ((result, error),) = relax_each([molecule], loaded, **options)
-            row = MoleculeRow.of_relaxation(result) | {"files": []}
-            if not relax and result.molecule:
-                row["verdict"] = "as given"
-            if result.molecule:
-                row["files"], notes = _write(result.molecule, output, taken, settings)
+                row, end = MoleculeRow.of_relaxation(result), result.molecule
+            elif isinstance(molecule, Rejected):
+                row, end = MoleculeRow.of(molecule.name, None, "failed", molecule.reason), None
+            else:
+                row, end = MoleculeRow.of(molecule.name, molecule, "as given", ""), molecule
+            row["files"] = []
+            if end:
+                row["files"], notes = _write(end, output, taken, settings)
                 row["reason"] = "; ".join(filter(None, (row["reason"], *notes)))
             write_line([*(row[name] for name in COLUMNS[:-1]), " ".join(row["files"])])
-            yield [Result(source, row, result.molecule, error=error)]
+            yield [Result(source, row, end, error=error)]
         print(f"{len(taken)} inputs for {to} in {output}, listed in {TABLE}", file=sys.stderr)
 
     report = Report(None, {}, lambda row: bool(row["files"]), json_lines=json_lines)
@@ -116,15 +119,6 @@ def _write(
     stem = safe_stem(molecule.name, taken)
     paths = write_input(molecule, folder, stem, settings.calculator, hessian)
     return [path.name for path in paths], notes
-
-
-def _as_it_is(molecule: Molecule | Rejected) -> Relaxation:
-    from diffrelax.files.reading import Rejected
-    from diffrelax.relaxation import Relaxation
-
-    if isinstance(molecule, Rejected):
-        return Relaxation(molecule.name, "failed", molecule.reason, None, None)
-    return Relaxation(molecule.name, "refused", "", molecule, molecule)
 
 
 def _check_folder(folder: Path, overwrite: bool) -> None:

@@ -34,7 +34,7 @@ def minima(
     ],
     level: Annotated[
         Literal["aimnet2", "gfn2-xtb", "gfn-ff", "mmff94", "uff"],
-        typer.Option(help="Level of theory; gfn2-xtb by the program xtb"),
+        typer.Option(help="Level of theory"),
     ] = "aimnet2",
     fmax: Annotated[float, typer.Option(help="Largest force at the end, eV/Å")] = 0.015,
     seed: Seed = 42,
@@ -54,7 +54,6 @@ def minima(
     from diffrelax.files.writing import check_output
     from diffrelax.levels import check_installed
     from diffrelax.levels.batch import relax_many
-    from diffrelax.levels.xtb_program import find_program
     from diffrelax.results.journal import Result
     from diffrelax.results.rows import MoleculeRow
 
@@ -62,8 +61,6 @@ def minima(
         raise ValueError(f"fmax {fmax} eV/Å: give a positive number")
     check_output(output, inputs=inputs)
     check_installed(level)
-    if level == "gfn2-xtb":
-        find_program(level)
     set_threads(threads)
     settings = {"command": "minima", "level": level, "fmax": fmax, "seed": seed}
 

@@ -20,7 +20,7 @@ from rdkit import rdBase
 from tqdm.auto import tqdm
 
 from diffrelax.data.packing import Pair, pack, pair, pair_with
-from diffrelax.data.qm9 import Split
+from diffrelax.data.qm9 import SPLITS, Split
 from diffrelax.geometry import bond_matrix
 from diffrelax.molecule import Molecule
 from diffrelax.training.config import TrainingConfig
@@ -28,7 +28,6 @@ from diffrelax.training.geometries import GeometrySet
 
 SEALED = (0, 1)
 SPLIT_OF_REMAINDER: dict[int, Split] = {2: "test", 3: "test", 4: "validation"}
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 BASIN = TrainingConfig()
 
 
@@ -103,45 +102,52 @@ def pack_minima(minima: Sequence[Minimum], level: str, *, relax: bool) -> dict[S
     packed = {}
     for split in SPLITS:
         chosen = [
-            (one, m.charge)
+            one
             for one, m in zip(pairs, minima, strict=True)
             if one is not None and split_of(m.remainder, m.name) == split
         ]
         if chosen:
-            charges = np.array([charge for _, charge in chosen], dtype=np.int8)
-            packed[split] = replace(
-                pack([one for one, _ in chosen]), charge=charges, levels=(level,)
-            )
+            packed[split] = pack(chosen, (level,))
     return packed
 
 
-def _given_pair(minimum: Minimum) -> Pair | None:
-    start = minimum.start if minimum.seed is None else _embedded(minimum, minimum.seed)
-    if start is None:
-        return None
-    bonded = bond_matrix(minimum.numbers, minimum.positions)
-    return pair_with(
-        start, minimum.numbers, minimum.positions, bonded, minimum.place, minimum.smiles
-    )
-
-
-def _embedded(minimum: Minimum, seed: int) -> np.ndarray | None:
-    """Embed a minimum's SMILES again; None where that gives other atoms or none."""
+def molecule_of(minimum: Minimum) -> Molecule | None:
+    """Return a minimum as a molecule; None where its bonds cannot be perceived."""
+    atoms = ase.Atoms(minimum.numbers, minimum.positions, info={"smiles": minimum.smiles})
     try:
         with rdBase.BlockLogs():
-            molecule = Molecule.from_smiles(minimum.smiles, seed=seed)
+            molecule = Molecule.from_atoms(atoms, name=minimum.name, charge=minimum.charge)
     except ValueError:
         return None
-    same = np.array_equal(molecule.numbers, minimum.numbers)
-    return molecule.positions if same else None
+    return molecule if molecule.bonds else None
+
+
+def embed_again(minimum: Minimum) -> Molecule | None:
+    """Embed the SMILES of a minimum with its seed; None where that gives other atoms or none."""
+    assert minimum.seed is not None
+    try:
+        with rdBase.BlockLogs():
+            molecule = Molecule.from_smiles(minimum.smiles, seed=minimum.seed)
+    except ValueError:
+        return None
+    return molecule if np.array_equal(molecule.numbers, minimum.numbers) else None
+
+
+def _given_pair(minimum: Minimum) -> Pair | None:
+    start = minimum.start
+    if minimum.seed is not None and (embedded := embed_again(minimum)):
+        start = embedded.positions
+    if start is None:
+        return None
+    arrays = start, minimum.numbers, minimum.positions
+    bonded = bond_matrix(*arrays[1:])
+    return pair_with(*arrays, bonded, minimum.place, minimum.smiles, minimum.charge)
 
 
 def _relaxed_pair(minimum: Minimum) -> Pair | None:
-    atoms = ase.Atoms(minimum.numbers, minimum.positions, info={"smiles": minimum.smiles})
+    if (molecule := molecule_of(minimum)) is None:
+        return None
     try:
-        molecule = Molecule.from_atoms(atoms, name=minimum.name, charge=minimum.charge)
-        if not molecule.bonds:
-            return None
         with rdBase.BlockLogs():
             made = pair(molecule.to_rdkit(), minimum.place, "mmff94")
     except ValueError:

@@ -30,6 +30,7 @@ class Pair:
         The molecule's number in its source.
     smiles : str
         Isomeric, its stereochemistry read from ``positions``.
+    charge : int
     numbers : (n_atoms,) uint8 array
     positions : (n_atoms, 3) array, Å
         The minimum, centred.
@@ -42,6 +43,7 @@ class Pair:
 
     index: int
     smiles: str
+    charge: int
     numbers: np.ndarray
     positions: np.ndarray
     starts: np.ndarray
@@ -60,14 +62,14 @@ def pair(mol: Chem.Mol, index: int, level: StartLevel) -> Pair:
     level : {"mmff94", "uff", "gfn2-xtb"}
     """
     assign_stereo(mol)
-    smiles = Chem.MolToSmiles(Chem.RemoveHs(mol))
+    about = index, Chem.MolToSmiles(Chem.RemoveHs(mol)), Chem.GetFormalCharge(mol)
     minimum = mol.GetConformer().GetPositions()
     minimum -= minimum.mean(axis=0)
     numbers = np.array([a.GetAtomicNum() for a in mol.GetAtoms()], dtype=np.uint8)
     if (relaxed := _relaxed(mol, level)) is None:
-        return Pair(index, smiles, numbers, minimum, minimum, np.nan, np.nan)
+        return Pair(*about, numbers, minimum, minimum, np.nan, np.nan)
     bonded = Chem.GetAdjacencyMatrix(mol).astype(bool)
-    return pair_with(relaxed, numbers, minimum, bonded, index, smiles)
+    return pair_with(relaxed, numbers, minimum, bonded, *about)
 
 
 def pair_with(
@@ -77,6 +79,7 @@ def pair_with(
     bonded: np.ndarray,
     index: int,
     smiles: str,
+    charge: int,
 ) -> Pair:
     """Pair a minimum with a start that is known.
 
@@ -87,11 +90,13 @@ def pair_with(
     bonded : (n_atoms, n_atoms) bool array
     index : int
     smiles : str
+    charge : int
     """
     minimum = minimum - minimum.mean(axis=0)
     start, rmsd = superpose(start, minimum)
     torsion = float(torsion_changes(bonded, start, minimum).max(initial=0.0))
-    return Pair(index, smiles, numbers.astype(np.uint8), minimum, start, rmsd, torsion)
+    about = index, smiles, charge
+    return Pair(*about, numbers.astype(np.uint8), minimum, start, rmsd, torsion)
 
 
 def _relaxed(mol: Chem.Mol, level: StartLevel) -> np.ndarray | None:
@@ -105,8 +110,8 @@ def _relaxed(mol: Chem.Mol, level: StartLevel) -> np.ndarray | None:
     return None if unfinished else mol.GetConformer().GetPositions()
 
 
-def pack(pairs: Sequence[Pair]) -> GeometrySet:
-    """Put pairs into flat arrays, in their order."""
+def pack(pairs: Sequence[Pair], levels: tuple[str, ...] = ()) -> GeometrySet:
+    """Put pairs into flat arrays, in their order; ``levels`` names their level of theory."""
     sizes = [len(pair.numbers) for pair in pairs]
     return GeometrySet(
         index=np.array([pair.index for pair in pairs]),
@@ -117,4 +122,6 @@ def pack(pairs: Sequence[Pair]) -> GeometrySet:
         start_rmsd=np.array([pair.start_rmsd for pair in pairs], dtype=np.float32),
         start_torsion=np.array([pair.start_torsion for pair in pairs], dtype=np.float32),
         smiles=np.array([pair.smiles.encode() for pair in pairs]),
+        charge=np.array([pair.charge for pair in pairs], dtype=np.int8),
+        levels=levels,
     )

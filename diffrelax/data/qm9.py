@@ -22,7 +22,7 @@ from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread, current_thread, main_thread
 from time import monotonic
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 LEVEL = "B3LYP/6-31G(2df,p)"
 Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 SPLIT_OF_REMAINDER: dict[int, Split] = {0: "test", 10: "validation"}
 SEALED_REMAINDER = 5
 ONE_IN: dict[StartLevel, int] = {"mmff94": 1, "uff": 1, "gfn2-xtb": 20}
@@ -88,7 +89,7 @@ def load_qm9(
     ValueError
         If the ``qm9pack`` package is not installed and a packed file does not exist.
     """
-    if split not in ("train", "validation", "test"):
+    if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}: choose train, validation or test")
     folder = cache or default_cache()
     sets = []

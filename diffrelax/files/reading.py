@@ -100,6 +100,26 @@ def read_molecules(
 ) -> list[Molecule | Rejected]:
     """Read molecules from anything that holds them; the front door for every input.
 
+    Files may be:
+
+    - ``.smi``, ``.txt``: a SMILES or InChI and optionally a name on each line; lines that start
+      with ``#`` and blank lines are skipped; unnamed molecules are named by their SMILES.
+    - ``.csv``, ``.tsv``: a header, and a row for each molecule, parted by commas, semicolons or
+      tabs. The column of SMILES is ``smiles`` or ends so; failing that, ``inchi``. Names are taken
+      from ``name``, ``title``, ``id``, or what ends in ``name`` or ``_id``.
+    - ``.sdf``, ``.mol``: V2000 or V3000. Records in 2D or without hydrogens are embedded like a
+      SMILES. The properties ``charge`` and ``multiplicity`` are honoured.
+    - ``.xyz``, ``.extxyz``: many frames. The keys ``charge``, ``multiplicity`` (or
+      ``spin_multiplicity``), ``name`` and ``smiles`` of the comment line are honoured, the first
+      two also as in ``charge: -1, multiplicity 2``; a comment of two integers alone is charge and
+      multiplicity. A frame that announces a wrong number of atoms is rejected up to the next line
+      that is only an integer.
+    - ``.pdb``: a molecule for each model. Bonds are perceived from elements, positions and formal
+      charges.
+
+    Each may be compressed, with ``.gz`` behind its suffix. Unnamed records are named
+    ``<file stem>-<i>``, counted from 1, or ``<file stem>`` if alone.
+
     Parameters
     ----------
     inputs : str, path, Molecule, ase.Atoms, rdkit.Chem.Mol, or an iterable of these
@@ -194,39 +214,6 @@ def read_one(given: Input, *, seed: int = 42) -> Molecule:
     if isinstance(found[0], Rejected):
         raise ValueError(f"{found[0].name}: {found[0].reason}")
     return found[0]
-
-
-def read_file(path: str | os.PathLike[str]) -> list[Molecule | Rejected]:
-    """Read all molecules of a file, in order.
-
-    - ``.smi``, ``.txt``: a SMILES or InChI and optionally a name on each line; lines that start
-      with ``#`` and blank lines are skipped; unnamed molecules are named by their SMILES.
-    - ``.csv``, ``.tsv``: a header, and a row for each molecule, parted by commas, semicolons or
-      tabs. The column of SMILES is ``smiles`` or ends so; failing that, ``inchi``. Names are taken
-      from ``name``, ``title``, ``id``, or what ends in ``name`` or ``_id``.
-    - ``.sdf``, ``.mol``: V2000 or V3000. Records in 2D or without hydrogens are embedded like a
-      SMILES. The properties ``charge`` and ``multiplicity`` are honoured.
-    - ``.xyz``, ``.extxyz``: many frames. The keys ``charge``, ``multiplicity`` (or
-      ``spin_multiplicity``), ``name`` and ``smiles`` of the comment line are honoured, the first
-      two also as in ``charge: -1, multiplicity 2``; a comment of two integers alone is charge and
-      multiplicity. A frame that announces a wrong number of atoms is rejected up to the next line
-      that is only an integer.
-    - ``.pdb``: a molecule for each model. Bonds are perceived from elements, positions and formal
-      charges.
-
-    Each may be compressed, with ``.gz`` behind its suffix. Unnamed records are named
-    ``<file stem>-<i>``, counted from 1, or ``<file stem>`` if alone.
-
-    Parameters
-    ----------
-    path : path
-
-    Returns
-    -------
-    list of Molecule or Rejected
-        One `Rejected` for each bad record, and one where the file cannot be read (on).
-    """
-    return list(each_molecule(Path(path)))
 
 
 def records_in(file: BufferedReader, source: str, suffix: str) -> Iterator[Record | Rejected]:

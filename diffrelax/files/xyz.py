@@ -81,27 +81,19 @@ def parse(record: str, name: str, seed: int, max_atoms: int | None = None) -> Mo
 
 
 def text(molecule: Molecule | ase.Atoms, info: Mapping[str, Any], number: int) -> str:
-    """Return a frame with name, SMILES, charge, multiplicity and the rest in its comment."""
+    """Return a frame with name, SMILES, charge, multiplicity and the rest in its comment.
+
+    Texts are written so that ASE reads them as they were; empty ones are left out.
+    """
     atoms = molecule.to_atoms() if isinstance(molecule, Molecule) else molecule.copy()
-    own = set(atoms.info)  # which are read in capitals, too
-    atoms.info |= {
-        key: value
-        for key, value in info.items()
-        if key in own or _plain_key(key).lower() not in own
-    }
-    return frame_text(atoms)
-
-
-def frame_text(frame: ase.Atoms) -> str:
-    """Return atoms as a frame whose texts ASE reads as they were; empty ones are left out."""
-    atoms = frame.copy()
+    own = atoms.info  # which are read in capitals, too
+    more = {k: v for k, v in info.items() if k in own or _plain_key(k).lower() not in own}
     atoms.info = {
-        key: _escaped(value) if isinstance(value, str) else value
-        for key, value in ((_plain_key(key), value) for key, value in frame.info.items())
-        if key
-        and key not in OF_THE_FRAME
+        plain: _escaped(value) if isinstance(value, str) else value
+        for key, value in {**own, **more}.items()
+        if (plain := _plain_key(key)) and plain not in OF_THE_FRAME
         and not (value is None or (isinstance(value, str) and not value))
-    }
+    }  # fmt: skip
     file = StringIO()
     ase.io.write(file, atoms, format="extxyz")
     return file.getvalue()

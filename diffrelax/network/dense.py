@@ -32,8 +32,7 @@ class DenseNetwork(Network):
             nn.SiLU(),
         )
         self.layers = nn.ModuleList(
-            DenseLayer(config.channels, config.radial, config.coarse, config.channels)
-            for _ in range(config.layers)
+            DenseLayer(config.channels, config.radial, config.coarse) for _ in range(config.layers)
         )
         self.readout = nn.Linear(config.channels, 1, bias=False)
         nn.init.zeros_(self.readout.weight)

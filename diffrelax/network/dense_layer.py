@@ -23,14 +23,12 @@ class DenseLayer(nn.Module):
     ----------
     channels, radial, coarse : int
         See :class:`~diffrelax.network.config.DenseNetworkConfig`.
-    condition : int
-        Length of the vector that conditions the layer.
     """
 
     values: Tensor
     projection: Tensor
 
-    def __init__(self, channels: int, radial: int, coarse: int, condition: int) -> None:
+    def __init__(self, channels: int, radial: int, coarse: int) -> None:
         super().__init__()
         self.messages = nn.ModuleList(
             nn.Linear(channels, radial * channels, bias=False) for _ in DEGREES
@@ -42,7 +40,7 @@ class DenseLayer(nn.Module):
             nn.Linear(channels, channels, bias=False) for _ in DEGREES
         )
         self.mixing = nn.ModuleList(nn.Linear(2 * channels, channels, bias=False) for _ in DEGREES)
-        self.film = nn.Linear(condition, 2 * channels)
+        self.film = nn.Linear(channels, 2 * channels)
         self.gates = nn.Linear(channels, 3 * channels)
         begin(self, self.film, self.gates)
 
@@ -54,7 +52,7 @@ class DenseLayer(nn.Module):
         x : (n_molecules, 9, n_atoms, n_channels) tensor
         basis : four tensors
             From :class:`~diffrelax.network.dense_pairs.PairBasis`.
-        condition : (n_molecules, n_condition) tensor
+        condition : (n_molecules, n_channels) tensor
         """
         a = rms_norm(self._gather(by_degree(rms_norm(x)), basis))
         samples = torch.matmul(self.values, a.flatten(2))

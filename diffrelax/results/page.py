@@ -25,8 +25,9 @@ from markupsafe import Markup
 
 from diffrelax.atomic import replacing
 from diffrelax.files.writing import as_bytes
-from diffrelax.geometry import bond_matrix, superpose
+from diffrelax.geometry import superpose
 from diffrelax.molecule import Molecule
+from diffrelax.molecule.perception import near_pairs
 from diffrelax.results.rows import UNKNOWN, Columns
 
 MOST_OF_ROWS, MOST_OF_GEOMETRIES = 5_000_000, 4_000_000  # characters, so that browsers open it
@@ -265,8 +266,7 @@ def _frame(label: str, molecule: Molecule, target: Molecule) -> dict[str, Any]:
 def _constitution(molecule: Molecule) -> dict[str, Any]:
     bonds = [list(bond) for bond in molecule.bonds]
     if not bonds:
-        near = np.triu(bond_matrix(molecule.numbers, molecule.positions))
-        bonds = [[int(i), int(j), 1] for i, j in np.argwhere(near)]
+        bonds = [[*two, 1] for two in near_pairs(molecule.numbers, molecule.positions).tolist()]
     return {"symbols": " ".join(molecule.symbols), "bonds": bonds}
 
 

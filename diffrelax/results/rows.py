@@ -91,7 +91,10 @@ class ModelColumns(Columns):
     smiles: str | None = perhaps("isomeric and canonical")
     charge: int | None = perhaps("e")
     multiplicity: int | None = perhaps("2S + 1")
-    verdict: str = column("`relaxed`, `refused`, `fell_back`, `failed`; of minima `minimum`")
+    verdict: str = column(
+        "`relaxed`, `refused`, `fell_back`, `failed`; of minima `minimum`, of exports without a "
+        "relaxation `as given`"
+    )
     reason: str = column("what went wrong, or what to beware of", default="")
     start: str | None = perhaps("where the start came from: `given`, `mmff94`, `uff`, …")
     noise_level: float | None = perhaps(

@@ -15,7 +15,7 @@ from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.diffusion.reading import Calibration, ErrorBound, read, root_mean_square
 from diffrelax.diffusion.schedule import RelaxationSchedule, relax_positions
 from diffrelax.geometry import superpose
-from diffrelax.training.geometries import Batch, GeometrySet, collate
+from diffrelax.training.geometries import Batch, GeometrySet, like_batches
 
 # Different molecules of a level. What stays below the bound is Beta(28, 3) distributed: 90 ± 5%.
 FEWEST = 30
@@ -81,7 +81,11 @@ def calibrate(
     fewest = min((len(np.unique(validation_set.smiles[places])) for places in chosen), default=0)
     if fewest < FEWEST:
         return None
-    batches = [list(_batches(denoiser, validation_set, places)) for places in chosen]
+    device, everything = next(denoiser.parameters()).device, np.ones(len(validation_set), bool)
+    batches = [
+        [b.to(device) for b in like_batches(validation_set, places, everything, BATCH)]
+        for places in chosen
+    ]
     levels = [_Level.measured(denoiser, of_level, schedule) for of_level in batches]
     last = schedule.polish[-1]
     minima = [read(denoiser, b.numbers, b.positions, last, b.theory)[0] for b in batches[0]]
@@ -126,7 +130,7 @@ class _Level:
                 (
                     read(denoiser, *given, schedule.polish[-1], batch.theory)[0],
                     root_mean_square(end - estimates[0], batch.numbers),
-                    _errors(end, batch),
+                    torch.tensor([superpose(*pair)[1] for _, *pair in batch.unpadded(end)]),
                 )
             )
         return cls(
@@ -140,24 +144,6 @@ def _chosen(validation_set: GeometrySet, usable: np.ndarray) -> Iterator[np.ndar
     for level in range(levels.max(initial=-1) + 1):
         places = np.flatnonzero(usable & (levels == level))
         yield np.random.default_rng(0).permutation(places)[:MOST]
-
-
-def _batches(
-    denoiser: Denoiser, validation_set: GeometrySet, chosen: np.ndarray
-) -> Iterator[Batch]:
-    chosen = chosen[np.argsort(validation_set.sizes[chosen], kind="stable")]
-    usable = np.ones(len(validation_set), dtype=bool)
-    for i in range(0, len(chosen), BATCH):
-        batch = collate(validation_set, chosen[i : i + BATCH], usable)
-        yield batch.to(next(denoiser.parameters()).device)
-
-
-def _errors(ends: Tensor, batch: Batch) -> Tensor:
-    rows = zip(batch.numbers.cpu(), ends.cpu(), batch.positions.cpu(), strict=True)
-    return torch.tensor(
-        [superpose(end[z > 0].numpy(), minimum[z > 0].numpy())[1] for z, end, minimum in rows],
-        device=ends.device,
-    )
 
 
 def _fit_bound(levels: list[_Level]) -> ErrorBound:

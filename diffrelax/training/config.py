@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Discriminator,
     Field,
     Tag,
@@ -19,7 +17,7 @@ from diffrelax.diffusion.denoiser import Denoiser, DenoiserConfig
 from diffrelax.diffusion.joint import GenerationConfig, JointDenoiser
 from diffrelax.diffusion.reading import Calibration
 from diffrelax.diffusion.schedule import RelaxationSchedule
-from diffrelax.entries import read_record
+from diffrelax.entries import Entries, read_record
 from diffrelax.network.config import DenseNetworkConfig, NetworkConfig
 from diffrelax.training.learned import Learned
 
@@ -50,7 +48,7 @@ Network = Annotated[
 ]
 
 
-class TrainingConfig(BaseModel):
+class TrainingConfig(Entries):
     """How a model is trained.
 
     Attributes
@@ -106,8 +104,6 @@ class TrainingConfig(BaseModel):
         Number of validation molecules of each level of theory that are relaxed.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     data: str = "qm9"
     starts: tuple[StartLevel, ...] = Field(default=("mmff94",), min_length=1)
     base: str | None = None
@@ -154,7 +150,7 @@ class TrainingConfig(BaseModel):
         return [self.steps >> i for i in reversed(range(self.checkpoints)) if self.steps >> i]
 
 
-class ModelConfig(BaseModel):
+class ModelConfig(Entries):
     """A model: its name, its shape, how it was trained, and how it relaxes.
 
     Attributes
@@ -186,8 +182,6 @@ class ModelConfig(BaseModel):
         knows no bridge.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     name: str
     level: str
     largest: int = Field(default=29, gt=0)
@@ -195,12 +189,12 @@ class ModelConfig(BaseModel):
     limit: int = Field(default=MAX_ATOMS, gt=0)
     bonds: tuple[tuple[int, int], ...] = QM9_BONDS
     rare: int = Field(default=5, gt=0)
-    learned: dict[str, Learned] = {}
+    learned: dict[str, Learned] = Field(default_factory=dict)
     network: Network = NetworkConfig()
     denoiser: DenoiserConfig = DenoiserConfig()
     training: TrainingConfig = TrainingConfig()
     relaxation: RelaxationSchedule = RelaxationSchedule()
-    calibrations: dict[str, Calibration] = {}
+    calibrations: dict[str, Calibration] = Field(default_factory=dict)
     generation: GenerationConfig | None = None
 
     @model_validator(mode="before")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from hashlib import sha256
 from pathlib import Path
@@ -224,6 +224,20 @@ class Batch:
         """Return the batch on a device."""
         return self._map(lambda tensor: tensor.to(device))
 
+    def unpadded(self, ends: Tensor) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Yield the numbers, the end and the minimum of each molecule alone.
+
+        Parameters
+        ----------
+        ends : (n_molecules, n_atoms, 3) tensor, Å
+        """
+        for numbers, *both in zip(
+            self.numbers.cpu(), ends.cpu(), self.positions.cpu(), strict=True
+        ):
+            real = numbers > 0
+            end, minimum = (positions[real].numpy() for positions in both)
+            yield numbers[real].numpy(), end, minimum
+
     def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
         return Batch(
             numbers=change(self.numbers),
@@ -232,6 +246,15 @@ class Batch:
             has_start=change(self.has_start),
             theory=Theory(*map(change, self.theory)),
         )
+
+
+def like_batches(
+    geometries: GeometrySet, molecules: np.ndarray, has_start: np.ndarray, size: int
+) -> Iterator[Batch]:
+    """Pad molecules of like size together, the smallest first, see `collate`."""
+    ordered = molecules[np.argsort(geometries.sizes[molecules], kind="stable")]
+    for i in range(0, len(ordered), size):
+        yield collate(geometries, ordered[i : i + size], has_start)
 
 
 def collate(geometries: GeometrySet, molecules: np.ndarray, has_start: np.ndarray) -> Batch:

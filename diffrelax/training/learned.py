@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
+from diffrelax.entries import Entries
 from diffrelax.training.geometries import GeometrySet
 
 
-class Learned(BaseModel):
+class Learned(Entries):
     """What has been learned at one level of theory.
 
     Attributes
@@ -19,8 +19,6 @@ class Learned(BaseModel):
     most_heavy : int
         Heavy atoms of the molecule that has the most of them.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     minima: int
     elements: tuple[int, ...]

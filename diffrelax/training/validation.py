@@ -8,7 +8,7 @@ from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.diffusion.schedule import relax_positions
 from diffrelax.geometry import geometry_errors
 from diffrelax.training.config import ModelConfig
-from diffrelax.training.geometries import GeometrySet, collate
+from diffrelax.training.geometries import GeometrySet, like_batches
 from diffrelax.training.log import Errors
 
 BATCH = 64
@@ -24,17 +24,12 @@ def validate(ema: Denoiser, validation_set: GeometrySet, config: ModelConfig) ->
     for level in np.unique(validation_set.level[shuffled]):
         chosen = shuffled[validation_set.level[shuffled] == level]
         chosen = chosen[: settings.validation_molecules]
-        chosen = chosen[np.argsort(validation_set.sizes[chosen], kind="stable")]
         errors = []
-        for i in range(0, len(chosen), BATCH):
-            batch = collate(validation_set, chosen[i : i + BATCH], usable).to(device)
+        for padded in like_batches(validation_set, chosen, usable, BATCH):
+            batch = padded.to(device)
             given = batch.numbers, batch.starts
-            ends = relax_positions(ema, *given, config.relaxation, theory=batch.theory).cpu()
-            rows = zip(batch.numbers.cpu(), ends, batch.positions.cpu(), strict=True)
-            for numbers, end, minimum in rows:
-                real = numbers > 0
-                arrays = (numbers[real], end[real], minimum[real])
-                errors.append(geometry_errors(*(array.numpy() for array in arrays)))
-        names = validation_set.levels
-        found.append(Errors.of(names[level] if names else "", errors))
+            ends = relax_positions(ema, *given, config.relaxation, theory=batch.theory)
+            errors += [geometry_errors(*one) for one in batch.unpadded(ends)]
+        names = validation_set.levels or (config.level,)
+        found.append(Errors.of(names[level], errors))
     return found

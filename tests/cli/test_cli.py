@@ -432,7 +432,10 @@ def test_train_and_evaluate_on_a_small_data_set(run, tmp_path, geometries, monke
     assert out.startswith("| start: DFT minimum | aligned RMSD, Å |")
     assert out.splitlines()[2].startswith("| minimum | 0.000 [0.000, 0.000] |")
     replace(geometries, levels=("none",)).save(tmp_path / "own.npz")
-    _, out, _ = run("evaluate", weights, "--data", tmp_path / "own.npz", "-n", 3, "-o", result)
+    own = ("evaluate", weights, "--data", tmp_path / "own.npz", "-n", 3, "-o", result)
+    status, out, err = run(*own)
+    assert status == 2 and not out and "would be lost" in err
+    _, out, _ = run(*own, "--overwrite")
     assert [line.split()[1] for line in out.splitlines()[2:]] == ["mmff94", "gfn2-xtb", "tiny-1"]
     assert json.loads(result.read_text())["split"] == "own.npz"
     status, _, err = run("evaluate", weights, "-n", 3, "--aim", "r2SCAN-3c")

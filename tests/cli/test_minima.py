@@ -5,7 +5,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from diffrelax.files.reading import read_file
+from diffrelax.files.reading import read_molecules
 from diffrelax.levels import batch, get_calculator, relax_at_level
 from diffrelax.levels.batch import relax_many
 from diffrelax.molecule import Molecule
@@ -30,7 +30,7 @@ def test_minima_are_made_and_every_molecule_is_accounted_for(run, tmp_path, libr
     assert told == ["a", "b", "c", "d", "e"]
     assert "'C1C' is not a SMILES" in out and "closed shells" in out
     assert f"3 geometries in {output}; 2 without a geometry" in err
-    found = read_file(output)
+    found = read_molecules(output)
     assert [(m.name, m.charge) for m in found] == [("a", 0), ("c", -1), ("e", 0)]
     for molecule in found:
         atoms = molecule.to_atoms()
@@ -63,3 +63,9 @@ def test_each_molecule_keeps_its_place_and_its_own_failure():
     many = relax_many(molecules, "mmff94", fmax=0.05)
     assert many[0].energy == relax_at_level(molecules[0], "mmff94", fmax=0.05).energy
     assert [len(end.positions) for end in many] == [9, 4, 5]
+
+
+def test_gfn2_xtb_needs_no_program(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("diffrelax.levels.xtb_program.shutil.which", lambda _: None)
+    status, out, _ = run("minima", "O water", "-o", tmp_path / "o.sdf", "--level", "gfn2-xtb")
+    assert status == 0 and out.startswith("water  minimum")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from diffrelax.files.reading import read_file
+from diffrelax.files.reading import read_molecules
 
 needs_xtb = pytest.mark.skipif(shutil.which("xtb") is None, reason="needs the xtb program")
 
@@ -32,13 +32,13 @@ def test_a_crash_of_the_program_costs_its_molecule_only(run, tmp_path: Path) -> 
     assert (good["level"], good["scf_cycles"], good["density_fit"]) == ("gfn2-xtb", None, None)
     assert [arm["start"] for arm in good["arms"]] == ["diffusion", "mmff94"]
     assert "1 failed; the same command tries again" in err
-    assert [one.name for one in read_file(output)] == ["CO"]
+    assert [one.name for one in read_molecules(output)] == ["CO"]
     program.write_text(f"#!/bin/sh\n{whole}")
     again, out, told = run(*arguments, "--compare", "mmff94", "--json")
     (mended,) = (json.loads(line) for line in out.splitlines())
     assert again == 0 and mended["name"] == "C[NH3+]" and mended["converged"], told
     assert "1 molecule done before" in told
-    assert [one.name for one in read_file(output)] == ["CO", "C[NH3+]"]
+    assert [one.name for one in read_molecules(output)] == ["CO", "C[NH3+]"]
     again, _, told = run(*arguments, "--compare", "mmff94")
     assert again == 0 and "nothing is left to do" in told
 

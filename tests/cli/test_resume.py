@@ -15,7 +15,7 @@ import pytest
 
 from diffrelax import relaxation
 from diffrelax.benchmark.speedup import units
-from diffrelax.files.reading import read_file, read_molecules
+from diffrelax.files.reading import read_molecules
 from diffrelax.files.writing import write_molecules
 from diffrelax.levels import batch
 from diffrelax.molecule import Molecule
@@ -84,7 +84,7 @@ def test_other_settings_are_not_mixed_and_nothing_is_overwritten(run, tmp_path, 
     assert status == 2 and "exists and would be lost" in err
     assert output.read_bytes() == made
     assert run("relax", "CCO", "-o", output, "--overwrite")[0] == 0
-    assert [one.name for one in read_file(output)] == ["CCO"]
+    assert [one.name for one in read_molecules(output)] == ["CCO"]
 
 
 def test_dft_goes_on_with_the_next_molecule(run, tmp_path, monkeypatch):
@@ -149,7 +149,7 @@ def test_a_killed_command_goes_on(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "molecules done before, going on from there" in done.stderr
     assert len(done.stdout.splitlines()) < 131
-    assert [one.name for one in read_file(output)] == [f"m{i}" for i in range(len(smiles))]
+    assert [one.name for one in read_molecules(output)] == [f"m{i}" for i in range(len(smiles))]
 
 
 def test_results_are_there_before_the_end(tmp_path):
@@ -177,7 +177,7 @@ def test_molecules_from_standard_input(run, tmp_path, monkeypatch):
     told = [line.split("  ")[:2] for line in out.splitlines()]
     assert told[1] == ["bad", told[1][1]] and told[1][1].startswith("failed")
     assert [one[0] for one in told] == ["ethanol", "bad", "InChI=1S/CH4/h1H4", "ethane"]
-    assert status == 1 and len(read_file(tmp_path / "out.sdf.gz")) == 3
+    assert status == 1 and len(read_molecules(tmp_path / "out.sdf.gz")) == 3
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(b"\n"))))
     status, out, _ = run("relax", "-")
     assert status == 1 and "standard input is empty" in out
@@ -202,7 +202,7 @@ def test_properties_go_with_their_molecules(run, tmp_path):
     assert (frame.info["name"], frame.info["pIC50"]) == ("m", 7.25)
     assert frame.info["verdict"] == "relaxed" and frame.calc is None
     text = (tmp_path / "out.sdf").read_text()
-    assert len(read_file(tmp_path / "out.sdf")) == text.count("<pIC50>") == 2
+    assert len(read_molecules(tmp_path / "out.sdf")) == text.count("<pIC50>") == 2
     assert re.search(r"<assay>.*\na/b\n", text) and re.search(r"<cas>.*\n007\n", text)
     assert "<energy>" not in text and "refused" not in text
 
@@ -238,7 +238,7 @@ def test_an_error_inside_costs_one_molecule_only(run, tmp_path, library, monkeyp
     monkeypatch.setattr(relaxation, "relax_molecules", broken)
     status, out, _ = run("relax", library, "-o", tmp_path / "out.sdf")
     assert status == 1 and "c  failed: an error inside, KeyError: 'odd'" in out.splitlines()
-    assert [one.name for one in read_file(tmp_path / "out.sdf")] == ["a", "d", "e"]
+    assert [one.name for one in read_molecules(tmp_path / "out.sdf")] == ["a", "d", "e"]
 
 
 COMMANDS = {
@@ -273,7 +273,7 @@ def test_an_error_inside_at_the_first_molecule_costs_only_that(run, tmp_path, mo
     monkeypatch.setattr(where, name, whole)
     status, out, _ = run(*line)
     assert status == 0 and out.startswith("bad") and out.count("\n") == 1
-    assert [one.name for one in read_file(output)] == ["good", "bad"]
+    assert [one.name for one in read_molecules(output)] == ["good", "bad"]
 
 
 def test_an_error_that_all_molecules_meet_ends_the_command(run, tmp_path, monkeypatch, library):

@@ -9,7 +9,7 @@ import pytest
 from rdkit import Chem
 from rdkit.Chem import rdDepictor
 
-from diffrelax.files.reading import Rejected, each_record, read_file, read_molecules
+from diffrelax.files.reading import Rejected, each_record, read_molecules
 from diffrelax.files.writing import check_output, write_molecules
 from diffrelax.molecule import Molecule
 
@@ -22,7 +22,7 @@ def write(path, text):
 
 
 def reason(path) -> str:
-    (result,) = read_file(path)
+    (result,) = read_molecules(path)
     assert isinstance(result, Rejected)
     return result.reason
 
@@ -105,7 +105,7 @@ def test_xyz_frames_and_their_keys(tmp_path):
 )
 def test_xyz_charges_as_others_write_them(tmp_path, comment, charge, multiplicity):
     frame = METHANE.format(comment).replace("C 0 0 0", "N 0 0 0")
-    (molecule,) = read_file(write(tmp_path / "m.xyz", frame))
+    (molecule,) = read_molecules(write(tmp_path / "m.xyz", frame))
     assert (molecule.charge, molecule.multiplicity) == (charge, multiplicity)
 
 
@@ -138,7 +138,7 @@ def test_xyz_bad_frames_leave_the_others_alone(tmp_path):
     parts = [METHANE.format("")]
     for frame in bad:
         parts += [frame, METHANE.format("")]
-    results = read_file(write(tmp_path / "m.xyz", "".join(parts) + "5\n\nC 0 0 0\n"))
+    results = read_molecules(write(tmp_path / "m.xyz", "".join(parts) + "5\n\nC 0 0 0\n"))
     kinds = [Molecule, Rejected] * len(bad) + [Molecule, Rejected]
     assert [type(r) for r in results] == kinds
     words = ["Xx", "finite", "one place", "multiplicity 2", "half", "zero", "periodic"]
@@ -150,12 +150,12 @@ def test_xyz_bad_frames_leave_the_others_alone(tmp_path):
 
 def test_a_name_that_looks_like_a_number_keeps_its_text(tmp_path):
     text = METHANE.format("name=000123 charge=0") + METHANE.format('name="1e5"')
-    assert [m.name for m in read_file(write(tmp_path / "m.xyz", text))] == ["000123", "1e5"]
+    assert [m.name for m in read_molecules(write(tmp_path / "m.xyz", text))] == ["000123", "1e5"]
 
 
 def test_lines_end_at_line_feeds_only(tmp_path):
     (tmp_path / "m.smi").write_bytes("C one\x0btwo\r\nCC\u2028x\rO".encode())
-    assert [r.name for r in read_file(tmp_path / "m.smi")] == ["one\x0btwo", "x", "O"]
+    assert [r.name for r in read_molecules(tmp_path / "m.smi")] == ["one\x0btwo", "x", "O"]
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_sdf_properties_that_are_no_numbers(tmp_path, key, value):
     block = Chem.MolToMolBlock(Molecule.from_smiles("C").to_rdkit())
     bad = f"{block}>  <{key}>\n{value}\n\n$$$$\n"
     good = f"{block}>  <multiplicity>\n3.0\n\n$$$$\n"
-    first, second = read_file(write(tmp_path / "m.sdf", bad + good))
+    first, second = read_molecules(write(tmp_path / "m.sdf", bad + good))
     assert f"{key} " in first.reason
     assert "not a whole number" in first.reason
     assert second.multiplicity == 3
@@ -182,7 +182,7 @@ def test_sdf_with_a_truncated_record(tmp_path):
     blocks = [Chem.MolToMolBlock(Molecule.from_smiles(s, name=s).to_rdkit()) for s in ("C", "CCO")]
     cut = "\n".join(blocks[1].splitlines()[:9]) + "\n"
     text = "$$$$\n".join([blocks[0], cut, blocks[1], cut])
-    results = read_file(write(tmp_path / "m.sdf", text))
+    results = read_molecules(write(tmp_path / "m.sdf", text))
     assert [type(r) for r in results] == [Molecule, Rejected, Molecule, Rejected]
     assert [r.name for r in results] == ["C", "CCO", "CCO", "CCO"]
     assert "truncated or damaged" in results[1].reason
@@ -199,7 +199,7 @@ def test_sdf_with_an_impossible_valence_says_so(tmp_path):
 def test_mol_with_coordinates_is_taken_as_it_stands(tmp_path, v3000):
     molecule = Molecule.from_smiles("C[C@H](N)C(=O)O")
     block = Chem.MolToMolBlock(molecule.to_rdkit(), forceV3000=v3000)
-    (read,) = read_file(write(tmp_path / "alanine.mol", block))
+    (read,) = read_molecules(write(tmp_path / "alanine.mol", block))
     assert (read.start, read.smiles) == ("given", molecule.smiles)
     assert np.allclose(read.positions, molecule.positions, atol=1e-4)
 
@@ -208,7 +208,7 @@ def test_drawing_without_hydrogens_is_embedded(tmp_path):
     mol = Chem.MolFromSmiles("C[C@H](N)C(=O)O")
     rdDepictor.Compute2DCoords(mol)
     Chem.WedgeMolBonds(mol, mol.GetConformer())
-    (read,) = read_file(write(tmp_path / "drawing.mol", Chem.MolToMolBlock(mol)))
+    (read,) = read_molecules(write(tmp_path / "drawing.mol", Chem.MolToMolBlock(mol)))
     assert (read.start, read.smiles, read.name) == ("mmff94", "C[C@H](N)C(=O)O", "drawing")
 
 
@@ -242,7 +242,7 @@ def test_text_that_is_meant_as_a_path_says_no_such_file(tmp_path):
 def test_extxyz_keeps_every_name(tmp_path, name):
     molecule = Molecule.from_smiles("F/C=C\\F", name=name)
     write_molecules(tmp_path / "a.extxyz", [molecule])
-    (read,) = read_file(tmp_path / "a.extxyz")
+    (read,) = read_molecules(tmp_path / "a.extxyz")
     assert (read.name, read.smiles) == (name, "F/C=C\\F")
     info = ase.io.read(tmp_path / "a.extxyz").info
     assert (info["name"], info["smiles"]) == (name, "F/C=C\\F")
@@ -296,7 +296,7 @@ def test_records_without_bonds(tmp_path):
         for m in (mercury, methane, cation, Molecule([11], [(0, 0, 0)], charge=1))
     ]
     write_molecules(tmp_path / "a.sdf", bare)
-    first, second, third, fourth = read_file(tmp_path / "a.sdf")
+    first, second, third, fourth = read_molecules(tmp_path / "a.sdf")
     assert [(m.charge, m.smiles) for m in (third, fourth)] == [(1, "[NH4+]"), (1, "")]
     assert (first.formula, first.bonds, first.smiles) == ("C2H6Hg", (), "")
     assert np.allclose(first.positions, mercury.positions, atol=1e-4)
@@ -313,7 +313,7 @@ def test_numbers_that_json_lacks_are_null(tmp_path):
 def test_name_that_would_end_an_sdf_record(tmp_path):
     molecule = Molecule.from_smiles("C", name="$$$$ a lot")
     write_molecules(tmp_path / "a.sdf", [molecule, molecule])
-    assert [m.name for m in read_file(tmp_path / "a.sdf")] == ["$$$$ a lot"] * 2
+    assert [m.name for m in read_molecules(tmp_path / "a.sdf")] == ["$$$$ a lot"] * 2
 
 
 def test_infos_must_be_as_many_as_molecules(tmp_path):
@@ -375,7 +375,7 @@ def test_no_property_takes_the_place_of_what_a_molecule_is(tmp_path, suffix):
         "<_Name": "z",
     }
     write_molecules(path, [own], [{**odd, "pIC50": 7.5, "PIC50": 8.5}])
-    (read,) = read_file(path)
+    (read,) = read_molecules(path)
     assert (read.name, read.charge, read.multiplicity, read.smiles) == ("methane", 0, 1, "C")
     (record,) = each_record(path)
     assert (record.properties["pIC50"], record.properties["PIC50"]) == (7.5, 8.5)

@@ -11,7 +11,7 @@ import pytest
 from rdkit import Chem
 
 from diffrelax.files import FORMATS, WRITERS, streams
-from diffrelax.files.reading import Record, Rejected, each_record, read_file, read_molecules
+from diffrelax.files.reading import Record, Rejected, each_record, read_molecules
 from diffrelax.files.writing import write_molecules
 from diffrelax.molecule import Molecule
 
@@ -54,7 +54,7 @@ def test_no_name_keeps_a_molecule_from_being_written_and_read(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     write_molecules(path, molecules, [{name: name, "tag": name} for name in names])
     if suffix in FORMATS:
-        read = read_file(path)
+        read = read_molecules(path)
         assert [type(one) for one in read] == [Molecule] * len(names)
     if suffix == ".extxyz":
         told = [name.encode(errors="backslashreplace").decode().strip() for name in names]
@@ -65,9 +65,9 @@ def test_a_column_that_is_not_there_takes_no_memory(tmp_path):
     path = tmp_path / "bomb.extxyz"
     path.write_text("1\nProperties=species:S:1:pos:R:3:forces:R:999999999\nC 0 0 0\n")
     code = (
-        "import resource, sys; from diffrelax.files.reading import read_file\n"
+        "import resource, sys; from diffrelax.files.reading import read_molecules\n"
         "resource.setrlimit(resource.RLIMIT_DATA, (3 << 30,) * 2)\n"
-        "print(read_file(sys.argv[1])[0].reason)"
+        "print(read_molecules(sys.argv[1])[0].reason)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, path], capture_output=True, text=True, check=True, timeout=60
@@ -79,7 +79,7 @@ def test_a_line_without_an_end_is_not_read_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(streams, "LONGEST_LINE", 1000)
     path = tmp_path / "a.smi"
     path.write_text("CO\n" + "C" * 5000 + "\nCC\n")
-    good, bad = read_file(path)
+    good, bad = read_molecules(path)
     assert good.name == "CO"
     assert "cannot be read beyond record 1: it has a line of more than 1,000" in bad.reason
 
@@ -115,7 +115,7 @@ def test_molecules_come_back_as_they_were_written(tmp_path, suffix, packing):
     path = tmp_path / f"a{suffix}{packing}"
     write_molecules(path, molecules)
     assert (path.read_bytes()[:2] == b"\x1f\x8b") == bool(packing)
-    for written, read in zip(molecules, read_file(path), strict=True):
+    for written, read in zip(molecules, read_molecules(path), strict=True):
         assert np.allclose(read.positions, written.positions, atol=1e-3)
         for field in ("name", "smiles", "charge", "multiplicity", "bonds"):
             assert getattr(read, field) == getattr(written, field)
@@ -135,11 +135,11 @@ def test_a_packed_file_is_known_by_what_is_in_it(tmp_path):
 
 def test_what_is_not_utf8_costs_its_record_alone(tmp_path):
     (tmp_path / "a.smi").write_bytes(b"CO good\nCCO \xe4thanol\nCC\n")
-    read = read_file(tmp_path / "a.smi")
+    read = read_molecules(tmp_path / "a.smi")
     assert [type(one) for one in read] == [Molecule, Rejected, Molecule]
     assert "not text in UTF-8" in read[1].reason
     (tmp_path / "b.smi").write_text("CCO\n", encoding="utf-16")
-    (only,) = read_file(tmp_path / "b.smi")
+    (only,) = read_molecules(tmp_path / "b.smi")
     assert "not a text file in UTF-8: convert it" in only.reason
 
 
@@ -158,7 +158,7 @@ def test_what_is_not_utf8_costs_its_record_alone(tmp_path):
 def test_tables_are_read_by_the_names_of_their_columns(tmp_path, text, names):
     path = tmp_path / "a.csv"
     path.write_text(text, encoding="utf-8")
-    read = read_file(path)
+    read = read_molecules(path)
     if names is None:
         assert isinstance(read[0], Rejected)
         return
@@ -186,10 +186,10 @@ def test_an_open_quote_in_a_table_costs_its_own_row(tmp_path):
 
 def test_a_table_without_smiles_says_so(tmp_path):
     (tmp_path / "a.csv").write_text("name,structure\nx,CO\n")
-    (bad,) = read_file(tmp_path / "a.csv")
+    (bad,) = read_molecules(tmp_path / "a.csv")
     assert "no column of SMILES among name, structure" in bad.reason
     (tmp_path / "a.csv").write_text("smiles,name\nC(,bad\nCO\nCC,a,b,c\n")
-    bad, short, long = read_file(tmp_path / "a.csv")
+    bad, short, long = read_molecules(tmp_path / "a.csv")
     assert isinstance(bad, Rejected) and bad.name == "bad"
     assert (short.name, long.name) == ("CO", "a")
 
@@ -223,7 +223,7 @@ def test_all_conformers_of_a_file_are_read(tmp_path):
         for i in range(3):
             mol.SetDoubleProp("energy", i / 10)
             writer.write(mol)
-    assert len(read_file(tmp_path / "a.sdf")) == 3
+    assert len(read_molecules(tmp_path / "a.sdf")) == 3
 
 
 def test_pdb_as_other_programs_write_it(tmp_path):
@@ -234,10 +234,10 @@ def test_pdb_as_other_programs_write_it(tmp_path):
         "HETATM    3  H2  HOH A   1       0.000  -0.757  -0.469\n"
     )
     (tmp_path / "a.pdb").write_text(text + "END\n")
-    (water,) = read_file(tmp_path / "a.pdb")
+    (water,) = read_molecules(tmp_path / "a.pdb")
     assert (water.name, water.smiles, water.start) == ("water", "O", "given")
     models = "".join(f"MODEL {i}\n{text}ENDMDL\n" for i in (1, 2))
     (tmp_path / "b.pdb").write_text(models + "CONECT    1    2\nEND\n")
-    assert [one.smiles for one in read_file(tmp_path / "b.pdb")] == ["O", "O"]
+    assert [one.smiles for one in read_molecules(tmp_path / "b.pdb")] == ["O", "O"]
     (tmp_path / "c.pdb").write_text("TITLE     nothing\nEND\n")
-    assert "is empty" in read_file(tmp_path / "c.pdb")[0].reason
+    assert "is empty" in read_molecules(tmp_path / "c.pdb")[0].reason

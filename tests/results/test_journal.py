@@ -8,7 +8,7 @@ import random
 import pytest
 
 from diffrelax.files import FORMATS, WRITERS
-from diffrelax.files.reading import Rejected, read_file
+from diffrelax.files.reading import Rejected, read_molecules
 from diffrelax.molecule import Molecule
 from diffrelax.results import journal
 from diffrelax.results.journal import Result, ResultFile
@@ -69,7 +69,7 @@ def test_a_file_that_grew_is_read_as_one_that_was_written_at_once(whole, suffix)
     elif ".json" in suffix:
         assert [one["tag"] for one in json.loads(text)] == good
     else:
-        assert [one.name for one in read_file(path)] == good
+        assert [one.name for one in read_molecules(path)] == good
     lines = (path.parent / f"{path.name}.journal").read_text().splitlines()
     assert [json.loads(line).get("name") for line in lines] == [None, *NAMES, None]
 
@@ -255,7 +255,7 @@ def test_a_molecule_that_cannot_be_written_costs_only_itself(tmp_path, monkeypat
         file.append(results)
         assert (file.n_done, file.n_written, file.n_bad) == (7, 4, 3)
     assert results[2].row["reason"] == "cannot be written: KeyError: 'odd'"
-    assert [one.name for one in read_file(path)] == ["m1", "m4", "m5", "m6"]
+    assert [one.name for one in read_molecules(path)] == ["m1", "m4", "m5", "m6"]
 
 
 def test_inputs_that_are_no_molecules_are_known_again(tmp_path):
