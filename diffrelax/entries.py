@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 Record = TypeVar("Record", bound=BaseModel)
 
@@ -70,6 +71,11 @@ def explain_invalid(error: ValidationError) -> str:
     problems = []
     for problem in error.errors():
         entry = ".".join(map(str, problem["loc"]))
-        wrong = problem["msg"].removeprefix("Value error, ")  # our own words
+        wrong = wrong_with(problem)
         problems.append(f"{entry}: {wrong}" if entry else wrong)
     return "; ".join(problems)
+
+
+def wrong_with(problem: ErrorDetails) -> str:
+    """Say what is wrong with one entry; in our own words without pydantic's before them."""
+    return problem["msg"].removeprefix("Value error, ")

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, ValidationError
 
 from diffrelax.dft import DFTSettings
-from diffrelax.entries import Entries, read_entries
+from diffrelax.entries import Entries, read_entries, wrong_with
 from diffrelax.files import FORMATS, suffix_of
 from diffrelax.flows.batches import DiffusionRelaxMaker
 from diffrelax.flows.levels import DFTRelaxMaker, ForceFieldRelaxMaker, MoleculeMaker
@@ -219,8 +219,9 @@ def explain(error: ValidationError, path: Path) -> str:
             meant = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
             lines.append(f"unknown key {key!r} {place}: {meant}")
         else:
-            lines.append(f"{'.'.join((*where, key))}: {problem['msg']}")
-            if path_of_keys[0] in HINTS and len(path_of_keys) < 3:
+            lines.append(f"{'.'.join((*where, key))}: {wrong_with(problem)}")
+            is_ours = problem["type"] == "value_error"  # and says itself what to do
+            if path_of_keys[0] in HINTS and len(path_of_keys) < 3 and not is_ours:
                 lines.append(HINTS[path_of_keys[0]])
     return f"{path} is not a flow: {'; '.join(dict.fromkeys(lines))}"
 

@@ -158,10 +158,15 @@ def test_an_unknown_key_says_what_was_meant(run, flow: Path) -> None:
             "inputs: [CO]\nminimise: {level: gfn2-xtb, basis: x}",
             "unknown key 'basis' in minimise: known are fmax, level, max_steps",
         ),
+        (
+            "inputs: [CO]\nminimise: {one_call: true, hessian: none}",
+            "minimise: `one_call` predicts",
+        ),
     ]:
         flow.write_text(text)
         status, _, err = run("run", flow)
         assert status == 2 and message in err
+    assert "write entries" not in err  # which is no help where entries are written
     status, _, err = run("run", flow.with_name("none.yaml"))
     assert status == 2 and "cannot read the flow" in err
 
