@@ -166,7 +166,7 @@ def check_sizes(flow: Flow) -> None:
     if len(atoms) > MOST_MOLECULES:
         raise ValueError(
             f"a flow of {len(atoms)} molecules is too large for a document of MongoDB: split them "
-            f"into flows of {MOST_MOLECULES} or fewer; see workflows/README.md"
+            f"into flows of {MOST_MOLECULES} or fewer"
         )
     for job in flow.jobs:
         batch = job.metadata.get("inputs", ())

@@ -103,7 +103,8 @@ def read_project(name: str) -> Any:
         return ConfigManager().get_project(name or None)
     except ConfigError as error:
         raise ValueError(
-            f"jobflow-remote has no project {name!r}: {error}; see workflows/README.md"
+            f"jobflow-remote has no project {name!r}: {error}; `jf project list` shows those that "
+            "there are"
         ) from error
 
 

@@ -311,7 +311,7 @@ def test_what_the_remote_engine_cannot_do_says_what_to_do(project, monkeypatch) 
         run_flow(config, "remote")
     for change, message in [
         ({"store": "results"}, "leave out store"),
-        ({"remote": {"project": "nosuch"}}, "no project 'nosuch'.*workflows/README.md"),
+        ({"remote": {"project": "nosuch"}}, "no project 'nosuch'.*jf project list"),
     ]:
         changed = FlowConfig.model_validate(config.model_dump() | change)
         with pytest.raises(ValueError, match=message):
