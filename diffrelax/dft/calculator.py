@@ -8,15 +8,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Protocol
 
-from diffrelax.levels.density_functional import (
-    DensityFunctional,
-    SCFState,
-    check_basis,
-    mean_field,
-)
-from diffrelax.levels.functionals import read_functional
-from diffrelax.levels.programs import ProgramCalculator, check_program
-from diffrelax.levels.solvents import read_solvent
+from diffrelax.levels.density_functional import DensityFunctional, SCFState, mean_field
+from diffrelax.levels.programs import ProgramCalculator
 
 if TYPE_CHECKING:
     import ase
@@ -71,27 +64,3 @@ def calculator_of(
     if state:
         calculator.resume(state)
     yield calculator
-
-
-def check_level(settings: DFTSettings, *, installed: bool = True) -> None:
-    """Find out whether there is such a level of theory.
-
-    Parameters
-    ----------
-    settings : DFTSettings
-    installed : bool
-        Whether the program of a profile must be here.
-
-    Raises
-    ------
-    ValueError
-        If PySCF does not know the functional, basis or solvent, or the program is not installed.
-    """
-    if settings.calculator:
-        if installed:
-            check_program(settings.calculator)
-        return
-    read_functional(settings.xc)
-    check_basis(settings.basis)
-    if settings.solvent:
-        read_solvent(settings.solvent)

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from diffrelax.cache import WorkFolder, work_key
 from diffrelax.clock import NO_TIME, Time
-from diffrelax.dft.calculator import calculator_of, check_level
+from diffrelax.dft.calculator import calculator_of
 from diffrelax.dft.checkpoint import Checkpoint
 from diffrelax.dft.descent import DESCENTS, Ending, descend, minimise, start_hessian
 from diffrelax.dft.minimisers import criterion
@@ -27,7 +27,11 @@ from diffrelax.dft.thermochemistry import standard_state, thermochemistry
 from diffrelax.extras import find_extra
 from diffrelax.files.reading import Input, read_one
 from diffrelax.levels import check_installed
+from diffrelax.levels.density_functional import check_basis
+from diffrelax.levels.functionals import read_functional
 from diffrelax.levels.profiles import Profile
+from diffrelax.levels.programs import check_program
+from diffrelax.levels.solvents import read_solvent
 
 if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
@@ -111,8 +115,14 @@ def relax_dft(
     )
 
 
-def check_settings(settings: DFTSettings) -> None:
+def check_settings(settings: DFTSettings, *, installed: bool = True) -> None:
     """Find out whether relaxations can be run with these settings, before the work begins.
+
+    Parameters
+    ----------
+    settings : DFTSettings
+    installed : bool
+        Whether all that they ask for must be installed here.
 
     Raises
     ------
@@ -120,7 +130,15 @@ def check_settings(settings: DFTSettings) -> None:
         If the functional, basis or solvent is unknown, or the optimizer, the level of the Hessian
         or the program not installed.
     """
-    check_level(settings)
+    if settings.calculator is None:
+        read_functional(settings.xc)
+        check_basis(settings.basis)
+        if settings.solvent:
+            read_solvent(settings.solvent)
+    if not installed:
+        return
+    if settings.calculator:
+        check_program(settings.calculator)
     if settings.optimizer == "sella":
         find_extra("sella", "sella", "the optimizer sella")
     if settings.hessian != "none":

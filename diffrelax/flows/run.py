@@ -71,14 +71,16 @@ def run_flow(config: FlowConfig, engine: Engine = "local") -> Summary:
 def check_stages(config: FlowConfig, engine: Engine) -> None:
     """Find out, before work begins, whether its stages can run at all.
 
+    Also tells, on standard error, at which level the model aims for that of the flow.
+
     Raises
     ------
     ValueError
-        If there is no such model, functional or basis, if the model does not know the noise level,
-        if with the local engine a level, an optimizer or the device is not there, or if the store
-        is not that of the engine.
+        If there is no such model, level, functional or basis, if the model does not know the noise
+        level, if with the local engine a level, an optimizer or the device is not there, or if the
+        store is not that of the engine.
     """
-    from diffrelax.levels import check_installed
+    from diffrelax.levels import check_installed, check_level
     from diffrelax.models.batches import choose_schedule
     from diffrelax.models.release import load_model
 
@@ -87,16 +89,13 @@ def check_stages(config: FlowConfig, engine: Engine) -> None:
         device = config.device if engine == "local" else "cpu"
         model = load_model(config.model, device)
         choose_schedule(model, config.noise_level)
-    if engine == "local" and isinstance(config.minimise, DFTLevel):
+    here = engine == "local"  # what is not installed here may be on workers
+    if isinstance(config.minimise, DFTLevel):
         from diffrelax.dft.optimization import check_settings
 
-        check_settings(config.minimise)
-    elif engine == "local":
-        check_installed(config.minimise.level)
-    elif isinstance(config.minimise, DFTLevel):  # what is not installed here may be on workers
-        from diffrelax.dft.calculator import check_level
-
-        check_level(config.minimise, installed=False)
+        check_settings(config.minimise, installed=here)
+    else:
+        (check_installed if here else check_level)(config.minimise.level)
     if engine == "remote" and config.store:
         raise ValueError(
             "with the remote engine, results go to the store of the jobflow-remote project: leave "

@@ -312,6 +312,7 @@ def test_what_the_remote_engine_cannot_do_says_what_to_do(project, monkeypatch) 
     for change, message in [
         ({"store": "results"}, "leave out store"),
         ({"remote": {"project": "nosuch"}}, "no project 'nosuch'.*jf project list"),
+        ({"minimise": {"level": "gnf2-xtb"}}, "unknown level of theory 'gnf2-xtb'"),
     ]:
         changed = FlowConfig.model_validate(config.model_dump() | change)
         with pytest.raises(ValueError, match=message):
