@@ -81,7 +81,13 @@ def speedup(
     What is done is kept: the same command goes on.
     """
     arguments = locals()
-    from diffrelax.benchmark.speedup.arms import check_arms, combine, subjects_of
+    from diffrelax.benchmark.speedup.arms import (
+        DEFAULT_RECIPES,
+        DEFAULT_STARTS,
+        check_arms,
+        combine,
+        subjects_of,
+    )
     from diffrelax.benchmark.speedup.units import Units
     from diffrelax.cache import WorkFolder
     from diffrelax.dft.optimization import check_settings
@@ -90,8 +96,8 @@ def speedup(
 
     level = read_settings(arguments)
     check_settings(level)
-    starts = start or ["mmff94", "gfn2-xtb", "diffusion"]
-    arms = combine(starts, recipe or ["bfgs", "tric+hessian"])
+    starts = start or DEFAULT_STARTS
+    arms = combine(starts, recipe or DEFAULT_RECIPES)
     check_arms(arms)
     _check_folder(output, level, inputs)
     set_threads(threads)

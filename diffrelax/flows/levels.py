@@ -16,7 +16,7 @@ from diffrelax.errors import OF_THE_MACHINE
 from diffrelax.files.reading import Rejected
 from diffrelax.flows.arguments import as_argument, as_arguments, as_plain, read_argument
 from diffrelax.flows.units import Record, fetch, named, pass_on
-from diffrelax.levels import LEVELS, check_installed, check_level
+from diffrelax.levels import CHEAP_LEVELS, check_installed, check_level
 from diffrelax.molecule import Molecule
 from diffrelax.results.documents import (
     FailureDocument,
@@ -151,7 +151,7 @@ class ForceFieldRelaxMaker(LevelMaker):
     work : str
         Folder of finished units, shared by all workers; empty to keep none.
     level : str
-        One of `diffrelax.levels.LEVELS`, but not ``dft``.
+        One of `diffrelax.levels.CHEAP_LEVELS`.
     fmax : float, eV/Å
     max_steps : int
     """
@@ -163,9 +163,9 @@ class ForceFieldRelaxMaker(LevelMaker):
     stage = "minimise"
 
     def __post_init__(self) -> None:
-        known = [level for level in LEVELS if level != "dft"]
-        if self.level not in known:
-            raise ValueError(f"unknown level {self.level!r}: choose one of {', '.join(known)}")
+        if self.level not in CHEAP_LEVELS:
+            known = ", ".join(CHEAP_LEVELS)
+            raise ValueError(f"unknown level {self.level!r}: choose one of {known}")
 
     def plain_settings(self) -> dict[str, Any]:
         """Return level and stopping rule."""

@@ -5,11 +5,18 @@ Energies are in eV and forces in eV/Å. `get_calculator` builds a calculator for
 many geometries.
 """
 
-from diffrelax.levels.calculators import LEVELS, check_installed, check_level, get_calculator
+from diffrelax.levels.calculators import (
+    CHEAP_LEVELS,
+    LEVELS,
+    check_installed,
+    check_level,
+    get_calculator,
+)
 from diffrelax.levels.minimisation import LevelRelaxation, relax_at_level
 from diffrelax.levels.surface import Surface
 
 __all__ = [
+    "CHEAP_LEVELS",
     "LEVELS",
     "LevelRelaxation",
     "Surface",

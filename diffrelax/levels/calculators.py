@@ -19,6 +19,7 @@ LEVELS = {
     "aimnet2": "neural network trained on ωB97M-D3/def2-TZVPP, closed shells (package AcAuto3D)",
     "dft": "Kohn-Sham density functional theory (PySCF): any functional, any basis",
 }
+CHEAP_LEVELS = tuple(level for level in LEVELS if level != "dft")
 
 
 def get_calculator(level: str, molecule: Molecule, **settings: Any) -> Calculator:

@@ -8,6 +8,7 @@ from maggma.stores import MemoryStore
 from read_page import ReadPage
 
 from diffrelax.benchmark.speedup import run as speedup
+from diffrelax.benchmark.speedup.arms import DEFAULT_RECIPES, DEFAULT_STARTS
 from diffrelax.flows import SpeedupFlowMaker
 from diffrelax.molecule import Molecule
 
@@ -66,3 +67,8 @@ def test_arms_that_cannot_be_run_are_refused() -> None:
     ]:
         with pytest.raises(ValueError, match=message):
             SpeedupFlowMaker(**wrong)
+
+
+def test_the_flow_compares_the_arms_of_the_command() -> None:
+    maker = SpeedupFlowMaker()
+    assert (maker.starts, maker.recipes) == (DEFAULT_STARTS, DEFAULT_RECIPES)

@@ -14,7 +14,7 @@ from diffrelax.dft import DFTSettings
 from diffrelax.dft.optimization import check_settings
 from diffrelax.dft.settings import Optimizer
 from diffrelax.files.reading import Rejected
-from diffrelax.levels import check_installed, relax_at_level
+from diffrelax.levels import CHEAP_LEVELS, check_installed, relax_at_level
 from diffrelax.molecule import Molecule
 
 HESSIANS = {"": "none", "+hessian": "gfn2-xtb", "+aimnet2-hessian": "aimnet2"}
@@ -25,8 +25,9 @@ RECIPES = {
 }
 FORCE_FIELDS = ("mmff94", "uff", "embedded")  # of embeddings
 BASE_STEPS = 20_000  # as many as an embedding is given
-LEVEL_STARTS = ("mmff94", "uff", "gfn-ff", "gfn2-xtb", "aimnet2")
-STARTS = (*LEVEL_STARTS, "diffusion", "given")
+STARTS = (*CHEAP_LEVELS, "diffusion", "given")
+DEFAULT_STARTS = ("mmff94", "gfn2-xtb", "diffusion")
+DEFAULT_RECIPES = ("bfgs", "tric+hessian")
 
 
 class SpeedupArm(NamedTuple):
@@ -177,7 +178,7 @@ def check_arms(arms: Iterable[SpeedupArm], known: Iterable[str] = ()) -> None:
         check_settings(arm.settings(DFTSettings()))
         if arm.start not in starts:
             raise ValueError(f"unknown start {arm.start!r}: choose one of {', '.join(starts)}")
-        if arm.start in LEVEL_STARTS:
+        if arm.start in CHEAP_LEVELS:
             check_installed(arm.start)
 
 
