@@ -14,13 +14,12 @@ from pymongo.errors import PyMongoError
 
 from diffrelax.extras import find_extra
 from diffrelax.flows.embedded import SQLiteStore
-from diffrelax.results.documents import ResultDocument, read_document
+from diffrelax.results.documents import KINDS, ResultDocument, read_document
 
 MONGODB = ("mongodb://", "mongodb+srv://")
 PROJECT = "project:"
 EMBEDDED = "results.sqlite"
 STAGES = ("relax", "minimise")  # of a flow, whose outputs are results, even those of an old schema
-KINDS = ("failure", "relaxation", "minimisation", "static", "conformer")
 DATABASE_SECONDS = 5  # to answer in
 
 
@@ -202,7 +201,7 @@ def _records(
         outputs = output if isinstance(output, list) else [output]
         stage = (made.get("metadata") or {}).get("stage")
         for output in outputs:
-            if isinstance(output, dict) and (output.get("kind") in KINDS or (stage in STAGES)):
+            if isinstance(output, dict) and (output.get("kind") in KINDS or stage in STAGES):
                 yield made["uuid"], output
 
 

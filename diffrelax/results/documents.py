@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.metadata import version
 from math import isnan, nan
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeAlias, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -340,6 +340,7 @@ class ConformerDocument(LevelResult):
 ResultDocument: TypeAlias = (
     FailureDocument | RelaxationDocument | MinimisationDocument | StaticDocument | ConformerDocument
 )
+KINDS = tuple(one.model_fields["kind"].default for one in get_args(ResultDocument))
 
 _RESULTS: TypeAdapter[ResultDocument] = TypeAdapter(
     Annotated[ResultDocument, Field(discriminator="kind")]
