@@ -57,10 +57,10 @@ from diffrelax.files.values import plain_values
 from diffrelax.geometry import bond_matrix, geometry_errors, torsion_changes
 from diffrelax.levels.batch import relax_many
 from diffrelax.levels.force_field import KCAL_PER_MOL
+from diffrelax.levels.minimisation import why_not
 from diffrelax.levels.side_by_side import relax_side_by_side
 from diffrelax.models.release import Model, load_model
 from diffrelax.molecule import Molecule
-from diffrelax.molecule.identity import identity_change
 from diffrelax.relaxation import relax_molecules
 from diffrelax.training.geometries import GeometrySet
 
@@ -265,8 +265,7 @@ def by_so3lr(starts: Sequence[Molecule]) -> list[Relaxed]:
             relaxed.append((None, "refused", "elements", math.nan, NO_TIME))
             continue
         (end,) = relax_side_by_side([start], evaluate, fmax=FMAX)
-        reason = "" if end.fmax < FMAX else f"fmax {end.fmax:.3f} eV/Å"
-        reason = reason or identity_change(start, end.positions)
+        reason = why_not(start, end.positions, end.fmax, FMAX, f"{end.n_calls} calls")
         positions = start.positions if reason else end.positions
         verdict = "failed" if reason else "relaxed"
         relaxed.append((positions, verdict, reason, math.nan, Time.now() - begun))

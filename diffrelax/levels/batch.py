@@ -8,10 +8,9 @@ from math import nan
 
 from diffrelax.clock import NO_TIME, Time
 from diffrelax.levels import aimnet2
-from diffrelax.levels.minimisation import LevelRelaxation, relax_at_level
+from diffrelax.levels.minimisation import LevelRelaxation, relax_at_level, why_not
 from diffrelax.levels.side_by_side import MAX_CALLS, relax_side_by_side
 from diffrelax.molecule import Molecule
-from diffrelax.molecule.identity import identity_change
 
 
 def relax_many(
@@ -50,9 +49,8 @@ def relax_many(
     found = list(relax_side_by_side(able, aimnet2.evaluate, fmax=fmax))
     time = (Time.now() - begun) / max(1, len(found))
     for end in found:
-        reason = "" if end.fmax < fmax else f"fmax {end.fmax:.3f} eV/Å after {end.n_calls} calls"
-        if not reason and (change := identity_change(end.molecule, end.positions)):
-            reason = f"identity lost: {change}"
+        work = f"{end.n_calls} calls"
+        reason = why_not(end.molecule, end.positions, end.fmax, fmax, work)
         ends[int(end.molecule.name)] = LevelRelaxation(
             end.positions, end.energy, end.fmax, end.n_calls, reason, time
         )

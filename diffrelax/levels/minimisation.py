@@ -109,11 +109,8 @@ def relax_at_level(
             n_calls = walk.n_calls
         energy = atoms.get_potential_energy()
         largest = float(np.linalg.norm(atoms.get_forces(), axis=1).max())
-        converged = largest < fmax
         work = f"{n_calls} calls" if n_calls else f"at most {max_steps} steps"
-        reason = "" if converged else f"fmax {largest:.3f} eV/Å after {work}"
-        if converged and (change := identity_change(molecule, atoms.positions)):
-            reason = f"identity lost: {change}"
+        reason = why_not(molecule, atoms.positions, largest, fmax, work)
     except (RuntimeError, ArithmeticError, ValueError) as error:
         energy, largest, reason = nan, nan, f"{level} failed: {error}"
     return LevelRelaxation(
@@ -124,3 +121,25 @@ def relax_at_level(
         reason=reason,
         time=Time.now() - started,
     )
+
+
+def why_not(
+    molecule: Molecule, positions: np.ndarray, largest: float, fmax: float, work: str
+) -> str:
+    """Say why an end is no minimum of the same molecule; empty if it is one.
+
+    Parameters
+    ----------
+    molecule : Molecule
+        As it was before.
+    positions : (n_atoms, 3) array, Å
+        Of the end.
+    largest, fmax : float, eV/Å
+        Largest force on an atom, and how large it may not be.
+    work : str
+        How much was done, such as ``"20 calls"``.
+    """
+    if not largest < fmax:
+        return f"fmax {largest:.3f} eV/Å after {work}"
+    change = identity_change(molecule, positions)
+    return f"identity lost: {change}" if change else ""
