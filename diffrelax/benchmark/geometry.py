@@ -114,7 +114,8 @@ def _evaluate_model(
         sample.starts, model, level=aim, noise_level=noise_level, progress=progress
     )
     seconds = time.perf_counter() - begun
-    positions = [r.molecule.positions for r in results if r.molecule is not None]
+    ends = zip(results, sample.starts, strict=True)
+    positions = [(result.molecule or start).positions for result, start in ends]
     failed = sum(r.verdict != "relaxed" for r in results)
     method = model.name if noise_level is None else f"{model.name}, from {noise_level} Å"
     if sample.level and aim != sample.level:

@@ -25,7 +25,6 @@ from diffrelax.levels.program_inputs import (
 from diffrelax.molecule import Molecule
 
 Target: TypeAlias = Literal["orca", "gaussian", "nwchem"]
-SUFFIXES = {"orca": ".inp", "gaussian": ".gjf", "nwchem": ".nw"}
 COLUMNS = 5  # of a block of ORCA's Hessian
 LONGEST_STEM = 60
 

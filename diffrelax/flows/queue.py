@@ -36,7 +36,8 @@ STATES = {
     "STOPPED": "stopped",
     "USER_STOPPED": "stopped",
 }
-ENDED = ("done", "failed", "stopped")
+LOST = ("failed", "stopped")
+ENDED = ("done", *LOST)
 MEMORY = "out of memory"
 KILLS = {  # what schedulers write into the standard error of a job, and what it means
     r"time limit|walltime": "out of time",
@@ -49,7 +50,9 @@ JOBS_PER_SECOND = 100  # to look at
 MOST_SECONDS = 30  # between two looks
 LOCK_AGE = timedelta(minutes=10)  # no step of the runner takes longer
 LOCK_SECONDS = 30  # to wait for a lock
-FIELDS = ("uuid", "index", "state", "error", "worker", "parents", "remote", "job.metadata")
+FIELDS = [
+    "uuid", "index", "state", "error", "worker", "parents", "remote", "job.name", "job.metadata",
+]  # fmt: skip
 
 
 class FlowQueue:
@@ -68,8 +71,7 @@ class FlowQueue:
 
     def jobs(self) -> list[Job]:
         """Return all jobs, as the database has them now."""
-        query = {"job.hosts": self.flow_id}
-        return list(self.controller.get_jobs(query, [*FIELDS, "job.name"]))
+        return list(self.controller.get_jobs({"job.hosts": self.flow_id}, FIELDS))
 
     def has_runner(self) -> bool:
         """Whether a runner has been started and not stopped."""
@@ -81,7 +83,7 @@ class FlowQueue:
 
     def has_given_up(self, restarts: int) -> bool:
         """Whether jobs did not come to their end, and none of them will be restarted."""
-        lost = [job for job in self.jobs() if STATES[job["state"]] in ("failed", "stopped")]
+        lost = [job for job in self.jobs() if STATES[job["state"]] in LOST]
         return bool(lost) and not any(restart_reason(job, restarts) for job in lost)
 
     def summary_id(self) -> str:
@@ -92,7 +94,7 @@ class FlowQueue:
         """Return why inputs were lost: the index of each input, and the end of its last job."""
         reasons: dict[int, str] = {}
         for job in self.jobs():
-            if STATES[job["state"]] in ("failed", "stopped") and (why := explain(job)):
+            if STATES[job["state"]] in LOST and (why := explain(job)):
                 for index in job["job"]["metadata"].get("inputs", ()):
                     reasons.setdefault(index, f"{job['job']['name']}: {why}")
         return reasons
@@ -150,18 +152,9 @@ class FlowQueue:
 
     def settle(self, job: Job, jobs: list[Job]) -> None:
         """Let the summary run although a job has failed for good, and those after it cannot run."""
+        from jobflow_remote.jobs.state import JobState
         from jobflow_remote.utils.db import LockedDocumentError
 
-        with suppress(LockedDocumentError):  # until the next look
-            self._settle(job, jobs)
-
-    def _settle(self, job: Job, jobs: list[Job]) -> None:
-        from jobflow_remote.jobs.state import JobState
-
-        if job["state"] == "REMOTE_ERROR":
-            ended = {"state": "FAILED", "error": job["remote"]["error"]}
-            which = {"job_id": job["uuid"], "wait": LOCK_SECONDS}
-            self.controller.set_job_doc_properties(ended, **which)
         stuck = [
             child
             for child in jobs
@@ -169,11 +162,16 @@ class FlowQueue:
             and child["state"] == "WAITING"
             and stage(child) != "summary"
         ]
-        for child in stuck:
-            which = {"job_id": child["uuid"], "wait": LOCK_SECONDS}
-            self.controller.set_job_state(JobState.USER_STOPPED, **which)
-        if stuck or job["state"] == "REMOTE_ERROR":
-            self.controller.refresh_children([job["uuid"] for job in jobs])
+        with suppress(LockedDocumentError):  # until the next look
+            if job["state"] == "REMOTE_ERROR":
+                ended = {"state": "FAILED", "error": job["remote"]["error"]}
+                which = {"job_id": job["uuid"], "wait": LOCK_SECONDS}
+                self.controller.set_job_doc_properties(ended, **which)
+            for child in stuck:
+                which = {"job_id": child["uuid"], "wait": LOCK_SECONDS}
+                self.controller.set_job_state(JobState.USER_STOPPED, **which)
+            if stuck or job["state"] == "REMOTE_ERROR":
+                self.controller.refresh_children([job["uuid"] for job in jobs])
 
     def release_locks(self) -> None:
         """Release locks that a runner left behind that is no more."""
@@ -245,7 +243,7 @@ def deal_with(
         If it is the summary, and failed for good.
     """
     state = STATES[job["state"]]
-    if state not in ("failed", "stopped"):
+    if state not in LOST:
         return False
     if state == "failed" and (told := queue.restart(job, restarts)):
         tell(told)

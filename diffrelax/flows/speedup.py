@@ -132,8 +132,7 @@ class SpeedupFlowMaker(Maker):
         first: dict[str, str] = {}
         for name, (_, records) in zip(unique, done, strict=True):
             earlier = first.setdefault(records[0]["subject"] or name, name)
-            told = ({k: v for k, v in one.items() if k != "subject"} for one in records)
-            for outcome in map(OUTCOMES.validate_python, told):
+            for outcome in map(OUTCOMES.validate_python, records):
                 if earlier != name:
                     unpaid, reason = {"total": NO_TIME}, same_as(earlier)
                     outcome = Outcome(name, outcome.smiles, outcome.arm, reason, unpaid)

@@ -26,7 +26,7 @@ def orca_parameters(
     }
 
 
-def gaussian_parameters(profile: Profile, molecule: Molecule, **route: str) -> Parameters:
+def gaussian_parameters(profile: Profile, molecule: Molecule) -> Parameters:
     """Return the parameters of ``ase.io.gaussian.write_gaussian_in``; solvents are in IEF-PCM.
 
     Lines of keywords that begin with % go before the route, the others into it. Without symmetry,
@@ -43,7 +43,6 @@ def gaussian_parameters(profile: Profile, molecule: Molecule, **route: str) -> P
         "extra": others or None,
         "nosymm": None,
         **({"scrf": f"solvent={profile.solvent}"} if profile.solvent else {}),
-        **route,
     }
 
 

@@ -58,7 +58,7 @@ def relax_side_by_side(
         for walk, energy, force in zip(walks, energies, forces, strict=True):
             walk.learn(float(energy), force)
             if walk.fmax >= fmax and walk.n_calls < max_calls:
-                walk.move(force)
+                walk.move()
                 going.append(walk)
             else:
                 yield walk
@@ -99,8 +99,8 @@ class Walk:
         self.fmax = float(np.linalg.norm(forces, axis=1).max())
         self.n_calls += 1
 
-    def move(self, forces: np.ndarray) -> None:
+    def move(self) -> None:
         """Take a quasi-Newton step, cut where an atom would go further than `LONGEST_STEP`."""
-        step = (self._inverse @ forces.ravel()).reshape(-1, 3)
+        step = (self._inverse @ self._forces.ravel()).reshape(-1, 3)
         self._step = step * min(1.0, LONGEST_STEP / np.linalg.norm(step, axis=1).max())
         self.positions = self.positions + self._step
