@@ -12,6 +12,7 @@ from pathlib import Path
 from diffrelax.flows.config import FlowConfig
 from diffrelax.flows.reports import summary_table
 from diffrelax.flows.run import run_flow
+from diffrelax.flows.summary import GOOD
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -28,4 +29,4 @@ if __name__ == "__main__":
     )
     summary = run_flow(config, arguments.engine)
     print(summary_table(summary))
-    sys.exit(any(row.state != "converged" for row in summary.rows))
+    sys.exit(any(row.state not in GOOD for row in summary.rows))

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import runpy
 import subprocess
+import sys
 from typing import Any
 
 import pytest
 from jobflow import JobStore, run_locally
 from maggma.stores import MemoryStore
+from source_tree import ROOT
 
 from diffrelax import relaxation
 from diffrelax.flows import (
@@ -14,7 +17,8 @@ from diffrelax.flows import (
     ForceFieldRelaxMaker,
     RelaxFlowMaker,
 )
-from diffrelax.flows.summary import Summary, summary_row
+from diffrelax.flows.summary import Summary, SummaryRow, summary_row
+from diffrelax.results.provenance import Provenance
 
 INPUTS = ["CCO", "C1CC", "C[NH3+] ion", "CO", "CO", "C=O"]
 
@@ -132,3 +136,16 @@ def test_a_name_that_ends_like_a_file_is_a_name(tmp_path) -> None:
     minimise = ForceFieldRelaxMaker()
     (row,) = run(RelaxFlowMaker(minimise_maker=minimise).make(path)).rows
     assert (row.name, row.state) == ("methanol.mol", "converged")
+
+
+@pytest.mark.parametrize(
+    ("state", "status"), [("converged", 0), ("predicted", 0), ("not converged", 1), ("lost", 1)]
+)
+def test_the_script_to_copy_ends_as_the_command_does(monkeypatch, state: str, status: int) -> None:
+    row = SummaryRow(index=0, name="O", state=state, stage="dft")
+    summary = Summary(rows=(row,), counts={state: 1}, provenance=Provenance.here())
+    monkeypatch.setattr("diffrelax.flows.run.run_flow", lambda *_: summary)
+    monkeypatch.setattr(sys, "argv", ["relax_screen.py", "O"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(ROOT / "workflows" / "relax_screen.py"), run_name="__main__")
+    assert int(end.value.code) == status
