@@ -1,4 +1,4 @@
-"""A cheap Hessian for an optimizer to start from."""
+"""Hessians that optimizers start from, rigid motions and vibrations."""
 
 from __future__ import annotations
 
@@ -36,8 +36,7 @@ def gfn2_hessian(molecule: Molecule, solvent: str = "") -> np.ndarray:
     molecule : Molecule
     solvent : str
         See `diffrelax.levels.solvents`; of it the generalized Born model takes the dielectric
-        constant. Empty in the gas
-        phase.
+        constant. Empty in the gas phase.
 
     Returns
     -------
