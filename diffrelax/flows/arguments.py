@@ -21,7 +21,7 @@ from rdkit import Chem, rdBase
 
 from diffrelax.cache import work_key
 from diffrelax.entries import explain_invalid
-from diffrelax.files import tables
+from diffrelax.files import FORMATS, smiles, tables
 from diffrelax.files.reading import (
     Record,
     Rejected,
@@ -41,7 +41,6 @@ from diffrelax.results.documents import (
 )
 from diffrelax.results.molecules import MoleculeDocument
 
-SMILES_FILES, TABLES = (".smi", ".txt"), (".csv", ".tsv")
 LONGEST_SOURCE, LONGEST_NAME = 200, 100  # characters
 
 Plain: TypeAlias = str | dict[str, Any]
@@ -199,9 +198,10 @@ def _from_file(path: Path, seed: int) -> Iterator[Argument]:
 
 def _line(record: Record) -> str:
     """Return a record as a SMILES or InChI with its name; empty if it has more, or is damaged."""
-    if record.suffix in SMILES_FILES:
+    form = FORMATS[record.suffix]
+    if form is smiles:
         return record.text
-    if record.suffix not in TABLES:
+    if form is not tables:
         return ""
     try:
         structure, name = tables.structure(record.text), tables.title(record.text)

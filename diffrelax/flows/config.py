@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, ValidationError
+from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationError
 
 from diffrelax.dft import DFTSettings
 from diffrelax.entries import Entries, read_entries, wrong_with
@@ -16,6 +16,7 @@ from diffrelax.flows.levels import DFTRelaxMaker, ForceFieldRelaxMaker, Molecule
 from diffrelax.flows.relax import RelaxFlowMaker
 from diffrelax.flows.resources import StageResources
 from diffrelax.levels.profiles import read_profile
+from diffrelax.molecule.embedding import check_seed
 
 
 class DFTLevel(DFTSettings):
@@ -114,7 +115,7 @@ class FlowConfig(Entries):
     model: str = "default"
     device: str = "cpu"
     noise_level: float | None = None
-    seed: int = Field(default=42, ge=0, lt=2**31 - 8)
+    seed: Annotated[int, AfterValidator(check_seed)] = 42
     batch_size: int = Field(default=64, gt=0)
     minimise: Level = DFTLevel()
     minimise_batch_size: int = Field(default=1, gt=0)
