@@ -115,33 +115,30 @@ def summary_row(
 ) -> SummaryRow:
     """Account for one input; see `summarise`."""
     start = read_document(relaxed) if relaxed else None
-    row = SummaryRow(
-        index=index,
-        name=name or (start.name if start else ""),
-        state="lost",
-        stage="minimise" if start else "relax",
-        reason=f"its job did not end: `jf job info {uuid}` tells why",
-    )
-    known: dict[str, Any] = {}
+    told: dict[str, Any] = {
+        "index": index,
+        "name": name or (start.name if start else ""),
+        "state": "lost",
+        "stage": "minimise" if start else "relax",
+        "reason": f"its job did not end: `jf job info {uuid}` tells why",
+    }
     if isinstance(start, RelaxationDocument):
-        known = {"verdict": start.verdict, "seconds": start.seconds["total"], "key": start.key}
-        known |= {"smiles": start.output.smiles} if start.output else {}
+        told |= {"verdict": start.verdict, "seconds": start.seconds["total"], "key": start.key}
+        told |= {"smiles": start.output.smiles} if start.output else {}
     if minimised is None:
-        return row.model_copy(update=known)
+        return SummaryRow(**told)
     end = read_document(minimised)
-    known |= {"name": end.name, "reason": end.reason, "key": end.key}
+    told |= {"name": end.name, "reason": end.reason, "key": end.key}
     if isinstance(end, FailureDocument):
-        return row.model_copy(update=known | {"state": "failed", "stage": end.stage})
+        return SummaryRow(**told | {"state": "failed", "stage": end.stage})
     assert isinstance(end, MinimisationDocument)
-    return row.model_copy(
-        update=known
-        | {
-            "state": end.state,
-            "stage": end.level,
-            "smiles": end.output.smiles,
-            "energy": end.energy,
-            "fmax": end.fmax,
-            "gradient_calls": end.gradient_calls,
-            "seconds": known.get("seconds", 0.0) + end.seconds["total"],
-        }
-    )
+    told |= {
+        "state": end.state,
+        "stage": end.level,
+        "smiles": end.output.smiles,
+        "energy": end.energy,
+        "fmax": end.fmax,
+        "gradient_calls": end.gradient_calls,
+        "seconds": told.get("seconds", 0.0) + end.seconds["total"],
+    }
+    return SummaryRow(**told)

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from tqdm.auto import tqdm
 
 from diffrelax.benchmark.speedup.arms import SpeedupArm, Subject
-from diffrelax.benchmark.speedup.units import Start, Units
+from diffrelax.benchmark.speedup.units import Units
 from diffrelax.clock import Time
 from diffrelax.dft import DFTSettings
 from diffrelax.levels.density_functional import count_functions
@@ -199,39 +199,33 @@ def reference_settings(level: DFTSettings) -> DFTSettings:
 
 def run_arm(subject: Subject, arm: SpeedupArm, level: DFTSettings, units: Units) -> Outcome:
     """Relax one molecule in one arm; whatever goes wrong is in the outcome."""
-    smiles = subject.base.smiles if subject.base else ""
-    failed = Outcome(subject.name, smiles, arm, "")
     start = units.start(subject, arm.start)
     spent = {"embedding": subject.time, "start": start.time, "total": subject.time + start.time}
-    failed = replace(failed, times=spent)
+    smiles = subject.base.smiles if subject.base else ""
+    begun = Outcome(subject.name, smiles, arm, start.reason, spent, begin=start.molecule)
     if start.molecule is None:
-        return replace(failed, reason=start.reason)
-    failed = replace(failed, begin=start.molecule)
+        return begun
     document = units.relax(start.molecule, arm.settings(level))
     if isinstance(document, FailureDocument):
-        return replace(failed, reason=document.reason)
-    return _outcome(failed, subject, start, document)
+        return replace(begun, reason=document.reason)
+    return _outcome(begun, subject, document)
 
 
-def _outcome(
-    blank: Outcome, subject: Subject, start: Start, document: MinimisationDocument
-) -> Outcome:
+def _outcome(begun: Outcome, subject: Subject, document: MinimisationDocument) -> Outcome:
     assert subject.base is not None and document.trajectory is not None
     end, reason = None, document.reason
     if document.converged:
         end = document.output.to_molecule()
-        from_base = blank.arm.start not in subject.known
+        from_base = begun.arm.start not in subject.known
         if from_base and (change := identity_change(subject.base, end.positions)):
             end, reason = None, f"identity lost: {change}"
-    times = {
-        "embedding": subject.time,
-        "start": start.time,
+    times = begun.times | {
         "hessian": document.times["hessian"],
         "dft": document.times["dft"],
-        "total": subject.time + start.time + document.times["total"],
+        "total": begun.times["total"] + document.times["total"],
     }
     return replace(
-        blank,
+        begun,
         reason=reason,
         times=times,
         energies=document.trajectory.energies,
