@@ -13,7 +13,7 @@ from jobflow import Job, Maker, job
 from diffrelax.cache import WorkFolder, work_key
 from diffrelax.dft import DFTSettings
 from diffrelax.errors import OF_THE_MACHINE
-from diffrelax.files.reading import Rejected
+from diffrelax.files.reading import Rejected, reason_of
 from diffrelax.flows.arguments import as_argument, as_arguments, as_plain, read_argument
 from diffrelax.flows.units import Record, fetch, named, pass_on
 from diffrelax.levels import CHEAP_LEVELS, check_installed, check_level
@@ -92,13 +92,12 @@ OutputReference
         self.check_machine()
         try:
             return self.calculate(molecule, key, work)
-        except ValueError as error:  # the molecule is not for this level
-            reason = str(error)
         except OF_THE_MACHINE:
             raise
         except Exception as error:  # one bad molecule never costs the others
-            logger.exception("%s: %s", self.stage, molecule.name)
-            reason = f"{type(error).__name__}: {error}"
+            if not isinstance(error, ValueError):  # which says that it is not for this level
+                logger.exception("%s: %s", self.stage, molecule.name)
+            reason = reason_of(error)
         return FailureDocument.here(
             molecule.name, reason, stage=self.stage, source=molecule.smiles, key=key
         )

@@ -244,7 +244,7 @@ class Units:
 
         try:
             return self.work.find_or_do(key, count, read_finished, write_finished)
-        except OSError:
+        except (OSError, ImportError):  # of the machine, or the installation
             raise
         except Exception as error:  # one bad molecule never costs the others
             return FailureDocument.here(name, reason_of(error), stage="unit", key=key)
