@@ -11,7 +11,6 @@ The reference is written with RDKit alone and shares no code with the sampler.
 """
 
 import json
-import shlex
 import sys
 import time
 from dataclasses import asdict, astuple, dataclass, fields
@@ -23,9 +22,9 @@ import torch
 from ase import units
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom, rdForceFieldHelpers, rdMolDescriptors, rdMolTransforms
+from records import how_made, store
 
 from diffrelax import load_model, sample_boltzmann
-from diffrelax.atomic import replacing
 from diffrelax.benchmark.hardware import describe_hardware
 from diffrelax.data.qm9 import load_qm9
 from diffrelax.levels import Surface
@@ -61,13 +60,12 @@ def main(folder: Path) -> None:
     model = load_model(MODEL)
     for name, smiles in choose().items():
         path = folder / f"{name}.json"
-        record = json.loads(path.read_text()) if path.exists() else measure(smiles, name)
+        record = json.loads(path.read_text()) if path.exists() else measure(smiles, name, model)
         costs = record["cost"]
         for sampler in [WITH, *PEERS]:
             if sampler not in costs:
                 costs[sampler] = cost_of(sampler, smiles, model)
-            with replacing(path) as part:
-                part.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+            store(path, record)
 
 
 def choose() -> dict[str, str]:
@@ -86,7 +84,7 @@ def choose() -> dict[str, str]:
     return dict(drawn[rotatable] for rotatable in ROTATABLE)
 
 
-def measure(smiles: str, name: str) -> dict[str, Any]:
+def measure(smiles: str, name: str, model: Model) -> dict[str, Any]:
     """Compare populations with the reference."""
     molecule = Molecule.from_smiles(smiles)
     quads = heavy_torsions(molecule)
@@ -110,14 +108,11 @@ def measure(smiles: str, name: str) -> dict[str, Any]:
                     "errors_apart": abs(value - known) / np.hypot(error, known_error),
                 }
             )
-    return {
-        "command": shlex.join(["python", *sys.argv]),
+    return how_made(model, hardware=hardware()) | {
         "molecule": name,
         "smiles": smiles,
         "level": "mmff94",
         "temperature": TEMPERATURE,
-        "network": MODEL,
-        "hardware": hardware(),
         "populations": populations,
         "reference": {
             "steps": REFERENCE_STEPS * REFERENCE_CHAINS,

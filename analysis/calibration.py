@@ -5,7 +5,6 @@ A run that was interrupted goes on with the next molecule. Needs the package qm9
 """
 
 import json
-import shlex
 import sys
 import time
 from dataclasses import asdict
@@ -13,9 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from records import how_made, store
 
-from diffrelax.atomic import replacing
-from diffrelax.benchmark.hardware import describe_hardware
 from diffrelax.data.qm9 import load_qm9
 from diffrelax.dft.hessian import count_vibrations
 from diffrelax.levels import Surface
@@ -48,21 +46,16 @@ def main(path: Path) -> None:
     found = json.loads(path.read_text())["molecules"] if path.exists() else []
     for smiles in choose(model)[len(found) :]:
         found.append(calibrate(smiles, model))
-        with replacing(path) as part:
-            part.write_text(json.dumps(record(model, found), indent=1, ensure_ascii=False) + "\n")
+        store(path, record(model, found))
 
 
 def record(model: Model, found: list[dict[str, object]]) -> dict[str, object]:
     """Sum up what has been found."""
     constants = [one["calibration"]["c"] for one in found]
-    return {
-        "command": shlex.join(["python", *sys.argv]),
+    return how_made(model, shared=True) | {
         "split": "train",
         "n": len(found),
         "level": "mmff94",
-        "model": model.name,
-        "sha256": model.sha256,
-        "hardware": describe_hardware("cpu") + ", shared with other work",
         "ratio": RATIO,
         "sigmas": PILOT_SIGMAS,
         "chains": CHAINS,

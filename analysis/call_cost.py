@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 from dft_speedup import B3LYP, MODEL, about, about_model, chosen
+from records import store
 
-from diffrelax.atomic import replacing
 from diffrelax.data.qm9 import load_qm9
 from diffrelax.levels.density_functional import mean_field
 from diffrelax.models.release import load_model
@@ -74,9 +74,7 @@ def main(path: Path) -> None:
                 row, density = call(molecule, density, prepare)
                 found.append({"name": molecule.name, "smiles": molecule.smiles, "way": way,
                               "call": number, **row})  # fmt: skip
-            page = about(B3LYP, "validation") | about_model(MODEL) | {"calls": found}
-            with replacing(path) as part:
-                part.write_text(json.dumps(page, indent=1, ensure_ascii=False) + "\n")
+            store(path, about(B3LYP, "validation") | about_model(model) | {"calls": found})
 
 
 def call(molecule: Molecule, density: Density, prepare: Prepare) -> tuple[dict[str, Any], Density]:

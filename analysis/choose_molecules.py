@@ -19,9 +19,8 @@ from typing import NamedTuple
 
 from candidates import Candidate, examine
 from rdkit import rdBase
+from records import write_text
 from tqdm.auto import tqdm
-
-from diffrelax.atomic import replacing
 
 WEIGHTS = {5: 12.0, 14: 12.0, 15: 6.0, 35: 3.0, 53: 3.0, 16: 1.3, 17: 1.3}
 
@@ -59,8 +58,7 @@ def main(source: Path, output: Path, n: int) -> None:
             if (words := line.split()) and (one := candidate(words[0])):
                 found.setdefault(one.molecule.smiles, one)
     chosen = sorted(found.values(), key=lambda one: one.place)[:n]
-    with replacing(output) as part:
-        part.write_text("".join(f"{c.smiles} {c.key} {c.remainder}\n" for c, _ in chosen))
+    write_text(output, "".join(f"{c.smiles} {c.key} {c.remainder}\n" for c, _ in chosen))
 
 
 if __name__ == "__main__":

@@ -21,9 +21,8 @@ import numpy as np
 import torch
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom, rdForceFieldHelpers, rdMolDescriptors, rdMolTransforms
+from records import how_made, store
 
-from diffrelax.atomic import replacing
-from diffrelax.benchmark.hardware import describe_hardware
 from diffrelax.cache import WorkFolder
 from diffrelax.clock import Time
 from diffrelax.data.qm9 import load_qm9
@@ -60,15 +59,14 @@ def main(path: Path, work: Path) -> None:
     """Measure the molecules that the file does not hold yet, the smallest scans first."""
     torch.set_num_threads(1)
     model = load_model()
-    record = {
-        "command": shlex.join(["python", *sys.argv[:-1], "WORK"]),
-        "model": model.name,
-        "sha256": model.sha256,
-        "level": str(LEVEL),
-        "seed": SEED,
-        "hardware": describe_hardware("cpu") + ", shared with other work",
-        "molecules": json.loads(path.read_text())["molecules"] if path.exists() else [],
-    }
+    record = how_made(
+        model,
+        shared=True,
+        command=shlex.join(["python", *sys.argv[:-1], "WORK"]),
+        level=str(LEVEL),
+        seed=SEED,
+        molecules=json.loads(path.read_text())["molecules"] if path.exists() else [],
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     done = {one["smiles"] for one in record["molecules"]}
     for split in SPLITS:
@@ -76,8 +74,7 @@ def main(path: Path, work: Path) -> None:
             if smiles not in done:
                 one = {"split": split} | measure(smiles, model, WorkFolder(work))
                 record["molecules"].append(one)
-                with replacing(path) as part:
-                    part.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+                store(path, record)
 
 
 def choose(split: str) -> list[str]:

@@ -3,15 +3,14 @@
 Run: OMP_NUM_THREADS=1 python analysis/cumulenes.py analysis/results/relax-qm9-2/cumulenes.json
 """
 
-import json
 import sys
 from pathlib import Path
 
 import numpy as np
 from dft_speedup import B3LYP, MODEL, SEED, about, about_model
+from records import store
 
 import diffrelax as dr
-from diffrelax.atomic import replacing
 from diffrelax.benchmark.speedup.run import reference_settings
 
 MOLECULES = {
@@ -26,9 +25,7 @@ def main(output: Path) -> None:
     """Relax each molecule with the model, and from there with DFT, and compare the bonds."""
     model = dr.load_model(MODEL)
     rows = [compare(name, smiles, model) for name, smiles in MOLECULES.items()]
-    page = about(reference_settings(B3LYP), "") | about_model(MODEL) | {"molecules": rows}
-    with replacing(output) as part:
-        part.write_text(json.dumps(page, indent=1, ensure_ascii=False) + "\n")
+    store(output, about(reference_settings(B3LYP), "") | about_model(model) | {"molecules": rows})
 
 
 def compare(name: str, smiles: str, model: dr.Model) -> dict[str, object]:

@@ -34,6 +34,7 @@ from diffrelax.benchmark.speedup.run import Outcome, compare_arms
 from diffrelax.benchmark.speedup.units import Units
 from diffrelax.cache import WorkFolder
 from diffrelax.dft import DFTSettings
+from diffrelax.models.release import load_model
 from diffrelax.molecule import Molecule
 
 SIZES = {"12-17": range(12, 18), "18-23": range(18, 24), "24-30": range(24, 31)}  # heavy atoms
@@ -69,7 +70,7 @@ def compare(folder: Path, model: str, rows: Sequence[dict[str, str]]) -> None:
     """Relax molecules in all arms, and write the report after each that was not found done."""
     level = LEVELS[folder.name]
     folder.mkdir(parents=True, exist_ok=True)
-    made = about(level, "test") | about_model(model)
+    made = about(level, "test") | about_model(load_model(model))
     units = Units(WorkFolder(folder.parent / "units"), model, level.theory)
     outcomes: list[Outcome] = []
     written = 0

@@ -14,7 +14,6 @@ failed is not kept, and is missing until it is tried again in its turn.
 `validation` the choice of the optimizer is repeated on molecules that were made for choices.
 """
 
-import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -27,8 +26,8 @@ from typing import Any
 import ase
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom
+from records import how_made
 
-from diffrelax.benchmark.hardware import describe_hardware
 from diffrelax.benchmark.speedup.arms import SpeedupArm, Subject, check_arms, combine
 from diffrelax.benchmark.speedup.report import write_report
 from diffrelax.benchmark.speedup.run import (
@@ -45,7 +44,7 @@ from diffrelax.data.qm9 import load_qm9
 from diffrelax.dft import DFTSettings
 from diffrelax.levels.blas import pyscf_threads
 from diffrelax.levels.functionals import read_functional
-from diffrelax.models.release import load_model
+from diffrelax.models.release import Model, load_model
 from diffrelax.molecule import Molecule
 from diffrelax.results.documents import FailureDocument, MinimisationDocument, read_finished
 from diffrelax.results.provenance import Provenance
@@ -169,7 +168,7 @@ def with_baseline(subject: Subject, units: Units) -> Subject:
 
 def work(folder: Path, stages: Sequence[Stage], subjects: Mapping[str, Sequence[Subject]]) -> None:
     """Work through stages, and write a report when more of it is known, and after each stage."""
-    model = about_model(MODEL)
+    model = about_model(load_model(MODEL))
     found = find_finished(folder / "units", stages, subjects)
     units = Units(WorkFolder(folder / "units"), MODEL)
     written = 0
@@ -238,20 +237,12 @@ def write(folder: Path, found: Mapping[str, Sequence[Outcome]], model: Mapping[s
 
 def about(level: DFTSettings, split: str) -> dict[str, Any]:
     """Say how a result is made."""
-    return {
-        "command": shlex.join(["python", *sys.argv]),
-        "split": split,
-        "seed": SEED,
-        "level": level.model_dump(),
-        "hardware": describe_hardware("cpu"),
-        "threads": pyscf_threads(),
-    }
+    return how_made(split=split, seed=SEED, level=level.model_dump(), threads=pyscf_threads())
 
 
-def about_model(name: str | Path) -> dict[str, str]:
+def about_model(model: Model) -> dict[str, str]:
     """Say which model takes part."""
-    loaded = load_model(name)
-    return {"model": loaded.name, "model_sha256": loaded.sha256}
+    return {"model": model.name, "model_sha256": model.sha256}
 
 
 def chosen(geometries: GeometrySet, heavy_atoms: range, n: int) -> Iterator[Subject]:

@@ -5,7 +5,6 @@ A run that was interrupted goes on with the next molecule. Needs the package qm9
 """
 
 import json
-import shlex
 import sys
 from pathlib import Path
 
@@ -13,9 +12,8 @@ import numpy as np
 import torch
 from boltzmann import TEMPERATURE, heavy_torsions, reference_chains
 from rdkit import Chem
+from records import how_made, store
 
-from diffrelax.atomic import replacing
-from diffrelax.benchmark.hardware import describe_hardware
 from diffrelax.data.qm9 import load_qm9
 from diffrelax.models.release import Model, load_model
 from diffrelax.molecule import Molecule
@@ -39,22 +37,17 @@ def main(path: Path) -> None:
     done = {one["smiles"] for one in found}
     for smiles in [smiles for smiles in choose() if smiles not in done]:
         found.append(measure(smiles, model))
-        record = {
-            "command": shlex.join(["python", *sys.argv]),
+        record = how_made(model, shared=True) | {
             "split": "test",
             "n": len(found),
             "level": "mmff94",
             "temperature": TEMPERATURE,
             "samples": N,
             "reference_steps": 4 * REFERENCE_STEPS,
-            "model": model.name,
-            "sha256": model.sha256,
-            "hardware": describe_hardware("cpu") + ", shared with other work",
             "degrees": EDGES.tolist(),
             "molecules": found,
         }
-        with replacing(path) as part:
-            part.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+        store(path, record)
 
 
 def choose() -> list[str]:

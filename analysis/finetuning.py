@@ -23,6 +23,7 @@ from diffrelax.cache import WorkFolder
 from diffrelax.data.qm9 import load_qm9
 from diffrelax.dft import DFTSettings
 from diffrelax.files.writing import write_molecules
+from diffrelax.models.release import load_model
 from diffrelax.results.documents import FailureDocument
 
 LEVEL = DFTSettings(xc="pbe", basis="def2-svp", optimizer="bfgs")
@@ -74,7 +75,7 @@ def compare(folder: Path, model: str, units: Units) -> None:
     """Relax test molecules from MMFF94 and from a model."""
     folder.mkdir(parents=True, exist_ok=True)
     outcomes: list[Outcome] = []
-    made = about(LEVEL, "test") | about_model(model)
+    made = about(LEVEL, "test") | about_model(load_model(model))
     subjects = list(chosen(load_qm9("test"), HEAVY_ATOMS, N_TEST))
     for subject in subjects:
         (found,) = compare_arms([subject], ARMS, LEVEL, units, progress=True)

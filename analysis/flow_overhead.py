@@ -6,9 +6,7 @@ OMP_NUM_THREADS=1 python analysis/flow_overhead.py analysis/results/flow_overhea
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import shlex
 import subprocess
 import sys
 import time
@@ -18,10 +16,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from records import how_made, store
 
 from diffrelax import Molecule
-from diffrelax.atomic import replacing
-from diffrelax.benchmark.hardware import describe_hardware
 from diffrelax.files.writing import write_molecules
 from diffrelax.flows.stores import open_results, read_results
 
@@ -76,12 +73,8 @@ if __name__ == "__main__":
     parser.add_argument("-n", type=int, nargs="+", default=[1, 100, 1000, 10_000])
     arguments = parser.parse_args()
     flows: list[dict[str, Any]] = []
-    record = {
-        "command": shlex.join(["python", *sys.argv]),
-        "hardware": describe_hardware("cpu"),
-        "molecules": f"{', '.join(SMILES)}, each atom displaced by {SHAKEN} Å; MMFF94",
-        "flows": flows,
-    }
+    told = f"{', '.join(SMILES)}, each atom displaced by {SHAKEN} Å; MMFF94"
+    record = how_made(molecules=told, flows=flows)
     for n in arguments.n:
         with TemporaryDirectory() as folder:
             write_flow(Path(folder), n)
@@ -89,5 +82,4 @@ if __name__ == "__main__":
             work = round(work_seconds(Path(folder) / "flow"), 2)
         flows.append({"n": n, "work_processor_seconds": work, "first": first, "again": again})
         flows[-1]["load"] = os.getloadavg()
-        with replacing(arguments.output) as part:
-            part.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        store(arguments.output, record)

@@ -26,9 +26,9 @@ from ase.units import Hartree, kB
 from dft_speedup import about
 from goodvibes import compute_thermo
 from goodvibes.io import parse_nwchem_thermo
+from records import store, write_text
 from tqdm import tqdm
 
-from diffrelax.atomic import replacing
 from diffrelax.dft import DFTSettings
 from diffrelax.dft.minimum import NOISE
 from diffrelax.dft.optimization import relax_with
@@ -83,10 +83,8 @@ def main(path: Path) -> None:
             molecule, begun = Molecule.from_smiles(smiles, name=name), path.with_suffix(f".{name}")
             found[name] = {"smiles": smiles, **compare(molecule, begun)}
             made = about(LEVEL, "training and validation, and not in QM9") | {"molecules": found}
-            text = json.dumps(made, indent=1, ensure_ascii=False)
-            for file, written in ((path, text), (path.with_suffix(".md"), table(found))):
-                with replacing(file) as part:
-                    part.write_text(f"{written}\n")
+            store(path, made)
+            write_text(path.with_suffix(".md"), table(found) + "\n")
             begun.unlink()
     print(table(found))
 

@@ -8,8 +8,6 @@ that have an atom of one of its kinds, the errors of the start and of the model'
 minimum, the bound without the gate, and how far GFN2-xTB sees the end above the start.
 """
 
-import json
-import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -17,11 +15,10 @@ from typing import Any
 
 import numpy as np
 from dft_speedup import MODEL, about_model
+from records import how_made, store
 from tqdm.auto import tqdm
 
 import diffrelax as dr
-from diffrelax.atomic import replacing
-from diffrelax.benchmark.hardware import describe_hardware
 from diffrelax.benchmark.sample import Sample, choose_sample, in_basin
 from diffrelax.data.qm9 import load_qm9
 from diffrelax.geometry import geometry_errors
@@ -43,19 +40,15 @@ def main(output: Path) -> None:
     rare = [bool(unfamiliar(start, model)) for start in everything.starts]
     rows = measure(everything, [i for i in range(len(rare)) if i < N or rare[i]], model)
     first = [row for row in rows if row["place"] < N]
-    page = {
-        "command": shlex.join(["python", *sys.argv]),
-        "split": "validation",
-        **about_model(MODEL),
-        "hardware": describe_hardware("cpu") + ", shared with other work",
+    made = how_made(shared=True, split="validation") | about_model(model)
+    page = made | {
         "n": N,
         "rare": (enough := model.config.rare),
         "of_the_first": sum(row["seen"] < enough for row in first),
         "of_all": [sum(rare), len(rare)],
         "molecules": rows,
     }
-    with replacing(output) as part:
-        part.write_text(json.dumps(page, ensure_ascii=False) + "\n")
+    store(output, page, indent=None)
     print(by_rarity(rows, enough), by_bound(first, enough), opinions(rows, enough), sep="\n\n")
 
 

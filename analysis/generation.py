@@ -8,8 +8,6 @@ command goes on where it was stopped.
 
 import argparse
 import json
-import shlex
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -20,10 +18,9 @@ import numpy as np
 from paper.phases import RelaxationPhase, relaxation_phase
 from paper.quality import constitutions, generation_quality
 from posebusters import PoseBusters
+from records import how_made, store
 from tqdm import tqdm
 
-from diffrelax.atomic import replacing
-from diffrelax.benchmark.hardware import describe_hardware
 from diffrelax.data.qm9 import load_qm9
 from diffrelax.generation import Generated, generate, judge
 from diffrelax.levels import get_calculator, relax_at_level
@@ -76,11 +73,9 @@ def main() -> None:
         subject = about | {"n": n}
         if path.is_file() and subject.items() <= json.loads(path.read_text()).items():
             continue
-        command = shlex.join(["python", *sys.argv])
-        hardware = describe_hardware("cpu")
-        store(path, subject | {"command": command, "hardware": hardware} | measure(model, n))
+        store(path, how_made() | subject | measure(model, n))
     if not (path := options.folder / "floor.json").is_file():
-        store(path, {"command": shlex.join(["python", *sys.argv])} | floor())
+        store(path, how_made() | floor())
 
 
 def quality(model: Model, n: int) -> dict[str, object]:
@@ -182,12 +177,6 @@ def plain(phase: RelaxationPhase) -> dict[str, object]:
         for key in ("levels", "energies", "line_energies")
     }
     return {"settled": round(phase.settled, 5)} | rounded
-
-
-def store(path: Path, record: dict[str, object]) -> None:
-    """Write a record, whole or not at all."""
-    with replacing(path) as part:
-        part.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -18,10 +18,7 @@ FOLDER/report.md, FOLDER/progress.log tells how far it is.
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import shlex
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from hashlib import sha256
@@ -34,10 +31,8 @@ from ase.calculators.calculator import CalculatorError
 from ase.optimize import BFGS
 from candidates import candidates
 from rdkit import rdBase
-from reach_rows import plain
+from records import how_made, store, write_text
 
-from diffrelax.atomic import replacing
-from diffrelax.benchmark.hardware import describe_hardware
 from diffrelax.benchmark.speedup.statistics import estimate, estimate_median
 from diffrelax.cache import WorkFolder, work_key
 from diffrelax.clock import Time
@@ -218,18 +213,13 @@ def write(
 ) -> None:
     """Write what is known by now."""
     rows = [{"start": start, **row_of(units, found[MMFF94])} for start, units in found.items()]
-    about = {
-        "command": shlex.join(["python", *sys.argv]),
-        "model": model.name,
-        "sha256": model.sha256,
-        "aim": model.nearest_level(TARGET).level,
-        "split": options.split,
-        "mean_atoms": float(np.mean([molecule.n_atoms for molecule in molecules])),
-        "hardware": describe_hardware("cpu"),
-    }
-    record = plain_values(about | {"rows": rows})
-    with replacing(options.folder / "geom.json") as part:
-        part.write_text(json.dumps(record, allow_nan=False, indent=1, default=plain) + "\n")
+    about = how_made(
+        model,
+        aim=model.nearest_level(TARGET).level,
+        split=options.split,
+        mean_atoms=float(np.mean([molecule.n_atoms for molecule in molecules])),
+    )
+    store(options.folder / "geom.json", plain_values(about | {"rows": rows}))
     header = ("start", "converged", "start above its end, kcal/mol", "calls",
               "same minimum as MMFF94's", "calls, these", "times fewer, these",
               "lower minimum", "left as they were")  # fmt: skip
@@ -246,8 +236,7 @@ def write(
         "brackets, of ratios of medians by bootstrap. "
         f"Made by `{about['command']}` on {about['hardware']}."
     )
-    with replacing(options.folder / "report.md") as part:
-        part.write_text(f"{told}\n\n{markdown_table(header, lines)}\n")
+    write_text(options.folder / "report.md", f"{told}\n\n{markdown_table(header, lines)}\n")
 
 
 if __name__ == "__main__":

@@ -8,8 +8,6 @@ after each of them: the same command goes on where it was stopped, also with mor
 """
 
 import csv
-import json
-import shlex
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,10 +19,9 @@ import ase
 import numpy as np
 from ase.calculators.calculator import SCFError
 from paper.learning import Agreement, newton_agreement, relaxation_chain, step_agreement
+from records import how_made, store
 from tqdm import tqdm
 
-from diffrelax.atomic import replacing
-from diffrelax.benchmark.hardware import describe_hardware
 from diffrelax.benchmark.speedup.units import dft_unit
 from diffrelax.cache import WorkFolder, work_key
 from diffrelax.data.qm9 import load_qm9
@@ -83,8 +80,7 @@ def main(model_folder: Path, folder: Path) -> None:
         Subject(start, published, {m.step: relaxation_chain(m, start, LEVELS) for m in models})
         for start, published in tqdm(molecules(), desc="chains", unit="mol")
     ]
-    about = {
-        "command": shlex.join(["python", *sys.argv]),
+    about = how_made() | {
         "model": models[0].name,
         "sha256": [model.sha256 for model in models],
         "split": f"test, {len(subjects)} molecules of 4 to 6 heavy atoms",
@@ -95,18 +91,17 @@ def main(model_folder: Path, folder: Path) -> None:
         "places": PLACES,
         "spans": SPANS,
         "settings": SETTINGS.model_dump(),
-        "hardware": describe_hardware("cpu"),
     }
     path = folder / f"{models[0].name}.json"
     left = [unit for unit in units(subjects, models) if work.find(unit.key) is None]
     records = {subject.start.name: record(subject, models, work) for subject in subjects}
     if not left:
-        store(path, about | {"molecules": list(records.values())})
+        store(path, about | {"molecules": list(records.values())}, indent=None)
     for unit in tqdm(left, unit="calculation", smoothing=0):
         work.keep(unit.key, unit.calculate())
         (subject,) = (s for s in subjects if s.start.name == unit.name)
         records[unit.name] = record(subject, models, work)
-        store(path, about | {"molecules": list(records.values())})
+        store(path, about | {"molecules": list(records.values())}, indent=None)
 
 
 def checkpoint_files(folder: Path) -> list[Path]:
@@ -331,12 +326,6 @@ def relaxed(unit: Unit, work: WorkFolder) -> MinimisationDocument | None:
     known = work.find(unit.key)
     document = None if known is None else read_document(known)
     return document if isinstance(document, MinimisationDocument) and document.converged else None
-
-
-def store(path: Path, result: Record) -> None:
-    """Write the result, whole or not at all."""
-    with replacing(path) as part:
-        part.write_text(json.dumps(result) + "\n")
 
 
 if __name__ == "__main__":

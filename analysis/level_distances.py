@@ -18,10 +18,10 @@ from pathlib import Path
 import ase
 import numpy as np
 from rdkit import Chem, rdBase
+from records import how_made, store, write_text
 from scipy.spatial.distance import pdist
 from tqdm import tqdm
 
-from diffrelax.atomic import replacing
 from diffrelax.data.minima import split_of
 from diffrelax.data.published import SOURCES, read_source
 from diffrelax.data.qm9 import LEVEL, load_qm9
@@ -172,17 +172,14 @@ def distance(a: str, b: str, errors: list, energies: list[float] | None = None) 
 
 def write(rows: list[Distance]) -> None:
     """Write the table for the package, and for people."""
-    about = {
-        "command": shlex.join(["python", *sys.argv[:1], "DATA"]),
-        "split": "train",
-        "units": {"bonds": "Å", "angles": "Å", "energy": "kcal/mol"},
-        "distances": [row._asdict() for row in rows],
-    }
-    with replacing(TABLE) as part:
-        part.write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n")
-    page = Path("analysis/results/level_distances.md")
-    with replacing(page) as part:
-        part.write_text(table(rows) + "\n")
+    about = how_made(
+        command=shlex.join(["python", *sys.argv[:1], "DATA"]),
+        split="train",
+        units={"bonds": "Å", "angles": "Å", "energy": "kcal/mol"},
+        distances=[row._asdict() for row in rows],
+    )
+    store(TABLE, about)
+    write_text(Path("analysis/results/level_distances.md"), table(rows) + "\n")
 
 
 def table(rows: list[Distance]) -> str:

@@ -14,8 +14,6 @@ GFN2-xTB.
 from __future__ import annotations
 
 import argparse
-import json
-import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -24,10 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from candidates import candidates
-from reach_rows import MILLI, plain
+from reach_rows import MILLI
+from records import how_made, store
 
-from diffrelax.atomic import replacing
-from diffrelax.benchmark.hardware import describe_hardware
 from diffrelax.benchmark.speedup.statistics import estimate_median
 from diffrelax.data.qm9 import Split
 from diffrelax.files.reading import read_molecules
@@ -70,18 +67,8 @@ def main() -> None:
         moved = row_of(way, starts, ends_of(model, starts, base.config.level), own)
         row = row_of(way, starts, ends_of(model, starts, LEVEL), judged)
         rows.append(row | {"moved": moved["bonds"]})
-    about = {
-        "command": shlex.join(["python", *sys.argv]),
-        "model": base.name,
-        "sha256": base.sha256,
-        "before": nearest,
-        "split": options.split,
-        "learned": N_LEARNED,
-        "hardware": describe_hardware("cpu"),
-    }
-    record = plain_values(about | {"rows": rows})
-    with replacing(options.folder / "new_level.json") as part:
-        part.write_text(json.dumps(record, allow_nan=False, indent=1, default=plain) + "\n")
+    made = how_made(base, before=nearest, split=options.split, learned=N_LEARNED, rows=rows)
+    store(options.folder / "new_level.json", plain_values(made))
     header = ("learned", "molecules", "bonds, mÅ", "1–3 distances, mÅ",
               "bonds moved at its own level, mÅ")  # fmt: skip
     print(markdown_table(header, [

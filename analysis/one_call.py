@@ -31,9 +31,9 @@ from dft_speedup import B3LYP, MODEL, FinishedWork, about, about_model, chosen
 from one_call_steps import Minimum, first_step, forces_of_step, nearest, predicted, scaled
 from one_call_tables import STARTS, page
 from optimizers import SAME_BASIN, displaced, relaxed
+from records import store, write_text
 from tqdm import tqdm
 
-from diffrelax.atomic import replacing
 from diffrelax.benchmark.speedup.arms import Subject
 from diffrelax.benchmark.speedup.run import reference_settings
 from diffrelax.benchmark.speedup.units import Units
@@ -86,7 +86,7 @@ def main(folder: Path) -> None:
             lacks = measure_all is do and any("lacks" in record for record in records or ())
             if subject.base and (records is None or lacks):
                 found[part][subject.name] = measure_all(subject)
-                write(folder, found)
+                write(folder, found, model)
 
 
 def validation_subjects() -> list[Subject]:
@@ -231,15 +231,14 @@ def first_call(document: MinimisationDocument, units: Units) -> Call | None:
     return Call(start, way.energies[0], forces, NO_TIME) if agrees.all() else None
 
 
-def write(folder: Path, found: dict[str, dict[str, list[Record]]]) -> None:
+def write(folder: Path, found: dict[str, dict[str, list[Record]]], model: Model) -> None:
     """Write records and tables."""
-    with replacing(folder / "one_call.json") as part:
-        record = about(B3LYP, "validation and test") | about_model(MODEL) | found
-        part.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-    with replacing(folder / "one_call.md") as part:
-        part.write_text(
-            page({split: [r for of in found[split].values() for r in of] for split in found})
-        )
+    made = about(B3LYP, "validation and test") | about_model(model)
+    store(folder / "one_call.json", made | found)
+    write_text(
+        folder / "one_call.md",
+        page({split: [r for of in found[split].values() for r in of] for split in found}),
+    )
 
 
 if __name__ == "__main__":

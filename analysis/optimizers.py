@@ -9,7 +9,6 @@ GFN2-xTB, displaced by what its end differs from the published minimum of the mo
 """
 
 import json
-import shlex
 import sys
 from collections.abc import Sequence
 from itertools import pairwise
@@ -20,11 +19,10 @@ import numpy as np
 from ase.units import Bohr, Hartree
 from dft_speedup import MODEL, chosen
 from geometric.optimize import calc_drms_dmax
+from records import how_made, store
 from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
-from diffrelax.atomic import replacing
-from diffrelax.benchmark.hardware import describe_hardware
 from diffrelax.data.qm9 import load_qm9
 from diffrelax.dft.descent import MINIMISERS
 from diffrelax.dft.hessian import positive_hessian, softest_curvature
@@ -54,22 +52,17 @@ Path_: TypeAlias = dict[str, list[Any]]
 
 def main(path: Path) -> None:
     """Measure the molecules that the file does not hold yet, and print the tables."""
-    about = {
-        "command": shlex.join(["python", *sys.argv]),
+    model = load_model(MODEL)
+    about = how_made(model) | {
         "split": f"validation, {N} molecules of {HEAVY_ATOMS[0]} to {HEAVY_ATOMS[-1]} heavy atoms",
         "target": "gfn2-xtb",
         "hessian": "aimnet2",
-        "model": MODEL,
-        "hardware": describe_hardware("cpu"),
     }
     found: dict[str, Any] = json.loads(path.read_text())["molecules"] if path.exists() else {}
-    model = load_model(MODEL)
     for subject in tqdm(list(chosen(load_qm9("validation"), HEAVY_ATOMS, N)), unit="mol"):
         if subject.name not in found:
             found[subject.name] = measure(subject.known["qm9"], model)
-            with replacing(path) as part:
-                text = json.dumps(about | {"molecules": found}, indent=1, ensure_ascii=False)
-                part.write_text(text + "\n")
+            store(path, about | {"molecules": found})
     print(tables([record for record in found.values() if "reason" not in record]))
 
 

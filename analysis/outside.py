@@ -23,10 +23,10 @@ import numpy as np
 import torch
 from ase.units import Hartree
 from dft_speedup import B3LYP, MODEL, SEED, about, about_model
+from records import store, write_text
 from tqdm.auto import tqdm
 
 import diffrelax as dr
-from diffrelax.atomic import replacing
 from diffrelax.benchmark.speedup.run import reference_settings
 from diffrelax.dft.optimization import relax_with
 from diffrelax.diffusion.schedule import relax_positions
@@ -67,7 +67,7 @@ def main(output: Path) -> None:
     model = dr.load_model(MODEL)
     known = json.loads(output.read_text())["molecules"] if output.exists() else []
     rows = {row["smiles"]: row for row in known}
-    page = about(reference_settings(B3LYP), "") | about_model(MODEL)
+    page = about(reference_settings(B3LYP), "") | about_model(model)
     group_of = {smiles: group for group, of in GROUPS.items() for smiles in of}
     for smiles in tqdm(group_of, desc="energies"):
         if smiles not in rows:
@@ -137,10 +137,9 @@ def ungated(start: dr.Molecule, model: dr.Model) -> dr.Molecule:
 def write(output: Path, page: dict[str, Any], rows: Iterable[dict[str, Any]]) -> None:
     """Write the file, and the table beside it."""
     rows = list(rows)
-    with replacing(output) as part:
-        part.write_text(json.dumps(page | {"molecules": rows}, ensure_ascii=False) + "\n")
-    with replacing(output.with_suffix(".md")) as part:
-        part.write_text(markdown_table(HEADER, [cells(row) for row in rows if "group" in row]))
+    store(output, page | {"molecules": rows}, indent=None)
+    table = markdown_table(HEADER, [cells(row) for row in rows if "group" in row])
+    write_text(output.with_suffix(".md"), table)
 
 
 def cells(row: dict[str, Any]) -> tuple[str, ...]:

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from records import how_made, store, write_text
 
-from diffrelax.atomic import replacing
 from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.models.release import load_model
 from diffrelax.molecule import Molecule
@@ -46,10 +46,10 @@ MEASURED = {
 def main(path: Path, work: Path) -> None:
     """Weigh the molecules that the file does not hold yet, and write the table."""
     model = load_model()
-    record: dict[str, Any] = {
-        "command": shlex.join(["python", *sys.argv[:-1], "WORK"]),
-        "found": json.loads(path.read_text())["found"] if path.exists() else [],
-    }
+    record = how_made(
+        command=shlex.join(["python", *sys.argv[:-1], "WORK"]),
+        found=json.loads(path.read_text())["found"] if path.exists() else [],
+    )
     done = {(one["molecule"], one["medium"]) for one in record["found"]}
     for name, (smiles, torsion) in MOLECULES.items():
         for medium, solvent in MEDIA.items():
@@ -76,12 +76,8 @@ def main(path: Path, work: Path) -> None:
                     "notes": found.provenance.notes,
                 }
             )
-            for written, text in (
-                (path, json.dumps(record, indent=1, ensure_ascii=False)),
-                (path.with_suffix(".md"), table(record["found"])),
-            ):
-                with replacing(written) as part:
-                    part.write_text(f"{text}\n")
+            store(path, record)
+            write_text(path.with_suffix(".md"), table(record["found"]) + "\n")
     print(table(record["found"]))
 
 

@@ -7,15 +7,14 @@ are, and compared with the published geometries: in a floppy molecule these may 
 from their minimum. The relaxations are kept with those of the speed-up.
 """
 
-import json
 import sys
 from itertools import islice
 from pathlib import Path
 
 from dft_speedup import B3LYP, about, chosen
 from rdkit.Chem import rdMolAlign
+from records import store
 
-from diffrelax.atomic import replacing
 from diffrelax.benchmark.speedup.arms import Subject
 from diffrelax.benchmark.speedup.run import reference_settings
 from diffrelax.benchmark.speedup.units import Units
@@ -37,13 +36,8 @@ def main(folder: Path) -> None:
     candidates = chosen(load_qm9("test"), HEAVY_ATOMS, sys.maxsize)
     for subject in islice(filter(is_stiff, candidates), N):
         rows.append(compare(subject, units))
-        page = {
-            **about(reference_settings(B3LYP), "test"),
-            "stiff_above_cm": STIFF,
-            "molecules": rows,
-        }
-        with replacing(folder / "qm9_agreement.json") as part:
-            part.write_text(json.dumps(page, indent=1, ensure_ascii=False) + "\n")
+        made = about(reference_settings(B3LYP), "test") | {"stiff_above_cm": STIFF}
+        store(folder / "qm9_agreement.json", made | {"molecules": rows})
 
 
 def is_stiff(subject: Subject) -> bool:

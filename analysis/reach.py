@@ -25,9 +25,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import shlex
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from time import strftime
@@ -42,14 +40,12 @@ from reach_rows import (
     End,
     bounds_table,
     groups_of,
-    plain,
     rarity_table,
     row_of,
     rows_table,
 )
+from records import how_made, store, write_text
 
-from diffrelax.atomic import replacing
-from diffrelax.benchmark.hardware import describe_hardware
 from diffrelax.benchmark.sample import FMAX
 from diffrelax.cache import WorkFolder, work_key
 from diffrelax.clock import NO_TIME, Time
@@ -71,7 +67,6 @@ PEERS = ("gfn-ff", "gfn2-xtb", "aimnet2", OLD, "so3lr")
 TIGHT = 0.01  # eV/Å, of the minima that excess energies are above
 
 Relaxed = tuple[np.ndarray | None, str, str, float, Time]  # positions, verdict, reason, bound, time
-Method = Callable[[Sequence[Molecule]], list[Relaxed]]
 
 
 def main() -> None:
@@ -108,8 +103,7 @@ def known_scaffolds(options: argparse.Namespace) -> set[str]:
     if not path.exists():
         smiles = {text.decode() for text in GeometrySet.load(options.train).smiles.tolist()}
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as part:
-            part.write_text(json.dumps(sorted(cases.scaffolds_of(smiles)), indent=0))
+        store(path, sorted(cases.scaffolds_of(smiles)), indent=0)
     return set(json.loads(path.read_text()))
 
 
@@ -316,17 +310,8 @@ def add_energies(
 
 def write(options: argparse.Namespace, model: Model, report: Sequence[dict[str, Any]]) -> None:
     """Write the report of what is done."""
-    about = {
-        "command": shlex.join(["python", *sys.argv]),
-        "model": model.name,
-        "sha256": model.sha256,
-        "step": model.step,
-        "split": options.split,
-        "hardware": describe_hardware("cpu"),
-    }
-    record = plain_values(about | {"sources": report})
-    with replacing(options.folder / "reach.json") as part:
-        part.write_text(json.dumps(record, allow_nan=False, indent=1, default=plain) + "\n")
+    about = how_made(model, step=model.step, split=options.split)
+    store(options.folder / "reach.json", plain_values(about | {"sources": report}))
     pages = [
         f"{model.name}, {model.step} steps, {options.split} molecules. Medians over molecules, "
         "95% intervals in brackets (of order statistics; of ratios of medians by bootstrap, from "
@@ -338,8 +323,7 @@ def write(options: argparse.Namespace, model: Model, report: Sequence[dict[str, 
         pages += [one["bounds"], one["rarity"]]
         if without := one["without_start"]:
             pages.append(f"No start was found for {len(without)} minima: {', '.join(without)}.")
-    with replacing(options.folder / "report.md") as part:
-        part.write_text("\n\n".join(filter(None, pages)) + "\n")
+    write_text(options.folder / "report.md", "\n\n".join(filter(None, pages)) + "\n")
 
 
 if __name__ == "__main__":

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import astuple
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from diffrelax.benchmark.speedup.statistics import Estimate, estimate, estimate_median
-from diffrelax.files.values import plain_values
 from diffrelax.results.tables import markdown_table
 
 SAME_BASIN = 40.0  # degrees; no torsion of an end in the basin of its minimum is further off
@@ -192,8 +190,3 @@ def rarity_table(ends: Sequence[End], starts: Sequence[End]) -> str:
               "at the end", "1–3 distances at the start, mÅ", "at the end",
               "bonds worse")  # fmt: skip
     return markdown_table(header, lines) if lines else ""
-
-
-def plain(estimate: Estimate) -> list[float | None]:
-    """Turn an estimate into what JSON has: value, low and high."""
-    return plain_values(astuple(estimate))  # type: ignore[no-any-return]

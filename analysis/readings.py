@@ -9,8 +9,6 @@ random order stretched and shrunk. Where the whole schedule leads from these, an
 in other units, a reading of the end must tell whether a minimum was found.
 """
 
-import json
-import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,10 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 from dft_speedup import MODEL, about_model
+from records import how_made, store
 
 import diffrelax as dr
-from diffrelax.atomic import replacing
-from diffrelax.benchmark.hardware import describe_hardware
 from diffrelax.data.qm9 import load_qm9
 from diffrelax.diffusion.reading import FAR, LOST, WIDE, read
 from diffrelax.diffusion.schedule import relax_positions
@@ -44,11 +41,8 @@ def main(output: Path) -> None:
     validation = load_qm9("validation")
     order = np.random.default_rng(0).permutation(len(validation))
     minima = readings(model, validation, order, 1.0, (last, *LEVELS))
-    page: dict[str, Any] = {
-        "command": shlex.join(["python", *sys.argv]),
-        "split": "validation",
-        **about_model(MODEL),
-        "hardware": describe_hardware("cpu") + ", shared with other work",
+    made = how_made(shared=True, split="validation") | about_model(model)
+    page = made | {
         "constants": {"WIDE": WIDE, "FAR": FAR, "LOST": LOST, "near": calibration.near},
         "units": "Å for each coordinate",
         "minima": summary(minima, len(order)),
@@ -63,8 +57,7 @@ def main(output: Path) -> None:
         page["ends"][str(factor)] = summary(ends(model, validation, order[:N], factor), N)
     for unit, factor in UNITS.items():
         page["ends"][unit] = summary(ends(model, validation, order[:N], factor), N)
-    with replacing(output) as part:
-        part.write_text(json.dumps(page, indent=1, ensure_ascii=False) + "\n")
+    store(output, page)
 
 
 def readings(

@@ -6,14 +6,13 @@ On reference minima of two test molecules at which GFN2-xTB alone raised a false
 frequency, the one that DFT's gradients tell of that motion, and the lowest of DFT's own Hessian.
 """
 
-import json
 import sys
 from pathlib import Path
 
 from dft_speedup import B3LYP, MODEL, about, arms, chosen
+from records import store
 from tqdm import tqdm
 
-from diffrelax.atomic import replacing
 from diffrelax.benchmark.speedup.run import reference_settings, run_arm
 from diffrelax.benchmark.speedup.units import Units
 from diffrelax.cache import WorkFolder
@@ -38,9 +37,8 @@ def main(folder: Path) -> None:
         reference = units.relax(outcome.end, reference_settings(B3LYP))
         assert isinstance(reference, MinimisationDocument)
         rows.append(look_at(reference.output.to_molecule()))
-        page = {**about(B3LYP, "test"), "noise_cm": NOISE, "minima": rows}
-        with replacing(folder / "saddle_points.json") as part:
-            part.write_text(json.dumps(page, indent=1, ensure_ascii=False) + "\n")
+        page = about(B3LYP, "test") | {"noise_cm": NOISE, "minima": rows}
+        store(folder / "saddle_points.json", page)
 
 
 def look_at(minimum: Molecule) -> dict[str, object]:

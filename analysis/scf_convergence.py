@@ -7,15 +7,14 @@ each SCF cycle is recorded. The cycles of all gradient calls but the last, after
 energy has first fallen below a threshold, are what a looser criterion could leave out.
 """
 
-import json
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from dft_speedup import B3LYP, about, about_model, chosen
+from records import store
 
-from diffrelax.atomic import replacing
 from diffrelax.data.qm9 import load_qm9
 from diffrelax.dft.hessian import gfn2_hessian, positive_hessian
 from diffrelax.dft.minimisers import bfgs
@@ -57,9 +56,8 @@ def main(path: Path) -> None:
         assert relaxed is not None
         for start in (subject.base, relaxed):
             relaxations.append(watch(start))
-            page = about(SETTINGS, "validation") | about_model(MODEL) | {"relaxations": relaxations}
-            with replacing(path) as part:
-                part.write_text(json.dumps(page, indent=1, ensure_ascii=False) + "\n")
+            made = about(SETTINGS, "validation") | about_model(model)
+            store(path, made | {"relaxations": relaxations})
 
 
 def watch(start: Molecule) -> dict[str, object]:

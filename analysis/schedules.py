@@ -7,8 +7,6 @@ or, with molecules of a packed set at one of its levels of theory:
 Molecules of the validation split whose MMFF94 geometry is in the basin of the minimum.
 """
 
-import json
-import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
@@ -16,10 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from records import how_made, store
 from tqdm import tqdm
 
-from diffrelax.atomic import replacing
-from diffrelax.benchmark.hardware import describe_hardware
 from diffrelax.data.qm9 import load_qm9
 from diffrelax.diffusion.samplers import Denoise, sample_deterministic
 from diffrelax.geometry import geometry_errors
@@ -91,21 +88,16 @@ def main(name: str, path: Path, packed: str = "", level: str = "") -> None:
             {"schedule": family, "evaluations": n, "bridge": bridge, "polish": polish} | medians
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    result = {
-        "command": shlex.join(["python", *sys.argv]),
-        "model": model.name,
-        "sha256": model.sha256,
+    result = how_made(model) | {
         "step": model.step,
         "split": "validation, MMFF94 geometries in the basin",
         "level": level or model.config.level,
         "n": len(chosen),
         "units": {"bridge": "Å", "polish": "Å", "torsions": "degrees"}
         | dict.fromkeys(QUANTITIES[:3], "Å"),
-        "hardware": describe_hardware("cpu"),
         "rows": rows,
     }
-    with replacing(path) as part:
-        part.write_text(json.dumps(result, indent=1) + "\n")
+    store(path, result)
     print(table(rows))
 
 

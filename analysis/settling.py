@@ -8,16 +8,13 @@ another than that of `analysis/generation.py`, whose molecules are judged.
 
 import argparse
 import json
-import shlex
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
 from paper.quality import generation_quality
+from records import how_made, store
 
-from diffrelax.atomic import replacing
-from diffrelax.benchmark.hardware import describe_hardware
 from diffrelax.generation import generate
 from diffrelax.models.release import load_model
 
@@ -41,8 +38,7 @@ def main() -> None:
     parser.add_argument("-n", type=int, default=200, help="molecules of a trial")
     options = parser.parse_args()
     model, relaxer = load_model(options.model), load_model(RELAXER)
-    about = {"model": model.name, "sha256": model.sha256, "relaxer": RELAXER, "seed": SEED}
-    about |= {"n": options.n, "hardware": describe_hardware("cpu")}
+    about = how_made(model, relaxer=RELAXER, seed=SEED, n=options.n)
     known = json.loads(options.file.read_text())["trials"] if options.file.exists() else []
     for settings, relaxes in TRIALS:
         if any((t["settings"], t["relaxer"]) == (settings, relaxes) for t in known):
@@ -57,9 +53,7 @@ def main() -> None:
         quality = generation_quality(made, set())
         found = {name: getattr(quality, name) for name in KEPT} | {"processor_seconds": seconds}
         known.append({"settings": settings, "relaxer": relaxes} | found)
-        command = shlex.join(["python", *sys.argv])
-        with replacing(options.file) as part:
-            part.write_text(json.dumps({"command": command} | about | {"trials": known}, indent=1))
+        store(options.file, about | {"trials": known})
 
 
 if __name__ == "__main__":

@@ -15,8 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import shlex
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -28,10 +26,9 @@ from typing import Any
 import torch
 from candidates import candidates
 from rdkit import Chem, rdBase
+from records import how_made, store
 from tqdm import tqdm
 
-from diffrelax.atomic import replacing
-from diffrelax.benchmark.hardware import describe_hardware
 from diffrelax.benchmark.sample import FMAX
 from diffrelax.clock import Time
 from diffrelax.files.reading import read_molecules
@@ -60,21 +57,15 @@ def main() -> None:
     parser.add_argument("--residues", type=int, nargs="+", default=RESIDUES)
     options = parser.parse_args()
     path = options.folder / "speed_curve.json"
-    record = json.loads(path.read_text()) if path.exists() else {"rows": []}
-    done = {(row["method"], row["molecules"]) for row in record["rows"]}
+    about = how_made(load_model(options.model), threads=options.threads)
+    rows = json.loads(path.read_text())["rows"] if path.exists() else []
+    done = {(row["method"], row["molecules"]) for row in rows}
     for method, name, made in tqdm(list(plan(options)), unit="row"):
         if (method, name) not in done:
             row = measure(options.model, method, options.threads, made)
-            record["rows"].append({"method": method, "molecules": name, **row})
-            about = {
-                "command": shlex.join(["python", *sys.argv]),
-                "model": load_model(options.model).sha256,
-                "threads": options.threads,
-                "hardware": describe_hardware("cpu"),
-            }
-            with replacing(path) as part:
-                part.write_text(json.dumps(about | record, indent=1) + "\n")
-    print(table(record["rows"]))
+            rows.append({"method": method, "molecules": name, **row})
+            store(path, about | {"rows": rows})
+    print(table(rows))
 
 
 def plan(options: argparse.Namespace) -> Iterator[tuple[str, str, list[Molecule]]]:

@@ -8,14 +8,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
 import subprocess
 import sys
 from pathlib import Path
 from statistics import median
 
-from diffrelax.atomic import replacing
-from diffrelax.benchmark.hardware import describe_hardware
+from records import how_made, store
 
 HERE = Path(__file__).parents[1]
 PARTS = {
@@ -93,12 +91,5 @@ if __name__ == "__main__":
     for _ in range(arguments.n):
         for name, source in sources.items():  # in turns, as the load of the machine changes
             runs[name].append(measure(source))
-    record = {
-        "command": shlex.join(["python", *sys.argv]),
-        "hardware": describe_hardware("cpu"),
-        "load": os.getloadavg(),
-        "n": arguments.n,
-        **{name: medians(each) for name, each in runs.items()},
-    }
-    with replacing(arguments.output) as part:
-        part.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    made = how_made(load=os.getloadavg(), n=arguments.n)
+    store(arguments.output, made | {name: medians(each) for name, each in runs.items()})

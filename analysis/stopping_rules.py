@@ -10,7 +10,6 @@ that one path. Relaxations of that report that stopped at geomeTRIC's criteria a
 them a stricter rule is never met.
 """
 
-import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,15 +18,16 @@ from typing import Any, TypeAlias
 import numpy as np
 from dft_speedup import B3LYP, MODEL, FinishedWork, about, about_model, chosen
 from optimizers import calls_to, path_of, shown_mean
+from records import store, write_text
 from tqdm import tqdm
 
-from diffrelax.atomic import replacing
 from diffrelax.benchmark.speedup.arms import SpeedupArm
 from diffrelax.benchmark.speedup.statistics import estimate_median
 from diffrelax.benchmark.speedup.units import Units
 from diffrelax.cache import WorkFolder, work_key
 from diffrelax.data.qm9 import load_qm9
 from diffrelax.dft.optimization import relax_with
+from diffrelax.models.release import load_model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.identity import same_minimum
 from diffrelax.results.documents import FailureDocument
@@ -48,17 +48,14 @@ def main(folder: Path) -> None:
     units = Units(WorkFolder(folder / "units"), MODEL)
     finished = Units(FinishedWork(folder / "units"), MODEL)
     subjects = list(chosen(load_qm9("test"), range(5, 8), N))
-    made = about(SETTINGS, "test") | about_model(MODEL)
+    made = about(SETTINGS, "test") | about_model(load_model(MODEL))
     known = {s.name: [units.start(s, start).molecule for start in STARTS] for s in subjects}
     stored = list(of_all_starts(known, lambda start: stopped(start, finished)))
     found: list[Record] = []
 
     def write() -> None:
-        with replacing(folder / "stopping_rules.json") as part:
-            record = made | {"paths": found, "stopped": stored}
-            part.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-        with replacing(folder / "stopping_rules.md") as part:
-            part.write_text(page(found, stored))
+        store(folder / "stopping_rules.json", made | {"paths": found, "stopped": stored})
+        write_text(folder / "stopping_rules.md", page(found, stored))
 
     write()
     names = sorted(known, key=lambda name: min(m.n_atoms for m in known[name] if m))

@@ -5,16 +5,13 @@ python analysis/threads.py analysis/results/threads.json
 
 from __future__ import annotations
 
-import json
 import os
-import shlex
 import subprocess
 import sys
 from pathlib import Path
 from statistics import median
 
-from diffrelax.atomic import replacing
-from diffrelax.benchmark.hardware import describe_hardware
+from records import how_made, store
 
 TIMES = 3
 BUSY = [sys.executable, "-c", "while True: pass"]
@@ -52,9 +49,7 @@ if __name__ == "__main__":
         load = os.getloadavg()
     finally:
         busy.kill()
-    record = {
-        "command": shlex.join(["python", *sys.argv]),
-        "hardware": describe_hardware("cpu"),
+    record = how_made() | {
         "cores": len(os.sched_getaffinity(0)),
         "load": load,
         "n": 64,
@@ -67,5 +62,4 @@ if __name__ == "__main__":
             for arm in ARMS
         },
     }
-    with replacing(output) as part:
-        part.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    store(output, record)

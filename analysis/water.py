@@ -11,7 +11,6 @@ phase. What the last one takes in the gas phase, from the model's geometry, is a
 among the units of dft_speedup.py, and is made there where it is missing.
 """
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,8 +18,8 @@ from pathlib import Path
 
 from dft_speedup import B3LYP, MODEL, about, about_model, arms, chosen
 from rdkit import Chem
+from records import store, write_text
 
-from diffrelax.atomic import replacing
 from diffrelax.benchmark.speedup.arms import check_arms
 from diffrelax.benchmark.speedup.rows import OutcomeRow
 from diffrelax.benchmark.speedup.run import Outcome, compare_arms, run_arm
@@ -29,6 +28,7 @@ from diffrelax.benchmark.speedup.units import Units
 from diffrelax.cache import WorkFolder
 from diffrelax.data.qm9 import load_qm9
 from diffrelax.levels.force_field import KCAL_PER_MOL
+from diffrelax.models.release import Model, load_model
 from diffrelax.results.tables import markdown_table
 
 N = 20
@@ -43,6 +43,7 @@ def main(folder: Path, n: int) -> None:
     """Work through the molecules, and write what is known after each."""
     check_arms(ARMS, [FROM_GAS.start])
     folder.mkdir(parents=True, exist_ok=True)
+    model = load_model(MODEL)
     in_gas, in_water = (Units(WorkFolder(work), MODEL) for work in (GAS, folder / "units"))
     found: list[tuple[Outcome, list[Outcome]]] = []
     for subject in list(chosen(load_qm9("test"), range(5, 8), N))[:n]:
@@ -51,11 +52,11 @@ def main(folder: Path, n: int) -> None:
         with_gas = replace(subject, known=known)
         (outcomes,) = compare_arms([with_gas], ARMS, WATER, in_water, progress=True)
         found.append((gas, outcomes))
-        write(folder, found)
+        write(folder, found, model)
     print(table(found))
 
 
-def write(folder: Path, found: Sequence[tuple[Outcome, list[Outcome]]]) -> None:
+def write(folder: Path, found: Sequence[tuple[Outcome, list[Outcome]]], model: Model) -> None:
     """Write all numbers, and the table."""
     molecules = [
         {
@@ -67,11 +68,9 @@ def write(folder: Path, found: Sequence[tuple[Outcome, list[Outcome]]]) -> None:
         }
         for gas, outcomes in found
     ]
-    record = about(WATER, "test") | about_model(MODEL) | {"molecules": molecules}
-    text = json.dumps(record, indent=1, ensure_ascii=False)
-    for name, written in (("water.json", text), ("water.md", table(found))):
-        with replacing(folder / name) as part:
-            part.write_text(f"{written}\n")
+    made = about(WATER, "test") | about_model(model)
+    store(folder / "water.json", made | {"molecules": molecules})
+    write_text(folder / "water.md", table(found) + "\n")
 
 
 def table(found: Sequence[tuple[Outcome, list[Outcome]]]) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import json
+import sys
 from hashlib import sha256
 from pathlib import Path
 
@@ -109,7 +111,7 @@ def test_dft_of_reach_aims_at_the_level_of_each_report_and_goes_on(
 
     monkeypatch.setattr("diffrelax.benchmark.speedup.units.relax_with", relax)
     monkeypatch.setattr("diffrelax.benchmark.speedup.units._model", lambda _: several)
-    monkeypatch.setattr(dft_reach, "about_model", lambda _: {"model": several.name})
+    monkeypatch.setattr(dft_reach, "load_model", lambda _: several)
     (tmp_path / "molecules.csv").write_text(
         "name,smiles,size,kind,heavy_atoms,charge\n"
         "one,CCCO,12-17,plain,4,0\n"
@@ -160,6 +162,25 @@ def test_the_paper_relaxes_by_bfgs_from_a_plain_first_hessian(tmp_path: Path) ->
     assert relaxed["calls"] == optimizer.nsteps + 1
     np.testing.assert_allclose(relaxed["end"].positions, atoms.positions, atol=1e-6)
     assert relaxed["start_energy"] > relaxed["energy"] and not relaxed["reason"]
+
+
+def test_the_speed_of_a_model_is_told_with_its_name(
+    several: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "speed_curve.json"
+    first = {"method": "model", "molecules": "13 atoms", "n": 2}
+    path.write_text(json.dumps({"model": several.sha256, "rows": [first]}))
+    peer = ("aimnet2", "13 atoms", [BUTANE])
+    monkeypatch.setattr(speed_curve, "plan", lambda _: [("model", "13 atoms", [BUTANE]), peer])
+    monkeypatch.setattr(speed_curve, "measure", lambda *_: {"n": 1})
+    monkeypatch.setattr(speed_curve, "load_model", lambda _: several)
+    monkeypatch.setattr(speed_curve, "table", str)
+    monkeypatch.setattr(sys, "argv", ["speed_curve.py", "x", str(tmp_path), "--list", "y"])
+    speed_curve.main()
+    record = json.loads(path.read_text())
+    assert (record["model"], record["sha256"]) == (several.name, several.sha256)
+    assert record["rows"] == [first, {"method": "aimnet2", "molecules": "13 atoms", "n": 1}]
+    assert record["threads"] == 2 and record["hardware"]
 
 
 def test_chains_of_alanine_have_ten_atoms_a_residue() -> None:

@@ -102,7 +102,7 @@ def written(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Written:
         reports.append((folder.name, recipes))
 
     monkeypatch.setattr(script, "write_report", write)
-    monkeypatch.setattr(script, "about_model", lambda name: {})
+    monkeypatch.setattr(script, "about_model", lambda model: {})
     return reports
 
 

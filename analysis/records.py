@@ -1,0 +1,45 @@
+"""How a result was made, and the files that it is kept in."""
+
+import json
+import shlex
+import sys
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any
+
+from diffrelax.atomic import replacing
+from diffrelax.benchmark.hardware import describe_hardware
+from diffrelax.benchmark.speedup.statistics import Estimate
+from diffrelax.files.values import plain_values
+from diffrelax.models.release import Model
+
+
+def how_made(model: Model | None = None, *, shared: bool = False, **more: Any) -> dict[str, Any]:
+    """Say by which command, with which model and on what a result is made, and more about it.
+
+    Parameters
+    ----------
+    model : Model, optional
+    shared : bool
+        Whether other work runs on the machine.
+    """
+    command = {"command": shlex.join(["python", *sys.argv])}
+    of_model = {"model": model.name, "sha256": model.sha256} if model else {}
+    hardware = describe_hardware("cpu") + (", shared with other work" if shared else "")
+    return command | of_model | {"hardware": hardware} | more
+
+
+def store(path: Path, record: Any, indent: int | None = 1) -> None:
+    """Write a record as JSON, an estimate as its value, low and high."""
+    text = json.dumps(record, indent=indent, ensure_ascii=False, default=_plain)
+    write_text(path, text + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file, whole or not at all."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def _plain(estimate: Estimate) -> Any:
+    return plain_values(astuple(estimate))
