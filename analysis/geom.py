@@ -21,7 +21,6 @@ import argparse
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 from time import strftime
 from typing import Any
@@ -45,9 +44,7 @@ from diffrelax.molecule.identity import same_minimum
 from diffrelax.relaxation import relax_molecules
 from diffrelax.results.documents import MoleculeDocument
 from diffrelax.results.tables import markdown_table
-from diffrelax.training.config import build_denoiser
 from diffrelax.training.loop import CHECKPOINTS
-from diffrelax.training.state import load_tensors
 
 TARGET = "gfn2-xtb"
 HEAVY = range(15, 41)
@@ -72,7 +69,7 @@ def main() -> None:
     final = load_model(options.model)
     molecules = list(embedded(options, work))
     models = [(MMFF94, None), (f"{final.step} steps", final)]
-    models += reversed(list(checkpoints(options.model, final)))
+    models += checkpoints(options.model, final)
     found: dict[str, list[Unit]] = {}
     for start, model in models:
         units = found.setdefault(start, [])
@@ -109,20 +106,16 @@ def embedded(options: argparse.Namespace, work: WorkFolder) -> Iterator[Molecule
         yield MoleculeDocument.model_validate(document).to_molecule()
 
 
-def checkpoints(folder: Path, final: Model) -> Iterator[tuple[str, Model]]:
-    """Yield earlier weights of a model, by how many steps they are of, rising."""
+def checkpoints(folder: Path, final: Model) -> list[tuple[str, Model]]:
+    """Return a model with its earlier weights, by how many steps they are of, the last first."""
+    found = [load_model(path) for path in (folder / CHECKPOINTS).glob("*.safetensors")]
+    found.sort(key=lambda one: -one.step)
     config = final.config.model_copy(update={"calibrations": {}})
-    found = {}
-    for path in (folder / CHECKPOINTS).glob("*.safetensors"):
-        tensors, about = load_tensors(path)
-        denoiser = build_denoiser(config).requires_grad_(False).eval()
-        denoiser.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-        digest = sha256(path.read_bytes()).hexdigest()
-        step = int(about["step"])
-        found[step] = replace(final, config=config, denoiser=denoiser, sha256=digest, step=step)
-    for step in sorted(found):
-        if step < final.step:
-            yield f"{step} steps", found[step]
+    return [
+        (f"{one.step} steps", replace(one, config=config, environments=final.environments))
+        for one in found
+        if one.step < final.step
+    ]
 
 
 def moved_by(model: Model, molecule: Molecule, work: WorkFolder) -> Unit:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from diffrelax.data.qm9 import load_qm9
 from diffrelax.diffusion.samplers import Denoise, sample_deterministic
+from diffrelax.diffusion.schedule import denoise_as
 from diffrelax.geometry import geometry_errors
 from diffrelax.models.release import Model, load_model
 from diffrelax.results.tables import markdown_table
@@ -115,14 +116,7 @@ def median_errors(
         positions = batch.starts
         for is_bridge, levels, solve in ((True, bridge, sample_deterministic),
                                          (False, polish, solver)):  # fmt: skip
-            flags = torch.full((len(batch.numbers),), is_bridge)
-
-            def denoise(
-                x: torch.Tensor, sigma: float, batch: Batch = batch, flags: torch.Tensor = flags
-            ) -> torch.Tensor:
-                sigmas = x.new_full((len(x),), sigma)
-                return model.denoiser(batch.numbers, x, sigmas, flags, batch.theory)
-
+            denoise = denoise_as(model.denoiser, batch.numbers, is_bridge, batch.theory)
             positions = solve(denoise, positions, levels)
         for numbers, end, target in zip(
             batch.numbers.numpy(), positions.numpy(), batch.positions.numpy(), strict=True

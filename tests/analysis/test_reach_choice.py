@@ -18,6 +18,7 @@ from ase.optimize import BFGS
 from candidates import Candidate, candidates
 from rdkit import Chem
 from rdkit.Chem.inchi import MolToInchiKey
+from source_tree import ROOT
 
 from diffrelax.cache import WorkFolder
 from diffrelax.clock import NO_TIME
@@ -150,6 +151,17 @@ def test_calls_are_compared_where_both_reach_the_same_minimum() -> None:
     assert row["lower"] == pytest.approx(1 / 4)
     assert row["excess"].value == pytest.approx(0.1 * 23.0605, rel=1e-4)
     assert np.isnan(geom.row_of([], mmff94)["lower"])
+
+
+def test_a_model_has_its_earlier_weights_without_the_bounds_of_the_last(model: Model) -> None:
+    folder = ROOT / "models" / model.name
+    found = geom.checkpoints(folder, model)
+    assert [name for name, _ in found] == ["8192 steps", "1024 steps", "512 steps"]
+    for name, one in found:
+        file = folder / "checkpoints" / f"step-{name.split()[0]}.safetensors"
+        assert one.sha256 == sha256(file.read_bytes()).hexdigest()
+        assert one.config.relaxation == model.config.relaxation and not one.config.calibrations
+        assert one.environments == model.environments
 
 
 def test_the_paper_relaxes_by_bfgs_from_a_plain_first_hessian(tmp_path: Path) -> None:
