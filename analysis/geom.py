@@ -32,7 +32,7 @@ from candidates import candidates
 from rdkit import rdBase
 from records import how_made, store, write_text
 
-from diffrelax.benchmark.speedup.statistics import estimate, estimate_median
+from diffrelax.benchmark.speedup.statistics import estimate, estimate_median, ratio_of_medians
 from diffrelax.cache import WorkFolder, work_key
 from diffrelax.clock import Time
 from diffrelax.files.values import plain_values
@@ -179,9 +179,6 @@ def row_of(units: Sequence[Unit], mmff94: Sequence[Unit]) -> dict[str, Any]:
     def of(some: Sequence[tuple[Unit, Unit]], quantity: str, side: int) -> np.ndarray:
         return np.array([float(pair[side][quantity]) for pair in some])
 
-    def ratio(base: np.ndarray, own: np.ndarray, axis: int = -1) -> np.ndarray:
-        return np.median(base, axis=axis) / np.median(own, axis=axis)
-
     excess = (of(pairs, "start_energy", 0) - of(pairs, "energy", 0)) / KCAL_PER_MOL
     return {
         "n": len(units),
@@ -191,7 +188,7 @@ def row_of(units: Sequence[Unit], mmff94: Sequence[Unit]) -> dict[str, Any]:
         "excess": estimate_median(excess.tolist()),
         "calls": estimate_median(of(pairs, "calls", 0).tolist()),
         "calls_same": estimate_median(of(same, "calls", 0).tolist()),
-        "ratio_same": estimate(ratio, of(same, "calls", 1), of(same, "calls", 0)),
+        "ratio_same": estimate(ratio_of_medians, of(same, "calls", 1), of(same, "calls", 0)),
         "lower": float(np.mean(of(pairs, "energy", 0) < of(pairs, "energy", 1) - LOWER))
         if pairs
         else math.nan,

@@ -9,7 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from diffrelax.benchmark.speedup.statistics import Estimate, estimate, estimate_median
+from diffrelax.benchmark.geometry import bounds_by_size
+from diffrelax.benchmark.speedup.statistics import (
+    Estimate,
+    estimate,
+    estimate_median,
+    ratio_of_medians,
+)
 from diffrelax.results.tables import markdown_table
 
 SAME_BASIN = 40.0  # degrees; no torsion of an end in the basin of its minimum is further off
@@ -92,13 +98,10 @@ def energies_of(ends: Sequence[End], starts: Sequence[End]) -> dict[str, Any]:
     own, theirs = (by_molecule(side, "excess") for side in zip(*pairs, strict=True))
     mine, start = np.array([*own.values()]), np.array([theirs[molecule] for molecule in own])
 
-    def of_medians(start: np.ndarray, mine: np.ndarray, axis: int = -1) -> np.ndarray:
-        return np.median(start, axis=axis) / np.median(mine, axis=axis)
-
     ratios = start / np.maximum(mine, 1e-6)
     return {
         "excess": estimate_median(mine.tolist()),
-        "ratio_of_medians": estimate(of_medians, start, mine),
+        "ratio_of_medians": estimate(ratio_of_medians, start, mine),
         "median_of_ratios": estimate_median(ratios.tolist()),
         "calls": median_of([end for end, _ in pairs], "calls"),
     }
@@ -154,14 +157,8 @@ def rows_table(rows: Sequence[dict[str, Any]]) -> str:
 def bounds_table(ends: Sequence[End]) -> str:
     """Tell, by size, how many errors are below their bounds, of starts in their basin alone."""
     bounded = [end for end in ends if end["start_in_basin"] and end["bound"]]
-    lines = []
-    for low, high in pairwise(SIZES):
-        chosen = [end for end in bounded if low <= end["heavy"] < high]
-        if chosen:
-            below = np.mean([end["rmsd"] <= end["bound"] for end in chosen])
-            medians = (f"{np.median([end[q] for end in chosen]):.3f}" for q in ("rmsd", "bound"))
-            size = f"{low} to {high - 1}" if high < SIZES[-1] else f"{low} and more"
-            lines.append((size, str(len(chosen)), *medians, f"{below:.0%}"))
+    columns = (np.array([end[q] for end in bounded]) for q in ("heavy", "rmsd", "bound"))
+    lines = list(bounds_by_size(*columns, SIZES))
     header = ("heavy atoms", "minima", "median error, Å", "median bound, Å", "below the bound")
     return markdown_table(header, lines) if lines else ""
 

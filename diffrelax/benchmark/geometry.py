@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 
@@ -204,19 +204,42 @@ def bounds_table(rows: list[GeometryRow], sample: Sample) -> str:
     heavy = np.array([np.count_nonzero(start.numbers > 1) for start in sample.starts])
     lines = []
     for row in rows:
-        if not row.error_bounds:
-            continue
-        errors, bounds = np.array([e.rmsd for e in row.errors]), np.array(row.error_bounds)
-        for low, high in pairwise(SIZES):
-            chosen = inside & (heavy >= low) & (heavy < high) & np.isfinite(bounds)
-            if n := int(chosen.sum()):
-                size = f"{low} to {high - 1}" if high < SIZES[-1] else f"{low} and more"
-                below = np.mean(errors[chosen] <= bounds[chosen])
-                medians = (f"{np.median(values[chosen]):.3f}" for values in (errors, bounds))
-                lines.append((row.method, size, str(n), *medians, f"{below:.0%}"))
+        if row.error_bounds:
+            errors, bounds = np.array([e.rmsd for e in row.errors]), np.array(row.error_bounds)
+            kept = inside & np.isfinite(bounds)
+            told = bounds_by_size(heavy[kept], errors[kept], bounds[kept], SIZES)
+            lines += [(row.method, *cells) for cells in told]
     header = ("method", "heavy atoms", "in the basin", "median error, Å", "median bound, Å",
               "below the bound")  # fmt: skip
     return markdown_table(header, lines) if lines else ""
+
+
+def bounds_by_size(
+    heavy: np.ndarray, errors: np.ndarray, bounds: np.ndarray, sizes: Sequence[int]
+) -> Iterator[tuple[str, ...]]:
+    """Tell how many errors are below their bounds, by size.
+
+    Parameters
+    ----------
+    heavy : (n,) int array
+        Heavy atoms.
+    errors, bounds : (n,) array, Å
+    sizes : sequence of int
+        The heavy atoms with which each size begins; last, a number that none has.
+
+    Yields
+    ------
+    tuple of str
+        Of a size that there is: what it is called, how many there are, the medians of errors and
+        bounds, and the share that is below.
+    """
+    for low, high in pairwise(sizes):
+        chosen = (low <= heavy) & (heavy < high)
+        if chosen.any():
+            size = f"{low} to {high - 1}" if high < sizes[-1] else f"{low} and more"
+            medians = (f"{np.median(values[chosen]):.3f}" for values in (errors, bounds))
+            below = np.mean(errors[chosen] <= bounds[chosen])
+            yield size, str(chosen.sum()), *medians, f"{below:.0%}"
 
 
 def geometry_record(rows: list[GeometryRow], sample: Sample, **about: object) -> dict[str, object]:

@@ -275,12 +275,13 @@ def speedup(outcomes: Sequence[Outcome], slow: SpeedupArm, fast: SpeedupArm) -> 
 def _ratios(column: str, pairs: Sequence[tuple[float, float]]) -> dict[str, Estimate]:
     """Return a column with the ratio of the medians, and one with the median ratio."""
     return {
-        column: estimate(_ratio_of_medians, *np.reshape(pairs, (-1, 2)).T),
+        column: estimate(ratio_of_medians, *np.reshape(pairs, (-1, 2)).T),
         f"typical_{column}": estimate_median([slow / fast for slow, fast in pairs]),
     }
 
 
-def _ratio_of_medians(slow: np.ndarray, fast: np.ndarray, axis: int) -> np.ndarray:
+def ratio_of_medians(slow: np.ndarray, fast: np.ndarray, axis: int = -1) -> np.ndarray:
+    """Return how many times the median of one sample is that of another, for `estimate`."""
     return np.median(slow, axis=axis) / np.median(fast, axis=axis)
 
 
