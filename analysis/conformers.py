@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from boltzmann import ROTOR
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom, rdForceFieldHelpers, rdMolDescriptors, rdMolTransforms
 from records import how_made, store
@@ -50,7 +51,6 @@ MOLECULES = 10
 EACH = 3  # molecules for each number of rotatable bonds
 ROTATABLE = (3, 4, 5, 6)
 LARGEST_SCAN = 1000
-ROTOR = Chem.MolFromSmarts("[!$(*#*);!D1]-&!@[!$(*#*);!D1]")
 METHYL = Chem.MolFromSmarts("[CH3X4]")
 AMINE = Chem.MolFromSmarts("[NX3;!H2;!$(N-[#6]=[#7,#8])]")  # a scan does not invert it
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import ase
+import numpy as np
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom
 from records import how_made
@@ -247,12 +248,14 @@ def about_model(model: Model) -> dict[str, str]:
 
 def chosen(geometries: GeometrySet, heavy_atoms: range, n: int) -> Iterator[Subject]:
     """Choose molecules by their number of heavy atoms and the sha256 of their index."""
-    heavy = [int((geometries.numbers[geometries.atoms(i)] > 1).sum())
-             for i in range(len(geometries))]  # fmt: skip
-    eligible = [i for i in range(len(geometries)) if heavy[i] in heavy_atoms]
-    eligible.sort(key=lambda i: sha256(str(int(geometries.index[i])).encode()).hexdigest())
-    for i in eligible[:n]:
+    for i in by_hash(geometries, heavy_atoms)[:n]:
         yield subject_of(geometries, i)
+
+
+def by_hash(geometries: GeometrySet, heavy_atoms: range) -> list[int]:
+    """Return the places of molecules of these sizes, in the order of the sha256 of their index."""
+    places = np.flatnonzero(np.isin(geometries.heavy_sizes, heavy_atoms)).tolist()
+    return sorted(places, key=lambda i: sha256(str(geometries.index[i]).encode()).hexdigest())
 
 
 def subject_of(geometries: GeometrySet, i: int) -> Subject:

@@ -11,13 +11,13 @@ import csv
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import ase
 import numpy as np
 from ase.calculators.calculator import SCFError
+from dft_speedup import by_hash
 from paper.learning import Agreement, newton_agreement, relaxation_chain, step_agreement
 from records import how_made, store
 from tqdm import tqdm
@@ -128,11 +128,8 @@ def molecules() -> list[tuple[Molecule, np.ndarray]]:
     """
     geometries = load_qm9("test")
     usable = geometries.same_basin(0.7, 60.0)
-    heavy = [int((geometries.numbers[geometries.atoms(i)] > 1).sum()) for i in range(len(usable))]
-    eligible = [i for i in range(len(usable)) if usable[i] and 4 <= heavy[i] <= 6]
-    eligible.sort(key=lambda i: sha256(str(int(geometries.index[i])).encode()).hexdigest())
     chosen = []
-    for i in eligible[:N_MOLECULES]:
+    for i in [i for i in by_hash(geometries, range(4, 7)) if usable[i]][:N_MOLECULES]:
         rows = geometries.atoms(i)
         info = {"name": f"qm9-{geometries.index[i]}", "smiles": geometries.smiles[i].decode()}
         atoms = ase.Atoms(geometries.numbers[rows], geometries.starts[rows], info=info)

@@ -22,11 +22,13 @@ from rdkit import Chem
 
 from diffrelax.data.labels import Part
 from diffrelax.data.minima import Minimum, remainder_of
+from diffrelax.levels.distances import ALIASES
 from diffrelax.molecule.perception import constitution_key
 
+LEVEL = "aimnet2"
 ENOUGH = 4096  # minima
 ABOUT = {
-    "level": "wB97M-D3/def2-TZVPP",
+    "level": ALIASES[LEVEL],
     "method": "AIMNet2 as in AcAuto3D 1.0.1",
     "starts": "ETKDGv3 with the seed, then MMFF94, or UFF where that has no parameters",
     "sources": "SMILES of https://github.com/openforcefield/qca-dataset-submission, CC-BY-4.0",
@@ -35,9 +37,6 @@ ABOUT = {
     "the first 14 letters of the InChIKey, modulo 20",
     "units": {"positions": "1e-4 Å", "energy": "eV", "fmax": "eV/Å"},
 }
-
-
-LEVEL = "aimnet2"
 
 
 def main(release: Path, files: list[Path]) -> None:

@@ -22,12 +22,13 @@ from diffrelax.data.packing import pair
 from diffrelax.data.published import SOURCES, read_source
 from diffrelax.data.qm9 import LEVEL, Split, load_qm9
 from diffrelax.geometry import superpose
+from diffrelax.levels.distances import ALIASES
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.perception import constitution
 
 AIMNET2 = "aimnet2"
 LEVELS = {source.name: source.level for source in SOURCES} | {
-    AIMNET2: "wB97M-D3/def2-TZVPP",
+    AIMNET2: ALIASES[AIMNET2],
     "qm9": LEVEL,
 }
 QM9_ELEMENTS = (1, 6, 7, 8, 9)

@@ -63,11 +63,9 @@ class Minima:
     @property
     def domain(self) -> dict[str, Any]:
         """What a model has seen that learns from them, as entries of its configuration."""
-        sizes, numbers = self.train_set.sizes, self.train_set.numbers
-        heavy = np.add.reduceat(numbers > 1, self.train_set.offsets[:-1], dtype=int)
         return {
-            "largest": int(sizes.max()),
-            "most_heavy": int(heavy.max()),
+            "largest": int(self.train_set.sizes.max()),
+            "most_heavy": int(self.train_set.heavy_sizes.max()),
             "bonds": tuple(sorted(self.bonds)),
         }
 

@@ -96,6 +96,11 @@ class GeometrySet:
         """Number of atoms of each molecule, (n_molecules,)."""
         return np.diff(self.offsets)
 
+    @property
+    def heavy_sizes(self) -> np.ndarray:
+        """Number of heavy atoms of each molecule, (n_molecules,)."""
+        return np.add.reduceat(self.numbers > 1, self.offsets[:-1], dtype=int)
+
     def atoms(self, molecule: int) -> slice:
         """Return the rows of the flat arrays that belong to one molecule."""
         return slice(int(self.offsets[molecule]), int(self.offsets[molecule + 1]))

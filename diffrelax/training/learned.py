@@ -45,7 +45,6 @@ def learned_from(geometries: GeometrySet, level: str) -> dict[str, Learned]:
         Name of the level of theory of the minima, where the set does not tell them apart.
     """
     learned = {}
-    heavy = np.add.reduceat(geometries.numbers > 1, geometries.offsets[:-1], dtype=int)
     for place, name in enumerate(geometries.levels or (level,)):
         chosen = geometries.level == place
         if chosen.any():
@@ -55,6 +54,6 @@ def learned_from(geometries: GeometrySet, level: str) -> dict[str, Learned]:
                     np.unique(geometries.numbers[np.repeat(chosen, geometries.sizes)]).tolist()
                 ),
                 charges=tuple(np.unique(geometries.charge[chosen]).tolist()),
-                most_heavy=int(heavy[chosen].max()),
+                most_heavy=int(geometries.heavy_sizes[chosen].max()),
             )
     return learned

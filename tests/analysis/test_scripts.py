@@ -24,12 +24,14 @@ from diffrelax.clock import NO_TIME
 from diffrelax.dft import DFTRelaxation, DFTSettings
 from diffrelax.dft.hessian import gfn2_hessian
 from diffrelax.dft.recorder import Call
+from diffrelax.diffusion.schedule import RelaxationSchedule, relax_positions
 from diffrelax.files.reading import read_molecules
 from diffrelax.generation import Generated, Trajectory
+from diffrelax.geometry import geometry_errors
 from diffrelax.levels import get_calculator, relax_at_level
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
-from diffrelax.training.geometries import GeometrySet
+from diffrelax.training.geometries import GeometrySet, collate
 
 ANALYSIS = ROOT / "analysis"
 
@@ -341,6 +343,35 @@ def test_scf_cycles_are_watched(script: ModuleType, monkeypatch: pytest.MonkeyPa
         assert sorted(ends) == ends and ends[-1] <= call["processor_seconds"]
     shares = found["share_beyond"]
     assert 0 < shares["1e-07 Hartree"] <= shares["1e-06 Hartree"] < 0.5
+
+
+def test_schedules_are_compared_by_what_a_relaxation_does(
+    model: Model, geometries: GeometrySet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = load("schedules", monkeypatch)
+    batch = collate(geometries, np.array([0, 1]), np.ones(len(geometries), dtype=bool))
+    schedule = RelaxationSchedule(bridge=(0.1,), polish=(1e-4,))  # the last one steps too far
+    found = script.median_errors(
+        model, [batch], schedule.bridge, schedule.polish, script.sample_deterministic
+    )
+    ends = relax_positions(model.denoiser, batch.numbers, batch.starts, schedule)
+    errors = [
+        geometry_errors(z[z > 0].numpy(), end[z > 0].numpy(), minimum[z > 0].numpy()).rmsd
+        for z, end, minimum in zip(batch.numbers, ends, batch.positions, strict=True)
+    ]
+    assert found["rmsd"] == pytest.approx(np.median(errors), rel=1e-5)
+
+
+def test_learning_chooses_as_the_speedup_does(
+    script: ModuleType, geometries: GeometrySet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learning = load("learning", monkeypatch)
+    moved = np.where(np.arange(len(geometries)) == 0, 2.0, 0.02)
+    monkeypatch.setattr(learning, "load_qm9", lambda _: replace(geometries, start_rmsd=moved))
+    names = [start.name for start, _ in learning.molecules()]
+    assert sorted(names) == ["qm9-100", "qm9-120"]
+    order = [f"qm9-{geometries.index[i]}" for i in script.by_hash(geometries, range(4, 7))]
+    assert names == order
 
 
 def test_minima_are_compared_with_the_geometries_of_qm9(

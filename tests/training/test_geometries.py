@@ -20,6 +20,12 @@ def test_select_and_save_keep_molecules_whole(geometries, tmp_path):
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["set.npz"]
 
 
+def test_heavy_atoms_are_counted_molecule_by_molecule(geometries):
+    heavy = [np.count_nonzero(geometries.numbers[geometries.atoms(i)] > 1)
+             for i in range(len(geometries))]  # fmt: skip
+    assert geometries.heavy_sizes.tolist() == heavy
+
+
 def test_selecting_nothing_gives_an_empty_set(geometries):
     assert len(geometries.select(np.array([], dtype=int))) == 0
 
