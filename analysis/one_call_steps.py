@@ -11,11 +11,11 @@ from geometric.internal import DelocalizedInternalCoordinates
 from geometric.molecule import Molecule as Geometry
 from optimizers import SAME_BASIN
 
+from diffrelax.choices import Optimizer
 from diffrelax.dft.descent import minimise
 from diffrelax.dft.hessian import gfn2_hessian, positive_hessian, softest_curvature
 from diffrelax.dft.prediction import Prediction
 from diffrelax.dft.recorder import Call, Recorder
-from diffrelax.dft.settings import Optimizer
 from diffrelax.geometry import superpose
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.identity import heavy_atom_rmsd

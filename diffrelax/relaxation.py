@@ -6,13 +6,14 @@ import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypedDict, Unpack, overload
+from typing import Any, TypedDict, Unpack, overload
 
 import ase
 import numpy as np
 from rdkit import Chem
 from tqdm.auto import tqdm
 
+from diffrelax.choices import Verdict
 from diffrelax.clock import NO_TIME, Time
 from diffrelax.errors import each_or_error, told
 from diffrelax.files.reading import ONE, Input, Rejected, is_path, read_molecules
@@ -28,8 +29,6 @@ from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.doubts import odd_reading
 from diffrelax.molecule.identity import identity_change
-
-Verdict = Literal["relaxed", "refused", "fell_back", "failed"]
 
 
 @dataclass(frozen=True, eq=False)

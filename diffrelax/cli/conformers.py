@@ -6,10 +6,11 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from diffrelax.choices import CurvatureLevel
 from diffrelax.cli.options import (
     Basis,
     Device,
@@ -46,7 +47,7 @@ def conformers(
     window: Annotated[float, typer.Option(help="Above the lowest conformer, kcal/mol")] = 6.0,
     temperature: Annotated[float, typer.Option(help="Temperature, K")] = 298.15,
     thermo: Annotated[
-        Literal["none", "gfn2-xtb", "dft"],
+        CurvatureLevel,
         typer.Option(help="Level of the Hessian of free energies, for --level dft"),
     ] = "none",
     work: Annotated[

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from diffrelax.choices import CurvatureLevel, HessianLevel, Optimizer
 from diffrelax.cli.options import (
     BasisSet,
     Calculator,
@@ -68,22 +69,22 @@ def dft(
     calculator: Calculator = None,
     fmax: Fmax = 0.03,
     optimizer: Annotated[
-        Literal["tric", "bfgs", "geometric", "sella"],
+        Optimizer,
         typer.Option(help="tric and geometric are geomeTRIC's, to fmax and to its own criteria"),
     ] = "tric",
     hessian: Annotated[
-        Literal["gfn2-xtb", "aimnet2", "none"],
+        HessianLevel,
         typer.Option(help="Hessian that the optimizer starts from"),
     ] = "gfn2-xtb",
     density_fit: DensityFit = True,
     grid_level: GridLevel = 3,
     max_steps: MaxSteps = 200,
     check_minimum: Annotated[
-        Literal["none", "gfn2-xtb", "dft"],
+        CurvatureLevel,
         typer.Option(help="Level at which the end must have no imaginary frequency"),
     ] = "none",
     thermo: Annotated[
-        Literal["none", "gfn2-xtb", "dft"],
+        CurvatureLevel,
         typer.Option(help="Level of the Hessian of free energies; checks the minimum, too"),
     ] = "none",
     temperature: Annotated[float, typer.Option(help="Of free energies, K")] = 298.15,

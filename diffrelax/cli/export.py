@@ -6,10 +6,11 @@ import csv
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from diffrelax.choices import HessianLevel, Target
 from diffrelax.cli.options import (
     Device,
     Inputs,
@@ -33,9 +34,7 @@ COLUMNS = ("name", "smiles", "charge", "multiplicity", "verdict", "reason", "fil
 
 def export(
     inputs: Inputs,
-    to: Annotated[
-        Literal["orca", "gaussian", "nwchem"], typer.Option(help="Program to write inputs for")
-    ],
+    to: Annotated[Target, typer.Option(help="Program to write inputs for")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the inputs")],
     xc: Annotated[
         str, typer.Option(help="Functional or method, as the program names it")
@@ -43,7 +42,7 @@ def export(
     basis: Annotated[str, typer.Option(help="Basis set, likewise; may be empty")] = "6-31G(2df,p)",
     solvent: Annotated[str, typer.Option(help="Name of a solvent of the program")] = "",
     hessian: Annotated[
-        Literal["gfn2-xtb", "aimnet2", "none"],
+        HessianLevel,
         typer.Option(help="Hessian that the program starts from"),
     ] = "gfn2-xtb",
     relax: Annotated[

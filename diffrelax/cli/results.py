@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from diffrelax.choices import Kind
 from diffrelax.cli.options import Json
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ Where = Annotated[
     typer.Argument(help="Folder of a flow, mongodb://host/database, or project:NAME"),
 ]
 
-
-Kind = Literal["failure", "relaxation", "minimisation", "static", "conformer"]
 Only = Annotated[Kind | None, typer.Option("--kind", help="Results of this kind only")]
 OfLevel = Annotated[
     str | None, typer.Option("--level", help="At this level only: gfn2-xtb, pbe/def2-svp, …")

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from diffrelax.choices import Engine
 from diffrelax.cli.options import Json
 
 
 def run(
     flow: Annotated[Path, typer.Argument(help="flow.yaml: molecules, stages, and where they run")],
     engine: Annotated[
-        Literal["local", "remote"],
+        Engine,
         typer.Option(help="local: here and now; remote: by jobflow-remote"),
     ] = "local",
     json_lines: Json = False,

@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 import numpy as np
 from ase.data import atomic_masses
@@ -24,7 +23,6 @@ from diffrelax.levels.program_inputs import (
 )
 from diffrelax.molecule import Molecule
 
-Target: TypeAlias = Literal["orca", "gaussian", "nwchem"]
 COLUMNS = 5  # of a block of ORCA's Hessian
 LONGEST_STEM = 60
 

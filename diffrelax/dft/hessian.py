@@ -15,7 +15,7 @@ from diffrelax.levels.differences import hessian_by_differences
 from diffrelax.levels.solvents import born_solvation
 
 if TYPE_CHECKING:
-    from diffrelax.dft.settings import Optimizer
+    from diffrelax.choices import Optimizer
     from diffrelax.molecule import Molecule
 
 STEP = 0.005  # Å

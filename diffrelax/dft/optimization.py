@@ -14,6 +14,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from diffrelax.cache import WorkFolder, work_key
+from diffrelax.choices import CurvatureLevel, HessianLevel, Optimizer
 from diffrelax.clock import NO_TIME, Time
 from diffrelax.dft.calculator import calculator_of
 from diffrelax.dft.checkpoint import Checkpoint
@@ -22,7 +23,7 @@ from diffrelax.dft.minimisers import criterion
 from diffrelax.dft.prediction import predict
 from diffrelax.dft.recorder import Call, Checker, Recorder
 from diffrelax.dft.result import DFTRelaxation, Thermochemistry
-from diffrelax.dft.settings import CurvatureLevel, DFTSettings, HessianLevel, Optimizer
+from diffrelax.dft.settings import DFTSettings
 from diffrelax.dft.thermochemistry import standard_state, thermochemistry
 from diffrelax.extras import find_extra
 from diffrelax.files.reading import Input, read_one

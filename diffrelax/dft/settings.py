@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from operator import not_
 from pathlib import Path
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Self
 
 from pydantic import (
     Field,
@@ -16,12 +16,10 @@ from pydantic import (
     model_validator,
 )
 
+from diffrelax.choices import CurvatureLevel, HessianLevel, Optimizer
 from diffrelax.entries import Entries
 from diffrelax.levels.profiles import Profile, read_profile
 
-HessianLevel: TypeAlias = Literal["gfn2-xtb", "aimnet2", "none"]
-Optimizer: TypeAlias = Literal["tric", "bfgs", "geometric", "sella"]
-CurvatureLevel: TypeAlias = Literal["none", "gfn2-xtb", "dft"]
 NEWTON = ("tric", "bfgs")  # optimizers whose first step from a Hessian is Newton's
 OF_PYSCF = ("density_fit", "grid_level")
 

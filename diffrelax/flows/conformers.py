@@ -11,7 +11,7 @@ from jobflow import Flow, JobConfig, Maker, OnMissing, Response, job
 from pydantic import Field
 
 from diffrelax.cache import WorkFolder, work_key
-from diffrelax.dft.settings import CurvatureLevel
+from diffrelax.choices import CurvatureLevel
 from diffrelax.files.reading import Rejected
 from diffrelax.flows.arguments import (
     as_argument,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from functools import partial
-from typing import Literal
 
 from tqdm.auto import tqdm
 
+from diffrelax.choices import Engine
 from diffrelax.flows.config import DFTLevel, FlowConfig
 from diffrelax.flows.local import run_local
 from diffrelax.flows.page import flow_page
@@ -16,7 +16,6 @@ from diffrelax.flows.remote import run_remote
 from diffrelax.flows.stores import PROJECT, open_store, read_stages
 from diffrelax.flows.summary import Summary
 
-Engine = Literal["local", "remote"]
 PAGE = "report.html"
 
 

@@ -6,20 +6,22 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from jobflow import JobStore
 from maggma.stores import GridFSStore, MongoStore
 from pymongo.errors import PyMongoError
 
+from diffrelax.choices import Kind
 from diffrelax.extras import find_extra
 from diffrelax.flows.embedded import SQLiteStore
-from diffrelax.results.documents import KINDS, ResultDocument, read_document
+from diffrelax.results.documents import ResultDocument, read_document
 
 MONGODB = ("mongodb://", "mongodb+srv://")
 PROJECT = "project:"
 EMBEDDED = "results.sqlite"
 STAGES = ("relax", "minimise")  # of a flow, whose outputs are results, even those of an old schema
+KINDS = get_args(Kind)
 DATABASE_SECONDS = 5  # to answer in
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.metadata import version
 from math import isnan, nan
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeAlias, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeAlias
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from diffrelax.choices import Verdict
 from diffrelax.clock import Time
 from diffrelax.dft.result import Thermochemistry
 from diffrelax.dft.settings import DFTSettings
@@ -93,7 +94,7 @@ class RelaxationDocument(TimedResult):
     output: MoleculeDocument | None = Field(
         description="at the relaxed geometry, or at the start if it was not relaxed"
     )
-    verdict: Literal["relaxed", "refused", "fell_back", "failed"]
+    verdict: Verdict
     noise_level: float | None = Field(description="first noise level, Å; none without the model")
     n_evaluations: int = Field(description="evaluations of the network")
     error_bound: float | None = Field(
@@ -340,7 +341,6 @@ class ConformerDocument(LevelResult):
 ResultDocument: TypeAlias = (
     FailureDocument | RelaxationDocument | MinimisationDocument | StaticDocument | ConformerDocument
 )
-KINDS = tuple(one.model_fields["kind"].default for one in get_args(ResultDocument))
 
 _RESULTS: TypeAdapter[ResultDocument] = TypeAdapter(
     Annotated[ResultDocument, Field(discriminator="kind")]

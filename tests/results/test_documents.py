@@ -5,10 +5,12 @@ import re
 import subprocess
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
+from diffrelax.choices import Kind
 from diffrelax.clock import Time
 from diffrelax.dft import DFTRelaxation, DFTSettings
 from diffrelax.levels import relax_at_level
@@ -19,6 +21,7 @@ from diffrelax.results.documents import (
     FailureDocument,
     MinimisationDocument,
     RelaxationDocument,
+    ResultDocument,
     Trajectory,
     read_document,
 )
@@ -191,3 +194,8 @@ def test_changes_since_the_commit_are_told(tmp_path: Path, monkeypatch: pytest.M
     assert not Provenance.here().uncommitted
     source.write_text("changed")
     assert Provenance.here().uncommitted
+
+
+def test_the_kinds_of_results_are_those_of_their_documents():
+    kinds = [one.model_fields["kind"].default for one in get_args(ResultDocument)]
+    assert sorted(kinds) == sorted(get_args(Kind))

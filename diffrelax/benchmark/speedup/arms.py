@@ -9,10 +9,10 @@ from itertools import chain, count
 from typing import Any, NamedTuple, get_args
 
 from diffrelax.cache import work_key
+from diffrelax.choices import Optimizer
 from diffrelax.clock import NO_TIME, Time, timed
 from diffrelax.dft import DFTSettings
 from diffrelax.dft.optimization import check_settings
-from diffrelax.dft.settings import Optimizer
 from diffrelax.files.reading import Rejected
 from diffrelax.levels import CHEAP_LEVELS, check_installed, relax_at_level
 from diffrelax.molecule import Molecule

@@ -16,8 +16,9 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from diffrelax.cache import Unit, WorkFolder, work_key
+from diffrelax.choices import CurvatureLevel
 from diffrelax.dft.optimization import relax_with, unit_checkpoint
-from diffrelax.dft.settings import CurvatureLevel, DFTSettings
+from diffrelax.dft.settings import DFTSettings
 from diffrelax.levels import relax_at_level
 from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.molecule import Molecule

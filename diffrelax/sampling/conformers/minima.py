@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import JsonValue
 
 from diffrelax.cache import WorkFolder
-from diffrelax.dft.settings import CurvatureLevel
+from diffrelax.choices import CurvatureLevel
 from diffrelax.files.reading import Input, read_one
 from diffrelax.levels import get_calculator
 from diffrelax.levels.force_field import KCAL_PER_MOL

@@ -8,7 +8,8 @@ from typing import Any, Self
 
 from pydantic import Field, JsonValue, ValidationError
 
-from diffrelax.dft.settings import CurvatureLevel, DFTSettings
+from diffrelax.choices import CurvatureLevel
+from diffrelax.dft.settings import DFTSettings
 from diffrelax.entries import Entries, explain_invalid
 
 
