@@ -1,6 +1,8 @@
 """The readings behind WIDE, FAR and LOST of `diffrelax.diffusion.reading`, on validation molecules.
 
 Run: OMP_NUM_THREADS=1 python analysis/readings.py analysis/results/relax-qm9-2/readings.json
+or, with molecules of a packed set at one of the levels of theory of a model:
+     OMP_NUM_THREADS=1 python analysis/readings.py readings.json MODEL validation.npz r2SCAN-3c
 
 A reading at the last level of the schedule does not see what is off by many times that level, such
 as a geometry that is stretched as a whole: a second one, at a wider level, must tell those from
@@ -24,7 +26,7 @@ from diffrelax.data.qm9 import load_qm9
 from diffrelax.diffusion.reading import FAR, LOST, WIDE, read
 from diffrelax.diffusion.schedule import relax_positions
 from diffrelax.geometry import superpose
-from diffrelax.training.geometries import Batch, GeometrySet, collate
+from diffrelax.training.geometries import Batch, GeometrySet, like_batches
 
 LEVELS = (0.04, 0.08, 0.15)  # Å
 FACTORS = (0.92, 0.97, 1.03, 1.05, 1.08)
@@ -33,15 +35,18 @@ N = 200
 BATCH = 128
 
 
-def main(output: Path) -> None:
+def main(output: Path, name: str = MODEL, packed: str = "", level: str = "") -> None:
     """Read, relax and write."""
-    model = dr.load_model(MODEL)
+    model = dr.load_model(name)
+    level = model.check_level(level or None)
     last = model.config.relaxation.polish[-1]
-    calibration = model.config.calibrations[model.config.level]
-    validation = load_qm9("validation")
-    order = np.random.default_rng(0).permutation(len(validation))
+    calibration = model.config.calibrations[level]
+    validation = GeometrySet.load(Path(packed)) if packed else load_qm9("validation")
+    validation = validation.known_as(model.config.network.levels)
+    of_level = np.flatnonzero(validation.level == validation.levels.index(level))
+    order = np.random.default_rng(0).permutation(of_level)
     minima = readings(model, validation, order, 1.0, (last, *LEVELS))
-    made = how_made(shared=True, split="validation") | about_model(model)
+    made = how_made(shared=True, split="validation", level=level) | about_model(model)
     page = made | {
         "constants": {"WIDE": WIDE, "FAR": FAR, "LOST": LOST, "near": calibration.near},
         "units": "Å for each coordinate",
@@ -69,7 +74,7 @@ def readings(
             read(model.denoiser, batch.numbers, factor * batch.positions, s, batch.theory)[0]
             for s in levels
         ]
-        for batch in batches(geometries, places)
+        for batch in without_starts(geometries, places)
     ]
     columns = [torch.cat(column).double().numpy() for column in zip(*rows, strict=True)]
     return dict(zip(levels, columns, strict=True))
@@ -80,7 +85,7 @@ def ends(
 ) -> dict[str, np.ndarray]:
     """Relax scaled minima along the whole schedule; return the wide readings and errors, Å."""
     wide, errors = [], []
-    for batch in batches(geometries, places):
+    for batch in without_starts(geometries, places):
         end = relax_positions(
             model.denoiser,
             batch.numbers,
@@ -91,8 +96,7 @@ def ends(
         wide.append(
             read(model.denoiser, batch.numbers, end, WIDE, batch.theory)[0].double().numpy()
         )
-        for z, moved, minimum in zip(batch.numbers, end, batch.positions, strict=True):
-            errors.append(superpose(moved[z > 0].numpy(), minimum[z > 0].numpy())[1])
+        errors += [superpose(*both)[1] for _, *both in batch.unpadded(end)]
     found = np.concatenate(wide)
     return {
         "wide": found,
@@ -101,11 +105,9 @@ def ends(
     }
 
 
-def batches(geometries: GeometrySet, places: np.ndarray) -> Iterator[Batch]:
-    """Pad molecules of like size together."""
-    ordered = places[np.argsort(geometries.sizes[places], kind="stable")]
-    for i in range(0, len(ordered), BATCH):
-        yield collate(geometries, ordered[i : i + BATCH], np.zeros(len(geometries), dtype=bool))
+def without_starts(geometries: GeometrySet, places: np.ndarray) -> Iterator[Batch]:
+    """Pad the minima of molecules of like size together."""
+    return like_batches(geometries, places, np.zeros(len(geometries), dtype=bool), BATCH)
 
 
 def summary(values: dict[Any, np.ndarray], n: int) -> dict[str, Any]:
@@ -123,4 +125,4 @@ def summary(values: dict[Any, np.ndarray], n: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -23,7 +23,7 @@ from diffrelax.diffusion.schedule import denoise_as
 from diffrelax.geometry import geometry_errors
 from diffrelax.models.release import Model, load_model
 from diffrelax.results.tables import markdown_table
-from diffrelax.training.geometries import Batch, GeometrySet, collate
+from diffrelax.training.geometries import Batch, GeometrySet, like_batches
 
 N = 1000
 BATCH = 100
@@ -78,10 +78,7 @@ def main(name: str, path: Path, packed: str = "", level: str = "") -> None:
     if level:
         usable &= geometries.level == geometries.levels.index(model.check_level(level))
     chosen = np.random.default_rng(0).permutation(np.flatnonzero(usable))[:N]
-    chosen = chosen[np.argsort(geometries.sizes[chosen], kind="stable")]
-    batches = [
-        collate(geometries, chosen[i : i + BATCH], usable) for i in range(0, len(chosen), BATCH)
-    ]
+    batches = list(like_batches(geometries, chosen, usable, BATCH))
     rows = []
     for family, n, bridge, polish, solver in tqdm(list(schedules()), unit="schedule"):
         medians = median_errors(model, batches, bridge, polish, solver)
@@ -118,11 +115,7 @@ def median_errors(
                                          (False, polish, solver)):  # fmt: skip
             denoise = denoise_as(model.denoiser, batch.numbers, is_bridge, batch.theory)
             positions = solve(denoise, positions, levels)
-        for numbers, end, target in zip(
-            batch.numbers.numpy(), positions.numpy(), batch.positions.numpy(), strict=True
-        ):
-            real = numbers > 0
-            errors.append(geometry_errors(numbers[real], end[real], target[real]))
+        errors += [geometry_errors(*one) for one in batch.unpadded(positions)]
     return {q: float(np.nanmedian([getattr(e, q) for e in errors])) for q in QUANTITIES}
 
 

@@ -24,6 +24,7 @@ from diffrelax.clock import NO_TIME
 from diffrelax.dft import DFTRelaxation, DFTSettings
 from diffrelax.dft.hessian import gfn2_hessian
 from diffrelax.dft.recorder import Call
+from diffrelax.diffusion.reading import Calibration, ErrorBound
 from diffrelax.diffusion.schedule import RelaxationSchedule, relax_positions
 from diffrelax.files.reading import read_molecules
 from diffrelax.generation import Generated, Trajectory
@@ -362,6 +363,25 @@ def test_schedules_are_compared_by_what_a_relaxation_does(
         for z, end, minimum in zip(batch.numbers, ends, batch.positions, strict=True)
     ]
     assert found["rmsd"] == pytest.approx(np.median(errors), rel=1e-5)
+
+
+def test_readings_are_of_the_molecules_of_a_level(
+    several: Model, geometries: GeometrySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = load("readings", monkeypatch)
+    levels = several.config.levels[:2]
+    bound = ErrorBound(scale=1.0, exponent=0.5)
+    known = Calibration(settled=0.001, near=0.002, unseen=0.1, after_schedule=bound)
+    config = several.config.model_copy(update={"calibrations": {levels[1]: known}})
+    monkeypatch.setattr(script.dr, "load_model", lambda _: replace(several, config=config))
+    monkeypatch.setattr(script, "N", 1)
+    of_level = np.array([0, 1, 1, 0, 0, 0], dtype=np.int16)
+    replace(geometries, level=of_level, levels=levels).save(tmp_path / "v.npz")
+    script.main(tmp_path / "r.json", "several", str(tmp_path / "v.npz"), levels[1])
+    page = json.loads((tmp_path / "r.json").read_text())
+    assert page["level"] == levels[1] and page["constants"]["near"] == 0.002
+    assert page["minima"]["molecules"] == 2
+    assert page["ends"]["1.03"]["rmsd"]["n"] == 1
 
 
 def test_learning_chooses_as_the_speedup_does(
