@@ -99,7 +99,7 @@ def measure(smiles: str, name: str, model: Model) -> dict[str, Any]:
                 continue
             populations.append(
                 {
-                    "torsion": "–".join(f"{molecule.symbols[i]}{i + 1}" for i in quad),
+                    "torsion": "–".join(map(molecule.label, quad)),
                     "well": well,
                     "sample": value,
                     "sample_error": error,

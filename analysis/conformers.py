@@ -35,7 +35,7 @@ from diffrelax.sampling.conformers import (
     Conformer,
     Funnel,
     merge,
-    relax_each,
+    relax_starts,
     sample_conformers,
 )
 from diffrelax.sampling.ensemble import Level
@@ -163,8 +163,8 @@ def scan(molecule: Molecule, folder: WorkFolder) -> tuple[list[Conformer], int]:
 def minima(starts: list[Conformer], folder: WorkFolder) -> list[Conformer]:
     """Relax starts at the level of theory; those that fail or become another molecule are lost."""
     funnel = Funnel(LEVEL, folder)
-    near, _ = relax_each(starts, funnel.approach)
-    ends, _ = relax_each(funnel.choose(near)[0], funnel.finish)
+    near, _ = relax_starts(starts, funnel.approach)
+    ends, _ = relax_starts(funnel.choose(near)[0], funnel.finish)
     return merge(sorted(ends, key=lambda one: one.energy))
 
 

@@ -83,7 +83,7 @@ def measure(smiles: str, model: Model) -> dict[str, object]:
         "smiles": smiles,
         "torsions": [
             {
-                "atoms": "–".join(f"{molecule.symbols[i]}{i + 1}" for i in quad),
+                "atoms": "–".join(map(molecule.label, quad)),
                 "density": {
                     method: np.round(
                         np.histogram(np.degrees(one[t]), EDGES, density=True)[0], 6

@@ -84,7 +84,7 @@ def seen(molecule: dr.Molecule, model: dr.Model) -> float:
 
     A kind that fills the whole molecule does not count if that molecule was one of them.
     """
-    whole = np.count_nonzero(molecule.numbers > 1)
+    whole = molecule.n_heavy
     counts = {kind: model.environments.get(kind, 0) for kind in environments(molecule)}
     return min((n for kind, n in counts.items() if not n or len(kind.split()) < whole), default=N)
 

@@ -273,7 +273,7 @@ def judged(case: Case, relaxed: Relaxed) -> End:
         "name": case.start.name,
         "molecule": case.constitution,
         "charge": case.start.charge,
-        "heavy": int(np.count_nonzero(case.start.numbers > 1)),
+        "heavy": case.start.n_heavy,
         "kind": case.kind,
         "start_in_basin": case.in_basin,
         "verdict": verdict,

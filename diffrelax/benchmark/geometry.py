@@ -201,7 +201,7 @@ def bounds_table(rows: list[GeometryRow], sample: Sample) -> str:
     Of the starts in the basin of their minimum alone, for which bounds are meant.
     """
     inside = np.array([*map(in_basin, sample.starts, sample.references)])
-    heavy = np.array([np.count_nonzero(start.numbers > 1) for start in sample.starts])
+    heavy = np.array([start.n_heavy for start in sample.starts])
     lines = []
     for row in rows:
         if row.error_bounds:
@@ -260,7 +260,7 @@ def geometry_record(rows: list[GeometryRow], sample: Sample, **about: object) ->
             for row in rows
         ],
         f"{sample.source}_indices": sample.indices,
-        "heavy_atoms": [int(np.count_nonzero(start.numbers > 1)) for start in sample.starts],
+        "heavy_atoms": [start.n_heavy for start in sample.starts],
         "in_basin": [*map(in_basin, sample.starts, sample.references)],
         "errors": {
             row.method: {q: [round(getattr(e, q), 5) for e in row.errors] for q in QUANTITIES}

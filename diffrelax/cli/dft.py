@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diffrelax.choices import CurvatureLevel, HessianLevel, Optimizer
+from diffrelax.cli.inputs import load_checked, read_parts, tell_aim
 from diffrelax.cli.options import (
     BasisSet,
     Calculator,
@@ -33,7 +34,6 @@ from diffrelax.cli.options import (
     read_settings,
     set_threads,
 )
-from diffrelax.cli.relax import load_checked, read_parts, tell_aim
 
 if TYPE_CHECKING:
     from diffrelax.benchmark.speedup.arms import Subject

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from diffrelax.choices import HessianLevel, Target
+from diffrelax.cli.inputs import load_checked, read_parts, tell_aim
 from diffrelax.cli.options import (
     Device,
     Inputs,
@@ -21,7 +22,6 @@ from diffrelax.cli.options import (
     Threads,
     set_threads,
 )
-from diffrelax.cli.relax import load_checked, read_parts, tell_aim
 
 if TYPE_CHECKING:
     from diffrelax.dft import DFTSettings

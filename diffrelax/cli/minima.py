@@ -47,7 +47,7 @@ def minima(
 
     What is done is kept: the same command goes on.
     """
-    from diffrelax.cli.relax import read_parts
+    from diffrelax.cli.inputs import read_parts
     from diffrelax.cli.report import Report, report_each
     from diffrelax.errors import each_or_error
     from diffrelax.files.reading import Rejected

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-import sys
-from collections.abc import Iterator, Mapping
-from io import BufferedReader
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
     from diffrelax.dft import DFTSettings
-    from diffrelax.files.reading import Input
     from diffrelax.sampling.ensemble import Level
 
-STDIN = "-"
 SETTING = re.compile(r"`(\w+)`|(?:^|(?<=; ))(\w+)(?=: )")  # in the words of an error
 
 Inputs = Annotated[
@@ -75,25 +71,6 @@ Basis = Annotated[str | None, typer.Option(help="Basis set, for --level dft")]
 Solvent = Annotated[
     str, typer.Option(help="Of DFT: a name such as water, or a dielectric constant")
 ]
-
-
-def each_input(inputs: list[str]) -> Iterator[Input]:
-    """Yield the inputs of a command one by one, not read yet; ``-`` is lines of SMILES."""
-    from diffrelax.files.reading import each_record, records_in
-
-    for given in inputs:
-        if given == STDIN:
-            lines = cast(BufferedReader, sys.stdin.buffer)
-            yield from records_in(lines, "standard input", ".smi")
-        else:
-            yield from each_record(given)
-
-
-def count_inputs(inputs: list[str]) -> int | None:
-    """Count the inputs of a command; None if that would use them up."""
-    from diffrelax.files.reading import each_record
-
-    return None if STDIN in inputs else sum(1 for _ in each_record(inputs))
 
 
 def set_threads(threads: int | None) -> None:

@@ -13,7 +13,7 @@ import typer
 from ase.calculators.calculator import all_properties
 from tqdm.auto import tqdm
 
-from diffrelax.cli.options import count_inputs, each_input
+from diffrelax.cli.inputs import count_inputs, each_input
 from diffrelax.files.reading import Input, Record
 from diffrelax.results.journal import Result, ResultFile
 

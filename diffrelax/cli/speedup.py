@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from diffrelax.cli.inputs import each_input, tell_aim
 from diffrelax.cli.options import (
     BasisSet,
     Calculator,
@@ -24,11 +25,9 @@ from diffrelax.cli.options import (
     Solvent,
     Threads,
     Xc,
-    each_input,
     read_settings,
     set_threads,
 )
-from diffrelax.cli.relax import tell_aim
 
 if TYPE_CHECKING:
     from diffrelax.benchmark.speedup.arms import SpeedupArm, Subject

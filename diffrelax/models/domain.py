@@ -124,7 +124,7 @@ def unfamiliar(molecule: Molecule, model: Model) -> str:
     """
     if model.environments is None:
         return ""
-    whole, enough = np.count_nonzero(molecule.numbers > 1), model.config.rare
+    whole, enough = molecule.n_heavy, model.config.rare
     rare = [
         (model.environments.get(kind, 0), atom, kind)
         for kind, atom in environments(molecule).items()
@@ -135,7 +135,7 @@ def unfamiliar(molecule: Molecule, model: Model) -> str:
     seen, atom, kind = min(rare)
     others = f", and {len(rare) - 1} more like it" if len(rare) > 1 else ""
     return (
-        f"{molecule.symbols[atom]}{atom + 1} ({in_words(kind)}){others}: {seen or 'none'} of the "
+        f"{molecule.label(atom)} ({in_words(kind)}){others}: {seen or 'none'} of the "
         f"molecules that the model has learned {'has' if seen < 2 else 'have'} such an atom"
     )
 
@@ -165,7 +165,7 @@ def not_learned_there(molecule: Molecule, model: Model, level: str) -> str:
         lacking.append(f"charge {molecule.charge:+d}" if molecule.charge else "neutral molecule")
     if lacking:
         return f"at {level} the model has learned no {' and no '.join(lacking)}, elsewhere it has"
-    heavy = np.count_nonzero(molecule.numbers > 1)
+    heavy = molecule.n_heavy
     if learned.most_heavy < heavy <= model.config.most_heavy:
         return (
             f"{heavy} heavy atoms: at {level} the model has learned at most {learned.most_heavy}, "
@@ -187,7 +187,7 @@ def caution(start: Molecule, model: Model, level: str, error_bound: float) -> st
         NaN if none is told.
     """
     cautions = [told] if (told := not_learned_there(start, model, level)) else []
-    heavy, n_atoms = np.count_nonzero(start.numbers > 1), start.n_atoms
+    heavy, n_atoms = start.n_heavy, start.n_atoms
     most_heavy, largest = model.config.most_heavy, model.config.largest
     if heavy > most_heavy or n_atoms > largest:
         cautions.append(

@@ -47,7 +47,7 @@ def _oddities(molecule: Molecule) -> Iterator[str]:
             continue
         length = np.linalg.norm(molecule.positions[i] - molecule.positions[j])
         if length > covalent_radii[numbers[[i, j]]].sum() + LONG_DOUBLE_BOND:
-            names = (f"{molecule.symbols[k]}{k + 1}" for k in (i, j))
+            names = map(molecule.label, (i, j))
             yield f"where {'='.join(names)} is as long as a single bond ({length:.2f} Å)"
             return
 

@@ -209,7 +209,7 @@ def _bond_changes(before: Molecule, positions: np.ndarray) -> list[str]:
         (collapsed, "collapsed", np.zeros_like(collapsed), ""),
     ):
         for i, j in np.argwhere(pairs):
-            names = f"{_label(before, i)}–{_label(before, j)}"
+            names = f"{before.label(i)}–{before.label(j)}"
             what = before_too if was_so[i, j] else verb
             changes.append(f"bond {names} {what} ({new[i, j]:.2f} Å)")
     return changes
@@ -234,10 +234,10 @@ def _stereo_changes(before: Molecule, old: Chem.Mol, positions: np.ndarray) -> l
     for a, b in zip(old.GetAtoms(), new.GetAtoms(), strict=True):
         if a.GetChiralTag() in TETRAHEDRAL and a.GetChiralTag() != b.GetChiralTag():
             labels = [x.GetProp("_CIPCode") if x.HasProp("_CIPCode") else "" for x in (a, b)]
-            changes.append(f"{_label(before, a.GetIdx())} {_described(*labels)}")
+            changes.append(f"{before.label(a.GetIdx())} {_described(*labels)}")
     for c, d in zip(old.GetBonds(), new.GetBonds(), strict=True):
         if c.GetStereo() in DOUBLE_BOND and c.GetStereo() != d.GetStereo():
-            ends = [_label(before, i) for i in (c.GetBeginAtomIdx(), c.GetEndAtomIdx())]
+            ends = [before.label(i) for i in (c.GetBeginAtomIdx(), c.GetEndAtomIdx())]
             labels = [DOUBLE_BOND.get(x.GetStereo(), "") for x in (c, d)]
             changes.append(f"{'='.join(ends)} {_described(*labels)}")
     return changes
@@ -252,15 +252,15 @@ def _twist_changes(before: Molecule, mol: Chem.Mol, positions: np.ndarray) -> li
         if is_cumulene and abs(old) > RIGHT and abs(new) < LOST:
             kind = "allene" if len(twist.chain) == 3 else "cumulene"
             how = "parallel" if twist.is_axial else "twisted"
-            middle = _label(before, twist.chain[len(twist.chain) // 2])
+            middle = before.label(twist.chain[len(twist.chain) // 2])
             changes.append(f"the ends of the {kind} at {middle} became {how}")
         elif not twist.is_element or old * new > 0 or min(abs(old), abs(new)) < CERTAIN:
             continue
         elif twist.is_axial:
-            middle = _label(before, twist.chain[len(twist.chain) // 2])
+            middle = before.label(twist.chain[len(twist.chain) // 2])
             changes.append(f"{middle} changed its axial configuration")
         else:
-            ends = "=".join(_label(before, k) for k in twist.chain)
+            ends = "=".join(before.label(k) for k in twist.chain)
             changes.append(f"{ends} changed its configuration")
     return changes
 
@@ -271,10 +271,6 @@ def _described(old: str, new: str) -> str:
     return f"lost its {old} configuration" if old and not new else "changed its configuration"
 
 
-def _label(molecule: Molecule, i: int) -> str:
-    return f"{molecule.symbols[i]}{i + 1}"
-
-
 def _pairs(molecule: Molecule) -> list[tuple[int, int]]:
     if molecule.bonds or molecule.formal_charges:
         return [bond[:2] for bond in molecule.bonds]
@@ -283,7 +279,7 @@ def _pairs(molecule: Molecule) -> list[tuple[int, int]]:
 
 def _heavy_graph(molecule: Molecule, polar_hydrogens: bool) -> Chem.RWMol:
     mol = skeleton(molecule.numbers, _pairs(molecule), molecule.positions)
-    if (molecule.numbers > 1).sum() < 3:
+    if molecule.n_heavy < 3:
         return mol
     mol.BeginBatchEdit()
     for atom in mol.GetAtoms():

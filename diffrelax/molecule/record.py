@@ -122,6 +122,15 @@ class Molecule:
         return len(self.numbers)
 
     @property
+    def n_heavy(self) -> int:
+        """Number of atoms that are no hydrogens."""
+        return int(np.count_nonzero(self.numbers > 1))
+
+    def label(self, atom: int) -> str:
+        """Name an atom to people, such as ``C3``, counted from 1."""
+        return f"{chemical_symbols[self.numbers[atom]]}{atom + 1}"
+
+    @property
     def symbols(self) -> tuple[str, ...]:
         """Element symbols, one for each atom."""
         return tuple(chemical_symbols[z] for z in self.numbers)

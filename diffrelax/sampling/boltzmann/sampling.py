@@ -212,7 +212,7 @@ def observables(molecule: Molecule, draws: Draws) -> dict[str, np.ndarray]:
     found = {"energy": draws.energies}
     quads = watched_torsions(molecule)
     for quad, angles in zip(quads, torsion_angles(draws.positions, quads), strict=True):
-        name = "–".join(f"{molecule.symbols[i]}{i + 1}" for i in quad)
+        name = "–".join(map(molecule.label, quad))
         found[f"cos {name}"], found[f"sin {name}"] = np.cos(angles), np.sin(angles)
     return found
 

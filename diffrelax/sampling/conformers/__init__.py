@@ -1,6 +1,6 @@
 """Conformers: distinct minima at a level of theory, with Boltzmann weights."""
 
-from diffrelax.sampling.conformers.funnel import Funnel, relax_each, sort_out
+from diffrelax.sampling.conformers.funnel import Funnel, relax_starts, sort_out
 from diffrelax.sampling.conformers.minima import find_starts, sample_conformers, weigh
 from diffrelax.sampling.conformers.record import Conformer, merge
 from diffrelax.sampling.conformers.search import Found, find_conformers
@@ -12,7 +12,7 @@ __all__ = [
     "find_conformers",
     "find_starts",
     "merge",
-    "relax_each",
+    "relax_starts",
     "sample_conformers",
     "sort_out",
     "weigh",

@@ -132,7 +132,7 @@ class Funnel:
         return end, ""
 
 
-def relax_each(
+def relax_starts(
     starts: Sequence[Conformer], relax: RelaxOne, *, label: str = "", progress: bool = False
 ) -> tuple[list[Conformer], list[str]]:
     """Relax geometries by a step of a `Funnel`.
@@ -159,7 +159,7 @@ def relax_each(
 def sort_out(
     starts: Sequence[Conformer], ends: Iterable[tuple[Conformer, str]]
 ) -> tuple[list[Conformer], list[str]]:
-    """Tell ends that were reached from why the others were not, see `relax_each`."""
+    """Tell ends that were reached from why the others were not, see `relax_starts`."""
     reached, notes = [], []
     lowest = min((start.energy for start in starts), default=0.0)
     for start, (end, reason) in zip(starts, ends, strict=True):

@@ -20,7 +20,7 @@ from diffrelax.molecule.checks import integer
 from diffrelax.molecule.embedding import check_seed
 from diffrelax.molecule.identity import has_enantiomer
 from diffrelax.molecule.symmetry import find_symmetry
-from diffrelax.sampling.conformers.funnel import Funnel, relax_each
+from diffrelax.sampling.conformers.funnel import Funnel, relax_starts
 from diffrelax.sampling.conformers.record import Conformer, merge, within
 from diffrelax.sampling.conformers.search import COUNTED, ROUGH, Found, find_conformers
 from diffrelax.sampling.ensemble import (
@@ -113,9 +113,9 @@ def sample_conformers(
     given = read_one(molecule, seed=seed)
     get_calculator(theory.name, given, **theory.settings)
     starts, search = find_starts(given, model, n, funnel, seed=seed, progress=progress)
-    near, failed = relax_each(starts, funnel.approach, label=theory.name, progress=progress)
+    near, failed = relax_starts(starts, funnel.approach, label=theory.name, progress=progress)
     low, told = funnel.choose(near)
-    minima, failed_later = relax_each(low, funnel.finish, label=theory.name, progress=progress)
+    minima, failed_later = relax_starts(low, funnel.finish, label=theory.name, progress=progress)
     notes = (*search.notes, told, *failed, *failed_later)
     search = search.model_copy(update={"notes": notes})
     if not minima:

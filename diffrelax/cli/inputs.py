@@ -1,0 +1,89 @@
+"""What commands are given, the inputs and the model, read and checked."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections import deque
+from collections.abc import Iterator
+from io import BufferedReader
+from itertools import islice
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from diffrelax.clock import Time
+    from diffrelax.files.reading import Input, Rejected
+    from diffrelax.models.release import Model
+    from diffrelax.molecule import Molecule
+
+STDIN = "-"
+
+
+def each_input(inputs: list[str]) -> Iterator[Input]:
+    """Yield the inputs of a command one by one, not read yet; ``-`` is lines of SMILES."""
+    from diffrelax.files.reading import each_record, records_in
+
+    for given in inputs:
+        if given == STDIN:
+            lines = cast(BufferedReader, sys.stdin.buffer)
+            yield from records_in(lines, "standard input", ".smi")
+        else:
+            yield from each_record(given)
+
+
+def count_inputs(inputs: list[str]) -> int | None:
+    """Count the inputs of a command; None if that would use them up."""
+    from diffrelax.files.reading import each_record
+
+    return None if STDIN in inputs else sum(1 for _ in each_record(inputs))
+
+
+def load_checked(
+    model: str,
+    device: str,
+    noise_level: float | None,
+    max_error: float = math.inf,
+    level: str | None = None,
+) -> Model:
+    """Load a model, and find out whether it can be used so, before the work begins."""
+    from diffrelax.models.batches import choose_calibration, choose_schedule
+    from diffrelax.models.release import load_model
+
+    loaded = load_model(model, device)
+    choose_schedule(loaded, noise_level)
+    choose_calibration(loaded, loaded.check_level(level), noise_level, max_error)
+    return loaded
+
+
+def tell_aim(model: Model, theory: str) -> str:
+    """Say at which level of those that it has learned a model aims for another, and return it."""
+    nearest = model.nearest_level(theory)
+    print(nearest.told(model.name, theory), file=sys.stderr)
+    return nearest.level
+
+
+def read_parts(
+    inputs: Iterator[Input],
+    size: int,
+    *,
+    seed: int,
+    workers: int = 1,
+    max_atoms: int | None = None,
+) -> Iterator[list[tuple[Input, Molecule | Rejected, Time]]]:
+    """Read inputs, so many together; yield each with what it is and the time that it took.
+
+    No larger molecules are embedded than ``max_atoms``, if it is given.
+    """
+    from diffrelax.clock import timed
+    from diffrelax.files.reading import each_molecule
+
+    waiting: deque[Input] = deque()
+
+    def remembered() -> Iterator[Input]:
+        for given in inputs:
+            waiting.append(given)
+            yield given
+
+    read = timed(each_molecule(remembered(), seed=seed, workers=workers, max_atoms=max_atoms))
+    while part := list(islice(read, size)):
+        yield [(waiting.popleft(), molecule, time) for molecule, time in part]
