@@ -135,8 +135,9 @@ def embed_again(minimum: Minimum) -> Molecule | None:
 
 def _given_pair(minimum: Minimum) -> Pair | None:
     start = minimum.start
-    if minimum.seed is not None and (embedded := embed_again(minimum)):
-        start = embedded.positions
+    if minimum.seed is not None:
+        embedded = embed_again(minimum)
+        start = embedded.positions if embedded else None
     if start is None:
         return None
     arrays = start, minimum.numbers, minimum.positions
