@@ -128,7 +128,15 @@ class Judge:
         aims = [level]
         if source.startswith("lvpp"):
             aims += [LEVELS[s] for s in LEVELS if s.startswith("lvpp") and LEVELS[s] != level]
-        starts = self.ends(source, START, found)
+        known = [
+            {
+                "new_scaffold": cases.is_new(case.constitution, self._known),
+                "seen": seen(case.start, self.model),
+            }
+            for case in found
+        ]
+        begun = self.ends(source, START, found)
+        starts = [told | start for told, start in zip(known, begun, strict=True)]
         ends = {START: starts}
         for aim in aims:
             if aim in self.model.config.levels:
@@ -175,14 +183,7 @@ class Judge:
                 key,
                 lambda chunk=chunk: self.unit(source, name, chunk, aim),  # type: ignore[misc]
             )
-            told = [
-                {
-                    "new_scaffold": cases.is_new(case.constitution, self._known),
-                    "seen": seen(case.start, self.model),
-                }
-                for case in chunk
-            ]
-            ends += [one | end for one, end in zip(told, unit["ends"], strict=True)]
+            ends += unit["ends"]
             self.tell(f"{source}, {name}: {len(ends)} of {len(found)}")
         return ends
 

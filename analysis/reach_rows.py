@@ -172,7 +172,7 @@ def rarity_table(ends: Sequence[End], starts: Sequence[End]) -> str:
              if start["start_in_basin"] and None not in (end["bonds"], end["angles"])]  # fmt: skip
     lines = []
     for low, high in pairwise(RARITIES):
-        chosen = [(end, start) for end, start in pairs if low <= end["seen"] < high]
+        chosen = [(end, start) for end, start in pairs if low <= start["seen"] < high]
         if chosen:
             medians = (
                 np.median([side[quantity] for side in sides]) / MILLI

@@ -223,7 +223,10 @@ def test_levels_of_other_lvpp_sets_are_aimed_at_too(
 
 
 def test_errors_are_told_by_the_rarest_atom() -> None:
-    ends = [end(bonds=0.003, seen=0), end(bonds=0.001, seen=0), end(seen=60), end(bonds=None)]
-    starts = [end(bonds=0.010), end(bonds=0.0005), end(start_in_basin=False), end()]
+    ends = [end(bonds=0.003), end(bonds=0.001), end(), end(bonds=None)]
+    starts = [
+        end(bonds=0.010, seen=0), end(bonds=0.0005, seen=0), end(start_in_basin=False, seen=60),
+        end(),
+    ]  # fmt: skip
     (row,) = reach_rows.rarity_table(ends, starts).splitlines()[2:]
     assert row == "| 0 | 2 | 5.25 | 2.00 | 2.00 | 2.00 | 1 |"
