@@ -2,7 +2,7 @@
 
 Run: OMP_NUM_THREADS=1 python analysis/new_level.py MODEL FOLDER --list SMILES.smi.gz
 
-GFN2-xTB, by the program xtb from MMFF94 geometries, stands in for the level of a user. Neutral
+GFN2-xTB, from MMFF94 geometries, stands in for the level of a user. Neutral
 molecules of the list with 12 to 30 heavy atoms, in the order of the sha256 of their constitution,
 are learned from (training ones) and judged on (test ones, or with --split validation ones).
 `diffrelax finetune` goes on from MODEL as a user would have it, once with --only-level. How far

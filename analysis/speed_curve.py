@@ -4,7 +4,7 @@ Run: OMP_WAIT_POLICY=PASSIVE python analysis/speed_curve.py MODEL FOLDER --list 
 
 On an idle machine. The curve is of extended chains of alanine, several copies of one in a call; the
 many are test molecules of the list with 42 to 48 atoms, in the order of the sha256 of their
-constitution. Beside the model, the program xtb with --opt and AIMNet2 relax one copy, or the first
+constitution. Beside the model, GFN2-xTB (by tblite) and AIMNet2 relax one copy, or the first
 twenty of the many, to 0.02 eV/Å, on one thread. Each row is measured in a process of its own, whose
 peak memory is told, and kept at once in FOLDER/speed_curve.json: the same command goes on with the
 rows that are missing.
@@ -120,8 +120,7 @@ def relaxed(name: str, method: str, threads: int, molecules: list[Molecule]) -> 
     """Relax molecules, after a first one that does not count; milliseconds are for each."""
     torch.set_num_threads(threads if method == "model" else 1)
     run = by_model(name) if method == "model" else partial(by_level, method)
-    if method != "gfn2-xtb":  # a program has nothing to get ready
-        run(molecules[:1])
+    run(molecules[:1])
     begun = Time.now()
     ended_well = run(molecules)
     time = (Time.now() - begun) / (len(molecules) / 1e3)

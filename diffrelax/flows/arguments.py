@@ -7,13 +7,11 @@ result of an earlier stage, or a failure that passes through all later stages.
 from __future__ import annotations
 
 import csv
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
 
-import ase
 import numpy as np
 from jobflow import OutputReference
 from pydantic import ValidationError
@@ -23,6 +21,7 @@ from diffrelax.cache import work_key
 from diffrelax.entries import explain_invalid
 from diffrelax.files import FORMATS, smiles, tables
 from diffrelax.files.reading import (
+    ONE,
     Record,
     Rejected,
     cut_smiles,
@@ -73,8 +72,8 @@ OutputReference, or an iterable of these
     list of str, dict or OutputReference
         In the order of the inputs. What is not a molecule becomes the document of a failure.
     """
-    one = (str, os.PathLike, Mapping, OutputReference, ase.Atoms, Chem.Mol, Molecule)
-    if isinstance(inputs, (*one, PymatgenMolecule)) or not isinstance(inputs, Iterable):
+    one = (*ONE, Mapping, OutputReference, PymatgenMolecule)
+    if isinstance(inputs, one) or not isinstance(inputs, Iterable):
         inputs = [inputs]
     arguments: list[Argument] = []
     for given in inputs:
