@@ -1,11 +1,11 @@
 """Records of entries: read from YAML files, and what is wrong with them in words."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails
 
 Record = TypeVar("Record", bound=BaseModel)
 
@@ -76,6 +76,6 @@ def explain_invalid(error: ValidationError) -> str:
     return "; ".join(problems)
 
 
-def wrong_with(problem: ErrorDetails) -> str:
+def wrong_with(problem: Mapping[str, Any]) -> str:
     """Say what is wrong with one entry; in our own words without pydantic's before them."""
-    return problem["msg"].removeprefix("Value error, ")
+    return str(problem["msg"]).removeprefix("Value error, ")
