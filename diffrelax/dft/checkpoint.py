@@ -15,11 +15,6 @@ from diffrelax.dft.recorder import Call, SecondDerivatives
 from diffrelax.levels.density_functional import SCFState
 from diffrelax.molecule import Molecule
 
-NOT_IN_OLDER_FILES = (
-    "check_positions", "check_energies", "check_forces", "check_call_times",
-    "hessian_positions", "hessians", "hessian_times",
-)  # fmt: skip
-
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
@@ -91,7 +86,7 @@ class Checkpoint:
         """
         try:
             with np.load(path, allow_pickle=False) as file:
-                arrays = {name: np.empty(0) for name in NOT_IN_OLDER_FILES} | dict(file)
+                arrays = dict(file)
             if arrays["key"].item() == key:
                 return cls._from_arrays(arrays, molecule)
         except (LookupError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
@@ -132,15 +127,12 @@ def _packed(prefix: str, calls: tuple[Call, ...]) -> dict[str, Any]:
 
 
 def _calls(prefix: str, arrays: dict[str, np.ndarray], molecule: Molecule) -> tuple[Call, ...]:
-    cycles = np.zeros(len(arrays[f"{prefix}positions"]), dtype=int)
-    if not prefix:
-        cycles[:1] = arrays.get("cycles", 0)  # of all calls, in older files
     calls = zip(
         (molecule.with_positions(xyz, start="dft") for xyz in arrays[f"{prefix}positions"]),
         arrays[f"{prefix}energies"].tolist(),
         arrays[f"{prefix}forces"],
         (Time(*time) for time in arrays[f"{prefix}call_times"].tolist()),
-        arrays.get(f"{prefix}call_cycles", cycles).tolist(),
+        arrays[f"{prefix}call_cycles"].tolist(),
         strict=True,
     )
     return tuple(Call(*call) for call in calls)

@@ -243,15 +243,3 @@ def test_the_work_of_a_check_by_others_is_not_counted(tmp_path: Path) -> None:
     assert shared.scf_cycles == checked.scf_cycles == alone.scf_cycles
     assert shared.times["total"].wall < 1e6 < checked.times["check"].wall
     assert checked.times["total"].wall > checked.times["check"].wall
-
-
-def test_older_checkpoints_are_read(tmp_path: Path) -> None:
-    molecule, path = Molecule.from_smiles("O"), tmp_path / "dft.checkpoint"
-    relaxed = relax_dft(molecule, checkpoint=path, **SETTINGS)
-    lacking = ("check_", "hessian_p", "call_cycles")
-    with np.load(path) as file:
-        older = {name: file[name] for name in file if not name.startswith(lacking)}
-    with path.open("wb") as file:
-        np.savez(file, cycles=relaxed.scf_cycles, time=(9.0, 9.0), **older)
-    again = relax_dft(molecule, checkpoint=path, **SETTINGS)
-    assert (again.energies, again.scf_cycles) == (relaxed.energies, relaxed.scf_cycles)
