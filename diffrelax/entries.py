@@ -44,7 +44,7 @@ def read_entries(path: Path, what: str, example: str) -> dict[str, Any]:
     return record
 
 
-def read_record(path: Path, record: type[Record], what: str, example: str) -> Record:
+def read_validated(path: Path, record: type[Record], what: str, example: str) -> Record:
     """Read a YAML file of entries as a record.
 
     Parameters

@@ -10,7 +10,7 @@ from typing import Literal, Self, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
-from diffrelax.entries import Entries, read_record
+from diffrelax.entries import Entries, read_validated
 from diffrelax.levels.program_inputs import split_keyword
 from diffrelax.levels.xtb_program import METHODS
 
@@ -105,4 +105,4 @@ def read_profile(path: Path) -> Profile:
     ValueError
         If the file is missing, is not YAML, or holds an unknown or wrong entry.
     """
-    return read_record(path, Profile, "profile of a program", "program: orca")
+    return read_validated(path, Profile, "profile of a program", "program: orca")

@@ -37,7 +37,7 @@ class Kind(NamedTuple):
     valence: int
 
 
-class Bond(NamedTuple):
+class PossibleBond(NamedTuple):
     """What two atoms can be to each other; of order 0, they are not bonded."""
 
     kinds: tuple[Kind, Kind]
@@ -128,15 +128,15 @@ def _pairs(
 
 def _bonds(
     one: dict[Kind, float], other: dict[Kind, float], distance: float, certain: bool
-) -> Iterator[Bond]:
+) -> Iterator[PossibleBond]:
     for kinds in product(one, other):
         if not certain:
-            yield Bond(kinds, 0, NO_BOND)
+            yield PossibleBond(kinds, 0, NO_BOND)
         for order, radii in enumerate(RADII, start=1):
             if all(kind.number in radii for kind in kinds):
                 length = sum(radii[kind.number] for kind in kinds)
                 off = abs(distance - length) / SPREAD
-                yield Bond(kinds, order, off**2 / 2 if off < 2 else 2 * off - 2)
+                yield PossibleBond(kinds, order, off**2 / 2 if off < 2 else 2 * off - 2)
 
 
 def _in_one_piece(bonds: Sequence[tuple[int, int]], n_atoms: int) -> bool:

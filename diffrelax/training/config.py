@@ -17,7 +17,7 @@ from diffrelax.diffusion.denoiser import Denoiser, DenoiserConfig
 from diffrelax.diffusion.joint import GenerationConfig, JointDenoiser
 from diffrelax.diffusion.reading import Calibration
 from diffrelax.diffusion.schedule import RelaxationSchedule
-from diffrelax.entries import Entries, read_record
+from diffrelax.entries import Entries, read_validated
 from diffrelax.network.config import DenseNetworkConfig, NetworkConfig
 from diffrelax.training.learned import Learned
 
@@ -266,7 +266,7 @@ class ModelConfig(Entries):
         ValueError
             If the file is missing, is not YAML, or holds an unknown or wrong entry.
         """
-        return read_record(path, cls, "model configuration", "name: my-model-1")
+        return read_validated(path, cls, "model configuration", "name: my-model-1")
 
 
 def build_denoiser(config: ModelConfig) -> Denoiser:
