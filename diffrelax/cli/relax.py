@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
@@ -63,6 +64,9 @@ def relax(
         check_output(output, inputs=inputs)
     set_threads(threads)
     loaded = load_checked(model, device, noise_level, max_error, level)
+    if level is None and len(loaded.config.levels) > 1:
+        aim = loaded.config.level
+        print(f"{loaded.name} aims at {aim}; --level names another", file=sys.stderr)
     level = loaded.check_level(level)
     settings = {
         "command": "relax",

@@ -334,8 +334,10 @@ def test_a_level_to_aim_at_is_chosen_and_an_unknown_one_told(run, several_levels
     assert "at B3LYP/6-31G(2df,p) the model has learned no Cl, elsewhere it has" in out
     status, _, err = run(*relax, "-o", output)
     assert status == 2 and "level" in err  # of other settings
-    status, out, _ = run(*relax, "--level", "R2SCAN-3C")
-    assert status == 0 and "elsewhere" not in out
+    status, out, err = run(*relax, "--level", "R2SCAN-3C")
+    assert status == 0 and "elsewhere" not in out and "aims at" not in err
+    _, same, err = run(*relax)
+    assert same == out and "several-1 aims at r2SCAN-3c; --level names another" in err
     for level in ("pbe/def2-svp", "BP86/def2-SVP"):
         status, _, err = run(*relax, "--level", level)
         assert status == 2
