@@ -81,10 +81,15 @@ def sources() -> dict[Path, str]:
     """Return the committed reports and cards, and the page that each becomes."""
     reports = {}
     for path in sorted(REPORTS.glob("**/*.md")):
-        named_after = path.parent if path.name == "report.md" else path.with_suffix("")
-        reports[path] = f"report-{'-'.join(named_after.relative_to(REPORTS).parts)}.md"
+        reports[path] = f"report-{'-'.join(_parts(path))}.md"
     cards = {path: f"card-{path.parent.name}.md" for path in sorted(CARDS.glob("*/card.md"))}
     return reports | cards
+
+
+def _parts(report: Path) -> tuple[str, ...]:
+    """Return what a report is called after: its folder, or itself, below that of results."""
+    named_after = report.parent if report.name == "report.md" else report.with_suffix("")
+    return named_after.relative_to(REPORTS).parts
 
 
 def moved(source: Path) -> str:
@@ -103,11 +108,10 @@ def moved(source: Path) -> str:
     page = source.read_text(encoding="utf-8")
     page = re.sub(r"(!?)\[([^\]]*)\]\((?!https?:)([^)#\s]+)(#[^)]*)?\)", link, page)
     page = keep_together(page)
-    if source.name == "report.md":
-        folder = source.parent.relative_to(REPORTS)
-        page = re.sub(r"^# .*", f"# DFT relaxations: {folder}", page, count=1)
+    if page.startswith("# DFT speed-up"):
+        page = re.sub(r"^# .*", f"# DFT relaxations: {'/'.join(_parts(source))}", page, count=1)
     elif not page.startswith("# "):
-        page = f"# {source.parent.name}: {source.stem}\n\n{page}"
+        page = f"# {': '.join(_parts(source))}\n\n{page}"
     return page
 
 
