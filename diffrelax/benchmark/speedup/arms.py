@@ -183,7 +183,7 @@ def check_arms(arms: Iterable[SpeedupArm], known: Iterable[str] = ()) -> None:
 
 
 def level_settings(level: str) -> dict[str, Any]:
-    """Return the fastest installed way to relax at a cheap level, as settings of the level."""
+    """Return how a peer is relaxed at its level: GFN2-xTB by its own program, where installed."""
     if level != "gfn2-xtb":
         return {}
     return {"program": "xtb" if shutil.which("xtb") else "tblite"}
