@@ -1,4 +1,4 @@
-"""GFN-FF and GFN2-xTB through the program xtb, which also has the fastest optimiser for them."""
+"""GFN-FF and GFN2-xTB through the program xtb, with its own optimiser."""
 
 from __future__ import annotations
 
