@@ -17,16 +17,23 @@ from diffrelax.models.release import Model
 def how_made(model: Model | None = None, *, shared: bool = False, **more: Any) -> dict[str, Any]:
     """Say by which command, with which model and on what a result is made, and more about it.
 
+    Of absolute paths in the command, which are of one machine, the last two names are told.
+
     Parameters
     ----------
     model : Model, optional
     shared : bool
         Whether other work runs on the machine.
     """
-    command = {"command": shlex.join(["python", *sys.argv])}
+    command = {"command": shlex.join(["python", *map(_told, sys.argv)])}
     of_model = {"model": model.name, "sha256": model.sha256} if model else {}
     hardware = describe_hardware("cpu") + (", shared with other work" if shared else "")
     return command | of_model | {"hardware": hardware} | more
+
+
+def _told(argument: str) -> str:
+    path = Path(argument)
+    return "/".join(path.parts[-2:]) if path.is_absolute() else argument
 
 
 def store(path: Path, record: Any, indent: int | None = 1) -> None:
