@@ -16,7 +16,9 @@ from diffrelax.models.release import Model
 def test_a_result_names_its_command_model_and_hardware(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["analysis/x.py", "a folder", "/home/me/sets/train.npz", "-n", "3"])
+    monkeypatch.setattr(
+        sys, "argv", ["analysis/x.py", "a folder", "/home/me/sets/train.npz", "-n", "3"]
+    )
     made = records.how_made(model, split="test", n=3)
     assert made["command"] == "python analysis/x.py 'a folder' sets/train.npz -n 3"
     assert (made["model"], made["sha256"]) == (model.name, model.sha256)
