@@ -30,11 +30,12 @@ from diffrelax.flows.resources import StageResources
 from diffrelax.flows.summary import SummaryRow
 from diffrelax.levels.density_functional import mean_field
 from diffrelax.levels.profiles import Profile
+from diffrelax.models.release import load_model
 from diffrelax.network.config import DenseNetworkConfig, NetworkConfig
 from diffrelax.results import documents
 from diffrelax.results.rows import Columns, MoleculeRow, ResultRow
 from diffrelax.results.tables import markdown_table
-from diffrelax.training.config import MAX_ATOMS, ModelConfig, TrainingConfig
+from diffrelax.training.config import ModelConfig, TrainingConfig
 
 ROOT = Path(__file__).parents[1]
 REPORTS = ROOT / "analysis" / "results"
@@ -241,15 +242,16 @@ def _columns_table(row: type[Columns]) -> str:
 
 
 def code_facts() -> dict[str, str]:
-    """Return what pages quote of the code between double braces."""
-    schedule = RelaxationSchedule()
+    """Return what pages quote of the code, and of the default model, between double braces."""
+    released = load_model().config
+    schedule = released.relaxation
     levels = [("bridge", level) for level in schedule.bridge]
     levels += [("polish", level) for level in schedule.polish]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras = project["project"]["optional-dependencies"]
     layers = project["tool"]["importlinter"]["contracts"][0]["layers"]
     return {
-        "most_atoms": str(MAX_ATOMS),
+        "most_atoms": str(released.limit),
         "largest_step": str(LARGEST_STEP),
         "molecule_columns": _columns_table(MoleculeRow),
         "result_columns": _columns_table(ResultRow),

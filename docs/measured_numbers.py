@@ -21,6 +21,8 @@ NAMES = {
     "gfn2-xtb": "GFN2-xTB",
     "aimnet2": "AIMNet2",
     "diffusion": "the model",
+    "relax-reach-1": "`relax-reach-1`",
+    "relax-qm9-2": "`relax-qm9-2`",
     "qm9": "QM9's geometry",
     "embedded": "new embeddings",
     "minimum": "the DFT minimum",
@@ -53,6 +55,7 @@ def measured_numbers(results: Path) -> dict[str, Any]:
                 results / "relax-qm9-2" / f"geometry-{start}.json"
                 for start in ("embedded", "uff", "gfn2-xtb", "minimum")
             ),
+            "reach_table": reach_table(results / "relax-reach-1" / "reach" / "reach.json"),
             "speed_table": speed_table(results / "relax-qm9-2"),
             "conformers_table": conformers_table(results / "conformers" / "conformers.json"),
             "sampling_table": sampling_table(sorted((results / "boltzmann").glob("qm9-*.json"))),
@@ -204,6 +207,30 @@ def geometry_table(files: Iterable[Path]) -> str:
         "torsions, °",
     )  # fmt: skip
     return markdown_table(header, rows)
+
+
+def reach_table(file: Path) -> str:
+    """Return the errors at each level of theory, peers beside the model on the same molecules."""
+    rows = []
+    for source in _read(file)["sources"]:
+        for row in source["rows"]:
+            group = row["group"]
+            if group in ("all", "new scaffold", "ions") or "peers" in group:
+                medians = (_median(row[name], 1e3, 1) for name in ("bonds", "angles"))
+                inside = _median(row["rmsd_inside"], 1, 3)
+                method = NAMES.get(row["method"], row["method"])
+                n = str(row["molecules"])
+                rows.append((source["level"], group, n, method, *medians, inside))
+    header = (
+        "level of theory", "test molecules", "number", "relaxed by", "bonds, mÅ",
+        "1–3 distances, mÅ", "RMSD in the basin, Å",
+    )  # fmt: skip
+    return markdown_table(header, rows)
+
+
+def _median(values: Sequence[float | None], scale: float, digits: int) -> str:
+    value, low, high = (f"{v * scale:.{digits}f}" if v is not None else "–" for v in values)
+    return f"{value} [{low}, {high}]"
 
 
 def _interval(row: dict[str, Any], quantity: str, scale: float, digits: int) -> str:
