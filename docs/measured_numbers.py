@@ -6,11 +6,12 @@ import csv
 import json
 import re
 from collections.abc import Iterable, Sequence
+from math import nan
 from pathlib import Path
 from typing import Any
 
 from diffrelax.benchmark.speedup.report import KCAL_PER_MOL
-from diffrelax.benchmark.speedup.statistics import estimate_median
+from diffrelax.benchmark.speedup.statistics import Estimate, estimate_median
 from diffrelax.results.tables import markdown_table
 
 Row = dict[str, str]
@@ -216,8 +217,8 @@ def reach_table(file: Path) -> str:
         for row in source["rows"]:
             group = row["group"]
             if group in ("all", "new scaffold", "ions") or "peers" in group:
-                medians = (_median(row[name], 1e3, 1) for name in ("bonds", "angles"))
-                inside = _median(row["rmsd_inside"], 1, 3)
+                medians = (f"{_estimate(row[q]) / 1e-3:.1f}" for q in ("bonds", "angles"))
+                inside = f"{_estimate(row['rmsd_inside']):.3f}"
                 method = NAMES.get(row["method"], row["method"])
                 n = str(row["molecules"])
                 rows.append((source["level"], group, n, method, *medians, inside))
@@ -228,9 +229,8 @@ def reach_table(file: Path) -> str:
     return markdown_table(header, rows)
 
 
-def _median(values: Sequence[float | None], scale: float, digits: int) -> str:
-    value, low, high = (f"{v * scale:.{digits}f}" if v is not None else "–" for v in values)
-    return f"{value} [{low}, {high}]"
+def _estimate(values: Sequence[float | None]) -> Estimate:
+    return Estimate(*(nan if value is None else value for value in values))
 
 
 def _interval(row: dict[str, Any], quantity: str, scale: float, digits: int) -> str:

@@ -91,7 +91,7 @@ def test_relax_writes_geometries_and_tells_each_verdict(run, tmp_path):
 
 
 def test_json_is_one_object_for_each_molecule(run):
-    status, out, _ = run("relax", "CCO", "C(", "C[Se]C", "--json")
+    status, out, _ = run("relax", "CCO", "C(", "CCCl", "--json", "--model", "relax-qm9-2")
     assert status == 1
     rows = [json.loads(line) for line in out.splitlines()]
     assert [r["verdict"] for r in rows] == ["relaxed", "failed", "refused"]
@@ -770,7 +770,10 @@ def test_conformers_are_written_and_shown_with_their_weights(run, tmp_path):
         (("CCO", "--temperature", "-1"), "temperature -1.0 K: give a positive number of kelvin"),
         (("CCO", "--level", "am1"), "unknown level of theory 'am1'"),
         (("CCO", "--level", "mmff94", "--xc", "pbe"), "level mmff94 has no xc: use --level dft"),
-        (("C[Se]C",), "the model was not trained on Se"),
+        (
+            ("CC[NH3+]", "--model", "relax-qm9-2"),
+            "charge +1: the model was trained on neutral molecules",
+        ),
         (("CCO", "-o", "ensemble.pdb"), "unknown suffix: write to .h5, .sdf, .extxyz"),
     ],
 )

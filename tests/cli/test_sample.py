@@ -159,7 +159,10 @@ def test_energies_of_reweighting_are_kept(run, monkeypatch, tmp_path):
         (("CCO", "--level", "am1"), "unknown level of theory 'am1'"),
         (("CCO", "--reweight", "am1"), "unknown level of theory 'am1'"),
         (("CCO", "--xc", "pbe"), "level mmff94 has no xc: use --level dft"),
-        (("C[Se]C", "--model", "default"), "the model was not trained on Se"),
+        (
+            ("CC[NH3+]", "--model", "relax-qm9-2"),
+            "charge +1: the model was trained on neutral molecules",
+        ),
         (("CCO", "-o", "samples.pdb"), "unknown suffix: write to .h5, .sdf, .extxyz"),
     ],
 )
