@@ -6,20 +6,16 @@ import json
 import re
 from collections.abc import Sequence
 from functools import cache
+from math import erf, inf
 from pathlib import Path
 from typing import NamedTuple
 
 TABLE = Path(__file__).with_name("distances.json")  # analysis/level_distances.py
 ALIASES = {"aimnet2": "wB97M-D3/def2-TZVPP"}
-COMPOSITE = {"r2scan3c": "r2scan/def2mtzvpp", "b973c": "b97d/def2mtzvp"}
+COMPOSITE = {"r2scan3c": "r2scan/def2mtzvpp", "b973c": "b97d/def2mtzvp", "wb97x3c": "wb97x/vdzp"}
 FEWEST = 10  # molecules
-CORRECTION = re.compile(r"d[34](bj|zero)?$")  # of dispersion: it hardly moves bonds
-APART = (
-    "the same functional",
-    "a functional of the same kind",
-    "a functional alike in exact exchange",
-    "another kind of functional",
-)
+CORRECTION = re.compile(r"d[34](\(?(bj|zero|0)\)?)?$")  # of dispersion: it hardly moves bonds
+BOND = 2.0  # bohr
 
 
 class Distance(NamedTuple):
@@ -82,8 +78,8 @@ def nearest_level(wanted: str, known: Sequence[str]) -> Nearest:
     """Choose among known levels of theory the one whose minima are nearest to those of another.
 
     The same level; else the one with the least distance in bonds, measured on ten molecules or
-    more; else, by its kind, the same functional or one of the same rung, then the basis set of the
-    same size; else the first.
+    more; else, by rule, the same functional or the one most alike in exact exchange, then a basis
+    set of the same size; else the first.
 
     Parameters
     ----------
@@ -108,46 +104,57 @@ def nearest_level(wanted: str, known: Sequence[str]) -> Nearest:
         why = f"bonds {1e3 * bonds:.1f} mÅ from those of {wanted}, measured on {n} molecules"
         return Nearest(level, why)
     ranks = [_apart(name, plain_name(level)) for level in known]
-    apart, sizes = min(ranks)
-    if apart >= len(APART):
+    another, exchange, sizes, _, differs = nearest = min(ranks)
+    if exchange == inf:
         return Nearest(known[0], f"nothing is known of how far it is from {wanted}")
-    level = known[ranks.index((apart, sizes))]
-    basis = "another size of basis set" if sizes else "the same size of basis set"
-    return Nearest(level, f"{APART[apart]} and {basis} as {wanted}, by rule and not measured")
+    xc = "the functional most alike in exact exchange" if another else "the same functional"
+    basis = "another size of" if sizes else "the same size of" if differs else "the same"
+    why = f"{xc} and {basis} basis set, by rule and not measured"
+    return Nearest(known[ranks.index(nearest)], why)
 
 
-def _apart(one: str, other: str) -> tuple[int, int]:
-    """Return how far apart two levels are by kind, and by the size of the basis set."""
-    (own, basis), (theirs, their_basis) = map(_parts, (one, other))
-    if own == theirs:
-        kind = 0
-    elif (first := _kind(own)) and (second := _kind(theirs)):
-        kind = 1 if first == second else 2 if first[0] == second[0] else 3
-    else:
-        kind = 4
-    return kind, abs(_size(basis) - _size(their_basis))
+def _apart(one: str, other: str) -> tuple[bool, float, int, bool, bool]:
+    """Return how far apart two levels are, what moves minima most first.
+
+    Whether their functionals differ, and by what share of exact exchange; the size of the basis
+    set; whether the rung of the functional differs, and the name of the basis set.
+    """
+    (xc, basis), (other_xc, other_basis) = map(_parts, (one, other))
+    exchange, another_rung = 0.0, False
+    if xc != other_xc:
+        kind, other_kind = _kind(xc), _kind(other_xc)
+        exchange = inf
+        if kind and other_kind:
+            exchange = round(abs(kind[0] - other_kind[0]), 2)
+            another_rung = kind[1] != other_kind[1]
+    sizes = abs(_size(basis) - _size(other_basis))
+    return xc != other_xc, exchange, sizes, another_rung, basis != other_basis
 
 
 def _parts(name: str) -> tuple[str, str]:
     """Return functional, without its dispersion correction, and basis set."""
-    xc, _, basis = COMPOSITE.get(name, name).partition("/")
-    return CORRECTION.sub("", xc), basis
+    xc, slash, basis = COMPOSITE.get(name, name).rpartition("/")
+    if not slash:
+        xc, basis = basis, ""
+    return CORRECTION.sub("", xc.removesuffix("/g")), basis  # b3lyp/g is ORCA's, of Gaussian
 
 
 @cache
-def _kind(xc: str) -> tuple[bool, str] | None:
-    """Return whether a functional is a hybrid, and its rung; None if it is not known."""
+def _kind(xc: str) -> tuple[float, str] | None:
+    """Return the share of exact exchange at the length of a bond, and the rung, if known."""
     from diffrelax.levels.functionals import libxc  # takes a second
 
     for name in (xc, f"{xc}_v"):
         try:
-            return bool(libxc.is_hybrid_xc(name)), str(libxc.xc_type(name))
+            omega, far, difference = libxc.rsh_coeff(name)
+            near = far + difference
+            return near + (far - near) * erf(omega * BOND), str(libxc.xc_type(name))
         except (KeyError, ValueError, NotImplementedError):
             continue
     return None
 
 
 def _size(basis: str) -> int:
-    """Return about how many functions a basis set has for each valence orbital."""
-    patterns = {1: "sto|minao", 4: "qz|5z|6z", 3: "tz|6311"}
+    """Return the number of functions for a valence orbital; two sets that polarise are one more."""
+    patterns = {1: "sto|minao", 4: "qz|5z|6z", 3: r"tz|6311|\(2d"}
     return next((n for n, pattern in patterns.items() if re.search(pattern, basis)), 2)

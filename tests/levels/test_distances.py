@@ -35,18 +35,28 @@ def test_a_level_that_is_known_is_its_own_nearest(wanted, level):
 @pytest.mark.parametrize(
     ("wanted", "level", "why"),
     [
-        ("b3lyp-d3bj/def2-tzvp", "B3LYP/6-31G(2df,p)", "the same functional and another size"),
+        ("b3lyp-d3(bj)/def2-svp", "B3LYP/def2-SVP", "the same functional and the same basis"),
+        ("B3LYP/G/def2-SVP", "B3LYP/def2-SVP", "the same functional and the same basis"),
+        ("b3lyp-d3bj/def2-tzvp", "B3LYP/6-31G(2df,p)", "the same functional and the same size"),
+        ("b3lyp/6-31g*", "B3LYP/def2-SVP", "the same functional and the same size"),
         ("r2scan-d4/def2-tzvp", "r2SCAN-3c", "the same functional and the same size"),
-        ("pbe/def2-svp", "BP86/def2-SVP", "a functional of the same kind and the same size"),
-        ("pbe0/def2-svp", "B3LYP/6-31G(2df,p)", "a functional of the same kind"),
-        ("pw6b95/def2-tzvp", "wB97M-D3/def2-TZVPP", "a functional of the same kind and the same"),
-        ("hf/6-31g*", "B3LYP/6-31G(2df,p)", "a functional alike in exact exchange"),
-        ("b97-3c", "BP86/def2-SVP", "a functional of the same kind and another size"),
+        (
+            "pbe/def2-svp",
+            "BP86/def2-SVP",
+            "the functional most alike in exact exchange and the same",
+        ),
+        ("pbe0/def2-svp", "B3LYP/def2-SVP", "the functional most alike in exact exchange"),
+        ("pw6b95/def2-tzvp", "B3LYP/6-31G(2df,p)", "the functional most alike in exact exchange"),
+        ("hf/6-31g*", "wB97M-D3/def2-TZVPP", "the functional most alike in exact exchange"),
+        ("b97-3c", "r2SCAN-3c", "the functional most alike in exact exchange and the same size"),
+        ("wb97x-3c", "wB97M-D3/def2-TZVPP", "the functional most alike in exact exchange"),
+        ("wb97x-d3bj/def2-tzvp", "wB97M-D3/def2-TZVPP", "the functional most alike in exact"),
         ("m062x/6-311+g(d,p)", "M06-2X/def2-TZVP", "the same functional and the same size"),
-        ("lc-wpbe/def2-svp", "B3LYP/6-31G(2df,p)", "a functional of the same kind"),
+        ("lc-wpbe/def2-svp", "wB97M-D3/def2-TZVPP", "the functional most alike in exact exchange"),
+        ("hse06/def2-svp", "B3LYP/def2-SVP", "the functional most alike in exact exchange and"),
     ],
 )
-def test_what_was_not_measured_goes_by_its_kind_and_says_so(unmeasured, wanted, level, why):
+def test_what_was_not_measured_goes_by_rule_and_says_so(unmeasured, wanted, level, why):
     found = nearest_level(wanted, KNOWN)
     assert found.level == level
     assert found.why.startswith(why) and found.why.endswith("by rule and not measured")
