@@ -1,6 +1,6 @@
 """What comes of small molecules that QM9 has none or few of, at B3LYP/6-31G(2df,p).
 
-Run: OMP_NUM_THREADS=1 python analysis/outside.py analysis/results/relax-qm9-2/outside.json
+Run: OMP_NUM_THREADS=1 python analysis/outside.py OUTPUT MODEL [OTHER]
 
 The 60 molecules were written down by functional group before any of them was relaxed; those of the
 last group are the ones that had shown what the model does not know. All are closed-shell and
@@ -9,7 +9,8 @@ neutral, of C, H, N, O and F, and have at most six heavy atoms; none is sealed.
 Of each, four geometries: the force field's that the model starts from, what the network makes of it
 whether it is trusted or not, GFN2-xTB's, and the reference minimum, relaxed to 0.003 eV/Å from the
 lowest of the three. What was calculated is kept in the file, and the same command goes on; verdicts
-and reasons are those of the code that writes them.
+and reasons are those of the code that writes them. All but the model's own geometries are taken
+from OTHER, the file of another model, where it is given.
 """
 
 import json
@@ -22,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from ase.units import Hartree
-from dft_speedup import B3LYP, MODEL, SEED, about, about_model
+from dft_speedup import B3LYP, SEED, about, about_model
 from records import store, write_text
 from tqdm.auto import tqdm
 
@@ -36,6 +37,7 @@ from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.molecule.identity import heavy_atom_rmsd
 from diffrelax.results.tables import markdown_table
 
+AIM = "B3LYP/6-31G(2df,p)"
 LEVEL = {"xc", "basis", "density_fit", "grid_level"}
 HEADER = ("group", "molecule", "model − MMFF94, kcal/mol", "model above the minimum", "MMFF94",
           "GFN2-xTB", "verdict", "reason")  # fmt: skip
@@ -62,57 +64,84 @@ GROUPS = {
 }  # fmt: skip
 
 
-def main(output: Path) -> None:
+def main(output: Path, name: str, other: Path | None = None) -> None:
     """Calculate what the file lacks, energies first; write file and table after each step."""
-    model = dr.load_model(MODEL)
-    known = json.loads(output.read_text())["molecules"] if output.exists() else []
-    rows = {row["smiles"]: row for row in known}
+    model = dr.load_model(name)
+    aim = model.check_level(AIM)
+    rows = read_rows(output)
+    elsewhere = read_rows(other) if other else {}
     page = about(reference_settings(B3LYP), "") | about_model(model)
     group_of = {smiles: group for group, of in GROUPS.items() for smiles in of}
     for smiles in tqdm(group_of, desc="energies"):
         if smiles not in rows:
-            rows[smiles] = {"smiles": smiles, **evaluate(smiles, model)}
+            known = elsewhere.get(smiles) or evaluate_starts(smiles)
+            rows[smiles] = known | evaluate_model(known, model, aim)
             write(output, page, rows.values())
-    for result in dr.relax(list(group_of), model, seed=SEED):
+    starts = [read_geometries(rows[smiles])["force field"] for smiles in group_of]
+    for result in dr.relax(starts, model, seed=SEED, level=aim):
         told = {"verdict": result.verdict, "reason": result.reason}
         rows[result.name] |= {"group": group_of[result.name], **told}
     ordered = [rows[smiles] for smiles in group_of]
     write(output, page, ordered)
     for row in tqdm(ordered, desc="minima"):
         if "reference" not in row:
-            row |= find_minimum(row["smiles"], row)
-            write(output, page, ordered)
+            row |= find_minimum(row)
+        row["heavy_atom_rmsd"] = from_minimum(row)
+        write(output, page, ordered)
 
 
-def evaluate(smiles: str, model: dr.Model) -> dict[str, Any]:
-    """Return the geometries of a molecule, Å, and their energies, eV."""
+def read_rows(file: Path) -> dict[str, dict[str, Any]]:
+    """Return what a file has of each molecule, by its SMILES."""
+    known = json.loads(file.read_text())["molecules"] if file.exists() else []
+    return {row["smiles"]: row for row in known}
+
+
+def evaluate_starts(smiles: str) -> dict[str, Any]:
+    """Return geometries by the force field and GFN2-xTB, Å, and their energies, eV."""
     start = dr.Molecule.from_smiles(smiles, seed=SEED)
     gfn2 = relax_at_level(start, "gfn2-xtb")
-    geometries = {
-        "force field": start,
-        "model": ungated(start, model),
-        "gfn2-xtb": start.with_positions(gfn2.positions),
-    }
-    density = None
-    energies = {}
-    for name, geometry in geometries.items():
-        method = mean_field(geometry, **B3LYP.model_dump(include=LEVEL))
-        energy = method.kernel(dm0=density) * Hartree
-        density = method.make_rdm1() if method.converged else None
-        energies[name] = energy if method.converged else None
+    geometries = {"force field": start, "gfn2-xtb": start.with_positions(gfn2.positions)}
     return {
+        "smiles": smiles,
         "force_field": start.start,
         "gfn2_xtb": gfn2.reason or "converged",
-        "energies": energies,
-        "positions": {name: g.positions.round(6).tolist() for name, g in geometries.items()},
+        "energies": {name: energy_of(geometry) for name, geometry in geometries.items()},
+        "positions": {name: rounded(geometry) for name, geometry in geometries.items()},
     }
 
 
-def find_minimum(smiles: str, row: dict[str, Any]) -> dict[str, Any]:
+def evaluate_model(known: dict[str, Any], model: dr.Model, aim: str) -> dict[str, Any]:
+    """Return energies and positions with the model's, of whose verdict nothing is known yet."""
+    end = ungated(read_geometries(known)["force field"], model, aim)
+    return {
+        "verdict": "",
+        "reason": "",
+        "energies": known["energies"] | {"model": energy_of(end)},
+        "positions": known["positions"] | {"model": rounded(end)},
+    }
+
+
+def read_geometries(row: dict[str, Any]) -> dict[str, dr.Molecule]:
+    """Return the geometries of a row."""
+    molecule = dr.Molecule.from_smiles(row["smiles"], seed=SEED)
+    return {name: molecule.with_positions(np.array(p)) for name, p in row["positions"].items()}
+
+
+def energy_of(geometry: dr.Molecule) -> float | None:
+    """Return the energy of a geometry, eV; None where the SCF does not converge."""
+    method = mean_field(geometry, **B3LYP.model_dump(include=LEVEL))
+    energy = method.kernel() * Hartree
+    return energy if method.converged else None
+
+
+def rounded(geometry: dr.Molecule) -> list[list[float]]:
+    """Return positions as they are stored, Å."""
+    return geometry.positions.round(6).tolist()
+
+
+def find_minimum(row: dict[str, Any]) -> dict[str, Any]:
     """Return the reference minimum that the lowest geometry of a molecule falls into."""
-    start = dr.Molecule.from_smiles(smiles, seed=SEED)
-    geometries = {n: start.with_positions(np.array(p)) for n, p in row["positions"].items()}
-    energies = row["energies"]
+    geometries, energies = read_geometries(row), row["energies"]
     lowest = min(geometries, key=lambda name: energies[name] or inf)
     end = relax_with(geometries[lowest], reference_settings(B3LYP))
     return {
@@ -120,17 +149,28 @@ def find_minimum(smiles: str, row: dict[str, Any]) -> dict[str, Any]:
         "reference": end.reason or "converged",
         "fmax": end.fmax if end.fmaxes else None,
         "energies": energies | {"minimum": end.energy if end.energies else None},
-        "heavy_atom_rmsd": {n: heavy_atom_rmsd(g, end.molecule) for n, g in geometries.items()},
-        "positions": row["positions"] | {"minimum": end.molecule.positions.round(6).tolist()},
+        "positions": row["positions"] | {"minimum": rounded(end.molecule)},
     }
 
 
-def ungated(start: dr.Molecule, model: dr.Model) -> dr.Molecule:
+def from_minimum(row: dict[str, Any]) -> dict[str, float]:
+    """Return the distance of each geometry from the minimum, heavy atoms alone, Å."""
+    geometries = read_geometries(row)
+    minimum = geometries.pop("minimum")
+    return {name: heavy_atom_rmsd(geometry, minimum) for name, geometry in geometries.items()}
+
+
+def ungated(start: dr.Molecule, model: dr.Model, aim: str) -> dr.Molecule:
     """Return where the whole schedule of the model leads, whatever its gate says."""
     middle = start.positions.mean(axis=0)
     positions = torch.tensor(start.positions - middle, dtype=torch.float32)[None]
-    numbers = torch.tensor(start.numbers)[None]
-    end = relax_positions(model.denoiser, numbers, positions, model.config.relaxation)
+    end = relax_positions(
+        model.denoiser,
+        torch.tensor(start.numbers)[None],
+        positions,
+        model.config.relaxation,
+        theory=model.theory([start.charge], aim),
+    )
     return start.with_positions(end[0].double().numpy() + middle, start="diffusion")
 
 
@@ -162,4 +202,4 @@ def cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2], *map(Path, sys.argv[3:]))

@@ -30,6 +30,9 @@ from diffrelax.molecule import Molecule
 from diffrelax.molecule.doubts import odd_reading
 from diffrelax.molecule.identity import identity_change
 
+FEW = 5  # molecules with such an atom: fewer call for a second opinion
+RISE = 0.5  # kcal/mol, within which GFN2-xTB is no judge between a start and an end near a minimum
+
 
 @dataclass(frozen=True, eq=False)
 class Relaxation:
@@ -271,8 +274,10 @@ def _judge(start: Molecule, end: End, model: Model, level: str, max_error: float
         aim=level,
     )
     reason = _reason_to_fall_back(start, end, result.error_bound, max_error)
-    if not reason and strange and end.noise_level > 0:
+    doubt = unfamiliar(start, model, max(FEW, model.config.rare))
+    if doubt and not reason and end.noise_level > 0:
         reason = _second_opinion(start, end.positions)
+        strange = doubt if reason else strange
     if reason:
         reason = _joined(odd, strange, reason)
         return replace(result, verdict="fell_back", reason=reason, error_bound=math.nan)
@@ -305,7 +310,7 @@ def _reason_to_fall_back(start: Molecule, end: End, error_bound: float, max_erro
 def _second_opinion(start: Molecule, positions: np.ndarray) -> str:
     """Say why GFN2-xTB prefers the start, where the model does not know what it does."""
     above = rise(start, positions)
-    if above <= 0:
+    if above <= RISE:
         return ""
     if math.isnan(above):
         return "GFN2-xTB cannot tell whether it came closer to a minimum"

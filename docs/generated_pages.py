@@ -32,6 +32,7 @@ from diffrelax.levels.density_functional import mean_field
 from diffrelax.levels.profiles import Profile
 from diffrelax.models.release import load_model
 from diffrelax.network.config import DenseNetworkConfig, NetworkConfig
+from diffrelax.relaxation import RISE
 from diffrelax.results import documents
 from diffrelax.results.rows import Columns, MoleculeRow, ResultRow
 from diffrelax.results.tables import markdown_table
@@ -252,6 +253,7 @@ def code_facts() -> dict[str, str]:
     layers = project["tool"]["importlinter"]["contracts"][0]["layers"]
     return {
         "most_atoms": str(released.limit),
+        "rise": str(RISE),
         "largest_step": str(LARGEST_STEP),
         "molecule_columns": _columns_table(MoleculeRow),
         "result_columns": _columns_table(ResultRow),

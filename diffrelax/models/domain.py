@@ -117,14 +117,21 @@ def bond_kinds(molecule: Molecule) -> set[tuple[int, int]]:
     return {(int(a), int(b)) for a, b in np.sort(ends, axis=1)}
 
 
-def unfamiliar(molecule: Molecule, model: Model) -> str:
+def unfamiliar(molecule: Molecule, model: Model, enough: int | None = None) -> str:
     """Say which atoms of a molecule are of a kind that the model has hardly seen; empty if none.
 
     A kind that fills the whole molecule is seen if that molecule has been: no other has it.
+
+    Parameters
+    ----------
+    molecule : Molecule
+    model : Model
+    enough : int, optional
+        How many molecules have to have an atom of each kind. Default: the model's own, ``rare``.
     """
     if model.environments is None:
         return ""
-    whole, enough = molecule.n_heavy, model.config.rare
+    whole, enough = molecule.n_heavy, enough or model.config.rare
     rare = [
         (model.environments.get(kind, 0), atom, kind)
         for kind, atom in environments(molecule).items()
