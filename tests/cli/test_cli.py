@@ -223,7 +223,8 @@ def test_a_saddle_point_is_left_where_that_is_asked(run, tmp_path):
 
 
 def test_a_minimum_is_predicted_where_that_is_asked(run):
-    cheap = ("O", "--xc", "pbe", "--basis", "def2-svp", "--fmax", "0.3", "--one-call")
+    level = ("--xc", "pbe", "--basis", "def2-svp", "--model", "relax-qm9-2")
+    cheap = ("O", *level, "--fmax", "0.3", "--one-call")
     status, out, _ = run("dft", *cheap)
     assert status == 0
     assert ", predicted after 1 gradient call and " in out
@@ -524,7 +525,14 @@ def test_a_model_knows_what_its_base_has_learned(run, tmp_path, geometries):
 
 def test_nothing_but_results_goes_to_standard_output():
     done = subprocess.run(
-        [Path(sys.executable).with_name("diffrelax"), "relax", "CCO", "--json"],
+        [
+            Path(sys.executable).with_name("diffrelax"),
+            "relax",
+            "CCO",
+            "--json",
+            "--level",
+            "r2scan-3c",
+        ],
         capture_output=True,
         text=True,
         check=True,
@@ -652,7 +660,7 @@ def test_charge_and_multiplicity_are_told(run):
     status, out, _ = run("dft", "[OH-]", "O", "--basis", "sto-3g", "--grid-level", 1)
     charged, neutral = out.splitlines()
     assert status == 0
-    assert charged.startswith("[OH-]  charge -1, multiplicity 1  refused, converged")
+    assert charged.startswith("[OH-]  charge -1, multiplicity 1  fell_back, converged")
     assert neutral.startswith("O  relaxed, converged")
     _, out, _ = run("relax", "[CH3]", "--json")
     row = json.loads(out)

@@ -156,21 +156,21 @@ def export(folder: Path, *arguments: str) -> tuple[int, list[dict[str, object]]]
 
 
 def test_every_molecule_is_accounted_for(tmp_path: Path) -> None:
-    status, rows = export(tmp_path / "new" / "folder", "CCO", "C[NH3+]", "nonsense")
+    status, rows = export(tmp_path / "new" / "folder", "CCO", "C[Se]C", "nonsense")
     assert status == 1
     assert [row["verdict"] for row in rows] == ["relaxed", "refused", "failed"]
     assert [row["files"] for row in rows] == [
         ["CCO.inp", "CCO.hess"],
-        ["C_NH3.inp", "C_NH3.hess"],
+        ["C_Se_C.inp", "C_Se_C.hess"],
         [],
     ]
     folder = tmp_path / "new" / "folder"
     assert {path.name for path in folder.iterdir()} == {
-        "CCO.inp", "CCO.hess", "C_NH3.inp", "C_NH3.hess", "molecules.csv",
+        "CCO.inp", "CCO.hess", "C_Se_C.inp", "C_Se_C.hess", "molecules.csv",
     }  # fmt: skip
     with (folder / "molecules.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
-    assert [row["files"] for row in table] == ["CCO.inp CCO.hess", "C_NH3.inp C_NH3.hess", ""]
+    assert [row["files"] for row in table] == ["CCO.inp CCO.hess", "C_Se_C.inp C_Se_C.hess", ""]
     relaxed = read_geom_orcainp(folder / "CCO.inp")
     np.testing.assert_allclose(relaxed.positions, rows[0]["positions"], atol=1e-9)
 

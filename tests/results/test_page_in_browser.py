@@ -45,7 +45,12 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def flow(folder: Path) -> Path:
-    inputs = (f"CC(=O)Nc1ccccc1 {EVIL}", "C1CC unclosed", "CCCO propanol", "C[NH3+] ion")
+    inputs = (
+        f"CC(=O)Nc1ccccc1 {EVIL}",
+        "C1CC unclosed",
+        "CCCO propanol",
+        "[NH3+]CC([NH3+])C[NH3+] ion",
+    )
     run_flow(FlowConfig(inputs=inputs, folder=folder / "flow", minimise={"level": "mmff94"}))
     return folder / "flow" / "report.html"
 
