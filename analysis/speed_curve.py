@@ -2,11 +2,11 @@
 
 Run: OMP_WAIT_POLICY=PASSIVE python analysis/speed_curve.py MODEL FOLDER --list SMILES.smi.gz [-n N]
 
-On an idle machine. The curve is of extended chains of alanine, several copies of one in a call; the
+On an idle machine. The curve is of chains of alanine, several copies of one in a call; the
 many are test molecules of the list with 42 to 48 atoms, in the order of the sha256 of their
-constitution. Beside the model, GFN2-xTB (by tblite, and by the program xtb with its own minimiser)
-and AIMNet2 relax one copy, or the first twenty of the many, to 0.02 eV/Å, on one thread. Each row
-is measured in a process of its own, whose peak memory is told, and kept at once in
+constitution, of which GFN2-xTB (by tblite, and by the program xtb with its own minimiser) and
+AIMNet2 relax the first twenty to 0.02 eV/Å, on one thread. Each row is measured in a process of its
+own, whose peak memory is told, and kept at once in
 FOLDER/speed_curve.json: the same command goes on with the rows that are missing.
 """
 
@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from typing import Any
 import torch
 from candidates import candidates
 from rdkit import Chem, rdBase
+from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 from records import how_made, store
 from tqdm import tqdm
 
@@ -72,22 +75,24 @@ def main() -> None:
 
 def plan(options: argparse.Namespace) -> Iterator[tuple[str, str, list[Molecule]]]:
     """Yield the rows: a method, what its molecules are called, and they."""
-    chains = [kept(options.folder / f"alanine-{n}.extxyz", [chain(n)]) for n in options.residues]
-    many = options.folder / "many.extxyz"
-    molecules = kept(many, smiles_of(options.list), options.n)
-    for (molecule,) in chains:
+    for n in options.residues:
+        (molecule,) = kept(options.folder / f"alanine-{n}.extxyz", partial(chain, n))
         copies = [molecule] * max(2, COPIES // molecule.n_atoms)
         yield "model", f"{molecule.n_atoms} atoms", copies
+    many = options.folder / "many.extxyz"
+    molecules = kept(many, lambda: embedded(smiles_of(options.list), options.n))
     yield "model", f"{len(molecules)} in one call", molecules
     for peer in PEERS:
         yield peer, f"first {OF_MANY}", molecules[:OF_MANY]
-        for (molecule,) in chains:
-            yield peer, f"{molecule.n_atoms} atoms", [molecule]
 
 
-def chain(residues: int) -> str:
-    """Return the SMILES of a chain of alanine."""
-    return "N" + "[C@@H](C)C(=O)N" * (residues - 1) + "[C@@H](C)C(=O)O"
+def chain(residues: int) -> list[Molecule]:
+    """Return a chain of alanine, relaxed with MMFF94, also where `read_molecules` embeds none."""
+    smiles = "N" + "[C@@H](C)C(=O)N" * (residues - 1) + "[C@@H](C)C(=O)O"
+    mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
+    rdDistGeom.EmbedMolecule(mol, randomSeed=42, useRandomCoords=True)
+    rdForceFieldHelpers.MMFFOptimizeMolecule(mol, maxIters=10_000)
+    return [Molecule.from_rdkit(mol)]
 
 
 def smiles_of(table: Path) -> Iterator[str]:
@@ -99,28 +104,31 @@ def smiles_of(table: Path) -> Iterator[str]:
             yield one.smiles
 
 
-def kept(path: Path, smiles: Iterator[str] | list[str], n: int = 1) -> list[Molecule]:
-    """Embed the first molecules that can be, once."""
+def embedded(smiles: Iterator[str], n: int) -> list[Molecule]:
+    """Embed the first molecules that can be."""
+    made = (read_molecules([one])[0] for one in smiles)
+    return list(islice((one for one in made if isinstance(one, Molecule)), n))
+
+
+def kept(path: Path, make: Callable[[], list[Molecule]]) -> list[Molecule]:
+    """Make molecules once."""
     if not path.exists():
-        found: list[Molecule] = []
-        for one in smiles:
-            if len(found) < n:
-                made = read_molecules([one])[0]
-                found += [made] if isinstance(made, Molecule) else []
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_molecules(path, found)
+        write_molecules(path, make())
     return [replace(m, start="mmff94") for m in read_molecules(path) if isinstance(m, Molecule)]
 
 
 def measure(model: str, method: str, threads: int, molecules: list[Molecule]) -> dict[str, Any]:
-    """Measure in a new process."""
+    """Measure in a new process, whose libraries are told their number of threads."""
+    threads = threads if method == "model" else 1
+    os.environ["OMP_NUM_THREADS"] = str(threads)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(relaxed, model, method, threads, molecules).result()
 
 
 def relaxed(name: str, method: str, threads: int, molecules: list[Molecule]) -> dict[str, Any]:
     """Relax molecules, after a first one that does not count; milliseconds are for each."""
-    torch.set_num_threads(threads if method == "model" else 1)
+    torch.set_num_threads(threads)
     run = by_model(name) if method == "model" else partial(by_level, method)
     run(molecules[:1])
     begun = Time.now()

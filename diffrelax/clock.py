@@ -34,6 +34,11 @@ class Time:
         processor = time.process_time() + programs.ru_utime + programs.ru_stime
         return cls(time.perf_counter(), processor)
 
+    @classmethod
+    def of_thread(cls) -> Time:
+        """Return this moment of this thread, whose processor time is its own alone."""
+        return cls(time.perf_counter(), time.thread_time())
+
     def __add__(self, other: Time) -> Time:
         return Time(self.wall + other.wall, self.processor + other.processor)
 

@@ -22,16 +22,22 @@ from diffrelax.models.batches import (
     batches,
     choose_calibration,
     choose_schedule,
-    relax_batch,
+    relax_batches,
 )
-from diffrelax.models.domain import atom_limit, caution, outside_domain, rise, unfamiliar
+from diffrelax.models.domain import (
+    atom_limit,
+    caution,
+    expected_rise,
+    outside_domain,
+    rise,
+    unfamiliar,
+)
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.doubts import odd_reading
 from diffrelax.molecule.identity import identity_change
 
-FEW = 5  # molecules with such an atom: fewer call for a second opinion
-RISE = 0.5  # kcal/mol, within which GFN2-xTB is no judge between a start and an end near a minimum
+FEW = 5  # molecules with such an atom in a strained ring: fewer call for a second opinion
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +75,8 @@ class Relaxation:
     aim : str
         Level of theory of the minimum that the model aimed at; empty without the model.
     time : Time
-        In the model: the batch's time over its molecules.
+        In the model, the batch's time over its molecules, and in judging the end; where several
+        batches go at once, of the thread.
     """
 
     name: str
@@ -228,15 +235,15 @@ def relax_molecules(
         else:
             covered[i] = molecule
     with tqdm(total=len(covered), unit="mol", disable=None if progress else True) as bar:
-        for batch in batches(covered):
-            begun = Time.now()
-            starts = [covered[i] for i in batch]
-            ends = relax_batch(starts, model, level, schedule, calibration)
-            judged = [
-                _judge(*pair, model, level, max_error) for pair in zip(starts, ends, strict=True)
-            ]
-            time = (Time.now() - begun) / len(batch)
-            results |= {i: replace(r, time=time) for i, r in zip(batch, judged, strict=True)}
+        places = list(batches(covered))
+        starts = [[covered[i] for i in batch] for batch in places]
+        relaxed = relax_batches(starts, model, level, schedule, calibration)
+        for batch, (ends, time) in zip(places, relaxed, strict=True):
+            for i, end in zip(batch, ends, strict=True):
+                begun = Time.of_thread()
+                judged = _judge(covered[i], end, model, level, max_error)
+                spent = time / len(batch) + (Time.of_thread() - begun)
+                results[i] = replace(judged, time=spent)
             bar.update(len(batch))
     return [results[i] for i in range(len(molecules))]
 
@@ -274,9 +281,9 @@ def _judge(start: Molecule, end: End, model: Model, level: str, max_error: float
         aim=level,
     )
     reason = _reason_to_fall_back(start, end, result.error_bound, max_error)
-    doubt = unfamiliar(start, model, max(FEW, model.config.rare))
+    doubt = unfamiliar(start, model, FEW)
     if doubt and not reason and end.noise_level > 0:
-        reason = _second_opinion(start, end.positions)
+        reason = _second_opinion(start, end.positions, level)
         strange = doubt if reason else strange
     if reason:
         reason = _joined(odd, strange, reason)
@@ -307,10 +314,10 @@ def _reason_to_fall_back(start: Molecule, end: End, error_bound: float, max_erro
     return ""
 
 
-def _second_opinion(start: Molecule, positions: np.ndarray) -> str:
+def _second_opinion(start: Molecule, positions: np.ndarray, level: str) -> str:
     """Say why GFN2-xTB prefers the start, where the model does not know what it does."""
     above = rise(start, positions)
-    if above <= RISE:
+    if above <= expected_rise(start, level):
         return ""
     if math.isnan(above):
         return "GFN2-xTB cannot tell whether it came closer to a minimum"

@@ -30,9 +30,9 @@ from diffrelax.flows.resources import StageResources
 from diffrelax.flows.summary import SummaryRow
 from diffrelax.levels.density_functional import mean_field
 from diffrelax.levels.profiles import Profile
+from diffrelax.models.domain import RISE
 from diffrelax.models.release import load_model
 from diffrelax.network.config import DenseNetworkConfig, NetworkConfig
-from diffrelax.relaxation import RISE
 from diffrelax.results import documents
 from diffrelax.results.rows import Columns, MoleculeRow, ResultRow
 from diffrelax.results.tables import markdown_table

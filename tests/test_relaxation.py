@@ -50,6 +50,39 @@ def test_results_are_one_for_each_input_in_their_order(model):
     assert results[0].molecule.symbols == ("C", "C", "O", *"HHHHHH")
 
 
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def test_batches_at_once_give_what_they_give_one_by_one(model, threads, monkeypatch):
+    monkeypatch.setattr("diffrelax.models.batches.PAIRS_IN_BATCH", 200)
+    smiles = ["CCO", "CC(=O)OC", "C", "c1ccoc1", "CCN", "CC#N", "CO", "C1CC1"]
+    found = {}
+    for n in (1, 3):
+        threads(n)
+        found[n] = dr.relax(smiles, model)
+        assert torch.get_num_threads() == n
+        assert all(result.time.processor > 0 for result in found[n])
+    for alone, at_once in zip(found[1], found[3], strict=True):
+        assert alone.name == at_once.name
+        np.testing.assert_array_equal(alone.molecule.positions, at_once.molecule.positions)
+
+
+def test_an_error_in_one_of_several_batches_is_told(model, threads, monkeypatch):
+    def fail(denoiser, numbers, *rest, **options):
+        raise ValueError(f"{numbers.shape[1]} atoms")
+
+    monkeypatch.setattr("diffrelax.models.batches.PAIRS_IN_BATCH", 1)
+    monkeypatch.setattr("diffrelax.models.batches.relax_positions", fail)
+    threads(2)
+    with pytest.raises(ValueError, match="5 atoms"):
+        dr.relax(["CCO", "C", "CO"], model)
+    assert torch.get_num_threads() == 2
+
+
 def test_one_molecule_gives_one_result_and_raises_if_it_is_bad(model):
     mol = Chem.AddHs(Chem.MolFromSmiles("CO"))
     rdDistGeom.EmbedMolecule(mol, randomSeed=1)

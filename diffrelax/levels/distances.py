@@ -113,6 +113,20 @@ def nearest_level(wanted: str, known: Sequence[str]) -> Nearest:
     return Nearest(known[ranks.index(nearest)], why)
 
 
+def from_gfn2(level: str) -> float:
+    """Return how far bonds are from those of GFN2-xTB's minima, Å, medians.
+
+    Of a level that was not measured, those of the nearest one that was.
+    """
+    far = {
+        other: row.bonds
+        for row in measured()
+        for one, other in ((row.level, row.other), (row.other, row.level))
+        if one == "GFN2-xTB" and row.molecules >= FEWEST
+    }
+    return far[nearest_level(level, list(far)).level]
+
+
 def _apart(one: str, other: str) -> tuple[bool, float, int, bool, bool]:
     """Return how far apart two levels are, what moves minima most first.
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from diffrelax.clock import Time, timed
 from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.diffusion.reading import Calibration, Relaxed, relax_by_reading
 from diffrelax.diffusion.schedule import RelaxationSchedule, relax_positions
@@ -88,6 +90,43 @@ def batches(molecules: Mapping[Any, Molecule]) -> Iterator[list[Any]]:
         batch.append(key)
     if batch:
         yield batch
+
+
+def relax_batches(
+    batches: Sequence[Sequence[Molecule]], model: Model, *settings: Any
+) -> Iterator[tuple[list[End], Time]]:
+    """Relax batches one after another, on a processor several at once, each in one thread.
+
+    The network's products are too small to be divided among threads.
+
+    Parameters
+    ----------
+    batches : sequence of sequence of Molecule
+    model : Model
+    settings
+        As `relax_batch` takes them.
+
+    Yields
+    ------
+    list of End
+    Time
+        That it took; of its thread where there are several.
+    """
+    threads = torch.get_num_threads() if model.device.type == "cpu" else 1
+    if min(threads, len(batches)) == 1:
+        yield from timed(relax_batch(batch, model, *settings) for batch in batches)
+        return
+
+    def relax(batch: Sequence[Molecule]) -> tuple[list[End], Time]:
+        begun = Time.of_thread()
+        return relax_batch(batch, model, *settings), Time.of_thread() - begun
+
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield from pool.map(relax, batches)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)  # a part of it is set for all threads
 
 
 class End(NamedTuple):

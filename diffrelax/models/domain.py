@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from math import isnan, nan
@@ -11,12 +12,17 @@ from ase.data import chemical_symbols
 from rdkit import Chem, rdBase
 
 from diffrelax.levels import get_calculator
+from diffrelax.levels.distances import from_gfn2
 from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.doubts import looks_like_bohr
 from diffrelax.molecule.environments import environments, in_words
 from diffrelax.molecule.stereo import isomeric_smiles
+
+STRAINED = re.compile(r"\S+r[34] .*[:=#]\S+r[34]")  # a double bond within a ring of three or four
+RISE = 0.5  # kcal/mol, within which GFN2-xTB is no judge between geometries near a minimum
+SPRING = 700.0  # kcal/mol/Å², about the force constant of a bond
 
 
 def outside_domain(molecule: Molecule, model: Model) -> str:
@@ -117,7 +123,7 @@ def bond_kinds(molecule: Molecule) -> set[tuple[int, int]]:
     return {(int(a), int(b)) for a, b in np.sort(ends, axis=1)}
 
 
-def unfamiliar(molecule: Molecule, model: Model, enough: int | None = None) -> str:
+def unfamiliar(molecule: Molecule, model: Model, strained: int = 0) -> str:
     """Say which atoms of a molecule are of a kind that the model has hardly seen; empty if none.
 
     A kind that fills the whole molecule is seen if that molecule has been: no other has it.
@@ -126,17 +132,18 @@ def unfamiliar(molecule: Molecule, model: Model, enough: int | None = None) -> s
     ----------
     molecule : Molecule
     model : Model
-    enough : int, optional
-        How many molecules have to have an atom of each kind. Default: the model's own, ``rare``.
+    strained : int
+        How many molecules have to have an atom at a double bond within a ring of three or four, if
+        that is more than the model asks of each kind, ``rare``.
     """
     if model.environments is None:
         return ""
-    whole, enough = molecule.n_heavy, enough or model.config.rare
-    rare = [
-        (model.environments.get(kind, 0), atom, kind)
-        for kind, atom in environments(molecule).items()
-        if model.environments.get(kind, 0) < (1 if len(kind.split()) == whole else enough)
-    ]
+    rare = []
+    for kind, atom in environments(molecule).items():
+        enough = max(model.config.rare, strained if STRAINED.match(kind) else 0)
+        fills_it = len(kind.split()) == molecule.n_heavy
+        if (seen := model.environments.get(kind, 0)) < (1 if fills_it else enough):
+            rare.append((seen, atom, kind))
     if not rare:
         return ""
     seen, atom, kind = min(rare)
@@ -145,6 +152,14 @@ def unfamiliar(molecule: Molecule, model: Model, enough: int | None = None) -> s
         f"{molecule.label(atom)} ({in_words(kind)}){others}: {seen or 'none'} of the "
         f"molecules that the model has learned {'has' if seen < 2 else 'have'} such an atom"
     )
+
+
+def expected_rise(molecule: Molecule, level: str) -> float:
+    """Return how far GFN2-xTB may see a minimum of a level above a good start, kcal/mol.
+
+    Bonds differ from those of GFN2-xTB's minima as that level's do, and each is a spring.
+    """
+    return RISE + len(molecule.bonds) * SPRING * from_gfn2(level) ** 2
 
 
 def rise(start: Molecule, positions: np.ndarray) -> float:

@@ -77,13 +77,13 @@ class Model:
         ValueError
             If the model has not learned it.
         """
-        wanted = plain_name(level or self.config.level)
-        for known in self.config.levels:
-            if plain_name(known) == wanted:
-                return known
+        wanted, known = level or self.config.level, self.config.levels
+        for one in known:
+            if plain_name(one) == plain_name(wanted):
+                return one
+        nearest = f"; the nearest is {self.nearest_level(wanted).level}" if len(known) > 1 else ""
         raise ValueError(
-            f"{self.name} has not learned the level {level or self.config.level}; it knows "
-            f"{', '.join(self.config.levels)}"
+            f"{self.name} has not learned the level {wanted}; it knows {', '.join(known)}{nearest}"
         )
 
     def nearest_level(self, wanted: str) -> Nearest:

@@ -343,6 +343,7 @@ def test_a_level_to_aim_at_is_chosen_and_an_unknown_one_told(run, several_levels
         status, _, err = run(*relax, "--level", level)
         assert status == 2
         assert f"has not learned the level {level}; it knows B3LYP/6-31G(2df,p), r2SCAN-3c" in err
+        assert "; the nearest is" in err
 
 
 def test_what_a_model_does_not_cover_is_told_one_by_one(run, several_levels):

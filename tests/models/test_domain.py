@@ -9,7 +9,7 @@ from ase.units import kcal, mol
 from source_tree import ROOT
 
 import diffrelax as dr
-from diffrelax.models.domain import outside_domain, rise, unfamiliar
+from diffrelax.models.domain import expected_rise, outside_domain, rise, unfamiliar
 from diffrelax.molecule.environments import (
     bonds_in,
     count_environments,
@@ -112,6 +112,18 @@ def test_what_one_molecule_has_taught_gets_a_second_opinion_too():
     result = dr.relax("C1=CC=C1", dr.load_model("relax-reach-1"), level="B3LYP/6-31G(2df,p)")
     assert result.verdict == "fell_back"
     assert "1 of the molecules" in result.reason and "GFN2-xTB finds the end" in result.reason
+
+
+def test_gfn2_is_asked_less_of_minima_that_are_unlike_its_own(monkeypatch):
+    """Minima of BP86/def2-SVP are above MMFF94's geometries for GFN2-xTB: their bonds are long."""
+    monkeypatch.setattr("diffrelax.relaxation.rise", lambda start, positions: 2.0)
+    model = dr.load_model("relax-reach-1")
+    molecule = dr.Molecule.from_smiles("CN=NC")
+    assert len(molecule.bonds) == 9
+    assert expected_rise(molecule, "M06-2X/def2-TZVP") == pytest.approx(0.5, abs=0.15)
+    assert 2.0 < expected_rise(molecule, "BP86/def2-SVP") < 4.0
+    for level, verdict in (("BP86/def2-SVP", "relaxed"), ("M06-2X/def2-TZVP", "fell_back")):
+        assert dr.relax(molecule, model, level=level).verdict == verdict
 
 
 def test_no_second_opinion_is_no_approval(bounded, monkeypatch):
