@@ -21,6 +21,7 @@ NAMES = {
     "gfn-ff": "GFN-FF",
     "gfn2-xtb": "GFN2-xTB",
     "aimnet2": "AIMNet2",
+    "so3lr": "SO3LR",
     "diffusion": "the model",
     "relax-reach-1": "`relax-reach-1`",
     "relax-qm9-2": "`relax-qm9-2`",
@@ -57,6 +58,9 @@ def measured_numbers(results: Path) -> dict[str, Any]:
                 for start in ("embedded", "uff", "gfn2-xtb", "minimum")
             ),
             "reach_table": reach_table(results / "relax-reach-1" / "reach" / "reach.json"),
+            "speed_curve_table": speed_curve_table(
+                results / "relax-reach-1" / "speed" / "speed_curve.json"
+            ),
             "speed_table": speed_table(results / "relax-qm9-2"),
             "conformers_table": conformers_table(results / "conformers" / "conformers.json"),
             "sampling_table": sampling_table(sorted((results / "boltzmann").glob("qm9-*.json"))),
@@ -236,6 +240,27 @@ def _estimate(values: Sequence[float | None]) -> Estimate:
 def _interval(row: dict[str, Any], quantity: str, scale: float, digits: int) -> str:
     value, low, high = (row[k][quantity] * scale for k in ("median", "low", "high"))
     return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def speed_curve_table(file: Path) -> str:
+    """Return the time of a relaxation against its atoms, and of other methods."""
+    page = _read(file)
+    names = NAMES | {"model": f"`{page['model']}`", "xtb --opt": "`xtb --opt`"}
+    rows = [
+        (
+            names[row["method"]],
+            row["molecules"],
+            f"{row['mean_atoms']:.0f}",
+            f"{row['milliseconds']:,.0f}",
+            f"{row['processor_milliseconds']:,.0f}",
+            f"{row['peak_mib']:,}" if row["method"] != "xtb --opt" else "–",
+        )
+        for row in page["rows"]
+    ]
+    header = (
+        "relaxed by", "molecules", "atoms", "ms for each", "ms of the processors", "peak MiB",
+    )  # fmt: skip
+    return markdown_table(header, rows)
 
 
 def speed_table(folder: Path) -> str:
