@@ -113,7 +113,7 @@ def relax_batches(
         That it took; of its thread where there are several.
     """
     threads = torch.get_num_threads() if model.device.type == "cpu" else 1
-    if min(threads, len(batches)) == 1:
+    if min(threads, len(batches)) <= 1:
         yield from timed(relax_batch(batch, model, *settings) for batch in batches)
         return
 
