@@ -661,7 +661,7 @@ def test_charge_and_multiplicity_are_told(run):
     status, out, _ = run("dft", "[OH-]", "O", "--basis", "sto-3g", "--grid-level", 1)
     charged, neutral = out.splitlines()
     assert status == 0
-    assert charged.startswith("[OH-]  charge -1, multiplicity 1  fell_back, converged")
+    assert charged.startswith("[OH-]  charge -1, multiplicity 1  relaxed, converged")
     assert neutral.startswith("O  relaxed, converged")
     _, out, _ = run("relax", "[CH3]", "--json")
     row = json.loads(out)
