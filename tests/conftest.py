@@ -19,7 +19,20 @@ from diffrelax.training.config import build_denoiser
 from diffrelax.training.geometries import GeometrySet
 from diffrelax.training.learned import Learned
 
+LONG = ("slow", "slurm")
 SMILES = ("CCO", "CC=O", "C1CC1", "C#C", "CC(N)=O", "c1ccoc1")
+
+
+def pytest_configure(config):
+    """Let workers take files in the order that is told below."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the files that take minutes, so that no worker is left alone with one."""
+    long = {item.path for item in items if any(map(item.get_closest_marker, LONG))}
+    items.sort(key=lambda item: item.path not in long)
 
 
 @pytest.fixture(scope="session")
