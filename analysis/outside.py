@@ -86,8 +86,10 @@ def main(output: Path, name: str, other: Path | None = None) -> None:
     for row in tqdm(ordered, desc="minima"):
         if "reference" not in row:
             row |= find_minimum(row)
+            write(output, page, ordered)
+    for row in ordered:
         row["heavy_atom_rmsd"] = from_minimum(row)
-        write(output, page, ordered)
+    write(output, page, ordered)
 
 
 def read_rows(file: Path) -> dict[str, dict[str, Any]]:

@@ -2,12 +2,12 @@
 
 Run: OMP_WAIT_POLICY=PASSIVE python analysis/speed_curve.py MODEL FOLDER --list SMILES.smi.gz [-n N]
 
-On an idle machine. The curve is of chains of alanine, several copies of one in a call; the
-many are test molecules of the list with 42 to 48 atoms, in the order of the sha256 of their
-constitution, of which GFN2-xTB (by tblite, and by the program xtb with its own minimiser) and
-AIMNet2 relax the first twenty to 0.02 eV/Å, on one thread. Each row is measured in a process of its
-own, whose peak memory is told, and kept at once in
-FOLDER/speed_curve.json: the same command goes on with the rows that are missing.
+On an idle machine. The curve is of chains of alanine, several copies of one in a call; the many are
+test molecules of the list with 42 to 48 atoms, in the order of the sha256 of their constitution, of
+which GFN2-xTB (by tblite, and by the program xtb with its own minimiser) and AIMNet2 relax the
+first twenty to 0.02 eV/Å, on one thread. Each row is measured in a process of its own, whose peak
+memory is told, and kept at once in FOLDER/speed_curve.json: the same command goes on with the rows
+that are missing.
 """
 
 from __future__ import annotations

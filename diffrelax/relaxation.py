@@ -25,6 +25,7 @@ from diffrelax.models.batches import (
     relax_batches,
 )
 from diffrelax.models.domain import (
+    FEW,
     atom_limit,
     caution,
     expected_rise,
@@ -36,8 +37,6 @@ from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.doubts import odd_reading
 from diffrelax.molecule.identity import identity_change
-
-FEW = 5  # molecules with such an atom in a strained ring: fewer call for a second opinion
 
 
 @dataclass(frozen=True, eq=False)
@@ -268,7 +267,8 @@ def relax_each(
 
 
 def _judge(start: Molecule, end: End, model: Model, level: str, max_error: float) -> Relaxation:
-    odd, strange = odd_reading(start), unfamiliar(start, model)
+    odd, doubt = odd_reading(start), unfamiliar(start, model, strained=FEW)
+    strange = doubt and unfamiliar(start, model)
     result = Relaxation(
         start.name,
         "relaxed",
@@ -281,7 +281,6 @@ def _judge(start: Molecule, end: End, model: Model, level: str, max_error: float
         aim=level,
     )
     reason = _reason_to_fall_back(start, end, result.error_bound, max_error)
-    doubt = unfamiliar(start, model, FEW)
     if doubt and not reason and end.noise_level > 0:
         reason = _second_opinion(start, end.positions, level)
         strange = doubt if reason else strange

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from functools import cache
+from itertools import permutations
 from math import erf, inf
 from pathlib import Path
 from typing import NamedTuple
@@ -92,25 +93,25 @@ def nearest_level(wanted: str, known: Sequence[str]) -> Nearest:
     by_name = {plain_name(level): level for level in known}
     if name in by_name or len(known) == 1:
         return Nearest(by_name.get(name, known[0]), "")
-    pairs = ((row, map(plain_name, ends)) for row in measured()
-             for ends in ((row.level, row.other), (row.other, row.level)))  # fmt: skip
     found = [
         (row.bonds, by_name[other], row.molecules)
-        for row, (one, other) in pairs
-        if one == name and other in by_name and row.molecules >= FEWEST
+        for other, row in _measured_from(name).items()
+        if other in by_name
     ]
     if found:
         bonds, level, n = min(found)
         why = f"bonds {1e3 * bonds:.1f} mÅ from those of {wanted}, measured on {n} molecules"
         return Nearest(level, why)
     ranks = [_apart(name, plain_name(level)) for level in known]
-    another, exchange, sizes, _, differs = nearest = min(ranks)
-    if exchange == inf:
+    least = min(ranks)
+    if least.exchange == inf:
         return Nearest(known[0], f"nothing is known of how far it is from {wanted}")
-    xc = "the functional most alike in exact exchange" if another else "the same functional"
-    basis = "another size of" if sizes else "the same size of" if differs else "the same"
+    xc = (
+        "the functional most alike in exact exchange" if least.functional else "the same functional"
+    )
+    basis = "another size of" if least.sizes else "the same size of" if least.basis else "the same"
     why = f"{xc} and {basis} basis set, by rule and not measured"
-    return Nearest(known[ranks.index(nearest)], why)
+    return Nearest(known[ranks.index(least)], why)
 
 
 def from_gfn2(level: str) -> float:
@@ -118,21 +119,31 @@ def from_gfn2(level: str) -> float:
 
     Of a level that was not measured, those of the nearest one that was.
     """
-    far = {
-        other: row.bonds
+    far = _measured_from(plain_name("GFN2-xTB"))
+    return far[nearest_level(level, list(far)).level].bonds
+
+
+def _measured_from(name: str) -> dict[str, Distance]:
+    """Return what was measured on enough molecules between a level and others, by plain names."""
+    return {
+        other: row
         for row in measured()
-        for one, other in ((row.level, row.other), (row.other, row.level))
-        if one == "GFN2-xTB" and row.molecules >= FEWEST
+        for one, other in permutations(map(plain_name, (row.level, row.other)))
+        if one == name and row.molecules >= FEWEST
     }
-    return far[nearest_level(level, list(far)).level]
 
 
-def _apart(one: str, other: str) -> tuple[bool, float, int, bool, bool]:
-    """Return how far apart two levels are, what moves minima most first.
+class _Apart(NamedTuple):
+    """How far apart two levels are by rule, what moves minima most first."""
 
-    Whether their functionals differ, and by what share of exact exchange; the size of the basis
-    set; whether the rung of the functional differs, and the name of the basis set.
-    """
+    functional: bool  # whether it differs
+    exchange: float  # by what share of exact exchange
+    sizes: int  # of the basis sets
+    rung: bool  # whether it differs
+    basis: bool  # whether its name differs
+
+
+def _apart(one: str, other: str) -> _Apart:
     (xc, basis), (other_xc, other_basis) = map(_parts, (one, other))
     exchange, another_rung = 0.0, False
     if xc != other_xc:
@@ -142,7 +153,7 @@ def _apart(one: str, other: str) -> tuple[bool, float, int, bool, bool]:
             exchange = round(abs(kind[0] - other_kind[0]), 2)
             another_rung = kind[1] != other_kind[1]
     sizes = abs(_size(basis) - _size(other_basis))
-    return xc != other_xc, exchange, sizes, another_rung, basis != other_basis
+    return _Apart(xc != other_xc, exchange, sizes, another_rung, basis != other_basis)
 
 
 def _parts(name: str) -> tuple[str, str]:

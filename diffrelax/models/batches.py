@@ -93,7 +93,7 @@ def batches(molecules: Mapping[Any, Molecule]) -> Iterator[list[Any]]:
 
 
 def relax_batches(
-    batches: Sequence[Sequence[Molecule]], model: Model, *settings: Any
+    starts: Sequence[Sequence[Molecule]], model: Model, *settings: Any
 ) -> Iterator[tuple[list[End], Time]]:
     """Relax batches one after another, on a processor several at once, each in one thread.
 
@@ -101,7 +101,8 @@ def relax_batches(
 
     Parameters
     ----------
-    batches : sequence of sequence of Molecule
+    starts : sequence of sequence of Molecule
+        Of each batch.
     model : Model
     settings
         As `relax_batch` takes them.
@@ -113,8 +114,8 @@ def relax_batches(
         That it took; of its thread where there are several.
     """
     threads = torch.get_num_threads() if model.device.type == "cpu" else 1
-    if min(threads, len(batches)) <= 1:
-        yield from timed(relax_batch(batch, model, *settings) for batch in batches)
+    if min(threads, len(starts)) <= 1:
+        yield from timed(relax_batch(batch, model, *settings) for batch in starts)
         return
 
     def relax(batch: Sequence[Molecule]) -> tuple[list[End], Time]:
@@ -123,7 +124,7 @@ def relax_batches(
 
     pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
     try:
-        yield from pool.map(relax, batches)
+        yield from pool.map(relax, starts)
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)  # a part of it is set for all threads
