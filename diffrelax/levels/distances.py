@@ -161,7 +161,9 @@ def _parts(name: str) -> tuple[str, str]:
     xc, slash, basis = COMPOSITE.get(name, name).rpartition("/")
     if not slash:
         xc, basis = basis, ""
-    return CORRECTION.sub("", xc.removesuffix("/g")), basis  # b3lyp/g is ORCA's, of Gaussian
+    xc = xc.removesuffix("/g")  # b3lyp/g is ORCA's, of Gaussian
+    xc = re.sub("^b97(?=d[34])", "b97d", xc)  # B97-D3 is B97-D with D3
+    return CORRECTION.sub("", xc), basis
 
 
 @cache

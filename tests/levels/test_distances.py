@@ -49,6 +49,7 @@ def test_a_level_that_is_known_is_its_own_nearest(wanted, level):
         ("pw6b95/def2-tzvp", "B3LYP/6-31G(2df,p)", "the functional most alike in exact exchange"),
         ("hf/6-31g*", "wB97M-D3/def2-TZVPP", "the functional most alike in exact exchange"),
         ("b97-3c", "r2SCAN-3c", "the functional most alike in exact exchange and the same size"),
+        ("B97-D3(BJ)/def2-TZVP", "r2SCAN-3c", "the functional most alike in exact exchange and"),
         ("wb97x-3c", "wB97M-D3/def2-TZVPP", "the functional most alike in exact exchange"),
         ("wb97x-d3bj/def2-tzvp", "wB97M-D3/def2-TZVPP", "the functional most alike in exact"),
         ("m062x/6-311+g(d,p)", "M06-2X/def2-TZVP", "the same functional and the same size"),
