@@ -54,6 +54,7 @@ def conformers(
         Path | None,
         typer.Option(help="Folder that keeps finished relaxations; run again to go on from there"),
     ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that relax at a cheap level")] = 1,
     model: ModelName = "default",
     device: Device = "cpu",
     seed: Seed = 42,
@@ -85,6 +86,7 @@ def conformers(
             thermo=thermo,
             seed=seed,
             work=work,
+            workers=workers,
             progress=True,
         )
     except KeyboardInterrupt:

@@ -23,7 +23,7 @@ def ordered_map(
     items: Iterable[Item],
     workers: int,
     lost: Callable[[Item, str], Result],
-    seconds: float,
+    seconds: float | None,
 ) -> Iterator[Result]:
     """Apply a function to items in several processes; yield what it returns in their order.
 
@@ -40,7 +40,7 @@ def ordered_map(
     lost : callable
         Makes the result of an item whose process died or took too long, from the item and the
         reason.
-    seconds : float, s
+    seconds : float, s, or None
         After which the process of an item is killed. Not with one worker.
 
     Raises
@@ -76,7 +76,7 @@ class _Pool(Generic[Item, Result]):
         function: Callable[[Item], Result],
         workers: int,
         lost: Callable[[Item, str], Result],
-        seconds: float,
+        seconds: float | None,
     ) -> None:
         self.function, self.lost, self.seconds = function, lost, seconds
         self.threads = ThreadPoolExecutor(workers)

@@ -19,6 +19,7 @@ from diffrelax.cache import Unit, WorkFolder, work_key
 from diffrelax.choices import CurvatureLevel
 from diffrelax.dft.optimization import relax_with, unit_checkpoint
 from diffrelax.dft.settings import DFTSettings
+from diffrelax.files.processes import ordered_map
 from diffrelax.levels import relax_at_level
 from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.molecule import Molecule
@@ -133,7 +134,12 @@ class Funnel:
 
 
 def relax_starts(
-    starts: Sequence[Conformer], relax: RelaxOne, *, label: str = "", progress: bool = False
+    starts: Sequence[Conformer],
+    relax: RelaxOne,
+    *,
+    workers: int = 1,
+    label: str = "",
+    progress: bool = False,
 ) -> tuple[list[Conformer], list[str]]:
     """Relax geometries by a step of a `Funnel`.
 
@@ -141,6 +147,8 @@ def relax_starts(
     ----------
     starts : sequence of Conformer
     relax : callable
+    workers : int
+        Number of processes.
     label : str
         Of the progress bar.
     progress : bool
@@ -152,8 +160,13 @@ def relax_starts(
     list of str
         Why the others did not.
     """
-    shown = tqdm(starts, label, unit="conf", disable=None if progress else True)
-    return sort_out(starts, map(relax, shown))
+    ends = ordered_map(relax, starts, workers, _lost, None)
+    quiet = None if progress else True
+    return sort_out(starts, tqdm(ends, label, len(starts), unit="conf", disable=quiet))
+
+
+def _lost(start: Conformer, reason: str) -> tuple[Conformer, str]:
+    return start, reason
 
 
 def sort_out(

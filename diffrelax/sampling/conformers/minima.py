@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from pydantic import JsonValue
@@ -14,6 +15,7 @@ from diffrelax.files.reading import Input, read_one
 from diffrelax.levels import get_calculator
 from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.levels.solvents import born_solvation
+from diffrelax.models.domain import nearest_learned
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.checks import integer
@@ -45,6 +47,7 @@ def sample_conformers(
     thermo: CurvatureLevel = "none",
     seed: int = 42,
     work: str | os.PathLike[str] | None = None,
+    workers: int = 1,
     progress: bool = False,
 ) -> Ensemble:
     """Find the conformers of a molecule and their Boltzmann weights at a level of theory.
@@ -85,6 +88,10 @@ def sample_conformers(
     work : path, optional
         Folder that keeps finished relaxations at the level of theory: a call that was interrupted
         and is made again goes on from there.
+    workers : int
+        Number of processes that relax at a cheap level; the result does not depend on it. DFT,
+        which has threads of its own, relaxes one conformer after the other. With more than one, a
+        script must work under ``if __name__ == "__main__"``.
     progress : bool
         Show a progress bar on standard error.
 
@@ -100,22 +107,26 @@ def sample_conformers(
     Raises
     ------
     ValueError
-        If the input is not one molecule that the model covers, ``n``, the window, the temperature
-        or the seed is out of range, the level is unknown, not installed, or cannot describe the
-        molecule, or has no free energies.
+        If the input is not one molecule that the model covers, ``n``, the workers, the window, the
+        temperature or the seed is out of range, the level is unknown, not installed, or cannot
+        describe the molecule, or has no free energies.
     RuntimeError
         If no start reaches a minimum.
     """
     theory = Level.of(level)
     check_temperature(temperature)
-    n, seed = integer("n", n), check_seed(seed)
+    n, workers, seed = integer("n", n), integer("workers", workers), check_seed(seed)
+    if workers < 1:
+        raise ValueError(f"{workers} workers: give 1 or more")
     funnel = Funnel(theory, WorkFolder.of(work), window, thermo, temperature)
     given = read_one(molecule, seed=seed)
     get_calculator(theory.name, given, **theory.settings)
     starts, search = find_starts(given, model, n, funnel, seed=seed, progress=progress)
-    near, failed = relax_starts(starts, funnel.approach, label=theory.name, progress=progress)
+    processes = 1 if theory.name == "dft" else workers
+    relax = partial(relax_starts, workers=processes, label=theory.name, progress=progress)
+    near, failed = relax(starts, funnel.approach)
     low, told = funnel.choose(near)
-    minima, failed_later = relax_starts(low, funnel.finish, label=theory.name, progress=progress)
+    minima, failed_later = relax(low, funnel.finish)
     notes = (*search.notes, told, *failed, *failed_later)
     search = search.model_copy(update={"notes": notes})
     if not minima:
@@ -136,6 +147,7 @@ def find_starts(
 ) -> tuple[list[Conformer], EnsembleProvenance]:
     """Search with the model, and choose what a level of theory is to relax.
 
+    The model aims at the nearest level to that of theory at which it has learned such molecules.
     DFT does not rank geometries itself: GFN2-xTB does, in the solvent if there is one.
 
     Parameters
@@ -153,12 +165,14 @@ def find_starts(
     ranked_by, margin = funnel.level, ROUGH
     if ranked_by.name == "dft":
         ranked_by, margin = _cheap(ranked_by), UNLIKE
-    window = funnel.window * KCAL_PER_MOL
+    window, theory = funnel.window * KCAL_PER_MOL, funnel.level.theory
+    nearest = nearest_learned(molecule, model, theory)
     found = find_conformers(
         molecule,
         model,
         n,
         level=ranked_by,
+        aim=nearest.level,
         window=window,
         seed=seed,
         progress=progress,
@@ -181,10 +195,15 @@ def find_starts(
             "window": funnel.window,
             "fmax": funnel.fmax,
             "thermo": funnel.thermo,
+            "aim": nearest.level,
             "ranked_by": str(ranked_by),
         },
         diagnostics=diagnostics,
-        notes=(_told(found, len(starts), ranked_by, limit), *found.notes),
+        notes=(
+            _told(found, len(starts), ranked_by, limit),
+            nearest.told(model.name, theory),
+            *found.notes,
+        ),
     )
     return starts, provenance
 

@@ -67,6 +67,7 @@ def find_conformers(
     n: int,
     *,
     level: Level,
+    aim: str,
     window: float,
     seed: int = 42,
     progress: bool = False,
@@ -93,6 +94,8 @@ def find_conformers(
         Geometries that the model relaxes, at most.
     level : Level
         A cheap one, that ranks geometries.
+    aim : str
+        Level of theory that the model aims at, one that it has learned.
     window : float, eV
         Above the lowest.
     seed : int
@@ -103,15 +106,15 @@ def find_conformers(
     Raises
     ------
     ValueError
-        If the model does not cover the molecule, the level cannot describe it, or ``n`` or the seed
-        is out of range.
+        If the model does not cover the molecule or has not learned what it is to aim at, the level
+        cannot describe the molecule, or ``n`` or the seed is out of range.
     """
     if n < 1:
         raise ValueError(f"n = {n}: ask for at least one start")
     check_seed(seed + MOST_PROBES * PROBE * (n + 1))
     if reason := outside_domain(molecule, model):
         raise ValueError(f"{molecule.name}: {reason}")
-    search = _Search(molecule, model, n, level, window, seed)
+    search = _Search(molecule, model, n, level, aim, window, seed)
     with tqdm(desc="search", unit="conf", disable=None if progress else True) as bar:
         while search.probe():
             while turned := search.turn():
@@ -124,9 +127,17 @@ class _Search:
     """Geometries that are known, by the force field and by the model, and where to look next."""
 
     def __init__(
-        self, molecule: Molecule, model: Model, n: int, level: Level, window: float, seed: int
+        self,
+        molecule: Molecule,
+        model: Model,
+        n: int,
+        level: Level,
+        aim: str,
+        window: float,
+        seed: int,
     ) -> None:
-        self.molecule, self.model, self.n, self.window, self.seed = molecule, model, n, window, seed
+        self.molecule, self.model, self.n, self.seed = molecule, model, n, seed
+        self.aim, self.window = aim, window
         self.rotors = Rotors.of(molecule)
         self.turns = other_wells(molecule, self.rotors)
         self.watched = telling_torsions(molecule, self.rotors, self.turns)
@@ -219,7 +230,8 @@ class _Search:
         self.counts["beyond_n"] += len(chosen[room:])
         chosen = chosen[:room]
         self.counts["relaxed"] += len(chosen)
-        ends = relax_molecules([self.rough[i].molecule for i in chosen], self.model)
+        molecules = [self.rough[i].molecule for i in chosen]
+        ends = relax_molecules(molecules, self.model, level=self.aim)
         for i, end in zip(chosen, ends, strict=True):
             start = self.rough[i]
             if end.verdict != "relaxed":

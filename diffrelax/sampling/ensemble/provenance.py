@@ -45,6 +45,11 @@ class Level(Entries):
         except ValidationError as error:
             raise ValueError(f"level {self}: {explain_invalid(error)}") from error
 
+    @property
+    def theory(self) -> str:
+        """Its name as chemists write it, such as ``b3lyp/def2-svp in water``."""
+        return self.dft().theory if self.name == "dft" else self.name
+
     def check_thermo(self, thermo: CurvatureLevel) -> None:
         """Find out whether free energies can be had at this level, if they are asked for.
 

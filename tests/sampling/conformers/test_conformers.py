@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,16 @@ from diffrelax.dft import relax_dft
 from diffrelax.levels import relax_at_level
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.identity import heavy_atom_rmsd, identity_change
-from diffrelax.sampling.conformers import Conformer, Funnel, merge, sample_conformers, weigh
+from diffrelax.relaxation import relax_molecules
+from diffrelax.sampling.conformers import (
+    Conformer,
+    Funnel,
+    find_starts,
+    merge,
+    relax_starts,
+    sample_conformers,
+    weigh,
+)
 from diffrelax.sampling.conformers import funnel as funnel_module
 from diffrelax.sampling.ensemble import Ensemble, EnsembleProvenance, Level
 
@@ -114,6 +124,54 @@ def test_the_same_seed_gives_the_same_conformers(model) -> None:
     assert one.starts == two.starts
 
 
+def test_workers_give_the_same_conformers(model) -> None:
+    one, two = (sample_conformers("CCOC=O", model, workers=workers) for workers in (1, 2))
+    assert len(one) > 1
+    assert np.array_equal(one.positions, two.positions)
+    assert one.energies.tolist() == two.energies.tolist()
+    assert one.provenance == two.provenance
+
+
+def test_a_lost_worker_costs_its_conformer() -> None:
+    starts = [Conformer(name, Molecule.from_smiles("CCO"), 0.0) for name in ("a", "dies", "b")]
+    reached, notes = relax_starts(starts, die_once, workers=2)
+    assert [one.start for one in reached] == ["a", "b"]
+    assert notes == ["dies, 0.0 kcal/mol above the lowest, is lost: the process that worked on it "
+                     "died"]  # fmt: skip
+
+
+def die_once(start: Conformer) -> tuple[Conformer, str]:
+    if start.start == "dies":
+        os._exit(1)
+    return start, ""
+
+
+@pytest.mark.parametrize(
+    ("smiles", "level", "aim"),
+    [
+        ("CCO", Level(name="dft", settings={"xc": "b3lyp", "basis": "def2-svp"}), "B3LYP"),
+        ("CCO", Level(name="dft", settings={"xc": "pbe", "basis": "def2-svp"}), "r2SCAN"),
+        ("CC[NH3+]", Level(name="dft", settings={"xc": "b3lyp", "basis": "def2-svp"}), "r2SCAN"),
+        ("CCO", MMFF94, "r2SCAN"),
+    ],
+)
+def test_the_model_aims_at_the_nearest_level_at_which_it_has_learned_such_molecules(
+    several, monkeypatch, smiles: str, level: Level, aim: str
+) -> None:
+    aims = []
+
+    def relax(molecules, model, level):
+        aims.append(level)
+        return relax_molecules(molecules, model, level=level)
+
+    monkeypatch.setattr("diffrelax.sampling.conformers.search.relax_molecules", relax)
+    funnel = Funnel(level, WorkFolder.of(None))
+    _, method = find_starts(Molecule.from_smiles(smiles), several, 4, funnel, seed=42)
+    assert method.settings["aim"].startswith(aim)
+    assert {*aims} == {method.settings["aim"]}
+    assert f"aims at {method.settings['aim']}" in method.notes[1]
+
+
 def test_a_rigid_molecule_has_one_conformer(model, tmp_path) -> None:
     n, seed = np.int64(8), np.int64(42)
     ensemble = sample_conformers(
@@ -149,7 +207,7 @@ def test_what_is_above_the_window_is_left_out_and_counted(model) -> None:
     )
     assert part.weights.tolist() == [1.0]
     lower = sample_conformers("CCCC", model, level="mmff94", window=0.1)
-    assert "1 too high" in lower.provenance.notes[1] and len(lower) == 1
+    assert "1 too high" in lower.provenance.notes[2] and len(lower) == 1
 
 
 def test_a_conformer_that_fails_costs_only_itself(model, monkeypatch) -> None:
@@ -163,7 +221,7 @@ def test_a_conformer_that_fails_costs_only_itself(model, monkeypatch) -> None:
     monkeypatch.setattr(funnel_module, "relax_at_level", fail_once)
     ensemble = sample_conformers("CCCC", model, 8, level="mmff94")
     assert len(ensemble) == 1
-    (lost,) = ensemble.provenance.notes[2:]
+    (lost,) = ensemble.provenance.notes[3:]
     assert lost.endswith("kcal/mol above the lowest, is lost: the SCF fell over")
 
 

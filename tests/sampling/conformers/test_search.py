@@ -13,6 +13,7 @@ from diffrelax.sampling.conformers.wells import other_wells, telling_torsions
 from diffrelax.sampling.ensemble import Level
 
 MMFF94, GFN2 = Level(name="mmff94"), Level(name="gfn2-xtb")
+AIM = "B3LYP/6-31G(2df,p)"
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_rotamers_of_one_ring_or_amine_are_not_those_of_another(model, smiles: s
     starts = [Conformer(f"etkdg {i}", embed_again(molecule, 42 + i)) for i in range(4)]
 
     def turned_from(starts: list[Conformer]) -> list[Conformer]:
-        search = _Search(molecule, model, 200, MMFF94, 6 * KCAL_PER_MOL, 42)
+        search = _Search(molecule, model, 200, MMFF94, AIM, 6 * KCAL_PER_MOL, 42)
         for start in starts:
             search.settle([start])
             while turned := search.turn():
@@ -80,7 +81,7 @@ def test_rotamers_of_one_ring_or_amine_are_not_those_of_another(model, smiles: s
 
 
 def test_embeddings_go_on_until_one_is_low(model, monkeypatch) -> None:
-    search = _Search(Molecule.from_smiles("CCO"), model, 9, MMFF94, KCAL_PER_MOL, 42)
+    search = _Search(Molecule.from_smiles("CCO"), model, 9, MMFF94, AIM, KCAL_PER_MOL, 42)
     embed, asked = search.embed, []
     monkeypatch.setattr(search, "embed", lambda: asked.append(1) or (embed() * (len(asked) > 2)))
     assert search.probe() and len(asked) == 3
@@ -89,7 +90,7 @@ def test_embeddings_go_on_until_one_is_low(model, monkeypatch) -> None:
 def test_each_combination_of_wells_is_reached_from_one_embedding(model, monkeypatch) -> None:
     monkeypatch.setattr("diffrelax.sampling.conformers.search.PROBE", 1)
     ether = Molecule.from_smiles("CCOCCC")
-    found = find_conformers(ether, model, 200, level=MMFF94, window=10 * KCAL_PER_MOL)
+    found = find_conformers(ether, model, 200, level=MMFF94, aim=AIM, window=10 * KCAL_PER_MOL)
     chain = np.array([[0, 1, 2, 3], [1, 2, 3, 4], [2, 3, 4, 5]])
     angles = torsion_angles(np.array([one.molecule.positions for one in found.conformers]), chain)
     wells = np.where(abs(angles) > 2 * np.pi / 3, 0, np.sign(angles)).astype(int)
@@ -103,7 +104,7 @@ def test_each_combination_of_wells_is_reached_from_one_embedding(model, monkeypa
 
 def test_all_that_was_tried_is_accounted_for(model) -> None:
     found = find_conformers(
-        Molecule.from_smiles("CCOCCCOC=O"), model, 20, level=GFN2, window=6 * KCAL_PER_MOL
+        Molecule.from_smiles("CCOCCCOC=O"), model, 20, level=GFN2, aim=AIM, window=6 * KCAL_PER_MOL
     )
     assert found.counts["relaxed"] == 20
     assert not found.complete
@@ -115,7 +116,7 @@ def test_all_that_was_tried_is_accounted_for(model) -> None:
 
 def test_conformers_that_crystals_lack_are_started_from(model) -> None:
     imidate = Molecule.from_smiles("[H]/N=C/OC(C)(C)CO")
-    found = find_conformers(imidate, model, 100, level=GFN2, window=6 * KCAL_PER_MOL)
+    found = find_conformers(imidate, model, 100, level=GFN2, aim=AIM, window=6 * KCAL_PER_MOL)
     torsions = [
         np.degrees(torsion_angles(one.molecule.positions, np.array([[2, 3, 4, 7]])))[0]
         for one in found.conformers
@@ -125,13 +126,13 @@ def test_conformers_that_crystals_lack_are_started_from(model) -> None:
 
 def test_the_geometry_that_is_given_is_the_first_start(model) -> None:
     given = Molecule.from_atoms(Molecule.from_smiles("CCCO").to_atoms())
-    found = find_conformers(given, model, 1, level=GFN2, window=6 * KCAL_PER_MOL)
+    found = find_conformers(given, model, 1, level=GFN2, aim=AIM, window=6 * KCAL_PER_MOL)
     assert found.conformers[0].start == "given"
 
 
 def test_fresh_embeddings_find_the_rings_that_no_turn_does(model) -> None:
     cyclohexane = Molecule.from_smiles("C1CCCCC1")
-    found = find_conformers(cyclohexane, model, 20, level=GFN2, window=8 * KCAL_PER_MOL)
+    found = find_conformers(cyclohexane, model, 20, level=GFN2, aim=AIM, window=8 * KCAL_PER_MOL)
     gap = (found.conformers[1].energy - found.conformers[0].energy) / KCAL_PER_MOL
     assert len(found.conformers) == 2  # chair and twist-boat
     assert 4 < gap < 8
@@ -144,20 +145,20 @@ def test_a_turn_the_other_way_is_no_mirror_image_where_atoms_are_pyramids(
     """One end of the bond keeps its handedness, be the molecule chiral or not."""
     monkeypatch.setattr("diffrelax.sampling.conformers.search.PROBE", 1)
     molecule = Molecule.from_smiles(smiles, seed=2)
-    found = find_conformers(molecule, model, 50, level=MMFF94, window=10 * KCAL_PER_MOL)
+    found = find_conformers(molecule, model, 50, level=MMFF94, aim=AIM, window=10 * KCAL_PER_MOL)
     assert len(found.conformers) == {"CNCC": 3, "CC(C)CO": 5}[smiles]
 
 
 def test_what_is_new_beyond_n_is_not_called_known_and_leaves_the_search_open(model) -> None:
     found = find_conformers(
-        Molecule.from_smiles("CCOCCC"), model, 3, level=MMFF94, window=10 * KCAL_PER_MOL
+        Molecule.from_smiles("CCOCCC"), model, 3, level=MMFF94, aim=AIM, window=10 * KCAL_PER_MOL
     )
     assert (found.counts["relaxed"], found.complete) == (3, False)
     assert found.counts["beyond_n"] > 0
 
 
 def test_a_probe_with_nothing_low_says_nothing_of_what_is_unseen(model, monkeypatch) -> None:
-    search = _Search(Molecule.from_smiles("CCO"), model, 9, MMFF94, KCAL_PER_MOL, 42)
+    search = _Search(Molecule.from_smiles("CCO"), model, 9, MMFF94, AIM, KCAL_PER_MOL, 42)
     monkeypatch.setattr(search, "embed", list)
     assert not search.probe()
     assert not search.result().complete
@@ -165,7 +166,7 @@ def test_a_probe_with_nothing_low_says_nothing_of_what_is_unseen(model, monkeypa
 
 def test_a_given_geometry_that_no_force_field_ranks_does_not_let_high_ones_pass(model) -> None:
     given = Molecule.from_atoms(Molecule.from_smiles("CCO").to_atoms())
-    search = _Search(given, model, 9, MMFF94, KCAL_PER_MOL, 42)
+    search = _Search(given, model, 9, MMFF94, AIM, KCAL_PER_MOL, 42)
     stretched = Conformer("stretched", given.with_positions(given.positions * 1.15))
     search.settle(search.embed())
     relaxed = search.counts["relaxed"]
@@ -174,7 +175,7 @@ def test_a_given_geometry_that_no_force_field_ranks_does_not_let_high_ones_pass(
 
 
 def test_a_geometry_without_a_finite_energy_ends_no_search(model, monkeypatch) -> None:
-    search = _Search(Molecule.from_smiles("CCO"), model, 9, MMFF94, KCAL_PER_MOL, 42)
+    search = _Search(Molecule.from_smiles("CCO"), model, 9, MMFF94, AIM, KCAL_PER_MOL, 42)
     monkeypatch.setattr(search.atoms, "get_potential_energy", lambda: float("nan"))
     search.settle(search.embed()[:1])
     assert not search.found
@@ -182,7 +183,7 @@ def test_a_geometry_without_a_finite_energy_ends_no_search(model, monkeypatch) -
 
 
 def test_atoms_that_a_turn_brings_to_one_place_cost_only_that_turn(model, monkeypatch) -> None:
-    search = _Search(Molecule.from_smiles("CCO"), model, 9, MMFF94, KCAL_PER_MOL, 42)
+    search = _Search(Molecule.from_smiles("CCO"), model, 9, MMFF94, AIM, KCAL_PER_MOL, 42)
     search.settle(search.embed()[:1])
     monkeypatch.setattr(
         search.force_field, "minimise", lambda positions, _: np.zeros_like(positions)
