@@ -1,30 +1,39 @@
 """Find conformers, and compare them with an exhaustive scan of torsions at the same level.
 
 Run: python analysis/conformers.py analysis/results/conformers/conformers.json WORK
-WORK is a folder that keeps relaxations of the scans; a run that was interrupted goes on from there.
+or, of drug-like molecules, whose torsions are too many for a scan:
+     python analysis/conformers.py analysis/results/conformers/drug-like.json WORK \
+        --list SMILES.smi.gz
+WORK is a folder that keeps what is done; a run that was interrupted goes on from there.
 Needs the package qm9pack.
 
 RDKit takes part twice: with 500 embeddings, and with as many more, by doublings, as it takes to use
-the processor time of the search.
+the processor time of the search. Both relax to the same window. In place of a scan, drug-like
+molecules have all that was found in any way as the reference. They are test molecules of the list,
+neutral, the first in the order of the sha256 of their constitution that are of 15 to 30 heavy
+atoms: two for each number of rotatable bonds.
 """
 
+import argparse
 import contextlib
 import itertools
 import json
 import math
-import shlex
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from boltzmann import ROTOR
+from candidates import candidates
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom, rdForceFieldHelpers, rdMolDescriptors, rdMolTransforms
 from records import how_made, store
 
-from diffrelax.cache import WorkFolder
+from diffrelax.cache import WorkFolder, work_key
 from diffrelax.clock import Time
 from diffrelax.data.qm9 import load_qm9
 from diffrelax.levels.force_field import KCAL_PER_MOL
@@ -45,36 +54,69 @@ MOST_EMBEDDINGS = 64_000
 SEED = 42
 LEVEL = Level(name="gfn2-xtb")
 WINDOWS = (3.0, 6.0)  # kcal/mol
+WINDOW = max(WINDOWS)
 SPLITS = ("validation", "test")
 COVERED = 0.125  # Å
 MOLECULES = 10
 EACH = 3  # molecules for each number of rotatable bonds
 ROTATABLE = (3, 4, 5, 6)
 LARGEST_SCAN = 1000
+DRUG_LIKE = "drug-like"
+HEAVY = range(15, 31)
+DRUG_LIKE_ROTATABLE = (4, 5, 6, 7, 8)
+DRUG_LIKE_EACH = 2
 METHYL = Chem.MolFromSmarts("[CH3X4]")
 AMINE = Chem.MolFromSmarts("[NX3;!H2;!$(N-[#6]=[#7,#8])]")  # a scan does not invert it
 
 
-def main(path: Path, work: Path) -> None:
+def main() -> None:
     """Measure the molecules that the file does not hold yet, the smallest scans first."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("file", type=Path)
+    parser.add_argument("work", type=Path, metavar="WORK")
+    parser.add_argument("--list", type=Path, help="SMILES of drug-like molecules")
+    options = parser.parse_args()
     torch.set_num_threads(1)
     model = load_model()
-    record = how_made(
-        model,
-        shared=True,
-        command=shlex.join(["python", *sys.argv[:-1], "WORK"]),
-        level=str(LEVEL),
-        seed=SEED,
-        molecules=json.loads(path.read_text())["molecules"] if path.exists() else [],
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
+    known = json.loads(options.file.read_text()) if options.file.exists() else {}
+    if known.get("sha256", model.sha256) != model.sha256:
+        parser.error(f"{options.file} was made with other weights: move it away")
+    record = how_made(model, shared=True, level=str(LEVEL), seed=SEED, window=WINDOW)
+    record["chosen"] = known.get("chosen") or list(chosen(options.list))
+    record["molecules"] = known.get("molecules", [])
+    options.file.parent.mkdir(parents=True, exist_ok=True)
     done = {one["smiles"] for one in record["molecules"]}
+    for split, smiles in record["chosen"]:
+        if smiles not in done:
+            one = {"split": split} | measure(smiles, model, WorkFolder(options.work), split)
+            record["molecules"].append(one)
+            store(options.file, record)
+
+
+def chosen(path: Path | None) -> Iterator[tuple[str, str]]:
+    """Yield where a molecule is from, and its SMILES."""
+    if path:
+        yield from ((DRUG_LIKE, smiles) for smiles in drug_like(path))
+        return
     for split in SPLITS:
-        for smiles in choose(split):
-            if smiles not in done:
-                one = {"split": split} | measure(smiles, model, WorkFolder(work))
-                record["molecules"].append(one)
-                store(path, record)
+        yield from ((split, smiles) for smiles in choose(split))
+
+
+def drug_like(path: Path) -> list[str]:
+    """Draw test molecules from a list, those with the fewest rotatable bonds first."""
+    drawn: dict[int, list[str]] = {n: [] for n in DRUG_LIKE_ROTATABLE}
+    for one in candidates(path, "test", DRUG_LIKE):
+        if one.charge or one.heavy not in HEAVY:
+            continue
+        of_kind = drawn.get(rotatable_bonds(one.smiles), [one.smiles] * DRUG_LIKE_EACH)
+        if len(of_kind) < DRUG_LIKE_EACH:
+            of_kind.append(one.smiles)
+    return list(itertools.chain(*drawn.values()))
+
+
+def rotatable_bonds(smiles: str) -> int:
+    """Count rotatable bonds by RDKit's definition."""
+    return int(rdMolDescriptors.CalcNumRotatableBonds(Chem.MolFromSmiles(smiles)))
 
 
 def choose(split: str) -> list[str]:
@@ -84,7 +126,7 @@ def choose(split: str) -> list[str]:
     for i in np.random.default_rng(0).permutation(len(smiles)):
         text = smiles[i].decode()
         rdkit = Chem.MolFromSmiles(text)
-        rotatable = rdMolDescriptors.CalcNumRotatableBonds(rdkit)
+        rotatable = rotatable_bonds(text)
         if (
             rotatable not in drawn
             or rdkit.GetRingInfo().NumRings()
@@ -118,31 +160,78 @@ def rotors(rdkit: Chem.Mol) -> Iterator[tuple[tuple[int, int, int, int], tuple[i
         yield (ends[0][0], j, k, ends[1][0]), angles
 
 
-def measure(smiles: str, model: Model, folder: WorkFolder) -> dict[str, object]:
-    """Search one molecule in three ways and compare each with the scan."""
+def measure(smiles: str, model: Model, folder: WorkFolder, split: str) -> dict[str, object]:
+    """Search one molecule in three ways and compare each with the reference."""
     molecule = Molecule.from_smiles(smiles, seed=SEED)
-    reference, n_scanned = scan(molecule, folder)
-    begun = Time.now()
-    ensemble = sample_conformers(molecule, model, level=LEVEL, seed=SEED)
-    time = Time.now() - begun
-    ours = list(map(Conformer, ensemble.starts, ensemble.molecules, ensemble.energies.tolist()))
-    arms = {"diffrelax": told(ours, reference, time) | ensemble.provenance.diagnostics}
+    arms = {"diffrelax": kept(folder, molecule, model, partial(search, model=model))}
     n_embeddings, used = EMBEDDINGS, 0.0
-    while used < time.processor and n_embeddings <= MOST_EMBEDDINGS:
-        begun = Time.now()
-        relaxed = minima(rdkit_alone(molecule, n_embeddings), WorkFolder.of(None))
-        rdkit_time = Time.now() - begun
-        used = rdkit_time.processor
-        name = "rdkit" if n_embeddings == EMBEDDINGS else "rdkit in the time"
-        arms[name] = told(relaxed, reference, rdkit_time) | {"embeddings": n_embeddings}
+    while used < arms["diffrelax"]["time"]["processor"] and n_embeddings <= MOST_EMBEDDINGS:
+        arm = kept(folder, molecule, None, partial(by_rdkit, n_embeddings=n_embeddings))
+        arms["rdkit" if n_embeddings == EMBEDDINGS else "rdkit in the time"] = arm
+        used = arm["time"]["processor"]
         n_embeddings *= 2
+    found = {name: conformers_in(arm, molecule) for name, arm in arms.items()}
+    if split == DRUG_LIKE:
+        everything = itertools.chain(*found.values())
+        reference, n_scanned = merge(sorted(everything, key=lambda one: one.energy)), 0
+    else:
+        reference, n_scanned = scan(molecule, folder)
     return {
         "smiles": smiles,
-        "rotatable_bonds": rdMolDescriptors.CalcNumRotatableBonds(Chem.MolFromSmiles(smiles)),
+        "rotatable_bonds": rotatable_bonds(smiles),
         "scanned": n_scanned,
         "reference": len(reference),
-        "arms": arms,
+        "arms": {
+            name: told(found[name], reference, Time(**arm["time"])) | arm["about"]
+            for name, arm in arms.items()
+        },
     }
+
+
+Arm = dict[str, Any]
+
+
+def kept(folder: WorkFolder, molecule: Molecule, model: Model | None, way: partial[Arm]) -> Arm:
+    """Search in a way, with its time, or find what was searched before."""
+    settings = {"way": way.func.__name__, "level": str(LEVEL), "window": WINDOW}
+    settings |= {key: value for key, value in way.keywords.items() if key != "model"}
+    key = work_key("conformers", molecule, settings, model_sha256=model.sha256 if model else "")
+
+    def work() -> Arm:
+        begun = Time.now()
+        arm = way(molecule)
+        return arm | {"time": asdict(Time.now() - begun)}
+
+    return folder.find_or_do(key, work)
+
+
+def search(molecule: Molecule, model: Model) -> Arm:
+    """Search with the model."""
+    ensemble = sample_conformers(molecule, model, level=LEVEL, window=WINDOW, seed=SEED)
+    ours = map(Conformer, ensemble.starts, ensemble.molecules, ensemble.energies.tolist())
+    return {"conformers": plain(ours), "about": ensemble.provenance.diagnostics}
+
+
+def by_rdkit(molecule: Molecule, n_embeddings: int) -> Arm:
+    """Embed and relax with RDKit, then relax at the level."""
+    ends = minima(rdkit_alone(molecule, n_embeddings), Funnel(LEVEL, WorkFolder.of(None), WINDOW))
+    return {"conformers": plain(ends), "about": {"embeddings": n_embeddings}}
+
+
+def plain(conformers: Iterable[Conformer]) -> list[dict[str, Any]]:
+    """Write conformers down."""
+    return [
+        {"start": one.start, "positions": one.molecule.positions.tolist(), "energy": one.energy}
+        for one in conformers
+    ]
+
+
+def conformers_in(arm: Arm, molecule: Molecule) -> list[Conformer]:
+    """Read them."""
+    return [
+        Conformer(one["start"], molecule.with_positions(np.array(one["positions"])), one["energy"])
+        for one in arm["conformers"]
+    ]
 
 
 def scan(molecule: Molecule, folder: WorkFolder) -> tuple[list[Conformer], int]:
@@ -157,12 +246,11 @@ def scan(molecule: Molecule, folder: WorkFolder) -> tuple[list[Conformer], int]:
             rdMolTransforms.SetDihedralDeg(conformer, *torsion, float(degrees))
         with contextlib.suppress(ValueError):  # atoms in one place
             starts.append(Conformer(str(point), molecule.with_positions(conformer.GetPositions())))
-    return minima(starts, folder), len(starts)
+    return minima(starts, Funnel(LEVEL, folder)), len(starts)
 
 
-def minima(starts: list[Conformer], folder: WorkFolder) -> list[Conformer]:
+def minima(starts: list[Conformer], funnel: Funnel) -> list[Conformer]:
     """Relax starts at the level of theory; those that fail or become another molecule are lost."""
-    funnel = Funnel(LEVEL, folder)
     near, _ = relax_starts(starts, funnel.approach)
     ends, _ = relax_starts(funnel.choose(near)[0], funnel.finish)
     return merge(sorted(ends, key=lambda one: one.energy))
@@ -214,4 +302,4 @@ def close(a: Molecule, b: Molecule) -> bool:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main()
