@@ -10,10 +10,10 @@ it takes, with 12 to 17, with 18 to 23 and with 24 to 30 heavy atoms, the first 
 neutral and of H, C, N, O and F, and the first four that have P, S, Cl, Br, I or a charge: 24; and
 the first six cations and six anions, of one charge, with up to 8.
 
-`r2scan-3c` and `b3lyp-def2svp` have the 24, `ions` the ions at ωB97M-D3(BJ)/def2-TZVPP, the level
-of the minima that AIMNet2 made, and `m062x-def2tzvp` those of the 24 with 12 to 17 heavy atoms. All
-start from the same MMFF94 geometries, go on by the default recipe, and are written and kept as
-those of dft_speedup.py; any beginning of a report has all kinds and sizes.
+`r2scan-3c` and `b3lyp-def2svp` have the 24, `ions` the ions at B3LYP/6-31G(2df,p), and
+`m062x-def2tzvp` those of the 24 with 12 to 17 heavy atoms. All start from the same MMFF94
+geometries, go on by the default recipe, and are written and kept as those of dft_speedup.py; any
+beginning of a report has all kinds and sizes.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ ION = "ion"
 LEVELS = {
     "r2scan-3c": DFTSettings(xc="r2scan-3c"),
     "b3lyp-def2svp": DFTSettings(xc="b3lyp", basis="def2-svp"),
-    "ions": DFTSettings(xc="wb97m-d3bj", basis="def2-tzvpp"),
+    "ions": DFTSettings(),
     "m062x-def2tzvp": DFTSettings(xc="m062x", basis="def2-tzvp", grid_level=4),
 }
 ARMS = arms("mmff94 gfn2-xtb diffusion", recipe_of(DFTSettings()))

@@ -12,7 +12,7 @@ from ase.data import chemical_symbols
 from rdkit import Chem, rdBase
 
 from diffrelax.levels import get_calculator
-from diffrelax.levels.distances import Nearest, from_gfn2
+from diffrelax.levels.distances import from_gfn2
 from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
@@ -195,15 +195,6 @@ def not_learned_there(molecule: Molecule, model: Model, level: str) -> str:
             "elsewhere more"
         )
     return ""
-
-
-def nearest_learned(molecule: Molecule, model: Model, theory: str) -> Nearest:
-    """Return the level nearest to another, of those at which such a molecule was learned, if any.
-
-    See `Model.nearest_level`.
-    """
-    levels = [one for one in model.config.levels if not not_learned_there(molecule, model, one)]
-    return model.nearest_level(theory, levels)
 
 
 def caution(start: Molecule, model: Model, level: str, error_bound: float) -> str:

@@ -86,7 +86,7 @@ class Model:
             f"{self.name} has not learned the level {wanted}; it knows {', '.join(known)}{nearest}"
         )
 
-    def nearest_level(self, wanted: str, among: Sequence[str] = ()) -> Nearest:
+    def nearest_level(self, wanted: str) -> Nearest:
         """Return the level of theory, of those learned, whose minima are nearest to another's.
 
         The model's own where none is nearer than others.
@@ -95,10 +95,8 @@ class Model:
         ----------
         wanted : str
             Any level of theory, such as ``pbe/def2-svp``.
-        among : sequence of str
-            Levels to choose from; all if there are none.
         """
-        levels = among or self.config.levels
+        levels = self.config.levels
         own_first = sorted(levels, key=lambda level: level != self.config.level)
         return nearest_level(wanted, own_first)
 

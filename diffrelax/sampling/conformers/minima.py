@@ -15,7 +15,6 @@ from diffrelax.files.reading import Input, read_one
 from diffrelax.levels import get_calculator
 from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.levels.solvents import born_solvation
-from diffrelax.models.domain import nearest_learned
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.checks import integer
@@ -147,8 +146,8 @@ def find_starts(
 ) -> tuple[list[Conformer], EnsembleProvenance]:
     """Search with the model, and choose what a level of theory is to relax.
 
-    The model aims at the nearest level to that of theory at which it has learned such molecules.
-    DFT does not rank geometries itself: GFN2-xTB does, in the solvent if there is one.
+    The model aims at the nearest level that it has learned. DFT does not rank geometries itself:
+    GFN2-xTB does, in the solvent if there is one.
 
     Parameters
     ----------
@@ -166,7 +165,7 @@ def find_starts(
     if ranked_by.name == "dft":
         ranked_by, margin = _cheap(ranked_by), UNLIKE
     window, theory = funnel.window * KCAL_PER_MOL, funnel.level.theory
-    nearest = nearest_learned(molecule, model, theory)
+    nearest = model.nearest_level(theory)
     found = find_conformers(
         molecule,
         model,
