@@ -7,12 +7,11 @@ Is it better to aim at that level, or at the one at which it has learned ions? T
 the report, from their MMFF94 geometries, against their minima at B3LYP/6-31G(2df,p).
 """
 
-import csv
 import sys
 from pathlib import Path
 
 import numpy as np
-from dft_reach import ARMS, ION, LEVELS
+from dft_reach import ARMS, LEVELS, rows_of
 from dft_speedup import about, about_model, embed
 from records import store, write_text
 from tqdm import tqdm
@@ -27,7 +26,8 @@ from diffrelax.relaxation import relax_molecules
 from diffrelax.results.documents import MinimisationDocument
 from diffrelax.results.tables import markdown_table
 
-LEVEL = LEVELS["ions"]
+REPORT = "ions"
+LEVEL = LEVELS[REPORT]
 MODEL_ARM = ARMS[-1]
 
 
@@ -35,25 +35,23 @@ def main(name: str, folder: Path) -> None:
     """Look at each ion, and write the result after each."""
     model = load_model(name)
     units = Units(WorkFolder(folder / "units"), name, LEVEL.theory)
-    with (folder / "molecules.csv").open(newline="") as file:
-        ions = [row for row in csv.DictReader(file) if row["size"] == ION]
     record = about(LEVEL, "test") | about_model(model) | {"units": {"errors": "mÅ"}}
     found = []
-    for row in tqdm(ions):
-        outcome = run_arm(embed(row["name"], row["smiles"], {}), MODEL_ARM, LEVEL, units)
-        if outcome.end is None:
+    for row in tqdm(rows_of(folder, REPORT)):
+        subject = embed(row["name"], row["smiles"], {})
+        outcome = run_arm(subject, MODEL_ARM, LEVEL, units)
+        if subject.base is None or outcome.end is None:
             continue
         reference = units.relax(outcome.end, reference_settings(LEVEL))
         assert isinstance(reference, MinimisationDocument)
-        errors = errors_by_aim(model, row["smiles"], reference.output.to_molecule())
+        errors = errors_by_aim(model, subject.base, reference.output.to_molecule())
         found.append({"name": row["name"], "smiles": row["smiles"], "errors": errors})
         store(folder / "aims.json", record | {"ions": found})
     write_text(folder / "aims.md", table(found))
 
 
-def errors_by_aim(model: Model, smiles: str, minimum: Molecule) -> dict[str, list[float]]:
+def errors_by_aim(model: Model, start: Molecule, minimum: Molecule) -> dict[str, list[float]]:
     """Return the errors of bonds and of 1–3 distances, mÅ, of the start and by aim."""
-    start = Molecule.from_smiles(smiles)
     ends = {"MMFF94": start}
     for level in model.config.levels:
         (relaxed,) = relax_molecules([start], model, level=level)

@@ -19,9 +19,8 @@ import contextlib
 import itertools
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +29,14 @@ import torch
 from boltzmann import ROTOR
 from candidates import candidates
 from rdkit import Chem
-from rdkit.Chem import rdDistGeom, rdForceFieldHelpers, rdMolDescriptors, rdMolTransforms
+from rdkit.Chem import rdDistGeom, rdForceFieldHelpers, rdMolTransforms
+from rdkit.Chem.rdMolDescriptors import CalcNumRotatableBonds
 from records import how_made, store
 
 from diffrelax.cache import WorkFolder, work_key
 from diffrelax.clock import Time
 from diffrelax.data.qm9 import load_qm9
+from diffrelax.flows.conformers import read_conformer, write_conformer
 from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.models.release import Model, load_model
 from diffrelax.molecule import Molecule
@@ -86,9 +87,10 @@ def main() -> None:
     record["molecules"] = known.get("molecules", [])
     options.file.parent.mkdir(parents=True, exist_ok=True)
     done = {one["smiles"] for one in record["molecules"]}
+    folder = WorkFolder(options.work)
     for split, smiles in record["chosen"]:
         if smiles not in done:
-            one = {"split": split} | measure(smiles, model, WorkFolder(options.work), split)
+            one = {"split": split} | measure(smiles, model, folder, split)
             record["molecules"].append(one)
             store(options.file, record)
 
@@ -108,15 +110,10 @@ def drug_like(path: Path) -> list[str]:
     for one in candidates(path, "test", DRUG_LIKE):
         if one.charge or one.heavy not in HEAVY:
             continue
-        of_kind = drawn.get(rotatable_bonds(one.smiles), [one.smiles] * DRUG_LIKE_EACH)
-        if len(of_kind) < DRUG_LIKE_EACH:
-            of_kind.append(one.smiles)
+        rotatable = CalcNumRotatableBonds(Chem.MolFromSmiles(one.smiles))
+        if rotatable in drawn and len(drawn[rotatable]) < DRUG_LIKE_EACH:
+            drawn[rotatable].append(one.smiles)
     return list(itertools.chain(*drawn.values()))
-
-
-def rotatable_bonds(smiles: str) -> int:
-    """Count rotatable bonds by RDKit's definition."""
-    return int(rdMolDescriptors.CalcNumRotatableBonds(Chem.MolFromSmiles(smiles)))
 
 
 def choose(split: str) -> list[str]:
@@ -126,7 +123,7 @@ def choose(split: str) -> list[str]:
     for i in np.random.default_rng(0).permutation(len(smiles)):
         text = smiles[i].decode()
         rdkit = Chem.MolFromSmiles(text)
-        rotatable = rotatable_bonds(text)
+        rotatable = CalcNumRotatableBonds(rdkit)
         if (
             rotatable not in drawn
             or rdkit.GetRingInfo().NumRings()
@@ -163,14 +160,14 @@ def rotors(rdkit: Chem.Mol) -> Iterator[tuple[tuple[int, int, int, int], tuple[i
 def measure(smiles: str, model: Model, folder: WorkFolder, split: str) -> dict[str, object]:
     """Search one molecule in three ways and compare each with the reference."""
     molecule = Molecule.from_smiles(smiles, seed=SEED)
-    arms = {"diffrelax": kept(folder, molecule, model, partial(search, model=model))}
+    arms = {"diffrelax": by_model(molecule, model, folder)}
     n_embeddings, used = EMBEDDINGS, 0.0
     while used < arms["diffrelax"]["time"]["processor"] and n_embeddings <= MOST_EMBEDDINGS:
-        arm = kept(folder, molecule, None, partial(by_rdkit, n_embeddings=n_embeddings))
+        arm = by_rdkit(molecule, n_embeddings, folder)
         arms["rdkit" if n_embeddings == EMBEDDINGS else "rdkit in the time"] = arm
         used = arm["time"]["processor"]
         n_embeddings *= 2
-    found = {name: conformers_in(arm, molecule) for name, arm in arms.items()}
+    found = {name: list(map(read_conformer, arm["conformers"])) for name, arm in arms.items()}
     if split == DRUG_LIKE:
         everything = itertools.chain(*found.values())
         reference, n_scanned = merge(sorted(everything, key=lambda one: one.energy)), 0
@@ -178,7 +175,7 @@ def measure(smiles: str, model: Model, folder: WorkFolder, split: str) -> dict[s
         reference, n_scanned = scan(molecule, folder)
     return {
         "smiles": smiles,
-        "rotatable_bonds": rotatable_bonds(smiles),
+        "rotatable_bonds": CalcNumRotatableBonds(Chem.MolFromSmiles(smiles)),
         "scanned": n_scanned,
         "reference": len(reference),
         "arms": {
@@ -191,47 +188,46 @@ def measure(smiles: str, model: Model, folder: WorkFolder, split: str) -> dict[s
 Arm = dict[str, Any]
 
 
-def kept(folder: WorkFolder, molecule: Molecule, model: Model | None, way: partial[Arm]) -> Arm:
-    """Search in a way, with its time, or find what was searched before."""
-    settings = {"way": way.func.__name__, "level": str(LEVEL), "window": WINDOW}
-    settings |= {key: value for key, value in way.keywords.items() if key != "model"}
-    key = work_key("conformers", molecule, settings, model_sha256=model.sha256 if model else "")
+def kept(folder: WorkFolder, key: str, search: Callable[[], Arm]) -> Arm:
+    """Search, and take the time, or find what was searched before."""
 
     def work() -> Arm:
         begun = Time.now()
-        arm = way(molecule)
+        arm = search()
         return arm | {"time": asdict(Time.now() - begun)}
 
     return folder.find_or_do(key, work)
 
 
-def search(molecule: Molecule, model: Model) -> Arm:
+def by_model(molecule: Molecule, model: Model, folder: WorkFolder) -> Arm:
     """Search with the model."""
-    ensemble = sample_conformers(molecule, model, level=LEVEL, window=WINDOW, seed=SEED)
-    ours = map(Conformer, ensemble.starts, ensemble.molecules, ensemble.energies.tolist())
-    return {"conformers": plain(ours), "about": ensemble.provenance.diagnostics}
+    settings = {"way": "model", "level": str(LEVEL), "window": WINDOW}
+    key = work_key("conformers", molecule, settings, model_sha256=model.sha256, seed=SEED)
+
+    def search() -> Arm:
+        found = sample_conformers(molecule, model, level=LEVEL, window=WINDOW, seed=SEED)
+        ours = map(Conformer, found.starts, found.molecules, found.energies.tolist())
+        return arm_of(ours, found.provenance.diagnostics)
+
+    return kept(folder, key, search)
 
 
-def by_rdkit(molecule: Molecule, n_embeddings: int) -> Arm:
+def by_rdkit(molecule: Molecule, n_embeddings: int, folder: WorkFolder) -> Arm:
     """Embed and relax with RDKit, then relax at the level."""
-    ends = minima(rdkit_alone(molecule, n_embeddings), Funnel(LEVEL, WorkFolder.of(None), WINDOW))
-    return {"conformers": plain(ends), "about": {"embeddings": n_embeddings}}
+    about = {"embeddings": n_embeddings}
+    settings = {"way": "rdkit", "level": str(LEVEL), "window": WINDOW} | about
+    key = work_key("conformers", molecule, settings, seed=SEED)
+
+    def search() -> Arm:
+        funnel = Funnel(LEVEL, WorkFolder.of(None), WINDOW)
+        return arm_of(minima(rdkit_alone(molecule, n_embeddings), funnel), about)
+
+    return kept(folder, key, search)
 
 
-def plain(conformers: Iterable[Conformer]) -> list[dict[str, Any]]:
-    """Write conformers down."""
-    return [
-        {"start": one.start, "positions": one.molecule.positions.tolist(), "energy": one.energy}
-        for one in conformers
-    ]
-
-
-def conformers_in(arm: Arm, molecule: Molecule) -> list[Conformer]:
-    """Read them."""
-    return [
-        Conformer(one["start"], molecule.with_positions(np.array(one["positions"])), one["energy"])
-        for one in arm["conformers"]
-    ]
+def arm_of(conformers: Iterable[Conformer], about: Mapping[str, Any]) -> Arm:
+    """Write down what was found."""
+    return {"conformers": [write_conformer(one) for one in conformers], "about": dict(about)}
 
 
 def scan(molecule: Molecule, folder: WorkFolder) -> tuple[list[Conformer], int]:

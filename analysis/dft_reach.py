@@ -53,10 +53,14 @@ ARMS = arms("mmff94 gfn2-xtb diffusion", recipe_of(DFTSettings()))
 def main(model: str, folder: Path, reports: Sequence[str]) -> None:
     """Work through some reports, molecule by molecule."""
     check_arms(ARMS)
-    with (folder / "molecules.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
     for report in reports:
-        compare(folder / report, model, [row for row in rows if takes_part(row, report)])
+        compare(folder / report, model, rows_of(folder, report))
+
+
+def rows_of(folder: Path, report: str) -> list[dict[str, str]]:
+    """Return the molecules of a report."""
+    with (folder / "molecules.csv").open(newline="") as file:
+        return [row for row in csv.DictReader(file) if takes_part(row, report)]
 
 
 def takes_part(row: dict[str, str], report: str) -> bool:

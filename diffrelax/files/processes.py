@@ -50,8 +50,7 @@ def ordered_map(
     RuntimeError
         If no process can be started.
     """
-    if workers < 1:
-        raise ValueError(f"{workers} workers: give 1 or more")
+    check_workers(workers)
     if workers == 1:
         yield from map(function, items)
         return
@@ -66,6 +65,12 @@ def ordered_map(
             yield pending.popleft().result()
     finally:
         pool.close()
+
+
+def check_workers(workers: int) -> None:
+    """Raise ValueError if there is no worker; `ordered_map` does so only once it is asked."""
+    if workers < 1:
+        raise ValueError(f"{workers} workers: give 1 or more")
 
 
 class _Pool(Generic[Item, Result]):

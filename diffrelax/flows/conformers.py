@@ -172,12 +172,12 @@ class ConformerFlowMaker(Maker):
             return failure(Rejected(given.name, given.smiles, str(error)), stage="conformers")
         jobs = []
         for start in starts:
-            near = self.approach(_written(start))
+            near = self.approach(write_conformer(start))
             near.name = job_name(self.level, "near", given.name, start.start)
             jobs.append(near)
         choose = self.choose(
             given.name,
-            [_written(start) for start in starts],
+            [write_conformer(start) for start in starts],
             [j.output for j in jobs],
             method.model_dump(mode="json"),
         )
@@ -187,7 +187,7 @@ class ConformerFlowMaker(Maker):
     @job
     def approach(self, start: dict[str, Any]) -> dict[str, Any]:
         """Bring one geometry near its minimum at the level."""
-        return _told(*self._funnel.approach(_read(start)))
+        return _told(*self._funnel.approach(read_conformer(start)))
 
     @job(config=JobConfig(on_missing_references=OnMissing.NONE))
     def choose(
@@ -203,7 +203,7 @@ class ConformerFlowMaker(Maker):
         method = method | {"notes": [*method["notes"], told, *notes]}
         if not chosen:
             return self._nothing(name, method["notes"])
-        written, jobs = [_written(one) for one in chosen], []
+        written, jobs = [write_conformer(one) for one in chosen], []
         for one in written:
             finish = self.finish(one)
             finish.name = job_name(self.level, name, one["start"])
@@ -215,7 +215,7 @@ class ConformerFlowMaker(Maker):
     @job
     def finish(self, near: dict[str, Any]) -> dict[str, Any]:
         """Relax one geometry to its minimum at the level."""
-        return _told(*self._funnel.finish(_read(near)))
+        return _told(*self._funnel.finish(read_conformer(near)))
 
     @job(config=JobConfig(on_missing_references=OnMissing.NONE))
     def weigh(
@@ -257,19 +257,20 @@ def _sorted_out(
     """Tell ends that were reached from why the others were not; of jobs that died there is none."""
     from diffrelax.sampling.conformers import sort_out
 
-    given = [_read(start) for start in starts]
+    given = [read_conformer(start) for start in starts]
     found = [
-        (_read(end), end["reason"]) if end else (start, "its job did not end")
+        (read_conformer(end), end["reason"]) if end else (start, "its job did not end")
         for start, end in zip(given, ends, strict=True)
     ]
     return sort_out(given, found)
 
 
 def _told(end: Conformer, reason: str) -> dict[str, Any]:
-    return _written(end) | {"reason": reason}
+    return write_conformer(end) | {"reason": reason}
 
 
-def _written(one: Conformer) -> dict[str, Any]:
+def write_conformer(one: Conformer) -> dict[str, Any]:
+    """Write a conformer in plain values."""
     molecule = MoleculeDocument.from_molecule(one.molecule).model_dump(mode="json")
     energy = None if isnan(one.energy) else one.energy
     return {
@@ -282,7 +283,8 @@ def _written(one: Conformer) -> dict[str, Any]:
     }
 
 
-def _read(record: dict[str, Any]) -> Conformer:
+def read_conformer(record: dict[str, Any]) -> Conformer:
+    """Read what `write_conformer` wrote."""
     from diffrelax.sampling.conformers import Conformer
 
     molecule = MoleculeDocument.model_validate(record["molecule"]).to_molecule()

@@ -11,6 +11,7 @@ from pydantic import JsonValue
 
 from diffrelax.cache import WorkFolder
 from diffrelax.choices import CurvatureLevel
+from diffrelax.files.processes import check_workers
 from diffrelax.files.reading import Input, read_one
 from diffrelax.levels import get_calculator
 from diffrelax.levels.force_field import KCAL_PER_MOL
@@ -115,8 +116,7 @@ def sample_conformers(
     theory = Level.of(level)
     check_temperature(temperature)
     n, workers, seed = integer("n", n), integer("workers", workers), check_seed(seed)
-    if workers < 1:
-        raise ValueError(f"{workers} workers: give 1 or more")
+    check_workers(workers)
     funnel = Funnel(theory, WorkFolder.of(work), window, thermo, temperature)
     given = read_one(molecule, seed=seed)
     get_calculator(theory.name, given, **theory.settings)
