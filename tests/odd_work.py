@@ -3,6 +3,8 @@
 import os
 import time
 
+from diffrelax.sampling.conformers import Conformer
+
 
 def work(item: int | str) -> int | str:
     if item == "die":
@@ -14,3 +16,9 @@ def work(item: int | str) -> int | str:
     if item == "pid":
         return os.getpid()
     return item
+
+
+def die_once(start: Conformer) -> tuple[Conformer, str]:
+    if start.start == "dies":
+        os._exit(1)
+    return start, ""

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from ase.units import Hartree, kB, kcal, mol
+from odd_work import die_once
 from rdkit.Chem import rdMolTransforms
 
 from diffrelax.cache import WorkFolder
@@ -138,12 +138,6 @@ def test_a_lost_worker_costs_its_conformer() -> None:
     assert [one.start for one in reached] == ["a", "b"]
     assert notes == ["dies, 0.0 kcal/mol above the lowest, is lost: the process that worked on it "
                      "died"]  # fmt: skip
-
-
-def die_once(start: Conformer) -> tuple[Conformer, str]:
-    if start.start == "dies":
-        os._exit(1)
-    return start, ""
 
 
 @pytest.mark.parametrize(
