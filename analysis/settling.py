@@ -23,9 +23,9 @@ RELAXER = "relax-qm9-2"
 KEPT = ("valid", "valid_by_rdkit", "stable_atoms", "stable_molecules", "reasons")
 # what differs from the defaults; whether another model relaxes
 TRIALS = (
-    *(({"settle_at": level, "restarts": 0}, False) for level in (0.3, 0.15, 0.08, 0.04)),
-    *(({"restart_at": level}, False) for level in (0.25, 0.5, 1.0)),
-    *(({"settle_at": level}, True) for level in (0.15, 0.08, 0.04)),
+    *(({"settle_at": s, "restarts": 0, "n_levels": 200}, False) for s in (0.3, 0.15, 0.08, 0.04)),
+    *(({"restart_at": level, "n_levels": 200}, False) for level in (0.25, 0.5, 1.0)),
+    *(({"settle_at": level, "n_levels": 200}, True) for level in (0.15, 0.08, 0.04)),
     *(({"n_levels": n}, True) for n in (100, 50)),
 )
 

@@ -46,7 +46,7 @@ def settling_place(trajectory: Trajectory) -> int:
 
 
 def relaxation_phase(
-    made: Generated, *, level: str = "gfn2-xtb", stride: int = 5
+    made: Generated, *, level: str = "gfn2-xtb", n_points: int = 40
 ) -> RelaxationPhase:
     """Follow the energy of a generated molecule through its relaxation phase.
 
@@ -56,9 +56,9 @@ def relaxation_phase(
         A molecule, with its trajectory.
     level : str
         Level of theory of the energies, one of `diffrelax.levels.LEVELS`.
-    stride : int
-        Steps from one point to the next, counted back from the last step, so that trajectories of
-        the same levels share their points. The phase's first step is a point too.
+    n_points : int
+        Points in a whole trajectory, evenly spaced and counted back from its last step, so that
+        trajectories of the same levels share them. The phase's first step is a point too.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def relaxation_phase(
     if made.molecule is None or made.trajectory is None:
         raise ValueError("the relaxation phase is that of a molecule with a trajectory")
     path, molecule = made.trajectory, made.molecule
-    first = settling_place(path)
+    first, stride = settling_place(path), max(len(path.levels) // n_points, 1)
     places = np.unique([first, *range(len(path.levels) - 1, first, -stride)])
     end = molecule.positions
     start = superpose(path.positions[first], end)[0]

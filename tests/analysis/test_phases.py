@@ -29,7 +29,7 @@ def test_elements_settle_where_they_change_last():
 
 def test_on_a_straight_path_the_energies_are_those_of_the_line():
     atoms, trajectory = straight_path()
-    phase = relaxation_phase(judge(atoms, trajectory), stride=1)
+    phase = relaxation_phase(judge(atoms, trajectory), n_points=6)
     assert phase.settled == 0.4
     assert phase.levels.tolist() == [0.4, 0.2, 0.1, 0.05, 0.0]
     assert phase.energies[-1] == pytest.approx(0.0, abs=1e-3)
@@ -38,7 +38,7 @@ def test_on_a_straight_path_the_energies_are_those_of_the_line():
 
 
 def test_points_are_counted_back_from_the_last_step():
-    phase = relaxation_phase(judge(*straight_path(1)), stride=3)
+    phase = relaxation_phase(judge(*straight_path(1)), n_points=2)
     assert phase.levels.tolist() == [2.0, 0.4, 0.05, 0.0]
 
 
@@ -57,7 +57,7 @@ def test_the_median_course_is_that_of_levels_that_most_have_reached():
 def test_touching_atoms_leave_a_gap_and_not_an_end():
     atoms, trajectory = straight_path()
     trajectory.positions[3, 1] = trajectory.positions[3, 0]
-    phase = relaxation_phase(judge(atoms, trajectory), stride=1)
+    phase = relaxation_phase(judge(atoms, trajectory), n_points=6)
     assert np.isnan(phase.energies[1])
     assert np.isfinite(np.delete(phase.energies, 1)).all()
 
