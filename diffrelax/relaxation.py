@@ -144,8 +144,8 @@ def relax(
 
     A SMILES is embedded and relaxed by a force field first, and then follows the whole schedule of
     the model. Coordinates are relaxed from where they stand: the model reads how far they are from
-    a minimum, and leaves them alone, takes one step, or follows its schedule. A model without a
-    calibration always does the last.
+    a minimum, and leaves them alone, follows the last part of its schedule, or all of it. A model
+    without a calibration always does the last.
 
     Parameters
     ----------

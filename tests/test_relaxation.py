@@ -267,7 +267,7 @@ def test_what_is_relaxed_already_is_left_alone(calibrated):
     shaken = first.molecule.positions
     shaken = shaken + 0.005 * np.random.default_rng(0).normal(size=shaken.shape)
     once = dr.relax(first.molecule.with_positions(shaken), calibrated)
-    assert (once.noise_level, once.n_evaluations) == (0.01, 2)
+    assert (once.noise_level, once.n_evaluations) == (0.08, 5)
     before, after = (superpose(p, first.molecule.positions)[1]
                      for p in (shaken, once.molecule.positions))  # fmt: skip
     assert after < before / 2

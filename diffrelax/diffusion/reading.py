@@ -54,12 +54,11 @@ class Calibration(Entries):
         Reading below which a start is left as it is, if no atom alone reads `near` or more: at
         most nine in ten reference minima read less.
     near : float, Å
-        Reading below which the step that was read is enough, and from which a start is relaxed
-        along the whole schedule: at most one in fifty starts of any level that was trained on
-        reads less.
+        Reading below which the polish is enough, and from which a start is relaxed along the whole
+        schedule: at most one in fifty starts of any level that was trained on reads less.
     unseen : float, Å
-        Error of what is not relaxed along the schedule: nine in ten of the schedule's own ends, to
-        which the denoiser sees as little to correct, are closer to their minimum.
+        Error of what is not relaxed along the whole schedule: nine in ten of the schedule's own
+        ends, to which the denoiser sees as little to correct, are closer to their minimum.
     after_schedule : ErrorBound
         Its sign is the root mean square distance from the first estimate to the end.
     """
@@ -124,35 +123,41 @@ def relax_by_reading(
     theory : Theory, optional
         Default: neutral molecules at the only level of theory.
     """
-    far, settled, ends = unread.clone(), torch.zeros_like(unread), positions.clone()
+    far, near, ends = unread.clone(), torch.zeros_like(unread), positions.clone()
     if not unread.all():
         given = numbers[~unread], positions[~unread]
         about = _of(theory, ~unread)
         wide, _ = read(denoiser, *given, WIDE, about)
-        reading, steps = read(denoiser, *given, schedule.polish[-1], about)
+        reading, estimates = read(denoiser, *given, schedule.polish[-1], about)
         far[~unread] = (reading >= calibration.near) | (wide >= FAR)
-        worst = atomwise(steps - positions[~unread]).amax(1)
-        settled[~unread] = (reading < calibration.settled) & (worst < calibration.near)
-        settled &= ~far
-        ends[~unread] = steps
-        ends[settled] = positions[settled]
+        worst = atomwise(estimates - positions[~unread]).amax(1)
+        near[~unread] = (reading >= calibration.settled) | (worst >= calibration.near)
+        near &= ~far
+    if near.any():
+        polish = schedule.model_copy(update={"bridge": ()})
+        ends[near] = relax_positions(
+            denoiser, numbers[near], positions[near], polish, theory=_of(theory, near)
+        )
     bound = positions.new_full(unread.shape, calibration.unseen)
     if far.any():
-        estimates: list[Tensor] = []
+        minima: list[Tensor] = []
         ends[far] = relax_positions(
-            denoiser, numbers[far], positions[far], schedule, estimates.append, _of(theory, far)
+            denoiser, numbers[far], positions[far], schedule, minima.append, _of(theory, far)
         )
-        moved = root_mean_square(ends[far] - estimates[0], numbers[far])
+        moved = root_mean_square(ends[far] - minima[0], numbers[far])
         bound[far] = calibration.after_schedule(moved)
     lost, doubted = torch.zeros_like(unread), far & ~unread
     if doubted.any():
         wide, _ = read(denoiser, numbers[doubted], ends[doubted], WIDE, _of(theory, doubted))
         lost[doubted] = wide >= LOST
-    levels = torch.tensor([0.0, schedule.polish[-1], schedule.first], dtype=torch.float64)
+    levels = torch.tensor([0.0, schedule.polish[0], schedule.first], dtype=torch.float64)
     return Relaxed(
         positions=ends,
-        noise_level=levels[(~settled).int().cpu() + far.int().cpu()],
-        n_evaluations=2 * (~unread).int() + far * schedule.n_evaluations + doubted.int(),
+        noise_level=levels[near.int().cpu() + 2 * far.int().cpu()],
+        n_evaluations=2 * (~unread).int()
+        + near * len(schedule.polish)
+        + far * schedule.n_evaluations
+        + doubted.int(),
         error_bound=bound,
         lost=lost,
     )

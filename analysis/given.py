@@ -1,0 +1,121 @@
+"""How far coordinates of unknown origin should be relaxed: energies after more and less of it.
+
+Run: OMP_NUM_THREADS=1 python analysis/given.py MODEL VALIDATION.npz OUTPUT.json
+
+Validation molecules of 12 to 30 heavy atoms, neutral, as someone may bring them: at the minimum of
+AIMNet2's level, which the model aims at, at that of GFN2-xTB, and at a minimum of M06-2X. From
+each, the model goes one step at its last noise level, down its polish, along its whole schedule, or
+as it chooses itself by its reading. The excess energy is AIMNet2's, above the minimum to which it
+relaxes that end.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import ase
+import numpy as np
+from records import how_made, store
+from tqdm import tqdm
+
+from diffrelax.diffusion.schedule import RelaxationSchedule
+from diffrelax.levels import get_calculator, relax_at_level
+from diffrelax.levels.batch import relax_many
+from diffrelax.levels.distances import ALIASES
+from diffrelax.models.batches import relax_batch
+from diffrelax.models.release import Model, load_model
+from diffrelax.molecule import Molecule
+from diffrelax.training.geometries import GeometrySet
+
+AIM = ALIASES["aimnet2"]
+OTHER = "M06-2X/def2-TZVP"
+SIZES = 12, 30  # heavy atoms
+N = 48
+SEED = 0
+KCAL = 0.0433641  # eV
+
+
+def main(name: str, packed: Path, output: Path) -> None:
+    """Relax, measure and write."""
+    model, geometries = load_model(name), GeometrySet.load(packed)
+    schedule = model.config.relaxation
+    ways = {
+        "last step": RelaxationSchedule(bridge=(), polish=schedule.polish[-1:]),
+        "polish": RelaxationSchedule(bridge=(), polish=schedule.polish),
+        "schedule": schedule,
+    }
+    starts = {
+        AIM: list(minima(geometries, AIM)),
+        "GFN2-xTB": list(by_gfn2(minima(geometries, AIM))),
+        OTHER: list(minima(geometries, OTHER)),
+    }
+    found = {start: measured(model, molecules, ways, start) for start, molecules in starts.items()}
+    made = how_made(model, shared=True, split="validation", seed=SEED, aim=AIM)
+    store(output, made | {"units": "kcal/mol", "starts": found})
+
+
+def minima(geometries: GeometrySet, level: str) -> Iterator[Molecule]:
+    """Take neutral minima of a level at random, those that are read as molecules."""
+    chosen = geometries.level == geometries.levels.index(level)
+    chosen &= (geometries.charge == 0) & (geometries.heavy_sizes >= SIZES[0])
+    chosen &= geometries.heavy_sizes <= SIZES[1]
+    for place in np.random.default_rng(SEED).permutation(np.flatnonzero(chosen))[:N]:
+        rows = geometries.atoms(place)
+        try:
+            yield Molecule.from_atoms(
+                ase.Atoms(geometries.numbers[rows], geometries.positions[rows])
+            )
+        except ValueError:
+            continue
+
+
+def by_gfn2(molecules: Iterator[Molecule]) -> Iterator[Molecule]:
+    """Relax molecules with GFN2-xTB; leave out those that do not converge."""
+    for molecule in molecules:
+        relaxed = relax_at_level(molecule, "gfn2-xtb", fmax=0.03)
+        if relaxed.converged:
+            yield molecule.with_positions(relaxed.positions)
+
+
+def measured(
+    model: Model, molecules: list[Molecule], ways: dict[str, RelaxationSchedule], start: str
+) -> dict[str, object]:
+    """Return the median and quartiles of the excess energy after each way."""
+    excess: dict[str, list[float]] = {way: [] for way in ("as given", *ways, "by reading")}
+    first = []
+    for molecule in tqdm(molecules, start, unit="mol"):
+        ends = [molecule]
+        calibration = model.config.calibrations[AIM]
+        for schedule, read in (
+            *((way, None) for way in ways.values()),
+            (model.config.relaxation, calibration),
+        ):
+            [end] = relax_batch([molecule], model, AIM, schedule, read)
+            ends.append(molecule.with_positions(end.positions))
+        first.append(end.noise_level)
+        relaxed = relax_many(ends, "aimnet2", fmax=0.01)
+        if not all(one.converged for one in relaxed):
+            continue
+        for way, end_molecule, one in zip(excess, ends, relaxed, strict=True):
+            atoms = end_molecule.to_atoms()
+            atoms.calc = get_calculator("aimnet2", end_molecule)
+            excess[way].append((atoms.get_potential_energy() - one.energy) / KCAL)
+    levels, counts = np.unique(first, return_counts=True)
+    return {
+        "molecules": len(excess["as given"]),
+        "first_level_by_reading": dict(zip(map(str, levels), counts.tolist(), strict=True)),
+        "excess": {
+            way: dict(
+                zip(
+                    ("25%", "median", "75%"),
+                    np.quantile(e, (0.25, 0.5, 0.75)).round(3),
+                    strict=True,
+                )
+            )
+            for way, e in excess.items()
+        },
+    }
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], *map(Path, sys.argv[2:]))
