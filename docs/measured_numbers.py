@@ -62,7 +62,7 @@ def measured_numbers(results: Path) -> dict[str, Any]:
                 results / "relax-reach-1" / "speed" / "speed_curve.json"
             ),
             "speed_table": speed_table(results / "relax-qm9-2"),
-            "conformers_table": conformers_table(results / "conformers" / "conformers.json"),
+            "conformers_table": conformers_table(sorted((results / "conformers").glob("*.json"))),
             "sampling_table": sampling_table(sorted((results / "boltzmann").glob("qm9-*.json"))),
             "overhead": overhead_numbers(results / "overhead.json"),
             "cold_start": _cold_start(results / "relax-qm9-2" / "speed-1-thread.json"),
@@ -296,23 +296,23 @@ def cumulenes_table(file: Path) -> str:
     return markdown_table(header, rows)
 
 
-def conformers_table(file: Path) -> str:
-    """Return how many conformers each way has found and covered, over all molecules of a split."""
-    molecules = _read(file)["molecules"]
+def conformers_table(files: Iterable[Path]) -> str:
+    """Return how many conformers each way has found and covered, over all molecules of a kind."""
+    molecules = [one for file in files for one in _read(file)["molecules"]]
     names = {
         "diffrelax": "`conformers`",
         "rdkit": "RDKit, 500 embeddings",
         "rdkit in the time": "RDKit, in that time",
     }
     rows = []
-    for split in dict.fromkeys(m["split"] for m in molecules):
-        ours = [m["arms"] for m in molecules if m["split"] == split]
+    for kind in dict.fromkeys(m["split"] for m in molecules):
+        ours = [m["arms"] for m in molecules if m["split"] == kind]
         for arm, name in names.items():
             told = [arms.get(arm, arms["rdkit"]) for arms in ours]
             windows = list(zip(*(t["windows"] for t in told), strict=True))
             rows.append(
                 (
-                    f"{split}, {len(told)} molecules",
+                    f"{kind}, {len(told)} molecules",
                     name,
                     *(_share_covered(window) for window in windows),
                     f"{sum(t['lowest_kcal_mol'] < 0.05 for t in told)} of {len(told)}",
