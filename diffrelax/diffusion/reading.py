@@ -134,7 +134,7 @@ def relax_by_reading(
         near[~unread] = (reading >= calibration.settled) | (worst >= calibration.near)
         near &= ~far
     if near.any():
-        polish = schedule.model_copy(update={"bridge": ()})
+        polish = RelaxationSchedule(bridge=(), polish=schedule.polish)
         ends[near] = relax_positions(
             denoiser, numbers[near], positions[near], polish, theory=_of(theory, near)
         )
