@@ -67,7 +67,7 @@ class Relaxation:
     error_bound : float, Å
         Aligned root mean square deviation from the minimum that nine in ten of the molecules like
         those of training stay below, if they start in the basin of their minimum. A start that is
-        left as it is, or nearly, has the bound of the model's own ends, from which the model cannot
+        left as it is, or polished, has the bound of the model's own ends, from which the model cannot
         tell it. NaN without the model, where it has no calibration at the level of theory, where
         the noise level was given, where the model has hardly seen such atoms, and where the verdict
         is ``fell_back``.
