@@ -92,7 +92,7 @@ class WorkFolder:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = Path(path).resolve()  # the pack has the name of the folder
         self.path.mkdir(parents=True, exist_ok=True)
 
     @staticmethod
@@ -185,8 +185,11 @@ class WorkFolder:
         """The lines of the pack, by the key of their unit."""
         if not self._pack.exists():
             return {}
-        with gzip.open(self._pack, "rt", encoding="utf-8") as lines:
-            return {json.loads(line)["key"]: line for line in lines}
+        try:
+            with gzip.open(self._pack, "rt", encoding="utf-8") as lines:
+                return {json.loads(line)["key"]: line for line in lines}
+        except (OSError, EOFError, ValueError, KeyError) as error:
+            raise ValueError(f"{self._pack} is damaged ({error}): restore or remove it") from error
 
 
 class Checkpoints(WorkFolder):

@@ -67,10 +67,10 @@ class Relaxation:
     error_bound : float, Å
         Aligned root mean square deviation from the minimum that nine in ten of the molecules like
         those of training stay below, if they start in the basin of their minimum. A start that is
-        left as it is, or polished, has the bound of the model's own ends, from which the model cannot
-        tell it. NaN without the model, where it has no calibration at the level of theory, where
-        the noise level was given, where the model has hardly seen such atoms, and where the verdict
-        is ``fell_back``.
+        left as it is, or polished, has the bound of the model's own ends, from which the model
+        cannot tell it. NaN without the model, where it has no calibration at the level of theory,
+        where the noise level was given, where the model has hardly seen such atoms, and where the
+        verdict is ``fell_back``.
     aim : str
         Level of theory of the minimum that the model aimed at; empty without the model.
     time : Time
@@ -143,9 +143,9 @@ def relax(
     """Relax one molecule or many with the relaxation phase of a diffusion model.
 
     A SMILES is embedded and relaxed by a force field first, and then follows the whole schedule of
-    the model. Coordinates are relaxed from where they stand: the model reads how far they are from
-    a minimum, and leaves them alone, follows the last part of its schedule, or all of it. A model
-    without a calibration always does the last.
+    the model, if that is a force field that it was trained on. Coordinates are relaxed from where
+    they stand: the model reads how far they are from a minimum, and leaves them alone, follows the
+    last part of its schedule, or all of it. A model without a calibration always does the last.
 
     Parameters
     ----------
@@ -267,7 +267,7 @@ def relax_each(
 
 
 def _judge(start: Molecule, end: End, model: Model, level: str, max_error: float) -> Relaxation:
-    odd, doubt = odd_reading(start), unfamiliar(start, model, strained=FEW)
+    odd, doubt = odd_reading(start), unfamiliar(start, model, few=FEW)
     strange = doubt and unfamiliar(start, model)
     result = Relaxation(
         start.name,

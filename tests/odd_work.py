@@ -9,6 +9,8 @@ from diffrelax.sampling.conformers import Conformer
 def work(item: int | str) -> int | str:
     if item == "die":
         os._exit(1)
+    if item == "fail":
+        raise OSError("the disk is full")
     if item == "abort":
         os.abort()
     if item == "sleep":

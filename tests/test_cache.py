@@ -95,6 +95,21 @@ def test_a_damaged_unit_is_as_good_as_none(tmp_path: Path, text: str) -> None:
     assert folder.find("ab") == {"a": 1}
 
 
+def test_a_damaged_pack_is_named(tmp_path: Path) -> None:
+    folder = WorkFolder(tmp_path / "units")
+    folder.keep("a", {"name": "methane"})
+    folder.pack()
+    pack = tmp_path / "units.jsonl.gz"
+    pack.write_bytes(pack.read_bytes()[:-9])
+    with pytest.raises(ValueError, match=r"units.jsonl.gz is damaged"):
+        WorkFolder(tmp_path / "units").find("b")
+
+
+def test_the_folder_here_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert WorkFolder(".").find("a") is None
+
+
 def test_packed_units_are_found_and_new_ones_join_them(tmp_path: Path) -> None:
     folder = WorkFolder(tmp_path / "units")
     folder.keep("b", {"name": "ethane", "energy": -2.0})

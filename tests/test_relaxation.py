@@ -476,3 +476,10 @@ def test_a_level_without_a_calibration_has_no_bound_and_says_so(several, calibra
 def test_the_calibration_of_an_older_release_is_that_of_its_level():
     config = dr.load_model("relax-qm9-2").config
     assert list(config.calibrations) == [config.level] == ["B3LYP/6-31G(2df,p)"]
+
+
+def test_a_model_that_generates_relaxes_from_a_noise_level_alone():
+    model = dr.load_model("generate-qm9-2")
+    with pytest.raises(ValueError, match="generate-qm9-2 generates molecules"):
+        dr.relax("CCO", model)
+    assert dr.relax("CCO", model, noise_level=0.07).verdict == "relaxed"

@@ -51,7 +51,7 @@ def generate(
     valences; where there are none, it goes back to more noise. Another relaxes. What is not a
     molecule is written too, and marked.
     """
-    from diffrelax.files.writing import check_output
+    from diffrelax.files.writing import check_output, would_be_lost
     from diffrelax.generation import generate_each, write_trajectories
     from diffrelax.models.release import load_model
     from diffrelax.results.journal import ResultFile
@@ -59,6 +59,8 @@ def generate(
     for path, suffix in ((output, ".extxyz"), (trajectories, ".h5")):
         if path:
             check_output(path, (suffix,))
+    if trajectories and trajectories.exists() and not (overwrite or output.exists()):
+        raise would_be_lost(trajectories)
     set_threads(threads)
     loaded, keep = load_model(model, device), trajectories is not None
     second = None if relaxer == "none" else load_model(relaxer, device)
@@ -72,7 +74,7 @@ def generate(
         "n": n,
         "seed": seed,
     }
-    found: list[Generated] = []
+    found: dict[int, Generated] = {}
     with ResultFile(output, settings, _is_molecule, overwrite=overwrite) as file:
         skip = done = file.n_done
         if done and keep:  # the same are made again
@@ -86,7 +88,7 @@ def generate(
                 if place >= done:
                     file.append([_result(i, one)])
                 if keep:
-                    found.append(one)
+                    found[i] = one
             file.finish()
         except KeyboardInterrupt:
             told = f"interrupted: {file.n_done} of {n} are done; the same command goes on"

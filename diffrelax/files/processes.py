@@ -6,6 +6,7 @@ import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
@@ -59,7 +60,7 @@ def ordered_map(
     try:
         for item in items:
             pending.append(pool.threads.submit(pool.call, item))
-            if len(pending) >= LOOK_AHEAD:
+            while pending and (len(pending) >= LOOK_AHEAD or pending[0].done()):
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
@@ -98,7 +99,9 @@ class _Pool(Generic[Item, Result]):
             try:
                 process.connection.send(item)
                 if process.connection.poll(self.seconds):
-                    result: Result = process.connection.recv()
+                    result: Result | _Failed = process.connection.recv()
+                    if isinstance(result, _Failed):
+                        raise result.error
                     return result
                 reason = f"it took longer than {self.seconds:g} s"
             except (EOFError, BrokenPipeError, ConnectionResetError):
@@ -120,6 +123,13 @@ class _Pool(Generic[Item, Result]):
         self.threads.shutdown(wait=False, cancel_futures=True)
         for process in list(self.started):
             process.kill()
+
+
+@dataclass(frozen=True)
+class _Failed:
+    """What a process sends in place of a result."""
+
+    error: Exception
 
 
 class _Process:
@@ -151,4 +161,8 @@ def _serve(connection: Connection, function: Callable[..., object]) -> None:
             item = connection.recv()
         except EOFError:
             return
-        connection.send(function(item))
+        try:
+            result = function(item)
+        except Exception as error:
+            result = _Failed(error)
+        connection.send(result)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import isnan, nan
+from math import inf, isnan, nan
 from typing import TYPE_CHECKING, Any, Literal
 
 from jobflow import Flow, JobConfig, Maker, OnMissing, Response, job
@@ -24,6 +24,7 @@ from diffrelax.flows.arguments import (
 from diffrelax.flows.batches import load_on_worker
 from diffrelax.flows.units import pass_on
 from diffrelax.levels import check_installed, check_level, get_calculator
+from diffrelax.molecule.embedding import check_seed
 from diffrelax.results.documents import ConformerDocument
 from diffrelax.results.molecules import Document, MoleculeDocument
 from diffrelax.results.provenance import Provenance
@@ -140,6 +141,11 @@ class ConformerFlowMaker(Maker):
     def __post_init__(self) -> None:
         check_temperature(self.temperature)
         check_level(self.level)
+        check_seed(self.seed)
+        if self.n < 1:
+            raise ValueError(f"n = {self.n}: ask for at least one start")
+        if not 0 < self.window < inf:
+            raise ValueError(f"window {self.window} kcal/mol: give a finite, positive number")
         self._theory.check_thermo(self.thermo)
 
     def make(self, molecule: Any) -> Flow:

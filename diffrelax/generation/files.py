@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
@@ -13,15 +13,16 @@ from diffrelax.generation.judgement import Generated
 from diffrelax.generation.trajectory import Trajectory
 
 
-def write_trajectories(path: Path, made: Sequence[Generated]) -> None:
+def write_trajectories(path: Path, made: Mapping[int, Generated]) -> None:
     """Write trajectories to an HDF5 file, all or nothing.
 
-    The group ``i`` holds those of the i-th, from 0: ``levels`` (n_levels,) in Å, ``numbers``
-    (n_levels, n_atoms), ``positions`` and ``estimates`` (n_levels, n_atoms, 3) in Å; see
-    :class:`Trajectory`. Its attribute ``smiles`` is empty if it is not a molecule.
+    The group ``i`` holds that of the i-th, which the command line calls ``generated-i``: ``levels``
+    (n_levels,) in Å, ``numbers`` (n_levels, n_atoms), ``positions`` and ``estimates`` (n_levels,
+    n_atoms, 3) in Å; see :class:`Trajectory`. Its attribute ``smiles`` is empty if it is not a
+    molecule.
     """
     with replacing(path) as part, h5py.File(part, "w") as file:
-        for i, one in enumerate(made):
+        for i, one in made.items():
             if one.trajectory is None:
                 continue
             group = file.create_group(str(i))

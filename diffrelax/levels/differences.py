@@ -15,15 +15,16 @@ def hessian_by_differences(
     Parameters
     ----------
     forces : callable
-        Takes displacements, (n, n_atoms, 3), Å, and returns the forces there, eV/Å, as an array of
-        the same shape.
+        Takes displacements, (n, n_atoms, 3), in any unit of length, and returns the forces there,
+        in any unit, as an array of the same shape.
     n_atoms : int
-    step : float, Å
+    step : float
+        In that unit of length.
 
     Returns
     -------
-    (3 n_atoms, 3 n_atoms) array, eV/Å²
-        Symmetric.
+    (3 n_atoms, 3 n_atoms) array
+        Symmetric, in the units of force and length.
     """
     shifts = step * np.eye(3 * n_atoms).reshape(-1, n_atoms, 3)
     hessian = (forces(-shifts) - forces(shifts)).reshape(len(shifts), -1) / (2 * step)

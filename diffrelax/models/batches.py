@@ -35,9 +35,14 @@ def choose_schedule(model: Model, noise_level: float | None) -> RelaxationSchedu
     Raises
     ------
     ValueError
-        If the level is outside the range that the model was trained on.
+        If the level is outside the range that the model was trained on, or if there is none and the
+        model was made to generate.
     """
     if noise_level is None:
+        if model.config.generation:
+            raise ValueError(
+                f"{model.name} generates molecules: relax with another model, or give a noise level"
+            )
         return model.config.relaxation
     low, high = model.config.denoiser.sigma_min, model.config.denoiser.sigma_max
     if not low <= noise_level <= high:

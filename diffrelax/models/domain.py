@@ -21,7 +21,7 @@ from diffrelax.molecule.environments import environments, in_words
 from diffrelax.molecule.stereo import isomeric_smiles
 
 STRAINED = re.compile(r"\S+r[34] .*[:=#]\S+r[34]")  # a double bond within a ring of three or four
-FEW = 5  # molecules with an atom at such a bond: fewer call for a second opinion
+FEW = 5  # molecules with an atom that is known by few: fewer call for a second opinion
 RISE = 0.5  # kcal/mol, within which GFN2-xTB is no judge between geometries near a minimum
 SPRING = 700.0  # kcal/mol/Å², about the force constant of a bond
 
@@ -124,7 +124,7 @@ def bond_kinds(molecule: Molecule) -> set[tuple[int, int]]:
     return {(int(a), int(b)) for a, b in np.sort(ends, axis=1)}
 
 
-def unfamiliar(molecule: Molecule, model: Model, strained: int = 0) -> str:
+def unfamiliar(molecule: Molecule, model: Model, few: int = 0) -> str:
     """Say which atoms of a molecule are of a kind that the model has hardly seen; empty if none.
 
     A kind that fills the whole molecule is seen if that molecule has been: no other has it.
@@ -133,17 +133,19 @@ def unfamiliar(molecule: Molecule, model: Model, strained: int = 0) -> str:
     ----------
     molecule : Molecule
     model : Model
-    strained : int
-        How many molecules have to have an atom at a double bond within a ring of three or four, if
-        that is more than the model asks of each kind, ``rare``.
+    few : int
+        How many molecules have to have an atom at a double bond within a ring of three or four, or
+        of a kind that fills the whole molecule, if that is more than is asked of each kind.
     """
     if model.environments is None:
         return ""
     rare = []
     for kind, atom in environments(molecule).items():
-        enough = max(model.config.rare, strained if STRAINED.match(kind) else 0)
         fills_it = len(kind.split()) == molecule.n_heavy
-        if (seen := model.environments.get(kind, 0)) < (1 if fills_it else enough):
+        enough = 1 if fills_it else model.config.rare
+        if fills_it or STRAINED.match(kind):
+            enough = max(enough, few)
+        if (seen := model.environments.get(kind, 0)) < enough:
             rare.append((seen, atom, kind))
     if not rare:
         return ""

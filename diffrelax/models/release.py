@@ -165,6 +165,7 @@ def load_model(name: str | Path = DEFAULT, device: str = "cpu") -> Model:
         ``default`` for the one that relaxes most molecules: with the most elements, then levels of
         theory, then the newest; ``relax-qm9-1``; ``relax-qm9`` for the newest release of that
         name; or the folder that ``diffrelax train`` wrote, or the path of a ``.safetensors`` file.
+        A folder that is called as a release is told apart by ``./`` before its name.
     device : str
         ``cpu``, ``cuda`` or ``cuda:1``.
 
@@ -204,7 +205,8 @@ def load_model(name: str | Path = DEFAULT, device: str = "cpu") -> Model:
 def own_weights(name: str | Path, home: Path = Path()) -> Path | None:
     """Return the file of weights that a path from a folder names; None for that of a release."""
     path = home / name
-    if path.is_dir() and not _matches(str(name)):
+    means_release = isinstance(name, str) and (name == DEFAULT or _matches(name))
+    if path.is_dir() and not means_release:
         return path / WEIGHTS
     return path if path.suffix == ".safetensors" else None
 

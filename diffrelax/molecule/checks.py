@@ -10,6 +10,7 @@ from ase.data import chemical_symbols
 from scipy.spatial import cKDTree
 
 MIN_DISTANCE = 0.3  # Å; the shortest bond, H–H, has 0.74 Å
+SHORTEST_BOND = 0.75  # of the covalent radii; N≡N has 0.77
 BOND_ORDERS = (1.0, 1.5, 2.0, 3.0)
 
 

@@ -4,9 +4,8 @@ import numpy as np
 from ase.data import covalent_radii
 from rdkit import Chem
 
+from diffrelax.molecule.checks import SHORTEST_BOND
 from diffrelax.molecule.perception import near_pairs
-
-SHORTEST_BOND = 0.75  # of the covalent radii; N≡N has 0.77
 
 
 def atomic_numbers(mol: Chem.Mol) -> np.ndarray:

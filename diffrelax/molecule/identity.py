@@ -9,7 +9,7 @@ from rdkit import Chem, rdBase
 from rdkit.Chem import rdMolAlign
 
 from diffrelax.molecule import Molecule
-from diffrelax.molecule.checks import MIN_DISTANCE
+from diffrelax.molecule.checks import SHORTEST_BOND
 from diffrelax.molecule.perception import near_pairs, skeleton
 from diffrelax.molecule.stereo import TETRAHEDRAL, assign_stereo, isomeric_smiles, overlooked_twists
 
@@ -201,7 +201,7 @@ def _bond_changes(before: Molecule, positions: np.ndarray) -> list[str]:
     unbonded = np.triu(~bonded, 1)
     broke = bonded & (new > np.minimum(np.maximum(usual + BROKEN, old + STRETCHED), longest))
     formed = unbonded & (new < np.where(old >= usual + FORMED, usual + FORMED, closest))
-    collapsed = np.triu(new < MIN_DISTANCE, 1)
+    collapsed = np.triu(new < SHORTEST_BOND * usual, 1)
     changes = []
     for pairs, verb, was_so, before_too in (
         (broke, "broke", old > np.minimum(usual + BROKEN, longest), "stayed broken"),

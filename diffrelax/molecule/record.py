@@ -122,6 +122,11 @@ class Molecule:
         return len(self.numbers)
 
     @property
+    def is_embedded(self) -> bool:
+        """Whether its geometry is an embedding, as it is or relaxed by a force field."""
+        return self.start.partition(" ")[0] in ("mmff94", "uff", "embedded")
+
+    @property
     def n_heavy(self) -> int:
         """Number of atoms that are no hydrogens."""
         return int(np.count_nonzero(self.numbers > 1))

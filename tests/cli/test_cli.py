@@ -551,7 +551,14 @@ def test_generate_writes_everything_and_marks_what_is_no_molecule(run, tiny_gene
     frames = ase.io.read(output, ":")
     assert [frame.info["verdict"] for frame in frames] == ["invalid"] * 3
     assert all(frame.info["reason"] for frame in frames)
-    assert sorted(read_trajectories(trajectories)) == [0, 1, 2]
+    groups = read_trajectories(trajectories)
+    assert sorted(groups) == [0, 1, 2]
+    for frame in frames:
+        last = groups[int(frame.info["name"].removeprefix("generated-"))].numbers[-1]
+        assert len(last) == len(frame)
+    output.unlink()
+    status, _, err = run(*arguments, "--trajectories", trajectories)
+    assert status == 2 and "made.h5 exists and would be lost" in err and not output.exists()
 
 
 FREED = """

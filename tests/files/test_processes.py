@@ -30,6 +30,28 @@ def test_a_process_that_dies_costs_one_item():
     assert list(ordered_map(work, items, 2, lost, 60)) == expected
 
 
+def test_an_error_is_raised_here_and_costs_no_process():
+    results = ordered_map(work, [1, "fail", 2], 2, lost, 60)
+    assert next(results) == 1
+    with pytest.raises(OSError, match="the disk is full"):
+        next(results)
+
+
+def test_results_do_not_wait_for_later_items():
+    def slow() -> Iterator[int]:
+        yield 0
+        time.sleep(3)
+        for number in (1, 2):
+            yield number
+            time.sleep(0.5)
+            read.append(number)
+
+    read: list[int] = []
+    results = ordered_map(work, slow(), 2, lost, 60)
+    assert next(results) == 0 and read == []
+    results.close()
+
+
 def test_a_process_that_hangs_is_killed():
     begun = time.monotonic()
     results = list(ordered_map(work, [1, "sleep", 2], 2, lost, 2.0))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -119,3 +120,12 @@ def test_outputs_of_other_software_and_failures_come_in_as_they_are() -> None:
     assert search(maker, Molecule.from_smiles("CCO").to_atoms()).replace.jobs
     failed = failure(Rejected("CO", "CO", "the level failed"), stage="dft", key="k")
     assert search(maker, failed) == failed
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [({"window": inf}, "window inf"), ({"n": 0}, "n = 0"), ({"seed": -1}, "seed -1")],
+)
+def test_what_would_end_in_the_last_job_is_refused_at_once(wrong, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        ConformerFlowMaker(level="mmff94", **wrong)

@@ -47,6 +47,11 @@ def test_a_folder_of_a_model_is_one(tmp_path, monkeypatch):
         load_model(tmp_path / "relax-qm9-2")
     monkeypatch.chdir(tmp_path)  # a release is meant by its name
     assert load_model("relax-qm9-2").name == "relax-qm9-2"
+    for name in ("relax-qm9-2", "default"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        shutil.copy(OLDER, tmp_path / name)
+        assert load_model(name).name != "relax-qm9-1"
+        assert load_model(Path(name)).name == load_model(f"./{name}").name == "relax-qm9-1"
 
 
 def test_unknown_names_and_paths_say_what_there_is():

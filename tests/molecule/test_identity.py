@@ -127,6 +127,10 @@ def test_collapse_and_nonsense_are_named():
     assert "O3–H9 collapsed" in identity_change(ethanol, positions)
     positions[0] = np.nan
     assert "not finite" in identity_change(ethanol, positions)
+    ketene = Molecule.from_smiles("C=C=O")
+    for factor in (0.93, 0.8):
+        change = identity_change(ketene, factor * ketene.positions)
+        assert ("C2–O3 collapsed" in change) == (factor < 0.9)
     with pytest.raises(ValueError, match="shape"):
         identity_change(ethanol, positions[1:])
 

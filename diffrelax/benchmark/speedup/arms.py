@@ -23,7 +23,6 @@ RECIPES = {
     for optimizer in get_args(Optimizer)
     for suffix, level in HESSIANS.items()
 }
-FORCE_FIELDS = ("mmff94", "uff", "embedded")  # of embeddings
 BASE_STEPS = 20_000  # as many as an embedding is given
 STARTS = (*CHEAP_LEVELS, "diffusion", "given")
 DEFAULT_STARTS = ("mmff94", "gfn2-xtb", "diffusion")
@@ -143,7 +142,7 @@ def distinct(names: Iterable[str]) -> list[str]:
 def _subject(molecule: Molecule | Rejected, time: Time) -> Subject:
     if isinstance(molecule, Rejected):
         return Subject(molecule.name, None, reason=f"not a molecule: {molecule.reason}")
-    if molecule.start.split()[0] in FORCE_FIELDS:
+    if molecule.is_embedded:
         return Subject(molecule.name, molecule, time)
     known = {"given": molecule}
     started = Time.now()

@@ -126,7 +126,7 @@ def sample_conformers(
     near, failed = relax(starts, funnel.approach)
     low, told = funnel.choose(near)
     minima, failed_later = relax(low, funnel.finish)
-    notes = (*search.notes, told, *failed, *failed_later)
+    notes = (*search.notes, *([told] if near else []), *failed, *failed_later)
     search = search.model_copy(update={"notes": notes})
     if not minima:
         raise RuntimeError(
@@ -219,6 +219,8 @@ def weigh(minima: Sequence[Conformer], funnel: Funnel, provenance: EnsembleProve
         for note in one.notes:
             beware.setdefault(note, []).append(one.start)
     notes = [f"{', '.join(starts)}: {note}" for note, starts in beware.items()]
+    if n_same := len(minima) - len(distinct):
+        notes.append(f"{n_same} of {len(minima)} minima came out as others did")
     if n_above := len(distinct) - len(conformers):
         notes.append(
             f"{n_above} minima are more than {funnel.window:g} kcal/mol above the lowest and left "

@@ -111,7 +111,11 @@ def find_conformers(
     """
     if n < 1:
         raise ValueError(f"n = {n}: ask for at least one start")
-    check_seed(seed + MOST_PROBES * PROBE * (n + 1))
+    check_seed(seed)
+    try:
+        check_seed(seed + MOST_PROBES * PROBE * (n + 1))
+    except ValueError as error:
+        raise ValueError(f"seed {seed} with n = {n}: smaller ones are needed; {error}") from error
     if reason := outside_domain(molecule, model):
         raise ValueError(f"{molecule.name}: {reason}")
     search = _Search(molecule, model, n, level, aim, window, seed)
@@ -174,7 +178,7 @@ class _Search:
         for _ in range(PROBE):
             i, self.n_embedded = self.n_embedded, self.n_embedded + 1
             if i == 0:
-                own = "given" if self.molecule.start == "given" else "etkdg 0"
+                own = "etkdg 0" if self.molecule.is_embedded else "given"
                 starts.append(Conformer(own, self.molecule))
                 continue
             name = f"kdg {i}" if i % 2 else f"etkdg {i}"

@@ -128,6 +128,13 @@ def test_the_geometry_that_is_given_is_the_first_start(model) -> None:
     given = Molecule.from_atoms(Molecule.from_smiles("CCCO").to_atoms())
     found = find_conformers(given, model, 1, level=GFN2, aim=AIM, window=6 * KCAL_PER_MOL)
     assert found.conformers[0].start == "given"
+    relaxed = given.with_positions(given.positions, start="diffusion")
+    found = find_conformers(relaxed, model, 1, level=GFN2, aim=AIM, window=6 * KCAL_PER_MOL)
+    assert found.conformers[0].start == "given"
+    with pytest.raises(ValueError, match=r"seed 2147483000 with n = 1000: smaller ones"):
+        find_conformers(
+            given, model, 1000, level=GFN2, aim=AIM, window=KCAL_PER_MOL, seed=2147483000
+        )
 
 
 def test_fresh_embeddings_find_the_rings_that_no_turn_does(model) -> None:
