@@ -109,8 +109,7 @@ def choose_level(name: str, xc: str | None, basis: str | None, solvent: str) -> 
     chosen = {key: value for key, value in settings.items() if value}
     if chosen and name != "dft":
         raise ValueError(f"level {name} has no {' and no '.join(chosen)}: use --level dft")
+    level = Level.model_validate({"name": name, "settings": chosen})
     if name == "dft":
-        from diffrelax.dft import DFTSettings
-
-        chosen = DFTSettings.model_validate(chosen).model_dump(include={"xc", "basis", "solvent"})
-    return Level.model_validate({"name": name, "settings": chosen})
+        level.dft()  # before anything is done
+    return level

@@ -102,7 +102,7 @@ def test_what_is_no_molecule_or_has_no_minimum_is_a_failure(monkeypatch) -> None
         assert output["kind"] == "failure" and reason in output["reason"]
     with pytest.raises(ValueError, match="unknown level of theory 'am1'"):
         ConformerFlowMaker(level="am1")
-    with pytest.raises(ValueError, match="level dft: thermo"):
+    with pytest.raises(ValueError, match=r"level dft \(xc=b3lyp basis=.*\): thermo"):
         ConformerFlowMaker(level="dft", thermo="gfn2")
     with pytest.raises(ValueError, match="level mmff94 has no free energies"):
         ConformerFlowMaker(level="mmff94", thermo="dft")

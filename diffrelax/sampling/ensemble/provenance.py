@@ -6,11 +6,13 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any, Self
 
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from diffrelax.choices import CurvatureLevel
 from diffrelax.dft.settings import DFTSettings
 from diffrelax.entries import Entries, explain_invalid
+
+THEORY = {"xc", "basis", "solvent"}
 
 
 class Level(Entries):
@@ -21,11 +23,23 @@ class Level(Entries):
     name : str
         One of `diffrelax.levels.LEVELS`.
     settings : dict
-        Such as ``{"xc": "b3lyp", "basis": "6-31G(2df,p)"}``.
+        Such as ``{"xc": "b3lyp", "basis": "6-31G(2df,p)"}``; those of DFT are completed.
     """
 
     name: str
     settings: dict[str, JsonValue] = Field(default={})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or given.get("name") != "dft":
+            return given
+        settings = given.get("settings", {})
+        try:
+            known = DFTSettings.model_validate(settings)
+        except ValidationError:  # which `dft` tells
+            return given
+        return given | {"settings": {**settings, **known.model_dump(include=THEORY)}}
 
     @classmethod
     def of(cls, level: str | Self) -> Self:
