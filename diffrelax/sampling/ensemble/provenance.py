@@ -39,7 +39,8 @@ class Level(Entries):
             known = DFTSettings.model_validate(settings)
         except ValidationError:  # which `dft` tells
             return given
-        return given | {"settings": {**settings, **known.model_dump(include=THEORY)}}
+        others = {key: value for key, value in settings.items() if key not in THEORY}
+        return given | {"settings": known.model_dump(include=THEORY) | others}
 
     @classmethod
     def of(cls, level: str | Self) -> Self:
