@@ -192,4 +192,4 @@ def test_a_level_of_dft_is_told_whole():
     assert Level(name="dft", settings={"xc": "r2scan-3c"}).settings["basis"] == "def2-mTZVPP"
     assert Level.of("gfn2-xtb").settings == {}
     with pytest.raises(ValueError, match="level dft"):
-        Level(name="dft", settings={"xc": "nonsense"}).dft()
+        Level(name="dft", settings={"functional": "pbe"}).dft()
