@@ -88,7 +88,7 @@ class Record:
 
 
 Input: TypeAlias = str | os.PathLike[str] | Record | Molecule | Rejected | ase.Atoms | Chem.Mol
-ONE = (str, os.PathLike, Record, Molecule, Rejected, ase.Atoms, Chem.Mol)
+ONE = (str, bytes, os.PathLike, Record, Molecule, Rejected, ase.Atoms, Chem.Mol)
 
 
 def read_molecules(

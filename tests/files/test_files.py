@@ -361,6 +361,8 @@ def test_what_was_rejected_stays_so_with_its_reason():
 def test_what_is_no_molecule_at_all_is_rejected():
     (rejected,) = read_molecules(None)
     assert rejected.reason.startswith("None is not a molecule: give a SMILES")
+    (rejected,) = read_molecules(b"CCO")
+    assert rejected.reason.startswith("b'CCO' is not a molecule")
 
 
 @pytest.mark.parametrize("suffix", [".extxyz", ".sdf", ".pdb"])
