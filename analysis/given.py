@@ -19,9 +19,11 @@ from records import how_made, store
 from tqdm import tqdm
 
 from diffrelax.diffusion.schedule import RelaxationSchedule
-from diffrelax.levels import get_calculator, relax_at_level
+from diffrelax.levels import relax_at_level
+from diffrelax.levels.aimnet2 import evaluate
 from diffrelax.levels.batch import relax_many
 from diffrelax.levels.distances import ALIASES
+from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.models.batches import relax_batch
 from diffrelax.models.release import Model, load_model
 from diffrelax.molecule import Molecule
@@ -32,7 +34,6 @@ OTHER = "M06-2X/def2-TZVP"
 SIZES = 12, 30  # heavy atoms
 N = 48
 SEED = 0
-KCAL = 0.0433641  # eV
 
 
 def main(name: str, packed: Path, output: Path) -> None:
@@ -83,23 +84,20 @@ def measured(
     """Return the median and quartiles of the excess energy after each way."""
     excess: dict[str, list[float]] = {way: [] for way in ("as given", *ways, "by reading")}
     first = []
+    unread = [(schedule, None) for schedule in ways.values()]
+    by_reading = (model.config.relaxation, model.config.calibrations[AIM])
     for molecule in tqdm(molecules, start, unit="mol"):
         ends = [molecule]
-        calibration = model.config.calibrations[AIM]
-        for schedule, read in (
-            *((way, None) for way in ways.values()),
-            (model.config.relaxation, calibration),
-        ):
-            [end] = relax_batch([molecule], model, AIM, schedule, read)
+        for schedule, calibration in (*unread, by_reading):
+            [end] = relax_batch([molecule], model, AIM, schedule, calibration)
             ends.append(molecule.with_positions(end.positions))
         first.append(end.noise_level)
         relaxed = relax_many(ends, "aimnet2", fmax=0.01)
         if not all(one.converged for one in relaxed):
             continue
-        for way, end_molecule, one in zip(excess, ends, relaxed, strict=True):
-            atoms = end_molecule.to_atoms()
-            atoms.calc = get_calculator("aimnet2", end_molecule)
-            excess[way].append((atoms.get_potential_energy() - one.energy) / KCAL)
+        energies, _ = evaluate(ends, [one.positions for one in ends])
+        for way, energy, one in zip(excess, energies, relaxed, strict=True):
+            excess[way].append((energy - one.energy) / KCAL_PER_MOL)
     levels, counts = np.unique(first, return_counts=True)
     return {
         "molecules": len(excess["as given"]),

@@ -206,7 +206,7 @@ class ConformerFlowMaker(Maker):
         """Choose what is distinct and low, and let jobs follow for these; see `weigh`."""
         near, notes = _sorted_out(starts, ends)
         chosen, told = self._funnel.choose(near)
-        method = method | {"notes": [*method["notes"], told, *notes]}
+        method = method | {"notes": [*method["notes"], *told, *notes]}
         if not chosen:
             return self._nothing(name, method["notes"])
         written, jobs = [write_conformer(one) for one in chosen], []

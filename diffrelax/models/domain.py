@@ -21,7 +21,7 @@ from diffrelax.molecule.environments import environments, in_words
 from diffrelax.molecule.stereo import isomeric_smiles
 
 STRAINED = re.compile(r"\S+r[34] .*[:=#]\S+r[34]")  # a double bond within a ring of three or four
-FEW = 5  # molecules with an atom that is known by few: fewer call for a second opinion
+FEW = 5  # molecules with such an atom, or one that fills its molecule: fewer, a second opinion
 RISE = 0.5  # kcal/mol, within which GFN2-xTB is no judge between geometries near a minimum
 SPRING = 700.0  # kcal/mol/Å², about the force constant of a bond
 

@@ -205,8 +205,7 @@ def load_model(name: str | Path = DEFAULT, device: str = "cpu") -> Model:
 def own_weights(name: str | Path, home: Path = Path()) -> Path | None:
     """Return the file of weights that a path from a folder names; None for that of a release."""
     path = home / name
-    means_release = isinstance(name, str) and (name == DEFAULT or _matches(name))
-    if path.is_dir() and not means_release:
+    if path.is_dir() and (isinstance(name, Path) or not (name == DEFAULT or _matches(name))):
         return path / WEIGHTS
     return path if path.suffix == ".safetensors" else None
 

@@ -86,15 +86,17 @@ class Funnel:
         one_call = {"one_call": True} if self.level.name == "dft" else {}
         return self._relax(start, {"fmax": NEAR} | one_call)
 
-    def choose(self, near: Sequence[Conformer]) -> tuple[list[Conformer], str]:
-        """Choose those that may be distinct minima within the window; and a note."""
+    def choose(self, near: Sequence[Conformer]) -> tuple[list[Conformer], list[str]]:
+        """Choose those that may be distinct minima within the window; and a note, if any came."""
+        if not near:
+            return [], []
         distinct = merge(sorted(near, key=lambda one: one.energy))
         low = within(distinct, self.window * KCAL_PER_MOL + STILL)
         told = (
             f"of {len(near)} that came near minima of {self.level}, {len(near) - len(distinct)} "
             f"were known and {len(distinct) - len(low)} too high"
         )
-        return low, told
+        return low, [told]
 
     def finish(self, near: Conformer) -> tuple[Conformer, str]:
         """Relax a geometry to its minimum, once for each folder; see `approach`."""

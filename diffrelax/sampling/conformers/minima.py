@@ -126,7 +126,7 @@ def sample_conformers(
     near, failed = relax(starts, funnel.approach)
     low, told = funnel.choose(near)
     minima, failed_later = relax(low, funnel.finish)
-    notes = (*search.notes, *([told] if near else []), *failed, *failed_later)
+    notes = (*search.notes, *told, *failed, *failed_later)
     search = search.model_copy(update={"notes": notes})
     if not minima:
         raise RuntimeError(
