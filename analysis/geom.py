@@ -21,6 +21,7 @@ import argparse
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from time import strftime
 from typing import Any
@@ -83,7 +84,8 @@ def main() -> None:
 
 def embedded(options: argparse.Namespace, work: WorkFolder) -> Iterator[Molecule]:
     """Yield the molecules at their MMFF94 geometries, which are kept."""
-    key = work_key("geom molecules", options.split, {"n": options.n})
+    listed = sha256(options.list.read_bytes()).hexdigest()
+    key = work_key("geom molecules", options.split, {"n": options.n, "list": listed})
 
     def make() -> Unit:
         found: list[Molecule] = []

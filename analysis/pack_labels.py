@@ -48,6 +48,8 @@ def main(release: Path, files: list[Path]) -> None:
     minima: list[Minimum] = []
     energies, fmax, inputs = [], [], {}
     dropped: Counter[str] = Counter()
+    if len({path.name for path in files}) < len(files):
+        raise SystemExit("files of minima are told apart by their names: rename one")
     for path in files:
         settings, rows = made(path)
         new = rows[packed[path.name] :]

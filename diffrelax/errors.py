@@ -1,4 +1,4 @@
-"""Errors inside, which cost one molecule and not those beside it."""
+"""Errors that cost one molecule and not those beside it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OF_THE_MACHINE = (OSError, MemoryError, ImportError)  # or the installation, not
 def each_or_error(
     work: Callable[[Sequence[T]], Sequence[R]], given: Sequence[T]
 ) -> list[R | Exception]:
-    """Do some work on many together; after an error one by one, each of which may have its own.
+    """Do some work on many together; after an error on each half, down to one with its own error.
 
     Parameters
     ----------
@@ -37,11 +37,17 @@ def each_or_error(
     except OF_THE_MACHINE:
         raise
     except Exception as error:
-        if len(given) == 1:
-            return [error]
-    return [end for one in given for end in each_or_error(work, [one])]
+        if len(given) <= 1:
+            return [error] * len(given)
+    half = len(given) // 2
+    return each_or_error(work, given[:half]) + each_or_error(work, given[half:])
 
 
 def told(error: Exception) -> str:
     """Say in the reason of a molecule that an error inside was met."""
     return f"an error inside, {type(error).__name__}: {error}"
+
+
+def reason_of(error: Exception) -> str:
+    """Return what an error says, with its kind unless it is meant for people."""
+    return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, TypedDict, Unpack, overload
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TypedDict, TypeVar, Unpack, overload
 
 import ase
 import numpy as np
@@ -38,6 +39,8 @@ from diffrelax.molecule import Molecule
 from diffrelax.molecule.doubts import odd_reading
 from diffrelax.molecule.identity import identity_change
 
+Outcome = TypeVar("Outcome")
+
 
 @dataclass(frozen=True, eq=False)
 class Relaxation:
@@ -50,7 +53,7 @@ class Relaxation:
         Relaxed by the model; outside the model's domain, so not tried; tried, but the result was
         not the same molecule, may be off by too much, or, where the model has hardly seen such
         atoms, is higher than the start by GFN2-xTB, so the start is returned; or not a molecule at
-        all.
+        all, or lost to an error inside.
     reason : str
         Why it was not relaxed, or what to beware of; empty if there is nothing to say.
     molecule : Molecule or None
@@ -76,6 +79,8 @@ class Relaxation:
     time : Time
         In the model, the batch's time over its molecules, and in judging the end; where several
         batches go at once, of the thread.
+    error : Exception or None
+        The error inside, if there was one.
     """
 
     name: str
@@ -88,6 +93,7 @@ class Relaxation:
     error_bound: float = float("nan")
     aim: str = ""
     time: Time = NO_TIME
+    error: Exception | None = field(default=None, repr=False)
 
     @property
     def seconds(self) -> float:
@@ -180,6 +186,8 @@ def relax(
         If ``inputs`` is a single molecule that cannot be read, if the model has not learned the
         level, if ``noise_level`` or ``max_error`` is out of range, or if ``max_error`` is given to
         a model without a calibration or beside a noise level.
+    Exception
+        An error inside that no molecule was spared.
     """
     single = not is_path(inputs) and (isinstance(inputs, ONE) or not isinstance(inputs, Iterable))
     molecules = read_molecules(inputs, seed=seed, workers=workers, max_atoms=atom_limit(model))
@@ -193,6 +201,9 @@ def relax(
         max_error=max_error,
         progress=progress,
     )
+    errors = [result.error for result in results if result.error]
+    if errors and len(errors) == len(results):
+        raise errors[0]
     return results[0] if single else results
 
 
@@ -228,9 +239,8 @@ def relax_molecules(
     for i, molecule in enumerate(molecules):
         if isinstance(molecule, Rejected):
             results[i] = Relaxation(molecule.name, "failed", molecule.reason, None, None)
-        elif reason := outside_domain(molecule, model):
-            reason = _joined(reason, odd_reading(molecule))
-            results[i] = Relaxation(molecule.name, "refused", reason, molecule, molecule)
+        elif refused := _or_lost(molecule.name, partial(_refuse, molecule, model)):
+            results[i] = refused
         else:
             covered[i] = molecule
     with tqdm(total=len(covered), unit="mol", disable=None if progress else True) as bar:
@@ -240,33 +250,36 @@ def relax_molecules(
         for batch, (ends, time) in zip(places, relaxed, strict=True):
             for i, end in zip(batch, ends, strict=True):
                 begun = Time.of_thread()
-                judged = _judge(covered[i], end, model, level, max_error)
+                judged = _or_lost(
+                    covered[i].name, partial(_judge, covered[i], end, model, level, max_error)
+                )
                 spent = time / len(batch) + (Time.of_thread() - begun)
                 results[i] = replace(judged, time=spent)
             bar.update(len(batch))
     return [results[i] for i in range(len(molecules))]
 
 
-def relax_each(
-    molecules: Sequence[Molecule | Rejected], model: Model, **options: Any
-) -> list[tuple[Relaxation, Exception | None]]:
-    """Relax molecules as `relax_molecules` does, but for those that meet an error inside.
-
-    Returns
-    -------
-    list of (Relaxation, Exception or None)
-        With the error the verdict is ``failed``.
-    """
-    ends = each_or_error(lambda some: relax_molecules(some, model, **options), molecules)
-    return [
-        (Relaxation(molecule.name, "failed", told(end), None, None), end)
-        if isinstance(end, Exception)
-        else (end, None)
-        for molecule, end in zip(molecules, ends, strict=True)
-    ]
+def _or_lost(name: str, work: Callable[[], Outcome]) -> Outcome | Relaxation:
+    """Do some work on a molecule, which is lost if it meets an error inside."""
+    (end,) = each_or_error(lambda _: [work()], [name])
+    if isinstance(end, Exception):
+        return Relaxation(name, "failed", told(end), None, None, error=end)
+    return end
 
 
-def _judge(start: Molecule, end: End, model: Model, level: str, max_error: float) -> Relaxation:
+def _refuse(molecule: Molecule, model: Model) -> Relaxation | None:
+    reason = outside_domain(molecule, model)
+    if not reason:
+        return None
+    reason = _joined(reason, odd_reading(molecule))
+    return Relaxation(molecule.name, "refused", reason, molecule, molecule)
+
+
+def _judge(
+    start: Molecule, end: End | Exception, model: Model, level: str, max_error: float
+) -> Relaxation:
+    if isinstance(end, Exception):
+        raise end
     odd, doubt = odd_reading(start), unfamiliar(start, model, few=FEW)
     strange = doubt and unfamiliar(start, model)
     result = Relaxation(

@@ -2,15 +2,21 @@
 
 import os
 import time
+from pathlib import Path
 
 from diffrelax.sampling.conformers import Conformer
 
 
-def work(item: int | str) -> int | str:
+def work(item: int | str | Path) -> int | str | Path:
     if item == "die":
         os._exit(1)
     if item == "fail":
         raise OSError("the disk is full")
+    if item == "end of file":
+        raise EOFError("as the disk is full")
+    if isinstance(item, Path):
+        time.sleep(5)
+        item.touch()
     if item == "abort":
         os.abort()
     if item == "sleep":

@@ -148,6 +148,8 @@ def test_a_model_of_several_levels_gets_the_new_one_added(model, stretched, tmp_
     assert minima.train_set.levels == ("third",)
     again, _ = begin_finetuning(base, "base", path, tmp_path / "u", level="first", steps=1)
     assert again.network.levels == ("first", "second")
+    spelled, _ = begin_finetuning(base, "base", path, tmp_path / "v", level="FIRST ", steps=1)
+    assert (spelled.network.levels, spelled.level) == (("first", "second"), "first")
 
 
 @pytest.fixture

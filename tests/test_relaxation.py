@@ -15,6 +15,7 @@ import diffrelax as dr
 from diffrelax.diffusion.reading import Calibration, ErrorBound, relax_by_reading
 from diffrelax.geometry import superpose
 from diffrelax.levels import get_calculator, relax_at_level
+from diffrelax.models import batches
 from diffrelax.models.batches import choose_schedule
 from diffrelax.models.domain import outside_domain
 from diffrelax.molecule import embedding
@@ -78,9 +79,28 @@ def test_an_error_in_one_of_several_batches_is_told(model, threads, monkeypatch)
     monkeypatch.setattr("diffrelax.models.batches.PAIRS_IN_BATCH", 1)
     monkeypatch.setattr("diffrelax.models.batches.relax_positions", fail)
     threads(2)
-    with pytest.raises(ValueError, match="5 atoms"):
+    with pytest.raises(ValueError, match="9 atoms"):
         dr.relax(["CCO", "C", "CO"], model)
     assert torch.get_num_threads() == 2
+
+
+def test_an_error_inside_costs_one_molecule_of_a_list(model, monkeypatch):
+    def fail(molecules, *arguments):
+        sizes.append(len(molecules))
+        if any(molecule.name == "CO" for molecule in molecules):
+            raise KeyError("odd")
+        return whole(molecules, *arguments)
+
+    sizes, whole = [], batches.relax_batch
+    monkeypatch.setattr(batches, "relax_batch", fail)
+    found = dr.relax(["CCO", "CO", "CC", "C", "O", "N", "CF", "CN"], model)
+    assert sum(sizes) == 8 + 8 + 4 + 2  # halves
+    assert [one.verdict for one in found if one.name != "CO"] == ["relaxed"] * 7
+    assert (found[1].verdict, found[1].reason) == ("failed", "an error inside, KeyError: 'odd'")
+    with pytest.raises(KeyError, match="odd"):
+        dr.relax("CO", model)
+    monkeypatch.setattr("diffrelax.relaxation.odd_reading", lambda molecule: {}["missing"])
+    assert dr.relax(["C1C", "CC"], model)[1].reason == "an error inside, KeyError: 'missing'"
 
 
 def test_one_molecule_gives_one_result_and_raises_if_it_is_bad(model):

@@ -113,7 +113,7 @@ def dft(
     from diffrelax.cli.report import Report, carried, report_each
     from diffrelax.dft.optimization import check_settings
     from diffrelax.files.writing import check_output
-    from diffrelax.relaxation import relax_each
+    from diffrelax.relaxation import relax_molecules
     from diffrelax.results.journal import Result
 
     if output:
@@ -137,8 +137,7 @@ def dft(
 
     def results(left: Iterator[Input]) -> Iterator[list[Result]]:
         for ((source, molecule, before),) in read_parts(left, 1, seed=seed):
-            options = {"level": aim, "noise_level": noise_level}
-            ((result, error),) = relax_each([molecule], loaded, **options)
+            (result,) = relax_molecules([molecule], loaded, level=aim, noise_level=noise_level)
             try:
                 row, end, table = _dft_one(
                     result, before, compare or [], settings, threads, checkpoints
@@ -149,7 +148,7 @@ def dft(
                 raise
             lost = end is not None and row["energy_ev"] is None  # which may not happen again
             properties = carried(source, row)
-            yield [Result(source, row, None if lost else end, properties, lost, error)]
+            yield [Result(source, row, None if lost else end, properties, lost, result.error)]
             checkpoints.drop()
             if compare and end and not json_lines:
                 print(table, flush=True)

@@ -64,7 +64,7 @@ def export(
     from diffrelax.files.reading import Rejected
     from diffrelax.files.writing import check_no_input
     from diffrelax.levels.profiles import Profile
-    from diffrelax.relaxation import relax_each
+    from diffrelax.relaxation import relax_molecules
     from diffrelax.results.journal import Result
     from diffrelax.results.rows import MoleculeRow
 
@@ -82,9 +82,9 @@ def export(
         for ((source, molecule, _),) in read_parts(left, 1, seed=seed):
             error = None
             if relax:
-                options = {"level": aim, "noise_level": noise_level}
-                ((result, error),) = relax_each([molecule], loaded, **options)
+                (result,) = relax_molecules([molecule], loaded, level=aim, noise_level=noise_level)
                 row, end = MoleculeRow.of_relaxation(result), result.molecule
+                error = result.error
             elif isinstance(molecule, Rejected):
                 row, end = MoleculeRow.of(molecule.name, None, "failed", molecule.reason), None
             else:

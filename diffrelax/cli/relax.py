@@ -56,7 +56,7 @@ def relax(
     from diffrelax.cli.report import Report, carried, report_each
     from diffrelax.files.writing import check_output
     from diffrelax.models.domain import atom_limit
-    from diffrelax.relaxation import relax_each
+    from diffrelax.relaxation import relax_molecules
     from diffrelax.results.journal import Result
     from diffrelax.results.rows import MoleculeRow
 
@@ -80,13 +80,13 @@ def relax(
     def results(left: Iterator[Input]) -> Iterator[list[Result]]:
         for part in read_parts(left, PART, seed=seed, workers=workers, max_atoms=max_atoms):
             molecules = [molecule for _, molecule, _ in part]
-            relaxed = relax_each(
+            relaxed = relax_molecules(
                 molecules, loaded, level=level, noise_level=noise_level, max_error=max_error
             )
-            rows = [MoleculeRow.of_relaxation(one) for one, _ in relaxed]
+            rows = [MoleculeRow.of_relaxation(one) for one in relaxed]
             yield [
-                Result(source, row, one.molecule, carried(source, row), error=error)
-                for (source, *_), row, (one, error) in zip(part, rows, relaxed, strict=True)
+                Result(source, row, one.molecule, carried(source, row), error=one.error)
+                for (source, *_), row, one in zip(part, rows, relaxed, strict=True)
             ]
 
     max_atoms = atom_limit(loaded)

@@ -89,8 +89,8 @@ class Report:
         self._errors += [result.error for result in results if result.error]
 
     def check_errors(self, enough: int = 1) -> None:
-        """Raise the first of so many errors inside, if nothing else has come: of no molecule."""
-        if len(self._errors) >= enough and len(self._errors) == self.n_done:
+        """Raise the first of so many errors inside, if nothing came out well: of no molecule."""
+        if len(self._errors) >= enough and self.n_bad == self.n_done:
             raise self._errors[0]
 
     def finish(self) -> None:

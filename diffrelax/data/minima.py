@@ -7,11 +7,10 @@ rest training. QM9 keeps its own split; what it has on another side is in no oth
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from hashlib import sha256
-from multiprocessing import get_context
 from typing import NamedTuple
 
 import ase
@@ -21,6 +20,7 @@ from tqdm.auto import tqdm
 
 from diffrelax.data.packing import Pair, pack, pair, pair_with
 from diffrelax.data.qm9 import SPLITS, Split
+from diffrelax.files.processes import ordered_map
 from diffrelax.geometry import bond_matrix
 from diffrelax.molecule import Molecule
 from diffrelax.training.config import TrainingConfig
@@ -96,9 +96,14 @@ def pack_minima(minima: Sequence[Minimum], level: str, *, relax: bool) -> dict[S
     dict of GeometrySet
         For each split; molecules whose bonds cannot be perceived are left out.
     """
-    with ProcessPoolExecutor(mp_context=get_context("forkserver")) as pool:
-        found = pool.map(_relaxed_pair if relax else _given_pair, minima, chunksize=16)
-        pairs = list(tqdm(found, total=len(minima), desc=level, unit="mol", disable=None))
+    made = ordered_map(
+        _relaxed_pair if relax else _given_pair,
+        minima,
+        os.cpu_count() or 1,
+        lost=lambda *_: None,
+        seconds=None,
+    )
+    pairs = list(tqdm(made, total=len(minima), desc=level, unit="mol", disable=None))
     packed = {}
     for split in SPLITS:
         chosen = [

@@ -49,9 +49,15 @@ class Source:
     starts: str = ""
     starts_sha256: str = ""
 
+    @property
+    def digest(self) -> str:
+        """Eight digits that tell its files apart from any others."""
+        return sha256((self.sha256 + self.starts_sha256).encode()).hexdigest()[:8]
+
 
 FILE = Path(__file__).with_name("sources.json")
-SOURCES = tuple(Source(**entries) for entries in json.loads(FILE.read_text())["sources"])
+LISTED = json.loads(FILE.read_text(encoding="utf-8"))["sources"]
+SOURCES = tuple(Source(**entries) for entries in LISTED)
 
 
 def load_published(
@@ -81,7 +87,7 @@ def load_published(
     sides = lru_cache(sides_of_constitutions)  # asked for once, and only where a source is packed
     packed = [
         _packed(
-            cache / f"{source.name}-apart-{source.sha256[:8]}",
+            cache / f"{source.name}-apart-{source.digest}",
             partial(_pack_source, source, folder, sides),
         )
         for source in SOURCES
@@ -173,7 +179,7 @@ def _frames(path: Path, digest: str) -> Iterator[_Frame]:
         raise ValueError(
             f"{path} is another file: its sha256 is {found}, and {digest} was expected"
         )
-    with gzip.open(path, "rt") as file:
+    with gzip.open(path, "rt", encoding="utf-8") as file:
         for line in file:
             about = dict(ENTRY.findall(next(file)))
             rows = [next(file).split() for _ in range(int(line))]

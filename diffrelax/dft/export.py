@@ -55,7 +55,7 @@ def write_input(
     paths = [folder / name for name in files]
     for path, text in reversed(list(zip(paths, files.values(), strict=True))):
         with replacing(path) as part:
-            part.write_text(text)
+            part.write_text(text, encoding="utf-8")
     return paths
 
 

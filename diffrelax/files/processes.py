@@ -5,13 +5,13 @@ from __future__ import annotations
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from threading import Lock
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 LOOK_AHEAD = 256  # items that are read before their turn; bounds memory
 
@@ -88,7 +88,7 @@ class _Pool(Generic[Item, Result]):
         self.threads = ThreadPoolExecutor(workers)
         self.idle: SimpleQueue[_Process | None] = SimpleQueue()
         self.started: set[_Process] = set()
-        self.starting = Lock()
+        self.starting, self.closed = Lock(), False
         for _ in range(workers):
             self.idle.put(None)
 
@@ -96,31 +96,32 @@ class _Pool(Generic[Item, Result]):
         process = self.idle.get()
         try:
             process = process or self.start()
-            try:
-                process.connection.send(item)
-                if process.connection.poll(self.seconds):
-                    result: Result | _Failed = process.connection.recv()
-                    if isinstance(result, _Failed):
-                        raise result.error
-                    return result
-                reason = f"it took longer than {self.seconds:g} s"
-            except (EOFError, BrokenPipeError, ConnectionResetError):
-                reason = "the process that worked on it died"
+            result: Result | _Failed = process.work(item, self.seconds)
+        except _LostError as error:
+            assert process is not None
             process.kill()
             self.started.discard(process)
             process = None
-            return self.lost(item, reason)
+            return self.lost(item, str(error))
         finally:
             self.idle.put(process)
+        if isinstance(result, _Failed):
+            raise result.error
+        return result
 
     def start(self) -> _Process:
         with self.starting:
+            if self.closed:
+                raise CancelledError
             process = _Process(self.function)
             self.started.add(process)
+        process.wait()
         return process
 
     def close(self) -> None:
         self.threads.shutdown(wait=False, cancel_futures=True)
+        with self.starting:
+            self.closed = True
         for process in list(self.started):
             process.kill()
 
@@ -132,6 +133,10 @@ class _Failed:
     error: Exception
 
 
+class _LostError(Exception):
+    """A process died or took too long."""
+
+
 class _Process:
     """A process that applies a function to what it is sent."""
 
@@ -141,6 +146,8 @@ class _Process:
         self.process = context.Process(target=_serve, args=(theirs, function), daemon=True)
         self.process.start()
         theirs.close()
+
+    def wait(self) -> None:
         try:
             self.connection.recv()
         except EOFError:
@@ -148,6 +155,15 @@ class _Process:
                 "no worker process can start: let a script do its work under "
                 'if __name__ == "__main__", or use one worker'
             ) from None
+
+    def work(self, item: object, seconds: float | None) -> Any:
+        try:
+            self.connection.send(item)
+            if self.connection.poll(seconds):
+                return self.connection.recv()
+        except (EOFError, OSError):
+            raise _LostError("the process that worked on it died") from None
+        raise _LostError(f"it took longer than {seconds:g} s")
 
     def kill(self) -> None:
         self.process.kill()

@@ -16,9 +16,9 @@ from typing import Any, TypeAlias, TypeGuard
 import ase
 from rdkit import Chem, rdBase
 
+from diffrelax.errors import reason_of
 from diffrelax.files import FORMATS, stem_of, suffix_of
 from diffrelax.files.processes import ordered_map
-from diffrelax.files.smiles import cut_smiles as cut_smiles
 from diffrelax.files.smiles import parse as parse_smiles
 from diffrelax.files.smiles import title as smiles_title
 from diffrelax.files.streams import check_text, read_lines
@@ -319,8 +319,3 @@ def read_object(
         )
     except Exception as error:
         return Rejected(name=source, source=source, reason=reason_of(error))
-
-
-def reason_of(error: Exception) -> str:
-    """Return what an error says, with its kind unless it is meant for people."""
-    return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"

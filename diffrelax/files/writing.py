@@ -10,7 +10,6 @@ from pathlib import Path
 
 from diffrelax.atomic import replacing
 from diffrelax.files import WRITERS, Info, suffix_of
-from diffrelax.files.values import plain_values as plain_values
 from diffrelax.molecule import Molecule
 
 

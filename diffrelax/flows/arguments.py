@@ -24,7 +24,6 @@ from diffrelax.files.reading import (
     ONE,
     Record,
     Rejected,
-    cut_smiles,
     each_record,
     is_path,
     read_object,
@@ -32,6 +31,7 @@ from diffrelax.files.reading import (
     read_smiles,
     smiles_title,
 )
+from diffrelax.files.smiles import cut_smiles
 from diffrelax.files.streams import check_text
 from diffrelax.molecule import Molecule
 from diffrelax.results.documents import (

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from jobflow import Job, Maker, job
 
 from diffrelax.cache import WorkFolder, work_key
-from diffrelax.files.reading import Rejected, cut_smiles
+from diffrelax.files.reading import Rejected
+from diffrelax.files.smiles import cut_smiles
 from diffrelax.flows.arguments import Plain, as_arguments, as_plain, failure, label, read_argument
 from diffrelax.flows.units import Record, find_unit, is_failure, pass_on
 from diffrelax.molecule import Molecule
@@ -129,7 +130,7 @@ class DiffusionRelaxMaker(Maker):
             know the noise level.
         """
         from diffrelax.models.batches import choose_schedule
-        from diffrelax.relaxation import relax_each
+        from diffrelax.relaxation import relax_molecules
 
         model = load_on_worker(self.model, self.device)
         choose_schedule(model, self.noise_level)
@@ -151,14 +152,14 @@ class DiffusionRelaxMaker(Maker):
                 documents[i] = pass_on(given, molecule, key)
             else:
                 new.append((i, key, molecule))
-        relaxed = relax_each(
+        relaxed = relax_molecules(
             [molecule for *_, molecule in new], model, level=level, noise_level=self.noise_level
         )
-        errors = [error for _, error in relaxed if error]
-        if errors and len(errors) == len(molecules):  # of no molecule
+        errors = [relaxation.error for relaxation in relaxed if relaxation.error]
+        if len(errors) == len(molecules) > 1:  # of no molecule
             raise errors[0]
-        for (i, key, molecule), (relaxation, error) in zip(new, relaxed, strict=True):
-            if error:
+        for (i, key, molecule), relaxation in zip(new, relaxed, strict=True):
+            if relaxation.error:
                 lost = Rejected(molecule.name, molecule.smiles, relaxation.reason)
                 documents[i] = failure(lost, stage="relax", key=key)
                 continue
@@ -177,6 +178,8 @@ class DiffusionRelaxMaker(Maker):
             read = read_argument(given)
             what = read.source if isinstance(read, Rejected) else read
         settings: dict[str, Any] = {"noise_level": self.noise_level}
+        if isinstance(what, Molecule) and what.start in model.config.training.starts:
+            settings["start"] = what.start  # which is not read, see `relax_batch`
         if level != model.config.level:
             settings["level"] = level
         return work_key("relax", what, settings, model_sha256=model.sha256, seed=self.seed)

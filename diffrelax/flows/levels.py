@@ -12,8 +12,8 @@ from jobflow import Job, Maker, job
 
 from diffrelax.cache import WorkFolder, work_key
 from diffrelax.dft import DFTSettings
-from diffrelax.errors import OF_THE_MACHINE
-from diffrelax.files.reading import Rejected, reason_of
+from diffrelax.errors import OF_THE_MACHINE, reason_of
+from diffrelax.files.reading import Rejected
 from diffrelax.flows.arguments import as_argument, as_arguments, as_plain, read_argument
 from diffrelax.flows.units import Record, fetch, named, pass_on
 from diffrelax.levels import CHEAP_LEVELS, check_installed, check_level

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import ase
 from rdkit import Chem
 
+from diffrelax.errors import reason_of
 from diffrelax.generation.trajectory import Trajectory
 from diffrelax.molecule import Molecule
 
@@ -40,8 +41,8 @@ def judge(atoms: ase.Atoms, trajectory: Trajectory | None = None) -> Generated:
         read = Molecule.from_atoms(atoms)
         reason = _fault(read)
         molecule = None if reason else read
-    except ValueError as error:
-        reason = str(error)
+    except Exception as error:  # of RDKit
+        reason = reason_of(error)
     atoms.info |= {"smiles": molecule.smiles if molecule else "", "reason": reason}
     return Generated(atoms, molecule, reason, trajectory)
 

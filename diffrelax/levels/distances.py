@@ -72,7 +72,8 @@ def plain_name(level: str) -> str:
 @cache
 def measured() -> tuple[Distance, ...]:
     """Return the distances that have been measured."""
-    return tuple(Distance(**row) for row in json.loads(TABLE.read_text())["distances"])
+    rows = json.loads(TABLE.read_text(encoding="utf-8"))["distances"]
+    return tuple(Distance(**row) for row in rows)
 
 
 def nearest_level(wanted: str, known: Sequence[str]) -> Nearest:

@@ -6,10 +6,9 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import warnings
 from collections.abc import Callable
-from contextlib import ExitStack, redirect_stdout, suppress
+from contextlib import redirect_stdout
 from importlib import import_module
 from importlib.util import find_spec
 from io import StringIO
@@ -21,6 +20,7 @@ from ase.calculators.calculator import CalculationFailed, Calculator, SCFError, 
 
 from diffrelax.levels import program_inputs as inputs
 from diffrelax.levels.forces import ForceCalculator
+from diffrelax.levels.running import run_program
 from diffrelax.levels.xtb_program import XTBProgram
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from diffrelax.levels.profiles import Profile
     from diffrelax.molecule import Molecule
 
-GRACE = 5.0  # s, for a program that is told to end
 OLD_RESULTS = ("orca.engrad", "qchem.out")  # or those of the last geometry could be read again
 TROUBLE = re.compile(
     r"\berror\b|\bfail|not converge|\bunknown\b|unrecognized|illegal", re.IGNORECASE
@@ -168,38 +167,10 @@ class _Child:
         stdout: str = "stdout",
     ) -> None:
         folder = Path(directory)
-        with ExitStack() as stack:
-            given = (
-                stack.enter_context((folder / stdin).open("rb")) if stdin else subprocess.DEVNULL
-            )
-            told = stack.enter_context((folder / stdout).open("wb"))
-            errors = stack.enter_context((folder / "stderr").open("wb"))
-            process = subprocess.Popen(
-                [*self._words, *arguments],
-                cwd=folder,
-                stdin=given,
-                stdout=told,
-                stderr=errors,
-                start_new_session=True,  # so that all that it starts can be ended
-            )
-            try:
-                status = process.wait()
-            finally:
-                _end(process)
+        status = run_program([*self._words, *arguments], folder, stdin=stdin, stdout=stdout)
         if status:
             how = f"ended with status {status}" if status > 0 else signal.Signals(-status).name
             raise CalculationFailed(f"{self._name} failed ({how}): {_complaint(folder, stdout)}")
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a program that is still running, with all that it has started."""
-    if process.poll() is not None:
-        return
-    for sign in (signal.SIGTERM, signal.SIGKILL):
-        os.killpg(process.pid, sign)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(GRACE)
-            return
 
 
 def _complaint(folder: Path, stdout: str) -> str:

@@ -22,6 +22,7 @@ from ase.calculators.calculator import CalculationFailed
 from ase.units import Bohr, Hartree
 
 from diffrelax.levels.forces import ForceCalculator
+from diffrelax.levels.running import run_program
 
 if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
@@ -123,19 +124,16 @@ class XTBProgram(ForceCalculator):
         path.unlink(missing_ok=True)
         ase.io.write(folder / "start.xyz", atoms, format="xyz", fmt="%.12f", comment="")
         try:
-            done = subprocess.run(
+            status = run_program(
                 [*self._command, *task],
-                cwd=folder,
-                env=os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=LONGEST_RUN,
+                folder,
+                environment={"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
+                seconds=LONGEST_RUN,
             )
         except subprocess.TimeoutExpired:
             raise CalculationFailed(f"xtb was ended, as it ran for {LONGEST_RUN:g} s") from None
         if not path.exists():
-            raise CalculationFailed(f"xtb failed: {_complaint(done)}")
+            raise CalculationFailed(f"xtb failed: {_complaint(folder, status)}")
         return path
 
 
@@ -176,12 +174,13 @@ def _numbers(engrad: Path) -> list[float]:
     return [float(value) for value in values[1 : 2 + 3 * n_atoms]]
 
 
-def _complaint(done: subprocess.CompletedProcess[str]) -> str:
+def _complaint(folder: Path, status: int) -> str:
     """Find what the program says of why it stopped, or how it ended."""
-    trace = re.findall(r"^-\d+- (.*)$", done.stdout + done.stderr, re.MULTILINE)
+    told = "".join((folder / name).read_text(errors="replace") for name in ("stdout", "stderr"))
+    trace = re.findall(r"^-\d+- (.*)$", told, re.MULTILINE)
     causes = [line for line in trace if not line.endswith("terminated")]
     if causes:
         return "; ".join(causes)
-    if done.returncode < 0:
-        return f"killed by {signal.Signals(-done.returncode).name}: more stack may help (ulimit -s)"
-    return f"it ended with status {done.returncode} without saying why"
+    if status < 0:
+        return f"killed by {signal.Signals(-status).name}: more stack may help (ulimit -s)"
+    return f"it ended with status {status} without saying why"

@@ -15,6 +15,7 @@ from diffrelax.clock import Time, timed
 from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.diffusion.reading import Calibration, Relaxed, relax_by_reading
 from diffrelax.diffusion.schedule import RelaxationSchedule, relax_positions
+from diffrelax.errors import each_or_error
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 from diffrelax.network.network import Theory
@@ -99,7 +100,7 @@ def batches(molecules: Mapping[Any, Molecule]) -> Iterator[list[Any]]:
 
 def relax_batches(
     starts: Sequence[Sequence[Molecule]], model: Model, *settings: Any
-) -> Iterator[tuple[list[End], Time]]:
+) -> Iterator[tuple[list[End | Exception], Time]]:
     """Relax batches one after another, on a processor several at once, each in one thread.
 
     The network's products are too small to be divided among threads.
@@ -114,22 +115,26 @@ def relax_batches(
 
     Yields
     ------
-    list of End
+    list of End or Exception
+        An error inside in place of an end that it costs.
     Time
         That it took; of its thread where there are several.
     """
+
+    def relax(batch: Sequence[Molecule]) -> list[End | Exception]:
+        return each_or_error(lambda some: relax_batch(some, model, *settings), batch)
+
+    def relax_in_time(batch: Sequence[Molecule]) -> tuple[list[End | Exception], Time]:
+        begun = Time.of_thread()
+        return relax(batch), Time.of_thread() - begun
+
     threads = torch.get_num_threads() if model.device.type == "cpu" else 1
     if min(threads, len(starts)) <= 1:
-        yield from timed(relax_batch(batch, model, *settings) for batch in starts)
+        yield from timed(map(relax, starts))
         return
-
-    def relax(batch: Sequence[Molecule]) -> tuple[list[End], Time]:
-        begun = Time.of_thread()
-        return relax_batch(batch, model, *settings), Time.of_thread() - begun
-
     pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
     try:
-        yield from pool.map(relax, starts)
+        yield from pool.map(relax_in_time, starts)
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)  # a part of it is set for all threads

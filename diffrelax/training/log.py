@@ -66,10 +66,10 @@ def begin_log(folder: Path, step: int) -> None:
     for name, columns in ((LOG, COLUMNS), (VALIDATION_LOG, VALIDATION_COLUMNS)):
         kept, path = [], folder / name
         if path.exists():
-            with path.open(newline="") as file:
+            with path.open(newline="", encoding="utf-8") as file:
                 rows = csv.DictReader(file)
                 kept = [r for r in rows if None not in r.values() and int(r["step"]) <= step]
-        with replacing(path) as part, part.open("w", newline="") as file:
+        with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(kept)
@@ -94,9 +94,9 @@ def write_row(
             row[name] = f"{sums[name] / count:.5f}"
     if errors:
         row |= {name: f"{np.mean([getattr(e, name) for e in errors]):.4f}" for name in ERRORS}
-    with (folder / LOG).open("a", newline="") as file:
+    with (folder / LOG).open("a", newline="", encoding="utf-8") as file:
         csv.DictWriter(file, COLUMNS).writerow(row)
-    with (folder / VALIDATION_LOG).open("a", newline="") as file:
+    with (folder / VALIDATION_LOG).open("a", newline="", encoding="utf-8") as file:
         for one in errors:
             values = {name: f"{getattr(one, name):.4f}" for name in ERRORS}
             csv.DictWriter(file, VALIDATION_COLUMNS).writerow(

@@ -18,6 +18,7 @@ from diffrelax.benchmark.speedup import units
 from diffrelax.files.reading import read_molecules
 from diffrelax.files.writing import write_molecules
 from diffrelax.levels import batch
+from diffrelax.models import batches
 from diffrelax.molecule import Molecule
 
 PROGRAM = Path(sys.executable).with_name("diffrelax")
@@ -44,9 +45,9 @@ def test_the_same_command_goes_on_where_it_was_interrupted(run, tmp_path, librar
     def interrupt(molecules, *arguments, **options):
         if any(molecule.name == "e" for molecule in molecules):
             raise KeyboardInterrupt
-        return relax_molecules(molecules, *arguments, **options)
+        return whole(molecules, *arguments, **options)
 
-    relax_molecules = relaxation.relax_molecules
+    whole = relaxation.relax_molecules
     monkeypatch.setattr("diffrelax.cli.relax.PART", 2)
     output, straight = tmp_path / "out.extxyz", tmp_path / "straight.extxyz"
     run("relax", library, "-o", straight)
@@ -54,7 +55,7 @@ def test_the_same_command_goes_on_where_it_was_interrupted(run, tmp_path, librar
     status, out, err = run("relax", library, "-o", output)
     assert status == 130 and len(out.splitlines()) == 4
     assert "interrupted: 4 of 5 molecules are done" in err and "the same command goes on" in err
-    monkeypatch.setattr(relaxation, "relax_molecules", relax_molecules)
+    monkeypatch.setattr(relaxation, "relax_molecules", whole)
     status, out, err = run("relax", library, "-o", output)
     assert status == 1 and out.startswith("e  relaxed") and out.count("\n") == 1
     assert "4 molecules done before, going on from there" in err
@@ -213,7 +214,7 @@ def test_an_error_inside_is_told_from_bad_usage(run, monkeypatch):
 
         return np.zeros(2) + np.zeros(3)
 
-    monkeypatch.setattr(relaxation, "relax_molecules", broken)
+    monkeypatch.setattr(batches, "relax_batch", broken)
     status, out, err = run("relax", "CCO name")
     assert status == 3 and out.startswith("name  failed: an error inside, ValueError: operands")
     aim, first, second = err.splitlines()
@@ -222,7 +223,7 @@ def test_an_error_inside_is_told_from_bad_usage(run, monkeypatch):
     assert second.endswith("diffrelax --debug relax 'CCO name'")
     status, _, err = run("--debug", "relax", "CCO name")
     assert status == 3 and "Traceback" in err and "np.zeros(3)" in err
-    monkeypatch.setattr(relaxation, "relax_molecules", lambda *_, **__: {}["missing"])
+    monkeypatch.setattr(batches, "relax_batch", lambda *_, **__: {}["missing"])
     status, _, err = run("relax", "CCO")
     assert status == 3 and "KeyError: 'missing'" in err
     status, _, err = run("relax", "CCO", "--seed", "-1")
@@ -233,10 +234,10 @@ def test_an_error_inside_costs_one_molecule_only(run, tmp_path, library, monkeyp
     def broken(molecules, *arguments, **options):
         if any(molecule.name == "c" for molecule in molecules):
             raise KeyError("odd")
-        return relax_molecules(molecules, *arguments, **options)
+        return whole(molecules, *arguments, **options)
 
-    relax_molecules = relaxation.relax_molecules
-    monkeypatch.setattr(relaxation, "relax_molecules", broken)
+    whole = batches.relax_batch
+    monkeypatch.setattr(batches, "relax_batch", broken)
     status, out, _ = run("relax", library, "-o", tmp_path / "out.sdf")
     assert status == 1 and "c  failed: an error inside, KeyError: 'odd'" in out.splitlines()
     assert [one.name for one in read_molecules(tmp_path / "out.sdf")] == ["a", "d", "e"]
@@ -259,7 +260,7 @@ def test_an_error_inside_at_the_first_molecule_costs_only_that(run, tmp_path, mo
             raise KeyError("odd")
         return whole(molecules, *arguments, **options)
 
-    where, name = (batch, "relax_many") if command == "minima" else (relaxation, "relax_molecules")
+    where, name = (batch, "relax_many") if command == "minima" else (batches, "relax_batch")
     whole = getattr(where, name)
     monkeypatch.setattr(where, name, broken)
     output = tmp_path / ("inputs" if command == "export" else "out.extxyz")
@@ -278,11 +279,11 @@ def test_an_error_inside_at_the_first_molecule_costs_only_that(run, tmp_path, mo
 
 
 def test_an_error_that_all_molecules_meet_ends_the_command(run, tmp_path, monkeypatch, library):
-    monkeypatch.setattr(relaxation, "relax_molecules", lambda *_, **__: {}["missing"])
+    monkeypatch.setattr(batches, "relax_batch", lambda *_, **__: {}["missing"])
     monkeypatch.setattr("diffrelax.cli.relax.PART", 2)
     monkeypatch.setattr("diffrelax.cli.report.ENOUGH", 2)
     status, out, err = run("relax", library, "-o", tmp_path / "out.sdf")
-    assert status == 3 and len(out.splitlines()) == 2 and "KeyError: 'missing'" in err
+    assert status == 3 and len(out.splitlines()) == 4 and "KeyError: 'missing'" in err
 
 
 def test_a_pipe_that_is_closed_does_not_end_in_a_traceback(tmp_path):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator
 from itertools import count, islice
@@ -40,7 +41,7 @@ def test_an_error_is_raised_here_and_costs_no_process():
 def test_results_do_not_wait_for_later_items():
     def slow() -> Iterator[int]:
         yield 0
-        time.sleep(3)
+        time.sleep(8)
         for number in (1, 2):
             yield number
             time.sleep(0.5)
@@ -57,6 +58,26 @@ def test_a_process_that_hangs_is_killed():
     results = list(ordered_map(work, [1, "sleep", 2], 2, lost, 2.0))
     assert results == [1, "sleep: it took longer than 2 s", 2]
     assert time.monotonic() - begun < 50
+
+
+def test_none_starts_or_works_once_it_is_closed(tmp_path):
+    items = ["pid", *(tmp_path / str(i) for i in range(8))]
+    results = ordered_map(work, items, 4, lost, None)
+    assert isinstance(next(results), int)
+    begun = time.monotonic()
+    results.close()
+    pool = [thread for thread in threading.enumerate() if "ThreadPool" in thread.name]
+    for thread in pool:
+        thread.join(30)
+    assert time.monotonic() - begun < 20
+    assert not any(path.exists() for path in items[1:])
+
+
+@pytest.mark.parametrize("item", ["end of file", "fail"])
+def test_an_error_of_the_work_is_not_taken_for_a_dead_process(item):
+    results = ordered_map(work, [item], 2, lost, 60)
+    with pytest.raises((EOFError, OSError), match="disk"):
+        next(results)
 
 
 def test_items_are_taken_as_they_are_needed():

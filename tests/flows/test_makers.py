@@ -17,7 +17,7 @@ from monty.json import MontyDecoder, MontyEncoder
 from rdkit import Chem
 from source_tree import OLDER
 
-from diffrelax import levels, relaxation
+from diffrelax import levels
 from diffrelax.cache import WorkFolder
 from diffrelax.dft.recorder import Call, Recorder
 from diffrelax.files.reading import Rejected
@@ -28,14 +28,16 @@ from diffrelax.flows import (
     ForceFieldRelaxMaker,
     RelaxFlowMaker,
     StaticMaker,
-    batches,
 )
+from diffrelax.flows import batches as flow_batches
 from diffrelax.flows.arguments import as_arguments, atomic_numbers, failure, read_argument
 from diffrelax.flows.levels import MoleculeMaker
 from diffrelax.flows.summary import summary_row
 from diffrelax.flows.units import HANDED, Record, fetch
+from diffrelax.models import batches as model_batches
 from diffrelax.molecule import Molecule
 from diffrelax.results.documents import read_document
+from diffrelax.results.molecules import MoleculeDocument
 
 CHEAP_DFT = {"xc": "lda,vwn", "basis": "sto-3g", "hessian": "none"}
 
@@ -205,17 +207,30 @@ def test_an_error_inside_costs_one_molecule_of_its_batch(tmp_path: Path, monkeyp
             raise KeyError("odd")
         return whole(molecules, *arguments, **options)
 
-    whole = relaxation.relax_molecules
+    whole = model_batches.relax_batch
     maker, inputs = DiffusionRelaxMaker(work=str(tmp_path)), ["CO bad", "CC good"]
     with monkeypatch.context() as inside:
-        inside.setattr(relaxation, "relax_molecules", broken)
+        inside.setattr(model_batches, "relax_batch", broken)
         for _ in range(2):  # also where the other is found
             bad, good = run(maker.make(inputs))
             assert (bad["kind"], bad["stage"], good["verdict"]) == ("failure", "relax", "relaxed")
             assert bad["reason"] == "an error inside, KeyError: 'odd'"
+        (bad,) = run(maker.make("CO bad"))
+        assert bad["kind"] == "failure"
         with pytest.raises(ValueError, match="has no outputs"):
-            run(maker.make("CO bad"))
+            run(maker.make(["CO bad", "CCO bad"]))
     assert [one["verdict"] for one in run(maker.make(inputs))] == ["relaxed", "relaxed"]
+
+
+def test_a_start_of_a_force_field_is_another_unit_than_given_coordinates(tmp_path: Path) -> None:
+    embedded = Molecule.from_smiles("N")
+    given = embedded.with_positions(embedded.positions, "given")
+    maker = DiffusionRelaxMaker(work=str(tmp_path))
+    first, second = (
+        run(maker.make(MoleculeDocument.from_molecule(m).model_dump(mode="json")))[0]
+        for m in (embedded, given)
+    )
+    assert first["key"] != second["key"]
 
 
 def test_a_file_of_one_molecule_is_an_argument(tmp_path: Path) -> None:
@@ -393,7 +408,7 @@ def test_settings_of_a_maker_are_checked_and_updated() -> None:
 def test_a_model_of_several_levels_aims_at_the_one_nearest_to_what_follows(
     tmp_path: Path, several, monkeypatch
 ) -> None:
-    monkeypatch.setattr(batches, "load_on_worker", lambda name, device: several)
+    monkeypatch.setattr(flow_batches, "load_on_worker", lambda name, device: several)
     reasons, keys = [], []
     for theory in ("", "r2scan-3c", "b3lyp/sto-3g"):
         maker = DiffusionRelaxMaker(towards=theory, work=str(tmp_path))

@@ -258,6 +258,7 @@ def test_an_interruption_ends_the_program_and_what_it_started(tmp_path: Path, fo
 
     def interrupt(*_: object) -> None:
         if (tmp_path / "pids").exists():
+            signal.setitimer(signal.ITIMER_REAL, 0)
             raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGALRM, interrupt)

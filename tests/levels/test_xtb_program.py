@@ -152,10 +152,12 @@ def test_an_atom_is_relaxed_already(level: str) -> None:
 
 def test_a_program_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "xtb"
-    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    program.write_text(f"#!/bin/sh\nsleep 60 &\necho $! > {tmp_path}/started\nwait\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    monkeypatch.setattr("diffrelax.levels.xtb_program.LONGEST_RUN", 0.2)
+    monkeypatch.setattr("diffrelax.levels.xtb_program.LONGEST_RUN", 2)
     relaxed = relax_at_level(Molecule.from_smiles("O"), "gfn-ff")
     assert not relaxed.converged
-    assert "xtb was ended, as it ran for 0.2 s" in relaxed.reason
+    assert "xtb was ended, as it ran for 2 s" in relaxed.reason
+    started = Path("/proc", (tmp_path / "started").read_text().strip(), "stat")
+    assert not started.exists() or started.read_text().split()[2] == "Z"

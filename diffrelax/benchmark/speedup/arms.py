@@ -13,6 +13,7 @@ from diffrelax.choices import Optimizer
 from diffrelax.clock import NO_TIME, Time, timed
 from diffrelax.dft import DFTSettings
 from diffrelax.dft.optimization import check_settings
+from diffrelax.dft.settings import NEWTON
 from diffrelax.files.reading import Rejected
 from diffrelax.levels import CHEAP_LEVELS, check_installed, relax_at_level
 from diffrelax.molecule import Molecule
@@ -47,8 +48,13 @@ class SpeedupArm(NamedTuple):
         return f"{self.start}, {self.recipe}"
 
     def settings(self, level: DFTSettings) -> DFTSettings:
-        """Return the settings of this arm at a level of theory."""
-        return level.model_copy(update=RECIPES[self.recipe])
+        """Return the settings of this arm at a level of theory.
+
+        Recipes from whose first step the end cannot be predicted do not do so.
+        """
+        recipe = RECIPES[self.recipe]
+        predicts = recipe["hessian"] != "none" and recipe["optimizer"] in NEWTON
+        return level.model_copy(update=recipe | {"one_call": level.one_call and predicts})
 
 
 def recipe_of(settings: DFTSettings) -> str:

@@ -400,4 +400,9 @@ def test_recipes_set_the_optimizer_and_its_hessian() -> None:
     geometric = SpeedupArm("mmff94", "geometric+hessian").settings(LEVEL)
     assert (geometric.optimizer, geometric.hessian) == ("geometric", "gfn2-xtb")
     assert reference_settings(geometric).fmax == 0.003
+    predicted = LEVEL.model_copy(update={"one_call": True})
+    for recipe, predicts in {"bfgs": False, "tric+hessian": True, "sella+hessian": False,
+                             "geometric+hessian": False, "bfgs+hessian": True}.items():  # fmt: skip
+        settings = SpeedupArm("mmff94", recipe).settings(predicted)
+        assert settings.one_call == predicts and DFTSettings.model_validate(settings.model_dump())
     assert reference_settings(LEVEL).optimizer == LEVEL.optimizer

@@ -1,0 +1,72 @@
+"""Programs that run in a folder, and end with what waits for them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+GRACE = 5.0  # s, for a program that is told to end
+
+
+def run_program(
+    words: Sequence[str],
+    folder: Path,
+    *,
+    stdin: str | None = None,
+    stdout: str = "stdout",
+    environment: Mapping[str, str] | None = None,
+    seconds: float | None = None,
+) -> int:
+    """Run a program in a folder, without a shell, and return its status.
+
+    When it is interrupted, or takes too long, it is ended, and what it has started is, too.
+
+    Parameters
+    ----------
+    words : sequence of str
+        The program and its arguments.
+    folder : path
+        Where it runs, and where the file ``stderr`` has its complaints.
+    stdin, stdout : str
+        Files in that folder.
+    environment : mapping of str to str, optional
+        Variables besides those that are set.
+    seconds : float, s, optional
+        How long it may take.
+
+    Raises
+    ------
+    subprocess.TimeoutExpired
+        If it takes longer.
+    """
+    with ExitStack() as stack:
+        given = stack.enter_context((folder / stdin).open("rb")) if stdin else subprocess.DEVNULL
+        told = stack.enter_context((folder / stdout).open("wb"))
+        errors = stack.enter_context((folder / "stderr").open("wb"))
+        process = subprocess.Popen(
+            words,
+            cwd=folder,
+            env=os.environ | (environment or {}),
+            stdin=given,
+            stdout=told,
+            stderr=errors,
+            start_new_session=True,  # so that all that it starts can be ended
+        )
+        try:
+            return process.wait(seconds)
+        finally:
+            _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is not None:
+        return
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        os.killpg(process.pid, sign)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE)
+            return
