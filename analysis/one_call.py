@@ -40,9 +40,9 @@ from diffrelax.benchmark.speedup.units import Units
 from diffrelax.cache import WorkFolder
 from diffrelax.clock import NO_TIME
 from diffrelax.data.qm9 import load_qm9
-from diffrelax.dft.hessian import gfn2_hessian
 from diffrelax.dft.recorder import Call
 from diffrelax.levels.aimnet2 import AIMNet2
+from diffrelax.levels.tight_binding import gfn2_hessian
 from diffrelax.models.release import Model, load_model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.identity import heavy_atom_rmsd, identity_change

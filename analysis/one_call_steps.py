@@ -13,10 +13,11 @@ from optimizers import SAME_BASIN
 
 from diffrelax.choices import Optimizer
 from diffrelax.dft.descent import minimise
-from diffrelax.dft.hessian import gfn2_hessian, positive_hessian, softest_curvature
+from diffrelax.dft.hessian import positive_hessian, softest_curvature
 from diffrelax.dft.prediction import Prediction
 from diffrelax.dft.recorder import Call, Recorder
 from diffrelax.geometry import superpose
+from diffrelax.levels.tight_binding import gfn2_hessian
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.identity import heavy_atom_rmsd
 

@@ -20,7 +20,8 @@ from diffrelax.benchmark.speedup.run import reference_settings
 from diffrelax.benchmark.speedup.units import Units
 from diffrelax.cache import WorkFolder
 from diffrelax.data.qm9 import load_qm9
-from diffrelax.dft.hessian import gfn2_hessian, vibrations
+from diffrelax.dft.hessian import vibrations
+from diffrelax.levels.tight_binding import gfn2_hessian
 from diffrelax.molecule.identity import same_minimum
 from diffrelax.results.documents import MinimisationDocument
 

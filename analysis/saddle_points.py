@@ -17,9 +17,10 @@ from diffrelax.benchmark.speedup.run import reference_settings, run_arm
 from diffrelax.benchmark.speedup.units import Units
 from diffrelax.cache import WorkFolder
 from diffrelax.data.qm9 import load_qm9
-from diffrelax.dft.hessian import gfn2_hessian, vibrations
+from diffrelax.dft.hessian import vibrations
 from diffrelax.dft.minimum import NOISE, frequency_along
 from diffrelax.levels.density_functional import DensityFunctional, mean_field
+from diffrelax.levels.tight_binding import gfn2_hessian
 from diffrelax.molecule import Molecule
 from diffrelax.results.documents import MinimisationDocument
 

@@ -16,10 +16,11 @@ from dft_speedup import B3LYP, about, about_model, chosen
 from records import store
 
 from diffrelax.data.qm9 import load_qm9
-from diffrelax.dft.hessian import gfn2_hessian, positive_hessian
+from diffrelax.dft.hessian import positive_hessian
 from diffrelax.dft.minimisers import bfgs
 from diffrelax.dft.recorder import Call, Recorder
 from diffrelax.levels.density_functional import DensityFunctional, mean_field
+from diffrelax.levels.tight_binding import gfn2_hessian
 from diffrelax.models.release import load_model
 from diffrelax.molecule import Molecule
 from diffrelax.relaxation import relax_molecules

@@ -8,12 +8,13 @@ import numpy as np
 from ase.calculators.calculator import CalculationFailed
 
 from diffrelax.clock import NO_TIME, Time
-from diffrelax.dft.hessian import gfn2_hessian, positive_hessian, softest_curvature
+from diffrelax.dft.hessian import positive_hessian, softest_curvature
 from diffrelax.dft.internal import geometric, tric
 from diffrelax.dft.minimisers import Minimiser, bfgs, sella
 from diffrelax.dft.minimum import Curvature, look, push_off
 from diffrelax.dft.recorder import Checker, Foreseen, Recorder
 from diffrelax.dft.settings import DFTSettings
+from diffrelax.levels.tight_binding import gfn2_hessian
 from diffrelax.molecule.identity import identity_change
 
 if TYPE_CHECKING:

@@ -6,70 +6,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from ase.data import atomic_masses
-from ase.units import Bohr, Hartree, _amu, _e, _hbar, invcm, m
+from ase.units import _amu, _e, _hbar, invcm, m
 from scipy.linalg import null_space
-from tblite.interface import Calculator
-from threadpoolctl import threadpool_limits
-
-from diffrelax.levels.differences import hessian_by_differences
-from diffrelax.levels.solvents import born_solvation
 
 if TYPE_CHECKING:
     from diffrelax.choices import Optimizer
     from diffrelax.molecule import Molecule
 
-STEP = 0.005  # Å
 FLOOR = 1.0  # eV/Å²
 INTERNAL_FLOOR = 0.1  # eV/Å²
 SHORTEST_STEP = 0.03  # Å
 STRAIGHT = 0.1  # Å, root of the sum of squared distances from an axis: of no motion, but a bend
-
-
-def gfn2_hessian(molecule: Molecule, solvent: str = "") -> np.ndarray:
-    """Second derivatives of the GFN2-xTB energy by central differences of its gradient.
-
-    Each displaced calculation starts from the density at the given geometry. One thread is used
-    (see `diffrelax.levels.tight_binding`).
-
-    Parameters
-    ----------
-    molecule : Molecule
-    solvent : str
-        See `diffrelax.levels.solvents`; of it the generalized Born model takes the dielectric
-        constant. Empty in the gas phase.
-
-    Returns
-    -------
-    (3 n_atoms, 3 n_atoms) array, eV/Å²
-        Symmetric.
-
-    Raises
-    ------
-    RuntimeError
-        If GFN2-xTB lacks an element or its SCF does not converge.
-    """
-    with threadpool_limits(limits=1, user_api="openmp"):
-        calculator = Calculator(
-            "GFN2-xTB",
-            molecule.numbers,
-            molecule.positions / Bohr,
-            float(molecule.charge),
-            molecule.multiplicity - 1,
-        )
-        calculator.set("verbosity", 0)
-        if solvent:
-            model, *arguments = born_solvation(solvent)
-            calculator.add(f"{model}-solvation", *arguments)
-        reference = calculator.singlepoint()
-
-        def forces(shifts: np.ndarray) -> np.ndarray:
-            gradients = []
-            for positions in molecule.positions + shifts:
-                calculator.update(positions=positions / Bohr)
-                gradients.append(calculator.singlepoint(reference, copy=True).get("gradient"))
-            return -np.array(gradients) * Hartree / Bohr
-
-        return hessian_by_differences(forces, molecule.n_atoms, STEP)
 
 
 def rigid_motions(positions: np.ndarray) -> np.ndarray:

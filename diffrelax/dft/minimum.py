@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from diffrelax.dft.hessian import gfn2_hessian, vibrations, wavenumber
+from diffrelax.dft.hessian import vibrations, wavenumber
+from diffrelax.levels.tight_binding import gfn2_hessian
 
 if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator

@@ -28,7 +28,7 @@ from diffrelax.dft.thermochemistry import standard_state, thermochemistry
 from diffrelax.extras import find_extra
 from diffrelax.files.reading import Input, read_one
 from diffrelax.levels import check_installed
-from diffrelax.levels.density_functional import check_basis
+from diffrelax.levels.basis import check_basis
 from diffrelax.levels.functionals import read_functional
 from diffrelax.levels.profiles import Profile
 from diffrelax.levels.programs import check_program

@@ -109,7 +109,7 @@ class DFTSettings(Entries):
         xc = values.get("xc")
         if not (isinstance(xc, str) and _is_composite(xc)):
             return values
-        from diffrelax.levels.density_functional import choose_basis  # takes PySCF
+        from diffrelax.levels.basis import choose_basis  # takes PySCF
         from diffrelax.levels.functionals import read_functional
 
         given = values.get("basis", cls.model_fields["basis"].default)

@@ -142,7 +142,7 @@ def _resources(metadata: dict[str, Any], config: FlowConfig) -> StageResources:
 
 
 def _n_functions(formula: str, basis: str) -> int:
-    from diffrelax.levels.density_functional import count_functions
+    from diffrelax.levels.basis import count_functions
 
     try:
         return count_functions(ase.Atoms(formula).numbers, basis)

@@ -1,18 +1,24 @@
-"""GFN2-xTB as an ASE calculator."""
+"""GFN2-xTB by tblite: an ASE calculator, and second derivatives."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import ase
+import numpy as np
 from ase.calculators.calculator import all_changes
+from ase.units import Bohr, Hartree
 from tblite.ase import TBLite
-from threadpoolctl import ThreadpoolController
+from tblite.interface import Calculator
+from threadpoolctl import ThreadpoolController, threadpool_limits
 
+from diffrelax.levels.differences import hessian_by_differences
 from diffrelax.levels.xtb_program import check_heaviest
 
 if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
+
+STEP = 0.005  # Å
 
 
 class TightBinding(TBLite):
@@ -54,3 +60,52 @@ class TightBinding(TBLite):
         """Evaluate energy (eV), forces (eV/Å) and the other properties that tblite has."""
         with self._threads.limit(limits=1, user_api="openmp"):
             super().calculate(atoms, properties, system_changes)
+
+
+def gfn2_hessian(molecule: Molecule, solvent: str = "") -> np.ndarray:
+    """Second derivatives of the GFN2-xTB energy by central differences of its gradient.
+
+    Each displaced calculation starts from the density at the given geometry. One thread is used
+    (see `TightBinding`).
+
+    Parameters
+    ----------
+    molecule : Molecule
+    solvent : str
+        See `diffrelax.levels.solvents`; of it the generalized Born model takes the dielectric
+        constant. Empty in the gas phase.
+
+    Returns
+    -------
+    (3 n_atoms, 3 n_atoms) array, eV/Å²
+        Symmetric.
+
+    Raises
+    ------
+    RuntimeError
+        If GFN2-xTB lacks an element or its SCF does not converge.
+    """
+    with threadpool_limits(limits=1, user_api="openmp"):
+        calculator = Calculator(
+            "GFN2-xTB",
+            molecule.numbers,
+            molecule.positions / Bohr,
+            float(molecule.charge),
+            molecule.multiplicity - 1,
+        )
+        calculator.set("verbosity", 0)
+        if solvent:
+            from diffrelax.levels.solvents import born_solvation  # takes PySCF
+
+            model, *arguments = born_solvation(solvent)
+            calculator.add(f"{model}-solvation", *arguments)
+        reference = calculator.singlepoint()
+
+        def forces(shifts: np.ndarray) -> np.ndarray:
+            gradients = []
+            for positions in molecule.positions + shifts:
+                calculator.update(positions=positions / Bohr)
+                gradients.append(calculator.singlepoint(reference, copy=True).get("gradient"))
+            return -np.array(gradients) * Hartree / Bohr
+
+        return hessian_by_differences(forces, molecule.n_atoms, STEP)

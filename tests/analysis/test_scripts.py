@@ -22,7 +22,6 @@ from diffrelax.benchmark.speedup.arms import Subject
 from diffrelax.benchmark.speedup.run import Outcome
 from diffrelax.clock import NO_TIME
 from diffrelax.dft import DFTRelaxation, DFTSettings
-from diffrelax.dft.hessian import gfn2_hessian
 from diffrelax.dft.recorder import Call
 from diffrelax.diffusion.reading import Calibration, ErrorBound
 from diffrelax.diffusion.schedule import RelaxationSchedule, relax_positions
@@ -30,6 +29,7 @@ from diffrelax.files.reading import read_molecules
 from diffrelax.generation import Generated, Trajectory
 from diffrelax.geometry import geometry_errors
 from diffrelax.levels import get_calculator, relax_at_level
+from diffrelax.levels.tight_binding import gfn2_hessian
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 from diffrelax.training.geometries import GeometrySet, collate

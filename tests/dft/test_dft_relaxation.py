@@ -11,9 +11,10 @@ from pydantic import ValidationError
 
 from diffrelax.dft import DFTRelaxation, DFTSettings, relax_dft
 from diffrelax.dft.descent import MINIMISERS
-from diffrelax.dft.hessian import gfn2_hessian, positive_hessian, vibrations
+from diffrelax.dft.hessian import positive_hessian, vibrations
 from diffrelax.levels import get_calculator
 from diffrelax.levels.density_functional import DensityFunctional
+from diffrelax.levels.tight_binding import gfn2_hessian
 from diffrelax.molecule import Molecule
 
 

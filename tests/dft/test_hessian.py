@@ -3,13 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from diffrelax.dft.hessian import (
-    gfn2_hessian,
-    positive_hessian,
-    rigid_motions,
-    vibrations,
-)
+from diffrelax.dft.hessian import positive_hessian, rigid_motions, vibrations
 from diffrelax.levels import get_calculator, relax_at_level
+from diffrelax.levels.tight_binding import gfn2_hessian
 from diffrelax.molecule import Molecule
 
 

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from diffrelax.dft import DFTSettings
-from diffrelax.dft.hessian import gfn2_hessian, positive_hessian
+from diffrelax.dft.hessian import positive_hessian
 from diffrelax.dft.internal import geometric, tric
 from diffrelax.dft.minimisers import bfgs, criterion, sella
 from diffrelax.dft.optimization import check_settings
 from diffrelax.dft.recorder import Recorder
 from diffrelax.levels import get_calculator
+from diffrelax.levels.tight_binding import gfn2_hessian
 from diffrelax.molecule import Molecule
 
 MINIMISERS = {"bfgs": bfgs, "tric": tric, "geometric": geometric}

@@ -11,11 +11,12 @@ from ase.calculators.calculator import Calculator
 from diffrelax.clock import NO_TIME
 from diffrelax.dft import DFTRelaxation, DFTSettings, relax_dft
 from diffrelax.dft.descent import minimise
-from diffrelax.dft.hessian import gfn2_hessian, internal_forces, positive_hessian
+from diffrelax.dft.hessian import internal_forces, positive_hessian
 from diffrelax.dft.prediction import FORCE_BOUND, LONGEST, predict
 from diffrelax.dft.recorder import Call, Recorder
 from diffrelax.geometry import superpose
 from diffrelax.levels.density_functional import DensityFunctional
+from diffrelax.levels.tight_binding import gfn2_hessian
 from diffrelax.molecule import Molecule
 from diffrelax.results.documents import MinimisationDocument, read_document
 from diffrelax.results.provenance import Provenance

@@ -8,10 +8,11 @@ import pytest
 from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
 from ase.optimize import BFGS
 
-from diffrelax.dft.hessian import gfn2_hessian, positive_hessian, softest_curvature
+from diffrelax.dft.hessian import positive_hessian, softest_curvature
 from diffrelax.dft.recorder import Recorder
 from diffrelax.dft.trust_radius import NOISE, _newton_step, minimise
 from diffrelax.levels import get_calculator
+from diffrelax.levels.tight_binding import gfn2_hessian
 from diffrelax.molecule import Molecule
 
 

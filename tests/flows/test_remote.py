@@ -15,7 +15,8 @@ from diffrelax.flows.queue import FlowQueue, explain, kill_reason
 from diffrelax.flows.remote import ask_for_resources, check_sizes, find_flow, flow_key
 from diffrelax.flows.resources import StageResources, dft_resources, manager_config
 from diffrelax.flows.run import run_flow
-from diffrelax.levels.density_functional import count_functions, mean_field
+from diffrelax.levels.basis import count_functions
+from diffrelax.levels.density_functional import mean_field
 from diffrelax.models import release as models
 from diffrelax.models.release import load_model
 from diffrelax.molecule import Molecule

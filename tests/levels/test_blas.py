@@ -20,7 +20,7 @@ print(pyscf_kernels())
 )
 @pytest.mark.parametrize(
     "first",
-    ["diffrelax.levels.density_functional", "diffrelax.levels.pople",
+    ["diffrelax.levels.density_functional", "diffrelax.levels.basis", "diffrelax.levels.pople",
      "diffrelax.benchmark.speedup.units"],
 )  # fmt: skip
 def test_pyscf_takes_kernels_for_avx2(first):

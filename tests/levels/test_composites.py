@@ -7,8 +7,9 @@ from ase.units import Bohr, Hartree
 from pyscf import gto
 
 from diffrelax.dft import DFTSettings
+from diffrelax.levels.basis import choose_basis
 from diffrelax.levels.composites import COMPOSITES
-from diffrelax.levels.density_functional import DensityFunctional, choose_basis, mean_field
+from diffrelax.levels.density_functional import DensityFunctional, mean_field
 from diffrelax.levels.functionals import read_functional
 from diffrelax.molecule import Molecule
 

@@ -15,7 +15,8 @@ from pyscf.gto.basis import load
 from threadpoolctl import threadpool_limits
 
 from diffrelax.levels import get_calculator
-from diffrelax.levels.density_functional import DensityFunctional, check_basis, mean_field
+from diffrelax.levels.basis import check_basis
+from diffrelax.levels.density_functional import DensityFunctional, mean_field
 from diffrelax.molecule import Molecule
 
 AMMONIA = ase.Atoms(

@@ -6,10 +6,10 @@ import pytest
 from diffrelax import relax_dft
 from diffrelax.dft import DFTSettings
 from diffrelax.dft.descent import start_hessian
-from diffrelax.dft.hessian import gfn2_hessian
 from diffrelax.levels import get_calculator
 from diffrelax.levels.density_functional import mean_field
 from diffrelax.levels.solvents import dielectric_constant, read_solvent
+from diffrelax.levels.tight_binding import gfn2_hessian
 from diffrelax.molecule import Molecule
 
 SMALL = {"xc": "pbe", "basis": "sto-3g"}

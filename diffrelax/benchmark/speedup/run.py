@@ -15,7 +15,7 @@ from diffrelax.benchmark.speedup.arms import SpeedupArm, Subject
 from diffrelax.benchmark.speedup.units import Units
 from diffrelax.clock import Time
 from diffrelax.dft import DFTSettings
-from diffrelax.levels.density_functional import count_functions
+from diffrelax.levels.basis import count_functions
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.identity import identity_change, same_minimum
 from diffrelax.results.documents import FailureDocument, MinimisationDocument

@@ -1,0 +1,152 @@
+"""Basis sets by their names, as PySCF has them, and molecules that are given one."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from diffrelax.levels.blas import kernels_for_avx2
+from diffrelax.molecule import Molecule
+
+with kernels_for_avx2():
+    from pyscf import gto
+    from pyscf.gto.basis import load_ecp, parse_cp2k, parse_nwchem, parse_nwchem_ecp
+    from pyscf.lib.exceptions import BasisNotFoundError
+
+    from diffrelax.levels.functionals import Functional
+    from diffrelax.levels.pople import is_6_31g_2df_p, shells_6_31g_2df_p
+
+DEFAULT_BASIS = "6-31G(2df,p)"
+PSEUDOPOTENTIALS = ("ccecp", "bfd", "gth")  # PySCF gives them to no basis set by its name
+
+for parser in (parse_cp2k, parse_nwchem, parse_nwchem_ecp):
+    parser.DISABLE_EVAL = True  # or PySCF runs what it cannot read of a basis as Python
+
+
+def choose_basis(functional: Functional, basis: str = DEFAULT_BASIS) -> str:
+    """Return the basis set of a composite method, or the one that is named.
+
+    Raises
+    ------
+    ValueError
+        If another than its own is named for a composite method.
+    """
+    composite = functional.composite
+    if composite is None:
+        return basis
+    if basis.lower() not in (DEFAULT_BASIS.lower(), composite.basis.lower()):
+        raise ValueError(
+            f"{composite.name} has a basis set of its own, {composite.basis}: leave {basis!r} out, "
+            "or take another functional"
+        )
+    return composite.basis
+
+
+def pyscf_molecule(molecule: Molecule, basis: str) -> gto.Mole:
+    """Return PySCF's molecule, with a basis set and the effective core potentials it comes with.
+
+    Raises
+    ------
+    ValueError
+        If PySCF has no such basis set, or it lacks an element.
+    """
+    _refuse_unfit(basis)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # advice to install another package
+            mol = gto.M(
+                atom=list(zip(molecule.symbols, molecule.positions.tolist(), strict=True)),
+                basis=shells_6_31g_2df_p(molecule.symbols) if is_6_31g_2df_p(basis) else basis,
+                ecp=_core_potentials(molecule, basis),
+                charge=molecule.charge,
+                spin=molecule.multiplicity - 1,
+                verbose=0,
+            )
+    except (AssertionError, BasisNotFoundError) as error:
+        raise ValueError(
+            f"basis {basis!r} is unknown or does not cover {molecule.formula}: "
+            + " ".join(str(error).split())
+        ) from error
+    if mol.nao == 0:
+        raise ValueError(f"basis {basis!r} has no functions for {molecule.formula}: name another")
+    return mol
+
+
+def _refuse_unfit(basis: str) -> None:
+    """Refuse what PySCF reads as the text of a basis set, and sets that lack their potentials."""
+    if re.sub(r"[-_ ]", "", _table(basis).lower()).startswith(PSEUDOPOTENTIALS):
+        raise ValueError(
+            f"basis {basis!r} is made for pseudopotentials, which are not used here: name one with "
+            "all electrons or with effective core potentials, such as def2-svp"
+        )
+    if "\n" in basis:
+        raise ValueError(f"basis {basis!r} is a text: name a basis set that PySCF has")
+    for path in (basis.partition("@")[0], _table(basis)):
+        if Path(path).is_file():
+            raise ValueError(
+                f"basis {basis!r} is the name of a file here, which PySCF would read instead: "
+                "work in another folder, or name a basis set that PySCF has"
+            )
+
+
+def _table(basis: str) -> str:
+    """Return the name of the table from which PySCF takes a basis, uncontracted or cut or not."""
+    name = basis.partition("@")[0]
+    return name[3:] if name.lower().startswith("unc") else name
+
+
+def count_functions(numbers: Iterable[int], basis: str) -> int:
+    """Count the basis functions of a molecule without its geometry.
+
+    Parameters
+    ----------
+    numbers : iterable of int
+        Atomic numbers.
+    basis : str
+        See `mean_field`.
+
+    Raises
+    ------
+    ValueError
+        If the basis is unknown, or lacks an element.
+    """
+    return sum(_functions_of_atom(int(number), basis) for number in numbers)
+
+
+def check_basis(basis: str) -> None:
+    """Find out whether PySCF has a basis set, whatever elements it covers.
+
+    Raises
+    ------
+    ValueError
+        If it has none of that name for any element up to krypton.
+    """
+    _refuse_unfit(basis)
+    for number in range(1, 37) if basis.strip() else ():
+        with suppress(ValueError):
+            _functions_of_atom(number, basis)
+            return
+    raise ValueError(f"unknown basis {basis!r}: name one that PySCF has, such as def2-svp")
+
+
+@cache
+def _functions_of_atom(number: int, basis: str) -> int:
+    atom = Molecule(np.array([number]), np.zeros((1, 3)), multiplicity=1 + number % 2)
+    return pyscf_molecule(atom, basis).nao
+
+
+def _core_potentials(molecule: Molecule, basis: str) -> dict[str, str]:
+    name, covered = _table(basis), {}
+    for symbol in set(molecule.symbols):
+        try:
+            if load_ecp(name, symbol):
+                covered[symbol] = name
+        except RuntimeError:  # PySCF has no core potentials of that name
+            continue
+    return covered
