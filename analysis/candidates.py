@@ -11,7 +11,7 @@ from typing import NamedTuple
 from rdkit import Chem, rdBase
 from tqdm import tqdm
 
-from diffrelax.data.minima import SEALED, remainder_of, split_of
+from diffrelax.data.minima import SEALED, remainder_of, split_of_constitution
 from diffrelax.data.qm9 import Split
 from diffrelax.molecule.perception import constitution_key
 
@@ -68,7 +68,7 @@ def read(lines: Iterator[str], split: Split) -> Iterator[Candidate]:
     """Yield what may be chosen of a split."""
     for line in lines:
         one = examine(line.split()[0]) if line.strip() else None
-        if one and split_of(one.remainder, one.smiles) == split:
+        if one and split_of_constitution(one.remainder, one.smiles) == split:
             yield one
 
 

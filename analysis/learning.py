@@ -22,7 +22,7 @@ from paper.learning import Agreement, newton_agreement, relaxation_chain, step_a
 from records import how_made, store
 from tqdm import tqdm
 
-from diffrelax.benchmark.sample import MAX_RMSD, MAX_TORSION
+from diffrelax.benchmark.sample import TRAINED_ON
 from diffrelax.benchmark.speedup.units import dft_unit
 from diffrelax.cache import WorkFolder, work_key
 from diffrelax.data.qm9 import load_qm9
@@ -128,7 +128,7 @@ def molecules() -> list[tuple[Molecule, np.ndarray]]:
     Each stands at its MMFF94 geometry, in the basin of the DFT minimum beside it.
     """
     geometries = load_qm9("test")
-    usable = geometries.same_basin(MAX_RMSD, MAX_TORSION)
+    usable = TRAINED_ON.in_basin(geometries.start_rmsd, geometries.start_torsion)
     chosen = []
     for i in [i for i in by_hash(geometries, range(4, 7)) if usable[i]][:N_MOLECULES]:
         rows = geometries.atoms(i)

@@ -22,7 +22,6 @@ from records import how_made, store, write_text
 from scipy.spatial.distance import pdist
 from tqdm import tqdm
 
-from diffrelax.data.minima import split_of
 from diffrelax.data.published import SOURCES, read_source
 from diffrelax.data.qm9 import LEVEL, load_qm9
 from diffrelax.geometry import geometry_errors
@@ -69,7 +68,7 @@ def load(folder: Path) -> dict[str, Minima]:
         source.level: [
             (plain(m.smiles), m.numbers, m.positions, m.smiles, m.charge)
             for m in read_source(source, folder)
-            if split_of(m.remainder, m.name) == "train" and (m.numbers > 1).sum() <= MOST_HEAVY
+            if m.split == "train" and (m.numbers > 1).sum() <= MOST_HEAVY
         ]
         for source in SOURCES
     }

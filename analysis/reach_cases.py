@@ -17,7 +17,7 @@ from rdkit.Chem.Scaffolds.MurckoScaffold import MurckoScaffoldSmiles
 from diffrelax.benchmark.sample import choose_sample, embed_in_basin, in_basin
 from diffrelax.cache import WorkFolder, work_key
 from diffrelax.data.labels import Part
-from diffrelax.data.minima import Minimum, embed_again, molecule_of, split_of
+from diffrelax.data.minima import Minimum, embed_with_seed, molecule_of
 from diffrelax.data.packing import pair
 from diffrelax.data.published import SOURCES, read_source
 from diffrelax.data.qm9 import LEVEL, Split, load_qm9
@@ -84,7 +84,7 @@ def find_cases(
         minima = labels
     else:
         minima = read_source(next(source for source in SOURCES if source.name == name), data)
-    wanted = (m for m in minima if split_of(m.remainder, m.name) == split and beyond_qm9(m.numbers))
+    wanted = (m for m in minima if m.split == split and beyond_qm9(m.numbers))
     pairs = [(minimum.name, start_of(minimum, work)) for minimum in in_order(wanted)[:n]]
     return [case for _, case in pairs if case], [name for name, case in pairs if not case]
 
@@ -137,7 +137,7 @@ def made_start(molecule: Molecule, minimum: Minimum) -> dict[str, Any]:
     """
     found: Molecule | None
     if minimum.seed is not None:
-        kind, found = "given", embed_again(minimum)
+        kind, found = "given", embed_with_seed(minimum)
     elif found := embed_in_basin(molecule):
         kind = "embedded"
     else:

@@ -75,7 +75,7 @@ def main(name: str, path: Path, packed: str = "", level: str = "") -> None:
     geometries = GeometrySet.load(Path(packed)) if packed else load_qm9("validation")
     geometries = geometries.known_as(model.config.network.levels)
     trained = model.config.training
-    usable = geometries.same_basin(trained.max_start_rmsd, trained.max_start_torsion)
+    usable = trained.in_basin(geometries.start_rmsd, geometries.start_torsion)
     if level:
         usable &= geometries.level == geometries.levels.index(model.check_level(level))
     chosen = np.random.default_rng(0).permutation(np.flatnonzero(usable))[:N]

@@ -30,7 +30,6 @@ FMAX = 0.02  # eV/Å, of relaxations at cheap levels
 SEED = 42
 MAX_MATCHES = 10_000
 TRAINED_ON = TrainingConfig()
-MAX_RMSD, MAX_TORSION = TRAINED_ON.max_start_rmsd, TRAINED_ON.max_start_torsion
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,4 +210,4 @@ def in_basin(start: Molecule, minimum: np.ndarray) -> bool:
     """
     bonded = Chem.GetAdjacencyMatrix(start.to_rdkit()).astype(bool)
     turned = torsion_changes(bonded, start.positions, minimum).max(initial=0.0)
-    return bool(superpose(start.positions, minimum)[1] <= MAX_RMSD and turned <= MAX_TORSION)
+    return bool(TRAINED_ON.in_basin(superpose(start.positions, minimum)[1], turned))

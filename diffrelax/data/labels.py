@@ -22,7 +22,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from diffrelax.atomic import replacing
-from diffrelax.data.minima import Minimum, split_of
+from diffrelax.data.minima import Minimum, split_of_constitution
 
 STEP = 1e-4  # Å; labels are converged to some 1e-4 Å in bonds
 OFFSET = 1 << 23
@@ -57,7 +57,7 @@ class Part:
             If a molecule is sealed, or reaches further than 800 Å.
         """
         for minimum in self.minima:
-            split_of(minimum.remainder, minimum.name)
+            split_of_constitution(minimum.remainder, minimum.name)
         centred = [m.positions - m.positions.mean(axis=0) for m in self.minima]
         steps = np.rint(np.concatenate(centred) / STEP).astype(np.int64) + OFFSET
         if steps.min() < 0 or steps.max() >= 2 * OFFSET:
@@ -109,7 +109,7 @@ class Part:
         rows = zip(smiles, *columns, atoms, strict=True)
         for i, (text, charge, remainder, seed, (numbers, where)) in enumerate(rows):
             name = f"{path.stem}-{i}"
-            split_of(remainder, name)
+            split_of_constitution(remainder, name)
             minima.append(
                 Minimum(
                     place=i,

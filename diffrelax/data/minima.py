@@ -28,7 +28,6 @@ from diffrelax.training.geometries import GeometrySet
 
 SEALED = (0, 1)
 SPLIT_OF_REMAINDER: dict[int, Split] = {2: "test", 3: "test", 4: "validation"}
-BASIN = TrainingConfig()
 
 
 class Minimum(NamedTuple):
@@ -60,13 +59,18 @@ class Minimum(NamedTuple):
     start: np.ndarray | None = None
     seed: int | None = None
 
+    @property
+    def split(self) -> Split:
+        """See `split_of_constitution`."""
+        return split_of_constitution(self.remainder, self.name)
+
 
 def remainder_of(inchikey: str) -> int:
     """Return the remainder, from 0 to 19, on which the split of a constitution is defined."""
     return int(sha256(inchikey[:14].encode()).hexdigest(), 16) % 20
 
 
-def split_of(remainder: int, name: str) -> Split:
+def split_of_constitution(remainder: int, name: str) -> Split:
     """Return the split that a remainder belongs to.
 
     Raises
@@ -109,7 +113,7 @@ def pack_minima(minima: Sequence[Minimum], level: str, *, relax: bool) -> dict[S
         chosen = [
             one
             for one, m in zip(pairs, minima, strict=True)
-            if one is not None and split_of(m.remainder, m.name) == split
+            if one is not None and m.split == split
         ]
         if chosen:
             packed[split] = pack(chosen, (level,))
@@ -127,7 +131,7 @@ def molecule_of(minimum: Minimum) -> Molecule | None:
     return molecule if molecule.bonds else None
 
 
-def embed_again(minimum: Minimum) -> Molecule | None:
+def embed_with_seed(minimum: Minimum) -> Molecule | None:
     """Embed the SMILES of a minimum with its seed; None where that gives other atoms or none."""
     assert minimum.seed is not None
     try:
@@ -141,7 +145,7 @@ def embed_again(minimum: Minimum) -> Molecule | None:
 def _given_pair(minimum: Minimum) -> Pair | None:
     start = minimum.start
     if minimum.seed is not None:
-        embedded = embed_again(minimum)
+        embedded = embed_with_seed(minimum)
         start = embedded.positions if embedded else None
     if start is None:
         return None
@@ -163,7 +167,7 @@ def _relaxed_pair(minimum: Minimum) -> Pair | None:
 
 
 def _in_basin(one: Pair) -> bool:
-    return one.start_rmsd <= BASIN.max_start_rmsd and one.start_torsion <= BASIN.max_start_torsion
+    return bool(TrainingConfig().in_basin(one.start_rmsd, one.start_torsion))
 
 
 def join(sets: Sequence[GeometrySet]) -> GeometrySet:

@@ -16,7 +16,14 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from diffrelax.data.labels import Part
-from diffrelax.data.minima import SPLITS, Minimum, join, pack_minima, remainder_of, split_of
+from diffrelax.data.minima import (
+    SPLITS,
+    Minimum,
+    join,
+    pack_minima,
+    remainder_of,
+    split_of_constitution,
+)
 from diffrelax.data.qm9 import Split, default_cache, load_qm9, sides_of_constitutions
 from diffrelax.molecule.perception import constitution_key
 from diffrelax.training.geometries import GeometrySet
@@ -119,7 +126,7 @@ def _pack_source(
     minima = [
         one
         for one in read_source(source, folder)
-        if in_qm9.get(constitution_key(one.smiles), set()) <= {split_of(one.remainder, one.name)}
+        if in_qm9.get(constitution_key(one.smiles), set()) <= {one.split}
     ]
     return pack_minima(minima, source.level, relax=True)
 
@@ -144,7 +151,7 @@ def read_source(source: Source, folder: Path) -> list[Minimum]:
     minima = []
     for i, frame in enumerate(_frames(folder / source.file, source.sha256)):
         remainder = remainder_of(frame.inchikey)
-        split_of(remainder, f"{source.name} {frame.name}")
+        split_of_constitution(remainder, f"{source.name} {frame.name}")
         start = starts.get(frame.name)
         if start is not None and not np.array_equal(start.numbers, frame.numbers):
             start = None

@@ -55,7 +55,7 @@ class _Row:
     positions: np.ndarray
 
 
-def split_of(index: int) -> Split:
+def split_of_index(index: int) -> Split:
     """Return the split that a QM9 index belongs to.
 
     Raises
@@ -98,7 +98,7 @@ def load_qm9(
         if not path.exists():
             pack(level).save(path)
         packed = GeometrySet.load(path)
-        wanted = [i for i, index in enumerate(packed.index) if split_of(int(index)) == split]
+        wanted = [i for i, index in enumerate(packed.index) if split_of_index(int(index)) == split]
         sets.append(packed.select(np.array(wanted, dtype=np.int64)))
     return replace(GeometrySet.join(sets), levels=(LEVEL,))
 
@@ -122,7 +122,7 @@ def sides_of_constitutions() -> dict[str, set[str]]:
     for row in _table():
         index = int(row["Index"])
         sealed = index % 20 == SEALED_REMAINDER
-        sides[constitution_key(row["SMILES"])].add("sealed" if sealed else split_of(index))
+        sides[constitution_key(row["SMILES"])].add("sealed" if sealed else split_of_index(index))
     return dict(sides)
 
 

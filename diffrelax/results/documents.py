@@ -134,7 +134,7 @@ class RelaxationDocument(TimedResult):
         )
 
 
-class Trajectory(Document):
+class TrajectoryDocument(Document):
     """What happened on the way; kept apart, because it is large."""
 
     energies: tuple[float, ...] = Field(description="eV, one for each gradient call")
@@ -218,7 +218,7 @@ class MinimisationDocument(LevelResult, TimedResult):
     thermochemistry: Thermochemistry | None = Field(
         default=None, description="of an ideal gas; none if not asked for"
     )
-    trajectory: Trajectory | None = None
+    trajectory: TrajectoryDocument | None = None
 
     @property
     def geometry(self) -> MoleculeDocument:
@@ -258,7 +258,7 @@ class MinimisationDocument(LevelResult, TimedResult):
             lowest_frequency=dft.lowest_frequency,
             thermochemistry=dft.thermochemistry,
             **told_times(dft.times),
-            trajectory=Trajectory(
+            trajectory=TrajectoryDocument(
                 energies=dft.energies,
                 fmaxes=dft.fmaxes,
                 rms_forces=dft.rms_forces,

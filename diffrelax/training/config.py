@@ -139,6 +139,13 @@ class TrainingConfig(Entries):
             raise ValueError("name each level of starts once, gfn2-xtb last")
         return starts
 
+    def in_basin(self, rmsd: Any, torsion: Any) -> Any:
+        """Tell whether starts that moved so far, Å and degrees, lie in the basin of their minimum.
+
+        Numbers or arrays of one shape.
+        """
+        return (rmsd <= self.max_start_rmsd) & (torsion <= self.max_start_torsion)
+
     def learning_rate_at(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0: up, level, and down to zero."""
         rising = min(1.0, (step + 1) / min(self.warmup, self.steps))

@@ -105,20 +105,6 @@ class GeometrySet:
         """Return the rows of the flat arrays that belong to one molecule."""
         return slice(int(self.offsets[molecule]), int(self.offsets[molecule + 1]))
 
-    def same_basin(self, max_rmsd: float, max_torsion: float) -> np.ndarray:
-        """Tell which starts lie in the basin of their minimum.
-
-        Parameters
-        ----------
-        max_rmsd : float, Å
-        max_torsion : float, degrees
-
-        Returns
-        -------
-        (n_molecules,) bool array
-        """
-        return (self.start_rmsd <= max_rmsd) & (self.start_torsion <= max_torsion)
-
     def select(self, molecules: np.ndarray) -> GeometrySet:
         """Return the set of the molecules at these places, in this order."""
         places = [np.arange(self.offsets[i], self.offsets[i + 1]) for i in molecules]

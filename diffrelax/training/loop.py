@@ -160,7 +160,7 @@ def _train(
     if first:
         begin_log(folder, state.step)
     objective = _objective(state, settings, ranks)
-    usable = train_set.same_basin(settings.max_start_rmsd, settings.max_start_torsion)
+    usable = settings.in_basin(train_set.start_rmsd, train_set.start_torsion)
     batches = _batches(train_set, usable, settings, state.step)
     earlier, begun, deadline = state.time, Time.now(), time.monotonic() + 60 * max_minutes
     bar = tqdm(
@@ -177,7 +177,7 @@ def _train(
     bar.close()
     if first:
         state.save(folder / RESUME)
-        usable = validation_set.same_basin(settings.max_start_rmsd, settings.max_start_torsion)
+        usable = settings.in_basin(validation_set.start_rmsd, validation_set.start_torsion)
         calibrations = calibrate_levels(
             state.ema, validation_set, usable, config.relaxation, config.level
         )

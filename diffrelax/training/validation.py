@@ -17,7 +17,7 @@ BATCH = 64
 def validate(ema: Denoiser, validation_set: GeometrySet, config: ModelConfig) -> list[Errors]:
     """Relax validation molecules whose start is in the basin, some of each level of theory."""
     settings = config.training
-    usable = validation_set.same_basin(settings.max_start_rmsd, settings.max_start_torsion)
+    usable = settings.in_basin(validation_set.start_rmsd, validation_set.start_torsion)
     shuffled = np.random.default_rng(0).permutation(np.flatnonzero(usable))
     device = next(ema.parameters()).device
     found = []

@@ -16,6 +16,7 @@ from diffrelax.diffusion.reading import Calibration, ErrorBound
 from diffrelax.geometry import superpose
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.identity import identity_change
+from diffrelax.training.config import TrainingConfig
 from diffrelax.training.geometries import GeometrySet
 
 
@@ -140,7 +141,8 @@ def test_a_level_does_not_relax_its_own_geometries(model, geometries):
 
 
 def test_a_sample_with_no_molecule_left_is_refused(geometries, monkeypatch):
-    monkeypatch.setattr("diffrelax.benchmark.sample.MAX_RMSD", 0.0)
+    strict = TrainingConfig(max_start_rmsd=1e-9)
+    monkeypatch.setattr("diffrelax.benchmark.sample.TRAINED_ON", strict)
     with pytest.raises(ValueError, match="no molecule can be started from embedded"):
         start_from(choose_sample(geometries, 2), "embedded")
 

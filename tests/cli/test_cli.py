@@ -31,7 +31,7 @@ from diffrelax.generation import phases, read_trajectories
 from diffrelax.levels.blas import pyscf_threads
 from diffrelax.models.release import load_model, releases
 from diffrelax.network.config import NetworkConfig
-from diffrelax.training.config import ModelConfig, build_denoiser
+from diffrelax.training.config import ModelConfig, TrainingConfig, build_denoiser
 from diffrelax.training.geometries import GeometrySet
 from diffrelax.training.learned import Learned
 from diffrelax.training.state import save_tensors
@@ -444,7 +444,8 @@ def test_train_and_evaluate_on_a_small_data_set(run, tmp_path, geometries, monke
     assert json.loads(result.read_text())["split"] == "own.npz"
     status, _, err = run("evaluate", weights, "-n", 3, "--aim", "r2SCAN-3c")
     assert status == 2 and "not learned the level r2SCAN-3c" in err
-    monkeypatch.setattr("diffrelax.benchmark.sample.MAX_RMSD", 0.0145)
+    strict = TrainingConfig(max_start_rmsd=0.0145)
+    monkeypatch.setattr("diffrelax.benchmark.sample.TRAINED_ON", strict)
     status, _, err = run("evaluate", weights, "-n", 6, "--level", "uff", "--start", "embedded")
     assert status == 0 and "3 of 6 molecules cannot be started from embedded" in err
     status, _, err = run("evaluate", weights, "-n", 3, "--noise-level", 9)

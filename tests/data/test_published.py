@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from diffrelax.data import published
-from diffrelax.data.minima import pack_minima, remainder_of, split_of
+from diffrelax.data.minima import pack_minima, remainder_of, split_of_constitution
 from diffrelax.data.published import SOURCES, Source, load_published, read_source
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.perception import constitution_key
@@ -75,7 +75,7 @@ def test_a_sealed_molecule_is_refused(tmp_path, molecules):
     for remainder in (0, 1):
         with pytest.raises(ValueError, match="m1 is sealed"):
             read_source(source(tmp_path, molecules, (7, remainder, 8)), tmp_path)
-    assert [split_of(r, "") for r in (2, 3, 4, 5, 19)] == [
+    assert [split_of_constitution(r, "") for r in (2, 3, 4, 5, 19)] == [
         "test", "test", "validation", "train", "train",
     ]  # fmt: skip
 

@@ -32,7 +32,7 @@ def row(index, smiles, elements, positions):
 
 
 def test_split_is_by_index_and_sealed_raises():
-    assert [qm9.split_of(i) for i in (20, 30, 21, 29, 133_880)] == [
+    assert [qm9.split_of_index(i) for i in (20, 30, 21, 29, 133_880)] == [
         "test",
         "validation",
         "train",
@@ -40,7 +40,7 @@ def test_split_is_by_index_and_sealed_raises():
         "test",
     ]
     with pytest.raises(ValueError, match="25 is sealed"):
-        qm9.split_of(25)
+        qm9.split_of_index(25)
 
 
 def test_stereochemistry_comes_from_the_coordinates():

@@ -22,7 +22,7 @@ from diffrelax.results.documents import (
     MinimisationDocument,
     RelaxationDocument,
     ResultDocument,
-    Trajectory,
+    TrajectoryDocument,
     read_document,
 )
 from diffrelax.results.molecules import MoleculeDocument
@@ -163,7 +163,7 @@ def test_every_quantity_states_its_unit() -> None:
             "processor_seconds": "s",
             "lowest_frequency": "cm⁻¹",
         },
-        Trajectory: {
+        TrajectoryDocument: {
             "energies": "eV",
             "fmaxes": "eV/Å",
             "rms_forces": "eV/Å",

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from diffrelax.training.config import TrainingConfig
 from diffrelax.training.geometries import GeometrySet, collate
 from diffrelax.training.order import epoch_batches
 
@@ -92,9 +93,11 @@ def test_levels_are_joined_by_name_and_counted_as_the_network_counts_them(geomet
 
 def test_basin_is_bounded_by_both_measures(geometries):
     geometries.start_torsion[3] = 50.0
-    assert geometries.same_basin(0.1, 60.0).all()
-    assert not geometries.same_basin(0.01, 60.0).any()
-    assert np.flatnonzero(~geometries.same_basin(0.1, 10.0)).tolist() == [3]
+    moved = geometries.start_rmsd, geometries.start_torsion
+    assert TrainingConfig(max_start_rmsd=0.1, max_start_torsion=60).in_basin(*moved).all()
+    assert not TrainingConfig(max_start_rmsd=0.01, max_start_torsion=60).in_basin(*moved).any()
+    turned = ~TrainingConfig(max_start_rmsd=0.1, max_start_torsion=10).in_basin(*moved)
+    assert np.flatnonzero(turned).tolist() == [3]
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut"])

@@ -182,7 +182,7 @@ def test_a_damaged_or_foreign_state_is_refused(geometries, config, tmp_path):
 def test_training_lowers_the_loss(geometries, config):
     settings = config.training.model_copy(update={"steps": 400, "cooldown": 100, "batch_size": 40})
     state = start_state(config, torch.device("cpu"), "data")
-    batch = collate(geometries, np.arange(len(geometries)), geometries.same_basin(1.0, 60.0))
+    batch = collate(geometries, np.arange(len(geometries)), np.ones(len(geometries), bool))
     first = sum(training_step(state, batch, settings)["loss"] for _ in range(20))
     for _ in range(150):
         training_step(state, batch, settings)
@@ -244,7 +244,7 @@ def test_a_log_from_before_processor_time_was_counted_goes_on(tmp_path):
 
 def test_the_average_follows_the_weights(geometries, config):
     state = start_state(config, torch.device("cpu"), "data")
-    batch = collate(geometries, np.arange(len(geometries)), geometries.same_basin(1.0, 60.0))
+    batch = collate(geometries, np.arange(len(geometries)), np.ones(len(geometries), bool))
     for _ in range(5):
         training_step(state, batch, config.training)
     gap = [
@@ -255,7 +255,7 @@ def test_the_average_follows_the_weights(geometries, config):
 
 
 def test_displacements_have_the_size_that_they_claim(geometries, config):
-    batch = collate(geometries, np.arange(len(geometries)), geometries.same_basin(1.0, 60.0))
+    batch = collate(geometries, np.arange(len(geometries)), np.ones(len(geometries), bool))
     settings = config.training.model_copy(update={"bridge_full": 1.0})
     seen = {True: [], False: []}
     for seed in range(100):
