@@ -40,7 +40,8 @@ from diffrelax.flows.conformers import read_conformer, write_conformer
 from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.models.release import Model, load_model
 from diffrelax.molecule import Molecule
-from diffrelax.molecule.identity import has_enantiomer, heavy_atom_rmsd
+from diffrelax.molecule.comparison import heavy_atom_rmsd
+from diffrelax.molecule.identity import has_enantiomer
 from diffrelax.sampling.conformers import (
     Conformer,
     Funnel,

@@ -8,7 +8,7 @@ neutral, in one piece, with 15 to 40 heavy atoms of H, C, N, O, F, S, Cl, Br, I,
 order of the sha256 of their constitution. From the MMFF94 geometry and from what the model makes of
 it, after each checkpoint, ASE's BFGS relaxes them at GFN2-xTB to 0.03 eV/Å from its own first
 Hessian, as in the paper, and its energy-and-gradient calls are counted. Ends are in one minimum by
-the rule for conformers (`diffrelax.molecule.identity.same_minimum`).
+the rule for conformers (`diffrelax.molecule.comparison.same_minimum`).
 
 Each relaxation is a unit, kept in FOLDER/units (pack_units.py); the same command goes on, in this
 order: MMFF94, the finished model, then checkpoints from the last to the first. The table is in
@@ -41,7 +41,7 @@ from diffrelax.levels import get_calculator
 from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.models.release import Model, load_model
 from diffrelax.molecule import Molecule
-from diffrelax.molecule.identity import same_minimum
+from diffrelax.molecule.comparison import same_minimum
 from diffrelax.relaxation import relax_molecules
 from diffrelax.results.documents import MoleculeDocument
 from diffrelax.results.tables import markdown_table

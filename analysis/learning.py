@@ -31,7 +31,7 @@ from diffrelax.geometry import superpose
 from diffrelax.levels.density_functional import DensityFunctional, mean_field
 from diffrelax.models.release import Model, load_model
 from diffrelax.molecule import Molecule
-from diffrelax.molecule.identity import same_minimum
+from diffrelax.molecule.comparison import same_minimum
 from diffrelax.results.documents import MinimisationDocument, read_document
 
 LEVELS = np.geomspace(0.07, 0.01, 60).round(5).tolist()  # Å; the fine chain

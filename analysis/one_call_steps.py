@@ -19,7 +19,7 @@ from diffrelax.dft.recorder import Call, Recorder
 from diffrelax.geometry import superpose
 from diffrelax.levels.tight_binding import gfn2_hessian
 from diffrelax.molecule import Molecule
-from diffrelax.molecule.identity import heavy_atom_rmsd
+from diffrelax.molecule.comparison import heavy_atom_rmsd
 
 Record: TypeAlias = dict[str, Any]
 

@@ -34,7 +34,8 @@ from diffrelax.levels.aimnet2 import AIMNet2
 from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.models.release import Model, load_model
 from diffrelax.molecule import Molecule
-from diffrelax.molecule.identity import heavy_atom_rmsd, identity_change
+from diffrelax.molecule.comparison import heavy_atom_rmsd
+from diffrelax.molecule.identity import identity_change
 from diffrelax.relaxation import relax_molecules
 from diffrelax.results.tables import markdown_table
 

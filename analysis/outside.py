@@ -34,7 +34,7 @@ from diffrelax.diffusion.schedule import relax_positions
 from diffrelax.levels import relax_at_level
 from diffrelax.levels.density_functional import mean_field
 from diffrelax.levels.force_field import KCAL_PER_MOL
-from diffrelax.molecule.identity import heavy_atom_rmsd
+from diffrelax.molecule.comparison import heavy_atom_rmsd
 from diffrelax.results.tables import markdown_table
 
 AIM = "B3LYP/6-31G(2df,p)"

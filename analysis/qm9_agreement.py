@@ -22,7 +22,7 @@ from diffrelax.cache import WorkFolder
 from diffrelax.data.qm9 import load_qm9
 from diffrelax.dft.hessian import vibrations
 from diffrelax.levels.tight_binding import gfn2_hessian
-from diffrelax.molecule.identity import same_minimum
+from diffrelax.molecule.comparison import same_minimum
 from diffrelax.results.documents import MinimisationDocument
 
 HEAVY_ATOMS = range(4, 7)

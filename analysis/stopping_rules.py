@@ -29,7 +29,7 @@ from diffrelax.data.qm9 import load_qm9
 from diffrelax.dft.optimization import relax_with
 from diffrelax.models.release import load_model
 from diffrelax.molecule import Molecule
-from diffrelax.molecule.identity import same_minimum
+from diffrelax.molecule.comparison import same_minimum
 from diffrelax.results.documents import FailureDocument
 from diffrelax.results.molecules import MoleculeDocument
 from diffrelax.results.tables import markdown_table

@@ -78,11 +78,16 @@ def superpose(moving: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, float
     float, Å
         The root mean square deviation that remains.
     """
+    centred = moving - moving.mean(axis=0)
+    moved = centred @ rotation_onto(moving, target) + target.mean(axis=0)
+    return moved, float(np.sqrt(((moved - target) ** 2).sum(axis=1).mean()))
+
+
+def rotation_onto(moving: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Return the proper rotation, (3, 3), by which centred rows come closest to centred others."""
     a, b = moving - moving.mean(axis=0), target - target.mean(axis=0)
     u, _, vt = np.linalg.svd(a.T @ b)
-    sign = np.sign(np.linalg.det(u @ vt))
-    moved = a @ (u * [1.0, 1.0, sign]) @ vt + target.mean(axis=0)
-    return moved, float(np.sqrt(((moved - target) ** 2).sum(axis=1).mean()))
+    return (u * [1.0, 1.0, np.sign(np.linalg.det(u @ vt))]) @ vt
 
 
 def bond_matrix(numbers: np.ndarray, positions: np.ndarray) -> np.ndarray:

@@ -30,6 +30,7 @@ from diffrelax.models.domain import (
     atom_limit,
     caution,
     expected_rise,
+    is_rebonded,
     outside_domain,
     rise,
     unfamiliar,
@@ -294,7 +295,8 @@ def _judge(
         aim=level,
     )
     reason = _reason_to_fall_back(start, end, result.error_bound, max_error)
-    if doubt and not reason and end.noise_level > 0:
+    doubtful = bool(doubt) or is_rebonded(start, end.positions)
+    if doubtful and not reason and end.noise_level > 0:
         reason = _second_opinion(start, end.positions, level)
         strange = doubt if reason else strange
     if reason:

@@ -30,7 +30,7 @@ from diffrelax.flows.resources import StageResources
 from diffrelax.flows.summary import SummaryRow
 from diffrelax.levels.density_functional import mean_field
 from diffrelax.levels.profiles import Profile
-from diffrelax.models.domain import RISE
+from diffrelax.models.domain import REBONDED, RISE
 from diffrelax.models.release import load_model
 from diffrelax.network.config import DenseNetworkConfig, NetworkConfig
 from diffrelax.results import documents
@@ -254,6 +254,7 @@ def code_facts() -> dict[str, str]:
     return {
         "most_atoms": str(released.limit),
         "rise": str(RISE),
+        "rebonded": str(REBONDED),
         "largest_step": str(LARGEST_STEP),
         "molecule_columns": _columns_table(MoleculeRow),
         "result_columns": _columns_table(ResultRow),

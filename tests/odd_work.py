@@ -1,10 +1,14 @@
 """Work of the tests of processes, which import it by its name."""
 
+from __future__ import annotations
+
 import os
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from diffrelax.sampling.conformers import Conformer
+if TYPE_CHECKING:
+    from diffrelax.sampling.conformers import Conformer
 
 
 def work(item: int | str | Path) -> int | str | Path:

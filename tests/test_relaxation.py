@@ -12,6 +12,7 @@ from rdkit.Chem import rdDistGeom
 from scipy.spatial.transform import Rotation
 
 import diffrelax as dr
+from diffrelax import load_model
 from diffrelax.diffusion.reading import Calibration, ErrorBound, relax_by_reading
 from diffrelax.geometry import superpose
 from diffrelax.levels import get_calculator, relax_at_level
@@ -503,3 +504,30 @@ def test_a_model_that_generates_relaxes_from_a_noise_level_alone():
     with pytest.raises(ValueError, match="generate-qm9-2 generates molecules"):
         dr.relax("CCO", model)
     assert dr.relax("CCO", model, noise_level=0.07).verdict == "relaxed"
+
+
+REBONDED = (
+    "[O-]c1ccc([O-])cc1",
+    "[O-]c1c2ccccc2c([O-])c2ccccc12",
+    "C1(=C2C=CC=C2)C=CC=C1",
+    "C1=NC=CC1=C1C=CC=N1",
+    "C1=CC2=CC=CC2=C1",
+    "C1=CC=CC(=C2C=CC=CC=C2)C=C1",
+    "S=C1C=CC=C1",
+    "CN1C=CC(=C2C=CN(C)C=C2)C=C1",
+)
+
+
+@pytest.mark.parametrize("smiles", REBONDED)
+def test_double_bonds_that_went_astray_fall_back(smiles):
+    """All atoms are of known kinds; the number of electrons decides where double bonds are."""
+    result = dr.relax(smiles, load_model())
+    assert result.verdict == "fell_back"
+    assert re.fullmatch(r"GFN2-xTB finds the end \d+\.\d kcal/mol above the start", result.reason)
+    assert np.isnan(result.error_bound)
+
+
+def test_double_bonds_of_known_molecules_cost_no_second_opinion(monkeypatch):
+    monkeypatch.setattr("diffrelax.relaxation.rise", lambda *_: {}["asked"])
+    for smiles in ("O=C(O)c1ccccc1", "CC(=O)Nc1ccc(O)cc1", "C=CC=CC(=O)OC", "c1ccc2[nH]ccc2c1"):
+        assert dr.relax(smiles, load_model()).verdict == "relaxed"

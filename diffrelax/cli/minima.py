@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -57,8 +58,8 @@ def minima(
     from diffrelax.results.journal import Result
     from diffrelax.results.rows import MoleculeRow
 
-    if not fmax > 0:
-        raise ValueError(f"fmax {fmax} eV/Å: give a positive number")
+    if not 0 < fmax < inf:
+        raise ValueError(f"fmax {fmax} eV/Å: give a positive number that is finite")
     check_output(output, inputs=inputs)
     check_installed(level)
     set_threads(threads)

@@ -6,6 +6,7 @@ import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -171,14 +172,12 @@ class _Process:
 
 def _serve(connection: Connection, function: Callable[..., object]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal
-    connection.send("ready")
-    while True:
-        try:
+    with suppress(EOFError, ConnectionError):  # of a parent that was killed
+        connection.send("ready")
+        while True:
             item = connection.recv()
-        except EOFError:
-            return
-        try:
-            result = function(item)
-        except Exception as error:
-            result = _Failed(error)
-        connection.send(result)
+            try:
+                result = function(item)
+            except Exception as error:
+                result = _Failed(error)
+            connection.send(result)

@@ -59,6 +59,7 @@ def nwchem_parameters(
     if theory != "dft":
         shells = {"scf": {"uhf" if unpaired else "rhf": None, "nopen": unpaired}}
     solvent = [f"cosmo\n  solvent {profile.solvent}\nend"] if profile.solvent else []
+    others = "\n".join((*solvent, *profile.keywords, *lines))  # which ASE writes as it is
     return {
         "theory": theory,
         **({"xc": profile.method} if theory == "dft" else {}),
@@ -66,7 +67,7 @@ def nwchem_parameters(
         "basispar": "spherical",
         "charge": molecule.charge,
         **shells,
-        **dict.fromkeys((*solvent, *profile.keywords, *lines)),  # ASE writes them as they are
+        **({others: None} if others else {}),
     }
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
+from math import inf
 from pathlib import Path
 
 GRACE = 5.0  # s, for a program that is told to end
@@ -19,7 +20,7 @@ def run_program(
     stdin: str | None = None,
     stdout: str = "stdout",
     environment: Mapping[str, str] | None = None,
-    seconds: float | None = None,
+    seconds: float = inf,
 ) -> int:
     """Run a program in a folder, without a shell, and return its status.
 
@@ -35,7 +36,7 @@ def run_program(
         Files in that folder.
     environment : mapping of str to str, optional
         Variables besides those that are set.
-    seconds : float, s, optional
+    seconds : float, s
         How long it may take.
 
     Raises
@@ -57,7 +58,7 @@ def run_program(
             start_new_session=True,  # so that all that it starts can be ended
         )
         try:
-            return process.wait(seconds)
+            return process.wait(seconds)  # by looking now and then, so that Ctrl-C is heard
         finally:
             _end(process)
 

@@ -20,6 +20,7 @@ import ase.io
 import numpy as np
 from ase.calculators.calculator import CalculationFailed
 from ase.units import Bohr, Hartree
+from scipy.spatial.transform import Rotation
 
 from diffrelax.levels.forces import ForceCalculator
 from diffrelax.levels.running import run_program
@@ -32,6 +33,9 @@ METHODS = {"gfn-ff": ("--gfnff",), "gfn2-xtb": ("--gfn", "2")}
 # gradient norms in Eh/Bohr at which `xtb --opt` stops; no atom feels a larger force than the norm
 STOPPING_NORMS = {"tight": 8e-4, "verytight": 2e-4, "extreme": 5e-5}
 LONGEST_RUN = 3600.0  # s; a relaxation of 200 atoms takes minutes
+# xtb 6.7.1 has wrong forces where atoms share a coordinate, as those of a molecule in a plane that
+# is drawn at z = 0 do (https://github.com/grimme-lab/xtb/issues/986)
+TURN = Rotation.from_rotvec([0.4, -0.7, 1.1])
 PREFIX = "diffrelax-xtb-"
 FORGOTTEN = 24 * LONGEST_RUN  # s since anything happened in a folder
 
@@ -85,7 +89,8 @@ class XTBProgram(ForceCalculator):
     def evaluate(self) -> tuple[float, np.ndarray]:
         """Evaluate energy and forces."""
         energy, *gradient = _numbers(self._run(self.atoms, "start.engrad", "--grad"))
-        return energy * Hartree, -np.reshape(gradient, (-1, 3)) * Hartree / Bohr
+        forces = -np.reshape(gradient, (-1, 3)) * Hartree / Bohr
+        return energy * Hartree, TURN.apply(forces, inverse=True)
 
     def minimise(self, atoms: ase.Atoms, fmax: float, max_steps: int) -> tuple[np.ndarray, int]:
         """Relax a geometry with the optimiser of the program.
@@ -115,14 +120,15 @@ class XTBProgram(ForceCalculator):
             raise CalculationFailed("xtb wrote only a part of a geometry") from error
         if not frames:
             raise CalculationFailed("xtb wrote no geometry")
-        return frames[-1].positions, len(frames)
+        return TURN.apply(frames[-1].positions, inverse=True), len(frames)
 
     def _run(self, atoms: ase.Atoms, output: str, *task: str) -> Path:
         """Run the program on a geometry and return the file that it made."""
         folder = self._folder
         path = folder / output
         path.unlink(missing_ok=True)
-        ase.io.write(folder / "start.xyz", atoms, format="xyz", fmt="%.12f", comment="")
+        turned = ase.Atoms(atoms.numbers, TURN.apply(atoms.positions))
+        ase.io.write(folder / "start.xyz", turned, format="xyz", fmt="%.12f", comment="")
         try:
             status = run_program(
                 [*self._command, *task],

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator
-from math import isnan, nan
+from math import dist, hypot, isnan, nan
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -22,6 +22,7 @@ from diffrelax.molecule.stereo import isomeric_smiles
 
 STRAINED = re.compile(r"\S+r[34] .*[:=#]\S+r[34]")  # a double bond within a ring of three or four
 FEW = 5  # molecules with such an atom, or one that fills its molecule: fewer, a second opinion
+REBONDED = 0.028  # Å, root mean square over three or more bonds
 RISE = 0.5  # kcal/mol, within which GFN2-xTB is no judge between geometries near a minimum
 SPRING = 700.0  # kcal/mol/Å², about the force constant of a bond
 
@@ -154,6 +155,38 @@ def unfamiliar(molecule: Molecule, model: Model, few: int = 0) -> str:
     return (
         f"{molecule.label(atom)} ({in_words(kind)}){others}: {seen or 'none'} of the "
         f"molecules that the model has learned {'has' if seen < 2 else 'have'} such an atom"
+    )
+
+
+def is_rebonded(start: Molecule, positions: np.ndarray) -> bool:
+    """Tell whether a relaxation moved double bonds, or could: no atom alone says where they are.
+
+    Force fields know how long conjugated bonds between carbons are, so those of few conjugated
+    systems change by more than `REBONDED`. In fulvalenes, pentalenes or the dianion of hydroquinone
+    the number of electrons decides, which the model has to guess from few molecules.
+
+    Parameters
+    ----------
+    start : Molecule
+        At a geometry of a force field.
+    positions : (n_atoms, 3) array, Å
+        After the relaxation.
+    """
+    if abs(start.charge) > 1:
+        return True
+    mol = Chem.RWMol(start.to_rdkit())
+    for bond in list(mol.GetBonds()):
+        if not bond.GetIsConjugated():
+            mol.RemoveBond(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx())
+    systems = {atom: place for place, atoms in enumerate(Chem.GetMolFrags(mol)) for atom in atoms}
+    changes = defaultdict(list)
+    for bond in mol.GetBonds():
+        if bond.GetBeginAtom().GetAtomicNum() == bond.GetEndAtom().GetAtomicNum() == 6:
+            i, j = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
+            before, after = (dist(x[i], x[j]) for x in (start.positions, positions))
+            changes[systems[i]].append(after - before)
+    return any(
+        len(some) > 2 and hypot(*some) / len(some) ** 0.5 > REBONDED for some in changes.values()
     )
 
 

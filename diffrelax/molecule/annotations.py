@@ -10,6 +10,8 @@ from rdkit import Chem, rdBase
 
 from diffrelax.molecule.checks import integer
 
+ROUNDING = 0.1  # e, by which a sum of partial charges may miss an integer
+
 
 class Told(NamedTuple):
     """Name and SMILES, empty if not told, charge and multiplicity."""
@@ -68,6 +70,11 @@ def _charge_of(atoms: ase.Atoms, charge: Any, smiles: str) -> int:
                 "the charges of the atoms are not finite: correct them, or give charge"
             )
         charge = round(partial.sum())
+        if abs(partial.sum() - charge) > ROUNDING:
+            raise ValueError(
+                f"the charges of the atoms add up to {partial.sum():.2f}, which is no charge of a "
+                "molecule: give charge"
+            )
     if charge is not None:
         charge = integer("charge", charge)
     if template is None:

@@ -1,16 +1,14 @@
-"""Tell whether it is still the same molecule, and whether it is the same minimum."""
+"""Tell whether it is still the same molecule."""
 
 from __future__ import annotations
 
-import ase.units
 import numpy as np
 from ase.data import covalent_radii
 from rdkit import Chem, rdBase
-from rdkit.Chem import rdMolAlign
 
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.checks import SHORTEST_BOND
-from diffrelax.molecule.perception import near_pairs, skeleton
+from diffrelax.molecule.perception import near_pairs
 from diffrelax.molecule.stereo import TETRAHEDRAL, assign_stereo, isomeric_smiles, overlooked_twists
 
 BROKEN = 0.40  # Å beyond the covalent radii; the longest bond in QM9 is at 0.26
@@ -23,9 +21,6 @@ NO_BOND = 0.50  # 0.47 in N2O3
 SURE_BOND = 0.10  # Å beyond the covalent radii; whatever it was before
 SHORTER = {1.0: 0.0, 1.5: 0.08, 2.0: 0.19, 3.0: 0.32}  # Å, by bond order; C–C 1.52, C≡C 1.20 Å
 NONMETALS = (1, 6, 7, 8, 9, 14, 15, 16, 17, 33, 34, 35, 53)  # bonds to boron may be dative
-SAME_RMSD = 0.1  # Å
-SAME_ENERGY = 0.1 * ase.units.kcal / ase.units.mol  # eV
-MAX_MATCHES = 10_000
 NAMED_CHANGES = 3
 RIGHT, LOST = 0.9, 0.65  # senses of the twist of a cumulene: 64 to 90°, below 41°
 CERTAIN = 0.3  # a sense whose sign is certain
@@ -78,85 +73,16 @@ def identity_change(before: Molecule, positions: np.ndarray) -> str:
     return "; ".join(changes[:NAMED_CHANGES] + ([f"and {more} more changes"] if more > 0 else []))
 
 
-def heavy_atom_rmsd(a: Molecule, b: Molecule, *, polar_hydrogens: bool = False) -> float:
-    """Root mean square deviation of the heavy atoms, superposed by translation and rotation.
-
-    The lowest over all mappings of the bond graph onto itself that keep elements and numbers of
-    hydrogens (at most 10,000 of them; bond orders do not count, so the oxygens of a nitro group
-    are equivalent). Molecules with fewer than three heavy atoms are compared with their hydrogens.
-
-    Parameters
-    ----------
-    a, b : Molecule
-        Their atoms may stand in any order.
-    polar_hydrogens : bool
-        Whether to count hydrogens on other atoms than carbon like heavy atoms.
-
-    Returns
-    -------
-    float, Å
-
-    Raises
-    ------
-    ValueError
-        If their bond graphs differ.
-    """
-    probe, reference = (_heavy_graph(m, polar_hydrogens) for m in (b, a))
-    sizes = [(mol.GetNumAtoms(), mol.GetNumBonds()) for mol in (probe, reference)]
-    with rdBase.BlockLogs():
-        if sizes[0] != sizes[1] or not reference.HasSubstructMatch(probe):
-            raise ValueError(
-                f"{a.name or a.formula} and {b.name or b.formula} have different bond graphs"
-            )
-        return rdMolAlign.GetBestRMS(
-            probe,
-            reference,
-            maxMatches=MAX_MATCHES,
-            symmetrizeConjugatedTerminalGroups=False,
-        )
-
-
-def same_minimum(a: Molecule, b: Molecule, energy_difference: float | None = None) -> bool:
-    """Decide whether two geometries are the same minimum.
-
-    They are if `heavy_atom_rmsd` is below 0.1 Å, with polar hydrogens and without, and the energies
-    differ by less than 0.1 kcal/mol. That is stricter than the usual rule of heavy atoms alone,
-    which cannot tell the rotamers of OH and NH apart. The mirror image of a conformer (gauche+ and
-    gauche− of butane) has the same energy and is the same molecule, unless the molecule is chiral
-    (R/S or an allene): it counts as the same minimum.
-
-    Parameters
-    ----------
-    a, b : Molecule
-    energy_difference : float, optional, eV
-        Not compared if not given.
-    """
-    if energy_difference is not None and not abs(energy_difference) < SAME_ENERGY:
-        return False
-    if not _may_coincide(a, b):
-        return False
-    try:
-        if _same_positions(a, b):
-            return True
-        return (
-            _same_positions(a, mirror_image(b))
-            and _stereo_smiles(a) == _stereo_smiles(b)
-            and not has_enantiomer(b)
-        )
-    except ValueError:
-        return False
-
-
 def has_enantiomer(molecule: Molecule) -> bool:
     """Tell whether the mirror image is another molecule, by its R/S and cumulenes.
 
     A molecule whose bonds are unknown is taken for one that has an enantiomer.
     """
     image = mirror_image(molecule)
-    smiles = _stereo_smiles(molecule)
+    smiles = stereo_smiles(molecule)
     return (
         not smiles
-        or smiles != _stereo_smiles(image)
+        or smiles != stereo_smiles(image)
         or bool(_twist_changes(molecule, molecule.to_rdkit(), image.positions))
     )
 
@@ -166,31 +92,12 @@ def mirror_image(molecule: Molecule) -> Molecule:
     return molecule.with_positions(molecule.positions * [-1.0, 1.0, 1.0], molecule.start)
 
 
-def _same_positions(a: Molecule, b: Molecule) -> bool:
-    return all(heavy_atom_rmsd(a, b, polar_hydrogens=p) < SAME_RMSD for p in (False, True))
-
-
-def _may_coincide(a: Molecule, b: Molecule) -> bool:
-    """Tell quickly whether any superposition could be closer than `SAME_RMSD`.
-
-    Singular values of the heavy atoms' positions do not depend on their order, nor on rotations and
-    reflections, and no superposition comes closer than they do (Mirsky 1960).
-    """
-    heavy = [m.positions[m.numbers > 1] for m in (a, b)]
-    if len(heavy[0]) != len(heavy[1]):
-        return False
-    if len(heavy[0]) < 3:  # compared with their hydrogens
-        return True
-    spans = [np.linalg.svd(x - x.mean(axis=0), compute_uv=False) for x in heavy]
-    return float(np.linalg.norm(spans[0] - spans[1])) < SAME_RMSD * np.sqrt(len(heavy[0]))
-
-
 def _bond_changes(before: Molecule, positions: np.ndarray) -> list[str]:
     numbers = before.numbers
     bonded = np.zeros((before.n_atoms, before.n_atoms), dtype=bool)
     usual = np.add.outer(covalent_radii[numbers], covalent_radii[numbers])
     longest = usual + _no_bond(numbers)
-    for i, j in _pairs(before):
+    for i, j in bonded_pairs(before):
         bonded[i, j] = True
     for i, j, order in before.bonds:
         longest[i, j] -= SHORTER[order]
@@ -271,25 +178,13 @@ def _described(old: str, new: str) -> str:
     return f"lost its {old} configuration" if old and not new else "changed its configuration"
 
 
-def _pairs(molecule: Molecule) -> list[tuple[int, int]]:
+def bonded_pairs(molecule: Molecule) -> list[tuple[int, int]]:
+    """Return the pairs of atoms that are bonded, or that are close where bonds are unknown."""
     if molecule.bonds or molecule.formal_charges:
         return [bond[:2] for bond in molecule.bonds]
     return [(int(i), int(j)) for i, j in near_pairs(molecule.numbers, molecule.positions)]
 
 
-def _heavy_graph(molecule: Molecule, polar_hydrogens: bool) -> Chem.RWMol:
-    mol = skeleton(molecule.numbers, _pairs(molecule), molecule.positions)
-    if molecule.n_heavy < 3:
-        return mol
-    mol.BeginBatchEdit()
-    for atom in mol.GetAtoms():
-        near = [other.GetAtomicNum() for other in atom.GetNeighbors()]
-        atom.SetIsotope(1 + near.count(1))
-        if atom.GetAtomicNum() == 1 and (6 in near or not polar_hydrogens):
-            mol.RemoveAtom(atom.GetIdx())
-    mol.CommitBatchEdit()
-    return mol
-
-
-def _stereo_smiles(molecule: Molecule) -> str:
+def stereo_smiles(molecule: Molecule) -> str:
+    """Return the SMILES of a molecule as its positions make it; empty where bonds are unknown."""
     return isomeric_smiles(molecule.to_rdkit()) if molecule.bonds else ""

@@ -236,10 +236,12 @@ class Molecule:
         Raises
         ------
         ValueError
-            If it has no atoms or a dummy atom, another charge, some hydrogens in 3D and not all, or
-            cannot be embedded.
+            If it has no atoms or a dummy atom, is a pattern (SMARTS), has another charge, some
+            hydrogens in 3D and not all, or cannot be embedded.
         """
         check_elements(atomic_numbers(mol))
+        if any(atom.HasQuery() for atom in mol.GetAtoms()):
+            raise ValueError("a pattern to search for (SMARTS), not a molecule: give its SMILES")
         with rdBase.BlockLogs():
             mol = Chem.Mol(mol)
             name = name or (mol.GetProp("_Name").strip() if mol.HasProp("_Name") else "")

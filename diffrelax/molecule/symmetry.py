@@ -12,7 +12,7 @@ from scipy.spatial.distance import cdist
 from scipy.spatial.transform import Rotation
 
 from diffrelax.molecule import Molecule
-from diffrelax.molecule.identity import SAME_RMSD
+from diffrelax.molecule.comparison import SAME_RMSD
 
 SLACK = 0.3  # Å; by how much a distance may differ from that of its image
 

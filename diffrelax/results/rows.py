@@ -206,7 +206,7 @@ class ResultRow(Columns):
     reason: str = column("what went wrong, or what to beware of")
     energy_ev: float | None = perhaps("eV", "energy / eV", ".4f")
     gibbs_energy_ev: float | None = perhaps(
-        "of a conformer whose weight is by free energies, eV", "free energy / eV", ".4f"
+        "with soft vibrations as rotors, where it was asked for, eV", "free energy / eV", ".4f"
     )
     weight: float | None = perhaps("of Boltzmann, of a conformer", "weight, %", ".1f", 0.01)
     fmax: float | None = perhaps("largest force on an atom, eV/Å", "fmax / eV/Å", ".4f")
@@ -239,6 +239,8 @@ class ResultRow(Columns):
                 told |= document.model_dump(
                     include={"criterion", "fmax", "gradient_calls", "scf_cycles"}
                 )
+                if thermo := document.thermochemistry:
+                    told |= {"gibbs_energy_ev": thermo.gibbs_energy_quasi_harmonic}
         if isinstance(document, LevelResult):
             told |= {"stage": document.level, "level": document.theory}
         if isinstance(document, TimedResult):

@@ -29,7 +29,7 @@ from diffrelax.levels import get_calculator
 from diffrelax.levels.distances import nearest_level
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
-from diffrelax.molecule.identity import same_minimum
+from diffrelax.molecule.comparison import same_minimum
 
 
 def key_of(smiles: str) -> str:

@@ -55,7 +55,8 @@ def test_the_same_command_goes_on(run, tmp_path, library, monkeypatch):
     assert [row["name"] for row in rows] == ["a", "b", "c", "d", "e"]
     assert {row["verdict"] for row in rows if row["name"] in "ac"} == {"minimum"}
     assert run("minima", library, "-o", output, "--level", "uff")[0] == 2
-    assert run("minima", library, "-o", tmp_path / "x.sdf", "--fmax", 0)[0] == 2
+    for fmax in (0, "inf"):
+        assert run("minima", library, "-o", tmp_path / "x.sdf", "--fmax", fmax)[0] == 2
 
 
 def test_each_molecule_keeps_its_place_and_its_own_failure():

@@ -41,7 +41,7 @@ def test_an_error_is_raised_here_and_costs_no_process():
 def test_results_do_not_wait_for_later_items():
     def slow() -> Iterator[int]:
         yield 0
-        time.sleep(8)
+        time.sleep(3)
         for number in (1, 2):
             yield number
             time.sleep(0.5)

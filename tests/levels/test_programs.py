@@ -11,9 +11,11 @@ import re
 import shutil
 import signal
 import time
+from io import StringIO
 from pathlib import Path
 
 import ase.io
+import ase.io.nwchem
 import numpy as np
 import pytest
 from ase.calculators.calculator import CalculationFailed
@@ -24,6 +26,7 @@ from diffrelax.dft.optimization import relax_with
 from diffrelax.levels import get_calculator
 from diffrelax.levels.density_functional import DensityFunctional, mean_field
 from diffrelax.levels.profiles import Profile
+from diffrelax.levels.program_inputs import nwchem_parameters
 from diffrelax.levels.programs import ProgramCalculator
 from diffrelax.molecule import Molecule
 
@@ -262,6 +265,7 @@ def test_an_interruption_ends_the_program_and_what_it_started(tmp_path: Path, fo
             raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGALRM, interrupt)
+    signal.siginterrupt(signal.SIGALRM, False)  # as RDKit leaves SIGINT after an embedding
     signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
     try:
         with pytest.raises(KeyboardInterrupt):
@@ -304,6 +308,15 @@ def test_nwchem_agrees_with_pyscf(smiles: str, folder: Path) -> None:
     energy = pyscf.get_potential_energy(atoms)
     assert nwchem.get_potential_energy(atoms) == pytest.approx(energy, abs=1e-5)
     np.testing.assert_allclose(nwchem.get_forces(atoms), pyscf.get_forces(atoms), atol=3e-3)
+
+
+def test_lines_for_nwchem_are_written_as_they_are() -> None:
+    lines = ("dft", "  grid fine", "end", "set int:acc_std 1e-12", "cosmo", "  minbem 3", "end")
+    profile = NWCHEM.model_copy(update={"method": "b3lyp", "keywords": lines})
+    text = StringIO()
+    parameters = nwchem_parameters(profile, HYDROXIDE)
+    ase.io.nwchem.write_nwchem_in(text, HYDROXIDE.to_atoms(), ["energy"], **parameters)
+    assert "\n".join(lines) in text.getvalue() and "mult 1" in text.getvalue()
 
 
 @needs_nwchem

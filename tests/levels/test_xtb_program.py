@@ -5,6 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
+import ase.build
 import numpy as np
 import pytest
 from ase.calculators.test import calculate_numerical_forces
@@ -32,6 +33,18 @@ def test_gfn_ff_forces_are_the_negative_gradient(smiles: str) -> None:
     assert np.abs(forces).max() > 0.5
     numerical = calculate_numerical_forces(atoms, eps=1e-3)
     np.testing.assert_allclose(forces, numerical, atol=2e-3)
+
+
+@needs_xtb
+def test_atoms_that_share_a_coordinate_have_right_forces() -> None:
+    """The program itself has wrong ones (https://github.com/grimme-lab/xtb/issues/986)."""
+    atoms = ase.build.molecule("CH3OH")
+    molecule = Molecule.from_atoms(atoms)
+    forces = {}
+    for program in ("tblite", "xtb"):
+        atoms.calc = get_calculator("gfn2-xtb", molecule, program=program)
+        forces[program] = atoms.get_forces()
+    np.testing.assert_allclose(forces["xtb"], forces["tblite"], atol=2e-3)
 
 
 @needs_xtb

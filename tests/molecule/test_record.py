@@ -177,6 +177,11 @@ def test_initial_moments_and_charges_of_atoms_are_honoured():
     assert Molecule.from_atoms(oxygen).multiplicity == 1
     hydroxide = ase.Atoms("OH", [(0, 0, 0), (0, 0, 0.97)], charges=[-1.2, 0.2])
     assert Molecule.from_atoms(hydroxide).smiles == "[OH-]"
+    hydroxide.set_initial_charges([-0.9, 0.3])
+    with pytest.raises(ValueError, match=r"add up to -0\.60, which is no charge of a molecule"):
+        Molecule.from_atoms(hydroxide)
+    assert Molecule.from_atoms(hydroxide, charge=-1).smiles == "[OH-]"
+    hydroxide.set_initial_charges([-1.2, 0.2])
     hydroxide.info["name"] = None
     assert Molecule.from_atoms(hydroxide).name == "[OH-]"
     hydroxide.set_initial_charges([np.nan, 0.0])
@@ -438,8 +443,9 @@ def test_one_bad_molecule_leaves_the_others_alone(capfd):
 
 
 def test_query_is_rejected():
-    (result,) = read_molecules(Chem.MolFromSmarts("[#6]-[#8]"))
-    assert isinstance(result, Rejected)
+    for smarts in ("[#6]-[#8]", "CCO"):
+        (result,) = read_molecules(Chem.MolFromSmarts(smarts))
+        assert isinstance(result, Rejected) and "SMARTS" in result.reason
 
 
 @pytest.mark.parametrize("seed", [-1, 2**31 - 8, 1.0, True, None])

@@ -6,13 +6,18 @@ import csv
 from io import StringIO
 from math import nan
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from diffrelax.benchmark.speedup.rows import OutcomeRow
 from diffrelax.benchmark.speedup.statistics import ArmCost, Estimate
+from diffrelax.dft.thermochemistry import thermochemistry
+from diffrelax.levels import relax_at_level
 from diffrelax.molecule import Molecule
 from diffrelax.relaxation import Relaxation
+from diffrelax.results.documents import MinimisationDocument
+from diffrelax.results.provenance import Provenance
 from diffrelax.results.rows import (
     Columns,
     MoleculeRow,
@@ -74,6 +79,20 @@ def test_a_relaxation_fills_all_columns_and_a_minimum_its_own() -> None:
     minimum = MoleculeRow.of("water", water, "minimum", "", level="uff", fmax=nan)
     assert (minimum["level"], minimum["fmax"], minimum["symbols"]) == ("uff", None, water.symbols)
     assert "error_bound" not in minimum
+
+
+def test_a_minimum_has_the_free_energy_that_conformers_are_weighed_by() -> None:
+    water = Molecule.from_smiles("O")
+    relaxed = relax_at_level(water, "gfn2-xtb")
+    document = MinimisationDocument.from_level(
+        water, relaxed, Provenance.here(), level="gfn2-xtb", fmax=0.03, max_steps=500
+    )
+    assert ResultRow.of(document).gibbs_energy_ev is None
+    gas = thermochemistry(
+        water, np.array([1500.0, 3600, 3700]), -1.0, temperature=298.15, pressure=1e5
+    )
+    weighed = document.model_copy(update={"thermochemistry": gas})
+    assert ResultRow.of(weighed).gibbs_energy_ev == gas.gibbs_energy_quasi_harmonic
 
 
 def test_a_file_of_values_is_read_as_it_was() -> None:

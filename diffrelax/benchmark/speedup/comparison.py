@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from diffrelax.benchmark.speedup.run import Outcome
 from diffrelax.levels.force_field import KCAL_PER_MOL
-from diffrelax.molecule.identity import same_minimum
+from diffrelax.molecule.comparison import same_minimum
 from diffrelax.results.tables import aligned_table
 
 

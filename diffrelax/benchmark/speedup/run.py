@@ -17,7 +17,8 @@ from diffrelax.clock import Time
 from diffrelax.dft import DFTSettings
 from diffrelax.levels.basis import count_functions
 from diffrelax.molecule import Molecule
-from diffrelax.molecule.identity import identity_change, same_minimum
+from diffrelax.molecule.comparison import same_minimum
+from diffrelax.molecule.identity import identity_change
 from diffrelax.results.documents import FailureDocument, MinimisationDocument
 from diffrelax.results.molecules import Written
 
@@ -248,7 +249,7 @@ def assign_basins(
     """Tell in which reference minimum each outcome of one molecule ends.
 
     An end that is the same minimum as none of the references yet (see
-    `diffrelax.molecule.identity.same_minimum`), its energy included, is relaxed tightly, and what
+    `diffrelax.molecule.comparison.same_minimum`), its energy included, is relaxed tightly, and what
     it falls into becomes one. In the end each belongs to the reference that is the same minimum,
     whichever was found first; otherwise to the one that it fell into, and a note says that it had
     still some way to go: its calls are fewer than those to the minimum.

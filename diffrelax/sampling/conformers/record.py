@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from math import isnan, nan
 
 from diffrelax.molecule import Molecule
-from diffrelax.molecule.identity import same_minimum
+from diffrelax.molecule.comparison import same_minimum
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class Conformer:
 
 
 def find_same(one: Conformer, others: Sequence[Conformer]) -> int | None:
-    """Find the first that is the same minimum, see `diffrelax.molecule.identity.same_minimum`.
+    """Find the first that is the same minimum, see `diffrelax.molecule.comparison.same_minimum`.
 
     Energies are compared where both are known.
     """

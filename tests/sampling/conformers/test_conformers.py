@@ -12,7 +12,8 @@ from diffrelax.cache import WorkFolder
 from diffrelax.dft import relax_dft
 from diffrelax.levels import relax_at_level
 from diffrelax.molecule import Molecule
-from diffrelax.molecule.identity import heavy_atom_rmsd, identity_change
+from diffrelax.molecule.comparison import heavy_atom_rmsd
+from diffrelax.molecule.identity import identity_change
 from diffrelax.relaxation import relax_molecules
 from diffrelax.sampling.conformers import (
     Conformer,

@@ -1,0 +1,169 @@
+"""Tell whether two geometries of a molecule are the same minimum."""
+
+from __future__ import annotations
+
+import ase.units
+import numpy as np
+from rdkit import Chem, rdBase
+from rdkit.Chem import rdMolAlign
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
+
+from diffrelax.geometry import rotation_onto, superpose
+from diffrelax.molecule import Molecule
+from diffrelax.molecule.identity import bonded_pairs, has_enantiomer, mirror_image, stereo_smiles
+from diffrelax.molecule.perception import skeleton
+
+SAME_RMSD = 0.1  # Å
+SAME_ENERGY = 0.1 * ase.units.kcal / ase.units.mol  # eV
+MAX_MATCHES = 10_000
+
+
+def heavy_atom_rmsd(a: Molecule, b: Molecule, *, polar_hydrogens: bool = False) -> float:
+    """Root mean square deviation of the heavy atoms, superposed by translation and rotation.
+
+    The lowest over all mappings of the bond graph onto itself that keep elements and numbers of
+    hydrogens (bond orders do not count, so the oxygens of a nitro group are equivalent). Where
+    these are 10,000 or more, atoms with one neighbour, such as fluorine, are mapped to the nearest.
+    Molecules with fewer than three heavy atoms are compared with their hydrogens.
+
+    Parameters
+    ----------
+    a, b : Molecule
+        Their atoms may stand in any order.
+    polar_hydrogens : bool
+        Whether to count hydrogens on other atoms than carbon like heavy atoms.
+
+    Returns
+    -------
+    float, Å
+
+    Raises
+    ------
+    ValueError
+        If their bond graphs differ.
+    """
+    probe, reference = (_heavy_graph(m, polar_hydrogens) for m in (b, a))
+    sizes = [(mol.GetNumAtoms(), mol.GetNumBonds()) for mol in (probe, reference)]
+    with rdBase.BlockLogs():
+        matches = _matches(probe, reference) if sizes[0] == sizes[1] else ()
+        if not matches:
+            raise ValueError(
+                f"{a.name or a.formula} and {b.name or b.formula} have different bond graphs"
+            )
+    if len(matches) == MAX_MATCHES:
+        return _rmsd_by_inner_atoms(probe, reference)
+    return rdMolAlign.GetBestRMS(probe, reference, map=[list(enumerate(one)) for one in matches])
+
+
+def same_minimum(a: Molecule, b: Molecule, energy_difference: float | None = None) -> bool:
+    """Decide whether two geometries are the same minimum.
+
+    They are if `heavy_atom_rmsd` is below 0.1 Å, with polar hydrogens and without, and the energies
+    differ by less than 0.1 kcal/mol. That is stricter than the usual rule of heavy atoms alone,
+    which cannot tell the rotamers of OH and NH apart. The mirror image of a conformer (gauche+ and
+    gauche− of butane) has the same energy and is the same molecule, unless the molecule is chiral
+    (R/S or an allene): it counts as the same minimum.
+
+    Parameters
+    ----------
+    a, b : Molecule
+    energy_difference : float, optional, eV
+        Not compared if not given.
+    """
+    if energy_difference is not None and not abs(energy_difference) < SAME_ENERGY:
+        return False
+    if not _may_coincide(a, b):
+        return False
+    try:
+        if _same_positions(a, b):
+            return True
+        return (
+            _same_positions(a, mirror_image(b))
+            and stereo_smiles(a) == stereo_smiles(b)
+            and not has_enantiomer(b)
+        )
+    except ValueError:
+        return False
+
+
+def _same_positions(a: Molecule, b: Molecule) -> bool:
+    return all(heavy_atom_rmsd(a, b, polar_hydrogens=p) < SAME_RMSD for p in (False, True))
+
+
+def _may_coincide(a: Molecule, b: Molecule) -> bool:
+    """Tell quickly whether any superposition could be closer than `SAME_RMSD`.
+
+    Singular values of the heavy atoms' positions do not depend on their order, nor on rotations and
+    reflections, and no superposition comes closer than they do (Mirsky 1960).
+    """
+    heavy = [m.positions[m.numbers > 1] for m in (a, b)]
+    if len(heavy[0]) != len(heavy[1]):
+        return False
+    if len(heavy[0]) < 3:  # compared with their hydrogens
+        return True
+    spans = [np.linalg.svd(x - x.mean(axis=0), compute_uv=False) for x in heavy]
+    return float(np.linalg.norm(spans[0] - spans[1])) < SAME_RMSD * np.sqrt(len(heavy[0]))
+
+
+def _heavy_graph(molecule: Molecule, polar_hydrogens: bool) -> Chem.RWMol:
+    mol = skeleton(molecule.numbers, bonded_pairs(molecule), molecule.positions)
+    if molecule.n_heavy < 3:
+        return mol
+    mol.BeginBatchEdit()
+    for atom in mol.GetAtoms():
+        near = [other.GetAtomicNum() for other in atom.GetNeighbors()]
+        atom.SetIsotope(1 + near.count(1))
+        if atom.GetAtomicNum() == 1 and (6 in near or not polar_hydrogens):
+            mol.RemoveAtom(atom.GetIdx())
+    mol.CommitBatchEdit()
+    return mol
+
+
+def _matches(probe: Chem.Mol, reference: Chem.Mol) -> tuple[tuple[int, ...], ...]:
+    return reference.GetSubstructMatches(probe, uniquify=False, maxMatches=MAX_MATCHES)
+
+
+def _rmsd_by_inner_atoms(probe: Chem.Mol, reference: Chem.Mol) -> float:
+    """Try all mappings of the atoms with several neighbours; each other atom goes to the nearest.
+
+    That is one of its kind, on the same neighbour.
+    """
+    moving, fixed = (mol.GetConformer().GetPositions() for mol in (probe, reference))
+    kinds, kinds_there = (
+        np.array([(a.GetAtomicNum(), a.GetIsotope()) for a in mol.GetAtoms()])
+        for mol in (probe, reference)
+    )
+    owners, owners_there = (_owners(mol) for mol in (probe, reference))
+    alike = (kinds[:, None] == kinds_there).all(axis=-1)
+    inner, inner_there = (np.unique(some) for some in (owners, owners_there))
+    lowest = np.inf
+    for match in _matches(_part(probe, inner), _part(reference, inner_there)):
+        image = dict(zip(inner, inner_there[list(match)], strict=True))
+        there = [image[i] for i in inner]
+        shift = moving[inner].mean(axis=0), fixed[there].mean(axis=0)
+        moved = (moving - shift[0]) @ rotation_onto(moving[inner], fixed[there])
+        distances = cdist(moved, fixed - shift[1])
+        images = np.array([image[i] for i in owners])
+        is_inner, is_inner_there = (np.arange(len(o)) == o for o in (owners, owners_there))
+        allowed = alike & (images[:, None] == owners_there) & (is_inner[:, None] == is_inner_there)
+        mapping = linear_sum_assignment(np.where(allowed, distances**2, 1e6))
+        if allowed[mapping].all():
+            lowest = min(lowest, superpose(moving, fixed[mapping[1]])[1])
+    return float(lowest)
+
+
+def _owners(mol: Chem.Mol) -> np.ndarray:
+    """Return the only neighbour of each atom, and the atom itself where it has several."""
+    return np.array(
+        [a.GetNeighbors()[0].GetIdx() if a.GetDegree() == 1 else a.GetIdx() for a in mol.GetAtoms()]
+    )
+
+
+def _part(mol: Chem.Mol, atoms: np.ndarray) -> Chem.Mol:
+    part = Chem.RWMol(mol)
+    part.BeginBatchEdit()
+    for i in set(range(mol.GetNumAtoms())).difference(atoms.tolist()):
+        part.RemoveAtom(i)
+    part.CommitBatchEdit()
+    return part
