@@ -62,11 +62,16 @@ def ordered_map(
         for item in items:
             pending.append(pool.threads.submit(pool.call, item))
             while pending and (len(pending) >= LOOK_AHEAD or pending[0].done()):
-                yield pending.popleft().result()
+                yield _wait(pending.popleft())
         while pending:
-            yield pending.popleft().result()
+            yield _wait(pending.popleft())
     finally:
         pool.close()
+
+
+def _wait(pending: Future[Result]) -> Result:
+    signal.siginterrupt(signal.SIGINT, True)  # or Ctrl-C is not heard here once RDKit has embedded
+    return pending.result()
 
 
 def check_workers(workers: int) -> None:

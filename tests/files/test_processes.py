@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from itertools import count, islice
+from pathlib import Path
 
 import pytest
 from odd_work import work
@@ -78,6 +81,33 @@ def test_an_error_of_the_work_is_not_taken_for_a_dead_process(item):
     results = ordered_map(work, [item], 2, lost, 60)
     with pytest.raises((EOFError, OSError), match="disk"):
         next(results)
+
+
+HEARD = """
+import os, signal, sys, threading, time
+from diffrelax.files.processes import ordered_map
+from diffrelax.molecule import Molecule
+sys.path.append(sys.argv[1])
+from odd_work import work
+if __name__ == "__main__":
+    Molecule.from_smiles("C")
+    results = ordered_map(work, ["pid", "sleep"], 2, lambda item, reason: reason, 20)
+    next(results)
+    threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()
+    begun = time.monotonic()
+    try:
+        next(results)
+    except KeyboardInterrupt:
+        print(time.monotonic() - begun)
+"""
+
+
+def test_ctrl_c_is_heard_after_an_embedding(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(HEARD)
+    command = [sys.executable, script, Path(__file__).parents[1]]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 10
 
 
 def test_items_are_taken_as_they_are_needed():
