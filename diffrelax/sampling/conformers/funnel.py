@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from math import inf, isnan
+from math import inf, isnan, nan
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from diffrelax.cache import Unit, WorkFolder, work_key
 from diffrelax.choices import CurvatureLevel
 from diffrelax.dft.optimization import relax_with, unit_checkpoint
 from diffrelax.dft.settings import DFTSettings
+from diffrelax.errors import OF_THE_MACHINE, reason_of
 from diffrelax.files.processes import ordered_map
 from diffrelax.levels import relax_at_level
 from diffrelax.levels.force_field import KCAL_PER_MOL
@@ -117,9 +118,14 @@ class Funnel:
             return record if record["energy"] is not None else None
 
         def work() -> Unit:
-            if self.level.name == "dft":
-                return _relax_by_dft(start.molecule, self.level.dft(**more), self.folder, key)
-            return _relax_at_level(start.molecule, self.level, **more)
+            try:
+                if self.level.name == "dft":
+                    return _relax_by_dft(start.molecule, self.level.dft(**more), self.folder, key)
+                return _relax_at_level(start.molecule, self.level, **more)
+            except OF_THE_MACHINE:
+                raise
+            except Exception as error:  # one conformer never costs the others
+                return _unit(start.molecule.positions, nan, reason_of(error))
 
         done = self.folder.find_or_do(key, work, whole, whole)
         if done["reason"]:

@@ -201,13 +201,18 @@ def test_what_is_above_the_window_is_left_out_and_counted(model) -> None:
     assert "1 too high" in lower.provenance.notes[2] and len(lower) == 1
 
 
-def test_a_conformer_that_fails_costs_only_itself(model, monkeypatch) -> None:
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_conformer_that_fails_costs_only_itself(model, monkeypatch, inside) -> None:
     relax, calls = relax_at_level, []
 
     def fail_once(molecule, level, **settings):
         calls.append(level)
         relaxed = relax(molecule, level, **settings)
-        return replace(relaxed, reason="the SCF fell over") if len(calls) == 1 else relaxed
+        if len(calls) > 1:
+            return relaxed
+        if inside:
+            raise ValueError("the SCF fell over")
+        return replace(relaxed, reason="the SCF fell over")
 
     monkeypatch.setattr(funnel_module, "relax_at_level", fail_once)
     ensemble = sample_conformers("CCCC", model, 8, level="mmff94")
