@@ -29,7 +29,7 @@ from diffrelax.relaxation import relax_molecules
 HEAVY_ATOMS = range(5, 6)
 N = 3
 COARSE_TOLERANCE = 1e-5  # Hartree
-LEVEL = B3LYP.model_dump(include={"xc", "basis", "density_fit", "grid_level"})
+LEVEL = B3LYP.mean_field
 
 Density = np.ndarray | None
 Prepare = Callable[[Molecule, Density], tuple[Any, Density]]

@@ -41,7 +41,7 @@ N_MOLECULES = 20
 N_FIRST = 6  # molecules whose forces and relaxations come before the forces of the others
 N_HESSIANS = 3
 SETTINGS = DFTSettings(optimizer="bfgs")
-LEVEL = SETTINGS.model_dump(include={"xc", "basis", "density_fit", "grid_level"})
+LEVEL = SETTINGS.mean_field
 
 Record = dict[str, Any]
 

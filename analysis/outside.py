@@ -38,7 +38,6 @@ from diffrelax.molecule.comparison import heavy_atom_rmsd
 from diffrelax.results.tables import markdown_table
 
 AIM = "B3LYP/6-31G(2df,p)"
-LEVEL = {"xc", "basis", "density_fit", "grid_level"}
 HEADER = ("group", "molecule", "model − MMFF94, kcal/mol", "model above the minimum", "MMFF94",
           "GFN2-xTB", "verdict", "reason")  # fmt: skip
 GROUPS = {
@@ -131,7 +130,7 @@ def read_geometries(row: dict[str, Any]) -> dict[str, dr.Molecule]:
 
 def energy_of(geometry: dr.Molecule) -> float | None:
     """Return the energy of a geometry, eV; None where the SCF does not converge."""
-    method = mean_field(geometry, **B3LYP.model_dump(include=LEVEL))
+    method = mean_field(geometry, **B3LYP.mean_field)
     energy = method.kernel() * Hartree
     return energy if method.converged else None
 

@@ -30,7 +30,7 @@ HEAVY_ATOMS = range(5, 6)
 N = 3
 THRESHOLDS = (1e-6, 1e-7)  # Hartree
 SETTINGS = B3LYP.model_copy(update={"optimizer": "bfgs"})
-LEVEL = SETTINGS.model_dump(include={"xc", "basis", "density_fit", "grid_level"})
+LEVEL = SETTINGS.mean_field
 
 
 class Watched(DensityFunctional):

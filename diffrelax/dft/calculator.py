@@ -59,8 +59,7 @@ def calculator_of(
         with TemporaryDirectory(prefix=f"diffrelax-{profile.program}-") as folder:
             yield ProgramCalculator(molecule, profile, Path(folder))
         return
-    level = settings.model_dump(include={"xc", "basis", "density_fit", "grid_level", "solvent"})
-    calculator = DensityFunctional(mean_field(molecule, **level))
+    calculator = DensityFunctional(mean_field(molecule, **settings.mean_field))
     if state:
         calculator.resume(state)
     yield calculator

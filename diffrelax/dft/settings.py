@@ -153,6 +153,11 @@ class DFTSettings(Entries):
         return {name: value for name, value in values.items() if name not in dropped}
 
     @property
+    def mean_field(self) -> dict[str, Any]:
+        """What `diffrelax.levels.density_functional.mean_field` takes beside a molecule."""
+        return self.model_dump(include={"xc", "basis", "density_fit", "grid_level", "solvent"})
+
+    @property
     def checked_at(self) -> CurvatureLevel:
         """The level at which the end is checked to be a minimum."""
         return self.check_minimum if self.thermo == "none" else self.thermo
