@@ -48,6 +48,7 @@ ATOMS = range(42, 49)
 COPIES = 1000  # atoms in a call, about
 PROGRAM = "xtb --opt"
 PEERS = ("gfn2-xtb", PROGRAM, "aimnet2")
+BY_BLAS = ("gfn2-xtb", PROGRAM)  # of PyPI and Debian, with the reference BLAS
 OF_MANY = 20  # molecules that peers relax
 
 
@@ -59,16 +60,18 @@ def main() -> None:
     parser.add_argument("--list", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("-n", type=int, default=1000)
+    parser.add_argument("--blas", help="that GFN2-xTB has, if it is not the reference BLAS")
     parser.add_argument("--residues", type=int, nargs="+", default=RESIDUES)
     options = parser.parse_args()
     path = options.folder / "speed_curve.json"
     about = how_made(load_model(options.model), threads=options.threads)
     rows = json.loads(path.read_text())["rows"] if path.exists() else []
-    done = {(row["method"], row["molecules"]) for row in rows}
+    done = {(row["method"], row["molecules"], row.get("blas")) for row in rows}
     for method, name, made in tqdm(list(plan(options)), unit="row"):
-        if (method, name) not in done:
+        other = {"blas": options.blas} if options.blas and method in BY_BLAS else {}
+        if (method, name, other.get("blas")) not in done:
             row = measure(options.model, method, options.threads, made)
-            rows.append({"method": method, "molecules": name, **row})
+            rows.append({"method": method, "molecules": name, **other, **row})
             store(path, about | {"rows": rows})
     print(table(rows))
 

@@ -45,6 +45,7 @@ def measured_numbers(results: Path) -> dict[str, Any]:
             "speed_curve_table": speed_curve_table(
                 results / "relax-reach-1" / "speed" / "speed_curve.json"
             ),
+            "blas": blas_numbers(results / "relax-reach-1" / "speed" / "speed_curve.json"),
             "speed_table": speed_table(results / "relax-qm9-2"),
             "conformers_table": conformers_table(sorted((results / "conformers").glob("*.json"))),
             "sampling_table": sampling_table(sorted((results / "boltzmann").glob("qm9-*.json"))),
@@ -141,7 +142,7 @@ def speed_curve_table(file: Path) -> str:
     names = NAMES | {"model": f"`{page['model']}`", "xtb --opt": "`xtb --opt`"}
     rows = [
         (
-            names[row["method"]],
+            names[row["method"]] + (f" with {row['blas']}" if "blas" in row else ""),
             row["molecules"],
             f"{row['mean_atoms']:.0f}",
             f"{row['milliseconds']:,.0f}",
@@ -154,6 +155,17 @@ def speed_curve_table(file: Path) -> str:
         "relaxed by", "molecules", "atoms", "ms for each", "ms of the processors", "peak MiB",
     )  # fmt: skip
     return markdown_table(header, rows)
+
+
+def blas_numbers(file: Path) -> dict[str, str]:
+    """Return the seconds of a GFN2-xTB relaxation, with the BLAS that a program brings and not."""
+    return {
+        row["method"].replace("-", "_").split()[0] + ("_openblas" if "blas" in row else ""): (
+            f"{row['milliseconds'] / 1000:.1f}"
+        )
+        for row in _read(file)["rows"]
+        if row["molecules"].startswith("first")
+    }
 
 
 def speed_table(folder: Path) -> str:
