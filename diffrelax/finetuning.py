@@ -22,7 +22,7 @@ from diffrelax.atomic import replacing
 from diffrelax.data.packing import Pair, pack, pair
 from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.files.reading import Rejected, read_molecules
-from diffrelax.levels.distances import Nearest, plain_name
+from diffrelax.levels.distances import Nearest, find_level
 from diffrelax.models.domain import bond_kinds, outside_method
 from diffrelax.models.release import Model, own_weights
 from diffrelax.molecule import Molecule
@@ -131,8 +131,7 @@ def begin_finetuning(
         raise ValueError(f"{kept} is another file than {data}: rename one of them")
     if model.config.generation:
         raise ValueError(f"{model.name} generates molecules: fine-tune a model that relaxes them")
-    spelled = {plain_name(one): one for one in model.config.levels}
-    level = spelled.get(plain_name(level), level)
+    level = find_level(level, model.config.levels) or level
     network = _with_level(model.config.network, level)
     if only_level and not network.levels:
         raise ValueError(f"{model.name} is not told the level of theory: let it learn all weights")

@@ -53,8 +53,8 @@ class Relaxation:
     verdict : {"relaxed", "refused", "fell_back", "failed"}
         Relaxed by the model; outside the model's domain, so not tried; tried, but the result was
         not the same molecule, may be off by too much, or, where the model has hardly seen such
-        atoms, is higher than the start by GFN2-xTB, so the start is returned; or not a molecule at
-        all, or lost to an error inside.
+        atoms or moved double bonds, is higher than the start by GFN2-xTB, so the start is returned;
+        or not a molecule at all, or lost to an error inside.
     reason : str
         Why it was not relaxed, or what to beware of; empty if there is nothing to say.
     molecule : Molecule or None
@@ -251,8 +251,11 @@ def relax_molecules(
         for batch, (ends, time) in zip(places, relaxed, strict=True):
             for i, end in zip(batch, ends, strict=True):
                 begun = Time.of_thread()
-                judged = _or_lost(
-                    covered[i].name, partial(_judge, covered[i], end, model, level, max_error)
+                start = covered[i]
+                judged = (
+                    _lost(start.name, end)
+                    if isinstance(end, Exception)
+                    else _or_lost(start.name, partial(_judge, start, end, model, level, max_error))
                 )
                 spent = time / len(batch) + (Time.of_thread() - begun)
                 results[i] = replace(judged, time=spent)
@@ -263,9 +266,11 @@ def relax_molecules(
 def _or_lost(name: str, work: Callable[[], Outcome]) -> Outcome | Relaxation:
     """Do some work on a molecule, which is lost if it meets an error inside."""
     (end,) = each_or_error(lambda _: [work()], [name])
-    if isinstance(end, Exception):
-        return Relaxation(name, "failed", told(end), None, None, error=end)
-    return end
+    return _lost(name, end) if isinstance(end, Exception) else end
+
+
+def _lost(name: str, error: Exception) -> Relaxation:
+    return Relaxation(name, "failed", told(error), None, None, error=error)
 
 
 def _refuse(molecule: Molecule, model: Model) -> Relaxation | None:
@@ -276,11 +281,7 @@ def _refuse(molecule: Molecule, model: Model) -> Relaxation | None:
     return Relaxation(molecule.name, "refused", reason, molecule, molecule)
 
 
-def _judge(
-    start: Molecule, end: End | Exception, model: Model, level: str, max_error: float
-) -> Relaxation:
-    if isinstance(end, Exception):
-        raise end
+def _judge(start: Molecule, end: End, model: Model, level: str, max_error: float) -> Relaxation:
     odd, doubt = odd_reading(start), unfamiliar(start, model, few=FEW)
     strange = doubt and unfamiliar(start, model)
     result = Relaxation(
@@ -295,8 +296,7 @@ def _judge(
         aim=level,
     )
     reason = _reason_to_fall_back(start, end, result.error_bound, max_error)
-    doubtful = bool(doubt) or is_rebonded(start, end.positions)
-    if doubtful and not reason and end.noise_level > 0:
+    if not reason and end.noise_level > 0 and (doubt or is_rebonded(start, end.positions)):
         reason = _second_opinion(start, end.positions, level)
         strange = doubt if reason else strange
     if reason:

@@ -28,6 +28,7 @@ from diffrelax.training.geometries import GeometrySet
 
 SEALED = (0, 1)
 SPLIT_OF_REMAINDER: dict[int, Split] = {2: "test", 3: "test", 4: "validation"}
+TRAINED_ON = TrainingConfig()
 
 
 class Minimum(NamedTuple):
@@ -167,7 +168,7 @@ def _relaxed_pair(minimum: Minimum) -> Pair | None:
 
 
 def _in_basin(one: Pair) -> bool:
-    return bool(TrainingConfig().in_basin(one.start_rmsd, one.start_torsion))
+    return bool(TRAINED_ON.in_basin(one.start_rmsd, one.start_torsion))
 
 
 def join(sets: Sequence[GeometrySet]) -> GeometrySet:

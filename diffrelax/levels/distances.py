@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import permutations
 from math import erf, inf
@@ -67,6 +67,11 @@ def plain_name(level: str) -> str:
     """Return the name of a level of theory without case, spaces and hyphens, and with w for ω."""
     spelled = "".join(level.split()).casefold()
     return ALIASES.get(spelled, spelled).casefold().replace("ω", "w").replace("-", "")
+
+
+def find_level(wanted: str, known: Iterable[str]) -> str | None:
+    """Return the level of theory that is meant, as it is spelled among known ones; None if not."""
+    return next((one for one in known if plain_name(one) == plain_name(wanted)), None)
 
 
 @cache

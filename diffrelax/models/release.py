@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.entries import explain_invalid
-from diffrelax.levels.distances import Nearest, nearest_level, plain_name
+from diffrelax.levels.distances import Nearest, find_level, nearest_level
 from diffrelax.molecule.environments import bonds_in, read_environments
 from diffrelax.network.config import DenseNetworkConfig
 from diffrelax.network.network import Theory
@@ -78,9 +78,8 @@ class Model:
             If the model has not learned it.
         """
         wanted, known = level or self.config.level, self.config.levels
-        for one in known:
-            if plain_name(one) == plain_name(wanted):
-                return one
+        if found := find_level(wanted, known):
+            return found
         nearest = f"; the nearest is {self.nearest_level(wanted).level}" if len(known) > 1 else ""
         raise ValueError(
             f"{self.name} has not learned the level {wanted}; it knows {', '.join(known)}{nearest}"

@@ -131,11 +131,11 @@ def _rmsd_by_inner_atoms(probe: Chem.Mol, reference: Chem.Mol) -> float:
     """
     moving, fixed = (mol.GetConformer().GetPositions() for mol in (probe, reference))
     kinds, kinds_there = (
-        np.array([(a.GetAtomicNum(), a.GetIsotope()) for a in mol.GetAtoms()])
+        np.array([(a.GetAtomicNum(), a.GetIsotope(), a.GetDegree() == 1) for a in mol.GetAtoms()])
         for mol in (probe, reference)
     )
-    owners, owners_there = (_owners(mol) for mol in (probe, reference))
     alike = (kinds[:, None] == kinds_there).all(axis=-1)
+    owners, owners_there = (_owners(mol) for mol in (probe, reference))
     inner, inner_there = (np.unique(some) for some in (owners, owners_there))
     lowest = np.inf
     for match in _matches(_part(probe, inner), _part(reference, inner_there)):
@@ -145,8 +145,7 @@ def _rmsd_by_inner_atoms(probe: Chem.Mol, reference: Chem.Mol) -> float:
         moved = (moving - shift[0]) @ rotation_onto(moving[inner], fixed[there])
         distances = cdist(moved, fixed - shift[1])
         images = np.array([image[i] for i in owners])
-        is_inner, is_inner_there = (np.arange(len(o)) == o for o in (owners, owners_there))
-        allowed = alike & (images[:, None] == owners_there) & (is_inner[:, None] == is_inner_there)
+        allowed = alike & (images[:, None] == owners_there)
         mapping = linear_sum_assignment(np.where(allowed, distances**2, 1e6))
         if allowed[mapping].all():
             lowest = min(lowest, superpose(moving, fixed[mapping[1]])[1])
