@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase.units import kcal, mol
 
 from diffrelax.levels.forces import ForceCalculator
-from diffrelax.molecule.embedding import force_field
+from diffrelax.molecule.embedding import force_field, hold
 
 if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
 
 KCAL_PER_MOL = kcal / mol  # eV
+HELD = 10.0  # degrees
 
 
 class ForceField(ForceCalculator):
@@ -41,12 +43,16 @@ class ForceField(ForceCalculator):
                 "unknown: give a SMILES or an .sdf file"
             )
         self._rdkit_molecule = molecule.to_rdkit()  # the force field points into its conformer
-        self._field = force_field(self._rdkit_molecule, level, charges=charges)
+        self._charges = charges
+        self._field = self._build()
         if self._field is None:
             raise ValueError(
                 f"{level} has no parameters for {molecule.name or molecule.formula}: "
                 "use another level of theory"
             )
+
+    def _build(self) -> Any:
+        return force_field(self._rdkit_molecule, self.level, charges=self._charges)
 
     def evaluate(self) -> tuple[float, np.ndarray]:
         """Evaluate energy and forces at the positions of the atoms."""
@@ -59,13 +65,17 @@ class ForceField(ForceCalculator):
         """Evaluate the energy (eV) at positions, (n_atoms, 3), Å, without what ASE adds."""
         return self._field.CalcEnergy(positions.ravel().tolist()) * KCAL_PER_MOL
 
-    def minimise(self, positions: np.ndarray, max_steps: int) -> np.ndarray:
+    def minimise(
+        self, positions: np.ndarray, max_steps: int, held: Iterable[Sequence[int]] = ()
+    ) -> np.ndarray:
         """Relax a geometry with RDKit's minimiser.
 
         Parameters
         ----------
         positions : (n_atoms, 3) array, Å
         max_steps : int
+        held : iterable of four int
+            Torsions that stay where they are, within 10°.
 
         Returns
         -------
@@ -74,5 +84,9 @@ class ForceField(ForceCalculator):
         """
         conformer = self._rdkit_molecule.GetConformer()
         conformer.SetPositions(np.ascontiguousarray(positions))
-        self._field.Minimize(maxIts=max_steps)
+        field = self._field
+        for n, torsion in enumerate(held):
+            field = field if n else self._build()
+            hold(field, self.level, torsion, -HELD, HELD, relative=True)
+        field.Minimize(maxIts=max_steps)
         return conformer.GetPositions()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, Literal, TypeAlias
 
@@ -194,15 +194,31 @@ def force_field(mol: Chem.Mol, level: str, *, charges: bool = True) -> Any:
     return helpers.MMFFGetMoleculeForceField(mol, properties, ignoreInterfragInteractions=False)
 
 
+def hold(
+    field: Any,
+    level: str,
+    torsion: Sequence[int],
+    lowest: float,
+    highest: float,
+    *,
+    relative: bool = False,
+) -> None:
+    """Add to a force field, see `force_field`, that a torsion stays between two angles, degrees.
+
+    They are told from where the torsion is now, if ``relative``.
+    """
+    add = field.UFFAddTorsionConstraint if level == "uff" else field.MMFFAddTorsionConstraint
+    add(*torsion, relative, lowest, highest, HOLDING)
+
+
 def _relax(mol: Chem.Mol, twists: dict[Torsion, float], end: float) -> str:
     for level in ("mmff94", "uff"):
         if field := force_field(mol, level):
             break
     else:
         return "embedded"
-    hold = field.UFFAddTorsionConstraint if level == "uff" else field.MMFFAddTorsionConstraint
     for ends, angle in _held_torsions(mol, twists):
-        hold(*ends, False, angle, angle, HOLDING)
+        hold(field, level, ends, angle, angle)
     for _ in range(FORCE_FIELD_ROUNDS):
         if field.Minimize(maxIts=STEPS_A_ROUND) == 0:
             return level

@@ -7,6 +7,7 @@ from rdkit.Chem import AllChem
 
 from diffrelax.levels import get_calculator
 from diffrelax.molecule import Molecule
+from diffrelax.molecule.torsions import Rotors, torsion_angles
 
 
 def displaced(smiles: str) -> Molecule:
@@ -43,6 +44,26 @@ def test_energy_follows_the_positions() -> None:
     assert calculator.get_potential_energy(atoms) > start + 0.1
     atoms.positions[0] -= 0.1
     assert calculator.get_potential_energy(atoms) == pytest.approx(start, abs=1e-9)
+
+
+@pytest.mark.parametrize("level", ["mmff94", "uff"])
+def test_minimiser_leaves_held_torsions_where_they_are(level: str) -> None:
+    butane = displaced("CCCC")
+    rotors = Rotors.of(butane)
+    chain = [i for i, (j, k) in enumerate(rotors.bonds.tolist()) if {j, k} == {1, 2}]
+    angles = np.pi / 3 - torsion_angles(butane.positions, rotors.torsions[chain])
+    (turned,) = rotors.turn(butane.positions[None], np.array(chain), angles)  # onto gauche
+    (steep,) = rotors.turn(turned[None], np.array(chain), np.radians([-50.0]))  # nearly eclipsed
+    calculator = get_calculator(level, butane)
+    held = calculator.minimise(steep, 1000, rotors.torsions.tolist())
+    free = calculator.minimise(held, 1000)
+
+    def degrees(positions: np.ndarray) -> float:
+        return np.degrees(torsion_angles(positions, rotors.torsions[chain]))[0]
+
+    assert abs(degrees(held) - degrees(steep)) < 11
+    assert 55 < degrees(free) < 75
+    assert calculator.energy(free) < calculator.energy(held) < calculator.energy(steep)
 
 
 def test_molecule_without_parameters_or_bonds_is_refused() -> None:

@@ -24,7 +24,7 @@ from diffrelax.molecule.identity import has_enantiomer
 from diffrelax.molecule.symmetry import find_symmetry
 from diffrelax.sampling.conformers.funnel import Funnel, relax_starts
 from diffrelax.sampling.conformers.record import Conformer, merge, within
-from diffrelax.sampling.conformers.search import COUNTED, ROUGH, Found, find_conformers
+from diffrelax.sampling.conformers.search import COUNTED, Found, find_conformers
 from diffrelax.sampling.ensemble import (
     Ensemble,
     EnsembleProvenance,
@@ -33,6 +33,7 @@ from diffrelax.sampling.ensemble import (
     check_temperature,
 )
 
+ROUGH = 2 * KCAL_PER_MOL  # by which a geometry of the model may be above its minimum
 UNLIKE = 4 * KCAL_PER_MOL  # by which GFN2-xTB at geometries of the model may be wrong
 
 

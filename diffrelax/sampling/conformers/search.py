@@ -16,7 +16,7 @@ from diffrelax.models.domain import outside_domain
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.embedding import check_seed
-from diffrelax.molecule.identity import identity_change
+from diffrelax.molecule.identity import identity_change, mirror_image
 from diffrelax.molecule.reembedding import embed_again
 from diffrelax.molecule.torsions import Rotors, torsion_angles
 from diffrelax.relaxation import relax_molecules
@@ -28,10 +28,10 @@ PROBE = 30  # embeddings at a time
 MOST_PROBES = 5  # one after the other, while none is low
 BATCH = 200  # turned geometries, about, after which the lowest are chosen again
 MINIMISER_STEPS = 1000
-SAME_WELL = np.radians(25)
+PASSES = 2  # of the model, as turned geometries may be further from their minima than one goes
+SAME_WELL = np.radians(45)
 HIGH = 20 * KCAL_PER_MOL  # above the lowest by a force field, which may be wrong by so much
 COUNTED = ("tried", "other_molecules", "high", "beyond_n", "relaxed")
-ROUGH = 2 * KCAL_PER_MOL  # by which a geometry of the model may be above its minimum
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,11 +77,13 @@ def find_conformers(
     Embeddings come first, half of them with ETKDGv3 and half without the torsions that it prefers
     (KDG). Each geometry within the window is then turned about each rotor into its other wells, the
     lowest first, and so are those that come of it, until no well is left. MMFF94 (or UFF) relaxes
-    what was turned without the charges, which would fold different wells into one (Hawkins et al.
-    2010, doi 10.1021/ci100031x), and embeddings with them, as some wells are only there with
-    charges: without, one of the four conformers of N=CC(O)C#N was not found. A well that comes both
-    ways may so be relaxed twice by the model, and is then known. The model relaxes those that are
-    new, and the level tells their energy.
+    what was turned with the torsions held, then free, and the latter counts if it stays in its
+    well: the level of theory may have a minimum where MMFF94 has none. It does without the charges
+    then, which would fold different wells into one (Hawkins et al. 2010, doi 10.1021/ci100031x),
+    but has them in embeddings, as some wells are only there with charges: without, one of the four
+    conformers of N=CC(O)C#N was not found. A well that comes both ways may so be relaxed twice by
+    the model, and is then known. The model relaxes those that are new, and the level tells their
+    energy.
     Fresh embeddings are the probe of what is still unseen: if one shows a new geometry within the
     window, the search goes on from there; if none does, it ends. Where none is low at all, others
     follow, up to five times as many.
@@ -146,6 +148,8 @@ class _Search:
         self.turns = other_wells(molecule, self.rotors)
         self.watched = telling_torsions(molecule, self.rotors, self.turns)
         self.visited = np.zeros((0, len(self.watched)))
+        mirrored = not identity_change(molecule, mirror_image(molecule).positions)
+        self.images = [1, -1] if mirrored else [1]  # signs of torsions that mean the same
         self.force_field = _force_field(molecule)
         self.atoms = molecule.to_atoms()
         self.atoms.calc = get_calculator(level.name, molecule, **level.settings)
@@ -197,7 +201,7 @@ class _Search:
             return children
         rotor = np.repeat(np.arange(len(self.rotors)), [len(turns) for turns in self.turns])
         angles = np.concatenate([np.zeros(0), *self.turns])
-        low = within(self.found, self.window + ROUGH)
+        low = within(self.found, self.window)
         for parent in sorted(low, key=lambda one: one.energy):
             if len(children) >= BATCH:
                 break
@@ -235,12 +239,14 @@ class _Search:
         chosen = chosen[:room]
         self.counts["relaxed"] += len(chosen)
         molecules = [self.rough[i].molecule for i in chosen]
-        ends = relax_molecules(molecules, self.model, level=self.aim)
-        for i, end in zip(chosen, ends, strict=True):
-            start = self.rough[i]
+        for _ in range(PASSES):
+            ends = relax_molecules(molecules, self.model, level=self.aim)
+            molecules = [end.molecule or start for start, end in zip(molecules, ends, strict=True)]
+        for i, end, molecule in zip(chosen, ends, molecules, strict=True):
             if end.verdict != "relaxed":
-                self.notes.append(f"{start.start}: not relaxed by the model: {end.reason}")
-            self.rank(i, end.molecule or start.molecule)
+                start = self.rough[i].start
+                self.notes.append(f"{start}: not relaxed by the model: {end.reason}")
+            self.rank(i, molecule)
         return [None if i is None else self.leads_to[i] for i in rough]
 
     def place(self, start: Conformer) -> int | None:
@@ -280,19 +286,21 @@ class _Search:
     def visit(self, positions: np.ndarray) -> bool:
         """Tell whether the wells of the torsions are new, and know them from now on."""
         wells = torsion_angles(positions, self.watched)
-        away = (self.visited - wells + np.pi) % (2 * np.pi) - np.pi
-        if (abs(away) < SAME_WELL).all(axis=1).any():
+        if _same_wells(self.visited, wells).any():
             return False
-        self.visited = np.vstack([self.visited, wells])
+        self.visited = np.vstack([self.visited, *(sign * wells for sign in self.images)])
         return True
 
     def relaxed_roughly(self, positions: np.ndarray) -> Molecule:
-        """Relax a turned geometry by the force field, if there is one."""
+        """Relax a turned geometry by the force field, if there is one, and leave it in its well."""
         if not self.force_field:
             return self.molecule.with_positions(positions, "turned")
-        positions = self.force_field.minimise(positions, MINIMISER_STEPS)
-        self.visit(positions)
-        return self.molecule.with_positions(positions, self.force_field.level)
+        held = self.force_field.minimise(positions, MINIMISER_STEPS, self.rotors.torsions.tolist())
+        free = self.force_field.minimise(held, MINIMISER_STEPS)
+        turned, relaxed = (torsion_angles(here, self.watched) for here in (positions, free))
+        rough = free if _same_wells(relaxed, turned) else held
+        self.visit(rough)
+        return self.molecule.with_positions(rough, self.force_field.level)
 
     def result(self) -> Found:
         """Return what was found, each geometry with the number of starts that led to it."""
@@ -303,6 +311,12 @@ class _Search:
         found = [replace(one, n_starts=n_starts[i]) for i, one in enumerate(self.found)]
         found.sort(key=lambda one: one.energy)
         return Found(found, self.counts, self.notes)
+
+
+def _same_wells(some: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Compare torsions, (..., n_torsions) and (n_torsions,), radians; return (...) bool."""
+    away = (some - other + np.pi) % (2 * np.pi) - np.pi
+    return (abs(away) < SAME_WELL).all(axis=-1)
 
 
 def _force_field(molecule: Molecule) -> ForceField | None:

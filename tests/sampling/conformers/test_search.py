@@ -3,11 +3,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from diffrelax.cache import WorkFolder
 from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.reembedding import embed_again
 from diffrelax.molecule.torsions import Rotors, torsion_angles
-from diffrelax.sampling.conformers import Conformer, find_conformers, merge
+from diffrelax.sampling.conformers import (
+    Conformer,
+    Funnel,
+    find_conformers,
+    merge,
+    relax_starts,
+)
 from diffrelax.sampling.conformers.search import _Search
 from diffrelax.sampling.conformers.wells import other_wells, telling_torsions
 from diffrelax.sampling.ensemble import Level
@@ -68,13 +75,16 @@ def test_rotamers_of_one_ring_or_amine_are_not_those_of_another(model, smiles: s
     molecule = Molecule.from_smiles(smiles)
     starts = [Conformer(f"etkdg {i}", embed_again(molecule, 42 + i)) for i in range(4)]
 
+    funnel = Funnel(MMFF94, WorkFolder.of(None))
+
     def turned_from(starts: list[Conformer]) -> list[Conformer]:
-        search = _Search(molecule, model, 200, MMFF94, AIM, 6 * KCAL_PER_MOL, 42)
+        search = _Search(molecule, model, 200, MMFF94, AIM, 8 * KCAL_PER_MOL, 42)
         for start in starts:
             search.settle([start])
             while turned := search.turn():
                 search.settle(turned)
-        return search.found
+        minima, _ = relax_starts(search.found, funnel.finish)
+        return merge(minima)
 
     apart = merge(one for start in starts for one in turned_from([start]))
     assert len(turned_from(starts)) == len(apart)
@@ -189,11 +199,38 @@ def test_a_geometry_without_a_finite_energy_ends_no_search(model, monkeypatch) -
     assert search.notes == ["etkdg 0: not ranked: the energy is nan"]
 
 
+@pytest.mark.parametrize(
+    ("smiles", "same"),
+    [
+        ("COCCO", True),
+        ("CC[C@@H](C)O", False),
+        ("C[C@H](O)[C@@H](C)O", False),  # meso: its atoms change their configurations
+        ("CCC=C=CCC", False),
+    ],
+)
+def test_mirror_images_are_one_well_if_each_atom_is_as_before(model, smiles: str, same) -> None:
+    molecule = Molecule.from_smiles(smiles)
+    search = _Search(molecule, model, 9, MMFF94, AIM, KCAL_PER_MOL, 42)
+    turned = search.rotors.turn(molecule.positions[None], np.array([0]), np.array([0.9]))[0]
+    assert search.visit(turned)
+    assert not search.visit(turned)
+    assert search.visit(turned * [-1, 1, 1]) is not same
+
+
+def test_a_well_that_the_force_field_does_not_have_is_tried(model) -> None:
+    """Without charges, MMFF94 turns one C–O bond of this dimethoxymethane to trans."""
+    acetal = Molecule.from_smiles("COCOC")
+    found = find_conformers(acetal, model, 99, level=GFN2, aim=AIM, window=6 * KCAL_PER_MOL)
+    chain = np.array([[0, 1, 2, 3], [1, 2, 3, 4]])
+    pairs = [torsion_angles(one.molecule.positions, chain) for one in found.conformers]
+    assert any(a * b < 0 and max(abs(a), abs(b)) < 2 for a, b in pairs)
+
+
 def test_atoms_that_a_turn_brings_to_one_place_cost_only_that_turn(model, monkeypatch) -> None:
     search = _Search(Molecule.from_smiles("CCO"), model, 9, MMFF94, AIM, KCAL_PER_MOL, 42)
     search.settle(search.embed()[:1])
     monkeypatch.setattr(
-        search.force_field, "minimise", lambda positions, _: np.zeros_like(positions)
+        search.force_field, "minimise", lambda positions, *_: np.zeros_like(positions)
     )
     assert search.turn() == []
     assert all("in one place" in note for note in search.notes) and search.notes
