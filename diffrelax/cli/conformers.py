@@ -101,7 +101,8 @@ def conformers(
     for note in found.provenance.notes:
         print(note, file=sys.stderr)
     if output:
-        print(f"{len(found)} conformers in {output}", file=sys.stderr)
+        noun = "conformer" if len(found) == 1 else "conformers"
+        print(f"{len(found)} {noun} in {output}", file=sys.stderr)
         print(f"report: {_page_beside(output)}", file=sys.stderr)
 
 

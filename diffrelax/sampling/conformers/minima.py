@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -22,6 +23,7 @@ from diffrelax.molecule.checks import integer
 from diffrelax.molecule.embedding import check_seed
 from diffrelax.molecule.identity import has_enantiomer
 from diffrelax.molecule.symmetry import find_symmetry
+from diffrelax.relaxation import relax_molecules
 from diffrelax.sampling.conformers.funnel import Funnel, relax_starts
 from diffrelax.sampling.conformers.record import Conformer, merge, within
 from diffrelax.sampling.conformers.search import COUNTED, Found, find_conformers
@@ -54,12 +56,12 @@ def sample_conformers(
     """Find the conformers of a molecule and their Boltzmann weights at a level of theory.
 
     A search finds distinct geometries with the model, see
-    `diffrelax.sampling.conformers.find_conformers`. Those that may end within the window are
-    brought near their minima at the level of theory (by DFT with one gradient, where the minimum
-    can be predicted), merged, and those that are low relaxed tightly, always as the same molecule;
-    what ends above the window is left out. Mirror images of
-    each other are one conformer, unless they are different molecules; a conformer of a chiral
-    molecule has the configuration of the input.
+    `diffrelax.sampling.conformers.find_conformers`. For DFT, GFN2-xTB brings them to its minima
+    first, and the model from there towards DFT's. Those that may end within the window are brought
+    near their minima at the level of theory (by DFT with one gradient, where the minimum can be
+    predicted), merged, and those that are low relaxed tightly, always as the same molecule; what
+    ends above the window is left out. Mirror images of each other are one conformer, unless they
+    are different molecules; a conformer of a chiral molecule has the configuration of the input.
 
     The weight of a conformer is proportional to (m/s) exp(−E/kT), with the electronic energy E, the
     rotational symmetry number s of its rigid geometry with all hydrogens, and m = 2 if it is chiral
@@ -121,7 +123,9 @@ def sample_conformers(
     funnel = Funnel(theory, WorkFolder.of(work), window, thermo, temperature)
     given = read_one(molecule, seed=seed)
     get_calculator(theory.name, given, **theory.settings)
-    starts, search = find_starts(given, model, n, funnel, seed=seed, progress=progress)
+    starts, search = find_starts(
+        given, model, n, funnel, seed=seed, workers=workers, progress=progress
+    )
     processes = 1 if theory.name == "dft" else workers
     relax = partial(relax_starts, workers=processes, label=theory.name, progress=progress)
     near, failed = relax(starts, funnel.approach)
@@ -143,16 +147,18 @@ def find_starts(
     funnel: Funnel,
     *,
     seed: int,
+    workers: int = 1,
     progress: bool = False,
 ) -> tuple[list[Conformer], EnsembleProvenance]:
     """Search with the model, and choose what a level of theory is to relax.
 
     The model aims at the nearest level that it has learned. DFT does not rank geometries itself:
-    GFN2-xTB does, in the solvent if there is one.
+    GFN2-xTB does, in the solvent if there is one, and brings them to its minima, so that DFT
+    relaxes each once. The model then moves them towards the level once more.
 
     Parameters
     ----------
-    molecule, model, n, seed, progress
+    molecule, model, n, seed, workers, progress
         See `sample_conformers`.
     funnel : Funnel
         With the level of theory and the window.
@@ -178,11 +184,20 @@ def find_starts(
         progress=progress,
     )
     limit = window + margin
-    starts = within(found.conformers, limit)
+    starts = chosen = within(found.conformers, limit)
+    told: list[str] = []
+    if funnel.level.name == "dft":
+        cheap = Funnel(ranked_by, funnel.folder, limit / KCAL_PER_MOL)
+        chosen, told = _without_known(starts, cheap, workers, progress)
+        ends = relax_molecules([one.molecule for one in chosen], model, level=nearest.level)
+        chosen = [
+            replace(one, molecule=end.molecule or one.molecule)
+            for one, end in zip(chosen, ends, strict=True)
+        ]
     diagnostics: dict[str, JsonValue] = {
         **found.counts,
         "distinct": len(found.conformers),
-        "chosen": len(starts),
+        "chosen": len(chosen),
         "complete": found.complete,
     }
     provenance = EnsembleProvenance(
@@ -203,9 +218,10 @@ def find_starts(
             _told(found, len(starts), ranked_by, limit),
             nearest.told(model.name, theory),
             *found.notes,
+            *told,
         ),
     )
-    return starts, provenance
+    return chosen, provenance
 
 
 def weigh(minima: Sequence[Conformer], funnel: Funnel, provenance: EnsembleProvenance) -> Ensemble:
@@ -255,6 +271,24 @@ def weigh(minima: Sequence[Conformer], funnel: Funnel, provenance: EnsembleProve
         provenance=provenance,
         columns=columns,
     )
+
+
+def _without_known(
+    starts: Sequence[Conformer], cheap: Funnel, workers: int, progress: bool
+) -> tuple[list[Conformer], list[str]]:
+    """Choose those that end in distinct minima of a cheap level, or in none.
+
+    The latter, such as some zwitterions, may have one at the level of theory.
+    """
+    relax = partial(relax_starts, workers=workers, label=cheap.level.name, progress=progress)
+    told = []
+    for step in (cheap.approach, cheap.finish):
+        ends, _ = relax(starts, step)
+        reached = {one.start for one in ends}
+        lost = [one for one in starts if one.start not in reached]
+        starts, of_step = cheap.choose([*ends, *lost])
+        told += of_step
+    return list(starts), told
 
 
 def _cheap(level: Level) -> Level:

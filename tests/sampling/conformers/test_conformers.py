@@ -10,7 +10,7 @@ from rdkit.Chem import rdMolTransforms
 
 from diffrelax.cache import WorkFolder
 from diffrelax.dft import relax_dft
-from diffrelax.levels import relax_at_level
+from diffrelax.levels import get_calculator, relax_at_level
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.comparison import heavy_atom_rmsd
 from diffrelax.molecule.identity import identity_change
@@ -25,10 +25,13 @@ from diffrelax.sampling.conformers import (
     weigh,
 )
 from diffrelax.sampling.conformers import funnel as funnel_module
+from diffrelax.sampling.conformers.minima import _without_known
+from diffrelax.sampling.conformers.search import COUNTED, Found
 from diffrelax.sampling.ensemble import Ensemble, EnsembleProvenance, Level
 
 TEMPERATURE = 298.15
 MMFF94 = Level(name="mmff94")
+DFT = Level(name="dft", settings={"xc": "hf", "basis": "sto-3g"})
 PROVENANCE = EnsembleProvenance(method="test", seed=0)
 
 
@@ -156,11 +159,44 @@ def test_the_model_aims_at_the_nearest_level(several, monkeypatch, level: Level,
         aims.append(level)
         return relax_molecules(molecules, model, level=level)
 
-    monkeypatch.setattr("diffrelax.sampling.conformers.search.relax_molecules", relax)
+    for room in ("search", "minima"):
+        monkeypatch.setattr(f"diffrelax.sampling.conformers.{room}.relax_molecules", relax)
     funnel = Funnel(level, WorkFolder.of(None))
     _, method = find_starts(Molecule.from_smiles("CCO"), several, 4, funnel, seed=42)
     assert {*aims} == {method.settings["aim"]} == {aim}
     assert f"aims at {aim}" in method.notes[1]
+
+
+def test_dft_gets_one_start_for_each_minimum_of_gfn2_xtb(model, monkeypatch) -> None:
+    butane = Molecule.from_smiles("CCCC")
+    turned = []
+    for degrees in (50, 65, 80, 165, 180):
+        rdkit = butane.to_rdkit()
+        rdMolTransforms.SetDihedralDeg(rdkit.GetConformer(), 0, 1, 2, 3, float(degrees))
+        turned.append(butane.with_positions(rdkit.GetConformer().GetPositions()))
+    atoms = butane.to_atoms()
+    atoms.calc = get_calculator("gfn2-xtb", butane)
+    found = []
+    for i, one in enumerate(turned):
+        atoms.positions = one.positions
+        found.append(Conformer(f"turned {i}", one, atoms.get_potential_energy()))
+    result = Found(found, {kind: 0 for kind in (*COUNTED, "last_probe", "unseen")}, [])
+    monkeypatch.setattr(
+        "diffrelax.sampling.conformers.minima.find_conformers", lambda *_, **__: result
+    )
+    starts, _ = find_starts(butane, model, 9, Funnel(DFT, WorkFolder.of(None), 6.0), seed=42)
+    assert [one.n_starts for one in starts] == [2, 3]  # trans, the lower, and gauche
+    assert all(one.molecule.start == "diffusion" for one in starts)
+
+
+def test_what_gfn2_xtb_makes_another_molecule_is_left_to_dft(model) -> None:
+    """In the gas phase, the proton of glycine goes over."""
+    zwitterion = Molecule.from_smiles("[NH3+]CC(=O)[O-]")
+    start = Conformer("given", zwitterion, 0.0)
+    funnel = Funnel(Level(name="gfn2-xtb"), WorkFolder.of(None), 6.0)
+    _, reason = funnel.approach(start)
+    assert "broke" in reason
+    assert _without_known([start], funnel, 1, False)[0] == [start]
 
 
 def test_a_rigid_molecule_has_one_conformer(model, tmp_path) -> None:
@@ -272,14 +308,12 @@ def test_a_search_goes_on_from_its_folder(model, monkeypatch, tmp_path) -> None:
 
 
 def test_dft_conformers_have_the_settings_of_their_level(model) -> None:
-    level = Level(name="dft", settings={"xc": "hf", "basis": "sto-3g"})
-    ensemble = sample_conformers("CO", model, 1, level=level)
+    ensemble = sample_conformers("CO", model, 1, level=DFT)
     assert str(ensemble.level) == "dft (xc=hf basis=sto-3g)"
     assert ensemble.energies[0] == pytest.approx(-113.549 * Hartree, rel=1e-5)
 
 
 def test_free_energies_weigh_conformers_of_dft(model, monkeypatch) -> None:
-    level = Level(name="dft", settings={"xc": "hf", "basis": "sto-3g"})
     relax, done = funnel_module.relax_with, []
 
     def watched(molecule, settings, **more):
@@ -287,13 +321,13 @@ def test_free_energies_weigh_conformers_of_dft(model, monkeypatch) -> None:
         return done[-1]
 
     monkeypatch.setattr(funnel_module, "relax_with", watched)
-    ensemble = sample_conformers("CCO", model, level=level, thermo="gfn2-xtb", temperature=400)
+    ensemble = sample_conformers("CCO", model, level=DFT, thermo="gfn2-xtb", temperature=400)
     images, gas = (ensemble.columns[name] for name in ("mirror_images", "gibbs_energy_ev"))
     assert sorted(images) == [1, 2]  # trans and gauche
     ratio = images[1] / images[0] * np.exp(-(gas[1] - gas[0]) / (kB * 400))
     assert ensemble.weights[1] / ensemble.weights[0] == pytest.approx(ratio)
     again = relax_dft(
-        ensemble.molecules[1], **level.settings, fmax=0.01, thermo="gfn2-xtb", temperature=400
+        ensemble.molecules[1], **DFT.settings, fmax=0.01, thermo="gfn2-xtb", temperature=400
     )
     assert again.thermochemistry.gibbs_energy_quasi_harmonic == pytest.approx(gas[1], abs=2e-3)
     near = [one for one in done if one.settings.one_call]
@@ -301,7 +335,6 @@ def test_free_energies_weigh_conformers_of_dft(model, monkeypatch) -> None:
 
 
 def test_a_free_energy_at_another_temperature_repeats_no_call(tmp_path, monkeypatch) -> None:
-    level = Level(name="dft", settings={"xc": "hf", "basis": "sto-3g"})
     relax, done = funnel_module.relax_with, []
 
     def watched(molecule, settings, *, checkpoint):
@@ -314,16 +347,15 @@ def test_a_free_energy_at_another_temperature_repeats_no_call(tmp_path, monkeypa
 
     monkeypatch.setattr(funnel_module, "relax_with", watched)
     water, folder = Conformer("own", Molecule.from_smiles("O")), WorkFolder.of(tmp_path)
-    plain, _ = Funnel(level, folder).finish(water)
-    cold, _ = Funnel(level, folder, thermo="gfn2-xtb", temperature=200).finish(water)
-    hot, _ = Funnel(level, folder, thermo="gfn2-xtb", temperature=400.0).finish(water)
+    plain, _ = Funnel(DFT, folder).finish(water)
+    cold, _ = Funnel(DFT, folder, thermo="gfn2-xtb", temperature=200).finish(water)
+    hot, _ = Funnel(DFT, folder, thermo="gfn2-xtb", temperature=400.0).finish(water)
     assert [calls > 0 for calls, _ in done] == [True, False, False]
     assert plain.free_energy is None and plain.energy == cold.energy == hot.energy
     assert hot.free_energy < cold.free_energy
 
 
 def test_what_is_told_of_an_end_or_lost_is_in_the_notes(model, monkeypatch) -> None:
-    level = Level(name="dft", settings={"xc": "hf", "basis": "sto-3g"})
     relax = funnel_module.relax_with
 
     def told(molecule, settings, *, checkpoint):
@@ -335,7 +367,7 @@ def test_what_is_told_of_an_end_or_lost_is_in_the_notes(model, monkeypatch) -> N
 
     kept = []
     monkeypatch.setattr(funnel_module, "relax_with", told)
-    ensemble = sample_conformers("CCO", model, level=level, thermo="gfn2-xtb")
+    ensemble = sample_conformers("CCO", model, level=DFT, thermo="gfn2-xtb")
     assert len(ensemble) == 1
     notes = ensemble.provenance.notes
     assert any(note.endswith("above the lowest, is lost: no free energy") for note in notes)
@@ -343,7 +375,6 @@ def test_what_is_told_of_an_end_or_lost_is_in_the_notes(model, monkeypatch) -> N
 
 
 def test_of_what_dft_has_seen_once_it_relaxes_only_what_is_low(model, monkeypatch) -> None:
-    level = Level(name="dft", settings={"xc": "hf", "basis": "sto-3g"})
     relax, asked = funnel_module.relax_with, []
 
     def watched(molecule, settings, **more):
@@ -351,7 +382,7 @@ def test_of_what_dft_has_seen_once_it_relaxes_only_what_is_low(model, monkeypatc
         return relax(molecule, settings, **more)
 
     monkeypatch.setattr(funnel_module, "relax_with", watched)
-    ensemble = sample_conformers("OCCF", model, level=level, window=0.01)
+    ensemble = sample_conformers("OCCF", model, level=DFT, window=0.01)
     assert len(ensemble) == 1
     assert asked.count(True) > asked.count(False) == 1
 
