@@ -116,8 +116,12 @@ def torsion_changes(bonded: np.ndarray, positions: np.ndarray, reference: np.nda
         From 0 to 180.
     """
     quads = torsion_quads(bonded, reference)
-    turn = dihedrals(positions[quads]) - dihedrals(reference[quads])
-    return np.degrees(np.abs((turn + np.pi) % (2 * np.pi) - np.pi))
+    return np.degrees(angles_apart(dihedrals(positions[quads]), dihedrals(reference[quads])))
+
+
+def angles_apart(some: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return how far angles of a full turn are from others, radians, from 0 to π."""
+    return np.abs((some - others + np.pi) % (2 * np.pi) - np.pi)
 
 
 def torsion_quads(bonded: np.ndarray, positions: np.ndarray) -> np.ndarray:

@@ -101,8 +101,8 @@ def conformers(
     for note in found.provenance.notes:
         print(note, file=sys.stderr)
     if output:
-        noun = "conformer" if len(found) == 1 else "conformers"
-        print(f"{len(found)} {noun} in {output}", file=sys.stderr)
+        ending = "" if len(found) == 1 else "s"
+        print(f"{len(found)} conformer{ending} in {output}", file=sys.stderr)
         print(f"report: {_page_beside(output)}", file=sys.stderr)
 
 

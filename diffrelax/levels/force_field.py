@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,7 +66,7 @@ class ForceField(ForceCalculator):
         return self._field.CalcEnergy(positions.ravel().tolist()) * KCAL_PER_MOL
 
     def minimise(
-        self, positions: np.ndarray, max_steps: int, held: Iterable[Sequence[int]] = ()
+        self, positions: np.ndarray, max_steps: int, held: Sequence[Sequence[int]] = ()
     ) -> np.ndarray:
         """Relax a geometry with RDKit's minimiser.
 
@@ -74,7 +74,7 @@ class ForceField(ForceCalculator):
         ----------
         positions : (n_atoms, 3) array, Å
         max_steps : int
-        held : iterable of four int
+        held : sequence of four int each
             Torsions that stay where they are, within 10°.
 
         Returns
@@ -84,9 +84,8 @@ class ForceField(ForceCalculator):
         """
         conformer = self._rdkit_molecule.GetConformer()
         conformer.SetPositions(np.ascontiguousarray(positions))
-        field = self._field
-        for n, torsion in enumerate(held):
-            field = field if n else self._build()
+        field = self._build() if held else self._field  # what is held cannot be let go again
+        for torsion in held:
             hold(field, self.level, torsion, -HELD, HELD, relative=True)
         field.Minimize(maxIts=max_steps)
         return conformer.GetPositions()

@@ -10,6 +10,7 @@ from math import inf, isfinite
 import numpy as np
 from tqdm.auto import tqdm
 
+from diffrelax.geometry import angles_apart
 from diffrelax.levels import get_calculator
 from diffrelax.levels.force_field import KCAL_PER_MOL, ForceField
 from diffrelax.models.domain import outside_domain
@@ -315,8 +316,7 @@ class _Search:
 
 def _same_wells(some: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Compare torsions, (..., n_torsions) and (n_torsions,), radians; return (...) bool."""
-    away = (some - other + np.pi) % (2 * np.pi) - np.pi
-    return (abs(away) < SAME_WELL).all(axis=-1)
+    return (angles_apart(some, other) < SAME_WELL).all(axis=-1)
 
 
 def _force_field(molecule: Molecule) -> ForceField | None:
