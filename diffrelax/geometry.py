@@ -146,7 +146,7 @@ def dihedrals(points: np.ndarray) -> np.ndarray:
     """Return dihedral angles in radians of (n, 4, 3) points, from -π to π."""
     b0, b1, b2 = np.diff(points, axis=1).transpose(1, 0, 2)
     n0, n1 = np.cross(b0, b1), np.cross(b1, b2)
-    sine = (np.cross(n0, n1) * b1).sum(1) / np.linalg.norm(b1, axis=1)
+    sine = (b0 * n1).sum(1) * np.linalg.norm(b1, axis=1)
     return np.arctan2(sine, (n0 * n1).sum(1))
 
 

@@ -1,17 +1,22 @@
+from itertools import islice, permutations
+
 import numpy as np
 import pytest
 from ase.build import molecule
 from ase.data import covalent_radii
+from rdkit.Chem import rdMolTransforms
 from scipy.spatial.transform import Rotation
 
 from diffrelax.geometry import (
     COVALENT_RADII,
+    angles_apart,
     bond_matrix,
     dihedrals,
     geometry_errors,
     superpose,
     torsion_quads,
 )
+from diffrelax.molecule import Molecule
 
 
 @pytest.fixture
@@ -61,9 +66,12 @@ def test_superpose_agrees_with_scipy_and_does_not_reflect():
     assert superpose(mirrored, b)[1] > 0.1
 
 
-def test_dihedral_of_a_quarter_turn():
-    points = np.array([[[1.0, 0, 0], [0, 0, 0], [0, 0, 1], [0, 1, 1]]])
-    assert abs(np.degrees(dihedrals(points)[0])) == pytest.approx(90)
+def test_dihedrals_are_those_of_rdkit():
+    conformer = Molecule.from_smiles("CC(O)CN(C)C=O").to_rdkit().GetConformer()
+    quads = list(islice(permutations(range(conformer.GetNumAtoms()), 4), None, None, 1009))
+    theirs = [rdMolTransforms.GetDihedralRad(conformer, *quad) for quad in quads]
+    ours = dihedrals(conformer.GetPositions()[quads])
+    assert angles_apart(ours, np.array(theirs)).max() < 1e-6
 
 
 def test_linear_molecules_have_no_torsions():

@@ -65,12 +65,12 @@ def test_a_process_that_hangs_is_killed():
 
 def test_none_starts_or_works_once_it_is_closed(tmp_path):
     items = ["pid", *(tmp_path / str(i) for i in range(8))]
+    others = set(threading.enumerate())
     results = ordered_map(work, items, 4, lost, None)
     assert isinstance(next(results), int)
     begun = time.monotonic()
     results.close()
-    pool = [thread for thread in threading.enumerate() if "ThreadPool" in thread.name]
-    for thread in pool:
+    for thread in set(threading.enumerate()) - others:
         thread.join(30)
     assert time.monotonic() - begun < 20
     assert not any(path.exists() for path in items[1:])
