@@ -189,11 +189,7 @@ def find_starts(
     if funnel.level.name == "dft":
         cheap = Funnel(ranked_by, funnel.folder, limit / KCAL_PER_MOL)
         chosen, told = _without_known(starts, cheap, workers, progress)
-        ends = relax_molecules([one.molecule for one in chosen], model, level=nearest.level)
-        chosen = [
-            replace(one, molecule=end.molecule or one.molecule)
-            for one, end in zip(chosen, ends, strict=True)
-        ]
+        chosen = _moved(chosen, model, nearest.level)
     diagnostics: dict[str, JsonValue] = {
         **found.counts,
         "distinct": len(found.conformers),
@@ -282,13 +278,22 @@ def _without_known(
     """
     relax = partial(relax_starts, workers=workers, label=cheap.level.name, progress=progress)
     told = []
+    lost: set[str] = set()
     for step in (cheap.approach, cheap.finish):
-        ends, _ = relax(starts, step)
-        reached = {one.start for one in ends}
-        lost = [one for one in starts if one.start not in reached]
-        starts, of_step = cheap.choose([*ends, *lost])
+        ends, _ = relax([one for one in starts if one.start not in lost], step)
+        lost = {one.start for one in starts} - {one.start for one in ends}
+        starts, of_step = cheap.choose([*ends, *(one for one in starts if one.start in lost)])
         told += of_step
     return list(starts), told
+
+
+def _moved(starts: Sequence[Conformer], model: Model, level: str) -> list[Conformer]:
+    """Move geometries towards a level of theory with the model, where it relaxes them."""
+    ends = relax_molecules([one.molecule for one in starts], model, level=level)
+    return [
+        replace(one, molecule=end.molecule or one.molecule)
+        for one, end in zip(starts, ends, strict=True)
+    ]
 
 
 def _cheap(level: Level) -> Level:
