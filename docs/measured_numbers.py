@@ -214,12 +214,12 @@ def conformers_table(files: Iterable[Path]) -> str:
         ours = [m["arms"] for m in molecules if m["split"] == kind]
         for arm, name in names.items():
             told = [arms.get(arm, arms["rdkit"]) for arms in ours]
-            windows = list(zip(*(t["windows"] for t in told), strict=True))
+            windows = [_share_covered(w) for w in zip(*(t["windows"] for t in told), strict=True)]
             rows.append(
                 (
                     f"{kind}, {len(told)} molecules",
                     name,
-                    *(_share_covered(window) for window in windows),
+                    *(*windows, "–")[:2],
                     f"{sum(t['lowest_kcal_mol'] < 0.05 for t in told)} of {len(told)}",
                     f"{sum(t['processor_seconds'] for t in told) / len(told):.0f}",
                 )
