@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypedDict, TypeVar, Unpack, overload
@@ -244,10 +245,12 @@ def relax_molecules(
             results[i] = refused
         else:
             covered[i] = molecule
-    with tqdm(total=len(covered), unit="mol", disable=None if progress else True) as bar:
-        places = list(batches(covered))
-        starts = [[covered[i] for i in batch] for batch in places]
-        relaxed = relax_batches(starts, model, level, schedule, calibration)
+    places = list(batches(covered))
+    starts = [[covered[i] for i in batch] for batch in places]
+    with (
+        closing(relax_batches(starts, model, level, schedule, calibration)) as relaxed,
+        tqdm(total=len(covered), unit="mol", disable=None if progress else True) as bar,
+    ):
         for batch, (ends, time) in zip(places, relaxed, strict=True):
             for i, end in zip(batch, ends, strict=True):
                 begun = Time.of_thread()

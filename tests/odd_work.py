@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from diffrelax.levels.running import run_program
+
 if TYPE_CHECKING:
     from diffrelax.sampling.conformers import Conformer
 
@@ -21,6 +23,8 @@ def work(item: int | str | Path) -> int | str | Path:
     if isinstance(item, Path):
         time.sleep(5)
         item.touch()
+    if isinstance(item, str) and item.startswith("run in "):
+        run_program(["sh", "-c", "echo $$ > pid; exec sleep 60"], Path(item[7:]))
     if item == "abort":
         os.abort()
     if item == "sleep":

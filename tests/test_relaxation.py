@@ -1,5 +1,6 @@
 import itertools
 import re
+import threading
 from dataclasses import replace
 
 import ase.build
@@ -57,6 +58,19 @@ def threads():
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
+
+
+def test_no_batch_goes_on_after_an_error_of_the_machine(model, threads, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr("diffrelax.models.batches.PAIRS_IN_BATCH", 200)
+    monkeypatch.setattr("diffrelax.relaxation._judge", full)
+    threads(2)
+    others = set(threading.enumerate())
+    with pytest.raises(OSError, match="the disk is full") as caught:
+        dr.relax(["CCO", "CC(=O)OC", "CCN", "CC#N"], model)
+    assert set(threading.enumerate()) <= others, caught
 
 
 def test_batches_at_once_give_what_they_give_one_by_one(model, threads, monkeypatch):

@@ -11,7 +11,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import ase
 import numpy as np
@@ -105,7 +105,7 @@ def pack_minima(minima: Sequence[Minimum], level: str, *, relax: bool) -> dict[S
         _relaxed_pair if relax else _given_pair,
         minima,
         os.cpu_count() or 1,
-        lost=lambda *_: None,
+        lost=_lost,
         seconds=None,
     )
     pairs = list(tqdm(made, total=len(minima), desc=level, unit="mol", disable=None))
@@ -119,6 +119,10 @@ def pack_minima(minima: Sequence[Minimum], level: str, *, relax: bool) -> dict[S
         if chosen:
             packed[split] = pack(chosen, (level,))
     return packed
+
+
+def _lost(minimum: Minimum, reason: str) -> NoReturn:
+    raise RuntimeError(f"{minimum.name}: {reason}")
 
 
 def molecule_of(minimum: Minimum) -> Molecule | None:

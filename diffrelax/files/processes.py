@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
-from threading import Lock
+from threading import RLock
 from typing import Any, Generic, TypeVar
 
 LOOK_AHEAD = 256  # items that are read before their turn; bounds memory
+GRACE = 2.0  # s, for a process to end the program that it waits for
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -26,7 +28,7 @@ def ordered_map(
     workers: int,
     lost: Callable[[Item, str], Result],
     seconds: float | None,
-) -> Iterator[Result]:
+) -> Generator[Result]:
     """Apply a function to items in several processes; yield what it returns in their order.
 
     Items are taken as they are needed, at most `LOOK_AHEAD` before their turn. When the iterator is
@@ -94,7 +96,7 @@ class _Pool(Generic[Item, Result]):
         self.threads = ThreadPoolExecutor(workers)
         self.idle: SimpleQueue[_Process | None] = SimpleQueue()
         self.started: set[_Process] = set()
-        self.starting, self.closed = Lock(), False
+        self.starting, self.closed = RLock(), False
         for _ in range(workers):
             self.idle.put(None)
 
@@ -121,6 +123,8 @@ class _Pool(Generic[Item, Result]):
                 raise CancelledError
             process = _Process(self.function)
             self.started.add(process)
+            if self.closed:  # meanwhile, in this thread, by the garbage collector
+                process.kill()
         process.wait()
         return process
 
@@ -128,7 +132,10 @@ class _Pool(Generic[Item, Result]):
         self.threads.shutdown(wait=False, cancel_futures=True)
         with self.starting:
             self.closed = True
-        for process in list(self.started):
+        started = list(self.started)
+        for process in started:
+            process.process.terminate()
+        for process in started:
             process.kill()
 
 
@@ -172,11 +179,15 @@ class _Process:
         raise _LostError(f"it took longer than {seconds:g} s")
 
     def kill(self) -> None:
+        """End the process, and the program that it waits for, if there is one."""
+        self.process.terminate()
+        self.process.join(GRACE)
         self.process.kill()
 
 
 def _serve(connection: Connection, function: Callable[..., object]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     with suppress(EOFError, ConnectionError):  # of a parent that was killed
         connection.send("ready")
         while True:

@@ -66,8 +66,9 @@ def run_program(
 def _end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is not None:
         return
-    for sign in (signal.SIGTERM, signal.SIGKILL):
-        os.killpg(process.pid, sign)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(GRACE)
-            return
+    os.killpg(process.pid, signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(GRACE)
+    with suppress(ProcessLookupError):  # which is left where something of the group is not
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

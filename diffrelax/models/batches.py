@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -100,7 +100,7 @@ def batches(molecules: Mapping[Any, Molecule]) -> Iterator[list[Any]]:
 
 def relax_batches(
     starts: Sequence[Sequence[Molecule]], model: Model, *settings: Any
-) -> Iterator[tuple[list[End | Exception], Time]]:
+) -> Generator[tuple[list[End | Exception], Time]]:
     """Relax batches one after another, on a processor several at once, each in one thread.
 
     The network's products are too small to be divided among threads.

@@ -78,13 +78,8 @@ def has_enantiomer(molecule: Molecule) -> bool:
 
     A molecule whose bonds are unknown is taken for one that has an enantiomer.
     """
-    image = mirror_image(molecule)
     smiles = stereo_smiles(molecule)
-    return (
-        not smiles
-        or smiles != stereo_smiles(image)
-        or bool(_twist_changes(molecule, molecule.to_rdkit(), image.positions))
-    )
+    return not smiles or smiles != stereo_smiles(mirror_image(molecule))
 
 
 def mirror_image(molecule: Molecule) -> Molecule:
@@ -186,5 +181,17 @@ def bonded_pairs(molecule: Molecule) -> list[tuple[int, int]]:
 
 
 def stereo_smiles(molecule: Molecule) -> str:
-    """Return the SMILES of a molecule as its positions make it; empty where bonds are unknown."""
-    return isomeric_smiles(molecule.to_rdkit()) if molecule.bonds else ""
+    """Return the SMILES of a molecule as its positions make it; empty where bonds are unknown.
+
+    An isotope of its middle atom stands for the configuration of an allene, which SMILES lack.
+    """
+    if not molecule.bonds:
+        return ""
+    mol = molecule.to_rdkit()
+    ranks = list(Chem.CanonicalRankAtoms(mol, breakTies=False))
+    for twist in overlooked_twists(mol):
+        if twist.is_axial and twist.is_element:
+            swaps = sum(ranks[side[0]] > ranks[side[1]] for side in (twist.left, twist.right))
+            turned = (twist.sense(molecule.positions) > 0) ^ (swaps % 2)
+            mol.GetAtomWithIdx(twist.chain[len(twist.chain) // 2]).SetIsotope(1 + turned)
+    return isomeric_smiles(mol)

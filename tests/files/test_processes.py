@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from odd_work import work
 
-from diffrelax.files.processes import LOOK_AHEAD, ordered_map
+from diffrelax.files.processes import LOOK_AHEAD, _Pool, _Process, ordered_map
 
 
 def lost(item: int | str, reason: str) -> str:
@@ -74,6 +74,42 @@ def test_none_starts_or_works_once_it_is_closed(tmp_path):
         thread.join(30)
     assert time.monotonic() - begun < 20
     assert not any(path.exists() for path in items[1:])
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_programs_end_with_the_processes_that_wait_for_them(tmp_path):
+    results = ordered_map(work, ["pid", f"run in {tmp_path}"], 2, lost, None)
+    assert isinstance(next(results), int)
+    written, deadline = tmp_path / "pid", time.monotonic() + 60
+    while not (written.exists() and written.read_text().strip()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    program = Path(f"/proc/{int(written.read_text())}")
+    assert program.exists()
+    results.close()
+    assert not program.exists()
+
+
+def test_a_map_that_the_garbage_collector_closes_as_a_process_starts_ends(monkeypatch):
+    start = _Process.__init__
+
+    def collected(process: _Process, function: object) -> None:
+        pool.close()
+        start(process, function)
+
+    monkeypatch.setattr(_Process, "__init__", collected)
+    pool = _Pool(work, 1, lost, None)
+    failed = []
+
+    def call() -> None:
+        try:
+            pool.call("sleep")
+        except RuntimeError as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive() and failed
 
 
 @pytest.mark.parametrize("item", ["end of file", "fail"])

@@ -254,8 +254,11 @@ def is_running(pid: str) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
-def test_an_interruption_ends_the_program_and_what_it_started(tmp_path: Path, folder: Path) -> None:
-    text = f"sleep 60 & echo $$ $! > {tmp_path}/part; mv {tmp_path}/part {tmp_path}/pids; wait"
+@pytest.mark.parametrize("begun", ["sleep 60", "(trap '' TERM; exec sleep 60)"])
+def test_an_interruption_ends_the_program_and_what_it_started(
+    tmp_path: Path, folder: Path, begun: str
+) -> None:
+    text = f"{begun} & echo $$ $! > {tmp_path}/part; mv {tmp_path}/part {tmp_path}/pids; wait"
     profile = Profile(program="orca", command=script(tmp_path, text), method="HF")
     calculator, atoms = ProgramCalculator(HYDROXIDE, profile, folder), HYDROXIDE.to_atoms()
 

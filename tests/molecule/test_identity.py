@@ -8,7 +8,7 @@ from diffrelax.levels import relax_at_level
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.comparison import same_minimum
 from diffrelax.molecule.embedding import force_field
-from diffrelax.molecule.identity import identity_change, mirror_image
+from diffrelax.molecule.identity import has_enantiomer, identity_change, mirror_image
 from diffrelax.molecule.reembedding import embed_again
 
 
@@ -143,6 +143,16 @@ def test_allenes_are_compared():
     achiral = Molecule.from_smiles("CC=C=C(C)C")
     assert identity_change(achiral, mirror_image(achiral).positions) == ""
     assert same_minimum(achiral, mirror_image(achiral))
+
+
+def test_a_meso_pair_of_allenes_has_no_enantiomer():
+    by_kind = {True: [], False: []}
+    for seed in range(1, 12):
+        one = Molecule.from_smiles("CC=C=CCC=C=CC", seed=seed)
+        by_kind[has_enantiomer(one)].append(one)
+    assert by_kind[True] and by_kind[False]
+    for has, molecules in by_kind.items():
+        assert all(same_minimum(one, mirror_image(one)) is not has for one in molecules)
 
 
 def test_an_allene_that_is_flattened_has_changed():

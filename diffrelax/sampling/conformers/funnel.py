@@ -8,6 +8,7 @@ near a minimum by one gradient, from which the minimum and its energy are predic
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from math import inf, isnan, nan
 from typing import Any
@@ -130,7 +131,7 @@ class Funnel:
         done = self.folder.find_or_do(key, work, whole, whole)
         if done["reason"]:
             return start, done["reason"]
-        molecule = start.molecule.with_positions(np.array(done["positions"]), start.molecule.start)
+        molecule = start.molecule.with_positions(np.array(done["positions"]), self.level.name)
         end = replace(
             start,
             molecule=molecule,
@@ -168,9 +169,9 @@ def relax_starts(
     list of str
         Why the others did not.
     """
-    ends = ordered_map(relax, starts, workers, _lost, None)
     quiet = None if progress else True
-    return sort_out(starts, tqdm(ends, label, len(starts), unit="conf", disable=quiet))
+    with closing(ordered_map(relax, starts, workers, _lost, None)) as ends:
+        return sort_out(starts, tqdm(ends, label, len(starts), unit="conf", disable=quiet))
 
 
 def _lost(start: Conformer, reason: str) -> tuple[Conformer, str]:

@@ -277,14 +277,16 @@ def _without_known(
     The latter, such as some zwitterions, may have one at the level of theory.
     """
     relax = partial(relax_starts, workers=workers, label=cheap.level.name, progress=progress)
-    told = []
-    lost: set[str] = set()
+    low, lost = starts, list[Conformer]()
     for step in (cheap.approach, cheap.finish):
-        ends, _ = relax([one for one in starts if one.start not in lost], step)
-        lost = {one.start for one in starts} - {one.start for one in ends}
-        starts, of_step = cheap.choose([*ends, *(one for one in starts if one.start in lost)])
-        told += of_step
-    return list(starts), told
+        ends, _ = relax(low, step)
+        reached = {one.start for one in ends}
+        lost += [one for one in low if one.start not in reached]
+        low, _ = cheap.choose(ends)
+    told = f"of {len(starts)} geometries, {cheap.level} brings {len(low)} to low, distinct minima"
+    if lost:
+        told += f", and {len(lost)} to none: these are left to the level of theory as they were"
+    return [*low, *lost], [told]
 
 
 def _moved(starts: Sequence[Conformer], model: Model, level: str) -> list[Conformer]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import inf, isfinite
 
 import numpy as np
 from tqdm.auto import tqdm
 
+from diffrelax.errors import OF_THE_MACHINE, reason_of
 from diffrelax.geometry import angles_apart
 from diffrelax.levels import get_calculator
 from diffrelax.levels.force_field import KCAL_PER_MOL, ForceField
@@ -29,7 +31,6 @@ PROBE = 30  # embeddings at a time
 MOST_PROBES = 5  # one after the other, while none is low
 BATCH = 200  # turned geometries, about, after which the lowest are chosen again
 MINIMISER_STEPS = 1000
-PASSES = 2  # of the model, as turned geometries may be further from their minima than one goes
 SAME_WELL = np.radians(45)
 HIGH = 20 * KCAL_PER_MOL  # above the lowest by a force field, which may be wrong by so much
 COUNTED = ("tried", "other_molecules", "high", "beyond_n", "relaxed")
@@ -189,8 +190,10 @@ class _Search:
             name = f"kdg {i}" if i % 2 else f"etkdg {i}"
             try:
                 embedded = embed_again(self.molecule, self.seed + i, "KDG" if i % 2 else "ETKDGv3")
-            except ValueError as error:
-                self.notes.append(f"{name}: {error}")
+            except OF_THE_MACHINE:
+                raise
+            except Exception as error:  # one start never costs the others
+                self.notes.append(f"{name}: {reason_of(error)}")
             else:
                 starts.append(Conformer(name, embedded))
         return starts
@@ -216,8 +219,10 @@ class _Search:
                 name = f"turned {self.counts['tried'] + len(children)}"
                 try:
                     children.append(Conformer(name, self.relaxed_roughly(positions)))
-                except ValueError as error:  # atoms in one place
-                    self.notes.append(f"turned from {parent.start}: {error}")
+                except OF_THE_MACHINE:
+                    raise
+                except Exception as error:  # such as of atoms in one place
+                    self.notes.append(f"turned from {parent.start}: {reason_of(error)}")
         return children
 
     def settle(self, starts: Sequence[Conformer]) -> list[int | None]:
@@ -239,16 +244,28 @@ class _Search:
         self.counts["beyond_n"] += len(chosen[room:])
         chosen = chosen[:room]
         self.counts["relaxed"] += len(chosen)
-        molecules = [self.rough[i].molecule for i in chosen]
-        for _ in range(PASSES):
-            ends = relax_molecules(molecules, self.model, level=self.aim)
-            molecules = [end.molecule or start for start, end in zip(molecules, ends, strict=True)]
-        for i, end, molecule in zip(chosen, ends, molecules, strict=True):
-            if end.verdict != "relaxed":
-                start = self.rough[i].start
-                self.notes.append(f"{start}: not relaxed by the model: {end.reason}")
+        for i, molecule in zip(chosen, self.relaxed(chosen), strict=True):
             self.rank(i, molecule)
         return [None if i is None else self.leads_to[i] for i in rough]
+
+    def relaxed(self, rough: Sequence[int]) -> list[Molecule]:
+        """Relax rough geometries by the model, where it can.
+
+        It does so twice, as those that were turned may be further from their minima than one goes.
+        """
+        molecules = [self.rough[i].molecule for i in rough]
+        relax = partial(relax_molecules, model=self.model, level=self.aim)
+        able = []
+        for k, end in enumerate(relax(molecules)):
+            if end.verdict == "relaxed" and end.molecule:
+                molecules[k] = end.molecule
+                able.append(k)
+            else:
+                start = self.rough[rough[k]].start
+                self.notes.append(f"{start}: not relaxed by the model: {end.reason}")
+        for k, end in zip(able, relax([molecules[k] for k in able]), strict=True):
+            molecules[k] = end.molecule or molecules[k]
+        return molecules
 
     def place(self, start: Conformer) -> int | None:
         """Find a geometry among the rough ones, or add it; None if it is another molecule."""
@@ -274,8 +291,10 @@ class _Search:
             one = replace(one, energy=self.atoms.get_potential_energy())
             if not isfinite(one.energy):
                 raise ValueError(f"the energy is {one.energy}")
-        except (RuntimeError, ArithmeticError, ValueError) as error:
-            self.notes.append(f"{one.start}: not ranked: {error}")
+        except OF_THE_MACHINE:
+            raise
+        except Exception as error:
+            self.notes.append(f"{one.start}: not ranked: {reason_of(error)}")
             return
         place = find_same(one, self.found)
         if place is None:

@@ -196,7 +196,13 @@ def test_what_gfn2_xtb_makes_another_molecule_is_left_to_dft(model) -> None:
     funnel = Funnel(Level(name="gfn2-xtb"), WorkFolder.of(None), 6.0)
     _, reason = funnel.approach(start)
     assert "broke" in reason
-    assert _without_known([start], funnel, 1, False)[0] == [start]
+    neutral = Conformer("etkdg 1", Molecule.from_smiles("NCC(=O)O"), 0.0)
+    (low, lost), told = _without_known([start, neutral], funnel, 1, False)
+    assert (low.start, low.molecule.start, lost) == ("etkdg 1", "gfn2-xtb", start)
+    assert told == [
+        "of 2 geometries, gfn2-xtb brings 1 to low, distinct minima, and 1 to none: these are left "
+        "to the level of theory as they were"
+    ]
 
 
 def test_a_rigid_molecule_has_one_conformer(model, tmp_path) -> None:

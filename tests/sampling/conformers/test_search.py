@@ -234,3 +234,19 @@ def test_atoms_that_a_turn_brings_to_one_place_cost_only_that_turn(model, monkey
     )
     assert search.turn() == []
     assert all("in one place" in note for note in search.notes) and search.notes
+
+
+def test_an_error_inside_a_force_field_costs_only_that_turn(model, monkeypatch) -> None:
+    search = _Search(Molecule.from_smiles("CCCO"), model, 9, MMFF94, AIM, KCAL_PER_MOL, 42)
+    search.settle(search.embed()[:1])
+    minimise, calls = search.force_field.minimise, []
+
+    def fails_at_first(*given: object) -> np.ndarray:
+        calls.append(given)
+        if len(calls) == 1:
+            raise RuntimeError("bad direction in linearSearch")
+        return minimise(*given)
+
+    monkeypatch.setattr(search.force_field, "minimise", fails_at_first)
+    assert search.turn()
+    assert search.notes == ["turned from etkdg 0: RuntimeError: bad direction in linearSearch"]
