@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from math import inf, isfinite
+from math import inf, isfinite, prod
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -29,6 +29,7 @@ from diffrelax.sampling.ensemble import Level
 
 PROBE = 30  # embeddings at a time
 MOST_PROBES = 5  # one after the other, while none is low
+MANY = 2  # combinations of wells for each geometry that may be relaxed, which is too many for all
 BATCH = 200  # turned geometries, about, after which the lowest are chosen again
 MINIMISER_STEPS = 1000
 SAME_WELL = np.radians(45)
@@ -77,7 +78,8 @@ def find_conformers(
     """Find distinct geometries near minima with the model.
 
     Embeddings come first, half of them with ETKDGv3 and half without the torsions that it prefers
-    (KDG). Each geometry within the window is then turned about each rotor into its other wells, the
+    (KDG): thirty, or ``n`` / 2 where wells combine to more than 2 ``n``, too many for all to be
+    tried. Each geometry within the window is then turned about each rotor into its other wells, the
     lowest first, and so are those that come of it, until no well is left. MMFF94 (or UFF) relaxes
     what was turned with the torsions held, then free, and the latter counts if it stays in its
     well: the level of theory may have a minimum where MMFF94 has none. It does without the charges
@@ -148,6 +150,7 @@ class _Search:
         self.aim, self.window = aim, window
         self.rotors = Rotors.of(molecule)
         self.turns = other_wells(molecule, self.rotors)
+        self.n_combined = prod(1 + len(turns) for turns in self.turns)
         self.watched = telling_torsions(molecule, self.rotors, self.turns)
         self.visited = np.zeros((0, len(self.watched)))
         mirrored = not identity_change(molecule, mirror_image(molecule).positions)
@@ -169,7 +172,8 @@ class _Search:
             if self.counts["relaxed"] >= self.n:
                 return False
             before = len(self.found)
-            places = self.settle(self.embed())
+            many = not self.n_embedded and self.n_combined > MANY * self.n
+            places = self.settle(self.embed(max(PROBE, self.n // 2) if many else PROBE))
             lowest = within(self.found, self.window)
             low = [i for i in places if i is not None and self.found[i] in lowest]
             unseen = sum(i >= before for i in low)
@@ -178,10 +182,10 @@ class _Search:
                 return bool(unseen)
         return False
 
-    def embed(self) -> list[Conformer]:
+    def embed(self, n: int) -> list[Conformer]:
         """Embed with and without the torsions of crystals; the molecule itself comes first."""
         starts = []
-        for _ in range(PROBE):
+        for _ in range(n):
             i, self.n_embedded = self.n_embedded, self.n_embedded + 1
             if i == 0:
                 own = "etkdg 0" if self.molecule.is_embedded else "given"

@@ -15,7 +15,7 @@ from diffrelax.sampling.conformers import (
     merge,
     relax_starts,
 )
-from diffrelax.sampling.conformers.search import _Search
+from diffrelax.sampling.conformers.search import PROBE, _Search
 from diffrelax.sampling.conformers.wells import other_wells, telling_torsions
 from diffrelax.sampling.ensemble import Level
 
@@ -93,8 +93,16 @@ def test_rotamers_of_one_ring_or_amine_are_not_those_of_another(model, smiles: s
 def test_embeddings_go_on_until_one_is_low(model, monkeypatch) -> None:
     search = _Search(Molecule.from_smiles("CCO"), model, 9, MMFF94, AIM, KCAL_PER_MOL, 42)
     embed, asked = search.embed, []
-    monkeypatch.setattr(search, "embed", lambda: asked.append(1) or (embed() * (len(asked) > 2)))
+    monkeypatch.setattr(search, "embed", lambda n: asked.append(n) or embed(n) * (len(asked) > 2))
     assert search.probe() and len(asked) == 3
+
+
+@pytest.mark.parametrize(("n", "embedded"), [(100, 50), (122, PROBE)])
+def test_half_are_embeddings_where_wells_combine_to_too_many(model, n: int, embedded: int) -> None:
+    search = _Search(Molecule.from_smiles("CCOCCOCC"), model, n, MMFF94, AIM, KCAL_PER_MOL, 42)
+    assert search.n_combined == 243
+    search.probe()
+    assert search.n_embedded == embedded
 
 
 def test_each_combination_of_wells_is_reached_from_one_embedding(model, monkeypatch) -> None:
@@ -176,7 +184,7 @@ def test_what_is_new_beyond_n_is_not_called_known_and_leaves_the_search_open(mod
 
 def test_a_probe_with_nothing_low_says_nothing_of_what_is_unseen(model, monkeypatch) -> None:
     search = _Search(Molecule.from_smiles("CCO"), model, 9, MMFF94, AIM, KCAL_PER_MOL, 42)
-    monkeypatch.setattr(search, "embed", list)
+    monkeypatch.setattr(search, "embed", lambda _: [])
     assert not search.probe()
     assert not search.result().complete
 
@@ -185,7 +193,7 @@ def test_a_given_geometry_that_no_force_field_ranks_does_not_let_high_ones_pass(
     given = Molecule.from_atoms(Molecule.from_smiles("CCO").to_atoms())
     search = _Search(given, model, 9, MMFF94, AIM, KCAL_PER_MOL, 42)
     stretched = Conformer("stretched", given.with_positions(given.positions * 1.15))
-    search.settle(search.embed())
+    search.settle(search.embed(PROBE))
     relaxed = search.counts["relaxed"]
     search.settle([stretched])
     assert (search.counts["high"], search.counts["relaxed"]) == (1, relaxed)
@@ -194,7 +202,7 @@ def test_a_given_geometry_that_no_force_field_ranks_does_not_let_high_ones_pass(
 def test_a_geometry_without_a_finite_energy_ends_no_search(model, monkeypatch) -> None:
     search = _Search(Molecule.from_smiles("CCO"), model, 9, MMFF94, AIM, KCAL_PER_MOL, 42)
     monkeypatch.setattr(search.atoms, "get_potential_energy", lambda: float("nan"))
-    search.settle(search.embed()[:1])
+    search.settle(search.embed(1))
     assert not search.found
     assert search.notes == ["etkdg 0: not ranked: the energy is nan"]
 
@@ -228,7 +236,7 @@ def test_a_well_that_the_force_field_does_not_have_is_tried(model) -> None:
 
 def test_atoms_that_a_turn_brings_to_one_place_cost_only_that_turn(model, monkeypatch) -> None:
     search = _Search(Molecule.from_smiles("CCO"), model, 9, MMFF94, AIM, KCAL_PER_MOL, 42)
-    search.settle(search.embed()[:1])
+    search.settle(search.embed(1))
     monkeypatch.setattr(
         search.force_field, "minimise", lambda positions, *_: np.zeros_like(positions)
     )
@@ -238,7 +246,7 @@ def test_atoms_that_a_turn_brings_to_one_place_cost_only_that_turn(model, monkey
 
 def test_an_error_inside_a_force_field_costs_only_that_turn(model, monkeypatch) -> None:
     search = _Search(Molecule.from_smiles("CCCO"), model, 9, MMFF94, AIM, KCAL_PER_MOL, 42)
-    search.settle(search.embed()[:1])
+    search.settle(search.embed(1))
     minimise, calls = search.force_field.minimise, []
 
     def fails_at_first(*given: object) -> np.ndarray:
