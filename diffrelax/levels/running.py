@@ -69,6 +69,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     os.killpg(process.pid, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
         process.wait(GRACE)
-    with suppress(ProcessLookupError):  # which is left where something of the group is not
+    with suppress(ProcessLookupError):  # where nothing of the group is left
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
