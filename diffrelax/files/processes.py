@@ -6,7 +6,7 @@ import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -16,6 +16,7 @@ from threading import RLock
 from typing import Any, Generic, TypeVar
 
 LOOK_AHEAD = 256  # items that are read before their turn; bounds memory
+LOOK = 0.5  # s, after which a wait looks up, so that Ctrl-C is heard, also after an embedding
 GRACE = 2.0  # s, for a process to end the program that it waits for
 
 Item = TypeVar("Item")
@@ -72,7 +73,8 @@ def ordered_map(
 
 
 def _wait(pending: Future[Result]) -> Result:
-    signal.siginterrupt(signal.SIGINT, True)  # or Ctrl-C is not heard here once RDKit has embedded
+    while not pending.done():
+        wait([pending], LOOK)
     return pending.result()
 
 

@@ -83,10 +83,13 @@ def test_programs_end_with_the_processes_that_wait_for_them(tmp_path):
     written, deadline = tmp_path / "pid", time.monotonic() + 60
     while not (written.exists() and written.read_text().strip()) and time.monotonic() < deadline:
         time.sleep(0.05)
-    program = Path(f"/proc/{int(written.read_text())}")
+    program = Path(f"/proc/{int(written.read_text())}/stat")
     assert program.exists()
     results.close()
-    assert not program.exists()
+    deadline = time.monotonic() + 10
+    while program.exists() and program.read_text().split()[2] != "Z":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_a_map_that_the_garbage_collector_closes_as_a_process_starts_ends(monkeypatch):
