@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
@@ -109,7 +109,7 @@ class _Pool(Generic[Item, Result]):
             result: Result | _Failed = process.work(item, self.seconds)
         except _LostError as error:
             assert process is not None
-            process.kill()
+            _end([process])
             self.started.discard(process)
             process = None
             return self.lost(item, str(error))
@@ -126,7 +126,7 @@ class _Pool(Generic[Item, Result]):
             process = _Process(self.function)
             self.started.add(process)
             if self.closed:  # meanwhile, in this thread, by the garbage collector
-                process.kill()
+                _end([process])
         process.wait()
         return process
 
@@ -134,11 +134,7 @@ class _Pool(Generic[Item, Result]):
         self.threads.shutdown(wait=False, cancel_futures=True)
         with self.starting:
             self.closed = True
-        started = list(self.started)
-        for process in started:
-            process.process.terminate()
-        for process in started:
-            process.kill()
+        _end(list(self.started))
 
 
 @dataclass(frozen=True)
@@ -180,11 +176,14 @@ class _Process:
             raise _LostError("the process that worked on it died") from None
         raise _LostError(f"it took longer than {seconds:g} s")
 
-    def kill(self) -> None:
-        """End the process, and the program that it waits for, if there is one."""
-        self.process.terminate()
-        self.process.join(GRACE)
-        self.process.kill()
+
+def _end(processes: Sequence[_Process]) -> None:
+    """End processes, and the programs that they wait for."""
+    for one in processes:
+        one.process.terminate()
+    for one in processes:
+        one.process.join(GRACE)
+        one.process.kill()
 
 
 def _serve(connection: Connection, function: Callable[..., object]) -> None:

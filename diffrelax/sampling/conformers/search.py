@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import inf, isfinite, prod
+from typing import Literal, TypeVar
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from diffrelax.errors import OF_THE_MACHINE, reason_of
+from diffrelax.errors import each_or_error, reason_of
 from diffrelax.geometry import angles_apart
 from diffrelax.levels import get_calculator
 from diffrelax.levels.force_field import KCAL_PER_MOL, ForceField
@@ -34,6 +35,7 @@ BATCH = 200  # turned geometries, about, after which the lowest are chosen again
 MINIMISER_STEPS = 1000
 SAME_WELL = np.radians(45)
 HIGH = 20 * KCAL_PER_MOL  # above the lowest by a force field, which may be wrong by so much
+T = TypeVar("T")
 COUNTED = ("tried", "other_molecules", "high", "beyond_n", "relaxed")
 
 
@@ -192,13 +194,9 @@ class _Search:
                 starts.append(Conformer(own, self.molecule))
                 continue
             name = f"kdg {i}" if i % 2 else f"etkdg {i}"
-            try:
-                embedded = embed_again(self.molecule, self.seed + i, "KDG" if i % 2 else "ETKDGv3")
-            except OF_THE_MACHINE:
-                raise
-            except Exception as error:  # one start never costs the others
-                self.notes.append(f"{name}: {reason_of(error)}")
-            else:
+            method: Literal["KDG", "ETKDGv3"] = "KDG" if i % 2 else "ETKDGv3"
+            embed = partial(embed_again, self.molecule, self.seed + i, method)
+            if embedded := self.attempt(name, embed):
                 starts.append(Conformer(name, embedded))
         return starts
 
@@ -221,12 +219,9 @@ class _Search:
                 if not self.visit(positions):
                     continue
                 name = f"turned {self.counts['tried'] + len(children)}"
-                try:
-                    children.append(Conformer(name, self.relaxed_roughly(positions)))
-                except OF_THE_MACHINE:
-                    raise
-                except Exception as error:  # such as of atoms in one place
-                    self.notes.append(f"turned from {parent.start}: {reason_of(error)}")
+                relax = partial(self.relaxed_roughly, positions)
+                if rough := self.attempt(f"turned from {parent.start}", relax):
+                    children.append(Conformer(name, rough))
         return children
 
     def settle(self, starts: Sequence[Conformer]) -> list[int | None]:
@@ -290,22 +285,32 @@ class _Search:
     def rank(self, rough: int, molecule: Molecule) -> None:
         """Find the place of a geometry of the model among all, by the level that ranks them."""
         one = replace(self.rough[rough], molecule=molecule)
-        self.atoms.positions = molecule.positions
-        try:
-            one = replace(one, energy=self.atoms.get_potential_energy())
-            if not isfinite(one.energy):
-                raise ValueError(f"the energy is {one.energy}")
-        except OF_THE_MACHINE:
-            raise
-        except Exception as error:
-            self.notes.append(f"{one.start}: not ranked: {reason_of(error)}")
+        energy = self.attempt(f"{one.start}: not ranked", partial(self.energy_of, molecule))
+        if energy is None:
             return
+        one = replace(one, energy=energy)
         place = find_same(one, self.found)
         if place is None:
             place = len(self.found)
             self.found.append(one)
             self.visit(molecule.positions)
         self.leads_to[rough] = place
+
+    def energy_of(self, molecule: Molecule) -> float:
+        """Evaluate the energy, eV, at the level that ranks; ValueError where it is not finite."""
+        self.atoms.positions = molecule.positions
+        energy = self.atoms.get_potential_energy()
+        if not isfinite(energy):
+            raise ValueError(f"the energy is {energy}")
+        return energy
+
+    def attempt(self, what: str, work: Callable[[], T]) -> T | None:
+        """Do some work on one start; None, and a note, where it meets an error inside."""
+        (end,) = each_or_error(lambda _: [work()], [what])
+        if isinstance(end, Exception):
+            self.notes.append(f"{what}: {reason_of(end)}")
+            return None
+        return end
 
     def visit(self, positions: np.ndarray) -> bool:
         """Tell whether the wells of the torsions are new, and know them from now on."""
