@@ -155,4 +155,7 @@ def _load(path: Path) -> torch.jit.ScriptModule:
             f"{path} is not loaded: its sha256 is {found}, that of the published weights {SHA256}. "
             'Install them again: pip install --force-reinstall "AcAuto3D==1.0.1"'
         )
-    return torch.jit.load(BytesIO(content), map_location="cpu").eval()
+    network = torch.jit.load(BytesIO(content), map_location="cpu").eval()
+    for parameter in network.parameters():
+        parameter.requires_grad_(False)  # only forces are asked for
+    return network
