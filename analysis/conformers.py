@@ -37,7 +37,6 @@ from diffrelax.cache import WorkFolder, work_key
 from diffrelax.clock import Time
 from diffrelax.data.qm9 import load_qm9
 from diffrelax.flows.conformers import read_conformer, write_conformer
-from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.models.release import Model, load_model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.comparison import heavy_atom_rmsd
@@ -50,6 +49,7 @@ from diffrelax.sampling.conformers import (
     sample_conformers,
 )
 from diffrelax.sampling.ensemble import Level
+from diffrelax.units import KCAL_PER_MOL
 
 EMBEDDINGS = 500  # of RDKit, at first
 MOST_EMBEDDINGS = 64_000

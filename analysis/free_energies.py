@@ -32,9 +32,9 @@ from tqdm import tqdm
 from diffrelax.dft import DFTSettings
 from diffrelax.dft.minimum import NOISE
 from diffrelax.dft.optimization import relax_with
-from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.molecule import Molecule
 from diffrelax.results.tables import markdown_table
+from diffrelax.units import KCAL_PER_MOL
 
 MOLECULES = {
     "carbon dioxide": "O=C=O",

@@ -38,7 +38,6 @@ from diffrelax.cache import WorkFolder, work_key
 from diffrelax.clock import Time
 from diffrelax.files.values import plain_values
 from diffrelax.levels import get_calculator
-from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.models.release import Model, load_model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.comparison import same_minimum
@@ -46,6 +45,7 @@ from diffrelax.relaxation import relax_molecules
 from diffrelax.results.documents import MoleculeDocument
 from diffrelax.results.tables import markdown_table
 from diffrelax.training.loop import CHECKPOINTS
+from diffrelax.units import KCAL_PER_MOL
 
 TARGET = "gfn2-xtb"
 HEAVY = range(15, 41)

@@ -28,9 +28,9 @@ from diffrelax.geometry import geometry_errors
 from diffrelax.levels import get_calculator
 from diffrelax.levels.batch import relax_many
 from diffrelax.levels.distances import ALIASES, TABLE, Distance
-from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.molecule import Molecule
 from diffrelax.results.tables import markdown_table
+from diffrelax.units import KCAL_PER_MOL
 
 CHEAP = {"aimnet2": ALIASES["aimnet2"], "gfn2-xtb": "GFN2-xTB"}
 STEREO = {*"@/\\"}

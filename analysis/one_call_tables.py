@@ -7,8 +7,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from diffrelax.dft.prediction import ENERGY_BOUND, FORCE_BOUND, RMSD_BOUND
-from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.results.tables import markdown_table
+from diffrelax.units import KCAL_PER_MOL
 
 Record: TypeAlias = dict[str, Any]
 

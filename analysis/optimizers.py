@@ -31,13 +31,13 @@ from diffrelax.dft.recorder import Recorder
 from diffrelax.geometry import superpose
 from diffrelax.levels import get_calculator, relax_at_level
 from diffrelax.levels.aimnet2 import AIMNet2
-from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.models.release import Model, load_model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.comparison import heavy_atom_rmsd
 from diffrelax.molecule.identity import identity_change
 from diffrelax.relaxation import relax_molecules
 from diffrelax.results.tables import markdown_table
+from diffrelax.units import KCAL_PER_MOL
 
 N = 40
 HEAVY_ATOMS = range(5, 10)
@@ -114,7 +114,7 @@ def follow(start: Molecule, optimizer: str) -> Path_:
     return path_of(
         [call.energy for call in calls],
         [call.fmax for call in calls],
-        [call.rms_force for call in calls],
+        [np.sqrt((call.internal_forces**2).sum(axis=1).mean()) for call in calls],
         [call.molecule.positions for call in calls],
     )
 

@@ -33,9 +33,9 @@ from diffrelax.dft.optimization import relax_with
 from diffrelax.diffusion.schedule import relax_positions
 from diffrelax.levels import relax_at_level
 from diffrelax.levels.density_functional import mean_field
-from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.molecule.comparison import heavy_atom_rmsd
 from diffrelax.results.tables import markdown_table
+from diffrelax.units import KCAL_PER_MOL
 
 AIM = "B3LYP/6-31G(2df,p)"
 HEADER = ("group", "molecule", "model − MMFF94, kcal/mol", "model above the minimum", "MMFF94",

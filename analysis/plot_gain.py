@@ -10,7 +10,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from diffrelax.levels.force_field import KCAL_PER_MOL
+from diffrelax.units import KCAL_PER_MOL
 
 STARTS = {"mmff94": "MMFF94", "gfn2-xtb": "GFN2-xTB", "diffusion": "the model"}
 RECIPE = "tric+hessian"

@@ -7,10 +7,9 @@ hour of one processor core.
 1,2-difluoroethane is gauche, against what its dipoles would have: trans is 0.81(13) kcal/mol above
 in enthalpy in the gas phase (Durig et al., J. Phys. Chem. 1992, 96, 8224), of which about 11% would
 be trans; in water, where no measurement was found, its dipole should make gauche more yet. The
-minor form of N-methylformamide has its methyl group trans to oxygen, in the torsion C–N–C=O: about
-5% in the gas phase (J. Mol. Struct. 2006, "Conformational behavior of N-methylformamide in the gas,
-matrix, and solution states") and 8% in solution (LaPlanche and Rogers, J. Am. Chem. Soc. 1964, 86,
-337).
+minor form of N-methylformamide is E, the cis amide, whose torsion C–N–C=O is 180°: about 5% in the
+gas phase (J. Mol. Struct. 2006, "Conformational behavior of N-methylformamide in the gas, matrix,
+and solution states") and 8% in solution (LaPlanche and Rogers, J. Am. Chem. Soc. 1964, 86, 337).
 """
 
 import json
@@ -22,13 +21,13 @@ from typing import Any
 import numpy as np
 from records import how_made, store, write_text
 
-from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.models.release import load_model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.torsions import torsion_angles
 from diffrelax.results.tables import markdown_table
 from diffrelax.sampling.conformers import sample_conformers
 from diffrelax.sampling.ensemble import Level
+from diffrelax.units import KCAL_PER_MOL
 
 THEORY = {"xc": "b3lyp-d3bj", "basis": "def2-tzvp"}
 MEDIA = {"gas phase": {}, "water": {"solvent": "water"}}
@@ -36,10 +35,14 @@ MOLECULES = {
     "1,2-difluoroethane": ("FCCF", (0, 1, 2, 3)),
     "N-methylformamide": ("CNC=O", (0, 1, 2, 3)),
 }
+NAMES = {
+    "1,2-difluoroethane": ("cis", "gauche", "trans"),
+    "N-methylformamide": ("Z (trans amide)", "gauche", "E (cis amide)"),
+}
 MEASURED = {
     ("1,2-difluoroethane", "gas phase"): {"trans": "11, from ΔH"},
-    ("N-methylformamide", "gas phase"): {"trans": "5"},
-    ("N-methylformamide", "water"): {"trans": "8, in solution"},
+    ("N-methylformamide", "gas phase"): {"E (cis amide)": "5"},
+    ("N-methylformamide", "water"): {"E (cis amide)": "8, in solution"},
 }
 
 
@@ -94,7 +97,7 @@ def table(found: list[dict[str, Any]]) -> str:
             strict=True,
         )
         for torsion, energy, gibbs, population in numbers:
-            kind = "trans" if torsion > 120 else "cis" if torsion < 30 else "gauche"
+            kind = NAMES[one["molecule"]][(torsion > 30) + (torsion > 120)]
             rows.append(
                 [
                     one["molecule"],

@@ -52,13 +52,13 @@ from diffrelax.clock import NO_TIME, Time
 from diffrelax.files.values import plain_values
 from diffrelax.geometry import bond_matrix, geometry_errors, torsion_changes
 from diffrelax.levels.batch import relax_many
-from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.levels.minimisation import why_not
 from diffrelax.levels.side_by_side import relax_side_by_side
 from diffrelax.models.release import Model, load_model
 from diffrelax.molecule import Molecule
 from diffrelax.relaxation import relax_molecules
 from diffrelax.training.geometries import GeometrySet
+from diffrelax.units import KCAL_PER_MOL
 
 CHUNK = 20
 OLD = "relax-qm9-2"

@@ -27,9 +27,9 @@ from diffrelax.benchmark.speedup.statistics import estimate_median, speedup
 from diffrelax.benchmark.speedup.units import Units
 from diffrelax.cache import WorkFolder
 from diffrelax.data.qm9 import load_qm9
-from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.models.release import Model, load_model
 from diffrelax.results.tables import markdown_table
+from diffrelax.units import KCAL_PER_MOL
 
 N = 20
 GAS = Path(__file__).parent / "results" / "dft_speedup" / "units"

@@ -19,6 +19,7 @@ T = TypeVar("T")
 Unit: TypeAlias = dict[str, Any]
 
 DECIMALS = 6  # Å: far below what a calculation resolves, far above what a file loses
+KEY = 16  # digits of a key, in the name of a checkpoint beside an output
 
 
 def work_key(
@@ -213,13 +214,13 @@ class Checkpoints(WorkFolder):
     def checkpoint(self, key: str) -> Path | None:
         """Return the file in which a unit may keep its state; None without an output."""
         output = self._output
-        return output and output.with_name(f"{output.name}.{key[:16]}.checkpoint")
+        return output and output.with_name(f"{output.name}.{key[:KEY]}.checkpoint")
 
     def kept(self) -> list[Path]:
         """Return the checkpoints beside the output, whichever units they are of."""
         if self._output is None:
             return []
-        pattern = f"{glob.escape(self._output.name)}.*.checkpoint"
+        pattern = f"{glob.escape(self._output.name)}.{'?' * KEY}.checkpoint"
         return list(self._output.parent.glob(pattern))
 
     def drop(self) -> None:

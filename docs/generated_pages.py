@@ -41,6 +41,16 @@ from diffrelax.training.config import ModelConfig, TrainingConfig
 ROOT = Path(__file__).parents[1]
 REPORTS = ROOT / "analysis" / "results"
 CARDS = ROOT / "models"
+COMMON_LEVELS = (
+    "PBE0/def2-TZVP",
+    "B3LYP-D3(BJ)/def2-TZVP",
+    "B3LYP/6-31G*",
+    "PBE/def2-SVP",
+    "TPSS/def2-TZVP",
+    "B97-3c",
+    "M06-2X/6-31G*",
+    "ωB97X-V/def2-TZVP",
+)
 EXTRAS = {
     "aimnet2": "AIMNet2: a level, a Hessian, a start",
     "dispersion": "functionals with D3 or D4, such as `b3lyp-d3bj`; `r2scan-3c` and `b97-3c`",
@@ -201,21 +211,22 @@ def command_line_page() -> str:
     command = get_command(app)
     assert isinstance(command, TyperGroup)
     page = get_docs_for_click(obj=command, ctx=Context(command), name="diffrelax")
-    helps = dict(_helps(command))
-    page = re.sub(  # the lists of commands have them cut short
-        r"^\* `(\w+)`: .*\.\.\.$",
-        lambda found: f"* `{found[1]}`: {helps[found[1]]}",
-        page,
-        flags=re.M,
-    )
-    return page.replace("# `diffrelax`", "# Command line", 1)
+    helps = dict(_helps(command, "diffrelax"))
+    lines, group = [], ""
+    for line in page.splitlines():
+        if heading := re.fullmatch(r"#+ `(.+)`", line):
+            group = heading[1]
+        elif cut := re.fullmatch(r"\* `(\w+)`: .*\.\.\.", line):
+            line = f"* `{cut[1]}`: {helps[f'{group} {cut[1]}']}"
+        lines.append(line)
+    return "\n".join(lines).replace("# `diffrelax`", "# Command line", 1)
 
 
-def _helps(group: TyperGroup) -> Iterator[tuple[str, str]]:
+def _helps(group: TyperGroup, path: str) -> Iterator[tuple[str, str]]:
     for name, command in group.commands.items():
-        yield name, (command.help or "").partition("\n\n")[0]
+        yield f"{path} {name}", (command.help or "").partition("\n\n")[0]
         if isinstance(command, TyperGroup):
-            yield from _helps(command)
+            yield from _helps(command, f"{path} {name}")
 
 
 def modules_page() -> str:
@@ -244,7 +255,8 @@ def _columns_table(row: type[Columns]) -> str:
 
 def code_facts() -> dict[str, str]:
     """Return what pages quote of the code, and of the default model, between double braces."""
-    released = load_model().config
+    model = load_model()
+    released = model.config
     schedule = released.relaxation
     levels = [("bridge", level) for level in schedule.bridge]
     levels += [("polish", level) for level in schedule.polish]
@@ -264,6 +276,10 @@ def code_facts() -> dict[str, str]:
             for place, layer in enumerate(reversed(layers), start=1)
         ),
         "rooms_table": _modules_table(pkgutil.iter_modules(diffrelax.__path__, "diffrelax.")),
+        "aims_table": markdown_table(
+            ("your level", "aims at"),
+            [(level, model.nearest_level(level).level) for level in COMMON_LEVELS],
+        ),
         "schedule_table": markdown_table(
             ("evaluation", "part", "noise level, Å"),
             [(str(i), part, str(level)) for i, (part, level) in enumerate(levels, start=1)],

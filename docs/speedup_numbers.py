@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from diffrelax.benchmark.speedup.report import KCAL_PER_MOL
 from diffrelax.benchmark.speedup.statistics import estimate_median
 from diffrelax.results.tables import markdown_table
+from diffrelax.units import KCAL_PER_MOL
 
 Row = dict[str, str]
 NAMES = {

@@ -63,6 +63,7 @@ def export(
     from diffrelax.dft import DFTSettings
     from diffrelax.files.reading import Rejected
     from diffrelax.files.writing import check_no_input
+    from diffrelax.levels import check_installed
     from diffrelax.levels.profiles import Profile
     from diffrelax.relaxation import relax_molecules
     from diffrelax.results.journal import Result
@@ -70,6 +71,8 @@ def export(
 
     profile = Profile(program=to, method=xc, basis=basis, solvent=solvent)
     settings = DFTSettings(calculator=profile, hessian=hessian)
+    if hessian != "none":
+        check_installed(hessian)
     check_no_input(output / TABLE, inputs)
     _check_folder(output, overwrite)
     set_threads(threads)

@@ -52,15 +52,13 @@ def generate(
     molecule is written too, and marked.
     """
     from diffrelax.files.writing import check_output, would_be_lost
-    from diffrelax.generation import generate_each, write_trajectories
+    from diffrelax.generation import count_trajectories, generate_each, write_trajectories
     from diffrelax.models.release import load_model
     from diffrelax.results.journal import ResultFile
 
     for path, suffix in ((output, ".extxyz"), (trajectories, ".h5")):
         if path:
             check_output(path, (suffix,))
-    if trajectories and trajectories.exists() and not (overwrite or output.exists()):
-        raise would_be_lost(trajectories)
     set_threads(threads)
     loaded, keep = load_model(model, device), trajectories is not None
     second = None if relaxer == "none" else load_model(relaxer, device)
@@ -74,10 +72,15 @@ def generate(
         "n": n,
         "seed": seed,
     }
+    n_kept = 0
+    if trajectories and trajectories.exists() and not overwrite:
+        n_kept = count_trajectories(trajectories, settings)
+        if not (n_kept and output.exists()):
+            raise would_be_lost(trajectories)
     found: dict[int, Generated] = {}
     with ResultFile(output, settings, _is_molecule, overwrite=overwrite) as file:
         skip = done = file.n_done
-        if done and keep:  # the same are made again
+        if done and keep and n_kept < n:  # the same are made again
             print(f"{output}: {done} done before, trajectories begin anew", file=sys.stderr)
             skip = 0
         elif done:
@@ -93,8 +96,8 @@ def generate(
         except KeyboardInterrupt:
             told = f"interrupted: {file.n_done} of {n} are done; the same command goes on"
             print(told, file=sys.stderr)
-        if trajectories and found:
-            write_trajectories(trajectories, found)
+        if trajectories and len(found) > n_kept:
+            write_trajectories(trajectories, found, settings)
         distinct = len({row["smiles"] for row in file.rows() if _is_molecule(row)})
         valid = file.n_done - file.n_bad
         print(f"{valid} of {file.n_done} are molecules, {distinct} of them distinct")

@@ -68,9 +68,9 @@ def sample(
     """
     from diffrelax.files.reading import read_one
     from diffrelax.files.writing import check_output
-    from diffrelax.levels import get_calculator
     from diffrelax.models.release import load_model
     from diffrelax.sampling.boltzmann import sample_boltzmann
+    from diffrelax.sampling.boltzmann.reweighting import surface_to_reweight
     from diffrelax.sampling.ensemble.files import WRITERS
 
     if output:
@@ -80,8 +80,8 @@ def sample(
     drawn_at, *weighted_at = _levels(level, reweight, xc, basis, solvent)
     journal, *weighing = _journals(output, weighted_at, overwrite)
     given = read_one(molecule, seed=seed)
-    for theory in weighted_at:
-        get_calculator(theory.name, given, **theory.settings)  # before the work begins
+    for theory, kept_in in zip(weighted_at, weighing, strict=True):
+        surface_to_reweight(given, theory, kept_in)  # before the work begins
     if method == "repeat":
         model = model or "default"
     set_threads(threads)
@@ -155,7 +155,9 @@ def _reweight(
         reason = str(error) or "interrupted"
         kept = ""
         if output:
-            kept = f"; the samples at {found.level} are in {output}, the same command goes on"
+            kept = f"; the samples at {found.level} are in {output}"
+            if isinstance(error, KeyboardInterrupt):
+                kept += ", the same command goes on"
         _show(found, json_lines)
         print(f"diffrelax: not reweighted: {reason}{kept}", file=sys.stderr)
         raise typer.Exit(1 if str(error) else 130) from None

@@ -87,6 +87,7 @@ def speedup(
         combine,
         subjects_of,
     )
+    from diffrelax.benchmark.speedup.report import made_with
     from diffrelax.benchmark.speedup.units import Units
     from diffrelax.cache import WorkFolder
     from diffrelax.dft.optimization import check_settings
@@ -103,8 +104,8 @@ def speedup(
     about: dict[str, Any] = {"model": model, "model_sha256": ""}
     if "diffusion" in starts:
         loaded = load_model(model)
-        aim = tell_aim(loaded, level.theory)
-        about = {"model": loaded.name, "model_sha256": loaded.sha256, "aim": aim}
+        tell_aim(loaded, level.theory)
+        about = made_with(loaded, level.theory)
     units = Units(WorkFolder(output / "units"), model, level.theory, threads)
     subjects = subjects_of(each_molecule(each_input(inputs), seed=seed))
     _tell_cost(subjects, arms, level)

@@ -88,7 +88,7 @@ def descend(recorder: Recorder, settings: DFTSettings, checker: Checker) -> Endi
         notes = (*notes, f"pushed off a saddle point after {len(recorder.calls)} calls: {found}")
         pushed = push_off(end, curvature)
         if reason := minimise(recorder, pushed, start_hessian(pushed, settings)[0], settings):
-            return Ending(reason, curvature, notes, time)
+            return Ending(reason, None, notes, time)
 
 
 def start_hessian(

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.molecule.identity import identity_change
+from diffrelax.units import KCAL_PER_MOL
 
 if TYPE_CHECKING:
     from diffrelax.dft.recorder import Call

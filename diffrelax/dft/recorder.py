@@ -43,11 +43,6 @@ class Call(NamedTuple):
         """Largest internal force on an atom, eV/Å."""
         return float(np.linalg.norm(self.internal_forces, axis=1).max())
 
-    @property
-    def rms_force(self) -> float:
-        """Root mean square over the atoms of the internal force on one, eV/Å."""
-        return float(np.sqrt((self.internal_forces**2).sum(axis=1).mean()))
-
 
 class Foreseen(Exception):  # noqa: N818
     """Ends a relaxation at a geometry that is predicted well enough to need no call."""

@@ -22,6 +22,7 @@ from diffrelax.levels.profiles import Profile, read_profile
 
 NEWTON = ("tric", "bfgs")  # optimizers whose first step from a Hessian is Newton's
 OF_PYSCF = ("density_fit", "grid_level")
+OF_THE_THEORY = ("xc", "basis", "solvent")
 
 
 class DFTSettings(Entries):

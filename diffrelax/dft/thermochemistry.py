@@ -10,9 +10,9 @@ from ase.units import J, invcm, kB, mol
 
 from diffrelax.dft.hessian import count_vibrations
 from diffrelax.dft.result import Thermochemistry
-from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.symmetry import find_symmetry
+from diffrelax.units import KCAL_PER_MOL
 
 LOW = 100.0  # cm⁻¹; half way from a vibration to a rotor (Grimme 2012)
 SAME_STATE = 0.005  # kcal/mol

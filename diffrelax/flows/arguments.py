@@ -198,17 +198,17 @@ def _from_file(path: Path, seed: int) -> Iterator[Argument]:
 def _line(record: Record) -> str:
     """Return a record as a SMILES or InChI with its name; empty if it has more, or is damaged."""
     form = FORMATS[record.suffix]
-    if form is smiles:
-        return record.text
-    if form is not tables:
+    if form not in (smiles, tables):
         return ""
     try:
-        structure, name = tables.structure(record.text), tables.title(record.text)
         check_text(record.text)
+        if form is smiles:
+            return record.text
+        structure, name = tables.structure(record.text), tables.title(record.text)
     except (ValueError, csv.Error):  # read again, it says why
         return ""
     line = f"{structure} {name}"
-    return line if cut_smiles(line) == (structure, name) else ""
+    return line if "\n" not in line and cut_smiles(line) == (structure, name) else ""
 
 
 def _written(read: Molecule | Rejected) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from jobflow import Flow, JobStore, run_locally
 from jobflow.core.schemas import JobStoreDocument
+from pymongo.errors import PyMongoError
 
 from diffrelax.flows.summary import Summary
 from diffrelax.results.documents import read_document
@@ -46,6 +47,11 @@ class WatchedStore(JobStore):
             super().update(docs, *args, **kwargs)
         except OSError as error:
             raise Unwritable from error
+        except PyMongoError as error:
+            raise Unwritable from ConnectionError(
+                f"the database does not answer any more ({type(error).__name__}): start it, and "
+                "run the same command again, which goes on"
+            )
         self._on_job(docs)
 
 

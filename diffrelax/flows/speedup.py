@@ -116,9 +116,10 @@ class SpeedupFlowMaker(Maker):
         """Write the report; jobs that never ended are missing references."""
         from diffrelax.benchmark.hardware import describe_hardware
         from diffrelax.benchmark.speedup.arms import distinct, same_as
-        from diffrelax.benchmark.speedup.report import write_report
+        from diffrelax.benchmark.speedup.report import made_with, write_report
         from diffrelax.benchmark.speedup.rows import OutcomeRow
         from diffrelax.benchmark.speedup.run import OUTCOMES, Outcome
+        from diffrelax.models.release import load_model
 
         outcomes: list[Outcome] = []
         done = [(name, records) for name, records in zip(names, compared, strict=True) if records]
@@ -137,9 +138,11 @@ class SpeedupFlowMaker(Maker):
                     unpaid, reason = {"total": NO_TIME}, same_as(earlier)
                     outcome = Outcome(name, outcome.smiles, outcome.arm, reason, unpaid)
                 outcomes.append(replace(outcome, name=name))
-        about = {
+        model = {"model": self.model, "model_sha256": ""}
+        if "diffusion" in self.starts:
+            model = made_with(load_model(self.model), DFTSettings(**self.settings).theory)
+        about = model | {
             "command": f"{type(self).__name__} of jobflow",
-            "model": self.model,
             "seed": self.seed,
             "level": self.settings,
             "hardware": describe_hardware("cpu"),

@@ -1,6 +1,10 @@
 """New molecules out of noise: exploration, then relaxation."""
 
-from diffrelax.generation.files import read_trajectories, write_trajectories
+from diffrelax.generation.files import (
+    count_trajectories,
+    read_trajectories,
+    write_trajectories,
+)
 from diffrelax.generation.judgement import Generated, judge
 from diffrelax.generation.phases import generate, generate_each
 from diffrelax.generation.trajectory import Trajectory
@@ -8,6 +12,7 @@ from diffrelax.generation.trajectory import Trajectory
 __all__ = [
     "Generated",
     "Trajectory",
+    "count_trajectories",
     "generate",
     "generate_each",
     "judge",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import h5py
 
@@ -13,8 +15,12 @@ from diffrelax.generation.judgement import Generated
 from diffrelax.generation.trajectory import Trajectory
 
 
-def write_trajectories(path: Path, made: Mapping[int, Generated]) -> None:
+def write_trajectories(
+    path: Path, made: Mapping[int, Generated], settings: Mapping[str, Any]
+) -> None:
     """Write trajectories to an HDF5 file, all or nothing.
+
+    Its attribute ``settings`` is the JSON of what they were made with.
 
     The group ``i`` holds that of the i-th, which the command line calls ``generated-i``: ``levels``
     (n_levels,) in Å, ``numbers`` (n_levels, n_atoms), ``positions`` and ``estimates`` (n_levels,
@@ -22,6 +28,7 @@ def write_trajectories(path: Path, made: Mapping[int, Generated]) -> None:
     molecule.
     """
     with replacing(path) as part, h5py.File(part, "w") as file:
+        file.attrs["settings"] = json.dumps(dict(settings))
         for i, one in made.items():
             if one.trajectory is None:
                 continue
@@ -30,6 +37,16 @@ def write_trajectories(path: Path, made: Mapping[int, Generated]) -> None:
             for field in fields(Trajectory):
                 values = getattr(one.trajectory, field.name)
                 group.create_dataset(field.name, data=values, compression="gzip")
+
+
+def count_trajectories(path: Path, settings: Mapping[str, Any]) -> int:
+    """Return how many trajectories made with these settings a file holds."""
+    try:
+        with h5py.File(path) as file:
+            same = json.loads(file.attrs.get("settings", "{}")) == settings
+            return len(file) if same else 0
+    except (OSError, ValueError):
+        return 0
 
 
 def read_trajectories(path: Path) -> dict[int, Trajectory]:

@@ -95,7 +95,8 @@ def nearest_level(wanted: str, known: Sequence[str]) -> Nearest:
     known : sequence of str
         At least one.
     """
-    name = plain_name(wanted.partition(" in ")[0])
+    theory, _, solvent = wanted.partition(" in ")
+    name = plain_name(theory)
     by_name = {plain_name(level): level for level in known}
     if name in by_name or len(known) == 1:
         return Nearest(by_name.get(name, known[0]), "")
@@ -106,8 +107,8 @@ def nearest_level(wanted: str, known: Sequence[str]) -> Nearest:
     ]
     if found:
         bonds, level, n = min(found)
-        why = f"bonds {1e3 * bonds:.1f} mÅ from those of {wanted}, measured on {n} molecules"
-        return Nearest(level, why)
+        why = f"bonds {1e3 * bonds:.1f} mÅ from those of {theory}, measured on {n} molecules"
+        return Nearest(level, f"{why} in the gas phase" if solvent else why)
     ranks = [_apart(name, plain_name(level)) for level in known]
     least = min(ranks)
     if least.exchange == inf:

@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from ase.units import kcal, mol
 
 from diffrelax.levels.forces import ForceCalculator
 from diffrelax.molecule.embedding import force_field, hold
+from diffrelax.units import KCAL_PER_MOL
 
 if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
 
-KCAL_PER_MOL = kcal / mol  # eV
 HELD = 10.0  # degrees
 
 

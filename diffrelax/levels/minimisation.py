@@ -32,8 +32,8 @@ class LevelRelaxation:
     fmax : float
         Largest force on an atom, eV/Å.
     n_calls : int or None
-        Number of energy-and-force calls; the first counts. None for MMFF94 and UFF: RDKit does not
-        tell.
+        Number of energy-and-force calls; the first counts. None where it is not told: for MMFF94
+        and UFF, and where the level failed.
     reason : str
         Why it did not converge; empty if it did.
     time : Time

@@ -34,8 +34,9 @@ class Profile(Entries):
     ----------
     program : {"orca", "gaussian", "nwchem", "qchem", "psi4", "xtb"}
     command : str
-        How to start it: words as in a shell, but no shell runs them. Default: the usual name of
-        the program. Psi4 is a Python module and has none.
+        How to start it: words as in a shell, but no shell runs them; the program by its name or
+        its whole path. Default: the usual name of the program. Psi4 is a Python module and has
+        none.
     method : str
         Functional or other method.
     basis : str
@@ -63,7 +64,9 @@ class Profile(Entries):
     @field_validator("command")
     @classmethod
     def _words(cls, command: str) -> str:
-        shlex.split(command)  # ValueError of quotes that are not closed
+        program, *_ = shlex.split(command) or [""]  # ValueError of quotes that are not closed
+        if "/" in program and not program.startswith("/"):
+            raise ValueError(f"{program}: give the whole path of the program, from / on")
         return command
 
     @model_validator(mode="after")

@@ -99,7 +99,8 @@ class XTBProgram(ForceCalculator):
         ----------
         atoms : ase.Atoms
         fmax : float
-            eV/Å. The program is given the loosest of its own criteria that ensures it.
+            eV/Å. The program is given the loosest of its own criteria that ensures it, or its
+            tightest.
         max_steps : int
 
         Returns

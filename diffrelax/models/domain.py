@@ -13,12 +13,12 @@ from rdkit import Chem, rdBase
 
 from diffrelax.levels import get_calculator
 from diffrelax.levels.distances import from_gfn2
-from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.doubts import looks_like_bohr
 from diffrelax.molecule.environments import environments, in_words
 from diffrelax.molecule.stereo import isomeric_smiles
+from diffrelax.units import KCAL_PER_MOL
 
 STRAINED = re.compile(r"\S+r[34] .*[:=#]\S+r[34]")  # a double bond within a ring of three or four
 FEW = 5  # molecules with such an atom, or one that fills its molecule: fewer, a second opinion

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ase.units
 import numpy as np
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdMolAlign
@@ -13,9 +12,10 @@ from diffrelax.geometry import rotation_onto, superpose
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.identity import bonded_pairs, has_enantiomer, mirror_image, stereo_smiles
 from diffrelax.molecule.perception import skeleton
+from diffrelax.units import KCAL_PER_MOL
 
 SAME_RMSD = 0.1  # Å
-SAME_ENERGY = 0.1 * ase.units.kcal / ase.units.mol  # eV
+SAME_ENERGY = 0.1 * KCAL_PER_MOL  # eV
 MAX_MATCHES = 10_000
 
 

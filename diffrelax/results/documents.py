@@ -16,7 +16,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from diffrelax.choices import Verdict
 from diffrelax.clock import Time
 from diffrelax.dft.result import Thermochemistry
-from diffrelax.dft.settings import DFTSettings
+from diffrelax.dft.settings import OF_THE_THEORY, DFTSettings
 from diffrelax.entries import explain_invalid
 from diffrelax.results.molecules import Document, MoleculeDocument, Vector
 from diffrelax.results.provenance import Provenance
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from diffrelax.relaxation import Relaxation
 
 SCHEMA_VERSION: Final = 1
-OF_THE_THEORY = ("xc", "basis", "solvent")  # settings
 
 
 class Result(Document):
@@ -393,7 +392,7 @@ def read_document(record: Mapping[str, Any]) -> ResultDocument:
     if found > SCHEMA_VERSION:
         raise ValueError(
             f"a document of schema version {found} was written by a newer diffrelax; version "
-            f"{version('diffrelax')} reads up to {SCHEMA_VERSION}: pip install -U diffrelax"
+            f"{version('diffrelax')} reads up to {SCHEMA_VERSION}: install the newer one"
         )
     try:
         return _RESULTS.validate_python(_without_marks(record))

@@ -182,7 +182,7 @@ class MoleculeRow(GeometryColumns, LevelColumns, ModelColumns):  # columns of th
             result.verdict,
             result.reason,
             start=result.start.start if result.start else None,
-            noise_level=result.noise_level if result.n_evaluations else None,
+            noise_level=result.noise_level,
             n_evaluations=result.n_evaluations,
             error_bound=result.error_bound,
             aim=result.aim or None,

@@ -731,6 +731,13 @@ def test_generate_keeps_what_is_done_when_it_is_interrupted(
         assert status == 0 and "done before, trajectories begin anew" in err
         assert sorted(read_trajectories(way)) == [0, 1, 2, 3, 4]
     assert (tmp_path / "again.extxyz").read_text() == straight.read_text()
+    monkeypatch.setattr(phases, "_generate_batch", interrupt)
+    kept = ways[1].read_bytes()
+    assert run(*again, "--trajectories", ways[1])[0] == 0 and ways[1].read_bytes() == kept
+    other = tmp_path / "other.h5"
+    other.write_bytes(b"something else")
+    status, _, err = run(*again, "--trajectories", other)
+    assert status == 2 and "other.h5 exists and would be lost" in err
     status, _, err = run("generate", "-n", 6, *tiny_generator, "-o", output)
     assert status == 2 and "made with n 5, not 6" in err
 

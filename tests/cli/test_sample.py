@@ -148,6 +148,11 @@ def test_energies_of_reweighting_are_kept(run, monkeypatch, tmp_path):
     assert len(asked) == distinct + 1  # the one that was interrupted
     run(*command)
     assert len(asked) == distinct + 1
+    kept = path.read_bytes()
+    other = ("sample", "CO", "-n", 8, "--chains", 2, "--reweight", "gfn2-xtb", "-o", path)
+    path.with_name("samples.h5.gfn2-xtb.journal").write_bytes(b"of another run")
+    status, _, err = run(*other)
+    assert status == 2 and "belongs to another run" in err and path.read_bytes() == kept
     run(*command, "--overwrite")
     assert len(asked) == 2 * distinct + 1
 

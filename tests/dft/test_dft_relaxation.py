@@ -243,6 +243,9 @@ def test_a_saddle_point_is_told_and_left(
         ammonia, checkpoint=path, callback=lambda number, *_: numbers.append(number), **settings
     )
     assert again.energies == down.energies and not numbers
+    monkeypatch.setattr("diffrelax.dft.descent.minimise", lambda *_: "stopped")
+    lost = relax_dft(ammonia, checkpoint=path, **settings)
+    assert lost.reason == "stopped" and lost.lowest_frequency is None
 
 
 def test_dft_decides_whether_the_softest_motion_of_gfn2_xtb_is_downhill(

@@ -10,9 +10,9 @@ from diffrelax.dft import relax_dft
 from diffrelax.dft.hessian import vibrations
 from diffrelax.dft.thermochemistry import standard_state, thermochemistry
 from diffrelax.levels import relax_at_level
-from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.levels.tight_binding import gfn2_hessian
 from diffrelax.molecule import Molecule
+from diffrelax.units import KCAL_PER_MOL
 
 ROOM = {"temperature": 298.15, "pressure": 101_325.0}
 

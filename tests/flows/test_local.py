@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from jobflow import JobStore
+from pymongo.errors import ServerSelectionTimeoutError
 from read_page import ReadPage
 
 from diffrelax.flows.config import FlowConfig
@@ -107,6 +109,23 @@ def test_a_full_disk_ends_a_flow_with_its_name_and_the_flow_goes_on_later(tmp_pa
     with pytest.raises(OSError, match=f"{path}: database or disk is full: free some space"):
         run_local(config.maker().make(config.inputs), store, tmp_path, lambda *_: None)
     assert len(list((tmp_path / "work").iterdir())) < 4
+    assert run_now(config).counts == {"converged": 2}
+
+
+def test_a_database_that_is_lost_ends_a_flow_which_goes_on_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, asked = cheap(tmp_path, "CO", "CCO", batch_size=1), []
+
+    def lost(*_: object, **__: object) -> None:
+        asked.append(1)
+        raise ServerSelectionTimeoutError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JobStore, "update", lost)
+        with pytest.raises(ConnectionError, match="the database does not answer any more"):
+            run_now(config)
+    assert len(asked) == 1
     assert run_now(config).counts == {"converged": 2}
 
 

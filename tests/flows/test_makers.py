@@ -85,15 +85,19 @@ def test_anything_that_holds_a_molecule_is_an_argument_as_plain_json(tmp_path: P
 
 def test_files_of_smiles_are_embedded_where_the_jobs_run(tmp_path: Path) -> None:
     packed, table = tmp_path / "some.smi.gz", tmp_path / "some.csv"
-    packed.write_bytes(gzip.compress(b"CO wood alcohol\n"))
-    table.write_bytes(b"id,SMILES,x\nm 1,CC,3\n,C,\n|a|,O,\n\xff,N,\n,InChI=1S/CH4/h1H4,\n")
+    packed.write_bytes(gzip.compress(b"CO wood alcohol\nCCO caf\xe9\n"))
+    table.write_bytes(
+        b'id,SMILES,x\nm 1,CC,3\n,C,\n|a|,O,\n\xff,N,\n,InChI=1S/CH4/h1H4,\n"two\nlines",CO,\n'
+    )
     arguments = as_arguments([packed, table])
     assert [one if isinstance(one, str) else one["name"] for one in arguments] == [
-        "CO wood alcohol", "CC m 1", "C C", "|a|", "some-4", "InChI=1S/CH4/h1H4 InChI=1S/CH4/h1H4",
+        "CO wood alcohol", "some-2", "CC m 1", "C C", "|a|", "some-4",
+        "InChI=1S/CH4/h1H4 InChI=1S/CH4/h1H4", "two\nlines",
     ]  # fmt: skip
     names = [read_argument(one).name for one in arguments]
-    assert names == ["wood alcohol", "m 1", "C", "|a|", "some-4", "InChI=1S/CH4/h1H4"]
-    assert len(atomic_numbers(arguments[-1])) == len(atomic_numbers("InChI=1S/CH4/h1H4 x")) == 5
+    methane = "InChI=1S/CH4/h1H4"
+    assert names == ["wood alcohol", "some-2", "m 1", "C", "|a|", "some-4", methane, "two\nlines"]
+    assert len(atomic_numbers(arguments[-2])) == len(atomic_numbers("InChI=1S/CH4/h1H4 x")) == 5
 
 
 def test_a_line_of_a_file_is_no_reference_to_a_unit(tmp_path: Path) -> None:

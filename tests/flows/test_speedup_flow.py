@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from read_page import ReadPage
 from diffrelax.benchmark.speedup import run as speedup
 from diffrelax.benchmark.speedup.arms import DEFAULT_RECIPES, DEFAULT_STARTS
 from diffrelax.flows import SpeedupFlowMaker
+from diffrelax.models.release import load_model
 from diffrelax.molecule import Molecule
 
 SETTINGS = {"xc": "lda,vwn", "basis": "sto-3g", "grid_level": 1}
@@ -54,6 +56,9 @@ def test_every_molecule_is_in_the_report_whatever_became_of_it(tmp_path: Path, m
     assert "What each arm costs" in output["tables"]
     report = tmp_path / "report.md"
     assert output["tables"] in report.read_text(encoding="utf-8")
+    about, model = json.loads((tmp_path / "about.json").read_text()), load_model()
+    assert (about["model"], about["model_sha256"]) == (model.name, model.sha256)
+    assert about["aim"] == model.nearest_level("lda,vwn/sto-3g").level
     views = ReadPage(tmp_path / "report.html").views
     labels = {view["name"]: [frame["label"] for frame in view["frames"]] for view in views}
     assert labels["water"] == ["start mmff94", "start diffusion", "minimum 0"]

@@ -167,4 +167,4 @@ def test_documents_of_other_schemas_leave_the_others_alone(run, tmp_path) -> Non
     assert status == 1
     assert len(out.splitlines()) == 2
     assert "2 × a document without a schema version" in err and "make it again" in err
-    assert "1 × " in err and "pip install -U diffrelax" in err
+    assert "1 × " in err and "install the newer one" in err

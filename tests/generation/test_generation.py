@@ -70,7 +70,7 @@ def test_a_trajectory_ends_where_the_molecule_is(model, tmp_path):
         assert path.levels[[0, -1]] == pytest.approx([15.0, 0.01])
         assert np.array_equal(path.numbers[-1], one.atoms.numbers)
         assert path.estimates[-1] == pytest.approx(one.atoms.positions, abs=1e-5)
-    write_trajectories(tmp_path / "t.h5", dict(enumerate(made)))
+    write_trajectories(tmp_path / "t.h5", dict(enumerate(made)), {})
     read = read_trajectories(tmp_path / "t.h5")
     assert sorted(read) == [0, 1, 2]
     assert np.array_equal(read[2].positions, made[2].trajectory.positions)

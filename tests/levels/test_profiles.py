@@ -45,6 +45,8 @@ def test_nothing_in_a_profile_runs_python(tmp_path: Path) -> None:
         ({"method": "PBE\n%run"}, "method: .*give one line"),
         ({"method": ""}, "method: "),
         ({"command": "'orca"}, "command: .*No closing quotation"),
+        ({"command": "./orca/orca -q"}, "./orca/orca: give the whole path of the program"),
+        ({"command": "~/orca/orca"}, "~/orca/orca: give the whole path of the program"),
         ({"keywords": ["! Opt"]}, "Opt is set for each molecule"),
         ({"keywords": ["charge 1"]}, "charge is set for each molecule"),
         ({"program": "nwchem", "basis": ""}, "nwchem needs a basis"),

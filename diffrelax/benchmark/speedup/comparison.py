@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from diffrelax.benchmark.speedup.run import Outcome
-from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.molecule.comparison import same_minimum
 from diffrelax.results.tables import aligned_table
+from diffrelax.units import KCAL_PER_MOL
 
 
 def excess_energies(outcomes: Sequence[Outcome]) -> list[float | None]:

@@ -13,7 +13,7 @@ import numpy as np
 from diffrelax.atomic import replacing
 from diffrelax.benchmark.speedup.run import Outcome
 from diffrelax.benchmark.speedup.statistics import RESOLUTION
-from diffrelax.levels.force_field import KCAL_PER_MOL
+from diffrelax.units import KCAL_PER_MOL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

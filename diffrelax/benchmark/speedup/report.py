@@ -25,11 +25,12 @@ from diffrelax.benchmark.speedup.statistics import (
     start_qualities,
 )
 from diffrelax.dft import DFTSettings
-from diffrelax.levels.force_field import KCAL_PER_MOL
+from diffrelax.models.release import Model
 from diffrelax.results.page import Row, Table
 from diffrelax.results.provenance import Provenance
 from diffrelax.results.rows import csv_text
 from diffrelax.results.tables import markdown_table
+from diffrelax.units import KCAL_PER_MOL
 
 MOST_GAINS = 4  # at the top of the page
 FILES = (
@@ -38,6 +39,15 @@ FILES = (
 )  # fmt: skip
 PAPER = SpeedupArm("mmff94", "bfgs")
 PACKAGES = ("diffrelax", "pyscf", "ase", "geometric", "tblite", "rdkit", "torch", "numpy", "scipy")
+
+
+def made_with(model: Model, theory: str) -> dict[str, str]:
+    """Return what a report says of the model, and of the level at which it aimed for another."""
+    return {
+        "model": model.name,
+        "model_sha256": model.sha256,
+        "aim": model.nearest_level(theory).level,
+    }
 
 
 def comparisons(arms: Sequence[SpeedupArm]) -> list[tuple[SpeedupArm, SpeedupArm]]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Self
 
 from diffrelax.benchmark.speedup.run import Outcome
-from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.results.rows import Columns, column, perhaps
+from diffrelax.units import KCAL_PER_MOL
 
 STAGES = ("total", "embedding", "start", "hessian", "dft")
 

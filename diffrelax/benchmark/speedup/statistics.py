@@ -15,8 +15,8 @@ from scipy.stats import t as student
 
 from diffrelax.benchmark.speedup.arms import SpeedupArm
 from diffrelax.benchmark.speedup.run import Outcome
-from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.results.rows import UNKNOWN, Columns, column
+from diffrelax.units import KCAL_PER_MOL
 
 RESAMPLES = 9999
 FEWEST = 6  # molecules whose mean has an interval, as their median has

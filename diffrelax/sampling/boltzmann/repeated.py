@@ -98,8 +98,8 @@ def sample_repeated(task: Task) -> Samples:
         guide = Guide(task.model, task.molecule, sigma)
     except ValueError as error:
         raise ValueError(
-            f"{task.temperature:g} K is out of reach of repeated denoising, take the method "
-            f"adjusted: {error}"
+            f"{task.molecule.name}: {task.temperature:g} K is out of reach of repeated denoising, "
+            f"take the method adjusted: {error}"
         ) from error
     states = denoised(task.chains, guide, guide.sigma, energies, THIN, rng, progress)
     draws = Draws.of(keep(islice(states, task.n_draws), thin=1), {})

@@ -9,12 +9,26 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from diffrelax.cache import work_key
+from diffrelax.levels import Surface
+from diffrelax.molecule import Molecule
 from diffrelax.sampling.boltzmann.diagnostics import MIN_ESS
 from diffrelax.sampling.boltzmann.remembered import surface_at
 from diffrelax.sampling.ensemble import Ensemble, Level
 
 MOST_LOST = 0.05  # of the samples
+
+
+def surface_to_reweight(
+    molecule: Molecule, level: Level, checkpoint: str | os.PathLike[str] | None
+) -> Surface:
+    """Return the surface at which samples are weighted, or raise ValueError, see `reweight`."""
+    about = {
+        "numbers": molecule.numbers.tolist(),
+        "charge": molecule.charge,
+        "multiplicity": molecule.multiplicity,
+        "bonds": molecule.bonds,
+    }
+    return surface_at(molecule, level, checkpoint, level.model_dump(mode="json") | about)
 
 
 def reweight(
@@ -55,9 +69,7 @@ def reweight(
             "reweighted: draw them with method 'adjusted'"
         )
     theory = Level.of(level)
-    settings = theory.model_dump(mode="json")
-    key = work_key("reweight", ensemble.molecule, settings)
-    surface = surface_at(ensemble.molecule, theory, checkpoint, settings | {"key": key})
+    surface = surface_to_reweight(ensemble.molecule, theory, checkpoint)
     bar = tqdm(ensemble.positions, theory.name, unit="frame", disable=None if progress else True)
     energies = np.concatenate([surface.energies(frame[None]) for frame in bar])
     notes = list(ensemble.provenance.notes)

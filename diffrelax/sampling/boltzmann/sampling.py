@@ -145,13 +145,8 @@ def sample_boltzmann(
         total=n_steps(n_draws), desc=given.name, unit="step", disable=None if progress else True
     ) as bar:
         rng = np.random.default_rng(seed)
-        try:
-            task = Task(given, chains, surface, model, temperature, n_draws, rng, bar.update)
-            samples = draw(task)
-        except ValueError as error:
-            raise ValueError(f"{given.name}: {error}") from error
-        except RuntimeError as error:
-            raise RuntimeError(f"{given.name}: {error}") from error
+        task = Task(given, chains, surface, model, temperature, n_draws, rng, bar.update)
+        samples = draw(task)
     drawn = len(samples.draws.energies)
     time = Time.now() - begun
     cost = {

@@ -23,10 +23,10 @@ from diffrelax.dft.settings import DFTSettings
 from diffrelax.errors import OF_THE_MACHINE, reason_of
 from diffrelax.files.processes import ordered_map
 from diffrelax.levels import relax_at_level
-from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.molecule import Molecule
 from diffrelax.sampling.conformers.record import Conformer, merge, within
 from diffrelax.sampling.ensemble import Level
+from diffrelax.units import KCAL_PER_MOL
 
 NEAR = 0.05  # eV/Å
 STILL = 0.5 * KCAL_PER_MOL  # that a geometry as near may fall

@@ -15,7 +15,6 @@ from diffrelax.choices import CurvatureLevel
 from diffrelax.files.processes import check_workers
 from diffrelax.files.reading import Input, read_one
 from diffrelax.levels import get_calculator
-from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.levels.solvents import born_solvation
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
@@ -34,6 +33,7 @@ from diffrelax.sampling.ensemble import (
     boltzmann_weights,
     check_temperature,
 )
+from diffrelax.units import KCAL_PER_MOL
 
 ROUGH = 2 * KCAL_PER_MOL  # by which a geometry of the model may be above its minimum
 UNLIKE = 4 * KCAL_PER_MOL  # by which GFN2-xTB at geometries of the model may be wrong
@@ -324,7 +324,7 @@ def _told(found: Found, n_chosen: int, ranked_by: Level, limit: float) -> str:
         told.append(
             f"the last embeddings, {counts['last_probe']} of them low, showed nothing unseen"
         )
-    elif not beyond and not counts.get("last_probe", 0):
+    elif not beyond and not counts["last_probe"]:
         told.append("none of the last embeddings was low: what is unseen is not known")
     else:
         told.append("the search is not complete: ask for more")

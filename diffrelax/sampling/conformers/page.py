@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.results.page import Page, Row, Table, View
 from diffrelax.results.rows import Columns, column
 from diffrelax.sampling.ensemble import Ensemble
+from diffrelax.units import KCAL_PER_MOL
 
 MOST_FRAMES = 200  # of one molecule, to be chosen from
 TEXT = (

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from diffrelax.errors import each_or_error, reason_of
 from diffrelax.geometry import angles_apart
 from diffrelax.levels import get_calculator
-from diffrelax.levels.force_field import KCAL_PER_MOL, ForceField
+from diffrelax.levels.force_field import ForceField
 from diffrelax.models.domain import outside_domain
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
@@ -27,6 +27,7 @@ from diffrelax.relaxation import relax_molecules
 from diffrelax.sampling.conformers.record import Conformer, find_same, within
 from diffrelax.sampling.conformers.wells import other_wells, telling_torsions
 from diffrelax.sampling.ensemble import Level
+from diffrelax.units import KCAL_PER_MOL
 
 PROBE = 30  # embeddings at a time
 MOST_PROBES = 5  # one after the other, while none is low

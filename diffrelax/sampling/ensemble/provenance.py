@@ -9,10 +9,8 @@ from typing import Any, Self
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from diffrelax.choices import CurvatureLevel
-from diffrelax.dft.settings import DFTSettings
+from diffrelax.dft.settings import OF_THE_THEORY, DFTSettings
 from diffrelax.entries import Entries, explain_invalid
-
-THEORY = {"xc", "basis", "solvent"}
 
 
 class Level(Entries):
@@ -39,8 +37,8 @@ class Level(Entries):
             known = DFTSettings.model_validate(settings)
         except ValidationError:  # which `dft` tells
             return given
-        others = {key: value for key, value in settings.items() if key not in THEORY}
-        return given | {"settings": known.model_dump(include=THEORY) | others}
+        others = {key: value for key, value in settings.items() if key not in OF_THE_THEORY}
+        return given | {"settings": known.model_dump(include=set(OF_THE_THEORY)) | others}
 
     @classmethod
     def of(cls, level: str | Self) -> Self:

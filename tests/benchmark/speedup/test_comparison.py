@@ -167,5 +167,8 @@ def test_a_damaged_checkpoint_is_told_and_costs_its_molecule_alone(tmp_path):
     path.write_text("damaged")
     document = units.relax(water, SETTINGS)
     assert str(path) in document.reason and "ValueError" not in document.reason
+    packed = Checkpoints(tmp_path / "out.sdf.gz")
+    kept = unit_checkpoint(packed, "", water, SETTINGS)
+    kept.touch()
     checkpoints.drop()
-    assert not list(tmp_path.iterdir())
+    assert list(tmp_path.iterdir()) == packed.kept() == [kept]

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from diffrelax.cache import WorkFolder
-from diffrelax.levels.force_field import KCAL_PER_MOL
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.reembedding import embed_again
 from diffrelax.molecule.torsions import Rotors, torsion_angles
@@ -18,6 +17,7 @@ from diffrelax.sampling.conformers import (
 from diffrelax.sampling.conformers.search import PROBE, _Search
 from diffrelax.sampling.conformers.wells import other_wells, telling_torsions
 from diffrelax.sampling.ensemble import Level
+from diffrelax.units import KCAL_PER_MOL
 
 MMFF94, GFN2 = Level(name="mmff94"), Level(name="gfn2-xtb")
 AIM = "B3LYP/6-31G(2df,p)"
