@@ -264,8 +264,12 @@ def load_minima(path: Path, config: ModelConfig, level: str | None = None) -> Mi
         elif reason := outside_method(molecule, config.network.elements, config.network.charges):
             left_out.append(Rejected(molecule.name, f"{path}#{i + 1}", reason))
         else:
-            with rdBase.BlockLogs():
-                pairs += [pair(molecule.to_rdkit(), i, s) for s in config.training.starts]
+            try:
+                with rdBase.BlockLogs():
+                    pairs += [pair(molecule.to_rdkit(), i, s) for s in config.training.starts]
+            except ValueError as error:  # RDKit, of valences
+                left_out.append(Rejected(molecule.name, f"{path}#{i + 1}", str(error)))
+                continue
             molecules[i] = molecule
     kinds = [constitution(Chem.MolFromSmiles(one.smiles)) for one in pairs]
     constitutions = sorted(set(kinds), key=lambda s: sha256(s.encode()).hexdigest())

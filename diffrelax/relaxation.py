@@ -104,7 +104,7 @@ class Relaxation:
 
     @property
     def atoms(self) -> ase.Atoms:
-        """The geometry as ASE atoms; ``info`` holds verdict and reason.
+        """The geometry as ASE atoms; ``info`` holds the verdict, and the reason if there is one.
 
         Raises
         ------
@@ -114,7 +114,9 @@ class Relaxation:
         if self.molecule is None:
             raise ValueError(f"{self.name} has no geometry: {self.reason}")
         atoms = self.molecule.to_atoms()
-        atoms.info |= {"verdict": self.verdict, "reason": self.reason}
+        atoms.info["verdict"] = self.verdict
+        if self.reason:
+            atoms.info["reason"] = self.reason
         return atoms
 
 

@@ -11,7 +11,7 @@ from ase.io import write
 from rdkit import Chem
 from source_tree import MODELS, OLDER
 
-from diffrelax import load_model
+from diffrelax import finetuning, load_model
 from diffrelax.cli import train as commands
 from diffrelax.finetuning import begin_finetuning, load_minima, prepare_base
 from diffrelax.geometry import geometry_errors
@@ -111,6 +111,22 @@ def test_what_could_never_be_relaxed_is_not_learned(model, stretched, tmp_path):
     reasons = [one.reason for one in load_minima(data, model.config).left_out]
     assert reasons[0] == "the model was not trained on Xe"
     assert [r.split()[:2] for r in reasons[1:]] == [["2", "fragments"], ["H2:", "the"]]
+
+
+def test_a_minimum_that_cannot_be_paired_costs_itself_alone(model, stretched, monkeypatch):
+    path, _ = stretched
+    before, make = load_minima(path, model.config), finetuning.pair
+
+    def fail(mol, index, level):
+        if index == 1:
+            raise ValueError("Explicit valence for atom # 0 N, 4")
+        return make(mol, index, level)
+
+    monkeypatch.setattr(finetuning, "pair", fail)
+    after = load_minima(path, model.config)
+    n_before, n_after = (len(m.train_set) + len(m.validation_set) for m in (before, after))
+    assert n_after == n_before - 1
+    assert "Explicit valence" in after.left_out[1].reason
 
 
 def test_conformers_of_one_molecule_stay_on_one_side_of_the_split(model, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from hashlib import sha256
@@ -101,7 +101,8 @@ def load_published(
     ]
     for path in sorted(labels.glob("*.npz")) if labels else ():
         digest = sha256(path.read_bytes()).hexdigest()
-        packed.append(_packed(cache / f"{path.stem}-{digest[:8]}", partial(_pack_part, path)))
+        name = f"{path.stem}-apart-{digest[:8]}"
+        packed.append(_packed(cache / name, partial(_pack_part, path, sides)))
     return {
         split: join([load_qm9(split, cache=cache), *(s[split] for s in packed if split in s)])
         for split in SPLITS
@@ -122,18 +123,18 @@ def _packed(stem: Path, make: Callable[[], dict[Split, GeometrySet]]) -> dict[Sp
 def _pack_source(
     source: Source, folder: Path, sides: Callable[[], dict[str, set[str]]]
 ) -> dict[Split, GeometrySet]:
-    in_qm9 = sides()
-    minima = [
-        one
-        for one in read_source(source, folder)
-        if in_qm9.get(constitution_key(one.smiles), set()) <= {one.split}
-    ]
+    minima = _apart(read_source(source, folder), sides())
     return pack_minima(minima, source.level, relax=True)
 
 
-def _pack_part(path: Path) -> dict[Split, GeometrySet]:
+def _pack_part(path: Path, sides: Callable[[], dict[str, set[str]]]) -> dict[Split, GeometrySet]:
     part = Part.load(path)
-    return pack_minima(part.minima, part.about["level"], relax=False)
+    return pack_minima(_apart(part.minima, sides()), part.about["level"], relax=False)
+
+
+def _apart(minima: Iterable[Minimum], in_qm9: Mapping[str, set[str]]) -> list[Minimum]:
+    """Leave out what QM9 has on another side of its own split."""
+    return [m for m in minima if in_qm9.get(constitution_key(m.smiles), set()) <= {m.split}]
 
 
 def read_source(source: Source, folder: Path) -> list[Minimum]:

@@ -105,8 +105,9 @@ def read_molecules(
     - ``.smi``, ``.txt``: a SMILES or InChI and optionally a name on each line; lines that start
       with ``#`` and blank lines are skipped; unnamed molecules are named by their SMILES.
     - ``.csv``, ``.tsv``: a header, and a row for each molecule, parted by commas, semicolons or
-      tabs. The column of SMILES is ``smiles`` or ends so; failing that, ``inchi``. Names are taken
-      from ``name``, ``title``, ``id``, or what ends in ``name`` or ``_id``.
+      tabs. The column of SMILES is ``smiles`` or ends so, isomeric before canonical ones; failing
+      that, ``inchi``. Names are taken from ``name``, ``title``, ``id``, or what ends in ``name``
+      or ``_id``.
     - ``.sdf``, ``.mol``: V2000 or V3000. Records in 2D or without hydrogens are embedded like a
       SMILES. The properties ``charge`` and ``multiplicity`` are honoured.
     - ``.xyz``, ``.extxyz``: many frames. The keys ``charge``, ``multiplicity`` (or

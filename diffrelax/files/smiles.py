@@ -39,6 +39,11 @@ def parse(record: str, name: str, seed: int, max_atoms: int | None = None) -> Mo
     return embed_text(cut_smiles(record)[0], name, seed, max_atoms)
 
 
+def _stereo_layers(inchi: str) -> set[str]:
+    """Return the layers of double bonds, of centres and of their sense, as a standard InChI has."""
+    return {layer for layer in inchi.split("/") if re.match(r"m|[bt].*[+-]", layer)}
+
+
 def embed_text(text: str, name: str, seed: int, max_atoms: int | None = None) -> Molecule:
     """Embed a SMILES or an InChI that stands alone."""
     if not text.startswith("InChI="):
@@ -47,4 +52,11 @@ def embed_text(text: str, name: str, seed: int, max_atoms: int | None = None) ->
         mol = Chem.MolFromInchi(text)
     if mol is None:
         raise ValueError(f"{text!r} is not an InChI: check it")
+    with rdBase.BlockLogs():
+        lost = _stereo_layers(text) - _stereo_layers(Chem.MolToInchi(mol))
+    if lost:
+        raise ValueError(
+            f"RDKit does not read the stereochemistry {' '.join(sorted(lost))} of this InChI: give "
+            "a SMILES, or coordinates"
+        )
     return Molecule.from_rdkit(mol, name=name or text, seed=seed, max_atoms=max_atoms)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from io import StringIO
@@ -14,7 +15,7 @@ from diffrelax.files.values import plain_number
 from diffrelax.molecule import Molecule
 
 DELIMITERS = ",;\t"
-STRUCTURES = ("smiles", "canonical_smiles", "isomeric_smiles", "inchi")
+SMILES = ("smiles", "isomericsmiles", "isosmiles", "canonicalsmiles")  # best first
 NAMES = ("name", "title", "id", "molecule", "compound")
 
 
@@ -105,23 +106,25 @@ def parse(record: str, name: str, seed: int, max_atoms: int | None = None) -> Mo
 def _row(record: str) -> dict[str, str]:
     header, cells = csv.reader(StringIO(record, newline=""))
     padded = chain(cells, [""] * (len(header) - len(cells)))
-    row = dict(zip(header, padded, strict=False))
-    structures, *names = (row[key] for key in _shown(header))
+    row: dict[str, str] = {}
+    for key, cell in zip(header, padded, strict=False):
+        row.setdefault(key.strip(), cell)
+    structures, *names = (row[key] for key in _shown([*row]))
     if "\n" in structures or any(name.endswith("\n") for name in names):
         raise ValueError("a quote is not closed at the end of the line: close it")
-    return {key.strip(): cell.strip() for key, cell in row.items()}
+    return {key: cell.strip() for key, cell in row.items()}
 
 
 def _shown(header: Sequence[str]) -> list[str]:
     """Return the column of SMILES or InChI, and that of names if there is one; none without."""
-    structures = _column(header, STRUCTURES, ("smiles",))
+    structures = _column(header, SMILES, ("smiles",)) or _column(header, (), ("inchi",))
     names = _column(header, NAMES, ("name", "_id", " id"))
     return [] if structures is None else list(filter(None, (structures, names)))
 
 
 def _column(header: Sequence[str], names: Sequence[str], endings: tuple[str, ...]) -> str | None:
     """Return the column of the first of some names, or else one whose name ends so."""
-    plain = {key.strip().lower(): key for key in reversed(header)}
+    plain = {re.sub(r"[\s_]", "", key).lower(): key for key in reversed(header)}
     whole = (plain[name] for name in names if name in plain)
     partly = (key for key in header if key.strip().lower().endswith(endings))
     return next(chain(whole, partly), None)

@@ -39,7 +39,8 @@ def cut(lines: Iterable[str]) -> Iterator[str]:
 
 def title(record: str) -> str:
     """Return the name in the comment."""
-    name = _read(_comment(record)).get("name", "")
+    read = {key.lower(): value for key, value in _read(_comment(record)).items()}
+    name = read.get("name", "")
     written = _as_written(_comment(record), "name")
     return text_of(name) if isinstance(name, str) or not written else written
 
@@ -48,7 +49,8 @@ def properties(record: str) -> dict[str, Any]:
     """Return the entries of the comment; words alone are none."""
     comment = _comment(record)
     read = _read(comment)
-    return {key: read[key] for key in read if key not in OF_THE_FRAME and f"{key}=" in comment}
+    told = (key for key in read if f"{key}=" in comment or f'"{key}"=' in comment)
+    return {key: read[key] for key in told if key not in OF_THE_FRAME}
 
 
 def parse(record: str, name: str, seed: int, max_atoms: int | None = None) -> Molecule:
@@ -72,8 +74,9 @@ def parse(record: str, name: str, seed: int, max_atoms: int | None = None) -> Mo
     for key, value in atoms.info.items():
         if key.lower() in ("charge", "multiplicity") and value is True:
             raise ValueError(f"the comment {comment!r} does not say which {key}: write {key}=…")
-    if "[" in (smiles := _as_written(comment, "smiles")) and 'smiles="' not in comment:
-        atoms.info["smiles"] = smiles  # ASE drops brackets that stand outside quotes
+    if "[" in (smiles := _as_written(comment, "smiles")) and 'smiles="' not in comment.lower():
+        key = next(key for key in atoms.info if key.lower() == "smiles")
+        atoms.info[key] = smiles  # ASE drops brackets that stand outside quotes
     if two := re.fullmatch(r"\s*([+-]?\d+)\s+(\d+)\s*", comment):
         charge, multiplicity = map(int, two.groups())
         return Molecule.from_atoms(atoms, name=name, charge=charge, multiplicity=multiplicity)
@@ -113,8 +116,8 @@ def _read(comment: str) -> dict[str, Any]:
 
 def _as_written(comment: str, key: str) -> str:
     """Return the value of a key without what ASE makes of it, such as a number or a list."""
-    found = re.search(rf'(?:^|\s){key}=(?:"([^"]*)"|(\S+))', comment)
-    return (found[1] or found[2]) if found else ""
+    found = re.search(rf'(?:^|\s){key}=(?:"([^"]*)"|(\S+))', comment, re.IGNORECASE)
+    return (found[1] or found[2] or "") if found else ""
 
 
 def _check_columns(comment: str, atom: str) -> None:

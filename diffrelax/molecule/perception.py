@@ -97,14 +97,14 @@ def perceive_bonds(
             mol = skeleton(numbers, near_pairs(numbers, positions, tolerance), positions)
             copied = _copy_bonds(mol, Chem.AddHs(template))
             if copied is not None:
-                return copied
+                return _by_lengths(copied, constitution(template))
     mol = skeleton(numbers, near_pairs(numbers, positions), positions)
     chance = random.Random(0)
     order = list(range(len(numbers)))
     for _ in range(ATOM_ORDERS):
         found = _bond_orders(Chem.RenumberAtoms(mol, order), charge, multiplicity)
         if found is not None:
-            return Chem.RenumberAtoms(found, np.argsort(order).tolist())
+            return _by_lengths(Chem.RenumberAtoms(found, np.argsort(order).tolist()))
         chance.shuffle(order)
     return None
 
@@ -187,6 +187,35 @@ def _copy_bonds(mol: Chem.RWMol, template: Chem.Mol) -> Chem.RWMol | None:
         ends = match[bond.GetBeginAtomIdx()], match[bond.GetEndAtomIdx()]
         mol.GetBondBetweenAtoms(*ends).SetBondType(bond.GetBondType())
     return mol
+
+
+def _by_lengths(mol: Chem.Mol, known: str = "") -> Chem.Mol:
+    """Put double bonds where bonds are short, if they may be in two places, as in cyclobutadienes.
+
+    Those of a known constitution stay within it, and those of aromatic rings are everywhere.
+    """
+    read = Chem.Mol(mol)
+    Chem.SanitizeMol(read)
+    rings = ([read.GetBondWithIdx(i) for i in r] for r in read.GetRingInfo().BondRings())
+    if not any(
+        sum(bond.GetBondType() == Chem.BondType.DOUBLE for bond in ring) > 1
+        and all(bond.GetIsConjugated() for bond in ring)
+        for ring in rings
+    ):
+        return mol
+    ends = np.array([(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in mol.GetBonds()])
+    first, last = mol.GetConformer().GetPositions()[ends.T]
+    lengths = np.linalg.norm(first - last, axis=1)
+
+    def total(structure: Chem.Mol) -> float:
+        orders = [b.GetBondTypeAsDouble() for b in structure.GetBonds()]
+        return float(lengths @ orders)
+
+    structures = list(filter(None, Chem.ResonanceMolSupplier(read, Chem.KEKULE_ALL)))
+    for structure in structures:
+        Chem.SanitizeMol(structure)
+    alike = (s for s in structures if not known or constitution(s) == known)
+    return min(alike, key=total, default=mol)
 
 
 def _discharge(mol: Chem.RWMol) -> None:

@@ -334,8 +334,9 @@ class Molecule:
         )
 
     def to_atoms(self) -> ase.Atoms:
-        """Return ASE atoms; ``info`` holds name, smiles, charge and multiplicity."""
-        info = {"name": self.name, "smiles": self.smiles}
+        """Return ASE atoms; ``info`` holds name and smiles if known, charge and multiplicity."""
+        texts = {"name": self.name, "smiles": self.smiles}
+        info = {key: text for key, text in texts.items() if text}  # ASE reads empty ones otherwise
         return ase.Atoms(
             self.numbers,
             positions=self.positions,
@@ -378,20 +379,31 @@ class Molecule:
 def _with_bonds(
     mol: Chem.Mol, *, charge: int, multiplicity: int, name: str, start: str
 ) -> Molecule:
-    bonds = [
-        (*sorted((b.GetBeginAtomIdx(), b.GetEndAtomIdx())), b.GetBondTypeAsDouble())
-        for b in mol.GetBonds()
-    ]
+    for bond in mol.GetBonds():
+        if bond.GetBondType() not in BOND_TYPES.values():
+            kind = bond.GetBondType().name.lower()
+            raise ValueError(
+                f"a bond of kind {kind}: write it with orders and charges, as in [NH3+][BH3-]"
+            )
     molecule = Molecule(
         atomic_numbers(mol),
         mol.GetConformer().GetPositions(),
         charge=charge,
         multiplicity=multiplicity,
-        bonds=tuple(Bond(int(i), int(j), order) for i, j, order in sorted(bonds)),
+        bonds=_bonds(mol),
         formal_charges=tuple(a.GetFormalCharge() for a in mol.GetAtoms()),
         name=name,
         start=start,
     )
     with rdBase.BlockLogs():
-        smiles = isomeric_smiles(molecule.to_rdkit())
-    return replace(molecule, smiles=smiles, name=name or smiles)
+        read = molecule.to_rdkit()  # aromatic where it was written as a Kekulé structure
+        smiles = isomeric_smiles(read)
+    return replace(molecule, bonds=_bonds(read), smiles=smiles, name=name or smiles)
+
+
+def _bonds(mol: Chem.Mol) -> tuple[Bond, ...]:
+    bonds = []
+    for bond in mol.GetBonds():
+        begin, end = sorted((bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()))
+        bonds.append(Bond(begin, end, bond.GetBondTypeAsDouble()))
+    return tuple(sorted(bonds))

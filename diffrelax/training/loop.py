@@ -81,10 +81,11 @@ def train(
     ValueError
         If there is an earlier run in ``folder`` and ``resume`` is false, if its state is missing,
         damaged or of another configuration or data set, if another process trains there, if
-        processes that train together do not see the same state, if there are fewer molecules than
-        a batch has, or elements that the network lacks.
+        processes that train together do not see the same state or are more than a batch has
+        molecules, if there are fewer molecules than a batch has, elements that the network lacks,
+        or a level of theory that is not that of the configuration.
     FloatingPointError
-        If the loss is no longer finite.
+        If the gradient is no longer finite.
     """
     check_folder(folder, resume)
     if len(train_set) < config.training.batch_size:
@@ -102,6 +103,11 @@ def train(
     train_set, validation_set = (
         one.known_as(config.network.levels) for one in (train_set, validation_set)
     )
+    if not config.network.levels and train_set.levels not in ((), (config.level,)):
+        raise ValueError(
+            f"the data are of the level {train_set.levels[0]}, the configuration is of "
+            f"{config.level}: write it in the same way, or name network.levels"
+        )
     known = config.learned
     if known or not config.training.base:  # else nobody knows what the base has learned
         new = learned_from(train_set, config.level)

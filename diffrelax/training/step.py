@@ -89,7 +89,19 @@ def training_step(
     objective : Objective, or one that is distributed, optional
         Of the state's model.
     ranks : Ranks
+
+    Raises
+    ------
+    ValueError
+        If there are more processes than molecules in the batch.
+    FloatingPointError
+        If the gradient is not finite.
     """
+    if len(batch.numbers) < ranks.world:
+        raise ValueError(
+            f"{ranks.world} processes, and a batch of {len(batch.numbers)} molecules at step "
+            f"{state.step}: start fewer processes"
+        )
     # torch takes 32 bits of a seed
     (seed,) = np.random.SeedSequence([settings.seed, state.step]).generate_state(1).tolist()
     generator = torch.Generator().manual_seed(seed)

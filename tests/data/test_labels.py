@@ -12,6 +12,7 @@ from diffrelax.data.labels import Part
 from diffrelax.data.minima import Minimum, pack_minima
 from diffrelax.geometry import superpose
 from diffrelax.molecule import Molecule
+from diffrelax.molecule.perception import constitution_key
 
 SMILES = ("CCO", "C[NH3+]", "CC(=O)[O-]", "OC[C@H](F)Cl")
 
@@ -97,6 +98,7 @@ def test_parts_are_read_with_the_published_sets(part, tmp_path, monkeypatch):
     qm9 = pack_minima(part.minima, "that of QM9", relax=False)
     monkeypatch.setattr(published, "SOURCES", ())
     monkeypatch.setattr(published, "load_qm9", lambda split, cache: qm9[split])
+    monkeypatch.setattr(published, "sides_of_constitutions", dict)
     cache = tmp_path / "cache"
     for _ in range(2):  # packed, and found packed
         sets = published.load_published(tmp_path, cache, labels=tmp_path / "labels")
@@ -104,6 +106,14 @@ def test_parts_are_read_with_the_published_sets(part, tmp_path, monkeypatch):
         assert sets["train"].level.tolist() == [0, 0, 1, 1]
         monkeypatch.setattr(published, "pack_minima", None)
     assert len(published.load_published(tmp_path, cache)["train"]) == 2
+
+
+def test_what_qm9_has_on_another_side_is_in_no_labels(part, tmp_path):
+    part.save(tmp_path / "part-00.npz")
+    learned = next(m for m in part.minima if m.split == "test")
+    sides = {constitution_key(learned.smiles): {"train"}}
+    kept = published._pack_part(tmp_path / "part-00.npz", lambda: sides)
+    assert sorted(kept) == ["train", "validation"]
 
 
 def test_what_the_command_makes_is_packed_in_parts_each_minimum_once(tmp_path, monkeypatch, capsys):

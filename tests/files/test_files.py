@@ -12,6 +12,7 @@ from rdkit.Chem import rdDepictor
 from diffrelax.files.reading import Rejected, each_record, read_molecules
 from diffrelax.files.writing import check_output, write_molecules
 from diffrelax.molecule import Molecule
+from diffrelax.relaxation import Relaxation
 
 METHANE = "5\n{}\nC 0 0 0\nH .63 .63 .63\nH -.63 -.63 .63\nH -.63 .63 -.63\nH .63 -.63 -.63\n"
 
@@ -246,6 +247,30 @@ def test_extxyz_keeps_every_name(tmp_path, name):
     assert (read.name, read.smiles) == (name, "F/C=C\\F")
     info = ase.io.read(tmp_path / "a.extxyz").info
     assert (info["name"], info["smiles"]) == (name, "F/C=C\\F")
+
+
+@pytest.mark.parametrize("comment", ["smiles=C[O-]", "SMILES=C[O-]", 'Smiles="[O-]C"', "charge=-1"])
+def test_keys_of_a_frame_are_read_in_any_case(tmp_path, comment):
+    atoms = Molecule.from_smiles("C[O-]").to_atoms()
+    lines = [
+        f"{s} {x} {y} {z}" for s, (x, y, z) in zip(atoms.symbols, atoms.positions, strict=True)
+    ]
+    for more in ("Name=mine", 'name=mine smiles=""' if "harge" in comment else "NAME=mine"):
+        frame = [str(len(atoms)), f"{comment} {more}", *lines]
+        (tmp_path / "a.xyz").write_text("\n".join(frame) + "\n")
+        (read,) = read_molecules(tmp_path / "a.xyz")
+        assert (read.smiles, read.charge, read.name) == ("C[O-]", -1, "mine")
+
+
+def test_what_ase_writes_of_a_molecule_without_bonds_keeps_its_charge(tmp_path):
+    angles = [[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]]
+    atoms = ase.Atoms("SiF6", [[0, 0, 0], *(1.7 * np.array(angles))])
+    ion = Molecule.from_atoms(atoms, charge=-2)
+    assert not ion.bonds
+    ase.io.write(tmp_path / "a.extxyz", Relaxation("ion", "refused", "", ion, ion).atoms)
+    (read,) = read_molecules(tmp_path / "a.extxyz")
+    assert (read.charge, read.name) == (-2, "F6Si")
+    assert "reason" not in ase.io.read(tmp_path / "a.extxyz").info
 
 
 @pytest.mark.parametrize("suffix", [".extxyz", ".sdf", ".xyz"])

@@ -166,6 +166,18 @@ def test_tables_are_read_by_the_names_of_their_columns(tmp_path, text, names):
     assert all(isinstance(one, Molecule) for one in read)
 
 
+@pytest.mark.parametrize(
+    "header",
+    ["canonical_smiles,isomeric_smiles", "CanonicalSMILES,IsomericSMILES", "inchi,isosmiles",
+     "flat smiles,SMILES", "id,smiles,smiles"],
+)  # fmt: skip
+def test_of_several_structures_that_with_stereochemistry_is_read(tmp_path, header):
+    stereo, flat = "C[C@@H](N)C(=O)O", "CC(N)C(=O)O"
+    cells = f"x,{stereo},{flat}" if header.startswith("id") else f"{flat},{stereo}"
+    (tmp_path / "a.csv").write_text(f"{header}\n{cells}\n")
+    assert read_molecules(tmp_path / "a.csv")[0].smiles == stereo
+
+
 def test_an_open_quote_in_a_table_costs_its_own_row(tmp_path):
     path, many = tmp_path / "a.csv", 20_000  # more than a cell can hold
     path.write_text(
@@ -201,6 +213,10 @@ def test_inchi_is_read_wherever_a_smiles_is(tmp_path):
     assert (named.name, named.smiles) == ("alanine", "C[C@H](N)C(=O)O")
     assert bare.name == alanine
     assert bad.reason == "'InChI=1S/nonsense' is not an InChI: check it"
+    (allene,) = read_molecules("InChI=1S/C5H8/c1-3-5-4-2/h3-4H,1-2H3/t5-/m0/s1")
+    assert "RDKit does not read the stereochemistry m0 t5- of this InChI" in allene.reason
+    (undefined,) = read_molecules("InChI=1S/C3H7NO2/c1-2(4)3(5)6/h2H,4H2,1H3,(H,5,6)")
+    assert isinstance(undefined, Molecule)
 
 
 def test_properties_are_told_apart_from_geometry(tmp_path):
@@ -209,9 +225,10 @@ def test_properties_are_told_apart_from_geometry(tmp_path):
     (tmp_path / "a.sdf").write_text(f"{block}{data}$$$$\n")
     (record,) = each_record(tmp_path / "a.sdf")
     assert record.properties == {"pIC50": 7.2, "id": "0012", "lines": "a\nb", "none": ""}
-    (tmp_path / "a.xyz").write_text('1\nwords alone name=x dipole="1 2 3" n=4\nHe 0 0 0\n')
+    frame = '1\nwords alone name=x dipole="1 2 3" n=4 "IC50 (nM)"=3.5\nHe 0 0 0\n'
+    (tmp_path / "a.xyz").write_text(frame)
     (record,) = each_record(tmp_path / "a.xyz")
-    assert sorted(record.properties) == ["dipole", "n", "name"]
+    assert sorted(record.properties) == ["IC50 (nM)", "dipole", "n", "name"]
     (tmp_path / "a.csv").write_text("smiles,name,logP,empty\nC,m,-0.5,\n")
     (record,) = each_record(tmp_path / "a.csv")
     assert record.properties == {"logP": -0.5}

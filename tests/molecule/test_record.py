@@ -1,4 +1,5 @@
 import copy
+import itertools
 import pickle
 
 import ase
@@ -234,6 +235,38 @@ def test_smiles_beside_coordinates_gives_the_bonds_in_any_atom_order():
     assert seen.smiles == molecule.smiles
     lengths = [np.linalg.norm(seen.positions[b.begin] - seen.positions[b.end]) for b in seen.bonds]
     assert max(lengths) < 2.3
+
+
+@pytest.mark.parametrize(
+    "smiles",
+    ["CC1=CC=CC=CC=C1C", "CC1=C(C)C=CC=CC=C1", "FC1=C(F)C=C1", "FC1=CC=C1F", "C1=CC2=CC=CC2=C1",
+     "CC1=CC(=O)C=CC1=O"],
+)  # fmt: skip
+def test_double_bonds_of_rings_are_where_bonds_are_short(smiles):
+    """Whatever the order of the atoms, and with a SMILES, which leaves open where they are."""
+    molecule = Molecule.from_smiles(smiles)
+    expected = Chem.CanonSmiles(smiles)
+    for seed, told in itertools.product(range(6), ("", smiles)):
+        atoms = stripped(molecule)[np.random.default_rng(seed).permutation(molecule.n_atoms)]
+        atoms.info["smiles"] = told
+        seen = Molecule.from_atoms(atoms)
+        plain = Chem.MolToSmiles(Chem.MolFromSmiles(seen.smiles), isomericSmiles=False)
+        assert plain == expected
+        lengths = [
+            np.linalg.norm(seen.positions[b.begin] - seen.positions[b.end])
+            for b in seen.bonds
+            if b.order == 2
+        ]
+        assert max(lengths) < 1.4
+
+
+def test_a_kekule_structure_is_the_same_molecule_and_a_dative_bond_is_refused():
+    toluene = Molecule.from_smiles("Cc1ccccc1")
+    mol = toluene.to_rdkit()
+    Chem.Kekulize(mol, clearAromaticFlags=True)
+    assert Molecule.from_rdkit(mol).bonds == toluene.bonds
+    with pytest.raises(ValueError, match="a bond of kind dative: write it with orders and charges"):
+        Molecule.from_smiles("[NH3]->B")
 
 
 def test_smiles_beside_coordinates_confirms_a_long_bond():

@@ -316,6 +316,8 @@ def test_the_seed_decides_the_noise(geometries, config):
         batch = collate(geometries, np.arange(8), np.ones(len(geometries), dtype=bool))
         losses.append(training_step(state, batch, settings))
     assert losses[0] == losses[2] != losses[1]
+    with pytest.raises(ValueError, match="9 processes, and a batch of 8 molecules at step 1"):
+        training_step(state, batch, settings, ranks=Ranks(0, 9))
 
 
 def test_state_is_one_object_per_run(config):
@@ -401,6 +403,9 @@ def test_errors_are_told_for_each_level_of_theory(geometries, config, tmp_path):
     assert found == [("10", "b", "10"), ("10", "a", "10")]
     with pytest.raises(ValueError, match="levels of theory a, b, which the network lacks"):
         train(config, tmp_path / "one", joined, joined)
+    single, one = replace(geometries, levels=("PBE",)), config.model_copy(update={"level": "pbe"})
+    with pytest.raises(ValueError, match="the data are of the level PBE, the configuration is of"):
+        train(one, tmp_path / "one", single, single)
 
 
 def test_no_molecule_to_validate_on_is_no_error(geometries, config):
