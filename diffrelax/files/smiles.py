@@ -39,11 +39,6 @@ def parse(record: str, name: str, seed: int, max_atoms: int | None = None) -> Mo
     return embed_text(cut_smiles(record)[0], name, seed, max_atoms)
 
 
-def _stereo_layers(inchi: str) -> set[str]:
-    """Return the layers of double bonds, of centres and of their sense, as a standard InChI has."""
-    return {layer for layer in inchi.split("/") if re.match(r"m|[bt].*[+-]", layer)}
-
-
 def embed_text(text: str, name: str, seed: int, max_atoms: int | None = None) -> Molecule:
     """Embed a SMILES or an InChI that stands alone."""
     if not text.startswith("InChI="):
@@ -60,3 +55,8 @@ def embed_text(text: str, name: str, seed: int, max_atoms: int | None = None) ->
             "a SMILES, or coordinates"
         )
     return Molecule.from_rdkit(mol, name=name or text, seed=seed, max_atoms=max_atoms)
+
+
+def _stereo_layers(inchi: str) -> set[str]:
+    """Return the layers of double bonds, of centres and of their sense, as a standard InChI has."""
+    return {layer for layer in inchi.split("/") if re.match(r"m|[bt].*[+-]", layer)}

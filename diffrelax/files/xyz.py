@@ -75,8 +75,7 @@ def parse(record: str, name: str, seed: int, max_atoms: int | None = None) -> Mo
         if key.lower() in ("charge", "multiplicity") and value is True:
             raise ValueError(f"the comment {comment!r} does not say which {key}: write {key}=…")
     if "[" in (smiles := _as_written(comment, "smiles")) and 'smiles="' not in comment.lower():
-        key = next((key for key in atoms.info if key.lower() == "smiles"), "smiles")
-        atoms.info[key] = smiles  # ASE drops brackets that stand outside quotes
+        atoms.info["smiles"] = smiles  # ASE drops brackets that stand outside quotes
     if two := re.fullmatch(r"\s*([+-]?\d+)\s+(\d+)\s*", comment):
         charge, multiplicity = map(int, two.groups())
         return Molecule.from_atoms(atoms, name=name, charge=charge, multiplicity=multiplicity)

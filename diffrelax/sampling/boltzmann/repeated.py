@@ -30,6 +30,10 @@ THIN = 10  # steps from one draw to the next
 RIGID = 1e-2  # eV/Å²; eigenvalues of a Hessian below it are turns
 
 
+class NoEnergy(RuntimeError):  # noqa: N818
+    """The level has no energy for a geometry that was denoised."""
+
+
 @dataclass(frozen=True)
 class TemperatureFit:
     """The fit of mean energies by E = E₀ + f/2 · k c σ², f being the number of vibrations.
@@ -57,10 +61,7 @@ class TemperatureFit:
             If mean energies do not rise with the noise level.
         """
         if not self.c > 0:
-            raise ValueError(
-                f"mean energies do not rise with the noise level (c = {self.c} K/Å²): take the "
-                "method adjusted"
-            )
+            raise ValueError(f"mean energies do not rise with the noise level (c = {self.c} K/Å²)")
         return (temperature / self.c) ** 0.5
 
     @classmethod
@@ -85,21 +86,21 @@ def sample_repeated(task: Task) -> Samples:
     ------
     ValueError
         If there is no model, or no noise level that it knows has the temperature.
-    RuntimeError
+    NoEnergy
         If the level has no energy for a geometry that was denoised.
     """
+    name = task.molecule.name
     if task.model is None:
-        raise ValueError("repeated denoising takes the denoiser of a model: give one")
+        raise ValueError(f"{name}: repeated denoising takes the denoiser of a model: give one")
     energies, rng, progress = task.surface.energies, task.rng, task.progress
     guides = {sigma: Guide(task.model, task.molecule, sigma) for sigma in PILOT_SIGMAS}
     fit = fit_temperature(task.chains, guides, energies, rng, progress)
-    sigma = fit.sigma(task.temperature)
     try:
-        guide = Guide(task.model, task.molecule, sigma)
+        guide = Guide(task.model, task.molecule, fit.sigma(task.temperature))
     except ValueError as error:
         raise ValueError(
-            f"{task.molecule.name}: {task.temperature:g} K is out of reach of repeated denoising, "
-            f"take the method adjusted: {error}"
+            f"{name}: {task.temperature:g} K is out of reach of repeated denoising, take the "
+            f"method adjusted: {error}"
         ) from error
     states = denoised(task.chains, guide, guide.sigma, energies, THIN, rng, progress)
     draws = Draws.of(keep(islice(states, task.n_draws), thin=1), {})
@@ -181,7 +182,7 @@ def denoised(
             progress()
         chains = replace(chains, energies=energy(chains.positions))
         if not np.isfinite(chains.energies).all():
-            raise RuntimeError(
+            raise NoEnergy(
                 f"the level has no energy for a geometry that was denoised at {sigma:.3f} Å: take "
                 "another level, or the method adjusted, which rejects such geometries"
             )

@@ -146,7 +146,10 @@ def sample_boltzmann(
     ) as bar:
         rng = np.random.default_rng(seed)
         task = Task(given, chains, surface, model, temperature, n_draws, rng, bar.update)
-        samples = draw(task)
+        try:
+            samples = draw(task)
+        except repeated.NoEnergy as error:
+            raise RuntimeError(f"{given.name}: {error}") from error
     drawn = len(samples.draws.energies)
     time = Time.now() - begun
     cost = {

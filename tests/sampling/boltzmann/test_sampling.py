@@ -66,7 +66,7 @@ def test_without_a_model_the_level_alone_limits_what_is_sampled(smiles):
 
 
 def test_repeated_denoising_asks_for_a_model():
-    with pytest.raises(ValueError, match="repeated denoising takes the denoiser of a model"):
+    with pytest.raises(ValueError, match="CO: repeated denoising takes the denoiser of a model"):
         sample_boltzmann("CO", n=8, n_chains=2, method="repeat")
 
 
@@ -286,5 +286,5 @@ def test_a_geometry_without_an_energy_ends_repeated_denoising_with_a_reason(mode
         return found if self.n_calls <= 2 else np.full(len(found), np.inf)
 
     monkeypatch.setattr(Surface, "energies", fail)
-    with pytest.raises(RuntimeError, match="the level has no energy for a geometry that was"):
+    with pytest.raises(RuntimeError, match="CO: the level has no energy for a geometry that was"):
         sample_boltzmann("CO", model, 8, n_chains=2, method="repeat")
