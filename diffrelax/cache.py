@@ -143,9 +143,7 @@ class WorkFolder:
     def find(self, key: str) -> Unit | None:
         """Return the document of a finished unit; None if it is not finished or damaged."""
         document = _read(self.path / f"{key}.json")
-        if document is None and key in self._packed:
-            document = json.loads(self._packed[key])["document"]
-        return document
+        return self._find_packed(key) if document is None else document
 
     def keep(self, key: str, document: Mapping[str, Any]) -> None:
         """Store the document of a unit that has finished, and drop its own checkpoint."""
@@ -160,22 +158,25 @@ class WorkFolder:
     def pack(self) -> int:
         """Add the units that have files of their own to the pack, and return how many it has.
 
-        The same units give the same bytes, molecule by molecule. The files are left where they are.
+        What the pack has keeps its bytes, so that a repository stores of a new version only what is
+        new: a gzip member at the end, molecule by molecule. The files are left where they are.
         """
-        units = {key: json.loads(line)["document"] for key, line in self._packed.items()}
+        new = {}
         for path in self.path.glob("*.json"):
-            if document := _read(path):
-                units[path.stem] = document
+            if (document := _read(path)) and document != self._find_packed(path.stem):
+                new[path.stem] = document
         # neighbours that are alike take less room
-        order = sorted(units, key=lambda key: (str(units[key].get("name", "")), key))
+        order = sorted(new, key=lambda key: (str(new[key].get("name", "")), key))
         lines = [
-            json.dumps({"key": key, "document": units[key]}, ensure_ascii=False) for key in order
+            json.dumps({"key": key, "document": new[key]}, ensure_ascii=False) + "\n"
+            for key in order
         ]
-        with replacing(self._pack) as part:
-            text = "".join(f"{line}\n" for line in lines)
-            part.write_bytes(gzip.compress(text.encode(), mtime=0))
-        self._packed = dict(zip(order, lines, strict=True))
-        return len(units)
+        if lines:
+            before = self._pack.read_bytes() if self._pack.exists() else b""
+            with replacing(self._pack) as part:
+                part.write_bytes(before + gzip.compress("".join(lines).encode(), mtime=0))
+        self._packed |= dict(zip(order, lines, strict=True))
+        return len(self._packed)
 
     @property
     def _pack(self) -> Path:
@@ -183,7 +184,7 @@ class WorkFolder:
 
     @cached_property
     def _packed(self) -> dict[str, str]:
-        """The lines of the pack, by the key of their unit."""
+        """The lines of the pack, by the key of their unit; of two with one key, the later."""
         if not self._pack.exists():
             return {}
         try:
@@ -191,6 +192,9 @@ class WorkFolder:
                 return {json.loads(line)["key"]: line for line in lines}
         except (OSError, EOFError, ValueError, KeyError) as error:
             raise ValueError(f"{self._pack} is damaged ({error}): restore or remove it") from error
+
+    def _find_packed(self, key: str) -> Unit | None:
+        return json.loads(self._packed[key])["document"] if key in self._packed else None
 
 
 class Checkpoints(WorkFolder):

@@ -128,9 +128,13 @@ def test_packed_units_are_found_and_new_ones_join_them(tmp_path: Path) -> None:
     (again.path / "d.json").write_text("damaged")
     assert again.find("a") == {"name": "methane", "energy": -1.5}
     assert again.pack() == 3
+    assert pack.read_bytes().startswith(before)
     lines = [json.loads(line) for line in gzip.decompress(pack.read_bytes()).splitlines()]
-    assert [line["key"] for line in lines] == ["b", "a", "c"]
-    assert lines[1]["document"]["energy"] == -1.5
+    assert [line["key"] for line in lines] == ["b", "a", "a", "c"]
+    for path in again.path.iterdir():
+        path.unlink()
+    for folder in (again, WorkFolder(tmp_path / "units")):
+        assert folder.find("a") == {"name": "methane", "energy": -1.5}
 
 
 def test_a_unit_is_done_once_unless_what_is_there_is_not_whole(tmp_path: Path) -> None:
