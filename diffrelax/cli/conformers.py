@@ -65,6 +65,7 @@ def conformers(
     """Find the conformers of a molecule and their Boltzmann weights."""
     from diffrelax.files.writing import check_output, would_be_lost
     from diffrelax.models.release import load_model
+    from diffrelax.results.tables import counted
     from diffrelax.sampling.conformers import sample_conformers
     from diffrelax.sampling.conformers.page import conformers_page
     from diffrelax.sampling.ensemble.files import WRITERS
@@ -101,8 +102,7 @@ def conformers(
     for note in found.provenance.notes:
         print(note, file=sys.stderr)
     if output:
-        ending = "" if len(found) == 1 else "s"
-        print(f"{len(found)} conformer{ending} in {output}", file=sys.stderr)
+        print(f"{counted(len(found), 'conformer')} in {output}", file=sys.stderr)
         print(f"report: {_page_beside(output)}", file=sys.stderr)
 
 

@@ -68,6 +68,7 @@ def export(
     from diffrelax.relaxation import relax_molecules
     from diffrelax.results.journal import Result
     from diffrelax.results.rows import MoleculeRow
+    from diffrelax.results.tables import counted
 
     profile = Profile(program=to, method=xc, basis=basis, solvent=solvent)
     settings = DFTSettings(calculator=profile, hessian=hessian)
@@ -98,7 +99,8 @@ def export(
                 row["reason"] = "; ".join(filter(None, (row["reason"], *notes)))
             write_line([*(row[name] for name in COLUMNS[:-1]), " ".join(row["files"])])
             yield [Result(source, row, end, error=error)]
-        print(f"{len(taken)} inputs for {to} in {output}, listed in {TABLE}", file=sys.stderr)
+        made = counted(len(taken), "input")
+        print(f"{made} for {to} in {output}, listed in {TABLE}", file=sys.stderr)
 
     report = Report(None, {}, lambda row: bool(row["files"]), json_lines=json_lines)
     with (output / TABLE).open(

@@ -55,6 +55,7 @@ def generate(
     from diffrelax.generation import count_trajectories, generate_each, write_trajectories
     from diffrelax.models.release import load_model
     from diffrelax.results.journal import ResultFile
+    from diffrelax.results.tables import counted
 
     for path, suffix in ((output, ".extxyz"), (trajectories, ".h5")):
         if path:
@@ -101,7 +102,7 @@ def generate(
         distinct = len({row["smiles"] for row in file.rows() if _is_molecule(row)})
         valid = file.n_done - file.n_bad
         print(f"{valid} of {file.n_done} are molecules, {distinct} of them distinct")
-        print(f"{file.n_written} geometries in {output}", file=sys.stderr)
+        print(f"{counted(file.n_written, 'geometry')} in {output}", file=sys.stderr)
         raise typer.Exit(0 if file.n_done == n else 130)
 
 

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from diffrelax.cli.inputs import count_inputs, each_input
 from diffrelax.files.reading import Input, Record
 from diffrelax.results.journal import Result, ResultFile
+from diffrelax.results.tables import counted
 
 ENOUGH = 64  # errors inside and nothing else, to give up
 OF_A_GEOMETRY = {*all_properties, "ensemble"}  # properties that do not hold for another one
@@ -66,7 +67,7 @@ class Report:
             return inputs
         again = self._file.skip_done(inputs)
         if self.n_done:
-            done = f"{self.n_done} molecules" if self.n_done > 1 else "1 molecule"
+            done = counted(self.n_done, "molecule")
             print(f"{self._file.path}: {done} done before, going on from there", file=sys.stderr)
         return chain(again, inputs)
 
@@ -108,7 +109,7 @@ class Report:
             return
         missing = self.n_done - written
         note = f"; {missing} without a geometry are in {self._file.journal}" if missing else ""
-        print(f"{written} geometries in {path}{note}", file=sys.stderr)
+        print(f"{counted(written, 'geometry')} in {path}{note}", file=sys.stderr)
         if self.n_bad and self.n_done > 1:
             bad = f"{self.n_bad} of {self.n_done} molecules did not come out well"
             print(f"{bad}: their reasons are in {self._file.journal}, too", file=sys.stderr)
@@ -121,10 +122,8 @@ class Report:
 
     def _tell_kept(self) -> None:
         if self._file:
-            print(
-                f"{self._file.n_written} geometries in {self._file.path}; the same command goes on",
-                file=sys.stderr,
-            )
+            kept = counted(self._file.n_written, "geometry")
+            print(f"{kept} in {self._file.path}; the same command goes on", file=sys.stderr)
 
 
 def report_each(
@@ -180,7 +179,7 @@ def _show_row(row: dict[str, Any], json_lines: bool) -> None:
     elif converged is not None:
         predicted = row.get("rmsd_bound") is not None
         ending = "predicted" if predicted else "converged" if converged else "not converged"
-        status += f", {ending} after {calls} gradient call{'' if calls == 1 else 's'}"
+        status += f", {ending} after {counted(calls, 'gradient call')}"
         status += f" and {row['seconds']:.1f} s"
     elif (bound := row.get("error_bound")) is not None:
         status += f" (error bound {bound:.2g} Å)"
@@ -188,4 +187,4 @@ def _show_row(row: dict[str, Any], json_lines: bool) -> None:
     charge, multiplicity = row["charge"], row["multiplicity"]
     if charge or (multiplicity or 1) > 1:
         status = f"charge {charge:+d}, multiplicity {multiplicity}  {status}"
-    print(f"{row['name']}  {status}{reason}", flush=True)
+    print(f"{' '.join(row['name'].split())}  {status}{reason}", flush=True)

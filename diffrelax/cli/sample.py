@@ -69,6 +69,7 @@ def sample(
     from diffrelax.files.reading import read_one
     from diffrelax.files.writing import check_output
     from diffrelax.models.release import load_model
+    from diffrelax.results.tables import counted
     from diffrelax.sampling.boltzmann import sample_boltzmann
     from diffrelax.sampling.boltzmann.reweighting import surface_to_reweight
     from diffrelax.sampling.ensemble.files import WRITERS
@@ -108,7 +109,7 @@ def sample(
         found = _reweight(found, weighted_at[0], output, weighing[0], json_lines)
     _show(found, json_lines)
     if output:
-        print(f"{len(found)} samples in {output}", file=sys.stderr)
+        print(f"{counted(len(found), 'sample')} in {output}", file=sys.stderr)
     raise typer.Exit(_status(found))
 
 

@@ -1,8 +1,22 @@
-"""Tables of text, for people to read."""
+"""Tables and counts as text, for people to read."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Sequence
+
+
+def counted(n: int, what: str) -> str:
+    """Say how many there are of what is named in the singular: ``1 geometry``, ``2 geometries``.
+
+    Parameters
+    ----------
+    n : int
+    what : str
+        With a plural in -s, or in -ies for one in -y.
+    """
+    if n == 1:
+        return f"1 {what}"
+    return f"{n} {what[:-1]}ies" if what.endswith("y") else f"{n} {what}s"
 
 
 def aligned_table(rows: Sequence[Sequence[str]], left: Container[int] = (0,)) -> str:
@@ -15,14 +29,15 @@ def aligned_table(rows: Sequence[Sequence[str]], left: Container[int] = (0,)) ->
     left : container of int
         Indices of columns.
     """
-    columns = list(zip(*rows, strict=True))
+    cells = [[" ".join(cell.split()) for cell in row] for row in rows]
+    columns = list(zip(*cells, strict=True))
     widths = [max(map(len, column)) for column in columns]
     put: list[Callable[[str, int], str]] = [
         str.ljust if i in left else str.rjust for i in range(len(columns))
     ]
     return "\n".join(
         "  ".join(align(cell, w) for align, cell, w in zip(put, row, widths, strict=True)).rstrip()
-        for row in rows
+        for row in cells
     )
 
 

@@ -107,6 +107,12 @@ def test_the_bound_on_the_error_is_shown_to_people(run):
     assert "error bound" not in unknown and "none of the molecules" in unknown
 
 
+def test_a_name_of_two_lines_has_one_line_for_people(run, tmp_path):
+    (tmp_path / "names.csv").write_text('smiles,name\nCCO,"two\nlines"\n')
+    status, out, _ = run("relax", tmp_path / "names.csv")
+    assert status == 0 and out.startswith("two lines  relaxed") and out.count("\n") == 1
+
+
 def test_bad_molecules_cost_only_themselves(run, tmp_path):
     good = tmp_path / "good.smi"
     good.write_text("CCO ethanol\nxyz bad\n\nCC ethane\n")
@@ -310,7 +316,7 @@ def test_dft_goes_on_after_a_molecule_that_fails(run, tmp_path):
     assert status == 1
     assert [r["converged"] for r in rows] == [None, False]
     assert "not converged" in rows[1]["reason"]
-    assert "1 geometries in" in err
+    assert "1 geometry in" in err
     assert len(ase.io.read(path, ":")) == 1
 
 
