@@ -3,15 +3,15 @@
 Run: OMP_NUM_THREADS=1 python analysis/dft_speedup.py analysis/results/dft_speedup [REPORT...]
 Needs the packages pyscf-dispersion, sella and AcAuto3D, and the program xtb.
 
-Six reports, or those that are named, each in a folder of its own, on relaxations that are kept in
+Five reports, or those that are named, each in a folder of its own, on relaxations that are kept in
 the folder `units` beside them (pack_units.py). The whole takes days of one processor core:
 the work goes from the most to the least important stage, whichever report it belongs to, a report
 is written after each molecule that was not found done, and the same command goes on where it was
 stopped. A report never shrinks: it has what is done of later stages too. Only a relaxation that
 failed is not kept, and is missing until it is tried again in its turn.
 
-`qm9` has the molecules of `small` and twenty larger ones, those of `nine` among them. In
-`validation` the choice of the optimizer is repeated on molecules that were made for choices.
+`qm9` has the molecules of `small` and twenty larger ones. In `validation` the choice of the
+optimizer is repeated on molecules that were made for choices.
 """
 
 import sys
@@ -101,7 +101,6 @@ class Stage:
 
 LEVELS = {
     "small": B3LYP,
-    "nine": B3LYP,
     "large": B3LYP,
     "wb97x-d3bj": WB97X,
     "qm9": B3LYP,
@@ -115,7 +114,6 @@ STAGES = (
     Stage("large", 4, HESSIAN),
     Stage("small", 20, PAPER),
     Stage("small", 5, OTHERS),
-    Stage("nine", 6, HESSIAN),
     Stage("small", 51, HESSIAN),
     Stage("small", 51, DENOISED),
     Stage("validation", 8, OPTIMIZERS),
@@ -152,7 +150,6 @@ def main(folder: Path, reports: Sequence[str]) -> None:
     larger = [with_baseline(s, baseline) for s in chosen(geometries, range(8, 10), 20)]
     subjects = {
         "small": small,
-        "nine": list(chosen(geometries, range(9, 10), 6)),
         "large": [embed(name, smiles, {}) for name, smiles in LARGE.items()],
         "wb97x-d3bj": sorted(small[:10], key=lambda subject: subject.base.n_atoms),
         "qm9": small + larger,

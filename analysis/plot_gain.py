@@ -1,6 +1,6 @@
 """Draw what a start saves of a DFT relaxation: one line for each molecule, the optimizer the same.
 
-Run: python analysis/plot_gain.py analysis/results/dft_speedup/small
+Run: python analysis/plot_gain.py analysis/results/dft_speedup/qm9
 """
 
 import csv

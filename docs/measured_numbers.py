@@ -9,7 +9,7 @@ from math import nan
 from pathlib import Path
 from typing import Any
 
-from speedup_numbers import NAMES, gain_table, speedup_numbers, stopping_table
+from speedup_numbers import NAMES, gain_table, sizes_table, speedup_numbers, stopping_table
 
 from diffrelax.benchmark.speedup.statistics import Estimate
 from diffrelax.results.tables import markdown_table
@@ -27,13 +27,16 @@ def measured_numbers(results: Path) -> dict[str, Any]:
     return _kept_together(
         {
             "small": speedup_numbers(speedups / "small" / "report.md"),
-            "nine": speedup_numbers(speedups / "nine" / "report.md"),
+            "qm9": speedup_numbers(speedups / "qm9" / "report.md"),
             "hybrid": speedup_numbers(speedups / "wb97x-d3bj" / "report.md"),
             "chosen": speedup_numbers(speedups / "validation" / "report.md"),
             "not_chosen": speedup_numbers(speedups / "validation" / "report.md", "bfgs+hessian"),
             "untuned": speedup_numbers(results / "finetuning" / "before" / "report.md"),
             "tuned": speedup_numbers(results / "finetuning" / "after" / "report.md"),
-            "gain_table": gain_table(speedups / "small" / "report.md"),
+            "gain_table": gain_table(
+                speedups / "qm9" / "report.md", speedups / "small" / "report.md"
+            ),
+            "sizes_table": sizes_table(speedups / "qm9" / "molecules.csv"),
             "stopping_table": stopping_table(speedups / "stopping_rules.md"),
             "geometry_table": geometry_table([results / "relax-qm9-2" / "geometry.json"]),
             "starts_table": geometry_table(

@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import re
 from pathlib import Path
+from statistics import fmean
 from typing import Any
+
+from rdkit import Chem
 
 from diffrelax.benchmark.speedup.statistics import estimate_median
 from diffrelax.results.tables import markdown_table
@@ -20,6 +23,7 @@ NAMES = {
     "aimnet2": "AIMNet2",
     "so3lr": "SO3LR",
     "diffusion": "the model",
+    "denoise-qm9-1": "a model without the bridge",
     "relax-reach-1": "`relax-reach-1`",
     "relax-qm9-2": "`relax-qm9-2`",
     "qm9": "QM9's geometry",
@@ -80,36 +84,67 @@ def _word(start: str) -> str:
     return re.sub(r"\W", "_", start)
 
 
-def gain_table(report: Path) -> str:
-    """Return the table of the gain: the paper's protocol, and three starts by the default."""
-    costs, _, ratios = read_tables(report)[: RATIOS + 1]
-    above = heights(report.with_name("molecules.csv"))
-    cost = {(row["start"], row["recipe"]): row for row in costs}
-    times = {
-        (row["from"], row["to"]): f"{ratio(row, 'calls')}, {row['pairs']}\u00a0pairs"
-        for row in ratios
-    }
+def gain_table(starts: Path, optimizers: Path) -> str:
+    """Return the table of the gain, from a report of starts by the default and one of optimizers.
+
+    Of the latter it has the paper's protocol.
+    """
     default, paper = "tric+hessian", "bfgs"
-    chosen = [("mmff94", paper), ("mmff94", default), ("gfn2-xtb", default), ("diffusion", default)]
-    optimizers = {paper: "plain BFGS (the paper's protocol)", default: "default"}
+    chosen = [
+        (optimizers, "mmff94", paper, "plain BFGS (the paper's protocol)"),
+        *(
+            (starts, start, default, "default")
+            for start in ("mmff94", "gfn2-xtb", "denoise-qm9-1", "diffusion")
+        ),
+    ]
     rows = [
-        (
-            NAMES[start],
-            optimizers[recipe],
-            cost[start, recipe]["molecules"],
-            above[start, recipe],
-            cost[start, recipe]["calls, median"],
-            cost[start, recipe]["SCF cycles, median"],
-            times.get((f"{start}, {recipe}", f"diffusion, {default}"))
-            or times.get((f"{start}, {recipe}", f"diffusion, {recipe}"), "–"),
-        )
-        for start, recipe in chosen
+        (NAMES[start], optimizer, *_gain(report, start, recipe, default))
+        for report, start, recipe, optimizer in chosen
     ]
     header = (
         "start", "optimizer", "molecules", "above its minimum, kcal/mol", "gradient calls",
         "SCF cycles", "times the model's calls",
     )  # fmt: skip
     return markdown_table(header, rows)
+
+
+def _gain(report: Path, start: str, recipe: str, default: str) -> tuple[str, ...]:
+    """Return what an arm costs, and how many times the calls of the model by the default."""
+    costs, _, ratios = read_tables(report)[: RATIOS + 1]
+    (cost,) = (row for row in costs if (row["start"], row["recipe"]) == (start, recipe))
+    arms = (f"{start}, {recipe}", f"diffusion, {default}")
+    times = [
+        f"{ratio(row, 'calls')}, {row['pairs']}\u00a0pairs"
+        for row in ratios
+        if (row["from"], row["to"]) == arms
+    ]
+    return (
+        cost["molecules"],
+        heights(report.with_name("molecules.csv"))[start, recipe],
+        cost["calls, median"],
+        cost["SCF cycles, median"],
+        *(times or ["–"]),
+    )
+
+
+def sizes_table(molecules: Path) -> str:
+    """Return mean calls, and median heights in kcal/mol, of starts by the number of heavy atoms."""
+    found: dict[str, list[Row]] = {}
+    with molecules.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            n = Chem.MolFromSmiles(row["smiles"]).GetNumHeavyAtoms()
+            found.setdefault("5 to 7" if n < 8 else "8 and 9", []).append(row)
+    starts = ("mmff94", "gfn2-xtb", "denoise-qm9-1", "diffusion")
+    rows = []
+    for size in sorted(found):
+        of_start = {s: [row for row in found[size] if row["start"] == s] for s in starts}
+        cells = []
+        for some in of_start.values():
+            above = [float(row["excess_ev"]) / KCAL_PER_MOL for row in some if row["excess_ev"]]
+            calls = fmean(float(row["calls"]) for row in some)
+            cells.append(f"{calls:.1f}; {estimate_median(above).value:#.2g}")
+        rows.append((size, str(len(of_start["diffusion"])), *cells))
+    return markdown_table(("heavy atoms", "molecules", *(NAMES[s] for s in starts)), rows)
 
 
 def stopping_table(page: Path) -> str:

@@ -176,7 +176,7 @@ def _show_row(row: dict[str, Any], json_lines: bool) -> None:
     converged, calls = row.get("converged"), row.get("gradient_calls")
     if converged is not None and calls is None:
         status += ", no DFT"
-    elif converged is not None:
+    elif converged is not None and calls is not None:
         predicted = row.get("rmsd_bound") is not None
         ending = "predicted" if predicted else "converged" if converged else "not converged"
         status += f", {ending} after {counted(calls, 'gradient call')}"
