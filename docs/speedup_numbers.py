@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from rdkit import Chem
 
-from diffrelax.benchmark.speedup.statistics import estimate_median
+from diffrelax.benchmark.speedup.statistics import Estimate, estimate_median
 from diffrelax.results.tables import markdown_table
 from diffrelax.units import KCAL_PER_MOL
 
@@ -31,6 +32,8 @@ NAMES = {
     "minimum": "the DFT minimum",
 }
 COSTS, QUALITIES, RATIOS = range(3)  # the tables of a report
+STARTS = ("mmff94", "gfn2-xtb", "denoise-qm9-1", "diffusion")
+DEFAULT = "tric+hessian"
 
 
 def read_tables(page: Path, heading: str = "# ") -> list[list[Row]]:
@@ -89,17 +92,9 @@ def gain_table(starts: Path, optimizers: Path) -> str:
 
     Of the latter it has the paper's protocol.
     """
-    default, paper = "tric+hessian", "bfgs"
-    chosen = [
-        (optimizers, "mmff94", paper, "plain BFGS (the paper's protocol)"),
-        *(
-            (starts, start, default, "default")
-            for start in ("mmff94", "gfn2-xtb", "denoise-qm9-1", "diffusion")
-        ),
-    ]
     rows = [
-        (NAMES[start], optimizer, *_gain(report, start, recipe, default))
-        for report, start, recipe, optimizer in chosen
+        *_gain(optimizers, STARTS[:1], "bfgs", "plain BFGS (the paper's protocol)"),
+        *_gain(starts, STARTS, DEFAULT, "default"),
     ]
     header = (
         "start", "optimizer", "molecules", "above its minimum, kcal/mol", "gradient calls",
@@ -108,58 +103,62 @@ def gain_table(starts: Path, optimizers: Path) -> str:
     return markdown_table(header, rows)
 
 
-def _gain(report: Path, start: str, recipe: str, default: str) -> tuple[str, ...]:
-    """Return what an arm costs, and how many times the calls of the model by the default."""
+def _gain(
+    report: Path, starts: Sequence[str], recipe: str, optimizer: str
+) -> Iterator[tuple[str, ...]]:
+    """Yield what arms cost, and how many times the calls of the model by the default."""
     costs, _, ratios = read_tables(report)[: RATIOS + 1]
-    (cost,) = (row for row in costs if (row["start"], row["recipe"]) == (start, recipe))
-    arms = (f"{start}, {recipe}", f"diffusion, {default}")
-    times = [
-        f"{ratio(row, 'calls')}, {row['pairs']}\u00a0pairs"
+    molecules = _molecules(report.with_name("molecules.csv"))
+    cost = {(row["start"], row["recipe"]): row for row in costs}
+    times = {
+        row["from"]: f"{ratio(row, 'calls')}, {row['pairs']}\u00a0pairs"
         for row in ratios
-        if (row["from"], row["to"]) == arms
-    ]
-    return (
-        cost["molecules"],
-        heights(report.with_name("molecules.csv"))[start, recipe],
-        cost["calls, median"],
-        cost["SCF cycles, median"],
-        *(times or ["–"]),
-    )
+        if row["to"] == f"diffusion, {DEFAULT}"
+    }
+    for start in starts:
+        of_arm = [row for row in molecules if (row["start"], row["recipe"]) == (start, recipe)]
+        above = _above(of_arm)
+        yield (
+            NAMES[start],
+            optimizer,
+            cost[start, recipe]["molecules"],
+            f"{above.value:#.2g} [{above.low:#.2g}, {above.high:#.2g}]",
+            cost[start, recipe]["calls, median"],
+            cost[start, recipe]["SCF cycles, median"],
+            times.get(f"{start}, {recipe}", "–"),
+        )
 
 
 def sizes_table(molecules: Path) -> str:
     """Return mean calls, and median heights in kcal/mol, of starts by the number of heavy atoms."""
     found: dict[str, list[Row]] = {}
-    with molecules.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            n = Chem.MolFromSmiles(row["smiles"]).GetNumHeavyAtoms()
-            found.setdefault("5 to 7" if n < 8 else "8 and 9", []).append(row)
-    starts = ("mmff94", "gfn2-xtb", "denoise-qm9-1", "diffusion")
+    for row in _molecules(molecules):
+        n = Chem.MolFromSmiles(row["smiles"]).GetNumHeavyAtoms()
+        found.setdefault("5 to 7" if n < 8 else "8 and 9", []).append(row)
     rows = []
     for size in sorted(found):
-        of_start = {s: [row for row in found[size] if row["start"] == s] for s in starts}
-        cells = []
-        for some in of_start.values():
-            above = [float(row["excess_ev"]) / KCAL_PER_MOL for row in some if row["excess_ev"]]
-            calls = fmean(float(row["calls"]) for row in some)
-            cells.append(f"{calls:.1f}; {estimate_median(above).value:#.2g}")
-        rows.append((size, str(len(of_start["diffusion"])), *cells))
-    return markdown_table(("heavy atoms", "molecules", *(NAMES[s] for s in starts)), rows)
+        arms = [[row for row in found[size] if row["start"] == start] for start in STARTS]
+        cells = [
+            f"{fmean(float(row['calls']) for row in arm):.1f}; {_above(arm).value:#.2g}"
+            for arm in arms
+        ]
+        rows.append((size, str(len(arms[0])), *cells))
+    return markdown_table(("heavy atoms", "molecules", *(NAMES[s] for s in STARTS)), rows)
+
+
+def _molecules(path: Path) -> list[Row]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _above(rows: Iterable[Row]) -> Estimate:
+    """Return how far starts are above their minima, kcal/mol: the median over molecules."""
+    return estimate_median(
+        [float(row["excess_ev"]) / KCAL_PER_MOL for row in rows if row["excess_ev"]]
+    )
 
 
 def stopping_table(page: Path) -> str:
     """Return how many times the model's calls other starts take, by where a relaxation stops."""
     _, pairs = read_tables(page, "## Stopped at geomeTRIC's criteria")
     return markdown_table(list(pairs[0]), [list(row.values()) for row in pairs])
-
-
-def heights(molecules: Path) -> dict[tuple[str, str], str]:
-    """Return how far above its minimum each start is by recipe, kcal/mol: medians, intervals."""
-    found: dict[tuple[str, str], list[float]] = {}
-    with molecules.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            if row["excess_ev"]:
-                excess = float(row["excess_ev"]) / KCAL_PER_MOL
-                found.setdefault((row["start"], row["recipe"]), []).append(excess)
-    estimates = {arm: estimate_median(sample) for arm, sample in found.items()}
-    return {arm: f"{e.value:#.2g} [{e.low:#.2g}, {e.high:#.2g}]" for arm, e in estimates.items()}

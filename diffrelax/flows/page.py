@@ -15,6 +15,7 @@ from diffrelax.molecule import Molecule
 from diffrelax.results.documents import MinimisationDocument, RelaxationDocument, ResultDocument
 from diffrelax.results.molecules import MoleculeDocument
 from diffrelax.results.page import Page, Row, Table, Tone, View
+from diffrelax.results.tables import counted
 
 ENDS = {"converged": "minimum", "predicted": "predicted", "not converged": "last geometry"}
 TONES: dict[str, Tone] = {"converged": "good", "predicted": "good", "not converged": "doubtful"}
@@ -94,7 +95,7 @@ def _told(row: SummaryRow, documents: Mapping[str, ResultDocument]) -> list[str]
         within = "" if bound is None else f", error bound {bound:.2g} Å"
         told.append(_line(f"model: {relaxed.verdict.replace('_', ' ')}{within}", relaxed.reason))
     n = row.gradient_calls
-    calls = "" if n is None else f" after {n} gradient call{'s' * (n != 1)}"
+    calls = "" if n is None else f" after {counted(n, 'gradient call')}"
     return [*told, _line(f"{row.stage}: {row.state}{calls}", row.reason)]
 
 

@@ -11,6 +11,7 @@ from diffrelax.benchmark.speedup.run import Outcome
 from diffrelax.dft import DFTSettings
 from diffrelax.molecule import Molecule
 from diffrelax.results.page import Figure, Page, Row, Table, Tone, View
+from diffrelax.results.tables import counted
 
 FIGURE = "Gradient calls, and energies of the starts"
 SHOWN = (
@@ -97,7 +98,7 @@ def _told(outcome: Outcome) -> str:
     if outcome.reason:
         return outcome.reason
     remarks = "".join(f" ({note})" for note in outcome.notes)
-    calls = f"{outcome.calls} call{'s' * (outcome.calls != 1)}"
+    calls = counted(outcome.calls, "call")
     return f"{calls}, minimum {outcome.basin}{remarks}"
 
 
