@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -190,7 +191,7 @@ class WorkFolder:
         try:
             with gzip.open(self._pack, "rt", encoding="utf-8") as lines:
                 return {json.loads(line)["key"]: line for line in lines}
-        except (OSError, EOFError, ValueError, KeyError) as error:
+        except (OSError, EOFError, ValueError, LookupError, TypeError, zlib.error) as error:
             raise ValueError(f"{self._pack} is damaged ({error}): restore or remove it") from error
 
     def _find_packed(self, key: str) -> Unit | None:

@@ -6,6 +6,10 @@ from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 
 
+class NotInstalledError(ImportError, ValueError):
+    """A package, program or file of weights that is asked for is not here."""
+
+
 def find_extra(package: str, extra: str, what: str) -> ModuleSpec:
     """Find a package that an extra brings, without importing it.
 
@@ -24,12 +28,12 @@ def find_extra(package: str, extra: str, what: str) -> ModuleSpec:
 
     Raises
     ------
-    ValueError
-        If it is not installed.
+    NotInstalledError
+        If it is not here.
     """
     found = find_spec(package)
     if found is None:
-        raise ValueError(
+        raise NotInstalledError(
             f"{what} needs the package {package}, which is not installed: "
             f'pip install "diffrelax[{extra}]"'
         )

@@ -95,12 +95,13 @@ def test_a_damaged_unit_is_as_good_as_none(tmp_path: Path, text: str) -> None:
     assert folder.find("ab") == {"a": 1}
 
 
-def test_a_damaged_pack_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", [lambda pack: pack[:-9], lambda pack: pack[:20] + bytes(8)])
+def test_a_damaged_pack_is_named(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
     folder = WorkFolder(tmp_path / "units")
     folder.keep("a", {"name": "methane"})
     folder.pack()
     pack = tmp_path / "units.jsonl.gz"
-    pack.write_bytes(pack.read_bytes()[:-9])
+    pack.write_bytes(damage(pack.read_bytes()))
     with pytest.raises(ValueError, match=r"units.jsonl.gz is damaged"):
         WorkFolder(tmp_path / "units").find("b")
 

@@ -139,8 +139,8 @@ def report(speed: Speed, model: Model) -> str:
         f"one molecule, after loading: {speed.one_milliseconds:.0f} ms",
         f"diffrelax relax CCO from a cold start: {speed.cold_start_seconds:.1f} s",
         f"peak memory: {speed.peak_mib} MiB",
-        f"training, batches of {size}: {speed.training_rate:.0f} molecules per second",
-        f"network, {size} molecules of typical size, ms per molecule:",
+        f"training, batches of {size} at most: {speed.training_rate:.0f} molecules per second",
+        f"network, up to {size} molecules of typical size, ms per molecule:",
         *(
             f"  {name}: forward {forward:.2f}, forward and backward {both:.2f}"
             for name, (forward, both) in speed.network_milliseconds.items()
@@ -157,7 +157,7 @@ def report(speed: Speed, model: Model) -> str:
 
 
 def _typical(geometries: GeometrySet, n: int) -> Batch:
-    middle = (len(geometries) - n) // 2
+    middle = max(0, len(geometries) - n) // 2
     chosen = np.argsort(geometries.sizes)[middle : middle + n]
     return collate(geometries, chosen, np.ones(len(geometries), dtype=bool))
 

@@ -39,7 +39,13 @@ def export(
     xc: Annotated[
         str, typer.Option(help="Functional or method, as the program names it")
     ] = "b3lyp",
-    basis: Annotated[str, typer.Option(help="Basis set, likewise; may be empty")] = "6-31G(2df,p)",
+    basis: Annotated[
+        str | None,
+        typer.Option(
+            help="Basis set, likewise; may be empty",
+            show_default="6-31G(2df,p), none for -3c methods",
+        ),
+    ] = None,
     solvent: Annotated[str, typer.Option(help="Name of a solvent of the program")] = "",
     hessian: Annotated[
         HessianLevel,
@@ -61,6 +67,7 @@ def export(
     """Relax molecules, and write inputs for another program."""
     from diffrelax.cli.report import Report, report_each
     from diffrelax.dft import DFTSettings
+    from diffrelax.dft.settings import is_composite
     from diffrelax.files.reading import Rejected
     from diffrelax.files.writing import check_no_input
     from diffrelax.levels import check_installed
@@ -70,6 +77,8 @@ def export(
     from diffrelax.results.rows import MoleculeRow
     from diffrelax.results.tables import counted
 
+    if basis is None:
+        basis = "" if is_composite(xc) else DFTSettings.model_fields["basis"].default
     profile = Profile(program=to, method=xc, basis=basis, solvent=solvent)
     settings = DFTSettings(calculator=profile, hessian=hessian)
     if hessian != "none":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import inf
+from math import inf, isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -110,4 +110,4 @@ def _result(
         energy_ev=end.energy,
         seconds=end.seconds,
     )
-    return Result(source, row, minimum)
+    return Result(source, row, minimum, again=isnan(end.energy))

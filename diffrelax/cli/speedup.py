@@ -121,7 +121,7 @@ def speedup(
             file=sys.stderr,
         )
         raise typer.Exit(130)
-    raise typer.Exit(0 if not any(outcome.reason for outcome in outcomes) else 1)
+    raise typer.Exit(0 if not any(o.reason and not o.repeated for o in outcomes) else 1)
 
 
 def _check_folder(output: Path, level: DFTSettings, inputs: list[str]) -> None:

@@ -239,7 +239,10 @@ def unit_checkpoint(
 
 
 def _way(molecule: Molecule, settings: DFTSettings) -> str:
-    return work_key("dft", molecule, settings.model_dump(exclude=NOT_THE_WAY))
+    left_out = NOT_THE_WAY.copy()
+    if settings.optimizer == "tric":
+        left_out.add("fmax")  # others trust soft modes by it, or look at displacements too
+    return work_key("dft", molecule, settings.model_dump(exclude=left_out))
 
 
 def _most_calls(settings: DFTSettings) -> int:

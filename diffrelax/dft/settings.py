@@ -12,6 +12,7 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -101,6 +102,11 @@ class DFTSettings(Entries):
             chosen["calculator"] = read_profile(Path(path))
         return cls(**chosen)
 
+    @field_validator("xc", "basis", "solvent")
+    @classmethod
+    def _without_spaces(cls, name: str) -> str:
+        return name.strip()
+
     @model_validator(mode="before")
     @classmethod
     def _basis_of_a_composite_method(cls, values: Any) -> Any:
@@ -108,7 +114,7 @@ class DFTSettings(Entries):
         if not isinstance(values, dict) or values.get("calculator") is not None:
             return values
         xc = values.get("xc")
-        if not (isinstance(xc, str) and _is_composite(xc)):
+        if not (isinstance(xc, str) and is_composite(xc)):
             return values
         from diffrelax.levels.basis import choose_basis  # takes PySCF
         from diffrelax.levels.functionals import read_functional
@@ -166,7 +172,7 @@ class DFTSettings(Entries):
     @property
     def theory(self) -> str:
         """Functional, basis and solvent, such as ``pbe/def2-svp`` or ``r2scan-3c in water``."""
-        basis = "" if _is_composite(self.xc) else self.basis
+        basis = "" if is_composite(self.xc) else self.basis
         level = "/".join(filter(None, (self.xc, basis)))
         return level + (f" in {self.solvent}" if self.solvent else "")
 
@@ -189,6 +195,6 @@ class DFTSettings(Entries):
         return self.solvent
 
 
-def _is_composite(xc: str) -> bool:
+def is_composite(xc: str) -> bool:
     """Whether a name is that of a composite method, known or not, which has its own basis set."""
-    return xc.lower().endswith("3c")
+    return xc.strip().lower().endswith("3c")

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from diffrelax.cache import WorkFolder, work_key
 from diffrelax.choices import CurvatureLevel
+from diffrelax.extras import NotInstalledError
 from diffrelax.files.reading import Rejected
 from diffrelax.flows.arguments import (
     as_argument,
@@ -174,6 +175,8 @@ class ConformerFlowMaker(Maker):
         try:
             get_calculator(self.level, given, **self.settings)
             starts, method = find_starts(given, model, self.n, self._funnel, seed=self.seed)
+        except NotInstalledError:
+            raise
         except ValueError as error:
             return failure(Rejected(given.name, given.smiles, str(error)), stage="conformers")
         jobs = []

@@ -136,7 +136,9 @@ class SpeedupFlowMaker(Maker):
             for outcome in map(OUTCOMES.validate_python, records):
                 if earlier != name:
                     unpaid, reason = {"total": NO_TIME}, same_as(earlier)
-                    outcome = Outcome(name, outcome.smiles, outcome.arm, reason, unpaid)
+                    outcome = Outcome(
+                        name, outcome.smiles, outcome.arm, reason, unpaid, repeated=True
+                    )
                 outcomes.append(replace(outcome, name=name))
         model = {"model": self.model, "model_sha256": ""}
         if "diffusion" in self.starts:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from ase.data import chemical_symbols
 
-from diffrelax.extras import find_extra
+from diffrelax.extras import NotInstalledError, find_extra
 from diffrelax.levels.differences import hessian_by_differences
 from diffrelax.levels.forces import ForceCalculator
 
@@ -134,12 +134,12 @@ def _evaluate(
 
 
 def find_weights() -> Path:
-    """Return the file of weights, or raise ValueError if it is not installed."""
+    """Return the file of weights, or raise NotInstalledError."""
     spec = find_extra("Auto3D", "aimnet2", "the level aimnet2")
     for path in (Path(folder) / WEIGHTS for folder in spec.submodule_search_locations or ()):
         if path.is_file():
             return path
-    raise ValueError(
+    raise NotInstalledError(
         "the package Auto3D that is installed has no weights of aimnet2: "
         'pip install --force-reinstall "AcAuto3D==1.0.1"'
     )

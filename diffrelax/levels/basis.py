@@ -68,7 +68,7 @@ def pyscf_molecule(molecule: Molecule, basis: str) -> gto.Mole:
                 spin=molecule.multiplicity - 1,
                 verbose=0,
             )
-    except (AssertionError, BasisNotFoundError) as error:
+    except (AssertionError, BasisNotFoundError, FileNotFoundError) as error:
         raise ValueError(
             f"basis {basis!r} is unknown or does not cover {molecule.formula}: "
             + " ".join(str(error).split())

@@ -7,6 +7,7 @@ from dataclasses import replace
 from math import nan
 
 from diffrelax.clock import NO_TIME, Time
+from diffrelax.extras import NotInstalledError
 from diffrelax.levels import aimnet2
 from diffrelax.levels.minimisation import LevelRelaxation, relax_at_level, why_not
 from diffrelax.levels.side_by_side import MAX_CALLS, relax_side_by_side
@@ -42,6 +43,8 @@ def relax_many(
                 able.append(replace(molecule, name=str(i)))
             else:
                 ends[i] = relax_at_level(molecule, level, fmax=fmax, max_steps=MAX_CALLS - 1)
+        except NotInstalledError:
+            raise
         except ValueError as error:
             ends[i] = LevelRelaxation(molecule.positions, nan, nan, None, str(error), NO_TIME)
     able.sort(key=lambda molecule: molecule.n_atoms)

@@ -80,7 +80,7 @@ def _calculator(level: str, molecule: Molecule, **settings: Any) -> Calculator:
 
 
 def check_installed(level: str) -> None:
-    """Raise ValueError, before the work begins, if a level of theory is not installed."""
+    """Raise ValueError, before the work begins, if a level is unknown or not installed."""
     check_level(level)
     if level == "gfn-ff":
         from diffrelax.levels.xtb_program import find_program

@@ -15,7 +15,9 @@ TABLE = Path(__file__).with_name("distances.json")  # analysis/level_distances.p
 ALIASES = {"aimnet2": "wB97M-D3/def2-TZVPP"}
 COMPOSITE = {"r2scan3c": "r2scan/def2mtzvpp", "b973c": "b97d/def2mtzvp", "wb97x3c": "wb97x/vdzp"}
 FEWEST = 10  # molecules
-CORRECTION = re.compile(r"d[34](\(?(bj|zero|0)\)?)?$")  # of dispersion: it hardly moves bonds
+CORRECTION = re.compile(  # of dispersion: it hardly moves bonds
+    r"d[34](\(?(bjm?|zerom?|0|op)\)?)?(atm)?$"
+)
 BOND = 2.0  # bohr
 
 

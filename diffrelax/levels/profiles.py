@@ -17,8 +17,9 @@ from diffrelax.levels.xtb_program import METHODS
 Program: TypeAlias = Literal["orca", "gaussian", "nwchem", "qchem", "psi4", "xtb"]
 COMMANDS = {"orca": "orca", "gaussian": "g16", "nwchem": "nwchem", "qchem": "qchem", "xtb": "xtb"}
 WITH_SOLVENTS = ("orca", "gaussian", "nwchem", "xtb")
-OURS = re.compile(  # what is set for each molecule, and by the relaxation
-    r"(?<![\w-])(charge|mult|multiplicity|nopen|jobtype|force|opt|engrad|task)(?![\w-])",
+OURS = re.compile(  # what is set for each molecule, and by the relaxation: TightOpt, OptTS too
+    r"(?<![\w-])(charge|mult|multiplicity|nopen|jobtype|force|[\w-]*opt(?:ts|h)?|engrad|task)"
+    r"(?![\w-])",
     re.IGNORECASE,
 )
 OPTIONS_OF_XTB = re.compile(  # the same, as options of xtb, which takes them with one dash too
@@ -72,7 +73,7 @@ class Profile(Entries):
     @model_validator(mode="after")
     def _of_the_level(self) -> Self:
         ours = OPTIONS_OF_XTB if self.program == "xtb" else OURS
-        for line in self.keywords:
+        for line in (*self.keywords, self.method, self.basis):
             if found := ours.search(line):
                 raise ValueError(f"{found[0]} is set for each molecule: leave {line!r} out")
         return self

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase.calculators.calculator import CalculationFailed, Calculator, SCFError, all_changes
 
+from diffrelax.extras import NotInstalledError
 from diffrelax.levels import program_inputs as inputs
 from diffrelax.levels.forces import ForceCalculator
 from diffrelax.levels.running import run_program
@@ -106,12 +107,12 @@ class ProgramCalculator(ForceCalculator):
 
 
 def check_program(profile: Profile) -> None:
-    """Raise ValueError if the program of a profile is not installed."""
+    """Raise NotInstalledError if the program of a profile is not here."""
     if profile.program == "psi4":
         if not find_spec("psi4"):
-            raise ValueError("psi4 is not installed in this Python: conda install psi4")
+            raise NotInstalledError("psi4 is not installed in this Python: conda install psi4")
     elif shutil.which(profile.words[0]) is None:
-        raise ValueError(
+        raise NotInstalledError(
             f"the program {profile.words[0]!r} of {profile.program} is not there: give its path as "
             "command in the profile"
         )

@@ -22,6 +22,7 @@ from ase.calculators.calculator import CalculationFailed
 from ase.units import Bohr, Hartree
 from scipy.spatial.transform import Rotation
 
+from diffrelax.extras import NotInstalledError
 from diffrelax.levels.forces import ForceCalculator
 from diffrelax.levels.running import run_program
 
@@ -163,10 +164,10 @@ def check_heaviest(molecule: Molecule, method: str) -> None:
 
 
 def find_program(method: str, name: str = "xtb") -> str:
-    """Return the path of the program xtb, or raise ValueError if it is not installed."""
+    """Return the path of the program xtb, or raise NotInstalledError."""
     program = shutil.which(name)
     if program is None:
-        raise ValueError(
+        raise NotInstalledError(
             f"{method} needs the program xtb, which is not on the PATH: "
             "apt-get install xtb, or conda install -c conda-forge xtb"
         )

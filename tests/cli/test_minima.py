@@ -1,7 +1,9 @@
 """The command ``diffrelax minima``."""
 
 import json
+from dataclasses import replace
 from importlib.util import find_spec
+from math import nan
 
 import pytest
 
@@ -57,6 +59,20 @@ def test_the_same_command_goes_on(run, tmp_path, library, monkeypatch):
     assert run("minima", library, "-o", output, "--level", "uff")[0] == 2
     for fmax in (0, "inf"):
         assert run("minima", library, "-o", tmp_path / "x.sdf", "--fmax", fmax)[0] == 2
+
+
+def test_what_a_crash_has_cost_is_tried_again(run, tmp_path, monkeypatch):
+    def crashed(molecules, level, **settings):
+        ends = relax_many(molecules, level, **settings)
+        return [replace(end, energy=nan, reason="killed by SIGSEGV") for end in ends]
+
+    command = ("minima", "O water", "-o", tmp_path / "minima.sdf", "--level", "uff")
+    with monkeypatch.context() as broken:
+        broken.setattr(batch, "relax_many", crashed)
+        status, out, _ = run(*command)
+    assert (status, out) == (1, "water  failed: killed by SIGSEGV\n")
+    status, out, _ = run(*command)
+    assert status == 0 and out.startswith("water  minimum")
 
 
 def test_each_molecule_keeps_its_place_and_its_own_failure():

@@ -101,12 +101,13 @@ def test_each_failure_is_in_the_report_with_its_reason(
     apart.write_text("2\n\nH 0 0 0\nH 0 0 1.2\n")
     starts = ("--start", "uff", "--start", "diffusion", "--start", "given")
     level = ("--xc", "pbe", "--basis", "6-31g", "--threads", "1", "--recipe", "bfgs+hessian")
-    inputs = ("O", "N", "Cl", "I", "C(", apart)
+    inputs = ("O", "N", "Cl", "I", "C(", apart, "O again")
     status, out, _ = run("speedup", *inputs, "-o", tmp_path / "report", *starts, *level, "--json")
     assert status == 1
     rows = [json.loads(line) for line in out.splitlines()]
     found = {(row["name"], row["start"]): row["reason"] for row in rows}
     assert found["O", "uff"] == found["O", "diffusion"] == found["Cl", "uff"] == ""
+    assert found["again", "uff"] == "the same molecule as O"
     assert found["O", "given"] == "no geometry is known as given"
     assert "gradient call 1 failed: the SCF did not converge" in found["N", "uff"]
     assert "trained on molecules with C, N or O" in found["Cl", "diffusion"]
@@ -116,6 +117,8 @@ def test_each_failure_is_in_the_report_with_its_reason(
     page = (tmp_path / "report" / "report.md").read_text()
     failures = page.split("## Without a minimum")[1].split("##")[0]
     assert all(reason in failures for reason in found.values())
+    arms = csv.DictReader((tmp_path / "report" / "arms.csv").read_text().splitlines())
+    assert {row["molecules"] for row in arms} == {"6"}
     assert "N (uff, bfgs+hessian; diffusion, bfgs+hessian)" in failures
 
 

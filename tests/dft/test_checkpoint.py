@@ -117,6 +117,21 @@ def test_more_steps_and_a_check_of_the_minimum_go_on_from_what_is_known(tmp_path
         relax_dft(molecule, max_steps=1, checkpoint=path, **SETTINGS)
 
 
+def test_a_tighter_end_goes_on_from_a_looser_one(tmp_path: Path) -> None:
+    molecule, path = Molecule.from_smiles("OO"), tmp_path / "dft.checkpoint"
+    made: list[int] = []
+
+    def calls(fmax: float) -> int:
+        settings = SETTINGS | {"fmax": fmax, "optimizer": "tric"}
+        return relax_dft(
+            molecule, checkpoint=path, callback=lambda n, *_: made.append(n), **settings
+        ).gradient_calls
+
+    loose, tight, again = calls(0.1), calls(0.005), calls(0.1)
+    assert loose == again < tight
+    assert made == list(range(1, tight + 1))
+
+
 def test_second_order_scf_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pyscf.scf.hf.SCF.max_cycle", 4)
     molecule = Molecule.from_smiles("OO", multiplicity=3)
@@ -136,7 +151,7 @@ def test_checkpoint_of_other_work_is_refused(tmp_path: Path) -> None:
     relax_dft(water, checkpoint=path, **SETTINGS)
     moved = water.with_positions(water.positions * 1.01)
     methanol = Molecule.from_smiles("CO")
-    others = ((moved, SETTINGS), (methanol, SETTINGS), (water, {**SETTINGS, "fmax": 0.01}))
+    others = ((moved, SETTINGS), (methanol, SETTINGS), (water, {**SETTINGS, "grid_level": 2}))
     for molecule, settings in others:
         with pytest.raises(ValueError, match="another molecule or to other settings"):
             relax_dft(molecule, checkpoint=path, **settings)

@@ -175,6 +175,13 @@ def test_every_molecule_is_accounted_for(tmp_path: Path) -> None:
     np.testing.assert_allclose(relaxed.positions, rows[0]["positions"], atol=1e-9)
 
 
+def test_a_composite_method_brings_its_basis(tmp_path: Path) -> None:
+    export(tmp_path / "own", "C", "--xc", "r2SCAN-3c")
+    assert (tmp_path / "own" / "C.inp").read_text().startswith("! r2SCAN-3c Opt")
+    export(tmp_path / "default", "C")
+    assert (tmp_path / "default" / "C.inp").read_text().startswith("! b3lyp 6-31G(2df,p) Opt")
+
+
 def test_geometries_may_be_taken_as_they_are(tmp_path: Path) -> None:
     path = tmp_path / "water.xyz"
     path.write_text("3\n\nO 0 0 0\nH 0 0 1.1\nH 0 1.1 0\n")

@@ -147,10 +147,13 @@ def test_drawings_are_embedded_with_the_seed_of_the_maker(tmp_path: Path) -> Non
 
 def test_what_a_worker_lacks_is_not_the_fault_of_a_molecule(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    maker = ForceFieldRelaxMaker(level="gfn-ff")
-    with pytest.raises(ValueError, match="needs the program xtb"):
-        maker._unit("CCO")
-    assert maker._unit("C1CC")["kind"] == "failure"
+    for maker in (
+        ForceFieldRelaxMaker(level="gfn-ff"),
+        StaticMaker(level="gfn2-xtb", settings={"program": "xtb"}),
+    ):
+        with pytest.raises(ImportError, match="needs the program xtb"):
+            maker._unit("CCO")
+        assert maker._unit("C1CC")["kind"] == "failure"
 
 
 def test_embedding_a_batch_keeps_its_order() -> None:

@@ -45,6 +45,8 @@ def test_every_molecule_is_in_the_report_whatever_became_of_it(tmp_path: Path, m
     of_other_software = Molecule.from_smiles("C", name="methane").to_atoms()
     record, _ = SpeedupFlowMaker.compare.original(maker, of_other_software)
     assert record["name"] == "methane" and record["smiles"] == "C"
+    for given in ("C1CC bad", "[CH3] refused"):
+        json.dumps(SpeedupFlowMaker.compare.original(maker, given), allow_nan=False)
     rows = {(row["name"], row["start"]): row for row in output["rows"]}
     assert len(rows) == 6
     assert "not a SMILES" in rows["bad", "mmff94"]["reason"]

@@ -204,6 +204,11 @@ def test_a_text_or_a_file_is_no_basis_and_never_run(
     assert not Path("ran").exists()
 
 
+def test_a_basis_that_pyscf_lists_without_a_table_is_unknown() -> None:
+    with pytest.raises(ValueError, match="unknown basis 'dyallv2z'"):
+        check_basis("dyallv2z")
+
+
 def test_element_beyond_the_basis_is_refused() -> None:
     with pytest.raises(ValueError, match=r"does not cover CH3I.*for I"):
         dft(Molecule.from_smiles("CI"))

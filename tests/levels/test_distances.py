@@ -36,6 +36,8 @@ def test_a_level_that_is_known_is_its_own_nearest(wanted, level):
     ("wanted", "level", "why"),
     [
         ("b3lyp-d3(bj)/def2-svp", "B3LYP/def2-SVP", "the same functional and the same basis"),
+        ("b3lyp-d3bjm/def2-svp", "B3LYP/def2-SVP", "the same functional and the same basis"),
+        ("b3lyp-d3zeromatm/def2-svp", "B3LYP/def2-SVP", "the same functional and the same basis"),
         ("B3LYP/G/def2-SVP", "B3LYP/def2-SVP", "the same functional and the same basis"),
         ("b3lyp-d3bj/def2-tzvp", "B3LYP/6-31G(2df,p)", "the same functional and the same size"),
         ("b3lyp/6-31g*", "B3LYP/def2-SVP", "the same functional and the same size"),

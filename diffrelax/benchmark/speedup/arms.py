@@ -85,6 +85,8 @@ class Subject:
         nothing but ``time``.
     reason : str
         Why there is no base; empty if there is one.
+    repeated : bool
+        Whether the same molecule has come before, and counts there.
     """
 
     name: str
@@ -92,6 +94,7 @@ class Subject:
     time: Time = NO_TIME
     known: Mapping[str, Molecule] = field(default_factory=dict)
     reason: str = ""
+    repeated: bool = False
 
     @property
     def key(self) -> str:
@@ -128,7 +131,7 @@ def _each_once(subjects: Iterable[Subject]) -> Iterator[Subject]:
         if earlier == subject.name:
             yield subject
         else:
-            yield Subject(subject.name, None, reason=same_as(earlier))
+            yield Subject(subject.name, None, reason=same_as(earlier), repeated=True)
 
 
 def same_as(name: str) -> str:

@@ -92,9 +92,10 @@ def write_report(
     str
         The tables of the report, in markdown.
     """
-    costs, rows = arm_costs(outcomes, watts), [OutcomeRow.of(outcome) for outcome in outcomes]
+    once = [outcome for outcome in outcomes if not outcome.repeated]
+    costs, rows = arm_costs(once, watts), [OutcomeRow.of(outcome) for outcome in outcomes]
     starts = start_qualities(outcomes, about["level"]["fmax"])
-    ratios = [speedup(outcomes, *pair) for pair in comparisons([cost.arm for cost in costs])]
+    ratios = [speedup(once, *pair) for pair in comparisons([cost.arm for cost in costs])]
     tables = _tables(costs, starts, ratios, outcomes)
     markdown = _markdown(tables)
     here = Provenance.here()

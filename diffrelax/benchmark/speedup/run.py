@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from math import nan
 from typing import NamedTuple
 
 from pydantic import TypeAdapter
@@ -47,8 +46,8 @@ class Outcome:
         Of each gradient call.
     predicted_energy : float or None, eV
         Of the end, where none was calculated there.
-    first_fmax, first_rms_force : float, eV/Å
-        Largest and root mean square force on an atom at the start; NaN if not known.
+    first_fmax, first_rms_force : float or None, eV/Å
+        Largest and root mean square force on an atom at the start; None if not known.
     scf_cycles : int
         0 if the program does not tell.
     begin, end : Molecule or None
@@ -65,6 +64,8 @@ class Outcome:
         Number of the reference minimum that the end belongs to, counted from 0 for each molecule.
     minimum : float or None, eV
         Energy of the reference minimum.
+    repeated : bool
+        Whether the same molecule has come before, and counts there.
     """
 
     name: str
@@ -74,8 +75,8 @@ class Outcome:
     times: dict[str, Time] = field(default_factory=dict)
     energies: tuple[float, ...] = ()
     predicted_energy: float | None = None
-    first_fmax: float = nan
-    first_rms_force: float = nan
+    first_fmax: float | None = None
+    first_rms_force: float | None = None
     scf_cycles: int = 0
     begin: Written | None = None
     end: Written | None = None
@@ -85,6 +86,7 @@ class Outcome:
     git_commit: str = ""
     basin: int | None = None
     minimum: float | None = None
+    repeated: bool = False
 
     @property
     def converged(self) -> bool:
@@ -203,7 +205,15 @@ def run_arm(subject: Subject, arm: SpeedupArm, level: DFTSettings, units: Units)
     start = units.start(subject, arm.start)
     spent = {"embedding": subject.time, "start": start.time, "total": subject.time + start.time}
     smiles = subject.base.smiles if subject.base else ""
-    begun = Outcome(subject.name, smiles, arm, start.reason, spent, begin=start.molecule)
+    begun = Outcome(
+        subject.name,
+        smiles,
+        arm,
+        start.reason,
+        spent,
+        begin=start.molecule,
+        repeated=subject.repeated,
+    )
     if start.molecule is None:
         return begun
     document = units.relax(start.molecule, arm.settings(level))
@@ -231,8 +241,8 @@ def _outcome(begun: Outcome, subject: Subject, document: MinimisationDocument) -
         times=times,
         energies=document.trajectory.energies,
         predicted_energy=document.energy if document.prediction else None,
-        first_fmax=next(iter(document.trajectory.fmaxes), nan),
-        first_rms_force=next(iter(document.trajectory.rms_forces), nan),
+        first_fmax=next(iter(document.trajectory.fmaxes), None),
+        first_rms_force=next(iter(document.trajectory.rms_forces), None),
         scf_cycles=document.scf_cycles or 0,
         end=end,
         relaxation=document,

@@ -202,14 +202,15 @@ def _start_quality(
         and plain[name].basin == outcomes[name].basin
         and (first := plain[name].excess) is not None
     ]
+    forces = [o.first_fmax for o in outcomes.values() if o.first_fmax is not None]
     return StartQuality(
         start=start,
         n=len(outcomes),
         excess=estimate_median(list(reached.values())),
         pairs=len(pairs),
         **_ratios("excess_ratio", pairs),
-        first_fmax=estimate_median([o.first_fmax for o in outcomes.values()]),
-        below_fmax=_share([o.first_fmax < fmax for o in outcomes.values()]),
+        first_fmax=estimate_median(forces),
+        below_fmax=_share([force < fmax for force in forces]),
         below_loose=_share_below("GAU_LOOSE", outcomes.values()),
         below_default=_share_below("GAU", outcomes.values()),
     )
@@ -226,7 +227,7 @@ def _share_below(criteria: str, outcomes: Iterable[Outcome]) -> Estimate:
         [
             outcome.first_fmax < largest and outcome.first_rms_force < rms
             for outcome in outcomes
-            if not isnan(outcome.first_rms_force)
+            if outcome.first_fmax is not None and outcome.first_rms_force is not None
         ]
     )
 

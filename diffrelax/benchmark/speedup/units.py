@@ -15,6 +15,7 @@ from diffrelax.clock import NO_TIME, Time
 from diffrelax.dft import DFTSettings
 from diffrelax.dft.optimization import Callback, relax_with, unit_checkpoint
 from diffrelax.errors import reason_of
+from diffrelax.extras import NotInstalledError
 from diffrelax.levels import CHEAP_LEVELS, relax_at_level
 from diffrelax.levels.blas import pyscf_threads
 from diffrelax.models.release import Model, load_model
@@ -68,6 +69,8 @@ def start_unit(
     try:
         relaxed = relax_at_level(base, start, **limits, **settings)
         reason = relaxed.reason if isnan(relaxed.energy) else ""
+    except NotInstalledError:
+        raise
     except ValueError as error:
         reason = str(error)
     if reason:  # the level or its program failed, and may not do so again
@@ -106,6 +109,8 @@ def dft_unit(
         dft = relax_with(
             molecule, settings, threads=threads, checkpoint=checkpoint, callback=callback
         )
+    except NotInstalledError:
+        raise
     except ValueError as error:
         return FailureDocument.here(
             molecule.name, str(error), stage="dft", source=molecule.smiles, key=key

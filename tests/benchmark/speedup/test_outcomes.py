@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields
-from math import isnan
 
 from diffrelax.benchmark.speedup.arms import SpeedupArm
 from diffrelax.benchmark.speedup.run import OUTCOMES, Outcome
@@ -30,12 +29,10 @@ def test_an_outcome_comes_back_as_it_was() -> None:
     assert written["arm"] == ["mmff94", "bfgs"]
     assert written["times"] == {"total": {"wall": 2.0, "processor": 1.0}}
     assert written["begin"]["smiles"] == "O" and written["end"] is None
-    again = OUTCOMES.validate_python(json.loads(json.dumps(written)))
+    again = OUTCOMES.validate_python(json.loads(json.dumps(written, allow_nan=False)))
     for field in fields(Outcome):
         value, kept = getattr(again, field.name), getattr(outcome, field.name)
         if field.name == "begin":
             assert (value.positions == kept.positions).all()
-        elif field.name.startswith("first_"):
-            assert isnan(value) and isnan(kept)
         else:
             assert value == kept

@@ -311,8 +311,8 @@ def test_a_molecule_that_is_given_twice_counts_once() -> None:
     water = Molecule.from_smiles("O")
     longer = water.with_positions(1.02 * water.positions, start="input")
     given = [water, longer, replace(water, name="again"), Molecule.from_smiles("CO")]
-    reasons = [subject.reason for subject in subjects_of(given)]
-    assert reasons == ["", "", "the same molecule as O", ""]
+    told = [(subject.reason, subject.repeated) for subject in subjects_of(given)]
+    assert told == [("", False), ("", False), ("the same molecule as O", True), ("", False)]
 
 
 def test_starts_that_cannot_be_made_say_why(tmp_path) -> None:
@@ -337,6 +337,13 @@ def test_a_level_whose_program_failed_is_tried_again(tmp_path, monkeypatch) -> N
         broken.setattr("diffrelax.benchmark.speedup.units.relax_at_level", crashed)
         assert units.start(water, "gfn2-xtb").reason == "gfn2-xtb failed: killed by SIGSEGV"
     assert units.start(water, "gfn2-xtb").molecule.start == "gfn2-xtb"
+
+
+def test_what_the_machine_lacks_is_not_the_fault_of_a_molecule(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (water,) = subjects_of(read_molecules("O"))
+    with pytest.raises(ImportError, match="needs the program xtb"):
+        Units(WorkFolder(tmp_path)).start(water, "gfn-ff")
 
 
 def test_a_unit_of_another_version_is_done_again(tmp_path) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import nan
 
 import numpy as np
 import pytest
@@ -120,7 +119,11 @@ def test_costs_of_an_arm_and_its_electricity() -> None:
 
 
 def start(
-    name: str, start: str, above: float, forces: tuple[float, float], basin: int | None = 0
+    name: str,
+    start: str,
+    above: float,
+    forces: tuple[float, float | None],
+    basin: int | None = 0,
 ) -> Outcome:
     """An outcome whose minimum is at -2 eV; forces are the largest and the rms, eV/Å."""
     energies = (-2.0 + above, -2.0)
@@ -160,7 +163,7 @@ def test_starts_are_told_by_their_first_gradient_call() -> None:
 
 
 def test_a_start_whose_rms_forces_were_not_kept_has_no_share_of_geometrics() -> None:
-    (quality,) = start_qualities([start("a", "uff", 1.0, (0.02, nan))], fmax=0.03)
+    (quality,) = start_qualities([start("a", "uff", 1.0, (0.02, None))], fmax=0.03)
     assert quality.below_fmax.value == 1
     assert np.isnan(quality.below_default.value)
     assert np.isnan(quality.excess_ratio.value)
