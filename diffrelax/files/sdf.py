@@ -13,6 +13,7 @@ from rdkit import Chem, rdBase
 
 from diffrelax.files.values import one_line, plain_number, plain_values
 from diffrelax.molecule import Molecule
+from diffrelax.molecule.inchi import told_stereo
 
 END = "$$$$"
 PROPERTY = re.compile(r"^>[^\n<]*<([^\n>]+)>[^\n]*\n(.*?)(?=^\s*$|\Z)", re.MULTILINE | re.DOTALL)
@@ -54,7 +55,7 @@ def parse(record: str, name: str, seed: int, max_atoms: int | None = None) -> Mo
             reason = "; ".join(p.Message() for p in problems) or "it is truncated or damaged"
             raise ValueError(f"RDKit cannot read this record: {reason}")
     given = mol.GetPropsAsDict()
-    return Molecule.from_rdkit(
+    molecule = Molecule.from_rdkit(
         mol,
         name=name,
         seed=seed,
@@ -62,6 +63,24 @@ def parse(record: str, name: str, seed: int, max_atoms: int | None = None) -> Mo
         multiplicity=given.get("multiplicity"),
         max_atoms=max_atoms,
     )
+    if molecule.is_embedded:
+        _check_stereo(record, molecule)
+    return molecule
+
+
+def _check_stereo(record: str, molecule: Molecule) -> None:
+    """Raise ValueError if a molecule lost a configuration of the record that it was embedded from.
+
+    RDKit overlooks those of allenes, of some spiro atoms and of some double bonds at rings.
+    """
+    with rdBase.BlockLogs():
+        block = Chem.MolToMolBlock(molecule.to_rdkit())
+        asked, found = (told_stereo(Chem.MolBlockToInchi(one)) for one in (record, block))
+    if lost := asked.items() - found.items():
+        named = ", ".join(sorted(f"{atoms}{sign}" for (_, _, atoms), sign in lost))
+        raise ValueError(
+            f"the stereochemistry {named} of its InChI cannot be embedded: give coordinates"
+        )
 
 
 def text(molecule: Molecule, info: Mapping[str, Any], number: int) -> str:

@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from rdkit import Chem, rdBase
-
 from diffrelax.molecule import Molecule
+from diffrelax.molecule.inchi import read_inchi
 
 
 def cut(lines: Iterable[str]) -> Iterator[str]:
@@ -43,20 +42,5 @@ def embed_text(text: str, name: str, seed: int, max_atoms: int | None = None) ->
     """Embed a SMILES or an InChI that stands alone."""
     if not text.startswith("InChI="):
         return Molecule.from_smiles(text, name=name, seed=seed, max_atoms=max_atoms)
-    with rdBase.BlockLogs():
-        mol = Chem.MolFromInchi(text)
-    if mol is None:
-        raise ValueError(f"{text!r} is not an InChI: check it")
-    with rdBase.BlockLogs():
-        lost = _stereo_layers(text) - _stereo_layers(Chem.MolToInchi(mol))
-    if lost:
-        raise ValueError(
-            f"RDKit does not read the stereochemistry {' '.join(sorted(lost))} of this InChI: give "
-            "a SMILES, or coordinates"
-        )
+    mol = read_inchi(text)
     return Molecule.from_rdkit(mol, name=name or text, seed=seed, max_atoms=max_atoms)
-
-
-def _stereo_layers(inchi: str) -> set[str]:
-    """Return the layers of double bonds, of centres and of their sense, as a standard InChI has."""
-    return {layer for layer in inchi.split("/") if re.match(r"m|[bt].*[+-]", layer)}

@@ -10,10 +10,12 @@ from itertools import pairwise
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from ase.data import covalent_radii
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
-from diffrelax.molecule.stereo import TETRAHEDRAL, assign_stereo, overlooked_twists
+from diffrelax.molecule.checks import NO_BOND_OF_CARBON
+from diffrelax.molecule.stereo import TETRAHEDRAL, assign_stereo, clear_nominal, overlooked_twists
 
 MAX_HEAVY_ATOMS = 100  # an alkane chain of this length takes 20 s
 FRAGMENT_GAP = 3.0  # Å
@@ -24,6 +26,7 @@ CAGE_ITERATIONS = 20
 CAGE_TRIALS = 8
 FORCE_FIELD_ROUNDS = 20
 STEPS_A_ROUND = 1000
+CARBON_BONDS = ({6}, {6, 7}, {6, 8})
 HOLDING = 100.0  # kcal/mol/degree²
 
 Torsion: TypeAlias = tuple[int, int, int, int]
@@ -39,7 +42,8 @@ def embed(
 
     Where that fails, as for small cages, trials follow that do without its tests of the
     embedded geometry (see `_embedding_trials`); whatever they give must have the stereochemistry
-    asked for. Unconnected fragments are embedded each on its own and set side by side.
+    asked for, and all its bonds. Unconnected fragments are embedded each on its own and set side by
+    side.
 
     Parameters
     ----------
@@ -80,6 +84,7 @@ def embed(
     if max_atoms is not None and (n := asked.GetNumAtoms()) > max_atoms:
         raise ValueError(f"{n} atoms: not embedded, as at most {max_atoms} are used here")
     asked.RemoveAllConformers()
+    clear_nominal(asked)
     smiles = Chem.MolToSmiles(Chem.RemoveHs(asked))
     end = time.thread_time() + EMBEDDING_SECONDS
     for trial, parameters in _embedding_trials(asked, seed, method):
@@ -93,6 +98,8 @@ def embed(
             continue
         embedded = Chem.Mol(asked)
         embedded.AddConformer(trial.GetConformer())
+        if _is_torn(embedded):
+            continue
         assign_stereo(embedded)
         found = _senses(embedded)
         if embedded.HasSubstructMatch(asked, useChirality=True) and all(
@@ -111,6 +118,19 @@ def _embed_once(mol: Chem.Mol, parameters: Any, twists: dict[Torsion, float], en
         return ""
     _separate_fragments(mol)
     return _relax(mol, twists, end)
+
+
+def _is_torn(mol: Chem.Mol) -> bool:
+    """Tell whether a bond of carbon is far too long, as in an isomer that no ring system allows."""
+    positions = mol.GetConformer().GetPositions()
+    for bond in mol.GetBonds():
+        ends = [bond.GetBeginAtom(), bond.GetEndAtom()]
+        if {end.GetAtomicNum() for end in ends} in CARBON_BONDS:
+            i, j = (end.GetIdx() for end in ends)
+            usual = sum(covalent_radii[end.GetAtomicNum()] for end in ends)
+            if np.linalg.norm(positions[i] - positions[j]) > usual + NO_BOND_OF_CARBON:
+                return True
+    return False
 
 
 def check_seed(seed: int) -> int:

@@ -7,7 +7,7 @@ from ase.data import covalent_radii
 from rdkit import Chem, rdBase
 
 from diffrelax.molecule import Molecule
-from diffrelax.molecule.checks import SHORTEST_BOND
+from diffrelax.molecule.checks import NO_BOND_OF_CARBON, SHORTEST_BOND
 from diffrelax.molecule.perception import near_pairs
 from diffrelax.molecule.stereo import TETRAHEDRAL, assign_stereo, isomeric_smiles, overlooked_twists
 
@@ -15,7 +15,6 @@ BROKEN = 0.40  # Å beyond the covalent radii; the longest bond in QM9 is at 0.2
 STRETCHED = 0.20  # Å; more than a level of theory moves a bond that was long before
 FORMED = 0.20  # Å; the shortest gap between atoms that are not bonded is at 0.25 in QM9
 # Å beyond what is usual for its order that no bond of nonmetals has, whatever it was before
-NO_BOND_OF_CARBON = 0.30  # 0.13 in QM9; 0.29 in the longest C–C bond that is known, of 1.81 Å
 NO_BOND_OF_HYDROGEN = 0.40
 NO_BOND = 0.50  # 0.47 in N2O3
 SURE_BOND = 0.10  # Å beyond the covalent radii; whatever it was before
@@ -35,13 +34,13 @@ def identity_change(before: Molecule, positions: np.ndarray) -> str:
     differences between levels of theory. Between nonmetals a start that was broken excuses nothing:
     a bond is broken if it is 0.3 Å (0.4 Å to hydrogen, 0.5 Å between other atoms than carbon)
     longer than is usual for its order, and two atoms are bonded that are not 0.1 Å further apart
-    than their radii. R/S and E/Z come from the positions, on the bonds of
-    ``before``; only what makes a stereoisomer is compared, so the inversion of an amine is no
-    change, unless its nitrogen carries no hydrogen and is held by a three-membered ring or a
-    bridgehead; phosphines and arsines do not invert. Allenes and longer cumulenes are compared,
-    whose ends may not leave their angle either, and double bonds in small rings; biaryls and spiro
-    rings are not. Where the bonds of ``before`` are unknown, close pairs count as bonds and
-    stereochemistry is not compared.
+    than their radii. R/S and E/Z come from the positions, on the bonds of ``before``; only what
+    makes a stereoisomer is compared, so the inversion of an amine is no change, unless its nitrogen
+    carries no hydrogen and is held by a three-membered ring or a bridgehead; phosphines and arsines
+    do not invert. Allenes and longer cumulenes are compared, whose ends may not leave their angle
+    either, and double bonds in small rings; biaryls are not, nor are spiro rings of which only the
+    mirror image is another isomer. Where the bonds of ``before`` are unknown, close pairs count as
+    bonds and stereochemistry is not compared.
 
     Parameters
     ----------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -19,6 +19,7 @@ BOND_ORDER_ITERATIONS = 10_000
 ATOM_ORDERS = 20  # RDKit finds the bonds of trinitrotoluene in every second order of its atoms
 FEW_BONDS = 3.4  # bond orders of a carbon by lengths: 3.6 in C2F4 and the like; 3.3 with a C–H cut
 STRAIGHT = -0.9  # cosine of an angle of 154°
+LEAST_NEIGHBOURS = {6: 3, 7: 3, 8: 2, 16: 2, 34: 2}  # of what has a single bond to phosphorus
 ORDER_LENGTH = 0.3  # Å by which a bond is shorter whose order is e times higher
 UNCHARGE_SULFUR = {  # and by how much the orders of the bonds change
     "[S+]-[N-,O-,S-]": (1,),
@@ -99,14 +100,47 @@ def perceive_bonds(
             if copied is not None:
                 return _by_lengths(copied, constitution(template))
     mol = skeleton(numbers, near_pairs(numbers, positions), positions)
-    chance = random.Random(0)
-    order = list(range(len(numbers)))
-    for _ in range(ATOM_ORDERS):
-        found = _bond_orders(Chem.RenumberAtoms(mol, order), charge, multiplicity)
+    onium = _phosphonium(mol)
+    for cations in [onium] if 0 < len(onium) <= charge else [[], onium] if onium else [[]]:
+        found = _bonds_in_some_order(mol, charge, multiplicity, cations)
         if found is not None:
-            return _by_lengths(Chem.RenumberAtoms(found, np.argsort(order).tolist()))
+            return _by_lengths(found)
+    return None
+
+
+def _bonds_in_some_order(
+    mol: Chem.RWMol, charge: int, multiplicity: int, cations: Sequence[int]
+) -> Chem.Mol | None:
+    """Try several orders of the atoms; phosphorus atoms are cations where that is known."""
+    trial = Chem.RWMol(mol)
+    for i in cations:
+        trial.GetAtomWithIdx(i).SetAtomicNum(14)  # which has as many bonds, and RDKit knows them
+    chance = random.Random(0)
+    order = list(range(mol.GetNumAtoms()))
+    for _ in range(ATOM_ORDERS):
+        renumbered = Chem.RenumberAtoms(trial, order)
+        found = _bond_orders(renumbered, charge - len(cations), multiplicity)
+        if found is not None:
+            found = Chem.RenumberAtoms(found, np.argsort(order).tolist())
+            for i in cations:
+                found.GetAtomWithIdx(i).SetAtomicNum(15)
+                found.GetAtomWithIdx(i).SetFormalCharge(1)
+            return found
         chance.shuffle(order)
     return None
+
+
+def _phosphonium(mol: Chem.Mol) -> list[int]:
+    """Find the phosphorus atoms that may have four single bonds."""
+    return [
+        atom.GetIdx()
+        for atom in mol.GetAtoms()
+        if atom.GetAtomicNum() == 15
+        and atom.GetDegree() == 4
+        and all(
+            o.GetDegree() >= LEAST_NEIGHBOURS.get(o.GetAtomicNum(), 1) for o in atom.GetNeighbors()
+        )
+    ]
 
 
 def bare_carbon(numbers: np.ndarray, positions: np.ndarray, mol: Chem.Mol | None) -> int | None:

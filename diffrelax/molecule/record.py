@@ -32,7 +32,7 @@ from diffrelax.molecule.drawings import (
 )
 from diffrelax.molecule.embedding import embed
 from diffrelax.molecule.perception import bare_carbon, perceive_bonds, skeleton
-from diffrelax.molecule.stereo import assign_stereo, ignored_stereo, isomeric_smiles
+from diffrelax.molecule.stereo import assign_stereo, ignored_stereo, isomeric_smiles, read_smiles
 
 BOND_TYPES = {
     1.0: Chem.BondType.SINGLE,
@@ -189,7 +189,7 @@ class Molecule:
         if not smiles:
             raise ValueError("the SMILES is empty")
         with rdBase.BlockLogs():
-            mol = Chem.MolFromSmiles(smiles)
+            mol = read_smiles(smiles)
             if mol is None:
                 raise ValueError(f"{smiles!r} is not a SMILES: {smiles_error(smiles)}")
             if ignored := ignored_stereo(smiles):

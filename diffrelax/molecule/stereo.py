@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
 from rdkit import Chem
 
+from diffrelax.molecule.perception import skeleton
+
 TETRAHEDRAL = (Chem.ChiralType.CHI_TETRAHEDRAL_CW, Chem.ChiralType.CHI_TETRAHEDRAL_CCW)
 UNSPECIFIED = Chem.ChiralType.CHI_UNSPECIFIED
 PYRAMIDAL = (7, 15, 33)  # N, P, As
 FLAT_PYRAMID = 0.1  # volume that three unit vectors along the bonds span; 0.7 in an aziridine
+CHALCOGENS = (16, 34, 52)
 SMALL_RING = 8  # RDKit overlooks the E/Z of double bonds in smaller rings
 
 
@@ -23,7 +27,8 @@ def assign_stereo(mol: Chem.Mol) -> None:
     sign of the volume that the four neighbours span. Nor does it look at pyramids of N, P and As;
     of those that are given a sign here, it keeps the ones that it counts: P and As, and N in a
     three-membered ring or at a bridgehead. N with a hydrogen gets none, as in a SMILES, nor do
-    centres that are not tetrahedral, which RDKit cannot embed.
+    centres that are not tetrahedral, which RDKit cannot embed. See also `clear_nominal` and
+    `keep_spiro_tags`.
     """
     Chem.AssignStereochemistryFrom3D(mol)
     Chem.AssignAtomChiralTagsFromStructure(mol)
@@ -44,14 +49,107 @@ def assign_stereo(mol: Chem.Mol) -> None:
         else:
             continue
         atom.SetChiralTag(TETRAHEDRAL[0 if volume < 0 else 1])
+    tags = _tags(mol)
     Chem.AssignStereochemistry(mol, cleanIt=True, force=True)
+    clear_nominal(mol)
+    keep_spiro_tags(mol, tags)
+
+
+def clear_nominal(mol: Chem.Mol) -> None:
+    """Drop the R/S and E/Z that a Lewis structure has and the molecule has not, in place.
+
+    Neighbours of a centre are equivalent that differ in bond orders and formal charges alone, as
+    the oxygens of a phosphodiester. Nor is there an E or Z at a pyramidal sulfur, whose double bond
+    turns as freely as the single one that it also may be written as, with charges.
+
+    Parameters
+    ----------
+    mol : rdkit.Chem.Mol
+        With all hydrogens, and its stereochemistry assigned.
+    """
+    tagged = [atom for atom in mol.GetAtoms() if atom.GetChiralTag() in TETRAHEDRAL]
+    if tagged:
+        pairs = ((bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in mol.GetBonds())
+        bare = skeleton((atom.GetAtomicNum() for atom in mol.GetAtoms()), pairs)
+        drawn, real = (
+            list(Chem.CanonicalRankAtoms(one, breakTies=False, includeChirality=False))
+            for one in (mol, bare)
+        )
+        nominal = []
+        for atom in tagged:
+            near = [other.GetIdx() for other in atom.GetNeighbors()]
+            if len({real[i] for i in near}) < len({drawn[i] for i in near}):
+                nominal.append(atom)
+        for atom in nominal:
+            atom.SetChiralTag(UNSPECIFIED)
+        if nominal:
+            Chem.AssignStereochemistry(mol, cleanIt=True, force=True)
+    _clear_at_sulfur(mol)
+
+
+def _clear_at_sulfur(mol: Chem.Mol) -> None:
+    for bond in mol.GetBonds():
+        ends = (bond.GetBeginAtom(), bond.GetEndAtom())
+        if any(end.GetAtomicNum() in CHALCOGENS and end.GetDegree() == 3 for end in ends):
+            bond.SetStereo(Chem.BondStereo.STEREONONE)
+
+
+def keep_spiro_tags(mol: Chem.Mol, tags: Sequence[Chem.ChiralType]) -> None:
+    """Give spiro atoms the tags of diastereomers that RDKit drops, in place.
+
+    It drops them where the branches of a ring are alike but for their configuration, as in
+    2,8-dimethyl-1,7-dioxaspiro[5.5]undecane.
+
+    Parameters
+    ----------
+    mol : rdkit.Chem.Mol
+        With its stereochemistry assigned.
+    tags : sequence of rdkit.Chem.ChiralType
+        One for each atom.
+    """
+    rings = [set(ring) for ring in mol.GetRingInfo().AtomRings()]
+    shared = [a & b for a, b in combinations(rings, 2)]
+    dropped = {
+        i
+        for i in set().union(*(atoms for atoms in shared if len(atoms) == 1))
+        if mol.GetAtomWithIdx(i).GetChiralTag() == UNSPECIFIED and tags[i] in TETRAHEDRAL
+    }
+    if not dropped:
+        return
+    trial = Chem.Mol(mol)
+    for i in dropped:
+        trial.GetAtomWithIdx(i).SetChiralTag(tags[i])
+    for found in Chem.FindPotentialStereo(trial, cleanIt=True):
+        if found.type == Chem.StereoType.Atom_Tetrahedral and found.centeredOn in dropped:
+            mol.GetAtomWithIdx(found.centeredOn).SetChiralTag(tags[found.centeredOn])
+
+
+def read_smiles(smiles: str) -> Chem.Mol | None:
+    """Read a SMILES with the configuration of its spiro atoms; None if it is none."""
+    mol = Chem.MolFromSmiles(smiles)
+    if mol is None:
+        return None
+    written = Chem.MolFromSmiles(smiles, sanitize=False)  # has hydrogens that the other may lack
+    tags = iter([atom.GetChiralTag() for atom in written.GetAtoms() if atom.GetAtomicNum() != 1])
+    keep_spiro_tags(
+        mol, [UNSPECIFIED if a.GetAtomicNum() == 1 else next(tags) for a in mol.GetAtoms()]
+    )
+    return mol
 
 
 def isomeric_smiles(mol: Chem.Mol) -> str:
     """Return the canonical SMILES of a molecule with all hydrogens and its stereochemistry."""
     bare = Chem.RemoveHs(mol, sanitize=False)
     Chem.GetSymmSSSR(bare)  # without rings, tags of nitrogen would be dropped
+    tags = _tags(bare)
+    Chem.AssignStereochemistry(bare, cleanIt=True, force=True)
+    _clear_at_sulfur(bare)
+    keep_spiro_tags(bare, tags)
     return Chem.MolToSmiles(bare)
+
+
+def _tags(mol: Chem.Mol) -> list[Chem.ChiralType]:
+    return [atom.GetChiralTag() for atom in mol.GetAtoms()]
 
 
 def double_bond_chains(mol: Chem.Mol) -> list[tuple[int, ...]]:

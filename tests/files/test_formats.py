@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 from rdkit import Chem
+from rdkit.Chem.rdDepictor import Compute2DCoords
 
 from diffrelax.files import FORMATS, WRITERS, streams
 from diffrelax.files.reading import Record, Rejected, each_record, read_molecules
@@ -214,9 +215,49 @@ def test_inchi_is_read_wherever_a_smiles_is(tmp_path):
     assert bare.name == alanine
     assert bad.reason == "'InChI=1S/nonsense' is not an InChI: check it"
     (allene,) = read_molecules("InChI=1S/C5H8/c1-3-5-4-2/h3-4H,1-2H3/t5-/m0/s1")
-    assert "RDKit does not read the stereochemistry m0 t5- of this InChI" in allene.reason
+    assert "RDKit does not read the stereochemistry 5- of this InChI" in allene.reason
     (undefined,) = read_molecules("InChI=1S/C3H7NO2/c1-2(4)3(5)6/h2H,4H2,1H3,(H,5,6)")
     assert isinstance(undefined, Molecule)
+
+
+ALLENE = """penta-2,3-diene, one end wedged
+     2D
+
+  5  4  0  0  1  0            999 V2000
+   -2.0000    0.8000    0.0000 C   0  0
+   -1.3000    0.0000    0.0000 C   0  0
+    0.0000    0.0000    0.0000 C   0  0
+    1.3000    0.0000    0.0000 C   0  0
+    2.0000    0.8000    0.0000 C   0  0
+  2  1  1  0
+  2  3  2  0
+  3  4  2  0
+  4  5  1  {}
+M  END
+"""
+
+
+def test_a_drawing_keeps_its_configuration_or_is_rejected(tmp_path):
+    def drawing(smiles):
+        mol = Chem.MolFromSmiles(smiles)
+        Compute2DCoords(mol)
+        Chem.WedgeMolBonds(mol, mol.GetConformer())
+        return Chem.MolToMolBlock(mol)
+
+    alanine, half_known = "C[C@H](N)C(=O)O", "C[C@@H]1CCCC2(O1)CCC[C@@H](C)O2"
+    allenes = [ALLENE.format(wedge) for wedge in (1, 6)]
+    blocks = [drawing(alanine), drawing(half_known), *allenes]
+    (tmp_path / "a.sdf").write_text("".join(f"{block}$$$$\n" for block in blocks))
+    kept, chosen, *axial = read_molecules(tmp_path / "a.sdf")
+    assert kept.smiles == alanine and "@" in chosen.smiles
+    (lost,) = (one for one in axial if isinstance(one, Rejected))
+    assert lost.reason.startswith("the stereochemistry 5") and "embedded" in lost.reason
+    ((found, asked),) = (
+        (Chem.MolToMolBlock(one.to_rdkit()), block)
+        for one, block in zip(axial, allenes, strict=True)
+        if isinstance(one, Molecule)
+    )
+    assert Chem.MolBlockToInchi(found) == Chem.MolBlockToInchi(asked)
 
 
 def test_properties_are_told_apart_from_geometry(tmp_path):

@@ -11,6 +11,7 @@ from rdkit.Chem import rdDepictor, rdDistGeom, rdForceFieldHelpers
 
 from diffrelax.files.reading import Rejected, read_molecules
 from diffrelax.molecule import Bond, Molecule
+from diffrelax.molecule.identity import identity_change
 
 WATER = ase.build.molecule("H2O")
 
@@ -211,6 +212,13 @@ def test_initial_moments_and_charges_of_atoms_are_honoured():
         "CC(N)=S",
         "CS(=O)(=O)[O-]",
         "C[S+](C)C",
+        "C=CC[P+](c1ccccc1)(c1ccccc1)c1ccccc1",
+        "C[P+](C)(C)C",
+        "C[PH3+]",
+        "C[P+](C)(C)CC(=O)[O-]",
+        "CN(C)[P+](N(C)C)(N(C)C)N(C)C",
+        "CP(C)(C)=O",
+        "CP(C)(C)=CC=O",
     ],
 )
 def test_bonds_perceived_from_coordinates(smiles):
@@ -343,6 +351,17 @@ def test_cumulenes_are_embedded_as_they_are(smiles, ends, upright, seed):
 def test_a_configuration_that_would_be_ignored_is_refused(smiles, what):
     with pytest.raises(ValueError, match=f"asks for {what}, which cannot be embedded"):
         Molecule.from_smiles(smiles)
+
+
+@pytest.mark.parametrize("smiles", ["CC1(C)[C@@H]2CC[C@@]1(C)C(=O)C2", "C12=C3C1=C23"])
+def test_cages_are_not_torn(smiles):
+    molecule = Molecule.from_smiles(smiles)
+    assert identity_change(molecule, molecule.positions) == ""
+
+
+def test_an_isomer_that_its_rings_do_not_allow_is_refused():
+    with pytest.raises(ValueError, match=r"no 3D structure found .*check its stereochemistry"):
+        Molecule.from_smiles("CC1(C)[C@@H]2CC[C@]1(C)C(=O)C2")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,95 @@
+"""InChI: molecules that it names, and the stereochemistry that it tells.
+
+A standard InChI says of some hydrogens only which atoms share them, so it names all tautomers that
+move these alone.
+"""
+
+from __future__ import annotations
+
+from rdkit import Chem, rdBase
+from rdkit.Chem.MolStandardize import rdMolStandardize
+
+IMIDIC_ACID = Chem.MolFromSmarts("[OX2H1,SX2H1]-[CX3]=[NX2]")  # which nobody means
+NAMED_TAUTOMERS = 3
+
+
+def read_inchi(inchi: str) -> Chem.Mol:
+    """Read an InChI; where it leaves a choice, amides are taken and not imidic acids.
+
+    Raises
+    ------
+    ValueError
+        If it is none, RDKit cannot read its stereochemistry, or it names several tautomers or
+        several ions.
+    """
+    with rdBase.BlockLogs():
+        mol = Chem.MolFromInchi(inchi)
+        if mol is None:
+            raise ValueError(f"{inchi!r} is not an InChI: check it")
+        lost = told_stereo(inchi).items() - told_stereo(Chem.MolToInchi(mol)).items()
+        if lost:
+            named = ", ".join(sorted(f"{atoms}{sign}" for (_, _, atoms), sign in lost))
+            raise ValueError(
+                f"RDKit does not read the stereochemistry {named} of this InChI: give a SMILES, or "
+                "coordinates"
+            )
+        if "/p" in inchi and _has_choice(mol):
+            raise ValueError(
+                "an InChI does not say which atom has gained or lost a proton: give a SMILES"
+            )
+        if "(H" not in inchi:
+            return mol
+        tautomers = _tautomers(mol, inchi)
+    if len(tautomers) == 1:
+        return next(iter(tautomers.values()))
+    named = " or ".join(list(tautomers)[:NAMED_TAUTOMERS])
+    raise ValueError(
+        "an InChI does not say where its mobile hydrogens are: give a SMILES"
+        + (f", such as {named}" if named else "")
+    )
+
+
+def _has_choice(ion: Chem.Mol) -> bool:
+    """Tell whether another atom could be the ion: a nitrogen, or one that has a hydrogen."""
+    hetero = [atom for atom in ion.GetAtoms() if atom.GetAtomicNum() not in (1, 6)]
+    if Chem.GetFormalCharge(ion) > 0:
+        return sum(atom.GetAtomicNum() == 7 for atom in hetero) > 1
+    return any(atom.GetTotalNumHs() for atom in hetero if atom.GetFormalCharge() == 0)
+
+
+def _tautomers(mol: Chem.Mol, inchi: str) -> dict[str, Chem.Mol]:
+    """Return the tautomers that an InChI names, by their SMILES; none if they are too many."""
+    enumerator = rdMolStandardize.TautomerEnumerator()
+    enumerator.SetRemoveSp3Stereo(False)
+    enumerator.SetRemoveBondStereo(False)
+    found = enumerator.Enumerate(mol)
+    if found.status != rdMolStandardize.TautomerEnumeratorStatus.Completed:
+        return {}
+    named = {
+        Chem.MolToSmiles(one): one
+        for one in found
+        if not one.HasSubstructMatch(IMIDIC_ACID) and Chem.MolToInchi(one) == inchi
+    }
+    scores = {smiles: enumerator.ScoreTautomer(one) for smiles, one in named.items()}
+    return {smiles: named[smiles] for smiles in sorted(named, key=lambda s: (-scores[s], s))}
+
+
+def told_stereo(inchi: str) -> dict[tuple[str, int, str], str]:
+    """Return the configurations that an InChI tells.
+
+    Returns
+    -------
+    dict
+        ``+`` or ``-`` by layer (``b`` of double bonds, ``t`` of centres), number of the component
+        and atoms, such as ``("b", 0, "4-3")``; of mirror images with opposite signs for centres.
+    """
+    layers = {layer[:1]: layer[1:] for layer in inchi.split("/")[1:]}
+    inverted = layers.get("m", "")
+    signs = {}
+    for layer in "bt":
+        for k, component in enumerate(layers.get(layer, "").split(";")):
+            for atoms in component.split(","):
+                if atoms[-1:] in ("+", "-"):
+                    turn = layer == "t" and inverted[k : k + 1] == "1"
+                    signs[layer, k, atoms[:-1]] = "-+"[(atoms[-1] == "+") ^ turn]
+    return signs

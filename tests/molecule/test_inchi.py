@@ -1,0 +1,59 @@
+"""InChI: molecules that it names alone, and what it leaves open."""
+
+import pytest
+from rdkit import Chem
+
+from diffrelax.molecule.inchi import read_inchi, told_stereo
+
+
+def inchi(smiles: str) -> str:
+    return Chem.MolToInchi(Chem.MolFromSmiles(smiles))
+
+
+@pytest.mark.parametrize(
+    "smiles",
+    [
+        "CNC(C)=O",
+        "NC(N)=O",
+        "CC(=O)Nc1ccc(O)cc1",
+        "CCC1(CC)C(=O)NC(=O)NC1=O",
+        "C[C@H](N)C(=O)N[C@@H](C)C(=O)O",
+        "CC1(C)S[C@@H]2[C@H](NC(=O)Cc3ccccc3)C(=O)N2[C@H]1C(=O)O",
+        "NC(=O)N/N=C/c1ccccc1",
+        "OC1=CCCC1",
+        "COP(=O)([O-])OC",
+        "CC(=O)[O-]",
+        "C[NH3+]",
+        "[OH-]",
+        "C[n+]1ccccc1",
+    ],
+)
+def test_what_an_inchi_names_alone_comes_back(smiles: str) -> None:
+    assert Chem.MolToSmiles(read_inchi(inchi(smiles))) == Chem.CanonSmiles(smiles)
+
+
+@pytest.mark.parametrize(
+    ("smiles", "named"),
+    [
+        ("O=c1cccc[nH]1", "O=c1cccc[nH]1 or Oc1ccccn1"),
+        ("Cc1c[nH]cn1", "Cc1c[nH]cn1 or Cc1cnc[nH]1"),
+        ("CN=C(N)N", "CN=C(N)N or CNC(=N)N"),
+    ],
+)
+def test_of_several_tautomers_none_is_taken(smiles: str, named: str) -> None:
+    with pytest.raises(ValueError, match="where its mobile hydrogens are") as error:
+        read_inchi(inchi(smiles))
+    assert str(error.value).endswith(f"give a SMILES, such as {named}")
+
+
+@pytest.mark.parametrize("smiles", ["CN1CC[NH2+]CC1C(N)=O", "OC(=O)CC(=O)[O-]"])
+def test_of_several_ions_none_is_taken(smiles: str) -> None:
+    with pytest.raises(ValueError, match="which atom has gained or lost a proton"):
+        read_inchi(inchi(smiles))
+
+
+def test_mirror_images_have_opposite_centres_and_the_same_double_bonds() -> None:
+    right, left = (told_stereo(inchi(f"C/C=C/[C@{turn}H](O)F")) for turn in ("", "@"))
+    assert right.keys() == left.keys() == {("b", 0, "3-2"), ("t", 0, "4")}
+    assert right["b", 0, "3-2"] == left["b", 0, "3-2"] == "+"
+    assert {right["t", 0, "4"], left["t", 0, "4"]} == {"+", "-"}
