@@ -251,6 +251,11 @@ def test_of_what_is_read_as_usual_nothing_is_told(smiles):
     assert odd_reading(read) == ""
 
 
+def test_the_charge_of_an_ion_is_asked_for():
+    read = dr.Molecule.from_atoms(bare(dr.Molecule.from_smiles("C[NH3+]")))
+    assert odd_reading(read) == "an odd number of electrons: check its hydrogens and its charge"
+
+
 def test_a_smiles_that_is_odd_is_not_told_back(model):
     assert "read as" not in dr.relax("C[N+](C)(C)[CH2-]", model).reason
 

@@ -175,16 +175,17 @@ def _show_row(row: dict[str, Any], json_lines: bool) -> None:
     status = row["verdict"]
     converged, calls = row.get("converged"), row.get("gradient_calls")
     if converged is not None and calls is None:
-        status += ", no DFT"
+        status += "; no DFT"
     elif converged is not None and calls is not None:
         predicted = row.get("rmsd_bound") is not None
         ending = "predicted" if predicted else "converged" if converged else "not converged"
-        status += f", {ending} after {counted(calls, 'gradient call')}"
+        status += f"; DFT {ending} after {counted(calls, 'gradient call')}"
         status += f" and {row['seconds']:.1f} s"
     elif (bound := row.get("error_bound")) is not None:
         status += f" (error bound {bound:.2g} Å)"
     reason = f": {row['reason']}" if row["reason"] else ""
     charge, multiplicity = row["charge"], row["multiplicity"]
     if charge or (multiplicity or 1) > 1:
-        status = f"charge {charge:+d}, multiplicity {multiplicity}  {status}"
+        signed = f"{charge:+d}" if charge else "0"
+        status = f"charge {signed}, multiplicity {multiplicity}  {status}"
     print(f"{' '.join(row['name'].split())}  {status}{reason}", flush=True)

@@ -23,8 +23,11 @@ def odd_reading(molecule: Molecule) -> str:
     Odd are separated charges, unpaired electrons and multiple bonds as long as single ones, as they
     come of missing hydrogens and of a wrong charge.
     """
-    if molecule.start != "given" or not molecule.smiles:
+    if molecule.start != "given":
         return ""
+    if not molecule.smiles:
+        radical = molecule.multiplicity % 2 == 0
+        return "an odd number of electrons: check its hydrogens and its charge" if radical else ""
     odd = ", ".join(_oddities(molecule))
     return f"read as {molecule.smiles}, {odd}: check its hydrogens and its charge" if odd else ""
 

@@ -233,7 +233,7 @@ def test_a_minimum_is_predicted_where_that_is_asked(run):
     cheap = ("O", *level, "--fmax", "0.3", "--one-call")
     status, out, _ = run("dft", *cheap)
     assert status == 0
-    assert ", predicted after 1 gradient call and " in out
+    assert "; DFT predicted after 1 gradient call and " in out
     assert "predicted, not verified: nine in ten have no force above 0." in out
     status, out, _ = run("dft", *cheap, "--json")
     row = json.loads(out)
@@ -290,7 +290,7 @@ def test_dft_table_for_people(run):
     )
     assert status == 0
     lines = out.splitlines()
-    assert lines[0].startswith("O  relaxed, converged after")
+    assert lines[0].startswith("O  relaxed; DFT converged after")
     assert lines[1].split()[:4] == ["start", "above", "lowest", "end"]
     assert [line.split()[0] for line in lines[3:]] == ["diffusion", "mmff94", "gfn2-xtb"]
     assert "same minimum" in lines[4]
@@ -675,8 +675,8 @@ def test_charge_and_multiplicity_are_told(run):
     status, out, _ = run("dft", "[OH-]", "O", "--basis", "sto-3g", "--grid-level", 1)
     charged, neutral = out.splitlines()
     assert status == 0
-    assert charged.startswith("[OH-]  charge -1, multiplicity 1  relaxed, converged")
-    assert neutral.startswith("O  relaxed, converged")
+    assert charged.startswith("[OH-]  charge -1, multiplicity 1  relaxed; DFT converged")
+    assert neutral.startswith("O  relaxed; DFT converged")
     _, out, _ = run("relax", "[CH3]", "--json")
     row = json.loads(out)
     assert (row["charge"], row["multiplicity"]) == (0, 2)
@@ -694,7 +694,7 @@ def test_dft_keeps_what_is_done_when_it_is_interrupted(run, tmp_path, monkeypatc
     status, out, err = run("dft", "O water", "C methane", "--basis", "sto-3g", "-o", output)
     assert status == 130
     assert "interrupted: 1 of 2 molecules are done" in err
-    assert out.startswith("water  relaxed, converged") and len(out.splitlines()) == 1
+    assert out.startswith("water  relaxed; DFT converged") and len(out.splitlines()) == 1
     assert [m.name for m in read_molecules(output)] == ["water"]
 
 

@@ -102,7 +102,7 @@ def test_dft_goes_on_with_the_next_molecule(run, tmp_path, monkeypatch):
     assert [one["name"] for one in json.loads(output.read_text())] == ["water"]
     monkeypatch.setattr(units, "relax_with", relax_with)
     status, out, err = run(*command)
-    assert status == 1 and out.startswith("methane  relaxed, converged")
+    assert status == 1 and out.startswith("methane  relaxed; DFT converged")
     assert "2 molecules done before" in err
     assert [one["name"] for one in json.loads(output.read_text())] == ["water", "methane"]
     status, _, err = run(*command[:-4], *CHEAP[:-2], "-o", output, "--grid-level", "2")
