@@ -17,7 +17,7 @@ from diffrelax.models.release import Model
 def how_made(model: Model | None = None, *, shared: bool = False, **more: Any) -> dict[str, Any]:
     """Say by which command, with which model and on what a result is made, and more about it.
 
-    Of absolute paths in the command, which are of one machine, the last two names are told.
+    Of paths in the command that lead out of the repository, the last two names are told.
 
     Parameters
     ----------
@@ -33,7 +33,8 @@ def how_made(model: Model | None = None, *, shared: bool = False, **more: Any) -
 
 def _told(argument: str) -> str:
     path = Path(argument)
-    return "/".join(path.parts[-2:]) if path.is_absolute() else argument
+    inside = not path.is_absolute() and path.parts[:1] != ("..",)
+    return argument if inside else "/".join([part for part in path.parts if part != ".."][-2:])
 
 
 def store(path: Path, record: Any, indent: int | None = 1) -> None:

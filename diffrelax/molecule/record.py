@@ -31,8 +31,14 @@ from diffrelax.molecule.drawings import (
     smiles_error,
 )
 from diffrelax.molecule.embedding import embed
-from diffrelax.molecule.perception import bare_carbon, perceive_bonds, skeleton
-from diffrelax.molecule.stereo import assign_stereo, ignored_stereo, isomeric_smiles, read_smiles
+from diffrelax.molecule.perception import bare_carbon, constitution, perceive_bonds, skeleton
+from diffrelax.molecule.stereo import (
+    assign_stereo,
+    clear_nominal,
+    ignored_stereo,
+    isomeric_smiles,
+    read_smiles,
+)
 
 BOND_TYPES = {
     1.0: Chem.BondType.SINGLE,
@@ -285,9 +291,9 @@ class Molecule:
     ) -> Molecule:
         """Take positions from ASE and perceive the bonds.
 
-        Bonds come from ``atoms.info["smiles"]`` if that fits the connectivity of the positions,
-        otherwise from RDKit's rdDetermineBonds (Kim and Kim 2015, doi 10.1002/bkcs.10334). If no
-        bond orders fit, ``bonds``, ``formal_charges`` and ``smiles`` stay empty.
+        Bonds come from ``atoms.info["smiles"]``, otherwise from RDKit's rdDetermineBonds (Kim and
+        Kim 2015, doi 10.1002/bkcs.10334). If no bond orders fit, ``bonds``, ``formal_charges`` and
+        ``smiles`` stay empty.
 
         Parameters
         ----------
@@ -305,8 +311,8 @@ class Molecule:
         Raises
         ------
         ValueError
-            If the atoms are periodic, have another charge than their SMILES, lack the hydrogens
-            of their carbon, or do not make a molecule (see the class).
+            If the atoms are periodic, are another molecule or have another charge than their
+            SMILES, lack the hydrogens of their carbon, or do not make a molecule (see the class).
         """
         if any(atoms.pbc):
             raise ValueError("a periodic system is not a molecule: set pbc to False")
@@ -329,9 +335,11 @@ class Molecule:
             )
         if mol is None:
             return replace(bare, name=bare.name or bare.formula)
-        return _with_bonds(
+        molecule = _with_bonds(
             mol, charge=bare.charge, multiplicity=bare.multiplicity, name=bare.name, start="given"
         )
+        _check_label(told.smiles, molecule)
+        return molecule
 
     def to_atoms(self) -> ase.Atoms:
         """Return ASE atoms; ``info`` holds name and smiles if known, charge and multiplicity."""
@@ -374,6 +382,27 @@ class Molecule:
             If they are not finite, of another shape, or put two atoms in one place.
         """
         return replace(self, positions=positions, start=start)
+
+
+def _check_label(label: str, molecule: Molecule) -> None:
+    """Raise ValueError if a SMILES that came with positions is of another molecule."""
+    with rdBase.BlockLogs():
+        asked = read_smiles(label) if label else None
+        if asked is None:
+            return
+        asked = Chem.AddHs(asked)
+        clear_nominal(asked)
+        fits = isomeric_smiles(asked) == molecule.smiles
+        if not fits:  # it may leave some of the stereochemistry open
+            asked, known = (Chem.RemoveHs(mol) for mol in (asked, molecule.to_rdkit()))
+            fits = constitution(asked) == constitution(known) and known.HasSubstructMatch(
+                asked, useChirality=True
+            )
+    if not fits:
+        raise ValueError(
+            f"its SMILES {label} is of another molecule than its positions, which are read as "
+            f"{molecule.smiles}: correct one of them"
+        )
 
 
 def _with_bonds(

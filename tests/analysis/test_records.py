@@ -17,10 +17,10 @@ def test_a_result_names_its_command_model_and_hardware(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        sys, "argv", ["analysis/x.py", "a folder", "/home/me/sets/train.npz", "-n", "3"]
+        sys, "argv", ["analysis/x.py", "a folder", "/home/me/sets/train.npz", "../data", "-n", "3"]
     )
     made = records.how_made(model, split="test", n=3)
-    assert made["command"] == "python analysis/x.py 'a folder' sets/train.npz -n 3"
+    assert made["command"] == "python analysis/x.py 'a folder' sets/train.npz data -n 3"
     assert (made["model"], made["sha256"]) == (model.name, model.sha256)
     assert (made["split"], made["n"]) == ("test", 3)
     plain, shared = (records.how_made(shared=beside) for beside in (False, True))

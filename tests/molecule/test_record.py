@@ -228,6 +228,26 @@ def test_bonds_perceived_from_coordinates(smiles):
     assert {bond[:2] for bond in seen.bonds} == {bond[:2] for bond in molecule.bonds}
 
 
+@pytest.mark.parametrize(
+    ("smiles", "label"),
+    [
+        ("CCO", "COC"),
+        ("CC(C)=O", "C=C(C)O"),
+        ("C[C@H](N)C(=O)O", "C[C@@H](N)C(=O)O"),
+        ("C/C=C/C", "C/C=C\\C"),
+        ("C[C@H](O)[C@H](F)Cl", "CC(O)[C@@H](F)Cl"),
+    ],
+)
+def test_a_smiles_of_another_molecule_is_told(smiles, label):
+    atoms = stripped(Molecule.from_smiles(smiles))
+    for fitting in (smiles, Chem.MolToSmiles(Chem.MolFromSmiles(smiles), isomericSmiles=False)):
+        atoms.info["smiles"] = fitting
+        assert Molecule.from_atoms(atoms).smiles
+    atoms.info["smiles"] = label
+    with pytest.raises(ValueError, match="is of another molecule than its positions"):
+        Molecule.from_atoms(atoms)
+
+
 def test_molecule_whose_bonds_are_not_perceived_is_kept():
     molecule = Molecule.from_smiles("C[Hg]C")
     seen = Molecule.from_atoms(stripped(molecule))
