@@ -12,8 +12,8 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from diffrelax.benchmark.sample import STARTS, Sample, in_basin, relaxed_positions
-from diffrelax.benchmark.speedup.arms import level_settings
 from diffrelax.geometry import GeometryErrors, geometry_errors
+from diffrelax.levels import peer_settings
 from diffrelax.models.batches import choose_schedule
 from diffrelax.models.release import Model
 from diffrelax.relaxation import relax_molecules
@@ -253,7 +253,7 @@ def geometry_record(rows: list[GeometryRow], sample: Sample, **about: object) ->
         "start": sample.start,
         "level": sample.level,
         "n": len(sample.indices),
-        "settings": {row.method: found for row in rows if (found := level_settings(row.method))},
+        "settings": {row.method: found for row in rows if (found := peer_settings(row.method))},
         "units": {"rmsd": "Å", "bonds": "Å", "angles": "Å", "torsions": "degrees"},
         "rows": [
             {key: v for key, v in asdict(row).items() if not key.startswith("error")}

@@ -10,9 +10,8 @@ import numpy as np
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdMolAlign
 
-from diffrelax.benchmark.speedup.arms import level_settings
 from diffrelax.geometry import superpose, torsion_changes
-from diffrelax.levels import relax_at_level
+from diffrelax.levels import peer_settings, relax_at_level
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.embedding import embed
 from diffrelax.molecule.identity import has_enantiomer
@@ -160,7 +159,7 @@ def _geometries(sample: Sample, start: str) -> Iterator[Molecule | None]:
 def relaxed_positions(molecule: Molecule, level: str) -> np.ndarray | None:
     """Relax a molecule to `FMAX`; None if the level fails or cannot describe it."""
     try:
-        relaxed = relax_at_level(molecule, level, fmax=FMAX, **level_settings(level))
+        relaxed = relax_at_level(molecule, level, fmax=FMAX, **peer_settings(level))
     except ValueError:
         return None
     return relaxed.positions if relaxed.converged else None

@@ -111,7 +111,7 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names may be what cannot be printed
     try:
-        app()
+        app(prog_name="diffrelax")
     except Exception as error:
         from pydantic import ValidationError  # slow to import
 

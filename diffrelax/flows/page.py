@@ -109,8 +109,9 @@ def _made(
     documents = (found["relax"] for found in stages.values() if "relax" in found)
     model = next((d.provenance for d in documents if d.provenance.model), summary.provenance)
     settings = config.model_dump(mode="json", exclude={"inputs", "store"}, exclude_defaults=True)
+    program = Path(sys.argv[0]).name.replace("__main__.py", "diffrelax")
     return {
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join([program, *sys.argv[1:]]),
         "settings": settings,
         "results": without_password(config.store),
         "model": model.model,

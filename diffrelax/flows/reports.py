@@ -12,6 +12,7 @@ from diffrelax.files.writing import WRITERS, check_output, would_be_lost, write_
 from diffrelax.flows.summary import Summary
 from diffrelax.results.documents import ResultDocument
 from diffrelax.results.rows import ResultRow, csv_text, text_table
+from diffrelax.results.tables import counted
 
 TABLES = (".csv", ".parquet")
 LISTED = (
@@ -23,8 +24,9 @@ SUMMARISED = ("name", "stage", "state", "energy", "fmax", "gradient_calls", "sec
 
 def summary_table(summary: Summary) -> str:
     """Lay the account of a flow out for people: a line for each input, then the counts."""
-    counts = ", ".join(f"{n} {state}" for state, n in summary.counts.items())
-    return f"{text_table(summary.rows, SUMMARISED)}\n{len(summary.rows)} inputs: {counts}"
+    states = ", ".join(f"{n} {state}" for state, n in summary.counts.items())
+    inputs = counted(len(summary.rows), "input")
+    return f"{text_table(summary.rows, SUMMARISED)}\n{inputs}: {states}"
 
 
 def check_export(path: Path, *, overwrite: bool = False) -> None:

@@ -36,7 +36,7 @@ def test_what_went_wrong_is_told_by_the_status(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(cli, "app", fail)
+    monkeypatch.setattr(cli, "app", lambda **_: fail())
     monkeypatch.setattr(cli, "_keep_freed_memory", lambda: None)
     with pytest.raises(SystemExit) as end:
         cli.main()

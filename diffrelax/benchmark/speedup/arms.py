@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain, count
-from typing import Any, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 from diffrelax.cache import work_key
 from diffrelax.choices import Optimizer
@@ -188,10 +187,3 @@ def check_arms(arms: Iterable[SpeedupArm], known: Iterable[str] = ()) -> None:
             raise ValueError(f"unknown start {arm.start!r}: choose one of {', '.join(starts)}")
         if arm.start in CHEAP_LEVELS:
             check_installed(arm.start)
-
-
-def level_settings(level: str) -> dict[str, Any]:
-    """Return how a peer is relaxed at its level: GFN2-xTB by its own program, where installed."""
-    if level != "gfn2-xtb":
-        return {}
-    return {"program": "xtb" if shutil.which("xtb") else "tblite"}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diffrelax.atomic import replacing
-from diffrelax.benchmark.speedup.arms import SpeedupArm, level_settings
+from diffrelax.benchmark.speedup.arms import SpeedupArm
 from diffrelax.benchmark.speedup.figure import draw_speedup
 from diffrelax.benchmark.speedup.page import speedup_page
 from diffrelax.benchmark.speedup.rows import OutcomeRow
@@ -25,6 +25,7 @@ from diffrelax.benchmark.speedup.statistics import (
     start_qualities,
 )
 from diffrelax.dft import DFTSettings
+from diffrelax.levels import peer_settings
 from diffrelax.models.release import Model
 from diffrelax.results.page import Row, Table
 from diffrelax.results.provenance import Provenance
@@ -105,7 +106,7 @@ def write_report(
         "watts": watts,
         "git_commit": here.git_commit,
         "uncommitted": here.uncommitted,
-        "gfn2-xtb": level_settings("gfn2-xtb")["program"],
+        "gfn2-xtb": peer_settings("gfn2-xtb")["program"],
         "packages": {package: version(package) for package in PACKAGES},
     }
     files = {

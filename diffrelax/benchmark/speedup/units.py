@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from diffrelax.benchmark.hardware import describe_dft_hardware, name_processor
-from diffrelax.benchmark.speedup.arms import Subject, level_settings
+from diffrelax.benchmark.speedup.arms import Subject
 from diffrelax.cache import WorkFolder, work_key
 from diffrelax.clock import NO_TIME, Time
 from diffrelax.dft import DFTSettings
 from diffrelax.dft.optimization import Callback, relax_with, unit_checkpoint
 from diffrelax.errors import reason_of
 from diffrelax.extras import NotInstalledError
-from diffrelax.levels import CHEAP_LEVELS, relax_at_level
+from diffrelax.levels import CHEAP_LEVELS, peer_settings, relax_at_level
 from diffrelax.levels.blas import pyscf_threads
 from diffrelax.models.release import Model, load_model
 from diffrelax.molecule import Molecule
@@ -201,7 +201,7 @@ class Units:
         diffusion = start == "diffusion"
         if not diffusion and start not in CHEAP_LEVELS:
             return Start(None, NO_TIME, f"no geometry is known as {start}")
-        settings = {} if diffusion else level_settings(start)
+        settings = {} if diffusion else peer_settings(start)
         model = _model(self._model) if diffusion else None
         level = model.nearest_level(self._theory).level if model and self._theory else None
         if model and level not in (None, model.config.level):

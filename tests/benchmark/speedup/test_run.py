@@ -15,7 +15,6 @@ from diffrelax.benchmark.speedup.arms import (
     Subject,
     check_arms,
     distinct,
-    level_settings,
     subjects_of,
 )
 from diffrelax.benchmark.speedup.report import write_report
@@ -32,7 +31,7 @@ from diffrelax.clock import Time
 from diffrelax.dft import DFTSettings
 from diffrelax.dft.recorder import Recorder
 from diffrelax.files.reading import Rejected, read_molecules
-from diffrelax.levels import relax_at_level
+from diffrelax.levels import peer_settings, relax_at_level
 from diffrelax.molecule import Molecule
 from diffrelax.results.documents import FailureDocument, MinimisationDocument
 from diffrelax.results.molecules import MoleculeDocument
@@ -395,7 +394,7 @@ def test_missing_levels_are_named_before_the_work(monkeypatch) -> None:
     monkeypatch.setattr("shutil.which", lambda program: None)
     with pytest.raises(ValueError, match="needs the program xtb"):
         check_arms([SpeedupArm("gfn-ff", "bfgs")])
-    assert level_settings("gfn2-xtb") == {"program": "tblite"}
+    assert peer_settings("gfn2-xtb") == {"program": "tblite"}
     monkeypatch.setattr("diffrelax.extras.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r'pip install "diffrelax\[aimnet2\]"'):
         check_arms([SpeedupArm("mmff94", "bfgs+aimnet2-hessian")])
