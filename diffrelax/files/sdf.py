@@ -64,18 +64,20 @@ def parse(record: str, name: str, seed: int, max_atoms: int | None = None) -> Mo
         max_atoms=max_atoms,
     )
     if molecule.is_embedded:
-        _check_stereo(record, molecule)
+        _check_stereo(record, mol)
     return molecule
 
 
-def _check_stereo(record: str, molecule: Molecule) -> None:
-    """Raise ValueError if a molecule lost a configuration of the record that it was embedded from.
+def _check_stereo(record: str, mol: Chem.Mol) -> None:
+    """Raise ValueError if RDKit has lost a configuration of the record that it has read.
 
-    RDKit overlooks those of allenes, of some spiro atoms and of some double bonds at rings.
+    It overlooks those of allenes, of some spiro atoms and of some double bonds at rings.
     """
+    read = Chem.Mol(mol)
+    read.RemoveAllConformers()  # in which InChI would find the configuration again
     with rdBase.BlockLogs():
-        block = Chem.MolToMolBlock(molecule.to_rdkit())
-        asked, found = (told_stereo(Chem.MolBlockToInchi(one)) for one in (record, block))
+        inchis = Chem.MolBlockToInchi(record), Chem.MolToInchi(read)
+    asked, found = map(told_stereo, inchis)
     if lost := asked.items() - found.items():
         named = ", ".join(sorted(f"{atoms}{sign}" for (_, _, atoms), sign in lost))
         raise ValueError(

@@ -18,8 +18,8 @@ Program: TypeAlias = Literal["orca", "gaussian", "nwchem", "qchem", "psi4", "xtb
 COMMANDS = {"orca": "orca", "gaussian": "g16", "nwchem": "nwchem", "qchem": "qchem", "xtb": "xtb"}
 WITH_SOLVENTS = ("orca", "gaussian", "nwchem", "xtb")
 OURS = re.compile(  # what is set for each molecule, and by the relaxation: TightOpt, OptTS too
-    r"(?<![\w-])(charge|mult|multiplicity|nopen|jobtype|force|[\w-]*opt(?:ts|h)?|engrad|task)"
-    r"(?![\w-])",
+    r"(?<![\w-])(charge|mult|multiplicity|nopen|jobtype|force|engrad|task"
+    r"|(?:verytight|tight|normal|loose|crude|[cz]|l-|gdiis-)?opt(?:ts|h)?)(?![\w-])",
     re.IGNORECASE,
 )
 OPTIONS_OF_XTB = re.compile(  # the same, as options of xtb, which takes them with one dash too

@@ -76,13 +76,13 @@ def embed(
             f"{mol.GetNumHeavyAtoms()} heavy atoms are too many to embed (at most "
             f"{MAX_HEAVY_ATOMS}): give coordinates"
         )
-    twists: dict[Torsion, float] = {}
-    if mol.GetNumConformers() and mol.GetConformer().Is3D():
-        assign_stereo(mol)
-        twists = _senses(Chem.AddHs(mol, addCoords=True))
-    asked = Chem.AddHs(mol)
+    asked = Chem.AddHs(mol, addCoords=mol.GetNumConformers() > 0)
     if max_atoms is not None and (n := asked.GetNumAtoms()) > max_atoms:
         raise ValueError(f"{n} atoms: not embedded, as at most {max_atoms} are used here")
+    twists: dict[Torsion, float] = {}
+    if asked.GetNumConformers() and asked.GetConformer().Is3D():
+        assign_stereo(asked)
+        twists = _senses(asked)
     asked.RemoveAllConformers()
     clear_nominal(asked)
     smiles = Chem.MolToSmiles(Chem.RemoveHs(asked))

@@ -38,9 +38,8 @@ def identity_change(before: Molecule, positions: np.ndarray) -> str:
     makes a stereoisomer is compared, so the inversion of an amine is no change, unless its nitrogen
     carries no hydrogen and is held by a three-membered ring or a bridgehead; phosphines and arsines
     do not invert. Allenes and longer cumulenes are compared, whose ends may not leave their angle
-    either, and double bonds in small rings; biaryls are not, nor are spiro rings of which only the
-    mirror image is another isomer. Where the bonds of ``before`` are unknown, close pairs count as
-    bonds and stereochemistry is not compared.
+    either, and double bonds in small rings; biaryls are not. Where the bonds of ``before`` are
+    unknown, close pairs count as bonds and stereochemistry is not compared.
 
     Parameters
     ----------

@@ -9,12 +9,19 @@ from __future__ import annotations
 from rdkit import Chem, rdBase
 from rdkit.Chem.MolStandardize import rdMolStandardize
 
-IMIDIC_ACID = Chem.MolFromSmarts("[OX2H1,SX2H1]-[CX3]=[NX2]")  # which nobody means
+UNMEANT = [  # imidic acids and lactims; imines of aromatic amines
+    Chem.MolFromSmarts(smarts) for smarts in ("[OX2H1,SX2H1]-[#6X3]=,:[#7X2]", "[#7X2;!R]=c")
+]
+BASIC = Chem.MolFromSmarts(  # nitrogen that may have gained a proton as well
+    "[#7+0;!H0,X2,X3;!$([#7]#*);!$([nH]);!$([nX3]);!$(N-[#6]=[#8,#16]);!$(NS(=O)=O)]"
+)
 NAMED_TAUTOMERS = 3
 
 
 def read_inchi(inchi: str) -> Chem.Mol:
-    """Read an InChI; where it leaves a choice, amides are taken and not imidic acids.
+    """Read an InChI; where it leaves a choice, amides and amines are taken.
+
+    Not meant are imidic acids, lactims and imines of aromatic rings. Isotopes are not kept.
 
     Raises
     ------
@@ -39,7 +46,9 @@ def read_inchi(inchi: str) -> Chem.Mol:
             )
         if "(H" not in inchi:
             return mol
-        tautomers = _tautomers(mol, inchi)
+        for atom in mol.GetAtoms():
+            atom.SetIsotope(0)
+        tautomers = _tautomers(Chem.RemoveHs(mol))
     if len(tautomers) == 1:
         return next(iter(tautomers.values()))
     named = " or ".join(list(tautomers)[:NAMED_TAUTOMERS])
@@ -50,26 +59,29 @@ def read_inchi(inchi: str) -> Chem.Mol:
 
 
 def _has_choice(ion: Chem.Mol) -> bool:
-    """Tell whether another atom could be the ion: a nitrogen, or one that has a hydrogen."""
-    hetero = [atom for atom in ion.GetAtoms() if atom.GetAtomicNum() not in (1, 6)]
+    """Tell whether another atom could be the ion: a basic nitrogen, or one with a hydrogen."""
     if Chem.GetFormalCharge(ion) > 0:
-        return sum(atom.GetAtomicNum() == 7 for atom in hetero) > 1
-    return any(atom.GetTotalNumHs() for atom in hetero if atom.GetFormalCharge() == 0)
+        return ion.HasSubstructMatch(BASIC)
+    neutral = (atom for atom in ion.GetAtoms() if atom.GetFormalCharge() == 0)
+    return any(a.GetTotalNumHs() for a in neutral if a.GetAtomicNum() not in (1, 6))
 
 
-def _tautomers(mol: Chem.Mol, inchi: str) -> dict[str, Chem.Mol]:
-    """Return the tautomers that an InChI names, by their SMILES; none if they are too many."""
+def _tautomers(mol: Chem.Mol) -> dict[str, Chem.Mol]:
+    """Return the tautomers that have the InChI of one, by their SMILES; none if too many."""
     enumerator = rdMolStandardize.TautomerEnumerator()
     enumerator.SetRemoveSp3Stereo(False)
     enumerator.SetRemoveBondStereo(False)
     found = enumerator.Enumerate(mol)
     if found.status != rdMolStandardize.TautomerEnumeratorStatus.Completed:
         return {}
-    named = {
-        Chem.MolToSmiles(one): one
-        for one in found
-        if not one.HasSubstructMatch(IMIDIC_ACID) and Chem.MolToInchi(one) == inchi
+    inchi = Chem.MolToInchi(mol)
+    all_named = {Chem.MolToSmiles(one): one for one in found if Chem.MolToInchi(one) == inchi}
+    meant = {
+        smiles: one
+        for smiles, one in all_named.items()
+        if not any(map(one.HasSubstructMatch, UNMEANT))
     }
+    named = meant or all_named
     scores = {smiles: enumerator.ScoreTautomer(one) for smiles, one in named.items()}
     return {smiles: named[smiles] for smiles in sorted(named, key=lambda s: (-scores[s], s))}
 

@@ -390,11 +390,16 @@ def _check_label(label: str, molecule: Molecule) -> None:
         asked = read_smiles(label) if label else None
         if asked is None:
             return
+        for atom in asked.GetAtoms():
+            atom.SetIsotope(0)
+            atom.SetAtomMapNum(0)
         asked = Chem.AddHs(asked)
         clear_nominal(asked)
         fits = isomeric_smiles(asked) == molecule.smiles
         if not fits:  # it may leave some of the stereochemistry open
-            asked, known = (Chem.RemoveHs(mol) for mol in (asked, molecule.to_rdkit()))
+            hydrogens = Chem.RemoveHsParameters()
+            hydrogens.removeDefiningBondStereo = True  # type: ignore[assignment]
+            asked, known = (Chem.RemoveHs(mol, hydrogens) for mol in (asked, molecule.to_rdkit()))
             fits = constitution(asked) == constitution(known) and known.HasSubstructMatch(
                 asked, useChirality=True
             )

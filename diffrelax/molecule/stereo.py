@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
 from rdkit import Chem
+from rdkit.Chem import rdCIPLabeler
 
 from diffrelax.molecule.perception import skeleton
 
@@ -16,6 +18,7 @@ UNSPECIFIED = Chem.ChiralType.CHI_UNSPECIFIED
 PYRAMIDAL = (7, 15, 33)  # N, P, As
 FLAT_PYRAMID = 0.1  # volume that three unit vectors along the bonds span; 0.7 in an aziridine
 CHALCOGENS = (16, 34, 52)
+LABELLING = 100_000  # iterations in the search for R and S
 SMALL_RING = 8  # RDKit overlooks the E/Z of double bonds in smaller rings
 
 
@@ -95,10 +98,10 @@ def _clear_at_sulfur(mol: Chem.Mol) -> None:
 
 
 def keep_spiro_tags(mol: Chem.Mol, tags: Sequence[Chem.ChiralType]) -> None:
-    """Give spiro atoms the tags of diastereomers that RDKit drops, in place.
+    """Give spiro atoms the tags that RDKit drops and that have an R or S, in place.
 
-    It drops them where the branches of a ring are alike but for their configuration, as in
-    2,8-dimethyl-1,7-dioxaspiro[5.5]undecane.
+    It drops them where the branches of both rings are alike but for their configuration, as in
+    2,8-dimethyl-1,7-dioxaspiro[5.5]undecane, or altogether, as in 1,7-dioxaspiro[5.5]undecane.
 
     Parameters
     ----------
@@ -119,9 +122,11 @@ def keep_spiro_tags(mol: Chem.Mol, tags: Sequence[Chem.ChiralType]) -> None:
     trial = Chem.Mol(mol)
     for i in dropped:
         trial.GetAtomWithIdx(i).SetChiralTag(tags[i])
-    for found in Chem.FindPotentialStereo(trial, cleanIt=True):
-        if found.type == Chem.StereoType.Atom_Tetrahedral and found.centeredOn in dropped:
-            mol.GetAtomWithIdx(found.centeredOn).SetChiralTag(tags[found.centeredOn])
+    with suppress(RuntimeError):  # more iterations than allowed
+        rdCIPLabeler.AssignCIPLabels(trial, maxRecursiveIterations=LABELLING)
+    for i in dropped:
+        if trial.GetAtomWithIdx(i).HasProp("_CIPCode"):
+            mol.GetAtomWithIdx(i).SetChiralTag(tags[i])
 
 
 def read_smiles(smiles: str) -> Chem.Mol | None:
@@ -140,6 +145,7 @@ def read_smiles(smiles: str) -> Chem.Mol | None:
 def isomeric_smiles(mol: Chem.Mol) -> str:
     """Return the canonical SMILES of a molecule with all hydrogens and its stereochemistry."""
     bare = Chem.RemoveHs(mol, sanitize=False)
+    bare.UpdatePropertyCache(strict=False)
     Chem.GetSymmSSSR(bare)  # without rings, tags of nitrogen would be dropped
     tags = _tags(bare)
     Chem.AssignStereochemistry(bare, cleanIt=True, force=True)

@@ -237,27 +237,30 @@ M  END
 """
 
 
-def test_a_drawing_keeps_its_configuration_or_is_rejected(tmp_path):
-    def drawing(smiles):
-        mol = Chem.MolFromSmiles(smiles)
-        Compute2DCoords(mol)
-        Chem.WedgeMolBonds(mol, mol.GetConformer())
-        return Chem.MolToMolBlock(mol)
+def drawing(smiles):
+    mol = Chem.MolFromSmiles(smiles)
+    Compute2DCoords(mol)
+    Chem.WedgeMolBonds(mol, mol.GetConformer())
+    return Chem.MolToMolBlock(mol)
 
+
+def test_a_drawing_keeps_its_configuration_or_is_rejected(tmp_path):
     alanine, half_known = "C[C@H](N)C(=O)O", "C[C@@H]1CCCC2(O1)CCC[C@@H](C)O2"
     allenes = [ALLENE.format(wedge) for wedge in (1, 6)]
     blocks = [drawing(alanine), drawing(half_known), *allenes]
     (tmp_path / "a.sdf").write_text("".join(f"{block}$$$$\n" for block in blocks))
     kept, chosen, *axial = read_molecules(tmp_path / "a.sdf")
     assert kept.smiles == alanine and "@" in chosen.smiles
-    (lost,) = (one for one in axial if isinstance(one, Rejected))
-    assert lost.reason.startswith("the stereochemistry 5") and "embedded" in lost.reason
-    ((found, asked),) = (
-        (Chem.MolToMolBlock(one.to_rdkit()), block)
-        for one, block in zip(axial, allenes, strict=True)
-        if isinstance(one, Molecule)
-    )
-    assert Chem.MolBlockToInchi(found) == Chem.MolBlockToInchi(asked)
+    for lost in axial:
+        assert lost.reason.startswith("the stereochemistry 5") and "embedded" in lost.reason
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_drawing_may_leave_centres_open(tmp_path, seed):
+    asked = "C[C@@H](O)C(=O)C(C)O"
+    (tmp_path / "a.sdf").write_text(drawing(asked) + "$$$$\n")
+    (read,) = read_molecules(tmp_path / "a.sdf", seed=seed)
+    assert read.to_rdkit().HasSubstructMatch(Chem.MolFromSmiles(asked), useChirality=True)
 
 
 def test_properties_are_told_apart_from_geometry(tmp_path):

@@ -67,6 +67,11 @@ def test_a_wrong_profile_is_told_of(tmp_path: Path, change: dict[str, Any], told
         read_profile(path)
 
 
+def test_keywords_that_only_look_like_an_optimisation_are_taken() -> None:
+    lines = ('%moinp "guess_opt.gbw"', "! TightSCF")
+    assert Profile(program="orca", method="optpbe", keywords=lines).keywords == lines
+
+
 @pytest.mark.parametrize(
     "line",
     ["--opt tight", "--acc 0.1 -o", "-opt", "-c 1", "--chrg 1", "-u 2", "--uhf 2", "--gfn 1",

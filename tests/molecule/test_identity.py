@@ -67,6 +67,18 @@ def test_spiro_atoms_keep_their_configuration(smiles):
     )
 
 
+@pytest.mark.parametrize(
+    "smiles", [SPIROKETAL, "C1CCO[C@]2(C1)CCCCO2", "C[C@H]1C[C@]2(CC[C@@H](O)C2)C[C@@H]1C"]
+)
+def test_names_of_spiro_rings_do_not_depend_on_the_order_of_atoms(smiles):
+    molecule = Molecule.from_smiles(smiles)
+    for seed in range(8):
+        order = np.random.default_rng(seed).permutation(molecule.n_atoms)
+        atoms = ase.Atoms(molecule.numbers[order], molecule.positions[order])
+        assert Molecule.from_atoms(atoms).smiles == molecule.smiles
+    assert has_enantiomer(molecule)
+
+
 def test_spiro_atoms_make_diastereomers():
     both = SPIROKETAL, SPIROKETAL.replace("[C@]2", "[C@@]2")
     one, other = (Molecule.from_smiles(smiles) for smiles in both)

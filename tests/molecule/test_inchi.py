@@ -22,8 +22,14 @@ def inchi(smiles: str) -> str:
         "NC(=O)N/N=C/c1ccccc1",
         "OC1=CCCC1",
         "COP(=O)([O-])OC",
+        "O=c1cccc[nH]1",
+        "Nc1ccccn1",
+        "OC[C@H]1O[C@H](C[C@@H]1O)n1ccc(=O)[nH]c1=O",
+        "Nc1ncnc2c1ncn2[C@@H]1O[C@H](CO)[C@@H](O)[C@H]1O",
         "CC(=O)[O-]",
         "C[NH3+]",
+        "[NH3+]Cc1ccc([N+](=O)[O-])cc1",
+        "N#CC[NH3+]",
         "[OH-]",
         "C[n+]1ccccc1",
     ],
@@ -35,7 +41,7 @@ def test_what_an_inchi_names_alone_comes_back(smiles: str) -> None:
 @pytest.mark.parametrize(
     ("smiles", "named"),
     [
-        ("O=c1cccc[nH]1", "O=c1cccc[nH]1 or Oc1ccccn1"),
+        ("Oc1ccncc1", "O=c1cc[nH]cc1 or Oc1ccncc1"),
         ("Cc1c[nH]cn1", "Cc1c[nH]cn1 or Cc1cnc[nH]1"),
         ("CN=C(N)N", "CN=C(N)N or CNC(=N)N"),
     ],
@@ -46,10 +52,15 @@ def test_of_several_tautomers_none_is_taken(smiles: str, named: str) -> None:
     assert str(error.value).endswith(f"give a SMILES, such as {named}")
 
 
-@pytest.mark.parametrize("smiles", ["CN1CC[NH2+]CC1C(N)=O", "OC(=O)CC(=O)[O-]"])
+@pytest.mark.parametrize("smiles", ["CN1CC[NH2+]CC1C(N)=O", "NCC[NH3+]", "OC(=O)CC(=O)[O-]"])
 def test_of_several_ions_none_is_taken(smiles: str) -> None:
     with pytest.raises(ValueError, match="which atom has gained or lost a proton"):
         read_inchi(inchi(smiles))
+
+
+def test_isotopes_are_not_kept() -> None:
+    acid = read_inchi(inchi("[2H]C([2H])([2H])C(=O)O"))
+    assert Chem.MolToSmiles(acid) == "CC(=O)O"
 
 
 def test_mirror_images_have_opposite_centres_and_the_same_double_bonds() -> None:

@@ -248,6 +248,27 @@ def test_a_smiles_of_another_molecule_is_told(smiles, label):
         Molecule.from_atoms(atoms)
 
 
+@pytest.mark.parametrize(
+    "label",
+    ["CC(=N)N", "CN=N", "[CH3:1][C@H:2]([OH:3])[CH2:4][CH3:5]", "[13CH3][C@H](O)CC", "[2H]OC",
+     "C[C@H]1CO[C@]2(O1)OC[C@H](C)O2"],
+)  # fmt: skip
+def test_a_smiles_of_the_same_molecule_is_taken(label):
+    molecule = Molecule.from_smiles(label)
+    assert Molecule.from_atoms(Molecule.from_smiles(label).to_atoms()).smiles == molecule.smiles
+    atoms = stripped(molecule)
+    atoms.info["smiles"] = label
+    assert Molecule.from_atoms(atoms).smiles == molecule.smiles
+
+
+@pytest.mark.parametrize("smiles", ["C=C[C@H](C)CC", "O=C[C@H](O)CO", "C[P@](=O)(O)F"])
+def test_a_geometry_without_its_hydrogens_keeps_its_configuration(smiles):
+    molecule = Molecule.from_smiles(smiles)
+    for seed in range(4):
+        heavy = Chem.RemoveHs(molecule.to_rdkit())
+        assert Molecule.from_rdkit(heavy, seed=seed).smiles == molecule.smiles
+
+
 def test_molecule_whose_bonds_are_not_perceived_is_kept():
     molecule = Molecule.from_smiles("C[Hg]C")
     seen = Molecule.from_atoms(stripped(molecule))
