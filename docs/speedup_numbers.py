@@ -160,5 +160,5 @@ def _above(rows: Iterable[Row]) -> Estimate:
 
 def stopping_table(page: Path) -> str:
     """Return how many times the model's calls other starts take, by where a relaxation stops."""
-    _, pairs = read_tables(page, "## Until all rules are met")
+    _, pairs, *_ = read_tables(page, "## Until all rules are met")
     return markdown_table(list(pairs[0]), [list(row.values()) for row in pairs])
