@@ -86,7 +86,9 @@ def clear_nominal(mol: Chem.Mol) -> None:
         for atom in nominal:
             atom.SetChiralTag(UNSPECIFIED)
         if nominal:
+            tags = _tags(mol)
             Chem.AssignStereochemistry(mol, cleanIt=True, force=True)
+            keep_spiro_tags(mol, tags)
     _clear_at_sulfur(mol)
 
 

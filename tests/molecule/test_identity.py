@@ -1,6 +1,7 @@
 import ase
 import numpy as np
 import pytest
+from rdkit import Chem
 from rdkit.Chem import rdMolTransforms
 from scipy.spatial.transform import Rotation
 
@@ -10,6 +11,7 @@ from diffrelax.molecule.comparison import same_minimum
 from diffrelax.molecule.embedding import force_field
 from diffrelax.molecule.identity import has_enantiomer, identity_change, mirror_image
 from diffrelax.molecule.reembedding import embed_again
+from diffrelax.molecule.stereo import UNSPECIFIED, clear_nominal, read_smiles
 
 
 def rotation(seed: int) -> np.ndarray:
@@ -77,6 +79,16 @@ def test_names_of_spiro_rings_do_not_depend_on_the_order_of_atoms(smiles):
         atoms = ase.Atoms(molecule.numbers[order], molecule.positions[order])
         assert Molecule.from_atoms(atoms).smiles == molecule.smiles
     assert has_enantiomer(molecule)
+
+
+def test_spiro_atoms_keep_their_configuration_beside_what_makes_no_stereocentre():
+    phosphate = "CO[P@](=O)([O-])OC"
+    smiles = f"{phosphate}[C@@H]1CCC[C@]2(O1)CCC[C@@H](CO[P@](=O)([O-])OC)O2"
+    mol = Chem.AddHs(read_smiles(smiles))
+    clear_nominal(mol)
+    tagged = {a.GetSymbol() for a in mol.GetAtoms() if a.GetChiralTag() != UNSPECIFIED}
+    spiro = mol.GetAtomWithIdx(mol.GetSubstructMatch(Chem.MolFromSmarts("[x4]"))[0])
+    assert tagged == {"C"} and spiro.GetChiralTag() != UNSPECIFIED
 
 
 def test_spiro_atoms_make_diastereomers():
