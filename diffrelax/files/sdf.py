@@ -13,7 +13,7 @@ from rdkit import Chem, rdBase
 
 from diffrelax.files.values import one_line, plain_number, plain_values
 from diffrelax.molecule import Molecule
-from diffrelax.molecule.inchi import told_stereo
+from diffrelax.molecule.inchi import lost_stereo
 
 END = "$$$$"
 PROPERTY = re.compile(r"^>[^\n<]*<([^\n>]+)>[^\n]*\n(.*?)(?=^\s*$|\Z)", re.MULTILINE | re.DOTALL)
@@ -76,12 +76,10 @@ def _check_stereo(record: str, mol: Chem.Mol) -> None:
     read = Chem.Mol(mol)
     read.RemoveAllConformers()  # in which InChI would find the configuration again
     with rdBase.BlockLogs():
-        inchis = Chem.MolBlockToInchi(record), Chem.MolToInchi(read)
-    asked, found = map(told_stereo, inchis)
-    if lost := asked.items() - found.items():
-        named = ", ".join(sorted(f"{atoms}{sign}" for (_, _, atoms), sign in lost))
+        lost = lost_stereo(Chem.MolBlockToInchi(record), Chem.MolToInchi(read))
+    if lost:
         raise ValueError(
-            f"the stereochemistry {named} of its InChI cannot be embedded: give coordinates"
+            f"the stereochemistry {lost} of its InChI cannot be embedded: give coordinates"
         )
 
 

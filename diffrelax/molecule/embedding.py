@@ -83,8 +83,9 @@ def embed(
     if asked.GetNumConformers() and asked.GetConformer().Is3D():
         assign_stereo(asked)
         twists = _senses(asked)
+    else:
+        clear_nominal(asked)
     asked.RemoveAllConformers()
-    clear_nominal(asked)
     smiles = Chem.MolToSmiles(Chem.RemoveHs(asked))
     end = time.thread_time() + EMBEDDING_SECONDS
     for trial, parameters in _embedding_trials(asked, seed, method):

@@ -33,11 +33,9 @@ def read_inchi(inchi: str) -> Chem.Mol:
         mol = Chem.MolFromInchi(inchi)
         if mol is None:
             raise ValueError(f"{inchi!r} is not an InChI: check it")
-        lost = told_stereo(inchi).items() - told_stereo(Chem.MolToInchi(mol)).items()
-        if lost:
-            named = ", ".join(sorted(f"{atoms}{sign}" for (_, _, atoms), sign in lost))
+        if lost := lost_stereo(inchi, Chem.MolToInchi(mol)):
             raise ValueError(
-                f"RDKit does not read the stereochemistry {named} of this InChI: give a SMILES, or "
+                f"RDKit does not read the stereochemistry {lost} of this InChI: give a SMILES, or "
                 "coordinates"
             )
         if "/p" in inchi and _has_choice(mol):
@@ -84,6 +82,12 @@ def _tautomers(mol: Chem.Mol) -> dict[str, Chem.Mol]:
     named = meant or all_named
     scores = {smiles: enumerator.ScoreTautomer(one) for smiles, one in named.items()}
     return {smiles: named[smiles] for smiles in sorted(named, key=lambda s: (-scores[s], s))}
+
+
+def lost_stereo(asked: str, found: str) -> str:
+    """Name the configurations that one InChI tells and another of the same molecule does not."""
+    lost = told_stereo(asked).items() - told_stereo(found).items()
+    return ", ".join(sorted(f"{atoms}{sign}" for (_, _, atoms), sign in lost))
 
 
 def told_stereo(inchi: str) -> dict[tuple[str, int, str], str]:

@@ -101,7 +101,10 @@ def perceive_bonds(
                 return _by_lengths(copied, constitution(template))
     mol = skeleton(numbers, near_pairs(numbers, positions), positions)
     onium = _phosphonium(mol)
-    for cations in [onium] if 0 < len(onium) <= charge else [[], onium] if onium else [[]]:
+    ways = [[], onium] if onium else [[]]
+    if 0 < len(onium) <= charge:
+        ways = [onium]
+    for cations in ways:
         found = _bonds_in_some_order(mol, charge, multiplicity, cations)
         if found is not None:
             return _by_lengths(found)
