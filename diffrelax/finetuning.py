@@ -34,7 +34,7 @@ from diffrelax.training.config import ModelConfig, TrainingConfig
 from diffrelax.training.geometries import GeometrySet
 from diffrelax.training.loop import check_folder
 
-VALIDATION_SHARE = 0.1
+HELD_BACK = 10  # one constitution in so many is validated on
 FEWEST = 10  # constitutions; with fewer there is nothing to validate on
 ENVIRONMENTS = "environments.txt"
 
@@ -80,14 +80,11 @@ def begin_finetuning(
     steps: int,
     only_level: bool = False,
 ) -> tuple[ModelConfig, Minima]:
-    """Write the ``config.yaml`` of a fine-tuning run, and beside it what it learns from.
-
-    That is a copy of its minima, and ``environments.txt``: the environments of atoms that the model
-    knows and those that it is about to learn, if it learns all weights: the row of a level teaches
-    it no molecules.
+    """Write the ``config.yaml`` of a fine-tuning run, and beside it a copy of its minima.
 
     The shape of the network, its noise levels and its schedule are the model's. The learning rate
-    starts at a quarter of the one that it was trained with and falls to zero.
+    starts at a quarter of the one that it was trained with, batches have half as many molecules; of
+    a model that was fine-tuned itself, both stay as they are. The learning rate falls to zero.
 
     Parameters
     ----------
@@ -136,16 +133,19 @@ def begin_finetuning(
     if only_level and not network.levels:
         raise ValueError(f"{model.name} is not told the level of theory: let it learn all weights")
     minima = load_minima(data, model.config, level)
-    training = model.config.training.model_copy(
-        update=_of_length(steps, model.config.training)
+    source = model.config.training
+    tuned = source.base is not None and source.cooldown >= source.steps
+    batch_size = source.batch_size if tuned else source.batch_size // 2
+    training = source.model_copy(
+        update=_of_length(steps)
         | {
             "data": data.name,
             "base": str(own.resolve()) if (own := own_weights(base)) else model.name,
             "learn": "level" if only_level else "all",
-            "batch_size": min(model.config.training.batch_size // 2, len(minima.train_set)),
+            "learning_rate": source.learning_rate if tuned else source.learning_rate / 4,
+            "batch_size": max(1, min(batch_size, len(minima.train_set))),
         }
     )
-    learned: Mapping[str, int] = {} if only_level else minima.environments
     config = model.config.model_copy(
         update={
             "name": folder.resolve().name,
@@ -153,26 +153,24 @@ def begin_finetuning(
             "network": network,
             "training": TrainingConfig.model_validate(training.model_dump()),
         }
-        | (_other_bounds(model.config, level) if only_level else _covered(model.config, minima))
     )
+    entries = _other_bounds(config) if only_level else covered(config, minima)
+    config = config.model_copy(update=entries)
     folder.mkdir(parents=True, exist_ok=True)
     if data.resolve() != kept.resolve():
         with replacing(kept) as part:
             shutil.copyfile(data, part)
-    known = Counter(model.environments or {}) + Counter(learned)
-    write_environments(known, folder / ENVIRONMENTS)
     with replacing(folder / "config.yaml") as part:
         part.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
     return config, minima
 
 
-def _of_length(steps: int, source: TrainingConfig) -> dict[str, Any]:
+def _of_length(steps: int) -> dict[str, Any]:
     """Return the entries of a run of this many steps, whose learning rate falls all the time."""
     return {
         "steps": steps,
         "warmup": max(1, steps // 20),
         "cooldown": steps,
-        "learning_rate": source.learning_rate / 4,
         "ema": 0.99,
         "log_every": max(1, steps // 64),
         "validate_every": max(1, steps // 8),
@@ -180,20 +178,39 @@ def _of_length(steps: int, source: TrainingConfig) -> dict[str, Any]:
     }
 
 
-def _other_bounds(config: ModelConfig, level: str) -> dict[str, Any]:
-    """Return the entries of a model that stays as it is at all levels of theory but one."""
-    return {"calibrations": {k: v for k, v in config.calibrations.items() if k != level}}
+def _other_bounds(config: ModelConfig) -> dict[str, Any]:
+    """Return the entries of a model that stays as it is at all levels of theory but its own."""
+    return {"calibrations": {k: v for k, v in config.calibrations.items() if k != config.level}}
 
 
-def _covered(config: ModelConfig, minima: Minima) -> dict[str, Any]:
-    """Return the entries of what a model covers that learns these minima with all weights."""
+def covered(config: ModelConfig, minima: Minima) -> dict[str, Any]:
+    """Return the entries of what a model covers that learns these minima with all weights.
+
+    Beside them, that is what its base covers, if it has one.
+    """
     seen = minima.domain
+    if config.training.base is None:
+        return seen
     return {
         "largest": max(config.largest, seen["largest"]),
         "most_heavy": max(config.most_heavy, seen["most_heavy"]),
         "bonds": tuple(sorted(minima.bonds.union(config.bonds))),
         "calibrations": {},
     }
+
+
+def write_known(
+    base: Model | None, minima: Mapping[str, int], training: TrainingConfig, folder: Path
+) -> None:
+    """Write beside a run that begins which environments of atoms it is about to know.
+
+    Those of its base and those of its minima, if it learns all weights: the row of a level teaches
+    it no molecules. Where both have one, the larger number counts, for molecules may be the same.
+    """
+    known = Counter(base.environments if base else None)
+    if training.learn == "all":
+        known |= Counter(minima)
+    write_environments(known, folder / ENVIRONMENTS)
 
 
 def prepare_base(model: Model, levels: tuple[str, ...]) -> tuple[Denoiser, dict[str, Nearest]]:
@@ -236,8 +253,9 @@ def _with_level(
 def load_minima(path: Path, config: ModelConfig, level: str | None = None) -> Minima:
     """Read minima and pair them with their relaxations at the levels of the model's starts.
 
-    A tenth of the constitutions, chosen by the sha256 of their SMILES, is kept for validation with
-    all its stereoisomers and conformers.
+    About a tenth of the constitutions is kept for validation with all stereoisomers and conformers:
+    those with the sha256 of their SMILES divisible by ten, and if there is none the one with the
+    least. So they stay the same where minima are added.
 
     Parameters
     ----------
@@ -272,14 +290,15 @@ def load_minima(path: Path, config: ModelConfig, level: str | None = None) -> Mi
                 continue
             molecules[i] = molecule
     kinds = [constitution(Chem.MolFromSmiles(one.smiles)) for one in pairs]
-    constitutions = sorted(set(kinds), key=lambda s: sha256(s.encode()).hexdigest())
-    if len(constitutions) < FEWEST:
+    hashes = {kind: int(sha256(kind.encode()).hexdigest(), 16) for kind in kinds}
+    if len(hashes) < FEWEST:
         reasons = "".join(f"; {one.name}: {one.reason}" for one in left_out[:3])
         raise ValueError(
-            f"{path} has minima of {len(constitutions)} molecules that the model can learn, "
+            f"{path} has minima of {len(hashes)} molecules that the model can learn, "
             f"and at least {FEWEST} are needed{reasons}"
         )
-    held = set(constitutions[: max(1, round(VALIDATION_SHARE * len(constitutions)))])
+    held = {kind for kind, number in hashes.items() if number % HELD_BACK == 0}
+    held = held or {min(hashes, key=lambda kind: hashes[kind])}
     geometries = pack(pairs, (level or config.level,))
     validation = np.array([kind in held for kind in kinds])
     train_set = geometries.select(np.flatnonzero(~validation))

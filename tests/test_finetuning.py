@@ -1,5 +1,6 @@
 import copy
 from dataclasses import replace
+from math import nan
 from pathlib import Path
 
 import ase
@@ -13,14 +14,15 @@ from source_tree import MODELS, OLDER
 
 from diffrelax import finetuning, load_model
 from diffrelax.cli import train as commands
-from diffrelax.finetuning import begin_finetuning, load_minima, prepare_base
+from diffrelax.finetuning import begin_finetuning, load_minima, prepare_base, write_known
 from diffrelax.geometry import geometry_errors
-from diffrelax.models.domain import outside_domain, unfamiliar
+from diffrelax.models.domain import caution, outside_domain, unfamiliar
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.environments import read_environments
 from diffrelax.network.config import NetworkConfig
 from diffrelax.relaxation import relax_molecules
 from diffrelax.training.config import ModelConfig, build_denoiser
+from diffrelax.training.learned import learned_after, learned_from
 from diffrelax.training.loop import train
 from diffrelax.training.step import start_state
 
@@ -135,8 +137,22 @@ def test_conformers_of_one_molecule_stay_on_one_side_of_the_split(model, tmp_pat
     minima = load_minima(tmp_path / "two.extxyz", model.config)
     train, validation = set(minima.train_set.smiles), set(minima.validation_set.smiles)
     assert len(minima.train_set) + len(minima.validation_set) == 2 * len(SMILES)
-    assert len(validation) == 2 and not train & validation
+    assert len(validation) == 3 and not train & validation
     assert not minima.left_out
+
+
+def test_what_is_validated_on_stays_the_same_where_minima_are_added(model, tmp_path):
+    def held(smiles):
+        write(tmp_path / "m.extxyz", [Molecule.from_smiles(s).to_atoms() for s in smiles])
+        return {
+            s.decode()
+            for s in load_minima(tmp_path / "m.extxyz", model.config).validation_set.smiles
+        }
+
+    assert held(SMILES) == {"CC#N", "CCN", "CC"}
+    assert held([*SMILES, "CC=C=C", "CCF", "COOC"]) == {"CC#N", "CCN", "CC", "C=C=CC", "COOC"}
+    one = held([s for s in SMILES if s not in held(SMILES)])
+    assert len(one) == 1
 
 
 def test_mirror_images_stay_on_one_side_of_the_split(model, tmp_path):
@@ -210,11 +226,13 @@ def test_only_the_new_level_is_learned_if_that_is_asked_for(several, shaken, str
     )
     assert ModelConfig.read(tmp_path / "t" / "config.yaml").training.learn == "level"
     assert (8, 8) in minima.bonds and config.bonds == several.config.bonds
-    assert read_environments(tmp_path / "t" / "environments.txt") == dict(several.environments)
+    write_known(several, minima.environments, config.training, tmp_path)
+    assert read_environments(tmp_path / "environments.txt") == dict(several.environments)
     begun, _ = prepare_base(replace(several, denoiser=shaken), config.network.levels)
     train(config, tmp_path / "t", minima.train_set, minima.validation_set, base=begun)
     tuned = load_model(tmp_path / "t")
     assert tuned.config.calibrations == {"r2SCAN-3c": bounds}
+    assert not any(one.stale for one in tuned.config.learned.values())
     before, after = shaken.state_dict(), tuned.denoiser.state_dict()
     row = "network.level_embedding.weight"
     assert all(torch.equal(after[name], before[name]) for name in before if name != row)
@@ -229,9 +247,86 @@ def test_all_weights_are_learned_otherwise(several, shaken, stretched, tmp_path)
     config, minima = begin_finetuning(several, "base", path, tmp_path / "t", level="third", steps=4)
     assert "learn" not in yaml.safe_load((tmp_path / "t" / "config.yaml").read_text())["training"]
     train(config, tmp_path / "t", minima.train_set, minima.validation_set, base=shaken)
-    before = shaken.state_dict()
-    after = load_model(tmp_path / "t").denoiser.state_dict()
+    before, tuned = shaken.state_dict(), load_model(tmp_path / "t")
+    after = tuned.denoiser.state_dict()
     assert sum(torch.equal(after[name], before[name]) for name in before) < len(before) / 2
+    stale = {level for level, one in tuned.config.learned.items() if one.stale}
+    assert stale == set(several.config.learned)
+    ethanol = Molecule.from_smiles("CCO")
+    assert caution(ethanol, tuned, "r2SCAN-3c", nan) == (
+        "all weights have learned other levels since r2SCAN-3c: worse than it was"
+    )
+    assert caution(ethanol, tuned, "third", nan) == ""
+
+
+def test_a_level_that_is_learned_again_is_no_longer_stale(several, geometries):
+    new = learned_from(geometries, "r2SCAN-3c")
+    gone = learned_after(several.config.learned, {}, all_weights=True)
+    again = learned_after(gone, new, all_weights=True)
+    assert [one.stale for one in again.values()] == [True, False]
+    kept = learned_after(several.config.learned, new, all_weights=False)
+    assert [one.stale for one in kept.values()] == [False, False]
+
+
+def test_fine_tuning_again_goes_on_as_before(model, stretched, tmp_path):
+    path, _ = stretched
+    commands.finetune(OLDER, path, tmp_path / "one", "none", 1, threads=1)
+    first = load_model(tmp_path / "one")
+    second, _ = begin_finetuning(first, "one", path, tmp_path / "two", level="none", steps=9)
+    assert first.config.training.learning_rate == model.config.training.learning_rate / 4
+    assert second.training.learning_rate == first.config.training.learning_rate
+    assert second.training.batch_size == first.config.training.batch_size > 1
+
+
+def test_what_a_failed_attempt_would_have_learned_is_not_known(stretched, tmp_path):
+    path, _ = stretched
+    (tmp_path / path.name).write_text(path.read_text())
+    entries = yaml.safe_load((MODELS / "relax-qm9-1" / "config.yaml").read_text())
+    entries["network"] |= {"channels": 8, "layers": 1}
+    entries["training"] |= {"data": path.name, "steps": 2, "batch_size": 99, "checkpoints": 0}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(entries))
+    with pytest.raises(ValueError, match=r"set training\.batch_size"):
+        commands.train(tmp_path / "config.yaml", threads=1)
+    write(tmp_path / path.name, Molecule.from_smiles("COC=O").to_atoms(), append=True)
+    entries["training"]["batch_size"] = 4
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(entries))
+    commands.train(tmp_path / "config.yaml", threads=1)
+    assert load_model(tmp_path).environments["CH -O =O"] == 1
+
+
+def test_a_run_in_its_own_folder_covers_what_fine_tuning_does(stretched, tmp_path, monkeypatch):
+    """Its base is found from there, and the row of a level alone teaches it no molecules."""
+    path, _ = stretched
+    data = tmp_path / "run" / "larger.extxyz"
+    data.parent.mkdir()
+    data.write_text(path.read_text())
+    write(data, [Molecule.from_smiles(s).to_atoms() for s in ("CCCCCCCCCCC", "COON")], append=True)
+    (tmp_path / "run" / "base.safetensors").write_bytes(Path(OLDER).read_bytes())
+    config, minima = begin_finetuning(
+        load_model(OLDER), OLDER, data, tmp_path / "tuned", level="none", steps=1
+    )
+    entries = config.model_dump(mode="json") | {"largest": 29, "most_heavy": 9, "bonds": []}
+    entries["training"]["base"] = "base.safetensors"
+    (data.parent / "config.yaml").write_text(yaml.safe_dump(entries))
+    monkeypatch.chdir(tmp_path)
+    commands.train(data.parent / "config.yaml", threads=1)
+    trained = load_model(data.parent).config
+    assert (trained.largest, trained.most_heavy) == (config.largest, config.most_heavy) == (35, 11)
+    assert set(trained.bonds) == minima.bonds
+
+
+def test_the_row_of_a_level_alone_needs_a_base_and_levels(several):
+    training = several.config.training.model_dump() | {"learn": "level"}
+    with pytest.raises(ValueError, match=r"training\.learn: level needs training\.base"):
+        ModelConfig(name="x", level="r2SCAN-3c", network=several.config.network, training=training)
+
+
+def test_fine_tuning_begins_in_one_process(stretched, tmp_path, monkeypatch):
+    path, _ = stretched
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    with pytest.raises(ValueError, match=r"torchrun … diffrelax train .*config\.yaml --resume"):
+        commands.finetune(OLDER, path, tmp_path / "t", "none", 1, threads=1)
+    assert not (tmp_path / "t").exists()
 
 
 def test_a_model_that_is_told_no_level_has_none_to_learn_alone(model, stretched, tmp_path):
@@ -275,7 +370,7 @@ def test_atoms_of_a_kind_that_was_learned_are_known_afterwards(model, stretched,
     assert not unfamiliar(allene, tuned)
     kind = "C =CH =CH2"
     assert tuned.environments[kind] >= 5 and kind not in model.environments
-    assert tuned.environments["CH3 -CH2"] > model.environments["CH3 -CH2"]
+    assert tuned.environments["CH3 -CH2"] == model.environments["CH3 -CH2"]
     assert read_environments(folder / "environments.txt") == tuned.environments
     commands.train(folder / "config.yaml", resume=True, threads=1)
     assert load_model(folder / "model.safetensors").environments == tuned.environments
@@ -313,8 +408,9 @@ def test_molecules_as_large_as_those_that_it_learns_are_covered_afterwards(
         return config.most_heavy, config.largest
 
     assert sizes() == (9, 29)
-    assert sizes("c1ccc2ccccc2c1", "c1ccc2cccc2cc1") == (10, 29)  # one of them is held back
-    assert sizes("CCCCCCCCCCC", "CC(C)CCCCCCCC", "CCC(C)CCCCCCC") == (11, 35)
+    assert sizes("CC(C)CCCCCCCC", "CCC(C)CCCCCCC") == (9, 29)  # both are held back
+    assert sizes("c1ccc2ccccc2c1", "CC(C)CCCCCCCC", "CCC(C)CCCCCCC") == (10, 29)
+    assert sizes("CCCCCCCCCCC", "CC(C)CCCCCCCC", "CCC(C)CCCCCCC", "CF") == (11, 35)
 
 
 def test_bad_fine_tuning_says_what_to_do(model, stretched, tmp_path):

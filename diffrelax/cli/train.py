@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
@@ -35,48 +35,42 @@ def train(
 ) -> None:
     """Train a model; writes beside its config.yaml."""
     from diffrelax.data.qm9 import load_qm9
-    from diffrelax.finetuning import ENVIRONMENTS, load_minima
-    from diffrelax.models.release import load_model, qm9_environments
-    from diffrelax.molecule.environments import (
-        count_environments,
-        read_environments,
-        write_environments,
-    )
+    from diffrelax.finetuning import covered, load_minima, write_known
+    from diffrelax.models.release import load_model, own_weights, qm9_environments
+    from diffrelax.molecule.environments import count_environments
     from diffrelax.training.config import ModelConfig
     from diffrelax.training.devices import check_compiler, check_device
     from diffrelax.training.geometries import GeometrySet
     from diffrelax.training.loop import RESUME, check_folder
 
-    settings = ModelConfig.read(config)
-    check_folder(config.parent, resume)
+    settings, folder = ModelConfig.read(config), config.parent
+    check_folder(folder, resume)
     check_device(device)
     set_threads(threads)
     if compiled:
         check_compiler(device)
-    base = None
-    if settings.training.base and not (config.parent / RESUME).exists():
-        base = load_model(settings.training.base)
+    begins, base = not (folder / RESUME).exists(), None
+    if begins and (named := settings.training.base):
+        base = load_model(str(own_weights(named, folder) or named))
         settings = settings.model_copy(update={"learned": base.config.learned | settings.learned})
-    known = config.parent / ENVIRONMENTS
     own: Mapping[str, int] = {}
     if settings.training.data == "qm9":
         starts = settings.training.starts
         sets = load_qm9("train", starts), load_qm9("validation", starts)
         own = qm9_environments()
-    elif (packed := config.parent / settings.training.data).is_dir():
+    elif (packed := folder / settings.training.data).is_dir():
         sets = GeometrySet.load(packed / "train.npz"), GeometrySet.load(packed / "validation.npz")
-        if not known.exists():
+        if begins:
             own = count_environments({text.decode() for text in sets[0].smiles.tolist()})
     else:
-        minima = load_minima(config.parent / settings.training.data, settings)
-        if settings.training.base is None:
-            settings = settings.model_copy(update=minima.domain)
+        minima = load_minima(folder / settings.training.data, settings)
+        if settings.training.learn == "all":
+            settings = settings.model_copy(update=covered(settings, minima))
         sets = _tell_of(minima)
         own = minima.environments
-    if not known.exists():
-        write_environments(Counter(own) | Counter(base.environments if base else None), known)
-    environments = read_environments(known)
-    _run(settings, config.parent, sets, environments, base, device, max_minutes, resume, compiled)
+    if begins:
+        write_known(base, own, settings.training, folder)
+    _run(settings, folder, sets, base, device, max_minutes, resume, compiled)
 
 
 def finetune(
@@ -102,19 +96,24 @@ def finetune(
 
     To go on: diffrelax train OUTPUT/config.yaml --resume.
     """
-    from diffrelax.finetuning import ENVIRONMENTS, begin_finetuning
+    from diffrelax.finetuning import begin_finetuning, write_known
     from diffrelax.models.release import load_model
-    from diffrelax.molecule.environments import read_environments
     from diffrelax.training.devices import check_device
+    from diffrelax.training.ranks import are_several
 
+    if are_several():
+        raise ValueError(
+            "fine-tuning begins in one process: run it alone with --max-minutes 0, then go on with "
+            f"torchrun … diffrelax train {output / 'config.yaml'} --resume"
+        )
     check_device(device)
     set_threads(threads)
     base = load_model(model)
     config, minima = begin_finetuning(
         base, model, data, output, level=level, steps=steps, only_level=only_level
     )
-    known = read_environments(output / ENVIRONMENTS)
-    _run(config, output, _tell_of(minima), known, base, device, max_minutes)
+    write_known(base, minima.environments, config.training, output)
+    _run(config, output, _tell_of(minima), base, device, max_minutes)
 
 
 def _tell_of(minima: Minima) -> tuple[GeometrySet, GeometrySet]:
@@ -138,14 +137,15 @@ def _run(
     config: ModelConfig,
     folder: Path,
     sets: tuple[GeometrySet, GeometrySet],
-    environments: Mapping[str, int],
     base: Model | None,
     device: str,
     max_minutes: float,
     resume: bool = False,
     compiled: bool = False,
 ) -> None:
-    from diffrelax.finetuning import prepare_base
+    from diffrelax.finetuning import ENVIRONMENTS, prepare_base
+    from diffrelax.molecule.environments import read_environments
+    from diffrelax.training.config import ModelConfig
     from diffrelax.training.loop import WEIGHTS, train
     from diffrelax.training.state import load_tensors
 
@@ -153,21 +153,31 @@ def _run(
     for level, nearest in new.items():
         if level in sets[0].levels:
             _tell(f"{level} begins as {nearest.level}" + (nearest.why and f": {nearest.why}"))
-    state = train(
-        config,
-        folder,
-        *sets,
-        device=device,
-        max_minutes=max_minutes,
-        resume=resume,
-        base=begun,
-        compiled=compiled,
-        environments=environments,
-    )
+    try:
+        state = train(
+            config,
+            folder,
+            *sets,
+            device=device,
+            max_minutes=max_minutes,
+            resume=resume,
+            base=begun,
+            compiled=compiled,
+            environments=read_environments(folder / ENVIRONMENTS),
+        )
+    except KeyboardInterrupt:
+        again = shlex.join(["diffrelax", "train", str(folder / "config.yaml"), "--resume"])
+        _tell(f"interrupted; this goes on: {again}", file=sys.stderr)
+        raise typer.Exit(130) from None
     _tell(f"step {state.step} of {config.training.steps} after {state.time.wall / 3600:.2f} h")
-    released: Any = load_tensors(folder / WEIGHTS)[1]["config"]
-    unbounded = [level for level in released["learned"] or [config.level]
-                 if level not in released["calibrations"]]  # fmt: skip
+    released = ModelConfig.model_validate(load_tensors(folder / WEIGHTS)[1]["config"])
+    stale = [level for level, one in released.learned.items() if one.stale]
+    learned = [level for level in released.levels if level not in stale]
+    unbounded = [level for level in learned if level not in released.calibrations]
     if config.relaxation.bridge and unbounded:
         _tell("too few molecules to validate on: the model tells no bounds on its errors at "
               f"{', '.join(unbounded)}")  # fmt: skip
+    if stale:
+        _tell(f"all weights have learned {', '.join(learned)}: the model is worse than it was, and "
+              f"tells no bounds, at {', '.join(stale)}; with --only-level, finetune leaves other "
+              "levels as they are")  # fmt: skip

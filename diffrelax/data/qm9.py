@@ -97,7 +97,10 @@ def load_qm9(
         path = folder / f"qm9-2-{level}.npz"
         if not path.exists():
             pack(level).save(path)
-        packed = GeometrySet.load(path)
+        try:
+            packed = GeometrySet.load(path)
+        except ValueError as error:
+            raise ValueError(f"{error}; delete it, and it is packed again") from error
         wanted = [i for i, index in enumerate(packed.index) if split_of_index(int(index)) == split]
         sets.append(packed.select(np.array(wanted, dtype=np.int64)))
     return replace(GeometrySet.join(sets), levels=(LEVEL,))

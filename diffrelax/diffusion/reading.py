@@ -129,7 +129,7 @@ def relax_by_reading(
         about = _of(theory, ~unread)
         wide, _ = read(denoiser, *given, WIDE, about)
         reading, estimates = read(denoiser, *given, schedule.polish[-1], about)
-        far[~unread] = (reading >= calibration.near) | (wide >= FAR)
+        far[~unread] = ~((reading < calibration.near) & (wide < FAR))  # also where one is NaN
         worst = atomwise(estimates - positions[~unread]).amax(1)
         near[~unread] = (reading >= calibration.settled) | (worst >= calibration.near)
         near &= ~far
@@ -149,7 +149,7 @@ def relax_by_reading(
     lost, doubted = torch.zeros_like(unread), far & ~unread
     if doubted.any():
         wide, _ = read(denoiser, numbers[doubted], ends[doubted], WIDE, _of(theory, doubted))
-        lost[doubted] = wide >= LOST
+        lost[doubted] = ~(wide < LOST)
     levels = torch.tensor([0.0, schedule.polish[0], schedule.first], dtype=torch.float64)
     return Relaxed(
         positions=ends,

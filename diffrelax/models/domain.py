@@ -254,7 +254,9 @@ def caution(start: Molecule, model: Model, level: str, error_bound: float) -> st
         )
     if cautions and not isnan(error_bound):
         cautions.append("its error bound is not calibrated for that")
-    if model.config.calibrations and level not in model.config.calibrations:
+    if (learned := model.config.learned.get(level)) and learned.stale:
+        cautions.append(f"all weights have learned other levels since {level}: worse than it was")
+    elif model.config.calibrations and level not in model.config.calibrations:
         cautions.append(f"there is no bound on errors at {level}: too few molecules to validate on")
     if error_bound > model.config.training.max_start_rmsd:
         cautions.append(f"its error may be {error_bound:.2f} Å, as far as other minima are")

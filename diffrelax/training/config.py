@@ -60,7 +60,8 @@ class TrainingConfig(Entries):
         Levels of theory whose relaxations the bridge starts from, each once; ``gfn2-xtb``, which
         has relaxed a part of QM9 only, comes last.
     base : str, optional
-        Released model, or file of weights, from which a fine-tuning run starts.
+        Released model, or folder of one or file of weights, from the folder of ``config.yaml`` if
+        its path is relative, that the run starts from.
     learn : {"all", "level"}
         All weights, or those alone that tell the levels of theory apart, so that nothing changes at
         a level that the data do not have.
@@ -220,6 +221,12 @@ class ModelConfig(Entries):
         if self.network.levels and self.level not in self.network.levels:
             known = ", ".join(self.network.levels)
             raise ValueError(f"the level {self.level!r} is none of network.levels: {known}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_learn(self) -> ModelConfig:
+        if self.training.learn == "level" and not (self.training.base and self.network.levels):
+            raise ValueError("training.learn: level needs training.base and network.levels")
         return self
 
     @model_validator(mode="after")

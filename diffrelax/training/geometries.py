@@ -178,7 +178,7 @@ class GeometrySet:
                 levels = arrays["levels"].tolist() if "levels" in arrays else ()
                 return cls(**found, levels=tuple(levels))
         except (BadZipFile, EOFError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} is damaged, delete it: {error}") from error
+            raise ValueError(f"{path} is no packed set, or damaged: {error}") from error
 
 
 ARRAYS = tuple(f.name for f in fields(GeometrySet) if f.name != "levels")

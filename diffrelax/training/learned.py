@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
+from pydantic import Field
 
 from diffrelax.entries import Entries
 from diffrelax.training.geometries import GeometrySet
@@ -18,12 +21,16 @@ class Learned(Entries):
         Atomic numbers, and total charges.
     most_heavy : int
         Heavy atoms of the molecule that has the most of them.
+    stale : bool
+        Since then all weights have learned from minima at other levels alone, so that the model is
+        worse here than it was.
     """
 
     minima: int
     elements: tuple[int, ...]
     charges: tuple[int, ...]
     most_heavy: int
+    stale: bool = Field(default=False, exclude_if=lambda stale: not stale)
 
     def and_more(self, more: Learned) -> Learned:
         """Return what has been learned after more was learned at the same level."""
@@ -33,6 +40,26 @@ class Learned(Entries):
             charges=tuple(sorted({*self.charges, *more.charges})),
             most_heavy=max(self.most_heavy, more.most_heavy),
         )
+
+
+def learned_after(
+    known: Mapping[str, Learned], new: Mapping[str, Learned], *, all_weights: bool
+) -> dict[str, Learned]:
+    """Return what has been learned at each level when more is, by all weights or those of a level.
+
+    Parameters
+    ----------
+    known, new : mapping of str to Learned
+        Before, and now.
+    all_weights : bool
+        Then levels that are not in ``new`` become stale.
+    """
+    before = {
+        level: one.model_copy(update={"stale": one.stale or all_weights})
+        for level, one in known.items()
+    }
+    both = {level: known[level].and_more(new[level]) for level in known.keys() & new.keys()}
+    return before | dict(new) | both
 
 
 def learned_from(geometries: GeometrySet, level: str) -> dict[str, Learned]:

@@ -9,6 +9,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from signal import SIGINT, SIGTERM, default_int_handler, getsignal, signal
+from threading import Event, current_thread, main_thread
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -23,7 +26,7 @@ from diffrelax.training.calibration import calibrate_levels
 from diffrelax.training.config import ModelConfig, TrainingConfig
 from diffrelax.training.devices import own_device
 from diffrelax.training.geometries import Batch, GeometrySet, collate
-from diffrelax.training.learned import learned_from
+from diffrelax.training.learned import learned_after, learned_from
 from diffrelax.training.log import LOG, begin_log, write_row
 from diffrelax.training.objectives import Objective
 from diffrelax.training.order import epoch_batches
@@ -53,9 +56,10 @@ def train(
     """Train a model, or go on with it.
 
     Writes ``training.csv``, ``resume.safetensors``, ``checkpoints/`` and, at the end or when the
-    time is over, ``model.safetensors`` in ``folder``. A run that resumes after an interruption
-    repeats the steps since its last saved state: to the last bit on the same processor with the
-    same number of threads.
+    time is over, ``model.safetensors`` in ``folder``. Ctrl-C, or SIGTERM where it is heard as
+    Ctrl-C, ends it after the step at hand, with its state saved. A run that resumes after a harder
+    interruption repeats the steps since its last saved state: to the last bit on the same processor
+    with the same number of threads.
 
     Parameters
     ----------
@@ -86,6 +90,8 @@ def train(
         or a level of theory that is not that of the configuration.
     FloatingPointError
         If the gradient is no longer finite.
+    KeyboardInterrupt
+        Once the state is saved.
     """
     check_folder(folder, resume)
     if len(train_set) < config.training.batch_size:
@@ -111,8 +117,9 @@ def train(
     known = config.learned
     if known or not config.training.base:  # else nobody knows what the base has learned
         new = learned_from(train_set, config.level)
-        both = {name: known[name].and_more(new[name]) for name in known.keys() & new.keys()}
-        config = config.model_copy(update={"learned": known | new | both})
+        all_weights = config.training.learn == "all"
+        learned = learned_after(known, new, all_weights=all_weights)
+        config = config.model_copy(update={"learned": learned})
     own = own_device(device)
     with joined_ranks(own) as ranks, _locked(folder, ranks):
         state = start_state(config, own, train_set.fingerprint, base)
@@ -172,17 +179,21 @@ def _train(
     bar = tqdm(
         total=settings.steps, initial=state.step, unit="step", disable=None if first else True
     )
-    while state.step < settings.steps and _in_time(deadline, state, ranks):
-        epoch, batch = next(batches)
-        losses = training_step(state, batch.to(state.device), settings, objective, ranks)
-        state.sums = {key: state.sums.get(key, 0.0) + value for key, value in losses.items()}
-        state.time = earlier + ranks.time_of_all(Time.now() - begun, state.device)
-        bar.update()
+    with _signals_heard() as stop:
+        while state.step < settings.steps and _goes_on(deadline, stop, state, ranks):
+            epoch, batch = next(batches)
+            losses = training_step(state, batch.to(state.device), settings, objective, ranks)
+            state.sums = {key: state.sums.get(key, 0.0) + value for key, value in losses.items()}
+            state.time = earlier + ranks.time_of_all(Time.now() - begun, state.device)
+            bar.update()
+            if first:
+                _keep(config, folder, validation_set, state, epoch, about)
+        bar.close()
         if first:
-            _keep(config, folder, validation_set, state, epoch, about)
-    bar.close()
+            state.save(folder / RESUME)
+    if stop.is_set():
+        raise KeyboardInterrupt
     if first:
-        state.save(folder / RESUME)
         usable = settings.in_basin(validation_set.start_rmsd, validation_set.start_torsion)
         calibrations = calibrate_levels(
             state.ema, validation_set, usable, config.relaxation, config.level
@@ -207,10 +218,35 @@ def _objective(state: TrainingState, settings: TrainingConfig, ranks: Ranks) -> 
     return DistributedDataParallel(objective) if ranks.world > 1 else objective
 
 
-def _in_time(deadline: float, state: TrainingState, ranks: Ranks) -> bool:
-    """Tell whether no process is past its deadline, so that all of them stop at one step."""
-    over = {"over": float(time.monotonic() >= deadline)}
-    return not ranks.add_up(over, state.device)["over"]
+@contextmanager
+def _signals_heard() -> Iterator[Event]:
+    """Set an event at a signal that would be a KeyboardInterrupt, in place of that."""
+    stop = Event()
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    as_ctrl_c = [n for n in (SIGINT, SIGTERM) if getsignal(n) is default_int_handler]
+    heard = as_ctrl_c if current_thread() is main_thread() else []  # where alone they are heard
+    for number in heard:
+        signal(number, hear)
+    try:
+        yield stop
+    finally:
+        for number in heard:
+            signal(number, default_int_handler)
+
+
+def _goes_on(deadline: float, stop: Event, state: TrainingState, ranks: Ranks) -> bool:
+    """Tell whether no process is told to stop or past its deadline, so that all stop at one step.
+
+    One that is told to stop tells the others.
+    """
+    own = {"stop": float(stop.is_set()), "late": float(time.monotonic() >= deadline)}
+    of_all = ranks.add_up(own, state.device)
+    if of_all["stop"]:
+        stop.set()
+    return not any(of_all.values())
 
 
 def _keep(

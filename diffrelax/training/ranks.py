@@ -65,7 +65,7 @@ def joined_ranks(device: torch.device) -> Iterator[Ranks]:
     Those that are done wait for the others, so that no program goes on before the first process
     has written all files.
     """
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
+    if not are_several():
         yield Ranks()
         return
     gpu = device if device.type == "cuda" else None
@@ -75,6 +75,11 @@ def joined_ranks(device: torch.device) -> Iterator[Ranks]:
         distributed.barrier()
     finally:
         distributed.destroy_process_group()
+
+
+def are_several() -> bool:
+    """Tell whether ``torchrun`` started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def is_first() -> bool:

@@ -87,6 +87,15 @@ def test_what_is_known_to_be_far_is_not_read():
     assert again.n_evaluations.tolist() == [4, 4, 4]
 
 
+def test_a_reading_that_is_no_number_settles_nothing():
+    class Broken(Oracle):
+        def __call__(self, *given):
+            return torch.full_like(super().__call__(*given), torch.nan)
+
+    relaxed = relax_by_reading(Broken(MINIMA), NUMBERS, MINIMA, SCHEDULE, CALIBRATION, NONE)
+    assert relaxed.noise_level.tolist() == pytest.approx([0.1] * 3) and relaxed.lost.all()
+
+
 def test_the_error_is_bounded_by_how_far_the_first_estimate_was_off_where_there_was_one():
     starts = displaced(0.002, 0.005, 0.05)
     relaxed = relax_by_reading(

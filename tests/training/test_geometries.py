@@ -104,7 +104,7 @@ def test_basin_is_bounded_by_both_measures(geometries):
 def test_a_damaged_file_says_so(tmp_path, content):
     path = tmp_path / "set.npz"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="is damaged, delete it"):
+    with pytest.raises(ValueError, match="is no packed set, or damaged"):
         GeometrySet.load(path)
 
 

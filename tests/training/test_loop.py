@@ -1,5 +1,6 @@
 import csv
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -77,6 +78,27 @@ def test_resuming_repeats_an_uninterrupted_run_bit_for_bit(
     assert without_time[0] == without_time[1]
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_after_a_step_and_loses_none(geometries, config, tmp_path, monkeypatch, number):
+    def step(state, *args):
+        if state.step == 14:
+            signal.raise_signal(number)
+        return training_step(state, *args)
+
+    monkeypatch.setattr(loop, "training_step", step)
+    before = {n: signal.signal(n, signal.default_int_handler) for n in (signal.SIGINT, number)}
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(config, tmp_path, geometries, geometries)
+        assert signal.getsignal(number) is signal.default_int_handler
+    finally:
+        for n, handler in before.items():
+            signal.signal(n, handler)
+    assert load_tensors(tmp_path / "resume.safetensors")[1]["step"] == 15
+    assert not (tmp_path / "model.safetensors").exists()
+    assert train(config, tmp_path, geometries, geometries, resume=True).step == 20
+
+
 SLOW_TRAINING = """
 import sys, time
 from pathlib import Path
@@ -101,7 +123,7 @@ def test_kill_9_loses_only_the_steps_since_the_last_state(geometries, config, tm
     folder.with_suffix(".json").write_text(config.model_dump_json())
     process = subprocess.Popen([sys.executable, "-c", SLOW_TRAINING, folder])
     saved = folder / "resume.safetensors"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         if saved.exists() and load_tensors(saved)[1]["step"] >= 4:
             break
