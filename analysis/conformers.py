@@ -37,7 +37,6 @@ from records import how_made, store
 from diffrelax.cache import WorkFolder, work_key
 from diffrelax.clock import Time
 from diffrelax.data.qm9 import load_qm9
-from diffrelax.flows.conformers import read_conformer, write_conformer
 from diffrelax.models.release import Model, load_model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.comparison import heavy_atom_rmsd
@@ -46,8 +45,10 @@ from diffrelax.sampling.conformers import (
     Conformer,
     Funnel,
     merge,
+    read_conformer,
     relax_starts,
     sample_conformers,
+    write_conformer,
 )
 from diffrelax.sampling.ensemble import Level
 from diffrelax.units import KCAL_PER_MOL

@@ -91,7 +91,8 @@ def conformers(
             progress=True,
         )
     except KeyboardInterrupt:
-        kept = f"{work} keeps what is done" if work else "with --work, what is done would be kept"
+        kept = "the search once it is finished, and each relaxation"
+        kept = f"{work} keeps {kept}" if work else f"--work would keep {kept}"
         print(f"interrupted: {kept}", file=sys.stderr)
         raise typer.Exit(130) from None
     if output:

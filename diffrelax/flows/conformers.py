@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import inf, isnan, nan
+from math import inf
 from typing import TYPE_CHECKING, Any, Literal
 
 from jobflow import Flow, JobConfig, Maker, OnMissing, Response, job
@@ -164,7 +164,7 @@ class ConformerFlowMaker(Maker):
     @job
     def search(self, molecule: Any) -> Response | dict[str, Any]:
         """Relax starts with the model, and let jobs follow for those that are different."""
-        from diffrelax.sampling.conformers import find_starts
+        from diffrelax.sampling.conformers import find_starts, write_conformer
 
         check_installed(self.level)
         model = load_on_worker(self.model, self.device)
@@ -196,6 +196,8 @@ class ConformerFlowMaker(Maker):
     @job
     def approach(self, start: dict[str, Any]) -> dict[str, Any]:
         """Bring one geometry near its minimum at the level."""
+        from diffrelax.sampling.conformers import read_conformer
+
         return _told(*self._funnel.approach(read_conformer(start)))
 
     @job(config=JobConfig(on_missing_references=OnMissing.NONE))
@@ -207,6 +209,8 @@ class ConformerFlowMaker(Maker):
         method: dict[str, Any],
     ) -> Response | dict[str, Any]:
         """Choose what is distinct and low, and let jobs follow for these; see `weigh`."""
+        from diffrelax.sampling.conformers import write_conformer
+
         near, notes = _sorted_out(starts, ends)
         chosen, told = self._funnel.choose(near)
         method = method | {"notes": [*method["notes"], *told, *notes]}
@@ -224,6 +228,8 @@ class ConformerFlowMaker(Maker):
     @job
     def finish(self, near: dict[str, Any]) -> dict[str, Any]:
         """Relax one geometry to its minimum at the level."""
+        from diffrelax.sampling.conformers import read_conformer
+
         return _told(*self._funnel.finish(read_conformer(near)))
 
     @job(config=JobConfig(on_missing_references=OnMissing.NONE))
@@ -264,7 +270,7 @@ def _sorted_out(
     starts: Sequence[dict[str, Any]], ends: Sequence[dict[str, Any] | None]
 ) -> tuple[list[Conformer], list[str]]:
     """Tell ends that were reached from why the others were not; of jobs that died there is none."""
-    from diffrelax.sampling.conformers import sort_out
+    from diffrelax.sampling.conformers import read_conformer, sort_out
 
     given = [read_conformer(start) for start in starts]
     found = [
@@ -275,34 +281,6 @@ def _sorted_out(
 
 
 def _told(end: Conformer, reason: str) -> dict[str, Any]:
+    from diffrelax.sampling.conformers import write_conformer
+
     return write_conformer(end) | {"reason": reason}
-
-
-def write_conformer(one: Conformer) -> dict[str, Any]:
-    """Write a conformer in plain values."""
-    molecule = MoleculeDocument.from_molecule(one.molecule).model_dump(mode="json")
-    energy = None if isnan(one.energy) else one.energy
-    return {
-        "start": one.start,
-        "molecule": molecule,
-        "energy": energy,
-        "n_starts": one.n_starts,
-        "free_energy": one.free_energy,
-        "notes": one.notes,
-    }
-
-
-def read_conformer(record: dict[str, Any]) -> Conformer:
-    """Read what `write_conformer` wrote."""
-    from diffrelax.sampling.conformers import Conformer
-
-    molecule = MoleculeDocument.model_validate(record["molecule"]).to_molecule()
-    energy = nan if record["energy"] is None else record["energy"]
-    return Conformer(
-        record["start"],
-        molecule,
-        energy,
-        record["n_starts"],
-        record["free_energy"],
-        tuple(record["notes"]),
-    )

@@ -18,7 +18,7 @@ SLACK = 0.3  # Å; by how much a distance may differ from that of its image
 
 
 class Symmetry(NamedTuple):
-    """Symmetry of a rigid geometry, hydrogens included.
+    """Symmetry of a rigid geometry.
 
     Attributes
     ----------
@@ -34,18 +34,51 @@ class Symmetry(NamedTuple):
 
 
 def find_symmetry(molecule: Molecule) -> Symmetry:
-    """Find the symmetry of a geometry as it stands, to within 0.1 Å.
+    """Find the symmetry of a geometry as it stands, to within 0.1 Å, hydrogens included.
 
     A rotation counts if it maps every atom to one of the same element with a root mean square
     deviation below 0.1 Å over all atoms, the tolerance with which minima are told apart. Bonds are
     not needed.
     """
-    if molecule.n_atoms == 1:
+    return _symmetry(molecule.numbers, molecule.positions)
+
+
+def find_conformer_symmetry(molecule: Molecule) -> Symmetry:
+    """Find the symmetry of a conformer, whose methyl groups may stand as they like.
+
+    Where two conformers differ in the turn of a methyl group alone they are one, see
+    `diffrelax.molecule.comparison.same_minimum`. So its hydrogens have no part in the symmetry by
+    which conformers are counted: the angle of a methyl group that turns freely, as on an arene or
+    an alkyne, would halve or double the weight of those that are symmetric but for it. Where fewer
+    than three heavy atoms are left, all atoms count.
+    """
+    counted = ~_in_methyl(molecule)
+    if molecule.n_heavy < 3:
+        counted[:] = True
+    return _symmetry(molecule.numbers[counted], molecule.positions[counted])
+
+
+def _in_methyl(molecule: Molecule) -> np.ndarray:
+    """Tell which atoms are hydrogens of a methyl group."""
+    neighbours: list[list[int]] = [[] for _ in molecule.numbers]
+    for bond in molecule.bonds:
+        neighbours[bond.begin].append(bond.end)
+        neighbours[bond.end].append(bond.begin)
+    found = np.zeros(molecule.n_atoms, dtype=bool)
+    for atom, around in enumerate(neighbours):
+        hydrogens = [other for other in around if molecule.numbers[other] == 1]
+        if molecule.numbers[atom] == 6 and len(hydrogens) == 3:
+            found[hydrogens] = True
+    return found
+
+
+def _symmetry(numbers: np.ndarray, positions: np.ndarray) -> Symmetry:
+    if len(numbers) == 1:
         return Symmetry(number=1, chiral=False)
-    centred = molecule.positions - molecule.positions.mean(axis=0)
+    centred = positions - positions.mean(axis=0)
     return Symmetry(
-        number=len(_mappings(molecule.numbers, centred, centred)),
-        chiral=not _mappings(molecule.numbers, centred, -centred),
+        number=len(_mappings(numbers, centred, centred)),
+        chiral=not _mappings(numbers, centred, -centred),
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 from rdkit.Chem import rdMolTransforms
 
 from diffrelax.molecule import Molecule
-from diffrelax.molecule.symmetry import find_symmetry
+from diffrelax.molecule.symmetry import find_conformer_symmetry, find_symmetry
 
 RIGID = {
     "O": (2, False),  # C2v
@@ -65,3 +65,31 @@ def test_symmetry_of_the_conformers_of_pentane(torsions, symmetry) -> None:
     for carbons, degrees in zip(((0, 1, 2, 3), (1, 2, 3, 4)), torsions, strict=True):
         rdMolTransforms.SetDihedralDeg(conformer, *carbons, degrees)
     assert find_symmetry(pentane.with_positions(conformer.GetPositions())) == symmetry
+
+
+@pytest.mark.parametrize("turn", [0, 17, 30, 75])
+@pytest.mark.parametrize(
+    ("smiles", "symmetry"),
+    [
+        ("Cc1ccccc1", (2, False)),  # C2v
+        ("CC#CC(F)F", (1, False)),  # Cs
+        ("CC#C[C@H](F)Cl", (1, True)),
+        ("CC(F)(F)F", (3, False)),  # C3v
+    ],
+)
+def test_a_conformer_is_as_symmetric_however_its_methyl_stands(
+    smiles: str, symmetry: tuple[int, bool], turn: float
+) -> None:
+    molecule = Molecule.from_smiles(smiles)
+    atoms = molecule.to_atoms()
+    hydrogens = molecule.numbers == 1
+    near = hydrogens & (atoms.get_all_distances()[0] < 1.2)
+    atoms.rotate(turn, atoms.positions[1] - atoms.positions[0], center=atoms.positions[0])
+    turned = molecule.positions.copy()
+    turned[near] = atoms.positions[near]
+    assert find_conformer_symmetry(molecule.with_positions(turned)) == symmetry
+
+
+@pytest.mark.parametrize("smiles", ["CC", "CO", "C", "c1ccccc1", "OO"])
+def test_small_conformers_have_the_symmetry_of_all_atoms(smiles: str) -> None:
+    assert find_conformer_symmetry(Molecule.from_smiles(smiles)) == RIGID[smiles]

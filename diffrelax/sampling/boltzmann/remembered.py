@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -18,13 +19,15 @@ from diffrelax.sampling.ensemble import Level
 
 TAG_BYTES = 16
 RECORD = struct.Struct(f"<{TAG_BYTES}sd")  # tag of a geometry, and its energy, eV
+DECIMALS = 7  # Å: processors differ in later ones
 
 
 class RememberedSurface(Surface):
     """A surface whose energies are kept in a file, where they are looked up by the geometry.
 
     Chains are deterministic but for rounding, so a run that is made again asks for the same
-    energies. A geometry without an energy is not kept: it is asked for again.
+    energies. A geometry without an energy is not kept: it is asked for again. Its process alone may
+    use the file until the surface is gone.
 
     Parameters
     ----------
@@ -40,7 +43,7 @@ class RememberedSurface(Surface):
     Raises
     ------
     ValueError
-        If the file is that of another run.
+        If the file is that of another run, or in use.
     """
 
     def __init__(
@@ -48,13 +51,15 @@ class RememberedSurface(Surface):
     ) -> None:
         super().__init__(molecule, level, **settings)
         header = (json.dumps(dict(run), sort_keys=True) + "\n").encode()
-        kept = path.read_bytes() if path.exists() else b""
+        self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+        self._lock(path)
+        kept = self._file.read()
         if not kept.startswith(header[: len(kept)]):
             raise ValueError(
                 f"{path} belongs to another run: delete it, name another file, or give --overwrite"
             )
         n_whole = max(0, len(kept) - len(header)) // RECORD.size
-        self._path, self._end = path, len(header) + n_whole * RECORD.size
+        self._end = len(header) + n_whole * RECORD.size
         self._known: dict[bytes, float] = dict(RECORD.iter_unpack(kept[len(header) : self._end]))
         if len(kept) < len(header):
             self._end = 0
@@ -62,23 +67,33 @@ class RememberedSurface(Surface):
 
     def energies(self, positions: np.ndarray) -> np.ndarray:
         """Return energies from the file, or evaluate and keep them, see `Surface`."""
-        tags = [hashlib.sha256(geometry.tobytes()).digest()[:TAG_BYTES] for geometry in positions]
-        missing = [i for i, tag in enumerate(tags) if tag not in self._known]
-        energies = np.array([self._known.get(tag, np.inf) for tag in tags])
-        self.n_calls += len(positions) - len(missing)
-        if missing:
-            energies[missing] = super().energies(positions[missing])
-            new = {tags[i]: float(energies[i]) for i in missing if np.isfinite(energies[i])}
-            self._known |= new
-            self._keep(b"".join(RECORD.pack(*record) for record in new.items()))
-        return energies
+        return np.array([self._energy_of(geometry) for geometry in positions])
+
+    def _energy_of(self, geometry: np.ndarray) -> float:
+        tag = hashlib.sha256((geometry.round(DECIMALS) + 0.0).tobytes()).digest()[:TAG_BYTES]
+        if tag in self._known:
+            self.n_calls += 1
+            return self._known[tag]
+        energy = float(super().energies(geometry[None])[0])
+        if np.isfinite(energy):
+            self._known[tag] = energy
+            self._keep(RECORD.pack(tag, energy))
+        return energy
+
+    def _lock(self, path: Path) -> None:
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"another process writes to {path}: wait for its end") from None
+        except OSError:  # a file system without locks
+            return
 
     def _keep(self, data: bytes) -> None:
         """Write behind what is kept, and drop what a kill has left there."""
-        with self._path.open("r+b" if self._path.exists() else "wb") as file:
-            file.seek(self._end)
-            file.truncate()
-            file.write(data)
+        self._file.seek(self._end)
+        self._file.truncate()
+        self._file.write(data)
+        self._file.flush()
         self._end += len(data)
 
 

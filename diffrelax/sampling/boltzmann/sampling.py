@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
+from scipy.sparse.csgraph import connected_components
 from tqdm.auto import tqdm
 
 from diffrelax.cache import work_key
 from diffrelax.clock import Time
 from diffrelax.files.reading import Input, read_one
+from diffrelax.geometry import bond_matrix
 from diffrelax.levels import Surface
 from diffrelax.models.domain import outside_domain
 from diffrelax.models.release import Model
@@ -111,10 +113,10 @@ def sample_boltzmann(
     Raises
     ------
     ValueError
-        If the input is not one molecule, the model does not cover it, or none is given that is
-        needed, a number is out of range, the level is unknown, not installed, or cannot describe
-        the molecule, or the checkpoint is that of another call; or if the extra [sampling] is not
-        installed.
+        If the input is not one molecule of two atoms or more, whose bonds hold it together, the
+        model does not cover it, or none is given that is needed, a number is out of range, the
+        level is unknown, not installed, or cannot describe the molecule, or the checkpoint is that
+        of another call; or if the extra [sampling] is not installed.
     RuntimeError
         If the level has no energy for a start, or for a geometry of repeated denoising.
     """
@@ -122,12 +124,14 @@ def sample_boltzmann(
     theory = Level.of(level)
     check_temperature(temperature)
     n, n_chains, seed = integer("n", n), integer("n_chains", n_chains), check_seed(seed)
+    temperature = float(temperature)
     check_seed(seed + n_chains)
     n_draws = _count_draws(n, n_chains)
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
     name, sha256 = (model.name, model.sha256) if model else ("", "")
     given = read_one(molecule, seed=seed)
+    _check_bound(given)
     if model and (reason := outside_domain(given, model)):
         raise ValueError(f"{given.name}: {reason}")
     settings = {"n_chains": n_chains, "method": method, "temperature": temperature}
@@ -177,6 +181,21 @@ def sample_boltzmann(
         ),
     )
     return _ensemble(given, samples.draws, theory, temperature, provenance)
+
+
+def _check_bound(molecule: Molecule) -> None:
+    """Refuse what has no canonical distribution of its own: fragments drift apart for ever."""
+    bonded = bond_matrix(molecule.numbers, molecule.positions)
+    for bond in molecule.bonds:
+        bonded[bond.begin, bond.end] = True
+    n, _ = connected_components(bonded, directed=False)
+    if n > 1:
+        raise ValueError(
+            f"{molecule.name}: {n} fragments, which nothing keeps from drifting apart: sample each "
+            "of them alone"
+        )
+    if molecule.n_atoms == 1:
+        raise ValueError(f"{molecule.name}: a single atom has no geometry to sample")
 
 
 def _count_draws(n: int, n_chains: int) -> int:
@@ -277,8 +296,8 @@ def _notes(
         notes.append(f"{of_all} are another molecule than was given: {change}")
     if lost := len(starts) - len(np.unique(starts, axis=0)):
         notes.append(
-            f"{lost} of {len(starts)} chains could not be embedded and start where others do: "
-            "R-hat does not see what all of them miss"
+            f"{lost} of {len(starts)} chains start where others do: R-hat does not see what all of "
+            "them miss"
         )
     if method == "repeat":
         kinds = samples.findings["temperatures_of_kinds"].items()

@@ -2,7 +2,12 @@
 
 from diffrelax.sampling.conformers.funnel import Funnel, relax_starts, sort_out
 from diffrelax.sampling.conformers.minima import find_starts, sample_conformers, weigh
-from diffrelax.sampling.conformers.record import Conformer, merge
+from diffrelax.sampling.conformers.record import (
+    Conformer,
+    merge,
+    read_conformer,
+    write_conformer,
+)
 from diffrelax.sampling.conformers.search import Found, find_conformers
 
 __all__ = [
@@ -12,8 +17,10 @@ __all__ = [
     "find_conformers",
     "find_starts",
     "merge",
+    "read_conformer",
     "relax_starts",
     "sample_conformers",
     "sort_out",
     "weigh",
+    "write_conformer",
 ]

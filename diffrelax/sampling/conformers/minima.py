@@ -8,9 +8,8 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
-from pydantic import JsonValue
 
-from diffrelax.cache import WorkFolder
+from diffrelax.cache import Unit, WorkFolder, work_key
 from diffrelax.choices import CurvatureLevel
 from diffrelax.files.processes import check_workers
 from diffrelax.files.reading import Input, read_one
@@ -21,10 +20,16 @@ from diffrelax.molecule import Molecule
 from diffrelax.molecule.checks import integer
 from diffrelax.molecule.embedding import check_seed
 from diffrelax.molecule.identity import has_enantiomer
-from diffrelax.molecule.symmetry import find_symmetry
+from diffrelax.molecule.symmetry import find_conformer_symmetry, find_symmetry
 from diffrelax.relaxation import relax_molecules
 from diffrelax.sampling.conformers.funnel import Funnel, relax_starts
-from diffrelax.sampling.conformers.record import Conformer, merge, within
+from diffrelax.sampling.conformers.record import (
+    Conformer,
+    merge,
+    read_conformer,
+    within,
+    write_conformer,
+)
 from diffrelax.sampling.conformers.search import COUNTED, Found, find_conformers
 from diffrelax.sampling.ensemble import (
     Ensemble,
@@ -101,7 +106,9 @@ def sample_conformers(
     Returns
     -------
     Ensemble
-        By rising energy. The columns are ``symmetry_number`` (s), ``mirror_images`` (m) and
+        By rising energy. The columns are ``symmetry_number`` (s) and ``mirror_images`` (m), both
+        without hydrogens of methyl groups (see
+        `diffrelax.molecule.symmetry.find_conformer_symmetry`), and
         ``n_starts``, by how many embeddings and turned geometries each was found, and
         ``gibbs_energy_ev`` where free energies were asked for. What became of
         all that were tried is in ``provenance.diagnostics`` and in words the first of
@@ -154,7 +161,9 @@ def find_starts(
 
     The model aims at the nearest level that it has learned. DFT does not rank geometries itself:
     GFN2-xTB does, in the solvent if there is one, and brings them to its minima, so that DFT
-    relaxes each once. The model then moves them towards the level once more.
+    relaxes each once. The model then moves them towards the level once more. The folder of the
+    funnel keeps a search once it is finished: another processor, or another number of threads,
+    would find its geometries by rounding elsewhere, and what was done with them would be lost.
 
     Parameters
     ----------
@@ -168,9 +177,44 @@ def find_starts(
     ValueError
         See `find_conformers`.
     """
-    ranked_by, margin = funnel.level, ROUGH
-    if ranked_by.name == "dft":
-        ranked_by, margin = _cheap(ranked_by), UNLIKE
+    level, window = funnel.level.model_dump(mode="json"), str(funnel.window)
+    settings = {"n": n, "level": level, "window": window}
+    key = work_key("search", molecule, settings, model_sha256=model.sha256, seed=seed)
+    done = funnel.folder.find_or_do(
+        key, lambda: _search(molecule, model, n, funnel, seed, workers, progress)
+    )
+    chosen = [read_conformer(one) for one in done["conformers"]]
+    provenance = EnsembleProvenance(
+        method="conformers",
+        seed=seed,
+        model=model.name,
+        model_sha256=model.sha256,
+        settings={
+            "n": n,
+            "window": funnel.window,
+            "fmax": funnel.fmax,
+            "thermo": funnel.thermo,
+            "aim": model.nearest_level(funnel.level.theory).level,
+            "ranked_by": str(_ranking(funnel.level)),
+        },
+        diagnostics=done["diagnostics"],
+        notes=tuple(done["notes"]),
+    )
+    named = [replace(one, molecule=replace(one.molecule, name=molecule.name)) for one in chosen]
+    return named, provenance
+
+
+def _search(
+    molecule: Molecule,
+    model: Model,
+    n: int,
+    funnel: Funnel,
+    seed: int,
+    workers: int,
+    progress: bool,
+) -> Unit:
+    """Search, and choose, see `find_starts`."""
+    ranked_by, is_dft = _ranking(funnel.level), funnel.level.name == "dft"
     window, theory = funnel.window * KCAL_PER_MOL, funnel.level.theory
     nearest = model.nearest_level(theory)
     found = find_conformers(
@@ -183,41 +227,27 @@ def find_starts(
         seed=seed,
         progress=progress,
     )
-    limit = window + margin
+    limit = window + (UNLIKE if is_dft else ROUGH)
     starts = chosen = within(found.conformers, limit)
     told: list[str] = []
-    if funnel.level.name == "dft":
+    if is_dft:
         cheap = Funnel(ranked_by, funnel.folder, limit / KCAL_PER_MOL)
         chosen, told = _without_known(starts, cheap, workers, progress)
         chosen = _moved(chosen, model, nearest.level)
-    diagnostics: dict[str, JsonValue] = {
+    diagnostics = {
         **found.counts,
         "distinct": len(found.conformers),
         "chosen": len(chosen),
         "complete": found.complete,
     }
-    provenance = EnsembleProvenance(
-        method="conformers",
-        seed=seed,
-        model=model.name,
-        model_sha256=model.sha256,
-        settings={
-            "n": n,
-            "window": funnel.window,
-            "fmax": funnel.fmax,
-            "thermo": funnel.thermo,
-            "aim": nearest.level,
-            "ranked_by": str(ranked_by),
-        },
-        diagnostics=diagnostics,
-        notes=(
-            _told(found, len(starts), ranked_by, limit),
-            nearest.told(model.name, theory),
-            *found.notes,
-            *told,
-        ),
-    )
-    return chosen, provenance
+    notes = [
+        _told(found, len(starts), ranked_by, limit),
+        nearest.told(model.name, theory),
+        *found.notes,
+        *told,
+    ]
+    conformers = [write_conformer(one) for one in chosen]
+    return {"conformers": conformers, "diagnostics": diagnostics, "notes": notes}
 
 
 def weigh(minima: Sequence[Conformer], funnel: Funnel, provenance: EnsembleProvenance) -> Ensemble:
@@ -241,7 +271,7 @@ def weigh(minima: Sequence[Conformer], funnel: Funnel, provenance: EnsembleProve
         )
     provenance = provenance.model_copy(update={"notes": (*provenance.notes, *notes)})
     molecules = [one.molecule for one in conformers]
-    symmetries = [find_symmetry(molecule) for molecule in molecules]
+    symmetries = [find_conformer_symmetry(molecule) for molecule in molecules]
     numbers = np.array([symmetry.number for symmetry in symmetries])
     achiral = not has_enantiomer(molecules[0])
     images = np.array([1 + (symmetry.chiral and achiral) for symmetry in symmetries])
@@ -255,7 +285,8 @@ def weigh(minima: Sequence[Conformer], funnel: Funnel, provenance: EnsembleProve
         weights = boltzmann_weights(energies, funnel.temperature, images / numbers)
     else:
         free = columns["gibbs_energy_ev"] = np.array([one.free_energy for one in conformers])
-        weights = boltzmann_weights(free, funnel.temperature, images)
+        within_free = np.array([find_symmetry(molecule).number for molecule in molecules])
+        weights = boltzmann_weights(free, funnel.temperature, images * within_free / numbers)
     return Ensemble(
         molecule=molecules[0],
         positions=np.array([one.positions for one in molecules]),
@@ -298,8 +329,10 @@ def _moved(starts: Sequence[Conformer], model: Model, level: str) -> list[Confor
     ]
 
 
-def _cheap(level: Level) -> Level:
-    """Return the level that ranks geometries for DFT."""
+def _ranking(level: Level) -> Level:
+    """Return the level that ranks geometries: in the place of DFT, GFN2-xTB."""
+    if level.name != "dft":
+        return level
     solvent = str(level.settings.get("solvent", ""))
     if not solvent:
         return Level(name="gfn2-xtb")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isnan, nan
+from typing import Any
 
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.comparison import same_minimum
+from diffrelax.results.molecules import MoleculeDocument
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +37,34 @@ class Conformer:
     n_starts: int = 1
     free_energy: float | None = None
     notes: tuple[str, ...] = ()
+
+
+def write_conformer(one: Conformer) -> dict[str, Any]:
+    """Write a conformer in plain values."""
+    molecule = MoleculeDocument.from_molecule(one.molecule).model_dump(mode="json")
+    energy = None if isnan(one.energy) else one.energy
+    return {
+        "start": one.start,
+        "molecule": molecule,
+        "energy": energy,
+        "n_starts": one.n_starts,
+        "free_energy": one.free_energy,
+        "notes": one.notes,
+    }
+
+
+def read_conformer(record: Mapping[str, Any]) -> Conformer:
+    """Read what `write_conformer` wrote."""
+    molecule = MoleculeDocument.model_validate(record["molecule"]).to_molecule()
+    energy = nan if record["energy"] is None else record["energy"]
+    return Conformer(
+        record["start"],
+        molecule,
+        energy,
+        record["n_starts"],
+        record["free_energy"],
+        tuple(record["notes"]),
+    )
 
 
 def find_same(one: Conformer, others: Sequence[Conformer]) -> int | None:

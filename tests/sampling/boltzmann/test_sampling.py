@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from importlib.util import find_spec
 
 import numpy as np
@@ -7,9 +9,12 @@ import pytest
 
 from diffrelax import Ensemble, sample_boltzmann
 from diffrelax.levels import Surface, get_calculator
+from diffrelax.molecule import Molecule
 from diffrelax.sampling.boltzmann import adjusted, repeated, reweight, sampling
 from diffrelax.sampling.boltzmann.chains import Chains
+from diffrelax.sampling.boltzmann.remembered import surface_at
 from diffrelax.sampling.boltzmann.sampler import keep
+from diffrelax.sampling.ensemble import Level
 
 
 @pytest.fixture(autouse=True)
@@ -171,12 +176,56 @@ def test_energies_that_a_level_could_not_tell_are_told_and_asked_for_again(monke
     lost = first.diagnostics["failed_energy_calls"]
     assert lost == len(asked) // 4 > 0
     (note,) = (note for note in first.notes if "no energy" in note)
-    assert note.startswith("level gfn2-xtb had no energy for 25% of the geometries that were prop")
+    share = f"{lost / first.diagnostics['energy_calls']:.0%}"
+    assert note.startswith(f"level gfn2-xtb had no energy for {share} of the geometries that were")
     broken = False
     asked.clear()
     again = sample_boltzmann("CO", **call).provenance
     assert len(asked) >= 1 and again.diagnostics["failed_energy_calls"] == 0
     assert not any("no energy" in note for note in again.notes)
+
+
+def test_each_energy_is_kept_as_it_comes_and_found_but_for_rounding(monkeypatch, tmp_path):
+    molecule = Molecule.from_smiles("CCO")
+    rng = np.random.default_rng(0)
+    positions = molecule.positions + 0.01 * rng.normal(size=(5, *molecule.positions.shape))
+    energies, asked = Surface._energy, []
+
+    def interrupted(self, geometry):
+        asked.append(1)
+        if len(asked) == 4:
+            raise KeyboardInterrupt
+        return energies(self, geometry)
+
+    monkeypatch.setattr(Surface, "_energy", interrupted)
+    level, path = Level(name="gfn2-xtb"), tmp_path / "journal"
+    surface = surface_at(molecule, level, path, {"run": 1})
+    with pytest.raises(KeyboardInterrupt):
+        surface.energies(positions)
+    del surface
+    again = surface_at(molecule, level, path, {"run": 1}).energies(positions + 1e-12)
+    assert len(asked) == 4 + 2
+    whole = Surface(molecule, "gfn2-xtb").energies(positions)
+    np.testing.assert_allclose(again, whole, rtol=0, atol=1e-8)
+
+
+def test_two_processes_do_not_keep_energies_in_one_file(tmp_path):
+    path = tmp_path / "journal"
+    path.touch()
+    hold = f"import fcntl, time; f = open({str(path)!r}, 'r+'); fcntl.lockf(f, fcntl.LOCK_EX)"
+    command = [sys.executable, "-c", f"{hold}; print('held', flush=True); time.sleep(60)"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(ValueError, match=r"another process writes to .*journal: wait"):
+            surface_at(Molecule.from_smiles("CO"), Level(name="mmff94"), path, {})
+        other.kill()
+    surface_at(Molecule.from_smiles("CO"), Level(name="mmff94"), path, {})
+
+
+def test_a_whole_temperature_is_the_same_as_a_decimal_one(tmp_path):
+    call = {"n": 8, "n_chains": 2, "checkpoint": tmp_path / "journal"}
+    first, second = (sample_boltzmann("CO", temperature=t, **call) for t in (300.0, 300))
+    np.testing.assert_array_equal(first.positions, second.positions)
 
 
 def test_reweighting_goes_to_the_other_level_and_tells_what_is_left(samples):
@@ -224,6 +273,8 @@ def test_samples_without_an_energy_are_left_out_and_counted(samples, monkeypatch
         ("CC[NH3+]", {}, "charge"),
         ("CCCl", {}, "was not trained on Cl"),
         ("C(", {}, "C("),
+        ("CC.O", {}, "2 fragments, which nothing keeps from drifting apart: sample each of them"),
+        ("[He]", {}, "a single atom has no geometry to sample"),
     ],
 )
 def test_bad_input_says_what_to_do(model, molecule, options, message):
@@ -253,7 +304,7 @@ def test_chains_that_start_alike_say_so(model, monkeypatch):
 
     monkeypatch.setattr(sampling, "embed_again", fail)
     found = sample_boltzmann("CO", model, 8, n_chains=2)
-    assert "1 of 2 chains could not be embedded" in found.provenance.notes[0]
+    assert "1 of 2 chains start where others do" in found.provenance.notes[0]
 
 
 def test_samples_of_another_molecule_are_counted_and_cast_doubt(model, monkeypatch):

@@ -14,6 +14,7 @@ from diffrelax.levels import get_calculator, relax_at_level
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.comparison import heavy_atom_rmsd
 from diffrelax.molecule.identity import identity_change
+from diffrelax.molecule.symmetry import find_symmetry
 from diffrelax.relaxation import relax_molecules
 from diffrelax.sampling.conformers import (
     Conformer,
@@ -61,6 +62,27 @@ def test_trans_trans_pentane_counts_a_quarter_of_trans_gauche() -> None:
     assert ensemble.starts == ("tt", "tg")
     assert ensemble.columns["n_starts"].tolist() == [1, 2]
     assert ensemble.weights == pytest.approx([0.2, 0.8])
+
+
+@pytest.mark.parametrize("free", [False, True])
+def test_gauche_2_hexyne_counts_twice_however_its_methyl_group_stands(free: bool) -> None:
+    """As 1-pentyne does: the methyl group on the alkyne turns freely."""
+    hexyne = Molecule.from_smiles("CC#CCCC")
+    minima = []
+    for angle, methyl in ((180, 20), (60, 75)):
+        atoms = rotamer(hexyne, {(2, 3, 4, 5): angle}).to_atoms()
+        turned = atoms.copy()
+        turned.rotate(methyl, atoms.positions[1] - atoms.positions[0], center=atoms.positions[0])
+        near = (atoms.numbers == 1) & (atoms.get_all_distances()[0] < 1.2)
+        atoms.positions[near] = turned.positions[near]
+        one = hexyne.with_positions(atoms.positions)
+        within = kB * TEMPERATURE * np.log(find_symmetry(one).number)  # has its part in G
+        minima.append(Conformer(str(angle), one, energy=-1.0, free_energy=-1.0 + within))
+    level, thermo = (DFT, "gfn2-xtb") if free else (MMFF94, "none")
+    funnel = Funnel(level, WorkFolder.of(None), thermo=thermo, temperature=TEMPERATURE)
+    ensemble = weigh(minima, funnel, PROVENANCE)
+    assert ensemble.columns["mirror_images"].tolist() == [1, 2]
+    assert ensemble.weights == pytest.approx([1 / 3, 2 / 3])
 
 
 def test_what_is_told_of_several_conformers_is_in_the_notes_once() -> None:
@@ -311,6 +333,21 @@ def test_a_search_goes_on_from_its_folder(model, monkeypatch, tmp_path) -> None:
     fresh = sample_conformers("CCCC", model, 8, level="mmff94")
     assert np.array_equal(ensemble.positions, fresh.positions)
     assert np.array_equal(ensemble.weights, fresh.weights)
+
+
+def test_a_search_that_is_finished_is_not_made_again(model, monkeypatch, tmp_path) -> None:
+    """Or rounding on another processor would let relaxations begin from other geometries."""
+    work = tmp_path / "work"
+    first = sample_conformers(
+        Molecule.from_smiles("CCCC", name="a"), model, 8, level="mmff94", work=work
+    )
+    monkeypatch.setattr("diffrelax.sampling.conformers.minima.find_conformers", None)
+    again = sample_conformers(
+        Molecule.from_smiles("CCCC", name="b"), model, 8, level="mmff94", work=work
+    )
+    assert np.array_equal(first.positions, again.positions)
+    assert first.provenance == again.provenance
+    assert (first.molecule.name, again.molecule.name) == ("a", "b")
 
 
 def test_dft_conformers_have_the_settings_of_their_level(model) -> None:
