@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ _ROOMS = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("diffrelax")
     if name not in _ROOMS:
         raise AttributeError(f"module 'diffrelax' has no attribute {name!r}")
     return getattr(import_module(f"diffrelax.{_ROOMS[name]}"), name)

@@ -34,6 +34,7 @@ from diffrelax.models.domain import (
     is_rebonded,
     outside_domain,
     rise,
+    uneven_bonds,
     unfamiliar,
 )
 from diffrelax.models.release import Model
@@ -74,8 +75,8 @@ class Relaxation:
         those of training stay below, if they start in the basin of their minimum. A start that is
         left as it is, or polished, has the bound of the model's own ends, from which the model
         cannot tell it. NaN without the model, where it has no calibration at the level of theory,
-        where the noise level was given, where the model has hardly seen such atoms, and where the
-        verdict is ``fell_back``.
+        where the noise level was given, where the model has hardly seen such atoms, where alike
+        bonds came out uneven, and where the verdict is ``fell_back``.
     aim : str
         Level of theory of the minimum that the model aimed at; empty without the model.
     time : Time
@@ -104,7 +105,9 @@ class Relaxation:
 
     @property
     def atoms(self) -> ase.Atoms:
-        """The geometry as ASE atoms; ``info`` holds the verdict, and the reason if there is one.
+        """The geometry as ASE atoms; ``info`` holds the verdict, and what there is of the others.
+
+        These are ``reason``, ``aim`` and ``error_bound``.
 
         Raises
         ------
@@ -115,8 +118,9 @@ class Relaxation:
             raise ValueError(f"{self.name} has no geometry: {self.reason}")
         atoms = self.molecule.to_atoms()
         atoms.info["verdict"] = self.verdict
-        if self.reason:
-            atoms.info["reason"] = self.reason
+        if not math.isnan(self.error_bound):
+            atoms.info["error_bound"] = self.error_bound
+        atoms.info |= {k: v for k in ("reason", "aim") if (v := getattr(self, k))}
         return atoms
 
 
@@ -288,7 +292,7 @@ def _refuse(molecule: Molecule, model: Model) -> Relaxation | None:
 
 def _judge(start: Molecule, end: End, model: Model, level: str, max_error: float) -> Relaxation:
     odd, doubt = odd_reading(start), unfamiliar(start, model, few=FEW)
-    strange = doubt and unfamiliar(start, model)
+    strange, uneven = doubt and unfamiliar(start, model), _uneven(start, end)
     result = Relaxation(
         start.name,
         "relaxed",
@@ -297,7 +301,7 @@ def _judge(start: Molecule, end: End, model: Model, level: str, max_error: float
         start,
         noise_level=end.noise_level,
         n_evaluations=end.n_evaluations,
-        error_bound=math.nan if strange else end.error_bound,
+        error_bound=math.nan if strange or uneven else end.error_bound,
         aim=level,
     )
     reason = _reason_to_fall_back(start, end, result.error_bound, max_error)
@@ -307,12 +311,16 @@ def _judge(start: Molecule, end: End, model: Model, level: str, max_error: float
     if reason:
         reason = _joined(odd, strange, reason)
         return replace(result, verdict="fell_back", reason=reason, error_bound=math.nan)
-    reasons = [odd, strange, caution(start, model, level, result.error_bound)]
+    reasons = [odd, strange, uneven, caution(start, model, level, result.error_bound)]
     if end.noise_level == 0:
         reasons.append("left as it is: the model sees nothing to correct")
     else:
         result = replace(result, molecule=start.with_positions(end.positions, start="diffusion"))
     return replace(result, reason=_joined(*reasons))
+
+
+def _uneven(start: Molecule, end: End) -> str:
+    return uneven_bonds(start, end.positions) if np.isfinite(end.positions).all() else ""
 
 
 def _joined(*reasons: str) -> str:

@@ -30,7 +30,7 @@ from diffrelax.flows.resources import StageResources
 from diffrelax.flows.summary import SummaryRow
 from diffrelax.levels.density_functional import mean_field
 from diffrelax.levels.profiles import Profile
-from diffrelax.models.domain import REBONDED, RISE
+from diffrelax.models.domain import OWN_RISE, REBONDED, RISE, UNEVEN
 from diffrelax.models.release import load_model
 from diffrelax.network.config import DenseNetworkConfig, NetworkConfig
 from diffrelax.results import documents
@@ -266,6 +266,8 @@ def code_facts() -> dict[str, str]:
     return {
         "most_atoms": str(released.limit),
         "rise": str(RISE),
+        "own_rise": str(OWN_RISE),
+        "uneven": str(UNEVEN),
         "rebonded": str(REBONDED),
         "largest_step": str(LARGEST_STEP),
         "molecule_columns": _columns_table(MoleculeRow),

@@ -108,8 +108,9 @@ def read_molecules(
       tabs. The column of SMILES is ``smiles`` or ends so, isomeric before canonical ones; failing
       that, ``inchi``. Names are taken from ``name``, ``title``, ``id``, or what ends in ``name``
       or ``_id``.
-    - ``.sdf``, ``.mol``: V2000 or V3000. Records in 2D or without hydrogens are embedded like a
-      SMILES. The properties ``charge`` and ``multiplicity`` are honoured.
+    - ``.sdf``, ``.mol``: V2000 or V3000. Records in 2D are embedded like a SMILES; those in 3D
+      without hydrogens get them, and are relaxed with MMFF94 from where they stand. The properties
+      ``charge`` and ``multiplicity`` are honoured.
     - ``.xyz``, ``.extxyz``: many frames. The keys ``charge``, ``multiplicity`` (or
       ``spin_multiplicity``), ``name`` and ``smiles`` of the comment line are honoured, the first
       two also as in ``charge: -1, multiplicity 2``; a comment of two integers alone is charge and

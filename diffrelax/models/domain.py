@@ -21,10 +21,13 @@ from diffrelax.molecule.stereo import isomeric_smiles
 from diffrelax.units import KCAL_PER_MOL
 
 STRAINED = re.compile(r"\S+r[34] .*[:=#]\S+r[34]")  # a double bond within a ring of three or four
-FEW = 5  # molecules with such an atom, or one that fills its molecule: fewer, a second opinion
+FEW = 5  # molecules with such an atom; of one that fills its molecule: fewer, a second opinion
 REBONDED = 0.028  # Å, root mean square over three or more bonds
 RISE = 0.5  # kcal/mol, within which GFN2-xTB is no judge between geometries near a minimum
 SPRING = 700.0  # kcal/mol/Å², about the force constant of a bond
+OWN_RISE = 1.5  # kcal/mol more above a minimum of GFN2-xTB itself: 98% of validation molecules
+STILL = 0.1  # eV/Å; no larger force is at a minimum of GFN2-xTB
+UNEVEN = 0.015  # Å; alike bonds of 2,742 validation minima differ by 0.0142 at most
 
 
 def outside_domain(molecule: Molecule, model: Model) -> str:
@@ -128,24 +131,25 @@ def bond_kinds(molecule: Molecule) -> set[tuple[int, int]]:
 def unfamiliar(molecule: Molecule, model: Model, few: int = 0) -> str:
     """Say which atoms of a molecule are of a kind that the model has hardly seen; empty if none.
 
-    A kind that fills the whole molecule is seen if that molecule has been: no other has it.
+    A kind that fills the whole molecule is seen if that molecule has been: no other has it. Of
+    atoms at a double bond within a ring of three or four, `FEW` molecules are wanted, whatever the
+    model asks of others.
 
     Parameters
     ----------
     molecule : Molecule
     model : Model
     few : int
-        How many molecules have to have an atom at a double bond within a ring of three or four, or
-        of a kind that fills the whole molecule, if that is more than is asked of each kind.
+        How many molecules have to have an atom of a kind that fills the whole molecule.
     """
     if model.environments is None:
         return ""
     rare = []
     for kind, atom in environments(molecule).items():
         fills_it = len(kind.split()) == molecule.n_heavy
-        enough = 1 if fills_it else model.config.rare
-        if fills_it or STRAINED.match(kind):
-            enough = max(enough, few)
+        enough = max(1, few) if fills_it else model.config.rare
+        if STRAINED.match(kind):
+            enough = max(enough, FEW)
         if (seen := model.environments.get(kind, 0)) < enough:
             rare.append((seen, atom, kind))
     if not rare:
@@ -190,12 +194,57 @@ def is_rebonded(start: Molecule, positions: np.ndarray) -> bool:
     )
 
 
+def uneven_bonds(start: Molecule, positions: np.ndarray) -> str:
+    """Say which conjugated bonds of carbon differ, though they are alike; empty if none do.
+
+    Alike are those that only a Lewis structure tells apart, by its double bonds and charges. Where
+    these are spread out, as in cyanine dyes and azulene, a force field keeps the ones of the start,
+    and so may a model.
+    """
+    mol = start.to_rdkit()
+    bare = Chem.RWMol(mol)
+    for atom in bare.GetAtoms():
+        atom.SetFormalCharge(0)
+        atom.SetIsAromatic(False)
+        atom.SetNoImplicit(True)
+        atom.SetChiralTag(Chem.ChiralType.CHI_UNSPECIFIED)
+    for bond in bare.GetBonds():
+        bond.SetBondType(Chem.BondType.SINGLE)
+        bond.SetIsAromatic(False)
+        bond.SetStereo(Chem.BondStereo.STEREONONE)
+    kinds = list(Chem.CanonicalRankAtoms(bare, breakTies=False, includeChirality=False))
+    alike = defaultdict(list)
+    for bond in mol.GetBonds():
+        i, j = ends = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
+        if bond.GetIsConjugated() and (start.numbers[list(ends)] == 6).all():
+            alike[tuple(sorted((kinds[i], kinds[j])))].append((dist(*positions[[i, j]]), i, j))
+    for bonds in alike.values():
+        (short, *one), (long, *other) = min(bonds), max(bonds)
+        if long - short > UNEVEN:
+            names = ("–".join(map(start.label, pair)) for pair in (one, other))
+            return (
+                f"{' and '.join(names)}, which only the double bonds of a Lewis structure tell "
+                f"apart, differ by {long - short:.3f} Å: they may be equal"
+            )
+    return ""
+
+
 def expected_rise(molecule: Molecule, level: str) -> float:
     """Return how far GFN2-xTB may see a minimum of a level above a good start, kcal/mol.
 
-    Bonds differ from those of GFN2-xTB's minima as that level's do, and each is a spring.
+    Bonds differ from those of GFN2-xTB's minima as that level's do, and each is a spring. Where
+    the start is a minimum of GFN2-xTB itself, minima of any other level are above it.
     """
-    return RISE + len(molecule.bonds) * SPRING * from_gfn2(level) ** 2
+    own = OWN_RISE if molecule.start == "given" and _is_still(molecule) else 0.0
+    return RISE + own + len(molecule.bonds) * SPRING * from_gfn2(level) ** 2
+
+
+def _is_still(molecule: Molecule) -> bool:
+    try:
+        forces = get_calculator("gfn2-xtb", molecule).get_forces(molecule.to_atoms())
+    except (RuntimeError, ArithmeticError, ValueError):
+        return False
+    return bool(np.linalg.norm(forces, axis=1).max() < STILL)
 
 
 def rise(start: Molecule, positions: np.ndarray) -> float:
@@ -232,6 +281,15 @@ def not_learned_there(molecule: Molecule, model: Model, level: str) -> str:
     return ""
 
 
+def _is_zwitterion(molecule: Molecule) -> bool:
+    """Tell whether a proton on nitrogen, phosphorus or sulfur could go to an anion elsewhere."""
+    charges = molecule.formal_charges
+    joined = [(i, j) for bond in molecule.bonds for i, j in (bond[:2], bond[1::-1])]
+    donors = {i for i, j in joined if charges[i] > 0 and molecule.numbers[j] == 1}
+    beside = {i for i, j in joined if charges[j] > 0}
+    return bool(donors) and any(q < 0 and i not in beside for i, q in enumerate(charges))
+
+
 def caution(start: Molecule, model: Model, level: str, error_bound: float) -> str:
     """Say what to beware of in the relaxation of a molecule that is covered; empty if nothing.
 
@@ -245,6 +303,11 @@ def caution(start: Molecule, model: Model, level: str, error_bound: float) -> st
         NaN if none is told.
     """
     cautions = [told] if (told := not_learned_there(start, model, level)) else []
+    if _is_zwitterion(start):
+        cautions.append(
+            "a zwitterion: in the gas phase, of which the model has learned, its proton may belong "
+            "elsewhere"
+        )
     heavy, n_atoms = start.n_heavy, start.n_atoms
     most_heavy, largest = model.config.most_heavy, model.config.largest
     if heavy > most_heavy or n_atoms > largest:

@@ -6,7 +6,7 @@ import operator
 import random
 import time
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -14,7 +14,8 @@ from ase.data import covalent_radii
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
-from diffrelax.molecule.checks import NO_BOND_OF_CARBON
+from diffrelax.molecule.checks import NO_BOND_OF_CARBON, check_positions
+from diffrelax.molecule.drawings import atomic_numbers
 from diffrelax.molecule.stereo import TETRAHEDRAL, assign_stereo, clear_nominal, overlooked_twists
 
 MAX_HEAVY_ATOMS = 100  # an alkane chain of this length takes 20 s
@@ -40,10 +41,11 @@ def embed(
 ) -> tuple[Chem.Mol, str]:
     """Embed a molecule in 3D and relax it with MMFF94, or UFF without its parameters.
 
-    Where that fails, as for small cages, trials follow that do without its tests of the
-    embedded geometry (see `_embedding_trials`); whatever they give must have the stereochemistry
-    asked for, and all its bonds. Unconnected fragments are embedded each on its own and set side by
-    side.
+    A geometry that lacks its hydrogens alone, such as a pose of docking, is relaxed from where it
+    stands, and embedded where that is another isomer or torn. Where an embedding fails, as for
+    small cages, trials follow that do without its tests of the embedded geometry (see
+    `_embedding_trials`); whatever they give must have the stereochemistry asked for, and all its
+    bonds. Unconnected fragments are embedded each on its own and set side by side.
 
     Parameters
     ----------
@@ -80,15 +82,19 @@ def embed(
     if max_atoms is not None and (n := asked.GetNumAtoms()) > max_atoms:
         raise ValueError(f"{n} atoms: not embedded, as at most {max_atoms} are used here")
     twists: dict[Torsion, float] = {}
+    poses = []
     if asked.GetNumConformers() and asked.GetConformer().Is3D():
         assign_stereo(asked)
         twists = _senses(asked)
+        if asked.GetNumAtoms() > mol.GetNumAtoms():
+            poses.append(Chem.Mol(asked))
     else:
         clear_nominal(asked)
     asked.RemoveAllConformers()
     smiles = Chem.MolToSmiles(Chem.RemoveHs(asked))
     end = time.thread_time() + EMBEDDING_SECONDS
-    for trial, parameters in _embedding_trials(asked, seed, method):
+    trials = chain(((pose, None) for pose in poses), _embedding_trials(asked, seed, method))
+    for trial, parameters in trials:
         start = _embed_once(trial, parameters, twists, end)
         if time.thread_time() > end:
             raise ValueError(
@@ -114,16 +120,27 @@ def embed(
 
 
 def _embed_once(mol: Chem.Mol, parameters: Any, twists: dict[Torsion, float], end: float) -> str:
-    """Embed and relax a molecule in place; return the force field, or nothing where that fails."""
-    if rdDistGeom.EmbedMolecule(mol, parameters) != 0:
-        return ""
-    _separate_fragments(mol)
+    """Embed and relax a molecule in place; return the force field, or nothing where that fails.
+
+    Without parameters, it is relaxed from where it stands.
+    """
+    if parameters is not None:
+        if rdDistGeom.EmbedMolecule(mol, parameters) != 0:
+            return ""
+        _separate_fragments(mol)
     return _relax(mol, twists, end)
 
 
 def _is_torn(mol: Chem.Mol) -> bool:
-    """Tell whether a bond of carbon is far too long, as in an isomer that no ring system allows."""
+    """Tell whether a bond of carbon is far too long, as in an isomer that no ring system allows.
+
+    Or atoms are in one place, or nowhere, as of a pose that was none.
+    """
     positions = mol.GetConformer().GetPositions()
+    try:
+        check_positions(atomic_numbers(mol), positions)
+    except ValueError:
+        return True
     for bond in mol.GetBonds():
         ends = [bond.GetBeginAtom(), bond.GetEndAtom()]
         if {end.GetAtomicNum() for end in ends} in CARBON_BONDS:

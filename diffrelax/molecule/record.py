@@ -220,10 +220,10 @@ class Molecule:
     ) -> Molecule:
         """Take an RDKit molecule with its 3D conformer as it stands, or embed it.
 
-        The first conformer is taken; others are ignored. A molecule that has no conformer, a 2D
-        drawing or no hydrogens in its geometry is embedded like a SMILES (hydrogens are added after
-        the other atoms). Where a 3D conformer comes without any bond, the bonds are perceived as in
-        `from_atoms`.
+        The first conformer is taken; others are ignored. A molecule that has no conformer or a 2D
+        drawing is embedded like a SMILES; one whose geometry has no hydrogens is relaxed from where
+        it stands (hydrogens are added after the other atoms). Where a 3D conformer comes without
+        any bond, the bonds are perceived as in `from_atoms`.
 
         Parameters
         ----------

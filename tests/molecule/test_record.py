@@ -11,6 +11,7 @@ from rdkit.Chem import rdDepictor, rdDistGeom, rdForceFieldHelpers
 
 from diffrelax.files.reading import Rejected, read_molecules
 from diffrelax.molecule import Bond, Molecule
+from diffrelax.molecule.comparison import heavy_atom_rmsd
 from diffrelax.molecule.identity import identity_change
 
 WATER = ase.build.molecule("H2O")
@@ -267,6 +268,25 @@ def test_a_geometry_without_its_hydrogens_keeps_its_configuration(smiles):
     for seed in range(4):
         heavy = Chem.RemoveHs(molecule.to_rdkit())
         assert Molecule.from_rdkit(heavy, seed=seed).smiles == molecule.smiles
+
+
+def test_a_pose_without_hydrogens_stays_in_its_basin():
+    """As docking writes them: heavy atoms alone, in 3D."""
+    smiles = "CC(C)C[C@H](NC(=O)CCc1ccccc1)C(=O)O"
+    for seed in (3, 4, 5):
+        pose = Molecule.from_smiles(smiles, seed=seed)
+        read = Molecule.from_rdkit(Chem.RemoveHs(pose.to_rdkit()), seed=42)
+        assert (read.smiles, read.start) == (pose.smiles, "mmff94")
+        assert heavy_atom_rmsd(read, pose) < 0.3
+        assert heavy_atom_rmsd(Molecule.from_smiles(smiles), pose) > 0.5
+
+
+def test_a_torn_pose_is_embedded():
+    pose = Chem.RemoveHs(Molecule.from_smiles("CCCCCO").to_rdkit())
+    pose.GetConformer().SetPositions(np.zeros((6, 3)) + 1e-3 * np.arange(18).reshape(6, 3))
+    read = Molecule.from_rdkit(pose)
+    lengths = [np.linalg.norm(read.positions[b.begin] - read.positions[b.end]) for b in read.bonds]
+    assert min(lengths) > 0.9 and max(lengths) < 1.6
 
 
 def test_molecule_whose_bonds_are_not_perceived_is_kept():
