@@ -47,7 +47,7 @@ def flow_page(
     for row in summary.rows:
         documents = stages.get(row.index, {})
         frames = _frames(documents)
-        cells = _cells(row, documents)
+        cells = _cells(row)
         rows.append(Row(cells, len(views) if frames else None, tone=TONES.get(row.state, "bad")))
         if frames:
             views.append(View(row.name, row.smiles, _told(row, documents), frames))
@@ -65,10 +65,9 @@ def flow_page(
     )
 
 
-def _cells(row: SummaryRow, documents: Mapping[str, ResultDocument]) -> tuple[str, ...]:
-    reasons = dict.fromkeys([documents["relax"].reason if "relax" in documents else "", row.reason])
+def _cells(row: SummaryRow) -> tuple[str, ...]:
     verdict = row.verdict.replace("_", " ")
-    told = row.model_copy(update={"reason": "; ".join(filter(None, reasons)), "verdict": verdict})
+    told = row.model_copy(update={"verdict": verdict})
     return told.cells(SHOWN, unknown="")
 
 

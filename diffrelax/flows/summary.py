@@ -128,7 +128,8 @@ def summary_row(
     if minimised is None:
         return SummaryRow(**told)
     end = read_document(minimised)
-    told |= {"name": end.name, "reason": end.reason, "key": end.key}
+    reasons = dict.fromkeys((_told_by_model(start), end.reason))
+    told |= {"name": end.name, "reason": "; ".join(filter(None, reasons)), "key": end.key}
     if isinstance(end, FailureDocument):
         return SummaryRow(**told | {"state": "failed", "stage": end.stage})
     assert isinstance(end, MinimisationDocument)
@@ -142,3 +143,10 @@ def summary_row(
         "seconds": told.get("seconds", 0.0) + end.seconds["total"],
     }
     return SummaryRow(**told)
+
+
+def _told_by_model(start: Document | None) -> str:
+    if not isinstance(start, RelaxationDocument):
+        return ""
+    verdict = "" if start.verdict == "relaxed" else f"{start.verdict.replace('_', ' ')}: "
+    return verdict + start.reason if start.reason else ""

@@ -41,6 +41,7 @@ def test_each_input_is_in_the_summary_exactly_once() -> None:
     states = [row.state for row in summary.rows]
     assert states == ["converged", "failed", *["converged"] * 4]
     assert [row.verdict for row in summary.rows][2] == "refused"
+    assert summary.rows[2].reason == "refused: the model was not trained on Se"
     assert "not a SMILES" in summary.rows[1].reason
     assert summary.counts == {"converged": 5, "failed": 1}
 
