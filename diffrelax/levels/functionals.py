@@ -49,6 +49,7 @@ class Lack(NamedTuple):
     replaced_by: tuple[str, ...] = ()
 
 
+DOUBLE_HYBRID = re.compile(r"2(gp)?plyp|dsd|xyg|xdh|dh$|\(2\)")  # in names without - and _
 DEFINED = {  # by name, without - and _: PySCF takes these names for something else
     # Grimme, Ehrlich and Goerigk 2011, doi 10.1002/jcc.21759: the functional of B97-D
     "b97d3bj": Functional("gga_xc_b97_d", "d3bj:b97d"),
@@ -113,6 +114,7 @@ def read_functional(xc: str) -> Functional:
         method, version, _ = parse_disp(functional.xc, functional.dispersion)
     except (KeyError, ValueError, NotImplementedError) as error:
         hint = "; a dispersion correction is told as in b3lyp-d3bj" if "d3" in short else ""
+        hint = "; double hybrids are not supported" if DOUBLE_HYBRID.search(short) else hint
         raise ValueError(f"unknown functional xc={xc!r}: {error}{hint}") from error
     if functional.dispersion is None:
         _refuse_incomplete(xc, bare, parts, version or "")

@@ -10,7 +10,9 @@ from math import dist, hypot, isnan, nan
 import numpy as np
 from ase.data import chemical_symbols
 from rdkit import Chem, rdBase
+from scipy.sparse.csgraph import connected_components
 
+from diffrelax.geometry import bond_matrix
 from diffrelax.levels import get_calculator
 from diffrelax.levels.distances import from_gfn2
 from diffrelax.models.release import Model
@@ -76,8 +78,11 @@ def outside_method(
     if not np.isin(molecule.numbers, (6, 7, 8)).any():
         return f"{molecule.formula}: the model was trained on molecules with C, N or O"
     if not molecule.bonds:
+        n, _ = connected_components(bond_matrix(molecule.numbers, molecule.positions))
+        parts = f"by their distances, the atoms make {n} fragments: give one molecule alone"
         return "no bonds are known: " + (
             looks_like_bohr(molecule)
+            or (parts if n > 1 else "")
             or f"none fit its positions and a charge of {molecule.charge}, so nothing could be "
             "checked; give all hydrogens, the right charge, positions in Å, or a SMILES"
         )
@@ -322,7 +327,7 @@ def caution(start: Molecule, model: Model, level: str, error_bound: float) -> st
     elif model.config.calibrations and level not in model.config.calibrations:
         cautions.append(f"there is no bound on errors at {level}: too few molecules to validate on")
     if error_bound > model.config.training.max_start_rmsd:
-        cautions.append(f"its error may be {error_bound:.2f} Å, as far as other minima are")
+        cautions.append("other minima are as near as its bound: compare its torsions")
     known = model.config.training.starts
     if model.config.relaxation.bridge and start.start not in (*known, "given", "diffusion"):
         cautions.append(f"started from {start.start}, trained on {', '.join(known)}")

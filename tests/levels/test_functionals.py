@@ -68,6 +68,8 @@ def test_every_functional_of_libxc_named_for_its_dispersion_is_refused_or_has_vv
         ("oblyp_d", "the dispersion correction D2"),
         ("beefvdw", "the van der Waals density functional"),
         ("scan,scan_rvv10", "the nonlocal correlation rVV10"),
+        ("b2plyp", "unknown functional.*double hybrids are not supported"),
+        ("dsd-blyp-d3bj", "unknown functional.*double hybrids are not supported"),
         ("wb97x-2", "PySCF takes the 2 in it for a functional"),
     ],
 )

@@ -355,7 +355,8 @@ def _told(found: Found, n_chosen: int, ranked_by: Level, limit: float) -> str:
         told.append(f"{beyond} more were new, beyond n")
     if found.complete:
         told.append(
-            f"the last embeddings, {counts['last_probe']} of them low, showed nothing unseen"
+            f"the search is complete: the last embeddings, {counts['last_probe']} of them low, "
+            "showed nothing unseen"
         )
     elif not beyond and not counts["last_probe"]:
         told.append("none of the last embeddings was low: what is unseen is not known")
