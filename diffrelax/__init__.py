@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -57,6 +56,8 @@ _ROOMS = {
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
+        from importlib.metadata import version  # slow to import
+
         return version("diffrelax")
     if name not in _ROOMS:
         raise AttributeError(f"module 'diffrelax' has no attribute {name!r}")
