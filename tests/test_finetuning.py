@@ -417,6 +417,8 @@ def test_bad_fine_tuning_says_what_to_do(model, stretched, tmp_path):
     path, _ = stretched
     few = tmp_path / "few.extxyz"
     write(few, [Molecule.from_smiles("CCO").to_atoms()])
+    with pytest.raises(ValueError, match="is a file: name a folder"):
+        begin_finetuning(model, OLDER, path, few, level="none", steps=1)
     with pytest.raises(ValueError, match=r"minima of 1 molecules .* at least 10 are needed"):
         begin_finetuning(model, OLDER, few, tmp_path / "a-1", level="none", steps=1)
     folder = tmp_path / "b-1"

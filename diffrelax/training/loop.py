@@ -135,8 +135,10 @@ def check_folder(folder: Path, resume: bool) -> None:
     Raises
     ------
     ValueError
-        If there is an earlier run and ``resume`` is false, or a run without its state.
+        If there is an earlier run and ``resume`` is false, a run without its state, or a file.
     """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file: name a folder")
     products = (RESUME, LOG, WEIGHTS, CHECKPOINTS)
     found = [folder / name for name in products if (folder / name).exists()]
     if found and not resume:
