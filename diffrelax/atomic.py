@@ -1,12 +1,14 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and files that one process writes."""
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
+from typing import IO
 
 
 @contextmanager
@@ -33,3 +35,26 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     finally:
         part.unlink(missing_ok=True)
+
+
+def claim(file: IO[bytes], path: Path, lock: Callable[[IO[bytes], int], None]) -> None:
+    """Keep an open file from other processes until it is closed, where its system has locks.
+
+    Parameters
+    ----------
+    file : binary file
+    path : path
+        That is told as what is written.
+    lock : callable
+        `fcntl.flock`, which keeps this process from opening it again, too, or `fcntl.lockf`.
+
+    Raises
+    ------
+    ValueError
+        If another one has it.
+    """
+    with suppress(OSError):  # a file system without locks
+        try:
+            lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"another process writes to {path}: wait for its end") from None

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import ase
 
+from diffrelax.atomic import claim
 from diffrelax.files import WRITERS, suffix_of
 from diffrelax.files.reading import Input, Record
 from diffrelax.files.values import plain_values
@@ -111,7 +112,7 @@ class ResultFile:
         self._notes = _open(self.journal)
         self._file: FileIO | None = None
         try:
-            self._lock()
+            claim(self._notes, self.path, fcntl.flock)
             header = {"file": path.name, "settings": plain_values(dict(settings))}
             if not overwrite:
                 self._go_on(header["settings"])
@@ -297,14 +298,6 @@ class ResultFile:
     def _footer(self, more: int = 0) -> bytes:
         end = self._writer.end
         return as_bytes(self.path, end) if end and self._whole + more else b""
-
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._notes, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"another process writes to {self.path}: wait for its end") from None
-        except OSError:  # a file system without locks
-            return
 
     def _changed(self) -> ValueError:
         return ValueError(

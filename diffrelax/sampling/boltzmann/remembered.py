@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from diffrelax.atomic import claim
 from diffrelax.levels import Surface
 from diffrelax.molecule import Molecule
 from diffrelax.sampling.ensemble import Level
@@ -52,7 +53,7 @@ class RememberedSurface(Surface):
         super().__init__(molecule, level, **settings)
         header = (json.dumps(dict(run), sort_keys=True) + "\n").encode()
         self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
-        self._lock(path)
+        claim(self._file, path, fcntl.lockf)
         kept = self._file.read()
         if not kept.startswith(header[: len(kept)]):
             raise ValueError(
@@ -79,14 +80,6 @@ class RememberedSurface(Surface):
             self._known[tag] = energy
             self._keep(RECORD.pack(tag, energy))
         return energy
-
-    def _lock(self, path: Path) -> None:
-        try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"another process writes to {path}: wait for its end") from None
-        except OSError:  # a file system without locks
-            return
 
     def _keep(self, data: bytes) -> None:
         """Write behind what is kept, and drop what a kill has left there."""
