@@ -13,6 +13,7 @@ import typer
 from diffrelax.choices import CurvatureLevel
 from diffrelax.cli.options import (
     Basis,
+    Charge,
     Device,
     Functional,
     Json,
@@ -57,12 +58,14 @@ def conformers(
     workers: Annotated[int, typer.Option(min=1, help="Processes that relax at a cheap level")] = 1,
     model: ModelName = "default",
     device: Device = "cpu",
+    charge: Charge = None,
     seed: Seed = 42,
     threads: Threads = None,
     overwrite: Overwrite = False,
     json_lines: Json = False,
 ) -> None:
     """Find the conformers of a molecule and their Boltzmann weights."""
+    from diffrelax.files.reading import read_one
     from diffrelax.files.writing import check_output, would_be_lost
     from diffrelax.models.release import load_model
     from diffrelax.results.tables import counted
@@ -78,7 +81,7 @@ def conformers(
     set_threads(threads)
     try:
         found = sample_conformers(
-            molecule,
+            read_one(molecule, seed=seed, charge=charge),
             load_model(model, device),
             n,
             level=choose_level(level, xc, basis, solvent),

@@ -16,6 +16,7 @@ from diffrelax.cli.inputs import load_checked, read_parts, tell_aim
 from diffrelax.cli.options import (
     BasisSet,
     Calculator,
+    Charge,
     DensityFit,
     Device,
     Fmax,
@@ -99,6 +100,7 @@ def dft(
     model: ModelName = "default",
     noise_level: NoiseLevel = None,
     device: Device = "cpu",
+    charge: Charge = None,
     seed: Seed = 42,
     threads: Threads = None,
     overwrite: Overwrite = False,
@@ -160,7 +162,7 @@ def dft(
         overwrite=overwrite,
         json_lines=json_lines,
     )
-    report_each(inputs, report, results)
+    report_each(inputs, charge, report, results)
 
 
 def _dft_one(

@@ -13,6 +13,7 @@ import typer
 from diffrelax.choices import HessianLevel, Target
 from diffrelax.cli.inputs import load_checked, read_parts, tell_aim
 from diffrelax.cli.options import (
+    Charge,
     Device,
     Inputs,
     Json,
@@ -57,6 +58,7 @@ def export(
     model: ModelName = "default",
     noise_level: NoiseLevel = None,
     device: Device = "cpu",
+    charge: Charge = None,
     seed: Seed = 42,
     threads: Threads = None,
     overwrite: Annotated[
@@ -117,7 +119,7 @@ def export(
     ) as table:
         write_line = csv.writer(table, lineterminator="\n").writerow
         write_line(COLUMNS)
-        report_each(inputs, report, results)
+        report_each(inputs, charge, report, results)
 
 
 def _write(

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 STDIN = "-"
 
 
-def each_input(inputs: list[str]) -> Iterator[Input]:
-    """Yield the inputs of a command one by one, not read yet; ``-`` is lines of SMILES."""
+def each_input(inputs: list[str], charge: int | None = None) -> Iterator[Input]:
+    """Yield the inputs of a command one by one, not read yet; ``-`` is lines of SMILES.
+
+    `charge` is that of geometries which tell none.
+    """
     from diffrelax.files.reading import each_record, records_in
 
     for given in inputs:
@@ -28,7 +31,7 @@ def each_input(inputs: list[str]) -> Iterator[Input]:
             lines = cast(BufferedReader, sys.stdin.buffer)
             yield from records_in(lines, "standard input", ".smi")
         else:
-            yield from each_record(given)
+            yield from each_record(given, charge)
 
 
 def count_inputs(inputs: list[str]) -> int | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from diffrelax.cli.options import (
+    Charge,
     Inputs,
     Json,
     Overwrite,
@@ -38,6 +39,7 @@ def minima(
         typer.Option(help="Level of theory"),
     ] = "aimnet2",
     fmax: Annotated[float, typer.Option(help="Largest force at the end, eV/Å")] = 0.015,
+    charge: Charge = None,
     seed: Seed = 42,
     threads: Threads = None,
     workers: Workers = 1,
@@ -84,7 +86,7 @@ def minima(
         overwrite=overwrite,
         json_lines=json_lines,
     )
-    report_each(inputs, report, results)
+    report_each(inputs, charge, report, results)
 
 
 def _result(

@@ -45,6 +45,9 @@ ModelName = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …")]
 Seed = Annotated[int, typer.Option(help="Seed of the embedding of SMILES")]
+Charge = Annotated[
+    int | None, typer.Option(help="Of geometries in .xyz and .pdb files that tell none")
+]
 Workers = Annotated[
     int, typer.Option(min=1, help="Processes that read and embed; the results stay the same")
 ]

@@ -11,6 +11,7 @@ import typer
 
 from diffrelax.cli.inputs import load_checked, read_parts
 from diffrelax.cli.options import (
+    Charge,
     Device,
     Inputs,
     Json,
@@ -43,6 +44,7 @@ def relax(
         float, typer.Option(min=0, help="Å; fall back where the bound on the error is larger")
     ] = math.inf,
     device: Device = "cpu",
+    charge: Charge = None,
     seed: Seed = 42,
     threads: Threads = None,
     workers: Workers = 1,
@@ -97,4 +99,4 @@ def relax(
         overwrite=overwrite,
         json_lines=json_lines,
     )
-    report_each(inputs, report, results)
+    report_each(inputs, charge, report, results)

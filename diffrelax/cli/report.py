@@ -128,6 +128,7 @@ class Report:
 
 def report_each(
     inputs: list[str],
+    charge: int | None,
     report: Report,
     work: Callable[[Iterator[Input]], Iterator[list[Result]]],
 ) -> None:
@@ -137,6 +138,8 @@ def report_each(
     ----------
     inputs : list of str
         Of the command.
+    charge : int or None
+        Of geometries that tell none.
     report : Report
         Closed at the end.
     work : callable
@@ -144,7 +147,7 @@ def report_each(
     """
     total = count_inputs(inputs)
     with report:
-        left = report.left_of(each_input(inputs))
+        left = report.left_of(each_input(inputs, charge))
         try:
             with tqdm(total=total, initial=report.n_done, unit="mol", disable=None) as bar:
                 for results in work(left):

@@ -12,6 +12,7 @@ import typer
 
 from diffrelax.cli.options import (
     Basis,
+    Charge,
     Device,
     Functional,
     Json,
@@ -57,6 +58,7 @@ def sample(
         ),
     ] = None,
     device: Device = "cpu",
+    charge: Charge = None,
     seed: Annotated[int, typer.Option(help="Of the embedding and the chains")] = 42,
     threads: Threads = None,
     overwrite: Overwrite = False,
@@ -80,7 +82,7 @@ def sample(
         raise ValueError(f"samples of --method {method} are not canonical: leave out --reweight")
     drawn_at, *weighted_at = _levels(level, reweight, xc, basis, solvent)
     journal, *weighing = _journals(output, weighted_at, overwrite)
-    given = read_one(molecule, seed=seed)
+    given = read_one(molecule, seed=seed, charge=charge)
     for theory, kept_in in zip(weighted_at, weighing, strict=True):
         surface_to_reweight(given, theory, kept_in)  # before the work begins
     if method == "repeat":

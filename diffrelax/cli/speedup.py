@@ -14,6 +14,7 @@ from diffrelax.cli.inputs import each_input, tell_aim
 from diffrelax.cli.options import (
     BasisSet,
     Calculator,
+    Charge,
     DensityFit,
     Fmax,
     GridLevel,
@@ -68,6 +69,7 @@ def speedup(
         bool, typer.Option(help="Recipes with a Hessian may end at a predicted minimum")
     ] = False,
     model: ModelName = "default",
+    charge: Charge = None,
     seed: Seed = 42,
     threads: Threads = None,
     watts: Annotated[
@@ -107,7 +109,7 @@ def speedup(
         tell_aim(loaded, level.theory)
         about = made_with(loaded, level.theory)
     units = Units(WorkFolder(output / "units"), model, level.theory, threads)
-    subjects = subjects_of(each_molecule(each_input(inputs), seed=seed))
+    subjects = subjects_of(each_molecule(each_input(inputs, charge), seed=seed))
     _tell_cost(subjects, arms, level)
     outcomes, finished = _compare(subjects, arms, level, units)
     about |= {"seed": seed, "level": level.model_dump()}

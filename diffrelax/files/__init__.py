@@ -54,6 +54,9 @@ FORMATS: dict[str, Format] = {
     ".smi": smiles, ".txt": smiles, ".csv": tables, ".tsv": tables, ".sdf": sdf, ".mol": sdf,
     ".xyz": xyz, ".extxyz": xyz, ".pdb": pdb,
 }  # fmt: skip
+CHARGED: dict[str, Callable[[str, int], str]] = {  # what may tell no charge
+    ".xyz": xyz.with_charge, ".extxyz": xyz.with_charge, ".pdb": pdb.with_charge,
+}  # fmt: skip
 _FRAMES = Writer(xyz.text)
 WRITERS = {
     ".extxyz": _FRAMES,

@@ -16,6 +16,7 @@ from diffrelax.molecule import Molecule
 
 ATOMS = ("ATOM  ", "HETATM")
 TITLE = re.compile(r"^(?:COMPND|TITLE ) {4}(.*)$", re.MULTILINE)
+STATE = {"charge", "smiles"}  # remarks that tell the charge
 REMARK = re.compile(r"^REMARK   6 ([^:\n]+): (.*)$", re.MULTILINE)  # 6 to 99 are free text
 
 
@@ -42,6 +43,14 @@ def title(record: str) -> str:
 def properties(record: str) -> dict[str, Any]:
     """Return what our own files say in remarks."""
     return {key: plain_number(value.strip()) for key, value in REMARK.findall(record)}
+
+
+def with_charge(record: str, charge: int) -> str:
+    """Return a record that tells this charge, unless it tells one, itself or by its SMILES."""
+    atoms = [line for line in record.splitlines() if line.startswith(ATOMS)]
+    if any(line[78:80].strip() for line in atoms) or properties(record).keys() & STATE:
+        return record
+    return f"REMARK   6 charge: {charge}\n{record}"
 
 
 def parse(record: str, name: str, seed: int, max_atoms: int | None = None) -> Molecule:

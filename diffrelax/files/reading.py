@@ -17,7 +17,7 @@ import ase
 from rdkit import Chem, rdBase
 
 from diffrelax.errors import reason_of
-from diffrelax.files import FORMATS, stem_of, suffix_of
+from diffrelax.files import CHARGED, FORMATS, stem_of, suffix_of
 from diffrelax.files.processes import ordered_map
 from diffrelax.files.smiles import parse as parse_smiles
 from diffrelax.files.smiles import title as smiles_title
@@ -97,6 +97,7 @@ def read_molecules(
     seed: int = 42,
     workers: int = 1,
     max_atoms: int | None = None,
+    charge: int | None = None,
 ) -> list[Molecule | Rejected]:
     """Read molecules from anything that holds them; the front door for every input.
 
@@ -136,6 +137,9 @@ def read_molecules(
         than one, a script must work under ``if __name__ == "__main__"``.
     max_atoms : int, optional
         Embed no larger molecules, hydrogens counted.
+    charge : int, optional
+        Of those in files of coordinates (``.xyz``, ``.extxyz``, ``.pdb``) that do not tell theirs.
+        Default: 0.
 
     Returns
     -------
@@ -147,7 +151,8 @@ def read_molecules(
     ValueError
         If the seed is not an integer from 0 to 2**31 - 9, or there is no worker.
     """
-    return list(each_molecule(inputs, seed=seed, workers=workers, max_atoms=max_atoms))
+    records = each_record(inputs, charge)
+    return list(each_molecule(records, seed=seed, workers=workers, max_atoms=max_atoms))
 
 
 def each_molecule(
@@ -173,13 +178,17 @@ def _lost(given: Input, reason: str) -> Molecule | Rejected:
     return read_object(given)
 
 
-def each_record(inputs: Input | Iterable[Input]) -> Iterator[Input]:
-    """Yield inputs one by one, the records of files in place of their paths; none is read yet."""
+def each_record(inputs: Input | Iterable[Input], charge: int | None = None) -> Iterator[Input]:
+    """Yield inputs one by one, the records of files in place of their paths; none is read yet.
+
+    `charge` is that of records which tell none.
+    """
     if isinstance(inputs, ONE) or not isinstance(inputs, Iterable):
         inputs = [inputs]
     for given in inputs:
         if is_path(given):
-            yield from _records_of(Path(given))
+            for record in _records_of(Path(given)):
+                yield record if charge is None else _charged(record, charge)
         else:
             yield given
 
@@ -202,7 +211,7 @@ def is_path(given: object) -> TypeGuard[str | os.PathLike[str]]:
     return isinstance(given, os.PathLike)
 
 
-def read_one(given: Input, *, seed: int = 42) -> Molecule:
+def read_one(given: Input, *, seed: int = 42, charge: int | None = None) -> Molecule:
     """Read an input that must be one molecule, see `read_molecules`.
 
     Raises
@@ -210,7 +219,7 @@ def read_one(given: Input, *, seed: int = 42) -> Molecule:
     ValueError
         If it is not.
     """
-    found = read_molecules(given, seed=seed)
+    found = read_molecules(given, seed=seed, charge=charge)
     if len(found) != 1:
         raise ValueError(f"{given} holds {len(found)} molecules: give one")
     if isinstance(found[0], Rejected):
@@ -263,6 +272,12 @@ def _records_of(path: Path) -> Iterator[Record | Rejected]:
         return
     with file:
         yield from records_in(file, str(path), suffix_of(path))
+
+
+def _charged(record: Record | Rejected, charge: int) -> Record | Rejected:
+    if isinstance(record, Rejected) or record.suffix not in CHARGED:
+        return record
+    return replace(record, text=CHARGED[record.suffix](record.text, charge))
 
 
 def check_file(path: Path) -> None:

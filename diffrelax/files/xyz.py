@@ -20,6 +20,7 @@ from diffrelax.molecule.record import Molecule
 LOOSE_STATE = re.compile(
     r"\b(charge|multiplicity)(?:\s*[:=]\s*|\s+)([+-]?\d+(?:\.0*)?)[,;]?(?=\s|$)", re.IGNORECASE
 )
+STATE = {"charge", "total_charge", "smiles"}  # keys that tell the charge
 OF_THE_FRAME = {"Properties", "Lattice", "pbc"}  # what these keys say is no property
 
 
@@ -53,6 +54,16 @@ def properties(record: str) -> dict[str, Any]:
     return {key: read[key] for key in told if key not in OF_THE_FRAME}
 
 
+def with_charge(record: str, charge: int) -> str:
+    """Return a frame that tells this charge, unless it tells one, itself or by its SMILES."""
+    comment = _comment(record)
+    told = {key.lower() for key in _read(_strict(comment))}
+    if told & STATE or _two_integers(comment) or "initial_charges" in comment:
+        return record
+    first, _, *atoms = record.split("\n")
+    return "\n".join((first, f"{comment} charge={charge}", *atoms))
+
+
 def parse(record: str, name: str, seed: int, max_atoms: int | None = None) -> Molecule:
     """Take the positions of a frame and perceive its bonds."""
     first, *rest = record.rstrip().split("\n")
@@ -64,9 +75,9 @@ def parse(record: str, name: str, seed: int, max_atoms: int | None = None) -> Mo
         raise ValueError(f"{first.strip()} atoms announced, {max(len(rest) - 1, 0)} lines follow")
     comment = rest[0]
     _check_columns(comment, rest[1])
-    strict = LOOSE_STATE.sub(r"\1=\2", comment)
+    frame = "\n".join((first, _strict(comment), *rest[1:]))
     try:
-        atoms = ase.io.read(StringIO("\n".join((first, strict, *rest[1:]))), format="extxyz")
+        atoms = ase.io.read(StringIO(frame), format="extxyz")
     except KeyError as error:
         raise ValueError(f"unknown element {error}: correct it") from error
     except Exception as error:
@@ -76,7 +87,7 @@ def parse(record: str, name: str, seed: int, max_atoms: int | None = None) -> Mo
             raise ValueError(f"the comment {comment!r} does not say which {key}: write {key}=…")
     if "[" in (smiles := _as_written(comment, "smiles")) and 'smiles="' not in comment.lower():
         atoms.info["smiles"] = smiles  # ASE drops brackets that stand outside quotes
-    if two := re.fullmatch(r"\s*([+-]?\d+)\s+(\d+)\s*", comment):
+    if two := _two_integers(comment):
         charge, multiplicity = map(int, two.groups())
         return Molecule.from_atoms(atoms, name=name, charge=charge, multiplicity=multiplicity)
     return Molecule.from_atoms(atoms, name=name)
@@ -104,6 +115,14 @@ def text(molecule: Molecule | ase.Atoms, info: Mapping[str, Any], number: int) -
 def _comment(record: str) -> str:
     _, _, rest = record.partition("\n")
     return rest.partition("\n")[0]
+
+
+def _strict(comment: str) -> str:
+    return LOOSE_STATE.sub(r"\1=\2", comment)
+
+
+def _two_integers(comment: str) -> re.Match[str] | None:
+    return re.fullmatch(r"\s*([+-]?\d+)\s+(\d+)\s*", comment)
 
 
 def _read(comment: str) -> dict[str, Any]:

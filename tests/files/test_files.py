@@ -110,6 +110,43 @@ def test_xyz_charges_as_others_write_them(tmp_path, comment, charge, multiplicit
     assert (molecule.charge, molecule.multiplicity) == (charge, multiplicity)
 
 
+@pytest.mark.parametrize(
+    ("comment", "charge"),
+    [
+        ("", 1),
+        ("  -12.345", 1),
+        ("energy: -5.07 gnorm: 0.0003 xtb: 6.5.1", 1),
+        ('name="my ion"', 1),
+        ("charge=-1", -1),
+        ("water, total charge = -1.0; energy = -40.1", -1),
+        ("-1 1", -1),
+        ("smiles=[NH2][H]", 0),
+    ],
+)
+def test_a_charge_is_given_to_frames_that_tell_none(tmp_path, comment, charge):
+    frame = METHANE.format(comment).replace("C 0 0 0", "N 0 0 0")
+    if charge == 0:
+        frame = frame.replace("5\n", "4\n", 1).rsplit("H", 1)[0]
+    (molecule,) = read_molecules(write(tmp_path / "m.xyz", frame), charge=1)
+    assert molecule.charge == charge
+    assert molecule.name == ("my ion" if "name" in comment else "m")
+
+
+def test_a_charge_is_given_to_no_smiles_and_no_atom_that_has_one(tmp_path):
+    ion = Molecule.from_smiles("[NH4+]")
+    write_molecules(tmp_path / "ours.pdb", [ion])
+    ours = (tmp_path / "ours.pdb").read_text()
+    atoms = "".join(line for line in ours.splitlines(keepends=True) if line.startswith("HETATM"))
+    bare = "".join(f"{line[:78].rstrip()}\n" for line in atoms.splitlines())
+    write(tmp_path / "atoms.pdb", f"{atoms}END\n")
+    write(tmp_path / "bare.pdb", f"{bare}END\n")
+    write(tmp_path / "m.smi", "C[O-]\n")
+    inputs = [tmp_path / name for name in ("ours.pdb", "atoms.pdb", "m.smi")]
+    assert [one.charge for one in read_molecules([*inputs, "C"], charge=2)] == [1, 1, -1, 0]
+    (bared,) = read_molecules(tmp_path / "bare.pdb", charge=1)
+    assert (bared.charge, bared.smiles) == (1, "[NH4+]")
+
+
 def test_a_charge_that_is_only_spoken_of_is_an_error(tmp_path):
     why = reason(write(tmp_path / "m.xyz", METHANE.format("charge of one")))
     assert why == "the comment 'charge of one' does not say which charge: write charge=…"
