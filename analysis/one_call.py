@@ -7,13 +7,13 @@ Needs the package AcAuto3D and the program xtb. The same command goes on where i
 1. `surrogate`: AIMNet2 stands in for DFT on validation molecules, as in optimizers.py, where the
    start of the model is the minimum displaced by what its end differs from the published one. Ten
    minutes.
-2. `test`: the molecules of the report `small`, from the relaxations and reference minima of that
-   report. Where the forces of a first call were not kept, they are those that explain the first
-   step, if it is known: geomeTRIC's is −H⁻¹g in its internal coordinates. Otherwise they are
-   calculated again, 1.5 hours in all.
-3. `validation`: two DFT calls from each start of validation molecules. Two hours.
+2. `validation`: two DFT calls from the model's geometries of validation molecules. An hour.
+3. `test` and `larger`: the 51 molecules of the report `small` and the twenty larger ones of `qm9`,
+   from the relaxations and reference minima of these reports. Where the forces of a first call
+   were not kept, they are those that explain the first step, if it is known: geomeTRIC's is −H⁻¹g
+   in its internal coordinates. Otherwise they are calculated again, two hours in all.
 
-The first step is chosen on 1, and the bounds (`diffrelax.dft.prediction`) on 1 and 3.
+The first step is chosen on 1, and the bounds (`diffrelax.dft.prediction`) on 1 and 2.
 
 A minimum is the end of the tightest relaxation that is there, extrapolated by one more step.
 """
@@ -64,27 +64,32 @@ FIRST_CALL, TWO_CALLS = (B3LYP.model_copy(update={"max_steps": n}) for n in (0, 
 def main(folder: Path) -> None:
     """Do what is left of each part, and write after each molecule."""
     path = folder / "one_call.json"
-    found: dict[str, Any] = {"surrogate": {}, "test": {}, "validation": {}}
+    found: dict[str, Any] = {"surrogate": {}, "validation": {}, "test": {}, "larger": {}}
     if path.exists():
-        found = {part: json.loads(path.read_text())[part] for part in found}
+        known = json.loads(path.read_text())
+        found = {part: known.get(part, {}) for part in found}
     units = Units(WorkFolder(folder / "units"), MODEL)
     finished = Units(FinishedWork(folder / "units"), MODEL)
     model = load_model(MODEL)
     surrogates = list(chosen(load_qm9("validation"), range(5, 10), N_SURROGATE))
     test = list(chosen(load_qm9("test"), range(5, 8), 51))
+    larger = list(chosen(load_qm9("test"), range(8, 10), 20))
     validation = validation_subjects()
     find, do = (partial(look, units=source, finished=finished) for source in (finished, units))
+    do_own = partial(do, starts=STARTS[:1])
     passes = (
         ("test", test, find),
+        ("larger", larger, find),
         ("surrogate", surrogates, partial(stand_in, model=model)),
-        ("validation", validation, find),
-        ("validation", validation, do),
+        ("validation", validation, do_own),
         ("test", test, do),
+        ("larger", larger, do),
     )
     for part, subjects, measure_all in passes:
         for subject in tqdm(subjects, desc=part, unit="mol"):
             records = found[part].get(subject.name)
-            lacks = measure_all is do and any("lacks" in record for record in records or ())
+            again = measure_all in (do, do_own)
+            lacks = again and any("lacks" in record for record in records or ())
             if subject.base and (records is None or lacks):
                 found[part][subject.name] = measure_all(subject)
                 write(folder, found, model)
@@ -148,11 +153,13 @@ def try_steps(start: Molecule, minimum: Minimum) -> dict[str, Record]:
     return found
 
 
-def look(subject: Subject, units: Units, finished: Units) -> list[Record]:
+def look(
+    subject: Subject, units: Units, finished: Units, starts: Sequence[str] = STARTS
+) -> list[Record]:
     """Tell what one DFT call from each start predicts, and how far off it is."""
     relaxed_from: dict[str, MinimisationDocument] = {}
     lacking: list[Record] = []
-    for name in STARTS:
+    for name in starts:
         try:
             start = units.start(subject, name).molecule
             document = start and relax(start, units, finished)

@@ -55,15 +55,27 @@ def page(found: Mapping[str, Sequence[Record]]) -> str:
             "## After one step (test molecules, B3LYP/6-31G(2df,p))",
             "Medians, and shares of the molecules. The energy left is that of the geometry after "
             "the step, above its minimum.",
-            quality_table(found["test"]),
+            *of_tests(found, quality_table),
             "## What the bounds are worth (test molecules)",
             "Shares that keep them. An end is predicted where the bound of the force is below "
             f"{FMAX:g} eV/Å. Where the forces of the first call are not known, the fall to the "
             "minimum stands in for the one that is predicted.",
-            bounds_table(found["test"]),
+            *of_tests(found, bounds_table),
             "## Gradient calls (test molecules)",
-            costs_table(found["test"]) + "\n",
+            *of_tests(found, costs_table),
         ]
+    )
+
+
+def of_tests(
+    found: Mapping[str, Sequence[Record]], table: Callable[[Sequence[Record]], str]
+) -> tuple[str, ...]:
+    """Show the same of the smaller and of the larger test molecules."""
+    return (
+        "With 5 to 7 heavy atoms:",
+        table(found["test"]),
+        "With 8 or 9 heavy atoms:",
+        table(found["larger"]) + "\n",
     )
 
 
@@ -98,7 +110,8 @@ def factors_table(level: str, records: Sequence[Record]) -> str:
                 if start in (r["start"], "all") and left in r and "fall" in r
             ]
             cells += [str(len(ratios)), shown(np.median, ratios), shown(conformal, ratios)]
-        rows.append(cells)
+        if any(start in (r["start"], "all") for r in records):
+            rows.append(cells)
     names = ("force", "energy", "deviation")
     header = [level, *(h for name in names for h in ("n", f"{name}, median", "nine in ten"))]
     return markdown_table(header, rows)
@@ -109,6 +122,8 @@ def scale_table(records: Sequence[Record]) -> str:
     rows = []
     for start in STARTS:
         known = [r for r in records if r["start"] == start and "best_factor" in r]
+        if not known:
+            continue
         lefts = [[r[k] / r["fmax"] for r in known] for k in ("fmax_left", "fmax_left_by_1.1")]
         best = shown(np.median, [r["best_factor"] for r in known])
         told = [shown(of, left) for left in lefts for of in (np.median, max)]
