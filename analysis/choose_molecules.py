@@ -43,10 +43,15 @@ def candidate(smiles: str) -> Weighed | None:
     one = examine(smiles)
     if one is None or not 10 <= one.heavy <= 40:
         return None
+    of_size = 0.4 if one.heavy <= 13 else 1.0 if one.heavy <= 17 else 2.5
+    return Weighed(one, weight_of(one) * of_size)
+
+
+def weight_of(one: Candidate) -> float:
+    """Weigh a molecule by its elements and its charge."""
     of_kind = max(WEIGHTS.get(z, 1.0) for z in one.elements)
     of_charge = (1.0, 3.0, 5.0)[min(abs(one.charge), 2)]
-    of_size = 0.4 if one.heavy <= 13 else 1.0 if one.heavy <= 17 else 2.5
-    return Weighed(one, max(of_kind, of_charge) * of_size)
+    return max(of_kind, of_charge)
 
 
 def main(source: Path, output: Path, n: int) -> None:

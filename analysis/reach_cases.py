@@ -26,9 +26,10 @@ from diffrelax.levels.distances import ALIASES
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.perception import constitution
 
-AIMNET2 = "aimnet2"
+AIMNET2, SMALL = "aimnet2", "aimnet2-small"
 LEVELS = {source.name: source.level for source in SOURCES} | {
     AIMNET2: ALIASES[AIMNET2],
+    SMALL: ALIASES[AIMNET2],
     "qm9": LEVEL,
 }
 QM9_ELEMENTS = (1, 6, 7, 8, 9)
@@ -69,7 +70,8 @@ def find_cases(
 ) -> tuple[list[Case], list[str]]:
     """Return cases of a source, of so many minima, and the names of minima without a start.
 
-    `labels` are the minima at AIMNet2's level.
+    `labels` are the minima at AIMNet2's level; those of fewer than ten heavy atoms are a source of
+    their own.
 
     Of QM9 they are those of `diffrelax evaluate`. Of the others, molecules count that have ten or
     more heavy atoms or an element that QM9 lacks, in the order of the sha256 of their SMILES, and
@@ -80,11 +82,11 @@ def find_cases(
         sample = choose_sample(geometries, min(n, len(geometries)))
         both = zip(sample.starts, sample.references, strict=True)
         return [Case(start, reference, "relaxed") for start, reference in both], []
-    if name == AIMNET2:
-        minima = labels
+    if name in (AIMNET2, SMALL):
+        minima = [one for one in labels if is_large(one.numbers) == (name == AIMNET2)]
     else:
         minima = read_source(next(source for source in SOURCES if source.name == name), data)
-    wanted = (m for m in minima if m.split == split and beyond_qm9(m.numbers))
+    wanted = (m for m in minima if m.split == split and (name == SMALL or beyond_qm9(m.numbers)))
     pairs = [(minimum.name, start_of(minimum, work)) for minimum in in_order(wanted)[:n]]
     return [case for _, case in pairs if case], [name for name, case in pairs if not case]
 
@@ -96,8 +98,12 @@ def load_labels(folder: Path) -> list[Minimum]:
 
 def beyond_qm9(numbers: np.ndarray) -> bool:
     """Tell whether a molecule counts for reach."""
-    large = np.count_nonzero(numbers > 1) >= FEWEST_HEAVY
-    return bool(large or not np.isin(numbers, QM9_ELEMENTS).all())
+    return is_large(numbers) or not np.isin(numbers, QM9_ELEMENTS).all()
+
+
+def is_large(numbers: np.ndarray) -> bool:
+    """Tell whether a molecule has ten or more heavy atoms."""
+    return bool(np.count_nonzero(numbers > 1) >= FEWEST_HEAVY)
 
 
 def in_order(minima: Iterable[Minimum]) -> list[Minimum]:

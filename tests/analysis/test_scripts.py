@@ -16,6 +16,7 @@ import ase
 import numpy as np
 import pytest
 from ase.units import kB
+from rdkit import Chem
 from source_tree import ROOT
 
 from diffrelax.benchmark.speedup.arms import Subject
@@ -557,6 +558,29 @@ def test_molecules_are_chosen_by_weight_and_split(
     assert all(remainder not in "01" for *_, remainder in every)
     choose.main(source, output, 10)
     assert [line.split() for line in output.read_text().splitlines()] == every[:10]
+
+
+def test_small_molecules_are_pieces_of_large_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = load("choose_small", monkeypatch)
+
+    def pieces(smiles: str) -> set[str]:
+        return small.tiny_pieces(Chem.MolFromSmiles(smiles))
+
+    assert pieces("c1ccccc1CC[NH2+][C@H](F)C(=O)[O-]") == {
+        "C", "CC", "F", "CF", "[NH4+]", "C[NH3+]", "CC[NH3+]", "C[NH2+]C", "CC[NH2+]C",
+        "C[NH2+]CF", "[NH3+]CF", "C=O", "CC=O", "O=CCF", "[NH3+]CC=O", "O=C[O-]", "CC(=O)[O-]",
+        "[OH-]",
+    }  # fmt: skip
+    assert "C" not in pieces("c1ccccc1") and "C1CC1" in pieces("CC1CC1")
+    source, output = tmp_path / "in.smi", tmp_path / "out.smi"
+    source.write_text("\n".join(["CS(=O)CCCl", *(f"CS(=O){'C' * n}" for n in range(2, 24))]))
+    small.main(source, output, 2)
+    chosen = [line.split()[0] for line in output.read_text().splitlines()]
+    sizes = [Chem.MolFromSmiles(smiles).GetNumHeavyAtoms() for smiles in chosen]
+    assert {"CS(C)=O", "CC"} & set(chosen) and sizes == sorted(sizes[:-2]) + sizes[-2:]
+    assert all(4 < size < 10 for size in sizes[-2:]) and sizes[-3] <= 4
 
 
 def test_the_first_step_tells_the_forces_that_it_came_from(monkeypatch: pytest.MonkeyPatch) -> None:
