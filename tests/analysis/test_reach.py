@@ -148,14 +148,14 @@ def test_a_method_that_refuses_is_not_faster_and_the_model_stands_beside_it_on_t
 def test_minima_without_a_start_are_counted(tmp_path: Path) -> None:
     whole, broken = minimum("CC(C)CS(=O)(=O)CCO", "whole"), minimum("CCCCS", "broken")
     wrong = broken._replace(seed=1, smiles="CCCS")  # embedded, it has other atoms
-    (case,), without = reach_cases.find_cases(
-        "aimnet2", "validation", 9, tmp_path, [whole, wrong], WorkFolder(tmp_path / "units")
-    )
-    assert case.start.name == "whole" and without == ["broken"]
+    given = "validation", 9, tmp_path, [whole, wrong], WorkFolder(tmp_path / "units")
+    (case,), without = reach_cases.find_cases("aimnet2", *given)
+    assert case.start.name == "whole" and not without
+    assert reach_cases.find_cases("aimnet2-small", *given) == ([], ["broken"])
 
 
 def test_minima_of_one_name_are_all_taken(tmp_path: Path) -> None:
-    same = [minimum(smiles, "conf") for smiles in ("CC(C)CS(=O)(=O)CCO", "CCCCS")]
+    same = [minimum("CC(C)CS(=O)(=O)CCO", "conf") for _ in range(2)]
     cases, _ = reach_cases.find_cases(
         "aimnet2", "validation", 9, tmp_path, same, WorkFolder(tmp_path / "units")
     )
