@@ -22,6 +22,7 @@ from source_tree import ROOT
 from diffrelax.benchmark.speedup.arms import Subject
 from diffrelax.benchmark.speedup.run import Outcome
 from diffrelax.clock import NO_TIME
+from diffrelax.data.minima import Minimum
 from diffrelax.dft import DFTRelaxation, DFTSettings
 from diffrelax.dft.recorder import Call
 from diffrelax.diffusion.reading import Calibration, ErrorBound
@@ -558,6 +559,28 @@ def test_molecules_are_chosen_by_weight_and_split(
     assert all(remainder not in "01" for *_, remainder in every)
     choose.main(source, output, 10)
     assert [line.split() for line in output.read_text().splitlines()] == every[:10]
+
+
+def test_labels_are_compared_with_dft_by_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quality = load("label_quality", monkeypatch)
+
+    def label(smiles: str, remainder: int = 7) -> Minimum:
+        molecule = Molecule.from_smiles(smiles)
+        return Minimum(0, smiles, smiles, remainder, 0, molecule.numbers, molecule.positions, 42)
+
+    labels = [label("CC"), label("CO", remainder=2), label("CCCC"), label("[H][H]"), label("CCO")]
+    assert {one.smiles for one in quality.chosen(labels, 9)} == {"CC", "CCO", "CCCC"}
+    monkeypatch.setattr(quality, "LEVEL", DFTSettings(xc="hf", basis="sto-3g", fmax=0.01))
+    monkeypatch.setattr(quality, "load_labels", lambda release: [label("C"), label("CC")])
+    output = tmp_path / "quality.json"
+    quality.main(tmp_path, output, 1)
+    (first,) = json.loads(output.read_text())["molecules"]
+    assert 0.0 < first["above"] < 1.0 and first["bonds"] > 0 and first["calls"] > 1
+    monkeypatch.setattr(quality, "compared", pytest.fail)
+    quality.main(tmp_path, output, 1)
+    assert "1 of 1" in output.with_suffix(".md").read_text()
 
 
 def test_small_molecules_are_pieces_of_large_ones(
