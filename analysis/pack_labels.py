@@ -3,7 +3,8 @@
 Run: python analysis/pack_labels.py RELEASE MINIMA.jsonl...
 
 What no part of RELEASE has yet becomes one part if it is enough, and a line of RELEASE/parts.csv.
-Run it again when more minima are made. A minimum is of a SMILES in RDKit's canonical form, whose
+Run it again when more minima are made. A release has minima of one level of theory, AIMNet2's or
+GFN2-xTB. A minimum is of a SMILES in RDKit's canonical form, whose
 order its atoms have; one that is not is counted with those that came to nothing.
 """
 
@@ -25,11 +26,12 @@ from diffrelax.data.minima import Minimum, remainder_of
 from diffrelax.levels.distances import ALIASES
 from diffrelax.molecule.perception import constitution_key
 
-LEVEL = "aimnet2"
+METHODS = {  # level of theory and method of what makes minima
+    "aimnet2": {"level": ALIASES["aimnet2"], "method": "AIMNet2 as in AcAuto3D 1.0.1"},
+    "gfn2-xtb": {"level": "GFN2-xTB", "method": "tblite"},
+}
 ENOUGH = 4096  # minima
 ABOUT = {
-    "level": ALIASES[LEVEL],
-    "method": "AIMNet2 as in AcAuto3D 1.0.1",
     "starts": "ETKDGv3 with the seed, then MMFF94, or UFF where that has no parameters",
     "sources": "SMILES of https://github.com/openforcefield/qca-dataset-submission, CC-BY-4.0",
     "licence": "CC-BY-4.0",
@@ -43,8 +45,11 @@ def main(release: Path, files: list[Path]) -> None:
     """Pack what has not been packed, if it is enough."""
     parts = sorted(release.glob("part-*.npz"))
     packed: Counter[str] = Counter()
+    levels = set()
     for path in parts:
-        packed.update(Part.load(path).about.get("inputs", {}))
+        about = Part.load(path).about
+        packed.update(about.get("inputs", {}))
+        levels.add(about["level"])
     minima: list[Minimum] = []
     energies, fmax, inputs = [], [], {}
     dropped: Counter[str] = Counter()
@@ -52,6 +57,8 @@ def main(release: Path, files: list[Path]) -> None:
         raise SystemExit("files of minima are told apart by their names: rename one")
     for path in files:
         settings, rows = made(path)
+        method = METHODS[settings["level"]]
+        levels.add(method["level"])
         new = rows[packed[path.name] :]
         inputs[path.name] = len(new)
         for row in new:
@@ -63,12 +70,14 @@ def main(release: Path, files: list[Path]) -> None:
                 minima.append(minimum)
                 energies.append(row["energy_ev"])
                 fmax.append(row["fmax"])
+    if len(levels) > 1:
+        raise SystemExit(f"minima of {' and '.join(sorted(levels))}: a release has one level")
     if len(minima) < ENOUGH:
         print(f"{len(minima)} new minima: a part has {ENOUGH} or more")
         return
     path = release / f"part-{len(parts):02d}.npz"
     converged = f"no force above {settings['fmax']} eV/Å"
-    about = ABOUT | {"converged": converged, "inputs": inputs, "dropped": dict(dropped)}
+    about = method | ABOUT | {"converged": converged, "inputs": inputs, "dropped": dict(dropped)}
     Part(about, minima, np.array(energies), np.array(fmax)).save(path)
     counts = {
         "part": path.name,
@@ -88,20 +97,13 @@ def main(release: Path, files: list[Path]) -> None:
 
 
 def made(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return how minima were made, and a row for each input, with its geometry if it has one.
-
-    Raises
-    ------
-    ValueError
-        If they are of another level of theory.
-    """
+    """Return how minima were made, and a row for each input, with its geometry if it has one."""
     header, *notes = map(json.loads, path.with_name(f"{path.name}.journal").open())
-    settings = header["settings"]
-    if settings["level"] != LEVEL:
-        raise ValueError(f"{path} has minima at {settings['level']}, and this release {LEVEL}'s")
     geometries = map(json.loads, path.open())
     inputs = [note for note in notes if "input" in note]
-    return settings, [next(geometries) if note["verdict"] == "minimum" else note for note in inputs]
+    return header["settings"], [
+        next(geometries) if note["verdict"] == "minimum" else note for note in inputs
+    ]
 
 
 def kind_of(reason: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from hashlib import sha256
@@ -68,7 +68,7 @@ SOURCES = tuple(Source(**entries) for entries in LISTED)
 
 
 def load_published(
-    folder: Path, cache: Path | None = None, *, labels: Path | None = None
+    folder: Path, cache: Path | None = None, *, labels: Sequence[Path] = ()
 ) -> dict[Split, GeometrySet]:
     """Load all published sets and QM9 as one, packing what has not been packed.
 
@@ -82,8 +82,8 @@ def load_published(
         Of the files of `SOURCES`.
     cache : path, optional
         Folder of the packed files. Default: that of QM9.
-    labels : path, optional
-        Folder of the parts of a release of labels (`diffrelax.data.labels`), which are taken too.
+    labels : sequence of path
+        Folders of the parts of releases of labels (`diffrelax.data.labels`), taken too.
 
     Returns
     -------
@@ -99,7 +99,7 @@ def load_published(
         )
         for source in SOURCES
     ]
-    for path in sorted(labels.glob("*.npz")) if labels else ():
+    for path in (path for release in labels for path in sorted(release.glob("*.npz"))):
         digest = sha256(path.read_bytes()).hexdigest()
         name = f"{path.stem}-apart-{digest[:8]}"
         packed.append(_packed(cache / name, partial(_pack_part, path, sides)))

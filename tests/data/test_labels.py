@@ -101,7 +101,7 @@ def test_parts_are_read_with_the_published_sets(part, tmp_path, monkeypatch):
     monkeypatch.setattr(published, "sides_of_constitutions", dict)
     cache = tmp_path / "cache"
     for _ in range(2):  # packed, and found packed
-        sets = published.load_published(tmp_path, cache, labels=tmp_path / "labels")
+        sets = published.load_published(tmp_path, cache, labels=[tmp_path / "labels"])
         assert sets["train"].levels == ("that of QM9", "some level")
         assert sets["train"].level.tolist() == [0, 0, 1, 1]
         monkeypatch.setattr(published, "pack_minima", None)
@@ -120,20 +120,23 @@ def test_what_the_command_makes_is_packed_in_parts_each_minimum_once(tmp_path, m
     import pack_labels
 
     monkeypatch.setattr(pack_labels, "ENOUGH", 1)
-    monkeypatch.setattr(pack_labels, "LEVEL", "mmff94")
-    labels, release = tmp_path / "labels.jsonl", tmp_path / "release"
+    monkeypatch.setitem(pack_labels.METHODS, "mmff94", {"level": "MMFF94"})
+    monkeypatch.setitem(pack_labels.METHODS, "uff", {"level": "UFF"})
+    release = tmp_path / "release"
     release.mkdir()
     ions = ["C[NH3+] x", "[nonsense y"]  # remainders of the first two: 2 to 19
     more = ["COC z"]
 
-    def make(smiles):
+    def make(smiles, level="mmff94", name="labels.jsonl"):
         with suppress(typer.Exit):  # one is no molecule
-            commands.minima(smiles, labels, level="mmff94", seed=7)
-        pack_labels.main(release, [labels])
+            commands.minima(smiles, tmp_path / name, level=level, seed=7)
+        pack_labels.main(release, [tmp_path / name])
 
     make(ions)
     make([*ions, *more])
     make([*ions, *more])
+    with pytest.raises(SystemExit, match="minima of MMFF94 and UFF: a release has one level"):
+        make(more, "uff", "other.jsonl")
     assert "0 new minima" in capsys.readouterr().out
     parts = [Part.load(path) for path in sorted(release.glob("*.npz"))]
     assert [[m.smiles for m in one.minima] for one in parts] == [["C[NH3+]"], ["COC"]]
