@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import torch
-from pydantic import NonNegativeFloat, PositiveFloat, model_validator
+from pydantic import NonNegativeFloat, PositiveFloat, field_validator, model_validator
 from torch import Tensor
 
 from diffrelax.diffusion.denoiser import Denoiser
@@ -22,14 +22,14 @@ LOST = 0.08  # Å
 
 
 class ErrorBound(Entries):
-    """Bound on the error of an end: ``scale · sign ** exponent``, kept by nine in ten molecules.
+    """Bound on an error: ``scale · sign ** exponent``, kept by nine in ten molecules.
 
     That is, of those that start in the basin of their minimum; no geometry tells whether it does.
 
     Attributes
     ----------
     scale, exponent : float
-        For the sign and the bound, an aligned root mean square deviation, in Å.
+        For the bound, an aligned root mean square deviation, in Å.
     """
 
     scale: PositiveFloat
@@ -56,17 +56,23 @@ class Calibration(Entries):
     near : float, Å
         Reading below which the polish is enough, and from which a start is relaxed along the whole
         schedule: at most one in fifty starts of any level that was trained on reads less.
-    unseen : float, Å
-        Error of what is not relaxed along the whole schedule: nine in ten of the schedule's own
-        ends, to which the denoiser sees as little to correct, are closer to their minimum.
+    unseen : ErrorBound
+        Of what is not relaxed along the whole schedule: nine in ten of the schedule's own ends, to
+        which the denoiser sees as little to correct, are closer to their minimum. Its sign is the
+        number of atoms; of the first releases, one number holds for all.
     after_schedule : ErrorBound
-        Its sign is the root mean square distance from the first estimate to the end.
+        Its sign is the root mean square distance from the first estimate to the end, in Å.
     """
 
     settled: PositiveFloat
     near: PositiveFloat
-    unseen: PositiveFloat
+    unseen: ErrorBound
     after_schedule: ErrorBound
+
+    @field_validator("unseen", mode="before")
+    @classmethod
+    def _of_the_first_releases(cls, value: Any) -> Any:
+        return {"scale": value, "exponent": 0.0} if isinstance(value, float) else value
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
@@ -138,7 +144,7 @@ def relax_by_reading(
         ends[near] = relax_positions(
             denoiser, numbers[near], positions[near], polish, theory=_of(theory, near)
         )
-    bound = positions.new_full(unread.shape, calibration.unseen)
+    bound = calibration.unseen((numbers > 0).sum(1).to(positions.dtype))
     if far.any():
         minima: list[Tensor] = []
         ends[far] = relax_positions(

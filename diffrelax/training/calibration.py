@@ -94,8 +94,8 @@ def calibrate(
     return Calibration(
         settled=min(settled, near),
         near=near,
-        unseen=max(_kept(level.errors) for level in levels),
-        after_schedule=_fit_bound(levels),
+        unseen=_fit_bound([(level.sizes, level.errors) for level in levels]),
+        after_schedule=_fit_bound([(level.moved, level.errors) for level in levels]),
     )
 
 
@@ -105,6 +105,8 @@ class _Level:
 
     Parameters
     ----------
+    sizes : array
+        Numbers of atoms.
     starts : array
         Readings.
     moved : array
@@ -113,6 +115,7 @@ class _Level:
         Aligned root mean square deviation of the end from the minimum.
     """
 
+    sizes: np.ndarray
     starts: np.ndarray
     moved: np.ndarray
     errors: np.ndarray
@@ -128,6 +131,7 @@ class _Level:
             end = relax_positions(denoiser, *given, schedule, estimates.append, batch.theory)
             rows.append(
                 (
+                    (batch.numbers > 0).sum(1),
                     read(denoiser, *given, schedule.polish[-1], batch.theory)[0],
                     root_mean_square(end - estimates[0], batch.numbers),
                     torch.tensor([superpose(*pair)[1] for _, *pair in batch.unpadded(end)]),
@@ -146,11 +150,12 @@ def _chosen(validation_set: GeometrySet, usable: np.ndarray) -> Iterator[np.ndar
         yield np.random.default_rng(0).permutation(places)[:MOST]
 
 
-def _fit_bound(levels: list[_Level]) -> ErrorBound:
-    """Fit a power law in the logarithms, and raise it above nine in ten of each level."""
-    signs, errors = ([np.log(getattr(level, name)) for level in levels]
-                     for name in ("moved", "errors"))  # fmt: skip
-    exponent = max(0.0, np.polyfit(np.concatenate(signs), np.concatenate(errors), 1)[0])
+def _fit_bound(levels: list[tuple[np.ndarray, np.ndarray]]) -> ErrorBound:
+    """Fit a power law of signs to errors, and raise it above nine in ten of each level."""
+    signs, errors = zip(*(np.log(level) for level in levels), strict=True)
+    every = np.concatenate(signs)
+    differ = np.ptp(every) > 0  # all molecules may be of one size
+    exponent = max(0.0, np.polyfit(every, np.concatenate(errors), 1)[0]) if differ else 0.0
     margin = max(_kept(error - exponent * sign) for sign, error in zip(signs, errors, strict=True))
     return ErrorBound(scale=np.exp(margin), exponent=exponent)
 

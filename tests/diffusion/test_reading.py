@@ -16,7 +16,7 @@ SCHEDULE = RelaxationSchedule(bridge=(0.1, 0.05), polish=(0.02, 0.01))
 CALIBRATION = Calibration(
     settled=0.003,
     near=0.008,
-    unseen=0.2,
+    unseen=0.2,  # as the first releases have it
     after_schedule=ErrorBound(scale=0.5, exponent=0.5),
 )
 
@@ -103,6 +103,10 @@ def test_the_error_is_bounded_by_how_far_the_first_estimate_was_off_where_there_
     )
     moved = 0.25 * (0.1 - 0.01)
     expected = [0.2, 0.2, 0.5 * moved**0.5]
+    assert relaxed.error_bound.tolist() == pytest.approx(expected, rel=1e-4)
+    by_size = CALIBRATION.model_copy(update={"unseen": ErrorBound(scale=0.1, exponent=0.5)})
+    relaxed = relax_by_reading(Oracle(MINIMA, off=0.25), NUMBERS, starts, SCHEDULE, by_size, NONE)
+    expected = [0.1 * 3**0.5, 0.1 * 4**0.5, 0.5 * moved**0.5]
     assert relaxed.error_bound.tolist() == pytest.approx(expected, rel=1e-4)
 
 

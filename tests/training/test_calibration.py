@@ -7,7 +7,13 @@ import torch
 from diffrelax.diffusion.reading import relax_by_reading
 from diffrelax.diffusion.schedule import RelaxationSchedule
 from diffrelax.geometry import superpose
-from diffrelax.training.calibration import FEWEST, _kept, calibrate, calibrate_levels
+from diffrelax.training.calibration import (
+    FEWEST,
+    _fit_bound,
+    _kept,
+    calibrate,
+    calibrate_levels,
+)
 from diffrelax.training.geometries import GeometrySet, collate
 
 SCHEDULE = RelaxationSchedule(bridge=(0.1,), polish=(0.02, 0.01))
@@ -123,6 +129,23 @@ def test_nine_in_ten_further_values_are_kept_also_where_few_are_known(n):
     assert share == pytest.approx(np.ceil(0.9 * (n + 1)) / (n + 1), abs=0.003)
 
 
+def test_a_bound_grows_with_what_it_is_told_by():
+    """Errors that grow as the number of atoms, of two levels, one twice as far off."""
+    rng = np.random.default_rng(0)
+
+    def level(factor: float) -> tuple[np.ndarray, np.ndarray]:
+        sizes = rng.integers(5, 60, 1000)
+        return sizes, factor * sizes * rng.lognormal(sigma=0.5, size=1000)
+
+    bound = _fit_bound([level(0.01), level(0.02)])
+    assert bound.exponent == pytest.approx(1, abs=0.1)
+    for low, high in ((5, 15), (15, 30), (30, 60)):
+        sizes, errors = level(0.02)
+        among = (sizes >= low) & (sizes < high)
+        kept = errors[among] < bound(torch.from_numpy(sizes[among])).numpy()
+        assert kept.mean() == pytest.approx(0.9, abs=0.05)
+
+
 def test_each_level_of_theory_has_a_bound_of_its_own_and_few_molecules_none():
     """Ends at the second level are three times as far off, and its bounds are."""
     near, far = molecules(0.1, 1), molecules(0.3, 2)
@@ -135,7 +158,9 @@ def test_each_level_of_theory_has_a_bound_of_its_own_and_few_molecules_none():
     denoiser, usable = Blind(near.positions), np.ones(len(joined), dtype=bool)
     found = calibrate_levels(denoiser, joined, usable, SCHEDULE, "none")
     assert list(found) == ["one", "two"]
-    assert found["two"].unseen == pytest.approx(3 * found["one"].unseen, rel=0.3)
+    scales = [found[name].unseen.scale for name in ("one", "two")]
+    assert scales[1] == pytest.approx(3 * scales[0], rel=0.3)
+    assert all(found[name].unseen.exponent == 0.0 for name in found)  # all have as many atoms
     for name, one in (("one", near), ("two", far)):
         assert covered(denoiser, found[name], one)[0] > 0.85
     alone = calibrate_levels(Blind(near.positions), near, usable[:N], SCHEDULE, "none")
