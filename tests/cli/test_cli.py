@@ -30,6 +30,7 @@ from diffrelax.files.reading import read_molecules
 from diffrelax.generation import phases, read_trajectories
 from diffrelax.levels.blas import pyscf_threads
 from diffrelax.models.release import load_model, releases
+from diffrelax.molecule import Molecule
 from diffrelax.network.config import NetworkConfig
 from diffrelax.training.config import ModelConfig, TrainingConfig, build_denoiser
 from diffrelax.training.geometries import GeometrySet
@@ -88,6 +89,26 @@ def test_relax_writes_geometries_and_tells_each_verdict(run, tmp_path):
     assert [a.get_chemical_formula() for a in frames] == ["C2H6O", "C3H6O2"]
     assert frames[1].info["smiles"] == "COC(C)=O"
     assert frames[1].info["verdict"] == "relaxed"
+
+
+def test_the_charge_of_ions_whose_file_tells_none(run, tmp_path):
+    ion = Molecule.from_smiles("CC[NH3+]")
+    rows = zip(ion.symbols, ion.positions, strict=True)
+    atoms = "".join(f"{symbol} {x} {y} {z}\n" for symbol, (x, y, z) in rows)
+    path, output = tmp_path / "ion.xyz", tmp_path / "out.xyz"
+    path.write_text(2 * f"{ion.n_atoms}\n -12.345\n{atoms}")
+    status, out, _ = run("relax", path)
+    assert status == 1 and out.count("refused: multiplicity 2") == 2
+    status, out, _ = run("relax", path, "CO", "--charge", 1, "-o", output)
+    assert status == 0 and out.count("charge +1, multiplicity 1  relaxed") == 2
+    assert [atoms.info["charge"] for atoms in ase.io.read(output, ":")] == [1, 1, 0]
+    status, _, err = run("relax", path, "CO", "--charge", 3, "-o", output)
+    assert status == 2 and "was made of other molecules" in err
+    status, out, _ = run("conformers", path, "--charge", 1, "--level", "mmff94")
+    assert status == 2  # two molecules
+    path.write_text(f"{ion.n_atoms}\n\n{atoms}")
+    status, out, _ = run("conformers", path, "--charge", 1, "--level", "mmff94", "-n", 5)
+    assert status == 0 and out.startswith("ion  mmff94")
 
 
 def test_json_is_one_object_for_each_molecule(run):
