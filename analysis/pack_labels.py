@@ -28,7 +28,10 @@ from diffrelax.molecule.perception import constitution_key
 
 METHODS = {  # level of theory and method of what makes minima
     "aimnet2": {"level": ALIASES["aimnet2"], "method": "AIMNet2 as in AcAuto3D 1.0.1"},
-    "gfn2-xtb": {"level": "GFN2-xTB", "method": "tblite"},
+    "gfn2-xtb": {
+        "level": "GFN2-xTB",
+        "method": "GFN2-xTB as in tblite, from minima of wb97m-aimnet2-1",
+    },
 }
 ENOUGH = 4096  # minima
 ABOUT = {
