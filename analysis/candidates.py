@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
 from rdkit import Chem, rdBase
-from tqdm import tqdm
+from records import write_text
+from tqdm.auto import tqdm
 
 from diffrelax.data.minima import SEALED, remainder_of, split_of_constitution
 from diffrelax.data.qm9 import Split
@@ -58,16 +59,29 @@ class Candidate(NamedTuple):
 def candidates(path: Path, split: Split, salt: str) -> list[Candidate]:
     """Return the molecules of a split, each constitution once, by the sha256 of salt and key."""
     found: dict[str, Candidate] = {}
-    with gzip.open(path, "rt") as lines, rdBase.BlockLogs():
-        for one in read(tqdm(lines, unit="mol", disable=None), split):
+    with rdBase.BlockLogs():
+        for one in of_split(each_smiles(path), split):
             found.setdefault(one.key, one)
     return sorted(found.values(), key=lambda one: sha256(f"{salt}{one.key}".encode()).hexdigest())
 
 
-def read(lines: Iterator[str], split: Split) -> Iterator[Candidate]:
+def each_smiles(path: Path) -> Iterator[str]:
+    """Yield the SMILES of a list, packed or not."""
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rt") as lines:
+        for line in tqdm(lines, unit="mol", disable=None):
+            if words := line.split():
+                yield words[0]
+
+
+def write_chosen(path: Path, chosen: Iterable[Candidate]) -> None:
+    """Write molecules down, each with its key and the remainder on which its split is defined."""
+    write_text(path, "".join(f"{one.smiles} {one.key} {one.remainder}\n" for one in chosen))
+
+
+def of_split(smiles: Iterable[str], split: Split) -> Iterator[Candidate]:
     """Yield what may be chosen of a split."""
-    for line in lines:
-        one = examine(line.split()[0]) if line.strip() else None
+    for one in map(examine, smiles):
         if one and split_of_constitution(one.remainder, one.smiles) == split:
             yield one
 

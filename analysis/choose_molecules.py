@@ -10,17 +10,14 @@ Spirakis 2006, doi 10.1016/j.ipl.2005.11.003) of which every beginning is a fair
 line has the SMILES, its InChIKey's first 14 letters and their remainder.
 """
 
-import gzip
 import math
 import sys
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
-from candidates import Candidate, examine
+from candidates import Candidate, each_smiles, examine, write_chosen
 from rdkit import rdBase
-from records import write_text
-from tqdm.auto import tqdm
 
 WEIGHTS = {5: 12.0, 14: 12.0, 15: 6.0, 35: 3.0, 53: 3.0, 16: 1.3, 17: 1.3}
 
@@ -56,14 +53,13 @@ def weight_of(one: Candidate) -> float:
 
 def main(source: Path, output: Path, n: int) -> None:
     """Choose molecules of a list and write them down."""
-    opened = gzip.open if source.suffix == ".gz" else open
     found: dict[str, Weighed] = {}
-    with opened(source, "rt") as lines, rdBase.BlockLogs():
-        for line in tqdm(lines, unit="mol", disable=None):
-            if (words := line.split()) and (one := candidate(words[0])):
+    with rdBase.BlockLogs():
+        for smiles in each_smiles(source):
+            if one := candidate(smiles):
                 found.setdefault(one.molecule.smiles, one)
     chosen = sorted(found.values(), key=lambda one: one.place)[:n]
-    write_text(output, "".join(f"{c.smiles} {c.key} {c.remainder}\n" for c, _ in chosen))
+    write_chosen(output, (one.molecule for one in chosen))
 
 
 if __name__ == "__main__":

@@ -8,17 +8,14 @@ molecules or more; of what has five to nine heavy atoms and stands in the list i
 weights as in choose_molecules.py. Written likewise.
 """
 
-import gzip
 import sys
 from collections import Counter, defaultdict
 from functools import cache
 from pathlib import Path
 
-from candidates import Candidate, examine
+from candidates import Candidate, each_smiles, examine, write_chosen
 from choose_molecules import Weighed, weight_of
 from rdkit import Chem, rdBase
-from records import write_text
-from tqdm.auto import tqdm
 
 MOST_OF_A_PIECE, MOST = 4, 9  # heavy atoms
 OFTEN = 20
@@ -28,9 +25,8 @@ def main(source: Path, output: Path, n: int) -> None:
     """Choose molecules of a list and write them down, the smallest first."""
     small: dict[str, Candidate] = {}
     counts: Counter[str] = Counter()
-    opened = gzip.open if source.suffix == ".gz" else open
-    with opened(source, "rt") as lines, rdBase.BlockLogs():
-        for smiles in tqdm([line.split()[0] for line in lines], unit="mol", disable=None):
+    with rdBase.BlockLogs():
+        for smiles in each_smiles(source):
             if one := examine(smiles):
                 counts.update(tiny_pieces(Chem.MolFromSmiles(one.smiles)))
                 if MOST_OF_A_PIECE < one.heavy <= MOST:
@@ -39,16 +35,15 @@ def main(source: Path, output: Path, n: int) -> None:
     tiny = sorted((one for one in often if one), key=lambda one: (one.heavy, one.smiles))
     weighed = (Weighed(one, weight_of(one)) for one in small.values())
     drawn = sorted(weighed, key=lambda one: one.place)[:n]
-    chosen = [*tiny, *(one.molecule for one in drawn)]
-    write_text(output, "".join(f"{c.smiles} {c.key} {c.remainder}\n" for c in chosen))
+    write_chosen(output, [*tiny, *(one.molecule for one in drawn)])
 
 
 def tiny_pieces(molecule: Chem.Mol) -> set[str]:
     """Return the pieces of up to four heavy atoms of a molecule, each once."""
     cut = Chem.RWMol(molecule)
-    bonds = [(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in single_bonds(molecule)]
-    for bond in bonds:
-        cut.RemoveBond(*bond)
+    bonds = single_bonds(molecule)
+    for begin, end in bonds:
+        cut.RemoveBond(begin, end)
     blocks = Chem.GetMolFrags(cut)
     block_of = {atom: i for i, block in enumerate(blocks) for atom in block}
     beside: dict[int, set[int]] = defaultdict(set)
@@ -70,10 +65,10 @@ def tiny_pieces(molecule: Chem.Mol) -> set[str]:
     return {piece for text in texts if (piece := with_hydrogens(text))}
 
 
-def single_bonds(molecule: Chem.Mol) -> list[Chem.Bond]:
-    """Return the single bonds outside rings."""
+def single_bonds(molecule: Chem.Mol) -> list[tuple[int, int]]:
+    """Return the atoms of the single bonds outside rings."""
     return [
-        bond
+        (bond.GetBeginAtomIdx(), bond.GetEndAtomIdx())
         for bond in molecule.GetBonds()
         if bond.GetBondType() == Chem.BondType.SINGLE and not bond.IsInRing()
     ]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from reach_cases import load_labels
+from reach_cases import heavy_atoms, load_labels
 from records import how_made, store, write_text
 from tqdm.auto import tqdm
 
@@ -40,7 +40,7 @@ def main(release: Path, output: Path, n: int) -> None:
         if one.smiles not in rows:
             rows[one.smiles] = compared(one)
             found = list(rows.values())
-            made = how_made(shared=True, seed=42) | {"level": LEVEL.model_dump()}
+            made = how_made(shared=True, level=LEVEL.model_dump())
             store(output, made | {"molecules": found})
             write_text(output.with_suffix(".md"), page(found))
 
@@ -52,20 +52,15 @@ def chosen(labels: Sequence[Minimum], n: int) -> Iterator[Minimum]:
         key=lambda one: sha256(one.smiles.encode()).hexdigest(),
     )
     for sizes in SIZES:
-        yield from [one for one in ordered if heavy_atoms(one) in sizes][:n]
-
-
-def heavy_atoms(one: Minimum) -> int:
-    """Count the heavy atoms of a minimum."""
-    return int(np.count_nonzero(one.numbers > 1))
+        yield from [one for one in ordered if heavy_atoms(one.numbers) in sizes][:n]
 
 
 def compared(one: Minimum) -> dict[str, Any]:
     """Relax a label with DFT, and tell how far it was off."""
-    row = {"smiles": one.smiles, "charge": one.charge, "heavy": heavy_atoms(one)}
+    row = {"smiles": one.smiles, "charge": one.charge, "heavy": heavy_atoms(one.numbers)}
     start = molecule_of(one)
     if start is None:
-        return row | {"reason": "its SMILES has other atoms"}
+        return row | {"reason": "its bonds cannot be perceived"}
     end = relax_with(start, LEVEL)
     if not end.converged:
         return row | {"reason": end.reason}

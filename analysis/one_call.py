@@ -72,24 +72,23 @@ def main(folder: Path) -> None:
     finished = Units(FinishedWork(folder / "units"), MODEL)
     model = load_model(MODEL)
     surrogates = list(chosen(load_qm9("validation"), range(5, 10), N_SURROGATE))
-    test = list(chosen(load_qm9("test"), range(5, 8), 51))
-    larger = list(chosen(load_qm9("test"), range(8, 10), 20))
+    geometries = load_qm9("test")
+    test = list(chosen(geometries, range(5, 8), 51))
+    larger = list(chosen(geometries, range(8, 10), 20))
     validation = validation_subjects()
     find, do = (partial(look, units=source, finished=finished) for source in (finished, units))
-    do_own = partial(do, starts=STARTS[:1])
     passes = (
         ("test", test, find),
         ("larger", larger, find),
         ("surrogate", surrogates, partial(stand_in, model=model)),
-        ("validation", validation, do_own),
+        ("validation", validation, partial(do, starts=STARTS[:1])),
         ("test", test, do),
         ("larger", larger, do),
     )
     for part, subjects, measure_all in passes:
         for subject in tqdm(subjects, desc=part, unit="mol"):
             records = found[part].get(subject.name)
-            again = measure_all in (do, do_own)
-            lacks = again and any("lacks" in record for record in records or ())
+            lacks = measure_all is not find and any("lacks" in record for record in records or ())
             if subject.base and (records is None or lacks):
                 found[part][subject.name] = measure_all(subject)
                 write(folder, found, model)
@@ -245,7 +244,7 @@ def write(folder: Path, found: dict[str, dict[str, list[Record]]], model: Model)
     store(folder / "one_call.json", made | found)
     write_text(
         folder / "one_call.md",
-        page({split: [r for of in found[split].values() for r in of] for split in found}),
+        page({part: [r for of in found[part].values() for r in of] for part in found}) + "\n",
     )
 
 

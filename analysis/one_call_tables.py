@@ -75,7 +75,7 @@ def of_tests(
         "With 5 to 7 heavy atoms:",
         table(found["test"]),
         "With 8 or 9 heavy atoms:",
-        table(found["larger"]) + "\n",
+        table(found["larger"]),
     )
 
 

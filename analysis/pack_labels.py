@@ -4,8 +4,8 @@ Run: python analysis/pack_labels.py RELEASE MINIMA.jsonl...
 
 What no part of RELEASE has yet becomes one part if it is enough, and a line of RELEASE/parts.csv.
 Run it again when more minima are made. A release has minima of one level of theory, AIMNet2's or
-GFN2-xTB. A minimum is of a SMILES in RDKit's canonical form, whose
-order its atoms have; one that is not is counted with those that came to nothing.
+GFN2-xTB. A minimum is of a SMILES in RDKit's canonical form, whose order its atoms have; one that
+is not is counted with those that came to nothing.
 """
 
 import csv

@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 import reach_cases as cases
 from gate import seen
-from reach_cases import AIMNET2, LEVELS, SMALL, Case, find_cases
+from reach_cases import LABELLED, LEVELS, Case, find_cases
 from reach_rows import (
     START,
     End,
@@ -176,7 +176,7 @@ class Judge:
             key = work_key(
                 f"reach {name}",
                 fingerprint(chunk),
-                {"aim": aim, "energies": source in (AIMNET2, SMALL)},
+                {"aim": aim, "energies": source in LABELLED},
                 model_sha256=self.model.sha256 if aim else "",
             )
             unit = self.work.find_or_do(
@@ -197,7 +197,7 @@ class Judge:
         else:
             relaxed = by_so3lr(starts) if name == "so3lr" else by_level(starts, name)
         ends = [judged(case, one) for case, one in zip(chunk, relaxed, strict=True)]
-        if source in (AIMNET2, SMALL):
+        if source in LABELLED:
             add_energies(ends, starts, relaxed)
         return {"name": f"{source} {name}", "ends": ends}
 

@@ -26,7 +26,7 @@ from diffrelax.levels.distances import ALIASES
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.perception import constitution
 
-AIMNET2, SMALL = "aimnet2", "aimnet2-small"
+LABELLED = AIMNET2, SMALL = "aimnet2", "aimnet2-small"
 LEVELS = {source.name: source.level for source in SOURCES} | {
     AIMNET2: ALIASES[AIMNET2],
     SMALL: ALIASES[AIMNET2],
@@ -82,8 +82,9 @@ def find_cases(
         sample = choose_sample(geometries, min(n, len(geometries)))
         both = zip(sample.starts, sample.references, strict=True)
         return [Case(start, reference, "relaxed") for start, reference in both], []
-    if name in (AIMNET2, SMALL):
-        minima = [one for one in labels if is_large(one.numbers) == (name == AIMNET2)]
+    if name in LABELLED:
+        large = name == AIMNET2
+        minima = [m for m in labels if (heavy_atoms(m.numbers) >= FEWEST_HEAVY) == large]
     else:
         minima = read_source(next(source for source in SOURCES if source.name == name), data)
     wanted = (m for m in minima if m.split == split and (name == SMALL or beyond_qm9(m.numbers)))
@@ -98,12 +99,13 @@ def load_labels(folder: Path) -> list[Minimum]:
 
 def beyond_qm9(numbers: np.ndarray) -> bool:
     """Tell whether a molecule counts for reach."""
-    return is_large(numbers) or not np.isin(numbers, QM9_ELEMENTS).all()
+    large = heavy_atoms(numbers) >= FEWEST_HEAVY
+    return large or not np.isin(numbers, QM9_ELEMENTS).all()
 
 
-def is_large(numbers: np.ndarray) -> bool:
-    """Tell whether a molecule has ten or more heavy atoms."""
-    return bool(np.count_nonzero(numbers > 1) >= FEWEST_HEAVY)
+def heavy_atoms(numbers: np.ndarray) -> int:
+    """Count the heavy atoms of a molecule."""
+    return int(np.count_nonzero(numbers > 1))
 
 
 def in_order(minima: Iterable[Minimum]) -> list[Minimum]:

@@ -99,10 +99,11 @@ def load_published(
         )
         for source in SOURCES
     ]
-    for path in (path for release in labels for path in sorted(release.glob("*.npz"))):
-        digest = sha256(path.read_bytes()).hexdigest()
-        name = f"{path.stem}-apart-{digest[:8]}"
-        packed.append(_packed(cache / name, partial(_pack_part, path, sides)))
+    for release in labels:
+        for path in sorted(release.glob("*.npz")):
+            digest = sha256(path.read_bytes()).hexdigest()
+            name = f"{path.stem}-apart-{digest[:8]}"
+            packed.append(_packed(cache / name, partial(_pack_part, path, sides)))
     return {
         split: join([load_qm9(split, cache=cache), *(s[split] for s in packed if split in s)])
         for split in SPLITS
