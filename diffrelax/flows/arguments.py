@@ -56,7 +56,7 @@ class PymatgenMolecule(Protocol):
     spin_multiplicity: int
 
 
-def as_arguments(inputs: Any, *, seed: int = 42) -> list[Argument]:
+def as_arguments(inputs: Any, *, seed: int = 42, charge: int | None = None) -> list[Argument]:
     """Turn inputs into arguments of jobs; SMILES are not embedded yet.
 
     Parameters
@@ -66,6 +66,8 @@ OutputReference, or an iterable of these
         A file gives all molecules in it. A mapping is taken for a document.
     seed : int
         Of the embedding of what has no coordinates and is no SMILES, such as 2D drawings.
+    charge : int, optional
+        Of the geometries in files that tell none.
 
     Returns
     -------
@@ -78,7 +80,7 @@ OutputReference, or an iterable of these
     arguments: list[Argument] = []
     for given in inputs:
         if is_path(given):
-            arguments += _from_file(Path(given), seed)
+            arguments += _from_file(Path(given), seed, charge)
         else:
             arguments.append(as_argument(given, seed=seed))
     return arguments
@@ -189,8 +191,8 @@ def failure(rejected: Rejected, *, stage: str = "read", key: str = "") -> dict[s
     return document.model_dump(mode="json")
 
 
-def _from_file(path: Path, seed: int) -> Iterator[Argument]:
-    for record in each_record(path):
+def _from_file(path: Path, seed: int, charge: int | None = None) -> Iterator[Argument]:
+    for record in each_record(path, charge):
         line = _line(record) if isinstance(record, Record) else ""
         yield line or _written(read_record(record, seed=seed))
 

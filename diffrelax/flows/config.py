@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from jobflow import Flow
 from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationError
 
 from diffrelax.dft import DFTSettings
@@ -91,6 +92,8 @@ class FlowConfig(Entries):
     ----------
     inputs : tuple of str
         SMILES and files, as on the command line.
+    charge : int
+        Of the geometries in ``.xyz`` and ``.pdb`` files that tell none.
     folder : path
         For units of work, checkpoints, the log, and the embedded store.
     work : str
@@ -111,6 +114,7 @@ class FlowConfig(Entries):
     """
 
     inputs: tuple[str, ...] = Field(min_length=1)
+    charge: int | None = Field(default=None, exclude_if=lambda charge: charge is None)
     folder: Path
     model: str = "default"
     device: str = "cpu"
@@ -156,6 +160,16 @@ class FlowConfig(Entries):
     def results(self) -> str:
         """Where results are kept; see `diffrelax.flows.stores.open_store`."""
         return self.store or str(self.folder.resolve() / "store")
+
+    def flow(self) -> Flow:
+        """Return the flow.
+
+        Raises
+        ------
+        ValueError
+            If the level is unknown, or there are no molecules.
+        """
+        return self.maker().make(self.inputs, charge=self.charge)
 
     def maker(self) -> RelaxFlowMaker:
         """Return what makes the flow.

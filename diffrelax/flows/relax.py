@@ -41,7 +41,7 @@ class RelaxFlowMaker(Maker):
     batch_size: int = 64
     minimise_batch_size: int = 1
 
-    def make(self, molecules: Any) -> Flow:
+    def make(self, molecules: Any, *, charge: int | None = None) -> Flow:
         """Make the flow.
 
         Parameters
@@ -49,13 +49,15 @@ class RelaxFlowMaker(Maker):
         molecules : SMILES, path, Molecule, ase.Atoms, rdkit.Chem.Mol, pymatgen Molecule, \
 OutputReference, or an iterable of these
             A file gives all molecules in it.
+        charge : int, optional
+            Of the geometries in files that tell none.
 
         Raises
         ------
         ValueError
             If there are none, or the size of a batch is not positive.
         """
-        arguments = as_arguments(molecules, seed=self.relax_maker.seed)
+        arguments = as_arguments(molecules, seed=self.relax_maker.seed, charge=charge)
         if not arguments:
             raise ValueError("a flow needs molecules: none were given")
         for size in (self.batch_size, self.minimise_batch_size):

@@ -182,7 +182,7 @@ def _submit(config: FlowConfig, project: Any, key: str) -> str:
     from jobflow_remote import submit_flow
     from jobflow_remote.config import ConfigError
 
-    flow = config.maker().make(config.inputs)
+    flow = config.flow()
     check_sizes(flow)
     ask_for_resources(flow, config, project)
     flow.metadata = {"key": key}

@@ -60,7 +60,7 @@ def run_flow(config: FlowConfig, engine: Engine = "local") -> Summary:
             summary, jobs = run_remote(config, show, tell)
             store = open_store(f"{PROJECT}{config.remote.project}")
         else:
-            flow, store = config.maker().make(config.inputs), open_store(config.results)
+            flow, store = config.flow(), open_store(config.results)
             summary, jobs = run_local(flow, store, config.folder, show), list(flow.job_uuids)
     config.folder.mkdir(parents=True, exist_ok=True)
     flow_page(config, summary, read_stages(store, jobs)).write(config.folder / PAGE)

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from ase.data import atomic_numbers
 
 from diffrelax.levels.blas import kernels_for_avx2
 from diffrelax.molecule import Molecule
@@ -24,6 +25,8 @@ with kernels_for_avx2():
 
 DEFAULT_BASIS = "6-31G(2df,p)"
 PSEUDOPOTENTIALS = ("ccecp", "bfd", "gth")  # PySCF gives them to no basis set by its name
+CORES = {"def2mtzvp": "def2-tzvpp", "def2mtzvpp": "def2-tzvpp"}  # nor their potentials to these
+INNERMOST = 0.6  # least share of its 1s energy that a basis set for all electrons gives a nucleus
 
 for parser in (parse_cp2k, parse_nwchem, parse_nwchem_ecp):
     parser.DISABLE_EVAL = True  # or PySCF runs what it cannot read of a basis as Python
@@ -54,16 +57,17 @@ def pyscf_molecule(molecule: Molecule, basis: str) -> gto.Mole:
     Raises
     ------
     ValueError
-        If PySCF has no such basis set, or it lacks an element.
+        If PySCF has no such basis set, or it lacks an element or the core potential of one.
     """
     _refuse_unfit(basis)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # advice to install another package
+            potentials = _core_potentials(molecule, basis)
             mol = gto.M(
                 atom=list(zip(molecule.symbols, molecule.positions.tolist(), strict=True)),
                 basis=shells_6_31g_2df_p(molecule.symbols) if is_6_31g_2df_p(basis) else basis,
-                ecp=_core_potentials(molecule, basis),
+                ecp=potentials,
                 charge=molecule.charge,
                 spin=molecule.multiplicity - 1,
                 verbose=0,
@@ -75,7 +79,26 @@ def pyscf_molecule(molecule: Molecule, basis: str) -> gto.Mole:
         ) from error
     if mol.nao == 0:
         raise ValueError(f"basis {basis!r} has no functions for {molecule.formula}: name another")
+    for symbol in sorted({*molecule.symbols} - {*potentials}):
+        if not _reaches_core(symbol, basis):
+            raise ValueError(
+                f"basis {basis!r} leaves the core of {symbol} to a potential that PySCF has not "
+                "under that name, or is no basis set for orbitals: name another"
+            )
     return mol
+
+
+@cache
+def _reaches_core(symbol: str, basis: str) -> bool:
+    """Tell whether a function is as near to the bare nucleus as a 1s orbital, by its energy."""
+    number = atomic_numbers[symbol]
+    table = shells_6_31g_2df_p([symbol]) if is_6_31g_2df_p(basis) else basis
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        mol = gto.M(atom=symbol, basis=table, spin=number % 2, verbose=0)
+    energies = mol.intor("int1e_kin").diagonal() + mol.intor("int1e_nuc").diagonal()
+    lowest = (energies / mol.intor("int1e_ovlp").diagonal()).min()
+    return bool(lowest < -INNERMOST * number**2 / 2)
 
 
 def _refuse_unfit(basis: str) -> None:
@@ -142,11 +165,12 @@ def _functions_of_atom(number: int, basis: str) -> int:
 
 
 def _core_potentials(molecule: Molecule, basis: str) -> dict[str, str]:
-    name, covered = _table(basis), {}
+    table, covered = _table(basis), {}
+    name = CORES.get(re.sub(r"[-_ ]", "", table.lower()), table)
     for symbol in set(molecule.symbols):
         try:
             if load_ecp(name, symbol):
                 covered[symbol] = name
-        except RuntimeError:  # PySCF has no core potentials of that name
+        except (RuntimeError, TypeError):  # PySCF has no core potentials of that name
             continue
     return covered

@@ -50,6 +50,7 @@ class Lack(NamedTuple):
 
 
 DOUBLE_HYBRID = re.compile(r"2(gp)?plyp|dsd|xyg|xdh|dh$|\(2\)")  # in names without - and _
+EXCHANGE = re.compile(r"(HYB_)?(LDA|M?GGA)_X(_|$)")  # names of libxc
 DEFINED = {  # by name, without - and _: PySCF takes these names for something else
     # Grimme, Ehrlich and Goerigk 2011, doi 10.1002/jcc.21759: the functional of B97-D
     "b97d3bj": Functional("gga_xc_b97_d", "d3bj:b97d"),
@@ -139,6 +140,11 @@ def _read_composite(xc: str, short: str) -> Functional:
 
 def _refuse_incomplete(xc: str, bare: str, parts: Any, version: str) -> None:
     names = {number: name for name, number in libxc.available_libxc_functionals().items()}
+    if parts and "," not in bare and all(EXCHANGE.match(names[number]) for number, _ in parts):
+        raise ValueError(
+            f"xc={xc!r} is exchange alone: name a correlation after a comma, as in lda,vwn, or "
+            "none, as in lda,"
+        )
     for number, factor in parts:
         if factor < 0 and re.search(rf"-\s*{number}\b", bare):  # wb97x-2 is no difference
             raise ValueError(

@@ -11,7 +11,7 @@ from typing import Literal, Self, TypeAlias
 from pydantic import Field, field_validator, model_validator
 
 from diffrelax.entries import Entries, read_validated
-from diffrelax.levels.program_inputs import split_keyword
+from diffrelax.levels.program_inputs import LINK0, link0, split_keyword
 from diffrelax.levels.xtb_program import METHODS
 
 Program: TypeAlias = Literal["orca", "gaussian", "nwchem", "qchem", "psi4", "xtb"]
@@ -82,7 +82,7 @@ class Profile(Entries):
     def _fits_the_program(self) -> Self:
         program = self.program
         if self.solvent and program not in WITH_SOLVENTS:
-            raise ValueError(f"solvent is not written for {program}: use keywords")
+            raise ValueError(f"solvent is not written for {program}")
         if program == "psi4" and self.command:
             raise ValueError("psi4 is a Python module: leave out command")
         if program in ("nwchem", "psi4") and not self.basis:
@@ -91,6 +91,9 @@ class Profile(Entries):
             split_keyword(line)[1] for line in self.keywords
         ):
             raise ValueError(f"keywords of {program} are a name and a value: SCF_CONVERGENCE 8")
+        for line in self.keywords if program == "gaussian" else ():
+            if line.startswith("%") and link0(line)[0] not in LINK0:
+                raise ValueError(f"{line!r} is not written: one of {', '.join(LINK0)}")
         if program == "xtb" and (self.method not in METHODS or self.basis):
             raise ValueError(f"xtb has the methods {', '.join(METHODS)}, without a basis")
         return self

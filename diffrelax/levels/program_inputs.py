@@ -10,6 +10,12 @@ if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
 
 Parameters = dict[str, Any]
+LINK0 = (  # of Gaussian, as ASE writes them; % nproc is an older name of nprocshared
+    *("mem", "nprocshared", "cpu", "gpucpu", "lindaworkers", "usessh", "ssh", "debuglinda"),
+    *("chk", "oldchk", "schk", "rwf", "oldmatrix", "oldrawmatrix", "int", "d2e"),
+    *("save", "nosave", "errorsave"),
+)
+OF_ASE = ("memory", "num_threads")  # what ASE tells Psi4 itself
 NWCHEM_THEORIES = {"hf": "scf", "scf": "scf", "mp2": "mp2"}  # all else is a functional
 
 
@@ -32,10 +38,10 @@ def gaussian_parameters(profile: Profile, molecule: Molecule) -> Parameters:
     Lines of keywords that begin with % go before the route, the others into it. Without symmetry,
     coordinates and forces are those of the input.
     """
-    before = [line[1:].partition("=") for line in profile.keywords if line.startswith("%")]
+    before = [link0(line) for line in profile.keywords if line.startswith("%")]
     others = " ".join(line for line in profile.keywords if not line.startswith("%"))
     return {
-        **{name.strip().lower(): value.strip() for name, _, value in before},
+        **dict(before),
         "xc": profile.method,
         "basis": profile.basis or None,
         "charge": molecule.charge,
@@ -44,6 +50,12 @@ def gaussian_parameters(profile: Profile, molecule: Molecule) -> Parameters:
         "nosymm": None,
         **({"scrf": f"solvent={profile.solvent}"} if profile.solvent else {}),
     }
+
+
+def link0(line: str) -> tuple[str, str]:
+    """Split a line such as ``%mem=4GB``."""
+    name, _, value = (part.strip() for part in line[1:].partition("="))
+    return {"nproc": "nprocshared"}.get(name.lower(), name.lower()), value
 
 
 def nwchem_parameters(
@@ -95,15 +107,23 @@ def qchem_parameters(profile: Profile, molecule: Molecule) -> Parameters:
 
 
 def psi4_parameters(profile: Profile, molecule: Molecule) -> Parameters:
-    """Return the parameters of ``ase.calculators.psi4.Psi4``; keywords are parameters of it."""
+    """Return the parameters of ``ase.calculators.psi4.Psi4``, which takes few of the keywords."""
+    keywords = {name.lower(): value for name, value in map(split_keyword, profile.keywords)}
     return {
-        **dict(map(split_keyword, profile.keywords)),
+        **{name: keywords[name] for name in OF_ASE if name in keywords},
         "method": profile.method,
         "basis": profile.basis,
         "charge": molecule.charge,
         "multiplicity": molecule.multiplicity,
-        "reference": "rhf" if molecule.multiplicity == 1 else "uhf",  # it is kept otherwise
+        # it is kept otherwise
+        "reference": keywords.get("reference", "rhf" if molecule.multiplicity == 1 else "uhf"),
     }
+
+
+def psi4_options(profile: Profile) -> dict[str, str]:
+    """Return the other keywords, which are options of Psi4."""
+    keywords = ((name.lower(), value) for name, value in map(split_keyword, profile.keywords))
+    return {name: value for name, value in keywords if name not in (*OF_ASE, "reference")}
 
 
 def split_keyword(line: str) -> tuple[str, str]:

@@ -131,7 +131,10 @@ def _calculator(molecule: Molecule, profile: Profile, folder: Path) -> Calculato
         place["profile"] = _Child(profile)
     name, parameters = CALCULATORS[program]
     make = getattr(import_module(f"ase.calculators.{program}"), name)
-    return make(**place, **parameters(profile, molecule))
+    calculator = make(**place, **parameters(profile, molecule))
+    if program == "psi4":
+        calculator.psi4.set_options(inputs.psi4_options(profile))
+    return calculator
 
 
 class _Child:

@@ -75,7 +75,7 @@ def cheap(folder: Path, *inputs: str, **settings: object) -> FlowConfig:
 
 def run_now(config: FlowConfig) -> Summary:
     store = open_store(config.results)
-    return run_local(config.maker().make(config.inputs), store, config.folder, lambda *_: None)
+    return run_local(config.flow(), store, config.folder, lambda *_: None)
 
 
 @pytest.mark.parametrize("content", [b"", b"no database", None])
@@ -107,7 +107,7 @@ def test_a_full_disk_ends_a_flow_with_its_name_and_the_flow_goes_on_later(tmp_pa
     store.docs_store._collection.execute(pages)  # SQLite tells of them as of a full disk
     path = re.escape(str(tmp_path / "store" / "results.sqlite"))
     with pytest.raises(OSError, match=f"{path}: database or disk is full: free some space"):
-        run_local(config.maker().make(config.inputs), store, tmp_path, lambda *_: None)
+        run_local(config.flow(), store, tmp_path, lambda *_: None)
     assert len(list((tmp_path / "work").iterdir())) < 4
     assert run_now(config).counts == {"converged": 2}
 
@@ -143,7 +143,7 @@ def test_progress_counts_the_molecules_of_a_batch(tmp_path: Path) -> None:
     config = cheap(tmp_path, "CO", "C1CC", "O", minimise_batch_size=2)
     seen = []
     run_local(
-        config.maker().make(config.inputs),
+        config.flow(),
         open_store(config.results),
         tmp_path,
         lambda ended, total, states: seen.append((ended, total, dict(states))),

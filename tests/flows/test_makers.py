@@ -31,6 +31,7 @@ from diffrelax.flows import (
 )
 from diffrelax.flows import batches as flow_batches
 from diffrelax.flows.arguments import as_arguments, atomic_numbers, failure, read_argument
+from diffrelax.flows.config import FlowConfig
 from diffrelax.flows.levels import MoleculeMaker
 from diffrelax.flows.summary import summary_row
 from diffrelax.flows.units import HANDED, Record, fetch
@@ -113,6 +114,17 @@ def test_a_line_of_a_file_is_no_reference_to_a_unit(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"'\.\./secret' is not the key of a unit"):
         fetch(line)
     assert not inside.exists()
+
+
+def test_geometries_without_a_charge_take_that_of_the_flow(tmp_path: Path) -> None:
+    path = tmp_path / "in.xyz"
+    told = Molecule.from_smiles("CC(=O)[O-]").to_atoms()
+    untold = Molecule.from_smiles("[NH4+]").to_atoms()
+    untold.info = {}
+    ase.io.write(path, [told, untold], format="extxyz")
+    flow = FlowConfig(inputs=(str(path),), charge=1, folder=tmp_path, minimise={"level": "mmff94"})
+    given = flow.flow().jobs[0].function_args[0]
+    assert [read_argument(one).charge for one in given] == [-1, 1]
 
 
 def test_bad_inputs_are_failures_that_name_what_is_wrong(tmp_path: Path) -> None:

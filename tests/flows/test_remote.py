@@ -100,7 +100,7 @@ def test_each_stage_asks_for_what_it_needs(project) -> None:
         device="cuda",
         remote={"relax": {"worker": "gpu"}, "minimise": {"worker": "cpu", "minutes": 60}},
     )
-    flow = config.maker().make(config.inputs)
+    flow = config.flow()
     ask_for_resources(flow, config, project("multi_node"))
     managed = [job.config.manager_config for job in flow.jobs]
     assert [m["worker"] for m in managed] == ["gpu"] + ["cpu"] * 5

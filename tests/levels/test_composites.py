@@ -97,3 +97,15 @@ def test_a_published_minimum_is_one_here_too() -> None:
     method = mean_field(Molecule.from_atoms(atoms), xc="r2scan-3c")
     forces = DensityFunctional(method).get_forces(atoms)
     assert np.linalg.norm(forces, axis=1).max() < 0.015  # eV/Å
+
+
+@pytest.mark.parametrize("name", COMPOSITES)
+def test_the_core_of_iodine_is_left_to_the_potential_that_the_basis_is_made_for(name: str) -> None:
+    """The bond of HI is 1.609 Å long (Huber and Herzberg 1979)."""
+    forces = []
+    for length in (1.58, 1.65):
+        atoms = ase.Atoms("HI", [[0, 0, 0], [0, 0, length]])
+        iodide = DensityFunctional(mean_field(Molecule.from_atoms(atoms), xc=name))
+        assert iodide.method.mol.nelectron == 54 - 28
+        forces.append(iodide.get_forces(atoms)[1, 2])
+    assert forces[0] > 0 > forces[1]

@@ -161,7 +161,7 @@ def test_nonlocal_correlation_is_on_a_coarse_grid() -> None:
     assert (method.grids.level, method.nlcgrids.level) == (3, 1)
 
 
-@pytest.mark.parametrize("basis", ["def2-svp", "unc-def2-svp", "def2-svp@2s1p"])
+@pytest.mark.parametrize("basis", ["def2-svp", "unc-def2-svp", "def2-svp@2s1p", "def2-mTZVPP"])
 def test_heavy_elements_get_core_potentials(basis: str) -> None:
     atoms = ase.Atoms("HI", [[0, 0, 0], [0, 0, 1.61]])
     method = dft(Molecule.from_atoms(atoms), basis=basis).method
@@ -185,6 +185,11 @@ def test_heavy_elements_get_core_potentials(basis: str) -> None:
 def test_unknown_settings_are_refused(settings: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         dft(Molecule.from_smiles("O"), **settings)
+
+
+def test_a_basis_set_that_lacks_the_potentials_of_its_cores_is_refused() -> None:
+    with pytest.raises(ValueError, match="'weigend' leaves the core of Br to a potential"):
+        dft(Molecule.from_smiles("Br"), basis="weigend")
 
 
 BASIS_TEXT = "BASIS SET\nH    S\n    __import__('pathlib').Path('ran').touch() 1.0\nEND\n"

@@ -53,6 +53,8 @@ def test_every_functional_of_libxc_named_for_its_dispersion_is_refused_or_has_vv
 @pytest.mark.parametrize(
     ("xc", "message"),
     [
+        ("LDA", "xc='LDA' is exchange alone: name a correlation after a comma, as in lda,vwn"),
+        ("0.5*hf + 0.5*b88", "is exchange alone"),
         ("b3lyp-gd3bj", "unknown functional.*told as in b3lyp-d3bj"),
         ("B3LYP D3BJ", "unknown functional.*told as in b3lyp-d3bj"),
         ("b97-d", "GGA_XC_B97_D, whose definition has the dispersion correction D2.*take b97-d3bj"),
@@ -79,7 +81,8 @@ def test_a_functional_that_would_lose_its_dispersion_is_refused(xc: str, message
 
 
 @pytest.mark.parametrize(
-    "xc", ["b3lyp", "pbe0", "M06-2X", "b97-1", "wb97x_v", "scan,scan_vv10", "hf"]
+    "xc",
+    ["b3lyp", "pbe0", "M06-2X", "b97-1", "wb97x_v", "scan,scan_vv10", "hf", "lda,", "sogga11_x"],
 )
 def test_what_pyscf_does_as_it_is_defined_is_left_alone(xc: str) -> None:
     assert read_functional(xc) == Functional(xc)

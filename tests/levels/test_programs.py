@@ -10,9 +10,12 @@ import os
 import re
 import shutil
 import signal
+import sys
 import time
+from importlib.machinery import ModuleSpec
 from io import StringIO
 from pathlib import Path
+from unittest.mock import Mock, call
 
 import ase.io
 import ase.io.nwchem
@@ -26,7 +29,7 @@ from diffrelax.dft.optimization import relax_with
 from diffrelax.levels import get_calculator
 from diffrelax.levels.density_functional import DensityFunctional, mean_field
 from diffrelax.levels.profiles import Profile
-from diffrelax.levels.program_inputs import nwchem_parameters
+from diffrelax.levels.program_inputs import gaussian_parameters, nwchem_parameters
 from diffrelax.levels.programs import ProgramCalculator
 from diffrelax.molecule import Molecule
 
@@ -186,6 +189,34 @@ def test_solvents_are_in_the_input(
     )
     ProgramCalculator(HYDROXIDE, profile, folder).get_forces(HYDROXIDE.to_atoms())
     assert re.search(solvent, (tmp_path / "input").read_text())
+
+
+def test_the_lines_of_gaussian_that_begin_with_a_percent_sign_are_above_its_route() -> None:
+    keywords = ("%mem=8GB", "% NProc = 4", "int=ultrafine")
+    profile = Profile(program="gaussian", method="PBE0", basis="def2SVP", keywords=keywords)
+    text = StringIO()
+    atoms = HYDROXIDE.to_atoms()
+    ase.io.write(text, atoms, format="gaussian-in", **gaussian_parameters(profile, HYDROXIDE))
+    above, route = text.getvalue().split("#P ")
+    assert set(above.split()) >= {"%mem=8GB", "%nprocshared=4"}
+    assert "int=ultrafine" in route
+    assert "nproc" not in route.lower()
+
+
+@pytest.mark.parametrize(
+    ("keywords", "reference"), [((), "rhf"), (("reference rks", "memory 2 GB"), "rks")]
+)
+def test_psi4_is_given_all_keywords(
+    monkeypatch: pytest.MonkeyPatch, keywords: tuple[str, ...], reference: str
+) -> None:
+    psi4 = Mock(__spec__=ModuleSpec("psi4", None))
+    monkeypatch.setitem(sys.modules, "psi4", psi4)
+    lines = (*keywords, "SCF_TYPE pk", "dft_spherical_points = 590")
+    profile = Profile(program="psi4", method="b3lyp", basis="def2-svp", keywords=lines)
+    ProgramCalculator(HYDROXIDE, profile, Path())
+    given = dict(item for call in psi4.set_options.call_args_list for item in call.args[0].items())
+    assert given == {"reference": reference, "scf_type": "pk", "dft_spherical_points": "590"}
+    assert psi4.set_memory.call_args_list == [call("2 GB")] * bool(keywords)
 
 
 def test_a_missing_program_is_named(folder: Path) -> None:
