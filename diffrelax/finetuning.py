@@ -6,7 +6,7 @@ import copy
 import filecmp
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -59,15 +59,6 @@ class Minima:
     bonds: frozenset[tuple[int, int]]
     environments: Mapping[str, int]
     left_out: list[Rejected]
-
-    @property
-    def domain(self) -> dict[str, Any]:
-        """What a model has seen that learns from them, as entries of its configuration."""
-        return {
-            "largest": int(self.train_set.sizes.max()),
-            "most_heavy": int(self.train_set.heavy_sizes.max()),
-            "bonds": tuple(sorted(self.bonds)),
-        }
 
 
 def begin_finetuning(
@@ -154,7 +145,7 @@ def begin_finetuning(
             "training": TrainingConfig.model_validate(training.model_dump()),
         }
     )
-    entries = _other_bounds(config) if only_level else covered(config, minima)
+    entries = _other_bounds(config) if only_level else covered(config, minima.train_set, minima.bonds)
     config = config.model_copy(update=entries)
     folder.mkdir(parents=True, exist_ok=True)
     if data.resolve() != kept.resolve():
@@ -183,18 +174,27 @@ def _other_bounds(config: ModelConfig) -> dict[str, Any]:
     return {"calibrations": {k: v for k, v in config.calibrations.items() if k != config.level}}
 
 
-def covered(config: ModelConfig, minima: Minima) -> dict[str, Any]:
-    """Return the entries of what a model covers that learns these minima with all weights.
+def covered(
+    config: ModelConfig, train_set: GeometrySet, bonds: Iterable[tuple[int, int]] = ()
+) -> dict[str, Any]:
+    """Return the entries of what a model covers that learns from a set with all weights.
 
-    Beside them, that is what its base covers, if it has one.
+    Beside them, that is what its configuration says if it has a base.
+
+    Parameters
+    ----------
+    config : ModelConfig
+    train_set : GeometrySet
+    bonds : iterable of two int each
+        Pairs of atomic numbers, beside those in the environments that are kept with the weights.
     """
-    seen = minima.domain
+    largest, most_heavy = int(train_set.sizes.max()), int(train_set.heavy_sizes.max())
     if config.training.base is None:
-        return seen
+        return {"largest": largest, "most_heavy": most_heavy, "bonds": tuple(sorted(bonds))}
     return {
-        "largest": max(config.largest, seen["largest"]),
-        "most_heavy": max(config.most_heavy, seen["most_heavy"]),
-        "bonds": tuple(sorted(minima.bonds.union(config.bonds))),
+        "largest": max(config.largest, largest),
+        "most_heavy": max(config.most_heavy, most_heavy),
+        "bonds": tuple(sorted({*bonds, *config.bonds})),
         "calibrations": {},
     }
 

@@ -60,12 +60,13 @@ def train(
         own = qm9_environments()
     elif (packed := folder / settings.training.data).is_dir():
         sets = GeometrySet.load(packed / "train.npz"), GeometrySet.load(packed / "validation.npz")
+        settings = settings.model_copy(update=covered(settings, sets[0]))
         if begins:
             own = count_environments({text.decode() for text in sets[0].smiles.tolist()})
     else:
         minima = load_minima(folder / settings.training.data, settings)
         if settings.training.learn == "all":
-            settings = settings.model_copy(update=covered(settings, minima))
+            settings = settings.model_copy(update=covered(settings, minima.train_set, minima.bonds))
         sets = _tell_of(minima)
         own = minima.environments
     if begins:

@@ -13,6 +13,7 @@ import numpy as np
 from ase.data import covalent_radii
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
+from rdkit.Chem.rdMolTransforms import GetDihedralDeg
 
 from diffrelax.molecule.checks import NO_BOND_OF_CARBON, check_positions
 from diffrelax.molecule.drawings import atomic_numbers
@@ -28,7 +29,8 @@ CAGE_TRIALS = 8
 FORCE_FIELD_ROUNDS = 20
 STEPS_A_ROUND = 1000
 CARBON_BONDS = ({6}, {6, 7}, {6, 8})
-HOLDING = 100.0  # kcal/mol/degree²
+LONE_PAIRS = ((8, 2), (7, 3), (16, 2))  # atomic numbers and bonds
+HOLDING = 0.1  # kcal/mol/degree²
 
 Torsion: TypeAlias = tuple[int, int, int, int]
 
@@ -255,7 +257,7 @@ def _relax(mol: Chem.Mol, twists: dict[Torsion, float], end: float) -> str:
             break
     else:
         return "embedded"
-    for ends, angle in _held_torsions(mol, twists):
+    for ends, angle in chain(_held_torsions(mol, twists), _boron_torsions(mol)):
         hold(field, level, ends, angle, angle)
     for _ in range(FORCE_FIELD_ROUNDS):
         if field.Minimize(maxIts=STEPS_A_ROUND) == 0:
@@ -263,6 +265,46 @@ def _relax(mol: Chem.Mol, twists: dict[Torsion, float], end: float) -> str:
         if time.thread_time() > end:
             break
     return f"{level} unconverged"
+
+
+def _boron_torsions(mol: Chem.Mol) -> Iterator[tuple[Torsion, float]]:
+    """Yield torsions about bonds of boron to O, N and S, and the angle that they must have.
+
+    Lone pairs go over to boron that has three bonds, and all around lies in one plane, where UFF
+    stands it upright; MMFF94 knows no boron. The substituents of its neighbours all look to one
+    side round the boron, to that which is nearer to the geometry, so no two of them meet.
+    """
+    for boron in mol.GetAtoms():
+        if (boron.GetAtomicNum(), boron.GetDegree(), boron.GetFormalCharge()) == (5, 3, 0):
+            around = [atom.GetIdx() for atom in boron.GetNeighbors()]
+            senses = ([*_in_plane(mol, boron.GetIdx(), order)] for order in (around, around[::-1]))
+            yield from min(senses, key=lambda held: _turned(mol, held))
+
+
+def _in_plane(mol: Chem.Mol, boron: int, around: list[int]) -> Iterator[tuple[Torsion, float]]:
+    rings = sorted(mol.GetRingInfo().AtomRings(), key=len)
+    for middle, last in zip(around, [*around[1:], around[0]], strict=True):
+        donor = mol.GetAtomWithIdx(middle)
+        if (donor.GetAtomicNum(), donor.GetDegree()) not in LONE_PAIRS:
+            continue
+        others = [atom.GetIdx() for atom in donor.GetNeighbors() if atom.GetIdx() != boron]
+        angles = [0.0, 180.0]
+        ring = next((ring for ring in rings if boron in ring and middle in ring), ())
+        if ring:  # across it, and along it
+            (last,) = (i for i in around if i not in ring)
+            others.sort(key=lambda i: i in ring)
+            angles = angles[-len(others) :]
+        (beside,) = (i for i in around if i not in (middle, last))
+        for first, angle in zip(others, angles, strict=False):
+            yield (first, middle, boron, last), angle
+            yield (first, middle, boron, beside), 180.0 - angle
+
+
+def _turned(mol: Chem.Mol, held: list[tuple[Torsion, float]]) -> float:
+    """Sum how far torsions are from the angles that they must have, degrees."""
+    conformer = mol.GetConformer()
+    turns = (abs(GetDihedralDeg(conformer, *ends) - angle) % 360 for ends, angle in held)
+    return sum(min(turn, 360 - turn) for turn in turns)
 
 
 def _senses(mol: Chem.Mol) -> dict[Torsion, float]:

@@ -20,6 +20,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
+from diffrelax.atomic import claim
 from diffrelax.clock import Time
 from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.training.calibration import calibrate_levels
@@ -294,12 +295,9 @@ def save_weights(
 @contextmanager
 def _locked(folder: Path, ranks: Ranks) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        try:
-            if ranks.rank == 0:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"another process trains in {folder}") from None
+    with (folder / ".lock").open("wb") as file:
+        if ranks.rank == 0:
+            claim(file, folder, fcntl.flock)
         yield
 
 

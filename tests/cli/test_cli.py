@@ -507,6 +507,8 @@ def test_training_on_packed_sets_leaves_all_that_a_release_needs(run, tmp_path, 
     }  # fmt: skip
     assert model.config.levels == ("one", "two")  # of the third it has seen nothing
     assert (model.config.elements, model.config.charges) == ((1, 6, 7, 8), (0, 1))
+    assert model.config.largest == both.sizes.max() and model.config.most_heavy < 9
+    assert (7, 9) not in model.bonds
     _, out, _ = run("relax", "CCO", "--model", tmp_path, "--level", "one", "--json")
     assert json.loads(out)["aim"] == "one"
 

@@ -1,0 +1,36 @@
+"""Structures of molecules whose bonds no force field describes."""
+
+from __future__ import annotations
+
+import pytest
+from rdkit import Chem
+from rdkit.Chem.rdMolTransforms import GetDihedralDeg
+
+from diffrelax.geometry import superpose
+from diffrelax.levels.minimisation import relax_at_level
+from diffrelax.molecule import Molecule
+
+
+@pytest.mark.parametrize(
+    "smiles",
+    [
+        "OB(O)CCc1ccccc1",
+        "COB(OC)OC",
+        "CB(N(C)C)O",
+        "CC1(C)OB(OC1(C)C)c1ccccc1",
+        "B1(C)NB(C)NB(C)N1",
+        "OB(O)[C@H](C)NC(C)=O",
+    ],
+)
+def test_lone_pairs_about_boron_lie_in_its_plane(smiles: str) -> None:
+    """As in the minimum of GFN2-xTB that is near; UFF alone stands them upright on it."""
+    molecule = Molecule.from_smiles(smiles)
+    end = relax_at_level(molecule, "gfn2-xtb", fmax=0.05, max_steps=300)
+    mol = molecule.to_rdkit()
+    for before in (True, False):
+        conformer = mol.GetConformer()
+        conformer.SetPositions(molecule.positions if before else end.positions)
+        for ends in mol.GetSubstructMatches(Chem.MolFromSmarts("*~[O,N]~[B;D3]~*")):
+            turn = abs(GetDihedralDeg(conformer, *ends))
+            assert min(turn, 180 - turn) < (15 if before else 35)
+    assert superpose(end.positions, molecule.positions)[1] < 0.6
