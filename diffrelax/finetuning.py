@@ -145,7 +145,9 @@ def begin_finetuning(
             "training": TrainingConfig.model_validate(training.model_dump()),
         }
     )
-    entries = _other_bounds(config) if only_level else covered(config, minima.train_set, minima.bonds)
+    entries = (
+        _other_bounds(config) if only_level else covered(config, minima.train_set, minima.bonds)
+    )
     config = config.model_copy(update=entries)
     folder.mkdir(parents=True, exist_ok=True)
     if data.resolve() != kept.resolve():

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from ase.data import covalent_radii
-from rdkit import Chem
+from rdkit import Chem, DistanceGeometry
 from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 from rdkit.Chem.rdMolTransforms import GetDihedralDeg
 
@@ -73,6 +73,8 @@ def embed(
         If the seed is not an integer from 0 to 2**31 - 9, ``mol`` has more than `max_atoms` or
         `MAX_HEAVY_ATOMS`, no conformer with its stereochemistry is found, or none within
         `EMBEDDING_SECONDS`.
+    KeyboardInterrupt
+        If SIGINT comes while RDKit embeds.
     """
     seed = check_seed(seed)
     if mol.GetNumHeavyAtoms() > MAX_HEAVY_ATOMS:
@@ -128,9 +130,25 @@ def _embed_once(mol: Chem.Mol, parameters: Any, twists: dict[Torsion, float], en
     """
     if parameters is not None:
         if rdDistGeom.EmbedMolecule(mol, parameters) != 0:
+            _pass_on_interrupt(mol, parameters)
             return ""
         _separate_fragments(mol)
     return _relax(mol, twists, end)
+
+
+def _pass_on_interrupt(mol: Chem.Mol, parameters: Any) -> None:
+    """Raise KeyboardInterrupt where an embedding ended before it had failed often enough.
+
+    RDKit takes SIGINT for itself while it embeds, and tells it by a failure alone.
+    """
+    failures = parameters.GetFailureCounts()
+    in_time = not failures[rdDistGeom.EmbedFailureCauses.EXCEEDED_TIMEOUT]
+    if in_time and sum(failures) < parameters.maxIterations:
+        bounds = rdDistGeom.GetMoleculeBoundsMatrix(
+            mol, set15bounds=False, doTriangleSmoothing=False
+        )
+        if DistanceGeometry.DoTriangleSmoothing(bounds):  # without, it does not begin
+            raise KeyboardInterrupt
 
 
 def _is_torn(mol: Chem.Mol) -> bool:
@@ -175,6 +193,7 @@ def _embedding_trials(asked: Chem.Mol, seed: int, method: str) -> Iterator[tuple
     parameters: Any = getattr(rdDistGeom, method)()
     parameters.randomSeed = seed
     parameters.timeout = TRIAL_SECONDS
+    parameters.trackFailures = True
     parameters.maxIterations = min(10 * asked.GetNumAtoms(), ATTEMPTS // asked.GetNumAtoms())
     yield Chem.Mol(asked), parameters
     parameters.useRandomCoords = True
@@ -188,6 +207,7 @@ def _embedding_trials(asked: Chem.Mol, seed: int, method: str) -> Iterator[tuple
         cage: Any = rdDistGeom.EmbedParameters()
         cage.randomSeed = seed + i
         cage.timeout = TRIAL_SECONDS
+        cage.trackFailures = True
         cage.maxIterations = CAGE_ITERATIONS
         cage.useRandomCoords = True
         cage.enforceChirality = False

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+
 import pytest
 from rdkit import Chem
 from rdkit.Chem.rdMolTransforms import GetDihedralDeg
@@ -9,6 +13,22 @@ from rdkit.Chem.rdMolTransforms import GetDihedralDeg
 from diffrelax.geometry import superpose
 from diffrelax.levels.minimisation import relax_at_level
 from diffrelax.molecule import Molecule
+from diffrelax.molecule.embedding import embed
+
+CYCLOSPORIN = (
+    "CC[C@H]1C(=O)N(CC(=O)N([C@H](C(=O)N[C@H](C(=O)N([C@H](C(=O)N[C@H](C(=O)N[C@@H](C(=O)N([C@H]("
+    "C(=O)N([C@H](C(=O)N([C@H](C(=O)N([C@H](C(=O)N1)[C@@H]([C@H](C)C/C=C/C)O)C)C(C)C)C)CC(C)C)C)CC"
+    "(C)C)C)C)C)CC(C)C)C)C(C)C)CC(C)C)C)C"
+)
+
+
+def test_an_interrupt_while_rdkit_embeds_ends_all() -> None:
+    """RDKit tells it as a failure, after which another trial would give another geometry."""
+    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        embed(Chem.MolFromSmiles(CYCLOSPORIN), seed=42)
+    timer.join()
 
 
 @pytest.mark.parametrize(

@@ -229,7 +229,10 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_spares_its_state(
 
 
 def test_two_processes_do_not_train_in_one_folder(geometries, config, tmp_path):
-    with loop._locked(tmp_path, Ranks()), pytest.raises(ValueError, match="another process writes to"):
+    with (
+        loop._locked(tmp_path, Ranks()),
+        pytest.raises(ValueError, match="another process writes to"),
+    ):
         train(config, tmp_path, geometries, geometries)
 
 
