@@ -38,8 +38,8 @@ def work_key(
     stage : str
         What is done, such as ``"relax"`` or ``"dft"``.
     molecule : Molecule or str
-        A geometry, known by its atoms, positions to 1e-6 Å, charge, multiplicity and bonds; or a
-        SMILES that has yet to become one. Names do not count.
+        A geometry, known by its atoms and their isotopes, positions to 1e-6 Å, charge,
+        multiplicity and bonds; or a SMILES that has yet to become one. Names do not count.
     settings : mapping
         Of plain values.
     model_sha256 : str
@@ -71,7 +71,8 @@ def work_key(
 
 
 def _geometry(molecule: Molecule) -> dict[str, Any]:
-    return {
+    isotopes = {"isotopes": list(molecule.isotopes)} if molecule.isotopes else {}
+    return isotopes | {
         "numbers": molecule.numbers.tolist(),
         "positions": (molecule.positions.round(DECIMALS) + 0.0).tolist(),  # no negative zeros
         "charge": molecule.charge,

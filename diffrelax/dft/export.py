@@ -8,7 +8,6 @@ from io import StringIO
 from pathlib import Path
 
 import numpy as np
-from ase.data import atomic_masses
 from ase.io.gaussian import write_gaussian_in
 from ase.io.nwchem import write_nwchem_in
 from ase.io.orca import write_orca
@@ -97,11 +96,11 @@ def _orca_hess(molecule: Molecule, hessian: np.ndarray) -> str:
         for i, row in enumerate(hessian[:, columns]):
             lines.append(f"{i:5d}" + "".join(f"{value:19.10E}" for value in row))
     lines += ["", "$atoms", f"{molecule.n_atoms}"]
-    for number, symbol, place in zip(
-        molecule.numbers, molecule.symbols, molecule.positions / Bohr, strict=True
+    for mass, symbol, place in zip(
+        molecule.masses, molecule.symbols, molecule.positions / Bohr, strict=True
     ):
-        mass = f" {symbol:2s} {atomic_masses[number]:11.5f} "
-        lines.append(mass + "".join(f"{x:19.12f}" for x in place))
+        atom = f" {symbol:2s} {mass:11.5f} "
+        lines.append(atom + "".join(f"{x:19.12f}" for x in place))
     return "\n".join([*lines, "", "$end", ""])
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from ase.data import atomic_masses
 from ase.units import _amu, _e, _hbar, invcm, m
 from scipy.linalg import null_space
 
@@ -123,7 +122,6 @@ def vibrations(molecule: Molecule, hessian: np.ndarray) -> tuple[np.ndarray, np.
     Parameters
     ----------
     molecule : Molecule
-        Its atoms have the masses of the natural mixture of isotopes.
     hessian : (3 n_atoms, 3 n_atoms) array, eV/Å²
 
     Returns
@@ -134,7 +132,7 @@ def vibrations(molecule: Molecule, hessian: np.ndarray) -> tuple[np.ndarray, np.
     (3 n_atoms - k, n_atoms, 3) array, amu^-½
         The motion of each, with a mass-weighted length of 1.
     """
-    root_masses = np.sqrt(np.repeat(atomic_masses[molecule.numbers], 3))
+    root_masses = np.sqrt(np.repeat(molecule.masses, 3))
     rigid = rigid_motions(molecule.positions) * root_masses[:, None]
     internal = null_space(rigid.T)
     weighted = hessian / np.outer(root_masses, root_masses)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Thermochemistry(Entries):
     """Energies of an ideal gas of rigid rotors with harmonic vibrations.
 
-    In the natural mixture of isotopes.
+    In the natural mixture of isotopes, but for atoms that are labelled.
     """
 
     temperature: float = Field(description="K")

@@ -6,20 +6,23 @@ from typing import Any, NamedTuple
 
 import ase
 import numpy as np
+from ase.data import atomic_masses
 from rdkit import Chem, rdBase
 
 from diffrelax.molecule.checks import integer
 
+OWN_MASS = 0.2  # amu, by which the mass of an atom differs from its element's if it is an isotope
 ROUNDING = 0.1  # e, by which a sum of partial charges may miss an integer
 
 
 class Told(NamedTuple):
-    """Name and SMILES, empty if not told, charge and multiplicity."""
+    """Name, SMILES and isotopes, empty if not told, charge and multiplicity."""
 
     name: str
     smiles: str
     charge: int
     multiplicity: Any
+    isotopes: tuple[int, ...]
 
 
 def told_by(atoms: ase.Atoms, charge: Any, multiplicity: Any) -> Told:
@@ -47,7 +50,14 @@ def told_by(atoms: ase.Atoms, charge: Any, multiplicity: Any) -> Told:
         moments = atoms.get_initial_magnetic_moments()
         parity = (int(atoms.numbers.sum()) - charge) % 2
         multiplicity = (round(abs(moments.sum())) if moments.any() else parity) + 1
-    return Told(text_of(info.get("name", "")), smiles, charge, multiplicity)
+    isotopes = _isotopes(atoms.numbers, atoms.get_masses()) if atoms.has("masses") else ()
+    return Told(text_of(info.get("name", "")), smiles, charge, multiplicity, isotopes)
+
+
+def _isotopes(numbers: np.ndarray, masses: np.ndarray) -> tuple[int, ...]:
+    """Return mass numbers of the atoms whose masses are not those of the natural mixture."""
+    labelled = np.abs(masses - atomic_masses[numbers]) > OWN_MASS
+    return tuple(np.where(labelled, masses.round(), 0).astype(int).tolist()) * bool(labelled.any())
 
 
 def text_of(value: Any) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from ase.data import chemical_symbols
+from rdkit import Chem
 from scipy.spatial import cKDTree
 
 MIN_DISTANCE = 0.3  # Å; the shortest bond, H–H, has 0.74 Å
@@ -79,6 +80,17 @@ def check_bonds(
         raise ValueError(
             f"formal charges {formal_charges} do not fit {n_atoms} atoms of total charge {charge}"
         )
+
+
+def check_isotopes(numbers: np.ndarray, isotopes: Sequence[int]) -> None:
+    """Raise ValueError if there are mass numbers, but not of isotopes of the atoms."""
+    if isotopes and len(isotopes) != len(numbers):
+        raise ValueError(f"isotopes {isotopes} do not fit {len(numbers)} atoms")
+    table = Chem.GetPeriodicTable()
+    for number, mass_number in zip(numbers.tolist(), isotopes, strict=False):
+        if mass_number and not table.GetMassForIsotope(number, mass_number):
+            symbol = table.GetElementSymbol(number)
+            raise ValueError(f"there is no isotope {mass_number}{symbol}: correct its mass number")
 
 
 def integer(what: str, value: Any) -> int:

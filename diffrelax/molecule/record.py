@@ -1,6 +1,7 @@
 """Molecules as frozen records: from SMILES, RDKit, ASE and files, and back.
 
-Isotopes and atom maps are not kept: they do not change the potential energy surface.
+Isotopes count as masses alone, and atom maps are not kept: neither changes the potential energy
+surface.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from typing import Any, NamedTuple
 
 import ase
 import numpy as np
-from ase.data import chemical_symbols
+from ase.data import atomic_masses, chemical_symbols
 from rdkit import Chem, rdBase
 
 from diffrelax.molecule.annotations import told_by
 from diffrelax.molecule.checks import (
     check_bonds,
     check_elements,
+    check_isotopes,
     check_multiplicity,
     check_positions,
     integer,
@@ -84,6 +86,9 @@ class Molecule:
         neither force field has parameters. ``"mmff94 unconverged"`` and ``"uff unconverged"`` mark
         relaxations that were cut off. Later stages add ``"diffusion"``, the name of a level, and
         what a conformer or a sample comes from, such as ``"etkdg 3"`` or ``"chain 0"``.
+    isotopes : tuple of int
+        Mass number of each atom, 0 for the natural mixture; empty if none is labelled. They are
+        no part of ``smiles`` and bonds.
 
     Raises
     ------
@@ -102,6 +107,7 @@ class Molecule:
     name: str = ""
     smiles: str = ""
     start: str = "given"
+    isotopes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         given = self.numbers
@@ -118,6 +124,7 @@ class Molecule:
         check_positions(numbers, positions)
         check_multiplicity(numbers, self.charge, self.multiplicity)
         check_bonds(self.n_atoms, self.charge, self.bonds, self.formal_charges)
+        check_isotopes(numbers, self.isotopes)
 
     def __reduce__(self) -> tuple[type[Molecule], tuple[Any, ...]]:
         return type(self), tuple(getattr(self, field.name) for field in fields(self))
@@ -126,6 +133,16 @@ class Molecule:
     def n_atoms(self) -> int:
         """Number of atoms."""
         return len(self.numbers)
+
+    @property
+    def masses(self) -> np.ndarray:
+        """Mass of each atom, (n_atoms,), amu: of its isotope, or of the natural mixture."""
+        table = Chem.GetPeriodicTable()
+        masses = atomic_masses[self.numbers]
+        for i, mass_number in enumerate(self.isotopes):
+            if mass_number:
+                masses[i] = table.GetMassForIsotope(int(self.numbers[i]), mass_number)
+        return masses
 
     @property
     def is_embedded(self) -> bool:
@@ -323,6 +340,7 @@ class Molecule:
             charge=told.charge,
             multiplicity=told.multiplicity,
             name=name or told.name,
+            isotopes=told.isotopes,
         )
         known = (bare.charge, bare.multiplicity, told.smiles)
         with rdBase.BlockLogs():
@@ -338,16 +356,21 @@ class Molecule:
         molecule = _with_bonds(
             mol, charge=bare.charge, multiplicity=bare.multiplicity, name=bare.name, start="given"
         )
+        molecule = replace(molecule, isotopes=bare.isotopes)
         _check_label(told.smiles, molecule)
         return molecule
 
     def to_atoms(self) -> ase.Atoms:
-        """Return ASE atoms; ``info`` holds name and smiles if known, charge and multiplicity."""
+        """Return ASE atoms; ``info`` holds name and smiles if known, charge and multiplicity.
+
+        They have masses of their own if there are isotopes.
+        """
         texts = {"name": self.name, "smiles": self.smiles}
         info = {key: text for key, text in texts.items() if text}  # ASE reads empty ones otherwise
         return ase.Atoms(
             self.numbers,
             positions=self.positions,
+            masses=self.masses if self.isotopes else None,
             info={**info, "charge": self.charge, "multiplicity": self.multiplicity},
         )
 
@@ -419,6 +442,7 @@ def _with_bonds(
             raise ValueError(
                 f"a bond of kind {kind}: write it with orders and charges, as in [NH3+][BH3-]"
             )
+    isotopes = tuple(atom.GetIsotope() for atom in mol.GetAtoms())
     molecule = Molecule(
         atomic_numbers(mol),
         mol.GetConformer().GetPositions(),
@@ -428,6 +452,7 @@ def _with_bonds(
         formal_charges=tuple(a.GetFormalCharge() for a in mol.GetAtoms()),
         name=name,
         start=start,
+        isotopes=isotopes if any(isotopes) else (),
     )
     with rdBase.BlockLogs():
         read = molecule.to_rdkit()  # aromatic where it was written as a Kekulé structure

@@ -36,11 +36,11 @@ class Symmetry(NamedTuple):
 def find_symmetry(molecule: Molecule) -> Symmetry:
     """Find the symmetry of a geometry as it stands, to within 0.1 Å, hydrogens included.
 
-    A rotation counts if it maps every atom to one of the same element with a root mean square
-    deviation below 0.1 Å over all atoms, the tolerance with which minima are told apart. Bonds are
-    not needed.
+    A rotation counts if it maps every atom to one of the same element and isotope with a root mean
+    square deviation below 0.1 Å over all atoms, the tolerance with which minima are told apart.
+    Bonds are not needed.
     """
-    return _symmetry(molecule.numbers, molecule.positions)
+    return _symmetry(_kinds(molecule), molecule.positions)
 
 
 def find_conformer_symmetry(molecule: Molecule) -> Symmetry:
@@ -55,7 +55,12 @@ def find_conformer_symmetry(molecule: Molecule) -> Symmetry:
     counted = ~_in_methyl(molecule)
     if molecule.n_heavy < 3:
         counted[:] = True
-    return _symmetry(molecule.numbers[counted], molecule.positions[counted])
+    return _symmetry(_kinds(molecule)[counted], molecule.positions[counted])
+
+
+def _kinds(molecule: Molecule) -> np.ndarray:
+    """Tell elements apart, and isotopes that are labelled."""
+    return molecule.numbers + 1000 * np.array(molecule.isotopes or 0)
 
 
 def _in_methyl(molecule: Molecule) -> np.ndarray:

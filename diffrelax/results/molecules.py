@@ -32,6 +32,11 @@ class MoleculeDocument(Document):
     name: str = ""
     smiles: str = Field(default="", description="isomeric canonical SMILES, empty if unknown")
     start: str = Field(default="given", description="how the positions came to be")
+    isotopes: tuple[int, ...] = Field(
+        default=(),
+        exclude_if=lambda isotopes: not isotopes,
+        description="mass numbers, 0 for the natural mixture; left out if no atom is labelled",
+    )
 
     @classmethod
     def from_molecule(cls, molecule: Molecule) -> Self:

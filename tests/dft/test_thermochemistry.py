@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ase.units import Hartree, J, _amu, _me, invcm, kB, mol
 from pyscf import gto
 from pyscf.hessian import thermo
 
+from diffrelax.cache import work_key
 from diffrelax.dft import relax_dft
 from diffrelax.dft.hessian import vibrations
 from diffrelax.dft.thermochemistry import standard_state, thermochemistry
 from diffrelax.levels import relax_at_level
 from diffrelax.levels.tight_binding import gfn2_hessian
 from diffrelax.molecule import Molecule
+from diffrelax.results.molecules import MoleculeDocument
 from diffrelax.units import KCAL_PER_MOL
 
 ROOM = {"temperature": 298.15, "pressure": 101_325.0}
@@ -114,3 +118,45 @@ def test_free_energies_in_a_solvent_tell_of_their_standard_state() -> None:
     assert "at 101325 Pa: at 1 mol/L (pressure 2478956 Pa)" in note
     assert note.endswith("differ by +1.89 kcal/mol")
     assert not standard_state(298.15, 2_478_956.0)
+
+
+@pytest.mark.parametrize("smiles", ["[2H]O[2H]", "[2H]OC", "[13CH3]C=O"])
+def test_isotopes_obey_the_product_rule(smiles: str) -> None:
+    """Of Teller and Redlich: masses and moments of inertia fix the product of frequencies."""
+    labelled = Molecule.from_smiles(smiles)
+    labelled = labelled.with_positions(
+        relax_at_level(labelled, "gfn2-xtb", fmax=1e-3, max_steps=200).positions
+    )
+    natural = replace(labelled, isotopes=())
+    hessian = gfn2_hessian(labelled)
+    logs, rotors = [], []
+    for molecule in (labelled, natural):
+        atoms = molecule.to_atoms()
+        logs.append(np.log(vibrations(molecule, hessian)[0]).sum())
+        moments = np.log(atoms.get_moments_of_inertia()).sum()
+        masses = np.log(atoms.get_masses())
+        rotors.append((moments + 3 * np.log(atoms.get_masses().sum()) - 3 * masses.sum()) / 2)
+    assert logs[0] - logs[1] == pytest.approx(rotors[0] - rotors[1], abs=1e-3)
+    assert logs[0] < logs[1] - 0.01
+
+
+def test_an_isotope_breaks_symmetry_and_is_part_of_what_a_unit_is_known_by() -> None:
+    names = ("O", "[2H]O[2H]", "[2H]O")
+    light, heavy, mixed = waters = [Molecule.from_smiles(name) for name in names]
+    frequencies = (1600.0, 3600.0, 3700.0)
+    symmetries = [
+        thermochemistry(
+            water, frequencies, 0.0, temperature=298.15, pressure=101325.0
+        ).symmetry_number
+        for water in waters
+    ]
+    assert symmetries == [2, 2, 1]
+    assert {water.smiles for water in waters} == {"O"}
+    same = light.with_positions(heavy.positions[[1, 0, 2]])
+    assert len({work_key("dft", one, {}) for one in (same, replace(same, isotopes=(0, 2, 2)))}) == 2
+    for molecule in (heavy, mixed):
+        assert Molecule.from_atoms(molecule.to_atoms()).isotopes == molecule.isotopes
+        document = MoleculeDocument.from_molecule(molecule)
+        assert document.to_molecule().isotopes == molecule.isotopes
+    with pytest.raises(ValueError, match="there is no isotope 99C"):
+        Molecule.from_smiles("[99CH4]")
