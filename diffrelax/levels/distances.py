@@ -50,10 +50,13 @@ class Nearest(NamedTuple):
     level : str
     why : str
         Empty if it is the same, or if no other is known.
+    by_name : bool
+        Whether the name of the wanted one told which is near.
     """
 
     level: str
     why: str
+    by_name: bool = True
 
     def told(self, model: str, wanted: str) -> str:
         """Say at which level a model aims where another one is wanted."""
@@ -72,8 +75,21 @@ def plain_name(level: str) -> str:
 
 
 def find_level(wanted: str, known: Iterable[str]) -> str | None:
-    """Return the level of theory that is meant, as it is spelled among known ones; None if not."""
-    return next((one for one in known if plain_name(one) == plain_name(wanted)), None)
+    """Return the level of theory that is meant, as it is spelled among known ones; None if not.
+
+    A composite method may be told with its basis set.
+    """
+    meant = _letters(wanted)
+    return next((one for one in known if meant in (_letters(one), _letters(_whole(one)))), None)
+
+
+def _letters(level: str) -> str:
+    return re.sub(r"[^a-z0-9*+]", "", plain_name(level))
+
+
+def _whole(level: str) -> str:
+    basis = COMPOSITE.get(plain_name(level), "").partition("/")[2]
+    return f"{level}/{basis}"
 
 
 @cache
@@ -100,8 +116,9 @@ def nearest_level(wanted: str, known: Sequence[str]) -> Nearest:
     theory, _, solvent = wanted.partition(" in ")
     name = plain_name(theory)
     by_name = {plain_name(level): level for level in known}
-    if name in by_name or len(known) == 1:
-        return Nearest(by_name.get(name, known[0]), "")
+    same = known[0] if len(known) == 1 else find_level(theory, known)
+    if same:
+        return Nearest(same, "")
     found = [
         (row.bonds, by_name[other], row.molecules)
         for other, row in _measured_from(name).items()
@@ -114,7 +131,7 @@ def nearest_level(wanted: str, known: Sequence[str]) -> Nearest:
     ranks = [_apart(name, plain_name(level)) for level in known]
     least = min(ranks)
     if least.exchange == inf:
-        return Nearest(known[0], f"nothing is known of how far it is from {wanted}")
+        return Nearest(known[0], f"nothing is known of how far it is from {wanted}", by_name=False)
     xc = (
         "the functional most alike in exact exchange" if least.functional else "the same functional"
     )
@@ -192,5 +209,5 @@ def _kind(xc: str) -> tuple[float, str] | None:
 
 def _size(basis: str) -> int:
     """Return the number of functions for a valence orbital; two sets that polarise are one more."""
-    patterns = {1: "sto|minao", 4: "qz|5z|6z", 3: r"tz|6311|\(2d"}
+    patterns = {1: "sto|minao", 4: "qz|5z|6z|^pc(seg)?3", 3: r"tz|6311|\([23]d|^pc(seg)?2"}
     return next((n for n, pattern in patterns.items() if re.search(pattern, basis)), 2)

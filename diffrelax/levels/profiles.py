@@ -11,7 +11,7 @@ from typing import Literal, Self, TypeAlias
 from pydantic import Field, field_validator, model_validator
 
 from diffrelax.entries import Entries, read_validated
-from diffrelax.levels.program_inputs import LINK0, link0, split_keyword
+from diffrelax.levels.program_inputs import LINK0, link0, split_dispersion, split_keyword
 from diffrelax.levels.xtb_program import METHODS
 
 Program: TypeAlias = Literal["orca", "gaussian", "nwchem", "qchem", "psi4", "xtb"]
@@ -91,6 +91,7 @@ class Profile(Entries):
             split_keyword(line)[1] for line in self.keywords
         ):
             raise ValueError(f"keywords of {program} are a name and a value: SCF_CONVERGENCE 8")
+        split_dispersion(self)
         for line in self.keywords if program == "gaussian" else ():
             if line.startswith("%") and link0(line)[0] not in LINK0:
                 raise ValueError(f"{line!r} is not written: one of {', '.join(LINK0)}")

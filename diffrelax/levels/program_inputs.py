@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,11 @@ LINK0 = (  # of Gaussian, as ASE writes them; % nproc is an older name of nprocs
     *("chk", "oldchk", "schk", "rwf", "oldmatrix", "oldrawmatrix", "int", "d2e"),
     *("save", "nosave", "errorsave"),
 )
+DISPERSION = {  # corrections as in b3lyp-d3bj, and what a program calls them
+    "orca": {"d3bj": "D3BJ", "d3zero": "D3ZERO", "d4": "D4"},
+    "gaussian": {"d3bj": "EmpiricalDispersion=GD3BJ", "d3zero": "EmpiricalDispersion=GD3"},
+    "nwchem": {"d3bj": "vdw 4", "d3zero": "vdw 3"},
+}
 OF_ASE = ("memory", "num_threads")  # what ASE tells Psi4 itself
 NWCHEM_THEORIES = {"hf": "scf", "scf": "scf", "mp2": "mp2"}  # all else is a functional
 
@@ -24,10 +30,13 @@ def orca_parameters(
 ) -> Parameters:
     """Return the parameters of ``ase.io.orca.write_orca``; solvents are in C-PCM."""
     solvent = f"CPCM({profile.solvent})" if profile.solvent else ""
+    method, correction = split_dispersion(profile)
     return {
         "charge": molecule.charge,
         "mult": molecule.multiplicity,
-        "orcasimpleinput": " ".join(filter(None, (profile.method, profile.basis, solvent, task))),
+        "orcasimpleinput": " ".join(
+            filter(None, (method, correction, profile.basis, solvent, task))
+        ),
         "orcablocks": "\n".join((*profile.keywords, *blocks)),
     }
 
@@ -39,14 +48,15 @@ def gaussian_parameters(profile: Profile, molecule: Molecule) -> Parameters:
     coordinates and forces are those of the input.
     """
     before = [link0(line) for line in profile.keywords if line.startswith("%")]
-    others = " ".join(line for line in profile.keywords if not line.startswith("%"))
+    others = [line for line in profile.keywords if not line.startswith("%")]
+    method, correction = split_dispersion(profile)
     return {
         **dict(before),
-        "xc": profile.method,
+        "xc": method,
         "basis": profile.basis or None,
         "charge": molecule.charge,
         "mult": molecule.multiplicity,
-        "extra": others or None,
+        "extra": " ".join(filter(None, (correction, *others))) or None,
         "nosymm": None,
         **({"scrf": f"solvent={profile.solvent}"} if profile.solvent else {}),
     }
@@ -67,14 +77,17 @@ def nwchem_parameters(
     """
     theory = _nwchem_theory(profile)
     unpaired = molecule.multiplicity - 1
+    method, correction = split_dispersion(profile)
     shells: Parameters = {"dft": {"mult": molecule.multiplicity}}
+    if correction:
+        shells["dft"]["disp"] = correction
     if theory != "dft":
         shells = {"scf": {"uhf" if unpaired else "rhf": None, "nopen": unpaired}}
     solvent = [f"cosmo\n  solvent {profile.solvent}\nend"] if profile.solvent else []
     others = "\n".join((*solvent, *profile.keywords, *lines))  # which ASE writes as it is
     return {
         "theory": theory,
-        **({"xc": profile.method} if theory == "dft" else {}),
+        **({"xc": method} if theory == "dft" else {}),
         **({"basis": profile.basis} if profile.basis else {}),
         "basispar": "spherical",
         "charge": molecule.charge,
@@ -124,6 +137,25 @@ def psi4_options(profile: Profile) -> dict[str, str]:
     """Return the other keywords, which are options of Psi4."""
     keywords = ((name.lower(), value) for name, value in map(split_keyword, profile.keywords))
     return {name: value for name, value in keywords if name not in (*OF_ASE, "reference")}
+
+
+def split_dispersion(profile: Profile) -> tuple[str, str]:
+    """Return the method without a correction that its name ends on, and the program's word for it.
+
+    Functionals such as ωB97X-D3BJ and B97-D3 have it in their own names.
+
+    Raises
+    ------
+    ValueError
+        If the program has none such.
+    """
+    found = re.fullmatch(r"(?i)(?!w?b97)(.+)-(d3bj|d3zero|d4)", profile.method)
+    words = DISPERSION.get(profile.program)
+    if found is None or words is None:
+        return profile.method, ""
+    if (correction := found[2].lower()) not in words:
+        raise ValueError(f"{profile.program} has no dispersion correction {correction}")
+    return found[1], words[correction]
 
 
 def split_keyword(line: str) -> tuple[str, str]:

@@ -80,9 +80,10 @@ class Model:
         wanted, known = level or self.config.level, self.config.levels
         if found := find_level(wanted, known):
             return found
-        nearest = f"; the nearest is {self.nearest_level(wanted).level}" if len(known) > 1 else ""
+        nearest = self.nearest_level(wanted)
+        hint = f"; the nearest is {nearest.level}" if nearest.by_name and len(known) > 1 else ""
         raise ValueError(
-            f"{self.name} has not learned the level {wanted}; it knows {', '.join(known)}{nearest}"
+            f"{self.name} has not learned the level {wanted}; it knows {', '.join(known)}{hint}"
         )
 
     def nearest_level(self, wanted: str) -> Nearest:

@@ -26,10 +26,13 @@ def unmeasured(monkeypatch):
         ("b3lyp/6-31G(2df,p) in water", "B3LYP/6-31G(2df,p)"),
         ("m062x/def2-tzvp", "M06-2X/def2-TZVP"),
         ("M06-2X/Def2TZVP", "M06-2X/def2-TZVP"),
+        ("M06-2X def2-TZVP", "M06-2X/def2-TZVP"),
+        ("b3lyp/6-31g2dfp", "B3LYP/6-31G(2df,p)"),
+        ("r2SCAN-3c/def2-mTZVPP", "r2SCAN-3c"),
     ],
 )
 def test_a_level_that_is_known_is_its_own_nearest(wanted, level):
-    assert nearest_level(wanted, KNOWN) == (level, "")
+    assert nearest_level(wanted, KNOWN)[:2] == (level, "")
 
 
 @pytest.mark.parametrize(
@@ -56,6 +59,7 @@ def test_a_level_that_is_known_is_its_own_nearest(wanted, level):
         ("wb97x-d3bj/def2-tzvp", "wB97M-D3/def2-TZVPP", "the functional most alike in exact"),
         ("m062x/6-311+g(d,p)", "M06-2X/def2-TZVP", "the same functional and the same size"),
         ("lc-wpbe/def2-svp", "wB97M-D3/def2-TZVPP", "the functional most alike in exact exchange"),
+        ("pbe/6-31G(3df,3pd)", "r2SCAN-3c", "the functional most alike in exact exchange and the"),
         ("hse06/def2-svp", "B3LYP/def2-SVP", "the functional most alike in exact exchange and"),
     ],
 )
@@ -71,7 +75,7 @@ def test_what_was_not_measured_goes_by_rule_and_says_so(unmeasured, wanted, leve
 @pytest.mark.parametrize("wanted", ["mmff94", "gfn-ff"])
 def test_of_what_has_neither_functional_nor_measurement_nothing_is_said(unmeasured, wanted):
     found = nearest_level(wanted, KNOWN)
-    assert found == (KNOWN[0], f"nothing is known of how far it is from {wanted}")
+    assert found == (KNOWN[0], f"nothing is known of how far it is from {wanted}", False)
 
 
 def test_what_was_measured_goes_before_what_is_alike(monkeypatch):

@@ -57,6 +57,7 @@ def test_nothing_in_a_profile_runs_python(tmp_path: Path) -> None:
         ({"program": "qchem", "solvent": "water"}, "solvent is not written for qchem"),
         ({"program": "qchem", "keywords": ["SYM_IGNORE"]}, "a name and a value"),
         ({"program": "gaussian", "keywords": ["%subst l502 /tmp"]}, "is not written: one of mem"),
+        ({"program": "gaussian", "method": "B3LYP-D4"}, "gaussian has no dispersion correction d4"),
         ({"program": "psi4", "command": "psi4"}, "psi4 is a Python module"),
         ({"program": "xtb"}, "xtb has the methods gfn-ff, gfn2-xtb"),
     ],

@@ -25,6 +25,7 @@ from ase.calculators.calculator import CalculationFailed
 from ase.units import Bohr, Hartree
 
 from diffrelax.dft import DFTSettings
+from diffrelax.dft.export import write_input
 from diffrelax.dft.optimization import relax_with
 from diffrelax.levels import get_calculator
 from diffrelax.levels.density_functional import DensityFunctional, mean_field
@@ -201,6 +202,26 @@ def test_the_lines_of_gaussian_that_begin_with_a_percent_sign_are_above_its_rout
     assert set(above.split()) >= {"%mem=8GB", "%nprocshared=4"}
     assert "int=ultrafine" in route
     assert "nproc" not in route.lower()
+
+
+@pytest.mark.parametrize(
+    ("program", "written"),
+    [
+        ("orca", "! B3LYP D3BJ def2-SVP"),
+        ("gaussian", "EmpiricalDispersion=GD3BJ"),
+        ("nwchem", "disp vdw 4"),
+    ],
+)
+def test_dispersion_is_told_in_the_words_of_the_program(
+    tmp_path: Path, program: str, written: str
+) -> None:
+    method = "B3LYP-D3BJ"
+    profile = Profile(program=program, method=method, basis="def2-SVP")
+    path, *_ = write_input(HYDROXIDE, tmp_path, "a", profile, None)
+    assert written in path.read_text()
+    assert method not in path.read_text()
+    own = Profile(program="orca", method="wB97X-D3BJ", basis="def2-SVP")
+    assert "! wB97X-D3BJ " in write_input(HYDROXIDE, tmp_path, "b", own, None)[0].read_text()
 
 
 @pytest.mark.parametrize(
