@@ -8,7 +8,8 @@ from collections import deque
 from collections.abc import Iterator
 from io import BufferedReader
 from itertools import islice
-from typing import TYPE_CHECKING, cast
+from time import monotonic
+from typing import TYPE_CHECKING, TypeVar, cast
 
 if TYPE_CHECKING:
     from diffrelax.clock import Time
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
 
 STDIN = "-"
+PART_SECONDS = 10.0
+
+T = TypeVar("T")
 
 
 def each_input(inputs: list[str], charge: int | None = None) -> Iterator[Input]:
@@ -75,7 +79,8 @@ def read_parts(
 ) -> Iterator[list[tuple[Input, Molecule | Rejected, Time]]]:
     """Read inputs, so many together; yield each with what it is and the time that it took.
 
-    No larger molecules are embedded than ``max_atoms``, if it is given.
+    Fewer are together where they take long, so that an interruption loses little. No larger
+    molecules are embedded than ``max_atoms``, if it is given.
     """
     from diffrelax.clock import timed
     from diffrelax.files.reading import each_molecule
@@ -88,5 +93,14 @@ def read_parts(
             yield given
 
     read = timed(each_molecule(remembered(), seed=seed, workers=workers, max_atoms=max_atoms))
-    while part := list(islice(read, size)):
+    while part := list(_in_time(islice(read, size))):
         yield [(waiting.popleft(), molecule, time) for molecule, time in part]
+
+
+def _in_time(several: Iterator[T]) -> Iterator[T]:
+    """Yield until the time for a part is over."""
+    end = monotonic() + PART_SECONDS
+    for one in several:
+        yield one
+        if monotonic() > end:
+            return

@@ -19,6 +19,11 @@ from diffrelax.results.journal import Result, ResultFile
 from diffrelax.results.tables import counted
 
 ENOUGH = 64  # errors inside and nothing else, to give up
+TOLD = {  # of DFT, where it is there
+    "energy_ev": "{:.4f} eV",
+    "gibbs_energy_ev": "G = {:.4f} eV",
+    "lowest_frequency": "lowest frequency {:.0f} cm⁻¹",
+}
 OF_A_GEOMETRY = {*all_properties, "ensemble"}  # properties that do not hold for another one
 
 
@@ -184,6 +189,9 @@ def _show_row(row: dict[str, Any], json_lines: bool) -> None:
         ending = "predicted" if predicted else "converged" if converged else "not converged"
         status += f"; DFT {ending} after {counted(calls, 'gradient call')}"
         status += f" and {row['seconds']:.1f} s"
+        status += "".join(
+            f", {told.format(row[key])}" for key, told in TOLD.items() if row.get(key)
+        )
     elif (bound := row.get("error_bound")) is not None:
         status += f" (error bound {bound:.2g} Å)"
     reason = f": {row['reason']}" if row["reason"] else ""

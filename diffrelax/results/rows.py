@@ -131,9 +131,7 @@ class LevelColumns(Columns):
         "cm⁻¹, an imaginary one negative; only with `--check-minimum` or `--thermo`"
     )
     energy_ev: float | None = perhaps("at the end, eV")
-    excess_ev: float | None = perhaps(
-        "how far the start was above the lowest end of the same molecule, eV"
-    )
+    excess_ev: float | None = perhaps("how far the start was above the minimum that it reaches, eV")
     zero_point_energy_ev: float | None = perhaps("eV; only with `--thermo`, as those that follow")
     enthalpy_ev: float | None = perhaps("eV, with the energy of the electrons")
     gibbs_energy_ev: float | None = perhaps("eV, with the energy of the electrons")

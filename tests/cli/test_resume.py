@@ -15,6 +15,7 @@ import pytest
 
 from diffrelax import relaxation
 from diffrelax.benchmark.speedup import units
+from diffrelax.cli.inputs import read_parts
 from diffrelax.files.reading import read_molecules
 from diffrelax.files.writing import write_molecules
 from diffrelax.levels import batch
@@ -307,3 +308,14 @@ def test_no_output_keeps_nothing_and_writes_nothing(run, tmp_path, monkeypatch):
     assert run("relax", "CCO")[0] == 0
     assert os.listdir(tmp_path) == []
     assert [one.name for one in read_molecules("CCO")] == ["CCO"]
+
+
+def test_molecules_that_take_long_to_embed_are_kept_one_by_one(run, tmp_path, monkeypatch):
+    """As they come, not when a whole part of a command has been read."""
+    monkeypatch.setattr("diffrelax.cli.inputs.PART_SECONDS", 0.0)
+    read = read_parts(iter(["C", "CC", "CCC"]), 64, seed=42)
+    assert [[molecule.smiles for _, molecule, _ in part] for part in read] == [
+        ["C"],
+        ["CC"],
+        ["CCC"],
+    ]

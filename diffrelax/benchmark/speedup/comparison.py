@@ -31,7 +31,7 @@ def excess_energies(outcomes: Sequence[Outcome]) -> list[float | None]:
 
 def comparison_table(outcomes: Sequence[Outcome]) -> str:
     """Format arms as a table for people: kcal/mol, calls, seconds, and what to beware of."""
-    header = ("start", "above lowest end", "gradient calls", "SCF cycles", "seconds", "end")
+    header = ("start", "above its end", "gradient calls", "SCF cycles", "seconds", "end")
     units = ("", "kcal/mol", "", "", "s", "")
     rows = [
         (
