@@ -208,7 +208,7 @@ def _told(outcome: Outcome, excess: float | None, settings: DFTSettings) -> dict
     told: dict[str, Any] = {"converged": outcome.converged, "excess_ev": excess}
     if dft := outcome.relaxation:
         told |= settings.model_dump(include=SETTINGS) | dft.model_dump(include=RESULTS)
-        told |= {"level": settings.theory, "energy_ev": dft.energy}
+        told |= {"level": settings.told, "energy_ev": dft.energy}
         if bounds := dft.prediction:
             told |= {"fmax_bound": bounds.fmax_bound, "rmsd_bound": bounds.rmsd_bound}
             told |= {"energy_bound_ev": bounds.energy_bound}

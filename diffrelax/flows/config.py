@@ -46,6 +46,11 @@ class CheapLevel(Entries):
         """The level."""
         return self.level
 
+    @property
+    def told(self) -> str:
+        """The level."""
+        return self.level
+
 
 def _kind(value: Any) -> str:
     if isinstance(value, CheapLevel):

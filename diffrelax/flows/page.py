@@ -56,7 +56,7 @@ def flow_page(
     model = made["model"] or f"model {config.model}"
     return Page(
         title=f"{config.folder.name}: {len(rows)} molecules",
-        subtitle=f"{model}, then {level.theory} until no force exceeds {level.fmax:g} eV/Å",
+        subtitle=f"{model}, then {level.told} until no force exceeds {level.fmax:g} eV/Å",
         facts={"inputs": str(len(rows))} | {k: str(n) for k, n in summary.counts.items()},
         sections=[Table("Molecules", TEXT, SummaryRow.header(SHOWN), rows)],
         views=views,

@@ -18,6 +18,7 @@ from diffrelax.clock import Time
 from diffrelax.dft.result import Thermochemistry
 from diffrelax.dft.settings import OF_THE_THEORY, DFTSettings
 from diffrelax.entries import explain_invalid
+from diffrelax.levels.profiles import Profile
 from diffrelax.results.molecules import Document, MoleculeDocument, Vector
 from diffrelax.results.provenance import Provenance
 
@@ -163,11 +164,13 @@ class LevelResult(Result):
 
     @property
     def theory(self) -> str:
-        """Level of theory, such as ``pbe/def2-svp``."""
+        """Level of theory, such as ``pbe/def2-svp``, and the program if it is not PySCF."""
         if self.level != "dft":
             return self.level
         chosen = {key: self.settings[key] for key in OF_THE_THEORY if key in self.settings}
-        return DFTSettings.model_construct(**chosen).theory
+        if profile := self.settings.get("calculator"):
+            chosen["calculator"] = Profile.model_validate(profile)
+        return DFTSettings.model_construct(**chosen).told
 
 
 class PredictionDocument(Document):

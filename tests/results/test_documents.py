@@ -111,6 +111,16 @@ def test_a_level_is_told_where_its_packages_are_not_installed(
     assert through_json(document).theory == "r2scan-3c"
 
 
+def test_the_program_is_part_of_the_level(methanol: Molecule) -> None:
+    """B3LYP of ORCA and of PySCF are not one functional, and their energies differ."""
+    orca = DFTSettings(calculator={"program": "orca", "method": "B3LYP", "basis": "def2-SVP"})
+    own = DFTSettings(xc="B3LYP", basis="def2-SVP")
+    made = [replace(dft_relaxation(methanol), settings=settings) for settings in (orca, own)]
+    documents = [MinimisationDocument.from_dft(methanol, one, Provenance.here()) for one in made]
+    told = [through_json(document).theory for document in documents]
+    assert told == ["B3LYP/def2-SVP by orca", "B3LYP/def2-SVP"]
+
+
 def test_a_dft_relaxation_without_any_call_has_no_energy(methanol: Molecule) -> None:
     failed = replace(
         dft_relaxation(methanol),
