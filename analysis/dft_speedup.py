@@ -64,7 +64,7 @@ LARGE = {
     "nicotine": "CN1CCC[C@H]1c1cccnc1",
 }
 B3LYP = DFTSettings()
-# In place of ωB97X-D3, which PySCF refuses: ωB97X-V with D3(BJ) instead of its own dispersion.
+# ωB97X-V with D3(BJ) instead of its own dispersion
 WB97X = DFTSettings(xc="wb97x-d3bj", basis="def2-tzvp")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,19 +17,22 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a path beside ``path``; the file written there takes its place at the end.
 
     If the block raises, ``path`` stays as it was. Errors of the system, such as a full disk,
-    name it.
+    name it. A link stays one, and a file keeps its permissions.
 
     Parameters
     ----------
     path : path
         In a folder that exists.
     """
-    part = path.with_name(f".{path.name}.{token_hex(8)}.part")
+    place = Path(os.path.realpath(path))
+    part = place.with_name(f".{place.name}.{token_hex(8)}.part")
     try:
         yield part
         with part.open("rb") as file:
             os.fsync(file.fileno())
-        os.replace(part, path)
+        with suppress(FileNotFoundError):
+            shutil.copymode(place, part)
+        os.replace(part, place)
     except OSError as error:
         if error.errno and error.filename is None:
             error.filename = str(path)

@@ -119,7 +119,7 @@ def ask_for_resources(flow: Flow, config: FlowConfig, project: Any) -> None:
     Raises
     ------
     ValueError
-        If the project has no such worker.
+        If the project has no such worker, or nothing is known of what a program needs.
     """
     for job in flow.jobs:
         asked = _resources(job.metadata, config)
@@ -135,6 +135,13 @@ def _resources(metadata: dict[str, Any], config: FlowConfig) -> StageResources:
     if metadata["stage"] in ("hand on", "summary"):
         return StageResources(worker=remote.minimise.worker).filled()
     if not isinstance(config.minimise, DFTLevel):
+        return remote.minimise.filled()
+    if profile := config.minimise.calculator:
+        if profile.program != "xtb" and None in (remote.minimise.cores, remote.minimise.memory_gb):
+            raise ValueError(
+                f"what jobs of {profile.program} need is not known: give cores and memory_gb of "
+                "remote.minimise, as its input has them"
+            )
         return remote.minimise.filled()
     basis = config.minimise.basis
     sizes = [_n_functions(formula, basis) for formula in metadata["formulas"]]

@@ -112,6 +112,19 @@ def test_each_stage_asks_for_what_it_needs(project) -> None:
     assert untouched.manager_config == {}
 
 
+def test_what_another_program_needs_is_asked_of_the_user(project) -> None:
+    orca = {"calculator": {"program": "orca", "method": "r2SCAN-3c"}}
+    config = FlowConfig(inputs=("CO",), folder="flow", minimise=orca)
+    with pytest.raises(ValueError, match="what jobs of orca need is not known: give cores"):
+        ask_for_resources(config.flow(), config, project("multi_node"))
+    asked = {"minimise": {"cores": 8, "memory_gb": 16}}
+    config = FlowConfig(inputs=("CO",), folder="flow", minimise=orca, remote=asked)
+    flow = config.flow()
+    ask_for_resources(flow, config, project("multi_node"))
+    (job,) = (job for job in flow.jobs if job.metadata["stage"] == "minimise")
+    assert (job.metadata["asked"]["cores"], job.metadata["asked"]["memory_gb"]) == (8, 16)
+
+
 def test_what_does_not_fit_into_a_document_is_refused(monkeypatch) -> None:
     flow = RelaxFlowMaker(batch_size=3).make(["CCO", "C1CC", "CO", "C"])
     check_sizes(flow)
