@@ -255,7 +255,15 @@ def test_of_what_is_read_as_usual_nothing_is_told(smiles):
 
 def test_the_charge_of_an_ion_is_asked_for():
     read = dr.Molecule.from_atoms(bare(dr.Molecule.from_smiles("C[NH3+]")))
-    assert odd_reading(read) == "an odd number of electrons: check its hydrogens and its charge"
+    told = "an odd number of electrons: check its hydrogens and its charge (--charge)"
+    assert odd_reading(read) == told
+
+
+def test_a_result_in_place_of_its_molecule_is_told(model):
+    result = dr.relax("CCO", model)
+    told = r"^.{,200}: a Relaxation is not a molecule: give its \.molecule$"
+    with pytest.raises(ValueError, match=told):
+        dr.relax(result, model)
 
 
 def test_a_smiles_that_is_odd_is_not_told_back(model):
@@ -359,6 +367,7 @@ def test_a_bound_that_reaches_other_minima_is_told(calibrated):
     assert result.error_bound > 0.7 and result.verdict == "relaxed"
     told = "other minima are as near as its bound: compare its torsions"
     assert result.reason == told
+    assert dr.relax(["O"], replace(calibrated, config=config))[0].reason == ""
 
 
 def test_linear_and_tiny_molecules_are_relaxed(model):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from io import BufferedReader
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, TypeAlias, TypeGuard
 
 import ase
@@ -25,6 +26,7 @@ from diffrelax.files.streams import check_text, read_lines
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.embedding import check_seed
 
+LONGEST_REPR = 200  # characters
 WORKER_SECONDS = 120.0  # where embedding has its own limit, this is for what has none
 DAMAGE = (OSError, EOFError, ValueError, csv.Error, zlib.error)
 
@@ -321,7 +323,7 @@ def read_object(
     given: object, *, seed: int = 42, max_atoms: int | None = None
 ) -> Molecule | Rejected:
     """Read a Molecule, ase.Atoms or RDKit Mol, and say what is wrong with anything else."""
-    source = repr(given)
+    source = shorten(repr(given), LONGEST_REPR, placeholder=" …")
     try:
         if isinstance(given, (Molecule, Rejected)):
             return given
@@ -330,6 +332,8 @@ def read_object(
         if isinstance(given, Chem.Mol):
             source = f"RDKit Mol {Chem.MolToSmiles(given)}"
             return Molecule.from_rdkit(given, seed=seed, max_atoms=max_atoms)
+        if isinstance(getattr(given, "molecule", None), Molecule):
+            raise ValueError(f"a {type(given).__name__} is not a molecule: give its .molecule")
         raise ValueError(
             f"{source} is not a molecule: give a SMILES, a path, a Molecule, ase.Atoms or an "
             "RDKit Mol"

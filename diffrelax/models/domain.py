@@ -12,7 +12,7 @@ from ase.data import chemical_symbols
 from rdkit import Chem, rdBase
 from scipy.sparse.csgraph import connected_components
 
-from diffrelax.geometry import bond_matrix
+from diffrelax.geometry import bond_matrix, torsion_quads
 from diffrelax.levels import get_calculator
 from diffrelax.levels.distances import from_gfn2
 from diffrelax.models.release import Model
@@ -84,7 +84,7 @@ def outside_method(
             looks_like_bohr(molecule)
             or (parts if n > 1 else "")
             or f"none fit its positions and a charge of {molecule.charge}, so nothing could be "
-            "checked; give all hydrogens, the right charge, positions in Å, or a SMILES"
+            "checked; give all hydrogens, the right charge (--charge), positions in Å, or a SMILES"
         )
     return ""
 
@@ -326,7 +326,8 @@ def caution(start: Molecule, model: Model, level: str, error_bound: float) -> st
         cautions.append(f"all weights have learned other levels since {level}: worse than it was")
     elif model.config.calibrations and level not in model.config.calibrations:
         cautions.append(f"there is no bound on errors at {level}: too few molecules to validate on")
-    if error_bound > model.config.training.max_start_rmsd:
+    turning = torsion_quads(bond_matrix(start.numbers, start.positions), start.positions)
+    if error_bound > model.config.training.max_start_rmsd and len(turning):
         cautions.append("other minima are as near as its bound: compare its torsions")
     known = model.config.training.starts
     if model.config.relaxation.bridge and start.start not in (*known, "given", "diffusion"):

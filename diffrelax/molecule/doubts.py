@@ -27,9 +27,17 @@ def odd_reading(molecule: Molecule) -> str:
         return ""
     if not molecule.smiles:
         radical = molecule.multiplicity % 2 == 0
-        return "an odd number of electrons: check its hydrogens and its charge" if radical else ""
+        return (
+            "an odd number of electrons: check its hydrogens and its charge (--charge)"
+            if radical
+            else ""
+        )
     odd = ", ".join(_oddities(molecule))
-    return f"read as {molecule.smiles}, {odd}: check its hydrogens and its charge" if odd else ""
+    return (
+        f"read as {molecule.smiles}, {odd}: check its hydrogens and its charge (--charge)"
+        if odd
+        else ""
+    )
 
 
 def _oddities(molecule: Molecule) -> Iterator[str]:
