@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import inf, isfinite, prod
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -127,12 +127,12 @@ def find_conformers(
         raise ValueError(f"seed {seed} with n = {n}: smaller ones are needed; {error}") from error
     if reason := outside_domain(molecule, model):
         raise ValueError(f"{molecule.name}: {reason}")
-    search = _Search(molecule, model, n, level, aim, window, seed)
-    with tqdm(desc="search", unit="conf", disable=None if progress else True) as bar:
+    hidden = None if progress else True
+    with tqdm(desc="search", unit="conf", miniters=0, disable=hidden) as bar:
+        search = _Search(molecule, model, n, level, aim, window, seed, bar)
         while search.probe():
             while turned := search.turn():
                 search.settle(turned)
-                bar.update(len(search.found) - bar.n)
     return search.result()
 
 
@@ -148,7 +148,9 @@ class _Search:
         aim: str,
         window: float,
         seed: int,
+        bar: tqdm[Any] | None = None,
     ) -> None:
+        self.bar = tqdm(disable=True) if bar is None else bar
         self.molecule, self.model, self.n, self.seed = molecule, model, n, seed
         self.aim, self.window = aim, window
         self.rotors = Rotors.of(molecule)
@@ -166,7 +168,7 @@ class _Search:
         self.found: list[Conformer] = []
         self.expanded: set[str] = set()
         self.counts = dict.fromkeys(COUNTED, 0)
-        self.n_embedded = 0
+        self.n_embedded = self.n_attempts = 0
         self.notes: list[str] = []
 
     def probe(self) -> bool:
@@ -294,6 +296,7 @@ class _Search:
         if place is None:
             place = len(self.found)
             self.found.append(one)
+            self.bar.update()
             self.visit(molecule.positions)
         self.leads_to[rough] = place
 
@@ -307,6 +310,9 @@ class _Search:
 
     def attempt(self, what: str, work: Callable[[], T]) -> T | None:
         """Do some work on one start; None, and a note, where it meets an error inside."""
+        self.n_attempts += 1
+        self.bar.set_postfix_str(f"steps: {self.n_attempts}", refresh=False)
+        self.bar.update(0)
         (end,) = each_or_error(lambda _: [work()], [what])
         if isinstance(end, Exception):
             self.notes.append(f"{what}: {reason_of(end)}")
