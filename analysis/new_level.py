@@ -36,7 +36,7 @@ from diffrelax.models.release import Model, load_model
 from diffrelax.molecule import Molecule
 from diffrelax.relaxation import relax_molecules
 from diffrelax.results.tables import markdown_table
-from diffrelax.training.loop import WEIGHTS
+from diffrelax.training.state import WEIGHTS
 
 METHOD, LEVEL = "gfn2-xtb", "GFN2-xTB (64 minima)"
 FMAX = 0.02  # eV/Å

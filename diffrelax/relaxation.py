@@ -175,8 +175,8 @@ def relax(
         coordinate, as suits geometries that were shaken. Default: as the model reads it.
     max_error : float, Å
         Fall back to the start where the bound on the error is larger, or there is none. Not asked
-        for by default: of validation molecules with a bound above 0.5 Å (3%), all had better bonds
-        than their start, and 93% were closer to their minimum.
+        for by default: of 1,000 validation molecules of QM9, the bound of ``relax-qm9-2`` was
+        above 0.5 Å for 3%, and 93% of these were closer to their minimum than their start.
     seed : int
         Of the embedding of SMILES. The relaxation itself is deterministic.
     workers : int

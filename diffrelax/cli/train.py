@@ -147,8 +147,8 @@ def _run(
     from diffrelax.finetuning import ENVIRONMENTS, prepare_base
     from diffrelax.molecule.environments import read_environments
     from diffrelax.training.config import ModelConfig
-    from diffrelax.training.loop import WEIGHTS, train
-    from diffrelax.training.state import load_tensors
+    from diffrelax.training.loop import train
+    from diffrelax.training.state import WEIGHTS, load_tensors
 
     begun, new = prepare_base(base, config.network.levels) if base else (None, {})
     for level, nearest in new.items():

@@ -20,8 +20,7 @@ from diffrelax.network.config import DenseNetworkConfig
 from diffrelax.network.network import Theory
 from diffrelax.training.config import ModelConfig, build_denoiser
 from diffrelax.training.devices import check_device
-from diffrelax.training.loop import WEIGHTS
-from diffrelax.training.state import load_tensors, read_metadata
+from diffrelax.training.state import WEIGHTS, load_tensors, read_metadata
 
 DEFAULT = "default"
 SUMS = "SHA256SUMS"

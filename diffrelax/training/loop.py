@@ -32,12 +32,11 @@ from diffrelax.training.log import LOG, begin_log, write_row
 from diffrelax.training.objectives import Objective
 from diffrelax.training.order import epoch_batches
 from diffrelax.training.ranks import Ranks, joined_ranks
-from diffrelax.training.state import TrainingState, save_tensors
+from diffrelax.training.state import WEIGHTS, TrainingState, save_tensors
 from diffrelax.training.step import start_state, training_step
 from diffrelax.training.validation import validate
 
 RESUME = "resume.safetensors"
-WEIGHTS = "model.safetensors"
 CHECKPOINTS = "checkpoints"
 
 

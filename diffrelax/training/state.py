@@ -19,6 +19,8 @@ from diffrelax.clock import NO_TIME, Time
 from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.training.learned import Learned
 
+WEIGHTS = "model.safetensors"
+
 
 @dataclass
 class TrainingState:

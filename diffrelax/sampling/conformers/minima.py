@@ -69,11 +69,11 @@ def sample_conformers(
     are different molecules; a conformer of a chiral molecule has the configuration of the input.
 
     The weight of a conformer is proportional to (m/s) exp(−E/kT), with the electronic energy E, the
-    rotational symmetry number s of its rigid geometry with all hydrogens, and m = 2 if it is chiral
-    and the molecule is not, else 1. So the trans-trans conformer of pentane (s = 2) counts a
-    quarter of a trans-gauche one (m = 2) of the same energy. Vibrations and moments of inertia are
-    left out, unless free energies are asked for, which hold them and s: the weight is then
-    proportional to m exp(−G/kT).
+    rotational symmetry number s of its rigid geometry, and m = 2 if it is chiral and the molecule
+    is not, else 1. So the trans-trans conformer of pentane (s = 2) counts a quarter of a
+    trans-gauche one (m = 2) of the same energy. Vibrations and moments of inertia are left out,
+    unless free energies are asked for: the weight is then proportional to (m/s) exp(−G₁/kT), where
+    G₁ is the free energy without its own symmetry number, which counts hydrogens of methyl groups.
 
     Parameters
     ----------

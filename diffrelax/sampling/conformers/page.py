@@ -11,8 +11,8 @@ MOST_FRAMES = 200  # of one molecule, to be chosen from
 TEXT = (
     "Distinct minima, by rising energy above the lowest. A weight is proportional to "
     "(m/s) exp(−E/kT), with the symmetry number s of the rotations, and m = 2 where the mirror "
-    "image is another geometry of the same molecule; where there are free energies G, to "
-    "m exp(−G/kT). How often a conformer was found counts "
+    "image is another geometry of the same molecule; where there are free energies, to "
+    "(m/s) exp(−G₁/kT), G₁ without its own symmetry number. How often a conformer was found counts "
     "embeddings and geometries of turned torsions."
 )
 
