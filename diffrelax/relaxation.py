@@ -194,9 +194,13 @@ def relax(
         If ``inputs`` is a single molecule that cannot be read, if the model has not learned the
         level, if ``noise_level`` or ``max_error`` is out of range, or if ``max_error`` is given to
         a model without a calibration or beside a noise level.
+    TypeError
+        If the model is not one that was loaded.
     Exception
         An error inside that no molecule was spared.
     """
+    if not isinstance(model, Model):
+        raise TypeError(f"{model!r} is no model: give load_model(...)")
     single = not is_path(inputs) and (isinstance(inputs, ONE) or not isinstance(inputs, Iterable))
     molecules = read_molecules(inputs, seed=seed, workers=workers, max_atoms=atom_limit(model))
     if single and isinstance(molecules[0], Rejected):

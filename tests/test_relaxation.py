@@ -259,6 +259,11 @@ def test_the_charge_of_an_ion_is_asked_for():
     assert odd_reading(read) == told
 
 
+def test_the_name_of_a_model_in_place_of_it_is_told():
+    with pytest.raises(TypeError, match=r"^'relax-reach-1' is no model: give load_model"):
+        dr.relax("CCO", "relax-reach-1")
+
+
 def test_a_result_in_place_of_its_molecule_is_told(model):
     result = dr.relax("CCO", model)
     told = r"^.{,200}: a Relaxation is not a molecule: give its \.molecule$"

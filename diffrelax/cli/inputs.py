@@ -27,9 +27,20 @@ def each_input(inputs: list[str], charge: int | None = None) -> Iterator[Input]:
     """Yield the inputs of a command one by one, not read yet; ``-`` is lines of SMILES.
 
     `charge` is that of geometries which tell none.
+
+    Raises
+    ------
+    ValueError
+        If there is a charge and no file that could lack one.
     """
+    from diffrelax.files import CHARGED, suffix_of
     from diffrelax.files.reading import each_record, records_in
 
+    if charge is not None and not any(suffix_of(given) in CHARGED for given in inputs):
+        raise ValueError(
+            f"--charge is for {', '.join(CHARGED)}, whose geometries may tell none: write the "
+            "charge of others into their SMILES or bonds"
+        )
     for given in inputs:
         if given == STDIN:
             lines = cast(BufferedReader, sys.stdin.buffer)

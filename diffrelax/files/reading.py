@@ -315,7 +315,7 @@ def read_smiles(text: str, *, seed: int = 42, max_atoms: int | None = None) -> M
             if not is_smiles:
                 check_file(Path(text))
         except (OSError, ValueError) as error:
-            reason = f"{reason}; {error}"
+            reason = str(error) if os.path.exists(text) else f"{reason}; {error}"
     return Rejected(name=name, source=text, reason=reason)
 
 

@@ -9,10 +9,16 @@ from typing import Any
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.inchi import read_inchi
 
+HEADER = "SMILES"
+
 
 def cut(lines: Iterable[str]) -> Iterator[str]:
-    """Yield the lines that are neither blank nor comments."""
-    return (line for line in map(str.strip, lines) if line and line[0] != "#")
+    """Yield the lines that are neither blank nor comments, nor a header such as RDKit's."""
+    told = (line for line in map(str.strip, lines) if line and line[0] != "#")
+    first = next(told, HEADER)
+    if first.split()[0].upper() != HEADER:
+        yield first
+    yield from told
 
 
 def cut_smiles(record: str) -> tuple[str, str]:

@@ -117,7 +117,8 @@ def _row(record: str) -> dict[str, str]:
 
 def _shown(header: Sequence[str]) -> list[str]:
     """Return the column of SMILES or InChI, and that of names if there is one; none without."""
-    structures = _column(header, SMILES, ("smiles",)) or _column(header, (), ("inchi",))
+    structures = _column(header, SMILES, ("smiles", "smiles string"))
+    structures = structures or _column(header, (), ("inchi",))
     names = _column(header, NAMES, ("name", "_id", " id"))
     return [] if structures is None else list(filter(None, (structures, names)))
 

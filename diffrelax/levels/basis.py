@@ -76,6 +76,7 @@ def pyscf_molecule(molecule: Molecule, basis: str) -> gto.Mole:
         raise ValueError(
             f"basis {basis!r} is unknown or does not cover {molecule.formula}: "
             + " ".join(str(error).split())
+            + "; def2-svp covers all elements up to radon"
         ) from error
     if mol.nao == 0:
         raise ValueError(f"basis {basis!r} has no functions for {molecule.formula}: name another")

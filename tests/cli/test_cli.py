@@ -177,6 +177,7 @@ def test_bad_molecules_cost_only_themselves(run, tmp_path):
         (["CCO", "--model", "none-1"], "there is no model"),
         (["CCO", "-o", "missing/out.extxyz"], "does not exist"),
         (["CCO", "-o", "out.pdf"], "unknown suffix"),
+        (["CCO", "--charge", "1"], "--charge is for .xyz, .extxyz, .pdb, whose geometries"),
         (["CCO", "--noise-level", "9"], "noise level 9"),
         (["CCO", "--device", "tpu"], "cannot be used"),
         (["CCO", "--max-error", "0"], "give a positive number"),

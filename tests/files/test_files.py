@@ -443,3 +443,11 @@ def test_no_property_takes_the_place_of_what_a_molecule_is(tmp_path, suffix):
     assert (read.name, read.charge, read.multiplicity, read.smiles) == ("methane", 0, 1, "C")
     (record,) = each_record(path)
     assert (record.properties["pIC50"], record.properties["PIC50"]) == (7.5, 8.5)
+
+
+def test_the_header_that_rdkit_writes_is_no_molecule(tmp_path):
+    path = write(tmp_path / "a.smi", "# a comment\nSMILES Name \nCCO ethanol\nC methane\n")
+    assert [one.name for one in read_molecules(path)] == ["ethanol", "methane"]
+    path = write(tmp_path / "b.csv", "ID,Smiles String\n7,CCO\n")
+    (molecule,) = read_molecules(path)
+    assert (molecule.name, molecule.smiles) == ("7", "CCO")
