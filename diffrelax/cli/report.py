@@ -19,6 +19,8 @@ from diffrelax.results.journal import Result, ResultFile
 from diffrelax.results.tables import counted
 
 ENOUGH = 64  # errors inside and nothing else, to give up
+OURS = ("verdict", "start", "seconds")
+KNOWN = ("name", "smiles", "charge", "multiplicity")  # which the molecule has been read from
 TOLD = {  # of DFT, where it is there
     "energy_ev": "{:.4f} eV",
     "gibbs_energy_ev": "G = {:.4f} eV",
@@ -168,11 +170,20 @@ def report_each(
 
 
 def carried(source: Input, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the properties of an input that hold for its relaxed geometry too."""
+    """Return the properties of an input that hold for its relaxed geometry too.
+
+    Those that are called as a column of our own are told as of the input, unless all are of an
+    earlier output.
+    """
     if not isinstance(source, Record):
         return {}
-    given = source.properties
-    return {k: v for k, v in given.items() if k not in row and k.lower() not in OF_A_GEOMETRY}
+    given = {k: v for k, v in source.properties.items() if k.lower() not in OF_A_GEOMETRY}
+    is_ours = {*OURS} <= {*given}
+    return {
+        f"input_{k}" if k in row else k: v
+        for k, v in given.items()
+        if k not in row or (k not in KNOWN and not is_ours)
+    }
 
 
 def _show_row(row: dict[str, Any], json_lines: bool) -> None:

@@ -17,6 +17,7 @@ import ase.io
 import numpy as np
 import pytest
 import torch
+from rdkit import Chem
 from read_page import ReadPage
 from typer.main import get_command
 
@@ -866,3 +867,16 @@ main()
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_columns_of_the_input_that_are_called_as_our_own_are_kept(run, tmp_path):
+    table, first, second = (tmp_path / name for name in ("in.csv", "first.sdf", "second.extxyz"))
+    table.write_text("ID,SMILES,verdict,start,logP\na,CCO,keep,2020,0.3\n")
+    assert run("relax", table, "-o", first)[0] == 0
+    (mol,) = Chem.SDMolSupplier(str(first))
+    kept = {"input_verdict": "keep", "input_start": "2020", "logP": "0.3", "verdict": "relaxed"}
+    assert kept.items() <= mol.GetPropsAsDict(autoConvertStrings=False).items()
+    assert run("relax", first, "-o", second)[0] == 0
+    info = ase.io.read(second).info
+    assert info["input_verdict"] == "keep" and info["logP"] == 0.3  # and not of our own output
+    assert info["verdict"] == "relaxed" and "input_seconds" not in info
