@@ -22,7 +22,8 @@ import diffrelax as dr
 from diffrelax.benchmark.sample import Sample, choose_sample, in_basin
 from diffrelax.data.qm9 import load_qm9
 from diffrelax.geometry import geometry_errors
-from diffrelax.models.domain import rise, unfamiliar
+from diffrelax.judgement import rise
+from diffrelax.models.domain import unfamiliar
 from diffrelax.molecule.environments import environments
 from diffrelax.relaxation import relax_molecules
 from diffrelax.results.tables import markdown_table

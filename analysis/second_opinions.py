@@ -21,7 +21,7 @@ from records import how_made, store
 from tqdm.auto import tqdm
 
 from diffrelax.benchmark.sample import choose_sample, in_basin
-from diffrelax.models.domain import RISE, expected_rise, is_rebonded, rise
+from diffrelax.judgement import RISE, expected_rise, is_rebonded, rise
 from diffrelax.models.release import Model, load_model
 from diffrelax.relaxation import relax_molecules
 from diffrelax.results.tables import markdown_table

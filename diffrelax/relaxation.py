@@ -19,6 +19,7 @@ from diffrelax.choices import Verdict
 from diffrelax.clock import NO_TIME, Time
 from diffrelax.errors import each_or_error, told
 from diffrelax.files.reading import ONE, Input, Rejected, is_path, read_molecules
+from diffrelax.judgement import is_rebonded, second_opinion, uneven_bonds
 from diffrelax.models.batches import (
     End,
     batches,
@@ -30,11 +31,7 @@ from diffrelax.models.domain import (
     FEW,
     atom_limit,
     caution,
-    expected_rise,
-    is_rebonded,
     outside_domain,
-    rise,
-    uneven_bonds,
     unfamiliar,
 )
 from diffrelax.models.release import Model
@@ -310,7 +307,7 @@ def _judge(start: Molecule, end: End, model: Model, level: str, max_error: float
     )
     reason = _reason_to_fall_back(start, end, result.error_bound, max_error)
     if not reason and end.noise_level > 0 and (doubt or is_rebonded(start, end.positions)):
-        reason = _second_opinion(start, end.positions, level)
+        reason = second_opinion(start, end.positions, level)
         strange = doubt if reason else strange
     if reason:
         reason = _joined(odd, strange, reason)
@@ -343,13 +340,3 @@ def _reason_to_fall_back(start: Molecule, end: End, error_bound: float, max_erro
             return f"there is no bound on its error, and {max_error:g} Å was asked for"
         return f"its error may be {error_bound:.3f} Å, more than {max_error:g} Å"
     return ""
-
-
-def _second_opinion(start: Molecule, positions: np.ndarray, level: str) -> str:
-    """Say why GFN2-xTB prefers the start, where the model does not know what it does."""
-    above = rise(start, positions)
-    if above <= expected_rise(start, level):
-        return ""
-    if math.isnan(above):
-        return "GFN2-xTB cannot tell whether it came closer to a minimum"
-    return f"GFN2-xTB finds the end {above:.1f} kcal/mol above the start"

@@ -28,9 +28,9 @@ from diffrelax.diffusion.schedule import LARGEST_STEP, RelaxationSchedule
 from diffrelax.flows.config import CheapLevel, FlowConfig, RemoteConfig
 from diffrelax.flows.resources import StageResources
 from diffrelax.flows.summary import SummaryRow
+from diffrelax.judgement import OWN_RISE, REBONDED, RISE, UNEVEN
 from diffrelax.levels.density_functional import mean_field
 from diffrelax.levels.profiles import Profile
-from diffrelax.models.domain import OWN_RISE, REBONDED, RISE, UNEVEN
 from diffrelax.models.release import load_model
 from diffrelax.network.config import DenseNetworkConfig, NetworkConfig
 from diffrelax.results import documents

@@ -48,7 +48,7 @@ def test_a_fine_tuned_model_reproduces_another_level_of_theory(
 ):
     path, others = stretched
     # no second opinions: no minima of a real level are so far from those of GFN2-xTB
-    monkeypatch.setattr("diffrelax.relaxation.rise", lambda start, positions: 0.0)
+    monkeypatch.setattr("diffrelax.judgement.rise", lambda start, positions: 0.0)
     commands.finetune(OLDER, path, tmp_path / "stretched-1", "two percent longer", 80, threads=1)
     tuned = load_model(tmp_path / "stretched-1" / "model.safetensors")
     assert (tuned.name, tuned.config.level) == ("stretched-1", "two percent longer")

@@ -563,6 +563,6 @@ def test_double_bonds_that_went_astray_fall_back(smiles):
 
 
 def test_double_bonds_of_known_molecules_cost_no_second_opinion(monkeypatch):
-    monkeypatch.setattr("diffrelax.relaxation.rise", lambda *_: {}["asked"])
+    monkeypatch.setattr("diffrelax.judgement.rise", lambda *_: {}["asked"])
     for smiles in ("O=C(O)c1ccccc1", "CC(=O)Nc1ccc(O)cc1", "C=CC=CC(=O)OC", "c1ccc2[nH]ccc2c1"):
         assert dr.relax(smiles, load_model()).verdict == "relaxed"

@@ -99,7 +99,11 @@ def batches(molecules: Mapping[Any, Molecule]) -> Iterator[list[Any]]:
 
 
 def relax_batches(
-    starts: Sequence[Sequence[Molecule]], model: Model, *settings: Any
+    starts: Sequence[Sequence[Molecule]],
+    model: Model,
+    level: str,
+    schedule: RelaxationSchedule,
+    calibration: Calibration | None,
 ) -> Generator[tuple[list[End | Exception], Time]]:
     """Relax batches one after another, on a processor several at once, each in one thread.
 
@@ -109,9 +113,8 @@ def relax_batches(
     ----------
     starts : sequence of sequence of Molecule
         Of each batch.
-    model : Model
-    settings
-        As `relax_batch` takes them.
+    model, level, schedule, calibration
+        See `relax_batch`.
 
     Yields
     ------
@@ -122,7 +125,9 @@ def relax_batches(
     """
 
     def relax(batch: Sequence[Molecule]) -> list[End | Exception]:
-        return each_or_error(lambda some: relax_batch(some, model, *settings), batch)
+        return each_or_error(
+            lambda some: relax_batch(some, model, level, schedule, calibration), batch
+        )
 
     def relax_in_time(batch: Sequence[Molecule]) -> tuple[list[End | Exception], Time]:
         begun = Time.of_thread()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
-from math import dist, hypot, isnan, nan
+from math import isnan
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -13,23 +13,14 @@ from rdkit import Chem, rdBase
 from scipy.sparse.csgraph import connected_components
 
 from diffrelax.geometry import bond_matrix, torsion_quads
-from diffrelax.levels import get_calculator
-from diffrelax.levels.distances import from_gfn2
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.doubts import looks_like_bohr
 from diffrelax.molecule.environments import environments, in_words
 from diffrelax.molecule.stereo import isomeric_smiles
-from diffrelax.units import KCAL_PER_MOL
 
 STRAINED = re.compile(r"\S+r[34] .*[:=#]\S+r[34]")  # a double bond within a ring of three or four
 FEW = 5  # molecules with such an atom; of one that fills its molecule: fewer, a second opinion
-REBONDED = 0.028  # Å, root mean square over three or more bonds
-RISE = 0.5  # kcal/mol, within which GFN2-xTB is no judge between geometries near a minimum
-SPRING = 700.0  # kcal/mol/Å², about the force constant of a bond
-OWN_RISE = 1.5  # kcal/mol more above a minimum of GFN2-xTB itself: 98% of validation molecules
-STILL = 0.1  # eV/Å; no larger force is at a minimum of GFN2-xTB
-UNEVEN = 0.015  # Å; alike bonds of 2,742 validation minima differ by 0.0142 at most
 
 
 def outside_domain(molecule: Molecule, model: Model) -> str:
@@ -165,104 +156,6 @@ def unfamiliar(molecule: Molecule, model: Model, few: int = 0) -> str:
         f"{molecule.label(atom)} ({in_words(kind)}){others}: {seen or 'none'} of the "
         f"molecules that the model has learned {'has' if seen < 2 else 'have'} such an atom"
     )
-
-
-def is_rebonded(start: Molecule, positions: np.ndarray) -> bool:
-    """Tell whether a relaxation moved double bonds, or could: no atom alone says where they are.
-
-    Force fields know how long conjugated bonds between carbons are, so those of few conjugated
-    systems change by more than `REBONDED`. In fulvalenes, pentalenes or the dianion of hydroquinone
-    the number of electrons decides, which the model has to guess from few molecules.
-
-    Parameters
-    ----------
-    start : Molecule
-        At a geometry of a force field.
-    positions : (n_atoms, 3) array, Å
-        After the relaxation.
-    """
-    if abs(start.charge) > 1:
-        return True
-    mol = Chem.RWMol(start.to_rdkit())
-    for bond in list(mol.GetBonds()):
-        if not bond.GetIsConjugated():
-            mol.RemoveBond(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx())
-    systems = {atom: place for place, atoms in enumerate(Chem.GetMolFrags(mol)) for atom in atoms}
-    changes = defaultdict(list)
-    for bond in mol.GetBonds():
-        if bond.GetBeginAtom().GetAtomicNum() == bond.GetEndAtom().GetAtomicNum() == 6:
-            i, j = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
-            before, after = (dist(x[i], x[j]) for x in (start.positions, positions))
-            changes[systems[i]].append(after - before)
-    return any(
-        len(some) > 2 and hypot(*some) / len(some) ** 0.5 > REBONDED for some in changes.values()
-    )
-
-
-def uneven_bonds(start: Molecule, positions: np.ndarray) -> str:
-    """Say which conjugated bonds of carbon differ, though they are alike; empty if none do.
-
-    Alike are those that only a Lewis structure tells apart, by its double bonds and charges. Where
-    these are spread out, as in cyanine dyes and azulene, a force field keeps the ones of the start,
-    and so may a model.
-    """
-    mol = start.to_rdkit()
-    bare = Chem.RWMol(mol)
-    for atom in bare.GetAtoms():
-        atom.SetFormalCharge(0)
-        atom.SetIsAromatic(False)
-        atom.SetNoImplicit(True)
-        atom.SetChiralTag(Chem.ChiralType.CHI_UNSPECIFIED)
-    for bond in bare.GetBonds():
-        bond.SetBondType(Chem.BondType.SINGLE)
-        bond.SetIsAromatic(False)
-        bond.SetStereo(Chem.BondStereo.STEREONONE)
-    kinds = list(Chem.CanonicalRankAtoms(bare, breakTies=False, includeChirality=False))
-    alike = defaultdict(list)
-    for bond in mol.GetBonds():
-        i, j = ends = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
-        if bond.GetIsConjugated() and (start.numbers[list(ends)] == 6).all():
-            alike[tuple(sorted((kinds[i], kinds[j])))].append((dist(*positions[[i, j]]), i, j))
-    for bonds in alike.values():
-        (short, *one), (long, *other) = min(bonds), max(bonds)
-        if long - short > UNEVEN:
-            names = ("–".join(map(start.label, pair)) for pair in (one, other))
-            return (
-                f"{' and '.join(names)}, which only the double bonds of a Lewis structure tell "
-                f"apart, differ by {long - short:.3f} Å: they may be equal"
-            )
-    return ""
-
-
-def expected_rise(molecule: Molecule, level: str) -> float:
-    """Return how far GFN2-xTB may see a minimum of a level above a good start, kcal/mol.
-
-    Bonds differ from those of GFN2-xTB's minima as that level's do, and each is a spring. Where
-    the start is a minimum of GFN2-xTB itself, minima of any other level are above it.
-    """
-    own = OWN_RISE if molecule.start == "given" and _is_still(molecule) else 0.0
-    return RISE + own + len(molecule.bonds) * SPRING * from_gfn2(level) ** 2
-
-
-def _is_still(molecule: Molecule) -> bool:
-    try:
-        forces = get_calculator("gfn2-xtb", molecule).get_forces(molecule.to_atoms())
-    except (RuntimeError, ArithmeticError, ValueError):
-        return False
-    return bool(np.linalg.norm(forces, axis=1).max() < STILL)
-
-
-def rise(start: Molecule, positions: np.ndarray) -> float:
-    """Return how far GFN2-xTB sees positions above a start, kcal/mol; NaN if it cannot tell."""
-    try:
-        calculator = get_calculator("gfn2-xtb", start)
-        energies = []
-        for geometry in (start.positions, positions):
-            atoms = start.with_positions(geometry).to_atoms()
-            energies.append(calculator.get_potential_energy(atoms))
-    except (RuntimeError, ArithmeticError, ValueError):
-        return nan
-    return (energies[1] - energies[0]) / KCAL_PER_MOL
 
 
 def not_learned_there(molecule: Molecule, model: Model, level: str) -> str:
