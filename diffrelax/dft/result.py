@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import nan
 from typing import TYPE_CHECKING
 
@@ -82,13 +82,13 @@ class DFTRelaxation:
     converged: bool
     reason: str
     energies: tuple[float, ...]
-    trajectory: np.ndarray
-    all_forces: np.ndarray
+    trajectory: np.ndarray = field(repr=False)
+    all_forces: np.ndarray = field(repr=False)
     scf_cycles: int | None
     times: dict[str, Time]
     criterion: str
     notes: tuple[str, ...]
-    settings: DFTSettings
+    settings: DFTSettings = field(repr=False)
     lowest_frequency: float | None = None
     thermochemistry: Thermochemistry | None = None
     prediction: Prediction | None = None

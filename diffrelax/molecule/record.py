@@ -126,6 +126,11 @@ class Molecule:
         check_bonds(self.n_atoms, self.charge, self.bonds, self.formal_charges)
         check_isotopes(numbers, self.isotopes)
 
+    def __repr__(self) -> str:
+        ion = f", charge {self.charge:+d}" if self.charge else ""
+        open_shell = f", multiplicity {self.multiplicity}" if self.multiplicity > 1 else ""
+        return f"Molecule({self.name!r}, {self.formula}{ion}{open_shell}, start {self.start!r})"
+
     def __reduce__(self) -> tuple[type[Molecule], tuple[Any, ...]]:
         return type(self), tuple(getattr(self, field.name) for field in fields(self))
 

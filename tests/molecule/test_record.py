@@ -621,3 +621,12 @@ def test_rdkit_names_are_kept_where_bonds_are_perceived():
     mol = Chem.MolFromXYZBlock("3\n\nO 0 0 0.12\nH 0 0.76 -0.47\nH 0 -0.76 -0.47\n")
     mol.SetProp("_Name", "water")
     assert Molecule.from_rdkit(mol).name == "water"
+
+
+def test_a_molecule_is_shown_in_a_line():
+    assert repr(Molecule.from_smiles("CC[O-]", name="m")) == (
+        "Molecule('m', C2H5O, charge -1, start 'mmff94')"
+    )
+    assert repr(Molecule.from_smiles("[CH3]")) == (
+        "Molecule('[CH3]', CH3, multiplicity 2, start 'mmff94')"
+    )
