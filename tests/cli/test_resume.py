@@ -206,7 +206,7 @@ def test_properties_go_with_their_molecules(run, tmp_path):
     text = (tmp_path / "out.sdf").read_text()
     assert len(read_molecules(tmp_path / "out.sdf")) == text.count("<pIC50>") == 2
     assert re.search(r"<assay>.*\na/b\n", text) and re.search(r"<cas>.*\n007\n", text)
-    assert "<energy>" not in text and "refused" not in text
+    assert "<energy>" not in text and re.search(r"<input_verdict>.*\nrefused\n", text)
 
 
 def test_an_error_inside_is_told_from_bad_usage(run, monkeypatch):
