@@ -34,7 +34,7 @@ def replacing(path: Path) -> Iterator[Path]:
             shutil.copymode(place, part)
         os.replace(part, place)
     except OSError as error:
-        if error.errno and error.filename is None:
+        if error.errno and error.filename in (None, str(part)):
             error.filename = str(path)
         raise
     finally:

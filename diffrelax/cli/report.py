@@ -179,11 +179,14 @@ def carried(source: Input, row: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     given = {k: v for k, v in source.properties.items() if k.lower() not in OF_A_GEOMETRY}
     is_ours = {*OURS} <= {*given}
-    return {
-        f"input_{k}" if k in row else k: v
-        for k, v in given.items()
-        if k not in row or (k not in KNOWN and not is_ours)
-    }
+    kept = {name: value for name, value in given.items() if name not in row}
+    for name, value in given.items():
+        if name in row and name not in KNOWN and not is_ours:
+            free = f"input_{name}"
+            while free in kept:
+                free = f"input_{free}"
+            kept[free] = value
+    return kept
 
 
 def _show_row(row: dict[str, Any], json_lines: bool) -> None:

@@ -9,14 +9,14 @@ from typing import Any
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.inchi import read_inchi
 
-HEADER = "SMILES"
+HEADER = re.compile(r"(?i)(canonical_|isomeric_)?smiles\b")
 
 
 def cut(lines: Iterable[str]) -> Iterator[str]:
     """Yield the lines that are neither blank nor comments, nor a header such as RDKit's."""
     told = (line for line in map(str.strip, lines) if line and line[0] != "#")
-    first = next(told, HEADER)
-    if first.split()[0].upper() != HEADER:
+    first = next(told, "")
+    if first and not HEADER.match(first):
         yield first
     yield from told
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -75,9 +76,11 @@ def nwchem_parameters(
 
     Basis sets have spherical functions, open shells are unrestricted, and solvents are in COSMO.
     """
-    theory = _nwchem_theory(profile)
-    unpaired = molecule.multiplicity - 1
     method, correction = split_dispersion(profile)
+    theory = NWCHEM_THEORIES.get(method.lower(), "dft")
+    if correction and theory != "dft":
+        raise ValueError(f"nwchem has no dispersion correction of {method}")
+    unpaired = molecule.multiplicity - 1
     shells: Parameters = {"dft": {"mult": molecule.multiplicity}}
     if correction:
         shells["dft"]["disp"] = correction
@@ -100,12 +103,8 @@ def from_orbitals(profile: Profile) -> Parameters:
     """Return what NWChem needs to go on from its orbitals; ORCA does so by itself."""
     if profile.program != "nwchem":
         return {}
-    block = "dft" if _nwchem_theory(profile) == "dft" else "scf"
+    block = "scf" if profile.method.lower() in NWCHEM_THEORIES else "dft"
     return {f"{block}\n  vectors input nwchem.movecs\nend": None}
-
-
-def _nwchem_theory(profile: Profile) -> str:
-    return NWCHEM_THEORIES.get(profile.method.lower(), "dft")
 
 
 def qchem_parameters(profile: Profile, molecule: Molecule) -> Parameters:
@@ -121,7 +120,7 @@ def qchem_parameters(profile: Profile, molecule: Molecule) -> Parameters:
 
 def psi4_parameters(profile: Profile, molecule: Molecule) -> Parameters:
     """Return the parameters of ``ase.calculators.psi4.Psi4``, which takes few of the keywords."""
-    keywords = {name.lower(): value for name, value in map(split_keyword, profile.keywords)}
+    keywords = _psi4_keywords(profile)
     return {
         **{name: keywords[name] for name in OF_ASE if name in keywords},
         "method": profile.method,
@@ -133,28 +132,45 @@ def psi4_parameters(profile: Profile, molecule: Molecule) -> Parameters:
     }
 
 
-def psi4_options(profile: Profile) -> dict[str, str]:
+def psi4_options(profile: Profile) -> dict[str, Any]:
     """Return the other keywords, which are options of Psi4."""
-    keywords = ((name.lower(), value) for name, value in map(split_keyword, profile.keywords))
+    keywords = _psi4_keywords(profile).items()
     return {name: value for name, value in keywords if name not in (*OF_ASE, "reference")}
+
+
+def _psi4_keywords(profile: Profile) -> dict[str, Any]:
+    """Return keywords with numbers as such: Psi4 passes over texts in their place."""
+    return {name.lower(): _number(value) for name, value in map(split_keyword, profile.keywords)}
+
+
+def _number(text: str) -> int | float | str:
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return text
 
 
 def split_dispersion(profile: Profile) -> tuple[str, str]:
     """Return the method without a correction that its name ends on, and the program's word for it.
 
-    Functionals such as ωB97X-D3BJ and B97-D3 have it in their own names.
+    Functionals such as ωB97X-D3BJ, B97-D3 and revDSD-PBEP86-D4 have it in their own names.
 
     Raises
     ------
     ValueError
         If the program has none such.
     """
-    found = re.fullmatch(r"(?i)(?!w?b97)(.+)-(d3bj|d3zero|d4)", profile.method)
+    found = re.fullmatch(
+        r"(?i)(?![wω]?b97|(?:rev)?dsd)(.+)-(d3bj|d3\(bj\)|d3zero|d3\(0\)|d3|d4)", profile.method
+    )
     words = DISPERSION.get(profile.program)
     if found is None or words is None:
         return profile.method, ""
-    if (correction := found[2].lower()) not in words:
-        raise ValueError(f"{profile.program} has no dispersion correction {correction}")
+    correction = found[2].lower().replace("(0)", "zero").replace("(", "").replace(")", "")
+    if correction not in words:
+        raise ValueError(
+            f"{profile.program} has no dispersion correction {correction}: {', '.join(words)}"
+        )
     return found[1], words[correction]
 
 

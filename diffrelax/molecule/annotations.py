@@ -11,7 +11,7 @@ from rdkit import Chem, rdBase
 
 from diffrelax.molecule.checks import integer
 
-OWN_MASS = 0.2  # amu, by which the mass of an atom differs from its element's if it is an isotope
+SAME_MASS = 0.005  # amu
 ROUNDING = 0.1  # e, by which a sum of partial charges may miss an integer
 
 
@@ -55,9 +55,15 @@ def told_by(atoms: ase.Atoms, charge: Any, multiplicity: Any) -> Told:
 
 
 def _isotopes(numbers: np.ndarray, masses: np.ndarray) -> tuple[int, ...]:
-    """Return mass numbers of the atoms whose masses are not those of the natural mixture."""
-    labelled = np.abs(masses - atomic_masses[numbers]) > OWN_MASS
-    return tuple(np.where(labelled, masses.round(), 0).astype(int).tolist()) * bool(labelled.any())
+    """Return mass numbers of the atoms that have the masses of isotopes; others mean nothing."""
+    table = Chem.GetPeriodicTable()
+    found = []
+    for number, mass in zip(numbers.tolist(), masses.tolist(), strict=True):
+        nearest = round(mass) if np.isfinite(mass) else 0
+        is_natural = abs(mass - atomic_masses[number]) < SAME_MASS
+        isotope = table.GetMassForIsotope(number, nearest) if nearest > 0 else 0.0
+        found.append(nearest if not is_natural and abs(mass - isotope) < SAME_MASS else 0)
+    return tuple(found) if any(found) else ()
 
 
 def text_of(value: Any) -> str:

@@ -292,10 +292,13 @@ def _boron_torsions(mol: Chem.Mol) -> Iterator[tuple[Torsion, float]]:
 
     Lone pairs go over to boron that has three bonds, and all around lies in one plane, where UFF
     stands it upright; MMFF94 knows no boron. The substituents of its neighbours all look to one
-    side round the boron, to that which is nearer to the geometry, so no two of them meet.
+    side round the boron, to that which is nearer to the geometry, so no two of them meet. Boron at
+    the bridgehead of a cage is held by its rings.
     """
     for boron in mol.GetAtoms():
-        if (boron.GetAtomicNum(), boron.GetDegree(), boron.GetFormalCharge()) == (5, 3, 0):
+        is_bridgehead = all(bond.IsInRing() for bond in boron.GetBonds())
+        kind = boron.GetAtomicNum(), boron.GetDegree(), boron.GetFormalCharge()
+        if kind == (5, 3, 0) and not is_bridgehead:
             around = [atom.GetIdx() for atom in boron.GetNeighbors()]
             senses = ([*_in_plane(mol, boron.GetIdx(), order)] for order in (around, around[::-1]))
             yield from min(senses, key=lambda held: _turned(mol, held))

@@ -280,7 +280,8 @@ class Molecule:
             charge = formal if charge is None else integer("charge", charge)
             if bonds_are_missing(mol, charge):
                 atoms = ase.Atoms(atomic_numbers(mol), mol.GetConformer().GetPositions())
-                return cls.from_atoms(atoms, name=name, charge=charge, multiplicity=multiplicity)
+                bare = cls.from_atoms(atoms, name=name, charge=charge, multiplicity=multiplicity)
+                return replace(bare, isotopes=_isotopes(mol))
             if charge != formal:
                 raise ValueError(
                     f"the charge is {charge}, but the formal charges add up to {formal}: "
@@ -380,7 +381,10 @@ class Molecule:
         )
 
     def to_rdkit(self) -> Chem.Mol:
-        """Return an RDKit molecule with one conformer, stereochemistry assigned from it."""
+        """Return an RDKit molecule with one conformer, stereochemistry assigned from it.
+
+        Its atoms are no isotopes.
+        """
         mol = skeleton(self.numbers, (bond[:2] for bond in self.bonds), self.positions)
         for atom, charge in zip(mol.GetAtoms(), self.formal_charges, strict=False):
             atom.SetFormalCharge(charge)
@@ -447,7 +451,6 @@ def _with_bonds(
             raise ValueError(
                 f"a bond of kind {kind}: write it with orders and charges, as in [NH3+][BH3-]"
             )
-    isotopes = tuple(atom.GetIsotope() for atom in mol.GetAtoms())
     molecule = Molecule(
         atomic_numbers(mol),
         mol.GetConformer().GetPositions(),
@@ -457,12 +460,17 @@ def _with_bonds(
         formal_charges=tuple(a.GetFormalCharge() for a in mol.GetAtoms()),
         name=name,
         start=start,
-        isotopes=isotopes if any(isotopes) else (),
+        isotopes=_isotopes(mol),
     )
     with rdBase.BlockLogs():
         read = molecule.to_rdkit()  # aromatic where it was written as a Kekulé structure
         smiles = isomeric_smiles(read)
     return replace(molecule, bonds=_bonds(read), smiles=smiles, name=name or smiles)
+
+
+def _isotopes(mol: Chem.Mol) -> tuple[int, ...]:
+    isotopes = tuple(atom.GetIsotope() for atom in mol.GetAtoms())
+    return isotopes if any(isotopes) else ()
 
 
 def _bonds(mol: Chem.Mol) -> tuple[Bond, ...]:

@@ -448,6 +448,8 @@ def test_no_property_takes_the_place_of_what_a_molecule_is(tmp_path, suffix):
 def test_the_header_that_rdkit_writes_is_no_molecule(tmp_path):
     path = write(tmp_path / "a.smi", "# a comment\nSMILES Name \nCCO ethanol\nC methane\n")
     assert [one.name for one in read_molecules(path)] == ["ethanol", "methane"]
+    path = write(tmp_path / "c.smi", "canonical_smiles id\nCCO ethanol\n")
+    assert [one.name for one in read_molecules(path)] == ["ethanol"]
     path = write(tmp_path / "b.csv", "ID,Smiles String\n7,CCO\n")
     (molecule,) = read_molecules(path)
     assert (molecule.name, molecule.smiles) == ("7", "CCO")

@@ -215,13 +215,16 @@ def test_the_lines_of_gaussian_that_begin_with_a_percent_sign_are_above_its_rout
 def test_dispersion_is_told_in_the_words_of_the_program(
     tmp_path: Path, program: str, written: str
 ) -> None:
-    method = "B3LYP-D3BJ"
-    profile = Profile(program=program, method=method, basis="def2-SVP")
-    path, *_ = write_input(HYDROXIDE, tmp_path, "a", profile, None)
-    assert written in path.read_text()
-    assert method not in path.read_text()
-    own = Profile(program="orca", method="wB97X-D3BJ", basis="def2-SVP")
-    assert "! wB97X-D3BJ " in write_input(HYDROXIDE, tmp_path, "b", own, None)[0].read_text()
+    for method in ("B3LYP-D3BJ", "B3LYP-D3(BJ)"):
+        profile = Profile(program=program, method=method, basis="def2-SVP")
+        path, *_ = write_input(HYDROXIDE, tmp_path, "a", profile, None)
+        assert written in path.read_text()
+        assert method not in path.read_text()
+    with pytest.raises(ValueError, match="has no dispersion correction d3: d3bj, d3zero"):
+        Profile(program=program, method="PBE-D3", basis="def2-SVP")
+    for name in ("wB97X-D3BJ", "ωB97X-D4", "revDSD-PBEP86-D4"):
+        own = Profile(program="orca", method=name, basis="def2-SVP")
+        assert f"! {name} " in write_input(HYDROXIDE, tmp_path, "b", own, None)[0].read_text()
 
 
 @pytest.mark.parametrize(
@@ -236,7 +239,7 @@ def test_psi4_is_given_all_keywords(
     profile = Profile(program="psi4", method="b3lyp", basis="def2-svp", keywords=lines)
     ProgramCalculator(HYDROXIDE, profile, Path())
     given = dict(item for call in psi4.set_options.call_args_list for item in call.args[0].items())
-    assert given == {"reference": reference, "scf_type": "pk", "dft_spherical_points": "590"}
+    assert given == {"reference": reference, "scf_type": "pk", "dft_spherical_points": 590}
     assert psi4.set_memory.call_args_list == [call("2 GB")] * bool(keywords)
 
 

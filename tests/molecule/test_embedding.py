@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 
+import numpy as np
 import pytest
 from rdkit import Chem
 from rdkit.Chem.rdMolTransforms import GetDihedralDeg
@@ -54,3 +55,16 @@ def test_lone_pairs_about_boron_lie_in_its_plane(smiles: str) -> None:
             turn = abs(GetDihedralDeg(conformer, *ends))
             assert min(turn, 180 - turn) < (15 if before else 35)
     assert superpose(end.positions, molecule.positions)[1] < 0.6
+
+
+@pytest.mark.parametrize(
+    "smiles", ["B12OCCN(CCO1)CCO2", "CC12COB(OC1)OC2", "B12N(C)CCN(CCN1C)CCN2C", "B12OCC(O1)CO2"]
+)
+def test_boron_that_a_cage_holds_is_left_as_it_is(smiles: str) -> None:
+    molecule = Molecule.from_smiles(smiles)
+    lengths = [
+        np.linalg.norm(molecule.positions[bond.begin] - molecule.positions[bond.end])
+        for bond in molecule.bonds
+        if 5 in molecule.numbers[[bond.begin, bond.end]]
+    ]
+    assert 1.3 < min(lengths) < max(lengths) < 1.65

@@ -630,3 +630,24 @@ def test_a_molecule_is_shown_in_a_line():
     assert repr(Molecule.from_smiles("[CH3]")) == (
         "Molecule('[CH3]', CH3, multiplicity 2, start 'mmff94')"
     )
+
+
+@pytest.mark.parametrize("smiles", ["[11BH3]", "[10BH3]", "[2H]C", "[35Cl]C", "[13CH4]"])
+def test_isotopes_go_with_the_masses_of_atoms(smiles):
+    molecule = Molecule.from_smiles(smiles)
+    assert any(molecule.isotopes)
+    assert Molecule.from_atoms(molecule.to_atoms()).isotopes == molecule.isotopes
+    bare = Chem.RWMol(molecule.to_rdkit())
+    for atom, isotope in zip(bare.GetAtoms(), molecule.isotopes, strict=True):
+        atom.SetIsotope(isotope)
+    for bond in list(bare.GetBonds()):
+        bare.RemoveBond(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx())
+    assert Molecule.from_rdkit(bare).isotopes == molecule.isotopes
+
+
+def test_masses_of_no_isotope_mean_nothing():
+    """As those that are moved from heavy atoms to hydrogens for long steps of dynamics."""
+    atoms = Molecule.from_smiles("CO").to_atoms()
+    for masses in ([1.0] * 6, [5.96, 12.9, 3.024, 3.024, 3.024, 3.024], [float("nan")] * 6):
+        atoms.set_masses(masses)
+        assert Molecule.from_atoms(atoms).isotopes == ()
