@@ -224,5 +224,8 @@ def caution(start: Molecule, model: Model, level: str, error_bound: float) -> st
         cautions.append("other minima are as near as its bound: compare its torsions")
     known = model.config.training.starts
     if model.config.relaxation.bridge and start.start not in (*known, "given", "diffusion"):
-        cautions.append(f"started from {start.start}, trained on {', '.join(known)}")
+        cautions.append(
+            f"its start is a geometry of {start.start}, the model has learned from those of "
+            f"{', '.join(known)}"
+        )
     return "; ".join(cautions)
