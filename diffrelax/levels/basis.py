@@ -104,7 +104,7 @@ def _reaches_core(symbol: str, basis: str) -> bool:
 
 def _refuse_unfit(basis: str) -> None:
     """Refuse what PySCF reads as the text of a basis set, and sets that lack their potentials."""
-    if re.sub(r"[-_ ]", "", _table(basis).lower()).startswith(PSEUDOPOTENTIALS):
+    if _letters(_table(basis)).startswith(PSEUDOPOTENTIALS):
         raise ValueError(
             f"basis {basis!r} is made for pseudopotentials, which are not used here: name one with "
             "all electrons or with effective core potentials, such as def2-svp"
@@ -123,6 +123,10 @@ def _table(basis: str) -> str:
     """Return the name of the table from which PySCF takes a basis, uncontracted or cut or not."""
     name = basis.partition("@")[0]
     return name[3:] if name.lower().startswith("unc") else name
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[-_ ]", "", name.lower())
 
 
 def count_functions(numbers: Iterable[int], basis: str) -> int:
@@ -167,7 +171,7 @@ def _functions_of_atom(number: int, basis: str) -> int:
 
 def _core_potentials(molecule: Molecule, basis: str) -> dict[str, str]:
     table, covered = _table(basis), {}
-    name = CORES.get(re.sub(r"[-_ ]", "", table.lower()), table)
+    name = CORES.get(_letters(table), table)
     for symbol in set(molecule.symbols):
         try:
             if load_ecp(name, symbol):

@@ -188,6 +188,11 @@ def _is_zwitterion(molecule: Molecule) -> bool:
     return bool(donors) and any(q < 0 and i not in beside for i, q in enumerate(charges))
 
 
+def _has_torsions(molecule: Molecule) -> bool:
+    bonded = bond_matrix(molecule.numbers, molecule.positions)
+    return len(torsion_quads(bonded, molecule.positions)) > 0
+
+
 def caution(start: Molecule, model: Model, level: str, error_bound: float) -> str:
     """Say what to beware of in the relaxation of a molecule that is covered; empty if nothing.
 
@@ -219,8 +224,7 @@ def caution(start: Molecule, model: Model, level: str, error_bound: float) -> st
         cautions.append(f"all weights have learned other levels since {level}: worse than it was")
     elif model.config.calibrations and level not in model.config.calibrations:
         cautions.append(f"there is no bound on errors at {level}: too few molecules to validate on")
-    turning = torsion_quads(bond_matrix(start.numbers, start.positions), start.positions)
-    if error_bound > model.config.training.max_start_rmsd and len(turning):
+    if error_bound > model.config.training.max_start_rmsd and _has_torsions(start):
         cautions.append("other minima are as near as its bound: compare its torsions")
     known = model.config.training.starts
     if model.config.relaxation.bridge and start.start not in (*known, "given", "diffusion"):
