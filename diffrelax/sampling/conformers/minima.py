@@ -15,6 +15,7 @@ from diffrelax.files.processes import check_workers
 from diffrelax.files.reading import Input, read_one
 from diffrelax.levels import get_calculator
 from diffrelax.levels.solvents import born_solvation
+from diffrelax.models.domain import not_learned_there
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.checks import integer
@@ -243,6 +244,7 @@ def _search(
     notes = [
         _told(found, len(starts), ranked_by, limit),
         nearest.told(model.name, theory),
+        *filter(None, [not_learned_there(molecule, model, nearest.level)]),
         *found.notes,
         *told,
     ]

@@ -11,6 +11,7 @@ from rdkit.Chem import rdMolTransforms
 from diffrelax.cache import WorkFolder
 from diffrelax.dft import relax_dft
 from diffrelax.levels import get_calculator, relax_at_level
+from diffrelax.models.release import load_model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.comparison import heavy_atom_rmsd
 from diffrelax.molecule.identity import identity_change
@@ -187,6 +188,13 @@ def test_the_model_aims_at_the_nearest_level(several, monkeypatch, level: Level,
     _, method = find_starts(Molecule.from_smiles("CCO"), several, 4, funnel, seed=42)
     assert {*aims} == {method.settings["aim"]} == {aim}
     assert f"aims at {aim}" in method.notes[1]
+
+
+def test_what_the_model_has_not_learned_where_it_aims_is_told() -> None:
+    level = Level(name="dft", settings={"xc": "b3lyp", "basis": "def2-svp"})
+    ion = Molecule.from_smiles("C[NH3+]")
+    _, method = find_starts(ion, load_model(), 4, Funnel(level, WorkFolder.of(None)), seed=42)
+    assert "at B3LYP/def2-SVP the model has learned no charge +1, elsewhere it has" in method.notes
 
 
 def test_dft_gets_one_start_for_each_minimum_of_gfn2_xtb(model, monkeypatch) -> None:
