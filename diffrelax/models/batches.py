@@ -16,6 +16,7 @@ from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.diffusion.reading import Calibration, Relaxed, relax_by_reading
 from diffrelax.diffusion.schedule import RelaxationSchedule, relax_positions
 from diffrelax.errors import each_or_error
+from diffrelax.models.domain import knows_start
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 from diffrelax.network.network import Theory
@@ -180,7 +181,7 @@ def relax_batch(
     for i, (molecule, centre) in enumerate(zip(molecules, centres, strict=True)):
         numbers[i, : molecule.n_atoms] = torch.tensor(molecule.numbers)
         positions[i, : molecule.n_atoms] = torch.tensor(molecule.positions - centre)
-    unread = torch.tensor([m.start in model.config.training.starts for m in molecules])
+    unread = torch.tensor([knows_start(molecule, model) for molecule in molecules])
     theory = model.theory([m.charge for m in molecules], level)
     numbers, positions, unread = (x.to(model.device) for x in (numbers, positions, unread))
     if calibration:

@@ -16,6 +16,7 @@ from diffrelax.geometry import bond_matrix, torsion_quads
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.doubts import looks_like_bohr
+from diffrelax.molecule.embedding import has_mmff94
 from diffrelax.molecule.environments import environments, in_words
 from diffrelax.molecule.stereo import isomeric_smiles
 
@@ -179,6 +180,17 @@ def not_learned_there(molecule: Molecule, model: Model, level: str) -> str:
     return ""
 
 
+def knows_start(molecule: Molecule, model: Model) -> bool:
+    """Tell whether a model has learned from geometries of the level that a molecule is at.
+
+    Those of UFF stand in where MMFF94 has no parameters, in training as in embeddings.
+    """
+    known = model.config.training.starts
+    if molecule.start == "uff" and "uff" not in known:
+        return "mmff94" in known and not has_mmff94(molecule.to_rdkit())
+    return molecule.start in known
+
+
 def _is_zwitterion(molecule: Molecule) -> bool:
     """Tell whether a proton on nitrogen, phosphorus or sulfur could go to an anion elsewhere."""
     charges = molecule.formal_charges
@@ -226,10 +238,10 @@ def caution(start: Molecule, model: Model, level: str, error_bound: float) -> st
         cautions.append(f"there is no bound on errors at {level}: too few molecules to validate on")
     if error_bound > model.config.training.max_start_rmsd and _has_torsions(start):
         cautions.append("other minima are as near as its bound: compare its torsions")
-    known = model.config.training.starts
-    if model.config.relaxation.bridge and start.start not in (*known, "given", "diffusion"):
+    own = start.start in ("given", "diffusion") or knows_start(start, model)
+    if model.config.relaxation.bridge and not own:
         cautions.append(
             f"its start is a geometry of {start.start}, the model has learned from those of "
-            f"{', '.join(known)}"
+            f"{', '.join(model.config.training.starts)}"
         )
     return "; ".join(cautions)

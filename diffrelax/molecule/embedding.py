@@ -247,11 +247,16 @@ def force_field(mol: Chem.Mol, level: str, *, charges: bool = True) -> Any:
         if not helpers.UFFHasAllMoleculeParams(mol):
             return None
         return helpers.UFFGetMoleculeForceField(mol, ignoreInterfragInteractions=False)
-    if not helpers.MMFFHasAllMoleculeParams(mol):
+    if not has_mmff94(mol):
         return None
     properties = helpers.MMFFGetMoleculeProperties(mol)
     properties.SetMMFFEleTerm(charges)
     return helpers.MMFFGetMoleculeForceField(mol, properties, ignoreInterfragInteractions=False)
+
+
+def has_mmff94(mol: Chem.Mol) -> bool:
+    """Tell whether MMFF94 has parameters for all atoms of a molecule."""
+    return bool(rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol))
 
 
 def hold(

@@ -10,7 +10,7 @@ from source_tree import ROOT
 
 import diffrelax as dr
 from diffrelax.judgement import rise
-from diffrelax.models.domain import caution, outside_domain, unfamiliar
+from diffrelax.models.domain import caution, knows_start, outside_domain, unfamiliar
 from diffrelax.molecule.environments import (
     bonds_in,
     count_environments,
@@ -54,6 +54,17 @@ def test_an_environment_is_an_atom_with_its_bonds_and_heavy_neighbours():
 )  # fmt: skip
 def test_an_environment_is_told_in_words(environment, words):
     assert in_words(environment) == words
+
+
+def test_uff_stands_in_where_mmff94_has_no_parameters():
+    model = dr.load_model("relax-reach-1")
+    borane, ethanol = map(dr.Molecule.from_smiles, ("CB(C)C", "CCO"))
+    assert borane.start == "uff"
+    assert knows_start(borane, model)
+    assert not knows_start(ethanol.with_positions(ethanol.positions, start="uff"), model)
+    result = dr.relax(borane, model)
+    assert result.n_evaluations == model.config.relaxation.n_evaluations  # it is not read
+    assert "geometry of" not in result.reason
 
 
 def test_no_label_is_told_of_an_atom_that_is_hardly_known(bounded):
