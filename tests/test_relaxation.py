@@ -253,6 +253,15 @@ def test_of_what_is_read_as_usual_nothing_is_told(smiles):
     assert odd_reading(read) == ""
 
 
+@pytest.mark.parametrize("formula", ["OO", "FeO"])
+def test_more_unpaired_electrons_are_asked_for_where_they_are_likely(formula):
+    atoms = ase.Atoms(formula, positions=[[0, 0, 0], [0, 0, 1.3]])
+    read = dr.Molecule.from_atoms(atoms)
+    assert odd_reading(read).startswith("taken with a multiplicity of 1: if it has more unpaired")
+    atoms.info["multiplicity"] = 3
+    assert "taken with" not in odd_reading(dr.Molecule.from_atoms(atoms))
+
+
 def test_the_charge_of_an_ion_is_asked_for():
     read = dr.Molecule.from_atoms(bare(dr.Molecule.from_smiles("C[NH3+]")))
     told = "an odd number of electrons: check its hydrogens and its charge (--charge)"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import shlex
 import signal
 import sys
@@ -29,8 +28,8 @@ from diffrelax.cli import (
     speedup,
     train,
 )
+from diffrelax.memory import keep_freed
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 DEBUG = "--debug"
 ON_THE_WAY, BY_THE_USER, INSIDE = 1, 2, 3  # exit status
 RAISE = opmap["RAISE_VARARGS"]
@@ -105,7 +104,7 @@ def options(
 
 def main() -> None:
     """Run the command line; status 2 is for what the user can mend, 3 for an error inside."""
-    _keep_freed_memory()
+    keep_freed()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, for batch systems
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
@@ -153,16 +152,3 @@ def _is_deliberate(error: Exception) -> bool:
     frame = last.tb_frame
     is_ours = frame.f_globals.get("__name__", "").startswith("diffrelax.")
     return is_ours and frame.f_code.co_code[last.tb_lasti] == RAISE
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc keep what is freed: SCF and training ask for the same arrays again and again.
-
-    Fresh pages from the system cost a gradient call a sixth of its time.
-    """
-    if sys.platform != "linux":
-        return
-    c = ctypes.CDLL(None)
-    if hasattr(c, "mallopt"):
-        c.mallopt(M_MMAP_MAX, 0)
-        c.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)

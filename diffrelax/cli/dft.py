@@ -47,8 +47,9 @@ if TYPE_CHECKING:
     from diffrelax.relaxation import Relaxation
 
 
-SETTINGS = {"optimizer", "hessian", "density_fit", "check_minimum"}
+SETTINGS = {"optimizer", "hessian", "density_fit"}
 RESULTS = {"criterion", "gradient_calls", "scf_cycles", "fmax", "lowest_frequency"}
+GAS = {"temperature", "pressure", "symmetry_number", "frequencies"}
 GAS_ENERGIES = (
     "zero_point_energy", "enthalpy", "gibbs_energy", "gibbs_energy_quasi_harmonic",
 )  # fmt: skip
@@ -209,11 +210,14 @@ def _told(outcome: Outcome, excess: float | None, settings: DFTSettings) -> dict
     if dft := outcome.relaxation:
         told |= settings.model_dump(include=SETTINGS) | dft.model_dump(include=RESULTS)
         told |= {"level": settings.told, "energy_ev": dft.energy}
+        told |= {"check_minimum": settings.checked_at}
         if bounds := dft.prediction:
             told |= {"fmax_bound": bounds.fmax_bound, "rmsd_bound": bounds.rmsd_bound}
             told |= {"energy_bound_ev": bounds.energy_bound}
         if gas := dft.thermochemistry:
+            told |= gas.model_dump(include=GAS) | {"thermo": settings.thermo}
             told |= {f"{energy}_ev": getattr(gas, energy) for energy in GAS_ENERGIES}
+            told |= {"entropy_ev_per_kelvin": gas.entropy}
     return LevelColumns(**told, seconds=outcome.times["total"].wall).model_dump()
 
 

@@ -143,4 +143,5 @@ def _scf(arrays: dict[str, np.ndarray]) -> SCFState:
         arrays["orbitals"],
         arrays["occupations"],
         arrays["second_order"].item(),
+        arrays["contamination"].item() if "contamination" in arrays else 0.0,
     )

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
 
 NOISE = 20.0  # cm⁻¹; of frequencies from finite differences and integration grids
-STEP = 0.05  # Å, of the atom that moves most, for a difference of forces
+STEP = 0.05  # Å, of the atom that moves most, for a difference of forces; of a motion up to SOFT
+SOFT = 500.0  # cm⁻¹; stiffer ones take steps that are shorter by as much
+ALIKE = 2.0  # cm⁻¹, within which motions are degenerate, such as the bends of a linear molecule
 PUSH = 0.15  # Å, off a saddle point
 
 
@@ -51,8 +53,8 @@ def look(molecule: Molecule, settings: DFTSettings, checker: Checker) -> Curvatu
     With its own Hessian, DFT tells all frequencies. Otherwise it tells that of the softest motion
     of GFN2-xTB's Hessian, along which it is asked for two gradients: a negative curvature is then
     one of DFT, and proves a saddle point; a positive one proves nothing of other motions. So it
-    goes for each other motion whose frequency is imaginary for GFN2-xTB, which says little where
-    the minimum is not one of GFN2-xTB.
+    goes for each other motion of that frequency, and for each whose frequency is imaginary for
+    GFN2-xTB, which says little where the minimum is not one of GFN2-xTB.
 
     Parameters
     ----------
@@ -78,8 +80,11 @@ def look(molecule: Molecule, settings: DFTSettings, checker: Checker) -> Curvatu
         frequencies, motions = vibrations(molecule, hessian)
         return Curvature(float(frequencies[0]), motions[0], frequencies)
     frequencies, motions = vibrations(molecule, gfn2_hessian(molecule, settings.hessian_solvent))
-    n_asked = max(1, int((frequencies < -NOISE).sum()))
-    asked = [frequency_along(motion, molecule, checker) for motion in motions[:n_asked]]
+    n_asked = int((frequencies < max(-NOISE, frequencies[0] + ALIKE)).sum())
+    asked = [
+        frequency_along(motion, molecule, checker, step=STEP * min(1.0, SOFT / abs(expected)))
+        for motion, expected in zip(motions[:n_asked], frequencies[:n_asked], strict=True)
+    ]
     frequencies[:n_asked] = asked
     return Curvature(min(asked), motions[np.argmin(asked)], np.sort(frequencies))
 
@@ -90,7 +95,9 @@ def push_off(molecule: Molecule, curvature: Curvature) -> Molecule:
     return molecule.with_positions(molecule.positions + size * curvature.motion, start="dft")
 
 
-def frequency_along(motion: np.ndarray, molecule: Molecule, calculator: Calculator) -> float:
+def frequency_along(
+    motion: np.ndarray, molecule: Molecule, calculator: Calculator, step: float = STEP
+) -> float:
     """Return the frequency that the forces on both sides of a geometry tell of one motion.
 
     That of the softest vibration is at most as high (Rayleigh's principle).
@@ -101,13 +108,15 @@ def frequency_along(motion: np.ndarray, molecule: Molecule, calculator: Calculat
         See `diffrelax.dft.hessian.vibrations`.
     molecule : Molecule
     calculator : ase.calculators.calculator.Calculator
+    step : float, Å
+        Of the atom that moves most.
 
     Returns
     -------
     float, cm⁻¹
         An imaginary one as a negative number.
     """
-    size = STEP / np.linalg.norm(motion, axis=1).max()
+    size = step / np.linalg.norm(motion, axis=1).max()
     atoms = molecule.to_atoms()
     slopes = []
     for side in (size, -size):

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 Callback = Callable[[int, float, float], None]
 # settings that leave the geometries as they are
 NOT_THE_WAY = {"max_steps", "check_minimum", "thermo", "temperature", "pressure", "one_call"}
+CONTAMINATED = 0.1
 NET_FORCE = 0.1  # eV/Å; that of B3LYP and PBE on grid 3 is below 0.02
 
 
@@ -165,8 +166,8 @@ def relax_with(
         def now() -> Checkpoint:
             notes = begin.notes
             if lost := recorder.discarded:
-                lead = "took another path after a restart"
-                notes = (*notes, f"{lead}: {lost} earlier calls are not counted")
+                lead = "another path was kept, of a restart or of other settings"
+                notes = (*notes, f"{lead}: its {lost} calls are not counted")
             return replace(
                 begin,
                 notes=notes,
@@ -281,6 +282,9 @@ def _result(
     prediction = recorder.prediction
     if end.scf and end.scf.second_order:
         notes = (*notes, "the SCF needed second-order SCF to converge")
+    if end.scf and end.scf.contamination > CONTAMINATED:
+        notes = (*notes, f"⟨S²⟩ is {end.scf.contamination:.2f} above that of a multiplicity of "
+                 f"{molecule.multiplicity}: other spin states are mixed in")  # fmt: skip
     net = float(np.linalg.norm(calls[-1].forces.sum(axis=0))) if calls else 0.0
     if net > NET_FORCE:
         grid = "its grid" if settings.calculator else f"integration grid {settings.grid_level}"

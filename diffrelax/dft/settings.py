@@ -12,6 +12,7 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_serializer,
     model_validator,
@@ -52,9 +53,9 @@ class DFTSettings(Entries):
     check_minimum : {"none", "gfn2-xtb", "dft"}
         Whether a converged relaxation must also end without an imaginary frequency:
         ``"gfn2-xtb"`` asks DFT for two gradients along the softest motion of GFN2-xTB's Hessian,
-        and each other one that is imaginary there, and finds most saddle points; ``"dft"`` takes
-        the Hessian of DFT, longer than the relaxation. From a saddle point the relaxation goes on
-        downhill, with as many steps again.
+        those degenerate with it, and each other one that is imaginary there, and finds most saddle
+        points; ``"dft"`` takes the Hessian of DFT, longer than the relaxation. From a saddle point
+        the relaxation goes on downhill, with as many steps again.
     thermo : {"none", "gfn2-xtb", "dft"}
         Level of the Hessian of zero-point, thermal and free energies, for which the end is checked
         as by `check_minimum`. What that tells of DFT's frequencies takes the place of GFN2-xTB's.
@@ -104,8 +105,11 @@ class DFTSettings(Entries):
 
     @field_validator("xc", "basis", "solvent")
     @classmethod
-    def _without_spaces(cls, name: str) -> str:
-        return name.strip()
+    def _in_one_spelling(cls, name: str, info: ValidationInfo) -> str:
+        """Write a name as it is known, so that the same level is the same unit of work."""
+        default = str(cls.model_fields[str(info.field_name)].default)
+        name = name.strip().lower()
+        return default if name == default.lower() else name
 
     @model_validator(mode="before")
     @classmethod
@@ -135,7 +139,8 @@ class DFTSettings(Entries):
         level = {"xc": profile.method, "basis": profile.basis, "solvent": profile.solvent}
         own = {name: cls.model_fields[name].default for name in (*level, *OF_PYSCF)}
         for name, default in own.items():
-            if values.get(name, default) not in (default, level.get(name, default)):
+            given = str(values.get(name, default)).lower()
+            if given not in (str(default).lower(), str(level.get(name, default)).lower()):
                 raise ValueError(f"`{name}` is said by the profile of the program: leave it out")
         return values | {"calculator": profile} | level
 

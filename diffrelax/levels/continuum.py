@@ -16,8 +16,10 @@ from diffrelax.levels.blas import kernels_for_avx2
 
 with kernels_for_avx2():
     from pyscf import df, gto, lib
+    from pyscf.solvent.hessian.smd import get_cds as second_derivatives
     from pyscf.solvent.pcm import PCM
     from pyscf.solvent.smd import SMD
+    from pyscf.solvent.smd import get_cds_legacy as energy_and_gradient
 
 SHARE = 0.5  # of the memory that PySCF may take
 
@@ -97,4 +99,39 @@ class KeepingPCM(_Keeping, PCM):
 
 
 class KeepingSMD(_Keeping, SMD):
-    """PySCF's SMD."""
+    """PySCF's SMD, whose terms of cavity, dispersion and structure know each atom by its element.
+
+    PySCF tells them the charge that a core potential leaves of the nucleus: chlorine would be
+    nitrogen with LANL2DZ.
+    """
+
+    e_cds: float | None
+
+    def get_cds(self) -> float:
+        """Return the energy of these terms, Hartree."""
+        if self.e_cds is None:
+            self.e_cds = float(energy_and_gradient(self._with_cores())[0])
+        return self.e_cds
+
+    def grad(self, dm: np.ndarray, verbose: int | None = None) -> np.ndarray:
+        """Return the gradient of the solvation energy, (n_atoms, 3), Hartree/Bohr."""
+        gradient = super().grad(dm, verbose)
+        if self.mol.has_ecp():
+            gradient += energy_and_gradient(self._with_cores())[1] - energy_and_gradient(self)[1]
+        return gradient
+
+    def hess(self, dm: np.ndarray) -> np.ndarray:
+        """Return the second derivatives, (n_atoms, n_atoms, 3, 3), Hartree/Bohr²."""
+        hessian = super().hess(dm)
+        if self.mol.has_ecp():
+            hessian += second_derivatives(self._with_cores()) - second_derivatives(self)
+        return hessian
+
+    def _with_cores(self) -> KeepingSMD:
+        """Return the same for atoms without core potentials."""
+        if not self.mol.has_ecp():
+            return self
+        full = self.copy()
+        full.mol = self.mol.copy()
+        full.mol._atm[:, gto.CHARGE_OF] = [gto.charge(symbol) for symbol in self.mol.elements]
+        return full

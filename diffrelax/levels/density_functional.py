@@ -10,17 +10,21 @@ from ase.calculators.calculator import SCFError, all_changes
 from ase.units import Bohr, Hartree
 
 from diffrelax.levels.blas import kernels_for_avx2
+from diffrelax.memory import return_freed
 from diffrelax.molecule import Molecule
 
 with kernels_for_avx2():
-    from pyscf import dft
+    from pyscf import dft, lib
     from pyscf.pbc.tools.pyscf_ase import PySCF
+    from pyscf.scf.uhf import spin_square
 
     from diffrelax.levels.basis import DEFAULT_BASIS, choose_basis, pyscf_molecule
     from diffrelax.levels.composites import correct
     from diffrelax.levels.functionals import read_functional
     from diffrelax.levels.pople import FIT, is_6_31g_2df_p
     from diffrelax.levels.solvents import dissolve
+
+SCARCE = 0.5  # share of the memory that PySCF may take
 
 
 class SCFState(NamedTuple):
@@ -35,11 +39,14 @@ class SCFState(NamedTuple):
         With the same leading axis.
     second_order : bool
         See `DensityFunctional`.
+    contamination : float
+        How far ⟨S²⟩ of unrestricted orbitals is above that of a pure spin state.
     """
 
     orbitals: np.ndarray
     occupations: np.ndarray
     second_order: bool
+    contamination: float = 0.0
 
 
 class DensityFunctional(PySCF):
@@ -70,6 +77,7 @@ class DensityFunctional(PySCF):
         self.scf_cycles = 0
         self.second_order = False
         self.method_scan: Any = None
+        self._known = 0.0  # contamination
         method.callback = self._count_cycle
         super().__init__(method=method)
 
@@ -80,6 +88,8 @@ class DensityFunctional(PySCF):
         system_changes: list[str] = all_changes,
     ) -> None:
         """Evaluate energy (eV) and, if asked for, forces (eV/Å)."""
+        if lib.current_memory()[0] > SCARCE * self.method.max_memory:
+            return_freed()  # PySCF counts it as taken, and would turn to the disk
         if self._converges(atoms, properties, system_changes):
             return
         if not self.second_order:
@@ -96,11 +106,11 @@ class DensityFunctional(PySCF):
     def state(self) -> SCFState:
         """What the next calculation goes on from."""
         scan = self.method_scan
-        return SCFState(scan.mo_coeff, scan.mo_occ, self.second_order)
+        return SCFState(scan.mo_coeff, scan.mo_occ, self.second_order, self._contamination())
 
     def resume(self, state: SCFState) -> None:
         """Go on as if the last calculation had been the one that left this state."""
-        self.second_order = state.second_order
+        self.second_order, self._known = state.second_order, state.contamination
         if state.second_order:
             self.method_scan = self.method.newton().as_scanner()
         if state.orbitals.size:
@@ -116,8 +126,10 @@ class DensityFunctional(PySCF):
         Raises
         ------
         NotImplementedError
-            If PySCF has none for this functional.
+            If PySCF has none for this functional, or for a molecule without β electrons.
         """
+        if self.method.mol.nelec[1] == 0:
+            raise NotImplementedError("PySCF's needs electrons of both spins")
         self.get_potential_energy(atoms)
         method = self.method.copy().reset(self.method_scan.mol)
         for name in ("mo_coeff", "mo_occ", "mo_energy", "e_tot", "converged"):
@@ -125,6 +137,14 @@ class DensityFunctional(PySCF):
         blocks = method.Hessian().kernel()  # (n_atoms, n_atoms, 3, 3)
         hessian = blocks.transpose(0, 2, 1, 3).reshape(3 * len(atoms), -1)
         return hessian * Hartree / Bohr**2
+
+    def _contamination(self) -> float:
+        scan, spin = self.method_scan, self.method.mol.spin / 2
+        if np.ndim(scan.mo_occ) == 2 and np.size(scan.mo_coeff):
+            occupied = [c[:, n > 0] for c, n in zip(scan.mo_coeff, scan.mo_occ, strict=True)]
+            found, _ = spin_square(occupied, scan.mol.intor_symmetric("int1e_ovlp"))
+            self._known = float(found) - spin * (spin + 1)
+        return self._known
 
     def _converges(self, *arguments: Any) -> bool:
         try:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+
+from ase.data import chemical_symbols
 
 if TYPE_CHECKING:
     from diffrelax.levels.profiles import Profile
@@ -23,6 +25,10 @@ DISPERSION = {  # corrections as in b3lyp-d3bj, and what a program calls them
     "nwchem": {"d3bj": "vdw 4", "d3zero": "vdw 3"},
 }
 OF_ASE = ("memory", "num_threads")  # what ASE tells Psi4 itself
+NWCHEM_CORES = {  # beginnings of basis sets, what has their potentials, and the last without one
+    "def2": ("def2-ecp", 36),
+    "lanl2dz_ecp": ("lanl2dz_ecp", 10),
+}
 NWCHEM_THEORIES = {"hf": "scf", "scf": "scf", "mp2": "mp2"}  # all else is a functional
 
 
@@ -75,6 +81,7 @@ def nwchem_parameters(
     """Return the parameters of ``ase.io.nwchem.write_nwchem_in``.
 
     Basis sets have spherical functions, open shells are unrestricted, and solvents are in COSMO.
+    The core potentials of Karlsruhe's basis sets and LANL2DZ are given, unless keywords have some.
     """
     method, correction = split_dispersion(profile)
     theory = NWCHEM_THEORIES.get(method.lower(), "dft")
@@ -87,7 +94,9 @@ def nwchem_parameters(
     if theory != "dft":
         shells = {"scf": {"uhf" if unpaired else "rhf": None, "nopen": unpaired}}
     solvent = [f"cosmo\n  solvent {profile.solvent}\nend"] if profile.solvent else []
-    others = "\n".join((*solvent, *profile.keywords, *lines))  # which ASE writes as it is
+    others = "\n".join(  # which ASE writes as it is
+        (*_nwchem_cores(profile, molecule), *solvent, *profile.keywords, *lines)
+    )
     return {
         "theory": theory,
         **({"xc": method} if theory == "dft" else {}),
@@ -97,6 +106,16 @@ def nwchem_parameters(
         **shells,
         **({others: None} if others else {}),
     }
+
+
+def _nwchem_cores(profile: Profile, molecule: Molecule) -> Iterator[str]:
+    """Yield the block of the core potentials that the basis set is made for."""
+    if any(line.lower().split()[:1] == ["ecp"] for line in profile.keywords):
+        return
+    for begin, (library, last) in NWCHEM_CORES.items():
+        heavy = sorted({chemical_symbols[z] for z in molecule.numbers if z > last})
+        if heavy and profile.basis.lower().startswith(begin):
+            yield "\n".join(["ecp", *(f"  {symbol} library {library}" for symbol in heavy), "end"])
 
 
 def from_orbitals(profile: Profile) -> Parameters:

@@ -14,6 +14,8 @@ from diffrelax.molecule.record import Molecule
 # Å beyond the covalent radii; at most -0.13 in 2,000 validation molecules of QM9 and their MMFF94
 # geometries. Nearly all that lack two hydrogens are read with such a bond or separated charges.
 LONG_DOUBLE_BOND = -0.08
+TRIPLETS = ([8, 8], [8, 16], [16, 16])  # O2, SO, S2
+OPEN_SHELLS = {*range(23, 29), *range(58, 71)}  # V to Ni, Ce to Yb
 BOHR_APART = (0.9 / Bohr, 1.1 / Bohr)  # neighbours in bohr, in units of their covalent radii
 
 
@@ -21,10 +23,16 @@ def odd_reading(molecule: Molecule) -> str:
     """Say as what coordinates were read, and what is odd about that; empty if nothing is.
 
     Odd are separated charges, unpaired electrons and multiple bonds as long as single ones, as they
-    come of missing hydrogens and of a wrong charge.
+    come of missing hydrogens and of a wrong charge; and as few unpaired electrons as there can be,
+    where more are likely.
     """
     if molecule.start != "given":
         return ""
+    if molecule.multiplicity < 3 and _likes_high_spin(molecule):
+        return (
+            f"taken with a multiplicity of {molecule.multiplicity}: if it has more unpaired "
+            "electrons, tell it (multiplicity=3, for example, in its comment)"
+        )
     if not molecule.smiles:
         radical = molecule.multiplicity % 2 == 0
         return (
@@ -38,6 +46,12 @@ def odd_reading(molecule: Molecule) -> str:
         if odd
         else ""
     )
+
+
+def _likes_high_spin(molecule: Molecule) -> bool:
+    """Tell whether a molecule is O2, S2 or of metals with open d or f shells."""
+    numbers = sorted(molecule.numbers.tolist())
+    return numbers in TRIPLETS or not OPEN_SHELLS.isdisjoint(numbers)
 
 
 def _oddities(molecule: Molecule) -> Iterator[str]:

@@ -14,6 +14,7 @@ from ase.data import covalent_radii
 from rdkit import Chem, DistanceGeometry
 from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 from rdkit.Chem.rdMolTransforms import GetDihedralDeg
+from scipy.spatial import cKDTree
 
 from diffrelax.molecule.checks import NO_BOND_OF_CARBON, check_positions
 from diffrelax.molecule.drawings import atomic_numbers
@@ -47,7 +48,8 @@ def embed(
     stands, and embedded where that is another isomer or torn. Where an embedding fails, as for
     small cages, trials follow that do without its tests of the embedded geometry (see
     `_embedding_trials`); whatever they give must have the stereochemistry asked for, and all its
-    bonds. Unconnected fragments are embedded each on its own and set side by side.
+    bonds. Unconnected fragments are embedded each on its own, set side by side and relaxed, each on
+    its own again where they would drive each other away.
 
     Parameters
     ----------
@@ -227,7 +229,18 @@ def _separate_fragments(mol: Chem.Mol) -> None:
     mol.GetConformer().SetPositions(np.ascontiguousarray(positions))
 
 
-def force_field(mol: Chem.Mol, level: str, *, charges: bool = True) -> Any:
+def _is_scattered(mol: Chem.Mol) -> bool:
+    """Tell whether a fragment is further from all others than it was set."""
+    positions = mol.GetConformer().GetPositions()
+    fragments = list(map(list, Chem.GetMolFrags(mol)))
+    return len(fragments) > 1 and any(
+        cKDTree(np.delete(positions, fragment, axis=0)).query(positions[fragment])[0].min()
+        > FRAGMENT_GAP + 1.0
+        for fragment in fragments
+    )
+
+
+def force_field(mol: Chem.Mol, level: str, *, charges: bool = True, together: bool = True) -> Any:
     """Build an RDKit force field that acts on the conformer of a molecule.
 
     Parameters
@@ -236,6 +249,8 @@ def force_field(mol: Chem.Mol, level: str, *, charges: bool = True) -> Any:
     level : {"mmff94", "uff"}
     charges : bool
         Whether atoms of MMFF94 have their charges; those of UFF have none.
+    together : bool
+        Whether fragments act on each other.
 
     Returns
     -------
@@ -246,12 +261,14 @@ def force_field(mol: Chem.Mol, level: str, *, charges: bool = True) -> Any:
     if level == "uff":
         if not helpers.UFFHasAllMoleculeParams(mol):
             return None
-        return helpers.UFFGetMoleculeForceField(mol, ignoreInterfragInteractions=False)
+        return helpers.UFFGetMoleculeForceField(mol, ignoreInterfragInteractions=not together)
     if not has_mmff94(mol):
         return None
     properties = helpers.MMFFGetMoleculeProperties(mol)
     properties.SetMMFFEleTerm(charges)
-    return helpers.MMFFGetMoleculeForceField(mol, properties, ignoreInterfragInteractions=False)
+    return helpers.MMFFGetMoleculeForceField(
+        mol, properties, ignoreInterfragInteractions=not together
+    )
 
 
 def has_mmff94(mol: Chem.Mol) -> bool:
@@ -277,10 +294,21 @@ def hold(
 
 
 def _relax(mol: Chem.Mol, twists: dict[Torsion, float], end: float) -> str:
-    for level in ("mmff94", "uff"):
-        if field := force_field(mol, level):
-            break
-    else:
+    """Relax with MMFF94 or UFF; fragments that drive each other away, each on its own."""
+    level = "mmff94" if has_mmff94(mol) else "uff"
+    before = mol.GetConformer().GetPositions()
+    told = _relax_at(mol, level, twists, end)
+    if _is_scattered(mol):
+        mol.GetConformer().SetPositions(before)
+        told = _relax_at(mol, level, twists, end, together=False)
+    return told
+
+
+def _relax_at(
+    mol: Chem.Mol, level: str, twists: dict[Torsion, float], end: float, together: bool = True
+) -> str:
+    field = force_field(mol, level, together=together)
+    if field is None:
         return "embedded"
     for ends, angle in chain(_held_torsions(mol, twists), _boron_torsions(mol)):
         hold(field, level, ends, angle, angle)

@@ -132,8 +132,16 @@ class LevelColumns(Columns):
     )
     energy_ev: float | None = perhaps("at the end, eV")
     excess_ev: float | None = perhaps("how far the start was above the minimum that it reaches, eV")
-    zero_point_energy_ev: float | None = perhaps("eV; only with `--thermo`, as those that follow")
+    thermo: str | None = perhaps(
+        "level of the Hessian of free energies; only with `--thermo`, as those that follow"
+    )
+    temperature: float | None = perhaps("K")
+    pressure: float | None = perhaps("Pa")
+    symmetry_number: int | None = perhaps("of rotations")
+    frequencies: list[float] | None = perhaps("cm⁻¹, ascending, imaginary ones negative")
+    zero_point_energy_ev: float | None = perhaps("eV")
     enthalpy_ev: float | None = perhaps("eV, with the energy of the electrons")
+    entropy_ev_per_kelvin: float | None = perhaps("eV/K")
     gibbs_energy_ev: float | None = perhaps("eV, with the energy of the electrons")
     gibbs_energy_quasi_harmonic_ev: float | None = perhaps(
         "the same with soft vibrations as rotors"

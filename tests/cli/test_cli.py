@@ -268,6 +268,17 @@ def test_a_minimum_is_predicted_where_that_is_asked(run):
     assert status == 2 and "--check-minimum and --thermo need a verified minimum" in err
 
 
+def test_free_energies_say_of_what_they_are(run):
+    cheap = ("--xc", "hf", "--basis", "sto-3g", "--temperature", "400", "--json")
+    status, out, _ = run("dft", "O", "--thermo", "gfn2-xtb", *cheap)
+    row = json.loads(out)
+    assert (status, row["thermo"], row["check_minimum"]) == (0, "gfn2-xtb", "gfn2-xtb")
+    assert (row["temperature"], row["pressure"], row["symmetry_number"]) == (400, 101_325, 2)
+    assert len(row["frequencies"]) == 3
+    difference = row["enthalpy_ev"] - 400 * row["entropy_ev_per_kelvin"]
+    assert row["gibbs_energy_ev"] == pytest.approx(difference)
+
+
 def test_an_unknown_basis_is_refused_before_any_work(run, monkeypatch):
     monkeypatch.delattr("diffrelax.files.reading.read_smiles")
     status, _, err = run("dft", "O", "--basis", "nonsense")
@@ -597,9 +608,9 @@ def test_generate_writes_everything_and_marks_what_is_no_molecule(run, tiny_gene
 
 FREED = """
 import resource
-from diffrelax.cli import _keep_freed_memory
+from diffrelax.memory import keep_freed
 
-_keep_freed_memory()
+keep_freed()
 large = 40 << 20  # bytes, which glibc would ask the system for each time
 counts = []
 for _ in range(10):

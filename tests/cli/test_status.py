@@ -37,7 +37,7 @@ def test_what_went_wrong_is_told_by_the_status(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(cli, "app", lambda **_: fail())
-    monkeypatch.setattr(cli, "_keep_freed_memory", lambda: None)
+    monkeypatch.setattr(cli, "keep_freed", lambda: None)
     with pytest.raises(SystemExit) as end:
         cli.main()
     assert end.value.code == status

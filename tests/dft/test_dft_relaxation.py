@@ -149,6 +149,16 @@ def test_second_order_scf_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.notes == ("the SCF needed second-order SCF to converge",)
 
 
+def test_spin_contamination_is_noted(tmp_path: Path) -> None:
+    """Unrestricted Hartree-Fock of the allyl radical mixes in a quartet."""
+    path = tmp_path / "dft.checkpoint"
+    allyl = Molecule.from_smiles("[CH2]C=C")
+    for _ in range(2):  # the second time, all is known
+        notes = relax_dft(allyl, xc="hf", basis="sto-3g", checkpoint=path, max_steps=1).notes
+        assert [note for note in notes if note.startswith("⟨S²⟩ is 0.3")]
+    assert not [note for note in relax("[CH3]").notes if note.startswith("⟨S²⟩")]
+
+
 def test_another_molecule_at_the_end_is_reported() -> None:
     positions = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 1.2]])
     apart = Molecule(np.array([1, 1]), positions, formal_charges=(0, 0))
@@ -290,6 +300,25 @@ def test_free_energies_are_those_of_the_level_of_the_hessian(level: Any) -> None
     assert gas.frequencies == pytest.approx([measured, *others], abs=1.0)
 
 
+def test_degenerate_vibrations_stay_so() -> None:
+    """DFT tells both bends of a linear molecule, or GFN2-xTB does."""
+    gas = relax("O=C=O", thermo="gfn2-xtb").thermochemistry
+    assert gas is not None
+    assert gas.frequencies[0] == pytest.approx(gas.frequencies[1], abs=2.0)
+
+
+def test_a_stiff_vibration_is_as_dft_itself_has_it() -> None:
+    both = [relax("[H][H]", thermo=level).thermochemistry for level in ("gfn2-xtb", "dft")]
+    cheap, own = (gas.frequencies[0] for gas in both if gas)
+    assert cheap == pytest.approx(own, abs=5.0)
+
+
+def test_without_electrons_of_one_spin_there_is_a_free_energy() -> None:
+    ion = Molecule(np.array([1, 1]), np.array([[0, 0, 0], [0, 0, 1.06]]), charge=1, multiplicity=2)
+    gas = relax_dft(ion, xc="hf", basis="6-31g", thermo="dft", threads=1).thermochemistry
+    assert gas is not None and gas.frequencies[0] == pytest.approx(2300, abs=150)
+
+
 def test_dft_tells_the_frequencies_that_are_imaginary_for_gfn2_xtb(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -378,6 +407,12 @@ def test_an_error_of_the_callback_is_its_own(optimizer: str, error: type[Excepti
 
     with pytest.raises(error, match="my own"):
         relax("O", optimizer=optimizer, callback=fail)
+
+
+def test_a_level_is_the_same_however_it_is_spelled() -> None:
+    one = DFTSettings(xc=" B3LYP", basis="6-31g(2DF,P)", solvent="Water")
+    assert one == DFTSettings(solvent="water")
+    assert DFTSettings(basis="Def2-SVP") == DFTSettings(basis="def2-svp")
 
 
 def test_settings_are_kept_frozen_and_checked() -> None:

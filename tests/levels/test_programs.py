@@ -357,12 +357,22 @@ def test_xtb_is_a_program_like_the_others(solvent: str, folder: Path) -> None:
 
 
 @needs_nwchem
-@pytest.mark.parametrize("smiles", ["CO", "C[NH3+]", "[CH3]"])
-def test_nwchem_agrees_with_pyscf(smiles: str, folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("smiles", "basis"),
+    [
+        ("CO", "3-21G"),
+        ("C[NH3+]", "3-21G"),
+        ("[CH3]", "3-21G"),
+        ("I", "def2-svp"),
+        ("Cl", "lanl2dz_ecp"),
+    ],
+)
+def test_nwchem_agrees_with_pyscf(smiles: str, basis: str, folder: Path) -> None:
     molecule = Molecule.from_smiles(smiles)
     atoms = molecule.to_atoms()
-    nwchem = ProgramCalculator(molecule, NWCHEM, folder)
-    pyscf = DensityFunctional(mean_field(molecule, xc="hf", basis="3-21G", density_fit=False))
+    nwchem = ProgramCalculator(molecule, NWCHEM.model_copy(update={"basis": basis}), folder)
+    level = {"xc": "hf", "basis": basis.removesuffix("_ecp"), "density_fit": False}
+    pyscf = DensityFunctional(mean_field(molecule, **level))
     energy = pyscf.get_potential_energy(atoms)
     assert nwchem.get_potential_energy(atoms) == pytest.approx(energy, abs=1e-5)
     np.testing.assert_allclose(nwchem.get_forces(atoms), pyscf.get_forces(atoms), atol=3e-3)

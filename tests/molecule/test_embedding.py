@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from rdkit import Chem
 from rdkit.Chem.rdMolTransforms import GetDihedralDeg
+from scipy.spatial.distance import pdist
 
 from diffrelax.geometry import superpose
 from diffrelax.levels.minimisation import relax_at_level
@@ -30,6 +31,14 @@ def test_an_interrupt_while_rdkit_embeds_ends_all() -> None:
     with pytest.raises(KeyboardInterrupt):
         embed(Chem.MolFromSmiles(CYCLOSPORIN), seed=42)
     timer.join()
+
+
+@pytest.mark.parametrize("smiles", ["O.O", "S.S", "O.O.O", "[Na+].[Na+]"])
+@pytest.mark.parametrize("seed", [1, 42])
+def test_fragments_stay_together(smiles: str, seed: int) -> None:
+    """MMFF94 would drive some of them a hundred Å apart."""
+    molecule = Molecule.from_smiles(smiles, seed=seed)
+    assert pdist(molecule.positions).max() < 12.0
 
 
 @pytest.mark.parametrize(
