@@ -118,7 +118,7 @@ def test_the_program_is_part_of_the_level(methanol: Molecule) -> None:
     made = [replace(dft_relaxation(methanol), settings=settings) for settings in (orca, own)]
     documents = [MinimisationDocument.from_dft(methanol, one, Provenance.here()) for one in made]
     told = [through_json(document).theory for document in documents]
-    assert told == ["B3LYP/def2-SVP by orca", "B3LYP/def2-SVP"]
+    assert told == ["b3lyp/def2-svp by orca", "b3lyp/def2-svp"]
 
 
 def test_a_dft_relaxation_without_any_call_has_no_energy(methanol: Molecule) -> None:
