@@ -64,7 +64,7 @@ def main(path: Path, work: Path) -> None:
             angles = np.degrees(
                 [torsion_angles(one.positions, np.array([torsion]))[0] for one in found.molecules]
             )
-            gas = found.columns["gibbs_energy_ev"]
+            gas = found.columns["gibbs_energy_quasi_harmonic_ev"]
             record["found"].append(
                 {
                     "molecule": name,

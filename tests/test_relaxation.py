@@ -253,6 +253,13 @@ def test_of_what_is_read_as_usual_nothing_is_told(smiles):
     assert odd_reading(read) == ""
 
 
+def test_stereochemistry_that_was_left_open_is_told():
+    model = dr.load_model()
+    told = "stereochemistry left open: taken as C/C=C\\C"
+    assert dr.relax("CC=CC", model).reason == told
+    assert dr.relax("C/C=C\\C", model).reason == ""
+
+
 @pytest.mark.parametrize("formula", ["OO", "FeO"])
 def test_more_unpaired_electrons_are_asked_for_where_they_are_likely(formula):
     atoms = ase.Atoms(formula, positions=[[0, 0, 0], [0, 0, 1.3]])
@@ -382,7 +389,8 @@ def test_a_bound_that_reaches_other_minima_is_told(calibrated):
     assert result.error_bound > 0.7 and result.verdict == "relaxed"
     told = "other minima are as near as its bound: compare its torsions"
     assert result.reason == told
-    assert dr.relax(["O"], replace(calibrated, config=config))[0].reason == ""
+    reason = dr.relax(["O"], replace(calibrated, config=config))[0].reason
+    assert reason == "its error bound is wider than what the model has learned to correct"
 
 
 def test_linear_and_tiny_molecules_are_relaxed(model):

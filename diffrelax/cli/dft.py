@@ -63,6 +63,7 @@ class Peer(StrEnum):
 
 
 def dft(
+    context: typer.Context,
     inputs: Inputs,
     output: Output = None,
     xc: Xc = "b3lyp",

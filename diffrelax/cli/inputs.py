@@ -31,7 +31,7 @@ def each_input(inputs: list[str], charge: int | None = None) -> Iterator[Input]:
     Raises
     ------
     ValueError
-        If there is a charge and no file that could lack one.
+        If there is a charge and no file that could lack one, or standard input is given twice.
     """
     from diffrelax.files import CHARGED, suffix_of
     from diffrelax.files.reading import each_record, records_in
@@ -41,6 +41,8 @@ def each_input(inputs: list[str], charge: int | None = None) -> Iterator[Input]:
             f"--charge is for {', '.join(CHARGED)}, whose geometries may tell none: write the "
             "charge of others into their SMILES or bonds"
         )
+    if inputs.count(STDIN) > 1:
+        raise ValueError(f"{STDIN} is standard input, which is read once: give it once")
     for given in inputs:
         if given == STDIN:
             lines = cast(BufferedReader, sys.stdin.buffer)

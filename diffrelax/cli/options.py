@@ -90,12 +90,21 @@ def set_threads(threads: int | None) -> None:
 
 
 def read_settings(arguments: Mapping[str, Any]) -> DFTSettings:
-    """Take the settings of DFT out of the arguments of a command; errors name its options."""
+    """Take the settings of DFT out of the arguments of a command; errors name its options.
+
+    Its ``context`` says which of them were given.
+    """
     from pydantic import ValidationError  # slow to import
 
     from diffrelax.dft import DFTSettings
+    from diffrelax.dft.settings import OF_PYSCF, OF_THE_THEORY
     from diffrelax.entries import explain_invalid
 
+    for name in (*OF_THE_THEORY, *OF_PYSCF) if arguments.get("calculator") else ():
+        source = arguments["context"].get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = name.replace("_", "-")
+            raise ValueError(f"--{option} is said by the profile of the program: leave it out")
     try:
         return DFTSettings.among(arguments)
     except ValidationError as error:

@@ -172,21 +172,27 @@ def report_each(
 def carried(source: Input, row: Mapping[str, Any]) -> dict[str, Any]:
     """Return the properties of an input that hold for its relaxed geometry too.
 
-    Those that are called as a column of our own are told as of the input, unless all are of an
-    earlier output.
+    Those that are called as a column of our own, and energies, are told as of the input, unless all
+    are of an earlier output.
     """
     if not isinstance(source, Record):
         return {}
     given = {k: v for k, v in source.properties.items() if k.lower() not in OF_A_GEOMETRY}
+    own = {*row, "formula"}  # which JSON has
     is_ours = {*OURS} <= {*given}
-    kept = {name: value for name, value in given.items() if name not in row}
+    as_given = [name for name in given if name not in own and not _is_energy(name)]
+    kept = {name: given[name] for name in as_given}
     for name, value in given.items():
-        if name in row and name not in KNOWN and not is_ours:
+        if name not in as_given and name not in KNOWN and not is_ours:
             free = f"input_{name}"
             while free in kept:
                 free = f"input_{free}"
             kept[free] = value
     return kept
+
+
+def _is_energy(name: str) -> bool:
+    return name.lower() == "e" or ("energ" in name.lower() and not name.startswith("input_"))
 
 
 def _show_row(row: dict[str, Any], json_lines: bool) -> None:
@@ -201,7 +207,9 @@ def _show_row(row: dict[str, Any], json_lines: bool) -> None:
     elif converged is not None and calls is not None:
         predicted = row.get("rmsd_bound") is not None
         ending = "predicted" if predicted else "converged" if converged else "not converged"
-        status += f"; DFT {ending} after {counted(calls, 'gradient call')}"
+        level = str(row.get("level"))
+        work = level if " by " in level else "DFT"
+        status += f"; {work} {ending} after {counted(calls, 'gradient call')}"
         status += f" and {row['seconds']:.1f} s"
         status += "".join(
             f", {told.format(row[key])}" for key, told in TOLD.items() if row.get(key)

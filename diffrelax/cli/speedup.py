@@ -40,6 +40,7 @@ Texts = list[str] | None
 
 
 def speedup(
+    context: typer.Context,
     inputs: Inputs,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the report")],
     start: Annotated[

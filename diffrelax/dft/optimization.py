@@ -157,6 +157,8 @@ def relax_with(
 ) -> DFTRelaxation:
     """Relax a molecule with DFT as `relax_dft` does, with its settings in one object."""
     check_settings(settings)
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads = {threads}: give at least one, or leave it out")
     with ExitStack() as stack:
         stack.enter_context(threadpool_limits(limits=threads))
         begin = _begin(molecule, settings, checkpoint)

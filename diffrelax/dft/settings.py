@@ -24,6 +24,8 @@ from diffrelax.levels.profiles import Profile, read_profile
 
 NEWTON = ("tric", "bfgs")  # optimizers whose first step from a Hessian is Newton's
 OF_PYSCF = ("density_fit", "grid_level")
+OF_A_GAS = ("temperature", "pressure")
+SPELLINGS = {"ω": "w", "(bj)": "bj", "(0)": "zero"}  # of functionals, and how PySCF knows them
 OF_THE_THEORY = ("xc", "basis", "solvent")
 
 
@@ -109,6 +111,8 @@ class DFTSettings(Entries):
         """Write a name as it is known, so that the same level is the same unit of work."""
         default = str(cls.model_fields[str(info.field_name)].default)
         name = name.strip().lower()
+        for spelled, plain in SPELLINGS.items() if info.field_name == "xc" else ():
+            name = name.replace(spelled, plain)
         return default if name == default.lower() else name
 
     @model_validator(mode="before")
@@ -156,6 +160,13 @@ class DFTSettings(Entries):
                 "`check_minimum` and `thermo` need a verified minimum: leave them out, or "
                 "`one_call`"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_state(self) -> Self:
+        own = {name: self.__class__.model_fields[name].default for name in OF_A_GAS}
+        if self.thermo == "none" and any(getattr(self, name) != own[name] for name in own):
+            raise ValueError(f"`{'` and `'.join(own)}` are those of free energies: take `thermo`")
         return self
 
     @model_serializer(mode="wrap")

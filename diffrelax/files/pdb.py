@@ -32,6 +32,8 @@ def cut(lines: Iterable[str]) -> Iterator[str]:
             record, atoms = [], False
     if atoms:
         yield "".join(record)
+    elif any(not line.isspace() for line in record):
+        raise ValueError("it has no line of ATOM or HETATM")
 
 
 def title(record: str) -> str:

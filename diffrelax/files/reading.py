@@ -110,14 +110,14 @@ def read_molecules(
     - ``.csv``, ``.tsv``: a header, and a row for each molecule, parted by commas, semicolons or
       tabs. The column of SMILES is ``smiles`` or ends so, isomeric before canonical ones; failing
       that, ``inchi``. Names are taken from ``name``, ``title``, ``id``, or what ends in ``name``
-      or ``_id``.
+      or ``_id``; columns called ``charge`` and ``multiplicity`` are honoured.
     - ``.sdf``, ``.mol``: V2000 or V3000. Records in 2D are embedded like a SMILES; those in 3D
       without hydrogens get them, and are relaxed with MMFF94 from where they stand. The properties
       ``charge`` and ``multiplicity`` are honoured.
     - ``.xyz``, ``.extxyz``: many frames. The keys ``charge``, ``multiplicity`` (or
       ``spin_multiplicity``), ``name`` and ``smiles`` of the comment line are honoured, the first
       two also as in ``charge: -1, multiplicity 2``; a comment of two integers alone is charge and
-      multiplicity. A frame that announces a wrong number of atoms is rejected up to the next line
+      multiplicity, one of a single word the name. A frame that announces a wrong number of atoms is rejected up to the next line
       that is only an integer.
     - ``.pdb``: a molecule for each model. Bonds are perceived from elements, positions and formal
       charges.

@@ -11,14 +11,30 @@ from diffrelax.molecule.inchi import read_inchi
 
 HEADER = re.compile(r"(?i)(canonical_|isomeric_)?smiles\b")
 
+OF_SDF = re.compile(r"\bV[23]000\s*$")
+
 
 def cut(lines: Iterable[str]) -> Iterator[str]:
-    """Yield the lines that are neither blank nor comments, nor a header such as RDKit's."""
-    told = (line for line in map(str.strip, lines) if line and line[0] != "#")
+    """Yield the lines that are neither blank nor comments, nor a header such as RDKit's.
+
+    Raises
+    ------
+    ValueError
+        If they are those of another format.
+    """
+    told = (line for line in map(_checked, lines) if line and line[0] != "#")
     first = next(told, "")
+    if first.isdecimal():
+        raise ValueError("it begins as an .xyz file does, where lines of SMILES are expected")
     if first and not HEADER.match(first):
         yield first
     yield from told
+
+
+def _checked(line: str) -> str:
+    if OF_SDF.search(line):
+        raise ValueError("it is an .sdf file, where lines of SMILES are expected")
+    return line.strip()
 
 
 def cut_smiles(record: str) -> tuple[str, str]:
@@ -44,9 +60,16 @@ def parse(record: str, name: str, seed: int, max_atoms: int | None = None) -> Mo
     return embed_text(cut_smiles(record)[0], name, seed, max_atoms)
 
 
-def embed_text(text: str, name: str, seed: int, max_atoms: int | None = None) -> Molecule:
+def embed_text(
+    text: str,
+    name: str,
+    seed: int,
+    max_atoms: int | None = None,
+    *,
+    multiplicity: int | None = None,
+) -> Molecule:
     """Embed a SMILES or an InChI that stands alone."""
+    given: Any = {"seed": seed, "max_atoms": max_atoms, "multiplicity": multiplicity}
     if not text.startswith("InChI="):
-        return Molecule.from_smiles(text, name=name, seed=seed, max_atoms=max_atoms)
-    mol = read_inchi(text)
-    return Molecule.from_rdkit(mol, name=name or text, seed=seed, max_atoms=max_atoms)
+        return Molecule.from_smiles(text, name=name, **given)
+    return Molecule.from_rdkit(read_inchi(text), name=name or text, **given)

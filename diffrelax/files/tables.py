@@ -13,9 +13,11 @@ from typing import Any
 from diffrelax.files import smiles
 from diffrelax.files.values import plain_number
 from diffrelax.molecule import Molecule
+from diffrelax.molecule.checks import integer
 
 DELIMITERS = ",;\t"
 SMILES = ("smiles", "isomericsmiles", "isosmiles", "canonicalsmiles")  # best first
+STATE = ("charge", "multiplicity")
 NAMES = ("name", "title", "id", "molecule", "compound")
 
 
@@ -95,12 +97,26 @@ def properties(record: str) -> dict[str, Any]:
     """Return the other columns."""
     row = _row(record)
     shown = _shown([*row])
-    return {key: plain_number(cell) for key, cell in row.items() if key not in shown and cell}
+    return {
+        key: plain_number(cell)
+        for key, cell in row.items()
+        if key not in shown and key.lower() not in STATE and cell
+    }
 
 
 def parse(record: str, name: str, seed: int, max_atoms: int | None = None) -> Molecule:
-    """Embed the SMILES or InChI of a row."""
-    return smiles.embed_text(structure(record), name, seed, max_atoms)
+    """Embed the SMILES or InChI of a row, whose charge must be that of its column if it has one."""
+    told = {key.lower(): plain_number(cell) for key, cell in _row(record).items() if cell}
+    charge, multiplicity = (integer(key, told[key]) if key in told else None for key in STATE)
+    molecule = smiles.embed_text(
+        structure(record), name, seed, max_atoms, multiplicity=multiplicity
+    )
+    if charge not in (None, molecule.charge):
+        raise ValueError(
+            f"the charge is {charge}, but that of the SMILES is {molecule.charge}: correct one of "
+            "them"
+        )
+    return molecule
 
 
 def _row(record: str) -> dict[str, str]:

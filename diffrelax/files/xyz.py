@@ -39,7 +39,9 @@ def cut(lines: Iterable[str]) -> Iterator[str]:
 
 
 def title(record: str) -> str:
-    """Return the name in the comment."""
+    """Return the name in the comment, or the one word that the comment is."""
+    if re.fullmatch(r"\s*[^\W\d][^\s=]*\s*", _comment(record)):
+        return _comment(record).strip()
     read = {key.lower(): value for key, value in _read(_comment(record)).items()}
     name = read.get("name", "")
     written = _as_written(_comment(record), "name")

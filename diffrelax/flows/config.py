@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from jobflow import Flow
-from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationError
+from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationError, field_validator
 
 from diffrelax.dft import DFTSettings
 from diffrelax.entries import Entries, read_entries, wrong_with
@@ -131,6 +131,11 @@ class FlowConfig(Entries):
     work: str = ""
     store: str = ""
     remote: RemoteConfig = RemoteConfig()
+
+    @field_validator("inputs", mode="before")
+    @classmethod
+    def _one_or_many(cls, inputs: Any) -> Any:
+        return (inputs,) if isinstance(inputs, str) else inputs
 
     @classmethod
     def read(cls, path: Path) -> FlowConfig:

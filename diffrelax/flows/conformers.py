@@ -85,7 +85,7 @@ class ConformersDocument(Document):
                     settings=level.settings,
                     molecule=MoleculeDocument.from_molecule(molecule),
                     energy=info.pop("energy_ev"),
-                    gibbs_energy=info.pop("gibbs_energy_ev", None),
+                    gibbs_energy=info.pop("gibbs_energy_quasi_harmonic_ev", None),
                     thermo=str(method.settings["thermo"]),
                     temperature=ensemble.temperature,
                     **info,

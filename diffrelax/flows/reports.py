@@ -16,8 +16,8 @@ from diffrelax.results.tables import counted
 
 TABLES = (".csv", ".parquet")
 LISTED = (
-    "name", "stage", "level", "state", "energy_ev", "gibbs_energy_ev", "weight", "fmax",
-    "gradient_calls", "seconds", "reason",
+    "name", "stage", "level", "state", "energy_ev", "gibbs_energy_quasi_harmonic_ev", "weight",
+    "fmax", "gradient_calls", "seconds", "reason",
 )  # fmt: skip
 SUMMARISED = ("name", "stage", "state", "energy", "fmax", "gradient_calls", "seconds", "reason")
 

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 TABLE = Path(__file__).with_name("distances.json")  # analysis/level_distances.py
-ALIASES = {"aimnet2": "wB97M-D3/def2-TZVPP"}
+ALIASES = dict.fromkeys(
+    ("aimnet2", "wb97m-d3bj/def2-tzvpp", "wb97m-d3(bj)/def2-tzvpp"), "wB97M-D3/def2-TZVPP"
+)
 COMPOSITE = {"r2scan3c": "r2scan/def2mtzvpp", "b973c": "b97d/def2mtzvp", "wb97x3c": "wb97x/vdzp"}
 FEWEST = 10  # molecules
 CORRECTION = re.compile(  # of dispersion: it hardly moves bonds
@@ -70,8 +72,8 @@ class Nearest(NamedTuple):
 
 def plain_name(level: str) -> str:
     """Return the name of a level of theory without case, spaces and hyphens, and with w for ω."""
-    spelled = "".join(level.split()).casefold()
-    return ALIASES.get(spelled, spelled).casefold().replace("ω", "w").replace("-", "")
+    spelled = "".join(level.split()).casefold().replace("ω", "w")
+    return ALIASES.get(spelled, spelled).casefold().replace("-", "")
 
 
 def find_level(wanted: str, known: Iterable[str]) -> str | None:

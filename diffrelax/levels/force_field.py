@@ -41,6 +41,11 @@ class ForceField(ForceCalculator):
                 f"{level} needs bonds, and those of {molecule.name or molecule.formula} are "
                 "unknown: give a SMILES or an .sdf file"
             )
+        if molecule.multiplicity > 1:
+            raise ValueError(
+                f"{level} knows no unpaired electrons, and {molecule.name or molecule.formula} has "
+                "some: use another level of theory"
+            )
         self._rdkit_molecule = molecule.to_rdkit()  # the force field points into its conformer
         self._charges = charges
         self._field = self._build()

@@ -55,6 +55,7 @@ DEFINED = {  # by name, without - and _: PySCF takes these names for something e
     # Grimme, Ehrlich and Goerigk 2011, doi 10.1002/jcc.21759: the functional of B97-D
     "b97d3bj": Functional("gga_xc_b97_d", "d3bj:b97d"),
     "b97d3zero": Functional("gga_xc_b97_d", "d3zero:b97d"),
+    "wb97md3": Functional("wb97m-d3bj"),
     "wb97xd": Functional("hyb_gga_xc_wb97x_d"),
     # Lin et al. 2013, doi 10.1021/ct300715s: not the ωB97X of 2008
     "wb97xd3": Functional("hyb_gga_xc_wb97x_d3", "d3zero:wb97x"),

@@ -236,8 +236,12 @@ def caution(start: Molecule, model: Model, level: str, error_bound: float) -> st
         cautions.append(f"all weights have learned other levels since {level}: worse than it was")
     elif model.config.calibrations and level not in model.config.calibrations:
         cautions.append(f"there is no bound on errors at {level}: too few molecules to validate on")
-    if error_bound > model.config.training.max_start_rmsd and _has_torsions(start):
-        cautions.append("other minima are as near as its bound: compare its torsions")
+    if error_bound > model.config.training.max_start_rmsd:
+        cautions.append(
+            "other minima are as near as its bound: compare its torsions"
+            if _has_torsions(start)
+            else "its error bound is wider than what the model has learned to correct"
+        )
     own = start.start in ("given", "diffusion") or knows_start(start, model)
     if model.config.relaxation.bridge and not own:
         cautions.append(

@@ -20,12 +20,14 @@ BOHR_APART = (0.9 / Bohr, 1.1 / Bohr)  # neighbours in bohr, in units of their c
 
 
 def odd_reading(molecule: Molecule) -> str:
-    """Say as what coordinates were read, and what is odd about that; empty if nothing is.
+    """Say as what a molecule was read, and what is odd about that; empty if nothing is.
 
-    Odd are separated charges, unpaired electrons and multiple bonds as long as single ones, as they
-    come of missing hydrogens and of a wrong charge; and as few unpaired electrons as there can be,
-    where more are likely.
+    That is stereochemistry that was left open. Of coordinates, odd are separated charges, unpaired
+    electrons and multiple bonds as long as single ones, as they come of missing hydrogens and of a
+    wrong charge; and as few unpaired electrons as there can be, where more are likely.
     """
+    if molecule.left_open:
+        return f"stereochemistry left open: taken as {molecule.smiles}"
     if molecule.start != "given":
         return ""
     if molecule.multiplicity < 3 and _likes_high_spin(molecule):

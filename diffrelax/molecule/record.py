@@ -39,7 +39,9 @@ from diffrelax.molecule.stereo import (
     clear_nominal,
     ignored_stereo,
     isomeric_smiles,
+    leaves_open,
     read_smiles,
+    without_hydrogens,
 )
 
 BOND_TYPES = {
@@ -89,6 +91,9 @@ class Molecule:
     isotopes : tuple of int
         Mass number of each atom, 0 for the natural mixture; empty if none is labelled. They are
         no part of ``smiles`` and bonds.
+    left_open : bool
+        Whether it was embedded from what left some of its stereochemistry open, which ``smiles``
+        then tells as it came out.
 
     Raises
     ------
@@ -108,6 +113,7 @@ class Molecule:
     smiles: str = ""
     start: str = "given"
     isotopes: tuple[int, ...] = ()
+    left_open: bool = False
 
     def __post_init__(self) -> None:
         given = self.numbers
@@ -287,7 +293,7 @@ class Molecule:
                     f"the charge is {charge}, but the formal charges add up to {formal}: "
                     "correct one of them"
                 )
-            start = "given"
+            start, asked = "given", mol
             if missing := missing_hydrogens(mol):
                 raise ValueError(
                     f"a geometry that lacks {missing} hydrogens: add them, or correct bond orders, "
@@ -295,13 +301,14 @@ class Molecule:
                 )
             if not has_all_positions(mol):
                 mol, start = embed(mol, seed, max_atoms=max_atoms)
-        return _with_bonds(
+        molecule = _with_bonds(
             mol,
             charge=charge,
             multiplicity=multiplicity_of(mol, charge) if multiplicity is None else multiplicity,
             name=name,
             start=start,
         )
+        return replace(molecule, left_open=mol is not asked and leaves_open(asked, mol))
 
     @classmethod
     def from_atoms(
@@ -429,9 +436,7 @@ def _check_label(label: str, molecule: Molecule) -> None:
         clear_nominal(asked)
         fits = isomeric_smiles(asked) == molecule.smiles
         if not fits:  # it may leave some of the stereochemistry open
-            hydrogens = Chem.RemoveHsParameters()
-            hydrogens.removeDefiningBondStereo = True  # type: ignore[assignment]
-            asked, known = (Chem.RemoveHs(mol, hydrogens) for mol in (asked, molecule.to_rdkit()))
+            asked, known = map(without_hydrogens, (asked, molecule.to_rdkit()))
             fits = constitution(asked) == constitution(known) and known.HasSubstructMatch(
                 asked, useChirality=True
             )

@@ -156,6 +156,33 @@ def isomeric_smiles(mol: Chem.Mol) -> str:
     return Chem.MolToSmiles(bare)
 
 
+def without_hydrogens(mol: Chem.Mol) -> Chem.Mol:
+    """Remove all hydrogens, those that make an imine E or Z too."""
+    parameters = Chem.RemoveHsParameters()
+    parameters.removeDefiningBondStereo = True  # type: ignore[assignment]
+    return Chem.RemoveHs(mol, parameters)
+
+
+def leaves_open(asked: Chem.Mol, embedded: Chem.Mol) -> bool:
+    """Tell whether an embedding has stereochemistry that what was asked for leaves open.
+
+    That of nitrogen does not count, nor does E or Z of an imine by its hydrogen: they turn over, or
+    rings settle them.
+    """
+    smiles = []
+    for mol in map(Chem.Mol, (asked, embedded)):
+        mol.RemoveAllConformers()
+        for atom in mol.GetAtoms():
+            atom.SetIsotope(0)
+            atom.SetAtomMapNum(0)
+            if atom.GetAtomicNum() == 7:
+                atom.SetChiralTag(UNSPECIFIED)
+        full = Chem.AddHs(mol)
+        clear_nominal(full)
+        smiles.append(Chem.MolToSmiles(without_hydrogens(full)))
+    return smiles[0] != smiles[1]
+
+
 def _tags(mol: Chem.Mol) -> list[Chem.ChiralType]:
     return [atom.GetChiralTag() for atom in mol.GetAtoms()]
 

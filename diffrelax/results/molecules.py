@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import not_
 from typing import Annotated, Any, Self, TypeAlias
 
 from pydantic import Field, PlainSerializer, PlainValidator
@@ -36,6 +37,11 @@ class MoleculeDocument(Document):
         default=(),
         exclude_if=lambda isotopes: not isotopes,
         description="mass numbers, 0 for the natural mixture; left out if no atom is labelled",
+    )
+    left_open: bool = Field(
+        default=False,
+        exclude_if=not_,
+        description="its source left stereochemistry open; left out if not",
     )
 
     @classmethod

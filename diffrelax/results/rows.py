@@ -211,9 +211,12 @@ class ResultRow(Columns):
     )
     reason: str = column("what went wrong, or what to beware of")
     energy_ev: float | None = perhaps("eV", "energy / eV", ".4f")
-    gibbs_energy_ev: float | None = perhaps(
+    gibbs_energy_quasi_harmonic_ev: float | None = perhaps(
         "with soft vibrations as rotors, where it was asked for, eV", "free energy / eV", ".4f"
     )
+    thermo: str | None = perhaps("level of the Hessian of the free energy")
+    temperature: float | None = perhaps("of the free energy or the weight, K")
+    pressure: float | None = perhaps("of the free energy, Pa")
     weight: float | None = perhaps("of Boltzmann, of a conformer", "weight, %", ".1f", 0.01)
     fmax: float | None = perhaps("largest force on an atom, eV/Å", "fmax / eV/Å", ".4f")
     gradient_calls: int | None = perhaps("energy-and-gradient calls", "calls")
@@ -239,14 +242,18 @@ class ResultRow(Columns):
             case ConformerDocument():
                 told = {"state": "conformer"}
                 told |= {"energy_ev": document.energy, "weight": document.weight}
-                told |= {"gibbs_energy_ev": document.gibbs_energy}
+                told |= {"gibbs_energy_quasi_harmonic_ev": document.gibbs_energy}
+                told |= {"temperature": document.temperature}
+                told |= {"thermo": document.thermo if document.gibbs_energy else None}
             case MinimisationDocument():
                 told = {"state": document.state, "energy_ev": document.energy}
                 told |= document.model_dump(
                     include={"criterion", "fmax", "gradient_calls", "scf_cycles"}
                 )
                 if thermo := document.thermochemistry:
-                    told |= {"gibbs_energy_ev": thermo.gibbs_energy_quasi_harmonic}
+                    told |= thermo.model_dump(include={"temperature", "pressure"})
+                    told |= {"thermo": document.settings["thermo"]}
+                    told |= {"gibbs_energy_quasi_harmonic_ev": thermo.gibbs_energy_quasi_harmonic}
         if isinstance(document, LevelResult):
             told |= {"stage": document.level, "level": document.theory}
         if isinstance(document, TimedResult):

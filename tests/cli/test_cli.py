@@ -266,6 +266,8 @@ def test_a_minimum_is_predicted_where_that_is_asked(run):
     assert 0 < row["fmax_bound"] < 0.3 and row["energy_bound_ev"] > 0 and row["rmsd_bound"] > 0
     status, _, err = run("dft", "O", "--one-call", "--thermo", "dft")
     assert status == 2 and "--check-minimum and --thermo need a verified minimum" in err
+    status, _, err = run("dft", "O", "--temperature", "400")
+    assert status == 2 and "--temperature and --pressure are those of free energies" in err
 
 
 def test_free_energies_say_of_what_they_are(run):
@@ -882,13 +884,18 @@ main()
 
 def test_columns_of_the_input_that_are_called_as_our_own_are_kept(run, tmp_path):
     table, first, second = (tmp_path / name for name in ("in.csv", "first.sdf", "second.extxyz"))
-    table.write_text("ID,SMILES,verdict,start,input_start,logP\na,CCO,keep,2020,x,0.3\n")
+    table.write_text(
+        "ID,SMILES,verdict,start,input_start,logP,formula,total_energy\n"
+        "a,CCO,keep,2020,x,0.3,C1,-5\n"
+    )
     assert run("relax", table, "-o", first)[0] == 0
     (mol,) = Chem.SDMolSupplier(str(first))
     kept = {"input_verdict": "keep", "input_start": "x", "input_input_start": "2020", "logP": "0.3"}
+    kept |= {"input_formula": "C1", "input_total_energy": "-5"}
     found = mol.GetPropsAsDict(autoConvertStrings=False)
     assert (kept | {"verdict": "relaxed"}).items() <= found.items()
     assert run("relax", first, "-o", second)[0] == 0
     info = ase.io.read(second).info
     assert info["input_verdict"] == "keep" and info["logP"] == 0.3  # and not of our own output
+    assert info["input_total_energy"] == -5
     assert info["verdict"] == "relaxed" and "input_seconds" not in info

@@ -183,6 +183,8 @@ def test_molecules_from_standard_input(run, tmp_path, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(b"\n"))))
     status, out, _ = run("relax", "-")
     assert status == 1 and "standard input is empty" in out
+    status, _, err = run("relax", "-", "-")
+    assert status == 2 and "give it once" in err
 
 
 @pytest.mark.parametrize("suffix", [".extxyz", ".sdf", ".pdb", ".json", ".xyz.gz"])

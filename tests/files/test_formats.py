@@ -179,6 +179,33 @@ def test_of_several_structures_that_with_stereochemistry_is_read(tmp_path, heade
     assert read_molecules(tmp_path / "a.csv")[0].smiles == stereo
 
 
+def test_a_table_may_tell_charge_and_multiplicity(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("smiles,Charge,multiplicity\nO=O,,3\n[NH4+],1,\nCN,1,\nCO,x,\n")
+    oxygen, ammonium, *others = read_molecules(path)
+    assert (oxygen.multiplicity, ammonium.charge) == (3, 1)
+    assert others[0].reason.startswith("the charge is 1, but that of the SMILES is 0")
+    assert others[1].reason.startswith("charge")
+    assert not next(each_record(path)).properties
+
+
+@pytest.mark.parametrize("suffix", [".xyz", ".sdf"])
+def test_coordinates_are_not_read_as_smiles(tmp_path, suffix):
+    whole, path = tmp_path / f"whole{suffix}", tmp_path / "a.smi"
+    write_molecules(whole, [Molecule.from_smiles("CCO")])
+    path.write_bytes(whole.read_bytes())
+    read = read_molecules(path)
+    assert len(read) < 4
+    assert "where lines of SMILES are expected" in read[-1].reason
+
+
+def test_the_one_word_of_a_comment_is_a_name(tmp_path):
+    path = tmp_path / "a.xyz"
+    frames = [f"1\n{comment}\nHe 0 0 0\n" for comment in ("helium", "made by me", "-1.5", "2x")]
+    path.write_text("".join(frames))
+    assert [one.name for one in read_molecules(path)] == ["helium", "a-2", "a-3", "a-4"]
+
+
 def test_an_open_quote_in_a_table_costs_its_own_row(tmp_path):
     path, many = tmp_path / "a.csv", 20_000  # more than a cell can hold
     path.write_text(

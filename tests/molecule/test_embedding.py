@@ -16,6 +16,7 @@ from diffrelax.geometry import superpose
 from diffrelax.levels.minimisation import relax_at_level
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.embedding import embed
+from diffrelax.results.molecules import MoleculeDocument
 
 CYCLOSPORIN = (
     "CC[C@H]1C(=O)N(CC(=O)N([C@H](C(=O)N[C@H](C(=O)N([C@H](C(=O)N[C@H](C(=O)N[C@@H](C(=O)N([C@H]("
@@ -31,6 +32,28 @@ def test_an_interrupt_while_rdkit_embeds_ends_all() -> None:
     with pytest.raises(KeyboardInterrupt):
         embed(Chem.MolFromSmiles(CYCLOSPORIN), seed=42)
     timer.join()
+
+
+@pytest.mark.parametrize(
+    ("smiles", "left_open"),
+    [
+        ("CC(O)F", True),
+        ("C[C@H](O)F", False),
+        ("CC=CC", True),
+        ("OC1CCC(O)CC1", True),
+        ("CC=N", False),
+        ("CC(=O)O", False),
+        ("[2H]C(O)C", False),
+        ("[13CH3]C", False),
+        ("C1CN2CCC1CC2", False),
+        ("OP(=O)([O-])OC", False),
+        ("CN1[C@H]2CC[C@@H]1C[C@H](C2)O", False),
+    ],
+)
+def test_what_a_source_leaves_open_is_known(smiles: str, left_open: bool) -> None:
+    molecule = Molecule.from_smiles(smiles)
+    assert molecule.left_open == left_open
+    assert MoleculeDocument.from_molecule(molecule).to_molecule().left_open == left_open
 
 
 @pytest.mark.parametrize("smiles", ["O.O", "S.S", "O.O.O", "[Na+].[Na+]"])

@@ -87,12 +87,12 @@ def test_a_minimum_has_the_free_energy_that_conformers_are_weighed_by() -> None:
     document = MinimisationDocument.from_level(
         water, relaxed, Provenance.here(), level="gfn2-xtb", fmax=0.03, max_steps=500
     )
-    assert ResultRow.of(document).gibbs_energy_ev is None
+    assert ResultRow.of(document).gibbs_energy_quasi_harmonic_ev is None
     gas = thermochemistry(
         water, np.array([1500.0, 3600, 3700]), -1.0, temperature=298.15, pressure=1e5
     )
     weighed = document.model_copy(update={"thermochemistry": gas})
-    assert ResultRow.of(weighed).gibbs_energy_ev == gas.gibbs_energy_quasi_harmonic
+    assert ResultRow.of(weighed).gibbs_energy_quasi_harmonic_ev == gas.gibbs_energy_quasi_harmonic
 
 
 def test_a_file_of_values_is_read_as_it_was() -> None:

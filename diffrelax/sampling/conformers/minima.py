@@ -19,6 +19,7 @@ from diffrelax.models.domain import not_learned_there
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.checks import integer
+from diffrelax.molecule.doubts import odd_reading
 from diffrelax.molecule.embedding import check_seed
 from diffrelax.molecule.identity import has_enantiomer
 from diffrelax.molecule.symmetry import find_conformer_symmetry, find_symmetry
@@ -111,7 +112,7 @@ def sample_conformers(
         without hydrogens of methyl groups (see
         `diffrelax.molecule.symmetry.find_conformer_symmetry`), and
         ``n_starts``, by how many embeddings and turned geometries each was found, and
-        ``gibbs_energy_ev`` where free energies were asked for. What became of
+        ``gibbs_energy_quasi_harmonic_ev`` where free energies were asked for. What became of
         all that were tried is in ``provenance.diagnostics`` and in words the first of
         ``provenance.notes``, followed by what failed.
 
@@ -244,7 +245,7 @@ def _search(
     notes = [
         _told(found, len(starts), ranked_by, limit),
         nearest.told(model.name, theory),
-        *filter(None, [not_learned_there(molecule, model, nearest.level)]),
+        *filter(None, [odd_reading(molecule), not_learned_there(molecule, model, nearest.level)]),
         *found.notes,
         *told,
     ]
@@ -286,7 +287,8 @@ def weigh(minima: Sequence[Conformer], funnel: Funnel, provenance: EnsembleProve
     if funnel.thermo == "none":
         weights = boltzmann_weights(energies, funnel.temperature, images / numbers)
     else:
-        free = columns["gibbs_energy_ev"] = np.array([one.free_energy for one in conformers])
+        free = np.array([one.free_energy for one in conformers])
+        columns["gibbs_energy_quasi_harmonic_ev"] = free
         within_free = np.array([find_symmetry(molecule).number for molecule in molecules])
         weights = boltzmann_weights(free, funnel.temperature, images * within_free / numbers)
     return Ensemble(

@@ -35,7 +35,7 @@ class ConformerRow(Columns):
 def conformer_rows(found: Ensemble) -> list[ConformerRow]:
     """Tell of each conformer of an ensemble."""
     lowest = found.infos[0]
-    above = {"energy": "energy_ev", "gibbs_energy": "gibbs_energy_ev"}
+    above = {"energy": "energy_ev", "gibbs_energy": "gibbs_energy_quasi_harmonic_ev"}
     told = {row: column for row, column in above.items() if column in lowest}
     return [
         ConformerRow(

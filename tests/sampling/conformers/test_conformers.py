@@ -373,7 +373,9 @@ def test_free_energies_weigh_conformers_of_dft(model, monkeypatch) -> None:
 
     monkeypatch.setattr(funnel_module, "relax_with", watched)
     ensemble = sample_conformers("CCO", model, level=DFT, thermo="gfn2-xtb", temperature=400)
-    images, gas = (ensemble.columns[name] for name in ("mirror_images", "gibbs_energy_ev"))
+    images, gas = (
+        ensemble.columns[name] for name in ("mirror_images", "gibbs_energy_quasi_harmonic_ev")
+    )
     assert sorted(images) == [1, 2]  # trans and gauche
     ratio = images[1] / images[0] * np.exp(-(gas[1] - gas[0]) / (kB * 400))
     assert ensemble.weights[1] / ensemble.weights[0] == pytest.approx(ratio)
