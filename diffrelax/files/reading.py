@@ -117,8 +117,8 @@ def read_molecules(
     - ``.xyz``, ``.extxyz``: many frames. The keys ``charge``, ``multiplicity`` (or
       ``spin_multiplicity``), ``name`` and ``smiles`` of the comment line are honoured, the first
       two also as in ``charge: -1, multiplicity 2``; a comment of two integers alone is charge and
-      multiplicity, one of a single word the name. A frame that announces a wrong number of atoms is rejected up to the next line
-      that is only an integer.
+      multiplicity, one of a single word the name. A frame that announces a wrong number of atoms
+      is rejected up to the next line that is only an integer.
     - ``.pdb``: a molecule for each model. Bonds are perceived from elements, positions and formal
       charges.
 
