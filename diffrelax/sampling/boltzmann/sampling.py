@@ -21,6 +21,7 @@ from diffrelax.models.domain import outside_domain
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.checks import integer
+from diffrelax.molecule.doubts import odd_reading
 from diffrelax.molecule.embedding import check_seed
 from diffrelax.molecule.identity import identity_change
 from diffrelax.molecule.reembedding import embed_again
@@ -290,7 +291,7 @@ def _notes(
     n_draws: int,
     changes: Counter[str],
 ) -> list[str]:
-    notes = []
+    notes = [odd] if (odd := odd_reading(molecule)) else []
     for change, _ in changes.most_common(1):
         of_all = f"{changes.total()} of {samples.draws.energies.size} samples"
         notes.append(f"{of_all} are another molecule than was given: {change}")

@@ -95,6 +95,11 @@ def test_samples_come_back_from_a_file(samples, tmp_path):
     assert back.provenance == samples.provenance
 
 
+def test_stereochemistry_that_was_left_open_is_told(model):
+    (told, *_) = sample_boltzmann("FC=CF", model, 8, n_chains=2).provenance.notes
+    assert told.startswith("stereochemistry left open: taken as F/C=C")
+
+
 def test_a_molecule_without_a_bond_to_turn_is_sampled_and_says_so(model):
     found = sample_boltzmann("C=O", model, 8, n_chains=2)
     assert set(found.provenance.settings["kernels"]) == {"surrogate walk", "denoising"}
