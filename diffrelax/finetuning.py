@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import yaml
-from rdkit import Chem, rdBase
+from rdkit import rdBase
 from torch.nn import Embedding
 from tqdm.auto import tqdm
 
@@ -27,7 +27,7 @@ from diffrelax.models.domain import bond_kinds, outside_method
 from diffrelax.models.release import Model, own_weights
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.environments import count_environments, write_environments
-from diffrelax.molecule.perception import constitution
+from diffrelax.molecule.perception import constitution_key
 from diffrelax.network.config import DenseNetworkConfig, NetworkConfig
 from diffrelax.network.network import EquivariantNetwork
 from diffrelax.training.config import ModelConfig, TrainingConfig
@@ -256,8 +256,8 @@ def load_minima(path: Path, config: ModelConfig, level: str | None = None) -> Mi
     """Read minima and pair them with their relaxations at the levels of the model's starts.
 
     About a tenth of the constitutions is kept for validation with all stereoisomers and conformers:
-    those with the sha256 of their SMILES divisible by ten, and if there is none the one with the
-    least. So they stay the same where minima are added.
+    those with the sha256 of their part of the InChIKey divisible by ten, and if there is none the
+    one with the least. So they stay the same where minima are added, and however ions are drawn.
 
     Parameters
     ----------
@@ -291,7 +291,7 @@ def load_minima(path: Path, config: ModelConfig, level: str | None = None) -> Mi
                 left_out.append(Rejected(molecule.name, f"{path}#{i + 1}", str(error)))
                 continue
             molecules[i] = molecule
-    kinds = [constitution(Chem.MolFromSmiles(one.smiles)) for one in pairs]
+    kinds = [constitution_key(one.smiles) for one in pairs]
     hashes = {kind: int(sha256(kind.encode()).hexdigest(), 16) for kind in kinds}
     if len(hashes) < FEWEST:
         reasons = "".join(f"; {one.name}: {one.reason}" for one in left_out[:3])

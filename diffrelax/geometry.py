@@ -93,11 +93,13 @@ def rotation_onto(moving: np.ndarray, target: np.ndarray) -> np.ndarray:
 def bond_matrix(numbers: np.ndarray, positions: np.ndarray) -> np.ndarray:
     """Tell which atoms are bonded: closer than 1.25 times the sum of their covalent radii.
 
+    Beyond curium, the radius is that of curium.
+
     Returns
     -------
     (n_atoms, n_atoms) bool array
     """
-    radii = COVALENT_RADII[np.asarray(numbers, dtype=int) - 1]
+    radii = COVALENT_RADII[np.minimum(numbers, len(COVALENT_RADII)).astype(int) - 1]
     limit = BOND_FACTOR * (radii[:, None] + radii)
     return (_distances(positions) < limit) & ~np.eye(len(numbers), dtype=bool)
 

@@ -56,6 +56,10 @@ def test_bonds_are_those_of_the_molecule(ethanol):
     assert set(degrees[numbers == 1]) == {1}
 
 
+def test_elements_beyond_curium_have_bonds():
+    assert bond_matrix(np.array([97, 9]), np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 2.0]]))[0, 1]
+
+
 def test_superpose_agrees_with_scipy_and_does_not_reflect():
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(2, 7, 3))

@@ -576,7 +576,7 @@ def test_double_bonds_that_went_astray_fall_back(smiles):
     """All atoms are of known kinds; the number of electrons decides where double bonds are."""
     result = dr.relax(smiles, load_model())
     assert result.verdict == "fell_back"
-    assert re.fullmatch(r"GFN2-xTB finds the end \d+\.\d kcal/mol above the start", result.reason)
+    assert re.search(r"GFN2-xTB finds the end \d+\.\d kcal/mol above the start$", result.reason)
     assert np.isnan(result.error_bound)
 
 

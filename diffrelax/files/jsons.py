@@ -22,4 +22,5 @@ def line(molecule: Molecule, info: Mapping[str, Any], number: int) -> str:
 
 def _record(molecule: Molecule, info: Mapping[str, Any]) -> Any:
     told = ("name", "smiles", "charge", "multiplicity", "formula", "start", "symbols", "positions")
-    return plain_values({**{key: getattr(molecule, key) for key in told}, **info})
+    isotopes = {"isotopes": molecule.isotopes} if molecule.isotopes else {}
+    return plain_values({**{key: getattr(molecule, key) for key in told}, **isotopes, **info})

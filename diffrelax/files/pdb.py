@@ -23,16 +23,16 @@ REMARK = re.compile(r"^REMARK   6 ([^:\n]+): (.*)$", re.MULTILINE)  # 6 to 99 ar
 def cut(lines: Iterable[str]) -> Iterator[str]:
     """Yield what ends with a model, or with the file; what has no atoms goes with the next."""
     record: list[str] = []
-    atoms = False
+    atoms = found = False
     for line in lines:
         record.append(line)
         atoms = atoms or line.startswith(ATOMS)
         if line.startswith("ENDMDL") and atoms:
             yield "".join(record)
-            record, atoms = [], False
+            record, atoms, found = [], False, True
     if atoms:
         yield "".join(record)
-    elif any(not line.isspace() for line in record):
+    elif not found and any(not line.isspace() for line in record):
         raise ValueError("it has no line of ATOM or HETATM")
 
 

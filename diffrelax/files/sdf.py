@@ -86,6 +86,8 @@ def _check_stereo(record: str, mol: Chem.Mol) -> None:
 def text(molecule: Molecule, info: Mapping[str, Any], number: int) -> str:
     """Return a record with its properties; positions are rounded to 0.0001 Å."""
     mol = replace(molecule, name=_line(molecule.name)).to_rdkit()
+    for atom, mass_number in zip(mol.GetAtoms(), molecule.isotopes, strict=False):
+        atom.SetIsotope(mass_number)
     told = ("smiles", "charge", "multiplicity")
     for key, value in {**{key: getattr(molecule, key) for key in told}, **info}.items():
         if (plain := plain_values(value)) is not None and plain != "":

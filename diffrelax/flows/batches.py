@@ -172,16 +172,14 @@ class DiffusionRelaxMaker(Maker):
 
     def _key(self, given: Plain, model: Model, level: str) -> str:
         """Return the key of a unit: of a SMILES without embedding it."""
-        from diffrelax.models.domain import knows_start
-
         if isinstance(given, str):
             what: Molecule | str = cut_smiles(given)[0]
         else:
             read = read_argument(given)
             what = read.source if isinstance(read, Rejected) else read
         settings: dict[str, Any] = {"noise_level": self.noise_level}
-        if isinstance(what, Molecule) and knows_start(what, model):
-            settings["start"] = what.start  # which is not read, see `relax_batch`
+        if isinstance(what, Molecule):
+            settings["start"] = what.start  # by which it is relaxed and judged
         if level != model.config.level:
             settings["level"] = level
         return work_key("relax", what, settings, model_sha256=model.sha256, seed=self.seed)

@@ -12,6 +12,7 @@ from rdkit import Chem, rdBase
 from diffrelax.molecule.checks import integer
 
 SAME_MASS = 0.005  # amu
+OTHER_SPINS = ("spin", "uhf", "unpaired", "n_unpaired")
 ROUNDING = 0.1  # e, by which a sum of partial charges may miss an integer
 
 
@@ -45,7 +46,14 @@ def told_by(atoms: ase.Atoms, charge: Any, multiplicity: Any) -> Told:
         charge = info.get("charge", info.get("total_charge"))
     charge = _charge_of(atoms, charge, smiles)
     if multiplicity is None:
-        multiplicity = info.get("multiplicity", info.get("spin_multiplicity"))
+        names = ("multiplicity", "spin_multiplicity", "mult")
+        multiplicity = next((info[name] for name in names if name in info), None)
+    if multiplicity is None:
+        for name in OTHER_SPINS:
+            if info.get(name, 0) != 0:
+                raise ValueError(
+                    f"{name} may mean several things: write multiplicity=… (2S + 1) in its place"
+                )
     if multiplicity is None:
         moments = atoms.get_initial_magnetic_moments()
         parity = (int(atoms.numbers.sum()) - charge) % 2

@@ -22,19 +22,19 @@ BOHR_APART = (0.9 / Bohr, 1.1 / Bohr)  # neighbours in bohr, in units of their c
 def odd_reading(molecule: Molecule) -> str:
     """Say as what a molecule was read, and what is odd about that; empty if nothing is.
 
-    That is stereochemistry that was left open. Of coordinates, odd are separated charges, unpaired
-    electrons and multiple bonds as long as single ones, as they come of missing hydrogens and of a
-    wrong charge; and as few unpaired electrons as there can be, where more are likely.
+    That is stereochemistry that was left open, and as few unpaired electrons as there can be, where
+    more are likely. Of coordinates, odd are separated charges, unpaired electrons and multiple
+    bonds as long as single ones, as they come of missing hydrogens and of a wrong charge.
     """
     if molecule.left_open:
         return f"stereochemistry left open: taken as {molecule.smiles}"
-    if molecule.start != "given":
-        return ""
     if molecule.multiplicity < 3 and _likes_high_spin(molecule):
         return (
             f"taken with a multiplicity of {molecule.multiplicity}: if it has more unpaired "
-            "electrons, tell it (multiplicity=3, for example, in its comment)"
+            "electrons, tell it, as in [O][O], or by multiplicity=3 beside its coordinates"
         )
+    if molecule.start != "given":
+        return ""
     if not molecule.smiles:
         radical = molecule.multiplicity % 2 == 0
         return (

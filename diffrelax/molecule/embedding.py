@@ -15,6 +15,7 @@ from rdkit import Chem, DistanceGeometry
 from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 from rdkit.Chem.rdMolTransforms import GetDihedralDeg
 from scipy.spatial import cKDTree
+from scipy.spatial.distance import cdist
 
 from diffrelax.molecule.checks import NO_BOND_OF_CARBON, check_positions
 from diffrelax.molecule.drawings import atomic_numbers
@@ -22,6 +23,7 @@ from diffrelax.molecule.stereo import TETRAHEDRAL, assign_stereo, clear_nominal,
 
 MAX_HEAVY_ATOMS = 100  # an alkane chain of this length takes 20 s
 FRAGMENT_GAP = 3.0  # Å
+NO_BOND = 0.3  # Å beyond the covalent radii; atoms within 0.2 count as bonded
 EMBEDDING_SECONDS = 30  # of the processor, for all trials of a molecule and the force field
 TRIAL_SECONDS = 120  # of the clock, after which RDKit gives up a trial
 ATTEMPTS = 10_000  # of one trial, times the atoms; RDKit makes ten for each atom
@@ -111,7 +113,7 @@ def embed(
             continue
         embedded = Chem.Mol(asked)
         embedded.AddConformer(trial.GetConformer())
-        if _is_torn(embedded):
+        if _is_torn(embedded) or (start != "mmff94" and _is_crowded(embedded)):
             continue
         assign_stereo(embedded)
         found = _senses(embedded)
@@ -171,6 +173,17 @@ def _is_torn(mol: Chem.Mol) -> bool:
             if np.linalg.norm(positions[i] - positions[j]) > usual + NO_BOND_OF_CARBON:
                 return True
     return False
+
+
+def _is_crowded(mol: Chem.Mol) -> bool:
+    """Tell whether atoms without a bond are nearly near enough for one.
+
+    UFF does not see to it around atoms that it does not know, such as phosphorus with six bonds.
+    """
+    positions = mol.GetConformer().GetPositions()
+    radii = covalent_radii[atomic_numbers(mol)]
+    near = cdist(positions, positions) < radii[:, None] + radii + NO_BOND
+    return bool((near & (Chem.GetDistanceMatrix(mol) > 1)).any())
 
 
 def check_seed(seed: int) -> int:

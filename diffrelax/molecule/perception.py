@@ -21,8 +21,18 @@ FEW_BONDS = 3.4  # bond orders of a carbon by lengths: 3.6 in C2F4 and the like;
 STRAIGHT = -0.9  # cosine of an angle of 154°
 LEAST_NEIGHBOURS = {6: 3, 7: 3, 8: 2, 16: 2, 34: 2}  # of what has a single bond to phosphorus
 ORDER_LENGTH = 0.3  # Å by which a bond is shorter whose order is e times higher
+CHARGED_NITROGEN = (  # sulfonamides and diazo compounds
+    "[O-;D1]-[#16;D4]=[#7;+0;D2]",
+    "[#6-]-[N+]#[N;D1;+0]",
+)
+MOST_STRUCTURES = 200
+ELECTRONEGATIVITY = {  # of Pauling
+    5: 2.04, 6: 2.55, 7: 3.04, 8: 3.44, 9: 3.98, 14: 1.90, 15: 2.19, 16: 2.58, 17: 3.16, 34: 2.55,
+    35: 2.96, 53: 2.66,
+}  # fmt: skip
 UNCHARGE_SULFUR = {  # and by how much the orders of the bonds change
     "[S+]-[N-,O-,S-]": (1,),
+    "[O-;D1]-[S]#[N+]": (1, -1),
     "[S+]=,#C-[*-;D1]": (-1, 1),
     "[S+]=*-*=*-[*-;D1]": (-1, 1, -1, 1),
     "[S+]=*-*=*-*=*-[*-;D1]": (-1, 1, -1, 1, -1, 1),  # thiophenes with C=O beside sulfur
@@ -96,7 +106,7 @@ def perceive_bonds(
     if template is not None and Chem.GetFormalCharge(template) == charge:
         for tolerance in (BOND_TOLERANCE, TEMPLATE_TOLERANCE):
             mol = skeleton(numbers, near_pairs(numbers, positions, tolerance), positions)
-            copied = _copy_bonds(mol, Chem.AddHs(template))
+            copied = _copy_bonds(_without_contacts(mol, template), Chem.AddHs(template))
             if copied is not None:
                 return _by_lengths(copied, constitution(template))
     mol = skeleton(numbers, near_pairs(numbers, positions), positions)
@@ -107,7 +117,7 @@ def perceive_bonds(
     for cations in ways:
         found = _bonds_in_some_order(mol, charge, multiplicity, cations)
         if found is not None:
-            return _by_lengths(found)
+            return _by_lengths(_in_one_form(found))
     return None
 
 
@@ -224,6 +234,61 @@ def _copy_bonds(mol: Chem.RWMol, template: Chem.Mol) -> Chem.RWMol | None:
         ends = match[bond.GetBeginAtomIdx()], match[bond.GetEndAtomIdx()]
         mol.GetBondBetweenAtoms(*ends).SetBondType(bond.GetBondType())
     return mol
+
+
+def _without_contacts(mol: Chem.RWMol, template: Chem.Mol) -> Chem.RWMol:
+    """Take the bonds off the elements that are in a salt as ions of one atom alone."""
+    bonded = {a.GetAtomicNum() for a in template.GetAtoms() if a.GetDegree() or a.GetTotalNumHs()}
+    alone = {a.GetAtomicNum() for a in template.GetAtoms()} - bonded
+    apart = Chem.RWMol(mol)
+    for bond in mol.GetBonds():
+        ends = bond.GetBeginAtom(), bond.GetEndAtom()
+        if not alone.isdisjoint(end.GetAtomicNum() for end in ends):
+            apart.RemoveBond(*(end.GetIdx() for end in ends))
+    return apart
+
+
+def _in_one_form(mol: Chem.Mol) -> Chem.Mol:
+    """Choose one of the Lewis structures in resonance, in whatever order the atoms come.
+
+    That is the one with the least charges, negative ones where atoms are electronegative; then the
+    most aromatic one; then the first by its SMILES.
+    """
+    if not any(atom.GetFormalCharge() for atom in mol.GetAtoms()):
+        return mol
+    read = Chem.RWMol(mol)
+    _move_to_nitrogen(read)
+    Chem.SanitizeMol(read)
+    structures = list(filter(None, Chem.ResonanceMolSupplier(read, maxStructs=MOST_STRUCTURES)))
+    for structure in structures:
+        Chem.SanitizeMol(structure)
+
+    def rank(structure: Chem.Mol) -> tuple[int, float, int, str, str]:
+        charges = [atom.GetFormalCharge() for atom in structure.GetAtoms()]
+        polarity = sum(
+            charge * ELECTRONEGATIVITY.get(atom.GetAtomicNum(), 2.0)
+            for atom, charge in zip(structure.GetAtoms(), charges, strict=True)
+        )
+        aromatic = sum(bond.GetIsAromatic() for bond in structure.GetBonds())
+        told = Chem.Mol(structure)
+        Chem.AssignStereochemistryFrom3D(told)
+        smiles = constitution(told), Chem.MolToSmiles(Chem.RemoveHs(told, sanitize=False))
+        return sum(map(abs, charges)), round(polarity, 2), -aromatic, *smiles
+
+    return min([read, *structures], key=rank)
+
+
+def _move_to_nitrogen(mol: Chem.RWMol) -> None:
+    """Write a negative charge at nitrogen where RDKit knows no resonance, and that is usual."""
+    Chem.Kekulize(mol, clearAromaticFlags=True)
+    for pattern in map(Chem.MolFromSmarts, CHARGED_NITROGEN):
+        while match := mol.GetSubstructMatch(pattern):
+            for ends, step in zip(pairwise(match), (1, -1), strict=True):
+                bond = mol.GetBondBetweenAtoms(*ends)
+                order = int(bond.GetBondTypeAsDouble()) + step
+                bond.SetBondType(Chem.BondType.values[order])
+            mol.GetAtomWithIdx(match[0]).SetFormalCharge(0)
+            mol.GetAtomWithIdx(match[-1]).SetFormalCharge(-1)
 
 
 def _by_lengths(mol: Chem.Mol, known: str = "") -> Chem.Mol:

@@ -124,6 +124,7 @@ class Molecule:
         object.__setattr__(self, "positions", positions)
         object.__setattr__(self, "charge", integer("charge", self.charge))
         object.__setattr__(self, "multiplicity", integer("multiplicity", self.multiplicity))
+        object.__setattr__(self, "bonds", tuple(Bond(*bond) for bond in self.bonds))
         if not np.array_equal(numbers, given):
             raise ValueError(f"atomic numbers {given} are not whole numbers: correct them")
         check_elements(numbers)

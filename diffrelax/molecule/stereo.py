@@ -18,6 +18,7 @@ UNSPECIFIED = Chem.ChiralType.CHI_UNSPECIFIED
 PYRAMIDAL = (7, 15, 33)  # N, P, As
 FLAT_PYRAMID = 0.1  # volume that three unit vectors along the bonds span; 0.7 in an aziridine
 CHALCOGENS = (16, 34, 52)
+AMIDINIUM = Chem.MolFromSmarts("[#7+;X3]=[#6;X3]-[#7+0;X3]")
 LABELLING = 100_000  # iterations in the search for R and S
 SMALL_RING = 8  # RDKit overlooks the E/Z of double bonds in smaller rings
 
@@ -63,7 +64,8 @@ def clear_nominal(mol: Chem.Mol) -> None:
 
     Neighbours of a centre are equivalent that differ in bond orders and formal charges alone, as
     the oxygens of a phosphodiester. Nor is there an E or Z at a pyramidal sulfur, whose double bond
-    turns as freely as the single one that it also may be written as, with charges.
+    turns as freely as the single one that it also may be written as, with charges, nor in amidinium
+    and guanidinium, whose bonds to nitrogen are alike.
 
     Parameters
     ----------
@@ -89,14 +91,19 @@ def clear_nominal(mol: Chem.Mol) -> None:
             tags = _tags(mol)
             Chem.AssignStereochemistry(mol, cleanIt=True, force=True)
             keep_spiro_tags(mol, tags)
-    _clear_at_sulfur(mol)
+    _clear_turning(mol)
 
 
-def _clear_at_sulfur(mol: Chem.Mol) -> None:
+def _clear_turning(mol: Chem.Mol) -> None:
     for bond in mol.GetBonds():
         ends = (bond.GetBeginAtom(), bond.GetEndAtom())
         if any(end.GetAtomicNum() in CHALCOGENS and end.GetDegree() == 3 for end in ends):
             bond.SetStereo(Chem.BondStereo.STEREONONE)
+    for nitrogen, carbon, _ in mol.GetSubstructMatches(AMIDINIUM):
+        mol.GetBondBetweenAtoms(nitrogen, carbon).SetStereo(Chem.BondStereo.STEREONONE)
+        for end in (nitrogen, carbon):
+            for bond in mol.GetAtomWithIdx(end).GetBonds():
+                bond.SetBondDir(Chem.BondDir.NONE)
 
 
 def keep_spiro_tags(mol: Chem.Mol, tags: Sequence[Chem.ChiralType]) -> None:
@@ -151,7 +158,7 @@ def isomeric_smiles(mol: Chem.Mol) -> str:
     Chem.GetSymmSSSR(bare)  # without rings, tags of nitrogen would be dropped
     tags = _tags(bare)
     Chem.AssignStereochemistry(bare, cleanIt=True, force=True)
-    _clear_at_sulfur(bare)
+    _clear_turning(bare)
     keep_spiro_tags(bare, tags)
     return Chem.MolToSmiles(bare)
 
@@ -179,7 +186,9 @@ def leaves_open(asked: Chem.Mol, embedded: Chem.Mol) -> bool:
                 atom.SetChiralTag(UNSPECIFIED)
         full = Chem.AddHs(mol)
         clear_nominal(full)
-        smiles.append(Chem.MolToSmiles(without_hydrogens(full)))
+        bare = without_hydrogens(full)
+        _clear_turning(bare)
+        smiles.append(Chem.MolToSmiles(bare))
     return smiles[0] != smiles[1]
 
 

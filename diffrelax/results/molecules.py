@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self, TypeAlias
 from pydantic import Field, PlainSerializer, PlainValidator
 
 from diffrelax.entries import Entries
-from diffrelax.molecule import Bond, Molecule
+from diffrelax.molecule import Molecule
 
 Vector: TypeAlias = tuple[float, float, float]
 
@@ -58,9 +58,7 @@ class MoleculeDocument(Document):
         ValueError
             If the document was made by other software and is not a molecule.
         """
-        record = dict(self)
-        record["bonds"] = tuple(Bond(*bond) for bond in self.bonds)
-        return Molecule(**record)
+        return Molecule(**dict(self))
 
 
 def _read(given: Any) -> Molecule:

@@ -1,6 +1,7 @@
 """Formats: cut from a stream, read back as written, whatever names and properties hold."""
 
 import gzip
+import json
 import random
 import resource
 import subprocess
@@ -189,6 +190,16 @@ def test_a_table_may_tell_charge_and_multiplicity(tmp_path):
     assert not next(each_record(path)).properties
 
 
+@pytest.mark.parametrize("suffix", [".sdf", ".extxyz", ".json"])
+def test_isotopes_are_written(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    write_molecules(path, [Molecule.from_smiles("[2H]O[2H]")])
+    if suffix == ".json":
+        assert sorted(json.loads(path.read_text())[0]["isotopes"]) == [0, 2, 2]
+    else:
+        assert sorted(read_molecules(path)[0].isotopes) == [0, 2, 2]
+
+
 @pytest.mark.parametrize("suffix", [".xyz", ".sdf"])
 def test_coordinates_are_not_read_as_smiles(tmp_path, suffix):
     whole, path = tmp_path / f"whole{suffix}", tmp_path / "a.smi"
@@ -328,4 +339,4 @@ def test_pdb_as_other_programs_write_it(tmp_path):
     (tmp_path / "b.pdb").write_text(models + "CONECT    1    2\nEND\n")
     assert [one.smiles for one in read_molecules(tmp_path / "b.pdb")] == ["O", "O"]
     (tmp_path / "c.pdb").write_text("TITLE     nothing\nEND\n")
-    assert "is empty" in read_molecules(tmp_path / "c.pdb")[0].reason
+    assert "no line of ATOM or HETATM" in read_molecules(tmp_path / "c.pdb")[0].reason

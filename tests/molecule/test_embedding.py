@@ -47,6 +47,7 @@ def test_an_interrupt_while_rdkit_embeds_ends_all() -> None:
         ("[13CH3]C", False),
         ("C1CN2CCC1CC2", False),
         ("OP(=O)([O-])OC", False),
+        ("CNC(=[NH+]C)NCC", False),
         ("CN1[C@H]2CC[C@@H]1C[C@H](C2)O", False),
     ],
 )
@@ -54,6 +55,18 @@ def test_what_a_source_leaves_open_is_known(smiles: str, left_open: bool) -> Non
     molecule = Molecule.from_smiles(smiles)
     assert molecule.left_open == left_open
     assert MoleculeDocument.from_molecule(molecule).to_molecule().left_open == left_open
+
+
+@pytest.mark.parametrize("smiles", ["FS(F)(F)(F)(F)F", "F[P-](F)(F)(F)(F)F"])
+@pytest.mark.parametrize("seed", [1, 2, 42])
+def test_what_no_force_field_knows_is_not_crowded(smiles: str, seed: int) -> None:
+    try:
+        molecule = Molecule.from_smiles(smiles, seed=seed)
+    except ValueError as error:
+        assert "no 3D structure found" in str(error)
+        return
+    fluorine = molecule.positions[molecule.numbers == 9]
+    assert pdist(fluorine).min() > 1.4
 
 
 @pytest.mark.parametrize("smiles", ["O.O", "S.S", "O.O.O", "[Na+].[Na+]"])

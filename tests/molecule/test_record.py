@@ -296,6 +296,57 @@ def test_molecule_whose_bonds_are_not_perceived_is_kept():
     assert seen.name == "C2H6Hg"
 
 
+@pytest.mark.parametrize(
+    "smiles",
+    ["CCCN=[N+]=[N-]", "C=[N+]=[N-]", "CC(N)=[NH2+]", "CCNC(NC)=[NH+]C", "C[n+]1cc[nH]c1",
+     "CN(C)c1cc[nH+]cc1", "Nc1nccc[nH+]1", "c1nn[n-]n1", "c1c[n-]cn1", "O=c1ccnc([O-])[nH]1",
+     "CC([O-])=S", "CS(=O)(=O)[N-]c1ccccc1", "O=[N+]([O-])c1ccccc1", "CN(C)/C=C/C=[N+](C)C"],
+)  # fmt: skip
+def test_coordinates_are_read_as_one_form_in_any_atom_order(smiles):
+    molecule = Molecule.from_smiles(smiles)
+    for seed in range(4):
+        atoms = stripped(molecule)[np.random.default_rng(seed).permutation(molecule.n_atoms)]
+        assert Molecule.from_atoms(atoms, charge=molecule.charge).smiles == smiles
+
+
+@pytest.mark.parametrize(
+    "smiles",
+    ["CC(=O)[O-].[Na+]", "[K+].[OH-]", "[Li+].[Br-]", "[Cl-].[NH3+]CCCl",
+     "[Na+].[Na+].[O-]C(=O)C(=O)[O-]"],
+)  # fmt: skip
+def test_a_salt_comes_back_with_its_smiles(smiles):
+    salt = Molecule.from_smiles(smiles)
+    atoms = salt.to_atoms()[np.random.default_rng(0).permutation(salt.n_atoms)]
+    read = Molecule.from_atoms(atoms)
+    assert read.smiles == salt.smiles and len(read.bonds) == len(salt.bonds)
+
+
+@pytest.mark.parametrize("name", ["multiplicity", "spin_multiplicity", "mult"])
+def test_a_multiplicity_has_several_names(name):
+    atoms = ase.build.molecule("O2")
+    atoms.set_initial_magnetic_moments([0, 0])
+    atoms.info = {name: 3}
+    assert Molecule.from_atoms(atoms).multiplicity == 3
+    atoms.info = {"spin": 1}
+    with pytest.raises(ValueError, match="spin may mean several things: write multiplicity"):
+        Molecule.from_atoms(atoms)
+    atoms.info = {"spin": 0}
+    assert Molecule.from_atoms(atoms).multiplicity == 1
+
+
+def test_bonds_may_be_plain():
+    water = Molecule.from_smiles("O")
+    plain = tuple(tuple(bond) for bond in water.bonds)
+    assert Molecule(water.numbers, water.positions, bonds=plain).bonds[0].order == 1.0
+
+
+def test_an_amidinium_turns_into_no_other_isomer():
+    ion = Molecule.from_smiles("CCNC(NC)=[NH+]C")
+    for seed in range(4):
+        other = Molecule.from_smiles("CCNC(NC)=[NH+]C", seed=seed)
+        assert identity_change(ion, other.positions) == ""
+
+
 def test_smiles_beside_coordinates_gives_the_bonds_in_any_atom_order():
     molecule = Molecule.from_smiles("C[Hg]C")
     atoms = stripped(molecule)[::-1]
