@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from diffrelax.choices import Verdict
 from diffrelax.clock import NO_TIME, Time
-from diffrelax.errors import each_or_error, told
+from diffrelax.errors import OF_THE_MACHINE, told
 from diffrelax.files.reading import ONE, Input, Rejected, is_path, read_molecules
 from diffrelax.judgement import is_rebonded, second_opinion, uneven_bonds
 from diffrelax.models.batches import (
@@ -275,8 +275,12 @@ def relax_molecules(
 
 def _or_lost(name: str, work: Callable[[], Outcome]) -> Outcome | Relaxation:
     """Do some work on a molecule, which is lost if it meets an error inside."""
-    (end,) = each_or_error(lambda _: [work()], [name])
-    return _lost(name, end) if isinstance(end, Exception) else end
+    try:
+        return work()
+    except OF_THE_MACHINE:
+        raise
+    except Exception as error:
+        return _lost(name, error)
 
 
 def _lost(name: str, error: Exception) -> Relaxation:

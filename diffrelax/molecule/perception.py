@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from ase.data import covalent_radii
@@ -37,6 +38,16 @@ UNCHARGE_SULFUR = {  # and by how much the orders of the bonds change
     "[S+]=*-*=*-[*-;D1]": (-1, 1, -1, 1),
     "[S+]=*-*=*-*=*-[*-;D1]": (-1, 1, -1, 1, -1, 1),  # thiophenes with C=O beside sulfur
 }
+
+
+class StandIn(NamedTuple):
+    """An element in the place of an ion that has as many bonds, and the charge of that ion."""
+
+    number: int
+    charge: int
+
+
+PHOSPHONIUM, AMIDE = StandIn(14, 1), StandIn(8, -1)
 
 
 def near_pairs(
@@ -110,34 +121,43 @@ def perceive_bonds(
             if copied is not None:
                 return _by_lengths(copied, constitution(template))
     mol = skeleton(numbers, near_pairs(numbers, positions), positions)
-    onium = _phosphonium(mol)
-    ways = [[], onium] if onium else [[]]
+    onium = dict.fromkeys(_phosphonium(mol), PHOSPHONIUM)
+    ways: list[dict[int, StandIn]] = [{}, onium] if onium else [{}]
     if 0 < len(onium) <= charge:
         ways = [onium]
-    for cations in ways:
-        found = _bonds_in_some_order(mol, charge, multiplicity, cations)
-        if found is not None:
-            return _by_lengths(_in_one_form(found))
-    return None
+    found = next(filter(None, (_read_as(mol, charge, multiplicity, way) for way in ways)), None)
+    if charge < 0 and (found is None or _has_carbanion(found)):
+        others = ({i: AMIDE} for i in _divalent_nitrogen(mol))
+        read = [found, *(_read_as(mol, charge, multiplicity, way) for way in others)]
+        found = min(filter(None, read), key=_rank, default=None)
+    return None if found is None else _by_lengths(found)
+
+
+def _read_as(
+    mol: Chem.RWMol, charge: int, multiplicity: int, stand_ins: Mapping[int, StandIn]
+) -> Chem.Mol | None:
+    found = _bonds_in_some_order(mol, charge, multiplicity, stand_ins)
+    return None if found is None else _in_one_form(found)
 
 
 def _bonds_in_some_order(
-    mol: Chem.RWMol, charge: int, multiplicity: int, cations: Sequence[int]
+    mol: Chem.RWMol, charge: int, multiplicity: int, stand_ins: Mapping[int, StandIn]
 ) -> Chem.Mol | None:
-    """Try several orders of the atoms; phosphorus atoms are cations where that is known."""
+    """Try several orders of the atoms, with others in the place of some."""
     trial = Chem.RWMol(mol)
-    for i in cations:
-        trial.GetAtomWithIdx(i).SetAtomicNum(14)  # which has as many bonds, and RDKit knows them
+    for i, one in stand_ins.items():
+        trial.GetAtomWithIdx(i).SetAtomicNum(one.number)
+    charge -= sum(one.charge for one in stand_ins.values())
     chance = random.Random(0)
     order = list(range(mol.GetNumAtoms()))
     for _ in range(ATOM_ORDERS):
         renumbered = Chem.RenumberAtoms(trial, order)
-        found = _bond_orders(renumbered, charge - len(cations), multiplicity)
+        found = _bond_orders(renumbered, charge, multiplicity)
         if found is not None:
             found = Chem.RenumberAtoms(found, np.argsort(order).tolist())
-            for i in cations:
-                found.GetAtomWithIdx(i).SetAtomicNum(15)
-                found.GetAtomWithIdx(i).SetFormalCharge(1)
+            for i, one in stand_ins.items():
+                found.GetAtomWithIdx(i).SetAtomicNum(mol.GetAtomWithIdx(i).GetAtomicNum())
+                found.GetAtomWithIdx(i).SetFormalCharge(one.charge)
             return found
         chance.shuffle(order)
     return None
@@ -154,6 +174,17 @@ def _phosphonium(mol: Chem.Mol) -> list[int]:
             o.GetDegree() >= LEAST_NEIGHBOURS.get(o.GetAtomicNum(), 1) for o in atom.GetNeighbors()
         )
     ]
+
+
+def _divalent_nitrogen(mol: Chem.Mol) -> Iterator[int]:
+    """Yield the nitrogen atoms that may be the anion of an amine or an amide."""
+    for atom in mol.GetAtoms():
+        if atom.GetAtomicNum() == 7 and atom.GetDegree() == 2:
+            yield atom.GetIdx()
+
+
+def _has_carbanion(mol: Chem.Mol) -> bool:
+    return any(a.GetAtomicNum() == 6 and a.GetFormalCharge() < 0 for a in mol.GetAtoms())
 
 
 def bare_carbon(numbers: np.ndarray, positions: np.ndarray, mol: Chem.Mol | None) -> int | None:
@@ -262,20 +293,21 @@ def _in_one_form(mol: Chem.Mol) -> Chem.Mol:
     structures = list(filter(None, Chem.ResonanceMolSupplier(read, maxStructs=MOST_STRUCTURES)))
     for structure in structures:
         Chem.SanitizeMol(structure)
+    return min([read, *structures], key=_rank)
 
-    def rank(structure: Chem.Mol) -> tuple[int, float, int, str, str]:
-        charges = [atom.GetFormalCharge() for atom in structure.GetAtoms()]
-        polarity = sum(
-            charge * ELECTRONEGATIVITY.get(atom.GetAtomicNum(), 2.0)
-            for atom, charge in zip(structure.GetAtoms(), charges, strict=True)
-        )
-        aromatic = sum(bond.GetIsAromatic() for bond in structure.GetBonds())
-        told = Chem.Mol(structure)
-        Chem.AssignStereochemistryFrom3D(told)
-        smiles = constitution(told), Chem.MolToSmiles(Chem.RemoveHs(told, sanitize=False))
-        return sum(map(abs, charges)), round(polarity, 2), -aromatic, *smiles
 
-    return min([read, *structures], key=rank)
+def _rank(structure: Chem.Mol) -> tuple[int, float, int, str, str]:
+    """Return what is the least for the structure to choose, see `_in_one_form`."""
+    charges = [atom.GetFormalCharge() for atom in structure.GetAtoms()]
+    polarity = sum(
+        charge * ELECTRONEGATIVITY.get(atom.GetAtomicNum(), 2.0)
+        for atom, charge in zip(structure.GetAtoms(), charges, strict=True)
+    )
+    aromatic = sum(bond.GetIsAromatic() for bond in structure.GetBonds())
+    told = Chem.Mol(structure)
+    Chem.AssignStereochemistryFrom3D(told)
+    smiles = constitution(told), Chem.MolToSmiles(Chem.RemoveHs(told, sanitize=False))
+    return sum(charge**2 for charge in charges), round(polarity, 2), -aromatic, *smiles
 
 
 def _move_to_nitrogen(mol: Chem.RWMol) -> None:
