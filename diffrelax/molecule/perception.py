@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -290,10 +291,12 @@ def _in_one_form(mol: Chem.Mol) -> Chem.Mol:
     read = Chem.RWMol(mol)
     _move_to_nitrogen(read)
     Chem.SanitizeMol(read)
-    structures = list(filter(None, Chem.ResonanceMolSupplier(read, maxStructs=MOST_STRUCTURES)))
-    for structure in structures:
-        Chem.SanitizeMol(structure)
-    return min([read, *structures], key=_rank)
+    structures = [read]
+    for structure in filter(None, Chem.ResonanceMolSupplier(read, maxStructs=MOST_STRUCTURES)):
+        with suppress(ValueError):  # some cannot be written with single and double bonds
+            Chem.SanitizeMol(structure)
+            structures.append(structure)
+    return min(structures, key=_rank)
 
 
 def _rank(structure: Chem.Mol) -> tuple[int, float, int, str, str]:

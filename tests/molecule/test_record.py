@@ -301,7 +301,8 @@ def test_molecule_whose_bonds_are_not_perceived_is_kept():
     ["CCCN=[N+]=[N-]", "C=[N+]=[N-]", "CC(N)=[NH2+]", "CCNC(NC)=[NH+]C", "C[n+]1cc[nH]c1",
      "CN(C)c1cc[nH+]cc1", "Nc1nccc[nH+]1", "c1nn[n-]n1", "c1c[n-]cn1", "O=c1ccnc([O-])[nH]1",
      "[NH2-]", "C[N-]C", "[NH-]c1ccccc1", "c1ccc2c(c1)[n-]c1ccccc12", "[N-]=[N+]=[N-]",
-     "O=S(=O)([N-]S(=O)(=O)C(F)(F)F)C(F)(F)F", "C[P+](C)(C)C", "CC([O-])=S", "CS(=O)(=O)[N-]c1ccccc1", "O=[N+]([O-])c1ccccc1", "CN(C)/C=C/C=[N+](C)C"],
+     "O=S(=O)([N-]S(=O)(=O)C(F)(F)F)C(F)(F)F", "C[P+](C)(C)C", "CC([O-])=S",
+     "CS(=O)(=O)[N-]c1ccccc1", "O=[N+]([O-])c1ccccc1", "CN(C)/C=C/C=[N+](C)C"],
 )  # fmt: skip
 def test_coordinates_are_read_as_one_form_in_any_atom_order(smiles):
     molecule = Molecule.from_smiles(smiles)
