@@ -24,7 +24,7 @@ with kernels_for_avx2():
     from diffrelax.levels.pople import is_6_31g_2df_p, shells_6_31g_2df_p
 
 DEFAULT_BASIS = "6-31G(2df,p)"
-RELATIVISTIC = re.compile(r"(dk|dkh\d?|x2c\w*|rcc\w*)$|^(sarc|dyall|x2c)|zora")  # contractions
+RELATIVISTIC = re.compile(r"(dk|dkh\d?|x2c\w*|rcc\w*)$|^(sarc|x2c)|zora")  # contractions
 PSEUDOPOTENTIALS = ("ccecp", "bfd", "gth")  # PySCF gives them to no basis set by its name
 CORES = {"def2mtzvp": "def2-tzvpp", "def2mtzvpp": "def2-tzvpp"}  # nor their potentials to these
 INNERMOST = 0.6  # least share of its 1s energy that a basis set for all electrons gives a nucleus

@@ -252,7 +252,7 @@ class ResultRow(Columns):
                 )
                 if thermo := document.thermochemistry:
                     told |= thermo.model_dump(include={"temperature", "pressure"})
-                    told |= {"thermo": document.settings["thermo"]}
+                    told |= {"thermo": document.settings.get("thermo")}
                     told |= {"gibbs_energy_quasi_harmonic_ev": thermo.gibbs_energy_quasi_harmonic}
         if isinstance(document, LevelResult):
             told |= {"stage": document.level, "level": document.theory}

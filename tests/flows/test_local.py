@@ -169,7 +169,7 @@ def test_an_unknown_key_says_what_was_meant(run, flow: Path) -> None:
         ("a: [", "is not YAML"),
         ("inputs: [C[NH3+]]", "it is not YAML, where texts with brackets need quotes"),
         ("inputs: [NO]", "inputs.0: Input should be a valid string; give a list, SMILES in quotes"),
-        ("inputs: CO", "inputs: Input should be a valid tuple; give a list"),
+        ("inputs: {a: CO}", "inputs: Input should be a valid tuple; give a list"),
         ("inputs: [CO]\nminimise: gfn2-xtb", "minimise: Input should be a valid dictionary"),
         ("inputs: [CO]\nminimise: gfn2-xtb", "; write entries such as {level: gfn2-xtb}"),
         ("inputs: [CO]\nseed: -1", "seed -1: give an integer from 0 to 2147483639"),

@@ -105,13 +105,13 @@ def test_keys_of_relaxations_by_pyscf_stay_what_they_were() -> None:
 
 def test_the_level_is_that_of_the_profile() -> None:
     settings = DFTSettings(calculator=ORCA | {"solvent": "CH2Cl2"}, fmax=0.01)
-    assert settings.theory == "PBE0/def2-SVP in CH2Cl2"
+    assert settings.theory == "pbe0/def2-svp in ch2cl2"
     assert settings.hessian_solvent == ""  # PySCF has no dielectric constant of that name
-    assert DFTSettings(calculator=ORCA | {"solvent": "Water"}).hessian_solvent == "Water"
+    assert DFTSettings(calculator=ORCA | {"solvent": "Water"}).hessian_solvent == "water"
     written = settings.model_dump(mode="json")
     assert DFTSettings(**written) == settings
     assert not {"grid_level", "density_fit"} & set(written)
-    assert DFTSettings(calculator={"program": "orca", "method": "B97-3c"}).theory == "B97-3c"
+    assert DFTSettings(calculator={"program": "orca", "method": "B97-3c"}).theory == "b97-3c"
 
 
 @pytest.mark.parametrize("own", [{"xc": "pbe"}, {"basis": "sto-3g"}, {"grid_level": 5}])

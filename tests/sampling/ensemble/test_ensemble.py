@@ -189,7 +189,7 @@ def test_a_file_that_cannot_be_finished_leaves_the_old_one(tmp_path, monkeypatch
 def test_a_level_of_dft_is_told_whole():
     whole = Level(name="dft", settings={"xc": "b3lyp", "basis": "6-31G(2df,p)"})
     assert Level.of("dft") == Level(name="dft", settings={"xc": "b3lyp"}) == whole
-    assert Level(name="dft", settings={"xc": "r2scan-3c"}).settings["basis"] == "def2-mTZVPP"
+    assert Level(name="dft", settings={"xc": "r2scan-3c"}).settings["basis"] == "def2-mtzvpp"
     assert Level.of("gfn2-xtb").settings == {}
     with pytest.raises(ValueError, match="level dft"):
         Level(name="dft", settings={"functional": "pbe"}).dft()
