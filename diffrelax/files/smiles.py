@@ -10,7 +10,6 @@ from diffrelax.molecule import Molecule
 from diffrelax.molecule.inchi import read_inchi
 
 HEADER = re.compile(r"(?i)(canonical_|isomeric_)?smiles\b")
-
 OF_SDF = re.compile(r"\bV[23]000\s*$")
 
 
