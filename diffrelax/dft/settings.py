@@ -110,10 +110,8 @@ class DFTSettings(Entries):
     def _in_one_spelling(cls, name: str, info: ValidationInfo) -> str:
         """Write a name as it is known, so that the same level is the same unit of work."""
         default = str(cls.model_fields[str(info.field_name)].default)
-        name = name.strip().lower()
-        for spelled, plain in SPELLINGS.items() if info.field_name == "xc" else ():
-            name = name.replace(spelled, plain)
-        return default if name == default.lower() else name
+        plain = _plain(name)
+        return default if plain == _plain(default) else plain
 
     @model_validator(mode="before")
     @classmethod
@@ -143,8 +141,8 @@ class DFTSettings(Entries):
         level = {"xc": profile.method, "basis": profile.basis, "solvent": profile.solvent}
         own = {name: cls.model_fields[name].default for name in (*level, *OF_PYSCF)}
         for name, default in own.items():
-            given = str(values.get(name, default)).lower()
-            if given not in (str(default).lower(), str(level.get(name, default)).lower()):
+            allowed = map(_plain, (default, level.get(name, default)))
+            if _plain(values.get(name, default)) not in allowed:
                 raise ValueError(f"`{name}` is said by the profile of the program: leave it out")
         return values | {"calculator": profile} | level
 
@@ -209,6 +207,14 @@ class DFTSettings(Entries):
         except ValueError:
             return ""
         return self.solvent
+
+
+def _plain(name: Any) -> str:
+    """Return a name in small letters, as PySCF knows it."""
+    plain = str(name).strip().lower()
+    for spelled, known in SPELLINGS.items():
+        plain = plain.replace(spelled, known)
+    return plain
 
 
 def is_composite(xc: str) -> bool:

@@ -110,6 +110,9 @@ def test_the_level_is_that_of_the_profile() -> None:
     assert DFTSettings(calculator=ORCA | {"solvent": "Water"}).hessian_solvent == "water"
     written = settings.model_dump(mode="json")
     assert DFTSettings(**written) == settings
+    dispersed = DFTSettings(calculator=ORCA | {"method": "ωB97X-D3(BJ)"})
+    assert dispersed.xc == "wb97x-d3bj"
+    assert DFTSettings(**dispersed.model_dump(mode="json")) == dispersed
     assert not {"grid_level", "density_fit"} & set(written)
     assert DFTSettings(calculator={"program": "orca", "method": "B97-3c"}).theory == "b97-3c"
 
