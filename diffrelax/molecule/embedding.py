@@ -308,21 +308,22 @@ def hold(
 
 def _relax(mol: Chem.Mol, twists: dict[Torsion, float], end: float) -> str:
     """Relax with MMFF94 or UFF; fragments that drive each other away, each on its own."""
-    level = "mmff94" if has_mmff94(mol) else "uff"
+    for level in ("mmff94", "uff"):
+        if field := force_field(mol, level):
+            break
+    else:
+        return "embedded"
     before = mol.GetConformer().GetPositions()
-    told = _relax_at(mol, level, twists, end)
+    told = _minimise(mol, field, level, twists, end)
     if _is_scattered(mol):
         mol.GetConformer().SetPositions(before)
-        told = _relax_at(mol, level, twists, end, together=False)
+        told = _minimise(mol, force_field(mol, level, together=False), level, twists, end)
     return told
 
 
-def _relax_at(
-    mol: Chem.Mol, level: str, twists: dict[Torsion, float], end: float, together: bool = True
+def _minimise(
+    mol: Chem.Mol, field: Any, level: str, twists: dict[Torsion, float], end: float
 ) -> str:
-    field = force_field(mol, level, together=together)
-    if field is None:
-        return "embedded"
     for ends, angle in chain(_held_torsions(mol, twists), _boron_torsions(mol)):
         hold(field, level, ends, angle, angle)
     for _ in range(FORCE_FIELD_ROUNDS):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from typing import NamedTuple
@@ -23,16 +23,17 @@ FEW_BONDS = 3.4  # bond orders of a carbon by lengths: 3.6 in C2F4 and the like;
 STRAIGHT = -0.9  # cosine of an angle of 154°
 LEAST_NEIGHBOURS = {6: 3, 7: 3, 8: 2, 16: 2, 34: 2}  # of what has a single bond to phosphorus
 ORDER_LENGTH = 0.3  # Å by which a bond is shorter whose order is e times higher
-CHARGED_NITROGEN = (  # sulfonamides and diazo compounds
-    "[O-;D1]-[#16;D4]=[#7;+0;D2]",
-    "[#6-]-[N+]#[N;D1;+0]",
-)
+CHARGED_NITROGEN = {  # as is usual of sulfonamides and diazo compounds; RDKit knows no resonance
+    "[O-;D1]-[#16;D4]=[#7;+0;D2]": (1, -1),
+    "[#6-]-[N+]#[N;D1;+0]": (1, -1),
+}
 MOST_STRUCTURES = 200
 ELECTRONEGATIVITY = {  # of Pauling
     5: 2.04, 6: 2.55, 7: 3.04, 8: 3.44, 9: 3.98, 14: 1.90, 15: 2.19, 16: 2.58, 17: 3.16, 34: 2.55,
     35: 2.96, 53: 2.66,
 }  # fmt: skip
-UNCHARGE_SULFUR = {  # and by how much the orders of the bonds change
+UNCHARGE_SULFUR = {  # where an anion beside or across a bond cancels its charge, and the changes
+    # of the orders of the bonds
     "[S+]-[N-,O-,S-]": (1,),
     "[O-;D1]-[S]#[N+]": (1, -1),
     "[S+]=,#C-[*-;D1]": (-1, 1),
@@ -240,7 +241,7 @@ def _bond_orders(mol: Chem.Mol, charge: int, multiplicity: int) -> Chem.Mol | No
             )
             if radical:
                 _discharge(trial)
-            _uncharge_sulfur(trial)
+            _push_electrons(trial, UNCHARGE_SULFUR)
             Chem.SanitizeMol(trial)
         except (ValueError, RuntimeError):
             continue
@@ -289,7 +290,7 @@ def _in_one_form(mol: Chem.Mol) -> Chem.Mol:
     if not any(atom.GetFormalCharge() for atom in mol.GetAtoms()):
         return mol
     read = Chem.RWMol(mol)
-    _move_to_nitrogen(read)
+    _push_electrons(read, CHARGED_NITROGEN)
     Chem.SanitizeMol(read)
     structures = [read]
     for structure in filter(None, Chem.ResonanceMolSupplier(read, maxStructs=MOST_STRUCTURES)):
@@ -311,19 +312,6 @@ def _rank(structure: Chem.Mol) -> tuple[int, float, int, str, str]:
     Chem.AssignStereochemistryFrom3D(told)
     smiles = constitution(told), Chem.MolToSmiles(Chem.RemoveHs(told, sanitize=False))
     return sum(charge**2 for charge in charges), round(polarity, 2), -aromatic, *smiles
-
-
-def _move_to_nitrogen(mol: Chem.RWMol) -> None:
-    """Write a negative charge at nitrogen where RDKit knows no resonance, and that is usual."""
-    Chem.Kekulize(mol, clearAromaticFlags=True)
-    for pattern in map(Chem.MolFromSmarts, CHARGED_NITROGEN):
-        while match := mol.GetSubstructMatch(pattern):
-            for ends, step in zip(pairwise(match), (1, -1), strict=True):
-                bond = mol.GetBondBetweenAtoms(*ends)
-                order = int(bond.GetBondTypeAsDouble()) + step
-                bond.SetBondType(Chem.BondType.values[order])
-            mol.GetAtomWithIdx(match[0]).SetFormalCharge(0)
-            mol.GetAtomWithIdx(match[-1]).SetFormalCharge(-1)
 
 
 def _by_lengths(mol: Chem.Mol, known: str = "") -> Chem.Mol:
@@ -364,18 +352,19 @@ def _discharge(mol: Chem.RWMol) -> None:
             return
 
 
-def _uncharge_sulfur(mol: Chem.RWMol) -> None:
-    """Write sulfur without charges where an anion beside or across a bond cancels its own."""
+def _push_electrons(mol: Chem.RWMol, patterns: Mapping[str, Sequence[int]]) -> None:
+    """Change the orders of bonds along patterns, whose last atom takes the charge of the first."""
     Chem.Kekulize(mol, clearAromaticFlags=True)
-    for smarts, steps in UNCHARGE_SULFUR.items():
+    for smarts, steps in patterns.items():
         pattern = Chem.MolFromSmarts(smarts)
         while match := mol.GetSubstructMatch(pattern):
             for ends, step in zip(pairwise(match), steps, strict=True):
                 bond = mol.GetBondBetweenAtoms(*ends)
                 order = int(bond.GetBondTypeAsDouble()) + step
                 bond.SetBondType(Chem.BondType.values[order])
-            for end in (match[0], match[-1]):
-                mol.GetAtomWithIdx(end).SetFormalCharge(0)
+            first, last = (mol.GetAtomWithIdx(match[i]) for i in (0, -1))
+            last.SetFormalCharge(last.GetFormalCharge() + first.GetFormalCharge())
+            first.SetFormalCharge(0)
 
 
 def constitution(mol: Chem.Mol) -> str:

@@ -35,7 +35,7 @@ class MoleculeDocument(Document):
     start: str = Field(default="given", description="how the positions came to be")
     isotopes: tuple[int, ...] = Field(
         default=(),
-        exclude_if=lambda isotopes: not isotopes,
+        exclude_if=not_,
         description="mass numbers, 0 for the natural mixture; left out if no atom is labelled",
     )
     left_open: bool = Field(
