@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from rdkit import Chem
-from rdkit.Chem import rdCIPLabeler
+from rdkit.Chem import rdCIPLabeler, rdMolDescriptors
 
 from diffrelax.molecule.perception import skeleton
 
@@ -174,22 +174,60 @@ def leaves_open(asked: Chem.Mol, embedded: Chem.Mol) -> bool:
     """Tell whether an embedding has stereochemistry that what was asked for leaves open.
 
     That of nitrogen does not count, nor does E or Z of an imine by its hydrogen: they turn over, or
-    rings settle them.
+    rings settle them. Nor does what makes no other isomer, if all bridgeheads of small rings turn
+    at once, as each of them is settled by the others.
     """
-    smiles = []
-    for mol in map(Chem.Mol, (asked, embedded)):
-        mol.RemoveAllConformers()
-        for atom in mol.GetAtoms():
-            atom.SetIsotope(0)
-            atom.SetAtomMapNum(0)
-            if atom.GetAtomicNum() == 7:
-                atom.SetChiralTag(UNSPECIFIED)
-        full = Chem.AddHs(mol)
-        clear_nominal(full)
-        bare = without_hydrogens(full)
-        _clear_turning(bare)
-        smiles.append(Chem.MolToSmiles(bare))
-    return smiles[0] != smiles[1]
+    before, after = map(_without_turning, (asked, embedded))
+    smiles = Chem.MolToSmiles(after)
+    if Chem.MolToSmiles(before) == smiles:
+        return False
+    none = Chem.BondStereo.STEREONONE
+    if any(
+        old.GetStereo() == none != new.GetStereo()
+        for old, new in zip(before.GetBonds(), after.GetBonds(), strict=True)
+    ):
+        return True
+    chosen = {
+        i
+        for i, tags in enumerate(zip(_tags(before), _tags(after), strict=True))
+        if tags[0] == UNSPECIFIED != tags[1]
+    }
+    together = chosen & _bridgeheads(after)
+    return any(
+        _inverted(after, centres) != smiles
+        for centres in [together, *({i} for i in chosen - together)]
+    )
+
+
+def _without_turning(mol: Chem.Mol) -> Chem.Mol:
+    mol = Chem.Mol(mol)
+    mol.RemoveAllConformers()
+    for atom in mol.GetAtoms():
+        atom.SetIsotope(0)
+        atom.SetAtomMapNum(0)
+        if atom.GetAtomicNum() == 7:
+            atom.SetChiralTag(UNSPECIFIED)
+    full = Chem.AddHs(mol)
+    clear_nominal(full)
+    bare = without_hydrogens(full)
+    _clear_turning(bare)
+    return bare
+
+
+def _bridgeheads(mol: Chem.Mol) -> set[int]:
+    """Return the atoms from which three bridges go out, in small rings alone."""
+    found: list[int] = []
+    rdMolDescriptors.CalcNumBridgeheadAtoms(mol, found)
+    rings = mol.GetRingInfo()
+    return {i for i in found if max(rings.AtomRingSizes(i)) < SMALL_RING}
+
+
+def _inverted(mol: Chem.Mol, centres: set[int]) -> str:
+    """Return the SMILES of a molecule with some of its centres turned over."""
+    mol = Chem.Mol(mol)
+    for i in centres:
+        mol.GetAtomWithIdx(i).InvertChirality()
+    return Chem.MolToSmiles(mol)
 
 
 def _tags(mol: Chem.Mol) -> list[Chem.ChiralType]:

@@ -49,6 +49,14 @@ def test_an_interrupt_while_rdkit_embeds_ends_all() -> None:
         ("OP(=O)([O-])OC", False),
         ("CNC(=[NH+]C)NCC", False),
         ("CN1[C@H]2CC[C@@H]1C[C@H](C2)O", False),
+        ("CN1C2CCC1CC(C2)O", True),
+        ("C1CC2CCC1C2", False),
+        ("CC1CC2CCC1C2", True),
+        ("CC1C2CCC1CC2", False),
+        ("CC1(C)C2CCC1(C)C(=O)C2", True),
+        ("OC1C2CC3CC(C2)CC1C3", False),
+        ("C1CCC2CCCCC2C1", True),
+        ("C1CCCCC2CCCCCC(CCCC1)CC2", True),
     ],
 )
 def test_what_a_source_leaves_open_is_known(smiles: str, left_open: bool) -> None:
