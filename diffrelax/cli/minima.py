@@ -93,6 +93,7 @@ def _result(
     source: Input, molecule: Molecule, end: LevelRelaxation | Exception, level: str
 ) -> Result:
     from diffrelax.errors import told
+    from diffrelax.molecule.doubts import odd_reading
     from diffrelax.results.journal import Result
     from diffrelax.results.rows import MoleculeRow
 
@@ -104,7 +105,7 @@ def _result(
         molecule.name,
         minimum,
         "minimum" if minimum else "failed",
-        end.reason,
+        "; ".join(filter(None, (odd_reading(molecule), end.reason))),
         level=level,
         start=molecule.start,
         gradient_calls=end.n_calls,

@@ -216,7 +216,7 @@ def _without_turning(mol: Chem.Mol) -> Chem.Mol:
 
 def _bridgeheads(mol: Chem.Mol) -> set[int]:
     """Return the atoms from which three bridges go out, in small rings alone."""
-    found: list[int] = []
+    found: Any = []  # which its stubs take for something else
     rdMolDescriptors.CalcNumBridgeheadAtoms(mol, found)
     rings = mol.GetRingInfo()
     return {i for i in found if max(rings.AtomRingSizes(i)) < SMALL_RING}
