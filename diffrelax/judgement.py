@@ -37,7 +37,7 @@ def is_rebonded(start: Molecule, positions: np.ndarray) -> bool:
     """
     if abs(start.charge) > 1:
         return True
-    mol = Chem.RWMol(start.to_rdkit())
+    mol = Chem.RWMol(start.to_rdkit(stereo=False))
     for bond in list(mol.GetBonds()):
         if not bond.GetIsConjugated():
             mol.RemoveBond(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx())
@@ -60,17 +60,15 @@ def uneven_bonds(start: Molecule, positions: np.ndarray) -> str:
     these are spread out, as in cyanine dyes and azulene, a force field keeps the ones of the start,
     and so may a model.
     """
-    mol = start.to_rdkit()
+    mol = start.to_rdkit(stereo=False)
     bare = Chem.RWMol(mol)
     for atom in bare.GetAtoms():
         atom.SetFormalCharge(0)
         atom.SetIsAromatic(False)
         atom.SetNoImplicit(True)
-        atom.SetChiralTag(Chem.ChiralType.CHI_UNSPECIFIED)
     for bond in bare.GetBonds():
         bond.SetBondType(Chem.BondType.SINGLE)
         bond.SetIsAromatic(False)
-        bond.SetStereo(Chem.BondStereo.STEREONONE)
     kinds = list(Chem.CanonicalRankAtoms(bare, breakTies=False, includeChirality=False))
     alike = defaultdict(list)
     for bond in mol.GetBonds():

@@ -52,6 +52,6 @@ def _fault(molecule: Molecule) -> str:
         return "an odd number of electrons"
     if not molecule.bonds:
         return "no bond orders fit its geometry"
-    if (fragments := len(Chem.GetMolFrags(molecule.to_rdkit()))) > 1:
+    if (fragments := len(Chem.GetMolFrags(molecule.to_rdkit(stereo=False)))) > 1:
         return f"{fragments} fragments"
     return ""

@@ -86,13 +86,13 @@ def _several_fragments(molecule: Molecule, charges: Collection[int]) -> str:
     if not molecule.bonds:
         return ""
     try:
-        mol = molecule.to_rdkit()
+        mol = molecule.to_rdkit(stereo=False)
     except ValueError as error:
         return f"its bonds make no structure that RDKit knows ({error}): give a SMILES"
     if (n := len(Chem.GetMolFrags(mol))) == 1:
         return ""
     with rdBase.BlockLogs():
-        kinds = Counter(isomeric_smiles(mol).split("."))
+        kinds = Counter(isomeric_smiles(molecule.to_rdkit()).split("."))
         alone = next((f"; give {one} alone" for one in _parents(kinds, charges)), "")
     named = ", ".join(f"{times} × {one}" if times > 1 else one for one, times in kinds.items())
     return f"{n} fragments ({named}): the model was trained on single molecules{alone}"
@@ -187,7 +187,7 @@ def knows_start(molecule: Molecule, model: Model) -> bool:
     """
     known = model.config.training.starts
     if molecule.start == "uff" and "uff" not in known:
-        return "mmff94" in known and not has_mmff94(molecule.to_rdkit())
+        return "mmff94" in known and not has_mmff94(molecule.to_rdkit(stereo=False))
     return molecule.start in known
 
 

@@ -388,10 +388,15 @@ class Molecule:
             info={**info, "charge": self.charge, "multiplicity": self.multiplicity},
         )
 
-    def to_rdkit(self) -> Chem.Mol:
-        """Return an RDKit molecule with one conformer, stereochemistry assigned from it.
+    def to_rdkit(self, *, stereo: bool = True) -> Chem.Mol:
+        """Return an RDKit molecule with one conformer.
 
         Its atoms are no isotopes.
+
+        Parameters
+        ----------
+        stereo : bool
+            Assign the stereochemistry of the conformer, which takes two thirds of the time.
         """
         mol = skeleton(self.numbers, (bond[:2] for bond in self.bonds), self.positions)
         for atom, charge in zip(mol.GetAtoms(), self.formal_charges, strict=False):
@@ -404,7 +409,8 @@ class Molecule:
         mol.SetProp("_Name", self.name)
         with rdBase.BlockLogs():
             Chem.SanitizeMol(mol, Chem.SANITIZE_ALL ^ Chem.SANITIZE_PROPERTIES)
-            assign_stereo(mol)
+            if stereo:
+                assign_stereo(mol)
         return mol.GetMol()
 
     def with_positions(self, positions: np.ndarray, start: str = "given") -> Molecule:
