@@ -33,14 +33,10 @@ def each_input(inputs: list[str], charge: int | None = None) -> Iterator[Input]:
     ValueError
         If there is a charge and no file that could lack one, or standard input is given twice.
     """
-    from diffrelax.files import CHARGED, suffix_of
+    from diffrelax.files import check_charge
     from diffrelax.files.reading import each_record, records_in
 
-    if charge is not None and not any(suffix_of(given) in CHARGED for given in inputs):
-        raise ValueError(
-            f"--charge is for {', '.join(CHARGED)}, whose geometries may tell none: write the "
-            "charge of others into their SMILES or bonds"
-        )
+    check_charge(charge, inputs)
     if inputs.count(STDIN) > 1:
         raise ValueError(f"{STDIN} is standard input, which is read once: give it once")
     for given in inputs:

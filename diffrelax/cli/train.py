@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from diffrelax.cli.options import Device, Threads, set_threads
+from diffrelax.cli.options import Charge, Device, Threads, set_threads
 
 if TYPE_CHECKING:
     from diffrelax.finetuning import Minima
@@ -60,11 +60,14 @@ def train(
         own = qm9_environments()
     elif (packed := folder / settings.training.data).is_dir():
         sets = GeometrySet.load(packed / "train.npz"), GeometrySet.load(packed / "validation.npz")
-        settings = settings.model_copy(update=covered(settings, sets[0]))
+        if settings.training.learn == "all":
+            settings = settings.model_copy(update=covered(settings, sets[0]))
         if begins:
             own = count_environments({text.decode() for text in sets[0].smiles.tolist()})
     else:
-        minima = load_minima(folder / settings.training.data, settings)
+        minima = load_minima(
+            folder / settings.training.data, settings, charge=settings.training.charge
+        )
         if settings.training.learn == "all":
             settings = settings.model_copy(update=covered(settings, minima.train_set, minima.bonds))
         sets = _tell_of(minima)
@@ -89,6 +92,7 @@ def finetune(
             help="Learn only what tells levels of theory apart; nothing changes at other levels",
         ),
     ] = False,
+    charge: Charge = None,
     max_minutes: MaxMinutes = 1e9,
     device: Device = "cpu",
     threads: Threads = None,
@@ -111,7 +115,7 @@ def finetune(
     set_threads(threads)
     base = load_model(model)
     config, minima = begin_finetuning(
-        base, model, data, output, level=level, steps=steps, only_level=only_level
+        base, model, data, output, level=level, charge=charge, steps=steps, only_level=only_level
     )
     write_known(base, minima.environments, config.training, output)
     _run(config, output, _tell_of(minima), base, device, max_minutes)
@@ -120,6 +124,8 @@ def finetune(
 def _tell_of(minima: Minima) -> tuple[GeometrySet, GeometrySet]:
     for one in minima.left_out:
         _tell(f"left out {one.source} {one.name}: {one.reason}", file=sys.stderr)
+    for note in minima.notes:
+        _tell(note, file=sys.stderr)
     sets = minima.train_set, minima.validation_set
     learned, kept = (len(set(one.index.tolist())) for one in sets)
     _tell(f"{learned} minima to learn, {kept} to validate on")

@@ -68,6 +68,22 @@ WRITERS = {
 }
 
 
+def check_charge(charge: int | None, inputs: Iterable[object]) -> None:
+    """Find out whether a charge that inputs are given is one that some of them can take.
+
+    Raises
+    ------
+    ValueError
+        If it is not.
+    """
+    paths = (one for one in inputs if isinstance(one, (str, PathLike)))
+    if charge is not None and not any(suffix_of(path) in CHARGED for path in paths):
+        raise ValueError(
+            f"the charge {charge} is for {', '.join(CHARGED)}, whose geometries may tell none: "
+            "write that of others into their SMILES or bonds"
+        )
+
+
 def suffix_of(path: str | PathLike[str]) -> str:
     """Return the suffix that tells the format of a file, in lower case, without a last ``.gz``."""
     return Path(Path(path).name.lower().removesuffix(".gz")).suffix

@@ -111,14 +111,17 @@ def nearest_level(wanted: str, known: Sequence[str]) -> Nearest:
     Parameters
     ----------
     wanted : str
-        Such as ``gfn2-xtb`` or ``pbe/def2-svp in water``, of which the solvent does not count.
+        Such as ``gfn2-xtb`` or ``pbe/def2-svp in water``, of which the solvent does not count
+        where no known level has it.
     known : sequence of str
         At least one.
     """
     theory, _, solvent = wanted.partition(" in ")
     name = plain_name(theory)
     by_name = {plain_name(level): level for level in known}
-    same = known[0] if len(known) == 1 else find_level(theory, known)
+    same = find_level(wanted, known) or find_level(theory, known)
+    if len(known) == 1:
+        same = known[0]
     if same:
         return Nearest(same, "")
     found = [

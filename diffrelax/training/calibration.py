@@ -78,8 +78,7 @@ def calibrate(
     if not schedule.bridge:
         return None
     chosen = list(_chosen(validation_set, usable))
-    fewest = min((len(np.unique(validation_set.smiles[places])) for places in chosen), default=0)
-    if fewest < FEWEST:
+    if min(map(len, chosen), default=0) < FEWEST:
         return None
     device, everything = next(denoiser.parameters()).device, np.ones(len(validation_set), bool)
     batches = [
@@ -143,11 +142,17 @@ class _Level:
 
 
 def _chosen(validation_set: GeometrySet, usable: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield, for each level of starts, the places of some of its molecules."""
+    """Yield, for each level of starts, the places of some of its molecules.
+
+    Of the conformers and stereoisomers of a molecule one counts: their errors are alike, and all of
+    them together would be taken for as many molecules.
+    """
     levels = validation_set.start_levels
+    flat = np.array([smiles.translate(None, b"@/\\") for smiles in validation_set.smiles.tolist()])
     for level in range(levels.max(initial=-1) + 1):
-        places = np.flatnonzero(usable & (levels == level))
-        yield np.random.default_rng(0).permutation(places)[:MOST]
+        places = np.random.default_rng(0).permutation(np.flatnonzero(usable & (levels == level)))
+        _, first = np.unique(flat[places], return_index=True)
+        yield places[np.sort(first)][:MOST]
 
 
 def _fit_bound(levels: list[tuple[np.ndarray, np.ndarray]]) -> ErrorBound:

@@ -56,6 +56,8 @@ class TrainingConfig(Entries):
     data : str
         The set of minima: ``qm9``, or the name of a file beside ``config.yaml``, or of a folder
         there with the packed sets ``train.npz`` and ``validation.npz``.
+    charge : int, optional
+        Of minima in a file that tells none. Default: 0.
     starts : tuple of {"mmff94", "uff", "gfn2-xtb"}
         Levels of theory whose relaxations the bridge starts from, each once; ``gfn2-xtb``, which
         has relaxed a part of QM9 only, comes last.
@@ -106,6 +108,7 @@ class TrainingConfig(Entries):
     """
 
     data: str = "qm9"
+    charge: int | None = Field(default=None, exclude_if=lambda charge: charge is None)
     starts: tuple[StartLevel, ...] = Field(default=("mmff94",), min_length=1)
     base: str | None = None
     learn: Literal["all", "level"] = Field(default="all", exclude_if="all".__eq__)

@@ -178,7 +178,7 @@ def test_bad_molecules_cost_only_themselves(run, tmp_path):
         (["CCO", "--model", "none-1"], "there is no model"),
         (["CCO", "-o", "missing/out.extxyz"], "does not exist"),
         (["CCO", "-o", "out.pdf"], "unknown suffix"),
-        (["CCO", "--charge", "1"], "--charge is for .xyz, .extxyz, .pdb, whose geometries"),
+        (["CCO", "--charge", "1"], "the charge 1 is for .xyz, .extxyz, .pdb, whose geometries"),
         (["CCO", "--noise-level", "9"], "noise level 9"),
         (["CCO", "--device", "tpu"], "cannot be used"),
         (["CCO", "--max-error", "0"], "give a positive number"),
@@ -533,7 +533,7 @@ def test_training_on_packed_sets_leaves_all_that_a_release_needs(run, tmp_path, 
 def test_a_model_knows_what_its_base_has_learned(run, tmp_path, geometries):
     """Also where the run goes on without it, and where both have learned at one level."""
 
-    def learn(name, levels, numbers, charge, training, options=()):
+    def learn(name, levels, numbers, charge, training, options=(), more=""):
         folder = tmp_path / name
         charges = np.full(len(geometries), charge)
         one = replace(geometries, levels=levels, numbers=numbers, charge=charges)
@@ -543,7 +543,7 @@ def test_a_model_knows_what_its_base_has_learned(run, tmp_path, geometries):
             f"name: {name}\nlevel: {levels[0]}\n"
             "network: {levels: [one, two, three], charges: [-1, 0, 1, 2], "
             "elements: [1, 6, 7, 8, 16, 17], channels: 8, layers: 1}\n"
-            f"training: {{data: sets, batch_size: 4, warmup: 1, checkpoints: 0{training}}}\n"
+            f"training: {{data: sets, batch_size: 4, warmup: 1, checkpoints: 0{training}}}\n{more}"
         )
         status, out, _ = run("train", folder / "config.yaml", *options)
         assert status == 0
@@ -569,6 +569,11 @@ def test_a_model_knows_what_its_base_has_learned(run, tmp_path, geometries):
         minima=12, elements=(1, 6, 7, 8, 17), charges=(-1, 0), most_heavy=5
     )
     assert third.learned["one"].elements == (1, 6, 7, 16)
+    bounds = "{settled: 0.01, near: 0.02, unseen: 0.1, after_schedule: {scale: 1.0, exponent: 0.5}}"
+    told = f"calibrations: {{one: {bounds}}}\nlargest: 5\n"
+    base += ", learn: level"
+    fourth, _ = learn("fourth-1", ("two",), geometries.numbers, 0, base, more=told)
+    assert (set(fourth.calibrations), fourth.largest) == ({"one"}, 5)
 
 
 def test_nothing_but_results_goes_to_standard_output():

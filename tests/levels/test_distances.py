@@ -3,7 +3,7 @@ import json
 import pytest
 
 from diffrelax.levels import distances
-from diffrelax.levels.distances import Distance, nearest_level
+from diffrelax.levels.distances import Distance, Nearest, nearest_level
 
 KNOWN = (
     "wB97M-D3/def2-TZVPP", "B3LYP/6-31G(2df,p)", "M06-2X/def2-TZVP", "r2SCAN-3c", "B3LYP/def2-SVP",
@@ -96,6 +96,13 @@ def test_the_table_that_is_installed_can_be_read():
     assert json.loads(distances.TABLE.read_text())["units"]["bonds"] == "Å"
     assert all(0 < row.bonds < 0.05 and row.molecules > 0 for row in rows)
     assert nearest_level("bp86/def2-svpd", KNOWN).level == "BP86/def2-SVP"
+
+
+def test_a_level_in_a_solvent_is_its_own_nearest_where_it_was_learned():
+    known = ("B3LYP/def2-SVP", "B3LYP/def2-SVP in water")
+    assert nearest_level("b3lyp/def2-svp in water", known) == Nearest(known[1], "")
+    for wanted in ("b3lyp/def2-svp", "b3lyp/def2-svp in ethanol"):
+        assert nearest_level(wanted, known) == Nearest(known[0], "")
 
 
 def test_a_model_of_one_level_has_no_choice_to_explain():

@@ -9,6 +9,7 @@ from diffrelax.diffusion.schedule import RelaxationSchedule
 from diffrelax.geometry import superpose
 from diffrelax.training.calibration import (
     FEWEST,
+    _chosen,
     _fit_bound,
     _kept,
     calibrate,
@@ -120,6 +121,18 @@ def test_nothing_is_made_of_few_molecules_or_without_a_bridge():
     assert calibrate(denoiser, both, few, SCHEDULE) is None  # the second level has too few
     conformers = replace(geometries.select(np.zeros(N, dtype=np.int64)), index=np.arange(N))
     assert calibrate(denoiser, conformers, usable, SCHEDULE) is None
+
+
+def test_a_molecule_counts_once_however_many_conformers_and_mirror_images_it_has():
+    geometries = molecules(0.1, 1)
+    names = [f"C[C@@H](F)O{i}" for i in range(FEWEST - 1)]
+    names += [f"C[C@H](F)O{i % 9}" for i in range(N - len(names))]
+    alike = replace(geometries, smiles=np.array([name.encode() for name in names]))
+    usable = np.ones(N, dtype=bool)
+    assert len(next(_chosen(alike, usable))) == FEWEST - 1
+    denoiser = Blind(geometries.positions)
+    assert calibrate(denoiser, alike, usable, SCHEDULE) is None
+    assert calibrate(denoiser, geometries, usable, SCHEDULE) is not None
 
 
 @pytest.mark.parametrize("n", [30, 59, 99])
