@@ -73,7 +73,12 @@ def minima(
             read = [one for _, one, _ in part if not isinstance(one, Rejected)]
             ends = iter(each_or_error(lambda some: relax_many(some, level, fmax=fmax), read))
             yield [
-                Result(source, MoleculeRow.of(one.name, None, "failed", one.reason), None)
+                Result(
+                    source,
+                    MoleculeRow.of(one.name, None, "failed", one.reason),
+                    None,
+                    again=one.again,
+                )
                 if isinstance(one, Rejected)
                 else _result(source, one, next(ends), level)
                 for source, one, _ in part

@@ -27,6 +27,7 @@ from diffrelax.cli.options import (
 
 if TYPE_CHECKING:
     from diffrelax.files.reading import Input
+    from diffrelax.molecule import Molecule
 
 PART = 64  # molecules that are read, relaxed and written together
 
@@ -56,6 +57,7 @@ def relax(
     What is done is kept: the same command goes on.
     """
     from diffrelax.cli.report import Report, carried, report_each
+    from diffrelax.files.reading import Rejected
     from diffrelax.files.writing import check_output
     from diffrelax.models.domain import atom_limit
     from diffrelax.relaxation import relax_molecules
@@ -79,6 +81,9 @@ def relax(
         **({} if level == loaded.config.level else {"level": level}),
     }
 
+    def lost(read: Molecule | Rejected) -> bool:
+        return isinstance(read, Rejected) and read.again
+
     def results(left: Iterator[Input]) -> Iterator[list[Result]]:
         for part in read_parts(left, PART, seed=seed, workers=workers, max_atoms=max_atoms):
             molecules = [molecule for _, molecule, _ in part]
@@ -87,8 +92,8 @@ def relax(
             )
             rows = [MoleculeRow.of_relaxation(one) for one in relaxed]
             yield [
-                Result(source, row, one.molecule, carried(source, row), error=one.error)
-                for (source, *_), row, one in zip(part, rows, relaxed, strict=True)
+                Result(source, row, one.molecule, carried(source, row), lost(read), one.error)
+                for (source, read, _), row, one in zip(part, rows, relaxed, strict=True)
             ]
 
     max_atoms = atom_limit(loaded)

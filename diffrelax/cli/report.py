@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from diffrelax.cli.inputs import count_inputs, each_input
 from diffrelax.files.reading import Input, Record
 from diffrelax.results.journal import Result, ResultFile
+from diffrelax.results.rows import ResultRow
 from diffrelax.results.tables import counted
 
 ENOUGH = 64  # errors inside and nothing else, to give up
@@ -178,7 +179,7 @@ def carried(source: Input, row: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(source, Record):
         return {}
     given = {k: v for k, v in source.properties.items() if k.lower() not in OF_A_GEOMETRY}
-    own = {*row, "formula"}  # which JSON has
+    own = {*row, "formula", *ResultRow.model_fields}  # of JSON, and of exported results
     is_ours = {*OURS} <= {*given}
     as_given = [name for name in given if name not in own and not _is_energy(name)]
     kept = {name: given[name] for name in as_given}

@@ -27,17 +27,25 @@ OfLevel = Annotated[
     str | None, typer.Option("--level", help="At this level only: gfn2-xtb, pbe/def2-svp, …")
 ]
 
+Everything = Annotated[
+    bool, typer.Option("--all", help="Those of earlier runs in the folder of a flow, too")
+]
+
 
 @results.command("list")
 def show_all(
-    where: Where, kind: Only = None, level: OfLevel = None, json_lines: Json = False
+    where: Where,
+    kind: Only = None,
+    level: OfLevel = None,
+    everything: Everything = False,
+    json_lines: Json = False,
 ) -> None:
     """List the results, one line each."""
     from diffrelax.flows.reports import LISTED
     from diffrelax.flows.stores import without_password
     from diffrelax.results.rows import ResultRow, text_table
 
-    documents, complete = _read(where, kind, level)
+    documents, complete = _read(where, kind, level, everything)
     rows = [ResultRow.of(document) for document in documents]
     if json_lines:
         for row in rows:
@@ -76,6 +84,7 @@ def export(
     converged: Annotated[
         bool, typer.Option("--converged", help="Minimisations that converged only")
     ] = False,
+    everything: Everything = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the file, if there is one")
     ] = False,
@@ -90,7 +99,7 @@ def export(
     from diffrelax.results.documents import MinimisationDocument
 
     check_export(output, overwrite=overwrite)
-    documents, complete = _read(where, kind, level)
+    documents, complete = _read(where, kind, level, everything)
     wanted: str = kind or "result"
     if converged:
         wanted = "converged minimisation"
@@ -106,11 +115,16 @@ def export(
     raise typer.Exit(0 if complete else 1)
 
 
-def _read(where: str, kind: Kind | None, level: str | None) -> tuple[list[ResultDocument], bool]:
-    """Read results; those that cannot be read are told of on standard error."""
-    from diffrelax.flows.stores import open_results, read_results
+def _read(
+    where: str, kind: Kind | None, level: str | None, everything: bool
+) -> tuple[list[ResultDocument], bool]:
+    """Read results; what is left out or cannot be read is told of on standard error."""
+    from diffrelax.flows.stores import last_run, open_results, read_results
 
-    documents, problems = read_results(open_results(where))
+    store, jobs = open_results(where), None if everything else last_run(where)
+    documents, problems = read_results(store, jobs)
+    if jobs is not None and (more := len(read_results(store)[0]) - len(documents)):
+        print(f"{more} results of earlier runs are left out: --all has them", file=sys.stderr)
     for problem in problems:
         print(f"diffrelax: {problem}", file=sys.stderr)
     if level is not None:

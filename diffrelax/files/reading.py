@@ -42,11 +42,14 @@ class Rejected:
         The text that was given, or the file and the number of the record in it: ``path#3``.
     reason : str
         What is wrong and what to do.
+    again : bool
+        Whether this may not happen again, for its process died or took too long.
     """
 
     name: str
     source: str
     reason: str
+    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,14 @@ class Record:
     source: str
 
     @property
+    def name(self) -> str:
+        """Its own name, or the one that it has by default."""
+        try:
+            return FORMATS[self.suffix].title(self.text) or self.default
+        except Exception:  # `read` says why
+            return self.default
+
+    @property
     def properties(self) -> dict[str, Any]:
         """What it says of the molecule beside name and geometry; empty where it is damaged."""
         try:
@@ -80,13 +91,11 @@ class Record:
 
     def read(self, seed: int, max_atoms: int | None = None) -> Molecule | Rejected:
         """Read the molecule, or say what is wrong."""
-        name, form = self.default, FORMATS[self.suffix]
         try:
             check_text(self.text)
-            name = form.title(self.text) or name
-            return form.parse(self.text, name, seed, max_atoms)
+            return FORMATS[self.suffix].parse(self.text, self.name, seed, max_atoms)
         except Exception as error:  # whatever a record does to its parser, the others are read
-            return Rejected(name=name, source=self.source, reason=reason_of(error))
+            return Rejected(name=self.name, source=self.source, reason=reason_of(error))
 
 
 Input: TypeAlias = str | os.PathLike[str] | Record | Molecule | Rejected | ase.Atoms | Chem.Mol
@@ -174,9 +183,9 @@ def each_molecule(
 
 def _lost(given: Input, reason: str) -> Molecule | Rejected:
     if isinstance(given, str):
-        return Rejected(smiles_title(given), given, f"{reason}: check it")
+        return Rejected(smiles_title(given), given, f"{reason}: check it", again=True)
     if isinstance(given, Record):
-        return Rejected(given.default, given.source, f"{reason}: check it")
+        return Rejected(given.name, given.source, f"{reason}: check it", again=True)
     return read_object(given)
 
 

@@ -35,8 +35,9 @@ def cut(lines: Iterable[str]) -> Iterator[str]:
     first = next((line for line in lines if line.strip()), "")
     if not first:
         return
-    delimiter = max(DELIMITERS, key=first.count)
-    header, *_ = csv.reader([first], delimiter=delimiter)
+    headers = {d: next(csv.reader([first], delimiter=d)) for d in DELIMITERS}
+    delimiter = max(DELIMITERS, key=lambda d: (bool(_shown(headers[d])), first.count(d)))
+    header = headers[delimiter]
     if not _shown(header):
         raise ValueError(
             f"no column of SMILES among {', '.join(header)}: name one of them smiles, or inchi"
@@ -104,10 +105,15 @@ def properties(record: str) -> dict[str, Any]:
     }
 
 
+def state(record: str) -> dict[str, int]:
+    """Return charge and multiplicity, as far as the row tells them."""
+    told = {key.lower(): plain_number(cell) for key, cell in _row(record).items() if cell}
+    return {key: integer(key, told[key]) for key in STATE if key in told}
+
+
 def parse(record: str, name: str, seed: int, max_atoms: int | None = None) -> Molecule:
     """Embed the SMILES or InChI of a row, whose charge must be that of its column if it has one."""
-    told = {key.lower(): plain_number(cell) for key, cell in _row(record).items() if cell}
-    charge, multiplicity = (integer(key, told[key]) if key in told else None for key in STATE)
+    charge, multiplicity = map(state(record).get, STATE)
     molecule = smiles.embed_text(
         structure(record), name, seed, max_atoms, multiplicity=multiplicity
     )

@@ -18,9 +18,12 @@ from diffrelax.molecule.record import Molecule
 
 # charge: -1, multiplicity 2
 LOOSE_STATE = re.compile(
-    r"\b(charge|multiplicity)(?:\s*[:=]\s*|\s+)([+-]?\d+(?:\.0*)?)[,;]?(?=\s|$)", re.IGNORECASE
+    r"\b(charge|(?:spin_)?multiplicity|mult)(?:\s*[:=]\s*|\s+)([+-]?\d+(?:\.0*)?)"
+    r"(?=[\s,;|]|$)[,;|]?",
+    re.IGNORECASE,
 )
-STATE = {"charge", "total_charge", "smiles"}  # keys that tell the charge
+SPOKEN_OF = re.compile(r"\b(charge|multiplicity|mult)\s*:", re.IGNORECASE)
+STATE = {"charge", "total_charge", "net_charge", "smiles"}  # keys that tell the charge
 OF_THE_FRAME = {"Properties", "Lattice", "pbc"}  # what these keys say is no property
 
 
@@ -40,7 +43,7 @@ def cut(lines: Iterable[str]) -> Iterator[str]:
 
 def title(record: str) -> str:
     """Return the name in the comment, or the one word that the comment is."""
-    if re.fullmatch(r"\s*[^\W\d][^\s=]*\s*", _comment(record)):
+    if re.fullmatch(r"\s*[^\W\d][^\s=]*\s*", _strict(_comment(record))):
         return _comment(record).strip()
     read = {key.lower(): value for key, value in _read(_comment(record)).items()}
     name = read.get("name", "")
@@ -84,8 +87,11 @@ def parse(record: str, name: str, seed: int, max_atoms: int | None = None) -> Mo
         raise ValueError(f"unknown element {error}: correct it") from error
     except Exception as error:
         raise ValueError(f"ASE cannot read this frame: {error}") from error
-    for key, value in atoms.info.items():
-        if key.lower() in ("charge", "multiplicity") and value is True:
+    told = {key.lower(): value for key, value in atoms.info.items()}
+    for key in SPOKEN_OF.findall(re.sub(r'"[^"]*"', "", comment)):
+        told.setdefault(key.lower(), True)
+    for key in ("charge", "multiplicity", "mult"):
+        if told.get(key) is True:
             raise ValueError(f"the comment {comment!r} does not say which {key}: write {key}=…")
     if "[" in (smiles := _as_written(comment, "smiles")) and 'smiles="' not in comment.lower():
         atoms.info["smiles"] = smiles  # ASE drops brackets that stand outside quotes
@@ -120,11 +126,11 @@ def _comment(record: str) -> str:
 
 
 def _strict(comment: str) -> str:
-    return LOOSE_STATE.sub(r"\1=\2", comment)
+    return LOOSE_STATE.sub(r"\1=\2 ", comment)
 
 
 def _two_integers(comment: str) -> re.Match[str] | None:
-    return re.fullmatch(r"\s*([+-]?\d+)\s+(\d+)\s*", comment)
+    return re.fullmatch(r"\s*([+-]?\d+)[\s,]+(\d+)\s*", comment)
 
 
 def _read(comment: str) -> dict[str, Any]:

@@ -207,6 +207,8 @@ def _line(record: Record) -> str:
         if form is smiles:
             return record.text
         structure, name = tables.structure(record.text), tables.title(record.text)
+        if tables.state(record.text):
+            return ""
     except (ValueError, csv.Error):  # read again, it says why
         return ""
     line = f"{structure} {name}"

@@ -11,7 +11,8 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationError,
 
 from diffrelax.dft import DFTSettings
 from diffrelax.entries import Entries, read_entries, wrong_with
-from diffrelax.files import FORMATS, suffix_of
+from diffrelax.files import check_charge
+from diffrelax.files.reading import is_path
 from diffrelax.flows.batches import DiffusionRelaxMaker
 from diffrelax.flows.levels import DFTRelaxMaker, ForceFieldRelaxMaker, MoleculeMaker
 from diffrelax.flows.relax import RelaxFlowMaker
@@ -177,8 +178,10 @@ class FlowConfig(Entries):
         Raises
         ------
         ValueError
-            If the level is unknown, or there are no molecules.
+            If the level is unknown, there are no molecules, or there is a charge and no file that
+            could lack one.
         """
+        check_charge(self.charge, self.inputs)
         return self.maker().make(self.inputs, charge=self.charge)
 
     def maker(self) -> RelaxFlowMaker:
@@ -213,8 +216,7 @@ class FlowConfig(Entries):
 
 
 def _input_at(home: Path, text: str) -> str:
-    is_file = suffix_of(text) in FORMATS and (home / text).is_file()
-    return str(home / text) if is_file else text
+    return str(home / text) if is_path(text) else text
 
 
 def _model_at(home: Path, name: str) -> str:

@@ -13,7 +13,7 @@ from diffrelax.flows.config import DFTLevel, FlowConfig
 from diffrelax.flows.local import run_local
 from diffrelax.flows.page import flow_page
 from diffrelax.flows.remote import run_remote
-from diffrelax.flows.stores import PROJECT, open_store, read_stages
+from diffrelax.flows.stores import PROJECT, keep_run, open_store, read_stages
 from diffrelax.flows.summary import Summary
 
 PAGE = "report.html"
@@ -61,7 +61,9 @@ def run_flow(config: FlowConfig, engine: Engine = "local") -> Summary:
             store = open_store(f"{PROJECT}{config.remote.project}")
         else:
             flow, store = config.flow(), open_store(config.results)
-            summary, jobs = run_local(flow, store, config.folder, show), list(flow.job_uuids)
+            jobs = list(flow.job_uuids)
+            keep_run(config.folder, jobs)
+            summary = run_local(flow, store, config.folder, show)
     config.folder.mkdir(parents=True, exist_ok=True)
     flow_page(config, summary, read_stages(store, jobs)).write(config.folder / PAGE)
     return summary

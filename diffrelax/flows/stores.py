@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -12,6 +13,7 @@ from jobflow import JobStore
 from maggma.stores import GridFSStore, MongoStore
 from pymongo.errors import PyMongoError
 
+from diffrelax.atomic import replacing
 from diffrelax.choices import Kind
 from diffrelax.extras import find_extra
 from diffrelax.flows.embedded import SQLiteStore
@@ -20,6 +22,7 @@ from diffrelax.results.documents import ResultDocument, read_document
 MONGODB = ("mongodb://", "mongodb+srv://")
 PROJECT = "project:"
 EMBEDDED = "results.sqlite"
+LAST_RUN = "jobs.json"  # in the folder of a flow
 STAGES = ("relax", "minimise")  # of a flow, whose outputs are results, even those of an old schema
 KINDS = get_args(Kind)
 DATABASE_SECONDS = 5  # to answer in
@@ -109,8 +112,30 @@ def read_project(name: str) -> Any:
         ) from error
 
 
-def read_results(store: JobStore) -> tuple[list[ResultDocument], list[str]]:
-    """Read all results in a store, each unit of work once, without trajectories.
+def keep_run(folder: Path, jobs: Sequence[str]) -> None:
+    """Keep the uuids of the jobs of a run that begins, in the folder of its flow."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / LAST_RUN) as part:
+        part.write_text(json.dumps(list(jobs)), encoding="utf-8")
+
+
+def last_run(where: str) -> list[str] | None:
+    """Return the uuids of the jobs of the last run; None if `where` is no folder of a flow."""
+    path = Path(where) / LAST_RUN
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def read_results(
+    store: JobStore, jobs: Sequence[str] | None = None
+) -> tuple[list[ResultDocument], list[str]]:
+    """Read the results in a store, each unit of work once, without trajectories.
+
+    Parameters
+    ----------
+    store : JobStore
+        Connected.
+    jobs : sequence of str, optional
+        Uuids of the jobs whose results are read. Default: all.
 
     Returns
     -------
@@ -121,7 +146,8 @@ def read_results(store: JobStore) -> tuple[list[ResultDocument], list[str]]:
     """
     results: dict[tuple[str, str], ResultDocument] = {}
     problems: dict[str, int] = {}
-    for i, (_, record) in enumerate(_records(store)):
+    wanted = None if jobs is None else {"uuid": {"$in": list(jobs)}}
+    for i, (_, record) in enumerate(_records(store, wanted)):
         try:
             document = read_document(_without_blobs(record))
         except ValueError as error:

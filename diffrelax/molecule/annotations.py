@@ -43,7 +43,8 @@ def told_by(atoms: ase.Atoms, charge: Any, multiplicity: Any) -> Told:
     info = {str(key).lower(): value for key, value in atoms.info.items()}
     smiles = text_of(info.get("smiles", ""))
     if charge is None:
-        charge = info.get("charge", info.get("total_charge"))
+        names = ("charge", "total_charge", "net_charge")
+        charge = next((info[name] for name in names if name in info), None)
     charge = _charge_of(atoms, charge, smiles)
     if multiplicity is None:
         names = ("multiplicity", "spin_multiplicity", "mult")

@@ -904,3 +904,9 @@ def test_columns_of_the_input_that_are_called_as_our_own_are_kept(run, tmp_path)
     assert info["input_verdict"] == "keep" and info["logP"] == 0.3  # and not of our own output
     assert info["input_total_energy"] == -5
     assert info["verdict"] == "relaxed" and "input_seconds" not in info
+    exported = tmp_path / "exported.csv"
+    exported.write_text("name,smiles,kind,state,stage\nmethane,C,minimisation,converged,mmff94\n")
+    run("relax", exported, "-o", tmp_path / "again.extxyz", "--model", "relax-qm9-2")
+    info = ase.io.read(tmp_path / "again.extxyz").info
+    assert (info["input_state"], info["input_kind"]) == ("converged", "minimisation")
+    assert not info.keys() & {"state", "kind", "stage"}

@@ -321,3 +321,24 @@ def test_molecules_that_take_long_to_embed_are_kept_one_by_one(run, tmp_path, mo
         ["CC"],
         ["CCC"],
     ]
+
+
+def test_a_molecule_whose_worker_was_killed_is_tried_again_by_its_name(run, tmp_path, monkeypatch):
+    path = tmp_path / "some.smi"
+    path.write_text("C a\nCC b\nCCC c\n")
+
+    def killed(function, items, workers, lost, seconds):
+        for i, item in enumerate(items):
+            yield lost(item, "the process that worked on it died") if i == 1 else function(item)
+
+    command = ("relax", path, "-o", tmp_path / "out.jsonl", "--model", "relax-qm9-2", "--json")
+    with monkeypatch.context() as broken:
+        broken.setattr("diffrelax.files.reading.ordered_map", killed)
+        status, out, err = run(*command)
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert [(row["name"], row["verdict"]) for row in rows] == [
+        ("a", "relaxed"), ("b", "failed"), ("c", "relaxed"),
+    ]  # fmt: skip
+    assert "1 failed; the same command tries again" in err
+    status, out, _ = run(*command)
+    assert (status, json.loads(out)["name"], json.loads(out)["verdict"]) == (0, "b", "relaxed")

@@ -102,12 +102,18 @@ def test_xyz_frames_and_their_keys(tmp_path):
         ("charge: -1, multiplicity: 1", -1, 1),
         ("Charge 1 Multiplicity 3", 1, 3),
         ("water, total charge = -1.0; energy = -40.1", -1, 1),
+        ("charge: 1, mult: 3", 1, 3),
+        ("charge:1,multiplicity:1", 1, 1),
+        ("charge:1;spin_multiplicity:3", 1, 3),
+        ("1, 3", 1, 3),
+        ("net_charge=1", 1, 1),
     ],
 )
 def test_xyz_charges_as_others_write_them(tmp_path, comment, charge, multiplicity):
     frame = METHANE.format(comment).replace("C 0 0 0", "N 0 0 0")
     (molecule,) = read_molecules(write(tmp_path / "m.xyz", frame))
     assert (molecule.charge, molecule.multiplicity) == (charge, multiplicity)
+    assert "charge" not in molecule.name
 
 
 @pytest.mark.parametrize(
@@ -150,6 +156,11 @@ def test_a_charge_is_given_to_no_smiles_and_no_atom_that_has_one(tmp_path):
 def test_a_charge_that_is_only_spoken_of_is_an_error(tmp_path):
     why = reason(write(tmp_path / "m.xyz", METHANE.format("charge of one")))
     assert why == "the comment 'charge of one' does not say which charge: write charge=…"
+    assert "say which mult: write mult=…" in reason(
+        write(tmp_path / "m.xyz", METHANE.format("charge: 0, mult: triplet"))
+    )
+    quoted = METHANE.format('note="charge: unknown"')
+    assert read_molecules(write(tmp_path / "m.xyz", quoted))[0].smiles == "C"
 
 
 def test_a_charge_that_contradicts_the_smiles_is_an_error(tmp_path):
@@ -453,3 +464,9 @@ def test_the_header_that_rdkit_writes_is_no_molecule(tmp_path):
     path = write(tmp_path / "b.csv", "ID,Smiles String\n7,CCO\n")
     (molecule,) = read_molecules(path)
     assert (molecule.name, molecule.smiles) == ("7", "CCO")
+
+
+def test_the_delimiter_of_a_table_is_the_one_that_gives_a_column_of_smiles(tmp_path):
+    text = "SMILES\tIUPAC name, systematic\tCAS, no\nCCO\tethanol, abs\t64-17-5\n"
+    (molecule,) = read_molecules(write(tmp_path / "t.tsv", text))
+    assert (molecule.smiles, molecule.name) == ("CCO", "CCO")

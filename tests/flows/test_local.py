@@ -15,6 +15,8 @@ from jobflow import JobStore
 from pymongo.errors import ServerSelectionTimeoutError
 from read_page import ReadPage
 
+from diffrelax.files.reading import read_molecules
+from diffrelax.flows.arguments import as_arguments
 from diffrelax.flows.config import FlowConfig
 from diffrelax.flows.local import run_local
 from diffrelax.flows.run import run_flow
@@ -263,6 +265,51 @@ def test_an_input_is_counted_once_however_often_its_file_is_read(run, flow: Path
         assert (status, out.splitlines()[-1]) == (1, "3 inputs: 3 failed")
     _, out, _ = run("results", "list", flow.parent / "flow")
     assert len(out.splitlines()) == 1 + 3
+
+
+def test_results_of_a_folder_are_those_of_its_last_run(run, tmp_path: Path) -> None:
+    flow, entries = tmp_path / "flow.yaml", "minimise: {level: mmff94, fmax: %s}\n"
+    for inputs, fmax in (("CCO ethanol, O water", 0.1), ("CCO ethanol, N water", 0.01)):
+        flow.write_text(f"inputs: [{inputs}]\n{entries % fmax}")
+        assert run("run", flow)[0] == 0
+    minima = ("list", tmp_path / "flow", "--kind", "minimisation")
+    _, out, err = run("results", *minima)
+    assert len(out.splitlines()) == 1 + 2
+    assert "3 results of earlier runs are left out: --all has them" in err
+    _, out, err = run("results", *minima, "--all")
+    assert len(out.splitlines()) == 1 + 4 and "left out" not in err
+    table = tmp_path / "minima.sdf"
+    _, _, err = run("results", "export", tmp_path / "flow", "--converged", "-o", table)
+    assert "2 of 2 results" in err
+    assert [one.smiles for one in read_molecules(table)] == ["CCO", "N"]
+
+
+def test_an_input_that_is_not_beside_the_flow_is_not_looked_for_elsewhere(
+    run, tmp_path: Path, monkeypatch
+) -> None:
+    (tmp_path / "screen").mkdir()
+    (tmp_path / "molecules.smi").write_text("CCO mine\n")
+    flow = tmp_path / "screen" / "flow.yaml"
+    flow.write_text("inputs: [molecules.smi]\nminimise: {level: mmff94}\n")
+    monkeypatch.chdir(tmp_path)
+    status, out, _ = run("run", flow)
+    assert status == 1 and f"no such file: {tmp_path / 'screen' / 'molecules.smi'}" in out
+
+
+def test_a_charge_that_no_input_can_take_is_refused(run, tmp_path: Path) -> None:
+    flow = tmp_path / "flow.yaml"
+    flow.write_text("inputs: [O water]\ncharge: 1\nminimise: {level: mmff94}\n")
+    status, _, err = run("run", flow)
+    assert status == 2 and "the charge 1 is for .xyz" in err
+
+
+def test_charge_and_multiplicity_of_a_table_reach_the_jobs(tmp_path: Path) -> None:
+    table = tmp_path / "o2.csv"
+    table.write_text("smiles,name,charge,multiplicity\nO=O,dioxygen,,3\nO,water,1,\nC,methane,,\n")
+    oxygen, water, methane = as_arguments(table)
+    assert (oxygen["name"], oxygen["multiplicity"]) == ("dioxygen", 3)
+    assert "the charge is 1, but that of the SMILES is 0" in water["reason"]
+    assert methane == "C methane"
 
 
 def test_the_page_of_a_flow_accounts_for_each_input_and_shows_its_geometries(

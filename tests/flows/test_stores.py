@@ -120,7 +120,7 @@ def test_minima_of_several_levels_are_told_of(run, folder, tmp_path, monkeypatch
     results, problems = read_results(open_results(str(folder)))
     changes = ({"settings": {"xc": "pbe", "basis": "sto-3g"}}, {"level": "gfn2-xtb"})
     several = [results[-1].model_copy(update=change) for change in changes]
-    monkeypatch.setattr("diffrelax.flows.stores.read_results", lambda _: (several, problems))
+    monkeypatch.setattr("diffrelax.flows.stores.read_results", lambda *_: (several, problems))
     status, _, err = run("results", "export", folder, "--converged", "-o", tmp_path / "m.extxyz")
     assert status == 0
     assert "minima of several levels: gfn2-xtb, pbe/sto-3g; --level takes one" in err
