@@ -19,7 +19,9 @@ SAME_ENERGY = 0.1 * KCAL_PER_MOL  # eV
 MAX_MATCHES = 10_000
 
 
-def heavy_atom_rmsd(a: Molecule, b: Molecule, *, polar_hydrogens: bool = False) -> float:
+def heavy_atom_rmsd(
+    a: Molecule, b: Molecule, *, polar_hydrogens: bool = False, tops: bool = True
+) -> float:
     """Root mean square deviation of the heavy atoms, superposed by translation and rotation.
 
     The lowest over all mappings of the bond graph onto itself that keep elements and numbers of
@@ -33,6 +35,8 @@ def heavy_atom_rmsd(a: Molecule, b: Molecule, *, polar_hydrogens: bool = False) 
         Their atoms may stand in any order.
     polar_hydrogens : bool
         Whether to count hydrogens on other atoms than carbon like heavy atoms.
+    tops : bool
+        Whether to count the ends of groups such as CF3, see `conformer_atoms`.
 
     Returns
     -------
@@ -43,7 +47,7 @@ def heavy_atom_rmsd(a: Molecule, b: Molecule, *, polar_hydrogens: bool = False) 
     ValueError
         If their bond graphs differ.
     """
-    probe, reference = (_heavy_graph(m, polar_hydrogens) for m in (b, a))
+    probe, reference = (_heavy_graph(m, polar_hydrogens, tops) for m in (b, a))
     sizes = [(mol.GetNumAtoms(), mol.GetNumBonds()) for mol in (probe, reference)]
     with rdBase.BlockLogs():
         matches = _matches(probe, reference) if sizes[0] == sizes[1] else ()
@@ -61,7 +65,8 @@ def same_minimum(a: Molecule, b: Molecule, energy_difference: float | None = Non
 
     They are if `heavy_atom_rmsd` is below 0.1 Å, with polar hydrogens and without, and the energies
     differ by less than 0.1 kcal/mol. That is stricter than the usual rule of heavy atoms alone,
-    which cannot tell the rotamers of OH and NH apart. The mirror image of a conformer (gauche+ and
+    which cannot tell the rotamers of OH and NH apart. How a methyl, trifluoromethyl or ammonio
+    group is turned does not count. The mirror image of a conformer (gauche+ and
     gauche− of butane) has the same energy and is the same molecule, unless the molecule is chiral
     (R/S or an allene): it counts as the same minimum.
 
@@ -87,8 +92,36 @@ def same_minimum(a: Molecule, b: Molecule, energy_difference: float | None = Non
         return False
 
 
+def conformer_atoms(molecule: Molecule) -> np.ndarray:
+    """Tell which atoms conformers are told apart by, (n_atoms,) bool.
+
+    All but the ends of tops: three atoms of one element with no other neighbour, on an atom with
+    one more, as in CH3, CF3, SiH3 and NH3+. Where fewer than three heavy atoms would be left, all
+    but the hydrogens of tops, or all.
+    """
+    near: list[list[int]] = [[] for _ in molecule.numbers]
+    for i, j in bonded_pairs(molecule):
+        near[i].append(j)
+        near[j].append(i)
+    tops = np.zeros(molecule.n_atoms, dtype=bool)
+    for around in near:
+        ends = [i for i in around if len(near[i]) == 1]
+        for element in set(molecule.numbers[ends].tolist()):
+            alike = [i for i in ends if molecule.numbers[i] == element]
+            if len(around) == 4 and len(alike) == 3:
+                tops[alike] = True
+    heavy = molecule.numbers > 1
+    for counted in (~tops, heavy | ~tops):
+        if np.count_nonzero(counted & heavy) > 2:
+            return counted
+    return np.ones(molecule.n_atoms, dtype=bool)
+
+
 def _same_positions(a: Molecule, b: Molecule) -> bool:
-    return all(heavy_atom_rmsd(a, b, polar_hydrogens=p) < SAME_RMSD for p in (False, True))
+    return all(
+        heavy_atom_rmsd(a, b, polar_hydrogens=polar, tops=False) < SAME_RMSD
+        for polar in (False, True)
+    )
 
 
 def _may_coincide(a: Molecule, b: Molecule) -> bool:
@@ -97,7 +130,7 @@ def _may_coincide(a: Molecule, b: Molecule) -> bool:
     Singular values of the heavy atoms' positions do not depend on their order, nor on rotations and
     reflections, and no superposition comes closer than they do (Mirsky 1960).
     """
-    heavy = [m.positions[m.numbers > 1] for m in (a, b)]
+    heavy = [m.positions[conformer_atoms(m) & (m.numbers > 1)] for m in (a, b)]
     if len(heavy[0]) != len(heavy[1]):
         return False
     if len(heavy[0]) < 3:  # compared with their hydrogens
@@ -106,15 +139,21 @@ def _may_coincide(a: Molecule, b: Molecule) -> bool:
     return float(np.linalg.norm(spans[0] - spans[1])) < SAME_RMSD * np.sqrt(len(heavy[0]))
 
 
-def _heavy_graph(molecule: Molecule, polar_hydrogens: bool) -> Chem.RWMol:
+def _heavy_graph(molecule: Molecule, polar_hydrogens: bool, tops: bool) -> Chem.RWMol:
     mol = skeleton(molecule.numbers, bonded_pairs(molecule), molecule.positions)
-    if molecule.n_heavy < 3:
+    counted = np.ones(molecule.n_atoms, dtype=bool) if tops else conformer_atoms(molecule)
+    if np.count_nonzero(counted & (molecule.numbers > 1)) < 3:
         return mol
     mol.BeginBatchEdit()
     for atom in mol.GetAtoms():
-        near = [other.GetAtomicNum() for other in atom.GetNeighbors()]
-        atom.SetIsotope(1 + near.count(1))
-        if atom.GetAtomicNum() == 1 and (6 in near or not polar_hydrogens):
+        near = atom.GetNeighbors()
+        elements = [other.GetAtomicNum() for other in near]
+        left_out = [
+            z for z, other in zip(elements, near, strict=True) if not counted[other.GetIdx()]
+        ]
+        atom.SetIsotope(1 + elements.count(1) + sum(z for z in left_out if z > 1))
+        is_hydrogen = atom.GetAtomicNum() == 1
+        if not counted[atom.GetIdx()] or (is_hydrogen and (6 in elements or not polar_hydrogens)):
             mol.RemoveAtom(atom.GetIdx())
     mol.CommitBatchEdit()
     return mol

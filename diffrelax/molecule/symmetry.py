@@ -12,7 +12,7 @@ from scipy.spatial.distance import cdist
 from scipy.spatial.transform import Rotation
 
 from diffrelax.molecule import Molecule
-from diffrelax.molecule.comparison import SAME_RMSD
+from diffrelax.molecule.comparison import SAME_RMSD, conformer_atoms
 
 SLACK = 0.3  # Å; by how much a distance may differ from that of its image
 
@@ -44,37 +44,22 @@ def find_symmetry(molecule: Molecule) -> Symmetry:
 
 
 def find_conformer_symmetry(molecule: Molecule) -> Symmetry:
-    """Find the symmetry of a conformer, whose methyl groups may stand as they like.
+    """Find the symmetry of a conformer, whose methyl groups and the like may stand as they like.
 
-    Where two conformers differ in the turn of a methyl group alone they are one, see
-    `diffrelax.molecule.comparison.same_minimum`. So its hydrogens have no part in the symmetry by
-    which conformers are counted: the angle of a methyl group that turns freely, as on an arene or
-    an alkyne, would halve or double the weight of those that are symmetric but for it. Where fewer
-    than three heavy atoms are left, all atoms count.
+    Where two conformers differ in the turn of a methyl or trifluoromethyl group alone they are one,
+    see `diffrelax.molecule.comparison.same_minimum`. So its ends have no part in the symmetry by
+    which conformers are counted: the angle of a group that turns freely, as on an arene or an
+    alkyne, would halve or double the weight of those that are symmetric but for it. Where fewer
+    than three heavy atoms are left, all atoms count. Isotopes do not: conformers that differ by
+    them alone are one, too.
     """
-    counted = ~_in_methyl(molecule)
-    if molecule.n_heavy < 3:
-        counted[:] = True
-    return _symmetry(_kinds(molecule)[counted], molecule.positions[counted])
+    counted = conformer_atoms(molecule)
+    return _symmetry(molecule.numbers[counted], molecule.positions[counted])
 
 
 def _kinds(molecule: Molecule) -> np.ndarray:
     """Tell elements apart, and isotopes that are labelled."""
     return molecule.numbers + 1000 * np.array(molecule.isotopes or 0)
-
-
-def _in_methyl(molecule: Molecule) -> np.ndarray:
-    """Tell which atoms are hydrogens of a methyl group."""
-    neighbours: list[list[int]] = [[] for _ in molecule.numbers]
-    for bond in molecule.bonds:
-        neighbours[bond.begin].append(bond.end)
-        neighbours[bond.end].append(bond.begin)
-    found = np.zeros(molecule.n_atoms, dtype=bool)
-    for atom, around in enumerate(neighbours):
-        hydrogens = [other for other in around if molecule.numbers[other] == 1]
-        if molecule.numbers[atom] == 6 and len(hydrogens) == 3:
-            found[hydrogens] = True
-    return found
 
 
 def _symmetry(numbers: np.ndarray, positions: np.ndarray) -> Symmetry:

@@ -1,12 +1,13 @@
 import ase
 import numpy as np
 import pytest
+from rdkit import Chem
 from rdkit.Chem import rdMolTransforms
 from scipy.spatial.transform import Rotation
 from spyrmsd.rmsd import symmrmsd
 
 from diffrelax.molecule import Molecule, comparison
-from diffrelax.molecule.comparison import heavy_atom_rmsd, same_minimum
+from diffrelax.molecule.comparison import conformer_atoms, heavy_atom_rmsd, same_minimum
 from diffrelax.molecule.identity import mirror_image
 
 
@@ -16,6 +17,14 @@ def turned(molecule: Molecule, *dihedral: int, degrees: float) -> Molecule:
     start = rdMolTransforms.GetDihedralDeg(conformer, *dihedral)
     rdMolTransforms.SetDihedralDeg(conformer, *dihedral, start + degrees)
     return molecule.with_positions(conformer.GetPositions())
+
+
+def turned_about(molecule, begin, end, atoms, degrees):
+    axis = molecule.positions[end] - molecule.positions[begin]
+    turn = Rotation.from_rotvec(np.radians(degrees) * axis / np.linalg.norm(axis))
+    positions = molecule.positions.copy()
+    positions[atoms] = turn.apply(positions[atoms] - positions[end]) + positions[end]
+    return molecule.with_positions(positions)
 
 
 @pytest.mark.parametrize(
@@ -81,6 +90,28 @@ def test_rotamers_of_a_hydroxyl_are_two_minima(smiles, dihedral):
     assert not same_minimum(molecule, rotamer)
 
 
+@pytest.mark.parametrize(
+    ("smiles", "top", "axis"),
+    [
+        ("FC(F)(F)C(=O)OC", 1, 4),
+        ("[SiH3]CCO", 0, 1),
+        ("[NH3+]CCO", 0, 1),
+        ("ClC(Cl)(Cl)C(=O)O", 1, 4),
+    ],
+)
+def test_the_turn_of_a_top_is_no_other_minimum(smiles, top, axis):
+    molecule = Molecule.from_smiles(smiles)
+    near = np.flatnonzero(Chem.GetAdjacencyMatrix(molecule.to_rdkit())[top])
+    ends = near[near != axis]
+    assert not conformer_atoms(molecule)[ends].any() and conformer_atoms(molecule)[axis]
+    other = turned_about(molecule, axis, top, ends, 40.0)
+    assert same_minimum(molecule, other)
+    assert (heavy_atom_rmsd(molecule, other) > 0.1) == (molecule.numbers[ends[0]] > 1)
+    moved = molecule.positions.copy()
+    moved[top] += 0.5
+    assert not same_minimum(molecule, molecule.with_positions(moved))
+
+
 def test_mirror_images_are_one_minimum_unless_the_molecule_is_chiral():
     gauche = turned(Molecule.from_smiles("CCCC"), 0, 1, 2, 3, degrees=120)
     assert heavy_atom_rmsd(gauche, mirror_image(gauche)) > 0.1
@@ -135,6 +166,6 @@ def test_a_geometry_is_itself_however_many_of_its_atoms_are_alike(smiles):
 
 def test_atoms_with_one_neighbour_find_their_places():
     first, second = (Molecule.from_smiles("OCC(CO)(C(F)(F)F)CCl", seed=s) for s in (1, 2))
-    graphs = [comparison._heavy_graph(molecule, False) for molecule in (second, first)]
+    graphs = [comparison._heavy_graph(molecule, False, True) for molecule in (second, first)]
     by_all_mappings = heavy_atom_rmsd(first, second)
     assert comparison._rmsd_by_inner_atoms(*graphs) == pytest.approx(by_all_mappings, abs=1e-6)

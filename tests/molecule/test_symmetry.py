@@ -93,3 +93,10 @@ def test_a_conformer_is_as_symmetric_however_its_methyl_stands(
 @pytest.mark.parametrize("smiles", ["CC", "CO", "C", "c1ccccc1", "OO"])
 def test_small_conformers_have_the_symmetry_of_all_atoms(smiles: str) -> None:
     assert find_conformer_symmetry(Molecule.from_smiles(smiles)) == RIGID[smiles]
+
+
+def test_isotopes_count_for_a_molecule_and_not_for_its_conformers() -> None:
+    """Those that differ by isotopes alone are one conformer, so its weight is that of all."""
+    plain, labelled = (Molecule.from_smiles(smiles) for smiles in ("OO", "[18OH]O"))
+    assert find_symmetry(plain).number == 2 and find_symmetry(labelled).number == 1
+    assert find_conformer_symmetry(plain).number == find_conformer_symmetry(labelled).number == 2

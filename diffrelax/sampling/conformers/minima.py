@@ -27,6 +27,7 @@ from diffrelax.relaxation import relax_molecules
 from diffrelax.sampling.conformers.funnel import Funnel, relax_starts
 from diffrelax.sampling.conformers.record import (
     Conformer,
+    find_same,
     merge,
     read_conformer,
     within,
@@ -75,7 +76,7 @@ def sample_conformers(
     is not, else 1. So the trans-trans conformer of pentane (s = 2) counts a quarter of a
     trans-gauche one (m = 2) of the same energy. Vibrations and moments of inertia are left out,
     unless free energies are asked for: the weight is then proportional to (m/s) exp(−G₁/kT), where
-    G₁ is the free energy without its own symmetry number, which counts hydrogens of methyl groups.
+    G₁ is the free energy without its own symmetry number, which counts all atoms and isotopes.
 
     Parameters
     ----------
@@ -109,7 +110,7 @@ def sample_conformers(
     -------
     Ensemble
         By rising energy. The columns are ``symmetry_number`` (s) and ``mirror_images`` (m), both
-        without hydrogens of methyl groups (see
+        without the ends of methyl groups and the like (see
         `diffrelax.molecule.symmetry.find_conformer_symmetry`), and
         ``n_starts``, by how many embeddings and turned geometries each was found, and
         ``gibbs_energy_quasi_harmonic_ev`` where free energies were asked for. What became of
@@ -309,7 +310,10 @@ def _without_known(
 ) -> tuple[list[Conformer], list[str]]:
     """Choose those that end in distinct minima of a cheap level, or in none.
 
-    The latter, such as some zwitterions, may have one at the level of theory.
+    The latter, such as some zwitterions, may have one at the level of theory. Where an end is more
+    symmetric than the geometry that led there, this goes on as well: it may have a minimum where
+    the cheap level has none, as hydrogen peroxide, and nothing leads away from a saddle between
+    mirror images.
     """
     relax = partial(relax_starts, workers=workers, label=cheap.level.name, progress=progress)
     low, lost = starts, list[Conformer]()
@@ -318,19 +322,36 @@ def _without_known(
         reached = {one.start for one in ends}
         lost += [one for one in low if one.start not in reached]
         low, _ = cheap.choose(ends)
+    before = {one.start: one for one in starts}
+    bent = [
+        replace(before[one.start], start=f"{one.start} before {cheap.level.name}")
+        for one in low
+        if _is_more_symmetric(one.molecule, before[one.start].molecule)
+    ]
     told = f"of {len(starts)} geometries, {cheap.level} brings {len(low)} to low, distinct minima"
     if lost:
         told += f", and {len(lost)} to none: these are left to the level of theory as they were"
-    return [*low, *lost], [told]
+    if bent:
+        told += f"; {len(bent)} became more symmetric, and go on as they were before, too"
+    return [*low, *bent, *lost], [told]
+
+
+def _is_more_symmetric(one: Molecule, other: Molecule) -> bool:
+    here, there = map(find_conformer_symmetry, (one, other))
+    return here.number > there.number or (there.chiral and not here.chiral)
 
 
 def _moved(starts: Sequence[Conformer], model: Model, level: str) -> list[Conformer]:
-    """Move geometries towards a level of theory with the model, where it relaxes them."""
+    """Move geometries towards a level of theory with the model, where it relaxes them.
+
+    Of those that it brings to one place, one goes on.
+    """
     ends = relax_molecules([one.molecule for one in starts], model, level=level)
-    return [
+    moved = [
         replace(one, molecule=end.molecule or one.molecule)
         for one, end in zip(starts, ends, strict=True)
     ]
+    return [one for i, one in enumerate(moved) if find_same(one, moved[:i], energies=False) is None]
 
 
 def _ranking(level: Level) -> Level:

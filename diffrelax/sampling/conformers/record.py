@@ -67,13 +67,13 @@ def read_conformer(record: Mapping[str, Any]) -> Conformer:
     )
 
 
-def find_same(one: Conformer, others: Sequence[Conformer]) -> int | None:
+def find_same(one: Conformer, others: Sequence[Conformer], *, energies: bool = True) -> int | None:
     """Find the first that is the same minimum, see `diffrelax.molecule.comparison.same_minimum`.
 
-    Energies are compared where both are known.
+    Energies are compared where both are known, unless they are to be left out.
     """
     for i, other in enumerate(others):
-        gap = one.energy - other.energy
+        gap = one.energy - other.energy if energies else nan
         if same_minimum(one.molecule, other.molecule, None if isnan(gap) else gap):
             return i
     return None

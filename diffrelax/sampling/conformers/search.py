@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from math import inf, isfinite, prod
+from math import inf, isfinite, nan, prod
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -53,7 +53,7 @@ class Found:
         ``beyond_n`` or ``relaxed`` by the model, the rest being known; embeddings of the
         ``last_probe`` that are within the window, and how many of them were ``unseen`` before.
     notes : list of str
-        What failed.
+        What to beware of, and what failed.
     """
 
     conformers: list[Conformer]
@@ -161,6 +161,10 @@ class _Search:
         mirrored = not identity_change(molecule, mirror_image(molecule).positions)
         self.images = [1, -1] if mirrored else [1]  # signs of torsions that mean the same
         self.force_field = _force_field(molecule)
+        self.charged = _force_field(molecule, charges=True)
+        self.heights: list[
+            tuple[float, float]
+        ] = []  # of rough geometries, without charges and with
         self.atoms = molecule.to_atoms()
         self.atoms.calc = get_calculator(level.name, molecule, **level.settings)
         self.rough: list[Conformer] = []
@@ -169,7 +173,13 @@ class _Search:
         self.expanded: set[str] = set()
         self.counts = dict.fromkeys(COUNTED, 0)
         self.n_embedded = self.n_attempts = 0
-        self.notes: list[str] = []
+        bonded = {frozenset(bond[:2]) for bond in molecule.bonds}
+        self.notes = [
+            f"{molecule.label(i)} and {molecule.label(j)} turn nearly freely about the chain "
+            "between them: how many conformers are counted along that means little"
+            for (i, j), turns in zip(self.rotors.bonds.tolist(), self.turns, strict=True)
+            if len(turns) and {i, j} not in bonded
+        ]
 
     def probe(self) -> bool:
         """Embed until something is low, or often enough; tell whether the search goes on."""
@@ -239,8 +249,8 @@ class _Search:
         rough = [self.place(start) for start in starts]
         fresh = range(len(self.leads_to), len(self.rough))
         self.leads_to += [None] * len(fresh)
-        lowest = np.nanmin([inf, *(one.energy for one in self.rough)])
-        chosen = [i for i in fresh if not self.rough[i].energy > lowest + HIGH]
+        high = self.high()
+        chosen = [i for i in fresh if not high[i]]
         self.counts["high"] += len(fresh) - len(chosen)
         room = self.n - self.counts["relaxed"]
         self.counts["beyond_n"] += len(chosen[room:])
@@ -249,6 +259,15 @@ class _Search:
         for i, molecule in zip(chosen, self.relaxed(chosen), strict=True):
             self.rank(i, molecule)
         return [None if i is None else self.leads_to[i] for i in rough]
+
+    def high(self) -> np.ndarray:
+        """Tell which rough geometries are high by the force field, without its charges and with.
+
+        A salt bridge is high without them, and what has none may be high with them.
+        """
+        heights = np.array(self.heights).reshape(-1, 2)
+        lowest = np.where(np.isnan(heights), inf, heights).min(axis=0, initial=inf)
+        return (heights > lowest + HIGH).all(axis=1)
 
     def relaxed(self, rough: Sequence[int]) -> list[Molecule]:
         """Relax rough geometries by the model, where it can.
@@ -275,11 +294,16 @@ class _Search:
         if identity_change(self.molecule, positions):
             self.counts["other_molecules"] += 1
             return None
-        if start.start != "given" and self.force_field:  # which is at no minimum of the field
-            start = replace(start, energy=self.force_field.energy(positions))
+        heights = nan, nan
+        if (
+            start.start != "given" and self.force_field and self.charged
+        ):  # which is at no minimum of the field
+            heights = self.force_field.energy(positions), self.charged.energy(positions)
+            start = replace(start, energy=heights[0])
         place = find_same(start, self.rough)
         if place is None:
             self.rough.append(start)
+            self.heights.append(heights)
             return len(self.rough) - 1
         known = self.rough[place]
         self.rough[place] = replace(known, n_starts=known.n_starts + 1)
@@ -354,10 +378,10 @@ def _same_wells(some: np.ndarray, other: np.ndarray) -> np.ndarray:
     return (angles_apart(some, other) < SAME_WELL).all(axis=-1)
 
 
-def _force_field(molecule: Molecule) -> ForceField | None:
+def _force_field(molecule: Molecule, *, charges: bool = False) -> ForceField | None:
     for level in ("mmff94", "uff"):
         try:
-            return ForceField(molecule, level, charges=False)
+            return ForceField(molecule, level, charges=charges)
         except ValueError:
             continue
     return None

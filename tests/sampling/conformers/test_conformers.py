@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 
 import numpy as np
 import pytest
 from ase.units import Hartree, kB, kcal, mol
 from odd_work import die_once
-from rdkit.Chem import rdMolTransforms
+from rdkit.Chem import rdForceFieldHelpers, rdMolTransforms
 
 from diffrelax.cache import WorkFolder
 from diffrelax.dft import relax_dft
@@ -20,6 +21,7 @@ from diffrelax.relaxation import relax_molecules
 from diffrelax.sampling.conformers import (
     Conformer,
     Funnel,
+    find_conformers,
     find_starts,
     merge,
     relax_starts,
@@ -30,6 +32,7 @@ from diffrelax.sampling.conformers import funnel as funnel_module
 from diffrelax.sampling.conformers.minima import _without_known
 from diffrelax.sampling.conformers.search import COUNTED, Found
 from diffrelax.sampling.ensemble import Ensemble, EnsembleProvenance, Level
+from diffrelax.units import KCAL_PER_MOL
 
 TEMPERATURE = 298.15
 MMFF94 = Level(name="mmff94")
@@ -219,6 +222,16 @@ def test_dft_gets_one_start_for_each_minimum_of_gfn2_xtb(model, monkeypatch) -> 
     assert all(one.molecule.start == "diffusion" for one in starts)
 
 
+def test_what_gfn2_xtb_makes_more_symmetric_goes_on_as_it_was_too() -> None:
+    """Hydrogen peroxide is flat by GFN2-xTB alone, and DFT would not leave that saddle."""
+    peroxide = Molecule.from_smiles("OO")
+    funnel = Funnel(DFT, WorkFolder.of(None))
+    starts, method = find_starts(peroxide, load_model(), 4, funnel, seed=42)
+    flat, bent = (abs(one.molecule.to_atoms().get_dihedral(2, 0, 1, 3) - 180) for one in starts)
+    assert flat < 5 and bent > 40
+    assert "1 became more symmetric, and go on as they were before, too" in method.notes[-1]
+
+
 def test_what_gfn2_xtb_makes_another_molecule_is_left_to_dft(model) -> None:
     """In the gas phase, the proton of glycine goes over."""
     zwitterion = Molecule.from_smiles("[NH3+]CC(=O)[O-]")
@@ -258,6 +271,35 @@ def test_hexane_has_its_dozen_conformers_within_the_window(model) -> None:
 def test_a_well_that_is_there_with_charges_alone_is_found(model) -> None:
     ensemble = sample_conformers("N=CC(O)C#N", model, level="gfn2-xtb")
     assert len(ensemble) == 4
+
+
+def test_a_salt_bridge_is_not_high_though_it_is_so_without_charges() -> None:
+    ion = "[NH3+]CCCC(=O)[O-]"
+    lowest = inf
+    for seed in range(8):
+        mol = Molecule.from_smiles(ion, seed=seed).to_rdkit()
+        field = rdForceFieldHelpers.MMFFGetMoleculeForceField(
+            mol, rdForceFieldHelpers.MMFFGetMoleculeProperties(mol)
+        )
+        field.Minimize(maxIts=5000)
+        lowest = min(lowest, field.CalcEnergy())
+    found = sample_conformers(ion, load_model(), level="mmff94", window=4)
+    assert found.energies[0] / KCAL_PER_MOL < lowest + 0.01
+
+
+def test_how_a_trifluoromethyl_group_stands_makes_no_conformers() -> None:
+    """On benzene it turns freely, and each of its angles would be another minimum."""
+    found = sample_conformers("FC(F)(F)c1ccccc1", load_model("relax-qm9-2"), level="gfn2-xtb")
+    assert len(found) == 1
+    assert found.columns["symmetry_number"].tolist() == [2]
+    assert found.columns["mirror_images"].tolist() == [1]
+
+
+def test_that_a_rotor_along_a_chain_turns_freely_is_told(model) -> None:
+    found = find_conformers(
+        Molecule.from_smiles("OCC#CCO"), model, 9, level=MMFF94, aim=model.config.level, window=0.1
+    )
+    assert "C2 and C5 turn nearly freely about the chain between them" in found.notes[0]
 
 
 def test_what_is_above_the_window_is_left_out_and_counted(model) -> None:
