@@ -102,13 +102,13 @@ def speedup(
     starts = start or DEFAULT_STARTS
     arms = combine(starts, recipe or DEFAULT_RECIPES)
     check_arms(arms)
-    _check_folder(output, level, inputs)
     set_threads(threads)
     about: dict[str, Any] = {"model": model, "model_sha256": ""}
     if "diffusion" in starts:
         loaded = load_model(model)
         tell_aim(loaded, level.theory)
         about = made_with(loaded, level.theory)
+    _check_folder(output, level, inputs, {"seed": seed, "model_sha256": about["model_sha256"]})
     units = Units(WorkFolder(output / "units"), model, level.theory, threads)
     subjects = subjects_of(each_molecule(each_input(inputs, charge), seed=seed))
     _tell_cost(subjects, arms, level)
@@ -127,7 +127,9 @@ def speedup(
     raise typer.Exit(0 if not any(o.reason and not o.repeated for o in outcomes) else 1)
 
 
-def _check_folder(output: Path, level: DFTSettings, inputs: list[str]) -> None:
+def _check_folder(
+    output: Path, level: DFTSettings, inputs: list[str], more: dict[str, Any]
+) -> None:
     """Refuse a folder in which inputs, other files or a report of other settings would be lost."""
     from diffrelax.benchmark.speedup.report import FILES
     from diffrelax.dft import DFTSettings
@@ -149,9 +151,10 @@ def _check_folder(output: Path, level: DFTSettings, inputs: list[str]) -> None:
     except ValueError:
         about = None
     held = about.get("level") if isinstance(about, dict) else None
-    wanted = level.model_dump(mode="json")
+    wanted = level.model_dump(mode="json") | more
     if not isinstance(held, dict):
         raise ValueError(f"{path} is not of a report, and would be replaced: name another folder")
+    held = held | {name: about.get(name, value) for name, value in more.items()}
     defaults = {name: field.default for name, field in DFTSettings.model_fields.items()}
     if different := differing(defaults | held, defaults | wanted):
         raise ValueError(

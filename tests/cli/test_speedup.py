@@ -212,6 +212,16 @@ def test_a_report_of_other_settings_is_not_replaced(run: Run, tmp_path: Path) ->
     assert about.read_text() == kept and list(tmp_path.iterdir()) == [about]
 
 
+def test_a_report_of_another_model_is_not_replaced(run: Run, tmp_path: Path) -> None:
+    about = tmp_path / "about.json"
+    level = {"xc": "pbe", "basis": "sto-3g"}
+    about.write_text(json.dumps({"level": level, "model_sha256": "0123", "seed": 42}))
+    status, _, err = run("speedup", "O", "-o", tmp_path, *QUICK, "--start", "diffusion")
+    assert status == 2 and "has a report with model-sha256 0123, not" in err
+    status, _, err = run("speedup", "O", "-o", tmp_path, *QUICK, "--seed", "7")
+    assert status == 2 and "seed 42, not 7" in err
+
+
 def test_a_report_of_verified_minima_is_not_replaced_by_predicted_ones(
     run: Run, tmp_path: Path
 ) -> None:

@@ -97,9 +97,14 @@ class Subject:
 
     @property
     def key(self) -> str:
-        """The same for equal molecules with the same geometries; empty without a base."""
+        """The same for equal molecules with the same geometries; empty without a base.
+
+        Of an embedding it is the SMILES, in whatever order that was written.
+        """
         if self.base is None:
             return ""
+        if self.base.is_embedded and self.base.smiles and not self.known:
+            return self.base.smiles
         geometries = {"base": self.base, **self.known}
         return " ".join(work_key(name, molecule, {}) for name, molecule in geometries.items())
 

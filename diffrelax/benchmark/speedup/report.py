@@ -158,8 +158,10 @@ def _tables(
         Table.of(
             "How many times less the second costs",
             "Over the pairs that end in the same reference minimum; seconds over those of them "
-            "that ran on the same kind of processor, however far apart in time. Unlike seconds, "
-            "SCF cycles do not depend on what else a machine is doing. A relaxation that is noted "
+            "that ran on the same kind of processor, on which an SCF cycle took both as long, "
+            "within half. Unlike seconds, SCF cycles do not depend on what else a machine is "
+            "doing. Where most molecules take as many calls in both arms, the ratio of the sums "
+            "tells more than medians do. A relaxation that is noted "
             "below to have stopped on the way to its minimum counts with the calls that it took.",
             ratios,
         ),
@@ -264,7 +266,7 @@ def _page(tables: str, about: Mapping[str, Any]) -> str:
             "What follows the threads are the kernels that PySCF's OpenBLAS has taken, where they "
             "are known. Seconds are wall times, in which other processes on the machine count. "
             "Processor seconds are user and system time of all threads and programs "
-            "of this work alone: on one thread, about the seconds on an idle core. Electrical "
+            "of this work alone, which differ between machines of one name. Electrical "
             f"energy assumes {about['watts']:g} W for a busy core. Each relaxation is kept in the "
             "folder `units`; the same command finds them done, so delete that folder to measure "
             "again. Packages and commit are those with which this report was written, and the "

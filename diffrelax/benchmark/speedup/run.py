@@ -20,7 +20,9 @@ from diffrelax.molecule.comparison import same_minimum
 from diffrelax.molecule.identity import identity_change
 from diffrelax.results.documents import FailureDocument, MinimisationDocument
 from diffrelax.results.molecules import Written
+from diffrelax.units import KCAL_PER_MOL
 
+ON_THE_WAY = 0.5 * KCAL_PER_MOL  # above its minimum, eV; what stops higher is at no minimum
 REFERENCE_FMAX = 0.003  # eV/Å
 REFERENCE_STEPS = 100
 # means of 737 relaxations of 5 to 9 heavy atoms (analysis/results), and a fit to their times
@@ -262,7 +264,8 @@ def assign_basins(
     `diffrelax.molecule.comparison.same_minimum`), its energy included, is relaxed tightly, and what
     it falls into becomes one. In the end each belongs to the reference that is the same minimum,
     whichever was found first; otherwise to the one that it fell into, and a note says that it had
-    still some way to go: its calls are fewer than those to the minimum.
+    still some way to go: its calls are fewer than those to the minimum. One that stopped more than
+    0.5 kcal/mol above it, as on a saddle point, belongs to none.
 
     Parameters
     ----------
@@ -300,6 +303,9 @@ def _assign(outcome: Outcome, basins: Sequence[Basin], fallen: int | None, reaso
     if number is not None:
         return replace(outcome, basin=number, minimum=basins[number].energy)
     if fallen is None:
+        return replace(outcome, reason=reason)
+    if (above := outcome.end_energy - basins[fallen].energy) > ON_THE_WAY:
+        reason = f"stopped {above / KCAL_PER_MOL:.1f} kcal/mol above its reference minimum"
         return replace(outcome, reason=reason)
     notes = (*outcome.notes, "stopped on the way to its reference minimum")
     return replace(outcome, basin=fallen, minimum=basins[fallen].energy, notes=notes)

@@ -21,6 +21,7 @@ from diffrelax.units import KCAL_PER_MOL
 RESAMPLES = 9999
 FEWEST = 6  # molecules whose mean has an interval, as their median has
 FEWEST_RESAMPLED = 20  # molecules; the bootstrap interval of fewer is too narrow
+SAME_PACE = 1.5  # between the seconds of an SCF cycle; later ones of a molecule are shorter
 RESOLUTION = 1e-4  # eV; what integration grids and reference minima leave open of an energy
 JOULES_PER_KWH = 3.6e6
 
@@ -106,7 +107,8 @@ class Speedup(Columns):
     """How many times less one arm costs than another, over molecules that end in one minimum.
 
     Times are compared over the pairs with both relaxations on the same kind of processor, with as
-    many threads.
+    many threads, that gave both as much time for an SCF cycle: names of processors are those that
+    virtual machines tell.
     """
 
     slow: SpeedupArm = column("an arm", "from")
@@ -119,13 +121,16 @@ class Speedup(Columns):
     )
     calls: Estimate = column("of energy-and-gradient calls", "calls, ratio of medians", ".2f")
     typical_calls: Estimate = column("of energy-and-gradient calls", "calls, median ratio", ".2f")
+    summed_calls: Estimate = column(
+        "of energy-and-gradient calls of all pairs", "calls, ratio of sums", ".2f"
+    )
     scf_cycles: Estimate = column(
         "of the cycles of all calls", "SCF cycles, ratio of medians", ".2f"
     )
     typical_scf_cycles: Estimate = column(
         "of the cycles of all calls", "SCF cycles, median ratio", ".2f"
     )
-    timed: int = column("of the pairs, on one kind of processor", "timed pairs")
+    timed: int = column("of the pairs, on one kind of processor and as fast", "timed pairs")
     seconds: Estimate = column("of the time from the SMILES on", "seconds, ratio of medians", ".2f")
     typical_seconds: Estimate = column(
         "of the time from the SMILES on", "seconds, median ratio", ".2f"
@@ -255,9 +260,10 @@ def speedup(outcomes: Sequence[Outcome], slow: SpeedupArm, fast: SpeedupArm) -> 
     ]
     known = [(a, b) for a, b in tried if a.basin is not None and b.basin is not None]
     pairs = [(a, b) for a, b in known if a.basin == b.basin]
-    timed = [(a, b) for a, b in pairs if a.hardware == b.hardware != ""]
+    timed = [(a, b) for a, b in pairs if _on_one_machine(a, b)]
     counted = [(a, b) for a, b in pairs if a.scf_cycles and b.scf_cycles]
     times = [(a.times["total"], b.times["total"]) for a, b in timed]
+    calls = [(a.calls, b.calls) for a, b in pairs]
     return Speedup(
         slow=slow,
         fast=fast,
@@ -266,11 +272,22 @@ def speedup(outcomes: Sequence[Outcome], slow: SpeedupArm, fast: SpeedupArm) -> 
         elsewhere=len(known) - len(pairs),
         failed=len(tried) - len(known),
         timed=len(timed),
-        **_ratios("calls", [(a.calls, b.calls) for a, b in pairs]),
+        **_ratios("calls", calls),
+        summed_calls=estimate(ratio_of_sums, *np.reshape(calls, (-1, 2)).T),
         **_ratios("scf_cycles", [(a.scf_cycles, b.scf_cycles) for a, b in counted]),
         **_ratios("seconds", [(a.wall, b.wall) for a, b in times]),
         **_ratios("processor_seconds", [(a.processor, b.processor) for a, b in times]),
     )
+
+
+def _on_one_machine(one: Outcome, other: Outcome) -> bool:
+    """Tell whether the times of two relaxations of a molecule can be compared."""
+    if one.hardware != other.hardware or not one.hardware:
+        return False
+    if not (one.scf_cycles and other.scf_cycles):
+        return True
+    first, second = (o.times["dft"].processor / o.scf_cycles for o in (one, other))
+    return max(first, second) <= SAME_PACE * min(first, second)
 
 
 def _ratios(column: str, pairs: Sequence[tuple[float, float]]) -> dict[str, Estimate]:
@@ -284,6 +301,11 @@ def _ratios(column: str, pairs: Sequence[tuple[float, float]]) -> dict[str, Esti
 def ratio_of_medians(slow: np.ndarray, fast: np.ndarray, axis: int = -1) -> np.ndarray:
     """Return how many times the median of one sample is that of another, for `estimate`."""
     return np.median(slow, axis=axis) / np.median(fast, axis=axis)
+
+
+def ratio_of_sums(slow: np.ndarray, fast: np.ndarray, axis: int = -1) -> np.ndarray:
+    """Return how many times the sum of one sample is that of another, for `estimate`."""
+    return np.sum(slow, axis=axis) / np.sum(fast, axis=axis)
 
 
 def estimate_median(sample: Sequence[float]) -> Estimate:

@@ -141,11 +141,25 @@ def test_an_end_that_slides_into_its_reference_is_noted(
 ) -> None:
     trans, gauche = butanes
     near, far = assign_basins(
-        [ended(trans, -10.0), ended(gauche, -9.96)], lambda m: relaxed(trans, -10.001)
+        [ended(trans, -10.0), ended(gauche, -9.99)], lambda m: relaxed(trans, -10.001)
     )
     assert near.basin == far.basin == 0
     assert near.notes == ()
     assert far.notes == ("stopped on the way to its reference minimum",)
+
+
+def test_an_end_far_above_its_reference_minimum_is_in_none(
+    butanes: tuple[Molecule, Molecule],
+) -> None:
+    """As on a saddle point: whether another arm found the minimum has no part in it."""
+    trans, gauche = butanes
+    saddle = ended(gauche, -9.90)
+    alone, beside = (
+        assign_basins([*others, saddle], lambda m: relaxed(trans, -10.0))[-1]
+        for others in ((), (ended(trans, -10.0),))
+    )
+    assert alone.basin is beside.basin is None
+    assert alone.reason == beside.reason == "stopped 2.3 kcal/mol above its reference minimum"
 
 
 def test_an_end_without_a_reference_minimum_says_why(butanes: tuple[Molecule, Molecule]) -> None:
@@ -312,6 +326,8 @@ def test_a_molecule_that_is_given_twice_counts_once() -> None:
     given = [water, longer, replace(water, name="again"), Molecule.from_smiles("CO")]
     told = [(subject.reason, subject.repeated) for subject in subjects_of(given)]
     assert told == [("", False), ("", False), ("the same molecule as O", True), ("", False)]
+    ethanols = [Molecule.from_smiles(smiles) for smiles in ("CCO", "OCC")]
+    assert [subject.repeated for subject in subjects_of(ethanols)] == [False, True]
 
 
 def test_starts_that_cannot_be_made_say_why(tmp_path) -> None:
