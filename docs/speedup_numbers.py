@@ -56,7 +56,8 @@ def speedup_numbers(report: Path, recipe: str | None = None) -> dict[str, Any]:
     """Return the numbers of a report by start, all with one recipe: without a name its first.
 
     ``calls`` and ``above`` are medians; ``times`` is how many times the calls of the model a start
-    takes, ``pairs`` the number of molecules behind that. All but ``pairs`` have their intervals.
+    takes, ``summed`` that of the sums, ``pairs`` the number of molecules behind both. All but
+    ``pairs`` have their intervals.
     """
     costs, qualities, ratios = read_tables(report)[: RATIOS + 1]
     recipe = recipe or costs[0]["recipe"]
@@ -71,6 +72,7 @@ def speedup_numbers(report: Path, recipe: str | None = None) -> dict[str, Any]:
         "mean_calls": {_word(r["start"]): r["calls, mean"] for r in costs if r["recipe"] == recipe},
         "above": {_word(r["start"]): r["above minimum, kcal/mol, median"] for r in qualities},
         "times": {start: ratio(row, "calls") for start, row in against.items()},
+        "summed": {start: row.get("calls, ratio of sums", "–") for start, row in against.items()},
         "cycles": {start: ratio(row, "SCF cycles") for start, row in against.items()},
         "processor": {start: ratio(row, "processor seconds") for start, row in against.items()},
         "pairs": {start: row["pairs"] for start, row in against.items()},
