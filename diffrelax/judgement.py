@@ -11,6 +11,7 @@ from rdkit import Chem
 from diffrelax.levels import get_calculator
 from diffrelax.levels.distances import from_gfn2
 from diffrelax.molecule import Molecule
+from diffrelax.molecule.perception import skeleton
 from diffrelax.units import KCAL_PER_MOL
 
 REBONDED = 0.028  # Å, root mean square over three or more bonds
@@ -61,20 +62,17 @@ def uneven_bonds(start: Molecule, positions: np.ndarray) -> str:
     and so may a model.
     """
     mol = start.to_rdkit(stereo=False)
-    bare = Chem.RWMol(mol)
-    for atom in bare.GetAtoms():
-        atom.SetFormalCharge(0)
-        atom.SetIsAromatic(False)
-        atom.SetNoImplicit(True)
-    for bond in bare.GetBonds():
-        bond.SetBondType(Chem.BondType.SINGLE)
-        bond.SetIsAromatic(False)
+    pairs = [(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in mol.GetBonds()]
+    middles = range(start.n_atoms, start.n_atoms + len(pairs))  # atoms that stand for bonds
+    bare = skeleton(
+        [*start.numbers.tolist(), *(0 for _ in middles)],
+        ((end, middle) for ends, middle in zip(pairs, middles, strict=True) for end in ends),
+    )
     kinds = list(Chem.CanonicalRankAtoms(bare, breakTies=False, includeChirality=False))
     alike = defaultdict(list)
-    for bond in mol.GetBonds():
-        i, j = ends = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
-        if bond.GetIsConjugated() and (start.numbers[list(ends)] == 6).all():
-            alike[tuple(sorted((kinds[i], kinds[j])))].append((dist(*positions[[i, j]]), i, j))
+    for bond, (i, j), middle in zip(mol.GetBonds(), pairs, middles, strict=True):
+        if bond.GetIsConjugated() and (start.numbers[[i, j]] == 6).all():
+            alike[kinds[middle]].append((dist(*positions[[i, j]]), i, j))
     for bonds in alike.values():
         (short, *one), (long, *other) = min(bonds), max(bonds)
         if long - short > UNEVEN:

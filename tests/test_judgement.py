@@ -28,6 +28,7 @@ def test_gfn2_is_asked_less_of_minima_that_are_unlike_its_own(monkeypatch):
         ("c1ccccc1", False),
         ("CC(=O)C=C", False),
         ("C[N+](C)=C(C)C", False),
+        ("c1ccc2c(c1)c1ccccc1c1ccccc21", False),  # triphenylene: the ends of unlike bonds are alike
     ],
 )
 def test_bonds_that_a_lewis_structure_alone_tells_apart_are_alike(smiles, uneven):

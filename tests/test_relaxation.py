@@ -258,6 +258,8 @@ def test_stereochemistry_that_was_left_open_is_told():
     told = "stereochemistry left open: taken as C/C=C\\C"
     assert dr.relax("CC=CC", model).reason == told
     assert dr.relax("C/C=C\\C", model).reason == ""
+    told = "taken as CC=C=C=CC, and as it stands about C2=C3=C4=C5"
+    assert told in dr.relax("CC=C=C=CC", model).reason
 
 
 @pytest.mark.parametrize("formula", ["OO", "FeO"])

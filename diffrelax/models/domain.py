@@ -200,6 +200,12 @@ def _is_zwitterion(molecule: Molecule) -> bool:
     return bool(donors) and any(q < 0 and i not in beside for i, q in enumerate(charges))
 
 
+def _may_pass_a_proton_on(molecule: Molecule) -> bool:
+    """Tell whether a doubly charged anion has a proton on oxygen or nitrogen, which it may take."""
+    ends = ((molecule.numbers[i], molecule.numbers[j]) for i, j, _ in molecule.bonds)
+    return molecule.charge < -1 and any({*map(int, pair)} in ({1, 8}, {1, 7}) for pair in ends)
+
+
 def _has_torsions(molecule: Molecule) -> bool:
     bonded = bond_matrix(molecule.numbers, molecule.positions)
     return len(torsion_quads(bonded, molecule.positions)) > 0
@@ -222,6 +228,10 @@ def caution(start: Molecule, model: Model, level: str, error_bound: float) -> st
         cautions.append(
             "a zwitterion: in the gas phase, of which the model has learned, its proton may belong "
             "elsewhere"
+        )
+    elif _may_pass_a_proton_on(start):
+        cautions.append(
+            "a doubly charged anion: in the gas phase, one of its protons may belong elsewhere"
         )
     heavy, n_atoms = start.n_heavy, start.n_atoms
     most_heavy, largest = model.config.most_heavy, model.config.largest

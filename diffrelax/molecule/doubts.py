@@ -10,6 +10,7 @@ from ase.units import Bohr
 from scipy.spatial import cKDTree
 
 from diffrelax.molecule.record import Molecule
+from diffrelax.molecule.stereo import open_twists
 
 # Å beyond the covalent radii; at most -0.13 in 2,000 validation molecules of QM9 and their MMFF94
 # geometries. Nearly all that lack two hydrogens are read with such a bond or separated charges.
@@ -27,7 +28,10 @@ def odd_reading(molecule: Molecule) -> str:
     bonds as long as single ones, as they come of missing hydrogens and of a wrong charge.
     """
     if molecule.left_open:
-        return f"stereochemistry left open: taken as {molecule.smiles}"
+        chains = [twist.chain for twist in open_twists(molecule.to_rdkit())]
+        about = " and ".join("=".join(map(molecule.label, chain)) for chain in chains)
+        told = f", and as it stands about {about}" if about else ""
+        return f"stereochemistry left open: taken as {molecule.smiles}{told}"
     if molecule.multiplicity < 3 and _likes_high_spin(molecule):
         return (
             f"taken with a multiplicity of {molecule.multiplicity}: if it has more unpaired "

@@ -34,6 +34,14 @@ STEPS_A_ROUND = 1000
 CARBON_BONDS = ({6}, {6, 7}, {6, 8})
 LONE_PAIRS = ((8, 2), (7, 3), (16, 2))  # atomic numbers and bonds
 HOLDING = 0.1  # kcal/mol/degree²
+FLAT = [  # what MMFF94 turns out of the plane of conjugation, and the angles that it may have there
+    (Chem.MolFromSmarts(smarts), angles)
+    for smarts, angles in (
+        ("[a]:[c]-!@[#7X2+0]=[#7X2+0]", (0.0, 180.0)),  # azobenzene
+        ("[!#1]-!@[#16X2]-!@[#6X3]=[#16X1]", (0.0,)),  # dithiocarbamates
+        ("O=[#6X3]-!@[#6X3]=[N+;$(N=[N-])]", (0.0, 180.0)),  # diazo ketones
+    )
+]
 
 Torsion: TypeAlias = tuple[int, int, int, int]
 
@@ -324,7 +332,9 @@ def _relax(mol: Chem.Mol, twists: dict[Torsion, float], end: float) -> str:
 def _minimise(
     mol: Chem.Mol, field: Any, level: str, twists: dict[Torsion, float], end: float
 ) -> str:
-    for ends, angle in chain(_held_torsions(mol, twists), _boron_torsions(mol)):
+    for ends, angle in chain(
+        _held_torsions(mol, twists), _boron_torsions(mol), _flat_torsions(mol)
+    ):
         hold(field, level, ends, angle, angle)
     for _ in range(FORCE_FIELD_ROUNDS):
         if field.Minimize(maxIts=STEPS_A_ROUND) == 0:
@@ -349,6 +359,33 @@ def _boron_torsions(mol: Chem.Mol) -> Iterator[tuple[Torsion, float]]:
             around = [atom.GetIdx() for atom in boron.GetNeighbors()]
             senses = ([*_in_plane(mol, boron.GetIdx(), order)] for order in (around, around[::-1]))
             yield from min(senses, key=lambda held: _turned(mol, held))
+
+
+def _flat_torsions(mol: Chem.Mol) -> Iterator[tuple[Torsion, float]]:
+    """Yield torsions of `FLAT`, one for each bond, and the nearest angle that they may have."""
+    seen = set()
+    for pattern, angles in FLAT:
+        for ends in mol.GetSubstructMatches(pattern):
+            if ends[1:3] in seen or _is_crowded_azo(mol, *ends[1:]):
+                continue
+            seen.add(ends[1:3])
+            yield min(((ends, angle) for angle in angles), key=lambda one: _turned(mol, [one]))
+
+
+def _is_crowded_azo(mol: Chem.Mol, arene: int, nitrogen: int, other: int) -> bool:
+    """Tell whether an azo group has no room in the plane of its arene.
+
+    As where both arenes are on one side of it, or both neighbours in the ring are substituted.
+    """
+    first, second = mol.GetAtomWithIdx(arene), mol.GetAtomWithIdx(other)
+    if second.GetAtomicNum() != 7 or not first.GetIsAromatic():
+        return False
+    ends = {atom.GetIdx() for atom in second.GetNeighbors()} - {nitrogen}
+    conformer = mol.GetConformer()
+    if any(abs(GetDihedralDeg(conformer, arene, nitrogen, other, end)) < 90 for end in ends):
+        return True
+    beside = (atom for atom in first.GetNeighbors() if atom.GetIsAromatic())
+    return all(sum(o.GetAtomicNum() > 1 for o in atom.GetNeighbors()) > 2 for atom in beside)
 
 
 def _in_plane(mol: Chem.Mol, boron: int, around: list[int]) -> Iterator[tuple[Torsion, float]]:

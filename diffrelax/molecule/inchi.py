@@ -33,6 +33,13 @@ def read_inchi(inchi: str) -> Chem.Mol:
         mol = Chem.MolFromInchi(inchi)
         if mol is None:
             raise ValueError(f"{inchi!r} is not an InChI: check it")
+        if "/f" in inchi:
+            return _as_fixed(mol, inchi)
+        if _identity(Chem.MolToInchi(mol)) != _identity(inchi):
+            raise ValueError(
+                f"RDKit reads {Chem.MolToSmiles(mol)} from this InChI, which has another formula "
+                "or charge: give a SMILES"
+            )
         if lost := lost_stereo(inchi, Chem.MolToInchi(mol)):
             raise ValueError(
                 f"RDKit does not read the stereochemistry {lost} of this InChI: give a SMILES, or "
@@ -54,6 +61,23 @@ def read_inchi(inchi: str) -> Chem.Mol:
         "an InChI does not say where its mobile hydrogens are: give a SMILES"
         + (f", such as {named}" if named else "")
     )
+
+
+def _as_fixed(mol: Chem.Mol, inchi: str) -> Chem.Mol:
+    """Return a molecule whose InChI tells where its mobile hydrogens are, if RDKit read it so."""
+    if Chem.MolToInchi(mol, options="/FixedH") != inchi.strip():
+        raise ValueError(
+            f"RDKit reads {Chem.MolToSmiles(mol)} from this InChI, whose fixed hydrogens (/f) are "
+            "elsewhere: give a SMILES"
+        )
+    return mol
+
+
+def _identity(inchi: str) -> dict[str, str]:
+    """Return the formula, charge and protons that an InChI tells."""
+    _, formula, *layers = [*inchi.strip().split("/"), ""]
+    told = {layer[:1]: layer[1:] for layer in layers if layer[:1] in ("q", "p")}
+    return told | {"formula": formula}
 
 
 def _has_choice(ion: Chem.Mol) -> bool:

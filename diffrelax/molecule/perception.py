@@ -36,7 +36,7 @@ UNCHARGE_SULFUR = {  # where an anion beside or across a bond cancels its charge
     # of the orders of the bonds
     "[S+]-[N-,O-,S-]": (1,),
     "[O-;D1]-[S]#[N+]": (1, -1),
-    "[S+]=,#C-[*-;D1]": (-1, 1),
+    "[S+]=,#[C,P]-[*-;D1]": (-1, 1),
     "[S+]=*-*=*-[*-;D1]": (-1, 1, -1, 1),
     "[S+]=*-*=*-*=*-[*-;D1]": (-1, 1, -1, 1, -1, 1),  # thiophenes with C=O beside sulfur
 }

@@ -173,10 +173,12 @@ def without_hydrogens(mol: Chem.Mol) -> Chem.Mol:
 def leaves_open(asked: Chem.Mol, embedded: Chem.Mol) -> bool:
     """Tell whether an embedding has stereochemistry that what was asked for leaves open.
 
-    That of nitrogen does not count, nor does E or Z of an imine by its hydrogen: they turn over, or
-    rings settle them. Nor does what makes no other isomer, if all bridgeheads of small rings turn
-    at once, as each of them is settled by the others.
+    That of nitrogen with a lone pair or a hydrogen does not count, nor does E or Z of an imine by
+    its hydrogen: they turn over, or rings settle them. Nor does what makes no other isomer, if all
+    bridgeheads of small rings turn at once, as each of them is settled by the others.
     """
+    if not (asked.GetNumConformers() and asked.GetConformer().Is3D()) and open_twists(embedded):
+        return True
     before, after = map(_without_turning, (asked, embedded))
     smiles = Chem.MolToSmiles(after)
     if Chem.MolToSmiles(before) == smiles:
@@ -199,13 +201,23 @@ def leaves_open(asked: Chem.Mol, embedded: Chem.Mol) -> bool:
     )
 
 
+def open_twists(mol: Chem.Mol) -> list[Twist]:
+    """Find the configurations that no SMILES tells: of cumulenes, and between equal branches."""
+    return [
+        twist
+        for twist in overlooked_twists(mol)
+        if twist.is_element and not _in_small_ring(mol.GetBondBetweenAtoms(*twist.chain[:2]))
+    ]
+
+
 def _without_turning(mol: Chem.Mol) -> Chem.Mol:
     mol = Chem.Mol(mol)
     mol.RemoveAllConformers()
     for atom in mol.GetAtoms():
         atom.SetIsotope(0)
         atom.SetAtomMapNum(0)
-        if atom.GetAtomicNum() == 7:
+        inverts = atom.GetDegree() < 4 or atom.GetTotalNumHs(includeNeighbors=True)
+        if atom.GetAtomicNum() == 7 and inverts:
             atom.SetChiralTag(UNSPECIFIED)
     full = Chem.AddHs(mol)
     clear_nominal(full)

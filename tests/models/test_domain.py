@@ -164,6 +164,13 @@ def test_a_zwitterion_with_a_proton_to_give_is_told(smiles, told):
     assert said.startswith("a zwitterion: in the gas phase") == told
 
 
+def test_a_doubly_charged_anion_with_a_proton_to_give_is_told():
+    model = dr.load_model("relax-reach-1")
+    for smiles, told in (("OCCOP(=O)([O-])[O-]", True), ("COP(=O)([O-])[O-]", False)):
+        said = caution(dr.Molecule.from_smiles(smiles), model, "wB97M-D3/def2-TZVPP", nan)
+        assert ("one of its protons may belong elsewhere" in said) == told
+
+
 def test_atoms_are_known_once_enough_molecules_have_them(bounded):
     molecule = dr.Molecule.from_smiles("CCC=NO")
     few, enough = (count_environments([molecule] * n) for n in (4, 5))

@@ -57,12 +57,37 @@ def test_an_interrupt_while_rdkit_embeds_ends_all() -> None:
         ("OC1C2CC3CC(C2)CC1C3", False),
         ("C1CCC2CCCCC2C1", True),
         ("C1CCCCC2CCCCCC(CCCC1)CC2", True),
+        ("CC1CCCC[N+]1(C)[O-]", True),
+        ("C[C@H]1CCCC[N@+]1(C)[O-]", False),
+        ("C[C@H](O)C[NH+](C)CC", False),
+        ("CC=C=C=CC", True),
+        ("CC=C=CC", True),
+        ("CC=C=C", False),
     ],
 )
 def test_what_a_source_leaves_open_is_known(smiles: str, left_open: bool) -> None:
     molecule = Molecule.from_smiles(smiles)
     assert molecule.left_open == left_open
     assert MoleculeDocument.from_molecule(molecule).to_molecule().left_open == left_open
+
+
+@pytest.mark.parametrize(
+    ("smiles", "torsion", "is_flat"),
+    [
+        ("c1ccccc1/N=N/c1ccccc1", "cc-!@N=N", True),
+        ("c1ccccc1/N=N\\c1ccccc1", "cc-!@N=N", False),
+        ("CSC(=S)N(C)C", "[CH3]SC=S", True),
+        ("CCOC(=O)C=[N+]=[N-]", "O=C-C=[N+]", True),
+    ],
+)
+def test_what_conjugation_keeps_in_a_plane_is_embedded_so(
+    smiles: str, torsion: str, is_flat: bool
+) -> None:
+    """MMFF94 turns azobenzene by 62°, dithiocarbamates by 85°."""
+    mol = Molecule.from_smiles(smiles).to_rdkit()
+    for ends in mol.GetSubstructMatches(Chem.MolFromSmarts(torsion)):
+        angle = abs(GetDihedralDeg(mol.GetConformer(), *ends[-4:]))
+        assert (min(angle, 180 - angle) < 10) == is_flat
 
 
 @pytest.mark.parametrize("smiles", ["FS(F)(F)(F)(F)F", "F[P-](F)(F)(F)(F)F"])

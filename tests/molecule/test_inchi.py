@@ -58,6 +58,19 @@ def test_of_several_ions_none_is_taken(smiles: str) -> None:
         read_inchi(inchi(smiles))
 
 
+@pytest.mark.parametrize("smiles", ["Oc1ccccn1", "O=c1cccc[nH]1", "Cc1c[nH]cn1"])
+def test_an_inchi_with_fixed_hydrogens_names_one_tautomer(smiles: str) -> None:
+    fixed = Chem.MolToInchi(Chem.MolFromSmiles(smiles), options="/FixedH")
+    assert "/f" in fixed
+    assert Chem.MolToSmiles(read_inchi(fixed)) == Chem.CanonSmiles(smiles)
+
+
+def test_what_rdkit_reads_with_another_charge_is_refused() -> None:
+    anion = "InChI=1S/C2H4NO2/c1-2(4)3-5/h1H3,(H-,3,4,5)/q-1"
+    with pytest.raises(ValueError, match="which has another formula or charge: give a SMILES"):
+        read_inchi(anion)
+
+
 def test_isotopes_are_not_kept() -> None:
     acid = read_inchi(inchi("[2H]C([2H])([2H])C(=O)O"))
     assert Chem.MolToSmiles(acid) == "CC(=O)O"

@@ -349,6 +349,14 @@ def test_an_amidinium_turns_into_no_other_isomer():
         assert identity_change(ion, other.positions) == ""
 
 
+@pytest.mark.parametrize("smiles", ["CCCSP(=O)(OCC)SCCC", "COP(=O)(NC(C)=O)SC", "COP(=S)(OC)SC"])
+def test_phosphorus_keeps_its_double_bond_beside_sulfur(smiles):
+    molecule = Molecule.from_smiles(smiles)
+    for seed in range(4):
+        atoms = stripped(molecule)[np.random.default_rng(seed).permutation(molecule.n_atoms)]
+        assert Molecule.from_atoms(atoms).smiles == molecule.smiles
+
+
 def test_smiles_beside_coordinates_gives_the_bonds_in_any_atom_order():
     molecule = Molecule.from_smiles("C[Hg]C")
     atoms = stripped(molecule)[::-1]
