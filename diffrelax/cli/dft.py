@@ -192,7 +192,9 @@ def _dft_one(
     energies = excess_energies(outcomes)
     told = [_told(*pair, settings) for pair in zip(outcomes, energies, strict=True)]
     row |= told[0]
-    row["reason"] = "; ".join(filter(None, (row["reason"], outcomes[0].remarks)))
+    remarks = (outcomes[0].reason, *outcomes[0].notes)
+    more = (remark for remark in remarks if remark not in row["reason"])
+    row["reason"] = "; ".join(filter(None, (row["reason"], *more)))
     row["arms"] = [
         {"start": outcome.arm.start, **columns, "remarks": outcome.remarks}
         for outcome, columns in zip(outcomes, told, strict=True)

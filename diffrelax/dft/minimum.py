@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from diffrelax.dft.hessian import vibrations, wavenumber
+from diffrelax.levels import get_calculator
 from diffrelax.levels.tight_binding import gfn2_hessian
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 NOISE = 20.0  # cm⁻¹; of frequencies from finite differences and integration grids
 STEP = 0.05  # Å, of the atom that moves most, for a difference of forces; of a motion up to SOFT
+SHORT = 0.2  # of such a step, for forces without noise
 SOFT = 500.0  # cm⁻¹; stiffer ones take steps that are shorter by as much
 ALIKE = 2.0  # cm⁻¹, within which motions are degenerate, such as the bends of a linear molecule
 PUSH = 0.15  # Å, off a saddle point
@@ -52,9 +54,10 @@ def look(molecule: Molecule, settings: DFTSettings, checker: Checker) -> Curvatu
 
     With its own Hessian, DFT tells all frequencies. Otherwise it tells that of the softest motion
     of GFN2-xTB's Hessian, along which it is asked for two gradients: a negative curvature is then
-    one of DFT, and proves a saddle point; a positive one proves nothing of other motions. So it
-    goes for each other motion of that frequency, and for each whose frequency is imaginary for
-    GFN2-xTB, which says little where the minimum is not one of GFN2-xTB.
+    one of DFT, and proves a saddle point; a positive one proves nothing of other motions. Steps
+    stretch bonds that turn: what that adds is known of GFN2-xTB. So it goes for each other motion
+    of that frequency, and for each whose frequency is imaginary for GFN2-xTB, which says little
+    where the minimum is not one of GFN2-xTB.
 
     Parameters
     ----------
@@ -81,12 +84,23 @@ def look(molecule: Molecule, settings: DFTSettings, checker: Checker) -> Curvatu
         return Curvature(float(frequencies[0]), motions[0], frequencies)
     frequencies, motions = vibrations(molecule, gfn2_hessian(molecule, settings.hessian_solvent))
     n_asked = int((frequencies < max(-NOISE, frequencies[0] + ALIKE)).sum())
-    asked = [
-        frequency_along(motion, molecule, checker, step=STEP * min(1.0, SOFT / abs(expected)))
-        for motion, expected in zip(motions[:n_asked], frequencies[:n_asked], strict=True)
-    ]
+    cheap = gfn2(molecule, settings.hessian_solvent)
+    asked = []
+    for motion, expected in zip(motions[:n_asked], frequencies[:n_asked], strict=True):
+        step = STEP * min(1.0, SOFT / abs(expected))
+        found = curvature_along(motion, molecule, checker, step)
+        asked.append(float(wavenumber(found - stretching(motion, molecule, cheap, step))))
     frequencies[:n_asked] = asked
     return Curvature(min(asked), motions[np.argmin(asked)], np.sort(frequencies))
+
+
+def gfn2(molecule: Molecule, solvent: str) -> Calculator:
+    """Return GFN2-xTB for a molecule, in a generalized Born solvent unless that is empty."""
+    if not solvent:
+        return get_calculator("gfn2-xtb", molecule)
+    from diffrelax.levels.solvents import born_solvation  # takes PySCF
+
+    return get_calculator("gfn2-xtb", molecule, solvation=[*born_solvation(solvent)])
 
 
 def push_off(molecule: Molecule, curvature: Curvature) -> Molecule:
@@ -95,10 +109,21 @@ def push_off(molecule: Molecule, curvature: Curvature) -> Molecule:
     return molecule.with_positions(molecule.positions + size * curvature.motion, start="dft")
 
 
-def frequency_along(
-    motion: np.ndarray, molecule: Molecule, calculator: Calculator, step: float = STEP
+def stretching(
+    motion: np.ndarray, molecule: Molecule, calculator: Calculator, step: float
 ) -> float:
-    """Return the frequency that the forces on both sides of a geometry tell of one motion.
+    """Return what a long step adds to the curvature along a motion, eV Å⁻² amu⁻¹.
+
+    A straight step turns bonds and so stretches them, which raises the energy by its fourth power.
+    """
+    long, short = (curvature_along(motion, molecule, calculator, s) for s in (step, SHORT * step))
+    return (long - short) / (1 - SHORT**2)
+
+
+def curvature_along(
+    motion: np.ndarray, molecule: Molecule, calculator: Calculator, step: float
+) -> float:
+    """Return the curvature that the forces on both sides of a geometry tell of one motion.
 
     That of the softest vibration is at most as high (Rayleigh's principle).
 
@@ -113,8 +138,8 @@ def frequency_along(
 
     Returns
     -------
-    float, cm⁻¹
-        An imaginary one as a negative number.
+    float, eV Å⁻² amu⁻¹
+        Where forces change in proportion to the step, see `stretching`.
     """
     size = step / np.linalg.norm(motion, axis=1).max()
     atoms = molecule.to_atoms()
@@ -122,4 +147,4 @@ def frequency_along(
     for side in (size, -size):
         atoms.positions = molecule.positions + side * motion
         slopes.append(-float((calculator.get_forces(atoms) * motion).sum()))
-    return float(wavenumber((slopes[0] - slopes[1]) / (2 * size)))
+    return (slopes[0] - slopes[1]) / (2 * size)

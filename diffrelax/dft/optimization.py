@@ -33,6 +33,7 @@ from diffrelax.levels.functionals import read_functional
 from diffrelax.levels.profiles import Profile
 from diffrelax.levels.programs import check_program
 from diffrelax.levels.solvents import read_solvent
+from diffrelax.molecule.doubts import low_spin
 
 if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
@@ -282,6 +283,8 @@ def _result(
 ) -> DFTRelaxation:
     calls, notes, curvature = recorder.calls, (*end.notes, *ending.notes), ending.curvature
     prediction = recorder.prediction
+    if told := low_spin(molecule):
+        notes = (*notes, told)
     if end.scf and end.scf.second_order:
         notes = (*notes, "the SCF needed second-order SCF to converge")
     if end.scf and end.scf.contamination > CONTAMINATED:

@@ -111,6 +111,8 @@ class DFTSettings(Entries):
         """Write a name as it is known, so that the same level is the same unit of work."""
         default = str(cls.model_fields[str(info.field_name)].default)
         plain = _plain(name)
+        if info.field_name == "basis" and _letters(plain) == _letters(default.lower()):
+            return default
         return default if plain == _plain(default) else plain
 
     @model_validator(mode="before")
@@ -207,6 +209,11 @@ class DFTSettings(Entries):
         except ValueError:
             return ""
         return self.solvent
+
+
+def _letters(name: str) -> str:
+    """Return the name of a basis set without what PySCF passes over in it."""
+    return name.replace("-", "").replace("_", "").replace(" ", "")
 
 
 def _plain(name: Any) -> str:

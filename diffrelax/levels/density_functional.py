@@ -24,6 +24,7 @@ with kernels_for_avx2():
     from diffrelax.levels.pople import FIT, is_6_31g_2df_p
     from diffrelax.levels.solvents import dissolve
 
+NET_FORCE_CONSTANT = 2.0  # eV/Å²; up to 1 of functionals that the grid suits, 13 to 35 of r2SCAN
 SCARCE = 0.5  # share of the memory that PySCF may take
 
 
@@ -126,7 +127,9 @@ class DensityFunctional(PySCF):
         Raises
         ------
         NotImplementedError
-            If PySCF has none for this functional, or for a molecule without β electrons.
+            If PySCF has none for this functional, or for a molecule without β electrons, or if a
+            shift of the whole molecule changes forces by it: the integration grid has no part in
+            it, and of functionals such as r2SCAN frequencies are off by 100 cm⁻¹ then.
         """
         if self.method.mol.nelec[1] == 0:
             raise NotImplementedError("PySCF's needs electrons of both spins")
@@ -135,8 +138,11 @@ class DensityFunctional(PySCF):
         for name in ("mo_coeff", "mo_occ", "mo_energy", "e_tot", "converged"):
             setattr(method, name, getattr(self.method_scan, name))
         blocks = method.Hessian().kernel()  # (n_atoms, n_atoms, 3, 3)
-        hessian = blocks.transpose(0, 2, 1, 3).reshape(3 * len(atoms), -1)
-        return hessian * Hartree / Bohr**2
+        hessian = blocks.transpose(0, 2, 1, 3).reshape(3 * len(atoms), -1) * Hartree / Bohr**2
+        net = np.abs(hessian.reshape(3 * len(atoms), -1, 3).sum(axis=1)).max()
+        if net > NET_FORCE_CONSTANT:
+            raise NotImplementedError(f"the rows of PySCF's add up to {net:.1f} eV/Å², not to zero")
+        return hessian
 
     def _contamination(self) -> float:
         scan, spin = self.method_scan, self.method.mol.spin / 2

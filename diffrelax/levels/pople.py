@@ -8,6 +8,7 @@ doi 10.1063/1.447079), six Cartesian d functions, seven f functions.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from diffrelax.levels.blas import kernels_for_avx2
@@ -24,7 +25,7 @@ Shells = list[list]  # PySCF's form: [angular momentum, [exponent, coefficient],
 
 def is_6_31g_2df_p(basis: str) -> bool:
     """Whether a basis is 6-31G(2df,p), however it is spelt."""
-    return basis.replace(" ", "").lower() == NAME.lower()
+    return re.sub(r"[-_\s]", "", basis).lower() == NAME.replace("-", "").lower()
 
 
 def shells_6_31g_2df_p(symbols: Iterable[str]) -> dict[str, Shells]:

@@ -24,7 +24,8 @@ OURS = re.compile(  # what is set for each molecule, and by the relaxation: Tigh
 )
 OPTIONS_OF_XTB = re.compile(  # the same, as options of xtb, which takes them with one dash too
     r"(?<!\S)(--?(?:chrg|charge|uhf|opt|gfn\w*|gff|ptb|grad|[ob]?hess|o?md|mdopt|metadyn|metaopt"
-    r"|gmd|siman|path|modef|vip|vea|vipea|vfukui|vomega)|-[cuo])(?![\w-])"
+    r"|gmd|siman|path|modef|vip|vea|vipea|vfukui|vomega|alpb|gbsa|cosmo|tmcosmo|cpcmx)"
+    r"|-[cuog])(?![\w-])"
 )
 
 

@@ -29,6 +29,10 @@ NWCHEM_CORES = {  # beginnings of basis sets, what has their potentials, and the
     "def2": ("def2-ecp", 36),
     "lanl2dz_ecp": ("lanl2dz_ecp", 10),
 }
+OTHER_CORES = re.compile(
+    r"ecp|-pp(_|$)|^dhf|lanl|stuttgart|sbkjc|crenb|sdb", re.IGNORECASE
+)  # basis sets for potentials that are not known here
+RELATIVISTIC = re.compile(r"^x2c|-dk", re.IGNORECASE)
 NWCHEM_THEORIES = {"hf": "scf", "scf": "scf", "mp2": "mp2"}  # all else is a functional
 
 
@@ -112,6 +116,15 @@ def _nwchem_cores(profile: Profile, molecule: Molecule) -> Iterator[str]:
     """Yield the block of the core potentials that the basis set is made for."""
     if any(line.lower().split()[:1] == ["ecp"] for line in profile.keywords):
         return
+    if RELATIVISTIC.search(profile.basis):
+        raise ValueError(
+            f"basis {profile.basis!r} is contracted for relativistic Hamiltonians: take another"
+        )
+    if OTHER_CORES.search(profile.basis) and not profile.basis.lower().startswith("lanl2dz_ecp"):
+        raise ValueError(
+            f"basis {profile.basis!r} is made for core potentials: name them by a line ecp … end "
+            "in keywords, or take def2 or all electrons"
+        )
     for begin, (library, last) in NWCHEM_CORES.items():
         heavy = sorted({chemical_symbols[z] for z in molecule.numbers if z > last})
         if heavy and profile.basis.lower().startswith(begin):

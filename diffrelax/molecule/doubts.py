@@ -32,11 +32,8 @@ def odd_reading(molecule: Molecule) -> str:
         about = " and ".join("=".join(map(molecule.label, chain)) for chain in chains)
         told = f", and as it stands about {about}" if about else ""
         return f"stereochemistry left open: taken as {molecule.smiles}{told}"
-    if molecule.multiplicity < 3 and _likes_high_spin(molecule):
-        return (
-            f"taken with a multiplicity of {molecule.multiplicity}: if it has more unpaired "
-            "electrons, tell it, as in [O][O], or by multiplicity=3 beside its coordinates"
-        )
+    if told := low_spin(molecule):
+        return told
     if molecule.start != "given":
         return ""
     if not molecule.smiles:
@@ -54,10 +51,16 @@ def odd_reading(molecule: Molecule) -> str:
     )
 
 
-def _likes_high_spin(molecule: Molecule) -> bool:
-    """Tell whether a molecule is O2, S2 or of metals with open d or f shells."""
+def low_spin(molecule: Molecule) -> str:
+    """Say that O2, S2 or metals with open d or f shells have few unpaired electrons, if so."""
     numbers = sorted(molecule.numbers.tolist())
-    return numbers in TRIPLETS or not OPEN_SHELLS.isdisjoint(numbers)
+    likes_high_spin = numbers in TRIPLETS or not OPEN_SHELLS.isdisjoint(numbers)
+    if molecule.multiplicity > 2 or not likes_high_spin:
+        return ""
+    return (
+        f"taken with a multiplicity of {molecule.multiplicity}: if it has more unpaired electrons, "
+        "tell it, as in [O][O], or by multiplicity=3 beside its coordinates"
+    )
 
 
 def _oddities(molecule: Molecule) -> Iterator[str]:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from diffrelax.dft.hessian import positive_hessian, rigid_motions, vibrations
+from diffrelax.dft.minimum import STEP, curvature_along, stretching
 from diffrelax.levels import get_calculator, relax_at_level
 from diffrelax.levels.tight_binding import gfn2_hessian
 from diffrelax.molecule import Molecule
@@ -12,6 +13,19 @@ from diffrelax.molecule import Molecule
 def minimum(smiles: str) -> Molecule:
     molecule = Molecule.from_smiles(smiles)
     return molecule.with_positions(relax_at_level(molecule, "gfn2-xtb", fmax=1e-3).positions)
+
+
+@pytest.mark.parametrize("smiles", ["CC(C)=O", "Cc1ccccc1", "CO"])
+def test_the_curvature_along_a_soft_motion_is_that_of_the_hessian(smiles: str) -> None:
+    """Though a step of 0.05 Å stretches the bonds that a methyl group turns."""
+    molecule = minimum(smiles)
+    hessian, calculator = gfn2_hessian(molecule), get_calculator("gfn2-xtb", molecule)
+    motion = vibrations(molecule, hessian)[1][0]
+    exact = motion.ravel() @ hessian @ motion.ravel()
+    found = curvature_along(motion, molecule, calculator, STEP)
+    close = 0.2 * abs(found - exact)
+    assert found > exact
+    assert abs(found - stretching(motion, molecule, calculator, STEP) - exact) < close
 
 
 @pytest.mark.parametrize(("smiles", "n_rigid"), [("CO", 6), ("C#C", 5), ("[H][H]", 5), ("[H]", 3)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from pyscf import gto
 
+from diffrelax.dft import DFTSettings
 from diffrelax.levels.pople import is_6_31g_2df_p, shells_6_31g_2df_p
 
 
@@ -35,4 +36,6 @@ def test_sixth_d_function_is_the_cartesian_one() -> None:
 
 def test_spelling() -> None:
     assert is_6_31g_2df_p("6-31g(2df, p)")
+    assert is_6_31g_2df_p("631g_(2DF,p)")  # as PySCF reads it, too
+    assert DFTSettings(basis="631g(2df,p)") == DFTSettings()
     assert not is_6_31g_2df_p("6-31G(2df,2p)")

@@ -77,7 +77,7 @@ def test_keywords_that_only_look_like_an_optimisation_are_taken() -> None:
 @pytest.mark.parametrize(
     "line",
     ["--opt tight", "--acc 0.1 -o", "-opt", "-c 1", "--chrg 1", "-u 2", "--uhf 2", "--gfn 1",
-     "--gfn1", "--gfnff", "--ohess", "--md", "--grad"],
+     "--gfn1", "--gfnff", "--ohess", "--md", "--grad", "--alpb water", "-g acetone", "--cosmo dmf"],
 )  # fmt: skip
 def test_options_of_xtb_that_a_relaxation_sets_are_refused(line: str) -> None:
     with pytest.raises(ValueError, match="is set for each molecule: leave"):
@@ -85,7 +85,7 @@ def test_options_of_xtb_that_a_relaxation_sets_are_refused(line: str) -> None:
 
 
 def test_options_of_xtb_that_belong_to_the_level_are_taken() -> None:
-    lines = ("--acc 0.1", "--etemp 500", "--alpb water", "-P 1", "--iterations 500")
+    lines = ("--acc 0.1", "--etemp 500", "-P 1", "--iterations 500")
     assert Profile(program="xtb", method="gfn2-xtb", keywords=lines).keywords == lines
 
 

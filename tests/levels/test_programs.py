@@ -356,6 +356,21 @@ def test_xtb_is_a_program_like_the_others(solvent: str, folder: Path) -> None:
     assert result.molecule.charge == 1
 
 
+@pytest.mark.parametrize(
+    ("basis", "told"),
+    [
+        ("crenbl_ecp", "made for core potentials"),
+        ("aug-cc-pvdz-pp", "made for core potentials"),
+        ("x2c-svpall", "contracted for relativistic Hamiltonians"),
+    ],
+)
+def test_basis_sets_whose_potentials_nwchem_is_not_given_are_refused(basis: str, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        nwchem_parameters(NWCHEM.model_copy(update={"basis": basis}), HYDROXIDE)
+    named = {"basis": basis, "keywords": ("ecp\n  O library crenbl_ecp\nend",)}
+    assert nwchem_parameters(NWCHEM.model_copy(update=named), HYDROXIDE)["basis"] == basis
+
+
 @needs_nwchem
 @pytest.mark.parametrize(
     ("smiles", "basis"),
