@@ -77,6 +77,7 @@ class Record:
     def name(self) -> str:
         """Its own name, or the one that it has by default."""
         try:
+            check_text(self.text)
             return FORMATS[self.suffix].title(self.text) or self.default
         except Exception:  # `read` says why
             return self.default
