@@ -162,9 +162,7 @@ class _Search:
         self.images = [1, -1] if mirrored else [1]  # signs of torsions that mean the same
         self.force_field = _force_field(molecule)
         self.charged = _force_field(molecule, charges=True)
-        self.heights: list[
-            tuple[float, float]
-        ] = []  # of rough geometries, without charges and with
+        self.heights: list[tuple[float, float]] = []  # of rough ones, without charges and with
         self.atoms = molecule.to_atoms()
         self.atoms.calc = get_calculator(level.name, molecule, **level.settings)
         self.rough: list[Conformer] = []
@@ -295,9 +293,8 @@ class _Search:
             self.counts["other_molecules"] += 1
             return None
         heights = nan, nan
-        if (
-            start.start != "given" and self.force_field and self.charged
-        ):  # which is at no minimum of the field
+        is_given = start.start == "given"  # and at no minimum of the force field
+        if self.force_field and self.charged and not is_given:
             heights = self.force_field.energy(positions), self.charged.energy(positions)
             start = replace(start, energy=heights[0])
         place = find_same(start, self.rough)
