@@ -18,6 +18,7 @@ from scipy.spatial import cKDTree
 BOND_TOLERANCE = 0.25  # Å beyond the covalent radii; QM9 has N–O bonds at 0.26, C…C gaps at 0.25
 TEMPLATE_TOLERANCE = 0.40  # Å, where a SMILES confirms the bonds, as for F–F
 BOND_ORDER_ITERATIONS = 10_000
+DOUBTFUL_ORDERS = 6  # that are compared where charges are apart
 ATOM_ORDERS = 20  # RDKit finds the bonds of trinitrotoluene in every second order of its atoms
 FEW_BONDS = 3.4  # bond orders of a carbon by lengths: 3.6 in C2F4 and the like; 3.3 with a C–H cut
 STRAIGHT = -0.9  # cosine of an angle of 154°
@@ -145,7 +146,13 @@ def _read_as(
 def _bonds_in_some_order(
     mol: Chem.RWMol, charge: int, multiplicity: int, stand_ins: Mapping[int, StandIn]
 ) -> Chem.Mol | None:
-    """Try several orders of the atoms, with others in the place of some."""
+    """Try several orders of the atoms, with others in the place of some.
+
+    The first reading is taken, unless it has charges apart that the molecule need not have: it is
+    then the best of a few.
+    """
+    doubtful: list[Chem.Mol] = []
+    total = charge
     trial = Chem.RWMol(mol)
     for i, one in stand_ins.items():
         trial.GetAtomWithIdx(i).SetAtomicNum(one.number)
@@ -160,9 +167,25 @@ def _bonds_in_some_order(
             for i, one in stand_ins.items():
                 found.GetAtomWithIdx(i).SetAtomicNum(mol.GetAtomWithIdx(i).GetAtomicNum())
                 found.GetAtomWithIdx(i).SetFormalCharge(one.charge)
-            return found
+            if not _has_charges_apart(found, total):
+                return found
+            doubtful.append(found)
+        if len(doubtful) == DOUBTFUL_ORDERS:
+            break
         chance.shuffle(order)
-    return None
+    return min(map(_in_one_form, doubtful), key=_rank, default=None)
+
+
+def _has_charges_apart(mol: Chem.Mol, charge: int) -> bool:
+    """Tell whether carbon is charged, or more atoms than make up the charge and dipolar bonds."""
+    apart = [
+        atom
+        for atom in mol.GetAtoms()
+        if atom.GetFormalCharge()
+        and all(o.GetFormalCharge() * atom.GetFormalCharge() >= 0 for o in atom.GetNeighbors())
+    ]
+    charged_carbon = any(a.GetAtomicNum() == 6 and a.GetFormalCharge() for a in mol.GetAtoms())
+    return charged_carbon or sum(abs(atom.GetFormalCharge()) for atom in apart) > abs(charge)
 
 
 def _phosphonium(mol: Chem.Mol) -> list[int]:

@@ -349,12 +349,17 @@ def test_an_amidinium_turns_into_no_other_isomer():
         assert identity_change(ion, other.positions) == ""
 
 
-@pytest.mark.parametrize("smiles", ["CCCSP(=O)(OCC)SCCC", "COP(=O)(NC(C)=O)SC", "COP(=S)(OC)SC"])
-def test_phosphorus_keeps_its_double_bond_beside_sulfur(smiles):
+@pytest.mark.parametrize(
+    "smiles",
+    ["CCCSP(=O)(OCC)SCCC", "COP(=O)(NC(C)=O)SC", "COP(=S)(OC)SC",
+     "C[N+](C)(C)CCOC(=O)CCC(=O)OCC[N+](C)(C)C", "NC(=[NH2+])NCCC[C@H]([NH3+])C(=O)O",
+     "[NH3+]CCCC[C@H]([NH3+])C(=O)O"],
+)  # fmt: skip
+def test_a_geometry_is_read_as_the_same_molecule_in_any_order_of_its_atoms(smiles):
     molecule = Molecule.from_smiles(smiles)
-    for seed in range(4):
+    for seed in range(6):
         atoms = stripped(molecule)[np.random.default_rng(seed).permutation(molecule.n_atoms)]
-        assert Molecule.from_atoms(atoms).smiles == molecule.smiles
+        assert Molecule.from_atoms(atoms, charge=molecule.charge).smiles == molecule.smiles
 
 
 def test_smiles_beside_coordinates_gives_the_bonds_in_any_atom_order():
