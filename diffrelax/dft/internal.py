@@ -112,6 +112,35 @@ def _run(
     return ""
 
 
+def without_forces(hessian: np.ndarray, forces: np.ndarray, atoms: ase.Atoms) -> np.ndarray:
+    """Take from a Hessian what forces add to it in Cartesian coordinates.
+
+    A force along a bond adds to the curvature of all motions that turn it. Without it, a cheap
+    level tells of soft motions at the minimum of another what it tells at its own.
+
+    Parameters
+    ----------
+    hessian : (3 n_atoms, 3 n_atoms) array, eV/Å²
+    forces : (n_atoms, 3) array, eV/Å
+    atoms : ase.Atoms
+
+    Returns
+    -------
+    (3 n_atoms, 3 n_atoms) array, eV/Å²
+        That of internal coordinates alone: rigid motions have none.
+    """
+    system = Molecule()
+    system.elem, system.xyzs = atoms.get_chemical_symbols(), [atoms.positions.copy()]
+    coords = atoms.positions.ravel() / Bohr
+    with _silence():
+        internal = DelocalizedInternalCoordinates(system, build=True, connect=False, addcart=False)
+        curvatures = internal.calcHess(
+            coords, -forces.ravel() * Bohr / Hartree, hessian * Bohr**2 / Hartree
+        )
+        cartesian: np.ndarray = internal.calcHessCart(coords, np.zeros(len(curvatures)), curvatures)
+    return cartesian * Hartree / Bohr**2
+
+
 def _guessing(hessian: np.ndarray) -> type[DelocalizedInternalCoordinates]:
     """Return coordinates whose guess of the Hessian is a given one, in eV/Å².
 

@@ -53,11 +53,11 @@ def look(molecule: Molecule, settings: DFTSettings, checker: Checker) -> Curvatu
     """Look for an imaginary frequency.
 
     With its own Hessian, DFT tells all frequencies. Otherwise it tells that of the softest motion
-    of GFN2-xTB's Hessian, along which it is asked for two gradients: a negative curvature is then
-    one of DFT, and proves a saddle point; a positive one proves nothing of other motions. Steps
-    stretch bonds that turn: what that adds is known of GFN2-xTB. So it goes for each other motion
-    of that frequency, and for each whose frequency is imaginary for GFN2-xTB, which says little
-    where the minimum is not one of GFN2-xTB.
+    of GFN2-xTB's Hessian, without what the forces of GFN2-xTB add to it there, along which it is
+    asked for two gradients: a negative curvature is then one of DFT, and proves a saddle point; a
+    positive one proves nothing of other motions. Steps stretch bonds that turn: what that adds is
+    known of GFN2-xTB. So it goes for each other motion of that frequency, and for each whose
+    frequency is imaginary for GFN2-xTB, which says little where the minimum is not one of GFN2-xTB.
 
     Parameters
     ----------
@@ -82,9 +82,13 @@ def look(molecule: Molecule, settings: DFTSettings, checker: Checker) -> Curvatu
         hessian = checker.hessian(molecule.to_atoms())
         frequencies, motions = vibrations(molecule, hessian)
         return Curvature(float(frequencies[0]), motions[0], frequencies)
-    frequencies, motions = vibrations(molecule, gfn2_hessian(molecule, settings.hessian_solvent))
+    from diffrelax.dft.internal import without_forces  # takes half a second
+
+    cheap, atoms = gfn2(molecule, settings.hessian_solvent), molecule.to_atoms()
+    hessian = gfn2_hessian(molecule, settings.hessian_solvent)
+    hessian = without_forces(hessian, cheap.get_forces(atoms), atoms)
+    frequencies, motions = vibrations(molecule, hessian)
     n_asked = int((frequencies < max(-NOISE, frequencies[0] + ALIKE)).sum())
-    cheap = gfn2(molecule, settings.hessian_solvent)
     asked = []
     for motion, expected in zip(motions[:n_asked], frequencies[:n_asked], strict=True):
         step = STEP * min(1.0, SOFT / abs(expected))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from diffrelax.dft.hessian import positive_hessian, rigid_motions, vibrations
+from diffrelax.dft.internal import without_forces
 from diffrelax.dft.minimum import STEP, curvature_along, stretching
 from diffrelax.levels import get_calculator, relax_at_level
 from diffrelax.levels.tight_binding import gfn2_hessian
@@ -26,6 +27,25 @@ def test_the_curvature_along_a_soft_motion_is_that_of_the_hessian(smiles: str) -
     close = 0.2 * abs(found - exact)
     assert found > exact
     assert abs(found - stretching(motion, molecule, calculator, STEP) - exact) < close
+
+
+@pytest.mark.parametrize("smiles", ["C#CC#C", "CCO", "OO"])
+def test_forces_along_bonds_are_taken_from_the_curvature_of_soft_motions(smiles: str) -> None:
+    """At the minimum of another level, whose bonds are longer."""
+    own = minimum(smiles)
+    other = own.with_positions(1.01 * own.positions)
+    atoms, hessian = other.to_atoms(), gfn2_hessian(other)
+    forces = get_calculator("gfn2-xtb", other).get_forces(atoms)
+    expected, raw, found = (
+        vibrations(molecule, one)[0][0]
+        for molecule, one in (
+            (own, gfn2_hessian(own)),
+            (other, hessian),
+            (other, without_forces(hessian, forces, atoms)),
+        )
+    )
+    assert raw > 1.2 * expected
+    assert found == pytest.approx(expected, rel=0.1)
 
 
 @pytest.mark.parametrize(("smiles", "n_rigid"), [("CO", 6), ("C#C", 5), ("[H][H]", 5), ("[H]", 3)])
