@@ -17,8 +17,8 @@ from diffrelax.benchmark.speedup.run import reference_settings, run_arm
 from diffrelax.benchmark.speedup.units import Units
 from diffrelax.cache import WorkFolder
 from diffrelax.data.qm9 import load_qm9
-from diffrelax.dft.hessian import vibrations, wavenumber
-from diffrelax.dft.minimum import NOISE, STEP, curvature_along, stretching
+from diffrelax.dft.hessian import vibrations
+from diffrelax.dft.minimum import NOISE, frequency_along
 from diffrelax.levels import get_calculator
 from diffrelax.levels.density_functional import DensityFunctional, mean_field
 from diffrelax.levels.tight_binding import gfn2_hessian
@@ -52,11 +52,8 @@ def look_at(minimum: Molecule) -> dict[str, object]:
         "name": minimum.name,
         "smiles": minimum.smiles,
         "gfn2_xtb": frequencies[0],
-        "dft_along_its_motion": float(
-            wavenumber(
-                curvature_along(motions[0], minimum, calculator, STEP)
-                - stretching(motions[0], minimum, get_calculator("gfn2-xtb", minimum), STEP)
-            )
+        "dft_along_its_motion": frequency_along(
+            motions[0], minimum, calculator, get_calculator("gfn2-xtb", minimum)
         ),
         "dft": vibrations(minimum, hessian)[0][0],
     }

@@ -89,11 +89,10 @@ def look(molecule: Molecule, settings: DFTSettings, checker: Checker) -> Curvatu
     hessian = without_forces(hessian, cheap.get_forces(atoms), atoms)
     frequencies, motions = vibrations(molecule, hessian)
     n_asked = int((frequencies < max(-NOISE, frequencies[0] + ALIKE)).sum())
-    asked = []
-    for motion, expected in zip(motions[:n_asked], frequencies[:n_asked], strict=True):
-        step = STEP * min(1.0, SOFT / abs(expected))
-        found = curvature_along(motion, molecule, checker, step)
-        asked.append(float(wavenumber(found - stretching(motion, molecule, cheap, step))))
+    asked = [
+        frequency_along(motion, molecule, checker, cheap, STEP * min(1.0, SOFT / abs(expected)))
+        for motion, expected in zip(motions[:n_asked], frequencies[:n_asked], strict=True)
+    ]
     frequencies[:n_asked] = asked
     return Curvature(min(asked), motions[np.argmin(asked)], np.sort(frequencies))
 
@@ -113,6 +112,22 @@ def push_off(molecule: Molecule, curvature: Curvature) -> Molecule:
     return molecule.with_positions(molecule.positions + size * curvature.motion, start="dft")
 
 
+def frequency_along(
+    motion: np.ndarray,
+    molecule: Molecule,
+    calculator: Calculator,
+    cheap: Calculator,
+    step: float = STEP,
+) -> float:
+    """Return the frequency of one motion, cm⁻¹, an imaginary one as a negative number.
+
+    That of the softest vibration is at most as high (Rayleigh's principle). What a step of that
+    length adds is taken from a cheap level, see `stretching`; else as in `curvature_along`.
+    """
+    curvature = curvature_along(motion, molecule, calculator, step)
+    return float(wavenumber(curvature - stretching(motion, molecule, cheap, step)))
+
+
 def stretching(
     motion: np.ndarray, molecule: Molecule, calculator: Calculator, step: float
 ) -> float:
@@ -128,8 +143,6 @@ def curvature_along(
     motion: np.ndarray, molecule: Molecule, calculator: Calculator, step: float
 ) -> float:
     """Return the curvature that the forces on both sides of a geometry tell of one motion.
-
-    That of the softest vibration is at most as high (Rayleigh's principle).
 
     Parameters
     ----------
