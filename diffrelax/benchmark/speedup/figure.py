@@ -61,7 +61,7 @@ def _draw_calls(
     for recipe, starts in recipes.items():
         calls: Values = defaultdict(dict)
         for outcome in outcomes:
-            if outcome.converged and outcome.arm.recipe == recipe:
+            if outcome.basin is not None and outcome.arm.recipe == recipe:
                 calls[outcome.name][outcome.arm.start] = outcome.calls
         first = max(labels, default=-2) + 2
         places = dict(zip(starts, count(first)))

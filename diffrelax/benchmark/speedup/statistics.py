@@ -52,7 +52,7 @@ class ArmCost(Columns):
     start: str = column("of the arm")
     recipe: str = column("of the arm")
     n: int = column("that were tried", "molecules")
-    converged: int = column("of these, that reached a minimum")
+    reached: int = column("of these, that reached a known minimum", "minima")
     calls: Estimate = column("energy-and-gradient calls", "calls, median", "g")
     mean_calls: Estimate = column("the same", "calls, mean", ".1f")
     scf_cycles: Estimate = column("of all calls", "SCF cycles, median", "g")
@@ -159,7 +159,7 @@ def arm_costs(outcomes: Sequence[Outcome], watts: float) -> list[ArmCost]:
 
 
 def _arm_cost(arm: SpeedupArm, tried: Sequence[Outcome], watts: float) -> ArmCost:
-    done = [o for o in tried if o.converged]
+    done = [o for o in tried if o.basin is not None]
     calls = [o.calls for o in done]
     times = [o.times["total"] for o in done]
     spent = sum(o.times["total"].processor for o in tried)
@@ -167,7 +167,7 @@ def _arm_cost(arm: SpeedupArm, tried: Sequence[Outcome], watts: float) -> ArmCos
         start=arm.start,
         recipe=arm.recipe,
         n=len(tried),
-        converged=len(done),
+        reached=len(done),
         calls=estimate_median(calls),
         mean_calls=estimate_mean(calls),
         scf_cycles=estimate_median([o.scf_cycles for o in done if o.scf_cycles]),

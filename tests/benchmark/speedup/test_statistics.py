@@ -126,9 +126,10 @@ def test_no_pairs_give_no_ratio() -> None:
 
 def test_costs_of_an_arm_and_its_electricity() -> None:
     outcomes = [outcome("a", SLOW, 2, 30.0), outcome("b", SLOW, 4, 42.0)]
-    outcomes += [outcome("c", SLOW, 9, 99.0, None), outcome("a", FAST, 1, 1.0)]
+    at_a_saddle = replace(outcome("c", SLOW, 9, 99.0, None), end=WATER)
+    outcomes += [at_a_saddle, outcome("a", FAST, 1, 1.0)]
     slow, fast = arm_costs(outcomes, watts=100.0)
-    assert (slow.arm, slow.n, slow.converged, fast.n) == (SLOW, 3, 2, 1)
+    assert (slow.arm, slow.n, slow.reached, fast.n) == (SLOW, 3, 2, 1)
     assert slow.calls.value == slow.mean_calls.value == 3
     assert slow.scf_cycles.value == 15
     assert (slow.seconds.value, slow.processor_seconds.value) == (72, 36)
