@@ -1,5 +1,7 @@
 """Draw what a start saves of a DFT relaxation: one line for each molecule, the optimizer the same.
 
+Molecules whose relaxations all reach a minimum that is known.
+
 Run: python analysis/plot_gain.py analysis/results/dft_speedup/qm9
 """
 
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from diffrelax.units import KCAL_PER_MOL
 
@@ -46,7 +49,7 @@ def main(folder: Path) -> None:
         axis.set_title(label, fontsize=10)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylim(bottom=0)
-    axes[0].set_yticks(range(0, 19, 2))
+    axes[0].yaxis.set_major_locator(MaxNLocator(integer=True))
     axes[1].set_yscale("log")
     figure.savefig(folder / "gain.png", dpi=160)
 

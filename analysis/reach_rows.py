@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -155,12 +155,19 @@ def rows_table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def bounds_table(ends: Sequence[End]) -> str:
-    """Tell, by size, how many errors are below their bounds, of starts in their basin alone."""
-    bounded = [end for end in ends if end["start_in_basin"] and end["bound"]]
-    columns = (np.array([end[q] for end in bounded]) for q in ("heavy", "rmsd", "bound"))
-    lines = list(bounds_by_size(*columns, SIZES))
-    header = ("heavy atoms", "minima", "median error, Å", "median bound, Å", "below the bound")
+    """Tell, by size, how many errors keep their bounds, of starts in their basin and of all."""
+    bounded = [end for end in ends if end["bound"]]
+    of_all = {size: (n, below) for size, n, *_, below in _bounds(bounded)}
+    inside = _bounds([end for end in bounded if end["start_in_basin"]])
+    lines = [(*cells, *of_all[cells[0]]) for cells in inside]
+    header = ("heavy atoms", "minima", "median error, Å", "median bound, Å", "below the bound",
+              "minima, in the basin or not", "below the bound")  # fmt: skip
     return markdown_table(header, lines) if lines else ""
+
+
+def _bounds(ends: Sequence[End]) -> Iterator[tuple[str, ...]]:
+    columns = (np.array([end[q] for end in ends]) for q in ("heavy", "rmsd", "bound"))
+    return bounds_by_size(*columns, SIZES)
 
 
 def rarity_table(ends: Sequence[End], starts: Sequence[End]) -> str:

@@ -99,8 +99,8 @@ def gain_table(starts: Path, optimizers: Path) -> str:
         *_gain(starts, STARTS, DEFAULT, "default"),
     ]
     header = (
-        "start", "optimizer", "molecules", "above its minimum, kcal/mol", "gradient calls",
-        "SCF cycles", "times the model's calls",
+        "start", "optimizer", "minima of molecules", "above its minimum, kcal/mol",
+        "gradient calls", "SCF cycles", "times the model's calls",
     )  # fmt: skip
     return markdown_table(header, rows)
 
@@ -123,7 +123,7 @@ def _gain(
         yield (
             NAMES[start],
             optimizer,
-            cost[start, recipe]["molecules"],
+            f"{cost[start, recipe]['minima']} of {cost[start, recipe]['molecules']}",
             f"{above.value:#.2g} [{above.low:#.2g}, {above.high:#.2g}]",
             cost[start, recipe]["calls, median"],
             cost[start, recipe]["SCF cycles, median"],
@@ -135,6 +135,8 @@ def sizes_table(molecules: Path) -> str:
     """Return mean calls, and median heights in kcal/mol, of starts by the number of heavy atoms."""
     found: dict[str, list[Row]] = {}
     for row in _molecules(molecules):
+        if not row["basin"]:
+            continue
         n = Chem.MolFromSmiles(row["smiles"]).GetNumHeavyAtoms()
         found.setdefault("5 to 7" if n < 8 else "8 and 9", []).append(row)
     rows = []
@@ -144,7 +146,7 @@ def sizes_table(molecules: Path) -> str:
             f"{fmean(float(row['calls']) for row in arm):.1f}; {_above(arm).value:#.2g}"
             for arm in arms
         ]
-        rows.append((size, str(len(arms[0])), *cells))
+        rows.append((size, str(max(map(len, arms))), *cells))
     return markdown_table(("heavy atoms", "molecules", *(NAMES[s] for s in STARTS)), rows)
 
 

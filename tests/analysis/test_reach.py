@@ -179,11 +179,11 @@ def test_new_scaffolds_have_a_row_even_where_there_are_none() -> None:
     assert "| new scaffold | none | 0 (0) | – |" in table
 
 
-def test_bounds_are_judged_by_size_on_starts_in_their_basin() -> None:
+def test_bounds_are_judged_by_size_on_starts_in_their_basin_and_on_all() -> None:
     ends = [end(rmsd=0.05), end(rmsd=0.2), end(rmsd=9.0, start_in_basin=False), end(bound=None),
             end(heavy=35, rmsd=0.01)]  # fmt: skip
     lines = reach_rows.bounds_table(ends).splitlines()[2:]
-    assert lines[0].split(" | ")[1:] == ["2", "0.125", "0.100", "50% |"]
+    assert lines[0].split(" | ")[1:] == ["2", "0.125", "0.100", "50%", "3", "33% |"]
     assert lines[1].startswith("| 30 to 39 | 1 |")
 
 
