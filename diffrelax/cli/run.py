@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -26,7 +27,7 @@ def run(
     """
     from diffrelax.flows.config import FlowConfig
     from diffrelax.flows.reports import summary_table
-    from diffrelax.flows.run import PAGE, run_flow
+    from diffrelax.flows.run import run_flow
     from diffrelax.flows.stores import without_password
     from diffrelax.flows.summary import GOOD
 
@@ -42,7 +43,6 @@ def run(
     else:
         print(summary_table(summary))
     where = f"project:{config.remote.project}" if engine == "remote" else config.folder
-    place = without_password(config.store) or where
-    print(f"results: diffrelax results list {place}", file=sys.stderr)
-    print(f"report: {config.folder / PAGE}", file=sys.stderr)
+    place = without_password(config.store) or str(where)
+    print(f"results: diffrelax results list {shlex.quote(place)}", file=sys.stderr)
     raise typer.Exit(0 if all(row.state in GOOD for row in summary.rows) else 1)

@@ -17,6 +17,7 @@ from diffrelax.flows.batches import DiffusionRelaxMaker
 from diffrelax.flows.levels import DFTRelaxMaker, ForceFieldRelaxMaker, MoleculeMaker
 from diffrelax.flows.relax import RelaxFlowMaker
 from diffrelax.flows.resources import StageResources
+from diffrelax.flows.stores import MONGODB, PROJECT
 from diffrelax.levels.profiles import read_profile
 from diffrelax.molecule.embedding import check_seed
 
@@ -149,6 +150,11 @@ class FlowConfig(Entries):
         """
         record = read_entries(path, "flow", "inputs: [CCO]")
         home = path.resolve().parent
+        folder = record.get("folder", path.stem)
+        if isinstance(folder, str) and (home / folder).is_file():
+            raise ValueError(
+                f"{path}: its results cannot go to {folder}, which is a file: name another folder"
+            )
         minimise = record.get("minimise")
         if isinstance(minimise, dict) and isinstance(minimise.get("calculator"), str):
             profile = read_profile(home / minimise["calculator"])
@@ -162,8 +168,8 @@ class FlowConfig(Entries):
                 "inputs": tuple(_input_at(home, text) for text in config.inputs),
                 "model": _model_at(home, config.model),
                 "folder": home / config.folder,
-                "work": _under(home, config.work),
-                "store": _under(home, config.store),
+                "work": str(home / config.work) if config.work else "",
+                "store": _store_at(home, config.store),
             }
         )
 
@@ -226,9 +232,8 @@ def _model_at(home: Path, name: str) -> str:
     return str(home / name) if own and own.is_file() else name
 
 
-def _under(home: Path, text: str) -> str:
-    is_address = ":" in text  # of a database or a project
-    return str(home / text) if text and not is_address else text
+def _store_at(home: Path, text: str) -> str:
+    return text if not text or text.startswith((*MONGODB, PROJECT)) else str(home / text)
 
 
 def explain(error: ValidationError, path: Path) -> str:

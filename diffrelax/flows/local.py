@@ -16,6 +16,7 @@ from jobflow import Flow, JobStore, run_locally
 from jobflow.core.schemas import JobStoreDocument
 from pymongo.errors import PyMongoError
 
+from diffrelax.flows.stores import keep_run
 from diffrelax.flows.summary import Summary
 from diffrelax.results.documents import read_document
 from diffrelax.results.rows import ResultRow
@@ -96,6 +97,7 @@ def run_local(flow: Flow, store: JobStore, folder: Path, show: Show) -> Summary:
     folder.mkdir(parents=True, exist_ok=True)
     with _alone_in(folder), _logging_to(folder / "jobflow.log") as log, warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning, module="jobflow")
+        keep_run(folder, flow.job_uuids)
         watched = WatchedStore(store, count)
         try:
             responses = run_locally(flow, store=watched, log=False, root_dir=folder)

@@ -45,6 +45,7 @@ KILLS = {  # what schedulers write into the standard error of a job, and what it
     r"node.?fail|preempt": "lost its node",
     r"cancelled": "cancelled",
 }
+OF_MEMORY = re.compile("MemoryError|KilledError")  # in the last line of a traceback
 NOT_HANDED_OVER = "Remote error"  # as jobflow-remote begins its message
 JOBS_PER_SECOND = 100  # to look at
 MOST_SECONDS = 30  # between two looks
@@ -82,9 +83,11 @@ class FlowQueue:
         return all(STATES[job["state"]] == "done" for job in self.jobs())
 
     def has_given_up(self, restarts: int) -> bool:
-        """Whether jobs did not come to their end, and none of them will be restarted."""
-        lost = [job for job in self.jobs() if STATES[job["state"]] in LOST]
-        return bool(lost) and not any(restart_reason(job, restarts) for job in lost)
+        """Whether all jobs have ended, some without a result, and none will be restarted."""
+        jobs = self.jobs()
+        lost = [job for job in jobs if STATES[job["state"]] in LOST]
+        ended = all(STATES[job["state"]] in ENDED for job in jobs)
+        return ended and bool(lost) and not any(restart_reason(job, restarts) for job in lost)
 
     def summary_id(self) -> str:
         """Return the uuid of the job that accounts for all others."""
@@ -209,11 +212,13 @@ def follow(queue: FlowQueue, restarts: int, show: Show, tell: Callable[[str], No
     Raises
     ------
     RuntimeError
-        If the summary itself failed for good.
+        If the summary itself failed for good, or the flow was deleted.
     """
 
     def look() -> tuple[list[Job], int]:
         jobs = queue.jobs()
+        if not jobs:
+            raise RuntimeError(f"flow {queue.flow_id} is not in the queue any more: it was deleted")
         queue.release_locks()
         return jobs, sum(deal_with(job, jobs, queue, restarts, tell) for job in jobs)
 
@@ -277,12 +282,13 @@ def kill_reason(job: Job) -> str:
     if job["state"] == "REMOTE_ERROR" or error.startswith(NOT_HANDED_OVER):
         return "could not be handed to its worker"
     written = f"{job['remote'].get('queue_err') or ''}\n{error}"
-    if error.startswith("Traceback") and "MemoryError" not in error.strip().splitlines()[-1]:
+    if error.startswith("Traceback") and not OF_MEMORY.search(error.strip().splitlines()[-1]):
         return ""
     for pattern, meaning in KILLS.items():
         if re.search(pattern, written, re.IGNORECASE):
             return meaning
-    return "killed"
+    last = (job["remote"].get("queue_err") or "").strip().splitlines()[-1:]
+    return f"ended without a result ({last[0].strip()})" if last else "killed"
 
 
 def explain(job: Job) -> str:

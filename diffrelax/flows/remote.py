@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import ase
+from filelock import FileLock
 from jobflow import Flow
 from pymongo import timeout
 from pymongo.errors import PyMongoError
@@ -60,21 +61,23 @@ def run_remote(
     ConnectionError
         If the database does not answer.
     RuntimeError
-        If the summary itself failed for good.
+        If the summary itself failed for good, or the flow was deleted.
     """
     project = read_project(config.remote.project)
     key = flow_key(config)
     with _answering(project):
         controller = project.get_job_controller()
         controller.db.command("ping")
-    if flow_id := patiently(lambda: find_flow(controller, key, config.remote.restarts), tell):
-        tell(
-            f"flow {flow_id} is in the queue already: following it; to submit it anew, delete it "
-            f"first: jf -p {project.name} flow delete -fid {flow_id}"
-        )
-    else:
-        flow_id = _submit(config, project, key)
-        tell(f"flow {flow_id} submitted to project {project.name!r}")
+    config.folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(config.folder / "submitting.lock"):
+        if flow_id := patiently(lambda: find_flow(controller, key, config.remote.restarts), tell):
+            tell(
+                f"flow {flow_id} is in the queue already: following it; to submit it anew, delete "
+                f"it first: jf -p {project.name} flow delete -fid {flow_id}"
+            )
+        else:
+            flow_id = _submit(config, project, key)
+            tell(f"flow {flow_id} submitted to project {project.name!r}")
     queue = FlowQueue(controller, flow_id)
     if not patiently(lambda: queue.is_done() or queue.has_runner(), tell):
         tell(
@@ -101,16 +104,16 @@ def flow_key(config: FlowConfig) -> str:
 def find_flow(controller: Any, key: str, restarts: int) -> str:
     """Return the uuid of the latest flow with a key; empty if none is left to be followed.
 
-    A flow that has lost inputs for good is not found, so that they are tried again. Its summary may
-    have been made without jobs that were killed while nobody followed it: those it still restarts.
+    A flow that has lost inputs or its summary for good is not found, so that they are tried again.
+    Its summary may have been made without jobs that were killed while nobody followed it: those it
+    still restarts.
     """
     latest = [("created_on", -1)]
-    found = controller.flows.find_one({"metadata.key": key}, {"uuid": 1, "state": 1}, sort=latest)
+    found = controller.flows.find_one({"metadata.key": key}, {"uuid": 1}, sort=latest)
     if found is None:
         return ""
     queue = FlowQueue(controller, str(found["uuid"]))
-    lost = found["state"] == "COMPLETED" and queue.has_given_up(restarts)
-    return "" if lost else queue.flow_id
+    return "" if queue.has_given_up(restarts) else queue.flow_id
 
 
 def ask_for_resources(flow: Flow, config: FlowConfig, project: Any) -> None:

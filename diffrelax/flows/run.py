@@ -13,7 +13,7 @@ from diffrelax.flows.config import DFTLevel, FlowConfig
 from diffrelax.flows.local import run_local
 from diffrelax.flows.page import flow_page
 from diffrelax.flows.remote import run_remote
-from diffrelax.flows.stores import PROJECT, keep_run, open_store, read_stages
+from diffrelax.flows.stores import PROJECT, open_store, read_stages
 from diffrelax.flows.summary import Summary
 
 PAGE = "report.html"
@@ -45,7 +45,7 @@ def run_flow(config: FlowConfig, engine: Engine = "local") -> Summary:
     ConnectionError
         If a database does not answer.
     RuntimeError
-        If the job that sums the flow up failed for good.
+        If the job that sums the flow up failed for good, or the flow was deleted.
     """
     check_stages(config, engine)
     with tqdm(unit="job", disable=None) as bar:
@@ -62,10 +62,14 @@ def run_flow(config: FlowConfig, engine: Engine = "local") -> Summary:
         else:
             flow, store = config.flow(), open_store(config.results)
             jobs = list(flow.job_uuids)
-            keep_run(config.folder, jobs)
             summary = run_local(flow, store, config.folder, show)
-    config.folder.mkdir(parents=True, exist_ok=True)
-    flow_page(config, summary, read_stages(store, jobs)).write(config.folder / PAGE)
+    page = config.folder / PAGE
+    try:
+        flow_page(config, summary, read_stages(store, jobs)).write(page)
+    except OSError as error:
+        print(f"{page} could not be written: {error}", file=sys.stderr)
+    else:
+        print(f"report: {page}", file=sys.stderr)
     return summary
 
 

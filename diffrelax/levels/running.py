@@ -11,6 +11,12 @@ from math import inf
 from pathlib import Path
 
 GRACE = 5.0  # s, for a program that is told to end
+KILLS = (signal.SIGKILL, signal.SIGTERM)
+OF_A_SHELL = 128  # is added to a signal, where a script ran the program
+
+
+class KilledError(ChildProcessError):
+    """A program was killed from outside, mostly for memory: no fault of its molecule."""
 
 
 def run_program(
@@ -43,6 +49,8 @@ def run_program(
     ------
     subprocess.TimeoutExpired
         If it takes longer.
+    KilledError
+        If something else ended it.
     """
     with ExitStack() as stack:
         given = stack.enter_context((folder / stdin).open("rb")) if stdin else subprocess.DEVNULL
@@ -58,9 +66,16 @@ def run_program(
             start_new_session=True,  # so that all that it starts can be ended
         )
         try:
-            return process.wait(seconds)  # by looking now and then, so that Ctrl-C is heard
+            status = process.wait(seconds)  # by looking now and then, so that Ctrl-C is heard
         finally:
             _end(process)
+    for kill in KILLS:
+        if status in (-kill, OF_A_SHELL + kill):
+            raise KilledError(
+                f"{Path(words[0]).name} was killed ({kill.name}), perhaps as it ran out of memory: "
+                "what it has done is kept, and the same command goes on"
+            )
+    return status
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

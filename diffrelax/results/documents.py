@@ -400,6 +400,12 @@ def read_document(record: Mapping[str, Any]) -> ResultDocument:
     try:
         return _RESULTS.validate_python(_without_marks(record))
     except ValidationError as error:
+        unknown = [e["loc"][-1] for e in error.errors() if e["type"] == "extra_forbidden"]
+        if len(unknown) == error.error_count():
+            raise ValueError(
+                f"a document has what diffrelax {version('diffrelax')} does not know "
+                f"({', '.join(map(str, unknown))}): install the newer one that wrote it"
+            ) from error
         raise ValueError(
             f"a document is damaged, make it again: {explain_invalid(error)}"
         ) from error

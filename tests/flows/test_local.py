@@ -138,7 +138,7 @@ def test_a_flow_that_another_process_runs_is_left_alone(run, flow: Path) -> None
         status, out, err = run("run", flow)
     assert (status, out) == (2, "")
     assert f"another process runs a flow in {folder}" in err
-    assert not (folder / "work").exists()
+    assert not (folder / "work").exists() and not (folder / "jobs.json").exists()
 
 
 def test_progress_counts_the_molecules_of_a_batch(tmp_path: Path) -> None:
@@ -222,13 +222,17 @@ def test_paths_in_a_flow_file_are_relative_to_it(flow: Path, monkeypatch) -> Non
     chains = f"{'C' * 200}.{'C' * 200}"  # longer than the name of a file can be
     flow.write_text(f"inputs: [{chains}]\n")
     assert FlowConfig.read(flow).inputs == (chains,)
-    flow.write_text(f"{FLOW}work: shared\nstore: kept\n")
+    flow.write_text(f'{FLOW}work: "a:shared"\nstore: "b:kept"\n')
     config = FlowConfig.read(flow)
-    assert config.maker().relax_maker.work == str(flow.parent / "shared")
-    assert config.results == str(flow.parent / "kept")
+    assert config.maker().relax_maker.work == str(flow.parent / "a:shared")
+    assert config.results == str(flow.parent / "b:kept")
     for address in ("mongodb://host/database", "project:cluster"):
         flow.write_text(f"{FLOW}store: {address}\n")
         assert FlowConfig.read(flow).results == address
+    without_suffix = flow.with_suffix("")
+    without_suffix.write_text("inputs: [CO]\n")
+    with pytest.raises(ValueError, match="flow, which is a file: name another folder"):
+        FlowConfig.read(without_suffix)
 
 
 def test_paths_of_a_flow_made_in_python_hold_in_the_folders_of_its_jobs(
@@ -343,6 +347,15 @@ def test_the_page_of_a_flow_accounts_for_each_input_and_shows_its_geometries(
     assert frames[0] == frames[3] == ["start", "relaxed by the model", "minimum, mmff94"]
     assert frames[1] == ["start", "minimum, mmff94"]
     assert "relax-qm9-2" in page.text
+
+
+def test_a_page_that_cannot_be_written_costs_no_result(run, flow: Path) -> None:
+    flow.write_text("inputs: [O]\nminimise: {level: mmff94}\n")
+    page = flow.parent / "flow" / "report.html"
+    page.mkdir(parents=True)
+    status, out, err = run("run", flow)
+    assert status == 0 and "converged" in out
+    assert f"{page} could not be written" in err and "report:" not in err
 
 
 def test_a_lost_input_points_to_the_log(run, flow: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from maggma.stores import MemoryStore
@@ -11,7 +12,7 @@ from source_tree import OLDER, ROOT
 
 from diffrelax.flows import RelaxFlowMaker, remote
 from diffrelax.flows.config import FlowConfig
-from diffrelax.flows.queue import FlowQueue, explain, kill_reason
+from diffrelax.flows.queue import FlowQueue, explain, follow, kill_reason
 from diffrelax.flows.remote import ask_for_resources, check_sizes, find_flow, flow_key
 from diffrelax.flows.resources import StageResources, dft_resources, manager_config
 from diffrelax.flows.run import run_flow
@@ -164,6 +165,12 @@ TRACEBACK = "Traceback (most recent call last):\n  File ...\n{}\n"
             "not be handed to its worker",
         ),
         (KILLED, None, "killed"),
+        (KILLED, "a warning\nscript: line 15: jf: command not found\n", "jf: command not found"),
+        (
+            TRACEBACK.format("KilledError: orca was killed, perhaps as it ran out of memory"),
+            None,
+            "out of memory",
+        ),
         (TRACEBACK.format("MemoryError"), None, "out of memory"),
         (
             TRACEBACK.format("numpy._ArrayMemoryError: Unable to allocate 9 GiB"),
@@ -265,15 +272,16 @@ class Controller:
         store = MemoryStore()
         store.connect()
         self.flows = store._collection
-        ended = {"state": "COMPLETED", "metadata": {"key": "k"}}
+        ended = {"metadata": {"key": "k"}}
         self.flows.insert_many([ended | {"uuid": f"{day}", "created_on": day} for day in (2, 3, 1)])
         metadata = {"restarts": restarts}
         self.failed = {
             "state": "FAILED", "error": error, "remote": {}, "job": {"metadata": metadata},
         }  # fmt: skip
+        self.ended = {"state": "COMPLETED"}
 
     def get_jobs(self, query, projection):
-        return [self.failed] if query == {"job.hosts": "3"} else []
+        return [self.failed, self.ended] if query == {"job.hosts": "3"} else []
 
 
 @pytest.mark.parametrize(
@@ -292,6 +300,14 @@ def test_a_flow_that_has_ended_is_found_unless_it_lost_inputs() -> None:
     assert find_flow(controller, "k", 3) == "3"
     controller.failed["state"] = "USER_STOPPED"
     assert find_flow(controller, "k", 3) == ""
+    controller.ended["state"] = "RUNNING"
+    assert find_flow(controller, "k", 3) == "3"
+
+
+def test_a_flow_that_was_deleted_is_told_of() -> None:
+    queue = FlowQueue(Controller("", 0), "4")
+    with pytest.raises(RuntimeError, match="flow 4 is not in the queue any more: it was deleted"):
+        follow(queue, 3, Mock(), Mock())
 
 
 def test_a_database_that_answers_is_not_told_to_be_slow(project, monkeypatch) -> None:

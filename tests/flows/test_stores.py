@@ -160,11 +160,20 @@ def test_documents_of_other_schemas_leave_the_others_alone(run, tmp_path) -> Non
     record = good.model_dump(mode="json")
     older = {k: v for k, v in record.items() if k != "schema_version"}
     newer = record | {"schema_version": 99}
-    outputs = {"a": record, "b": older, "c": newer, "d": {"of": "other software"}, "e": older}
+    more = record | {"mood": "good"}
+    outputs = {
+        "a": record,
+        "b": older,
+        "c": newer,
+        "d": {"of": "other software"},
+        "e": older,
+        "f": more,
+    }
     for uuid, output in outputs.items():
         store.update({"uuid": uuid, "index": 1, "output": output, "metadata": {}})
     status, out, err = run("results", "list", tmp_path)
     assert status == 1
     assert len(out.splitlines()) == 2
     assert "2 × a document without a schema version" in err and "make it again" in err
-    assert "1 × " in err and "install the newer one" in err
+    assert "1 × a document of schema version 99" in err and "install the newer one" in err
+    assert "does not know (mood): install the newer one that wrote it" in err

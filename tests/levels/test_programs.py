@@ -24,6 +24,7 @@ import pytest
 from ase.calculators.calculator import CalculationFailed
 from ase.units import Bohr, Hartree
 
+from diffrelax.benchmark.speedup.units import dft_unit
 from diffrelax.dft import DFTSettings
 from diffrelax.dft.export import write_input
 from diffrelax.dft.optimization import relax_with
@@ -32,7 +33,9 @@ from diffrelax.levels.density_functional import DensityFunctional, mean_field
 from diffrelax.levels.profiles import Profile
 from diffrelax.levels.program_inputs import gaussian_parameters, nwchem_parameters
 from diffrelax.levels.programs import ProgramCalculator
+from diffrelax.levels.running import KilledError
 from diffrelax.molecule import Molecule
+from diffrelax.results.documents import FailureDocument
 
 needs_nwchem = pytest.mark.skipif(shutil.which("nwchem") is None, reason="needs NWChem")
 needs_xtb = pytest.mark.skipif(shutil.which("xtb") is None, reason="needs the xtb program")
@@ -288,6 +291,23 @@ def test_forces_of_the_last_geometry_are_not_read_again(
     atoms.positions[0] += 0.1
     with pytest.raises(CalculationFailed, match="without energy and forces"):
         calculator.get_forces(atoms)
+
+
+@pytest.mark.parametrize("end", ["kill -KILL $$", "kill -TERM $$", "exit 137"])
+def test_a_program_that_is_killed_goes_on_from_the_calls_before(tmp_path: Path, end: str) -> None:
+    first = f"test -e {tmp_path}/killed && {end}; touch {tmp_path}/killed"
+    command = script(tmp_path, f"{first}; {in_place_of('orca', tmp_path)} $1", "killed-program")
+    profile = Profile(program="orca", command=command, method="HF")
+    settings = DFTSettings(calculator=profile, hessian="none", max_steps=1, optimizer="bfgs")
+    checkpoint = tmp_path / "way.checkpoint"
+    with pytest.raises(KilledError, match=r"killed-program was killed .*ran out of memory"):
+        relax_with(HYDROXIDE, settings, checkpoint=checkpoint)
+    unit = dft_unit(HYDROXIDE, settings, checkpoint=checkpoint)
+    assert isinstance(unit, FailureDocument) and "was killed" in unit.reason
+    (tmp_path / "killed").unlink()
+    again = relax_with(HYDROXIDE, settings, checkpoint=checkpoint)
+    assert again.gradient_calls == 2
+    assert (tmp_path / "killed").exists()
 
 
 def test_a_full_disk_is_not_the_fault_of_the_molecule(

@@ -18,6 +18,7 @@ from diffrelax.errors import reason_of
 from diffrelax.extras import NotInstalledError
 from diffrelax.levels import CHEAP_LEVELS, peer_settings, relax_at_level
 from diffrelax.levels.blas import pyscf_threads
+from diffrelax.levels.running import KilledError
 from diffrelax.models.release import Model, load_model
 from diffrelax.molecule import Molecule
 from diffrelax.relaxation import relax_molecules
@@ -71,7 +72,7 @@ def start_unit(
         reason = relaxed.reason if isnan(relaxed.energy) else ""
     except NotInstalledError:
         raise
-    except ValueError as error:
+    except (KilledError, ValueError) as error:
         reason = str(error)
     if reason:  # the level or its program failed, and may not do so again
         return FailureDocument.here(
@@ -111,7 +112,7 @@ def dft_unit(
         )
     except NotInstalledError:
         raise
-    except ValueError as error:
+    except (KilledError, ValueError) as error:
         return FailureDocument.here(
             molecule.name, str(error), stage="dft", source=molecule.smiles, key=key
         )
