@@ -34,10 +34,14 @@ STEPS_A_ROUND = 1000
 CARBON_BONDS = ({6}, {6, 7}, {6, 8})
 LONE_PAIRS = ((8, 2), (7, 3), (16, 2))  # atomic numbers and bonds
 HOLDING = 0.1  # kcal/mol/degree²
+TURNED = 45.0  # degrees; what is nearer to its plane than that is left to the force field
 FLAT = [  # what MMFF94 turns out of the plane of conjugation, and the angles that it may have there
     (Chem.MolFromSmarts(smarts), angles)
     for smarts, angles in (
         ("[a]:[c]-!@[#7X2+0]=[#7X2+0]", (0.0, 180.0)),  # azobenzene
+        ("[a]:[c]-!@[#7X2]=[#7+;$(N=[N-])]", (0.0, 180.0)),  # azides of arenes
+        ("[a]:[c]-!@[#7X2]=[#16X2;$(S=O)]", (0.0, 180.0)),  # N-sulfinylanilines
+        ("[#1]-[#7X3H2]-[c]:[a]", (0.0, 180.0)),  # anilines, aminopyrimidines
         ("[!#1]-!@[#16X2]-!@[#6X3]=[#16X1]", (0.0,)),  # dithiocarbamates
         ("O=[#6X3]-!@[#6X3]=[N+;$(N=[N-])]", (0.0, 180.0)),  # diazo ketones
     )
@@ -332,10 +336,16 @@ def _relax(mol: Chem.Mol, twists: dict[Torsion, float], end: float) -> str:
 def _minimise(
     mol: Chem.Mol, field: Any, level: str, twists: dict[Torsion, float], end: float
 ) -> str:
-    for ends, angle in chain(
-        _held_torsions(mol, twists), _boron_torsions(mol), _flat_torsions(mol)
-    ):
+    for ends, angle in chain(_held_torsions(mol, twists), _boron_torsions(mol)):
         hold(field, level, ends, angle, angle)
+    told = _to_minimum(field, level, end)
+    turned = list(_turned_torsions(mol))
+    for ends, angle in turned:
+        hold(field, level, ends, angle, angle)
+    return _to_minimum(field, level, end) if turned else told
+
+
+def _to_minimum(field: Any, level: str, end: float) -> str:
     for _ in range(FORCE_FIELD_ROUNDS):
         if field.Minimize(maxIts=STEPS_A_ROUND) == 0:
             return level
@@ -361,29 +371,32 @@ def _boron_torsions(mol: Chem.Mol) -> Iterator[tuple[Torsion, float]]:
             yield from min(senses, key=lambda held: _turned(mol, held))
 
 
-def _flat_torsions(mol: Chem.Mol) -> Iterator[tuple[Torsion, float]]:
-    """Yield torsions of `FLAT`, one for each bond, and the nearest angle that they may have."""
-    seen = set()
+def _turned_torsions(mol: Chem.Mol) -> Iterator[tuple[Torsion, float]]:
+    """Yield a torsion of `FLAT` for each bond that is turned, and the nearest angle in plane."""
+    found: dict[tuple[int, int], list[tuple[Torsion, float]]] = {}
     for pattern, angles in FLAT:
         for ends in mol.GetSubstructMatches(pattern):
-            if ends[1:3] in seen or _is_crowded_azo(mol, *ends[1:]):
-                continue
-            seen.add(ends[1:3])
-            yield min(((ends, angle) for angle in angles), key=lambda one: _turned(mol, [one]))
+            if not _is_crowded_azo(mol, *ends[1:]):
+                nearest = min(angles, key=lambda angle: _turned(mol, [(ends, angle)]))
+                found.setdefault(ends[1:3], []).append((ends, nearest))
+    for torsions in found.values():
+        if _turned(mol, torsions) > TURNED * len(torsions):
+            yield torsions[0]
 
 
 def _is_crowded_azo(mol: Chem.Mol, arene: int, nitrogen: int, other: int) -> bool:
-    """Tell whether an azo group has no room in the plane of its arene.
+    """Tell whether an azo group, or the like, has no room in the plane of its arene.
 
     As where both arenes are on one side of it, or both neighbours in the ring are substituted.
     """
     first, second = mol.GetAtomWithIdx(arene), mol.GetAtomWithIdx(other)
-    if second.GetAtomicNum() != 7 or not first.GetIsAromatic():
+    if not first.GetIsAromatic():
         return False
-    ends = {atom.GetIdx() for atom in second.GetNeighbors()} - {nitrogen}
-    conformer = mol.GetConformer()
-    if any(abs(GetDihedralDeg(conformer, arene, nitrogen, other, end)) < 90 for end in ends):
-        return True
+    if second.GetAtomicNum() == 7 and second.GetFormalCharge() == 0:
+        ends = {atom.GetIdx() for atom in second.GetNeighbors()} - {nitrogen}
+        conformer = mol.GetConformer()
+        if any(abs(GetDihedralDeg(conformer, arene, nitrogen, other, end)) < 90 for end in ends):
+            return True
     beside = (atom for atom in first.GetNeighbors() if atom.GetIsAromatic())
     return all(sum(o.GetAtomicNum() > 1 for o in atom.GetNeighbors()) > 2 for atom in beside)
 
