@@ -317,6 +317,8 @@ def _judge(start: Molecule, end: End, model: Model, level: str, max_error: float
         reason = _joined(odd, strange, reason)
         return replace(result, verdict="fell_back", reason=reason, error_bound=math.nan)
     reasons = [odd, strange, uneven, caution(start, model, level, result.error_bound)]
+    if end.settled:
+        reasons.append(f"far from a minimum: relaxed with {end.settled.upper()} first")
     if end.noise_level == 0:
         reasons.append("left as it is: the model sees nothing to correct")
     else:

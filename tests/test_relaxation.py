@@ -145,6 +145,27 @@ def test_orientation_place_and_order_of_atoms_are_kept(model):
     np.testing.assert_allclose(plain.mean(0), start.positions.mean(0), atol=1e-5)
 
 
+def test_coordinates_that_are_far_from_a_minimum_are_led_to_the_force_field_first():
+    """X-rays have hydrogen atoms too near; embeddings lack a force field."""
+    model = dr.load_model("relax-qm9-2")
+    known = dr.relax("CC(=O)OCC#N", model)
+    xray = known.molecule.positions.copy()
+    for i, j, _ in known.molecule.bonds:
+        heavy, hydrogen = sorted((i, j), key=lambda k: -known.molecule.numbers[k])
+        if known.molecule.numbers[hydrogen] == 1:
+            xray[hydrogen] = xray[heavy] + 0.87 * (xray[hydrogen] - xray[heavy])
+    result = dr.relax(known.molecule.with_positions(xray), model)
+    assert result.verdict == "relaxed"
+    assert result.reason == "far from a minimum: relaxed with MMFF94 first"
+    np.testing.assert_array_equal(result.start.positions, xray)
+    assert superpose(result.molecule.positions, known.molecule.positions)[1] < 0.05
+
+
+def test_what_no_force_field_is_needed_for_is_not_led_to_it(calibrated):
+    first = dr.relax("CC(=O)OC", calibrated)
+    assert not first.reason and "MMFF94" not in dr.relax(first.molecule, calibrated).reason
+
+
 def test_coordinates_are_relaxed_from_where_they_stand(model):
     gauche = dr.Molecule.from_smiles("CCCC", seed=1)
     result = dr.relax(gauche.to_atoms(), model)

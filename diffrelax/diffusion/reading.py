@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -115,6 +116,7 @@ def relax_by_reading(
     calibration: Calibration,
     unread: Tensor,
     theory: Theory | None = None,
+    settle: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Relaxed:
     """Relax each geometry of a batch as far as its reading asks for.
 
@@ -128,6 +130,9 @@ def relax_by_reading(
         Which are known to be far from a minimum: these follow the whole schedule without a reading.
     theory : Theory, optional
         Default: neutral molecules at the only level of theory.
+    settle : callable, optional
+        Leads what reads as far to where the schedule begins: called with a mask of these molecules
+        and all positions, which it returns, theirs changed.
     """
     far, near, ends = unread.clone(), torch.zeros_like(unread), positions.clone()
     if not unread.all():
@@ -139,6 +144,8 @@ def relax_by_reading(
         worst = atomwise(estimates - positions[~unread]).amax(1)
         near[~unread] = (reading >= calibration.settled) | (worst >= calibration.near)
         near &= ~far
+        if settle and (far & ~unread).any():
+            positions = settle(far & ~unread, positions)
     if near.any():
         polish = RelaxationSchedule(bridge=(), polish=schedule.polish)
         ends[near] = relax_positions(

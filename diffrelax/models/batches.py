@@ -19,6 +19,7 @@ from diffrelax.errors import each_or_error
 from diffrelax.models.domain import knows_start
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
+from diffrelax.molecule.embedding import relax_nearby
 from diffrelax.network.network import Theory
 
 PAIRS_IN_BATCH = 40_000  # bounds memory
@@ -147,13 +148,17 @@ def relax_batches(
 
 
 class End(NamedTuple):
-    """What a model makes of one molecule: positions, (n_atoms, 3), Å, and the rest as `Relaxed`."""
+    """What a model makes of one molecule: positions, (n_atoms, 3), Å, and the rest as `Relaxed`.
+
+    If it read as far from a minimum, `settled` is the force field that relaxed it before.
+    """
 
     positions: np.ndarray
     noise_level: float
     n_evaluations: int
     error_bound: float
     lost: bool
+    settled: str
 
 
 def relax_batch(
@@ -184,9 +189,22 @@ def relax_batch(
     unread = torch.tensor([knows_start(molecule, model) for molecule in molecules])
     theory = model.theory([m.charge for m in molecules], level)
     numbers, positions, unread = (x.to(model.device) for x in (numbers, positions, unread))
+    settled = [""] * len(molecules)
+
+    def settle(far: Tensor, positions: Tensor) -> Tensor:
+        positions = positions.clone()
+        for i in far.nonzero().flatten().tolist():
+            mol = molecules[i].to_rdkit()
+            level = relax_nearby(mol)
+            found = mol.GetConformer().GetPositions()
+            if level and knows_start(molecules[i].with_positions(found, start=level), model):
+                positions[i, : len(found)] = torch.tensor(found - centres[i]).to(positions)
+                settled[i] = level
+        return positions
+
     if calibration:
         relaxed = relax_by_reading(
-            model.denoiser, numbers, positions, schedule, calibration, unread, theory
+            model.denoiser, numbers, positions, schedule, calibration, unread, theory, settle
         )
     else:
         relaxed = _relax_unread(model.denoiser, numbers, positions, schedule, theory)
@@ -196,6 +214,7 @@ def relax_batch(
         relaxed.n_evaluations.tolist(),
         relaxed.error_bound.tolist(),
         relaxed.lost.tolist(),
+        settled,
     )
     return [
         End(ends[: molecule.n_atoms] + centre, *rest)

@@ -34,6 +34,8 @@ STEPS_A_ROUND = 1000
 CARBON_BONDS = ({6}, {6, 7}, {6, 8})
 LONE_PAIRS = ((8, 2), (7, 3), (16, 2))  # atomic numbers and bonds
 HOLDING = 0.1  # kcal/mol/degree²
+ROOM, STAYING = 0.4, 50.0  # Å, kcal/mol/Å²
+STRETCHED = 0.3  # of a bond
 TURNED = 45.0  # degrees; what is nearer to its plane than that is left to the force field
 FLAT = [  # what MMFF94 turns out of the plane of conjugation, and the angles that it may have there
     (Chem.MolFromSmarts(smarts), angles)
@@ -294,6 +296,44 @@ def force_field(mol: Chem.Mol, level: str, *, charges: bool = True, together: bo
     return helpers.MMFFGetMoleculeForceField(
         mol, properties, ignoreInterfragInteractions=not together
     )
+
+
+def relax_nearby(mol: Chem.Mol) -> str:
+    """Relax a geometry in place with MMFF94, or UFF without its parameters.
+
+    Heavy atoms stay within `ROOM` of where they are, and so do most torsions.
+
+    Parameters
+    ----------
+    mol : rdkit.Chem.Mol
+        With all hydrogens and one conformer.
+
+    Returns
+    -------
+    str
+        The force field: ``"mmff94"`` or ``"uff"``, either with `` unconverged``; empty where
+        neither has parameters, or most bonds change by so much that lengths may not be in Å.
+    """
+    for level in ("mmff94", "uff"):
+        if field := force_field(mol, level):
+            break
+    else:
+        return ""
+    stay = field.UFFAddPositionConstraint if level == "uff" else field.MMFFAddPositionConstraint
+    for atom in mol.GetAtoms():
+        if atom.GetAtomicNum() > 1:
+            stay(atom.GetIdx(), ROOM, STAYING)
+    before = _bond_lengths(mol)
+    told = _minimise(mol, field, level, _senses(mol), time.thread_time() + EMBEDDING_SECONDS)
+    stretched = np.median(before / _bond_lengths(mol)) if len(before) else 1.0
+    return told if abs(stretched - 1) < STRETCHED else ""
+
+
+def _bond_lengths(mol: Chem.Mol) -> np.ndarray:
+    positions = mol.GetConformer().GetPositions()
+    ends = np.array([(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in mol.GetBonds()], dtype=int)
+    begin, end = ends.reshape(-1, 2).T
+    return np.linalg.norm(positions[begin] - positions[end], axis=1)
 
 
 def has_mmff94(mol: Chem.Mol) -> bool:

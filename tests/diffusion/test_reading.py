@@ -87,6 +87,21 @@ def test_what_is_known_to_be_far_is_not_read():
     assert again.n_evaluations.tolist() == [4, 4, 4]
 
 
+def test_what_reads_as_far_is_settled_first():
+    starts, asked = displaced(0.002, 0.005, 0.05), []
+
+    def settle(far, positions):
+        asked.append(far.tolist())
+        return torch.where(far[:, None, None], MINIMA + 0.01, positions)
+
+    oracle = Oracle(MINIMA)
+    relax_by_reading(oracle, NUMBERS, starts, SCHEDULE, CALIBRATION, NONE, settle=settle)
+    assert asked == [[False, False, True]]
+    known = torch.tensor([False, False, True])
+    relax_by_reading(oracle, NUMBERS, starts, SCHEDULE, CALIBRATION, known, settle=settle)
+    assert len(asked) == 1
+
+
 def test_a_reading_that_is_no_number_settles_nothing():
     class Broken(Oracle):
         def __call__(self, *given):
