@@ -3,8 +3,9 @@
 Run: OMP_NUM_THREADS=1 python analysis/given.py MODEL VALIDATION.npz OUTPUT.json
 
 Validation molecules of 12 to 30 heavy atoms, neutral, as someone may bring them: at the minimum of
-AIMNet2's level, which the model aims at, at that of GFN2-xTB, and at a minimum of M06-2X. From
-each, the model goes one step at its last noise level, down its polish, along its whole schedule, or
+AIMNet2's level, which the model aims at, at that of GFN2-xTB, at a minimum of M06-2X, as an
+embedding without a force field, and at the first with hydrogen atoms too near, as X-rays have them.
+From each, the model goes one step at its last noise level, down its polish, along its whole schedule, or
 as it chooses itself by its reading. The excess energy is AIMNet2's, above the minimum to which it
 relaxes that end.
 """
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import ase
 import numpy as np
+from rdkit.Chem import rdDistGeom
 from records import how_made, store
 from tqdm import tqdm
 
@@ -33,6 +35,7 @@ AIM = ALIASES["aimnet2"]
 OTHER = "M06-2X/def2-TZVP"
 SIZES = 12, 30  # heavy atoms
 N = 48
+XRAY = 0.88  # times its length, a bond of hydrogen
 SEED = 0
 
 
@@ -49,6 +52,8 @@ def main(name: str, packed: Path, output: Path) -> None:
         AIM: list(minima(geometries, AIM)),
         "GFN2-xTB": list(by_gfn2(minima(geometries, AIM))),
         OTHER: list(minima(geometries, OTHER)),
+        "ETKDGv3": list(by_etkdg(minima(geometries, AIM))),
+        f"{AIM}, X–H times {XRAY}": list(by_xrays(minima(geometries, AIM))),
     }
     found = {start: measured(model, molecules, ways, start) for start, molecules in starts.items()}
     made = how_made(model, shared=True, split="validation", seed=SEED, aim=AIM)
@@ -76,6 +81,29 @@ def by_gfn2(molecules: Iterator[Molecule]) -> Iterator[Molecule]:
         relaxed = relax_at_level(molecule, "gfn2-xtb", fmax=0.03)
         if relaxed.converged:
             yield molecule.with_positions(relaxed.positions)
+
+
+def by_etkdg(molecules: Iterator[Molecule]) -> Iterator[Molecule]:
+    """Embed molecules; leave out those for which that fails."""
+    for molecule in molecules:
+        mol = molecule.to_rdkit()
+        parameters = rdDistGeom.ETKDGv3()
+        parameters.randomSeed = SEED
+        if rdDistGeom.EmbedMolecule(mol, parameters) == 0:
+            yield molecule.with_positions(mol.GetConformer().GetPositions())
+
+
+def by_xrays(molecules: Iterator[Molecule]) -> Iterator[Molecule]:
+    """Move hydrogen atoms towards what they are bonded to."""
+    for molecule in molecules:
+        positions = molecule.positions.copy()
+        for bond in molecule.bonds:
+            hydrogen, heavy = sorted(bond[:2], key=lambda atom: molecule.numbers[atom])
+            if molecule.numbers[hydrogen] == 1:
+                positions[hydrogen] = np.average(
+                    molecule.positions[[hydrogen, heavy]], axis=0, weights=(XRAY, 1 - XRAY)
+                )
+        yield molecule.with_positions(positions)
 
 
 def measured(

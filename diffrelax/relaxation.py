@@ -156,7 +156,8 @@ def relax(
     A SMILES is embedded and relaxed by a force field first, and then follows the whole schedule of
     the model, if that is a force field that it was trained on. Coordinates are relaxed from where
     they stand: the model reads how far they are from a minimum, and leaves them alone, follows the
-    last part of its schedule, or all of it. A model without a calibration always does the last.
+    last part of its schedule, or all of it from where a force field leads them. A model without a
+    calibration always follows all of it.
 
     Parameters
     ----------
