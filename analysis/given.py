@@ -5,9 +5,9 @@ Run: OMP_NUM_THREADS=1 python analysis/given.py MODEL VALIDATION.npz OUTPUT.json
 Validation molecules of 12 to 30 heavy atoms, neutral, as someone may bring them: at the minimum of
 AIMNet2's level, which the model aims at, at that of GFN2-xTB, at a minimum of M06-2X, as an
 embedding without a force field, and at the first with hydrogen atoms too near, as X-rays have them.
-From each, the model goes one step at its last noise level, down its polish, along its whole schedule, or
-as it chooses itself by its reading. The excess energy is AIMNet2's, above the minimum to which it
-relaxes that end.
+From each, the model goes one step at its last noise level, down its polish, along its whole
+schedule, or as it chooses itself by its reading. The excess energy is AIMNet2's, above the minimum
+to which it relaxes that end.
 """
 
 import sys

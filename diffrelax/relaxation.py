@@ -36,7 +36,7 @@ from diffrelax.models.domain import (
 )
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
-from diffrelax.molecule.doubts import odd_reading
+from diffrelax.molecule.doubts import low_spin, odd_reading
 from diffrelax.molecule.identity import identity_change
 
 Outcome = TypeVar("Outcome")
@@ -307,7 +307,7 @@ def _judge(start: Molecule, end: End, model: Model, level: str, max_error: float
         start,
         noise_level=end.noise_level,
         n_evaluations=end.n_evaluations,
-        error_bound=math.nan if strange or uneven else end.error_bound,
+        error_bound=math.nan if strange or uneven or low_spin(start) else end.error_bound,
         aim=level,
     )
     reason = _reason_to_fall_back(start, end, result.error_bound, max_error)

@@ -166,6 +166,11 @@ def test_what_no_force_field_is_needed_for_is_not_led_to_it(calibrated):
     assert not first.reason and "MMFF94" not in dr.relax(first.molecule, calibrated).reason
 
 
+def test_a_molecule_of_doubtful_spin_has_no_bound():
+    result = dr.relax("O=O", dr.load_model("relax-qm9-2"))
+    assert "multiplicity" in result.reason and np.isnan(result.error_bound)
+
+
 def test_coordinates_are_relaxed_from_where_they_stand(model):
     gauche = dr.Molecule.from_smiles("CCCC", seed=1)
     result = dr.relax(gauche.to_atoms(), model)

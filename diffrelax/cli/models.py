@@ -32,9 +32,11 @@ def coverage(model: Model) -> list[str]:
     config = model.config
     if config.generation:
         return [f"makes molecules of {named_elements(config.elements)}"]
+    larger = any(learned.most_heavy > config.most_heavy for learned in config.learned.values())
     lines = [
         f"{named_elements(config.elements)}; charges {named_charges(config.charges)}; trained on "
-        f"at most {config.most_heavy} heavy atoms, used up to {atom_limit(model)} atoms"
+        f"at most {config.most_heavy} heavy atoms{' but for a few' if larger else ''}, used up to "
+        f"{atom_limit(model)} atoms"
     ]
     for level, learned in config.learned.items():
         lines.append(

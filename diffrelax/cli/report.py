@@ -27,7 +27,8 @@ TOLD = {  # of DFT, where it is there
     "gibbs_energy_ev": "G = {:.4f} eV",
     "lowest_frequency": "lowest frequency {:.0f} cm⁻¹",
 }
-OF_A_GEOMETRY = {*all_properties, "ensemble"}  # properties that do not hold for another one
+# properties that do not hold for another one; its energy is told as that of the input
+OF_A_GEOMETRY = {*all_properties, "ensemble"} - {"energy", "free_energy"}
 
 
 class Report:
@@ -58,8 +59,7 @@ class Report:
     ) -> None:
         self._file = ResultFile(output, settings, is_good, overwrite=overwrite) if output else None
         self._is_good, self._json_lines = is_good, json_lines
-        self.n_done, self.n_bad = (self._file.n_done, self._file.n_bad) if self._file else (0, 0)
-        self._n_before = self.n_done
+        self.n_done = self.n_bad = self._n_before = 0
         self._errors: list[Exception] = []
 
     def __enter__(self) -> Report:
@@ -74,6 +74,8 @@ class Report:
         if not self._file:
             return inputs
         again = self._file.skip_done(inputs)
+        self.n_done, self.n_bad = self._file.n_done, self._file.n_bad
+        self._n_before = self.n_done
         if self.n_done:
             done = counted(self.n_done, "molecule")
             print(f"{self._file.path}: {done} done before, going on from there", file=sys.stderr)
@@ -116,7 +118,7 @@ class Report:
             print(f"no geometry to write: {path} was not made", file=sys.stderr)
             return
         missing = self.n_done - written
-        note = f"; {missing} without a geometry are in {self._file.journal}" if missing else ""
+        note = f"; {missing} without a geometry: see {self._file.journal}" if missing else ""
         print(f"{counted(written, 'geometry')} in {path}{note}", file=sys.stderr)
         if self.n_bad and self.n_done > 1:
             bad = f"{self.n_bad} of {self.n_done} molecules did not come out well"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -27,7 +27,7 @@ SUMS = "SHA256SUMS"
 QM9_ENVIRONMENTS = "qm9-environments.txt"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Model:
     """A trained model, ready to relax.
 
@@ -49,7 +49,10 @@ class Model:
     denoiser: Denoiser
     sha256: str
     step: int
-    environments: Mapping[str, int] | None = field(default=None, repr=False)
+    environments: Mapping[str, int] | None = None
+
+    def __repr__(self) -> str:
+        return f"Model({self.name!r}, step {self.step}, sha256 {self.sha256[:12]}…)"
 
     @property
     def name(self) -> str:

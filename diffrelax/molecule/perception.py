@@ -24,10 +24,22 @@ FEW_BONDS = 3.4  # bond orders of a carbon by lengths: 3.6 in C2F4 and the like;
 STRAIGHT = -0.9  # cosine of an angle of 154°
 LEAST_NEIGHBOURS = {6: 3, 7: 3, 8: 2, 16: 2, 34: 2}  # of what has a single bond to phosphorus
 ORDER_LENGTH = 0.3  # Å by which a bond is shorter whose order is e times higher
-CHARGED_NITROGEN = {  # as is usual of sulfonamides and diazo compounds; RDKit knows no resonance
+CHARGED_NITROGEN = {  # as is usual of sulfonamides, diazo compounds, azides and thiazolium
     "[O-;D1]-[#16;D4]=[#7;+0;D2]": (1, -1),
     "[#6-]-[N+]#[N;D1;+0]": (1, -1),
+    "[#8-]-[#6]=[#6]-[N+]#[N;D1;+0]": (1, -1, 1, -1),
+    "[#7-;D2]-[N+]#[N;D1;+0]": (1, -1),
+    "[#16+;D2]=[#6]-[#7;D3;+0]": (-1, 1),
 }
+SELDOM_DRAWN = [  # where another form in resonance is usual
+    Chem.MolFromSmarts(smarts)
+    for smarts in (
+        "[#7]-[#7+]#[#7;D1]",  # azides
+        "[#8-]-[#6]=[#6]-[#7+]#[#7;D1]",  # diazo ketones
+        "[#16+;D2]=,:[#6]-,:[#7]",  # thiazolium
+        "[O-]-[#6]=[#7]-[#16](=O)=O",  # anions of N-acylsulfonamides
+    )
+]
 MOST_STRUCTURES = 200
 ELECTRONEGATIVITY = {  # of Pauling
     5: 2.04, 6: 2.55, 7: 3.04, 8: 3.44, 9: 3.98, 14: 1.90, 15: 2.19, 16: 2.58, 17: 3.16, 34: 2.55,
@@ -307,8 +319,8 @@ def _without_contacts(mol: Chem.RWMol, template: Chem.Mol) -> Chem.RWMol:
 def _in_one_form(mol: Chem.Mol) -> Chem.Mol:
     """Choose one of the Lewis structures in resonance, in whatever order the atoms come.
 
-    That is the one with the least charges, negative ones where atoms are electronegative; then the
-    most aromatic one; then the first by its SMILES.
+    That is the one with the least charges, least of what is `SELDOM_DRAWN`, and negative charges
+    where atoms are electronegative; then the most aromatic one; then the first by its SMILES.
     """
     if not any(atom.GetFormalCharge() for atom in mol.GetAtoms()):
         return mol
@@ -323,7 +335,7 @@ def _in_one_form(mol: Chem.Mol) -> Chem.Mol:
     return min(structures, key=_rank)
 
 
-def _rank(structure: Chem.Mol) -> tuple[int, float, int, str, str]:
+def _rank(structure: Chem.Mol) -> tuple[int, int, float, int, str, str]:
     """Return what is the least for the structure to choose, see `_in_one_form`."""
     charges = [atom.GetFormalCharge() for atom in structure.GetAtoms()]
     polarity = sum(
@@ -334,7 +346,8 @@ def _rank(structure: Chem.Mol) -> tuple[int, float, int, str, str]:
     told = Chem.Mol(structure)
     Chem.AssignStereochemistryFrom3D(told)
     smiles = constitution(told), Chem.MolToSmiles(Chem.RemoveHs(told, sanitize=False))
-    return sum(charge**2 for charge in charges), round(polarity, 2), -aromatic, *smiles
+    seldom = sum(len(structure.GetSubstructMatches(pattern)) for pattern in SELDOM_DRAWN)
+    return sum(charge**2 for charge in charges), seldom, round(polarity, 2), -aromatic, *smiles
 
 
 def _by_lengths(mol: Chem.Mol, known: str = "") -> Chem.Mol:

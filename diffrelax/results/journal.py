@@ -113,12 +113,12 @@ class ResultFile:
         self._file: FileIO | None = None
         try:
             claim(self._notes, self.path, fcntl.flock)
-            header = {"file": path.name, "settings": plain_values(dict(settings))}
+            self._header = {"file": path.name, "settings": plain_values(dict(settings))}
             if not overwrite:
-                self._go_on(header["settings"])
+                self._go_on(self._header["settings"])
             if self._noted == 0:
                 self._notes.truncate(0)
-                self._note(header)
+                self._note(self._header)
             if path.exists() and not self._finished:
                 self._put(b"")
         except BaseException:
@@ -148,7 +148,8 @@ class ResultFile:
         Returns
         -------
         list of Input
-            Those of them that are to be tried again; their results must be appended first.
+            Those of them that are to be tried again; their results must be appended first. If they
+            are others than before, of which no geometry was written: all that were taken.
 
         Raises
         ------
@@ -156,10 +157,16 @@ class ResultFile:
             If they are not the ones that the file was made of.
         """
         again: list[Input] = []
+        taken: list[Input] = []
         for number, known in enumerate(self._sources):
             given = next(inputs, None)
+            if not self.path.exists() and given is not None:
+                taken.append(given)
             if given is None or _digest(given) != known:
-                what = "missing" if given is None else "another"
+                if not self.path.exists():
+                    self._begin_anew()
+                    return taken
+                what = "missing" if given is None else "another, or has another charge"
                 raise ValueError(
                     f"{self.path} was made of other molecules, of which number {number + 1} is now "
                     f"{what}: name another file, or give --overwrite"
@@ -168,6 +175,11 @@ class ResultFile:
                 again.append(given)
         self._due = sorted(self._again)
         return again
+
+    def _begin_anew(self) -> None:
+        self.n_done = self.n_bad = self._noted = 0
+        self._sources, self._again = [], set()
+        self._note(self._header)
 
     def append(self, results: Sequence[Result]) -> None:
         """Append results, all or none; one that cannot be written says so in its row.
@@ -308,10 +320,14 @@ class ResultFile:
 def differing(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     """Say which settings differ, by the names that they have as options, without the dashes."""
     return "; ".join(
-        f"{key.replace('_', '-')} {known.get(key)}, not {wanted.get(key)}"
+        f"{key.replace('_', '-')} {_told(known.get(key))}, not {_told(wanted.get(key))}"
         for key in {**known, **wanted}
         if known.get(key) != wanted.get(key)
     )
+
+
+def _told(value: Any) -> Any:
+    return "left open" if value is None else value
 
 
 def _open(path: Path) -> FileIO:

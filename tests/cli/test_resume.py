@@ -60,7 +60,7 @@ def test_the_same_command_goes_on_where_it_was_interrupted(run, tmp_path, librar
     status, out, err = run("relax", library, "-o", output)
     assert status == 1 and out.startswith("e  relaxed") and out.count("\n") == 1
     assert "4 molecules done before, going on from there" in err
-    assert f"4 geometries in {output}; 1 without a geometry are in {output}.journal" in err
+    assert f"4 geometries in {output}; 1 without a geometry: see {output}.journal" in err
     assert "2 of 5 molecules did not come out well" in err
     same = [re.sub(r" seconds=\S+", "", path.read_text()) for path in (output, straight)]
     assert same[0] == same[1]
@@ -208,7 +208,22 @@ def test_properties_go_with_their_molecules(run, tmp_path):
     text = (tmp_path / "out.sdf").read_text()
     assert len(read_molecules(tmp_path / "out.sdf")) == text.count("<pIC50>") == 2
     assert re.search(r"<assay>.*\na/b\n", text) and re.search(r"<cas>.*\n007\n", text)
-    assert "<energy>" not in text and re.search(r"<input_verdict>.*\nrefused\n", text)
+    assert "<energy>" not in text and re.search(r"<input_energy>.*\n-1\.0\n", text)
+    assert re.search(r"<input_verdict>.*\nrefused\n", text)
+
+
+def test_inputs_that_gave_no_geometry_may_be_others_the_next_time(run, tmp_path):
+    path, output = tmp_path / "in.smi", tmp_path / "out.sdf"
+    path.write_text("C1CC a\nnone b\n")
+    status, _, err = run("relax", path, "-o", output)
+    assert status == 1 and f"{output} was not made" in err
+    path.write_text("C1CC a\nC b\nCC c\n")
+    status, out, err = run("relax", path, "-o", output)
+    assert status == 1 and f"2 geometries in {output}; 1 without" in err
+    assert [line.split()[0] for line in out.splitlines()] == ["a", "b", "c"]
+    assert len((tmp_path / "out.sdf.journal").read_text().split('"input"')) == 4
+    path.write_text("C1CC a\n")
+    assert "number 2 is now missing" in run("relax", path, "-o", output)[2]
 
 
 def test_an_error_inside_is_told_from_bad_usage(run, monkeypatch):

@@ -214,3 +214,8 @@ def test_without_a_name_the_release_that_covers_most_is_loaded(copied):
     shutil.rmtree(copied.parent)
     with pytest.raises(ValueError, match="no model 'default'; installed: none"):
         load_model()
+
+
+def test_a_model_is_told_in_a_line():
+    told = repr(load_model("relax-qm9-2"))
+    assert told.startswith("Model('relax-qm9-2', step 98304, sha256 7ff8013c71b7")

@@ -302,7 +302,9 @@ def test_molecule_whose_bonds_are_not_perceived_is_kept():
      "CN(C)c1cc[nH+]cc1", "Nc1nccc[nH+]1", "c1nn[n-]n1", "c1c[n-]cn1", "O=c1ccnc([O-])[nH]1",
      "[NH2-]", "C[N-]C", "[NH-]c1ccccc1", "c1ccc2c(c1)[n-]c1ccccc12", "[N-]=[N+]=[N-]",
      "O=S(=O)([N-]S(=O)(=O)C(F)(F)F)C(F)(F)F", "C[P+](C)(C)C", "CC([O-])=S",
-     "CS(=O)(=O)[N-]c1ccccc1", "O=[N+]([O-])c1ccccc1", "CN(C)/C=C/C=[N+](C)C"],
+     "CS(=O)(=O)[N-]c1ccccc1", "O=[N+]([O-])c1ccccc1", "CN(C)/C=C/C=[N+](C)C",
+     "[N-]=[N+]=Nc1ccc(C(=O)O)cc1", "[N-]=[N+]=Nc1ccccc1[N+](=O)[O-]", "CC(=O)C=[N+]=[N-]",
+     "Cc1c(CCO)sc[n+]1C", "CSC(N)=[NH2+]", "CC(=O)[N-]S(=O)(=O)c1ccccc1"],
 )  # fmt: skip
 def test_coordinates_are_read_as_one_form_in_any_atom_order(smiles):
     molecule = Molecule.from_smiles(smiles)
