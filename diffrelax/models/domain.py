@@ -6,10 +6,12 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from math import isnan
+from typing import Any
 
 import numpy as np
 from ase.data import chemical_symbols
 from rdkit import Chem, rdBase
+from rdkit.Chem import rdMolDescriptors
 from scipy.sparse.csgraph import connected_components
 
 from diffrelax.geometry import bond_matrix, torsion_quads
@@ -20,6 +22,7 @@ from diffrelax.molecule.embedding import has_mmff94
 from diffrelax.molecule.environments import environments, in_words
 from diffrelax.molecule.stereo import isomeric_smiles
 
+ROOM_FOR_TRIPLE, ROOM_AT_BRIDGEHEAD = 10, 8  # atoms of rings that have them without strain
 STRAINED = re.compile(r"\S+r[34] .*[:=#]\S+r[34]")  # a double bond within a ring of three or four
 FEW = 5  # molecules with such an atom; of one that fills its molecule: fewer, a second opinion
 
@@ -130,7 +133,7 @@ def unfamiliar(molecule: Molecule, model: Model, few: int = 0) -> str:
 
     A kind that fills the whole molecule is seen if that molecule has been: no other has it. Of
     atoms at a double bond within a ring of three or four, `FEW` molecules are wanted, whatever the
-    model asks of others.
+    model asks of others. A strained multiple bond in a larger ring, which no kind tells, is seldom.
 
     Parameters
     ----------
@@ -141,6 +144,8 @@ def unfamiliar(molecule: Molecule, model: Model, few: int = 0) -> str:
     """
     if model.environments is None:
         return ""
+    if strained := _strained_bond(molecule):
+        return f"{strained}: hardly any of the molecules that the model has learned has such a bond"
     rare = []
     for kind, atom in environments(molecule).items():
         fills_it = len(kind.split()) == molecule.n_heavy
@@ -157,6 +162,24 @@ def unfamiliar(molecule: Molecule, model: Model, few: int = 0) -> str:
         f"{molecule.label(atom)} ({in_words(kind)}){others}: {seen or 'none'} of the "
         f"molecules that the model has learned {'has' if seen < 2 else 'have'} such an atom"
     )
+
+
+def _strained_bond(molecule: Molecule) -> str:
+    """Name a triple bond in a ring, or a double bond at a bridgehead, with too few atoms around."""
+    if all(order < 2 for *_, order in molecule.bonds):
+        return ""
+    mol = molecule.to_rdkit(stereo=False)
+    bridgeheads: Any = []  # to be filled
+    rdMolDescriptors.CalcNumBridgeheadAtoms(mol, atoms=bridgeheads)
+    for bond in mol.GetBonds():
+        ends = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
+        size = mol.GetRingInfo().MinBondRingSize(bond.GetIdx())
+        if bond.GetBondType() == Chem.BondType.TRIPLE and 4 < size < ROOM_FOR_TRIPLE:
+            return f"{'≡'.join(map(molecule.label, ends))} in a ring of {size}"
+        at_bridgehead = not {*ends}.isdisjoint(bridgeheads) and 4 < size < ROOM_AT_BRIDGEHEAD
+        if bond.GetBondType() == Chem.BondType.DOUBLE and at_bridgehead:
+            return f"{'='.join(map(molecule.label, ends))} at a bridgehead"
+    return ""
 
 
 def not_learned_there(molecule: Molecule, model: Model, level: str) -> str:

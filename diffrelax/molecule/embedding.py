@@ -135,6 +135,11 @@ def embed(
             sense * found.get(twist, sense) > 0 for twist, sense in twists.items()
         ):
             return embedded, start
+    if not (has_mmff94(asked) or rdForceFieldHelpers.UFFHasAllMoleculeParams(asked)):
+        raise ValueError(
+            f"neither MMFF94 nor UFF has parameters for {smiles}, and embeddings alone have atoms "
+            "too near each other: give coordinates"
+        )
     raise ValueError(
         f"no 3D structure found for {smiles}: check its stereochemistry and rings, try another "
         "seed, or give coordinates"

@@ -140,6 +140,22 @@ def test_a_largest_error_that_was_asked_for_needs_a_bound(bounded):
     assert dr.relax("O[N+](=O)[O-]", bounded, max_error=inf).verdict == "relaxed"
 
 
+@pytest.mark.parametrize(
+    ("smiles", "told"),
+    [
+        ("C1CCCC#CCC1", "C5≡C6 in a ring of 8"),
+        ("C1CC2CCC1=C2", "C6=C7 at a bridgehead"),
+        ("C1CCCCC#CCCC1", ""),
+        ("C1=CC2CCC1C2", ""),
+        ("CC1=CCC2CC1C2(C)C", ""),  # pinene
+        ("O=C1c2ccccc2C(=O)c2ccccc12", ""),
+    ],
+)
+def test_a_strained_bond_in_a_larger_ring_has_no_bound(bounded, smiles, told):
+    found = unfamiliar(dr.Molecule.from_smiles(smiles), bounded)
+    assert found.startswith(told) if told else " in a ring" not in found and "bridge" not in found
+
+
 def test_a_diazirine_of_which_few_were_seen_has_no_bound():
     """B3LYP/def2-SVP finds the model's end 1.8 kcal/mol above its start; two molecules have it."""
     result = dr.relax("CC1(CCN)N=N1", dr.load_model("relax-reach-1"), level="B3LYP/def2-SVP")

@@ -95,13 +95,18 @@ def test_what_conjugation_keeps_in_a_plane_is_embedded_so(
         assert (min(angle, 180 - angle) < 10) == is_flat
 
 
+def test_what_no_force_field_can_take_apart_says_so() -> None:
+    with pytest.raises(ValueError, match=r"has parameters for FS.*coordinates"):
+        Molecule.from_smiles("FS(F)(F)(F)(F)c1ccccc1")
+
+
 @pytest.mark.parametrize("smiles", ["FS(F)(F)(F)(F)F", "F[P-](F)(F)(F)(F)F"])
 @pytest.mark.parametrize("seed", [1, 2, 42])
 def test_what_no_force_field_knows_is_not_crowded(smiles: str, seed: int) -> None:
     try:
         molecule = Molecule.from_smiles(smiles, seed=seed)
     except ValueError as error:
-        assert "no 3D structure found" in str(error)
+        assert "has parameters for" in str(error)
         return
     fluorine = molecule.positions[molecule.numbers == 9]
     assert pdist(fluorine).min() > 1.4
