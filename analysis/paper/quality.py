@@ -2,8 +2,9 @@
 
 Stability and the first validity are those of Hoogeboom et al. (2022, arXiv 2203.17003): bond
 orders are read from distances; an atom is stable if they add up to its valence; a molecule is
-valid if RDKit accepts these bonds in its largest fragment. A radical is valid, a molecule in pieces
-is, and 4% of real molecules are not stable. The second validity is ours, and stricter.
+valid if RDKit accepts all of these bonds, and it counts as its largest fragment. A radical is
+valid, a molecule in pieces is, and 4% of real molecules are not stable. The second validity is
+ours, and stricter.
 """
 
 from __future__ import annotations
@@ -43,10 +44,10 @@ class GenerationQuality:
         Share of atoms whose bond orders add up to their valence, and of molecules in which all
         atoms do.
     valid_by_rdkit, valid_and_unique_by_rdkit : float
-        Share whose bonds RDKit accepts in the largest fragment, and distinct ones.
+        Share whose bonds RDKit accepts, and distinct ones by their largest fragments.
     valid : float
-        Share that are connected, neutral, closed-shell molecules whose bonds RDKit's
-        rdDetermineBonds perceives.
+        Share that are connected, neutral, closed-shell molecules: their bonds are those of
+        covalent radii, in an order that RDKit's rdDetermineBonds finds.
     unique : float
         Distinct molecules, stereoisomers not counted, among the valid.
     novel : float

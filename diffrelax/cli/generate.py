@@ -23,8 +23,8 @@ def generate(
     trajectories: Annotated[
         Path | None,
         typer.Option(
-            help="How each came to be, level by level: .h5, which "
-            "diffrelax.generation.read_trajectories reads"
+            help="How each came to be, level by level, up to where the relaxer takes over: .h5, "
+            "which diffrelax.generation.read_trajectories reads"
         ),
     ] = None,
     model: Annotated[
@@ -101,7 +101,9 @@ def generate(
             write_trajectories(trajectories, found, settings)
         distinct = len({row["smiles"] for row in file.rows() if _is_molecule(row)})
         valid = file.n_done - file.n_bad
-        print(f"{valid} of {file.n_done} are molecules, {distinct} of them distinct")
+        print(
+            f"{valid} of {file.n_done} are molecules, {distinct} of them distinct, by stereochemistry too"
+        )
         print(f"{counted(file.n_written, 'geometry')} in {output}", file=sys.stderr)
         raise typer.Exit(0 if file.n_done == n else 130)
 

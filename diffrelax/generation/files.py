@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import fields
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ def write_trajectories(
     n_atoms, 3) in Å; see :class:`Trajectory`. Its attribute ``smiles`` is empty if it is not a
     molecule.
     """
-    with replacing(path) as part, h5py.File(part, "w") as file:
+    written = BytesIO()  # HDF5 itself does not survive a full disk
+    with h5py.File(written, "w") as file:
         file.attrs["settings"] = json.dumps(dict(settings))
         for i, one in made.items():
             if one.trajectory is None:
@@ -37,6 +39,8 @@ def write_trajectories(
             for field in fields(Trajectory):
                 values = getattr(one.trajectory, field.name)
                 group.create_dataset(field.name, data=values, compression="gzip")
+    with replacing(path) as part:
+        part.write_bytes(written.getvalue())
 
 
 def count_trajectories(path: Path, settings: Mapping[str, Any]) -> int:

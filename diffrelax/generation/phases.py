@@ -21,6 +21,7 @@ from diffrelax.molecule.embedding import check_seed
 from diffrelax.molecule.valences import VALENCES, settle_elements
 
 MOLECULES_IN_BATCH = 100
+MOST = 1_000_000
 
 
 def generate(
@@ -62,8 +63,8 @@ def generate(
     ------
     ValueError
         If the model cannot generate, nothing is known of the valences of its elements, the other
-        model does not know them or its level of theory, ``n`` is not positive, or the seed is out
-        of range.
+        model does not know them or its level of theory, ``n`` is not positive or above `MOST`, or
+        the seed is out of range.
     """
     found = dict(
         generate_each(
@@ -97,8 +98,8 @@ def generate_each(
     batches of them are not made.
     """
     check_seed(seed)
-    if n < 1:
-        raise ValueError(f"n = {n}: ask for at least one molecule")
+    if not 1 <= n <= MOST:
+        raise ValueError(f"n = {n}: ask for at least one molecule, and at most {MOST:,}")
     settings, denoiser = model.config.generation, model.denoiser
     if settings is None or not isinstance(denoiser, JointDenoiser):
         raise ValueError(f"the model {model.name} only relaxes: choose one that generates")

@@ -14,6 +14,9 @@ from tqdm.auto import tqdm
 class Trajectory:
     """How a molecule came out of noise.
 
+    Where another model relaxes it, it ends at the level at which that takes over, before elements
+    are chosen: they and the positions of the molecule may be others.
+
     Parameters
     ----------
     levels : (n_levels,) array, Å

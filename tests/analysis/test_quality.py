@@ -25,13 +25,15 @@ def test_atoms_with_too_few_or_too_many_bonds_are_not_stable():
     assert not hydrogens[0]
 
 
-def test_what_rdkit_accepts_is_the_largest_fragment_and_radicals_too():
+def test_rdkit_has_to_accept_all_fragments_and_radicals_are_accepted():
     far = molecule("H2O")
     far.positions += 4.0
     assert accepted_by_rdkit(molecule("CH3CH2OH") + far) == "[H]OC([H])([H])C([H])([H])[H]"
     assert accepted_by_rdkit(molecule("CH3"))
     crowded = molecule("CH4") + ase.Atoms("H", [[0.9, 0, 0]])
     assert accepted_by_rdkit(crowded) == ""
+    crowded.positions += 8.0
+    assert accepted_by_rdkit(molecule("C6H6") + crowded) == ""
 
 
 def test_shares_are_counted(geometries):

@@ -133,3 +133,58 @@ def test_what_never_settles_keeps_its_most_probable_elements(denoiser):
     assert torch.equal((numbers > 0).sum(1), torch.tensor([3, 5]))
     elements = torch.tensor(denoiser.network.elements)
     assert torch.equal(numbers[1], elements[seen[-1][4][1].argmax(-1)])
+
+
+DATA = 0.05  # Å, standard deviation of positions
+
+
+class Known(JointDenoiser):
+    """Of Gaussian data, whose elements are drawn by lot: all is known in closed form."""
+
+    def joint(self, positions, species, sigma, real):
+        variance = sigma.square()[:, None, None]
+        return (
+            positions * DATA**2 / (DATA**2 + variance),
+            self.element_scale * species / variance,
+        )
+
+
+def test_exploration_ends_in_the_distribution_of_its_level_and_hands_over_its_estimate():
+    network = NetworkConfig(channels=8, radial=6, layers=1, cutoff=10.0)
+    settings = GenerationConfig(sizes={3: 1}, n_levels=150, settle_at=0.08, restart_at=0.4)
+    scales = DenoiserConfig(sigma_min=0.01, sigma_max=3.0)
+    denoiser = Known(network, scales, settings).eval()
+    levels = settings.levels(scales)
+    at = next(level for level in levels if level <= settings.settle_at)
+    back = next(level for level in levels if level <= settings.restart_at)
+    n, seen, scores, handed = 2000, [], [], []
+    free = (2 / 3) ** 0.5  # three atoms without their centre
+
+    def observe(level, which, positions, estimates, probabilities):
+        if level == back:
+            seen.append(positions.std().item())
+
+    def settle(elements, logarithms, positions):
+        scores.append(np.exp(logarithms).max(-1).mean())
+        return np.array([8, 1, 1]) if len(scores) > n else None
+
+    def relax(numbers, positions):
+        handed.append((numbers, positions))
+        return positions + 1.0
+
+    numbers, positions = generate_positions(
+        denoiser, torch.full((n,), 3), settings, torch.Generator().manual_seed(0),
+        settle=settle, relax=relax, observe=observe,
+    )  # fmt: skip
+    assert seen == pytest.approx(2 * [free * math.hypot(DATA, back)], rel=0.03)
+    [(taken, estimates)] = handed
+    assert taken.tolist() == numbers.tolist() == n * [[8, 1, 1]]
+    torch.testing.assert_close(positions, estimates + 1.0)
+    expected = free * DATA**2 / math.hypot(DATA, at)
+    assert estimates.std().item() == pytest.approx(expected, rel=0.03)
+
+    drawn = np.random.default_rng(0).normal(size=(20_000, 5)) * at
+    drawn[:, 0] += settings.element_scale
+    weights = np.exp(settings.element_scale * drawn / at**2)
+    sharpness = (weights.max(1) / weights.sum(1)).mean()
+    assert np.mean(scores) == pytest.approx(sharpness, abs=0.005)

@@ -144,6 +144,18 @@ def test_another_model_relaxes_what_has_been_found(model):
         assert not np.allclose(one.atoms.positions, other.atoms.positions)
 
 
+def test_the_other_model_relaxes_by_its_own_schedule(model, monkeypatch):
+    relaxer = replace(model, config=model.config.model_copy(update={"name": "relaxer-1"}))
+
+    def relax(denoiser, numbers, positions, schedule, *, theory):
+        assert denoiser is relaxer.denoiser and schedule is relaxer.config.relaxation
+        return torch.arange(positions.numel()).reshape(positions.shape).to(positions)
+
+    monkeypatch.setattr("diffrelax.generation.phases.relax_positions", relax)
+    for one in generate(model, relaxer, 2, seed=0, free_elements=True):
+        assert one.atoms.positions[1].tolist() == (one.atoms.positions[0] + 3).tolist()
+
+
 def test_elements_of_what_settles_satisfy_valences(model, monkeypatch):
     water = np.array([8, 1, 1])
     monkeypatch.setattr("diffrelax.generation.phases.settle_elements", lambda *_: water)

@@ -106,7 +106,7 @@ def test_what_no_force_field_knows_is_not_crowded(smiles: str, seed: int) -> Non
     try:
         molecule = Molecule.from_smiles(smiles, seed=seed)
     except ValueError as error:
-        assert "has parameters for" in str(error)
+        assert "has parameters for" in str(error) or "no 3D structure found" in str(error)
         return
     fluorine = molecule.positions[molecule.numbers == 9]
     assert pdist(fluorine).min() > 1.4
