@@ -101,9 +101,7 @@ def generate(
             write_trajectories(trajectories, found, settings)
         distinct = len({row["smiles"] for row in file.rows() if _is_molecule(row)})
         valid = file.n_done - file.n_bad
-        print(
-            f"{valid} of {file.n_done} are molecules, {distinct} of them distinct, by stereochemistry too"
-        )
+        print(f"{valid} of {file.n_done} are molecules, {distinct} of them distinct stereoisomers")
         print(f"{counted(file.n_written, 'geometry')} in {output}", file=sys.stderr)
         raise typer.Exit(0 if file.n_done == n else 130)
 
