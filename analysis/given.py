@@ -12,6 +12,7 @@ to which it relaxes that end.
 
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import ase
@@ -109,38 +110,48 @@ def by_xrays(molecules: Iterator[Molecule]) -> Iterator[Molecule]:
 def measured(
     model: Model, molecules: list[Molecule], ways: dict[str, RelaxationSchedule], start: str
 ) -> dict[str, object]:
-    """Return the median and quartiles of the excess energy after each way."""
+    """Return the median and quartiles of the excess energy after each way.
+
+    An end that is no molecule, or that AIMNet2 relaxes to no minimum, counts as high.
+    """
     excess: dict[str, list[float]] = {way: [] for way in ("as given", *ways, "by reading")}
     first = []
     unread = [(schedule, None) for schedule in ways.values()]
     by_reading = (model.config.relaxation, model.config.calibrations[AIM])
     for molecule in tqdm(molecules, start, unit="mol"):
-        ends = [molecule]
-        for schedule, calibration in (*unread, by_reading):
+        ends = {"as given": molecule}
+        for way, (schedule, calibration) in zip(
+            (*ways, "by reading"), (*unread, by_reading), strict=True
+        ):
             [end] = relax_batch([molecule], model, AIM, schedule, calibration)
-            ends.append(molecule.with_positions(end.positions))
+            with suppress(ValueError):  # two atoms in one place
+                ends[way] = molecule.with_positions(end.positions)
         first.append(end.noise_level)
-        relaxed = relax_many(ends, "aimnet2", fmax=0.01)
-        if not all(one.converged for one in relaxed):
-            continue
-        energies, _ = evaluate(ends, [one.positions for one in ends])
-        for way, energy, one in zip(excess, energies, relaxed, strict=True):
-            excess[way].append((energy - one.energy) / KCAL_PER_MOL)
+        relaxed = relax_many([*ends.values()], "aimnet2", fmax=0.01)
+        energies, _ = evaluate([*ends.values()], [one.positions for one in ends.values()])
+        found = {
+            way: (energy - one.energy) / KCAL_PER_MOL
+            for way, energy, one in zip(ends, energies, relaxed, strict=True)
+            if one.converged
+        }
+        for way, of_way in excess.items():
+            of_way.append(found.get(way, np.inf))
     levels, counts = np.unique(first, return_counts=True)
     return {
         "molecules": len(excess["as given"]),
         "first_level_by_reading": dict(zip(map(str, levels), counts.tolist(), strict=True)),
         "excess": {
-            way: dict(
-                zip(
-                    ("25%", "median", "75%"),
-                    np.quantile(e, (0.25, 0.5, 0.75)).round(3),
-                    strict=True,
-                )
-            )
-            for way, e in excess.items()
+            way: dict(zip(("25%", "median", "75%"), quartiles(values), strict=True))
+            for way, values in excess.items()
         },
     }
+
+
+def quartiles(values: list[float]) -> list[float | None]:
+    """Return quartiles; None where they lie among what came to no minimum."""
+    with np.errstate(invalid="ignore"):
+        found = np.quantile(values, (0.25, 0.5, 0.75)).round(3).tolist()
+    return [value if np.isfinite(value) else None for value in found]
 
 
 if __name__ == "__main__":
