@@ -72,8 +72,9 @@ class Relaxation:
         those of training stay below, if they start in the basin of their minimum. A start that is
         left as it is, or polished, has the bound of the model's own ends, from which the model
         cannot tell it. NaN without the model, where it has no calibration at the level of theory,
-        where the noise level was given, where the model has hardly seen such atoms, where alike
-        bonds came out uneven, and where the verdict is ``fell_back``.
+        where the noise level was given, where the model has hardly seen such atoms or bonds, where
+        alike bonds came out uneven, where the spin is doubtful, as of O2, and where the verdict is
+        ``fell_back``.
     aim : str
         Level of theory of the minimum that the model aimed at; empty without the model.
     time : Time
@@ -317,7 +318,8 @@ def _judge(start: Molecule, end: End, model: Model, level: str, max_error: float
     if reason:
         reason = _joined(odd, strange, reason)
         return replace(result, verdict="fell_back", reason=reason, error_bound=math.nan)
-    reasons = [odd, strange, uneven, caution(start, model, level, result.error_bound)]
+    begun = replace(start, start=end.settled) if end.settled else start
+    reasons = [odd, strange, uneven, caution(begun, model, level, result.error_bound)]
     if end.settled:
         reasons.append(f"far from a minimum: relaxed with {end.settled.upper()} first")
     if end.noise_level == 0:

@@ -140,6 +140,7 @@ def dft(
     checkpoints = Checkpoints(output)
 
     def results(left: Iterator[Input]) -> Iterator[list[Result]]:
+        any_lost = False
         for ((source, molecule, before),) in read_parts(left, 1, seed=seed):
             (result,) = relax_molecules([molecule], loaded, level=aim, noise_level=noise_level)
             try:
@@ -151,9 +152,11 @@ def dft(
                     print(f"{result.name}: its gradient calls are kept", file=sys.stderr)
                 raise
             lost = end is not None and row["energy_ev"] is None  # which may not happen again
+            any_lost = any_lost or lost
             properties = carried(source, row)
             yield [Result(source, row, None if lost else end, properties, lost, result.error)]
-            checkpoints.drop()
+            if not any_lost:  # or the next run would begin anew with it
+                checkpoints.drop()
             if compare and end and not json_lines:
                 print(table, flush=True)
 

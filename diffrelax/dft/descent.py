@@ -14,6 +14,7 @@ from diffrelax.dft.minimisers import Minimiser, bfgs, sella
 from diffrelax.dft.minimum import Curvature, look, push_off
 from diffrelax.dft.recorder import Checker, Foreseen, Recorder
 from diffrelax.dft.settings import DFTSettings
+from diffrelax.levels.running import KilledError
 from diffrelax.levels.tight_binding import gfn2_hessian
 from diffrelax.molecule.identity import identity_change
 
@@ -50,6 +51,8 @@ def minimise(
         reason = move(atoms, hessian, settings.fmax, settings.max_steps)
     except Foreseen:
         return ""
+    except KilledError:
+        raise
     except CalculationFailed as error:
         return f"gradient call {len(recorder.calls) + 1} failed: {error}"
     finally:

@@ -17,6 +17,7 @@ from diffrelax.files.reading import Rejected
 from diffrelax.flows.arguments import as_argument, as_arguments, as_plain, read_argument
 from diffrelax.flows.units import Record, fetch, named, pass_on
 from diffrelax.levels import CHEAP_LEVELS, check_installed, check_level
+from diffrelax.levels.running import KilledError
 from diffrelax.molecule import Molecule
 from diffrelax.results.documents import (
     FailureDocument,
@@ -67,10 +68,10 @@ OutputReference
 
     @job(data="trajectory")
     def run_batch(self, molecules: Sequence[Any]) -> list[Record]:
-        """Do one unit after another."""
-        return [self._unit(molecule) for molecule in molecules]
+        """Do one unit after another; one whose program is killed costs none of the others."""
+        return [self._unit(molecule, survives=True) for molecule in molecules]
 
-    def _unit(self, molecule: Any) -> Record:
+    def _unit(self, molecule: Any, *, survives: bool = False) -> Record:
         """Do the unit, or take it from the folder of work, or pass an earlier failure on."""
         molecule = as_plain(fetch(molecule))
         read = read_argument(molecule)
@@ -78,7 +79,12 @@ OutputReference
             return pass_on(molecule, read, work_key(self.stage, read.source, self.plain_settings()))
         key = work_key(self.stage, read, self.plain_settings())
         work = WorkFolder.of(self.work)
-        unit = work.find_or_do(key, lambda: self._do(read, key, work), self._read, self._write)
+        try:
+            unit = work.find_or_do(key, lambda: self._do(read, key, work), self._read, self._write)
+        except KilledError as error:
+            if not survives:  # then the job is restarted, with more memory
+                raise
+            unit = self._failed(read, str(error), key)
         return named(unit, read.name)
 
     def _read(self, record: Record) -> ResultDocument | None:
@@ -92,12 +98,15 @@ OutputReference
         self.check_machine()
         try:
             return self.calculate(molecule, key, work)
-        except OF_THE_MACHINE:
+        except (*OF_THE_MACHINE, KilledError):
             raise
         except Exception as error:  # one bad molecule never costs the others
             if not isinstance(error, ValueError):  # which says that it is not for this level
                 logger.exception("%s: %s", self.stage, molecule.name)
             reason = reason_of(error)
+        return self._failed(molecule, reason, key)
+
+    def _failed(self, molecule: Molecule, reason: str, key: str) -> FailureDocument:
         return FailureDocument.here(
             molecule.name, reason, stage=self.stage, source=molecule.smiles, key=key
         )

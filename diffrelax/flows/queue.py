@@ -281,13 +281,14 @@ def kill_reason(job: Job) -> str:
     error = job["error"] or ""
     if job["state"] == "REMOTE_ERROR" or error.startswith(NOT_HANDED_OVER):
         return "could not be handed to its worker"
-    written = f"{job['remote'].get('queue_err') or ''}\n{error}"
+    queue_error = job["remote"].get("queue_err") or ""
     if error.startswith("Traceback") and not OF_MEMORY.search(error.strip().splitlines()[-1]):
         return ""
-    for pattern, meaning in KILLS.items():
-        if re.search(pattern, written, re.IGNORECASE):
-            return meaning
-    last = (job["remote"].get("queue_err") or "").strip().splitlines()[-1:]
+    for written in (queue_error, error):
+        for pattern, meaning in KILLS.items():
+            if re.search(pattern, written, re.IGNORECASE):
+                return meaning
+    last = queue_error.strip().splitlines()[-1:]
     return f"ended without a result ({last[0].strip()})" if last else "killed"
 
 

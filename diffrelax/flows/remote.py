@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import ase
-from filelock import FileLock
 from jobflow import Flow
 from pymongo import timeout
 from pymongo.errors import PyMongoError
@@ -68,8 +68,7 @@ def run_remote(
     with _answering(project):
         controller = project.get_job_controller()
         controller.db.command("ping")
-    config.folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(config.folder / "submitting.lock"):
+    with _one_after_another(config.folder):
         if flow_id := patiently(lambda: find_flow(controller, key, config.remote.restarts), tell):
             tell(
                 f"flow {flow_id} is in the queue already: following it; to submit it anew, delete "
@@ -217,6 +216,16 @@ def _weights(name: str) -> str:
 def _content(given: str) -> str:
     path = Path(given)
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else given
+
+
+@contextmanager
+def _one_after_another(folder: Path) -> Iterator[None]:
+    """Wait until no other process submits a flow of this folder, if its file system has locks."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "submitting.lock").open("w") as lock:
+        with suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager

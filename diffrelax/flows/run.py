@@ -63,13 +63,14 @@ def run_flow(config: FlowConfig, engine: Engine = "local") -> Summary:
             flow, store = config.flow(), open_store(config.results)
             jobs = list(flow.job_uuids)
             summary = run_local(flow, store, config.folder, show)
-    page = config.folder / PAGE
+    path, page = config.folder / PAGE, flow_page(config, summary, read_stages(store, jobs))
     try:
-        flow_page(config, summary, read_stages(store, jobs)).write(page)
+        config.folder.mkdir(parents=True, exist_ok=True)
+        page.write(path)
     except OSError as error:
-        print(f"{page} could not be written: {error}", file=sys.stderr)
+        print(f"{path} could not be written: {error}", file=sys.stderr)
     else:
-        print(f"report: {page}", file=sys.stderr)
+        print(f"report: {path}", file=sys.stderr)
     return summary
 
 

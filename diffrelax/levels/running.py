@@ -10,13 +10,15 @@ from contextlib import ExitStack, suppress
 from math import inf
 from pathlib import Path
 
+from ase.calculators.calculator import CalculationFailed
+
 GRACE = 5.0  # s, for a program that is told to end
 KILLS = (signal.SIGKILL, signal.SIGTERM)
 OF_A_SHELL = 128  # is added to a signal, where a script ran the program
 
 
-class KilledError(ChildProcessError):
-    """A program was killed from outside, mostly for memory: no fault of its molecule."""
+class KilledError(CalculationFailed):
+    """A program was killed from outside, mostly for memory: it may not happen again."""
 
 
 def run_program(
@@ -72,8 +74,7 @@ def run_program(
     for kill in KILLS:
         if status in (-kill, OF_A_SHELL + kill):
             raise KilledError(
-                f"{Path(words[0]).name} was killed ({kill.name}), perhaps as it ran out of memory: "
-                "what it has done is kept, and the same command goes on"
+                f"{Path(words[0]).name} was killed ({kill.name}), perhaps as it ran out of memory"
             )
     return status
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -195,11 +196,11 @@ def relax_batch(
         positions = positions.clone()
         for i in far.nonzero().flatten().tolist():
             mol = molecules[i].to_rdkit()
-            level = relax_nearby(mol)
-            found = mol.GetConformer().GetPositions()
-            if level and knows_start(molecules[i].with_positions(found, start=level), model):
+            force_field = relax_nearby(mol)
+            if force_field and knows_start(replace(molecules[i], start=force_field), model):
+                found = mol.GetConformer().GetPositions()
                 positions[i, : len(found)] = torch.tensor(found - centres[i]).to(positions)
-                settled[i] = level
+                settled[i] = force_field
         return positions
 
     if calibration:

@@ -12,7 +12,7 @@ import numpy as np
 from ase.data import chemical_symbols
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdMolDescriptors
-from scipy.sparse.csgraph import connected_components
+from scipy.sparse.csgraph import connected_components, shortest_path
 
 from diffrelax.geometry import bond_matrix, torsion_quads
 from diffrelax.models.release import Model
@@ -176,10 +176,20 @@ def _strained_bond(molecule: Molecule) -> str:
         size = mol.GetRingInfo().MinBondRingSize(bond.GetIdx())
         if bond.GetBondType() == Chem.BondType.TRIPLE and 4 < size < ROOM_FOR_TRIPLE:
             return f"{'≡'.join(map(molecule.label, ends))} in a ring of {size}"
-        at_bridgehead = not {*ends}.isdisjoint(bridgeheads) and 4 < size < ROOM_AT_BRIDGEHEAD
-        if bond.GetBondType() == Chem.BondType.DOUBLE and at_bridgehead:
-            return f"{'='.join(map(molecule.label, ends))} at a bridgehead"
+        if bond.GetBondType() == Chem.BondType.DOUBLE and size > 4:
+            for end, other in (ends, ends[::-1]):
+                if end in bridgeheads and _trans_ring(mol, end, other) < ROOM_AT_BRIDGEHEAD:
+                    return f"{'='.join(map(molecule.label, ends))} at a bridgehead"
     return ""
+
+
+def _trans_ring(mol: Chem.Mol, bridgehead: int, other: int) -> float:
+    """Return the size of the ring in which a double bond at a bridgehead is trans, the larger."""
+    bonds = Chem.GetAdjacencyMatrix(mol).astype(float)
+    beside = set(np.flatnonzero(bonds[bridgehead]).tolist()) - {other}
+    bonds[bridgehead] = bonds[:, bridgehead] = 0
+    between = shortest_path(bonds, unweighted=True, indices=other)
+    return max(between[atom] + 2 for atom in beside if np.isfinite(between[atom]))
 
 
 def not_learned_there(molecule: Molecule, model: Model, level: str) -> str:

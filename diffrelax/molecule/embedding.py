@@ -306,7 +306,7 @@ def force_field(mol: Chem.Mol, level: str, *, charges: bool = True, together: bo
 def relax_nearby(mol: Chem.Mol) -> str:
     """Relax a geometry in place with MMFF94, or UFF without its parameters.
 
-    Heavy atoms stay within `ROOM` of where they are, and so do most torsions.
+    Heavy atoms are held near where they are, free within `ROOM`, and so are most torsions.
 
     Parameters
     ----------
@@ -317,7 +317,8 @@ def relax_nearby(mol: Chem.Mol) -> str:
     -------
     str
         The force field: ``"mmff94"`` or ``"uff"``, either with `` unconverged``; empty where
-        neither has parameters, or most bonds change by so much that lengths may not be in Å.
+        neither has parameters, the molecule is torn, or most bonds change by so much that lengths
+        may not be in Å.
     """
     for level in ("mmff94", "uff"):
         if field := force_field(mol, level):
@@ -330,6 +331,8 @@ def relax_nearby(mol: Chem.Mol) -> str:
             stay(atom.GetIdx(), ROOM, STAYING)
     before = _bond_lengths(mol)
     told = _minimise(mol, field, level, _senses(mol), time.thread_time() + EMBEDDING_SECONDS)
+    if _is_torn(mol):
+        return ""
     stretched = np.median(before / _bond_lengths(mol)) if len(before) else 1.0
     return told if abs(stretched - 1) < STRETCHED else ""
 

@@ -29,6 +29,7 @@ CHARGED_NITROGEN = {  # as is usual of sulfonamides, diazo compounds, azides and
     "[#6-]-[N+]#[N;D1;+0]": (1, -1),
     "[#8-]-[#6]=[#6]-[N+]#[N;D1;+0]": (1, -1, 1, -1),
     "[#7-;D2]-[N+]#[N;D1;+0]": (1, -1),
+    "[O-]-[#15]=[#7]-[N+]#[N;D1;+0]": (1, -1, 1, -1),
     "[#16+;D2]=[#6]-[#7;D3;+0]": (-1, 1),
 }
 SELDOM_DRAWN = [  # where another form in resonance is usual

@@ -158,12 +158,13 @@ class ResultFile:
         """
         again: list[Input] = []
         taken: list[Input] = []
+        is_empty = not self.path.exists()
         for number, known in enumerate(self._sources):
             given = next(inputs, None)
-            if not self.path.exists() and given is not None:
+            if is_empty and given is not None:
                 taken.append(given)
             if given is None or _digest(given) != known:
-                if not self.path.exists():
+                if is_empty:
                     self._begin_anew()
                     return taken
                 what = "missing" if given is None else "another, or has another charge"

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -224,6 +225,29 @@ def test_inputs_that_gave_no_geometry_may_be_others_the_next_time(run, tmp_path)
     assert len((tmp_path / "out.sdf.journal").read_text().split('"input"')) == 4
     path.write_text("C1CC a\n")
     assert "number 2 is now missing" in run("relax", path, "-o", output)[2]
+
+
+def test_the_calls_before_a_program_was_killed_are_kept(run, tmp_path):
+    xtb, counted, killed = shutil.which("xtb"), tmp_path / "counted", tmp_path / "killed"
+    if xtb is None:
+        pytest.skip("needs the xtb program")
+    third = f"test $(wc -l < {counted}) = 3 && test ! -e {killed}"
+    program = tmp_path / "xtb"
+    kill = f"{third} && touch {killed} && kill -KILL $$"
+    program.write_text(f'#!/bin/sh\necho >> {counted}\n{kill}\nexec {xtb} "$@"\n')
+    program.chmod(0o755)
+    profile = tmp_path / "xtb.yaml"
+    profile.write_text(f"program: xtb\ncommand: {program}\nmethod: gfn2-xtb\n")
+    command = ("dft", "CCO", "O", "--calculator", profile, "--fmax", "0.001",
+               "-o", tmp_path / "out.extxyz")  # fmt: skip
+    status, out, _ = run(*command)
+    assert status == 1 and "xtb was killed (SIGKILL)" in out
+    before = len(counted.read_text())
+    status, out, _ = run(*command, "--json")
+    row = json.loads(out)
+    assert status == 0 and row["converged"]
+    assert len(counted.read_text()) - before == row["gradient_calls"] - 2
+    assert not list(tmp_path.glob("*.checkpoint"))
 
 
 def test_an_error_inside_is_told_from_bad_usage(run, monkeypatch):

@@ -32,6 +32,26 @@ def test_a_job_relaxes_with_a_program_and_is_found_again(tmp_path: Path) -> None
         assert len(calls.read_text()) == document["gradient_calls"]
 
 
+def test_a_program_that_is_killed_costs_no_other_molecule_and_its_job_fails(tmp_path) -> None:
+    """So that a job of one molecule is restarted, with more memory."""
+    program = tmp_path / "xtb"
+    program.write_text("#!/bin/sh\ntest $(head -n 1 start.xyz) -gt 4 && kill -KILL $$\nexit 3\n")
+    program.chmod(0o755)
+    profile = {"program": "xtb", "command": str(program), "method": "gfn2-xtb"}
+    maker = DFTRelaxMaker(work=str(tmp_path / "work"), settings={"calculator": profile})
+    batch = maker.make_batch(["C", "O"])
+    [methane, water] = run_locally(batch, store=_store(), ensure_success=True)[batch.uuid][1].output
+    assert "xtb was killed (SIGKILL)" in methane["reason"]
+    assert "ended with status 3" in water["reason"]
+    one = maker.make("C")
+    assert run_locally(one, store=_store()) == {}
+    assert not list((tmp_path / "work").glob("*.json"))
+
+
+def _store() -> JobStore:
+    return JobStore(MemoryStore(), additional_stores={"data": MemoryStore()})
+
+
 def test_a_flow_names_the_profile_beside_it(tmp_path: Path) -> None:
     (tmp_path / "orca.yaml").write_text("program: orca\nmethod: B97-3c\n")
     path = tmp_path / "flow.yaml"

@@ -138,6 +138,7 @@ def test_what_does_not_fit_into_a_document_is_refused(monkeypatch) -> None:
 
 
 KILLED = "The output file was downloaded, but the job was likely killed before completing"
+PROGRAM_KILLED = "KilledError: orca was killed (SIGKILL), perhaps as it ran out of memory"
 TRACEBACK = "Traceback (most recent call last):\n  File ...\n{}\n"
 
 
@@ -166,11 +167,8 @@ TRACEBACK = "Traceback (most recent call last):\n  File ...\n{}\n"
         ),
         (KILLED, None, "killed"),
         (KILLED, "a warning\nscript: line 15: jf: command not found\n", "jf: command not found"),
-        (
-            TRACEBACK.format("KilledError: orca was killed, perhaps as it ran out of memory"),
-            None,
-            "out of memory",
-        ),
+        (TRACEBACK.format(PROGRAM_KILLED), None, "out of memory"),
+        (TRACEBACK.format(PROGRAM_KILLED), "*** JOB 3 CANCELLED DUE TO PREEMPTION ***", "its node"),
         (TRACEBACK.format("MemoryError"), None, "out of memory"),
         (
             TRACEBACK.format("numpy._ArrayMemoryError: Unable to allocate 9 GiB"),

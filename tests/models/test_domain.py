@@ -146,6 +146,8 @@ def test_a_largest_error_that_was_asked_for_needs_a_bound(bounded):
         ("C1CCCC#CCC1", "C5≡C6 in a ring of 8"),
         ("C1CC2CCC1=C2", "C6=C7 at a bridgehead"),
         ("C1CCCCC#CCCC1", ""),
+        ("C1CC2=CC(C1)CCCCCCCC2", ""),
+        ("C1CC2=CCC1C2", "C3=C4 at a bridgehead"),
         ("C1=CC2CCC1C2", ""),
         ("CC1=CCC2CC1C2(C)C", ""),  # pinene
         ("O=C1c2ccccc2C(=O)c2ccccc12", ""),

@@ -72,7 +72,7 @@ def start_unit(
         reason = relaxed.reason if isnan(relaxed.energy) else ""
     except NotInstalledError:
         raise
-    except (KilledError, ValueError) as error:
+    except ValueError as error:
         reason = str(error)
     if reason:  # the level or its program failed, and may not do so again
         return FailureDocument.here(
