@@ -83,6 +83,7 @@ def test_what_a_source_leaves_open_is_known(smiles: str, left_open: bool) -> Non
         ("c1ccccc1N=S=O", "cc-N=S", True),
         ("Cc1cncnc1N", "[#1]Ncc", True),
         ("COc1cc(Cc2cnc(N)nc2N)cc(OC)c1OC", "[#1]Ncc", True),
+        ("CC(C)Nc1nc(-c2ccncc2)nc(-c2ccccc2)c1C#N", "[#1]Ncc", True),
     ],
 )
 def test_what_conjugation_keeps_in_a_plane_is_embedded_so(
