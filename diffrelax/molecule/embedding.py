@@ -44,8 +44,9 @@ FLAT = [  # what MMFF94 turns out of the plane of conjugation, and the angles th
         ("[a]:[c]-!@[#7X2]=[#7+;$(N=[N-])]", (0.0, 180.0)),  # azides of arenes
         ("[a]:[c]-!@[#7X2]=[#16X2;$(S=O)]", (0.0, 180.0)),  # N-sulfinylanilines
         ("[#1]-[#7X3H2]-[c]:[a]", (0.0, 180.0)),  # anilines, aminopyrimidines
-        # the like with one substituent, which has room beside a nitrogen of the ring
-        ("[c;!$(c-[#1])]:[c;$(c:n)]-!@[#7X3H1;$([#7]-[#6])]-[#1]", (0.0,)),
+        # the like with one substituent, which has room on one side of the ring
+        ("[c;!$(c-[#1])]:[c;$(c:n),$(c:[c;$(c-[#1])])]-!@[#7X3H1;$([#7]-[#6])]-[#1]", (0.0,)),
+        ("[#1]-[#7X3]-!@[#6X3]=[#7X2]", (0.0, 180.0)),  # amidines, guanidines
         ("[!#1]-!@[#16X2]-!@[#6X3]=[#16X1]", (0.0,)),  # dithiocarbamates
         ("O=[#6X3]-!@[#6X3]=[N+;$(N=[N-])]", (0.0, 180.0)),  # diazo ketones
     )
