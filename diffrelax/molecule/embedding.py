@@ -306,6 +306,14 @@ def force_field(mol: Chem.Mol, level: str, *, charges: bool = True, together: bo
     )
 
 
+def _own_field(mol: Chem.Mol) -> tuple[Any, str]:
+    """Build MMFF94, or UFF without its parameters, and say which; None where neither has any."""
+    for level in ("mmff94", "uff"):
+        if field := force_field(mol, level):
+            return field, level
+    return None, ""
+
+
 def relax_nearby(mol: Chem.Mol) -> str:
     """Relax a geometry in place with MMFF94, or UFF without its parameters.
 
@@ -323,10 +331,8 @@ def relax_nearby(mol: Chem.Mol) -> str:
         neither has parameters, the molecule is torn, or most bonds change by so much that lengths
         may not be in Å.
     """
-    for level in ("mmff94", "uff"):
-        if field := force_field(mol, level):
-            break
-    else:
+    field, level = _own_field(mol)
+    if field is None:
         return ""
     stay = field.UFFAddPositionConstraint if level == "uff" else field.MMFFAddPositionConstraint
     for atom in mol.GetAtoms():
@@ -371,10 +377,8 @@ def hold(
 
 def _relax(mol: Chem.Mol, twists: dict[Torsion, float], end: float) -> str:
     """Relax with MMFF94 or UFF; fragments that drive each other away, each on its own."""
-    for level in ("mmff94", "uff"):
-        if field := force_field(mol, level):
-            break
-    else:
+    field, level = _own_field(mol)
+    if field is None:
         return "embedded"
     before = mol.GetConformer().GetPositions()
     told = _minimise(mol, field, level, twists, end)

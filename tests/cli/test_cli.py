@@ -418,7 +418,7 @@ def test_models_lists_the_releases(run):
     names = [line.split("  ")[0] for line in lines if not line.startswith(" ")]
     assert names == list(releases())
     assert {"generate-qm9-2", "relax-qm9-2"} <= set(names)
-    assert "  H, C, N, O, F; charges 0; trained on at most 9 heavy atoms, used" in out
+    assert "  H, C, N, O, F; charges 0; trained on at most 9 heavy atoms, used up to 100" in out
     assert last == f"default: {load_model().name}"
     assert "B3LYP/6-31G(2df,p)" in out
 

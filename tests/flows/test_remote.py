@@ -308,7 +308,7 @@ def test_a_flow_that_was_deleted_is_told_of() -> None:
         follow(queue, 3, Mock(), Mock())
 
 
-def test_a_database_that_answers_is_not_told_to_be_slow(project, monkeypatch) -> None:
+def test_a_database_that_answers_is_not_told_to_be_slow(project, monkeypatch, tmp_path) -> None:
     """Where it takes long to know the flow, or to look for it."""
 
     def controller() -> SimpleNamespace:
@@ -325,14 +325,14 @@ def test_a_database_that_answers_is_not_told_to_be_slow(project, monkeypatch) ->
     told: list[str] = []
     monkeypatch.setattr(remote, "FlowQueue", lambda *_: told.append("followed") or 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        remote.run_remote(FlowConfig(inputs=("CO",), folder="flow"), print, told.append)
+        remote.run_remote(FlowConfig(inputs=("CO",), folder=tmp_path), print, told.append)
     assert told[0].startswith("flow f is in the queue already") and told[1] == "followed"
 
 
-def test_what_the_remote_engine_cannot_do_says_what_to_do(project, monkeypatch) -> None:
+def test_what_the_remote_engine_cannot_do_says_what_to_do(project, monkeypatch, tmp_path) -> None:
     monkeypatch.setattr("diffrelax.flows.remote.DATABASE_SECONDS", 0.2)
     project("single_node")
-    config = FlowConfig(inputs=("CO",), folder="flow", remote={"project": "single_node"})
+    config = FlowConfig(inputs=("CO",), folder=tmp_path, remote={"project": "single_node"})
     with pytest.raises(
         ConnectionError, match=r"127.0.0.1 of project 'single_node' does not answer"
     ):
