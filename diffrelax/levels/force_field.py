@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diffrelax.levels.forces import ForceCalculator
-from diffrelax.molecule.embedding import force_field, hold
+from diffrelax.molecule.force_fields import force_field, hold
 from diffrelax.units import KCAL_PER_MOL
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class ForceField(ForceCalculator):
     molecule : Molecule
     level : {"mmff94", "uff"}
     charges : bool
-        See `diffrelax.molecule.embedding.force_field`.
+        See `diffrelax.molecule.force_fields.force_field`.
 
     Raises
     ------

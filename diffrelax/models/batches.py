@@ -20,7 +20,7 @@ from diffrelax.errors import each_or_error
 from diffrelax.models.domain import knows_start
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
-from diffrelax.molecule.embedding import relax_nearby
+from diffrelax.molecule.force_fields import relax_nearby
 from diffrelax.network.network import Theory
 
 PAIRS_IN_BATCH = 40_000  # bounds memory

@@ -18,8 +18,8 @@ from diffrelax.geometry import bond_matrix, torsion_quads
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.doubts import looks_like_bohr
-from diffrelax.molecule.embedding import has_mmff94
 from diffrelax.molecule.environments import environments, in_words
+from diffrelax.molecule.force_fields import has_mmff94
 from diffrelax.molecule.stereo import isomeric_smiles
 
 ROOM_FOR_TRIPLE, ROOM_AT_BRIDGEHEAD = 10, 8  # atoms of rings that have them without strain

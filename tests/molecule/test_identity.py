@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 from diffrelax.levels import relax_at_level
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.comparison import same_minimum
-from diffrelax.molecule.embedding import force_field
+from diffrelax.molecule.force_fields import force_field
 from diffrelax.molecule.identity import has_enantiomer, identity_change, mirror_image
 from diffrelax.molecule.reembedding import embed_again
 from diffrelax.molecule.stereo import UNSPECIFIED, clear_nominal, read_smiles

@@ -1,0 +1,134 @@
+"""Torsions that force fields do not know or turn out of conjugation, and what they must be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import TypeAlias
+
+import numpy as np
+from rdkit import Chem
+from rdkit.Chem.rdMolTransforms import GetDihedralDeg
+
+from diffrelax.molecule.stereo import overlooked_twists
+
+LONE_PAIRS = ((8, 2), (7, 3), (16, 2))  # atomic numbers and bonds
+TURNED = 45.0  # degrees; what is nearer to its plane than that is left to the force field
+FLAT = [  # what MMFF94 turns out of the plane of conjugation, and the angles that it may have there
+    (Chem.MolFromSmarts(smarts), angles)
+    for smarts, angles in (
+        ("[a]:[c]-!@[#7X2+0]=[#7X2+0]", (0.0, 180.0)),  # azobenzene
+        ("[a]:[c]-!@[#7X2]=[#7+;$(N=[N-])]", (0.0, 180.0)),  # azides of arenes
+        ("[a]:[c]-!@[#7X2]=[#16X2;$(S=O)]", (0.0, 180.0)),  # N-sulfinylanilines
+        ("[#1]-[#7X3H2]-[c]:[a]", (0.0, 180.0)),  # anilines, aminopyrimidines
+        # the like with one substituent, which has room on one side of the ring
+        ("[c;!$(c-[#1])]:[c;$(c:n),$(c:[c;$(c-[#1])])]-!@[#7X3H1;$([#7]-[#6])]-[#1]", (0.0,)),
+        ("[#1]-[#7X3]-!@[#6X3]=[#7X2]", (0.0, 180.0)),  # amidines, guanidines
+        ("[!#1]-!@[#16X2]-!@[#6X3]=[#16X1]", (0.0,)),  # dithiocarbamates
+        ("O=[#6X3]-!@[#6X3]=[N+;$(N=[N-])]", (0.0, 180.0)),  # diazo ketones
+    )
+]
+
+
+Torsion: TypeAlias = tuple[int, int, int, int]
+
+
+def senses(mol: Chem.Mol) -> dict[Torsion, float]:
+    """Measure the configurations that RDKit overlooks, by the atoms that each is about."""
+    positions = mol.GetConformer().GetPositions()
+    return {
+        twist.torsion: twist.sense(positions)
+        for twist in overlooked_twists(mol)
+        if twist.is_element
+    }
+
+
+def cumulated_torsions(
+    mol: Chem.Mol, twists: dict[Torsion, float]
+) -> Iterator[tuple[Torsion, float]]:
+    """Yield torsions across cumulated double bonds, and the angle, in degrees, that they must have.
+
+    No force field has a term for them: the ends of allenes, ketenimines and carbodiimides stand
+    upright on each other, those of butatrienes lie in one plane.
+    """
+    positions = mol.GetConformer().GetPositions()
+    for twist in overlooked_twists(mol):
+        along = (mol.GetBondBetweenAtoms(*pair) for pair in pairwise(twist.chain))
+        if len(twist.chain) == 2 or any(bond.IsInRing() for bond in along):
+            continue
+        sense = twists.get(twist.torsion, twist.sense(positions))
+        planar = 0.0 if sense > 0 else 180.0
+        yield twist.torsion, float(np.copysign(90.0, sense)) if twist.is_axial else planar
+
+
+def boron_torsions(mol: Chem.Mol) -> Iterator[tuple[Torsion, float]]:
+    """Yield torsions about bonds of boron to O, N and S, and the angle that they must have.
+
+    Lone pairs go over to boron that has three bonds, and all around lies in one plane, where UFF
+    stands it upright; MMFF94 knows no boron. The substituents of its neighbours all look to one
+    side round the boron, to that which is nearer to the geometry, so no two of them meet. Boron at
+    the bridgehead of a cage is held by its rings.
+    """
+    for boron in mol.GetAtoms():
+        is_bridgehead = all(bond.IsInRing() for bond in boron.GetBonds())
+        kind = boron.GetAtomicNum(), boron.GetDegree(), boron.GetFormalCharge()
+        if kind == (5, 3, 0) and not is_bridgehead:
+            around = [atom.GetIdx() for atom in boron.GetNeighbors()]
+            senses = ([*_in_plane(mol, boron.GetIdx(), order)] for order in (around, around[::-1]))
+            yield from min(senses, key=lambda held: _turned(mol, held))
+
+
+def turned_torsions(mol: Chem.Mol) -> Iterator[tuple[Torsion, float]]:
+    """Yield a torsion of `FLAT` for each bond that is turned, and the nearest angle in plane."""
+    found: dict[tuple[int, int], list[tuple[Torsion, float]]] = {}
+    for pattern, angles in FLAT:
+        for ends in mol.GetSubstructMatches(pattern):
+            if not _is_crowded_azo(mol, *ends[1:]):
+                nearest = min(angles, key=lambda angle: _turned(mol, [(ends, angle)]))
+                found.setdefault(ends[1:3], []).append((ends, nearest))
+    for torsions in found.values():
+        if _turned(mol, torsions) > TURNED * len(torsions):
+            yield torsions[0]
+
+
+def _is_crowded_azo(mol: Chem.Mol, arene: int, nitrogen: int, other: int) -> bool:
+    """Tell whether an azo group, or the like, has no room in the plane of its arene.
+
+    As where both arenes are on one side of it, or both neighbours in the ring are substituted.
+    """
+    first, second = mol.GetAtomWithIdx(arene), mol.GetAtomWithIdx(other)
+    if not first.GetIsAromatic():
+        return False
+    if second.GetAtomicNum() == 7 and second.GetFormalCharge() == 0:
+        ends = {atom.GetIdx() for atom in second.GetNeighbors()} - {nitrogen}
+        conformer = mol.GetConformer()
+        if any(abs(GetDihedralDeg(conformer, arene, nitrogen, other, end)) < 90 for end in ends):
+            return True
+    beside = (atom for atom in first.GetNeighbors() if atom.GetIsAromatic())
+    return all(sum(o.GetAtomicNum() > 1 for o in atom.GetNeighbors()) > 2 for atom in beside)
+
+
+def _in_plane(mol: Chem.Mol, boron: int, around: list[int]) -> Iterator[tuple[Torsion, float]]:
+    rings = sorted(mol.GetRingInfo().AtomRings(), key=len)
+    for middle, last in zip(around, [*around[1:], around[0]], strict=True):
+        donor = mol.GetAtomWithIdx(middle)
+        if (donor.GetAtomicNum(), donor.GetDegree()) not in LONE_PAIRS:
+            continue
+        others = [atom.GetIdx() for atom in donor.GetNeighbors() if atom.GetIdx() != boron]
+        angles = [0.0, 180.0]
+        ring = next((ring for ring in rings if boron in ring and middle in ring), ())
+        if ring:  # across it, and along it
+            (last,) = (i for i in around if i not in ring)
+            others.sort(key=lambda i: i in ring)
+            angles = angles[-len(others) :]
+        (beside,) = (i for i in around if i not in (middle, last))
+        for first, angle in zip(others, angles, strict=False):
+            yield (first, middle, boron, last), angle
+            yield (first, middle, boron, beside), 180.0 - angle
+
+
+def _turned(mol: Chem.Mol, held: list[tuple[Torsion, float]]) -> float:
+    """Sum how far torsions are from the angles that they must have, degrees."""
+    conformer = mol.GetConformer()
+    turns = (abs(GetDihedralDeg(conformer, *ends) - angle) % 360 for ends, angle in held)
+    return sum(min(turn, 360 - turn) for turn in turns)
