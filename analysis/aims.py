@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 from dft_reach import ARMS, LEVELS, rows_of
 from dft_speedup import about, about_model, embed
-from records import store, write_text
+from records import store
 from tqdm import tqdm
 
+from diffrelax.atomic import write_text
 from diffrelax.benchmark.speedup.run import reference_settings, run_arm
 from diffrelax.benchmark.speedup.units import Units
 from diffrelax.cache import WorkFolder

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rdkit import Chem, rdBase
-from records import write_text
 from tqdm.auto import tqdm
 
+from diffrelax.atomic import write_text
 from diffrelax.data.minima import SEALED, remainder_of, split_of_constitution
 from diffrelax.data.qm9 import Split
 from diffrelax.molecule.perception import constitution_key

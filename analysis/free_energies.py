@@ -26,9 +26,10 @@ from ase.units import Hartree, kB
 from dft_speedup import about
 from goodvibes import compute_thermo
 from goodvibes.io import parse_nwchem_thermo
-from records import store, write_text
+from records import store
 from tqdm import tqdm
 
+from diffrelax.atomic import write_text
 from diffrelax.dft import DFTSettings
 from diffrelax.dft.minimum import NOISE
 from diffrelax.dft.optimization import relax_with

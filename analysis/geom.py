@@ -31,8 +31,9 @@ from ase.calculators.calculator import CalculatorError
 from ase.optimize import BFGS
 from candidates import candidates
 from rdkit import rdBase
-from records import how_made, store, write_text
+from records import how_made, store
 
+from diffrelax.atomic import write_text
 from diffrelax.benchmark.speedup.statistics import estimate, estimate_median, ratio_of_medians
 from diffrelax.cache import WorkFolder, work_key
 from diffrelax.clock import Time

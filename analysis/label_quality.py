@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 from reach_cases import heavy_atoms, load_labels
-from records import how_made, store, write_text
+from records import how_made, store
 from tqdm.auto import tqdm
 
+from diffrelax.atomic import write_text
 from diffrelax.data.minima import Minimum, molecule_of
 from diffrelax.dft import DFTSettings
 from diffrelax.dft.optimization import relax_with

@@ -18,10 +18,11 @@ from pathlib import Path
 import ase
 import numpy as np
 from rdkit import Chem, rdBase
-from records import how_made, store, write_text
+from records import how_made, store
 from scipy.spatial.distance import pdist
 from tqdm import tqdm
 
+from diffrelax.atomic import write_text
 from diffrelax.data.published import SOURCES, read_source
 from diffrelax.data.qm9 import LEVEL, load_qm9
 from diffrelax.geometry import geometry_errors

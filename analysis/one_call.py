@@ -31,9 +31,10 @@ from dft_speedup import B3LYP, MODEL, FinishedWork, about, about_model, chosen
 from one_call_steps import Minimum, first_step, forces_of_step, nearest, predicted, scaled
 from one_call_tables import STARTS, page
 from optimizers import SAME_BASIN, displaced, relaxed
-from records import store, write_text
+from records import store
 from tqdm import tqdm
 
+from diffrelax.atomic import write_text
 from diffrelax.benchmark.speedup.arms import Subject
 from diffrelax.benchmark.speedup.run import reference_settings
 from diffrelax.benchmark.speedup.units import Units

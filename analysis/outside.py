@@ -24,10 +24,11 @@ import numpy as np
 import torch
 from ase.units import Hartree
 from dft_speedup import B3LYP, SEED, about, about_model
-from records import store, write_text
+from records import store
 from tqdm.auto import tqdm
 
 import diffrelax as dr
+from diffrelax.atomic import write_text
 from diffrelax.benchmark.speedup.run import reference_settings
 from diffrelax.dft.optimization import relax_with
 from diffrelax.diffusion.schedule import relax_positions

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from records import how_made, store, write_text
+from records import how_made, store
 
+from diffrelax.atomic import write_text
 from diffrelax.models.release import load_model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.torsions import torsion_angles

@@ -44,8 +44,9 @@ from reach_rows import (
     row_of,
     rows_table,
 )
-from records import how_made, store, write_text
+from records import how_made, store
 
+from diffrelax.atomic import write_text
 from diffrelax.benchmark.sample import FMAX
 from diffrelax.cache import WorkFolder, work_key
 from diffrelax.clock import NO_TIME, Time

@@ -7,7 +7,7 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
-from diffrelax.atomic import replacing
+from diffrelax.atomic import write_text
 from diffrelax.benchmark.hardware import describe_hardware
 from diffrelax.benchmark.speedup.statistics import Estimate
 from diffrelax.files.values import plain_values
@@ -41,12 +41,6 @@ def store(path: Path, record: Any, indent: int | None = 1) -> None:
     """Write a record as JSON, an estimate as its value, low and high."""
     text = json.dumps(record, indent=indent, ensure_ascii=False, default=_plain)
     write_text(path, text + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file, whole or not at all."""
-    with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
 
 
 def _plain(estimate: Estimate) -> Any:

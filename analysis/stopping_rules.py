@@ -18,9 +18,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from dft_speedup import B3LYP, MODEL, FinishedWork, about, about_model, chosen
 from optimizers import calls_to, path_of, shown_mean
-from records import store, write_text
+from records import store
 from tqdm import tqdm
 
+from diffrelax.atomic import write_text
 from diffrelax.benchmark.speedup.arms import SpeedupArm
 from diffrelax.benchmark.speedup.statistics import estimate_median
 from diffrelax.benchmark.speedup.units import Units

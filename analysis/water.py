@@ -18,8 +18,9 @@ from pathlib import Path
 
 from dft_speedup import B3LYP, MODEL, about, about_model, arms, chosen
 from rdkit import Chem
-from records import store, write_text
+from records import store
 
+from diffrelax.atomic import write_text
 from diffrelax.benchmark.speedup.arms import check_arms
 from diffrelax.benchmark.speedup.rows import OutcomeRow
 from diffrelax.benchmark.speedup.run import Outcome, compare_arms, run_arm

@@ -41,6 +41,12 @@ def replacing(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8, whole or not at all."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
 def claim(file: IO[bytes], path: Path, lock: Callable[[IO[bytes], int], None]) -> None:
     """Keep an open file from other processes until it is closed, where its system has locks.
 

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, overload
 
-from diffrelax.atomic import replacing
+from diffrelax.atomic import replacing, write_text
 from diffrelax.molecule import Molecule
 
 T = TypeVar("T")
@@ -149,8 +149,7 @@ class WorkFolder:
 
     def keep(self, key: str, document: Mapping[str, Any]) -> None:
         """Store the document of a unit that has finished, and drop its own checkpoint."""
-        with replacing(self.path / f"{key}.json") as part:
-            part.write_text(json.dumps(document, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_text(self.path / f"{key}.json", json.dumps(document, ensure_ascii=False) + "\n")
         (self.path / f"{key}.checkpoint").unlink(missing_ok=True)
 
     def checkpoint(self, key: str) -> Path | None:

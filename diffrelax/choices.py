@@ -1,7 +1,8 @@
-"""What settings, results and the command line choose from, named where nothing else is loaded."""
+"""What settings, results and commands choose from and begin with, without anything else loaded."""
 
 from typing import Literal, TypeAlias
 
+DEFAULT_BASIS = "6-31G(2df,p)"
 HessianLevel: TypeAlias = Literal["gfn2-xtb", "aimnet2", "none"]
 Optimizer: TypeAlias = Literal["tric", "bfgs", "geometric", "sella"]
 CurvatureLevel: TypeAlias = Literal["none", "gfn2-xtb", "dft"]

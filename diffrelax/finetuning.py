@@ -17,7 +17,7 @@ from rdkit import Chem, rdBase
 from torch.nn import Embedding
 from tqdm.auto import tqdm
 
-from diffrelax.atomic import replacing
+from diffrelax.atomic import replacing, write_text
 from diffrelax.data.minima import remainder_of
 from diffrelax.data.packing import Pair, pack, pair
 from diffrelax.diffusion.denoiser import Denoiser
@@ -167,8 +167,8 @@ def begin_finetuning(
     if data.resolve() != kept.resolve():
         with replacing(kept) as part:
             shutil.copyfile(data, part)
-    with replacing(folder / "config.yaml") as part:
-        part.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    write_text(folder / "config.yaml", text)
     return config, minima
 
 

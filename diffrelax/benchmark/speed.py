@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from diffrelax.atomic import replacing
+from diffrelax.atomic import write_text
 from diffrelax.benchmark.hardware import describe_hardware
 from diffrelax.benchmark.sample import Sample, choose_sample
 from diffrelax.benchmark.scaling import ScalingRow, matrix_product_rate, median_seconds, scaling
@@ -99,8 +99,7 @@ def main() -> None:
             "split": options.data.name if options.data else "validation",
             "hardware": describe_hardware(options.device),
         }
-        with replacing(options.o) as part:
-            part.write_text(json.dumps(record | asdict(speed), indent=1) + "\n")
+        write_text(options.o, json.dumps(record | asdict(speed), indent=1) + "\n")
 
 
 def measure(model: Model, geometries: GeometrySet, sample: Sample, command: list[str]) -> Speed:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diffrelax.choices import CurvatureLevel, HessianLevel, Optimizer
+from diffrelax.choices import DEFAULT_BASIS, CurvatureLevel, HessianLevel, Optimizer
 from diffrelax.cli.inputs import load_checked, read_parts, tell_aim
 from diffrelax.cli.options import (
     BasisSet,
@@ -67,7 +67,7 @@ def dft(
     inputs: Inputs,
     output: Output = None,
     xc: Xc = "b3lyp",
-    basis: BasisSet = "6-31G(2df,p)",
+    basis: BasisSet = DEFAULT_BASIS,
     solvent: Solvent = "",
     calculator: Calculator = None,
     fmax: Fmax = 0.03,

@@ -69,7 +69,7 @@ def evaluate(
 
     These are of QM9, or of a packed set.
     """
-    from diffrelax.atomic import replacing
+    from diffrelax.atomic import write_text
     from diffrelax.benchmark.geometry import (
         bounds_table,
         evaluate_geometry,
@@ -123,5 +123,4 @@ def evaluate(
             step=loaded.step,
             hardware=describe_hardware(device),
         )
-        with replacing(output) as part:
-            part.write_text(json.dumps(plain_values(record), allow_nan=False, indent=1) + "\n")
+        write_text(output, json.dumps(plain_values(record), allow_nan=False, indent=1) + "\n")

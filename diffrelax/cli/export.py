@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from diffrelax.choices import HessianLevel, Target
+from diffrelax.choices import DEFAULT_BASIS, HessianLevel, Target
 from diffrelax.cli.inputs import load_checked, read_parts, tell_aim
 from diffrelax.cli.options import (
     Charge,
@@ -44,7 +44,7 @@ def export(
         str | None,
         typer.Option(
             help="Basis set, likewise; may be empty",
-            show_default="6-31G(2df,p), none for -3c methods",
+            show_default=f"{DEFAULT_BASIS}, none for -3c methods",
         ),
     ] = None,
     solvent: Annotated[str, typer.Option(help="Name of a solvent of the program")] = "",
@@ -69,10 +69,10 @@ def export(
     """Relax molecules, and write inputs for another program."""
     from diffrelax.cli.report import Report, report_each
     from diffrelax.dft import DFTSettings
-    from diffrelax.dft.settings import is_composite
     from diffrelax.files.reading import Rejected
     from diffrelax.files.writing import check_no_input
     from diffrelax.levels import check_installed
+    from diffrelax.levels.names import is_composite
     from diffrelax.levels.profiles import Profile
     from diffrelax.relaxation import relax_molecules
     from diffrelax.results.journal import Result
@@ -80,7 +80,7 @@ def export(
     from diffrelax.results.tables import counted
 
     if basis is None:
-        basis = "" if is_composite(xc) else DFTSettings.model_fields["basis"].default
+        basis = "" if is_composite(xc) else DEFAULT_BASIS
     profile = Profile(program=to, method=xc, basis=basis, solvent=solvent)
     settings = DFTSettings(calculator=profile, hessian=hessian)
     if hessian != "none":

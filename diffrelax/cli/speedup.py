@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from diffrelax.choices import DEFAULT_BASIS
 from diffrelax.cli.inputs import each_input, tell_aim
 from diffrelax.cli.options import (
     BasisSet,
@@ -59,7 +60,7 @@ def speedup(
         ),
     ] = None,
     xc: Xc = "b3lyp",
-    basis: BasisSet = "6-31G(2df,p)",
+    basis: BasisSet = DEFAULT_BASIS,
     solvent: Solvent = "",
     calculator: Calculator = None,
     fmax: Fmax = 0.03,

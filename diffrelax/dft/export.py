@@ -13,7 +13,7 @@ from ase.io.nwchem import write_nwchem_in
 from ase.io.orca import write_orca
 from ase.units import Bohr, Hartree
 
-from diffrelax.atomic import replacing
+from diffrelax.atomic import write_text
 from diffrelax.levels.profiles import Profile
 from diffrelax.levels.program_inputs import (
     gaussian_parameters,
@@ -53,8 +53,7 @@ def write_input(
     files = WRITERS[profile.program](molecule, stem, profile, atomic_units)
     paths = [folder / name for name in files]
     for path, text in reversed(list(zip(paths, files.values(), strict=True))):
-        with replacing(path) as part:
-            part.write_text(text, encoding="utf-8")
+        write_text(path, text)
     return paths
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from diffrelax.cache import WorkFolder, work_key
-from diffrelax.choices import CurvatureLevel, HessianLevel, Optimizer
+from diffrelax.choices import DEFAULT_BASIS, CurvatureLevel, HessianLevel, Optimizer
 from diffrelax.clock import NO_TIME, Time
 from diffrelax.dft.calculator import calculator_of
 from diffrelax.dft.checkpoint import Checkpoint
@@ -49,7 +49,7 @@ def relax_dft(
     molecule: Input,
     *,
     xc: str = "b3lyp",
-    basis: str = "6-31G(2df,p)",
+    basis: str = DEFAULT_BASIS,
     fmax: float = 0.03,
     optimizer: Optimizer = "tric",
     hessian: HessianLevel = "gfn2-xtb",

@@ -18,8 +18,9 @@ from pydantic import (
     model_validator,
 )
 
-from diffrelax.choices import CurvatureLevel, HessianLevel, Optimizer
+from diffrelax.choices import DEFAULT_BASIS, CurvatureLevel, HessianLevel, Optimizer
 from diffrelax.entries import Entries
+from diffrelax.levels.names import is_composite, letters
 from diffrelax.levels.profiles import Profile, read_profile
 
 NEWTON = ("tric", "bfgs")  # optimizers whose first step from a Hessian is Newton's
@@ -75,7 +76,7 @@ class DFTSettings(Entries):
     """
 
     xc: str = "b3lyp"
-    basis: str = "6-31G(2df,p)"
+    basis: str = DEFAULT_BASIS
     fmax: float = Field(default=0.03, gt=0, allow_inf_nan=False)
     optimizer: Optimizer = "tric"
     hessian: HessianLevel = "gfn2-xtb"
@@ -111,7 +112,7 @@ class DFTSettings(Entries):
         """Write a name as it is known, so that the same level is the same unit of work."""
         default = str(cls.model_fields[str(info.field_name)].default)
         plain = _plain(name)
-        if info.field_name == "basis" and _letters(plain) == _letters(default.lower()):
+        if info.field_name == "basis" and letters(plain) == letters(default):
             return default
         return default if plain == _plain(default) else plain
 
@@ -211,19 +212,9 @@ class DFTSettings(Entries):
         return self.solvent
 
 
-def _letters(name: str) -> str:
-    """Return the name of a basis set without what PySCF passes over in it."""
-    return name.replace("-", "").replace("_", "").replace(" ", "")
-
-
 def _plain(name: Any) -> str:
     """Return a name in small letters, as PySCF knows it."""
     plain = str(name).strip().lower()
     for spelled, known in SPELLINGS.items():
         plain = plain.replace(spelled, known)
     return plain
-
-
-def is_composite(xc: str) -> bool:
-    """Whether a name is that of a composite method, known or not, which has its own basis set."""
-    return xc.strip().lower().endswith("3c")

@@ -13,7 +13,7 @@ from jobflow import JobStore
 from maggma.stores import GridFSStore, MongoStore
 from pymongo.errors import PyMongoError
 
-from diffrelax.atomic import replacing
+from diffrelax.atomic import write_text
 from diffrelax.choices import Kind
 from diffrelax.extras import find_extra
 from diffrelax.flows.embedded import SQLiteStore
@@ -115,8 +115,7 @@ def read_project(name: str) -> Any:
 def keep_run(folder: Path, jobs: Sequence[str]) -> None:
     """Keep the uuids of the jobs of a run that begins, in the folder of its flow."""
     folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / LAST_RUN) as part:
-        part.write_text(json.dumps(list(jobs)), encoding="utf-8")
+    write_text(folder / LAST_RUN, json.dumps(list(jobs)))
 
 
 def last_run(where: str) -> list[str] | None:

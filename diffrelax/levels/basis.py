@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 from ase.data import atomic_numbers
 
+from diffrelax.choices import DEFAULT_BASIS
 from diffrelax.levels.blas import kernels_for_avx2
+from diffrelax.levels.names import letters
 from diffrelax.molecule import Molecule
 
 with kernels_for_avx2():
@@ -23,7 +25,6 @@ with kernels_for_avx2():
     from diffrelax.levels.functionals import Functional
     from diffrelax.levels.pople import is_6_31g_2df_p, shells_6_31g_2df_p
 
-DEFAULT_BASIS = "6-31G(2df,p)"
 RELATIVISTIC = re.compile(r"(dk|dkh\d?|x2c\w*|rcc\w*)$|^(sarc|x2c)|zora")  # contractions
 PSEUDOPOTENTIALS = ("ccecp", "bfd", "gth")  # PySCF gives them to no basis set by its name
 CORES = {"def2mtzvp": "def2-tzvpp", "def2mtzvpp": "def2-tzvpp"}  # nor their potentials to these
@@ -105,12 +106,12 @@ def _reaches_core(symbol: str, basis: str) -> bool:
 
 def _refuse_unfit(basis: str) -> None:
     """Refuse what PySCF reads as the text of a basis set, and sets that lack their potentials."""
-    if _letters(_table(basis)).startswith(PSEUDOPOTENTIALS):
+    if letters(_table(basis)).startswith(PSEUDOPOTENTIALS):
         raise ValueError(
             f"basis {basis!r} is made for pseudopotentials, which are not used here: name one with "
             "all electrons or with effective core potentials, such as def2-svp"
         )
-    if RELATIVISTIC.search(_letters(basis)):
+    if RELATIVISTIC.search(letters(basis)):
         raise ValueError(
             f"basis {basis!r} is contracted for relativistic Hamiltonians, which are not used "
             "here: name another, such as def2-svp, or take it uncontracted (unc-)"
@@ -129,10 +130,6 @@ def _table(basis: str) -> str:
     """Return the name of the table from which PySCF takes a basis, uncontracted or cut or not."""
     name = basis.partition("@")[0]
     return name[3:] if name.lower().startswith("unc") else name
-
-
-def _letters(name: str) -> str:
-    return re.sub(r"[-_ ]", "", name.lower())
 
 
 def count_functions(numbers: Iterable[int], basis: str) -> int:
@@ -177,7 +174,7 @@ def _functions_of_atom(number: int, basis: str) -> int:
 
 def _core_potentials(molecule: Molecule, basis: str) -> dict[str, str]:
     table, covered = _table(basis), {}
-    name = CORES.get(_letters(table), table)
+    name = CORES.get(letters(table), table)
     for symbol in set(molecule.symbols):
         try:
             if load_ecp(name, symbol):

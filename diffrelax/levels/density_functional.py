@@ -9,6 +9,7 @@ import numpy as np
 from ase.calculators.calculator import SCFError, all_changes
 from ase.units import Bohr, Hartree
 
+from diffrelax.choices import DEFAULT_BASIS
 from diffrelax.levels.blas import kernels_for_avx2
 from diffrelax.memory import return_freed
 from diffrelax.molecule import Molecule
@@ -18,7 +19,7 @@ with kernels_for_avx2():
     from pyscf.pbc.tools.pyscf_ase import PySCF
     from pyscf.scf.uhf import spin_square
 
-    from diffrelax.levels.basis import DEFAULT_BASIS, choose_basis, pyscf_molecule
+    from diffrelax.levels.basis import choose_basis, pyscf_molecule
     from diffrelax.levels.composites import correct
     from diffrelax.levels.functionals import read_functional
     from diffrelax.levels.pople import FIT, is_6_31g_2df_p

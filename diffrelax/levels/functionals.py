@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from diffrelax.extras import find_extra
 from diffrelax.levels.blas import kernels_for_avx2
 from diffrelax.levels.composites import COMPOSITES, Composite
+from diffrelax.levels.names import is_composite, letters
 
 with kernels_for_avx2():
     from pyscf.dft import libxc
@@ -106,8 +107,8 @@ def read_functional(xc: str) -> Functional:
     """
     if not xc.strip():
         raise ValueError(f"no functional in xc={xc!r}: name one, such as b3lyp")
-    short = re.sub(r"^(hyb)?m?ggaxc|[-_ ]", "", re.sub(r"[-_ ]", "", xc.lower()))
-    if short.endswith("3c"):
+    short = re.sub(r"^(hyb)?m?ggaxc", "", letters(xc))
+    if is_composite(xc):
         return _read_composite(xc, short)
     functional = DEFINED.get(short, Functional(xc))
     try:

@@ -8,15 +8,15 @@ doi 10.1063/1.447079), six Cartesian d functions, seven f functions.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
+from diffrelax.choices import DEFAULT_BASIS
 from diffrelax.levels.blas import kernels_for_avx2
+from diffrelax.levels.names import letters
 
 with kernels_for_avx2():
     from pyscf.gto.basis import load
 
-NAME = "6-31G(2df,p)"
 FIT = "def2-universal-jkfit"  # auxiliary basis; PySCF's own choice goes by the name of the basis
 SPREAD = 0.01
 
@@ -25,7 +25,7 @@ Shells = list[list]  # PySCF's form: [angular momentum, [exponent, coefficient],
 
 def is_6_31g_2df_p(basis: str) -> bool:
     """Whether a basis is 6-31G(2df,p), however it is spelt."""
-    return re.sub(r"[-_\s]", "", basis).lower() == NAME.replace("-", "").lower()
+    return letters(basis) == letters(DEFAULT_BASIS)
 
 
 def shells_6_31g_2df_p(symbols: Iterable[str]) -> dict[str, Shells]:
@@ -45,7 +45,7 @@ def shells_6_31g_2df_p(symbols: Iterable[str]) -> dict[str, Shells]:
 
 
 def _shells(symbol: str) -> Shells:
-    shells = load(NAME, symbol)
+    shells = load(DEFAULT_BASIS, symbol)
     alphas = [shell[1][0] for shell in load("6-31G*", symbol) if shell[0] == 2]
     exponents = [factor * alpha for alpha in alphas for factor in (2.0, 0.5)]
     return (

@@ -10,7 +10,7 @@ from pathlib import Path
 from ase.data import atomic_numbers, chemical_symbols
 from rdkit import Chem
 
-from diffrelax.atomic import replacing
+from diffrelax.atomic import write_text
 from diffrelax.molecule import Molecule
 
 LABEL = re.compile(r"([A-Z][a-z]?)(H\d*)?[+-]*(?:r[34])?")  # as _label writes it
@@ -122,8 +122,7 @@ def _smallest_ring(atom: int, neighbours: Sequence[Mapping[int, float]]) -> int:
 def write_environments(counts: Mapping[str, int], path: Path) -> None:
     """Write environments, a line each, the most frequent first; replaced in one step."""
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    with replacing(path) as part:
-        part.write_text("".join(f"{n}\t{environment}\n" for environment, n in ordered))
+    write_text(path, "".join(f"{n}\t{environment}\n" for environment, n in ordered))
 
 
 def read_environments(path: Path) -> Counter[str]:

@@ -71,9 +71,10 @@ def test_the_corrections_are_added_to_energy_forces_and_hessian(name: str, solve
         assert curvature == pytest.approx(expected, abs=1e-3)
 
 
-@pytest.mark.parametrize("name", ["r2scan-3c", "R2SCAN-3C", "r2scan3c", "r2SCAN_3c"])
+@pytest.mark.parametrize("name", ["r2scan-3c", "R2SCAN-3C", "r2scan3c", "r2SCAN_3c", "r2SCAN-3_c"])
 def test_spellings(name: str) -> None:
     assert read_functional(name).composite is COMPOSITES["r2scan-3c"]
+    assert DFTSettings(xc=name).basis == "def2-mtzvpp"
 
 
 def test_a_composite_method_takes_its_own_basis_set_and_no_other() -> None:

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from diffrelax.atomic import replacing
+from diffrelax.atomic import write_text
 from diffrelax.benchmark.speedup.arms import SpeedupArm
 from diffrelax.benchmark.speedup.figure import draw_speedup
 from diffrelax.benchmark.speedup.page import speedup_page
@@ -120,8 +120,7 @@ def write_report(
         ),
     }
     for name, text in files.items():
-        with replacing(folder / name) as part:
-            part.write_text(text, encoding="utf-8")
+        write_text(folder / name, text)
     draw_speedup(folder / "speedup.png", outcomes)
     page = speedup_page(outcomes, tables, _gains(ratios), about, folder / "speedup.png")
     page.write(folder / "report.html")

@@ -1,0 +1,15 @@
+"""How methods and basis sets are spelt, without loading PySCF."""
+
+from __future__ import annotations
+
+import re
+
+
+def letters(name: str) -> str:
+    """Return a name in small letters, without what PySCF passes over in it."""
+    return re.sub(r"[-_\s]", "", name.lower())
+
+
+def is_composite(xc: str) -> bool:
+    """Whether a name is that of a composite method, known or not, which has its own basis set."""
+    return letters(xc).endswith("3c")
