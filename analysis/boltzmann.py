@@ -34,7 +34,7 @@ from diffrelax.molecule.torsions import Rotors, torsion_angles
 from diffrelax.sampling.boltzmann.chains import Chains, Target
 from diffrelax.sampling.boltzmann.diagnostics import Diagnostics
 from diffrelax.sampling.boltzmann.kernels import CartesianStep, TorsionJump
-from diffrelax.sampling.boltzmann.sampler import Draws, Mixture, run, tune
+from diffrelax.sampling.boltzmann.mixtures import Draws, Mixture, run, tune
 from diffrelax.sampling.boltzmann.sampling import embed_starts, observables
 
 MODEL = "relax-qm9-2"

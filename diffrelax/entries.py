@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-Record = TypeVar("Record", bound=BaseModel)
+Validated = TypeVar("Validated", bound=BaseModel)
 
 
 class Entries(BaseModel):
@@ -44,7 +44,7 @@ def read_entries(path: Path, what: str, example: str) -> dict[str, Any]:
     return record
 
 
-def read_validated(path: Path, record: type[Record], what: str, example: str) -> Record:
+def read_validated(path: Path, record: type[Validated], what: str, example: str) -> Validated:
     """Read a YAML file of entries as a record.
 
     Parameters

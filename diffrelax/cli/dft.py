@@ -118,7 +118,7 @@ def dft(
     from diffrelax.dft.optimization import check_settings
     from diffrelax.files.writing import check_output
     from diffrelax.relaxation import relax_molecules
-    from diffrelax.results.journal import Result
+    from diffrelax.results.journal import InputResult
 
     if output:
         check_output(output, inputs=inputs)
@@ -139,7 +139,7 @@ def dft(
 
     checkpoints = Checkpoints(output)
 
-    def results(left: Iterator[Input]) -> Iterator[list[Result]]:
+    def results(left: Iterator[Input]) -> Iterator[list[InputResult]]:
         any_lost = False
         for ((source, molecule, before),) in read_parts(left, 1, seed=seed):
             (result,) = relax_molecules([molecule], loaded, level=aim, noise_level=noise_level)
@@ -154,7 +154,7 @@ def dft(
             lost = end is not None and row["energy_ev"] is None  # which may not happen again
             any_lost = any_lost or lost
             properties = carried(source, row)
-            yield [Result(source, row, None if lost else end, properties, lost, result.error)]
+            yield [InputResult(source, row, None if lost else end, properties, lost, result.error)]
             if not any_lost:  # or the next run would begin anew with it
                 checkpoints.drop()
             if compare and end and not json_lines:

@@ -75,7 +75,7 @@ def export(
     from diffrelax.levels.names import is_composite
     from diffrelax.levels.profiles import Profile
     from diffrelax.relaxation import relax_molecules
-    from diffrelax.results.journal import Result
+    from diffrelax.results.journal import InputResult
     from diffrelax.results.rows import MoleculeRow
     from diffrelax.results.tables import counted
 
@@ -93,7 +93,7 @@ def export(
         aim = tell_aim(loaded, settings.theory)
     taken: set[str] = set()
 
-    def results(left: Iterator[Input]) -> Iterator[list[Result]]:
+    def results(left: Iterator[Input]) -> Iterator[list[InputResult]]:
         for ((source, molecule, _),) in read_parts(left, 1, seed=seed):
             error = None
             if relax:
@@ -109,7 +109,7 @@ def export(
                 row["files"], notes = _write(end, output, taken, settings)
                 row["reason"] = "; ".join(filter(None, (row["reason"], *notes)))
             write_line([*(row[name] for name in COLUMNS[:-1]), " ".join(row["files"])])
-            yield [Result(source, row, end, error=error)]
+            yield [InputResult(source, row, end, error=error)]
         made = counted(len(taken), "input")
         print(f"{made} for {to} in {output}, listed in {TABLE}", file=sys.stderr)
 

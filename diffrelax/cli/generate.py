@@ -14,7 +14,7 @@ from diffrelax.cli.options import Device, Overwrite, Threads, set_threads
 
 if TYPE_CHECKING:
     from diffrelax.generation import Generated
-    from diffrelax.results.journal import Result
+    from diffrelax.results.journal import InputResult
 
 
 def generate(
@@ -106,8 +106,8 @@ def generate(
         raise typer.Exit(0 if file.n_done == n else 130)
 
 
-def _result(i: int, one: Generated) -> Result:
-    from diffrelax.results.journal import Result
+def _result(i: int, one: Generated) -> InputResult:
+    from diffrelax.results.journal import InputResult
 
     one.atoms.info["name"] = f"generated-{i}"
     row = {
@@ -116,7 +116,7 @@ def _result(i: int, one: Generated) -> Result:
         "verdict": "molecule" if one.molecule else "invalid",
         "reason": one.reason,
     }
-    return Result(f"generated-{i}", row, one.atoms)
+    return InputResult(f"generated-{i}", row, one.atoms)
 
 
 def _is_molecule(row: Mapping[str, Any]) -> bool:

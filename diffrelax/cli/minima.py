@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from diffrelax.files.reading import Input
     from diffrelax.levels import LevelRelaxation
     from diffrelax.molecule import Molecule
-    from diffrelax.results.journal import Result
+    from diffrelax.results.journal import InputResult
 
 PART = 128  # molecules that AIMNet2 relaxes side by side
 
@@ -57,7 +57,7 @@ def minima(
     from diffrelax.files.writing import check_output
     from diffrelax.levels import check_installed
     from diffrelax.levels.batch import relax_many
-    from diffrelax.results.journal import Result
+    from diffrelax.results.journal import InputResult
     from diffrelax.results.rows import MoleculeRow
 
     if not 0 < fmax < inf:
@@ -67,13 +67,13 @@ def minima(
     set_threads(threads)
     settings = {"command": "minima", "level": level, "fmax": fmax, "seed": seed}
 
-    def results(left: Iterator[Input]) -> Iterator[list[Result]]:
+    def results(left: Iterator[Input]) -> Iterator[list[InputResult]]:
         size = PART if level == "aimnet2" else 1
         for part in read_parts(left, size, seed=seed, workers=workers):
             read = [one for _, one, _ in part if not isinstance(one, Rejected)]
             ends = iter(each_or_error(lambda some: relax_many(some, level, fmax=fmax), read))
             yield [
-                Result(
+                InputResult(
                     source,
                     MoleculeRow.of(one.name, None, "failed", one.reason),
                     None,
@@ -96,15 +96,15 @@ def minima(
 
 def _result(
     source: Input, molecule: Molecule, end: LevelRelaxation | Exception, level: str
-) -> Result:
+) -> InputResult:
     from diffrelax.errors import told
     from diffrelax.molecule.doubts import odd_reading
-    from diffrelax.results.journal import Result
+    from diffrelax.results.journal import InputResult
     from diffrelax.results.rows import MoleculeRow
 
     if isinstance(end, Exception):
         row = MoleculeRow.of(molecule.name, None, "failed", told(end))
-        return Result(source, row, None, error=end)
+        return InputResult(source, row, None, error=end)
     minimum = molecule.with_positions(end.positions, level) if end.converged else None
     row = MoleculeRow.of(
         molecule.name,
@@ -118,4 +118,4 @@ def _result(
         energy_ev=end.energy,
         seconds=end.seconds,
     )
-    return Result(source, row, minimum, again=isnan(end.energy))
+    return InputResult(source, row, minimum, again=isnan(end.energy))

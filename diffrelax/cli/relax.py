@@ -61,7 +61,7 @@ def relax(
     from diffrelax.files.writing import check_output
     from diffrelax.models.domain import atom_limit
     from diffrelax.relaxation import relax_molecules
-    from diffrelax.results.journal import Result
+    from diffrelax.results.journal import InputResult
     from diffrelax.results.rows import MoleculeRow
 
     if output:
@@ -84,7 +84,7 @@ def relax(
     def lost(read: Molecule | Rejected) -> bool:
         return isinstance(read, Rejected) and read.again
 
-    def results(left: Iterator[Input]) -> Iterator[list[Result]]:
+    def results(left: Iterator[Input]) -> Iterator[list[InputResult]]:
         for part in read_parts(left, PART, seed=seed, workers=workers, max_atoms=max_atoms):
             molecules = [molecule for _, molecule, _ in part]
             relaxed = relax_molecules(
@@ -92,7 +92,7 @@ def relax(
             )
             rows = [MoleculeRow.of_relaxation(one) for one in relaxed]
             yield [
-                Result(source, row, one.molecule, carried(source, row), lost(read), one.error)
+                InputResult(source, row, one.molecule, carried(source, row), lost(read), one.error)
                 for (source, read, _), row, one in zip(part, rows, relaxed, strict=True)
             ]
 

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from diffrelax.cli.inputs import count_inputs, each_input
 from diffrelax.files.reading import Input, Record
-from diffrelax.results.journal import Result, ResultFile
+from diffrelax.results.journal import InputResult, ResultFile
 from diffrelax.results.rows import ResultRow
 from diffrelax.results.tables import counted
 
@@ -81,7 +81,7 @@ class Report:
             print(f"{self._file.path}: {done} done before, going on from there", file=sys.stderr)
         return chain(again, inputs)
 
-    def add(self, results: Sequence[Result]) -> None:
+    def add(self, results: Sequence[InputResult]) -> None:
         """Write results, and show their rows; what cannot be written is shown at least."""
         try:
             if self._file:
@@ -140,7 +140,7 @@ def report_each(
     inputs: list[str],
     charge: int | None,
     report: Report,
-    work: Callable[[Iterator[Input]], Iterator[list[Result]]],
+    work: Callable[[Iterator[Input]], Iterator[list[InputResult]]],
 ) -> None:
     """Report what becomes of the inputs that are not done, and exit with the status of all.
 

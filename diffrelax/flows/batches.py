@@ -17,7 +17,7 @@ from diffrelax.cache import WorkFolder, work_key
 from diffrelax.files.reading import Rejected
 from diffrelax.files.smiles import cut_smiles
 from diffrelax.flows.arguments import Plain, as_arguments, as_plain, failure, label, read_argument
-from diffrelax.flows.units import Record, find_unit, is_failure, pass_on
+from diffrelax.flows.units import PlainDocument, find_unit, is_failure, pass_on
 from diffrelax.molecule import Molecule
 from diffrelax.results.documents import RelaxationDocument
 from diffrelax.results.molecules import MoleculeDocument
@@ -71,9 +71,9 @@ class EmbedMaker(Maker):
         return self.run(as_arguments(molecules, seed=self.seed))
 
     @job
-    def run(self, molecules: Sequence[Any]) -> list[Record]:
+    def run(self, molecules: Sequence[Any]) -> list[PlainDocument]:
         """Embed what has no coordinates."""
-        embedded: list[Record] = []
+        embedded: list[PlainDocument] = []
         for molecule in molecules:
             given = as_plain(molecule, seed=self.seed)
             read = read_argument(given, seed=self.seed)
@@ -120,7 +120,7 @@ class DiffusionRelaxMaker(Maker):
         return self.run(as_arguments(molecules, seed=self.seed))
 
     @job
-    def run(self, molecules: Sequence[Any]) -> list[Record]:
+    def run(self, molecules: Sequence[Any]) -> list[PlainDocument]:
         """Relax the molecules that have not been relaxed before.
 
         Raises
@@ -137,7 +137,7 @@ class DiffusionRelaxMaker(Maker):
         level = model.nearest_level(self.towards).level if self.towards else model.config.level
         work = WorkFolder.of(self.work)
         molecules = [as_plain(given, seed=self.seed) for given in molecules]
-        documents: dict[int, Record] = {}
+        documents: dict[int, PlainDocument] = {}
         new: list[tuple[int, str, Molecule]] = []
         for i, given in enumerate(molecules):
             if is_failure(given):

@@ -61,7 +61,7 @@ def _kind(value: Any) -> str:
 
 
 LEVEL_KINDS: dict[str, type[Entries]] = {"dft": DFTLevel, "cheap": CheapLevel}
-Level = Annotated[
+MinimiseLevel = Annotated[
     Annotated[DFTLevel, Tag("dft")] | Annotated[CheapLevel, Tag("cheap")], Discriminator(_kind)
 ]
 
@@ -128,7 +128,7 @@ class FlowConfig(Entries):
     noise_level: float | None = None
     seed: Annotated[int, AfterValidator(check_seed)] = 42
     batch_size: int = Field(default=64, gt=0)
-    minimise: Level = DFTLevel()
+    minimise: MinimiseLevel = DFTLevel()
     minimise_batch_size: int = Field(default=1, gt=0)
     work: str = ""
     store: str = ""

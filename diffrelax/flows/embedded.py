@@ -13,7 +13,7 @@ from maggma.core import Store
 from maggma.stores import MemoryStore
 from pydash import get, has, set_
 
-Record = dict[str, Any]
+StoredDocument = dict[str, Any]
 
 PAGE = 500  # documents read at once, between which others may write
 PATIENCE = 60  # s, to wait while others write
@@ -90,18 +90,18 @@ class SQLiteStore(Store):
             self._database.close()
             self._database = None
 
-    def count(self, criteria: Record | None = None) -> int:
+    def count(self, criteria: StoredDocument | None = None) -> int:
         """Count the documents that match."""
         return sum(1 for _ in self._matching(criteria))
 
     def query(
         self,
-        criteria: Record | None = None,
-        properties: Record | list[str] | None = None,
+        criteria: StoredDocument | None = None,
+        properties: StoredDocument | list[str] | None = None,
         sort: dict[str, Any] | None = None,
         skip: int = 0,
         limit: int = 0,
-    ) -> Iterator[Record]:
+    ) -> Iterator[StoredDocument]:
         """Yield the documents that match, in the order in which they were first stored.
 
         Parameters
@@ -115,7 +115,9 @@ class SQLiteStore(Store):
         for document in islice(found, skip, skip + limit if limit else None):
             yield _projected(document, properties)
 
-    def update(self, docs: Record | list[Record], key: list[str] | str | None = None) -> None:
+    def update(
+        self, docs: StoredDocument | list[StoredDocument], key: list[str] | str | None = None
+    ) -> None:
         """Store documents, in place of those with the same values of the key fields.
 
         Raises
@@ -136,18 +138,24 @@ class SQLiteStore(Store):
         return key == self.key
 
     def groupby(
-        self, keys: list[str] | str, criteria: Record | None = None, *args: Any, **kwargs: Any
-    ) -> Iterator[tuple[Record, list[Record]]]:
+        self,
+        keys: list[str] | str,
+        criteria: StoredDocument | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Iterator[tuple[StoredDocument, list[StoredDocument]]]:
         """Group documents, see `maggma.core.Store.groupby`."""
         return self._in_memory(criteria).groupby(keys, criteria, *args, **kwargs)
 
-    def remove_docs(self, criteria: Record) -> None:
+    def remove_docs(self, criteria: StoredDocument) -> None:
         """Remove the documents that match."""
         numbers = [(number,) for number, _ in self._matching(criteria)]
         with self._collection as database:
             database.executemany(f"DELETE FROM {self.table} WHERE number = ?", numbers)
 
-    def _put(self, database: sqlite3.Connection, document: Record, fields: list[str]) -> None:
+    def _put(
+        self, database: sqlite3.Connection, document: StoredDocument, fields: list[str]
+    ) -> None:
         text = json.dumps(document, default=json_util.default, ensure_ascii=False)
         wanted = [get(document, field) for field in fields]
         for number, known in list(self._found({self.key: document[self.key]})):
@@ -160,21 +168,21 @@ class SQLiteStore(Store):
             f"INSERT INTO {self.table} (key, document) VALUES (?, ?)", [document[self.key], text]
         )
 
-    def _matching(self, criteria: Record | None) -> Iterator[tuple[int, Record]]:
+    def _matching(self, criteria: StoredDocument | None) -> Iterator[tuple[int, StoredDocument]]:
         if not criteria or (set(criteria) == {self.key} and self._keys(criteria) is not None):
             yield from self._found(criteria)
             return
         for document in self._in_memory(criteria).query(criteria):
             yield document.pop("_id"), document
 
-    def _in_memory(self, criteria: Record | None) -> MemoryStore:
+    def _in_memory(self, criteria: StoredDocument | None) -> MemoryStore:
         store = MemoryStore(key=self.key)
         store.connect()
         for number, document in self._found(criteria):
             store._collection.insert_one(document | {"_id": number})
         return store
 
-    def _found(self, criteria: Record | None) -> Iterator[tuple[int, Record]]:
+    def _found(self, criteria: StoredDocument | None) -> Iterator[tuple[int, StoredDocument]]:
         """Yield the documents that have the key asked for, or one of several, or else all."""
         keys = self._keys(criteria)
         try:
@@ -187,14 +195,14 @@ class SQLiteStore(Store):
         except sqlite3.DatabaseError as error:
             raise self._explain(error) from error
 
-    def _keys(self, criteria: Record | None) -> list[str] | None:
+    def _keys(self, criteria: StoredDocument | None) -> list[str] | None:
         """Return the keys that criteria ask for by name; None if they ask otherwise."""
         wanted = (criteria or {}).get(self.key)
         if isinstance(wanted, str):
             return [wanted]
         return wanted["$in"] if isinstance(wanted, dict) and set(wanted) == {"$in"} else None
 
-    def _page_by_page(self) -> Iterator[tuple[int, Record]]:
+    def _page_by_page(self) -> Iterator[tuple[int, StoredDocument]]:
         select = f"SELECT number, document FROM {self.table} WHERE number > ? ORDER BY number"
         last = 0
         while rows := self._collection.execute(f"{select} LIMIT {PAGE}", [last]).fetchall():
@@ -205,15 +213,17 @@ class SQLiteStore(Store):
         return OSError(f"{self.path}: {error}{ADVICE.get(str(error), '')}")
 
 
-def _read(row: tuple[int, str]) -> tuple[int, Record]:
+def _read(row: tuple[int, str]) -> tuple[int, StoredDocument]:
     number, text = row
     return number, json_util.loads(text) if '{"$' in text else json.loads(text)
 
 
-def _projected(document: Record, properties: Record | list[str] | None) -> Record:
+def _projected(
+    document: StoredDocument, properties: StoredDocument | list[str] | None
+) -> StoredDocument:
     if not properties:
         return document
-    found: Record = {}
+    found: StoredDocument = {}
     for name in properties:
         if name in document:
             found[name] = document[name]

@@ -15,7 +15,7 @@ from diffrelax.dft import DFTSettings
 from diffrelax.errors import OF_THE_MACHINE, reason_of
 from diffrelax.files.reading import Rejected
 from diffrelax.flows.arguments import as_argument, as_arguments, as_plain, read_argument
-from diffrelax.flows.units import Record, fetch, named, pass_on
+from diffrelax.flows.units import PlainDocument, fetch, named, pass_on
 from diffrelax.levels import CHEAP_LEVELS, check_installed, check_level
 from diffrelax.levels.running import KilledError
 from diffrelax.molecule import Molecule
@@ -62,16 +62,16 @@ OutputReference
         return self.run_batch(as_arguments(molecules))
 
     @job(data="trajectory")
-    def run(self, molecule: Any) -> Record:
+    def run(self, molecule: Any) -> PlainDocument:
         """Do one unit."""
         return self._unit(molecule)
 
     @job(data="trajectory")
-    def run_batch(self, molecules: Sequence[Any]) -> list[Record]:
+    def run_batch(self, molecules: Sequence[Any]) -> list[PlainDocument]:
         """Do one unit after another; one whose program is killed costs none of the others."""
         return [self._unit(molecule, survives=True) for molecule in molecules]
 
-    def _unit(self, molecule: Any, *, survives: bool = False) -> Record:
+    def _unit(self, molecule: Any, *, survives: bool = False) -> PlainDocument:
         """Do the unit, or take it from the folder of work, or pass an earlier failure on."""
         molecule = as_plain(fetch(molecule))
         read = read_argument(molecule)
@@ -87,11 +87,11 @@ OutputReference
             unit = self._failed(read, str(error), key)
         return named(unit, read.name)
 
-    def _read(self, record: Record) -> ResultDocument | None:
+    def _read(self, record: PlainDocument) -> ResultDocument | None:
         document = read_finished(record)
         return document if document and self.is_whole(document) else None
 
-    def _write(self, document: ResultDocument) -> Record | None:
+    def _write(self, document: ResultDocument) -> PlainDocument | None:
         return write_finished(document) if self.is_whole(document) else None
 
     def _do(self, molecule: Molecule, key: str, work: WorkFolder) -> ResultDocument:

@@ -13,11 +13,10 @@ from diffrelax.cache import WorkFolder
 from diffrelax.clock import NO_TIME
 from diffrelax.dft import DFTSettings
 from diffrelax.flows.arguments import as_arguments, as_plain, job_name, label, read_argument
+from diffrelax.flows.units import PlainDocument
 
 if TYPE_CHECKING:
     from diffrelax.benchmark.speedup.arms import SpeedupArm
-
-Record = dict[str, Any]
 
 
 @dataclass
@@ -93,7 +92,7 @@ class SpeedupFlowMaker(Maker):
         return Flow([*compared, last], output=last.output, name=self.name)
 
     @job
-    def compare(self, molecule: Any) -> list[Record]:
+    def compare(self, molecule: Any) -> list[PlainDocument]:
         """Run all arms of a molecule; its output has one record for each."""
         from diffrelax.benchmark.speedup.arms import subjects_of
         from diffrelax.benchmark.speedup.run import OUTCOMES, compare_arms
@@ -112,7 +111,9 @@ class SpeedupFlowMaker(Maker):
         ]
 
     @job(config=JobConfig(on_missing_references=OnMissing.NONE))
-    def report(self, names: Sequence[str], compared: Sequence[Sequence[Record] | None]) -> Record:
+    def report(
+        self, names: Sequence[str], compared: Sequence[Sequence[PlainDocument] | None]
+    ) -> PlainDocument:
         """Write the report; jobs that never ended are missing references."""
         from diffrelax.benchmark.hardware import describe_hardware
         from diffrelax.benchmark.speedup.arms import distinct, same_as

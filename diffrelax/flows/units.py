@@ -15,20 +15,20 @@ from diffrelax.files.reading import Rejected
 from diffrelax.flows.arguments import Plain, failure
 from diffrelax.results.documents import ResultDocument, read_finished
 
-Record = dict[str, Any]
+PlainDocument = dict[str, Any]
 
 HANDED = "\nfinished unit "  # as no SMILES begins, and no line of a file
 KEY = re.compile(r"[0-9a-f]{64}")
 
 
-def find_unit(work: WorkFolder, key: str, name: str) -> Record | None:
+def find_unit(work: WorkFolder, key: str, name: str) -> PlainDocument | None:
     """Find a finished unit that can be read."""
     record = work.find(key)
     found = read_finished(record) if record else None
     return named(found, name) if found else None
 
 
-def named(document: ResultDocument, name: str) -> Record:
+def named(document: ResultDocument, name: str) -> PlainDocument:
     """Return a unit as it is written down; it may have had another name when it was done."""
     record = document.model_dump(mode="json")
     for part in filter(None, (record, record.get("input"), record.get("output"))):
@@ -37,7 +37,7 @@ def named(document: ResultDocument, name: str) -> Record:
 
 
 @job
-def hand_on(documents: Sequence[Record], work: str) -> list[Plain]:
+def hand_on(documents: Sequence[PlainDocument], work: str) -> list[Plain]:
     """Say where the documents of a batch are kept, so that no later job loads those of the others.
 
     One text for each, because jobflow visits all that is in the output of a job again for each job
@@ -82,12 +82,12 @@ def fetch(given: Plain) -> Plain:
     return found
 
 
-def is_failure(given: Plain) -> TypeGuard[Record]:
+def is_failure(given: Plain) -> TypeGuard[PlainDocument]:
     """Whether an argument is the failure of an earlier stage."""
     return isinstance(given, dict) and given.get("kind") == "failure"
 
 
-def pass_on(given: Plain, rejected: Rejected, key: str) -> Record:
+def pass_on(given: Plain, rejected: Rejected, key: str) -> PlainDocument:
     """Return the failure that an earlier stage handed on, or that of what is no molecule."""
     if is_failure(given):
         return given

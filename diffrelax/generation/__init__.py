@@ -5,9 +5,9 @@ from diffrelax.generation.files import (
     read_trajectories,
     write_trajectories,
 )
-from diffrelax.generation.judgement import Generated, judge
 from diffrelax.generation.phases import generate, generate_each
 from diffrelax.generation.trajectory import Trajectory
+from diffrelax.generation.verdict import Generated, judge
 
 __all__ = [
     "Generated",

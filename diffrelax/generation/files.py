@@ -12,8 +12,8 @@ from typing import Any
 import h5py
 
 from diffrelax.atomic import replacing
-from diffrelax.generation.judgement import Generated
 from diffrelax.generation.trajectory import Trajectory
+from diffrelax.generation.verdict import Generated
 
 
 def write_trajectories(

@@ -14,8 +14,8 @@ from tqdm.auto import tqdm
 from diffrelax.diffusion.generation import Relax, Settle, generate_positions, split
 from diffrelax.diffusion.joint import GenerationConfig, JointDenoiser
 from diffrelax.diffusion.schedule import relax_positions
-from diffrelax.generation.judgement import Generated, judge
 from diffrelax.generation.trajectory import TrajectoryRecorder
+from diffrelax.generation.verdict import Generated, judge
 from diffrelax.models.release import Model
 from diffrelax.molecule.embedding import check_seed
 from diffrelax.molecule.valences import VALENCES, settle_elements

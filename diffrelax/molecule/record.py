@@ -40,7 +40,7 @@ from diffrelax.molecule.stereo import (
     ignored_stereo,
     isomeric_smiles,
     leaves_open,
-    read_smiles,
+    mol_from_smiles,
     without_hydrogens,
 )
 
@@ -224,7 +224,7 @@ class Molecule:
         if not smiles:
             raise ValueError("the SMILES is empty")
         with rdBase.BlockLogs():
-            mol = read_smiles(smiles)
+            mol = mol_from_smiles(smiles)
             if mol is None:
                 raise ValueError(f"{smiles!r} is not a SMILES: {smiles_error(smiles)}")
             if ignored := ignored_stereo(smiles):
@@ -433,7 +433,7 @@ class Molecule:
 def _check_label(label: str, molecule: Molecule) -> None:
     """Raise ValueError if a SMILES that came with positions is of another molecule."""
     with rdBase.BlockLogs():
-        asked = read_smiles(label) if label else None
+        asked = mol_from_smiles(label) if label else None
         if asked is None:
             return
         for atom in asked.GetAtoms():

@@ -138,7 +138,7 @@ def keep_spiro_tags(mol: Chem.Mol, tags: Sequence[Chem.ChiralType]) -> None:
             mol.GetAtomWithIdx(i).SetChiralTag(tags[i])
 
 
-def read_smiles(smiles: str) -> Chem.Mol | None:
+def mol_from_smiles(smiles: str) -> Chem.Mol | None:
     """Read a SMILES with the configuration of its spiro atoms; None if it is none."""
     mol = Chem.MolFromSmiles(smiles)
     if mol is None:

@@ -34,7 +34,7 @@ NOT_NOTED = {"symbols", "positions"}  # entries of a row
 NOT_IN_INFO = {"name", "smiles", "charge", "multiplicity", "symbols", "positions", "arms"}
 
 
-class Result(NamedTuple):
+class InputResult(NamedTuple):
     """What became of an input.
 
     Parameters
@@ -182,7 +182,7 @@ class ResultFile:
         self._sources, self._again = [], set()
         self._note(self._header)
 
-    def append(self, results: Sequence[Result]) -> None:
+    def append(self, results: Sequence[InputResult]) -> None:
         """Append results, all or none; one that cannot be written says so in its row.
 
         Raises

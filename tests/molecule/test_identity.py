@@ -11,7 +11,7 @@ from diffrelax.molecule.comparison import same_minimum
 from diffrelax.molecule.force_fields import force_field
 from diffrelax.molecule.identity import has_enantiomer, identity_change, mirror_image
 from diffrelax.molecule.reembedding import embed_again
-from diffrelax.molecule.stereo import UNSPECIFIED, clear_nominal, read_smiles
+from diffrelax.molecule.stereo import UNSPECIFIED, clear_nominal, mol_from_smiles
 
 
 def rotation(seed: int) -> np.ndarray:
@@ -84,7 +84,7 @@ def test_names_of_spiro_rings_do_not_depend_on_the_order_of_atoms(smiles):
 def test_spiro_atoms_keep_their_configuration_beside_what_makes_no_stereocentre():
     phosphate = "CO[P@](=O)([O-])OC"
     smiles = f"{phosphate}[C@@H]1CCC[C@]2(O1)CCC[C@@H](CO[P@](=O)([O-])OC)O2"
-    mol = Chem.AddHs(read_smiles(smiles))
+    mol = Chem.AddHs(mol_from_smiles(smiles))
     clear_nominal(mol)
     tagged = {a.GetSymbol() for a in mol.GetAtoms() if a.GetChiralTag() != UNSPECIFIED}
     spiro = mol.GetAtomWithIdx(mol.GetSubstructMatch(Chem.MolFromSmarts("[x4]"))[0])

@@ -11,7 +11,7 @@ from diffrelax.files import FORMATS, WRITERS
 from diffrelax.files.reading import Rejected, read_molecules
 from diffrelax.molecule import Molecule
 from diffrelax.results import journal
-from diffrelax.results.journal import Result, ResultFile
+from diffrelax.results.journal import InputResult, ResultFile
 
 SETTINGS = {"command": "relax", "seed": 42, "max_error": float("inf")}
 NAMES = [f"m{i}" for i in range(7)]
@@ -22,7 +22,7 @@ def result(name):
     bad = name in ("m0", "m3")
     molecule = None if bad else Molecule.from_smiles("C", name=name)
     row = {"name": name, "verdict": "failed" if bad else "relaxed", "reason": "", "x": 0.5}
-    return Result(f"C {name}", row, molecule, {"tag": name})
+    return InputResult(f"C {name}", row, molecule, {"tag": name})
 
 
 def is_good(row):

@@ -14,7 +14,7 @@ from diffrelax.molecule.torsions import Rotors
 from diffrelax.sampling.boltzmann.chains import Chains, Target
 from diffrelax.sampling.boltzmann.guide import Guide
 from diffrelax.sampling.boltzmann.kernels import DenoisingStep, Estimate, TorsionJump
-from diffrelax.sampling.boltzmann.sampler import Mixture, Samples, Task, run, tune
+from diffrelax.sampling.boltzmann.mixtures import Mixture, Samples, Task, run, tune
 from diffrelax.sampling.boltzmann.springs import Springs
 from diffrelax.sampling.boltzmann.surrogate import Recorded, Surrogate, SurrogateWalk
 

@@ -20,7 +20,7 @@ from diffrelax.molecule import Molecule
 from diffrelax.sampling.boltzmann.chains import Chains, Energy
 from diffrelax.sampling.boltzmann.guide import Guide
 from diffrelax.sampling.boltzmann.kernels import DenoisingStep, Estimate
-from diffrelax.sampling.boltzmann.sampler import Draws, Samples, Task, keep
+from diffrelax.sampling.boltzmann.mixtures import Draws, Samples, Task, keep
 from diffrelax.sampling.boltzmann.springs import Springs
 
 RATIO = 0.9  # of the noise levels after and before a step; the calibration depends on it

@@ -34,8 +34,8 @@ from diffrelax.sampling.boltzmann.diagnostics import (
     Diagnostics,
     check_diagnostics,
 )
+from diffrelax.sampling.boltzmann.mixtures import Draws, Samples, Task
 from diffrelax.sampling.boltzmann.remembered import surface_at
-from diffrelax.sampling.boltzmann.sampler import Draws, Samples, Task
 from diffrelax.sampling.ensemble import Ensemble, EnsembleProvenance, Level, check_temperature
 
 MANY = 0.05  # share of samples

@@ -9,7 +9,7 @@ import numpy as np
 
 from diffrelax.molecule import Molecule
 from diffrelax.sampling.boltzmann.chains import Chains, Energy, Proposal, Target, metropolis_step
-from diffrelax.sampling.boltzmann.sampler import Mixture
+from diffrelax.sampling.boltzmann.mixtures import Mixture
 from diffrelax.sampling.boltzmann.terms import Terms
 
 RIDGE = 1e-6

@@ -15,8 +15,8 @@ from diffrelax.sampling.boltzmann.chains import Chains, Target
 from diffrelax.sampling.boltzmann.diagnostics import Diagnostics
 from diffrelax.sampling.boltzmann.guide import Guide
 from diffrelax.sampling.boltzmann.kernels import CartesianStep, DenoisingStep, TorsionJump
+from diffrelax.sampling.boltzmann.mixtures import Mixture, run, tune
 from diffrelax.sampling.boltzmann.repeated import repeat
-from diffrelax.sampling.boltzmann.sampler import Mixture, run, tune
 from diffrelax.sampling.boltzmann.springs import Springs, expanded
 from diffrelax.sampling.boltzmann.surrogate import SurrogateWalk
 

@@ -8,7 +8,7 @@ from diffrelax.molecule import Molecule
 from diffrelax.molecule.torsions import Rotors, torsion_angles, watched_torsions
 from diffrelax.sampling.boltzmann.chains import Chains, Target, metropolis_step
 from diffrelax.sampling.boltzmann.kernels import CartesianStep, DenoisingStep, TorsionJump
-from diffrelax.sampling.boltzmann.sampler import Mixture
+from diffrelax.sampling.boltzmann.mixtures import Mixture
 from diffrelax.sampling.boltzmann.springs import BACKGROUND, Springs, expanded, reduced
 from diffrelax.sampling.boltzmann.surrogate import SurrogateWalk
 

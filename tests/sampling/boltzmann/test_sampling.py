@@ -12,8 +12,8 @@ from diffrelax.levels import Surface, get_calculator
 from diffrelax.molecule import Molecule
 from diffrelax.sampling.boltzmann import adjusted, repeated, reweight, sampling
 from diffrelax.sampling.boltzmann.chains import Chains
+from diffrelax.sampling.boltzmann.mixtures import keep
 from diffrelax.sampling.boltzmann.remembered import surface_at
-from diffrelax.sampling.boltzmann.sampler import keep
 from diffrelax.sampling.ensemble import Level
 
 
