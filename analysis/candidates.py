@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from diffrelax.atomic import write_text
 from diffrelax.data.minima import SEALED, remainder_of, split_of_constitution
 from diffrelax.data.qm9 import Split
-from diffrelax.molecule.perception import constitution_key
+from diffrelax.molecule.connectivity import constitution_key
 
 ELEMENTS = frozenset({1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 35, 53})
 HALOGENS_AND_MORE = frozenset({15, 16, 17, 35, 53})

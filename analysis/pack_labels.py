@@ -24,7 +24,7 @@ from rdkit import Chem
 from diffrelax.data.labels import Part
 from diffrelax.data.minima import Minimum, remainder_of
 from diffrelax.levels.distances import ALIASES
-from diffrelax.molecule.perception import constitution_key
+from diffrelax.molecule.connectivity import constitution_key
 
 METHODS = {  # level of theory and method of what makes minima
     "aimnet2": {"level": ALIASES["aimnet2"], "method": "AIMNet2 as in AcAuto3D 1.0.1"},

@@ -24,7 +24,7 @@ from diffrelax.data.qm9 import LEVEL, Split, load_qm9
 from diffrelax.geometry import superpose
 from diffrelax.levels.distances import ALIASES
 from diffrelax.molecule import Molecule
-from diffrelax.molecule.perception import constitution
+from diffrelax.molecule.connectivity import constitution
 
 LABELLED = AIMNET2, SMALL = "aimnet2", "aimnet2-small"
 LEVELS = {source.name: source.level for source in SOURCES} | {

@@ -27,10 +27,10 @@ from diffrelax.levels.distances import Nearest, find_level
 from diffrelax.models.domain import bond_kinds, outside_method
 from diffrelax.models.release import Model, own_weights
 from diffrelax.molecule import Molecule
+from diffrelax.molecule.connectivity import constitution_key
 from diffrelax.molecule.doubts import odd_reading
 from diffrelax.molecule.environments import count_environments, write_environments
 from diffrelax.molecule.force_fields import has_mmff94
-from diffrelax.molecule.perception import constitution_key
 from diffrelax.network.config import DenseNetworkConfig, NetworkConfig
 from diffrelax.network.network import EquivariantNetwork
 from diffrelax.training.config import ModelConfig, StartLevel, TrainingConfig

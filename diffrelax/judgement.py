@@ -11,7 +11,7 @@ from rdkit import Chem
 from diffrelax.levels import get_calculator
 from diffrelax.levels.distances import from_gfn2
 from diffrelax.molecule import Molecule
-from diffrelax.molecule.perception import skeleton
+from diffrelax.molecule.connectivity import skeleton
 from diffrelax.units import KCAL_PER_MOL
 
 REBONDED = 0.028  # Å, root mean square over three or more bonds

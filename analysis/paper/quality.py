@@ -17,7 +17,7 @@ import numpy as np
 from rdkit import Chem
 
 from diffrelax.generation import Generated
-from diffrelax.molecule.perception import constitution
+from diffrelax.molecule.connectivity import constitution
 from diffrelax.molecule.valences import VALENCES
 from diffrelax.training.geometries import GeometrySet
 

@@ -25,7 +25,7 @@ from diffrelax.data.minima import (
     split_of_constitution,
 )
 from diffrelax.data.qm9 import Split, default_cache, load_qm9, sides_of_constitutions
-from diffrelax.molecule.perception import constitution_key
+from diffrelax.molecule.connectivity import constitution_key
 from diffrelax.training.geometries import GeometrySet
 
 ENTRY = re.compile(r'(\w+)=("[^"]*"|\S+)')

@@ -119,7 +119,7 @@ def sides_of_constitutions() -> dict[str, set[str]]:
     ValueError
         If the ``qm9pack`` package is not installed.
     """
-    from diffrelax.molecule.perception import constitution_key
+    from diffrelax.molecule.connectivity import constitution_key
 
     sides: dict[str, set[str]] = defaultdict(set)
     for row in _table():

@@ -10,8 +10,8 @@ from scipy.spatial.distance import cdist
 
 from diffrelax.geometry import rotation_onto, superpose
 from diffrelax.molecule import Molecule
+from diffrelax.molecule.connectivity import skeleton
 from diffrelax.molecule.identity import bonded_pairs, has_enantiomer, mirror_image, stereo_smiles
-from diffrelax.molecule.perception import skeleton
 from diffrelax.units import KCAL_PER_MOL
 
 SAME_RMSD = 0.1  # Å

@@ -10,7 +10,7 @@ from ase.units import Bohr
 from scipy.spatial import cKDTree
 
 from diffrelax.molecule.record import Molecule
-from diffrelax.molecule.stereo import open_twists
+from diffrelax.molecule.twists import open_twists
 
 # Å beyond the covalent radii; at most -0.13 in 2,000 validation molecules of QM9 and their MMFF94
 # geometries. Nearly all that lack two hydrogens are read with such a bond or separated charges.

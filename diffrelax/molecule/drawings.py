@@ -5,7 +5,7 @@ from ase.data import covalent_radii
 from rdkit import Chem
 
 from diffrelax.molecule.checks import SHORTEST_BOND
-from diffrelax.molecule.perception import near_pairs
+from diffrelax.molecule.connectivity import near_pairs
 
 
 def atomic_numbers(mol: Chem.Mol) -> np.ndarray:

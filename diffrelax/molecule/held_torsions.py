@@ -10,7 +10,7 @@ import numpy as np
 from rdkit import Chem
 from rdkit.Chem.rdMolTransforms import GetDihedralDeg
 
-from diffrelax.molecule.stereo import overlooked_twists
+from diffrelax.molecule.twists import overlooked_twists
 
 LONE_PAIRS = ((8, 2), (7, 3), (16, 2))  # atomic numbers and bonds
 TURNED = 45.0  # degrees; what is nearer to its plane than that is left to the force field

@@ -8,8 +8,9 @@ from rdkit import Chem, rdBase
 
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.checks import NO_BOND_OF_CARBON, SHORTEST_BOND
-from diffrelax.molecule.perception import near_pairs
-from diffrelax.molecule.stereo import TETRAHEDRAL, assign_stereo, isomeric_smiles, overlooked_twists
+from diffrelax.molecule.connectivity import near_pairs
+from diffrelax.molecule.stereo import TETRAHEDRAL, assign_stereo, isomeric_smiles
+from diffrelax.molecule.twists import overlooked_twists
 
 BROKEN = 0.40  # Å beyond the covalent radii; the longest bond in QM9 is at 0.26
 STRETCHED = 0.20  # Å; more than a level of theory moves a bond that was long before

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from itertools import pairwise
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 from ase.data import covalent_radii
-from rdkit import Chem, rdBase
+from rdkit import Chem
 from rdkit.Chem import rdDetermineBonds
-from rdkit.Chem.inchi import MolToInchiKey
-from scipy.spatial import cKDTree
 
-BOND_TOLERANCE = 0.25  # Å beyond the covalent radii; QM9 has N–O bonds at 0.26, C…C gaps at 0.25
+from diffrelax.molecule.connectivity import BOND_TOLERANCE, constitution, near_pairs, skeleton
+from diffrelax.molecule.resonance import by_lengths, in_one_form, push_electrons, rank_form
+
 TEMPLATE_TOLERANCE = 0.40  # Å, where a SMILES confirms the bonds, as for F–F
 BOND_ORDER_ITERATIONS = 10_000
 DOUBTFUL_ORDERS = 6  # that are compared where charges are apart
@@ -24,28 +22,6 @@ FEW_BONDS = 3.4  # bond orders of a carbon by lengths: 3.6 in C2F4 and the like;
 STRAIGHT = -0.9  # cosine of an angle of 154°
 LEAST_NEIGHBOURS = {6: 3, 7: 3, 8: 2, 16: 2, 34: 2}  # of what has a single bond to phosphorus
 ORDER_LENGTH = 0.3  # Å by which a bond is shorter whose order is e times higher
-CHARGED_NITROGEN = {  # as is usual of sulfonamides, diazo compounds, azides and thiazolium
-    "[O-;D1]-[#16;D4]=[#7;+0;D2]": (1, -1),
-    "[#6-]-[N+]#[N;D1;+0]": (1, -1),
-    "[#8-]-[#6]=[#6]-[N+]#[N;D1;+0]": (1, -1, 1, -1),
-    "[#7-;D2]-[N+]#[N;D1;+0]": (1, -1),
-    "[O-]-[#15]=[#7]-[N+]#[N;D1;+0]": (1, -1, 1, -1),
-    "[#16+;D2]=[#6]-[#7;D3;+0]": (-1, 1),
-}
-SELDOM_DRAWN = [  # where another form in resonance is usual
-    Chem.MolFromSmarts(smarts)
-    for smarts in (
-        "[#7]-[#7+]#[#7;D1]",  # azides
-        "[#8-]-[#6]=[#6]-[#7+]#[#7;D1]",  # diazo ketones
-        "[#16+;D2]=,:[#6]-,:[#7]",  # thiazolium
-        "[O-]-[#6]=[#7]-[#16](=O)=O",  # anions of N-acylsulfonamides
-    )
-]
-MOST_STRUCTURES = 200
-ELECTRONEGATIVITY = {  # of Pauling
-    5: 2.04, 6: 2.55, 7: 3.04, 8: 3.44, 9: 3.98, 14: 1.90, 15: 2.19, 16: 2.58, 17: 3.16, 34: 2.55,
-    35: 2.96, 53: 2.66,
-}  # fmt: skip
 UNCHARGE_SULFUR = {  # where an anion beside or across a bond cancels its charge, and the changes
     # of the orders of the bonds
     "[S+]-[N-,O-,S-]": (1,),
@@ -64,51 +40,6 @@ class StandIn(NamedTuple):
 
 
 PHOSPHONIUM, AMIDE = StandIn(14, 1), StandIn(8, -1)
-
-
-def near_pairs(
-    numbers: np.ndarray, positions: np.ndarray, tolerance: float = BOND_TOLERANCE
-) -> np.ndarray:
-    """Find the pairs of atoms that are close enough for a bond of some order.
-
-    Parameters
-    ----------
-    numbers : (n_atoms,) array of int
-    positions : (n_atoms, 3) array, Å
-    tolerance : float, Å
-        Beyond the covalent radii (Cordero et al. 2008, doi 10.1039/b801115j).
-
-    Returns
-    -------
-    (n_pairs, 2) array of int, in their order, the smaller index first
-        None of positions that are not finite.
-    """
-    if not np.isfinite(positions).all():
-        return np.empty((0, 2), dtype=int)
-    radii = covalent_radii[numbers]
-    reach = 2 * radii.max() + tolerance
-    pairs = cKDTree(positions).query_pairs(reach, output_type="ndarray")
-    i, j = pairs[np.lexsort(pairs.T[::-1])].T
-    distances = np.linalg.norm(positions[i] - positions[j], axis=-1)
-    return np.column_stack([i, j])[distances < radii[i] + radii[j] + tolerance]
-
-
-def skeleton(
-    numbers: Iterable[int], pairs: Iterable[Iterable[int]], positions: np.ndarray | None = None
-) -> Chem.RWMol:
-    """Build an RDKit molecule with single bonds between the pairs, without implicit hydrogens."""
-    mol = Chem.RWMol()
-    for number in numbers:
-        atom = Chem.Atom(int(number))
-        atom.SetNoImplicit(True)
-        mol.AddAtom(atom)
-    for i, j in pairs:
-        mol.AddBond(int(i), int(j), Chem.BondType.SINGLE)
-    if positions is not None:
-        conformer = Chem.Conformer(len(positions))
-        conformer.SetPositions(np.array(positions))
-        mol.AddConformer(conformer)
-    return mol
 
 
 def perceive_bonds(
@@ -135,7 +66,7 @@ def perceive_bonds(
             mol = skeleton(numbers, near_pairs(numbers, positions, tolerance), positions)
             copied = _copy_bonds(_without_contacts(mol, template), Chem.AddHs(template))
             if copied is not None:
-                return _by_lengths(copied, constitution(template))
+                return by_lengths(copied, constitution(template))
     mol = skeleton(numbers, near_pairs(numbers, positions), positions)
     onium = dict.fromkeys(_phosphonium(mol), PHOSPHONIUM)
     ways: list[dict[int, StandIn]] = [{}, onium] if onium else [{}]
@@ -145,15 +76,15 @@ def perceive_bonds(
     if charge < 0 and (found is None or _has_carbanion(found)):
         others = ({i: AMIDE} for i in _divalent_nitrogen(mol))
         read = [found, *(_read_as(mol, charge, multiplicity, way) for way in others)]
-        found = min(filter(None, read), key=_rank, default=None)
-    return None if found is None else _by_lengths(found)
+        found = min(filter(None, read), key=rank_form, default=None)
+    return None if found is None else by_lengths(found)
 
 
 def _read_as(
     mol: Chem.RWMol, charge: int, multiplicity: int, stand_ins: Mapping[int, StandIn]
 ) -> Chem.Mol | None:
     found = _bonds_in_some_order(mol, charge, multiplicity, stand_ins)
-    return None if found is None else _in_one_form(found)
+    return None if found is None else in_one_form(found)
 
 
 def _bonds_in_some_order(
@@ -186,7 +117,7 @@ def _bonds_in_some_order(
         if len(doubtful) == DOUBTFUL_ORDERS:
             break
         chance.shuffle(order)
-    return min(map(_in_one_form, doubtful), key=_rank, default=None)
+    return min(map(in_one_form, doubtful), key=rank_form, default=None)
 
 
 def _has_charges_apart(mol: Chem.Mol, charge: int) -> bool:
@@ -277,7 +208,7 @@ def _bond_orders(mol: Chem.Mol, charge: int, multiplicity: int) -> Chem.Mol | No
             )
             if radical:
                 _discharge(trial)
-            _push_electrons(trial, UNCHARGE_SULFUR)
+            push_electrons(trial, UNCHARGE_SULFUR)
             Chem.SanitizeMol(trial)
         except (ValueError, RuntimeError):
             continue
@@ -317,69 +248,6 @@ def _without_contacts(mol: Chem.RWMol, template: Chem.Mol) -> Chem.RWMol:
     return apart
 
 
-def _in_one_form(mol: Chem.Mol) -> Chem.Mol:
-    """Choose one of the Lewis structures in resonance, in whatever order the atoms come.
-
-    That is the one with the least charges, least of what is `SELDOM_DRAWN`, and negative charges
-    where atoms are electronegative; then the most aromatic one; then the first by its SMILES.
-    """
-    if not any(atom.GetFormalCharge() for atom in mol.GetAtoms()):
-        return mol
-    read = Chem.RWMol(mol)
-    _push_electrons(read, CHARGED_NITROGEN)
-    Chem.SanitizeMol(read)
-    structures = [read]
-    for structure in filter(None, Chem.ResonanceMolSupplier(read, maxStructs=MOST_STRUCTURES)):
-        with suppress(ValueError):  # some cannot be written with single and double bonds
-            Chem.SanitizeMol(structure)
-            structures.append(structure)
-    return min(structures, key=_rank)
-
-
-def _rank(structure: Chem.Mol) -> tuple[int, int, float, int, str, str]:
-    """Return what is the least for the structure to choose, see `_in_one_form`."""
-    charges = [atom.GetFormalCharge() for atom in structure.GetAtoms()]
-    polarity = sum(
-        charge * ELECTRONEGATIVITY.get(atom.GetAtomicNum(), 2.0)
-        for atom, charge in zip(structure.GetAtoms(), charges, strict=True)
-    )
-    aromatic = sum(bond.GetIsAromatic() for bond in structure.GetBonds())
-    told = Chem.Mol(structure)
-    Chem.AssignStereochemistryFrom3D(told)
-    smiles = constitution(told), Chem.MolToSmiles(Chem.RemoveHs(told, sanitize=False))
-    seldom = sum(len(structure.GetSubstructMatches(pattern)) for pattern in SELDOM_DRAWN)
-    return sum(charge**2 for charge in charges), seldom, round(polarity, 2), -aromatic, *smiles
-
-
-def _by_lengths(mol: Chem.Mol, known: str = "") -> Chem.Mol:
-    """Put double bonds where bonds are short, if they may be in two places, as in cyclobutadienes.
-
-    Those of a known constitution stay within it, and those of aromatic rings are everywhere.
-    """
-    read = Chem.Mol(mol)
-    Chem.SanitizeMol(read)
-    rings = ([read.GetBondWithIdx(i) for i in r] for r in read.GetRingInfo().BondRings())
-    if not any(
-        sum(bond.GetBondType() == Chem.BondType.DOUBLE for bond in ring) > 1
-        and all(bond.GetIsConjugated() for bond in ring)
-        for ring in rings
-    ):
-        return mol
-    ends = np.array([(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in mol.GetBonds()])
-    first, last = mol.GetConformer().GetPositions()[ends.T]
-    lengths = np.linalg.norm(first - last, axis=1)
-
-    def total(structure: Chem.Mol) -> float:
-        orders = [b.GetBondTypeAsDouble() for b in structure.GetBonds()]
-        return float(lengths @ orders)
-
-    structures = list(filter(None, Chem.ResonanceMolSupplier(read, Chem.KEKULE_ALL)))
-    for structure in structures:
-        Chem.SanitizeMol(structure)
-    alike = (s for s in structures if not known or constitution(s) == known)
-    return min(alike, key=total, default=mol)
-
-
 def _discharge(mol: Chem.RWMol) -> None:
     """Turn the carbanion, or its like, that stood in for a radical into the radical."""
     for atom in mol.GetAtoms():
@@ -387,33 +255,3 @@ def _discharge(mol: Chem.RWMol) -> None:
         if atom.GetFormalCharge() < 0 and not cation_near:
             atom.SetFormalCharge(atom.GetFormalCharge() + 1)
             return
-
-
-def _push_electrons(mol: Chem.RWMol, patterns: Mapping[str, Sequence[int]]) -> None:
-    """Change the orders of bonds along patterns, whose last atom takes the charge of the first."""
-    Chem.Kekulize(mol, clearAromaticFlags=True)
-    for smarts, steps in patterns.items():
-        pattern = Chem.MolFromSmarts(smarts)
-        while match := mol.GetSubstructMatch(pattern):
-            for ends, step in zip(pairwise(match), steps, strict=True):
-                bond = mol.GetBondBetweenAtoms(*ends)
-                order = int(bond.GetBondTypeAsDouble()) + step
-                bond.SetBondType(Chem.BondType.values[order])
-            first, last = (mol.GetAtomWithIdx(match[i]) for i in (0, -1))
-            last.SetFormalCharge(last.GetFormalCharge() + first.GetFormalCharge())
-            first.SetFormalCharge(0)
-
-
-def constitution(mol: Chem.Mol) -> str:
-    """Return the canonical SMILES of a molecule without its stereochemistry."""
-    return Chem.MolToSmiles(Chem.RemoveHs(mol, sanitize=False), isomericSmiles=False)
-
-
-def constitution_key(smiles: str) -> str:
-    """Return the first 14 letters of the InChIKey, a hash of the constitution.
-
-    Tautomers that InChI takes for one have one key. It is empty if the SMILES is none.
-    """
-    with rdBase.BlockLogs():
-        mol = Chem.MolFromSmiles(smiles)
-        return str(MolToInchiKey(mol))[:14] if mol else ""

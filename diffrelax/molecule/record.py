@@ -23,6 +23,7 @@ from diffrelax.molecule.checks import (
     check_positions,
     integer,
 )
+from diffrelax.molecule.connectivity import constitution, skeleton
 from diffrelax.molecule.drawings import (
     atomic_numbers,
     bonds_are_missing,
@@ -33,7 +34,7 @@ from diffrelax.molecule.drawings import (
     smiles_error,
 )
 from diffrelax.molecule.embedding import embed
-from diffrelax.molecule.perception import bare_carbon, constitution, perceive_bonds, skeleton
+from diffrelax.molecule.perception import bare_carbon, perceive_bonds
 from diffrelax.molecule.stereo import (
     assign_stereo,
     clear_nominal,

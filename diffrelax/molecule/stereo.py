@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from rdkit import Chem
 from rdkit.Chem import rdCIPLabeler, rdMolDescriptors
 
-from diffrelax.molecule.perception import skeleton
+from diffrelax.molecule.connectivity import skeleton
+from diffrelax.molecule.twists import (
+    SMALL_RING,
+    double_bond_chains,
+    double_bond_elements,
+    open_twists,
+)
 
 TETRAHEDRAL = (Chem.ChiralType.CHI_TETRAHEDRAL_CW, Chem.ChiralType.CHI_TETRAHEDRAL_CCW)
 UNSPECIFIED = Chem.ChiralType.CHI_UNSPECIFIED
@@ -20,7 +26,6 @@ FLAT_PYRAMID = 0.1  # volume that three unit vectors along the bonds span; 0.7 i
 CHALCOGENS = (16, 34, 52)
 AMIDINIUM = Chem.MolFromSmarts("[#7+;X3]=[#6;X3]-[#7+0;X3]")
 LABELLING = 100_000  # iterations in the search for R and S
-SMALL_RING = 8  # RDKit overlooks the E/Z of double bonds in smaller rings
 
 
 def assign_stereo(mol: Chem.Mol) -> None:
@@ -201,15 +206,6 @@ def leaves_open(asked: Chem.Mol, embedded: Chem.Mol) -> bool:
     )
 
 
-def open_twists(mol: Chem.Mol) -> list[Twist]:
-    """Find the configurations that no SMILES tells: of cumulenes, and between equal branches."""
-    return [
-        twist
-        for twist in overlooked_twists(mol)
-        if twist.is_element and not _in_small_ring(mol.GetBondBetweenAtoms(*twist.chain[:2]))
-    ]
-
-
 def _without_turning(mol: Chem.Mol) -> Chem.Mol:
     mol = Chem.Mol(mol)
     mol.RemoveAllConformers()
@@ -246,123 +242,6 @@ def _tags(mol: Chem.Mol) -> list[Chem.ChiralType]:
     return [atom.GetChiralTag() for atom in mol.GetAtoms()]
 
 
-def double_bond_chains(mol: Chem.Mol) -> list[tuple[int, ...]]:
-    """Find runs of cumulated double bonds, such as that of an allene, by their atoms.
-
-    A double bond on its own is a run of two atoms. All atoms between the ends are carbon.
-    """
-    doubles: dict[int, list[int]] = {}
-    for bond in mol.GetBonds():
-        if bond.GetBondType() == Chem.BondType.DOUBLE:
-            for atom in (bond.GetBeginAtom(), bond.GetEndAtom()):
-                doubles.setdefault(atom.GetIdx(), []).append(bond.GetOtherAtomIdx(atom.GetIdx()))
-    inner = {
-        i
-        for i, near in doubles.items()
-        if len(near) == 2 and mol.GetAtomWithIdx(i).GetAtomicNum() == 6
-    }
-    chains = []
-    for end in sorted(set(doubles) - inner):
-        for second in doubles[end]:
-            chain = [end, second]
-            while chain[-1] in inner:
-                before, here = chain[-2:]
-                chain.append(next(i for i in doubles[here] if i != before))
-            if chain[0] < chain[-1]:
-                chains.append(tuple(chain))
-    return chains
-
-
-class Twist(NamedTuple):
-    """The angle between the ends of a run of double bonds that RDKit says nothing about.
-
-    Attributes
-    ----------
-    chain : tuple of int
-        The atoms of the run; the ends of an odd number of them stand upright on each other, those
-        of an even number lie in one plane.
-    left, right : tuple of int
-        The other neighbours of its first and of its last atom, one or two each.
-    is_element : bool
-        Whether turning one end makes another stereoisomer.
-    """
-
-    chain: tuple[int, ...]
-    left: tuple[int, ...]
-    right: tuple[int, ...]
-    is_element: bool
-
-    @property
-    def is_axial(self) -> bool:
-        """Whether the ends stand upright on each other, as in an allene."""
-        return len(self.chain) % 2 == 1
-
-    @property
-    def torsion(self) -> tuple[int, int, int, int]:
-        """A neighbour, the first and the last atom of the run, and a neighbour."""
-        return self.left[0], self.chain[0], self.chain[-1], self.right[0]
-
-    def sense(self, positions: np.ndarray) -> float:
-        """Return a number from -1 to 1 whose sign is the configuration: 1 is cis, or upright."""
-        axis = positions[self.chain[-1]] - positions[self.chain[0]]
-        a, b = (
-            np.cross(axis, positions[side[0]] - positions[side[1] if side[1:] else end])
-            for side, end in ((self.left, self.chain[0]), (self.right, self.chain[-1]))
-        )
-        length = np.linalg.norm(a) * np.linalg.norm(b)
-        if self.is_axial:
-            return float(axis @ np.cross(a, b) / (np.linalg.norm(axis) * length))
-        return float(a @ b / length)
-
-
-def overlooked_twists(mol: Chem.Mol) -> list[Twist]:
-    """Find the runs of double bonds that have a twist of which RDKit says nothing.
-
-    They are allenes and longer cumulenes, double bonds in rings of fewer than eight atoms, and
-    those between equal branches of a ring, as in 1-ethylidene-4-methylcyclohexane.
-
-    Parameters
-    ----------
-    mol : rdkit.Chem.Mol
-        With its stereochemistry assigned.
-    """
-    ranks = list(Chem.CanonicalRankAtoms(mol, breakTies=False))
-    found = []
-    for chain in double_bond_chains(mol):
-        sides = _substituents(mol, chain)
-        if not all(sides):
-            continue
-        bond = mol.GetBondBetweenAtoms(*chain[:2])
-        unequal = all(len({ranks[i] for i in side}) == len(side) for side in sides)
-        if len(chain) % 2:
-            unequal &= min(map(len, sides)) == 2
-        if len(chain) == 2 and not _in_small_ring(bond):
-            if bond.GetStereo() != Chem.BondStereo.STEREONONE or unequal:
-                continue
-            unequal = bond.GetIdx() in _double_bond_elements(mol)
-        found.append(Twist(chain, *sides, unequal))
-    return found
-
-
-def _substituents(mol: Chem.Mol, chain: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the other neighbours of the first and of the last atom of a chain, sorted."""
-    first, last = (
-        tuple(sorted({a.GetIdx() for a in mol.GetAtomWithIdx(end).GetNeighbors()} - {inner}))
-        for end, inner in ((chain[0], chain[1]), (chain[-1], chain[-2]))
-    )
-    return first, last
-
-
-def _in_small_ring(bond: Chem.Bond) -> bool:
-    return any(bond.IsInRingSize(size) for size in range(3, SMALL_RING))
-
-
-def _double_bond_elements(mol: Chem.Mol) -> set[int]:
-    """Return the double bonds that RDKit's newer perception counts, which it cannot embed."""
-    found = Chem.FindPotentialStereo(Chem.Mol(mol), cleanIt=False)
-    return {info.centeredOn for info in found if info.type == Chem.StereoType.Bond_Double}
-
-
 def ignored_stereo(smiles: str) -> str:
     """Say what configuration a SMILES asks for that RDKit can neither keep nor embed; or nothing.
 
@@ -383,7 +262,7 @@ def ignored_stereo(smiles: str) -> str:
     for chain in double_bond_chains(asked):
         if len(chain) > 2 and len(chain) % 2 == 0 and _is_marked(asked, chain):
             return "E or Z across cumulated double bonds"
-    elements = _double_bond_elements(kept)
+    elements = double_bond_elements(kept)
     for bond, known in zip(asked.GetBonds(), kept.GetBonds(), strict=True):
         none = Chem.BondStereo.STEREONONE
         if bond.GetStereo() == none or known.GetStereo() != none:

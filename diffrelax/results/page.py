@@ -27,7 +27,7 @@ from diffrelax.atomic import replacing
 from diffrelax.files.writing import as_bytes
 from diffrelax.geometry import superpose
 from diffrelax.molecule import Molecule
-from diffrelax.molecule.perception import near_pairs
+from diffrelax.molecule.connectivity import near_pairs
 from diffrelax.results.rows import UNKNOWN, Columns
 
 MOST_OF_ROWS, MOST_OF_GEOMETRIES = 5_000_000, 4_000_000  # characters, so that browsers open it

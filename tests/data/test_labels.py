@@ -12,7 +12,7 @@ from diffrelax.data.labels import Part
 from diffrelax.data.minima import Minimum, pack_minima
 from diffrelax.geometry import superpose
 from diffrelax.molecule import Molecule
-from diffrelax.molecule.perception import constitution_key
+from diffrelax.molecule.connectivity import constitution_key
 
 SMILES = ("CCO", "C[NH3+]", "CC(=O)[O-]", "OC[C@H](F)Cl")
 

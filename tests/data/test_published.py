@@ -8,7 +8,7 @@ from diffrelax.data import published
 from diffrelax.data.minima import pack_minima, remainder_of, split_of_constitution
 from diffrelax.data.published import SOURCES, Source, load_published, read_source
 from diffrelax.molecule import Molecule
-from diffrelax.molecule.perception import constitution_key
+from diffrelax.molecule.connectivity import constitution_key
 
 # keys of made-up constitutions, by the remainder of their hash
 KEYS = {remainder_of(key): key for key in (f"CONSTITUTION{i:02d}" for i in range(100))}

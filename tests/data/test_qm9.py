@@ -13,7 +13,7 @@ from rdkit import Chem, rdBase
 from source_tree import ROOT
 
 from diffrelax.data import qm9
-from diffrelax.molecule.perception import constitution_key
+from diffrelax.molecule.connectivity import constitution_key
 from diffrelax.training.geometries import GeometrySet
 
 HEADER = "XYZ_file,Index,SMILES,InChi,N_atoms,Stoichiometry,Elements,XYZ_Ang\n\n"

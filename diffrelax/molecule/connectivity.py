@@ -1,0 +1,73 @@
+"""Which atoms are bonded, whatever the orders of the bonds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from ase.data import covalent_radii
+from rdkit import Chem, rdBase
+from rdkit.Chem.inchi import MolToInchiKey
+from scipy.spatial import cKDTree
+
+BOND_TOLERANCE = 0.25  # Å beyond the covalent radii; QM9 has N–O bonds at 0.26, C…C gaps at 0.25
+
+
+def near_pairs(
+    numbers: np.ndarray, positions: np.ndarray, tolerance: float = BOND_TOLERANCE
+) -> np.ndarray:
+    """Find the pairs of atoms that are close enough for a bond of some order.
+
+    Parameters
+    ----------
+    numbers : (n_atoms,) array of int
+    positions : (n_atoms, 3) array, Å
+    tolerance : float, Å
+        Beyond the covalent radii (Cordero et al. 2008, doi 10.1039/b801115j).
+
+    Returns
+    -------
+    (n_pairs, 2) array of int, in their order, the smaller index first
+        None of positions that are not finite.
+    """
+    if not np.isfinite(positions).all():
+        return np.empty((0, 2), dtype=int)
+    radii = covalent_radii[numbers]
+    reach = 2 * radii.max() + tolerance
+    pairs = cKDTree(positions).query_pairs(reach, output_type="ndarray")
+    i, j = pairs[np.lexsort(pairs.T[::-1])].T
+    distances = np.linalg.norm(positions[i] - positions[j], axis=-1)
+    return np.column_stack([i, j])[distances < radii[i] + radii[j] + tolerance]
+
+
+def skeleton(
+    numbers: Iterable[int], pairs: Iterable[Iterable[int]], positions: np.ndarray | None = None
+) -> Chem.RWMol:
+    """Build an RDKit molecule with single bonds between the pairs, without implicit hydrogens."""
+    mol = Chem.RWMol()
+    for number in numbers:
+        atom = Chem.Atom(int(number))
+        atom.SetNoImplicit(True)
+        mol.AddAtom(atom)
+    for i, j in pairs:
+        mol.AddBond(int(i), int(j), Chem.BondType.SINGLE)
+    if positions is not None:
+        conformer = Chem.Conformer(len(positions))
+        conformer.SetPositions(np.array(positions))
+        mol.AddConformer(conformer)
+    return mol
+
+
+def constitution(mol: Chem.Mol) -> str:
+    """Return the canonical SMILES of a molecule without its stereochemistry."""
+    return Chem.MolToSmiles(Chem.RemoveHs(mol, sanitize=False), isomericSmiles=False)
+
+
+def constitution_key(smiles: str) -> str:
+    """Return the first 14 letters of the InChIKey, a hash of the constitution.
+
+    Tautomers that InChI takes for one have one key. It is empty if the SMILES is none.
+    """
+    with rdBase.BlockLogs():
+        mol = Chem.MolFromSmiles(smiles)
+        return str(MolToInchiKey(mol))[:14] if mol else ""
