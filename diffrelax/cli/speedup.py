@@ -105,11 +105,13 @@ def speedup(
     check_arms(arms)
     set_threads(threads)
     about: dict[str, Any] = {"model": model, "model_sha256": ""}
+    made_by: dict[str, Any] = {"seed": seed}
     if "diffusion" in starts:
         loaded = load_model(model)
         tell_aim(loaded, level.theory)
         about = made_with(loaded, level.theory)
-    _check_folder(output, level, inputs, {"seed": seed, "model_sha256": about["model_sha256"]})
+        made_by |= {"model_sha256": loaded.sha256}
+    _check_folder(output, level, inputs, made_by)
     units = Units(WorkFolder(output / "units"), model, level.theory, threads)
     subjects = subjects_of(each_molecule(each_input(inputs, charge), seed=seed))
     _tell_cost(subjects, arms, level)
@@ -155,7 +157,9 @@ def _check_folder(
     wanted = level.model_dump(mode="json") | more
     if not isinstance(held, dict):
         raise ValueError(f"{path} is not of a report, and would be replaced: name another folder")
-    held = held | {name: about.get(name, value) for name, value in more.items()}
+    # an empty one is of a report without the model
+    told = {name: value for name, value in about.items() if value != ""}
+    held = held | {name: told.get(name, value) for name, value in more.items()}
     defaults = {name: field.default for name, field in DFTSettings.model_fields.items()}
     if different := differing(defaults | held, defaults | wanted):
         raise ValueError(

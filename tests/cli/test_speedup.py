@@ -222,6 +222,15 @@ def test_a_report_of_another_model_is_not_replaced(run: Run, tmp_path: Path) -> 
     assert status == 2 and "seed 42, not 7" in err
 
 
+def test_the_model_joins_a_report_and_leaves_it(run: Run, tmp_path: Path) -> None:
+    for starts in (["mmff94"], ["mmff94", "diffusion"], ["mmff94"]):
+        chosen = [option for start in starts for option in ("--start", start)]
+        status, _, err = run("speedup", "O", "-o", tmp_path, *chosen, "--recipe", "bfgs", *LEVEL)
+        assert status == 0, err
+        with (tmp_path / "molecules.csv").open() as file:
+            assert [row["start"] for row in csv.DictReader(file)] == starts
+
+
 def test_a_report_of_verified_minima_is_not_replaced_by_predicted_ones(
     run: Run, tmp_path: Path
 ) -> None:
