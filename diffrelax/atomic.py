@@ -36,6 +36,8 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno and error.filename in (None, str(part)):
             error.filename = str(path)
+        if error.filename2 == str(part):
+            error.filename2 = str(path)
         raise
     finally:
         part.unlink(missing_ok=True)

@@ -7,10 +7,13 @@ import filecmp
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import ase.io
 import numpy as np
 import yaml
 from rdkit import Chem, rdBase
@@ -25,7 +28,7 @@ from diffrelax.files import check_charge
 from diffrelax.files.reading import Record, Rejected, each_record, read_record
 from diffrelax.levels.distances import Nearest, find_level
 from diffrelax.models.domain import bond_kinds, outside_method
-from diffrelax.models.release import Model, own_weights
+from diffrelax.models.release import Model, is_release, own_weights
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.connectivity import constitution_key
 from diffrelax.molecule.doubts import odd_reading
@@ -35,12 +38,13 @@ from diffrelax.network.config import DenseNetworkConfig, NetworkConfig
 from diffrelax.network.network import EquivariantNetwork
 from diffrelax.training.config import ModelConfig, StartLevel, TrainingConfig
 from diffrelax.training.geometries import GeometrySet
-from diffrelax.training.loop import check_folder
+from diffrelax.training.loop import LOCK, check_folder, locked
 
 HELD_BACK = (2, 3)  # of 20 remainders: no released model has learned these, but for those of QM9
 FEWEST = 10  # constitutions; with fewer there is nothing to validate on
 ENVIRONMENTS = "environments.txt"
 NO = ("false", "f", "no", "0")
+LARGEST_FORCE = 0.1  # eV/Å; looser than the usual criteria of relaxations
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +83,7 @@ def begin_finetuning(
     charge: int | None = None,
     only_level: bool = False,
 ) -> tuple[ModelConfig, Minima]:
-    """Write the ``config.yaml`` of a fine-tuning run, and beside it a copy of its minima.
+    """Write the ``config.yaml`` of a fine-tuning run, a copy of its minima and what it will know.
 
     The shape of the network, its noise levels and its schedule are the model's. The learning rate
     starts at a quarter of the one that it was trained with, batches have half as many molecules; of
@@ -114,24 +118,53 @@ def begin_finetuning(
     Raises
     ------
     ValueError
-        If the folder holds a run, a ``config.yaml`` or another file of the name of the data
-        already, if the model generates or has no levels to learn alone, if the level has no name,
-        or if the minima are too few.
+        If the folder has the name of a release, or holds a run, a ``config.yaml``, environments or
+        another file of the name of the data already, if another run begins there, if the model
+        generates or has no levels to learn alone, if the level has no name, or if the minima are
+        too few.
     """
     check_charge(charge, [data])
     if not level.strip():
         raise ValueError("the level of theory of the minima has no name: give one")
+    if is_release(name := folder.resolve().name):
+        raise ValueError(f"{name} is the name of a release: choose another folder")
+    if model.config.generation:
+        raise ValueError(f"{model.name} generates molecules: fine-tune a model that relaxes them")
+    check_folder(folder, resume=False)
+    is_new = not folder.exists()
+    with locked(folder):
+        try:
+            return _begin(model, base, data, folder, level, steps, charge, only_level)
+        except BaseException:
+            if is_new:
+                with suppress(OSError):  # where something is in it
+                    (folder / LOCK).unlink()
+                    folder.rmdir()
+            raise
+
+
+def _begin(
+    model: Model,
+    base: str,
+    data: Path,
+    folder: Path,
+    level: str,
+    steps: int,
+    charge: int | None,
+    only_level: bool,
+) -> tuple[ModelConfig, Minima]:
+    """Begin in a folder of which other runs are kept out; see `begin_finetuning`."""
     check_folder(folder, resume=False)
     if (folder / "config.yaml").exists():
         raise ValueError(
             f"{folder} has a config.yaml already: choose another folder, or train that model with "
             f"diffrelax train {folder / 'config.yaml'}"
         )
+    if (folder / ENVIRONMENTS).exists():
+        raise ValueError(f"{folder / ENVIRONMENTS} would be lost: choose another folder")
     kept = folder / data.name
     if kept.exists() and data.exists() and not filecmp.cmp(kept, data, shallow=False):
         raise ValueError(f"{kept} is another file than {data}: rename one of them")
-    if model.config.generation:
-        raise ValueError(f"{model.name} generates molecules: fine-tune a model that relaxes them")
     level = find_level(level, model.config.levels) or level
     network = _with_level(model.config.network, level)
     if only_level and not network.levels:
@@ -163,12 +196,12 @@ def begin_finetuning(
         _other_bounds(config) if only_level else covered(config, minima.train_set, minima.bonds)
     )
     config = config.model_copy(update=entries)
-    folder.mkdir(parents=True, exist_ok=True)
     if data.resolve() != kept.resolve():
         with replacing(kept) as part:
             shutil.copyfile(data, part)
     text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
     write_text(folder / "config.yaml", text)
+    write_known(model, minima.environments, training, folder)
     return config, minima
 
 
@@ -341,9 +374,10 @@ def _read_minima(path: Path, config: ModelConfig, level: str, charge: int | None
             read.left_out.append(molecule)
             continue
         told = record.properties if isinstance(record, Record) else {}
+        force = _largest_force(record) if isinstance(record, Record) else 0.0
         odd = odd_reading(molecule)
         try:
-            if not (reason := _why_not(molecule, told, config)):
+            if not (reason := _why_not(molecule, told, force, config)):
                 read.pairs.extend(_pairs(molecule, i, config.training.starts))
         except ValueError as error:  # RDKit, of valences
             reason = str(error)
@@ -363,7 +397,7 @@ def _read_minima(path: Path, config: ModelConfig, level: str, charge: int | None
     return read
 
 
-def _why_not(molecule: Molecule, told: Mapping[str, Any], config: ModelConfig) -> str:
+def _why_not(molecule: Molecule, told: Mapping[str, Any], force: float, config: ModelConfig) -> str:
     """Say why a molecule is no minimum to learn; empty if it is one."""
     if molecule.start != "given":
         return "it has no coordinates"
@@ -372,7 +406,20 @@ def _why_not(molecule: Molecule, told: Mapping[str, Any], config: ModelConfig) -
         return "its relaxation has not converged"
     if converged is None and verdict != "minimum":
         return f"its verdict is {verdict}, so it is no minimum of a level of theory"
+    if force > LARGEST_FORCE:
+        return f"a force of {force:.2f} eV/Å acts on an atom, so it is no minimum"
     return outside_method(molecule, config.network.elements, config.network.charges)
+
+
+def _largest_force(record: Record) -> float:
+    """Return the largest force on an atom that a frame tells, eV/Å; 0 if it tells none."""
+    if record.suffix not in (".xyz", ".extxyz") or "force" not in record.text:
+        return 0.0
+    try:
+        forces = ase.io.read(StringIO(record.text), format="extxyz").get_forces()
+    except Exception:  # it has none by that name; whether it is a molecule is told elsewhere
+        return 0.0
+    return float(np.linalg.norm(forces, axis=1).max())
 
 
 def _pairs(molecule: Molecule, index: int, levels: Sequence[StartLevel]) -> list[Pair]:

@@ -61,3 +61,10 @@ def test_a_link_stays_one_and_permissions_are_kept(tmp_path: Path) -> None:
         part.write_text("new")
     assert link.is_symlink()
     assert (path.read_text(), path.stat().st_mode & 0o777) == ("new", 0o600)
+
+
+def test_an_error_of_a_copy_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "b.txt"
+    with pytest.raises(OSError, match="too large") as caught, replacing(path) as part:
+        raise OSError(errno.EFBIG, "File too large", "a.txt", None, str(part))
+    assert (caught.value.filename, caught.value.filename2) == ("a.txt", str(path))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 from rdkit import Chem
 from source_tree import MODELS, OLDER
@@ -23,7 +24,7 @@ from diffrelax.network.config import NetworkConfig
 from diffrelax.relaxation import relax_molecules
 from diffrelax.training.config import ModelConfig, build_denoiser
 from diffrelax.training.learned import learned_after, learned_from
-from diffrelax.training.loop import train
+from diffrelax.training.loop import locked, train
 from diffrelax.training.step import start_state
 
 SMILES = ("CCO", "CC=O", "C1CC1", "CN", "CC#N", "COC", "CCN", "CC(=O)O", "C=CC", "CF", "CO", "CC",
@@ -113,6 +114,20 @@ def test_what_could_never_be_relaxed_is_not_learned(model, stretched, tmp_path):
     reasons = [one.reason for one in load_minima(data, model.config).left_out]
     assert reasons[0] == "the model was not trained on Xe"
     assert [r.split()[:2] for r in reasons[1:]] == [["2", "fragments"], ["H2:", "the"]]
+
+
+@pytest.mark.parametrize(("force", "reasons"), [(0.09, []), (0.11, ["a force of 0.11 eV/Å acts"])])
+def test_forces_in_the_file_tell_what_is_no_minimum(model, stretched, tmp_path, force, reasons):
+    path, _ = stretched
+    data = tmp_path / "forces.extxyz"
+    data.write_text(path.read_text())
+    atoms = Molecule.from_smiles("COC=O").to_atoms()
+    forces = np.zeros((len(atoms), 3))
+    forces[2, 1] = force
+    atoms.calc = SinglePointCalculator(atoms, energy=-1.0, forces=forces)
+    write(data, atoms, append=True)
+    told = [one.reason for one in load_minima(data, model.config).left_out[1:]]
+    assert [one.split(" on ")[0] for one in told] == reasons
 
 
 def test_a_minimum_that_cannot_be_paired_costs_itself_alone(model, stretched, monkeypatch):
@@ -374,6 +389,8 @@ def test_a_level_that_is_learned_again_is_no_longer_stale(several, geometries):
     assert [one.stale for one in again.values()] == [True, False]
     kept = learned_after(several.config.learned, new, all_weights=False)
     assert [one.stale for one in kept.values()] == [False, False]
+    spoiled = learned_after(gone, new, all_weights=False)
+    assert [one.stale for one in spoiled.values()] == [True, True]
 
 
 def test_fine_tuning_again_goes_on_as_before(model, stretched, tmp_path):
@@ -546,6 +563,17 @@ def test_bad_fine_tuning_says_what_to_do(model, stretched, tmp_path):
     with pytest.raises(ValueError, match="is another file than"):
         begin_finetuning(model, OLDER, path, tmp_path / "taken-1", level="none", steps=1)
     assert (tmp_path / "taken-1" / path.name).read_text() == "mine\n"
+
+    for name in ("default", "relax-qm9-2", "relax-qm9"):
+        with pytest.raises(ValueError, match=f"{name} is the name of a release"):
+            begin_finetuning(model, OLDER, path, tmp_path / name, level="none", steps=1)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "environments.txt").write_text("mine\n")
+    with pytest.raises(ValueError, match=r"environments.txt would be lost"):
+        begin_finetuning(model, OLDER, path, tmp_path / "notes", level="none", steps=1)
+    with locked(tmp_path / "busy"), pytest.raises(ValueError, match="another process writes to"):
+        begin_finetuning(model, OLDER, path, tmp_path / "busy", level="none", steps=1)
+    assert not (tmp_path / "a-1").exists()  # where nothing began
 
     other = yaml.safe_load((folder / "config.yaml").read_text())
     other["network"]["channels"] = 8

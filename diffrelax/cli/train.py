@@ -41,7 +41,8 @@ def train(
     from diffrelax.training.config import ModelConfig
     from diffrelax.training.devices import check_compiler, check_device
     from diffrelax.training.geometries import GeometrySet
-    from diffrelax.training.loop import RESUME, check_folder
+    from diffrelax.training.loop import check_folder
+    from diffrelax.training.state import RESUME
 
     settings, folder = ModelConfig.read(config), config.parent
     check_folder(folder, resume)
@@ -101,7 +102,7 @@ def finetune(
 
     To go on: diffrelax train OUTPUT/config.yaml --resume.
     """
-    from diffrelax.finetuning import begin_finetuning, write_known
+    from diffrelax.finetuning import begin_finetuning
     from diffrelax.models.release import load_model
     from diffrelax.training.devices import check_device
     from diffrelax.training.ranks import are_several
@@ -117,7 +118,6 @@ def finetune(
     config, minima = begin_finetuning(
         base, model, data, output, level=level, charge=charge, steps=steps, only_level=only_level
     )
-    write_known(base, minima.environments, config.training, output)
     _run(config, output, _tell_of(minima), base, device, max_minutes)
 
 
@@ -177,6 +177,8 @@ def _run(
         _tell(f"interrupted; this goes on: {again}", file=sys.stderr)
         raise typer.Exit(130) from None
     _tell(f"step {state.step} of {config.training.steps} after {state.time.wall / 3600:.2f} h")
+    if not state.step:
+        return
     released = ModelConfig.model_validate(load_tensors(folder / WEIGHTS)[1]["config"])
     stale = [level for level, one in released.learned.items() if one.stale]
     learned = [level for level in released.levels if level not in stale]
@@ -184,7 +186,10 @@ def _run(
     if config.relaxation.bridge and unbounded:
         _tell("too few molecules to validate on: the model tells no bounds on its errors at "
               f"{', '.join(unbounded)}")  # fmt: skip
-    if stale:
+    if stale and config.training.learn == "level":
+        _tell(f"all weights have learned other levels since {', '.join(stale)}: the model stays "
+              "worse there than it was, which weights of one level alone do not mend")  # fmt: skip
+    elif stale:
         _tell(f"all weights have learned {', '.join(learned)}: the model is worse than it was, and "
               f"tells no bounds, at {', '.join(stale)}; with --only-level, finetune leaves other "
               "levels as they are")  # fmt: skip

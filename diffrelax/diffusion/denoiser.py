@@ -31,10 +31,10 @@ class DenoiserConfig(Entries):
         force-field geometry: the noise level at the far end of the bridge.
     """
 
-    sigma_min: float = Field(default=0.004, gt=0)
-    sigma_max: float = Field(default=0.3, gt=0)
-    sigma_data: float = Field(default=1.5, gt=0)
-    sigma_bridge: float = Field(default=0.1, gt=0)
+    sigma_min: float = Field(default=0.004, gt=0, allow_inf_nan=False)
+    sigma_max: float = Field(default=0.3, gt=0, allow_inf_nan=False)
+    sigma_data: float = Field(default=1.5, gt=0, allow_inf_nan=False)
+    sigma_bridge: float = Field(default=0.1, gt=0, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _check_range(self) -> Self:

@@ -20,7 +20,7 @@ from diffrelax.network.config import DenseNetworkConfig
 from diffrelax.network.network import Theory
 from diffrelax.training.config import ModelConfig, build_denoiser
 from diffrelax.training.devices import check_device
-from diffrelax.training.state import WEIGHTS, load_tensors, read_metadata
+from diffrelax.training.state import RESUME, WEIGHTS, load_tensors, read_metadata
 
 DEFAULT = "default"
 SUMS = "SHA256SUMS"
@@ -179,6 +179,9 @@ def load_model(name: str | Path = DEFAULT, device: str = "cpu") -> Model:
     check_device(device)
     own = own_weights(name)
     if own and not own.is_file():
+        if (own.parent / RESUME).is_file():
+            go_on = f"diffrelax train {own.parent / 'config.yaml'} --resume"
+            raise ValueError(f"{own.parent} is in training: it has a model after `{go_on}`")
         raise ValueError(f"there is no model file {own}")
     path = own or _find(str(name)) / WEIGHTS
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -193,11 +196,13 @@ def load_model(name: str | Path = DEFAULT, device: str = "cpu") -> Model:
     except ValidationError as error:
         wrong = explain_invalid(error)
         raise ValueError(f"{path} does not hold a model of this version: {wrong}") from error
-    except (KeyError, RuntimeError) as error:
+    except (KeyError, RuntimeError, ValueError) as error:
         raise ValueError(f"{path} does not hold a model of this version: {error}") from error
     if "sha256" not in metadata:
         _check_old(path, sha256, config.name)
     environments = metadata.get("environments")
+    if not isinstance(environments, dict | None):
+        raise ValueError(f"{path} does not hold a model of this version: environments")
     if environments is None and config.training.data == "qm9":
         environments = qm9_environments()
     denoiser = denoiser.requires_grad_(False).eval().to(device)
@@ -207,9 +212,14 @@ def load_model(name: str | Path = DEFAULT, device: str = "cpu") -> Model:
 def own_weights(name: str | Path, home: Path = Path()) -> Path | None:
     """Return the file of weights that a path from a folder names; None for that of a release."""
     path = home / name
-    if path.is_dir() and (isinstance(name, Path) or not (name == DEFAULT or _matches(name))):
+    if path.is_dir() and (isinstance(name, Path) or not is_release(name)):
         return path / WEIGHTS
     return path if path.suffix == ".safetensors" else None
+
+
+def is_release(name: str) -> bool:
+    """Tell whether a name is that of a release, or means one."""
+    return name == DEFAULT or bool(_matches(name))
 
 
 def _find(name: str) -> Path:

@@ -48,7 +48,7 @@ class DenseNetworkConfig(BaseModel):
     radial: int = Field(default=16, gt=1)
     coarse: int = Field(default=4, gt=1)
     layers: int = Field(default=4, gt=0)
-    cutoff: float = Field(default=5.0, gt=1)
+    cutoff: float = Field(default=5.0, gt=1, allow_inf_nan=False)
 
 
 class NetworkConfig(BaseModel):
@@ -89,4 +89,4 @@ class NetworkConfig(BaseModel):
     radial: int = Field(default=16, gt=1)
     coarse: int = Field(default=8, gt=1)
     layers: int = Field(default=4, gt=0)
-    cutoff: float = Field(default=5.0, gt=1)
+    cutoff: float = Field(default=5.0, gt=1, allow_inf_nan=False)

@@ -157,6 +157,20 @@ class GeometrySet:
         offsets = np.concatenate([[0], np.cumsum(sizes)])
         return cls(**joined | {"offsets": offsets}, levels=levels)
 
+    def check(self) -> None:
+        """Raise ValueError if arrays do not belong together, or what they say is impossible."""
+        n_atoms = int(self.offsets[-1])
+        for name in ARRAYS:
+            length = n_atoms if name in OF_ATOMS else len(self) + (name == "offsets")
+            if len(getattr(self, name)) != length:
+                raise ValueError(f"{name} has {len(getattr(self, name))} entries, not {length}")
+        if self.offsets[0] != 0 or (self.sizes < 1).any():
+            raise ValueError("a molecule has no atoms")
+        if not np.isin(self.level, np.arange(max(1, len(self.levels)))).all():
+            raise ValueError("a molecule is of a level of theory that has no name")
+        if not np.isfinite(self.positions).all():
+            raise ValueError("positions are not finite")
+
     def save(self, path: Path) -> None:
         """Write the set to ``path`` (.npz); a file there is replaced in one step."""
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -176,12 +190,15 @@ class GeometrySet:
             with np.load(path, allow_pickle=False) as arrays:
                 found = {name: arrays[name] for name in ARRAYS if name in arrays}
                 levels = arrays["levels"].tolist() if "levels" in arrays else ()
-                return cls(**found, levels=tuple(levels))
+                loaded = cls(**found, levels=tuple(levels))
+            loaded.check()
+            return loaded
         except (BadZipFile, EOFError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is no packed set, or damaged: {error}") from error
 
 
 ARRAYS = tuple(f.name for f in fields(GeometrySet) if f.name != "levels")
+OF_ATOMS = ("numbers", "positions", "starts")
 
 
 @dataclass(frozen=True, eq=False)

@@ -52,13 +52,18 @@ def learned_after(
     known, new : mapping of str to Learned
         Before, and now.
     all_weights : bool
-        Then levels that are not in ``new`` become stale.
+        Then levels that are not in ``new`` become stale, and those that are in it are so no more.
     """
     before = {
         level: one.model_copy(update={"stale": one.stale or all_weights})
         for level, one in known.items()
     }
-    both = {level: known[level].and_more(new[level]) for level in known.keys() & new.keys()}
+    both = {
+        level: known[level]
+        .and_more(new[level])
+        .model_copy(update={"stale": known[level].stale and not all_weights})
+        for level in known.keys() & new.keys()
+    }
     return before | dict(new) | both
 
 

@@ -66,13 +66,22 @@ def begin_log(folder: Path, step: int) -> None:
     for name, columns in ((LOG, COLUMNS), (VALIDATION_LOG, VALIDATION_COLUMNS)):
         kept, path = [], folder / name
         if path.exists():
-            with path.open(newline="", encoding="utf-8") as file:
-                rows = csv.DictReader(file)
-                kept = [r for r in rows if None not in r.values() and int(r["step"]) <= step]
+            kept = _rows_to(step, path, columns)
         with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(kept)
+
+
+def _rows_to(step: int, path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = [row for row in csv.DictReader(file) if None not in row.values()]
+        if all(row.keys() <= set(columns) for row in rows):
+            return [row for row in rows if int(row["step"]) <= step]
+    except (ValueError, KeyError):
+        pass
+    raise ValueError(f"{path} is no log of training, or damaged: move it away")
 
 
 def write_row(
@@ -107,7 +116,7 @@ def write_row(
 def sums_of_losses(losses: Losses) -> dict[str, float]:
     """Return sums of losses and counts of molecules, by kind and size of displacement."""
     edges = torch.tensor(LEVEL_EDGES, device=losses.sigma.device)
-    levels = torch.bucketize(losses.sigma, edges)
+    levels = torch.bucketize(losses.sigma.contiguous(), edges)
     bins = torch.where(losses.bridge, len(LEVEL_EDGES) + 1, levels)
     empty = torch.zeros(len(LOSSES), device=losses.sigma.device)
     sums = empty.index_add(0, bins, losses.total.detach()).tolist()

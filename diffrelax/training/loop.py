@@ -6,7 +6,7 @@ import fcntl
 import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import count
 from pathlib import Path
 from signal import SIGINT, SIGTERM, default_int_handler, getsignal, signal
@@ -28,15 +28,15 @@ from diffrelax.training.config import ModelConfig, TrainingConfig
 from diffrelax.training.devices import own_device
 from diffrelax.training.geometries import Batch, GeometrySet, collate
 from diffrelax.training.learned import learned_after, learned_from
-from diffrelax.training.log import LOG, begin_log, write_row
+from diffrelax.training.log import LOG, VALIDATION_LOG, begin_log, write_row
 from diffrelax.training.objectives import Objective
 from diffrelax.training.order import epoch_batches
 from diffrelax.training.ranks import Ranks, joined_ranks
-from diffrelax.training.state import WEIGHTS, TrainingState, save_tensors
+from diffrelax.training.state import RESUME, WEIGHTS, TrainingState, save_tensors
 from diffrelax.training.step import start_state, training_step
 from diffrelax.training.validation import validate
 
-RESUME = "resume.safetensors"
+LOCK = ".lock"
 CHECKPOINTS = "checkpoints"
 
 
@@ -121,7 +121,7 @@ def train(
         learned = learned_after(known, new, all_weights=all_weights)
         config = config.model_copy(update={"learned": learned})
     own = own_device(device)
-    with joined_ranks(own) as ranks, _locked(folder, ranks):
+    with joined_ranks(own) as ranks, nullcontext() if ranks.rank else locked(folder):
         state = start_state(config, own, train_set.fingerprint, base)
         if compiled:
             _compile(state, ranks)
@@ -139,15 +139,17 @@ def check_folder(folder: Path, resume: bool) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file: name a folder")
-    products = (RESUME, LOG, WEIGHTS, CHECKPOINTS)
+    products = (RESUME, LOG, VALIDATION_LOG, WEIGHTS, CHECKPOINTS)
     found = [folder / name for name in products if (folder / name).exists()]
     if found and not resume:
         raise ValueError(
-            f"{found[0]} is of an earlier run: resume it, or copy config.yaml to a new folder"
+            f"{found[0]} is of an earlier run: go on with `diffrelax train "
+            f"{folder / 'config.yaml'} --resume`, or copy config.yaml and its data to a new folder"
         )
     if found and not (folder / RESUME).exists():
         raise ValueError(
-            f"{found[0]} is of a run whose {RESUME} is missing: copy config.yaml to a new folder"
+            f"{found[0]} is of a run whose {RESUME} is missing: copy config.yaml and its "
+            "data to a new folder"
         )
 
 
@@ -195,7 +197,7 @@ def _train(
             state.save(folder / RESUME)
     if stop.is_set():
         raise KeyboardInterrupt
-    if first:
+    if first and state.step:
         usable = settings.in_basin(validation_set.start_rmsd, validation_set.start_torsion)
         calibrations = calibrate_levels(
             state.ema, validation_set, usable, config.relaxation, config.level
@@ -292,11 +294,17 @@ def save_weights(
 
 
 @contextmanager
-def _locked(folder: Path, ranks: Ranks) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
+    """Make a folder, and keep other runs from it.
+
+    Raises
+    ------
+    ValueError
+        If there is another run in it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("wb") as file:
-        if ranks.rank == 0:
-            claim(file, folder, fcntl.flock)
+    with (folder / LOCK).open("wb") as file:
+        claim(file, folder, fcntl.flock)
         yield
 
 

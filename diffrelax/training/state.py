@@ -20,6 +20,7 @@ from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.training.learned import Learned
 
 WEIGHTS = "model.safetensors"
+RESUME = "resume.safetensors"
 
 
 @dataclass

@@ -37,6 +37,13 @@ def test_nothing_in_a_profile_runs_python(tmp_path: Path) -> None:
     assert not made.exists()
 
 
+def test_brackets_without_end_are_no_profile(tmp_path: Path) -> None:
+    path = tmp_path / "orca.yaml"
+    path.write_text("program: " + 5000 * "[")
+    with pytest.raises(ValueError, match="not a profile of a program: it is not YAML"):
+        read_profile(path)
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [

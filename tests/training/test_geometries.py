@@ -108,6 +108,24 @@ def test_a_damaged_file_says_so(tmp_path, content):
         GeometrySet.load(path)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"level": np.ones(40, dtype=int)}, "of a level of theory that has no name"),
+        ({"charge": np.zeros(7, dtype=int)}, "charge has 7 entries, not 40"),
+        ({"numbers": np.ones(3, dtype=int)}, "numbers has 3 entries, not "),
+        ({"offsets": np.arange(40)}, "offsets has 40 entries, not 41"),
+        ({"positions": np.nan}, "positions are not finite"),
+    ],
+)
+def test_arrays_that_do_not_belong_together(geometries, tmp_path, changes, message):
+    if changes.get("positions") is not None:
+        changes = {"positions": np.full_like(geometries.positions, np.nan)}
+    replace(geometries, **changes).save(tmp_path / "set.npz")
+    with pytest.raises(ValueError, match=f"is no packed set, or damaged: .*{message}"):
+        GeometrySet.load(tmp_path / "set.npz")
+
+
 def test_the_fingerprint_names_molecules_and_their_order(geometries):
     same = geometries.select(np.arange(len(geometries)))
     other = geometries.select(np.arange(len(geometries))[::-1])

@@ -165,7 +165,9 @@ def test_a_release_is_calibrated_on_its_validation_molecules(geometries, config,
         index=np.arange(80),
         smiles=np.array([f"{i}".encode() for i in range(80)]),
     )
-    train(config, tmp_path, geometries, many, max_minutes=0)
+    still = config.training.model_copy(update={"learning_rate": 1e-9})
+    config = config.model_copy(update={"training": still})
+    train(config, tmp_path, geometries, many)
     released = load_model(tmp_path / "model.safetensors")
     expected = calibrate(
         released.denoiser, many, np.ones(80, dtype=bool), released.config.relaxation
@@ -178,7 +180,7 @@ def test_a_release_is_calibrated_on_its_validation_molecules(geometries, config,
 
 def test_a_run_is_not_overwritten(geometries, config, tmp_path):
     train(config, tmp_path, geometries, geometries, max_minutes=0)
-    with pytest.raises(ValueError, match="earlier run: resume it, or copy"):
+    with pytest.raises(ValueError, match="earlier run: go on with"):
         train(config, tmp_path, geometries, geometries)
     (tmp_path / "resume.safetensors").unlink()
     with pytest.raises(ValueError, match=r"resume.safetensors is missing"):
@@ -230,7 +232,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_spares_its_state(
 
 def test_two_processes_do_not_train_in_one_folder(geometries, config, tmp_path):
     with (
-        loop._locked(tmp_path, Ranks()),
+        loop.locked(tmp_path),
         pytest.raises(ValueError, match="another process writes to"),
     ):
         train(config, tmp_path, geometries, geometries)
@@ -243,6 +245,30 @@ def test_torn_and_later_rows_of_the_log_are_dropped(tmp_path):
     path.write_text(f"{header}\n5{filled}\n10{filled}\n15{filled}\n1")
     begin_log(tmp_path, 10)
     assert [int(r["step"]) for r in rows(tmp_path)] == [5, 10]
+
+
+@pytest.mark.parametrize("text", ["step,smiles\n5,C\n", "a,b\n1,2\n", f"{','.join(COLUMNS)}\nx\n"])
+def test_what_is_no_log_is_left_alone(tmp_path, text):
+    path = tmp_path / LOG
+    path.write_text(text + "," * (len(COLUMNS) - 1) * (text[-2] == "x"))
+    kept = path.read_text()
+    with pytest.raises(ValueError, match=r"training.csv is no log of training, or damaged: move"):
+        begin_log(tmp_path, 10)
+    assert path.read_text() == kept
+
+
+def test_a_log_of_a_spreadsheet_is_read(tmp_path):
+    row = "5" + "," * (len(COLUMNS) - 1)
+    (tmp_path / LOG).write_text(f"\ufeff{','.join(COLUMNS)}\n{row}\n", encoding="utf-8")
+    begin_log(tmp_path, 10)
+    assert [r["step"] for r in rows(tmp_path)] == ["5"]
+
+
+def test_a_run_without_a_step_makes_no_model(geometries, config, tmp_path):
+    train(config, tmp_path, geometries, geometries, max_minutes=0)
+    assert not (tmp_path / "model.safetensors").exists()
+    with pytest.raises(ValueError, match=r"is in training: .*config.yaml --resume"):
+        load_model(tmp_path)
 
 
 def test_time_is_counted_over_all_lives_of_a_run(geometries, config, tmp_path):
