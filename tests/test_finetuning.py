@@ -13,8 +13,9 @@ from ase.io import write
 from rdkit import Chem
 from source_tree import MODELS, OLDER
 
-from diffrelax import finetuning, load_model
+from diffrelax import load_model
 from diffrelax.cli import train as commands
+from diffrelax.data.packing import pair
 from diffrelax.finetuning import begin_finetuning, load_minima, prepare_base, write_known
 from diffrelax.geometry import geometry_errors
 from diffrelax.models.domain import caution, outside_domain, unfamiliar
@@ -132,14 +133,14 @@ def test_forces_in_the_file_tell_what_is_no_minimum(model, stretched, tmp_path, 
 
 def test_a_minimum_that_cannot_be_paired_costs_itself_alone(model, stretched, monkeypatch):
     path, _ = stretched
-    before, make = load_minima(path, model.config), finetuning.pair
+    before = load_minima(path, model.config)
 
     def fail(mol, index, level):
         if index == 1:
             raise ValueError("Explicit valence for atom # 0 N, 4")
-        return make(mol, index, level)
+        return pair(mol, index, level)
 
-    monkeypatch.setattr(finetuning, "pair", fail)
+    monkeypatch.setattr("diffrelax.finetuning.minima.pair", fail)
     after = load_minima(path, model.config)
     n_before, n_after = (len(m.train_set) + len(m.validation_set) for m in (before, after))
     assert n_after == n_before - 1

@@ -1,4 +1,4 @@
-"""Fine-tuning: a released model goes on learning, from minima at a user's own level of theory."""
+"""What a run begins with: its configuration, its base, and what it will know."""
 
 from __future__ import annotations
 
@@ -6,70 +6,28 @@ import copy
 import filecmp
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import ase.io
-import numpy as np
 import yaml
-from rdkit import Chem, rdBase
 from torch.nn import Embedding
-from tqdm.auto import tqdm
 
 from diffrelax.atomic import replacing, write_text
-from diffrelax.data.minima import remainder_of
-from diffrelax.data.packing import Pair, pack, pair
 from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.files import check_charge
-from diffrelax.files.reading import Record, Rejected, each_record, read_record
+from diffrelax.finetuning.minima import Minima, load_minima
 from diffrelax.levels.distances import Nearest, find_level
-from diffrelax.models.domain import bond_kinds, outside_method
 from diffrelax.models.release import Model, is_release, own_weights
-from diffrelax.molecule import Molecule
-from diffrelax.molecule.connectivity import constitution_key
-from diffrelax.molecule.doubts import odd_reading
-from diffrelax.molecule.environments import count_environments, write_environments
-from diffrelax.molecule.force_fields import has_mmff94
+from diffrelax.molecule.environments import write_environments
 from diffrelax.network.config import DenseNetworkConfig, NetworkConfig
 from diffrelax.network.network import EquivariantNetwork
-from diffrelax.training.config import ModelConfig, StartLevel, TrainingConfig
+from diffrelax.training.config import ModelConfig, TrainingConfig
 from diffrelax.training.geometries import GeometrySet
 from diffrelax.training.loop import LOCK, check_folder, locked
 
-HELD_BACK = (2, 3)  # of 20 remainders: no released model has learned these, but for those of QM9
-FEWEST = 10  # constitutions; with fewer there is nothing to validate on
 ENVIRONMENTS = "environments.txt"
-NO = ("false", "f", "no", "0")
-LARGEST_FORCE = 0.1  # eV/Å; looser than the usual criteria of relaxations
-
-
-@dataclass(frozen=True, eq=False)
-class Minima:
-    """Minima to learn from.
-
-    Parameters
-    ----------
-    train_set, validation_set : GeometrySet
-    bonds : frozenset of (int, int)
-        Pairs of atomic numbers, the smaller first, that are bonded in those to train on.
-    environments : mapping of str to int
-        Environments of atoms, each with the number of molecules to train on that have it.
-    left_out : list of Rejected
-        What is not a molecule or no minimum, or what the network cannot learn, with the reason.
-    notes : list of str
-        What is odd about the others.
-    """
-
-    train_set: GeometrySet
-    validation_set: GeometrySet
-    bonds: frozenset[tuple[int, int]]
-    environments: Mapping[str, int]
-    left_out: list[Rejected]
-    notes: list[str]
 
 
 def begin_finetuning(
@@ -301,142 +259,3 @@ def _with_level(
     if not network.levels or level in network.levels:
         return network
     return network.model_copy(update={"levels": (*network.levels, level)})
-
-
-def load_minima(
-    path: Path, config: ModelConfig, level: str | None = None, charge: int | None = None
-) -> Minima:
-    """Read minima and pair them with their relaxations at the levels of the model's starts.
-
-    A tenth of the constitutions is kept for validation with all stereoisomers and conformers: those
-    that the released models were tested on (`diffrelax.data.minima`), and if there is none the one
-    with the least remainder. So they stay the same where minima are added, and however ions are
-    drawn.
-
-    Parameters
-    ----------
-    path : path
-    config : ModelConfig
-        Of the model that is to learn them.
-    level : str, optional
-        Their level of theory. Default: that of the model.
-    charge : int, optional
-        Of those in a file that tells none. Default: 0.
-
-    Raises
-    ------
-    ValueError
-        If fewer than ten constitutions are left.
-    """
-    level = config.level if level is None else level
-    read = _read_minima(path, config, level, charge)
-    kinds = [constitution_key(one.smiles) for one in read.pairs]
-    remainders = {kind: remainder_of(kind) for kind in kinds}
-    if len(remainders) < FEWEST:
-        reasons = "".join(f"; {one.name}: {one.reason}" for one in read.left_out[:3])
-        raise ValueError(
-            f"{path} has minima of {len(remainders)} molecules that the model can learn, "
-            f"and at least {FEWEST} are needed{reasons}"
-        )
-    held = {kind for kind, remainder in remainders.items() if remainder in HELD_BACK}
-    held = held or {min(remainders, key=lambda kind: (remainders[kind], kind))}
-    geometries = pack(read.pairs, (level,))
-    validation = np.array([kind in held for kind in kinds])
-    train_set = geometries.select(np.flatnonzero(~validation))
-    trained = [read.molecules[i] for i in set(train_set.index.tolist())]
-    return Minima(
-        train_set=train_set,
-        validation_set=geometries.select(np.flatnonzero(validation)),
-        bonds=frozenset().union(*map(bond_kinds, trained)),
-        environments=count_environments({m.smiles: m for m in trained}.values()),
-        left_out=read.left_out,
-        notes=[*read.notes, *_without_start(geometries, config)],
-    )
-
-
-class _Read(NamedTuple):
-    """Minima that were read, by their numbers in the file."""
-
-    molecules: dict[int, Molecule]
-    pairs: list[Pair]
-    left_out: list[Rejected]
-    notes: list[str]
-
-
-def _read_minima(path: Path, config: ModelConfig, level: str, charge: int | None) -> _Read:
-    """Read minima, and pair those that can be learned; see `load_minima`."""
-    read = _Read({}, [], [], [])
-    of_level: Counter[str] = Counter()
-    records = list(each_record(path, charge))
-    for i, record in enumerate(tqdm(records, desc="pairing minima", unit="mol", disable=None)):
-        molecule = read_record(record)
-        if isinstance(molecule, Rejected):
-            read.left_out.append(molecule)
-            continue
-        told = record.properties if isinstance(record, Record) else {}
-        force = _largest_force(record) if isinstance(record, Record) else 0.0
-        odd = odd_reading(molecule)
-        try:
-            if not (reason := _why_not(molecule, told, force, config)):
-                read.pairs.extend(_pairs(molecule, i, config.training.starts))
-        except ValueError as error:  # RDKit, of valences
-            reason = str(error)
-        if reason:
-            reason = "; ".join(filter(None, (reason, odd)))
-            read.left_out.append(Rejected(molecule.name, f"{path}#{i + 1}", reason))
-            continue
-        read.molecules[i] = molecule
-        of_level[str(told.get("level", level))] += 1
-        if odd:
-            read.notes.append(f"{molecule.name}: {odd}")
-    read.notes.extend(
-        f"{n} minima say that they are of {other}, and are learned as those of {level}"
-        for other, n in of_level.items()
-        if find_level(other, [level]) is None
-    )
-    return read
-
-
-def _why_not(molecule: Molecule, told: Mapping[str, Any], force: float, config: ModelConfig) -> str:
-    """Say why a molecule is no minimum to learn; empty if it is one."""
-    if molecule.start != "given":
-        return "it has no coordinates"
-    converged, verdict = told.get("converged"), told.get("verdict", "minimum")
-    if converged is not None and str(converged).lower() in NO:
-        return "its relaxation has not converged"
-    if converged is None and verdict != "minimum":
-        return f"its verdict is {verdict}, so it is no minimum of a level of theory"
-    if force > LARGEST_FORCE:
-        return f"a force of {force:.2f} eV/Å acts on an atom, so it is no minimum"
-    return outside_method(molecule, config.network.elements, config.network.charges)
-
-
-def _largest_force(record: Record) -> float:
-    """Return the largest force on an atom that a frame tells, eV/Å; 0 if it tells none."""
-    if record.suffix not in (".xyz", ".extxyz") or "force" not in record.text:
-        return 0.0
-    try:
-        forces = ase.io.read(StringIO(record.text), format="extxyz").get_forces()
-    except Exception:  # it has none by that name; whether it is a molecule is told elsewhere
-        return 0.0
-    return float(np.linalg.norm(forces, axis=1).max())
-
-
-def _pairs(molecule: Molecule, index: int, levels: Sequence[StartLevel]) -> list[Pair]:
-    """Pair a minimum with each level of starts; UFF stands in where MMFF94 has no parameters."""
-    with rdBase.BlockLogs():
-        mol = molecule.to_rdkit()
-        if "uff" not in levels and not has_mmff94(mol):
-            levels = ["uff" if level == "mmff94" else level for level in levels]
-        return [pair(Chem.Mol(mol), index, level) for level in levels]
-
-
-def _without_start(geometries: GeometrySet, config: ModelConfig) -> Iterator[str]:
-    """Say how many minima the bridge does not learn from, if any."""
-    basin = config.training.in_basin(geometries.start_rmsd, geometries.start_torsion)
-    n, used = (len(set(places.tolist())) for places in (geometries.index, geometries.index[basin]))
-    if n > used:
-        yield (
-            f"{n - used} of {n} minima have no start: {' and '.join(config.training.starts)} lead "
-            "them elsewhere, or nowhere; they are learned from noise alone"
-        )

@@ -1,0 +1,20 @@
+"""Fine-tuning: a released model goes on learning, from minima at a user's own level of theory."""
+
+from diffrelax.finetuning.minima import Minima, load_minima
+from diffrelax.finetuning.start import (
+    ENVIRONMENTS,
+    begin_finetuning,
+    covered,
+    prepare_base,
+    write_known,
+)
+
+__all__ = [
+    "ENVIRONMENTS",
+    "Minima",
+    "begin_finetuning",
+    "covered",
+    "load_minima",
+    "prepare_base",
+    "write_known",
+]
