@@ -11,9 +11,8 @@ from itertools import pairwise
 import numpy as np
 from tqdm.auto import tqdm
 
-from diffrelax.benchmark.sample import STARTS, Sample, in_basin, relaxed_positions
+from diffrelax.benchmark.sample import STARTS, Sample, in_basin, peer_settings, relaxed_positions
 from diffrelax.geometry import GeometryErrors, geometry_errors
-from diffrelax.levels import peer_settings
 from diffrelax.models.batches import choose_schedule
 from diffrelax.models.release import Model
 from diffrelax.relaxation import relax_molecules

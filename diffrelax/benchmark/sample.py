@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import ase
 import numpy as np
@@ -11,7 +13,7 @@ from rdkit import Chem, rdBase
 from rdkit.Chem import rdMolAlign
 
 from diffrelax.geometry import superpose, torsion_changes
-from diffrelax.levels import peer_settings, relax_at_level
+from diffrelax.levels import relax_at_level
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.embedding import embed
 from diffrelax.molecule.identity import has_enantiomer
@@ -154,6 +156,13 @@ def _geometries(sample: Sample, start: str) -> Iterator[Molecule | None]:
         else:
             relaxed = relaxed_positions(minimum, start)
             yield None if relaxed is None else minimum.with_positions(relaxed, start=start)
+
+
+def peer_settings(level: str) -> dict[str, Any]:
+    """Return how a peer is relaxed at its level: GFN2-xTB by its own program, where installed."""
+    if level != "gfn2-xtb":
+        return {}
+    return {"program": "xtb" if shutil.which("xtb") else "tblite"}
 
 
 def relaxed_positions(molecule: Molecule, level: str) -> np.ndarray | None:

@@ -11,7 +11,6 @@ from diffrelax.levels.calculators import (
     check_installed,
     check_level,
     get_calculator,
-    peer_settings,
 )
 from diffrelax.levels.minimisation import LevelRelaxation, relax_at_level
 from diffrelax.levels.surface import Surface
@@ -24,6 +23,5 @@ __all__ = [
     "check_installed",
     "check_level",
     "get_calculator",
-    "peer_settings",
     "relax_at_level",
 ]

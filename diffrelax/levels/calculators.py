@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING, Any
 
 from ase.calculators.calculator import Calculator
@@ -78,13 +77,6 @@ def _calculator(level: str, molecule: Molecule, **settings: Any) -> Calculator:
     from diffrelax.levels.density_functional import DensityFunctional, mean_field
 
     return DensityFunctional(mean_field(molecule, **settings))
-
-
-def peer_settings(level: str) -> dict[str, Any]:
-    """Return how a peer is relaxed at its level: GFN2-xTB by its own program, where installed."""
-    if level != "gfn2-xtb":
-        return {}
-    return {"program": "xtb" if shutil.which("xtb") else "tblite"}
 
 
 def check_installed(level: str) -> None:

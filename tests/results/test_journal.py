@@ -263,7 +263,8 @@ def test_inputs_that_are_no_molecules_are_known_again(tmp_path):
     with open_file(tmp_path / "out.sdf") as file:
         file.append([result("m0")._replace(source=gone)])
     with open_file(tmp_path / "out.sdf") as file:
-        file.skip_done(iter([gone]))
+        assert list(file.skip_done(iter([gone]))) == []
+        assert file.n_done == 1
 
 
 def test_formats_that_are_written_are_read_or_json():

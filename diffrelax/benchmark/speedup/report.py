@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diffrelax.atomic import write_text
+from diffrelax.benchmark.sample import peer_settings
 from diffrelax.benchmark.speedup.arms import SpeedupArm
 from diffrelax.benchmark.speedup.figure import draw_speedup
 from diffrelax.benchmark.speedup.page import speedup_page
@@ -25,7 +26,6 @@ from diffrelax.benchmark.speedup.statistics import (
     start_qualities,
 )
 from diffrelax.dft import DFTSettings
-from diffrelax.levels import peer_settings
 from diffrelax.models.release import Model
 from diffrelax.results.page import Row, Table
 from diffrelax.results.provenance import Provenance

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from diffrelax.benchmark.hardware import describe_dft_hardware, name_processor
+from diffrelax.benchmark.sample import peer_settings
 from diffrelax.benchmark.speedup.arms import Subject
 from diffrelax.cache import WorkFolder, work_key
 from diffrelax.clock import NO_TIME, Time
@@ -16,7 +17,7 @@ from diffrelax.dft import DFTSettings
 from diffrelax.dft.optimization import Callback, relax_with, unit_checkpoint
 from diffrelax.errors import reason_of
 from diffrelax.extras import NotInstalledError
-from diffrelax.levels import CHEAP_LEVELS, peer_settings, relax_at_level
+from diffrelax.levels import CHEAP_LEVELS, relax_at_level
 from diffrelax.levels.blas import pyscf_threads
 from diffrelax.levels.running import KilledError
 from diffrelax.models.release import Model, load_model

@@ -10,6 +10,7 @@ import pytest
 from source_tree import OLDER
 
 from diffrelax.benchmark.hardware import describe_dft_hardware, name_processor
+from diffrelax.benchmark.sample import peer_settings
 from diffrelax.benchmark.speedup.arms import (
     SpeedupArm,
     Subject,
@@ -31,7 +32,7 @@ from diffrelax.clock import Time
 from diffrelax.dft import DFTSettings
 from diffrelax.dft.recorder import Recorder
 from diffrelax.files.reading import Rejected, read_molecules
-from diffrelax.levels import peer_settings, relax_at_level
+from diffrelax.levels import relax_at_level
 from diffrelax.molecule import Molecule
 from diffrelax.results.documents import FailureDocument, MinimisationDocument
 from diffrelax.results.molecules import MoleculeDocument
