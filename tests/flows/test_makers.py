@@ -34,7 +34,7 @@ from diffrelax.flows.arguments import as_arguments, atomic_numbers, failure, rea
 from diffrelax.flows.config import FlowConfig
 from diffrelax.flows.levels import MoleculeMaker
 from diffrelax.flows.summary import summary_row
-from diffrelax.flows.units import HANDED, Record, fetch
+from diffrelax.flows.units import HANDED, PlainDocument, fetch
 from diffrelax.models import batches as model_batches
 from diffrelax.molecule import Molecule
 from diffrelax.results.documents import read_document
@@ -353,7 +353,7 @@ def test_more_steps_and_a_check_of_the_minimum_go_on_from_what_is_done(
 
     monkeypatch.setattr(Recorder, "_calculate", counted)
 
-    def relax(**settings: Any) -> Record:
+    def relax(**settings: Any) -> PlainDocument:
         maker = DFTRelaxMaker(work=str(tmp_path), settings=CHEAP_DFT | settings)
         return run(maker.make("OO"))
 
@@ -384,7 +384,7 @@ def test_a_predicted_minimum_is_verified_at_no_call_twice(tmp_path: Path) -> Non
     water = Molecule.from_smiles("O")
     stretched = water.with_positions(1.02 * water.positions)
 
-    def relax(**settings: Any) -> Record:
+    def relax(**settings: Any) -> PlainDocument:
         return run(DFTRelaxMaker(work=str(tmp_path), settings=level | settings).make(stretched))
 
     predicted, verified = relax(one_call=True), relax()
