@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -154,7 +153,7 @@ def _run(
     from diffrelax.molecule.environments import read_environments
     from diffrelax.training.config import ModelConfig
     from diffrelax.training.loop import train
-    from diffrelax.training.state import WEIGHTS, load_tensors
+    from diffrelax.training.state import WEIGHTS, going_on, load_tensors
 
     begun, new = prepare_base(base, config.network.levels) if base else (None, {})
     for level, nearest in new.items():
@@ -173,11 +172,11 @@ def _run(
             environments=read_environments(folder / ENVIRONMENTS),
         )
     except KeyboardInterrupt:
-        again = shlex.join(["diffrelax", "train", str(folder / "config.yaml"), "--resume"])
-        _tell(f"interrupted; this goes on: {again}", file=sys.stderr)
+        _tell(f"interrupted; this goes on: {going_on(folder)}", file=sys.stderr)
         raise typer.Exit(130) from None
     _tell(f"step {state.step} of {config.training.steps} after {state.time.wall / 3600:.2f} h")
     if not state.step:
+        _tell(f"no step was taken, so there is no model yet; this goes on: {going_on(folder)}")
         return
     released = ModelConfig.model_validate(load_tensors(folder / WEIGHTS)[1]["config"])
     stale = [level for level, one in released.learned.items() if one.stale]

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import ase.io
 import numpy as np
+from ase.calculators.calculator import PropertyNotImplementedError
 from rdkit import Chem, rdBase
 from tqdm.auto import tqdm
 
@@ -162,7 +163,9 @@ def _why_not(molecule: Molecule, told: Mapping[str, Any], force: float, config: 
     if converged is None and verdict != "minimum":
         return f"its verdict is {verdict}, so it is no minimum of a level of theory"
     if force > LARGEST_FORCE:
-        return f"a force of {force:.2f} eV/Å acts on an atom, so it is no minimum"
+        return (
+            f"a force of {force:.2f} eV/Å acts on an atom (at most {LARGEST_FORCE:g} at a minimum)"
+        )
     return outside_method(molecule, config.network.elements, config.network.charges)
 
 
@@ -172,7 +175,8 @@ def _largest_force(record: Record) -> float:
         return 0.0
     try:
         forces = ase.io.read(StringIO(record.text), format="extxyz").get_forces()
-    except Exception:  # it has none by that name; whether it is a molecule is told elsewhere
+    except (PropertyNotImplementedError, RuntimeError, ValueError, KeyError):
+        # it has none by that name; whether it is a molecule is told elsewhere
         return 0.0
     return float(np.linalg.norm(forces, axis=1).max())
 

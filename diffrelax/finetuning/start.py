@@ -7,7 +7,6 @@ import filecmp
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from diffrelax.network.config import DenseNetworkConfig, NetworkConfig
 from diffrelax.network.network import EquivariantNetwork
 from diffrelax.training.config import ModelConfig, TrainingConfig
 from diffrelax.training.geometries import GeometrySet
-from diffrelax.training.loop import LOCK, check_folder, locked
+from diffrelax.training.loop import check_folder, locked
 
 ENVIRONMENTS = "environments.txt"
 
@@ -88,17 +87,27 @@ def begin_finetuning(
         raise ValueError(f"{name} is the name of a release: choose another folder")
     if model.config.generation:
         raise ValueError(f"{model.name} generates molecules: fine-tune a model that relaxes them")
-    check_folder(folder, resume=False)
-    is_new = not folder.exists()
+    if only_level and not model.config.network.levels:
+        raise ValueError(f"{model.name} is not told the level of theory: let it learn all weights")
+    _check_new(folder, data)
     with locked(folder):
-        try:
-            return _begin(model, base, data, folder, level, steps, charge, only_level)
-        except BaseException:
-            if is_new:
-                with suppress(OSError):  # where something is in it
-                    (folder / LOCK).unlink()
-                    folder.rmdir()
-            raise
+        _check_new(folder, data)  # another run may have begun there
+        return _begin(model, base, data, folder, level, steps, charge, only_level)
+
+
+def _check_new(folder: Path, data: Path) -> None:
+    """Refuse a folder in which something would be lost, or read in place of what belongs there."""
+    check_folder(folder, resume=False)
+    if (folder / "config.yaml").exists():
+        raise ValueError(
+            f"{folder} has a config.yaml already: choose another folder, or train that model with "
+            f"diffrelax train {folder / 'config.yaml'}"
+        )
+    if (folder / ENVIRONMENTS).exists():
+        raise ValueError(f"{folder / ENVIRONMENTS} would be lost: choose another folder")
+    kept = folder / data.name
+    if kept.exists() and data.exists() and not filecmp.cmp(kept, data, shallow=False):
+        raise ValueError(f"{kept} is another file than {data}: rename one of them")
 
 
 def _begin(
@@ -112,21 +121,7 @@ def _begin(
     only_level: bool,
 ) -> tuple[ModelConfig, Minima]:
     """Begin in a folder of which other runs are kept out; see `begin_finetuning`."""
-    check_folder(folder, resume=False)
-    if (folder / "config.yaml").exists():
-        raise ValueError(
-            f"{folder} has a config.yaml already: choose another folder, or train that model with "
-            f"diffrelax train {folder / 'config.yaml'}"
-        )
-    if (folder / ENVIRONMENTS).exists():
-        raise ValueError(f"{folder / ENVIRONMENTS} would be lost: choose another folder")
-    kept = folder / data.name
-    if kept.exists() and data.exists() and not filecmp.cmp(kept, data, shallow=False):
-        raise ValueError(f"{kept} is another file than {data}: rename one of them")
     level = find_level(level, model.config.levels) or level
-    network = _with_level(model.config.network, level)
-    if only_level and not network.levels:
-        raise ValueError(f"{model.name} is not told the level of theory: let it learn all weights")
     minima = load_minima(data, model.config, level, charge)
     source = model.config.training
     tuned = source.base is not None and source.cooldown >= source.steps
@@ -146,7 +141,7 @@ def _begin(
         update={
             "name": folder.resolve().name,
             "level": level,
-            "network": network,
+            "network": _with_level(model.config.network, level),
             "training": TrainingConfig.model_validate(training.model_dump()),
         }
     )
@@ -154,6 +149,7 @@ def _begin(
         _other_bounds(config) if only_level else covered(config, minima.train_set, minima.bonds)
     )
     config = config.model_copy(update=entries)
+    kept = folder / data.name
     if data.resolve() != kept.resolve():
         with replacing(kept) as part:
             shutil.copyfile(data, part)

@@ -81,11 +81,11 @@ def find_level(wanted: str, known: Iterable[str]) -> str | None:
 
     A composite method may be told with its basis set.
     """
-    meant = _letters(wanted)
-    return next((one for one in known if meant in (_letters(one), _letters(_whole(one)))), None)
+    meant = _bare(wanted)
+    return next((one for one in known if meant in (_bare(one), _bare(_whole(one)))), None)
 
 
-def _letters(level: str) -> str:
+def _bare(level: str) -> str:
     return re.sub(r"[^a-z0-9*+]", "", plain_name(level))
 
 

@@ -20,7 +20,7 @@ from diffrelax.network.config import DenseNetworkConfig
 from diffrelax.network.network import Theory
 from diffrelax.training.config import ModelConfig, build_denoiser
 from diffrelax.training.devices import check_device
-from diffrelax.training.state import RESUME, WEIGHTS, load_tensors, read_metadata
+from diffrelax.training.state import RESUME, WEIGHTS, going_on, load_tensors, read_metadata
 
 DEFAULT = "default"
 SUMS = "SHA256SUMS"
@@ -179,9 +179,10 @@ def load_model(name: str | Path = DEFAULT, device: str = "cpu") -> Model:
     check_device(device)
     own = own_weights(name)
     if own and not own.is_file():
-        if (own.parent / RESUME).is_file():
-            go_on = f"diffrelax train {own.parent / 'config.yaml'} --resume"
-            raise ValueError(f"{own.parent} is in training: it has a model after `{go_on}`")
+        if own.name == WEIGHTS and (own.parent / RESUME).is_file():
+            raise ValueError(
+                f"{own.parent} is in training: it has a model after {going_on(own.parent)}"
+            )
         raise ValueError(f"there is no model file {own}")
     path = own or _find(str(name)) / WEIGHTS
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -202,7 +203,9 @@ def load_model(name: str | Path = DEFAULT, device: str = "cpu") -> Model:
         _check_old(path, sha256, config.name)
     environments = metadata.get("environments")
     if not isinstance(environments, dict | None):
-        raise ValueError(f"{path} does not hold a model of this version: environments")
+        raise ValueError(
+            f"{path} does not hold a model of this version: its environments are no mapping"
+        )
     if environments is None and config.training.data == "qm9":
         environments = qm9_environments()
     denoiser = denoiser.requires_grad_(False).eval().to(device)

@@ -74,8 +74,8 @@ def boron_torsions(mol: Chem.Mol) -> Iterator[tuple[Torsion, float]]:
         kind = boron.GetAtomicNum(), boron.GetDegree(), boron.GetFormalCharge()
         if kind == (5, 3, 0) and not is_bridgehead:
             around = [atom.GetIdx() for atom in boron.GetNeighbors()]
-            senses = ([*_in_plane(mol, boron.GetIdx(), order)] for order in (around, around[::-1]))
-            yield from min(senses, key=lambda held: _turned(mol, held))
+            ways = ([*_in_plane(mol, boron.GetIdx(), order)] for order in (around, around[::-1]))
+            yield from min(ways, key=lambda held: _turned(mol, held))
 
 
 def turned_torsions(mol: Chem.Mol) -> Iterator[tuple[Torsion, float]]:

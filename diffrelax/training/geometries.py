@@ -165,7 +165,7 @@ class GeometrySet:
             if len(getattr(self, name)) != length:
                 raise ValueError(f"{name} has {len(getattr(self, name))} entries, not {length}")
         if self.offsets[0] != 0 or (self.sizes < 1).any():
-            raise ValueError("a molecule has no atoms")
+            raise ValueError("offsets do not rise from 0")
         if not np.isin(self.level, np.arange(max(1, len(self.levels)))).all():
             raise ValueError("a molecule is of a level of theory that has no name")
         if not np.isfinite(self.positions).all():
@@ -193,7 +193,7 @@ class GeometrySet:
                 loaded = cls(**found, levels=tuple(levels))
             loaded.check()
             return loaded
-        except (BadZipFile, EOFError, TypeError, ValueError) as error:
+        except (BadZipFile, EOFError, IndexError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is no packed set, or damaged: {error}") from error
 
 

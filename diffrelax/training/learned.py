@@ -22,8 +22,8 @@ class Learned(Entries):
     most_heavy : int
         Heavy atoms of the molecule that has the most of them.
     stale : bool
-        Since then all weights have learned from minima at other levels alone, so that the model is
-        worse here than it was.
+        Since then all weights have learned from minima at other levels, and not from its own, so
+        that the model is worse here than it was.
     """
 
     minima: int

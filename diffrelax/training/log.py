@@ -79,7 +79,7 @@ def _rows_to(step: int, path: Path, columns: Sequence[str]) -> list[dict[str, st
             rows = [row for row in csv.DictReader(file) if None not in row.values()]
         if all(row.keys() <= set(columns) for row in rows):
             return [row for row in rows if int(row["step"]) <= step]
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, csv.Error):
         pass
     raise ValueError(f"{path} is no log of training, or damaged: move it away")
 

@@ -32,11 +32,10 @@ from diffrelax.training.log import LOG, VALIDATION_LOG, begin_log, write_row
 from diffrelax.training.objectives import Objective
 from diffrelax.training.order import epoch_batches
 from diffrelax.training.ranks import Ranks, joined_ranks
-from diffrelax.training.state import RESUME, WEIGHTS, TrainingState, save_tensors
+from diffrelax.training.state import RESUME, WEIGHTS, TrainingState, going_on, save_tensors
 from diffrelax.training.step import start_state, training_step
 from diffrelax.training.validation import validate
 
-LOCK = ".lock"
 CHECKPOINTS = "checkpoints"
 
 
@@ -143,8 +142,8 @@ def check_folder(folder: Path, resume: bool) -> None:
     found = [folder / name for name in products if (folder / name).exists()]
     if found and not resume:
         raise ValueError(
-            f"{found[0]} is of an earlier run: go on with `diffrelax train "
-            f"{folder / 'config.yaml'} --resume`, or copy config.yaml and its data to a new folder"
+            f"{found[0]} is of an earlier run: go on with {going_on(folder)}, or copy config.yaml "
+            "and its data to a new folder"
         )
     if found and not (folder / RESUME).exists():
         raise ValueError(
@@ -303,7 +302,7 @@ def locked(folder: Path) -> Iterator[None]:
         If there is another run in it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("wb") as file:
+    with (folder / ".lock").open("wb") as file:
         claim(file, folder, fcntl.flock)
         yield
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass, field
 from hashlib import sha256
 from math import nan
@@ -21,6 +22,11 @@ from diffrelax.training.learned import Learned
 
 WEIGHTS = "model.safetensors"
 RESUME = "resume.safetensors"
+
+
+def going_on(folder: Path) -> str:
+    """Return the command by which a run goes on."""
+    return shlex.join(["diffrelax", "train", str(folder / "config.yaml"), "--resume"])
 
 
 @dataclass
