@@ -92,7 +92,42 @@ def begin_finetuning(
     _check_new(folder, data)
     with locked(folder):
         _check_new(folder, data)  # another run may have begun there
-        return _begin(model, base, data, folder, level, steps, charge, only_level)
+        level = find_level(level, model.config.levels) or level
+        minima = load_minima(data, model.config, level, charge)
+        source = model.config.training
+        tuned = source.base is not None and source.cooldown >= source.steps
+        batch_size = source.batch_size if tuned else source.batch_size // 2
+        training = source.model_copy(
+            update=_of_length(steps)
+            | {
+                "data": data.name,
+                "charge": charge,
+                "base": str(own.resolve()) if (own := own_weights(base)) else model.name,
+                "learn": "level" if only_level else "all",
+                "learning_rate": source.learning_rate if tuned else source.learning_rate / 4,
+                "batch_size": max(1, min(batch_size, len(minima.train_set))),
+            }
+        )
+        config = model.config.model_copy(
+            update={
+                "name": folder.resolve().name,
+                "level": level,
+                "network": _with_level(model.config.network, level),
+                "training": TrainingConfig.model_validate(training.model_dump()),
+            }
+        )
+        entries = (
+            _other_bounds(config) if only_level else covered(config, minima.train_set, minima.bonds)
+        )
+        config = config.model_copy(update=entries)
+        kept = folder / data.name
+        if data.resolve() != kept.resolve():
+            with replacing(kept) as part:
+                shutil.copyfile(data, part)
+        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+        write_text(folder / "config.yaml", text)
+        write_known(model, minima.environments, training, folder)
+        return config, minima
 
 
 def _check_new(folder: Path, data: Path) -> None:
@@ -108,55 +143,6 @@ def _check_new(folder: Path, data: Path) -> None:
     kept = folder / data.name
     if kept.exists() and data.exists() and not filecmp.cmp(kept, data, shallow=False):
         raise ValueError(f"{kept} is another file than {data}: rename one of them")
-
-
-def _begin(
-    model: Model,
-    base: str,
-    data: Path,
-    folder: Path,
-    level: str,
-    steps: int,
-    charge: int | None,
-    only_level: bool,
-) -> tuple[ModelConfig, Minima]:
-    """Begin in a folder of which other runs are kept out; see `begin_finetuning`."""
-    level = find_level(level, model.config.levels) or level
-    minima = load_minima(data, model.config, level, charge)
-    source = model.config.training
-    tuned = source.base is not None and source.cooldown >= source.steps
-    batch_size = source.batch_size if tuned else source.batch_size // 2
-    training = source.model_copy(
-        update=_of_length(steps)
-        | {
-            "data": data.name,
-            "charge": charge,
-            "base": str(own.resolve()) if (own := own_weights(base)) else model.name,
-            "learn": "level" if only_level else "all",
-            "learning_rate": source.learning_rate if tuned else source.learning_rate / 4,
-            "batch_size": max(1, min(batch_size, len(minima.train_set))),
-        }
-    )
-    config = model.config.model_copy(
-        update={
-            "name": folder.resolve().name,
-            "level": level,
-            "network": _with_level(model.config.network, level),
-            "training": TrainingConfig.model_validate(training.model_dump()),
-        }
-    )
-    entries = (
-        _other_bounds(config) if only_level else covered(config, minima.train_set, minima.bonds)
-    )
-    config = config.model_copy(update=entries)
-    kept = folder / data.name
-    if data.resolve() != kept.resolve():
-        with replacing(kept) as part:
-            shutil.copyfile(data, part)
-    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-    write_text(folder / "config.yaml", text)
-    write_known(model, minima.environments, training, folder)
-    return config, minima
 
 
 def _of_length(steps: int) -> dict[str, Any]:
