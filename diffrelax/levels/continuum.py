@@ -7,6 +7,7 @@ four fifths of the SCF.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,16 @@ from diffrelax.levels.blas import kernels_for_avx2
 
 with kernels_for_avx2():
     from pyscf import df, gto, lib
+    from pyscf.solvent.grad.pcm import grad_nuc
+    from pyscf.solvent.grad.pcm import grad_solver as pcm_solver
+    from pyscf.solvent.grad.smd import grad_solver as smd_solver
     from pyscf.solvent.hessian.smd import get_cds as second_derivatives
     from pyscf.solvent.pcm import PCM
     from pyscf.solvent.smd import SMD
     from pyscf.solvent.smd import get_cds_legacy as energy_and_gradient
 
-SHARE = 0.5  # of the memory that PySCF may take
+SHARE = 0.5  # of the memory that PySCF may take, for integrals that are kept
+BLOCK = 400  # charges whose integrals are made at once
 
 
 class _Keeping:
@@ -31,19 +36,18 @@ class _Keeping:
     """
 
     def _get_v(self: Any, dms: np.ndarray) -> np.ndarray:
-        integrals = self._integrals()
-        if integrals is None:
-            return super()._get_v(dms)  # type: ignore[misc]
         both = lib.pack_tril(dms + dms.transpose(0, 2, 1))
         n = dms.shape[-1]
         both[:, np.arange(n) * (np.arange(n) + 3) // 2] /= 2  # the diagonal
-        return both @ integrals
+        potential = np.empty((len(dms), len(self.surface["grid_coords"])))
+        for points, integrals in self._integrals():
+            potential[:, points] = both @ integrals
+        return potential
 
     def _get_vmat(self: Any, q: np.ndarray) -> np.ndarray:
-        integrals = self._integrals()
-        if integrals is None:
-            return super()._get_vmat(q)  # type: ignore[misc]
-        return -lib.unpack_tril(q.reshape(-1, integrals.shape[1]) @ integrals.T)
+        q = np.atleast_2d(q)
+        matrices = (q[:, points] @ integrals.T for points, integrals in self._integrals())
+        return -lib.unpack_tril(sum(matrices))
 
     def _get_vind(self: Any, dms: np.ndarray) -> tuple[float, np.ndarray]:
         n = dms.shape[-1]
@@ -67,6 +71,30 @@ class _Keeping:
         _, symmetric = self._respond(-self._get_v(dms.reshape(-1, n, n)))
         return self._get_vmat(symmetric).reshape(dms.shape)
 
+    def _gradient(self: Any, dm: np.ndarray, of_charges: Callable[..., np.ndarray]) -> np.ndarray:
+        """Return the gradient of the electrostatic energy, (n_atoms, 3), Hartree/Bohr."""
+        shifts = of_charges(self, dm) + grad_nuc(self, dm)  # they see to the charges of this `dm`
+        return shifts + self._gradient_with_electrons(dm)
+
+    def _gradient_with_electrons(self: Any, dm: np.ndarray) -> np.ndarray:
+        """Return the gradient of the charges' energy with the electrons, as PySCF's `grad_qv`.
+
+        PySCF evaluates how the integrals change with the charges' positions as well; what a shift
+        of all does not change tells it.
+        """
+        mol, charges = self.mol, self._intermediates["q_sym"]
+        of_functions, of_points = np.zeros((mol.nao, 3)), np.empty((len(charges), 3))
+        for first in range(0, len(charges), BLOCK // 8):
+            points = slice(first, first + BLOCK // 8)
+            slopes = self._evaluate("int3c2e_ip1", points, "s1")
+            by_both = np.einsum("xijk,ij,k->kix", slopes, dm, charges[points])
+            of_functions += 2 * by_both.sum(axis=0)
+            of_points[points] = -2 * by_both.sum(axis=1)
+        starts = mol.aoslice_by_atom()[:, 2]
+        return np.add.reduceat(of_functions, starts) + [
+            of_points[first:last].sum(axis=0) for first, last in self.surface["gslice_by_atom"]
+        ]
+
     def _respond(self: Any, potential: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the charges that a potential induces, and the symmetric ones of the energy."""
         known = self._intermediates
@@ -76,26 +104,41 @@ class _Keeping:
         adjoint = (known["R"].T @ lu_solve(known["factors"], potential.T, trans=1)).T
         return charges, (charges + adjoint) / 2
 
-    def _integrals(self: Any) -> np.ndarray | None:
-        """Return the potentials of pairs of basis functions at the charges, None if too large."""
-        if "integrals" not in self._intermediates:
-            self._intermediates["integrals"] = self._make_integrals()
-        return self._intermediates["integrals"]
+    def _integrals(self: Any) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yield charges, and the potentials of pairs of basis functions at these.
 
-    def _make_integrals(self: Any) -> np.ndarray | None:
+        As many as have room are made once.
+        """
         mol, surface = self.mol, self.surface
+        kept = self._intermediates.setdefault("integrals", {})
         pairs = mol.nao * (mol.nao + 1) // 2
-        room = SHARE * (self.max_memory - lib.current_memory()[0])
-        if pairs * len(surface["grid_coords"]) * 8e-6 > room:
-            return None
-        charges = gto.fakemol_for_charges(surface["grid_coords"], surface["charge_exp"] ** 2)
+        room = SHARE * self.max_memory / (8e-6 * pairs * BLOCK)
+        for first in range(0, len(surface["grid_coords"]), BLOCK):
+            points = slice(first, first + BLOCK)
+            if first in kept:
+                yield points, kept[first]
+                continue
+            made = self._evaluate("int3c2e", points, "s2ij")
+            if len(kept) + 1 <= room:
+                kept[first] = made
+            yield points, made
+
+    def _evaluate(self: Any, name: str, points: slice, symmetry: str) -> np.ndarray:
+        """Return integrals of pairs of basis functions with some of the charges."""
+        mol, surface = self.mol, self.surface
+        charges = gto.fakemol_for_charges(
+            surface["grid_coords"][points], surface["charge_exp"][points] ** 2
+        )
         charges.cart = mol.cart
-        name = mol._add_suffix("int3c2e")
-        return df.incore.aux_e2(mol, charges, intor=name, aosym="s2ij")
+        return df.incore.aux_e2(mol, charges, intor=mol._add_suffix(name), aosym=symmetry)
 
 
 class KeepingPCM(_Keeping, PCM):
     """PySCF's polarizable continuum."""
+
+    def grad(self, dm: np.ndarray) -> np.ndarray:
+        """Return the gradient of the solvation energy, (n_atoms, 3), Hartree/Bohr."""
+        return self._gradient(dm, pcm_solver)
 
 
 class KeepingSMD(_Keeping, SMD):
@@ -113,12 +156,9 @@ class KeepingSMD(_Keeping, SMD):
             self.e_cds = float(energy_and_gradient(self._with_cores())[0])
         return self.e_cds
 
-    def grad(self, dm: np.ndarray, verbose: int | None = None) -> np.ndarray:
+    def grad(self, dm: np.ndarray) -> np.ndarray:
         """Return the gradient of the solvation energy, (n_atoms, 3), Hartree/Bohr."""
-        gradient = super().grad(dm, verbose)
-        if self.mol.has_ecp():
-            gradient += energy_and_gradient(self._with_cores())[1] - energy_and_gradient(self)[1]
-        return gradient
+        return self._gradient(dm, smd_solver) + energy_and_gradient(self._with_cores())[1]
 
     def hess(self, dm: np.ndarray) -> np.ndarray:
         """Return the second derivatives, (n_atoms, n_atoms, 3, 3), Hartree/Bohr²."""

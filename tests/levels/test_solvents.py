@@ -62,7 +62,13 @@ def test_second_derivatives_in_a_solvent_are_those_of_finite_differences(
 
 @pytest.mark.parametrize(
     ("smiles", "solvent", "max_memory"),
-    [("O", "water", 4000), ("O", "4.7", 4000), ("O", "4.7", 0), ("[CH3]", "4.7", 4000)],
+    [
+        ("O", "water", 4000),
+        ("O", "4.7", 4000),
+        ("O", "4.7", 0),
+        ("O", "4.7", 0.2),
+        ("[CH3]", "4.7", 4000),
+    ],
 )
 def test_what_is_kept_between_cycles_changes_nothing(smiles, solvent, max_memory) -> None:
     method = mean_field(Molecule.from_smiles(smiles), solvent=solvent, **SMALL)
