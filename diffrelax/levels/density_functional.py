@@ -23,6 +23,7 @@ with kernels_for_avx2():
     from diffrelax.levels.composites import correct
     from diffrelax.levels.functionals import read_functional
     from diffrelax.levels.pople import FIT, is_6_31g_2df_p
+    from diffrelax.levels.quadrature import integrate_in_blocks
     from diffrelax.levels.solvents import dissolve
 
 NET_FORCE_CONSTANT = 2.0  # eV/Å²; up to 1 of functionals that the grid suits, 13 to 35 of r2SCAN
@@ -215,6 +216,7 @@ def mean_field(
     method = (dft.RKS if molecule.multiplicity == 1 else dft.UKS)(pyscf_molecule(molecule, basis))
     if density_fit:
         method = method.density_fit(auxbasis=FIT if is_6_31g_2df_p(basis) else None)
+    method = integrate_in_blocks(method)
     method.xc = functional.xc
     method.disp = functional.dispersion
     method.nlc = functional.nonlocal_correlation

@@ -1,0 +1,164 @@
+"""Integrals of exchange and correlation by PySCF, over compact blocks of the integration grid.
+
+PySCF takes all basis functions at all points. Here a block of neighbouring points has a molecule of
+its own, with the functions that matter there, and what PySCF makes of these is added up. That takes
+half the time in small molecules, and a third of it at 24 heavy atoms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import zip_longest
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from diffrelax.levels.blas import kernels_for_avx2
+
+with kernels_for_avx2():
+    from pyscf import lib
+    from pyscf.dft.gen_grid import make_mask
+    from pyscf.dft.numint import NumInt
+    from pyscf.grad import rks, uks
+
+POINTS = 2048  # of a block, at most
+NEGLIGIBLE = 1e-9  # value of a basis function; energies change by less than 1e-10 Hartree
+
+
+class Block(NamedTuple):
+    """A part of the grid, and what matters there.
+
+    Parameters
+    ----------
+    grid : types.SimpleNamespace
+        What PySCF reads of a grid.
+    mol : pyscf.gto.Mole
+        The molecule with these basis functions alone.
+    functions : (n,) array of int
+        Which they are.
+    """
+
+    grid: SimpleNamespace
+    mol: Any
+    functions: np.ndarray
+
+
+class BlockedNumInt(NumInt):
+    """PySCF's integration, block by block; see `NumInt` for arguments and results."""
+
+    def __init__(self) -> None:
+        self._mol: Any = None
+        self._coords: Any = None
+        self._blocks: list[Block] = []
+
+    def nr_rks(self, mol: Any, grids: Any, xc_code: str, dms: np.ndarray, *a: Any, **k: Any) -> Any:
+        """Return the number of electrons, their energy, and its potential matrix."""
+        whole = super().nr_rks
+        return self._add_up(
+            lambda b, dm: whole(b.mol, b.grid, xc_code, dm, *a, **k), mol, grids, dms
+        )
+
+    def nr_uks(self, mol: Any, grids: Any, xc_code: str, dms: np.ndarray, *a: Any, **k: Any) -> Any:
+        """Return the same for unrestricted orbitals."""
+        whole = super().nr_uks
+        return self._add_up(
+            lambda b, dm: whole(b.mol, b.grid, xc_code, dm, *a, **k), mol, grids, dms
+        )
+
+    def get_vxc_slopes(self, mol: Any, grids: Any, xc_code: str, dms: np.ndarray) -> np.ndarray:
+        """Return the potential matrix of functions and their derivatives, as PySCF's `get_vxc`."""
+        whole = rks.get_vxc if np.ndim(dms) == 2 else uks.get_vxc
+        (slopes,) = self._add_up(
+            lambda b, dm: whole(self, b.mol, b.grid, xc_code, dm)[1:], mol, grids, dms
+        )
+        return slopes
+
+    def _add_up(
+        self, integrate: Callable[..., tuple[Any, ...]], mol: Any, grids: Any, dms: np.ndarray
+    ) -> tuple[Any, ...]:
+        """Return the sums of what is integrated over each block; the last of it are matrices."""
+        dms = np.asarray(dms)
+        numbers: list[Any] = []
+        total: Any = 0.0
+        for block in self._blocks_of(mol, grids):
+            pairs: Any = (..., *np.ix_(block.functions, block.functions))
+            *found, matrices = integrate(block, np.ascontiguousarray(dms[pairs]))
+            numbers = [a + b for a, b in zip_longest(numbers, found, fillvalue=0.0)]
+            if np.ndim(total) == 0:
+                total = np.zeros((*matrices.shape[:-2], mol.nao, mol.nao))
+            total[pairs] += matrices
+        return (*numbers, total)
+
+    def _blocks_of(self, mol: Any, grids: Any) -> list[Block]:
+        if grids.coords is None:
+            grids.build(with_non0tab=True)
+        if self._mol is not mol or self._coords is not grids.coords:
+            self._mol, self._coords = mol, grids.coords
+            parts = _split(grids.coords, np.arange(len(grids.coords)))
+            blocks = (_block(mol, grids, points) for points in parts)
+            self._blocks = [block for block in blocks if block.functions.size]
+        return self._blocks
+
+
+def _split(coords: np.ndarray, points: np.ndarray) -> list[np.ndarray]:
+    """Halve points across their longest extent until they are few."""
+    if len(points) <= POINTS:
+        return [points]
+    axis = np.ptp(coords[points], axis=0).argmax()
+    points = points[np.argsort(coords[points, axis], kind="stable")]
+    half = len(points) // 2
+    return _split(coords, points[:half]) + _split(coords, points[half:])
+
+
+def _block(mol: Any, grids: Any, points: np.ndarray) -> Block:
+    coords = grids.coords[points]
+    matters = make_mask(mol, coords, cutoff=NEGLIGIBLE).any(axis=0)
+    part = mol.copy()
+    part._bas = mol._bas[matters]
+    grid = SimpleNamespace(
+        coords=coords, weights=grids.weights[points], cutoff=grids.cutoff, mol=mol, non0tab=None
+    )
+    return Block(grid, part, np.flatnonzero(np.repeat(matters, np.diff(mol.ao_loc))))
+
+
+def integrate_in_blocks(method: Any) -> Any:
+    """Let a mean field integrate its functional, and the gradient of it, block by block.
+
+    Parameters
+    ----------
+    method : pyscf.dft.rks.KohnShamDFT
+        Restricted or unrestricted; with density fitting, if it is to have that, and not yet
+        composite or in a solvent.
+    """
+    method._numint = BlockedNumInt()
+    return lib.set_class(method, (_InBlocks, method.__class__))
+
+
+class _InBlocks:
+    __name_mixin__ = "InBlocks"
+
+    def nuc_grad_method(self) -> Any:
+        gradients = super().nuc_grad_method()  # type: ignore[misc]
+        return lib.set_class(gradients, (_GradientsInBlocks, gradients.__class__))
+
+    Gradients = nuc_grad_method
+
+
+class _GradientsInBlocks:
+    __name_mixin__ = "InBlocks"
+    base: Any
+    mol: Any
+    grids: Any
+
+    def get_veff(self, mol: Any = None, dm: np.ndarray | None = None) -> np.ndarray:
+        """Return PySCF's, whose own integration is over no points at all."""
+        mol = self.mol if mol is None else mol
+        dm = self.base.make_rdm1() if dm is None else dm
+        slopes = self.base._numint.get_vxc_slopes(mol, self.base.grids, self.base.xc, dm)
+        self.grids = SimpleNamespace(
+            coords=np.empty((0, 3)), weights=np.empty(0), cutoff=1e-13, mol=mol, non0tab=None
+        )
+        whole: np.ndarray = super().get_veff(mol, dm)  # type: ignore[misc]
+        whole[:] += slopes
+        return whole
