@@ -26,9 +26,11 @@ from diffrelax.dft import DFTSettings
 from diffrelax.dft.optimization import relax_with
 from diffrelax.files.values import plain_values
 from diffrelax.geometry import geometry_errors
+from diffrelax.levels.distances import ALIASES
 from diffrelax.results.tables import markdown_table
 from diffrelax.units import KCAL_PER_MOL
 
+LABELS = ALIASES["aimnet2"]
 LEVEL = DFTSettings(xc="wb97m-d3bj", basis="def2-tzvpp", fmax=0.01, hessian="aimnet2")
 SIZES = (range(1, 4), range(4, 5), range(5, 7))  # heavy atoms
 
@@ -37,7 +39,7 @@ def main(release: Path, output: Path, n: int) -> None:
     """Relax what has not been relaxed."""
     known = json.loads(output.read_text())["molecules"] if output.exists() else []
     rows = {row["smiles"]: row for row in known}
-    for one in tqdm(list(chosen(load_labels(release), n)), unit="mol", disable=None):
+    for one in tqdm(list(chosen(load_labels(release)[LABELS], n)), unit="mol", disable=None):
         if one.smiles not in rows:
             rows[one.smiles] = compared(one)
             found = list(rows.values())

@@ -1,12 +1,12 @@
 """How near a model comes to the minima of the molecules that chemists bring, beside its peers.
 
 Run: OMP_NUM_THREADS=1 python analysis/reach.py MODEL FOLDER --data DATA --train SETS/train.npz
-         [--labels LABELS] [--split test] [-n 1000] [--peers 60] [--sources NAME...]
+         [--labels LABELS...] [--split test] [-n 1000] [--peers 60] [--sources NAME...]
 
 DATA has the published sets (`diffrelax.data.published`), --train is the packed set that the model
-has learned, whose scaffolds are not new, and LABELS are minima at AIMNet2's level, the parts of a
-release. What reach is judged by are molecules with ten or more heavy atoms or an element that QM9
-lacks; QM9 itself is judged on the molecules of `diffrelax evaluate`.
+has learned, whose scaffolds are not new, and LABELS are releases of minima at the levels of AIMNet2
+and GFN2-xTB, or parts of these. What reach is judged by are molecules with ten or more heavy atoms
+or an element that QM9 lacks; QM9 itself is judged on the molecules of `diffrelax evaluate`.
 
 A start is the force-field geometry that came with the minimum; else an embedding, relaxed with
 MMFF94 (or UFF where that has no parameters), if it is in the basin; else the minimum relaxed with
@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 import reach_cases as cases
 from gate import seen
-from reach_cases import LABELLED, LEVELS, Case, find_cases
+from reach_cases import LEVELS, WITH_ENERGIES, Case, find_cases
 from reach_rows import (
     START,
     End,
@@ -77,13 +77,13 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--train", type=Path, required=True)
-    parser.add_argument("--labels", type=Path)
+    parser.add_argument("--labels", type=Path, nargs="+", default=[])
     parser.add_argument("--split", choices=("test", "validation"), default="test")
     parser.add_argument("-n", type=int, default=1000, help="minima of a source, at most")
     parser.add_argument("--peers", type=int, default=60, help="minima that peers relax")
     parser.add_argument("--sources", nargs="+", choices=LEVELS, default=list(LEVELS))
     options = parser.parse_args()
-    labels = cases.load_labels(options.labels) if options.labels else []
+    labels = cases.load_labels(*options.labels)
     judge = Judge(load_model(options.model), options.folder, known_scaffolds(options))
     report = []
     for source in options.sources:
@@ -177,7 +177,7 @@ class Judge:
             key = work_key(
                 f"reach {name}",
                 fingerprint(chunk),
-                {"aim": aim, "energies": source in LABELLED},
+                {"aim": aim, "energies": source in WITH_ENERGIES},
                 model_sha256=self.model.sha256 if aim else "",
             )
             unit = self.work.find_or_do(
@@ -198,7 +198,7 @@ class Judge:
         else:
             relaxed = by_so3lr(starts) if name == "so3lr" else by_level(starts, name)
         ends = [judged(case, one) for case, one in zip(chunk, relaxed, strict=True)]
-        if source in LABELLED:
+        if source in WITH_ENERGIES:
             add_energies(ends, starts, relaxed)
         return {"name": f"{source} {name}", "ends": ends}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -26,10 +26,12 @@ from diffrelax.levels.distances import ALIASES
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.connectivity import constitution
 
-LABELLED = AIMNET2, SMALL = "aimnet2", "aimnet2-small"
+WITH_ENERGIES = AIMNET2, SMALL = "aimnet2", "aimnet2-small"
+GFN2 = "gfn2-xtb"
 LEVELS = {source.name: source.level for source in SOURCES} | {
     AIMNET2: ALIASES[AIMNET2],
     SMALL: ALIASES[AIMNET2],
+    GFN2: "GFN2-xTB",
     "qm9": LEVEL,
 }
 QM9_ELEMENTS = (1, 6, 7, 8, 9)
@@ -66,12 +68,17 @@ class Case:
 
 
 def find_cases(
-    name: str, split: Split, n: int, data: Path, labels: Sequence[Minimum], work: WorkFolder
+    name: str,
+    split: Split,
+    n: int,
+    data: Path,
+    labels: Mapping[str, Sequence[Minimum]],
+    work: WorkFolder,
 ) -> tuple[list[Case], list[str]]:
     """Return cases of a source, of so many minima, and the names of minima without a start.
 
-    `labels` are the minima at AIMNet2's level; those of fewer than ten heavy atoms are a source of
-    their own.
+    `labels` are minima by their level of theory. Those at AIMNet2's of fewer than ten heavy atoms
+    are a source of their own.
 
     Of QM9 they are those of `diffrelax evaluate`. Of the others, molecules count that have ten or
     more heavy atoms or an element that QM9 lacks, in the order of the sha256 of their SMILES, and
@@ -82,9 +89,9 @@ def find_cases(
         sample = choose_sample(geometries, min(n, len(geometries)))
         both = zip(sample.starts, sample.references, strict=True)
         return [Case(start, reference, "relaxed") for start, reference in both], []
-    if name in LABELLED:
-        large = name == AIMNET2
-        minima = [m for m in labels if (heavy_atoms(m.numbers) >= FEWEST_HEAVY) == large]
+    if name in (*WITH_ENERGIES, GFN2):
+        known = labels.get(LEVELS[name], ())
+        minima = [m for m in known if (heavy_atoms(m.numbers) < FEWEST_HEAVY) == (name == SMALL)]
     else:
         minima = read_source(next(source for source in SOURCES if source.name == name), data)
     wanted = (m for m in minima if m.split == split and (name == SMALL or beyond_qm9(m.numbers)))
@@ -92,9 +99,13 @@ def find_cases(
     return [case for _, case in pairs if case], [name for name, case in pairs if not case]
 
 
-def load_labels(folder: Path) -> list[Minimum]:
-    """Read labels: the parts of a release."""
-    return [one for path in sorted(folder.glob("*.npz")) for one in Part.load(path).minima]
+def load_labels(*paths: Path) -> dict[str, list[Minimum]]:
+    """Read labels by their level of theory: all parts of releases, or single ones."""
+    labels: dict[str, list[Minimum]] = defaultdict(list)
+    for path in paths:
+        for part in map(Part.load, sorted(path.glob("*.npz")) if path.is_dir() else [path]):
+            labels[part.about["level"]] += part.minima
+    return labels
 
 
 def beyond_qm9(numbers: np.ndarray) -> bool:

@@ -19,6 +19,8 @@ from diffrelax.geometry import superpose
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 
+AIMNET2 = reach_cases.LEVELS["aimnet2"]
+
 
 def minimum(smiles: str, name: str = "one", **more: object) -> Minimum:
     molecule = Molecule.from_smiles(smiles)
@@ -88,13 +90,15 @@ def test_other_starts_are_embedded_or_relaxed_and_kept(
 
 def test_labels_of_a_release_start_from_their_seed(tmp_path: Path) -> None:
     one = minimum("CC(C)CS(=O)(=O)CCO", seed=7)
-    labels = Part({"level": "x"}, [one], np.zeros(1), np.zeros(1))
-    labels.save(tmp_path / "release" / "part-00.npz")
-    (read,) = reach_cases.load_labels(tmp_path / "release")
-    (case,), without = reach_cases.find_cases(
-        "aimnet2", "validation", 9, tmp_path, [read], WorkFolder(tmp_path / "units")
-    )
+    for level, release in (("GFN2-xTB", "cheap"), (AIMNET2, "release")):
+        part = Part({"level": level}, [one], np.zeros(1), np.zeros(1))
+        part.save(tmp_path / release / "part-00.npz")
+    labels = reach_cases.load_labels(tmp_path / "release", tmp_path / "cheap" / "part-00.npz")
+    given = "validation", 9, tmp_path, labels, WorkFolder(tmp_path / "units")
+    (case,), without = reach_cases.find_cases("aimnet2", *given)
     assert not without
+    assert [len(found) for found in reach_cases.find_cases("gfn2-xtb", *given)] == [1, 0]
+    assert reach_cases.find_cases("aimnet2-small", *given) == ([], [])
     assert case.kind == "given" and case.in_basin is in_basin(case.start, case.reference)
     apart = superpose(case.start.positions, Molecule.from_smiles(one.smiles, seed=7).positions)[1]
     assert apart < 1e-4
@@ -148,7 +152,8 @@ def test_a_method_that_refuses_is_not_faster_and_the_model_stands_beside_it_on_t
 def test_minima_without_a_start_are_counted(tmp_path: Path) -> None:
     whole, broken = minimum("CC(C)CS(=O)(=O)CCO", "whole"), minimum("CCCCS", "broken")
     wrong = broken._replace(seed=1, smiles="CCCS")  # embedded, it has other atoms
-    given = "validation", 9, tmp_path, [whole, wrong], WorkFolder(tmp_path / "units")
+    labels = {AIMNET2: [whole, wrong]}
+    given = "validation", 9, tmp_path, labels, WorkFolder(tmp_path / "units")
     (case,), without = reach_cases.find_cases("aimnet2", *given)
     assert case.start.name == "whole" and not without
     assert reach_cases.find_cases("aimnet2-small", *given) == ([], ["broken"])
@@ -157,7 +162,7 @@ def test_minima_without_a_start_are_counted(tmp_path: Path) -> None:
 def test_minima_of_one_name_are_all_taken(tmp_path: Path) -> None:
     same = [minimum("CC(C)CS(=O)(=O)CCO", "conf") for _ in range(2)]
     cases, _ = reach_cases.find_cases(
-        "aimnet2", "validation", 9, tmp_path, same, WorkFolder(tmp_path / "units")
+        "aimnet2", "validation", 9, tmp_path, {AIMNET2: same}, WorkFolder(tmp_path / "units")
     )
     assert len(cases) == 2
 

@@ -573,7 +573,9 @@ def test_labels_are_compared_with_dft_by_size(
     labels = [label("CC"), label("CO", remainder=2), label("CCCC"), label("[H][H]"), label("CCO")]
     assert {one.smiles for one in quality.chosen(labels, 9)} == {"CC", "CCO", "CCCC"}
     monkeypatch.setattr(quality, "LEVEL", DFTSettings(xc="hf", basis="sto-3g", fmax=0.01))
-    monkeypatch.setattr(quality, "load_labels", lambda release: [label("C"), label("CC")])
+    monkeypatch.setattr(
+        quality, "load_labels", lambda release: {quality.LABELS: [label("C"), label("CC")]}
+    )
     output = tmp_path / "quality.json"
     quality.main(tmp_path, output, 1)
     (first,) = json.loads(output.read_text())["molecules"]
