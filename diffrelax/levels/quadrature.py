@@ -2,7 +2,7 @@
 
 PySCF takes all basis functions at all points. Here a block of neighbouring points has a molecule of
 its own, with the functions that matter there, and what PySCF makes of these is added up. That takes
-half the time in small molecules, and a third of it at 24 heavy atoms.
+one core half the time in small molecules, and a third of it at 24 heavy atoms.
 """
 
 from __future__ import annotations
