@@ -174,7 +174,8 @@ class ModelConfig(Entries):
     largest : int
         Atoms of the largest molecule that it learns from.
     most_heavy : int
-        Heavy atoms of the molecule that has the most of them.
+        Heavy atoms of the molecule that has the most of them. Of a packed set, a configuration may
+        name fewer than a few molecules have, of either; beyond these it extrapolates and says so.
     limit : int
         Atoms, hydrogens counted, up to which it is used, beyond ``largest`` with a caution.
     bonds : tuple of (int, int)

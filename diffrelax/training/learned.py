@@ -17,6 +17,7 @@ class Learned(Entries):
     Attributes
     ----------
     minima : int
+        Of the largest set, since sets that were learned one after the other may have the same.
     elements, charges : tuple of int
         Atomic numbers, and total charges.
     most_heavy : int
@@ -35,7 +36,7 @@ class Learned(Entries):
     def and_more(self, more: Learned) -> Learned:
         """Return what has been learned after more was learned at the same level."""
         return Learned(
-            minima=self.minima + more.minima,
+            minima=max(self.minima, more.minima),
             elements=tuple(sorted({*self.elements, *more.elements})),
             charges=tuple(sorted({*self.charges, *more.charges})),
             most_heavy=max(self.most_heavy, more.most_heavy),
