@@ -43,8 +43,8 @@ def measured_numbers(results: Path) -> dict[str, Any]:
                 results / "relax-qm9-2" / f"geometry-{start}.json"
                 for start in ("embedded", "uff", "gfn2-xtb", "minimum")
             ),
-            "opinions": opinion_numbers(results / "relax-reach-1" / "second_opinions.json"),
-            "reach_table": reach_table(results / "relax-reach-1" / "reach" / "reach.json"),
+            "opinions": opinion_numbers(results / "relax-reach-2" / "second_opinions.json"),
+            "reach_table": reach_table(results / "relax-reach-2" / "reach" / "reach.json"),
             "speed_curve_table": speed_curve_table(
                 results / "relax-reach-1" / "speed" / "speed_curve.json"
             ),
