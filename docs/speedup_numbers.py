@@ -26,6 +26,7 @@ NAMES = {
     "diffusion": "the model",
     "denoise-qm9-1": "a model without the bridge",
     "relax-reach-1": "`relax-reach-1`",
+    "relax-reach-2": "`relax-reach-2`",
     "relax-qm9-2": "`relax-qm9-2`",
     "qm9": "QM9's geometry",
     "embedded": "new embeddings",
