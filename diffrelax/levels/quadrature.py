@@ -8,7 +8,6 @@ one core half the time in small molecules, and a third of it at 24 heavy atoms.
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import zip_longest
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -52,43 +51,43 @@ class BlockedNumInt(NumInt):
         self._coords: Any = None
         self._blocks: list[Block] = []
 
-    def nr_rks(self, mol: Any, grids: Any, xc_code: str, dms: np.ndarray, *a: Any, **k: Any) -> Any:
+    def nr_rks(self, *arguments: Any, **options: Any) -> Any:
         """Return the number of electrons, their energy, and its potential matrix."""
-        whole = super().nr_rks
-        return self._add_up(
-            lambda b, dm: whole(b.mol, b.grid, xc_code, dm, *a, **k), mol, grids, dms
-        )
+        return self._add_up(super().nr_rks, *arguments, **options)
 
-    def nr_uks(self, mol: Any, grids: Any, xc_code: str, dms: np.ndarray, *a: Any, **k: Any) -> Any:
+    def nr_uks(self, *arguments: Any, **options: Any) -> Any:
         """Return the same for unrestricted orbitals."""
-        whole = super().nr_uks
-        return self._add_up(
-            lambda b, dm: whole(b.mol, b.grid, xc_code, dm, *a, **k), mol, grids, dms
-        )
+        return self._add_up(super().nr_uks, *arguments, **options)
 
     def get_vxc_slopes(self, mol: Any, grids: Any, xc_code: str, dms: np.ndarray) -> np.ndarray:
         """Return the potential matrix of functions and their derivatives, as PySCF's `get_vxc`."""
         whole = rks.get_vxc if np.ndim(dms) == 2 else uks.get_vxc
-        (slopes,) = self._add_up(
-            lambda b, dm: whole(self, b.mol, b.grid, xc_code, dm)[1:], mol, grids, dms
-        )
+        (slopes,) = self._add_up(lambda *part: whole(self, *part)[1:], mol, grids, xc_code, dms)
         return slopes
 
     def _add_up(
-        self, integrate: Callable[..., tuple[Any, ...]], mol: Any, grids: Any, dms: np.ndarray
+        self,
+        integrate: Callable[..., tuple[Any, ...]],
+        mol: Any,
+        grids: Any,
+        xc_code: str,
+        dms: np.ndarray,
+        *arguments: Any,
+        **options: Any,
     ) -> tuple[Any, ...]:
         """Return the sums of what is integrated over each block; the last of it are matrices."""
-        dms = np.asarray(dms)
-        numbers: list[Any] = []
-        total: Any = 0.0
+        dms, numbers, total = np.asarray(dms), [], None
         for block in self._blocks_of(mol, grids):
             pairs: Any = (..., *np.ix_(block.functions, block.functions))
-            *found, matrices = integrate(block, np.ascontiguousarray(dms[pairs]))
-            numbers = [a + b for a, b in zip_longest(numbers, found, fillvalue=0.0)]
-            if np.ndim(total) == 0:
+            part = np.ascontiguousarray(dms[pairs])
+            *found, matrices = integrate(
+                block.mol, block.grid, xc_code, part, *arguments, **options
+            )
+            numbers.append(found)
+            if total is None:
                 total = np.zeros((*matrices.shape[:-2], mol.nao, mol.nao))
             total[pairs] += matrices
-        return (*numbers, total)
+        return (*map(sum, zip(*numbers, strict=True)), total)
 
     def _blocks_of(self, mol: Any, grids: Any) -> list[Block]:
         if grids.coords is None:
@@ -111,15 +110,25 @@ def _split(coords: np.ndarray, points: np.ndarray) -> list[np.ndarray]:
     return _split(coords, points[:half]) + _split(coords, points[half:])
 
 
+def _points_of(grids: Any, points: np.ndarray | slice) -> SimpleNamespace:
+    """Return what PySCF reads of a grid, for some of its points."""
+    return SimpleNamespace(
+        coords=grids.coords[points],
+        weights=grids.weights[points],
+        cutoff=grids.cutoff,
+        mol=grids.mol,
+        non0tab=None,
+    )
+
+
 def _block(mol: Any, grids: Any, points: np.ndarray) -> Block:
     coords = grids.coords[points]
     matters = make_mask(mol, coords, cutoff=NEGLIGIBLE).any(axis=0)
     part = mol.copy()
     part._bas = mol._bas[matters]
-    grid = SimpleNamespace(
-        coords=coords, weights=grids.weights[points], cutoff=grids.cutoff, mol=mol, non0tab=None
+    return Block(
+        _points_of(grids, points), part, np.flatnonzero(np.repeat(matters, np.diff(mol.ao_loc)))
     )
-    return Block(grid, part, np.flatnonzero(np.repeat(matters, np.diff(mol.ao_loc))))
 
 
 def integrate_in_blocks(method: Any) -> Any:
@@ -156,9 +165,7 @@ class _GradientsInBlocks:
         mol = self.mol if mol is None else mol
         dm = self.base.make_rdm1() if dm is None else dm
         slopes = self.base._numint.get_vxc_slopes(mol, self.base.grids, self.base.xc, dm)
-        self.grids = SimpleNamespace(
-            coords=np.empty((0, 3)), weights=np.empty(0), cutoff=1e-13, mol=mol, non0tab=None
-        )
+        self.grids = _points_of(self.base.grids, slice(0))
         whole: np.ndarray = super().get_veff(mol, dm)  # type: ignore[misc]
         whole[:] += slopes
         return whole
