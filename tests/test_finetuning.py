@@ -574,6 +574,8 @@ def test_bad_fine_tuning_says_what_to_do(model, stretched, tmp_path):
         begin_finetuning(model, OLDER, path, tmp_path / "notes", level="none", steps=1)
     with locked(tmp_path / "busy"), pytest.raises(ValueError, match="another process writes to"):
         begin_finetuning(model, OLDER, path, tmp_path / "busy", level="none", steps=1)
+    for name in ("a-1", "busy"):
+        assert [path.name for path in (tmp_path / name).iterdir()] == [".lock"]  # nothing began
 
     other = yaml.safe_load((folder / "config.yaml").read_text())
     other["network"]["channels"] = 8
