@@ -126,7 +126,11 @@ def evaluate_model(known: dict[str, Any], model: dr.Model, aim: str) -> dict[str
 def read_geometries(row: dict[str, Any]) -> dict[str, dr.Molecule]:
     """Return the geometries of a row."""
     molecule = dr.Molecule.from_smiles(row["smiles"], seed=SEED)
-    return {name: molecule.with_positions(np.array(p)) for name, p in row["positions"].items()}
+    starts = {"force field": row["force_field"]}
+    return {
+        name: molecule.with_positions(np.array(positions), start=starts.get(name, "given"))
+        for name, positions in row["positions"].items()
+    }
 
 
 def energy_of(geometry: dr.Molecule) -> float | None:

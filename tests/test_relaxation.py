@@ -167,7 +167,7 @@ def test_what_mmff94_has_turned_out_of_conjugation_is_turned_back():
     mol = Chem.AddHs(Chem.MolFromSmiles("Cc1cncnc1N"))
     rdDistGeom.EmbedMolecule(mol, randomSeed=1)
     rdForceFieldHelpers.MMFFOptimizeMolecule(mol, maxIters=5000)
-    end = dr.relax(mol, dr.load_model("relax-reach-1")).molecule.to_rdkit()
+    end = dr.relax(mol, dr.load_model()).molecule.to_rdkit()
     amino = Chem.MolFromSmarts("[#1]-[NH2]-c:[a]")
     turns = [
         [abs(GetDihedralDeg(m.GetConformer(), *ends)) for ends in m.GetSubstructMatches(amino)]

@@ -24,7 +24,7 @@ from diffrelax.molecule.stereo import isomeric_smiles
 
 ROOM_FOR_TRIPLE, ROOM_AT_BRIDGEHEAD = 10, 8  # atoms of rings that have them without strain
 STRAINED = re.compile(r"\S+r[34] .*[:=#]\S+r[34]")  # a double bond within a ring of three or four
-FEW = 5  # molecules with such an atom; of one that fills its molecule: fewer, a second opinion
+FEW = 10  # molecules with such an atom; of one that fills its molecule: fewer, a second opinion
 
 
 def outside_domain(molecule: Molecule, model: Model) -> str:
