@@ -18,6 +18,7 @@ CHAIN, RADICAL = "CCCCCCF", "CCCC[CH2]"
         (CHAIN, "svwn", True),
         (CHAIN, "b3lyp", True),
         (CHAIN, "b3lyp", False),
+        (CHAIN, "r2scan", True),
         (RADICAL, "pbe", True),
         (RADICAL, "m06-2x", True),
         ("C=O", "wb97x-v", True),
