@@ -159,7 +159,7 @@ def test_a_strained_bond_in_a_larger_ring_has_no_bound(bounded, smiles, told):
 
 
 def test_a_diazirine_of_which_few_were_seen_has_no_bound():
-    """B3LYP/def2-SVP finds the model's end 2.9 kcal/mol above its start; seven molecules have it."""
+    """B3LYP/def2-SVP finds its end 2.9 kcal/mol above its start; seven molecules have it."""
     model = dr.load_model()
     bold = replace(model, config=model.config.model_copy(update={"rare": 1}))
     result = dr.relax("CC1(CCN)N=N1", bold, level="B3LYP/def2-SVP")
