@@ -2,8 +2,8 @@
 
 PySCF takes all basis functions at all points. Here a block of neighbouring points has a molecule of
 its own, with the functions that matter there, and what PySCF makes of these is added up. That takes
-one core half the time in small molecules, and a third of it at 24 heavy atoms. Orbitals come along:
-meta-GGAs take their densities from these in half the time.
+one core half the time with 15 heavy atoms, and less than a third of it with 27
+(`analysis/integration.py`). Orbitals come along: meta-GGAs take their densities from these sooner.
 """
 
 from __future__ import annotations
