@@ -3,7 +3,7 @@
 PySCF takes all basis functions at all points. Here a block of neighbouring points has a molecule of
 its own, with the functions that matter there, and what PySCF makes of these is added up. That takes
 one core half the time with 15 heavy atoms, and less than a third of it with 27
-(`analysis/integration.py`). Orbitals come along: meta-GGAs take their densities from these sooner.
+(`analysis/call_parts.py`). Orbitals come along: meta-GGAs take their densities from these sooner.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diffrelax.levels.blas import kernels_for_avx2
+from diffrelax.levels.density_fitting import can_be_fitted, gradient_of_repulsion
 
 with kernels_for_avx2():
     from pyscf import lib
@@ -166,10 +167,15 @@ class _GradientsInBlocks:
     grids: Any
 
     def get_veff(self, mol: Any = None, dm: np.ndarray | None = None) -> np.ndarray:
-        """Return PySCF's, whose own integration is over no points at all."""
+        """Return PySCF's, whose own integration is over no points at all.
+
+        Or that of the functional alone, with what repulsion and exchange do to each atom beside it.
+        """
         mol = self.mol if mol is None else mol
         dm = self.base.make_rdm1() if dm is None else dm
         slopes = self.base._numint.get_vxc_slopes(mol, self.base.grids, self.base.xc, dm)
+        if can_be_fitted(self.base, dm):
+            return lib.tag_array(slopes, aux=gradient_of_repulsion(self.base, mol, dm))
         self.grids = _points_of(self.base.grids, slice(0))
         whole: np.ndarray = super().get_veff(mol, dm)  # type: ignore[misc]
         whole[:] += slopes

@@ -1,0 +1,131 @@
+"""Gradients of electron repulsion and exact exchange with density fitting.
+
+PySCF fits anew for a gradient, and takes the derivatives of basis and of fitting functions from
+integrals of their own. Here the fits of the SCF are used, and an integral does not change where
+all of its functions move: the derivative of a fitting function is that of the two others with the
+other sign. That takes less than half the time (`analysis/call_parts.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from scipy.linalg import cholesky, solve_triangular
+
+from diffrelax.levels.blas import kernels_for_avx2
+
+with kernels_for_avx2():
+    from pyscf import lib
+    from pyscf.ao2mo import _ao2mo
+    from pyscf.df.incore import aux_e2
+
+AT_ONCE = 2**28  # bytes of integrals
+LEAST_ROOM = 2000  # MB, which PySCF takes for its integrals in any case
+
+
+def can_be_fitted(method: Any, density: Any) -> bool:
+    """Tell whether `gradient_of_repulsion` is for a mean field and its density.
+
+    It is where orbitals come with the density, all repulsion is fitted to independent functions,
+    exact exchange is of one range, and its fits have room. Without exchange PySCF is as quick.
+    """
+    fitted = getattr(method, "with_df", None)
+    orbitals = getattr(density, "mo_coeff", None)
+    if fitted is None or orbitals is None or np.ndim(orbitals) != np.ndim(density):
+        return False
+    if getattr(method, "only_dfj", False) or method.do_nlc():
+        return False
+    omega, _, share = method._numint.rsh_and_hybrid_coeff(method.xc, spin=method.mol.spin)
+    if omega or not share:
+        return False
+    n_fitting, n_occupied = fitted.auxmol.nao, np.count_nonzero(density.mo_occ, axis=-1).max()
+    room = 1e6 * max(LEAST_ROOM, method.max_memory - lib.current_memory()[0])
+    return bool(fitted.get_naoaux() == n_fitting and 3 * 8 * n_fitting * n_occupied**2 < room)
+
+
+def gradient_of_repulsion(method: Any, mol: Any, density: Any) -> np.ndarray:
+    """Return the derivative of repulsion and exact exchange by the positions of the nuclei.
+
+    With fits ρ of the density and Y of products of occupied orbitals, and the repulsion V of
+    fitting functions, the energy is ½ ρᵀVρ − ½ a Σ YᵀVY for a share a of exact exchange.
+
+    Parameters
+    ----------
+    method : pyscf.dft.rks.KohnShamDFT
+        Restricted or unrestricted, with a global hybrid; see `can_be_fitted`.
+    mol : pyscf.gto.Mole
+    density : (n_functions, n_functions) or (2, n_functions, n_functions) array
+        With its orbitals, as PySCF tags it.
+
+    Returns
+    -------
+    (n_atoms, 3) array, Hartree/Bohr
+
+    Raises
+    ------
+    LinAlgError
+        If the repulsion of fitting functions is not positive.
+    """
+    share = method._numint.hybrid_coeff(method.xc, spin=mol.spin)
+    aux = method.with_df.auxmol
+    root = cholesky(aux.intor("int2c2e"), lower=True)
+    total = np.asarray(density).reshape(-1, mol.nao, mol.nao).sum(axis=0)
+    spins = _occupied(density)
+    products = [_fit(method.with_df, orbitals, root) for orbitals in spins]
+    times = 2 // len(spins)
+    share *= times
+    rho = times * sum(np.einsum("pii->p", fits) for fits in products)
+    pairs = np.outer(rho, rho)
+    for fits in products:
+        flat = fits.reshape(len(fits), -1)
+        pairs -= share * (flat @ flat.T)
+    of_aux = np.einsum("xpq,pq->px", aux.intor("int2c2e_ip1"), pairs)
+    of_functions = np.zeros((mol.nao, 3))
+    for block, integrals in _derivatives(mol, aux):
+        weights = rho[block, None, None] * total
+        for fits, orbitals in zip(products, spins, strict=True):
+            half = (orbitals @ fits[block]).reshape(-1, orbitals.shape[1])
+            weights -= share * (half @ orbitals.T).reshape(weights.shape)
+        moved = np.stack([np.einsum("pji,pji->pi", weights, part) for part in integrals], axis=2)
+        of_functions -= 2 * moved.sum(axis=0)
+        of_aux[block] += 2 * moved.sum(axis=1)
+    return _by_atom(mol, of_functions) + _by_atom(aux, of_aux)
+
+
+def _occupied(density: Any) -> list[np.ndarray]:
+    """Return orbitals times the roots of their occupations, of each spin or once for both."""
+    orbitals, occupations = np.asarray(density.mo_coeff), np.asarray(density.mo_occ)
+    if orbitals.ndim == 2:
+        orbitals, occupations = orbitals[None], occupations[None] / 2
+    spins = zip(orbitals, occupations, strict=True)
+    return [one[:, n > 0] * np.sqrt(n[n > 0]) for one, n in spins]
+
+
+def _fit(fitted: Any, orbitals: np.ndarray, root: np.ndarray) -> np.ndarray:
+    """Return the fits of products of orbitals, (n_fitting, n_occupied, n_occupied)."""
+    n = orbitals.shape[1]
+    into = np.asfortranarray(orbitals), (0, n, 0, n)
+    parts = [_ao2mo.nr_e2(part, *into, aosym="s2", mosym="s1") for part in fitted.loop()]
+    rows = np.concatenate(parts)
+    return solve_triangular(root, rows, lower=True, trans="T", overwrite_b=True).reshape(-1, n, n)
+
+
+def _derivatives(mol: Any, aux: Any) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield integrals with the gradient of the last function, (3, n_fitting, n, n), in parts."""
+    ends = aux.ao_loc
+    most = max(AT_ONCE // (3 * 8 * mol.nao**2), int(np.diff(ends).max()))
+    first = 0
+    while first < aux.nbas:
+        last = int(np.searchsorted(ends, ends[first] + most, side="right")) - 1
+        shells = (0, mol.nbas, 0, mol.nbas, first, last)
+        found = aux_e2(mol, aux, "int3c2e_ip1", aosym="s1", comp=3, shls_slice=shells)
+        yield slice(ends[first], ends[last]), found.transpose(0, 3, 2, 1)
+        first = last
+
+
+def _by_atom(mol: Any, of_functions: np.ndarray) -> np.ndarray:
+    """Add up what the functions of each atom have."""
+    ends = mol.aoslice_by_atom()[:, 2:]
+    return np.array([of_functions[first:last].sum(axis=0) for first, last in ends])
