@@ -4,9 +4,9 @@ Run: OMP_NUM_THREADS=1 python analysis/rarity.py MODEL VALIDATION.npz OUTPUT
 
 Validation molecules of a packed set (pack_sets.py) at their MMFF94 geometries, where these are in
 the basin: all whose rarest kind of atom fewer than fifty training molecules have, or that have a
-double bond in a ring of three or four atoms, and the first 100 others of each level. Of a molecule
-the worst bond to a heavy atom of the first atom of that kind counts, where the whole schedule
-leads, whatever the model says of it.
+double bond in a ring of three or four atoms, of whose atoms alone the rarest counts, and the first
+100 others of each level. Told is the largest error among the bonds to heavy atoms of the first atom
+of that kind, where the whole schedule leads, whatever the model says of it; medians in tables.
 """
 
 import sys

@@ -3,12 +3,12 @@
 PySCF fits anew for a gradient, and takes the derivatives of basis and of fitting functions from
 integrals of their own. Here the fits of the SCF are used, and an integral does not change where
 all of its functions move: the derivative of a fitting function is that of the two others with the
-other sign. That takes less than half the time (`analysis/call_parts.py`).
+other sign. With exchange, that takes half the time (`analysis/call_parts.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -28,21 +28,24 @@ LEAST_ROOM = 2000  # MB, which PySCF takes for its integrals in any case
 def can_be_fitted(method: Any, density: Any) -> bool:
     """Tell whether `gradient_of_repulsion` is for a mean field and its density.
 
-    It is where orbitals come with the density, all repulsion is fitted to independent functions,
-    exact exchange is of one range, and its fits have room. Without exchange PySCF is as quick.
+    It is where all repulsion is fitted to independent functions, exact exchange is of one range and
+    has its orbitals, correlation is local, and the fits have room.
     """
     fitted = getattr(method, "with_df", None)
-    orbitals = getattr(density, "mo_coeff", None)
-    if fitted is None or orbitals is None or np.ndim(orbitals) != np.ndim(density):
-        return False
-    if getattr(method, "only_dfj", False) or method.do_nlc():
+    if fitted is None or getattr(method, "only_dfj", False) or method.do_nlc():
         return False
     omega, _, share = method._numint.rsh_and_hybrid_coeff(method.xc, spin=method.mol.spin)
-    if omega or not share:
+    if omega:
         return False
-    n_fitting, n_occupied = fitted.auxmol.nao, np.count_nonzero(density.mo_occ, axis=-1).max()
+    n_fitted, n_fitting, needed = fitted.get_naoaux(), fitted.auxmol.nao, 7 * fitted.auxmol.nao**2
+    if share:
+        orbitals = getattr(density, "mo_coeff", None)
+        if orbitals is None or np.ndim(orbitals) != np.ndim(density):
+            return False
+        n_occupied = np.count_nonzero(np.atleast_2d(density.mo_occ), axis=1)
+        needed += n_fitting * (n_occupied**2).sum() + n_fitting * n_occupied.max() ** 2
     room = 1e6 * max(LEAST_ROOM, method.max_memory - lib.current_memory()[0])
-    return bool(fitted.get_naoaux() == n_fitting and 3 * 8 * n_fitting * n_occupied**2 < room)
+    return bool(n_fitted == n_fitting and 8 * needed + 3 * AT_ONCE < room)
 
 
 def gradient_of_repulsion(method: Any, mol: Any, density: Any) -> np.ndarray:
@@ -54,10 +57,10 @@ def gradient_of_repulsion(method: Any, mol: Any, density: Any) -> np.ndarray:
     Parameters
     ----------
     method : pyscf.dft.rks.KohnShamDFT
-        Restricted or unrestricted, with a global hybrid; see `can_be_fitted`.
+        Restricted or unrestricted; see `can_be_fitted`.
     mol : pyscf.gto.Mole
     density : (n_functions, n_functions) or (2, n_functions, n_functions) array
-        With its orbitals, as PySCF tags it.
+        If there is exact exchange with its orbitals, as PySCF tags it.
 
     Returns
     -------
@@ -72,11 +75,11 @@ def gradient_of_repulsion(method: Any, mol: Any, density: Any) -> np.ndarray:
     aux = method.with_df.auxmol
     root = cholesky(aux.intor("int2c2e"), lower=True)
     total = np.asarray(density).reshape(-1, mol.nao, mol.nao).sum(axis=0)
-    spins = _occupied(density)
-    products = [_fit(method.with_df, orbitals, root) for orbitals in spins]
-    times = 2 // len(spins)
-    share *= times
-    rho = times * sum(np.einsum("pii->p", fits) for fits in products)
+    packed = lib.pack_tril(2 * total - np.diag(total.diagonal()))
+    rho = _fit(method.with_df, root, lambda rows: (rows @ packed)[:, None])[:, 0]
+    spins = _occupied(density) if share else []
+    products = [_fit_products(method.with_df, root, orbitals) for orbitals in spins]
+    share *= 4 - np.ndim(density)  # both spins at once
     pairs = np.outer(rho, rho)
     for fits in products:
         flat = fits.reshape(len(fits), -1)
@@ -100,16 +103,23 @@ def _occupied(density: Any) -> list[np.ndarray]:
     if orbitals.ndim == 2:
         orbitals, occupations = orbitals[None], occupations[None] / 2
     spins = zip(orbitals, occupations, strict=True)
-    return [one[:, n > 0] * np.sqrt(n[n > 0]) for one, n in spins]
+    return [one[:, n > 0] * np.sqrt(n[n > 0]) for one, n in spins if n.any()]
 
 
-def _fit(fitted: Any, orbitals: np.ndarray, root: np.ndarray) -> np.ndarray:
+def _fit_products(fitted: Any, root: np.ndarray, orbitals: np.ndarray) -> np.ndarray:
     """Return the fits of products of orbitals, (n_fitting, n_occupied, n_occupied)."""
     n = orbitals.shape[1]
     into = np.asfortranarray(orbitals), (0, n, 0, n)
-    parts = [_ao2mo.nr_e2(part, *into, aosym="s2", mosym="s1") for part in fitted.loop()]
-    rows = np.concatenate(parts)
-    return solve_triangular(root, rows, lower=True, trans="T", overwrite_b=True).reshape(-1, n, n)
+    fits = _fit(fitted, root, lambda rows: _ao2mo.nr_e2(rows, *into, aosym="s2", mosym="s1"))
+    return fits.reshape(-1, n, n)
+
+
+def _fit(
+    fitted: Any, root: np.ndarray, contracted: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Return the fits of what rows of fitted integrals are contracted to, (n_fitting, n)."""
+    rows = np.concatenate([contracted(part) for part in fitted.loop()])
+    return solve_triangular(root, rows, lower=True, trans="T", overwrite_b=True)
 
 
 def _derivatives(mol: Any, aux: Any) -> Iterator[tuple[slice, np.ndarray]]:

@@ -78,14 +78,14 @@ class BlockedNumInt(NumInt):
         **options: Any,
     ) -> tuple[Any, ...]:
         """Return the sums of what is integrated over each block; the last of it are matrices."""
-        orbitals, occupied = getattr(dms, "mo_coeff", None), getattr(dms, "mo_occ", None)
+        orbitals, occupations = getattr(dms, "mo_coeff", None), getattr(dms, "mo_occ", None)
         dms, numbers, total = np.asarray(dms), [], None
         for block in self._blocks_of(mol, grids):
             pairs: Any = (..., *np.ix_(block.functions, block.functions))
             part = np.ascontiguousarray(dms[pairs])
             if orbitals is not None:  # PySCF takes them where it is quicker so
                 here = np.asarray(orbitals)[..., block.functions, :]
-                part = lib.tag_array(part, mo_coeff=here, mo_occ=occupied)
+                part = lib.tag_array(part, mo_coeff=here, mo_occ=occupations)
             *found, matrices = integrate(
                 block.mol, block.grid, xc_code, part, *arguments, **options
             )
@@ -165,16 +165,18 @@ class _GradientsInBlocks:
     base: Any
     mol: Any
     grids: Any
+    auxbasis_response: bool  # of those with density fitting
 
     def get_veff(self, mol: Any = None, dm: np.ndarray | None = None) -> np.ndarray:
         """Return PySCF's, whose own integration is over no points at all.
 
-        Or that of the functional alone, with what repulsion and exchange do to each atom beside it.
+        Or the derivative of the functional's potential alone, with that of repulsion and exchange
+        by the positions of atoms in `aux`, where PySCF has what fitting functions add.
         """
         mol = self.mol if mol is None else mol
         dm = self.base.make_rdm1() if dm is None else dm
         slopes = self.base._numint.get_vxc_slopes(mol, self.base.grids, self.base.xc, dm)
-        if can_be_fitted(self.base, dm):
+        if can_be_fitted(self.base, dm) and self.auxbasis_response:
             return lib.tag_array(slopes, aux=gradient_of_repulsion(self.base, mol, dm))
         self.grids = _points_of(self.base.grids, slice(0))
         whole: np.ndarray = super().get_veff(mol, dm)  # type: ignore[misc]

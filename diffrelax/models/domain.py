@@ -24,7 +24,8 @@ from diffrelax.molecule.stereo import isomeric_smiles
 
 ROOM_FOR_TRIPLE, ROOM_AT_BRIDGEHEAD = 10, 8  # atoms of rings that have them without strain
 STRAINED = re.compile(r"\S+r[34] .*[:=#]\S+r[34]")  # a double bond within a ring of three or four
-FEW = 10  # molecules with such an atom; of one that fills its molecule: fewer, a second opinion
+FEW_STRAINED = 10  # molecules with such an atom; seven were too few for diazirines
+FEW = 5  # molecules with an atom that fills its molecule: fewer, a second opinion
 
 
 def outside_domain(molecule: Molecule, model: Model) -> str:
@@ -132,8 +133,9 @@ def unfamiliar(molecule: Molecule, model: Model, few: int = 0) -> str:
     """Say which atoms of a molecule are of a kind that the model has hardly seen; empty if none.
 
     A kind that fills the whole molecule is seen if that molecule has been: no other has it. Of
-    atoms at a double bond within a ring of three or four, `FEW` molecules are wanted, whatever the
-    model asks of others. A strained multiple bond in a larger ring, which no kind tells, is seldom.
+    atoms at a double bond within a ring of three or four, `FEW_STRAINED` molecules are wanted,
+    whatever the model asks of others. A strained multiple bond in a larger ring, which no kind
+    tells, is seldom.
 
     Parameters
     ----------
@@ -151,7 +153,7 @@ def unfamiliar(molecule: Molecule, model: Model, few: int = 0) -> str:
         fills_it = len(kind.split()) == molecule.n_heavy
         enough = max(1, few) if fills_it else model.config.rare
         if STRAINED.match(kind):
-            enough = max(enough, FEW)
+            enough = max(enough, FEW_STRAINED)
         if (seen := model.environments.get(kind, 0)) < enough:
             rare.append((seen, atom, kind))
     if not rare:

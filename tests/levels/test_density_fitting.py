@@ -37,7 +37,10 @@ def by_pyscf(method: Any, density: Any) -> np.ndarray:
     return 2 * np.array(of_atoms) + aux
 
 
-@pytest.mark.parametrize(("smiles", "xc"), [(ETHANOL, "b3lyp"), (RADICAL, "pbe0"), (ETHANOL, "hf")])
+@pytest.mark.parametrize(
+    ("smiles", "xc"),
+    [(ETHANOL, "b3lyp"), (RADICAL, "pbe0"), (ETHANOL, "hf"), (RADICAL, "pbe"), ("[H][H]", "pbe0")],
+)
 def test_repulsion_has_the_gradient_that_pyscf_finds(
     smiles: str, xc: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -59,6 +62,10 @@ def test_orbitals_may_be_occupied_in_part() -> None:
     np.testing.assert_allclose(found, by_pyscf(method, density), atol=1e-8)
 
 
+def test_a_spin_may_have_no_electrons() -> None:
+    np.testing.assert_allclose(converged("[H]", "b3lyp").nuc_grad_method().kernel(), 0, atol=1e-8)
+
+
 def test_what_is_not_fitted_in_this_way_is_left_to_pyscf(monkeypatch: pytest.MonkeyPatch) -> None:
     method = converged(ETHANOL, "b3lyp")
     density = method.make_rdm1()
@@ -69,7 +76,6 @@ def test_what_is_not_fitted_in_this_way_is_left_to_pyscf(monkeypatch: pytest.Mon
     assert not can_be_fitted(method, density)
     for xc, settings in (
         ("wb97x", {}),
-        ("pbe", {}),
         ("b97m-v", {}),
         ("b3lyp", {"density_fit": False}),
     ):
