@@ -76,7 +76,7 @@ def time_part(part: str, smiles: str, level: str) -> dict[str, Any]:
     }
     left = part == "gradient of repulsion" and not can_be_fitted(method, density)
     return {
-        "heavy_atoms": Molecule.from_smiles(smiles).n_heavy,
+        "heavy_atoms": int((method.mol.atom_charges() > 1).sum()),
         "functions": method.mol.nao,
         part: None if left else [seconds_of(way) for way in ways[part]],
     }

@@ -11,12 +11,12 @@ of that kind, where the whole schedule leads, whatever the model says of it; med
 
 import sys
 from itertools import pairwise
-from math import inf
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from outside import ungated
+from reach_rows import RARITIES, rarity
 from records import how_made, store
 from tqdm.auto import tqdm
 
@@ -27,8 +27,7 @@ from diffrelax.molecule.environments import environments
 from diffrelax.results.tables import markdown_table
 from diffrelax.training.geometries import GeometrySet
 
-COMMON, OTHERS = 50, 100
-LIMITS = (0, 1, 2, 5, 10, 20, COMMON, inf)  # training molecules
+COMMON, OTHERS = RARITIES[-2], 100
 FAR, FARTHER = 20, 40  # mÅ
 
 
@@ -94,15 +93,14 @@ def worst_bond(
 def by_rarity(rows: list[dict[str, Any]]) -> str:
     """Tell how many molecules are far off, by how many have their rarest kind of atom."""
     lines = []
-    for low, high in pairwise(LIMITS):
+    for low, high in pairwise(RARITIES):
         some = [row for row in rows if low <= row["seen"] < high]
         if some:
             start, end = (np.array([row[side] for row in some]) for side in ("start", "end"))
-            many = f"{low} and more" if high == inf else str(low) if high == low + 1 else (
-                f"{low} to {high - 1}")  # fmt: skip
-            lines.append((many, str(len(some)), f"{np.median(start):.1f}", f"{np.median(end):.1f}",
-                          *(f"{np.mean(end > far):.1%}" for far in (FAR, FARTHER)),
-                          str(int((end > start).sum()))))  # fmt: skip
+            medians = (f"{np.median(side):.1f}" for side in (start, end))
+            shares = (f"{np.mean(end > far):.1%}" for far in (FAR, FARTHER))
+            worse = str(int((end > start).sum()))
+            lines.append((rarity(low, high), str(len(some)), *medians, *shares, worse))
     header = ("training molecules with such an atom", "validation molecules",
               "its worst bond at the start, mÅ", "at the end", f"more than {FAR} mÅ off",
               f"more than {FARTHER} mÅ", "worse than at the start")  # fmt: skip

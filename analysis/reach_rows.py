@@ -170,6 +170,13 @@ def _bounds(ends: Sequence[End]) -> Iterator[tuple[str, ...]]:
     return bounds_by_size(*columns, SIZES)
 
 
+def rarity(low: int, high: int) -> str:
+    """Name the numbers from one of `RARITIES` to the next, which is left out."""
+    if high == RARITIES[-1]:
+        return f"{low} and more"
+    return str(low) if high == low + 1 else f"{low} to {high - 1}"
+
+
 def rarity_table(ends: Sequence[End], starts: Sequence[End]) -> str:
     """Tell how errors depend on how many molecules learned have the rarest kind of atom.
 
@@ -186,10 +193,9 @@ def rarity_table(ends: Sequence[End], starts: Sequence[End]) -> str:
                 for quantity in ("bonds", "angles")
                 for sides in reversed([*zip(*chosen, strict=True)])
             )
-            last = f"{low} and more" if high == RARITIES[-1] else f"{low} to {high - 1}"
-            many = str(low) if high == low + 1 else last
             worse = sum(end["bonds"] > start["bonds"] for end, start in chosen)
-            lines.append((many, str(len(chosen)), *(f"{m:.2f}" for m in medians), str(worse)))
+            numbers = *(f"{m:.2f}" for m in medians), str(worse)
+            lines.append((rarity(low, high), str(len(chosen)), *numbers))
     header = ("molecules learned with the rarest atom", "minima", "bonds at the start, mÅ",
               "at the end", "1–3 distances at the start, mÅ", "at the end",
               "bonds worse")  # fmt: skip
