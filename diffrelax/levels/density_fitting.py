@@ -3,7 +3,8 @@
 PySCF fits anew for a gradient, and takes the derivatives of basis and of fitting functions from
 integrals of their own. Here the fits of the SCF are used, and an integral does not change where
 all of its functions move: the derivative of a fitting function is that of the two others with the
-other sign. With exchange, that takes half the time (`analysis/call_parts.py`).
+other sign. That takes half the time, and more of it for large molecules without exchange
+(`analysis/call_parts.py`).
 """
 
 from __future__ import annotations
