@@ -50,9 +50,10 @@ def measure(geometries: GeometrySet, model: dr.Model, level: str, n: int) -> lis
     for start, reference in zip(sample.starts, sample.references, strict=True):
         kind, seen, strained = rarest(start, model)
         if kind and in_basin(start, reference):
-            if seen < COMMON or strained or common < OTHERS:
+            rare = seen < COMMON or strained
+            if rare or common < OTHERS:
                 chosen.append((start, reference, kind, seen, strained))
-            common += not (seen < COMMON or strained)
+            common += not rare
     ends = [ungated(start, model, level) for start, *_ in chosen]
     return [
         {
