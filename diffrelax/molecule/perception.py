@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping
+from itertools import combinations, islice
 from typing import NamedTuple
 
 import numpy as np
@@ -39,7 +40,8 @@ class StandIn(NamedTuple):
     charge: int
 
 
-PHOSPHONIUM, AMIDE = StandIn(14, 1), StandIn(8, -1)
+PHOSPHONIUM, AMIDE, PYRIDINIUM = StandIn(14, 1), StandIn(8, -1), StandIn(6, 1)
+CHOICES = 10  # of nitrogen atoms that are tried as the cations of a molecule
 
 
 def perceive_bonds(
@@ -77,6 +79,8 @@ def perceive_bonds(
         others = ({i: AMIDE} for i in _divalent_nitrogen(mol))
         read = [found, *(_read_as(mol, charge, multiplicity, way) for way in others)]
         found = min(filter(None, read), key=rank_form, default=None)
+    if charge > 1 and found is None:
+        found = _pyridinium(mol, charge, multiplicity)
     return None if found is None else by_lengths(found)
 
 
@@ -143,6 +147,16 @@ def _phosphonium(mol: Chem.Mol) -> list[int]:
             o.GetDegree() >= LEAST_NEIGHBOURS.get(o.GetAtomicNum(), 1) for o in atom.GetNeighbors()
         )
     ]
+
+
+def _pyridinium(mol: Chem.RWMol, charge: int, multiplicity: int) -> Chem.Mol | None:
+    """Read conjugated cations of one molecule, as those of paraquat, which RDKit does not find."""
+    trivalent = [a.GetIdx() for a in mol.GetAtoms() if a.GetAtomicNum() == 7 and a.GetDegree() == 3]
+    for some in islice(combinations(trivalent, charge), CHOICES):
+        found = _read_as(mol, charge, multiplicity, dict.fromkeys(some, PYRIDINIUM))
+        if found and all(found.GetAtomWithIdx(i).GetTotalValence() == 4 for i in some):
+            return found
+    return None
 
 
 def _divalent_nitrogen(mol: Chem.Mol) -> Iterator[int]:

@@ -296,6 +296,10 @@ def test_molecule_whose_bonds_are_not_perceived_is_kept():
     assert seen.name == "C2H6Hg"
 
 
+def test_bonds_that_do_not_fit_the_charge_are_not_perceived():
+    assert Molecule.from_atoms(stripped(Molecule.from_smiles("CN(C)CCN(C)C")), charge=2).bonds == ()
+
+
 @pytest.mark.parametrize(
     "smiles",
     ["CCCN=[N+]=[N-]", "C=[N+]=[N-]", "CC(N)=[NH2+]", "CCNC(NC)=[NH+]C", "C[n+]1cc[nH]c1",
@@ -304,7 +308,8 @@ def test_molecule_whose_bonds_are_not_perceived_is_kept():
      "O=S(=O)([N-]S(=O)(=O)C(F)(F)F)C(F)(F)F", "C[P+](C)(C)C", "CC([O-])=S",
      "CS(=O)(=O)[N-]c1ccccc1", "O=[N+]([O-])c1ccccc1", "CN(C)/C=C/C=[N+](C)C",
      "[N-]=[N+]=Nc1ccc(C(=O)O)cc1", "[N-]=[N+]=Nc1ccccc1[N+](=O)[O-]", "CC(=O)C=[N+]=[N-]",
-     "Cc1c(CCO)sc[n+]1C", "CSC(N)=[NH2+]", "CC(=O)[N-]S(=O)(=O)c1ccccc1"],
+     "Cc1c(CCO)sc[n+]1C", "CSC(N)=[NH2+]", "CC(=O)[N-]S(=O)(=O)c1ccccc1",
+     "C[n+]1ccc(-c2cc[n+](C)cc2)cc1", "c1cc[n+]2c(c1)-c1cccc[n+]1CC2"],
 )  # fmt: skip
 def test_coordinates_are_read_as_one_form_in_any_atom_order(smiles):
     molecule = Molecule.from_smiles(smiles)
