@@ -9,7 +9,14 @@ from math import nan
 from pathlib import Path
 from typing import Any
 
-from speedup_numbers import NAMES, gain_table, sizes_table, speedup_numbers, stopping_table
+from speedup_numbers import (
+    NAMES,
+    gain_table,
+    sizes_table,
+    speedup_numbers,
+    stopping_table,
+    water_table,
+)
 
 from diffrelax.benchmark.speedup.statistics import Estimate
 from diffrelax.results.tables import markdown_table
@@ -38,6 +45,7 @@ def measured_numbers(results: Path) -> dict[str, Any]:
             ),
             "sizes_table": sizes_table(speedups / "qm9" / "molecules.csv"),
             "stopping_table": stopping_table(speedups / "stopping_rules.md"),
+            "water_table": water_table(results / "water" / "water.md"),
             "geometry_table": geometry_table([results / "relax-qm9-2" / "geometry.json"]),
             "starts_table": geometry_table(
                 results / "relax-qm9-2" / f"geometry-{start}.json"

@@ -29,6 +29,7 @@ NAMES = {
     "relax-reach-2": "`relax-reach-2`",
     "relax-qm9-2": "`relax-qm9-2`",
     "qm9": "QM9's geometry",
+    "gas": "the minimum in the gas phase",
     "embedded": "new embeddings",
     "minimum": "the DFT minimum",
 }
@@ -37,10 +38,11 @@ STARTS = ("mmff94", "gfn2-xtb", "denoise-qm9-1", "diffusion")
 DEFAULT = "tric+hessian"
 
 
-def read_tables(page: Path, heading: str = "# ") -> list[list[Row]]:
+def read_tables(page: Path, heading: str = "") -> list[list[Row]]:
     """Return the tables of a page of markdown below a heading, each a list of rows by column."""
     blocks: list[list[str]] = [[]]
-    for line in page.read_text(encoding="utf-8").partition(heading)[2].splitlines():
+    text = page.read_text(encoding="utf-8")
+    for line in text[text.index(heading) :].splitlines():
         if line.startswith("|"):
             blocks[-1].append(line)
         elif blocks[-1]:
@@ -167,3 +169,10 @@ def stopping_table(page: Path) -> str:
     """Return how many times the model's calls other starts take, by where a relaxation stops."""
     _, pairs, *_ = read_tables(page, "## Until all rules are met")
     return markdown_table(list(pairs[0]), [list(row.values()) for row in pairs])
+
+
+def water_table(file: Path) -> str:
+    """Return what starts are worth in water, and what they cost with the calls that made them."""
+    (rows,) = read_tables(file)
+    named = ([NAMES[start], *rest] for start, *rest in (row.values() for row in rows))
+    return markdown_table(list(rows[0]), list(named))
