@@ -76,7 +76,7 @@ def perceive_bonds(
         ways = [onium]
     found = next(filter(None, (_read_as(mol, charge, multiplicity, way) for way in ways)), None)
     if charge < 0 and (found is None or _has_carbanion(found)):
-        others = ({i: AMIDE} for i in _divalent_nitrogen(mol))
+        others = ({i: AMIDE} for i in _nitrogen(mol, 2))
         read = [found, *(_read_as(mol, charge, multiplicity, way) for way in others)]
         found = min(filter(None, read), key=rank_form, default=None)
     if charge > 1 and found is None:
@@ -151,18 +151,17 @@ def _phosphonium(mol: Chem.Mol) -> list[int]:
 
 def _pyridinium(mol: Chem.RWMol, charge: int, multiplicity: int) -> Chem.Mol | None:
     """Read conjugated cations of one molecule, as those of paraquat, which RDKit does not find."""
-    trivalent = [a.GetIdx() for a in mol.GetAtoms() if a.GetAtomicNum() == 7 and a.GetDegree() == 3]
-    for some in islice(combinations(trivalent, charge), CHOICES):
+    for some in islice(combinations(_nitrogen(mol, 3), charge), CHOICES):
         found = _read_as(mol, charge, multiplicity, dict.fromkeys(some, PYRIDINIUM))
         if found and all(found.GetAtomWithIdx(i).GetTotalValence() == 4 for i in some):
             return found
     return None
 
 
-def _divalent_nitrogen(mol: Chem.Mol) -> Iterator[int]:
-    """Yield the nitrogen atoms that may be the anion of an amine or an amide."""
+def _nitrogen(mol: Chem.Mol, neighbours: int) -> Iterator[int]:
+    """Yield the nitrogen atoms that have as many neighbours: an amide has two, an iminium three."""
     for atom in mol.GetAtoms():
-        if atom.GetAtomicNum() == 7 and atom.GetDegree() == 2:
+        if atom.GetAtomicNum() == 7 and atom.GetDegree() == neighbours:
             yield atom.GetIdx()
 
 
