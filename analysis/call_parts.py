@@ -5,8 +5,9 @@ Run: OMP_NUM_THREADS=1 python analysis/call_parts.py analysis/results/call_parts
 On an idle machine, in half an hour; it goes on where it was stopped. At the MMFF94 geometries of
 pyrrole and of the first molecule of each size of dft_reach.py, of the orbitals of the core
 Hamiltonian: processor seconds of integrating the functional for the potential of an SCF cycle and
-for the gradient (`diffrelax.levels.quadrature`), and of the gradient of repulsion and, if there is,
-exact exchange (`diffrelax.levels.density_fitting`).
+for the gradient (`diffrelax.levels.quadrature`), and of repulsion and, if there is, exact exchange
+(`diffrelax.levels.density_fitting`) for a cycle and for the gradient. What is made once for a
+geometry is made before.
 """
 
 import csv
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from dft_reach import LEVELS
+from pyscf.df import DF
 from pyscf.df.grad import rhf
 from pyscf.dft.numint import NumInt
 from pyscf.grad import rks
@@ -31,7 +33,7 @@ from diffrelax.results.tables import markdown_table
 
 MOLECULES = Path(__file__).parent / "results" / "dft_reach" / "molecules.csv"
 TRIED = ("b3lyp-def2svp", "r2scan-3c")
-PARTS = ("potential", "gradient of the functional", "gradient of repulsion")
+PARTS = ("potential", "gradient of the functional", "repulsion", "gradient of repulsion")
 HEADER = ("level", "heavy atoms", "functions",
           *(f"{part}{by}" for part in PARTS for by in (": PySCF, s", ", s")))  # fmt: skip
 
@@ -63,11 +65,16 @@ def time_part(part: str, smiles: str, level: str) -> dict[str, Any]:
     whole, blocks = NumInt(), method._numint
     arguments = method.mol, method.grids, method.xc, density
     gradients, exchange = method.nuc_grad_method(), bool(whole.hybrid_coeff(method.xc))
+    bare = DF(method.mol, method.auxbasis)
     ways: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
         "potential": (lambda: whole.nr_rks(*arguments), lambda: blocks.nr_rks(*arguments)),
         "gradient of the functional": (
             lambda: rks.get_vxc(whole, *arguments),
             lambda: blocks.get_vxc_slopes(*arguments),
+        ),
+        "repulsion": (
+            lambda: DF.get_jk(method.with_df if exchange else bare, density, with_k=exchange),
+            lambda: method.with_df.get_jk(density, with_k=exchange),
         ),
         "gradient of repulsion": (
             lambda: rhf.get_jk(gradients, method.mol, density, with_k=exchange),

@@ -11,12 +11,19 @@ from typing import Any, ClassVar
 from jobflow import Job, Maker, job
 
 from diffrelax.cache import WorkFolder, work_key
+from diffrelax.clock import Time
 from diffrelax.dft import DFTSettings
 from diffrelax.errors import OF_THE_MACHINE, reason_of
 from diffrelax.files.reading import Rejected
 from diffrelax.flows.arguments import as_argument, as_arguments, as_plain, read_argument
 from diffrelax.flows.units import PlainDocument, fetch, named, pass_on
-from diffrelax.levels import CHEAP_LEVELS, check_installed, check_level
+from diffrelax.levels import (
+    CHEAP_LEVELS,
+    check_installed,
+    check_level,
+    get_calculator,
+    relax_at_level,
+)
 from diffrelax.levels.running import KilledError
 from diffrelax.molecule import Molecule
 from diffrelax.results.documents import (
@@ -181,8 +188,6 @@ class ForceFieldRelaxMaker(LevelMaker):
 
     def calculate(self, molecule: Molecule, key: str, work: WorkFolder) -> ResultDocument:
         """Relax."""
-        from diffrelax.levels import relax_at_level
-
         relaxed = relax_at_level(molecule, self.level, fmax=self.fmax, max_steps=self.max_steps)
         return MinimisationDocument.from_level(
             molecule, relaxed, Provenance.here(), key=key, **self.plain_settings()
@@ -271,9 +276,6 @@ class StaticMaker(LevelMaker):
 
     def calculate(self, molecule: Molecule, key: str, work: WorkFolder) -> ResultDocument:
         """Calculate."""
-        from diffrelax.clock import Time
-        from diffrelax.levels import get_calculator
-
         started = Time.now()
         atoms = molecule.to_atoms()
         atoms.calc = get_calculator(self.level, molecule, **self.settings)

@@ -15,6 +15,7 @@ from diffrelax.flows.page import flow_page
 from diffrelax.flows.remote import run_remote
 from diffrelax.flows.stores import PROJECT, open_store, read_stages
 from diffrelax.flows.summary import Summary
+from diffrelax.levels import check_installed, check_level
 
 PAGE = "report.html"
 
@@ -86,7 +87,6 @@ def check_stages(config: FlowConfig, engine: Engine) -> None:
         level, if with the local engine a level, an optimizer or the device is not there, or if the
         store is not that of the engine.
     """
-    from diffrelax.levels import check_installed, check_level
     from diffrelax.models.batches import choose_schedule
     from diffrelax.models.release import load_model
 

@@ -1,4 +1,9 @@
-"""Gradients of electron repulsion and exact exchange with density fitting.
+"""Electron repulsion and exact exchange with density fitting, and their gradients.
+
+Without exact exchange PySCF takes all integrals anew, twice in each cycle of an SCF. Here they are
+kept from the first on, as a gradient needs them in any case. For exchange, PySCF multiplies
+matrices with an older BLAS than NumPy's, and takes both halves of a symmetric product. Here NumPy
+takes few rows of integrals at a time, and half the time on processors with AVX-512.
 
 PySCF fits anew for a gradient, and takes the derivatives of basis and of fitting functions from
 integrals of their own. Here the fits of the SCF are used, and an integral does not change where
@@ -10,6 +15,7 @@ other sign. That takes half the time, and more of it for large molecules without
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -20,10 +26,98 @@ from diffrelax.levels.blas import kernels_for_avx2
 with kernels_for_avx2():
     from pyscf import lib
     from pyscf.ao2mo import _ao2mo
+    from pyscf.df.addons import make_auxmol
     from pyscf.df.incore import aux_e2
 
 AT_ONCE = 2**28  # bytes of integrals
+IN_CACHE = 2**23  # bytes of integrals
 LEAST_ROOM = 2000  # MB, which PySCF takes for its integrals in any case
+
+
+def fit_quickly(fitted: Any) -> Any:
+    """Let density fitting keep its integrals, and take exchange from orbitals by NumPy.
+
+    Parameters
+    ----------
+    fitted : pyscf.df.DF
+    """
+    return lib.set_class(fitted, (_Quick, fitted.__class__))
+
+
+class _Quick:
+    __name_mixin__ = "Quick"
+    mol: Any
+    auxbasis: Any
+    max_memory: float  # MB
+    _cderi: Any
+    build: Callable[[], Any]
+    range_coulomb: Callable[[float], AbstractContextManager[Any]]
+
+    def get_jk(
+        self,
+        dm: np.ndarray,
+        hermi: int = 1,
+        with_j: bool = True,
+        with_k: bool = True,
+        direct_scf_tol: float = 1e-13,
+        omega: float | None = None,
+    ) -> tuple[np.ndarray | None, np.ndarray]:
+        """Return the matrices of repulsion, if it is asked for, and of exchange; see PySCF's."""
+        if not with_k and omega is None and self._cderi is None and self._have_room():
+            self.build()
+        if not with_k or np.ndim(getattr(dm, "mo_coeff", ())) != np.ndim(dm):
+            found: tuple[np.ndarray | None, np.ndarray] = super().get_jk(  # type: ignore[misc]
+                dm, hermi, with_j, with_k, direct_scf_tol, omega
+            )
+            return found
+        if omega is None:
+            return repulsion_and_exchange(self, dm, with_j)
+        with self.range_coulomb(omega) as of_range:
+            return repulsion_and_exchange(of_range, dm, with_j)
+
+    def _have_room(self) -> bool:
+        n_pairs = self.mol.nao * (self.mol.nao + 1) // 2
+        size = 8 * n_pairs * make_auxmol(self.mol, self.auxbasis).nao
+        return bool(size < 0.9e6 * (self.max_memory - lib.current_memory()[0]))  # as in PySCF
+
+
+def repulsion_and_exchange(
+    fitted: Any, density: Any, with_repulsion: bool = True
+) -> tuple[np.ndarray | None, np.ndarray]:
+    """Return the matrices of repulsion and of exact exchange.
+
+    Parameters
+    ----------
+    fitted : pyscf.df.DF
+    density : (n_functions, n_functions) or (2, n_functions, n_functions) array
+        With its orbitals, as PySCF tags it.
+    with_repulsion : bool
+        Otherwise there is none.
+
+    Returns
+    -------
+    repulsion, exchange : arrays like the density, Hartree
+    """
+    n = density.shape[-1]
+    spins = _occupied(density)
+    exchange = np.zeros((len(spins), n, n))
+    repulsion: Any = 0.0
+    packed = _packed(np.asarray(density).reshape(-1, n, n))
+    at_once = max(1, IN_CACHE // (8 * n**2))
+    squares = np.empty((at_once, n, n))
+    for rows in fitted.loop():
+        if with_repulsion:
+            repulsion += (rows @ packed.T).T @ rows
+        for first in range(0, len(rows), at_once):
+            part = lib.unpack_tril(rows[first : first + at_once], out=squares)
+            for orbitals, total in zip(spins, exchange, strict=True):
+                half = (orbitals.T @ part).reshape(-1, n)
+                total += half.T @ half
+    exchange *= 4 - np.ndim(density)  # both spins at once
+    return (
+        lib.unpack_tril(repulsion).reshape(density.shape) if with_repulsion else None,
+        exchange.reshape(density.shape),
+    )
 
 
 def can_be_fitted(method: Any, density: Any) -> bool:
@@ -76,9 +170,9 @@ def gradient_of_repulsion(method: Any, mol: Any, density: Any) -> np.ndarray:
     aux = method.with_df.auxmol
     root = cholesky(aux.intor("int2c2e"), lower=True)
     total = np.asarray(density).reshape(-1, mol.nao, mol.nao).sum(axis=0)
-    packed = lib.pack_tril(2 * total - np.diag(total.diagonal()))
+    packed = _packed(total)
     rho = _fit(method.with_df, root, lambda rows: (rows @ packed)[:, None])[:, 0]
-    spins = _occupied(density) if share else []
+    spins = [orbitals for orbitals in _occupied(density) if orbitals.size] if share else []
     products = [_fit_products(method.with_df, root, orbitals) for orbitals in spins]
     share *= 4 - np.ndim(density)  # both spins at once
     pairs = np.outer(rho, rho)
@@ -98,13 +192,19 @@ def gradient_of_repulsion(method: Any, mol: Any, density: Any) -> np.ndarray:
     return _by_atom(mol, of_functions) + _by_atom(aux, of_aux)
 
 
+def _packed(densities: np.ndarray) -> np.ndarray:
+    """Return the lower triangles, what is beside the diagonal twice."""
+    packed: np.ndarray = lib.pack_tril(densities * (2 - np.eye(densities.shape[-1])))
+    return packed
+
+
 def _occupied(density: Any) -> list[np.ndarray]:
     """Return orbitals times the roots of their occupations, of each spin or once for both."""
     orbitals, occupations = np.asarray(density.mo_coeff), np.asarray(density.mo_occ)
     if orbitals.ndim == 2:
         orbitals, occupations = orbitals[None], occupations[None] / 2
     spins = zip(orbitals, occupations, strict=True)
-    return [one[:, n > 0] * np.sqrt(n[n > 0]) for one, n in spins if n.any()]
+    return [one[:, n > 0] * np.sqrt(n[n > 0]) for one, n in spins]
 
 
 def _fit_products(fitted: Any, root: np.ndarray, orbitals: np.ndarray) -> np.ndarray:

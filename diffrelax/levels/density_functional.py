@@ -21,6 +21,7 @@ with kernels_for_avx2():
 
     from diffrelax.levels.basis import choose_basis, pyscf_molecule
     from diffrelax.levels.composites import correct
+    from diffrelax.levels.density_fitting import fit_quickly
     from diffrelax.levels.functionals import read_functional
     from diffrelax.levels.pople import FIT, is_6_31g_2df_p
     from diffrelax.levels.quadrature import integrate_in_blocks
@@ -216,6 +217,7 @@ def mean_field(
     method = (dft.RKS if molecule.multiplicity == 1 else dft.UKS)(pyscf_molecule(molecule, basis))
     if density_fit:
         method = method.density_fit(auxbasis=FIT if is_6_31g_2df_p(basis) else None)
+        method.with_df = fit_quickly(method.with_df)
     method = integrate_in_blocks(method)
     method.xc = functional.xc
     method.disp = functional.dispersion

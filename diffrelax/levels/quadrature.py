@@ -3,7 +3,7 @@
 PySCF takes all basis functions at all points. Here a block of neighbouring points has a molecule of
 its own, with the functions that matter there, and what PySCF makes of these is added up. That takes
 one core half the time with 15 heavy atoms, and less than a third of it with 27
-(`analysis/call_parts.py`). Orbitals come along: meta-GGAs take their densities from these sooner.
+(`analysis/call_parts.py`). Densities are taken from orbitals where these are few for a block.
 """
 
 from __future__ import annotations
@@ -73,19 +73,20 @@ class BlockedNumInt(NumInt):
         mol: Any,
         grids: Any,
         xc_code: str,
-        dms: np.ndarray,
+        dms: Any,
         *arguments: Any,
         **options: Any,
     ) -> tuple[Any, ...]:
         """Return the sums of what is integrated over each block; the last of it are matrices."""
-        orbitals, occupations = getattr(dms, "mo_coeff", None), getattr(dms, "mo_occ", None)
-        dms, numbers, total = np.asarray(dms), [], None
+        plain, numbers, total = np.asarray(dms), [], None
+        occupied = np.flatnonzero(np.atleast_2d(getattr(dms, "mo_occ", ())).any(axis=0))
+        products = len(occupied) * (4 if self._xc_type(xc_code) == "GGA" else 1)
         for block in self._blocks_of(mol, grids):
             pairs: Any = (..., *np.ix_(block.functions, block.functions))
-            part = np.ascontiguousarray(dms[pairs])
-            if orbitals is not None:  # PySCF takes them where it is quicker so
-                here = np.asarray(orbitals)[..., block.functions, :]
-                part = lib.tag_array(part, mo_coeff=here, mo_occ=occupations)
+            part = np.ascontiguousarray(plain[pairs])
+            if 0 < products < len(block.functions):  # fewer than with the density matrix
+                orbitals = np.asarray(dms.mo_coeff)[..., block.functions[:, None], occupied]
+                part = lib.tag_array(part, mo_coeff=orbitals, mo_occ=dms.mo_occ[..., occupied])
             *found, matrices = integrate(
                 block.mol, block.grid, xc_code, part, *arguments, **options
             )

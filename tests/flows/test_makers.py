@@ -215,7 +215,7 @@ def test_one_bad_molecule_does_not_cost_its_batch(tmp_path: Path, monkeypatch) -
     def fail(molecule, *_, **__):
         raise KeyError(molecule.name)
 
-    monkeypatch.setattr("diffrelax.levels.relax_at_level", fail)
+    monkeypatch.setattr("diffrelax.flows.levels.relax_at_level", fail)
     output = run(ForceFieldRelaxMaker().make_batch(["CCO", "CO"]))
     assert [o["reason"] for o in output] == ["KeyError: 'CCO'", "KeyError: 'CO'"]
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pyscf.df import DF
 from pyscf.df.grad import rhf
 
 from diffrelax.levels import density_fitting
@@ -20,6 +21,35 @@ def converged(smiles: str, xc: str, **settings: Any) -> Any:
     )
     method.kernel()
     return method
+
+
+@pytest.mark.parametrize("omega", [None, 0.3])
+@pytest.mark.parametrize("smiles", [ETHANOL, RADICAL, "[H]"])
+def test_exchange_and_repulsion_are_those_of_pyscf(
+    smiles: str, omega: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(density_fitting, "IN_CACHE", 3 * 8 * 21**2)
+    method = converged(smiles, "hf")
+    method.mo_occ = method.mo_occ * np.linspace(1, 0.5, method.mo_occ.shape[-1])
+    density = method.make_rdm1()
+    repulsion, exchange = method.with_df.get_jk(density, omega=omega)
+    expected = DF.get_jk(method.with_df, density, omega=omega)
+    np.testing.assert_allclose(repulsion, expected[0], atol=1e-10)
+    np.testing.assert_allclose(exchange, expected[1], atol=1e-10)
+    nothing, alone = method.with_df.get_jk(density, with_j=False, omega=omega)
+    assert nothing is None
+    np.testing.assert_array_equal(alone, exchange)
+    none = method.with_df.get_jk(np.asarray(density), omega=omega)
+    np.testing.assert_allclose(none[1], exchange, atol=1e-10)
+
+
+def test_integrals_are_kept_where_they_have_room() -> None:
+    method = converged(ETHANOL, "pbe")
+    fitted, energy = method.with_df, method.e_tot
+    assert fitted._cderi is not None
+    fitted.reset().max_memory = 0
+    assert method.kernel() == pytest.approx(energy, abs=1e-9)
+    assert fitted._cderi is None
 
 
 def by_pyscf(method: Any, density: Any) -> np.ndarray:
