@@ -105,7 +105,7 @@ def repulsion_and_exchange(
     packed = _packed(np.asarray(density).reshape(-1, n, n))
     at_once = max(1, IN_CACHE // (8 * n**2))
     squares = np.empty((at_once, n, n))
-    for rows in fitted.loop():
+    for rows in fitted.loop(max(at_once, AT_ONCE // (4 * n**2))):
         if with_repulsion:
             repulsion += (rows @ packed.T).T @ rows
         for first in range(0, len(rows), at_once):
