@@ -17,7 +17,6 @@ from monty.json import MontyDecoder, MontyEncoder
 from rdkit import Chem
 from source_tree import OLDER
 
-from diffrelax import levels
 from diffrelax.cache import WorkFolder
 from diffrelax.dft.recorder import Call, Recorder
 from diffrelax.files.reading import Rejected
@@ -28,6 +27,7 @@ from diffrelax.flows import (
     ForceFieldRelaxMaker,
     RelaxFlowMaker,
     StaticMaker,
+    levels,
 )
 from diffrelax.flows import batches as flow_batches
 from diffrelax.flows.arguments import as_arguments, atomic_numbers, failure, read_argument
@@ -215,7 +215,7 @@ def test_one_bad_molecule_does_not_cost_its_batch(tmp_path: Path, monkeypatch) -
     def fail(molecule, *_, **__):
         raise KeyError(molecule.name)
 
-    monkeypatch.setattr("diffrelax.flows.levels.relax_at_level", fail)
+    monkeypatch.setattr(levels, "relax_at_level", fail)
     output = run(ForceFieldRelaxMaker().make_batch(["CCO", "CO"]))
     assert [o["reason"] for o in output] == ["KeyError: 'CCO'", "KeyError: 'CO'"]
 
