@@ -79,14 +79,15 @@ class BlockedNumInt(NumInt):
     ) -> tuple[Any, ...]:
         """Return the sums of what is integrated over each block; the last of it are matrices."""
         plain, numbers, total = np.asarray(dms), [], None
-        occupied = np.flatnonzero(np.atleast_2d(getattr(dms, "mo_occ", ())).any(axis=0))
+        occupations = np.asarray(getattr(dms, "mo_occ", ()))
+        occupied = np.flatnonzero(np.atleast_2d(occupations).any(axis=0))
         products = len(occupied) * (4 if self._xc_type(xc_code) == "GGA" else 1)
         for block in self._blocks_of(mol, grids):
             pairs: Any = (..., *np.ix_(block.functions, block.functions))
             part = np.ascontiguousarray(plain[pairs])
             if 0 < products < len(block.functions):  # fewer than with the density matrix
                 orbitals = np.asarray(dms.mo_coeff)[..., block.functions[:, None], occupied]
-                part = lib.tag_array(part, mo_coeff=orbitals, mo_occ=dms.mo_occ[..., occupied])
+                part = lib.tag_array(part, mo_coeff=orbitals, mo_occ=occupations[..., occupied])
             *found, matrices = integrate(
                 block.mol, block.grid, xc_code, part, *arguments, **options
             )

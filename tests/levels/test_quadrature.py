@@ -33,7 +33,7 @@ def test_blocks_add_up_to_what_pyscf_integrates(
     if not xc.endswith("-3c"):
         settings["basis"] = "sto-3g"
     molecule = Molecule.from_smiles(smiles)
-    monkeypatch.setattr(quadrature, "POINTS", 1000)
+    monkeypatch.setattr(quadrature, "POINTS", 300)
     blocked = mean_field(molecule, **settings)
     monkeypatch.setattr(density_functional, "integrate_in_blocks", lambda method: method)
     whole = mean_field(molecule, **settings)
