@@ -13,6 +13,8 @@ Needs the package AcAuto3D and the program xtb. The same command goes on where i
    were not kept, they are those that explain the first step, if it is known: geomeTRIC's is −H⁻¹g
    in its internal coordinates. Otherwise they are calculated again, two hours in all.
 
+Hessians are GFN2-xTB's with what its forces add to them, as those relaxations have them.
+
 The first step is chosen on 1, and the bounds (`diffrelax.dft.prediction`) on 1 and 2.
 
 A minimum is the end of the tightest relaxation that is there, extrapolated by one more step.

@@ -8,6 +8,7 @@ import numpy as np
 from ase.calculators.calculator import CalculationFailed
 
 from diffrelax.clock import NO_TIME, Time
+from diffrelax.dft.cheap_hessian import cheap_hessian
 from diffrelax.dft.hessian import positive_hessian, softest_curvature
 from diffrelax.dft.internal import geometric, tric
 from diffrelax.dft.minimisers import Minimiser, bfgs, sella
@@ -15,7 +16,6 @@ from diffrelax.dft.minimum import Curvature, look, push_off
 from diffrelax.dft.recorder import Checker, Foreseen, Recorder
 from diffrelax.dft.settings import DFTSettings
 from diffrelax.levels.running import KilledError
-from diffrelax.levels.tight_binding import gfn2_hessian
 from diffrelax.molecule.identity import identity_change
 
 if TYPE_CHECKING:
@@ -103,19 +103,13 @@ def start_hessian(
     """
     if settings.hessian == "none":
         return None, ()
-    of_aimnet2 = settings.hessian == "aimnet2"
     try:
-        if of_aimnet2:
-            from diffrelax.levels.aimnet2 import AIMNet2  # torch is slow to import
-
-            hessian = AIMNet2(molecule).hessian(molecule.to_atoms())
-        else:
-            hessian = gfn2_hessian(molecule, settings.hessian_solvent)
+        hessian = cheap_hessian(molecule, settings.hessian, settings.hessian_solvent)
     except (RuntimeError, ValueError) as error:
         missing = f"no {settings.hessian} Hessian"
         return None, (f"{missing}, the optimizer's own guess instead: {error}",)
     notes: tuple[str, ...] = ()
-    if settings.solvent and (of_aimnet2 or not settings.hessian_solvent):
+    if settings.solvent and (settings.hessian == "aimnet2" or not settings.hessian_solvent):
         notes = (f"the {settings.hessian} Hessian is that of the gas phase",)
     floor = softest_curvature(settings.fmax, settings.optimizer)
     return positive_hessian(hessian, molecule.positions, floor), notes

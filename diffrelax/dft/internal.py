@@ -14,7 +14,7 @@ from ase.calculators.calculator import CalculationFailed
 from ase.units import Bohr, Hartree
 from geometric.ase_engine import EngineASE
 from geometric.errors import Error, GeomOptNotConvergedError
-from geometric.internal import DelocalizedInternalCoordinates
+from geometric.internal import DelocalizedInternalCoordinates, PrimitiveInternalCoordinates
 from geometric.molecule import Molecule
 from geometric.nifty import logger
 from geometric.optimize import Optimize, OptParams
@@ -116,7 +116,9 @@ def without_forces(hessian: np.ndarray, forces: np.ndarray, atoms: ase.Atoms) ->
     """Take from a Hessian what forces add to it in Cartesian coordinates.
 
     A force along a bond adds to the curvature of all motions that turn it. Without it, a cheap
-    level tells of soft motions at the minimum of another what it tells at its own.
+    level tells near the minimum of another, where its own forces do not vanish, what it tells at
+    its own. That is the second derivative in internal coordinates, redundant ones here, whose
+    forces are then the least that give those of the atoms.
 
     Parameters
     ----------
@@ -127,18 +129,18 @@ def without_forces(hessian: np.ndarray, forces: np.ndarray, atoms: ase.Atoms) ->
     Returns
     -------
     (3 n_atoms, 3 n_atoms) array, eV/Å²
-        That of internal coordinates alone: rigid motions have none.
+        Rigid motions have none.
     """
     system = Molecule()
     system.elem, system.xyzs = atoms.get_chemical_symbols(), [atoms.positions.copy()]
     coords = atoms.positions.ravel() / Bohr
+    added = np.zeros_like(hessian)
     with _silence():
-        internal = DelocalizedInternalCoordinates(system, build=True, connect=False, addcart=False)
-        curvatures = internal.calcHess(
-            coords, -forces.ravel() * Bohr / Hartree, hessian * Bohr**2 / Hartree
-        )
-        cartesian: np.ndarray = internal.calcHessCart(coords, np.zeros(len(curvatures)), curvatures)
-    return cartesian * Hartree / Bohr**2
+        internal = PrimitiveInternalCoordinates(system, build=True, connect=False, addcart=False)
+        slopes = internal.calcGrad(coords, -forces.ravel() * Bohr / Hartree)
+        for slope, one in zip(slopes, internal.Internals, strict=True):
+            added += slope * one.second_derivative(coords).reshape(added.shape)
+    return hessian - added * Hartree / Bohr**2
 
 
 def _guessing(hessian: np.ndarray) -> type[DelocalizedInternalCoordinates]:

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from diffrelax.dft.cheap_hessian import cheap_hessian, gfn2
 from diffrelax.dft.hessian import vibrations, wavenumber
-from diffrelax.levels import get_calculator
-from diffrelax.levels.tight_binding import gfn2_hessian
 
 if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
@@ -82,11 +81,8 @@ def look(molecule: Molecule, settings: DFTSettings, checker: Checker) -> Curvatu
         hessian = checker.hessian(molecule.to_atoms())
         frequencies, motions = vibrations(molecule, hessian)
         return Curvature(float(frequencies[0]), motions[0], frequencies)
-    from diffrelax.dft.internal import without_forces  # takes half a second
-
-    cheap, atoms = gfn2(molecule, settings.hessian_solvent), molecule.to_atoms()
-    hessian = gfn2_hessian(molecule, settings.hessian_solvent)
-    hessian = without_forces(hessian, cheap.get_forces(atoms), atoms)
+    cheap = gfn2(molecule, settings.hessian_solvent)
+    hessian = cheap_hessian(molecule, "gfn2-xtb", settings.hessian_solvent)
     frequencies, motions = vibrations(molecule, hessian)
     n_asked = int((frequencies < max(-NOISE, frequencies[0] + ALIKE)).sum())
     asked = [
@@ -95,15 +91,6 @@ def look(molecule: Molecule, settings: DFTSettings, checker: Checker) -> Curvatu
     ]
     frequencies[:n_asked] = asked
     return Curvature(min(asked), motions[np.argmin(asked)], np.sort(frequencies))
-
-
-def gfn2(molecule: Molecule, solvent: str) -> Calculator:
-    """Return GFN2-xTB for a molecule, in a generalized Born solvent unless that is empty."""
-    if not solvent:
-        return get_calculator("gfn2-xtb", molecule)
-    from diffrelax.levels.solvents import born_solvation  # takes PySCF
-
-    return get_calculator("gfn2-xtb", molecule, solvation=[*born_solvation(solvent)])
 
 
 def push_off(molecule: Molecule, curvature: Curvature) -> Molecule:
