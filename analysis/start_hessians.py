@@ -98,7 +98,7 @@ def calls_by_hessian(start: Molecule) -> dict[str, list[int]]:
 def count_calls(start: Molecule, hessian: np.ndarray) -> int:
     """Count the calls of AIMNet2 until its largest force is small."""
     atoms = start.to_atoms()
-    recorder = Recorder(start, get_calculator("aimnet2", start), (), lambda call: None)
+    recorder = Recorder(start, get_calculator("aimnet2", start))
     atoms.calc = recorder
     tric(atoms, hessian, FMAX, STEPS)
     return len(recorder.calls)
