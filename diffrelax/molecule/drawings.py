@@ -7,6 +7,9 @@ from rdkit import Chem
 from diffrelax.molecule.checks import SHORTEST_BOND
 from diffrelax.molecule.connectivity import near_pairs
 
+CARBON, SILICON = 6, 14
+LONE_PAIRS = frozenset({7, 8, 9, 15, 16, 17, 35, 53})
+
 
 def atomic_numbers(mol: Chem.Mol) -> np.ndarray:
     """Return the atomic numbers of a molecule, (n_atoms,)."""
@@ -63,10 +66,23 @@ def is_drawing_in_3d(mol: Chem.Mol) -> bool:
 
 
 def multiplicity_of(mol: Chem.Mol, charge: int) -> int:
-    """Return one more than the radical electrons, or the lowest that the electrons allow."""
-    radicals = sum(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms())
+    """Return one more than the unpaired electrons, or the lowest that the electrons allow."""
+    unpaired = sum(
+        atom.GetNumRadicalElectrons() for atom in mol.GetAtoms() if not _is_singlet_carbene(atom)
+    )
     electrons = sum(atom.GetAtomicNum() for atom in mol.GetAtoms()) - charge
-    return radicals + 1 if (radicals + electrons) % 2 == 0 else electrons % 2 + 1
+    return unpaired + 1 if (unpaired + electrons) % 2 == 0 else electrons % 2 + 1
+
+
+def _is_singlet_carbene(atom: Chem.Atom) -> bool:
+    """Tell silylenes, and carbenes beside a lone pair, as in N-heterocyclic ones and in [C]=O."""
+    return atom.GetNumRadicalElectrons() == 2 and (
+        atom.GetAtomicNum() == SILICON
+        or (
+            atom.GetAtomicNum() == CARBON
+            and any(near.GetAtomicNum() in LONE_PAIRS for near in atom.GetNeighbors())
+        )
+    )
 
 
 def _is_planar_geometry(mol: Chem.Mol) -> bool:

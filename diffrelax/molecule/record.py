@@ -208,7 +208,8 @@ class Molecule:
             Of the embedding, 0 <= seed < 2**31 - 8.
         multiplicity : int, optional
             Default: one more than the radical electrons that the SMILES shows, so ``O=O`` is a
-            singlet and ``[O][O]`` a triplet.
+            singlet and ``[O][O]`` a triplet; silylenes, and carbenes bonded to an atom with a lone
+            pair, are singlets.
         max_atoms : int, optional
             Embed no larger molecule, hydrogens counted.
 

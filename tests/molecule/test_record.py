@@ -88,6 +88,10 @@ def test_cages_are_embedded(smiles):
         ("[NH4+]", 1, 1),
         ("CC(=O)[O-]", -1, 1),
         ("O=[N]", 0, 2),
+        ("C[CH]", 0, 3),
+        ("CN1C=CN(C)[C]1", 0, 1),
+        ("[C]=O", 0, 1),
+        ("C[SiH]", 0, 1),
     ],
 )
 def test_charge_and_multiplicity_from_smiles(smiles, charge, multiplicity):
