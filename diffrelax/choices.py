@@ -3,8 +3,8 @@
 from typing import Literal, TypeAlias
 
 DEFAULT_BASIS = "6-31G(2df,p)"
-CheapLevel: TypeAlias = Literal["gfn2-xtb", "aimnet2"]
-HessianLevel: TypeAlias = Literal[CheapLevel, "none"]
+CheapHessian: TypeAlias = Literal["gfn2-xtb", "aimnet2"]
+HessianLevel: TypeAlias = Literal[CheapHessian, "none"]
 Optimizer: TypeAlias = Literal["tric", "bfgs", "geometric", "sella"]
 CurvatureLevel: TypeAlias = Literal["none", "gfn2-xtb", "dft"]
 Target: TypeAlias = Literal["orca", "gaussian", "nwchem"]

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     import numpy as np
     from ase.calculators.calculator import Calculator
 
-    from diffrelax.choices import CheapLevel
+    from diffrelax.choices import CheapHessian
     from diffrelax.molecule import Molecule
 
 
-def cheap_hessian(molecule: Molecule, level: CheapLevel, solvent: str = "") -> np.ndarray:
+def cheap_hessian(molecule: Molecule, level: CheapHessian, solvent: str = "") -> np.ndarray:
     """Second derivatives of the energy of a cheap level, without what its forces add to them.
 
     Near a minimum of another level they add what that level does not have. Of 50 drug-like
