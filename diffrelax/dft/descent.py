@@ -19,6 +19,7 @@ from diffrelax.levels.running import KilledError
 from diffrelax.molecule.identity import identity_change
 
 if TYPE_CHECKING:
+    from diffrelax.choices import CheapHessian
     from diffrelax.molecule import Molecule
 
 MINIMISERS: dict[str, Minimiser] = {
@@ -99,17 +100,22 @@ def start_hessian(
 ) -> tuple[np.ndarray | None, tuple[str, ...]]:
     """Return a Hessian to start from, eV/Å², safe for the optimizer, or None.
 
-    Also notes: why there is none, or that it lacks the solvent.
+    Where its level cannot give it, it is GFN2-xTB's. Also notes: what is not as it was asked for,
+    and that the Hessian lacks the solvent.
     """
     if settings.hessian == "none":
         return None, ()
-    try:
-        hessian = cheap_hessian(molecule, settings.hessian, settings.hessian_solvent)
-    except (RuntimeError, ValueError) as error:
-        missing = f"no {settings.hessian} Hessian"
-        return None, (f"{missing}, the optimizer's own guess instead: {error}",)
+    levels: list[CheapHessian] = list(dict.fromkeys((settings.hessian, "gfn2-xtb")))
+    others = [*(f"that of {level}" for level in levels[1:]), "the optimizer's own guess"]
     notes: tuple[str, ...] = ()
-    if settings.solvent and (settings.hessian == "aimnet2" or not settings.hessian_solvent):
-        notes = (f"the {settings.hessian} Hessian is that of the gas phase",)
-    floor = softest_curvature(settings.fmax, settings.optimizer)
-    return positive_hessian(hessian, molecule.positions, floor), notes
+    for level, other in zip(levels, others, strict=True):
+        try:
+            hessian = cheap_hessian(molecule, level, settings.hessian_solvent)
+        except (RuntimeError, ValueError) as error:
+            notes += (f"no {level} Hessian, {other} instead: {error}",)
+            continue
+        if settings.solvent and (level == "aimnet2" or not settings.hessian_solvent):
+            notes += (f"the {level} Hessian is that of the gas phase",)
+        floor = softest_curvature(settings.fmax, settings.optimizer)
+        return positive_hessian(hessian, molecule.positions, floor), notes
+    return None, notes

@@ -70,8 +70,8 @@ def relax_dft(
     """Relax a molecule with DFT and count what it costs.
 
     The SCF of each step starts from the density of the step before. The optimizer starts from a
-    Hessian of a cheap level, which saves most of the gradient calls; where that level cannot give
-    one, the optimizer's own guess is used and a note says so.
+    Hessian of a cheap level, which saves most of the gradient calls; where AIMNet2 cannot give one,
+    it is GFN2-xTB's, and where that cannot, the optimizer's own guess; a note says so.
 
     Parameters
     ----------

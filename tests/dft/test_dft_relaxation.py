@@ -211,6 +211,8 @@ def test_hessian_of_aimnet2_saves_gradient_calls() -> None:
     assert dissolved.notes == ("the aimnet2 Hessian is that of the gas phase",)
     assert guided.gradient_calls < plain.gradient_calls
     assert guided.energy == pytest.approx(plain.energy, abs=1e-3)
+    (note,) = relax("[LiH]", hessian="aimnet2", max_steps=0).notes
+    assert note.startswith("no aimnet2 Hessian, that of gfn2-xtb instead: aimnet2 was not trained")
 
 
 def planar_ammonia() -> Molecule:
