@@ -7,7 +7,8 @@ from rdkit import Chem
 from diffrelax.molecule.checks import SHORTEST_BOND
 from diffrelax.molecule.connectivity import near_pairs
 
-CARBON, SILICON = 6, 14
+CARBON = 6
+KEEP_S_PAIR = frozenset({4, 12, 20, 38, 56, 5, 13, 31, 49, 81, 6, 14, 32, 50, 82})  # by group
 LONE_PAIRS = frozenset({7, 8, 9, 15, 16, 17, 35, 53})
 
 
@@ -67,22 +68,27 @@ def is_drawing_in_3d(mol: Chem.Mol) -> bool:
 
 def multiplicity_of(mol: Chem.Mol, charge: int) -> int:
     """Return one more than the unpaired electrons, or the lowest that the electrons allow."""
-    unpaired = sum(
-        atom.GetNumRadicalElectrons() for atom in mol.GetAtoms() if not _is_singlet_carbene(atom)
-    )
+    unpaired = sum(map(_unpaired_electrons, mol.GetAtoms()))
     electrons = sum(atom.GetAtomicNum() for atom in mol.GetAtoms()) - charge
     return unpaired + 1 if (unpaired + electrons) % 2 == 0 else electrons % 2 + 1
 
 
-def _is_singlet_carbene(atom: Chem.Atom) -> bool:
-    """Tell silylenes, and carbenes beside a lone pair, as in N-heterocyclic ones and in [C]=O."""
-    return atom.GetNumRadicalElectrons() == 2 and (
-        atom.GetAtomicNum() == SILICON
-        or (
-            atom.GetAtomicNum() == CARBON
-            and any(near.GetAtomicNum() in LONE_PAIRS for near in atom.GetNeighbors())
-        )
+def _unpaired_electrons(atom: Chem.Atom) -> int:
+    """Count an atom's radical electrons without a pair of s electrons.
+
+    Of carbenes, only those with a double bond or beside a lone pair, such as N-heterocyclic ones,
+    have it.
+    """
+    radicals = atom.GetNumRadicalElectrons()
+    if radicals < 2 or atom.GetAtomicNum() not in KEEP_S_PAIR:
+        return radicals
+    is_triplet_carbene = (
+        atom.GetAtomicNum() == CARBON
+        and radicals == 2
+        and atom.GetTotalValence() == atom.GetTotalDegree()
+        and not any(near.GetAtomicNum() in LONE_PAIRS for near in atom.GetNeighbors())
     )
+    return radicals if is_triplet_carbene else radicals - 2
 
 
 def _is_planar_geometry(mol: Chem.Mol) -> bool:

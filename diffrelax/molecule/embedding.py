@@ -22,6 +22,7 @@ from diffrelax.molecule.stereo import TETRAHEDRAL, assign_stereo, clear_nominal
 
 MAX_HEAVY_ATOMS = 100  # an alkane chain of this length takes 20 s
 NO_BOND = 0.3  # Å beyond the covalent radii; atoms within 0.2 count as bonded
+COS_OPPOSITE = -0.85  # 148°
 EMBEDDING_SECONDS = 30  # of the processor, for all trials of a molecule and the force field
 TRIAL_SECONDS = 120  # of the clock, after which RDKit gives up a trial
 ATTEMPTS = 10_000  # of one trial, times the atoms; RDKit makes ten for each atom
@@ -106,6 +107,8 @@ def embed(
         embedded.AddConformer(trial.GetConformer())
         if is_torn(embedded) or (start != "mmff94" and _is_crowded(embedded)):
             continue
+        if start == "embedded" and not all(map(_is_octahedral, _six_neighbours(embedded))):
+            continue
         assign_stereo(embedded)
         found = senses(embedded)
         if embedded.HasSubstructMatch(asked, useChirality=True) and all(
@@ -162,6 +165,19 @@ def _is_crowded(mol: Chem.Mol) -> bool:
     return bool((near & (Chem.GetDistanceMatrix(mol) > 1)).any())
 
 
+def _six_neighbours(mol: Chem.Mol) -> Iterator[Chem.Atom]:
+    """Yield atoms with six neighbours outside of rings, such as the sulfur of SF6."""
+    return (atom for atom in mol.GetAtoms() if atom.GetDegree() == 6 and not atom.IsInRing())
+
+
+def _is_octahedral(atom: Chem.Atom) -> bool:
+    """Tell whether each of six neighbours has another one opposite."""
+    positions = atom.GetOwningMol().GetConformer().GetPositions()
+    bonds = positions[[near.GetIdx() for near in atom.GetNeighbors()]] - positions[atom.GetIdx()]
+    bonds /= np.linalg.norm(bonds, axis=1, keepdims=True)
+    return bool((bonds @ bonds.T < COS_OPPOSITE).any(axis=1).all())
+
+
 def check_seed(seed: int) -> int:
     """Return the seed as an int, or raise ValueError if RDKit cannot take it and the next few."""
     try:
@@ -179,8 +195,12 @@ def _embedding_trials(asked: Chem.Mol, seed: int, method: str) -> Iterator[tuple
     In a small cage the neighbours of an atom can lie on one side of it, which RDKit's tests of its
     embeddings refuse. The trials for cages do without these tests, from random coordinates and
     without torsion preferences: RDKit then only guides chiral atoms to their configuration, so
-    those left open are given one by chance.
+    those left open are given one by chance. Atoms with six neighbours are asked to be octahedral.
     """
+    asked = Chem.Mol(asked)
+    for atom in _six_neighbours(asked):
+        atom.SetChiralTag(Chem.ChiralType.CHI_OCTAHEDRAL)
+        atom.SetIntProp("_chiralPermutation", 1)
     parameters: Any = getattr(rdDistGeom, method)()
     parameters.randomSeed = seed
     parameters.timeout = TRIAL_SECONDS

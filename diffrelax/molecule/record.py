@@ -208,8 +208,8 @@ class Molecule:
             Of the embedding, 0 <= seed < 2**31 - 8.
         multiplicity : int, optional
             Default: one more than the radical electrons that the SMILES shows, so ``O=O`` is a
-            singlet and ``[O][O]`` a triplet; silylenes, and carbenes bonded to an atom with a lone
-            pair, are singlets.
+            singlet and ``[O][O]`` a triplet; a pair of s electrons is kept by atoms of groups 2, 13
+            and 14, by carbenes if they have a double bond or are beside a lone pair.
         max_atoms : int, optional
             Embed no larger molecule, hydrogens counted.
 

@@ -91,7 +91,13 @@ def test_cages_are_embedded(smiles):
         ("C[CH]", 0, 3),
         ("CN1C=CN(C)[C]1", 0, 1),
         ("[C]=O", 0, 1),
+        ("[C]=C", 0, 1),
         ("C[SiH]", 0, 1),
+        ("Cl[Sn]Cl", 0, 1),
+        ("F[B]", 0, 1),
+        ("[Mg]", 0, 1),
+        ("[CH]", 0, 2),
+        ("[C]", 0, 3),
     ],
 )
 def test_charge_and_multiplicity_from_smiles(smiles, charge, multiplicity):
