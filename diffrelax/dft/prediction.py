@@ -51,8 +51,8 @@ class Prediction(NamedTuple):
     def told(self) -> str:
         """The bounds in words."""
         return (
-            f"nine in ten have no force above {self.fmax_bound:.2g} eV/Å, an energy right to "
-            f"{self.energy_bound / KCAL_PER_MOL:.1g} kcal/mol and a geometry to "
+            f"nine in ten of QM9's kind have no force above {self.fmax_bound:.2g} eV/Å, an energy "
+            f"right to {self.energy_bound / KCAL_PER_MOL:.1g} kcal/mol and a geometry to "
             f"{self.rmsd_bound:.1g} Å"
         )
 

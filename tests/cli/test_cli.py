@@ -259,7 +259,7 @@ def test_a_minimum_is_predicted_where_that_is_asked(run):
     assert re.search(
         r"; DFT predicted after 1 gradient call and [\d.]+ s, -2\d{3}\.\d{4} eV: ", out
     )
-    assert "predicted, not verified: nine in ten have no force above 0." in out
+    assert "predicted, not verified: nine in ten of QM9's kind have no force above 0." in out
     status, out, _ = run("dft", *cheap, "--json")
     row = json.loads(out)
     assert (row["converged"], row["gradient_calls"], row["fmax"]) == (True, 1, None)

@@ -88,7 +88,7 @@ def test_bounds_hold_where_the_hessian_is_somewhat_off(
     assert 0 < abs(prediction.energy + 5) < prediction.energy_bound
     _, rmsd = superpose(prediction.molecule.positions, minimum.positions)
     assert 0 < rmsd < prediction.rmsd_bound
-    assert prediction.told.startswith("nine in ten have no force above 0.")
+    assert prediction.told.startswith("nine in ten of QM9's kind have no force above 0.")
 
 
 def test_what_lies_beyond_the_bounds_is_not_predicted(
@@ -127,7 +127,7 @@ def test_one_call_ends_near_the_minimum_and_says_that_nothing_was_verified(
     assert np.isnan(result.fmax) and np.isnan(result.forces).all()
     assert result.criterion.endswith("or predicted to be")
     (note,) = result.notes
-    assert note.startswith("predicted, not verified: nine in ten have no force above")
+    assert note.startswith("predicted, not verified: nine in ten of QM9's kind have no force above")
 
     document = MinimisationDocument.from_dft(start, result, Provenance.here())
     assert (document.state, document.fmax, document.forces) == ("predicted", None, None)
