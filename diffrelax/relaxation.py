@@ -31,6 +31,7 @@ from diffrelax.models.domain import (
     FEW,
     atom_limit,
     caution,
+    has_torsions,
     outside_domain,
     unfamiliar,
 )
@@ -300,6 +301,7 @@ def _refuse(molecule: Molecule, model: Model) -> Relaxation | None:
 def _judge(start: Molecule, end: End, model: Model, level: str, max_error: float) -> Relaxation:
     odd, doubt = odd_reading(start), unfamiliar(start, model, few=FEW)
     strange, uneven = doubt and unfamiliar(start, model), _uneven(start, end)
+    no_bound = strange or uneven or low_spin(start) or not has_torsions(start)
     result = Relaxation(
         start.name,
         "relaxed",
@@ -308,7 +310,7 @@ def _judge(start: Molecule, end: End, model: Model, level: str, max_error: float
         start,
         noise_level=end.noise_level,
         n_evaluations=end.n_evaluations,
-        error_bound=math.nan if strange or uneven or low_spin(start) else end.error_bound,
+        error_bound=math.nan if no_bound else end.error_bound,
         aim=level,
     )
     reason = _reason_to_fall_back(start, end, result.error_bound, max_error)

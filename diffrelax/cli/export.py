@@ -70,7 +70,7 @@ def export(
     from diffrelax.cli.report import Report, report_each
     from diffrelax.dft import DFTSettings
     from diffrelax.files.reading import Rejected
-    from diffrelax.files.writing import check_no_input
+    from diffrelax.files.writing import check_no_input, make_folder
     from diffrelax.levels import check_installed
     from diffrelax.levels.names import is_composite
     from diffrelax.levels.profiles import Profile
@@ -86,7 +86,11 @@ def export(
     if hessian != "none":
         check_installed(hessian)
     check_no_input(output / TABLE, inputs)
-    _check_folder(output, overwrite)
+    make_folder(output)
+    if not overwrite and any(output.iterdir()):
+        raise ValueError(
+            f"the folder {output} is not empty: name another, or add --overwrite to begin anew"
+        )
     set_threads(threads)
     if relax:
         loaded = load_checked(model, device, noise_level)
@@ -134,9 +138,3 @@ def _write(
     stem = safe_stem(molecule.name, taken)
     paths = write_input(molecule, folder, stem, settings.calculator, hessian)
     return [path.name for path in paths], notes
-
-
-def _check_folder(folder: Path, overwrite: bool) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    if not overwrite and any(folder.iterdir()):
-        raise ValueError(f"the folder {folder} is not empty: name another, or add --overwrite")

@@ -96,6 +96,7 @@ def speedup(
     from diffrelax.cache import WorkFolder
     from diffrelax.dft.optimization import check_settings
     from diffrelax.files.reading import each_molecule
+    from diffrelax.files.writing import make_folder
     from diffrelax.models.release import load_model
 
     level = read_settings(arguments)
@@ -112,6 +113,7 @@ def speedup(
         about = made_with(loaded, level.theory)
         made_by |= {"model_sha256": loaded.sha256}
     _check_folder(output, level, inputs, made_by)
+    make_folder(output)
     units = Units(WorkFolder(output / "units"), model, level.theory, threads)
     subjects = subjects_of(each_molecule(each_input(inputs, charge), seed=seed))
     _tell_cost(subjects, arms, level)
@@ -168,11 +170,14 @@ def _check_folder(
 
 
 def _tell_cost(subjects: list[Subject], arms: list[SpeedupArm], level: DFTSettings) -> None:
+    from diffrelax.results.tables import counted
+
     n = sum(subject.base is not None for subject in subjects)
     duration = "" if level.calculator else f": {_duration(subjects, arms, level)}"
     print(
-        f"{n} molecules in {len(arms)} arms: {n * len(arms)} DFT relaxations, and tighter ones to "
-        f"tell minima apart, which the report does not count{duration}",
+        f"{counted(n, 'molecule')} in {counted(len(arms), 'arm')}: {n * len(arms)} DFT "
+        "relaxations, and tighter ones to tell minima apart, which the report does not "
+        f"count{duration}",
         file=sys.stderr,
     )
 

@@ -44,11 +44,23 @@ def check_output(
     check_no_input(path, inputs)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the folder {path.parent} does not exist: create it first")
+    make_folder(path.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder unless it is there, and find out whether it can be written to.
+
+    Raises
+    ------
+    OSError
+        If it cannot.
+    """
     try:
-        with tempfile.TemporaryFile(dir=path.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise OSError(f"the folder {path.parent} cannot be written to: {error.strerror}") from error
+        raise OSError(f"the folder {folder} cannot be written to: {error.strerror}") from error
 
 
 def check_no_input(path: Path, inputs: Iterable[str]) -> None:

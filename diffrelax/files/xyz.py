@@ -22,6 +22,7 @@ LOOSE_STATE = re.compile(
     r"(?=[\s,;|]|$)[,;|]?",
     re.IGNORECASE,
 )
+NAME_ALONE = re.compile(r"\s*[^\W\d][^\s=]*\s*")
 SPOKEN_OF = re.compile(r"\b(charge|multiplicity|mult)\s*:", re.IGNORECASE)
 STATE = {"charge", "total_charge", "net_charge", "smiles"}  # keys that tell the charge
 OF_THE_FRAME = {"Properties", "Lattice", "pbc"}  # what these keys say is no property
@@ -43,7 +44,7 @@ def cut(lines: Iterable[str]) -> Iterator[str]:
 
 def title(record: str) -> str:
     """Return the name in the comment, or the one word that the comment is."""
-    if re.fullmatch(r"\s*[^\W\d][^\s=]*\s*", _strict(_comment(record))):
+    if NAME_ALONE.fullmatch(_strict(_comment(record))):
         return _comment(record).strip()
     read = {key.lower(): value for key, value in _read(_comment(record)).items()}
     name = read.get("name", "")
@@ -66,6 +67,8 @@ def with_charge(record: str, charge: int) -> str:
     if told & STATE or _two_integers(comment) or "initial_charges" in comment:
         return record
     first, _, *atoms = record.split("\n")
+    if NAME_ALONE.fullmatch(_strict(comment)):
+        comment = f'name="{comment.strip()}"'
     return "\n".join((first, f"{comment} charge={charge}", *atoms))
 
 
@@ -84,7 +87,7 @@ def parse(record: str, name: str, seed: int, max_atoms: int | None = None) -> Mo
     try:
         atoms = ase.io.read(StringIO(frame), format="extxyz")
     except KeyError as error:
-        raise ValueError(f"unknown element {error}: correct it") from error
+        raise ValueError(f"unknown element {error}: give symbols, such as C") from error
     except Exception as error:
         raise ValueError(f"ASE cannot read this frame: {error}") from error
     told = {key.lower(): value for key, value in atoms.info.items()}

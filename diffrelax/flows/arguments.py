@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
 
 import numpy as np
+from ase.io.jsonio import decode
 from jobflow import OutputReference
 from pydantic import ValidationError
 from rdkit import Chem, rdBase
@@ -109,7 +110,11 @@ def as_plain(given: Any, *, seed: int = 42) -> Plain:
     if isinstance(given, str):
         return given.strip()
     if isinstance(given, Mapping):
-        return dict(given)
+        if given.get("@class") != "MSONAtoms":
+            return dict(given)
+        atoms = decode(given["atoms_json"])  # which jobflow leaves alone without pymatgen
+        atoms.info = dict(given["atoms_info"])
+        given = atoms
     if isinstance(given, PymatgenMolecule):
         try:
             given = Molecule(

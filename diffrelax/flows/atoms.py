@@ -16,7 +16,8 @@ from diffrelax.flows.arguments import read_argument
 def to_atoms(document: Mapping[str, Any]) -> dict[str, Any]:
     """Take the geometry out of a result; jobs that refer to the output get ``ase.Atoms``.
 
-    They do where pymatgen is installed, in whose form of ``ase.Atoms`` as JSON it is stored.
+    They do where pymatgen is installed, in whose form of ``ase.Atoms`` as JSON it is stored; our
+    own Makers read that form, too.
 
     Parameters
     ----------

@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 
 from tqdm.auto import tqdm
 
 from diffrelax.choices import Engine
+from diffrelax.files.writing import make_folder
 from diffrelax.flows.config import DFTLevel, FlowConfig
 from diffrelax.flows.local import run_local
 from diffrelax.flows.page import flow_page
@@ -61,6 +63,7 @@ def run_flow(config: FlowConfig, engine: Engine = "local") -> Summary:
             summary, jobs = run_remote(config, show, tell)
             store = open_store(f"{PROJECT}{config.remote.project}")
         else:
+            make_folder(Path(config.work or config.folder))
             flow, store = config.flow(), open_store(config.results)
             jobs = list(flow.job_uuids)
             summary = run_local(flow, store, config.folder, show)

@@ -117,6 +117,7 @@ def read_functional(xc: str) -> Functional:
         method, version, _ = parse_disp(functional.xc, functional.dispersion)
     except (KeyError, ValueError, NotImplementedError) as error:
         hint = "; a dispersion correction is told as in b3lyp-d3bj" if "d3" in short else ""
+        hint = "; its basis set has a place of its own: basis" if "/" in xc else hint
         hint = "; double hybrids are not supported" if DOUBLE_HYBRID.search(short) else hint
         raise ValueError(f"unknown functional xc={xc!r}: {error}{hint}") from error
     if functional.dispersion is None:
@@ -136,7 +137,7 @@ def _read_composite(xc: str, short: str) -> Functional:
             f"xc={xc!r} has a basis set and corrections of its own, which PySCF lacks: take one of "
             f"{', '.join(COMPOSITES)}"
         )
-    find_extra("pyscf.dispersion", "dispersion", f"the corrections of xc={xc!r}")
+    find_extra("pyscf.dispersion", "dispersion", f"the dispersion correction of xc={xc!r}")
     return Functional(known[short].xc, composite=known[short])
 
 

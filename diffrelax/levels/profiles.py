@@ -11,6 +11,7 @@ from typing import Literal, Self, TypeAlias
 from pydantic import Field, field_validator, model_validator
 
 from diffrelax.entries import Entries, read_validated
+from diffrelax.levels.names import is_composite
 from diffrelax.levels.program_inputs import LINK0, link0, split_dispersion, split_keyword
 from diffrelax.levels.xtb_program import METHODS
 
@@ -86,6 +87,8 @@ class Profile(Entries):
             raise ValueError(f"solvent is not written for {program}")
         if program == "psi4" and self.command:
             raise ValueError("psi4 is a Python module: leave out command")
+        if program in ("gaussian", "nwchem") and is_composite(self.method):
+            raise ValueError(f"{program} has no {self.method}")
         if program in ("nwchem", "psi4") and not self.basis:
             raise ValueError(f"{program} needs a basis")
         if program in ("qchem", "psi4") and not all(

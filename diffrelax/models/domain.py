@@ -25,6 +25,7 @@ from diffrelax.molecule.stereo import isomeric_smiles
 ROOM_FOR_TRIPLE, ROOM_AT_BRIDGEHEAD = 10, 8  # atoms of rings that have them without strain
 STRAINED = re.compile(r"\S+r[34] .*[:=#]\S+r[34]")  # a double bond within a ring of three or four
 FEW_STRAINED = 10  # molecules with such an atom; seven were too few for diazirines
+MOST_WITHOUT = 12  # atoms that molecules without a torsion have, all but a few
 FEW = 5  # molecules with an atom that fills its molecule: fewer, a second opinion
 
 
@@ -241,9 +242,10 @@ def _may_pass_a_proton_on(molecule: Molecule) -> bool:
     return molecule.charge < -1 and any({*map(int, pair)} in ({1, 8}, {1, 7}) for pair in ends)
 
 
-def _has_torsions(molecule: Molecule) -> bool:
+def has_torsions(molecule: Molecule) -> bool:
+    """Tell molecules that have a torsion from the few small ones without, such as methane."""
     bonded = bond_matrix(molecule.numbers, molecule.positions)
-    return len(torsion_quads(bonded, molecule.positions)) > 0
+    return molecule.n_atoms > MOST_WITHOUT or len(torsion_quads(bonded, molecule.positions)) > 0
 
 
 def caution(start: Molecule, model: Model, level: str, error_bound: float) -> str:
@@ -282,11 +284,7 @@ def caution(start: Molecule, model: Model, level: str, error_bound: float) -> st
     elif model.config.calibrations and level not in model.config.calibrations:
         cautions.append(f"there is no bound on errors at {level}: too few molecules to validate on")
     if error_bound > model.config.training.max_start_rmsd:
-        cautions.append(
-            "other minima are as near as its bound: compare its torsions"
-            if _has_torsions(start)
-            else "its error bound is wider than what the model has learned to correct"
-        )
+        cautions.append("other minima are as near as its bound: compare its torsions")
     own = start.start in ("given", "diffusion") or knows_start(start, model)
     if model.config.relaxation.bridge and not own:
         cautions.append(

@@ -38,9 +38,10 @@ def identity_change(before: Molecule, positions: np.ndarray) -> str:
     than their radii. R/S and E/Z come from the positions, on the bonds of ``before``; only what
     makes a stereoisomer is compared, so the inversion of an amine is no change, unless its nitrogen
     carries no hydrogen and is held by a three-membered ring or a bridgehead; phosphines and arsines
-    do not invert. Allenes and longer cumulenes are compared, whose ends may not leave their angle
-    either, and double bonds in small rings; biaryls are not. Where the bonds of ``before`` are
-    unknown, close pairs count as bonds and stereochemistry is not compared.
+    do not invert. What comes near a metal ion without bonds forms none. Allenes and longer
+    cumulenes are compared, whose ends may not leave their angle either, and double bonds in small
+    rings; biaryls are not. Where the bonds of ``before`` are unknown, close pairs count as bonds
+    and stereochemistry is not compared.
 
     Parameters
     ----------
@@ -99,7 +100,8 @@ def _bond_changes(before: Molecule, positions: np.ndarray) -> list[str]:
     old, new = (
         np.linalg.norm(xyz[:, None] - xyz, axis=-1) for xyz in (before.positions, positions)
     )
-    unbonded = np.triu(~bonded, 1)
+    alone = ~np.isin(numbers, NONMETALS) & ~bonded.any(axis=0) & ~bonded.any(axis=1)
+    unbonded = np.triu(~(bonded | alone | alone[:, None]), 1)
     broke = bonded & (new > np.minimum(np.maximum(usual + BROKEN, old + STRETCHED), longest))
     formed = unbonded & (new < np.where(old >= usual + FORMED, usual + FORMED, closest))
     collapsed = np.triu(new < SHORTEST_BOND * usual, 1)

@@ -123,6 +123,7 @@ def test_xyz_charges_as_others_write_them(tmp_path, comment, charge, multiplicit
         ("  -12.345", 1),
         ("energy: -5.07 gnorm: 0.0003 xtb: 6.5.1", 1),
         ('name="my ion"', 1),
+        ("amine", 1),
         ("charge=-1", -1),
         ("water, total charge = -1.0; energy = -40.1", -1),
         ("-1 1", -1),
@@ -135,7 +136,7 @@ def test_a_charge_is_given_to_frames_that_tell_none(tmp_path, comment, charge):
         frame = frame.replace("5\n", "4\n", 1).rsplit("H", 1)[0]
     (molecule,) = read_molecules(write(tmp_path / "m.xyz", frame), charge=1)
     assert molecule.charge == charge
-    assert molecule.name == ("my ion" if "name" in comment else "m")
+    assert molecule.name == {'name="my ion"': "my ion", "amine": "amine"}.get(comment, "m")
 
 
 def test_a_charge_is_given_to_no_smiles_and_no_atom_that_has_one(tmp_path):

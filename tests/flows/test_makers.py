@@ -28,6 +28,7 @@ from diffrelax.flows import (
     RelaxFlowMaker,
     StaticMaker,
     levels,
+    to_atoms,
 )
 from diffrelax.flows import batches as flow_batches
 from diffrelax.flows.arguments import as_arguments, atomic_numbers, failure, read_argument
@@ -82,6 +83,15 @@ def test_anything_that_holds_a_molecule_is_an_argument_as_plain_json(tmp_path: P
     assert molecules[5].name == "wood alcohol"
     assert "not a SMILES" in molecules[6].reason
     assert [len(atomic_numbers(a)) for a in arguments] == [3] * 5 + [6, 0]
+
+
+def test_what_to_atoms_stores_is_an_argument_without_pymatgen() -> None:
+    acetate = Molecule.from_smiles("CC(=O)[O-]", name="acetate")
+    stored = to_atoms.original(MoleculeDocument.from_molecule(acetate).model_dump(mode="json"))
+    (argument,) = as_arguments([stored])
+    molecule = read_argument(argument)
+    assert (molecule.name, molecule.charge, molecule.smiles) == ("acetate", -1, acetate.smiles)
+    np.testing.assert_allclose(molecule.positions, acetate.positions)
 
 
 def test_files_of_smiles_are_embedded_where_the_jobs_run(tmp_path: Path) -> None:

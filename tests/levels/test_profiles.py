@@ -61,6 +61,7 @@ def test_brackets_without_end_are_no_profile(tmp_path: Path) -> None:
         ({"basis": "def2-SVP COpt"}, "COpt is set for each molecule"),
         ({"keywords": ["charge 1"]}, "charge is set for each molecule"),
         ({"program": "nwchem", "basis": ""}, "nwchem needs a basis"),
+        ({"program": "gaussian", "method": "r2SCAN-3c", "basis": ""}, "gaussian has no r2SCAN-3c"),
         ({"program": "qchem", "solvent": "water"}, "solvent is not written for qchem"),
         ({"program": "qchem", "keywords": ["SYM_IGNORE"]}, "a name and a value"),
         ({"program": "gaussian", "keywords": ["%subst l502 /tmp"]}, "is not written: one of mem"),

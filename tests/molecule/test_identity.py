@@ -51,6 +51,8 @@ def test_bonds_break_and_form_where_they_are_said_to():
     assert "broke" in identity_change(bonded, at(longest + 0.01))
     assert identity_change(apart, at(closest + 0.01)) == ""
     assert "formed" in identity_change(apart, at(closest - 0.01))
+    salt = Molecule(np.array([11, 17]), at(3.0), formal_charges=(1, -1))
+    assert identity_change(salt, at(2.4)) == ""
 
 
 SPIROKETAL = "C[C@@H]1CCC[C@]2(O1)CCC[C@@H](C)O2"

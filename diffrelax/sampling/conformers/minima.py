@@ -372,10 +372,13 @@ def _told(found: Found, n_chosen: int, ranked_by: Level, limit: float) -> str:
     told = [
         f"{counts['tried']} geometries were tried: {counts['other_molecules']} became other "
         f"molecules, {counts['high']} were high for the force field, {known} were known, and the "
-        f"model relaxed {counts['relaxed']}, of which {distinct} were distinct",
-        f"{distinct - n_chosen} of these were more than {limit / KCAL_PER_MOL:g} kcal/mol above "
-        f"the lowest by {ranked_by}",
+        f"model relaxed {counts['relaxed']}, of which {distinct} were distinct"
     ]
+    if distinct > n_chosen:
+        told.append(
+            f"{distinct - n_chosen} of these were more than {limit / KCAL_PER_MOL:g} kcal/mol "
+            f"above the lowest by {ranked_by}"
+        )
     if beyond := counts["beyond_n"]:
         told.append(f"{beyond} more were new, beyond n")
     if found.complete:
