@@ -185,8 +185,11 @@ def carried(source: Input, row: Mapping[str, Any]) -> dict[str, Any]:
     is_ours = {*OURS} <= {*given}
     as_given = [name for name in given if name not in own and not _is_energy(name)]
     kept = {name: given[name] for name in as_given}
+    read = {*KNOWN}
+    if source.suffix == ".sdf" and given.get("smiles") != row.get("smiles"):
+        read.remove("smiles")  # such as that of the salt
     for name, value in given.items():
-        if name not in as_given and name not in KNOWN and not is_ours:
+        if name not in as_given and name not in read and not is_ours:
             free = f"input_{name}"
             while free in kept:
                 free = f"input_{free}"

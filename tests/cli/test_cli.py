@@ -888,6 +888,19 @@ main()
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
+def test_the_smiles_of_a_salt_beside_a_molecule_is_kept(run, tmp_path):
+    with Chem.SDWriter(str(tmp_path / "in.sdf")) as writer:
+        for smiles in ("CC(=O)O.[Na]", "CC(=O)O"):
+            acid = Chem.MolFromSmiles("CC(=O)O")
+            acid.SetProp("smiles", smiles)
+            writer.write(acid)
+    output = tmp_path / "out.sdf"
+    status, _, _ = run("relax", tmp_path / "in.sdf", "-o", output)
+    salt, acid = (mol.GetPropsAsDict() for mol in Chem.SDMolSupplier(str(output)))
+    assert (status, salt["smiles"], acid["smiles"]) == (0, "CC(=O)O", "CC(=O)O")
+    assert salt["input_smiles"] == "CC(=O)O.[Na]" and "input_smiles" not in acid
+
+
 def test_columns_of_the_input_that_are_called_as_our_own_are_kept(run, tmp_path):
     table, first, second = (tmp_path / name for name in ("in.csv", "first.sdf", "second.extxyz"))
     table.write_text(
