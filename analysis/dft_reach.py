@@ -2,7 +2,7 @@
 
 Run: OMP_NUM_THREADS=1 nice -n 19 python analysis/dft_reach.py MODEL FOLDER [REPORT...]
      python analysis/dft_reach.py --choose SMILES.smi.gz FOLDER
-Needs the package pyscf-dispersion and the program xtb.
+Needs the packages pyscf-dispersion and AcAuto3D and the program xtb.
 
 FOLDER/molecules.csv has the molecules; the second command makes it. Of the test molecules of the
 list that are embedded and relaxed with MMFF94, in the order of the sha256 of their constitution,
@@ -11,10 +11,11 @@ neutral and of H, C, N, O and F, and the first four that have P, S, Cl, Br, I or
 the first six cations and six anions, of one charge, with up to 8.
 
 `r2scan-3c` and `b3lyp-def2svp` have the 24, `ions` the ions at B3LYP/6-31G(2df,p), and
-`m062x-def2tzvp` those of the 24 with 12 to 17 heavy atoms. All start from the same MMFF94
-geometries, go on by the default recipe, and are written and kept as those of dft_speedup.py; any
-beginning of a report has all kinds and sizes. Reference minima are relaxed to 0.01 eV/Å, as to
-0.003 large molecules take more calls than in all arms.
+`m062x-def2tzvp` and `aimnet2-hessian` those of the 24 with 12 to 17 heavy atoms. All start from the
+same MMFF94 geometries, go on by the default recipe, and are written and kept as those of
+dft_speedup.py; any beginning of a report has all kinds and sizes. In `aimnet2-hessian`, at
+B3LYP/def2-SVP, the model's geometries go on from AIMNet2's Hessian, too. Reference minima are
+relaxed to 0.01 eV/Å, as to 0.003 large molecules take more calls than in all arms.
 """
 
 from __future__ import annotations
@@ -48,14 +49,17 @@ LEVELS = {
     "b3lyp-def2svp": DFTSettings(xc="b3lyp", basis="def2-svp"),
     "ions": DFTSettings(),
     "m062x-def2tzvp": DFTSettings(xc="m062x", basis="def2-tzvp", grid_level=4),
+    "aimnet2-hessian": DFTSettings(xc="b3lyp", basis="def2-svp"),
 }
+SMALLER = ("m062x-def2tzvp", "aimnet2-hessian")  # reports of the molecules up to 17 heavy atoms
 REFERENCE_FMAX = 0.01  # eV/Å
 ARMS = arms("mmff94 gfn2-xtb diffusion", recipe_of(DFTSettings()))
+AIMNET2_ARMS = [*ARMS, *arms("diffusion", "tric+aimnet2-hessian")]
 
 
 def main(model: str, folder: Path, reports: Sequence[str]) -> None:
     """Work through some reports, molecule by molecule."""
-    check_arms(ARMS)
+    check_arms(AIMNET2_ARMS)
     for report in reports:
         compare(folder / report, model, rows_of(folder, report))
 
@@ -70,12 +74,13 @@ def takes_part(row: dict[str, str], report: str) -> bool:
     """Tell whether a molecule is one of those of a report."""
     if report == "ions":
         return row["size"] == ION
-    return row["size"] == "12-17" if report == "m062x-def2tzvp" else row["size"] in SIZES
+    return row["size"] == "12-17" if report in SMALLER else row["size"] in SIZES
 
 
 def compare(folder: Path, model: str, rows: Sequence[dict[str, str]]) -> None:
     """Relax molecules in all arms, and write the report after each that was not found done."""
     level = LEVELS[folder.name]
+    wanted = AIMNET2_ARMS if folder.name == "aimnet2-hessian" else ARMS
     folder.mkdir(parents=True, exist_ok=True)
     made = about(level, "test") | about_model(load_model(model))
     units = Units(WorkFolder(folder.parent / "units"), model, level.theory)
@@ -84,7 +89,7 @@ def compare(folder: Path, model: str, rows: Sequence[dict[str, str]]) -> None:
     written = 0
     for row in tqdm(rows, unit="molecule", disable=None):
         subject = embed(row["name"], row["smiles"], {})
-        ends = [run_arm(subject, arm, level, units) for arm in ARMS]
+        ends = [run_arm(subject, arm, level, units) for arm in wanted]
         outcomes += assign_basins(ends, lambda end: units.relax(end, tight))
         if units.calculated > written or row is rows[-1]:
             write_report(folder, outcomes, made, WATTS)
