@@ -27,11 +27,17 @@ def smiles_error(smiles: str) -> str:
 
 
 def missing_hydrogens(mol: Chem.Mol) -> int:
-    """Count the implicit hydrogens of a geometry that has explicit ones."""
+    """Count the implicit hydrogens of a geometry that has explicit ones.
+
+    There are none to miss where all are left out on carbon and on carbon alone, as docking does.
+    """
     is_3d = mol.GetNumConformers() > 0 and mol.GetConformer().Is3D()
     if not is_3d or 1 not in atomic_numbers(mol):
         return 0
-    return sum(atom.GetTotalNumHs() for atom in mol.GetAtoms())
+    missing = {atom.GetIdx(): n for atom in mol.GetAtoms() if (n := atom.GetTotalNumHs())}
+    on_carbon = mol.GetSubstructMatches(Chem.MolFromSmarts("[#6]~[#1]"))
+    polar_alone = not on_carbon and all(mol.GetAtomWithIdx(i).GetAtomicNum() == 6 for i in missing)
+    return 0 if polar_alone else sum(missing.values())
 
 
 def bonds_are_missing(mol: Chem.Mol, charge: int) -> bool:

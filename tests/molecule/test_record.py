@@ -291,6 +291,17 @@ def test_a_pose_without_hydrogens_stays_in_its_basin():
         assert heavy_atom_rmsd(Molecule.from_smiles(smiles), pose) > 0.5
 
 
+def test_a_pose_with_polar_hydrogens_alone_gets_the_others():
+    pose = Molecule.from_smiles("CC(C)C[C@H]([NH3+])CO")
+    mol = Chem.RWMol(pose.to_rdkit())
+    nonpolar = mol.GetSubstructMatches(Chem.MolFromSmarts("[#1]-[#6]"))
+    for hydrogen in sorted((h for h, _ in nonpolar), reverse=True):
+        mol.RemoveAtom(hydrogen)
+    read = Molecule.from_rdkit(Chem.MolFromMolBlock(Chem.MolToMolBlock(mol), removeHs=False))
+    assert (read.smiles, read.charge, read.start) == (pose.smiles, 1, "mmff94")
+    assert heavy_atom_rmsd(read, pose) < 0.3
+
+
 def test_a_torn_pose_is_embedded():
     pose = Chem.RemoveHs(Molecule.from_smiles("CCCCCO").to_rdkit())
     pose.GetConformer().SetPositions(np.zeros((6, 3)) + 1e-3 * np.arange(18).reshape(6, 3))
