@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from diffrelax.dft import DFTRelaxation, relax_dft
     from diffrelax.files.reading import Rejected, read_molecules
+    from diffrelax.files.writing import write_molecules
     from diffrelax.models.release import Model, load_model
     from diffrelax.molecule import Molecule
     from diffrelax.relaxation import Relaxation, relax
@@ -36,6 +37,7 @@ __all__ = [
     "relax_dft",
     "sample_boltzmann",
     "sample_conformers",
+    "write_molecules",
 ]
 
 _ROOMS = {
@@ -47,6 +49,7 @@ _ROOMS = {
     "Molecule": "molecule",
     "Rejected": "files.reading",
     "read_molecules": "files.reading",
+    "write_molecules": "files.writing",
     "Relaxation": "relaxation",
     "relax": "relaxation",
     "sample_boltzmann": "sampling.boltzmann",
