@@ -12,6 +12,7 @@ from typing import Any
 from speedup_numbers import (
     NAMES,
     gain_table,
+    geom_table,
     sizes_table,
     speedup_numbers,
     stopping_table,
@@ -45,6 +46,7 @@ def measured_numbers(results: Path) -> dict[str, Any]:
             ),
             "sizes_table": sizes_table(speedups / "qm9" / "molecules.csv"),
             "stopping_table": stopping_table(speedups / "stopping_rules.md"),
+            "geom_table": geom_table(results / "geom" / "report.md"),
             "water_table": water_table(results / "water" / "water.md"),
             "geometry_table": geometry_table([results / "relax-qm9-2" / "geometry.json"]),
             "starts_table": geometry_table(

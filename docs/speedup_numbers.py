@@ -171,6 +171,15 @@ def stopping_table(page: Path) -> str:
     return markdown_table(list(pairs[0]), [list(row.values()) for row in pairs])
 
 
+def geom_table(file: Path) -> str:
+    """Return what relaxations at GFN2-xTB take from MMFF94 and from a model in training."""
+    (rows,) = read_tables(file)
+    kept = ("start above its end, kcal/mol", "calls", "same minimum as MMFF94's", "calls, these",
+            "times fewer, these", "lower minimum")  # fmt: skip
+    named = [(NAMES.get(row["start"], row["start"]), *(row[name] for name in kept)) for row in rows]
+    return markdown_table(("start", *kept), named)
+
+
 def water_table(file: Path) -> str:
     """Return what starts are worth in water, and what they cost with the calls that made them."""
     (rows,) = read_tables(file)

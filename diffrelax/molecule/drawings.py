@@ -8,7 +8,8 @@ from diffrelax.molecule.checks import SHORTEST_BOND
 from diffrelax.molecule.connectivity import near_pairs
 
 CARBON = 6
-KEEP_S_PAIR = frozenset({4, 12, 20, 38, 56, 5, 13, 31, 49, 81, 6, 14, 32, 50, 82})  # by group
+# groups 2, 13 and 14
+KEEP_S_PAIR = frozenset({4, 12, 20, 38, 56, 5, 13, 31, 49, 81, 6, 14, 32, 50, 82})
 LONE_PAIRS = frozenset({7, 8, 9, 15, 16, 17, 35, 53})
 
 
@@ -29,7 +30,8 @@ def smiles_error(smiles: str) -> str:
 def missing_hydrogens(mol: Chem.Mol) -> int:
     """Count the implicit hydrogens of a geometry that has explicit ones.
 
-    There are none to miss where all are left out on carbon and on carbon alone, as docking does.
+    There are none to miss where those of two carbon atoms and more are left out, all of them and
+    no others, as docking does.
     """
     is_3d = mol.GetNumConformers() > 0 and mol.GetConformer().Is3D()
     if not is_3d or 1 not in atomic_numbers(mol):
@@ -37,7 +39,7 @@ def missing_hydrogens(mol: Chem.Mol) -> int:
     missing = {atom.GetIdx(): n for atom in mol.GetAtoms() if (n := atom.GetTotalNumHs())}
     on_carbon = mol.GetSubstructMatches(Chem.MolFromSmarts("[#6]~[#1]"))
     polar_alone = not on_carbon and all(mol.GetAtomWithIdx(i).GetAtomicNum() == 6 for i in missing)
-    return 0 if polar_alone else sum(missing.values())
+    return 0 if polar_alone and len(missing) > 1 else sum(missing.values())
 
 
 def bonds_are_missing(mol: Chem.Mol, charge: int) -> bool:
