@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from math import nan
@@ -143,11 +145,8 @@ def read_metadata(path: Path) -> dict[str, Any]:
     ValueError
         If the file is missing, truncated, or not of this kind.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            return dict(json.loads((file.metadata() or {})["diffrelax"]))
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is missing, damaged, or not a diffrelax file: {error}") from error
+    with _opened(path) as file:
+        return _metadata(file)
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -158,15 +157,25 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     ValueError
         If the file is missing, truncated, damaged, or not of this kind.
     """
-    metadata = read_metadata(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"{path} is missing, damaged, or not a diffrelax file: {error}") from error
+    with _opened(path) as file:
+        metadata = _metadata(file)
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     if metadata.get("sha256", "") not in ("", _checksum(tensors, metadata)):
         raise ValueError(f"{path} is damaged: what it holds does not fit its checksum")
     return tensors, metadata
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is missing, damaged, or not a diffrelax file: {error}") from error
+
+
+def _metadata(file: Any) -> dict[str, Any]:
+    return dict(json.loads((file.metadata() or {})["diffrelax"]))
 
 
 def _checksum(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> str:

@@ -99,7 +99,7 @@ def test_what_the_model_has_hardly_seen_never_comes_back_without_a_word(bounded,
 
 
 @pytest.mark.parametrize(
-    "smiles", ["C", "O", "CO", "CC=O", "CCO", "CC(=O)OC", "c1ccoc1", "C1CC1", "N[C@@H](C)C(=O)OC"]
+    "smiles", ["CO", "CC=O", "CCO", "CC(=O)OC", "c1ccoc1", "C1CC1", "N[C@@H](C)C(=O)OC"]
 )
 def test_what_it_has_learned_needs_no_caution(bounded, smiles):
     result = dr.relax(smiles, bounded)
