@@ -244,8 +244,10 @@ def _may_pass_a_proton_on(molecule: Molecule) -> bool:
 
 def has_torsions(molecule: Molecule) -> bool:
     """Tell molecules that have a torsion from the few small ones without, such as methane."""
+    if molecule.n_atoms > MOST_WITHOUT:
+        return True
     bonded = bond_matrix(molecule.numbers, molecule.positions)
-    return molecule.n_atoms > MOST_WITHOUT or len(torsion_quads(bonded, molecule.positions)) > 0
+    return len(torsion_quads(bonded, molecule.positions)) > 0
 
 
 def caution(start: Molecule, model: Model, level: str, error_bound: float) -> str:

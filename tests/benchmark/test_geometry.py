@@ -132,6 +132,7 @@ def test_a_minimum_is_compared_with_itself_and_the_bound_is_kept(model, geometri
     assert rows[1].error_bounds == pytest.approx([nan, 0.07], nan_ok=True)  # one has no torsion
     assert "| start: DFT minimum |" in geometry_table(rows, sample.start)
     record = geometry_record(rows, sample)
+    assert [*record["error_bounds"]] == ["relax-qm9-1"]
     assert record["error_bounds"]["relax-qm9-1"] == pytest.approx([nan, 0.07], nan_ok=True)
 
 

@@ -99,12 +99,12 @@ def test_what_the_model_has_hardly_seen_never_comes_back_without_a_word(bounded,
 
 
 @pytest.mark.parametrize(
-    "smiles", ["CO", "CC=O", "CCO", "CC(=O)OC", "c1ccoc1", "C1CC1", "N[C@@H](C)C(=O)OC"]
+    "smiles", ["C", "O", "CO", "CC=O", "CCO", "CC(=O)OC", "c1ccoc1", "C1CC1", "N[C@@H](C)C(=O)OC"]
 )
 def test_what_it_has_learned_needs_no_caution(bounded, smiles):
     result = dr.relax(smiles, bounded)
     assert (result.verdict, result.reason) == ("relaxed", "")
-    assert result.error_bound > 0
+    assert isnan(result.error_bound) if smiles in ("C", "O") else result.error_bound > 0
 
 
 def test_where_it_knows_little_a_second_opinion_decides(bounded, monkeypatch):

@@ -116,6 +116,7 @@ def test_six_neighbours_are_an_octahedron(smiles: str, seed: int) -> None:
     ]  # three of 180°, twelve of 90°
     assert sum(angle > 145 for angle in angles) == 3
     assert min(angles) > 70
+    assert pdist(molecule.positions[molecule.numbers == 9]).min() > 1.4
 
 
 @pytest.mark.parametrize("smiles", ["O.O", "S.S", "O.O.O", "[Na+].[Na+]"])
