@@ -17,6 +17,7 @@ from diffrelax.molecule.twists import open_twists
 LONG_DOUBLE_BOND = -0.08
 TRIPLETS = ([8, 8], [8, 16], [16, 16])  # O2, SO, S2
 OPEN_SHELLS = {*range(23, 29), *range(58, 71)}  # V to Ni, Ce to Yb
+CHECK = "check its hydrogens and its charge (of .xyz and .pdb files, --charge)"
 BOHR_APART = (0.9 / Bohr, 1.1 / Bohr)  # neighbours in bohr, in units of their covalent radii
 
 
@@ -38,17 +39,9 @@ def odd_reading(molecule: Molecule) -> str:
         return ""
     if not molecule.smiles:
         radical = molecule.multiplicity % 2 == 0
-        return (
-            "an odd number of electrons: check its hydrogens and its charge (--charge)"
-            if radical
-            else ""
-        )
+        return f"an odd number of electrons: {CHECK}" if radical else ""
     odd = ", ".join(_oddities(molecule))
-    return (
-        f"read as {molecule.smiles}, {odd}: check its hydrogens and its charge (--charge)"
-        if odd
-        else ""
-    )
+    return f"read as {molecule.smiles}, {odd}: {CHECK}" if odd else ""
 
 
 def low_spin(molecule: Molecule) -> str:
