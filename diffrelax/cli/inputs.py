@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from io import BufferedReader
 from itertools import islice
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -48,10 +49,13 @@ def each_input(inputs: list[str], charge: int | None = None) -> Iterator[Input]:
 
 
 def count_inputs(inputs: list[str]) -> int | None:
-    """Count the inputs of a command; None if that would use them up."""
-    from diffrelax.files.reading import each_record
+    """Count the inputs of a command; None if that would use them up, as a pipe."""
+    from diffrelax.files.reading import each_record, is_path
 
-    return None if STDIN in inputs else sum(1 for _ in each_record(inputs))
+    paths = [Path(given) for given in inputs if is_path(given)]
+    if STDIN in inputs or any(path.exists() and not path.is_file() for path in paths):
+        return None
+    return sum(1 for _ in each_record(inputs))
 
 
 def load_checked(

@@ -83,15 +83,19 @@ def sample(
     drawn_at, *weighted_at = _levels(level, reweight, xc, basis, solvent)
     journal, *weighing = _journals(output, weighted_at, overwrite)
     given = read_one(molecule, seed=seed, charge=charge)
-    for theory, kept_in in zip(weighted_at, weighing, strict=True):
-        surface_to_reweight(given, theory, kept_in)  # before the work begins
     if method == "repeat":
         model = model or "default"
+    loaded = load_model(model, device) if model else None
+    if overwrite:
+        for path in filter(None, (journal, *weighing)):
+            path.unlink(missing_ok=True)
+    for theory, kept_in in zip(weighted_at, weighing, strict=True):
+        surface_to_reweight(given, theory, kept_in)  # before the work begins
     set_threads(threads)
     try:
         found = sample_boltzmann(
             given,
-            load_model(model, device) if model else None,
+            loaded,
             n,
             temperature=temperature,
             level=drawn_at,
@@ -128,9 +132,7 @@ def _journals(
     if not overwrite and output.exists() and not journals[0].exists():
         raise would_be_lost(output)
     for journal in journals:
-        if overwrite:
-            journal.unlink(missing_ok=True)
-        elif journal.exists():
+        if journal.exists() and not overwrite:
             print(f"going on with the energies in {journal}", file=sys.stderr)
     return journals
 

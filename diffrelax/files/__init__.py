@@ -29,8 +29,13 @@ class Format(Protocol):
     def properties(self, record: str, /) -> dict[str, Any]:
         """Return what else a record says of the molecule."""
 
-    def parse(self, record: str, name: str, seed: int, max_atoms: int | None, /) -> Molecule:
-        """Read a record, with the seed of an embedding and the most atoms to embed."""
+    def parse(
+        self, record: str, name: str, seed: int, max_atoms: int | None, charge: int | None, /
+    ) -> Molecule:
+        """Read a record, with the seed of an embedding, and the most atoms to embed.
+
+        The charge is that of a geometry which tells none.
+        """
 
 
 class Writer(NamedTuple):
@@ -54,9 +59,7 @@ FORMATS: dict[str, Format] = {
     ".smi": smiles, ".txt": smiles, ".csv": tables, ".tsv": tables, ".sdf": sdf, ".mol": sdf,
     ".xyz": xyz, ".extxyz": xyz, ".pdb": pdb,
 }  # fmt: skip
-CHARGED: dict[str, Callable[[str, int], str]] = {  # what may tell no charge
-    ".xyz": xyz.with_charge, ".extxyz": xyz.with_charge, ".pdb": pdb.with_charge,
-}  # fmt: skip
+CHARGED = (".xyz", ".extxyz", ".pdb")  # what may tell no charge
 _FRAMES = Writer(xyz.text)
 WRITERS = {
     ".extxyz": _FRAMES,

@@ -13,21 +13,21 @@ from rdkit import Chem, rdBase
 
 from diffrelax.files.values import one_line, plain_number, plain_values
 from diffrelax.molecule import Molecule
+from diffrelax.molecule.annotations import told_charge
 
 ATOMS = ("ATOM  ", "HETATM")
 TITLE = re.compile(r"^(?:COMPND|TITLE ) {4}(.*)$", re.MULTILINE)
-STATE = {"charge", "smiles"}  # remarks that tell the charge
 REMARK = re.compile(r"^REMARK   6 ([^:\n]+): (.*)$", re.MULTILINE)  # 6 to 99 are free text
 
 
 def cut(lines: Iterable[str]) -> Iterator[str]:
-    """Yield what ends with a model, or with the file; what has no atoms goes with the next."""
+    """Yield what ends with a model, ``END`` or the file; what has no atoms goes with the next."""
     record: list[str] = []
     atoms = found = False
     for line in lines:
         record.append(line)
         atoms = atoms or line.startswith(ATOMS)
-        if line.startswith("ENDMDL") and atoms:
+        if line.rstrip() in ("ENDMDL", "END") and atoms:
             yield "".join(record)
             record, atoms, found = [], False, True
     if atoms:
@@ -47,15 +47,9 @@ def properties(record: str) -> dict[str, Any]:
     return {key: plain_number(value.strip()) for key, value in REMARK.findall(record)}
 
 
-def with_charge(record: str, charge: int) -> str:
-    """Return a record that tells this charge, unless it tells one, itself or by its SMILES."""
-    atoms = [line for line in record.splitlines() if line.startswith(ATOMS)]
-    if any(line[78:80].strip() for line in atoms) or properties(record).keys() & STATE:
-        return record
-    return f"REMARK   6 charge: {charge}\n{record}"
-
-
-def parse(record: str, name: str, seed: int, max_atoms: int | None = None) -> Molecule:
+def parse(
+    record: str, name: str, seed: int, max_atoms: int | None = None, charge: int | None = None
+) -> Molecule:
     """Take elements, positions and formal charges, and perceive the bonds.
 
     The format has no bond orders, and connections are often left out.
@@ -71,6 +65,8 @@ def parse(record: str, name: str, seed: int, max_atoms: int | None = None) -> Mo
     charges = np.array([atom.GetFormalCharge() for atom in mol.GetAtoms()])
     if charges.any():
         atoms.set_initial_charges(charges)
+    if told_charge(atoms) is None:
+        return Molecule.from_atoms(atoms, name=name, charge=charge)
     return Molecule.from_atoms(atoms, name=name)
 
 

@@ -18,12 +18,13 @@ import ase
 from rdkit import Chem, rdBase
 
 from diffrelax.errors import reason_of
-from diffrelax.files import CHARGED, FORMATS, stem_of, suffix_of
+from diffrelax.files import CHARGED, FORMATS, check_charge, stem_of, suffix_of
 from diffrelax.files.processes import ordered_map
 from diffrelax.files.smiles import parse as parse_smiles
 from diffrelax.files.smiles import title as smiles_title
 from diffrelax.files.streams import check_text, read_lines
 from diffrelax.molecule import Molecule
+from diffrelax.molecule.annotations import text_of
 from diffrelax.molecule.embedding import check_seed
 
 LONGEST_REPR = 200  # characters
@@ -66,12 +67,15 @@ class Record:
         Its name, if it does not have one itself.
     source : str
         The file and the number of the record in it: ``path#3``.
+    charge : int, optional
+        Of its geometry, if that tells none. Default: 0.
     """
 
     text: str
     suffix: str
     default: str
     source: str
+    charge: int | None = None
 
     @property
     def name(self) -> str:
@@ -94,7 +98,8 @@ class Record:
         """Read the molecule, or say what is wrong."""
         try:
             check_text(self.text)
-            return FORMATS[self.suffix].parse(self.text, self.name, seed, max_atoms)
+            parse = FORMATS[self.suffix].parse
+            return parse(self.text, self.name, seed, max_atoms, self.charge)
         except Exception as error:  # whatever a record does to its parser, the others are read
             return Rejected(name=self.name, source=self.source, reason=reason_of(error))
 
@@ -229,8 +234,9 @@ def read_one(given: Input, *, seed: int = 42, charge: int | None = None) -> Mole
     Raises
     ------
     ValueError
-        If it is not.
+        If it is not, or there is a charge and no file that could lack one.
     """
+    check_charge(charge, [given])
     found = read_molecules(given, seed=seed, charge=charge)
     if len(found) != 1:
         raise ValueError(f"{given} holds {len(found)} molecules: give one")
@@ -289,7 +295,7 @@ def _records_of(path: Path) -> Iterator[Record | Rejected]:
 def _charged(record: Record | Rejected, charge: int) -> Record | Rejected:
     if isinstance(record, Rejected) or record.suffix not in CHARGED:
         return record
-    return replace(record, text=CHARGED[record.suffix](record.text, charge))
+    return replace(record, charge=charge)
 
 
 def check_file(path: Path) -> None:
@@ -333,14 +339,16 @@ def read_object(
     given: object, *, seed: int = 42, max_atoms: int | None = None
 ) -> Molecule | Rejected:
     """Read a Molecule, ase.Atoms or RDKit Mol, and say what is wrong with anything else."""
-    source = shorten(repr(given), LONGEST_REPR, placeholder=" …")
+    name = source = shorten(repr(given), LONGEST_REPR, placeholder=" …")
     try:
         if isinstance(given, (Molecule, Rejected)):
             return given
         if isinstance(given, ase.Atoms):
+            name = text_of(given.info.get("name")) or source
             return Molecule.from_atoms(given)
         if isinstance(given, Chem.Mol):
             source = f"RDKit Mol {Chem.MolToSmiles(given)}"
+            name = (given.GetProp("_Name").strip() if given.HasProp("_Name") else "") or source
             return Molecule.from_rdkit(given, seed=seed, max_atoms=max_atoms)
         if isinstance(getattr(given, "molecule", None), Molecule):
             raise ValueError(f"a {type(given).__name__} is not a molecule: give its .molecule")
@@ -349,4 +357,4 @@ def read_object(
             "RDKit Mol"
         )
     except Exception as error:
-        return Rejected(name=source, source=source, reason=reason_of(error))
+        return Rejected(name=name, source=source, reason=reason_of(error))

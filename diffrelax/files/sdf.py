@@ -16,6 +16,7 @@ from diffrelax.molecule import Molecule
 from diffrelax.molecule.inchi import lost_stereo
 
 END = "$$$$"
+DATA = re.compile(r"^>", re.MULTILINE)
 PROPERTY = re.compile(r"^>[^\n<]*<([^\n>]+)>[^\n]*\n(.*?)(?=^\s*$|\Z)", re.MULTILINE | re.DOTALL)
 
 
@@ -43,8 +44,12 @@ def properties(record: str) -> dict[str, Any]:
     return {key: plain_number(value.strip()) for key, value in PROPERTY.findall(data)}
 
 
-def parse(record: str, name: str, seed: int, max_atoms: int | None = None) -> Molecule:
+def parse(
+    record: str, name: str, seed: int, max_atoms: int | None = None, charge: int | None = None
+) -> Molecule:
     """Take a record as it stands, or embed what is a drawing or lacks its hydrogens."""
+    if len(re.findall(r"^M  END", DATA.split(record)[0], re.MULTILINE)) > 1:
+        raise ValueError("it holds several molecules: put a line of $$$$ between them")
     with rdBase.BlockLogs():
         supplier = Chem.SDMolSupplier()
         supplier.SetData(record, removeHs=False)

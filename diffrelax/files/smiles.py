@@ -54,7 +54,9 @@ def properties(record: str) -> dict[str, Any]:
     return {}
 
 
-def parse(record: str, name: str, seed: int, max_atoms: int | None = None) -> Molecule:
+def parse(
+    record: str, name: str, seed: int, max_atoms: int | None = None, charge: int | None = None
+) -> Molecule:
     """Embed a SMILES or an InChI."""
     return embed_text(cut_smiles(record)[0], name, seed, max_atoms)
 

@@ -111,15 +111,17 @@ def state(record: str) -> dict[str, int]:
     return {key: integer(key, told[key]) for key in STATE if key in told}
 
 
-def parse(record: str, name: str, seed: int, max_atoms: int | None = None) -> Molecule:
+def parse(
+    record: str, name: str, seed: int, max_atoms: int | None = None, charge: int | None = None
+) -> Molecule:
     """Embed the SMILES or InChI of a row, whose charge must be that of its column if it has one."""
-    charge, multiplicity = map(state(record).get, STATE)
+    told, multiplicity = map(state(record).get, STATE)
     molecule = smiles.embed_text(
         structure(record), name, seed, max_atoms, multiplicity=multiplicity
     )
-    if charge not in (None, molecule.charge):
+    if told not in (None, molecule.charge):
         raise ValueError(
-            f"the charge is {charge}, but that of the SMILES is {molecule.charge}: correct one of "
+            f"the charge is {told}, but that of the SMILES is {molecule.charge}: correct one of "
             "them"
         )
     return molecule

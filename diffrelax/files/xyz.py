@@ -13,18 +13,17 @@ import ase.io
 from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict
 
 from diffrelax.files.values import one_line
-from diffrelax.molecule.annotations import text_of
+from diffrelax.molecule.annotations import text_of, told_charge
 from diffrelax.molecule.record import Molecule
 
-# charge: -1, multiplicity 2
-LOOSE_STATE = re.compile(
-    r"\b(charge|(?:spin_)?multiplicity|mult)(?:\s*[:=]\s*|\s+)([+-]?\d+(?:\.0*)?)"
-    r"(?=[\s,;|]|$)[,;|]?",
-    re.IGNORECASE,
+KEY = r"\b(?:total_|net_|spin_)?(charge|multiplicity|mult)"
+STATE = re.compile(  # charge: -1, multiplicity 2
+    rf"{KEY}(?:\s*[:=]\s*|\s+)([+\-−]?\d+)(?:\.0*)?(?=[\s,;|)\]]|$)[,;|]?", re.IGNORECASE
 )
+SPOKEN_OF = re.compile(rf"{KEY}\s*(?:[:=]|[+\-−]\d)", re.IGNORECASE)
+TWO_INTEGERS = re.compile(r"\s*([+-]?\d+)[\s,]+(\d+)\s*")
+QUOTED = re.compile(r'("[^"]*")')
 NAME_ALONE = re.compile(r"\s*[^\W\d][^\s=]*\s*")
-SPOKEN_OF = re.compile(r"\b(charge|multiplicity|mult)\s*:", re.IGNORECASE)
-STATE = {"charge", "total_charge", "net_charge", "smiles"}  # keys that tell the charge
 OF_THE_FRAME = {"Properties", "Lattice", "pbc"}  # what these keys say is no property
 
 
@@ -44,11 +43,11 @@ def cut(lines: Iterable[str]) -> Iterator[str]:
 
 def title(record: str) -> str:
     """Return the name in the comment, or the one word that the comment is."""
-    if NAME_ALONE.fullmatch(_strict(_comment(record))):
-        return _comment(record).strip()
-    read = {key.lower(): value for key, value in _read(_comment(record)).items()}
-    name = read.get("name", "")
-    written = _as_written(_comment(record), "name")
+    comment = _without_state(_comment(record))
+    if NAME_ALONE.fullmatch(comment):
+        return comment.strip()
+    name = {key.lower(): value for key, value in _read(comment).items()}.get("name", "")
+    written = _as_written(comment, "name")
     return text_of(name) if isinstance(name, str) or not written else written
 
 
@@ -60,19 +59,9 @@ def properties(record: str) -> dict[str, Any]:
     return {key: read[key] for key in told if key not in OF_THE_FRAME}
 
 
-def with_charge(record: str, charge: int) -> str:
-    """Return a frame that tells this charge, unless it tells one, itself or by its SMILES."""
-    comment = _comment(record)
-    told = {key.lower() for key in _read(_strict(comment))}
-    if told & STATE or _two_integers(comment) or "initial_charges" in comment:
-        return record
-    first, _, *atoms = record.split("\n")
-    if NAME_ALONE.fullmatch(_strict(comment)):
-        comment = f'name="{comment.strip()}"'
-    return "\n".join((first, f"{comment} charge={charge}", *atoms))
-
-
-def parse(record: str, name: str, seed: int, max_atoms: int | None = None) -> Molecule:
+def parse(
+    record: str, name: str, seed: int, max_atoms: int | None = None, charge: int | None = None
+) -> Molecule:
     """Take the positions of a frame and perceive its bonds."""
     first, *rest = record.rstrip().split("\n")
     if not first.strip().isdecimal():
@@ -81,9 +70,9 @@ def parse(record: str, name: str, seed: int, max_atoms: int | None = None) -> Mo
         raise ValueError("there are no atoms")
     if len(rest) != int(first) + 1:
         raise ValueError(f"{first.strip()} atoms announced, {max(len(rest) - 1, 0)} lines follow")
-    comment = rest[0]
+    comment, state = _without_state(rest[0]), _state(rest[0])
     _check_columns(comment, rest[1])
-    frame = "\n".join((first, _strict(comment), *rest[1:]))
+    frame = "\n".join((first, comment, *rest[1:]))
     try:
         atoms = ase.io.read(StringIO(frame), format="extxyz")
     except KeyError as error:
@@ -91,17 +80,17 @@ def parse(record: str, name: str, seed: int, max_atoms: int | None = None) -> Mo
     except Exception as error:
         raise ValueError(f"ASE cannot read this frame: {error}") from error
     told = {key.lower(): value for key, value in atoms.info.items()}
-    for key in SPOKEN_OF.findall(re.sub(r'"[^"]*"', "", comment)):
+    for key in SPOKEN_OF.findall(QUOTED.sub("", comment)):
         told.setdefault(key.lower(), True)
     for key in ("charge", "multiplicity", "mult"):
-        if told.get(key) is True:
-            raise ValueError(f"the comment {comment!r} does not say which {key}: write {key}=…")
+        if told.get(key) is True and key not in state:
+            raise ValueError(f"the comment {rest[0]!r} does not say which {key}: write {key}=…")
     if "[" in (smiles := _as_written(comment, "smiles")) and 'smiles="' not in comment.lower():
         atoms.info["smiles"] = smiles  # ASE drops brackets that stand outside quotes
-    if two := _two_integers(comment):
-        charge, multiplicity = map(int, two.groups())
-        return Molecule.from_atoms(atoms, name=name, charge=charge, multiplicity=multiplicity)
-    return Molecule.from_atoms(atoms, name=name)
+    multiplicity = state.get("multiplicity", state.get("mult"))
+    if "charge" in state or told_charge(atoms) is not None:
+        charge = state.get("charge")
+    return Molecule.from_atoms(atoms, name=name, charge=charge, multiplicity=multiplicity)
 
 
 def text(molecule: Molecule | ase.Atoms, info: Mapping[str, Any], number: int) -> str:
@@ -128,12 +117,17 @@ def _comment(record: str) -> str:
     return rest.partition("\n")[0]
 
 
-def _strict(comment: str) -> str:
-    return LOOSE_STATE.sub(r"\1=\2 ", comment)
+def _state(comment: str) -> dict[str, int]:
+    """Return charge and multiplicity that a comment tells; ASE reads none behind an apostrophe."""
+    if two := TWO_INTEGERS.fullmatch(comment):
+        return dict(zip(("charge", "multiplicity"), map(int, two.groups()), strict=True))
+    found = STATE.findall(QUOTED.sub("", comment))
+    return {key.lower(): int(value.replace("−", "-")) for key, value in reversed(found)}
 
 
-def _two_integers(comment: str) -> re.Match[str] | None:
-    return re.fullmatch(r"\s*([+-]?\d+)[\s,]+(\d+)\s*", comment)
+def _without_state(comment: str) -> str:
+    parts = QUOTED.split(comment)
+    return "".join([part if i % 2 else STATE.sub(" ", part) for i, part in enumerate(parts)])
 
 
 def _read(comment: str) -> dict[str, Any]:

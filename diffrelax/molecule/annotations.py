@@ -40,12 +40,8 @@ def told_by(atoms: ase.Atoms, charge: Any, multiplicity: Any) -> Told:
     ValueError
         If the charge is not whole, or another than that of the SMILES.
     """
-    info = {str(key).lower(): value for key, value in atoms.info.items()}
-    smiles = text_of(info.get("smiles", ""))
-    if charge is None:
-        names = ("charge", "total_charge", "net_charge")
-        charge = next((info[name] for name in names if name in info), None)
-    charge = _charge_of(atoms, charge, smiles)
+    info = _info(atoms)
+    charge = told_charge(atoms, charge) or 0
     if multiplicity is None:
         names = ("multiplicity", "spin_multiplicity", "mult")
         multiplicity = next((info[name] for name in names if name in info), None)
@@ -60,7 +56,8 @@ def told_by(atoms: ase.Atoms, charge: Any, multiplicity: Any) -> Told:
         parity = (int(atoms.numbers.sum()) - charge) % 2
         multiplicity = (round(abs(moments.sum())) if moments.any() else parity) + 1
     isotopes = _isotopes(atoms.numbers, atoms.get_masses()) if atoms.has("masses") else ()
-    return Told(text_of(info.get("name", "")), smiles, charge, multiplicity, isotopes)
+    name, smiles = (text_of(info.get(key, "")) for key in ("name", "smiles"))
+    return Told(name, smiles, charge, multiplicity, isotopes)
 
 
 def _isotopes(numbers: np.ndarray, masses: np.ndarray) -> tuple[int, ...]:
@@ -75,6 +72,10 @@ def _isotopes(numbers: np.ndarray, masses: np.ndarray) -> tuple[int, ...]:
     return tuple(found) if any(found) else ()
 
 
+def _info(atoms: ase.Atoms) -> dict[str, Any]:
+    return {str(key).lower(): value for key, value in atoms.info.items()}
+
+
 def text_of(value: Any) -> str:
     """Text of a value that ASE took for a truth, a number or a list when it read a file."""
     if isinstance(value, (bool, np.bool_)):
@@ -84,8 +85,16 @@ def text_of(value: Any) -> str:
     return "" if value is None else str(value).strip()
 
 
-def _charge_of(atoms: ase.Atoms, charge: Any, smiles: str) -> int:
-    """Settle the charge of atoms: as given, or as their charges or their SMILES have it."""
+def told_charge(atoms: ase.Atoms, charge: Any = None) -> int | None:
+    """Settle the charge of atoms: as given, or as their info, charges or SMILES have it.
+
+    None if nothing tells it.
+    """
+    info = _info(atoms)
+    smiles = text_of(info.get("smiles", ""))
+    if charge is None:
+        names = ("charge", "total_charge", "net_charge")
+        charge = next((info[name] for name in names if name in info), None)
     with rdBase.BlockLogs():
         template = Chem.MolFromSmiles(smiles) if smiles else None
     partial = atoms.get_initial_charges()
@@ -103,7 +112,7 @@ def _charge_of(atoms: ase.Atoms, charge: Any, smiles: str) -> int:
     if charge is not None:
         charge = integer("charge", charge)
     if template is None:
-        return charge or 0
+        return charge
     formal = Chem.GetFormalCharge(template)
     if charge not in (None, formal):
         raise ValueError(

@@ -21,13 +21,13 @@ NAMED_TAUTOMERS = 3
 def read_inchi(inchi: str) -> Chem.Mol:
     """Read an InChI; where it leaves a choice, amides and amines are taken.
 
-    Not meant are imidic acids, lactims and imines of aromatic rings. Isotopes are not kept.
+    Not meant are imidic acids, lactims and imines of aromatic rings.
 
     Raises
     ------
     ValueError
-        If it is none, RDKit cannot read its stereochemistry, or it names several tautomers or
-        several ions.
+        If it is none, RDKit cannot read its stereochemistry, it names several tautomers or several
+        ions, or has isotopes beside mobile hydrogens.
     """
     with rdBase.BlockLogs():
         mol = Chem.MolFromInchi(inchi)
@@ -51,8 +51,10 @@ def read_inchi(inchi: str) -> Chem.Mol:
             )
         if "(H" not in inchi:
             return mol
-        for atom in mol.GetAtoms():
-            atom.SetIsotope(0)
+        if any(atom.GetIsotope() for atom in mol.GetAtoms()):
+            raise ValueError(
+                "an InChI with isotopes does not say where its mobile hydrogens are: give a SMILES"
+            )
         tautomers = _tautomers(Chem.RemoveHs(mol))
     if len(tautomers) == 1:
         return next(iter(tautomers.values()))

@@ -14,6 +14,7 @@ from rdkit.Chem import rdDetermineBonds
 
 from diffrelax.molecule.connectivity import BOND_TOLERANCE, constitution, near_pairs, skeleton
 from diffrelax.molecule.resonance import by_lengths, in_one_form, push_electrons, rank_form
+from diffrelax.molecule.stereo import assign_stereo, without_hydrogens
 
 TEMPLATE_TOLERANCE = 0.40  # Å, where a SMILES confirms the bonds, as for F–F
 BOND_ORDER_ITERATIONS = 10_000
@@ -41,6 +42,7 @@ class StandIn(NamedTuple):
 
 
 PHOSPHONIUM, AMIDE, PYRIDINIUM = StandIn(14, 1), StandIn(8, -1), StandIn(6, 1)
+MOST_MATCHES = 100
 CHOICES = 10  # of nitrogen atoms that are tried as the cations of a molecule
 
 
@@ -66,9 +68,10 @@ def perceive_bonds(
     if template is not None and Chem.GetFormalCharge(template) == charge:
         for tolerance in (BOND_TOLERANCE, TEMPLATE_TOLERANCE):
             mol = skeleton(numbers, near_pairs(numbers, positions, tolerance), positions)
-            copied = _copy_bonds(_without_contacts(mol, template), Chem.AddHs(template))
-            if copied is not None:
-                return by_lengths(copied, constitution(template))
+            copies = _copies(_without_contacts(mol, template), Chem.AddHs(template))
+            if copies:
+                fits = (copy for copy in copies if len(copies) > 1 and _shows(copy, template))
+                return by_lengths(next(fits, copies[0]), constitution(template))
     mol = skeleton(numbers, near_pairs(numbers, positions), positions)
     onium = dict.fromkeys(_phosphonium(mol), PHOSPHONIUM)
     ways: list[dict[int, StandIn]] = [{}, onium] if onium else [{}]
@@ -231,22 +234,69 @@ def _bond_orders(mol: Chem.Mol, charge: int, multiplicity: int) -> Chem.Mol | No
     return None
 
 
-def _copy_bonds(mol: Chem.RWMol, template: Chem.Mol) -> Chem.RWMol | None:
+def _copies(mol: Chem.RWMol, template: Chem.Mol) -> list[Chem.RWMol]:
+    """Give bonds the orders that they have in a template, in each of the ways that differ.
+
+    There are several where the atoms are more alike than their bonds, as the halves of a cyanine.
+    """
     pattern = skeleton(
         (atom.GetAtomicNum() for atom in template.GetAtoms()),
         ((b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in template.GetBonds()),
     )
     sizes = [(m.GetNumAtoms(), m.GetNumBonds()) for m in (mol, pattern)]
-    match = mol.GetSubstructMatch(pattern) if sizes[0] == sizes[1] else ()
-    if not match:
-        return None
-    mol = Chem.RWMol(mol)
-    for atom in template.GetAtoms():
-        mol.GetAtomWithIdx(match[atom.GetIdx()]).SetFormalCharge(atom.GetFormalCharge())
-    for bond in template.GetBonds():
-        ends = match[bond.GetBeginAtomIdx()], match[bond.GetEndAtomIdx()]
-        mol.GetBondBetweenAtoms(*ends).SetBondType(bond.GetBondType())
-    return mol
+    if sizes[0] != sizes[1]:
+        return []
+    (bare, atoms), (bare_pattern, asked) = map(_without_ends, (mol, pattern))
+    matches = bare.GetSubstructMatches(bare_pattern, uniquify=False, maxMatches=MOST_MATCHES)
+    copies: dict[tuple[object, ...], Chem.RWMol] = {}
+    for match in matches:
+        there = {i: atoms[k] for i, k in zip(asked, match, strict=True)}
+        copy = Chem.RWMol(mol)
+        for i, k in there.items():
+            copy.GetAtomWithIdx(k).SetFormalCharge(template.GetAtomWithIdx(i).GetFormalCharge())
+        for bond in template.GetBonds():
+            i, k = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
+            if i in there and k in there:
+                copy.GetBondBetweenAtoms(there[i], there[k]).SetBondType(bond.GetBondType())
+        drawn = (
+            *(atom.GetFormalCharge() for atom in copy.GetAtoms()),
+            *(bond.GetBondType() for bond in copy.GetBonds()),
+        )
+        copies.setdefault(drawn, copy)
+    return list(copies.values())
+
+
+def _without_ends(mol: Chem.RWMol) -> tuple[Chem.RWMol, list[int]]:
+    """Take off the hydrogens of other elements, whose number atoms then have as an isotope.
+
+    Returns the molecule and the indices of the atoms that are left.
+    """
+    bare = Chem.RWMol(mol)
+    bare.BeginBatchEdit()
+    left = []
+    for atom in bare.GetAtoms():
+        near = atom.GetNeighbors()
+        ends = [a for a in near if a.GetAtomicNum() == 1 and a.GetDegree() == 1]
+        if atom.GetAtomicNum() > 1:
+            atom.SetIsotope(1 + len(ends))
+        if atom.GetAtomicNum() == 1 and len(near) == 1 and near[0].GetAtomicNum() > 1:
+            bare.RemoveAtom(atom.GetIdx())
+        else:
+            left.append(atom.GetIdx())
+    bare.CommitBatchEdit()
+    return bare, left
+
+
+def _shows(mol: Chem.Mol, template: Chem.Mol) -> bool:
+    """Tell whether the geometry has the stereochemistry that a SMILES asks for."""
+    read = Chem.Mol(mol)
+    for bond in read.GetBonds():
+        if bond.GetBondType() == Chem.BondType.AROMATIC:
+            for part in (bond, bond.GetBeginAtom(), bond.GetEndAtom()):
+                part.SetIsAromatic(True)
+    Chem.SanitizeMol(read)
+    assign_stereo(read)
+    return without_hydrogens(read).HasSubstructMatch(template, useChirality=True)
 
 
 def _without_contacts(mol: Chem.RWMol, template: Chem.Mol) -> Chem.RWMol:

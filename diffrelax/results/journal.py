@@ -4,6 +4,7 @@ Results are appended to the file, and then noted in the journal beside it, ``<fi
 lines, the first with the settings, then one for each input, those without a geometry too. Every
 note says how far the file was whole, so what a kill or a full disk has cut short is taken back, and
 what is noted is not done again, but for inputs that failed in a way that may not happen twice.
+Inputs that gave no geometry may be mended: they may be others the next time, or none.
 """
 
 from __future__ import annotations
@@ -106,6 +107,7 @@ class ResultFile:
         self._finished = False
         self._sources: list[str] = []
         self._again: set[int] = set()  # which of these are to be tried again
+        self._bare: set[int] = set()  # which of these gave no geometry
         self._due: list[int] = []  # those of which the next results are
         if path.exists() and not self.journal.exists() and not overwrite:
             raise would_be_lost(self.path)
@@ -148,39 +150,33 @@ class ResultFile:
         Returns
         -------
         list of Input
-            Those of them that are to be tried again; their results must be appended first. If they
-            are others than before, of which no geometry was written: all that were taken.
+            Those of them that are to be tried again; their results must be appended first.
 
         Raises
         ------
         ValueError
-            If they are not the ones that the file was made of.
+            If those with a geometry are not the ones that the file was made of.
         """
         again: list[Input] = []
-        taken: list[Input] = []
-        is_empty = not self.path.exists()
         for number, known in enumerate(self._sources):
             given = next(inputs, None)
-            if is_empty and given is not None:
-                taken.append(given)
-            if given is None or _digest(given) != known:
-                if is_empty:
-                    self._begin_anew()
-                    return taken
+            changed = given is None or _digest(given) != known
+            if changed and number not in self._bare:
                 what = "missing" if given is None else "another, or has another charge"
                 raise ValueError(
                     f"{self.path} was made of other molecules, of which number {number + 1} is now "
                     f"{what}: name another file, or give --overwrite"
                 )
-            if number in self._again:
+            if changed and number not in self._again:  # mended, or left out
+                self._again.add(number)
+                self.n_done -= 1
+                self.n_bad -= 1
+            if given is None:
+                self._again.discard(number)
+            elif number in self._again:
                 again.append(given)
         self._due = sorted(self._again)
         return again
-
-    def _begin_anew(self) -> None:
-        self.n_done = self.n_bad = self._noted = 0
-        self._sources, self._again = [], set()
-        self._note(self._header)
 
     def append(self, results: Sequence[InputResult]) -> None:
         """Append results, all or none; one that cannot be written says so in its row.
@@ -208,6 +204,7 @@ class ResultFile:
                 "input": _digest(result.source),
                 "number": number,
                 **({"again": True} if result.again or result.error else {}),
+                **({"geometry": False} if result.molecule is None else {}),
                 **{k: v for k, v in result.row.items() if v is not None and k not in NOT_NOTED},
             }
             for result, number in zip(results, numbers, strict=False)
@@ -284,8 +281,11 @@ class ResultFile:
     def _count(self, notes: Sequence[Mapping[str, Any]]) -> None:
         for note in notes:
             number = note.get("number", len(self._sources))
-            if number == len(self._sources):
-                self._sources.append(note["input"])
+            self._sources[number:] = [note["input"], *self._sources[number + 1 :]]
+            if note.get("geometry", note.get("written", True)):
+                self._bare.discard(number)
+            else:
+                self._bare.add(number)
             if "again" in note:
                 self._again.add(number)
             else:
@@ -364,6 +364,8 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
 
 def _digest(given: Input) -> str:
     """Return 16 hexadecimal digits of what an input says, wherever it stands."""
-    text = given.suffix + given.text if isinstance(given, Record) else str(given)
+    text = str(given)
+    if isinstance(given, Record):
+        text = given.suffix + given.text + ("" if given.charge is None else f"{given.charge:+d}")
     written = text.encode("utf-8", errors="surrogatepass")
     return hashlib.sha256(written).hexdigest()[:16]

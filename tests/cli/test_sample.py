@@ -153,6 +153,9 @@ def test_energies_of_reweighting_are_kept(run, monkeypatch, tmp_path):
     path.with_name("samples.h5.gfn2-xtb.journal").write_bytes(b"of another run")
     status, _, err = run(*other)
     assert status == 2 and "belongs to another run" in err and path.read_bytes() == kept
+    assert run("sample", "CCX", *command[2:], "--overwrite")[0] == 2
+    run(*command)
+    assert len(asked) == distinct + 1
     run(*command, "--overwrite")
     assert len(asked) == 2 * distinct + 1
 

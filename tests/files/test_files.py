@@ -9,7 +9,7 @@ import pytest
 from rdkit import Chem
 from rdkit.Chem import rdDepictor
 
-from diffrelax.files.reading import Rejected, each_record, read_molecules
+from diffrelax.files.reading import Rejected, each_record, read_molecules, read_one
 from diffrelax.files.writing import check_output, write_molecules
 from diffrelax.molecule import Molecule
 from diffrelax.relaxation import Relaxation
@@ -107,6 +107,12 @@ def test_xyz_frames_and_their_keys(tmp_path):
         ("charge:1;spin_multiplicity:3", 1, 3),
         ("1, 3", 1, 3),
         ("net_charge=1", 1, 1),
+        ("4,4'-dimethyl charge=-1", -1, 1),
+        ("E=-40.5,charge=-1", -1, 1),
+        ("(charge=1)", 1, 1),
+        ("[net_charge: 1 mult: 3]", 1, 3),
+        ("energy= charge=−1", -1, 1),
+        ('charge=1 note="charge: 2"', 1, 1),
     ],
 )
 def test_xyz_charges_as_others_write_them(tmp_path, comment, charge, multiplicity):
@@ -127,6 +133,9 @@ def test_xyz_charges_as_others_write_them(tmp_path, comment, charge, multiplicit
         ("charge=-1", -1),
         ("water, total charge = -1.0; energy = -40.1", -1),
         ("-1 1", -1),
+        ("2'-amine", 1),
+        ("ammonium [opt", 1),
+        ("smiles=N/A", 1),
         ("smiles=[NH2][H]", 0),
     ],
 )
@@ -150,8 +159,59 @@ def test_a_charge_is_given_to_no_smiles_and_no_atom_that_has_one(tmp_path):
     write(tmp_path / "m.smi", "C[O-]\n")
     inputs = [tmp_path / name for name in ("ours.pdb", "atoms.pdb", "m.smi")]
     assert [one.charge for one in read_molecules([*inputs, "C"], charge=2)] == [1, 1, -1, 0]
-    (bared,) = read_molecules(tmp_path / "bare.pdb", charge=1)
-    assert (bared.charge, bared.smiles) == (1, "[NH4+]")
+    zeros = "".join(f"{line[:78].rstrip():<79}0\n" for line in atoms.splitlines())
+    write(tmp_path / "zeros.pdb", f"{zeros}END\n")
+    for name in ("bare.pdb", "zeros.pdb"):
+        (bared,) = read_molecules(tmp_path / name, charge=1)
+        assert (bared.charge, bared.smiles) == (1, "[NH4+]")
+
+
+def test_a_charge_that_nothing_takes_is_an_error(tmp_path):
+    sdf = tmp_path / "m.sdf"
+    write_molecules(sdf, [Molecule.from_smiles("CO")])
+    for given in ("CC(=O)O", sdf):
+        with pytest.raises(ValueError, match=r"^the charge -1 is for \.xyz"):
+            read_one(given, charge=-1)
+
+
+def test_frames_that_only_end_are_all_read(tmp_path):
+    write_molecules(tmp_path / "m.pdb", [Molecule.from_smiles(s) for s in ("CO", "CC", "C")])
+    text = (tmp_path / "m.pdb").read_text()
+    lines = [line for line in text.splitlines(keepends=True) if not line.startswith("MODEL")]
+    ended = write(tmp_path / "ended.pdb", "".join(lines).replace("ENDMDL", "END"))
+    assert [one.smiles for one in read_molecules(ended)] == ["CO", "CC", "C"]
+
+
+def test_what_is_rejected_keeps_its_name():
+    atoms = ase.Atoms("H", pbc=True, info={"name": "mine"})
+    mol = Chem.MolFromSmarts("[#6]")
+    mol.SetProp("_Name", "pattern")
+    assert [one.name for one in read_molecules([atoms, mol])] == ["mine", "pattern"]
+
+
+@pytest.mark.parametrize(
+    "smiles",
+    [
+        "CC[N+]1=C(C=CC=C2N(CC)c3ccccc3S2)Sc2ccccc12",
+        "C[N+]1=C(C=CC=C2N(C)c3ccccc3C2(C)C)C(C)(C)c2ccccc12",
+        "CN(C)/C=C/C=C/C=[N+](C)C",
+    ],
+)
+def test_cyanines_are_read_as_they_were_written(tmp_path, smiles):
+    """In which bonds may be drawn in two ways, whose E and Z differ."""
+    dyes = [Molecule.from_smiles(smiles, seed=seed) for seed in range(3)]
+    write_molecules(tmp_path / "dyes.extxyz", dyes)
+    read = read_molecules(tmp_path / "dyes.extxyz")
+    assert [one.smiles for one in read] == [dye.smiles for dye in dyes]
+
+
+def test_records_of_sdf_that_nothing_parts_are_rejected(tmp_path):
+    block = Chem.MolToMolBlock(Molecule.from_smiles("CO").to_rdkit())
+    assert reason(write(tmp_path / "m.mol", block + block)) == (
+        "it holds several molecules: put a line of $$$$ between them"
+    )
+    kept = write(tmp_path / "one.mol", f"{block}>  <other>\n{block}\n")
+    assert read_molecules(kept)[0].smiles == "CO"
 
 
 def test_a_charge_that_is_only_spoken_of_is_an_error(tmp_path):

@@ -71,9 +71,11 @@ def test_what_rdkit_reads_with_another_charge_is_refused() -> None:
         read_inchi(anion)
 
 
-def test_isotopes_are_not_kept() -> None:
-    acid = read_inchi(inchi("[2H]C([2H])([2H])C(=O)O"))
-    assert Chem.MolToSmiles(acid) == "CC(=O)O"
+def test_isotopes_are_kept_or_refused() -> None:
+    chloride = read_inchi(inchi("[2H]C([2H])([2H])Cl"))
+    assert Chem.MolToSmiles(chloride) == "[2H]C([2H])([2H])Cl"
+    with pytest.raises(ValueError, match=r"with isotopes .* give a SMILES"):
+        read_inchi(inchi("[2H]C([2H])([2H])C(=O)O"))
 
 
 def test_mirror_images_have_opposite_centres_and_the_same_double_bonds() -> None:
