@@ -1,13 +1,13 @@
 """How often GFN2-xTB finds a minimum of a level of theory above its MMFF94 geometry.
 
 And of how many relaxations by the default model it is asked because bonds changed much
-(`diffrelax.models.domain.is_rebonded`), and how many fall back for it.
+(`diffrelax.judgement.is_rebonded`), and how many fall back for it.
 
 Run: OMP_NUM_THREADS=1 python analysis/second_opinions.py OUTPUT VALIDATION.npz
 
 What a model makes of atoms that it has hardly seen falls back to its start where GFN2-xTB finds it
 too far above. Minima of some levels are above their MMFF94 geometries for GFN2-xTB although nothing
-is wrong with them; how far is told by `diffrelax.models.domain.expected_rise`. Validation molecules
+is wrong with them; how far is told by `diffrelax.judgement.expected_rise`. Validation molecules
 of a packed set (pack_sets.py) in a fixed random order, at most 200 of each level, whose MMFF94
 geometry is in the basin.
 """

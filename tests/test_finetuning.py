@@ -447,6 +447,13 @@ def test_the_row_of_a_level_alone_needs_a_base_and_levels(several):
         ModelConfig(name="x", level="r2SCAN-3c", network=several.config.network, training=training)
 
 
+@pytest.mark.parametrize("name", ["sigma_bridge", "sigma_min", "sigma_max"])
+def test_a_schedule_keeps_to_the_levels_that_are_learned(several, name):
+    noise = several.config.denoiser.model_dump() | {name: 0.07}
+    with pytest.raises(ValueError, match=r"relaxation\.(bridge|polish) has to"):
+        ModelConfig(name="x", level="x", denoiser=noise, relaxation=several.config.relaxation)
+
+
 def test_fine_tuning_begins_in_one_process(stretched, tmp_path, monkeypatch):
     path, _ = stretched
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")

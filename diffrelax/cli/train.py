@@ -74,6 +74,11 @@ def train(
             settings = settings.model_copy(update=covered(settings, minima.train_set, minima.bonds))
         sets = _tell_of(minima)
         own = minima.environments
+    if settings.training.learn == "level":  # the model stays as it is at all others
+        named = str(settings.training.base)
+        known = (base or load_model(str(own_weights(named, folder) or named))).config.calibrations
+        kept = {level: bounds for level, bounds in known.items() if level not in sets[0].levels}
+        settings = settings.model_copy(update={"calibrations": kept | settings.calibrations})
     if begins:
         write_known(base, own, settings.training, folder)
     _run(settings, folder, sets, base, device, max_minutes, resume, compiled)

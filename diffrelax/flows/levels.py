@@ -15,8 +15,14 @@ from diffrelax.clock import Time
 from diffrelax.dft import DFTSettings
 from diffrelax.errors import OF_THE_MACHINE, reason_of
 from diffrelax.files.reading import Rejected
-from diffrelax.flows.arguments import as_argument, as_arguments, as_plain, read_argument
-from diffrelax.flows.units import PlainDocument, fetch, named, pass_on
+from diffrelax.flows.arguments import (
+    as_argument,
+    as_arguments,
+    as_plain,
+    failure,
+    read_argument,
+)
+from diffrelax.flows.units import LostUnitError, PlainDocument, fetch, named, pass_on
 from diffrelax.levels import (
     CHEAP_LEVELS,
     check_installed,
@@ -80,7 +86,12 @@ OutputReference
 
     def _unit(self, molecule: Any, *, survives: bool = False) -> PlainDocument:
         """Do the unit, or take it from the folder of work, or pass an earlier failure on."""
-        molecule = as_plain(fetch(molecule))
+        try:
+            molecule = as_plain(fetch(molecule))
+        except LostUnitError as error:
+            if not survives:
+                raise
+            return failure(Rejected(error.name, "", str(error)), stage=self.stage)
         read = read_argument(molecule)
         if isinstance(read, Rejected):
             return pass_on(molecule, read, work_key(self.stage, read.source, self.plain_settings()))

@@ -10,7 +10,7 @@ from jobflow import JobConfig, OnMissing, job
 from pydantic import Field
 
 from diffrelax.flows.arguments import Plain
-from diffrelax.flows.units import fetch
+from diffrelax.flows.units import LostUnitError, fetch
 from diffrelax.results.documents import (
     FailureDocument,
     MinimisationDocument,
@@ -96,8 +96,13 @@ def summarise(
     rows = []
     for i, (name, uuid, end) in enumerate(zip(names, uuids, minimised, strict=True)):
         batch = relaxed[i // batch_size]
-        start = None if batch is None else fetch(batch[i % batch_size])
-        rows.append(summary_row(i, name, uuid, cast(dict[str, Any], start), end))
+        start, lost = None, ""
+        if batch is not None:
+            try:
+                start = fetch(batch[i % batch_size])
+            except LostUnitError as error:
+                lost = str(error)
+        rows.append(summary_row(i, name, uuid, cast(dict[str, Any], start), end, lost))
     summary = Summary(
         rows=tuple(rows),
         counts=dict(Counter(row.state for row in rows)),
@@ -112,6 +117,7 @@ def summary_row(
     uuid: str,
     relaxed: dict[str, Any] | None,
     minimised: dict[str, Any] | None,
+    lost: str = "",
 ) -> SummaryRow:
     """Account for one input; see `summarise`."""
     start = read_document(relaxed) if relaxed else None
@@ -120,7 +126,7 @@ def summary_row(
         "name": name or (start.name if start else ""),
         "state": "lost",
         "stage": "minimise" if start else "relax",
-        "reason": f"its job did not end: `jf job info {uuid}` tells why",
+        "reason": lost or f"its job did not end: `jf job info {uuid}` tells why",
     }
     if isinstance(start, RelaxationDocument):
         told |= {"verdict": start.verdict, "seconds": start.seconds["total"], "key": start.key}

@@ -21,6 +21,21 @@ HANDED = "\nfinished unit "  # as no SMILES begins, and no line of a file
 KEY = re.compile(r"[0-9a-f]{64}")
 
 
+class LostUnitError(FileNotFoundError):
+    """A finished unit cannot be read.
+
+    Parameters
+    ----------
+    name : str
+        Of its molecule.
+    reason : str
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(reason)
+        self.name = name
+
+
 def find_unit(work: WorkFolder, key: str, name: str) -> PlainDocument | None:
     """Find a finished unit that can be read."""
     record = work.find(key)
@@ -65,8 +80,8 @@ def fetch(given: Plain) -> Plain:
     ------
     ValueError
         If what was handed on is no key.
-    FileNotFoundError
-        If it is not there.
+    LostUnitError
+        If it is not there, or cannot be read.
     """
     if not isinstance(given, str) or not given.startswith(HANDED):
         return given
@@ -75,9 +90,11 @@ def fetch(given: Plain) -> Plain:
         raise ValueError(f"{key!r} is not the key of a unit of work")
     found = find_unit(WorkFolder.of(work), key, name)
     if found is None:
-        raise FileNotFoundError(
-            f"the finished unit {key} of {name} is not in {work} on {gethostname()}: all workers "
-            "must see that folder"
+        raise LostUnitError(
+            name,
+            f"the finished unit {key} of {name} is not in {work} on {gethostname()}, is damaged or "
+            "of another version: all workers must see that folder and have one version; run the "
+            "flow again",
         )
     return found
 

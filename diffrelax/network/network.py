@@ -99,8 +99,8 @@ class Network(nn.Module):
         Returns
         -------
         (n_molecules, 9, n_atoms, n_channels) tensor
-            Components of ``0e + 1o + 2e``, of unit mean square on each atom, zero where there is
-            no atom.
+            Components of ``0e + 1o + 2e``, of unit mean square on each atom; without meaning where
+            there is no atom.
         """
         raise NotImplementedError
 

@@ -72,7 +72,8 @@ class TrainingConfig(Entries):
     batch_size : int
         Molecules of mean size in a step: batches have about as many atoms each.
     balance : float
-        A level of theory is seen in proportion to the number of its molecules to this power.
+        A level of theory is seen in proportion to the number of its geometries to this power:
+        minima, each as often as it has starts.
     steps : int
         Length of the run.
     warmup, cooldown : int
@@ -225,6 +226,21 @@ class ModelConfig(Entries):
         if self.network.levels and self.level not in self.network.levels:
             known = ", ".join(self.network.levels)
             raise ValueError(f"the level {self.level!r} is none of network.levels: {known}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_schedule(self) -> ModelConfig:
+        low, high, bridge = (
+            getattr(self.denoiser, name) for name in ("sigma_min", "sigma_max", "sigma_bridge")
+        )
+        if self.relaxation.bridge and self.relaxation.bridge[0] != bridge:
+            raise ValueError(
+                f"relaxation.bridge has to begin at denoiser.sigma_bridge, {bridge:g} Å"
+            )
+        if not low <= self.relaxation.polish[-1] <= self.relaxation.polish[0] <= high:
+            raise ValueError(
+                f"relaxation.polish has to be from sigma_min to sigma_max, {low:g} to {high:g} Å"
+            )
         return self
 
     @model_validator(mode="after")

@@ -27,8 +27,8 @@ def epoch_batches(
         Place of its level of theory.
     batch_size : int
     balance : float
-        A level's share of the epoch goes as the number of its molecules to this power: at 1 each
-        molecule is there once, at 0 each level is there as often as any other.
+        A level's share of the epoch goes as the number of its geometries to this power: at 1 each
+        geometry is there once, at 0 each level is there as often as any other.
 
     Returns
     -------

@@ -575,6 +575,10 @@ def test_a_model_knows_what_its_base_has_learned(run, tmp_path, geometries):
     base += ", learn: level"
     fourth, _ = learn("fourth-1", ("two",), geometries.numbers, 0, base, more=told)
     assert (set(fourth.calibrations), fourth.largest) == ({"one"}, 5)
+    base = f", steps: 1, learn: level, base: {tmp_path / 'fourth-1'}"
+    for name, level, known in (("fifth-1", "two", {"one"}), ("sixth-1", "one", set())):
+        config, _ = learn(name, (level,), geometries.numbers, 0, base)
+        assert set(config.calibrations) == known  # at other levels it is as it was
 
 
 def test_nothing_but_results_goes_to_standard_output():

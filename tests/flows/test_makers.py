@@ -34,8 +34,8 @@ from diffrelax.flows import batches as flow_batches
 from diffrelax.flows.arguments import as_arguments, atomic_numbers, failure, read_argument
 from diffrelax.flows.config import FlowConfig
 from diffrelax.flows.levels import MoleculeMaker
-from diffrelax.flows.summary import summary_row
-from diffrelax.flows.units import HANDED, PlainDocument, fetch
+from diffrelax.flows.summary import summarise, summary_row
+from diffrelax.flows.units import HANDED, LostUnitError, PlainDocument, fetch
 from diffrelax.models import batches as model_batches
 from diffrelax.molecule import Molecule
 from diffrelax.results.documents import read_document
@@ -124,6 +124,24 @@ def test_a_line_of_a_file_is_no_reference_to_a_unit(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"'\.\./secret' is not the key of a unit"):
         fetch(line)
     assert not inside.exists()
+
+
+def test_a_unit_that_cannot_be_read_costs_its_molecule_alone(tmp_path: Path) -> None:
+    maker = ForceFieldRelaxMaker(work=str(tmp_path))
+    made = [maker._unit(smiles) for smiles in ("C a", "CC b", "CO c")]
+    (tmp_path / f"{made[1]['key']}.json").write_text("cut")
+    handed = [HANDED + json.dumps([one["key"], str(tmp_path), one["name"]]) for one in made]
+    with pytest.raises(LostUnitError, match=r"of b is not in .*, is damaged or of another"):
+        maker._unit(handed[1])
+    ends = [maker._unit(one, survives=True) for one in handed]
+    assert [(end["name"], end["kind"]) for end in ends] == [
+        ("a", "minimisation"), ("b", "failure"), ("c", "minimisation"),
+    ]  # fmt: skip
+    assert "run the flow again" in ends[1]["reason"]
+    names, uuids = ["a", "b", "c"], 3 * ["x"]
+    summary = summarise.original(names, uuids, [handed], [ends[0], None, ends[2]], 3)
+    assert [row["state"] for row in summary["rows"]] == ["converged", "lost", "converged"]
+    assert "run the flow again" in summary["rows"][1]["reason"]
 
 
 def test_geometries_without_a_charge_take_that_of_the_flow(tmp_path: Path) -> None:
