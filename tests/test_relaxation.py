@@ -313,6 +313,24 @@ def test_more_unpaired_electrons_are_asked_for_where_they_are_likely(formula):
     assert "taken with" not in odd_reading(dr.Molecule.from_atoms(atoms))
 
 
+@pytest.mark.parametrize("smiles", ["C", "FC(F)(F)F"])
+def test_a_place_of_high_symmetry_stays_one_however_it_stands(model, smiles):
+    """There rounding decided of what the network makes, and bonds differed by up to 0.02 Å."""
+    start = dr.Molecule.from_smiles(smiles)
+    turns = [np.eye(3), *Rotation.random(3, random_state=0).as_matrix()]
+    starts = [start.with_positions(start.positions @ turn, start=start.start) for turn in turns]
+    alone = [dr.relax(one, model) for one in starts]
+    beside = dr.relax([*starts, dr.Molecule.from_smiles("CCO")], model)[:-1]
+    ends = [result.molecule.positions for result in (*alone, *beside)]
+    bonds = np.array([[np.linalg.norm(end[i] - end[j]) for i, j, _ in start.bonds] for end in ends])
+    assert np.ptp(bonds) < 1e-4
+    assert abs(bonds.mean() - {"C": 1.092, "FC(F)(F)F": 1.325}[smiles]) < 0.01  # of B3LYP
+    bent = start.positions + np.array([[0.0, 0, 0], [0.1, 0, 0], *3 * [[0.0, 0, 0]]])
+    moved = dr.relax(start.with_positions(bent), model, noise_level=0.01).molecule.positions
+    kept = [np.linalg.norm(moved[i] - moved[j]) for i, j, _ in start.bonds]
+    assert np.ptp(kept) > 1e-4  # what is not symmetric is not made so
+
+
 def test_the_charge_of_an_ion_is_asked_for():
     read = dr.Molecule.from_atoms(bare(dr.Molecule.from_smiles("C[NH3+]")))
     told = "an odd number of electrons: check its hydrogens and its charge (of .xyz and .pdb files"

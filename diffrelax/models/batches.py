@@ -19,6 +19,7 @@ from diffrelax.diffusion.schedule import RelaxationSchedule, relax_positions
 from diffrelax.errors import each_or_error
 from diffrelax.models.domain import knows_start
 from diffrelax.models.release import Model
+from diffrelax.models.symmetry import with_symmetry, without_symmetry
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.force_fields import relax_nearby
 from diffrelax.network.network import Theory
@@ -186,7 +187,7 @@ def relax_batch(
     centres = [m.positions.mean(axis=0) for m in molecules]
     for i, (molecule, centre) in enumerate(zip(molecules, centres, strict=True)):
         numbers[i, : molecule.n_atoms] = torch.tensor(molecule.numbers)
-        positions[i, : molecule.n_atoms] = torch.tensor(molecule.positions - centre)
+        positions[i, : molecule.n_atoms] = torch.tensor(without_symmetry(molecule) - centre)
     unread = torch.tensor([knows_start(molecule, model) for molecule in molecules])
     theory = model.theory([m.charge for m in molecules], level)
     numbers, positions, unread = (x.to(model.device) for x in (numbers, positions, unread))
@@ -218,7 +219,7 @@ def relax_batch(
         settled,
     )
     return [
-        End(ends[: molecule.n_atoms] + centre, *rest)
+        End(with_symmetry(molecule, ends[: molecule.n_atoms] + centre), *rest)
         for molecule, centre, ends, *rest in zip(molecules, centres, *columns, strict=True)
     ]
 
