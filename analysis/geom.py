@@ -34,7 +34,7 @@ from rdkit import rdBase
 from records import how_made, store
 
 from diffrelax.atomic import write_text
-from diffrelax.benchmark.speedup.statistics import estimate, estimate_median, ratio_of_medians
+from diffrelax.benchmark.estimates import estimate, estimate_median, ratio_of_medians
 from diffrelax.cache import WorkFolder, work_key
 from diffrelax.clock import Time
 from diffrelax.files.values import plain_values

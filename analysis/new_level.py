@@ -25,7 +25,7 @@ from candidates import candidates
 from reach_rows import MILLI
 from records import how_made, store
 
-from diffrelax.benchmark.speedup.statistics import estimate_median
+from diffrelax.benchmark.estimates import estimate_median
 from diffrelax.data.qm9 import Split
 from diffrelax.files.reading import read_molecules
 from diffrelax.files.values import plain_values

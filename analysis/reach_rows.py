@@ -9,13 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from diffrelax.benchmark.estimates import Estimate, estimate, estimate_median, ratio_of_medians
 from diffrelax.benchmark.geometry import bounds_by_size
-from diffrelax.benchmark.speedup.statistics import (
-    Estimate,
-    estimate,
-    estimate_median,
-    ratio_of_medians,
-)
 from diffrelax.results.tables import markdown_table
 
 SAME_BASIN = 40.0  # degrees; no torsion of an end in the basin of its minimum is further off

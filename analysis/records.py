@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from diffrelax.atomic import write_text
+from diffrelax.benchmark.estimates import Estimate
 from diffrelax.benchmark.hardware import describe_hardware
-from diffrelax.benchmark.speedup.statistics import Estimate
 from diffrelax.files.values import plain_values
 from diffrelax.models.release import Model
 

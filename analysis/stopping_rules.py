@@ -22,8 +22,8 @@ from records import store
 from tqdm import tqdm
 
 from diffrelax.atomic import write_text
+from diffrelax.benchmark.estimates import estimate_median
 from diffrelax.benchmark.speedup.arms import SpeedupArm
-from diffrelax.benchmark.speedup.statistics import estimate_median
 from diffrelax.benchmark.speedup.units import Units
 from diffrelax.cache import WorkFolder, work_key
 from diffrelax.data.qm9 import load_qm9

@@ -21,10 +21,11 @@ from rdkit import Chem
 from records import store
 
 from diffrelax.atomic import write_text
+from diffrelax.benchmark.estimates import estimate_median
 from diffrelax.benchmark.speedup.arms import check_arms
 from diffrelax.benchmark.speedup.rows import OutcomeRow
 from diffrelax.benchmark.speedup.run import Outcome, compare_arms, run_arm
-from diffrelax.benchmark.speedup.statistics import estimate_median, speedup
+from diffrelax.benchmark.speedup.statistics import speedup
 from diffrelax.benchmark.speedup.units import Units
 from diffrelax.cache import WorkFolder
 from diffrelax.data.qm9 import load_qm9

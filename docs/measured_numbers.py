@@ -19,7 +19,7 @@ from speedup_numbers import (
     water_table,
 )
 
-from diffrelax.benchmark.speedup.statistics import Estimate
+from diffrelax.benchmark.estimates import Estimate
 from diffrelax.results.tables import markdown_table
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from rdkit import Chem
 
-from diffrelax.benchmark.speedup.statistics import Estimate, estimate_median
+from diffrelax.benchmark.estimates import Estimate, estimate_median
 from diffrelax.results.tables import markdown_table
 from diffrelax.units import KCAL_PER_MOL
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
+from math import isfinite
 
 import numpy as np
 from tqdm.auto import tqdm
 
+from diffrelax.benchmark.estimates import Estimate, estimate_median
 from diffrelax.benchmark.sample import STARTS, Sample, in_basin, peer_settings, relaxed_positions
 from diffrelax.geometry import GeometryErrors, geometry_errors
 from diffrelax.models.batches import choose_schedule
@@ -32,7 +33,7 @@ class GeometryRow:
     n : int
         Molecules counted.
     median, low, high : GeometryErrors
-        Medians over the molecules, and their 95% bootstrap intervals.
+        Medians over the molecules, and their 95% intervals; NaN of fewer than six molecules.
     failed : int
         Molecules for which the method returned nothing better than its start; their start's
         errors are counted.
@@ -98,7 +99,14 @@ def evaluate_geometry(
             continue
         rows.append(_evaluate_level(level, sample, progress))
     rows += [
-        _evaluate_model(model, aim, noise_level, sample, progress)
+        _evaluate_model(
+            model,
+            aim,
+            noise_level,
+            sample,
+            progress,
+            told=aim != sample.level and bool(sample.level or len(aims) > 1),
+        )
         for aim in aims
         for noise_level in noise_levels
     ]
@@ -106,8 +114,15 @@ def evaluate_geometry(
 
 
 def _evaluate_model(
-    model: Model, aim: str, noise_level: float | None, sample: Sample, progress: bool
+    model: Model,
+    aim: str,
+    noise_level: float | None,
+    sample: Sample,
+    progress: bool,
+    *,
+    told: bool,
 ) -> GeometryRow:
+    """Relax a sample; whether the aim is told apart in the name of the method."""
     begun = time.perf_counter()
     results = relax_molecules(
         sample.starts, model, level=aim, noise_level=noise_level, progress=progress
@@ -117,7 +132,7 @@ def _evaluate_model(
     positions = [(result.molecule or start).positions for result, start in ends]
     failed = sum(r.verdict != "relaxed" for r in results)
     method = model.name if noise_level is None else f"{model.name}, from {noise_level} Å"
-    if sample.level and aim != sample.level:
+    if told:
         method += f", at {aim}"
     row = _row(method, positions, sample, failed, seconds)
     return replace(row, error_bounds=tuple(result.error_bound for result in results))
@@ -140,27 +155,19 @@ def _row(
         geometry_errors(start.numbers, p, reference)
         for start, p, reference in zip(sample.starts, positions, sample.references, strict=True)
     ]
-    values = np.array([[getattr(e, q) for q in QUANTITIES] for e in errors])
-    rng = np.random.default_rng(0)
-    resampled = values[rng.integers(len(values), size=(1000, len(values)))]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # no molecule may have a torsion
-        medians = np.nanmedian(resampled, axis=1)
-        median = np.nanmedian(values, axis=0)
+    columns = ([getattr(e, q) for e in errors] for q in QUANTITIES)
+    # a molecule may have no torsion
+    medians = [estimate_median([x for x in column if isfinite(x)]) for column in columns]
     return GeometryRow(
         method=method,
-        n=len(values),
-        median=_errors(median),
-        low=_errors(np.quantile(medians, 0.025, axis=0)),
-        high=_errors(np.quantile(medians, 0.975, axis=0)),
+        n=len(errors),
+        median=GeometryErrors(*(one.value for one in medians)),
+        low=GeometryErrors(*(one.low for one in medians)),
+        high=GeometryErrors(*(one.high for one in medians)),
         failed=failed,
-        milliseconds=None if seconds is None else 1e3 * seconds / len(values),
+        milliseconds=None if seconds is None else 1e3 * seconds / len(errors),
         errors=tuple(errors),
     )
-
-
-def _errors(values: np.ndarray) -> GeometryErrors:
-    return GeometryErrors(*map(float, values))
 
 
 def geometry_table(rows: list[GeometryRow], start: str) -> str:
@@ -172,23 +179,18 @@ def geometry_table(rows: list[GeometryRow], start: str) -> str:
     start : str
         That of the sample.
     """
-    scale: dict[str, tuple[float, Callable[[float], str]]] = {
-        "rmsd": (1.0, "{:.3f}".format),
-        "bonds": (1e3, "{:.1f}".format),
-        "angles": (1e3, "{:.1f}".format),
-        "torsions": (1.0, "{:.1f}".format),
-    }
+    forms = {"rmsd": (1.0, ".3f"), "bonds": (1e-3, ".1f"), "angles": (1e-3, ".1f"),
+             "torsions": (1.0, ".1f")}  # fmt: skip
     header = (
         f"start: {STARTS[start]}", "aligned RMSD, Å", "bonds, mÅ", "1–3 distances, mÅ",
         "torsions, °", "not relaxed", "ms per molecule",
     )  # fmt: skip
     lines = []
     for row in rows:
-        cells = [
-            f"{show(k * getattr(row.median, q))} "
-            f"[{show(k * getattr(row.low, q))}, {show(k * getattr(row.high, q))}]"
-            for q, (k, show) in scale.items()
-        ]
+        cells = []
+        for q, (unit, form) in forms.items():
+            found = Estimate(*(getattr(errors, q) for errors in (row.median, row.low, row.high)))
+            cells.append(format(found / unit, form))
         time = "–" if row.milliseconds is None else f"{row.milliseconds:.1f}"
         lines.append((row.method, *cells, str(row.failed), time))
     return markdown_table(header, lines)

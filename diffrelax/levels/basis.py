@@ -25,7 +25,7 @@ with kernels_for_avx2():
     from diffrelax.levels.functionals import Functional
     from diffrelax.levels.pople import is_6_31g_2df_p, shells_6_31g_2df_p
 
-RELATIVISTIC = re.compile(r"(dk|dkh\d?|x2c\w*|rcc\w*)$|^(sarc|x2c)|zora")  # contractions
+RELATIVISTIC = re.compile(r"(dkh?\d?|x2c\w*|rcc\w*)$|^(sarc|x2c|ano$)|zora")  # contractions
 PSEUDOPOTENTIALS = ("ccecp", "bfd", "gth")  # PySCF gives them to no basis set by its name
 CORES = {"def2mtzvp": "def2-tzvpp", "def2mtzvpp": "def2-tzvpp"}  # nor their potentials to these
 INNERMOST = 0.6  # least share of its 1s energy that a basis set for all electrons gives a nucleus
@@ -111,7 +111,7 @@ def _refuse_unfit(basis: str) -> None:
             f"basis {basis!r} is made for pseudopotentials, which are not used here: name one with "
             "all electrons or with effective core potentials, such as def2-svp"
         )
-    if RELATIVISTIC.search(letters(basis)):
+    if RELATIVISTIC.search(letters(basis.partition("@")[0])):
         raise ValueError(
             f"basis {basis!r} is contracted for relativistic Hamiltonians, which are not used "
             "here: name another, such as def2-svp, or take it uncontracted (unc-)"

@@ -9,6 +9,7 @@ spellings and parts of a sum make no difference.
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from diffrelax.extras import find_extra
@@ -65,6 +66,8 @@ DEFINED = {  # by name, without - and _: PySCF takes these names for something e
     "wb97xd4": Functional("wb97x_v", "d4:wb97x", False),
 }
 
+POTENTIALS = ("GGA_X_LB", "GGA_X_LBM")  # at which libxc would end the process
+WHOLE = ("GGA_XC_VV10",)
 D2 = Lack("the dispersion correction D2", "pbe-d4 or r2scan-d4")
 VDW_DF = Lack("the van der Waals density functional", "r2scan-d4 or b97m-v")
 RVV10 = Lack("the nonlocal correlation rVV10", "b97m-v or r2scan-d4")
@@ -110,7 +113,7 @@ def read_functional(xc: str) -> Functional:
     short = re.sub(r"^(hyb)?m?ggaxc", "", letters(xc))
     if is_composite(xc):
         return _read_composite(xc, short)
-    functional = DEFINED.get(short, Functional(xc))
+    functional = DEFINED.get(short) or Functional(_spelled(xc))
     try:
         bare, nonlocal_correlation, _ = parse_dft(functional.xc)
         _, parts = libxc.parse_xc(bare)
@@ -119,6 +122,8 @@ def read_functional(xc: str) -> Functional:
         hint = "; a dispersion correction is told as in b3lyp-d3bj" if "d3" in short else ""
         hint = "; its basis set has a place of its own: basis" if "/" in xc else hint
         hint = "; double hybrids are not supported" if DOUBLE_HYBRID.search(short) else hint
+        near = get_close_matches(xc.upper(), [*libxc.XC_CODES, *libxc.XC_ALIAS], 3)
+        hint = hint or (f"; near is {' or '.join(near).lower()}" if near else "")
         raise ValueError(f"unknown functional xc={xc!r}: {error}{hint}") from error
     if functional.dispersion is None:
         _refuse_incomplete(xc, bare, parts, version or "")
@@ -128,6 +133,21 @@ def read_functional(xc: str) -> Functional:
     if version:
         _check_dispersion(xc, method, version)
     return functional
+
+
+def _spelled(xc: str) -> str:
+    """Return a name as PySCF has it: with _ where it takes the - of others for a minus."""
+    first, dash, last = xc.rpartition("-")
+    others = (xc.replace("-", "_"), first.replace("-", "_") + dash + last)
+    return next((name for name in (xc, *others) if _is_known(name)), xc)
+
+
+def _is_known(xc: str) -> bool:
+    try:
+        _, parts = libxc.parse_xc(parse_dft(xc)[0])
+    except (KeyError, ValueError, NotImplementedError):
+        return False
+    return all(factor > 0 for _, factor in parts)
 
 
 def _read_composite(xc: str, short: str) -> Functional:
@@ -152,15 +172,32 @@ def _refuse_incomplete(xc: str, bare: str, parts: Any, version: str) -> None:
         if factor < 0 and re.search(rf"-\s*{number}\b", bare):  # wb97x-2 is no difference
             raise ValueError(
                 f"unknown functional xc={xc!r}: PySCF takes the {number} in it for a functional "
-                f"({names[number]}); double hybrids are not supported"
+                f"({names.get(number, number)}); double hybrids are not supported"
+            )
+        if factor <= 0 and "*" not in bare:
+            raise ValueError(
+                f"unknown functional xc={xc!r}: PySCF takes the - in it for a minus. A difference "
+                "is told with factors, as in pbe0-0.1*pbe"
             )
         name = names[number]
+        if name in POTENTIALS:
+            raise ValueError(f"xc={xc!r} is {name}, a potential without an energy: take another")
+        if name in WHOLE and len(parts) > 1:
+            raise ValueError(
+                f"xc={xc!r} has {name}, which is a whole functional, as a part: take one that is "
+                "named with it, such as scan_vv10"
+            )
         lack = LACKING.get(name)
         if lack and not (version and version.startswith(lack.replaced_by)):
             raise ValueError(
                 f"xc={xc!r} is {name}, whose definition has {lack.what}, which PySCF lacks: take "
                 f"{lack.instead}"
             )
+    if libxc.needs_laplacian(bare):
+        raise ValueError(
+            f"xc={xc!r} takes the Laplacian of the density, for which PySCF has no potential: take "
+            "another, such as r2scan"
+        )
 
 
 def _check_dispersion(xc: str, method: str, version: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import records
 
-from diffrelax.benchmark.speedup.statistics import Estimate
+from diffrelax.benchmark.estimates import Estimate
 from diffrelax.models.release import Model
 
 

@@ -22,21 +22,22 @@ from diffrelax.training.geometries import GeometrySet
 
 
 def test_rows_pair_each_method_with_its_own_reference(model, geometries):
-    sample = choose_sample(geometries, 5)
+    sample = choose_sample(geometries, 6)
     rows = evaluate_geometry(model, sample, levels=("uff",))
     assert [r.method for r in rows] == ["mmff94", "uff", "relax-qm9-1"]
-    assert {r.n for r in rows} == {5}
+    assert {r.n for r in rows} == {6}
     assert 0.01 < rows[0].median.rmsd < 0.03
     assert rows[1].median.bonds > 2 * rows[0].median.bonds
     for row in rows:
+        assert row.low.bonds == min(e.bonds for e in row.errors)  # the exact interval of six
         assert row.low.bonds <= row.median.bonds <= row.high.bonds
         assert (row.milliseconds is None) == (row.method == "mmff94")
     table = geometry_table(rows, sample.start)
     assert len(table.splitlines()) == 5
     record = json.loads(json.dumps(geometry_record(rows, sample, split="test")))
-    assert record["n"] == 5
+    assert record["n"] == 6
     assert set(record["qm9_indices"]) <= set(range(20, 140, 20))
-    assert record["in_basin"] == [True] * 5
+    assert record["in_basin"] == [True] * 6
 
 
 def test_a_start_that_has_turned_a_bond_or_moved_far_has_left_the_basin():

@@ -73,6 +73,14 @@ def test_every_functional_of_libxc_named_for_its_dispersion_is_refused_or_has_vv
         ("b2plyp", "unknown functional.*double hybrids are not supported"),
         ("dsd-blyp-d3bj", "unknown functional.*double hybrids are not supported"),
         ("wb97x-2", "PySCF takes the 2 in it for a functional"),
+        ("scan-0", "PySCF takes the 0 in it for a functional"),
+        ("slater-vwn5", "PySCF takes the - in it for a minus"),
+        ("tpss-tpss", "PySCF takes the - in it for a minus"),
+        ("b3lyp-vv10", "PySCF takes the - in it for a minus"),
+        ("pbe+vv10", "has GGA_XC_VV10, which is a whole functional, as a part"),
+        ("scanl", "takes the Laplacian of the density"),
+        ("gga_x_lb,vwn", "GGA_X_LB, a potential without an energy"),
+        ("mpw1pw91", "unknown functional.*near is mpw91 or"),
     ],
 )
 def test_a_functional_that_would_lose_its_dispersion_is_refused(xc: str, message: str) -> None:
@@ -86,6 +94,12 @@ def test_a_functional_that_would_lose_its_dispersion_is_refused(xc: str, message
 )
 def test_what_pyscf_does_as_it_is_defined_is_left_alone(xc: str) -> None:
     assert read_functional(xc) == Functional(xc)
+
+
+@pytest.mark.parametrize("xc", ["scan-vv10", "lc-wpbe", "sogga11-x"])
+def test_what_others_write_with_a_dash_is_no_difference(xc: str) -> None:
+    assert read_functional(xc) == Functional(xc.replace("-", "_"))
+    assert read_functional("pbe0-0.1*pbe") == Functional("pbe0-0.1*pbe")
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from diffrelax.benchmark.estimates import Estimate
 from diffrelax.benchmark.speedup.rows import OutcomeRow
-from diffrelax.benchmark.speedup.statistics import ArmCost, Estimate
+from diffrelax.benchmark.speedup.statistics import ArmCost
 from diffrelax.dft.thermochemistry import thermochemistry
 from diffrelax.levels import relax_at_level
 from diffrelax.molecule import Molecule

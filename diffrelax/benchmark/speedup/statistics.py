@@ -1,49 +1,31 @@
-"""Costs of arms and their ratios, with 95% intervals that hold for few molecules, too."""
+"""Costs of arms and their ratios, with 95% intervals."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from math import isnan, nan
-from typing import TypeAlias
+from collections.abc import Iterable, Sequence
+from math import nan
 
 import numpy as np
 from ase.units import Bohr, Hartree
-from scipy.stats import binomtest, bootstrap, quantile_test, sem
-from scipy.stats import t as student
+from scipy.stats import binomtest
 
+from diffrelax.benchmark.estimates import (
+    Estimate,
+    estimate,
+    estimate_mean,
+    estimate_median,
+    ratio_of_medians,
+    ratio_of_sums,
+)
 from diffrelax.benchmark.speedup.arms import SpeedupArm
 from diffrelax.benchmark.speedup.run import Outcome
-from diffrelax.results.rows import UNKNOWN, Columns, column
+from diffrelax.results.rows import Columns, column
 from diffrelax.units import KCAL_PER_MOL
 
-RESAMPLES = 9999
-FEWEST = 6  # molecules whose mean has an interval, as their median has
-FEWEST_RESAMPLED = 20  # molecules; the bootstrap interval of fewer is too narrow
 SAME_PACE = 1.5  # between the seconds of an SCF cycle; later ones of a molecule are shorter
 RESOLUTION = 1e-4  # eV; what integration grids and reference minima leave open of an energy
 JOULES_PER_KWH = 3.6e6
-
-Statistic: TypeAlias = Callable[..., np.ndarray]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A statistic with its 95% interval, which is NaN where the molecules are too few."""
-
-    value: float
-    low: float = nan
-    high: float = nan
-
-    def __truediv__(self, unit: float) -> Estimate:
-        return Estimate(self.value / unit, self.low / unit, self.high / unit)
-
-    def __format__(self, form: str) -> str:
-        if isnan(self.value):
-            return UNKNOWN
-        value, low, high = (format(x, form) for x in (self.value, self.low, self.high))
-        return value if isnan(self.low) else f"{value} [{low}, {high}]"
 
 
 class ArmCost(Columns):
@@ -296,62 +278,3 @@ def _ratios(column: str, pairs: Sequence[tuple[float, float]]) -> dict[str, Esti
         column: estimate(ratio_of_medians, *np.reshape(pairs, (-1, 2)).T),
         f"typical_{column}": estimate_median([slow / fast for slow, fast in pairs]),
     }
-
-
-def ratio_of_medians(slow: np.ndarray, fast: np.ndarray, axis: int = -1) -> np.ndarray:
-    """Return how many times the median of one sample is that of another, for `estimate`."""
-    return np.median(slow, axis=axis) / np.median(fast, axis=axis)
-
-
-def ratio_of_sums(slow: np.ndarray, fast: np.ndarray, axis: int = -1) -> np.ndarray:
-    """Return how many times the sum of one sample is that of another, for `estimate`."""
-    return np.sum(slow, axis=axis) / np.sum(fast, axis=axis)
-
-
-def estimate_median(sample: Sequence[float]) -> Estimate:
-    """Return the median, with the exact interval of its order statistics."""
-    if not sample:
-        return Estimate(nan)
-    value = float(np.median(sample))
-    # NaN for fewer than six, whose extremes are no 95% interval
-    interval = quantile_test(sample, q=value, p=0.5).confidence_interval(0.95)
-    return Estimate(value, float(interval.low), float(interval.high))
-
-
-def estimate_mean(sample: Sequence[float]) -> Estimate:
-    """Return the mean, with Student's interval."""
-    if not sample:
-        return Estimate(nan)
-    value = float(np.mean(sample))
-    if len(sample) < FEWEST:
-        return Estimate(value)
-    half = sem(sample) * student.ppf(0.975, len(sample) - 1)
-    return Estimate(value, float(value - half), float(value + half))
-
-
-def estimate(statistic: Statistic, *samples: Sequence[float]) -> Estimate:
-    """Evaluate any other statistic, with its percentile bootstrap interval.
-
-    Parameters
-    ----------
-    statistic : callable
-        Takes the samples and an ``axis``.
-    *samples : sequences of float
-        Paired with one another, if there are more than one.
-    """
-    arrays = [np.asarray(sample, dtype=float) for sample in samples]
-    if arrays[0].size == 0:
-        return Estimate(nan)
-    value = float(statistic(*arrays, axis=-1))
-    if arrays[0].size < FEWEST_RESAMPLED:
-        return Estimate(value)
-    interval = bootstrap(
-        arrays,
-        statistic,
-        paired=True,
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return Estimate(value, float(interval.low), float(interval.high))

@@ -5,16 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from diffrelax.benchmark.estimates import estimate, estimate_mean, estimate_median
 from diffrelax.benchmark.speedup.arms import SpeedupArm
 from diffrelax.benchmark.speedup.run import Outcome
-from diffrelax.benchmark.speedup.statistics import (
-    arm_costs,
-    estimate,
-    estimate_mean,
-    estimate_median,
-    speedup,
-    start_qualities,
-)
+from diffrelax.benchmark.speedup.statistics import arm_costs, speedup, start_qualities
 from diffrelax.clock import Time
 from diffrelax.molecule import Molecule
 
