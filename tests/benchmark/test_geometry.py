@@ -166,6 +166,11 @@ def test_minima_of_a_level_are_compared_with_a_model_that_aims_at_it(several, mo
     assert evaluate_geometry(model, sample, levels=())[1].method == f"relax-qm9-1, at {other}"
     with pytest.raises(ValueError, match="not learned the level third"):
         evaluate_geometry(several, sample, levels=(), aims=("third",))
+    nameless = replace(sample, level="")
+    two = evaluate_geometry(several, nameless, levels=(), aims=("r2scan-3c", other))
+    assert len({row.method for row in two}) == 3
+    (alone,) = evaluate_geometry(several, nameless, levels=(), aims=(other,))[1:]
+    assert alone.method == several.name
     record = geometry_record(rows, sample)
     assert record["level"] == "r2SCAN-3c" and len(record["mine_indices"]) == 3
     assert record["heavy_atoms"] == [sum(s.numbers > 1) for s in sample.starts]
