@@ -36,7 +36,7 @@ def read_entries(path: Path, what: str, example: str) -> dict[str, Any]:
         record = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"cannot read the {what} {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         wrong = f"it is not YAML, where texts with brackets need quotes: {error}"
         raise ValueError(f"{path} is not a {what}: {wrong}") from error
     if not isinstance(record, dict):

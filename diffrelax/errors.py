@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -51,3 +52,8 @@ def told(error: Exception) -> str:
 def reason_of(error: Exception) -> str:
     """Return what an error says, with its kind unless it is meant for people."""
     return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+
+
+def without_password(text: str) -> str:
+    """Return a text, such as the address of a database, as it may be shown."""
+    return re.sub(r"//\S*@", "//", text)

@@ -119,7 +119,11 @@ def export(
 
     report = Report(None, {}, lambda row: bool(row["files"]), json_lines=json_lines)
     with (output / TABLE).open(
-        "w", encoding="utf-8", errors="backslashreplace", newline="", buffering=1
+        "w" if overwrite else "x",  # another process may have begun here
+        encoding="utf-8",
+        errors="backslashreplace",
+        newline="",
+        buffering=1,
     ) as table:
         write_line = csv.writer(table, lineterminator="\n").writerow
         write_line(COLUMNS)

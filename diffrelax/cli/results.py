@@ -41,8 +41,8 @@ def show_all(
     json_lines: Json = False,
 ) -> None:
     """List the results, one line each."""
+    from diffrelax.errors import without_password
     from diffrelax.flows.reports import LISTED
-    from diffrelax.flows.stores import without_password
     from diffrelax.results.rows import ResultRow, text_table
 
     documents, complete = _read(where, kind, level, everything)
@@ -63,7 +63,8 @@ def show(
     wanted: Annotated[str, typer.Argument(help="Name of a molecule, or the start of a key")],
 ) -> None:
     """Print the documents of one molecule, with their trajectories."""
-    from diffrelax.flows.stores import find_result, open_results, without_password
+    from diffrelax.errors import without_password
+    from diffrelax.flows.stores import find_result, open_results
 
     found = find_result(open_results(where), wanted)
     if not found:
@@ -93,9 +94,9 @@ def export(
 
     Tables have all of them, geometry files those with a geometry.
     """
+    from diffrelax.errors import without_password
     from diffrelax.flows.reports import check_export
     from diffrelax.flows.reports import export as write
-    from diffrelax.flows.stores import without_password
     from diffrelax.results.documents import MinimisationDocument
 
     check_export(output, overwrite=overwrite)

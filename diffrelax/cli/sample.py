@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import sys
 from math import nan
@@ -68,6 +69,7 @@ def sample(
 
     What is done is kept: the same command goes on.
     """
+    from diffrelax.atomic import claim
     from diffrelax.files.reading import read_one
     from diffrelax.files.writing import check_output
     from diffrelax.models.release import load_model
@@ -88,7 +90,9 @@ def sample(
     loaded = load_model(model, device) if model else None
     if overwrite:
         for path in filter(None, (journal, *weighing)):
-            path.unlink(missing_ok=True)
+            with path.open("ab") as file:
+                claim(file, path, fcntl.lockf)
+                file.truncate(0)
     for theory, kept_in in zip(weighted_at, weighing, strict=True):
         surface_to_reweight(given, theory, kept_in)  # before the work begins
     set_threads(threads)

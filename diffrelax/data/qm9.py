@@ -28,6 +28,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from diffrelax.extras import find_extra
+from diffrelax.files.processes import start_server
 from diffrelax.training.config import StartLevel
 from diffrelax.training.geometries import GeometrySet
 
@@ -152,6 +153,7 @@ def pack(level: StartLevel) -> GeometrySet:
 def _start_pool() -> ProcessPoolExecutor:
     """Start a process for each processor; an interrupt of them all is left to this one."""
     pool = ProcessPoolExecutor(mp_context=get_context("forkserver"), initializer=_follow_parent)
+    start_server()
     before = {}
     if current_thread() is main_thread():  # processes inherit what is ignored
         before = {kind: signal.signal(kind, signal.SIG_IGN) for kind in INTERRUPTS}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections import deque
@@ -11,12 +12,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from multiprocessing.forkserver import ensure_running
 from queue import SimpleQueue
 from threading import RLock
 from typing import Any, Generic, TypeVar
 
 LOOK_AHEAD = 256  # items that are read before their turn; bounds memory
 LOOK = 0.5  # s, after which a wait looks up, so that Ctrl-C is heard, also after an embedding
+SAFE_PATH = "PYTHONSAFEPATH"
 GRACE = 2.0  # s, for a process to end the program that it waits for
 
 Item = TypeVar("Item")
@@ -155,6 +158,7 @@ class _Process:
         context = get_context("forkserver")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, function), daemon=True)
+        start_server()
         self.process.start()
         theirs.close()
 
@@ -175,6 +179,19 @@ class _Process:
         except (EOFError, OSError):
             raise _LostError("the process that worked on it died") from None
         raise _LostError(f"it took longer than {seconds:g} s")
+
+
+def start_server() -> None:
+    """Start what forks processes, without the working folder among the places of its modules."""
+    before = os.environ.get(SAFE_PATH)
+    os.environ[SAFE_PATH] = "1"
+    try:
+        ensure_running()
+    finally:
+        if before is None:
+            del os.environ[SAFE_PATH]
+        else:
+            os.environ[SAFE_PATH] = before
 
 
 def _end(processes: Sequence[_Process]) -> None:

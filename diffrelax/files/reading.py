@@ -25,9 +25,11 @@ from diffrelax.files.smiles import title as smiles_title
 from diffrelax.files.streams import check_text, read_lines
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.annotations import text_of
+from diffrelax.molecule.checks import LONGEST_SMILES
 from diffrelax.molecule.embedding import check_seed
 
 LONGEST_REPR = 200  # characters
+LARGEST_RECORD = 20_000_000  # characters
 WORKER_SECONDS = 120.0  # where embedding has its own limit, this is for what has none
 DAMAGE = (OSError, EOFError, ValueError, csv.Error, zlib.error)
 
@@ -264,8 +266,19 @@ def records_in(file: BufferedReader, source: str, suffix: str) -> Iterator[Recor
     """
     stem, n, reason = stem_of(Path(source)), 0, ""
     last: Record | None = None
+    size = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal size
+        for line in read_lines(file):
+            size += len(line)
+            if size > LARGEST_RECORD:
+                raise ValueError(f"it has a record of more than {LARGEST_RECORD:,} characters")
+            yield line
+
     try:
-        for n, text in enumerate(FORMATS[suffix].cut(read_lines(file)), start=1):
+        for n, text in enumerate(FORMATS[suffix].cut(lines()), start=1):
+            size = 0
             if last:
                 yield last
             last = Record(text, suffix, f"{stem}-{n}", f"{source}#{n}")
@@ -324,6 +337,8 @@ def read_smiles(text: str, *, seed: int = 42, max_atoms: int | None = None) -> M
         return parse_smiles(text, name, seed, max_atoms)
     except Exception as error:
         reason = reason_of(error)
+    if len(text) > LONGEST_SMILES:
+        return Rejected(name=name, source=text[:LONGEST_REPR], reason=reason)
     if os.path.exists(text) or re.search(r"^[~.]*/|\.[a-z]\w{1,6}$", text):
         with rdBase.BlockLogs():
             is_smiles = Chem.MolFromSmiles(text) is not None

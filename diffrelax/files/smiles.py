@@ -10,6 +10,7 @@ from diffrelax.molecule import Molecule
 from diffrelax.molecule.inchi import read_inchi
 
 HEADER = re.compile(r"(?i)(canonical_|isomeric_)?smiles\b")
+LONGEST_NAME = 1000  # characters of a SMILES in the place of a name
 OF_SDF = re.compile(r"\bV[23]000\s*$")
 
 
@@ -46,7 +47,7 @@ def cut_smiles(record: str) -> tuple[str, str]:
 def title(record: str) -> str:
     """Return the name behind a SMILES, or the SMILES itself if there is none."""
     smiles, name = cut_smiles(record)
-    return name or smiles
+    return name or smiles[:LONGEST_NAME]
 
 
 def properties(record: str) -> dict[str, Any]:

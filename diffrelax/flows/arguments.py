@@ -35,6 +35,7 @@ from diffrelax.files.reading import (
 from diffrelax.files.smiles import cut_smiles
 from diffrelax.files.streams import check_text
 from diffrelax.molecule import Molecule
+from diffrelax.molecule.checks import LONGEST_SMILES
 from diffrelax.results.documents import (
     FailureDocument,
     read_document,
@@ -182,6 +183,8 @@ def atomic_numbers(argument: Argument) -> list[int]:
         read = read_argument(argument)
         return [] if isinstance(read, Rejected) else read.numbers.tolist()
     text = cut_smiles(argument)[0]
+    if len(text) > LONGEST_SMILES:
+        return []
     with rdBase.BlockLogs():
         is_inchi = text.startswith("InChI=")
         mol = Chem.MolFromInchi(text) if is_inchi else Chem.MolFromSmiles(text)

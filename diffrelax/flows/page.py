@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from diffrelax.errors import without_password
 from diffrelax.flows.config import FlowConfig
-from diffrelax.flows.stores import without_password
 from diffrelax.flows.summary import Summary, SummaryRow
 from diffrelax.molecule import Molecule
 from diffrelax.results.documents import MinimisationDocument, RelaxationDocument, ResultDocument

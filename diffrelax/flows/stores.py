@@ -15,6 +15,7 @@ from pymongo.errors import PyMongoError
 
 from diffrelax.atomic import write_text
 from diffrelax.choices import Kind
+from diffrelax.errors import without_password
 from diffrelax.extras import find_extra
 from diffrelax.flows.embedded import SQLiteStore
 from diffrelax.results.documents import ResultDocument, read_document
@@ -47,12 +48,17 @@ def open_store(where: str) -> JobStore:
     Raises
     ------
     ValueError
-        If the address names no database, or there is no such project.
+        If the address is none or names no database, or there is no such project.
     ConnectionError
         If the database does not answer.
     """
     if where.startswith(MONGODB):
-        store = _mongodb(where)
+        try:
+            store = _mongodb(where)
+        except (PyMongoError, ValueError) as error:
+            raise ValueError(
+                f"no address of a database, {without_password(where)}: {error}"
+            ) from None
     elif where.startswith(PROJECT):
         store = read_project(where.removeprefix(PROJECT)).get_jobstore()
     else:
@@ -66,11 +72,6 @@ def open_store(where: str) -> JobStore:
             f"start it, or check address, password and firewall ({type(error).__name__})"
         ) from error
     return store
-
-
-def without_password(where: str) -> str:
-    """Return the address of a store as it may be shown."""
-    return re.sub(r"//[^/@]*@", "//", where)
 
 
 def open_results(where: str) -> JobStore:
@@ -210,8 +211,7 @@ def _embedded(folder: Path) -> JobStore:
 
 def _mongodb(uri: str) -> JobStore:
     if not re.match(r"[a-z+]+://[^/]+/[^/?]+", uri):
-        shown = without_password(uri)
-        raise ValueError(f"{shown} names no database: write mongodb://host:27017/database")
+        raise ValueError("it names no database, write mongodb://host:27017/database")
     options = {"mongoclient_kwargs": {"serverSelectionTimeoutMS": 1000 * DATABASE_SECONDS}}
     blobs = GridFSStore.from_uri(uri, "blobs", compression=True, **options)
     return JobStore(MongoStore.from_uri(uri, "outputs", **options), {"data": blobs})

@@ -13,11 +13,11 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from diffrelax.choices import DEFAULT_BASIS
-from diffrelax.levels.blas import kernels_for_avx2
+from diffrelax.levels.blas import loading_pyscf
 from diffrelax.levels.names import letters
 from diffrelax.molecule import Molecule
 
-with kernels_for_avx2():
+with loading_pyscf():
     from pyscf import gto
     from pyscf.gto.basis import load_ecp, parse_cp2k, parse_nwchem, parse_nwchem_ecp
     from pyscf.lib.exceptions import BasisNotFoundError
@@ -27,6 +27,7 @@ with kernels_for_avx2():
 
 RELATIVISTIC = re.compile(r"(dkh?\d?|x2c\w*|rcc\w*)$|^(sarc|x2c|ano$)|zora")  # contractions
 PSEUDOPOTENTIALS = ("ccecp", "bfd", "gth")  # PySCF gives them to no basis set by its name
+GUESS = "ano"  # of which PySCF makes the first density
 CORES = {"def2mtzvp": "def2-tzvpp", "def2mtzvpp": "def2-tzvpp"}  # nor their potentials to these
 INNERMOST = 0.6  # least share of its 1s energy that a basis set for all electrons gives a nucleus
 
@@ -118,10 +119,15 @@ def _refuse_unfit(basis: str) -> None:
         )
     if "\n" in basis:
         raise ValueError(f"basis {basis!r} is a text: name a basis set that PySCF has")
-    for path in (basis.partition("@")[0], _table(basis)):
-        if Path(path).is_file():
+    check_no_files(basis.partition("@")[0], _table(basis), GUESS)
+
+
+def check_no_files(*names: str) -> None:
+    """Raise ValueError if a basis set has the name of a file, which PySCF would read instead."""
+    for name in names:
+        if Path(name).is_file():
             raise ValueError(
-                f"basis {basis!r} is the name of a file here, which PySCF would read instead: "
+                f"basis {name!r} is the name of a file here, which PySCF would read instead: "
                 "work in another folder, or name a basis set that PySCF has"
             )
 

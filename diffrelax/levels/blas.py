@@ -1,6 +1,6 @@
-"""The matrix products of PySCF's wheel.
+"""How PySCF is loaded: with which matrix products, and without what lies in the working folder.
 
-PySCF is imported within `kernels_for_avx2`: what imports it first decides which kernels it has.
+It is imported within `loading_pyscf`: what imports it first decides.
 """
 
 import ctypes
@@ -11,30 +11,37 @@ from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
 CHOICE = "OPENBLAS_CORETYPE"
+SETTINGS, NO_SETTINGS = "PYSCF_CONFIG_FILE", "pyscf_settings.py"
 
 
 @contextmanager
-def kernels_for_avx2() -> Iterator[None]:
-    """Let an OpenBLAS that is loaded meanwhile take its kernels for AVX2.
+def loading_pyscf() -> Iterator[None]:
+    """Let an OpenBLAS that is loaded meanwhile take its kernels for AVX2, and PySCF its settings.
 
     The OpenBLAS in PySCF's wheel (0.3.3) knows no processor made after 2018: on those it takes
     kernels without AVX2, which multiply matrices at less than half the speed. Nothing is changed
-    where the processor has no AVX2, or the environment has a choice already.
+    where the processor has no AVX2. PySCF runs ``.pyscf_conf.py`` as Python: here that of the home
+    folder alone, as one in the working folder may have come with data. What the environment has
+    chosen stays.
     """
-    has_avx2 = CPUINFO.exists() and {"avx2", "fma"} <= set(CPUINFO.read_text().split())
-    if not has_avx2 or CHOICE in os.environ:
-        yield
-        return
-    os.environ[CHOICE] = "Haswell"
+    of_user = Path.home() / ".pyscf_conf.py"
+    wanted = {
+        SETTINGS: str(of_user if of_user.is_file() else Path(__file__).with_name(NO_SETTINGS))
+    }
+    if CPUINFO.exists() and {"avx2", "fma"} <= set(CPUINFO.read_text().split()):
+        wanted[CHOICE] = "Haswell"
+    added = wanted.keys() - os.environ.keys()
+    os.environ.update({key: wanted[key] for key in added})
     try:
         yield
     finally:
-        del os.environ[CHOICE]
+        for key in added:
+            del os.environ[key]
 
 
 def pyscf_threads() -> int:
     """Return the number of threads that PySCF takes."""
-    with kernels_for_avx2():
+    with loading_pyscf():
         from pyscf.lib import num_threads
 
     return num_threads()
@@ -42,7 +49,7 @@ def pyscf_threads() -> int:
 
 def pyscf_kernels() -> str:
     """Name the kernels that PySCF's OpenBLAS has taken, such as Haswell; empty for another BLAS."""
-    with kernels_for_avx2():
+    with loading_pyscf():
         from pyscf.lib.numpy_helper import _np_helper
 
     if not hasattr(_np_helper, "openblas_get_corename"):

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffrelax.levels.blas import kernels_for_avx2
+from diffrelax.levels.blas import loading_pyscf
 from diffrelax.levels.differences import hessian_by_differences
 
-with kernels_for_avx2():
+with loading_pyscf():
     from pyscf import lib
 
 STEP = 1e-4  # Bohr

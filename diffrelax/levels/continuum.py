@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from scipy.linalg import lu_factor, lu_solve
 
-from diffrelax.levels.blas import kernels_for_avx2
+from diffrelax.levels.blas import loading_pyscf
 
-with kernels_for_avx2():
+with loading_pyscf():
     from pyscf import df, gto, lib
     from pyscf.solvent.grad.pcm import grad_nuc
     from pyscf.solvent.grad.pcm import grad_solver as pcm_solver

@@ -21,15 +21,17 @@ from typing import Any
 import numpy as np
 from scipy.linalg import cholesky, solve_triangular
 
-from diffrelax.levels.blas import kernels_for_avx2
+from diffrelax.levels.blas import loading_pyscf
 
-with kernels_for_avx2():
+with loading_pyscf():
     from pyscf import lib
     from pyscf.ao2mo import _ao2mo
     from pyscf.df.addons import make_auxbasis, make_auxmol
     from pyscf.df.autoaux import autoaux
     from pyscf.df.incore import aux_e2
     from pyscf.gto import charge
+
+    from diffrelax.levels.basis import check_no_files
 
 KRYPTON = 36
 AT_ONCE = 2**28  # bytes of integrals
@@ -48,8 +50,14 @@ def fitting_functions(mol: Any) -> dict[str, Any]:
     Parameters
     ----------
     mol : pyscf.gto.Mole
+
+    Raises
+    ------
+    ValueError
+        If the name of one is that of a file in the working folder.
     """
     known = make_auxbasis(mol)
+    check_no_files(*(functions for functions in known.values() if isinstance(functions, str)))
     unfit = [
         symbol
         for symbol, functions in known.items()

@@ -10,11 +10,11 @@ from ase.calculators.calculator import SCFError, all_changes
 from ase.units import Bohr, Hartree
 
 from diffrelax.choices import DEFAULT_BASIS
-from diffrelax.levels.blas import kernels_for_avx2
+from diffrelax.levels.blas import loading_pyscf
 from diffrelax.memory import return_freed
 from diffrelax.molecule import Molecule
 
-with kernels_for_avx2():
+with loading_pyscf():
     from pyscf import dft, lib
     from pyscf.pbc.tools.pyscf_ase import PySCF
     from pyscf.scf.uhf import spin_square

@@ -13,11 +13,11 @@ from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from diffrelax.extras import find_extra
-from diffrelax.levels.blas import kernels_for_avx2
+from diffrelax.levels.blas import loading_pyscf
 from diffrelax.levels.composites import COMPOSITES, Composite
 from diffrelax.levels.names import is_composite, letters
 
-with kernels_for_avx2():
+with loading_pyscf():
     from pyscf.dft import libxc
     from pyscf.gto import M
     from pyscf.scf.dispersion import DISP_VERSIONS, parse_dft, parse_disp

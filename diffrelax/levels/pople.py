@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from diffrelax.choices import DEFAULT_BASIS
-from diffrelax.levels.blas import kernels_for_avx2
+from diffrelax.levels.blas import loading_pyscf
 from diffrelax.levels.names import letters
 
-with kernels_for_avx2():
+with loading_pyscf():
     from pyscf.gto.basis import load
 
 FIT = "def2-universal-jkfit"  # auxiliary basis; PySCF's own choice goes by the name of the basis

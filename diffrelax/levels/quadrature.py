@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffrelax.levels.blas import kernels_for_avx2
+from diffrelax.levels.blas import loading_pyscf
 from diffrelax.levels.density_fitting import can_be_fitted, gradient_of_repulsion
 
-with kernels_for_avx2():
+with loading_pyscf():
     from pyscf import lib
     from pyscf.dft.gen_grid import make_mask
     from pyscf.dft.numint import NumInt

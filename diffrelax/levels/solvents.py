@@ -5,9 +5,9 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import Any
 
-from diffrelax.levels.blas import kernels_for_avx2
+from diffrelax.levels.blas import loading_pyscf
 
-with kernels_for_avx2():
+with loading_pyscf():
     from pyscf.solvent.smd import solvent_db
 
     from diffrelax.levels.continuum import KeepingPCM, KeepingSMD

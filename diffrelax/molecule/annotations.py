@@ -9,7 +9,7 @@ import numpy as np
 from ase.data import atomic_masses
 from rdkit import Chem, rdBase
 
-from diffrelax.molecule.checks import integer
+from diffrelax.molecule.checks import check_length, integer
 
 SAME_MASS = 0.005  # amu
 OTHER_SPINS = ("spin", "uhf", "unpaired", "n_unpaired")
@@ -91,7 +91,7 @@ def told_charge(atoms: ase.Atoms, charge: Any = None) -> int | None:
     None if nothing tells it.
     """
     info = _info(atoms)
-    smiles = text_of(info.get("smiles", ""))
+    check_length(smiles := text_of(info.get("smiles", "")))
     if charge is None:
         names = ("charge", "total_charge", "net_charge")
         charge = next((info[name] for name in names if name in info), None)

@@ -14,7 +14,24 @@ MIN_DISTANCE = 0.3  # Å; the shortest bond, H–H, has 0.74 Å
 # Å beyond the radii; 0.13 in QM9, 0.29 in the longest C–C bond that is known, of 1.81 Å
 NO_BOND_OF_CARBON = 0.30
 SHORTEST_BOND = 0.75  # of the covalent radii; N≡N has 0.77
+LONGEST_SMILES = 5000  # characters; RDKit reads none of 30,000 and dies
+MOST_ATOMS = 5000  # RDKit needs memory for each pair
 BOND_ORDERS = (1.0, 1.5, 2.0, 3.0)
+
+
+def check_length(smiles: str) -> None:
+    """Raise ValueError if a SMILES is too long to be read."""
+    if len(smiles) > LONGEST_SMILES:
+        raise ValueError(
+            f"a SMILES of {len(smiles):,} characters, at most {LONGEST_SMILES:,} are read: give "
+            "coordinates"
+        )
+
+
+def check_size(n_atoms: int) -> None:
+    """Raise ValueError if there are too many atoms to look for bonds."""
+    if n_atoms > MOST_ATOMS:
+        raise ValueError(f"{n_atoms:,} atoms, at most {MOST_ATOMS:,} are read as one molecule")
 
 
 def check_elements(numbers: np.ndarray) -> None:

@@ -19,8 +19,10 @@ from diffrelax.molecule.checks import (
     check_bonds,
     check_elements,
     check_isotopes,
+    check_length,
     check_multiplicity,
     check_positions,
+    check_size,
     integer,
 )
 from diffrelax.molecule.connectivity import constitution, skeleton
@@ -225,6 +227,7 @@ class Molecule:
         smiles = smiles.strip()
         if not smiles:
             raise ValueError("the SMILES is empty")
+        check_length(smiles)
         with rdBase.BlockLogs():
             mol = mol_from_smiles(smiles)
             if mol is None:
@@ -277,6 +280,7 @@ class Molecule:
             hydrogens in 3D and not all, or cannot be embedded.
         """
         check_elements(atomic_numbers(mol))
+        check_size(mol.GetNumAtoms())
         if any(atom.HasQuery() for atom in mol.GetAtoms()):
             raise ValueError("a pattern to search for (SMARTS), not a molecule: give its SMILES")
         with rdBase.BlockLogs():
@@ -344,11 +348,13 @@ class Molecule:
         Raises
         ------
         ValueError
-            If the atoms are periodic, are another molecule or have another charge than their
-            SMILES, lack the hydrogens of their carbon, or do not make a molecule (see the class).
+            If the atoms are periodic or too many, are another molecule or have another charge than
+            their SMILES, lack the hydrogens of their carbon, or do not make a molecule (see the
+            class).
         """
         if any(atoms.pbc):
             raise ValueError("a periodic system is not a molecule: set pbc to False")
+        check_size(len(atoms))
         told = told_by(atoms, charge, multiplicity)
         bare = cls(
             atoms.numbers,

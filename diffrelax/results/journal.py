@@ -239,9 +239,11 @@ class ResultFile:
         """Follow the journal as far as the file has what it says."""
         with self.journal.open("rb") as lines, _reading(self.path) as file:
             header, at = _parsed(lines.readline()), lines.tell()
-            if header is None:
+            if header is None or "settings" not in header:
                 if self.path.exists():
                     raise would_be_lost(self.path)
+                if header is not None:  # of another command
+                    raise would_be_lost(self.journal)
                 return
             if different := differing(header.get("settings", {}), settings):
                 if self.path.exists():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Sequence
 
+from diffrelax.files.values import one_line
+
 
 def counted(n: int, what: str) -> str:
     """Say how many there are of what is named in the singular: ``1 geometry``, ``2 geometries``.
@@ -29,7 +31,7 @@ def aligned_table(rows: Sequence[Sequence[str]], left: Container[int] = (0,)) ->
     left : container of int
         Indices of columns.
     """
-    cells = [[" ".join(cell.split()) for cell in row] for row in rows]
+    cells = [[one_line(cell) for cell in row] for row in rows]
     columns = list(zip(*cells, strict=True))
     widths = [max(map(len, column)) for column in columns]
     put: list[Callable[[str, int], str]] = [

@@ -1,3 +1,4 @@
+import gzip
 import json
 import os
 
@@ -9,6 +10,7 @@ import pytest
 from rdkit import Chem
 from rdkit.Chem import rdDepictor
 
+from diffrelax.files import reading
 from diffrelax.files.reading import Rejected, each_record, read_molecules, read_one
 from diffrelax.files.writing import check_output, write_molecules
 from diffrelax.molecule import Molecule
@@ -180,6 +182,25 @@ def test_frames_that_only_end_are_all_read(tmp_path):
     lines = [line for line in text.splitlines(keepends=True) if not line.startswith("MODEL")]
     ended = write(tmp_path / "ended.pdb", "".join(lines).replace("ENDMDL", "END"))
     assert [one.smiles for one in read_molecules(ended)] == ["CO", "CC", "C"]
+
+
+def test_what_is_too_large_costs_only_itself(tmp_path, monkeypatch):
+    """RDKit dies of a SMILES of 30,000 characters, and takes memory for each pair of atoms."""
+    lines = write(tmp_path / "a.smi", f"CO a\n{'C' * 30_000} long\nCC b\n")
+    a, long, b = read_molecules(lines)
+    assert (a.name, long.name, b.name) == ("a", "long", "b")
+    assert "a SMILES of 30,000 characters" in long.reason and len(long.source) < 2000
+    grid = np.stack(np.meshgrid(*3 * [np.arange(18.0)]), axis=-1).reshape(-1, 3)
+    (snapshot,) = read_molecules([ase.Atoms(len(grid) * "H", 3 * grid)])
+    assert "5,832 atoms, at most 5,000" in snapshot.reason
+    labelled = write(tmp_path / "b.xyz", METHANE.format(f"smiles={'C' * 30_000}"))
+    assert "a SMILES of 30,000 characters" in reason(labelled)
+    monkeypatch.setattr(reading, "LARGEST_RECORD", 5000)
+    bomb = tmp_path / "c.pdb.gz"
+    bomb.write_bytes(gzip.compress(b"REMARK\n" * 10_000))
+    assert "a record of more than 5,000 characters" in reason(bomb)
+    long_list = write(tmp_path / "d.smi", 2000 * "CO\n")
+    assert len(list(each_record(long_list))) == 2000
 
 
 def test_what_is_rejected_keeps_its_name():

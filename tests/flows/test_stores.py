@@ -143,7 +143,7 @@ def test_no_results_and_no_database_say_what_to_do(run, tmp_path) -> None:
     status, _, err = run("results", "list", tmp_path)
     assert status == 2 and "give the folder of a flow" in err
     status, _, err = run("results", "list", "mongodb://me:secret@host:27017")
-    assert status == 2 and "mongodb://host:27017 names no database" in err
+    assert status == 2 and "mongodb://host:27017: it names no database" in err
 
 
 def test_a_database_that_does_not_answer_is_named_without_its_password(run, monkeypatch) -> None:

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -32,6 +33,19 @@ def test_pyscf_takes_kernels_for_avx2(first):
     assert result.stdout.strip() in ("Haswell", "Zen")
 
 
+def test_nothing_of_the_working_folder_is_run(tmp_path):
+    """PySCF runs its settings, and a server of processes imports what lies there."""
+    for name in (".pyscf_conf.py", "random.py", "signal.py"):
+        (tmp_path / name).write_text("raise SystemExit('it ran')")
+    (tmp_path / "in.smi").write_text("CO\nCC\n")
+    program = Path(sys.executable).with_name("diffrelax")
+    for command in (
+        ("conformers", "CO", "--level", "mmff94", "-n", "2"),
+        ("relax", "in.smi", "--workers", "2"),
+    ):
+        subprocess.run([program, *command], cwd=tmp_path, capture_output=True, check=True)
+
+
 @pytest.mark.parametrize(
     ("flags", "already", "chosen"),
     [
@@ -46,6 +60,6 @@ def test_kernels_suit_the_processor_and_the_user(tmp_path, monkeypatch, flags, a
     monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
     if already:
         monkeypatch.setenv("OPENBLAS_CORETYPE", already)
-    with blas.kernels_for_avx2():
+    with blas.loading_pyscf():
         assert os.environ.get("OPENBLAS_CORETYPE") == chosen
     assert os.environ.get("OPENBLAS_CORETYPE") == already

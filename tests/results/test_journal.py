@@ -234,6 +234,14 @@ def test_a_file_beside_a_journal_that_is_none_is_left_alone(tmp_path):
     assert path.read_text() == "mine"
 
 
+def test_the_journal_of_another_command_is_left_alone(tmp_path):
+    notes = tmp_path / "out.sdf.journal"
+    notes.write_text('{"level": "gfn2-xtb"}\nenergies')
+    with pytest.raises(ValueError, match=r"out\.sdf\.journal exists and would be lost"):
+        work(tmp_path / "out.sdf")
+    assert "energies" in notes.read_text()
+
+
 def test_one_process_writes_at_a_time(tmp_path):
     path = tmp_path / "out.sdf"
     with open_file(path), pytest.raises(ValueError, match="another process writes to"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,8 @@ def _from_record(text: str, positions: np.ndarray) -> dict[str, Any]:
 
 
 def _write_h5(path: Path, ensemble: Ensemble) -> None:
-    with replacing(path) as part, h5py.File(part, "w") as file:
+    written = BytesIO()  # HDF5 itself does not survive a full disk
+    with h5py.File(written, "w") as file:
         for name, unit in {"positions": "Å", "energies": "eV", "weights": ""}.items():
             file.create_dataset(name, data=getattr(ensemble, name)).attrs["unit"] = unit
         file["numbers"] = ensemble.molecule.numbers
@@ -57,6 +59,8 @@ def _write_h5(path: Path, ensemble: Ensemble) -> None:
         for name, column in ensemble.columns.items():
             file[f"columns/{name}"] = column
         file["ensemble"] = _record(ensemble)
+    with replacing(path) as part:
+        part.write_bytes(written.getvalue())
 
 
 def _write_frames(path: Path, ensemble: Ensemble) -> None:
