@@ -10,6 +10,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 from typing import IO
+from zipfile import BadZipFile
+
+# of what reads arrays from a damaged file, whose header may announce any size
+DAMAGED = (BadZipFile, EOFError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 
 
 @contextmanager

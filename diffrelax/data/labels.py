@@ -17,11 +17,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
-from diffrelax.atomic import replacing
+from diffrelax.atomic import DAMAGED, replacing
 from diffrelax.data.minima import Minimum, split_of_constitution
 
 STEP = 1e-4  # Å; labels are converged to some 1e-4 Å in bonds
@@ -103,7 +102,7 @@ class Part:
             atoms = zip(
                 np.split(found["numbers"], ends[:-1]), np.split(positions, ends[:-1]), strict=True
             )
-        except (BadZipFile, zlib.error, EOFError, KeyError, TypeError, ValueError) as error:
+        except (zlib.error, *DAMAGED) as error:
             raise ValueError(f"{path} is damaged or no part of a release: {error}") from error
         minima = []
         rows = zip(smiles, *columns, atoms, strict=True)

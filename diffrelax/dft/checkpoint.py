@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from diffrelax.atomic import replacing
+from diffrelax.atomic import DAMAGED, replacing
 from diffrelax.clock import Time
 from diffrelax.dft.recorder import Call, SecondDerivatives
 from diffrelax.levels.density_functional import SCFState
@@ -89,7 +88,7 @@ class Checkpoint:
                 arrays = dict(file)
             if arrays["key"].item() == key:
                 return cls._from_arrays(arrays, molecule)
-        except (LookupError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        except DAMAGED as error:
             raise ValueError(f"{path} is not a whole checkpoint: delete it") from error
         raise ValueError(
             f"the checkpoint {path} belongs to another molecule or to other settings: delete it, "

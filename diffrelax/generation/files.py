@@ -11,7 +11,7 @@ from typing import Any
 
 import h5py
 
-from diffrelax.atomic import replacing
+from diffrelax.atomic import DAMAGED, replacing
 from diffrelax.generation.trajectory import Trajectory
 from diffrelax.generation.verdict import Generated
 
@@ -68,7 +68,7 @@ def read_trajectories(path: Path) -> dict[int, Trajectory]:
                 int(i): Trajectory(*(group[name][()] for name in names))
                 for i, group in sorted(file.items(), key=lambda item: int(item[0]))
             }
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, *DAMAGED) as error:
         raise ValueError(
             f"{path} is missing, damaged, or holds no trajectories: {error}"
         ) from error

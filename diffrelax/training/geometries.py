@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from hashlib import sha256
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from diffrelax.atomic import replacing
+from diffrelax.atomic import DAMAGED, replacing
 from diffrelax.network.network import Theory
 
 
@@ -193,7 +192,7 @@ class GeometrySet:
                 loaded = cls(**found, levels=tuple(levels))
             loaded.check()
             return loaded
-        except (BadZipFile, EOFError, IndexError, TypeError, ValueError) as error:
+        except DAMAGED as error:
             raise ValueError(f"{path} is no packed set, or damaged: {error}") from error
 
 

@@ -11,6 +11,7 @@ from typing import Any, Self
 import ase
 import numpy as np
 
+from diffrelax.atomic import DAMAGED
 from diffrelax.files.writing import check_output
 from diffrelax.molecule import Molecule
 from diffrelax.sampling.ensemble.files import READERS, WRITERS
@@ -185,7 +186,7 @@ class Ensemble:
             raise FileNotFoundError(f"no such file: {path}; check the path")
         try:
             return cls(**READERS[path.suffix.lower()](path))
-        except (IndexError, KeyError, OSError, TypeError, ValueError) as error:
+        except (OSError, *DAMAGED) as error:
             if isinstance(error, OSError) and error.errno:  # not of what is in the file
                 raise
             raise ValueError(f"{path} does not hold an ensemble: {error}") from error
