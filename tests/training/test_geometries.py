@@ -1,4 +1,6 @@
 from dataclasses import replace
+from io import BytesIO
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -100,7 +102,17 @@ def test_basin_is_bounded_by_both_measures(geometries):
     assert np.flatnonzero(turned).tolist() == [3]
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut"])
+def announcing_much() -> bytes:
+    """Return a file of an array whose header announces eight terabytes."""
+    header, file = BytesIO(), BytesIO()
+    shape = {"descr": "<f8", "fortran_order": False, "shape": (10**12,)}
+    np.lib.format.write_array_header_1_0(header, shape)
+    with ZipFile(file, "w") as packed:
+        packed.writestr("numbers.npy", header.getvalue())
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut", announcing_much()])
 def test_a_damaged_file_says_so(tmp_path, content):
     path = tmp_path / "set.npz"
     path.write_bytes(content)
