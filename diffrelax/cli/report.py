@@ -15,10 +15,9 @@ from tqdm.auto import tqdm
 
 from diffrelax.cli.inputs import count_inputs, each_input
 from diffrelax.files.reading import Input, Record
-from diffrelax.files.values import one_line
 from diffrelax.results.journal import InputResult, ResultFile
 from diffrelax.results.rows import ResultRow
-from diffrelax.results.tables import counted
+from diffrelax.results.tables import counted, shown
 
 ENOUGH = 64  # errors inside and nothing else, to give up
 OURS = ("verdict", "start", "seconds")
@@ -223,9 +222,9 @@ def _show_row(row: dict[str, Any], json_lines: bool) -> None:
         )
     elif (bound := row.get("error_bound")) is not None:
         status += f" (error bound {bound:.2g} Å)"
-    reason = f": {one_line(row['reason'])}" if row["reason"] else ""
+    reason = f": {shown(row['reason'])}" if row["reason"] else ""
     charge, multiplicity = row["charge"], row["multiplicity"]
     if charge or (multiplicity or 1) > 1:
         signed = f"{charge:+d}" if charge else "0"
         status = f"charge {signed}, multiplicity {multiplicity}  {status}"
-    print(f"{one_line(row['name'])}  {status}{reason}", flush=True)
+    print(f"{shown(row['name'])}  {status}{reason}", flush=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Container, Iterable, Sequence
 
-from diffrelax.files.values import one_line
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def counted(n: int, what: str) -> str:
@@ -21,6 +22,11 @@ def counted(n: int, what: str) -> str:
     return f"{n} {what[:-1]}ies" if what.endswith("y") else f"{n} {what}s"
 
 
+def shown(text: str) -> str:
+    """Return a text in one line, without what a terminal would take for commands."""
+    return " ".join(CONTROL.sub(" ", text).split())
+
+
 def aligned_table(rows: Sequence[Sequence[str]], left: Container[int] = (0,)) -> str:
     """Align the columns of a table, those in `left` to the left and the others to the right.
 
@@ -31,7 +37,7 @@ def aligned_table(rows: Sequence[Sequence[str]], left: Container[int] = (0,)) ->
     left : container of int
         Indices of columns.
     """
-    cells = [[one_line(cell) for cell in row] for row in rows]
+    cells = [[shown(cell) for cell in row] for row in rows]
     columns = list(zip(*cells, strict=True))
     widths = [max(map(len, column)) for column in columns]
     put: list[Callable[[str, int], str]] = [
