@@ -56,4 +56,4 @@ def reason_of(error: Exception) -> str:
 
 def without_password(text: str) -> str:
     """Return a text, such as the address of a database, as it may be shown."""
-    return re.sub(r"//\S*@", "//", text)
+    return re.sub(r"(mongodb(?:\+srv)?://).*@", r"\1", text)

@@ -122,7 +122,7 @@ def main() -> None:
         told = explain_invalid(error) if isinstance(error, ValidationError) else str(error)
         status = BY_THE_USER if isinstance(error, ValidationError) else _status_of(error)
         if status == INSIDE:
-            again = without_password(shlex.join(["diffrelax", DEBUG, *sys.argv[1:]]))
+            again = shlex.join(["diffrelax", DEBUG, *map(without_password, sys.argv[1:])])
             print(
                 f"diffrelax: an error inside, {type(error).__name__}: {error}\n"
                 f"please report it with what this prints: {again}",

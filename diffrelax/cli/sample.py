@@ -92,7 +92,7 @@ def sample(
         for path in filter(None, (journal, *weighing)):
             with path.open("ab") as file:
                 claim(file, path, fcntl.lockf)
-                file.truncate(0)
+                path.unlink()
     for theory, kept_in in zip(weighted_at, weighing, strict=True):
         surface_to_reweight(given, theory, kept_in)  # before the work begins
     set_threads(threads)

@@ -25,9 +25,11 @@ def cut(lines: Iterable[str]) -> Iterator[str]:
     record: list[str] = []
     atoms = found = False
     for line in lines:
-        record.append(line)
         atoms = atoms or line.startswith(ATOMS)
-        if line.rstrip() in ("ENDMDL", "END") and atoms:
+        ends = line.startswith("ENDMDL") or line.rstrip() == "END"
+        if atoms or not ends:  # some end a model twice
+            record.append(line)
+        if atoms and ends:
             yield "".join(record)
             record, atoms, found = [], False, True
     if atoms:

@@ -16,13 +16,13 @@ from diffrelax.files.values import one_line
 from diffrelax.molecule.annotations import text_of, told_charge
 from diffrelax.molecule.record import Molecule
 
-KEY = r"\b(?:total_|net_|spin_)?(charge|multiplicity|mult)"
+KEY = r"(?<![\w-])(total_|net_|spin_)?(charge|multiplicity|mult)"
 STATE = re.compile(  # charge: -1, multiplicity 2
-    rf"{KEY}(?:\s*[:=]\s*|\s+)([+\-−]?\d+)(?:\.0*)?(?=[\s,;|)\]]|$)[,;|]?", re.IGNORECASE
+    rf"{KEY}(?:\s*[:=]\s*|\s+)([+\-−]?\d+)(?:\.0*)?(?=[\s,;|)\]}}]|$)[,;|]?", re.IGNORECASE
 )
-SPOKEN_OF = re.compile(rf"{KEY}\s*(?:[:=]|[+\-−]\d)", re.IGNORECASE)
+SPOKEN_OF = re.compile(rf"{KEY}\s*[:=]", re.IGNORECASE)
 TWO_INTEGERS = re.compile(r"\s*([+-]?\d+)[\s,]+(\d+)\s*")
-QUOTED = re.compile(r'("[^"]*")')
+QUOTED = re.compile(r"""("[^"]*"|(?<==)'[^']*')""")
 NAME_ALONE = re.compile(r"\s*[^\W\d][^\s=]*\s*")
 OF_THE_FRAME = {"Properties", "Lattice", "pbc"}  # what these keys say is no property
 
@@ -43,9 +43,10 @@ def cut(lines: Iterable[str]) -> Iterator[str]:
 
 def title(record: str) -> str:
     """Return the name in the comment, or the one word that the comment is."""
-    comment = _without_state(_comment(record))
-    if NAME_ALONE.fullmatch(comment):
+    comment = _comment(record)
+    if NAME_ALONE.fullmatch(comment) and not STATE.search(comment):
         return comment.strip()
+    comment = _without_state(comment)
     name = {key.lower(): value for key, value in _read(comment).items()}.get("name", "")
     written = _as_written(comment, "name")
     return text_of(name) if isinstance(name, str) or not written else written
@@ -80,7 +81,7 @@ def parse(
     except Exception as error:
         raise ValueError(f"ASE cannot read this frame: {error}") from error
     told = {key.lower(): value for key, value in atoms.info.items()}
-    for key in SPOKEN_OF.findall(QUOTED.sub("", comment)):
+    for _, key in SPOKEN_OF.findall(QUOTED.sub("", comment)):
         told.setdefault(key.lower(), True)
     for key in ("charge", "multiplicity", "mult"):
         if told.get(key) is True and key not in state:
@@ -121,8 +122,8 @@ def _state(comment: str) -> dict[str, int]:
     """Return charge and multiplicity that a comment tells; ASE reads none behind an apostrophe."""
     if two := TWO_INTEGERS.fullmatch(comment):
         return dict(zip(("charge", "multiplicity"), map(int, two.groups()), strict=True))
-    found = STATE.findall(QUOTED.sub("", comment))
-    return {key.lower(): int(value.replace("−", "-")) for key, value in reversed(found)}
+    found = sorted(STATE.findall(QUOTED.sub("", comment)), key=lambda one: not one[0])
+    return {key.lower(): int(value.replace("−", "-")) for _, key, value in found}
 
 
 def _without_state(comment: str) -> str:

@@ -35,6 +35,9 @@ class LostUnitError(FileNotFoundError):
         super().__init__(reason)
         self.name = name
 
+    def __reduce__(self) -> tuple[type[LostUnitError], tuple[str, str]]:
+        return type(self), (self.name, str(self))
+
 
 def find_unit(work: WorkFolder, key: str, name: str) -> PlainDocument | None:
     """Find a finished unit that can be read."""

@@ -24,10 +24,9 @@ def loading_pyscf() -> Iterator[None]:
     folder alone, as one in the working folder may have come with data. What the environment has
     chosen stays.
     """
-    of_user = Path.home() / ".pyscf_conf.py"
-    wanted = {
-        SETTINGS: str(of_user if of_user.is_file() else Path(__file__).with_name(NO_SETTINGS))
-    }
+    of_user = Path(os.path.expanduser("~/.pyscf_conf.py"))  # relative where nobody has a home
+    known = of_user.is_absolute() and of_user.is_file()
+    wanted = {SETTINGS: str(of_user if known else Path(__file__).with_name(NO_SETTINGS))}
     if CPUINFO.exists() and {"avx2", "fma"} <= set(CPUINFO.read_text().split()):
         wanted[CHOICE] = "Haswell"
     added = wanted.keys() - os.environ.keys()

@@ -199,8 +199,9 @@ def relax_batch(
             mol = molecules[i].to_rdkit()
             force_field = relax_nearby(mol)
             if force_field and knows_start(replace(molecules[i], start=force_field), model):
-                found = mol.GetConformer().GetPositions()
-                positions[i, : len(found)] = torch.tensor(found - centres[i]).to(positions)
+                found = molecules[i].with_positions(mol.GetConformer().GetPositions())
+                moved = torch.tensor(without_symmetry(found) - centres[i])
+                positions[i, : len(moved)] = moved.to(positions)
                 settled[i] = force_field
         return positions
 

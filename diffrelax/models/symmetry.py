@@ -3,8 +3,8 @@
 Where one atom is bonded to four or more of a kind and these to it alone, as in CH4, CF4 or PF6-,
 all features but scalars vanish on it. No geometry with noise has that, so the network has learned
 nothing of it, and what it makes of such a start hangs on how numbers are rounded. A definite
-displacement leads the start to where it knows its way, and the end is averaged over the symmetry of
-the start, so that bonds are even and no orientation differs from another.
+displacement leads the start to where it knows its way, and the end is averaged over the symmetry
+that it nearly has, so that bonds are even and no orientation differs from another.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from diffrelax.molecule import Molecule
 
 ALIKE = range(4, 7)
 STEP = 0.003  # Å
-SAME = 0.02  # Å
+SAME = 0.05  # Å
 
 
 def centre_of_alike(molecule: Molecule) -> int | None:
@@ -41,27 +41,27 @@ def without_symmetry(molecule: Molecule) -> np.ndarray:
     return positions
 
 
-def with_symmetry(start: Molecule, end: np.ndarray) -> np.ndarray:
-    """Average an end over the symmetry of its start, if that has such a centre.
+def with_symmetry(molecule: Molecule, end: np.ndarray) -> np.ndarray:
+    """Average an end over the symmetry that it nearly has, if there is such a centre.
 
     Parameters
     ----------
-    start : Molecule
+    molecule : Molecule
+        At any positions.
     end : (n_atoms, 3) array, Å
 
     Returns
     -------
     (n_atoms, 3) array, Å
     """
-    if (centre := centre_of_alike(start)) is None or not np.isfinite(end).all():
+    if (centre := centre_of_alike(molecule)) is None or not np.isfinite(end).all():
         return end
     middle = end.mean(axis=0)
-    known, found = start.positions - start.positions.mean(axis=0), end - middle
-    images = []
-    for order in permutations(np.delete(np.arange(start.n_atoms), centre)):
+    known, images = end - middle, []
+    for order in permutations(np.delete(np.arange(len(end)), centre)):
         mapped = np.insert(order, centre, centre)
         u, _, vt = np.linalg.svd(known[mapped].T @ known)
-        turn = u @ vt  # proper or not
-        if np.sqrt(((known[mapped] @ turn - known) ** 2).sum(axis=1).mean()) < SAME:
-            images.append(found[mapped] @ turn)
+        image = known[mapped] @ u @ vt  # turned, or a mirror image
+        if np.sqrt(((image - known) ** 2).sum(axis=1).mean()) < SAME:
+            images.append(image)
     return np.mean(images, axis=0) + middle

@@ -78,9 +78,8 @@ class ResultFile:
 
     Attributes
     ----------
-    n_done, n_written, n_bad : int
-        Inputs that are done, geometries in the file, and rows of inputs that are done and are not
-        good or not written.
+    n_written : int
+        Geometries in the file.
 
     Raises
     ------
@@ -100,12 +99,13 @@ class ResultFile:
         overwrite: bool = False,
     ) -> None:
         self.path, self.journal = path, path.with_name(f"{path.name}.journal")
-        self.n_done = self.n_written = self.n_bad = 0
+        self.n_written = 0
         self._writer, self._is_good = WRITERS[suffix_of(path)], is_good
         self._whole = self._crc = 0  # bytes of the file that are whole records, and their checksum
         self._noted = 0  # bytes of the journal
         self._finished = False
         self._sources: list[str] = []
+        self._good: dict[int, bool] = {}  # whether those of these that are done are good
         self._again: set[int] = set()  # which of these are to be tried again
         self._bare: set[int] = set()  # which of these gave no geometry
         self._due: list[int] = []  # those of which the next results are
@@ -140,6 +140,16 @@ class ResultFile:
             self._file.close()
 
     @property
+    def n_done(self) -> int:
+        """Inputs that are done."""
+        return len(self._good)
+
+    @property
+    def n_bad(self) -> int:
+        """Rows of inputs that are done and are not good or not written."""
+        return len(self._good) - sum(self._good.values())
+
+    @property
     def n_again(self) -> int:
         """Inputs that were tried and are to be tried again."""
         return len(self._again)
@@ -169,8 +179,7 @@ class ResultFile:
                 )
             if changed and number not in self._again:  # mended, or left out
                 self._again.add(number)
-                self.n_done -= 1
-                self.n_bad -= 1
+                del self._good[number]
             if given is None:
                 self._again.discard(number)
             elif number in self._again:
@@ -292,8 +301,7 @@ class ResultFile:
                 self._again.add(number)
             else:
                 self._again.discard(number)
-                self.n_done += 1
-                self.n_bad += not (self._is_good(note) and note.get("written", True))
+                self._good[number] = self._is_good(note) and note.get("written", True)
 
     def _put(self, data: bytes) -> None:
         """Write behind the whole records, where the end of the format then stands."""

@@ -223,8 +223,12 @@ def test_inputs_that_gave_no_geometry_may_be_others_the_next_time(run, tmp_path)
     status, out, err = run("relax", path, "-o", output)
     assert status == 1 and f"2 geometries in {output}; 1 without" in err
     assert [line.split()[0] for line in out.splitlines()] == ["b", "c"]
-    assert "nothing is left to do" in run("relax", path, "-o", output)[2]
-    path.write_text("C1CC a\n")
+    status, _, err = run("relax", path, "-o", output)
+    assert status == 1 and "nothing is left to do" in err and "1 of 3 molecules did not" in err
+    path.write_text("CO a\nC b\nCC c\n")
+    for _ in range(2):
+        assert run("relax", path, "-o", output)[0] == 0
+    path.write_text("CO a\n")
     assert "number 2 is now missing" in run("relax", path, "-o", output)[2]
 
 
