@@ -153,11 +153,11 @@ def pack(level: StartLevel) -> GeometrySet:
 def _start_pool() -> ProcessPoolExecutor:
     """Start a process for each processor; an interrupt of them all is left to this one."""
     pool = ProcessPoolExecutor(mp_context=get_context("forkserver"), initializer=_follow_parent)
-    start_server()
     before = {}
     if current_thread() is main_thread():  # processes inherit what is ignored
         before = {kind: signal.signal(kind, signal.SIG_IGN) for kind in INTERRUPTS}
     try:
+        start_server()
         for _ in range(os.cpu_count() or 1):  # each starts one
             pool.submit(int)
     finally:

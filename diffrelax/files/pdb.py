@@ -67,9 +67,8 @@ def parse(
     charges = np.array([atom.GetFormalCharge() for atom in mol.GetAtoms()])
     if charges.any():
         atoms.set_initial_charges(charges)
-    if told_charge(atoms) is None:
-        return Molecule.from_atoms(atoms, name=name, charge=charge)
-    return Molecule.from_atoms(atoms, name=name)
+    untold = told_charge(atoms) is None
+    return Molecule.from_atoms(atoms, name=name, charge=charge if untold else None)
 
 
 def text(molecule: Molecule, info: Mapping[str, Any], number: int) -> str:

@@ -292,7 +292,7 @@ class ResultFile:
     def _count(self, notes: Sequence[Mapping[str, Any]]) -> None:
         for note in notes:
             number = note.get("number", len(self._sources))
-            self._sources[number:] = [note["input"], *self._sources[number + 1 :]]
+            self._sources[number : number + 1] = [note["input"]]  # one more, or in its place
             if note.get("geometry", note.get("written", True)):
                 self._bare.discard(number)
             else:
