@@ -35,7 +35,7 @@ def train(
     """Train a model; writes beside its config.yaml."""
     from diffrelax.data.qm9 import load_qm9
     from diffrelax.finetuning import covered, load_minima, write_known
-    from diffrelax.models.release import load_model, own_weights, qm9_environments
+    from diffrelax.models.release import qm9_environments
     from diffrelax.molecule.environments import count_environments
     from diffrelax.training.config import ModelConfig
     from diffrelax.training.devices import check_compiler, check_device
@@ -50,8 +50,8 @@ def train(
     if compiled:
         check_compiler(device)
     begins, base = not (folder / RESUME).exists(), None
-    if begins and (named := settings.training.base):
-        base = load_model(str(own_weights(named, folder) or named))
+    if begins and settings.training.base:
+        base = _load_base(settings.training.base, folder)
         settings = settings.model_copy(update={"learned": base.config.learned | settings.learned})
     own: Mapping[str, int] = {}
     if settings.training.data == "qm9":
@@ -75,8 +75,7 @@ def train(
         sets = _tell_of(minima)
         own = minima.environments
     if settings.training.learn == "level":  # the model stays as it is at all others
-        named = str(settings.training.base)
-        known = (base or load_model(str(own_weights(named, folder) or named))).config.calibrations
+        known = (base or _load_base(str(settings.training.base), folder)).config.calibrations
         kept = {level: bounds for level, bounds in known.items() if level not in sets[0].levels}
         settings = settings.model_copy(update={"calibrations": kept | settings.calibrations})
     if begins:
@@ -125,6 +124,12 @@ def finetune(
         base, model, data, output, level=level, charge=charge, steps=steps, only_level=only_level
     )
     _run(config, output, _tell_of(minima), base, device, max_minutes)
+
+
+def _load_base(named: str, folder: Path) -> Model:
+    from diffrelax.models.release import load_model, own_weights
+
+    return load_model(str(own_weights(named, folder) or named))
 
 
 def _tell_of(minima: Minima) -> tuple[GeometrySet, GeometrySet]:
