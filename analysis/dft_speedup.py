@@ -43,8 +43,8 @@ from diffrelax.cache import WorkFolder
 from diffrelax.clock import Time
 from diffrelax.data.qm9 import load_qm9
 from diffrelax.dft import DFTSettings
-from diffrelax.levels.blas import pyscf_threads
 from diffrelax.levels.functionals import read_functional
+from diffrelax.levels.pyscf_library import pyscf_threads
 from diffrelax.models.release import Model, load_model
 from diffrelax.molecule import Molecule
 from diffrelax.results.documents import FailureDocument, MinimisationDocument, read_finished

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from diffrelax.levels.blas import pyscf_kernels
+from diffrelax.levels.pyscf_library import pyscf_kernels
 
 CPUINFO = Path("/proc/cpuinfo")
 

@@ -219,7 +219,7 @@ def _report(
     from diffrelax.benchmark.hardware import describe_hardware
     from diffrelax.benchmark.speedup.report import write_report
     from diffrelax.benchmark.speedup.rows import OutcomeRow
-    from diffrelax.levels.blas import pyscf_threads
+    from diffrelax.levels.pyscf_library import pyscf_threads
 
     threads = threads or pyscf_threads()
     about = {

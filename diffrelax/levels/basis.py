@@ -13,8 +13,8 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from diffrelax.choices import DEFAULT_BASIS
-from diffrelax.levels.blas import loading_pyscf
 from diffrelax.levels.names import letters
+from diffrelax.levels.pyscf_library import loading_pyscf
 from diffrelax.molecule import Molecule
 
 with loading_pyscf():

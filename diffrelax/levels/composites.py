@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffrelax.levels.blas import loading_pyscf
 from diffrelax.levels.differences import hessian_by_differences
+from diffrelax.levels.pyscf_library import loading_pyscf
 
 with loading_pyscf():
     from pyscf import lib

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import cholesky, solve_triangular
 
-from diffrelax.levels.blas import loading_pyscf
+from diffrelax.levels.pyscf_library import loading_pyscf
 
 with loading_pyscf():
     from pyscf import lib

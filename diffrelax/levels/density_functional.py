@@ -10,7 +10,7 @@ from ase.calculators.calculator import SCFError, all_changes
 from ase.units import Bohr, Hartree
 
 from diffrelax.choices import DEFAULT_BASIS
-from diffrelax.levels.blas import loading_pyscf
+from diffrelax.levels.pyscf_library import loading_pyscf
 from diffrelax.memory import return_freed
 from diffrelax.molecule import Molecule
 

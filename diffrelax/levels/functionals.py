@@ -13,9 +13,9 @@ from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from diffrelax.extras import find_extra
-from diffrelax.levels.blas import loading_pyscf
 from diffrelax.levels.composites import COMPOSITES, Composite
 from diffrelax.levels.names import is_composite, letters
+from diffrelax.levels.pyscf_library import loading_pyscf
 
 with loading_pyscf():
     from pyscf.dft import libxc

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from diffrelax.choices import DEFAULT_BASIS
-from diffrelax.levels.blas import loading_pyscf
 from diffrelax.levels.names import letters
+from diffrelax.levels.pyscf_library import loading_pyscf
 
 with loading_pyscf():
     from pyscf.gto.basis import load

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffrelax.levels.blas import loading_pyscf
 from diffrelax.levels.density_fitting import can_be_fitted, gradient_of_repulsion
+from diffrelax.levels.pyscf_library import loading_pyscf
 
 with loading_pyscf():
     from pyscf import lib

@@ -5,7 +5,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import Any
 
-from diffrelax.levels.blas import loading_pyscf
+from diffrelax.levels.pyscf_library import loading_pyscf
 
 with loading_pyscf():
     from pyscf.solvent.smd import solvent_db

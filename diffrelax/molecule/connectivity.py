@@ -58,6 +58,14 @@ def skeleton(
     return mol
 
 
+def flag_aromatic(mol: Chem.Mol) -> None:
+    """Flag bonds of the aromatic type, and their atoms, as RDKit asks for before sanitizing."""
+    for bond in mol.GetBonds():
+        if bond.GetBondType() == Chem.BondType.AROMATIC:
+            for part in (bond, bond.GetBeginAtom(), bond.GetEndAtom()):
+                part.SetIsAromatic(True)
+
+
 def constitution(mol: Chem.Mol) -> str:
     """Return the canonical SMILES of a molecule without its stereochemistry."""
     return Chem.MolToSmiles(Chem.RemoveHs(mol, sanitize=False), isomericSmiles=False)

@@ -12,7 +12,13 @@ from ase.data import covalent_radii
 from rdkit import Chem
 from rdkit.Chem import rdDetermineBonds
 
-from diffrelax.molecule.connectivity import BOND_TOLERANCE, constitution, near_pairs, skeleton
+from diffrelax.molecule.connectivity import (
+    BOND_TOLERANCE,
+    constitution,
+    flag_aromatic,
+    near_pairs,
+    skeleton,
+)
 from diffrelax.molecule.resonance import by_lengths, in_one_form, push_electrons, rank_form
 from diffrelax.molecule.stereo import assign_stereo, without_hydrogens
 
@@ -290,10 +296,7 @@ def _without_ends(mol: Chem.RWMol) -> tuple[Chem.RWMol, list[int]]:
 def _shows(mol: Chem.Mol, template: Chem.Mol) -> bool:
     """Tell whether the geometry has the stereochemistry that a SMILES asks for."""
     read = Chem.Mol(mol)
-    for bond in read.GetBonds():
-        if bond.GetBondType() == Chem.BondType.AROMATIC:
-            for part in (bond, bond.GetBeginAtom(), bond.GetEndAtom()):
-                part.SetIsAromatic(True)
+    flag_aromatic(read)
     Chem.SanitizeMol(read)
     assign_stereo(read)
     return without_hydrogens(read).HasSubstructMatch(template, useChirality=True)

@@ -25,7 +25,7 @@ from diffrelax.molecule.checks import (
     check_size,
     integer,
 )
-from diffrelax.molecule.connectivity import constitution, skeleton
+from diffrelax.molecule.connectivity import constitution, flag_aromatic, skeleton
 from diffrelax.molecule.drawings import (
     atomic_numbers,
     bonds_are_missing,
@@ -411,9 +411,7 @@ class Molecule:
             atom.SetFormalCharge(charge)
         for bond, (_, _, order) in zip(mol.GetBonds(), self.bonds, strict=True):
             bond.SetBondType(BOND_TYPES[order])
-            if order == 1.5:
-                for part in (bond, bond.GetBeginAtom(), bond.GetEndAtom()):
-                    part.SetIsAromatic(True)
+        flag_aromatic(mol)
         mol.SetProp("_Name", self.name)
         with rdBase.BlockLogs():
             Chem.SanitizeMol(mol, Chem.SANITIZE_ALL ^ Chem.SANITIZE_PROPERTIES)

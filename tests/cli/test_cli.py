@@ -29,7 +29,7 @@ from diffrelax.diffusion.denoiser import DenoiserConfig
 from diffrelax.diffusion.joint import GenerationConfig
 from diffrelax.files.reading import read_molecules
 from diffrelax.generation import phases, read_trajectories
-from diffrelax.levels.blas import pyscf_threads
+from diffrelax.levels.pyscf_library import pyscf_threads
 from diffrelax.models.release import load_model, releases
 from diffrelax.molecule import Molecule
 from diffrelax.network.config import NetworkConfig

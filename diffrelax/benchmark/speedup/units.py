@@ -18,7 +18,7 @@ from diffrelax.dft.optimization import Callback, relax_with, unit_checkpoint
 from diffrelax.errors import reason_of
 from diffrelax.extras import NotInstalledError
 from diffrelax.levels import CHEAP_LEVELS, relax_at_level
-from diffrelax.levels.blas import pyscf_threads
+from diffrelax.levels.pyscf_library import pyscf_threads
 from diffrelax.levels.running import KilledError
 from diffrelax.models.release import Model, load_model
 from diffrelax.molecule import Molecule

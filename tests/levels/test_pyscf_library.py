@@ -5,18 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from diffrelax.levels import blas
+from diffrelax.levels import pyscf_library
 
 KERNELS = """
 import importlib, sys
 importlib.import_module(sys.argv[1])
-from diffrelax.levels.blas import pyscf_kernels
+from diffrelax.levels.pyscf_library import pyscf_kernels
 print(pyscf_kernels())
 """
 
 
 @pytest.mark.skipif(
-    not blas.CPUINFO.exists() or " avx2 " not in blas.CPUINFO.read_text(),
+    not pyscf_library.CPUINFO.exists() or " avx2 " not in pyscf_library.CPUINFO.read_text(),
     reason="only for processors with AVX2",
 )
 @pytest.mark.parametrize(
@@ -56,10 +56,10 @@ def test_nothing_of_the_working_folder_is_run(tmp_path):
 )
 def test_kernels_suit_the_processor_and_the_user(tmp_path, monkeypatch, flags, already, chosen):
     (tmp_path / "cpuinfo").write_text(flags + "\n")
-    monkeypatch.setattr(blas, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(pyscf_library, "CPUINFO", tmp_path / "cpuinfo")
     monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
     if already:
         monkeypatch.setenv("OPENBLAS_CORETYPE", already)
-    with blas.loading_pyscf():
+    with pyscf_library.loading_pyscf():
         assert os.environ.get("OPENBLAS_CORETYPE") == chosen
     assert os.environ.get("OPENBLAS_CORETYPE") == already
