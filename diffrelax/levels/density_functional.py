@@ -226,6 +226,7 @@ def mean_field(
     method.grids.level = grid_level
     method.nlcgrids.level = min(grid_level, 1)
     method.chkfile = None
+    method.conv_check = False  # one more cycle, to take away a level shift
     if functional.composite:
         method = correct(method, functional.composite)
     return dissolve(method, solvent) if solvent else method

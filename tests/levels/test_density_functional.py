@@ -173,6 +173,18 @@ def test_second_calculation_starts_from_the_first_density() -> None:
     assert calculator.scf_cycles - first < first
 
 
+def test_no_cycle_is_spent_after_convergence(monkeypatch: pytest.MonkeyPatch) -> None:
+    atoms = g2("H2O")
+    calculator, tight = (dft(Molecule.from_atoms(atoms), basis="6-31g") for _ in range(2))
+    tight.method_scan.conv_tol, tight.method_scan.conv_tol_grad = 1e-13, 1e-9
+    kind, builds = type(calculator.method_scan), []
+    build = kind.get_veff
+    monkeypatch.setattr(kind, "get_veff", lambda *args: builds.append(1) or build(*args))
+    forces = calculator.get_forces(atoms)
+    assert len(builds) == calculator.scf_cycles + 1  # the first is of the guess
+    np.testing.assert_allclose(forces, tight.get_forces(atoms), atol=1e-3)
+
+
 def test_second_order_scf_takes_over() -> None:
     atoms = g2("H2O")
     expected = dft(Molecule.from_atoms(atoms), basis="6-31g").get_forces(atoms)
