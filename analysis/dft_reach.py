@@ -78,7 +78,7 @@ def takes_part(row: dict[str, str], report: str) -> bool:
 
 
 def compare(folder: Path, model: str, rows: Sequence[dict[str, str]]) -> None:
-    """Relax molecules in all arms, and write the report after each that was not found done."""
+    """Relax molecules in all arms, and write the report after each."""
     level = LEVELS[folder.name]
     wanted = AIMNET2_ARMS if folder.name == "aimnet2-hessian" else ARMS
     folder.mkdir(parents=True, exist_ok=True)
@@ -86,14 +86,11 @@ def compare(folder: Path, model: str, rows: Sequence[dict[str, str]]) -> None:
     units = Units(WorkFolder(folder.parent / "units"), model, level.theory)
     tight = reference_settings(level).model_copy(update={"fmax": REFERENCE_FMAX})
     outcomes: list[Outcome] = []
-    written = 0
     for row in tqdm(rows, unit="molecule", disable=None):
         subject = embed(row["name"], row["smiles"], {})
         ends = [run_arm(subject, arm, level, units) for arm in wanted]
         outcomes += assign_basins(ends, lambda end: units.relax(end, tight))
-        if units.calculated > written or row is rows[-1]:
-            write_report(folder, outcomes, made, WATTS)
-            written = units.calculated
+        write_report(folder, outcomes, made, WATTS)
 
 
 def choose(path: Path, folder: Path) -> None:
