@@ -42,7 +42,7 @@ def measured_numbers(results: Path) -> dict[str, Any]:
             "untuned": speedup_numbers(results / "finetuning" / "before" / "report.md"),
             "tuned": speedup_numbers(results / "finetuning" / "after" / "report.md"),
             "gain_table": gain_table(
-                speedups / "qm9" / "report.md", optimizers=speedups / "small" / "report.md"
+                speedups / "qm9" / "report.md", speedups / "small" / "report.md"
             ),
             "sizes_table": sizes_table(speedups / "qm9" / "molecules.csv"),
             "stopping_table": stopping_table(speedups / "stopping_rules.md"),

@@ -92,15 +92,15 @@ def _word(start: str) -> str:
     return re.sub(r"\W", "_", start)
 
 
-def gain_table(report: Path, starts: Sequence[str] = STARTS, optimizers: Path | None = None) -> str:
-    """Return the table of the gain, from a report of starts by the default.
+def gain_table(starts: Path, optimizers: Path) -> str:
+    """Return the table of the gain, from a report of starts by the default and one of optimizers.
 
-    Of one of optimizers, if there is one, it has the paper's protocol.
+    Of the latter it has the paper's protocol.
     """
-    rows = [*_gain(report, starts, DEFAULT, "default")]
-    if optimizers:
-        protocol = "plain BFGS (the paper's protocol)"
-        rows[:0] = _gain(optimizers, STARTS[:1], "bfgs", protocol)
+    rows = [
+        *_gain(optimizers, STARTS[:1], "bfgs", "plain BFGS (the paper's protocol)"),
+        *_gain(starts, STARTS, DEFAULT, "default"),
+    ]
     header = (
         "start", "optimizer", "minima of molecules", "above its minimum, kcal/mol",
         "gradient calls", "SCF cycles", "times the model's calls",
