@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.comparison import SAME_RMSD, conformer_atoms
+from diffrelax.molecule.identity import bonded_pairs
 
 SLACK = 0.3  # Å; by how much a distance may differ from that of its image
 
@@ -47,14 +48,18 @@ def find_conformer_symmetry(molecule: Molecule) -> Symmetry:
     """Find the symmetry of a conformer, whose methyl groups and the like may stand as they like.
 
     Where two conformers differ in the turn of a methyl or trifluoromethyl group alone they are one,
-    see `diffrelax.molecule.comparison.same_minimum`. So its ends have no part in the symmetry by
-    which conformers are counted: the angle of a group that turns freely, as on an arene or an
-    alkyne, would halve or double the weight of those that are symmetric but for it. Where fewer
-    than three heavy atoms are left, all atoms count. Isotopes do not: conformers that differ by
-    them alone are one, too.
+    see `diffrelax.molecule.comparison.same_minimum`. So where its ends stand has no part in the
+    symmetry by which conformers are counted: the angle of a group that turns freely, as on an arene
+    or an alkyne, would halve or double the weight of those that are symmetric but for it. What its
+    ends are has: a methyl is no trifluoromethyl group. Where fewer than three heavy atoms are left,
+    all atoms count. Isotopes do not: conformers that differ by them alone are one, too.
     """
     counted = conformer_atoms(molecule)
-    return _symmetry(molecule.numbers[counted], molecule.positions[counted])
+    kinds = molecule.numbers.copy()
+    for i, j in bonded_pairs(molecule):
+        kinds[i] += 1000 * molecule.numbers[j] * ~counted[j]
+        kinds[j] += 1000 * molecule.numbers[i] * ~counted[i]
+    return _symmetry(kinds[counted], molecule.positions[counted])
 
 
 def _kinds(molecule: Molecule) -> np.ndarray:

@@ -59,12 +59,15 @@ def test_symmetry_depends_on_neither_order_nor_place_nor_small_noise(smiles: str
     ],
 )
 def test_symmetry_of_the_conformers_of_pentane(torsions, symmetry) -> None:
-    pentane = Molecule.from_smiles("CCCCC")
-    mol = pentane.to_rdkit()
-    conformer = mol.GetConformer()
-    for carbons, degrees in zip(((0, 1, 2, 3), (1, 2, 3, 4)), torsions, strict=True):
-        rdMolTransforms.SetDihedralDeg(conformer, *carbons, degrees)
-    assert find_symmetry(pentane.with_positions(conformer.GetPositions())) == symmetry
+    assert find_symmetry(_chain("CCCCC", torsions)) == symmetry
+
+
+def _chain(smiles: str, torsions: tuple[int, int]) -> Molecule:
+    molecule = Molecule.from_smiles(smiles)
+    conformer = molecule.to_rdkit().GetConformer()
+    for atoms, degrees in zip(((0, 1, 2, 3), (1, 2, 3, 4)), torsions, strict=True):
+        rdMolTransforms.SetDihedralDeg(conformer, *atoms, degrees)
+    return molecule.with_positions(conformer.GetPositions())
 
 
 @pytest.mark.parametrize("turn", [0, 17, 30, 75])
@@ -88,6 +91,20 @@ def test_a_conformer_is_as_symmetric_however_its_methyl_stands(
     turned = molecule.positions.copy()
     turned[near] = atoms.positions[near]
     assert find_conformer_symmetry(molecule.with_positions(turned)) == symmetry
+
+
+@pytest.mark.parametrize(
+    ("smiles", "torsions", "symmetry"),
+    [
+        ("CCOCC", (180, 180), (2, False)),
+        ("CCOCC", (70, 70), (2, True)),
+        ("CCOCC(F)(F)F", (180, 180), (1, False)),
+        ("CCOCC(F)(F)F", (70, 70), (1, True)),
+        ("CCNCC(F)(F)F", (180, 180), (1, True)),  # a pyramid
+    ],
+)
+def test_a_methyl_is_no_trifluoromethyl_group(smiles, torsions, symmetry) -> None:
+    assert find_conformer_symmetry(_chain(smiles, torsions)) == symmetry
 
 
 @pytest.mark.parametrize("smiles", ["CC", "CO", "C", "c1ccccc1", "OO"])
