@@ -199,7 +199,7 @@ class WorkFolder:
 
 
 class Checkpoints(WorkFolder):
-    """Checkpoints beside an output, if there is one; no units are kept.
+    """Units and checkpoints of the molecule in work, beside an output, if there is one.
 
     Parameters
     ----------
@@ -209,15 +209,18 @@ class Checkpoints(WorkFolder):
     def __init__(self, output: Path | None = None) -> None:
         self._output = output
 
-    def find(self, key: str) -> None:
-        """Find nothing."""
-        return None
+    def find(self, key: str) -> Unit | None:
+        """Return the document of a finished unit; None without an output."""
+        path = self.checkpoint(key)
+        return _read(path) if path else None
 
     def keep(self, key: str, document: Mapping[str, Any]) -> None:
-        """Keep nothing."""
+        """Store the document of a unit that has finished in the place of its own checkpoint."""
+        if path := self.checkpoint(key):
+            write_text(path, json.dumps(document, ensure_ascii=False) + "\n")
 
     def checkpoint(self, key: str) -> Path | None:
-        """Return the file in which a unit may keep its state; None without an output."""
+        """Return the file of a unit; None without an output."""
         output = self._output
         return output and output.with_name(f"{output.name}.{key[:KEY]}.checkpoint")
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import StrEnum
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Annotated, Any
@@ -143,13 +144,14 @@ def dft(
         any_lost = False
         for ((source, molecule, before),) in read_parts(left, 1, seed=seed):
             (result,) = relax_molecules([molecule], loaded, level=aim, noise_level=noise_level)
+            result = _as_before(result, checkpoints, decisive)
             try:
                 row, end, table = _dft_one(
                     result, before, compare or [], settings, threads, checkpoints
                 )
             except KeyboardInterrupt:
                 if checkpoints.kept():
-                    print(f"{result.name}: its gradient calls are kept", file=sys.stderr)
+                    print(f"{result.name}: what is done of it is kept", file=sys.stderr)
                 raise
             lost = end is not None and row["energy_ev"] is None  # which may not happen again
             any_lost = any_lost or lost
@@ -168,6 +170,28 @@ def dft(
         json_lines=json_lines,
     )
     report_each(inputs, charge, report, results)
+
+
+def _as_before(
+    result: Relaxation, checkpoints: Checkpoints, decisive: Mapping[str, Any]
+) -> Relaxation:
+    """Return a result with the geometry that an earlier run has gone on from, if there is one.
+
+    The last digits of the network are those of a processor and of the number of its threads, and
+    from a geometry with other ones no checkpoint goes on.
+    """
+    import numpy as np
+
+    from diffrelax.cache import work_key
+
+    if result.verdict != "relaxed":
+        return result
+    assert result.molecule is not None and result.start is not None
+    key = work_key("model", result.start, decisive)
+    made = {"positions": result.molecule.positions.tolist()}
+    positions = np.array(checkpoints.find_or_do(key, lambda: made)["positions"])
+    molecule = result.molecule.with_positions(positions, start=result.molecule.start)
+    return replace(result, molecule=molecule)
 
 
 def _dft_one(

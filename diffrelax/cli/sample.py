@@ -113,6 +113,10 @@ def sample(
         kept = "the same command goes on" if output else "there is nothing to keep"
         print(f"interrupted before the first sample: {kept}", file=sys.stderr)
         raise typer.Exit(130) from None
+    if output and not overwrite and (before := _longer(output, found)):
+        told = f"{output} keeps the {counted(before, 'sample')} that it has"
+        print(f"interrupted before there were more samples: {told}", file=sys.stderr)
+        raise typer.Exit(130)
     if output:
         found.write(output)
     if weighted_at and not found.provenance.diagnostics["interrupted"]:
@@ -139,6 +143,16 @@ def _journals(
         if journal.exists() and not overwrite:
             print(f"going on with the energies in {journal}", file=sys.stderr)
     return journals
+
+
+def _longer(output: Path, found: Ensemble) -> int:
+    """Return how many samples an output has, where an interrupted run has not come as far again."""
+    from diffrelax.sampling.ensemble import Ensemble
+
+    if not found.provenance.diagnostics["interrupted"] or not output.exists():
+        return 0
+    before = len(Ensemble.read(output))
+    return before if before > len(found) else 0
 
 
 def _levels(

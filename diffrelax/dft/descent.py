@@ -43,7 +43,10 @@ class Ending(NamedTuple):
 def minimise(
     recorder: Recorder, molecule: Molecule, hessian: np.ndarray | None, settings: DFTSettings
 ) -> str:
-    """Relax a molecule by the optimizer of the settings; say why it did not end well, if so."""
+    """Relax a molecule by the optimizer of the settings; say why it did not end well, if so.
+
+    The end must be the molecule of the recorder, from whose start this one may have come.
+    """
     atoms = molecule.to_atoms()
     atoms.calc = recorder
     # a single atom has no internal coordinates
@@ -62,7 +65,7 @@ def minimise(
     calls = recorder.calls
     if reason and calls and calls[-1].energy > min(call.energy for call in calls):
         return f"{reason}; an earlier geometry has a lower energy than the last"
-    if not reason and (change := identity_change(molecule, calls[-1].molecule.positions)):
+    if not reason and (change := identity_change(recorder.molecule, calls[-1].molecule.positions)):
         return f"identity lost: {change}"
     return reason
 
@@ -77,6 +80,8 @@ def descend(recorder: Recorder, settings: DFTSettings, checker: Checker) -> Endi
         end, begun = recorder.calls[-1].molecule, Time.now()
         try:
             curvature = look(end, settings, checker)
+        except KilledError:
+            raise
         except (RuntimeError, ValueError) as error:
             unknown = f"not checked to be a minimum at level {level}: {error}"
             time += Time.now() - begun

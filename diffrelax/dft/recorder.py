@@ -66,6 +66,7 @@ class Recorder(ForceCalculator):
 
     Attributes
     ----------
+    molecule : Molecule
     calls : list of Call
         The calls that succeeded, recorded ones included.
     time : Time
@@ -105,7 +106,7 @@ class Recorder(ForceCalculator):
         self.discarded = 0
         self.error: Exception | None = None
         self.prediction: Prediction | None = None
-        self._molecule = molecule
+        self.molecule = molecule
         self._calculator = calculator
         self.unread = list(recorded)
         self._callback = callback
@@ -151,7 +152,7 @@ class Recorder(ForceCalculator):
 
     def _calculate(self) -> Call:
         try:
-            molecule = self._molecule.with_positions(self.atoms.positions, start="dft")
+            molecule = self.molecule.with_positions(self.atoms.positions, start="dft")
         except ValueError as error:
             raise CalculationFailed(str(error)) from error
         started, before = Time.now(), self._cycles_so_far()

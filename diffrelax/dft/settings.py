@@ -61,7 +61,8 @@ class DFTSettings(Entries):
         the relaxation goes on downhill, with as many steps again.
     thermo : {"none", "gfn2-xtb", "dft"}
         Level of the Hessian of zero-point, thermal and free energies, for which the end is checked
-        as by `check_minimum`. What that tells of DFT's frequencies takes the place of GFN2-xTB's.
+        as by `check_minimum`, which may not ask for more. What the check tells of DFT's frequencies
+        takes the place of GFN2-xTB's.
     temperature, pressure : float
         Of the thermochemistry, K and Pa.
     one_call : bool
@@ -160,6 +161,15 @@ class DFTSettings(Entries):
             raise ValueError(
                 "`check_minimum` and `thermo` need a verified minimum: leave them out, or "
                 "`one_call`"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_curvature(self) -> Self:
+        if (self.check_minimum, self.thermo) == ("dft", "gfn2-xtb"):
+            raise ValueError(
+                "`thermo` gfn2-xtb checks the minimum along a soft motion alone: take `thermo` "
+                "dft, or leave out `check_minimum`"
             )
         return self
 

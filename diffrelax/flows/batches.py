@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from diffrelax.models.release import Model
 
 
+PART = 64  # molecules that are read, relaxed and kept together
+
+
 def load_on_worker(name: str, device: str) -> Model:
     """Load a model where a job runs.
 
@@ -121,7 +124,7 @@ class DiffusionRelaxMaker(Maker):
 
     @job
     def run(self, molecules: Sequence[Any]) -> list[PlainDocument]:
-        """Relax the molecules that have not been relaxed before.
+        """Relax the molecules that have not been relaxed before, and keep them part by part.
 
         Raises
         ------
@@ -130,13 +133,30 @@ class DiffusionRelaxMaker(Maker):
             know the noise level.
         """
         from diffrelax.models.batches import choose_schedule
-        from diffrelax.relaxation import relax_molecules
 
         model = load_on_worker(self.model, self.device)
         choose_schedule(model, self.noise_level)
         level = model.nearest_level(self.towards).level if self.towards else model.config.level
         work = WorkFolder.of(self.work)
-        molecules = [as_plain(given, seed=self.seed) for given in molecules]
+        documents: list[PlainDocument] = []
+        errors: list[Exception] = []
+        for i in range(0, len(molecules), PART):
+            part = [as_plain(given, seed=self.seed) for given in molecules[i : i + PART]]
+            documents += self._relax_part(part, model, level, work, errors)
+        if len(errors) == len(molecules) > 1:  # of no molecule
+            raise errors[0]
+        return documents
+
+    def _relax_part(
+        self,
+        molecules: Sequence[Plain],
+        model: Model,
+        level: str,
+        work: WorkFolder,
+        errors: list[Exception],
+    ) -> list[PlainDocument]:
+        from diffrelax.relaxation import relax_molecules
+
         documents: dict[int, PlainDocument] = {}
         new: list[tuple[int, str, Molecule]] = []
         for i, given in enumerate(molecules):
@@ -155,11 +175,9 @@ class DiffusionRelaxMaker(Maker):
         relaxed = relax_molecules(
             [molecule for *_, molecule in new], model, level=level, noise_level=self.noise_level
         )
-        errors = [relaxation.error for relaxation in relaxed if relaxation.error]
-        if len(errors) == len(molecules) > 1:  # of no molecule
-            raise errors[0]
         for (i, key, molecule), relaxation in zip(new, relaxed, strict=True):
             if relaxation.error:
+                errors.append(relaxation.error)
                 lost = Rejected(molecule.name, molecule.smiles, relaxation.reason)
                 documents[i] = failure(lost, stage="relax", key=key)
                 continue

@@ -149,7 +149,8 @@ class DensityFunctional(PySCF):
 
     def _contamination(self) -> float:
         scan, spin = self.method_scan, self.method.mol.spin / 2
-        if np.ndim(scan.mo_occ) == 2 and np.size(scan.mo_coeff):
+        # an SCF that has raised leaves no orbitals
+        if np.ndim(scan.mo_occ) == 2 and scan.mo_coeff is not None:
             occupied = [c[:, n > 0] for c, n in zip(scan.mo_coeff, scan.mo_occ, strict=True)]
             found, _ = spin_square(occupied, scan.mol.intor_symmetric("int1e_ovlp"))
             self._known = float(found) - spin * (spin + 1)

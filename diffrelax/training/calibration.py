@@ -144,8 +144,8 @@ class _Level:
 def _chosen(validation_set: GeometrySet, usable: np.ndarray) -> Iterator[np.ndarray]:
     """Yield, for each level of starts, the places of some of its molecules.
 
-    Of the conformers and stereoisomers of a molecule one counts: their errors are alike, and all of
-    them together would be taken for as many molecules.
+    Of the conformers and stereoisomers of a molecule one counts, as far as their SMILES tell that
+    they are such: their errors are alike, and all together would be taken for as many molecules.
     """
     levels = validation_set.start_levels
     flat = np.array([smiles.translate(None, b"@/\\") for smiles in validation_set.smiles.tolist()])

@@ -1,5 +1,6 @@
 """``diffrelax sample``."""
 
+import itertools
 import json
 
 import numpy as np
@@ -66,6 +67,18 @@ def test_an_interrupt_ends_with_status_130_and_says_what_is_kept(run, monkeypatc
     status, _, err = run("sample", "CO", "-n", 40, "--chains", 2, "-o", path)
     assert status == 130
     assert "interrupted: 5 of 20 samples" in err
+    assert len(Ensemble.read(path)) == 10
+    asked = itertools.count()
+    remembered = RememberedSurface.energies
+
+    def interrupted_sooner(self, positions):
+        if next(asked) == 14:
+            raise KeyboardInterrupt
+        return remembered(self, positions)
+
+    monkeypatch.setattr(RememberedSurface, "energies", interrupted_sooner)
+    status, _, err = run("sample", "CO", "-n", 40, "--chains", 2, "-o", path)
+    assert status == 130 and f"more samples: {path} keeps the 10 samples that it has" in err
     assert len(Ensemble.read(path)) == 10
     limit = 2 * (1 + 3)
     status, out, err = run("sample", "CO", "-n", 40, "--chains", 2)

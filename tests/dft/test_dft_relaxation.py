@@ -10,10 +10,12 @@ from ase.calculators.calculator import SCFError
 from pydantic import ValidationError
 
 from diffrelax.dft import DFTRelaxation, DFTSettings, relax_dft
-from diffrelax.dft.descent import MINIMISERS
+from diffrelax.dft.descent import MINIMISERS, minimise
 from diffrelax.dft.hessian import positive_hessian, vibrations
+from diffrelax.dft.recorder import Recorder
 from diffrelax.levels import get_calculator
 from diffrelax.levels.density_functional import DensityFunctional
+from diffrelax.levels.running import KilledError
 from diffrelax.levels.tight_binding import gfn2_hessian
 from diffrelax.molecule import Molecule
 
@@ -130,6 +132,23 @@ def test_what_was_calculated_before_a_failure_is_kept(
     assert result.gradient_calls == len(result.trajectory) == 2
     np.testing.assert_array_equal(result.molecule.positions, result.trajectory[-1])
     assert np.linalg.norm(result.forces, axis=1).max() == pytest.approx(result.fmaxes[-1])
+
+
+def test_an_open_shell_whose_orbitals_were_lost_is_reported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    count, cycles = DensityFunctional._count_cycle, []
+
+    def fail_in_the_second_call(self: DensityFunctional, found: dict[str, Any]) -> None:
+        count(self, found)
+        cycles.append(found["cycle"])
+        if cycles.count(0) == 2:
+            raise np.linalg.LinAlgError("a matrix is singular")
+
+    monkeypatch.setattr(DensityFunctional, "_count_cycle", fail_in_the_second_call)
+    result = relax("[CH3]", hessian="none")
+    assert result.reason == "gradient call 2 failed: a matrix is singular"
+    assert result.gradient_calls == 1
 
 
 def test_level_that_cannot_be_calculated_is_reported(optimizer: Any) -> None:
@@ -257,6 +276,16 @@ def test_a_saddle_point_is_told_and_left(
     assert lost.reason == "stopped" and lost.lowest_frequency is None
 
 
+def test_a_push_off_a_saddle_point_does_not_make_another_molecule() -> None:
+    """The start tells what the molecule is, wherever the optimizer goes on from."""
+    start, other = map(Molecule.from_smiles, (r"[H]/N=C/F", r"[H]/N=C\F"))
+    recorder = Recorder(start, get_calculator("gfn2-xtb", start))
+    pushed = start.with_positions(other.positions)
+    reason = minimise(recorder, pushed, None, DFTSettings(hessian="none"))
+    assert recorder.calls[-1].fmax < 0.03
+    assert reason.startswith("identity lost: ") and reason.endswith(" changed from E to Z")
+
+
 def test_dft_decides_whether_the_softest_motion_of_gfn2_xtb_is_downhill(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -376,6 +405,22 @@ def test_check_that_cannot_be_made_is_noted(monkeypatch: pytest.MonkeyPatch) -> 
     without = relax("[H][H]", thermo="dft")
     assert not without.converged and without.thermochemistry is None
     assert without.reason.startswith("no free energy: not checked to be a minimum at level dft: no")
+
+
+def test_a_check_that_was_killed_is_not_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: object) -> np.ndarray:
+        raise KilledError("orca was killed (SIGKILL), perhaps as it ran out of memory")
+
+    monkeypatch.setattr("diffrelax.levels.density_functional.DensityFunctional.hessian", killed)
+    for asked in ({"check_minimum": "dft"}, {"thermo": "dft"}):
+        with pytest.raises(KilledError, match="orca was killed"):
+            relax("[H][H]", **asked)
+
+
+def test_a_check_that_free_energies_would_weaken_is_refused() -> None:
+    with pytest.raises(ValidationError, match="take `thermo` dft, or leave out `check_minimum`"):
+        DFTSettings(check_minimum="dft", thermo="gfn2-xtb")
+    assert DFTSettings(check_minimum="gfn2-xtb", thermo="dft").checked_at == "dft"
 
 
 def test_second_derivatives_that_pyscf_lacks_are_differences_of_forces(

@@ -269,6 +269,24 @@ def test_an_error_inside_costs_one_molecule_of_its_batch(tmp_path: Path, monkeyp
     assert [one["verdict"] for one in run(maker.make(inputs))] == ["relaxed", "relaxed"]
 
 
+def test_what_was_relaxed_before_a_batch_was_stopped_is_kept(tmp_path: Path, monkeypatch) -> None:
+    def stopped(molecules, *arguments, **options):
+        if any(molecule.name == "last" for molecule in molecules):
+            raise KeyboardInterrupt
+        return whole(molecules, *arguments, **options)
+
+    whole = model_batches.relax_batch
+    monkeypatch.setattr(flow_batches, "PART", 2)
+    monkeypatch.setattr(model_batches, "relax_batch", stopped)
+    maker = DiffusionRelaxMaker(work=str(tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        run(maker.make(["CO", "no", "CC", "C last"]))
+    assert len(list(tmp_path.iterdir())) == 1
+    monkeypatch.setattr(model_batches, "relax_batch", whole)
+    names = [one["name"] for one in run(maker.make(["CO", "no", "CC", "C last", "CN"]))]
+    assert names == ["CO", "no", "CC", "last", "CN"]
+
+
 def test_a_start_of_a_force_field_is_another_unit_than_given_coordinates(tmp_path: Path) -> None:
     embedded = Molecule.from_smiles("N")
     given = embedded.with_positions(embedded.positions, "given")

@@ -131,8 +131,8 @@ def _each_once(subjects: Iterable[Subject]) -> Iterator[Subject]:
     """Leave the first of equal subjects: relaxed twice, one would count as two molecules."""
     first: dict[str, str] = {}
     for subject in subjects:
-        earlier = first.setdefault(subject.key or subject.name, subject.name)
-        if earlier == subject.name:
+        earlier = first.setdefault(subject.key, subject.name)
+        if earlier == subject.name or subject.base is None:
             yield subject
         else:
             yield Subject(subject.name, None, reason=same_as(earlier), repeated=True)

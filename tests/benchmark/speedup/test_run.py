@@ -331,6 +331,14 @@ def test_a_molecule_that_is_given_twice_counts_once() -> None:
     assert [subject.repeated for subject in subjects_of(ethanols)] == [False, True]
 
 
+def test_what_is_no_molecule_is_the_same_as_none() -> None:
+    """Though it is called as a molecule is written."""
+    bad, ethanol = Rejected("CCO", "CCO", "no bonds"), Molecule.from_smiles("CCO", name="ethanol")
+    for given in ((bad, ethanol), (ethanol, bad)):
+        told = {subject.name: subject.reason for subject in subjects_of(given)}
+        assert told == {"CCO": "not a molecule: no bonds", "ethanol": ""}
+
+
 def test_starts_that_cannot_be_made_say_why(tmp_path) -> None:
     units = Units(WorkFolder(tmp_path), model=OLDER)
     (acid,) = subjects_of(read_molecules("Cl"))
