@@ -21,7 +21,8 @@ from diffrelax.results.tables import counted, shown
 
 ENOUGH = 64  # errors inside and nothing else, to give up
 OURS = ("verdict", "start", "seconds")
-KNOWN = ("name", "smiles", "charge", "multiplicity")  # which the molecule has been read from
+KNOWN = {"charge", "multiplicity"}  # which the molecule has been read from
+LABELS = {"name", "smiles"}  # too, but for those of an .sdf, such as the SMILES of the salt
 TOLD = {  # of DFT, where it is there
     "energy_ev": "{:.4f} eV",
     "gibbs_energy_ev": "G = {:.4f} eV",
@@ -185,9 +186,9 @@ def carried(source: Input, row: Mapping[str, Any]) -> dict[str, Any]:
     is_ours = {*OURS} <= {*given}
     as_given = [name for name in given if name not in own and not _is_energy(name)]
     kept = {name: given[name] for name in as_given}
-    read = {*KNOWN}
-    if source.suffix == ".sdf" and given.get("smiles") != row.get("smiles"):
-        read.remove("smiles")  # such as that of the salt
+    elsewhere = source.suffix == ".sdf"
+    labels = {key for key in LABELS if not elsewhere or given.get(key) == row.get(key)}
+    read = KNOWN | labels
     for name, value in given.items():
         if name not in as_given and name not in read and not is_ours:
             free = f"input_{name}"

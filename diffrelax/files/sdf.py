@@ -59,7 +59,7 @@ def parse(
             problems = Chem.DetectChemistryProblems(raw) if raw is not None else ()
             reason = "; ".join(p.Message() for p in problems) or "it is truncated or damaged"
             raise ValueError(f"RDKit cannot read this record: {reason}")
-    given = mol.GetPropsAsDict()
+    given = {key: value for key, value in mol.GetPropsAsDict().items() if value != ""}
     molecule = Molecule.from_rdkit(
         mol,
         name=name,
@@ -98,9 +98,8 @@ def text(molecule: Molecule, info: Mapping[str, Any], number: int) -> str:
         if (plain := plain_values(value)) is not None and plain != "":
             written = plain if isinstance(plain, str) else json.dumps(plain)
             lines = filter(None, map(_line, written.splitlines()))
-            name = re.sub("[<>]", "", one_line(str(key))) or "property"
-            if not name.startswith("_"):  # as RDKit's own, such as the title
-                mol.SetProp(name, "\n".join(lines))
+            name = re.sub("[<>]", "", one_line(str(key))).lstrip("_")  # _Name is the title
+            mol.SetProp(name or "property", "\n".join(lines))
     file = StringIO()
     with rdBase.BlockLogs(), Chem.SDWriter(file) as writer:
         writer.write(mol)

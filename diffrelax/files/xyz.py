@@ -16,11 +16,13 @@ from diffrelax.files.values import one_line
 from diffrelax.molecule.annotations import text_of, told_charge
 from diffrelax.molecule.record import Molecule
 
-KEY = r"(?<![\w-])(total_|net_|spin_)?(charge|multiplicity|mult)"
+OF_A_MOLECULE = "total|net|spin|formal|molecular|molecule|mol|system|overall"
+KEY = rf"(?<![\w-])(?:({OF_A_MOLECULE})[_ -])?(charge|multiplicity|mult)"
 STATE = re.compile(  # charge: -1, multiplicity 2
     rf"{KEY}(?:\s*[:=]\s*|\s+)([+\-−]?\d+)(?:\.0*)?(?=[\s,;|)\]}}]|$)[,;|]?", re.IGNORECASE
 )
 SPOKEN_OF = re.compile(rf"{KEY}\s*[:=]", re.IGNORECASE)
+JSON_KEY = re.compile(r'"(\w+)"(?=\s*:)')
 TWO_INTEGERS = re.compile(r"\s*([+-]?\d+)[\s,]+(\d+)\s*")
 QUOTED = re.compile(r"""("[^"]*"|(?<==)'[^']*')""")
 NAME_ALONE = re.compile(r"\s*[^\W\d][^\s=]*\s*")
@@ -71,7 +73,8 @@ def parse(
         raise ValueError("there are no atoms")
     if len(rest) != int(first) + 1:
         raise ValueError(f"{first.strip()} atoms announced, {max(len(rest) - 1, 0)} lines follow")
-    comment, state = _without_state(rest[0]), _state(rest[0])
+    written = JSON_KEY.sub(r"\1", rest[0])
+    comment, state = _without_state(written), _state(written)
     _check_columns(comment, rest[1])
     frame = "\n".join((first, comment, *rest[1:]))
     try:
@@ -101,11 +104,16 @@ def text(molecule: Molecule | ase.Atoms, info: Mapping[str, Any], number: int) -
     """
     atoms = molecule.to_atoms() if isinstance(molecule, Molecule) else molecule.copy()
     own = atoms.info  # which are read in capitals, too
-    more = {k: v for k, v in info.items() if k in own or _plain_key(k).lower() not in own}
+    told = dict(own)
+    for key, value in info.items():
+        plain = _plain_key(key)
+        while key not in own and (plain in told or plain.lower() in own):
+            plain = f"input_{plain}"
+        told[plain] = value
     atoms.info = {
-        plain: _escaped(value) if isinstance(value, str) else value
-        for key, value in {**own, **more}.items()
-        if (plain := _plain_key(key)) and plain not in OF_THE_FRAME
+        key: _escaped(value) if isinstance(value, str) else value
+        for key, value in told.items()
+        if key and key not in OF_THE_FRAME
         and not (value is None or (isinstance(value, str) and not value))
     }  # fmt: skip
     file = StringIO()

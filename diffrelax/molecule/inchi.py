@@ -6,12 +6,18 @@ move these alone.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rdkit import Chem, rdBase
 from rdkit.Chem.MolStandardize import rdMolStandardize
 
-UNMEANT = [  # imidic acids and lactims; imines of aromatic amines
-    Chem.MolFromSmarts(smarts) for smarts in ("[OX2H1,SX2H1]-[#6X3]=,:[#7X2]", "[#7X2;!R]=c")
-]
+UNMEANT = [  # imidic acids, of sulfur and phosphorus too, and lactims; imines of aromatic amines
+    Chem.MolFromSmarts(smarts)
+    for smarts in (
+        "[OX2H1,SX2H1]-[#6X3]=,:[#7X2]", "[OX2H1,SX2H1]-[#15,#16]=[#7X2]", "[#7X2;!R]=c",
+    )
+]  # fmt: skip
+ACID = Chem.MolFromSmarts("[#7,#8,#16,#34;!H0]-[#15,#16,#33,#34]=[#7,#8,#16,#34]")
 BASIC = Chem.MolFromSmarts(  # nitrogen that may have gained a proton as well
     "[#7+0;!H0,X2,X3;!$([#7]#*);!$([nH]);!$([nX3]);!$(N-[#6]=[#8,#16]);!$(NS(=O)=O)]"
 )
@@ -99,7 +105,8 @@ def _tautomers(mol: Chem.Mol) -> dict[str, Chem.Mol]:
     if found.status != rdMolStandardize.TautomerEnumeratorStatus.Completed:
         return {}
     inchi = Chem.MolToInchi(mol)
-    all_named = {Chem.MolToSmiles(one): one for one in found if Chem.MolToInchi(one) == inchi}
+    candidates = (other for one in found for other in (one, *_shifted(one)))
+    all_named = {Chem.MolToSmiles(one): one for one in candidates if Chem.MolToInchi(one) == inchi}
     meant = {
         smiles: one
         for smiles, one in all_named.items()
@@ -108,6 +115,21 @@ def _tautomers(mol: Chem.Mol) -> dict[str, Chem.Mol]:
     named = meant or all_named
     scores = {smiles: enumerator.ScoreTautomer(one) for smiles, one in named.items()}
     return {smiles: named[smiles] for smiles in sorted(named, key=lambda s: (-scores[s], s))}
+
+
+def _shifted(mol: Chem.Mol) -> Iterator[Chem.Mol]:
+    """Yield tautomers of acids of phosphorus and sulfur, which RDKit's enumeration leaves out."""
+    for donor, centre, acceptor in mol.GetSubstructMatches(ACID):
+        other = Chem.RWMol(Chem.AddHs(mol))
+        hydrogen = next(
+            a for a in other.GetAtomWithIdx(donor).GetNeighbors() if a.GetAtomicNum() == 1
+        )
+        other.RemoveBond(donor, hydrogen.GetIdx())
+        other.AddBond(acceptor, hydrogen.GetIdx(), Chem.BondType.SINGLE)
+        other.GetBondBetweenAtoms(donor, centre).SetBondType(Chem.BondType.DOUBLE)
+        other.GetBondBetweenAtoms(acceptor, centre).SetBondType(Chem.BondType.SINGLE)
+        other.GetAtomWithIdx(centre).SetChiralTag(Chem.ChiralType.CHI_UNSPECIFIED)
+        yield Chem.RemoveHs(other)
 
 
 def lost_stereo(asked: str, found: str) -> str:

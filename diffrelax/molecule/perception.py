@@ -29,6 +29,7 @@ ATOM_ORDERS = 20  # RDKit finds the bonds of trinitrotoluene in every second ord
 FEW_BONDS = 3.4  # bond orders of a carbon by lengths: 3.6 in C2F4 and the like; 3.3 with a C–H cut
 STRAIGHT = -0.9  # cosine of an angle of 154°
 LEAST_NEIGHBOURS = {6: 3, 7: 3, 8: 2, 16: 2, 34: 2}  # of what has a single bond to phosphorus
+HYPERVALENT = {15, 16, 33, 34}
 ORDER_LENGTH = 0.3  # Å by which a bond is shorter whose order is e times higher
 UNCHARGE_SULFUR = {  # where an anion beside or across a bond cancels its charge, and the changes
     # of the orders of the bonds
@@ -230,6 +231,7 @@ def _bond_orders(mol: Chem.Mol, charge: int, multiplicity: int) -> Chem.Mol | No
             )
             if radical:
                 _discharge(trial)
+            _clear_triple_bonds(trial)
             push_electrons(trial, UNCHARGE_SULFUR)
             Chem.SanitizeMol(trial)
         except (ValueError, RuntimeError):
@@ -312,6 +314,16 @@ def _without_contacts(mol: Chem.RWMol, template: Chem.Mol) -> Chem.RWMol:
         if not alone.isdisjoint(end.GetAtomicNum() for end in ends):
             apart.RemoveBond(*(end.GetIdx() for end in ends))
     return apart
+
+
+def _clear_triple_bonds(mol: Chem.RWMol) -> None:
+    """Make single, in place, what RDKit reads as triple, such as P–P in diphosphines."""
+    for bond in mol.GetBonds():
+        ends = (bond.GetBeginAtom(), bond.GetEndAtom())
+        if bond.GetBondType() == Chem.BondType.TRIPLE and all(
+            end.GetAtomicNum() in HYPERVALENT and end.GetDegree() > 1 for end in ends
+        ):
+            bond.SetBondType(Chem.BondType.SINGLE)
 
 
 def _discharge(mol: Chem.RWMol) -> None:

@@ -40,6 +40,7 @@ from diffrelax.molecule.perception import bare_carbon, perceive_bonds
 from diffrelax.molecule.stereo import (
     assign_stereo,
     clear_nominal,
+    clear_unknown,
     ignored_stereo,
     isomeric_smiles,
     leaves_open,
@@ -307,6 +308,7 @@ class Molecule:
                     "charges or radicals (M  CHG, M  RAD)"
                 )
             if not has_all_positions(mol):
+                clear_unknown(mol)
                 mol, start = embed(mol, seed, max_atoms=max_atoms)
         molecule = _with_bonds(
             mol,

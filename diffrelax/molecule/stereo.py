@@ -175,14 +175,32 @@ def without_hydrogens(mol: Chem.Mol) -> Chem.Mol:
     return Chem.RemoveHs(mol, parameters)
 
 
+def clear_unknown(mol: Chem.Mol) -> None:
+    """Leave open, in place, what is marked as unknown: by wavy and crossed bonds, or InChI's ``?``.
+
+    RDKit would keep the marks, and so find no stereochemistry in the embedding either.
+    """
+    for bond in mol.GetBonds():
+        if bond.GetBondDir() in (Chem.BondDir.UNKNOWN, Chem.BondDir.EITHERDOUBLE):
+            bond.SetBondDir(Chem.BondDir.NONE)
+        if bond.GetStereo() == Chem.BondStereo.STEREOANY:
+            bond.SetStereo(Chem.BondStereo.STEREONONE)
+        for mark in ("_UnknownStereo", "_MolFileBondStereo", "_MolFileBondCfg"):
+            bond.ClearProp(mark)
+
+
 def leaves_open(asked: Chem.Mol, embedded: Chem.Mol) -> bool:
     """Tell whether an embedding has stereochemistry that what was asked for leaves open.
 
-    That of nitrogen with a lone pair or a hydrogen does not count, nor does E or Z of an imine by
-    its hydrogen: they turn over, or rings settle them. Nor does what makes no other isomer, if all
-    bridgeheads of small rings turn at once, as each of them is settled by the others.
+    So has one of a racemate, or of one isomer or another. That of nitrogen with a lone pair or a
+    hydrogen does not count, nor does E or Z of an imine by its hydrogen: they turn over, or rings
+    settle them. Nor does what makes no other isomer, if all bridgeheads of small rings turn at
+    once, as each of them is settled by the others.
     """
     if not (asked.GetNumConformers() and asked.GetConformer().Is3D()) and open_twists(embedded):
+        return True
+    absolute = Chem.StereoGroupType.STEREO_ABSOLUTE
+    if any(group.GetGroupType() != absolute for group in asked.GetStereoGroups()):
         return True
     before, after = map(_without_turning, (asked, embedded))
     smiles = Chem.MolToSmiles(after)

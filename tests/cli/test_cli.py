@@ -905,6 +905,37 @@ def test_the_smiles_of_a_salt_beside_a_molecule_is_kept(run, tmp_path):
     assert salt["input_smiles"] == "CC(=O)O.[Na]" and "input_smiles" not in acid
 
 
+def test_labels_beside_the_title_are_kept(run, tmp_path):
+    mol = Chem.MolFromSmiles("CCO")
+    properties = {
+        "name": "ethanol",
+        "Name": "alcohol",
+        "SMILES": "OCC.Cl",
+        "charge": "",
+        "_id": "7",
+    }
+    for key, value in properties.items():
+        mol.SetProp(key, value)
+    block = Chem.MolToMolBlock(mol)
+    told = "".join(f">  <{key}>\n{value}\n\n" for key, value in properties.items())
+    (tmp_path / "in.sdf").write_text(f"{block}{told}$$$$\n")
+    first, second = tmp_path / "out.sdf", tmp_path / "out.extxyz"
+    for output in (first, second):
+        assert run("relax", tmp_path / "in.sdf", "-o", output)[0] == 0
+    (mol,) = Chem.SDMolSupplier(str(first))
+    found = mol.GetPropsAsDict()
+    kept = ("input_name", "Name", "SMILES", "id")
+    assert [found[key] for key in kept] == ["ethanol", "alcohol", "OCC.Cl", 7]
+    info = ase.io.read(second).info
+    kept = ("input_name", "input_Name", "input_SMILES", "_id")
+    assert [info.get(key) for key in kept] == ["ethanol", "alcohol", "OCC.Cl", 7]
+    table = tmp_path / "in.csv"
+    table.write_text("smiles,%inh,inh\nC,5,7\n")
+    run("relax", table, "-o", tmp_path / "inh.extxyz")
+    info = ase.io.read(tmp_path / "inh.extxyz").info
+    assert (info["inh"], info["input_inh"]) == (5, 7)
+
+
 def test_columns_of_the_input_that_are_called_as_our_own_are_kept(run, tmp_path):
     table, first, second = (tmp_path / name for name in ("in.csv", "first.sdf", "second.extxyz"))
     table.write_text(

@@ -119,6 +119,10 @@ def test_xyz_frames_and_their_keys(tmp_path):
         ("{charge=-1}", -1, 1),
         ("name='net charge 1 removed' charge=-1", -1, 1),
         ("job-charge-1 E -75.3 charge=-1", -1, 1),
+        ("formal_charge=1", 1, 1),
+        ("molecular charge: -1", -1, 1),
+        ('{"charge": -1, "spin_multiplicity": 1}', -1, 1),
+        ('Properties=species:S:1:pos:R:3 "charge_model"=5 charge=1', 1, 1),
     ],
 )
 def test_xyz_charges_as_others_write_them(tmp_path, comment, charge, multiplicity):

@@ -3,6 +3,7 @@
 import gzip
 import json
 import random
+import re
 import resource
 import subprocess
 import sys
@@ -299,6 +300,21 @@ def test_a_drawing_may_leave_centres_open(tmp_path, seed):
     (tmp_path / "a.sdf").write_text(drawing(asked) + "$$$$\n")
     (read,) = read_molecules(tmp_path / "a.sdf", seed=seed)
     assert read.to_rdkit().HasSubstructMatch(Chem.MolFromSmiles(asked), useChirality=True)
+
+
+@pytest.mark.parametrize(
+    ("smiles", "bond", "marked"),
+    [("CC=CC", "  2  3  2  {}", 3), ("FC(C)Cl", "  2  3  1  {}", 4)],
+)
+def test_what_a_drawing_marks_as_unknown_is_left_open(tmp_path, smiles, bond, marked):
+    """By a crossed double bond, or a wavy single one."""
+    text = re.sub(bond.format("."), bond.format(marked), drawing(smiles))
+    assert bond.format(marked) in text
+    (tmp_path / "a.sdf").write_text(f"{text}$$$$\n")
+    (read,) = read_molecules(tmp_path / "a.sdf")
+    assert read.left_open
+    (read,) = read_molecules("InChI=1S/C4H8/c1-3-4-2/h3-4H,1-2H3/b4-3?")
+    assert read.left_open
 
 
 def test_properties_are_told_apart_from_geometry(tmp_path):

@@ -64,6 +64,11 @@ def test_an_interrupt_while_rdkit_embeds_ends_all() -> None:
         ("CC=C=C=CC", True),
         ("CC=C=CC", True),
         ("CC=C=C", False),
+        ("CC=CC |w:1.0|", True),
+        ("CC(F)Cl |w:1.0|", True),
+        ("C[C@H](F)Cl |&1:1|", True),
+        ("C[C@H](F)Cl |o1:1|", True),
+        ("C[C@H](F)Cl |a:1|", False),
     ],
 )
 def test_what_a_source_leaves_open_is_known(smiles: str, left_open: bool) -> None:

@@ -32,6 +32,9 @@ def inchi(smiles: str) -> str:
         "N#CC[NH3+]",
         "[OH-]",
         "C[n+]1ccccc1",
+        "CNS(=O)(=O)c1ccccc1",
+        "CP(N)(=O)O",
+        "CS(N)=O",
     ],
 )
 def test_what_an_inchi_names_alone_comes_back(smiles: str) -> None:
@@ -44,6 +47,9 @@ def test_what_an_inchi_names_alone_comes_back(smiles: str) -> None:
         ("Oc1ccncc1", "O=c1cc[nH]cc1 or Oc1ccncc1"),
         ("Cc1c[nH]cn1", "Cc1c[nH]cn1 or Cc1cnc[nH]1"),
         ("CN=C(N)N", "CN=C(N)N or CNC(=N)N"),
+        ("CCOP(=O)(S)OCC", "CCOP(=O)(S)OCC or CCOP(O)(=S)OCC"),
+        ("CS(=O)(=O)S", "CS(=O)(O)=S or CS(=O)(=O)S"),
+        ("CNS(C)(=N)=O", "CN=S(C)(N)=O or CNS(C)(=N)=O"),
     ],
 )
 def test_of_several_tautomers_none_is_taken(smiles: str, named: str) -> None:

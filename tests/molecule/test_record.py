@@ -230,6 +230,10 @@ def test_initial_moments_and_charges_of_atoms_are_honoured():
         "CN(C)[P+](N(C)C)(N(C)C)N(C)C",
         "CP(C)(C)=O",
         "CP(C)(C)=CC=O",
+        "CP(C)P(C)C",
+        "CP(C)SP(C)C",
+        "CP1P(C)P1C",
+        "C[S@](=O)[S@](C)=O",
     ],
 )
 def test_bonds_perceived_from_coordinates(smiles):
