@@ -61,13 +61,17 @@ def geometric_thresholds(fmax: float) -> dict[str, float]:
     }
 
 
+def _system(atoms: ase.Atoms) -> Molecule:
+    system = Molecule()
+    system.elem, system.xyzs = atoms.get_chemical_symbols(), [atoms.positions.copy()]
+    return system
+
+
 class _Engine(EngineASE):
     """Moves the atoms that it is given."""
 
     def __init__(self, atoms: ase.Atoms) -> None:
-        self.system = Molecule()
-        self.system.elem = atoms.get_chemical_symbols()
-        self.system.xyzs = [atoms.positions.copy()]
+        self.system = _system(atoms)
         super().__init__(self.system, atoms.calc)
         self.ase_atoms = atoms
 
@@ -131,12 +135,12 @@ def without_forces(hessian: np.ndarray, forces: np.ndarray, atoms: ase.Atoms) ->
     (3 n_atoms, 3 n_atoms) array, eV/Å²
         Rigid motions have none.
     """
-    system = Molecule()
-    system.elem, system.xyzs = atoms.get_chemical_symbols(), [atoms.positions.copy()]
     coords = atoms.positions.ravel() / Bohr
     added = np.zeros_like(hessian)
     with _silence():
-        internal = PrimitiveInternalCoordinates(system, build=True, connect=False, addcart=False)
+        internal = PrimitiveInternalCoordinates(
+            _system(atoms), build=True, connect=False, addcart=False
+        )
         slopes = internal.calcGrad(coords, -forces.ravel() * Bohr / Hartree)
         for slope, one in zip(slopes, internal.Internals, strict=True):
             added += slope * one.second_derivative(coords).reshape(added.shape)
