@@ -105,19 +105,19 @@ def count_calls(start: Molecule, hessian: np.ndarray) -> int:
 
 
 def table(records: list[dict[str, dict[str, list[int]]]]) -> str:
-    """Show means, and the share of those with up to three calls."""
+    """Show means, and the share of those with up to three calls, where all have converged."""
     rows = []
     for start in records[0]:
+        ended = [record for record in records if max(map(max, record[start].values())) <= STEPS]
         for kind in (WITH, WITHOUT):
-            counts = np.array([record[start][kind] for record in records])
+            counts = np.array([record[start][kind] for record in ended])
             shown = [
                 f"{mean:.2f} ({share:.0%})"
                 for mean, share in zip(counts.mean(0), (counts <= 3).mean(0), strict=True)
             ]
-            rows.append((start, kind, *shown))
-    header = ("start", "Hessian", *(f"floor {floor:g} eV/Å²" for floor in FLOORS))
-    title = f"{len(records)} molecules: calls, mean (share of those with up to three)\n\n"
-    return title + markdown_table(header, rows)
+            rows.append((start, str(len(ended)), kind, *shown))
+    header = ("start", "molecules", "Hessian", *(f"floor {floor:g} eV/Å²" for floor in FLOORS))
+    return "calls, mean (share of those with up to three)\n\n" + markdown_table(header, rows)
 
 
 def _hash(smiles: str) -> str:

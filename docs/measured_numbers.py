@@ -361,7 +361,6 @@ def generation_numbers(file: Path) -> dict[str, str]:
         "n": f"{result['n']:,}",
         "valid": f"{best['valid']:.1%}",
         "valid_alone": f"{alone['valid']:.1%}",
-        "seconds": f"{best['processor_seconds'] / result['n']:.1f}",
         "novel": f"{best['novel']:.1%}",
     }
 

@@ -96,7 +96,9 @@ class ModelColumns(Columns):
         "relaxation `as given`"
     )
     reason: str = column("what went wrong, or what to beware of", default="")
-    start: str | None = perhaps("where the start came from: `given`, `mmff94`, `uff`, …")
+    start: str | None = perhaps(
+        "where the geometry came from that the model began with: `given`, `mmff94`, `uff`, …"
+    )
     noise_level: float | None = perhaps(
         "first noise level of the model, Å; 0 where the start was left as it is"
     )
@@ -131,7 +133,10 @@ class LevelColumns(Columns):
         "cm⁻¹, an imaginary one negative; only with `--check-minimum` or `--thermo`"
     )
     energy_ev: float | None = perhaps("at the end, eV")
-    excess_ev: float | None = perhaps("how far the start was above the minimum that it reaches, eV")
+    excess_ev: float | None = perhaps(
+        "how far the geometry that DFT began with, which is the model's where the verdict is "
+        "`relaxed`, was above the minimum that it reaches, eV"
+    )
     thermo: str | None = perhaps(
         "level of the Hessian of free energies; only with `--thermo`, as those that follow"
     )
