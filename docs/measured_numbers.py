@@ -11,6 +11,8 @@ from typing import Any
 
 from speedup_numbers import (
     NAMES,
+    drug_molecules_table,
+    drugs_table,
     gain_table,
     geom_table,
     sizes_table,
@@ -31,7 +33,7 @@ def measured_numbers(results: Path) -> dict[str, Any]:
     results : path
         The folder of committed results.
     """
-    speedups = results / "dft_speedup"
+    speedups, drugs = results / "dft_speedup", results / "dft_reach" / "b3lyp-def2svp"
     return _kept_together(
         {
             "small": speedup_numbers(speedups / "small" / "report.md"),
@@ -41,6 +43,9 @@ def measured_numbers(results: Path) -> dict[str, Any]:
             "not_chosen": speedup_numbers(speedups / "validation" / "report.md", "bfgs+hessian"),
             "untuned": speedup_numbers(results / "finetuning" / "before" / "report.md"),
             "tuned": speedup_numbers(results / "finetuning" / "after" / "report.md"),
+            "drugs": speedup_numbers(drugs / "report.md"),
+            "drugs_table": drugs_table(drugs / "report.md"),
+            "drug_molecules_table": drug_molecules_table(drugs / "molecules.csv"),
             "gain_table": gain_table(
                 speedups / "qm9" / "report.md", speedups / "small" / "report.md"
             ),

@@ -35,7 +35,12 @@ NAMES = {
 }
 COSTS, QUALITIES, RATIOS = range(3)  # the tables of a report
 STARTS = ("mmff94", "gfn2-xtb", "denoise-qm9-1", "diffusion")
+COMMON = ("mmff94", "gfn2-xtb", "diffusion")
 DEFAULT = "tric+hessian"
+GAIN = (
+    "start", "minima of molecules", "above its minimum, kcal/mol", "gradient calls", "SCF cycles",
+    "times the model's calls", "times its processor time",
+)  # fmt: skip
 
 
 def read_tables(page: Path, heading: str = "") -> list[list[Row]]:
@@ -98,39 +103,57 @@ def gain_table(starts: Path, optimizers: Path) -> str:
     Of the latter it has the paper's protocol.
     """
     rows = [
-        *_gain(optimizers, STARTS[:1], "bfgs", "plain BFGS (the paper's protocol)"),
-        *_gain(starts, STARTS, DEFAULT, "default"),
+        *(
+            ("plain BFGS (the paper's protocol)", *row)
+            for row in _gain(optimizers, ("mmff94",), "bfgs")
+        ),
+        *(("default", *row) for row in _gain(starts, STARTS)),
     ]
-    header = (
-        "start", "optimizer", "minima of molecules", "above its minimum, kcal/mol",
-        "gradient calls", "SCF cycles", "times the model's calls",
-    )  # fmt: skip
-    return markdown_table(header, rows)
+    return markdown_table(("optimizer", *GAIN), rows)
 
 
-def _gain(
-    report: Path, starts: Sequence[str], recipe: str, optimizer: str
-) -> Iterator[tuple[str, ...]]:
+def drugs_table(report: Path) -> str:
+    """Return the gain on drug-like molecules, from a report of starts by the default."""
+    return markdown_table(GAIN, list(_gain(report, COMMON)))
+
+
+def drug_molecules_table(molecules: Path) -> str:
+    """Return heights in kcal/mol and calls of starts, molecule by molecule, small ones first."""
+    found: dict[str, dict[str, str]] = {}
+    for row in _molecules(molecules):
+        told = "no minimum"
+        if row["basin"]:
+            told = f"{_two_digits(float(row['excess_ev']) / KCAL_PER_MOL)}, {row['calls']}"
+        found.setdefault(row["smiles"], {})[row["start"]] = told
+    n = {smiles: Chem.MolFromSmiles(smiles).GetNumHeavyAtoms() for smiles in found}
+    rows = [
+        (str(n[smiles]), f"`{smiles}`", *(found[smiles][start] for start in COMMON))
+        for smiles in sorted(found, key=n.__getitem__)
+    ]
+    return markdown_table(("heavy atoms", "molecule", *(NAMES[s] for s in COMMON)), rows)
+
+
+def _gain(report: Path, starts: Sequence[str], recipe: str = DEFAULT) -> Iterator[tuple[str, ...]]:
     """Yield what arms cost, and how many times the calls of the model by the default."""
     costs, _, ratios = read_tables(report)[: RATIOS + 1]
     molecules = _molecules(report.with_name("molecules.csv"))
     cost = {(row["start"], row["recipe"]): row for row in costs}
-    times = {
-        row["from"]: f"{ratio(row, 'calls')}, {row['pairs']}\u00a0pairs"
-        for row in ratios
-        if row["to"] == f"diffusion, {DEFAULT}"
-    }
+    to_model = [row for row in ratios if row["to"] == f"diffusion, {DEFAULT}"]
+    calls, seconds = (
+        {row["from"]: f"{ratio(row, what)}, {row[n]}\u00a0pairs" for row in to_model}
+        for what, n in (("calls", "pairs"), ("processor seconds", "timed pairs"))
+    )
     for start in starts:
         of_arm = [row for row in molecules if (row["start"], row["recipe"]) == (start, recipe)]
         above = _above(of_arm)
         yield (
             NAMES[start],
-            optimizer,
             f"{cost[start, recipe]['minima']} of {cost[start, recipe]['molecules']}",
             f"{above.value:#.2g} [{above.low:#.2g}, {above.high:#.2g}]",
             cost[start, recipe]["calls, median"],
             cost[start, recipe]["SCF cycles, median"],
-            times.get(f"{start}, {recipe}", "–"),
+            calls.get(f"{start}, {recipe}", "–"),
+            seconds.get(f"{start}, {recipe}", "–"),
         )
 
 
@@ -156,6 +179,10 @@ def sizes_table(molecules: Path) -> str:
 def _molecules(path: Path) -> list[Row]:
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def _two_digits(value: float) -> str:
+    return f"{value:#.2g}".rstrip(".")
 
 
 def _above(rows: Iterable[Row]) -> Estimate:

@@ -98,7 +98,7 @@ def softest_curvature(fmax: float, optimizer: Optimizer) -> float:
     ``bfgs`` on average, a quarter of that 7.0 and 12.2. In those of geomeTRIC a long step along a
     soft mode is but a turn about a bond: with floors of 1, 0.25, 0.1 and 0.03 eV/Å², ``tric``
     takes 4.7, 4.4, 4.2 and 4.3 calls from the model to 0.03 eV/Å, and 7.0, 6.1, 5.9 and 5.9 from
-    MMFF94.
+    MMFF94. (Measured once and not kept; ``analysis/start_hessians.py`` tells of drug-like ones.)
 
     Parameters
     ----------

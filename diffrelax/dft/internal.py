@@ -34,8 +34,9 @@ def tric(atoms: ase.Atoms, hessian: np.ndarray | None, fmax: float, max_steps: i
 
     Wang and Song (2016, doi 10.1063/1.4952956). Turns about bonds are straight lines in these
     coordinates and do not stretch the bonds beside them. Of 40 validation molecules at GFN2-xTB,
-    with Hessians of AIMNet2, to 0.03 eV/Å, this takes 5.9 calls on average from MMFF94 and `bfgs`
-    9.9; from ends of the model 4.2 and 6.7, and to 0.003 eV/Å 7.4 and 12.2.
+    with Hessians of AIMNet2, to 0.03 eV/Å, this takes 5.7 calls on average from MMFF94 and `bfgs`
+    9.1; from ends of the model 4.5 and 5.7, and to 0.003 eV/Å 7.8 and 10.4
+    (``analysis/optimizers.py``).
 
     Parameters and result are those of `diffrelax.dft.minimisers.bfgs`, except that without a
     Hessian geomeTRIC guesses one in internal coordinates, and that there are two atoms at least.
