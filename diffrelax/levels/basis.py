@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Iterable
 from contextlib import suppress
@@ -13,7 +12,7 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from diffrelax.choices import DEFAULT_BASIS
-from diffrelax.levels.names import letters
+from diffrelax.levels.names import is_relativistic, letters
 from diffrelax.levels.pyscf_library import loading_pyscf
 from diffrelax.molecule import Molecule
 
@@ -25,7 +24,6 @@ with loading_pyscf():
     from diffrelax.levels.functionals import Functional
     from diffrelax.levels.pople import is_6_31g_2df_p, shells_6_31g_2df_p
 
-RELATIVISTIC = re.compile(r"(dkh?\d?|x2c\w*|rcc\w*)$|^(sarc|x2c|ano$)|zora")  # contractions
 PSEUDOPOTENTIALS = ("ccecp", "bfd", "gth")  # PySCF gives them to no basis set by its name
 GUESS = "ano"  # of which PySCF makes the first density
 CORES = {"def2mtzvp": "def2-tzvpp", "def2mtzvpp": "def2-tzvpp"}  # nor their potentials to these
@@ -112,7 +110,7 @@ def _refuse_unfit(basis: str) -> None:
             f"basis {basis!r} is made for pseudopotentials, which are not used here: name one with "
             "all electrons or with effective core potentials, such as def2-svp"
         )
-    if RELATIVISTIC.search(letters(basis.partition("@")[0])):
+    if is_relativistic(basis.partition("@")[0]):
         raise ValueError(
             f"basis {basis!r} is contracted for relativistic Hamiltonians, which are not used "
             "here: name another, such as def2-svp, or take it uncontracted (unc-)"

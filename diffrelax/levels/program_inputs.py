@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ase.data import chemical_symbols
 
+from diffrelax.levels.names import is_relativistic
+
 if TYPE_CHECKING:
     from diffrelax.levels.profiles import Profile
     from diffrelax.molecule import Molecule
@@ -32,7 +34,6 @@ NWCHEM_CORES = {  # beginnings of basis sets, what has their potentials, and the
 OTHER_CORES = re.compile(
     r"ecp|-pp(_|$)|^dhf|lanl|stuttgart|sbkjc|crenb|sdb", re.IGNORECASE
 )  # basis sets for potentials that are not known here
-RELATIVISTIC = re.compile(r"^x2c|-dk", re.IGNORECASE)
 NWCHEM_THEORIES = {"hf": "scf", "scf": "scf", "mp2": "mp2"}  # all else is a functional
 
 
@@ -116,7 +117,7 @@ def _nwchem_cores(profile: Profile, molecule: Molecule) -> Iterator[str]:
     """Yield the block of the core potentials that the basis set is made for."""
     if any(line.lower().split()[:1] == ["ecp"] for line in profile.keywords):
         return
-    if RELATIVISTIC.search(profile.basis):
+    if is_relativistic(profile.basis):
         raise ValueError(
             f"basis {profile.basis!r} is contracted for relativistic Hamiltonians: take another"
         )
@@ -140,9 +141,17 @@ def from_orbitals(profile: Profile) -> Parameters:
 
 
 def qchem_parameters(profile: Profile, molecule: Molecule) -> Parameters:
-    """Return the parameters of ``ase.calculators.qchem.QChem``; keywords are lines of $rem."""
+    """Return the parameters of ``ase.calculators.qchem.QChem``; keywords are lines of $rem.
+
+    Q-Chem takes a basis set without the core potentials that it is made for, unless they are named.
+    """
+    keywords = dict(map(split_keyword, profile.keywords))
+    library, last = NWCHEM_CORES["def2"]
+    is_named = "ecp" in map(str.lower, keywords)
+    has_cores = profile.basis.lower().startswith("def2") and molecule.numbers.max() > last
     return {
-        **dict(map(split_keyword, profile.keywords)),
+        **({"ecp": library} if has_cores and not is_named else {}),
+        **keywords,
         "method": profile.method,
         "basis": profile.basis or None,
         "charge": molecule.charge,

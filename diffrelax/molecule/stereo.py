@@ -192,26 +192,26 @@ def clear_unknown(mol: Chem.Mol) -> None:
 def leaves_open(asked: Chem.Mol, embedded: Chem.Mol) -> bool:
     """Tell whether an embedding has stereochemistry that what was asked for leaves open.
 
-    So has one of a racemate, or of one isomer or another. That of nitrogen with a lone pair or a
-    hydrogen does not count, nor does E or Z of an imine by its hydrogen: they turn over, or rings
-    settle them. Nor does what makes no other isomer, if all bridgeheads of small rings turn at
-    once, as each of them is settled by the others.
+    So has one of a racemate, or of one isomer or another. E or Z of an imine by its hydrogen
+    counts, as a search for conformers does not turn it over; R or S of nitrogen with a lone pair or
+    a hydrogen does not: it turns over, or rings settle it. Nor does what makes no other isomer, if
+    all bridgeheads of small rings turn at once, as each of them is settled by the others.
     """
     if not (asked.GetNumConformers() and asked.GetConformer().Is3D()) and open_twists(embedded):
         return True
     absolute = Chem.StereoGroupType.STEREO_ABSOLUTE
     if any(group.GetGroupType() != absolute for group in asked.GetStereoGroups()):
         return True
+    none = Chem.BondStereo.STEREONONE
+    if any(
+        old.GetStereo() == none != new.GetStereo()
+        for old, new in zip(Chem.AddHs(asked).GetBonds(), embedded.GetBonds(), strict=True)
+    ):
+        return True
     before, after = map(_without_turning, (asked, embedded))
     smiles = Chem.MolToSmiles(after)
     if Chem.MolToSmiles(before) == smiles:
         return False
-    none = Chem.BondStereo.STEREONONE
-    if any(
-        old.GetStereo() == none != new.GetStereo()
-        for old, new in zip(before.GetBonds(), after.GetBonds(), strict=True)
-    ):
-        return True
     chosen = {
         i
         for i, tags in enumerate(zip(_tags(before), _tags(after), strict=True))

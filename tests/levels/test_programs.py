@@ -31,7 +31,11 @@ from diffrelax.dft.optimization import relax_with
 from diffrelax.levels import get_calculator
 from diffrelax.levels.density_functional import DensityFunctional, mean_field
 from diffrelax.levels.profiles import Profile
-from diffrelax.levels.program_inputs import gaussian_parameters, nwchem_parameters
+from diffrelax.levels.program_inputs import (
+    gaussian_parameters,
+    nwchem_parameters,
+    qchem_parameters,
+)
 from diffrelax.levels.programs import ProgramCalculator
 from diffrelax.levels.running import KilledError
 from diffrelax.molecule import Molecule
@@ -382,6 +386,7 @@ def test_xtb_is_a_program_like_the_others(solvent: str, folder: Path) -> None:
         ("crenbl_ecp", "made for core potentials"),
         ("aug-cc-pvdz-pp", "made for core potentials"),
         ("x2c-svpall", "contracted for relativistic Hamiltonians"),
+        ("ano-rcc", "contracted for relativistic Hamiltonians"),
     ],
 )
 def test_basis_sets_whose_potentials_nwchem_is_not_given_are_refused(basis: str, told: str) -> None:
@@ -389,6 +394,14 @@ def test_basis_sets_whose_potentials_nwchem_is_not_given_are_refused(basis: str,
         nwchem_parameters(NWCHEM.model_copy(update={"basis": basis}), HYDROXIDE)
     named = {"basis": basis, "keywords": ("ecp\n  O library crenbl_ecp\nend",)}
     assert nwchem_parameters(NWCHEM.model_copy(update=named), HYDROXIDE)["basis"] == basis
+
+
+def test_qchem_is_told_the_core_potentials_of_def2() -> None:
+    profile = Profile(program="qchem", method="b3lyp", basis="def2-SVP")
+    assert qchem_parameters(profile, Molecule.from_smiles("CI"))["ecp"] == "def2-ecp"
+    assert "ecp" not in qchem_parameters(profile, Molecule.from_smiles("CBr"))
+    named = profile.model_copy(update={"keywords": ("ECP fit-def2-ECP",)})
+    assert "ecp" not in qchem_parameters(named, Molecule.from_smiles("CI"))
 
 
 @needs_nwchem
