@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from diffrelax.clock import Time
 from diffrelax.dft.recorder import Call, SecondDerivatives
 from diffrelax.levels.density_functional import SCFState
 from diffrelax.molecule import Molecule
+
+SAME_START = 1e-5  # Å
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +76,19 @@ class Checkpoint:
             np.savez(file, allow_pickle=False, **arrays)
 
     @classmethod
-    def load(cls, path: Path, key: str, molecule: Molecule) -> Checkpoint:
+    def load(cls, path: Path, key_of: Callable[[Molecule], str], molecule: Molecule) -> Checkpoint:
         """Read the checkpoint of a relaxation of a molecule.
+
+        It may have begun at a geometry that differs in the last digits, as those of a network do on
+        another processor.
+
+        Parameters
+        ----------
+        path : path
+        key_of : callable
+            Returns the key of a start.
+        molecule : Molecule
+            The start.
 
         Raises
         ------
@@ -86,7 +100,7 @@ class Checkpoint:
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = dict(file)
-            if arrays["key"].item() == key:
+            if arrays["key"].item() in map(key_of, _starts(arrays, molecule)):
                 return cls._from_arrays(arrays, molecule)
         except DAMAGED as error:
             raise ValueError(f"{path} is not a whole checkpoint: delete it") from error
@@ -113,6 +127,15 @@ class Checkpoint:
             notes=tuple(arrays["notes"].tolist()),
             scf=_scf(arrays) if "orbitals" in arrays else None,
         )
+
+
+def _starts(arrays: dict[str, np.ndarray], molecule: Molecule) -> Iterator[Molecule]:
+    yield molecule
+    for begun in arrays["positions"][:1]:
+        if begun.shape == molecule.positions.shape and np.allclose(
+            begun, molecule.positions, rtol=0, atol=SAME_START
+        ):
+            yield molecule.with_positions(begun)
 
 
 def _packed(prefix: str, calls: tuple[Call, ...]) -> dict[str, Any]:

@@ -89,7 +89,8 @@ def relax_dft(
         File in which the state is kept after each gradient call, those of a check of the minimum
         too, and after each Hessian. If it exists, the relaxation goes on from there, along the
         same path, for more steps or a check of the minimum if it has come to its end; what it
-        takes from earlier lives counts in its costs. It stays at the end, without the orbitals.
+        takes from earlier lives counts in its costs. Geometries within 1e-5 Å of its first are one
+        start. It stays at the end, without the orbitals.
     callback : callable, optional
         Called after each gradient call as ``callback(number, energy in eV, fmax in eV/Å)``.
 
@@ -163,6 +164,8 @@ def relax_with(
     with ExitStack() as stack:
         stack.enter_context(threadpool_limits(limits=threads))
         begin = _begin(molecule, settings, checkpoint)
+        if begin.key != _way(molecule, settings):
+            molecule = molecule.with_positions(begin.calls[0].molecule.positions, molecule.start)
         begun = Time.now()
         calculator = stack.enter_context(calculator_of(molecule, settings, begin.scf))
 
@@ -236,7 +239,7 @@ def unit_checkpoint(
     if shared is None:
         return None
     try:
-        calls = Checkpoint.load(shared, way, molecule).calls
+        calls = Checkpoint.load(shared, partial(_way, settings=settings), molecule).calls
     except FileNotFoundError:
         return shared
     return shared if len(calls) <= _most_calls(settings) else work.checkpoint(key)
@@ -257,7 +260,7 @@ def _begin(molecule: Molecule, settings: DFTSettings, checkpoint: Path | None) -
     key = _way(molecule, settings)
     if checkpoint:
         with suppress(FileNotFoundError):
-            begin = Checkpoint.load(checkpoint, key, molecule)
+            begin = Checkpoint.load(checkpoint, partial(_way, settings=settings), molecule)
             if len(begin.calls) > _most_calls(settings):
                 raise ValueError(
                     f"the checkpoint {checkpoint} has {len(begin.calls)} gradient calls: allow "

@@ -101,6 +101,21 @@ def test_costs_of_all_lives_are_counted_once(
     assert abs(again_alone) < finished.times["dft"].processor  # nothing of the first life twice
 
 
+@pytest.mark.parametrize("optimizer", ["bfgs", "tric"])
+def test_a_start_with_other_last_digits_goes_on(tmp_path: Path, optimizer: Any) -> None:
+    """As a network gives it on another processor."""
+    molecule, path = Molecule.from_smiles("OO"), tmp_path / "dft.checkpoint"
+    settings = SETTINGS | {"optimizer": optimizer, "checkpoint": path}
+    short = relax_dft(molecule, max_steps=1, **settings)
+    elsewhere = molecule.with_positions(molecule.positions + 1.3e-6)
+    whole = relax_dft(elsewhere, **settings)
+    assert whole.converged and whole.energies[:2] == short.energies
+    assert not whole.notes
+    far = molecule.with_positions(molecule.positions * 1.001)
+    with pytest.raises(ValueError, match="belongs to another molecule or to other settings"):
+        relax_dft(far, **settings)
+
+
 def test_more_steps_and_a_check_of_the_minimum_go_on_from_what_is_known(tmp_path: Path) -> None:
     molecule, path = Molecule.from_smiles("OO"), tmp_path / "dft.checkpoint"
     short = relax_dft(molecule, max_steps=1, checkpoint=str(path), **SETTINGS)
