@@ -186,8 +186,8 @@ def carried(source: Input, row: Mapping[str, Any]) -> dict[str, Any]:
     is_ours = {*OURS} <= {*given}
     as_given = [name for name in given if name not in own and not _is_energy(name)]
     kept = {name: given[name] for name in as_given}
-    elsewhere = source.suffix == ".sdf"
-    labels = {key for key in LABELS if not elsewhere or given.get(key) == row.get(key)}
+    is_sdf = source.suffix == ".sdf"
+    labels = {key for key in LABELS if not is_sdf or given.get(key) == row.get(key)}
     read = KNOWN | labels
     for name, value in given.items():
         if name not in as_given and name not in read and not is_ours:
