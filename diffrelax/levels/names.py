@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 
+RELATIVISTIC = re.compile(r"(dkh?\d?|x2c\w*|rcc\w*)$|^(sarc|x2c|ano$)|zora")  # contractions
+
 
 def letters(name: str) -> str:
     """Return a name in small letters, without what PySCF passes over in it."""
     return re.sub(r"[-_\s]", "", name.lower())
-
-
-RELATIVISTIC = re.compile(r"(dkh?\d?|x2c\w*|rcc\w*)$|^(sarc|x2c|ano$)|zora")
 
 
 def is_relativistic(basis: str) -> bool:

@@ -134,6 +134,8 @@ def test_dft_goes_on_within_a_molecule(run, tmp_path, monkeypatch):
     monkeypatch.setattr(units, "relax_with", interrupt)
     status, _, err = run(*command)
     assert status == 130 and "CO: what is done of it is kept\ninterrupted: 0 of 1" in err
+    geometry_and_calls = list(tmp_path.glob("out.extxyz.*.checkpoint"))
+    assert len(geometry_and_calls) == 2
     calls = []
 
     def count(*arguments, callback, **options):
