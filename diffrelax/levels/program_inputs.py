@@ -27,7 +27,7 @@ DISPERSION = {  # corrections as in b3lyp-d3bj, and what a program calls them
     "nwchem": {"d3bj": "vdw 4", "d3zero": "vdw 3"},
 }
 OF_ASE = ("memory", "num_threads")  # what ASE tells Psi4 itself
-NWCHEM_CORES = {  # beginnings of basis sets, what has their potentials, and the last without one
+CORE_POTENTIALS = {  # beginnings of basis sets, what has their potentials, and the last without one
     "def2": ("def2-ecp", 36),
     "lanl2dz_ecp": ("lanl2dz_ecp", 10),
 }
@@ -126,7 +126,7 @@ def _nwchem_cores(profile: Profile, molecule: Molecule) -> Iterator[str]:
             f"basis {profile.basis!r} is made for core potentials: name them by a line ecp … end "
             "in keywords, or take def2 or all electrons"
         )
-    for begin, (library, last) in NWCHEM_CORES.items():
+    for begin, (library, last) in CORE_POTENTIALS.items():
         heavy = sorted({chemical_symbols[z] for z in molecule.numbers if z > last})
         if heavy and profile.basis.lower().startswith(begin):
             yield "\n".join(["ecp", *(f"  {symbol} library {library}" for symbol in heavy), "end"])
@@ -146,7 +146,7 @@ def qchem_parameters(profile: Profile, molecule: Molecule) -> Parameters:
     Q-Chem takes a basis set without the core potentials that it is made for, unless they are named.
     """
     keywords = dict(map(split_keyword, profile.keywords))
-    library, last = NWCHEM_CORES["def2"]
+    library, last = CORE_POTENTIALS["def2"]
     is_named = "ecp" in map(str.lower, keywords)
     has_cores = profile.basis.lower().startswith("def2") and molecule.numbers.max() > last
     return {
