@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from logging import CRITICAL
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import ase
 import numpy as np
@@ -19,6 +19,7 @@ from geometric.molecule import Molecule
 from geometric.nifty import logger
 from geometric.optimize import Optimize, OptParams
 
+NOISE = 1e-4  # eV; what integration grids and SCF leave open of an energy difference
 # geomeTRIC's default thresholds (Wang and Song 2016, doi 10.1063/1.4952956): Eh, Eh/Bohr and Å
 GEOMETRIC_THRESHOLDS = {
     "energy": 1e-6,
@@ -68,13 +69,40 @@ def _system(atoms: ase.Atoms) -> Molecule:
     return system
 
 
+class _Point(NamedTuple):
+    """What is known of a geometry, in atomic units."""
+
+    coords: np.ndarray
+    gradient: np.ndarray
+    energy: float
+    told: float
+
+
 class _Engine(EngineASE):
-    """Moves the atoms that it is given."""
+    """Moves the atoms that it is given, and tells differences of energies below their noise.
+
+    geomeTRIC shortens its steps where the energy does not fall as expected. Near a minimum
+    integration grids hide how it falls, and steps would become ever shorter. The forces along the
+    way, of which there are fewer doubts, tell these differences.
+    """
 
     def __init__(self, atoms: ase.Atoms) -> None:
         self.system = _system(atoms)
         super().__init__(self.system, atoms.calc)
         self.ase_atoms = atoms
+        self._last: _Point | None = None
+
+    def calc_new(self, coords: np.ndarray, dirname: str) -> dict[str, Any]:
+        result: dict[str, Any] = super().calc_new(coords, dirname)
+        energy, gradient = result["energy"], result["gradient"]
+        told = energy
+        if last := self._last:
+            change = energy - last.energy
+            by_forces = (gradient + last.gradient) @ (coords - last.coords) / 2
+            hidden = max(abs(change), abs(by_forces)) * Hartree < NOISE
+            told = last.told + (by_forces if hidden else change)
+        self._last = _Point(coords.copy(), gradient, energy, told)
+        return result | {"energy": told}
 
 
 class _Converged(Exception):  # noqa: N818

@@ -7,8 +7,9 @@ import numpy as np
 from scipy.linalg import cholesky, solve_triangular
 from scipy.optimize import brentq
 
+from diffrelax.dft.internal import NOISE
+
 LONGEST = 0.2  # Å, of an atom's step; as in ASE's BFGS
-NOISE = 1e-4  # eV; what integration grids and SCF leave open of an energy difference
 DAMPING = 0.2
 RESTART = 2  # rejected steps in a row
 

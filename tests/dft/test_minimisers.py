@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import logging
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 import pytest
+from ase import Atoms
+from ase.calculators.calculator import Calculator
 
 from diffrelax.dft import DFTSettings
 from diffrelax.dft.hessian import positive_hessian
@@ -121,6 +124,36 @@ def test_atoms_are_moved_in_place(optimizer: str, smiles: str) -> None:
     atoms.calc = Recorder(molecule, get_calculator("gfn2-xtb", molecule))
     assert MINIMISERS[optimizer](atoms, None, 0.03, 200) == ""
     np.testing.assert_array_equal(atoms.calc.calls[-1].molecule.positions, atoms.positions)
+
+
+class NoisyEnergies(Calculator):
+    """GFN2-xTB, its energies off by up to 0.05 meV."""
+
+    implemented_properties = ("energy", "forces")
+
+    def __init__(self, molecule: Molecule) -> None:
+        super().__init__()
+        self._exact = get_calculator("gfn2-xtb", molecule)
+
+    def calculate(self, atoms: Atoms, *args: Any) -> None:
+        super().calculate(atoms, *args)
+        noise = 5e-5 * np.sin(1e3 * atoms.get_all_distances().sum())
+        energy = self._exact.get_potential_energy(atoms) + noise
+        self.results = {"energy": energy, "forces": self._exact.get_forces(atoms)}
+
+
+@pytest.mark.parametrize("optimizer", ["tric", "bfgs"])
+def test_noise_of_energies_does_not_shorten_steps(optimizer: str) -> None:
+    molecule = Molecule.from_smiles("CCCOC=O")
+    hessian = positive_hessian(gfn2_hessian(molecule), molecule.positions)
+    calls = []
+    for calculator in (get_calculator("gfn2-xtb", molecule), NoisyEnergies(molecule)):
+        atoms = molecule.to_atoms()
+        atoms.calc = recorder = Recorder(molecule, calculator)
+        assert MINIMISERS[optimizer](atoms, hessian, 0.001, 200) == ""
+        calls.append(len(recorder.calls))
+    exact, noisy = calls
+    assert noisy <= exact + 3
 
 
 def test_geometric_is_silent_and_leaves_logging_alone(
