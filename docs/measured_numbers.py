@@ -12,11 +12,11 @@ from typing import Any
 from speedup_numbers import (
     NAMES,
     drug_molecules_table,
-    drugs_table,
     gain_table,
     geom_table,
     sizes_table,
     speedup_numbers,
+    starts_gain_table,
     stopping_table,
     water_table,
 )
@@ -33,7 +33,8 @@ def measured_numbers(results: Path) -> dict[str, Any]:
     results : path
         The folder of committed results.
     """
-    speedups, drugs = results / "dft_speedup", results / "dft_reach" / "b3lyp-def2svp"
+    speedups, reach = results / "dft_speedup", results / "dft_reach"
+    drugs, ions = reach / "b3lyp-def2svp", reach / "ions"
     return _kept_together(
         {
             "small": speedup_numbers(speedups / "small" / "report.md"),
@@ -44,8 +45,10 @@ def measured_numbers(results: Path) -> dict[str, Any]:
             "untuned": speedup_numbers(results / "finetuning" / "before" / "report.md"),
             "tuned": speedup_numbers(results / "finetuning" / "after" / "report.md"),
             "drugs": speedup_numbers(drugs / "report.md"),
-            "drugs_table": drugs_table(drugs / "report.md"),
+            "drugs_table": starts_gain_table(drugs / "report.md"),
             "drug_molecules_table": drug_molecules_table(drugs / "molecules.csv"),
+            "ions": speedup_numbers(ions / "report.md"),
+            "ions_table": starts_gain_table(ions / "report.md"),
             "gain_table": gain_table(
                 speedups / "qm9" / "report.md", speedups / "small" / "report.md"
             ),
@@ -58,6 +61,7 @@ def measured_numbers(results: Path) -> dict[str, Any]:
                 results / "relax-qm9-2" / f"geometry-{start}.json"
                 for start in ("embedded", "uff", "gfn2-xtb", "minimum")
             ),
+            "new_level_table": new_level_table(results / "relax-reach-1" / "new_level.json"),
             "opinions": opinion_numbers(results / "relax-reach-2" / "second_opinions.json"),
             "reach_table": reach_table(results / "relax-reach-2" / "reach" / "reach.json"),
             "speed_curve_table": speed_curve_table(
@@ -132,6 +136,17 @@ def reach_table(file: Path) -> str:
         "level of theory", "test molecules", "number", "relaxed by", "bonds, mÅ",
         "1–3 distances, mÅ", "RMSD in the basin, Å",
     )  # fmt: skip
+    return markdown_table(header, rows)
+
+
+def new_level_table(file: Path) -> str:
+    """Return the errors at a level of theory before it is learned and after, in two ways."""
+    rows = []
+    for row in _read(file)["rows"]:
+        found = [row.get(quantity) for quantity in ("bonds", "angles", "moved")]
+        told = [f"{_estimate(values) / 1e-3:.2f}" if values else "–" for values in found]
+        rows.append((row["way"], *told))
+    header = ("learned", "bonds, mÅ", "1–3 distances, mÅ", "bonds moved at its first level, mÅ")
     return markdown_table(header, rows)
 
 

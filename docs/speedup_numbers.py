@@ -112,8 +112,8 @@ def gain_table(starts: Path, optimizers: Path) -> str:
     return markdown_table(("optimizer", *GAIN), rows)
 
 
-def drugs_table(report: Path) -> str:
-    """Return the gain on drug-like molecules, from a report of starts by the default."""
+def starts_gain_table(report: Path) -> str:
+    """Return the gain of a model and of GFN2-xTB, from a report of starts by the default."""
     return markdown_table(GAIN, list(_gain(report, COMMON)))
 
 

@@ -217,7 +217,7 @@ def test_minima_that_no_start_leads_to_are_counted(model, stretched, tmp_path, m
     path, _ = stretched
     monkeypatch.setattr("diffrelax.data.packing._relaxed", lambda mol, level: None)
     minima = load_minima(path, model.config)
-    assert "12 of 12 minima have no start: mmff94" in minima.notes[0]
+    assert "12 of 12 minima have no start: with mmff94" in minima.notes[0]
 
 
 def test_conformers_of_one_molecule_stay_on_one_side_of_the_split(model, tmp_path):

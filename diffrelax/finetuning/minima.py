@@ -196,6 +196,6 @@ def _without_start(geometries: GeometrySet, config: ModelConfig) -> Iterator[str
     n, used = (len(set(places.tolist())) for places in (geometries.index, geometries.index[basin]))
     if n > used:
         yield (
-            f"{n - used} of {n} minima have no start: {' and '.join(config.training.starts)} lead "
-            "them elsewhere, or nowhere; they are learned from noise alone"
+            f"{n - used} of {n} minima have no start: with {' and '.join(config.training.starts)} "
+            "they end elsewhere, or nowhere; they are learned from noise alone"
         )
