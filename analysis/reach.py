@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--train", type=Path, required=True)
     parser.add_argument("--labels", type=Path, nargs="+", default=[])
-    parser.add_argument("--split", choices=("test", "validation"), default="test")
+    parser.add_argument("--split", choices=("test", "validation", "train"), default="test")
     parser.add_argument("-n", type=int, default=1000, help="minima of a source, at most")
     parser.add_argument("--peers", type=int, default=60, help="minima that peers relax")
     parser.add_argument("--sources", nargs="+", choices=LEVELS, default=list(LEVELS))
