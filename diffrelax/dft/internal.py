@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from logging import CRITICAL
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
 import ase
 import numpy as np
@@ -69,15 +69,6 @@ def _system(atoms: ase.Atoms) -> Molecule:
     return system
 
 
-class _Point(NamedTuple):
-    """What is known of a geometry, in atomic units."""
-
-    coords: np.ndarray
-    gradient: np.ndarray
-    energy: float
-    told: float
-
-
 class _Engine(EngineASE):
     """Moves the atoms that it is given, and tells differences of energies below their noise.
 
@@ -90,19 +81,20 @@ class _Engine(EngineASE):
         self.system = _system(atoms)
         super().__init__(self.system, atoms.calc)
         self.ase_atoms = atoms
-        self._last: _Point | None = None
+        self._last: tuple[np.ndarray, float, np.ndarray] | None = None
+        self._correction = 0.0  # Eh
 
     def calc_new(self, coords: np.ndarray, dirname: str) -> dict[str, Any]:
         result: dict[str, Any] = super().calc_new(coords, dirname)
         energy, gradient = result["energy"], result["gradient"]
-        told = energy
-        if last := self._last:
-            change = energy - last.energy
-            by_forces = (gradient + last.gradient) @ (coords - last.coords) / 2
-            hidden = max(abs(change), abs(by_forces)) * Hartree < NOISE
-            told = last.told + (by_forces if hidden else change)
-        self._last = _Point(coords.copy(), gradient, energy, told)
-        return result | {"energy": told}
+        if self._last:
+            last_coords, last_energy, last_gradient = self._last
+            change = energy - last_energy
+            by_forces = (gradient + last_gradient) @ (coords - last_coords) / 2
+            if max(abs(change), abs(by_forces)) * Hartree < NOISE:
+                self._correction += by_forces - change
+        self._last = coords.copy(), energy, gradient
+        return result | {"energy": energy + self._correction}
 
 
 class _Converged(Exception):  # noqa: N818
