@@ -7,8 +7,8 @@ molecules of the list with 12 to 30 heavy atoms, in the order of the sha256 of t
 are learned from (training ones) and judged on (test ones, or with --split validation ones).
 `diffrelax finetune` goes on from MODEL as a user would have it, once with --only-level. How far
 either way moves what the model makes at its own level is told beside. What is done is kept in
-FOLDER; the same command goes on, and writes FOLDER/new_level.json. MODEL must not have learned
-GFN2-xTB.
+FOLDER; the same command goes on, and writes FOLDER/new_level.json and FOLDER/new_level.md. MODEL
+must not have learned GFN2-xTB.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from candidates import candidates
 from reach_rows import MILLI
 from records import how_made, store
 
+from diffrelax.atomic import write_text
 from diffrelax.benchmark.estimates import estimate_median
 from diffrelax.data.qm9 import Split
 from diffrelax.files.reading import read_molecules
@@ -69,13 +70,19 @@ def main() -> None:
         rows.append(row | {"moved": moved["bonds"]})
     made = how_made(base, before=nearest, split=options.split, learned=N_LEARNED, rows=rows)
     store(options.folder / "new_level.json", plain_values(made))
+    title = f"# {base.name}, and {N_LEARNED} minima at GFN2-xTB: medians\n\n"
+    write_text(options.folder / "new_level.md", title + table(rows) + "\n")
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Format errors at the new level, and how far ends at the level of the model have moved."""
     header = ("learned", "molecules", "bonds, mÅ", "1–3 distances, mÅ",
               "bonds moved at its own level, mÅ")  # fmt: skip
-    print(markdown_table(header, [
+    return markdown_table(header, [
         (row["way"], str(row["n"]),
-         *(f"{row[q] / MILLI:.2f}" if q in row else "" for q in ("bonds", "angles", "moved")))
+         *(f"{row[q] / MILLI:.2f}" if q in row else "–" for q in ("bonds", "angles", "moved")))
         for row in rows
-    ]))  # fmt: skip
+    ])  # fmt: skip
 
 
 def minima(folder: Path, table: Path, split: Split, n: int) -> tuple[list[Molecule], Path]:

@@ -14,6 +14,7 @@ from speedup_numbers import (
     drug_molecules_table,
     gain_table,
     geom_table,
+    only_table,
     sizes_table,
     speedup_numbers,
     starts_gain_table,
@@ -61,7 +62,7 @@ def measured_numbers(results: Path) -> dict[str, Any]:
                 results / "relax-qm9-2" / f"geometry-{start}.json"
                 for start in ("embedded", "uff", "gfn2-xtb", "minimum")
             ),
-            "new_level_table": new_level_table(results / "relax-reach-1" / "new_level.json"),
+            "new_level_table": only_table(results / "relax-reach-1" / "new_level.md"),
             "opinions": opinion_numbers(results / "relax-reach-2" / "second_opinions.json"),
             "reach_table": reach_table(results / "relax-reach-2" / "reach" / "reach.json"),
             "speed_curve_table": speed_curve_table(
@@ -136,17 +137,6 @@ def reach_table(file: Path) -> str:
         "level of theory", "test molecules", "number", "relaxed by", "bonds, mÅ",
         "1–3 distances, mÅ", "RMSD in the basin, Å",
     )  # fmt: skip
-    return markdown_table(header, rows)
-
-
-def new_level_table(file: Path) -> str:
-    """Return the errors at a level of theory before it is learned and after, in two ways."""
-    rows = []
-    for row in _read(file)["rows"]:
-        found = [row.get(quantity) for quantity in ("bonds", "angles", "moved")]
-        told = [f"{_estimate(values) / 1e-3:.2f}" if values else "–" for values in found]
-        rows.append((row["way"], *told))
-    header = ("learned", "bonds, mÅ", "1–3 distances, mÅ", "bonds moved at its first level, mÅ")
     return markdown_table(header, rows)
 
 

@@ -192,10 +192,20 @@ def _above(rows: Iterable[Row]) -> Estimate:
     )
 
 
+def only_table(page: Path) -> str:
+    """Return the one table of a page."""
+    (rows,) = read_tables(page)
+    return _as_read(rows)
+
+
+def _as_read(rows: list[Row]) -> str:
+    return markdown_table(list(rows[0]), [list(row.values()) for row in rows])
+
+
 def stopping_table(page: Path) -> str:
     """Return how many times the model's calls other starts take, by where a relaxation stops."""
     _, pairs, *_ = read_tables(page, "## Until all rules are met")
-    return markdown_table(list(pairs[0]), [list(row.values()) for row in pairs])
+    return _as_read(pairs)
 
 
 def geom_table(file: Path) -> str:
