@@ -12,6 +12,8 @@ from secrets import token_hex
 from typing import IO
 from zipfile import BadZipFile
 
+from diffrelax.errors import InputError
+
 # of what reads arrays from a damaged file, whose header may announce any size
 DAMAGED = (BadZipFile, EOFError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 
@@ -73,4 +75,4 @@ def claim(file: IO[bytes], path: Path, lock: Callable[[IO[bytes], int], None]) -
         try:
             lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ValueError(f"another process writes to {path}: wait for its end") from None
+            raise InputError(f"another process writes to {path}: wait for its end") from None

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, overload
 
 from diffrelax.atomic import replacing, write_text
+from diffrelax.errors import InputError
 from diffrelax.molecule import Molecule
 
 T = TypeVar("T")
@@ -66,7 +67,7 @@ def work_key(
     try:
         text = json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"settings {dict(settings)} cannot be part of a key: {error}") from error
+        raise InputError(f"settings {dict(settings)} cannot be part of a key: {error}") from error
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -192,7 +193,7 @@ class WorkFolder:
             with gzip.open(self._pack, "rt", encoding="utf-8") as lines:
                 return {json.loads(line)["key"]: line for line in lines}
         except (OSError, EOFError, ValueError, LookupError, TypeError, zlib.error) as error:
-            raise ValueError(f"{self._pack} is damaged ({error}): restore or remove it") from error
+            raise InputError(f"{self._pack} is damaged ({error}): restore or remove it") from error
 
     def _find_packed(self, key: str) -> Unit | None:
         return json.loads(self._packed[key])["document"] if key in self._packed else None

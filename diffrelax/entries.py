@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from diffrelax.errors import InputError
+
 Validated = TypeVar("Validated", bound=BaseModel)
 
 
@@ -35,12 +37,12 @@ def read_entries(path: Path, what: str, example: str) -> dict[str, Any]:
     try:
         record = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ValueError(f"cannot read the {what} {path}: {error.strerror}") from error
+        raise InputError(f"cannot read the {what} {path}: {error.strerror}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         wrong = f"it is not YAML, where texts with brackets need quotes: {error}"
-        raise ValueError(f"{path} is not a {what}: {wrong}") from error
+        raise InputError(f"{path} is not a {what}: {wrong}") from error
     if not isinstance(record, dict):
-        raise ValueError(f"{path} is not a {what}: write entries such as {example}")
+        raise InputError(f"{path} is not a {what}: write entries such as {example}")
     return record
 
 
@@ -63,7 +65,7 @@ def read_validated(path: Path, record: type[Validated], what: str, example: str)
     try:
         return record.model_validate(entries)
     except ValidationError as error:
-        raise ValueError(f"{path} is not a {what}: {explain_invalid(error)}") from error
+        raise InputError(f"{path} is not a {what}: {explain_invalid(error)}") from error
 
 
 def explain_invalid(error: ValidationError) -> str:

@@ -1,4 +1,4 @@
-"""Errors that cost one molecule and not those beside it."""
+"""Whose error it is, and how an error of one molecule leaves the others alone."""
 
 from __future__ import annotations
 
@@ -8,6 +8,15 @@ from typing import TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+class InputError(ValueError):
+    """Something that the user can mend: the message says what is wrong, and what to do."""
+
+
+class UnfinishedError(RuntimeError):
+    """Work that could not be finished, though nothing is wrong with how it was asked for."""
+
 
 OF_THE_MACHINE = (OSError, MemoryError, ImportError)  # or the installation, not of a molecule
 
@@ -50,8 +59,8 @@ def told(error: Exception) -> str:
 
 
 def reason_of(error: Exception) -> str:
-    """Return what an error says, with its kind unless it is meant for people."""
-    return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+    """Return what an error says, with its kind unless the user can mend it."""
+    return str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
 
 
 def without_password(text: str) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 
+from diffrelax.errors import InputError
 
-class NotInstalledError(ImportError, ValueError):
+
+class NotInstalledError(ImportError, InputError):
     """A package, program or file of weights that is asked for is not here."""
 
 

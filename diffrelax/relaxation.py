@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from diffrelax.choices import Verdict
 from diffrelax.clock import NO_TIME, Time
-from diffrelax.errors import OF_THE_MACHINE, told
+from diffrelax.errors import OF_THE_MACHINE, InputError, told
 from diffrelax.files.reading import ONE, Input, Rejected, is_path, read_molecules
 from diffrelax.judgement import is_rebonded, second_opinion, uneven_bonds
 from diffrelax.models.batches import (
@@ -114,7 +114,7 @@ class Relaxation:
             If there is no geometry.
         """
         if self.molecule is None:
-            raise ValueError(f"{self.name} has no geometry: {self.reason}")
+            raise InputError(f"{self.name} has no geometry: {self.reason}")
         atoms = self.molecule.to_atoms()
         atoms.info["verdict"] = self.verdict
         if not math.isnan(self.error_bound):
@@ -204,7 +204,7 @@ def relax(
     single = not is_path(inputs) and (isinstance(inputs, ONE) or not isinstance(inputs, Iterable))
     molecules = read_molecules(inputs, seed=seed, workers=workers, max_atoms=atom_limit(model))
     if single and isinstance(molecules[0], Rejected):
-        raise ValueError(f"{molecules[0].name}: {molecules[0].reason}")
+        raise InputError(f"{molecules[0].name}: {molecules[0].reason}")
     results = relax_molecules(
         molecules,
         model,

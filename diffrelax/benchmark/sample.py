@@ -12,6 +12,7 @@ import numpy as np
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdMolAlign
 
+from diffrelax.errors import InputError
 from diffrelax.geometry import superpose, torsion_changes
 from diffrelax.levels import relax_at_level
 from diffrelax.molecule import Molecule
@@ -83,12 +84,12 @@ def choose_sample(
     """
     names = geometries.levels or ("",)
     if (level is None and len(names) > 1) or (level and level not in names):
-        raise ValueError(f"level {level}: the set has minima at {', '.join(names)}; choose one")
+        raise InputError(f"level {level}: the set has minima at {', '.join(names)}; choose one")
     level = level or names[0]
     of_level = geometries.level == names.index(level)
     eligible = np.flatnonzero(np.isfinite(geometries.start_rmsd) & of_level)
     if not 0 < n <= len(eligible):
-        raise ValueError(f"n = {n}: choose 1 to {len(eligible)} molecules")
+        raise InputError(f"n = {n}: choose 1 to {len(eligible)} molecules")
     chosen = np.random.default_rng(0).permutation(eligible)[:n]
     starts, references, indices = [], [], []
     for i in chosen:
@@ -135,7 +136,7 @@ def start_from(sample: Sample, start: str) -> Sample:
         if geometry is not None
     ]
     if not kept:
-        raise ValueError(f"no molecule can be started from {start}")
+        raise InputError(f"no molecule can be started from {start}")
     geometries, references, indices = zip(*kept, strict=True)
     return replace(
         sample,

@@ -7,7 +7,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from dis import opmap
 from io import TextIOWrapper
 from typing import Annotated
 
@@ -28,12 +27,11 @@ from diffrelax.cli import (
     speedup,
     train,
 )
-from diffrelax.errors import without_password
+from diffrelax.errors import InputError, UnfinishedError, without_password
 from diffrelax.memory import keep_freed
 
 DEBUG = "--debug"
-ON_THE_WAY, BY_THE_USER, INSIDE = 1, 2, 3  # exit status
-RAISE = opmap["RAISE_VARARGS"]
+UNFINISHED, BY_THE_USER, INSIDE = 1, 2, 3  # exit status
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -113,43 +111,28 @@ def main() -> None:
     try:
         app(prog_name="diffrelax")
     except Exception as error:
-        from pydantic import ValidationError  # slow to import
-
-        from diffrelax.entries import explain_invalid
-
         if DEBUG in sys.argv[1:]:
             traceback.print_exc()
-        told = explain_invalid(error) if isinstance(error, ValidationError) else str(error)
-        status = BY_THE_USER if isinstance(error, ValidationError) else _status_of(error)
-        if status == INSIDE:
-            again = shlex.join(["diffrelax", DEBUG, *map(without_password, sys.argv[1:])])
-            print(
-                f"diffrelax: an error inside, {type(error).__name__}: {error}\n"
-                f"please report it with what this prints: {again}",
-                file=sys.stderr,
-            )
-        else:
-            print(f"diffrelax: {told}", file=sys.stderr)
+        status, text = _explain(error)
+        print(f"diffrelax: {text}", file=sys.stderr)
         sys.exit(status)
 
 
-def _status_of(error: Exception) -> int:
-    """Tell what the user can mend from what went wrong on the way, and from errors inside."""
-    if isinstance(error, FloatingPointError):
-        return ON_THE_WAY
-    if isinstance(error, OSError):
-        return BY_THE_USER
-    if isinstance(error, (ValueError, RuntimeError)) and _is_deliberate(error):
-        return BY_THE_USER if isinstance(error, ValueError) else ON_THE_WAY
-    return INSIDE
+def _explain(error: Exception) -> tuple[int, str]:
+    """Return the exit status of an error, and what to say of it."""
+    from ase.calculators.calculator import CalculationFailed  # slow to import, as pydantic is
+    from pydantic import ValidationError
 
+    from diffrelax.entries import explain_invalid
 
-def _is_deliberate(error: Exception) -> bool:
-    """Whether our own code raised an error; not numpy, for example."""
-    last = error.__traceback__
-    while last and last.tb_next:
-        last = last.tb_next
-    assert last is not None
-    frame = last.tb_frame
-    is_ours = frame.f_globals.get("__name__", "").startswith("diffrelax.")
-    return is_ours and frame.f_code.co_code[last.tb_lasti] == RAISE
+    if isinstance(error, ValidationError):
+        return BY_THE_USER, explain_invalid(error)
+    if isinstance(error, (InputError, OSError)):
+        return BY_THE_USER, str(error)
+    if isinstance(error, (UnfinishedError, CalculationFailed)):
+        return UNFINISHED, str(error)
+    again = shlex.join(["diffrelax", DEBUG, *map(without_password, sys.argv[1:])])
+    return INSIDE, (
+        f"an error inside, {type(error).__name__}: {error}\n"
+        f"please report it with what this prints: {again}"
+    )

@@ -23,6 +23,7 @@ from diffrelax.cli.options import (
     Threads,
     set_threads,
 )
+from diffrelax.errors import InputError
 
 if TYPE_CHECKING:
     from diffrelax.dft import DFTSettings
@@ -88,7 +89,7 @@ def export(
     check_no_input(output / TABLE, inputs)
     make_folder(output)
     if not overwrite and any(output.iterdir()):
-        raise ValueError(
+        raise InputError(
             f"the folder {output} is not empty: name another, or add --overwrite to begin anew"
         )
     set_threads(threads)

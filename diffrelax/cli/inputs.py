@@ -12,6 +12,8 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from diffrelax.errors import InputError
+
 if TYPE_CHECKING:
     from diffrelax.clock import Time
     from diffrelax.files.reading import Input, Rejected
@@ -39,7 +41,7 @@ def each_input(inputs: list[str], charge: int | None = None) -> Iterator[Input]:
 
     check_charge(charge, inputs)
     if inputs.count(STDIN) > 1:
-        raise ValueError(f"{STDIN} is standard input, which is read once: give it once")
+        raise InputError(f"{STDIN} is standard input, which is read once: give it once")
     for given in inputs:
         if given == STDIN:
             lines = cast(BufferedReader, sys.stdin.buffer)

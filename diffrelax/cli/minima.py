@@ -19,6 +19,7 @@ from diffrelax.cli.options import (
     Workers,
     set_threads,
 )
+from diffrelax.errors import InputError
 
 if TYPE_CHECKING:
     from diffrelax.files.reading import Input
@@ -61,7 +62,7 @@ def minima(
     from diffrelax.results.rows import MoleculeRow
 
     if not 0 < fmax < inf:
-        raise ValueError(f"fmax {fmax} eV/Å: give a positive number that is finite")
+        raise InputError(f"fmax {fmax} eV/Å: give a positive number that is finite")
     check_output(output, inputs=inputs)
     check_installed(level)
     set_threads(threads)

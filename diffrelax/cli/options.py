@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from diffrelax.errors import InputError
+
 if TYPE_CHECKING:
     from diffrelax.dft import DFTSettings
     from diffrelax.sampling.ensemble import Level
@@ -104,13 +106,13 @@ def read_settings(arguments: Mapping[str, Any]) -> DFTSettings:
         source = arguments["context"].get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             option = name.replace("_", "-")
-            raise ValueError(f"--{option} is said by the profile of the program: leave it out")
+            raise InputError(f"--{option} is said by the profile of the program: leave it out")
     try:
         return DFTSettings.among(arguments)
     except ValidationError as error:
         told = explain_invalid(error)
         named = SETTING.sub(lambda found: f"--{found[1] or found[2]}".replace("_", "-"), told)
-        raise ValueError(named) from error
+        raise InputError(named) from error
 
 
 def choose_level(name: str, xc: str | None, basis: str | None, solvent: str) -> Level:
@@ -120,7 +122,7 @@ def choose_level(name: str, xc: str | None, basis: str | None, solvent: str) -> 
     settings = {"xc": xc, "basis": basis, "solvent": solvent}
     chosen = {key: value for key, value in settings.items() if value}
     if chosen and name != "dft":
-        raise ValueError(f"level {name} has no {' and no '.join(chosen)}: use --level dft")
+        raise InputError(f"level {name} has no {' and no '.join(chosen)}: use --level dft")
     level = Level.model_validate({"name": name, "settings": chosen})
     if name == "dft":
         level.dft()  # before anything is done

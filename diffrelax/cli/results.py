@@ -11,6 +11,7 @@ import typer
 
 from diffrelax.choices import Kind
 from diffrelax.cli.options import Json
+from diffrelax.errors import InputError
 
 if TYPE_CHECKING:
     from diffrelax.results.documents import ResultDocument
@@ -69,7 +70,7 @@ def show(
     found = find_result(open_results(where), wanted)
     if not found:
         shown = without_password(where)
-        raise ValueError(f"no result in {shown} has the name or key {wanted!r}: list them first")
+        raise InputError(f"no result in {shown} has the name or key {wanted!r}: list them first")
     for document in found:
         print(json.dumps(document, ensure_ascii=False, indent=1, default=str))
 
@@ -107,7 +108,7 @@ def export(
         documents = [d for d in documents if isinstance(d, MinimisationDocument) and d.converged]
     if not documents:
         shown = without_password(where)
-        raise ValueError(f"there is no {wanted} in {shown}: {output} was not made")
+        raise InputError(f"there is no {wanted} in {shown}: {output} was not made")
     if converged and len(levels := {d.theory for d in documents}) > 1:
         several = ", ".join(sorted(map(str, levels)))
         print(f"minima of several levels: {several}; --level takes one", file=sys.stderr)
@@ -132,7 +133,7 @@ def _read(
         levels = sorted({d.theory for d in documents if d.theory})
         documents = [d for d in documents if (d.theory or "").lower() == level.lower()]
         if not documents:
-            raise ValueError(
+            raise InputError(
                 f"no result is at the level {level!r}; there are {', '.join(levels) or 'none'}"
             )
     return [d for d in documents if kind is None or d.kind == kind], not problems

@@ -23,6 +23,7 @@ from diffrelax.cli.options import (
     choose_level,
     set_threads,
 )
+from diffrelax.errors import InputError
 
 if TYPE_CHECKING:
     from diffrelax.sampling.ensemble import Ensemble, Level
@@ -81,7 +82,7 @@ def sample(
     if output:
         check_output(output, WRITERS, [molecule])
     if reweight and method != "adjusted":
-        raise ValueError(f"samples of --method {method} are not canonical: leave out --reweight")
+        raise InputError(f"samples of --method {method} are not canonical: leave out --reweight")
     drawn_at, *weighted_at = _levels(level, reweight, xc, basis, solvent)
     journal, *weighing = _journals(output, weighted_at, overwrite)
     given = read_one(molecule, seed=seed, charge=charge)

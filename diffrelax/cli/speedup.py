@@ -30,6 +30,7 @@ from diffrelax.cli.options import (
     read_settings,
     set_threads,
 )
+from diffrelax.errors import InputError
 
 if TYPE_CHECKING:
     from diffrelax.benchmark.speedup.arms import SpeedupArm, Subject
@@ -149,7 +150,7 @@ def _check_folder(
         about = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         if there:
-            raise ValueError(
+            raise InputError(
                 f"{there[0]} is not of a report, and would be replaced: name another folder"
             ) from None
         return
@@ -158,13 +159,13 @@ def _check_folder(
     held = about.get("level") if isinstance(about, dict) else None
     wanted = level.model_dump(mode="json") | more
     if not isinstance(held, dict):
-        raise ValueError(f"{path} is not of a report, and would be replaced: name another folder")
+        raise InputError(f"{path} is not of a report, and would be replaced: name another folder")
     # an empty one is of a report without the model
     told = {name: value for name, value in about.items() if value != ""}
     held = held | {name: told.get(name, value) for name, value in more.items()}
     defaults = {name: field.default for name, field in DFTSettings.model_fields.items()}
     if different := differing(defaults | held, defaults | wanted):
-        raise ValueError(
+        raise InputError(
             f"{output} has a report with {different}, and it would be replaced: name another folder"
         )
 

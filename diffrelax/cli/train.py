@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from diffrelax.cli.options import Charge, Device, Threads, set_threads
+from diffrelax.errors import InputError
 
 if TYPE_CHECKING:
     from diffrelax.finetuning import Minima
@@ -113,7 +114,7 @@ def finetune(
     from diffrelax.training.ranks import are_several
 
     if are_several():
-        raise ValueError(
+        raise InputError(
             "fine-tuning begins in one process: run it alone with --max-minutes 0, then go on with "
             f"torchrun … diffrelax train {output / 'config.yaml'} --resume"
         )

@@ -22,6 +22,7 @@ import numpy as np
 
 from diffrelax.atomic import DAMAGED, replacing
 from diffrelax.data.minima import Minimum, split_of_constitution
+from diffrelax.errors import InputError
 
 STEP = 1e-4  # Å; labels are converged to some 1e-4 Å in bonds
 OFFSET = 1 << 23
@@ -60,7 +61,7 @@ class Part:
         centred = [m.positions - m.positions.mean(axis=0) for m in self.minima]
         steps = np.rint(np.concatenate(centred) / STEP).astype(np.int64) + OFFSET
         if steps.min() < 0 or steps.max() >= 2 * OFFSET:
-            raise ValueError(f"{path}: a molecule is larger than coordinates can tell")
+            raise InputError(f"{path}: a molecule is larger than coordinates can tell")
         smiles = "\n".join(m.smiles for m in self.minima).encode()
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as part, part.open("wb") as file:
@@ -97,13 +98,13 @@ class Part:
             positions = STEP * ((high << 16 | middle << 8 | low) - OFFSET)
             ends = np.cumsum(found["n_atoms"], dtype=np.int64)
             if len(smiles) != len(ends) or len(positions) != ends[-1]:
-                raise ValueError("its arrays do not fit one another")
+                raise InputError("its arrays do not fit one another")
             columns = (found[name].tolist() for name in ("charge", "remainder", "seed"))
             atoms = zip(
                 np.split(found["numbers"], ends[:-1]), np.split(positions, ends[:-1]), strict=True
             )
         except (zlib.error, *DAMAGED) as error:
-            raise ValueError(f"{path} is damaged or no part of a release: {error}") from error
+            raise InputError(f"{path} is damaged or no part of a release: {error}") from error
         minima = []
         rows = zip(smiles, *columns, atoms, strict=True)
         for i, (text, charge, remainder, seed, (numbers, where)) in enumerate(rows):

@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 from diffrelax.data.packing import Pair, pack, pair, pair_with
 from diffrelax.data.qm9 import SPLITS, Split
+from diffrelax.errors import InputError, UnfinishedError
 from diffrelax.files.processes import ordered_map
 from diffrelax.geometry import bond_matrix
 from diffrelax.molecule import Molecule
@@ -80,7 +81,7 @@ def split_of_constitution(remainder: int, name: str) -> Split:
         If it is sealed.
     """
     if remainder in SEALED:
-        raise ValueError(f"{name} is sealed: it is kept from every use")
+        raise InputError(f"{name} is sealed: it is kept from every use")
     return SPLIT_OF_REMAINDER.get(remainder, "train")
 
 
@@ -122,7 +123,7 @@ def pack_minima(minima: Sequence[Minimum], level: str, *, relax: bool) -> dict[S
 
 
 def _lost(minimum: Minimum, reason: str) -> NoReturn:
-    raise RuntimeError(f"{minimum.name}: {reason}")
+    raise UnfinishedError(f"{minimum.name}: {reason}")
 
 
 def molecule_of(minimum: Minimum) -> Molecule | None:

@@ -25,6 +25,7 @@ from diffrelax.data.minima import (
     split_of_constitution,
 )
 from diffrelax.data.qm9 import Split, default_cache, load_qm9, sides_of_constitutions
+from diffrelax.errors import InputError
 from diffrelax.molecule.connectivity import constitution_key
 from diffrelax.training.geometries import GeometrySet
 
@@ -183,9 +184,9 @@ class _Frame(NamedTuple):
 
 def _frames(path: Path, digest: str) -> Iterator[_Frame]:
     if not path.is_file():
-        raise ValueError(f"there is no file {path}")
+        raise InputError(f"there is no file {path}")
     if (found := sha256(path.read_bytes()).hexdigest()) != digest:
-        raise ValueError(
+        raise InputError(
             f"{path} is another file: its sha256 is {found}, and {digest} was expected"
         )
     with gzip.open(path, "rt", encoding="utf-8") as file:

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 import numpy as np
 from tqdm.auto import tqdm
 
+from diffrelax.errors import InputError
 from diffrelax.extras import find_extra
 from diffrelax.files.processes import start_server
 from diffrelax.training.config import StartLevel
@@ -65,7 +66,7 @@ def split_of_index(index: int) -> Split:
         If the index is sealed.
     """
     if index % 20 == SEALED_REMAINDER:
-        raise ValueError(f"QM9 molecule {index} is sealed: it is kept from every use")
+        raise InputError(f"QM9 molecule {index} is sealed: it is kept from every use")
     return SPLIT_OF_REMAINDER.get(index % 20, "train")
 
 
@@ -91,7 +92,7 @@ def load_qm9(
         If the ``qm9pack`` package is not installed and a packed file does not exist.
     """
     if split not in SPLITS:
-        raise ValueError(f"unknown split {split!r}: choose train, validation or test")
+        raise InputError(f"unknown split {split!r}: choose train, validation or test")
     folder = cache or default_cache()
     sets = []
     for level in starts:
@@ -101,7 +102,7 @@ def load_qm9(
         try:
             packed = GeometrySet.load(path)
         except ValueError as error:
-            raise ValueError(f"{error}; delete it, and it is packed again") from error
+            raise InputError(f"{error}; delete it, and it is packed again") from error
         wanted = [i for i, index in enumerate(packed.index) if split_of_index(int(index)) == split]
         sets.append(packed.select(np.array(wanted, dtype=np.int64)))
     return replace(GeometrySet.join(sets), levels=(LEVEL,))

@@ -12,6 +12,7 @@ import numpy as np
 from diffrelax.atomic import DAMAGED, replacing
 from diffrelax.clock import Time
 from diffrelax.dft.recorder import Call, SecondDerivatives
+from diffrelax.errors import InputError
 from diffrelax.levels.density_functional import SCFState
 from diffrelax.molecule import Molecule
 
@@ -103,8 +104,8 @@ class Checkpoint:
             if arrays["key"].item() in map(key_of, _starts(arrays, molecule)):
                 return cls._from_arrays(arrays, molecule)
         except DAMAGED as error:
-            raise ValueError(f"{path} is not a whole checkpoint: delete it") from error
-        raise ValueError(
+            raise InputError(f"{path} is not a whole checkpoint: delete it") from error
+        raise InputError(
             f"the checkpoint {path} belongs to another molecule or to other settings: delete it, "
             "or name another file"
         )

@@ -25,6 +25,7 @@ from diffrelax.dft.recorder import Call, Checker, Recorder
 from diffrelax.dft.result import DFTRelaxation, Thermochemistry
 from diffrelax.dft.settings import DFTSettings
 from diffrelax.dft.thermochemistry import standard_state, thermochemistry
+from diffrelax.errors import InputError
 from diffrelax.extras import find_extra
 from diffrelax.files.reading import Input, read_one
 from diffrelax.levels import check_installed
@@ -160,7 +161,7 @@ def relax_with(
     """Relax a molecule with DFT as `relax_dft` does, with its settings in one object."""
     check_settings(settings)
     if threads is not None and threads < 1:
-        raise ValueError(f"threads = {threads}: give at least one, or leave it out")
+        raise InputError(f"threads = {threads}: give at least one, or leave it out")
     with ExitStack() as stack:
         stack.enter_context(threadpool_limits(limits=threads))
         begin = _begin(molecule, settings, checkpoint)
@@ -262,7 +263,7 @@ def _begin(molecule: Molecule, settings: DFTSettings, checkpoint: Path | None) -
         with suppress(FileNotFoundError):
             begin = Checkpoint.load(checkpoint, partial(_way, settings=settings), molecule)
             if len(begin.calls) > _most_calls(settings):
-                raise ValueError(
+                raise InputError(
                     f"the checkpoint {checkpoint} has {len(begin.calls)} gradient calls: allow "
                     f"max_steps={len(begin.calls) - 1} or more, or name another file"
                 )

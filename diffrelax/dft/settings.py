@@ -20,6 +20,7 @@ from pydantic import (
 
 from diffrelax.choices import DEFAULT_BASIS, CurvatureLevel, HessianLevel, Optimizer
 from diffrelax.entries import Entries
+from diffrelax.errors import InputError
 from diffrelax.levels.names import is_composite, letters
 from diffrelax.levels.profiles import Profile, read_profile
 
@@ -147,18 +148,18 @@ class DFTSettings(Entries):
         for name, default in own.items():
             allowed = map(_plain, (default, level.get(name, default)))
             if _plain(values.get(name, default)) not in allowed:
-                raise ValueError(f"`{name}` is said by the profile of the program: leave it out")
+                raise InputError(f"`{name}` is said by the profile of the program: leave it out")
         return values | {"calculator": profile} | level
 
     @model_validator(mode="after")
     def _check_one_call(self) -> Self:
         if self.one_call and (self.hessian == "none" or self.optimizer not in NEWTON):
-            raise ValueError(
+            raise InputError(
                 "`one_call` predicts the end from a Hessian and Newton's step: take `hessian` "
                 f"gfn2-xtb or aimnet2, and `optimizer` {' or '.join(NEWTON)}"
             )
         if self.one_call and self.checked_at != "none":
-            raise ValueError(
+            raise InputError(
                 "`check_minimum` and `thermo` need a verified minimum: leave them out, or "
                 "`one_call`"
             )
@@ -167,7 +168,7 @@ class DFTSettings(Entries):
     @model_validator(mode="after")
     def _check_curvature(self) -> Self:
         if (self.check_minimum, self.thermo) == ("dft", "gfn2-xtb"):
-            raise ValueError(
+            raise InputError(
                 "`thermo` gfn2-xtb checks the minimum along a soft motion alone: take `thermo` "
                 "dft, or leave out `check_minimum`"
             )
@@ -177,7 +178,7 @@ class DFTSettings(Entries):
     def _check_state(self) -> Self:
         own = {name: self.__class__.model_fields[name].default for name in OF_A_GAS}
         if self.thermo == "none" and any(getattr(self, name) != own[name] for name in own):
-            raise ValueError(f"`{'` and `'.join(own)}` are those of free energies: take `thermo`")
+            raise InputError(f"`{'` and `'.join(own)}` are those of free energies: take `thermo`")
         return self
 
     @model_serializer(mode="wrap")

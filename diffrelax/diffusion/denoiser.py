@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from diffrelax.entries import Entries
+from diffrelax.errors import InputError
 from diffrelax.network.config import DenseNetworkConfig, NetworkConfig
 from diffrelax.network.dense import DenseNetwork
 from diffrelax.network.network import EquivariantNetwork, Theory, centre
@@ -39,7 +40,7 @@ class DenoiserConfig(Entries):
     @model_validator(mode="after")
     def _check_range(self) -> Self:
         if not self.sigma_min < self.sigma_max:
-            raise ValueError("sigma_min must be smaller than sigma_max")
+            raise InputError("sigma_min must be smaller than sigma_max")
         return self
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.diffusion.schedule import RelaxationSchedule, denoise_as, relax_positions
 from diffrelax.entries import Entries
+from diffrelax.errors import InputError
 from diffrelax.network.network import Theory
 
 # Found with relax-qm9-2 on validation molecules (analysis/readings.py), and tried at three levels
@@ -80,7 +81,7 @@ class Calibration(Entries):
     @model_validator(mode="after")
     def _check_order(self) -> Self:
         if self.settled > self.near:
-            raise ValueError("settled must not be larger than near")
+            raise InputError("settled must not be larger than near")
         return self
 
 

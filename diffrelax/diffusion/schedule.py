@@ -13,6 +13,7 @@ from torch import Tensor
 from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.diffusion.samplers import Denoise, sample_deterministic
 from diffrelax.entries import Entries
+from diffrelax.errors import InputError
 from diffrelax.network.network import Theory
 
 LARGEST_STEP = 20
@@ -36,7 +37,7 @@ class RelaxationSchedule(Entries):
     def _check_levels(self) -> Self:
         for levels in (self.bridge, self.polish):
             if any(not high > low for high, low in pairwise(levels)):
-                raise ValueError(f"noise levels must fall: {levels}")
+                raise InputError(f"noise levels must fall: {levels}")
         return self
 
     @property

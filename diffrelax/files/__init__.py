@@ -11,6 +11,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from diffrelax.errors import InputError
 from diffrelax.files import jsons, pdb, sdf, smiles, tables, xyz
 from diffrelax.molecule import Molecule
 
@@ -81,7 +82,7 @@ def check_charge(charge: int | None, inputs: Iterable[object]) -> None:
     """
     paths = (one for one in inputs if isinstance(one, (str, PathLike)))
     if charge is not None and not any(suffix_of(path) in CHARGED for path in paths):
-        raise ValueError(
+        raise InputError(
             f"the charge {charge} is for {', '.join(CHARGED)}, whose geometries may tell none: "
             "write that of others into their SMILES or bonds"
         )

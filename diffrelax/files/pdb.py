@@ -11,6 +11,7 @@ import ase
 import numpy as np
 from rdkit import Chem, rdBase
 
+from diffrelax.errors import InputError
 from diffrelax.files.values import one_line, plain_number, plain_values
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.annotations import told_charge
@@ -35,7 +36,7 @@ def cut(lines: Iterable[str]) -> Iterator[str]:
     if atoms:
         yield "".join(record)
     elif not found and any(not line.isspace() for line in record):
-        raise ValueError("it has no line of ATOM or HETATM")
+        raise InputError("it has no line of ATOM or HETATM")
 
 
 def title(record: str) -> str:
@@ -59,7 +60,7 @@ def parse(
     with rdBase.BlockLogs():
         mol = Chem.MolFromPDBBlock(record, sanitize=False, removeHs=False, proximityBonding=False)
     if mol is None or mol.GetNumAtoms() == 0:
-        raise ValueError("RDKit cannot read this record: it is damaged")
+        raise InputError("RDKit cannot read this record: it is damaged")
     numbers = [atom.GetAtomicNum() for atom in mol.GetAtoms()]
     atoms = ase.Atoms(numbers, mol.GetConformer().GetPositions())
     told = properties(record)

@@ -17,6 +17,8 @@ from queue import SimpleQueue
 from threading import RLock
 from typing import Any, Generic, TypeVar
 
+from diffrelax.errors import InputError, UnfinishedError
+
 LOOK_AHEAD = 256  # items that are read before their turn; bounds memory
 LOOK = 0.5  # s, after which a wait looks up, so that Ctrl-C is heard, also after an embedding
 SAFE_PATH = "PYTHONSAFEPATH"
@@ -84,7 +86,7 @@ def _wait(pending: Future[Result]) -> Result:
 def check_workers(workers: int) -> None:
     """Raise ValueError if there is no worker; `ordered_map` does so only once it is asked."""
     if workers < 1:
-        raise ValueError(f"{workers} workers: give 1 or more")
+        raise InputError(f"{workers} workers: give 1 or more")
 
 
 class _Pool(Generic[Item, Result]):
@@ -166,7 +168,7 @@ class _Process:
         try:
             self.connection.recv()
         except EOFError:
-            raise RuntimeError(
+            raise UnfinishedError(
                 "no worker process can start: let a script do its work under "
                 'if __name__ == "__main__", or use one worker'
             ) from None

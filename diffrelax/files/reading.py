@@ -17,7 +17,7 @@ from typing import Any, TypeAlias, TypeGuard
 import ase
 from rdkit import Chem, rdBase
 
-from diffrelax.errors import reason_of
+from diffrelax.errors import InputError, reason_of
 from diffrelax.files import CHARGED, FORMATS, check_charge, stem_of, suffix_of
 from diffrelax.files.processes import ordered_map
 from diffrelax.files.smiles import parse as parse_smiles
@@ -241,9 +241,9 @@ def read_one(given: Input, *, seed: int = 42, charge: int | None = None) -> Mole
     check_charge(charge, [given])
     found = read_molecules(given, seed=seed, charge=charge)
     if len(found) != 1:
-        raise ValueError(f"{given} holds {len(found)} molecules: give one")
+        raise InputError(f"{given} holds {len(found)} molecules: give one")
     if isinstance(found[0], Rejected):
-        raise ValueError(f"{found[0].name}: {found[0].reason}")
+        raise InputError(f"{found[0].name}: {found[0].reason}")
     return found[0]
 
 
@@ -273,7 +273,7 @@ def records_in(file: BufferedReader, source: str, suffix: str) -> Iterator[Recor
         for line in read_lines(file):
             size += len(line)
             if size > LARGEST_RECORD:
-                raise ValueError(f"it has a record of more than {LARGEST_RECORD:,} characters")
+                raise InputError(f"it has a record of more than {LARGEST_RECORD:,} characters")
             yield line
 
     try:
@@ -320,11 +320,11 @@ def check_file(path: Path) -> None:
         If it is not there, is a folder, or has an unknown suffix.
     """
     if path.is_dir():
-        raise ValueError(f"{path} is a folder: give the files in it")
+        raise InputError(f"{path} is a folder: give the files in it")
     if not path.exists():
         raise FileNotFoundError(f"no such file: {path}; check the path")
     if suffix_of(path) not in FORMATS:
-        raise ValueError(f"{path} has an unknown suffix: use {', '.join(FORMATS)}")
+        raise InputError(f"{path} has an unknown suffix: use {', '.join(FORMATS)}")
 
 
 def read_smiles(text: str, *, seed: int = 42, max_atoms: int | None = None) -> Molecule | Rejected:
@@ -366,8 +366,8 @@ def read_object(
             name = (given.GetProp("_Name").strip() if given.HasProp("_Name") else "") or source
             return Molecule.from_rdkit(given, seed=seed, max_atoms=max_atoms)
         if isinstance(getattr(given, "molecule", None), Molecule):
-            raise ValueError(f"a {type(given).__name__} is not a molecule: give its .molecule")
-        raise ValueError(
+            raise InputError(f"a {type(given).__name__} is not a molecule: give its .molecule")
+        raise InputError(
             f"{source} is not a molecule: give a SMILES, a path, a Molecule, ase.Atoms or an "
             "RDKit Mol"
         )

@@ -11,6 +11,7 @@ from typing import Any
 
 from rdkit import Chem, rdBase
 
+from diffrelax.errors import InputError
 from diffrelax.files.values import one_line, plain_number, plain_values
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.inchi import lost_stereo
@@ -49,7 +50,7 @@ def parse(
 ) -> Molecule:
     """Take a record as it stands, or embed what is a drawing or lacks its hydrogens."""
     if len(re.findall(r"^M  END", DATA.split(record)[0], re.MULTILINE)) > 1:
-        raise ValueError("it holds several molecules: put a line of $$$$ between them")
+        raise InputError("it holds several molecules: put a line of $$$$ between them")
     with rdBase.BlockLogs():
         supplier = Chem.SDMolSupplier()
         supplier.SetData(record, removeHs=False)
@@ -58,7 +59,7 @@ def parse(
             raw = Chem.MolFromMolBlock(record, sanitize=False, removeHs=False)
             problems = Chem.DetectChemistryProblems(raw) if raw is not None else ()
             reason = "; ".join(p.Message() for p in problems) or "it is truncated or damaged"
-            raise ValueError(f"RDKit cannot read this record: {reason}")
+            raise InputError(f"RDKit cannot read this record: {reason}")
     given = {key: value for key, value in mol.GetPropsAsDict().items() if value != ""}
     molecule = Molecule.from_rdkit(
         mol,
@@ -83,7 +84,7 @@ def _check_stereo(record: str, mol: Chem.Mol) -> None:
     with rdBase.BlockLogs():
         lost = lost_stereo(Chem.MolBlockToInchi(record), Chem.MolToInchi(read))
     if lost:
-        raise ValueError(
+        raise InputError(
             f"the stereochemistry {lost} of its InChI cannot be embedded: give coordinates"
         )
 

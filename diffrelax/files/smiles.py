@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from diffrelax.errors import InputError
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.inchi import read_inchi
 
@@ -25,7 +26,7 @@ def cut(lines: Iterable[str]) -> Iterator[str]:
     told = (line for line in map(_checked, lines) if line and line[0] != "#")
     first = next(told, "")
     if first.isdecimal():
-        raise ValueError("it begins as an .xyz file does, where lines of SMILES are expected")
+        raise InputError("it begins as an .xyz file does, where lines of SMILES are expected")
     if first and not HEADER.match(first):
         yield first
     yield from told
@@ -33,7 +34,7 @@ def cut(lines: Iterable[str]) -> Iterator[str]:
 
 def _checked(line: str) -> str:
     if OF_SDF.search(line):
-        raise ValueError("it is an .sdf file, where lines of SMILES are expected")
+        raise InputError("it is an .sdf file, where lines of SMILES are expected")
     return line.strip()
 
 

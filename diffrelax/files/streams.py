@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from io import BufferedReader, TextIOWrapper
 from typing import IO, cast
 
+from diffrelax.errors import InputError
+
 GZIP = b"\x1f\x8b"  # its first two bytes
 LONGEST_LINE = 10_000_000  # characters
 
@@ -28,9 +30,9 @@ def read_lines(file: BufferedReader) -> Iterator[str]:
     text = TextIOWrapper(source, encoding="utf-8-sig", errors="surrogateescape")
     while line := text.readline(LONGEST_LINE):
         if "\0" in line:
-            raise ValueError("it is not a text file in UTF-8: convert it")
+            raise InputError("it is not a text file in UTF-8: convert it")
         if len(line) == LONGEST_LINE:
-            raise ValueError(f"it has a line of more than {LONGEST_LINE:,} characters")
+            raise InputError(f"it has a line of more than {LONGEST_LINE:,} characters")
         yield line if line.endswith("\n") else line + "\n"
 
 
@@ -39,4 +41,4 @@ def check_text(record: str) -> None:
     try:
         record.encode()
     except UnicodeEncodeError:
-        raise ValueError("it is not text in UTF-8: convert the file") from None
+        raise InputError("it is not text in UTF-8: convert the file") from None

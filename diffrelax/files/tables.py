@@ -10,6 +10,7 @@ from io import StringIO
 from itertools import chain
 from typing import Any
 
+from diffrelax.errors import InputError
 from diffrelax.files import smiles
 from diffrelax.files.values import plain_number
 from diffrelax.molecule import Molecule
@@ -39,7 +40,7 @@ def cut(lines: Iterable[str]) -> Iterator[str]:
     delimiter = max(DELIMITERS, key=lambda d: (bool(_shown(headers[d])), first.count(d)))
     header = headers[delimiter]
     if not _shown(header):
-        raise ValueError(
+        raise InputError(
             f"no column of SMILES among {', '.join(header)}: name one of them smiles, or inchi"
         )
     for row in _rows(lines, header, delimiter):
@@ -120,7 +121,7 @@ def parse(
         structure(record), name, seed, max_atoms, multiplicity=multiplicity
     )
     if told not in (None, molecule.charge):
-        raise ValueError(
+        raise InputError(
             f"the charge is {told}, but that of the SMILES is {molecule.charge}: correct one of "
             "them"
         )
@@ -135,7 +136,7 @@ def _row(record: str) -> dict[str, str]:
         row.setdefault(key.strip(), cell)
     structures, *names = (row[key] for key in _shown([*row]))
     if "\n" in structures or any(name.endswith("\n") for name in names):
-        raise ValueError("a quote is not closed at the end of the line: close it")
+        raise InputError("a quote is not closed at the end of the line: close it")
     return {key: cell.strip() for key, cell in row.items()}
 
 

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from diffrelax.atomic import replacing
+from diffrelax.errors import InputError
 from diffrelax.files import WRITERS, Info, suffix_of
 from diffrelax.molecule import Molecule
 
@@ -38,9 +39,9 @@ def check_output(
     path = Path(path)
     known = WRITERS if suffixes is None else suffixes
     if (suffix_of(path) if suffixes is None else path.suffix.lower()) not in known:
-        raise ValueError(f"{path} has an unknown suffix: write to {', '.join(known)}")
+        raise InputError(f"{path} has an unknown suffix: write to {', '.join(known)}")
     if path.is_dir():
-        raise ValueError(f"{path} is a folder: give a file name")
+        raise InputError(f"{path} is a folder: give a file name")
     check_no_input(path, inputs)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the folder {path.parent} does not exist: create it first")
@@ -66,12 +67,12 @@ def make_folder(folder: Path) -> None:
 def check_no_input(path: Path, inputs: Iterable[str]) -> None:
     """Raise ValueError if a path is that of one of the inputs of a command."""
     if path.exists() and any(os.path.exists(given) and path.samefile(given) for given in inputs):
-        raise ValueError(f"{path} is an input, and would be lost: write elsewhere")
+        raise InputError(f"{path} is an input, and would be lost: write elsewhere")
 
 
 def would_be_lost(path: Path) -> ValueError:
     """Return the error that refuses to write over a file."""
-    return ValueError(f"{path} exists and would be lost: name another file, or give --overwrite")
+    return InputError(f"{path} exists and would be lost: name another file, or give --overwrite")
 
 
 def write_molecules(

@@ -12,6 +12,7 @@ import ase
 import ase.io
 from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict
 
+from diffrelax.errors import InputError
 from diffrelax.files.values import one_line
 from diffrelax.molecule.annotations import text_of, told_charge
 from diffrelax.molecule.record import Molecule
@@ -68,11 +69,11 @@ def parse(
     """Take the positions of a frame and perceive its bonds."""
     first, *rest = record.rstrip().split("\n")
     if not first.strip().isdecimal():
-        raise ValueError(f"a frame starts with the number of its atoms, not with {first!r}")
+        raise InputError(f"a frame starts with the number of its atoms, not with {first!r}")
     if int(first) == 0:
-        raise ValueError("there are no atoms")
+        raise InputError("there are no atoms")
     if len(rest) != int(first) + 1:
-        raise ValueError(f"{first.strip()} atoms announced, {max(len(rest) - 1, 0)} lines follow")
+        raise InputError(f"{first.strip()} atoms announced, {max(len(rest) - 1, 0)} lines follow")
     written = JSON_KEY.sub(r"\1", rest[0])
     comment, state = _without_state(written), _state(written)
     _check_columns(comment, rest[1])
@@ -80,15 +81,15 @@ def parse(
     try:
         atoms = ase.io.read(StringIO(frame), format="extxyz")
     except KeyError as error:
-        raise ValueError(f"unknown element {error}: give symbols, such as C") from error
+        raise InputError(f"unknown element {error}: give symbols, such as C") from error
     except Exception as error:
-        raise ValueError(f"ASE cannot read this frame: {error}") from error
+        raise InputError(f"ASE cannot read this frame: {error}") from error
     told = {key.lower(): value for key, value in atoms.info.items()}
     for _, key in SPOKEN_OF.findall(QUOTED.sub("", comment)):
         told.setdefault(key.lower(), True)
     for key in ("charge", "multiplicity", "mult"):
         if told.get(key) is True and key not in state:
-            raise ValueError(f"the comment {rest[0]!r} does not say which {key}: write {key}=…")
+            raise InputError(f"the comment {rest[0]!r} does not say which {key}: write {key}=…")
     if "[" in (smiles := _as_written(comment, "smiles")) and 'smiles="' not in comment.lower():
         atoms.info["smiles"] = smiles  # ASE drops brackets that stand outside quotes
     multiplicity = state.get("multiplicity", state.get("mult"))
@@ -157,7 +158,7 @@ def _check_columns(comment: str, atom: str) -> None:
     announced = str(_read(comment).get("Properties", ""))
     columns = sum(int(n) for n in announced.split(":")[2::3] if n.isdecimal())
     if columns > len(atom.split()):
-        raise ValueError(
+        raise InputError(
             f"Properties={announced} has {columns} columns, the first atom {len(atom.split())}: "
             "correct one of them"
         )

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 from diffrelax.data.minima import remainder_of
 from diffrelax.data.packing import Pair, pack, pair
+from diffrelax.errors import InputError
 from diffrelax.files.reading import Record, Rejected, each_record, read_record
 from diffrelax.levels.distances import find_level
 from diffrelax.models.domain import bond_kinds, outside_method
@@ -90,7 +91,7 @@ def load_minima(
     remainders = {kind: remainder_of(kind) for kind in kinds}
     if len(remainders) < FEWEST:
         reasons = "".join(f"; {one.name}: {one.reason}" for one in read.left_out[:3])
-        raise ValueError(
+        raise InputError(
             f"{path} has minima of {len(remainders)} molecules that the model can learn, "
             f"and at least {FEWEST} are needed{reasons}"
         )

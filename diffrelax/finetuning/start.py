@@ -15,6 +15,7 @@ from torch.nn import Embedding
 
 from diffrelax.atomic import replacing, write_text
 from diffrelax.diffusion.denoiser import Denoiser
+from diffrelax.errors import InputError
 from diffrelax.files import check_charge
 from diffrelax.finetuning.minima import Minima, load_minima
 from diffrelax.levels.distances import Nearest, find_level
@@ -82,13 +83,13 @@ def begin_finetuning(
     """
     check_charge(charge, [data])
     if not level.strip():
-        raise ValueError("the level of theory of the minima has no name: give one")
+        raise InputError("the level of theory of the minima has no name: give one")
     if is_release(name := folder.resolve().name):
-        raise ValueError(f"{name} is the name of a release: choose another folder")
+        raise InputError(f"{name} is the name of a release: choose another folder")
     if model.config.generation:
-        raise ValueError(f"{model.name} generates molecules: fine-tune a model that relaxes them")
+        raise InputError(f"{model.name} generates molecules: fine-tune a model that relaxes them")
     if only_level and not model.config.network.levels:
-        raise ValueError(f"{model.name} is not told the level of theory: let it learn all weights")
+        raise InputError(f"{model.name} is not told the level of theory: let it learn all weights")
     _check_new(folder, data)
     with locked(folder):
         _check_new(folder, data)  # another run may have begun there
@@ -134,15 +135,15 @@ def _check_new(folder: Path, data: Path) -> None:
     """Refuse a folder in which something would be lost, or read in place of what belongs there."""
     check_folder(folder, resume=False)
     if (folder / "config.yaml").exists():
-        raise ValueError(
+        raise InputError(
             f"{folder} has a config.yaml already: choose another folder, or train that model with "
             f"diffrelax train {folder / 'config.yaml'}"
         )
     if (folder / ENVIRONMENTS).exists():
-        raise ValueError(f"{folder / ENVIRONMENTS} would be lost: choose another folder")
+        raise InputError(f"{folder / ENVIRONMENTS} would be lost: choose another folder")
     kept = folder / data.name
     if kept.exists() and data.exists() and not filecmp.cmp(kept, data, shallow=False):
-        raise ValueError(f"{kept} is another file than {data}: rename one of them")
+        raise InputError(f"{kept} is another file than {data}: rename one of them")
 
 
 def _of_length(steps: int) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from rdkit import Chem, rdBase
 
 from diffrelax.cache import work_key
 from diffrelax.entries import explain_invalid
+from diffrelax.errors import InputError
 from diffrelax.files import FORMATS, smiles, tables
 from diffrelax.files.reading import (
     ONE,
@@ -102,7 +103,7 @@ def as_argument(given: Any, *, seed: int = 42) -> Argument:
         return as_plain(given, seed=seed)
     found = list(_from_file(Path(given), seed))
     if len(found) != 1:
-        raise ValueError(f"{given} holds {len(found)} molecules: use make_batch for all of them")
+        raise InputError(f"{given} holds {len(found)} molecules: use make_batch for all of them")
     return found[0]
 
 
@@ -235,4 +236,4 @@ def _read_molecule(record: Mapping[str, Any]) -> Molecule:
         return MoleculeDocument.model_validate(plain).to_molecule()
     except ValidationError as error:
         name = record.get("name", "a document")
-        raise ValueError(f"{name} is no molecule: {explain_invalid(error)}") from error
+        raise InputError(f"{name} is no molecule: {explain_invalid(error)}") from error

@@ -8,6 +8,7 @@ from typing import Any
 from ase.io.jsonio import encode
 from jobflow import job
 
+from diffrelax.errors import InputError
 from diffrelax.files.reading import Rejected
 from diffrelax.flows.arguments import read_argument
 
@@ -31,7 +32,7 @@ def to_atoms(document: Mapping[str, Any]) -> dict[str, Any]:
     """
     molecule = read_argument(document)
     if isinstance(molecule, Rejected):
-        raise ValueError(f"{molecule.name} has no geometry: {molecule.reason}")
+        raise InputError(f"{molecule.name} has no geometry: {molecule.reason}")
     atoms = molecule.to_atoms()
     info, atoms.info = atoms.info, {}
     return {

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from jobflow import Job, Maker, job
 
 from diffrelax.cache import WorkFolder, work_key
+from diffrelax.errors import InputError
 from diffrelax.files.reading import Rejected
 from diffrelax.files.smiles import cut_smiles
 from diffrelax.flows.arguments import Plain, as_arguments, as_plain, failure, label, read_argument
@@ -45,11 +46,11 @@ def load_on_worker(name: str, device: str) -> Model:
     try:
         check_device(device)
     except ValueError as error:
-        raise ValueError(f"{error} (on {gethostname()})") from error
+        raise InputError(f"{error} (on {gethostname()})") from error
     try:
         return load_model(name, device)
     except ValueError as error:
-        raise ValueError(
+        raise InputError(
             f"{error} (on {gethostname()}): install the same release of diffrelax there, or "
             "keep the file where all workers see it"
         ) from error

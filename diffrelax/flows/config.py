@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationError,
 
 from diffrelax.dft import DFTSettings
 from diffrelax.entries import Entries, read_entries, wrong_with
+from diffrelax.errors import InputError
 from diffrelax.files import check_charge
 from diffrelax.files.reading import is_path
 from diffrelax.flows.batches import DiffusionRelaxMaker
@@ -152,7 +153,7 @@ class FlowConfig(Entries):
         home = path.resolve().parent
         folder = record.get("folder", path.stem)
         if isinstance(folder, str) and (home / folder).is_file():
-            raise ValueError(
+            raise InputError(
                 f"{path}: its results cannot go to {folder}, which is a file: name another folder"
             )
         minimise = record.get("minimise")
@@ -162,7 +163,7 @@ class FlowConfig(Entries):
         try:
             config = cls.model_validate({"folder": path.stem} | record)
         except ValidationError as error:
-            raise ValueError(explain(error, path)) from error
+            raise InputError(explain(error, path)) from error
         return config.model_copy(
             update={
                 "inputs": tuple(_input_at(home, text) for text in config.inputs),

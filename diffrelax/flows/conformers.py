@@ -12,6 +12,7 @@ from pydantic import Field
 
 from diffrelax.cache import WorkFolder, work_key
 from diffrelax.choices import CurvatureLevel
+from diffrelax.errors import InputError
 from diffrelax.extras import NotInstalledError
 from diffrelax.files.reading import Rejected
 from diffrelax.flows.arguments import (
@@ -144,9 +145,9 @@ class ConformerFlowMaker(Maker):
         check_level(self.level)
         check_seed(self.seed)
         if self.n < 1:
-            raise ValueError(f"n = {self.n}: ask for at least one start")
+            raise InputError(f"n = {self.n}: ask for at least one start")
         if not 0 < self.window < inf:
-            raise ValueError(f"window {self.window} kcal/mol: give a finite, positive number")
+            raise InputError(f"window {self.window} kcal/mol: give a finite, positive number")
         self._theory.check_thermo(self.thermo)
 
     def make(self, molecule: Any) -> Flow:

@@ -13,7 +13,7 @@ from jobflow import Job, Maker, job
 from diffrelax.cache import WorkFolder, work_key
 from diffrelax.clock import Time
 from diffrelax.dft import DFTSettings
-from diffrelax.errors import OF_THE_MACHINE, reason_of
+from diffrelax.errors import OF_THE_MACHINE, InputError, reason_of
 from diffrelax.files.reading import Rejected
 from diffrelax.flows.arguments import (
     as_argument,
@@ -119,7 +119,7 @@ OutputReference
         except (*OF_THE_MACHINE, KilledError):
             raise
         except Exception as error:  # one bad molecule never costs the others
-            if not isinstance(error, ValueError):  # which says that it is not for this level
+            if not isinstance(error, InputError):  # which says that it is not for this level
                 logger.exception("%s: %s", self.stage, molecule.name)
             reason = reason_of(error)
         return self._failed(molecule, reason, key)
@@ -191,7 +191,7 @@ class ForceFieldRelaxMaker(LevelMaker):
     def __post_init__(self) -> None:
         if self.level not in CHEAP_LEVELS:
             known = ", ".join(CHEAP_LEVELS)
-            raise ValueError(f"unknown level {self.level!r}: choose one of {known}")
+            raise InputError(f"unknown level {self.level!r}: choose one of {known}")
 
     def plain_settings(self) -> dict[str, Any]:
         """Return level and stopping rule."""
@@ -294,7 +294,7 @@ class StaticMaker(LevelMaker):
             forces = atoms.get_forces()
             energy = float(atoms.get_potential_energy())
         except (RuntimeError, ArithmeticError) as error:
-            raise ValueError(f"{self.level} failed: {error}") from error
+            raise InputError(f"{self.level} failed: {error}") from error
         return StaticDocument(
             key=key,
             name=molecule.name,

@@ -16,6 +16,7 @@ from jobflow import Flow, JobStore, run_locally
 from jobflow.core.schemas import JobStoreDocument
 from pymongo.errors import PyMongoError
 
+from diffrelax.errors import InputError, UnfinishedError
 from diffrelax.flows.stores import keep_run
 from diffrelax.flows.summary import Summary
 from diffrelax.results.documents import read_document
@@ -108,7 +109,7 @@ def run_local(flow: Flow, store: JobStore, folder: Path, show: Show) -> Summary:
         summary = Summary.model_validate(responses[flow.jobs[-1].uuid][1].output)
     except KeyError:
         why = log.ends.get(flow.jobs[-1].name, "")
-        raise RuntimeError(
+        raise UnfinishedError(
             f"the flow did not come to its summary ({why}): see {log.baseFilename}"
         ) from None
     return summary.with_reasons(
@@ -146,7 +147,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
     try:
         held = FileLock(folder / "running.lock").acquire(timeout=0)
     except Timeout:
-        raise ValueError(f"another process runs a flow in {folder}: wait for its end") from None
+        raise InputError(f"another process runs a flow in {folder}: wait for its end") from None
     with held:
         yield
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from pymongo.errors import ConnectionFailure
 
+from diffrelax.errors import UnfinishedError
 from diffrelax.flows.local import Show
 from diffrelax.flows.resources import StageResources, manager_config
 
@@ -218,7 +219,9 @@ def follow(queue: FlowQueue, restarts: int, show: Show, tell: Callable[[str], No
     def look() -> tuple[list[Job], int]:
         jobs = queue.jobs()
         if not jobs:
-            raise RuntimeError(f"flow {queue.flow_id} is not in the queue any more: it was deleted")
+            raise UnfinishedError(
+                f"flow {queue.flow_id} is not in the queue any more: it was deleted"
+            )
         queue.release_locks()
         return jobs, sum(deal_with(job, jobs, queue, restarts, tell) for job in jobs)
 
@@ -254,7 +257,7 @@ def deal_with(
         tell(told)
         return True
     if stage(job) == "summary":
-        raise RuntimeError(f"the summary could not be made: {explain(job)}")
+        raise UnfinishedError(f"the summary could not be made: {explain(job)}")
     queue.settle(job, jobs)
     return False
 

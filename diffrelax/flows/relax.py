@@ -9,6 +9,7 @@ from typing import Any
 import ase
 from jobflow import Flow, Job, Maker, OutputReference
 
+from diffrelax.errors import InputError
 from diffrelax.flows.arguments import Argument, as_arguments, atomic_numbers, job_name, label
 from diffrelax.flows.batches import DiffusionRelaxMaker
 from diffrelax.flows.levels import DFTRelaxMaker, MoleculeMaker
@@ -59,10 +60,10 @@ OutputReference, or an iterable of these
         """
         arguments = as_arguments(molecules, seed=self.relax_maker.seed, charge=charge)
         if not arguments:
-            raise ValueError("a flow needs molecules: none were given")
+            raise InputError("a flow needs molecules: none were given")
         for size in (self.batch_size, self.minimise_batch_size):
             if size < 1:
-                raise ValueError(f"batch size {size}: give 1 or more")
+                raise InputError(f"batch size {size}: give 1 or more")
         relax_maker = self.relax_maker
         if not relax_maker.towards:
             relax_maker = replace(relax_maker, towards=self.minimise_maker.theory)

@@ -17,6 +17,7 @@ from pymongo import timeout
 from pymongo.errors import PyMongoError
 
 from diffrelax.cache import work_key
+from diffrelax.errors import InputError
 from diffrelax.files.reading import is_path
 from diffrelax.flows.config import DFTLevel, FlowConfig
 from diffrelax.flows.local import Show
@@ -140,7 +141,7 @@ def _resources(metadata: dict[str, Any], config: FlowConfig) -> StageResources:
         return remote.minimise.filled()
     if profile := config.minimise.calculator:
         if profile.program != "xtb" and None in (remote.minimise.cores, remote.minimise.memory_gb):
-            raise ValueError(
+            raise InputError(
                 f"what jobs of {profile.program} need is not known: give cores and memory_gb of "
                 "remote.minimise, as its input has them"
             )
@@ -173,14 +174,14 @@ def check_sizes(flow: Flow) -> None:
             sizes = [len(ase.Atoms(formula)) for formula in job.metadata["formulas"]]
             atoms |= zip(job.metadata["inputs"], sizes, strict=True)
     if len(atoms) > MOST_MOLECULES:
-        raise ValueError(
+        raise InputError(
             f"a flow of {len(atoms)} molecules is too large for a document of MongoDB: split them "
             f"into flows of {MOST_MOLECULES} or fewer"
         )
     for job in flow.jobs:
         batch = job.metadata.get("inputs", ())
         if (n := sum(atoms[i] for i in batch)) > MOST_ATOMS:
-            raise ValueError(
+            raise InputError(
                 f"the results of a batch of {len(batch)} molecules with {n} atoms are too large "
                 f"for a document of MongoDB: make it {len(batch) * MOST_ATOMS // n} molecules or "
                 "fewer (batch_size, minimise_batch_size)"
@@ -198,7 +199,7 @@ def _submit(config: FlowConfig, project: Any, key: str) -> str:
     try:
         submit_flow(flow, project=project.name)
     except ConfigError as error:
-        raise ValueError(
+        raise InputError(
             f"project {project.name!r} cannot take the flow: {error}; compare it with "
             "workflows/clusters"
         ) from error

@@ -8,6 +8,7 @@ from typing import Any, Self
 from pydantic import Field
 
 from diffrelax.entries import Entries
+from diffrelax.errors import InputError
 
 BASIS_FUNCTIONS_PER_CORE = 100  # below that, another core is mostly idle
 MOST_CORES = 16
@@ -96,7 +97,7 @@ def manager_config(asked: StageResources, project: Any) -> dict[str, Any]:
     known = list(project.workers)
     name = asked.worker or (known or [""])[0]
     if name not in known:
-        raise ValueError(
+        raise InputError(
             f"project {project.name!r} of jobflow-remote has no worker {name!r}; "
             f"it has: {', '.join(known) or 'none'}"
         )

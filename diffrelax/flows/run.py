@@ -10,6 +10,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from diffrelax.choices import Engine
+from diffrelax.errors import InputError
 from diffrelax.files.writing import make_folder
 from diffrelax.flows.config import DFTLevel, FlowConfig
 from diffrelax.flows.local import run_local
@@ -106,7 +107,7 @@ def check_stages(config: FlowConfig, engine: Engine) -> None:
     else:
         (check_installed if here else check_level)(config.minimise.level)
     if engine == "remote" and config.store:
-        raise ValueError(
+        raise InputError(
             "with the remote engine, results go to the store of the jobflow-remote project: leave "
             "out store"
         )

@@ -12,6 +12,7 @@ from jobflow import Flow, JobConfig, Maker, OnMissing, job
 from diffrelax.cache import WorkFolder
 from diffrelax.clock import NO_TIME
 from diffrelax.dft import DFTSettings
+from diffrelax.errors import InputError
 from diffrelax.flows.arguments import as_arguments, as_plain, job_name, label, read_argument
 from diffrelax.flows.units import PlainDocument
 
@@ -80,7 +81,7 @@ class SpeedupFlowMaker(Maker):
         """
         arguments = as_arguments(molecules, seed=self.seed)
         if not arguments:
-            raise ValueError("a flow needs molecules: none were given")
+            raise InputError("a flow needs molecules: none were given")
         compared = []
         for i, argument in enumerate(arguments):
             compare = self.compare(argument)

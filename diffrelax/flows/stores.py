@@ -15,7 +15,7 @@ from pymongo.errors import PyMongoError
 
 from diffrelax.atomic import write_text
 from diffrelax.choices import Kind
-from diffrelax.errors import without_password
+from diffrelax.errors import InputError, without_password
 from diffrelax.extras import find_extra
 from diffrelax.flows.embedded import SQLiteStore
 from diffrelax.results.documents import ResultDocument, read_document
@@ -56,7 +56,7 @@ def open_store(where: str) -> JobStore:
         try:
             store = _mongodb(where)
         except (PyMongoError, ValueError) as error:
-            raise ValueError(
+            raise InputError(
                 f"no address of a database, {without_password(where)}: {error}"
             ) from None
     elif where.startswith(PROJECT):
@@ -87,7 +87,7 @@ def open_results(where: str) -> JobStore:
     for folder in (Path(where) / "store", Path(where)):
         if (folder / EMBEDDED).exists():
             return open_store(str(folder))
-    raise ValueError(
+    raise InputError(
         f"there are no results in {where}: give the folder of a flow, mongodb://host/database or "
         f"{PROJECT}NAME"
     )
@@ -107,7 +107,7 @@ def read_project(name: str) -> Any:
     try:
         return ConfigManager().get_project(name or None)
     except ConfigError as error:
-        raise ValueError(
+        raise InputError(
             f"jobflow-remote has no project {name!r}: {error}; `jf project list` shows those that "
             "there are"
         ) from error
@@ -211,7 +211,7 @@ def _embedded(folder: Path) -> JobStore:
 
 def _mongodb(uri: str) -> JobStore:
     if not re.match(r"[a-z+]+://[^/]+/[^/?]+", uri):
-        raise ValueError("it names no database, write mongodb://host:27017/database")
+        raise InputError("it names no database, write mongodb://host:27017/database")
     options = {"mongoclient_kwargs": {"serverSelectionTimeoutMS": 1000 * DATABASE_SECONDS}}
     blobs = GridFSStore.from_uri(uri, "blobs", compression=True, **options)
     return JobStore(MongoStore.from_uri(uri, "outputs", **options), {"data": blobs})

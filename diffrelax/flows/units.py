@@ -11,6 +11,7 @@ from typing import Any, TypeGuard
 from jobflow import job
 
 from diffrelax.cache import WorkFolder
+from diffrelax.errors import InputError
 from diffrelax.files.reading import Rejected
 from diffrelax.flows.arguments import Plain, failure
 from diffrelax.results.documents import ResultDocument, read_finished
@@ -90,7 +91,7 @@ def fetch(given: Plain) -> Plain:
         return given
     key, work, name = json.loads(given.removeprefix(HANDED))
     if not KEY.fullmatch(key):
-        raise ValueError(f"{key!r} is not the key of a unit of work")
+        raise InputError(f"{key!r} is not the key of a unit of work")
     found = find_unit(WorkFolder.of(work), key, name)
     if found is None:
         raise LostUnitError(

@@ -12,6 +12,7 @@ from typing import Any
 import h5py
 
 from diffrelax.atomic import DAMAGED, replacing
+from diffrelax.errors import InputError
 from diffrelax.generation.trajectory import Trajectory
 from diffrelax.generation.verdict import Generated
 
@@ -69,6 +70,6 @@ def read_trajectories(path: Path) -> dict[int, Trajectory]:
                 for i, group in sorted(file.items(), key=lambda item: int(item[0]))
             }
     except (OSError, *DAMAGED) as error:
-        raise ValueError(
+        raise InputError(
             f"{path} is missing, damaged, or holds no trajectories: {error}"
         ) from error

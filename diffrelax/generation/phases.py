@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from diffrelax.diffusion.generation import Relax, Settle, generate_positions, split
 from diffrelax.diffusion.joint import GenerationConfig, JointDenoiser
 from diffrelax.diffusion.schedule import relax_positions
+from diffrelax.errors import InputError
 from diffrelax.generation.trajectory import TrajectoryRecorder
 from diffrelax.generation.verdict import Generated, judge
 from diffrelax.models.release import Model
@@ -99,12 +100,12 @@ def generate_each(
     """
     check_seed(seed)
     if not 1 <= n <= MOST:
-        raise ValueError(f"n = {n}: ask for at least one molecule, and at most {MOST:,}")
+        raise InputError(f"n = {n}: ask for at least one molecule, and at most {MOST:,}")
     settings, denoiser = model.config.generation, model.denoiser
     if settings is None or not isinstance(denoiser, JointDenoiser):
-        raise ValueError(f"the model {model.name} only relaxes: choose one that generates")
+        raise InputError(f"the model {model.name} only relaxes: choose one that generates")
     if not free_elements and (unknown := set(model.config.elements) - VALENCES.keys()):
-        raise ValueError(
+        raise InputError(
             f"nothing is known of the valences of the atomic numbers {sorted(unknown)}, which "
             f"{model.name} makes: leave the elements free"
         )
@@ -130,9 +131,9 @@ def _relax_with(relaxer: Model, model: Model) -> Relax:
     """Return what takes over from a model that generates."""
     level = model.config.level
     if level not in relaxer.config.levels:
-        raise ValueError(f"{relaxer.name} has not learned {level}, the level of {model.name}")
+        raise InputError(f"{relaxer.name} has not learned {level}, the level of {model.name}")
     if unknown := set(model.config.elements) - set(relaxer.config.elements):
-        raise ValueError(f"{relaxer.name} does not know the atomic numbers {sorted(unknown)}")
+        raise InputError(f"{relaxer.name} does not know the atomic numbers {sorted(unknown)}")
 
     def relax(numbers: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         theory = relaxer.theory([0] * len(numbers), level)

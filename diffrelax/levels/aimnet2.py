@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from ase.data import chemical_symbols
 
+from diffrelax.errors import InputError
 from diffrelax.extras import NotInstalledError, find_extra
 from diffrelax.levels.differences import hessian_by_differences
 from diffrelax.levels.forces import ForceCalculator
@@ -86,9 +87,9 @@ def check_molecule(molecule: Molecule) -> None:
     """Raise ValueError if AIMNet2 was not trained on molecules like this one."""
     foreign = sorted({chemical_symbols[z] for z in molecule.numbers if z not in ELEMENTS})
     if foreign:
-        raise ValueError(f"aimnet2 was not trained on {', '.join(foreign)}: use another level")
+        raise InputError(f"aimnet2 was not trained on {', '.join(foreign)}: use another level")
     if molecule.multiplicity != 1:
-        raise ValueError(
+        raise InputError(
             f"aimnet2 was trained on closed shells, and {molecule.name or molecule.formula} "
             f"has multiplicity {molecule.multiplicity}: use another level of theory"
         )
@@ -151,7 +152,7 @@ def _load(path: Path) -> torch.jit.ScriptModule:
     content = path.read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if found != SHA256:
-        raise ValueError(
+        raise InputError(
             f"{path} is not loaded: its sha256 is {found}, that of the published weights {SHA256}. "
             'Install them again: pip install --force-reinstall "AcAuto3D==1.0.1"'
         )

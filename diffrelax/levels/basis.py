@@ -12,6 +12,7 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from diffrelax.choices import DEFAULT_BASIS
+from diffrelax.errors import InputError
 from diffrelax.levels.names import is_relativistic, letters
 from diffrelax.levels.pyscf_library import loading_pyscf
 from diffrelax.molecule import Molecule
@@ -45,7 +46,7 @@ def choose_basis(functional: Functional, basis: str = DEFAULT_BASIS) -> str:
     if composite is None:
         return basis
     if basis.lower() not in (DEFAULT_BASIS.lower(), composite.basis.lower()):
-        raise ValueError(
+        raise InputError(
             f"{composite.name} has a basis set of its own, {composite.basis}: leave {basis!r} out, "
             "or take another functional"
         )
@@ -74,16 +75,16 @@ def pyscf_molecule(molecule: Molecule, basis: str) -> gto.Mole:
                 verbose=0,
             )
     except (AssertionError, BasisNotFoundError, FileNotFoundError) as error:
-        raise ValueError(
+        raise InputError(
             f"basis {basis!r} is unknown or does not cover {molecule.formula}: "
             + " ".join(str(error).split())
             + "; def2-svp covers all elements up to radon"
         ) from error
     if mol.nao == 0:
-        raise ValueError(f"basis {basis!r} has no functions for {molecule.formula}: name another")
+        raise InputError(f"basis {basis!r} has no functions for {molecule.formula}: name another")
     for symbol in sorted({*molecule.symbols} - {*potentials}):
         if not _reaches_core(symbol, basis):
-            raise ValueError(
+            raise InputError(
                 f"basis {basis!r} leaves the core of {symbol} to a potential that PySCF has not "
                 "under that name, or is no basis set for orbitals: name another"
             )
@@ -106,17 +107,17 @@ def _reaches_core(symbol: str, basis: str) -> bool:
 def _refuse_unfit(basis: str) -> None:
     """Refuse what PySCF reads as the text of a basis set, and sets that lack their potentials."""
     if letters(_table(basis)).startswith(PSEUDOPOTENTIALS):
-        raise ValueError(
+        raise InputError(
             f"basis {basis!r} is made for pseudopotentials, which are not used here: name one with "
             "all electrons or with effective core potentials, such as def2-svp"
         )
     if is_relativistic(basis.partition("@")[0]):
-        raise ValueError(
+        raise InputError(
             f"basis {basis!r} is contracted for relativistic Hamiltonians, which are not used "
             "here: name another, such as def2-svp, or take it uncontracted (unc-)"
         )
     if "\n" in basis:
-        raise ValueError(f"basis {basis!r} is a text: name a basis set that PySCF has")
+        raise InputError(f"basis {basis!r} is a text: name a basis set that PySCF has")
     check_no_files(basis.partition("@")[0], _table(basis), GUESS)
 
 
@@ -124,7 +125,7 @@ def check_no_files(*names: str) -> None:
     """Raise ValueError if a basis set has the name of a file, which PySCF would read instead."""
     for name in names:
         if Path(name).is_file():
-            raise ValueError(
+            raise InputError(
                 f"basis {name!r} is the name of a file here, which PySCF would read instead: "
                 "work in another folder, or name a basis set that PySCF has"
             )
@@ -167,7 +168,7 @@ def check_basis(basis: str) -> None:
         with suppress(ValueError):
             _functions_of_atom(number, basis)
             return
-    raise ValueError(f"unknown basis {basis!r}: name one that PySCF has, such as def2-svp")
+    raise InputError(f"unknown basis {basis!r}: name one that PySCF has, such as def2-svp")
 
 
 @cache

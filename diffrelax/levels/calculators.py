@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ase.calculators.calculator import Calculator
 
+from diffrelax.errors import InputError
 from diffrelax.levels.force_field import ForceField
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def get_calculator(level: str, molecule: Molecule, **settings: Any) -> Calculato
     try:
         return _calculator(level, molecule, **settings)
     except TypeError as error:
-        raise ValueError(f"level {level!r} cannot have these settings: {error}") from error
+        raise InputError(f"level {level!r} cannot have these settings: {error}") from error
 
 
 def _calculator(level: str, molecule: Molecule, **settings: Any) -> Calculator:
@@ -61,7 +62,7 @@ def _calculator(level: str, molecule: Molecule, **settings: Any) -> Calculator:
         return ForceField(molecule, level, **settings)
     program = settings.pop("program", "tblite") if level == "gfn2-xtb" else ""
     if program not in ("", "tblite", "xtb"):
-        raise ValueError(f"unknown program {program!r} of level {level}: tblite or xtb")
+        raise InputError(f"unknown program {program!r} of level {level}: tblite or xtb")
     if level == "gfn-ff" or program == "xtb":
         from diffrelax.levels.xtb_program import XTBProgram
 
@@ -95,4 +96,4 @@ def check_installed(level: str) -> None:
 def check_level(level: str) -> None:
     """Raise ValueError if there is no such level of theory, installed or not."""
     if level not in LEVELS:
-        raise ValueError(f"unknown level of theory {level!r}: choose one of {', '.join(LEVELS)}")
+        raise InputError(f"unknown level of theory {level!r}: choose one of {', '.join(LEVELS)}")

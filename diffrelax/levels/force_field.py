@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from diffrelax.errors import InputError
 from diffrelax.levels.forces import ForceCalculator
 from diffrelax.molecule.force_fields import force_field, hold
 from diffrelax.units import KCAL_PER_MOL
@@ -37,12 +38,12 @@ class ForceField(ForceCalculator):
         super().__init__()
         self.level = level
         if molecule.n_atoms > 1 and not molecule.bonds:
-            raise ValueError(
+            raise InputError(
                 f"{level} needs bonds, and those of {molecule.name or molecule.formula} are "
                 "unknown: give a SMILES or an .sdf file"
             )
         if molecule.multiplicity > 1:
-            raise ValueError(
+            raise InputError(
                 f"{level} knows no unpaired electrons, and {molecule.name or molecule.formula} has "
                 "some: use another level of theory"
             )
@@ -50,7 +51,7 @@ class ForceField(ForceCalculator):
         self._charges = charges
         self._field = self._build()
         if self._field is None:
-            raise ValueError(
+            raise InputError(
                 f"{level} has no parameters for {molecule.name or molecule.formula}: "
                 "use another level of theory"
             )

@@ -12,6 +12,7 @@ import re
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
+from diffrelax.errors import InputError
 from diffrelax.extras import find_extra
 from diffrelax.levels.composites import COMPOSITES, Composite
 from diffrelax.levels.names import is_composite, letters
@@ -109,7 +110,7 @@ def read_functional(xc: str) -> Functional:
         parameters for it, or if its definition has what PySCF lacks.
     """
     if not xc.strip():
-        raise ValueError(f"no functional in xc={xc!r}: name one, such as b3lyp")
+        raise InputError(f"no functional in xc={xc!r}: name one, such as b3lyp")
     short = re.sub(r"^(hyb)?m?ggaxc", "", letters(xc))
     if is_composite(xc):
         return _read_composite(xc, short)
@@ -124,12 +125,12 @@ def read_functional(xc: str) -> Functional:
         hint = "; double hybrids are not supported" if DOUBLE_HYBRID.search(short) else hint
         near = get_close_matches(xc.upper(), [*libxc.XC_CODES, *libxc.XC_ALIAS], 3)
         hint = hint or (f"; near is {' or '.join(near).lower()}" if near else "")
-        raise ValueError(f"unknown functional xc={xc!r}: {error}{hint}") from error
+        raise InputError(f"unknown functional xc={xc!r}: {error}{hint}") from error
     if functional.dispersion is None:
         _refuse_incomplete(xc, bare, parts, version or "")
     left_on = nonlocal_correlation == functional.nonlocal_correlation == ""
     if version and left_on and libxc.is_nlc(bare):
-        raise ValueError(f"xc={xc!r} has dispersion twice, by VV10 and by {version}: leave one out")
+        raise InputError(f"xc={xc!r} has dispersion twice, by VV10 and by {version}: leave one out")
     if version:
         _check_dispersion(xc, method, version)
     return functional
@@ -153,7 +154,7 @@ def _is_known(xc: str) -> bool:
 def _read_composite(xc: str, short: str) -> Functional:
     known = {name.replace("-", ""): composite for name, composite in COMPOSITES.items()}
     if short not in known:
-        raise ValueError(
+        raise InputError(
             f"xc={xc!r} has a basis set and corrections of its own, which PySCF lacks: take one of "
             f"{', '.join(COMPOSITES)}"
         )
@@ -164,37 +165,37 @@ def _read_composite(xc: str, short: str) -> Functional:
 def _refuse_incomplete(xc: str, bare: str, parts: Any, version: str) -> None:
     names = {number: name for name, number in libxc.available_libxc_functionals().items()}
     if parts and "," not in bare and all(EXCHANGE.match(names[number]) for number, _ in parts):
-        raise ValueError(
+        raise InputError(
             f"xc={xc!r} is exchange alone: name a correlation after a comma, as in lda,vwn, or "
             "none, as in lda,"
         )
     for number, factor in parts:
         if factor < 0 and re.search(rf"-\s*{number}\b", bare):  # wb97x-2 is no difference
-            raise ValueError(
+            raise InputError(
                 f"unknown functional xc={xc!r}: PySCF takes the {number} in it for a functional "
                 f"({names.get(number, number)}); double hybrids are not supported"
             )
         if factor <= 0 and "*" not in bare:
-            raise ValueError(
+            raise InputError(
                 f"unknown functional xc={xc!r}: PySCF takes the - in it for a minus. A difference "
                 "is told with factors, as in pbe0-0.1*pbe"
             )
         name = names[number]
         if name in POTENTIALS:
-            raise ValueError(f"xc={xc!r} is {name}, a potential without an energy: take another")
+            raise InputError(f"xc={xc!r} is {name}, a potential without an energy: take another")
         if name in WHOLE and len(parts) > 1:
-            raise ValueError(
+            raise InputError(
                 f"xc={xc!r} has {name}, which is a whole functional, as a part: take one that is "
                 "named with it, such as scan_vv10"
             )
         lack = LACKING.get(name)
         if lack and not (version and version.startswith(lack.replaced_by)):
-            raise ValueError(
+            raise InputError(
                 f"xc={xc!r} is {name}, whose definition has {lack.what}, which PySCF lacks: take "
                 f"{lack.instead}"
             )
     if libxc.needs_laplacian(bare):
-        raise ValueError(
+        raise InputError(
             f"xc={xc!r} takes the Laplacian of the density, for which PySCF has no potential: take "
             "another, such as r2scan"
         )
@@ -203,7 +204,7 @@ def _refuse_incomplete(xc: str, bare: str, parts: Any, version: str) -> None:
 def _check_dispersion(xc: str, method: str, version: str) -> None:
     """Find out whether a correction is there, and has parameters for a functional."""
     if version not in DISP_VERSIONS:
-        raise ValueError(
+        raise InputError(
             f"unknown dispersion correction {version!r} in xc={xc!r}: choose one of "
             f"{', '.join(DISP_VERSIONS)}"
         )
@@ -217,7 +218,7 @@ def _check_dispersion(xc: str, method: str, version: str) -> None:
         else:
             dftd3.DFTD3Dispersion(helium, xc=method, version=version)
     except RuntimeError as error:
-        raise ValueError(
+        raise InputError(
             f"xc={xc!r}: the dispersion correction {version} has no parameters for {method!r} "
             f"({error})"
         ) from error

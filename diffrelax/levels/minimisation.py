@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diffrelax.clock import Time
+from diffrelax.errors import InputError
 from diffrelax.levels.calculators import get_calculator
 from diffrelax.levels.force_field import ForceField
 from diffrelax.levels.side_by_side import relax_side_by_side
@@ -88,7 +89,7 @@ def relax_at_level(
         which `diffrelax.dft.relax_dft` counts the cost and starts from a Hessian).
     """
     if level == "dft":
-        raise ValueError("level 'dft' is relaxed by diffrelax.dft.relax_dft")
+        raise InputError("level 'dft' is relaxed by diffrelax.dft.relax_dft")
     started = Time.now()
     atoms = molecule.to_atoms()
     atoms.calc = get_calculator(level, molecule, **settings)

@@ -11,6 +11,7 @@ from typing import Literal, Self, TypeAlias
 from pydantic import Field, field_validator, model_validator
 
 from diffrelax.entries import Entries, read_validated
+from diffrelax.errors import InputError
 from diffrelax.levels.names import is_composite
 from diffrelax.levels.program_inputs import LINK0, link0, split_dispersion, split_keyword
 from diffrelax.levels.xtb_program import METHODS
@@ -61,7 +62,7 @@ class Profile(Entries):
     @classmethod
     def _one_line(cls, text: str) -> str:
         if not text.isprintable():
-            raise ValueError("give one line")
+            raise InputError("give one line")
         return " ".join(text.split())
 
     @field_validator("command")
@@ -69,7 +70,7 @@ class Profile(Entries):
     def _words(cls, command: str) -> str:
         program, *_ = shlex.split(command) or [""]  # ValueError of quotes that are not closed
         if "/" in program and not program.startswith("/"):
-            raise ValueError(f"{program}: give the whole path of the program, from / on")
+            raise InputError(f"{program}: give the whole path of the program, from / on")
         return command
 
     @model_validator(mode="after")
@@ -77,30 +78,30 @@ class Profile(Entries):
         ours = OPTIONS_OF_XTB if self.program == "xtb" else OURS
         for line in (*self.keywords, self.method, self.basis):
             if found := ours.search(line):
-                raise ValueError(f"{found[0]} is set for each molecule: leave {line!r} out")
+                raise InputError(f"{found[0]} is set for each molecule: leave {line!r} out")
         return self
 
     @model_validator(mode="after")
     def _fits_the_program(self) -> Self:
         program = self.program
         if self.solvent and program not in WITH_SOLVENTS:
-            raise ValueError(f"solvent is not written for {program}")
+            raise InputError(f"solvent is not written for {program}")
         if program == "psi4" and self.command:
-            raise ValueError("psi4 is a Python module: leave out command")
+            raise InputError("psi4 is a Python module: leave out command")
         if program in ("gaussian", "nwchem") and is_composite(self.method):
-            raise ValueError(f"{program} has no {self.method}")
+            raise InputError(f"{program} has no {self.method}")
         if program in ("nwchem", "psi4") and not self.basis:
-            raise ValueError(f"{program} needs a basis")
+            raise InputError(f"{program} needs a basis")
         if program in ("qchem", "psi4") and not all(
             split_keyword(line)[1] for line in self.keywords
         ):
-            raise ValueError(f"keywords of {program} are a name and a value: SCF_CONVERGENCE 8")
+            raise InputError(f"keywords of {program} are a name and a value: SCF_CONVERGENCE 8")
         split_dispersion(self)
         for line in self.keywords if program == "gaussian" else ():
             if line.startswith("%") and link0(line)[0] not in LINK0:
-                raise ValueError(f"{line!r} is not written: one of {', '.join(LINK0)}")
+                raise InputError(f"{line!r} is not written: one of {', '.join(LINK0)}")
         if program == "xtb" and (self.method not in METHODS or self.basis):
-            raise ValueError(f"xtb has the methods {', '.join(METHODS)}, without a basis")
+            raise InputError(f"xtb has the methods {', '.join(METHODS)}, without a basis")
         return self
 
     @property

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ase.data import chemical_symbols
 
+from diffrelax.errors import InputError
 from diffrelax.levels.names import is_relativistic
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def nwchem_parameters(
     method, correction = split_dispersion(profile)
     theory = NWCHEM_THEORIES.get(method.lower(), "dft")
     if correction and theory != "dft":
-        raise ValueError(f"nwchem has no dispersion correction of {method}")
+        raise InputError(f"nwchem has no dispersion correction of {method}")
     unpaired = molecule.multiplicity - 1
     shells: Parameters = {"dft": {"mult": molecule.multiplicity}}
     if correction:
@@ -118,11 +119,11 @@ def _nwchem_cores(profile: Profile, molecule: Molecule) -> Iterator[str]:
     if any(line.lower().split()[:1] == ["ecp"] for line in profile.keywords):
         return
     if is_relativistic(profile.basis):
-        raise ValueError(
+        raise InputError(
             f"basis {profile.basis!r} is contracted for relativistic Hamiltonians: take another"
         )
     if OTHER_CORES.search(profile.basis) and not profile.basis.lower().startswith("lanl2dz_ecp"):
-        raise ValueError(
+        raise InputError(
             f"basis {profile.basis!r} is made for core potentials: name them by a line ecp … end "
             "in keywords, or take def2 or all electrons"
         )
@@ -209,7 +210,7 @@ def split_dispersion(profile: Profile) -> tuple[str, str]:
         return profile.method, ""
     correction = found[2].lower().replace("(0)", "zero").replace("(", "").replace(")", "")
     if correction not in words:
-        raise ValueError(
+        raise InputError(
             f"{profile.program} has no dispersion correction {correction}: {', '.join(words)}"
         )
     return found[1], words[correction]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import Any
 
+from diffrelax.errors import InputError
 from diffrelax.levels.pyscf_library import loading_pyscf
 
 with loading_pyscf():
@@ -46,7 +47,7 @@ def read_solvent(solvent: str) -> str | float:
     except ValueError:
         return _named(solvent)
     if not 1 < epsilon < float("inf"):
-        raise ValueError(f"solvent {solvent!r}: a dielectric constant is above 1, and finite")
+        raise InputError(f"solvent {solvent!r}: a dielectric constant is above 1, and finite")
     return epsilon
 
 
@@ -89,4 +90,4 @@ def _named(solvent: str) -> str:
         return _NAMES[key]
     near = get_close_matches(key, _NAMES, n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else "give its dielectric constant"
-    raise ValueError(f"unknown solvent {solvent!r}: {hint}")
+    raise InputError(f"unknown solvent {solvent!r}: {hint}")

@@ -22,6 +22,7 @@ from ase.calculators.calculator import CalculationFailed
 from ase.units import Bohr, Hartree
 from scipy.spatial.transform import Rotation
 
+from diffrelax.errors import InputError
 from diffrelax.extras import NotInstalledError
 from diffrelax.levels.forces import ForceCalculator
 from diffrelax.levels.running import run_program
@@ -157,7 +158,7 @@ def sweep_folders() -> None:
 def check_heaviest(molecule: Molecule, method: str) -> None:
     """Raise ValueError if there is an element beyond Rn."""
     if molecule.numbers.max() > HEAVIEST:
-        raise ValueError(
+        raise InputError(
             f"{method} has no parameters for {molecule.formula}, only for H to Rn: "
             "use another level of theory"
         )

@@ -16,7 +16,7 @@ from diffrelax.clock import Time, timed
 from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.diffusion.reading import Calibration, Relaxed, relax_by_reading
 from diffrelax.diffusion.schedule import RelaxationSchedule, relax_positions
-from diffrelax.errors import each_or_error
+from diffrelax.errors import InputError, each_or_error
 from diffrelax.models.domain import knows_start
 from diffrelax.models.release import Model
 from diffrelax.models.symmetry import with_symmetry, without_symmetry
@@ -45,13 +45,13 @@ def choose_schedule(model: Model, noise_level: float | None) -> RelaxationSchedu
     """
     if noise_level is None:
         if model.config.generation:
-            raise ValueError(
+            raise InputError(
                 f"{model.name} generates molecules: relax with another model, or give a noise level"
             )
         return model.config.relaxation
     low, high = model.config.denoiser.sigma_min, model.config.denoiser.sigma_max
     if not low <= noise_level <= high:
-        raise ValueError(f"noise level {noise_level} Å: the model knows {low} to {high} Å")
+        raise InputError(f"noise level {noise_level} Å: the model knows {low} to {high} Å")
     last = model.config.relaxation.polish[-1]
     halvings = math.ceil(math.log2(noise_level / last))
     levels = (noise_level, *(last * (noise_level / last) ** (i / halvings)
@@ -72,7 +72,7 @@ def choose_calibration(
         If errors are to be bounded and are not known, or the bound is not positive.
     """
     if not max_error > 0:
-        raise ValueError(f"max_error {max_error} Å: give a positive number")
+        raise InputError(f"max_error {max_error} Å: give a positive number")
     calibration = model.config.calibrations.get(level) if noise_level is None else None
     if calibration is None and max_error < math.inf:
         why = (
@@ -81,7 +81,7 @@ def choose_calibration(
             if noise_level is None
             else "nothing is known of errors at a given noise level: leave out one of the two"
         )
-        raise ValueError(f"max_error {max_error} Å: {why}")
+        raise InputError(f"max_error {max_error} Å: {why}")
     return calibration
 
 

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.entries import explain_invalid
+from diffrelax.errors import InputError
 from diffrelax.levels.distances import Nearest, find_level, nearest_level
 from diffrelax.molecule.environments import bonds_in, read_environments
 from diffrelax.network.config import DenseNetworkConfig
@@ -84,7 +85,7 @@ class Model:
             return found
         nearest = self.nearest_level(wanted)
         hint = f"; the nearest is {nearest.level}" if nearest.by_name and len(known) > 1 else ""
-        raise ValueError(
+        raise InputError(
             f"{self.name} has not learned the level {wanted}; it knows {', '.join(known)}{hint}"
         )
 
@@ -155,7 +156,7 @@ def qm9_environments() -> Mapping[str, int]:
         if path.is_file():
             _verify(path, hashlib.sha256(path.read_bytes()).hexdigest(), QM9_ENVIRONMENTS)
             return read_environments(path)
-    raise ValueError(f"{QM9_ENVIRONMENTS} is missing: install diffrelax again")
+    raise InputError(f"{QM9_ENVIRONMENTS} is missing: install diffrelax again")
 
 
 def load_model(name: str | Path = DEFAULT, device: str = "cpu") -> Model:
@@ -180,10 +181,10 @@ def load_model(name: str | Path = DEFAULT, device: str = "cpu") -> Model:
     own = own_weights(name)
     if own and not own.is_file():
         if own.name == WEIGHTS and (own.parent / RESUME).is_file():
-            raise ValueError(
+            raise InputError(
                 f"{own.parent} is in training: it has a model after {going_on(own.parent)}"
             )
-        raise ValueError(f"there is no model file {own}")
+        raise InputError(f"there is no model file {own}")
     path = own or _find(str(name)) / WEIGHTS
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     if not own:
@@ -196,14 +197,14 @@ def load_model(name: str | Path = DEFAULT, device: str = "cpu") -> Model:
         step = int(str(metadata["step"]))
     except ValidationError as error:
         wrong = explain_invalid(error)
-        raise ValueError(f"{path} does not hold a model of this version: {wrong}") from error
+        raise InputError(f"{path} does not hold a model of this version: {wrong}") from error
     except (KeyError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{path} does not hold a model of this version: {error}") from error
+        raise InputError(f"{path} does not hold a model of this version: {error}") from error
     if "sha256" not in metadata:
         _check_old(path, sha256, config.name)
     environments = metadata.get("environments")
     if not isinstance(environments, dict | None):
-        raise ValueError(
+        raise InputError(
             f"{path} does not hold a model of this version: its environments are no mapping"
         )
     if environments is None and config.training.data == "qm9":
@@ -231,7 +232,7 @@ def _find(name: str) -> Path:
     if matches := _matches(name):
         return matches[-1]
     known = ", ".join(releases()) or "none"
-    raise ValueError(f"there is no model {name!r}; installed: {known}")
+    raise InputError(f"there is no model {name!r}; installed: {known}")
 
 
 def _coverage(folder: Path) -> tuple[int, int, int]:
@@ -261,7 +262,7 @@ def _release(name: str) -> tuple[str, int]:
 def _verify(path: Path, sha256: str, file: str) -> None:
     expected = _sums(path.parents[file.count("/")]).get(file)
     if expected != sha256:
-        raise ValueError(
+        raise InputError(
             f"{path} is not the released file: its sha256 is {sha256}, that of the release is "
             f"{expected}. Install diffrelax again"
         )
@@ -271,7 +272,7 @@ def _check_old(path: Path, sha256: str, name: str) -> None:
     """Refuse a file that claims to be of a release from before files had a checksum, and is not."""
     known = {file: sha for place in _places() for file, sha in _sums(place).items()}
     if name in {file.partition("/")[0] for file in known} and sha256 not in known.values():
-        raise ValueError(
+        raise InputError(
             f"{path} is damaged: it calls itself {name}, but its sha256, {sha256}, is that of no "
             "released file: copy it again"
         )

@@ -9,6 +9,7 @@ import numpy as np
 from ase.data import atomic_masses
 from rdkit import Chem, rdBase
 
+from diffrelax.errors import InputError
 from diffrelax.molecule.checks import check_length, integer
 
 SAME_MASS = 0.005  # amu
@@ -48,7 +49,7 @@ def told_by(atoms: ase.Atoms, charge: Any, multiplicity: Any) -> Told:
     if multiplicity is None:
         for name in OTHER_SPINS:
             if info.get(name, 0) != 0:
-                raise ValueError(
+                raise InputError(
                     f"{name} may mean several things: write multiplicity=… (2S + 1) in its place"
                 )
     if multiplicity is None:
@@ -100,12 +101,12 @@ def told_charge(atoms: ase.Atoms, charge: Any = None) -> int | None:
     partial = atoms.get_initial_charges()
     if charge is None and partial.any():
         if not np.isfinite(partial).all():
-            raise ValueError(
+            raise InputError(
                 "the charges of the atoms are not finite: correct them, or give charge"
             )
         charge = round(partial.sum())
         if abs(partial.sum() - charge) > ROUNDING:
-            raise ValueError(
+            raise InputError(
                 f"the charges of the atoms add up to {partial.sum():.2f}, which is no charge of a "
                 "molecule: give charge"
             )
@@ -115,7 +116,7 @@ def told_charge(atoms: ase.Atoms, charge: Any = None) -> int | None:
         return charge
     formal = Chem.GetFormalCharge(template)
     if charge not in (None, formal):
-        raise ValueError(
+        raise InputError(
             f"the charge is {charge}, but that of the SMILES {smiles} is {formal}: correct one of "
             "them"
         )

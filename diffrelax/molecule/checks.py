@@ -10,6 +10,8 @@ from ase.data import chemical_symbols
 from rdkit import Chem
 from scipy.spatial import cKDTree
 
+from diffrelax.errors import InputError
+
 MIN_DISTANCE = 0.3  # Å; the shortest bond, H–H, has 0.74 Å
 # Å beyond the radii; 0.13 in QM9, 0.29 in the longest C–C bond that is known, of 1.81 Å
 NO_BOND_OF_CARBON = 0.30
@@ -22,7 +24,7 @@ BOND_ORDERS = (1.0, 1.5, 2.0, 3.0)
 def check_length(smiles: str) -> None:
     """Raise ValueError if a SMILES is too long to be read."""
     if len(smiles) > LONGEST_SMILES:
-        raise ValueError(
+        raise InputError(
             f"a SMILES of {len(smiles):,} characters, at most {LONGEST_SMILES:,} are read: give "
             "coordinates"
         )
@@ -31,17 +33,17 @@ def check_length(smiles: str) -> None:
 def check_size(n_atoms: int) -> None:
     """Raise ValueError if there are too many atoms to look for bonds."""
     if n_atoms > MOST_ATOMS:
-        raise ValueError(f"{n_atoms:,} atoms, at most {MOST_ATOMS:,} are read as one molecule")
+        raise InputError(f"{n_atoms:,} atoms, at most {MOST_ATOMS:,} are read as one molecule")
 
 
 def check_elements(numbers: np.ndarray) -> None:
     """Raise ValueError if there are no atoms, or one of no known element."""
     if numbers.ndim != 1 or len(numbers) == 0:
-        raise ValueError("there are no atoms")
+        raise InputError("there are no atoms")
     unknown = np.flatnonzero((numbers < 1) | (numbers >= len(chemical_symbols)))
     if len(unknown):
         i = unknown[0]
-        raise ValueError(
+        raise InputError(
             f"atom {i + 1} is no known element (atomic number {numbers[i]}): replace dummy atoms "
             "such as * or X by real ones"
         )
@@ -51,10 +53,10 @@ def check_positions(numbers: np.ndarray, positions: np.ndarray) -> None:
     """Raise ValueError if positions (Å) are not finite, of a wrong shape, or in one place."""
     n = len(numbers)
     if positions.shape != (n, 3):
-        raise ValueError(f"positions have the shape {positions.shape}; {n} atoms need ({n}, 3)")
+        raise InputError(f"positions have the shape {positions.shape}; {n} atoms need ({n}, 3)")
     if not np.isfinite(positions).all():
         i = np.flatnonzero(~np.isfinite(positions).all(axis=1))[0]
-        raise ValueError(f"the position of atom {i + 1} is not finite: {positions[i].tolist()}")
+        raise InputError(f"the position of atom {i + 1} is not finite: {positions[i].tolist()}")
     if n == 1:
         return
     distances, nearest = cKDTree(positions).query(positions, k=2)  # itself and another
@@ -62,7 +64,7 @@ def check_positions(numbers: np.ndarray, positions: np.ndarray) -> None:
     if (distance := distances[i, 1]) < MIN_DISTANCE:
         pair = sorted({i, *nearest[i]})[:2]
         names = [f"{chemical_symbols[numbers[k]]}{k + 1}" for k in pair]
-        raise ValueError(
+        raise InputError(
             f"atoms {names[0]} and {names[1]} are in one place, {distance:.3f} Å apart: "
             "check the coordinates and their unit, Å"
         )
@@ -72,10 +74,10 @@ def check_multiplicity(numbers: np.ndarray, charge: int, multiplicity: int) -> N
     """Raise ValueError if a charge or multiplicity does not fit the electrons."""
     electrons = int(numbers.sum()) - charge
     if electrons < 1:
-        raise ValueError(f"charge {charge:+d} leaves {electrons} electrons: check the charge")
+        raise InputError(f"charge {charge:+d} leaves {electrons} electrons: check the charge")
     if multiplicity < 1 or (electrons + multiplicity) % 2 == 0 or multiplicity > electrons + 1:
         fitting = "1, 3, …" if electrons % 2 == 0 else "2, 4, …"
-        raise ValueError(
+        raise InputError(
             f"multiplicity {multiplicity} does not fit {electrons} electrons (charge {charge:+d}): "
             f"give {fitting} or correct the charge"
         )
@@ -90,11 +92,11 @@ def check_bonds(
     """Raise ValueError if bonds or formal charges do not fit the atoms."""
     for bond in bonds:
         if not 0 <= bond[0] < bond[1] < n_atoms or bond[2] not in BOND_ORDERS:
-            raise ValueError(f"{bond} is no bond: begin < end < n_atoms, order 1, 1.5, 2 or 3")
+            raise InputError(f"{bond} is no bond: begin < end < n_atoms, order 1, 1.5, 2 or 3")
     if len({bond[:2] for bond in bonds}) < len(bonds):
-        raise ValueError("two bonds join the same atoms: keep one of them")
+        raise InputError("two bonds join the same atoms: keep one of them")
     if formal_charges and (len(formal_charges) != n_atoms or sum(formal_charges) != charge):
-        raise ValueError(
+        raise InputError(
             f"formal charges {formal_charges} do not fit {n_atoms} atoms of total charge {charge}"
         )
 
@@ -102,12 +104,12 @@ def check_bonds(
 def check_isotopes(numbers: np.ndarray, isotopes: Sequence[int]) -> None:
     """Raise ValueError if there are mass numbers, but not of isotopes of the atoms."""
     if isotopes and len(isotopes) != len(numbers):
-        raise ValueError(f"isotopes {isotopes} do not fit {len(numbers)} atoms")
+        raise InputError(f"isotopes {isotopes} do not fit {len(numbers)} atoms")
     table = Chem.GetPeriodicTable()
     for number, mass_number in zip(numbers.tolist(), isotopes, strict=False):
         if mass_number and not table.GetMassForIsotope(number, mass_number):
             symbol = table.GetElementSymbol(number)
-            raise ValueError(f"there is no isotope {mass_number}{symbol}: correct its mass number")
+            raise InputError(f"there is no isotope {mass_number}{symbol}: correct its mass number")
 
 
 def integer(what: str, value: Any) -> int:
@@ -117,4 +119,4 @@ def integer(what: str, value: Any) -> int:
             return int(value)
     except (TypeError, ValueError, OverflowError):
         pass
-    raise ValueError(f"{what} {value!r} is not a whole number: write {what}=1 or the like")
+    raise InputError(f"{what} {value!r} is not a whole number: write {what}=1 or the like")

@@ -8,6 +8,7 @@ from rdkit.Chem import rdMolAlign
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
+from diffrelax.errors import InputError
 from diffrelax.geometry import rotation_onto, superpose
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.connectivity import skeleton
@@ -52,7 +53,7 @@ def heavy_atom_rmsd(
     with rdBase.BlockLogs():
         matches = _matches(probe, reference) if sizes[0] == sizes[1] else ()
         if not matches:
-            raise ValueError(
+            raise InputError(
                 f"{a.name or a.formula} and {b.name or b.formula} have different bond graphs"
             )
     if len(matches) == MAX_MATCHES:

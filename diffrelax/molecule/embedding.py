@@ -15,6 +15,7 @@ from rdkit import Chem, DistanceGeometry
 from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 from scipy.spatial.distance import cdist
 
+from diffrelax.errors import InputError
 from diffrelax.molecule.drawings import atomic_numbers
 from diffrelax.molecule.force_fields import FRAGMENT_GAP, has_mmff94, is_torn, relax_freely
 from diffrelax.molecule.held_torsions import Torsion, senses
@@ -74,13 +75,13 @@ def embed(
     """
     seed = check_seed(seed)
     if mol.GetNumHeavyAtoms() > MAX_HEAVY_ATOMS:
-        raise ValueError(
+        raise InputError(
             f"{mol.GetNumHeavyAtoms()} heavy atoms are too many to embed (at most "
             f"{MAX_HEAVY_ATOMS}): give coordinates"
         )
     asked = Chem.AddHs(mol, addCoords=mol.GetNumConformers() > 0)
     if max_atoms is not None and (n := asked.GetNumAtoms()) > max_atoms:
-        raise ValueError(f"{n} atoms: not embedded, as at most {max_atoms} are used here")
+        raise InputError(f"{n} atoms: not embedded, as at most {max_atoms} are used here")
     twists: dict[Torsion, float] = {}
     poses = []
     if asked.GetNumConformers() and asked.GetConformer().Is3D():
@@ -97,7 +98,7 @@ def embed(
     for trial, parameters in trials:
         start = _embed_once(trial, parameters, twists, end)
         if time.thread_time() > end:
-            raise ValueError(
+            raise InputError(
                 f"no 3D structure found for {smiles} in {EMBEDDING_SECONDS} s of processor time: "
                 "give coordinates"
             )
@@ -116,11 +117,11 @@ def embed(
         ):
             return embedded, start
     if not (has_mmff94(asked) or rdForceFieldHelpers.UFFHasAllMoleculeParams(asked)):
-        raise ValueError(
+        raise InputError(
             f"neither MMFF94 nor UFF has parameters for {smiles}, and embeddings alone have atoms "
             "too near each other: give coordinates"
         )
-    raise ValueError(
+    raise InputError(
         f"no 3D structure found for {smiles}: check its stereochemistry and rings, try another "
         "seed, or give coordinates"
     )
@@ -186,7 +187,7 @@ def check_seed(seed: int) -> int:
             return number
     except TypeError:
         pass
-    raise ValueError(f"seed {seed!r}: give an integer from 0 to {2**31 - CAGE_TRIALS - 1}")
+    raise InputError(f"seed {seed!r}: give an integer from 0 to {2**31 - CAGE_TRIALS - 1}")
 
 
 def _embedding_trials(asked: Chem.Mol, seed: int, method: str) -> Iterator[tuple[Chem.Mol, Any]]:

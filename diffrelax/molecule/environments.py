@@ -11,6 +11,7 @@ from ase.data import atomic_numbers, chemical_symbols
 from rdkit import Chem
 
 from diffrelax.atomic import write_text
+from diffrelax.errors import InputError
 from diffrelax.molecule import Molecule
 
 LABEL = re.compile(r"([A-Z][a-z]?)(H\d*)?[+-]*(?:r[34])?")  # as _label writes it
@@ -71,7 +72,7 @@ def _in_words(label: str) -> str:
 def _of_label(label: str) -> tuple[int, bool]:
     """Return the atomic number that a label tells, and whether it has hydrogens."""
     if not (parts := LABEL.fullmatch(label)):
-        raise ValueError(f"{label!r} is not the label of an atom in an environment")
+        raise InputError(f"{label!r} is not the label of an atom in an environment")
     return atomic_numbers[parts[1]], bool(parts[2])
 
 
@@ -139,5 +140,5 @@ def read_environments(path: Path) -> Counter[str]:
             n, environment = line.split("\t")
             counts[environment] = int(n)
     except ValueError as error:
-        raise ValueError(f"{path} is not a list of environments: {error}") from error
+        raise InputError(f"{path} is not a list of environments: {error}") from error
     return counts

@@ -6,6 +6,7 @@ import numpy as np
 from ase.data import covalent_radii
 from rdkit import Chem, rdBase
 
+from diffrelax.errors import InputError
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.checks import NO_BOND_OF_CARBON, SHORTEST_BOND
 from diffrelax.molecule.connectivity import near_pairs
@@ -62,7 +63,7 @@ def identity_change(before: Molecule, positions: np.ndarray) -> str:
     """
     positions = np.asarray(positions, dtype=np.float64)
     if positions.shape != before.positions.shape:
-        raise ValueError(f"positions of shape {positions.shape} for {before.n_atoms} atoms")
+        raise InputError(f"positions of shape {positions.shape} for {before.n_atoms} atoms")
     if not np.isfinite(positions).all():
         return "the positions are not finite"
     changes = _bond_changes(before, positions)

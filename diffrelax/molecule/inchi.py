@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from rdkit import Chem, rdBase
 from rdkit.Chem.MolStandardize import rdMolStandardize
 
+from diffrelax.errors import InputError
+
 UNMEANT = [  # imidic acids, of sulfur and phosphorus too, and lactims; imines of aromatic amines
     Chem.MolFromSmarts(smarts)
     for smarts in (
@@ -38,34 +40,34 @@ def read_inchi(inchi: str) -> Chem.Mol:
     with rdBase.BlockLogs():
         mol = Chem.MolFromInchi(inchi)
         if mol is None:
-            raise ValueError(f"{inchi!r} is not an InChI: check it")
+            raise InputError(f"{inchi!r} is not an InChI: check it")
         if "/f" in inchi:
             return _as_fixed(mol, inchi)
         if _identity(Chem.MolToInchi(mol)) != _identity(inchi):
-            raise ValueError(
+            raise InputError(
                 f"RDKit reads {Chem.MolToSmiles(mol)} from this InChI, which has another formula "
                 "or charge: give a SMILES"
             )
         if lost := lost_stereo(inchi, Chem.MolToInchi(mol)):
-            raise ValueError(
+            raise InputError(
                 f"RDKit does not read the stereochemistry {lost} of this InChI: give a SMILES, or "
                 "coordinates"
             )
         if "/p" in inchi and _has_choice(mol):
-            raise ValueError(
+            raise InputError(
                 "an InChI does not say which atom has gained or lost a proton: give a SMILES"
             )
         if "(H" not in inchi:
             return mol
         if any(atom.GetIsotope() for atom in mol.GetAtoms()):
-            raise ValueError(
+            raise InputError(
                 "an InChI with isotopes does not say where its mobile hydrogens are: give a SMILES"
             )
         tautomers = _tautomers(Chem.RemoveHs(mol))
     if len(tautomers) == 1:
         return next(iter(tautomers.values()))
     named = " or ".join(list(tautomers)[:NAMED_TAUTOMERS])
-    raise ValueError(
+    raise InputError(
         "an InChI does not say where its mobile hydrogens are: give a SMILES"
         + (f", such as {named}" if named else "")
     )
@@ -74,7 +76,7 @@ def read_inchi(inchi: str) -> Chem.Mol:
 def _as_fixed(mol: Chem.Mol, inchi: str) -> Chem.Mol:
     """Return a molecule whose InChI tells where its mobile hydrogens are, if RDKit read it so."""
     if Chem.MolToInchi(mol, options="/FixedH") != inchi.strip():
-        raise ValueError(
+        raise InputError(
             f"RDKit reads {Chem.MolToSmiles(mol)} from this InChI, whose fixed hydrogens (/f) are "
             "elsewhere: give a SMILES"
         )

@@ -14,6 +14,7 @@ import numpy as np
 from ase.data import atomic_masses, chemical_symbols
 from rdkit import Chem, rdBase
 
+from diffrelax.errors import InputError
 from diffrelax.molecule.annotations import told_by
 from diffrelax.molecule.checks import (
     check_bonds,
@@ -130,7 +131,7 @@ class Molecule:
         object.__setattr__(self, "multiplicity", integer("multiplicity", self.multiplicity))
         object.__setattr__(self, "bonds", tuple(Bond(*bond) for bond in self.bonds))
         if not np.array_equal(numbers, given):
-            raise ValueError(f"atomic numbers {given} are not whole numbers: correct them")
+            raise InputError(f"atomic numbers {given} are not whole numbers: correct them")
         check_elements(numbers)
         check_positions(numbers, positions)
         check_multiplicity(numbers, self.charge, self.multiplicity)
@@ -227,14 +228,14 @@ class Molecule:
         """
         smiles = smiles.strip()
         if not smiles:
-            raise ValueError("the SMILES is empty")
+            raise InputError("the SMILES is empty")
         check_length(smiles)
         with rdBase.BlockLogs():
             mol = mol_from_smiles(smiles)
             if mol is None:
-                raise ValueError(f"{smiles!r} is not a SMILES: {smiles_error(smiles)}")
+                raise InputError(f"{smiles!r} is not a SMILES: {smiles_error(smiles)}")
             if ignored := ignored_stereo(smiles):
-                raise ValueError(
+                raise InputError(
                     f"{smiles!r} asks for {ignored}, which cannot be embedded: leave out its @, / "
                     "or \\, or give coordinates"
                 )
@@ -283,7 +284,7 @@ class Molecule:
         check_elements(atomic_numbers(mol))
         check_size(mol.GetNumAtoms())
         if any(atom.HasQuery() for atom in mol.GetAtoms()):
-            raise ValueError("a pattern to search for (SMARTS), not a molecule: give its SMILES")
+            raise InputError("a pattern to search for (SMARTS), not a molecule: give its SMILES")
         with rdBase.BlockLogs():
             mol = Chem.Mol(mol)
             name = name or (mol.GetProp("_Name").strip() if mol.HasProp("_Name") else "")
@@ -297,13 +298,13 @@ class Molecule:
                 bare = cls.from_atoms(atoms, name=name, charge=charge, multiplicity=multiplicity)
                 return replace(bare, isotopes=_isotopes(mol))
             if charge != formal:
-                raise ValueError(
+                raise InputError(
                     f"the charge is {charge}, but the formal charges add up to {formal}: "
                     "correct one of them"
                 )
             start, asked = "given", mol
             if missing := missing_hydrogens(mol):
-                raise ValueError(
+                raise InputError(
                     f"a geometry that lacks {missing} hydrogens: add them, or correct bond orders, "
                     "charges or radicals (M  CHG, M  RAD)"
                 )
@@ -355,7 +356,7 @@ class Molecule:
             class).
         """
         if any(atoms.pbc):
-            raise ValueError("a periodic system is not a molecule: set pbc to False")
+            raise InputError("a periodic system is not a molecule: set pbc to False")
         check_size(len(atoms))
         told = told_by(atoms, charge, multiplicity)
         bare = cls(
@@ -371,7 +372,7 @@ class Molecule:
             mol = perceive_bonds(bare.numbers, bare.positions, *known)
             carbon = bare_carbon(bare.numbers, bare.positions, mol)
         if carbon is not None:
-            raise ValueError(
+            raise InputError(
                 f"hydrogens are missing: the bonds of C{carbon + 1} are too long for a carbon "
                 "without any. Add them, or give its SMILES if it has none"
             )
@@ -456,7 +457,7 @@ def _check_label(label: str, molecule: Molecule) -> None:
                 asked, useChirality=True
             )
     if not fits:
-        raise ValueError(
+        raise InputError(
             f"its SMILES {label} is of another molecule than its positions, which are read as "
             f"{molecule.smiles}: correct one of them"
         )
@@ -468,7 +469,7 @@ def _with_bonds(
     for bond in mol.GetBonds():
         if bond.GetBondType() not in BOND_TYPES.values():
             kind = bond.GetBondType().name.lower()
-            raise ValueError(
+            raise InputError(
                 f"a bond of kind {kind}: write it with orders and charges, as in [NH3+][BH3-]"
             )
     molecule = Molecule(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from diffrelax.errors import InputError
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.embedding import embed
 from diffrelax.molecule.identity import identity_change
@@ -24,5 +25,5 @@ def embed_again(
     mol, start = embed(molecule.to_rdkit(), seed, method)
     embedded = molecule.with_positions(mol.GetConformer().GetPositions(), start)
     if change := identity_change(molecule, embedded.positions):
-        raise ValueError(f"the embedding is another molecule: {change}")
+        raise InputError(f"the embedding is another molecule: {change}")
     return embedded

@@ -7,12 +7,14 @@ from typing import Annotated, ClassVar, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from diffrelax.errors import InputError
+
 T = TypeVar("T", bound=Hashable)
 
 
 def _check_distinct(values: tuple[T, ...]) -> tuple[T, ...]:
     if len(set(values)) < len(values):
-        raise ValueError("name each of them once")
+        raise InputError("name each of them once")
     return values
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from diffrelax.errors import InputError
 from diffrelax.network.config import NetworkConfig
 from diffrelax.network.graph import GraphBuilder
 from diffrelax.network.layer import Layer, rms_norm
@@ -208,7 +209,7 @@ class EquivariantNetwork(Network):
         if theory is None:
             if len(self.levels) > 1:
                 known = ", ".join(self.levels)
-                raise ValueError(f"the model knows several levels of theory, say which: {known}")
+                raise InputError(f"the model knows several levels of theory, say which: {known}")
             nothing = torch.zeros(n_molecules, dtype=torch.int64, device=self.lookup.device)
             theory = Theory(nothing, nothing)
         same = theory.charge[:, None] == self.charges

@@ -18,6 +18,7 @@ from diffrelax.clock import Time
 from diffrelax.dft.result import Thermochemistry
 from diffrelax.dft.settings import OF_THE_THEORY, DFTSettings
 from diffrelax.entries import explain_invalid
+from diffrelax.errors import InputError
 from diffrelax.levels.profiles import Profile
 from diffrelax.results.molecules import Document, MoleculeDocument, Vector
 from diffrelax.results.provenance import Provenance
@@ -388,12 +389,12 @@ def read_document(record: Mapping[str, Any]) -> ResultDocument:
     """
     found = record.get("schema_version")
     if not isinstance(found, int) or found < 1:
-        raise ValueError(
+        raise InputError(
             f"a document without a schema version (it has {', '.join(map(str, record))}) is not a "
             "result of diffrelax, or comes from before its first schema: make it again"
         )
     if found > SCHEMA_VERSION:
-        raise ValueError(
+        raise InputError(
             f"a document of schema version {found} was written by a newer diffrelax; version "
             f"{version('diffrelax')} reads up to {SCHEMA_VERSION}: install the newer one"
         )
@@ -402,11 +403,11 @@ def read_document(record: Mapping[str, Any]) -> ResultDocument:
     except ValidationError as error:
         unknown = [e["loc"][-1] for e in error.errors() if e["type"] == "extra_forbidden"]
         if len(unknown) == error.error_count():
-            raise ValueError(
+            raise InputError(
                 f"a document has what diffrelax {version('diffrelax')} does not know "
                 f"({', '.join(map(str, unknown))}): install the newer one that wrote it"
             ) from error
-        raise ValueError(
+        raise InputError(
             f"a document is damaged, make it again: {explain_invalid(error)}"
         ) from error
 

@@ -24,6 +24,7 @@ from typing import Any, BinaryIO, NamedTuple
 import ase
 
 from diffrelax.atomic import claim
+from diffrelax.errors import InputError
 from diffrelax.files import WRITERS, suffix_of
 from diffrelax.files.reading import Input, Record
 from diffrelax.files.values import plain_values
@@ -173,7 +174,7 @@ class ResultFile:
             changed = given is None or _digest(given) != known
             if changed and number not in self._bare:
                 what = "missing" if given is None else "another, or has another charge"
-                raise ValueError(
+                raise InputError(
                     f"{self.path} was made of other molecules, of which number {number + 1} is now "
                     f"{what}: name another file, or give --overwrite"
                 )
@@ -256,7 +257,7 @@ class ResultFile:
                 return
             if different := differing(header.get("settings", {}), settings):
                 if self.path.exists():
-                    raise ValueError(
+                    raise InputError(
                         f"{self.path} was made with {different}: name another file, or give "
                         "--overwrite"
                     )
@@ -323,7 +324,7 @@ class ResultFile:
         return as_bytes(self.path, end) if end and self._whole + more else b""
 
     def _changed(self) -> ValueError:
-        return ValueError(
+        return InputError(
             f"{self.path} was changed since it was written: name another file, or give --overwrite"
         )
 

@@ -18,6 +18,7 @@ from diffrelax.diffusion.joint import GenerationConfig, JointDenoiser
 from diffrelax.diffusion.reading import Calibration
 from diffrelax.diffusion.schedule import RelaxationSchedule
 from diffrelax.entries import Entries, read_validated
+from diffrelax.errors import InputError
 from diffrelax.network.config import DenseNetworkConfig, NetworkConfig
 from diffrelax.training.learned import Learned
 
@@ -141,7 +142,7 @@ class TrainingConfig(Entries):
     @classmethod
     def _check_starts(cls, starts: tuple[StartLevel, ...]) -> tuple[StartLevel, ...]:
         if len(set(starts)) < len(starts) or "gfn2-xtb" in starts[:-1]:
-            raise ValueError("name each level of starts once, gfn2-xtb last")
+            raise InputError("name each level of starts once, gfn2-xtb last")
         return starts
 
     def in_basin(self, rmsd: Any, torsion: Any) -> Any:
@@ -225,7 +226,7 @@ class ModelConfig(Entries):
     def _check_level(self) -> ModelConfig:
         if self.network.levels and self.level not in self.network.levels:
             known = ", ".join(self.network.levels)
-            raise ValueError(f"the level {self.level!r} is none of network.levels: {known}")
+            raise InputError(f"the level {self.level!r} is none of network.levels: {known}")
         return self
 
     @model_validator(mode="after")
@@ -234,11 +235,11 @@ class ModelConfig(Entries):
             getattr(self.denoiser, name) for name in ("sigma_min", "sigma_max", "sigma_bridge")
         )
         if self.relaxation.bridge and self.relaxation.bridge[0] != bridge:
-            raise ValueError(
+            raise InputError(
                 f"relaxation.bridge has to begin at denoiser.sigma_bridge, {bridge:g} Å"
             )
         if not low <= self.relaxation.polish[-1] <= self.relaxation.polish[0] <= high:
-            raise ValueError(
+            raise InputError(
                 f"relaxation.polish has to be from sigma_min to sigma_max, {low:g} to {high:g} Å"
             )
         return self
@@ -246,14 +247,14 @@ class ModelConfig(Entries):
     @model_validator(mode="after")
     def _check_learn(self) -> ModelConfig:
         if self.training.learn == "level" and not (self.training.base and self.network.levels):
-            raise ValueError("training.learn: level needs training.base and network.levels")
+            raise InputError("training.learn: level needs training.base and network.levels")
         return self
 
     @model_validator(mode="after")
     def _check_generation(self) -> ModelConfig:
         lowest = self.denoiser.sigma_min
         if self.generation and not self.generation.settle_at > lowest:
-            raise ValueError(f"generation.settle_at has to be above sigma_min, {lowest:g} Å")
+            raise InputError(f"generation.settle_at has to be above sigma_min, {lowest:g} Å")
         return self
 
     @property

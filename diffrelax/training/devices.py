@@ -6,6 +6,8 @@ import os
 
 import torch
 
+from diffrelax.errors import InputError
+
 
 def check_device(device: str) -> None:
     """Find out whether a device can be used.
@@ -18,7 +20,7 @@ def check_device(device: str) -> None:
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"the device {device!r} cannot be used: {error}") from error
+        raise InputError(f"the device {device!r} cannot be used: {error}") from error
 
 
 def check_compiler(device: str) -> None:
@@ -32,7 +34,7 @@ def check_compiler(device: str) -> None:
     try:
         torch.compile(lambda x: x.sin() + 1)(torch.zeros(8, device=device))
     except RuntimeError as error:
-        raise ValueError(
+        raise InputError(
             "the network cannot be compiled here: install a C++ compiler and the headers of Python "
             f"(Debian: g++ and python3-dev), or leave --compile out: {str(error).splitlines()[0]}"
         ) from error

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from diffrelax.atomic import DAMAGED, replacing
+from diffrelax.errors import InputError
 from diffrelax.network.network import Theory
 
 
@@ -139,7 +140,7 @@ class GeometrySet:
             return self
         names = self.levels or ("one without a name",)
         if lacking := [name for name in names if name not in levels]:
-            raise ValueError(
+            raise InputError(
                 f"the data have the levels of theory {', '.join(lacking)}, which the network "
                 "lacks: add them to network.levels"
             )
@@ -162,13 +163,13 @@ class GeometrySet:
         for name in ARRAYS:
             length = n_atoms if name in OF_ATOMS else len(self) + (name == "offsets")
             if len(getattr(self, name)) != length:
-                raise ValueError(f"{name} has {len(getattr(self, name))} entries, not {length}")
+                raise InputError(f"{name} has {len(getattr(self, name))} entries, not {length}")
         if self.offsets[0] != 0 or (self.sizes < 1).any():
-            raise ValueError("offsets do not rise from 0")
+            raise InputError("offsets do not rise from 0")
         if not np.isin(self.level, np.arange(max(1, len(self.levels)))).all():
-            raise ValueError("a molecule is of a level of theory that has no name")
+            raise InputError("a molecule is of a level of theory that has no name")
         if not np.isfinite(self.positions).all():
-            raise ValueError("positions are not finite")
+            raise InputError("positions are not finite")
 
     def save(self, path: Path) -> None:
         """Write the set to ``path`` (.npz); a file there is replaced in one step."""
@@ -193,7 +194,7 @@ class GeometrySet:
             loaded.check()
             return loaded
         except DAMAGED as error:
-            raise ValueError(f"{path} is no packed set, or damaged: {error}") from error
+            raise InputError(f"{path} is no packed set, or damaged: {error}") from error
 
 
 ARRAYS = tuple(f.name for f in fields(GeometrySet) if f.name != "levels")

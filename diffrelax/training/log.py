@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from diffrelax.atomic import replacing
+from diffrelax.errors import InputError
 from diffrelax.geometry import GeometryErrors
 from diffrelax.training.objectives import Losses
 from diffrelax.training.state import TrainingState
@@ -81,7 +82,7 @@ def _rows_to(step: int, path: Path, columns: Sequence[str]) -> list[dict[str, st
             return [row for row in rows if int(row["step"]) <= step]
     except (ValueError, KeyError, csv.Error):
         pass
-    raise ValueError(f"{path} is no log of training, or damaged: move it away")
+    raise InputError(f"{path} is no log of training, or damaged: move it away")
 
 
 def write_row(

@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 from diffrelax.atomic import claim
 from diffrelax.clock import Time
 from diffrelax.diffusion.denoiser import Denoiser
+from diffrelax.errors import InputError
 from diffrelax.training.calibration import calibrate_levels
 from diffrelax.training.config import ModelConfig, TrainingConfig
 from diffrelax.training.devices import own_device
@@ -87,21 +88,21 @@ def train(
         processes that train together do not see the same state or are more than a batch has
         molecules, if there are fewer molecules than a batch has, elements that the network lacks,
         or a level of theory that is not that of the configuration.
-    FloatingPointError
+    UnfinishedError
         If the gradient is no longer finite.
     KeyboardInterrupt
         Once the state is saved.
     """
     check_folder(folder, resume)
     if len(train_set) < config.training.batch_size:
-        raise ValueError(
+        raise InputError(
             f"batches of {config.training.batch_size} molecules need as many to learn from, and "
             f"there are {len(train_set)}: set training.batch_size"
         )
     found = np.union1d(train_set.numbers, validation_set.numbers)
     unknown = np.setdiff1d(found, config.network.elements)
     if len(unknown):
-        raise ValueError(
+        raise InputError(
             f"the data have the atomic numbers {', '.join(map(str, unknown))}, which the "
             "network lacks: add them to network.elements"
         )
@@ -109,7 +110,7 @@ def train(
         one.known_as(config.network.levels) for one in (train_set, validation_set)
     )
     if not config.network.levels and train_set.levels not in ((), (config.level,)):
-        raise ValueError(
+        raise InputError(
             f"the data are of the level {train_set.levels[0]}, the configuration is of "
             f"{config.level}: write it in the same way, or name network.levels"
         )
@@ -137,16 +138,16 @@ def check_folder(folder: Path, resume: bool) -> None:
         If there is an earlier run and ``resume`` is false, a run without its state, or a file.
     """
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file: name a folder")
+        raise InputError(f"{folder} is a file: name a folder")
     products = (RESUME, LOG, VALIDATION_LOG, WEIGHTS, CHECKPOINTS)
     found = [folder / name for name in products if (folder / name).exists()]
     if found and not resume:
-        raise ValueError(
+        raise InputError(
             f"{found[0]} is of an earlier run: go on with {going_on(folder)}, or copy config.yaml "
             "and its data to a new folder"
         )
     if found and not (folder / RESUME).exists():
-        raise ValueError(
+        raise InputError(
             f"{found[0]} is of a run whose {RESUME} is missing: copy config.yaml and its "
             "data to a new folder"
         )
@@ -168,7 +169,7 @@ def _train(
     elif first:
         state.save(folder / RESUME)
     if not ranks.agree_on(state.step, state.device):
-        raise ValueError(
+        raise InputError(
             f"processes would go on from different steps: {folder} is to be one folder that all "
             "machines share"
         )

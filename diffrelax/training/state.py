@@ -20,6 +20,7 @@ from torch import Tensor
 from diffrelax.atomic import replacing
 from diffrelax.clock import NO_TIME, Time
 from diffrelax.diffusion.denoiser import Denoiser
+from diffrelax.errors import InputError
 from diffrelax.training.learned import Learned
 
 WEIGHTS = "model.safetensors"
@@ -99,7 +100,7 @@ class TrainingState:
         """
         tensors, metadata = load_tensors(path)
         if others := _differences(metadata.get("run", {}), self.run):
-            raise ValueError(f"{path} is of another run: it differs in {', '.join(others)}")
+            raise InputError(f"{path} is of another run: it differs in {', '.join(others)}")
         try:
             self.step = int(metadata["step"])
             processor = metadata.get("processor_seconds", nan)
@@ -118,7 +119,7 @@ class TrainingState:
                     moments["exp_avg"].copy_(tensors[f"exp_avg.{name}"])
                     moments["exp_avg_sq"].copy_(tensors[f"exp_avg_sq.{name}"])
         except (KeyError, RuntimeError) as error:
-            raise ValueError(f"{path} is not the state of a run: {error}") from error
+            raise InputError(f"{path} is not the state of a run: {error}") from error
 
 
 def _differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
@@ -161,7 +162,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         metadata = _metadata(file)
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     if metadata.get("sha256", "") not in ("", _checksum(tensors, metadata)):
-        raise ValueError(f"{path} is damaged: what it holds does not fit its checksum")
+        raise InputError(f"{path} is damaged: what it holds does not fit its checksum")
     return tensors, metadata
 
 
@@ -171,7 +172,7 @@ def _opened(path: Path) -> Iterator[Any]:
         with safe_open(path, framework="pt") as file:
             yield file
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is missing, damaged, or not a diffrelax file: {error}") from error
+        raise InputError(f"{path} is missing, damaged, or not a diffrelax file: {error}") from error
 
 
 def _metadata(file: Any) -> dict[str, Any]:

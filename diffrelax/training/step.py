@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from diffrelax.diffusion.denoiser import Denoiser
+from diffrelax.errors import InputError, UnfinishedError
 from diffrelax.training.config import ModelConfig, TrainingConfig, build_denoiser
 from diffrelax.training.geometries import Batch
 from diffrelax.training.log import sums_of_losses
@@ -46,7 +47,7 @@ def start_state(
         try:
             model.begin_as(base)
         except RuntimeError as error:
-            raise ValueError(f"the base has another shape than {config.name}: {error}") from error
+            raise InputError(f"the base has another shape than {config.name}: {error}") from error
     ema = copy.deepcopy(model).requires_grad_(False)
     decay = config.training.weight_decay
     if config.training.learn == "level":  # other rows have no gradient, and are to stay
@@ -94,11 +95,11 @@ def training_step(
     ------
     ValueError
         If there are more processes than molecules in the batch.
-    FloatingPointError
+    UnfinishedError
         If the gradient is not finite.
     """
     if len(batch.numbers) < ranks.world:
-        raise ValueError(
+        raise InputError(
             f"{ranks.world} processes, and a batch of {len(batch.numbers)} molecules at step "
             f"{state.step}: start fewer processes"
         )
@@ -111,7 +112,7 @@ def training_step(
     (losses.total.sum() * ranks.world / len(batch.numbers)).backward()
     norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), settings.clip)
     if not norm.isfinite():
-        raise FloatingPointError(
+        raise UnfinishedError(
             f"the gradient is not finite at step {state.step}: lower the learning rate, in a new "
             "folder"
         )

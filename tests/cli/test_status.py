@@ -1,44 +1,48 @@
-"""The exit status tells errors on the way, those that the user can mend, and errors inside."""
+"""The exit status separates unfinished work, what the user can mend, and errors inside."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
+from ase.calculators.calculator import CalculationFailed
 
 from diffrelax import cli
 from diffrelax.dft import DFTSettings
+from diffrelax.errors import InputError, UnfinishedError
 
 
-def raising(error: str, module: str) -> Callable[[], None]:
-    """Return a function of a module that raises an error."""
-    names: dict[str, Any] = {"__name__": module}
-    exec(f"def fail():\n    raise {error}", names)
-    return names["fail"]
+def fail(error: Exception) -> Callable[[], None]:
+    """Return a function that raises an error."""
+
+    def raise_it() -> None:
+        raise error
+
+    return raise_it
 
 
 @pytest.mark.parametrize(
-    ("fail", "status", "told"),
+    ("command", "status", "text"),
     [
-        (raising("RuntimeError('no minimum')", "diffrelax.sampling"), 1, "diffrelax: no minimum"),
-        (raising("RuntimeError('a tensor')", "torch"), 3, "an error inside, RuntimeError"),
-        (raising("ValueError('give another')", "diffrelax.dft"), 2, "diffrelax: give another"),
-        (raising("ValueError('shapes')", "numpy"), 3, "please report it"),
-        (raising("FileNotFoundError('no file')", "os"), 2, "diffrelax: no file"),
+        (fail(UnfinishedError("no minimum")), 1, "diffrelax: no minimum"),
+        (fail(CalculationFailed("no SCF")), 1, "diffrelax: no SCF"),
+        (fail(RuntimeError("a tensor")), 3, "an error inside, RuntimeError"),
+        (fail(InputError("give another")), 2, "diffrelax: give another"),
+        (fail(ValueError("shapes")), 3, "please report it"),
+        (fail(FileNotFoundError("no file")), 2, "diffrelax: no file"),
         (lambda: DFTSettings(fmax=-1), 2, "diffrelax: fmax: Input should be greater than 0"),
     ],
 )
-def test_what_went_wrong_is_told_by_the_status(
-    fail: Callable[[], None],
+def test_the_exit_status_says_whose_error_it_is(
+    command: Callable[[], None],
     status: int,
-    told: str,
+    text: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(cli, "app", lambda **_: fail())
+    monkeypatch.setattr(cli, "app", lambda **_: command())
     monkeypatch.setattr(cli, "keep_freed", lambda: None)
     with pytest.raises(SystemExit) as end:
         cli.main()
     assert end.value.code == status
-    assert told in capsys.readouterr().err
+    assert text in capsys.readouterr().err

@@ -13,6 +13,7 @@ import torch
 from diffrelax.diffusion.denoiser import DenoiserConfig
 from diffrelax.diffusion.joint import GenerationConfig
 from diffrelax.diffusion.schedule import RelaxationSchedule
+from diffrelax.errors import UnfinishedError
 from diffrelax.models.release import load_model
 from diffrelax.molecule import Molecule
 from diffrelax.relaxation import relax_molecules
@@ -223,7 +224,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_spares_its_state(
         return training_step(state, batch, *rest)
 
     monkeypatch.setattr(loop, "training_step", poisoned)
-    with pytest.raises(FloatingPointError, match="not finite at step 13"):
+    with pytest.raises(UnfinishedError, match="not finite at step 13"):
         train(config, tmp_path, geometries, geometries)
     tensors, metadata = load_tensors(tmp_path / "resume.safetensors")
     assert metadata["step"] == 12

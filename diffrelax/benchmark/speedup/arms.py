@@ -13,6 +13,7 @@ from diffrelax.clock import NO_TIME, Time, timed
 from diffrelax.dft import DFTSettings
 from diffrelax.dft.optimization import check_settings
 from diffrelax.dft.settings import NEWTON
+from diffrelax.errors import InputError
 from diffrelax.files.reading import Rejected
 from diffrelax.levels import CHEAP_LEVELS, check_installed, relax_at_level
 from diffrelax.molecule import Molecule
@@ -186,9 +187,9 @@ def check_arms(arms: Iterable[SpeedupArm], known: Iterable[str] = ()) -> None:
     starts = (*STARTS, *known)
     for arm in arms:
         if arm.recipe not in RECIPES:
-            raise ValueError(f"unknown recipe {arm.recipe!r}: choose one of {', '.join(RECIPES)}")
+            raise InputError(f"unknown recipe {arm.recipe!r}: choose one of {', '.join(RECIPES)}")
         check_settings(arm.settings(DFTSettings()))
         if arm.start not in starts:
-            raise ValueError(f"unknown start {arm.start!r}: choose one of {', '.join(starts)}")
+            raise InputError(f"unknown start {arm.start!r}: choose one of {', '.join(starts)}")
         if arm.start in CHEAP_LEVELS:
             check_installed(arm.start)

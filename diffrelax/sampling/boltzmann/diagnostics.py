@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from diffrelax.errors import InputError
 from diffrelax.extras import find_extra
 
 MAX_RHAT = 1.01
@@ -50,7 +51,7 @@ class Diagnostics:
         """
         shape = next(iter(observables.values())).shape
         if shape[0] < FEWEST_DRAWS or shape[1] < FEWEST_CHAINS:
-            raise ValueError(
+            raise InputError(
                 f"{shape[0]} draws of {shape[1]} chains cannot show whether they converged: "
                 f"take at least {FEWEST_DRAWS} draws of {FEWEST_CHAINS} chains"
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from diffrelax.errors import InputError
 from diffrelax.models.batches import batch_size
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
@@ -34,7 +35,7 @@ class Guide:
     def __init__(self, model: Model, molecule: Molecule, sigma: float) -> None:
         low, high = model.config.denoiser.sigma_min, model.config.denoiser.sigma_max
         if not low <= sigma <= high:
-            raise ValueError(
+            raise InputError(
                 f"noise level {sigma:.4f} Å: the model {model.name} knows {low} to {high} Å"
             )
         self._model = model

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from diffrelax.atomic import claim
+from diffrelax.errors import InputError
 from diffrelax.levels import Surface
 from diffrelax.molecule import Molecule
 from diffrelax.sampling.ensemble import Level
@@ -56,7 +57,7 @@ class RememberedSurface(Surface):
         claim(self._file, path, fcntl.lockf)
         kept = self._file.read()
         if not kept.startswith(header[: len(kept)]):
-            raise ValueError(
+            raise InputError(
                 f"{path} belongs to another run: delete it, name another file, or give --overwrite"
             )
         n_whole = max(0, len(kept) - len(header)) // RECORD.size

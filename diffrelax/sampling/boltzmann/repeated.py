@@ -15,6 +15,7 @@ import numpy as np
 from ase.units import kB
 
 from diffrelax.dft.hessian import count_vibrations
+from diffrelax.errors import InputError
 from diffrelax.levels import Surface
 from diffrelax.molecule import Molecule
 from diffrelax.sampling.boltzmann.chains import Chains, Energy
@@ -61,7 +62,7 @@ class TemperatureFit:
             If mean energies do not rise with the noise level.
         """
         if not self.c > 0:
-            raise ValueError(f"mean energies do not rise with the noise level (c = {self.c} K/Å²)")
+            raise InputError(f"mean energies do not rise with the noise level (c = {self.c} K/Å²)")
         return (temperature / self.c) ** 0.5
 
     @classmethod
@@ -91,14 +92,14 @@ def sample_repeated(task: Task) -> Samples:
     """
     name = task.molecule.name
     if task.model is None:
-        raise ValueError(f"{name}: repeated denoising takes the denoiser of a model: give one")
+        raise InputError(f"{name}: repeated denoising takes the denoiser of a model: give one")
     energies, rng, progress = task.surface.energies, task.rng, task.progress
     guides = {sigma: Guide(task.model, task.molecule, sigma) for sigma in PILOT_SIGMAS}
     fit = fit_temperature(task.chains, guides, energies, rng, progress)
     try:
         guide = Guide(task.model, task.molecule, fit.sigma(task.temperature))
     except ValueError as error:
-        raise ValueError(
+        raise InputError(
             f"{name}: {task.temperature:g} K is out of reach of repeated denoising, take the "
             f"method adjusted: {error}"
         ) from error

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from diffrelax.errors import InputError, UnfinishedError
 from diffrelax.levels import Surface
 from diffrelax.molecule import Molecule
 from diffrelax.sampling.boltzmann.diagnostics import MIN_ESS
@@ -64,7 +65,7 @@ def reweight(
         says how many.
     """
     if ensemble.provenance.method != "adjusted":
-        raise ValueError(
+        raise InputError(
             f"samples of the method {ensemble.provenance.method!r} are not canonical and cannot be "
             "reweighted: draw them with method 'adjusted'"
         )
@@ -77,7 +78,7 @@ def reweight(
     if lost := int((~known_at).sum()):
         told = f"level {theory} has no energy for {lost} of {len(energies)} samples"
         if lost > MOST_LOST * len(energies):
-            raise RuntimeError(f"{ensemble.molecule.name}: {told}: take another level")
+            raise UnfinishedError(f"{ensemble.molecule.name}: {told}: take another level")
         notes.append(f"{told}, which are left out")
         ensemble, energies = ensemble.select(known_at), energies[known_at]
     weighted = ensemble.reweighted(energies, theory)

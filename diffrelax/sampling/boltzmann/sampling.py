@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from diffrelax.cache import work_key
 from diffrelax.clock import Time
+from diffrelax.errors import InputError, UnfinishedError
 from diffrelax.files.reading import Input, read_one
 from diffrelax.geometry import bond_matrix
 from diffrelax.levels import Surface
@@ -129,19 +130,19 @@ def sample_boltzmann(
     check_seed(seed + n_chains)
     n_draws = _count_draws(n, n_chains)
     if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
+        raise InputError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
     name, sha256 = (model.name, model.sha256) if model else ("", "")
     given = read_one(molecule, seed=seed)
     _check_bound(given)
     if model and (reason := outside_domain(given, model)):
-        raise ValueError(f"{given.name}: {reason}")
+        raise InputError(f"{given.name}: {reason}")
     settings = {"n_chains": n_chains, "method": method, "temperature": temperature}
     settings |= theory.model_dump(mode="json")
     key = work_key("sample", given, settings, model_sha256=sha256, seed=seed)
     surface = surface_at(given, theory, checkpoint, settings | {"key": key})
     chains = Chains.start(embed_starts(given, n_chains, seed), surface.energies)
     if not np.isfinite(chains.energies).all():
-        raise RuntimeError(
+        raise UnfinishedError(
             f"{given.name}: level {theory} has no energy for one of the starts: take another level"
         )
     draw, n_steps = METHODS[method]
@@ -154,7 +155,7 @@ def sample_boltzmann(
         try:
             samples = draw(task)
         except repeated.NoEnergy as error:
-            raise RuntimeError(f"{given.name}: {error}") from error
+            raise UnfinishedError(f"{given.name}: {error}") from error
     drawn = len(samples.draws.energies)
     time = Time.now() - begun
     cost = {
@@ -191,19 +192,19 @@ def _check_bound(molecule: Molecule) -> None:
         bonded[bond.begin, bond.end] = True
     n, _ = connected_components(bonded, directed=False)
     if n > 1:
-        raise ValueError(
+        raise InputError(
             f"{molecule.name}: {n} fragments, which nothing keeps from drifting apart: sample each "
             "of them alone"
         )
     if molecule.n_atoms == 1:
-        raise ValueError(f"{molecule.name}: a single atom has no geometry to sample")
+        raise InputError(f"{molecule.name}: a single atom has no geometry to sample")
 
 
 def _count_draws(n: int, n_chains: int) -> int:
     if n_chains < FEWEST_CHAINS:
-        raise ValueError(f"{n_chains} chains: take at least {FEWEST_CHAINS}, to compare them")
+        raise InputError(f"{n_chains} chains: take at least {FEWEST_CHAINS}, to compare them")
     if n < FEWEST_DRAWS * n_chains:
-        raise ValueError(
+        raise InputError(
             f"n = {n}: ask for at least {FEWEST_DRAWS * n_chains} samples, {FEWEST_DRAWS} of each "
             f"of {n_chains} chains"
         )

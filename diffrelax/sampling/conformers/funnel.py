@@ -20,7 +20,7 @@ from diffrelax.cache import Unit, WorkFolder, work_key
 from diffrelax.choices import CurvatureLevel
 from diffrelax.dft.optimization import relax_with, unit_checkpoint
 from diffrelax.dft.settings import DFTSettings
-from diffrelax.errors import OF_THE_MACHINE, reason_of
+from diffrelax.errors import OF_THE_MACHINE, InputError, reason_of
 from diffrelax.files.processes import ordered_map
 from diffrelax.levels import relax_at_level
 from diffrelax.molecule import Molecule
@@ -68,7 +68,7 @@ class Funnel:
 
     def __post_init__(self) -> None:
         if not self.window > 0:
-            raise ValueError(f"window {self.window} kcal/mol: give a positive number")
+            raise InputError(f"window {self.window} kcal/mol: give a positive number")
         self.level.check_thermo(self.thermo)
 
     @property

@@ -11,6 +11,7 @@ import numpy as np
 
 from diffrelax.cache import Unit, WorkFolder, work_key
 from diffrelax.choices import CurvatureLevel
+from diffrelax.errors import UnfinishedError
 from diffrelax.files.processes import check_workers
 from diffrelax.files.reading import Input, read_one
 from diffrelax.levels import get_calculator
@@ -144,7 +145,7 @@ def sample_conformers(
     notes = (*search.notes, *told, *failed, *failed_later)
     search = search.model_copy(update={"notes": notes})
     if not minima:
-        raise RuntimeError(
+        raise UnfinishedError(
             f"{given.name}: no start reaches a minimum at level {theory}: {search.notes[-1]}"
         )
     return weigh(minima, funnel, search)

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from tqdm.auto import tqdm
 
-from diffrelax.errors import each_or_error, reason_of
+from diffrelax.errors import InputError, each_or_error, reason_of
 from diffrelax.geometry import angles_apart
 from diffrelax.levels import get_calculator
 from diffrelax.levels.force_field import ForceField
@@ -119,14 +119,14 @@ def find_conformers(
         cannot describe the molecule, or ``n`` or the seed is out of range.
     """
     if n < 1:
-        raise ValueError(f"n = {n}: ask for at least one start")
+        raise InputError(f"n = {n}: ask for at least one start")
     check_seed(seed)
     try:
         check_seed(seed + MOST_PROBES * PROBE * (n + 1))
     except ValueError as error:
-        raise ValueError(f"seed {seed} with n = {n}: smaller ones are needed; {error}") from error
+        raise InputError(f"seed {seed} with n = {n}: smaller ones are needed; {error}") from error
     if reason := outside_domain(molecule, model):
-        raise ValueError(f"{molecule.name}: {reason}")
+        raise InputError(f"{molecule.name}: {reason}")
     hidden = None if progress else True
     with tqdm(desc="search", unit="conf", miniters=0, disable=hidden) as bar:
         search = _Search(molecule, model, n, level, aim, window, seed, bar)
@@ -326,7 +326,7 @@ class _Search:
         self.atoms.positions = molecule.positions
         energy = self.atoms.get_potential_energy()
         if not isfinite(energy):
-            raise ValueError(f"the energy is {energy}")
+            raise InputError(f"the energy is {energy}")
         return energy
 
     def attempt(self, what: str, work: Callable[[], T]) -> T | None:

@@ -14,6 +14,7 @@ import numpy as np
 from rdkit import Chem, rdBase
 
 from diffrelax.atomic import replacing
+from diffrelax.errors import InputError
 from diffrelax.files.writing import write_molecules
 from diffrelax.results.molecules import MoleculeDocument
 from diffrelax.sampling.ensemble.provenance import EnsembleProvenance, Level
@@ -84,7 +85,7 @@ def _read_sdf(path: Path) -> dict[str, Any]:
     with rdBase.BlockLogs():
         mols = list(Chem.SDMolSupplier(str(path), removeHs=False))
     if not mols or not all(mols):
-        raise ValueError("RDKit cannot read all of its records")
+        raise InputError("RDKit cannot read all of its records")
     positions = np.array([mol.GetConformer().GetPositions() for mol in mols])
     return _from_frames(positions, [mol.GetPropsAsDict(autoConvertStrings=False) for mol in mols])
 
@@ -92,7 +93,7 @@ def _read_sdf(path: Path) -> dict[str, Any]:
 def _read_extxyz(path: Path) -> dict[str, Any]:
     frames = ase.io.read(path, ":", format="extxyz")
     if not frames:
-        raise ValueError("it is empty")
+        raise InputError("it is empty")
     return _from_frames(np.array([f.positions for f in frames]), [f.info for f in frames])
 
 

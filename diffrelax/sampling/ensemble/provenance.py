@@ -11,6 +11,7 @@ from pydantic import Field, JsonValue, ValidationError, model_validator
 from diffrelax.choices import CurvatureLevel
 from diffrelax.dft.settings import OF_THE_THEORY, DFTSettings
 from diffrelax.entries import Entries, explain_invalid
+from diffrelax.errors import InputError
 
 
 class Level(Entries):
@@ -56,7 +57,7 @@ class Level(Entries):
         try:
             return DFTSettings.model_validate({**self.settings, **more})
         except ValidationError as error:
-            raise ValueError(f"level {self}: {explain_invalid(error)}") from error
+            raise InputError(f"level {self}: {explain_invalid(error)}") from error
 
     @property
     def theory(self) -> str:
@@ -74,7 +75,7 @@ class Level(Entries):
         if self.name == "dft":
             self.dft(thermo=thermo)
         elif thermo != "none":
-            raise ValueError(f"level {self.name} has no free energies here: take dft")
+            raise InputError(f"level {self.name} has no free energies here: take dft")
 
     def __str__(self) -> str:
         settings = " ".join(f"{key}={value}" for key, value in self.settings.items())

@@ -12,6 +12,7 @@ import ase
 import numpy as np
 
 from diffrelax.atomic import DAMAGED
+from diffrelax.errors import InputError
 from diffrelax.files.writing import check_output
 from diffrelax.molecule import Molecule
 from diffrelax.sampling.ensemble.files import READERS, WRITERS
@@ -71,9 +72,9 @@ class Ensemble:
         object.__setattr__(self, "columns", columns)
         object.__setattr__(self, "starts", tuple(self.starts))
         if len(self.starts) != n:
-            raise ValueError(f"{len(self.starts)} starts for {n} frames: give one for each")
+            raise InputError(f"{len(self.starts)} starts for {n} frames: give one for each")
         if n == 0 or (self.weights < 0).any() or abs(self.weights.sum() - 1) > TOLERANCE:
-            raise ValueError(f"{n} weights with the sum {self.weights.sum()}: must be 1, none < 0")
+            raise InputError(f"{n} weights with the sum {self.weights.sum()}: must be 1, none < 0")
         first = self.molecule.with_positions(self.positions[0], self.molecule.start)
         object.__setattr__(self, "molecule", first)
 
@@ -181,7 +182,7 @@ class Ensemble:
         """
         path = Path(path)
         if path.suffix.lower() not in READERS:
-            raise ValueError(f"{path} has an unknown suffix: use {', '.join(READERS)}")
+            raise InputError(f"{path} has an unknown suffix: use {', '.join(READERS)}")
         if not path.is_file():
             raise FileNotFoundError(f"no such file: {path}; check the path")
         try:
@@ -189,7 +190,7 @@ class Ensemble:
         except (OSError, *DAMAGED) as error:
             if isinstance(error, OSError) and error.errno:  # not of what is in the file
                 raise
-            raise ValueError(f"{path} does not hold an ensemble: {error}") from error
+            raise InputError(f"{path} does not hold an ensemble: {error}") from error
 
     @property
     def infos(self) -> list[dict[str, Any]]:
@@ -206,8 +207,8 @@ def _frozen(name: str, values: Any, shape: tuple[int, ...]) -> np.ndarray:
     if not np.issubdtype(array.dtype, np.integer):
         array = array.astype(np.float64)
     if array.shape != shape:
-        raise ValueError(f"{name} of the shape {array.shape}: must be {shape}")
+        raise InputError(f"{name} of the shape {array.shape}: must be {shape}")
     if not np.isfinite(array).all():
-        raise ValueError(f"{name} must be finite")
+        raise InputError(f"{name} must be finite")
     array.flags.writeable = False
     return array

@@ -7,6 +7,8 @@ import math
 import numpy as np
 from ase.units import kB
 
+from diffrelax.errors import InputError
+
 
 def boltzmann_weights(
     energies: np.ndarray, temperature: float, degeneracies: np.ndarray | float = 1.0
@@ -33,5 +35,5 @@ def boltzmann_weights(
 def check_temperature(temperature: float) -> float:
     """Return a temperature in K, or raise ValueError if it is not positive and finite."""
     if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature {temperature} K: give a positive number of kelvin")
+        raise InputError(f"temperature {temperature} K: give a positive number of kelvin")
     return temperature
