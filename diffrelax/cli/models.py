@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 if TYPE_CHECKING:
     from diffrelax.models.release import Model
 
 
-def models() -> None:
+def models(
+    check: Annotated[
+        bool, typer.Option("--check", help="Relax the reference molecules of each model again")
+    ] = False,
+) -> None:
     """List the released models, and what they cover."""
     from diffrelax.models.release import load_model, releases
 
+    damaged = False
     for name, folder in releases().items():
         try:
             model = load_model(name)
+            found = model.check_references() if check and model.references else None
         except ValueError as error:
             print(f"{name}  {error}")
+            damaged = True
             continue
         n_parameters = sum(p.numel() for p in model.denoiser.parameters())
         print(f"{name}  {model.config.level}  {n_parameters / 1e6:.2f} M parameters, "
               f"{model.step} steps, sha256 {model.sha256[:12]}…  {folder}")  # fmt: skip
         print("\n".join(f"  {line}" for line in coverage(model)))
+        if found is not None:
+            n = len(model.references)
+            print(f"  checked: {n} reference molecules end within {found:.1g} Å of where they did")
+        elif check:
+            print("  not checked: it has no reference molecules")
     print(f"default: {load_model().name}")
+    if check and damaged:
+        raise typer.Exit(1)
 
 
 def coverage(model: Model) -> list[str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -21,11 +23,13 @@ from diffrelax.network.config import DenseNetworkConfig
 from diffrelax.network.network import Theory
 from diffrelax.training.config import ModelConfig, build_denoiser
 from diffrelax.training.devices import check_device
+from diffrelax.training.references import TOLERANCE, Reference, deviation
 from diffrelax.training.state import RESUME, WEIGHTS, going_on, load_tensors, read_metadata
 
 DEFAULT = "default"
 SUMS = "SHA256SUMS"
 QM9_ENVIRONMENTS = "qm9-environments.txt"
+REFERENCES = "references.json"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -44,6 +48,8 @@ class Model:
     environments : mapping of str to int, optional
         Environments of atoms (see `diffrelax.molecule.environments`), each with the number of
         molecules learned from that have it. None if they are not known.
+    references : tuple of Reference
+        Small molecules and where the network took them when it was written.
     """
 
     config: ModelConfig
@@ -51,6 +57,7 @@ class Model:
     sha256: str
     step: int
     environments: Mapping[str, int] | None = None
+    references: tuple[Reference, ...] = ()
 
     def __repr__(self) -> str:
         return f"Model({self.name!r}, step {self.step}, sha256 {self.sha256[:12]}…)"
@@ -102,6 +109,27 @@ class Model:
         levels = self.config.levels
         own_first = sorted(levels, key=lambda level: level != self.config.level)
         return nearest_level(wanted, own_first)
+
+    def check_references(self) -> float:
+        """Relax the reference molecules again.
+
+        Returns
+        -------
+        float, Å
+            Largest distance of an atom from where it ended when the weights were written.
+
+        Raises
+        ------
+        ValueError
+            If they end elsewhere, so that the weights are damaged.
+        """
+        found = deviation(self.denoiser, self.references, self.config.relaxation)
+        if not found < TOLERANCE:
+            raise InputError(
+                f"{self.name} is damaged: its reference molecules end {found:.3g} Å from where "
+                "they ended when its weights were written; copy it again"
+            )
+        return found
 
     def theory(self, charges: Sequence[int], level: str | None = None) -> Theory | None:
         """Tell the network of molecules what it asks beside their atoms.
@@ -176,6 +204,11 @@ def load_model(name: str | Path = DEFAULT, device: str = "cpu") -> Model:
     ------
     ValueError
         If there is no such model, if the file is damaged, or if the device is not there.
+
+    Warns
+    -----
+    UserWarning
+        If a file of your own has no checksum: its results have no error bounds then.
     """
     check_device(device)
     own = own_weights(name)
@@ -195,13 +228,12 @@ def load_model(name: str | Path = DEFAULT, device: str = "cpu") -> Model:
         denoiser = build_denoiser(config)
         denoiser.load_state_dict({n: t.float() for n, t in tensors.items()})
         step = int(str(metadata["step"]))
+        references = tuple(map(Reference.model_validate, metadata.get("references", ())))
     except ValidationError as error:
         wrong = explain_invalid(error)
         raise InputError(f"{path} does not hold a model of this version: {wrong}") from error
     except (KeyError, RuntimeError, ValueError) as error:
         raise InputError(f"{path} does not hold a model of this version: {error}") from error
-    if "sha256" not in metadata:
-        _check_old(path, sha256, config.name)
     environments = metadata.get("environments")
     if not isinstance(environments, dict | None):
         raise InputError(
@@ -210,7 +242,12 @@ def load_model(name: str | Path = DEFAULT, device: str = "cpu") -> Model:
     if environments is None and config.training.data == "qm9":
         environments = qm9_environments()
     denoiser = denoiser.requires_grad_(False).eval().to(device)
-    return Model(config, denoiser, sha256, step, environments)
+    model = Model(config, denoiser, sha256, step, environments, references)
+    if not own:
+        return replace(model, references=references or _references(path.parents[1], config.name))
+    if references:
+        model.check_references()
+    return model if metadata.get("sha256") else _without_checksum(model, path)
 
 
 def own_weights(name: str | Path, home: Path = Path()) -> Path | None:
@@ -268,14 +305,31 @@ def _verify(path: Path, sha256: str, file: str) -> None:
         )
 
 
-def _check_old(path: Path, sha256: str, name: str) -> None:
-    """Refuse a file that claims to be of a release from before files had a checksum, and is not."""
+def _without_checksum(model: Model, path: Path) -> Model:
+    """Return the model of a file without a checksum, whose bounds hold if it is a released file."""
     known = {file: sha for place in _places() for file, sha in _sums(place).items()}
-    if name in {file.partition("/")[0] for file in known} and sha256 not in known.values():
+    if model.sha256 in known.values():
+        return model
+    if model.name in {file.partition("/")[0] for file in known}:
         raise InputError(
-            f"{path} is damaged: it calls itself {name}, but its sha256, {sha256}, is that of no "
-            "released file: copy it again"
+            f"{path} is damaged: it calls itself {model.name}, but its sha256, {model.sha256}, is "
+            "that of no released file: copy it again"
         )
+    warnings.warn(
+        f"{path} has no checksum and may be damaged: its results have no error bounds",
+        stacklevel=3,
+    )
+    return replace(model, config=model.config.model_copy(update={"calibrations": {}}))
+
+
+def _references(folder: Path, name: str) -> tuple[Reference, ...]:
+    """Return the reference molecules of a release whose weights carry none."""
+    path = folder / REFERENCES
+    if not path.is_file():
+        return ()
+    text = path.read_bytes()
+    _verify(path, hashlib.sha256(text).hexdigest(), REFERENCES)
+    return tuple(map(Reference.model_validate, json.loads(text).get(name, ())))
 
 
 def _places() -> list[Path]:

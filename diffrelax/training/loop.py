@@ -33,6 +33,7 @@ from diffrelax.training.log import LOG, VALIDATION_LOG, begin_log, write_row
 from diffrelax.training.objectives import Objective
 from diffrelax.training.order import epoch_batches
 from diffrelax.training.ranks import Ranks, joined_ranks
+from diffrelax.training.references import choose_references, make_references
 from diffrelax.training.state import RESUME, WEIGHTS, TrainingState, going_on, save_tensors
 from diffrelax.training.step import start_state, training_step
 from diffrelax.training.validation import validate
@@ -203,7 +204,10 @@ def _train(
             state.ema, validation_set, usable, config.relaxation, config.level
         )
         released = config.model_copy(update={"calibrations": config.calibrations | calibrations})
-        save_weights(state.ema, folder / WEIGHTS, released, state, torch.float32, about)
+        molecules = choose_references(validation_set).to(state.device)
+        references = make_references(state.ema, molecules, config.relaxation)
+        known = {**about, "references": [one.model_dump() for one in references]}
+        save_weights(state.ema, folder / WEIGHTS, released, state, torch.float32, known)
     return state
 
 

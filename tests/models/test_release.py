@@ -1,9 +1,11 @@
 import hashlib
+import json
 import shutil
 import tomllib
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from source_tree import MODELS, OLDER
 
@@ -24,7 +26,7 @@ def test_packages_carry_the_weights_and_the_card_of_the_newest_release_of_each_k
     sums = [line.split()[1] for line in (MODELS / "SHA256SUMS").read_text().splitlines()]
     released = sorted({name.split("/")[0] for name in sums if name.endswith("/model.safetensors")})
     newest = {name.rpartition("-")[0]: name for name in released}.values()
-    files = ["SHA256SUMS", "qm9-environments.txt"]
+    files = ["SHA256SUMS", "qm9-environments.txt", "references.json"]
     files += [f"{name}/{file}" for name in newest for file in ("card.md", "model.safetensors")]
     carried = targets["wheel"]["force-include"]
     assert carried == {f"models/{file}": f"diffrelax/released/{file}" for file in files}
@@ -219,3 +221,42 @@ def test_without_a_name_the_release_that_covers_most_is_loaded(copied):
 def test_a_model_is_told_in_a_line():
     told = repr(load_model("relax-qm9-2"))
     assert told.startswith("Model('relax-qm9-2', step 98304, sha256 7ff8013c71b7")
+
+
+@pytest.mark.parametrize("name", ["relax-qm9-2", "relax-reach-2", "generate-qm9-2"])
+def test_a_release_still_takes_its_reference_molecules_where_it_did(name):
+    model = load_model(name)
+    assert len(model.references) >= max(3, len(model.config.levels))
+    assert model.check_references() < 1e-4
+    with torch.no_grad():
+        for weights in model.denoiser.parameters():
+            weights *= 1.3
+    with pytest.raises(ValueError, match=f"{name} is damaged: its reference molecules end"):
+        model.check_references()
+
+
+def test_weights_without_a_checksum_are_tried_and_have_no_bounds(tmp_path):
+    model = load_model("relax-reach-2")
+    tensors = {name: p.detach() for name, p in model.denoiser.named_parameters()}
+    config = model.config.model_dump(mode="json") | {"name": "own-1"}
+    about = {"config": config, "step": 1, "references": [r.model_dump() for r in model.references]}
+    path = tmp_path / "model.safetensors"
+
+    def write(tensors, about):
+        safetensors.torch.save_file(tensors, path, {"diffrelax": json.dumps(about)})
+
+    write(tensors, about | {"sha256": ""})
+    with pytest.warns(UserWarning, match="has no checksum and may be damaged"):
+        loaded = load_model(tmp_path)
+    assert not loaded.config.calibrations and model.config.calibrations
+    for factor in (0, 1.3):
+        damaged = {name: factor * p for name, p in tensors.items()}
+        write(damaged, about | {"sha256": ""})
+        with pytest.raises(ValueError, match="own-1 is damaged: its reference molecules end"):
+            load_model(tmp_path)
+        save_tensors(damaged, path, about)  # with a checksum that fits
+        with pytest.raises(ValueError, match="own-1 is damaged: its reference molecules end"):
+            load_model(tmp_path)
+        write(damaged, about | {"sha256": "", "config": config | {"name": "relax-reach-2"}})
+        with pytest.raises(ValueError, match="damaged"):
+            load_model(tmp_path)
