@@ -12,6 +12,22 @@ from diffrelax.errors import InputError
 Validated = TypeVar("Validated", bound=BaseModel)
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a repeated key, where YAML's own readers keep the last value."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        lines: dict[str, int] = {}
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            line = key.start_mark.line + 1
+            if key.value in lines:
+                raise InputError(
+                    f"the key {key.value!r} is in line {lines[key.value]} and again in line "
+                    f"{line}: write it once"
+                )
+            lines[key.value] = line
+        return super().construct_mapping(node, deep)
+
+
 class Entries(BaseModel):
     """Named values that do not change, and none but those that are declared."""
 
@@ -32,12 +48,14 @@ def read_entries(path: Path, what: str, example: str) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If the file is missing, is not YAML, or holds anything but entries.
+        If the file is missing, is not YAML, repeats a key, or holds anything but entries.
     """
     try:
-        record = yaml.safe_load(path.read_text(encoding="utf-8"))
+        record = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise InputError(f"cannot read the {what} {path}: {error.strerror}") from error
+    except InputError as error:
+        raise InputError(f"{path} is not a {what}: {error}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         wrong = f"it is not YAML, where texts with brackets need quotes: {error}"
         raise InputError(f"{path} is not a {what}: {wrong}") from error
@@ -59,7 +77,7 @@ def read_validated(path: Path, record: type[Validated], what: str, example: str)
     Raises
     ------
     ValueError
-        If the file is missing, is not YAML, or holds an unknown or wrong entry.
+        If the file is missing, is not YAML, repeats a key, or holds an unknown or wrong entry.
     """
     entries = read_entries(path, what, example)
     try:

@@ -170,6 +170,14 @@ def test_an_unknown_key_says_what_was_meant(run, flow: Path) -> None:
         ("- a", "write entries such as"),
         ("a: [", "is not YAML"),
         ("inputs: [C[NH3+]]", "it is not YAML, where texts with brackets need quotes"),
+        (
+            "inputs: [CO]\nseed: 1\ninputs: [CN]",
+            "the key 'inputs' is in line 1 and again in line 3: write it once",
+        ),
+        (
+            "inputs: [CO]\nminimise:\n  level: uff\n  level: mmff94",
+            "the key 'level' is in line 3 and again in line 4: write it once",
+        ),
         ("inputs: [NO]", "inputs.0: Input should be a valid string; give a list, SMILES in quotes"),
         ("inputs: {a: CO}", "inputs: Input should be a valid tuple; give a list"),
         ("inputs: [CO]\nminimise: gfn2-xtb", "minimise: Input should be a valid dictionary"),

@@ -44,6 +44,13 @@ def test_brackets_without_end_are_no_profile(tmp_path: Path) -> None:
         read_profile(path)
 
 
+def test_a_repeated_key_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "orca.yaml"
+    path.write_text("program: orca\nmethod: HF\nmethod: PBE\n")
+    with pytest.raises(ValueError, match="the key 'method' is in line 2 and again in line 3"):
+        read_profile(path)
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
