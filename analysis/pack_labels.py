@@ -25,6 +25,8 @@ from diffrelax.data.labels import Part
 from diffrelax.data.minima import Minimum, remainder_of
 from diffrelax.levels.distances import ALIASES
 from diffrelax.molecule.connectivity import constitution_key
+from diffrelax.results.output import SETTINGS, each_row, units_beside
+from diffrelax.store import Store
 
 METHODS = {  # level of theory and method of what makes minima
     "aimnet2": {"level": ALIASES["aimnet2"], "method": "AIMNet2 as in AcAuto3D 1.0.1"},
@@ -101,11 +103,10 @@ def main(release: Path, files: list[Path]) -> None:
 
 def made(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return how minima were made, and a row for each input, with its geometry if it has one."""
-    header, *notes = map(json.loads, path.with_name(f"{path.name}.journal").open())
+    settings = Store(units_beside(path)).find(SETTINGS)
     geometries = map(json.loads, path.open())
-    inputs = [note for note in notes if "input" in note]
-    return header["settings"], [
-        next(geometries) if note["verdict"] == "minimum" else note for note in inputs
+    return settings, [
+        next(geometries) if row["verdict"] == "minimum" else row for row in each_row(path)
     ]
 
 

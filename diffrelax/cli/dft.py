@@ -119,7 +119,7 @@ def dft(
     from diffrelax.dft.optimization import check_settings
     from diffrelax.files.writing import check_output
     from diffrelax.relaxation import relax_molecules
-    from diffrelax.results.journal import InputResult
+    from diffrelax.results.output import InputResult
 
     if output:
         check_output(output, inputs=inputs)

@@ -76,7 +76,7 @@ def export(
     from diffrelax.levels.names import is_composite
     from diffrelax.levels.profiles import Profile
     from diffrelax.relaxation import relax_molecules
-    from diffrelax.results.journal import InputResult
+    from diffrelax.results.output import InputResult
     from diffrelax.results.rows import MoleculeRow
     from diffrelax.results.tables import counted
 

@@ -14,7 +14,7 @@ from diffrelax.cli.options import Device, Overwrite, Threads, set_threads
 
 if TYPE_CHECKING:
     from diffrelax.generation import Generated
-    from diffrelax.results.journal import InputResult
+    from diffrelax.results.output import InputResult
 
 
 def generate(
@@ -54,7 +54,7 @@ def generate(
     from diffrelax.files.writing import check_output, would_be_lost
     from diffrelax.generation import count_trajectories, generate_each, write_trajectories
     from diffrelax.models.release import load_model
-    from diffrelax.results.journal import ResultFile
+    from diffrelax.results.output import ResultFile
     from diffrelax.results.tables import counted
 
     for path, suffix in ((output, ".extxyz"), (trajectories, ".h5")):
@@ -93,7 +93,6 @@ def generate(
                     file.append([_result(i, one)])
                 if keep:
                     found[i] = one
-            file.finish()
         except KeyboardInterrupt:
             told = f"interrupted: {file.n_done} of {n} are done; the same command goes on"
             print(told, file=sys.stderr)
@@ -107,7 +106,7 @@ def generate(
 
 
 def _result(i: int, one: Generated) -> InputResult:
-    from diffrelax.results.journal import InputResult
+    from diffrelax.results.output import InputResult
 
     one.atoms.info["name"] = f"generated-{i}"
     row = {

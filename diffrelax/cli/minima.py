@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from diffrelax.files.reading import Input
     from diffrelax.levels import LevelRelaxation
     from diffrelax.molecule import Molecule
-    from diffrelax.results.journal import InputResult
+    from diffrelax.results.output import InputResult
 
 PART = 128  # molecules that AIMNet2 relaxes side by side
 
@@ -58,7 +58,7 @@ def minima(
     from diffrelax.files.writing import check_output
     from diffrelax.levels import check_installed
     from diffrelax.levels.batch import relax_many
-    from diffrelax.results.journal import InputResult
+    from diffrelax.results.output import InputResult
     from diffrelax.results.rows import MoleculeRow
 
     if not 0 < fmax < inf:
@@ -100,7 +100,7 @@ def _result(
 ) -> InputResult:
     from diffrelax.errors import told
     from diffrelax.molecule.doubts import odd_reading
-    from diffrelax.results.journal import InputResult
+    from diffrelax.results.output import InputResult
     from diffrelax.results.rows import MoleculeRow
 
     if isinstance(end, Exception):

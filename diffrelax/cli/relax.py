@@ -61,7 +61,7 @@ def relax(
     from diffrelax.files.writing import check_output
     from diffrelax.models.domain import atom_limit
     from diffrelax.relaxation import relax_molecules
-    from diffrelax.results.journal import InputResult
+    from diffrelax.results.output import InputResult
     from diffrelax.results.rows import MoleculeRow
 
     if output:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
@@ -15,7 +16,7 @@ from tqdm.auto import tqdm
 
 from diffrelax.cli.inputs import count_inputs, each_input
 from diffrelax.files.reading import Input, Record
-from diffrelax.results.journal import InputResult, ResultFile
+from diffrelax.results.output import InputResult, ResultFile
 from diffrelax.results.rows import ResultRow
 from diffrelax.results.tables import counted, shown
 
@@ -39,7 +40,7 @@ class Report:
     ----------
     output : path or None
     settings, is_good, overwrite
-        See `ResultFile`.
+        See `ResultFile`; a command that writes no geometries has no settings.
     json_lines : bool
         Print JSON objects, not lines for people.
 
@@ -60,6 +61,7 @@ class Report:
     ) -> None:
         self._file = ResultFile(output, settings, is_good, overwrite=overwrite) if output else None
         self._is_good, self._json_lines = is_good, json_lines
+        self._could_write = bool(settings) and not json_lines
         self.n_done = self.n_bad = self._n_before = 0
         self._errors: list[Exception] = []
 
@@ -93,7 +95,7 @@ class Report:
         finally:
             with tqdm.external_write_mode():
                 for result in results:
-                    _show_row(result.row, self._json_lines)
+                    show_row(result.row, self._json_lines)
         self.n_done += len(results)
         self.n_bad += sum(
             not (self._is_good(row) and row.get("written", True)) for _, row, *_ in results
@@ -108,8 +110,9 @@ class Report:
     def finish(self) -> None:
         """Say on standard error how many geometries there are, once all inputs are done."""
         if not self._file:
+            if self._could_write:
+                print("no geometry was written: name a file with -o", file=sys.stderr)
             return
-        self._file.finish()
         path, written = self._file.path, self._file.n_written
         if self.n_done == self._n_before:
             print("nothing is left to do; --overwrite begins anew", file=sys.stderr)
@@ -119,11 +122,12 @@ class Report:
             print(f"no geometry to write: {path} was not made", file=sys.stderr)
             return
         missing = self.n_done - written
-        note = f"; {missing} without a geometry: see {self._file.journal}" if missing else ""
+        note = f"; {missing} without a geometry" if missing else ""
         print(f"{counted(written, 'geometry')} in {path}{note}", file=sys.stderr)
         if self.n_bad and self.n_done > 1:
-            bad = f"{self.n_bad} of {self.n_done} molecules did not come out well"
-            print(f"{bad}: their reasons are in {self._file.journal}, too", file=sys.stderr)
+            bad = f"{self.n_bad} of {self.n_done} molecules failed, were refused or fell back"
+            command = shlex.join(["diffrelax", "results", "list", str(path)])
+            print(f"{bad}; their reasons: {command}", file=sys.stderr)
 
     def tell_interrupted(self, total: int | None) -> None:
         """Say on standard error how many of the inputs are done, and where they are."""
@@ -202,7 +206,7 @@ def _is_energy(name: str) -> bool:
     return name.lower() == "e" or ("energ" in name.lower() and not name.startswith("input_"))
 
 
-def _show_row(row: dict[str, Any], json_lines: bool) -> None:
+def show_row(row: dict[str, Any], json_lines: bool) -> None:
     """Print a row on standard output, for people or as a JSON object."""
     if json_lines:
         print(json.dumps(row, ensure_ascii=False), flush=True)
@@ -224,7 +228,7 @@ def _show_row(row: dict[str, Any], json_lines: bool) -> None:
     elif (bound := row.get("error_bound")) is not None:
         status += f" (error bound {bound:.2g} Å)"
     reason = f": {shown(row['reason'])}" if row["reason"] else ""
-    charge, multiplicity = row["charge"], row["multiplicity"]
+    charge, multiplicity = row.get("charge"), row.get("multiplicity")
     if charge or (multiplicity or 1) > 1:
         signed = f"{charge:+d}" if charge else "0"
         status = f"charge {signed}, multiplicity {multiplicity}  {status}"

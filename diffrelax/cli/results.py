@@ -16,11 +16,13 @@ from diffrelax.errors import InputError
 if TYPE_CHECKING:
     from diffrelax.results.documents import ResultDocument
 
-results = typer.Typer(no_args_is_help=True, help="Look at what flows have left in a store.")
+results = typer.Typer(no_args_is_help=True, help="Look at the results of flows and commands.")
 
 Where = Annotated[
     str,
-    typer.Argument(help="Folder of a flow, mongodb://host/database, or project:NAME"),
+    typer.Argument(
+        help="Folder of a flow, mongodb://host/database, project:NAME, or for list an output"
+    ),
 ]
 
 Only = Annotated[Kind | None, typer.Option("--kind", help="Results of this kind only")]
@@ -41,8 +43,16 @@ def show_all(
     everything: Everything = False,
     json_lines: Json = False,
 ) -> None:
-    """List the results, one line each."""
+    """List the results, one line each; of an output of relax, dft or minima too."""
     from diffrelax.errors import without_password
+    from diffrelax.results.output import each_row, units_beside
+
+    if units_beside(Path(where)).exists():
+        from diffrelax.cli.report import show_row
+
+        for known in each_row(Path(where)):
+            show_row(known, json_lines)
+        raise typer.Exit
     from diffrelax.flows.reports import LISTED
     from diffrelax.results.rows import ResultRow, text_table
 

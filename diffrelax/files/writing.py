@@ -118,9 +118,11 @@ def write_molecules(
 
 
 def as_bytes(path: Path, text: str) -> bytes:
-    """Return what stands for a text in a file; pieces that follow each other are one file.
+    """Return what stands for a text in a file; pieces that follow each other are one file."""
+    data = encoded(text)
+    return gzip.compress(data, mtime=0) if path.suffix.lower() == ".gz" else data
 
-    What UTF-8 has no bytes for is written as Python escapes it.
-    """
-    written = text.encode("utf-8", errors="backslashreplace")
-    return gzip.compress(written, mtime=0) if path.suffix.lower() == ".gz" else written
+
+def encoded(text: str) -> bytes:
+    """Return a text in UTF-8; what that has no bytes for is written as Python escapes it."""
+    return text.encode("utf-8", errors="backslashreplace")

@@ -715,7 +715,7 @@ def test_rows_that_cannot_be_written_are_shown(run, tmp_path, monkeypatch, comma
     def full(file, *_):
         raise OSError(errno.ENOSPC, "No space left on device", str(file.path))
 
-    monkeypatch.setattr("diffrelax.results.journal.ResultFile._put", full)
+    monkeypatch.setattr("diffrelax.results.output.ResultFile._write", full)
     status, out, err = run(*command, "O", "-o", tmp_path / "out.sdf")
     assert status == 2 and f"No space left on device: '{tmp_path / 'out.sdf'}'" in err
     assert out.startswith("O  relaxed")

@@ -24,6 +24,7 @@ from diffrelax.files.writing import write_molecules
 from diffrelax.levels import batch
 from diffrelax.models import batches
 from diffrelax.molecule import Molecule
+from diffrelax.results.output import units_beside
 
 PROGRAM = Path(sys.executable).with_name("diffrelax")
 IN_PARTS = (
@@ -38,11 +39,6 @@ def library(tmp_path):
     path = tmp_path / "in.smi"
     path.write_text("CCO a\nC1C b\nC c\nC[Se]C d\nCC e\n")
     return path
-
-
-def journal(output):
-    lines = Path(f"{output}.journal").read_text().splitlines()
-    return [json.loads(line) for line in lines]
 
 
 def test_the_same_command_goes_on_where_it_was_interrupted(run, tmp_path, library, monkeypatch):
@@ -63,13 +59,15 @@ def test_the_same_command_goes_on_where_it_was_interrupted(run, tmp_path, librar
     status, out, err = run("relax", library, "-o", output)
     assert status == 1 and out.startswith("e  relaxed") and out.count("\n") == 1
     assert "4 molecules done before, going on from there" in err
-    assert f"4 geometries in {output}; 1 without a geometry: see {output}.journal" in err
-    assert "2 of 5 molecules did not come out well" in err
+    assert f"4 geometries in {output}; 1 without a geometry\n2 of 5 molecules failed, were" in err
+    assert f"their reasons: diffrelax results list {output}" in err
     same = [re.sub(r" seconds=\S+", "", path.read_text()) for path in (output, straight)]
     assert same[0] == same[1]
-    told = [(row["name"], row["verdict"]) for row in journal(output) if "name" in row]
+    rows = map(json.loads, run("results", "list", output, "--json")[1].splitlines())
     verdicts = ("relaxed", "failed", "relaxed", "refused", "relaxed")
-    assert told == [*zip("abcde", verdicts, strict=True)]
+    assert [(r["name"], r["verdict"]) for r in rows] == [*zip("abcde", verdicts, strict=True)]
+    lines = run("results", "list", output)[1].splitlines()
+    assert lines[1].startswith("b  failed: ") and len(lines) == 5
     status, out, err = run("relax", library, "-o", output)
     assert (status, out) == (1, "") and "nothing is left to do; --overwrite begins anew" in err
 
@@ -84,7 +82,7 @@ def test_other_settings_are_not_mixed_and_nothing_is_overwritten(run, tmp_path, 
     assert status == 2 and "number 1 is now another" in err
     status, _, err = run("dft", library, "-o", output)
     assert status == 2 and "command relax, not dft" in err
-    Path(f"{output}.journal").unlink()
+    units_beside(output).unlink()
     status, _, err = run("relax", library, "-o", output)
     assert status == 2 and "exists and would be lost" in err
     assert output.read_bytes() == made
@@ -145,7 +143,7 @@ def test_dft_goes_on_within_a_molecule(run, tmp_path, monkeypatch):
     monkeypatch.setattr(relaxation, "relax_molecules", elsewhere)
     assert run(*command)[0] == 0
     assert calls[0] == 3
-    assert sorted(path.name for path in tmp_path.iterdir()) == [output.name, "out.extxyz.journal"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [output.name, "out.extxyz.units"]
 
 
 def test_a_killed_command_goes_on(tmp_path):
@@ -153,15 +151,14 @@ def test_a_killed_command_goes_on(tmp_path):
     smiles = ("CCO", "CC", "CO", "C1CC1", "CC=O", "O", "C#C") * 20
     path.write_text("".join(f"{one} m{i}\n" for i, one in enumerate(smiles)))
     command = [sys.executable, "-c", IN_PARTS, "5", "relax", path, "-o", output]
-    notes = Path(f"{output}.journal")
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    while not notes.exists() or notes.read_bytes().count(b"\n") < 12:
+    while not output.exists():
         time.sleep(0.01)
     process.kill()
     process.wait()
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "molecules done before, going on from there" in done.stderr
-    assert len(done.stdout.splitlines()) < 131
+    assert len(done.stdout.splitlines()) <= 135
     assert [one.name for one in read_molecules(output)] == [f"m{i}" for i in range(len(smiles))]
 
 
@@ -233,7 +230,7 @@ def test_inputs_that_gave_no_geometry_may_be_others_the_next_time(run, tmp_path)
     assert status == 1 and f"2 geometries in {output}; 1 without" in err
     assert [line.split()[0] for line in out.splitlines()] == ["b", "c"]
     status, _, err = run("relax", path, "-o", output)
-    assert status == 1 and "nothing is left to do" in err and "1 of 3 molecules did not" in err
+    assert status == 1 and "nothing is left to do" in err and "1 of 3 molecules failed" in err
     path.write_text("CO a\nC b\nCC c\n")
     for _ in range(2):
         assert run("relax", path, "-o", output)[0] == 0
@@ -379,7 +376,8 @@ def test_names_of_files_need_not_be_known_for_a_molecule_of_python(tmp_path, mod
 
 def test_no_output_keeps_nothing_and_writes_nothing(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert run("relax", "CCO")[0] == 0
+    status, _, err = run("relax", "CCO")
+    assert status == 0 and "no geometry was written: name a file with -o" in err
     assert os.listdir(tmp_path) == []
     assert [one.name for one in read_molecules("CCO")] == ["CCO"]
 

@@ -10,8 +10,9 @@ import pytest
 from diffrelax.files import FORMATS, WRITERS
 from diffrelax.files.reading import Rejected, read_molecules
 from diffrelax.molecule import Molecule
-from diffrelax.results import journal
-from diffrelax.results.journal import InputResult, ResultFile
+from diffrelax.results import output
+from diffrelax.results.output import InputResult, ResultFile, units_beside
+from diffrelax.store import Store
 
 SETTINGS = {"command": "relax", "seed": 42, "max_error": float("inf")}
 NAMES = [f"m{i}" for i in range(7)]
@@ -41,7 +42,6 @@ def work(path, names=NAMES, at_once=2, **options):
         before, new = file.n_done, [one.removeprefix("C ") for one in inputs]
         for i in range(0, len(new), at_once):
             file.append([result(name) for name in new[i : i + at_once]])
-        file.finish()
         assert (file.n_done, file.n_bad) == (len(names), 2)
     return before
 
@@ -70,69 +70,69 @@ def test_a_file_that_grew_is_read_as_one_that_was_written_at_once(whole, suffix)
         assert [one["tag"] for one in json.loads(text)] == good
     else:
         assert [one.name for one in read_molecules(path)] == good
-    lines = (path.parent / f"{path.name}.journal").read_text().splitlines()
-    assert [json.loads(line).get("name") for line in lines] == [None, *NAMES, None]
+    with open_file(path) as file:
+        assert [row["name"] for row in file.rows()] == NAMES
+
+
+def content(path):
+    data = path.read_bytes()
+    return gzip.decompress(data) if path.suffix == ".gz" else data
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_cut_anywhere_it_goes_on_to_the_same_file(whole, tmp_path, suffix):
+def test_cut_anywhere_it_is_completed_to_the_same_file(whole, tmp_path, suffix):
     path = whole(suffix)
-    data, notes = path.read_bytes(), (tmp_path / f"{path.name}.journal").read_bytes()
-    chance = random.Random(0)
-    cut = tmp_path / f"cut{suffix}"
-    for _ in range(20):
-        kept = chance.randint(notes.index(b"\n") + 1, len(notes))
-        done = [json.loads(line) for line in notes[:kept].split(b"\n")[:-1]]
-        reached = max([one["whole"] for one in done if "whole" in one])
-        cut.write_bytes(data[: chance.randint(0 if chance.random() < 0.3 else reached, len(data))])
-        if "finished" in done[-1]:
-            cut.write_bytes(data)
-        (tmp_path / f"{cut.name}.journal").write_bytes(notes[:kept])
-        work(cut)
-        assert cut.read_bytes() == data
-    assert work(cut) == len(NAMES)
-
-
-def test_what_stands_behind_the_last_note_is_taken_back(whole, tmp_path):
-    path = whole(".extxyz")
-    notes = path.with_name(f"{path.name}.journal")
-    data, lines = path.read_bytes(), notes.read_bytes().splitlines(keepends=True)
-    notes.write_bytes(b"".join(lines[:-1]))
-    path.write_bytes(data + b"5\nhalf a frame")
+    data, chance = path.read_bytes(), random.Random(0)
+    for kept in (0, 1, len(data) - 1, *(chance.randrange(len(data)) for _ in range(20))):
+        path.write_bytes(data[:kept])
+        assert work(path) == len(NAMES)
+        assert content(path) == content(whole(suffix))
+    path.unlink()
     assert work(path) == len(NAMES)
-    assert path.read_bytes() == data
+    assert content(path) == content(whole(suffix))
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_killed_before_a_part_is_in_the_file_it_goes_on(whole, tmp_path, monkeypatch, suffix):
+    """What is kept is not done again; what stands behind it in the file is replaced."""
+    path = tmp_path / f"out{suffix}"
+    for done in (2, 4, 6):
+        with open_file(path) as file, monkeypatch.context() as patch:
+            file.skip_done(iter([f"C {name}" for name in NAMES]))
+            patch.setattr(ResultFile, "_write", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                file.append([result(name) for name in NAMES[done - 2 : done]])
+    assert work(path) == 6
+    assert content(path) == content(whole(suffix))
 
 
 @pytest.mark.parametrize("suffix", [".extxyz", ".json", ".sdf.gz"])
-@pytest.mark.parametrize("failing", [journal.Path("out"), journal.Path("out.journal")])
-def test_a_full_disk_loses_nothing(whole, tmp_path, monkeypatch, suffix, failing):
+def test_a_full_disk_loses_nothing(whole, tmp_path, monkeypatch, suffix):
     path = tmp_path / f"out{suffix}"
-    name = f"out{suffix}" + (".journal" if failing.suffix else "")
-    write, room = journal.FileIO.write, [3]
+    write, room = output.FileIO.write, [3]
 
-    class Disk(journal.FileIO):
+    class Disk(output.FileIO):
         def write(self, data):
-            if str(self.name).endswith(name):
-                room[0] -= 1
-                if room[0] == 0:
-                    write(self, data[: len(data) // 2])
-                if room[0] <= 0:
-                    raise OSError(errno.ENOSPC, "No space left on device")
+            room[0] -= 1
+            if room[0] == 0:
+                write(self, data[: len(data) // 2])
+            if room[0] <= 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
             return super().write(data)
 
-    monkeypatch.setattr(journal, "FileIO", Disk)
-    with pytest.raises(OSError, match=rf"No space left on device: '{tmp_path}/{name}'"):
+    monkeypatch.setattr(output, "FileIO", Disk)
+    with pytest.raises(OSError, match=rf"No space left on device: '{path}'"):
         work(path)
     monkeypatch.undo()
-    assert work(path) >= 2
-    assert path.read_bytes() == whole(suffix).read_bytes()
+    assert work(path) >= 4
+    assert content(path) == content(whole(suffix))
 
 
 def test_an_interrupt_leaves_whole_records(tmp_path, monkeypatch):
     path = tmp_path / "out.json"
     with open_file(path) as file:
         file.append([result("m0"), result("m1")])
-        monkeypatch.setattr(ResultFile, "_note", interrupted)
+        monkeypatch.setattr(Store, "keep_all", interrupted)
         with pytest.raises(KeyboardInterrupt):
             file.append([result("m2")])
     monkeypatch.undo()
@@ -153,32 +153,6 @@ def test_more_inputs_may_follow_later(whole, tmp_path):
     assert path.read_bytes() == whole(".sdf").read_bytes()
 
 
-def test_a_finished_file_that_is_added_to_survives_a_kill(whole, tmp_path, monkeypatch):
-    """Killed between a record and its note, it does not look as if somebody had changed it."""
-    path = tmp_path / "more.json"
-    with open_file(path) as file:
-        file.append([result("m0"), result("m1")])
-        file.finish()
-
-    class Killed(BaseException):
-        pass
-
-    def kill(file, *notes):
-        if "input" not in notes[0]:
-            return note(file, *notes)
-        monkeypatch.setattr(ResultFile, "_put", lambda *_: None)  # nothing more is written
-        raise Killed
-
-    note = ResultFile._note
-    monkeypatch.setattr(ResultFile, "_note", kill)
-    with pytest.raises(Killed), open_file(path) as file:
-        file.append([result("m2")])
-    monkeypatch.undo()
-    assert b"m2" in path.read_bytes()
-    assert work(path) == 2
-    assert path.read_bytes() == whole(".json").read_bytes()
-
-
 @pytest.mark.parametrize("lost", [{"again": True}, {"error": KeyError("odd")}])
 def test_what_failed_for_once_is_tried_again(tmp_path, lost):
     path = tmp_path / "out.json"
@@ -186,7 +160,6 @@ def test_what_failed_for_once_is_tried_again(tmp_path, lost):
     failed = result("m1")._replace(molecule=None, **lost)
     with open_file(path) as file:
         file.append([failed, result("m2")])
-        file.finish()
         assert (file.n_done, file.n_again, file.n_bad, file.n_written) == (1, 1, 0, 1)
     for end in (failed, result("m1")):
         with open_file(path) as file:
@@ -220,33 +193,29 @@ def test_what_was_made_otherwise_is_left_alone(tmp_path):
     path.write_bytes(made + made)
     with pytest.raises(ValueError, match="changed since it was written"):
         work(path)
-    path.unlink()
-    assert work(path) == 0
-    assert path.read_bytes() == made
 
 
-def test_a_file_beside_a_journal_that_is_none_is_left_alone(tmp_path):
+def test_a_file_beside_a_store_that_is_empty_or_none_is_left_alone(tmp_path):
     path = tmp_path / "out.sdf"
     path.write_text("mine")
-    (tmp_path / "out.sdf.journal").write_text("")
+    units_beside(path).write_text("")
     with pytest.raises(ValueError, match="exists and would be lost"):
+        work(path)
+    units_beside(path).write_text("no store, but a text")
+    with pytest.raises(ValueError, match=r"out\.sdf\.units is damaged, or no store of units"):
         work(path)
     assert path.read_text() == "mine"
 
 
-def test_the_journal_of_another_command_is_left_alone(tmp_path):
-    notes = tmp_path / "out.sdf.journal"
-    notes.write_text('{"level": "gfn2-xtb"}\nenergies')
-    with pytest.raises(ValueError, match=r"out\.sdf\.journal exists and would be lost"):
-        work(tmp_path / "out.sdf")
-    assert "energies" in notes.read_text()
-
-
-def test_one_process_writes_at_a_time(tmp_path):
-    path = tmp_path / "out.sdf"
-    with open_file(path), pytest.raises(ValueError, match="another process writes to"):
-        work(path)
-    assert work(path) == 0
+def test_one_process_writes_at_a_time_be_it_through_a_link(tmp_path):
+    path, link = tmp_path / "out.sdf", tmp_path / "link.sdf"
+    link.symlink_to(path)
+    for other in (path, link):
+        with open_file(path) as file, pytest.raises(ValueError, match="another process writes to"):
+            file.append([result("m1")])
+            work(other)
+        assert work(other, overwrite=True) == 0
+    assert link.is_symlink() and len(read_molecules(link)) == 5
 
 
 def test_a_molecule_that_cannot_be_written_costs_only_itself(tmp_path, monkeypatch):

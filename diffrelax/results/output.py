@@ -1,0 +1,393 @@
+"""Files of results that grow as results come, and that the same command completes.
+
+Each result is first kept in a store beside the file, ``<file>.units``, and then appended to the
+file, which can be made again from the store. What is kept is not done again, but for inputs that
+failed in a way that may not happen twice. Inputs that gave no geometry may be mended: they may be
+others the next time, or none.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from gzip import BadGzipFile
+from io import FileIO
+from itertools import chain, count
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ase
+
+from diffrelax.atomic import replacing
+from diffrelax.errors import InputError
+from diffrelax.files import WRITERS, suffix_of
+from diffrelax.files.reading import Input, Record
+from diffrelax.files.streams import GZIP
+from diffrelax.files.values import plain_values
+from diffrelax.files.writing import as_bytes, encoded, would_be_lost
+from diffrelax.molecule import Molecule
+from diffrelax.store import Store
+
+SETTINGS, RESULT = "settings", "result"  # kinds of units
+LARGE = {"symbols", "positions"}  # entries of a row that are kept with the geometry alone
+NOT_IN_INFO = {"name", "smiles", "charge", "multiplicity", "symbols", "positions", "arms"}
+
+
+class InputResult(NamedTuple):
+    """What became of an input.
+
+    Parameters
+    ----------
+    source : SMILES, Record or Rejected
+        The input.
+    row : dict
+        What is told of it, plain values, with its ``reason``.
+    molecule : Molecule, ase.Atoms or None
+        None where there is no geometry; atoms that are no molecule, in .extxyz only.
+    properties : mapping
+        What is written with the geometry beside the row.
+    again : bool
+        Whether the input is tried again by the next run. It then has no geometry.
+    error : Exception or None
+        An error inside, of which the row tells; the input is then tried again, too.
+    """
+
+    source: Input
+    row: dict[str, Any]
+    molecule: Molecule | ase.Atoms | None
+    properties: Mapping[str, Any] = {}
+    again: bool = False
+    error: Exception | None = None
+
+
+def units_beside(output: Path) -> Path:
+    """Return the path of the store that belongs to an output, of a link to that of its target."""
+    place = Path(os.path.realpath(output))
+    return place.with_name(f"{place.name}.units")
+
+
+def open_beside(output: Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> Store:
+    """Open the store of an output for this process alone.
+
+    Parameters
+    ----------
+    output : path
+    settings : mapping
+        All that decides what the output is, plain values, with the name of the ``command``.
+    overwrite : bool
+        Begin anew, whatever is there.
+
+    Raises
+    ------
+    ValueError
+        If the output was not made by this package or with other settings, or another process
+        writes to it.
+    OSError
+        If the store cannot be read or written.
+    """
+    path, wanted = units_beside(output), plain_values(dict(settings))
+    if output.exists() and not path.exists() and not overwrite:
+        raise would_be_lost(output)
+    store = Store(path, alone=True)
+    try:
+        known = store.find(SETTINGS)
+        if overwrite:
+            known = None
+        elif known is None and output.exists():
+            raise would_be_lost(output)
+        elif known and known != wanted and (output.exists() or next(store.each(RESULT), None)):
+            raise InputError(
+                f"{output} was made with {differing(known, wanted)}: name another file, or give "
+                "--overwrite"
+            )
+        if known != wanted:
+            Path(os.path.realpath(output)).unlink(missing_ok=True)
+            store.drop()
+            store.keep(SETTINGS, wanted, SETTINGS)
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+class ResultFile:
+    """A file of molecules that grows, and its store.
+
+    Parameters
+    ----------
+    path : path
+        With one of the suffixes of `diffrelax.files.WRITERS`, compressed or not.
+    settings, overwrite
+        See `open_beside`.
+    is_good : callable
+        Whether a row, whose empty entries may be missing, is what the user hoped for.
+
+    Attributes
+    ----------
+    store : Store
+    n_written : int
+        Geometries in the file.
+
+    Raises
+    ------
+    ValueError
+        If there is a file that was not made so, was made with other settings, or was changed
+        since; or if another process writes to it.
+    OSError
+        If it cannot be read or written.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        settings: Mapping[str, Any],
+        is_good: Callable[[Mapping[str, Any]], bool],
+        *,
+        overwrite: bool = False,
+    ) -> None:
+        self.path = path
+        self.n_written = 0
+        self._n_tried = self._n_good = 0
+        self._again: set[int] = set()  # numbers of inputs to be tried again
+        self._due: list[int] = []  # those of them of which the next results are
+        self._is_good = is_good
+        self._writer = WRITERS[suffix_of(path)]
+        self._open = gzip.open if path.suffix.lower() == ".gz" else open
+        self._end = as_bytes(path, self._writer.end) if self._writer.end else b""
+        self._whole = 0  # bytes before the end
+        self.store = open_beside(path, settings, overwrite=overwrite)
+        try:
+            for _, unit in self.store.each(RESULT):
+                self._count(unit)
+            if self.n_written:
+                self._restore()
+            elif path.exists() and path.stat().st_size:
+                raise self._changed()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> ResultFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let other processes write to the file."""
+        self.store.close()
+
+    @property
+    def n_done(self) -> int:
+        """Inputs that are done."""
+        return self._n_tried - len(self._again)
+
+    @property
+    def n_bad(self) -> int:
+        """Inputs that are done, and whose rows are not good or whose geometries not written."""
+        return self.n_done - self._n_good
+
+    @property
+    def n_again(self) -> int:
+        """Inputs that were tried and are to be tried again."""
+        return len(self._again)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield the row of each input, in the order in which they were done."""
+        yield from (unit["row"] for _, unit in self.store.each(RESULT))
+
+    def skip_done(self, inputs: Iterator[Input]) -> list[Input]:
+        """Take the inputs that were tried from an iterator, once.
+
+        Returns
+        -------
+        list of Input
+            Those of them that are to be tried again; their results must be appended first.
+
+        Raises
+        ------
+        ValueError
+            If those with a geometry are not the ones that the file was made of.
+        """
+        again: dict[int, Input] = {}
+        n_given = self._n_tried
+        for number in range(self._n_tried):
+            known, given = self.store.find(_key(number)), next(inputs, None)
+            assert known is not None
+            changed = given is None or _digest(given) != known["input"]
+            if changed and known["text"] is not None:
+                what = "missing" if given is None else "another, or has another charge"
+                raise InputError(
+                    f"{self.path} was made of other molecules, of which number {number + 1} is now "
+                    f"{what}: name another file, or give --overwrite"
+                )
+            if given is None:
+                self.store.drop(key=_key(number))
+                n_given -= 1
+            elif changed or number in self._again:
+                again[number] = given
+        self._n_tried, self._again, self._due = n_given, set(again), list(again)
+        return list(again.values())
+
+    def append(self, results: Sequence[InputResult]) -> None:
+        """Append results; one that cannot be written says so in its row.
+
+        Raises
+        ------
+        OSError
+            If the disk is full, for example. The file keeps whole records.
+        """
+        numbers = chain(self._due, count(self._n_tried))
+        units, texts = {}, list[str]()
+        for number, result in zip(numbers, results, strict=False):
+            if text := self._text(result, self.n_written + len(texts) + 1):
+                texts.append(text)
+            units[_key(number)] = {
+                "number": number,
+                "input": _digest(result.source),
+                "again": result.again or result.error is not None,
+                "row": {k: v for k, v in result.row.items() if v is not None and k not in LARGE},
+                "text": text,
+            }
+        self.store.keep_all(plain_values(units), RESULT)
+        first = not self.n_written
+        del self._due[: len(units)]
+        for unit in units.values():
+            self._count(unit)
+        if texts:
+            head = self._writer.begin if first else self._writer.between
+            self._write(as_bytes(self.path, head + self._writer.between.join(texts)))
+
+    def _count(self, unit: Mapping[str, Any]) -> None:
+        number, row = unit["number"], unit["row"]
+        self._n_tried = max(self._n_tried, number + 1)
+        self._again.discard(number)
+        self.n_written += unit["text"] is not None
+        if unit["again"]:
+            self._again.add(number)
+        else:
+            self._n_good += self._is_good(row) and row.get("written", True)
+
+    def _text(self, result: InputResult, number: int) -> str | None:
+        """Return the record of a result; None if there is no geometry, or it cannot be written."""
+        row, molecule = result.row, result.molecule
+        if molecule is None:
+            return None
+        info = {key: value for key, value in row.items() if key not in NOT_IN_INFO}
+        try:
+            return self._writer.text(molecule, {**result.properties, **info}, number)
+        except Exception as error:  # one bad molecule never costs the others
+            why = f"cannot be written: {type(error).__name__}: {error}"
+            row |= {"reason": "; ".join(filter(None, (row["reason"], why))), "written": False}
+            return None
+
+    def _write(self, data: bytes) -> None:
+        """Write behind the whole records, and the end of the format behind that."""
+        with FileIO(self.path, "r+", opener=_make_or_open) as file:
+            try:
+                _write_at(file, self._whole, data + self._end)
+            except BaseException as error:
+                with suppress(OSError):
+                    _write_at(file, self._whole, self._end if self._whole else b"")
+                if isinstance(error, OSError):
+                    error.filename = error.filename or str(self.path)
+                raise
+        self._whole += len(data)
+
+    def _restore(self) -> None:
+        """Write the file again from the store, unless it is whole."""
+        if not self._is_whole():
+            with replacing(self.path) as part:
+                with self._open(part, "wb") as file:
+                    for text in self._texts():
+                        file.write(encoded(text))
+                with part.open("ab") as plain:
+                    plain.write(self._end)
+        self._whole = self.path.stat().st_size - len(self._end)
+
+    def _is_whole(self) -> bool:
+        """Whether the file is what the store says; False if it is the beginning of that."""
+        end = encoded(self._writer.end)
+        try:
+            with self._open(self.path, "rb") as file:
+                for data in map(encoded, self._texts()):
+                    found = file.read(len(data))
+                    if found != data:
+                        found += file.read(len(end) + 1)
+                        if data.startswith(found) or found == end:
+                            return False
+                        raise self._changed()
+                if (found := file.read(len(end) + 1)) == end:
+                    return True
+        except (FileNotFoundError, EOFError):  # EOFError: of gzip
+            return False
+        except BadGzipFile:
+            with self.path.open("rb") as file:
+                if GZIP.startswith(file.read(len(GZIP))):  # cut in the header of a piece
+                    return False
+            raise self._changed() from None
+        if end.startswith(found):
+            return False
+        raise self._changed()
+
+    def _texts(self) -> Iterator[str]:
+        """Yield the records with what stands before each."""
+        head = self._writer.begin
+        for _, unit in self.store.each(RESULT):
+            if unit["text"] is not None:
+                yield head + unit["text"]
+                head = self._writer.between
+
+    def _changed(self) -> InputError:
+        return InputError(
+            f"{self.path} was changed since it was written: name another file, or give --overwrite"
+        )
+
+
+def each_row(output: Path) -> Iterator[dict[str, Any]]:
+    """Yield the row of each input of an output, in the order in which they were done."""
+    for _, unit in Store(units_beside(output)).each(RESULT):
+        yield unit["row"]
+
+
+def differing(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Say which settings differ, by the names that they have as options, without the dashes."""
+    return "; ".join(
+        f"{key.replace('_', '-')} {_shown(known.get(key))}, not {_shown(wanted.get(key))}"
+        for key in {**known, **wanted}
+        if known.get(key) != wanted.get(key)
+    )
+
+
+def _shown(value: Any) -> Any:
+    return "left open" if value is None else value
+
+
+def _key(number: int) -> str:
+    return f"input {number}"
+
+
+def _digest(given: Input) -> str:
+    """Return 16 hexadecimal digits of what an input says, wherever it stands."""
+    text = str(given)
+    if isinstance(given, Record):
+        text = given.suffix + given.text + ("" if given.charge is None else f"{given.charge:+d}")
+    written = text.encode("utf-8", errors="surrogatepass")
+    return hashlib.sha256(written).hexdigest()[:16]
+
+
+def _make_or_open(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CREAT, 0o666)
+
+
+def _write_at(file: FileIO, place: int, data: bytes) -> None:
+    """Write to the disk from a place on; nothing stays behind it."""
+    file.truncate(place)
+    file.seek(place)
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
+    os.fsync(file.fileno())
