@@ -13,7 +13,6 @@ from typing import TypedDict, TypeVar, Unpack, overload
 import ase
 import numpy as np
 from rdkit import Chem
-from tqdm.auto import tqdm
 
 from diffrelax.choices import Verdict
 from diffrelax.clock import NO_TIME, Time
@@ -39,6 +38,7 @@ from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.doubts import low_spin, odd_reading
 from diffrelax.molecule.identity import identity_change
+from diffrelax.progress import progress_bar
 
 Outcome = TypeVar("Outcome")
 
@@ -259,7 +259,7 @@ def relax_molecules(
     starts = [[covered[i] for i in batch] for batch in places]
     with (
         closing(relax_batches(starts, model, level, schedule, calibration)) as relaxed,
-        tqdm(total=len(covered), unit="mol", disable=None if progress else True) as bar,
+        progress_bar(len(covered), "mol", show=progress) as bar,
     ):
         for batch, (ends, time) in zip(places, relaxed, strict=True):
             for i, end in zip(batch, ends, strict=True):

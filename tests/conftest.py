@@ -107,6 +107,8 @@ def run(monkeypatch, capsys):
     """Run the command line in this process; return exit status, output and errors."""
     from diffrelax.cli import main
 
+    monkeypatch.setattr("diffrelax.progress.BETWEEN_LINES", 1e6)  # s
+
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["diffrelax", *map(str, arguments)])
         with pytest.raises(SystemExit) as stop:

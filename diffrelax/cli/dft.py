@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from enum import StrEnum
-from threading import Event, Thread
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -259,18 +257,14 @@ def _relax_from(
     threads: int | None,
     checkpoints: Checkpoints,
 ) -> Outcome:
-    """Relax a molecule from one start, with a progress bar whose clock goes on within a call."""
-    from tqdm.auto import tqdm
-
+    """Relax a molecule from one start, and show its gradient calls."""
     from diffrelax.benchmark.speedup.arms import SpeedupArm, recipe_of
     from diffrelax.benchmark.speedup.run import run_arm
     from diffrelax.benchmark.speedup.units import Start, Units
+    from diffrelax.progress import progress_bar
 
     title = f"{result.name} from {start}"
-    with (
-        tqdm(desc=title, unit="gradient", leave=None, disable=None) as bar,
-        _each_second(bar.refresh),
-    ):
+    with progress_bar(None, "gradient", title, leave=None) as bar:
 
         def show(call: int, energy: float, fmax: float) -> None:
             bar.set_postfix(fmax=f"{fmax:.3f} eV/Å", refresh=False)
@@ -279,21 +273,3 @@ def _relax_from(
         made = {"diffusion": Start(result.molecule, result.time)}
         units = Units(checkpoints, threads=threads, callback=show, made=made)
         return run_arm(subject, SpeedupArm(start, recipe_of(settings)), settings, units)
-
-
-@contextmanager
-def _each_second(act: Callable[[], object]) -> Iterator[None]:
-    """Do something each second, beside what is done within."""
-    ended = Event()
-
-    def tick() -> None:
-        while not ended.wait(1.0):
-            act()
-
-    ticking = Thread(target=tick, daemon=True)
-    ticking.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        ticking.join()

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
 
 STDIN = "-"
-PART_SECONDS = 10.0
+FIRST_PART = 8  # inputs
+PART_SECONDS = 1.0  # of work, which is all that a kill may lose
 
 T = TypeVar("T")
 
@@ -91,11 +92,20 @@ def read_parts(
     seed: int,
     workers: int = 1,
     max_atoms: int | None = None,
+    seconds: float | None = None,
 ) -> Iterator[list[tuple[Input, Molecule | Rejected, Time]]]:
-    """Read inputs, so many together; yield each with what it is and the time that it took.
+    """Read inputs in parts, and yield each input with what it is and the time that reading took.
 
-    Fewer are together where they take long, so that an interruption loses little. No larger
-    molecules are embedded than ``max_atoms``, if it is given.
+    Parameters
+    ----------
+    inputs : iterator
+    size : int
+        Inputs in a part, at most. The next part is smaller where reading a part, and what is done
+        with it before the next is asked for, takes longer than ``seconds``.
+    seed, workers, max_atoms
+        See `diffrelax.files.reading.each_molecule`.
+    seconds : float, optional, s
+        Default: one second.
     """
     from diffrelax.clock import timed
     from diffrelax.files.reading import each_molecule
@@ -108,13 +118,17 @@ def read_parts(
             yield given
 
     read = timed(each_molecule(remembered(), seed=seed, workers=workers, max_atoms=max_atoms))
-    while part := list(_in_time(islice(read, size))):
+    seconds = PART_SECONDS if seconds is None else seconds
+    begun, at_once = monotonic(), min(size, FIRST_PART)
+    while part := list(_until(begun + seconds, islice(read, at_once))):
         yield [(waiting.popleft(), molecule, time) for molecule, time in part]
+        now = monotonic()
+        fitting = len(part) * seconds / max(now - begun, seconds / 2)  # twice as many, at most
+        begun, at_once = now, min(size, max(1, round(fitting)))
 
 
-def _in_time(several: Iterator[T]) -> Iterator[T]:
-    """Yield until the time for a part is over."""
-    end = monotonic() + PART_SECONDS
+def _until(end: float, several: Iterator[T]) -> Iterator[T]:
+    """Yield one, and more until a time of the clock."""
     for one in several:
         yield one
         if monotonic() > end:

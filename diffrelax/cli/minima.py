@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
     from diffrelax.results.output import InputResult
 
-PART = 128  # molecules that AIMNet2 relaxes side by side
+PART, PART_SECONDS = 128, 30.0  # molecules that AIMNet2 relaxes side by side
 
 
 def minima(
@@ -70,7 +70,7 @@ def minima(
 
     def results(left: Iterator[Input]) -> Iterator[list[InputResult]]:
         size = PART if level == "aimnet2" else 1
-        for part in read_parts(left, size, seed=seed, workers=workers):
+        for part in read_parts(left, size, seed=seed, workers=workers, seconds=PART_SECONDS):
             read = [one for _, one, _ in part if not isinstance(one, Rejected)]
             ends = iter(each_or_error(lambda some: relax_many(some, level, fmax=fmax), read))
             yield [

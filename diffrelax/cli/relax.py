@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from diffrelax.files.reading import Input
     from diffrelax.molecule import Molecule
 
-PART = 64  # molecules that are read, relaxed and written together
+PART = 64  # molecules that are read, relaxed and written together, at most
 
 
 def relax(

@@ -12,10 +12,11 @@ from typing import Any
 
 import typer
 from ase.calculators.calculator import all_properties
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from diffrelax.cli.inputs import count_inputs, each_input
 from diffrelax.files.reading import Input, Record
+from diffrelax.progress import progress_bar
 from diffrelax.results.output import InputResult, ResultFile
 from diffrelax.results.rows import ResultRow
 from diffrelax.results.tables import counted, shown
@@ -164,7 +165,7 @@ def report_each(
     with report:
         left = report.left_of(each_input(inputs, charge))
         try:
-            with tqdm(total=total, initial=report.n_done, unit="mol", disable=None) as bar:
+            with progress_bar(total, "mol", initial=report.n_done) as bar:
                 for results in work(left):
                     report.add(results)
                     report.check_errors(ENOUGH)

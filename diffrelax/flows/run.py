@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from diffrelax.choices import Engine
 from diffrelax.errors import InputError
@@ -19,6 +19,7 @@ from diffrelax.flows.remote import run_remote
 from diffrelax.flows.stores import PROJECT, open_store, read_stages
 from diffrelax.flows.summary import Summary
 from diffrelax.levels import check_installed, check_level
+from diffrelax.progress import progress_bar
 
 PAGE = "report.html"
 
@@ -28,8 +29,7 @@ def run_flow(config: FlowConfig, engine: Engine = "local") -> Summary:
 
     At the end, ``report.html`` in its folder shows what became of each input.
 
-    Progress is shown on standard error if that is a terminal: molecules or jobs by state, jobs in a
-    second, and the time left.
+    Progress is shown on standard error: molecules or jobs by state, and the time left.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def run_flow(config: FlowConfig, engine: Engine = "local") -> Summary:
         If the job that sums the flow up failed for good, or the flow was deleted.
     """
     check_stages(config, engine)
-    with tqdm(unit="job", disable=None) as bar:
+    with progress_bar(unit="job") as bar:
 
         def show(ended: int, total: int, states: Mapping[str, int]) -> None:
             bar.set_postfix_str(", ".join(f"{n} {state}" for state, n in states.items()), False)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import ase
 import numpy as np
 import torch
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from diffrelax.diffusion.generation import Relax, Settle, generate_positions, split
 from diffrelax.diffusion.joint import GenerationConfig, JointDenoiser
@@ -20,6 +20,7 @@ from diffrelax.generation.verdict import Generated, judge
 from diffrelax.models.release import Model
 from diffrelax.molecule.embedding import check_seed
 from diffrelax.molecule.valences import VALENCES, settle_elements
+from diffrelax.progress import progress_bar
 
 MOLECULES_IN_BATCH = 100
 MOST = 1_000_000
@@ -176,7 +177,7 @@ def _generate(
 ) -> Iterator[tuple[int, Generated]]:
     steps = len(phases.levels)
     total = steps * sum(len(batch.places) for batch in batches)
-    with tqdm(total=total, unit="level", disable=None if progress else True) as bar:
+    with progress_bar(total, "level", show=progress) as bar:
         for batch in batches:
             if skip >= len(batch.places):
                 bar.update(len(batch.places) * steps)

@@ -412,3 +412,14 @@ def test_a_molecule_whose_worker_was_killed_is_tried_again_by_its_name(run, tmp_
     assert "1 failed; the same command tries again" in err
     status, out, _ = run(*command)
     assert (status, json.loads(out)["name"], json.loads(out)["verdict"]) == (0, "b", "relaxed")
+
+
+def test_parts_are_as_large_as_a_second_of_work(monkeypatch):
+    """However long reading takes, or what is done with a part: a kill loses little."""
+    now = [0.0]
+    monkeypatch.setattr("diffrelax.cli.inputs.monotonic", lambda: now[0])
+    sizes = []
+    for part in read_parts(iter(["C"] * 110), 64, seed=42):
+        sizes.append(len(part))
+        now[0] += len(part) * (0.02 if len(sizes) < 4 else 0.5)
+    assert sizes == [8, 16, 32, 50, 2, 2]

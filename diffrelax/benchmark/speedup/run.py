@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from pydantic import TypeAdapter
-from tqdm.auto import tqdm
 
 from diffrelax.benchmark.speedup.arms import SpeedupArm, Subject
 from diffrelax.benchmark.speedup.units import Units
@@ -18,6 +17,7 @@ from diffrelax.levels.basis import count_functions
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.comparison import same_minimum
 from diffrelax.molecule.identity import identity_change
+from diffrelax.progress import progress_bar
 from diffrelax.results.documents import FailureDocument, MinimisationDocument
 from diffrelax.results.molecules import Written
 from diffrelax.units import KCAL_PER_MOL
@@ -154,7 +154,7 @@ def compare_arms(
         For each subject in turn, one for each arm.
     """
     total = len(subjects) * len(arms)
-    with tqdm(total=total, unit="arm", smoothing=0, disable=None if progress else True) as bar:
+    with progress_bar(total, "arm", show=progress, smoothing=0) as bar:
         for subject in subjects:
             outcomes = []
             for arm in arms:

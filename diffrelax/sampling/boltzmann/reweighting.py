@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from diffrelax.errors import InputError, UnfinishedError
 from diffrelax.levels import Surface
 from diffrelax.molecule import Molecule
+from diffrelax.progress import progress_bar
 from diffrelax.sampling.boltzmann.diagnostics import MIN_ESS
 from diffrelax.sampling.boltzmann.remembered import surface_at
 from diffrelax.sampling.ensemble import Ensemble, Level
@@ -71,8 +71,11 @@ def reweight(
         )
     theory = Level.of(level)
     surface = surface_to_reweight(ensemble.molecule, theory, checkpoint)
-    bar = tqdm(ensemble.positions, theory.name, unit="frame", disable=None if progress else True)
-    energies = np.concatenate([surface.energies(frame[None]) for frame in bar])
+    energies = np.empty(len(ensemble.positions))
+    with progress_bar(len(energies), "frame", theory.name, show=progress) as bar:
+        for i, frame in enumerate(ensemble.positions):
+            energies[i] = surface.energies(frame[None])[0]
+            bar.update()
     notes = list(ensemble.provenance.notes)
     known_at = np.isfinite(energies)
     if lost := int((~known_at).sum()):

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import numpy as np
 from scipy.sparse.csgraph import connected_components
-from tqdm.auto import tqdm
 
 from diffrelax.cache import work_key
 from diffrelax.clock import Time
@@ -27,6 +26,7 @@ from diffrelax.molecule.embedding import check_seed
 from diffrelax.molecule.identity import identity_change
 from diffrelax.molecule.reembedding import embed_again
 from diffrelax.molecule.torsions import Rotors, torsion_angles, watched_torsions
+from diffrelax.progress import progress_bar
 from diffrelax.sampling.boltzmann import adjusted, repeated
 from diffrelax.sampling.boltzmann.chains import Chains
 from diffrelax.sampling.boltzmann.diagnostics import (
@@ -147,9 +147,7 @@ def sample_boltzmann(
         )
     draw, n_steps = METHODS[method]
     begun = Time.now()
-    with tqdm(
-        total=n_steps(n_draws), desc=given.name, unit="step", disable=None if progress else True
-    ) as bar:
+    with progress_bar(n_steps(n_draws), "step", given.name, show=progress) as bar:
         rng = np.random.default_rng(seed)
         task = Task(given, chains, surface, model, temperature, n_draws, rng, bar.update)
         try:

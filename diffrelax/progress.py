@@ -1,0 +1,91 @@
+"""Progress of long work on standard error: a bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import StringIO
+from threading import Event, Thread
+from typing import Any
+
+from tqdm import tqdm
+
+BETWEEN_REFRESHES, BETWEEN_LINES = 1.0, 10.0  # s
+LINE = "{desc}{n_fmt}/{total_fmt} {unit}, {elapsed} passed, {remaining} left{postfix}"
+
+
+class _Lines(tqdm):
+    """A bar that is shown by `print_line` alone, for pipes and files."""
+
+    def refresh(self, *_: Any, **__: Any) -> None:
+        pass
+
+    clear = display = refresh
+
+    def print_line(self) -> None:
+        print(self, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def progress_bar(
+    total: float | None = None,
+    unit: str = "it",
+    desc: str | None = None,
+    *,
+    show: bool = True,
+    **options: Any,
+) -> Iterator[tqdm]:
+    """Show how far work has come, how much there is, and the time that is left.
+
+    The clock runs on while a single step takes long.
+
+    Parameters
+    ----------
+    total : float, optional
+        Steps in all, if that is known. It may be set later, see `tqdm.total`.
+    unit : str
+        What a step is.
+    desc : str, optional
+        What stands before.
+    show : bool
+    **options
+        Of tqdm.
+
+    Yields
+    ------
+    tqdm
+        To be updated.
+    """
+    given = {"total": total, "unit": unit, "desc": f"{desc}: " if desc else None, **options}
+    if not show:
+        yield tqdm(disable=True, **given)
+        return
+    bar: tqdm
+    act: Callable[[], object]
+    if sys.stderr.isatty():
+        bar = tqdm(**given)
+        seconds, act = BETWEEN_REFRESHES, bar.refresh
+    else:
+        bar = lines = _Lines(bar_format=LINE, file=StringIO(), **given)
+        seconds, act = BETWEEN_LINES, lines.print_line
+    with bar, _every(seconds, act):
+        yield bar
+
+
+@contextmanager
+def _every(seconds: float, act: Callable[[], object]) -> Iterator[None]:
+    """Do something every so many seconds, beside what is done within."""
+    ended = Event()
+
+    def tick() -> None:
+        while not ended.wait(seconds):
+            act()
+
+    ticking = Thread(target=tick, daemon=True)
+    ticking.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        ticking.join()
