@@ -1,6 +1,7 @@
 """Draw what a start saves of a DFT relaxation: one line for each molecule, the optimizer the same.
 
-Molecules whose relaxations all reach a minimum that is known.
+Medians are over all molecules whose relaxation from that start reaches a known minimum, as in the
+report's tables; a line has a gap where one does not.
 
 Run: python analysis/plot_gain.py analysis/results/dft_speedup/qm9
 """
@@ -18,6 +19,7 @@ from diffrelax.units import KCAL_PER_MOL
 STARTS = {"mmff94": "MMFF94", "gfn2-xtb": "GFN2-xTB", "diffusion": "the model"}
 RECIPE = "tric+hessian"
 QUANTITIES = {"calls": "gradient calls to the minimum", "excess": "start above it, kcal/mol"}
+NONE = dict.fromkeys(QUANTITIES, np.nan)
 FLOOR = 1e-3  # kcal/mol; what integration grids leave open
 
 
@@ -28,21 +30,29 @@ def main(folder: Path) -> None:
         for row in csv.DictReader(file):
             if row["recipe"] == RECIPE and row["start"] in STARTS and row["excess_ev"]:
                 excess = max(float(row["excess_ev"]) / KCAL_PER_MOL, FLOOR)
-                told = {"calls": float(row["calls"]), "excess": excess}
-                molecules.setdefault(row["name"], {})[row["start"]] = told
-    complete = [told for told in molecules.values() if len(told) == len(STARTS)]
+                values = {"calls": float(row["calls"]), "excess": excess}
+                molecules.setdefault(row["name"], {})[row["start"]] = values
     figure, axes = plt.subplots(1, 2, figsize=(7.5, 3), layout="constrained")
-    jitter = np.random.default_rng(0).uniform(-0.09, 0.09, len(complete))
+    jitter = np.random.default_rng(0).uniform(-0.09, 0.09, len(molecules))
     for axis, (quantity, label) in zip(axes, QUANTITIES.items(), strict=True):
-        values = np.array([[told[start][quantity] for start in STARTS] for told in complete])
+        values = np.array(
+            [
+                [of_one.get(start, NONE)[quantity] for start in STARTS]
+                for of_one in molecules.values()
+            ]
+        )
         places = np.arange(len(STARTS))
         for row, shift in zip(values, jitter, strict=True):
             axis.plot(places + shift, row, color="0.75", marker="o", markersize=3, linewidth=0.6)
-        medians = np.median(values, axis=0)
+        medians = np.nanmedian(values, axis=0)
         axis.hlines(medians, places - 0.25, places + 0.25, color="tab:blue", linewidth=3, zorder=3)
         for place, value in zip(places, medians, strict=True):
             axis.annotate(
-                f"{value:.2g}", (place + 0.28, value), color="tab:blue", weight="bold", va="center"
+                f"{value:.2g}" if quantity == "calls" else f"{value:#.2g}",
+                (place + 0.28, value),
+                color="tab:blue",
+                weight="bold",
+                va="center",
             )
         axis.set_xticks(places, list(STARTS.values()))
         axis.set_xlim(-0.4, len(STARTS) - 0.4)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from tqdm.auto import tqdm
 
 from diffrelax.cli.options import Device, Overwrite, Threads, set_threads
 
@@ -90,7 +91,9 @@ def generate(
             made = make(trajectories=keep, skip=skip, progress=True)
             for place, (i, one) in enumerate(made, start=skip):
                 if place >= done:
-                    file.append([_result(i, one)])
+                    result = _result(i, one)
+                    file.append([result])
+                    _show(result.row)
                 if keep:
                     found[i] = one
         except KeyboardInterrupt:
@@ -116,6 +119,11 @@ def _result(i: int, one: Generated) -> InputResult:
         "reason": one.reason,
     }
     return InputResult(f"generated-{i}", row, one.atoms)
+
+
+def _show(row: Mapping[str, Any]) -> None:
+    with tqdm.external_write_mode():
+        print(f"{row['name']}  {row['smiles'] if _is_molecule(row) else row['reason']}", flush=True)
 
 
 def _is_molecule(row: Mapping[str, Any]) -> bool:

@@ -20,15 +20,16 @@ from diffrelax.progress import progress_bar
 from diffrelax.results.output import InputResult, ResultFile
 from diffrelax.results.rows import ResultRow
 from diffrelax.results.tables import counted, shown
+from diffrelax.units import HARTREE
 
 ENOUGH = 64  # errors inside and nothing else, to give up
 OURS = ("verdict", "start", "seconds")
 KNOWN = {"charge", "multiplicity"}  # which the molecule has been read from
 LABELS = {"name", "smiles"}  # too, but for those of an .sdf, such as the SMILES of the salt
-TOLD = {  # of DFT, where it is there
-    "energy_ev": "{:.4f} eV",
-    "gibbs_energy_ev": "G = {:.4f} eV",
-    "lowest_frequency": "lowest frequency {:.0f} cm⁻¹",
+TOLD: dict[str, Callable[[float], str]] = {  # of DFT, where it is there
+    "energy_ev": lambda energy: f"{energy / HARTREE:.6f} Hartree ({energy:.4f} eV)",
+    "gibbs_energy_ev": lambda energy: f"G = {energy / HARTREE:.6f} Hartree",
+    "lowest_frequency": "lowest frequency {:.0f} cm⁻¹".format,
 }
 # properties that do not hold for another one; its energy is told as that of the input
 OF_A_GEOMETRY = {*all_properties, "ensemble"} - {"energy", "free_energy"}
@@ -223,9 +224,7 @@ def show_row(row: dict[str, Any], json_lines: bool) -> None:
         work = level if " by " in level else "DFT"
         status += f"; {work} {ending} after {counted(calls, 'gradient call')}"
         status += f" and {row['seconds']:.1f} s"
-        status += "".join(
-            f", {told.format(row[key])}" for key, told in TOLD.items() if row.get(key)
-        )
+        status += "".join(f", {told(row[key])}" for key, told in TOLD.items() if row.get(key))
     elif (bound := row.get("error_bound")) is not None:
         status += f" (error bound {bound:.2g} Å)"
     reason = f": {shown(row['reason'])}" if row["reason"] else ""

@@ -20,8 +20,8 @@ from diffrelax.results.tables import counted
 ENDS = {"converged": "minimum", "predicted": "predicted", "not converged": "last geometry"}
 TONES: dict[str, Tone] = {"converged": "good", "predicted": "good", "not converged": "doubtful"}
 SHOWN = (
-    "index", "name", "verdict", "state", "reason", "energy", "fmax", "gradient_calls", "seconds",
-    "stage", "smiles",
+    "index", "name", "verdict", "state", "gradient_calls", "seconds", "energy", "fmax", "reason",
+    "smiles",
 )  # fmt: skip
 TEXT = (
     "One row for each input. The verdict is that of the diffusion model; state, energy, largest "

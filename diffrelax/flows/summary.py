@@ -20,6 +20,7 @@ from diffrelax.results.documents import (
 from diffrelax.results.molecules import Document
 from diffrelax.results.provenance import Provenance
 from diffrelax.results.rows import Columns, column, perhaps
+from diffrelax.units import HARTREE
 
 State = Literal["converged", "predicted", "not converged", "failed", "lost"]
 GOOD = ("converged", "predicted")
@@ -38,7 +39,7 @@ class SummaryRow(Columns):
     stage: str = column("the last that the input came to")
     reason: str = column("what went wrong, or what to beware of", default="")
     verdict: str = column("of the diffusion model, if it came to that", default="")
-    energy: float | None = perhaps("eV", "energy / eV", ".4f")
+    energy: float | None = perhaps("eV", "energy / Hartree", ".6f", HARTREE)
     fmax: float | None = perhaps("largest force on an atom, eV/Å", "fmax / eV/Å", ".4f")
     gradient_calls: int | None = perhaps("at the level of the last stage", "calls")
     seconds: float = column("wall time of all stages", form=".1f", default=0.0)

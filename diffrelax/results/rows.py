@@ -27,6 +27,7 @@ from diffrelax.results.documents import (
     TimedResult,
 )
 from diffrelax.results.tables import aligned_table
+from diffrelax.units import HARTREE
 
 if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
@@ -215,9 +216,12 @@ class ResultRow(Columns):
         "`failed`"
     )
     reason: str = column("what went wrong, or what to beware of")
-    energy_ev: float | None = perhaps("eV", "energy / eV", ".4f")
+    energy_ev: float | None = perhaps("eV", "energy / Hartree", ".6f", HARTREE)
     gibbs_energy_quasi_harmonic_ev: float | None = perhaps(
-        "with soft vibrations as rotors, where it was asked for, eV", "free energy / eV", ".4f"
+        "with soft vibrations as rotors, where it was asked for, eV",
+        "free energy / Hartree",
+        ".6f",
+        HARTREE,
     )
     thermo: str | None = perhaps("level of the Hessian of the free energy")
     temperature: float | None = perhaps("of the free energy or the weight, K")

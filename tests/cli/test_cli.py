@@ -256,9 +256,8 @@ def test_a_minimum_is_predicted_where_that_is_asked(run):
     cheap = ("O", *level, "--fmax", "0.3", "--one-call")
     status, out, _ = run("dft", *cheap)
     assert status == 0
-    assert re.search(
-        r"; DFT predicted after 1 gradient call and [\d.]+ s, -2\d{3}\.\d{4} eV: ", out
-    )
+    energy = r"-\d{2}\.\d{6} Hartree \(-2\d{3}\.\d{4} eV\)"
+    assert re.search(rf"; DFT predicted after 1 gradient call and [\d.]+ s, {energy}: ", out)
     assert "predicted, not verified: nine in ten of QM9's kind have no force above 0." in out
     status, out, _ = run("dft", *cheap, "--json")
     row = json.loads(out)
@@ -605,6 +604,9 @@ def test_generate_writes_everything_and_marks_what_is_no_molecule(run, tiny_gene
     status, out, _ = run(*arguments, "--trajectories", trajectories)
     assert status == 0
     assert "0 of 3 are molecules" in out
+    assert [line.partition("  ")[0] for line in out.splitlines()[:3]] == [
+        f"generated-{i}" for i in range(3)
+    ]
     frames = ase.io.read(output, ":")
     assert [frame.info["verdict"] for frame in frames] == ["invalid"] * 3
     assert all(frame.info["reason"] for frame in frames)

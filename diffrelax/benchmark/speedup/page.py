@@ -15,8 +15,8 @@ from diffrelax.results.tables import counted
 
 FIGURE = "Gradient calls, and energies of the starts"
 SHOWN = (
-    "name", "start", "recipe", "calls", "basin", "remark", "excess_ev", "scf_cycles",
-    "seconds_total", "processor_seconds_total",
+    "name", "start", "recipe", "calls", "scf_cycles", "seconds_total", "processor_seconds_total",
+    "excess_ev", "basin", "remark",
 )  # fmt: skip
 TEXT = (
     "One row for each molecule and arm. Seconds are from the SMILES to the end of the DFT "
@@ -52,7 +52,9 @@ def speedup_page(
         by_name.setdefault(outcome.name, []).append(outcome)
     frames = {name: found for name, of_one in by_name.items() if (found := _frames(of_one))}
     places = {name: place for place, name in enumerate(frames)}
-    rows = [_row(outcome, places.get(outcome.name)) for outcome in outcomes]
+    one_recipe = len({outcome.arm.recipe for outcome in outcomes}) == 1
+    columns = [name for name in SHOWN if not (one_recipe and name == "recipe")]
+    rows = [_row(outcome, columns, places.get(outcome.name)) for outcome in outcomes]
     return Page(
         title="DFT speed-up",
         subtitle=f"{level.told}, until no force exceeds {level.fmax:g} eV/Å",
@@ -60,7 +62,7 @@ def speedup_page(
         sections=[
             *([Figure(FIGURE, figure.read_bytes())] if figure.is_file() else []),
             *tables,
-            Table("Molecules", TEXT, OutcomeRow.header(SHOWN), rows),
+            Table("Molecules", TEXT, OutcomeRow.header(columns), rows),
         ],
         views=[_view(by_name[name], of_one) for name, of_one in frames.items()],
         made=about,
@@ -102,9 +104,9 @@ def _told(outcome: Outcome) -> str:
     return f"{calls}, minimum {outcome.basin}{remarks}"
 
 
-def _row(outcome: Outcome, view: int | None) -> Row:
+def _row(outcome: Outcome, columns: Sequence[str], view: int | None) -> Row:
     ends = ((_begin(outcome), outcome.begin), (_end(outcome), outcome.end))
     shown = [label for label, molecule in ends if molecule]
     tone: Tone = "bad" if outcome.reason else "doubtful" if outcome.notes else "good"
-    cells = OutcomeRow.of(outcome).cells(SHOWN)
+    cells = OutcomeRow.of(outcome).cells(columns)
     return Row(cells, view if shown else None, shown, tone)
