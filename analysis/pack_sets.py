@@ -1,26 +1,35 @@
 """Pack what a model of many levels learns: QM9, the published sets and released labels as one.
 
-Run: python analysis/pack_sets.py DATA models/relax-reach-1/sets [LABELS...]
+Run: python analysis/pack_sets.py DATA models/relax-reach-1/sets [LABELS...] [--starts STARTS]
 
-DATA has the published sets (`diffrelax.data.published`), LABELS the parts of releases of labels.
+DATA has the published sets (`diffrelax.data.published`), LABELS the parts of releases of labels,
+STARTS what make_starts.py has made.
 Writes train.npz and validation.npz, which `training.data` in config.yaml names by their folder.
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 from diffrelax.data.published import load_published
 
 
-def main(data: Path, folder: Path, *labels: Path) -> None:
-    """Write both sets, and say what they have of each level."""
-    sets = load_published(data, labels=labels)
+def main() -> None:
+    """Write both sets, and print what they have of each level."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("labels", type=Path, nargs="*")
+    parser.add_argument("--starts", type=Path)
+    options = parser.parse_args()
+    sets = load_published(options.data, labels=options.labels, starts=options.starts)
     for split in ("train", "validation"):
         packed = sets[split]
-        packed.save(folder / f"{split}.npz")
+        packed.save(options.folder / f"{split}.npz")
         for place, level in enumerate(packed.levels):
-            print(f"{split}: {(packed.level == place).sum()} at {level}")
+            for kind, start in enumerate(packed.start_levels):
+                n = ((packed.level == place) & (packed.start_level == kind)).sum()
+                print(f"{split}: {n} at {level} from {start}")
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    main()

@@ -110,8 +110,19 @@ def _relaxed(mol: Chem.Mol, level: StartLevel) -> np.ndarray | None:
     return None if unfinished else mol.GetConformer().GetPositions()
 
 
-def pack(pairs: Sequence[Pair], levels: tuple[str, ...] = ()) -> GeometrySet:
-    """Put pairs into flat arrays, in their order; ``levels`` names their level of theory."""
+def pack(
+    pairs: Sequence[Pair], levels: tuple[str, ...] = (), start: StartLevel = "mmff94"
+) -> GeometrySet:
+    """Put pairs into flat arrays, in their order.
+
+    Parameters
+    ----------
+    pairs : sequence of Pair
+    levels : tuple of str
+        Names the level of theory of their minima.
+    start : {"mmff94", "uff", "gfn2-xtb", "aimnet2"}
+        Level of theory of their starts.
+    """
     sizes = [len(pair.numbers) for pair in pairs]
     return GeometrySet(
         index=np.array([pair.index for pair in pairs]),
@@ -124,4 +135,5 @@ def pack(pairs: Sequence[Pair], levels: tuple[str, ...] = ()) -> GeometrySet:
         smiles=np.array([pair.smiles.encode() for pair in pairs]),
         charge=np.array([pair.charge for pair in pairs], dtype=np.int8),
         levels=levels,
+        start_levels=(start,),
     )

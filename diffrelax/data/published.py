@@ -25,6 +25,7 @@ from diffrelax.data.minima import (
     split_of_constitution,
 )
 from diffrelax.data.qm9 import Split, default_cache, load_qm9, sides_of_constitutions
+from diffrelax.data.starts import started
 from diffrelax.errors import InputError
 from diffrelax.molecule.connectivity import constitution_key
 from diffrelax.training.geometries import GeometrySet
@@ -69,7 +70,11 @@ SOURCES = tuple(Source(**entries) for entries in LISTED)
 
 
 def load_published(
-    folder: Path, cache: Path | None = None, *, labels: Sequence[Path] = ()
+    folder: Path,
+    cache: Path | None = None,
+    *,
+    labels: Sequence[Path] = (),
+    starts: Path | None = None,
 ) -> dict[Split, GeometrySet]:
     """Load all published sets and QM9 as one, packing what has not been packed.
 
@@ -85,6 +90,9 @@ def load_published(
         Folder of the packed files. Default: that of QM9.
     labels : sequence of path
         Folders of the parts of releases of labels (`diffrelax.data.labels`), taken too.
+    starts : path, optional
+        Folder of starts at cheap levels of theory (`diffrelax.data.starts`); a minimum is there
+        once more for each.
 
     Returns
     -------
@@ -93,20 +101,31 @@ def load_published(
     """
     cache = cache or default_cache()
     sides = lru_cache(sides_of_constitutions)  # asked for once, and only where a source is packed
-    packed = [
+    packed = [{split: load_qm9(split, cache=cache) for split in SPLITS}]
+    packed += [
         _packed(
             cache / f"{source.name}-apart-{source.digest}",
             partial(_pack_source, source, folder, sides),
         )
         for source in SOURCES
     ]
+    if starts:
+        names = ["qm9", *(source.name for source in SOURCES)]
+        packed += [
+            {
+                split: GeometrySet.join(more)
+                for split in of_source
+                if (more := started(of_source[split], starts, name))
+            }
+            for name, of_source in zip(names, packed, strict=True)
+        ]
     for release in labels:
         for path in sorted(release.glob("*.npz")):
             digest = sha256(path.read_bytes()).hexdigest()
             name = f"{path.stem}-apart-{digest[:8]}"
             packed.append(_packed(cache / name, partial(_pack_part, path, sides)))
     return {
-        split: join([load_qm9(split, cache=cache), *(s[split] for s in packed if split in s)])
+        split: join([of_source[split] for of_source in packed if split in of_source])
         for split in SPLITS
     }
 

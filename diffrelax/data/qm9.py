@@ -104,7 +104,7 @@ def load_qm9(
         except ValueError as error:
             raise InputError(f"{error}; delete it, and it is packed again") from error
         wanted = [i for i, index in enumerate(packed.index) if split_of_index(int(index)) == split]
-        sets.append(packed.select(np.array(wanted, dtype=np.int64)))
+        sets.append(replace(packed.select(np.array(wanted, dtype=np.int64)), start_levels=(level,)))
     return replace(GeometrySet.join(sets), levels=(LEVEL,))
 
 
@@ -148,7 +148,7 @@ def pack(level: StartLevel) -> GeometrySet:
         pairs = [pair for pair in told if pair is not None]
     finally:
         pool.shutdown(cancel_futures=True)
-    return pack_pairs(pairs)
+    return pack_pairs(pairs, start=level)
 
 
 def _start_pool() -> ProcessPoolExecutor:

@@ -6,7 +6,7 @@ import math
 from typing import Self
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 from torch import Tensor, nn
 
 from diffrelax.entries import Entries
@@ -30,12 +30,17 @@ class DenoiserConfig(Entries):
     sigma_bridge : float, Å
         Standard deviation, for each coordinate, of the displacement from a minimum to its
         force-field geometry: the noise level at the far end of the bridge.
+    sigma_starts : dict of str to float, Å
+        The same of starts of the network that lie nearer or further than those of a force field.
     """
 
     sigma_min: float = Field(default=0.004, gt=0, allow_inf_nan=False)
     sigma_max: float = Field(default=0.3, gt=0, allow_inf_nan=False)
     sigma_data: float = Field(default=1.5, gt=0, allow_inf_nan=False)
     sigma_bridge: float = Field(default=0.1, gt=0, allow_inf_nan=False)
+    sigma_starts: dict[str, PositiveFloat] = Field(
+        default_factory=dict, exclude_if=lambda known: not known
+    )
 
     @model_validator(mode="after")
     def _check_range(self) -> Self:
@@ -57,6 +62,7 @@ class Denoiser(nn.Module):
     """
 
     noise_levels: Tensor
+    sigma_starts: Tensor
 
     def __init__(self, network: NetworkConfig | DenseNetworkConfig, config: DenoiserConfig) -> None:
         super().__init__()
@@ -66,6 +72,8 @@ class Denoiser(nn.Module):
         self.register_buffer(
             "noise_levels", torch.linspace(*ends, NOISE_FEATURES), persistent=False
         )
+        scales = [config.sigma_starts.get(name, config.sigma_bridge) for name in network.starts]
+        self.register_buffer("sigma_starts", torch.tensor(scales), persistent=False)
 
     def forward(
         self,
@@ -98,6 +106,10 @@ class Denoiser(nn.Module):
         scalars = self.network.embedding(self.network.lookup[numbers])
         return self._denoise(scalars, positions, sigma, bridge, real, theory)[0]
 
+    def known_start(self, start: Tensor) -> Tensor:
+        """Return places of starts, with the first in place of those that the network lacks."""
+        return torch.where(start < len(self.sigma_starts), start, 0)
+
     def begin_as(self, base: Denoiser) -> None:
         """Take the weights of a denoiser of the same shape whose network may know less.
 
@@ -123,6 +135,8 @@ class Denoiser(nn.Module):
         ratio = (scale / self.config.sigma_data).square()
         condition = torch.cat([self._noise_features(sigma), bridge[:, None].to(sigma.dtype)], 1)
         seen = centred / (1 + ratio).sqrt()
+        if theory:
+            theory = theory._replace(start=self.known_start(theory.start))
         features = self.network.features(scalars, seen, condition, real, theory)
         vectors = self.network.vectors(features, real).float()
         denoised = centred / (1 + ratio) + scale / (1 + ratio).sqrt() * vectors

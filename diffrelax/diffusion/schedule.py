@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Self
 
 import torch
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import PositiveFloat, model_validator
 from torch import Tensor
 
 from diffrelax.diffusion.denoiser import Denoiser
@@ -27,14 +27,16 @@ class RelaxationSchedule(Entries):
     bridge : tuple of float, Å
         Falling levels along the bridge from a force-field geometry.
     polish : tuple of float, Å
-        Falling levels of Gaussian denoising that follow.
+        Falling levels of Gaussian denoising that follow; none where the bridge is enough.
     """
 
     bridge: tuple[PositiveFloat, ...] = (0.1, 0.05)
-    polish: tuple[PositiveFloat, ...] = Field(default=(0.08, 0.03, 0.01), min_length=1)
+    polish: tuple[PositiveFloat, ...] = (0.08, 0.03, 0.01)
 
     @model_validator(mode="after")
     def _check_levels(self) -> Self:
+        if not (*self.bridge, *self.polish):
+            raise InputError("name at least one noise level")
         for levels in (self.bridge, self.polish):
             if any(not high > low for high, low in pairwise(levels)):
                 raise InputError(f"noise levels must fall: {levels}")

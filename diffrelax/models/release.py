@@ -156,7 +156,7 @@ class Model:
             return None
         place = network.levels.index(level) if network.levels else 0
         charge = torch.tensor(charges, device=self.device)
-        return Theory(torch.full_like(charge, place), charge)
+        return Theory(torch.full_like(charge, place), charge, torch.zeros_like(charge))
 
 
 def releases() -> dict[str, Path]:

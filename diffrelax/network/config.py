@@ -44,6 +44,7 @@ class DenseNetworkConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     charges: ClassVar[tuple[int, ...]] = (0,)
     levels: ClassVar[tuple[str, ...]] = ()
+    starts: ClassVar[tuple[str, ...]] = ("mmff94",)
 
     elements: Elements = (1, 6, 7, 8, 9)
     channels: int = Field(le=4096, default=64, gt=0)
@@ -62,6 +63,9 @@ class NetworkConfig(BaseModel):
         Levels of theory that the network tells apart; none where all minima are of one.
     charges : tuple of int
         Total charges that it knows.
+    starts : tuple of str
+        Cheap levels of theory whose minima it tells apart as starts of the bridge; the first stands
+        for any other.
     elements : tuple of int
         Atomic numbers that it knows.
     channels : int
@@ -83,6 +87,7 @@ class NetworkConfig(BaseModel):
 
     levels: Distinct[str] = ()
     charges: Distinct[int] = Field(default=(0,), min_length=1)
+    starts: Distinct[str] = Field(default=("mmff94",), min_length=1)
     elements: Elements = (1, 6, 7, 8, 9)
     channels: int = Field(le=4096, default=64, gt=0)
     products: int = Field(le=4096, default=32, gt=0)

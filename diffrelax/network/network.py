@@ -22,10 +22,14 @@ class Theory(NamedTuple):
         Place of the level of theory of the minimum among those of the network.
     charge : (n_molecules,) int tensor
         Total charge.
+    start : (n_molecules,) int tensor
+        Place of the level of theory of the start among the starts of the network; 0 where the
+        displacement is noise.
     """
 
     level: Tensor
     charge: Tensor
+    start: Tensor
 
 
 class Network(nn.Module):
@@ -140,12 +144,15 @@ class EquivariantNetwork(Network):
     def __init__(self, config: NetworkConfig, condition: int) -> None:
         super().__init__(config.elements, channels := config.channels)
         self.register_buffer("charges", torch.tensor(config.charges), persistent=False)
-        self.levels = config.levels
+        self.levels, self.starts = config.levels, config.starts
         self.graph = GraphBuilder(config.radial, config.coarse, config.cutoff)
         self.level_embedding = nn.Embedding(max(1, len(config.levels)), channels)
         self.charge_embedding = nn.Embedding(len(config.charges), channels)
         nn.init.normal_(self.level_embedding.weight, std=0.3)
         nn.init.normal_(self.charge_embedding.weight, std=0.3)
+        if len(config.starts) > 1:
+            self.start_embedding = nn.Embedding(len(config.starts), channels)
+            nn.init.zeros_(self.start_embedding.weight)
         self.condition = nn.Sequential(
             nn.Linear(condition + channels, channels),
             nn.SiLU(),
@@ -177,11 +184,14 @@ class EquivariantNetwork(Network):
             for name, mine, known in (
                 ("level_embedding", self.levels, base.levels),
                 ("charge_embedding", self.charges.tolist(), base.charges.tolist()),
+                ("start_embedding", self.starts, base.starts),
                 ("embedding", self.elements, base.elements),
             ):
+                if f"{name}.weight" not in own:
+                    continue
                 table = own[f"{name}.weight"].clone()
                 for place, key in enumerate(mine):
-                    if key in known:
+                    if key in known and f"{name}.weight" in weights:
                         table[place] = weights[f"{name}.weight"][known.index(key)]
                 weights[f"{name}.weight"] = table
         self.load_state_dict(weights)
@@ -211,14 +221,17 @@ class EquivariantNetwork(Network):
                 known = ", ".join(self.levels)
                 raise InputError(f"the model knows several levels of theory, say which: {known}")
             nothing = torch.zeros(n_molecules, dtype=torch.int64, device=self.lookup.device)
-            theory = Theory(nothing, nothing)
+            theory = Theory(nothing, nothing, nothing)
         same = theory.charge[:, None] == self.charges
         if not same.any(1).all():
             unknown = sorted(set(theory.charge[~same.any(1)].tolist()))
             known = ", ".join(f"{q:+d}" for q in self.charges.tolist())
             raise IndexError(f"the model has not learned the charges {unknown}; it knows {known}")
         charges = self.charge_embedding(same.int().argmax(1))
-        return self.level_embedding(theory.level) + charges
+        known = self.level_embedding(theory.level) + charges
+        if len(self.starts) == 1:
+            return known
+        return known + self.start_embedding(theory.start)
 
 
 def element_lookup(elements: tuple[int, ...]) -> Tensor:

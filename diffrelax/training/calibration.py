@@ -147,7 +147,7 @@ def _chosen(validation_set: GeometrySet, usable: np.ndarray) -> Iterator[np.ndar
     Of the conformers and stereoisomers of a molecule one counts, as far as their SMILES tell that
     they are such: their errors are alike, and all together would be taken for as many molecules.
     """
-    levels = validation_set.start_levels
+    levels = validation_set.start_level
     flat = np.array([smiles.translate(None, b"@/\\") for smiles in validation_set.smiles.tolist()])
     for level in range(levels.max(initial=-1) + 1):
         places = np.random.default_rng(0).permutation(np.flatnonzero(usable & (levels == level)))

@@ -24,7 +24,7 @@ from diffrelax.training.learned import Learned
 
 QM9_BONDS = ((1, 6), (1, 7), (1, 8), (6, 6), (6, 7), (6, 8), (6, 9), (7, 7), (7, 8))
 MAX_ATOMS = 100
-StartLevel = Literal["mmff94", "uff", "gfn2-xtb"]
+StartLevel = Literal["mmff94", "uff", "gfn2-xtb", "aimnet2"]
 FREE_ENTRIES = (
     "steps",
     "cooldown",
@@ -188,6 +188,8 @@ class ModelConfig(Entries):
     learned : dict of str to Learned
         What it has learned at each level of theory; found when it is trained, empty where that is
         not known.
+    relaxations : dict of str to RelaxationSchedule
+        How it relaxes from starts of the network other than its first, which ``relaxation`` is for.
     calibrations : dict of str to Calibration
         What the readings of the trained network mean at each level of theory that there were
         enough validation molecules of; found at the end of training.
@@ -208,6 +210,9 @@ class ModelConfig(Entries):
     denoiser: DenoiserConfig = DenoiserConfig()
     training: TrainingConfig = TrainingConfig()
     relaxation: RelaxationSchedule = RelaxationSchedule()
+    relaxations: dict[str, RelaxationSchedule] = Field(
+        default_factory=dict, exclude_if=lambda known: not known
+    )
     calibrations: dict[str, Calibration] = Field(default_factory=dict)
     generation: GenerationConfig | None = None
 
@@ -238,7 +243,8 @@ class ModelConfig(Entries):
             raise InputError(
                 f"relaxation.bridge has to begin at denoiser.sigma_bridge, {bridge:g} Å"
             )
-        if not low <= self.relaxation.polish[-1] <= self.relaxation.polish[0] <= high:
+        polish = self.relaxation.polish
+        if not polish or not low <= polish[-1] <= polish[0] <= high:
             raise InputError(
                 f"relaxation.polish has to be from sigma_min to sigma_max, {low:g} to {high:g} Å"
             )
@@ -256,6 +262,10 @@ class ModelConfig(Entries):
         if self.generation and not self.generation.settle_at > lowest:
             raise InputError(f"generation.settle_at has to be above sigma_min, {lowest:g} Å")
         return self
+
+    def schedule(self, start: str) -> RelaxationSchedule:
+        """Return how it relaxes from a start of a level of theory."""
+        return self.relaxations.get(start, self.relaxation)
 
     @property
     def levels(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ class GeometrySet:
     ----------
     index : (n_molecules,) int array
         The molecule's number in its source, on which the split is defined. It comes back once for
-        each level of theory that made starts, in the order of these levels.
+        each level of theory that made starts.
     offsets : (n_molecules + 1,) int array
         Molecule ``i`` owns the atoms ``offsets[i]:offsets[i + 1]``.
     numbers : (n_atoms_total,) uint8 array
@@ -45,8 +46,12 @@ class GeometrySet:
         Place of the level of theory of ``positions`` among ``levels``. Default: the first.
     charge : (n_molecules,) int array
         Total charge. Default: neutral.
+    start_level : (n_molecules,) int array
+        Place of the level of theory of ``starts`` among ``start_levels``. Default: the first.
     levels : tuple of str
         Names of levels of theory; may be empty where there is only one.
+    start_levels : tuple of str
+        Names of the levels of theory of starts.
     """
 
     index: np.ndarray
@@ -59,10 +64,12 @@ class GeometrySet:
     smiles: np.ndarray
     level: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int16))
     charge: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int8))
+    start_level: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int8))
     levels: tuple[str, ...] = ()
+    start_levels: tuple[str, ...] = ("mmff94",)
 
     def __post_init__(self) -> None:
-        for name in ("level", "charge"):
+        for name in ("level", "charge", "start_level"):
             if not len(array := getattr(self, name)):
                 object.__setattr__(self, name, np.zeros(len(self.index), dtype=array.dtype))
 
@@ -78,18 +85,6 @@ class GeometrySet:
         )
         flat = self.numbers.tobytes() + self.positions.tobytes()
         return sha256(place + flat + theory).hexdigest()
-
-    @property
-    def start_levels(self) -> np.ndarray:
-        """The place of each molecule's start level among the levels, (n_molecules,) int.
-
-        A level that lacks molecules must come after those that have them.
-        """
-        order = np.argsort(self.index, kind="stable")
-        _, first, inverse = np.unique(self.index[order], return_index=True, return_inverse=True)
-        levels = np.empty(len(self), dtype=np.int64)
-        levels[order] = np.arange(len(self)) - first[inverse]
-        return levels
 
     @property
     def sizes(self) -> np.ndarray:
@@ -120,7 +115,9 @@ class GeometrySet:
             smiles=self.smiles[molecules],
             level=self.level[molecules],
             charge=self.charge[molecules],
+            start_level=self.start_level[molecules],
             levels=self.levels,
+            start_levels=self.start_levels,
         )
 
     def known_as(self, levels: Sequence[str]) -> GeometrySet:
@@ -147,15 +144,25 @@ class GeometrySet:
         places = np.array([levels.index(name) for name in self.levels], dtype=np.int16)
         return replace(self, level=places[self.level], levels=tuple(levels))
 
+    def starting_at(self, start_levels: Sequence[str]) -> GeometrySet:
+        """Return the same molecules, the levels of their starts counted as in a network.
+
+        Those that the network does not tell apart follow.
+        """
+        names = tuple(dict.fromkeys([*start_levels, *self.start_levels]))
+        places = np.array([names.index(name) for name in self.start_levels], dtype=np.int8)
+        return replace(self, start_level=places[self.start_level], start_levels=names)
+
     @classmethod
     def join(cls, sets: Sequence[GeometrySet]) -> GeometrySet:
         """Return the molecules of several sets as one, those of the first set first."""
         levels = tuple(dict.fromkeys(name for s in sets for name in s.levels))
-        sets = [one.known_as(levels) for one in sets]
+        starts = tuple(dict.fromkeys(name for s in sets for name in s.start_levels))
+        sets = [one.known_as(levels).starting_at(starts) for one in sets]
         joined = {name: np.concatenate([getattr(s, name) for s in sets]) for name in ARRAYS}
         sizes = np.concatenate([s.sizes for s in sets])
         offsets = np.concatenate([[0], np.cumsum(sizes)])
-        return cls(**joined | {"offsets": offsets}, levels=levels)
+        return cls(**joined | {"offsets": offsets}, levels=levels, start_levels=starts)
 
     def check(self) -> None:
         """Raise ValueError if arrays do not belong together, or what they say is impossible."""
@@ -189,15 +196,19 @@ class GeometrySet:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 found = {name: arrays[name] for name in ARRAYS if name in arrays}
-                levels = arrays["levels"].tolist() if "levels" in arrays else ()
-                loaded = cls(**found, levels=tuple(levels))
+                names: dict[str, Any] = {
+                    name: tuple(arrays[name].tolist())
+                    for name in ("levels", "start_levels")
+                    if name in arrays
+                }
+                loaded = cls(**found, **names)
             loaded.check()
             return loaded
         except DAMAGED as error:
             raise InputError(f"{path} is no packed set, or damaged: {error}") from error
 
 
-ARRAYS = tuple(f.name for f in fields(GeometrySet) if f.name != "levels")
+ARRAYS = tuple(f.name for f in fields(GeometrySet) if f.name not in ("levels", "start_levels"))
 OF_ATOMS = ("numbers", "positions", "starts")
 
 
@@ -288,7 +299,8 @@ def collate(geometries: GeometrySet, molecules: np.ndarray, has_start: np.ndarra
     positions[real] = geometries.positions[rows]
     starts[real] = geometries.starts[rows]
     starts[~usable] = positions[~usable]
-    theory = (geometries.level[molecules], geometries.charge[molecules])
+    about = (geometries.level, geometries.charge, geometries.start_level)
+    theory = (array[molecules] for array in about)
     return Batch(
         numbers=torch.from_numpy(numbers),
         positions=torch.from_numpy(positions),

@@ -26,7 +26,7 @@ COLUMNS = (
     "step", "seconds", "processor_seconds", "epoch", "learning_rate", "loss", *LOSSES, *ERRORS,
     ELEMENTS,
 )  # fmt: skip
-VALIDATION_COLUMNS = ("step", "level", "molecules", *ERRORS)
+VALIDATION_COLUMNS = ("step", "level", "start", "molecules", *ERRORS)
 
 
 class Errors(NamedTuple):
@@ -34,23 +34,26 @@ class Errors(NamedTuple):
 
     Attributes
     ----------
-    level : str
+    level, start : str
+        Levels of theory of the minima and of the starts.
     molecules : int
     rmsd_A : float, Å
     bonds_mA, angles_mA : float, mÅ
     """
 
     level: str
+    start: str
     molecules: int
     rmsd_A: float  # noqa: N815  as in the log
     bonds_mA: float  # noqa: N815
     angles_mA: float  # noqa: N815
 
     @classmethod
-    def of(cls, level: str, errors: Sequence[GeometryErrors]) -> Errors:
+    def of(cls, level: str, start: str, errors: Sequence[GeometryErrors]) -> Errors:
         """Take the medians."""
         return cls(
             level,
+            start,
             len(errors),
             float(np.nanmedian([e.rmsd for e in errors])),
             1e3 * float(np.nanmedian([e.bonds for e in errors])),
@@ -110,7 +113,7 @@ def write_row(
         for one in errors:
             values = {name: f"{getattr(one, name):.4f}" for name in ERRORS}
             csv.DictWriter(file, VALIDATION_COLUMNS).writerow(
-                {"step": state.step, "level": one.level, "molecules": one.molecules, **values}
+                {"step": state.step} | one._asdict() | values
             )
 
 

@@ -108,7 +108,8 @@ def train(
             "network lacks: add them to network.elements"
         )
     train_set, validation_set = (
-        one.known_as(config.network.levels) for one in (train_set, validation_set)
+        one.known_as(config.network.levels).starting_at(config.network.starts)
+        for one in (train_set, validation_set)
     )
     if not config.network.levels and train_set.levels not in ((), (config.level,)):
         raise InputError(
@@ -199,6 +200,10 @@ def _train(
     if stop.is_set():
         raise KeyboardInterrupt
     if first and state.step:
+        of_their_own = np.arange(1, len(config.network.starts))  # starts with another schedule
+        validation_set = validation_set.select(
+            np.flatnonzero(~np.isin(validation_set.start_level, of_their_own))
+        )
         usable = settings.in_basin(validation_set.start_rmsd, validation_set.start_torsion)
         calibrations = calibrate_levels(
             state.ema, validation_set, usable, config.relaxation, config.level

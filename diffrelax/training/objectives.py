@@ -14,7 +14,7 @@ from diffrelax.diffusion.joint import JointDenoiser
 from diffrelax.diffusion.samplers import centred_noise
 from diffrelax.training.config import TrainingConfig
 from diffrelax.training.geometries import Batch
-from diffrelax.training.loss import denoising_loss
+from diffrelax.training.loss import denoising_loss, distance_loss
 
 
 class Objective(nn.Module):
@@ -72,12 +72,17 @@ def _relaxation_losses(
     generator: torch.Generator,
     part: slice,
 ) -> Losses:
-    displaced = displace(batch, model.config, settings, generator)
+    displaced = displace(batch, model, settings, generator)
     positions, sigma, bridge = (tensor[part] for tensor in displaced)
     batch = batch[part]
     with _precision(batch, settings):
-        denoised = model(batch.numbers, positions, sigma, bridge, batch.theory)
-    total = denoising_loss(batch.numbers, denoised, batch.positions, sigma, settings.pair_weight)
+        start = torch.where(bridge, model.known_start(batch.theory.start), 0)
+        theory = batch.theory._replace(start=start)
+        denoised = model(batch.numbers, positions, sigma, bridge, theory)
+    compared = batch.numbers, denoised, batch.positions
+    total = denoising_loss(*compared, sigma, settings.pair_weight)
+    if (start > 0).any():
+        total = torch.where(start > 0, distance_loss(*compared), total)
     return Losses(total, sigma, bridge)
 
 
@@ -127,7 +132,7 @@ def _gaussian_levels(uniform: Tensor, scales: DenoiserConfig) -> Tensor:
 
 
 def displace(
-    batch: Batch, scales: DenoiserConfig, settings: TrainingConfig, generator: torch.Generator
+    batch: Batch, model: Denoiser, settings: TrainingConfig, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Displace the minima of a batch, by Gaussian noise or along the bridge.
 
@@ -138,12 +143,14 @@ def displace(
         Size of each displacement.
     bridge : (n_molecules,) bool tensor
     """
-    device = batch.numbers.device
+    device, scales = batch.numbers.device, model.config
     kind, far, along, level = torch.rand(4, len(batch.numbers), generator=generator).to(device)
     bridge = (kind < settings.bridge_fraction) & batch.has_start
     fraction = torch.where(far < settings.bridge_full, 1.0, along.clamp(min=0.02))
     gaussian = _gaussian_levels(level, scales)
-    sigma = torch.where(bridge, fraction * scales.sigma_bridge, gaussian)
+    sigma = torch.where(
+        bridge, fraction * model.sigma_starts[model.known_start(batch.theory.start)], gaussian
+    )
     spread = torch.where(bridge, settings.bridge_noise * sigma, sigma)
     noise = centred_noise(batch.numbers > 0, generator)
     towards = torch.where(bridge, fraction, 0.0)[:, None, None]

@@ -15,21 +15,26 @@ BATCH = 64
 
 
 def validate(ema: Denoiser, validation_set: GeometrySet, config: ModelConfig) -> list[Errors]:
-    """Relax validation molecules whose start is in the basin, some of each level of theory."""
+    """Relax validation molecules whose start is in the basin.
+
+    Some of each level of theory, from each level of starts.
+    """
     settings = config.training
     usable = settings.in_basin(validation_set.start_rmsd, validation_set.start_torsion)
     shuffled = np.random.default_rng(0).permutation(np.flatnonzero(usable))
     device = next(ema.parameters()).device
     found = []
-    for level in np.unique(validation_set.level[shuffled]):
-        chosen = shuffled[validation_set.level[shuffled] == level]
+    kinds = np.stack([validation_set.level, validation_set.start_level], axis=1)
+    for level, start in np.unique(kinds[shuffled], axis=0):
+        chosen = shuffled[(kinds[shuffled] == (level, start)).all(axis=1)]
         chosen = chosen[: settings.validation_molecules]
+        name = validation_set.start_levels[start]
         errors = []
         for padded in like_batches(validation_set, chosen, usable, BATCH):
             batch = padded.to(device)
             given = batch.numbers, batch.starts
-            ends = relax_positions(ema, *given, config.relaxation, theory=batch.theory)
+            ends = relax_positions(ema, *given, config.schedule(name), theory=batch.theory)
             errors += [geometry_errors(*one) for one in batch.unpadded(ends)]
         names = validation_set.levels or (config.level,)
-        found.append(Errors.of(names[level], errors))
+        found.append(Errors.of(names[level], name, errors))
     return found

@@ -29,7 +29,7 @@ def batch():
     numbers = torch.tensor([1, 6, 7, 8, 9])[torch.randint(0, 5, (3, 9), generator=generator)]
     numbers[1, 7:] = 0
     positions = 2.5 * torch.randn(3, 9, 3, generator=generator) * (numbers > 0)[..., None]
-    theory = Theory(torch.tensor([0, 1, 1]), torch.tensor([0, 1, -1]))
+    theory = Theory(torch.tensor([0, 1, 1]), torch.tensor([0, 1, -1]), torch.tensor([0, 0, 1]))
     return numbers, positions, torch.randn(3, 4, generator=generator), theory
 
 
@@ -81,7 +81,7 @@ def test_species_condition_level_and_charge_matter(network, batch):
 
 def test_atoms_beyond_the_cutoff_do_not_matter_and_a_lone_atom_is_no_error(network):
     numbers = torch.tensor([[6, 8, 7]])
-    condition, theory = torch.ones(1, 4), Theory(torch.tensor([0]), torch.tensor([0]))
+    condition, theory = torch.ones(1, 4), Theory(*torch.zeros(3, 1, dtype=torch.int64))
     far, further = torch.zeros(1, 3, 3), torch.zeros(1, 3, 3)
     far[0, 1, 0], far[0, 2, 1] = 1.2, 5.01
     further[0, 1, 0], further[0, 2, 1] = 1.2, 60.0
@@ -97,7 +97,7 @@ def test_atoms_beyond_the_cutoff_do_not_matter_and_a_lone_atom_is_no_error(netwo
 
 def test_what_enters_at_the_cutoff_enters_smoothly(network):
     numbers, condition = torch.tensor([[6, 8, 7]]), torch.ones(1, 4)
-    theory = Theory(torch.tensor([0]), torch.tensor([0]))
+    theory = Theory(*torch.zeros(3, 1, dtype=torch.int64))
     outputs = []
     for distance in (4.98, 4.9999, 5.0001):
         positions = torch.tensor([[[0.0, 0, 0], [1.2, 0, 0], [-distance, 0, 0]]])
@@ -137,7 +137,7 @@ def test_a_network_that_knows_more_begins_as_one_that_knows_less(network, batch)
 
 def test_cost_grows_with_the_atoms_and_not_with_their_square(network):
     """A chain has as many neighbours at each atom, however long it is."""
-    condition, theory = torch.ones(1, 4), Theory(torch.tensor([0]), torch.tensor([0]))
+    condition, theory = torch.ones(1, 4), Theory(*torch.zeros(3, 1, dtype=torch.int64))
     multiplications = []
     for n in (50, 200):
         positions = 1.3 * torch.arange(n)[None, :, None] * torch.tensor([1.0, 0, 0])

@@ -22,8 +22,8 @@ N, ATOMS = 300, 4
 NUMBERS = np.tile([6, 8, 1, 1], N).astype(np.uint8)
 
 
-def molecules(size, seed, first=0):
-    """Return random molecules whose starts are displaced by a size, Å."""
+def molecules(size, seed, first=0, start="mmff94"):
+    """Return random molecules whose starts, of a level, are displaced by a size, Å."""
     rng = np.random.default_rng(seed)
     minima = np.random.default_rng(first).normal(scale=3, size=(N, ATOMS, 3))
     minima -= minima.mean(1, keepdims=True)
@@ -37,6 +37,7 @@ def molecules(size, seed, first=0):
         start_rmsd=np.full(N, size, dtype=np.float32),
         start_torsion=np.zeros(N, dtype=np.float32),
         smiles=np.array([f"{first + i}".encode() for i in range(N)]),
+        start_levels=(start,),
     )
 
 
@@ -81,7 +82,7 @@ def covered(denoiser, calibration, geometries, positions=None):
 
 
 def test_bounds_hold_for_each_level_of_starts_and_for_what_the_model_made_itself():
-    train = [molecules(size, seed) for size, seed in ((0.1, 1), (0.3, 2))]
+    train = [molecules(0.1, 1), molecules(0.3, 2, start="uff")]
     both = GeometrySet.join(train)
     denoiser = Blind(both.positions[: N * ATOMS])
     found = calibrate(denoiser, both, np.ones(2 * N, dtype=bool), SCHEDULE)
@@ -102,7 +103,7 @@ def test_bounds_hold_for_each_level_of_starts_and_for_what_the_model_made_itself
 
 def test_few_starts_of_a_level_do_not_hide_among_those_of_another():
     """Most of the better starts would read as near by a quantile over all starts."""
-    far, close = molecules(0.3, 1), molecules(0.02, 2).select(np.arange(FEWEST))
+    far, close = molecules(0.3, 1), molecules(0.02, 2, start="uff").select(np.arange(FEWEST))
     both = GeometrySet.join([far, close])
     found = calibrate(Blind(far.positions), both, np.ones(len(both), dtype=bool), SCHEDULE)
     batch = collate(close, np.arange(FEWEST), np.ones(FEWEST, dtype=bool))
@@ -116,7 +117,7 @@ def test_nothing_is_made_of_few_molecules_or_without_a_bridge():
     plain = RelaxationSchedule(bridge=(), polish=(0.1, 0.02))
     assert calibrate(denoiser, geometries, usable, plain) is None
     assert calibrate(denoiser, geometries, np.arange(N) < FEWEST - 1, SCHEDULE) is None
-    both = GeometrySet.join([geometries, geometries])
+    both = GeometrySet.join([geometries, replace(geometries, start_levels=("uff",))])
     few = np.arange(2 * N) < N + FEWEST - 1
     assert calibrate(denoiser, both, few, SCHEDULE) is None  # the second level has too few
     conformers = replace(geometries.select(np.zeros(N, dtype=np.int64)), index=np.arange(N))

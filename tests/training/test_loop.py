@@ -19,7 +19,7 @@ from diffrelax.molecule import Molecule
 from diffrelax.relaxation import relax_molecules
 from diffrelax.training import loop
 from diffrelax.training.calibration import calibrate
-from diffrelax.training.config import ModelConfig
+from diffrelax.training.config import ModelConfig, build_denoiser
 from diffrelax.training.devices import check_compiler
 from diffrelax.training.geometries import GeometrySet, collate
 from diffrelax.training.learned import Learned
@@ -316,10 +316,11 @@ def test_the_average_follows_the_weights(geometries, config):
 def test_displacements_have_the_size_that_they_claim(geometries, config):
     batch = collate(geometries, np.arange(len(geometries)), np.ones(len(geometries), bool))
     settings = config.training.model_copy(update={"bridge_full": 1.0})
+    denoiser = build_denoiser(config)
     seen = {True: [], False: []}
     for seed in range(100):
         generator = torch.Generator().manual_seed(seed)
-        positions, sigma, bridge = displace(batch, config.denoiser, settings, generator)
+        positions, sigma, bridge = displace(batch, denoiser, settings, generator)
         moves = ((positions - batch.positions) / sigma[:, None, None])[batch.numbers > 0]
         owner = bridge[:, None].expand_as(batch.numbers)[batch.numbers > 0]
         for kind in seen:
