@@ -35,7 +35,7 @@ MODEL_ARM = ARMS[-1]
 def main(name: str, folder: Path) -> None:
     """Look at each ion, and write the result after each."""
     model = load_model(name)
-    units = Units(WorkFolder(folder / "units"), name, LEVEL.theory)
+    units = Units(WorkFolder(folder / "units"), name, LEVEL.level)
     record = about(LEVEL, "test") | about_model(model) | {"units": {"errors": "mÅ"}}
     found = []
     for row in tqdm(rows_of(folder, REPORT)):
@@ -72,7 +72,7 @@ def table(found: list[dict]) -> str:
         medians = np.median([one["errors"][aim] for one in found], axis=0)
         rows.append((aim, *(f"{value:.1f}" for value in medians)))
     header = ("the model aims at", "bonds, mÅ", "1–3 distances, mÅ")
-    title = f"# {len(found)} ions at {LEVEL.theory}, by the level that is aimed at: medians\n\n"
+    title = f"# {len(found)} ions at {LEVEL.level}, by the level that is aimed at: medians\n\n"
     return title + markdown_table(header, rows) + "\n"
 
 

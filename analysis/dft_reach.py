@@ -83,7 +83,7 @@ def compare(folder: Path, model: str, rows: Sequence[dict[str, str]]) -> None:
     wanted = AIMNET2_ARMS if folder.name == "aimnet2-hessian" else ARMS
     folder.mkdir(parents=True, exist_ok=True)
     made = about(level, "test") | about_model(load_model(model))
-    units = Units(WorkFolder(folder.parent / "units"), model, level.theory)
+    units = Units(WorkFolder(folder.parent / "units"), model, level.level)
     tight = reference_settings(level).model_copy(update={"fmax": REFERENCE_FMAX})
     outcomes: list[Outcome] = []
     for row in tqdm(rows, unit="molecule", disable=None):

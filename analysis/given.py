@@ -25,14 +25,14 @@ from diffrelax.diffusion.schedule import RelaxationSchedule
 from diffrelax.levels import relax_at_level
 from diffrelax.levels.aimnet2 import evaluate
 from diffrelax.levels.batch import relax_many
-from diffrelax.levels.distances import ALIASES
+from diffrelax.levels.distances import AIMNET2
 from diffrelax.models.batches import relax_batch
 from diffrelax.models.release import Model, load_model
 from diffrelax.molecule import Molecule
 from diffrelax.training.geometries import GeometrySet
 from diffrelax.units import KCAL_PER_MOL
 
-AIM = ALIASES["aimnet2"]
+AIM = AIMNET2
 OTHER = "M06-2X/def2-TZVP"
 SIZES = 12, 30  # heavy atoms
 N = 48

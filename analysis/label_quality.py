@@ -26,11 +26,11 @@ from diffrelax.dft import DFTSettings
 from diffrelax.dft.optimization import relax_with
 from diffrelax.files.values import plain_values
 from diffrelax.geometry import geometry_errors
-from diffrelax.levels.distances import ALIASES
+from diffrelax.levels.distances import AIMNET2
 from diffrelax.results.tables import markdown_table
 from diffrelax.units import KCAL_PER_MOL
 
-LABELS = ALIASES["aimnet2"]
+LABELS = AIMNET2
 LEVEL = DFTSettings(xc="wb97m-d3bj", basis="def2-tzvpp", fmax=0.01, hessian="aimnet2")
 SIZES = (range(1, 4), range(4, 5), range(5, 7))  # heavy atoms
 
@@ -108,7 +108,7 @@ def page(rows: Sequence[dict[str, Any]]) -> str:
     names = ("molecule", "above the minimum, kcal/mol", "bonds, mÅ", "1–3 distances, mÅ")
     return "\n\n".join(
         [
-            f"Labels against minima of {LEVEL.theory} (PySCF) to which they relax; medians, and in "
+            f"Labels against minima of {LEVEL.level} (PySCF) to which they relax; medians, and in "
             "brackets the largest.",
             markdown_table(header, lines),
             markdown_table(names, single) + "\n",

@@ -28,12 +28,12 @@ from diffrelax.data.qm9 import LEVEL, load_qm9
 from diffrelax.geometry import geometry_errors
 from diffrelax.levels import get_calculator
 from diffrelax.levels.batch import relax_many
-from diffrelax.levels.distances import ALIASES, TABLE, Distance
+from diffrelax.levels.distances import AIMNET2, TABLE, Distance
 from diffrelax.molecule import Molecule
 from diffrelax.results.tables import markdown_table
 from diffrelax.units import KCAL_PER_MOL
 
-CHEAP = {"aimnet2": ALIASES["aimnet2"], "gfn2-xtb": "GFN2-xTB"}
+CHEAP = {"aimnet2": AIMNET2, "gfn2-xtb": "GFN2-xTB"}
 STEREO = {*"@/\\"}
 SAME = 0.3  # Å; no distance between two atoms of the same conformer differs by more
 MOST_HEAVY = 20

@@ -67,7 +67,7 @@ GROUPS = {
 def main(output: Path, name: str, other: Path | None = None) -> None:
     """Calculate what the file lacks, energies first; write file and table after each step."""
     model = dr.load_model(name)
-    aim = model.check_level(AIM)
+    aim = model.nearest_level(AIM).level
     rows = read_rows(output)
     elsewhere = read_rows(other) if other else {}
     page = about(reference_settings(B3LYP), "") | about_model(model)

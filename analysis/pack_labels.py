@@ -23,13 +23,13 @@ from rdkit import Chem
 
 from diffrelax.data.labels import Part
 from diffrelax.data.minima import Minimum, remainder_of
-from diffrelax.levels.distances import ALIASES
+from diffrelax.levels.distances import AIMNET2
 from diffrelax.molecule.connectivity import constitution_key
 from diffrelax.results.output import SETTINGS, each_row, units_beside
 from diffrelax.store import Store
 
 METHODS = {  # level of theory and method of what makes minima
-    "aimnet2": {"level": ALIASES["aimnet2"], "method": "AIMNet2 as in AcAuto3D 1.0.1"},
+    "aimnet2": {"level": AIMNET2, "method": "AIMNet2 as in AcAuto3D 1.0.1"},
     "gfn2-xtb": {
         "level": "GFN2-xTB",
         "method": "GFN2-xTB as in tblite, from minima of wb97m-aimnet2-1",

@@ -22,15 +22,15 @@ from diffrelax.data.packing import pair
 from diffrelax.data.published import SOURCES, read_source
 from diffrelax.data.qm9 import LEVEL, Split, load_qm9
 from diffrelax.geometry import superpose
-from diffrelax.levels.distances import ALIASES
+from diffrelax.levels.distances import AIMNET2 as TRAINED_ON
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.connectivity import constitution
 
 WITH_ENERGIES = AIMNET2, SMALL = "aimnet2", "aimnet2-small"
 GFN2 = "gfn2-xtb"
 LEVELS = {source.name: source.level for source in SOURCES} | {
-    AIMNET2: ALIASES[AIMNET2],
-    SMALL: ALIASES[AIMNET2],
+    AIMNET2: TRAINED_ON,
+    SMALL: TRAINED_ON,
     GFN2: "GFN2-xTB",
     "qm9": LEVEL,
 }

@@ -38,7 +38,7 @@ BATCH = 128
 def main(output: Path, name: str = MODEL, packed: str = "", level: str = "") -> None:
     """Read, relax and write."""
     model = dr.load_model(name)
-    level = model.check_level(level or None)
+    level = model.nearest_level(level or None).level
     last = model.config.relaxation.polish[-1]
     calibration = model.config.calibrations[level]
     validation = GeometrySet.load(Path(packed)) if packed else load_qm9("validation")

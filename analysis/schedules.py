@@ -77,7 +77,7 @@ def main(name: str, path: Path, packed: str = "", level: str = "") -> None:
     trained = model.config.training
     usable = trained.in_basin(geometries.start_rmsd, geometries.start_torsion)
     if level:
-        usable &= geometries.level == geometries.levels.index(model.check_level(level))
+        usable &= geometries.level == geometries.levels.index(model.nearest_level(level).level)
     chosen = np.random.default_rng(0).permutation(np.flatnonzero(usable))[:N]
     batches = list(like_batches(geometries, chosen, usable, BATCH))
     rows = []

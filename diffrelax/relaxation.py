@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from diffrelax.clock import NO_TIME, Time
 from diffrelax.errors import OF_THE_MACHINE, InputError, told
 from diffrelax.files.reading import ONE, Input, Rejected, is_path, read_molecules
 from diffrelax.judgement import is_rebonded, second_opinion, uneven_bonds
+from diffrelax.levels.level import Level
 from diffrelax.models.batches import (
     End,
     batches,
@@ -126,7 +128,7 @@ class Relaxation:
 class Options(TypedDict, total=False):
     """What `relax` takes by name."""
 
-    level: str | None
+    level: str | Level | None
     noise_level: float | None
     max_error: float
     seed: int
@@ -146,7 +148,7 @@ def relax(
     inputs: Input | Iterable[Input],
     model: Model,
     *,
-    level: str | None = None,
+    level: str | Level | None = None,
     noise_level: float | None = None,
     max_error: float = math.inf,
     seed: int = 42,
@@ -167,9 +169,10 @@ def relax(
         A list or a file gives a list of results, one for each molecule, in the same order.
     model : Model
         See :func:`diffrelax.load_model`.
-    level : str, optional
-        Level of theory of the minimum that is aimed at, one that the model has learned. Default:
-        the model's own.
+    level : str or Level, optional
+        Level of theory of the minimum, such as ``B3LYP-D3(BJ)/def2-SVP``, see
+        `diffrelax.levels.Level.parse`. Of those that the model has learned the nearest is taken; a
+        warning says what differs. Default: the model's own.
     noise_level : float, optional, Å
         Treat the start as a minimum with Gaussian noise of this standard deviation in each
         coordinate, as suits geometries that were shaken. Default: as the model reads it.
@@ -191,8 +194,8 @@ def relax(
     Raises
     ------
     ValueError
-        If ``inputs`` is a single molecule that cannot be read, if the model has not learned the
-        level, if ``noise_level`` or ``max_error`` is out of range, or if ``max_error`` is given to
+        If ``inputs`` is a single molecule that cannot be read, if the level is unknown, if
+        ``noise_level`` or ``max_error`` is out of range, or if ``max_error`` is given to
         a model without a calibration or beside a noise level.
     TypeError
         If the model is not one that was loaded.
@@ -205,10 +208,13 @@ def relax(
     molecules = read_molecules(inputs, seed=seed, workers=workers, max_atoms=atom_limit(model))
     if single and isinstance(molecules[0], Rejected):
         raise InputError(f"{molecules[0].name}: {molecules[0].reason}")
+    nearest = model.nearest_level(level)
+    if nearest.differences:
+        warnings.warn(nearest.described(model.name), stacklevel=2)
     results = relax_molecules(
         molecules,
         model,
-        level=level,
+        level=nearest.level,
         noise_level=noise_level,
         max_error=max_error,
         progress=progress,
@@ -223,7 +229,7 @@ def relax_molecules(
     molecules: Sequence[Molecule | Rejected],
     model: Model,
     *,
-    level: str | None = None,
+    level: str | Level | None = None,
     noise_level: float | None = None,
     max_error: float = math.inf,
     progress: bool = False,
@@ -240,10 +246,10 @@ def relax_molecules(
     Raises
     ------
     ValueError
-        If the model has not learned the level, ``noise_level`` or ``max_error`` is out of range,
+        If the level is unknown, ``noise_level`` or ``max_error`` is out of range,
         or ``max_error`` is given where nothing is known of errors.
     """
-    level = model.check_level(level)
+    level = model.nearest_level(level).level
     schedule = choose_schedule(model, noise_level)
     calibration = choose_calibration(model, level, noise_level, max_error)
     results: dict[int, Relaxation] = {}

@@ -279,7 +279,7 @@ def code_facts() -> dict[str, str]:
         ),
         "rooms_table": _modules_table(pkgutil.iter_modules(diffrelax.__path__, "diffrelax.")),
         "aims_table": markdown_table(
-            ("your level", "aims at"),
+            ("your level", "level of the model"),
             [(level, model.nearest_level(level).level) for level in COMMON_LEVELS],
         ),
         "schedule_table": markdown_table(

@@ -582,12 +582,14 @@ def test_bonds_that_make_no_structure_are_refused_and_cost_no_other_molecule(mod
     assert [result.verdict for result in relaxed] == ["relaxed", "relaxed"]
 
 
-def test_a_level_that_the_model_has_not_learned_is_told(model):
-    assert dr.relax("CCO", model, level=model.config.level).verdict == "relaxed"
-    with pytest.raises(
-        ValueError, match="relax-qm9-1 has not learned the level r2SCAN-3c; it knows B3LYP"
-    ):
-        dr.relax("CCO", model, level="r2SCAN-3c")
+def test_at_a_level_that_was_not_learned_the_nearest_is_taken_with_a_warning(model):
+    own = dr.relax("CCO", model, level=model.config.level)
+    with pytest.warns(UserWarning, match=r"has not learned r2SCAN-3c: .* differ in functional"):
+        nearest = dr.relax("CCO", model, level="r2SCAN-3c")
+    assert nearest.aim == model.config.level
+    np.testing.assert_array_equal(nearest.molecule.positions, own.molecule.positions)
+    with pytest.raises(ValueError, match="unknown method 'b3lpy': did you mean B3LYP"):
+        dr.relax("CCO", model, level="b3lpy/def2-svp")
 
 
 def test_the_level_decides_where_a_model_of_several_leads(model):

@@ -90,7 +90,9 @@ def evaluate_geometry(
         If the model does not know a noise level or has not learned a level of theory.
     """
     known = sample.level in model.config.levels
-    aims = [*map(model.check_level, aims)] or [sample.level if known else model.config.level]
+    aims = [model.nearest_level(aim).level for aim in aims] or [
+        sample.level if known else model.config.level
+    ]
     for noise_level in noise_levels:
         choose_schedule(model, noise_level)
     rows = [_row(sample.start, [m.positions for m in sample.starts], sample, 0, None)]

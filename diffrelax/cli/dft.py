@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diffrelax.choices import DEFAULT_BASIS, CurvatureLevel, HessianLevel, Optimizer
-from diffrelax.cli.inputs import load_checked, read_parts, tell_aim
+from diffrelax.cli.inputs import choose_level, load_checked, read_parts
 from diffrelax.cli.options import (
     BasisSet,
     Calculator,
@@ -125,7 +125,7 @@ def dft(
     check_settings(settings)
     set_threads(threads)
     loaded = load_checked(model, device, noise_level)
-    aim = tell_aim(loaded, settings.theory)
+    aim = choose_level(loaded, settings.level)
     decisive = {
         "command": "dft",
         "model": loaded.sha256,

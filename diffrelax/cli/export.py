@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from diffrelax.choices import DEFAULT_BASIS, HessianLevel, Target
-from diffrelax.cli.inputs import load_checked, read_parts, tell_aim
+from diffrelax.cli.inputs import choose_level, load_checked, read_parts
 from diffrelax.cli.options import (
     Charge,
     Device,
@@ -39,20 +40,23 @@ def export(
     to: Annotated[Target, typer.Option(help="Program to write inputs for")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the inputs")],
     xc: Annotated[
-        str, typer.Option(help="Functional or method, as the program names it")
+        str, typer.Option(help="Functional, or a level such as PBE0-D3(BJ)/def2-SVP")
     ] = "b3lyp",
     basis: Annotated[
         str | None,
-        typer.Option(
-            help="Basis set, likewise; may be empty",
-            show_default=f"{DEFAULT_BASIS}, none for -3c methods",
-        ),
+        typer.Option(help="Basis set", show_default=f"{DEFAULT_BASIS}, none for -3c methods"),
     ] = None,
     solvent: Annotated[str, typer.Option(help="Name of a solvent of the program")] = "",
     hessian: Annotated[
         HessianLevel,
         typer.Option(help="Hessian that the program starts from"),
     ] = "gfn2-xtb",
+    processors: Annotated[
+        int | None, typer.Option(min=1, help="Processors that the inputs ask for")
+    ] = None,
+    memory: Annotated[
+        float | None, typer.Option(min=0.1, help="Memory that the inputs ask for, GB in all")
+    ] = None,
     relax: Annotated[
         bool, typer.Option(help="Relax with the model first, or take geometries as they are")
     ] = True,
@@ -73,16 +77,20 @@ def export(
     from diffrelax.files.reading import Rejected
     from diffrelax.files.writing import check_no_input, make_folder
     from diffrelax.levels import check_installed
-    from diffrelax.levels.names import is_composite
-    from diffrelax.levels.profiles import Profile
+    from diffrelax.levels.level import Level
+    from diffrelax.levels.names import WITHOUT_BASIS
+    from diffrelax.levels.program_words import doubts, profile_of, resources
     from diffrelax.relaxation import relax_molecules
     from diffrelax.results.output import InputResult
     from diffrelax.results.rows import MoleculeRow
     from diffrelax.results.tables import counted
 
-    if basis is None:
-        basis = "" if is_composite(xc) else DEFAULT_BASIS
-    profile = Profile(program=to, method=xc, basis=basis, solvent=solvent)
+    level = Level.of(xc, basis or "", solvent)
+    if not level.basis and level.method not in WITHOUT_BASIS:
+        level = replace(level, basis=DEFAULT_BASIS)
+    for doubt in doubts(level, to):
+        print(f"warning: {doubt}", file=sys.stderr)
+    profile = profile_of(level, to, resources(to, processors, memory))
     settings = DFTSettings(calculator=profile, hessian=hessian)
     if hessian != "none":
         check_installed(hessian)
@@ -95,14 +103,16 @@ def export(
     set_threads(threads)
     if relax:
         loaded = load_checked(model, device, noise_level)
-        aim = tell_aim(loaded, settings.theory)
+        nearest = choose_level(loaded, level)
     taken: set[str] = set()
 
     def results(left: Iterator[Input]) -> Iterator[list[InputResult]]:
         for ((source, molecule, _),) in read_parts(left, 1, seed=seed):
             error = None
             if relax:
-                (result,) = relax_molecules([molecule], loaded, level=aim, noise_level=noise_level)
+                (result,) = relax_molecules(
+                    [molecule], loaded, level=nearest, noise_level=noise_level
+                )
                 row, end = MoleculeRow.of_relaxation(result), result.molecule
                 error = result.error
             elif isinstance(molecule, Rejected):

@@ -17,6 +17,7 @@ from diffrelax.errors import InputError
 if TYPE_CHECKING:
     from diffrelax.clock import Time
     from diffrelax.files.reading import Input, Rejected
+    from diffrelax.levels.level import Level
     from diffrelax.models.release import Model
     from diffrelax.molecule import Molecule
 
@@ -74,14 +75,14 @@ def load_checked(
 
     loaded = load_model(model, device)
     choose_schedule(loaded, noise_level)
-    choose_calibration(loaded, loaded.check_level(level), noise_level, max_error)
+    choose_calibration(loaded, loaded.nearest_level(level).level, noise_level, max_error)
     return loaded
 
 
-def tell_aim(model: Model, theory: str) -> str:
-    """Say at which level of those that it has learned a model aims for another, and return it."""
-    nearest = model.nearest_level(theory)
-    print(nearest.told(model.name, theory), file=sys.stderr)
+def choose_level(model: Model, level: str | Level) -> str:
+    """Return the nearest level that a model has learned, and print which, and what differs."""
+    nearest = model.nearest_level(level)
+    print(nearest.described(model.name), file=sys.stderr)
     return nearest.level
 
 

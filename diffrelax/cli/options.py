@@ -62,7 +62,7 @@ NoiseLevel = Annotated[
     ),
 ]
 GridLevel = Annotated[int, typer.Option(min=0, max=9, help="PySCF's integration grid")]
-Xc = Annotated[str, typer.Option(help="Exchange-correlation functional")]
+Xc = Annotated[str, typer.Option(help="Functional, or a whole level such as PBE0-D3(BJ)/def2-SVP")]
 BasisSet = Annotated[str, typer.Option(help="Basis set")]
 Fmax = Annotated[float, typer.Option(help="Largest force at the end, eV/Å")]
 DensityFit = Annotated[bool, typer.Option(help="Density fitting")]
@@ -99,14 +99,14 @@ def read_settings(arguments: Mapping[str, Any]) -> DFTSettings:
     from pydantic import ValidationError  # slow to import
 
     from diffrelax.dft import DFTSettings
-    from diffrelax.dft.settings import OF_PYSCF, OF_THE_THEORY
+    from diffrelax.dft.settings import LEVEL, OF_PYSCF
     from diffrelax.entries import explain_invalid
 
-    for name in (*OF_THE_THEORY, *OF_PYSCF) if arguments.get("calculator") else ():
+    for name in (*LEVEL, *OF_PYSCF) if arguments.get("calculator") else ():
         source = arguments["context"].get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             option = name.replace("_", "-")
-            raise InputError(f"--{option} is said by the profile of the program: leave it out")
+            raise InputError(f"--{option} is set by the profile of the program: leave it out")
     try:
         return DFTSettings.among(arguments)
     except ValidationError as error:

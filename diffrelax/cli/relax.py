@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from diffrelax.cli.inputs import load_checked, read_parts
+from diffrelax.cli.inputs import choose_level, load_checked, read_parts
 from diffrelax.cli.options import (
     Charge,
     Device,
@@ -38,7 +38,10 @@ def relax(
     model: ModelName = "default",
     level: Annotated[
         str | None,
-        typer.Option(help="Level of theory to aim at, one that the model has learned"),
+        typer.Option(
+            help="Level of theory, such as B3LYP/def2-SVP: the nearest that the model has learned",
+            show_default="the model's own, unlike dft",
+        ),
     ] = None,
     noise_level: NoiseLevel = None,
     max_error: Annotated[
@@ -68,10 +71,12 @@ def relax(
         check_output(output, inputs=inputs)
     set_threads(threads)
     loaded = load_checked(model, device, noise_level, max_error, level)
-    if level is None and len(loaded.config.levels) > 1:
-        aim = loaded.config.level
-        print(f"{loaded.name} aims at {aim}; --level names another", file=sys.stderr)
-    level = loaded.check_level(level)
+    if level is not None:
+        level = choose_level(loaded, level)
+    elif len(loaded.config.levels) > 1:
+        described = loaded.nearest_level().described(loaded.name)
+        print(f"{described}; --level names another", file=sys.stderr)
+    level = level or loaded.config.level
     settings = {
         "command": "relax",
         "model": loaded.sha256,

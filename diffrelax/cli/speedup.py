@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diffrelax.choices import DEFAULT_BASIS
-from diffrelax.cli.inputs import each_input, tell_aim
+from diffrelax.cli.inputs import choose_level, each_input
 from diffrelax.cli.options import (
     BasisSet,
     Calculator,
@@ -110,12 +110,12 @@ def speedup(
     made_by: dict[str, Any] = {"seed": seed}
     if "diffusion" in starts:
         loaded = load_model(model)
-        tell_aim(loaded, level.theory)
-        about = made_with(loaded, level.theory)
+        choose_level(loaded, level.level)
+        about = made_with(loaded, level.level)
         made_by |= {"model_sha256": loaded.sha256}
     _check_folder(output, level, inputs, made_by)
     make_folder(output)
-    units = Units(WorkFolder(output / "units"), model, level.theory, threads)
+    units = Units(WorkFolder(output / "units"), model, level.level, threads)
     subjects = subjects_of(each_molecule(each_input(inputs, charge), seed=seed))
     _tell_cost(subjects, arms, level)
     outcomes, finished = _compare(subjects, arms, level, units)

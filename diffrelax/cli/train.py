@@ -171,7 +171,8 @@ def _run(
     begun, new = prepare_base(base, config.network.levels) if base else (None, {})
     for level, nearest in new.items():
         if level in sets[0].levels:
-            _tell(f"{level} begins as {nearest.level}" + (nearest.why and f": {nearest.why}"))
+            differs = ", ".join(nearest.differences)
+            _tell(f"{level} begins as {nearest.level}: they differ in {differs}")
     try:
         state = train(
             config,

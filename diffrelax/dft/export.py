@@ -24,6 +24,7 @@ from diffrelax.molecule import Molecule
 
 COLUMNS = 5  # of a block of ORCA's Hessian
 LONGEST_STEM = 60
+ASE_TITLE = "Gaussian input prepared by ASE"
 
 Files = dict[str, str]  # name: text
 
@@ -108,10 +109,16 @@ def _gaussian(molecule: Molecule, stem: str, profile: Profile, hessian: np.ndarr
     parameters = gaussian_parameters(profile, molecule)
     parameters["opt"] = None if hessian is None else "fccards"
     write_gaussian_in(text, molecule.to_atoms(), properties=["energy"], **parameters)
-    parts = [text.getvalue().rstrip()]
+    parts = [text.getvalue().rstrip().replace(ASE_TITLE, _title(molecule), 1)]
     if hessian is not None:
         parts.append(_force_constants(hessian))  # after one empty line, no more
     return {f"{stem}.gjf": "\n\n".join([*parts, "", ""])}
+
+
+def _title(molecule: Molecule) -> str:
+    """Return the name of a molecule and its formula, without what Gaussian bids to avoid there."""
+    name = re.sub(r"[^A-Za-z0-9()=+., ]+", " ", molecule.name or "")[:LONGEST_STEM].strip()
+    return ", ".join(filter(None, (name, molecule.formula)))
 
 
 def _force_constants(hessian: np.ndarray) -> str:

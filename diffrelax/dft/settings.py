@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from operator import not_
 from pathlib import Path
 from typing import Any, Self
@@ -12,7 +13,6 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
-    ValidationInfo,
     field_validator,
     model_serializer,
     model_validator,
@@ -21,14 +21,15 @@ from pydantic import (
 from diffrelax.choices import DEFAULT_BASIS, CurvatureLevel, HessianLevel, Optimizer
 from diffrelax.entries import Entries
 from diffrelax.errors import InputError
+from diffrelax.levels.level import Level
 from diffrelax.levels.names import is_composite, letters
 from diffrelax.levels.profiles import Profile, read_profile
 
 NEWTON = ("tric", "bfgs")  # optimizers whose first step from a Hessian is Newton's
 OF_PYSCF = ("density_fit", "grid_level")
 OF_A_GAS = ("temperature", "pressure")
-SPELLINGS = {"ω": "w", "(bj)": "bj", "(0)": "zero"}  # of functionals, and how PySCF knows them
-OF_THE_THEORY = ("xc", "basis", "solvent")
+SPELLINGS = {"ω": "w", "(bj)": "bj", "(0)": "zero"}  # in the words of programs
+LEVEL = ("xc", "basis", "solvent")
 
 
 class DFTSettings(Entries):
@@ -110,35 +111,38 @@ class DFTSettings(Entries):
 
     @field_validator("xc", "basis", "solvent")
     @classmethod
-    def _in_one_spelling(cls, name: str, info: ValidationInfo) -> str:
-        """Write a name as it is known, so that the same level is the same unit of work."""
-        default = str(cls.model_fields[str(info.field_name)].default)
+    def _plain_name(cls, name: str) -> str:
         plain = _plain(name)
-        if info.field_name == "basis" and letters(plain) == letters(default):
-            return default
-        return default if plain == _plain(default) else plain
+        return DEFAULT_BASIS if letters(plain) == letters(DEFAULT_BASIS) else plain
 
     @model_validator(mode="before")
     @classmethod
-    def _basis_of_a_composite_method(cls, values: Any) -> Any:
-        """Take the basis set of a composite method in the place of the default."""
-        if not isinstance(values, dict) or values.get("calculator") is not None:
-            return values
-        xc = values.get("xc")
-        if not (isinstance(xc, str) and is_composite(xc)):
-            return values
-        from diffrelax.levels.basis import choose_basis  # takes PySCF
-        from diffrelax.levels.functionals import read_functional
+    def _in_one_spelling(cls, values: Any) -> Any:
+        """Write names in one way, so that the same level is the same unit of work.
 
-        given = values.get("basis", cls.model_fields["basis"].default)
-        return values | {"basis": choose_basis(read_functional(xc), given)}
+        A whole level in `xc`, such as ``pbe0/def2-svp``, is taken apart.
+        """
+        if not isinstance(values, dict):
+            return values
+        if values.get("calculator") is not None:
+            return cls._with_profile(values)
+        default = {name: cls.model_fields[name].default for name in LEVEL}
+        names = {name: values.get(name, default[name]) for name in LEVEL}
+        if not all(isinstance(name, str) for name in names.values()) or not names["xc"].strip():
+            return values
+        given = [names[n] if _plain(names[n]) != _plain(default[n]) else "" for n in LEVEL[1:]]
+        level = Level.of(names["xc"], *given)
+        basis = level.basis or names["basis"]
+        if is_composite(level.method):
+            from diffrelax.levels.basis import choose_basis  # takes PySCF
+            from diffrelax.levels.functionals import read_functional
 
-    @model_validator(mode="before")
+            basis = choose_basis(read_functional(level.xc), basis)
+        return values | {"xc": level.xc, "basis": basis, "solvent": level.solvent}
+
     @classmethod
-    def _level_of_the_profile(cls, values: Any) -> Any:
+    def _with_profile(cls, values: dict[str, Any]) -> dict[str, Any]:
         """Take the level from the profile; that of PySCF may only be its default."""
-        if not isinstance(values, dict) or values.get("calculator") is None:
-            return values
         try:
             profile = Profile.model_validate(values["calculator"])
         except ValidationError:  # will be told of, entry by entry
@@ -148,7 +152,7 @@ class DFTSettings(Entries):
         for name, default in own.items():
             allowed = map(_plain, (default, level.get(name, default)))
             if _plain(values.get(name, default)) not in allowed:
-                raise InputError(f"`{name}` is said by the profile of the program: leave it out")
+                raise InputError(f"`{name}` is set by the profile of the program: leave it out")
         return values | {"calculator": profile} | level
 
     @model_validator(mode="after")
@@ -198,16 +202,15 @@ class DFTSettings(Entries):
         return self.check_minimum if self.thermo == "none" else self.thermo
 
     @property
-    def theory(self) -> str:
-        """Functional, basis and solvent, such as ``pbe/def2-svp`` or ``r2scan-3c in water``."""
-        basis = "" if is_composite(self.xc) else self.basis
-        level = "/".join(filter(None, (self.xc, basis)))
-        return level + (f" in {self.solvent}" if self.solvent else "")
+    def level(self) -> Level:
+        """The level of theory."""
+        level = Level.parse("/".join(filter(None, (self.xc, self.basis))), strict=False)
+        return replace(level, solvent=self.solvent)
 
     @property
     def told(self) -> str:
-        """The theory, and the program in the place of PySCF, such as ``hf/3-21G by nwchem``."""
-        return self.theory + (f" by {self.calculator.program}" if self.calculator else "")
+        """The level, and the program in the place of PySCF, such as ``HF/3-21G by nwchem``."""
+        return str(self.level) + (f" by {self.calculator.program}" if self.calculator else "")
 
     @property
     def hessian_solvent(self) -> str:
@@ -224,8 +227,7 @@ class DFTSettings(Entries):
 
 
 def _plain(name: Any) -> str:
-    """Return a name in small letters, as PySCF knows it."""
     plain = str(name).strip().lower()
-    for spelled, known in SPELLINGS.items():
-        plain = plain.replace(spelled, known)
+    for spelt, known in SPELLINGS.items():
+        plain = plain.replace(spelt, known)
     return plain

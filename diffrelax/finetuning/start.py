@@ -19,6 +19,7 @@ from diffrelax.errors import InputError
 from diffrelax.files import check_charge
 from diffrelax.finetuning.minima import Minima, load_minima
 from diffrelax.levels.distances import Nearest, find_level
+from diffrelax.levels.level import Level
 from diffrelax.models.release import Model, is_release, own_weights
 from diffrelax.molecule.environments import write_environments
 from diffrelax.network.config import DenseNetworkConfig, NetworkConfig
@@ -223,10 +224,7 @@ def prepare_base(model: Model, levels: tuple[str, ...]) -> tuple[Denoiser, dict[
     if not levels or not isinstance(network, EquivariantNetwork):
         return model.denoiser, {}
     learned = model.config.levels
-    nearest = {
-        level: Nearest(level, "") if level in learned else model.nearest_level(level)
-        for level in levels
-    }
+    nearest = {level: model.nearest_level(Level.parse(level, strict=False)) for level in levels}
     places = [network.levels.index(one.level) if network.levels else 0 for one in nearest.values()]
     base = copy.deepcopy(model.denoiser)
     base.network.levels = levels

@@ -19,6 +19,7 @@ from diffrelax.files.reading import Rejected
 from diffrelax.files.smiles import cut_smiles
 from diffrelax.flows.arguments import Plain, as_arguments, as_plain, failure, label, read_argument
 from diffrelax.flows.units import PlainDocument, find_unit, is_failure, pass_on
+from diffrelax.levels.level import Level
 from diffrelax.molecule import Molecule
 from diffrelax.results.documents import RelaxationDocument
 from diffrelax.results.molecules import MoleculeDocument
@@ -137,7 +138,8 @@ class DiffusionRelaxMaker(Maker):
 
         model = load_on_worker(self.model, self.device)
         choose_schedule(model, self.noise_level)
-        level = model.nearest_level(self.towards).level if self.towards else model.config.level
+        asked = Level.parse(self.towards, strict=False) if self.towards else None
+        level = model.nearest_level(asked).level
         work = WorkFolder.of(self.work)
         documents: list[PlainDocument] = []
         errors: list[Exception] = []

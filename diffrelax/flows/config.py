@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from jobflow import Flow
-from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+)
 
 from diffrelax.dft import DFTSettings
 from diffrelax.entries import Entries, read_entries, wrong_with
@@ -21,12 +29,6 @@ from diffrelax.flows.resources import StageResources
 from diffrelax.flows.stores import MONGODB, PROJECT
 from diffrelax.levels.profiles import read_profile
 from diffrelax.molecule.embedding import check_seed
-
-
-class DFTLevel(DFTSettings):
-    """DFT, with its settings."""
-
-    level: Literal["dft"] = "dft"
 
 
 class CheapLevel(Entries):
@@ -45,25 +47,29 @@ class CheapLevel(Entries):
     max_steps: int = Field(default=500, ge=0)
 
     @property
-    def theory(self) -> str:
-        """The level."""
-        return self.level
-
-    @property
     def told(self) -> str:
         """The level."""
         return self.level
 
 
 def _kind(value: Any) -> str:
-    if isinstance(value, CheapLevel):
-        return "cheap"
-    return "cheap" if isinstance(value, dict) and value.get("level", "dft") != "dft" else "dft"
+    if isinstance(value, dict):
+        return "cheap" if "level" in value else "dft"
+    return "cheap" if isinstance(value, CheapLevel) else "dft"
 
 
-LEVEL_KINDS: dict[str, type[Entries]] = {"dft": DFTLevel, "cheap": CheapLevel}
+def _without_name(value: Any) -> Any:
+    """Leave out ``level: dft``, which is the default."""
+    if isinstance(value, dict) and value.get("level") == "dft":
+        return {key: entry for key, entry in value.items() if key != "level"}
+    return value
+
+
+LEVEL_KINDS: dict[str, type[Entries]] = {"dft": DFTSettings, "cheap": CheapLevel}
 MinimiseLevel = Annotated[
-    Annotated[DFTLevel, Tag("dft")] | Annotated[CheapLevel, Tag("cheap")], Discriminator(_kind)
+    Annotated[DFTSettings, Tag("dft")] | Annotated[CheapLevel, Tag("cheap")],
+    Discriminator(_kind),
+    BeforeValidator(_without_name),
 ]
 
 
@@ -109,7 +115,7 @@ class FlowConfig(Entries):
         in the folder.
     model, device, noise_level, seed, batch_size
         Of the diffusion model; see `diffrelax.flows.DiffusionRelaxMaker`.
-    minimise : DFTLevel or CheapLevel
+    minimise : DFTSettings or CheapLevel
         The level at which each molecule is relaxed in the end. The ``calculator`` of DFT is a
         profile, or its file.
     minimise_batch_size : int
@@ -129,7 +135,7 @@ class FlowConfig(Entries):
     noise_level: float | None = None
     seed: Annotated[int, AfterValidator(check_seed)] = 42
     batch_size: int = Field(default=64, gt=0)
-    minimise: MinimiseLevel = DFTLevel()
+    minimise: MinimiseLevel = DFTSettings()
     minimise_batch_size: int = Field(default=1, gt=0)
     work: str = ""
     store: str = ""
@@ -201,8 +207,8 @@ class FlowConfig(Entries):
         """
         work = str(Path(self.work or self.folder / "work").resolve())  # jobs run in other folders
         minimise: MoleculeMaker
-        if isinstance(self.minimise, DFTLevel):
-            settings = self.minimise.model_dump(exclude={"level"})
+        if isinstance(self.minimise, DFTSettings):
+            settings = self.minimise.model_dump()
             minimise = DFTRelaxMaker(work=work, settings=settings)
         else:
             level = self.minimise

@@ -136,7 +136,7 @@ OutputReference
     @property
     @abstractmethod
     def theory(self) -> str:
-        """Level of theory, such as ``pbe/def2-svp``."""
+        """Level of theory, such as ``PBE/def2-SVP``."""
 
     @abstractmethod
     def check_machine(self) -> None:
@@ -231,7 +231,7 @@ class DFTRelaxMaker(MoleculeMaker):
     @property
     def theory(self) -> str:
         """Functional and basis."""
-        return DFTSettings(**self.settings).theory
+        return str(DFTSettings(**self.settings).level)
 
     def plain_settings(self) -> dict[str, Any]:
         """Return the settings."""

@@ -17,9 +17,10 @@ from pymongo import timeout
 from pymongo.errors import PyMongoError
 
 from diffrelax.cache import work_key
+from diffrelax.dft import DFTSettings
 from diffrelax.errors import InputError
 from diffrelax.files.reading import is_path
-from diffrelax.flows.config import DFTLevel, FlowConfig
+from diffrelax.flows.config import FlowConfig
 from diffrelax.flows.local import Show
 from diffrelax.flows.queue import FlowQueue, follow, patiently
 from diffrelax.flows.resources import StageResources, dft_resources, manager_config
@@ -137,7 +138,7 @@ def _resources(metadata: dict[str, Any], config: FlowConfig) -> StageResources:
         return remote.relax.filled(cores=2, gpus=int(config.device.startswith("cuda")))
     if metadata["stage"] in ("hand on", "summary"):
         return StageResources(worker=remote.minimise.worker).filled()
-    if not isinstance(config.minimise, DFTLevel):
+    if not isinstance(config.minimise, DFTSettings):
         return remote.minimise.filled()
     if profile := config.minimise.calculator:
         if profile.program != "xtb" and None in (remote.minimise.cores, remote.minimise.memory_gb):

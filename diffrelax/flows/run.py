@@ -10,9 +10,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from diffrelax.choices import Engine
+from diffrelax.dft import DFTSettings
 from diffrelax.errors import InputError
 from diffrelax.files.writing import make_folder
-from diffrelax.flows.config import DFTLevel, FlowConfig
+from diffrelax.flows.config import FlowConfig
 from diffrelax.flows.local import run_local
 from diffrelax.flows.page import flow_page
 from diffrelax.flows.remote import run_remote
@@ -100,7 +101,7 @@ def check_stages(config: FlowConfig, engine: Engine) -> None:
         model = load_model(config.model, device)
         choose_schedule(model, config.noise_level)
     here = engine == "local"  # what is not installed here may be on workers
-    if isinstance(config.minimise, DFTLevel):
+    if isinstance(config.minimise, DFTSettings):
         from diffrelax.dft.optimization import check_settings
 
         check_settings(config.minimise, installed=here)
@@ -112,5 +113,5 @@ def check_stages(config: FlowConfig, engine: Engine) -> None:
             "out store"
         )
     if model is not None:
-        theory = config.minimise.theory
-        tqdm.write(model.nearest_level(theory).told(model.name, theory), file=sys.stderr)
+        nearest = model.nearest_level(config.minimise.level)
+        tqdm.write(nearest.described(model.name), file=sys.stderr)

@@ -104,7 +104,7 @@ class SpeedupFlowMaker(Maker):
             read_argument(as_plain(given, seed=self.seed), seed=self.seed) for given in [molecule]
         )
         level = DFTSettings(**self.settings)
-        units = Units(WorkFolder(Path(self.work)), self.model, level.theory)
+        units = Units(WorkFolder(Path(self.work)), self.model, level.level)
         (outcomes,) = compare_arms([subject], self._arms(), level, units)
         written = (replace(outcome, relaxation=None) for outcome in outcomes)
         return [
@@ -144,7 +144,7 @@ class SpeedupFlowMaker(Maker):
                 outcomes.append(replace(outcome, name=name))
         model = {"model": self.model, "model_sha256": ""}
         if "diffusion" in self.starts:
-            model = made_with(load_model(self.model), DFTSettings(**self.settings).theory)
+            model = made_with(load_model(self.model), DFTSettings(**self.settings).level)
         about = model | {
             "command": f"{type(self).__name__} of jobflow",
             "seed": self.seed,

@@ -12,12 +12,14 @@ from diffrelax.levels.calculators import (
     check_level,
     get_calculator,
 )
+from diffrelax.levels.level import Level
 from diffrelax.levels.minimisation import LevelRelaxation, relax_at_level
 from diffrelax.levels.surface import Surface
 
 __all__ = [
     "CHEAP_LEVELS",
     "LEVELS",
+    "Level",
     "LevelRelaxation",
     "Surface",
     "check_installed",

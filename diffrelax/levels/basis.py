@@ -13,7 +13,7 @@ from ase.data import atomic_numbers
 
 from diffrelax.choices import DEFAULT_BASIS
 from diffrelax.errors import InputError
-from diffrelax.levels.names import is_relativistic, letters
+from diffrelax.levels.names import is_relativistic, letters, suggest_basis
 from diffrelax.levels.pyscf_library import loading_pyscf
 from diffrelax.molecule import Molecule
 
@@ -168,7 +168,8 @@ def check_basis(basis: str) -> None:
         with suppress(ValueError):
             _functions_of_atom(number, basis)
             return
-    raise InputError(f"unknown basis {basis!r}: name one that PySCF has, such as def2-svp")
+    hint = suggest_basis(basis) or ": name one that PySCF has, such as def2-svp"
+    raise InputError(f"unknown basis {basis!r}{hint}")
 
 
 @cache

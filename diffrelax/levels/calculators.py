@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from ase.calculators.calculator import Calculator
 
 from diffrelax.errors import InputError
 from diffrelax.levels.force_field import ForceField
+from diffrelax.levels.level import Level
+from diffrelax.levels.names import is_composite
 
 if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
@@ -95,5 +98,15 @@ def check_installed(level: str) -> None:
 
 def check_level(level: str) -> None:
     """Raise ValueError if there is no such level of theory, installed or not."""
-    if level not in LEVELS:
-        raise InputError(f"unknown level of theory {level!r}: choose one of {', '.join(LEVELS)}")
+    if level in LEVELS:
+        return
+    hint = f": choose one of {', '.join(LEVELS)}"
+    meant = Level.parse(level, strict=False)
+    if "gfn" in level.lower() or "xtb" in level.lower():
+        hint = ": did you mean gfn2-xtb?"
+    elif near := get_close_matches(level.lower(), LEVELS, 1, 0.7):
+        hint = f": did you mean {near[0]}?"
+    elif not [*meant.doubts()] and (meant.basis or is_composite(meant.method)):
+        basis = f" and basis {meant.basis}" if meant.basis else ""
+        hint = f": for DFT take the level dft, with xc {meant.functional}{basis}"
+    raise InputError(f"unknown level of theory {level!r}{hint}")

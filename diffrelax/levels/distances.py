@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import permutations
 from math import erf, inf
 from pathlib import Path
+from re import search
 from typing import NamedTuple
 
+from diffrelax.levels.level import Level
+
 TABLE = Path(__file__).with_name("distances.json")  # analysis/level_distances.py
-ALIASES = dict.fromkeys(
-    ("aimnet2", "wb97m-d3bj/def2-tzvpp", "wb97m-d3(bj)/def2-tzvpp"), "wB97M-D3/def2-TZVPP"
-)
-COMPOSITE = {"r2scan3c": "r2scan/def2mtzvpp", "b973c": "b97d/def2mtzvp", "wb97x3c": "wb97x/vdzp"}
+AIMNET2 = "wB97M-D3/def2-TZVPP"  # of its training
 FEWEST = 10  # molecules
-CORRECTION = re.compile(  # of dispersion: it hardly moves bonds
-    r"d[34](\(?(bjm?|zerom?|0|op)\)?)?(atm)?$"
-)
 BOND = 2.0  # bohr
+FAR = 0.5  # weight of exact exchange at long range, beside that at the length of a bond
+DOUBLE_HYBRIDS = {  # and their exact exchange, which libxc lacks
+    "B2PLYP": 0.53, "B2GP-PLYP": 0.65, "PWPB95": 0.5, "DSD-PBEP86": 0.7, "revDSD-PBEP86": 0.69,
+}  # fmt: skip
 
 
 class Distance(NamedTuple):
@@ -45,53 +45,40 @@ class Distance(NamedTuple):
 
 
 class Nearest(NamedTuple):
-    """The level of theory that is nearest to a wanted one, and why.
+    """Of the levels that a model has learned the nearest to the one that is asked for.
 
     Attributes
     ----------
+    asked : Level
     level : str
+        As the model spells it.
+    differences : tuple of str
+        What differs, such as ``"dispersion (D4, none)"``; empty if it is the same level.
     why : str
-        Empty if it is the same, or if no other is known.
-    by_name : bool
-        Whether the name of the wanted one told which is near.
+        Why that level is chosen; empty if it is the same.
     """
 
+    asked: Level
     level: str
-    why: str
-    by_name: bool = True
+    differences: tuple[str, ...] = ()
+    why: str = ""
 
-    def told(self, model: str, wanted: str) -> str:
-        """Say at which level a model aims where another one is wanted."""
-        if not self.why:
-            return f"{model} aims at {self.level}"
+    def described(self, model: str) -> str:
+        """Say at which level a model relaxes, and how that differs from the one asked for."""
+        if not self.differences:
+            return f"{model} relaxes to minima of {self.level}"
+        *most, last = self.differences
+        what = f"{', '.join(most)} and {last}" if most else last
         return (
-            f"{model} aims at {self.level}, of what it has learned the nearest to {wanted}: "
-            f"{self.why}"
+            f"{model} has not learned {self.asked}: it relaxes to minima of {self.level}, "
+            f"{self.why}; they differ in {what}"
         )
 
 
-def plain_name(level: str) -> str:
-    """Return the name of a level of theory without case, spaces and hyphens, and with w for ω."""
-    spelled = "".join(level.split()).casefold().replace("ω", "w")
-    return ALIASES.get(spelled, spelled).casefold().replace("-", "")
-
-
-def find_level(wanted: str, known: Iterable[str]) -> str | None:
-    """Return the level of theory that is meant, as it is spelled among known ones; None if not.
-
-    A composite method may be told with its basis set.
-    """
-    meant = _bare(wanted)
-    return next((one for one in known if meant in (_bare(one), _bare(_whole(one)))), None)
-
-
-def _bare(level: str) -> str:
-    return re.sub(r"[^a-z0-9*+]", "", plain_name(level))
-
-
-def _whole(level: str) -> str:
-    basis = COMPOSITE.get(plain_name(level), "").partition("/")[2]
-    return f"{level}/{basis}"
+def find_level(level: str | Level, known: Iterable[str]) -> str | None:
+    """Return a level as it is spelled among known ones; None if it is not one of them."""
+    asked = Level.parse(level, strict=False)
+    return next((one for one in known if not _differences(asked, one)), None)
 
 
 @cache
@@ -101,48 +88,55 @@ def measured() -> tuple[Distance, ...]:
     return tuple(Distance(**row) for row in rows)
 
 
-def nearest_level(wanted: str, known: Sequence[str]) -> Nearest:
-    """Choose among known levels of theory the one whose minima are nearest to those of another.
+def nearest_level(level: str | Level, known: Sequence[str]) -> Nearest:
+    """Choose among known levels the one whose minima are nearest to those of another.
 
-    The same level; else the one with the least distance in bonds, measured on ten molecules or
-    more; else, by rule, the same functional or the one most alike in exact exchange, then a basis
-    set of the same size; else the first.
+    The same level; else the same in the gas phase; else the one with the least distance in bonds,
+    measured on ten molecules or more; else, by rule, the same functional or the one most alike in
+    exact exchange, then a basis set of the same size; else the first.
 
     Parameters
     ----------
-    wanted : str
-        Such as ``gfn2-xtb`` or ``pbe/def2-svp in water``, of which the solvent does not count
-        where no known level has it.
+    level : str or Level
+        A text is read by `Level.parse`.
     known : sequence of str
         At least one.
+
+    Raises
+    ------
+    InputError
+        If a text names no method, or has an unknown name and is not one of the known levels.
     """
-    theory, _, solvent = wanted.partition(" in ")
-    name = plain_name(theory)
-    by_name = {plain_name(level): level for level in known}
-    same = find_level(wanted, known) or find_level(theory, known)
+    asked = Level.parse(level, strict=False)
+    if same := find_level(asked, known):
+        return Nearest(asked, same)
+    if isinstance(level, str):
+        asked = Level.parse(level)
+    chosen, why = _choose(asked, known)
+    return Nearest(asked, chosen, _differences(asked, chosen), why)
+
+
+def _choose(asked: Level, known: Sequence[str]) -> tuple[str, str]:
+    gas = Level(asked.method, asked.dispersion, asked.basis)
     if len(known) == 1:
-        same = known[0]
-    if same:
-        return Nearest(same, "")
+        return known[0], "the only level that it has learned"
+    if same := find_level(gas, known):
+        return same, "which is the same in the gas phase"
     found = [
-        (row.bonds, by_name[other], row.molecules)
-        for other, row in _measured_from(name).items()
-        if other in by_name
+        (row.bonds, one, row.molecules)
+        for one in known
+        if (row := _measured_between(gas, one)) and row.molecules >= FEWEST
     ]
     if found:
-        bonds, level, n = min(found)
-        why = f"bonds {1e3 * bonds:.1f} mÅ from those of {theory}, measured on {n} molecules"
-        return Nearest(level, f"{why} in the gas phase" if solvent else why)
-    ranks = [_apart(name, plain_name(level)) for level in known]
+        bonds, one, n = min(found)
+        where = " in the gas phase" if asked.solvent else ""
+        why = f"bonds differ by {1e3 * bonds:.1f} mÅ, measured on {n} molecules{where}"
+        return one, f"the nearest ({why})"
+    ranks = [_apart(asked, one) for one in known]
     least = min(ranks)
     if least.exchange == inf:
-        return Nearest(known[0], f"nothing is known of how far it is from {wanted}", by_name=False)
-    xc = (
-        "the functional most alike in exact exchange" if least.functional else "the same functional"
-    )
-    basis = "another size of" if least.sizes else "the same size of" if least.basis else "the same"
-    why = f"{xc} and {basis} basis set, by rule and not measured"
-    return Nearest(known[ranks.index(least)], why)
+        return known[0], "its own level, as nothing is known of how far apart they are"
+    return known[ranks.index(least)], "the nearest by rule (not measured)"
 
 
 def from_gfn2(level: str) -> float:
@@ -150,18 +144,32 @@ def from_gfn2(level: str) -> float:
 
     Of a level that was not measured, those of the nearest one that was.
     """
-    far = _measured_from(plain_name("GFN2-xTB"))
-    return far[nearest_level(level, list(far)).level].bonds
-
-
-def _measured_from(name: str) -> dict[str, Distance]:
-    """Return what was measured on enough molecules between a level and others, by plain names."""
-    return {
-        other: row
+    gfn2 = Level("GFN2-xTB")
+    far = {
+        other: row.bonds
         for row in measured()
-        for one, other in permutations(map(plain_name, (row.level, row.other)))
-        if one == name and row.molecules >= FEWEST
+        for one, other in permutations((row.level, row.other))
+        if row.molecules >= FEWEST and not _differences(gfn2, one)
     }
+    return far[nearest_level(Level.parse(level, strict=False), list(far)).level]
+
+
+def _meant(level: str | Level) -> Level:
+    """Return the level of a network's training in its place."""
+    read = Level.parse(level, strict=False)
+    return Level.parse(AIMNET2) if read.method == "AIMNet2" else read
+
+
+def _differences(one: str | Level, other: str | Level) -> tuple[str, ...]:
+    return _meant(one).differences(_meant(other))
+
+
+def _measured_between(one: Level, other: str) -> Distance | None:
+    for row in measured():
+        for first, second in permutations((row.level, row.other)):
+            if not _differences(one, first) and not _differences(other, second):
+                return row
+    return None
 
 
 class _Apart(NamedTuple):
@@ -172,41 +180,46 @@ class _Apart(NamedTuple):
     sizes: int  # of the basis sets
     rung: bool  # whether it differs
     basis: bool  # whether its name differs
+    solvent: bool  # likewise
 
 
-def _apart(one: str, other: str) -> _Apart:
-    (xc, basis), (other_xc, other_basis) = map(_parts, (one, other))
+def _apart(asked: Level, known: str) -> _Apart:
+    one, other = (_meant(level).composed for level in (asked, known))
     exchange, another_rung = 0.0, False
-    if xc != other_xc:
-        kind, other_kind = _kind(xc), _kind(other_xc)
+    if one.method != other.method:
+        kind, other_kind = _kind(one.method), _kind(other.method)
         exchange = inf
         if kind and other_kind:
-            exchange = round(abs(kind[0] - other_kind[0]), 2)
-            another_rung = kind[1] != other_kind[1]
-    sizes = abs(_size(basis) - _size(other_basis))
-    return _Apart(xc != other_xc, exchange, sizes, another_rung, basis != other_basis)
+            near, far = abs(kind.near - other_kind.near), abs(kind.far - other_kind.far)
+            exchange = round(near + FAR * far, 2)
+            another_rung = kind.rung != other_kind.rung
+    sizes = abs(_size(one.basis) - _size(other.basis))
+    return _Apart(
+        one.method != other.method, exchange, sizes, another_rung, one.basis != other.basis,
+        one.solvent != other.solvent,
+    )  # fmt: skip
 
 
-def _parts(name: str) -> tuple[str, str]:
-    """Return functional, without its dispersion correction, and basis set."""
-    xc, slash, basis = COMPOSITE.get(name, name).rpartition("/")
-    if not slash:
-        xc, basis = basis, ""
-    xc = xc.removesuffix("/g")  # b3lyp/g is ORCA's, of Gaussian
-    xc = re.sub("^b97(?=d[34])", "b97d", xc)  # B97-D3 is B97-D with D3
-    return CORRECTION.sub("", xc), basis
+class _Kind(NamedTuple):
+    near: float  # share of exact exchange at the length of a bond
+    far: float  # at long range
+    rung: str
 
 
 @cache
-def _kind(xc: str) -> tuple[float, str] | None:
-    """Return the share of exact exchange at the length of a bond, and the rung, if known."""
+def _kind(method: str) -> _Kind | None:
+    """Return the kind of a functional, if it is known."""
     from diffrelax.levels.functionals import libxc  # takes a second
 
-    for name in (xc, f"{xc}_v"):
+    if method in DOUBLE_HYBRIDS:
+        return _Kind(DOUBLE_HYBRIDS[method], DOUBLE_HYBRIDS[method], "GGA")
+    xc = Level(method).xc.replace("-", "_")
+    for name in (xc, f"{xc}_v", f"gga_xc_{xc}"):
         try:
             omega, far, difference = libxc.rsh_coeff(name)
             near = far + difference
-            return near + (far - near) * erf(omega * BOND), str(libxc.xc_type(name))
+            at_bond = near + (far - near) * erf(omega * BOND)
+            return _Kind(at_bond, far, str(libxc.xc_type(name)))
         except (KeyError, ValueError, NotImplementedError):
             continue
     return None
@@ -214,5 +227,5 @@ def _kind(xc: str) -> tuple[float, str] | None:
 
 def _size(basis: str) -> int:
     """Return the number of functions for a valence orbital; two sets that polarise are one more."""
-    patterns = {1: "sto|minao", 4: "qz|5z|6z|^pc(seg)?3", 3: r"tz|6311|\([23]d|^pc(seg)?2"}
-    return next((n for n, pattern in patterns.items() if re.search(pattern, basis)), 2)
+    patterns = {1: "STO|MIN", 4: "QZ|5Z|6Z|pc(seg)?-3", 3: r"TZ|6-311|\([23]d|pc(seg)?-2"}
+    return next((n for n, pattern in patterns.items() if search(pattern, basis)), 2)

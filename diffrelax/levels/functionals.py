@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from diffrelax.errors import InputError
 from diffrelax.extras import find_extra
 from diffrelax.levels.composites import COMPOSITES, Composite
-from diffrelax.levels.names import is_composite, letters
+from diffrelax.levels.names import is_composite, letters, suggest_method
 from diffrelax.levels.pyscf_library import loading_pyscf
 
 with loading_pyscf():
@@ -124,6 +124,7 @@ def read_functional(xc: str) -> Functional:
         hint = "; its basis set has a place of its own: basis" if "/" in xc else hint
         hint = "; double hybrids are not supported" if DOUBLE_HYBRID.search(short) else hint
         near = get_close_matches(xc.upper(), [*libxc.XC_CODES, *libxc.XC_ALIAS], 3)
+        hint = hint or suggest_method(xc)
         hint = hint or (f"; near is {' or '.join(near).lower()}" if near else "")
         raise InputError(f"unknown functional xc={xc!r}: {error}{hint}") from error
     if functional.dispersion is None:
@@ -134,6 +135,11 @@ def read_functional(xc: str) -> Functional:
     if version:
         _check_dispersion(xc, method, version)
     return functional
+
+
+def is_functional(xc: str) -> bool:
+    """Whether PySCF knows a functional, or a sum of functionals, by name."""
+    return _is_known(_spelled(xc))
 
 
 def _spelled(xc: str) -> str:

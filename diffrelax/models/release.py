@@ -17,7 +17,8 @@ from pydantic import ValidationError
 from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.entries import explain_invalid
 from diffrelax.errors import InputError
-from diffrelax.levels.distances import Nearest, find_level, nearest_level
+from diffrelax.levels.distances import Nearest, nearest_level
+from diffrelax.levels.level import Level
 from diffrelax.molecule.environments import bonds_in, read_environments
 from diffrelax.network.config import DenseNetworkConfig
 from diffrelax.network.network import Theory
@@ -77,38 +78,25 @@ class Model:
         """Pairs of atomic numbers, the smaller first, whose bonds it has seen."""
         return frozenset(self.config.bonds) | bonds_in(self.environments or ())
 
-    def check_level(self, level: str | None) -> str:
-        """Return the level of theory of the minima to aim at; by default the model's own.
-
-        Names are compared without regard to case.
-
-        Raises
-        ------
-        ValueError
-            If the model has not learned it.
-        """
-        wanted, known = level or self.config.level, self.config.levels
-        if found := find_level(wanted, known):
-            return found
-        nearest = self.nearest_level(wanted)
-        hint = f"; the nearest is {nearest.level}" if nearest.by_name and len(known) > 1 else ""
-        raise InputError(
-            f"{self.name} has not learned the level {wanted}; it knows {', '.join(known)}{hint}"
-        )
-
-    def nearest_level(self, wanted: str) -> Nearest:
-        """Return the level of theory, of those learned, whose minima are nearest to another's.
+    def nearest_level(self, level: str | Level | None = None) -> Nearest:
+        """Return the learned level whose minima are nearest to those of another, and what differs.
 
         The model's own where none is nearer than others.
 
         Parameters
         ----------
-        wanted : str
-            Any level of theory, such as ``pbe/def2-svp``.
+        level : str or Level, optional
+            Any level of theory, such as ``pbe/def2-svp``. Default: the model's own.
+
+        Raises
+        ------
+        InputError
+            If a text names no method, or has an unknown name and is not a level that it has
+            learned.
         """
-        levels = self.config.levels
-        own_first = sorted(levels, key=lambda level: level != self.config.level)
-        return nearest_level(wanted, own_first)
+        own = self.config.level
+        own_first = sorted(self.config.levels, key=lambda one: one != own)
+        return nearest_level(own if level is None else level, own_first)
 
     def check_references(self) -> float:
         """Relax the reference molecules again.
@@ -139,22 +127,17 @@ class Model:
         charges : sequence of int
             Of the molecules.
         level : str, optional
-            Default: the model's own.
+            One that it has learned. Default: its own.
 
         Returns
         -------
         Theory or None
             None where the network asks nothing.
-
-        Raises
-        ------
-        ValueError
-            If the model has not learned the level.
         """
-        level, network = self.check_level(level), self.config.network
+        network = self.config.network
         if isinstance(network, DenseNetworkConfig):
             return None
-        place = network.levels.index(level) if network.levels else 0
+        place = network.levels.index(level or self.config.level) if network.levels else 0
         charge = torch.tensor(charges, device=self.device)
         return Theory(torch.full_like(charge, place), charge, torch.zeros_like(charge))
 

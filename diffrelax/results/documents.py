@@ -16,7 +16,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from diffrelax.choices import Verdict
 from diffrelax.clock import Time
 from diffrelax.dft.result import Thermochemistry
-from diffrelax.dft.settings import OF_THE_THEORY, DFTSettings
+from diffrelax.dft.settings import LEVEL, DFTSettings
 from diffrelax.entries import explain_invalid
 from diffrelax.errors import InputError
 from diffrelax.levels.profiles import Profile
@@ -168,7 +168,7 @@ class LevelResult(Result):
         """Level of theory, such as ``pbe/def2-svp``, and the program if it is not PySCF."""
         if self.level != "dft":
             return self.level
-        chosen = {key: self.settings[key] for key in OF_THE_THEORY if key in self.settings}
+        chosen = {key: self.settings[key] for key in LEVEL if key in self.settings}
         if profile := self.settings.get("calculator"):
             chosen["calculator"] = Profile.model_validate(profile)
         return DFTSettings.model_construct(**chosen).told

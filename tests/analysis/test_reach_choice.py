@@ -84,7 +84,7 @@ def test_dft_takes_the_first_of_each_size_and_kind_in_turn(monkeypatch: pytest.M
 
 def test_dft_of_reach_is_at_levels_that_are_learned() -> None:
     known = [*reach_cases.LEVELS.values(), "GFN2-xTB"]
-    nearest = {name: nearest_level(one.theory, known) for name, one in dft_reach.LEVELS.items()}
+    nearest = {name: nearest_level(one.level, known) for name, one in dft_reach.LEVELS.items()}
     assert {name: found.level for name, found in nearest.items()} == {
         "r2scan-3c": "r2SCAN-3c",
         "b3lyp-def2svp": "B3LYP/def2-SVP",
@@ -107,7 +107,7 @@ def test_dft_of_reach_aims_at_the_level_of_each_report_and_goes_on(
     relaxed: list[tuple[str, str]] = []
 
     def relax(start: Molecule, settings: DFTSettings, **_: object) -> DFTRelaxation:
-        relaxed.append((start.name, settings.theory))
+        relaxed.append((start.name, str(settings.level)))
         times = dict.fromkeys(("hessian", "dft", "total"), NO_TIME)
         way = np.stack([start.positions, start.positions])
         forces = np.stack([np.ones_like(start.positions), np.zeros_like(start.positions)])
@@ -122,8 +122,8 @@ def test_dft_of_reach_aims_at_the_level_of_each_report_and_goes_on(
         "two,C[NH3+],ion,cation,2,1\n"
     )
     dft_reach.main("several-1", tmp_path, [*dft_reach.LEVELS])
-    assert {name for name, level in relaxed if level == "b3lyp/6-31G(2df,p)"} == {"two"}
-    assert {name for name, level in relaxed if level != "b3lyp/6-31G(2df,p)"} == {"one"}
+    assert {name for name, level in relaxed if level == "B3LYP/6-31G(2df,p)"} == {"two"}
+    assert {name for name, level in relaxed if level != "B3LYP/6-31G(2df,p)"} == {"one"}
     arms = (tmp_path / "b3lyp-def2svp" / "arms.csv").read_text()
     assert all(start in arms for start in ("mmff94", "gfn2-xtb", "diffusion"))
     done = len(relaxed)

@@ -227,7 +227,7 @@ def test_dft_confirms_the_minimum_and_compares(run, tmp_path):
     assert all(a["gradient_calls"] >= 1 and a["scf_cycles"] >= 3 for a in row["arms"])
     written = json.loads(path.read_text())[0]
     assert written["energy_ev"] == row["energy_ev"]
-    assert written["level"] == row["level"] == "pbe/def2-svp"
+    assert written["level"] == row["level"] == "PBE/def2-SVP"
     assert row["fmax"] < 0.03 and row["criterion"] == "largest force on an atom < 0.03 eV/Å"
     assert (row["optimizer"], row["hessian"], row["density_fit"]) == ("tric", "gfn2-xtb", True)
     assert (row["check_minimum"], row["lowest_frequency"]) == ("none", None)
@@ -370,7 +370,7 @@ def several_levels(several, tmp_path, monkeypatch):
     return path
 
 
-def test_a_level_to_aim_at_is_chosen_and_an_unknown_one_told(run, several_levels, tmp_path):
+def test_a_level_is_chosen_by_name_or_the_nearest_is_taken(run, several_levels, tmp_path):
     output = tmp_path / "out.jsonl"
     relax = ("relax", "CCCl", "CCO", "--model", several_levels)
     status, out, _ = run(*relax, "--level", "b3lyp/6-31G(2df,p)", "-o", output)
@@ -379,14 +379,18 @@ def test_a_level_to_aim_at_is_chosen_and_an_unknown_one_told(run, several_levels
     status, _, err = run(*relax, "-o", output)
     assert status == 2 and "level" in err  # of other settings
     status, out, err = run(*relax, "--level", "R2SCAN-3C")
-    assert status == 0 and "elsewhere" not in out and "aims at" not in err
+    assert status == 0 and "elsewhere" not in out
+    assert "several-1 relaxes to minima of r2SCAN-3c\n" in err
     _, same, err = run(*relax)
-    assert same == out and "several-1 aims at r2SCAN-3c; --level names another" in err
-    for level in ("pbe/def2-svp", "BP86/def2-SVP"):
+    assert same == out
+    assert "several-1 relaxes to minima of r2SCAN-3c; --level names another" in err
+    status, near, err = run(*relax, "--level", "B3LYP-D3(BJ)/6-31G(2df,p)")
+    assert status == 0 and "at B3LYP/6-31G(2df,p) the model has learned no Cl" in near
+    assert "several-1 has not learned B3LYP-D3(BJ)/6-31G(2df,p): it relaxes to minima of" in err
+    assert "they differ in dispersion (D3(BJ), none)" in err
+    for level, message in [("", "no level of theory"), ("b3lpy/def2-svp", "did you mean B3LYP")]:
         status, _, err = run(*relax, "--level", level)
-        assert status == 2
-        assert f"has not learned the level {level}; it knows B3LYP/6-31G(2df,p), r2SCAN-3c" in err
-        assert "; the nearest is" in err
+        assert status == 2 and message in err
 
 
 def test_what_a_model_does_not_cover_is_told_one_by_one(run, several_levels):
@@ -401,13 +405,16 @@ def test_what_a_model_does_not_cover_is_told_one_by_one(run, several_levels):
         assert reason in row["reason"]
 
 
-def test_dft_aims_at_the_level_nearest_to_its_own_and_says_so(run, several_levels):
+def test_dft_starts_from_the_level_nearest_to_its_own_and_says_what_differs(run, several_levels):
     dft = ("dft", "O=C=O", "--model", several_levels, "--max-steps", 0, "--threads", 1)
-    _, _, err = run(*dft, "--xc", "b3lyp", "--basis", "sto-3g")
-    assert (
-        "several-1 aims at B3LYP/6-31G(2df,p), of what it has learned the nearest to b3lyp/sto-3g: "
-        "the same functional and another size of basis set" in err
-    )
+    for given in (("--xc", "b3lyp", "--basis", "sto-3g"), ("--xc", "uB3LYP/STO-3G")):
+        _, _, err = run(*dft, *given)
+        assert (
+            "several-1 has not learned B3LYP/STO-3G: it relaxes to minima of B3LYP/6-31G(2df,p), "
+            "the nearest by rule (not measured); they differ in basis set (STO-3G, 6-31G(2df,p))"
+        ) in err
+    status, _, err = run(*dft, "--xc", "b3lyp/sto-3g", "--basis", "def2-svp")
+    assert status == 2 and "names STO-3G" in err
 
 
 def test_models_lists_the_releases(run):

@@ -29,7 +29,7 @@ def test_a_crash_of_the_program_costs_its_molecule_only(run, tmp_path: Path) -> 
     assert not bad["converged"]
     assert "gradient call 1 failed: xtb failed: it ended with status 139" in bad["reason"]
     assert good["converged"] and good["gradient_calls"] >= 1
-    assert (good["level"], good["scf_cycles"]) == ("gfn2-xtb by xtb", None)
+    assert (good["level"], good["scf_cycles"]) == ("GFN2-xTB by xtb", None)
     assert good["density_fit"] is None
     assert [arm["start"] for arm in good["arms"]] == ["diffusion", "mmff94"]
     assert "1 failed; the same command tries again" in err
@@ -57,7 +57,7 @@ def test_starts_are_compared_with_the_program_as_the_level(run, tmp_path: Path) 
     calls, _, _, *cycles, timed = compared.split(" | ")[6:12]
     assert float(calls) >= 1 and cycles == ["–", "–"] and timed == "1"
     page = (tmp_path / "report" / "report.md").read_text()
-    assert "gfn2-xtb by xtb, largest force at the end < 0.03 eV/Å" in page
+    assert "GFN2-xTB by xtb, largest force at the end < 0.03 eV/Å" in page
     units = {path: path.read_bytes() for path in (tmp_path / "report" / "units").glob("*.json")}
     assert run(*command)[0] == 0
     again = {path: path.read_bytes() for path in (tmp_path / "report" / "units").glob("*.json")}
@@ -91,4 +91,4 @@ def test_a_level_of_pyscf_beside_a_profile_is_refused(run, tmp_path: Path) -> No
     profile.write_text("program: orca\nmethod: HF\n")
     for option in (("--xc", "pbe"), ("--xc", "b3lyp"), ("--grid-level", "3")):
         status, _, err = run("dft", "CCO", "--calculator", str(profile), *option)
-        assert status == 2 and f"{option[0]} is said by the profile of the program" in err
+        assert status == 2 and f"{option[0]} is set by the profile of the program" in err

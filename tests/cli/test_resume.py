@@ -289,8 +289,8 @@ def test_an_error_inside_is_told_from_bad_usage(run, monkeypatch):
     monkeypatch.setattr(batches, "relax_batch", broken)
     status, out, err = run("relax", "CCO name")
     assert status == 3 and out.startswith("name  failed: an error inside, ValueError: operands")
-    aim, first, second = err.splitlines()
-    assert "aims at" in aim
+    level, first, second = err.splitlines()
+    assert "relaxes to minima of" in level
     assert first.startswith("diffrelax: an error inside, ValueError: operands could not be")
     assert second.endswith("diffrelax --debug relax 'CCO name'")
     status, _, err = run("--debug", "relax", "CCO name")

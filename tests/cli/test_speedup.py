@@ -53,7 +53,7 @@ def test_the_report_tells_costs_and_speedups_and_how_it_was_made(
     assert f"report in {folder}" in err
     page = (folder / "report.md").read_text()
     assert out.strip() in page
-    assert "pbe/sto-3g, largest force at the end < 0.03 eV/Å" in page
+    assert "PBE/STO-3G, largest force at the end < 0.03 eV/Å" in page
     about = json.loads((folder / "about.json").read_text())
     assert about["command"].startswith("diffrelax speedup - -o")
     assert about["level"]["basis"] == "sto-3g"

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import ase
@@ -179,7 +180,72 @@ def test_a_composite_method_brings_its_basis(tmp_path: Path) -> None:
     export(tmp_path / "own", "C", "--xc", "r2SCAN-3c")
     assert (tmp_path / "own" / "C.inp").read_text().startswith("! r2SCAN-3c Opt")
     export(tmp_path / "default", "C")
-    assert (tmp_path / "default" / "C.inp").read_text().startswith("! b3lyp 6-31G(2df,p) Opt")
+    assert (tmp_path / "default" / "C.inp").read_text().startswith("! B3LYP 6-31G(2df,p) Opt")
+
+
+@pytest.mark.parametrize(
+    ("program", "xc", "line"),
+    [
+        ("orca", "PBE0/def2-SVP", "! PBE0 def2-SVP Opt"),
+        ("orca", "uM06-2X-D3(0)/def2tzvp", "! M062X D3ZERO def2-TZVP Opt"),
+        ("orca", "B3LYP/G D4 6-31G(d)", "! B3LYP/G D4 6-31G* Opt"),
+        ("orca", "wB97M-D3/def2-TZVPP", "! wB97M-D3BJ def2-TZVPP Opt"),
+        ("gaussian", "wB97X-D/6-31G*", "#P wB97XD/6-31G*"),
+        ("gaussian", "PBE-D3BJ/def2-TZVP", "#P PBEPBE/def2TZVP"),
+        ("gaussian", "PBE-D3BJ/def2-TZVP", "EmpiricalDispersion=GD3BJ"),
+        ("nwchem", "BP86-D3(BJ)/6-31G(d)", "   xc becke88 perdew86"),
+        ("nwchem", "BP86-D3(BJ)/6-31G(d)", "   disp vdw 4"),
+        ("nwchem", "BP86-D3(BJ)/6-31G(d)", "  * library 6-31G*"),
+    ],
+)
+def test_a_level_is_written_in_the_words_of_the_program(
+    tmp_path: Path, program: str, xc: str, line: str
+) -> None:
+    arguments = ["O", "--no-relax", "--hessian", "none", "--xc", xc, "-o", str(tmp_path)]
+    done = CliRunner().invoke(app, ["export", *arguments, "--to", program])
+    assert done.exit_code == 0 and "warning" not in done.stderr
+    (path,) = (path for path in tmp_path.iterdir() if path.suffix != ".csv")
+    lines = path.read_text().splitlines()
+    assert any(one.strip().startswith(line.strip()) for one in lines), lines
+
+
+@pytest.mark.parametrize(
+    ("xc", "message"),
+    [
+        ("B3LPY/def2-SVP", "warning: unknown method 'B3LPY': did you mean B3LYP?"),
+        ("B3LYP/def2-spv", "warning: unknown basis set 'def2-spv': did you mean def2-SVP"),
+        ("M05/def2-SVP", "warning: M05 is not known to be a keyword of orca"),
+        ("B3LYP-D3/def2-SVP", "write B3LYP-D3(BJ), or B3LYP-D3(0) for zero damping"),
+    ],
+)
+def test_doubtful_names_are_told(tmp_path: Path, xc: str, message: str) -> None:
+    arguments = ["O", "--no-relax", "--hessian", "none", "--xc", xc, "-o", str(tmp_path)]
+    done = CliRunner().invoke(app, ["export", *arguments, "--to", "orca"])
+    assert message in done.stderr + str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("program", "lines"),
+    [
+        ("orca", ["%pal nprocs 4 end", "%maxcore 1500"]),
+        ("gaussian", ["%mem=8000MB", "%nprocshared=4"]),
+        ("nwchem", ["memory total 2000 mb"]),
+    ],
+)
+def test_inputs_ask_for_processors_and_memory(
+    tmp_path: Path, program: str, lines: list[str]
+) -> None:
+    arguments = ["O", "--no-relax", "--hessian", "none", "--processors", "4", "--memory", "8"]
+    CliRunner().invoke(app, ["export", *arguments, "--to", program, "-o", str(tmp_path)])
+    (path,) = (path for path in tmp_path.iterdir() if path.suffix != ".csv")
+    assert set(lines) <= {line.strip() for line in path.read_text().splitlines()}
+
+
+def test_the_title_of_gaussian_is_the_molecule(tmp_path: Path) -> None:
+    _, text = exported(
+        "gaussian", tmp_path, replace(Molecule.from_smiles("C[C@H](F)Cl"), name="chiral_one")
+    )
+    assert text.split("\n\n")[1] == "chiral one, C2H4ClF"
 
 
 def test_geometries_may_be_taken_as_they_are(tmp_path: Path) -> None:

@@ -178,6 +178,10 @@ def test_an_unknown_key_says_what_was_meant(run, flow: Path) -> None:
             "inputs: [CO]\nminimise:\n  level: uff\n  level: mmff94",
             "the key 'level' is in line 3 and again in line 4: write it once",
         ),
+        (
+            "inputs: [CO]\nminimise: {level: B3LYP/def2-SVP}",
+            "for DFT take the level dft, with xc B3LYP and basis def2-SVP",
+        ),
         ("inputs: [NO]", "inputs.0: Input should be a valid string; give a list, SMILES in quotes"),
         ("inputs: {a: CO}", "inputs: Input should be a valid tuple; give a list"),
         ("inputs: [CO]\nminimise: gfn2-xtb", "minimise: Input should be a valid dictionary"),

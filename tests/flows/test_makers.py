@@ -485,6 +485,6 @@ def test_a_model_of_several_levels_aims_at_the_one_nearest_to_what_follows(
     assert keys[0] == keys[1] != keys[2]
     settings = {"xc": "pbe", "basis": "def2-svp"}
     flow = RelaxFlowMaker(minimise_maker=DFTRelaxMaker(settings=settings)).make(["CO"])
-    assert flow.jobs[0].maker.towards == "pbe/def2-svp"
+    assert flow.jobs[0].maker.towards == "PBE/def2-SVP"
     chosen = RelaxFlowMaker(relax_maker=DiffusionRelaxMaker(towards="r2scan-3c")).make(["CO"])
     assert chosen.jobs[0].maker.towards == "r2scan-3c"

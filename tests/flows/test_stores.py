@@ -78,7 +78,7 @@ def test_tables_have_all_results_and_geometry_files_those_with_one(run, folder, 
     assert [f.info["state"] for f in frames] == ["relaxed", "converged"]
     rows = parquet.read_table(tmp_path / "all.parquet").to_pylist()
     assert rows[2]["energy_ev"] == frames[1].info["energy_ev"]
-    assert [row["level"] for row in rows] == [None, None, "lda,vwn/sto-3g"]
+    assert [row["level"] for row in rows] == [None, None, "lda,vwn/STO-3G"]
     assert "largest force" in rows[2]["criterion"]
     assert (tmp_path / "all.csv").read_text().count("\n") == 4
     (tmp_path / "all.csv").write_text("mine")
@@ -108,12 +108,12 @@ def test_levels_are_told_apart(run, folder, tmp_path) -> None:
     path = tmp_path / "minima.extxyz"
     level = ("--level", "LDA,VWN/sto-3g")
     assert run("results", "export", folder, *level, "-o", path)[0] == 0
-    assert [f.info["level"] for f in ase.io.read(path, ":")] == ["lda,vwn/sto-3g"]
+    assert [f.info["level"] for f in ase.io.read(path, ":")] == ["lda,vwn/STO-3G"]
     status, out, _ = run("results", "list", folder, *level)
     assert status == 0 and len(out.splitlines()) == 2
     status, _, err = run("results", "list", folder, "--level", "pbe/sto-3g")
     assert status == 2
-    assert "no result is at the level 'pbe/sto-3g'; there are lda,vwn/sto-3g" in err
+    assert "no result is at the level 'pbe/sto-3g'; there are lda,vwn/STO-3G" in err
 
 
 def test_minima_of_several_levels_are_told_of(run, folder, tmp_path, monkeypatch) -> None:
@@ -123,7 +123,7 @@ def test_minima_of_several_levels_are_told_of(run, folder, tmp_path, monkeypatch
     monkeypatch.setattr("diffrelax.flows.stores.read_results", lambda *_: (several, problems))
     status, _, err = run("results", "export", folder, "--converged", "-o", tmp_path / "m.extxyz")
     assert status == 0
-    assert "minima of several levels: gfn2-xtb, pbe/sto-3g; --level takes one" in err
+    assert "minima of several levels: PBE/STO-3G, gfn2-xtb; --level takes one" in err
 
 
 def test_the_command_line_lists_and_shows(run, folder) -> None:

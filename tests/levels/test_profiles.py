@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from diffrelax.dft import DFTSettings
+from diffrelax.levels.level import Level
 from diffrelax.levels.profiles import Profile, read_profile
 
 ORCA: dict[str, Any] = {"program": "orca", "method": "PBE0", "basis": "def2-SVP"}
@@ -120,7 +121,7 @@ def test_keys_of_relaxations_by_pyscf_stay_what_they_were() -> None:
 
 def test_the_level_is_that_of_the_profile() -> None:
     settings = DFTSettings(calculator=ORCA | {"solvent": "CH2Cl2"}, fmax=0.01)
-    assert settings.theory == "pbe0/def2-svp in ch2cl2"
+    assert str(settings.level) == "PBE0/def2-SVP in ch2cl2"
     assert settings.hessian_solvent == ""  # PySCF has no dielectric constant of that name
     assert DFTSettings(calculator=ORCA | {"solvent": "Water"}).hessian_solvent == "water"
     written = settings.model_dump(mode="json")
@@ -129,10 +130,10 @@ def test_the_level_is_that_of_the_profile() -> None:
     assert dispersed.xc == "wb97x-d3bj"
     assert DFTSettings(**dispersed.model_dump(mode="json")) == dispersed
     assert not {"grid_level", "density_fit"} & set(written)
-    assert DFTSettings(calculator={"program": "orca", "method": "B97-3c"}).theory == "b97-3c"
+    assert DFTSettings(calculator={"program": "orca", "method": "B97-3c"}).level == Level("B97-3c")
 
 
 @pytest.mark.parametrize("own", [{"xc": "pbe"}, {"basis": "sto-3g"}, {"grid_level": 5}])
 def test_a_level_beside_that_of_the_profile_is_refused(own: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=f"`{next(iter(own))}` is said by the profile"):
+    with pytest.raises(ValueError, match=f"`{next(iter(own))}` is set by the profile"):
         DFTSettings(calculator=ORCA, **own)

@@ -6,7 +6,7 @@ import pytest
 from diffrelax import relax_dft
 from diffrelax.dft import DFTSettings
 from diffrelax.dft.descent import start_hessian
-from diffrelax.levels import get_calculator
+from diffrelax.levels import Level, get_calculator
 from diffrelax.levels.density_functional import mean_field
 from diffrelax.levels.solvents import dielectric_constant, read_solvent
 from diffrelax.levels.tight_binding import gfn2_hessian
@@ -139,7 +139,8 @@ def test_a_solvent_that_is_not_known_is_told_before_the_work(solvent, message) -
 def test_the_gas_phase_leaves_no_trace_in_settings() -> None:
     assert "solvent" not in DFTSettings().model_dump()
     assert DFTSettings(solvent="water").model_dump()["solvent"] == "water"
-    assert DFTSettings(xc="pbe", basis="sto-3g", solvent="water").theory == "pbe/sto-3g in water"
+    settings = DFTSettings(xc="pbe", basis="sto-3g", solvent="water")
+    assert settings.level == Level("PBE", "", "STO-3G", "water")
 
 
 def test_a_relaxation_in_water_ends_elsewhere_than_in_the_gas_phase() -> None:

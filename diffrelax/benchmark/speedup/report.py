@@ -26,6 +26,7 @@ from diffrelax.benchmark.speedup.statistics import (
     start_qualities,
 )
 from diffrelax.dft import DFTSettings
+from diffrelax.levels.level import Level
 from diffrelax.models.release import Model
 from diffrelax.results.page import Row, Table
 from diffrelax.results.provenance import Provenance
@@ -42,12 +43,12 @@ PAPER = SpeedupArm("mmff94", "bfgs")
 PACKAGES = ("diffrelax", "pyscf", "ase", "geometric", "tblite", "rdkit", "torch", "numpy", "scipy")
 
 
-def made_with(model: Model, theory: str) -> dict[str, str]:
+def made_with(model: Model, level: Level) -> dict[str, str]:
     """Return what a report says of the model, and of the level at which it aimed for another."""
     return {
         "model": model.name,
         "model_sha256": model.sha256,
-        "aim": model.nearest_level(theory).level,
+        "aim": model.nearest_level(level).level,
     }
 
 

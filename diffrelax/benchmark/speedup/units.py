@@ -18,6 +18,7 @@ from diffrelax.dft.optimization import Callback, relax_with, unit_checkpoint
 from diffrelax.errors import reason_of
 from diffrelax.extras import NotInstalledError
 from diffrelax.levels import CHEAP_LEVELS, relax_at_level
+from diffrelax.levels.level import Level
 from diffrelax.levels.pyscf_library import pyscf_threads
 from diffrelax.levels.running import KilledError
 from diffrelax.models.release import Model, load_model
@@ -151,8 +152,8 @@ class Units:
     work : WorkFolder
     model : str
         Name or file of the diffusion model.
-    theory : str
-        Level of theory of the DFT, such as ``pbe/def2-svp``: the model aims at the nearest of those
+    level : Level, optional
+        Of the DFT: the model relaxes to the nearest of those
         that it has learned.
     threads, callback
         See `diffrelax.dft.relax_dft`.
@@ -169,7 +170,7 @@ class Units:
         self,
         work: WorkFolder,
         model: str = "",
-        theory: str = "",
+        level: Level | None = None,
         threads: int | None = None,
         *,
         callback: Callback | None = None,
@@ -178,7 +179,7 @@ class Units:
         self.work = work
         self.calculated = 0
         self._model = model
-        self._theory = theory
+        self._level = level
         self._threads = threads
         self._callback = callback
         self._made = made
@@ -205,7 +206,7 @@ class Units:
             return Start(None, NO_TIME, f"no geometry is known as {start}")
         settings = {} if diffusion else peer_settings(start)
         model = _model(self._model) if diffusion else None
-        level = model.nearest_level(self._theory).level if model and self._theory else None
+        level = model.nearest_level(self._level).level if model and self._level else None
         if model and level not in (None, model.config.level):
             settings = {"level": level}
         key = work_key(

@@ -246,7 +246,7 @@ def _search(
     }
     notes = [
         _told(found, len(starts), ranked_by, limit),
-        nearest.told(model.name, theory),
+        nearest.described(model.name),
         *filter(None, [odd_reading(molecule), not_learned_there(molecule, model, nearest.level)]),
         *found.notes,
         *told,

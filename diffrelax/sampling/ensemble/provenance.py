@@ -9,9 +9,10 @@ from typing import Any, Self
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from diffrelax.choices import CurvatureLevel
-from diffrelax.dft.settings import OF_THE_THEORY, DFTSettings
+from diffrelax.dft.settings import LEVEL, DFTSettings
 from diffrelax.entries import Entries, explain_invalid
 from diffrelax.errors import InputError
+from diffrelax.levels.level import Level as TheoryLevel
 
 
 class Level(Entries):
@@ -38,8 +39,8 @@ class Level(Entries):
             known = DFTSettings.model_validate(settings)
         except ValidationError:  # which `dft` tells
             return given
-        others = {key: value for key, value in settings.items() if key not in OF_THE_THEORY}
-        return given | {"settings": known.model_dump(include=set(OF_THE_THEORY)) | others}
+        others = {key: value for key, value in settings.items() if key not in LEVEL}
+        return given | {"settings": known.model_dump(include=set(LEVEL)) | others}
 
     @classmethod
     def of(cls, level: str | Self) -> Self:
@@ -60,9 +61,11 @@ class Level(Entries):
             raise InputError(f"level {self}: {explain_invalid(error)}") from error
 
     @property
-    def theory(self) -> str:
-        """Its name as chemists write it, such as ``b3lyp/def2-svp in water``."""
-        return self.dft().theory if self.name == "dft" else self.name
+    def theory(self) -> TheoryLevel:
+        """The same as a value, such as ``B3LYP/def2-SVP in water``."""
+        if self.name == "dft":
+            return self.dft().level
+        return TheoryLevel.parse(self.name, strict=False)
 
     def check_thermo(self, thermo: CurvatureLevel) -> None:
         """Find out whether free energies can be had at this level, if they are asked for.

@@ -190,7 +190,7 @@ def test_the_model_aims_at_the_nearest_level(several, monkeypatch, level: Level,
     funnel = Funnel(level, WorkFolder.of(None))
     _, method = find_starts(Molecule.from_smiles("CCO"), several, 4, funnel, seed=42)
     assert {*aims} == {method.settings["aim"]} == {aim}
-    assert f"aims at {aim}" in method.notes[1]
+    assert f"relaxes to minima of {aim}" in method.notes[1]
 
 
 def test_what_the_model_has_not_learned_where_it_aims_is_told() -> None:
