@@ -175,7 +175,7 @@ def ungated(start: dr.Molecule, model: dr.Model, aim: str) -> dr.Molecule:
         torch.tensor(start.numbers)[None],
         positions,
         model.config.relaxation,
-        theory=model.theory([start.charge], aim),
+        context=model.context([start.charge], aim),
     )
     return start.with_positions(end[0].double().numpy() + middle, start="diffusion")
 

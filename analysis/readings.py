@@ -71,7 +71,7 @@ def readings(
     """Read scaled minima at some levels, Å."""
     rows = [
         [
-            read(model.denoiser, batch.numbers, factor * batch.positions, s, batch.theory)[0]
+            read(model.denoiser, batch.numbers, factor * batch.positions, s, batch.context)[0]
             for s in levels
         ]
         for batch in without_starts(geometries, places)
@@ -91,10 +91,10 @@ def ends(
             batch.numbers,
             factor * batch.positions,
             model.config.relaxation,
-            theory=batch.theory,
+            context=batch.context,
         )
         wide.append(
-            read(model.denoiser, batch.numbers, end, WIDE, batch.theory)[0].double().numpy()
+            read(model.denoiser, batch.numbers, end, WIDE, batch.context)[0].double().numpy()
         )
         errors += [superpose(*both)[1] for _, *both in batch.unpadded(end)]
     found = np.concatenate(wide)

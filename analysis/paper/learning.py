@@ -89,12 +89,12 @@ def relaxation_chain(model: Model, molecule: Molecule, levels: Sequence[float]) 
     """
     numbers = torch.tensor(molecule.numbers, device=model.device)[None]
     noise = torch.zeros(1, dtype=torch.bool, device=model.device)
-    theory = model.theory([molecule.charge])
+    context = model.context([molecule.charge])
     seen: list[torch.Tensor] = []
 
     def denoise(positions: torch.Tensor, sigma: float) -> torch.Tensor:
         seen.append(positions)
-        return model.denoiser(numbers, positions, positions.new_full((1,), sigma), noise, theory)
+        return model.denoiser(numbers, positions, positions.new_full((1,), sigma), noise, context)
 
     start = torch.tensor(molecule.positions, dtype=torch.float32, device=model.device)[None]
     with torch.no_grad():

@@ -100,5 +100,5 @@ def _evaluate(model: Model, parts: tuple[tuple[Tensor, Tensor], ...]) -> None:
     for numbers, positions in parts:
         sigma = positions.new_full((len(positions),), 0.05)
         noise = torch.zeros_like(sigma, dtype=torch.bool)
-        theory = model.theory([0] * len(numbers))
-        model.denoiser(numbers, positions, sigma, noise, theory).sum().item()
+        context = model.context([0] * len(numbers))
+        model.denoiser(numbers, positions, sigma, noise, context).sum().item()

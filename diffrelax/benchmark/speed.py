@@ -75,7 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, prog="diffrelax.benchmark.speed")
     parser.add_argument("--model", default=DEFAULT)
     parser.add_argument("--data", type=Path, help="packed set (.npz) in the place of QM9's")
-    parser.add_argument("--theory", help="level of the minima to take, if the set has several")
+    parser.add_argument("--level", help="level of the minima to take, if the set has several")
     parser.add_argument("-n", type=int, default=1000, help="molecules in one call")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, help="processor threads")
@@ -85,7 +85,7 @@ def main() -> None:
         torch.set_num_threads(options.threads)
     model = load_model(options.model, options.device)
     geometries = GeometrySet.load(options.data) if options.data else load_qm9("validation")
-    sample = choose_sample(geometries, options.n, level=options.theory)
+    sample = choose_sample(geometries, options.n, level=options.level)
     cold = [PROGRAM, "relax", "CCO", "--model", options.model, "--device", options.device]
     cold += ["--threads", str(options.threads)] if options.threads else []
     speed = measure(model, geometries, sample, cold)
@@ -167,7 +167,7 @@ def _network(model: Model, batch: Batch, half: bool) -> tuple[float, float]:
 
     def evaluate() -> torch.Tensor:
         with torch.autocast(model.device.type, torch.bfloat16, enabled=half):
-            return denoiser(batch.numbers, batch.starts, sigma, sigma > 0, batch.theory)
+            return denoiser(batch.numbers, batch.starts, sigma, sigma > 0, batch.context)
 
     def forward() -> None:
         with torch.no_grad():

@@ -13,7 +13,7 @@ from diffrelax.entries import Entries
 from diffrelax.errors import InputError
 from diffrelax.network.config import DenseNetworkConfig, NetworkConfig
 from diffrelax.network.dense import DenseNetwork
-from diffrelax.network.network import EquivariantNetwork, Theory, centre
+from diffrelax.network.network import Context, EquivariantNetwork, centre
 
 NOISE_FEATURES = 15
 
@@ -81,7 +81,7 @@ class Denoiser(nn.Module):
         positions: Tensor,
         sigma: Tensor,
         bridge: Tensor,
-        theory: Theory | None = None,
+        context: Context | None = None,
     ) -> Tensor:
         """Estimate the minimum.
 
@@ -94,7 +94,7 @@ class Denoiser(nn.Module):
             Label of the displacement: its standard deviation, or typical size, per coordinate.
         bridge : (n_molecules,) bool tensor
             True where the displacement is that of a force field, false where it is noise.
-        theory : Theory, optional
+        context : Context, optional
             Default: neutral molecules at the only level of theory.
 
         Returns
@@ -104,7 +104,7 @@ class Denoiser(nn.Module):
         """
         real = numbers > 0
         scalars = self.network.embedding(self.network.lookup[numbers])
-        return self._denoise(scalars, positions, sigma, bridge, real, theory)[0]
+        return self._denoise(scalars, positions, sigma, bridge, real, context)[0]
 
     def known_start(self, start: Tensor) -> Tensor:
         """Return places of starts, with the first in place of those that the network lacks."""
@@ -127,7 +127,7 @@ class Denoiser(nn.Module):
         sigma: Tensor,
         bridge: Tensor,
         real: Tensor,
-        theory: Theory | None = None,
+        context: Context | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return the estimated minimum and the features behind it."""
         centred = centre(positions, real)
@@ -135,9 +135,9 @@ class Denoiser(nn.Module):
         ratio = (scale / self.config.sigma_data).square()
         condition = torch.cat([self._noise_features(sigma), bridge[:, None].to(sigma.dtype)], 1)
         seen = centred / (1 + ratio).sqrt()
-        if theory:
-            theory = theory._replace(start=self.known_start(theory.start))
-        features = self.network.features(scalars, seen, condition, real, theory)
+        if context:
+            context = context._replace(start=self.known_start(context.start))
+        features = self.network.features(scalars, seen, condition, real, context)
         vectors = self.network.vectors(features, real).float()
         denoised = centred / (1 + ratio) + scale / (1 + ratio).sqrt() * vectors
         return denoised + (positions - centred) * real[..., None], features

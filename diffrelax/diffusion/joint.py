@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from diffrelax.diffusion.denoiser import Denoiser, DenoiserConfig
 from diffrelax.entries import Entries
 from diffrelax.network.config import DenseNetworkConfig, NetworkConfig
-from diffrelax.network.network import Theory
+from diffrelax.network.network import Context
 
 
 class GenerationConfig(Entries):
@@ -74,9 +74,9 @@ class JointDenoiser(Denoiser):
         positions: Tensor,
         sigma: Tensor,
         bridge: Tensor,
-        theory: Theory | None = None,
+        context: Context | None = None,
     ) -> Tensor:
-        """Estimate the minimum of atoms whose elements are known; bridge and theory mean nothing.
+        """Estimate the minimum of atoms whose elements are known; bridge and context mean nothing.
 
         Parameters and result are those of :meth:`Denoiser.forward`.
         """

@@ -14,7 +14,7 @@ from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.diffusion.schedule import RelaxationSchedule, denoise_as, relax_positions
 from diffrelax.entries import Entries
 from diffrelax.errors import InputError
-from diffrelax.network.network import Theory
+from diffrelax.network.network import Context
 
 # Found with relax-qm9-2 on validation molecules (analysis/readings.py), and tried at three levels
 # with relax-reach-2: 2 of 6,535 and 1 of 947 minima read FAR or more at WIDE; of 1,000 and 3,000
@@ -118,7 +118,7 @@ def relax_by_reading(
     schedule: RelaxationSchedule,
     calibration: Calibration,
     unread: Tensor,
-    theory: Theory | None = None,
+    context: Context | None = None,
     settle: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Relaxed:
     """Relax each geometry of a batch as far as its reading asks for.
@@ -131,7 +131,7 @@ def relax_by_reading(
         Of the denoiser with this schedule.
     unread : (n_molecules,) bool tensor
         Which are known to be far from a minimum: these follow the whole schedule without a reading.
-    theory : Theory, optional
+    context : Context, optional
         Default: neutral molecules at the only level of theory.
     settle : callable, optional
         Leads what reads as far to where the schedule begins: called with a mask of these molecules
@@ -140,7 +140,7 @@ def relax_by_reading(
     far, near, ends = unread.clone(), torch.zeros_like(unread), positions.clone()
     if not unread.all():
         given = numbers[~unread], positions[~unread]
-        about = _of(theory, ~unread)
+        about = _of(context, ~unread)
         wide, _ = read(denoiser, *given, WIDE, about)
         reading, estimates = read(denoiser, *given, schedule.polish[-1], about)
         far[~unread] = ~((reading < calibration.near) & (wide < FAR))  # also where one is NaN
@@ -152,19 +152,19 @@ def relax_by_reading(
     if near.any():
         polish = RelaxationSchedule(bridge=(), polish=schedule.polish)
         ends[near] = relax_positions(
-            denoiser, numbers[near], positions[near], polish, theory=_of(theory, near)
+            denoiser, numbers[near], positions[near], polish, context=_of(context, near)
         )
     bound = calibration.unseen((numbers > 0).sum(1).to(positions.dtype))
     if far.any():
         minima: list[Tensor] = []
         ends[far] = relax_positions(
-            denoiser, numbers[far], positions[far], schedule, minima.append, _of(theory, far)
+            denoiser, numbers[far], positions[far], schedule, minima.append, _of(context, far)
         )
         moved = root_mean_square(ends[far] - minima[0], numbers[far])
         bound[far] = calibration.after_schedule(moved)
     lost, doubted = torch.zeros_like(unread), far & ~unread
     if doubted.any():
-        wide, _ = read(denoiser, numbers[doubted], ends[doubted], WIDE, _of(theory, doubted))
+        wide, _ = read(denoiser, numbers[doubted], ends[doubted], WIDE, _of(context, doubted))
         lost[doubted] = ~(wide < LOST)
     levels = torch.tensor([0.0, schedule.polish[0], schedule.first], dtype=torch.float64)
     return Relaxed(
@@ -179,8 +179,8 @@ def relax_by_reading(
     )
 
 
-def _of(theory: Theory | None, chosen: Tensor) -> Theory | None:
-    return theory and Theory(*(part[chosen] for part in theory))
+def _of(context: Context | None, chosen: Tensor) -> Context | None:
+    return context and Context(*(part[chosen] for part in context))
 
 
 def read(
@@ -188,7 +188,7 @@ def read(
     numbers: Tensor,
     positions: Tensor,
     level: float,
-    theory: Theory | None = None,
+    context: Context | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Take the reading of each geometry of a batch at a noise level, Å.
 
@@ -198,7 +198,7 @@ def read(
     estimates : (n_molecules, n_atoms, 3) tensor, Å
         Of the minima, behind the readings.
     """
-    denoise = denoise_as(denoiser, numbers, bridge=False, theory=theory)
+    denoise = denoise_as(denoiser, numbers, bridge=False, context=context)
     estimates = denoise(positions, level)
     return root_mean_square(estimates - positions, numbers), estimates
 

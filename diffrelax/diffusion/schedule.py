@@ -14,7 +14,7 @@ from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.diffusion.samplers import Denoise, sample_deterministic
 from diffrelax.entries import Entries
 from diffrelax.errors import InputError
-from diffrelax.network.network import Theory
+from diffrelax.network.network import Context
 
 LARGEST_STEP = 20
 
@@ -60,7 +60,7 @@ def relax_positions(
     positions: Tensor,
     schedule: RelaxationSchedule,
     callback: Callable[[Tensor], None] | None = None,
-    theory: Theory | None = None,
+    context: Context | None = None,
 ) -> Tensor:
     """Relax a batch of geometries as they stand: the bridge, then the polish.
 
@@ -73,7 +73,7 @@ def relax_positions(
     schedule : RelaxationSchedule
     callback : callable, optional
         Is given each estimate of the minimum.
-    theory : Theory, optional
+    context : Context, optional
         Default: neutral molecules at the only level of theory.
 
     Returns
@@ -81,13 +81,13 @@ def relax_positions(
     (n_molecules, n_atoms, 3) tensor, Å
     """
     for bridge, levels in ((True, schedule.bridge), (False, schedule.polish)):
-        denoise = denoise_as(denoiser, numbers, bridge, theory)
+        denoise = denoise_as(denoiser, numbers, bridge, context)
         positions = sample_deterministic(denoise, positions, levels, callback)
     return positions
 
 
 def denoise_as(
-    denoiser: Denoiser, numbers: Tensor, bridge: bool, theory: Theory | None = None
+    denoiser: Denoiser, numbers: Tensor, bridge: bool, context: Context | None = None
 ) -> Denoise:
     """Return what a sampler asks for: the estimate of the minima of a batch at one level.
 
@@ -100,13 +100,13 @@ def denoise_as(
     numbers : (n_molecules, n_atoms) int tensor
     bridge : bool
         Whether the displacement is that of a force field, or noise.
-    theory : Theory, optional
+    context : Context, optional
     """
     flags = torch.full((len(numbers),), bridge, device=numbers.device)
 
     def denoise(positions: Tensor, sigma: float) -> Tensor:
         sigmas = positions.new_full((len(positions),), sigma)
-        step = denoiser(numbers, positions, sigmas, flags, theory) - positions
+        step = denoiser(numbers, positions, sigmas, flags, context) - positions
         length = step.norm(dim=-1, keepdim=True)
         return positions + step * (LARGEST_STEP * sigma / length).clamp(max=1.0)
 

@@ -137,9 +137,9 @@ def _relax_with(relaxer: Model, model: Model) -> Relax:
         raise InputError(f"{relaxer.name} does not know the atomic numbers {sorted(unknown)}")
 
     def relax(numbers: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        theory = relaxer.theory([0] * len(numbers), level)
+        context = relaxer.context([0] * len(numbers), level)
         schedule = relaxer.config.relaxation
-        return relax_positions(relaxer.denoiser, numbers, positions, schedule, theory=theory)
+        return relax_positions(relaxer.denoiser, numbers, positions, schedule, context=context)
 
     return relax
 

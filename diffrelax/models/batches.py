@@ -22,7 +22,7 @@ from diffrelax.models.release import Model
 from diffrelax.models.symmetry import with_symmetry, without_symmetry
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.force_fields import relax_nearby
-from diffrelax.network.network import Theory
+from diffrelax.network.network import Context
 
 PAIRS_IN_BATCH = 40_000  # bounds memory
 
@@ -189,7 +189,7 @@ def relax_batch(
         numbers[i, : molecule.n_atoms] = torch.tensor(molecule.numbers)
         positions[i, : molecule.n_atoms] = torch.tensor(without_symmetry(molecule) - centre)
     unread = torch.tensor([knows_start(molecule, model) for molecule in molecules])
-    theory = model.theory([m.charge for m in molecules], level)
+    context = model.context([m.charge for m in molecules], level)
     numbers, positions, unread = (x.to(model.device) for x in (numbers, positions, unread))
     settled = [""] * len(molecules)
 
@@ -207,10 +207,10 @@ def relax_batch(
 
     if calibration:
         relaxed = relax_by_reading(
-            model.denoiser, numbers, positions, schedule, calibration, unread, theory, settle
+            model.denoiser, numbers, positions, schedule, calibration, unread, context, settle
         )
     else:
-        relaxed = _relax_unread(model.denoiser, numbers, positions, schedule, theory)
+        relaxed = _relax_unread(model.denoiser, numbers, positions, schedule, context)
     columns = (
         relaxed.positions.cpu().double().numpy(),
         relaxed.noise_level.tolist(),
@@ -230,11 +230,11 @@ def _relax_unread(
     numbers: Tensor,
     positions: Tensor,
     schedule: RelaxationSchedule,
-    theory: Theory | None,
+    context: Context | None,
 ) -> Relaxed:
     each = torch.ones(len(numbers), dtype=torch.float64)
     return Relaxed(
-        positions=relax_positions(denoiser, numbers, positions, schedule, theory=theory),
+        positions=relax_positions(denoiser, numbers, positions, schedule, context=context),
         noise_level=schedule.first * each,
         n_evaluations=schedule.n_evaluations * each.int(),
         error_bound=math.nan * each,

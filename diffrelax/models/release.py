@@ -21,7 +21,7 @@ from diffrelax.levels.distances import Nearest, nearest_level
 from diffrelax.levels.level import Level
 from diffrelax.molecule.environments import bonds_in, read_environments
 from diffrelax.network.config import DenseNetworkConfig
-from diffrelax.network.network import Theory
+from diffrelax.network.network import Context
 from diffrelax.training.config import ModelConfig, build_denoiser
 from diffrelax.training.devices import check_device
 from diffrelax.training.references import TOLERANCE, Reference, deviation
@@ -119,8 +119,8 @@ class Model:
             )
         return found
 
-    def theory(self, charges: Sequence[int], level: str | None = None) -> Theory | None:
-        """Tell the network of molecules what it asks beside their atoms.
+    def context(self, charges: Sequence[int], level: str | None = None) -> Context | None:
+        """Return what the network needs to know of molecules beside their atoms.
 
         Parameters
         ----------
@@ -131,15 +131,15 @@ class Model:
 
         Returns
         -------
-        Theory or None
-            None where the network asks nothing.
+        Context or None
+            None where the network needs nothing.
         """
         network = self.config.network
         if isinstance(network, DenseNetworkConfig):
             return None
         place = network.levels.index(level or self.config.level) if network.levels else 0
         charge = torch.tensor(charges, device=self.device)
-        return Theory(torch.full_like(charge, place), charge, torch.zeros_like(charge))
+        return Context(torch.full_like(charge, place), charge, torch.zeros_like(charge))
 
 
 def releases() -> dict[str, Path]:

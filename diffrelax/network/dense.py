@@ -9,7 +9,7 @@ from diffrelax.network.config import DenseNetworkConfig
 from diffrelax.network.dense_layer import DenseLayer
 from diffrelax.network.dense_pairs import PairBasis
 from diffrelax.network.layer import rms_norm
-from diffrelax.network.network import Network, Theory
+from diffrelax.network.network import Context, Network
 
 
 class DenseNetwork(Network):
@@ -48,7 +48,7 @@ class DenseNetwork(Network):
         positions: Tensor,
         condition: Tensor,
         real: Tensor,
-        theory: Theory | None = None,
+        context: Context | None = None,
     ) -> Tensor:
         """Compute the features of the atoms after the last layer, see `Network`."""
         basis = self.basis(positions, real)

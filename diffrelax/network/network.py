@@ -13,7 +13,7 @@ from diffrelax.network.graph import GraphBuilder
 from diffrelax.network.layer import Layer, rms_norm
 
 
-class Theory(NamedTuple):
+class Context(NamedTuple):
     """What is known of molecules beside their atoms.
 
     Attributes
@@ -53,7 +53,7 @@ class Network(nn.Module):
         self.embedding = nn.Embedding(len(elements), channels)
 
     def forward(
-        self, numbers: Tensor, positions: Tensor, condition: Tensor, theory: Theory | None = None
+        self, numbers: Tensor, positions: Tensor, condition: Tensor, context: Context | None = None
     ) -> Tensor:
         """Compute the vectors.
 
@@ -63,7 +63,7 @@ class Network(nn.Module):
             Atomic numbers, 0 where there is no atom.
         positions : (n_molecules, n_atoms, 3) tensor, Å
         condition : (n_molecules, n_condition) tensor
-        theory : Theory, optional
+        context : Context, optional
             Default: neutral molecules at the only level.
 
         Returns
@@ -80,7 +80,7 @@ class Network(nn.Module):
         """
         real = numbers > 0
         scalars = self.embedding(self.lookup[numbers])
-        return self.vectors(self.features(scalars, positions, condition, real, theory), real)
+        return self.vectors(self.features(scalars, positions, condition, real, context), real)
 
     def features(
         self,
@@ -88,7 +88,7 @@ class Network(nn.Module):
         positions: Tensor,
         condition: Tensor,
         real: Tensor,
-        theory: Theory | None = None,
+        context: Context | None = None,
     ) -> Tensor:
         """Compute the features of the atoms after the last layer.
 
@@ -96,7 +96,7 @@ class Network(nn.Module):
         ----------
         scalars : (n_molecules, n_atoms, n_channels) tensor
             What is known of each atom beside its position: the embedding of its element.
-        positions, condition, theory
+        positions, condition, context
             As in :meth:`forward`.
         real : (n_molecules, n_atoms) bool tensor
             Where there is an atom.
@@ -159,7 +159,7 @@ class EquivariantNetwork(Network):
             nn.Linear(channels, channels),
             nn.SiLU(),
         )
-        self.theory = nn.Linear(channels, channels, bias=False)
+        self.theory = nn.Linear(channels, channels, bias=False)  # its name in weights
         self.layers = nn.ModuleList(
             Layer(
                 channels,
@@ -202,11 +202,11 @@ class EquivariantNetwork(Network):
         positions: Tensor,
         condition: Tensor,
         real: Tensor,
-        theory: Theory | None = None,
+        context: Context | None = None,
     ) -> Tensor:
         """Compute the features of the atoms after the last layer, see `Network`."""
         graph = self.graph(positions, real)
-        known = self._know(theory, len(real))
+        known = self._know(context, len(real))
         conditions = self.condition(torch.cat([condition, known], 1))
         x0 = scalars.flatten(0, 1)[graph.order] + self.theory(known)[graph.molecules]
         x = torch.cat([x0[None], x0.new_zeros(8, *x0.shape)])
@@ -215,23 +215,23 @@ class EquivariantNetwork(Network):
         padded = x.new_zeros(9, real.numel(), x.shape[2]).index_copy(1, graph.order, rms_norm(x))
         return padded.unflatten(1, real.shape).transpose(0, 1)
 
-    def _know(self, theory: Theory | None, n_molecules: int) -> Tensor:
-        if theory is None:
+    def _know(self, context: Context | None, n_molecules: int) -> Tensor:
+        if context is None:
             if len(self.levels) > 1:
                 known = ", ".join(self.levels)
                 raise InputError(f"the model knows several levels of theory, say which: {known}")
             nothing = torch.zeros(n_molecules, dtype=torch.int64, device=self.lookup.device)
-            theory = Theory(nothing, nothing, nothing)
-        same = theory.charge[:, None] == self.charges
+            context = Context(nothing, nothing, nothing)
+        same = context.charge[:, None] == self.charges
         if not same.any(1).all():
-            unknown = sorted(set(theory.charge[~same.any(1)].tolist()))
+            unknown = sorted(set(context.charge[~same.any(1)].tolist()))
             known = ", ".join(f"{q:+d}" for q in self.charges.tolist())
             raise IndexError(f"the model has not learned the charges {unknown}; it knows {known}")
         charges = self.charge_embedding(same.int().argmax(1))
-        known = self.level_embedding(theory.level) + charges
+        known = self.level_embedding(context.level) + charges
         if len(self.starts) == 1:
             return known
-        return known + self.start_embedding(theory.start)
+        return known + self.start_embedding(context.start)
 
 
 def element_lookup(elements: tuple[int, ...]) -> Tensor:

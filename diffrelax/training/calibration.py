@@ -87,7 +87,7 @@ def calibrate(
     ]
     levels = [_Level.measured(denoiser, of_level, schedule) for of_level in batches]
     last = schedule.polish[-1]
-    minima = [read(denoiser, b.numbers, b.positions, last, b.theory)[0] for b in batches[0]]
+    minima = [read(denoiser, b.numbers, b.positions, last, b.context)[0] for b in batches[0]]
     near = min(np.quantile(level.starts, NEAR) for level in levels)
     settled = np.quantile(torch.cat(minima).cpu().double().numpy(), SETTLED)
     return Calibration(
@@ -127,11 +127,11 @@ class _Level:
         for batch in batches:
             estimates: list[Tensor] = []
             given = batch.numbers, batch.starts
-            end = relax_positions(denoiser, *given, schedule, estimates.append, batch.theory)
+            end = relax_positions(denoiser, *given, schedule, estimates.append, batch.context)
             rows.append(
                 (
                     (batch.numbers > 0).sum(1),
-                    read(denoiser, *given, schedule.polish[-1], batch.theory)[0],
+                    read(denoiser, *given, schedule.polish[-1], batch.context)[0],
                     root_mean_square(end - estimates[0], batch.numbers),
                     torch.tensor([superpose(*pair)[1] for _, *pair in batch.unpadded(end)]),
                 )

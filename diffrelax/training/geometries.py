@@ -14,7 +14,7 @@ from torch import Tensor
 
 from diffrelax.atomic import DAMAGED, replacing
 from diffrelax.errors import InputError
-from diffrelax.network.network import Theory
+from diffrelax.network.network import Context
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,11 +80,11 @@ class GeometrySet:
     def fingerprint(self) -> str:
         """Name of the minima and their order: a sha256, which starts do not enter."""
         place = np.stack([self.index, self.sizes]).astype("<i8").tobytes()
-        theory = b"".join(
+        context = b"".join(
             array.astype("<i8").tobytes() for array in (self.level, self.charge) if array.any()
         )
         flat = self.numbers.tobytes() + self.positions.tobytes()
-        return sha256(place + flat + theory).hexdigest()
+        return sha256(place + flat + context).hexdigest()
 
     @property
     def sizes(self) -> np.ndarray:
@@ -226,14 +226,14 @@ class Batch:
         Start, or ``positions`` where ``has_start`` is false.
     has_start : (n_molecules,) bool tensor
         Whether the start lies in the basin of the minimum.
-    theory : Theory
+    context : Context
     """
 
     numbers: Tensor
     positions: Tensor
     starts: Tensor
     has_start: Tensor
-    theory: Theory
+    context: Context
 
     def __getitem__(self, part: slice) -> Batch:
         """Return some of the molecules."""
@@ -263,7 +263,7 @@ class Batch:
             positions=change(self.positions),
             starts=change(self.starts),
             has_start=change(self.has_start),
-            theory=Theory(*map(change, self.theory)),
+            context=Context(*map(change, self.context)),
         )
 
 
@@ -300,11 +300,11 @@ def collate(geometries: GeometrySet, molecules: np.ndarray, has_start: np.ndarra
     starts[real] = geometries.starts[rows]
     starts[~usable] = positions[~usable]
     about = (geometries.level, geometries.charge, geometries.start_level)
-    theory = (array[molecules] for array in about)
+    context = (array[molecules] for array in about)
     return Batch(
         numbers=torch.from_numpy(numbers),
         positions=torch.from_numpy(positions),
         starts=torch.from_numpy(starts),
         has_start=torch.from_numpy(usable),
-        theory=Theory(*(torch.from_numpy(part.astype(np.int64)) for part in theory)),
+        context=Context(*(torch.from_numpy(part.astype(np.int64)) for part in context)),
     )

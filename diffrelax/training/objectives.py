@@ -76,9 +76,9 @@ def _relaxation_losses(
     positions, sigma, bridge = (tensor[part] for tensor in displaced)
     batch = batch[part]
     with _precision(batch, settings):
-        start = torch.where(bridge, model.known_start(batch.theory.start), 0)
-        theory = batch.theory._replace(start=start)
-        denoised = model(batch.numbers, positions, sigma, bridge, theory)
+        start = torch.where(bridge, model.known_start(batch.context.start), 0)
+        context = batch.context._replace(start=start)
+        denoised = model(batch.numbers, positions, sigma, bridge, context)
     compared = batch.numbers, denoised, batch.positions
     total = denoising_loss(*compared, sigma, settings.pair_weight)
     if (start > 0).any():
@@ -149,7 +149,7 @@ def displace(
     fraction = torch.where(far < settings.bridge_full, 1.0, along.clamp(min=0.02))
     gaussian = _gaussian_levels(level, scales)
     sigma = torch.where(
-        bridge, fraction * model.sigma_starts[model.known_start(batch.theory.start)], gaussian
+        bridge, fraction * model.sigma_starts[model.known_start(batch.context.start)], gaussian
     )
     spread = torch.where(bridge, settings.bridge_noise * sigma, sigma)
     noise = centred_noise(batch.numbers > 0, generator)

@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.diffusion.schedule import RelaxationSchedule, relax_positions
 from diffrelax.entries import Entries
-from diffrelax.network.network import Theory
+from diffrelax.network.network import Context
 from diffrelax.training.geometries import Batch, GeometrySet, collate
 
 TOLERANCE = 1e-3  # Å; processors and versions of torch differ by less than a hundredth of it
@@ -52,7 +52,7 @@ def make_references(
 ) -> list[Reference]:
     """Relax molecules from their starts, and keep where they end."""
     given = molecules.numbers, molecules.starts
-    ends = relax_positions(denoiser, *given, schedule, theory=molecules.theory)
+    ends = relax_positions(denoiser, *given, schedule, context=molecules.context)
     return [
         Reference(
             numbers=tuple(numbers[numbers > 0].tolist()),
@@ -62,7 +62,7 @@ def make_references(
             end=_rounded(end[numbers > 0]),
         )
         for numbers, start, end, level, charge in zip(
-            *given, ends, molecules.theory.level, molecules.theory.charge, strict=True
+            *given, ends, molecules.context.level, molecules.context.charge, strict=True
         )
     ]
 
@@ -75,16 +75,15 @@ def deviation(
     NaN if the network no longer gives numbers, or does not know the molecules.
     """
     device = next(denoiser.parameters()).device
-    theory = Theory(
-        torch.tensor([one.level for one in references], device=device),
-        torch.tensor([one.charge for one in references], device=device),
-    )
+    level = torch.tensor([one.level for one in references], device=device)
+    charge = torch.tensor([one.charge for one in references], device=device)
+    context = Context(level, charge, torch.zeros_like(charge))
     numbers, starts, ends = (
         pad_sequence([torch.tensor(value) for value in values], batch_first=True).to(device)
         for values in zip(*((one.numbers, one.start, one.end) for one in references), strict=True)
     )
     try:
-        found = relax_positions(denoiser, numbers, starts, schedule, theory=theory)
+        found = relax_positions(denoiser, numbers, starts, schedule, context=context)
         return float((found - ends).norm(dim=-1).max())
     except (IndexError, RuntimeError):
         return float("nan")

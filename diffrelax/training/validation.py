@@ -33,7 +33,7 @@ def validate(ema: Denoiser, validation_set: GeometrySet, config: ModelConfig) ->
         for padded in like_batches(validation_set, chosen, usable, BATCH):
             batch = padded.to(device)
             given = batch.numbers, batch.starts
-            ends = relax_positions(ema, *given, config.schedule(name), theory=batch.theory)
+            ends = relax_positions(ema, *given, config.schedule(name), context=batch.context)
             errors += [geometry_errors(*one) for one in batch.unpadded(ends)]
         names = validation_set.levels or (config.level,)
         found.append(Errors.of(names[level], name, errors))

@@ -27,7 +27,7 @@ class Oracle:
     def __init__(self, minima, off=0.0):
         self.minima, self.off, self.seen = minima, off, []
 
-    def __call__(self, numbers, positions, sigma, bridge, theory=None):
+    def __call__(self, numbers, positions, sigma, bridge, context=None):
         self.seen.append((len(numbers), float(sigma[0]), bool(bridge[0])))
         places = [int((MINIMA - p).square().sum((1, 2)).argmin()) for p in positions]
         real = (numbers > 0)[..., None]
@@ -67,7 +67,7 @@ def test_an_error_of_one_atom_is_seen_in_a_large_molecule():
     start[0, 7, 0] += 0.02  # a root mean square of 1.8 mÅ
     numbers = torch.full((1, 40), 6)
 
-    def oracle(numbers, positions, sigma, bridge, theory=None):
+    def oracle(numbers, positions, sigma, bridge, context=None):
         return minimum
 
     relaxed = relax_by_reading(oracle, numbers, start, SCHEDULE, CALIBRATION, NONE[:1])
@@ -132,7 +132,7 @@ class Blinkered(Oracle):
         super().__init__(minima)
         self.step = step
 
-    def __call__(self, numbers, positions, sigma, bridge, theory=None):
+    def __call__(self, numbers, positions, sigma, bridge, context=None):
         if float(sigma[0]) < 0.03:
             return positions
         if self.step:

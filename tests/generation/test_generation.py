@@ -147,7 +147,7 @@ def test_another_model_relaxes_what_has_been_found(model):
 def test_the_other_model_relaxes_by_its_own_schedule(model, monkeypatch):
     relaxer = replace(model, config=model.config.model_copy(update={"name": "relaxer-1"}))
 
-    def relax(denoiser, numbers, positions, schedule, *, theory):
+    def relax(denoiser, numbers, positions, schedule, *, context):
         assert denoiser is relaxer.denoiser and schedule is relaxer.config.relaxation
         return torch.arange(positions.numel()).reshape(positions.shape).to(positions)
 

@@ -5,7 +5,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from diffrelax.network.config import NetworkConfig
 from diffrelax.network.layer import rms_norm
-from diffrelax.network.network import EquivariantNetwork, Theory, centre
+from diffrelax.network.network import Context, EquivariantNetwork, centre
 
 LEVELS = ("one", "two")
 
@@ -29,8 +29,8 @@ def batch():
     numbers = torch.tensor([1, 6, 7, 8, 9])[torch.randint(0, 5, (3, 9), generator=generator)]
     numbers[1, 7:] = 0
     positions = 2.5 * torch.randn(3, 9, 3, generator=generator) * (numbers > 0)[..., None]
-    theory = Theory(torch.tensor([0, 1, 1]), torch.tensor([0, 1, -1]), torch.tensor([0, 0, 1]))
-    return numbers, positions, torch.randn(3, 4, generator=generator), theory
+    context = Context(torch.tensor([0, 1, 1]), torch.tensor([0, 1, -1]), torch.tensor([0, 0, 1]))
+    return numbers, positions, torch.randn(3, 4, generator=generator), context
 
 
 def test_rotations_reflections_and_translations_act_on_the_output(network, batch):
@@ -45,19 +45,19 @@ def test_rotations_reflections_and_translations_act_on_the_output(network, batch
 
 
 def test_permutations_of_atoms_and_of_molecules_permute_the_output(network, batch):
-    numbers, positions, condition, theory = batch
-    output = network(numbers, positions, condition, theory)
+    numbers, positions, condition, context = batch
+    output = network(numbers, positions, condition, context)
     order = torch.tensor([3, 0, 8, 5, 1, 7, 2, 6, 4])
-    permuted = network(numbers[:, order], positions[:, order], condition, theory)
+    permuted = network(numbers[:, order], positions[:, order], condition, context)
     torch.testing.assert_close(permuted, output[:, order], atol=1e-5, rtol=1e-5)
-    turned = Theory(*(part.flip(0) for part in theory))
+    turned = Context(*(part.flip(0) for part in context))
     permuted = network(numbers.flip(0), positions.flip(0), condition.flip(0), turned)
     torch.testing.assert_close(permuted, output.flip(0), atol=1e-5, rtol=1e-5)
 
 
 def test_padding_and_the_company_in_the_batch_change_nothing(network, batch):
-    numbers, positions, condition, theory = batch
-    one = Theory(*(part[1:2] for part in theory))
+    numbers, positions, condition, context = batch
+    one = Context(*(part[1:2] for part in context))
     alone = network(numbers[1:2, :7], positions[1:2, :7], condition[1:2], one)
     together = network(*batch)
     torch.testing.assert_close(alone, together[1:2, :7], atol=1e-5, rtol=1e-5)
@@ -66,69 +66,69 @@ def test_padding_and_the_company_in_the_batch_change_nothing(network, batch):
 
 
 def test_species_condition_level_and_charge_matter(network, batch):
-    numbers, positions, condition, theory = batch
+    numbers, positions, condition, context = batch
     output = network(*batch)
     other = numbers.clone()
     other[0, 0] = 6 if numbers[0, 0] != 6 else 7
     for changed in (
-        (other, positions, condition, theory),
-        (numbers, positions, -condition, theory),
-        (numbers, positions, condition, theory._replace(level=1 - theory.level)),
-        (numbers, positions, condition, theory._replace(charge=-theory.charge)),
+        (other, positions, condition, context),
+        (numbers, positions, -condition, context),
+        (numbers, positions, condition, context._replace(level=1 - context.level)),
+        (numbers, positions, condition, context._replace(charge=-context.charge)),
     ):
         assert (network(*changed) - output).abs().max() > 1e-3
 
 
 def test_atoms_beyond_the_cutoff_do_not_matter_and_a_lone_atom_is_no_error(network):
     numbers = torch.tensor([[6, 8, 7]])
-    condition, theory = torch.ones(1, 4), Theory(*torch.zeros(3, 1, dtype=torch.int64))
+    condition, context = torch.ones(1, 4), Context(*torch.zeros(3, 1, dtype=torch.int64))
     far, further = torch.zeros(1, 3, 3), torch.zeros(1, 3, 3)
     far[0, 1, 0], far[0, 2, 1] = 1.2, 5.01
     further[0, 1, 0], further[0, 2, 1] = 1.2, 60.0
     scalars = network.embedding(network.lookup[numbers])
     real = numbers > 0
     one, other = (
-        network.features(scalars, positions, condition, real, theory)
+        network.features(scalars, positions, condition, real, context)
         for positions in (far, further)
     )
     torch.testing.assert_close(one[:, :, 0], other[:, :, 0])
-    assert network(numbers[:, :1], far[:, :1], condition, theory).abs().max() == 0
+    assert network(numbers[:, :1], far[:, :1], condition, context).abs().max() == 0
 
 
 def test_what_enters_at_the_cutoff_enters_smoothly(network):
     numbers, condition = torch.tensor([[6, 8, 7]]), torch.ones(1, 4)
-    theory = Theory(*torch.zeros(3, 1, dtype=torch.int64))
+    context = Context(*torch.zeros(3, 1, dtype=torch.int64))
     outputs = []
     for distance in (4.98, 4.9999, 5.0001):
         positions = torch.tensor([[[0.0, 0, 0], [1.2, 0, 0], [-distance, 0, 0]]])
-        outputs.append(network(numbers, positions, condition, theory))
+        outputs.append(network(numbers, positions, condition, context))
     assert (outputs[1] - outputs[2]).abs().max() < 1e-4
     assert (outputs[0] - outputs[2]).abs().max() < 1e-2
 
 
 def test_what_the_network_has_not_learned_is_an_error(network, batch):
-    numbers, positions, condition, theory = batch
+    numbers, positions, condition, context = batch
     with pytest.raises(IndexError):
-        network(torch.full_like(numbers, 92), positions, condition, theory)
+        network(torch.full_like(numbers, 92), positions, condition, context)
     with pytest.raises(IndexError, match=r"not learned the charges \[-2\]; it knows -1, \+0, \+1"):
-        network(numbers, positions, condition, theory._replace(charge=theory.charge - 1))
+        network(numbers, positions, condition, context._replace(charge=context.charge - 1))
     with pytest.raises(IndexError):
-        network(numbers, positions, condition, theory._replace(level=theory.level + 1))
+        network(numbers, positions, condition, context._replace(level=context.level + 1))
     with pytest.raises(ValueError, match="several levels of theory, say which: one, two"):
         network(numbers, positions, condition)
 
 
 def test_a_network_that_knows_more_begins_as_one_that_knows_less(network, batch):
-    numbers, positions, condition, theory = batch
+    numbers, positions, condition, context = batch
     config = NetworkConfig(
         levels=("new", "two", "one"), charges=(0, 1, -1, 2), elements=(9, 8, 7, 6, 1, 16),
         channels=16, products=8, sent=8, layers=3,
     )  # fmt: skip
     grown = EquivariantNetwork(config, condition=4).eval()
     grown.begin_as(network)
-    known = theory._replace(level=2 - theory.level)
+    known = context._replace(level=2 - context.level)
     torch.testing.assert_close(
-        grown(numbers, positions, condition, known), network(numbers, positions, condition, theory)
+        grown(numbers, positions, condition, known), network(numbers, positions, condition, context)
     )
     smaller = EquivariantNetwork(NetworkConfig(channels=8), condition=4)
     with pytest.raises(RuntimeError):
@@ -137,12 +137,12 @@ def test_a_network_that_knows_more_begins_as_one_that_knows_less(network, batch)
 
 def test_cost_grows_with_the_atoms_and_not_with_their_square(network):
     """A chain has as many neighbours at each atom, however long it is."""
-    condition, theory = torch.ones(1, 4), Theory(*torch.zeros(3, 1, dtype=torch.int64))
+    condition, context = torch.ones(1, 4), Context(*torch.zeros(3, 1, dtype=torch.int64))
     multiplications = []
     for n in (50, 200):
         positions = 1.3 * torch.arange(n)[None, :, None] * torch.tensor([1.0, 0, 0])
         with FlopCounterMode(display=False) as counter:
-            network(torch.full((1, n), 6), positions, condition, theory)
+            network(torch.full((1, n), 6), positions, condition, context)
         multiplications.append(counter.get_total_flops())
     assert multiplications[1] < 4.2 * multiplications[0]
 

@@ -56,7 +56,7 @@ class Blind(torch.nn.Module):
         self.noise = torch.Generator().manual_seed(1)
         self.ends = self.minima.detach().clone()
 
-    def forward(self, numbers, positions, sigma, bridge, theory=None):
+    def forward(self, numbers, positions, sigma, bridge, context=None):
         places = [int((self.minima - p).square().sum((1, 2)).argmin()) for p in positions]
         minima = self.minima.detach()[places]
         if bridge[0]:

@@ -87,8 +87,8 @@ def test_levels_are_joined_by_name_and_counted_as_the_network_counts_them(geomet
     n = len(geometries)
     assert known.level.tolist() == n * [2] + n * [1]
     batch = collate(known, np.array([0, n]), np.ones(2 * n, dtype=bool))
-    assert batch.theory.level.tolist() == [2, 1]
-    assert batch.theory.charge.tolist() == [0, 1]
+    assert batch.context.level.tolist() == [2, 1]
+    assert batch.context.charge.tolist() == [0, 1]
     with pytest.raises(ValueError, match="levels of theory b, which the network lacks"):
         joined.known_as(("a",))
 

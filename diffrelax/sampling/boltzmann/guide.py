@@ -57,5 +57,5 @@ class Guide:
         sigmas = batch.new_full((len(batch),), self.sigma)
         noise = torch.zeros_like(sigmas, dtype=torch.bool)
         numbers = self._numbers.expand(len(batch), -1)
-        theory = self._model.theory([self._charge] * len(batch))
-        return self._model.denoiser(numbers, batch, sigmas, noise, theory).double().cpu().numpy()
+        context = self._model.context([self._charge] * len(batch))
+        return self._model.denoiser(numbers, batch, sigmas, noise, context).double().cpu().numpy()
