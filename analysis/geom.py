@@ -208,7 +208,7 @@ def write(
     rows = [{"start": start, **row_of(units, found[MMFF94])} for start, units in found.items()]
     about = how_made(
         model,
-        aim=model.nearest_level(TARGET).level,
+        model_level=model.nearest_level(TARGET).level,
         split=options.split,
         mean_atoms=float(np.mean([molecule.n_atoms for molecule in molecules])),
     )
@@ -225,8 +225,8 @@ def write(
     ]  # fmt: skip
     told = (
         f"{len(molecules)} {options.split} molecules, {about['mean_atoms']:.1f} atoms in the mean; "
-        f"{model.name} aims at {about['aim']}. Medians, 95% intervals of order statistics in "
-        "brackets, of ratios of medians by bootstrap. "
+        f"{model.name} relaxes to minima of {about['model_level']}. Medians, 95% intervals of "
+        "order statistics in brackets, of ratios of medians by bootstrap. "
         f"Made by `{about['command']}` on {about['hardware']}."
     )
     write_text(options.folder / "report.md", f"{told}\n\n{markdown_table(header, lines)}\n")

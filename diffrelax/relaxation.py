@@ -78,8 +78,8 @@ class Relaxation:
         where the noise level was given, where the model has hardly seen such atoms or bonds, where
         alike bonds came out uneven, where the spin is doubtful, as of O2, and where the verdict is
         ``fell_back``.
-    aim : str
-        Level of theory of the minimum that the model aimed at; empty without the model.
+    level : str
+        Level of theory of the minimum, as the model spells it; empty without the model.
     time : Time
         In the model, the batch's time over its molecules, and in judging the end; where several
         batches go at once, of the thread.
@@ -95,7 +95,7 @@ class Relaxation:
     noise_level: float = float("nan")
     n_evaluations: int = 0
     error_bound: float = float("nan")
-    aim: str = ""
+    level: str = ""
     time: Time = NO_TIME
     error: Exception | None = field(default=None, repr=False)
 
@@ -108,7 +108,7 @@ class Relaxation:
     def atoms(self) -> ase.Atoms:
         """The geometry as ASE atoms; ``info`` holds the verdict, and what there is of the others.
 
-        These are ``reason``, ``aim`` and ``error_bound``.
+        These are ``reason``, ``model_level`` and ``error_bound``.
 
         Raises
         ------
@@ -121,7 +121,8 @@ class Relaxation:
         atoms.info["verdict"] = self.verdict
         if not math.isnan(self.error_bound):
             atoms.info["error_bound"] = self.error_bound
-        atoms.info |= {k: v for k in ("reason", "aim") if (v := getattr(self, k))}
+        texts = {"reason": self.reason, "model_level": self.level}
+        atoms.info |= {name: text for name, text in texts.items() if text}
         return atoms
 
 
@@ -317,7 +318,7 @@ def _judge(start: Molecule, end: End, model: Model, level: str, max_error: float
         noise_level=end.noise_level,
         n_evaluations=end.n_evaluations,
         error_bound=math.nan if no_bound else end.error_bound,
-        aim=level,
+        level=level,
     )
     reason = _reason_to_fall_back(start, end, result.error_bound, max_error)
     if not reason and end.noise_level > 0 and (doubt or is_rebonded(start, end.positions)):

@@ -278,7 +278,7 @@ def code_facts() -> dict[str, str]:
             for place, layer in enumerate(reversed(layers), start=1)
         ),
         "rooms_table": _modules_table(pkgutil.iter_modules(diffrelax.__path__, "diffrelax.")),
-        "aims_table": markdown_table(
+        "nearest_levels_table": markdown_table(
             ("your level", "level of the model"),
             [(level, model.nearest_level(level).level) for level in COMMON_LEVELS],
         ),

@@ -65,7 +65,7 @@ def evaluate_geometry(
     *,
     levels: tuple[str, ...] = ("gfn2-xtb",),
     noise_levels: Sequence[float | None] = (None,),
-    aims: Sequence[str] = (),
+    model_levels: Sequence[str] = (),
     progress: bool = False,
 ) -> list[GeometryRow]:
     """Compare the model and levels of theory on the same starts, which have a row of their own.
@@ -79,9 +79,9 @@ def evaluate_geometry(
     noise_levels : sequence of float or None, Å
         From which the model relaxes, a row each; see
         :func:`diffrelax.models.batches.choose_schedule`.
-    aims : sequence of str
-        Levels of theory that the model aims at, a row each. Default: that of the references, or
-        the model's own if it has not learned that one.
+    model_levels : sequence of str
+        Levels of theory of the minima that the model relaxes to, a row each. Default: that of the
+        references, or the model's own if it has not learned that one.
     progress : bool
 
     Raises
@@ -90,7 +90,7 @@ def evaluate_geometry(
         If the model does not know a noise level or has not learned a level of theory.
     """
     known = sample.level in model.config.levels
-    aims = [model.nearest_level(aim).level for aim in aims] or [
+    chosen = [model.nearest_level(level).level for level in model_levels] or [
         sample.level if known else model.config.level
     ]
     for noise_level in noise_levels:
@@ -103,13 +103,13 @@ def evaluate_geometry(
     rows += [
         _evaluate_model(
             model,
-            aim,
+            level,
             noise_level,
             sample,
             progress,
-            told=aim != sample.level and bool(sample.level or len(aims) > 1),
+            named=level != sample.level and bool(sample.level or len(chosen) > 1),
         )
-        for aim in aims
+        for level in chosen
         for noise_level in noise_levels
     ]
     return rows
@@ -117,25 +117,25 @@ def evaluate_geometry(
 
 def _evaluate_model(
     model: Model,
-    aim: str,
+    level: str,
     noise_level: float | None,
     sample: Sample,
     progress: bool,
     *,
-    told: bool,
+    named: bool,
 ) -> GeometryRow:
-    """Relax a sample; whether the aim is told apart in the name of the method."""
+    """Relax a sample; `named` adds the level to the name of the method."""
     begun = time.perf_counter()
     results = relax_molecules(
-        sample.starts, model, level=aim, noise_level=noise_level, progress=progress
+        sample.starts, model, level=level, noise_level=noise_level, progress=progress
     )
     seconds = time.perf_counter() - begun
     ends = zip(results, sample.starts, strict=True)
     positions = [(result.molecule or start).positions for result, start in ends]
     failed = sum(r.verdict != "relaxed" for r in results)
     method = model.name if noise_level is None else f"{model.name}, from {noise_level} Å"
-    if told:
-        method += f", at {aim}"
+    if named:
+        method += f", at {level}"
     row = _row(method, positions, sample, failed, seconds)
     return replace(row, error_bounds=tuple(result.error_bound for result in results))
 

@@ -125,14 +125,14 @@ def dft(
     check_settings(settings)
     set_threads(threads)
     loaded = load_checked(model, device, noise_level)
-    aim = choose_level(loaded, settings.level)
+    level = choose_level(loaded, settings.level)
     decisive = {
         "command": "dft",
         "model": loaded.sha256,
         "noise_level": noise_level,
         "seed": seed,
         "compare": sorted(set(compare or [])),
-        **({} if aim == loaded.config.level else {"aim": aim}),
+        **({} if level == loaded.config.level else {"model_level": level}),
         **settings.model_dump(),
     }
 
@@ -141,7 +141,7 @@ def dft(
     def results(left: Iterator[Input]) -> Iterator[list[InputResult]]:
         any_lost = False
         for ((source, molecule, before),) in read_parts(left, 1, seed=seed):
-            (result,) = relax_molecules([molecule], loaded, level=aim, noise_level=noise_level)
+            (result,) = relax_molecules([molecule], loaded, level=level, noise_level=noise_level)
             result = _as_before(result, checkpoints, decisive)
             try:
                 row, end, table = _dft_one(

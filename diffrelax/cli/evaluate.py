@@ -31,14 +31,14 @@ def evaluate(
     data: Annotated[
         Path | None, typer.Option(help="Packed set of minima (.npz) in the place of QM9's")
     ] = None,
-    theory: Annotated[
+    level: Annotated[
         str | None, typer.Option(help="Level of theory of the minima, if the set has several")
     ] = None,
-    aims: Annotated[
+    model_levels: Annotated[
         list[str] | None,
         typer.Option(
-            "--aim",
-            help="Level of theory to aim at, in place of that of the minima. May be repeated",
+            "--model-level",
+            help="Level of theory of the model; that of the minima if not given. May be repeated",
         ),
     ] = None,
     n: Annotated[int, typer.Option("-n", min=1, help="Number of molecules")] = 1000,
@@ -48,8 +48,9 @@ def evaluate(
             help="Relaxations of the DFT geometry at a level, it itself, or ETKDGv3 and MMFF94"
         ),
     ] = "mmff94",
-    levels: Annotated[
-        list[Peer] | None, typer.Option("--level", help="Peer to compare with. May be repeated")
+    peers: Annotated[
+        list[Peer] | None,
+        typer.Option("--peer", help="Level of theory to compare with. May be repeated"),
     ] = None,
     noise_levels: Annotated[
         list[float] | None,
@@ -89,13 +90,13 @@ def evaluate(
         check_output(output, (".json",))
         if output.exists() and not overwrite:
             raise would_be_lost(output)
-    peers = [level.value for level in levels or [Peer.gfn2_xtb]]
-    for level in {*peers, start}.intersection(LEVELS):
-        check_installed(level)
+    chosen_peers = [peer.value for peer in peers or [Peer.gfn2_xtb]]
+    for name in {*chosen_peers, start}.intersection(LEVELS):
+        check_installed(name)
     set_threads(threads)
     loaded = load_model(model, device)
     if data:
-        chosen = choose_sample(GeometrySet.load(data), n, source=data.stem, level=theory)
+        chosen = choose_sample(GeometrySet.load(data), n, source=data.stem, level=level)
     else:
         chosen = choose_sample(load_qm9(split), n)
     sample = start_from(chosen, start)
@@ -104,9 +105,9 @@ def evaluate(
     rows = evaluate_geometry(
         loaded,
         sample,
-        levels=tuple(peers),
+        levels=tuple(chosen_peers),
         noise_levels=noise_levels or [None],
-        aims=aims or (),
+        model_levels=model_levels or (),
         progress=True,
     )
     print(geometry_table(rows, sample.start))

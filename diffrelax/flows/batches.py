@@ -101,8 +101,8 @@ class DiffusionRelaxMaker(Maker):
     model : str
         See `diffrelax.load_model`; a path must be readable where the job runs.
     device : str
-    towards : str
-        Level of theory of what follows, such as ``pbe/def2-svp``: the model aims at the nearest of
+    level : str
+        Level of theory of what follows, such as ``PBE/def2-SVP``: the model takes the nearest of
         those that it has learned. Default: its own.
     noise_level : float, optional, Å
         See `diffrelax.relax`.
@@ -115,7 +115,7 @@ class DiffusionRelaxMaker(Maker):
     name: str = "relax"
     model: str = "default"
     device: str = "cpu"
-    towards: str = ""
+    level: str = ""
     noise_level: float | None = None
     seed: int = 42
     work: str = ""
@@ -138,7 +138,7 @@ class DiffusionRelaxMaker(Maker):
 
         model = load_on_worker(self.model, self.device)
         choose_schedule(model, self.noise_level)
-        asked = Level.parse(self.towards, strict=False) if self.towards else None
+        asked = Level.parse(self.level, strict=False) if self.level else None
         level = model.nearest_level(asked).level
         work = WorkFolder.of(self.work)
         documents: list[PlainDocument] = []

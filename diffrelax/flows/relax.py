@@ -27,7 +27,7 @@ class RelaxFlowMaker(Maker):
     ----------
     name : str
     relax_maker : DiffusionRelaxMaker
-        Unless it says otherwise, it aims at the level nearest to that of ``minimise_maker``.
+        Unless it says otherwise, it takes the level nearest to that of ``minimise_maker``.
     minimise_maker : DFTRelaxMaker or ForceFieldRelaxMaker
     batch_size : int
         Molecules in one job of the diffusion model.
@@ -65,8 +65,8 @@ OutputReference, or an iterable of these
             if size < 1:
                 raise InputError(f"batch size {size}: give 1 or more")
         relax_maker = self.relax_maker
-        if not relax_maker.towards:
-            relax_maker = replace(relax_maker, towards=self.minimise_maker.theory)
+        if not relax_maker.level:
+            relax_maker = replace(relax_maker, level=self.minimise_maker.theory)
         minimised: list[OutputReference] = []
         relaxations: list[Job] = []
         starts: list[OutputReference] = []

@@ -83,7 +83,7 @@ def run_flow(config: FlowConfig, engine: Engine = "local") -> Summary:
 def check_stages(config: FlowConfig, engine: Engine) -> None:
     """Find out, before work begins, whether its stages can run at all.
 
-    Also tells, on standard error, at which level the model aims for that of the flow.
+    Also tells, on standard error, which level the model takes for that of the flow.
 
     Raises
     ------

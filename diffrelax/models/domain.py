@@ -258,7 +258,7 @@ def caution(start: Molecule, model: Model, level: str, error_bound: float) -> st
     start : Molecule
     model : Model
     level : str
-        Level of theory that was aimed at.
+        Level of theory of the minimum.
     error_bound : float, Å
         NaN if none is told.
     """

@@ -103,10 +103,9 @@ class RelaxationDocument(TimedResult):
         description="deviation from the minimum of the basin that nine in ten stay below, Å; "
         "none if unknown",
     )
-    aim: str | None = Field(
+    model_level: str | None = Field(
         default=None,
-        description="level of theory that the model aimed at; none without it, or before this was "
-        "kept",
+        description="level of theory of the minimum that the model relaxes to; none without it",
     )
 
     @property
@@ -130,7 +129,7 @@ class RelaxationDocument(TimedResult):
             noise_level=_known(relaxation.noise_level),
             n_evaluations=relaxation.n_evaluations,
             error_bound=_known(relaxation.error_bound),
-            aim=relaxation.aim or None,
+            model_level=relaxation.level or None,
             **told_times({"total": relaxation.time}),
         )
 

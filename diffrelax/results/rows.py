@@ -105,7 +105,7 @@ class ModelColumns(Columns):
     )
     n_evaluations: int = column("of the network", default=0)
     error_bound: float | None = perhaps("deviation from the minimum that nine in ten stay below, Å")
-    aim: str | None = perhaps("level of theory of the minimum that the model aimed at")
+    model_level: str | None = perhaps("level of theory of the minimum that the model relaxes to")
 
 
 class LevelColumns(Columns):
@@ -197,7 +197,7 @@ class MoleculeRow(GeometryColumns, LevelColumns, ModelColumns):  # columns of th
             noise_level=result.noise_level,
             n_evaluations=result.n_evaluations,
             error_bound=result.error_bound,
-            aim=result.aim or None,
+            model_level=result.level or None,
             seconds=result.seconds,
         )
 

@@ -171,7 +171,7 @@ class ModelConfig(Entries):
     name : str
         Name and release, such as ``relax-qm9-1``.
     level : str
-        Level of theory of the minima that it learns; of several, the one that it aims at by
+        Level of theory of the minima that it learns; of several, the one that it takes by
         default.
     largest : int
         Atoms of the largest molecule that it learns from.

@@ -160,16 +160,16 @@ def test_minima_of_a_level_are_compared_with_a_model_that_aims_at_it(several, mo
     sample = choose_sample(both, 3, source="mine", level="r2SCAN-3c")
     assert {start.name.split("-")[0] for start in sample.starts} == {"mine"}
     other = "B3LYP/6-31G(2df,p)"
-    rows = evaluate_geometry(several, sample, levels=(), aims=("r2scan-3c", other))
+    rows = evaluate_geometry(several, sample, levels=(), model_levels=("r2scan-3c", other))
     assert [row.method for row in rows[1:]] == ["several-1", f"several-1, at {other}"]
     assert evaluate_geometry(several, sample, levels=())[1].method == "several-1"
     assert evaluate_geometry(model, sample, levels=())[1].method == f"relax-qm9-1, at {other}"
-    with pytest.raises(ValueError, match="not learned the level third"):
-        evaluate_geometry(several, sample, levels=(), aims=("third",))
+    with pytest.raises(ValueError, match="unknown method"):
+        evaluate_geometry(several, sample, levels=(), model_levels=("third",))
     nameless = replace(sample, level="")
-    two = evaluate_geometry(several, nameless, levels=(), aims=("r2scan-3c", other))
+    two = evaluate_geometry(several, nameless, levels=(), model_levels=("r2scan-3c", other))
     assert len({row.method for row in two}) == 3
-    (alone,) = evaluate_geometry(several, nameless, levels=(), aims=(other,))[1:]
+    (alone,) = evaluate_geometry(several, nameless, levels=(), model_levels=(other,))[1:]
     assert alone.method == several.name
     record = geometry_record(rows, sample)
     assert record["level"] == "r2SCAN-3c" and len(record["mine_indices"]) == 3

@@ -50,7 +50,7 @@ KEYS = {
     "noise_level",
     "n_evaluations",
     "level",
-    "aim",
+    "model_level",
     "error_bound",
     "gradient_calls",
     "scf_cycles",
@@ -472,17 +472,17 @@ def test_train_and_evaluate_on_a_small_data_set(run, tmp_path, geometries, monke
     assert run("train", folder / "config.yaml", "--resume")[0] == 0
     result = tmp_path / "result.json"
     weights = folder / "model.safetensors"
-    status, out, _ = run("evaluate", weights, "-n", 3, "--level", "uff", "-o", result)
+    status, out, _ = run("evaluate", weights, "-n", 3, "--peer", "uff", "-o", result)
     assert status == 0
     assert [line.split()[1] for line in out.splitlines()[2:]] == ["mmff94", "uff", "tiny-1"]
     record = json.loads(result.read_text())
     assert record["split"] == "test"
     assert record["command"].startswith("diffrelax evaluate")
-    levels = ("--level", "uff", "--noise-level", 0.1, "--noise-level", 0.05)
+    levels = ("--peer", "uff", "--noise-level", 0.1, "--noise-level", 0.05)
     _, out, _ = run("evaluate", weights, "-n", 3, *levels)
     rows = [line.split(" | ")[0] for line in out.splitlines()[4:]]
     assert rows == ["| tiny-1, from 0.1 Å", "| tiny-1, from 0.05 Å"]
-    _, out, _ = run("evaluate", weights, "-n", 3, "--level", "uff", "--start", "minimum")
+    _, out, _ = run("evaluate", weights, "-n", 3, "--peer", "uff", "--start", "minimum")
     assert out.startswith("| start: DFT minimum | aligned RMSD, Å |")
     assert out.splitlines()[2].startswith("| minimum | 0.000 | 0.0 |")
     replace(geometries, levels=("none",)).save(tmp_path / "own.npz")
@@ -492,11 +492,11 @@ def test_train_and_evaluate_on_a_small_data_set(run, tmp_path, geometries, monke
     _, out, _ = run(*own, "--overwrite")
     assert [line.split()[1] for line in out.splitlines()[2:]] == ["mmff94", "gfn2-xtb", "tiny-1"]
     assert json.loads(result.read_text())["split"] == "own.npz"
-    status, _, err = run("evaluate", weights, "-n", 3, "--aim", "r2SCAN-3c")
-    assert status == 2 and "not learned the level r2SCAN-3c" in err
+    status, _, err = run("evaluate", weights, "-n", 3, "--model-level", "r2SCAN")
+    assert status == 2 and "r2SCAN needs a basis set, as in r2SCAN/def2-SVP" in err
     strict = TrainingConfig(max_start_rmsd=0.0145)
     monkeypatch.setattr("diffrelax.benchmark.sample.TRAINED_ON", strict)
-    status, _, err = run("evaluate", weights, "-n", 6, "--level", "uff", "--start", "embedded")
+    status, _, err = run("evaluate", weights, "-n", 6, "--peer", "uff", "--start", "embedded")
     assert status == 0 and "3 of 6 molecules cannot be started from embedded" in err
     status, _, err = run("evaluate", weights, "-n", 3, "--noise-level", 9)
     assert status == 2
@@ -504,7 +504,7 @@ def test_train_and_evaluate_on_a_small_data_set(run, tmp_path, geometries, monke
     for output in (tmp_path / "none" / "x.json", tmp_path, tmp_path / "x.txt"):
         assert run("evaluate", weights, "-o", output)[0] == 2
     monkeypatch.setattr("diffrelax.levels.xtb_program.shutil.which", lambda _: None)
-    status, _, err = run("evaluate", weights, "-n", 3, "--level", "gfn-ff")
+    status, _, err = run("evaluate", weights, "-n", 3, "--peer", "gfn-ff")
     assert status == 2 and "needs the program xtb" in err
 
 
@@ -533,7 +533,7 @@ def test_training_on_packed_sets_leaves_all_that_a_release_needs(run, tmp_path, 
     assert model.config.largest == both.sizes.max() and model.config.most_heavy < 9
     assert (7, 9) not in model.bonds
     _, out, _ = run("relax", "CCO", "--model", tmp_path, "--level", "one", "--json")
-    assert json.loads(out)["aim"] == "one"
+    assert json.loads(out)["model_level"] == "one"
 
 
 def test_a_model_knows_what_its_base_has_learned(run, tmp_path, geometries):

@@ -476,7 +476,7 @@ def test_a_model_of_several_levels_aims_at_the_one_nearest_to_what_follows(
     monkeypatch.setattr(flow_batches, "load_on_worker", lambda name, device: several)
     reasons, keys = [], []
     for theory in ("", "r2scan-3c", "b3lyp/sto-3g"):
-        maker = DiffusionRelaxMaker(towards=theory, work=str(tmp_path))
+        maker = DiffusionRelaxMaker(level=theory, work=str(tmp_path))
         (document,) = run(maker.make(["CCCl"]))
         reasons.append(document["reason"])
         keys.append(document["key"])
@@ -485,6 +485,6 @@ def test_a_model_of_several_levels_aims_at_the_one_nearest_to_what_follows(
     assert keys[0] == keys[1] != keys[2]
     settings = {"xc": "pbe", "basis": "def2-svp"}
     flow = RelaxFlowMaker(minimise_maker=DFTRelaxMaker(settings=settings)).make(["CO"])
-    assert flow.jobs[0].maker.towards == "PBE/def2-SVP"
-    chosen = RelaxFlowMaker(relax_maker=DiffusionRelaxMaker(towards="r2scan-3c")).make(["CO"])
-    assert chosen.jobs[0].maker.towards == "r2scan-3c"
+    assert flow.jobs[0].maker.level == "PBE/def2-SVP"
+    chosen = RelaxFlowMaker(relax_maker=DiffusionRelaxMaker(level="r2scan-3c")).make(["CO"])
+    assert chosen.jobs[0].maker.level == "r2scan-3c"

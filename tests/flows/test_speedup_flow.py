@@ -60,7 +60,7 @@ def test_every_molecule_is_in_the_report_whatever_became_of_it(tmp_path: Path, m
     assert output["tables"] in report.read_text(encoding="utf-8")
     about, model = json.loads((tmp_path / "about.json").read_text()), load_model()
     assert (about["model"], about["model_sha256"]) == (model.name, model.sha256)
-    assert about["aim"] == model.nearest_level("lda,vwn/sto-3g").level
+    assert about["model_level"] == model.nearest_level("lda,vwn/sto-3g").level
     views = ReadPage(tmp_path / "report.html").views
     labels = {view["name"]: [frame["label"] for frame in view["frames"]] for view in views}
     assert labels["water"] == ["start mmff94", "start diffusion", "minimum 0"]

@@ -76,7 +76,11 @@ def test_a_relaxation_fills_all_columns_and_a_minimum_its_own() -> None:
     water = Molecule.from_smiles("O")
     relaxed = MoleculeRow.of_relaxation(Relaxation("water", "refused", "small", water, water))
     assert list(relaxed) == list(MoleculeRow.model_fields)
-    assert (relaxed["error_bound"], relaxed["noise_level"], relaxed["aim"]) == (None, None, None)
+    assert (relaxed["error_bound"], relaxed["noise_level"], relaxed["model_level"]) == (
+        None,
+        None,
+        None,
+    )
     minimum = MoleculeRow.of("water", water, "minimum", "", level="uff", fmax=nan)
     assert (minimum["level"], minimum["fmax"], minimum["symbols"]) == ("uff", None, water.symbols)
     assert "error_bound" not in minimum

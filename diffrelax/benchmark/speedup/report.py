@@ -44,11 +44,11 @@ PACKAGES = ("diffrelax", "pyscf", "ase", "geometric", "tblite", "rdkit", "torch"
 
 
 def made_with(model: Model, level: Level) -> dict[str, str]:
-    """Return what a report says of the model, and of the level at which it aimed for another."""
+    """Return what a report says of the model, and of the level that it relaxes to."""
     return {
         "model": model.name,
         "model_sha256": model.sha256,
-        "aim": model.nearest_level(level).level,
+        "model_level": model.nearest_level(level).level,
     }
 
 

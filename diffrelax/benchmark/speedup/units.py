@@ -60,7 +60,7 @@ def start_unit(
     model : Model, optional
         The diffusion model.
     level : str, optional
-        Level of theory that it aims at.
+        Level of theory of the minima that it relaxes to.
     key : str
         Of this unit.
     """

@@ -66,7 +66,7 @@ def sample_conformers(
 
     A search finds distinct geometries with the model, see
     `diffrelax.sampling.conformers.find_conformers`. For DFT, GFN2-xTB brings them to its minima
-    first, and the model from there towards DFT's. Those that may end within the window are brought
+    first, and the model from there to DFT's. Those that may end within the window are brought
     near their minima at the level of theory (by DFT with one gradient, where the minimum can be
     predicted), merged, and those that are low relaxed tightly, always as the same molecule; what
     ends above the window is left out. Mirror images of each other are one conformer, unless they
@@ -163,9 +163,9 @@ def find_starts(
 ) -> tuple[list[Conformer], EnsembleProvenance]:
     """Search with the model, and choose what a level of theory is to relax.
 
-    The model aims at the nearest level that it has learned. DFT does not rank geometries itself:
+    The model takes the nearest level that it has learned. DFT does not rank geometries itself:
     GFN2-xTB does, in the solvent if there is one, and brings them to its minima, so that DFT
-    relaxes each once. The model then moves them towards the level once more. The folder of the
+    relaxes each once. The model then moves them to the level once more. The folder of the
     funnel keeps a search once it is finished: another processor, or another number of threads,
     would find its geometries by rounding elsewhere, and what was done with them would be lost.
 
@@ -198,7 +198,7 @@ def find_starts(
             "window": funnel.window,
             "fmax": funnel.fmax,
             "thermo": funnel.thermo,
-            "aim": model.nearest_level(funnel.level.theory).level,
+            "model_level": model.nearest_level(funnel.level.theory).level,
             "ranked_by": str(_ranking(funnel.level)),
         },
         diagnostics=done["diagnostics"],
@@ -226,7 +226,7 @@ def _search(
         model,
         n,
         level=ranked_by,
-        aim=nearest.level,
+        model_level=nearest.level,
         window=window,
         seed=seed,
         progress=progress,
@@ -343,7 +343,7 @@ def _is_more_symmetric(one: Molecule, other: Molecule) -> bool:
 
 
 def _moved(starts: Sequence[Conformer], model: Model, level: str) -> list[Conformer]:
-    """Move geometries towards a level of theory with the model, where it relaxes them.
+    """Move geometries to minima of a level of theory with the model, where it relaxes them.
 
     Of those that it brings to one place, one goes on.
     """

@@ -73,7 +73,7 @@ def find_conformers(
     n: int,
     *,
     level: Level,
-    aim: str,
+    model_level: str,
     window: float,
     seed: int = 42,
     progress: bool = False,
@@ -103,8 +103,8 @@ def find_conformers(
         Geometries that the model relaxes, at most.
     level : Level
         A cheap one, that ranks geometries.
-    aim : str
-        Level of theory that the model aims at, one that it has learned.
+    model_level : str
+        Level of theory of the model, one that it has learned.
     window : float, eV
         Above the lowest.
     seed : int
@@ -115,7 +115,7 @@ def find_conformers(
     Raises
     ------
     ValueError
-        If the model does not cover the molecule or has not learned what it is to aim at, the level
+        If the model does not cover the molecule or has not learned its level, the level
         cannot describe the molecule, or ``n`` or the seed is out of range.
     """
     if n < 1:
@@ -129,7 +129,7 @@ def find_conformers(
         raise InputError(f"{molecule.name}: {reason}")
     hidden = None if progress else True
     with tqdm(desc="search", unit="conf", miniters=0, disable=hidden) as bar:
-        search = _Search(molecule, model, n, level, aim, window, seed, bar)
+        search = _Search(molecule, model, n, level, model_level, window, seed, bar)
         while search.probe():
             while turned := search.turn():
                 search.settle(turned)
@@ -145,14 +145,14 @@ class _Search:
         model: Model,
         n: int,
         level: Level,
-        aim: str,
+        model_level: str,
         window: float,
         seed: int,
         bar: tqdm[Any] | None = None,
     ) -> None:
         self.bar = tqdm(disable=True) if bar is None else bar
         self.molecule, self.model, self.n, self.seed = molecule, model, n, seed
-        self.aim, self.window = aim, window
+        self.model_level, self.window = model_level, window
         self.rotors = Rotors.of(molecule)
         self.turns = other_wells(molecule, self.rotors)
         self.n_combined = prod(1 + len(turns) for turns in self.turns)
@@ -273,7 +273,7 @@ class _Search:
         It does so twice, as those that were turned may be further from their minima than one goes.
         """
         molecules = [self.rough[i].molecule for i in rough]
-        relax = partial(relax_molecules, model=self.model, level=self.aim)
+        relax = partial(relax_molecules, model=self.model, level=self.model_level)
         able = []
         for k, end in enumerate(relax(molecules)):
             if end.verdict == "relaxed" and end.molecule:

@@ -171,29 +171,31 @@ def test_a_lost_worker_costs_its_conformer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("level", "aim"),
+    ("level", "learned"),
     [
         (Level(name="dft", settings={"xc": "b3lyp", "basis": "def2-svp"}), "B3LYP/6-31G(2df,p)"),
         (Level(name="dft", settings={"xc": "pbe", "basis": "def2-svp"}), "r2SCAN-3c"),
         (MMFF94, "r2SCAN-3c"),
     ],
 )
-def test_the_model_aims_at_the_nearest_level(several, monkeypatch, level: Level, aim: str) -> None:
-    aims = []
+def test_the_model_takes_the_nearest_level(
+    several, monkeypatch, level: Level, learned: str
+) -> None:
+    taken = []
 
     def relax(molecules, model, level):
-        aims.append(level)
+        taken.append(level)
         return relax_molecules(molecules, model, level=level)
 
     for room in ("search", "minima"):
         monkeypatch.setattr(f"diffrelax.sampling.conformers.{room}.relax_molecules", relax)
     funnel = Funnel(level, WorkFolder.of(None))
     _, method = find_starts(Molecule.from_smiles("CCO"), several, 4, funnel, seed=42)
-    assert {*aims} == {method.settings["aim"]} == {aim}
-    assert f"relaxes to minima of {aim}" in method.notes[1]
+    assert {*taken} == {method.settings["model_level"]} == {learned}
+    assert f"relaxes to minima of {learned}" in method.notes[1]
 
 
-def test_what_the_model_has_not_learned_where_it_aims_is_told() -> None:
+def test_what_the_model_has_not_learned_at_its_level_is_told() -> None:
     level = Level(name="dft", settings={"xc": "b3lyp", "basis": "def2-svp"})
     ion = Molecule.from_smiles("C[NH3+]")
     _, method = find_starts(ion, load_model(), 4, Funnel(level, WorkFolder.of(None)), seed=42)
@@ -297,7 +299,12 @@ def test_how_a_trifluoromethyl_group_stands_makes_no_conformers() -> None:
 
 def test_that_a_rotor_along_a_chain_turns_freely_is_told(model) -> None:
     found = find_conformers(
-        Molecule.from_smiles("OCC#CCO"), model, 9, level=MMFF94, aim=model.config.level, window=0.1
+        Molecule.from_smiles("OCC#CCO"),
+        model,
+        9,
+        level=MMFF94,
+        model_level=model.config.level,
+        window=0.1,
     )
     assert "C2 and C5 turn nearly freely about the chain between them" in found.notes[0]
 

@@ -20,7 +20,7 @@ from diffrelax.sampling.ensemble import Level
 from diffrelax.units import KCAL_PER_MOL
 
 MMFF94, GFN2 = Level(name="mmff94"), Level(name="gfn2-xtb")
-AIM = "B3LYP/6-31G(2df,p)"
+MODEL_LEVEL = "B3LYP/6-31G(2df,p)"
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_rotamers_of_one_ring_or_amine_are_not_those_of_another(model, smiles: s
     funnel = Funnel(MMFF94, WorkFolder.of(None))
 
     def turned_from(starts: list[Conformer]) -> list[Conformer]:
-        search = _Search(molecule, model, 200, MMFF94, AIM, 8 * KCAL_PER_MOL, 42)
+        search = _Search(molecule, model, 200, MMFF94, MODEL_LEVEL, 8 * KCAL_PER_MOL, 42)
         for start in starts:
             search.settle([start])
             while turned := search.turn():
@@ -91,7 +91,7 @@ def test_rotamers_of_one_ring_or_amine_are_not_those_of_another(model, smiles: s
 
 
 def test_embeddings_go_on_until_one_is_low(model, monkeypatch) -> None:
-    search = _Search(Molecule.from_smiles("CCO"), model, 9, MMFF94, AIM, KCAL_PER_MOL, 42)
+    search = _Search(Molecule.from_smiles("CCO"), model, 9, MMFF94, MODEL_LEVEL, KCAL_PER_MOL, 42)
     embed, asked = search.embed, []
     monkeypatch.setattr(search, "embed", lambda n: asked.append(n) or embed(n) * (len(asked) > 2))
     assert search.probe() and len(asked) == 3
@@ -99,7 +99,9 @@ def test_embeddings_go_on_until_one_is_low(model, monkeypatch) -> None:
 
 @pytest.mark.parametrize(("n", "embedded"), [(100, 50), (122, PROBE)])
 def test_half_are_embeddings_where_wells_combine_to_too_many(model, n: int, embedded: int) -> None:
-    search = _Search(Molecule.from_smiles("CCOCCOCC"), model, n, MMFF94, AIM, KCAL_PER_MOL, 42)
+    search = _Search(
+        Molecule.from_smiles("CCOCCOCC"), model, n, MMFF94, MODEL_LEVEL, KCAL_PER_MOL, 42
+    )
     assert search.n_combined == 243
     search.probe()
     assert search.n_embedded == embedded
@@ -108,7 +110,9 @@ def test_half_are_embeddings_where_wells_combine_to_too_many(model, n: int, embe
 def test_each_combination_of_wells_is_reached_from_one_embedding(model, monkeypatch) -> None:
     monkeypatch.setattr("diffrelax.sampling.conformers.search.PROBE", 1)
     ether = Molecule.from_smiles("CCOCCC")
-    found = find_conformers(ether, model, 200, level=MMFF94, aim=AIM, window=10 * KCAL_PER_MOL)
+    found = find_conformers(
+        ether, model, 200, level=MMFF94, model_level=MODEL_LEVEL, window=10 * KCAL_PER_MOL
+    )
     chain = np.array([[0, 1, 2, 3], [1, 2, 3, 4], [2, 3, 4, 5]])
     angles = torsion_angles(np.array([one.molecule.positions for one in found.conformers]), chain)
     wells = np.where(abs(angles) > 2 * np.pi / 3, 0, np.sign(angles)).astype(int)
@@ -122,7 +126,12 @@ def test_each_combination_of_wells_is_reached_from_one_embedding(model, monkeypa
 
 def test_all_that_was_tried_is_accounted_for(model) -> None:
     found = find_conformers(
-        Molecule.from_smiles("CCOCCCOC=O"), model, 20, level=GFN2, aim=AIM, window=6 * KCAL_PER_MOL
+        Molecule.from_smiles("CCOCCCOC=O"),
+        model,
+        20,
+        level=GFN2,
+        model_level=MODEL_LEVEL,
+        window=6 * KCAL_PER_MOL,
     )
     assert found.counts["relaxed"] == 20
     assert not found.complete
@@ -134,7 +143,9 @@ def test_all_that_was_tried_is_accounted_for(model) -> None:
 
 def test_conformers_that_crystals_lack_are_started_from(model) -> None:
     imidate = Molecule.from_smiles("[H]/N=C/OC(C)(C)CO")
-    found = find_conformers(imidate, model, 100, level=GFN2, aim=AIM, window=6 * KCAL_PER_MOL)
+    found = find_conformers(
+        imidate, model, 100, level=GFN2, model_level=MODEL_LEVEL, window=6 * KCAL_PER_MOL
+    )
     torsions = [
         np.degrees(torsion_angles(one.molecule.positions, np.array([[2, 3, 4, 7]])))[0]
         for one in found.conformers
@@ -144,20 +155,32 @@ def test_conformers_that_crystals_lack_are_started_from(model) -> None:
 
 def test_the_geometry_that_is_given_is_the_first_start(model) -> None:
     given = Molecule.from_atoms(Molecule.from_smiles("CCCO").to_atoms())
-    found = find_conformers(given, model, 1, level=GFN2, aim=AIM, window=6 * KCAL_PER_MOL)
+    found = find_conformers(
+        given, model, 1, level=GFN2, model_level=MODEL_LEVEL, window=6 * KCAL_PER_MOL
+    )
     assert found.conformers[0].start == "given"
     relaxed = given.with_positions(given.positions, start="diffusion")
-    found = find_conformers(relaxed, model, 1, level=GFN2, aim=AIM, window=6 * KCAL_PER_MOL)
+    found = find_conformers(
+        relaxed, model, 1, level=GFN2, model_level=MODEL_LEVEL, window=6 * KCAL_PER_MOL
+    )
     assert found.conformers[0].start == "given"
     with pytest.raises(ValueError, match=r"seed 2147483000 with n = 1000: smaller ones"):
         find_conformers(
-            given, model, 1000, level=GFN2, aim=AIM, window=KCAL_PER_MOL, seed=2147483000
+            given,
+            model,
+            1000,
+            level=GFN2,
+            model_level=MODEL_LEVEL,
+            window=KCAL_PER_MOL,
+            seed=2147483000,
         )
 
 
 def test_fresh_embeddings_find_the_rings_that_no_turn_does(model) -> None:
     cyclohexane = Molecule.from_smiles("C1CCCCC1")
-    found = find_conformers(cyclohexane, model, 20, level=GFN2, aim=AIM, window=8 * KCAL_PER_MOL)
+    found = find_conformers(
+        cyclohexane, model, 20, level=GFN2, model_level=MODEL_LEVEL, window=8 * KCAL_PER_MOL
+    )
     gap = (found.conformers[1].energy - found.conformers[0].energy) / KCAL_PER_MOL
     assert len(found.conformers) == 2  # chair and twist-boat
     assert 4 < gap < 8
@@ -170,20 +193,27 @@ def test_a_turn_the_other_way_is_no_mirror_image_where_atoms_are_pyramids(
     """One end of the bond keeps its handedness, be the molecule chiral or not."""
     monkeypatch.setattr("diffrelax.sampling.conformers.search.PROBE", 1)
     molecule = Molecule.from_smiles(smiles, seed=2)
-    found = find_conformers(molecule, model, 50, level=MMFF94, aim=AIM, window=10 * KCAL_PER_MOL)
+    found = find_conformers(
+        molecule, model, 50, level=MMFF94, model_level=MODEL_LEVEL, window=10 * KCAL_PER_MOL
+    )
     assert len(found.conformers) == {"CNCC": 3, "CC(C)CO": 5}[smiles]
 
 
 def test_what_is_new_beyond_n_is_not_called_known_and_leaves_the_search_open(model) -> None:
     found = find_conformers(
-        Molecule.from_smiles("CCOCCC"), model, 3, level=MMFF94, aim=AIM, window=10 * KCAL_PER_MOL
+        Molecule.from_smiles("CCOCCC"),
+        model,
+        3,
+        level=MMFF94,
+        model_level=MODEL_LEVEL,
+        window=10 * KCAL_PER_MOL,
     )
     assert (found.counts["relaxed"], found.complete) == (3, False)
     assert found.counts["beyond_n"] > 0
 
 
 def test_a_probe_with_nothing_low_says_nothing_of_what_is_unseen(model, monkeypatch) -> None:
-    search = _Search(Molecule.from_smiles("CCO"), model, 9, MMFF94, AIM, KCAL_PER_MOL, 42)
+    search = _Search(Molecule.from_smiles("CCO"), model, 9, MMFF94, MODEL_LEVEL, KCAL_PER_MOL, 42)
     monkeypatch.setattr(search, "embed", lambda _: [])
     assert not search.probe()
     assert not search.result().complete
@@ -191,7 +221,7 @@ def test_a_probe_with_nothing_low_says_nothing_of_what_is_unseen(model, monkeypa
 
 def test_a_given_geometry_that_no_force_field_ranks_does_not_let_high_ones_pass(model) -> None:
     given = Molecule.from_atoms(Molecule.from_smiles("CCO").to_atoms())
-    search = _Search(given, model, 9, MMFF94, AIM, KCAL_PER_MOL, 42)
+    search = _Search(given, model, 9, MMFF94, MODEL_LEVEL, KCAL_PER_MOL, 42)
     stretched = Conformer("stretched", given.with_positions(given.positions * 1.15))
     search.settle(search.embed(PROBE))
     relaxed = search.counts["relaxed"]
@@ -200,7 +230,7 @@ def test_a_given_geometry_that_no_force_field_ranks_does_not_let_high_ones_pass(
 
 
 def test_a_geometry_without_a_finite_energy_ends_no_search(model, monkeypatch) -> None:
-    search = _Search(Molecule.from_smiles("CCO"), model, 9, MMFF94, AIM, KCAL_PER_MOL, 42)
+    search = _Search(Molecule.from_smiles("CCO"), model, 9, MMFF94, MODEL_LEVEL, KCAL_PER_MOL, 42)
     monkeypatch.setattr(search.atoms, "get_potential_energy", lambda: float("nan"))
     search.settle(search.embed(1))
     assert not search.found
@@ -218,7 +248,7 @@ def test_a_geometry_without_a_finite_energy_ends_no_search(model, monkeypatch) -
 )
 def test_mirror_images_are_one_well_if_each_atom_is_as_before(model, smiles: str, same) -> None:
     molecule = Molecule.from_smiles(smiles)
-    search = _Search(molecule, model, 9, MMFF94, AIM, KCAL_PER_MOL, 42)
+    search = _Search(molecule, model, 9, MMFF94, MODEL_LEVEL, KCAL_PER_MOL, 42)
     turned = search.rotors.turn(molecule.positions[None], np.array([0]), np.array([0.9]))[0]
     assert search.visit(turned)
     assert not search.visit(turned)
@@ -228,14 +258,16 @@ def test_mirror_images_are_one_well_if_each_atom_is_as_before(model, smiles: str
 def test_a_well_that_the_force_field_does_not_have_is_tried(model) -> None:
     """Without charges, MMFF94 turns one C–O bond of this dimethoxymethane to trans."""
     acetal = Molecule.from_smiles("COCOC")
-    found = find_conformers(acetal, model, 99, level=GFN2, aim=AIM, window=6 * KCAL_PER_MOL)
+    found = find_conformers(
+        acetal, model, 99, level=GFN2, model_level=MODEL_LEVEL, window=6 * KCAL_PER_MOL
+    )
     chain = np.array([[0, 1, 2, 3], [1, 2, 3, 4]])
     pairs = [torsion_angles(one.molecule.positions, chain) for one in found.conformers]
     assert any(a * b < 0 and max(abs(a), abs(b)) < 2 for a, b in pairs)
 
 
 def test_atoms_that_a_turn_brings_to_one_place_cost_only_that_turn(model, monkeypatch) -> None:
-    search = _Search(Molecule.from_smiles("CCO"), model, 9, MMFF94, AIM, KCAL_PER_MOL, 42)
+    search = _Search(Molecule.from_smiles("CCO"), model, 9, MMFF94, MODEL_LEVEL, KCAL_PER_MOL, 42)
     search.settle(search.embed(1))
     monkeypatch.setattr(
         search.force_field, "minimise", lambda positions, *_: np.zeros_like(positions)
@@ -245,7 +277,7 @@ def test_atoms_that_a_turn_brings_to_one_place_cost_only_that_turn(model, monkey
 
 
 def test_an_error_inside_a_force_field_costs_only_that_turn(model, monkeypatch) -> None:
-    search = _Search(Molecule.from_smiles("CCCO"), model, 9, MMFF94, AIM, KCAL_PER_MOL, 42)
+    search = _Search(Molecule.from_smiles("CCCO"), model, 9, MMFF94, MODEL_LEVEL, KCAL_PER_MOL, 42)
     search.settle(search.embed(1))
     minimise, calls = search.force_field.minimise, []
 
