@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import inf, isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -36,8 +36,7 @@ def minima(
         Path, typer.Option("-o", "--output", help="Minima: .extxyz .sdf .jsonl …, also with .gz")
     ],
     level: Annotated[
-        Literal["aimnet2", "gfn2-xtb", "gfn-ff", "mmff94", "uff"],
-        typer.Option(help="Level of theory"),
+        str, typer.Option(help="Level of theory: aimnet2, gfn2-xtb, gfn-ff, mmff94, uff, …")
     ] = "aimnet2",
     fmax: Annotated[float, typer.Option(help="Largest force at the end, eV/Å")] = 0.015,
     charge: Charge = None,
@@ -58,12 +57,14 @@ def minima(
     from diffrelax.files.writing import check_output
     from diffrelax.levels import check_installed
     from diffrelax.levels.batch import relax_many
+    from diffrelax.levels.calculators import check_cheap
     from diffrelax.results.output import InputResult
     from diffrelax.results.rows import MoleculeRow
 
     if not 0 < fmax < inf:
         raise InputError(f"fmax {fmax} eV/Å: give a positive number that is finite")
     check_output(output, inputs=inputs)
+    check_cheap(level)
     check_installed(level)
     set_threads(threads)
     settings = {"command": "minima", "level": level, "fmax": fmax, "seed": seed}

@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from diffrelax.levels import get_calculator
-from diffrelax.levels.tight_binding import gfn2_hessian
 
 if TYPE_CHECKING:
     import numpy as np
-    from ase.calculators.calculator import Calculator
 
     from diffrelax.choices import CheapHessian
     from diffrelax.molecule import Molecule
@@ -28,7 +26,7 @@ def cheap_hessian(molecule: Molecule, level: CheapHessian, solvent: str = "") ->
     molecule : Molecule
     level : {"gfn2-xtb", "aimnet2"}
     solvent : str
-        Of GFN2-xTB, see `gfn2`.
+        Of GFN2-xTB.
 
     Returns
     -------
@@ -43,23 +41,9 @@ def cheap_hessian(molecule: Molecule, level: CheapHessian, solvent: str = "") ->
     from diffrelax.dft.internal import without_forces  # takes half a second
 
     atoms = molecule.to_atoms()
-    if level == "aimnet2":
-        from diffrelax.levels.aimnet2 import AIMNet2  # torch is slow to import
-
-        calculator: Calculator = AIMNet2(molecule)
-        hessian = calculator.hessian(atoms)
-    else:
-        calculator = gfn2(molecule, solvent)
-        hessian = gfn2_hessian(molecule, solvent)
+    settings = {"solvent": solvent} if level == "gfn2-xtb" else {}
+    calculator = get_calculator(level, molecule, **settings)
+    hessian = calculator.hessian(atoms)
     if molecule.n_atoms == 1:  # without forces, and without internal coordinates
         return hessian
     return without_forces(hessian, calculator.get_forces(atoms), atoms)
-
-
-def gfn2(molecule: Molecule, solvent: str) -> Calculator:
-    """Return GFN2-xTB for a molecule, in a generalized Born solvent unless that is empty."""
-    if not solvent:
-        return get_calculator("gfn2-xtb", molecule)
-    from diffrelax.levels.solvents import born_solvation  # takes PySCF
-
-    return get_calculator("gfn2-xtb", molecule, solvation=[*born_solvation(solvent)])

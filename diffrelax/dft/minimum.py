@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from diffrelax.dft.cheap_hessian import cheap_hessian, gfn2
+from diffrelax.dft.cheap_hessian import cheap_hessian
 from diffrelax.dft.hessian import vibrations, wavenumber
+from diffrelax.levels import get_calculator
 
 if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
@@ -81,7 +82,7 @@ def look(molecule: Molecule, settings: DFTSettings, checker: Checker) -> Curvatu
         hessian = checker.hessian(molecule.to_atoms())
         frequencies, motions = vibrations(molecule, hessian)
         return Curvature(float(frequencies[0]), motions[0], frequencies)
-    cheap = gfn2(molecule, settings.hessian_solvent)
+    cheap = get_calculator("gfn2-xtb", molecule, solvent=settings.hessian_solvent)
     hessian = cheap_hessian(molecule, "gfn2-xtb", settings.hessian_solvent)
     frequencies, motions = vibrations(molecule, hessian)
     n_asked = int((frequencies < max(-NOISE, frequencies[0] + ALIKE)).sum())

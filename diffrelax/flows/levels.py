@@ -24,12 +24,12 @@ from diffrelax.flows.arguments import (
 )
 from diffrelax.flows.units import LostUnitError, PlainDocument, fetch, named, pass_on
 from diffrelax.levels import (
-    CHEAP_LEVELS,
     check_installed,
     check_level,
     get_calculator,
     relax_at_level,
 )
+from diffrelax.levels.calculators import check_cheap
 from diffrelax.levels.running import KilledError
 from diffrelax.molecule import Molecule
 from diffrelax.results.documents import (
@@ -177,7 +177,7 @@ class ForceFieldRelaxMaker(LevelMaker):
     work : str
         Folder of finished units, shared by all workers; empty to keep none.
     level : str
-        One of `diffrelax.levels.CHEAP_LEVELS`.
+        One of `diffrelax.levels.CHEAP_LEVELS`, or a level that another package adds.
     fmax : float, eV/Å
     max_steps : int
     """
@@ -189,9 +189,7 @@ class ForceFieldRelaxMaker(LevelMaker):
     stage = "minimise"
 
     def __post_init__(self) -> None:
-        if self.level not in CHEAP_LEVELS:
-            known = ", ".join(CHEAP_LEVELS)
-            raise InputError(f"unknown level {self.level!r}: choose one of {known}")
+        check_cheap(self.level)
 
     def plain_settings(self) -> dict[str, Any]:
         """Return level and stopping rule."""

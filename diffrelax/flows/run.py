@@ -19,7 +19,7 @@ from diffrelax.flows.page import flow_page
 from diffrelax.flows.remote import run_remote
 from diffrelax.flows.stores import PROJECT, open_store, read_stages
 from diffrelax.flows.summary import Summary
-from diffrelax.levels import check_installed, check_level
+from diffrelax.levels import Level, check_installed, check_level
 from diffrelax.progress import progress_bar
 
 PAGE = "report.html"
@@ -113,5 +113,5 @@ def check_stages(config: FlowConfig, engine: Engine) -> None:
             "out store"
         )
     if model is not None:
-        nearest = model.nearest_level(config.minimise.level)
+        nearest = model.nearest_level(Level.parse(config.minimise.level, strict=False))
         tqdm.write(nearest.described(model.name), file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Levels of theory behind one interface: each is an ASE calculator.
+"""Levels of theory behind one interface: each is an ASE calculator, an `AtLevel`.
 
 Energies are in eV and forces in eV/Å. `get_calculator` builds a calculator for one molecule;
 `relax_at_level` relaxes a geometry at one of the cheap levels; `Surface` evaluates the energies of
@@ -12,6 +12,7 @@ from diffrelax.levels.calculators import (
     check_level,
     get_calculator,
 )
+from diffrelax.levels.forces import AtLevel
 from diffrelax.levels.level import Level
 from diffrelax.levels.minimisation import LevelRelaxation, relax_at_level
 from diffrelax.levels.surface import Surface
@@ -19,6 +20,7 @@ from diffrelax.levels.surface import Surface
 __all__ = [
     "CHEAP_LEVELS",
     "LEVELS",
+    "AtLevel",
     "Level",
     "LevelRelaxation",
     "Surface",

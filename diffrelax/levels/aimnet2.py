@@ -17,7 +17,8 @@ from ase.data import chemical_symbols
 from diffrelax.errors import InputError
 from diffrelax.extras import NotInstalledError, find_extra
 from diffrelax.levels.differences import hessian_by_differences
-from diffrelax.levels.forces import ForceCalculator
+from diffrelax.levels.forces import AtLevel, ForceCalculator
+from diffrelax.levels.side_by_side import Evaluate
 
 if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
@@ -29,7 +30,7 @@ PAIRS_IN_BATCH = 10_000  # bounds memory
 ELEMENTS = (1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 33, 34, 35, 53)
 
 
-class AIMNet2(ForceCalculator):
+class AIMNet2(AtLevel, ForceCalculator):
     """AIMNet2 (Anstine et al. 2025, doi 10.1039/D4SC08572H), trained on ωB97M-D3/def2-TZVPP.
 
     One network of its ensemble, run on the processor. The weights are read where the package
@@ -50,9 +51,31 @@ class AIMNet2(ForceCalculator):
 
     def __init__(self, molecule: Molecule) -> None:
         super().__init__()
-        check_molecule(molecule)
+        self.check_molecule(molecule)
         self._charge = molecule.charge
         _load(find_weights())
+
+    @classmethod
+    def check_installed(cls) -> None:
+        """Raise NotInstalledError if there are no weights."""
+        find_weights()
+
+    @classmethod
+    def check_molecule(cls, molecule: Molecule) -> None:
+        """Raise ValueError if AIMNet2 was not trained on molecules like this one."""
+        foreign = sorted({chemical_symbols[z] for z in molecule.numbers if z not in ELEMENTS})
+        if foreign:
+            raise InputError(f"aimnet2 was not trained on {', '.join(foreign)}: use another level")
+        if molecule.multiplicity != 1:
+            raise InputError(
+                f"aimnet2 was trained on closed shells, and {molecule.name or molecule.formula} "
+                f"has multiplicity {molecule.multiplicity}: use another level of theory"
+            )
+
+    @classmethod
+    def for_many(cls) -> Evaluate:
+        """Return what evaluates many molecules in one call."""
+        return evaluate
 
     def evaluate(self) -> tuple[float, np.ndarray]:
         """Evaluate energy and forces."""
@@ -81,18 +104,6 @@ class AIMNet2(ForceCalculator):
         """Return energies, (n,) array, and forces, (n, n_atoms, 3) array, of (n, n_atoms, 3)."""
         repeated = np.broadcast_to(numbers, (len(geometries), len(numbers)))
         return _evaluate(repeated, geometries, np.full(len(geometries), self._charge))
-
-
-def check_molecule(molecule: Molecule) -> None:
-    """Raise ValueError if AIMNet2 was not trained on molecules like this one."""
-    foreign = sorted({chemical_symbols[z] for z in molecule.numbers if z not in ELEMENTS})
-    if foreign:
-        raise InputError(f"aimnet2 was not trained on {', '.join(foreign)}: use another level")
-    if molecule.multiplicity != 1:
-        raise InputError(
-            f"aimnet2 was trained on closed shells, and {molecule.name or molecule.formula} "
-            f"has multiplicity {molecule.multiplicity}: use another level of theory"
-        )
 
 
 def evaluate(

@@ -8,7 +8,7 @@ from math import nan
 
 from diffrelax.clock import NO_TIME, Time
 from diffrelax.extras import NotInstalledError
-from diffrelax.levels import aimnet2
+from diffrelax.levels.calculators import level_class
 from diffrelax.levels.minimisation import LevelRelaxation, relax_at_level, why_not
 from diffrelax.levels.side_by_side import MAX_CALLS, relax_side_by_side
 from diffrelax.molecule import Molecule
@@ -19,12 +19,13 @@ def relax_many(
 ) -> list[LevelRelaxation]:
     """Relax molecules at a cheap level of theory, in the least time.
 
-    AIMNet2 relaxes them side by side, other levels one by one.
+    Side by side where one call for many molecules is cheaper, as at AIMNet2, else one by one.
 
     Parameters
     ----------
     molecules : sequence of Molecule
-    level : {"mmff94", "uff", "gfn-ff", "gfn2-xtb", "aimnet2"}
+    level : str
+        See `get_calculator`.
     fmax : float
         Converged when no atom feels a larger force, eV/Å.
 
@@ -34,12 +35,14 @@ def relax_many(
         In the order of the molecules. One that the level cannot describe says so in its reason;
         where molecules are relaxed side by side, each has its share of the time.
     """
+    chosen = level_class(level)
+    evaluate = chosen.for_many()
     ends: dict[int, LevelRelaxation] = {}
     able = []
     for i, molecule in enumerate(molecules):
         try:
-            if level == "aimnet2":
-                aimnet2.check_molecule(molecule)
+            if evaluate:
+                chosen.check_molecule(molecule)
                 able.append(replace(molecule, name=str(i)))
             else:
                 ends[i] = relax_at_level(molecule, level, fmax=fmax, max_steps=MAX_CALLS - 1)
@@ -49,7 +52,7 @@ def relax_many(
             ends[i] = LevelRelaxation(molecule.positions, nan, nan, None, str(error), NO_TIME)
     able.sort(key=lambda molecule: molecule.n_atoms)
     begun = Time.now()
-    found = list(relax_side_by_side(able, aimnet2.evaluate, fmax=fmax))
+    found = list(relax_side_by_side(able, evaluate, fmax=fmax)) if evaluate else []
     time = (Time.now() - begun) / max(1, len(found))
     for end in found:
         work = f"{end.n_calls} calls"

@@ -1,29 +1,32 @@
-"""From the name of a level of theory to a calculator."""
+"""The levels of theory by name, and their calculators."""
 
 from __future__ import annotations
 
 from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from ase.calculators.calculator import Calculator
 
 from diffrelax.errors import InputError
-from diffrelax.levels.force_field import ForceField
+from diffrelax.levels.forces import AtLevel
 from diffrelax.levels.level import Level
 from diffrelax.levels.names import is_composite
 
 if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
 
-LEVELS = {
-    "mmff94": "Merck molecular force field (RDKit), needs bonds",
-    "uff": "universal force field (RDKit), needs bonds",
-    "gfn-ff": "force field of the GFN family, H to Rn (the program xtb)",
-    "gfn2-xtb": "extended tight binding, H to Rn (tblite, or the program xtb)",
-    "aimnet2": "neural network trained on ωB97M-D3/def2-TZVPP, closed shells (package AcAuto3D)",
-    "dft": "Kohn-Sham density functional theory (PySCF): any functional, any basis",
+LEVELS = {  # where the class of each is
+    "mmff94": "diffrelax.levels.force_field:MMFF94",
+    "uff": "diffrelax.levels.force_field:UFF",
+    "gfn-ff": "diffrelax.levels.xtb_program:GFNFF",
+    "gfn2-xtb": "diffrelax.levels.tight_binding:TightBinding",
+    "aimnet2": "diffrelax.levels.aimnet2:AIMNet2",
+    "dft": "diffrelax.levels.density_functional:DensityFunctional",
 }
 CHEAP_LEVELS = tuple(level for level in LEVELS if level != "dft")
+GROUP = "diffrelax.levels"  # of entry points, by which other packages add theirs
 
 
 def get_calculator(level: str, molecule: Molecule, **settings: Any) -> Calculator:
@@ -35,71 +38,67 @@ def get_calculator(level: str, molecule: Molecule, **settings: Any) -> Calculato
     Parameters
     ----------
     level : str
-        One of `LEVELS`.
+        One of `LEVELS`, or of those that other packages add.
     molecule : Molecule
     **settings
         ``dft``: see `diffrelax.levels.density_functional.mean_field`. ``gfn2-xtb``:
-        ``program="xtb"`` for the program xtb, otherwise keyword arguments of
+        ``program="xtb"`` for the program xtb, otherwise `solvent` and keyword arguments of
         ``tblite.ase.TBLite``. The other levels have none.
 
     Returns
     -------
     ase.calculators.calculator.Calculator
-        Energies in eV, forces in eV/Å.
+        Energies in eV, forces in eV/Å; an `AtLevel`.
 
     Raises
     ------
-    ValueError
+    InputError
         If the level is unknown, not installed, has no such setting, or cannot describe this
         molecule.
     """
-    check_level(level)
+    chosen = level_class(level)
     try:
-        return _calculator(level, molecule, **settings)
+        return chosen.of(molecule, **settings)
     except TypeError as error:
         raise InputError(f"level {level!r} cannot have these settings: {error}") from error
 
 
-def _calculator(level: str, molecule: Molecule, **settings: Any) -> Calculator:
-    if level in ("mmff94", "uff"):
-        return ForceField(molecule, level, **settings)
-    program = settings.pop("program", "tblite") if level == "gfn2-xtb" else ""
-    if program not in ("", "tblite", "xtb"):
-        raise InputError(f"unknown program {program!r} of level {level}: tblite or xtb")
-    if level == "gfn-ff" or program == "xtb":
-        from diffrelax.levels.xtb_program import XTBProgram
+def level_class(level: str) -> type[AtLevel]:
+    """Return the class of a level of theory.
 
-        return XTBProgram(molecule, level, **settings)
-    if level == "gfn2-xtb":
-        from diffrelax.levels.tight_binding import TightBinding
-
-        return TightBinding(molecule, **settings)
-    if level == "aimnet2":
-        from diffrelax.levels.aimnet2 import AIMNet2
-
-        return AIMNet2(molecule, **settings)
-    from diffrelax.levels.density_functional import DensityFunctional, mean_field
-
-    return DensityFunctional(mean_field(molecule, **settings))
+    Raises
+    ------
+    InputError
+        If there is no such level.
+    """
+    module, _, name = _place(level).partition(":")
+    found: type[AtLevel] = getattr(import_module(module), name)
+    return found
 
 
 def check_installed(level: str) -> None:
-    """Raise ValueError, before the work begins, if a level is unknown or not installed."""
-    check_level(level)
-    if level == "gfn-ff":
-        from diffrelax.levels.xtb_program import find_program
-
-        find_program(level)
-    if level == "aimnet2":
-        from diffrelax.levels.aimnet2 import find_weights
-
-        find_weights()
+    """Raise InputError, before the work begins, if a level is unknown or not installed."""
+    level_class(level).check_installed()
 
 
 def check_level(level: str) -> None:
-    """Raise ValueError if there is no such level of theory, installed or not."""
+    """Raise InputError if there is no such level of theory, installed or not."""
+    _place(level)
+
+
+def check_cheap(level: str) -> None:
+    """Raise InputError if there is no such level, or if it is DFT, which has its own relaxation."""
+    check_level(level)
+    if level == "dft":
+        raise InputError("level 'dft' is relaxed by diffrelax.dft.relax_dft and `diffrelax dft`")
+
+
+def _place(level: str) -> str:
     if level in LEVELS:
-        return
+        return LEVELS[level]
+    for entry in entry_points(group=GROUP):
+        if entry.name == level:
+            return entry.value
     hint = f": choose one of {', '.join(LEVELS)}"
     meant = Level.parse(level, strict=False)
     if "gfn" in level.lower() or "xtb" in level.lower():

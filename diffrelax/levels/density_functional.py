@@ -10,6 +10,7 @@ from ase.calculators.calculator import SCFError, all_changes
 from ase.units import Bohr, Hartree
 
 from diffrelax.choices import DEFAULT_BASIS
+from diffrelax.levels.forces import AtLevel
 from diffrelax.levels.pyscf_library import loading_pyscf
 from diffrelax.memory import return_freed
 from diffrelax.molecule import Molecule
@@ -52,7 +53,7 @@ class SCFState(NamedTuple):
     contamination: float = 0.0
 
 
-class DensityFunctional(PySCF):
+class DensityFunctional(AtLevel, PySCF):
     """PySCF's own ASE calculator, with a second try for an SCF that does not converge.
 
     Each calculation starts from the density of the one before. An SCF that does not converge is
@@ -83,6 +84,11 @@ class DensityFunctional(PySCF):
         self._known = 0.0  # contamination
         method.callback = self._count_cycle
         super().__init__(method=method)
+
+    @classmethod
+    def of(cls, molecule: Molecule, **settings: Any) -> DensityFunctional:
+        """Build the calculator of a molecule; see `mean_field` for its settings."""
+        return cls(mean_field(molecule, **settings))
 
     def calculate(
         self,

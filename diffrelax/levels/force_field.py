@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import ase
 import numpy as np
 
 from diffrelax.errors import InputError
-from diffrelax.levels.forces import ForceCalculator
+from diffrelax.levels.forces import AtLevel, ForceCalculator
 from diffrelax.molecule.force_fields import force_field, hold
 from diffrelax.units import KCAL_PER_MOL
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 HELD = 10.0  # degrees
 
 
-class ForceField(ForceCalculator):
+class ForceField(AtLevel, ForceCalculator):
     """An RDKit force field, built once from the molecule's bonds.
 
     Parameters
@@ -66,11 +67,21 @@ class ForceField(ForceCalculator):
         gradient = np.reshape(self._field.CalcGrad(positions.ravel().tolist()), (-1, 3))
         return energy, -gradient * KCAL_PER_MOL
 
+    def energy_of(self, atoms: ase.Atoms) -> float:
+        """Evaluate the energy alone, eV."""
+        return self.energy(atoms.positions)
+
+    def minimise(
+        self, molecule: Molecule, fmax: float, max_steps: int
+    ) -> tuple[np.ndarray, int | None]:
+        """Relax a geometry with RDKit's minimiser, which has its own rule to stop."""
+        return self.relax(molecule.positions, max_steps), None
+
     def energy(self, positions: np.ndarray) -> float:
         """Evaluate the energy (eV) at positions, (n_atoms, 3), Å, without what ASE adds."""
         return self._field.CalcEnergy(positions.ravel().tolist()) * KCAL_PER_MOL
 
-    def minimise(
+    def relax(
         self, positions: np.ndarray, max_steps: int, held: Sequence[Sequence[int]] = ()
     ) -> np.ndarray:
         """Relax a geometry with RDKit's minimiser.
@@ -94,3 +105,17 @@ class ForceField(ForceCalculator):
             hold(field, self.level, torsion, -HELD, HELD, relative=True)
         field.Minimize(maxIts=max_steps)
         return conformer.GetPositions()
+
+
+class MMFF94(ForceField):
+    """The Merck molecular force field (RDKit), which needs bonds."""
+
+    def __init__(self, molecule: Molecule, *, charges: bool = True) -> None:
+        super().__init__(molecule, "mmff94", charges=charges)
+
+
+class UFF(ForceField):
+    """The universal force field (RDKit), which needs bonds."""
+
+    def __init__(self, molecule: Molecule, *, charges: bool = True) -> None:
+        super().__init__(molecule, "uff", charges=charges)

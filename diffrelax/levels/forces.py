@@ -1,13 +1,104 @@
-"""What calculators of energies and forces have in common."""
+"""What the calculators of levels of theory have in common."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import ase
 import numpy as np
 from ase.calculators.calculator import Calculator, all_changes
+
+from diffrelax.levels.differences import hessian_by_differences
+from diffrelax.levels.side_by_side import Evaluate, relax_side_by_side
+
+if TYPE_CHECKING:
+    from diffrelax.molecule import Molecule
+
+STEP = 0.005  # Å
+
+
+class AtLevel:
+    """What a level of theory can do beside energy and forces; add it to an ASE calculator.
+
+    Its defaults need energy and forces alone. A class is listed with its name in
+    `diffrelax.levels.calculators.LEVELS`, or by another package as an entry point.
+    """
+
+    @classmethod
+    def of(cls, molecule: Molecule, **settings: Any) -> Calculator:
+        """Build the calculator of a molecule."""
+        return cls(molecule, **settings)  # type: ignore[call-arg]
+
+    @classmethod
+    def check_installed(cls) -> None:
+        """Raise NotInstalledError if something that the level needs is not installed."""
+
+    @classmethod
+    def check_molecule(cls, molecule: Molecule) -> None:
+        """Raise InputError if the level cannot describe a molecule."""
+
+    @classmethod
+    def for_many(cls) -> Evaluate | None:
+        """Return what evaluates many molecules in one call, where that is cheaper.
+
+        See `diffrelax.levels.side_by_side.relax_side_by_side`. None: they go one by one.
+        """
+        return None
+
+    def energy_of(self, atoms: ase.Atoms) -> float:
+        """Evaluate the energy alone, eV."""
+        return float(self.get_potential_energy(atoms))  # type: ignore[attr-defined]
+
+    def minimise(
+        self, molecule: Molecule, fmax: float, max_steps: int
+    ) -> tuple[np.ndarray, int | None]:
+        """Relax a geometry, here by BFGS from a model Hessian.
+
+        Parameters
+        ----------
+        molecule : Molecule
+            The one that the calculator was built for.
+        fmax : float, eV/Å
+            Converged when no atom feels a larger force.
+        max_steps : int
+
+        Returns
+        -------
+        (n_atoms, 3) array, Å
+            As far as it came.
+        int or None
+            Number of energy-and-force calls, if it is known.
+        """
+        atoms = molecule.to_atoms()
+        atoms.calc = self
+
+        def alone(_: Any, positions: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+            (atoms.positions,) = positions
+            return np.array([atoms.get_potential_energy()]), [atoms.get_forces()]
+
+        (end,) = relax_side_by_side([molecule], alone, fmax=fmax, max_calls=max_steps + 1)
+        return end.positions, end.n_calls
+
+    def hessian(self, atoms: ase.Atoms) -> np.ndarray:
+        """Evaluate second derivatives of the energy, here by central differences of the forces.
+
+        Returns
+        -------
+        (3 n_atoms, 3 n_atoms) array, eV/Å²
+            Symmetric.
+        """
+        moved = atoms.copy()
+        moved.calc = self
+
+        def forces(shifts: np.ndarray) -> np.ndarray:
+            found = []
+            for moved.positions in atoms.positions + shifts:
+                found.append(moved.get_forces())
+            return np.array(found)
+
+        return hessian_by_differences(forces, len(atoms), STEP)
 
 
 class ForceCalculator(Calculator):

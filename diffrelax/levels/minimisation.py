@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import nan
 from typing import TYPE_CHECKING, Any
@@ -10,11 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diffrelax.clock import Time
-from diffrelax.errors import InputError
-from diffrelax.levels.calculators import get_calculator
-from diffrelax.levels.force_field import ForceField
-from diffrelax.levels.side_by_side import relax_side_by_side
-from diffrelax.levels.xtb_program import XTBProgram
+from diffrelax.levels.calculators import check_cheap, get_calculator
 from diffrelax.molecule.identity import identity_change
 
 if TYPE_CHECKING:
@@ -68,14 +63,15 @@ def relax_at_level(
 ) -> LevelRelaxation:
     """Relax a molecule at a cheap level of theory.
 
-    MMFF94 and UFF use RDKit's minimiser, GFN-FF that of the program xtb, GFN2-xTB and AIMNet2 BFGS
-    from a model Hessian (see `diffrelax.levels.model_hessian`). With ``program="xtb"``, GFN2-xTB
-    uses the minimiser of that program.
+    MMFF94 and UFF use RDKit's minimiser, GFN-FF that of the program xtb, the others BFGS from a
+    model Hessian (see `diffrelax.levels.model_hessian`). With ``program="xtb"``, GFN2-xTB uses the
+    minimiser of that program.
 
     Parameters
     ----------
     molecule : Molecule
-    level : {"mmff94", "uff", "gfn-ff", "gfn2-xtb", "aimnet2"}
+    level : str
+        See `get_calculator`.
     fmax : float
         Converged when no atom feels a larger force, eV/Å.
     max_steps : int
@@ -88,26 +84,14 @@ def relax_at_level(
         If the level is unknown, not installed, cannot describe this molecule, or is ``dft`` (for
         which `diffrelax.dft.relax_dft` counts the cost and starts from a Hessian).
     """
-    if level == "dft":
-        raise InputError("level 'dft' is relaxed by diffrelax.dft.relax_dft")
+    check_cheap(level)
     started = Time.now()
+    calculator = get_calculator(level, molecule, **settings)
     atoms = molecule.to_atoms()
-    atoms.calc = get_calculator(level, molecule, **settings)
+    atoms.calc = calculator
     n_calls: int | None = None
-
-    def alone(_: Any, positions: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
-        (atoms.positions,) = positions
-        return np.array([atoms.get_potential_energy()]), [atoms.get_forces()]
-
     try:
-        if isinstance(atoms.calc, ForceField):
-            atoms.positions = atoms.calc.minimise(atoms.positions, max_steps)
-        elif isinstance(atoms.calc, XTBProgram):
-            atoms.positions, n_before = atoms.calc.minimise(atoms, fmax, max_steps)
-            n_calls = n_before + 1
-        else:
-            (walk,) = relax_side_by_side([molecule], alone, fmax=fmax, max_calls=max_steps + 1)
-            n_calls = walk.n_calls
+        atoms.positions, n_calls = calculator.minimise(molecule, fmax, max_steps)
         energy = atoms.get_potential_energy()
         largest = float(np.linalg.norm(atoms.get_forces(), axis=1).max())
         work = f"{n_calls} calls" if n_calls else f"at most {max_steps} steps"

@@ -8,13 +8,10 @@ import numpy as np
 from scipy.linalg import helmert
 
 from diffrelax.levels.calculators import get_calculator
-from diffrelax.levels.differences import hessian_by_differences
-from diffrelax.levels.force_field import ForceField
+from diffrelax.levels.forces import AtLevel
 
 if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
-
-STEP = 0.005  # Å
 
 
 class Surface:
@@ -60,10 +57,7 @@ class Surface:
             Infinite where the level fails, as it may for atoms that nearly touch.
         """
         self.n_calls += len(positions)
-        if isinstance(self._calculator, ForceField):
-            energies = np.array([self._calculator.energy(geometry) for geometry in positions])
-        else:
-            energies = np.array([self._energy(geometry) for geometry in positions])
+        energies = np.array([self._energy(geometry) for geometry in positions])
         finite = np.isfinite(energies)
         self.n_failed += int((~finite).sum())
         return np.where(finite, energies, np.inf)
@@ -81,19 +75,13 @@ class Surface:
             In d = 3 n_atoms − 3 orthonormal coordinates, those of `scipy.linalg.helmert` applied to
             the atoms. Symmetric.
         """
-
-        def forces(shifts: np.ndarray) -> np.ndarray:
-            found = []
-            for self._atoms.positions in geometry + shifts:
-                found.append(self._atoms.get_forces())
-            return np.array(found)
-
+        self._atoms.positions = geometry
         basis = np.kron(helmert(len(geometry)), np.eye(3))
-        return basis @ hessian_by_differences(forces, len(geometry), STEP) @ basis.T
+        return basis @ AtLevel.hessian(self._calculator, self._atoms) @ basis.T
 
     def _energy(self, geometry: np.ndarray) -> float:
         self._atoms.positions = geometry
         try:
-            return self._atoms.get_potential_energy()
+            return self._calculator.energy_of(self._atoms)
         except (RuntimeError, ArithmeticError, ValueError):
             return np.inf

@@ -6,22 +6,23 @@ from typing import TYPE_CHECKING, Any
 
 import ase
 import numpy as np
+from ase.calculators.calculator import Calculator as ASECalculator
 from ase.calculators.calculator import all_changes
 from ase.units import Bohr, Hartree
 from tblite.ase import TBLite
 from tblite.interface import Calculator
-from threadpoolctl import ThreadpoolController, threadpool_limits
+from threadpoolctl import ThreadpoolController
 
+from diffrelax.errors import InputError
 from diffrelax.levels.differences import hessian_by_differences
-from diffrelax.levels.xtb_program import check_heaviest
+from diffrelax.levels.forces import STEP, AtLevel
+from diffrelax.levels.xtb_program import XTBProgram, check_heaviest
 
 if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
 
-STEP = 0.005  # Å
 
-
-class TightBinding(TBLite):
+class TightBinding(AtLevel, TBLite):
     """tblite's own ASE calculator, kept to one thread.
 
     More threads do not help molecules of this size, and where the cores are shared they make
@@ -31,6 +32,9 @@ class TightBinding(TBLite):
     ----------
     molecule : Molecule
         Its charge and multiplicity are used.
+    solvent : str
+        See `diffrelax.levels.solvents`; of it the generalized Born model takes the dielectric
+        constant. Empty in the gas phase.
     **settings
         Keyword arguments of ``tblite.ase.TBLite``.
 
@@ -40,8 +44,12 @@ class TightBinding(TBLite):
         If there is an element beyond Rn.
     """
 
-    def __init__(self, molecule: Molecule, **settings: Any) -> None:
+    def __init__(self, molecule: Molecule, *, solvent: str = "", **settings: Any) -> None:
         check_heaviest(molecule, "gfn2-xtb")
+        if solvent:
+            from diffrelax.levels.solvents import born_solvation  # takes PySCF
+
+            settings["solvation"] = [*born_solvation(solvent)]
         super().__init__(
             method="GFN2-xTB",
             charge=molecule.charge,
@@ -50,6 +58,15 @@ class TightBinding(TBLite):
             **settings,
         )
         self._threads = ThreadpoolController()
+
+    @classmethod
+    def of(cls, molecule: Molecule, *, program: str = "tblite", **settings: Any) -> ASECalculator:
+        """Build the calculator of a molecule, by tblite or by the program xtb."""
+        if program == "xtb":
+            return XTBProgram(molecule, "gfn2-xtb", **settings)
+        if program != "tblite":
+            raise InputError(f"unknown program {program!r} of level gfn2-xtb: tblite or xtb")
+        return cls(molecule, **settings)
 
     def calculate(
         self,
@@ -61,51 +78,46 @@ class TightBinding(TBLite):
         with self._threads.limit(limits=1, user_api="openmp"):
             super().calculate(atoms, properties, system_changes)
 
+    def hessian(self, atoms: ase.Atoms) -> np.ndarray:
+        """Evaluate second derivatives of the energy by central differences of its gradient.
+
+        Each displaced calculation starts from the density at the given geometry.
+
+        Returns
+        -------
+        (3 n_atoms, 3 n_atoms) array, eV/Å²
+            Symmetric.
+
+        Raises
+        ------
+        RuntimeError
+            If GFN2-xTB lacks an element or its SCF does not converge.
+        """
+        parameters = self.parameters
+        with self._threads.limit(limits=1, user_api="openmp"):
+            calculator = Calculator(
+                "GFN2-xTB",
+                atoms.numbers,
+                atoms.positions / Bohr,
+                float(parameters.charge),
+                parameters.multiplicity - 1,
+            )
+            calculator.set("verbosity", 0)
+            if parameters.solvation:
+                model, *arguments = parameters.solvation
+                calculator.add(f"{model}-solvation", *arguments)
+            reference = calculator.singlepoint()
+
+            def forces(shifts: np.ndarray) -> np.ndarray:
+                gradients = []
+                for positions in atoms.positions + shifts:
+                    calculator.update(positions=positions / Bohr)
+                    gradients.append(calculator.singlepoint(reference, copy=True).get("gradient"))
+                return -np.array(gradients) * Hartree / Bohr
+
+            return hessian_by_differences(forces, len(atoms), STEP)
+
 
 def gfn2_hessian(molecule: Molecule, solvent: str = "") -> np.ndarray:
-    """Second derivatives of the GFN2-xTB energy by central differences of its gradient.
-
-    Each displaced calculation starts from the density at the given geometry. One thread is used
-    (see `TightBinding`).
-
-    Parameters
-    ----------
-    molecule : Molecule
-    solvent : str
-        See `diffrelax.levels.solvents`; of it the generalized Born model takes the dielectric
-        constant. Empty in the gas phase.
-
-    Returns
-    -------
-    (3 n_atoms, 3 n_atoms) array, eV/Å²
-        Symmetric.
-
-    Raises
-    ------
-    RuntimeError
-        If GFN2-xTB lacks an element or its SCF does not converge.
-    """
-    with threadpool_limits(limits=1, user_api="openmp"):
-        calculator = Calculator(
-            "GFN2-xTB",
-            molecule.numbers,
-            molecule.positions / Bohr,
-            float(molecule.charge),
-            molecule.multiplicity - 1,
-        )
-        calculator.set("verbosity", 0)
-        if solvent:
-            from diffrelax.levels.solvents import born_solvation  # takes PySCF
-
-            model, *arguments = born_solvation(solvent)
-            calculator.add(f"{model}-solvation", *arguments)
-        reference = calculator.singlepoint()
-
-        def forces(shifts: np.ndarray) -> np.ndarray:
-            gradients = []
-            for positions in molecule.positions + shifts:
-                calculator.update(positions=positions / Bohr)
-                gradients.append(calculator.singlepoint(reference, copy=True).get("gradient"))
-            return -np.array(gradients) * Hartree / Bohr
-
-        return hessian_by_differences(forces, molecule.n_atoms, STEP)
+    """Return GFN2-xTB's second derivatives for a molecule, see `TightBinding`."""
+    return TightBinding(molecule, solvent=solvent).hessian(molecule.to_atoms())

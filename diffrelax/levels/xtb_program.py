@@ -24,7 +24,7 @@ from scipy.spatial.transform import Rotation
 
 from diffrelax.errors import InputError
 from diffrelax.extras import NotInstalledError
-from diffrelax.levels.forces import ForceCalculator
+from diffrelax.levels.forces import AtLevel, ForceCalculator
 from diffrelax.levels.running import run_program
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ PREFIX = "diffrelax-xtb-"
 FORGOTTEN = 24 * LONGEST_RUN  # s since anything happened in a folder
 
 
-class XTBProgram(ForceCalculator):
+class XTBProgram(AtLevel, ForceCalculator):
     """The program xtb, run in a folder of its own and on one thread.
 
     GFN-FF takes its topology from the geometry of the first calculation.
@@ -94,26 +94,14 @@ class XTBProgram(ForceCalculator):
         forces = -np.reshape(gradient, (-1, 3)) * Hartree / Bohr
         return energy * Hartree, TURN.apply(forces, inverse=True)
 
-    def minimise(self, atoms: ase.Atoms, fmax: float, max_steps: int) -> tuple[np.ndarray, int]:
+    def minimise(self, molecule: Molecule, fmax: float, max_steps: int) -> tuple[np.ndarray, int]:
         """Relax a geometry with the optimiser of the program.
 
-        Parameters
-        ----------
-        atoms : ase.Atoms
-        fmax : float
-            eV/Å. The program is given the loosest of its own criteria that ensures it, or its
-            tightest.
-        max_steps : int
-
-        Returns
-        -------
-        (n_atoms, 3) array, Å
-            As far as the program came.
-        int
-            Number of energy-and-gradient calls.
+        It is given the loosest of its own criteria that ensures `fmax`, or its tightest.
         """
+        atoms = molecule.to_atoms()
         if len(atoms) == 1:
-            return atoms.positions, 0
+            return atoms.positions, 1
         norm = fmax * Bohr / Hartree
         criterion = next((c for c, limit in STOPPING_NORMS.items() if limit <= norm), "extreme")
         path = self._run(atoms, "xtbopt.log", "--opt", criterion, "--cycles", str(max_steps))
@@ -123,7 +111,7 @@ class XTBProgram(ForceCalculator):
             raise CalculationFailed("xtb wrote only a part of a geometry") from error
         if not frames:
             raise CalculationFailed("xtb wrote no geometry")
-        return TURN.apply(frames[-1].positions, inverse=True), len(frames)
+        return TURN.apply(frames[-1].positions, inverse=True), len(frames) + 1  # that at the end
 
     def _run(self, atoms: ase.Atoms, output: str, *task: str) -> Path:
         """Run the program on a geometry and return the file that it made."""
@@ -144,6 +132,18 @@ class XTBProgram(ForceCalculator):
         if not path.exists():
             raise CalculationFailed(f"xtb failed: {_complaint(folder, status)}")
         return path
+
+
+class GFNFF(XTBProgram):
+    """GFN-FF, the force field of the GFN family, H to Rn, by the program xtb."""
+
+    def __init__(self, molecule: Molecule) -> None:
+        super().__init__(molecule, "gfn-ff")
+
+    @classmethod
+    def check_installed(cls) -> None:
+        """Raise NotInstalledError if there is no program xtb."""
+        find_program("gfn-ff")
 
 
 @cache

@@ -464,7 +464,7 @@ def test_settings_of_a_maker_are_checked_and_updated() -> None:
     assert job.maker.settings["xc"] == "pbe0"
     with pytest.raises(ValueError, match="basiss"):
         DFTRelaxMaker(settings={"basiss": "sto-3g"})
-    with pytest.raises(ValueError, match="unknown level 'dft': choose one of mmff94"):
+    with pytest.raises(ValueError, match="level 'dft' is relaxed by"):
         ForceFieldRelaxMaker(level="dft")
     with pytest.raises(ValueError, match="unknown level of theory 'am1'"):
         StaticMaker(level="am1")
