@@ -5,9 +5,9 @@ Run: OMP_NUM_THREADS=1 python analysis/call_parts.py analysis/results/call_parts
 On an idle machine, in half an hour; it goes on where it was stopped. At the MMFF94 geometries of
 pyrrole and of the first molecule of each size of dft_reach.py, of the orbitals of the core
 Hamiltonian: processor seconds of integrating the functional for the potential of an SCF cycle and
-for the gradient (`diffrelax.levels.quadrature`), and of repulsion and, if there is, exact exchange
-(`diffrelax.levels.density_fitting`) for a cycle and for the gradient. What is made once for a
-geometry is made before.
+for the gradient (`diffrelax.levels.fast_pyscf.quadrature`), and of repulsion and, if there is,
+exact exchange (`diffrelax.levels.fast_pyscf.density_fitting`) for a cycle and for the gradient.
+What is made once for a geometry is made before.
 """
 
 import csv
@@ -26,8 +26,8 @@ from pyscf.grad import rks
 from records import how_made, store
 
 from diffrelax.clock import Time
-from diffrelax.levels.density_fitting import gradient_of_repulsion
 from diffrelax.levels.density_functional import mean_field
+from diffrelax.levels.fast_pyscf.density_fitting import gradient_of_repulsion
 from diffrelax.molecule import Molecule
 from diffrelax.results.tables import markdown_table
 

@@ -20,12 +20,13 @@ with loading_pyscf():
     from pyscf.pbc.tools.pyscf_ase import PySCF
     from pyscf.scf.uhf import spin_square
 
-    from diffrelax.levels.basis import choose_basis, pyscf_molecule
+    from diffrelax.levels.basis import choose_basis, fitting_functions, pyscf_molecule
     from diffrelax.levels.composites import correct
-    from diffrelax.levels.density_fitting import fit_quickly, fitting_functions
+    from diffrelax.levels.fast_pyscf import is_fast
+    from diffrelax.levels.fast_pyscf.density_fitting import fit_quickly
+    from diffrelax.levels.fast_pyscf.quadrature import integrate_in_blocks
     from diffrelax.levels.functionals import read_functional
     from diffrelax.levels.pople import FIT, is_6_31g_2df_p
-    from diffrelax.levels.quadrature import integrate_in_blocks
     from diffrelax.levels.solvents import dissolve
 
 SCARCE = 0.5  # share of the memory that PySCF may take
@@ -225,8 +226,10 @@ def mean_field(
     if density_fit:
         fit = FIT if is_6_31g_2df_p(basis) else fitting_functions(method.mol)
         method = method.density_fit(auxbasis=fit)
-        method.with_df = fit_quickly(method.with_df)
-    method = integrate_in_blocks(method)
+        if is_fast():
+            method.with_df = fit_quickly(method.with_df)
+    if is_fast():
+        method = integrate_in_blocks(method)
     method.xc = functional.xc
     method.disp = functional.dispersion
     method.nlc = functional.nonlocal_correlation

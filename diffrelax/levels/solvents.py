@@ -9,9 +9,12 @@ from diffrelax.errors import InputError
 from diffrelax.levels.pyscf_library import loading_pyscf
 
 with loading_pyscf():
+    from pyscf.solvent.pcm import PCM
     from pyscf.solvent.smd import solvent_db
 
-    from diffrelax.levels.continuum import KeepingPCM, KeepingSMD
+    from diffrelax.levels.fast_pyscf import is_fast
+    from diffrelax.levels.fast_pyscf.continuum import KeepingPCM, KeepingSMD
+    from diffrelax.levels.smd import SMDWithCores
 
 EPSILON = 5  # column of PySCF's table
 COMMON_NAMES = {
@@ -78,10 +81,10 @@ def dissolve(method: Any, solvent: str) -> Any:
     """
     known = read_solvent(solvent)
     if isinstance(known, float):
-        continuum = KeepingPCM(method.mol)
+        continuum = (KeepingPCM if is_fast() else PCM)(method.mol)
         continuum.method, continuum.eps = "IEF-PCM", known
         return method.PCM(continuum)
-    return method.SMD(KeepingSMD(method.mol, known))
+    return method.SMD((KeepingSMD if is_fast() else SMDWithCores)(method.mol, known))
 
 
 def _named(solvent: str) -> str:

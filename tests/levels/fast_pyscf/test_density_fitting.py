@@ -7,9 +7,9 @@ import pytest
 from pyscf.df import DF
 from pyscf.df.grad import rhf
 
-from diffrelax.levels import density_fitting
-from diffrelax.levels.density_fitting import can_be_fitted, gradient_of_repulsion
 from diffrelax.levels.density_functional import mean_field
+from diffrelax.levels.fast_pyscf import density_fitting
+from diffrelax.levels.fast_pyscf.density_fitting import can_be_fitted, gradient_of_repulsion
 from diffrelax.molecule import Molecule
 
 ETHANOL, RADICAL = "CCO", "CC[CH2]"

@@ -20,10 +20,9 @@ with loading_pyscf():
     from pyscf.solvent.grad.pcm import grad_nuc
     from pyscf.solvent.grad.pcm import grad_solver as pcm_solver
     from pyscf.solvent.grad.smd import grad_solver as smd_solver
-    from pyscf.solvent.hessian.smd import get_cds as second_derivatives
     from pyscf.solvent.pcm import PCM
-    from pyscf.solvent.smd import SMD
-    from pyscf.solvent.smd import get_cds_legacy as energy_and_gradient
+
+    from diffrelax.levels.smd import SMDWithCores
 
 SHARE = 0.5  # of the memory that PySCF may take, for integrals that are kept
 BLOCK = 400  # charges whose integrals are made at once
@@ -141,37 +140,9 @@ class KeepingPCM(_Keeping, PCM):
         return self._gradient(dm, pcm_solver)
 
 
-class KeepingSMD(_Keeping, SMD):
-    """PySCF's SMD, whose terms of cavity, dispersion and structure know each atom by its element.
-
-    PySCF tells them the charge that a core potential leaves of the nucleus: chlorine would be
-    nitrogen with LANL2DZ.
-    """
-
-    e_cds: float | None
-
-    def get_cds(self) -> float:
-        """Return the energy of these terms, Hartree."""
-        if self.e_cds is None:
-            self.e_cds = float(energy_and_gradient(self._with_cores())[0])
-        return self.e_cds
+class KeepingSMD(_Keeping, SMDWithCores):
+    """PySCF's SMD."""
 
     def grad(self, dm: np.ndarray) -> np.ndarray:
         """Return the gradient of the solvation energy, (n_atoms, 3), Hartree/Bohr."""
-        return self._gradient(dm, smd_solver) + energy_and_gradient(self._with_cores())[1]
-
-    def hess(self, dm: np.ndarray) -> np.ndarray:
-        """Return the second derivatives, (n_atoms, n_atoms, 3, 3), Hartree/Bohr²."""
-        hessian = super().hess(dm)
-        if self.mol.has_ecp():
-            hessian += second_derivatives(self._with_cores()) - second_derivatives(self)
-        return hessian
-
-    def _with_cores(self) -> KeepingSMD:
-        """Return the same for atoms without core potentials."""
-        if not self.mol.has_ecp():
-            return self
-        full = self.copy()
-        full.mol = self.mol.copy()
-        full.mol._atm[:, gto.CHARGE_OF] = [gto.charge(symbol) for symbol in self.mol.elements]
-        return full
+        return self._gradient(dm, smd_solver) + self.cds_gradient()

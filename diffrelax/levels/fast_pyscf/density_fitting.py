@@ -26,50 +26,12 @@ from diffrelax.levels.pyscf_library import loading_pyscf
 with loading_pyscf():
     from pyscf import lib
     from pyscf.ao2mo import _ao2mo
-    from pyscf.df.addons import make_auxbasis, make_auxmol
-    from pyscf.df.autoaux import autoaux
+    from pyscf.df.addons import make_auxmol
     from pyscf.df.incore import aux_e2
-    from pyscf.gto import charge
 
-    from diffrelax.levels.basis import check_no_files
-
-KRYPTON = 36
 AT_ONCE = 2**28  # bytes of integrals
 IN_CACHE = 2**23  # bytes of integrals
 LEAST_ROOM = 2000  # MB, which PySCF takes for its integrals in any case
-
-
-def fitting_functions(mol: Any) -> dict[str, Any]:
-    """Choose the functions that products of basis functions are fitted to, by element.
-
-    They are PySCF's where it knows those that are made for the basis set. Beyond krypton these
-    leave the core to a potential: for all electrons, and where PySCF would take few even-tempered
-    ones, they are made of the basis set (Stoychev, Auer and Neese 2017), or energies are off by up
-    to 1,700 eV and bonds by up to 0.3 Å.
-
-    Parameters
-    ----------
-    mol : pyscf.gto.Mole
-
-    Raises
-    ------
-    ValueError
-        If the name of one is that of a file in the working folder.
-    """
-    known = make_auxbasis(mol)
-    check_no_files(*(functions for functions in known.values() if isinstance(functions, str)))
-    unfit = [
-        symbol
-        for symbol, functions in known.items()
-        if not isinstance(functions, str) or (charge(symbol) > KRYPTON and symbol not in mol._ecp)
-    ]
-    if not unfit:
-        return known
-    try:
-        made = autoaux(mol)
-    except IndexError:  # a basis set without the shells of an atom
-        return known
-    return known | {symbol: made[symbol] for symbol in unfit}
 
 
 def fit_quickly(fitted: Any) -> Any:

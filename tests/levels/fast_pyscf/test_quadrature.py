@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from pyscf.dft.numint import NumInt
 
-from diffrelax.levels import density_functional, quadrature
+from diffrelax.levels import density_functional
 from diffrelax.levels.density_functional import mean_field
-from diffrelax.levels.quadrature import BlockedNumInt
+from diffrelax.levels.fast_pyscf import quadrature
+from diffrelax.levels.fast_pyscf.quadrature import BlockedNumInt
 from diffrelax.molecule import Molecule
 
 CHAIN, RADICAL = "CCCCCCF", "CCCC[CH2]"

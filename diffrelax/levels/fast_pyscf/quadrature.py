@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffrelax.levels.density_fitting import can_be_fitted, gradient_of_repulsion
+from diffrelax.levels.fast_pyscf.density_fitting import can_be_fitted, gradient_of_repulsion
 from diffrelax.levels.pyscf_library import loading_pyscf
 
 with loading_pyscf():
