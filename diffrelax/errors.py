@@ -60,7 +60,16 @@ def told(error: Exception) -> str:
 
 def reason_of(error: Exception) -> str:
     """Return what an error says, with its kind unless the user can mend it."""
-    return str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+    is_plain = isinstance(error, (InputError, OSError))
+    return message_of(error) if is_plain else f"{type(error).__name__}: {error}"
+
+
+def message_of(error: Exception) -> str:
+    """Return what an error says; one of the system as file and cause, without its number."""
+    if isinstance(error, OSError) and error.strerror:
+        cause = error.strerror[0].lower() + error.strerror[1:]
+        return f"{error.filename}: {cause}" if error.filename else cause
+    return str(error)
 
 
 def without_password(text: str) -> str:

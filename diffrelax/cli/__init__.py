@@ -27,7 +27,7 @@ from diffrelax.cli import (
     speedup,
     train,
 )
-from diffrelax.errors import InputError, UnfinishedError, without_password
+from diffrelax.errors import InputError, UnfinishedError, message_of, without_password
 from diffrelax.memory import keep_freed
 
 DEBUG = "--debug"
@@ -128,7 +128,7 @@ def _explain(error: Exception) -> tuple[int, str]:
     if isinstance(error, ValidationError):
         return BY_THE_USER, explain_invalid(error)
     if isinstance(error, (InputError, OSError)):
-        return BY_THE_USER, str(error)
+        return BY_THE_USER, message_of(error)
     if isinstance(error, (UnfinishedError, CalculationFailed)):
         return UNFINISHED, str(error)
     again = shlex.join(["diffrelax", DEBUG, *map(without_password, sys.argv[1:])])

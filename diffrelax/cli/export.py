@@ -83,7 +83,7 @@ def export(
     from diffrelax.relaxation import relax_molecules
     from diffrelax.results.output import InputResult
     from diffrelax.results.rows import MoleculeRow
-    from diffrelax.results.tables import counted
+    from diffrelax.results.tables import counted, harmless
 
     level = Level.of(xc, basis or "", solvent)
     if not level.basis and level.method not in WITHOUT_BASIS:
@@ -123,7 +123,8 @@ def export(
             if end:
                 row["files"], notes = _write(end, output, taken, settings)
                 row["reason"] = "; ".join(filter(None, (row["reason"], *notes)))
-            write_line([*(row[name] for name in COLUMNS[:-1]), " ".join(row["files"])])
+            cells = [*(row[name] for name in COLUMNS[:-1]), " ".join(row["files"])]
+            write_line(map(harmless, cells))
             yield [InputResult(source, row, end, error=error)]
         made = counted(len(taken), "input")
         print(f"{made} for {to} in {output}, listed in {TABLE}", file=sys.stderr)

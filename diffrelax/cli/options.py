@@ -22,7 +22,7 @@ Inputs = Annotated[
     list[str],
     typer.Argument(
         help="SMILES or InChI; - for lines of them on standard input; or files: .smi .txt .csv "
-        ".tsv .sdf .mol .xyz .extxyz .pdb, each also with .gz"
+        ".tsv .sdf .mol .mol2 .cdxml .xyz .extxyz .pdb .gjf .com .inp, each also with .gz"
     ),
 ]
 Output = Annotated[

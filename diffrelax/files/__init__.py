@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from diffrelax.errors import InputError
-from diffrelax.files import jsons, pdb, sdf, smiles, tables, xyz
+from diffrelax.files import cdxml, jsons, mol2, pdb, sdf, smiles, tables, xyz
+from diffrelax.files.programs import GAUSSIAN, ORCA
 from diffrelax.molecule import Molecule
 
 Info = Mapping[str, Any]
 
 
 class Format(Protocol):
-    """How a file becomes molecules: a module with these functions."""
+    """How a file becomes molecules: a module, or an object, with these functions."""
 
     def cut(self, lines: Iterable[str], /) -> Iterator[str]:
         """Yield the records of lines, each with its line feed."""
@@ -58,7 +59,8 @@ class Writer(NamedTuple):
 
 FORMATS: dict[str, Format] = {
     ".smi": smiles, ".txt": smiles, ".csv": tables, ".tsv": tables, ".sdf": sdf, ".mol": sdf,
-    ".xyz": xyz, ".extxyz": xyz, ".pdb": pdb,
+    ".mol2": mol2, ".cdxml": cdxml, ".xyz": xyz, ".extxyz": xyz, ".pdb": pdb, ".gjf": GAUSSIAN,
+    ".com": GAUSSIAN, ".inp": ORCA,
 }  # fmt: skip
 CHARGED = (".xyz", ".extxyz", ".pdb")  # what may tell no charge
 _FRAMES = Writer(xyz.text)

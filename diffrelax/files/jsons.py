@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from diffrelax.files.values import plain_values
+from diffrelax.files.values import identity, plain_values
 from diffrelax.molecule import Molecule
 
 
@@ -21,6 +21,7 @@ def line(molecule: Molecule, info: Mapping[str, Any], number: int) -> str:
 
 
 def _record(molecule: Molecule, info: Mapping[str, Any]) -> Any:
-    told = ("name", "smiles", "charge", "multiplicity", "formula", "start", "symbols", "positions")
+    more = {key: getattr(molecule, key) for key in ("formula", "start", "symbols", "positions")}
     isotopes = {"isotopes": molecule.isotopes} if molecule.isotopes else {}
-    return plain_values({**{key: getattr(molecule, key) for key in told}, **isotopes, **info})
+    record = {"name": molecule.name, **identity(molecule), **more, **isotopes, **info}
+    return plain_values(record)

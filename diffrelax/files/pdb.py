@@ -12,7 +12,7 @@ import numpy as np
 from rdkit import Chem, rdBase
 
 from diffrelax.errors import InputError
-from diffrelax.files.values import one_line, plain_number, plain_values
+from diffrelax.files.values import identity, one_line, plain_number, plain_values
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.annotations import told_charge
 
@@ -78,8 +78,7 @@ def text(molecule: Molecule, info: Mapping[str, Any], number: int) -> str:
     with rdBase.BlockLogs():
         block = Chem.MolToPDBBlock(mol)
     atoms = "".join(line for line in block.splitlines(keepends=True) if line != "END\n")
-    told = ("smiles", "charge", "multiplicity")
-    values = plain_values({**{key: getattr(molecule, key) for key in told}, **info})
+    values = plain_values({**identity(molecule), **info})
     remarks = "".join(
         f"REMARK   6 {one_line(str(key)).replace(':', ' ')}: {one_line(str(value))}\n"
         for key, value in values.items()

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias, TypeGuard
 import ase
 from rdkit import Chem, rdBase
 
-from diffrelax.errors import InputError, reason_of
+from diffrelax.errors import InputError, message_of, reason_of
 from diffrelax.files import CHARGED, FORMATS, check_charge, stem_of, suffix_of
 from diffrelax.files.processes import ordered_map
 from diffrelax.files.smiles import parse as parse_smiles
@@ -31,7 +31,6 @@ from diffrelax.molecule.embedding import check_seed
 LONGEST_REPR = 200  # characters
 LARGEST_RECORD = 20_000_000  # characters
 WORKER_SECONDS = 120.0  # where embedding has its own limit, this is for what has none
-DAMAGE = (OSError, EOFError, ValueError, csv.Error, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -136,8 +135,11 @@ def read_molecules(
       two also as in ``charge: -1, multiplicity 2``; a comment of two integers alone is charge and
       multiplicity, one of a single word the name. A frame that announces a wrong number of atoms
       is rejected up to the next line that is only an integer.
+    - ``.mol2``: many molecules, with their bonds; ``.cdxml``: those of a drawing, embedded.
     - ``.pdb``: a molecule for each model. Bonds are perceived from elements, positions and formal
       charges.
+    - ``.gjf``, ``.com`` of Gaussian, ``.inp`` of ORCA: the first geometry, in Cartesian
+      coordinates, with its charge and multiplicity.
 
     Each may be compressed, with ``.gz`` behind its suffix. Unnamed records are named
     ``<file stem>-<i>``, counted from 1, or ``<file stem>`` if alone.
@@ -264,17 +266,21 @@ def records_in(file: BufferedReader, source: str, suffix: str) -> Iterator[Recor
     Rejected
         Where it cannot be read on, or is empty.
     """
-    stem, n, reason = stem_of(Path(source)), 0, ""
+    stem, n = stem_of(Path(source)), 0
     last: Record | None = None
     size = 0
+    damage: Exception | None = None
 
     def lines() -> Iterator[str]:
-        nonlocal size
-        for line in read_lines(file):
-            size += len(line)
-            if size > LARGEST_RECORD:
-                raise InputError(f"it has a record of more than {LARGEST_RECORD:,} characters")
-            yield line
+        nonlocal size, damage
+        try:
+            for line in read_lines(file):
+                size += len(line)
+                if size > LARGEST_RECORD:
+                    raise InputError(f"it has a record of more than {LARGEST_RECORD:,} characters")
+                yield line
+        except (OSError, EOFError, zlib.error) as error:  # read as a file that ends here
+            damage = error
 
     try:
         for n, text in enumerate(FORMATS[suffix].cut(lines()), start=1):
@@ -282,15 +288,16 @@ def records_in(file: BufferedReader, source: str, suffix: str) -> Iterator[Recor
             if last:
                 yield last
             last = Record(text, suffix, f"{stem}-{n}", f"{source}#{n}")
-    except DAMAGE as error:
-        reason = f"{source} cannot be read: {reason_of(error)}"
-        if n:
-            reason = f"{source} cannot be read beyond record {n}: {reason_of(error)}"
+    except (ValueError, csv.Error) as error:
+        damage = error
     if last:
-        yield replace(last, default=stem) if n == 1 and not reason else last
-    elif not reason:
+        yield last if n > 1 or damage else replace(last, default=stem)
+    if damage:
+        beyond = f" beyond record {n}" if n else ""
+        reason = f"{source} cannot be read{beyond}: {message_of(damage)}"
+        yield Rejected(name=Path(source).name, source=source, reason=reason)
+    elif not last:
         reason = f"{source} is empty: there is no molecule in it"
-    if reason:
         yield Rejected(name=Path(source).name, source=source, reason=reason)
 
 
@@ -299,7 +306,7 @@ def _records_of(path: Path) -> Iterator[Record | Rejected]:
         check_file(path)
         file = path.open("rb")
     except (OSError, ValueError) as error:
-        yield Rejected(name=path.name, source=str(path), reason=str(error))
+        yield Rejected(name=path.name, source=str(path), reason=message_of(error))
         return
     with file:
         yield from records_in(file, str(path), suffix_of(path))
@@ -321,8 +328,12 @@ def check_file(path: Path) -> None:
     """
     if path.is_dir():
         raise InputError(f"{path} is a folder: give the files in it")
-    if not path.exists():
-        raise FileNotFoundError(f"no such file: {path}; check the path")
+    try:
+        path.stat()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no such file: {path}; check the path") from None
+    except OSError as error:  # as a loop of links
+        raise InputError(message_of(error)) from None
     if suffix_of(path) not in FORMATS:
         raise InputError(f"{path} has an unknown suffix: use {', '.join(FORMATS)}")
 
@@ -346,7 +357,7 @@ def read_smiles(text: str, *, seed: int = 42, max_atoms: int | None = None) -> M
             if not is_smiles:
                 check_file(Path(text))
         except (OSError, ValueError) as error:
-            reason = str(error) if os.path.exists(text) else f"{reason}; {error}"
+            reason = message_of(error) if os.path.exists(text) else f"{reason}; {error}"
     return Rejected(name=name, source=text, reason=reason)
 
 

@@ -10,26 +10,36 @@ from io import StringIO
 from typing import Any
 
 from rdkit import Chem, rdBase
+from rdkit.Chem.rdMolDescriptors import CalcMolFormula
 
 from diffrelax.errors import InputError
-from diffrelax.files.values import one_line, plain_number, plain_values
+from diffrelax.files.values import identity, one_line, plain_number, plain_values
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.inchi import lost_stereo
+from diffrelax.molecule.record import check_label
 
 END = "$$$$"
-DATA = re.compile(r"^>", re.MULTILINE)
+COUNTS = re.compile(r"[ \d]{6}.*\bV[23]000\s*$")
 PROPERTY = re.compile(r"^>[^\n<]*<([^\n>]+)>[^\n]*\n(.*?)(?=^\s*$|\Z)", re.MULTILINE | re.DOTALL)
 
 
 def cut(lines: Iterable[str]) -> Iterator[str]:
-    """Yield what stands before each line that starts with ``$$$$``."""
+    """Yield what stands before each line that starts with ``$$$$``.
+
+    A record that was cut short ends where the next one begins, three lines before its counts.
+    """
     record: list[str] = []
     for line in lines:
         if line.startswith(END):
             yield "".join(record)
             record = []
-        else:
-            record.append(line)
+            continue
+        is_within = len(record) > 3 and not record[-4].startswith(">")  # or in a property
+        if is_within and COUNTS.match(line):
+            if (cut_short := "".join(record[:-3])).strip():
+                yield cut_short
+            record = record[-3:]
+        record.append(line)
     if any(not line.isspace() for line in record):
         yield "".join(record)
 
@@ -49,8 +59,6 @@ def parse(
     record: str, name: str, seed: int, max_atoms: int | None = None, charge: int | None = None
 ) -> Molecule:
     """Take a record as it stands, or embed what is a drawing or lacks its hydrogens."""
-    if len(re.findall(r"^M  END", DATA.split(record)[0], re.MULTILINE)) > 1:
-        raise InputError("it holds several molecules: put a line of $$$$ between them")
     with rdBase.BlockLogs():
         supplier = Chem.SDMolSupplier()
         supplier.SetData(record, removeHs=False)
@@ -71,7 +79,22 @@ def parse(
     )
     if molecule.is_embedded:
         _check_stereo(record, mol)
+    _check_label(mol, molecule)
     return molecule
+
+
+def _check_label(mol: Chem.Mol, molecule: Molecule) -> None:
+    """Raise ValueError if a property SMILES of the same formula is of another molecule.
+
+    That of another formula may be of the parent of what was protonated or stripped of a salt.
+    """
+    given = mol.GetPropsAsDict(autoConvertStrings=False)
+    label = next((value for key, value in given.items() if key.lower() == "smiles"), "")
+    with rdBase.BlockLogs():
+        asked = Chem.MolFromSmiles(label)
+    same_formula = asked and CalcMolFormula(asked) == CalcMolFormula(mol)
+    if same_formula and not molecule.left_open:
+        check_label(label, molecule)
 
 
 def _check_stereo(record: str, mol: Chem.Mol) -> None:
@@ -94,8 +117,7 @@ def text(molecule: Molecule, info: Mapping[str, Any], number: int) -> str:
     mol = replace(molecule, name=_line(molecule.name)).to_rdkit()
     for atom, mass_number in zip(mol.GetAtoms(), molecule.isotopes, strict=False):
         atom.SetIsotope(mass_number)
-    told = ("smiles", "charge", "multiplicity")
-    for key, value in {**{key: getattr(molecule, key) for key in told}, **info}.items():
+    for key, value in {**identity(molecule), **info}.items():
         if (plain := plain_values(value)) is not None and plain != "":
             written = plain if isinstance(plain, str) else json.dumps(plain)
             lines = filter(None, map(_line, written.splitlines()))

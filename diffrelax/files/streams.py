@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator
 from io import BufferedReader, TextIOWrapper
 from typing import IO, cast
@@ -11,34 +13,37 @@ from diffrelax.errors import InputError
 
 GZIP = b"\x1f\x8b"  # its first two bytes
 LONGEST_LINE = 10_000_000  # characters
+NOT_UTF8 = re.compile("[\udc80-\udcff]")  # what stands for a byte that UTF-8 does not have
 
 
 def read_lines(file: BufferedReader) -> Iterator[str]:
     r"""Yield the lines of a file, each with a ``\n`` at its end; gzip is recognised.
 
-    Bytes that are not UTF-8 become lone surrogates, see `check_text`.
+    Bytes that are not UTF-8 are read as Windows-1252.
 
     Raises
     ------
     ValueError
-        At the first line that no text file has.
+        If the text is in UTF-16, or at a line that no text file has.
     OSError, EOFError
         Where the file is damaged.
     """
-    packed = file.peek(len(GZIP)).startswith(GZIP)
-    source = cast(IO[bytes], gzip.GzipFile(fileobj=file) if packed else file)
+    start = file.peek(2)[:2]
+    if start in (BOM_UTF16_BE, BOM_UTF16_LE):
+        raise InputError("it is a text file in UTF-16: save it in UTF-8")
+    source = cast(IO[bytes], gzip.GzipFile(fileobj=file) if start == GZIP else file)
     text = TextIOWrapper(source, encoding="utf-8-sig", errors="surrogateescape")
     while line := text.readline(LONGEST_LINE):
-        if "\0" in line:
-            raise InputError("it is not a text file in UTF-8: convert it")
         if len(line) == LONGEST_LINE:
             raise InputError(f"it has a line of more than {LONGEST_LINE:,} characters")
-        yield line if line.endswith("\n") else line + "\n"
+        yield NOT_UTF8.sub(_windows_1252, line.removesuffix("\n") + "\n")
+
+
+def _windows_1252(byte: re.Match[str]) -> str:
+    return byte[0].encode(errors="surrogateescape").decode("cp1252", errors="replace")
 
 
 def check_text(record: str) -> None:
-    """Raise ValueError if a record was not UTF-8."""
-    try:
-        record.encode()
-    except UnicodeEncodeError:
-        raise InputError("it is not text in UTF-8: convert the file") from None
+    """Raise ValueError if a record holds a NUL byte, at which RDKit would end it."""
+    if "\0" in record:
+        raise InputError("it holds a NUL byte, so the file is damaged or no text: mend it")

@@ -8,6 +8,17 @@ from typing import Any
 
 import numpy as np
 
+from diffrelax.molecule import Molecule
+
+
+def identity(molecule: Molecule) -> dict[str, Any]:
+    """Return what a record says of a molecule beside its geometry and its name."""
+    return {
+        "smiles": molecule.isotopic_smiles,
+        "charge": molecule.charge,
+        "multiplicity": molecule.multiplicity,
+    }
+
 
 def plain_number(text: str) -> str | int | float:
     """Return the number that a text is, or the text if the number would be written otherwise."""

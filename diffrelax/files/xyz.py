@@ -10,6 +10,7 @@ from typing import Any
 
 import ase
 import ase.io
+from ase.data import chemical_symbols
 from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict
 
 from diffrelax.errors import InputError
@@ -77,7 +78,8 @@ def parse(
     written = JSON_KEY.sub(r"\1", rest[0])
     comment, state = _without_state(written), _state(written)
     _check_columns(comment, rest[1])
-    frame = "\n".join((first, comment, *rest[1:]))
+    atoms_lines = rest[1:] if "Properties" in _read(comment) else map(_with_symbol, rest[1:])
+    frame = "\n".join((first, comment, *atoms_lines))
     try:
         atoms = ase.io.read(StringIO(frame), format="extxyz")
     except KeyError as error:
@@ -162,6 +164,13 @@ def _check_columns(comment: str, atom: str) -> None:
             f"Properties={announced} has {columns} columns, the first atom {len(atom.split())}: "
             "correct one of them"
         )
+
+
+def _with_symbol(atom: str) -> str:
+    """Put the symbol of an element in the place of its atomic number."""
+    number, *rest = atom.split(maxsplit=1)
+    known = number.isdecimal() and 0 < int(number) < len(chemical_symbols)
+    return " ".join([chemical_symbols[int(number)], *rest]) if known else atom
 
 
 def _plain_key(key: str) -> str:

@@ -21,10 +21,29 @@ def atomic_numbers(mol: Chem.Mol) -> np.ndarray:
 def smiles_error(smiles: str) -> str:
     """Say why a text is not a SMILES."""
     mol = Chem.MolFromSmiles(smiles, sanitize=False)
+    if mol is None and smiles.isalpha():
+        return "names are not looked up, and as a SMILES it has unknown symbols"
     if mol is None:
         return "check the brackets, ring closures and element symbols"
+    if dative := dative_error(mol):
+        return dative
     problems = Chem.DetectChemistryProblems(mol)
     return "; ".join(p.Message() for p in problems) or "its structure makes no sense"
+
+
+def dative_error(mol: Chem.Mol) -> str:
+    """Say how to write the dative bonds of a molecule with charges; empty if it has none."""
+    charged = Chem.RWMol(mol)
+    dative = [b for b in charged.GetBonds() if b.GetBondType() == Chem.BondType.DATIVE]
+    for bond in dative:
+        bond.SetBondType(Chem.BondType.SINGLE)
+        for atom, change in ((bond.GetBeginAtom(), 1), (bond.GetEndAtom(), -1)):
+            atom.SetFormalCharge(atom.GetFormalCharge() + change)
+    if not dative:
+        return ""
+    fits = Chem.SanitizeMol(charged, catchErrors=True) == Chem.SanitizeFlags.SANITIZE_NONE
+    example = Chem.MolToSmiles(Chem.RemoveHs(charged)) if fits else "[NH3+][BH3-]"
+    return f"write dative bonds with charges, as in {example}"
 
 
 def missing_hydrogens(mol: Chem.Mol) -> int:

@@ -22,6 +22,7 @@ from diffrelax.molecule.held_torsions import Torsion, senses
 from diffrelax.molecule.stereo import TETRAHEDRAL, assign_stereo, clear_nominal
 
 MAX_HEAVY_ATOMS = 100  # an alkane chain of this length takes 20 s
+MAX_ATOMS = 250  # hydrogens counted; either limit will do
 NO_BOND = 0.3  # Å beyond the covalent radii; atoms within 0.2 count as bonded
 COS_OPPOSITE = -0.85  # 148°
 EMBEDDING_SECONDS = 30  # of the processor, for all trials of a molecule and the force field
@@ -67,21 +68,22 @@ def embed(
     Raises
     ------
     ValueError
-        If the seed is not an integer from 0 to 2**31 - 9, ``mol`` has more than `max_atoms` or
-        `MAX_HEAVY_ATOMS`, no conformer with its stereochemistry is found, or none within
-        `EMBEDDING_SECONDS`.
+        If the seed is not an integer from 0 to 2**31 - 9, ``mol`` has more than `max_atoms`, or
+        more than both `MAX_HEAVY_ATOMS` and `MAX_ATOMS`, no conformer with its stereochemistry is
+        found, or none within `EMBEDDING_SECONDS`.
     KeyboardInterrupt
         If SIGINT comes while RDKit embeds.
     """
     seed = check_seed(seed)
-    if mol.GetNumHeavyAtoms() > MAX_HEAVY_ATOMS:
-        raise InputError(
-            f"{mol.GetNumHeavyAtoms()} heavy atoms are too many to embed (at most "
-            f"{MAX_HEAVY_ATOMS}): give coordinates"
-        )
     asked = Chem.AddHs(mol, addCoords=mol.GetNumConformers() > 0)
-    if max_atoms is not None and (n := asked.GetNumAtoms()) > max_atoms:
-        raise InputError(f"{n} atoms: not embedded, as at most {max_atoms} are used here")
+    n_heavy, n_atoms = mol.GetNumHeavyAtoms(), asked.GetNumAtoms()
+    if n_heavy > MAX_HEAVY_ATOMS and n_atoms > MAX_ATOMS:
+        raise InputError(
+            f"{n_atoms} atoms, {n_heavy} without hydrogens, are too many to embed (at most "
+            f"{MAX_ATOMS}, or {MAX_HEAVY_ATOMS} without hydrogens): give coordinates"
+        )
+    if max_atoms is not None and n_atoms > max_atoms:
+        raise InputError(f"{n_atoms} atoms: not embedded, as at most {max_atoms} are used here")
     twists: dict[Torsion, float] = {}
     poses = []
     if asked.GetNumConformers() and asked.GetConformer().Is3D():

@@ -20,7 +20,7 @@ from diffrelax.molecule.connectivity import (
     skeleton,
 )
 from diffrelax.molecule.resonance import by_lengths, in_one_form, push_electrons, rank_form
-from diffrelax.molecule.stereo import assign_stereo, without_hydrogens
+from diffrelax.molecule.stereo import assign_stereo, unlabelled, without_hydrogens
 
 TEMPLATE_TOLERANCE = 0.40  # Å, where a SMILES confirms the bonds, as for F–F
 BOND_ORDER_ITERATIONS = 10_000
@@ -72,6 +72,7 @@ def perceive_bonds(
         With one conformer; None if no bond orders fit.
     """
     template = Chem.MolFromSmiles(smiles) if smiles else None
+    template = template and unlabelled(template)
     if template is not None and Chem.GetFormalCharge(template) == charge:
         for tolerance in (BOND_TOLERANCE, TEMPLATE_TOLERANCE):
             mol = skeleton(numbers, near_pairs(numbers, positions, tolerance), positions)

@@ -30,6 +30,7 @@ from diffrelax.molecule.connectivity import constitution, flag_aromatic, skeleto
 from diffrelax.molecule.drawings import (
     atomic_numbers,
     bonds_are_missing,
+    dative_error,
     has_all_positions,
     is_drawing_in_3d,
     missing_hydrogens,
@@ -46,6 +47,7 @@ from diffrelax.molecule.stereo import (
     isomeric_smiles,
     leaves_open,
     mol_from_smiles,
+    unlabelled,
     without_hydrogens,
 )
 
@@ -179,6 +181,16 @@ class Molecule:
     def symbols(self) -> tuple[str, ...]:
         """Element symbols, one for each atom."""
         return tuple(chemical_symbols[z] for z in self.numbers)
+
+    @property
+    def isotopic_smiles(self) -> str:
+        """``smiles`` with the isotopes that are labelled, such as ``[2H]C([2H])([2H])O``."""
+        if not (self.smiles and self.isotopes):
+            return self.smiles
+        mol = self.to_rdkit()
+        for atom, mass_number in zip(mol.GetAtoms(), self.isotopes, strict=True):
+            atom.SetIsotope(mass_number)
+        return isomeric_smiles(mol)
 
     @property
     def formula(self) -> str:
@@ -382,7 +394,7 @@ class Molecule:
             mol, charge=bare.charge, multiplicity=bare.multiplicity, name=bare.name, start="given"
         )
         molecule = replace(molecule, isotopes=bare.isotopes)
-        _check_label(told.smiles, molecule)
+        check_label(told.smiles, molecule)
         return molecule
 
     def to_atoms(self) -> ase.Atoms:
@@ -390,7 +402,7 @@ class Molecule:
 
         They have masses of their own if there are isotopes.
         """
-        texts = {"name": self.name, "smiles": self.smiles}
+        texts = {"name": self.name, "smiles": self.isotopic_smiles}
         info = {key: text for key, text in texts.items() if text}  # ASE reads empty ones otherwise
         return ase.Atoms(
             self.numbers,
@@ -439,16 +451,13 @@ class Molecule:
         return replace(self, positions=positions, start=start)
 
 
-def _check_label(label: str, molecule: Molecule) -> None:
+def check_label(label: str, molecule: Molecule) -> None:
     """Raise ValueError if a SMILES that came with positions is of another molecule."""
     with rdBase.BlockLogs():
         asked = mol_from_smiles(label) if label else None
         if asked is None:
             return
-        for atom in asked.GetAtoms():
-            atom.SetIsotope(0)
-            atom.SetAtomMapNum(0)
-        asked = Chem.AddHs(asked)
+        asked = Chem.AddHs(unlabelled(asked))
         clear_nominal(asked)
         fits = isomeric_smiles(asked) == molecule.smiles
         if not fits:  # it may leave some of the stereochemistry open
@@ -469,9 +478,7 @@ def _with_bonds(
     for bond in mol.GetBonds():
         if bond.GetBondType() not in BOND_TYPES.values():
             kind = bond.GetBondType().name.lower()
-            raise InputError(
-                f"a bond of kind {kind}: write it with orders and charges, as in [NH3+][BH3-]"
-            )
+            raise InputError(dative_error(mol) or f"a bond of kind {kind}: write its order")
     molecule = Molecule(
         atomic_numbers(mol),
         mol.GetConformer().GetPositions(),

@@ -168,6 +168,15 @@ def isomeric_smiles(mol: Chem.Mol) -> str:
     return Chem.MolToSmiles(bare)
 
 
+def unlabelled(mol: Chem.Mol) -> Chem.Mol:
+    """Return a molecule without isotopes, the hydrogens among them, and without atom maps."""
+    plain = Chem.Mol(mol)
+    for atom in plain.GetAtoms():
+        atom.SetIsotope(0)
+        atom.SetAtomMapNum(0)
+    return Chem.RemoveHs(plain)
+
+
 def without_hydrogens(mol: Chem.Mol) -> Chem.Mol:
     """Remove all hydrogens, those that make an imine E or Z too."""
     parameters = Chem.RemoveHsParameters()

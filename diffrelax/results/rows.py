@@ -26,7 +26,7 @@ from diffrelax.results.documents import (
     StaticDocument,
     TimedResult,
 )
-from diffrelax.results.tables import aligned_table
+from diffrelax.results.tables import aligned_table, harmless
 from diffrelax.units import HARTREE
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ class MoleculeRow(GeometryColumns, LevelColumns, ModelColumns):  # columns of th
         known: dict[str, Any] = {"smiles": None, "charge": None, "multiplicity": None}
         geometry: dict[str, Any] = {"symbols": None, "positions": None}
         if molecule:
-            known = {"smiles": molecule.smiles or None}
+            known = {"smiles": molecule.isotopic_smiles or None}
             known |= {"charge": molecule.charge, "multiplicity": molecule.multiplicity}
             geometry = {"symbols": molecule.symbols, "positions": molecule.positions.tolist()}
         row = cls(name=name, verdict=verdict, reason=reason, **known, **geometry, **told)
@@ -270,7 +270,7 @@ class ResultRow(Columns):
         made, about = document.provenance, document.geometry
         return cls(
             name=document.name,
-            smiles=(about.smiles or None) if about else None,
+            smiles=about.to_molecule().isotopic_smiles or None if about else None,
             kind=document.kind,
             reason=document.reason,
             model=made.model or None,
@@ -298,7 +298,8 @@ def text_table(rows: Sequence[Columns], names: Iterable[str] = ()) -> str:
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Write a table as comma-separated values."""
+    """Write a table as comma-separated values, see `harmless`."""
     file = StringIO()
-    csv.writer(file, lineterminator="\n").writerows([header, *rows])
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerows([header, *(map(harmless, row) for row in rows)])
     return file.getvalue()

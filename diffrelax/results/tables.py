@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Container, Iterable, Sequence
+from typing import Any
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how one begins in a spreadsheet
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -25,6 +27,17 @@ def counted(n: int, what: str) -> str:
 def shown(text: str) -> str:
     """Return a text in one line, without what a terminal would take for commands."""
     return " ".join(CONTROL.sub(" ", text).split())
+
+
+def harmless(cell: Any) -> Any:
+    """Put an apostrophe before a text that a spreadsheet would run as a formula."""
+    if not isinstance(cell, str) or cell[:1] not in FORMULA:
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
 
 
 def aligned_table(rows: Sequence[Sequence[str]], left: Container[int] = (0,)) -> str:

@@ -236,13 +236,60 @@ def test_cyanines_are_read_as_they_were_written(tmp_path, smiles):
     assert [one.smiles for one in read] == [dye.smiles for dye in dyes]
 
 
-def test_records_of_sdf_that_nothing_parts_are_rejected(tmp_path):
+def test_records_of_sdf_that_nothing_parts_are_read(tmp_path):
     block = Chem.MolToMolBlock(Molecule.from_smiles("CO").to_rdkit())
-    assert reason(write(tmp_path / "m.mol", block + block)) == (
-        "it holds several molecules: put a line of $$$$ between them"
-    )
+    both = read_molecules(write(tmp_path / "m.mol", block + block))
+    assert [one.smiles for one in both] == ["CO", "CO"]
+    cut = read_molecules(write(tmp_path / "cut.sdf", f"{block[:200]}\n{block}$$$$\n"))
+    assert isinstance(cut[0], Rejected) and cut[1].smiles == "CO"
     kept = write(tmp_path / "one.mol", f"{block}>  <other>\n{block}\n")
     assert read_molecules(kept)[0].smiles == "CO"
+
+
+def test_a_smiles_of_the_other_enantiomer_is_an_error_in_an_sdf_as_in_a_frame(tmp_path):
+    mol = Molecule.from_smiles("C[C@H](N)C(=O)O").to_rdkit()
+    mol.SetProp("smiles", "C[C@@H](N)C(=O)O")
+    with Chem.SDWriter(str(tmp_path / "m.sdf")) as writer:
+        writer.write(mol)
+    assert "is of another molecule than its positions" in reason(tmp_path / "m.sdf")
+
+
+def test_atomic_numbers_stand_for_elements(tmp_path):
+    numbers = METHANE.format("").replace("C ", "6 ").replace("H ", "1 ")
+    assert read_molecules(write(tmp_path / "m.xyz", numbers))[0].smiles == "C"
+
+
+def test_a_loop_of_links_is_no_missing_file(tmp_path):
+    (tmp_path / "a.sdf").symlink_to(tmp_path / "b.sdf")
+    (tmp_path / "b.sdf").symlink_to(tmp_path / "a.sdf")
+    assert "too many levels of symbolic links" in reason(tmp_path / "a.sdf")
+
+
+WATER = "O 0.0 0.0 0.117\nH 0.0 0.757 -0.469\nH 0.0 -0.757 -0.469\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "smiles"),
+    [
+        ("a.gjf", f"#p b3lyp/6-31g(d)\n\ntitle\n\n0 1\n{WATER}\n", "O"),
+        ("a.com", "#p hf/3-21g\n\ntitle\n\n-1 1\nO 0.0 0.0 0.0\nH 0.0 0.0 0.96\n\n", "[OH-]"),
+        ("a.inp", f"! B3LYP def2-SVP\n* xyz 0 1\n{WATER}*\n", "O"),
+        ("a.cdxml", Chem.MolToCDXMLBlock(Chem.MolFromSmiles("C[C@H](N)O")), "C[C@H](N)O"),
+    ],
+)
+def test_inputs_of_programs_and_drawings_are_read(tmp_path, name, text, smiles):
+    (molecule,) = read_molecules(write(tmp_path / name, text))
+    assert molecule.smiles == smiles
+    assert isinstance(read_molecules(write(tmp_path / name, "nothing"))[0], Rejected)
+
+
+def test_isotopes_are_in_the_smiles_of_outputs(tmp_path):
+    heavy = Molecule.from_smiles("[2H]C([2H])([2H])O")
+    for suffix in (".extxyz", ".sdf", ".json"):
+        write_molecules(tmp_path / f"a{suffix}", [heavy])
+        assert "[2H]C([2H])([2H])O" in (tmp_path / f"a{suffix}").read_text()
+    (read,) = read_molecules(tmp_path / "a.extxyz")
+    assert (read.smiles, read.isotopic_smiles) == ("CO", "[2H]C([2H])([2H])O")
 
 
 def test_a_charge_that_is_only_spoken_of_is_an_error(tmp_path):
@@ -355,7 +402,7 @@ def test_drawing_without_hydrogens_is_embedded(tmp_path):
 
 def test_files_that_cannot_be_read(tmp_path):
     assert "no such file" in reason(tmp_path / "missing.smi")
-    assert "unknown suffix" in reason(write(tmp_path / "a.mol2", "CCO"))
+    assert "unknown suffix" in reason(write(tmp_path / "a.mol3", "CCO"))
     assert "empty" in reason(write(tmp_path / "a.smi", "# nothing\n"))
     assert "empty" in reason(write(tmp_path / "a.sdf", ""))
     assert "number of its atoms" in reason(write(tmp_path / "a.xyz", "C 0 0 0\n"))
@@ -366,14 +413,14 @@ def test_files_that_cannot_be_read(tmp_path):
 
 
 def test_text_that_is_meant_as_a_path_says_no_such_file(tmp_path):
-    for text in ("molecules.smi", "molecules.mol2", str(tmp_path / "missing")):
+    for text in ("molecules.smi", "molecules.mol3", str(tmp_path / "missing")):
         (result,) = read_molecules(text)
         assert "no such file" in result.reason
     (result,) = read_molecules("C(C.Cl")
     assert "no such file" not in result.reason
     (result,) = read_molecules("c1ccc.cc")
     assert result.reason.startswith("'c1ccc.cc' is not a SMILES")
-    (result,) = read_molecules(str(write(tmp_path / "a.mol2", "CCO")))
+    (result,) = read_molecules(str(write(tmp_path / "a.mol3", "CCO")))
     assert "unknown suffix" in result.reason
 
 
@@ -498,7 +545,7 @@ def test_outputs_are_checked_up_front(tmp_path):
     check_output(tmp_path / "a.extxyz")
     assert os.listdir(tmp_path) == []
     with pytest.raises(ValueError, match="unknown suffix"):
-        check_output(tmp_path / "a.mol2")
+        check_output(tmp_path / "a.mol3")
     with pytest.raises(FileNotFoundError, match="create it"):
         check_output(tmp_path / "missing" / "a.sdf")
     with pytest.raises(OSError, match="cannot be written"):

@@ -136,14 +136,14 @@ def test_a_packed_file_is_known_by_what_is_in_it(tmp_path):
     assert f"beyond record {len(good)}" in bad.reason
 
 
-def test_what_is_not_utf8_costs_its_record_alone(tmp_path):
-    (tmp_path / "a.smi").write_bytes(b"CO good\nCCO \xe4thanol\nCC\n")
+def test_windows_1252_is_read_and_a_nul_costs_its_record_alone(tmp_path):
+    (tmp_path / "a.smi").write_bytes(b"CO good\nCCO \xe4thanol\nC\0C\nCC\n")
     read = read_molecules(tmp_path / "a.smi")
-    assert [type(one) for one in read] == [Molecule, Rejected, Molecule]
-    assert "not text in UTF-8" in read[1].reason
+    assert [type(one) for one in read] == [Molecule, Molecule, Rejected, Molecule]
+    assert read[1].name == "äthanol" and "a NUL byte" in read[2].reason
     (tmp_path / "b.smi").write_text("CCO\n", encoding="utf-16")
     (only,) = read_molecules(tmp_path / "b.smi")
-    assert "not a text file in UTF-8: convert it" in only.reason
+    assert "in UTF-16: save it in UTF-8" in only.reason
 
 
 @pytest.mark.parametrize(

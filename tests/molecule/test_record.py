@@ -432,7 +432,7 @@ def test_a_kekule_structure_is_the_same_molecule_and_a_dative_bond_is_refused():
     mol = toluene.to_rdkit()
     Chem.Kekulize(mol, clearAromaticFlags=True)
     assert Molecule.from_rdkit(mol).bonds == toluene.bonds
-    with pytest.raises(ValueError, match="a bond of kind dative: write it with orders and charges"):
+    with pytest.raises(ValueError, match="write dative bonds with charges, as in"):
         Molecule.from_smiles("[NH3]->B")
 
 
@@ -668,7 +668,7 @@ def test_seeds_that_rdkit_cannot_take(seed):
 
 
 def test_too_many_atoms_to_embed():
-    with pytest.raises(ValueError, match="101 heavy atoms are too many"):
+    with pytest.raises(ValueError, match="305 atoms, 101 without hydrogens, are too many"):
         Molecule.from_smiles("C" * 101)
 
 

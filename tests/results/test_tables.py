@@ -2,7 +2,7 @@
 
 import pytest
 
-from diffrelax.results.tables import aligned_table, counted, markdown_table
+from diffrelax.results.tables import aligned_table, counted, harmless, markdown_table
 
 
 @pytest.mark.parametrize(
@@ -16,6 +16,12 @@ from diffrelax.results.tables import aligned_table, counted, markdown_table
 )
 def test_counts_have_the_right_number(n: int, what: str, said: str) -> None:
     assert counted(n, what) == said
+
+
+def test_a_formula_in_a_cell_of_csv_is_text() -> None:
+    assert [*map(harmless, ("=1+1", "@SUM(A1)", "-x", "-1.5", "CCO", 3))] == [
+        "'=1+1", "'@SUM(A1)", "'-x", "-1.5", "CCO", 3,
+    ]  # fmt: skip
 
 
 def test_a_cell_of_two_lines_leaves_its_row_whole() -> None:

@@ -1,0 +1,22 @@
+"""CDXML, drawings of ChemDraw: each molecule in one becomes a record of an SDF."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from rdkit import Chem, rdBase
+
+from diffrelax.errors import InputError
+from diffrelax.files.sdf import parse, properties, title
+
+__all__ = ["cut", "parse", "properties", "title"]
+
+
+def cut(lines: Iterable[str]) -> Iterator[str]:
+    """Yield the molecules of a drawing."""
+    with rdBase.BlockLogs():
+        try:
+            drawn = Chem.MolsFromCDXML("".join(lines))
+        except RuntimeError as error:
+            raise InputError(f"RDKit cannot read this drawing: {error}") from error
+        yield from map(Chem.MolToMolBlock, drawn)

@@ -1,0 +1,50 @@
+"""MOL2 of Tripos, as RDKit reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from rdkit import Chem, rdBase
+
+from diffrelax.errors import InputError
+from diffrelax.molecule import Molecule
+
+MOLECULE = "@<TRIPOS>MOLECULE"
+
+
+def cut(lines: Iterable[str]) -> Iterator[str]:
+    """Cut before each line that begins a molecule."""
+    record: list[str] = []
+    for line in lines:
+        if line.startswith(MOLECULE) and record:
+            yield "".join(record)
+            record = []
+        if record or line.startswith(MOLECULE):
+            record.append(line)
+    if record:
+        yield "".join(record)
+
+
+def title(record: str) -> str:
+    """Return the line behind that which begins the molecule."""
+    name = record.partition("\n")[2].partition("\n")[0].strip()
+    return "" if name == "*****" else name
+
+
+def properties(record: str) -> dict[str, Any]:
+    """Return nothing: there are none."""
+    return {}
+
+
+def parse(
+    record: str, name: str, seed: int, max_atoms: int | None = None, charge: int | None = None
+) -> Molecule:
+    """Take a record with its bonds; formal charges follow from these and from types of atoms."""
+    with rdBase.BlockLogs():
+        mol = Chem.MolFromMol2Block(record, removeHs=False)
+    if mol is None:
+        raise InputError(
+            "RDKit cannot read this record: it is damaged, or its types of atoms are not Tripos's"
+        )
+    return Molecule.from_rdkit(mol, name=name, seed=seed, max_atoms=max_atoms)
