@@ -23,6 +23,9 @@ from diffrelax.molecule.force_fields import has_mmff94
 from diffrelax.molecule.stereo import isomeric_smiles
 
 ROOM_FOR_TRIPLE, ROOM_AT_BRIDGEHEAD = 10, 8  # atoms of rings that have them without strain
+COMPLEXED = Chem.MolFromSmarts(
+    "[#21,#22,#23,#24,#25,#26,#27,#28,#29,#39,#40,#41,#42,#44,#45,#46,#77,#78]"
+)
 STRAINED = re.compile(r"\S+r[34] .*[:=#]\S+r[34]")  # a double bond within a ring of three or four
 FEW_STRAINED = 10  # molecules with such an atom; seven were too few for diazirines
 MOST_WITHOUT = 12  # atoms that molecules without a torsion have, all but a few
@@ -104,10 +107,15 @@ def _several_fragments(molecule: Molecule, charges: Collection[int]) -> str:
 
 
 def _parents(fragments: Iterable[str], charges: Collection[int]) -> Iterator[str]:
-    """Yield the largest fragment as it is and without its charge, where a model takes that."""
+    """Yield the largest fragment as it is and without its charge, where a model takes that.
+
+    None of a metal complex, such as ferrocene, whose ligands are another molecule.
+    """
     from rdkit.Chem.MolStandardize import rdMolStandardize  # takes a tenth of a second
 
-    known = filter(None, map(Chem.MolFromSmiles, fragments))
+    known = [*filter(None, map(Chem.MolFromSmiles, fragments))]
+    if any(mol.HasSubstructMatch(COMPLEXED) for mol in known):
+        return
     if largest := max(known, key=Chem.Mol.GetNumHeavyAtoms, default=None):
         for one in (largest, rdMolStandardize.ChargeParent(largest)):
             if Chem.GetFormalCharge(one) in charges:
