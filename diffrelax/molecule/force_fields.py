@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from ase.data import covalent_radii
-from rdkit import Chem
+from rdkit import Chem, rdBase
 from rdkit.Chem import rdForceFieldHelpers
 from scipy.spatial import cKDTree
 
@@ -52,9 +52,10 @@ def force_field(mol: Chem.Mol, level: str, *, charges: bool = True, together: bo
     """
     helpers = rdForceFieldHelpers
     if level == "uff":
-        if not helpers.UFFHasAllMoleculeParams(mol):
-            return None
-        return helpers.UFFGetMoleculeForceField(mol, ignoreInterfragInteractions=not together)
+        with rdBase.BlockLogs():  # of atoms that it does not know
+            if not helpers.UFFHasAllMoleculeParams(mol):
+                return None
+            return helpers.UFFGetMoleculeForceField(mol, ignoreInterfragInteractions=not together)
     if not has_mmff94(mol):
         return None
     properties = helpers.MMFFGetMoleculeProperties(mol)
