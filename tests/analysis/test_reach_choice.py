@@ -19,7 +19,7 @@ from ase.optimize import BFGS
 from candidates import Candidate, candidates
 from rdkit import Chem
 from rdkit.Chem.inchi import MolToInchiKey
-from source_tree import ROOT
+from source_tree import OLDER
 
 from diffrelax.cache import WorkFolder
 from diffrelax.clock import NO_TIME
@@ -30,6 +30,7 @@ from diffrelax.levels.distances import nearest_level
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.comparison import same_minimum
+from diffrelax.training.state import load_tensors, save_tensors
 
 
 def key_of(smiles: str) -> str:
@@ -160,12 +161,17 @@ def test_calls_are_compared_where_both_reach_the_same_minimum() -> None:
     assert np.isnan(geom.row_of([], mmff94)["lower"])
 
 
-def test_a_model_has_its_earlier_weights_without_the_bounds_of_the_last(model: Model) -> None:
-    folder = ROOT / "models" / model.name
-    found = geom.checkpoints(folder, model)
-    assert [name for name, _ in found] == ["8192 steps", "1024 steps", "512 steps"]
+def test_a_model_has_its_earlier_weights_without_the_bounds_of_the_last(
+    model: Model, tmp_path: Path
+) -> None:
+    tensors, about = load_tensors(Path(OLDER))
+    for step in (512, 1024, model.step):
+        path = tmp_path / "checkpoints" / f"step-{step}.safetensors"
+        save_tensors(tensors, path, about | {"step": step})
+    found = geom.checkpoints(tmp_path, model)
+    assert [name for name, _ in found] == ["1024 steps", "512 steps"]
     for name, one in found:
-        file = folder / "checkpoints" / f"step-{name.split()[0]}.safetensors"
+        file = tmp_path / "checkpoints" / f"step-{name.split()[0]}.safetensors"
         assert one.sha256 == sha256(file.read_bytes()).hexdigest()
         assert one.config.relaxation == model.config.relaxation and not one.config.calibrations
         assert one.environments == model.environments

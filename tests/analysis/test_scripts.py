@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from ase.units import kB
 from rdkit import Chem
-from source_tree import ROOT
+from source_tree import OLDER, ROOT
 
 from diffrelax.benchmark.speedup.arms import Subject
 from diffrelax.benchmark.speedup.run import Outcome
@@ -35,6 +35,7 @@ from diffrelax.levels.tight_binding import gfn2_hessian
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 from diffrelax.training.geometries import GeometrySet, collate
+from diffrelax.training.state import load_tensors, save_tensors
 
 ANALYSIS = ROOT / "analysis"
 
@@ -204,7 +205,7 @@ def test_what_the_model_without_a_bridge_makes_is_a_known_start(
     script: ModuleType, subjects: dict[str, list[Subject]], tmp_path: Path
 ) -> None:
     base = subjects["small"][0]
-    units = script.Units(script.WorkFolder(tmp_path), str(script.BASELINE_FILE))
+    units = script.Units(script.WorkFolder(tmp_path), OLDER)
     first, again = (script.with_baseline(base, units).known for _ in range(2))
     moved = first[script.BASELINE].positions - base.base.positions
     assert 1e-3 < np.abs(moved).max() < 0.5
@@ -242,12 +243,12 @@ def test_a_model_is_compared_before_and_after_it_is_fine_tuned(
     for name, value in changes.items():
         monkeypatch.setattr(finetuning, name, value)
     monkeypatch.setattr(finetuning, "load_qm9", lambda split: geometries)
-    released = ANALYSIS.parent / "models" / "relax-qm9-1"
+    released = ANALYSIS.parent / "models" / "relax-qm9-2"
 
     def learn(minima: Path, folder: Path) -> None:
         (learned,) = read_molecules(minima)
         assert learned.smiles == "C#C"
-        shutil.copytree(released, folder, ignore=shutil.ignore_patterns("checkpoints"))
+        shutil.copytree(released, folder)
 
     monkeypatch.setattr(finetuning, "learn", learn)
     finetuning.main(tmp_path / "results", tmp_path / "relax-pbe-1")
@@ -304,8 +305,10 @@ def run_folder(tmp_path: Path) -> Path:
     source, folder = ANALYSIS.parent / "models" / "relax-qm9-1", tmp_path / "run"
     (folder / "checkpoints").mkdir(parents=True)
     shutil.copy(source / "training.csv", folder)
+    tensors, about = load_tensors(Path(OLDER))
     for step in (1024, 65536):
-        shutil.copy(source / "checkpoints" / f"step-{step}.safetensors", folder / "checkpoints")
+        path = folder / "checkpoints" / f"step-{step}.safetensors"
+        save_tensors(tensors, path, about | {"step": step})
     return folder
 
 

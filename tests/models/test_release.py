@@ -42,7 +42,7 @@ def test_a_loaded_model_knows_its_file_and_needs_no_gradients():
 
 
 def test_a_folder_of_a_model_is_one(tmp_path, monkeypatch):
-    shutil.copy(OLDER, tmp_path)
+    shutil.copy(OLDER, tmp_path / "model.safetensors")
     assert load_model(tmp_path).name == load_model(str(tmp_path)).name == "relax-qm9-1"
     (tmp_path / "relax-qm9-2").mkdir()
     with pytest.raises(ValueError, match=r"no model file .*relax-qm9-2/model.safetensors"):
@@ -51,7 +51,7 @@ def test_a_folder_of_a_model_is_one(tmp_path, monkeypatch):
     assert load_model("relax-qm9-2").name == "relax-qm9-2"
     for name in ("relax-qm9-2", "default"):
         (tmp_path / name).mkdir(exist_ok=True)
-        shutil.copy(OLDER, tmp_path / name)
+        shutil.copy(OLDER, tmp_path / name / "model.safetensors")
         assert load_model(name).name != "relax-qm9-1"
         assert load_model(Path(name)).name == load_model(f"./{name}").name == "relax-qm9-1"
 
@@ -66,8 +66,8 @@ def test_unknown_names_and_paths_say_what_there_is():
 @pytest.fixture
 def copied(tmp_path, monkeypatch):
     """A source tree with a copy of the release and nothing else."""
-    folder = Path(OLDER).parent
-    copy = tmp_path / "models" / "relax-qm9-1"
+    folder = MODELS / "relax-qm9-2"
+    copy = tmp_path / "models" / "relax-qm9-2"
     copy.mkdir(parents=True)
     for file in ("SHA256SUMS", "qm9-environments.txt"):
         shutil.copy(folder.parent / file, copy.parent)
@@ -78,14 +78,14 @@ def copied(tmp_path, monkeypatch):
 
 
 def test_a_damaged_release_is_noticed(copied):
-    load_model("relax-qm9-1")
+    load_model("relax-qm9-2")
     weights = copied / "model.safetensors"
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)
     with pytest.raises(ValueError, match="not the released file"):
-        load_model("relax-qm9-1")
-    with pytest.raises(ValueError, match=r"damaged: it calls itself relax-qm9-1, but its sha256"):
+        load_model("relax-qm9-2")
+    with pytest.raises(ValueError, match=r"damaged: it calls itself relax-qm9-2, but its sha256"):
         load_model(weights)
 
 
@@ -93,14 +93,14 @@ def test_environments_that_are_not_those_of_the_release_are_noticed(copied):
     listed = copied.parent / "qm9-environments.txt"
     listed.write_text(listed.read_text().replace("1\tCH4", "9\tCH4"))
     with pytest.raises(ValueError, match="not the released file"):
-        load_model("relax-qm9-1")
+        load_model("relax-qm9-2")
     listed.unlink()
     with pytest.raises(ValueError, match=r"qm9-environments\.txt is missing: install"):
-        load_model("relax-qm9-1")
+        load_model("relax-qm9-2")
 
 
 def test_a_copy_of_a_release_is_as_good_and_a_damaged_copy_is_not(tmp_path):
-    for file in ("relax-qm9-2/model.safetensors", "denoise-qm9-1/checkpoints/step-512.safetensors"):
+    for file in ("relax-qm9-2/model.safetensors", "relax-qm9-1/checkpoints/step-65536.safetensors"):
         copy = tmp_path / "copy.safetensors"
         shutil.copy(MODELS / file, copy)
         assert load_model(copy).name == file.partition("/")[0]
@@ -132,21 +132,21 @@ def test_weights_of_ones_own_carry_a_checksum(model, tmp_path):
 def test_weights_that_no_sum_names_are_no_release(copied):
     """Such as those of a run that is still going on."""
     shutil.copytree(copied, copied.parent / "relax-qm9-0")
-    assert list(releases()) == ["relax-qm9-1"]
-    assert load_model("relax-qm9").name == "relax-qm9-1"
+    assert list(releases()) == ["relax-qm9-2"]
+    assert load_model("relax-qm9").name == "relax-qm9-2"
     (copied.parent / "SHA256SUMS").unlink()
-    with pytest.raises(ValueError, match="no model 'relax-qm9-1'; installed: none"):
-        load_model("relax-qm9-1")
+    with pytest.raises(ValueError, match="no model 'relax-qm9-2'; installed: none"):
+        load_model("relax-qm9-2")
 
 
 def test_releases_are_ordered_by_number(copied):
-    names = ["relax-qm9-10", "relax-qm9-9", "relax-qm9-2"]
+    names = ["relax-qm9-20", "relax-qm9-9", "relax-qm9-2"]
     for name in names:
         shutil.copytree(copied, copied.parent / name)
     lines = [f"{'0' * 64}  {name}/model.safetensors\n" for name in names]
     (copied.parent / "SHA256SUMS").write_text("".join(lines))
-    assert list(releases()) == ["relax-qm9-2", "relax-qm9-9", "relax-qm9-10"]
-    assert models._find("relax-qm9").name == "relax-qm9-10"
+    assert list(releases()) == ["relax-qm9-2", "relax-qm9-9", "relax-qm9-20"]
+    assert models._find("relax-qm9").name == "relax-qm9-20"
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def release(folder, name, **config):
 
 
 def test_without_a_name_the_release_that_covers_most_is_loaded(copied):
-    assert load_model().name == "relax-qm9-1"
+    assert load_model().name == "relax-qm9-2"
     elements = [1, 6, 7, 8, 9, 16]
     release(copied, "relax-wide-1", network={"levels": ["one"], "elements": elements})
     assert models._find("default").name == "relax-wide-1"
