@@ -17,7 +17,7 @@ BLOCKS = {
 COMMANDS = [
     command.strip() for line in "".join(BLOCKS["bash"]).splitlines() for command in line.split("&&")
 ]
-FOLDERS = ["analysis/README.md", "models/README.md", "workflows/README.md"]
+FOLDERS = ["CONTRIBUTING.md", "analysis/README.md", "models/README.md", "workflows/README.md"]
 CARDS = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("models/*/card.md"))
 
 
@@ -53,8 +53,12 @@ def test_commands_of_the_readme_exist_with_their_options(command):
 def test_first_command_is_the_main_job():
     assert COMMANDS[:2] == [
         "python -m pip install .",
-        'diffrelax dft "CC(=O)OC" --compare mmff94 -o methyl_acetate.extxyz',
+        'diffrelax relax "CC(=O)OC" CCO -o relaxed.extxyz',
     ]
+
+
+def test_it_is_short():
+    assert len(README.split()) <= 700
 
 
 @pytest.mark.parametrize("page", ["README.md", *FOLDERS, *CARDS])
