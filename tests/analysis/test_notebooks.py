@@ -16,6 +16,7 @@ def named(path: Path) -> str:
     return path.stem
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=named)
 def test_notebook_runs(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)

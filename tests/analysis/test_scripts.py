@@ -222,6 +222,7 @@ def test_only_the_named_reports_of_the_speedup_are_made(
         script.Stage("small", 1, script.arms("mmff94", "bfgs")),
     ]
     monkeypatch.setattr(script, "STAGES", stages)
+    monkeypatch.setattr(script, "BASELINE_FILE", Path(OLDER))
     monkeypatch.setattr(script, "load_qm9", lambda split: geometries)
     monkeypatch.setattr(
         script, "work", lambda _, stages, __: worked.extend(stage.report for stage in stages)
@@ -235,6 +236,7 @@ def test_only_the_named_reports_of_the_speedup_are_made(
     assert worked == ["small"]
 
 
+@pytest.mark.slow
 def test_a_model_is_compared_before_and_after_it_is_fine_tuned(
     script: ModuleType, geometries: GeometrySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -312,6 +314,7 @@ def run_folder(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_learning_is_measured_once(
     run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -424,6 +427,7 @@ def test_the_temperature_of_repeated_denoising_is_measured_once_for_each_molecul
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     script = load("calibration", monkeypatch)
+    monkeypatch.setattr(script, "MODEL", Path(OLDER))
     for name, few in {"CHAINS": 2, "PILOT_DRAWS": 3, "THIN": 1}.items():
         monkeypatch.setattr(script, name, few)
     path = tmp_path / "temperature.json"
@@ -448,6 +452,7 @@ def test_the_temperature_of_repeated_denoising_is_measured_once_for_each_molecul
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_sampler_is_measured_with_a_network_too(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -512,6 +517,7 @@ def test_an_error_is_carried_from_one_minimum_to_another(monkeypatch: pytest.Mon
     assert apart == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_stopping_rules_are_looked_for_along_one_path(
     script: ModuleType, geometries: GeometrySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -158,6 +158,7 @@ def test_command_interrupted_in_its_first_molecule_has_no_report_yet(
     assert not list(tmp_path.glob("*.*"))
 
 
+@pytest.mark.slow
 def test_killed_command_goes_on_and_nothing_is_lost_or_done_twice(
     run: Run, counted: list[str], tmp_path: Path
 ) -> None:

@@ -49,6 +49,7 @@ def assert_same_path(one: DFTRelaxation, other: DFTRelaxation) -> None:
     assert one.scf_cycles == other.scf_cycles
 
 
+@pytest.mark.slow
 def test_killed_relaxation_goes_on_along_the_same_path(tmp_path: Path, optimizer: Any) -> None:
     molecule = Molecule.from_smiles("OO")
     uninterrupted = relax_dft(molecule, optimizer=optimizer, **SETTINGS)

@@ -218,6 +218,7 @@ def test_hessian_that_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPatc
         relax("O", hessian="aimnet2")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("Auto3D") is None, reason="needs AcAuto3D")
 @pytest.mark.filterwarnings("ignore:`torch.jit.load` is deprecated")
 def test_hessian_of_aimnet2_saves_gradient_calls() -> None:
@@ -237,6 +238,7 @@ def planar_ammonia() -> Molecule:
     return Molecule(np.array([7, 1, 1, 1]), positions)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", ["gfn2-xtb", "dft"])
 def test_a_saddle_point_is_told_and_left(
     level: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -286,6 +288,7 @@ def test_a_push_off_a_saddle_point_does_not_make_another_molecule() -> None:
     assert reason.startswith("identity lost: ") and reason.endswith(" changed from E to Z")
 
 
+@pytest.mark.slow
 def test_dft_decides_whether_the_softest_motion_of_gfn2_xtb_is_downhill(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -328,6 +331,7 @@ def test_free_energies_are_those_of_the_level_of_the_hessian(level: Any) -> None
     assert gas.frequencies == pytest.approx([measured, *others], abs=1.0)
 
 
+@pytest.mark.slow
 def test_degenerate_vibrations_stay_so() -> None:
     """DFT tells both bends of a linear molecule, or GFN2-xTB does."""
     gas = relax("O=C=O", thermo="gfn2-xtb").thermochemistry

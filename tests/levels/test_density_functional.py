@@ -121,6 +121,7 @@ def test_the_hessian_is_that_of_the_forces() -> None:
     assert np.abs(forces[1] - forces[0]).max() > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("smiles", "xc", "basis"),
     [("[C-]#[O+]", "r2scan", "sto-3g"), ("ClCl", "m062x", "def2-svp"), ("Cl", "b3lyp", "def2-svp")],

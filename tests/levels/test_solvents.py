@@ -143,6 +143,7 @@ def test_the_gas_phase_leaves_no_trace_in_settings() -> None:
     assert settings.level == Level("PBE", "", "STO-3G", "water")
 
 
+@pytest.mark.slow
 def test_a_relaxation_in_water_ends_elsewhere_than_in_the_gas_phase() -> None:
     water = relax_dft("C=O", solvent="water", threads=1, **SMALL)
     gas = relax_dft("C=O", threads=1, **SMALL)

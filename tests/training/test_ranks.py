@@ -15,6 +15,7 @@ from diffrelax.training.ranks import Ranks, joined_ranks
 from diffrelax.training.state import load_tensors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("optimizer", "options"),
     [

@@ -256,6 +256,7 @@ def test_what_cannot_be_done_is_tried_again(tmp_path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_machine_of_each_relaxation_is_known(tmp_path) -> None:
     subjects = subjects_of(read_molecules("O"))
     outcomes = [

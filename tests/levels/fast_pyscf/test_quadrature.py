@@ -13,6 +13,7 @@ from diffrelax.molecule import Molecule
 CHAIN, RADICAL = "CCCCCCF", "CCCC[CH2]"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("smiles", "xc", "density_fit"),
     [

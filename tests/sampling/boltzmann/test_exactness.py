@@ -89,6 +89,7 @@ def test_water_has_the_mean_energy_of_quadrature(model, which):
     assert abs(mean - quadrature(surface, thermal)) < 3.5 * error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guided", [True, False])
 def test_samples_are_those_of_the_temperature_that_is_asked_for(model, guided):
     network = model if guided else None

@@ -413,6 +413,7 @@ def test_dft_conformers_have_the_settings_of_their_level(model) -> None:
     assert ensemble.energies[0] == pytest.approx(-113.549 * Hartree, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_free_energies_weigh_conformers_of_dft(model, monkeypatch) -> None:
     relax, done = funnel_module.relax_with, []
 
@@ -457,6 +458,7 @@ def test_a_free_energy_at_another_temperature_repeats_no_call(tmp_path, monkeypa
     assert hot.free_energy < cold.free_energy
 
 
+@pytest.mark.slow
 def test_what_is_told_of_an_end_or_lost_is_in_the_notes(model, monkeypatch) -> None:
     relax = funnel_module.relax_with
 
@@ -476,6 +478,7 @@ def test_what_is_told_of_an_end_or_lost_is_in_the_notes(model, monkeypatch) -> N
     assert f"{ensemble.starts[0]}: a coarse grid" in notes
 
 
+@pytest.mark.slow
 def test_of_what_dft_has_seen_once_it_relaxes_only_what_is_low(model, monkeypatch) -> None:
     relax, asked = funnel_module.relax_with, []
 
