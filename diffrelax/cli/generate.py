@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from tqdm.auto import tqdm
 
 from diffrelax.cli.options import Device, Overwrite, Threads, set_threads
 
@@ -122,6 +121,8 @@ def _result(i: int, one: Generated) -> InputResult:
 
 
 def _show(row: Mapping[str, Any]) -> None:
+    from tqdm import tqdm
+
     with tqdm.external_write_mode():
         print(f"{row['name']}  {row['smiles'] if _is_molecule(row) else row['reason']}", flush=True)
 

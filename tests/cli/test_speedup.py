@@ -68,7 +68,7 @@ def test_the_report_tells_costs_and_speedups_and_how_it_was_made(
     page = ReadPage(folder / "report.html")
     assert page.tags["img"] == 1 and "diffrelax speedup - -o" in page.text
     found = [row for row in page.rows if row[:1] == ["O"]]
-    assert [row[3] for row in found] == [row["calls"] for row in rows]
+    assert [row[2] for row in found] == [row["calls"] for row in rows]
     (view,) = page.views
     shown = [frame["label"] for frame in view["frames"]]
     assert shown == ["start mmff94", "start diffusion", "minimum 0"]

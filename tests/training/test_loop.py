@@ -27,7 +27,7 @@ from diffrelax.training.log import COLUMNS, LOG, begin_log
 from diffrelax.training.loop import train
 from diffrelax.training.objectives import displace
 from diffrelax.training.ranks import Ranks
-from diffrelax.training.state import TrainingState, load_tensors, save_tensors
+from diffrelax.training.state import TrainingState, load_tensors, read_metadata, save_tensors
 from diffrelax.training.step import start_state, training_step
 from diffrelax.training.validation import validate
 
@@ -126,7 +126,7 @@ def test_kill_9_loses_only_the_steps_since_the_last_state(geometries, config, tm
     saved = folder / "resume.safetensors"
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
-        if saved.exists() and load_tensors(saved)[1]["step"] >= 4:
+        if saved.exists() and read_metadata(saved)["step"] >= 4:
             break
         time.sleep(0.02)
     process.kill()
