@@ -114,7 +114,7 @@ def median_errors(
         positions = batch.starts
         for is_bridge, levels, solve in ((True, bridge, sample_deterministic),
                                          (False, polish, solver)):  # fmt: skip
-            denoise = denoise_as(model.denoiser, batch.numbers, is_bridge, batch.theory)
+            denoise = denoise_as(model.denoiser, batch.numbers, is_bridge, batch.context)
             positions = solve(denoise, positions, levels)
         errors += [geometry_errors(*one) for one in batch.unpadded(positions)]
     return {q: float(np.nanmedian([getattr(e, q) for e in errors])) for q in QUANTITIES}

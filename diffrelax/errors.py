@@ -64,6 +64,13 @@ def reason_of(error: Exception) -> str:
     return message_of(error) if is_plain else f"{type(error).__name__}: {error}"
 
 
+def reason_in(trace: str) -> str:
+    """Return the last line of a traceback, with the kind unless the user can mend it."""
+    last = trace.strip().splitlines()[-1:]
+    kind = f"{InputError.__module__}.{InputError.__name__}: "
+    return last[0].removeprefix(kind) if last else ""
+
+
 def message_of(error: Exception) -> str:
     """Return what an error says; one of the system as file and cause, without its number."""
     if isinstance(error, OSError) and error.strerror:

@@ -121,16 +121,18 @@ def read_parts(
     read = timed(each_molecule(remembered(), seed=seed, workers=workers, max_atoms=max_atoms))
     seconds = PART_SECONDS if seconds is None else seconds
     begun, at_once = monotonic(), min(size, FIRST_PART)
-    while part := list(_until(begun + seconds, islice(read, at_once))):
+    while part := list(_within(seconds, islice(read, at_once))):
         yield [(waiting.popleft(), molecule, time) for molecule, time in part]
         now = monotonic()
         fitting = len(part) * seconds / max(now - begun, seconds / 2)  # twice as many, at most
         begun, at_once = now, min(size, max(1, round(fitting)))
 
 
-def _until(end: float, several: Iterator[T]) -> Iterator[T]:
-    """Yield one, and more until a time of the clock."""
+def _within(seconds: float, several: Iterator[T]) -> Iterator[T]:
+    """Yield one, however long it takes, and those that follow it within a time, s."""
+    first = None
     for one in several:
+        first = monotonic() if first is None else first
         yield one
-        if monotonic() > end:
+        if monotonic() - first >= seconds:
             return

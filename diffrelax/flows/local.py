@@ -16,7 +16,7 @@ from jobflow import Flow, JobStore, run_locally
 from jobflow.core.schemas import JobStoreDocument
 from pymongo.errors import PyMongoError
 
-from diffrelax.errors import InputError, UnfinishedError
+from diffrelax.errors import InputError, UnfinishedError, reason_in
 from diffrelax.flows.stores import keep_run
 from diffrelax.flows.summary import Summary
 from diffrelax.results.documents import read_document
@@ -134,7 +134,7 @@ class JobLog(logging.FileHandler):
         """Write a record down."""
         name, failed, trace = record.getMessage().partition(" failed with exception:\n")
         if failed:
-            self.ends[name] = trace.strip().splitlines()[-1]
+            self.ends[name] = reason_in(trace)
         super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802

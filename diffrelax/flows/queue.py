@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from pymongo.errors import ConnectionFailure
 
-from diffrelax.errors import UnfinishedError
+from diffrelax.errors import UnfinishedError, reason_in
 from diffrelax.flows.local import Show
 from diffrelax.flows.resources import StageResources, manager_config
 
@@ -299,10 +299,10 @@ def explain(job: Job) -> str:
     """Say in a line why a job failed, or that it was stopped."""
     if STATES[job["state"]] == "stopped":
         return "" if job["parents"] else "stopped by its user"
-    error = (job["error"] or job["remote"].get("error") or "").strip()
+    error = job["error"] or job["remote"].get("error") or ""
     why = kill_reason(job)
     number = job["job"]["metadata"].get("restarts", 0)
-    last = error.splitlines()[-1] if error else ""
+    last = reason_in(error)
     if not why:
         return last
     told = f"{why}, after {number} restarts"

@@ -75,13 +75,13 @@ class ForceField(AtLevel, ForceCalculator):
         self, molecule: Molecule, fmax: float, max_steps: int
     ) -> tuple[np.ndarray, int | None]:
         """Relax a geometry with RDKit's minimiser, which has its own rule to stop."""
-        return self.relax(molecule.positions, max_steps), None
+        return self.minimise_held(molecule.positions, max_steps), None
 
     def energy(self, positions: np.ndarray) -> float:
         """Evaluate the energy (eV) at positions, (n_atoms, 3), Å, without what ASE adds."""
         return self._field.CalcEnergy(positions.ravel().tolist()) * KCAL_PER_MOL
 
-    def relax(
+    def minimise_held(
         self, positions: np.ndarray, max_steps: int, held: Sequence[Sequence[int]] = ()
     ) -> np.ndarray:
         """Relax a geometry with RDKit's minimiser.

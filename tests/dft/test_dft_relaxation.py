@@ -16,7 +16,7 @@ from diffrelax.dft.recorder import Recorder
 from diffrelax.levels import get_calculator
 from diffrelax.levels.density_functional import DensityFunctional
 from diffrelax.levels.running import KilledError
-from diffrelax.levels.tight_binding import gfn2_hessian
+from diffrelax.levels.tight_binding import TightBinding, gfn2_hessian
 from diffrelax.molecule import Molecule
 
 
@@ -188,7 +188,7 @@ def test_missing_hessian_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> np.ndarray:
         raise RuntimeError("no parameters for U")
 
-    monkeypatch.setattr("diffrelax.dft.cheap_hessian.gfn2_hessian", fail)
+    monkeypatch.setattr(TightBinding, "hessian", fail)
     result = relax("O")
     assert result.converged
     assert "no parameters for U" in result.notes[0]
@@ -295,8 +295,9 @@ def test_dft_decides_whether_the_softest_motion_of_gfn2_xtb_is_downhill(
     """Neither is a minimum called none for GFN2-xTB's sake, nor a saddle point a minimum."""
     water = relax("O")
     hessian = gfn2_hessian(water.molecule)
-    monkeypatch.setattr("diffrelax.dft.cheap_hessian.gfn2_hessian", lambda *_: -hessian)
-    checked = relax("O", check_minimum="gfn2-xtb")
+    with monkeypatch.context() as turned:
+        turned.setattr(TightBinding, "hessian", lambda *_: -hessian)
+        checked = relax("O", check_minimum="gfn2-xtb")
     assert checked.converged and checked.lowest_frequency > 1000
     assert checked.gradient_calls == water.gradient_calls
 
@@ -305,7 +306,7 @@ def test_dft_decides_whether_the_softest_motion_of_gfn2_xtb_is_downhill(
     assert ammonia.converged
     stable = positive_hessian(gfn2_hessian(ammonia.molecule), ammonia.molecule.positions, 0.01)
     assert vibrations(ammonia.molecule, stable)[0][0] > 100
-    monkeypatch.setattr("diffrelax.dft.cheap_hessian.gfn2_hessian", lambda *_: stable)
+    monkeypatch.setattr(TightBinding, "hessian", lambda *_: stable)
     monkeypatch.setattr("diffrelax.dft.descent.DESCENTS", 0)
     saddle = relax_dft(planar_ammonia(), check_minimum="gfn2-xtb", **settings)
     assert saddle.lowest_frequency < -500
@@ -355,7 +356,8 @@ def test_dft_tells_the_frequencies_that_are_imaginary_for_gfn2_xtb(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     own = relax("O", thermo="dft").thermochemistry
-    monkeypatch.setattr("diffrelax.dft.cheap_hessian.gfn2_hessian", lambda *a: -gfn2_hessian(*a))
+    hessian = TightBinding.hessian
+    monkeypatch.setattr(TightBinding, "hessian", lambda *given: -hessian(*given))
     gas = relax("O", thermo="gfn2-xtb").thermochemistry
     assert own is not None and gas is not None
     assert gas.frequencies == pytest.approx(own.frequencies, rel=0.05)

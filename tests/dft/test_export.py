@@ -273,7 +273,7 @@ def test_each_line_of_the_table_is_there_when_its_molecule_is_told(
         if row["name"] == "second":
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(report, "_show_row", interrupt)
+    monkeypatch.setattr(report, "show_row", interrupt)
     arguments = ("--no-relax", "--hessian", "none")
     status, _ = export(tmp_path, "C first", "CC second", "CCC third", *arguments)
     lines = (tmp_path / "molecules.csv").read_text().splitlines()

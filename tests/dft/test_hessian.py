@@ -123,7 +123,7 @@ def test_positive_hessian_turns_negative_curvature_round() -> None:
 
 
 def test_element_beyond_gfn2_is_an_error() -> None:
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError, match="no parameters for U"):
         gfn2_hessian(Molecule(np.array([92]), np.zeros((1, 3))))
 
 

@@ -193,7 +193,7 @@ def test_where_the_hessian_cannot_be_had_the_end_is_verified(
     def fail(*_: object) -> None:
         raise RuntimeError("no parameters")
 
-    monkeypatch.setattr("diffrelax.dft.cheap_hessian.gfn2_hessian", fail)
+    monkeypatch.setattr("diffrelax.levels.tight_binding.TightBinding.hessian", fail)
     start, _ = water
     result = relax_dft(start, one_call=True, fmax=0.5, **HF)
     assert result.converged and result.gradient_calls > 1

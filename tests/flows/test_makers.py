@@ -102,12 +102,12 @@ def test_files_of_smiles_are_embedded_where_the_jobs_run(tmp_path: Path) -> None
     )
     arguments = as_arguments([packed, table])
     assert [one if isinstance(one, str) else one["name"] for one in arguments] == [
-        "CO wood alcohol", "some-2", "CC m 1", "C C", "|a|", "some-4",
+        "CO wood alcohol", "CCO café", "CC m 1", "C C", "|a|", "N ÿ",
         "InChI=1S/CH4/h1H4 InChI=1S/CH4/h1H4", "two\nlines",
     ]  # fmt: skip
     names = [read_argument(one).name for one in arguments]
     methane = "InChI=1S/CH4/h1H4"
-    assert names == ["wood alcohol", "some-2", "m 1", "C", "|a|", "some-4", methane, "two\nlines"]
+    assert names == ["wood alcohol", "café", "m 1", "C", "|a|", "ÿ", methane, "two\nlines"]
     assert len(atomic_numbers(arguments[-2])) == len(atomic_numbers("InChI=1S/CH4/h1H4 x")) == 5
 
 

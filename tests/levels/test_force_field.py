@@ -55,8 +55,8 @@ def test_minimiser_leaves_held_torsions_where_they_are(level: str) -> None:
     (turned,) = rotors.turn(butane.positions[None], np.array(chain), angles)  # onto gauche
     (steep,) = rotors.turn(turned[None], np.array(chain), np.radians([-50.0]))  # nearly eclipsed
     calculator = get_calculator(level, butane)
-    held = calculator.relax(steep, 1000, rotors.torsions.tolist())
-    free = calculator.relax(held, 1000)
+    held = calculator.minimise_held(steep, 1000, rotors.torsions.tolist())
+    free = calculator.minimise_held(held, 1000)
 
     def degrees(positions: np.ndarray) -> float:
         return np.degrees(torsion_angles(positions, rotors.torsions[chain]))[0]

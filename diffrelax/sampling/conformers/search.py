@@ -352,8 +352,10 @@ class _Search:
         """Relax a turned geometry by the force field, if there is one, and leave it in its well."""
         if not self.force_field:
             return self.molecule.with_positions(positions, "turned")
-        held = self.force_field.relax(positions, MINIMISER_STEPS, self.rotors.torsions.tolist())
-        free = self.force_field.relax(held, MINIMISER_STEPS)
+        held = self.force_field.minimise_held(
+            positions, MINIMISER_STEPS, self.rotors.torsions.tolist()
+        )
+        free = self.force_field.minimise_held(held, MINIMISER_STEPS)
         turned, relaxed = (torsion_angles(here, self.watched) for here in (positions, free))
         rough = free if _same_wells(relaxed, turned) else held
         self.visit(rough)

@@ -11,6 +11,7 @@ from rdkit.Chem import rdForceFieldHelpers, rdMolTransforms
 
 from diffrelax.cache import WorkFolder
 from diffrelax.dft import relax_dft
+from diffrelax.errors import InputError
 from diffrelax.levels import get_calculator, relax_at_level
 from diffrelax.models.release import load_model
 from diffrelax.molecule import Molecule
@@ -332,7 +333,7 @@ def test_a_conformer_that_fails_costs_only_itself(model, monkeypatch, inside) ->
         if len(calls) > 1:
             return relaxed
         if inside:
-            raise ValueError("the SCF fell over")
+            raise InputError("the SCF fell over")
         return replace(relaxed, reason="the SCF fell over")
 
     monkeypatch.setattr(funnel_module, "relax_at_level", fail_once)

@@ -270,7 +270,7 @@ def test_atoms_that_a_turn_brings_to_one_place_cost_only_that_turn(model, monkey
     search = _Search(Molecule.from_smiles("CCO"), model, 9, MMFF94, MODEL_LEVEL, KCAL_PER_MOL, 42)
     search.settle(search.embed(1))
     monkeypatch.setattr(
-        search.force_field, "minimise", lambda positions, *_: np.zeros_like(positions)
+        search.force_field, "minimise_held", lambda positions, *_: np.zeros_like(positions)
     )
     assert search.turn() == []
     assert all("in one place" in note for note in search.notes) and search.notes
@@ -279,7 +279,7 @@ def test_atoms_that_a_turn_brings_to_one_place_cost_only_that_turn(model, monkey
 def test_an_error_inside_a_force_field_costs_only_that_turn(model, monkeypatch) -> None:
     search = _Search(Molecule.from_smiles("CCCO"), model, 9, MMFF94, MODEL_LEVEL, KCAL_PER_MOL, 42)
     search.settle(search.embed(1))
-    minimise, calls = search.force_field.minimise, []
+    minimise, calls = search.force_field.minimise_held, []
 
     def fails_at_first(*given: object) -> np.ndarray:
         calls.append(given)
@@ -287,6 +287,6 @@ def test_an_error_inside_a_force_field_costs_only_that_turn(model, monkeypatch) 
             raise RuntimeError("bad direction in linearSearch")
         return minimise(*given)
 
-    monkeypatch.setattr(search.force_field, "minimise", fails_at_first)
+    monkeypatch.setattr(search.force_field, "minimise_held", fails_at_first)
     assert search.turn()
     assert search.notes == ["turned from etkdg 0: RuntimeError: bad direction in linearSearch"]
