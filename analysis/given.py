@@ -28,6 +28,7 @@ from diffrelax.levels.batch import relax_many
 from diffrelax.levels.distances import AIMNET2
 from diffrelax.models.batches import relax_batch
 from diffrelax.models.release import Model, load_model
+from diffrelax.models.starts import choose_routes
 from diffrelax.molecule import Molecule
 from diffrelax.training.geometries import GeometrySet
 from diffrelax.units import KCAL_PER_MOL
@@ -123,7 +124,8 @@ def measured(
         for way, (schedule, calibration) in zip(
             (*ways, "by reading"), (*unread, by_reading), strict=True
         ):
-            [end] = relax_batch([molecule], model, AIM, schedule, calibration)
+            routes = choose_routes(model, AIM, schedule, calibration)
+            [end] = relax_batch([molecule], model, AIM, routes, calibration)
             with suppress(ValueError):  # two atoms in one place
                 ends[way] = molecule.with_positions(end.positions)
         first.append(end.noise_level)

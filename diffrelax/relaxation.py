@@ -37,6 +37,7 @@ from diffrelax.models.domain import (
     unfamiliar,
 )
 from diffrelax.models.release import Model
+from diffrelax.models.starts import choose_routes
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.doubts import low_spin, odd_reading
 from diffrelax.molecule.identity import identity_change
@@ -132,6 +133,7 @@ class Options(TypedDict, total=False):
     level: str | Level | None
     noise_level: float | None
     max_error: float
+    fast: bool
     seed: int
     workers: int
     progress: bool
@@ -152,6 +154,7 @@ def relax(
     level: str | Level | None = None,
     noise_level: float | None = None,
     max_error: float = math.inf,
+    fast: bool = False,
     seed: int = 42,
     workers: int = 1,
     progress: bool = False,
@@ -181,6 +184,8 @@ def relax(
         Fall back to the start where the bound on the error is larger, or there is none. Not asked
         for by default: of 1,000 validation molecules of QM9, the bound of ``relax-qm9-2`` was
         above 0.5 Å for 3%, and 93% of these were closer to their minimum than their start.
+    fast : bool
+        Begin at the force field's geometry, also where the model knows a better start.
     seed : int
         Of the embedding of SMILES. The relaxation itself is deterministic.
     workers : int
@@ -218,6 +223,7 @@ def relax(
         level=nearest.level,
         noise_level=noise_level,
         max_error=max_error,
+        fast=fast,
         progress=progress,
     )
     errors = [result.error for result in results if result.error]
@@ -233,6 +239,7 @@ def relax_molecules(
     level: str | Level | None = None,
     noise_level: float | None = None,
     max_error: float = math.inf,
+    fast: bool = False,
     progress: bool = False,
 ) -> list[Relaxation]:
     """Relax molecules that have been read, one result for each, in their order.
@@ -241,7 +248,7 @@ def relax_molecules(
     ----------
     molecules : sequence of Molecule or Rejected
     model : Model
-    level, noise_level, max_error, progress
+    level, noise_level, max_error, fast, progress
         As in :func:`relax`.
 
     Raises
@@ -253,6 +260,7 @@ def relax_molecules(
     level = model.nearest_level(level).level
     schedule = choose_schedule(model, noise_level)
     calibration = choose_calibration(model, level, noise_level, max_error)
+    routes = choose_routes(model, level, schedule, calibration, fast=fast)
     results: dict[int, Relaxation] = {}
     covered: dict[int, Molecule] = {}
     for i, molecule in enumerate(molecules):
@@ -265,7 +273,7 @@ def relax_molecules(
     places = list(batches(covered))
     starts = [[covered[i] for i in batch] for batch in places]
     with (
-        closing(relax_batches(starts, model, level, schedule, calibration)) as relaxed,
+        closing(relax_batches(starts, model, level, routes, calibration)) as relaxed,
         progress_bar(len(covered), "mol", show=progress) as bar,
     ):
         for batch, (ends, time) in zip(places, relaxed, strict=True):
@@ -306,6 +314,7 @@ def _refuse(molecule: Molecule, model: Model) -> Relaxation | None:
 
 
 def _judge(start: Molecule, end: End, model: Model, level: str, max_error: float) -> Relaxation:
+    given, start = start, end.start if start.is_embedded else start
     odd, doubt = odd_reading(start), unfamiliar(start, model, few=FEW)
     strange, uneven = doubt and unfamiliar(start, model), _uneven(start, end)
     no_bound = strange or uneven or low_spin(start) or not has_torsions(start)
@@ -327,14 +336,15 @@ def _judge(start: Molecule, end: End, model: Model, level: str, max_error: float
     if reason:
         reason = _joined(odd, strange, reason)
         return replace(result, verdict="fell_back", reason=reason, error_bound=math.nan)
-    begun = replace(start, start=end.settled) if end.settled else start
-    reasons = [odd, strange, uneven, caution(begun, model, level, result.error_bound)]
-    if end.settled:
-        reasons.append(f"far from a minimum: relaxed with {end.settled.upper()} first")
-    if end.noise_level == 0:
+    reasons = [odd, strange, uneven, caution(end.start, model, level, result.error_bound)]
+    if end.start is not start:
+        reasons.append(f"far from a minimum: relaxed with {end.start.start.upper()} first")
+    if end.noise_level > 0 or end.start is not start:
+        result = replace(result, molecule=start.with_positions(end.positions, start="diffusion"))
+    elif start is given:
         reasons.append("left as it is: the model sees nothing to correct")
     else:
-        result = replace(result, molecule=start.with_positions(end.positions, start="diffusion"))
+        reasons.append(f"the minimum of {start.start.upper()}, which stands for {level}")
     return replace(result, reason=_joined(*reasons))
 
 

@@ -16,17 +16,20 @@ from scipy.spatial.transform import Rotation
 import diffrelax as dr
 from diffrelax import load_model
 from diffrelax.diffusion.reading import Calibration, ErrorBound, relax_by_reading
+from diffrelax.diffusion.schedule import RelaxationSchedule
 from diffrelax.geometry import superpose
 from diffrelax.levels import get_calculator, relax_at_level
+from diffrelax.levels.batch import relax_many
 from diffrelax.models import batches
 from diffrelax.models.batches import choose_schedule
 from diffrelax.models.domain import outside_domain
+from diffrelax.models.release import Model
 from diffrelax.models.symmetry import with_symmetry
 from diffrelax.molecule import embedding
 from diffrelax.molecule.doubts import odd_reading
 from diffrelax.network.config import NetworkConfig
 from diffrelax.relaxation import relax_molecules
-from diffrelax.training.config import MAX_ATOMS, build_denoiser
+from diffrelax.training.config import MAX_ATOMS, ModelConfig, build_denoiser
 
 
 def test_a_force_field_geometry_comes_closer_to_an_independent_minimum(model):
@@ -94,7 +97,7 @@ def test_an_error_in_one_of_several_batches_is_told(model, threads, monkeypatch)
         raise ValueError(f"{numbers.shape[1]} atoms")
 
     monkeypatch.setattr("diffrelax.models.batches.PAIRS_IN_BATCH", 1)
-    monkeypatch.setattr("diffrelax.models.batches.relax_positions", fail)
+    monkeypatch.setattr("diffrelax.diffusion.reading.relax_positions", fail)
     threads(2)
     with pytest.raises(ValueError, match="9 atoms"):
         dr.relax(["CCO", "C", "CO"], model)
@@ -531,28 +534,28 @@ def test_hydrogens_alone_may_be_more_than_in_training(model):
 
 
 def test_a_result_that_is_another_molecule_falls_back(model, calibrated, monkeypatch):
-    def tear(denoiser, numbers, positions, schedule, **rest):
+    def tear(denoiser, numbers, positions, *rest):
         moved = positions.clone()
         moved[:, -1] += 3.0
         return moved
 
-    monkeypatch.setattr("diffrelax.models.batches.relax_positions", tear)
+    monkeypatch.setattr("diffrelax.diffusion.reading.relax_positions", tear)
     result = dr.relax("CCO", model)
     assert result.verdict == "fell_back"
     assert "broke" in result.reason
     assert (result.molecule.positions == result.start.positions).all()
 
-    def lose(denoiser, numbers, positions, schedule, **rest):
+    def lose(denoiser, numbers, positions, *rest):
         return positions * float("nan")
 
-    monkeypatch.setattr("diffrelax.models.batches.relax_positions", lose)
+    monkeypatch.setattr("diffrelax.diffusion.reading.relax_positions", lose)
     result = dr.relax("CCO", model)
     assert result.verdict == "fell_back"
     assert "not finite" in result.reason
 
-    def tear_by_reading(denoiser, numbers, positions, schedule, calibration, *rest):
-        read = relax_by_reading(denoiser, numbers, positions, schedule, calibration, *rest)
-        return replace(read, positions=tear(denoiser, numbers, positions, schedule))
+    def tear_by_reading(denoiser, numbers, positions, routes, calibration, *rest):
+        read = relax_by_reading(denoiser, numbers, positions, routes, calibration, *rest)
+        return replace(read, positions=tear(denoiser, numbers, positions))
 
     monkeypatch.setattr("diffrelax.models.batches.relax_by_reading", tear_by_reading)
     result = dr.relax("CCO", calibrated)
@@ -662,3 +665,40 @@ def test_double_bonds_of_known_molecules_cost_no_second_opinion(monkeypatch):
     monkeypatch.setattr("diffrelax.judgement.rise", lambda *_: {}["asked"])
     for smiles in ("O=C(O)c1ccccc1", "CC(=O)Nc1ccc(O)cc1", "C=CC=CC(=O)OC", "c1ccc2[nH]ccc2c1"):
         assert dr.relax(smiles, load_model()).verdict == "relaxed"
+
+
+@pytest.fixture
+def from_aimnet2():
+    """A model without training that knows AIMNet2's minima as starts."""
+    as_it_is = RelaxationSchedule(bridge=(), polish=())
+    config = ModelConfig(
+        name="any",
+        level="wB97M-D3/def2-TZVPP",
+        network=NetworkConfig(
+            levels=("wB97M-D3/def2-TZVPP", "r2SCAN-3c"), starts=("mmff94", "aimnet2"), channels=8,
+            products=8, sent=8, sent_tensors=8, layers=1,
+        ),
+        relaxations={"aimnet2": as_it_is},
+    )  # fmt: skip
+    return Model(config, build_denoiser(config).eval().requires_grad_(False), "0" * 64, 1)
+
+
+def test_an_embedding_is_taken_to_the_best_start_that_the_model_knows(from_aimnet2):
+    result = dr.relax("CCO", from_aimnet2)
+    embedded = dr.Molecule.from_smiles("CCO")
+    (minimum,) = relax_many([embedded], "aimnet2", fmax=0.01)
+    assert result.verdict == "relaxed" and result.n_evaluations == 0
+    np.testing.assert_allclose(result.molecule.positions, minimum.positions, atol=1e-4)
+    assert result.start.start == result.molecule.start == "aimnet2"
+    assert "the minimum of AIMNET2, which stands for wB97M-D3/def2-TZVPP" in result.reason
+    fast = dr.relax("CCO", from_aimnet2, fast=True)
+    assert fast.start.start == "mmff94" and fast.n_evaluations == 5
+    bench = dr.relax("CCO", from_aimnet2, noise_level=0.02)
+    assert bench.start.start == "mmff94" and bench.noise_level == 0.02
+
+
+def test_what_the_best_level_does_not_cover_begins_at_the_force_field(from_aimnet2, monkeypatch):
+    monkeypatch.setattr("diffrelax.levels.aimnet2.ELEMENTS", (1, 6))
+    hexane, ethanol = dr.relax(["CCCCCC", "CCO"], from_aimnet2)
+    assert (hexane.start.start, ethanol.start.start) == ("aimnet2", "mmff94")
+    assert (hexane.n_evaluations, ethanol.n_evaluations) == (0, 5)

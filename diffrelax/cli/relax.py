@@ -47,6 +47,9 @@ def relax(
     max_error: Annotated[
         float, typer.Option(min=0, help="Å; fall back where the bound on the error is larger")
     ] = math.inf,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Begin at force-field geometries: fewer seconds, worse")
+    ] = False,
     device: Device = "cpu",
     charge: Charge = None,
     seed: Seed = 42,
@@ -84,6 +87,7 @@ def relax(
         "max_error": max_error,
         "seed": seed,
         **({} if level == loaded.config.level else {"level": level}),
+        **({"fast": True} if fast else {}),
     }
 
     def lost(read: Molecule | Rejected) -> bool:
@@ -93,7 +97,12 @@ def relax(
         for part in read_parts(left, PART, seed=seed, workers=workers, max_atoms=max_atoms):
             molecules = [molecule for _, molecule, _ in part]
             relaxed = relax_molecules(
-                molecules, loaded, level=level, noise_level=noise_level, max_error=max_error
+                molecules,
+                loaded,
+                level=level,
+                noise_level=noise_level,
+                max_error=max_error,
+                fast=fast,
             )
             rows = [MoleculeRow.of_relaxation(one) for one in relaxed]
             yield [

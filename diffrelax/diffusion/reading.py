@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
-from pydantic import NonNegativeFloat, PositiveFloat, field_validator, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, field_validator, model_validator
 from torch import Tensor
 
 from diffrelax.diffusion.denoiser import Denoiser
@@ -65,13 +66,19 @@ class Calibration(Entries):
         which the denoiser sees as little to correct, are closer to their minimum. Its sign is the
         number of atoms; of the first releases, one number holds for all.
     after_schedule : ErrorBound
-        Its sign is the root mean square distance from the first estimate to the end, in Å.
+        Of starts at the first level that the network knows. Its sign is the correction, in Å, see
+        `follow`.
+    after_starts : dict of str to ErrorBound
+        The same of starts at its other levels.
     """
 
     settled: PositiveFloat
     near: PositiveFloat
     unseen: ErrorBound
     after_schedule: ErrorBound
+    after_starts: dict[str, ErrorBound] = Field(
+        default_factory=dict, exclude_if=lambda known: not known
+    )
 
     @field_validator("unseen", mode="before")
     @classmethod
@@ -110,73 +117,113 @@ class Relaxed:
     lost: Tensor
 
 
+class Route(NamedTuple):
+    """How geometries of one kind are relaxed.
+
+    Attributes
+    ----------
+    schedule : RelaxationSchedule
+    bound : ErrorBound, optional
+        None where nothing is known of the error.
+    """
+
+    schedule: RelaxationSchedule
+    bound: ErrorBound | None
+
+
 @torch.no_grad()
 def relax_by_reading(
     denoiser: Denoiser,
     numbers: Tensor,
     positions: Tensor,
-    schedule: RelaxationSchedule,
-    calibration: Calibration,
-    unread: Tensor,
+    routes: Sequence[Route],
+    calibration: Calibration | None,
+    start: Tensor,
     context: Context | None = None,
-    settle: Callable[[Tensor, Tensor], Tensor] | None = None,
+    settle: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
 ) -> Relaxed:
     """Relax each geometry of a batch as far as its reading asks for.
 
     Parameters
     ----------
-    denoiser, numbers, positions, schedule
+    denoiser, numbers, positions
         As in :func:`relax_positions`.
-    calibration : Calibration
-        Of the denoiser with this schedule.
-    unread : (n_molecules,) bool tensor
-        Which are known to be far from a minimum: these follow the whole schedule without a reading.
+    routes : sequence of Route
+        From each level of starts that the network knows; the first is taken from elsewhere too.
+    calibration : Calibration, optional
+        Of the denoiser with the first route. Without it nothing is read, and all follow a route.
+    start : (n_molecules,) int tensor
+        Place of the route, for what is known to be far from a minimum; -1 where a geometry is read.
     context : Context, optional
         Default: neutral molecules at the only level of theory.
     settle : callable, optional
-        Leads what reads as far to where the schedule begins: called with a mask of these molecules
-        and all positions, which it returns, theirs changed.
+        Leads what reads as far to where a route begins: called with a mask of these molecules and
+        all positions; returns all positions, theirs changed, and the places of their routes.
     """
+    unread = (start >= 0) | (calibration is None)
+    start = start.clamp(min=0)
     far, near, ends = unread.clone(), torch.zeros_like(unread), positions.clone()
-    if not unread.all():
+    bound = torch.full_like(positions[:, 0, 0], math.nan)
+    levels = torch.zeros_like(bound, dtype=torch.float64)
+    n_evaluations = torch.zeros_like(start, dtype=torch.int32)
+    if calibration and not unread.all():
+        polish = RelaxationSchedule(bridge=(), polish=routes[0].schedule.polish)
         given = numbers[~unread], positions[~unread]
         about = _of(context, ~unread)
         wide, _ = read(denoiser, *given, WIDE, about)
-        reading, estimates = read(denoiser, *given, schedule.polish[-1], about)
+        reading, estimates = read(denoiser, *given, polish.polish[-1], about)
         far[~unread] = ~((reading < calibration.near) & (wide < FAR))  # also where one is NaN
         worst = atomwise(estimates - positions[~unread]).amax(1)
         near[~unread] = (reading >= calibration.settled) | (worst >= calibration.near)
         near &= ~far
+        if near.any():
+            ends[near] = relax_positions(
+                denoiser, numbers[near], positions[near], polish, context=_of(context, near)
+            )
+        bound[~far] = calibration.unseen((numbers[~far] > 0).sum(1).to(bound))
+        levels[near] = polish.first
+        n_evaluations += 2 * (~unread).int() + polish.n_evaluations * near.int()
         if settle and (far & ~unread).any():
-            positions = settle(far & ~unread, positions)
-    if near.any():
-        polish = RelaxationSchedule(bridge=(), polish=schedule.polish)
-        ends[near] = relax_positions(
-            denoiser, numbers[near], positions[near], polish, context=_of(context, near)
-        )
-    bound = calibration.unseen((numbers > 0).sum(1).to(positions.dtype))
-    if far.any():
-        minima: list[Tensor] = []
-        ends[far] = relax_positions(
-            denoiser, numbers[far], positions[far], schedule, minima.append, _of(context, far)
-        )
-        moved = root_mean_square(ends[far] - minima[0], numbers[far])
-        bound[far] = calibration.after_schedule(moved)
+            positions, start = settle(far & ~unread, positions)
+    for place, (schedule, after) in enumerate(routes):
+        chosen = far & (start == place)
+        if chosen.any():
+            about = _of(context, chosen)
+            about = about and about._replace(start=torch.full_like(about.start, place))
+            ends[chosen], correction = follow(
+                denoiser, numbers[chosen], positions[chosen], schedule, about
+            )
+            bound[chosen] = after(correction) if after else math.nan
+            levels[chosen] = schedule.first
+            n_evaluations[chosen] += schedule.n_evaluations
     lost, doubted = torch.zeros_like(unread), far & ~unread
     if doubted.any():
         wide, _ = read(denoiser, numbers[doubted], ends[doubted], WIDE, _of(context, doubted))
         lost[doubted] = ~(wide < LOST)
-    levels = torch.tensor([0.0, schedule.polish[0], schedule.first], dtype=torch.float64)
-    return Relaxed(
-        positions=ends,
-        noise_level=levels[near.int().cpu() + 2 * far.int().cpu()],
-        n_evaluations=2 * (~unread).int()
-        + near * len(schedule.polish)
-        + far * schedule.n_evaluations
-        + doubted.int(),
-        error_bound=bound,
-        lost=lost,
-    )
+        n_evaluations += doubted.int()
+    return Relaxed(ends, levels, n_evaluations, bound, lost)
+
+
+def follow(
+    denoiser: Denoiser,
+    numbers: Tensor,
+    positions: Tensor,
+    schedule: RelaxationSchedule,
+    context: Context | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Relax a batch along a schedule, and measure how much was corrected on the way.
+
+    Returns
+    -------
+    ends : (n_molecules, n_atoms, 3) tensor, Å
+    correction : (n_molecules,) tensor, Å
+        Root mean square distance from the first estimate of the minimum to the end; where there is
+        one estimate alone, from the start.
+    """
+    estimates: list[Tensor] = []
+    ends = relax_positions(denoiser, numbers, positions, schedule, estimates.append, context)
+    first = estimates[0] if len(estimates) > 1 else positions
+    return ends, root_mean_square(ends - first, numbers)
 
 
 def _of(context: Context | None, chosen: Tensor) -> Context | None:

@@ -27,7 +27,8 @@ class RelaxationSchedule(Entries):
     bridge : tuple of float, Å
         Falling levels along the bridge from a force-field geometry.
     polish : tuple of float, Å
-        Falling levels of Gaussian denoising that follow; none where the bridge is enough.
+        Falling levels of Gaussian denoising that follow; none where the bridge is enough. Without
+        any level, a geometry stays as it is.
     """
 
     bridge: tuple[PositiveFloat, ...] = (0.1, 0.05)
@@ -35,8 +36,6 @@ class RelaxationSchedule(Entries):
 
     @model_validator(mode="after")
     def _check_levels(self) -> Self:
-        if not (*self.bridge, *self.polish):
-            raise InputError("name at least one noise level")
         for levels in (self.bridge, self.polish):
             if any(not high > low for high, low in pairwise(levels)):
                 raise InputError(f"noise levels must fall: {levels}")
@@ -44,8 +43,8 @@ class RelaxationSchedule(Entries):
 
     @property
     def first(self) -> float:
-        """The level that a start is taken to be at, Å."""
-        return (*self.bridge, *self.polish)[0]
+        """The level that a start is taken to be at, Å; 0 if it stays as it is."""
+        return (*self.bridge, *self.polish, 0.0)[0]
 
     @property
     def n_evaluations(self) -> int:

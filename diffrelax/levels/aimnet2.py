@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import cache
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import ase
 import numpy as np
@@ -48,6 +48,8 @@ class AIMNet2(AtLevel, ForceCalculator):
         If the weights are not installed or not the published ones, if there is an element that
         AIMNet2 was not trained on, or unpaired electrons.
     """
+
+    stands_for: ClassVar[str] = "wB97M-D3/def2-TZVPP"
 
     def __init__(self, molecule: Molecule) -> None:
         super().__init__()

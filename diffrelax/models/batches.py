@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,16 +12,13 @@ import torch
 from torch import Tensor
 
 from diffrelax.clock import Time, timed
-from diffrelax.diffusion.denoiser import Denoiser
-from diffrelax.diffusion.reading import Calibration, Relaxed, relax_by_reading
-from diffrelax.diffusion.schedule import RelaxationSchedule, relax_positions
+from diffrelax.diffusion.reading import Calibration, Route, relax_by_reading
+from diffrelax.diffusion.schedule import RelaxationSchedule
 from diffrelax.errors import InputError, each_or_error
-from diffrelax.models.domain import knows_start
 from diffrelax.models.release import Model
+from diffrelax.models.starts import lowered, place_of_start, settled
 from diffrelax.models.symmetry import with_symmetry, without_symmetry
 from diffrelax.molecule import Molecule
-from diffrelax.molecule.force_fields import relax_nearby
-from diffrelax.network.network import Context
 
 PAIRS_IN_BATCH = 40_000  # bounds memory
 
@@ -106,7 +102,7 @@ def relax_batches(
     starts: Sequence[Sequence[Molecule]],
     model: Model,
     level: str,
-    schedule: RelaxationSchedule,
+    routes: Mapping[str, Route],
     calibration: Calibration | None,
 ) -> Generator[tuple[list[End | Exception], Time]]:
     """Relax batches one after another, on a processor several at once, each in one thread.
@@ -117,7 +113,7 @@ def relax_batches(
     ----------
     starts : sequence of sequence of Molecule
         Of each batch.
-    model, level, schedule, calibration
+    model, level, routes, calibration
         See `relax_batch`.
 
     Yields
@@ -130,7 +126,7 @@ def relax_batches(
 
     def relax(batch: Sequence[Molecule]) -> list[End | Exception]:
         return each_or_error(
-            lambda some: relax_batch(some, model, level, schedule, calibration), batch
+            lambda some: relax_batch(some, model, level, routes, calibration), batch
         )
 
     def relax_in_time(batch: Sequence[Molecule]) -> tuple[list[End | Exception], Time]:
@@ -152,7 +148,7 @@ def relax_batches(
 class End(NamedTuple):
     """What a model makes of one molecule: positions, (n_atoms, 3), Å, and the rest as `Relaxed`.
 
-    If it read as far from a minimum, `settled` is the force field that relaxed it before.
+    ``start`` is where it began: as it was given, or relaxed at a cheap level of theory before.
     """
 
     positions: np.ndarray
@@ -160,14 +156,14 @@ class End(NamedTuple):
     n_evaluations: int
     error_bound: float
     lost: bool
-    settled: str
+    start: Molecule
 
 
 def relax_batch(
     molecules: Sequence[Molecule],
     model: Model,
     level: str,
-    schedule: RelaxationSchedule,
+    routes: Mapping[str, Route],
     calibration: Calibration | None,
 ) -> list[End]:
     """Relax molecules that a model covers in one batch.
@@ -178,65 +174,52 @@ def relax_batch(
     model : Model
     level : str
         One that the model has learned.
-    schedule : RelaxationSchedule
+    routes : mapping of str to Route
+        See `diffrelax.models.starts.choose_routes`.
     calibration : Calibration, optional
-        Without it no start is read: all follow the schedule.
+        Without it no start is read.
     """
-    numbers = torch.zeros(len(molecules), max(m.n_atoms for m in molecules), dtype=torch.int64)
+    known = tuple(routes)
+    starts = lowered(molecules, model, known)
+    numbers = torch.zeros(len(starts), max(m.n_atoms for m in starts), dtype=torch.int64)
     positions = torch.zeros(*numbers.shape, 3)
-    centres = [m.positions.mean(axis=0) for m in molecules]
-    for i, (molecule, centre) in enumerate(zip(molecules, centres, strict=True)):
+    centres = [m.positions.mean(axis=0) for m in starts]
+    for i, (molecule, centre) in enumerate(zip(starts, centres, strict=True)):
         numbers[i, : molecule.n_atoms] = torch.tensor(molecule.numbers)
         positions[i, : molecule.n_atoms] = torch.tensor(without_symmetry(molecule) - centre)
-    unread = torch.tensor([knows_start(molecule, model) for molecule in molecules])
-    context = model.context([m.charge for m in molecules], level)
-    numbers, positions, unread = (x.to(model.device) for x in (numbers, positions, unread))
-    settled = [""] * len(molecules)
+    places = torch.tensor([place_of_start(molecule, model, known) for molecule in starts])
+    context = model.context([m.charge for m in starts], level)
+    numbers, positions, places = (x.to(model.device) for x in (numbers, positions, places))
 
-    def settle(far: Tensor, positions: Tensor) -> Tensor:
-        positions = positions.clone()
-        for i in far.nonzero().flatten().tolist():
-            mol = molecules[i].to_rdkit()
-            force_field = relax_nearby(mol)
-            if force_field and knows_start(replace(molecules[i], start=force_field), model):
-                found = molecules[i].with_positions(mol.GetConformer().GetPositions())
-                moved = torch.tensor(without_symmetry(found) - centres[i])
-                positions[i, : len(moved)] = moved.to(positions)
-                settled[i] = force_field
-        return positions
+    def settle(far: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        positions, found = positions.clone(), places.clamp(min=0)
+        chosen = far.nonzero().flatten().tolist()
+        nearby = settled([starts[i] for i in chosen], model, known)
+        for i, starts[i] in zip(chosen, nearby, strict=True):
+            moved = torch.tensor(without_symmetry(starts[i]) - centres[i])
+            positions[i, : len(moved)] = moved.to(positions)
+            found[i] = max(0, place_of_start(starts[i], model, known))
+        return positions, found
 
-    if calibration:
-        relaxed = relax_by_reading(
-            model.denoiser, numbers, positions, schedule, calibration, unread, context, settle
-        )
-    else:
-        relaxed = _relax_unread(model.denoiser, numbers, positions, schedule, context)
+    relaxed = relax_by_reading(
+        model.denoiser,
+        numbers,
+        positions,
+        list(routes.values()),
+        calibration,
+        places,
+        context,
+        settle,
+    )
     columns = (
         relaxed.positions.cpu().double().numpy(),
         relaxed.noise_level.tolist(),
         relaxed.n_evaluations.tolist(),
         relaxed.error_bound.tolist(),
         relaxed.lost.tolist(),
-        settled,
+        starts,
     )
     return [
         End(with_symmetry(molecule, ends[: molecule.n_atoms] + centre), *rest)
         for molecule, centre, ends, *rest in zip(molecules, centres, *columns, strict=True)
     ]
-
-
-def _relax_unread(
-    denoiser: Denoiser,
-    numbers: Tensor,
-    positions: Tensor,
-    schedule: RelaxationSchedule,
-    context: Context | None,
-) -> Relaxed:
-    each = torch.ones(len(numbers), dtype=torch.float64)
-    return Relaxed(
-        positions=relax_positions(denoiser, numbers, positions, schedule, context=context),
-        noise_level=schedule.first * each,
-        n_evaluations=schedule.n_evaluations * each.int(),
-        error_bound=math.nan * each,
-        lost=torch.zeros(len(numbers), dtype=torch.bool),
-    )

@@ -229,7 +229,7 @@ def knows_start(molecule: Molecule, model: Model) -> bool:
 
     Those of UFF stand in where MMFF94 has no parameters, in training as in embeddings.
     """
-    known = model.config.training.starts
+    known = {*model.config.training.starts, *model.config.network.starts}
     if molecule.start == "uff" and "uff" not in known:
         return "mmff94" in known and not has_mmff94(molecule.to_rdkit(stereo=False))
     return molecule.start in known

@@ -9,12 +9,12 @@ from typing import Self
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from diffrelax.diffusion.denoiser import Denoiser
-from diffrelax.diffusion.reading import Calibration, ErrorBound, read, root_mean_square
-from diffrelax.diffusion.schedule import RelaxationSchedule, relax_positions
+from diffrelax.diffusion.reading import Calibration, ErrorBound, follow, read
+from diffrelax.diffusion.schedule import RelaxationSchedule
 from diffrelax.geometry import superpose
+from diffrelax.training.config import ModelConfig
 from diffrelax.training.geometries import Batch, GeometrySet, like_batches
 
 # Different molecules of a level. What stays below the bound is Beta(28, 3) distributed: 90 ± 5%.
@@ -25,28 +25,65 @@ SETTLED, NEAR, KEPT = 0.9, 0.02, 0.9  # quantiles
 
 
 def calibrate_levels(
-    denoiser: Denoiser,
-    validation_set: GeometrySet,
-    usable: np.ndarray,
-    schedule: RelaxationSchedule,
-    level: str,
+    denoiser: Denoiser, validation_set: GeometrySet, usable: np.ndarray, config: ModelConfig
 ) -> dict[str, Calibration]:
     """Calibrate a denoiser for each level of theory of which there are enough molecules.
 
     Parameters
     ----------
+    denoiser, validation_set, usable
+        See `calibrate`; starts counted as in the network.
+    config : ModelConfig
+    """
+    others = tuple(enumerate(config.network.starts))[1:]
+    first = ~np.isin(validation_set.start_level, [place for place, _ in others])
+    found = {}
+    for number, name in enumerate(validation_set.levels or (config.level,)):
+
+        def of_level(start: np.ndarray, number: int = number) -> tuple[GeometrySet, np.ndarray]:
+            chosen = np.flatnonzero((validation_set.level == number) & start)
+            return validation_set.select(chosen), usable[chosen]
+
+        if calibration := calibrate(denoiser, *of_level(first), config.relaxation):
+            bounds = {
+                start: bound
+                for place, start in others
+                if (
+                    bound := bound_after(
+                        denoiser,
+                        *of_level(validation_set.start_level == place),
+                        config.schedule(start),
+                    )
+                )
+            }
+            found[name] = calibration.model_copy(update={"after_starts": bounds})
+    return found
+
+
+@torch.no_grad()
+def bound_after(
+    denoiser: Denoiser,
+    validation_set: GeometrySet,
+    usable: np.ndarray,
+    schedule: RelaxationSchedule,
+) -> ErrorBound | None:
+    """Bound the errors of a schedule by its corrections; None for fewer than thirty molecules.
+
+    Parameters
+    ----------
     denoiser, validation_set, usable, schedule
         See `calibrate`.
-    level : str
-        Name of the level of theory of the minima, where the set does not tell them apart.
     """
-    found = {}
-    for place, name in enumerate(validation_set.levels or (level,)):
-        chosen = np.flatnonzero(validation_set.level == place)
-        of_level = validation_set.select(chosen), usable[chosen]
-        if calibration := calibrate(denoiser, *of_level, schedule):
-            found[name] = calibration
-    return found
+    corrections, errors = [], []
+    chosen = np.concatenate([np.empty(0, dtype=int), *_chosen(validation_set, usable)])
+    if len(chosen) < FEWEST:
+        return None
+    for padded in like_batches(validation_set, chosen, np.ones(len(usable), bool), BATCH):
+        batch = padded.to(next(denoiser.parameters()).device)
+        ends, correction = follow(denoiser, batch.numbers, batch.starts, schedule, batch.context)
+        corrections += correction.tolist()
+        errors += [superpose(*pair)[1] for _, *pair in batch.unpadded(ends)]
+    return _fit_bound([(np.array(corrections), np.array(errors))])
 
 
 @torch.no_grad()
@@ -125,14 +162,13 @@ class _Level:
     ) -> Self:
         rows = []
         for batch in batches:
-            estimates: list[Tensor] = []
             given = batch.numbers, batch.starts
-            end = relax_positions(denoiser, *given, schedule, estimates.append, batch.context)
+            end, correction = follow(denoiser, *given, schedule, batch.context)
             rows.append(
                 (
                     (batch.numbers > 0).sum(1),
                     read(denoiser, *given, schedule.polish[-1], batch.context)[0],
-                    root_mean_square(end - estimates[0], batch.numbers),
+                    correction,
                     torch.tensor([superpose(*pair)[1] for _, *pair in batch.unpadded(end)]),
                 )
             )
@@ -149,7 +185,7 @@ def _chosen(validation_set: GeometrySet, usable: np.ndarray) -> Iterator[np.ndar
     """
     levels = validation_set.start_level
     flat = np.array([smiles.translate(None, b"@/\\") for smiles in validation_set.smiles.tolist()])
-    for level in range(levels.max(initial=-1) + 1):
+    for level in np.unique(levels):
         places = np.random.default_rng(0).permutation(np.flatnonzero(usable & (levels == level)))
         _, first = np.unique(flat[places], return_index=True)
         yield places[np.sort(first)][:MOST]

@@ -200,16 +200,11 @@ def _train(
     if stop.is_set():
         raise KeyboardInterrupt
     if first and state.step:
-        of_their_own = np.arange(1, len(config.network.starts))  # starts with another schedule
-        validation_set = validation_set.select(
-            np.flatnonzero(~np.isin(validation_set.start_level, of_their_own))
-        )
         usable = settings.in_basin(validation_set.start_rmsd, validation_set.start_torsion)
-        calibrations = calibrate_levels(
-            state.ema, validation_set, usable, config.relaxation, config.level
-        )
+        calibrations = calibrate_levels(state.ema, validation_set, usable, config)
         released = config.model_copy(update={"calibrations": config.calibrations | calibrations})
-        molecules = choose_references(validation_set).to(state.device)
+        from_first = np.flatnonzero(validation_set.start_level == 0)
+        molecules = choose_references(validation_set.select(from_first)).to(state.device)
         references = make_references(state.ema, molecules, config.relaxation)
         known = {**about, "references": [one.model_dump() for one in references]}
         save_weights(state.ema, folder / WEIGHTS, released, state, torch.float32, known)

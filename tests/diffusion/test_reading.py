@@ -4,14 +4,17 @@ import torch
 from diffrelax.diffusion.reading import (
     Calibration,
     ErrorBound,
+    Route,
     relax_by_reading,
     root_mean_square,
 )
 from diffrelax.diffusion.schedule import LARGEST_STEP, RelaxationSchedule, denoise_as
+from diffrelax.network.network import Context
 
 NUMBERS = torch.tensor([[8, 1, 1, 0], [6, 8, 1, 1], [6, 8, 1, 1]])
 MINIMA = torch.randn(3, 4, 3, generator=torch.Generator().manual_seed(0)) * (NUMBERS > 0)[..., None]
-NONE = torch.zeros(3, dtype=torch.bool)
+UNKNOWN = torch.full((3,), -1)
+KNOWN = torch.zeros(3, dtype=torch.int64)
 SCHEDULE = RelaxationSchedule(bridge=(0.1, 0.05), polish=(0.02, 0.01))
 CALIBRATION = Calibration(
     settled=0.003,
@@ -19,6 +22,9 @@ CALIBRATION = Calibration(
     unseen=0.2,  # as the first releases have it
     after_schedule=ErrorBound(scale=0.5, exponent=0.5),
 )
+
+
+ROUTES = [Route(SCHEDULE, CALIBRATION.after_schedule)]
 
 
 class Oracle:
@@ -43,7 +49,7 @@ def displaced(*levels):
 
 def test_each_geometry_is_relaxed_as_far_as_its_reading_asks_for():
     starts, oracle = displaced(0.002, 0.005, 0.05), Oracle(MINIMA)
-    relaxed = relax_by_reading(oracle, NUMBERS, starts, SCHEDULE, CALIBRATION, NONE)
+    relaxed = relax_by_reading(oracle, NUMBERS, starts, ROUTES, CALIBRATION, UNKNOWN)
     torch.testing.assert_close(relaxed.positions[0], starts[0])
     torch.testing.assert_close(relaxed.positions[1:], MINIMA[1:])
     assert relaxed.n_evaluations.tolist() == [2, 4, 7]
@@ -70,20 +76,20 @@ def test_an_error_of_one_atom_is_seen_in_a_large_molecule():
     def oracle(numbers, positions, sigma, bridge, context=None):
         return minimum
 
-    relaxed = relax_by_reading(oracle, numbers, start, SCHEDULE, CALIBRATION, NONE[:1])
+    relaxed = relax_by_reading(oracle, numbers, start, ROUTES, CALIBRATION, UNKNOWN[:1])
     torch.testing.assert_close(relaxed.positions, minimum)
     assert relaxed.n_evaluations.tolist() == [4]
 
 
 def test_what_is_known_to_be_far_is_not_read():
     starts, oracle = displaced(0.002, 0.005, 0.05), Oracle(MINIMA)
-    known = torch.tensor([True, False, False])
-    relaxed = relax_by_reading(oracle, NUMBERS, starts, SCHEDULE, CALIBRATION, known)
+    known = torch.tensor([0, -1, -1])
+    relaxed = relax_by_reading(oracle, NUMBERS, starts, ROUTES, CALIBRATION, known)
     assert relaxed.n_evaluations.tolist() == [4, 4, 7]
     assert relaxed.noise_level.tolist() == pytest.approx([0.1, 0.02, 0.1])
     assert [n for n, *_ in oracle.seen] == [2, 2, 1, 1, 2, 2, 2, 2, 1]
     torch.testing.assert_close(relaxed.positions, MINIMA)
-    again = relax_by_reading(oracle, NUMBERS, starts, SCHEDULE, CALIBRATION, ~NONE)
+    again = relax_by_reading(oracle, NUMBERS, starts, ROUTES, CALIBRATION, KNOWN)
     assert again.n_evaluations.tolist() == [4, 4, 4]
 
 
@@ -92,14 +98,41 @@ def test_what_reads_as_far_is_settled_first():
 
     def settle(far, positions):
         asked.append(far.tolist())
-        return torch.where(far[:, None, None], MINIMA + 0.01, positions)
+        return torch.where(far[:, None, None], MINIMA + 0.01, positions), KNOWN
 
     oracle = Oracle(MINIMA)
-    relax_by_reading(oracle, NUMBERS, starts, SCHEDULE, CALIBRATION, NONE, settle=settle)
+    relax_by_reading(oracle, NUMBERS, starts, ROUTES, CALIBRATION, UNKNOWN, settle=settle)
     assert asked == [[False, False, True]]
-    known = torch.tensor([False, False, True])
-    relax_by_reading(oracle, NUMBERS, starts, SCHEDULE, CALIBRATION, known, settle=settle)
+    known = torch.tensor([-1, -1, 0])
+    relax_by_reading(oracle, NUMBERS, starts, ROUTES, CALIBRATION, known, settle=settle)
     assert len(asked) == 1
+
+
+def test_each_known_start_follows_its_own_route():
+    class ByStart(Oracle):
+        def __call__(self, numbers, positions, sigma, bridge, context=None):
+            starts.append(context.start.tolist())
+            return super().__call__(numbers, positions, sigma, bridge)
+
+    starts: list[list[int]] = []
+    given = displaced(0.05, 0.03, 0.02)
+    one = RelaxationSchedule(bridge=(0.03,), polish=())
+    routes = [
+        *ROUTES,
+        Route(one, ErrorBound(scale=2.0, exponent=1.0)),
+        Route(RelaxationSchedule(bridge=(), polish=()), None),
+    ]
+    context = Context(*torch.zeros(3, 3, dtype=torch.int64))
+    relaxed = relax_by_reading(
+        ByStart(MINIMA), NUMBERS, given, routes, CALIBRATION, torch.tensor([0, 1, 2]), context
+    )
+    torch.testing.assert_close(relaxed.positions[:2], MINIMA[:2])
+    torch.testing.assert_close(relaxed.positions[2], given[2])
+    assert relaxed.noise_level.tolist() == pytest.approx([0.1, 0.03, 0.0])
+    assert relaxed.n_evaluations.tolist() == [4, 1, 0]
+    assert starts == [[0], [0], [0], [0], [1]]
+    assert float(relaxed.error_bound[1]) == pytest.approx(2 * 0.03)  # by how far it went
+    assert relaxed.error_bound[2].isnan()
 
 
 def test_a_reading_that_is_no_number_settles_nothing():
@@ -107,20 +140,20 @@ def test_a_reading_that_is_no_number_settles_nothing():
         def __call__(self, *given):
             return torch.full_like(super().__call__(*given), torch.nan)
 
-    relaxed = relax_by_reading(Broken(MINIMA), NUMBERS, MINIMA, SCHEDULE, CALIBRATION, NONE)
+    relaxed = relax_by_reading(Broken(MINIMA), NUMBERS, MINIMA, ROUTES, CALIBRATION, UNKNOWN)
     assert relaxed.noise_level.tolist() == pytest.approx([0.1] * 3) and relaxed.lost.all()
 
 
 def test_the_error_is_bounded_by_how_far_the_first_estimate_was_off_where_there_was_one():
     starts = displaced(0.002, 0.005, 0.05)
     relaxed = relax_by_reading(
-        Oracle(MINIMA, off=0.25), NUMBERS, starts, SCHEDULE, CALIBRATION, NONE
+        Oracle(MINIMA, off=0.25), NUMBERS, starts, ROUTES, CALIBRATION, UNKNOWN
     )
     moved = 0.25 * (0.1 - 0.01)
     expected = [0.2, 0.2, 0.5 * moved**0.5]
     assert relaxed.error_bound.tolist() == pytest.approx(expected, rel=1e-4)
     by_size = CALIBRATION.model_copy(update={"unseen": ErrorBound(scale=0.1, exponent=0.5)})
-    relaxed = relax_by_reading(Oracle(MINIMA, off=0.25), NUMBERS, starts, SCHEDULE, by_size, NONE)
+    relaxed = relax_by_reading(Oracle(MINIMA, off=0.25), NUMBERS, starts, ROUTES, by_size, UNKNOWN)
     expected = [0.1 * 3**0.5, 0.1 * 4**0.5, 0.5 * moved**0.5]
     assert relaxed.error_bound.tolist() == pytest.approx(expected, rel=1e-4)
 
@@ -142,12 +175,12 @@ class Blinkered(Oracle):
 
 @pytest.mark.parametrize(("step", "lost"), [(0.0, False), (0.07, False), (0.09, True)])
 def test_a_start_that_is_off_by_many_levels_is_seen_and_so_is_an_end(step, lost):
-    starts, none = displaced(0.0, 0.0, 0.1)[2:], NONE[:1]
+    starts, none = displaced(0.0, 0.0, 0.1)[2:], UNKNOWN[:1]
     denoiser = Blinkered(MINIMA, step)
-    relaxed = relax_by_reading(denoiser, NUMBERS[2:], starts, SCHEDULE, CALIBRATION, none)
+    relaxed = relax_by_reading(denoiser, NUMBERS[2:], starts, ROUTES, CALIBRATION, none)
     assert relaxed.n_evaluations.tolist() == [7]
     assert relaxed.lost.tolist() == [lost]
-    again = relax_by_reading(denoiser, NUMBERS[2:], starts, SCHEDULE, CALIBRATION, ~none)
+    again = relax_by_reading(denoiser, NUMBERS[2:], starts, ROUTES, CALIBRATION, KNOWN[:1])
     assert again.lost.tolist() == [False]  # what a force field gave is no unknown start
 
 

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from diffrelax.diffusion.reading import relax_by_reading
+from diffrelax.diffusion.denoiser import DenoiserConfig
+from diffrelax.diffusion.reading import Route, relax_by_reading
 from diffrelax.diffusion.schedule import RelaxationSchedule
 from diffrelax.geometry import superpose
+from diffrelax.network.config import NetworkConfig
 from diffrelax.training.calibration import (
     FEWEST,
     _chosen,
@@ -15,9 +17,18 @@ from diffrelax.training.calibration import (
     calibrate,
     calibrate_levels,
 )
+from diffrelax.training.config import ModelConfig
 from diffrelax.training.geometries import GeometrySet, collate
 
 SCHEDULE = RelaxationSchedule(bridge=(0.1,), polish=(0.02, 0.01))
+CONFIG = ModelConfig(
+    name="any",
+    level="none",
+    network=NetworkConfig(starts=("mmff94", "aimnet2")),
+    relaxation=SCHEDULE,
+    relaxations={"aimnet2": RelaxationSchedule(bridge=(0.1,), polish=())},
+    denoiser=DenoiserConfig(sigma_bridge=0.1),
+)
 N, ATOMS = 300, 4
 NUMBERS = np.tile([6, 8, 1, 1], N).astype(np.uint8)
 
@@ -74,8 +85,9 @@ def covered(denoiser, calibration, geometries, positions=None):
     """Return the share of molecules within their bounds, the ends and the routes."""
     batch = collate(geometries, np.arange(N), np.ones(N, dtype=bool))
     starts = batch.starts if positions is None else positions
-    unread = torch.zeros(N, dtype=torch.bool)
-    relaxed = relax_by_reading(denoiser, batch.numbers, starts, SCHEDULE, calibration, unread)
+    routes = [Route(SCHEDULE, calibration.after_schedule)]
+    unknown = torch.full((N,), -1)
+    relaxed = relax_by_reading(denoiser, batch.numbers, starts, routes, calibration, unknown)
     pairs = zip(relaxed.positions.numpy(), batch.positions.numpy(), strict=True)
     errors = np.array([superpose(end, minimum)[1] for end, minimum in pairs])
     return (errors <= relaxed.error_bound.numpy()).mean(), relaxed
@@ -170,12 +182,35 @@ def test_each_level_of_theory_has_a_bound_of_its_own_and_few_molecules_none():
     joined = GeometrySet.join(sets)
     joined = replace(joined, index=np.arange(len(joined)))
     denoiser, usable = Blind(near.positions), np.ones(len(joined), dtype=bool)
-    found = calibrate_levels(denoiser, joined, usable, SCHEDULE, "none")
+    found = calibrate_levels(denoiser, joined, usable, CONFIG)
     assert list(found) == ["one", "two"]
     scales = [found[name].unseen.scale for name in ("one", "two")]
     assert scales[1] == pytest.approx(3 * scales[0], rel=0.3)
     assert all(found[name].unseen.exponent == 0.0 for name in found)  # all have as many atoms
     for name, one in (("one", near), ("two", far)):
         assert covered(denoiser, found[name], one)[0] > 0.85
-    alone = calibrate_levels(Blind(near.positions), near, usable[:N], SCHEDULE, "none")
+    alone = calibrate_levels(Blind(near.positions), near, usable[:N], CONFIG)
     assert alone == {"none": calibrate(Blind(near.positions), near, usable[:N], SCHEDULE)}
+
+
+def test_starts_with_a_route_of_their_own_have_a_bound_of_their_own():
+    far, near = molecules(0.1, 1), molecules(0.02, 2, start="aimnet2")
+    joined = GeometrySet.join([far, near])
+    usable = np.ones(len(joined), dtype=bool)
+    (found,) = calibrate_levels(Blind(far.positions), joined, usable, CONFIG).values()
+    assert found.model_copy(update={"after_starts": {}}) == calibrate(
+        Blind(far.positions), far, usable[:N], SCHEDULE
+    )
+    assert list(found.after_starts) == ["aimnet2"]
+    batch = collate(near, np.arange(N), usable[:N])
+    start, first = torch.full((N,), 1), Route(SCHEDULE, found.after_schedule)
+    routes = [first, Route(CONFIG.schedule("aimnet2"), found.after_starts["aimnet2"])]
+    given = Blind(near.positions), batch.numbers, batch.starts, routes, found, start
+    relaxed = relax_by_reading(*given)
+    pairs = zip(relaxed.positions.numpy(), batch.positions.numpy(), strict=True)
+    errors = np.array([superpose(end, minimum)[1] for end, minimum in pairs])
+    kept = (errors <= relaxed.error_bound.numpy()).mean()
+    assert kept == pytest.approx(0.9, abs=0.01)
+    few = GeometrySet.join([far, near.select(np.arange(FEWEST - 1))])
+    (found,) = calibrate_levels(Blind(far.positions), few, usable[: len(few)], CONFIG).values()
+    assert not found.after_starts

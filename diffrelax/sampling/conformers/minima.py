@@ -347,7 +347,7 @@ def _moved(starts: Sequence[Conformer], model: Model, level: str) -> list[Confor
 
     Of those that it brings to one place, one goes on.
     """
-    ends = relax_molecules([one.molecule for one in starts], model, level=level)
+    ends = relax_molecules([one.molecule for one in starts], model, level=level, fast=True)
     moved = [
         replace(one, molecule=end.molecule or one.molecule)
         for one, end in zip(starts, ends, strict=True)

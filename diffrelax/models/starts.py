@@ -1,0 +1,86 @@
+"""Starts of a model: cheap minima that molecules are taken to before its network moves them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from diffrelax.diffusion.reading import Calibration, Route
+from diffrelax.diffusion.schedule import RelaxationSchedule
+from diffrelax.levels.aimnet2 import AIMNet2
+from diffrelax.levels.batch import relax_many
+from diffrelax.models.domain import knows_start
+from diffrelax.models.release import Model
+from diffrelax.molecule import Molecule
+from diffrelax.molecule.force_fields import relax_nearby
+
+FMAX = 0.01  # eV/Å
+AS_IT_IS = RelaxationSchedule(bridge=(), polish=())
+STANDS_FOR = {"aimnet2": AIMNet2.stands_for}  # a level of theory whose minima are taken from it
+
+
+def choose_routes(
+    model: Model,
+    level: str,
+    schedule: RelaxationSchedule,
+    calibration: Calibration | None,
+    *,
+    fast: bool = False,
+) -> dict[str, Route]:
+    """Return how a model relaxes to a level of theory, from each level of starts, the best last.
+
+    Parameters
+    ----------
+    model : Model
+    level : str
+        One that the model has learned.
+    schedule : RelaxationSchedule
+        That of the model, or another, which is followed from anywhere.
+    calibration : Calibration, optional
+    fast : bool
+        Begin at force-field geometries, even if the model knows better starts.
+    """
+    first, *others = model.config.network.starts
+    found = {first: Route(schedule, calibration.after_schedule if calibration else None)}
+    if fast or schedule != model.config.relaxation:
+        return found
+    for start in others:
+        own = AS_IT_IS if STANDS_FOR.get(start) == level else model.config.schedule(start)
+        found[start] = Route(own, calibration.after_starts.get(start) if calibration else None)
+    return found
+
+
+def place_of_start(molecule: Molecule, model: Model, starts: Sequence[str]) -> int:
+    """Return the place among levels of starts of the one that a geometry is a minimum of.
+
+    -1 where it is of none, so that it is not known how far it is off.
+    """
+    if molecule.start in starts:
+        return starts.index(molecule.start)
+    return 0 if knows_start(molecule, model) else -1
+
+
+def lowered(molecules: Sequence[Molecule], model: Model, starts: Sequence[str]) -> list[Molecule]:
+    """Relax embedded molecules at the last of some levels of starts.
+
+    Those that the level does not cover, or that it turns into other molecules, stay as they are.
+    """
+    best = len(starts) - 1
+    chosen = [i for i, m in enumerate(molecules) if 0 <= place_of_start(m, model, starts) < best]
+    ends = relax_many([molecules[i] for i in chosen], starts[best], fmax=FMAX) if chosen else []
+    found = list(molecules)
+    for i, end in zip(chosen, ends, strict=True):
+        if end.converged:
+            found[i] = molecules[i].with_positions(end.positions, start=starts[best])
+    return found
+
+
+def settled(molecules: Sequence[Molecule], model: Model, starts: Sequence[str]) -> list[Molecule]:
+    """Lead geometries that are far from a minimum to where a model can begin."""
+    return lowered([_by_force_field(one, model) for one in molecules], model, starts)
+
+
+def _by_force_field(molecule: Molecule, model: Model) -> Molecule:
+    mol = molecule.to_rdkit()
+    level = relax_nearby(mol)
+    found = molecule.with_positions(mol.GetConformer().GetPositions(), start=level)
+    return found if level and knows_start(found, model) else molecule
