@@ -702,3 +702,10 @@ def test_what_the_best_level_does_not_cover_begins_at_the_force_field(from_aimne
     hexane, ethanol = dr.relax(["CCCCCC", "CCO"], from_aimnet2)
     assert (hexane.start.start, ethanol.start.start) == ("aimnet2", "mmff94")
     assert (hexane.n_evaluations, ethanol.n_evaluations) == (0, 5)
+
+
+def test_without_the_weights_of_the_best_start_the_next_one_is_taken(from_aimnet2, monkeypatch):
+    monkeypatch.setattr("diffrelax.levels.aimnet2.find_spec", lambda package: None)
+    with pytest.warns(UserWarning, match="weights of aimnet2 are missing.*start at MMFF94"):
+        result = dr.relax("CCO", from_aimnet2)
+    assert (result.verdict, result.start.start) == ("relaxed", "mmff94")

@@ -52,7 +52,7 @@ class DFTSettings(Entries):
         metric, without one that of ASE); or Sella in internal coordinates.
     hessian : {"gfn2-xtb", "aimnet2", "none"}
         Level of the Hessian from which the optimizer starts; ``"none"`` is the optimizer's own
-        guess. That of AIMNet2 is nearer to a hybrid functional's, and needs the extra [aimnet2].
+        guess. That of AIMNet2 is nearer to a hybrid functional's.
     max_steps : int
         Steps of the optimizer; one gradient call more than that is made at most.
     check_minimum : {"none", "gfn2-xtb", "dft"}

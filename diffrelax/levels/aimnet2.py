@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from functools import cache
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -15,7 +16,7 @@ import torch
 from ase.data import chemical_symbols
 
 from diffrelax.errors import InputError
-from diffrelax.extras import NotInstalledError, find_extra
+from diffrelax.extras import NotInstalledError
 from diffrelax.levels.differences import hessian_by_differences
 from diffrelax.levels.forces import AtLevel, ForceCalculator
 from diffrelax.levels.side_by_side import Evaluate
@@ -59,8 +60,8 @@ class AIMNet2(AtLevel, ForceCalculator):
 
     @classmethod
     def check_installed(cls) -> None:
-        """Raise NotInstalledError if there are no weights."""
-        find_weights()
+        """Raise InputError if there are no weights, or they are not the published ones."""
+        _load(find_weights())
 
     @classmethod
     def check_molecule(cls, molecule: Molecule) -> None:
@@ -149,13 +150,12 @@ def _evaluate(
 
 def find_weights() -> Path:
     """Return the file of weights, or raise NotInstalledError."""
-    spec = find_extra("Auto3D", "aimnet2", "the level aimnet2")
-    for path in (Path(folder) / WEIGHTS for folder in spec.submodule_search_locations or ()):
-        if path.is_file():
+    spec = find_spec("Auto3D")
+    for folder in (spec and spec.submodule_search_locations) or ():
+        if (path := Path(folder) / WEIGHTS).is_file():
             return path
     raise NotInstalledError(
-        "the package Auto3D that is installed has no weights of aimnet2: "
-        'pip install --force-reinstall "AcAuto3D==1.0.1"'
+        'the weights of aimnet2 are missing: pip install --force-reinstall "AcAuto3D==1.0.1"'
     )
 
 

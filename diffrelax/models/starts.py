@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 from diffrelax.diffusion.reading import Calibration, Route
 from diffrelax.diffusion.schedule import RelaxationSchedule
+from diffrelax.errors import InputError
 from diffrelax.levels.aimnet2 import AIMNet2
 from diffrelax.levels.batch import relax_many
+from diffrelax.levels.calculators import check_installed
 from diffrelax.models.domain import knows_start
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
@@ -38,12 +41,22 @@ def choose_routes(
     calibration : Calibration, optional
     fast : bool
         Begin at force-field geometries, even if the model knows better starts.
+
+    Warns
+    -----
+    UserWarning
+        If a level of starts is not installed or damaged; it is left out.
     """
     first, *others = model.config.network.starts
     found = {first: Route(schedule, calibration.after_schedule if calibration else None)}
     if fast or schedule != model.config.relaxation:
         return found
     for start in others:
+        try:
+            check_installed(start)
+        except InputError as error:
+            warnings.warn(f"{error}. Until then, molecules start at {first.upper()}", stacklevel=2)
+            continue
         own = AS_IT_IS if STANDS_FOR.get(start) == level else model.config.schedule(start)
         found[start] = Route(own, calibration.after_starts.get(start) if calibration else None)
     return found

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from importlib.util import find_spec
 from math import nan
 
 import pytest
@@ -12,8 +11,6 @@ from diffrelax.levels import batch, get_calculator, relax_at_level
 from diffrelax.levels.batch import relax_many
 from diffrelax.molecule import Molecule
 
-needs_weights = pytest.mark.skipif(find_spec("Auto3D") is None, reason="needs AcAuto3D")
-
 
 @pytest.fixture
 def library(tmp_path):
@@ -22,7 +19,6 @@ def library(tmp_path):
     return path
 
 
-@needs_weights
 @pytest.mark.filterwarnings("ignore:`torch.jit.load` is deprecated")
 def test_minima_are_made_and_every_molecule_is_accounted_for(run, tmp_path, library):
     output = tmp_path / "minima.extxyz.gz"

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +11,8 @@ from diffrelax.levels.aimnet2 import WEIGHTS, AIMNet2
 from diffrelax.molecule import Molecule
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.load` is deprecated")
-needs_weights = pytest.mark.skipif(find_spec("Auto3D") is None, reason="needs AcAuto3D")
 
 
-@needs_weights
 @pytest.mark.parametrize("smiles", ["CC=O", "C[NH3+]"])
 def test_forces_are_the_negative_gradient(smiles: str) -> None:
     molecule = Molecule.from_smiles(smiles)
@@ -27,7 +24,6 @@ def test_forces_are_the_negative_gradient(smiles: str) -> None:
     np.testing.assert_allclose(atoms.get_forces(), numerical, atol=0.03)
 
 
-@needs_weights
 def test_a_proton_binds_to_an_amine() -> None:
     amine, ion = (
         get_calculator("aimnet2", molecule).get_potential_energy(molecule.to_atoms())
@@ -37,7 +33,6 @@ def test_a_proton_binds_to_an_amine() -> None:
     assert amine - ion == pytest.approx(9.7, abs=0.3)
 
 
-@needs_weights
 def test_hessian_predicts_forces() -> None:
     molecule = Molecule.from_smiles("CC=O")
     atoms = molecule.to_atoms()
@@ -53,7 +48,6 @@ def test_hessian_predicts_forces() -> None:
     np.testing.assert_allclose(hessian @ shift.ravel(), change, atol=0.02 * np.abs(change).max())
 
 
-@needs_weights
 def test_relaxed_water_has_the_bonds_of_its_reference_method() -> None:
     start = Molecule.from_smiles("O")
     relaxed = relax_at_level(start, "aimnet2", fmax=0.01)
@@ -63,7 +57,6 @@ def test_relaxed_water_has_the_bonds_of_its_reference_method() -> None:
     np.testing.assert_allclose(lengths, 0.960, atol=0.004)  # ωB97M-D3/def2-TZVPP
 
 
-@needs_weights
 @pytest.mark.parametrize(
     ("smiles", "message"),
     [("C[Si](C)(C)[Sn]", "not trained on Sn"), ("[CH3]", "closed shells, and .* multiplicity 2")],
@@ -74,8 +67,8 @@ def test_molecules_outside_its_training_are_refused(smiles: str, message: str) -
 
 
 def test_missing_weights_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diffrelax.extras.find_spec", lambda package: None)
-    with pytest.raises(ValueError, match=r'pip install "diffrelax\[aimnet2\]"'):
+    monkeypatch.setattr("diffrelax.levels.aimnet2.find_spec", lambda package: None)
+    with pytest.raises(ValueError, match="weights of aimnet2 are missing: pip install"):
         get_calculator("aimnet2", Molecule.from_smiles("O"))
 
 

@@ -1,5 +1,3 @@
-from importlib.util import find_spec
-
 import numpy as np
 import pytest
 from ase.optimize import BFGS
@@ -9,8 +7,6 @@ from diffrelax.levels.aimnet2 import evaluate
 from diffrelax.levels.batch import relax_many
 from diffrelax.levels.side_by_side import relax_side_by_side
 from diffrelax.molecule import Molecule
-
-needs_weights = pytest.mark.skipif(find_spec("Auto3D") is None, reason="needs AcAuto3D")
 
 SMILES = ("CCO", "C[NH3+]", "O=CC#N", "CC(=O)[O-]", "CCCC", "ClCCBr", "c1ccsc1")
 
@@ -47,7 +43,6 @@ def test_finds_the_minima_of_springs_and_keeps_calls_full(monkeypatch):
     assert all(size == 3 for size in springs.sizes[: len(springs.sizes) // 3])
 
 
-@needs_weights
 @pytest.mark.filterwarnings("ignore:`torch.jit.load` is deprecated")
 def test_a_single_atom_costs_no_other_molecule():
     molecules = [Molecule.from_smiles(s) for s in ("[Br-]", "C")]
@@ -62,7 +57,6 @@ def test_what_does_not_converge_says_so_and_ends():
     assert all(end.fmax > 1e-9 for end in ends)
 
 
-@needs_weights
 @pytest.mark.filterwarnings("ignore:`torch.jit.load` is deprecated")
 @pytest.mark.parametrize("smiles", ["CC(=O)[O-]", "c1ccsc1"])
 def test_reaches_the_minimum_of_bfgs_in_fewer_calls(smiles):
