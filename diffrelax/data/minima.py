@@ -177,6 +177,14 @@ def _in_basin(one: Pair) -> bool:
 
 
 def join(sets: Sequence[GeometrySet]) -> GeometrySet:
-    """Return the molecules of several sources as one set, numbered anew."""
+    """Return the minima of several sources as one set, numbered anew.
+
+    Those that have one number in a source, with several starts, have one number still.
+    """
     joined = GeometrySet.join(sets)
-    return replace(joined, index=np.arange(len(joined)))
+    first, index = 0, []
+    for one in sets:
+        names, places = np.unique(one.index, return_inverse=True)
+        index.append(first + places)
+        first += len(names)
+    return replace(joined, index=np.concatenate(index))

@@ -111,11 +111,10 @@ def load_published(
     ]
     if starts:
         names = ["qm9", *(source.name for source in SOURCES)]
-        packed += [
+        packed = [
             {
-                split: GeometrySet.join(more)
-                for split in of_source
-                if (more := started(of_source[split], starts, name))
+                split: GeometrySet.join([one, *started(one, starts, name)])
+                for split, one in of_source.items()
             }
             for name, of_source in zip(names, packed, strict=True)
         ]

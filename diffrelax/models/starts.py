@@ -31,6 +31,8 @@ def choose_routes(
 ) -> dict[str, Route]:
     """Return how a model relaxes to a level of theory, from each level of starts, the best last.
 
+    Those of which too few were there at this level to tell what errors they lead to are left out.
+
     Parameters
     ----------
     model : Model
@@ -52,13 +54,16 @@ def choose_routes(
     if fast or schedule != model.config.relaxation:
         return found
     for start in others:
+        own = STANDS_FOR.get(start) == level
+        bound = calibration.after_starts.get(start) if calibration else None
+        if calibration and not bound and not own:
+            continue
         try:
             check_installed(start)
         except InputError as error:
             warnings.warn(f"{error}. Until then, molecules start at {first.upper()}", stacklevel=2)
             continue
-        own = AS_IT_IS if STANDS_FOR.get(start) == level else model.config.schedule(start)
-        found[start] = Route(own, calibration.after_starts.get(start) if calibration else None)
+        found[start] = Route(AS_IT_IS if own else model.config.schedule(start), bound)
     return found
 
 

@@ -7,6 +7,7 @@ import pytest
 from diffrelax.data import published
 from diffrelax.data.minima import pack_minima, remainder_of, split_of_constitution
 from diffrelax.data.published import SOURCES, Source, load_published, read_source
+from diffrelax.data.starts import load_starts, save_starts
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.connectivity import constitution_key
 
@@ -128,3 +129,30 @@ def test_all_sources_are_one_set_that_is_packed_once(tmp_path, molecules, monkey
     (tmp_path / made.file).unlink()
     again = load_published(tmp_path, tmp_path / "cache")
     assert again["train"].fingerprint == sets["train"].fingerprint
+
+
+def test_a_minimum_counts_once_with_all_its_starts(tmp_path, molecules, monkeypatch):
+    made = source(tmp_path, molecules, (7, 7, 7))
+    monkeypatch.setattr(published, "SOURCES", (made,))
+    empty = pack_minima(read_source(made, tmp_path), "that of QM9", relax=False)
+    monkeypatch.setattr(published, "load_qm9", lambda split, cache: empty["train"])
+    monkeypatch.setattr(published, "sides_of_constitutions", dict)
+    moved = {2: np.zeros_like(molecules[2].positions)}
+    moved[2][0] = 0.1, 0.0, 0.0
+    about = {"source": "made-up", "level": "aimnet2"}
+    save_starts(tmp_path / "starts" / "made-up-aimnet2-00.npz", about, moved)
+    save_starts(tmp_path / "starts" / "other-00.npz", {**about, "source": "other"}, {0: moved[2]})
+    found = load_published(tmp_path, tmp_path / "cache", starts=tmp_path / "starts")["train"]
+    assert found.start_levels == ("mmff94", "aimnet2")
+    assert np.bincount(found.start_level).tolist() == [len(found) - 1, 1]
+    assert len(np.unique(found.index)) == len(found) - 1
+    (last,) = np.flatnonzero(found.start_level == 1)
+    atoms = found.atoms(last)
+    np.testing.assert_allclose(found.starts[atoms] - found.positions[atoms], moved[2], atol=1e-6)
+    assert found.start_rmsd[last] == pytest.approx(0.1 / molecules[2].n_atoms ** 0.5, rel=1e-3)
+
+
+def test_a_damaged_part_of_starts_is_named(tmp_path):
+    (tmp_path / "part.npz").write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"part\.npz is damaged or no part of starts"):
+        list(load_starts(tmp_path, "made-up"))
