@@ -697,6 +697,23 @@ def test_an_embedding_is_taken_to_the_best_start_that_the_model_knows(from_aimne
     assert bench.start.start == "mmff94" and bench.noise_level == 0.02
 
 
+def test_coordinates_that_are_at_no_minimum_are_taken_to_the_best_start(from_aimnet2):
+    calibration = Calibration(
+        settled=1e-6, near=1e-3, after_schedule=ErrorBound(scale=1.0, exponent=1.0),
+        unseen=ErrorBound(scale=1.0, exponent=0.0),
+    )  # fmt: skip
+    config = from_aimnet2.config.model_copy(
+        update={"calibrations": {from_aimnet2.config.level: calibration}}
+    )
+    model = replace(from_aimnet2, config=config)
+    given = dr.Molecule.from_smiles("CCO")
+    given = given.with_positions(1.02 * given.positions)
+    result = dr.relax(given, model)
+    (minimum,) = relax_many([given], "aimnet2", fmax=0.01)
+    np.testing.assert_allclose(result.molecule.positions, minimum.positions, atol=1e-3)
+    assert result.start is given and "relaxed with AIMNET2 first" in result.reason
+
+
 def test_what_the_best_level_does_not_cover_begins_at_the_force_field(from_aimnet2, monkeypatch):
     monkeypatch.setattr("diffrelax.levels.aimnet2.ELEMENTS", (1, 6))
     hexane, ethanol = dr.relax(["CCCCCC", "CCO"], from_aimnet2)

@@ -69,7 +69,7 @@ class Calibration(Entries):
         Of starts at the first level that the network knows. Its sign is the correction, in Å, see
         `follow`.
     after_starts : dict of str to ErrorBound
-        The same of starts at its other levels.
+        Of starts at its other levels. Its sign is the number of atoms.
     """
 
     settled: PositiveFloat
@@ -144,6 +144,9 @@ def relax_by_reading(
 ) -> Relaxed:
     """Relax each geometry of a batch as far as its reading asks for.
 
+    A reading hardly sees torsions. What reads as near is polished where there is one route alone,
+    else led to a start.
+
     Parameters
     ----------
     denoiser, numbers, positions
@@ -164,6 +167,7 @@ def relax_by_reading(
     start = start.clamp(min=0)
     far, near, ends = unread.clone(), torch.zeros_like(unread), positions.clone()
     bound = torch.full_like(positions[:, 0, 0], math.nan)
+    sizes = (numbers > 0).sum(1).to(bound)
     levels = torch.zeros_like(bound, dtype=torch.float64)
     n_evaluations = torch.zeros_like(start, dtype=torch.int32)
     if calibration and not unread.all():
@@ -175,12 +179,14 @@ def relax_by_reading(
         far[~unread] = ~((reading < calibration.near) & (wide < FAR))  # also where one is NaN
         worst = atomwise(estimates - positions[~unread]).amax(1)
         near[~unread] = (reading >= calibration.settled) | (worst >= calibration.near)
+        if len(routes) > 1:  # a better start is known than any that is off by torsions alone
+            far |= near
         near &= ~far
         if near.any():
             ends[near] = relax_positions(
                 denoiser, numbers[near], positions[near], polish, context=_of(context, near)
             )
-        bound[~far] = calibration.unseen((numbers[~far] > 0).sum(1).to(bound))
+        bound[~far] = calibration.unseen(sizes[~far])
         levels[near] = polish.first
         n_evaluations += 2 * (~unread).int() + polish.n_evaluations * near.int()
         if settle and (far & ~unread).any():
@@ -193,7 +199,8 @@ def relax_by_reading(
             ends[chosen], correction = follow(
                 denoiser, numbers[chosen], positions[chosen], schedule, about
             )
-            bound[chosen] = after(correction) if after else math.nan
+            sign = sizes[chosen] if place else correction
+            bound[chosen] = after(sign) if after else math.nan
             levels[chosen] = schedule.first
             n_evaluations[chosen] += schedule.n_evaluations
     lost, doubted = torch.zeros_like(unread), far & ~unread
@@ -217,13 +224,11 @@ def follow(
     -------
     ends : (n_molecules, n_atoms, 3) tensor, Å
     correction : (n_molecules,) tensor, Å
-        Root mean square distance from the first estimate of the minimum to the end; where there is
-        one estimate alone, from the start.
+        Root mean square distance from the first estimate of the minimum to the end.
     """
     estimates: list[Tensor] = []
     ends = relax_positions(denoiser, numbers, positions, schedule, estimates.append, context)
-    first = estimates[0] if len(estimates) > 1 else positions
-    return ends, root_mean_square(ends - first, numbers)
+    return ends, root_mean_square(ends - (estimates or [ends])[0], numbers)
 
 
 def _of(context: Context | None, chosen: Tensor) -> Context | None:

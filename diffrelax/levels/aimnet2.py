@@ -143,8 +143,9 @@ def _evaluate(
         "numbers": torch.tensor(numbers),
         "charge": torch.tensor(charges, dtype=torch.float32),
     }
-    energies = _load(find_weights())(batch)["energy"]
-    (gradients,) = torch.autograd.grad(energies.sum(), coordinates)
+    with torch.enable_grad():
+        energies = _load(find_weights())(batch)["energy"]
+        (gradients,) = torch.autograd.grad(energies.sum(), coordinates)
     return energies.detach().numpy(), -gradients.numpy().astype(np.float64)
 
 

@@ -16,7 +16,7 @@ from diffrelax.diffusion.reading import Calibration, Route, relax_by_reading
 from diffrelax.diffusion.schedule import RelaxationSchedule
 from diffrelax.errors import InputError, each_or_error
 from diffrelax.models.release import Model
-from diffrelax.models.starts import lowered, place_of_start, settled
+from diffrelax.models.starts import first_starts, place_of_start, settled
 from diffrelax.models.symmetry import with_symmetry, without_symmetry
 from diffrelax.molecule import Molecule
 
@@ -180,7 +180,7 @@ def relax_batch(
         Without it no start is read.
     """
     known = tuple(routes)
-    starts = lowered(molecules, model, known)
+    starts = first_starts(molecules, model, known)
     numbers = torch.zeros(len(starts), max(m.n_atoms for m in starts), dtype=torch.int64)
     positions = torch.zeros(*numbers.shape, 3)
     centres = [m.positions.mean(axis=0) for m in starts]

@@ -77,24 +77,42 @@ def place_of_start(molecule: Molecule, model: Model, starts: Sequence[str]) -> i
     return 0 if knows_start(molecule, model) else -1
 
 
-def lowered(molecules: Sequence[Molecule], model: Model, starts: Sequence[str]) -> list[Molecule]:
-    """Relax embedded molecules at the last of some levels of starts.
+def lowered(molecules: Sequence[Molecule], starts: Sequence[str]) -> list[Molecule]:
+    """Relax molecules at the last of some levels of starts.
 
-    Those that the level does not cover, or that it turns into other molecules, stay as they are.
+    Those that it does not cover, or that it turns into other molecules, stay as they are.
     """
-    best = len(starts) - 1
-    chosen = [i for i, m in enumerate(molecules) if 0 <= place_of_start(m, model, starts) < best]
-    ends = relax_many([molecules[i] for i in chosen], starts[best], fmax=FMAX) if chosen else []
+    if len(starts) == 1 or not molecules:
+        return list(molecules)
+    ends = relax_many(molecules, starts[-1], fmax=FMAX)
+    return [
+        molecule.with_positions(end.positions, start=starts[-1]) if end.converged else molecule
+        for molecule, end in zip(molecules, ends, strict=True)
+    ]
+
+
+def first_starts(
+    molecules: Sequence[Molecule], model: Model, starts: Sequence[str]
+) -> list[Molecule]:
+    """Take embedded molecules to the best start; others stay as they are."""
     found = list(molecules)
-    for i, end in zip(chosen, ends, strict=True):
-        if end.converged:
-            found[i] = molecules[i].with_positions(end.positions, start=starts[best])
+    chosen = [i for i, m in enumerate(found) if place_of_start(m, model, starts) >= 0]
+    for i, end in zip(chosen, lowered([found[i] for i in chosen], starts), strict=True):
+        found[i] = end
     return found
 
 
 def settled(molecules: Sequence[Molecule], model: Model, starts: Sequence[str]) -> list[Molecule]:
-    """Lead geometries that are far from a minimum to where a model can begin."""
-    return lowered([_by_force_field(one, model) for one in molecules], model, starts)
+    """Lead geometries that are not at a minimum to where a model can begin.
+
+    Where the best start cannot be reached at once, by way of a force field.
+    """
+    found = lowered(molecules, starts)
+    left = [i for i, one in enumerate(found) if one is molecules[i]]
+    nearby = [_by_force_field(molecules[i], model) for i in left]
+    for i, end in zip(left, lowered(nearby, starts), strict=True):
+        found[i] = end
+    return found
 
 
 def _by_force_field(molecule: Molecule, model: Model) -> Molecule:

@@ -131,8 +131,25 @@ def test_each_known_start_follows_its_own_route():
     assert relaxed.noise_level.tolist() == pytest.approx([0.1, 0.03, 0.0])
     assert relaxed.n_evaluations.tolist() == [4, 1, 0]
     assert starts == [[0], [0], [0], [0], [1]]
-    assert float(relaxed.error_bound[1]) == pytest.approx(2 * 0.03)  # by how far it went
+    assert float(relaxed.error_bound[1]) == pytest.approx(2 * 4)  # by its size
     assert relaxed.error_bound[2].isnan()
+
+
+def test_what_is_not_at_a_minimum_is_led_to_a_better_start_where_there_is_one():
+    asked = []
+
+    def settle(far, positions):
+        asked.append(far.tolist())
+        return positions, far.long()
+
+    routes = [*ROUTES, Route(RelaxationSchedule(bridge=(0.03,), polish=()), None)]
+    starts = displaced(0.002, 0.005, 0.05)
+    context = Context(*torch.zeros(3, 3, dtype=torch.int64))
+    relaxed = relax_by_reading(
+        Oracle(MINIMA), NUMBERS, starts, routes, CALIBRATION, UNKNOWN, context, settle
+    )
+    assert asked == [[False, True, True]]
+    assert relaxed.noise_level.tolist() == pytest.approx([0.0, 0.03, 0.03])
 
 
 def test_a_reading_that_is_no_number_settles_nothing():
