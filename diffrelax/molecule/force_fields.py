@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from itertools import chain
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -100,6 +101,19 @@ def relax_freely(mol: Chem.Mol, twists: dict[Torsion, float], end: float) -> str
     return told
 
 
+def energy_with_holds(mol: Chem.Mol) -> float:
+    """Return the energy by MMFF94 or UFF, kcal/mol, with that of torsions held by `relax_freely`.
+
+    NaN where neither has parameters.
+    """
+    field, level = _own_field(mol)
+    if field is None:
+        return nan
+    _hold_unknown(mol, field, level, {})
+    field.Initialize()
+    return float(field.CalcEnergy())
+
+
 def relax_nearby(mol: Chem.Mol) -> str:
     """Relax a geometry in place with MMFF94, or UFF without its parameters.
 
@@ -170,13 +184,18 @@ def _own_field(mol: Chem.Mol) -> tuple[Any, str]:
 def _minimise(
     mol: Chem.Mol, field: Any, level: str, twists: dict[Torsion, float], end: float
 ) -> str:
-    for ends, angle in chain(cumulated_torsions(mol, twists), boron_torsions(mol)):
-        hold(field, level, ends, angle, angle)
+    _hold_unknown(mol, field, level, twists)
     told = _to_minimum(field, level, end)
     turned = list(turned_torsions(mol))
     for ends, angle in turned:
         hold(field, level, ends, angle, angle)
     return _to_minimum(field, level, end) if turned else told
+
+
+def _hold_unknown(mol: Chem.Mol, field: Any, level: str, twists: dict[Torsion, float]) -> None:
+    """Hold the torsions that force fields have no terms for."""
+    for ends, angle in chain(cumulated_torsions(mol, twists), boron_torsions(mol)):
+        hold(field, level, ends, angle, angle)
 
 
 def _to_minimum(field: Any, level: str, end: float) -> str:

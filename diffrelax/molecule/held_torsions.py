@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
@@ -49,16 +48,27 @@ def cumulated_torsions(
     """Yield torsions across cumulated double bonds, and the angle, in degrees, that they must have.
 
     No force field has a term for them: the ends of allenes, ketenimines and carbodiimides stand
-    upright on each other, those of butatrienes lie in one plane.
+    upright on each other, those of butatrienes lie in one plane. In a ring, what is bonded to it
+    outside is held, and the ring finds its way.
     """
     positions = mol.GetConformer().GetPositions()
     for twist in overlooked_twists(mol):
-        along = (mol.GetBondBetweenAtoms(*pair) for pair in pairwise(twist.chain))
-        if len(twist.chain) == 2 or any(bond.IsInRing() for bond in along):
+        if len(twist.chain) == 2:
             continue
+        first, last = twist.chain[0], twist.chain[-1]
+        left = _outermost(mol, first, twist.left)
+        right = _outermost(mol, last, twist.right)
         sense = twists.get(twist.torsion, twist.sense(positions))
+        if (left == twist.left[0]) != (right == twist.right[0]):
+            sense = -sense
         planar = 0.0 if sense > 0 else 180.0
-        yield twist.torsion, float(np.copysign(90.0, sense)) if twist.is_axial else planar
+        angle = float(np.copysign(90.0, sense)) if twist.is_axial else planar
+        yield (left, first, last, right), angle
+
+
+def _outermost(mol: Chem.Mol, end: int, beside: tuple[int, ...]) -> int:
+    """Return the neighbour of an atom that is outside its rings, or else the first."""
+    return min(beside, key=lambda i: mol.GetBondBetweenAtoms(end, i).IsInRing())
 
 
 def boron_torsions(mol: Chem.Mol) -> Iterator[tuple[Torsion, float]]:

@@ -37,7 +37,7 @@ from diffrelax.molecule.drawings import (
     multiplicity_of,
     smiles_error,
 )
-from diffrelax.molecule.embedding import embed
+from diffrelax.molecule.embedding import embed_start
 from diffrelax.molecule.perception import bare_carbon, perceive_bonds
 from diffrelax.molecule.stereo import (
     assign_stereo,
@@ -322,7 +322,7 @@ class Molecule:
                 )
             if not has_all_positions(mol):
                 clear_unknown(mol)
-                mol, start = embed(mol, seed, max_atoms=max_atoms)
+                mol, start = embed_start(mol, seed, max_atoms)
         molecule = _with_bonds(
             mol,
             charge=charge,

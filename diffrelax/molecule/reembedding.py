@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from diffrelax.errors import InputError
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.embedding import embed
+from diffrelax.molecule.embedding_trials import Method
 from diffrelax.molecule.identity import identity_change
 
 
-def embed_again(
-    molecule: Molecule, seed: int, method: Literal["ETKDGv3", "KDG"] = "ETKDGv3"
-) -> Molecule:
+def embed_again(molecule: Molecule, seed: int, method: Method = "ETKDGv3") -> Molecule:
     """Embed a molecule in 3D and relax it with a force field; its configuration stays.
 
     See `diffrelax.molecule.embedding.embed`.

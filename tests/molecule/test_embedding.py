@@ -14,10 +14,11 @@ from rdkit.Chem.rdMolTransforms import GetDihedralDeg
 from scipy.spatial.distance import pdist
 
 from diffrelax.geometry import superpose
-from diffrelax.levels.minimisation import relax_at_level
+from diffrelax.levels import get_calculator, relax_at_level
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.embedding import embed
 from diffrelax.results.molecules import MoleculeDocument
+from diffrelax.units import KCAL_PER_MOL
 
 CYCLOSPORIN = (
     "CC[C@H]1C(=O)N(CC(=O)N([C@H](C(=O)N[C@H](C(=O)N([C@H](C(=O)N[C@H](C(=O)N[C@@H](C(=O)N([C@H]("
@@ -175,3 +176,21 @@ def test_boron_that_a_cage_holds_is_left_as_it_is(smiles: str) -> None:
         if 5 in molecule.numbers[[bond.begin, bond.end]]
     ]
     assert 1.3 < min(lengths) < max(lengths) < 1.65
+
+
+@pytest.mark.parametrize(
+    "smiles",
+    [
+        "C1CCC=C=CCCC1",  # was embedded flat, 49 kcal/mol up
+        "C1=C=C=CCCCC1",  # was trans with one seed in four, 70 kcal/mol up
+        "C1CCCCCC/C=C/C1",  # was 21 kcal/mol up
+        "C1Cc2ccc(CC1)cc2",
+    ],
+)
+def test_strained_rings_start_near_their_lowest_minimum(smiles: str) -> None:
+    starts = [Molecule.from_smiles(smiles, seed=seed) for seed in (2, 42)]
+    lowest = min(relax_at_level(start, "gfn2-xtb").energy for start in starts)
+    for start in starts:
+        energy = get_calculator("gfn2-xtb", start).get_potential_energy(start.to_atoms())
+        assert energy - lowest < 12 * KCAL_PER_MOL
+        assert relax_at_level(start, "gfn2-xtb").energy - lowest < 3 * KCAL_PER_MOL

@@ -1,0 +1,137 @@
+"""How RDKit is asked to embed a molecule, one trial after another."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from rdkit import Chem, DistanceGeometry
+from rdkit.Chem import rdDistGeom
+
+from diffrelax.molecule.force_fields import FRAGMENT_GAP
+from diffrelax.molecule.stereo import TETRAHEDRAL
+
+Method: TypeAlias = Literal["ETKDGv3", "KDG"]
+Trial: TypeAlias = tuple[Chem.Mol, Any]  # a molecule and how to embed it
+
+TRIAL_SECONDS = 120  # of the clock, after which RDKit gives up a trial
+ATTEMPTS = 10_000  # of one trial, times the atoms; RDKit makes ten for each atom
+CAGE_ITERATIONS = 20
+CAGE_TRIALS = 8
+RING_TRIALS, RING_ITERATIONS = 4, 10  # of molecules with a strained ring
+RING_CAGE_TRIALS, FEWEST = 1200, 8  # over their atoms, which takes about a second
+
+
+def embedding_trials(asked: Chem.Mol, seed: int, method: Method) -> Iterator[Trial]:
+    """Yield molecules to embed and how: by a method of RDKit, and then as small cages.
+
+    In a small cage the neighbours of an atom can lie on one side of it, which RDKit's tests of its
+    embeddings refuse. The trials for cages do without these tests, from random coordinates and
+    without torsion preferences: RDKit then only guides chiral atoms to their configuration, so
+    those left open are given one by chance. Atoms with six neighbours are asked to be octahedral.
+    """
+    asked = _with_octahedra(asked)
+    parameters = _by_method(method, seed)
+    parameters.maxIterations = min(10 * asked.GetNumAtoms(), ATTEMPTS // asked.GetNumAtoms())
+    yield Chem.Mol(asked), parameters
+    parameters.useRandomCoords = True
+    yield Chem.Mol(asked), parameters
+    yield from _as_cages(asked, [seed + i for i in range(CAGE_TRIALS)], random.Random(seed))
+
+
+def ring_trials(asked: Chem.Mol, seed: int) -> Iterator[Trial]:
+    """Yield trials for a molecule with a strained ring: a few by RDKit's KDG, more as small cages.
+
+    RDKit's tests refuse most such rings, after many attempts.
+    """
+    asked = _with_octahedra(asked)
+    chance = random.Random(seed)
+    n_trials = max(FEWEST, RING_CAGE_TRIALS // asked.GetNumAtoms())
+    seeds = [chance.randrange(2**31 - 1) for _ in range(n_trials)]
+    for one in seeds[:RING_TRIALS]:
+        parameters = _by_method("KDG", one)
+        parameters.maxIterations = RING_ITERATIONS
+        yield Chem.Mol(asked), parameters
+    yield from _as_cages(asked, seeds, chance)
+
+
+def _by_method(method: Method, seed: int) -> Any:
+    parameters: Any = getattr(rdDistGeom, method)()
+    parameters.randomSeed = seed
+    parameters.timeout = TRIAL_SECONDS
+    parameters.trackFailures = True
+    return parameters
+
+
+def _as_cages(asked: Chem.Mol, seeds: list[int], chance: random.Random) -> Iterator[Trial]:
+    for seed in seeds:
+        trial = Chem.Mol(asked)
+        for atom in trial.GetAtoms():
+            if atom.GetDegree() == 4 and atom.GetChiralTag() == Chem.ChiralType.CHI_UNSPECIFIED:
+                atom.SetChiralTag(chance.choice(TETRAHEDRAL))
+        cage: Any = rdDistGeom.EmbedParameters()
+        cage.randomSeed = seed
+        cage.timeout = TRIAL_SECONDS
+        cage.trackFailures = True
+        cage.maxIterations = CAGE_ITERATIONS
+        cage.useRandomCoords = True
+        cage.enforceChirality = False
+        yield trial, cage
+
+
+def _with_octahedra(mol: Chem.Mol) -> Chem.Mol:
+    mol = Chem.Mol(mol)
+    for atom in six_neighbours(mol):
+        atom.SetChiralTag(Chem.ChiralType.CHI_OCTAHEDRAL)
+        atom.SetIntProp("_chiralPermutation", 1)
+    return mol
+
+
+def six_neighbours(mol: Chem.Mol) -> Iterator[Chem.Atom]:
+    """Yield atoms with six neighbours outside of rings, such as the sulfur of SF6."""
+    return (atom for atom in mol.GetAtoms() if atom.GetDegree() == 6 and not atom.IsInRing())
+
+
+def embedded_by_rdkit(mol: Chem.Mol, parameters: Any) -> bool:
+    """Embed a molecule in place, its fragments side by side along x; tell whether that worked.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        If SIGINT comes while RDKit embeds.
+    """
+    if rdDistGeom.EmbedMolecule(mol, parameters) != 0:
+        _pass_on_interrupt(mol, parameters)
+        return False
+    _separate_fragments(mol)
+    return True
+
+
+def _pass_on_interrupt(mol: Chem.Mol, parameters: Any) -> None:
+    """Raise KeyboardInterrupt where an embedding ended before it had failed often enough.
+
+    RDKit takes SIGINT for itself while it embeds, and tells it by a failure alone.
+    """
+    failures = parameters.GetFailureCounts()
+    in_time = not failures[rdDistGeom.EmbedFailureCauses.EXCEEDED_TIMEOUT]
+    if in_time and sum(failures) < parameters.maxIterations:
+        bounds = rdDistGeom.GetMoleculeBoundsMatrix(
+            mol, set15bounds=False, doTriangleSmoothing=False
+        )
+        if DistanceGeometry.DoTriangleSmoothing(bounds):  # without, it does not begin
+            raise KeyboardInterrupt
+
+
+def _separate_fragments(mol: Chem.Mol) -> None:
+    """Set the fragments, which RDKit puts all around the origin, side by side along x."""
+    fragments = Chem.GetMolFrags(mol)
+    if len(fragments) == 1:
+        return
+    positions = mol.GetConformer().GetPositions()
+    edge = 0.0
+    for fragment in map(list, fragments):
+        positions[fragment] -= [positions[fragment, 0].min() - edge, 0, 0]
+        edge = positions[fragment, 0].max() + FRAGMENT_GAP
+    mol.GetConformer().SetPositions(np.ascontiguousarray(positions))
