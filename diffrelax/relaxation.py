@@ -19,7 +19,14 @@ from diffrelax.choices import Verdict
 from diffrelax.clock import NO_TIME, Time
 from diffrelax.errors import OF_THE_MACHINE, InputError, told
 from diffrelax.files.reading import ONE, Input, Rejected, is_path, read_molecules
-from diffrelax.judgement import is_rebonded, second_opinion, uneven_bonds
+from diffrelax.judgement import (
+    Strain,
+    is_rebonded,
+    second_opinion,
+    strain,
+    uneven_bonds,
+    widened,
+)
 from diffrelax.levels.level import Level
 from diffrelax.models.batches import (
     End,
@@ -56,13 +63,14 @@ class Relaxation:
     verdict : {"relaxed", "refused", "fell_back", "failed"}
         Relaxed by the model; outside the model's domain, so not tried; tried, but the result was
         not the same molecule, may be off by too much, or, where the model has hardly seen such
-        atoms or moved double bonds, is higher than the start by GFN2-xTB, so the start is returned;
-        or not a molecule at all, or lost to an error inside.
+        atoms or moved double bonds, is higher than the start by GFN2-xTB, so the start is returned,
+        or is strained and too far above a minimum of GFN2-xTB, so that is returned; or not
+        a molecule at all, or lost to an error inside.
     reason : str
         Why it was not relaxed, or what to beware of; empty if there is nothing to say.
     molecule : Molecule or None
-        At the relaxed geometry, or at the start where the verdict is ``refused`` or
-        ``fell_back``; None where it is ``failed``.
+        At the relaxed geometry, or where the verdict is ``refused`` or ``fell_back`` at the start,
+        of strained ends at GFN2-xTB's minimum; None where it is ``failed``.
     start : Molecule or None
         As read, or as embedded and relaxed by a force field.
     noise_level : float, Å
@@ -77,8 +85,8 @@ class Relaxation:
         left as it is, or polished, has the bound of the model's own ends, from which the model
         cannot tell it. NaN without the model, where it has no calibration at the level of theory,
         where the noise level was given, where the model has hardly seen such atoms or bonds, where
-        alike bonds came out uneven, where the spin is doubtful, as of O2, and where the verdict is
-        ``fell_back``.
+        alike bonds came out uneven, where the spin is doubtful, as of O2, where strain is doubtful,
+        and where the verdict is ``fell_back``.
     level : str
         Level of theory of the minimum, as the model spells it; empty without the model.
     time : Time
@@ -329,14 +337,25 @@ def _judge(start: Molecule, end: End, model: Model, level: str, max_error: float
         error_bound=math.nan if no_bound else end.error_bound,
         level=level,
     )
-    reason = _reason_to_fall_back(start, end, result.error_bound, max_error)
+    moved = end.noise_level > 0 or end.start is not given
+    reason, strained = _reason_to_fall_back(start, end, result.error_bound, max_error), Strain()
     if not reason and end.noise_level > 0 and (doubt or is_rebonded(start, end.positions)):
         reason = second_opinion(start, end.positions, level)
         strange = doubt if reason else strange
+    if not reason and moved:
+        strained = strain(start, end.positions, level)
+        reason = strained.caution if strained.minimum else ""
     if reason:
-        reason = _joined(odd, strange, reason)
-        return replace(result, verdict="fell_back", reason=reason, error_bound=math.nan)
-    reasons = [odd, strange, uneven, caution(end.start, model, level, result.error_bound)]
+        return replace(
+            result,
+            verdict="fell_back",
+            reason=_joined(odd, strange, reason),
+            molecule=strained.minimum or start,
+            error_bound=math.nan,
+        )
+    bound = math.nan if strained.caution else widened(result.error_bound, start, end.positions)
+    result = replace(result, error_bound=bound)
+    reasons = [odd, strange, uneven, strained.caution, caution(end.start, model, level, bound)]
     if end.start is not start:
         reasons.append(f"far from a minimum: relaxed with {end.start.start.upper()} first")
     if end.noise_level > 0 or end.start is not start:
