@@ -28,7 +28,7 @@ from diffrelax.diffusion.schedule import LARGEST_STEP, RelaxationSchedule
 from diffrelax.flows.config import CheapLevel, FlowConfig, RemoteConfig
 from diffrelax.flows.resources import StageResources
 from diffrelax.flows.summary import SummaryRow
-from diffrelax.judgement import OWN_RISE, REBONDED, RISE, UNEVEN
+from diffrelax.judgement import OWN_RISE, REBONDED, RISE, STRAINED_RISE, UNEVEN
 from diffrelax.levels.density_functional import mean_field
 from diffrelax.levels.profiles import Profile
 from diffrelax.models.release import load_model
@@ -267,6 +267,7 @@ def code_facts() -> dict[str, str]:
         "most_atoms": str(released.limit),
         "rise": str(RISE),
         "own_rise": str(OWN_RISE),
+        "strained_rise": str(STRAINED_RISE + RISE),
         "uneven": str(UNEVEN),
         "rebonded": str(REBONDED),
         "largest_step": str(LARGEST_STEP),

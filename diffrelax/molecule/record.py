@@ -213,7 +213,7 @@ class Molecule:
         stereo element open, the embedding chooses; the ``smiles`` of the result names the choice.
         Tags of nitrogen count in a three-membered ring or at a bridgehead, where it cannot invert.
         Where ETKDGv3 fails, as for small cages, plainer embeddings are tried whose stereochemistry
-        is checked afterwards.
+        is checked afterwards; of a strained ring many are, and the lowest is taken.
 
         Parameters
         ----------

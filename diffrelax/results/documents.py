@@ -93,7 +93,8 @@ class RelaxationDocument(TimedResult):
         description="the start; none where the verdict is failed"
     )
     output: MoleculeDocument | None = Field(
-        description="at the relaxed geometry, or at the start if it was not relaxed"
+        description="at the relaxed geometry, or if it was not relaxed at the start, or at "
+        "GFN2-xTB's minimum where the end was strained"
     )
     verdict: Verdict
     noise_level: float | None = Field(description="first noise level, Å; none without the model")
