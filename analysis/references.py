@@ -13,7 +13,7 @@ import torch
 
 import diffrelax as dr
 from diffrelax.models.release import Model
-from diffrelax.network.network import Theory
+from diffrelax.network.network import Context
 from diffrelax.training.geometries import Batch
 from diffrelax.training.references import make_references
 
@@ -43,10 +43,11 @@ def starts(model: Model) -> Batch:
         for values in zip(*((m.numbers, m.positions) for m in molecules), strict=True)
     )
     level = torch.arange(n) if len(model.config.network.levels) >= n else torch.zeros(n, dtype=int)
-    theory = Theory(level, torch.zeros_like(level))
+    nothing = torch.zeros_like(level)
+    context = Context(level, nothing, nothing)
     positions = positions.float()
     has_start = torch.ones(n, dtype=torch.bool)
-    return Batch(numbers.long(), positions, positions, has_start, theory)
+    return Batch(numbers.long(), positions, positions, has_start, context)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from diffrelax.judgement import OWN_RISE, REBONDED, RISE, STRAINED_RISE, UNEVEN
 from diffrelax.levels.density_functional import mean_field
 from diffrelax.levels.profiles import Profile
 from diffrelax.models.release import load_model
-from diffrelax.network.config import DenseNetworkConfig, NetworkConfig
+from diffrelax.network.config import NetworkConfig
 from diffrelax.results import documents
 from diffrelax.results.rows import Columns, MoleculeRow, ResultRow
 from diffrelax.results.tables import markdown_table
@@ -175,13 +175,12 @@ def flows_page() -> str:
 
 def configuration_page() -> str:
     """Return the reference of a model's ``config.yaml``."""
-    parts = (ModelConfig, NetworkConfig, DenseNetworkConfig, RelaxationSchedule, TrainingConfig)
+    parts = (ModelConfig, NetworkConfig, RelaxationSchedule, TrainingConfig)
     return "\n".join(
         [
             "# A model's config.yaml",
             "The entries at the top are those of `ModelConfig`; `network`, `relaxation` and "
-            "`training` hold those of the others. Where `network` has no `levels`, it is that of "
-            "the first releases.\n",
+            "`training` hold those of the others.\n",
             _autodoc(_autoclass(cls) for cls in parts),
         ]
     )

@@ -119,7 +119,7 @@ def export(
     if not documents:
         shown = without_password(where)
         raise InputError(f"there is no {wanted} in {shown}: {output} was not made")
-    if converged and len(levels := {d.theory for d in documents}) > 1:
+    if converged and len(levels := {d.level_name for d in documents}) > 1:
         several = ", ".join(sorted(map(str, levels)))
         print(f"minima of several levels: {several}; --level takes one", file=sys.stderr)
     written = write(output, documents)
@@ -140,8 +140,8 @@ def _read(
     for problem in problems:
         print(f"diffrelax: {problem}", file=sys.stderr)
     if level is not None:
-        levels = sorted({d.theory for d in documents if d.theory})
-        documents = [d for d in documents if (d.theory or "").lower() == level.lower()]
+        levels = sorted({d.level_name for d in documents if d.level_name})
+        documents = [d for d in documents if (d.level_name or "").lower() == level.lower()]
         if not documents:
             raise InputError(
                 f"no result is at the level {level!r}; there are {', '.join(levels) or 'none'}"

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from diffrelax.entries import Entries
 from diffrelax.errors import InputError
-from diffrelax.network.config import DenseNetworkConfig, NetworkConfig
-from diffrelax.network.dense import DenseNetwork
+from diffrelax.network.config import NetworkConfig
 from diffrelax.network.network import Context, EquivariantNetwork, centre
 
 NOISE_FEATURES = 15
@@ -64,10 +63,10 @@ class Denoiser(nn.Module):
     noise_levels: Tensor
     sigma_starts: Tensor
 
-    def __init__(self, network: NetworkConfig | DenseNetworkConfig, config: DenoiserConfig) -> None:
+    def __init__(self, network: NetworkConfig, config: DenoiserConfig) -> None:
         super().__init__()
         self.config = config
-        self.network = build_network(network)
+        self.network = EquivariantNetwork(network, NOISE_FEATURES + 1)
         ends = (math.log(config.sigma_min / 2), math.log(config.sigma_max * 2))
         self.register_buffer(
             "noise_levels", torch.linspace(*ends, NOISE_FEATURES), persistent=False
@@ -145,10 +144,3 @@ class Denoiser(nn.Module):
     def _noise_features(self, sigma: Tensor) -> Tensor:
         width = self.noise_levels[1] - self.noise_levels[0]
         return torch.exp(-0.5 * ((sigma.log()[:, None] - self.noise_levels) / width) ** 2)
-
-
-def build_network(config: NetworkConfig | DenseNetworkConfig) -> EquivariantNetwork | DenseNetwork:
-    """Build the network that a configuration describes, with random weights."""
-    if isinstance(config, DenseNetworkConfig):
-        return DenseNetwork(config, NOISE_FEATURES + 1)
-    return EquivariantNetwork(config, NOISE_FEATURES + 1)

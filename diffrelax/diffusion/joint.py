@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from diffrelax.diffusion.denoiser import Denoiser, DenoiserConfig
 from diffrelax.entries import Entries
-from diffrelax.network.config import DenseNetworkConfig, NetworkConfig
+from diffrelax.network.config import NetworkConfig
 from diffrelax.network.network import Context
 
 
@@ -58,7 +58,7 @@ class JointDenoiser(Denoiser):
 
     def __init__(
         self,
-        network: NetworkConfig | DenseNetworkConfig,
+        network: NetworkConfig,
         config: DenoiserConfig,
         generation: GenerationConfig,
     ) -> None:

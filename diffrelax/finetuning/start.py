@@ -22,8 +22,7 @@ from diffrelax.levels.distances import Nearest, find_level
 from diffrelax.levels.level import Level
 from diffrelax.models.release import Model, is_release, own_weights
 from diffrelax.molecule.environments import write_environments
-from diffrelax.network.config import DenseNetworkConfig, NetworkConfig
-from diffrelax.network.network import EquivariantNetwork
+from diffrelax.network.config import NetworkConfig
 from diffrelax.training.config import ModelConfig, TrainingConfig
 from diffrelax.training.geometries import GeometrySet
 from diffrelax.training.loop import check_folder, locked
@@ -221,7 +220,7 @@ def prepare_base(model: Model, levels: tuple[str, ...]) -> tuple[Denoiser, dict[
         As what each level begins that is new.
     """
     network = model.denoiser.network
-    if not levels or not isinstance(network, EquivariantNetwork):
+    if not levels:
         return model.denoiser, {}
     learned = model.config.levels
     nearest = {level: model.nearest_level(Level.parse(level, strict=False)) for level in levels}
@@ -233,9 +232,7 @@ def prepare_base(model: Model, levels: tuple[str, ...]) -> tuple[Denoiser, dict[
     return base, new
 
 
-def _with_level(
-    network: NetworkConfig | DenseNetworkConfig, level: str
-) -> NetworkConfig | DenseNetworkConfig:
+def _with_level(network: NetworkConfig, level: str) -> NetworkConfig:
     """Add a level of theory to those that a network tells apart."""
     if not network.levels or level in network.levels:
         return network

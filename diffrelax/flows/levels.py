@@ -135,7 +135,7 @@ OutputReference
 
     @property
     @abstractmethod
-    def theory(self) -> str:
+    def level_name(self) -> str:
         """Level of theory, such as ``PBE/def2-SVP``."""
 
     @abstractmethod
@@ -158,7 +158,7 @@ class LevelMaker(MoleculeMaker):
     level: str = "mmff94"
 
     @property
-    def theory(self) -> str:
+    def level_name(self) -> str:
         """The level."""
         return self.level
 
@@ -227,7 +227,7 @@ class DFTRelaxMaker(MoleculeMaker):
         self.settings = DFTSettings(**self.settings).model_dump()
 
     @property
-    def theory(self) -> str:
+    def level_name(self) -> str:
         """Functional and basis."""
         return str(DFTSettings(**self.settings).level)
 

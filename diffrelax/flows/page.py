@@ -81,7 +81,7 @@ def _frames(documents: Mapping[str, ResultDocument]) -> dict[str, Molecule]:
         frames["start"] = relaxed.input
         frames["relaxed by the model"] = relaxed.output if relaxed.verdict == "relaxed" else None
     if isinstance(minimised, MinimisationDocument):
-        frames[f"{ENDS[minimised.state]}, {minimised.theory}"] = minimised.output
+        frames[f"{ENDS[minimised.state]}, {minimised.level_name}"] = minimised.output
     return {label: one.to_molecule() for label, one in frames.items() if one}
 
 

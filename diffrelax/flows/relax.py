@@ -66,7 +66,7 @@ OutputReference, or an iterable of these
                 raise InputError(f"batch size {size}: give 1 or more")
         relax_maker = self.relax_maker
         if not relax_maker.level:
-            relax_maker = replace(relax_maker, level=self.minimise_maker.theory)
+            relax_maker = replace(relax_maker, level=self.minimise_maker.level_name)
         minimised: list[OutputReference] = []
         relaxations: list[Job] = []
         starts: list[OutputReference] = []

@@ -20,7 +20,6 @@ from diffrelax.errors import InputError
 from diffrelax.levels.distances import Nearest, nearest_level
 from diffrelax.levels.level import Level
 from diffrelax.molecule.environments import bonds_in, read_environments
-from diffrelax.network.config import DenseNetworkConfig
 from diffrelax.network.network import Context
 from diffrelax.training.config import ModelConfig, build_denoiser
 from diffrelax.training.devices import check_device
@@ -119,7 +118,7 @@ class Model:
             )
         return found
 
-    def context(self, charges: Sequence[int], level: str | None = None) -> Context | None:
+    def context(self, charges: Sequence[int], level: str | None = None) -> Context:
         """Return what the network needs to know of molecules beside their atoms.
 
         Parameters
@@ -129,14 +128,8 @@ class Model:
         level : str, optional
             One that it has learned. Default: its own.
 
-        Returns
-        -------
-        Context or None
-            None where the network needs nothing.
         """
         network = self.config.network
-        if isinstance(network, DenseNetworkConfig):
-            return None
         place = network.levels.index(level or self.config.level) if network.levels else 0
         charge = torch.tensor(charges, device=self.device)
         return Context(torch.full_like(charge, place), charge, torch.zeros_like(charge))

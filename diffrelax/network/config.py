@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Hashable
-from typing import Annotated, ClassVar, TypeVar
+from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -20,38 +21,6 @@ def _check_distinct(values: tuple[T, ...]) -> tuple[T, ...]:
 
 Distinct = Annotated[tuple[T, ...], AfterValidator(_check_distinct)]
 Elements = Annotated[Distinct[Annotated[int, Field(ge=1, le=96)]], Field(min_length=1)]
-
-
-class DenseNetworkConfig(BaseModel):
-    """Shape of a :class:`~diffrelax.network.dense.DenseNetwork`, that of the first releases.
-
-    Attributes
-    ----------
-    elements : tuple of int
-        Atomic numbers that the network knows.
-    channels : int
-        Features of each degree l = 0, 1, 2 on an atom.
-    radial : int
-        Radial functions of a pair in the messages of scalars.
-    coarse : int
-        Radial functions of a pair in the messages of vectors and tensors.
-    layers : int
-        Rounds of message passing.
-    cutoff : float, Å
-        Distance at which the radial functions vanish.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    charges: ClassVar[tuple[int, ...]] = (0,)
-    levels: ClassVar[tuple[str, ...]] = ()
-    starts: ClassVar[tuple[str, ...]] = ("mmff94",)
-
-    elements: Elements = (1, 6, 7, 8, 9)
-    channels: int = Field(le=4096, default=64, gt=0)
-    radial: int = Field(le=1024, default=16, gt=1)
-    coarse: int = Field(le=1024, default=4, gt=1)
-    layers: int = Field(le=64, default=4, gt=0)
-    cutoff: float = Field(default=5.0, gt=1, allow_inf_nan=False)
 
 
 class NetworkConfig(BaseModel):
@@ -77,6 +46,8 @@ class NetworkConfig(BaseModel):
     radial, coarse : int
         Radial functions of a pair: fine ones for its length and direction, coarse ones for the
         rest (l = 2, and the messages of vectors and tensors).
+    fine_tensors : bool
+        Whether l = 2 has the fine ones too, as in models of QM9.
     layers : int
         Rounds of message passing.
     cutoff : float, Å
@@ -95,5 +66,6 @@ class NetworkConfig(BaseModel):
     sent_tensors: int = Field(le=4096, default=16, gt=0)
     radial: int = Field(le=1024, default=16, gt=1)
     coarse: int = Field(le=1024, default=8, gt=1)
+    fine_tensors: bool = Field(default=False, exclude_if=operator.not_)
     layers: int = Field(le=64, default=4, gt=0)
     cutoff: float = Field(default=5.0, gt=1, allow_inf_nan=False)

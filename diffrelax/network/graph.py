@@ -28,7 +28,7 @@ class Block(NamedTuple):
         Places of the neighbours among all atoms.
     basis : three (n_atoms, (2 l + 1) n_radial, n_neighbours) tensors, l = 0, 1, 2
         Spherical harmonics of the directions from each atom to its neighbours, times radial
-        functions of the distances, coarse ones for l = 2; zero where there is no neighbour.
+        functions of the distances; zero where there is no neighbour.
     coarse : (n_atoms, n_coarse, n_neighbours) tensor
         Coarse radial functions alone.
     """
@@ -56,48 +56,31 @@ class Graph(NamedTuple):
     blocks: tuple[Block, ...]
 
 
-class RadialFunctions(nn.Module):
-    """Gaussians in the logarithm of the distance, fine for bonds and coarse for far pairs.
+class GraphBuilder(nn.Module):
+    """Find the neighbours, and expand their vectors in radial functions times harmonics.
 
-    Times a polynomial cutoff (Gasteiger et al. 2020, eq. 8, p = 6).
+    The radial functions are Gaussians in the logarithm of the distance, fine for bonds and coarse
+    for far pairs, times a polynomial cutoff (Gasteiger et al. 2020, eq. 8, p = 6).
 
     Parameters
     ----------
     radial, coarse : int
         Number of fine functions, and of coarse ones.
     cutoff : float, Å
+    fine_tensors : bool
+        Whether the fine ones are those of l = 2 too.
     """
 
     centres: Tensor
     coarse_centres: Tensor
 
-    def __init__(self, radial: int, coarse: int, cutoff: float) -> None:
+    def __init__(self, radial: int, coarse: int, cutoff: float, fine_tensors: bool = False) -> None:
         super().__init__()
-        self.cutoff = cutoff
+        self.cutoff, self.fine_tensors = cutoff, fine_tensors
         ends = (math.log(SHORTEST), math.log(cutoff))
         self.register_buffer("centres", torch.linspace(*ends, radial), persistent=False)
         self.register_buffer("coarse_centres", torch.linspace(*ends, coarse), persistent=False)
-
-    def radial(self, distances: Tensor) -> tuple[Tensor, Tensor]:
-        """Evaluate the fine functions and the coarse ones of distances, Å, (..., n) each."""
-        within = _envelope(distances, self.cutoff)
-        centres = (self.centres, self.coarse_centres)
-        fine, coarse = (_gaussians(distances, some) * within for some in centres)
-        return fine, coarse
-
-
-class GraphBuilder(RadialFunctions):
-    """Find the neighbours, and expand their vectors in radial functions times harmonics.
-
-    Parameters
-    ----------
-    radial, coarse, cutoff
-        See `RadialFunctions`.
-    """
-
-    def __init__(self, radial: int, coarse: int, cutoff: float) -> None:
-        super().__init__(radial, coarse, cutoff)
-        self.widths = [radial, 3 * radial, 5 * coarse]
+        self.widths = [radial, 3 * radial, 5 * (radial if fine_tensors else coarse)]
 
     def forward(self, positions: Tensor, real: Tensor) -> Graph:
         """Build the graph.
@@ -134,11 +117,17 @@ class GraphBuilder(RadialFunctions):
         return Graph(order, order // n_atoms, tuple(blocks))
 
     def _expand(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        radial, coarse = self.radial(vectors.norm(dim=1))
+        distances = vectors.norm(dim=1)
+        within = _envelope(distances, self.cutoff)
+        radial, coarse = (
+            _gaussians(distances, centres) * within
+            for centres in (self.centres, self.coarse_centres)
+        )
         harmonics = spherical_harmonics(vectors)
         fine = (harmonics[:, :4, None] * radial[:, None]).flatten(1)
-        basis = torch.cat([fine, (harmonics[:, 4:, None] * coarse[:, None]).flatten(1)], dim=1)
-        return _with_nothing(basis), _with_nothing(coarse)
+        tensor_radial = radial if self.fine_tensors else coarse
+        tensors = (harmonics[:, 4:, None] * tensor_radial[:, None]).flatten(1)
+        return _with_nothing(torch.cat([fine, tensors], dim=1)), _with_nothing(coarse)
 
 
 def _with_nothing(rows: Tensor) -> Tensor:

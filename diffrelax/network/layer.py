@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from diffrelax.network.config import NetworkConfig
 from diffrelax.network.graph import Block, Graph
 from diffrelax.network.sphere import DEGREES, sphere_samples
 
@@ -22,37 +23,38 @@ class Layer(nn.Module):
 
     Parameters
     ----------
-    channels, products, sent, sent_tensors, radial, coarse : int
-        See :class:`~diffrelax.network.config.NetworkConfig`.
+    config : NetworkConfig
     """
 
     values: Tensor
     projection: Tensor
 
-    def __init__(
-        self,
-        channels: int,
-        products: int,
-        sent: int,
-        sent_tensors: int,
-        radial: int,
-        coarse: int,
-    ) -> None:
+    def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
+        channels, sent, sent_tensors = config.channels, config.sent, config.sent_tensors
+        radial, coarse = config.radial, config.coarse
+        tensor_radial = radial if config.fine_tensors else coarse
 
         def matrices(*inputs: int, outputs: int = channels) -> nn.ModuleList:
             return nn.ModuleList(nn.Linear(width, outputs, bias=False) for width in inputs)
 
-        self.products = products = min(products, channels)
+        self.products = products = min(config.products, channels)
         self.send = nn.Linear(channels, sent, bias=False)
         self.send_tensors = matrices(channels, channels, outputs=sent_tensors)
-        self.receive = matrices(radial * sent, radial * sent, coarse * sent)
+        self.receive = matrices(radial * sent, radial * sent, tensor_radial * sent)
         self.receive_tensors = matrices(coarse * sent_tensors, coarse * sent_tensors)
         self.self_interaction = matrices(channels, channels, channels)
         self.mixing = matrices(*3 * (channels + products,))
         self.film = nn.Linear(channels, 2 * channels)
         self.gates = nn.Linear(channels, 3 * channels)
-        begin(self, self.film, self.gates)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=module.in_features**-0.5)
+        nn.init.zeros_(self.film.weight)
+        nn.init.zeros_(self.film.bias)
+        nn.init.ones_(self.gates.bias)
+        for name, matrix in zip(("values", "projection"), sphere_samples(), strict=True):
+            self.register_buffer(name, matrix, persistent=False)
 
     def forward(self, x: Tensor, graph: Graph, condition: Tensor) -> Tensor:
         """Return the updated features.
@@ -95,18 +97,6 @@ class Layer(nn.Module):
         ):
             messages[degree] = messages[degree] + receive(part)
         return torch.cat(messages)
-
-
-def begin(layer: nn.Module, film: nn.Linear, gates: nn.Linear) -> None:
-    """Draw the weights of a layer that no condition changes yet, and sample the sphere."""
-    for module in layer.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, std=module.in_features**-0.5)
-    nn.init.zeros_(film.weight)
-    nn.init.zeros_(film.bias)
-    nn.init.ones_(gates.bias)
-    for name, matrix in zip(("values", "projection"), sphere_samples(), strict=True):
-        layer.register_buffer(name, matrix, persistent=False)
 
 
 def _rows(table: Tensor, places: Tensor) -> Tensor:

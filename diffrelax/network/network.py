@@ -32,25 +32,47 @@ class Context(NamedTuple):
     start: Tensor
 
 
-class Network(nn.Module):
+class EquivariantNetwork(nn.Module):
     """Map a geometry to one vector per atom, equivariant under E(3) and permutations.
+
+    It costs as much as there are pairs of atoms within the cutoff.
 
     Parameters
     ----------
-    elements : tuple of int
-        Atomic numbers.
-    channels : int
+    config : NetworkConfig
+    condition : int
+        Length of the condition vector of a molecule.
     """
 
     lookup: Tensor
-    layers: nn.ModuleList
-    readout: nn.Linear
+    charges: Tensor
 
-    def __init__(self, elements: tuple[int, ...], channels: int) -> None:
+    def __init__(self, config: NetworkConfig, condition: int) -> None:
         super().__init__()
-        self.register_buffer("lookup", element_lookup(elements), persistent=False)
-        self.elements = elements
-        self.embedding = nn.Embedding(len(elements), channels)
+        channels = config.channels
+        self.elements = config.elements
+        self.embedding = nn.Embedding(len(config.elements), channels)
+        self.register_buffer("lookup", element_lookup(config.elements), persistent=False)
+        self.register_buffer("charges", torch.tensor(config.charges), persistent=False)
+        self.levels, self.starts = config.levels, config.starts
+        self.graph = GraphBuilder(config.radial, config.coarse, config.cutoff, config.fine_tensors)
+        self.level_embedding = nn.Embedding(max(1, len(config.levels)), channels)
+        self.charge_embedding = nn.Embedding(len(config.charges), channels)
+        nn.init.normal_(self.level_embedding.weight, std=0.3)
+        nn.init.normal_(self.charge_embedding.weight, std=0.3)
+        if len(config.starts) > 1:
+            self.start_embedding = nn.Embedding(len(config.starts), channels)
+            nn.init.zeros_(self.start_embedding.weight)
+        self.condition = nn.Sequential(
+            nn.Linear(condition + channels, channels),
+            nn.SiLU(),
+            nn.Linear(channels, channels),
+            nn.SiLU(),
+        )
+        self.theory = nn.Linear(channels, channels, bias=False)  # its name in weights
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
+        self.readout = nn.Linear(channels, 1, bias=False)
+        nn.init.zeros_(self.readout.weight)
 
     def forward(
         self, numbers: Tensor, positions: Tensor, condition: Tensor, context: Context | None = None
@@ -107,104 +129,6 @@ class Network(nn.Module):
             Components of ``0e + 1o + 2e``, of unit mean square on each atom; without meaning where
             there is no atom.
         """
-        raise NotImplementedError
-
-    def begin_as(self, base: nn.Module) -> None:
-        """Take the weights of a network of the same shape.
-
-        Raises
-        ------
-        RuntimeError
-            If the base has another shape.
-        """
-        self.load_state_dict(base.state_dict())
-
-    def compile_parts(self) -> None:
-        """Have the layers compiled at their first use, for molecules of any size."""
-        for layer in self.layers:
-            layer.compile(dynamic=True)
-
-    def vectors(self, features: Tensor, real: Tensor) -> Tensor:
-        """Read one centred vector for each atom from the features."""
-        return centre(self.readout(features[:, 1:4]).squeeze(-1).transpose(1, 2), real)
-
-
-class EquivariantNetwork(Network):
-    """The network, whose cost is that of the pairs of atoms within the cutoff.
-
-    Parameters
-    ----------
-    config : NetworkConfig
-    condition : int
-        Length of the condition vector of a molecule.
-    """
-
-    charges: Tensor
-
-    def __init__(self, config: NetworkConfig, condition: int) -> None:
-        super().__init__(config.elements, channels := config.channels)
-        self.register_buffer("charges", torch.tensor(config.charges), persistent=False)
-        self.levels, self.starts = config.levels, config.starts
-        self.graph = GraphBuilder(config.radial, config.coarse, config.cutoff)
-        self.level_embedding = nn.Embedding(max(1, len(config.levels)), channels)
-        self.charge_embedding = nn.Embedding(len(config.charges), channels)
-        nn.init.normal_(self.level_embedding.weight, std=0.3)
-        nn.init.normal_(self.charge_embedding.weight, std=0.3)
-        if len(config.starts) > 1:
-            self.start_embedding = nn.Embedding(len(config.starts), channels)
-            nn.init.zeros_(self.start_embedding.weight)
-        self.condition = nn.Sequential(
-            nn.Linear(condition + channels, channels),
-            nn.SiLU(),
-            nn.Linear(channels, channels),
-            nn.SiLU(),
-        )
-        self.theory = nn.Linear(channels, channels, bias=False)  # its name in weights
-        self.layers = nn.ModuleList(
-            Layer(
-                channels,
-                config.products,
-                config.sent,
-                config.sent_tensors,
-                config.radial,
-                config.coarse,
-            )
-            for _ in range(config.layers)
-        )
-        self.readout = nn.Linear(channels, 1, bias=False)
-        nn.init.zeros_(self.readout.weight)
-
-    def begin_as(self, base: nn.Module) -> None:
-        """Take the weights of a network that may know less, see `Network`.
-
-        What is new, of levels of theory, charges and elements, keeps its random weights.
-        """
-        weights, own = base.state_dict(), self.state_dict()
-        if isinstance(base, EquivariantNetwork):
-            for name, mine, known in (
-                ("level_embedding", self.levels, base.levels),
-                ("charge_embedding", self.charges.tolist(), base.charges.tolist()),
-                ("start_embedding", self.starts, base.starts),
-                ("embedding", self.elements, base.elements),
-            ):
-                if f"{name}.weight" not in own:
-                    continue
-                table = own[f"{name}.weight"].clone()
-                for place, key in enumerate(mine):
-                    if key in known and f"{name}.weight" in weights:
-                        table[place] = weights[f"{name}.weight"][known.index(key)]
-                weights[f"{name}.weight"] = table
-        self.load_state_dict(weights)
-
-    def features(
-        self,
-        scalars: Tensor,
-        positions: Tensor,
-        condition: Tensor,
-        real: Tensor,
-        context: Context | None = None,
-    ) -> Tensor:
-        """Compute the features of the atoms after the last layer, see `Network`."""
         graph = self.graph(positions, real)
         known = self._know(context, len(real))
         conditions = self.condition(torch.cat([condition, known], 1))
@@ -214,6 +138,41 @@ class EquivariantNetwork(Network):
             x = layer(x, graph, conditions)
         padded = x.new_zeros(9, real.numel(), x.shape[2]).index_copy(1, graph.order, rms_norm(x))
         return padded.unflatten(1, real.shape).transpose(0, 1)
+
+    def begin_as(self, base: EquivariantNetwork) -> None:
+        """Take the weights of a network of the same shape that may know less.
+
+        What is new, of levels of theory, charges, starts and elements, keeps its random weights.
+
+        Raises
+        ------
+        RuntimeError
+            If the base has another shape.
+        """
+        weights, own = base.state_dict(), self.state_dict()
+        for name, mine, known in (
+            ("level_embedding", self.levels, base.levels),
+            ("charge_embedding", self.charges.tolist(), base.charges.tolist()),
+            ("start_embedding", self.starts, base.starts),
+            ("embedding", self.elements, base.elements),
+        ):
+            if f"{name}.weight" not in own:
+                continue
+            table = own[f"{name}.weight"].clone()
+            for place, key in enumerate(mine):
+                if key in known and f"{name}.weight" in weights:
+                    table[place] = weights[f"{name}.weight"][known.index(key)]
+            weights[f"{name}.weight"] = table
+        self.load_state_dict(weights)
+
+    def compile_parts(self) -> None:
+        """Have the layers compiled at their first use, for molecules of any size."""
+        for layer in self.layers:
+            layer.compile(dynamic=True)
+
+    def vectors(self, features: Tensor, real: Tensor) -> Tensor:
+        """Read one centred vector for each atom from the features."""
+        return centre(self.readout(features[:, 1:4]).squeeze(-1).transpose(1, 2), real)
 
     def _know(self, context: Context | None, n_molecules: int) -> Tensor:
         if context is None:

@@ -48,7 +48,7 @@ class Result(Document):
         return None
 
     @property
-    def theory(self) -> str | None:
+    def level_name(self) -> str | None:
         """Level of theory, such as ``pbe/def2-svp``; None without one."""
         return None
 
@@ -164,7 +164,7 @@ class LevelResult(Result):
     )
 
     @property
-    def theory(self) -> str:
+    def level_name(self) -> str:
         """Level of theory, such as ``pbe/def2-svp``, and the program if it is not PySCF."""
         if self.level != "dft":
             return self.level

@@ -264,7 +264,7 @@ class ResultRow(Columns):
                     told |= {"thermo": document.settings.get("thermo")}
                     told |= {"gibbs_energy_quasi_harmonic_ev": thermo.gibbs_energy_quasi_harmonic}
         if isinstance(document, LevelResult):
-            told |= {"stage": document.level, "level": document.theory}
+            told |= {"stage": document.level, "level": document.level_name}
         if isinstance(document, TimedResult):
             told["seconds"] = document.seconds["total"]
         made, about = document.provenance, document.geometry

@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import (
-    Discriminator,
-    Field,
-    Tag,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, field_validator, model_validator
 
 from diffrelax.diffusion.denoiser import Denoiser, DenoiserConfig
 from diffrelax.diffusion.joint import GenerationConfig, JointDenoiser
@@ -19,7 +13,7 @@ from diffrelax.diffusion.reading import Calibration
 from diffrelax.diffusion.schedule import RelaxationSchedule
 from diffrelax.entries import Entries, read_validated
 from diffrelax.errors import InputError
-from diffrelax.network.config import DenseNetworkConfig, NetworkConfig
+from diffrelax.network.config import NetworkConfig
 from diffrelax.training.learned import Learned
 
 QM9_BONDS = ((1, 6), (1, 7), (1, 8), (6, 6), (6, 7), (6, 8), (6, 9), (7, 7), (7, 8))
@@ -34,19 +28,6 @@ FREE_ENTRIES = (
     "save_every",
     "validation_molecules",
 )
-
-
-def _kind_of_network(network: Any) -> str:
-    """Networks of the first releases say nothing of levels."""
-    if isinstance(network, dict):
-        return "sparse" if "levels" in network else "dense"
-    return "dense" if isinstance(network, DenseNetworkConfig) else "sparse"
-
-
-Network = Annotated[
-    Annotated[NetworkConfig, Tag("sparse")] | Annotated[DenseNetworkConfig, Tag("dense")],
-    Discriminator(_kind_of_network),
-]
 
 
 class TrainingConfig(Entries):
@@ -206,7 +187,7 @@ class ModelConfig(Entries):
     bonds: tuple[tuple[int, int], ...] = QM9_BONDS
     rare: int = Field(default=5, gt=0)
     learned: dict[str, Learned] = Field(default_factory=dict)
-    network: Network = NetworkConfig()
+    network: NetworkConfig = NetworkConfig()
     denoiser: DenoiserConfig = DenoiserConfig()
     training: TrainingConfig = TrainingConfig()
     relaxation: RelaxationSchedule = RelaxationSchedule()

@@ -57,7 +57,7 @@ def test_a_flow_names_the_profile_beside_it(tmp_path: Path) -> None:
     path = tmp_path / "flow.yaml"
     path.write_text("inputs: [CCO]\nminimise: {calculator: orca.yaml, fmax: 0.02}\n")
     maker = FlowConfig.read(path).maker().minimise_maker
-    assert maker.theory == "B97-3c"
+    assert maker.level_name == "B97-3c"
     assert maker.plain_settings()["calculator"]["program"] == "orca"
     with pytest.raises(ValueError, match="program 'orca' of orca is not there"):
         maker.check_machine()

@@ -108,7 +108,7 @@ def test_a_level_is_told_where_its_packages_are_not_installed(
     composite = replace(dft_relaxation(methanol), settings=DFTSettings(xc="r2scan-3c"))
     document = MinimisationDocument.from_dft(methanol, composite, Provenance.here())
     monkeypatch.setattr("diffrelax.extras.find_spec", lambda package: None)
-    assert through_json(document).theory == "r2SCAN-3c"
+    assert through_json(document).level_name == "r2SCAN-3c"
 
 
 def test_the_program_is_part_of_the_level(methanol: Molecule) -> None:
@@ -117,7 +117,7 @@ def test_the_program_is_part_of_the_level(methanol: Molecule) -> None:
     own = DFTSettings(xc="B3LYP", basis="def2-SVP")
     made = [replace(dft_relaxation(methanol), settings=settings) for settings in (orca, own)]
     documents = [MinimisationDocument.from_dft(methanol, one, Provenance.here()) for one in made]
-    told = [through_json(document).theory for document in documents]
+    told = [through_json(document).level_name for document in documents]
     assert told == ["B3LYP/def2-SVP by orca", "B3LYP/def2-SVP"]
 
 
