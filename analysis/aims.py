@@ -13,19 +13,20 @@ from pathlib import Path
 import numpy as np
 from dft_reach import ARMS, LEVELS, rows_of
 from dft_speedup import about, about_model, embed
+from pack_units import unpacked
 from records import store
 from tqdm import tqdm
 
 from diffrelax.atomic import write_text
 from diffrelax.benchmark.speedup.run import reference_settings, run_arm
 from diffrelax.benchmark.speedup.units import Units
-from diffrelax.cache import WorkFolder
 from diffrelax.geometry import geometry_errors
 from diffrelax.models.release import Model, load_model
 from diffrelax.molecule import Molecule
 from diffrelax.relaxation import relax_molecules
 from diffrelax.results.documents import MinimisationDocument
 from diffrelax.results.tables import markdown_table
+from diffrelax.store import Store
 
 REPORT = "ions"
 LEVEL = LEVELS[REPORT]
@@ -35,7 +36,7 @@ MODEL_ARM = ARMS[-1]
 def main(name: str, folder: Path) -> None:
     """Look at each ion, and write the result after each."""
     model = load_model(name)
-    units = Units(WorkFolder(folder / "units"), name, LEVEL.level)
+    units = Units(Store(unpacked(folder)), name, LEVEL.level)
     record = about(LEVEL, "test") | about_model(model) | {"units": {"errors": "mÅ"}}
     found = []
     for row in tqdm(rows_of(folder, REPORT)):

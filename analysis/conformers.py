@@ -1,10 +1,9 @@
 """Find conformers, and compare them with an exhaustive scan of torsions at the same level.
 
-Run: python analysis/conformers.py analysis/results/conformers/conformers.json WORK
+Run: python analysis/conformers.py analysis/results/conformers/conformers.json
 or, of drug-like molecules, whose torsions are too many for a scan:
-     python analysis/conformers.py analysis/results/conformers/drug-like.json WORK \
-        --list SMILES.smi.gz
-WORK is a folder that keeps what is done; a run that was interrupted goes on from there.
+     python analysis/conformers.py analysis/results/conformers/drug-like.json --list SMILES.smi.gz
+What is done is kept in `units` beside the file; a run that was interrupted continues from there.
 Needs the package qm9pack.
 
 RDKit takes part twice: with 500 embeddings, and with as many more, by doublings, as it takes to use
@@ -29,12 +28,12 @@ import numpy as np
 import torch
 from boltzmann import ROTOR
 from candidates import candidates
+from pack_units import unpacked
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom, rdForceFieldHelpers, rdMolTransforms
 from rdkit.Chem.rdMolDescriptors import CalcNumRotatableBonds
 from records import how_made, store
 
-from diffrelax.cache import WorkFolder, work_key
 from diffrelax.clock import Time
 from diffrelax.data.qm9 import load_qm9
 from diffrelax.models.release import Model, load_model
@@ -51,6 +50,7 @@ from diffrelax.sampling.conformers import (
     write_conformer,
 )
 from diffrelax.sampling.ensemble import Level
+from diffrelax.store import Store, work_key
 from diffrelax.units import KCAL_PER_MOL
 
 EMBEDDINGS = 500  # of RDKit, at first
@@ -77,7 +77,6 @@ def main() -> None:
     """Measure the molecules that the file does not hold yet, the smallest scans first."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("file", type=Path)
-    parser.add_argument("work", type=Path, metavar="WORK")
     parser.add_argument("--list", type=Path, help="SMILES of drug-like molecules")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -90,7 +89,7 @@ def main() -> None:
     record["molecules"] = known.get("molecules", [])
     options.file.parent.mkdir(parents=True, exist_ok=True)
     done = {one["smiles"] for one in record["molecules"]}
-    folder = WorkFolder(options.work)
+    folder = Store(unpacked(options.file.parent))
     for split, smiles in record["chosen"]:
         if smiles not in done:
             one = {"split": split} | measure(smiles, model, folder, split)
@@ -160,7 +159,7 @@ def rotors(rdkit: Chem.Mol) -> Iterator[tuple[tuple[int, int, int, int], tuple[i
         yield (ends[0][0], j, k, ends[1][0]), angles
 
 
-def measure(smiles: str, model: Model, folder: WorkFolder, split: str) -> dict[str, object]:
+def measure(smiles: str, model: Model, folder: Store, split: str) -> dict[str, object]:
     """Search one molecule in three ways and compare each with the reference."""
     molecule, window = Molecule.from_smiles(smiles, seed=SEED), max(WINDOWS[split])
     arms = {"diffrelax": by_model(molecule, model, folder, window)}
@@ -191,7 +190,7 @@ def measure(smiles: str, model: Model, folder: WorkFolder, split: str) -> dict[s
 Arm = dict[str, Any]
 
 
-def kept(folder: WorkFolder, key: str, search: Callable[[], Arm]) -> Arm:
+def kept(folder: Store, key: str, search: Callable[[], Arm]) -> Arm:
     """Search, and take the time, or find what was searched before."""
 
     def work() -> Arm:
@@ -202,7 +201,7 @@ def kept(folder: WorkFolder, key: str, search: Callable[[], Arm]) -> Arm:
     return folder.find_or_do(key, work)
 
 
-def by_model(molecule: Molecule, model: Model, folder: WorkFolder, window: float) -> Arm:
+def by_model(molecule: Molecule, model: Model, folder: Store, window: float) -> Arm:
     """Search with the model."""
     settings = {"way": "model", "level": str(LEVEL), "window": window}
     key = work_key("conformers", molecule, settings, model_sha256=model.sha256, seed=SEED)
@@ -215,14 +214,14 @@ def by_model(molecule: Molecule, model: Model, folder: WorkFolder, window: float
     return kept(folder, key, search)
 
 
-def by_rdkit(molecule: Molecule, n_embeddings: int, folder: WorkFolder, window: float) -> Arm:
+def by_rdkit(molecule: Molecule, n_embeddings: int, folder: Store, window: float) -> Arm:
     """Embed and relax with RDKit, then relax at the level."""
     about = {"embeddings": n_embeddings}
     settings = {"way": "rdkit", "level": str(LEVEL), "window": window} | about
     key = work_key("conformers", molecule, settings, seed=SEED)
 
     def search() -> Arm:
-        funnel = Funnel(LEVEL, WorkFolder.of(None), window)
+        funnel = Funnel(LEVEL, Store(None), window)
         return arm_of(minima(rdkit_alone(molecule, n_embeddings), funnel), about)
 
     return kept(folder, key, search)
@@ -233,7 +232,7 @@ def arm_of(conformers: Iterable[Conformer], about: Mapping[str, Any]) -> Arm:
     return {"conformers": [write_conformer(one) for one in conformers], "about": dict(about)}
 
 
-def scan(molecule: Molecule, folder: WorkFolder) -> tuple[list[Conformer], int]:
+def scan(molecule: Molecule, folder: Store) -> tuple[list[Conformer], int]:
     """Set all torsions to all their angles, and relax every geometry that keeps its bonds."""
     rdkit = molecule.to_rdkit()
     torsions, angles = zip(*rotors(rdkit), strict=True)

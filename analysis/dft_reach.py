@@ -27,6 +27,7 @@ from pathlib import Path
 
 from candidates import Candidate, candidates
 from dft_speedup import WATTS, about, about_model, arms, embed
+from pack_units import unpacked
 from rdkit import rdBase
 from tqdm import tqdm
 
@@ -35,10 +36,10 @@ from diffrelax.benchmark.speedup.arms import check_arms, recipe_of
 from diffrelax.benchmark.speedup.report import write_report
 from diffrelax.benchmark.speedup.run import Outcome, assign_basins, reference_settings, run_arm
 from diffrelax.benchmark.speedup.units import Units
-from diffrelax.cache import WorkFolder
 from diffrelax.dft import DFTSettings
 from diffrelax.models.release import load_model
 from diffrelax.molecule import Molecule
+from diffrelax.store import Store
 
 SIZES = {"12-17": range(12, 18), "18-23": range(18, 24), "24-30": range(24, 31)}  # heavy atoms
 OF_KIND = 4  # of each size
@@ -83,7 +84,7 @@ def compare(folder: Path, model: str, rows: Sequence[dict[str, str]]) -> None:
     wanted = AIMNET2_ARMS if folder.name == "aimnet2-hessian" else ARMS
     folder.mkdir(parents=True, exist_ok=True)
     made = about(level, "test") | about_model(load_model(model))
-    units = Units(WorkFolder(folder.parent / "units"), model, level.level)
+    units = Units(Store(unpacked(folder.parent)), model, level.level)
     tight = reference_settings(level).model_copy(update={"fmax": REFERENCE_FMAX})
     outcomes: list[Outcome] = []
     for row in tqdm(rows, unit="molecule", disable=None):

@@ -25,6 +25,7 @@ from typing import Any
 
 import ase
 import numpy as np
+from pack_units import unpacked
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom
 from records import how_made
@@ -39,7 +40,6 @@ from diffrelax.benchmark.speedup.run import (
     run_arm,
 )
 from diffrelax.benchmark.speedup.units import Units
-from diffrelax.cache import WorkFolder
 from diffrelax.clock import Time
 from diffrelax.data.qm9 import load_qm9
 from diffrelax.dft import DFTSettings
@@ -49,6 +49,7 @@ from diffrelax.models.release import Model, load_model
 from diffrelax.molecule import Molecule
 from diffrelax.results.documents import FailureDocument, MinimisationDocument, read_finished
 from diffrelax.results.provenance import Provenance
+from diffrelax.store import Store
 from diffrelax.training.geometries import GeometrySet
 
 MODEL = "relax-qm9-2"
@@ -125,7 +126,7 @@ STAGES = (
 )
 
 
-class FinishedWork(WorkFolder):
+class FinishedWork(Store):
     """Raises FileNotFoundError for a unit that is not finished, so that none is calculated."""
 
     def find(self, key: str) -> dict[str, Any]:
@@ -145,7 +146,7 @@ def main(folder: Path, reports: Sequence[str]) -> None:
     stages = [stage for stage in STAGES if stage.report in reports]
     check_arms([arm for stage in stages for arm in stage.arms], KNOWN)
     geometries = load_qm9("test")
-    baseline = Units(WorkFolder(folder / "units"), str(BASELINE_FILE))
+    baseline = Units(Store(unpacked(folder)), str(BASELINE_FILE))
     small = [with_baseline(s, baseline) for s in chosen(geometries, range(5, 8), 51)]
     larger = [with_baseline(s, baseline) for s in chosen(geometries, range(8, 10), 20)]
     subjects = {
@@ -167,8 +168,8 @@ def with_baseline(subject: Subject, units: Units) -> Subject:
 def work(folder: Path, stages: Sequence[Stage], subjects: Mapping[str, Sequence[Subject]]) -> None:
     """Work through stages, and write a report when more of it is known, and after each stage."""
     model = about_model(load_model(MODEL))
-    found = find_finished(folder / "units", stages, subjects)
-    units = Units(WorkFolder(folder / "units"), MODEL)
+    found = find_finished(unpacked(folder), stages, subjects)
+    units = Units(Store(unpacked(folder)), MODEL)
     written = 0
     for stage in stages:
         of_report, level = found[stage.report], LEVELS[stage.report]

@@ -14,17 +14,18 @@ import sys
 from pathlib import Path
 
 from dft_speedup import MODEL, WATTS, about, about_model, arms, chosen
+from pack_units import unpacked
 from tqdm import tqdm
 
 from diffrelax.benchmark.speedup.report import write_report
 from diffrelax.benchmark.speedup.run import Outcome, compare_arms
 from diffrelax.benchmark.speedup.units import Units
-from diffrelax.cache import WorkFolder
 from diffrelax.data.qm9 import load_qm9
 from diffrelax.dft import DFTSettings
 from diffrelax.files.writing import write_molecules
 from diffrelax.models.release import load_model
 from diffrelax.results.documents import FailureDocument
+from diffrelax.store import Store
 
 LEVEL = DFTSettings(xc="pbe", basis="def2-svp", optimizer="bfgs")
 NAME = "PBE/def2-SVP"
@@ -37,7 +38,7 @@ ARMS = arms("mmff94 diffusion", "bfgs+hessian")
 
 def main(folder: Path, tuned: Path) -> None:
     """Make minima, learn them, and compare."""
-    units = WorkFolder(folder / "units")
+    units = Store(unpacked(folder))
     minima, weights = folder / "minima.extxyz", tuned / "model.safetensors"
     if not minima.exists():
         make_minima(minima, Units(units))

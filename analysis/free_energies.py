@@ -35,6 +35,7 @@ from diffrelax.dft.minimum import NOISE
 from diffrelax.dft.optimization import relax_with
 from diffrelax.molecule import Molecule
 from diffrelax.results.tables import markdown_table
+from diffrelax.store import Store
 from diffrelax.units import KCAL_PER_MOL
 
 MOLECULES = {
@@ -79,20 +80,21 @@ OF_NWCHEM = {
 def main(path: Path) -> None:
     """Compare the molecules that the file does not hold yet, and write the table."""
     found = json.loads(path.read_text())["molecules"] if path.exists() else {}
+    begun = path.with_suffix(".sqlite")
     for name, smiles in tqdm(MOLECULES.items(), unit="mol"):
         if name not in found:
-            molecule, begun = Molecule.from_smiles(smiles, name=name), path.with_suffix(f".{name}")
-            found[name] = {"smiles": smiles, **compare(molecule, begun)}
+            molecule = Molecule.from_smiles(smiles, name=name)
+            found[name] = {"smiles": smiles, **compare(molecule, Store(begun))}
             made = about(LEVEL, "training and validation, and not in QM9") | {"molecules": found}
             store(path, made)
             write_text(path.with_suffix(".md"), table(found) + "\n")
-            begun.unlink()
+    begun.unlink(missing_ok=True)
     print(table(found))
 
 
-def compare(start: Molecule, checkpoint: Path) -> dict[str, Any]:
+def compare(start: Molecule, work: Store) -> dict[str, Any]:
     """Return what each program tells of a molecule, kcal/mol at 298.15 K and 1 atm."""
-    relaxation = relax_with(start, LEVEL, checkpoint=checkpoint)
+    relaxation = relax_with(start, LEVEL, store=work)
     gas = relaxation.thermochemistry
     assert gas is not None, relaxation.reason
     ours = {

@@ -30,12 +30,12 @@ import numpy as np
 from ase.calculators.calculator import CalculatorError
 from ase.optimize import BFGS
 from candidates import candidates
+from pack_units import unpacked
 from rdkit import rdBase
 from records import how_made, store
 
 from diffrelax.atomic import write_text
 from diffrelax.benchmark.estimates import estimate, estimate_median, ratio_of_medians
-from diffrelax.cache import WorkFolder, work_key
 from diffrelax.clock import Time
 from diffrelax.files.values import plain_values
 from diffrelax.levels import get_calculator
@@ -45,6 +45,7 @@ from diffrelax.molecule.comparison import same_minimum
 from diffrelax.relaxation import relax_molecules
 from diffrelax.results.documents import MoleculeDocument
 from diffrelax.results.tables import markdown_table
+from diffrelax.store import Store, work_key
 from diffrelax.training.loop import CHECKPOINTS
 from diffrelax.units import KCAL_PER_MOL
 
@@ -67,7 +68,7 @@ def main() -> None:
     parser.add_argument("--split", choices=("test", "validation"), default="test")
     parser.add_argument("-n", type=int, default=501)
     options = parser.parse_args()
-    work = WorkFolder(options.folder / "units")
+    work = Store(unpacked(options.folder))
     final = load_model(options.model)
     molecules = list(embedded(options, work))
     models = [(MMFF94, None), (f"{final.step} steps", final)]
@@ -83,7 +84,7 @@ def main() -> None:
         write(options, final, molecules, found)
 
 
-def embedded(options: argparse.Namespace, work: WorkFolder) -> Iterator[Molecule]:
+def embedded(options: argparse.Namespace, work: Store) -> Iterator[Molecule]:
     """Yield the molecules at their MMFF94 geometries, which are kept."""
     listed = sha256(options.list.read_bytes()).hexdigest()
     key = work_key("geom molecules", options.split, {"n": options.n, "list": listed})
@@ -121,7 +122,7 @@ def checkpoints(folder: Path, final: Model) -> list[tuple[str, Model]]:
     ]
 
 
-def moved_by(model: Model, molecule: Molecule, work: WorkFolder) -> Unit:
+def moved_by(model: Model, molecule: Molecule, work: Store) -> Unit:
     """Return what a model makes of a molecule, once; its start where it is refused."""
     level = model.nearest_level(TARGET).level
     key = work_key("geom model", molecule, {"level": level}, model_sha256=model.sha256)
@@ -136,7 +137,7 @@ def moved_by(model: Model, molecule: Molecule, work: WorkFolder) -> Unit:
     return {"molecule": end, "verdict": moved["verdict"]}
 
 
-def unit_of(moved: Unit, work: WorkFolder) -> Unit:
+def unit_of(moved: Unit, work: Store) -> Unit:
     """Relax a geometry at GFN2-xTB, once."""
     start: Molecule = moved["molecule"]
     key = work_key("geom relaxation", start, {"fmax": FMAX, "optimizer": "ASE's BFGS"})

@@ -18,13 +18,13 @@ import ase
 import numpy as np
 from ase.calculators.calculator import SCFError
 from dft_speedup import by_hash
+from pack_units import unpacked
 from paper.learning import Agreement, newton_agreement, relaxation_chain, step_agreement
 from records import how_made, store
 from tqdm import tqdm
 
 from diffrelax.benchmark.sample import TRAINED_ON
 from diffrelax.benchmark.speedup.units import dft_unit
-from diffrelax.cache import WorkFolder, work_key
 from diffrelax.data.qm9 import load_qm9
 from diffrelax.dft import DFTSettings
 from diffrelax.geometry import superpose
@@ -33,6 +33,7 @@ from diffrelax.models.release import Model, load_model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.comparison import same_minimum
 from diffrelax.results.documents import MinimisationDocument, read_document
+from diffrelax.store import Store, work_key
 
 LEVELS = np.geomspace(0.07, 0.01, 60).round(5).tolist()  # Å; the fine chain
 PLACES = (0, 8, 15, 23, 30)
@@ -74,7 +75,7 @@ class Unit:
 
 def main(model_folder: Path, folder: Path) -> None:
     """Work through the units, and write the result after each."""
-    work = WorkFolder(folder / "units")
+    work = Store(unpacked(folder))
     models = [load_model(file) for file in checkpoint_files(model_folder)]
     hours = training_hours(model_folder, [model.step for model in models])
     subjects = [
@@ -226,7 +227,7 @@ def start_hessian(subject: Subject) -> Unit:
     return Unit(start.name, work_key("hessian", start, LEVEL), calculate)
 
 
-def record(subject: Subject, models: list[Model], work: WorkFolder) -> Record:
+def record(subject: Subject, models: list[Model], work: Store) -> Record:
     """Put together what is known of a molecule; what has not been calculated is None.
 
     ``with_line``, ``with_force`` and ``force_with_line`` hold mean and spread of the cosines by
@@ -255,7 +256,7 @@ def record(subject: Subject, models: list[Model], work: WorkFolder) -> Record:
 
 
 def _agreements(
-    subject: Subject, model: Model, target: np.ndarray, at_start: Record | None, work: WorkFolder
+    subject: Subject, model: Model, target: np.ndarray, at_start: Record | None, work: Store
 ) -> Record:
     along = found(chain_forces(subject, model), work)
     forces: list[Any] = [None] * len(PLACES)
@@ -277,7 +278,7 @@ def _plain(agreement: Agreement | None) -> list[float] | None:
 
 
 def _newton(
-    subject: Subject, end: np.ndarray, at_start: Record | None, work: WorkFolder
+    subject: Subject, end: np.ndarray, at_start: Record | None, work: Store
 ) -> Record | None:
     """Compare the step from the start to an end with a Newton step."""
     curved = found(start_hessian(subject), work)
@@ -291,7 +292,7 @@ def _newton(
     return {key: round(value, 4) for key, value in vars(agreement).items()}
 
 
-def _cost(unit: Unit, lowest: MinimisationDocument | None, work: WorkFolder) -> Record | None:
+def _cost(unit: Unit, lowest: MinimisationDocument | None, work: Store) -> Record | None:
     """Return what a relaxation cost, or why it failed.
 
     The excess energy, eV, is None where the end is not seen to be the reference minimum: it may be
@@ -313,13 +314,13 @@ def _cost(unit: Unit, lowest: MinimisationDocument | None, work: WorkFolder) -> 
     }
 
 
-def found(unit: Unit, work: WorkFolder) -> Record | None:
+def found(unit: Unit, work: Store) -> Record | None:
     """Return what a unit has found, or None if it failed or has not been done."""
     known = work.find(unit.key)
     return None if known is None or "failure" in known else known
 
 
-def relaxed(unit: Unit, work: WorkFolder) -> MinimisationDocument | None:
+def relaxed(unit: Unit, work: Store) -> MinimisationDocument | None:
     """Return the relaxation of a unit, or None if there is none that has converged."""
     known = work.find(unit.key)
     document = None if known is None else read_document(known)

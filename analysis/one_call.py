@@ -33,6 +33,7 @@ from dft_speedup import B3LYP, MODEL, FinishedWork, about, about_model, chosen
 from one_call_steps import Minimum, first_step, forces_of_step, nearest, predicted, scaled
 from one_call_tables import STARTS, page
 from optimizers import SAME_BASIN, displaced, relaxed
+from pack_units import unpacked
 from records import store
 from tqdm import tqdm
 
@@ -40,7 +41,6 @@ from diffrelax.atomic import write_text
 from diffrelax.benchmark.speedup.arms import Subject
 from diffrelax.benchmark.speedup.run import reference_settings
 from diffrelax.benchmark.speedup.units import Units
-from diffrelax.cache import WorkFolder
 from diffrelax.clock import NO_TIME
 from diffrelax.data.qm9 import load_qm9
 from diffrelax.dft.recorder import Call
@@ -52,6 +52,7 @@ from diffrelax.molecule.comparison import heavy_atom_rmsd
 from diffrelax.molecule.identity import identity_change
 from diffrelax.relaxation import relax_molecules
 from diffrelax.results.documents import FailureDocument, MinimisationDocument
+from diffrelax.store import Store
 
 Record: TypeAlias = dict[str, Any]
 
@@ -71,8 +72,8 @@ def main(folder: Path) -> None:
     if path.exists():
         known = json.loads(path.read_text())
         found = {part: known.get(part, {}) for part in found}
-    units = Units(WorkFolder(folder / "units"), MODEL)
-    finished = Units(FinishedWork(folder / "units"), MODEL)
+    units = Units(Store(unpacked(folder)), MODEL)
+    finished = Units(FinishedWork(unpacked(folder)), MODEL)
     model = load_model(MODEL)
     surrogates = list(chosen(load_qm9("validation"), range(5, 10), N_SURROGATE))
     geometries = load_qm9("test")

@@ -12,18 +12,19 @@ from itertools import islice
 from pathlib import Path
 
 from dft_speedup import B3LYP, about, chosen
+from pack_units import unpacked
 from rdkit.Chem import rdMolAlign
 from records import store
 
 from diffrelax.benchmark.speedup.arms import Subject
 from diffrelax.benchmark.speedup.run import reference_settings
 from diffrelax.benchmark.speedup.units import Units
-from diffrelax.cache import WorkFolder
 from diffrelax.data.qm9 import load_qm9
 from diffrelax.dft.hessian import vibrations
 from diffrelax.levels.tight_binding import gfn2_hessian
 from diffrelax.molecule.comparison import same_minimum
 from diffrelax.results.documents import MinimisationDocument
+from diffrelax.store import Store
 
 HEAVY_ATOMS = range(4, 7)
 STIFF = 200.0  # cm⁻¹; lowest vibration by GFN2-xTB
@@ -32,7 +33,7 @@ N = 3
 
 def main(folder: Path) -> None:
     """Compare the geometries, and write the result after each molecule."""
-    units = Units(WorkFolder(folder / "units"))
+    units = Units(Store(unpacked(folder)))
     rows: list[dict[str, object]] = []
     candidates = chosen(load_qm9("test"), HEAVY_ATOMS, sys.maxsize)
     for subject in islice(filter(is_stiff, candidates), N):

@@ -34,6 +34,7 @@ from typing import Any
 import numpy as np
 import reach_cases as cases
 from gate import seen
+from pack_units import unpacked
 from reach_cases import LEVELS, WITH_ENERGIES, Case, find_cases
 from reach_rows import (
     START,
@@ -48,7 +49,6 @@ from records import how_made, store
 
 from diffrelax.atomic import write_text
 from diffrelax.benchmark.sample import FMAX
-from diffrelax.cache import WorkFolder, work_key
 from diffrelax.clock import NO_TIME, Time
 from diffrelax.files.values import plain_values
 from diffrelax.geometry import bond_matrix, geometry_errors, torsion_changes
@@ -58,6 +58,7 @@ from diffrelax.levels.side_by_side import relax_side_by_side
 from diffrelax.models.release import Model, load_model
 from diffrelax.molecule import Molecule
 from diffrelax.relaxation import relax_molecules
+from diffrelax.store import Store, work_key
 from diffrelax.training.geometries import GeometrySet
 from diffrelax.units import KCAL_PER_MOL
 
@@ -113,7 +114,7 @@ class Judge:
 
     def __init__(self, model: Model, folder: Path, known: set[str]) -> None:
         self.model = model
-        self.work = WorkFolder(folder / "units")
+        self.work = Store(unpacked(folder))
         self._known = known
         self._log = folder / "progress.log"
         self._old = load_model(OLD)

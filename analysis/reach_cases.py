@@ -15,7 +15,6 @@ from rdkit import Chem, rdBase
 from rdkit.Chem.Scaffolds.MurckoScaffold import MurckoScaffoldSmiles
 
 from diffrelax.benchmark.sample import choose_sample, embed_in_basin, in_basin
-from diffrelax.cache import WorkFolder, work_key
 from diffrelax.data.labels import Part
 from diffrelax.data.minima import Minimum, embed_with_seed, molecule_of
 from diffrelax.data.packing import pair
@@ -25,6 +24,7 @@ from diffrelax.geometry import superpose
 from diffrelax.levels.distances import AIMNET2 as TRAINED_ON
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.connectivity import constitution
+from diffrelax.store import Store, work_key
 
 WITH_ENERGIES = AIMNET2, SMALL = "aimnet2", "aimnet2-small"
 GFN2 = "gfn2-xtb"
@@ -73,7 +73,7 @@ def find_cases(
     n: int,
     data: Path,
     labels: Mapping[str, Sequence[Minimum]],
-    work: WorkFolder,
+    work: Store,
 ) -> tuple[list[Case], list[str]]:
     """Return cases of a source, of so many minima, and the names of minima without a start.
 
@@ -133,7 +133,7 @@ def in_order(minima: Iterable[Minimum]) -> list[Minimum]:
     return [minimum for *_, minimum in sorted(places, key=lambda place: place[:2])]
 
 
-def start_of(minimum: Minimum, work: WorkFolder) -> Case | None:
+def start_of(minimum: Minimum, work: Store) -> Case | None:
     """Find the start of a minimum once; None where there is none."""
     if (molecule := molecule_of(minimum)) is None:
         return None

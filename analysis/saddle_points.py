@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 
 from dft_speedup import B3LYP, MODEL, about, arms, chosen
+from pack_units import unpacked
 from records import store
 from tqdm import tqdm
 
 from diffrelax.benchmark.speedup.run import reference_settings, run_arm
 from diffrelax.benchmark.speedup.units import Units
-from diffrelax.cache import WorkFolder
 from diffrelax.data.qm9 import load_qm9
 from diffrelax.dft.hessian import vibrations
 from diffrelax.dft.minimum import NOISE, frequency_along
@@ -24,13 +24,14 @@ from diffrelax.levels.density_functional import DensityFunctional, mean_field
 from diffrelax.levels.tight_binding import gfn2_hessian
 from diffrelax.molecule import Molecule
 from diffrelax.results.documents import MinimisationDocument
+from diffrelax.store import Store
 
 NAMES = ("qm9-980", "qm9-3840")
 
 
 def main(folder: Path) -> None:
     """Look at each minimum, and write the result after each."""
-    units = Units(WorkFolder(folder / "units"), MODEL)
+    units = Units(Store(unpacked(folder)), MODEL)
     rows: list[dict[str, object]] = []
     subjects = {s.name: s for s in chosen(load_qm9("test"), range(5, 8), 51)}
     for name in tqdm(NAMES):

@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from dft_speedup import B3LYP, MODEL, FinishedWork, about, about_model, chosen
 from optimizers import calls_to, path_of, shown_mean
+from pack_units import unpacked
 from records import store
 from tqdm import tqdm
 
@@ -25,7 +26,6 @@ from diffrelax.atomic import write_text
 from diffrelax.benchmark.estimates import estimate_median
 from diffrelax.benchmark.speedup.arms import SpeedupArm
 from diffrelax.benchmark.speedup.units import Units
-from diffrelax.cache import WorkFolder, work_key
 from diffrelax.data.qm9 import load_qm9
 from diffrelax.dft.optimization import relax_with
 from diffrelax.models.release import load_model
@@ -34,6 +34,7 @@ from diffrelax.molecule.comparison import same_minimum
 from diffrelax.results.documents import FailureDocument
 from diffrelax.results.molecules import MoleculeDocument
 from diffrelax.results.tables import markdown_table
+from diffrelax.store import Store, work_key
 
 N = 20
 RECIPE = SpeedupArm("any", "geometric+hessian")
@@ -46,8 +47,8 @@ Record: TypeAlias = dict[str, Any]
 
 def main(folder: Path) -> None:
     """Work through the molecules, and write what is known after each."""
-    units = Units(WorkFolder(folder / "units"), MODEL)
-    finished = Units(FinishedWork(folder / "units"), MODEL)
+    units = Units(Store(unpacked(folder)), MODEL)
+    finished = Units(FinishedWork(unpacked(folder)), MODEL)
     subjects = list(chosen(load_qm9("test"), range(5, 8), N))
     made = about(SETTINGS, "test") | about_model(load_model(MODEL))
     known = {s.name: [units.start(s, start).molecule for start in STARTS] for s in subjects}
@@ -97,12 +98,12 @@ def stopped(start: Molecule, finished: Units) -> Record | None:
     return {"name": start.name, "reason": "", "path": path, "end": end}
 
 
-def follow(start: Molecule, work: WorkFolder) -> Record:
+def follow(start: Molecule, work: Store) -> Record:
     """Find a relaxation done, or do it."""
     key = work_key("path", start, SETTINGS.model_dump())
 
     def relax() -> Record:
-        dft = relax_with(start, SETTINGS, checkpoint=work.checkpoint(key))
+        dft = relax_with(start, SETTINGS, store=work)
         return {
             "name": start.name,
             "reason": dft.reason,

@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dft_speedup import B3LYP, MODEL, about, about_model, arms, chosen
+from pack_units import unpacked
 from rdkit import Chem
 from records import store
 
@@ -27,14 +28,14 @@ from diffrelax.benchmark.speedup.rows import OutcomeRow
 from diffrelax.benchmark.speedup.run import Outcome, compare_arms, run_arm
 from diffrelax.benchmark.speedup.statistics import speedup
 from diffrelax.benchmark.speedup.units import Units
-from diffrelax.cache import WorkFolder
 from diffrelax.data.qm9 import load_qm9
 from diffrelax.models.release import Model, load_model
 from diffrelax.results.tables import markdown_table
+from diffrelax.store import Store
 from diffrelax.units import KCAL_PER_MOL
 
 N = 20
-GAS = Path(__file__).parent / "results" / "dft_speedup" / "units"
+GAS = Path(__file__).parent / "results" / "dft_speedup"
 WATER = B3LYP.model_copy(update={"solvent": "water"})
 ARMS = arms("mmff94 diffusion gas", "tric+hessian")
 MMFF94, DIFFUSION, FROM_GAS = ARMS
@@ -46,7 +47,7 @@ def main(folder: Path, n: int) -> None:
     check_arms(ARMS, [FROM_GAS.start])
     folder.mkdir(parents=True, exist_ok=True)
     model = load_model(MODEL)
-    in_gas, in_water = (Units(WorkFolder(work), MODEL) for work in (GAS, folder / "units"))
+    in_gas, in_water = (Units(Store(unpacked(of)), MODEL) for of in (GAS, folder))
     found: list[tuple[Outcome, list[Outcome]]] = []
     for subject in list(chosen(load_qm9("test"), range(5, 8), N))[:n]:
         gas = run_arm(subject, DIFFUSION, B3LYP, in_gas)

@@ -3,20 +3,97 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypeVar, overload
 
 from diffrelax.errors import InputError
+from diffrelax.molecule import Molecule
 
+T = TypeVar("T")
+Unit: TypeAlias = dict[str, Any]
+
+DECIMALS = 6  # Å: far below what a calculation resolves, far above what a file loses
+IN_A_FOLDER = "units.sqlite"
 PAGE = 500  # units read at once; others may write in between
 PATIENCE = 60  # s, to wait while another process writes
-TABLE = """CREATE TABLE IF NOT EXISTS units
-    (number INTEGER PRIMARY KEY, key TEXT UNIQUE, kind TEXT, document TEXT)"""
+TABLES = (
+    """CREATE TABLE IF NOT EXISTS units
+    (number INTEGER PRIMARY KEY, key TEXT UNIQUE, kind TEXT, document TEXT)""",
+    """
+    CREATE INDEX IF NOT EXISTS kinds ON units (kind, number)""",
+)
+
+
+def work_key(
+    stage: str,
+    molecule: Molecule | str,
+    settings: Mapping[str, Any],
+    *,
+    model_sha256: str = "",
+    seed: int = 42,
+) -> str:
+    """Return the key of a unit of work: the sha256 of the canonical JSON of what decides it.
+
+    Parameters
+    ----------
+    stage : str
+        What is done, such as ``"relax"`` or ``"dft"``.
+    molecule : Molecule or str
+        A geometry, known by its atoms and their isotopes, positions to 1e-6 Å, charge,
+        multiplicity and bonds; or a SMILES that is not embedded yet. Names do not count.
+    settings : mapping
+        Of plain values.
+    model_sha256 : str
+        Of the weights, where a model takes part.
+    seed : int
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+
+    Raises
+    ------
+    ValueError
+        If a setting is not a finite plain value.
+    """
+    record = {
+        "stage": stage,
+        "molecule": molecule if isinstance(molecule, str) else _geometry(molecule),
+        "settings": dict(settings),
+        "model_sha256": model_sha256,
+        "seed": seed,
+    }
+    try:
+        text = json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"settings {dict(settings)} cannot be part of a key: {error}") from error
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def atoms_of(molecule: Molecule) -> str:
+    """Return what a molecule is, wherever its atoms are: it may stand for it in `work_key`."""
+    known = _geometry(molecule)
+    del known["positions"]
+    return json.dumps(known, sort_keys=True)
+
+
+def _geometry(molecule: Molecule) -> dict[str, Any]:
+    isotopes = {"isotopes": list(molecule.isotopes)} if molecule.isotopes else {}
+    return isotopes | {
+        "numbers": molecule.numbers.tolist(),
+        "positions": (molecule.positions.round(DECIMALS) + 0.0).tolist(),  # no negative zeros
+        "charge": molecule.charge,
+        "multiplicity": molecule.multiplicity,
+        "bonds": [list(bond) for bond in molecule.bonds],
+    }
 
 
 class Store:
@@ -27,8 +104,9 @@ class Store:
 
     Parameters
     ----------
-    path : path
-        Of the file, made if there is none.
+    path : path or None
+        A file, or a folder, which has no suffix, that holds it as ``units.sqlite``; both are made
+        if they are not there. None or an empty text keeps units in memory.
     alone : bool
         Keep other processes out until the store is closed.
 
@@ -40,25 +118,52 @@ class Store:
         If it cannot be read or written.
     """
 
-    def __init__(self, path: Path, *, alone: bool = False) -> None:
-        self.path = path.resolve()
+    def __init__(self, path: str | os.PathLike[str] | None, *, alone: bool = False) -> None:
+        self.path = Path(path).resolve() if path else None
+        if self.path and (self.path.is_dir() or not self.path.suffix):
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.path /= IN_A_FOLDER
         with self._explained():
             self._database = sqlite3.connect(
-                self.path,
+                self.path or ":memory:",
                 timeout=0 if alone else PATIENCE,
                 isolation_level=None,
                 check_same_thread=False,
             )
             if alone:
                 self._database.execute("PRAGMA locking_mode = EXCLUSIVE")
-            with self._changing() as database:
-                database.execute(TABLE)
+            self._database.execute("PRAGMA auto_vacuum = FULL")
+            (n_tables,) = self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            if alone or not n_tables:
+                with self._changing() as database:
+                    for table in TABLES:
+                        database.execute(table)
+
+    @staticmethod
+    def of(given: Store | str | os.PathLike[str] | None) -> Store:
+        """Return a store that is given, or open that of a path."""
+        return given if isinstance(given, Store) else Store(given)
+
+    def count(self) -> int:
+        """Count the units, whatever their kind."""
+        with self._explained():
+            (n,) = self._database.execute("SELECT count(*) FROM units").fetchone()
+        return int(n)
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[type[Store], tuple[Path | None]]:
+        return Store, (self.path,)
 
     def close(self) -> None:
         """Close the file."""
         self._database.close()
 
-    def find(self, key: str) -> dict[str, Any] | None:
+    def find(self, key: str) -> Unit | None:
         """Return the document of a unit; None if there is none."""
         with self._explained():
             select = "SELECT document FROM units WHERE key = ?"
@@ -70,13 +175,14 @@ class Store:
         self.keep_all({key: document}, kind)
 
     def keep_all(self, documents: Mapping[str, Mapping[str, Any]], kind: str = "unit") -> None:
-        """Keep units, all or none; they come last in the order of `each`."""
-        rows = [(key, kind, json.dumps(document)) for key, document in documents.items()]
+        """Keep units, all or none; they come last in the order of `each`. Arrays become lists."""
+        written = partial(json.dumps, default=lambda array: array.tolist())
+        rows = [(key, kind, written(document)) for key, document in documents.items()]
         with self._explained(), self._changing() as database:
             insert = "INSERT OR REPLACE INTO units (key, kind, document) VALUES (?, ?, ?)"
             database.executemany(insert, rows)
 
-    def each(self, kind: str = "unit") -> Iterator[tuple[str, dict[str, Any]]]:
+    def each(self, kind: str = "unit") -> Iterator[tuple[str, Unit]]:
         """Yield keys and documents of a kind in the order in which they were kept."""
         select = f"""SELECT number, key, document FROM units WHERE kind = ? AND number > ?
             ORDER BY number LIMIT {PAGE}"""
@@ -89,10 +195,52 @@ class Store:
             for last, key, document in rows:  # noqa: B007
                 yield key, json.loads(document)
 
-    def drop(self, key: str | None = None) -> None:
-        """Drop the unit of a key; without it all."""
+    def drop(self, *, key: str | None = None, kind: str | None = None) -> None:
+        """Drop the unit of a key, or those of a kind, which may end in ``*``; by default all."""
         with self._explained(), self._changing() as database:
-            database.execute("DELETE FROM units WHERE key = coalesce(?, key)", [key])
+            database.execute(
+                "DELETE FROM units WHERE key = coalesce(?, key) AND kind GLOB coalesce(?, '*')",
+                [key, kind],
+            )
+
+    @overload
+    def find_or_do(self, key: str, work: Callable[[], Unit]) -> Unit: ...
+
+    @overload
+    def find_or_do(
+        self,
+        key: str,
+        work: Callable[[], T],
+        read: Callable[[Unit], T | None],
+        write: Callable[[T], Unit | None],
+    ) -> T: ...
+
+    def find_or_do(
+        self,
+        key: str,
+        work: Callable[[], Any],
+        read: Callable[[Unit], Any] = dict,
+        write: Callable[[Any], Unit | None] = dict,
+    ) -> Any:
+        """Return what a unit gives, which is calculated and kept if it is not found.
+
+        Parameters
+        ----------
+        key : str
+        work : callable
+            Does the unit; gives its document, unless that is read and written by the others.
+        read : callable
+            Reads a document that is found; None where the unit must be done again.
+        write : callable
+            Writes the document to keep; None where the unit must be done again next time.
+        """
+        found = self.find(key)
+        if found is not None and (known := read(found)) is not None:
+            return known
+        done = work()
+        if (document := write(done)) is not None:
+            self.keep(key, document)
+        return done
 
     @contextmanager
     def _changing(self) -> Iterator[sqlite3.Connection]:

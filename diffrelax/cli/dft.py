@@ -38,12 +38,12 @@ from diffrelax.cli.options import (
 if TYPE_CHECKING:
     from diffrelax.benchmark.speedup.arms import Subject
     from diffrelax.benchmark.speedup.run import Outcome
-    from diffrelax.cache import Checkpoints
     from diffrelax.clock import Time
     from diffrelax.dft import DFTSettings
     from diffrelax.files.reading import Input
     from diffrelax.molecule import Molecule
     from diffrelax.relaxation import Relaxation
+    from diffrelax.store import Store
 
 
 SETTINGS = {"optimizer", "hessian", "density_fit"}
@@ -112,9 +112,8 @@ def dft(
     What is done is kept: the same command goes on.
     """
     arguments = locals()
-    from diffrelax.cache import Checkpoints
     from diffrelax.cli.report import Report, carried, report_each
-    from diffrelax.dft.optimization import check_settings
+    from diffrelax.dft.optimization import CHECKPOINT, check_settings
     from diffrelax.files.writing import check_output
     from diffrelax.relaxation import relax_molecules
     from diffrelax.results.output import InputResult
@@ -136,19 +135,17 @@ def dft(
         **settings.model_dump(),
     }
 
-    checkpoints = Checkpoints(output)
-
     def results(left: Iterator[Input]) -> Iterator[list[InputResult]]:
         any_lost = False
         for ((source, molecule, before),) in read_parts(left, 1, seed=seed):
             (result,) = relax_molecules([molecule], loaded, level=level, noise_level=noise_level)
-            result = _as_before(result, checkpoints, decisive)
+            result = _as_before(result, report.store, decisive)
             try:
                 row, end, table = _dft_one(
-                    result, before, compare or [], settings, threads, checkpoints
+                    result, before, compare or [], settings, threads, report.store
                 )
             except KeyboardInterrupt:
-                if checkpoints.kept():
+                if output:
                     print(f"{result.name}: what is done of it is kept", file=sys.stderr)
                 raise
             lost = end is not None and row["energy_ev"] is None  # which may not happen again
@@ -156,7 +153,8 @@ def dft(
             properties = carried(source, row)
             yield [InputResult(source, row, None if lost else end, properties, lost, result.error)]
             if not any_lost:  # or the next run would begin anew with it
-                checkpoints.drop()
+                report.store.drop(kind=f"{CHECKPOINT}*")
+                report.store.drop(kind="unit")
             if compare and end and not json_lines:
                 print(table, flush=True)
 
@@ -170,9 +168,7 @@ def dft(
     report_each(inputs, charge, report, results)
 
 
-def _as_before(
-    result: Relaxation, checkpoints: Checkpoints, decisive: Mapping[str, Any]
-) -> Relaxation:
+def _as_before(result: Relaxation, store: Store, decisive: Mapping[str, Any]) -> Relaxation:
     """Return a result with the geometry that an earlier run has gone on from, if there is one.
 
     The last digits of the network are those of a processor and of the number of its threads, and
@@ -180,14 +176,14 @@ def _as_before(
     """
     import numpy as np
 
-    from diffrelax.cache import work_key
+    from diffrelax.store import work_key
 
     if result.verdict != "relaxed":
         return result
     assert result.molecule is not None and result.start is not None
     key = work_key("model", result.start, decisive)
     made = {"positions": result.molecule.positions.tolist()}
-    positions = np.array(checkpoints.find_or_do(key, lambda: made)["positions"])
+    positions = np.array(store.find_or_do(key, lambda: made)["positions"])
     molecule = result.molecule.with_positions(positions, start=result.molecule.start)
     return replace(result, molecule=molecule)
 
@@ -198,7 +194,7 @@ def _dft_one(
     compare: list[Peer],
     settings: DFTSettings,
     threads: int | None,
-    checkpoints: Checkpoints,
+    store: Store,
 ) -> tuple[dict[str, Any], Molecule | None, str]:
     """Return the row of a molecule, its geometry, and the table that compares its starts."""
     from diffrelax.benchmark.speedup.arms import Subject
@@ -211,7 +207,7 @@ def _dft_one(
     subject = Subject(result.name, result.start, before)
     first = "diffusion" if result.verdict == "relaxed" else result.molecule.start
     outcomes = [
-        _relax_from(start, subject, result, settings, threads, checkpoints)
+        _relax_from(start, subject, result, settings, threads, store)
         for start in dict.fromkeys((first, *map(str, compare)))
     ]
     energies = excess_energies(outcomes)
@@ -255,7 +251,7 @@ def _relax_from(
     result: Relaxation,
     settings: DFTSettings,
     threads: int | None,
-    checkpoints: Checkpoints,
+    store: Store,
 ) -> Outcome:
     """Relax a molecule from one start, and show its gradient calls."""
     from diffrelax.benchmark.speedup.arms import SpeedupArm, recipe_of
@@ -271,5 +267,5 @@ def _relax_from(
             bar.update()
 
         made = {"diffusion": Start(result.molecule, result.time)}
-        units = Units(checkpoints, threads=threads, callback=show, made=made)
+        units = Units(store, threads=threads, callback=show, made=made)
         return run_arm(subject, SpeedupArm(start, recipe_of(settings)), settings, units)

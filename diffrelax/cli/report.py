@@ -20,6 +20,7 @@ from diffrelax.progress import progress_bar
 from diffrelax.results.output import InputResult, ResultFile
 from diffrelax.results.rows import ResultRow
 from diffrelax.results.tables import counted, shown
+from diffrelax.store import Store
 from diffrelax.units import HARTREE
 
 ENOUGH = 64  # errors inside and nothing else, to give up
@@ -48,6 +49,8 @@ class Report:
 
     Attributes
     ----------
+    store : Store
+        That of the output; without one in memory.
     n_done, n_bad : int
         Inputs that are done, and those of them that did not come out well.
     """
@@ -62,6 +65,7 @@ class Report:
         json_lines: bool = False,
     ) -> None:
         self._file = ResultFile(output, settings, is_good, overwrite=overwrite) if output else None
+        self.store = self._file.store if self._file else Store(None)
         self._is_good, self._json_lines = is_good, json_lines
         self._could_write = bool(settings) and not json_lines
         self.n_done = self.n_bad = self._n_before = 0

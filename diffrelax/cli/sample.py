@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import sys
+from contextlib import nullcontext
 from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -27,6 +27,7 @@ from diffrelax.errors import InputError
 
 if TYPE_CHECKING:
     from diffrelax.sampling.ensemble import Ensemble, Level
+    from diffrelax.store import Store
 
 COLUMNS = {"rhat": 3, "ess": 0, "autocorrelation": 0}
 
@@ -70,13 +71,14 @@ def sample(
 
     What is done is kept: the same command goes on.
     """
-    from diffrelax.atomic import claim
     from diffrelax.files.reading import read_one
     from diffrelax.files.writing import check_output
+    from diffrelax.levels import Surface
     from diffrelax.models.release import load_model
+    from diffrelax.results.output import open_beside
     from diffrelax.results.tables import counted
     from diffrelax.sampling.boltzmann import sample_boltzmann
-    from diffrelax.sampling.boltzmann.reweighting import surface_to_reweight
+    from diffrelax.sampling.boltzmann.remembered import ENERGY
     from diffrelax.sampling.ensemble.files import WRITERS
 
     if output:
@@ -84,66 +86,55 @@ def sample(
     if reweight and method != "adjusted":
         raise InputError(f"samples of --method {method} are not canonical: leave out --reweight")
     drawn_at, *weighted_at = _levels(level, reweight, xc, basis, solvent)
-    journal, *weighing = _journals(output, weighted_at, overwrite)
     given = read_one(molecule, seed=seed, charge=charge)
     if method == "repeat":
         model = model or "default"
     loaded = load_model(model, device) if model else None
-    if overwrite:
-        for path in filter(None, (journal, *weighing)):
-            with path.open("ab") as file:
-                claim(file, path, fcntl.lockf)
-                path.unlink()
-    for theory, kept_in in zip(weighted_at, weighing, strict=True):
-        surface_to_reweight(given, theory, kept_in)  # before the work begins
-    set_threads(threads)
-    try:
-        found = sample_boltzmann(
-            given,
-            loaded,
-            n,
-            temperature=temperature,
-            level=drawn_at,
-            method=method,
-            n_chains=chains,
-            seed=seed,
-            checkpoint=journal,
-            progress=True,
-        )
-    except KeyboardInterrupt:
-        kept = "the same command goes on" if output else "there is nothing to keep"
-        print(f"interrupted before the first sample: {kept}", file=sys.stderr)
-        raise typer.Exit(130) from None
-    if output and not overwrite and (before := _longer(output, found)):
-        told = f"{output} keeps the {counted(before, 'sample')} that it has"
-        print(f"interrupted before there were more samples: {told}", file=sys.stderr)
-        raise typer.Exit(130)
-    if output:
-        found.write(output)
-    if weighted_at and not found.provenance.diagnostics["interrupted"]:
-        found = _reweight(found, weighted_at[0], output, weighing[0], json_lines)
-    _show(found, json_lines)
-    if output:
-        print(f"{counted(len(found), 'sample')} in {output}", file=sys.stderr)
-    raise typer.Exit(_status(found))
-
-
-def _journals(
-    output: Path | None, weighted_at: list[Level], overwrite: bool
-) -> list[Path] | list[None]:
-    """Name the files that keep energies beside an output that may be written, one for a level."""
-    if output is None:
-        return [None] * (1 + len(weighted_at))
-    from diffrelax.files.writing import would_be_lost
-
-    names = ["", *(f".{level.name}" for level in weighted_at)]
-    journals = [output.with_name(f"{output.name}{name}.journal") for name in names]
-    if not overwrite and output.exists() and not journals[0].exists():
-        raise would_be_lost(output)
-    for journal in journals:
-        if journal.exists() and not overwrite:
-            print(f"going on with the energies in {journal}", file=sys.stderr)
-    return journals
+    for theory in weighted_at:
+        Surface(given, theory.name, **theory.settings)  # raises before the work begins
+    settings = {
+        "command": "sample",
+        "molecule": given.smiles,
+        "level": drawn_at.model_dump(mode="json"),
+        "temperature": temperature,
+        "method": method,
+        "chains": chains,
+        "seed": seed,
+        "model": loaded and loaded.sha256,
+    }
+    with open_beside(output, settings, overwrite=overwrite) if output else nullcontext() as store:
+        if store and any(True for _ in store.each(ENERGY)):
+            print(f"continuing with the energies in {store.path}", file=sys.stderr)
+        set_threads(threads)
+        try:
+            found = sample_boltzmann(
+                given,
+                loaded,
+                n,
+                temperature=temperature,
+                level=drawn_at,
+                method=method,
+                n_chains=chains,
+                seed=seed,
+                checkpoint=store,
+                progress=True,
+            )
+        except KeyboardInterrupt:
+            kept = "the same command goes on" if output else "there is nothing to keep"
+            print(f"interrupted before the first sample: {kept}", file=sys.stderr)
+            raise typer.Exit(130) from None
+        if output and not overwrite and (before := _longer(output, found)):
+            told = f"{output} keeps the {counted(before, 'sample')} that it has"
+            print(f"interrupted before there were more samples: {told}", file=sys.stderr)
+            raise typer.Exit(130)
+        if output:
+            found.write(output)
+        if weighted_at and not found.provenance.diagnostics["interrupted"]:
+            found = _reweight(found, weighted_at[0], output, store, json_lines)
+        _show(found, json_lines)
+        if output:
+            print(f"{counted(len(found), 'sample')} in {output}", file=sys.stderr)
+        raise typer.Exit(_status(found))
 
 
 def _longer(output: Path, found: Ensemble) -> int:
@@ -169,12 +160,12 @@ def _levels(
 
 
 def _reweight(
-    found: Ensemble, level: Level, output: Path | None, journal: Path | None, json_lines: bool
+    found: Ensemble, level: Level, output: Path | None, store: Store | None, json_lines: bool
 ) -> Ensemble:
     from diffrelax.sampling.boltzmann import reweight
 
     try:
-        weighted = reweight(found, level, checkpoint=journal, progress=True)
+        weighted = reweight(found, level, checkpoint=store, progress=True)
     except (KeyboardInterrupt, RuntimeError, ValueError) as error:
         reason = str(error) or "interrupted"
         kept = ""

@@ -94,11 +94,11 @@ def speedup(
     )
     from diffrelax.benchmark.speedup.report import made_with
     from diffrelax.benchmark.speedup.units import Units
-    from diffrelax.cache import WorkFolder
     from diffrelax.dft.optimization import check_settings
     from diffrelax.files.reading import each_molecule
     from diffrelax.files.writing import make_folder
     from diffrelax.models.release import load_model
+    from diffrelax.store import Store
 
     level = read_settings(arguments)
     check_settings(level)
@@ -115,7 +115,7 @@ def speedup(
         made_by |= {"model_sha256": loaded.sha256}
     _check_folder(output, level, inputs, made_by)
     make_folder(output)
-    units = Units(WorkFolder(output / "units"), model, level.level, threads)
+    units = Units(Store(output / "units"), model, level.level, threads)
     subjects = subjects_of(each_molecule(each_input(inputs, charge), seed=seed))
     _tell_cost(subjects, arms, level)
     outcomes, finished = _compare(subjects, arms, level, units)

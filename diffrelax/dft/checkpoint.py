@@ -1,20 +1,18 @@
-"""The file from which a killed DFT relaxation goes on."""
+"""What a killed DFT relaxation continues from."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from diffrelax.atomic import DAMAGED, replacing
 from diffrelax.clock import Time
 from diffrelax.dft.recorder import Call, SecondDerivatives
-from diffrelax.errors import InputError
 from diffrelax.levels.density_functional import SCFState
 from diffrelax.molecule import Molecule
+from diffrelax.store import Store, Unit
 
 SAME_START = 1e-5  # Å
 
@@ -29,7 +27,7 @@ class Checkpoint:
     Parameters
     ----------
     key : str
-        Of the molecule and the settings (see `diffrelax.cache.work_key`).
+        Of the start and the settings (see `diffrelax.store.work_key`).
     hessian : (3 n_atoms, 3 n_atoms) array, eV/Å², or None
         From which the optimizer started.
     hessian_time : Time
@@ -59,112 +57,80 @@ class Checkpoint:
         none = np.empty(0)
         return replace(self, scf=self.scf._replace(orbitals=none, occupations=none))
 
-    def save(self, path: Path) -> None:
-        """Write the checkpoint, whole or not at all; there must have been a call."""
-        arrays = {
-            "key": self.key,
-            **_packed("", self.calls),
-            **_packed("check_", self.checks),
-            "hessian_positions": [known.positions for known in self.hessians],
-            "hessians": [known.hessian for known in self.hessians],
-            "hessian_times": [astuple(known.time) for known in self.hessians],
-            "hessian": np.empty(0) if self.hessian is None else self.hessian,
+    def keep(self, store: Store, kind: str) -> None:
+        """Keep it in the place of an earlier one."""
+        document = {
+            "hessian": self.hessian,
             "hessian_time": astuple(self.hessian_time),
-            "notes": np.array(self.notes, dtype=np.str_),
-            **(self.scf._asdict() if self.scf else {}),
+            "notes": self.notes,
+            "calls": _documents(self.calls),
+            "checks": _documents(self.checks),
+            "hessians": [[*one[:2], astuple(one.time)] for one in self.hessians],
+            "scf": self.scf and self.scf._asdict(),
         }
-        with replacing(path) as part, part.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
+        store.keep(self.key, document, kind)
 
     @classmethod
-    def load(cls, path: Path, key_of: Callable[[Molecule], str], molecule: Molecule) -> Checkpoint:
-        """Read the checkpoint of a relaxation of a molecule.
+    def find(cls, store: Store, kind: str, molecule: Molecule) -> Checkpoint | None:
+        """Find the relaxation that began where a molecule is, but for the last digits.
 
-        It may have begun at a geometry that differs in the last digits, as those of a network do on
-        another processor.
+        Those of a network differ from one processor to another.
 
         Parameters
         ----------
-        path : path
-        key_of : callable
-            Returns the key of a start.
+        store : Store
+        kind : str
+            Of the relaxations of all geometries of the molecule with some settings.
         molecule : Molecule
             The start.
-
-        Raises
-        ------
-        ValueError
-            If it belongs to another molecule or to other settings, or is damaged.
-        OSError
-            If it cannot be read.
         """
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = dict(file)
-            if arrays["key"].item() in map(key_of, _starts(arrays, molecule)):
-                return cls._from_arrays(arrays, molecule)
-        except DAMAGED as error:
-            raise InputError(f"{path} is not a whole checkpoint: delete it") from error
-        raise InputError(
-            f"the checkpoint {path} belongs to another molecule or to other settings: delete it, "
-            "or name another file"
-        )
+        for key, document in store.each(kind):
+            begun = np.array([call["positions"] for call in document["calls"][:1]])
+            if np.allclose(begun, molecule.positions, rtol=0, atol=SAME_START):
+                return cls._read(key, document, molecule)
+        return None
 
     @classmethod
-    def _from_arrays(cls, arrays: dict[str, np.ndarray], molecule: Molecule) -> Checkpoint:
-        hessians = zip(
-            arrays["hessian_positions"],
-            arrays["hessians"],
-            (Time(*time) for time in arrays["hessian_times"].tolist()),
-            strict=True,
-        )
+    def _read(cls, key: str, document: Unit, molecule: Molecule) -> Self:
+        hessian, scf = document["hessian"], document["scf"]
+        if scf:
+            scf |= {name: np.array(scf[name]) for name in ("orbitals", "occupations")}
         return cls(
-            key=arrays["key"].item(),
-            calls=_calls("", arrays, molecule),
-            checks=_calls("check_", arrays, molecule),
-            hessians=tuple(SecondDerivatives(*known) for known in hessians),
-            hessian=arrays["hessian"] if arrays["hessian"].size else None,
-            hessian_time=Time(*arrays["hessian_time"].tolist()),
-            notes=tuple(arrays["notes"].tolist()),
-            scf=_scf(arrays) if "orbitals" in arrays else None,
+            key,
+            None if hessian is None else np.array(hessian),
+            Time(*document["hessian_time"]),
+            tuple(document["notes"]),
+            _calls(document["calls"], molecule),
+            _calls(document["checks"], molecule),
+            tuple(
+                SecondDerivatives(np.array(positions), np.array(known), Time(*time))
+                for positions, known, time in document["hessians"]
+            ),
+            scf and SCFState(**scf),
         )
 
 
-def _starts(arrays: dict[str, np.ndarray], molecule: Molecule) -> Iterator[Molecule]:
-    yield molecule
-    for begun in arrays["positions"][:1]:
-        if begun.shape == molecule.positions.shape and np.allclose(
-            begun, molecule.positions, rtol=0, atol=SAME_START
-        ):
-            yield molecule.with_positions(begun)
+def _documents(calls: Sequence[Call]) -> list[Unit]:
+    return [
+        {
+            "positions": call.molecule.positions,
+            "energy": call.energy,
+            "forces": call.forces,
+            "time": astuple(call.time),
+            "scf_cycles": call.scf_cycles,
+        }
+        for call in calls
+    ]
 
 
-def _packed(prefix: str, calls: tuple[Call, ...]) -> dict[str, Any]:
-    return {
-        f"{prefix}positions": [call.molecule.positions for call in calls],
-        f"{prefix}energies": [call.energy for call in calls],
-        f"{prefix}forces": [call.forces for call in calls],
-        f"{prefix}call_times": [astuple(call.time) for call in calls],
-        f"{prefix}call_cycles": np.array([call.scf_cycles for call in calls], dtype=int),
-    }
-
-
-def _calls(prefix: str, arrays: dict[str, np.ndarray], molecule: Molecule) -> tuple[Call, ...]:
-    calls = zip(
-        (molecule.with_positions(xyz, start="dft") for xyz in arrays[f"{prefix}positions"]),
-        arrays[f"{prefix}energies"].tolist(),
-        arrays[f"{prefix}forces"],
-        (Time(*time) for time in arrays[f"{prefix}call_times"].tolist()),
-        arrays[f"{prefix}call_cycles"].tolist(),
-        strict=True,
-    )
-    return tuple(Call(*call) for call in calls)
-
-
-def _scf(arrays: dict[str, np.ndarray]) -> SCFState:
-    return SCFState(
-        arrays["orbitals"],
-        arrays["occupations"],
-        arrays["second_order"].item(),
-        arrays["contamination"].item() if "contamination" in arrays else 0.0,
+def _calls(documents: Sequence[Mapping[str, Any]], molecule: Molecule) -> tuple[Call, ...]:
+    return tuple(
+        Call(
+            molecule.with_positions(np.array(one["positions"]), start="dft"),
+            one["energy"],
+            np.array(one["forces"]),
+            Time(*one["time"]),
+            one["scf_cycles"],
+        )
+        for one in documents
     )

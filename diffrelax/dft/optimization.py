@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from diffrelax.cache import WorkFolder, work_key
 from diffrelax.choices import DEFAULT_BASIS, CurvatureLevel, HessianLevel, Optimizer
 from diffrelax.clock import NO_TIME, Time
 from diffrelax.dft.calculator import calculator_of
 from diffrelax.dft.checkpoint import Checkpoint
-from diffrelax.dft.descent import DESCENTS, Ending, descend, minimise, start_hessian
+from diffrelax.dft.descent import Ending, descend, minimise, start_hessian
 from diffrelax.dft.minimisers import criterion
 from diffrelax.dft.prediction import predict
 from diffrelax.dft.recorder import Call, Checker, Recorder
@@ -35,6 +33,7 @@ from diffrelax.levels.profiles import Profile
 from diffrelax.levels.programs import check_program
 from diffrelax.levels.solvents import read_solvent
 from diffrelax.molecule.doubts import low_spin
+from diffrelax.store import Store, atoms_of, work_key
 
 if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
 Callback = Callable[[int, float, float], None]
 # settings that leave the geometries as they are
 NOT_THE_WAY = {"max_steps", "check_minimum", "thermo", "temperature", "pressure", "one_call"}
+CHECKPOINT = "dft"  # how their kinds begin
 CONTAMINATED = 0.1
 NET_FORCE = 0.1  # eV/Å; that of B3LYP and PBE on grid 3 is below 0.02
 
@@ -87,11 +87,11 @@ def relax_dft(
     threads : int, optional
         Threads of PySCF and of linear algebra. Default: as the environment has it.
     checkpoint : path, optional
-        File in which the state is kept after each gradient call, those of a check of the minimum
-        too, and after each Hessian. If it exists, the relaxation goes on from there, along the
-        same path, for more steps or a check of the minimum if it has come to its end; what it
-        takes from earlier lives counts in its costs. Geometries within 1e-5 Å of its first are one
-        start. It stays at the end, without the orbitals.
+        File that keeps the state after each gradient call, those of a check of the minimum too,
+        and after each Hessian; any number of relaxations may share it, see `diffrelax.store`. A
+        relaxation that is found there continues along the same path, or with more steps or a check
+        of the minimum if it has come to its end; what it takes from there counts in its costs.
+        Starts within 1e-5 Å of each other are one. At the end all stays but the orbitals.
     callback : callable, optional
         Called after each gradient call as ``callback(number, energy in eV, fmax in eV/Å)``.
 
@@ -105,17 +105,16 @@ def relax_dft(
     ValueError
         If the input is not one molecule, a setting is invalid, the optimizer or the level of the
         Hessian is not installed, the functional, basis or solvent is unknown, or lacks an element,
-        the profile is wrong or its program not there, or if the checkpoint belongs to another
-        molecule or to other settings.
+        the profile is wrong or its program not there, or the checkpoint is damaged.
     OSError
-        If the folder of the checkpoint does not exist.
+        If the checkpoint cannot be read or written.
     """
     settings = DFTSettings.among(locals())
     return relax_with(
         read_one(molecule),
         settings,
         threads=threads,
-        checkpoint=None if checkpoint is None else Path(checkpoint),
+        store=None if checkpoint is None else Store(checkpoint),
         callback=callback,
     )
 
@@ -155,17 +154,20 @@ def relax_with(
     settings: DFTSettings,
     *,
     threads: int | None = None,
-    checkpoint: Path | None = None,
+    store: Store | None = None,
     callback: Callback | None = None,
 ) -> DFTRelaxation:
-    """Relax a molecule with DFT as `relax_dft` does, with its settings in one object."""
+    """Relax a molecule with DFT as `relax_dft` does, with its settings in one object.
+
+    The store keeps its state, see ``checkpoint`` there.
+    """
     check_settings(settings)
     if threads is not None and threads < 1:
         raise InputError(f"threads = {threads}: give at least one, or leave it out")
     with ExitStack() as stack:
         stack.enter_context(threadpool_limits(limits=threads))
-        begin = _begin(molecule, settings, checkpoint)
-        if begin.key != _way(molecule, settings):
+        kind, begin = _kind(molecule, settings), _begin(molecule, settings, store)
+        if begin.key != _key(molecule, settings):
             molecule = molecule.with_positions(begin.calls[0].molecule.positions, molecule.start)
         begun = Time.now()
         calculator = stack.enter_context(calculator_of(molecule, settings, begin.scf))
@@ -185,8 +187,8 @@ def relax_with(
             )
 
         def save() -> None:
-            if checkpoint:
-                now().save(checkpoint)
+            if store is not None:
+                now().keep(store, kind)
 
         def after_call(call: Call) -> None:
             save()
@@ -202,8 +204,8 @@ def relax_with(
         if not reason and settings.checked_at != "none":
             ending = descend(recorder, settings, checker)
         end = now()
-        if checkpoint and recorder.calls:
-            end.without_orbitals().save(checkpoint)
+        if store is not None and recorder.calls:
+            end.without_orbitals().keep(store, kind)
         recalled = begin.hessian_time + recorder.recalled + checker.recalled
         times = {
             "hessian": begin.hessian_time,
@@ -214,62 +216,35 @@ def relax_with(
         return _result(molecule, settings, recorder, end, ending, times)
 
 
-def unit_checkpoint(
-    work: WorkFolder, key: str, molecule: Molecule, settings: DFTSettings
-) -> Path | None:
-    """Return the file from which a unit of work goes on, and in which it keeps its state.
+def find_begun(molecule: Molecule, settings: DFTSettings, store: Store) -> Checkpoint | None:
+    """Find the relaxation of a molecule that a store has begun or finished.
 
-    Units that differ in the number of steps or in the check of the minimum share it, so that none
-    begins anew. Where another has gone further than these settings allow, a unit has its own.
-
-    Parameters
-    ----------
-    work : WorkFolder
-    key : str
-        Of the unit.
-    molecule : Molecule
-    settings : DFTSettings
-
-    Raises
-    ------
-    ValueError
-        If it is damaged.
+    It may have more or fewer steps, or another check of the minimum.
     """
-    way = _way(molecule, settings)
-    shared = work.checkpoint(way)
-    if shared is None:
-        return None
-    try:
-        calls = Checkpoint.load(shared, partial(_way, settings=settings), molecule).calls
-    except FileNotFoundError:
-        return shared
-    return shared if len(calls) <= _most_calls(settings) else work.checkpoint(key)
+    return Checkpoint.find(store, _kind(molecule, settings), molecule)
 
 
-def _way(molecule: Molecule, settings: DFTSettings) -> str:
+def _kind(molecule: Molecule, settings: DFTSettings) -> str:
+    """Return what relaxations of a molecule from all geometries have in common."""
+    return f"{CHECKPOINT} {work_key('dft', atoms_of(molecule), _path_settings(settings))}"
+
+
+def _key(molecule: Molecule, settings: DFTSettings) -> str:
+    return work_key("dft", molecule, _path_settings(settings))
+
+
+def _path_settings(settings: DFTSettings) -> dict[str, Any]:
+    """Return the settings that decide through which geometries a relaxation goes."""
     left_out = NOT_THE_WAY.copy()
     if settings.optimizer == "tric":
         left_out.add("fmax")  # others trust soft modes by it, or look at displacements too
-    return work_key("dft", molecule, settings.model_dump(exclude=left_out))
+    return settings.model_dump(exclude=left_out)
 
 
-def _most_calls(settings: DFTSettings) -> int:
-    return (settings.max_steps + 1) * (1 if settings.checked_at == "none" else 1 + DESCENTS)
-
-
-def _begin(molecule: Molecule, settings: DFTSettings, checkpoint: Path | None) -> Checkpoint:
-    key = _way(molecule, settings)
-    if checkpoint:
-        with suppress(FileNotFoundError):
-            begin = Checkpoint.load(checkpoint, partial(_way, settings=settings), molecule)
-            if len(begin.calls) > _most_calls(settings):
-                raise InputError(
-                    f"the checkpoint {checkpoint} has {len(begin.calls)} gradient calls: allow "
-                    f"max_steps={len(begin.calls) - 1} or more, or name another file"
-                )
-            return begin
-    if checkpoint and not checkpoint.parent.is_dir():
-        raise FileNotFoundError(f"the folder {checkpoint.parent} does not exist: create it first")
+def _begin(molecule: Molecule, settings: DFTSettings, store: Store | None) -> Checkpoint:
+    if store is not None and (begun := find_begun(molecule, settings, store)):
+        return begun
+    key = _key(molecule, settings)
     if settings.hessian == "none":
         return Checkpoint(key, None, NO_TIME, ())
     started = Time.now()

@@ -18,7 +18,6 @@ from jobflow import OutputReference
 from pydantic import ValidationError
 from rdkit import Chem, rdBase
 
-from diffrelax.cache import work_key
 from diffrelax.entries import explain_invalid
 from diffrelax.errors import InputError
 from diffrelax.files import FORMATS, smiles, tables
@@ -42,6 +41,7 @@ from diffrelax.results.documents import (
     read_document,
 )
 from diffrelax.results.molecules import MoleculeDocument
+from diffrelax.store import work_key
 
 LONGEST_SOURCE, LONGEST_NAME = 200, 100  # characters
 

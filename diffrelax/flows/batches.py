@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from jobflow import Job, Maker, job
 
-from diffrelax.cache import WorkFolder, work_key
 from diffrelax.errors import InputError
 from diffrelax.files.reading import Rejected
 from diffrelax.files.smiles import cut_smiles
@@ -24,6 +23,7 @@ from diffrelax.molecule import Molecule
 from diffrelax.results.documents import RelaxationDocument
 from diffrelax.results.molecules import MoleculeDocument
 from diffrelax.results.provenance import Provenance
+from diffrelax.store import Store, work_key
 
 if TYPE_CHECKING:
     from diffrelax.models.release import Model
@@ -140,7 +140,7 @@ class DiffusionRelaxMaker(Maker):
         choose_schedule(model, self.noise_level)
         asked = Level.parse(self.level, strict=False) if self.level else None
         level = model.nearest_level(asked).level
-        work = WorkFolder.of(self.work)
+        work = Store(self.work)
         documents: list[PlainDocument] = []
         errors: list[Exception] = []
         for i in range(0, len(molecules), PART):
@@ -155,7 +155,7 @@ class DiffusionRelaxMaker(Maker):
         molecules: Sequence[Plain],
         model: Model,
         level: str,
-        work: WorkFolder,
+        work: Store,
         errors: list[Exception],
     ) -> list[PlainDocument]:
         from diffrelax.relaxation import relax_molecules

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from jobflow import Flow, JobConfig, Maker, OnMissing, Response, job
 from pydantic import Field
 
-from diffrelax.cache import WorkFolder, work_key
 from diffrelax.choices import CurvatureLevel
 from diffrelax.errors import InputError
 from diffrelax.extras import NotInstalledError
@@ -36,6 +35,7 @@ from diffrelax.sampling.ensemble import (
     Level,
     check_temperature,
 )
+from diffrelax.store import Store, work_key
 
 if TYPE_CHECKING:
     from diffrelax.sampling.conformers import Conformer, Funnel
@@ -263,7 +263,7 @@ class ConformerFlowMaker(Maker):
     def _funnel(self) -> Funnel:
         from diffrelax.sampling.conformers import Funnel
 
-        work = WorkFolder.of(self.work)
+        work = Store(self.work)
         return Funnel(self._theory, work, self.window, self.thermo, self.temperature)
 
 

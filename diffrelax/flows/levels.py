@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 
 from jobflow import Job, Maker, job
 
-from diffrelax.cache import WorkFolder, work_key
 from diffrelax.clock import Time
 from diffrelax.dft import DFTSettings
 from diffrelax.errors import OF_THE_MACHINE, InputError, reason_of
@@ -43,6 +42,7 @@ from diffrelax.results.documents import (
 )
 from diffrelax.results.molecules import MoleculeDocument
 from diffrelax.results.provenance import Provenance
+from diffrelax.store import Store, work_key
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ OutputReference
         if isinstance(read, Rejected):
             return pass_on(molecule, read, work_key(self.stage, read.source, self.plain_settings()))
         key = work_key(self.stage, read, self.plain_settings())
-        work = WorkFolder.of(self.work)
+        work = Store(self.work)
         try:
             unit = work.find_or_do(key, lambda: self._do(read, key, work), self._read, self._write)
         except KilledError as error:
@@ -112,7 +112,7 @@ OutputReference
     def _write(self, document: ResultDocument) -> PlainDocument | None:
         return write_finished(document) if self.is_whole(document) else None
 
-    def _do(self, molecule: Molecule, key: str, work: WorkFolder) -> ResultDocument:
+    def _do(self, molecule: Molecule, key: str, work: Store) -> ResultDocument:
         self.check_machine()
         try:
             return self.calculate(molecule, key, work)
@@ -147,7 +147,7 @@ OutputReference
         """Return what decides the outcome."""
 
     @abstractmethod
-    def calculate(self, molecule: Molecule, key: str, work: WorkFolder) -> ResultDocument:
+    def calculate(self, molecule: Molecule, key: str, work: Store) -> ResultDocument:
         """Do the work; ValueError says that this molecule cannot be treated."""
 
 
@@ -195,7 +195,7 @@ class ForceFieldRelaxMaker(LevelMaker):
         """Return level and stopping rule."""
         return {"level": self.level, "fmax": self.fmax, "max_steps": self.max_steps}
 
-    def calculate(self, molecule: Molecule, key: str, work: WorkFolder) -> ResultDocument:
+    def calculate(self, molecule: Molecule, key: str, work: Store) -> ResultDocument:
         """Relax."""
         relaxed = relax_at_level(molecule, self.level, fmax=self.fmax, max_steps=self.max_steps)
         return MinimisationDocument.from_level(
@@ -246,13 +246,11 @@ class DFTRelaxMaker(MoleculeMaker):
         way = document.trajectory if isinstance(document, MinimisationDocument) else None
         return way is None or len(way.positions) == len(way.energies)
 
-    def calculate(self, molecule: Molecule, key: str, work: WorkFolder) -> ResultDocument:
+    def calculate(self, molecule: Molecule, key: str, work: Store) -> ResultDocument:
         """Relax."""
-        from diffrelax.dft.optimization import relax_with, unit_checkpoint
+        from diffrelax.dft.optimization import relax_with
 
-        settings = DFTSettings(**self.settings)
-        checkpoint = unit_checkpoint(work, key, molecule, settings)
-        relaxation = relax_with(molecule, settings, checkpoint=checkpoint)
+        relaxation = relax_with(molecule, DFTSettings(**self.settings), store=work)
         return MinimisationDocument.from_dft(molecule, relaxation, Provenance.here(), key=key)
 
 
@@ -283,7 +281,7 @@ class StaticMaker(LevelMaker):
         """Return level and settings."""
         return {"level": self.level, **self.settings}
 
-    def calculate(self, molecule: Molecule, key: str, work: WorkFolder) -> ResultDocument:
+    def calculate(self, molecule: Molecule, key: str, work: Store) -> ResultDocument:
         """Calculate."""
         started = Time.now()
         atoms = molecule.to_atoms()

@@ -16,7 +16,6 @@ from jobflow import Flow
 from pymongo import timeout
 from pymongo.errors import PyMongoError
 
-from diffrelax.cache import work_key
 from diffrelax.dft import DFTSettings
 from diffrelax.errors import InputError
 from diffrelax.files.reading import is_path
@@ -26,6 +25,7 @@ from diffrelax.flows.queue import FlowQueue, follow, patiently
 from diffrelax.flows.resources import StageResources, dft_resources, manager_config
 from diffrelax.flows.stores import DATABASE_SECONDS, read_project
 from diffrelax.flows.summary import Summary
+from diffrelax.store import work_key
 
 # MongoDB keeps 16 MB in a document at most: the jobs of a flow and its summary, 0.5 kB for each
 # molecule, and the results of a batch, 0.3 kB for each atom

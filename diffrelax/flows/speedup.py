@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from jobflow import Flow, JobConfig, Maker, OnMissing, job
 
-from diffrelax.cache import WorkFolder
 from diffrelax.clock import NO_TIME
 from diffrelax.dft import DFTSettings
 from diffrelax.errors import InputError
 from diffrelax.flows.arguments import as_arguments, as_plain, job_name, label, read_argument
 from diffrelax.flows.units import PlainDocument
+from diffrelax.store import Store
 
 if TYPE_CHECKING:
     from diffrelax.benchmark.speedup.arms import SpeedupArm
@@ -104,7 +104,7 @@ class SpeedupFlowMaker(Maker):
             read_argument(as_plain(given, seed=self.seed), seed=self.seed) for given in [molecule]
         )
         level = DFTSettings(**self.settings)
-        units = Units(WorkFolder(Path(self.work)), self.model, level.level)
+        units = Units(Store(Path(self.work)), self.model, level.level)
         (outcomes,) = compare_arms([subject], self._arms(), level, units)
         written = (replace(outcome, relaxation=None) for outcome in outcomes)
         return [

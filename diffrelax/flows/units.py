@@ -10,11 +10,11 @@ from typing import Any, TypeGuard
 
 from jobflow import job
 
-from diffrelax.cache import WorkFolder
 from diffrelax.errors import InputError
 from diffrelax.files.reading import Rejected
 from diffrelax.flows.arguments import Plain, failure
 from diffrelax.results.documents import ResultDocument, read_finished
+from diffrelax.store import Store
 
 PlainDocument = dict[str, Any]
 
@@ -40,7 +40,7 @@ class LostUnitError(FileNotFoundError):
         return type(self), (self.name, str(self))
 
 
-def find_unit(work: WorkFolder, key: str, name: str) -> PlainDocument | None:
+def find_unit(work: Store, key: str, name: str) -> PlainDocument | None:
     """Find a finished unit that can be read."""
     record = work.find(key)
     found = read_finished(record) if record else None
@@ -92,7 +92,7 @@ def fetch(given: Plain) -> Plain:
     key, work, name = json.loads(given.removeprefix(HANDED))
     if not KEY.fullmatch(key):
         raise InputError(f"{key!r} is not the key of a unit of work")
-    found = find_unit(WorkFolder.of(work), key, name)
+    found = find_unit(Store(work), key, name)
     if found is None:
         raise LostUnitError(
             name,

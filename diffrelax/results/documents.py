@@ -37,7 +37,7 @@ class Result(Document):
     """What all results have in common."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
-    key: str = Field(default="", description="of the unit of work, see diffrelax.cache")
+    key: str = Field(default="", description="of the unit of work, see diffrelax.store")
     name: str = Field(description="of the molecule")
     reason: str = Field(default="", description="what went wrong, or what to beware of")
     provenance: Provenance

@@ -98,7 +98,7 @@ def open_beside(output: Path, settings: Mapping[str, Any], *, overwrite: bool = 
             known = None
         elif known is None and output.exists():
             raise would_be_lost(output)
-        elif known and known != wanted and (output.exists() or next(store.each(RESULT), None)):
+        elif known and known != wanted and (output.exists() or store.count() > 1):
             raise InputError(
                 f"{output} was made with {differing(known, wanted)}: name another file, or give "
                 "--overwrite"

@@ -21,7 +21,6 @@ from rdkit import Chem
 from rdkit.Chem.inchi import MolToInchiKey
 from source_tree import OLDER
 
-from diffrelax.cache import WorkFolder
 from diffrelax.clock import NO_TIME
 from diffrelax.data.minima import remainder_of
 from diffrelax.dft import DFTRelaxation, DFTSettings
@@ -30,6 +29,7 @@ from diffrelax.levels.distances import nearest_level
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.comparison import same_minimum
+from diffrelax.store import Store
 from diffrelax.training.state import load_tensors, save_tensors
 
 
@@ -178,7 +178,7 @@ def test_a_model_has_its_earlier_weights_without_the_bounds_of_the_last(
 
 
 def test_the_paper_relaxes_by_bfgs_from_a_plain_first_hessian(tmp_path: Path) -> None:
-    work = WorkFolder(tmp_path)
+    work = Store(tmp_path)
     relaxed = geom.unit_of({"molecule": BUTANE}, work)
     atoms = BUTANE.to_atoms()
     atoms.calc = get_calculator("gfn2-xtb", BUTANE)

@@ -11,7 +11,8 @@ from diffrelax.cli.sample import _levels
 from diffrelax.levels import Surface
 from diffrelax.sampling.boltzmann import adjusted, sampling
 from diffrelax.sampling.boltzmann.diagnostics import Diagnostics
-from diffrelax.sampling.boltzmann.remembered import RememberedSurface
+from diffrelax.sampling.boltzmann.remembered import ENERGY, RememberedSurface
+from diffrelax.store import Store
 
 
 @pytest.fixture(autouse=True)
@@ -106,19 +107,18 @@ def test_the_same_command_goes_on_and_asks_for_no_energy_again(run, monkeypatch,
     all_calls = len(asked)
     asked.clear()
     asked += [0] * 12
-    journal = tmp_path / "killed.h5.journal"
-    journal.write_bytes(journal.read_bytes()[:-5])
+    units = tmp_path / "killed.h5.units"
     again, _, err = run(*command, killed)
-    assert again == status and f"going on with the energies in {journal}" in err
-    assert len(asked) == all_calls - 10
+    assert again == status and f"continuing with the energies in {units}" in err
+    assert len(asked) == all_calls - 11
     one, other = Ensemble.read(killed), Ensemble.read(straight)
     assert np.array_equal(one.positions, other.positions)
     assert np.array_equal(one.energies, other.energies)
     asked.clear()
     assert run(*command, killed)[0] == status and not asked
     status, _, err = run(*command, killed, "--seed", 1)
-    assert status == 2 and "belongs to another run" in err
-    journal.unlink()
+    assert status == 2 and "was made with seed 42, not 1: name another file" in err
+    units.unlink()
     status, _, err = run(*command, killed)
     assert status == 2 and "exists and would be lost" in err
 
@@ -127,11 +127,11 @@ def test_the_command_that_is_advised_goes_on_from_the_energies_of_the_first(run,
     path, straight = tmp_path / "samples.h5", tmp_path / "straight.h5"
     command = ("sample", "CO", "--chains", 2, "-o")
     assert "ask for more samples (-n 32)" in run(*command, path, "-n", 8)[2]
-    journal = tmp_path / "samples.h5.journal"
-    few = journal.read_bytes()
+    units = tmp_path / "samples.h5.units"
+    few = dict(Store(units).each(ENERGY))
     status, _, err = run(*command, path, "-n", 32)
-    assert status == 1 and f"going on with the energies in {journal}" in err
-    assert journal.read_bytes().startswith(few) and len(journal.read_bytes()) > len(few)
+    assert status == 1 and f"continuing with the energies in {units}" in err
+    assert few.items() < dict(Store(units).each(ENERGY)).items()
     run(*command, straight, "-n", 32)
     one, other = Ensemble.read(path), Ensemble.read(straight)
     assert np.array_equal(one.positions, other.positions)
@@ -161,11 +161,6 @@ def test_energies_of_reweighting_are_kept(run, monkeypatch, tmp_path):
     assert len(asked) == distinct + 1  # the one that was interrupted
     run(*command)
     assert len(asked) == distinct + 1
-    kept = path.read_bytes()
-    other = ("sample", "CO", "-n", 8, "--chains", 2, "--reweight", "gfn2-xtb", "-o", path)
-    path.with_name("samples.h5.gfn2-xtb.journal").write_bytes(b"of another run")
-    status, _, err = run(*other)
-    assert status == 2 and "belongs to another run" in err and path.read_bytes() == kept
     assert run("sample", "CCX", *command[2:], "--overwrite")[0] == 2
     run(*command)
     assert len(asked) == distinct + 1

@@ -8,7 +8,6 @@ from ase.units import Hartree, J, _amu, _me, invcm, kB, mol
 from pyscf import gto
 from pyscf.hessian import thermo
 
-from diffrelax.cache import work_key
 from diffrelax.dft import relax_dft
 from diffrelax.dft.hessian import vibrations
 from diffrelax.dft.thermochemistry import standard_state, thermochemistry
@@ -16,6 +15,7 @@ from diffrelax.levels import relax_at_level
 from diffrelax.levels.tight_binding import gfn2_hessian
 from diffrelax.molecule import Molecule
 from diffrelax.results.molecules import MoleculeDocument
+from diffrelax.store import work_key
 from diffrelax.units import KCAL_PER_MOL
 
 ROOM = {"temperature": 298.15, "pressure": 101_325.0}

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from jobflow import JobStore, OnMissing, run_locally
+from kept import kinds
 from maggma.stores import MemoryStore
 from source_tree import OLDER
 
@@ -35,7 +36,7 @@ def test_the_flow_finds_what_the_function_finds(model, tmp_path: Path) -> None:
     assert sum(c.n_starts for c in found.conformers) == expected.columns["n_starts"].sum()
     assert found.name == "propanol"
     assert (found.provenance.model_sha256, found.provenance.seed) == (model.sha256, 42)
-    assert len(list(tmp_path.glob("*.json"))) >= len(found.conformers)
+    assert kinds(tmp_path)["unit"] >= len(found.conformers)
 
 
 def test_a_conformer_whose_job_dies_leaves_a_note(monkeypatch) -> None:

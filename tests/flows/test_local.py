@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 from jobflow import JobStore
+from kept import kinds
 from pymongo.errors import ServerSelectionTimeoutError
 from read_page import ReadPage
 
@@ -22,6 +23,7 @@ from diffrelax.flows.local import run_local
 from diffrelax.flows.run import run_flow
 from diffrelax.flows.stores import open_store
 from diffrelax.flows.summary import Summary
+from diffrelax.store import Store
 
 FLOW = """
 inputs: [two.smi, CO]
@@ -45,12 +47,12 @@ def test_a_flow_killed_in_the_middle_goes_on_and_does_nothing_twice(run, flow: P
     arguments = [sys.executable, "-c", program, "run", str(flow)]
     process = subprocess.Popen(arguments, env=environment)
     work = flow.parent / "out" / "work"
-    while not list(work.glob("*.checkpoint")):
+    while not kinds(work)["dft"]:
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    before = {p.name: p.read_bytes() for p in work.glob("*.json")}
+    before = dict(Store(work).each())
     assert len(before) == 2  # relaxed in batches; no DFT relaxation is finished
 
     status, out, _ = run("run", flow, "--json")
@@ -61,14 +63,14 @@ def test_a_flow_killed_in_the_middle_goes_on_and_does_nothing_twice(run, flow: P
         ("bad", "failed"),
         ("CO", "converged"),
     ]
-    after = {p.name: p.read_bytes() for p in work.glob("*.json")}
-    assert {name: after[name] for name in before} == before
+    after = dict(Store(work).each())
+    assert {key: after[key] for key in before} == before
     status, out, _ = run("results", "list", flow.parent / "out")
     assert len(out.splitlines()) == 1 + 5
 
     status, out, _ = run("run", flow)
     assert out.splitlines()[-1] == "3 inputs: 2 converged, 1 failed"
-    assert {p.name: p.read_bytes() for p in work.glob("*.json")} == after
+    assert dict(Store(work).each()) == after
 
 
 def cheap(folder: Path, *inputs: str, **settings: object) -> FlowConfig:

@@ -12,12 +12,12 @@ import ase.io
 import numpy as np
 import pytest
 from jobflow import Flow, Job, JobStore, run_locally
+from kept import kinds
 from maggma.stores import MemoryStore
 from monty.json import MontyDecoder, MontyEncoder
 from rdkit import Chem
 from source_tree import OLDER
 
-from diffrelax.cache import WorkFolder
 from diffrelax.dft.recorder import Call, Recorder
 from diffrelax.files.reading import Rejected
 from diffrelax.flows import (
@@ -40,6 +40,7 @@ from diffrelax.models import batches as model_batches
 from diffrelax.molecule import Molecule
 from diffrelax.results.documents import read_document
 from diffrelax.results.molecules import MoleculeDocument
+from diffrelax.store import Store
 
 CHEAP_DFT = {"xc": "lda,vwn", "basis": "sto-3g", "hessian": "none"}
 
@@ -113,9 +114,7 @@ def test_files_of_smiles_are_embedded_where_the_jobs_run(tmp_path: Path) -> None
 
 def test_a_line_of_a_file_is_no_reference_to_a_unit(tmp_path: Path) -> None:
     """Nor is the key of one a path out of its folder."""
-    inside, outside = tmp_path / "made", tmp_path / "secret.json"
-    maker = ForceFieldRelaxMaker()
-    outside.write_text(json.dumps(maker._unit("C methane")))
+    inside, maker = tmp_path / "made", ForceFieldRelaxMaker()
     line = HANDED + json.dumps(["../secret", str(inside), "mine"])
     (tmp_path / "in.smi").write_text(line)
     for given in (tmp_path / "in.smi", [line], [line.strip()]):
@@ -129,9 +128,9 @@ def test_a_line_of_a_file_is_no_reference_to_a_unit(tmp_path: Path) -> None:
 def test_a_unit_that_cannot_be_read_costs_its_molecule_alone(tmp_path: Path) -> None:
     maker = ForceFieldRelaxMaker(work=str(tmp_path))
     made = [maker._unit(smiles) for smiles in ("C a", "CC b", "CO c")]
-    (tmp_path / f"{made[1]['key']}.json").write_text("cut")
+    Store(tmp_path).keep(made[1]["key"], made[1] | {"a_new_field": 1})
     handed = [HANDED + json.dumps([one["key"], str(tmp_path), one["name"]]) for one in made]
-    with pytest.raises(LostUnitError, match=r"of b is not in .*, is damaged or of another"):
+    with pytest.raises(LostUnitError, match=r"of b is not in .* or of another"):
         maker._unit(handed[1])
     ends = [maker._unit(one, survives=True) for one in handed]
     assert [(end["name"], end["kind"]) for end in ends] == [
@@ -216,10 +215,10 @@ def test_a_batch_is_relaxed_once_and_found_again(tmp_path: Path, model) -> None:
     ]
     document = read_document(first[0])
     assert document.provenance.model_sha256 == model.sha256
-    files = {p.name: p.stat().st_mtime_ns for p in tmp_path.iterdir()}
-    assert set(files) == {f"{o['key']}.json" for o in first if o["kind"] == "relaxation"}
+    units = list(Store(tmp_path).each())
+    assert [key for key, _ in units] == [o["key"] for o in first if o["kind"] == "relaxation"]
     again = run(maker.make(["CCO second", *inputs[1:]]))
-    assert {p.name: p.stat().st_mtime_ns for p in tmp_path.iterdir()} == files
+    assert list(Store(tmp_path).each()) == units
     assert again[0]["output"] == first[0]["output"] | {"name": "second"}
     assert again[0]["name"] == "second"
     other = run(DiffusionRelaxMaker(work=str(tmp_path), seed=1).make("CCO"))
@@ -237,7 +236,7 @@ def test_one_bad_molecule_does_not_cost_its_batch(tmp_path: Path, monkeypatch) -
 
     maker = ForceFieldRelaxMaker(work=str(tmp_path))
     first = run(maker.make_batch(["CCO", "CO"]))
-    (tmp_path / f"{first[0]['key']}.json").write_text("")
+    Store(tmp_path).drop(key=first[0]["key"])
     assert [o["converged"] for o in run(maker.make_batch(["CCO", "CO"]))] == [True, True]
 
     def fail(molecule, *_, **__):
@@ -350,7 +349,7 @@ def test_a_unit_of_a_level_that_crashed_or_of_a_newer_version_is_done_again(
     monkeypatch.setattr(levels, "relax_at_level", whole)
     output = run(maker.make("CO"))
     assert output["energy"] is not None
-    WorkFolder(tmp_path).keep(output["key"], output | {"a_new_field": 1})
+    Store(tmp_path).keep(output["key"], output | {"a_new_field": 1})
     assert "a_new_field" not in run(maker.make("CO"))
 
 
@@ -371,16 +370,16 @@ def test_a_dft_job_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch) -> N
     maker = DFTRelaxMaker(work=str(tmp_path), settings=CHEAP_DFT)
     with pytest.raises(ValueError, match="has no outputs"):
         run(maker.make("OO"))
-    assert [p.suffix for p in tmp_path.iterdir()] == [".checkpoint"]
+    assert kinds(tmp_path) == {"dft": 1}
     output = run(maker.make("OO"))
     assert output["converged"]
     assert calls == output["gradient_calls"] + 1  # the one that died; none was done twice
-    assert sorted(p.suffix for p in tmp_path.iterdir()) == [".checkpoint", ".json"]
+    assert kinds(tmp_path) == {"dft": 1, "unit": 1}
     assert len(read_document(output).trajectory.positions) == output["gradient_calls"]
-    assert WorkFolder(tmp_path).find(output["key"])["energy"] == output["energy"]
+    assert Store(tmp_path).find(output["key"])["energy"] == output["energy"]
     assert run(maker.make("OO")) == output and calls == output["gradient_calls"] + 1
 
-    work, key = WorkFolder(tmp_path), output["key"]
+    work, key = Store(tmp_path), output["key"]
     work.keep(key, output | {"trajectory": output["trajectory"] | {"positions": []}})
     again = run(maker.make("OO"))  # that of a speed-up lacks the way
     assert again["trajectory"]["positions"] == output["trajectory"]["positions"]
@@ -415,14 +414,13 @@ def test_more_steps_and_a_check_of_the_minimum_go_on_from_what_is_done(
     assert relax(max_steps=250)["converged"]
     done = long["gradient_calls"] + 2  # along the softest motion
     assert calculated == done
-    largest = max(path.stat().st_size for path in tmp_path.glob("*.checkpoint"))
-    assert largest < 10_000  # no orbitals
+    assert (tmp_path / "units.sqlite").stat().st_size < 100_000  # no orbitals
 
     fewer = relax(max_steps=2)
-    assert (fewer["gradient_calls"], calculated) == (3, done + 3)
+    assert (fewer["gradient_calls"], calculated) == (3, done)
     assert fewer["scf_cycles"] < long["scf_cycles"]
     assert relax(max_steps=300)["trajectory"] == long["trajectory"]
-    assert len(list(tmp_path.glob("*.checkpoint"))) == 1
+    assert kinds(tmp_path)["dft"] == 1
 
 
 def test_a_predicted_minimum_is_verified_at_no_call_twice(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from jobflow import JobStore, run_locally
+from kept import kinds
 from maggma.stores import MemoryStore
 
 from diffrelax.flows import DFTRelaxMaker
@@ -45,7 +46,7 @@ def test_a_program_that_is_killed_costs_no_other_molecule_and_its_job_fails(tmp_
     assert "ended with status 3" in water["reason"]
     one = maker.make("C")
     assert run_locally(one, store=_store()) == {}
-    assert not list((tmp_path / "work").glob("*.json"))
+    assert not kinds(tmp_path / "work")["unit"]
 
 
 def _store() -> JobStore:

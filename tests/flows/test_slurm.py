@@ -17,6 +17,7 @@ from source_tree import ROOT
 from diffrelax.flows import ConformerFlowMaker
 from diffrelax.flows.resources import StageResources, manager_config
 from diffrelax.flows.stores import read_project
+from diffrelax.store import Store, Unit
 
 from .cluster import Cluster, missing_programs, running_cluster, wait_for
 
@@ -59,7 +60,7 @@ class Watched:
     def __init__(self, cluster: Cluster, flow: Path) -> None:
         self.cluster = cluster
         self.flow = flow
-        self.units: dict[str, tuple[int, int]] = {}
+        self.units: dict[str, Unit] = {}
         self.errors = ""
 
     def start(self) -> None:
@@ -89,10 +90,8 @@ class Watched:
 
     def look(self) -> None:
         """No unit that has been finished may be written again."""
-        for path in (self.flow.parent / self.flow.stem / "work").glob("*.json"):
-            status = path.stat()
-            seen = (status.st_ino, status.st_mtime_ns)
-            assert self.units.setdefault(path.name, seen) == seen
+        for key, unit in Store(self.flow.parent / self.flow.stem / "work").each():
+            assert self.units.setdefault(key, unit) == unit
 
     def rows(self) -> list[dict[str, object]]:
         return [json.loads(line) for line in self.process.stdout.read().splitlines()]

@@ -11,17 +11,17 @@ from ase.calculators.calculator import CalculationFailed
 
 from diffrelax.benchmark.speedup.arms import Subject
 from diffrelax.benchmark.speedup.units import Units
-from diffrelax.cache import WorkFolder
 from diffrelax.dft import DFTSettings
 from diffrelax.flows.levels import DFTRelaxMaker, ForceFieldRelaxMaker
 from diffrelax.levels.density_functional import DensityFunctional
 from diffrelax.molecule import Molecule
 from diffrelax.results import documents
+from diffrelax.store import Store
 
 
 def start(folder: Path) -> object:
     water = Subject("water", Molecule.from_smiles("O"))
-    return Units(WorkFolder(folder)).start(water, "uff").molecule.positions.tolist()
+    return Units(Store(folder)).start(water, "uff").molecule.positions.tolist()
 
 
 def job(folder: Path) -> object:
@@ -44,7 +44,7 @@ CHEAP = {"xc": "lda,vwn", "basis": "sto-3g", "hessian": "none"}
 
 
 def dft_of_a_speedup(folder: Path) -> float | None:
-    units = Units(WorkFolder(folder))
+    units = Units(Store(folder))
     return units.relax(Molecule.from_smiles("[H][H]"), DFTSettings(**CHEAP)).energy
 
 

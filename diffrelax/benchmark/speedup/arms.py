@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, count
 from typing import NamedTuple, get_args
 
-from diffrelax.cache import work_key
 from diffrelax.choices import Optimizer
 from diffrelax.clock import NO_TIME, Time, timed
 from diffrelax.dft import DFTSettings
@@ -17,6 +16,7 @@ from diffrelax.errors import InputError
 from diffrelax.files.reading import Rejected
 from diffrelax.levels import CHEAP_LEVELS, check_installed, relax_at_level
 from diffrelax.molecule import Molecule
+from diffrelax.store import work_key
 
 HESSIANS = {"": "none", "+hessian": "gfn2-xtb", "+aimnet2-hessian": "aimnet2"}
 RECIPES = {

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import cache
 from math import isnan
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from diffrelax.benchmark.hardware import describe_dft_hardware, name_processor
 from diffrelax.benchmark.sample import peer_settings
 from diffrelax.benchmark.speedup.arms import Subject
-from diffrelax.cache import WorkFolder, work_key
 from diffrelax.clock import NO_TIME, Time
 from diffrelax.dft import DFTSettings
-from diffrelax.dft.optimization import Callback, relax_with, unit_checkpoint
+from diffrelax.dft.optimization import Callback, find_begun, relax_with
 from diffrelax.errors import reason_of
 from diffrelax.extras import NotInstalledError
 from diffrelax.levels import CHEAP_LEVELS, relax_at_level
@@ -34,6 +32,7 @@ from diffrelax.results.documents import (
     write_finished,
 )
 from diffrelax.results.provenance import Provenance
+from diffrelax.store import Store, work_key
 
 START_FMAX = 0.03  # eV/Å
 START_STEPS = 500
@@ -91,7 +90,7 @@ def dft_unit(
     settings: DFTSettings,
     *,
     threads: int | None = None,
-    checkpoint: Path | None = None,
+    store: Store | None = None,
     callback: Callback | None = None,
     key: str = "",
 ) -> MinimisationDocument | FailureDocument:
@@ -101,17 +100,17 @@ def dft_unit(
     ----------
     molecule : Molecule
     settings : DFTSettings
-    threads, checkpoint, callback
-        See `diffrelax.dft.relax_dft`. A relaxation that goes on from a checkpoint does not tell its
-        hardware, which may be that of two machines; one by a program tells the processor alone.
+    threads, callback
+        See `diffrelax.dft.relax_dft`.
+    store : Store, optional
+        Keeps its state. A relaxation that continues from there does not tell its hardware, which
+        may be that of two machines; one by a program tells the processor alone.
     key : str
         Of this unit.
     """
-    resumed = checkpoint is not None and checkpoint.exists()
+    resumed = store is not None and find_begun(molecule, settings, store) is not None
     try:
-        dft = relax_with(
-            molecule, settings, threads=threads, checkpoint=checkpoint, callback=callback
-        )
+        dft = relax_with(molecule, settings, threads=threads, store=store, callback=callback)
     except NotInstalledError:
         raise
     except (KilledError, ValueError) as error:
@@ -149,7 +148,7 @@ class Units:
 
     Parameters
     ----------
-    work : WorkFolder
+    work : Store
     model : str
         Name or file of the diffusion model.
     level : Level, optional
@@ -168,7 +167,7 @@ class Units:
 
     def __init__(
         self,
-        work: WorkFolder,
+        work: Store,
         model: str = "",
         level: Level | None = None,
         threads: int | None = None,
@@ -234,7 +233,7 @@ class Units:
                 molecule,
                 settings,
                 threads=self._threads,
-                checkpoint=unit_checkpoint(self.work, key, molecule, settings),
+                store=self.work,
                 callback=self._callback,
                 key=key,
             ),

@@ -1,103 +1,80 @@
-"""Energies that are kept as they are calculated, so that a killed run goes on from them."""
+"""Energies that are kept as they are calculated, so that a killed run continues with them."""
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import json
 import os
-import struct
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic
 
 import numpy as np
 
-from diffrelax.atomic import claim
-from diffrelax.errors import InputError
 from diffrelax.levels import Surface
 from diffrelax.molecule import Molecule
 from diffrelax.sampling.ensemble import Level
+from diffrelax.store import Store, Unit, atoms_of, work_key
 
-TAG_BYTES = 16
-RECORD = struct.Struct(f"<{TAG_BYTES}sd")  # tag of a geometry, and its energy, eV
 DECIMALS = 7  # Å: processors differ in later ones
+BETWEEN_KEEPING = 1.0  # s, of which a kill loses the energies
+ENERGY = "energy"  # their kind
 
 
 class RememberedSurface(Surface):
-    """A surface whose energies are kept in a file, where they are looked up by the geometry.
+    """A surface whose energies are kept in a store, where they are found by the geometry.
 
     Chains are deterministic but for rounding, so a run that is made again asks for the same
-    energies. A geometry without an energy is not kept: it is asked for again. Its process alone may
-    use the file until the surface is gone.
+    energies. A geometry without an energy is not kept: it is asked for again.
 
     Parameters
     ----------
     molecule : Molecule
-    level : str
-    path : path
-        A line of JSON with what the energies belong to, then a tag of each geometry and its energy.
-    run : mapping
-        What decides which energies are asked for, plain values.
-    **settings
-        Of the level.
-
-    Raises
-    ------
-    ValueError
-        If the file is that of another run, or in use.
+    level : Level
+    store : Store
     """
 
-    def __init__(
-        self, molecule: Molecule, level: str, path: Path, run: Mapping[str, Any], **settings: Any
-    ) -> None:
-        super().__init__(molecule, level, **settings)
-        header = (json.dumps(dict(run), sort_keys=True) + "\n").encode()
-        self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
-        claim(self._file, path, fcntl.lockf)
-        kept = self._file.read()
-        if not kept.startswith(header[: len(kept)]):
-            raise InputError(
-                f"{path} belongs to another run: delete it, name another file, or give --overwrite"
-            )
-        n_whole = max(0, len(kept) - len(header)) // RECORD.size
-        self._end = len(header) + n_whole * RECORD.size
-        self._known: dict[bytes, float] = dict(RECORD.iter_unpack(kept[len(header) : self._end]))
-        if len(kept) < len(header):
-            self._end = 0
-            self._keep(header)
+    def __init__(self, molecule: Molecule, level: Level, store: Store) -> None:
+        super().__init__(molecule, level.name, **level.settings)
+        settings = level.model_dump(mode="json")
+        self._about = work_key(ENERGY, atoms_of(molecule), settings).encode()
+        self._store = store
+        self._new: dict[str, Unit] = {}
+        self._last = monotonic()
 
     def energies(self, positions: np.ndarray) -> np.ndarray:
-        """Return energies from the file, or evaluate and keep them, see `Surface`."""
+        """Return energies from the store, or evaluate and keep them, see `Surface`."""
         return np.array([self._energy_of(geometry) for geometry in positions])
 
+    def keep(self) -> None:
+        """Keep the energies that are not kept yet."""
+        self._store.keep_all(self._new, ENERGY)
+        self._new.clear()
+        self._last = monotonic()
+
     def _energy_of(self, geometry: np.ndarray) -> float:
-        tag = hashlib.sha256((geometry.round(DECIMALS) + 0.0).tobytes()).digest()[:TAG_BYTES]
-        if tag in self._known:
+        rounded = (geometry.round(DECIMALS) + 0.0).tobytes()  # no negative zeros
+        key = hashlib.sha256(self._about + rounded).hexdigest()
+        if known := self._new.get(key) or self._store.find(key):
             self.n_calls += 1
-            return self._known[tag]
+            return known["energy"]
         energy = float(super().energies(geometry[None])[0])
         if np.isfinite(energy):
-            self._known[tag] = energy
-            self._keep(RECORD.pack(tag, energy))
+            self._new[key] = {"energy": energy}
+            if monotonic() > self._last + BETWEEN_KEEPING:
+                self.keep()
         return energy
 
-    def _keep(self, data: bytes) -> None:
-        """Write behind what is kept, and drop what a kill has left there."""
-        self._file.seek(self._end)
-        self._file.truncate()
-        self._file.write(data)
-        self._file.flush()
-        self._end += len(data)
 
-
+@contextmanager
 def surface_at(
-    molecule: Molecule,
-    level: Level,
-    checkpoint: str | os.PathLike[str] | None,
-    run: Mapping[str, Any],
-) -> Surface:
-    """Return the surface of a level, which keeps its energies if there is a file for them."""
+    molecule: Molecule, level: Level, checkpoint: Store | str | os.PathLike[str] | None
+) -> Iterator[Surface]:
+    """Yield the surface of a level, which keeps its energies if there is a store for them."""
     if checkpoint is None:
-        return Surface(molecule, level.name, **level.settings)
-    return RememberedSurface(molecule, level.name, Path(checkpoint), run, **level.settings)
+        yield Surface(molecule, level.name, **level.settings)
+        return
+    surface = RememberedSurface(molecule, level, Store.of(checkpoint))
+    try:
+        yield surface
+    finally:
+        surface.keep()

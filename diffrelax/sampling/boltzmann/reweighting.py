@@ -9,34 +9,20 @@ from typing import Any
 import numpy as np
 
 from diffrelax.errors import InputError, UnfinishedError
-from diffrelax.levels import Surface
-from diffrelax.molecule import Molecule
 from diffrelax.progress import progress_bar
 from diffrelax.sampling.boltzmann.diagnostics import MIN_ESS
 from diffrelax.sampling.boltzmann.remembered import surface_at
 from diffrelax.sampling.ensemble import Ensemble, Level
+from diffrelax.store import Store
 
 MOST_LOST = 0.05  # of the samples
-
-
-def surface_to_reweight(
-    molecule: Molecule, level: Level, checkpoint: str | os.PathLike[str] | None
-) -> Surface:
-    """Return the surface at which samples are weighted, or raise ValueError, see `reweight`."""
-    about = {
-        "numbers": molecule.numbers.tolist(),
-        "charge": molecule.charge,
-        "multiplicity": molecule.multiplicity,
-        "bonds": molecule.bonds,
-    }
-    return surface_at(molecule, level, checkpoint, level.model_dump(mode="json") | about)
 
 
 def reweight(
     ensemble: Ensemble,
     level: str | Level,
     *,
-    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint: Store | str | os.PathLike[str] | None = None,
     progress: bool = False,
 ) -> Ensemble:
     """Evaluate the frames of an ensemble at another level of theory, and weight them there.
@@ -49,9 +35,9 @@ def reweight(
     ----------
     ensemble : Ensemble
     level : str or Level
-    checkpoint : path, optional
-        File that keeps every energy as it is calculated. The same call made again, be it with more
-        frames, takes them from there.
+    checkpoint : path or Store, optional
+        File that keeps the energies as they are calculated; any number of calls may share it. The
+        same call made again, be it with more frames, takes them from there.
     progress : bool
         Show a progress bar on standard error.
 
@@ -59,7 +45,7 @@ def reweight(
     ------
     ValueError
         If the samples are not canonical at their own level, the new level is unknown, not
-        installed, or cannot describe the molecule, or the checkpoint is that of another call.
+        installed, or cannot describe the molecule, or the checkpoint is damaged.
     RuntimeError
         If it has no energy for more than a twentieth of the frames; fewer are left out, and a note
         says how many.
@@ -70,9 +56,11 @@ def reweight(
             "reweighted: draw them with method 'adjusted'"
         )
     theory = Level.of(level)
-    surface = surface_to_reweight(ensemble.molecule, theory, checkpoint)
     energies = np.empty(len(ensemble.positions))
-    with progress_bar(len(energies), "frame", theory.name, show=progress) as bar:
+    with (
+        surface_at(ensemble.molecule, theory, checkpoint) as surface,
+        progress_bar(len(energies), "frame", theory.name, show=progress) as bar,
+    ):
         for i, frame in enumerate(ensemble.positions):
             energies[i] = surface.energies(frame[None])[0]
             bar.update()

@@ -11,7 +11,6 @@ from typing import Any, Literal
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 
-from diffrelax.cache import work_key
 from diffrelax.clock import Time
 from diffrelax.errors import InputError, UnfinishedError
 from diffrelax.files.reading import Input, read_one
@@ -38,6 +37,7 @@ from diffrelax.sampling.boltzmann.diagnostics import (
 from diffrelax.sampling.boltzmann.mixtures import Draws, Samples, Task
 from diffrelax.sampling.boltzmann.remembered import surface_at
 from diffrelax.sampling.ensemble import Ensemble, EnsembleProvenance, Level, check_temperature
+from diffrelax.store import Store
 
 MANY = 0.05  # share of samples
 MANY_FAILED = 0.01  # share of energies; atoms that nearly touch are far fewer
@@ -57,7 +57,7 @@ def sample_boltzmann(
     method: Literal["adjusted", "repeat"] = "adjusted",
     n_chains: int = 10,
     seed: int = 42,
-    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint: Store | str | os.PathLike[str] | None = None,
     progress: bool = False,
 ) -> Ensemble:
     """Sample the geometries of a molecule at a temperature and a level of theory.
@@ -92,10 +92,10 @@ def sample_boltzmann(
     n_chains : int
     seed : int
         Of the embedding and the chains.
-    checkpoint : path, optional
-        File that keeps every energy as it is calculated. The same call made again, be it for more
-        samples, takes them from there, and goes on with those that are missing; the network is
-        asked again.
+    checkpoint : path or Store, optional
+        File that keeps the energies as they are calculated; any number of calls may share it. The
+        same call made again, be it for more samples, takes them from there, and calculates those
+        that are missing; the network is asked again.
     progress : bool
         Show a progress bar on standard error.
 
@@ -117,8 +117,8 @@ def sample_boltzmann(
     ValueError
         If the input is not one molecule of two atoms or more, whose bonds hold it together, the
         model does not cover it, or none is given that is needed, a number is out of range, the
-        level is unknown, not installed, or cannot describe the molecule, or the checkpoint is that
-        of another call; or if the extra [sampling] is not installed.
+        level is unknown, not installed, or cannot describe the molecule, or the checkpoint is
+        damaged; or if the extra [sampling] is not installed.
     RuntimeError
         If the level has no energy for a start, or for a geometry of repeated denoising.
     """
@@ -136,24 +136,22 @@ def sample_boltzmann(
     _check_bound(given)
     if model and (reason := outside_domain(given, model)):
         raise InputError(f"{given.name}: {reason}")
-    settings = {"n_chains": n_chains, "method": method, "temperature": temperature}
-    settings |= theory.model_dump(mode="json")
-    key = work_key("sample", given, settings, model_sha256=sha256, seed=seed)
-    surface = surface_at(given, theory, checkpoint, settings | {"key": key})
-    chains = Chains.start(embed_starts(given, n_chains, seed), surface.energies)
-    if not np.isfinite(chains.energies).all():
-        raise UnfinishedError(
-            f"{given.name}: level {theory} has no energy for one of the starts: take another level"
-        )
     draw, n_steps = METHODS[method]
-    begun = Time.now()
-    with progress_bar(n_steps(n_draws), "step", given.name, show=progress) as bar:
-        rng = np.random.default_rng(seed)
-        task = Task(given, chains, surface, model, temperature, n_draws, rng, bar.update)
-        try:
-            samples = draw(task)
-        except repeated.NoEnergy as error:
-            raise UnfinishedError(f"{given.name}: {error}") from error
+    with surface_at(given, theory, checkpoint) as surface:
+        chains = Chains.start(embed_starts(given, n_chains, seed), surface.energies)
+        if not np.isfinite(chains.energies).all():
+            raise UnfinishedError(
+                f"{given.name}: level {theory} has no energy for one of the starts: take another "
+                "level"
+            )
+        begun = Time.now()
+        with progress_bar(n_steps(n_draws), "step", given.name, show=progress) as bar:
+            rng = np.random.default_rng(seed)
+            task = Task(given, chains, surface, model, temperature, n_draws, rng, bar.update)
+            try:
+                samples = draw(task)
+            except repeated.NoEnergy as error:
+                raise UnfinishedError(f"{given.name}: {error}") from error
     drawn = len(samples.draws.energies)
     time = Time.now() - begun
     cost = {

@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from diffrelax.cache import Unit, WorkFolder, work_key
 from diffrelax.choices import CurvatureLevel
-from diffrelax.dft.optimization import relax_with, unit_checkpoint
+from diffrelax.dft.optimization import relax_with
 from diffrelax.dft.settings import DFTSettings
 from diffrelax.errors import OF_THE_MACHINE, InputError, reason_of
 from diffrelax.files.processes import ordered_map
@@ -26,6 +25,7 @@ from diffrelax.levels import relax_at_level
 from diffrelax.molecule import Molecule
 from diffrelax.sampling.conformers.record import Conformer, merge, within
 from diffrelax.sampling.ensemble import Level
+from diffrelax.store import Store, Unit, work_key
 from diffrelax.units import KCAL_PER_MOL
 
 NEAR = 0.05  # eV/Å
@@ -44,7 +44,7 @@ class Funnel:
     ----------
     level : Level
         Of theory.
-    folder : WorkFolder
+    folder : Store
         Keeps what is done.
     window : float, kcal/mol
         Above the lowest.
@@ -61,7 +61,7 @@ class Funnel:
     """
 
     level: Level
-    folder: WorkFolder
+    folder: Store
     window: float = inf
     thermo: CurvatureLevel = "none"
     temperature: float = 298.15
@@ -121,7 +121,7 @@ class Funnel:
         def work() -> Unit:
             try:
                 if self.level.name == "dft":
-                    return _relax_by_dft(start.molecule, self.level.dft(**more), self.folder, key)
+                    return _relax_by_dft(start.molecule, self.level.dft(**more), self.folder)
                 return _relax_at_level(start.molecule, self.level, **more)
             except OF_THE_MACHINE:
                 raise
@@ -193,9 +193,8 @@ def sort_out(
     return reached, notes
 
 
-def _relax_by_dft(molecule: Molecule, settings: DFTSettings, folder: WorkFolder, key: str) -> Unit:
-    checkpoint = unit_checkpoint(folder, key, molecule, settings)
-    dft = relax_with(molecule, settings, checkpoint=checkpoint)
+def _relax_by_dft(molecule: Molecule, settings: DFTSettings, folder: Store) -> Unit:
+    dft = relax_with(molecule, settings, store=folder)
     gas = dft.thermochemistry
     free_energy = gas.gibbs_energy_quasi_harmonic if gas else None
     told = {"free_energy": free_energy, "notes": list(dft.notes)}

@@ -9,7 +9,6 @@ from functools import partial
 
 import numpy as np
 
-from diffrelax.cache import Unit, WorkFolder, work_key
 from diffrelax.choices import CurvatureLevel
 from diffrelax.errors import UnfinishedError
 from diffrelax.files.processes import check_workers
@@ -42,6 +41,7 @@ from diffrelax.sampling.ensemble import (
     boltzmann_weights,
     check_temperature,
 )
+from diffrelax.store import Store, Unit, work_key
 from diffrelax.units import KCAL_PER_MOL
 
 ROUGH = 2 * KCAL_PER_MOL  # by which a geometry of the model may be above its minimum
@@ -131,7 +131,7 @@ def sample_conformers(
     check_temperature(temperature)
     n, workers, seed = integer("n", n), integer("workers", workers), check_seed(seed)
     check_workers(workers)
-    funnel = Funnel(theory, WorkFolder.of(work), window, thermo, temperature)
+    funnel = Funnel(theory, Store(work), window, thermo, temperature)
     given = read_one(molecule, seed=seed)
     get_calculator(theory.name, given, **theory.settings)
     starts, search = find_starts(

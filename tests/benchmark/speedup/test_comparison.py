@@ -6,13 +6,12 @@ from diffrelax.benchmark.speedup.arms import SpeedupArm, Subject, recipe_of
 from diffrelax.benchmark.speedup.comparison import comparison_table, excess_energies
 from diffrelax.benchmark.speedup.run import Outcome, run_arm
 from diffrelax.benchmark.speedup.units import Start, Units
-from diffrelax.cache import Checkpoints
 from diffrelax.clock import Time
 from diffrelax.dft import DFTRelaxation, DFTSettings
-from diffrelax.dft.optimization import unit_checkpoint
 from diffrelax.molecule import Molecule
 from diffrelax.results.documents import MinimisationDocument
 from diffrelax.results.provenance import Provenance
+from diffrelax.store import Store
 
 SETTINGS = DFTSettings(xc="pbe", basis="sto-3g")
 
@@ -45,7 +44,7 @@ def arm(molecule, energies, *, start="diffusion", converged=True, reason=""):
 
 
 def relaxed_from(start, base, model, settings=SETTINGS):
-    units = Units(Checkpoints(), made={"diffusion": Start(model, Time(0.5, 0.5))})
+    units = Units(Store(None), made={"diffusion": Start(model, Time(0.5, 0.5))})
     subject = Subject("a molecule", base, Time(0.25, 0.25))
     return run_arm(subject, SpeedupArm(start, recipe_of(settings)), settings, units)
 
@@ -156,19 +155,3 @@ def test_a_level_that_does_not_cover_the_molecule_is_reported_not_raised():
     failed = relaxed_from("diffusion", water, water, unknown)
     assert not failed.converged
     assert "no-such-basis" in failed.remarks
-
-
-def test_a_damaged_checkpoint_is_told_and_costs_its_molecule_alone(tmp_path):
-    water = Molecule.from_smiles("O")
-    checkpoints = Checkpoints(tmp_path / "out.sdf")
-    units = Units(checkpoints)
-    path = unit_checkpoint(checkpoints, "", water, SETTINGS)
-    assert path.name.startswith("out.sdf.") and path.name.endswith(".checkpoint")
-    path.write_text("damaged")
-    document = units.relax(water, SETTINGS)
-    assert str(path) in document.reason and "ValueError" not in document.reason
-    packed = Checkpoints(tmp_path / "out.sdf.gz")
-    kept = unit_checkpoint(packed, "", water, SETTINGS)
-    kept.touch()
-    checkpoints.drop()
-    assert list(tmp_path.iterdir()) == packed.kept() == [kept]

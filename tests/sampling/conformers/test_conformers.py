@@ -9,7 +9,6 @@ from ase.units import Hartree, kB, kcal, mol
 from odd_work import die_once
 from rdkit.Chem import rdForceFieldHelpers, rdMolTransforms
 
-from diffrelax.cache import WorkFolder
 from diffrelax.dft import relax_dft
 from diffrelax.errors import InputError
 from diffrelax.levels import get_calculator, relax_at_level
@@ -33,6 +32,7 @@ from diffrelax.sampling.conformers import funnel as funnel_module
 from diffrelax.sampling.conformers.minima import _without_known
 from diffrelax.sampling.conformers.search import COUNTED, Found
 from diffrelax.sampling.ensemble import Ensemble, EnsembleProvenance, Level
+from diffrelax.store import Store
 from diffrelax.units import KCAL_PER_MOL
 
 TEMPERATURE = 298.15
@@ -63,7 +63,7 @@ def test_trans_trans_pentane_counts_a_quarter_of_trans_gauche() -> None:
         Conformer("tg", rotamer(pentane, {first: 180, second: 60}), energy=-1.0),
         Conformer("g-t", rotamer(pentane, {first: -60, second: 180}), energy=-1.0),
     ]
-    ensemble = weigh(minima, Funnel(MMFF94, WorkFolder.of(None)), PROVENANCE)
+    ensemble = weigh(minima, Funnel(MMFF94, Store(None)), PROVENANCE)
     assert ensemble.starts == ("tt", "tg")
     assert ensemble.columns["n_starts"].tolist() == [1, 2]
     assert ensemble.weights == pytest.approx([0.2, 0.8])
@@ -84,7 +84,7 @@ def test_gauche_2_hexyne_counts_twice_however_its_methyl_group_stands(free: bool
         within = kB * TEMPERATURE * np.log(find_symmetry(one).number)  # has its part in G
         minima.append(Conformer(str(angle), one, energy=-1.0, free_energy=-1.0 + within))
     level, thermo = (DFT, "gfn2-xtb") if free else (MMFF94, "none")
-    funnel = Funnel(level, WorkFolder.of(None), thermo=thermo, temperature=TEMPERATURE)
+    funnel = Funnel(level, Store(None), thermo=thermo, temperature=TEMPERATURE)
     ensemble = weigh(minima, funnel, PROVENANCE)
     assert ensemble.columns["mirror_images"].tolist() == [1, 2]
     assert ensemble.weights == pytest.approx([1 / 3, 2 / 3])
@@ -96,7 +96,7 @@ def test_what_is_told_of_several_conformers_is_in_the_notes_once() -> None:
         Conformer(str(turn), rotamer(butane, {(0, 1, 2, 3): turn}), energy=-1.0, notes=("beware",))
         for turn in (180, 60)
     ]
-    ensemble = weigh(minima, Funnel(MMFF94, WorkFolder.of(None)), PROVENANCE)
+    ensemble = weigh(minima, Funnel(MMFF94, Store(None)), PROVENANCE)
     assert ensemble.provenance.notes[-1] == "180, 60: beware"
 
 
@@ -190,7 +190,7 @@ def test_the_model_takes_the_nearest_level(
 
     for room in ("search", "minima"):
         monkeypatch.setattr(f"diffrelax.sampling.conformers.{room}.relax_molecules", relax)
-    funnel = Funnel(level, WorkFolder.of(None))
+    funnel = Funnel(level, Store(None))
     _, method = find_starts(Molecule.from_smiles("CCO"), several, 4, funnel, seed=42)
     assert {*taken} == {method.settings["model_level"]} == {learned}
     assert f"relaxes to minima of {learned}" in method.notes[1]
@@ -199,7 +199,7 @@ def test_the_model_takes_the_nearest_level(
 def test_what_the_model_has_not_learned_at_its_level_is_told() -> None:
     level = Level(name="dft", settings={"xc": "b3lyp", "basis": "def2-svp"})
     ion = Molecule.from_smiles("C[NH3+]")
-    _, method = find_starts(ion, load_model(), 4, Funnel(level, WorkFolder.of(None)), seed=42)
+    _, method = find_starts(ion, load_model(), 4, Funnel(level, Store(None)), seed=42)
     assert "at B3LYP/def2-SVP the model has learned no charge +1, elsewhere it has" in method.notes
 
 
@@ -220,7 +220,7 @@ def test_dft_gets_one_start_for_each_minimum_of_gfn2_xtb(model, monkeypatch) -> 
     monkeypatch.setattr(
         "diffrelax.sampling.conformers.minima.find_conformers", lambda *_, **__: result
     )
-    starts, _ = find_starts(butane, model, 9, Funnel(DFT, WorkFolder.of(None), 6.0), seed=42)
+    starts, _ = find_starts(butane, model, 9, Funnel(DFT, Store(None), 6.0), seed=42)
     assert [one.n_starts for one in starts] == [2, 3]  # trans, the lower, and gauche
     assert all(one.molecule.start == "diffusion" for one in starts)
 
@@ -228,7 +228,7 @@ def test_dft_gets_one_start_for_each_minimum_of_gfn2_xtb(model, monkeypatch) -> 
 def test_what_gfn2_xtb_makes_more_symmetric_goes_on_as_it_was_too() -> None:
     """Hydrogen peroxide is flat by GFN2-xTB alone, and DFT would not leave that saddle."""
     peroxide = Molecule.from_smiles("OO")
-    funnel = Funnel(DFT, WorkFolder.of(None))
+    funnel = Funnel(DFT, Store(None))
     starts, method = find_starts(peroxide, load_model(), 4, funnel, seed=42)
     flat, bent = (abs(one.molecule.to_atoms().get_dihedral(2, 0, 1, 3) - 180) for one in starts)
     assert flat < 5 and bent > 40
@@ -239,7 +239,7 @@ def test_what_gfn2_xtb_makes_another_molecule_is_left_to_dft(model) -> None:
     """In the gas phase, the proton of glycine goes over."""
     zwitterion = Molecule.from_smiles("[NH3+]CC(=O)[O-]")
     start = Conformer("given", zwitterion, 0.0)
-    funnel = Funnel(Level(name="gfn2-xtb"), WorkFolder.of(None), 6.0)
+    funnel = Funnel(Level(name="gfn2-xtb"), Store(None), 6.0)
     _, reason = funnel.approach(start)
     assert "broke" in reason
     neutral = Conformer("etkdg 1", Molecule.from_smiles("NCC(=O)O"), 0.0)
@@ -441,16 +441,14 @@ def test_free_energies_weigh_conformers_of_dft(model, monkeypatch) -> None:
 def test_a_free_energy_at_another_temperature_repeats_no_call(tmp_path, monkeypatch) -> None:
     relax, done = funnel_module.relax_with, []
 
-    def watched(molecule, settings, *, checkpoint):
+    def watched(molecule, settings, *, store):
         calls = []
-        relaxed = relax(
-            molecule, settings, checkpoint=checkpoint, callback=lambda *call: calls.append(call)
-        )
+        relaxed = relax(molecule, settings, store=store, callback=lambda *call: calls.append(call))
         done.append((len(calls), relaxed.notes))
         return relaxed
 
     monkeypatch.setattr(funnel_module, "relax_with", watched)
-    water, folder = Conformer("own", Molecule.from_smiles("O")), WorkFolder.of(tmp_path)
+    water, folder = Conformer("own", Molecule.from_smiles("O")), Store(tmp_path)
     plain, _ = Funnel(DFT, folder).finish(water)
     cold, _ = Funnel(DFT, folder, thermo="gfn2-xtb", temperature=200).finish(water)
     hot, _ = Funnel(DFT, folder, thermo="gfn2-xtb", temperature=400.0).finish(water)
@@ -463,8 +461,8 @@ def test_a_free_energy_at_another_temperature_repeats_no_call(tmp_path, monkeypa
 def test_what_is_told_of_an_end_or_lost_is_in_the_notes(model, monkeypatch) -> None:
     relax = funnel_module.relax_with
 
-    def told(molecule, settings, *, checkpoint):
-        relaxed = relax(molecule, settings, checkpoint=checkpoint)
+    def told(molecule, settings, *, store):
+        relaxed = relax(molecule, settings, store=store)
         if settings.thermo != "none":
             kept.append(relaxed)
         reason = "no free energy" if len(kept) == 1 else ""

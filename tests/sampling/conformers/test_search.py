@@ -3,7 +3,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from diffrelax.cache import WorkFolder
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.reembedding import embed_again
 from diffrelax.molecule.torsions import Rotors, torsion_angles
@@ -17,6 +16,7 @@ from diffrelax.sampling.conformers import (
 from diffrelax.sampling.conformers.search import PROBE, _Search
 from diffrelax.sampling.conformers.wells import other_wells, telling_torsions
 from diffrelax.sampling.ensemble import Level
+from diffrelax.store import Store
 from diffrelax.units import KCAL_PER_MOL
 
 MMFF94, GFN2 = Level(name="mmff94"), Level(name="gfn2-xtb")
@@ -75,7 +75,7 @@ def test_rotamers_of_one_ring_or_amine_are_not_those_of_another(model, smiles: s
     molecule = Molecule.from_smiles(smiles)
     starts = [Conformer(f"etkdg {i}", embed_again(molecule, 42 + i)) for i in range(4)]
 
-    funnel = Funnel(MMFF94, WorkFolder.of(None))
+    funnel = Funnel(MMFF94, Store(None))
 
     def turned_from(starts: list[Conformer]) -> list[Conformer]:
         search = _Search(molecule, model, 200, MMFF94, MODEL_LEVEL, 8 * KCAL_PER_MOL, 42)
