@@ -26,8 +26,7 @@ PATIENCE = 60  # s, to wait while another process writes
 TABLES = (
     """CREATE TABLE IF NOT EXISTS units
     (number INTEGER PRIMARY KEY, key TEXT UNIQUE, kind TEXT, document TEXT)""",
-    """
-    CREATE INDEX IF NOT EXISTS kinds ON units (kind, number)""",
+    "CREATE INDEX IF NOT EXISTS kinds ON units (kind, number)",
 )
 
 
@@ -132,8 +131,9 @@ class Store:
             )
             if alone:
                 self._database.execute("PRAGMA locking_mode = EXCLUSIVE")
-            self._database.execute("PRAGMA auto_vacuum = FULL")
             (n_tables,) = self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            if not n_tables:
+                self._database.execute("PRAGMA auto_vacuum = FULL")
             if alone or not n_tables:
                 with self._changing() as database:
                     for table in TABLES:

@@ -68,6 +68,14 @@ def test_a_unit_is_found_again_in_another_process(tmp_path: Path) -> None:
     assert pickle.loads(pickle.dumps(store)).find("a") == store.find("a")
 
 
+def test_a_store_that_is_read_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "some.units"
+    Store(path).keep("a", {"x": 1})
+    before = path.read_bytes()
+    assert Store(path).find("a") == {"x": 1}
+    assert path.read_bytes() == before
+
+
 def test_units_are_kept_in_order_replaced_and_dropped(tmp_path: Path) -> None:
     store, n = Store(tmp_path / "some.units"), PAGE + 1
     store.keep_all({f"key {i}": {"i": i} for i in range(n)})

@@ -225,7 +225,7 @@ class ResultFile:
                     f"{what}: name another file, or give --overwrite"
                 )
             if given is None:
-                self.store.drop(_key(number))
+                self.store.drop(key=_key(number))
                 n_given -= 1
             elif changed or number in self._again:
                 again[number] = given
