@@ -26,7 +26,6 @@ from diffrelax.molecule import Molecule
 from diffrelax.relaxation import relax_molecules
 from diffrelax.results.documents import MinimisationDocument
 from diffrelax.results.tables import markdown_table
-from diffrelax.store import Store
 
 REPORT = "ions"
 LEVEL = LEVELS[REPORT]
@@ -36,7 +35,7 @@ MODEL_ARM = ARMS[-1]
 def main(name: str, folder: Path) -> None:
     """Look at each ion, and write the result after each."""
     model = load_model(name)
-    units = Units(Store(unpacked(folder)), name, LEVEL.level)
+    units = Units(unpacked(folder), name, LEVEL.level)
     record = about(LEVEL, "test") | about_model(model) | {"units": {"errors": "mÅ"}}
     found = []
     for row in tqdm(rows_of(folder, REPORT)):

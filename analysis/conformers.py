@@ -89,7 +89,7 @@ def main() -> None:
     record["molecules"] = known.get("molecules", [])
     options.file.parent.mkdir(parents=True, exist_ok=True)
     done = {one["smiles"] for one in record["molecules"]}
-    folder = Store(unpacked(options.file.parent))
+    folder = unpacked(options.file.parent)
     for split, smiles in record["chosen"]:
         if smiles not in done:
             one = {"split": split} | measure(smiles, model, folder, split)

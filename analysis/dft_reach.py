@@ -39,7 +39,6 @@ from diffrelax.benchmark.speedup.units import Units
 from diffrelax.dft import DFTSettings
 from diffrelax.models.release import load_model
 from diffrelax.molecule import Molecule
-from diffrelax.store import Store
 
 SIZES = {"12-17": range(12, 18), "18-23": range(18, 24), "24-30": range(24, 31)}  # heavy atoms
 OF_KIND = 4  # of each size
@@ -84,7 +83,7 @@ def compare(folder: Path, model: str, rows: Sequence[dict[str, str]]) -> None:
     wanted = AIMNET2_ARMS if folder.name == "aimnet2-hessian" else ARMS
     folder.mkdir(parents=True, exist_ok=True)
     made = about(level, "test") | about_model(load_model(model))
-    units = Units(Store(unpacked(folder.parent)), model, level.level)
+    units = Units(unpacked(folder.parent), model, level.level)
     tight = reference_settings(level).model_copy(update={"fmax": REFERENCE_FMAX})
     outcomes: list[Outcome] = []
     for row in tqdm(rows, unit="molecule", disable=None):

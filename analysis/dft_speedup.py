@@ -146,7 +146,7 @@ def main(folder: Path, reports: Sequence[str]) -> None:
     stages = [stage for stage in STAGES if stage.report in reports]
     check_arms([arm for stage in stages for arm in stage.arms], KNOWN)
     geometries = load_qm9("test")
-    baseline = Units(Store(unpacked(folder)), str(BASELINE_FILE))
+    baseline = Units(unpacked(folder), str(BASELINE_FILE))
     small = [with_baseline(s, baseline) for s in chosen(geometries, range(5, 8), 51)]
     larger = [with_baseline(s, baseline) for s in chosen(geometries, range(8, 10), 20)]
     subjects = {
@@ -168,8 +168,8 @@ def with_baseline(subject: Subject, units: Units) -> Subject:
 def work(folder: Path, stages: Sequence[Stage], subjects: Mapping[str, Sequence[Subject]]) -> None:
     """Work through stages, and write a report when more of it is known, and after each stage."""
     model = about_model(load_model(MODEL))
-    found = find_finished(unpacked(folder), stages, subjects)
-    units = Units(Store(unpacked(folder)), MODEL)
+    found = find_finished(unpacked(folder).path, stages, subjects)
+    units = Units(unpacked(folder), MODEL)
     written = 0
     for stage in stages:
         of_report, level = found[stage.report], LEVELS[stage.report]

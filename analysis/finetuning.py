@@ -25,7 +25,6 @@ from diffrelax.dft import DFTSettings
 from diffrelax.files.writing import write_molecules
 from diffrelax.models.release import load_model
 from diffrelax.results.documents import FailureDocument
-from diffrelax.store import Store
 
 LEVEL = DFTSettings(xc="pbe", basis="def2-svp", optimizer="bfgs")
 NAME = "PBE/def2-SVP"
@@ -38,7 +37,7 @@ ARMS = arms("mmff94 diffusion", "bfgs+hessian")
 
 def main(folder: Path, tuned: Path) -> None:
     """Make minima, learn them, and compare."""
-    units = Store(unpacked(folder))
+    units = unpacked(folder)
     minima, weights = folder / "minima.extxyz", tuned / "model.safetensors"
     if not minima.exists():
         make_minima(minima, Units(units))

@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--split", choices=("test", "validation"), default="test")
     parser.add_argument("-n", type=int, default=501)
     options = parser.parse_args()
-    work = Store(unpacked(options.folder))
+    work = unpacked(options.folder)
     final = load_model(options.model)
     molecules = list(embedded(options, work))
     models = [(MMFF94, None), (f"{final.step} steps", final)]

@@ -75,7 +75,7 @@ class Unit:
 
 def main(model_folder: Path, folder: Path) -> None:
     """Work through the units, and write the result after each."""
-    work = Store(unpacked(folder))
+    work = unpacked(folder)
     models = [load_model(file) for file in checkpoint_files(model_folder)]
     hours = training_hours(model_folder, [model.step for model in models])
     subjects = [

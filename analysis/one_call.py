@@ -52,7 +52,6 @@ from diffrelax.molecule.comparison import heavy_atom_rmsd
 from diffrelax.molecule.identity import identity_change
 from diffrelax.relaxation import relax_molecules
 from diffrelax.results.documents import FailureDocument, MinimisationDocument
-from diffrelax.store import Store
 
 Record: TypeAlias = dict[str, Any]
 
@@ -72,8 +71,8 @@ def main(folder: Path) -> None:
     if path.exists():
         known = json.loads(path.read_text())
         found = {part: known.get(part, {}) for part in found}
-    units = Units(Store(unpacked(folder)), MODEL)
-    finished = Units(FinishedWork(unpacked(folder)), MODEL)
+    units = Units(unpacked(folder), MODEL)
+    finished = Units(FinishedWork(unpacked(folder).path), MODEL)
     model = load_model(MODEL)
     surrogates = list(chosen(load_qm9("validation"), range(5, 10), N_SURROGATE))
     geometries = load_qm9("test")

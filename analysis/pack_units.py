@@ -19,16 +19,16 @@ from diffrelax.store import Store, Unit
 PACK, UNPACKED = "units.jsonl.gz", "unpacked"
 
 
-def unpacked(folder: Path) -> Path:
-    """Return the folder of the store of some results, which has what is packed, too."""
-    store, file = Store(folder / "units"), folder / PACK
+def unpacked(folder: Path) -> Store:
+    """Open the store of some results, which has what is packed, too."""
+    store, file = Store.in_folder(folder / "units"), folder / PACK
     if file.exists():
         about = {"bytes": file.stat().st_size}
         if store.find(UNPACKED) != about:
             units = packed(folder).items()
             store.keep_all({key: unit for key, unit in units if store.find(key) is None})
             store.keep(UNPACKED, about, UNPACKED)
-    return folder / "units"
+    return store
 
 
 def packed(folder: Path) -> dict[str, Unit]:
@@ -54,7 +54,7 @@ def pack(folder: Path) -> int:
     What the file has keeps its bytes, so that a repository stores of a new version only what is
     new: a gzip member at the end, molecule by molecule.
     """
-    known, store = packed(folder), Store(folder / "units")
+    known, store = packed(folder), Store.in_folder(folder / "units")
     new = {key: unit for key, unit in store.each() if unit != known.get(key)}
     # neighbours that are alike take less room
     order = sorted(new, key=lambda key: (str(new[key].get("name", "")), key))

@@ -24,7 +24,6 @@ from diffrelax.dft.hessian import vibrations
 from diffrelax.levels.tight_binding import gfn2_hessian
 from diffrelax.molecule.comparison import same_minimum
 from diffrelax.results.documents import MinimisationDocument
-from diffrelax.store import Store
 
 HEAVY_ATOMS = range(4, 7)
 STIFF = 200.0  # cm⁻¹; lowest vibration by GFN2-xTB
@@ -33,7 +32,7 @@ N = 3
 
 def main(folder: Path) -> None:
     """Compare the geometries, and write the result after each molecule."""
-    units = Units(Store(unpacked(folder)))
+    units = Units(unpacked(folder))
     rows: list[dict[str, object]] = []
     candidates = chosen(load_qm9("test"), HEAVY_ATOMS, sys.maxsize)
     for subject in islice(filter(is_stiff, candidates), N):

@@ -58,7 +58,7 @@ from diffrelax.levels.side_by_side import relax_side_by_side
 from diffrelax.models.release import Model, load_model
 from diffrelax.molecule import Molecule
 from diffrelax.relaxation import relax_molecules
-from diffrelax.store import Store, work_key
+from diffrelax.store import work_key
 from diffrelax.training.geometries import GeometrySet
 from diffrelax.units import KCAL_PER_MOL
 
@@ -114,7 +114,7 @@ class Judge:
 
     def __init__(self, model: Model, folder: Path, known: set[str]) -> None:
         self.model = model
-        self.work = Store(unpacked(folder))
+        self.work = unpacked(folder)
         self._known = known
         self._log = folder / "progress.log"
         self._old = load_model(OLD)

@@ -24,14 +24,13 @@ from diffrelax.levels.density_functional import DensityFunctional, mean_field
 from diffrelax.levels.tight_binding import gfn2_hessian
 from diffrelax.molecule import Molecule
 from diffrelax.results.documents import MinimisationDocument
-from diffrelax.store import Store
 
 NAMES = ("qm9-980", "qm9-3840")
 
 
 def main(folder: Path) -> None:
     """Look at each minimum, and write the result after each."""
-    units = Units(Store(unpacked(folder)), MODEL)
+    units = Units(unpacked(folder), MODEL)
     rows: list[dict[str, object]] = []
     subjects = {s.name: s for s in chosen(load_qm9("test"), range(5, 8), 51)}
     for name in tqdm(NAMES):

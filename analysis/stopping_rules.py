@@ -47,8 +47,8 @@ Record: TypeAlias = dict[str, Any]
 
 def main(folder: Path) -> None:
     """Work through the molecules, and write what is known after each."""
-    units = Units(Store(unpacked(folder)), MODEL)
-    finished = Units(FinishedWork(unpacked(folder)), MODEL)
+    units = Units(unpacked(folder), MODEL)
+    finished = Units(FinishedWork(unpacked(folder).path), MODEL)
     subjects = list(chosen(load_qm9("test"), range(5, 8), N))
     made = about(SETTINGS, "test") | about_model(load_model(MODEL))
     known = {s.name: [units.start(s, start).molecule for start in STARTS] for s in subjects}

@@ -31,7 +31,6 @@ from diffrelax.benchmark.speedup.units import Units
 from diffrelax.data.qm9 import load_qm9
 from diffrelax.models.release import Model, load_model
 from diffrelax.results.tables import markdown_table
-from diffrelax.store import Store
 from diffrelax.units import KCAL_PER_MOL
 
 N = 20
@@ -47,7 +46,7 @@ def main(folder: Path, n: int) -> None:
     check_arms(ARMS, [FROM_GAS.start])
     folder.mkdir(parents=True, exist_ok=True)
     model = load_model(MODEL)
-    in_gas, in_water = (Units(Store(unpacked(of)), MODEL) for of in (GAS, folder))
+    in_gas, in_water = (Units(unpacked(of), MODEL) for of in (GAS, folder))
     found: list[tuple[Outcome, list[Outcome]]] = []
     for subject in list(chosen(load_qm9("test"), range(5, 8), N))[:n]:
         gas = run_arm(subject, DIFFUSION, B3LYP, in_gas)

@@ -12,6 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 BETWEEN_REFRESHES, BETWEEN_LINES = 1.0, 10.0  # s
+FIRST = 1.0  # s, until the first
 LINE = "{desc}{n_fmt}/{total_fmt} {unit}, {elapsed} passed, {remaining} left{postfix}"
 
 
@@ -75,12 +76,14 @@ def progress_bar(
 
 @contextmanager
 def _every(seconds: float, act: Callable[[], object]) -> Iterator[None]:
-    """Do something every so many seconds, beside what is done within."""
+    """Do something soon and then every so many seconds, beside what is done within."""
     ended = Event()
 
     def tick() -> None:
-        while not ended.wait(seconds):
+        pause = min(FIRST, seconds)
+        while not ended.wait(pause):
             act()
+            pause = seconds
 
     ticking = Thread(target=tick, daemon=True)
     ticking.start()

@@ -9,9 +9,9 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar, overload
+from time import monotonic
+from typing import Any, Self, TypeAlias, TypeVar, overload
 
 from diffrelax.errors import InputError
 from diffrelax.molecule import Molecule
@@ -23,6 +23,7 @@ DECIMALS = 6  # Å: far below what a calculation resolves, far above what a file
 IN_A_FOLDER = "units.sqlite"
 PAGE = 500  # units read at once; others may write in between
 PATIENCE = 60  # s, to wait while another process writes
+SOON = 1.0  # s
 TABLES = (
     """CREATE TABLE IF NOT EXISTS units
     (number INTEGER PRIMARY KEY, key TEXT UNIQUE, kind TEXT, document TEXT)""",
@@ -104,8 +105,7 @@ class Store:
     Parameters
     ----------
     path : path or None
-        A file, or a folder, which has no suffix, that holds it as ``units.sqlite``; both are made
-        if they are not there. None or an empty text keeps units in memory.
+        Of the file, made if there is none. None keeps units in memory.
     alone : bool
         Keep other processes out until the store is closed.
 
@@ -119,9 +119,8 @@ class Store:
 
     def __init__(self, path: str | os.PathLike[str] | None, *, alone: bool = False) -> None:
         self.path = Path(path).resolve() if path else None
-        if self.path and (self.path.is_dir() or not self.path.suffix):
-            self.path.mkdir(parents=True, exist_ok=True)
-            self.path /= IN_A_FOLDER
+        self._waiting: dict[str, tuple[str, str, str]] = {}
+        self._written = monotonic()
         with self._explained():
             self._database = sqlite3.connect(
                 self.path or ":memory:",
@@ -138,6 +137,14 @@ class Store:
                 with self._changing() as database:
                     for table in TABLES:
                         database.execute(table)
+
+    @classmethod
+    def in_folder(cls, folder: str | os.PathLike[str]) -> Self:
+        """Open the store of a folder, both made if they are not there; of "", one in memory."""
+        if not folder:
+            return cls(None)
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        return cls(Path(folder) / IN_A_FOLDER)
 
     @staticmethod
     def of(given: Store | str | os.PathLike[str] | None) -> Store:
@@ -160,11 +167,16 @@ class Store:
         return Store, (self.path,)
 
     def close(self) -> None:
-        """Close the file."""
-        self._database.close()
+        """Write what waits to be kept, and close the file."""
+        try:
+            self.flush()
+        finally:
+            self._database.close()
 
     def find(self, key: str) -> Unit | None:
         """Return the document of a unit; None if there is none."""
+        if key in self._waiting:
+            return json.loads(self._waiting[key][-1])
         with self._explained():
             select = "SELECT document FROM units WHERE key = ?"
             row = self._database.execute(select, [key]).fetchone()
@@ -176,11 +188,23 @@ class Store:
 
     def keep_all(self, documents: Mapping[str, Mapping[str, Any]], kind: str = "unit") -> None:
         """Keep units, all or none; they come last in the order of `each`. Arrays become lists."""
-        written = partial(json.dumps, default=lambda array: array.tolist())
-        rows = [(key, kind, written(document)) for key, document in documents.items()]
+        rows = [*self._waiting.values(), *(_row(*one, kind) for one in documents.items())]
         with self._explained(), self._changing() as database:
             insert = "INSERT OR REPLACE INTO units (key, kind, document) VALUES (?, ?, ?)"
             database.executemany(insert, rows)
+        self._waiting.clear()
+        self._written = monotonic()
+
+    def keep_soon(self, key: str, document: Mapping[str, Any], kind: str = "unit") -> None:
+        """Keep the document of a quick unit together with others, within a second of work."""
+        self._waiting[key] = _row(key, document, kind)
+        if monotonic() > self._written + SOON:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits to be kept."""
+        if self._waiting:
+            self.keep_all({})
 
     def each(self, kind: str = "unit") -> Iterator[tuple[str, Unit]]:
         """Yield keys and documents of a kind in the order in which they were kept."""
@@ -272,3 +296,7 @@ class Store:
             if "full" in text:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path)) from error
             raise OSError(f"{self.path}: {text}") from error
+
+
+def _row(key: str, document: Mapping[str, Any], kind: str) -> tuple[str, str, str]:
+    return key, kind, json.dumps(document, default=lambda array: array.tolist())

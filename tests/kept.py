@@ -6,9 +6,9 @@ from contextlib import closing
 from pathlib import Path
 
 
-def kinds(folder: Path) -> Counter[str]:
-    """Count the units in a folder by kind, of DFT relaxations without what they are of."""
-    path = folder / "units.sqlite"
+def kinds(place: Path) -> Counter[str]:
+    """Count the units in a store or a folder by kind, of DFT's states without what they are of."""
+    path = place / "units.sqlite" if place.is_dir() else place
     if not path.exists():
         return Counter()
     with closing(sqlite3.connect(path, timeout=60)) as store:

@@ -62,8 +62,8 @@ def test_a_unit_is_found_again_in_another_process(tmp_path: Path) -> None:
         "import sys; from diffrelax.store import Store;"
         "Store(sys.argv[1]).keep('a', {'energy': -1.5, 'name': 'méthanol'})"
     )
-    subprocess.run([sys.executable, "-c", program, tmp_path / "work"], check=True)
-    store = Store(tmp_path / "work")
+    subprocess.run([sys.executable, "-c", program, tmp_path / "some.units"], check=True)
+    store = Store(tmp_path / "some.units")
     assert store.find("a") == {"energy": -1.5, "name": "méthanol"} and store.find("b") is None
     assert pickle.loads(pickle.dumps(store)).find("a") == store.find("a")
 
@@ -91,11 +91,11 @@ def test_units_are_kept_in_order_replaced_and_dropped(tmp_path: Path) -> None:
 
 
 def test_what_is_not_kept_whole_is_not_kept(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = Store(tmp_path / "some.units")
     store.keep("ab", {"energy": -1.0})
     with pytest.raises(AttributeError):
         store.keep_all({"ab": {"energy": -2.0}, "cd": {"energy": object()}})
-    assert dict(Store(tmp_path).each()) == {"ab": {"energy": -1.0}}
+    assert dict(Store(tmp_path / "some.units").each()) == {"ab": {"energy": -1.0}}
 
 
 KILLED = """
@@ -110,22 +110,22 @@ for i in range(10_000):
 
 def test_killed_at_any_moment_it_has_whole_parts(tmp_path: Path) -> None:
     for parts in (1, 4, 11):
-        command = [sys.executable, "-c", KILLED, tmp_path]
+        command = [sys.executable, "-c", KILLED, tmp_path / "some.units"]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
             for _ in range(parts):
                 process.stdout.readline()
             process.kill()
-        n = sum(1 for _ in Store(tmp_path).each())
+        n = sum(1 for _ in Store(tmp_path / "some.units").each())
         assert n % 50 == 0 and n >= 50 * parts
 
 
 def test_a_full_disk_is_told_and_leaves_what_was_there(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = Store(tmp_path / "some.units")
     store.keep("a", {"x": 1})
     store._database.execute("PRAGMA max_page_count = 8")
-    with pytest.raises(OSError, match=r"No space left on device: '.*units.sqlite'"):
+    with pytest.raises(OSError, match=r"No space left on device: '.*some\.units'"):
         store.keep("b", {"x": 100_000 * "x"})
-    assert dict(Store(tmp_path).each()) == {"a": {"x": 1}}
+    assert dict(Store(tmp_path / "some.units").each()) == {"a": {"x": 1}}
 
 
 def test_a_store_is_shared_unless_a_process_must_be_alone(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_a_damaged_store_is_told(tmp_path: Path, data: bytes) -> None:
 
 
 def test_a_unit_is_done_once_unless_what_is_there_is_not_whole(tmp_path: Path) -> None:
-    folder, calls = Store(tmp_path), []
+    folder, calls = Store(tmp_path / "some.units"), []
 
     def do(energy: float | None) -> Callable[[], dict[str, float | None]]:
         return lambda: calls.append(energy) or {"energy": energy}
@@ -168,8 +168,20 @@ def test_a_unit_is_done_once_unless_what_is_there_is_not_whole(tmp_path: Path) -
     assert calls == [None, -1.0, -3.0]
 
 
-@pytest.mark.parametrize("path", [None, ""])
-def test_without_a_path_units_are_kept_in_memory(path: str | None) -> None:
-    store = Store(path)
+def test_without_a_path_units_are_kept_in_memory() -> None:
+    store = Store(None)
     assert [store.find_or_do("a", lambda i=i: {"i": i})["i"] for i in range(2)] == [0, 0]
-    assert Store(path).find("a") is None
+    assert Store.in_folder("").find("a") is None
+
+
+def test_quick_units_are_found_at_once_and_kept_soon(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "some.units"
+    with Store(path) as store:
+        store.keep_soon("a", {"x": 1})
+        assert store.find("a") == {"x": 1} and Store(path).find("a") is None
+        monkeypatch.setattr("diffrelax.store.SOON", 0.0)
+        store.keep_soon("b", {"x": 2})
+        assert dict(Store(path).each()) == {"a": {"x": 1}, "b": {"x": 2}}
+        monkeypatch.undo()
+        store.keep_soon("c", {"x": 3})
+    assert Store(path).find("c") == {"x": 3}

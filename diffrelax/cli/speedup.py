@@ -115,7 +115,7 @@ def speedup(
         made_by |= {"model_sha256": loaded.sha256}
     _check_folder(output, level, inputs, made_by)
     make_folder(output)
-    units = Units(Store(output / "units"), model, level.level, threads)
+    units = Units(Store.in_folder(output / "units"), model, level.level, threads)
     subjects = subjects_of(each_molecule(each_input(inputs, charge), seed=seed))
     _tell_cost(subjects, arms, level)
     outcomes, finished = _compare(subjects, arms, level, units)

@@ -140,7 +140,7 @@ class DiffusionRelaxMaker(Maker):
         choose_schedule(model, self.noise_level)
         asked = Level.parse(self.level, strict=False) if self.level else None
         level = model.nearest_level(asked).level
-        work = Store(self.work)
+        work = Store.in_folder(self.work)
         documents: list[PlainDocument] = []
         errors: list[Exception] = []
         for i in range(0, len(molecules), PART):

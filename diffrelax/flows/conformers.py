@@ -263,7 +263,7 @@ class ConformerFlowMaker(Maker):
     def _funnel(self) -> Funnel:
         from diffrelax.sampling.conformers import Funnel
 
-        work = Store(self.work)
+        work = Store.in_folder(self.work)
         return Funnel(self._theory, work, self.window, self.thermo, self.temperature)
 
 

@@ -96,7 +96,7 @@ OutputReference
         if isinstance(read, Rejected):
             return pass_on(molecule, read, work_key(self.stage, read.source, self.plain_settings()))
         key = work_key(self.stage, read, self.plain_settings())
-        work = Store(self.work)
+        work = Store.in_folder(self.work)
         try:
             unit = work.find_or_do(key, lambda: self._do(read, key, work), self._read, self._write)
         except KilledError as error:

@@ -104,7 +104,7 @@ class SpeedupFlowMaker(Maker):
             read_argument(as_plain(given, seed=self.seed), seed=self.seed) for given in [molecule]
         )
         level = DFTSettings(**self.settings)
-        units = Units(Store(Path(self.work)), self.model, level.level)
+        units = Units(Store.in_folder(self.work), self.model, level.level)
         (outcomes,) = compare_arms([subject], self._arms(), level, units)
         written = (replace(outcome, relaxation=None) for outcome in outcomes)
         return [

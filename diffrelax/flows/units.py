@@ -92,7 +92,7 @@ def fetch(given: Plain) -> Plain:
     key, work, name = json.loads(given.removeprefix(HANDED))
     if not KEY.fullmatch(key):
         raise InputError(f"{key!r} is not the key of a unit of work")
-    found = find_unit(Store(work), key, name)
+    found = find_unit(Store.in_folder(work), key, name)
     if found is None:
         raise LostUnitError(
             name,

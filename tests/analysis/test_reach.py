@@ -67,16 +67,17 @@ def test_a_scaffold_is_new_whatever_hangs_on_it() -> None:
 def test_a_start_that_came_with_the_minimum_is_taken(tmp_path: Path) -> None:
     one = minimum("CCCS")
     moved = one.positions + 0.05 * np.random.default_rng(0).normal(size=one.positions.shape)
-    case = reach_cases.start_of(one._replace(start=moved), Store(tmp_path))
+    work = Store.in_folder(tmp_path)
+    case = reach_cases.start_of(one._replace(start=moved), work)
     assert case and case.kind == "given" and case.start.start == "mmff94"
     np.testing.assert_array_equal(case.start.positions, moved)
-    assert not [*tmp_path.iterdir()]
+    assert not list(work.each())
 
 
 def test_other_starts_are_embedded_or_relaxed_and_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work = Store(tmp_path)
+    work = Store.in_folder(tmp_path)
     embedded = reach_cases.start_of(minimum("C1CC1S"), work)
     assert embedded and embedded.kind == "embedded" and embedded.in_basin
     monkeypatch.setattr(reach_cases, "embed_in_basin", lambda _: None)
@@ -94,7 +95,7 @@ def test_labels_of_a_release_start_from_their_seed(tmp_path: Path) -> None:
         part = Part({"level": level}, [one], np.zeros(1), np.zeros(1))
         part.save(tmp_path / release / "part-00.npz")
     labels = reach_cases.load_labels(tmp_path / "release", tmp_path / "cheap" / "part-00.npz")
-    given = "validation", 9, tmp_path, labels, Store(tmp_path / "units")
+    given = "validation", 9, tmp_path, labels, Store.in_folder(tmp_path / "units")
     (case,), without = reach_cases.find_cases("aimnet2", *given)
     assert not without
     assert [len(found) for found in reach_cases.find_cases("gfn2-xtb", *given)] == [1, 0]
@@ -153,7 +154,7 @@ def test_minima_without_a_start_are_counted(tmp_path: Path) -> None:
     whole, broken = minimum("CC(C)CS(=O)(=O)CCO", "whole"), minimum("CCCCS", "broken")
     wrong = broken._replace(seed=1, smiles="CCCS")  # embedded, it has other atoms
     labels = {AIMNET2: [whole, wrong]}
-    given = "validation", 9, tmp_path, labels, Store(tmp_path / "units")
+    given = "validation", 9, tmp_path, labels, Store.in_folder(tmp_path / "units")
     (case,), without = reach_cases.find_cases("aimnet2", *given)
     assert case.start.name == "whole" and not without
     assert reach_cases.find_cases("aimnet2-small", *given) == ([], ["broken"])
@@ -162,14 +163,14 @@ def test_minima_without_a_start_are_counted(tmp_path: Path) -> None:
 def test_minima_of_one_name_are_all_taken(tmp_path: Path) -> None:
     same = [minimum("CC(C)CS(=O)(=O)CCO", "conf") for _ in range(2)]
     cases, _ = reach_cases.find_cases(
-        "aimnet2", "validation", 9, tmp_path, {AIMNET2: same}, Store(tmp_path / "units")
+        "aimnet2", "validation", 9, tmp_path, {AIMNET2: same}, Store.in_folder(tmp_path / "units")
     )
     assert len(cases) == 2
 
 
 def test_a_start_says_which_force_field_made_it(tmp_path: Path) -> None:
     one = minimum("CCB(OC)OC")._replace(seed=42)  # for which MMFF94 has no parameters
-    case = reach_cases.start_of(one, Store(tmp_path))
+    case = reach_cases.start_of(one, Store.in_folder(tmp_path))
     assert case and case.start.start == "uff"
 
 
@@ -193,7 +194,7 @@ def test_bounds_are_judged_by_size_on_starts_in_their_basin_and_on_all() -> None
 
 
 def test_units_are_done_once(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [reach_cases.start_of(minimum(s, s), Store(tmp_path / "units"))
+    found = [reach_cases.start_of(minimum(s, s), Store.in_folder(tmp_path / "units"))
              for s in ("CCCO", "C1CC1O", "CCS")]  # fmt: skip
     monkeypatch.setattr(reach, "PEERS", ("uff",))
     judge = reach.Judge(model, tmp_path, set())
@@ -214,7 +215,7 @@ def test_levels_of_other_lvpp_sets_are_aimed_at_too(
 ) -> None:
     monkeypatch.setitem(reach.LEVELS, "lvpp-b3lyp-def2svp", "r2SCAN-3c")
     monkeypatch.setitem(reach.LEVELS, "lvpp-bp86-def2svp", "B3LYP/6-31G(2df,p)")
-    case = reach_cases.start_of(minimum("CCCO"), Store(tmp_path / "units"))
+    case = reach_cases.start_of(minimum("CCCO"), Store.in_folder(tmp_path / "units"))
     assert case
     judge = reach.Judge(several, tmp_path, set())
 

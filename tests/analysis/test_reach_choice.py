@@ -178,7 +178,7 @@ def test_a_model_has_its_earlier_weights_without_the_bounds_of_the_last(
 
 
 def test_the_paper_relaxes_by_bfgs_from_a_plain_first_hessian(tmp_path: Path) -> None:
-    work = Store(tmp_path)
+    work = Store.in_folder(tmp_path)
     relaxed = geom.unit_of({"molecule": BUTANE}, work)
     atoms = BUTANE.to_atoms()
     atoms.calc = get_calculator("gfn2-xtb", BUTANE)

@@ -190,7 +190,7 @@ def test_an_end_whose_reference_is_missing_stays_in_the_report(
 ) -> None:
     stages = [script.Stage("large", 1, script.arms("mmff94", "bfgs"))]
     script.work(tmp_path, stages, subjects)
-    store = Store(tmp_path / "units")
+    store = Store.in_folder(tmp_path / "units")
     (reference,) = [key for key, unit in store.each() if unit["settings"].get("fmax") == 0.003]
     store.drop(key=reference)
     ((found,),) = script.find_finished(tmp_path / "units", stages, subjects)["large"].values()
@@ -205,7 +205,7 @@ def test_what_the_model_without_a_bridge_makes_is_a_known_start(
     script: ModuleType, subjects: dict[str, list[Subject]], tmp_path: Path
 ) -> None:
     base = subjects["small"][0]
-    units = script.Units(script.Store(tmp_path), OLDER)
+    units = script.Units(script.Store.in_folder(tmp_path), OLDER)
     first, again = (script.with_baseline(base, units).known for _ in range(2))
     moved = first[script.BASELINE].positions - base.base.positions
     assert 1e-3 < np.abs(moved).max() < 0.5
@@ -530,7 +530,7 @@ def test_stopping_rules_are_looked_for_along_one_path(
     monkeypatch.setattr(rules, "SETTINGS", tight)
     monkeypatch.setattr(rules, "load_qm9", lambda split: geometries)
     monkeypatch.setattr(rules, "chosen", lambda *_: [subject])
-    units = rules.Units(rules.Store(tmp_path / "units"), script.MODEL)
+    units = rules.Units(rules.Store.in_folder(tmp_path / "units"), script.MODEL)
     for start in rules.STARTS:
         units.relax(units.start(subject, start).molecule, rules.RECIPE.settings(SMALL))
     rules.main(tmp_path)

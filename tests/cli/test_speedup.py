@@ -176,9 +176,9 @@ def test_killed_command_goes_on_and_nothing_is_lost_or_done_twice(
         time.sleep(0.002)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    kept = dict(Store(units).each())
+    kept = dict(Store.in_folder(units).each())
     assert run("speedup", *command)[0] == 0
-    assert kept.items() <= dict(Store(units).each()).items()
+    assert kept.items() <= dict(Store.in_folder(units).each()).items()
     assert not set(kept) & set(counted)
     assert 0 < len(counted) == len(set(counted))
 

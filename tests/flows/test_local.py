@@ -52,7 +52,7 @@ def test_a_flow_killed_in_the_middle_goes_on_and_does_nothing_twice(run, flow: P
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    before = dict(Store(work).each())
+    before = dict(Store.in_folder(work).each())
     assert len(before) == 2  # relaxed in batches; no DFT relaxation is finished
 
     status, out, _ = run("run", flow, "--json")
@@ -63,14 +63,14 @@ def test_a_flow_killed_in_the_middle_goes_on_and_does_nothing_twice(run, flow: P
         ("bad", "failed"),
         ("CO", "converged"),
     ]
-    after = dict(Store(work).each())
+    after = dict(Store.in_folder(work).each())
     assert {key: after[key] for key in before} == before
     status, out, _ = run("results", "list", flow.parent / "out")
     assert len(out.splitlines()) == 1 + 5
 
     status, out, _ = run("run", flow)
     assert out.splitlines()[-1] == "3 inputs: 2 converged, 1 failed"
-    assert dict(Store(work).each()) == after
+    assert dict(Store.in_folder(work).each()) == after
 
 
 def cheap(folder: Path, *inputs: str, **settings: object) -> FlowConfig:

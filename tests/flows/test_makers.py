@@ -128,7 +128,7 @@ def test_a_line_of_a_file_is_no_reference_to_a_unit(tmp_path: Path) -> None:
 def test_a_unit_that_cannot_be_read_costs_its_molecule_alone(tmp_path: Path) -> None:
     maker = ForceFieldRelaxMaker(work=str(tmp_path))
     made = [maker._unit(smiles) for smiles in ("C a", "CC b", "CO c")]
-    Store(tmp_path).keep(made[1]["key"], made[1] | {"a_new_field": 1})
+    Store.in_folder(tmp_path).keep(made[1]["key"], made[1] | {"a_new_field": 1})
     handed = [HANDED + json.dumps([one["key"], str(tmp_path), one["name"]]) for one in made]
     with pytest.raises(LostUnitError, match=r"of b is not in .* or of another"):
         maker._unit(handed[1])
@@ -215,10 +215,10 @@ def test_a_batch_is_relaxed_once_and_found_again(tmp_path: Path, model) -> None:
     ]
     document = read_document(first[0])
     assert document.provenance.model_sha256 == model.sha256
-    units = list(Store(tmp_path).each())
+    units = list(Store.in_folder(tmp_path).each())
     assert [key for key, _ in units] == [o["key"] for o in first if o["kind"] == "relaxation"]
     again = run(maker.make(["CCO second", *inputs[1:]]))
-    assert list(Store(tmp_path).each()) == units
+    assert list(Store.in_folder(tmp_path).each()) == units
     assert again[0]["output"] == first[0]["output"] | {"name": "second"}
     assert again[0]["name"] == "second"
     other = run(DiffusionRelaxMaker(work=str(tmp_path), seed=1).make("CCO"))
@@ -236,7 +236,7 @@ def test_one_bad_molecule_does_not_cost_its_batch(tmp_path: Path, monkeypatch) -
 
     maker = ForceFieldRelaxMaker(work=str(tmp_path))
     first = run(maker.make_batch(["CCO", "CO"]))
-    Store(tmp_path).drop(key=first[0]["key"])
+    Store.in_folder(tmp_path).drop(key=first[0]["key"])
     assert [o["converged"] for o in run(maker.make_batch(["CCO", "CO"]))] == [True, True]
 
     def fail(molecule, *_, **__):
@@ -349,7 +349,7 @@ def test_a_unit_of_a_level_that_crashed_or_of_a_newer_version_is_done_again(
     monkeypatch.setattr(levels, "relax_at_level", whole)
     output = run(maker.make("CO"))
     assert output["energy"] is not None
-    Store(tmp_path).keep(output["key"], output | {"a_new_field": 1})
+    Store.in_folder(tmp_path).keep(output["key"], output | {"a_new_field": 1})
     assert "a_new_field" not in run(maker.make("CO"))
 
 
@@ -376,10 +376,10 @@ def test_a_dft_job_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch) -> N
     assert calls == output["gradient_calls"] + 1  # the one that died; none was done twice
     assert kinds(tmp_path) == {"dft": 1, "unit": 1}
     assert len(read_document(output).trajectory.positions) == output["gradient_calls"]
-    assert Store(tmp_path).find(output["key"])["energy"] == output["energy"]
+    assert Store.in_folder(tmp_path).find(output["key"])["energy"] == output["energy"]
     assert run(maker.make("OO")) == output and calls == output["gradient_calls"] + 1
 
-    work, key = Store(tmp_path), output["key"]
+    work, key = Store.in_folder(tmp_path), output["key"]
     work.keep(key, output | {"trajectory": output["trajectory"] | {"positions": []}})
     again = run(maker.make("OO"))  # that of a speed-up lacks the way
     assert again["trajectory"]["positions"] == output["trajectory"]["positions"]

@@ -90,7 +90,7 @@ class Watched:
 
     def look(self) -> None:
         """No unit that has been finished may be written again."""
-        for key, unit in Store(self.flow.parent / self.flow.stem / "work").each():
+        for key, unit in Store.in_folder(self.flow.parent / self.flow.stem / "work").each():
             assert self.units.setdefault(key, unit) == unit
 
     def rows(self) -> list[dict[str, object]]:

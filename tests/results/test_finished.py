@@ -21,7 +21,7 @@ from diffrelax.store import Store
 
 def start(folder: Path) -> object:
     water = Subject("water", Molecule.from_smiles("O"))
-    return Units(Store(folder)).start(water, "uff").molecule.positions.tolist()
+    return Units(Store.in_folder(folder)).start(water, "uff").molecule.positions.tolist()
 
 
 def job(folder: Path) -> object:
@@ -44,7 +44,7 @@ CHEAP = {"xc": "lda,vwn", "basis": "sto-3g", "hessian": "none"}
 
 
 def dft_of_a_speedup(folder: Path) -> float | None:
-    units = Units(Store(folder))
+    units = Units(Store.in_folder(folder))
     return units.relax(Molecule.from_smiles("[H][H]"), DFTSettings(**CHEAP)).energy
 
 

@@ -6,17 +6,15 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from time import monotonic
 
 import numpy as np
 
 from diffrelax.levels import Surface
 from diffrelax.molecule import Molecule
 from diffrelax.sampling.ensemble import Level
-from diffrelax.store import Store, Unit, atoms_of, work_key
+from diffrelax.store import Store, atoms_of, work_key
 
 DECIMALS = 7  # Å: processors differ in later ones
-BETWEEN_KEEPING = 1.0  # s, of which a kill loses the energies
 ENERGY = "energy"  # their kind
 
 
@@ -38,30 +36,20 @@ class RememberedSurface(Surface):
         settings = level.model_dump(mode="json")
         self._about = work_key(ENERGY, atoms_of(molecule), settings).encode()
         self._store = store
-        self._new: dict[str, Unit] = {}
-        self._last = monotonic()
 
     def energies(self, positions: np.ndarray) -> np.ndarray:
         """Return energies from the store, or evaluate and keep them, see `Surface`."""
         return np.array([self._energy_of(geometry) for geometry in positions])
 
-    def keep(self) -> None:
-        """Keep the energies that are not kept yet."""
-        self._store.keep_all(self._new, ENERGY)
-        self._new.clear()
-        self._last = monotonic()
-
     def _energy_of(self, geometry: np.ndarray) -> float:
         rounded = (geometry.round(DECIMALS) + 0.0).tobytes()  # no negative zeros
         key = hashlib.sha256(self._about + rounded).hexdigest()
-        if known := self._new.get(key) or self._store.find(key):
+        if known := self._store.find(key):
             self.n_calls += 1
             return known["energy"]
         energy = float(super().energies(geometry[None])[0])
         if np.isfinite(energy):
-            self._new[key] = {"energy": energy}
-            if monotonic() > self._last + BETWEEN_KEEPING:
-                self.keep()
+            self._store.keep_soon(key, {"energy": energy}, ENERGY)
         return energy
 
 
@@ -73,8 +61,8 @@ def surface_at(
     if checkpoint is None:
         yield Surface(molecule, level.name, **level.settings)
         return
-    surface = RememberedSurface(molecule, level, Store.of(checkpoint))
+    store = Store.of(checkpoint)
     try:
-        yield surface
+        yield RememberedSurface(molecule, level, store)
     finally:
-        surface.keep()
+        store.flush()

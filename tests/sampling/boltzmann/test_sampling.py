@@ -214,7 +214,7 @@ def test_each_energy_is_kept_as_it_comes_and_found_but_for_rounding(monkeypatch,
 
 def test_a_kill_loses_the_energies_of_a_second_at_most(monkeypatch, tmp_path):
     now, methanol = [0.0], Molecule.from_smiles("CO")
-    monkeypatch.setattr("diffrelax.sampling.boltzmann.remembered.monotonic", lambda: now[0])
+    monkeypatch.setattr("diffrelax.store.monotonic", lambda: now[0])
     path = tmp_path / "some.units"
     with surface_at(methanol, Level(name="mmff94"), path) as surface:
         for i in range(5):

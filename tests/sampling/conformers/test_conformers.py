@@ -448,7 +448,7 @@ def test_a_free_energy_at_another_temperature_repeats_no_call(tmp_path, monkeypa
         return relaxed
 
     monkeypatch.setattr(funnel_module, "relax_with", watched)
-    water, folder = Conformer("own", Molecule.from_smiles("O")), Store(tmp_path)
+    water, folder = Conformer("own", Molecule.from_smiles("O")), Store.in_folder(tmp_path)
     plain, _ = Funnel(DFT, folder).finish(water)
     cold, _ = Funnel(DFT, folder, thermo="gfn2-xtb", temperature=200).finish(water)
     hot, _ = Funnel(DFT, folder, thermo="gfn2-xtb", temperature=400.0).finish(water)
