@@ -11,9 +11,9 @@ from geometric.internal import DelocalizedInternalCoordinates
 from geometric.molecule import Molecule as Geometry
 from optimizers import SAME_BASIN
 
-from diffrelax.choices import Optimizer
 from diffrelax.dft.descent import minimise
-from diffrelax.dft.hessian import positive_hessian, softest_curvature
+from diffrelax.dft.hessian import positive_hessian
+from diffrelax.dft.optimizers import find_optimizer
 from diffrelax.dft.prediction import Prediction
 from diffrelax.dft.recorder import Call, Recorder
 from diffrelax.geometry import superpose
@@ -33,10 +33,10 @@ class Minimum(NamedTuple):
     energy: float
 
 
-def first_step(call: Call, hessian: np.ndarray, optimizer: Optimizer = "tric") -> np.ndarray:
+def first_step(call: Call, hessian: np.ndarray, optimizer: str = "tric") -> np.ndarray:
     """Return the positions to which an optimizer goes from a call, (n_atoms, 3), Å."""
     settings = B3LYP.model_copy(update={"optimizer": optimizer, "fmax": 1e-6})
-    floor = softest_curvature(B3LYP.fmax, optimizer)
+    floor = find_optimizer(optimizer).softest(B3LYP.fmax)
     positive = positive_hessian(hessian, call.molecule.positions, floor)
     seen = []
 
@@ -51,9 +51,8 @@ def first_step(call: Call, hessian: np.ndarray, optimizer: Optimizer = "tric") -
 
 def forces_of_step(start: Molecule, after: Molecule) -> np.ndarray:
     """Return the forces, eV/Å, at a start from which geomeTRIC has taken its first step."""
-    hessian = positive_hessian(
-        gfn2_hessian(start), start.positions, softest_curvature(B3LYP.fmax, B3LYP.optimizer)
-    )
+    floor = find_optimizer(B3LYP.optimizer).softest(B3LYP.fmax)
+    hessian = positive_hessian(gfn2_hessian(start), start.positions, floor)
     geometry = Geometry()
     geometry.elem, geometry.xyzs = list(start.symbols), [start.positions]
     coordinates = DelocalizedInternalCoordinates(geometry, build=True, connect=False, addcart=False)

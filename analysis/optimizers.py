@@ -24,9 +24,8 @@ from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
 from diffrelax.data.qm9 import load_qm9
-from diffrelax.dft.descent import MINIMISERS
-from diffrelax.dft.hessian import positive_hessian, softest_curvature
-from diffrelax.dft.internal import GEOMETRIC_THRESHOLDS
+from diffrelax.dft.optimizers import find_optimizer
+from diffrelax.dft.optimizers.internal import GEOMETRIC_THRESHOLDS
 from diffrelax.dft.recorder import Recorder
 from diffrelax.geometry import superpose
 from diffrelax.levels import get_calculator, relax_at_level
@@ -107,9 +106,8 @@ def follow(start: Molecule, optimizer: str) -> Path_:
     recorder = Recorder(start, get_calculator("gfn2-xtb", start), (), lambda call: None)
     atoms = start.to_atoms()
     hessian = AIMNet2(start).hessian(atoms)
-    floor = softest_curvature(FMAX, optimizer)
     atoms.calc = recorder
-    MINIMISERS[optimizer](atoms, positive_hessian(hessian, start.positions, floor), FMAX, STEPS)
+    find_optimizer(optimizer)(atoms, logfile=None, hessian=hessian).run(FMAX, STEPS)
     calls = recorder.calls
     return path_of(
         [call.energy for call in calls],

@@ -16,8 +16,7 @@ from dft_speedup import B3LYP, about, about_model, chosen
 from records import store
 
 from diffrelax.data.qm9 import load_qm9
-from diffrelax.dft.hessian import positive_hessian
-from diffrelax.dft.minimisers import bfgs
+from diffrelax.dft.optimizers.trust_radius import TrustRadiusBFGS
 from diffrelax.dft.recorder import Call, Recorder
 from diffrelax.levels.density_functional import DensityFunctional, mean_field
 from diffrelax.levels.tight_binding import gfn2_hessian
@@ -73,16 +72,17 @@ def watch(start: Molecule) -> dict[str, object]:
         calculator.cycles, calculator.begun = [], time.process_time()
 
     atoms = start.to_atoms()
-    hessian = positive_hessian(gfn2_hessian(start), start.positions)
+    hessian = gfn2_hessian(start)
     calculator.begun = time.process_time()
     atoms.calc = Recorder(start, calculator, callback=keep)
-    reason = bfgs(atoms, hessian, SETTINGS.fmax, SETTINGS.max_steps)
+    optimizer = TrustRadiusBFGS(atoms, logfile=None, hessian=hessian)
+    converged = optimizer.run(SETTINGS.fmax, SETTINGS.max_steps)
     whole = sum(call["seconds"] for call in calls)
     return {
         "name": start.name,
         "smiles": start.smiles,
         "start": start.start,
-        "reason": reason,
+        "reason": "" if converged else f"not converged in {SETTINGS.max_steps} steps",
         "calls": [
             {
                 "fmax_ev_per_angstrom": round(call["fmax"], 4),

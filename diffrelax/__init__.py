@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from diffrelax.dft import DFTRelaxation, relax_dft
+    from diffrelax.dft import TRIC, DFTRelaxation, relax_dft
     from diffrelax.files.reading import Rejected, read_molecules
     from diffrelax.files.writing import write_molecules
     from diffrelax.models.release import Model, load_model
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __all__ = [
+    "TRIC",
     "DFTRelaxation",
     "Ensemble",
     "Model",
@@ -41,6 +42,7 @@ __all__ = [
 ]
 
 _ROOMS = {
+    "TRIC": "dft",
     "DFTRelaxation": "dft",
     "relax_dft": "dft",
     "Ensemble": "sampling.ensemble",

@@ -8,6 +8,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions
+from itertools import takewhile
 
 import pytest
 from source_tree import ROOT
@@ -32,8 +33,9 @@ EXTRAS = {name: declared(those) for name, those in PROJECT["optional-dependencie
 
 
 def imported(tree: ast.Module) -> Iterator[tuple[str, bool]]:
-    """Yield each package of others that a module imports, and whether at once or in a function."""
-    at_once = {id(node) for node in tree.body}
+    """Yield each package of others that a module imports, and whether always, or for an extra."""
+    before = takewhile(lambda node: not ast.unparse(node).startswith("find_extra("), tree.body)
+    at_once = {id(node) for node in before}
     for node in ast.walk(tree):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom) and not node.level:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diffrelax.choices import DEFAULT_BASIS, CurvatureLevel, HessianLevel, Optimizer
+from diffrelax.choices import DEFAULT_BASIS, CurvatureLevel, HessianLevel
 from diffrelax.cli.inputs import choose_level, load_checked, read_parts
 from diffrelax.cli.options import (
     BasisSet,
@@ -34,6 +34,7 @@ from diffrelax.cli.options import (
     read_settings,
     set_threads,
 )
+from diffrelax.dft.optimizers import OPTIMIZERS
 
 if TYPE_CHECKING:
     from diffrelax.benchmark.speedup.arms import Subject
@@ -71,8 +72,11 @@ def dft(
     calculator: Calculator = None,
     fmax: Fmax = 0.03,
     optimizer: Annotated[
-        Optimizer,
-        typer.Option(help="tric and geometric are geomeTRIC's, to fmax and to its own criteria"),
+        str,
+        typer.Option(
+            help=f"{', '.join(OPTIMIZERS)}, or one that another package adds; tric and geometric "
+            "are geomeTRIC's, to fmax and to its own criteria"
+        ),
     ] = "tric",
     hessian: Annotated[
         HessianLevel,

@@ -55,9 +55,8 @@ def speedup(
     recipe: Annotated[
         Texts,
         typer.Option(
-            help="tric, bfgs, geometric or sella, each also with +hessian (GFN2-xTB) or "
-            "+aimnet2-hessian. May be repeated. "
-            "Default: bfgs, tric+hessian"
+            help="Optimizer, alone or with +hessian (GFN2-xTB) or +aimnet2-hessian. May be "
+            "repeated. Default: bfgs, tric+hessian"
         ),
     ] = None,
     xc: Xc = "b3lyp",

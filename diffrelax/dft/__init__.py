@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-from diffrelax.dft.result import DFTRelaxation
-from diffrelax.dft.settings import DFTSettings
 
 if TYPE_CHECKING:
     from diffrelax.dft.optimization import relax_dft
+    from diffrelax.dft.optimizers.internal import TRIC
+    from diffrelax.dft.result import DFTRelaxation
+    from diffrelax.dft.settings import DFTSettings
 
-__all__ = ["DFTRelaxation", "DFTSettings", "relax_dft"]
+__all__ = ["TRIC", "DFTRelaxation", "DFTSettings", "relax_dft"]
+
+_MODULES = {
+    "TRIC": "optimizers.internal",
+    "DFTRelaxation": "result",
+    "DFTSettings": "settings",
+    "relax_dft": "optimization",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name != "relax_dft":
+    if name not in _MODULES:
         raise AttributeError(f"module 'diffrelax.dft' has no attribute {name!r}")
-    from diffrelax.dft.optimization import relax_dft  # takes PySCF
-
-    return relax_dft
+    return getattr(import_module(f"diffrelax.dft.{_MODULES[name]}"), name)

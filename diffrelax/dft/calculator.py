@@ -1,4 +1,4 @@
-"""The level of theory of a relaxation: DFT by PySCF, or a program of the user's."""
+"""The level of theory of a relaxation: PySCF, a program, or an ASE calculator of the user's."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+from ase.calculators.calculator import CalculationFailed
+
+from diffrelax.dft.optimizers.base import check_forces, check_same_state
+from diffrelax.errors import OF_THE_MACHINE
 from diffrelax.levels.density_functional import DensityFunctional, SCFState, mean_field
 from diffrelax.levels.programs import ProgramCalculator
 
 if TYPE_CHECKING:
     import ase
-    import numpy as np
 
     from diffrelax.dft.settings import DFTSettings
     from diffrelax.molecule import Molecule
@@ -42,24 +46,81 @@ class LevelCalculator(Protocol):
         """What the next calculation takes over from the last one; None if nothing."""
 
 
+class ASELevel:
+    """An ASE calculator of the user's as the level of a relaxation.
+
+    It is given the charge and the multiplicity of the molecule as initial charges and magnetic
+    moments, which some calculators read. All its errors are those of a calculation.
+
+    Parameters
+    ----------
+    calculator : ase.calculators.calculator.Calculator
+    molecule : Molecule
+
+    Raises
+    ------
+    ValueError
+        If it has no forces, or parameters of another charge or multiplicity.
+    """
+
+    state = None
+
+    def __init__(self, calculator: Any, molecule: Molecule) -> None:
+        check_forces(calculator)
+        check_same_state(molecule.charge, molecule.multiplicity, calculator)
+        self._calculator, self._molecule = calculator, molecule
+
+    def get_potential_energy(self, atoms: ase.Atoms) -> float:
+        """Evaluate the energy, eV."""
+        return float(self._ask("get_potential_energy", atoms))
+
+    def get_forces(self, atoms: ase.Atoms) -> np.ndarray:
+        """Evaluate the forces, (n_atoms, 3), eV/Å."""
+        return np.asarray(self._ask("get_forces", atoms))
+
+    def hessian(self, atoms: ase.Atoms) -> np.ndarray:
+        """Raise NotImplementedError: differences of forces give it."""
+        raise NotImplementedError
+
+    def _ask(self, what: str, atoms: ase.Atoms) -> Any:
+        atoms = atoms.copy()
+        if charge := self._molecule.charge:
+            atoms.set_initial_charges([charge] + [0] * (len(atoms) - 1))
+        if unpaired := self._molecule.multiplicity - 1:
+            atoms.set_initial_magnetic_moments([unpaired] + [0] * (len(atoms) - 1))
+        try:
+            return getattr(self._calculator, what)(atoms)
+        except (*OF_THE_MACHINE, CalculationFailed):
+            raise
+        except Exception as error:
+            raise CalculationFailed(f"{type(error).__name__}: {error}") from error
+
+
 @contextmanager
 def calculator_of(
-    molecule: Molecule, settings: DFTSettings, state: SCFState | None = None
+    molecule: Molecule,
+    settings: DFTSettings,
+    state: SCFState | None = None,
+    calculator: Any = None,
 ) -> Iterator[LevelCalculator]:
     """Yield the calculator of a molecule, which goes on from a state if one is given.
 
-    The files of a program are in a temporary folder, and are removed at the end.
+    An ASE calculator of the user's is taken as it is. The files of a program are in a temporary
+    folder, and are removed at the end.
 
     Raises
     ------
     ValueError
         If the level cannot describe this molecule, or is not installed.
     """
+    if calculator is not None:
+        yield ASELevel(calculator, molecule)
+        return
     if profile := settings.calculator:
         with TemporaryDirectory(prefix=f"diffrelax-{profile.program}-") as folder:
             yield ProgramCalculator(molecule, profile, Path(folder))
         return
-    calculator = DensityFunctional(mean_field(molecule, **settings.mean_field))
+    functional = DensityFunctional(mean_field(molecule, **settings.mean_field))
     if state:
-        calculator.resume(state)
-    yield calculator
+        functional.resume(state)
+    yield functional

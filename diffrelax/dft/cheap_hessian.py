@@ -9,17 +9,14 @@ from diffrelax.levels import get_calculator
 if TYPE_CHECKING:
     import numpy as np
 
-    from diffrelax.choices import CheapHessian
+    from diffrelax.choices import CheapHessian, HessianLevel
     from diffrelax.molecule import Molecule
 
 
 def cheap_hessian(molecule: Molecule, level: CheapHessian, solvent: str = "") -> np.ndarray:
     """Second derivatives of the energy of a cheap level, without what its forces add to them.
 
-    Near a minimum of another level they add what that level does not have. Of 50 drug-like
-    validation molecules with AIMNet2 in place of DFT, relaxed by `tric` from the model to 0.03
-    eV/Å, GFN2-xTB's Hessian takes 4.5 calls on average with it and 4.0 without; from MMFF94 5.9 and
-    6.1, from its own minima 4.6 both ways.
+    Near a minimum of another level they add what that level does not have.
 
     Parameters
     ----------
@@ -31,14 +28,14 @@ def cheap_hessian(molecule: Molecule, level: CheapHessian, solvent: str = "") ->
     Returns
     -------
     (3 n_atoms, 3 n_atoms) array, eV/Å²
-        See `diffrelax.dft.internal.without_forces`.
+        See `diffrelax.dft.optimizers.internal.without_forces`.
 
     Raises
     ------
     RuntimeError, ValueError
         If the level cannot give them.
     """
-    from diffrelax.dft.internal import without_forces  # takes half a second
+    from diffrelax.dft.optimizers.internal import without_forces  # takes half a second
 
     atoms = molecule.to_atoms()
     settings = {"solvent": solvent} if level == "gfn2-xtb" else {}
@@ -47,3 +44,29 @@ def cheap_hessian(molecule: Molecule, level: CheapHessian, solvent: str = "") ->
     if molecule.n_atoms == 1:  # without forces, and without internal coordinates
         return hessian
     return without_forces(hessian, calculator.get_forces(atoms), atoms)
+
+
+def hessian_at(
+    molecule: Molecule, level: HessianLevel, solvent: str = ""
+) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """Return the Hessian of a level, where it cannot give one that of GFN2-xTB, or None.
+
+    Parameters are those of `cheap_hessian`; of the level ``"none"`` there is none.
+
+    Returns
+    -------
+    (3 n_atoms, 3 n_atoms) array, eV/Å², or None
+    tuple of str
+        Why it is not that of the level.
+    """
+    if level == "none":
+        return None, ()
+    levels: list[CheapHessian] = list(dict.fromkeys((level, "gfn2-xtb")))
+    others = [*(f"that of {other}" for other in levels[1:]), "the optimizer's own guess"]
+    notes: tuple[str, ...] = ()
+    for one, other in zip(levels, others, strict=True):
+        try:
+            return cheap_hessian(molecule, one, solvent), notes
+        except (RuntimeError, ValueError) as error:
+            notes += (f"no {one} Hessian, {other} instead: {error}",)
+    return None, notes

@@ -4,30 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 from ase.calculators.calculator import CalculationFailed
 
 from diffrelax.clock import NO_TIME, Time
-from diffrelax.dft.cheap_hessian import cheap_hessian
-from diffrelax.dft.hessian import positive_hessian, softest_curvature
-from diffrelax.dft.internal import geometric, tric
-from diffrelax.dft.minimisers import Minimiser, bfgs, sella
+from diffrelax.dft.cheap_hessian import hessian_at
+from diffrelax.dft.hessian import positive_hessian
 from diffrelax.dft.minimum import Curvature, look, push_off
+from diffrelax.dft.optimizers import find_optimizer
 from diffrelax.dft.recorder import Checker, Foreseen, Recorder
 from diffrelax.dft.settings import DFTSettings
 from diffrelax.levels.running import KilledError
 from diffrelax.molecule.identity import identity_change
 
 if TYPE_CHECKING:
-    from diffrelax.choices import CheapHessian
+    import numpy as np
+
     from diffrelax.molecule import Molecule
 
-MINIMISERS: dict[str, Minimiser] = {
-    "tric": tric,
-    "bfgs": bfgs,
-    "geometric": geometric,
-    "sella": sella,
-}
 DESCENTS = 3  # from saddle points
 
 
@@ -50,24 +43,26 @@ def minimise(
     atoms = molecule.to_atoms()
     atoms.calc = recorder
     # a single atom has no internal coordinates
-    move = MINIMISERS[settings.optimizer] if molecule.n_atoms > 1 else bfgs
+    kind = find_optimizer(settings.optimizer if molecule.n_atoms > 1 else "bfgs")
+    optimizer = kind(atoms, logfile=None, hessian="none" if hessian is None else hessian)
     try:
-        reason = move(atoms, hessian, settings.fmax, settings.max_steps)
+        converged = optimizer.run(fmax=settings.fmax, steps=settings.max_steps)
     except Foreseen:
         return ""
-    except KilledError:
-        raise
-    except CalculationFailed as error:
-        return f"gradient call {len(recorder.calls) + 1} failed: {error}"
-    finally:
-        if recorder.error:
-            raise recorder.error
+    except (RuntimeError, ValueError, ArithmeticError) as error:
+        if error is recorder.error or isinstance(error, KilledError):
+            raise
+        if isinstance(error, CalculationFailed):
+            return f"gradient call {len(recorder.calls) + 1} failed: {error}"
+        return f"the optimizer {settings.optimizer} failed: {error}"
     calls = recorder.calls
-    if reason and calls and calls[-1].energy > min(call.energy for call in calls):
-        return f"{reason}; an earlier geometry has a lower energy than the last"
-    if not reason and (change := identity_change(recorder.molecule, calls[-1].molecule.positions)):
+    if not converged:
+        lower = calls[-1].energy > min(call.energy for call in calls)
+        more = "; an earlier geometry has a lower energy than the last" if lower else ""
+        return f"not converged in {settings.max_steps} steps{more}"
+    if change := identity_change(recorder.molecule, calls[-1].molecule.positions):
         return f"identity lost: {change}"
-    return reason
+    return ""
 
 
 def descend(recorder: Recorder, settings: DFTSettings, checker: Checker) -> Ending:
@@ -108,19 +103,11 @@ def start_hessian(
     Where its level cannot give it, it is GFN2-xTB's. Also notes: what is not as it was asked for,
     and that the Hessian lacks the solvent.
     """
-    if settings.hessian == "none":
-        return None, ()
-    levels: list[CheapHessian] = list(dict.fromkeys((settings.hessian, "gfn2-xtb")))
-    others = [*(f"that of {level}" for level in levels[1:]), "the optimizer's own guess"]
-    notes: tuple[str, ...] = ()
-    for level, other in zip(levels, others, strict=True):
-        try:
-            hessian = cheap_hessian(molecule, level, settings.hessian_solvent)
-        except (RuntimeError, ValueError) as error:
-            notes += (f"no {level} Hessian, {other} instead: {error}",)
-            continue
-        if settings.solvent and (level == "aimnet2" or not settings.hessian_solvent):
-            notes += (f"the {level} Hessian is that of the gas phase",)
-        floor = softest_curvature(settings.fmax, settings.optimizer)
-        return positive_hessian(hessian, molecule.positions, floor), notes
-    return None, notes
+    hessian, notes = hessian_at(molecule, settings.hessian, settings.hessian_solvent)
+    if hessian is None:
+        return None, notes
+    level = "gfn2-xtb" if notes else settings.hessian
+    if settings.solvent and (level == "aimnet2" or not settings.hessian_solvent):
+        notes += (f"the {level} Hessian is that of the gas phase",)
+    floor = find_optimizer(settings.optimizer).softest(settings.fmax)
+    return positive_hessian(hessian, molecule.positions, floor), notes

@@ -9,12 +9,9 @@ from ase.units import _amu, _e, _hbar, invcm, m
 from scipy.linalg import null_space
 
 if TYPE_CHECKING:
-    from diffrelax.choices import Optimizer
     from diffrelax.molecule import Molecule
 
 FLOOR = 1.0  # eV/Å²
-INTERNAL_FLOOR = 0.1  # eV/Å²
-SHORTEST_STEP = 0.03  # Å
 STRAIGHT = 0.1  # Å, root of the sum of squared distances from an axis: of no motion, but a bend
 
 
@@ -86,34 +83,6 @@ def positive_hessian(
     internal = np.eye(len(hessian)) - rigid @ rigid.T
     eigenvalues, modes = np.linalg.eigh(internal @ hessian @ internal)
     return (modes * np.maximum(np.abs(eigenvalues), floor)) @ modes.T
-
-
-def softest_curvature(fmax: float, optimizer: Optimizer) -> float:
-    """Return the floor of `positive_hessian` that suits an optimizer and its stopping rule.
-
-    In Cartesian coordinates, a force of ``fmax`` is worth a step of 0.03 Å: the softer a mode is
-    taken to be, the more steps go into motions whose force is already small, but the fewer it
-    takes to end them where it is not yet. Of 40 validation molecules at GFN2-xTB, with Hessians of
-    AIMNet2, from the model to 0.03 and 0.003 eV/Å, a floor of 1 eV/Å² takes 6.7 and 15.0 calls of
-    ``bfgs`` on average, a quarter of that 7.0 and 12.2. In those of geomeTRIC a long step along a
-    soft mode is but a turn about a bond: with floors of 1, 0.25, 0.1 and 0.03 eV/Å², ``tric``
-    takes 4.7, 4.4, 4.2 and 4.3 calls from the model to 0.03 eV/Å, and 7.0, 6.1, 5.9 and 5.9 from
-    MMFF94. (Measured once and not kept; ``analysis/start_hessians.py`` tells of drug-like ones.)
-
-    Parameters
-    ----------
-    fmax : float
-        eV/Å.
-    optimizer : {"tric", "bfgs", "geometric", "sella"}
-
-    Returns
-    -------
-    float
-        eV/Å²; 0.25 to 1, for geomeTRIC 0.1.
-    """
-    if optimizer in ("tric", "geometric"):
-        return INTERNAL_FLOOR
-    return float(np.clip(fmax / SHORTEST_STEP, FLOOR / 4, FLOOR))
 
 
 def vibrations(molecule: Molecule, hessian: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -7,35 +7,35 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from diffrelax.choices import DEFAULT_BASIS, CurvatureLevel, HessianLevel, Optimizer
 from diffrelax.clock import NO_TIME, Time
 from diffrelax.dft.calculator import calculator_of
 from diffrelax.dft.checkpoint import Checkpoint
 from diffrelax.dft.descent import Ending, descend, minimise, start_hessian
-from diffrelax.dft.minimisers import criterion
+from diffrelax.dft.optimizers import find_optimizer
 from diffrelax.dft.prediction import predict
 from diffrelax.dft.recorder import Call, Checker, Recorder
 from diffrelax.dft.result import DFTRelaxation, Thermochemistry
-from diffrelax.dft.settings import DFTSettings
+from diffrelax.dft.settings import Changes, DFTSettings
 from diffrelax.dft.thermochemistry import standard_state, thermochemistry
 from diffrelax.errors import InputError
-from diffrelax.extras import find_extra
 from diffrelax.files.reading import Input, read_one
 from diffrelax.levels import check_installed
 from diffrelax.levels.basis import check_basis
 from diffrelax.levels.functionals import read_functional
-from diffrelax.levels.profiles import Profile
+from diffrelax.levels.profiles import Profile, describe_calculator
 from diffrelax.levels.programs import check_program
 from diffrelax.levels.solvents import read_solvent
 from diffrelax.molecule.doubts import low_spin
 from diffrelax.store import Store, atoms_of, work_key
 
 if TYPE_CHECKING:
+    from ase.calculators.calculator import Calculator
+
     from diffrelax.molecule import Molecule
 
 Callback = Callable[[int, float, float], None]
@@ -48,25 +48,13 @@ NET_FORCE = 0.1  # eV/Å; that of B3LYP and PBE on grid 3 is below 0.02
 
 def relax_dft(
     molecule: Input,
+    settings: DFTSettings | None = None,
     *,
-    xc: str = "b3lyp",
-    basis: str = DEFAULT_BASIS,
-    fmax: float = 0.03,
-    optimizer: Optimizer = "tric",
-    hessian: HessianLevel = "gfn2-xtb",
-    density_fit: bool = True,
-    grid_level: int = 3,
-    max_steps: int = 200,
-    check_minimum: CurvatureLevel = "none",
-    solvent: str = "",
-    thermo: CurvatureLevel = "none",
-    temperature: float = 298.15,
-    pressure: float = 101_325.0,
-    one_call: bool = False,
-    calculator: Profile | str | os.PathLike[str] | None = None,
+    calculator: Profile | str | os.PathLike[str] | Calculator | None = None,
     threads: int | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     callback: Callback | None = None,
+    **changes: Unpack[Changes],
 ) -> DFTRelaxation:
     """Relax a molecule with DFT and count what it costs.
 
@@ -78,12 +66,12 @@ def relax_dft(
     ----------
     molecule : SMILES, path, Molecule, ase.Atoms or rdkit.Chem.Mol
         One molecule.
-    xc, basis, fmax, optimizer, hessian, density_fit, grid_level, max_steps, check_minimum
-    solvent, thermo, temperature, pressure, one_call
-        See `DFTSettings`.
-    calculator : Profile or path, optional
-        Profile of a program that takes the place of PySCF, or its YAML file; then functional,
-        basis and solvent are those of the profile.
+    settings : DFTSettings, optional
+    calculator : ASE calculator, Profile or path, optional
+        In the place of PySCF: any ASE calculator of energies and forces, or the profile of a
+        program, or its YAML file. Functional, basis and solvent are then those of the calculator or
+        the profile. An ASE calculator has its own charge and multiplicity, too: those of the
+        molecule count for the Hessian and for checks.
     threads : int, optional
         Threads of PySCF and of linear algebra. Default: as the environment has it.
     checkpoint : path, optional
@@ -94,6 +82,8 @@ def relax_dft(
         Starts within 1e-5 Å of each other are one. At the end all stays but the orbitals.
     callback : callable, optional
         Called after each gradient call as ``callback(number, energy in eV, fmax in eV/Å)``.
+    **changes
+        Settings by name, such as ``xc="pbe"``: see `DFTSettings`.
 
     Returns
     -------
@@ -103,28 +93,43 @@ def relax_dft(
     Raises
     ------
     ValueError
-        If the input is not one molecule, a setting is invalid, the optimizer or the level of the
-        Hessian is not installed, the functional, basis or solvent is unknown, or lacks an element,
-        the profile is wrong or its program not there, or the checkpoint is damaged.
+        If the input is not one molecule or has constraints, a setting is invalid, the optimizer or
+        the level of the Hessian is not installed, the functional, basis or solvent is unknown, or
+        lacks an element, the profile is wrong or its program not there, the calculator has no
+        forces or another charge, or the checkpoint is damaged.
     OSError
         If the checkpoint cannot be read or written.
     """
-    settings = DFTSettings.among(locals())
+    if getattr(molecule, "constraints", None):
+        raise InputError(
+            "these Atoms have constraints, and relax_dft moves all atoms: remove them, or use "
+            "diffrelax.TRIC(atoms), which holds FixAtoms"
+        )
+    level, own = calculator, None
+    if not isinstance(calculator, Profile | str | os.PathLike | None):
+        level, own = describe_calculator(calculator), calculator
+    given = {} if settings is None else settings.model_dump(exclude_defaults=True)
+    more = {} if calculator is None else {"calculator": level}
     return relax_with(
         read_one(molecule),
-        settings,
+        DFTSettings.among({**given, **changes, **more}),
+        calculator=own,
         threads=threads,
         store=None if checkpoint is None else Store(checkpoint),
         callback=callback,
     )
 
 
-def check_settings(settings: DFTSettings, *, installed: bool = True) -> None:
+def check_settings(
+    settings: DFTSettings, calculator: Calculator | None = None, *, installed: bool = True
+) -> None:
     """Find out whether relaxations can be run with these settings, before the work begins.
 
     Parameters
     ----------
     settings : DFTSettings
+    calculator : ASE calculator, optional
+        That they describe.
     installed : bool
         Whether all that they ask for must be installed here.
 
@@ -141,10 +146,9 @@ def check_settings(settings: DFTSettings, *, installed: bool = True) -> None:
             read_solvent(settings.solvent)
     if not installed:
         return
-    if settings.calculator:
+    if settings.calculator and calculator is None:
         check_program(settings.calculator)
-    if settings.optimizer == "sella":
-        find_extra("sella", "sella", "the optimizer sella")
+    find_optimizer(settings.optimizer)
     if settings.hessian != "none":
         check_installed(settings.hessian)
 
@@ -153,15 +157,17 @@ def relax_with(
     molecule: Molecule,
     settings: DFTSettings,
     *,
+    calculator: Calculator | None = None,
     threads: int | None = None,
     store: Store | None = None,
     callback: Callback | None = None,
 ) -> DFTRelaxation:
     """Relax a molecule with DFT as `relax_dft` does, with its settings in one object.
 
-    The store keeps its state, see ``checkpoint`` there.
+    They describe the ASE calculator, if there is one. The store keeps its state, see
+    ``checkpoint`` there.
     """
-    check_settings(settings)
+    check_settings(settings, calculator)
     if threads is not None and threads < 1:
         raise InputError(f"threads = {threads}: give at least one, or leave it out")
     with ExitStack() as stack:
@@ -170,7 +176,7 @@ def relax_with(
         if begin.key != _key(molecule, settings):
             molecule = molecule.with_positions(begin.calls[0].molecule.positions, molecule.start)
         begun = Time.now()
-        calculator = stack.enter_context(calculator_of(molecule, settings, begin.scf))
+        level = stack.enter_context(calculator_of(molecule, settings, begin.scf, calculator))
 
         def now() -> Checkpoint:
             notes = begin.notes
@@ -183,7 +189,7 @@ def relax_with(
                 calls=(*recorder.calls, *recorder.unread),
                 checks=tuple(checker.calls),
                 hessians=tuple(checker.hessians),
-                scf=calculator.state,
+                scf=level.state,
             )
 
         def save() -> None:
@@ -197,8 +203,8 @@ def relax_with(
 
         may_end = settings.one_call and begin.hessian is not None
         foresee = partial(predict, fmax=settings.fmax) if may_end else None
-        recorder = Recorder(molecule, calculator, begin.calls, after_call, foresee)
-        checker = Checker(molecule, calculator, begin.checks, begin.hessians, save)
+        recorder = Recorder(molecule, level, begin.calls, after_call, foresee)
+        checker = Checker(molecule, level, begin.checks, begin.hessians, save)
         reason = minimise(recorder, molecule, begin.hessian, settings)
         ending = Ending(reason)
         if not reason and settings.checked_at != "none":
@@ -236,8 +242,8 @@ def _key(molecule: Molecule, settings: DFTSettings) -> str:
 def _path_settings(settings: DFTSettings) -> dict[str, Any]:
     """Return the settings that decide through which geometries a relaxation goes."""
     left_out = NOT_THE_WAY.copy()
-    if settings.optimizer == "tric":
-        left_out.add("fmax")  # others trust soft modes by it, or look at displacements too
+    if find_optimizer(settings.optimizer).same_path:
+        left_out.add("fmax")
     return settings.model_dump(exclude=left_out)
 
 
@@ -269,6 +275,8 @@ def _result(
     if end.scf and end.scf.contamination > CONTAMINATED:
         notes = (*notes, f"⟨S²⟩ is {end.scf.contamination:.2f} above that of a multiplicity of "
                  f"{molecule.multiplicity}: other spin states are mixed in")  # fmt: skip
+    if settings.calculator and settings.calculator.program == "ase":
+        notes = (*notes, "charge, multiplicity and solvent are set by the ASE calculator")
     net = float(np.linalg.norm(calls[-1].forces.sum(axis=0))) if calls else 0.0
     if net > NET_FORCE:
         grid = "its grid" if settings.calculator else f"integration grid {settings.grid_level}"
@@ -291,7 +299,7 @@ def _result(
         all_forces=np.array([c.internal_forces for c in calls]).reshape(-1, molecule.n_atoms, 3),
         scf_cycles=None if settings.calculator else recorder.scf_cycles,
         times=times,
-        criterion=criterion(settings.optimizer, settings.fmax)
+        criterion=find_optimizer(settings.optimizer).criterion(settings.fmax)
         + (", or predicted to be" if settings.one_call else ""),
         prediction=prediction,
         notes=notes,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from operator import not_
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypedDict
 
 from pydantic import (
     Field,
@@ -18,18 +18,37 @@ from pydantic import (
     model_validator,
 )
 
-from diffrelax.choices import DEFAULT_BASIS, CurvatureLevel, HessianLevel, Optimizer
+from diffrelax.choices import DEFAULT_BASIS, CurvatureLevel, HessianLevel
+from diffrelax.dft.optimizers import OPTIMIZERS, find_optimizer, optimizer_names
 from diffrelax.entries import Entries
 from diffrelax.errors import InputError
 from diffrelax.levels.level import Level
 from diffrelax.levels.names import is_composite, letters
 from diffrelax.levels.profiles import Profile, read_profile
 
-NEWTON = ("tric", "bfgs")  # optimizers whose first step from a Hessian is Newton's
 OF_PYSCF = ("density_fit", "grid_level")
 OF_A_GAS = ("temperature", "pressure")
 SPELLINGS = {"ω": "w", "(bj)": "bj", "(0)": "zero"}  # in the words of programs
 LEVEL = ("xc", "basis", "solvent")
+
+
+class Changes(TypedDict, total=False):
+    """Settings by their names, see `DFTSettings`."""
+
+    xc: str
+    basis: str
+    fmax: float
+    optimizer: str
+    hessian: HessianLevel
+    density_fit: bool
+    grid_level: int
+    max_steps: int
+    check_minimum: CurvatureLevel
+    solvent: str
+    thermo: CurvatureLevel
+    temperature: float
+    pressure: float
+    one_call: bool
 
 
 class DFTSettings(Entries):
@@ -45,7 +64,7 @@ class DFTSettings(Entries):
     fmax : float
         Largest force on an atom at which the relaxation ends, eV/Å. What would move or turn the
         molecule as a whole is an error of the integration grid, and does not count.
-    optimizer : {"tric", "bfgs", "geometric", "sella"}
+    optimizer : {"tric", "bfgs", "geometric", "sella"} or one that another package adds
         geomeTRIC in its internal coordinates, until the largest force is below `fmax`
         (``"tric"``) or with its own five criteria, tightened where `fmax` asks for more
         (``"geometric"``); BFGS in Cartesian coordinates (from a Hessian with a trust radius in its
@@ -81,7 +100,7 @@ class DFTSettings(Entries):
     xc: str = "b3lyp"
     basis: str = DEFAULT_BASIS
     fmax: float = Field(default=0.03, gt=0, allow_inf_nan=False)
-    optimizer: Optimizer = "tric"
+    optimizer: str = "tric"
     hessian: HessianLevel = "gfn2-xtb"
     density_fit: bool = True
     grid_level: int = Field(default=3, ge=0, le=9)
@@ -108,6 +127,13 @@ class DFTSettings(Entries):
         if isinstance(path := chosen.get("calculator"), str | os.PathLike):
             chosen["calculator"] = read_profile(Path(path))
         return cls(**chosen)
+
+    @field_validator("optimizer")
+    @classmethod
+    def _known(cls, optimizer: str) -> str:
+        if optimizer not in OPTIMIZERS and optimizer not in (known := optimizer_names()):
+            raise InputError(f"{optimizer!r} is none of {', '.join(known)}")
+        return optimizer
 
     @field_validator("xc", "basis", "solvent")
     @classmethod
@@ -157,10 +183,10 @@ class DFTSettings(Entries):
 
     @model_validator(mode="after")
     def _check_one_call(self) -> Self:
-        if self.one_call and (self.hessian == "none" or self.optimizer not in NEWTON):
+        if self.one_call and (self.hessian == "none" or not find_optimizer(self.optimizer).newton):
             raise InputError(
                 "`one_call` predicts the end from a Hessian and Newton's step: take `hessian` "
-                f"gfn2-xtb or aimnet2, and `optimizer` {' or '.join(NEWTON)}"
+                "gfn2-xtb or aimnet2, and `optimizer` tric or bfgs"
             )
         if self.one_call and self.checked_at != "none":
             raise InputError(

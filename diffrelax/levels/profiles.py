@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Mapping
 from operator import not_
 from pathlib import Path
 from typing import Literal, Self, TypeAlias
@@ -16,9 +17,10 @@ from diffrelax.levels.names import is_composite
 from diffrelax.levels.program_inputs import LINK0, link0, split_dispersion, split_keyword
 from diffrelax.levels.xtb_program import METHODS
 
-Program: TypeAlias = Literal["orca", "gaussian", "nwchem", "qchem", "psi4", "xtb"]
+Program: TypeAlias = Literal["orca", "gaussian", "nwchem", "qchem", "psi4", "xtb", "ase"]
 COMMANDS = {"orca": "orca", "gaussian": "g16", "nwchem": "nwchem", "qchem": "qchem", "xtb": "xtb"}
 WITH_SOLVENTS = ("orca", "gaussian", "nwchem", "xtb")
+PLAIN = (str, int, float, bool, list, tuple, dict, type(None))
 OURS = re.compile(  # what is set for each molecule, and by the relaxation: TightOpt, OptTS too
     r"(?<![\w-])(charge|mult|multiplicity|nopen|jobtype|force|engrad|task"
     r"|(?:verytight|tight|normal|loose|crude|[cz]|l-|gdiis-)?opt(?:ts|h)?)(?![\w-])",
@@ -36,7 +38,8 @@ class Profile(Entries):
 
     Parameters
     ----------
-    program : {"orca", "gaussian", "nwchem", "qchem", "psi4", "xtb"}
+    program : {"orca", "gaussian", "nwchem", "qchem", "psi4", "xtb", "ase"}
+        ``"ase"`` describes an ASE calculator, see `describe_calculator`.
     command : str
         How to start it: words as in a shell, but no shell runs them; the program by its name or
         its whole path. Default: the usual name of the program. Psi4 is a Python module and has
@@ -75,6 +78,8 @@ class Profile(Entries):
 
     @model_validator(mode="after")
     def _of_the_level(self) -> Self:
+        if self.program == "ase":
+            return self
         ours = OPTIONS_OF_XTB if self.program == "xtb" else OURS
         for line in (*self.keywords, self.method, self.basis):
             if found := ours.search(line):
@@ -84,6 +89,8 @@ class Profile(Entries):
     @model_validator(mode="after")
     def _fits_the_program(self) -> Self:
         program = self.program
+        if program == "ase":
+            return self
         if self.solvent and program not in WITH_SOLVENTS:
             raise InputError(f"solvent is not written for {program}")
         if program == "psi4" and self.command:
@@ -108,6 +115,19 @@ class Profile(Entries):
     def words(self) -> list[str]:
         """The command, word by word."""
         return shlex.split(self.command or COMMANDS[self.program])
+
+
+def describe_calculator(calculator: object) -> Profile:
+    """Describe an ASE calculator by its class and its parameters, by which results are known."""
+    kind = type(calculator)
+    parameters: Mapping[str, object] = getattr(calculator, "parameters", {})
+    # what has no short text of its own, such as another object, is known by its class
+    values = {
+        name: value if isinstance(value, PLAIN) else type(value).__name__
+        for name, value in sorted(parameters.items())
+    }
+    keywords = (f"{kind.__module__}.{kind.__qualname__}", *(f"{k}={v}" for k, v in values.items()))
+    return Profile(program="ase", method=kind.__name__, keywords=keywords)
 
 
 def read_profile(path: Path) -> Profile:

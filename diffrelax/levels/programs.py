@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase.calculators.calculator import CalculationFailed, Calculator, SCFError, all_changes
 
+from diffrelax.errors import InputError
 from diffrelax.extras import NotInstalledError
 from diffrelax.levels import program_inputs as inputs
 from diffrelax.levels.forces import ForceCalculator
@@ -108,6 +109,10 @@ class ProgramCalculator(ForceCalculator):
 
 def check_program(profile: Profile) -> None:
     """Raise NotInstalledError if the program of a profile is not here."""
+    if profile.program == "ase":
+        raise InputError(
+            f"{profile.method} is an ASE calculator: give the object, relax_dft(calculator=...)"
+        )
     if profile.program == "psi4":
         if not find_spec("psi4"):
             raise NotInstalledError("psi4 is not installed in this Python: conda install psi4")

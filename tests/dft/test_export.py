@@ -291,10 +291,10 @@ def test_a_folder_that_is_not_empty_is_left_alone(tmp_path: Path) -> None:
 def test_a_hessian_that_is_not_installed_is_told_before_the_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("diffrelax.extras.find_spec", lambda _: None)
+    monkeypatch.setattr("diffrelax.levels.aimnet2.find_spec", lambda _: None)
     command = ["export", "CO", "--to", "orca", "--hessian", "aimnet2", "-o", str(tmp_path / "new")]
     done = CliRunner().invoke(app, command)
-    assert "the level aimnet2 needs the package Auto3D" in str(done.exception)
+    assert "the weights of aimnet2 are missing" in str(done.exception)
     assert not (tmp_path / "new").exists()
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain, count
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
-from diffrelax.choices import Optimizer
 from diffrelax.clock import NO_TIME, Time, timed
 from diffrelax.dft import DFTSettings
 from diffrelax.dft.optimization import check_settings
-from diffrelax.dft.settings import NEWTON
+from diffrelax.dft.optimizers import find_optimizer, optimizer_names
 from diffrelax.errors import InputError
 from diffrelax.files.reading import Rejected
 from diffrelax.levels import CHEAP_LEVELS, check_installed, relax_at_level
@@ -19,11 +18,6 @@ from diffrelax.molecule import Molecule
 from diffrelax.store import work_key
 
 HESSIANS = {"": "none", "+hessian": "gfn2-xtb", "+aimnet2-hessian": "aimnet2"}
-RECIPES = {
-    optimizer + suffix: {"optimizer": optimizer, "hessian": level}
-    for optimizer in get_args(Optimizer)
-    for suffix, level in HESSIANS.items()
-}
 BASE_STEPS = 20_000  # as many as an embedding is given
 STARTS = (*CHEAP_LEVELS, "diffusion", "given")
 DEFAULT_STARTS = ("mmff94", "gfn2-xtb", "diffusion")
@@ -38,7 +32,7 @@ class SpeedupArm(NamedTuple):
     start : str
         One of `STARTS`, or a known geometry of the subjects.
     recipe : str
-        One of `RECIPES`: the optimizer, and the level of the Hessian that it starts from.
+        An optimizer, with ``+hessian`` or ``+aimnet2-hessian`` for the one that it starts from.
     """
 
     start: str
@@ -52,15 +46,17 @@ class SpeedupArm(NamedTuple):
 
         Recipes from whose first step the end cannot be predicted do not do so.
         """
-        recipe = RECIPES[self.recipe]
-        predicts = recipe["hessian"] != "none" and recipe["optimizer"] in NEWTON
-        return level.model_copy(update=recipe | {"one_call": level.one_call and predicts})
+        optimizer, plus, suffix = self.recipe.partition("+")
+        hessian = HESSIANS[plus + suffix]
+        predicts = level.one_call and hessian != "none" and find_optimizer(optimizer).newton
+        changed = {"optimizer": optimizer, "hessian": hessian, "one_call": predicts}
+        return level.model_copy(update=changed)
 
 
 def recipe_of(settings: DFTSettings) -> str:
     """Return the recipe that settings follow."""
-    chosen = settings.model_dump(include={"optimizer", "hessian"})
-    return next(recipe for recipe, changed in RECIPES.items() if changed == chosen)
+    suffix = next(suffix for suffix, level in HESSIANS.items() if level == settings.hessian)
+    return settings.optimizer + suffix
 
 
 def combine(starts: Iterable[str], recipes: Iterable[str]) -> list[SpeedupArm]:
@@ -185,9 +181,10 @@ def check_arms(arms: Iterable[SpeedupArm], known: Iterable[str] = ()) -> None:
         If a start or a recipe is unknown, or a level or an optimizer is not installed.
     """
     starts = (*STARTS, *known)
+    recipes = [name + suffix for name in optimizer_names() for suffix in HESSIANS]
     for arm in arms:
-        if arm.recipe not in RECIPES:
-            raise InputError(f"unknown recipe {arm.recipe!r}: choose one of {', '.join(RECIPES)}")
+        if arm.recipe not in recipes:
+            raise InputError(f"unknown recipe {arm.recipe!r}: choose one of {', '.join(recipes)}")
         check_settings(arm.settings(DFTSettings()))
         if arm.start not in starts:
             raise InputError(f"unknown start {arm.start!r}: choose one of {', '.join(starts)}")

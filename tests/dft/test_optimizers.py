@@ -1,48 +1,52 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
+import subprocess
+import sys
+import tomllib
 from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.calculator import Calculator
+from source_tree import ROOT
 
-from diffrelax.dft import DFTSettings
-from diffrelax.dft.hessian import positive_hessian
-from diffrelax.dft.internal import geometric, tric
-from diffrelax.dft.minimisers import bfgs, criterion, sella
+from diffrelax.dft import DFTSettings, optimizers, relax_dft
 from diffrelax.dft.optimization import check_settings
+from diffrelax.dft.optimizers import find_optimizer
+from diffrelax.dft.optimizers.base import HessianOptimizer
 from diffrelax.dft.recorder import Recorder
 from diffrelax.levels import get_calculator
 from diffrelax.levels.tight_binding import gfn2_hessian
 from diffrelax.molecule import Molecule
 
-MINIMISERS = {"bfgs": bfgs, "tric": tric, "geometric": geometric}
-if find_spec("sella"):
-    MINIMISERS["sella"] = sella
+OPTIMIZERS = ["bfgs", "tric", "geometric", *(["sella"] if find_spec("sella") else [])]
 
 
 def run(
     optimizer: str, molecule: Molecule, with_hessian: bool, fmax: float = 0.03, max_steps: int = 200
-) -> tuple[str, Recorder]:
+) -> tuple[bool, Recorder]:
     recorder = Recorder(molecule, get_calculator("gfn2-xtb", molecule))
     atoms = molecule.to_atoms()
     atoms.calc = recorder
-    hessian = None
-    if with_hessian:
-        hessian = positive_hessian(gfn2_hessian(molecule), molecule.positions)
-    return MINIMISERS[optimizer](atoms, hessian, fmax, max_steps), recorder
+    hessian = gfn2_hessian(molecule) if with_hessian else "none"
+    kind = find_optimizer(optimizer)
+    return kind(atoms, logfile=None, hessian=hessian).run(fmax, max_steps), recorder
 
 
 @pytest.mark.parametrize("smiles", ["CC1=C(F)N=NOC1=N", "CCCOC=O"])
 def test_hessian_saves_most_calls_of_bfgs(smiles: str) -> None:
     molecule = Molecule.from_smiles(smiles)
-    reason, without = run("bfgs", molecule, with_hessian=False)
-    assert reason == ""
-    reason, with_hessian = run("bfgs", molecule, with_hessian=True)
-    assert reason == ""
+    converged, without = run("bfgs", molecule, with_hessian=False)
+    assert converged
+    converged, with_hessian = run("bfgs", molecule, with_hessian=True)
+    assert converged
     assert 2 * len(with_hessian.calls) < len(without.calls)
 
 
@@ -50,19 +54,19 @@ def test_every_optimizer_takes_the_hessian(optimizer: str) -> None:
     molecule = Molecule.from_smiles("CC1=C(F)N=NOC1=N")
     calls = []
     for with_hessian in (False, True):
-        reason, recorder = run(optimizer, molecule, with_hessian)
-        assert reason == ""
+        converged, recorder = run(optimizer, molecule, with_hessian)
+        assert converged
         calls.append(len(recorder.calls))
     assert calls[1] < calls[0]
 
 
 def test_hessian_is_not_changed() -> None:
     molecule = Molecule.from_smiles("CO")
-    hessian = positive_hessian(gfn2_hessian(molecule), molecule.positions)
+    hessian = gfn2_hessian(molecule)
     before = hessian.copy()
     atoms = molecule.to_atoms()
     atoms.calc = get_calculator("gfn2-xtb", molecule)
-    bfgs(atoms, hessian, 0.03, 100)
+    find_optimizer("bfgs")(atoms, logfile=None, hessian=hessian).run(0.03, 100)
     np.testing.assert_array_equal(hessian, before)
 
 
@@ -70,9 +74,9 @@ def test_hessian_is_not_changed() -> None:
 def test_all_find_the_same_minimum(with_hessian: bool) -> None:
     molecule = Molecule.from_smiles("CCO")
     ends = []
-    for optimizer in MINIMISERS:
-        reason, recorder = run(optimizer, molecule, with_hessian, fmax=0.002)
-        assert reason == ""
+    for optimizer in OPTIMIZERS:
+        converged, recorder = run(optimizer, molecule, with_hessian, fmax=0.002)
+        assert converged
         assert recorder.calls[-1].fmax < 0.002
         ends.append(recorder.calls[-1])
     distances = [end.molecule.to_atoms().get_all_distances() for end in ends]
@@ -83,14 +87,14 @@ def test_all_find_the_same_minimum(with_hessian: bool) -> None:
 
 @pytest.mark.parametrize("smiles", ["[H][H]", "C#C", "O=C=O", "C", "C#CC#N"])
 def test_small_and_linear_molecules_converge(optimizer: str, smiles: str) -> None:
-    reason, recorder = run(optimizer, Molecule.from_smiles(smiles), with_hessian=True)
-    assert reason == ""
+    converged, recorder = run(optimizer, Molecule.from_smiles(smiles), with_hessian=True)
+    assert converged
     assert recorder.calls[-1].fmax < 0.03
 
 
 def test_steps_are_limited(optimizer: str) -> None:
-    reason, recorder = run(optimizer, Molecule.from_smiles("CCO"), False, fmax=1e-3, max_steps=2)
-    assert reason == "not converged in 2 steps"
+    converged, recorder = run(optimizer, Molecule.from_smiles("CCO"), False, fmax=1e-3, max_steps=2)
+    assert not converged
     assert len(recorder.calls) == 3
 
 
@@ -98,8 +102,8 @@ def test_internal_coordinates_save_calls_where_bonds_turn() -> None:
     molecule = Molecule.from_smiles("[H]/N=C1\\OC[C@@]1(C)O")
     calls = {}
     for optimizer in ("bfgs", "tric"):
-        reason, recorder = run(optimizer, molecule, with_hessian=True)
-        assert reason == ""
+        converged, recorder = run(optimizer, molecule, with_hessian=True)
+        assert converged
         assert recorder.calls[-1].fmax < 0.03
         assert all(call.fmax >= 0.03 for call in recorder.calls[:-1])
         calls[optimizer] = len(recorder.calls)
@@ -111,8 +115,8 @@ def test_internal_coordinates_keep_the_hessian(smiles: str) -> None:
     molecule = Molecule.from_smiles(smiles)
     calls = {}
     for optimizer in ("bfgs", "tric"):
-        reason, recorder = run(optimizer, molecule, with_hessian=True, fmax=0.003)
-        assert reason == ""
+        converged, recorder = run(optimizer, molecule, with_hessian=True, fmax=0.003)
+        assert converged
         calls[optimizer] = len(recorder.calls)
     assert calls["tric"] <= calls["bfgs"] + 2
 
@@ -122,7 +126,7 @@ def test_atoms_are_moved_in_place(optimizer: str, smiles: str) -> None:
     molecule = Molecule.from_smiles(smiles)
     atoms = molecule.to_atoms()
     atoms.calc = Recorder(molecule, get_calculator("gfn2-xtb", molecule))
-    assert MINIMISERS[optimizer](atoms, None, 0.03, 200) == ""
+    assert find_optimizer(optimizer)(atoms, logfile=None, hessian="none").run(0.03, 200)
     np.testing.assert_array_equal(atoms.calc.calls[-1].molecule.positions, atoms.positions)
 
 
@@ -145,12 +149,13 @@ class NoisyEnergies(Calculator):
 @pytest.mark.parametrize("optimizer", ["tric", "bfgs"])
 def test_noise_of_energies_does_not_shorten_steps(optimizer: str) -> None:
     molecule = Molecule.from_smiles("CCCOC=O")
-    hessian = positive_hessian(gfn2_hessian(molecule), molecule.positions)
+    hessian = gfn2_hessian(molecule)
     calls = []
     for calculator in (get_calculator("gfn2-xtb", molecule), NoisyEnergies(molecule)):
         atoms = molecule.to_atoms()
         atoms.calc = recorder = Recorder(molecule, calculator)
-        assert MINIMISERS[optimizer](atoms, hessian, 0.001, 200) == ""
+        kind = find_optimizer(optimizer)
+        assert kind(atoms, logfile=None, hessian=hessian).run(0.001, 200)
         calls.append(len(recorder.calls))
     exact, noisy = calls
     assert noisy <= exact + 3
@@ -169,45 +174,78 @@ def test_geometric_is_silent_and_leaves_logging_alone(
     assert logging.getLogger().handlers == handlers
 
 
-def test_geometric_that_fails_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object, **__: object) -> None:
+class Broken(HessianOptimizer):
+    """An optimizer that cannot make a step."""
+
+    def step(self) -> None:
         raise RuntimeError("no coordinates")
 
-    monkeypatch.setattr("diffrelax.dft.internal.Optimize", fail)
-    reason, _ = run("geometric", Molecule.from_smiles("O"), with_hessian=False)
-    assert reason == "geomeTRIC gave up: no coordinates"
 
-
-@pytest.mark.skipif(not find_spec("sella"), reason="needs the extra [sella]")
-def test_sella_that_stops_too_early_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sella.Sella.run", lambda *_, **__: True)
-    reason, recorder = run("sella", Molecule.from_smiles("CCO"), with_hessian=True)
-    largest = recorder.calls[-1].fmax
-    assert reason == f"Sella stopped at {largest:.4f} eV/Å, above 0.03"
+def test_an_optimizer_that_fails_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(optimizers.OPTIMIZERS, "broken", f"{__name__}:Broken")
+    monkeypatch.setitem(sys.modules, __name__, SimpleNamespace(Broken=Broken))
+    relaxation = relax_dft("O", xc="hf", basis="sto-3g", optimizer="broken", hessian="none")
+    assert relaxation.reason == "the optimizer broken failed: no coordinates"
+    assert relaxation.gradient_calls == 1
 
 
 @pytest.mark.skipif(not find_spec("sella"), reason="needs the extra [sella]")
 def test_sella_goes_on_until_no_force_on_an_atom_is_too_large(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from sella import Sella
+    from sella.peswrapper import InternalPES
 
-    monkeypatch.setattr(Sella, "run", lambda self, fmax, steps, _run=Sella.run: _run(
-        self, 1.5 * fmax, steps))  # fmt: skip
-    reason, recorder = run("sella", Molecule.from_smiles("CCO"), with_hessian=True)
-    assert reason == ""
-    assert any(0.03 < call.fmax < 0.045 for call in recorder.calls)
+    monkeypatch.setattr(InternalPES, "converged", lambda self, fmax, *_: (True, fmax, 0.0))
+    converged, recorder = run("sella", Molecule.from_smiles("CCO"), with_hessian=True)
+    assert converged
     assert recorder.calls[-1].fmax < 0.03
 
 
 def test_missing_sella_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     check_settings(DFTSettings(optimizer="bfgs"))
     monkeypatch.setattr("diffrelax.extras.find_spec", lambda package: None)
+    monkeypatch.delitem(sys.modules, "diffrelax.dft.optimizers.sella", raising=False)
     with pytest.raises(ValueError, match=r"pip install .diffrelax\[sella\]"):
         check_settings(DFTSettings(optimizer="sella"))
 
 
 def test_criterion_states_the_thresholds_in_force() -> None:
-    assert criterion("bfgs", 0.03) == "largest force on an atom < 0.03 eV/Å"
-    assert "0.0003 and 0.00045 Eh/Bohr" in criterion("geometric", 0.03)
-    assert "1.3e-05 and 1.9e-05 Eh/Bohr" in criterion("geometric", 0.001)
+    assert find_optimizer("bfgs").criterion(0.03) == "largest force on an atom < 0.03 eV/Å"
+    geometric = find_optimizer("geometric")
+    assert "0.0003 and 0.00045 Eh/Bohr" in geometric.criterion(0.03)
+    assert "1.3e-05 and 1.9e-05 Eh/Bohr" in geometric.criterion(0.001)
+
+
+def test_softer_modes_are_trusted_for_tighter_ends() -> None:
+    found = [find_optimizer("bfgs").softest(fmax) for fmax in (0.3, 0.03, 0.015, 0.003)]
+    assert found == pytest.approx([1, 1, 0.5, 0.25])
+    assert find_optimizer("tric").softest(0.03) < 0.25
+
+
+def test_an_optimizer_of_another_package_is_added_as_its_page_says(tmp_path: Path) -> None:
+    page = (ROOT / "docs/howto/optimizers.md").read_text(encoding="utf-8")
+    files = dict(re.findall(r":caption: (\S+)\n\n(.*?)```", page, re.DOTALL))
+    (tmp_path / "newton.py").write_text(files["newton.py"])
+    project = tomllib.loads(files["pyproject.toml"])["project"]
+    installed = tmp_path / "newton-1.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: newton\nVersion: 1.0\n")
+    ((group, points),) = project["entry-points"].items()
+    lines = (f"{name} = {path}" for name, path in points.items())
+    (installed / "entry_points.txt").write_text("\n".join((f"[{group}]", *lines)))
+    script = (
+        "from diffrelax import relax_dft; "
+        "found = relax_dft('O', xc='hf', basis='sto-3g', fmax=0.1, optimizer='newton'); "
+        "print(found.converged, found.criterion)"
+    )
+    paths = os.pathsep.join(map(str, (tmp_path, *filter(None, sys.path))))
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "True largest force on an atom < 0.1 eV/Å\n"
+    with pytest.raises(ValueError, match="'newton' is none of tric, geometric, bfgs, sella"):
+        DFTSettings(optimizer="newton")

@@ -1,0 +1,184 @@
+"""What the optimizers have in common: the molecule, its start Hessian, and fixed atoms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import IO, Any, ClassVar
+
+import ase
+import numpy as np
+from ase.constraints import FixAtoms
+from ase.optimize.optimize import Optimizer
+
+from diffrelax.choices import HessianLevel
+from diffrelax.dft.cheap_hessian import hessian_at
+from diffrelax.dft.hessian import positive_hessian
+from diffrelax.errors import InputError
+from diffrelax.molecule import Molecule
+from diffrelax.molecule.annotations import told_by, told_charge
+
+FIXED = 70.0  # eV/Å²; curvature of atoms that do not move
+
+
+class HessianOptimizer(Optimizer):
+    """An ASE optimizer of a molecule that starts from a Hessian of a cheap level.
+
+    Parameters
+    ----------
+    atoms : ase.Atoms
+        Not periodic, with any calculator of energies and forces; moved in place.
+    restart, logfile, trajectory, append_trajectory
+        See `ase.optimize.optimize.Optimizer`. The restart file holds the Hessian.
+    hessian : {"gfn2-xtb", "aimnet2", "none"} or (3 n_atoms, 3 n_atoms) array, eV/Å²
+        The Hessian to start from, or its level; ``"none"`` is the guess of the optimizer. It is
+        calculated before the first step, and made positive definite where it is not.
+    charge, multiplicity : int, optional
+        For the Hessian: the calculator has its own. Default: those of ``atoms.info`` or of the
+        parameters of the calculator, otherwise as in `Molecule.from_atoms`.
+    **settings
+        Of the ASE optimizer.
+
+    Attributes
+    ----------
+    notes : tuple of str
+        How the start Hessian differs from what was asked for; also in the log.
+
+    Raises
+    ------
+    ValueError
+        If there is no calculator, or one without forces; if the atoms are periodic, too close, or
+        have constraints that this optimizer cannot hold; or if their charge and multiplicity do
+        not fit their electrons or the calculator.
+    """
+
+    newton: ClassVar[bool] = False  # the first step from a Hessian is Newton's, unless it is long
+    same_path: ClassVar[bool] = False  # relaxations to another fmax take the same steps
+    holds: ClassVar[tuple[type, ...]] = (FixAtoms,)  # constraints
+
+    def __init__(
+        self,
+        atoms: ase.Atoms,
+        restart: str | Path | None = None,
+        logfile: IO[str] | str | Path | None = "-",
+        trajectory: Any = None,
+        append_trajectory: bool = False,
+        *,
+        hessian: HessianLevel | np.ndarray = "gfn2-xtb",
+        charge: int | None = None,
+        multiplicity: int | None = None,
+        **settings: Any,
+    ) -> None:
+        self.notes: tuple[str, ...] = ()
+        self.hessian = hessian
+        self.molecule = _molecule_of(atoms, charge, multiplicity)
+        for constraint in atoms.constraints:
+            if not isinstance(constraint, self.holds):
+                held = " and ".join(kind.__name__ for kind in self.holds) or "no constraints"
+                raise InputError(
+                    f"{type(self).__name__} cannot hold {type(constraint).__name__}, only {held}: "
+                    "remove it, or take another optimizer"
+                )
+        super().__init__(
+            atoms=atoms,
+            restart=restart,
+            logfile=logfile,
+            trajectory=trajectory,
+            append_trajectory=append_trajectory,
+            **settings,
+        )
+
+    @classmethod
+    def softest(cls, fmax: float) -> float:
+        """Return the least curvature of the start Hessian, eV/Å², for forces up to ``fmax``."""
+        return 1.0
+
+    @classmethod
+    def criterion(cls, fmax: float) -> str:
+        """Say in words when this optimizer stops."""
+        return f"largest force on an atom < {fmax:g} eV/Å"
+
+    def read(self) -> None:
+        """Take the Hessian of the restart file."""
+        self.initialize()
+        self.hessian = np.array(self.load())
+
+    def start_hessian(self) -> np.ndarray | None:
+        """Return the Hessian to start from, positive definite; None if there is none.
+
+        Returns
+        -------
+        (3 n_atoms, 3 n_atoms) array, eV/Å², or None
+            Atoms that are fixed have no part in the curvature of the others.
+        """
+        hessian: np.ndarray | None
+        if isinstance(self.hessian, np.ndarray):
+            hessian = self.hessian
+        else:
+            molecule = self.molecule.with_positions(self.atoms.positions)
+            hessian, self.notes = hessian_at(molecule, self.hessian)
+            for note in self.notes if self.logfile else ():
+                self.logfile.write(f"{type(self).__name__}: {note}\n")
+        if hessian is None:
+            return None
+        floor, positive = self.softest(self.fmax), hessian.copy()
+        if np.linalg.eigvalsh(hessian)[0] < floor * (1 - 1e-6):
+            positive = positive_hessian(hessian, self.atoms.positions, floor)
+        fixed = np.repeat(3 * self.fixed_atoms, 3) + np.tile(range(3), len(self.fixed_atoms))
+        positive[fixed] = positive[:, fixed] = 0
+        positive[fixed, fixed] = FIXED
+        return positive
+
+    @property
+    def fixed_atoms(self) -> np.ndarray:
+        """Indices of the atoms that do not move."""
+        found = [constraint.get_indices() for constraint in self.atoms.constraints]
+        return np.unique(np.concatenate(found)) if found else np.empty(0, int)
+
+
+def _molecule_of(atoms: ase.Atoms, charge: int | None, multiplicity: int | None) -> Molecule:
+    """Return the molecule for which the Hessian is made, after a look at atoms and calculator."""
+    if atoms.calc is None:
+        raise InputError("these atoms have no calculator: set atoms.calc first")
+    if any(atoms.pbc):
+        raise InputError("these atoms are periodic, not a molecule: set atoms.pbc = False")
+    check_forces(atoms.calc)
+    own = _state_of(atoms.calc)
+    if told_charge(atoms, charge) is None:
+        charge = own["charge"]
+    described = told_by(atoms, charge, multiplicity)
+    if multiplicity is None and "multiplicity" not in atoms.info:
+        multiplicity = own["multiplicity"]
+    state = (described.charge, multiplicity or described.multiplicity)
+    check_same_state(*state, atoms.calc)
+    return Molecule(atoms.numbers, atoms.positions, *state)
+
+
+def check_forces(calculator: Any) -> None:
+    """Raise ValueError if an ASE calculator has no forces."""
+    if "forces" not in getattr(calculator, "implemented_properties", ("forces",)):
+        raise InputError(
+            f"the calculator {type(calculator).__name__} has no forces: take another one"
+        )
+
+
+def check_same_state(charge: int, multiplicity: int, calculator: Any) -> None:
+    """Raise ValueError if an ASE calculator says that it is for another charge or multiplicity."""
+    own = _state_of(calculator)
+    for name, ours in (("charge", charge), ("multiplicity", multiplicity)):
+        if own[name] is not None and own[name] != ours:
+            raise InputError(
+                f"the calculator has {name} {own[name]}, the molecule {ours}: give both the same"
+            )
+
+
+def _state_of(calculator: Any) -> dict[str, int | None]:
+    """Return charge and multiplicity among the parameters of an ASE calculator, None if unknown."""
+    parameters = getattr(calculator, "parameters", {})
+    found = {
+        "charge": parameters.get("charge"),
+        "multiplicity": parameters.get("multiplicity", parameters.get("mult")),
+    }
+    return {
+        name: int(value) if isinstance(value, int | float) else None
+        for name, value in found.items()
+    }
