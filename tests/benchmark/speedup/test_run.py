@@ -420,8 +420,8 @@ def test_missing_levels_are_named_before_the_work(monkeypatch) -> None:
     with pytest.raises(ValueError, match="needs the program xtb"):
         check_arms([SpeedupArm("gfn-ff", "bfgs")])
     assert peer_settings("gfn2-xtb") == {"program": "tblite"}
-    monkeypatch.setattr("diffrelax.extras.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r'pip install "diffrelax\[aimnet2\]"'):
+    monkeypatch.setattr("diffrelax.levels.aimnet2.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="weights of aimnet2 are missing"):
         check_arms([SpeedupArm("mmff94", "bfgs+aimnet2-hessian")])
 
 
