@@ -119,7 +119,11 @@ def load_published(
             for name, of_source in zip(names, packed, strict=True)
         ]
     for release in labels:
-        for path in sorted(release.glob("*.npz")):
+        if not (parts := sorted(release.glob("*.npz"))):
+            raise InputError(
+                f"{release} has no parts of labels (.npz); its card says where they are"
+            )
+        for path in parts:
             digest = sha256(path.read_bytes()).hexdigest()
             name = f"{path.stem}-apart-{digest[:8]}"
             packed.append(_packed(cache / name, partial(_pack_part, path, sides)))

@@ -152,6 +152,13 @@ def test_a_minimum_counts_once_with_all_its_starts(tmp_path, molecules, monkeypa
     assert found.start_rmsd[last] == pytest.approx(0.1 / molecules[2].n_atoms ** 0.5, rel=1e-3)
 
 
+def test_a_release_of_labels_without_parts_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(published, "SOURCES", ())
+    monkeypatch.setattr(published, "load_qm9", lambda split, cache: None)
+    with pytest.raises(ValueError, match="has no parts of labels"):
+        load_published(tmp_path, tmp_path / "cache", labels=[tmp_path])
+
+
 def test_a_damaged_part_of_starts_is_named(tmp_path):
     (tmp_path / "part.npz").write_bytes(b"PK")
     with pytest.raises(ValueError, match=r"part\.npz is damaged or no part of starts"):
