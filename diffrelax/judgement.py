@@ -16,6 +16,7 @@ from diffrelax.levels.model_hessian import model_hessian
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.bent_bonds import flat_cumulene, has_bent_bonds
 from diffrelax.molecule.connectivity import skeleton
+from diffrelax.molecule.strained_rings import has_strained_ring
 from diffrelax.units import KCAL_PER_MOL
 
 REBONDED = 0.028  # Å, root mean square over three or more bonds
@@ -150,10 +151,11 @@ class Strain(NamedTuple):
 
 
 def strain(start: Molecule, positions: np.ndarray, level: str) -> Strain:
-    """Ask GFN2-xTB how far an end is above a minimum, where multiple bonds or arenes are bent.
+    """Ask GFN2-xTB how far an end is above a minimum, where multiple bonds or arenes are strained.
 
-    A model has seen few of these, and the kinds of its atoms do not tell. A geometry that one
-    gradient puts too far above a minimum (`height`) is relaxed with GFN2-xTB.
+    They are where they are bent, or in a ring of few atoms. A model has seen few of these, and the
+    kinds of its atoms do not tell. A geometry that one gradient puts half as far above a minimum
+    (`height`) as it may be is relaxed with GFN2-xTB.
 
     Parameters
     ----------
@@ -164,12 +166,16 @@ def strain(start: Molecule, positions: np.ndarray, level: str) -> Strain:
         Level of theory that the model relaxes to.
     """
     flat = flat_cumulene(start, positions)
-    if not flat and not any(has_bent_bonds(start, x) for x in (positions, start.positions)):
+    if not (
+        flat
+        or has_strained_ring(start.to_rdkit(stereo=False))
+        or any(has_bent_bonds(start, x) for x in (positions, start.positions))
+    ):
         return Strain()
     end = start.with_positions(positions)
     limit = STRAINED_RISE + expected_rise(start, level)
     above = height(end)
-    if above > limit or flat:
+    if above > limit / 2 or flat:
         found = relax_at_level(end, "gfn2-xtb", max_steps=STEPS)
         fall = rise(start.with_positions(found.positions), positions) if found.converged else 0.0
         if fall > limit:

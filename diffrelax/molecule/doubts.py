@@ -10,7 +10,7 @@ from ase.units import Bohr
 from scipy.spatial import cKDTree
 
 from diffrelax.molecule.record import Molecule
-from diffrelax.molecule.twists import open_twists
+from diffrelax.molecule.twists import annulenes, open_twists
 
 # Å beyond the covalent radii; at most -0.13 in 2,000 validation molecules of QM9 and their MMFF94
 # geometries. Nearly all that lack two hydrogens are read with such a bond or separated charges.
@@ -29,8 +29,10 @@ def odd_reading(molecule: Molecule) -> str:
     bonds as long as single ones, as they come of missing hydrogens and of a wrong charge.
     """
     if molecule.left_open:
-        chains = [twist.chain for twist in open_twists(molecule.to_rdkit())]
-        about = " and ".join("=".join(map(molecule.label, chain)) for chain in chains)
+        mol = molecule.to_rdkit()
+        chains = ["=".join(map(molecule.label, twist.chain)) for twist in open_twists(mol)]
+        large = [f"the double bonds of the ring of {len(ring)}" for ring in annulenes(mol)]
+        about = " and ".join(chains + large)
         told = f", and as it stands about {about}" if about else ""
         return f"stereochemistry left open: taken as {molecule.smiles}{told}"
     if told := low_spin(molecule):

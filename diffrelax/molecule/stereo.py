@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import combinations
@@ -14,6 +15,7 @@ from rdkit.Chem import rdCIPLabeler, rdMolDescriptors
 from diffrelax.molecule.connectivity import skeleton
 from diffrelax.molecule.twists import (
     SMALL_RING,
+    annulenes,
     double_bond_chains,
     double_bond_elements,
     open_twists,
@@ -25,6 +27,7 @@ PYRAMIDAL = (7, 15, 33)  # N, P, As
 FLAT_PYRAMID = 0.1  # volume that three unit vectors along the bonds span; 0.7 in an aziridine
 CHALCOGENS = (16, 34, 52)
 AMIDINIUM = Chem.MolFromSmarts("[#7+;X3]=[#6;X3]-[#7+0;X3]")
+TIGHT_RING = 5  # atoms; two such rings have one way to share a bond
 LABELLING = 100_000  # iterations in the search for R and S
 
 
@@ -204,9 +207,11 @@ def leaves_open(asked: Chem.Mol, embedded: Chem.Mol) -> bool:
     So has one of a racemate, or of one isomer or another. E or Z of an imine by its hydrogen
     counts, as a search for conformers does not turn it over; R or S of nitrogen with a lone pair or
     a hydrogen does not: it turns over, or rings settle it. Nor does what makes no other isomer, if
-    all bridgeheads of small rings turn at once, as each of them is settled by the others.
+    all atoms of cages turn at once, as each of them is settled by the others. Which double bonds of
+    an annulene are cis no SMILES tells.
     """
-    if not (asked.GetNumConformers() and asked.GetConformer().Is3D()) and open_twists(embedded):
+    is_embedded = not (asked.GetNumConformers() and asked.GetConformer().Is3D())
+    if is_embedded and (open_twists(embedded) or annulenes(embedded)):
         return True
     absolute = Chem.StereoGroupType.STEREO_ABSOLUTE
     if any(group.GetGroupType() != absolute for group in asked.GetStereoGroups()):
@@ -226,7 +231,7 @@ def leaves_open(asked: Chem.Mol, embedded: Chem.Mol) -> bool:
         for i, tags in enumerate(zip(_tags(before), _tags(after), strict=True))
         if tags[0] == UNSPECIFIED != tags[1]
     }
-    together = chosen & _bridgeheads(after)
+    together = chosen & _in_cages(after)
     return any(
         _inverted(after, centres) != smiles
         for centres in [together, *({i} for i in chosen - together)]
@@ -249,12 +254,18 @@ def _without_turning(mol: Chem.Mol) -> Chem.Mol:
     return bare
 
 
-def _bridgeheads(mol: Chem.Mol) -> set[int]:
-    """Return the atoms from which three bridges go out, in small rings alone."""
-    found: Any = []  # which its stubs take for something else
-    rdMolDescriptors.CalcNumBridgeheadAtoms(mol, found)
+def _in_cages(mol: Chem.Mol) -> set[int]:
+    """Return the atoms whose configuration the others of their cage settle.
+
+    From these, three bridges go out in small rings alone, or they are in three rings of at most
+    five atoms, as in cubane.
+    """
+    bridgeheads: Any = []  # which its stubs take for something else
+    rdMolDescriptors.CalcNumBridgeheadAtoms(mol, bridgeheads)
     rings = mol.GetRingInfo()
-    return {i for i in found if max(rings.AtomRingSizes(i)) < SMALL_RING}
+    tight = Counter(i for ring in Chem.GetSymmSSSR(mol) if len(ring) <= TIGHT_RING for i in ring)
+    found = {i for i in bridgeheads if max(rings.AtomRingSizes(i)) < SMALL_RING}
+    return found | {i for i, times in tight.items() if times > 2}
 
 
 def _inverted(mol: Chem.Mol, centres: set[int]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -115,6 +116,24 @@ def open_twists(mol: Chem.Mol) -> list[Twist]:
         twist
         for twist in overlooked_twists(mol)
         if twist.is_element and not _in_small_ring(mol.GetBondBetweenAtoms(*twist.chain[:2]))
+    ]
+
+
+def annulenes(mol: Chem.Mol) -> list[tuple[int, ...]]:
+    """Find large rings that RDKit takes as aromatic, where it sees no cis or trans double bonds.
+
+    As in [18]annulene; not in porphine, where smaller rings settle each bond.
+    """
+    rings = mol.GetRingInfo()
+    return [
+        ring
+        for ring in rings.AtomRings()
+        if len(ring) >= SMALL_RING
+        and all(mol.GetAtomWithIdx(i).GetIsAromatic() for i in ring)
+        and any(
+            rings.MinAtomRingSize(i) == rings.MinAtomRingSize(j) == len(ring)
+            for i, j in pairwise(ring)
+        )
     ]
 
 

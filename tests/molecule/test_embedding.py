@@ -17,6 +17,7 @@ from diffrelax.geometry import superpose
 from diffrelax.levels import get_calculator, relax_at_level
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.embedding import embed
+from diffrelax.molecule.strained_rings import has_strained_ring
 from diffrelax.results.molecules import MoleculeDocument
 from diffrelax.units import KCAL_PER_MOL
 
@@ -55,6 +56,8 @@ def test_an_interrupt_while_rdkit_embeds_ends_all() -> None:
         ("[2H]C(O)C", False),
         ("[13CH3]C", False),
         ("C1CN2CCC1CC2", False),
+        ("OC(=O)C12C3C4C5C3C1C5C24", False),  # cubanecarboxylic acid
+        ("C1=CC=CC=CC=CC=CC=CC=CC=CC=C1", True),  # [18]annulene, aromatic for RDKit
         ("OP(=O)([O-])OC", False),
         ("CNC(=[NH+]C)NCC", False),
         ("CN1[C@H]2CC[C@@H]1C[C@H](C2)O", False),
@@ -194,3 +197,22 @@ def test_strained_rings_start_near_their_lowest_minimum(smiles: str) -> None:
         energy = get_calculator("gfn2-xtb", start).get_potential_energy(start.to_atoms())
         assert energy - lowest < 12 * KCAL_PER_MOL
         assert relax_at_level(start, "gfn2-xtb").energy - lowest < 3 * KCAL_PER_MOL
+
+
+@pytest.mark.parametrize(
+    ("smiles", "is_strained"),
+    [
+        ("C1=C=CCCC1", True),
+        ("C1CCCCC#CC1", True),
+        ("C1CCCC=CCC1", True),
+        ("c1cc2cc(c1)CCCC2", True),
+        ("C1CC2=CC=C(C=C2)CCC2=CC=C1C=C2", True),
+        ("C1=CC=CC=CC=CC=CC=CC=CC=CC=C1", True),
+        ("C1CCCCC=C1", False),
+        ("c1ccc2ccccc2c1", False),
+        ("C1CCCCCCC1", False),
+        ("c1cc2cc3ccc([nH]3)cc3ccc(cc4ccc(cc1n2)[nH]4)n3", False),  # porphine
+    ],
+)
+def test_a_part_that_is_straight_or_stiff_strains_a_ring(smiles: str, is_strained: bool) -> None:
+    assert has_strained_ring(Chem.MolFromSmiles(smiles)) == is_strained
