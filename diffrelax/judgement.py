@@ -86,7 +86,8 @@ def uneven_bonds(start: Molecule, positions: np.ndarray) -> str:
             names = ("–".join(map(start.label, pair)) for pair in (one, other))
             return (
                 f"{' and '.join(names)}, which only the double bonds of a Lewis structure tell "
-                f"apart, differ by {long - short:.3f} Å: they may be equal"
+                f"apart, differ by {long - short:.3f} Å: if the charge or the double bonds are "
+                "spread out they are equal, and these lengths are wrong"
             )
     return ""
 

@@ -35,10 +35,10 @@ from diffrelax.models.batches import (
     choose_schedule,
     relax_batches,
 )
+from diffrelax.models.cautions import caution
 from diffrelax.models.domain import (
     FEW,
     atom_limit,
-    caution,
     has_torsions,
     outside_domain,
     unfamiliar,

@@ -18,7 +18,8 @@ from diffrelax.cli import train as commands
 from diffrelax.data.packing import pair
 from diffrelax.finetuning import begin_finetuning, load_minima, prepare_base, write_known
 from diffrelax.geometry import geometry_errors
-from diffrelax.models.domain import caution, outside_domain, unfamiliar
+from diffrelax.models.cautions import caution
+from diffrelax.models.domain import outside_domain, unfamiliar
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.environments import read_environments
 from diffrelax.network.config import NetworkConfig

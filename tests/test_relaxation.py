@@ -370,8 +370,10 @@ def test_a_smiles_that_is_odd_is_not_told_back(model):
 def test_a_start_of_another_kind_is_told(model):
     start = dr.Molecule.from_smiles("CCO")
     other = start.with_positions(start.positions, start="uff")
-    told = "its start is a geometry of uff, the model has learned from those of mmff94"
-    assert dr.relax(other, model).reason == told
+    said = "its start was relaxed with UFF, those of the training with MMFF94: its error may be"
+    assert dr.relax(other, model).reason == f"{said} larger than usual"
+    unrelaxed = start.with_positions(start.positions, start="embedded")
+    assert "its start was embedded and not relaxed" in dr.relax(unrelaxed, model).reason
     noise_alone = model.config.relaxation.model_copy(update={"bridge": ()})
     blind = replace(model, config=model.config.model_copy(update={"relaxation": noise_alone}))
     assert dr.relax(other, blind).reason == ""
@@ -458,12 +460,14 @@ def test_an_error_that_may_be_too_large_falls_back_to_the_start(calibrated, mode
 
 def test_a_bound_that_reaches_other_minima_is_told(calibrated):
     wild = calibrated.config.calibrations[calibrated.config.level].model_copy(
-        update={"after_schedule": ErrorBound(scale=1e3, exponent=1.4)}
+        update={"after_schedule": ErrorBound(scale=1e4, exponent=1.4)}
     )
     config = calibrated.config.model_copy(update={"calibrations": {calibrated.config.level: wild}})
     result = dr.relax("CCCO", replace(calibrated, config=config))
     assert result.error_bound > 0.7 and result.verdict == "relaxed"
-    assert result.reason == "other minima are as near as its bound: compare its torsions"
+    assert result.reason.endswith("than the start, so compare the torsions of both")
+    rigid = dr.relax("c1ccccc1", replace(calibrated, config=config))
+    assert rigid.error_bound > 0.7 and not rigid.reason
 
 
 def test_there_is_no_bound_without_torsions(calibrated):

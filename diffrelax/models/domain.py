@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
-from math import isnan
 from typing import Any
 
 import numpy as np
@@ -156,7 +155,10 @@ def unfamiliar(molecule: Molecule, model: Model, few: int = 0) -> str:
     if model.environments is None:
         return ""
     if strained := _strained_bond(molecule):
-        return f"{strained}: hardly any of the molecules that the model has learned has such a bond"
+        return (
+            f"{strained}: hardly any of the molecules that the model has learned has such a bond, "
+            "so its error is not known"
+        )
     rare = []
     for kind, atom in environments(molecule).items():
         fills_it = len(kind.split()) == molecule.n_heavy
@@ -171,7 +173,8 @@ def unfamiliar(molecule: Molecule, model: Model, few: int = 0) -> str:
     others = f", and {len(rare) - 1} more like it" if len(rare) > 1 else ""
     return (
         f"{molecule.label(atom)} ({in_words(kind)}){others}: {seen or 'none'} of the "
-        f"molecules that the model has learned {'has' if seen < 2 else 'have'} such an atom"
+        f"molecules that the model has learned {'has' if seen < 2 else 'have'} such an atom, so "
+        "its error is not known"
     )
 
 
@@ -203,27 +206,6 @@ def _trans_ring(mol: Chem.Mol, bridgehead: int, other: int) -> float:
     return max(between[atom] + 2 for atom in beside if np.isfinite(between[atom]))
 
 
-def not_learned_there(molecule: Molecule, model: Model, level: str) -> str:
-    """Say what of a molecule the model has learned at other levels of theory alone.
-
-    Empty if there is nothing, or if it is not known what was learned at which level.
-    """
-    if (learned := model.config.learned.get(level)) is None:
-        return ""
-    lacking = [chemical_symbols[z] for z in sorted({*molecule.numbers} - {*learned.elements})]
-    if molecule.charge not in learned.charges:
-        lacking.append(f"charge {molecule.charge:+d}" if molecule.charge else "neutral molecule")
-    if lacking:
-        return f"at {level} the model has learned no {' and no '.join(lacking)}, elsewhere it has"
-    heavy = molecule.n_heavy
-    if learned.most_heavy < heavy <= model.config.most_heavy:
-        return (
-            f"{heavy} heavy atoms: at {level} the model has learned at most {learned.most_heavy}, "
-            "elsewhere more"
-        )
-    return ""
-
-
 def knows_start(molecule: Molecule, model: Model) -> bool:
     """Tell whether a model has learned from geometries of the level that a molecule is at.
 
@@ -235,70 +217,9 @@ def knows_start(molecule: Molecule, model: Model) -> bool:
     return molecule.start in known
 
 
-def _is_zwitterion(molecule: Molecule) -> bool:
-    """Tell whether a proton on nitrogen, phosphorus or sulfur could go to an anion elsewhere."""
-    charges = molecule.formal_charges
-    joined = [(i, j) for bond in molecule.bonds for i, j in (bond[:2], bond[1::-1])]
-    donors = {i for i, j in joined if charges[i] > 0 and molecule.numbers[j] == 1}
-    beside = {i for i, j in joined if charges[j] > 0}
-    return bool(donors) and any(q < 0 and i not in beside for i, q in enumerate(charges))
-
-
-def _may_pass_a_proton_on(molecule: Molecule) -> bool:
-    """Tell whether a doubly charged anion has a proton on oxygen or nitrogen, which it may take."""
-    ends = ((molecule.numbers[i], molecule.numbers[j]) for i, j, _ in molecule.bonds)
-    return molecule.charge < -1 and any({*map(int, pair)} in ({1, 8}, {1, 7}) for pair in ends)
-
-
 def has_torsions(molecule: Molecule) -> bool:
     """Tell molecules that have a torsion from the few small ones without, such as methane."""
     if molecule.n_atoms > MOST_WITHOUT:
         return True
     bonded = bond_matrix(molecule.numbers, molecule.positions)
     return len(torsion_quads(bonded, molecule.positions)) > 0
-
-
-def caution(start: Molecule, model: Model, level: str, error_bound: float) -> str:
-    """Say what to beware of in the relaxation of a molecule that is covered; empty if nothing.
-
-    Parameters
-    ----------
-    start : Molecule
-    model : Model
-    level : str
-        Level of theory of the minimum.
-    error_bound : float, Å
-        NaN if none is told.
-    """
-    cautions = [told] if (told := not_learned_there(start, model, level)) else []
-    if _is_zwitterion(start):
-        cautions.append(
-            "a zwitterion: in the gas phase, of which the model has learned, its proton may belong "
-            "elsewhere"
-        )
-    elif _may_pass_a_proton_on(start):
-        cautions.append(
-            "a doubly charged anion: in the gas phase, one of its protons may belong elsewhere"
-        )
-    heavy, n_atoms = start.n_heavy, start.n_atoms
-    most_heavy, largest = model.config.most_heavy, model.config.largest
-    if heavy > most_heavy or n_atoms > largest:
-        cautions.append(
-            f"{heavy} heavy atoms, {n_atoms} in all: extrapolated, trained on at most {most_heavy} "
-            f"and {largest}"
-        )
-    if cautions and not isnan(error_bound):
-        cautions.append("its error bound is not calibrated for that")
-    if (learned := model.config.learned.get(level)) and learned.stale:
-        cautions.append(f"all weights have learned other levels since {level}: worse than it was")
-    elif model.config.calibrations and level not in model.config.calibrations:
-        cautions.append(f"there is no bound on errors at {level}: too few molecules to validate on")
-    if error_bound > model.config.training.max_start_rmsd:
-        cautions.append("other minima are as near as its bound: compare its torsions")
-    own = start.start in ("given", "diffusion") or knows_start(start, model)
-    if model.config.relaxation.bridge and not own:
-        cautions.append(
-            f"its start is a geometry of {start.start}, the model has learned from those of "
-            f"{', '.join(model.config.training.starts)}"
-        )
-    return "; ".join(cautions)

@@ -10,7 +10,8 @@ from source_tree import ROOT
 
 import diffrelax as dr
 from diffrelax.judgement import rise
-from diffrelax.models.domain import caution, knows_start, outside_domain, unfamiliar
+from diffrelax.models.cautions import caution
+from diffrelax.models.domain import knows_start, outside_domain, unfamiliar
 from diffrelax.molecule.environments import (
     bonds_in,
     count_environments,

@@ -15,7 +15,7 @@ from diffrelax.files.processes import check_workers
 from diffrelax.files.reading import Input, read_one
 from diffrelax.levels import get_calculator
 from diffrelax.levels.solvents import born_solvation
-from diffrelax.models.domain import not_learned_there
+from diffrelax.models.cautions import not_learned_there
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.checks import integer
