@@ -134,13 +134,13 @@ def python_page() -> str:
     return "\n".join(
         [
             "# Python",
-            "All names of this page are imported from `diffrelax`, by custom as "
-            "`import diffrelax as dr`. Units are Å, eV, eV/Å and K.\n",
+            "Import these names from `diffrelax`, usually with `import diffrelax as dr`. "
+            "Units are Å, eV, eV/Å and K.\n",
             "## Functions\n",
             _autodoc(f"autofunction:: diffrelax.{name}" for name in functions),
-            "## What they take and return\n",
+            "## Classes\n",
             _autodoc(f"autoclass:: diffrelax.{name}\n   :members:" for name in classes),
-            "## Settings of DFT\n",
+            "## DFT settings\n",
             _autodoc(
                 [
                     _autoclass(DFTSettings),
@@ -162,12 +162,12 @@ def flows_page() -> str:
         [
             "# Flows",
             "## Makers for jobflow\n",
-            "All names of this section are imported from `diffrelax.flows`.\n",
+            "Import these names from `diffrelax.flows`.\n",
             _autodoc([*makers, *(f"autofunction:: diffrelax.flows.{name}" for name in functions)]),
-            "## What a `flow.yaml` may say\n",
-            "The entries at the top are those of `FlowConfig`. `minimise` holds those of "
-            "[`DFTSettings`](python.md#settings-of-dft), or of `CheapLevel`; `remote` those of "
-            "`RemoteConfig`, and in it `relax` and `minimise` those of `StageResources`.\n",
+            "## Entries of `flow.yaml`\n",
+            "The top-level entries are those of `FlowConfig`. `minimise` has those of "
+            "[`DFTSettings`](python.md#dft-settings), or of `CheapLevel`. `remote` has those of "
+            "`RemoteConfig`; its `relax` and `minimise` have those of `StageResources`.\n",
             _autodoc(_autoclass(cls) for cls in settings),
         ]
     )
@@ -179,8 +179,8 @@ def configuration_page() -> str:
     return "\n".join(
         [
             "# A model's config.yaml",
-            "The entries at the top are those of `ModelConfig`; `network`, `relaxation` and "
-            "`training` hold those of the others.\n",
+            "The top-level entries are those of `ModelConfig`. `network`, `relaxation` and "
+            "`training` have those of the other classes.\n",
             _autodoc(_autoclass(cls) for cls in parts),
         ]
     )
@@ -190,10 +190,10 @@ def documents_page() -> str:
     """Return the reference of the result documents, field by field."""
     parts = [
         "# Result documents",
-        "What a flow stores of each unit of work: plain JSON, the same in a file, in MongoDB and "
-        "in a jobflow store. `diffrelax results show` prints them, and "
-        f"`{documents.read_document.__module__}.read_document` reads them, those of older versions "
-        f"too. This is schema version {documents.SCHEMA_VERSION}.",
+        "What a flow stores for each unit: plain JSON, the same in a file, in MongoDB and "
+        "in a jobflow store. `diffrelax results show` prints documents, and "
+        f"`{documents.read_document.__module__}.read_document` reads them, also those of older "
+        f"versions. This is schema version {documents.SCHEMA_VERSION}.",
     ]
     bases = (
         documents.Document, documents.Result, documents.TimedResult, documents.LevelResult,
@@ -229,9 +229,9 @@ def _helps(group: TyperGroup, path: str) -> Iterator[tuple[str, str]]:
 
 
 def modules_page() -> str:
-    """Return the plan of the package: each module with the first line of its docstring."""
+    """Return the list of modules, each with the first line of its docstring."""
     table = _modules_table(pkgutil.walk_packages(diffrelax.__path__, "diffrelax."))
-    return f"# The plan of the package\n\nPackages are bold.\n\n{table}\n"
+    return f"# Modules\n\nPackages are bold.\n\n{table}\n"
 
 
 def _modules_table(modules: Iterable[pkgutil.ModuleInfo]) -> str:
@@ -240,7 +240,7 @@ def _modules_table(modules: Iterable[pkgutil.ModuleInfo]) -> str:
         summary = (import_module(module.name).__doc__ or "").strip().split("\n\n")[0]
         name = f"**{module.name}**" if module.ispkg else f"`{module.name}`"
         rows.append((name, summary))
-    return markdown_table(("module", "what it is"), rows)
+    return markdown_table(("module", "content"), rows)
 
 
 def _columns_table(row: type[Columns]) -> str:
@@ -274,10 +274,10 @@ def code_facts() -> dict[str, str]:
         "result_columns": _columns_table(ResultRow),
         "outcome_columns": _columns_table(OutcomeRow),
         "layers_list": "\n".join(
-            f"{place}. {', '.join(f'`{room}`' for room in layer.split(' | '))}"
+            f"{place}. {', '.join(f'`{package}`' for package in layer.split(' | '))}"
             for place, layer in enumerate(reversed(layers), start=1)
         ),
-        "rooms_table": _modules_table(pkgutil.iter_modules(diffrelax.__path__, "diffrelax.")),
+        "packages_table": _modules_table(pkgutil.iter_modules(diffrelax.__path__, "diffrelax.")),
         "nearest_levels_table": markdown_table(
             ("your level", "level of the model"),
             [(level, model.nearest_level(level).level) for level in COMMON_LEVELS],
@@ -287,7 +287,7 @@ def code_facts() -> dict[str, str]:
             [(str(i), part, str(level)) for i, (part, level) in enumerate(levels, start=1)],
         ),
         "extras_table": markdown_table(
-            ("extra", "what needs it", "packages"),
+            ("extra", "needed for", "packages"),
             [
                 (f"`[{extra}]`", EXTRAS[extra], ", ".join(packages(extras[extra])))
                 for extra in extras
