@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 BETWEEN_REFRESHES, BETWEEN_LINES = 1.0, 10.0  # s
 FIRST = 1.0  # s, until the first
-LINE = "{desc}{n_fmt}/{total_fmt} {unit}, {elapsed} passed, {remaining} left{postfix}"
+LINE = "{desc}{n_fmt}/{total_fmt} {unit}, {elapsed} elapsed, {remaining} left{postfix}"
 
 
 class _Lines(tqdm):
