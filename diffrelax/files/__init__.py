@@ -9,35 +9,35 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from diffrelax.errors import InputError
-from diffrelax.files import cdxml, jsons, mol2, pdb, sdf, smiles, tables, xyz
-from diffrelax.files.programs import GAUSSIAN, ORCA
+from diffrelax.files import cdxml, jsons, mol2, pdb, programs, sdf, smiles, tables, xyz
+from diffrelax.files.values import ReadOptions
 from diffrelax.molecule import Molecule
 
 Info = Mapping[str, Any]
 
 
-class Format(Protocol):
-    """How a file becomes molecules: a module, or an object, with these functions."""
+class Format(NamedTuple):
+    """How a file becomes molecules.
 
-    def cut(self, lines: Iterable[str], /) -> Iterator[str]:
-        """Yield the records of lines, each with its line feed."""
+    Parameters
+    ----------
+    cut : callable
+        Yields the records of lines, each with its line feed.
+    parse : callable
+        Reads a record.
+    title : callable
+        Returns the name in a record; empty if there is none.
+    properties : callable
+        Returns what else a record says of the molecule.
+    """
 
-    def title(self, record: str, /) -> str:
-        """Return the name in a record; empty if there is none."""
-
-    def properties(self, record: str, /) -> dict[str, Any]:
-        """Return what else a record says of the molecule."""
-
-    def parse(
-        self, record: str, name: str, seed: int, max_atoms: int | None, charge: int | None, /
-    ) -> Molecule:
-        """Read a record, with the seed of an embedding, and the most atoms to embed.
-
-        The charge is that of a geometry which tells none.
-        """
+    cut: Callable[[Iterable[str]], Iterator[str]]
+    parse: Callable[[str, ReadOptions], Molecule]
+    title: Callable[[str], str] = lambda record: ""
+    properties: Callable[[str], dict[str, Any]] = lambda record: {}
 
 
 class Writer(NamedTuple):
@@ -57,11 +57,27 @@ class Writer(NamedTuple):
     end: str = ""
 
 
-FORMATS: dict[str, Format] = {
-    ".smi": smiles, ".txt": smiles, ".csv": tables, ".tsv": tables, ".sdf": sdf, ".mol": sdf,
-    ".mol2": mol2, ".cdxml": cdxml, ".xyz": xyz, ".extxyz": xyz, ".pdb": pdb, ".gjf": GAUSSIAN,
-    ".com": GAUSSIAN, ".inp": ORCA,
-}  # fmt: skip
+_SMILES = Format(smiles.cut, smiles.parse, smiles.title)
+_TABLE = Format(tables.cut, tables.parse, tables.title, tables.properties)
+_SDF = Format(sdf.cut, sdf.parse, sdf.title, sdf.properties)
+_XYZ = Format(xyz.cut, xyz.parse, xyz.title, xyz.properties)
+_GAUSSIAN = Format(programs.cut, programs.parse_gaussian)
+FORMATS = {
+    ".smi": _SMILES,
+    ".txt": _SMILES,
+    ".csv": _TABLE,
+    ".tsv": _TABLE,
+    ".sdf": _SDF,
+    ".mol": _SDF,
+    ".mol2": Format(mol2.cut, mol2.parse, mol2.title),
+    ".cdxml": _SDF._replace(cut=cdxml.cut),
+    ".xyz": _XYZ,
+    ".extxyz": _XYZ,
+    ".pdb": Format(pdb.cut, pdb.parse, pdb.title, pdb.properties),
+    ".gjf": _GAUSSIAN,
+    ".com": _GAUSSIAN,
+    ".inp": Format(programs.cut, programs.parse_orca),
+}
 CHARGED = (".xyz", ".extxyz", ".pdb")  # what may tell no charge
 _FRAMES = Writer(xyz.text)
 WRITERS = {

@@ -7,9 +7,6 @@ from collections.abc import Iterable, Iterator
 from rdkit import Chem, rdBase
 
 from diffrelax.errors import InputError
-from diffrelax.files.sdf import parse, properties, title
-
-__all__ = ["cut", "parse", "properties", "title"]
 
 
 def cut(lines: Iterable[str]) -> Iterator[str]:

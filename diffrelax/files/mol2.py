@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from rdkit import Chem, rdBase
 
 from diffrelax.errors import InputError
+from diffrelax.files.values import ReadOptions
 from diffrelax.molecule import Molecule
 
 MOLECULE = "@<TRIPOS>MOLECULE"
@@ -32,14 +32,7 @@ def title(record: str) -> str:
     return "" if name == "*****" else name
 
 
-def properties(record: str) -> dict[str, Any]:
-    """Return nothing: there are none."""
-    return {}
-
-
-def parse(
-    record: str, name: str, seed: int, max_atoms: int | None = None, charge: int | None = None
-) -> Molecule:
+def parse(record: str, options: ReadOptions) -> Molecule:
     """Take a record with its bonds; formal charges follow from these and from types of atoms."""
     with rdBase.BlockLogs():
         mol = Chem.MolFromMol2Block(record, removeHs=False)
@@ -47,4 +40,6 @@ def parse(
         raise InputError(
             "RDKit cannot read this record: it is damaged, or its types of atoms are not Tripos's"
         )
-    return Molecule.from_rdkit(mol, name=name, seed=seed, max_atoms=max_atoms)
+    return Molecule.from_rdkit(
+        mol, name=options.name, seed=options.seed, max_atoms=options.max_atoms
+    )

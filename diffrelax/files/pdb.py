@@ -12,7 +12,7 @@ import numpy as np
 from rdkit import Chem, rdBase
 
 from diffrelax.errors import InputError
-from diffrelax.files.values import identity, one_line, plain_number, plain_values
+from diffrelax.files.values import ReadOptions, identity, one_line, plain_number, plain_values
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.annotations import told_charge
 
@@ -50,9 +50,7 @@ def properties(record: str) -> dict[str, Any]:
     return {key: plain_number(value.strip()) for key, value in REMARK.findall(record)}
 
 
-def parse(
-    record: str, name: str, seed: int, max_atoms: int | None = None, charge: int | None = None
-) -> Molecule:
+def parse(record: str, options: ReadOptions) -> Molecule:
     """Take elements, positions and formal charges, and perceive the bonds.
 
     The format has no bond orders, and connections are often left out.
@@ -69,7 +67,7 @@ def parse(
     if charges.any():
         atoms.set_initial_charges(charges)
     untold = told_charge(atoms) is None
-    return Molecule.from_atoms(atoms, name=name, charge=charge if untold else None)
+    return Molecule.from_atoms(atoms, name=options.name, charge=options.charge if untold else None)
 
 
 def text(molecule: Molecule, info: Mapping[str, Any], number: int) -> str:

@@ -23,6 +23,7 @@ from diffrelax.files.processes import ordered_map
 from diffrelax.files.smiles import parse as parse_smiles
 from diffrelax.files.smiles import title as smiles_title
 from diffrelax.files.streams import check_text, read_lines
+from diffrelax.files.values import ReadOptions
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.annotations import text_of
 from diffrelax.molecule.checks import LONGEST_SMILES
@@ -99,8 +100,8 @@ class Record:
         """Read the molecule, or say what is wrong."""
         try:
             check_text(self.text)
-            parse = FORMATS[self.suffix].parse
-            return parse(self.text, self.name, seed, max_atoms, self.charge)
+            options = ReadOptions(self.name, seed, max_atoms, self.charge)
+            return FORMATS[self.suffix].parse(self.text, options)
         except Exception as error:  # whatever a record does to its parser, the others are read
             return Rejected(name=self.name, source=self.source, reason=reason_of(error))
 
@@ -345,7 +346,7 @@ def read_smiles(text: str, *, seed: int = 42, max_atoms: int | None = None) -> M
         reason = "it has several lines: give a list of SMILES, or the path of a .smi file"
         return Rejected(name=text.split(maxsplit=1)[0], source=text, reason=reason)
     try:
-        return parse_smiles(text, name, seed, max_atoms)
+        return parse_smiles(text, ReadOptions(name, seed, max_atoms))
     except Exception as error:
         reason = reason_of(error)
     if len(text) > LONGEST_SMILES:

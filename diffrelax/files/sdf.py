@@ -13,7 +13,7 @@ from rdkit import Chem, rdBase
 from rdkit.Chem.rdMolDescriptors import CalcMolFormula
 
 from diffrelax.errors import InputError
-from diffrelax.files.values import identity, one_line, plain_number, plain_values
+from diffrelax.files.values import ReadOptions, identity, one_line, plain_number, plain_values
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.inchi import lost_stereo
 from diffrelax.molecule.record import check_label
@@ -55,9 +55,7 @@ def properties(record: str) -> dict[str, Any]:
     return {key: plain_number(value.strip()) for key, value in PROPERTY.findall(data)}
 
 
-def parse(
-    record: str, name: str, seed: int, max_atoms: int | None = None, charge: int | None = None
-) -> Molecule:
+def parse(record: str, options: ReadOptions) -> Molecule:
     """Take a record as it stands, or embed what is a drawing or lacks its hydrogens."""
     with rdBase.BlockLogs():
         supplier = Chem.SDMolSupplier()
@@ -71,11 +69,11 @@ def parse(
     given = {key: value for key, value in mol.GetPropsAsDict().items() if value != ""}
     molecule = Molecule.from_rdkit(
         mol,
-        name=name,
-        seed=seed,
+        name=options.name,
+        seed=options.seed,
         charge=given.get("charge"),
         multiplicity=given.get("multiplicity"),
-        max_atoms=max_atoms,
+        max_atoms=options.max_atoms,
     )
     if molecule.is_embedded:
         _check_stereo(record, mol)

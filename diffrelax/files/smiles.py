@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from diffrelax.errors import InputError
+from diffrelax.files.values import ReadOptions
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.inchi import read_inchi
 
@@ -51,27 +52,14 @@ def title(record: str) -> str:
     return name or smiles[:LONGEST_NAME]
 
 
-def properties(record: str) -> dict[str, Any]:
-    """Return nothing: a line has none."""
-    return {}
-
-
-def parse(
-    record: str, name: str, seed: int, max_atoms: int | None = None, charge: int | None = None
-) -> Molecule:
+def parse(record: str, options: ReadOptions) -> Molecule:
     """Embed a SMILES or an InChI."""
-    return embed_text(cut_smiles(record)[0], name, seed, max_atoms)
+    return embed_text(cut_smiles(record)[0], options)
 
 
-def embed_text(
-    text: str,
-    name: str,
-    seed: int,
-    max_atoms: int | None = None,
-    *,
-    multiplicity: int | None = None,
-) -> Molecule:
+def embed_text(text: str, options: ReadOptions, multiplicity: int | None = None) -> Molecule:
     """Embed a SMILES or an InChI that stands alone."""
+    name, seed, max_atoms, _ = options
     given: Any = {"seed": seed, "max_atoms": max_atoms, "multiplicity": multiplicity}
     if not text.startswith("InChI="):
         return Molecule.from_smiles(text, name=name, **given)

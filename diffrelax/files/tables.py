@@ -12,7 +12,7 @@ from typing import Any
 
 from diffrelax.errors import InputError
 from diffrelax.files import smiles
-from diffrelax.files.values import plain_number
+from diffrelax.files.values import ReadOptions, plain_number
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.checks import integer
 
@@ -112,14 +112,10 @@ def state(record: str) -> dict[str, int]:
     return {key: integer(key, told[key]) for key in STATE if key in told}
 
 
-def parse(
-    record: str, name: str, seed: int, max_atoms: int | None = None, charge: int | None = None
-) -> Molecule:
+def parse(record: str, options: ReadOptions) -> Molecule:
     """Embed the SMILES or InChI of a row, whose charge must be that of its column if it has one."""
     told, multiplicity = map(state(record).get, STATE)
-    molecule = smiles.embed_text(
-        structure(record), name, seed, max_atoms, multiplicity=multiplicity
-    )
+    molecule = smiles.embed_text(structure(record), options, multiplicity)
     if told not in (None, molecule.charge):
         raise InputError(
             f"the charge is {told}, but that of the SMILES is {molecule.charge}: correct one of "

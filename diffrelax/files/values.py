@@ -4,11 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from diffrelax.molecule import Molecule
+
+
+class ReadOptions(NamedTuple):
+    """What a record does not say itself.
+
+    Parameters
+    ----------
+    name : str
+    seed : int
+        Random seed for the embedding.
+    max_atoms : int, optional
+        Embed no larger molecule, hydrogens counted.
+    charge : int, optional
+        Of a geometry that tells none.
+    """
+
+    name: str
+    seed: int
+    max_atoms: int | None = None
+    charge: int | None = None
 
 
 def identity(molecule: Molecule) -> dict[str, Any]:

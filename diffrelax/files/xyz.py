@@ -14,7 +14,7 @@ from ase.data import chemical_symbols
 from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict
 
 from diffrelax.errors import InputError
-from diffrelax.files.values import one_line
+from diffrelax.files.values import ReadOptions, one_line
 from diffrelax.molecule.annotations import text_of, told_charge
 from diffrelax.molecule.record import Molecule
 
@@ -64,9 +64,7 @@ def properties(record: str) -> dict[str, Any]:
     return {key: read[key] for key in told if key not in OF_THE_FRAME}
 
 
-def parse(
-    record: str, name: str, seed: int, max_atoms: int | None = None, charge: int | None = None
-) -> Molecule:
+def parse(record: str, options: ReadOptions) -> Molecule:
     """Take the positions of a frame and perceive its bonds."""
     first, *rest = record.rstrip().split("\n")
     if not first.strip().isdecimal():
@@ -95,9 +93,9 @@ def parse(
     if "[" in (smiles := _as_written(comment, "smiles")) and 'smiles="' not in comment.lower():
         atoms.info["smiles"] = smiles  # ASE drops brackets that stand outside quotes
     multiplicity = state.get("multiplicity", state.get("mult"))
-    if "charge" in state or told_charge(atoms) is not None:
-        charge = state.get("charge")
-    return Molecule.from_atoms(atoms, name=name, charge=charge, multiplicity=multiplicity)
+    is_told = "charge" in state or told_charge(atoms) is not None
+    charge = state.get("charge") if is_told else options.charge
+    return Molecule.from_atoms(atoms, name=options.name, charge=charge, multiplicity=multiplicity)
 
 
 def text(molecule: Molecule | ase.Atoms, info: Mapping[str, Any], number: int) -> str:

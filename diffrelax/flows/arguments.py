@@ -208,12 +208,12 @@ def _from_file(path: Path, seed: int, charge: int | None = None) -> Iterator[Arg
 
 def _line(record: Record) -> str:
     """Return a record as a SMILES or InChI with its name; empty if it has more, or is damaged."""
-    form = FORMATS[record.suffix]
-    if form not in (smiles, tables):
+    parse = FORMATS[record.suffix].parse
+    if parse not in (smiles.parse, tables.parse):
         return ""
     try:
         check_text(record.text)
-        if form is smiles:
+        if parse is smiles.parse:
             return record.text
         structure, name = tables.structure(record.text), tables.title(record.text)
         if tables.state(record.text):

@@ -6,20 +6,18 @@ move these alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from rdkit import Chem, rdBase
 from rdkit.Chem.MolStandardize import rdMolStandardize
 
 from diffrelax.errors import InputError
 
-UNMEANT = [  # imidic acids, of sulfur and phosphorus too, and lactims; imines of aromatic amines
+ACIDS = [  # of phosphorus, sulfur and their like, whose tautomers RDKit does not list
     Chem.MolFromSmarts(smarts)
     for smarts in (
-        "[OX2H1,SX2H1]-[#6X3]=,:[#7X2]", "[OX2H1,SX2H1]-[#15,#16]=[#7X2]", "[#7X2;!R]=c",
+        "[#8;!H0]-[#15,#16,#33,#34]=[#16,#34]", "[#16,#34;!H0]-[#15,#16,#33,#34]=[#8]",
+        "[#7;!H0]-[#15,#16,#33,#34]=[#7]",
     )
 ]  # fmt: skip
-ACID = Chem.MolFromSmarts("[#7,#8,#16,#34;!H0]-[#15,#16,#33,#34]=[#7,#8,#16,#34]")
 BASIC = Chem.MolFromSmarts(  # nitrogen that may have gained a proton as well
     "[#7+0;!H0,X2,X3;!$([#7]#*);!$([nH]);!$([nX3]);!$(N-[#6]=[#8,#16]);!$(NS(=O)=O)]"
 )
@@ -27,9 +25,7 @@ NAMED_TAUTOMERS = 3
 
 
 def read_inchi(inchi: str) -> Chem.Mol:
-    """Read an InChI; where it leaves a choice, amides and amines are taken.
-
-    Not meant are imidic acids, lactims and imines of aromatic rings.
+    """Read an InChI; of several tautomers, the one that RDKit prefers, such as the amide.
 
     Raises
     ------
@@ -64,9 +60,9 @@ def read_inchi(inchi: str) -> Chem.Mol:
                 "an InChI with isotopes does not say where its mobile hydrogens are: give a SMILES"
             )
         tautomers = _tautomers(Chem.RemoveHs(mol))
-    if len(tautomers) == 1:
+    if len(tautomers) == 1 and not any(map(mol.HasSubstructMatch, ACIDS)):
         return next(iter(tautomers.values()))
-    named = " or ".join(list(tautomers)[:NAMED_TAUTOMERS])
+    named = " or ".join(sorted(tautomers)[:NAMED_TAUTOMERS]) if len(tautomers) > 1 else ""
     raise InputError(
         "an InChI does not say where its mobile hydrogens are: give a SMILES"
         + (f", such as {named}" if named else "")
@@ -99,7 +95,7 @@ def _has_choice(ion: Chem.Mol) -> bool:
 
 
 def _tautomers(mol: Chem.Mol) -> dict[str, Chem.Mol]:
-    """Return the tautomers that have the InChI of one, by their SMILES; none if too many."""
+    """Return the tautomers with the InChI of one that RDKit ranks first, by SMILES."""
     enumerator = rdMolStandardize.TautomerEnumerator()
     enumerator.SetRemoveSp3Stereo(False)
     enumerator.SetRemoveBondStereo(False)
@@ -107,31 +103,10 @@ def _tautomers(mol: Chem.Mol) -> dict[str, Chem.Mol]:
     if found.status != rdMolStandardize.TautomerEnumeratorStatus.Completed:
         return {}
     inchi = Chem.MolToInchi(mol)
-    candidates = (other for one in found for other in (one, *_shifted(one)))
-    all_named = {Chem.MolToSmiles(one): one for one in candidates if Chem.MolToInchi(one) == inchi}
-    meant = {
-        smiles: one
-        for smiles, one in all_named.items()
-        if not any(map(one.HasSubstructMatch, UNMEANT))
-    }
-    named = meant or all_named
+    named = {Chem.MolToSmiles(one): one for one in found if Chem.MolToInchi(one) == inchi}
     scores = {smiles: enumerator.ScoreTautomer(one) for smiles, one in named.items()}
-    return {smiles: named[smiles] for smiles in sorted(named, key=lambda s: (-scores[s], s))}
-
-
-def _shifted(mol: Chem.Mol) -> Iterator[Chem.Mol]:
-    """Yield tautomers of acids of phosphorus and sulfur, which RDKit's enumeration leaves out."""
-    for donor, centre, acceptor in mol.GetSubstructMatches(ACID):
-        other = Chem.RWMol(Chem.AddHs(mol))
-        hydrogen = next(
-            a for a in other.GetAtomWithIdx(donor).GetNeighbors() if a.GetAtomicNum() == 1
-        )
-        other.RemoveBond(donor, hydrogen.GetIdx())
-        other.AddBond(acceptor, hydrogen.GetIdx(), Chem.BondType.SINGLE)
-        other.GetBondBetweenAtoms(donor, centre).SetBondType(Chem.BondType.DOUBLE)
-        other.GetBondBetweenAtoms(acceptor, centre).SetBondType(Chem.BondType.SINGLE)
-        other.GetAtomWithIdx(centre).SetChiralTag(Chem.ChiralType.CHI_UNSPECIFIED)
-        yield Chem.RemoveHs(other)
+    best = max(scores.values(), default=0)
+    return {smiles: one for smiles, one in named.items() if scores[smiles] == best}
 
 
 def lost_stereo(asked: str, found: str) -> str:

@@ -23,6 +23,7 @@ def inchi(smiles: str) -> str:
         "OC1=CCCC1",
         "COP(=O)([O-])OC",
         "O=c1cccc[nH]1",
+        "O=c1cc[nH]cc1",
         "Nc1ccccn1",
         "OC[C@H]1O[C@H](C[C@@H]1O)n1ccc(=O)[nH]c1=O",
         "Nc1ncnc2c1ncn2[C@@H]1O[C@H](CO)[C@@H](O)[C@H]1O",
@@ -44,18 +45,17 @@ def test_what_an_inchi_names_alone_comes_back(smiles: str) -> None:
 @pytest.mark.parametrize(
     ("smiles", "named"),
     [
-        ("Oc1ccncc1", "O=c1cc[nH]cc1 or Oc1ccncc1"),
         ("Cc1c[nH]cn1", "Cc1c[nH]cn1 or Cc1cnc[nH]1"),
         ("CN=C(N)N", "CN=C(N)N or CNC(=N)N"),
-        ("CCOP(=O)(S)OCC", "CCOP(=O)(S)OCC or CCOP(O)(=S)OCC"),
-        ("CS(=O)(=O)S", "CS(=O)(O)=S or CS(=O)(=O)S"),
-        ("CNS(C)(=N)=O", "CN=S(C)(N)=O or CNS(C)(=N)=O"),
+        ("CCOP(=O)(S)OCC", ""),
+        ("CS(=O)(=O)S", ""),
+        ("CNS(C)(=N)=O", ""),
     ],
 )
 def test_of_several_tautomers_none_is_taken(smiles: str, named: str) -> None:
     with pytest.raises(ValueError, match="where its mobile hydrogens are") as error:
         read_inchi(inchi(smiles))
-    assert str(error.value).endswith(f"give a SMILES, such as {named}")
+    assert str(error.value).endswith(f"such as {named}" if named else "give a SMILES")
 
 
 @pytest.mark.parametrize("smiles", ["CN1CC[NH2+]CC1C(N)=O", "NCC[NH3+]", "OC(=O)CC(=O)[O-]"])
