@@ -25,13 +25,13 @@ def how_made(model: Model | None = None, *, shared: bool = False, **more: Any) -
     shared : bool
         Whether other work runs on the machine.
     """
-    command = {"command": shlex.join(["python", *map(_told, sys.argv)])}
+    command = {"command": shlex.join(["python", *map(_described, sys.argv)])}
     of_model = {"model": model.name, "sha256": model.sha256} if model else {}
     hardware = describe_hardware("cpu") + (", shared with other work" if shared else "")
     return command | of_model | {"hardware": hardware} | more
 
 
-def _told(argument: str) -> str:
+def _described(argument: str) -> str:
     path = Path(argument)
     inside = not path.is_absolute() and path.parts[:1] != ("..",)
     return argument if inside else "/".join([part for part in path.parts if part != ".."][-2:])

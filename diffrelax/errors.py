@@ -53,7 +53,7 @@ def each_or_error(
     return each_or_error(work, given[:half]) + each_or_error(work, given[half:])
 
 
-def told(error: Exception) -> str:
+def error_inside(error: Exception) -> str:
     """Say in the reason of a molecule that an error inside was met."""
     return f"an error inside, {type(error).__name__}: {error}"
 

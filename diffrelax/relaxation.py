@@ -17,7 +17,7 @@ from rdkit import Chem
 
 from diffrelax.choices import Verdict
 from diffrelax.clock import NO_TIME, Time
-from diffrelax.errors import OF_THE_MACHINE, InputError, told
+from diffrelax.errors import OF_THE_MACHINE, InputError, error_inside
 from diffrelax.files.reading import ONE, Input, Rejected, is_path, read_molecules
 from diffrelax.judgement import (
     Strain,
@@ -310,7 +310,7 @@ def _or_lost(name: str, work: Callable[[], Outcome]) -> Outcome | Relaxation:
 
 
 def _lost(name: str, error: Exception) -> Relaxation:
-    return Relaxation(name, "failed", told(error), None, None, error=error)
+    return Relaxation(name, "failed", error_inside(error), None, None, error=error)
 
 
 def _refuse(molecule: Molecule, model: Model) -> Relaxation | None:

@@ -210,8 +210,8 @@ def bounds_table(rows: list[GeometryRow], sample: Sample) -> str:
         if row.error_bounds:
             errors, bounds = np.array([e.rmsd for e in row.errors]), np.array(row.error_bounds)
             kept = inside & np.isfinite(bounds)
-            told = bounds_by_size(heavy[kept], errors[kept], bounds[kept], SIZES)
-            lines += [(row.method, *cells) for cells in told]
+            parts = bounds_by_size(heavy[kept], errors[kept], bounds[kept], SIZES)
+            lines += [(row.method, *cells) for cells in parts]
     header = ("method", "heavy atoms", "in the basin", "median error, Å", "median bound, Å",
               "below the bound")  # fmt: skip
     return markdown_table(header, lines) if lines else ""

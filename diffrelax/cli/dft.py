@@ -215,7 +215,7 @@ def _dft_one(
         for start in dict.fromkeys((first, *map(str, compare)))
     ]
     energies = excess_energies(outcomes)
-    told = [_told(*pair, settings) for pair in zip(outcomes, energies, strict=True)]
+    told = [_described(*pair, settings) for pair in zip(outcomes, energies, strict=True)]
     row |= told[0]
     remarks = (outcomes[0].reason, *outcomes[0].notes)
     more = (remark for remark in remarks if remark not in row["reason"])
@@ -230,14 +230,14 @@ def _dft_one(
     return row, end, comparison_table(outcomes)
 
 
-def _told(outcome: Outcome, excess: float | None, settings: DFTSettings) -> dict[str, Any]:
+def _described(outcome: Outcome, excess: float | None, settings: DFTSettings) -> dict[str, Any]:
     """Return the columns of a row that a DFT relaxation fills."""
     from diffrelax.results.rows import LevelColumns
 
     told: dict[str, Any] = {"converged": outcome.converged, "excess_ev": excess}
     if dft := outcome.relaxation:
         told |= settings.model_dump(include=SETTINGS) | dft.model_dump(include=RESULTS)
-        told |= {"level": settings.told, "energy_ev": dft.energy}
+        told |= {"level": settings.described, "energy_ev": dft.energy}
         told |= {"check_minimum": settings.checked_at}
         if bounds := dft.prediction:
             told |= {"fmax_bound": bounds.fmax_bound, "rmsd_bound": bounds.rmsd_bound}

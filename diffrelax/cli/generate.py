@@ -96,8 +96,8 @@ def generate(
                 if keep:
                     found[i] = one
         except KeyboardInterrupt:
-            told = f"interrupted: {file.n_done} of {n} are done; the same command goes on"
-            print(told, file=sys.stderr)
+            message = f"interrupted: {file.n_done} of {n} are done; the same command goes on"
+            print(message, file=sys.stderr)
         if trajectories and len(found) > n_kept:
             write_trajectories(trajectories, found, settings)
         distinct = len({row["smiles"] for row in file.rows() if _is_molecule(row)})

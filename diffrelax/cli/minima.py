@@ -99,13 +99,13 @@ def minima(
 def _result(
     source: Input, molecule: Molecule, end: LevelRelaxation | Exception, level: str
 ) -> InputResult:
-    from diffrelax.errors import told
+    from diffrelax.errors import error_inside
     from diffrelax.molecule.doubts import odd_reading
     from diffrelax.results.output import InputResult
     from diffrelax.results.rows import MoleculeRow
 
     if isinstance(end, Exception):
-        row = MoleculeRow.of(molecule.name, None, "failed", told(end))
+        row = MoleculeRow.of(molecule.name, None, "failed", error_inside(end))
         return InputResult(source, row, None, error=end)
     minimum = molecule.with_positions(end.positions, level) if end.converged else None
     row = MoleculeRow.of(

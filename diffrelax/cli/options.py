@@ -110,8 +110,8 @@ def read_settings(arguments: Mapping[str, Any]) -> DFTSettings:
     try:
         return DFTSettings.among(arguments)
     except ValidationError as error:
-        told = explain_invalid(error)
-        named = SETTING.sub(lambda found: f"--{found[1] or found[2]}".replace("_", "-"), told)
+        message = explain_invalid(error)
+        named = SETTING.sub(lambda found: f"--{found[1] or found[2]}".replace("_", "-"), message)
         raise InputError(named) from error
 
 

@@ -27,7 +27,7 @@ ENOUGH = 64  # errors inside and nothing else, to give up
 OURS = ("verdict", "start", "seconds")
 KNOWN = {"charge", "multiplicity"}  # which the molecule has been read from
 LABELS = {"name", "smiles"}  # too, but for those of an .sdf, such as the SMILES of the salt
-TOLD: dict[str, Callable[[float], str]] = {  # of DFT, where it is there
+DESCRIBED: dict[str, Callable[[float], str]] = {  # of DFT, where it is there
     "energy_ev": lambda energy: f"{energy / HARTREE:.6f} Hartree ({energy:.4f} eV)",
     "gibbs_energy_ev": lambda energy: f"G = {energy / HARTREE:.6f} Hartree",
     "lowest_frequency": "lowest frequency {:.0f} cm⁻¹".format,
@@ -228,7 +228,9 @@ def show_row(row: dict[str, Any], json_lines: bool) -> None:
         work = level if " by " in level else "DFT"
         status += f"; {work} {ending} after {counted(calls, 'gradient call')}"
         status += f" and {row['seconds']:.1f} s"
-        status += "".join(f", {told(row[key])}" for key, told in TOLD.items() if row.get(key))
+        status += "".join(
+            f", {describe(row[key])}" for key, describe in DESCRIBED.items() if row.get(key)
+        )
     elif (bound := row.get("error_bound")) is not None:
         status += f" (error bound {bound:.2g} Å)"
     reason = f": {shown(row['reason'])}" if row["reason"] else ""

@@ -124,8 +124,8 @@ def sample(
             print(f"interrupted before the first sample: {kept}", file=sys.stderr)
             raise typer.Exit(130) from None
         if output and not overwrite and (before := _longer(output, found)):
-            told = f"{output} keeps the {counted(before, 'sample')} that it has"
-            print(f"interrupted before there were more samples: {told}", file=sys.stderr)
+            message = f"{output} keeps the {counted(before, 'sample')} that it has"
+            print(f"interrupted before there were more samples: {message}", file=sys.stderr)
             raise typer.Exit(130)
         if output:
             found.write(output)

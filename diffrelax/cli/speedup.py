@@ -160,8 +160,8 @@ def _check_folder(
     if not isinstance(held, dict):
         raise InputError(f"{path} is not of a report, and would be replaced: name another folder")
     # an empty one is of a report without the model
-    told = {name: value for name, value in about.items() if value != ""}
-    held = held | {name: told.get(name, value) for name, value in more.items()}
+    known = {name: value for name, value in about.items() if value != ""}
+    held = held | {name: known.get(name, value) for name, value in more.items()}
     defaults = {name: field.default for name, field in DFTSettings.model_fields.items()}
     if different := differing(defaults | held, defaults | wanted):
         raise InputError(
@@ -186,10 +186,10 @@ def _duration(subjects: list[Subject], arms: list[SpeedupArm], level: DFTSetting
     from diffrelax.benchmark.speedup.run import estimate_seconds
 
     minutes = estimate_seconds(subjects, arms, level) / 60
-    told = f"{minutes / 60:.0f} hours" if minutes > 120 else f"{max(1, minutes):.0f} min"
+    duration = f"{minutes / 60:.0f} hours" if minutes > 120 else f"{max(1, minutes):.0f} min"
     return (
-        f"about {told} of processor time in all, a third of it or three times as much, less for "
-        "what is done already"
+        f"about {duration} of processor time in all, a third of it or three times as much, less "
+        "for what is done already"
     )
 
 

@@ -62,9 +62,9 @@ def train(
     elif (packed := folder / settings.training.data).is_dir():
         sets = GeometrySet.load(packed / "train.npz"), GeometrySet.load(packed / "validation.npz")
         if settings.training.learn == "all":
-            told = settings.model_fields_set & {"largest", "most_heavy"}
+            given = settings.model_fields_set & {"largest", "most_heavy"}
             found = covered(settings, sets[0])
-            settings = settings.model_copy(update={k: found[k] for k in found.keys() - told})
+            settings = settings.model_copy(update={k: found[k] for k in found.keys() - given})
         if begins:
             own = count_environments({text.decode() for text in sets[0].smiles.tolist()})
     else:

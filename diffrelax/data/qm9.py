@@ -144,8 +144,8 @@ def pack(level: StartLevel) -> GeometrySet:
     pool = _start_pool()
     try:
         prepared = pool.map(partial(_prepare, level=level), _rows(one_in), chunksize=CHUNK)
-        told = _told(prepared, f"packing QM9, {level}", total)
-        pairs = [pair for pair in told if pair is not None]
+        results = _reporting(prepared, f"packing QM9, {level}", total)
+        pairs = [pair for pair in results if pair is not None]
     finally:
         pool.shutdown(cancel_futures=True)
     return pack_pairs(pairs, start=level)
@@ -180,19 +180,19 @@ def _follow_parent() -> None:
     Thread(target=follow, daemon=True).start()
 
 
-def _told(items: Iterator[T], what: str, total: int) -> Iterator[T]:
+def _reporting(items: Iterator[T], what: str, total: int) -> Iterator[T]:
     """Show a bar on a terminal; elsewhere, say on standard error every minute how far it is."""
     with tqdm(items, desc=what, total=total, unit="mol", disable=None) as bar:
         if not bar.disable:
             yield from bar
             return
-    begun = told = monotonic()
+    begun = reported = monotonic()
     print(f"{what}: about {total:,} molecules", file=sys.stderr, flush=True)
     for n, item in enumerate(items, start=1):
         yield item
-        if monotonic() - told > 60:
-            told = monotonic()
-            minutes = f"{n:,} after {(told - begun) / 60:.0f} min"
+        if monotonic() - reported > 60:
+            reported = monotonic()
+            minutes = f"{n:,} after {(reported - begun) / 60:.0f} min"
             print(f"{what}: {minutes}", file=sys.stderr, flush=True)
 
 

@@ -289,7 +289,7 @@ def _result(
     if gas and settings.solvent and (told := standard_state(gas.temperature, gas.pressure)):
         notes = (*notes, told)
     if prediction:
-        notes = (*notes, f"predicted, not verified: {prediction.told}")
+        notes = (*notes, f"predicted, not verified: {prediction.described}")
     return DFTRelaxation(
         molecule=(prediction or calls[-1]).molecule if calls else molecule,
         converged=not ending.reason,

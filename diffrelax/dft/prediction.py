@@ -48,7 +48,7 @@ class Prediction(NamedTuple):
     rmsd_bound: float
 
     @property
-    def told(self) -> str:
+    def described(self) -> str:
         """The bounds in words."""
         return (
             f"nine in ten of QM9's kind have no force above {self.fmax_bound:.2g} eV/Å, an energy "

@@ -234,7 +234,7 @@ class DFTSettings(Entries):
         return replace(level, solvent=self.solvent)
 
     @property
-    def told(self) -> str:
+    def described(self) -> str:
         """The level, and the program in the place of PySCF, such as ``HF/3-21G by nwchem``."""
         return str(self.level) + (f" by {self.calculator.program}" if self.calculator else "")
 

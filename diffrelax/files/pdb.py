@@ -14,7 +14,7 @@ from rdkit import Chem, rdBase
 from diffrelax.errors import InputError
 from diffrelax.files.values import ReadOptions, identity, one_line, plain_number, plain_values
 from diffrelax.molecule import Molecule
-from diffrelax.molecule.annotations import told_charge
+from diffrelax.molecule.annotations import charge_of
 
 ATOMS = ("ATOM  ", "HETATM")
 TITLE = re.compile(r"^(?:COMPND|TITLE ) {4}(.*)$", re.MULTILINE)
@@ -61,13 +61,15 @@ def parse(record: str, options: ReadOptions) -> Molecule:
         raise InputError("RDKit cannot read this record: it is damaged")
     numbers = [atom.GetAtomicNum() for atom in mol.GetAtoms()]
     atoms = ase.Atoms(numbers, mol.GetConformer().GetPositions())
-    told = properties(record)
-    atoms.info = {key: told[key] for key in ("smiles", "charge", "multiplicity") if key in told}
+    known = properties(record)
+    atoms.info = {key: known[key] for key in ("smiles", "charge", "multiplicity") if key in known}
     charges = np.array([atom.GetFormalCharge() for atom in mol.GetAtoms()])
     if charges.any():
         atoms.set_initial_charges(charges)
-    untold = told_charge(atoms) is None
-    return Molecule.from_atoms(atoms, name=options.name, charge=options.charge if untold else None)
+    is_known = charge_of(atoms) is not None
+    return Molecule.from_atoms(
+        atoms, name=options.name, charge=None if is_known else options.charge
+    )
 
 
 def text(molecule: Molecule, info: Mapping[str, Any], number: int) -> str:

@@ -24,13 +24,13 @@ def cut(lines: Iterable[str]) -> Iterator[str]:
     ValueError
         If they are those of another format.
     """
-    told = (line for line in map(_checked, lines) if line and line[0] != "#")
-    first = next(told, "")
+    rest = (line for line in map(_checked, lines) if line and line[0] != "#")
+    first = next(rest, "")
     if first.isdecimal():
         raise InputError("it begins as an .xyz file does, where lines of SMILES are expected")
     if first and not HEADER.match(first):
         yield first
-    yield from told
+    yield from rest
 
 
 def _checked(line: str) -> str:

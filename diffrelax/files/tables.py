@@ -108,17 +108,17 @@ def properties(record: str) -> dict[str, Any]:
 
 def state(record: str) -> dict[str, int]:
     """Return charge and multiplicity, as far as the row tells them."""
-    told = {key.lower(): plain_number(cell) for key, cell in _row(record).items() if cell}
-    return {key: integer(key, told[key]) for key in STATE if key in told}
+    cells = {key.lower(): plain_number(cell) for key, cell in _row(record).items() if cell}
+    return {key: integer(key, cells[key]) for key in STATE if key in cells}
 
 
 def parse(record: str, options: ReadOptions) -> Molecule:
     """Embed the SMILES or InChI of a row, whose charge must be that of its column if it has one."""
-    told, multiplicity = map(state(record).get, STATE)
+    charge, multiplicity = map(state(record).get, STATE)
     molecule = smiles.embed_text(structure(record), options, multiplicity)
-    if told not in (None, molecule.charge):
+    if charge not in (None, molecule.charge):
         raise InputError(
-            f"the charge is {told}, but that of the SMILES is {molecule.charge}: correct one of "
+            f"the charge is {charge}, but that of the SMILES is {molecule.charge}: correct one of "
             "them"
         )
     return molecule

@@ -109,8 +109,8 @@ def write_molecules(
     path = Path(path)
     check_output(path)
     writer = WRITERS[suffix_of(path)]
-    told: Sequence[Info | None] = [None] * len(molecules) if infos is None else infos
-    pairs = enumerate(zip(molecules, told, strict=True), start=1)
+    known: Sequence[Info | None] = [None] * len(molecules) if infos is None else infos
+    pairs = enumerate(zip(molecules, known, strict=True), start=1)
     records = [writer.text(molecule, info or {}, i) for i, (molecule, info) in pairs]
     text = writer.begin + writer.between.join(records) + writer.end
     with replacing(path) as part:

@@ -15,7 +15,7 @@ from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict
 
 from diffrelax.errors import InputError
 from diffrelax.files.values import ReadOptions, one_line
-from diffrelax.molecule.annotations import text_of, told_charge
+from diffrelax.molecule.annotations import charge_of, text_of
 from diffrelax.molecule.record import Molecule
 
 OF_A_MOLECULE = "total|net|spin|formal|molecular|molecule|mol|system|overall"
@@ -60,8 +60,8 @@ def properties(record: str) -> dict[str, Any]:
     """Return the entries of the comment; words alone are none."""
     comment = _comment(record)
     read = _read(comment)
-    told = (key for key in read if f"{key}=" in comment or f'"{key}"=' in comment)
-    return {key: read[key] for key in told if key not in OF_THE_FRAME}
+    known = (key for key in read if f"{key}=" in comment or f'"{key}"=' in comment)
+    return {key: read[key] for key in known if key not in OF_THE_FRAME}
 
 
 def parse(record: str, options: ReadOptions) -> Molecule:
@@ -84,17 +84,17 @@ def parse(record: str, options: ReadOptions) -> Molecule:
         raise InputError(f"unknown element {error}: give symbols, such as C") from error
     except Exception as error:
         raise InputError(f"ASE cannot read this frame: {error}") from error
-    told = {key.lower(): value for key, value in atoms.info.items()}
+    known = {key.lower(): value for key, value in atoms.info.items()}
     for _, key in SPOKEN_OF.findall(QUOTED.sub("", comment)):
-        told.setdefault(key.lower(), True)
+        known.setdefault(key.lower(), True)
     for key in ("charge", "multiplicity", "mult"):
-        if told.get(key) is True and key not in state:
+        if known.get(key) is True and key not in state:
             raise InputError(f"the comment {rest[0]!r} does not say which {key}: write {key}=…")
     if "[" in (smiles := _as_written(comment, "smiles")) and 'smiles="' not in comment.lower():
         atoms.info["smiles"] = smiles  # ASE drops brackets that stand outside quotes
     multiplicity = state.get("multiplicity", state.get("mult"))
-    is_told = "charge" in state or told_charge(atoms) is not None
-    charge = state.get("charge") if is_told else options.charge
+    is_known = "charge" in state or charge_of(atoms) is not None
+    charge = state.get("charge") if is_known else options.charge
     return Molecule.from_atoms(atoms, name=options.name, charge=charge, multiplicity=multiplicity)
 
 
@@ -105,15 +105,15 @@ def text(molecule: Molecule | ase.Atoms, info: Mapping[str, Any], number: int) -
     """
     atoms = molecule.to_atoms() if isinstance(molecule, Molecule) else molecule.copy()
     own = atoms.info  # which are read in capitals, too
-    told = dict(own)
+    known = dict(own)
     for key, value in info.items():
         plain = _plain_key(key)
-        while key not in own and (plain in told or plain.lower() in own):
+        while key not in own and (plain in known or plain.lower() in own):
             plain = f"input_{plain}"
-        told[plain] = value
+        known[plain] = value
     atoms.info = {
         key: _escaped(value) if isinstance(value, str) else value
-        for key, value in told.items()
+        for key, value in known.items()
         if key and key not in OF_THE_FRAME
         and not (value is None or (isinstance(value, str) and not value))
     }  # fmt: skip

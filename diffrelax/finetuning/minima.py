@@ -130,11 +130,11 @@ def _read_minima(path: Path, config: ModelConfig, level: str, charge: int | None
         if isinstance(molecule, Rejected):
             read.left_out.append(molecule)
             continue
-        told = record.properties if isinstance(record, Record) else {}
+        properties = record.properties if isinstance(record, Record) else {}
         force = _largest_force(record) if isinstance(record, Record) else 0.0
         odd = odd_reading(molecule)
         try:
-            if not (reason := _why_not(molecule, told, force, config)):
+            if not (reason := _why_not(molecule, properties, force, config)):
                 read.pairs.extend(_pairs(molecule, i, config.training.starts))
         except ValueError as error:  # RDKit, of valences
             reason = str(error)
@@ -143,7 +143,7 @@ def _read_minima(path: Path, config: ModelConfig, level: str, charge: int | None
             read.left_out.append(Rejected(molecule.name, f"{path}#{i + 1}", reason))
             continue
         read.molecules[i] = molecule
-        of_level[str(told.get("level", level))] += 1
+        of_level[str(properties.get("level", level))] += 1
         if odd:
             read.notes.append(f"{molecule.name}: {odd}")
     read.notes.extend(
@@ -154,11 +154,13 @@ def _read_minima(path: Path, config: ModelConfig, level: str, charge: int | None
     return read
 
 
-def _why_not(molecule: Molecule, told: Mapping[str, Any], force: float, config: ModelConfig) -> str:
+def _why_not(
+    molecule: Molecule, properties: Mapping[str, Any], force: float, config: ModelConfig
+) -> str:
     """Say why a molecule is no minimum to learn; empty if it is one."""
     if molecule.start != "given":
         return "it has no coordinates"
-    converged, verdict = told.get("converged"), told.get("verdict", "minimum")
+    converged, verdict = properties.get("converged"), properties.get("verdict", "minimum")
     if converged is not None and str(converged).lower() in NO:
         return "its relaxation has not converged"
     if converged is None and verdict != "minimum":

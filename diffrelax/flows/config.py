@@ -47,7 +47,7 @@ class CheapLevel(Entries):
     max_steps: int = Field(default=500, ge=0)
 
     @property
-    def told(self) -> str:
+    def described(self) -> str:
         """The level."""
         return self.level
 

@@ -199,7 +199,7 @@ class ConformerFlowMaker(Maker):
         """Bring one geometry near its minimum at the level."""
         from diffrelax.sampling.conformers import read_conformer
 
-        return _told(*self._funnel.approach(read_conformer(start)))
+        return _described(*self._funnel.approach(read_conformer(start)))
 
     @job(config=JobConfig(on_missing_references=OnMissing.NONE))
     def choose(
@@ -231,7 +231,7 @@ class ConformerFlowMaker(Maker):
         """Relax one geometry to its minimum at the level."""
         from diffrelax.sampling.conformers import read_conformer
 
-        return _told(*self._funnel.finish(read_conformer(near)))
+        return _described(*self._funnel.finish(read_conformer(near)))
 
     @job(config=JobConfig(on_missing_references=OnMissing.NONE))
     def weigh(
@@ -281,7 +281,7 @@ def _sorted_out(
     return sort_out(given, found)
 
 
-def _told(end: Conformer, reason: str) -> dict[str, Any]:
+def _described(end: Conformer, reason: str) -> dict[str, Any]:
     from diffrelax.sampling.conformers import write_conformer
 
     return write_conformer(end) | {"reason": reason}

@@ -37,7 +37,7 @@ from diffrelax.results.documents import (
     ResultDocument,
     StaticDocument,
     read_finished,
-    told_times,
+    times_by_stage,
     write_finished,
 )
 from diffrelax.results.molecules import MoleculeDocument
@@ -300,5 +300,5 @@ class StaticMaker(LevelMaker):
             input=MoleculeDocument.from_molecule(molecule),
             energy=energy,
             forces=forces.tolist(),
-            **told_times({"total": Time.now() - started}),
+            **times_by_stage({"total": Time.now() - started}),
         )

@@ -50,13 +50,13 @@ def flow_page(
         cells = _cells(row)
         rows.append(Row(cells, len(views) if frames else None, tone=TONES.get(row.state, "bad")))
         if frames:
-            views.append(View(row.name, row.smiles, _told(row, documents), frames))
+            views.append(View(row.name, row.smiles, _described(row, documents), frames))
     level = config.minimise
     made = _made(config, summary, stages)
     model = made["model"] or f"model {config.model}"
     return Page(
         title=f"{config.folder.name}: {len(rows)} molecules",
-        subtitle=f"{model}, then {level.told} until no force exceeds {level.fmax:g} eV/Å",
+        subtitle=f"{model}, then {level.described} until no force exceeds {level.fmax:g} eV/Å",
         facts={"inputs": str(len(rows))} | {k: str(n) for k, n in summary.counts.items()},
         sections=[Table("Molecules", TEXT, SummaryRow.header(SHOWN), rows)],
         views=views,
@@ -67,8 +67,8 @@ def flow_page(
 
 def _cells(row: SummaryRow) -> tuple[str, ...]:
     verdict = row.verdict.replace("_", " ")
-    told = row.model_copy(update={"verdict": verdict})
-    return told.cells(SHOWN, unknown="")
+    shown = row.model_copy(update={"verdict": verdict})
+    return shown.cells(SHOWN, unknown="")
 
 
 def _frames(documents: Mapping[str, ResultDocument]) -> dict[str, Molecule]:
@@ -85,17 +85,17 @@ def _frames(documents: Mapping[str, ResultDocument]) -> dict[str, Molecule]:
     return {label: one.to_molecule() for label, one in frames.items() if one}
 
 
-def _told(row: SummaryRow, documents: Mapping[str, ResultDocument]) -> list[str]:
+def _described(row: SummaryRow, documents: Mapping[str, ResultDocument]) -> list[str]:
     """Say what became of an input in each stage, and why."""
     relaxed = documents.get("relax")
-    told = []
+    lines = []
     if isinstance(relaxed, RelaxationDocument):
         bound = relaxed.error_bound
         within = "" if bound is None else f", error bound {bound:.2g} Å"
-        told.append(_line(f"model: {relaxed.verdict.replace('_', ' ')}{within}", relaxed.reason))
+        lines.append(_line(f"model: {relaxed.verdict.replace('_', ' ')}{within}", relaxed.reason))
     n = row.gradient_calls
     calls = "" if n is None else f" after {counted(n, 'gradient call')}"
-    return [*told, _line(f"{row.stage}: {row.state}{calls}", row.reason)]
+    return [*lines, _line(f"{row.stage}: {row.state}{calls}", row.reason)]
 
 
 def _line(what: str, why: str) -> str:

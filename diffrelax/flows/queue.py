@@ -127,13 +127,13 @@ class FlowQueue:
         number = metadata.get("restarts", 0) + 1
         changes: dict[str, Any] = {"job.metadata.restarts": number}
         before: dict[str, Any] = {"job.metadata.restarts": number - 1}
-        told = f"{job['job']['name']}: {why}; restart {number} of {restarts}"
+        message = f"{job['job']['name']}: {why}; restart {number} of {restarts}"
         if why == MEMORY:
             too_little = StageResources.model_validate(metadata["asked"])
             asked = too_little.with_more_memory()
             changes |= self._asking(asked)
             before |= self._asking(too_little)
-            told += f" with {asked.memory_gb:g} GB"
+            message += f" with {asked.memory_gb:g} GB"
         which = {"job_id": job["uuid"], "job_index": job["index"], "wait": LOCK_SECONDS}
         failed = {"acceptable_states": [JobState.FAILED, JobState.REMOTE_ERROR], **which}
         try:
@@ -145,10 +145,10 @@ class FlowQueue:
                 self.controller.set_job_doc_properties(before, **failed)
                 raise
         except LockedDocumentError:
-            return f"{told}: not yet, the job is locked"
+            return f"{message}: not yet, the job is locked"
         except ValueError:
-            return f"{told}: another process has restarted it"
-        return told
+            return f"{message}: another process has restarted it"
+        return message
 
     def _asking(self, asked: StageResources) -> dict[str, Any]:
         config = manager_config(asked, self.controller.project)
@@ -253,8 +253,8 @@ def deal_with(
     state = STATES[job["state"]]
     if state not in LOST:
         return False
-    if state == "failed" and (told := queue.restart(job, restarts)):
-        tell(told)
+    if state == "failed" and (message := queue.restart(job, restarts)):
+        tell(message)
         return True
     if stage(job) == "summary":
         raise UnfinishedError(f"the summary could not be made: {explain(job)}")
@@ -305,5 +305,5 @@ def explain(job: Job) -> str:
     last = reason_in(error)
     if not why:
         return last
-    told = f"{why}, after {number} restarts"
-    return f"{told}: {last}" if error.startswith(NOT_HANDED_OVER) else told
+    message = f"{why}, after {number} restarts"
+    return f"{message}: {last}" if error.startswith(NOT_HANDED_OVER) else message

@@ -122,7 +122,7 @@ def summary_row(
 ) -> SummaryRow:
     """Account for one input; see `summarise`."""
     start = read_document(relaxed) if relaxed else None
-    told: dict[str, Any] = {
+    entries: dict[str, Any] = {
         "index": index,
         "name": name or (start.name if start else ""),
         "state": "lost",
@@ -130,26 +130,26 @@ def summary_row(
         "reason": lost or f"its job did not end: `jf job info {uuid}` tells why",
     }
     if isinstance(start, RelaxationDocument):
-        told |= {"verdict": start.verdict, "seconds": start.seconds["total"], "key": start.key}
-        told |= {"smiles": start.output.smiles} if start.output else {}
+        entries |= {"verdict": start.verdict, "seconds": start.seconds["total"], "key": start.key}
+        entries |= {"smiles": start.output.smiles} if start.output else {}
     if minimised is None:
-        return SummaryRow(**told)
+        return SummaryRow(**entries)
     end = read_document(minimised)
     reasons = dict.fromkeys((_told_by_model(start), end.reason))
-    told |= {"name": end.name, "reason": "; ".join(filter(None, reasons)), "key": end.key}
+    entries |= {"name": end.name, "reason": "; ".join(filter(None, reasons)), "key": end.key}
     if isinstance(end, FailureDocument):
-        return SummaryRow(**told | {"state": "failed", "stage": end.stage})
+        return SummaryRow(**entries | {"state": "failed", "stage": end.stage})
     assert isinstance(end, MinimisationDocument)
-    told |= {
+    entries |= {
         "state": end.state,
         "stage": end.level,
         "smiles": end.output.smiles,
         "energy": end.energy,
         "fmax": end.fmax,
         "gradient_calls": end.gradient_calls,
-        "seconds": told.get("seconds", 0.0) + end.seconds["total"],
+        "seconds": entries.get("seconds", 0.0) + end.seconds["total"],
     }
-    return SummaryRow(**told)
+    return SummaryRow(**entries)
 
 
 def _told_by_model(start: Document | None) -> str:

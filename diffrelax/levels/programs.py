@@ -186,6 +186,6 @@ def _complaint(folder: Path, stdout: str) -> str:
     """Find what a program says of why it stopped; what it says last, if that cannot be known."""
     texts = [(folder / name).read_text(errors="replace") for name in (stdout, "stderr")]
     lines = [" ".join(line.split()) for text in texts for line in text.splitlines()[-80:]]
-    told = [line for line in lines if line.strip("-= ")]
-    trouble = list(dict.fromkeys(line for line in told if TROUBLE.search(line)))
-    return "; ".join(trouble[-3:] or told[-2:])[:LONGEST_COMPLAINT] or "it did not say why"
+    said = [line for line in lines if line.strip("-= ")]
+    trouble = list(dict.fromkeys(line for line in said if TROUBLE.search(line)))
+    return "; ".join(trouble[-3:] or said[-2:])[:LONGEST_COMPLAINT] or "it did not say why"

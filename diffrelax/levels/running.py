@@ -56,14 +56,14 @@ def run_program(
     """
     with ExitStack() as stack:
         given = stack.enter_context((folder / stdin).open("rb")) if stdin else subprocess.DEVNULL
-        told = stack.enter_context((folder / stdout).open("wb"))
+        output = stack.enter_context((folder / stdout).open("wb"))
         errors = stack.enter_context((folder / "stderr").open("wb"))
         process = subprocess.Popen(
             words,
             cwd=folder,
             env=os.environ | (environment or {}),
             stdin=given,
-            stdout=told,
+            stdout=output,
             stderr=errors,
             start_new_session=True,  # so that all that it starts can be ended
         )

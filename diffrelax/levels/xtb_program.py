@@ -185,8 +185,8 @@ def _numbers(engrad: Path) -> list[float]:
 
 def _complaint(folder: Path, status: int) -> str:
     """Find what the program says of why it stopped, or how it ended."""
-    told = "".join((folder / name).read_text(errors="replace") for name in ("stdout", "stderr"))
-    trace = re.findall(r"^-\d+- (.*)$", told, re.MULTILINE)
+    output = "".join((folder / name).read_text(errors="replace") for name in ("stdout", "stderr"))
+    trace = re.findall(r"^-\d+- (.*)$", output, re.MULTILINE)
     causes = [line for line in trace if not line.endswith("terminated")]
     if causes:
         return "; ".join(causes)

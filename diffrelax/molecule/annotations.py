@@ -17,7 +17,7 @@ OTHER_SPINS = ("spin", "uhf", "unpaired", "n_unpaired")
 ROUNDING = 0.1  # e, by which a sum of partial charges may miss an integer
 
 
-class Told(NamedTuple):
+class Annotations(NamedTuple):
     """Name, SMILES and isotopes, empty if not told, charge and multiplicity."""
 
     name: str
@@ -27,7 +27,7 @@ class Told(NamedTuple):
     isotopes: tuple[int, ...]
 
 
-def told_by(atoms: ase.Atoms, charge: Any, multiplicity: Any) -> Told:
+def read_annotations(atoms: ase.Atoms, charge: Any, multiplicity: Any) -> Annotations:
     """Read the annotations of atoms, see `diffrelax.molecule.Molecule.from_atoms`.
 
     Parameters
@@ -42,7 +42,7 @@ def told_by(atoms: ase.Atoms, charge: Any, multiplicity: Any) -> Told:
         If the charge is not whole, or another than that of the SMILES.
     """
     info = _info(atoms)
-    charge = told_charge(atoms, charge) or 0
+    charge = charge_of(atoms, charge) or 0
     if multiplicity is None:
         names = ("multiplicity", "spin_multiplicity", "mult")
         multiplicity = next((info[name] for name in names if name in info), None)
@@ -58,7 +58,7 @@ def told_by(atoms: ase.Atoms, charge: Any, multiplicity: Any) -> Told:
         multiplicity = (round(abs(moments.sum())) if moments.any() else parity) + 1
     isotopes = _isotopes(atoms.numbers, atoms.get_masses()) if atoms.has("masses") else ()
     name, smiles = (text_of(info.get(key, "")) for key in ("name", "smiles"))
-    return Told(name, smiles, charge, multiplicity, isotopes)
+    return Annotations(name, smiles, charge, multiplicity, isotopes)
 
 
 def _isotopes(numbers: np.ndarray, masses: np.ndarray) -> tuple[int, ...]:
@@ -86,7 +86,7 @@ def text_of(value: Any) -> str:
     return "" if value is None else str(value).strip()
 
 
-def told_charge(atoms: ase.Atoms, charge: Any = None) -> int | None:
+def charge_of(atoms: ase.Atoms, charge: Any = None) -> int | None:
     """Settle the charge of atoms: as given, or as their info, charges or SMILES have it.
 
     None if nothing tells it.

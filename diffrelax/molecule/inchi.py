@@ -82,8 +82,8 @@ def _as_fixed(mol: Chem.Mol, inchi: str) -> Chem.Mol:
 def _identity(inchi: str) -> dict[str, str]:
     """Return the formula, charge and protons that an InChI tells."""
     _, formula, *layers = [*inchi.strip().split("/"), ""]
-    told = {layer[:1]: layer[1:] for layer in layers if layer[:1] in ("q", "p")}
-    return told | {"formula": formula}
+    known = {layer[:1]: layer[1:] for layer in layers if layer[:1] in ("q", "p")}
+    return known | {"formula": formula}
 
 
 def _has_choice(ion: Chem.Mol) -> bool:
@@ -111,11 +111,11 @@ def _tautomers(mol: Chem.Mol) -> dict[str, Chem.Mol]:
 
 def lost_stereo(asked: str, found: str) -> str:
     """Name the configurations that one InChI tells and another of the same molecule does not."""
-    lost = told_stereo(asked).items() - told_stereo(found).items()
+    lost = stereo_of(asked).items() - stereo_of(found).items()
     return ", ".join(sorted(f"{atoms}{sign}" for (_, _, atoms), sign in lost))
 
 
-def told_stereo(inchi: str) -> dict[tuple[str, int, str], str]:
+def stereo_of(inchi: str) -> dict[tuple[str, int, str], str]:
     """Return the configurations that an InChI tells.
 
     Returns

@@ -15,7 +15,7 @@ from ase.data import atomic_masses, chemical_symbols
 from rdkit import Chem, rdBase
 
 from diffrelax.errors import InputError
-from diffrelax.molecule.annotations import told_by
+from diffrelax.molecule.annotations import read_annotations
 from diffrelax.molecule.checks import (
     check_bonds,
     check_elements,
@@ -370,16 +370,16 @@ class Molecule:
         if any(atoms.pbc):
             raise InputError("a periodic system is not a molecule: set pbc to False")
         check_size(len(atoms))
-        told = told_by(atoms, charge, multiplicity)
+        annotations = read_annotations(atoms, charge, multiplicity)
         bare = cls(
             atoms.numbers,
             atoms.positions,
-            charge=told.charge,
-            multiplicity=told.multiplicity,
-            name=name or told.name,
-            isotopes=told.isotopes,
+            charge=annotations.charge,
+            multiplicity=annotations.multiplicity,
+            name=name or annotations.name,
+            isotopes=annotations.isotopes,
         )
-        known = (bare.charge, bare.multiplicity, told.smiles)
+        known = (bare.charge, bare.multiplicity, annotations.smiles)
         with rdBase.BlockLogs():
             mol = perceive_bonds(bare.numbers, bare.positions, *known)
             carbon = bare_carbon(bare.numbers, bare.positions, mol)
@@ -394,7 +394,7 @@ class Molecule:
             mol, charge=bare.charge, multiplicity=bare.multiplicity, name=bare.name, start="given"
         )
         molecule = replace(molecule, isotopes=bare.isotopes)
-        check_label(told.smiles, molecule)
+        check_label(annotations.smiles, molecule)
         return molecule
 
     def to_atoms(self) -> ase.Atoms:

@@ -62,9 +62,9 @@ def rank_form(structure: Chem.Mol) -> tuple[int, int, float, int, str, str]:
         for atom, charge in zip(structure.GetAtoms(), charges, strict=True)
     )
     aromatic = sum(bond.GetIsAromatic() for bond in structure.GetBonds())
-    told = Chem.Mol(structure)
-    Chem.AssignStereochemistryFrom3D(told)
-    smiles = constitution(told), Chem.MolToSmiles(Chem.RemoveHs(told, sanitize=False))
+    read = Chem.Mol(structure)
+    Chem.AssignStereochemistryFrom3D(read)
+    smiles = constitution(read), Chem.MolToSmiles(Chem.RemoveHs(read, sanitize=False))
     seldom = sum(len(structure.GetSubstructMatches(pattern)) for pattern in SELDOM_DRAWN)
     return sum(charge**2 for charge in charges), seldom, round(polarity, 2), -aromatic, *smiles
 

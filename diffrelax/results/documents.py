@@ -65,8 +65,8 @@ class TimedResult(Result):
     @property
     def times(self) -> dict[str, Time]:
         """Time by stage; NaN for a processor time that was not told."""
-        told = self.processor_seconds
-        return {stage: Time(wall, told.get(stage, nan)) for stage, wall in self.seconds.items()}
+        known = self.processor_seconds
+        return {stage: Time(wall, known.get(stage, nan)) for stage, wall in self.seconds.items()}
 
 
 class FailureDocument(Result):
@@ -131,7 +131,7 @@ class RelaxationDocument(TimedResult):
             n_evaluations=relaxation.n_evaluations,
             error_bound=_known(relaxation.error_bound),
             model_level=relaxation.level or None,
-            **told_times({"total": relaxation.time}),
+            **times_by_stage({"total": relaxation.time}),
         )
 
 
@@ -171,7 +171,7 @@ class LevelResult(Result):
         chosen = {key: self.settings[key] for key in LEVEL if key in self.settings}
         if profile := self.settings.get("calculator"):
             chosen["calculator"] = Profile.model_validate(profile)
-        return DFTSettings.model_construct(**chosen).told
+        return DFTSettings.model_construct(**chosen).described
 
 
 class PredictionDocument(Document):
@@ -260,7 +260,7 @@ class MinimisationDocument(LevelResult, TimedResult):
             scf_cycles=dft.scf_cycles,
             lowest_frequency=dft.lowest_frequency,
             thermochemistry=dft.thermochemistry,
-            **told_times(dft.times),
+            **times_by_stage(dft.times),
             trajectory=TrajectoryDocument(
                 energies=dft.energies,
                 fmaxes=dft.fmaxes,
@@ -300,7 +300,7 @@ class MinimisationDocument(LevelResult, TimedResult):
             forces=None,
             converged=relaxed.converged,
             gradient_calls=relaxed.n_calls,
-            **told_times({"total": relaxed.time}),
+            **times_by_stage({"total": relaxed.time}),
         )
 
 
@@ -422,7 +422,7 @@ def _written(molecule: Molecule | None) -> MoleculeDocument | None:
     return MoleculeDocument.from_molecule(molecule) if molecule else None
 
 
-def told_times(times: Mapping[str, Time]) -> dict[str, Any]:
+def times_by_stage(times: Mapping[str, Time]) -> dict[str, Any]:
     """Return the fields of a document that tell times by stage."""
     return {
         "seconds": {stage: time.wall for stage, time in times.items()},

@@ -124,7 +124,7 @@ class View:
 
     name: str
     smiles: str
-    told: Sequence[str]
+    lines: Sequence[str]
     frames: Mapping[str, Molecule]
     onto: str = ""
 
@@ -168,7 +168,7 @@ class Page:
         scripts = [Markup(_asset("3Dmol-min.js")), Markup(_asset("page.js"))]
         text = _template().render(
             page=self,
-            made=_told(self.made),
+            made=_described(self.made),
             at_once=AT_ONCE,
             views=[Markup(view) for view in views],
             places={index: place for place, index in enumerate(order[: len(views)])},
@@ -228,7 +228,7 @@ def _length(row: Row) -> int:
     return OF_A_ROW + sum(OF_A_CELL + len(cell) for cell in row.cells)
 
 
-def _told(made: Mapping[str, Any]) -> dict[str, str]:
+def _described(made: Mapping[str, Any]) -> dict[str, str]:
     known = {name: value for name, value in made.items() if value not in (None, "", [], {})}
     return {
         name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -243,7 +243,7 @@ def _geometries(view: View) -> str:
     record = {
         "name": view.name,
         "smiles": view.smiles,
-        "told": list(view.told),
+        "lines": list(view.lines),
         **_constitution(target),
         "frames": [_frame(label, one, target) for label, one in view.frames.items()],
     }

@@ -167,12 +167,12 @@ class MoleculeRow(GeometryColumns, LevelColumns, ModelColumns):  # columns of th
 
     @model_validator(mode="before")
     @classmethod
-    def _without_nan(cls, told: dict[str, Any]) -> dict[str, Any]:
-        return {name: None if value != value else value for name, value in told.items()}
+    def _without_nan(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return {name: None if value != value else value for name, value in values.items()}
 
     @classmethod
     def of(
-        cls, name: str, molecule: Molecule | None, verdict: str, reason: str, **told: Any
+        cls, name: str, molecule: Molecule | None, verdict: str, reason: str, **values: Any
     ) -> dict[str, Any]:
         """Return what is told, in plain values: these columns and those of a molecule alone."""
         known: dict[str, Any] = {"smiles": None, "charge": None, "multiplicity": None}
@@ -181,7 +181,7 @@ class MoleculeRow(GeometryColumns, LevelColumns, ModelColumns):  # columns of th
             known = {"smiles": molecule.isotopic_smiles or None}
             known |= {"charge": molecule.charge, "multiplicity": molecule.multiplicity}
             geometry = {"symbols": molecule.symbols, "positions": molecule.positions.tolist()}
-        row = cls(name=name, verdict=verdict, reason=reason, **known, **geometry, **told)
+        row = cls(name=name, verdict=verdict, reason=reason, **known, **geometry, **values)
         return row.model_dump(exclude_unset=True)
 
     @classmethod
@@ -240,33 +240,33 @@ class ResultRow(Columns):
     @classmethod
     def of(cls, document: ResultDocument) -> Self:
         """Tell of a result document."""
-        told: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         match document:
             case FailureDocument():
-                told = {"stage": document.stage, "state": "failed"}
+                values = {"stage": document.stage, "state": "failed"}
             case RelaxationDocument():
-                told = {"stage": "relax", "state": document.verdict}
+                values = {"stage": "relax", "state": document.verdict}
             case StaticDocument():
-                told = {"state": "calculated", "energy_ev": document.energy}
+                values = {"state": "calculated", "energy_ev": document.energy}
             case ConformerDocument():
-                told = {"state": "conformer"}
-                told |= {"energy_ev": document.energy, "weight": document.weight}
-                told |= {"gibbs_energy_quasi_harmonic_ev": document.gibbs_energy}
-                told |= {"temperature": document.temperature}
-                told |= {"thermo": document.thermo if document.gibbs_energy else None}
+                values = {"state": "conformer"}
+                values |= {"energy_ev": document.energy, "weight": document.weight}
+                values |= {"gibbs_energy_quasi_harmonic_ev": document.gibbs_energy}
+                values |= {"temperature": document.temperature}
+                values |= {"thermo": document.thermo if document.gibbs_energy else None}
             case MinimisationDocument():
-                told = {"state": document.state, "energy_ev": document.energy}
-                told |= document.model_dump(
+                values = {"state": document.state, "energy_ev": document.energy}
+                values |= document.model_dump(
                     include={"criterion", "fmax", "gradient_calls", "scf_cycles"}
                 )
                 if thermo := document.thermochemistry:
-                    told |= thermo.model_dump(include={"temperature", "pressure"})
-                    told |= {"thermo": document.settings.get("thermo")}
-                    told |= {"gibbs_energy_quasi_harmonic_ev": thermo.gibbs_energy_quasi_harmonic}
+                    values |= thermo.model_dump(include={"temperature", "pressure"})
+                    values |= {"thermo": document.settings.get("thermo")}
+                    values |= {"gibbs_energy_quasi_harmonic_ev": thermo.gibbs_energy_quasi_harmonic}
         if isinstance(document, LevelResult):
-            told |= {"stage": document.level, "level": document.level_name}
+            values |= {"stage": document.level, "level": document.level_name}
         if isinstance(document, TimedResult):
-            told["seconds"] = document.seconds["total"]
+            values["seconds"] = document.seconds["total"]
         made, about = document.provenance, document.geometry
         return cls(
             name=document.name,
@@ -278,7 +278,7 @@ class ResultRow(Columns):
             version=made.version,
             finished=made.finished.isoformat(),
             key=document.key,
-            **told,
+            **values,
         )
 
 

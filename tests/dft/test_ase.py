@@ -163,7 +163,7 @@ def test_an_ase_calculator_takes_the_place_of_pyscf(tmp_path: Path) -> None:
     assert whole.lowest_frequency is not None and whole.lowest_frequency > 50
     assert whole.scf_cycles is None
     assert whole.notes == ("charge, multiplicity and solvent are set by the ASE calculator",)
-    assert whole.settings.told == "tblite by ase"
+    assert whole.settings.described == "tblite by ase"
     other = relax_dft(
         "CCO", calculator=TBLite(method="GFN2-xTB", verbosity=0), max_steps=0, checkpoint=path
     )

@@ -88,7 +88,7 @@ def test_bounds_hold_where_the_hessian_is_somewhat_off(
     assert 0 < abs(prediction.energy + 5) < prediction.energy_bound
     _, rmsd = superpose(prediction.molecule.positions, minimum.positions)
     assert 0 < rmsd < prediction.rmsd_bound
-    assert prediction.told.startswith("nine in ten of QM9's kind have no force above 0.")
+    assert prediction.described.startswith("nine in ten of QM9's kind have no force above 0.")
 
 
 def test_what_lies_beyond_the_bounds_is_not_predicted(

@@ -3,7 +3,7 @@
 import pytest
 from rdkit import Chem
 
-from diffrelax.molecule.inchi import read_inchi, told_stereo
+from diffrelax.molecule.inchi import read_inchi, stereo_of
 
 
 def inchi(smiles: str) -> str:
@@ -85,7 +85,7 @@ def test_isotopes_are_kept_or_refused() -> None:
 
 
 def test_mirror_images_have_opposite_centres_and_the_same_double_bonds() -> None:
-    right, left = (told_stereo(inchi(f"C/C=C/[C@{turn}H](O)F")) for turn in ("", "@"))
+    right, left = (stereo_of(inchi(f"C/C=C/[C@{turn}H](O)F")) for turn in ("", "@"))
     assert right.keys() == left.keys() == {("b", 0, "3-2"), ("t", 0, "4")}
     assert right["b", 0, "3-2"] == left["b", 0, "3-2"] == "+"
     assert {right["t", 0, "4"], left["t", 0, "4"]} == {"+", "-"}

@@ -57,7 +57,7 @@ def speedup_page(
     rows = [_row(outcome, columns, places.get(outcome.name)) for outcome in outcomes]
     return Page(
         title="DFT speed-up",
-        subtitle=f"{level.told}, until no force exceeds {level.fmax:g} eV/Å",
+        subtitle=f"{level.described}, until no force exceeds {level.fmax:g} eV/Å",
         facts={"molecules": str(len(by_name)), **gains},
         sections=[
             *([Figure(FIGURE, figure.read_bytes())] if figure.is_file() else []),
@@ -92,11 +92,11 @@ def _end(outcome: Outcome) -> str:
 
 def _view(outcomes: Sequence[Outcome], frames: Mapping[str, Molecule]) -> View:
     first = next((_end(outcome) for outcome in outcomes if outcome.end), "")
-    told = [f"{outcome.arm}: {_told(outcome)}" for outcome in outcomes]
-    return View(outcomes[0].name, outcomes[0].smiles, told, frames, onto=first)
+    lines = [f"{outcome.arm}: {_described(outcome)}" for outcome in outcomes]
+    return View(outcomes[0].name, outcomes[0].smiles, lines, frames, onto=first)
 
 
-def _told(outcome: Outcome) -> str:
+def _described(outcome: Outcome) -> str:
     if outcome.reason:
         return outcome.reason
     remarks = "".join(f" ({note})" for note in outcome.notes)

@@ -257,7 +257,7 @@ def _page(tables: str, about: Mapping[str, Any]) -> str:
     return "\n\n".join(
         [
             "# DFT speed-up",
-            f"{level.told}, largest force at the end < {level.fmax:g} eV/Å "
+            f"{level.described}, largest force at the end < {level.fmax:g} eV/Å "
             "(the recipes of `geometric`: the five criteria of geomeTRIC).",
             tables,
             "![Gradient calls and energies of the starts](speedup.png)",

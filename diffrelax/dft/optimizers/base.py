@@ -15,7 +15,7 @@ from diffrelax.dft.cheap_hessian import hessian_at
 from diffrelax.dft.hessian import positive_hessian
 from diffrelax.errors import InputError
 from diffrelax.molecule import Molecule
-from diffrelax.molecule.annotations import told_by, told_charge
+from diffrelax.molecule.annotations import charge_of, read_annotations
 
 FIXED = 70.0  # eV/Å²; curvature of atoms that do not move
 
@@ -143,9 +143,9 @@ def _molecule_of(atoms: ase.Atoms, charge: int | None, multiplicity: int | None)
         raise InputError("these atoms are periodic, not a molecule: set atoms.pbc = False")
     check_forces(atoms.calc)
     own = _state_of(atoms.calc)
-    if told_charge(atoms, charge) is None:
+    if charge_of(atoms, charge) is None:
         charge = own["charge"]
-    described = told_by(atoms, charge, multiplicity)
+    described = read_annotations(atoms, charge, multiplicity)
     if multiplicity is None and "multiplicity" not in atoms.info:
         multiplicity = own["multiplicity"]
     state = (described.charge, multiplicity or described.multiplicity)

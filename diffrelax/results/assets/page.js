@@ -119,7 +119,7 @@ class Molecules {
     this.view = view;
     this.place.shown.textContent = view.name;
     this.place.smiles.textContent = view.smiles === view.name ? "" : view.smiles;
-    this.place.status.textContent = view.told.join("\n");
+    this.place.status.textContent = view.lines.join("\n");
     const labels = view.frames.map((frame) => frame.label);
     const wanted = row.dataset.frames ? JSON.parse(row.dataset.frames) : [labels[0], labels.at(-1)];
     this.visible = labels.map((label) => wanted.includes(label));

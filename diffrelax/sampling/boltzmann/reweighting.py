@@ -67,10 +67,10 @@ def reweight(
     notes = list(ensemble.provenance.notes)
     known_at = np.isfinite(energies)
     if lost := int((~known_at).sum()):
-        told = f"level {theory} has no energy for {lost} of {len(energies)} samples"
+        message = f"level {theory} has no energy for {lost} of {len(energies)} samples"
         if lost > MOST_LOST * len(energies):
-            raise UnfinishedError(f"{ensemble.molecule.name}: {told}: take another level")
-        notes.append(f"{told}, which are left out")
+            raise UnfinishedError(f"{ensemble.molecule.name}: {message}: take another level")
+        notes.append(f"{message}, which are left out")
         ensemble, energies = ensemble.select(known_at), energies[known_at]
     weighted = ensemble.reweighted(energies, theory)
     known: dict[str, Any] = ensemble.provenance.diagnostics

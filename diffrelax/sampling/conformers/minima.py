@@ -245,7 +245,7 @@ def _search(
         "complete": found.complete,
     }
     notes = [
-        _told(found, len(starts), ranked_by, limit),
+        _described(found, len(starts), ranked_by, limit),
         nearest.described(model.name),
         *filter(None, [odd_reading(molecule), not_learned_there(molecule, model, nearest.level)]),
         *found.notes,
@@ -365,7 +365,7 @@ def _ranking(level: Level) -> Level:
     return Level(name="gfn2-xtb", settings={"solvation": [*born_solvation(solvent)]})
 
 
-def _told(found: Found, n_chosen: int, ranked_by: Level, limit: float) -> str:
+def _described(found: Found, n_chosen: int, ranked_by: Level, limit: float) -> str:
     """Account for all geometries that were tried."""
     counts = found.counts
     distinct = len(found.conformers)
