@@ -3,8 +3,6 @@
 from typing import Literal, TypeAlias
 
 DEFAULT_BASIS = "6-31G(2df,p)"
-CheapHessian: TypeAlias = Literal["gfn2-xtb", "aimnet2"]
-HessianLevel: TypeAlias = Literal[CheapHessian, "none"]
 CurvatureLevel: TypeAlias = Literal["none", "gfn2-xtb", "dft"]
 Target: TypeAlias = Literal["orca", "gaussian", "nwchem"]
 Engine: TypeAlias = Literal["local", "remote"]

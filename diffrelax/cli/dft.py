@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diffrelax.choices import DEFAULT_BASIS, CurvatureLevel, HessianLevel
+from diffrelax.choices import DEFAULT_BASIS, CurvatureLevel
 from diffrelax.cli.inputs import choose_level, load_checked, read_parts
 from diffrelax.cli.options import (
     BasisSet,
@@ -79,8 +79,8 @@ def dft(
         ),
     ] = "tric",
     hessian: Annotated[
-        HessianLevel,
-        typer.Option(help="Hessian that the optimizer starts from"),
+        str,
+        typer.Option(help="Level of the Hessian that the optimizer starts from, or none"),
     ] = "gfn2-xtb",
     density_fit: DensityFit = True,
     grid_level: GridLevel = 3,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from diffrelax.choices import DEFAULT_BASIS, HessianLevel, Target
+from diffrelax.choices import DEFAULT_BASIS, Target
 from diffrelax.cli.inputs import choose_level, load_checked, read_parts
 from diffrelax.cli.options import (
     Charge,
@@ -48,8 +48,8 @@ def export(
     ] = None,
     solvent: Annotated[str, typer.Option(help="Name of a solvent of the program")] = "",
     hessian: Annotated[
-        HessianLevel,
-        typer.Option(help="Hessian that the program starts from"),
+        str,
+        typer.Option(help="Level of the Hessian that the program starts from, or none"),
     ] = "gfn2-xtb",
     processors: Annotated[
         int | None, typer.Option(min=1, help="Processors that the inputs ask for")

@@ -9,11 +9,10 @@ from diffrelax.levels import get_calculator
 if TYPE_CHECKING:
     import numpy as np
 
-    from diffrelax.choices import CheapHessian, HessianLevel
     from diffrelax.molecule import Molecule
 
 
-def cheap_hessian(molecule: Molecule, level: CheapHessian, solvent: str = "") -> np.ndarray:
+def cheap_hessian(molecule: Molecule, level: str, solvent: str = "") -> np.ndarray:
     """Second derivatives of the energy of a cheap level, without what its forces add to them.
 
     Near a minimum of another level they add what that level does not have.
@@ -21,7 +20,8 @@ def cheap_hessian(molecule: Molecule, level: CheapHessian, solvent: str = "") ->
     Parameters
     ----------
     molecule : Molecule
-    level : {"gfn2-xtb", "aimnet2"}
+    level : str
+        One of `diffrelax.levels.CHEAP_LEVELS`, or one that another package adds.
     solvent : str
         Of GFN2-xTB.
 
@@ -47,7 +47,7 @@ def cheap_hessian(molecule: Molecule, level: CheapHessian, solvent: str = "") ->
 
 
 def hessian_at(
-    molecule: Molecule, level: HessianLevel, solvent: str = ""
+    molecule: Molecule, level: str, solvent: str = ""
 ) -> tuple[np.ndarray | None, tuple[str, ...]]:
     """Return the Hessian of a level, where it cannot give one that of GFN2-xTB, or None.
 
@@ -61,7 +61,7 @@ def hessian_at(
     """
     if level == "none":
         return None, ()
-    levels: list[CheapHessian] = list(dict.fromkeys((level, "gfn2-xtb")))
+    levels = list(dict.fromkeys((level, "gfn2-xtb")))
     others = [*(f"that of {other}" for other in levels[1:]), "the optimizer's own guess"]
     notes: tuple[str, ...] = ()
     for one, other in zip(levels, others, strict=True):

@@ -107,7 +107,7 @@ def start_hessian(
     if hessian is None:
         return None, notes
     level = "gfn2-xtb" if notes else settings.hessian
-    if settings.solvent and (level == "aimnet2" or not settings.hessian_solvent):
+    if settings.solvent and (level != "gfn2-xtb" or not settings.hessian_solvent):
         notes += (f"the {level} Hessian is that of the gas phase",)
     floor = find_optimizer(settings.optimizer).softest(settings.fmax)
     return positive_hessian(hessian, molecule.positions, floor), notes

@@ -18,14 +18,16 @@ from pydantic import (
     model_validator,
 )
 
-from diffrelax.choices import DEFAULT_BASIS, CurvatureLevel, HessianLevel
+from diffrelax.choices import DEFAULT_BASIS, CurvatureLevel
 from diffrelax.dft.optimizers import OPTIMIZERS, find_optimizer, optimizer_names
 from diffrelax.entries import Entries
 from diffrelax.errors import InputError
+from diffrelax.levels.calculators import check_cheap
 from diffrelax.levels.level import Level
 from diffrelax.levels.names import is_composite, letters
 from diffrelax.levels.profiles import Profile, read_profile
 
+PREDICTS = ("gfn2-xtb", "aimnet2")  # Hessians whose predictions have been measured
 OF_PYSCF = ("density_fit", "grid_level")
 OF_A_GAS = ("temperature", "pressure")
 SPELLINGS = {"ω": "w", "(bj)": "bj", "(0)": "zero"}  # in the words of programs
@@ -39,7 +41,7 @@ class Changes(TypedDict, total=False):
     basis: str
     fmax: float
     optimizer: str
-    hessian: HessianLevel
+    hessian: str
     density_fit: bool
     grid_level: int
     max_steps: int
@@ -69,9 +71,9 @@ class DFTSettings(Entries):
         (``"tric"``) or with its own five criteria, tightened where `fmax` asks for more
         (``"geometric"``); BFGS in Cartesian coordinates (from a Hessian with a trust radius in its
         metric, without one that of ASE); or Sella in internal coordinates.
-    hessian : {"gfn2-xtb", "aimnet2", "none"}
-        Level of the Hessian from which the optimizer starts; ``"none"`` is the optimizer's own
-        guess. That of AIMNet2 is nearer to a hybrid functional's.
+    hessian : str
+        Cheap level of the Hessian from which the optimizer starts; ``"none"`` is the optimizer's
+        own guess. That of AIMNet2 is nearer to a hybrid functional's.
     max_steps : int
         Steps of the optimizer; one gradient call more than that is made at most.
     check_minimum : {"none", "gfn2-xtb", "dft"}
@@ -101,7 +103,7 @@ class DFTSettings(Entries):
     basis: str = DEFAULT_BASIS
     fmax: float = Field(default=0.03, gt=0, allow_inf_nan=False)
     optimizer: str = "tric"
-    hessian: HessianLevel = "gfn2-xtb"
+    hessian: str = "gfn2-xtb"
     density_fit: bool = True
     grid_level: int = Field(default=3, ge=0, le=9)
     max_steps: int = Field(default=200, ge=0)
@@ -127,6 +129,13 @@ class DFTSettings(Entries):
         if isinstance(path := chosen.get("calculator"), str | os.PathLike):
             chosen["calculator"] = read_profile(Path(path))
         return cls(**chosen)
+
+    @field_validator("hessian")
+    @classmethod
+    def _is_cheap(cls, hessian: str) -> str:
+        if hessian != "none":
+            check_cheap(hessian)
+        return hessian
 
     @field_validator("optimizer")
     @classmethod
@@ -183,7 +192,9 @@ class DFTSettings(Entries):
 
     @model_validator(mode="after")
     def _check_one_call(self) -> Self:
-        if self.one_call and (self.hessian == "none" or not find_optimizer(self.optimizer).newton):
+        if self.one_call and (
+            self.hessian not in PREDICTS or not find_optimizer(self.optimizer).newton
+        ):
             raise InputError(
                 "`one_call` predicts the end from a Hessian and Newton's step: take `hessian` "
                 "gfn2-xtb or aimnet2, and `optimizer` tric or bfgs"

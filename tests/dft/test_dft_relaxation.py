@@ -213,6 +213,15 @@ def test_hessian_that_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPatc
         relax("O", hessian="aimnet2")
 
 
+def test_any_cheap_level_may_give_the_hessian_to_start_from() -> None:
+    plain, guided = (relax("CO", xc="hf", basis="sto-3g", hessian=h) for h in ("none", "mmff94"))
+    assert guided.converged and guided.gradient_calls <= plain.gradient_calls
+    with pytest.raises(ValueError, match="unknown level of theory 'gfn3': did you mean gfn2-xtb"):
+        relax("CO", hessian="gfn3")
+    with pytest.raises(ValueError, match="take `hessian` gfn2-xtb or aimnet2"):
+        relax("CO", hessian="mmff94", one_call=True)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("Auto3D") is None, reason="needs AcAuto3D")
 @pytest.mark.filterwarnings("ignore:`torch.jit.load` is deprecated")

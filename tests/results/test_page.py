@@ -53,7 +53,7 @@ def test_names_and_reasons_are_text_whatever_they_hold(tmp_path: Path, ethanol: 
     assert evil.rows[1] == [EVIL, EVIL]
     assert json.loads(evil.attributes[1]["data-frames"] or "") == [EVIL]
     (shown,) = evil.views
-    assert (shown["name"], shown["smiles"], shown["told"]) == (EVIL, EVIL, [EVIL])
+    assert (shown["name"], shown["smiles"], shown["lines"]) == (EVIL, EVIL, [EVIL])
     assert evil.scripts[1:] == plain.scripts[1:]
 
 

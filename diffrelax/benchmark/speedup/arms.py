@@ -11,13 +11,14 @@ from diffrelax.clock import NO_TIME, Time, timed
 from diffrelax.dft import DFTSettings
 from diffrelax.dft.optimization import check_settings
 from diffrelax.dft.optimizers import find_optimizer, optimizer_names
+from diffrelax.dft.settings import PREDICTS
 from diffrelax.errors import InputError
 from diffrelax.files.reading import Rejected
 from diffrelax.levels import CHEAP_LEVELS, check_installed, relax_at_level
 from diffrelax.molecule import Molecule
 from diffrelax.store import work_key
 
-HESSIANS = {"": "none", "+hessian": "gfn2-xtb", "+aimnet2-hessian": "aimnet2"}
+HESSIANS = {"": "none", "hessian": "gfn2-xtb"}
 BASE_STEPS = 20_000  # as many as an embedding is given
 STARTS = (*CHEAP_LEVELS, "diffusion", "given")
 DEFAULT_STARTS = ("mmff94", "gfn2-xtb", "diffusion")
@@ -32,7 +33,8 @@ class SpeedupArm(NamedTuple):
     start : str
         One of `STARTS`, or a known geometry of the subjects.
     recipe : str
-        An optimizer, with ``+hessian`` or ``+aimnet2-hessian`` for the one that it starts from.
+        An optimizer, with ``+hessian`` for one of GFN2-xTB that it starts from, or that of another
+        level, as ``+aimnet2-hessian``.
     """
 
     start: str
@@ -46,17 +48,18 @@ class SpeedupArm(NamedTuple):
 
         Recipes from whose first step the end cannot be predicted do not do so.
         """
-        optimizer, plus, suffix = self.recipe.partition("+")
-        hessian = HESSIANS[plus + suffix]
-        predicts = level.one_call and hessian != "none" and find_optimizer(optimizer).newton
+        optimizer, _, start = self.recipe.partition("+")
+        hessian = HESSIANS.get(start) or start.removesuffix("-hessian")
+        predicts = level.one_call and hessian in PREDICTS and find_optimizer(optimizer).newton
         changed = {"optimizer": optimizer, "hessian": hessian, "one_call": predicts}
         return level.model_copy(update=changed)
 
 
 def recipe_of(settings: DFTSettings) -> str:
     """Return the recipe that settings follow."""
-    suffix = next(suffix for suffix, level in HESSIANS.items() if level == settings.hessian)
-    return settings.optimizer + suffix
+    starts = {level: start for start, level in HESSIANS.items()}
+    start = starts.get(settings.hessian, f"{settings.hessian}-hessian")
+    return "+".join(filter(None, (settings.optimizer, start)))
 
 
 def combine(starts: Iterable[str], recipes: Iterable[str]) -> list[SpeedupArm]:
@@ -181,10 +184,15 @@ def check_arms(arms: Iterable[SpeedupArm], known: Iterable[str] = ()) -> None:
         If a start or a recipe is unknown, or a level or an optimizer is not installed.
     """
     starts = (*STARTS, *known)
-    recipes = [name + suffix for name in optimizer_names() for suffix in HESSIANS]
+    optimizers = optimizer_names()
+    hessians = (*HESSIANS, *(f"{level}-hessian" for level in CHEAP_LEVELS))
     for arm in arms:
-        if arm.recipe not in recipes:
-            raise InputError(f"unknown recipe {arm.recipe!r}: choose one of {', '.join(recipes)}")
+        optimizer, _, start = arm.recipe.partition("+")
+        if optimizer not in optimizers or start not in hessians:
+            raise InputError(
+                f"unknown recipe {arm.recipe!r}: choose one of {', '.join(optimizers)}, with "
+                "+hessian or +aimnet2-hessian behind it to start from a Hessian"
+            )
         check_settings(arm.settings(DFTSettings()))
         if arm.start not in starts:
             raise InputError(f"unknown start {arm.start!r}: choose one of {', '.join(starts)}")

@@ -10,7 +10,6 @@ import numpy as np
 from ase.constraints import FixAtoms
 from ase.optimize.optimize import Optimizer
 
-from diffrelax.choices import HessianLevel
 from diffrelax.dft.cheap_hessian import hessian_at
 from diffrelax.dft.hessian import positive_hessian
 from diffrelax.errors import InputError
@@ -29,7 +28,7 @@ class HessianOptimizer(Optimizer):
         Not periodic, with any calculator of energies and forces; moved in place.
     restart, logfile, trajectory, append_trajectory
         See `ase.optimize.optimize.Optimizer`. The restart file holds the Hessian.
-    hessian : {"gfn2-xtb", "aimnet2", "none"} or (3 n_atoms, 3 n_atoms) array, eV/Å²
+    hessian : str or (3 n_atoms, 3 n_atoms) array, eV/Å²
         The Hessian to start from, or its level; ``"none"`` is the guess of the optimizer. It is
         calculated before the first step, and made positive definite where it is not.
     charge, multiplicity : int, optional
@@ -63,7 +62,7 @@ class HessianOptimizer(Optimizer):
         trajectory: Any = None,
         append_trajectory: bool = False,
         *,
-        hessian: HessianLevel | np.ndarray = "gfn2-xtb",
+        hessian: str | np.ndarray = "gfn2-xtb",
         charge: int | None = None,
         multiplicity: int | None = None,
         **settings: Any,
