@@ -43,7 +43,7 @@ def main(path: Path) -> None:
     """Calibrate the molecules that the file does not hold yet, and tell the median."""
     torch.set_num_threads(1)
     model = load_model(MODEL)
-    found = json.loads(path.read_text())["molecules"] if path.exists() else []
+    found = json.loads(path.read_text(encoding="utf-8"))["molecules"] if path.exists() else []
     for smiles in choose(model)[len(found) :]:
         found.append(calibrate(smiles, model))
         store(path, record(model, found))

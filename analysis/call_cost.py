@@ -59,7 +59,9 @@ WAYS: dict[str, Prepare] = {
 
 def main(path: Path) -> None:
     """Try each way on each molecule, and write what was found after each."""
-    found: list[dict[str, Any]] = json.loads(path.read_text())["calls"] if path.exists() else []
+    found: list[dict[str, Any]] = (
+        json.loads(path.read_text(encoding="utf-8"))["calls"] if path.exists() else []
+    )
     done = {(one["name"], one["way"]) for one in found}
     model = load_model(MODEL)
     for subject in chosen(load_qm9("validation"), HEAVY_ATOMS, N):

@@ -40,7 +40,7 @@ HEADER = ("level", "heavy atoms", "functions",
 
 def main(path: Path) -> None:
     """Time what has not been timed, write it, and print the table."""
-    rows = json.loads(path.read_text())["parts"] if path.exists() else []
+    rows = json.loads(path.read_text(encoding="utf-8"))["parts"] if path.exists() else []
     known = {(row["level"], row["smiles"]): row for row in rows}
     for level in TRIED:
         for smiles in ("c1cc[nH]c1", *first()):

@@ -33,7 +33,7 @@ def main(path: Path) -> None:
     """Sample the molecules that the file does not hold yet."""
     torch.set_num_threads(1)
     model = load_model(MODEL)
-    found = json.loads(path.read_text())["molecules"] if path.exists() else []
+    found = json.loads(path.read_text(encoding="utf-8"))["molecules"] if path.exists() else []
     done = {one["smiles"] for one in found}
     for smiles in [smiles for smiles in choose() if smiles not in done]:
         found.append(measure(smiles, model))

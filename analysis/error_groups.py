@@ -43,7 +43,7 @@ N_WORST, IN_ROW = 12, 6
 
 def main(path: Path) -> None:
     """Print a table in markdown, medians over the molecules of each kind, and draw the worst."""
-    result = json.loads(path.read_text())
+    result = json.loads(path.read_text(encoding="utf-8"))
     geometries = load_qm9(result["split"])
     smiles = dict(zip(geometries.index.tolist(), geometries.smiles, strict=True))
     molecules = [Chem.MolFromSmiles(smiles[i].decode()) for i in result["qm9_indices"]]

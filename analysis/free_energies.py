@@ -79,7 +79,7 @@ OF_NWCHEM = {
 
 def main(path: Path) -> None:
     """Compare the molecules that the file does not hold yet, and write the table."""
-    found = json.loads(path.read_text())["molecules"] if path.exists() else {}
+    found = json.loads(path.read_text(encoding="utf-8"))["molecules"] if path.exists() else {}
     begun = path.with_suffix(".sqlite")
     for name, smiles in tqdm(MOLECULES.items(), unit="mol"):
         if name not in found:

@@ -37,7 +37,7 @@ SIZES = (range(1, 4), range(4, 5), range(5, 7))  # heavy atoms
 
 def main(release: Path, output: Path, n: int) -> None:
     """Relax what has not been relaxed."""
-    known = json.loads(output.read_text())["molecules"] if output.exists() else []
+    known = json.loads(output.read_text(encoding="utf-8"))["molecules"] if output.exists() else []
     rows = {row["smiles"]: row for row in known}
     for one in tqdm(list(chosen(load_labels(release)[LABELS], n)), unit="mol", disable=None):
         if one.smiles not in rows:

@@ -58,7 +58,9 @@ def main(path: Path) -> None:
         "target": "gfn2-xtb",
         "hessian": "aimnet2",
     }
-    found: dict[str, Any] = json.loads(path.read_text())["molecules"] if path.exists() else {}
+    found: dict[str, Any] = (
+        json.loads(path.read_text(encoding="utf-8"))["molecules"] if path.exists() else {}
+    )
     for subject in tqdm(list(chosen(load_qm9("validation"), HEAVY_ATOMS, N)), unit="mol"):
         if subject.name not in found:
             found[subject.name] = measure(subject.known["qm9"], model)

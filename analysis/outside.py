@@ -94,7 +94,7 @@ def main(output: Path, name: str, other: Path | None = None) -> None:
 
 def read_rows(file: Path) -> dict[str, dict[str, Any]]:
     """Return what a file has of each molecule, by its SMILES."""
-    known = json.loads(file.read_text())["molecules"] if file.exists() else []
+    known = json.loads(file.read_text(encoding="utf-8"))["molecules"] if file.exists() else []
     return {row["smiles"]: row for row in known}
 
 

@@ -104,7 +104,7 @@ def main(release: Path, files: list[Path]) -> None:
 def made(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return how minima were made, and a row for each input, with its geometry if it has one."""
     settings = Store(units_beside(path)).find(SETTINGS)
-    geometries = map(json.loads, path.open())
+    geometries = map(json.loads, path.open(encoding="utf-8"))
     return settings, [
         next(geometries) if row["verdict"] == "minimum" else row for row in each_row(path)
     ]

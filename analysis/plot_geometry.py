@@ -25,7 +25,7 @@ STYLES = {
 
 def main(path: Path) -> None:
     """Draw the figure beside the stored result."""
-    result = json.loads(path.read_text())
+    result = json.loads(path.read_text(encoding="utf-8"))
     figure, axes = plt.subplots(1, 3, figsize=(9, 2.8), sharey=True, layout="constrained")
     for axis, (quantity, (label, scale)) in zip(axes, PANELS.items(), strict=True):
         for method, errors in result["errors"].items():

@@ -14,7 +14,7 @@ STYLES = (("0", "o-"), ("0.45", "s-"))
 
 def main(path: Path) -> None:
     """Draw the figure beside the stored result."""
-    result = json.loads(path.read_text())
+    result = json.loads(path.read_text(encoding="utf-8"))
     figure, axis = plt.subplots(figsize=(5, 3.5), layout="constrained")
     batches = sorted({row["batch"] for row in result["scaling"]})
     for batch, (shade, line) in zip(batches, STYLES, strict=True):

@@ -23,7 +23,7 @@ QUANTILES = {0.9: ("tab:blue", "o", "nine in ten are below"), 0.5: ("0.5", "s", 
 
 def main(path: Path) -> None:
     """Draw the figure beside the stored result, and print its numbers."""
-    result = json.loads(path.read_text())
+    result = json.loads(path.read_text(encoding="utf-8"))
     ((method, stated),) = result["error_bounds"].items()
     bounds, errors = np.array(stated, dtype=float), np.array(result["errors"][method]["rmsd"])
     bounded = np.isfinite(bounds)

@@ -52,7 +52,7 @@ def main(path: Path, work: Path) -> None:
     model = load_model()
     record = how_made(
         command=shlex.join(["python", *sys.argv[:-1], "WORK"]),
-        found=json.loads(path.read_text())["found"] if path.exists() else [],
+        found=json.loads(path.read_text(encoding="utf-8"))["found"] if path.exists() else [],
     )
     done = {(one["molecule"], one["medium"]) for one in record["found"]}
     for name, (smiles, torsion) in MOLECULES.items():

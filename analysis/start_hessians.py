@@ -45,7 +45,9 @@ def main(name: str, part: Path, path: Path) -> None:
     """Measure the molecules that the file does not hold yet, and print the table."""
     model = load_model(name)
     about = how_made(model, shared=True, target="aimnet2", split="validation")
-    found: dict[str, Any] = json.loads(path.read_text())["molecules"] if path.exists() else {}
+    found: dict[str, Any] = (
+        json.loads(path.read_text(encoding="utf-8"))["molecules"] if path.exists() else {}
+    )
     minima = [
         minimum
         for minimum in sorted(Part.load(part).minima, key=lambda one: _hash(one.smiles))

@@ -54,7 +54,9 @@ class Well(NamedTuple):
 def main(path: Path, name: str, output: Path) -> None:
     """Relax what the file does not hold yet, and print the table."""
     model = load_model(name)
-    found: dict[str, Any] = json.loads(output.read_text())["drives"] if output.exists() else {}
+    found: dict[str, Any] = (
+        json.loads(output.read_text(encoding="utf-8"))["drives"] if output.exists() else {}
+    )
     about = how_made(model) | {"level_of_the_model": LEVEL, "fmax_eV_per_A": FMAX}
     for smiles, frames in tqdm(drives(path).items(), unit="drive"):
         if smiles not in found:

@@ -40,7 +40,9 @@ ARMS = ("published tric+hessian", "published tric+aimnet2-hessian", "published t
 def main(folder: Path, kind: str, output: Path, arms: Sequence[str]) -> None:
     """Relax what the file does not hold yet, and print the table."""
     published = json.loads((folder / kind / "reference.json").read_text())
-    found: dict[str, Any] = json.loads(output.read_text())["molecules"] if output.exists() else {}
+    found: dict[str, Any] = (
+        json.loads(output.read_text(encoding="utf-8"))["molecules"] if output.exists() else {}
+    )
     about = how_made(shared=True) | {"level": f"HF/{BASIS[kind]}", "largest_component": LARGEST}
     names = sorted(set(published) - set(METALS), key=lambda name: published[name]["atoms"])
     for name in tqdm(names, unit="mol", disable=None):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
-from typing import IO
 from zipfile import BadZipFile
+
+from filelock import FileLock, Timeout
 
 from diffrelax.errors import InputError
 
@@ -34,7 +34,7 @@ def replacing(path: Path) -> Iterator[Path]:
     part = place.with_name(f".{place.name}.{token_hex(8)}.part")
     try:
         yield part
-        with part.open("rb") as file:
+        with part.open("r+b") as file:  # Windows syncs no file that is only read
             os.fsync(file.fileno())
         with suppress(FileNotFoundError):
             shutil.copymode(place, part)
@@ -55,24 +55,29 @@ def write_text(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def claim(file: IO[bytes], path: Path, lock: Callable[[IO[bytes], int], None]) -> None:
-    """Keep an open file from other processes until it is closed, where its system has locks.
+@contextmanager
+def claimed(path: Path, what: Path | None = None) -> Iterator[None]:
+    """Keep other processes out while the block runs, where the file system has locks.
+
+    The lock ends with its process.
 
     Parameters
     ----------
-    file : binary file
     path : path
-        That is told as what is written.
-    lock : callable
-        `fcntl.flock`, which keeps this process from opening it again, too, or `fcntl.lockf`.
+        The lock file, made if it is not there.
+    what : path, optional
+        What is written, for the error. Without it, wait for other processes to end.
 
     Raises
     ------
     ValueError
-        If another one has it.
+        If another process has the lock.
     """
-    with suppress(OSError):  # a file system without locks
+    with ExitStack() as stack:
         try:
-            lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"another process writes to {path}: wait for its end") from None
+            stack.enter_context(FileLock(path, timeout=0 if what else -1))
+        except Timeout:
+            raise InputError(f"another process writes to {what}: wait for its end") from None
+        except (OSError, NotImplementedError):  # a file system without locks
+            pass
+        yield

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import resource
+import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -21,7 +21,8 @@ class Time:
         Other processes on the machine count in it.
     processor : float, s
         User and system time of this process, all threads together, and of the programs that it ran
-        and that have ended. For work on one thread, about what the wall time is on an idle core.
+        and that have ended (on Windows without these programs). For work on one thread, about what
+        the wall time is on an idle core.
     """
 
     wall: float = 0.0
@@ -30,9 +31,9 @@ class Time:
     @classmethod
     def now(cls) -> Time:
         """Return this moment; only differences mean something."""
-        programs = resource.getrusage(resource.RUSAGE_CHILDREN)
-        processor = time.process_time() + programs.ru_utime + programs.ru_stime
-        return cls(time.perf_counter(), processor)
+        here = os.times()
+        programs = here.children_user + here.children_system
+        return cls(time.perf_counter(), time.process_time() + programs)
 
     @classmethod
     def of_thread(cls) -> Time:

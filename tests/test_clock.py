@@ -22,7 +22,7 @@ def test_programs_count_in_processor_time() -> None:
     begun = Time.now()
     subprocess.run([sys.executable, "-c", BUSY], check=True)
     spent = Time.now() - begun
-    assert 0.3 <= spent.processor < spent.wall + 0.1
+    assert 0.27 <= spent.processor < spent.wall + 0.1  # programs are timed to 0.01 s
 
 
 def test_times_add_up() -> None:

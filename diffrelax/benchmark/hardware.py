@@ -27,6 +27,6 @@ def describe_dft_hardware(threads: int) -> str:
 
 def name_processor() -> str:
     """Name the processor of this machine."""
-    lines = CPUINFO.read_text().splitlines() if CPUINFO.is_file() else []
+    lines = CPUINFO.read_text(encoding="utf-8").splitlines() if CPUINFO.is_file() else []
     names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.processor() or platform.machine())

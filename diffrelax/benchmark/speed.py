@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import resource
 import shlex
 import subprocess
 import sys
@@ -112,6 +111,8 @@ def measure(model: Model, geometries: GeometrySet, sample: Sample, command: list
     many = _seconds(lambda: relax(starts))
     one = median_seconds(lambda: relax(starts[:1]))
     cold = _seconds(lambda: subprocess.run(command, check=True, capture_output=True))
+    import resource  # not on Windows
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     rate = matrix_product_rate(model.device)
     return Speed(

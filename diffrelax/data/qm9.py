@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from multiprocessing import get_context, parent_process
+from multiprocessing import parent_process
 from pathlib import Path
 from threading import Thread, current_thread, main_thread
 from time import monotonic
@@ -29,7 +29,7 @@ from tqdm.auto import tqdm
 
 from diffrelax.errors import InputError
 from diffrelax.extras import find_extra
-from diffrelax.files.processes import start_server
+from diffrelax.files.processes import CONTEXT, start_server
 from diffrelax.training.config import StartLevel
 from diffrelax.training.geometries import GeometrySet
 
@@ -153,7 +153,7 @@ def pack(level: StartLevel) -> GeometrySet:
 
 def _start_pool() -> ProcessPoolExecutor:
     """Start a process for each processor; an interrupt of them all is left to this one."""
-    pool = ProcessPoolExecutor(mp_context=get_context("forkserver"), initializer=_follow_parent)
+    pool = ProcessPoolExecutor(mp_context=CONTEXT, initializer=_follow_parent)
     before = {}
     if current_thread() is main_thread():  # processes inherit what is ignored
         before = {kind: signal.signal(kind, signal.SIG_IGN) for kind in INTERRUPTS}
@@ -221,7 +221,7 @@ def _table() -> Iterator[dict[str, str]]:
     assert folders  # it is a package
     for part in (1, 2, 3):
         path = Path(folders[0]) / "data" / f"qm9_part{part}.csv"
-        with path.open(newline="") as file:
+        with path.open(encoding="utf-8", newline="") as file:
             yield from csv.DictReader(line for line in file if line.strip())
 
 

@@ -13,13 +13,13 @@ from ase.calculators.calculator import CalculationFailed
 
 from diffrelax.dft.optimizers.base import check_forces, check_same_state
 from diffrelax.errors import OF_THE_MACHINE
-from diffrelax.levels.density_functional import DensityFunctional, SCFState, mean_field
 from diffrelax.levels.programs import ProgramCalculator
 
 if TYPE_CHECKING:
     import ase
 
     from diffrelax.dft.settings import DFTSettings
+    from diffrelax.levels.density_functional import SCFState
     from diffrelax.molecule import Molecule
 
 
@@ -120,6 +120,8 @@ def calculator_of(
         with TemporaryDirectory(prefix=f"diffrelax-{profile.program}-") as folder:
             yield ProgramCalculator(molecule, profile, Path(folder))
         return
+    from diffrelax.levels.density_functional import DensityFunctional, mean_field  # takes PySCF
+
     functional = DensityFunctional(mean_field(molecule, **settings.mean_field))
     if state:
         functional.resume(state)

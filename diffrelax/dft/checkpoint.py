@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from diffrelax.clock import Time
 from diffrelax.dft.recorder import Call, SecondDerivatives
-from diffrelax.levels.density_functional import SCFState
 from diffrelax.molecule import Molecule
 from diffrelax.store import Store, Unit
+
+if TYPE_CHECKING:
+    from diffrelax.levels.density_functional import SCFState
 
 SAME_START = 1e-5  # Å
 
@@ -94,7 +96,10 @@ class Checkpoint:
     def _read(cls, key: str, document: Unit, molecule: Molecule) -> Self:
         hessian, scf = document["hessian"], document["scf"]
         if scf:
-            scf |= {name: np.array(scf[name]) for name in ("orbitals", "occupations")}
+            from diffrelax.levels.density_functional import SCFState  # takes PySCF
+
+            arrays = {name: np.array(scf[name]) for name in ("orbitals", "occupations")}
+            scf = SCFState(**scf | arrays)
         return cls(
             key,
             None if hessian is None else np.array(hessian),
@@ -106,7 +111,7 @@ class Checkpoint:
                 SecondDerivatives(np.array(positions), np.array(known), Time(*time))
                 for positions, known, time in document["hessians"]
             ),
-            scf and SCFState(**scf),
+            scf,
         )
 
 

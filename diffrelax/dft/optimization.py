@@ -25,11 +25,8 @@ from diffrelax.dft.thermochemistry import standard_state, thermochemistry
 from diffrelax.errors import InputError
 from diffrelax.files.reading import Input, read_one
 from diffrelax.levels import check_installed
-from diffrelax.levels.basis import check_basis
-from diffrelax.levels.functionals import read_functional
 from diffrelax.levels.profiles import Profile, describe_calculator
 from diffrelax.levels.programs import check_program
-from diffrelax.levels.solvents import read_solvent
 from diffrelax.molecule.doubts import low_spin
 from diffrelax.store import Store, atoms_of, work_key
 
@@ -140,6 +137,10 @@ def check_settings(
         or the program not installed.
     """
     if settings.calculator is None:
+        from diffrelax.levels.basis import check_basis  # takes PySCF
+        from diffrelax.levels.functionals import read_functional
+        from diffrelax.levels.solvents import read_solvent
+
         read_functional(settings.xc)
         check_basis(settings.basis)
         if settings.solvent:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.connection import Connection
 from multiprocessing.forkserver import ensure_running
 from queue import SimpleQueue
@@ -22,6 +22,8 @@ from diffrelax.errors import InputError, UnfinishedError
 LOOK_AHEAD = 256  # items that are read before their turn; bounds memory
 LOOK = 0.5  # s, after which a wait looks up, so that Ctrl-C is heard, also after an embedding
 SAFE_PATH = "PYTHONSAFEPATH"
+CAN_FORK = "forkserver" in get_all_start_methods()  # not on Windows
+CONTEXT = get_context("forkserver") if CAN_FORK else get_context("spawn")
 GRACE = 2.0  # s, for a process to end the program that it waits for
 
 Item = TypeVar("Item")
@@ -157,9 +159,8 @@ class _Process:
     """A process that applies a function to what it is sent."""
 
     def __init__(self, function: Callable[..., object]) -> None:
-        context = get_context("forkserver")
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, function), daemon=True)
+        self.connection, theirs = CONTEXT.Pipe()
+        self.process = CONTEXT.Process(target=_serve, args=(theirs, function), daemon=True)
         start_server()
         self.process.start()
         theirs.close()
@@ -185,6 +186,8 @@ class _Process:
 
 def start_server() -> None:
     """Start what forks processes, without the working folder among the places of its modules."""
+    if not CAN_FORK:
+        return
     before = os.environ.get(SAFE_PATH)
     os.environ[SAFE_PATH] = "1"
     try:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from jobflow import Flow
 from pymongo import timeout
 from pymongo.errors import PyMongoError
 
+from diffrelax.atomic import claimed
 from diffrelax.dft import DFTSettings
 from diffrelax.errors import InputError
 from diffrelax.files.reading import is_path
@@ -224,9 +224,7 @@ def _content(given: str) -> str:
 def _one_after_another(folder: Path) -> Iterator[None]:
     """Wait until no other process submits a flow of this folder, if its file system has locks."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "submitting.lock").open("w") as lock:
-        with suppress(OSError):
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    with claimed(folder / "submitting.lock"):
         yield
 
 

@@ -184,7 +184,7 @@ class _Child:
 
 def _complaint(folder: Path, stdout: str) -> str:
     """Find what a program says of why it stopped; what it says last, if that cannot be known."""
-    texts = [(folder / name).read_text(errors="replace") for name in (stdout, "stderr")]
+    texts = [(folder / name).read_text("utf-8", "replace") for name in (stdout, "stderr")]
     lines = [" ".join(line.split()) for text in texts for line in text.splitlines()[-80:]]
     said = [line for line in lines if line.strip("-= ")]
     trouble = list(dict.fromkeys(line for line in said if TROUBLE.search(line)))

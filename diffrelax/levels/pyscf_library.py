@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from diffrelax.extras import NotInstalledError
+
 CPUINFO = Path("/proc/cpuinfo")
 CHOICE = "OPENBLAS_CORETYPE"
 SETTINGS, NO_SETTINGS = "PYSCF_CONFIG_FILE", "pyscf_settings.py"
@@ -23,16 +25,28 @@ def loading_pyscf() -> Iterator[None]:
     where the processor has no AVX2. PySCF runs ``.pyscf_conf.py`` as Python: here that of the home
     folder alone, as one in the working folder may have come with data. What the environment has
     chosen stays.
+
+    Raises
+    ------
+    NotInstalledError
+        If PySCF is not installed.
     """
     of_user = Path(os.path.expanduser("~/.pyscf_conf.py"))  # relative where nobody has a home
     known = of_user.is_absolute() and of_user.is_file()
     wanted = {SETTINGS: str(of_user if known else Path(__file__).with_name(NO_SETTINGS))}
-    if CPUINFO.exists() and {"avx2", "fma"} <= set(CPUINFO.read_text().split()):
+    if CPUINFO.exists() and {"avx2", "fma"} <= set(CPUINFO.read_text(encoding="utf-8").split()):
         wanted[CHOICE] = "Haswell"
     added = wanted.keys() - os.environ.keys()
     os.environ.update({key: wanted[key] for key in added})
     try:
         yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "pyscf":
+            raise
+        raise NotInstalledError(
+            "PySCF is not installed: pip install pyscf, in WSL on Windows; or take another program "
+            "or an ASE calculator"
+        ) from error
     finally:
         for key in added:
             del os.environ[key]

@@ -13,7 +13,7 @@ from pathlib import Path
 from ase.calculators.calculator import CalculationFailed
 
 GRACE = 5.0  # s, for a program that is told to end
-KILLS = (signal.SIGKILL, signal.SIGTERM)
+KILLS = [kill for kill in signal.Signals if kill.name in ("SIGKILL", "SIGTERM")]
 OF_A_SHELL = 128  # is added to a signal, where a script ran the program
 
 
@@ -81,6 +81,10 @@ def run_program(
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is not None:
+        return
+    if not hasattr(os, "killpg"):  # Windows
+        subprocess.run(["taskkill", "/F", "/T", "/PID", str(process.pid)], capture_output=True)
+        process.wait()
         return
     os.killpg(process.pid, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):

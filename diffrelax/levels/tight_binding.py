@@ -9,14 +9,22 @@ import numpy as np
 from ase.calculators.calculator import Calculator as ASECalculator
 from ase.calculators.calculator import all_changes
 from ase.units import Bohr, Hartree
-from tblite.ase import TBLite
-from tblite.interface import Calculator
 from threadpoolctl import ThreadpoolController
 
 from diffrelax.errors import InputError
+from diffrelax.extras import NotInstalledError
 from diffrelax.levels.differences import hessian_by_differences
 from diffrelax.levels.forces import STEP, AtLevel
 from diffrelax.levels.xtb_program import XTBProgram, check_heaviest
+
+try:
+    from tblite.ase import TBLite
+    from tblite.interface import Calculator
+except ModuleNotFoundError as error:
+    raise NotInstalledError(
+        "gfn2-xtb needs tblite, which is not installed: pip install tblite, on Windows "
+        "conda install -c conda-forge tblite-python"
+    ) from error
 
 if TYPE_CHECKING:
     from diffrelax.molecule import Molecule

@@ -177,7 +177,7 @@ def find_program(method: str, name: str = "xtb") -> str:
 
 def _numbers(engrad: Path) -> list[float]:
     """Read energy (Eh) and gradient (Eh/Bohr) from a file in the format of ORCA."""
-    lines = engrad.read_text().splitlines()
+    lines = engrad.read_text(encoding="utf-8").splitlines()
     values = [line for line in lines if not line.startswith("#")]
     n_atoms = int(values[0])
     return [float(value) for value in values[1 : 2 + 3 * n_atoms]]
@@ -185,8 +185,8 @@ def _numbers(engrad: Path) -> list[float]:
 
 def _complaint(folder: Path, status: int) -> str:
     """Find what the program says of why it stopped, or how it ended."""
-    output = "".join((folder / name).read_text(errors="replace") for name in ("stdout", "stderr"))
-    trace = re.findall(r"^-\d+- (.*)$", output, re.MULTILINE)
+    texts = [(folder / name).read_text("utf-8", "replace") for name in ("stdout", "stderr")]
+    trace = re.findall(r"^-\d+- (.*)$", "".join(texts), re.MULTILINE)
     causes = [line for line in trace if not line.endswith("terminated")]
     if causes:
         return "; ".join(causes)

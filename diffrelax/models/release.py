@@ -318,5 +318,5 @@ def _places() -> list[Path]:
 def _sums(folder: Path) -> dict[str, str]:
     """Return the files that were released in a folder, and the sha256 of each."""
     sums = folder / SUMS
-    lines = sums.read_text().splitlines() if sums.is_file() else []
+    lines = sums.read_text(encoding="utf-8").splitlines() if sums.is_file() else []
     return {file: sha256 for sha256, _, file in (line.partition("  ") for line in lines)}

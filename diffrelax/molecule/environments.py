@@ -136,7 +136,7 @@ def read_environments(path: Path) -> Counter[str]:
     """
     counts: Counter[str] = Counter()
     try:
-        for line in path.read_text().splitlines():
+        for line in path.read_text(encoding="utf-8").splitlines():
             n, environment = line.split("\t")
             counts[environment] = int(n)
     except ValueError as error:

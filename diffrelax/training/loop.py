@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -20,7 +19,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
-from diffrelax.atomic import claim
+from diffrelax.atomic import claimed
 from diffrelax.clock import Time
 from diffrelax.diffusion.denoiser import Denoiser
 from diffrelax.errors import InputError
@@ -307,8 +306,7 @@ def locked(folder: Path) -> Iterator[None]:
         If there is another run in it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("wb") as file:
-        claim(file, folder, fcntl.flock)
+    with claimed(folder / ".lock", folder):
         yield
 
 

@@ -40,6 +40,7 @@ from diffrelax.levels.programs import ProgramCalculator
 from diffrelax.levels.running import KilledError
 from diffrelax.molecule import Molecule
 from diffrelax.results.documents import FailureDocument
+from diffrelax.store import Store
 
 needs_nwchem = pytest.mark.skipif(shutil.which("nwchem") is None, reason="needs NWChem")
 needs_xtb = pytest.mark.skipif(shutil.which("xtb") is None, reason="needs the xtb program")
@@ -303,13 +304,13 @@ def test_a_program_that_is_killed_goes_on_from_the_calls_before(tmp_path: Path, 
     command = script(tmp_path, f"{first}; {in_place_of('orca', tmp_path)} $1", "killed-program")
     profile = Profile(program="orca", command=command, method="HF")
     settings = DFTSettings(calculator=profile, hessian="none", max_steps=1, optimizer="bfgs")
-    checkpoint = tmp_path / "way.checkpoint"
+    store = Store(tmp_path / "dft.sqlite")
     with pytest.raises(KilledError, match=r"killed-program was killed .*ran out of memory"):
-        relax_with(HYDROXIDE, settings, checkpoint=checkpoint)
-    unit = dft_unit(HYDROXIDE, settings, checkpoint=checkpoint)
+        relax_with(HYDROXIDE, settings, store=store)
+    unit = dft_unit(HYDROXIDE, settings, store=store)
     assert isinstance(unit, FailureDocument) and "was killed" in unit.reason
     (tmp_path / "killed").unlink()
-    again = relax_with(HYDROXIDE, settings, checkpoint=checkpoint)
+    again = relax_with(HYDROXIDE, settings, store=store)
     assert again.gradient_calls == 2
     assert (tmp_path / "killed").exists()
 

@@ -13,7 +13,6 @@ from diffrelax.benchmark.speedup.arms import SpeedupArm, Subject
 from diffrelax.benchmark.speedup.units import Units
 from diffrelax.clock import Time
 from diffrelax.dft import DFTSettings
-from diffrelax.levels.basis import count_functions
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.comparison import same_minimum
 from diffrelax.molecule.identity import identity_change
@@ -177,6 +176,8 @@ def estimate_seconds(
     Within a factor of three: the time of a gradient call goes as the cube of the number of basis
     functions, and depends on functional and processor, which are not looked at.
     """
+    from diffrelax.levels.basis import count_functions  # takes PySCF
+
     calls = CALLS_TO_REFERENCE
     for arm in arms:
         guided = arm.settings(level).hessian != "none"

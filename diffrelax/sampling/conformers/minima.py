@@ -14,7 +14,6 @@ from diffrelax.errors import UnfinishedError
 from diffrelax.files.processes import check_workers
 from diffrelax.files.reading import Input, read_one
 from diffrelax.levels import get_calculator
-from diffrelax.levels.solvents import born_solvation
 from diffrelax.models.cautions import not_learned_there
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
@@ -362,6 +361,8 @@ def _ranking(level: Level) -> Level:
     solvent = str(level.settings.get("solvent", ""))
     if not solvent:
         return Level(name="gfn2-xtb")
+    from diffrelax.levels.solvents import born_solvation  # takes PySCF
+
     return Level(name="gfn2-xtb", settings={"solvation": [*born_solvation(solvent)]})
 
 
