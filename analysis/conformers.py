@@ -45,8 +45,8 @@ from diffrelax.sampling.conformers import (
     Funnel,
     merge,
     read_conformer,
-    relax_starts,
     sample_conformers,
+    sort_out,
     write_conformer,
 )
 from diffrelax.sampling.ensemble import Level
@@ -249,8 +249,9 @@ def scan(molecule: Molecule, folder: Store) -> tuple[list[Conformer], int]:
 
 def minima(starts: list[Conformer], funnel: Funnel) -> list[Conformer]:
     """Relax starts at the level of theory; those that fail or become another molecule are lost."""
-    near, _ = relax_starts(starts, funnel.approach)
-    ends, _ = relax_starts(funnel.choose(near)[0], funnel.finish)
+    near, _ = sort_out(starts, funnel.approach(starts))
+    low, _ = funnel.choose(near)
+    ends, _ = sort_out(low, funnel.finish(low))
     return merge(sorted(ends, key=lambda one: one.energy))
 
 

@@ -61,7 +61,9 @@ def main(path: Path, work: Path) -> None:
                 continue
             level = Level(name="dft", settings=THEORY | solvent)
             molecule = Molecule.from_smiles(smiles, name=name)
-            found = sample_conformers(molecule, model, level=level, thermo="gfn2-xtb", work=work)
+            found = sample_conformers(
+                molecule, model, level=level, thermo="gfn2-xtb", checkpoint=work
+            )
             angles = np.degrees(
                 [torsion_angles(one.positions, np.array([torsion]))[0] for one in found.molecules]
             )

@@ -58,7 +58,8 @@ def progress_bar(
     tqdm
         To be updated.
     """
-    given = {"total": total, "unit": unit, "desc": f"{desc}: " if desc else None, **options}
+    given: dict[str, Any] = {"total": total, "unit": unit, "desc": f"{desc}: " if desc else None}
+    given |= {"miniters": 1, **options}  # or a burst of found steps would decide the time left
     if not show:
         yield tqdm(disable=True, **given)
         return

@@ -163,9 +163,6 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __reduce__(self) -> tuple[type[Store], tuple[Path | None]]:
-        return Store, (self.path,)
-
     def close(self) -> None:
         """Write what waits to be kept, and close the file."""
         try:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -65,7 +64,6 @@ def test_a_unit_is_found_again_in_another_process(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", program, tmp_path / "some.units"], check=True)
     store = Store(tmp_path / "some.units")
     assert store.find("a") == {"energy": -1.5, "name": "méthanol"} and store.find("b") is None
-    assert pickle.loads(pickle.dumps(store)).find("a") == store.find("a")
 
 
 def test_a_store_that_is_read_stays_as_it_is(tmp_path: Path) -> None:

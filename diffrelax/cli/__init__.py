@@ -58,7 +58,7 @@ EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
         "diffrelax speedup molecules.smi -o report/ --start mmff94 --start diffusion",
     ),
     conformers.conformers: (
-        "diffrelax conformers CCCCO -o conformers.sdf --work conformers/",
+        "diffrelax conformers CCCCO -o conformers.sdf",
         "diffrelax conformers CCCCO --level dft --xc pbe --basis def2-svp -o conformers.h5",
     ),
     sample.sample: ("diffrelax sample CCCCO -n 5000 --temperature 300 -o samples.h5",),

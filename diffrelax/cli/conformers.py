@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,10 +52,6 @@ def conformers(
         CurvatureLevel,
         typer.Option(help="Level of the Hessian of free energies, for --level dft"),
     ] = "none",
-    work: Annotated[
-        Path | None,
-        typer.Option(help="Folder that keeps finished relaxations; run again to go on from there"),
-    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that relax at a cheap level")] = 1,
     model: ModelName = "default",
     device: Device = "cpu",
@@ -64,10 +61,14 @@ def conformers(
     overwrite: Overwrite = False,
     json_lines: Json = False,
 ) -> None:
-    """Find the conformers of a molecule and their Boltzmann weights."""
+    """Find the conformers of a molecule and their Boltzmann weights.
+
+    What is done is kept as it comes: the same command resumes.
+    """
     from diffrelax.files.reading import read_one
     from diffrelax.files.writing import check_output, would_be_lost
     from diffrelax.models.release import load_model
+    from diffrelax.results.output import open_beside, units_beside
     from diffrelax.results.tables import counted
     from diffrelax.sampling.conformers import sample_conformers
     from diffrelax.sampling.conformers.page import conformers_page
@@ -75,39 +76,54 @@ def conformers(
 
     if output:
         check_output(output, WRITERS, [molecule])
-        for path in (output, _page_beside(output)):
-            if path.exists() and not overwrite:
-                raise would_be_lost(path)
+        page = _page_beside(output)
+        if page.exists() and not (overwrite or units_beside(output).exists()):
+            raise would_be_lost(page)
+    given = read_one(molecule, seed=seed, charge=charge)
+    loaded = load_model(model, device)
+    theory = choose_level(level, xc, basis, solvent)
+    settings = {
+        "command": "conformers",
+        "molecule": given.smiles,
+        "level": theory.model_dump(mode="json"),
+        "window": window,
+        "temperature": temperature,
+        "thermo": thermo,
+        "seed": seed,
+        "model": loaded.sha256,
+    }
     set_threads(threads)
-    try:
-        found = sample_conformers(
-            read_one(molecule, seed=seed, charge=charge),
-            load_model(model, device),
-            n,
-            level=choose_level(level, xc, basis, solvent),
-            window=window,
-            temperature=temperature,
-            thermo=thermo,
-            seed=seed,
-            work=work,
-            workers=workers,
-            progress=True,
-        )
-    except KeyboardInterrupt:
-        kept = "the search once it is finished, and each relaxation"
-        kept = f"{work} keeps {kept}" if work else f"--work would keep {kept}"
-        print(f"interrupted: {kept}", file=sys.stderr)
-        raise typer.Exit(130) from None
-    if output:
-        found.write(output)
-        command = shlex.join(["diffrelax", *sys.argv[1:]])
-        conformers_page(found, command, f"All are in {output.name}.").write(_page_beside(output))
+    with open_beside(output, settings, overwrite=overwrite) if output else nullcontext() as store:
+        try:
+            found = sample_conformers(
+                given,
+                loaded,
+                n,
+                level=theory,
+                window=window,
+                temperature=temperature,
+                thermo=thermo,
+                seed=seed,
+                checkpoint=store,
+                workers=workers,
+                progress=True,
+            )
+        except KeyboardInterrupt:
+            kept = "nothing is kept: name a file with -o"
+            if store:
+                kept = f"what is done is kept in {store.path}; the same command resumes"
+            print(f"interrupted: {kept}", file=sys.stderr)
+            raise typer.Exit(130) from None
+        if output:
+            found.write(output)
+            command = shlex.join(["diffrelax", *sys.argv[1:]])
+            conformers_page(found, command, f"All are in {output.name}.").write(page)
     _show(found, json_lines)
     for note in found.provenance.notes:
         print(note, file=sys.stderr)
     if output:
         print(f"{counted(len(found), 'conformer')} in {output}", file=sys.stderr)
-        print(f"report: {_page_beside(output)}", file=sys.stderr)
+        print(f"report: {page}", file=sys.stderr)
 
 
 def _page_beside(output: Path) -> Path:

@@ -199,7 +199,7 @@ class ConformerFlowMaker(Maker):
         """Bring one geometry near its minimum at the level."""
         from diffrelax.sampling.conformers import read_conformer
 
-        return _described(*self._funnel.approach(read_conformer(start)))
+        return _described(*self._funnel.approach([read_conformer(start)])[0])
 
     @job(config=JobConfig(on_missing_references=OnMissing.NONE))
     def choose(
@@ -231,7 +231,7 @@ class ConformerFlowMaker(Maker):
         """Relax one geometry to its minimum at the level."""
         from diffrelax.sampling.conformers import read_conformer
 
-        return _described(*self._funnel.finish(read_conformer(near)))
+        return _described(*self._funnel.finish([read_conformer(near)])[0])
 
     @job(config=JobConfig(on_missing_references=OnMissing.NONE))
     def weigh(

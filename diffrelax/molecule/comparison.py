@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdMolAlign
@@ -18,6 +20,7 @@ from diffrelax.units import KCAL_PER_MOL
 SAME_RMSD = 0.1  # Å
 SAME_ENERGY = 0.1 * KCAL_PER_MOL  # eV
 MAX_MATCHES = 10_000
+REMEMBERED = 4096  # molecules, each of which is compared with many
 
 
 def heavy_atom_rmsd(
@@ -85,7 +88,7 @@ def same_minimum(a: Molecule, b: Molecule, energy_difference: float | None = Non
         if _same_positions(a, b):
             return True
         return (
-            _same_positions(a, mirror_image(b))
+            _same_positions(_mirrored(a), b)
             and stereo_smiles(a) == stereo_smiles(b)
             and not has_enantiomer(b)
         )
@@ -93,6 +96,7 @@ def same_minimum(a: Molecule, b: Molecule, energy_difference: float | None = Non
         return False
 
 
+@lru_cache(REMEMBERED)
 def conformer_atoms(molecule: Molecule) -> np.ndarray:
     """Tell which atoms conformers are told apart by, (n_atoms,) bool.
 
@@ -131,15 +135,25 @@ def _may_coincide(a: Molecule, b: Molecule) -> bool:
     Singular values of the heavy atoms' positions do not depend on their order, nor on rotations and
     reflections, and no superposition comes closer than they do (Mirsky 1960).
     """
-    heavy = [m.positions[conformer_atoms(m) & (m.numbers > 1)] for m in (a, b)]
-    if len(heavy[0]) != len(heavy[1]):
+    (n_here, here), (n_there, there) = map(_spans, (a, b))
+    if n_here != n_there:
         return False
-    if len(heavy[0]) < 3:  # compared with their hydrogens
+    if n_here < 3:  # compared with their hydrogens
         return True
-    spans = [np.linalg.svd(x - x.mean(axis=0), compute_uv=False) for x in heavy]
-    return float(np.linalg.norm(spans[0] - spans[1])) < SAME_RMSD * np.sqrt(len(heavy[0]))
+    return float(np.linalg.norm(here - there)) < SAME_RMSD * np.sqrt(n_here)
 
 
+@lru_cache(REMEMBERED)
+def _spans(molecule: Molecule) -> tuple[int, np.ndarray]:
+    """Return the number of heavy atoms that count, and the singular values of their positions."""
+    heavy = molecule.positions[conformer_atoms(molecule) & (molecule.numbers > 1)]
+    return len(heavy), np.linalg.svd(heavy - heavy.mean(axis=0), compute_uv=False)
+
+
+_mirrored = lru_cache(REMEMBERED)(mirror_image)
+
+
+@lru_cache(REMEMBERED)
 def _heavy_graph(molecule: Molecule, polar_hydrogens: bool, tops: bool) -> Chem.RWMol:
     mol = skeleton(molecule.numbers, bonded_pairs(molecule), molecule.positions)
     counted = np.ones(molecule.n_atoms, dtype=bool) if tops else conformer_atoms(molecule)

@@ -839,12 +839,16 @@ def test_conformers_are_written_and_shown_with_their_weights(run, tmp_path):
     assert [a["data-frames"] for a in page.attributes[1:3]] == ['["1"]', '["2"]']
     assert "diffrelax conformers CCCC -n 8" in page.text
     before = path.read_text()
-    status, out, err = run("conformers", "CCC", "-n", 8, "--level", "mmff94", "-o", path)
-    assert (status, out) == (2, "") and f"{path} exists and would be lost" in err
+    again = run("conformers", "CCCC", "-n", 8, "--level", "mmff94", "-o", path)
+    assert again[:2] == (0, out) and path.read_text() == before
+    other = ("conformers", "CCC", "-n", 8, "--level", "mmff94", "-o", path)
+    status, out, err = run(*other)
+    assert (status, out) == (2, "") and "was made with molecule CCCC, not CCC: name an" in err
     assert path.read_text() == before
-    path.unlink()
-    status, _, err = run("conformers", "CCC", "-n", 8, "--level", "mmff94", "-o", path)
-    assert status == 2 and f"{report} exists and would be lost" in err and not path.exists()
+    for lost in (tmp_path / "ensemble.sdf.units", path):
+        lost.unlink()
+        status, _, err = run(*other)
+        assert status == 2 and f"{report} exists and would be lost" in err
     status, out, _ = run("conformers", "CCCC", "-n", 8, "--level", "mmff94", "--json")
     rows = [json.loads(line) for line in out.splitlines()]
     assert status == 0

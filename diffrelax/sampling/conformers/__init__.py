@@ -1,6 +1,6 @@
 """Conformers: distinct minima at a level of theory, with Boltzmann weights."""
 
-from diffrelax.sampling.conformers.funnel import Funnel, relax_starts, sort_out
+from diffrelax.sampling.conformers.funnel import Funnel, sort_out
 from diffrelax.sampling.conformers.minima import find_starts, sample_conformers, weigh
 from diffrelax.sampling.conformers.record import (
     Conformer,
@@ -18,7 +18,6 @@ __all__ = [
     "find_starts",
     "merge",
     "read_conformer",
-    "relax_starts",
     "sample_conformers",
     "sort_out",
     "weigh",

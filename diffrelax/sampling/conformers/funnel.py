@@ -7,14 +7,14 @@ near a minimum by one gradient, from which the minimum and its energy are predic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from math import inf, isnan, nan
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from diffrelax.choices import CurvatureLevel
 from diffrelax.dft.optimization import relax_with
@@ -23,6 +23,7 @@ from diffrelax.errors import OF_THE_MACHINE, InputError, reason_of
 from diffrelax.files.processes import ordered_map
 from diffrelax.levels import relax_at_level
 from diffrelax.molecule import Molecule
+from diffrelax.progress import progress_bar
 from diffrelax.sampling.conformers.record import Conformer, merge, within
 from diffrelax.sampling.ensemble import Level
 from diffrelax.store import Store, Unit, work_key
@@ -33,7 +34,7 @@ STILL = 0.5 * KCAL_PER_MOL  # that a geometry as near may fall
 FMAX = 0.002  # eV/Å; at 0.01, floppy molecules end up to 0.2 Å from their minimum, and count twice
 FMAX_OF_DFT = 0.01  # eV/Å; forces on an integration grid need not vanish: of B3LYP's 0.004 stayed
 
-RelaxOne = Callable[[Conformer], tuple[Conformer, str]]
+End = tuple[Conformer, str]  # and why it was not reached
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Funnel:
     ----------
     level : Level
         Of theory.
-    folder : Store
+    store : Store
         Keeps what is done.
     window : float, kcal/mol
         Above the lowest.
@@ -61,7 +62,7 @@ class Funnel:
     """
 
     level: Level
-    folder: Store
+    store: Store
     window: float = inf
     thermo: CurvatureLevel = "none"
     temperature: float = 298.15
@@ -76,17 +77,27 @@ class Funnel:
         """Largest force at the end, eV/Å."""
         return FMAX_OF_DFT if self.level.name == "dft" else FMAX
 
-    def approach(self, start: Conformer) -> tuple[Conformer, str]:
-        """Bring a geometry near its minimum, once for each folder.
+    def approach(
+        self, starts: Sequence[Conformer], *, workers: int = 1, progress: bool = False
+    ) -> list[End]:
+        """Bring geometries near their minima, each once for each store.
+
+        Parameters
+        ----------
+        starts : sequence of Conformer
+        workers : int
+            Processes that relax at a cheap level. DFT, which has threads of its own, has one.
+        progress : bool
+            Show a progress bar on standard error.
 
         Returns
         -------
-        Conformer
-        str
-            Why it did not come there; empty if it did.
+        list of (Conformer, str)
+            Each end, and why it was not reached; empty if it was.
         """
         one_call = {"one_call": True} if self.level.name == "dft" else {}
-        return self._relax(start, {"fmax": NEAR} | one_call)
+        more = {"fmax": NEAR} | one_call
+        return self._relax(starts, more, "near minima", workers=workers, progress=progress)
 
     def choose(self, near: Sequence[Conformer]) -> tuple[list[Conformer], list[str]]:
         """Choose those that may be distinct minima within the window; and a note, if any came."""
@@ -100,41 +111,49 @@ class Funnel:
         )
         return low, [told]
 
-    def finish(self, near: Conformer) -> tuple[Conformer, str]:
-        """Relax a geometry to its minimum, once for each folder; see `approach`."""
-        return self._relax(near, self._end)
-
-    @property
-    def _end(self) -> dict[str, Any]:
-        if self.thermo == "none":
-            return {"fmax": self.fmax}
+    def finish(
+        self, near: Sequence[Conformer], *, workers: int = 1, progress: bool = False
+    ) -> list[End]:
+        """Relax geometries to their minima, each once for each store; see `approach`."""
         gas = {"thermo": self.thermo, "temperature": float(self.temperature)}
-        return {"fmax": self.fmax} | gas
+        more = {"fmax": self.fmax} | (gas if self.thermo != "none" else {})
+        return self._relax(near, more, "minima", workers=workers, progress=progress)
 
-    def _relax(self, start: Conformer, more: dict[str, Any]) -> tuple[Conformer, str]:
+    def _relax(
+        self,
+        starts: Sequence[Conformer],
+        more: dict[str, Any],
+        what: str,
+        *,
+        workers: int,
+        progress: bool,
+    ) -> list[End]:
         settings = {"level": self.level.model_dump(mode="json"), **more}
-        key = work_key("conformer", start.molecule, settings)
+        keys = [work_key("conformer", start.molecule, settings) for start in starts]
+        units = {i: unit for i, key in enumerate(keys) if (unit := self.store.find(key))}
+        new = [i for i in range(len(starts)) if i not in units]
+        is_dft = self.level.name == "dft"
+        store = self.store if is_dft else None  # which no other process can take
+        relax = partial(_relax_one, level=self.level, more=more, store=store)
+        molecules, workers = [starts[i].molecule for i in new], 1 if is_dft else workers
+        label, n_known = f"{self.level.name}, {what}", len(units)
+        with (
+            closing(ordered_map(relax, molecules, workers, _lost, None)) as done,
+            progress_bar(len(starts), "geometry", label, show=progress, initial=n_known) as bar,
+        ):
+            for i, unit in zip(new, done, strict=True):
+                if unit["energy"] is not None:  # or the level or its program may not fail again
+                    self.store.keep(keys[i], unit)
+                units[i] = unit
+                bar.update()
+        return [self._end(start, units[i]) for i, start in enumerate(starts)]
 
-        def whole(record: Unit) -> Unit | None:  # or the level or its program may not fail again
-            return record if record["energy"] is not None else None
-
-        def work() -> Unit:
-            try:
-                if self.level.name == "dft":
-                    return _relax_by_dft(start.molecule, self.level.dft(**more), self.folder)
-                return _relax_at_level(start.molecule, self.level, **more)
-            except OF_THE_MACHINE:
-                raise
-            except Exception as error:  # one conformer never costs the others
-                return _unit(start.molecule.positions, nan, reason_of(error))
-
-        done = self.folder.find_or_do(key, work, whole, whole)
+    def _end(self, start: Conformer, done: Unit) -> End:
         if done["reason"]:
             return start, done["reason"]
-        molecule = start.molecule.with_positions(np.array(done["positions"]), self.level.name)
         end = replace(
             start,
-            molecule=molecule,
+            molecule=start.molecule.with_positions(np.array(done["positions"]), self.level.name),
             energy=done["energy"],
             free_energy=done.get("free_energy"),
             notes=tuple(done.get("notes", ())),
@@ -142,46 +161,10 @@ class Funnel:
         return end, ""
 
 
-def relax_starts(
-    starts: Sequence[Conformer],
-    relax: RelaxOne,
-    *,
-    workers: int = 1,
-    label: str = "",
-    progress: bool = False,
-) -> tuple[list[Conformer], list[str]]:
-    """Relax geometries by a step of a `Funnel`.
-
-    Parameters
-    ----------
-    starts : sequence of Conformer
-    relax : callable
-    workers : int
-        Number of processes.
-    label : str
-        Of the progress bar.
-    progress : bool
-
-    Returns
-    -------
-    list of Conformer
-        Those that come to their end.
-    list of str
-        Why the others did not.
-    """
-    quiet = None if progress else True
-    with closing(ordered_map(relax, starts, workers, _lost, None)) as ends:
-        return sort_out(starts, tqdm(ends, label, len(starts), unit="conf", disable=quiet))
-
-
-def _lost(start: Conformer, reason: str) -> tuple[Conformer, str]:
-    return start, reason
-
-
 def sort_out(
     starts: Sequence[Conformer], ends: Iterable[tuple[Conformer, str]]
 ) -> tuple[list[Conformer], list[str]]:
-    """Tell ends that were reached from why the others were not, see `relax_starts`."""
+    """Return the ends that were reached, and why the others were not."""
     reached, notes = [], []
     lowest = min((start.energy for start in starts), default=0.0)
     for start, (end, reason) in zip(starts, ends, strict=True):
@@ -193,17 +176,28 @@ def sort_out(
     return reached, notes
 
 
-def _relax_by_dft(molecule: Molecule, settings: DFTSettings, folder: Store) -> Unit:
-    dft = relax_with(molecule, settings, store=folder)
+def _relax_one(molecule: Molecule, level: Level, more: dict[str, Any], store: Store | None) -> Unit:
+    try:
+        if level.name == "dft":
+            return _relax_by_dft(molecule, level.dft(**more), store)
+        relaxed = relax_at_level(molecule, level.name, **{**level.settings, **more})
+        return _unit(relaxed.positions, relaxed.energy, relaxed.reason)
+    except OF_THE_MACHINE:
+        raise
+    except Exception as error:  # one conformer never costs the others
+        return _lost(molecule, reason_of(error))
+
+
+def _relax_by_dft(molecule: Molecule, settings: DFTSettings, store: Store | None) -> Unit:
+    dft = relax_with(molecule, settings, store=store)
     gas = dft.thermochemistry
     free_energy = gas.gibbs_energy_quasi_harmonic if gas else None
-    told = {"free_energy": free_energy, "notes": list(dft.notes)}
-    return _unit(dft.molecule.positions, dft.energy, dft.reason) | told
+    more = {"free_energy": free_energy, "notes": list(dft.notes)}
+    return _unit(dft.molecule.positions, dft.energy, dft.reason) | more
 
 
-def _relax_at_level(molecule: Molecule, level: Level, **more: Any) -> Unit:
-    relaxed = relax_at_level(molecule, level.name, **{**level.settings, **more})
-    return _unit(relaxed.positions, relaxed.energy, relaxed.reason)
+def _lost(molecule: Molecule, reason: str) -> Unit:
+    return _unit(molecule.positions, nan, reason)
 
 
 def _unit(positions: np.ndarray, energy: float, reason: str) -> Unit:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
@@ -23,7 +22,7 @@ from diffrelax.molecule.embedding import check_seed
 from diffrelax.molecule.identity import has_enantiomer
 from diffrelax.molecule.symmetry import find_conformer_symmetry, find_symmetry
 from diffrelax.relaxation import relax_molecules
-from diffrelax.sampling.conformers.funnel import Funnel, relax_starts
+from diffrelax.sampling.conformers.funnel import Funnel, sort_out
 from diffrelax.sampling.conformers.record import (
     Conformer,
     find_same,
@@ -57,7 +56,7 @@ def sample_conformers(
     temperature: float = 298.15,
     thermo: CurvatureLevel = "none",
     seed: int = 42,
-    work: str | os.PathLike[str] | None = None,
+    checkpoint: Store | str | os.PathLike[str] | None = None,
     workers: int = 1,
     progress: bool = False,
 ) -> Ensemble:
@@ -96,9 +95,9 @@ def sample_conformers(
         checked to be minima, see `diffrelax.dft.DFTSettings`. Soft vibrations count as rotors.
     seed : int
         Of the embeddings.
-    work : path, optional
-        Folder that keeps finished relaxations at the level of theory: a call that was interrupted
-        and is made again goes on from there.
+    checkpoint : path or Store, optional
+        File that keeps each step of the search and each relaxation as it comes; any number of calls
+        may share it. A call that was interrupted and is made again continues from there.
     workers : int
         Number of processes that relax at a cheap level; the result does not depend on it. DFT,
         which has threads of its own, relaxes one conformer after the other. With more than one, a
@@ -130,17 +129,15 @@ def sample_conformers(
     check_temperature(temperature)
     n, workers, seed = integer("n", n), integer("workers", workers), check_seed(seed)
     check_workers(workers)
-    funnel = Funnel(theory, Store(work), window, thermo, temperature)
+    funnel = Funnel(theory, Store.of(checkpoint), window, thermo, temperature)
     given = read_one(molecule, seed=seed)
     get_calculator(theory.name, given, **theory.settings)
     starts, search = find_starts(
         given, model, n, funnel, seed=seed, workers=workers, progress=progress
     )
-    processes = 1 if theory.name == "dft" else workers
-    relax = partial(relax_starts, workers=processes, label=theory.name, progress=progress)
-    near, failed = relax(starts, funnel.approach)
+    near, failed = sort_out(starts, funnel.approach(starts, workers=workers, progress=progress))
     low, told = funnel.choose(near)
-    minima, failed_later = relax(low, funnel.finish)
+    minima, failed_later = sort_out(low, funnel.finish(low, workers=workers, progress=progress))
     notes = (*search.notes, *told, *failed, *failed_later)
     search = search.model_copy(update={"notes": notes})
     if not minima:
@@ -164,9 +161,10 @@ def find_starts(
 
     The model takes the nearest level that it has learned. DFT does not rank geometries itself:
     GFN2-xTB does, in the solvent if there is one, and brings them to its minima, so that DFT
-    relaxes each once. The model then moves them to the level once more. The folder of the
-    funnel keeps a search once it is finished: another processor, or another number of threads,
-    would find its geometries by rounding elsewhere, and what was done with them would be lost.
+    relaxes each once. The model then moves them to the level once more. The store of the funnel
+    keeps the steps of a search, and a finished one: another processor, or another number of
+    threads, would find its geometries by rounding elsewhere, and what was done with them would be
+    lost.
 
     Parameters
     ----------
@@ -183,9 +181,12 @@ def find_starts(
     level, window = funnel.level.model_dump(mode="json"), str(funnel.window)
     settings = {"n": n, "level": level, "window": window}
     key = work_key("search", molecule, settings, model_sha256=model.sha256, seed=seed)
-    done = funnel.folder.find_or_do(
-        key, lambda: _search(molecule, model, n, funnel, seed, workers, progress)
-    )
+    kind = f"step of {key}"
+    done = funnel.store.find(key)
+    if done is None:
+        done = _search(molecule, model, n, funnel, kind, seed, workers, progress)
+        funnel.store.keep(key, done)
+        funnel.store.drop(kind=kind)
     chosen = [read_conformer(one) for one in done["conformers"]]
     provenance = EnsembleProvenance(
         method="conformers",
@@ -212,11 +213,12 @@ def _search(
     model: Model,
     n: int,
     funnel: Funnel,
+    kind: str,
     seed: int,
     workers: int,
     progress: bool,
 ) -> Unit:
-    """Search, and choose, see `find_starts`."""
+    """Search, whose steps are units of a kind, and choose, see `find_starts`."""
     ranked_by, is_dft = _ranking(funnel.level), funnel.level.name == "dft"
     window, theory = funnel.window * KCAL_PER_MOL, funnel.level.theory
     nearest = model.nearest_level(theory)
@@ -228,13 +230,15 @@ def _search(
         model_level=nearest.level,
         window=window,
         seed=seed,
+        store=funnel.store,
+        kind=kind,
         progress=progress,
     )
     limit = window + (UNLIKE if is_dft else ROUGH)
     starts = chosen = within(found.conformers, limit)
     told: list[str] = []
     if is_dft:
-        cheap = Funnel(ranked_by, funnel.folder, limit / KCAL_PER_MOL)
+        cheap = Funnel(ranked_by, funnel.store, limit / KCAL_PER_MOL)
         chosen, told = _without_known(starts, cheap, workers, progress)
         chosen = _moved(chosen, model, nearest.level)
     diagnostics = {
@@ -315,10 +319,9 @@ def _without_known(
     the cheap level has none, as hydrogen peroxide, and nothing leads away from a saddle between
     mirror images.
     """
-    relax = partial(relax_starts, workers=workers, label=cheap.level.name, progress=progress)
     low, lost = starts, list[Conformer]()
     for step in (cheap.approach, cheap.finish):
-        ends, _ = relax(low, step)
+        ends, _ = sort_out(low, step(low, workers=workers, progress=progress))
         reached = {one.start for one in ends}
         lost += [one for one in low if one.start not in reached]
         low, _ = cheap.choose(ends)

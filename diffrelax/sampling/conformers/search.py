@@ -6,35 +6,32 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from math import inf, isfinite, nan, prod
+from math import inf, nan, prod
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from diffrelax.errors import InputError, each_or_error, reason_of
-from diffrelax.geometry import angles_apart
-from diffrelax.levels import get_calculator
 from diffrelax.levels.force_field import ForceField
 from diffrelax.models.domain import outside_domain
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.embedding import check_seed
 from diffrelax.molecule.identity import identity_change, mirror_image
-from diffrelax.molecule.reembedding import embed_again
 from diffrelax.molecule.torsions import Rotors, torsion_angles
-from diffrelax.relaxation import relax_molecules
+from diffrelax.progress import progress_bar
 from diffrelax.sampling.conformers.record import Conformer, find_same, within
+from diffrelax.sampling.conformers.steps import Steps, same_wells
 from diffrelax.sampling.conformers.wells import other_wells, telling_torsions
 from diffrelax.sampling.ensemble import Level
+from diffrelax.store import Store
 from diffrelax.units import KCAL_PER_MOL
 
 PROBE = 30  # embeddings at a time
 MOST_PROBES = 5  # one after the other, while none is low
 MANY = 2  # combinations of wells for each geometry that may be relaxed, which is too many for all
 BATCH = 200  # turned geometries, about, after which the lowest are chosen again
-MINIMISER_STEPS = 1000
-SAME_WELL = np.radians(45)
 HIGH = 20 * KCAL_PER_MOL  # above the lowest by a force field, which may be wrong by so much
 T = TypeVar("T")
 COUNTED = ("tried", "other_molecules", "high", "beyond_n", "relaxed")
@@ -76,6 +73,8 @@ def find_conformers(
     model_level: str,
     window: float,
     seed: int = 42,
+    store: Store | None = None,
+    kind: str = "step",
     progress: bool = False,
 ) -> Found:
     """Find distinct geometries near minima with the model.
@@ -109,6 +108,10 @@ def find_conformers(
         Above the lowest.
     seed : int
         Of the embeddings.
+    store : Store, optional
+        Keeps each step, from which a search that was interrupted continues.
+    kind : str
+        Of the units that are steps.
     progress : bool
         Show a progress bar on standard error.
 
@@ -127,32 +130,25 @@ def find_conformers(
         raise InputError(f"seed {seed} with n = {n}: smaller ones are needed; {error}") from error
     if reason := outside_domain(molecule, model):
         raise InputError(f"{molecule.name}: {reason}")
-    hidden = None if progress else True
-    with tqdm(desc="search", unit="conf", miniters=0, disable=hidden) as bar:
-        search = _Search(molecule, model, n, level, model_level, window, seed, bar)
-        while search.probe():
-            while turned := search.turn():
-                search.settle(turned)
+    steps = Steps(molecule, model, model_level, level, store or Store(None), kind)
+    with progress_bar(None, "step", "search", show=progress) as bar:
+        search = _Search(steps, n, window, seed, bar)
+        try:
+            while search.probe():
+                while turned := search.turn():
+                    search.settle(turned)
+        finally:
+            steps.store.flush()
     return search.result()
 
 
 class _Search:
     """Geometries that are known, by the force field and by the model, and where to look next."""
 
-    def __init__(
-        self,
-        molecule: Molecule,
-        model: Model,
-        n: int,
-        level: Level,
-        model_level: str,
-        window: float,
-        seed: int,
-        bar: tqdm[Any] | None = None,
-    ) -> None:
-        self.bar = tqdm(disable=True) if bar is None else bar
-        self.molecule, self.model, self.n, self.seed = molecule, model, n, seed
-        self.model_level, self.window = model_level, window
+    def __init__(self, steps: Steps, n: int, window: float, seed: int, bar: tqdm[Any]) -> None:
+        molecule = steps.molecule
+        self.steps, self.molecule, self.n, self.bar = steps, molecule, n, bar
+        self.window, self.seed = window, seed
         self.rotors = Rotors.of(molecule)
         self.turns = other_wells(molecule, self.rotors)
         self.n_combined = prod(1 + len(turns) for turns in self.turns)
@@ -163,14 +159,12 @@ class _Search:
         self.force_field = _force_field(molecule)
         self.charged = _force_field(molecule, charges=True)
         self.heights: list[tuple[float, float]] = []  # of rough ones, without charges and with
-        self.atoms = molecule.to_atoms()
-        self.atoms.calc = get_calculator(level.name, molecule, **level.settings)
         self.rough: list[Conformer] = []
         self.leads_to: list[int | None] = []  # of each rough geometry, the place in `found`
         self.found: list[Conformer] = []
         self.expanded: set[str] = set()
         self.counts = dict.fromkeys(COUNTED, 0)
-        self.n_embedded = self.n_attempts = 0
+        self.n_embedded = 0
         bonded = {frozenset(bond[:2]) for bond in molecule.bonds}
         self.notes = [
             f"{molecule.label(i)} and {molecule.label(j)} turn nearly freely about the chain "
@@ -186,7 +180,9 @@ class _Search:
                 return False
             before = len(self.found)
             many = not self.n_embedded and self.n_combined > MANY * self.n
-            places = self.settle(self.embed(max(PROBE, self.n // 2) if many else PROBE))
+            n = max(PROBE, self.n // 2) if many else PROBE
+            self.plan(n)
+            places = self.settle(self.embed(n))
             lowest = within(self.found, self.window)
             low = [i for i in places if i is not None and self.found[i] in lowest]
             unseen = sum(i >= before for i in low)
@@ -200,13 +196,14 @@ class _Search:
         starts = []
         for _ in range(n):
             i, self.n_embedded = self.n_embedded, self.n_embedded + 1
+            self.bar.update()
             if i == 0:
                 own = "etkdg 0" if self.molecule.is_embedded else "given"
                 starts.append(Conformer(own, self.molecule))
                 continue
             name = f"kdg {i}" if i % 2 else f"etkdg {i}"
             method: Literal["KDG", "ETKDGv3"] = "KDG" if i % 2 else "ETKDGv3"
-            embed = partial(embed_again, self.molecule, self.seed + i, method)
+            embed = partial(self.steps.embed, self.seed + i, method)
             if embedded := self.attempt(name, embed):
                 starts.append(Conformer(name, embedded))
         return starts
@@ -216,24 +213,45 @@ class _Search:
         children: list[Conformer] = []
         if self.counts["relaxed"] >= self.n:
             return children
-        rotor = np.repeat(np.arange(len(self.rotors)), [len(turns) for turns in self.turns])
-        angles = np.concatenate([np.zeros(0), *self.turns])
-        low = within(self.found, self.window)
-        for parent in sorted(low, key=lambda one: one.energy):
+        for parent in self.low_unturned():
             if len(children) >= BATCH:
                 break
-            if parent.start in self.expanded:
-                continue
             self.expanded.add(parent.start)
-            same = np.repeat(parent.molecule.positions[None], len(angles), axis=0)
-            for positions in self.rotors.turn(same, rotor, angles):
+            for positions in self.turned(parent):
                 if not self.visit(positions):
                     continue
+                self.bar.update()
                 name = f"turned {self.counts['tried'] + len(children)}"
                 relax = partial(self.relaxed_roughly, positions)
                 if rough := self.attempt(f"turned from {parent.start}", relax):
                     children.append(Conformer(name, rough))
         return children
+
+    def low_unturned(self) -> list[Conformer]:
+        """Return the low geometries that were not turned yet, by rising energy."""
+        low = [one for one in within(self.found, self.window) if one.start not in self.expanded]
+        return sorted(low, key=lambda one: one.energy)
+
+    def turned(self, parent: Conformer) -> np.ndarray:
+        """Turn a geometry about each rotor into its other wells; (n_turns, n_atoms, 3), Å."""
+        rotor = np.repeat(np.arange(len(self.rotors)), [len(turns) for turns in self.turns])
+        angles = np.concatenate([np.zeros(0), *self.turns])
+        same = np.repeat(parent.molecule.positions[None], len(angles), axis=0)
+        return self.rotors.turn(same, rotor, angles)
+
+    def plan(self, n_more: int) -> None:
+        """Tell the bar that so many geometries are to be made and then to be settled."""
+        self.bar.total = self.bar.n + 2 * n_more
+        self.bar.set_postfix_str(f"{len(self.found)} found", refresh=False)
+
+    def n_left(self) -> int:
+        """Count the unknown wells that the low geometries can be turned into, and a last probe."""
+        if self.counts["relaxed"] >= self.n:
+            return 0
+        known, parents = self.visited, self.low_unturned()
+        n_wells = sum(self.visit(here) for one in parents for here in self.turned(one))
+        self.visited = known
+        return n_wells + PROBE
 
     def settle(self, starts: Sequence[Conformer]) -> list[int | None]:
         """Relax geometries by the model that are new, and find their places among all.
@@ -254,8 +272,14 @@ class _Search:
         self.counts["beyond_n"] += len(chosen[room:])
         chosen = chosen[:room]
         self.counts["relaxed"] += len(chosen)
-        for i, molecule in zip(chosen, self.relaxed(chosen), strict=True):
+        self.bar.update(len(starts) - len(chosen))
+        relaxed = self.steps.relax([self.rough[i].molecule for i in chosen])
+        for i, (molecule, reason) in zip(chosen, relaxed, strict=True):
+            if reason:
+                self.notes.append(f"{self.rough[i].start}: not relaxed by the model: {reason}")
             self.rank(i, molecule)
+            self.bar.update()
+        self.plan(self.n_left())
         return [None if i is None else self.leads_to[i] for i in rough]
 
     def high(self) -> np.ndarray:
@@ -266,25 +290,6 @@ class _Search:
         heights = np.array(self.heights).reshape(-1, 2)
         lowest = np.where(np.isnan(heights), inf, heights).min(axis=0, initial=inf)
         return (heights > lowest + HIGH).all(axis=1)
-
-    def relaxed(self, rough: Sequence[int]) -> list[Molecule]:
-        """Relax rough geometries by the model, where it can.
-
-        It does so twice, as those that were turned may be further from their minima than one goes.
-        """
-        molecules = [self.rough[i].molecule for i in rough]
-        relax = partial(relax_molecules, model=self.model, level=self.model_level)
-        able = []
-        for k, end in enumerate(relax(molecules)):
-            if end.verdict == "relaxed" and end.molecule:
-                molecules[k] = end.molecule
-                able.append(k)
-            else:
-                start = self.rough[rough[k]].start
-                self.notes.append(f"{start}: not relaxed by the model: {end.reason}")
-        for k, end in zip(able, relax([molecules[k] for k in able]), strict=True):
-            molecules[k] = end.molecule or molecules[k]
-        return molecules
 
     def place(self, start: Conformer) -> int | None:
         """Find a geometry among the rough ones, or add it; None if it is another molecule."""
@@ -309,7 +314,7 @@ class _Search:
     def rank(self, rough: int, molecule: Molecule) -> None:
         """Find the place of a geometry of the model among all, by the level that ranks them."""
         one = replace(self.rough[rough], molecule=molecule)
-        energy = self.attempt(f"{one.start}: not ranked", partial(self.energy_of, molecule))
+        energy = self.attempt(f"{one.start}: not ranked", partial(self.steps.energy, molecule))
         if energy is None:
             return
         one = replace(one, energy=energy)
@@ -317,23 +322,11 @@ class _Search:
         if place is None:
             place = len(self.found)
             self.found.append(one)
-            self.bar.update()
             self.visit(molecule.positions)
         self.leads_to[rough] = place
 
-    def energy_of(self, molecule: Molecule) -> float:
-        """Evaluate the energy, eV, at the level that ranks; ValueError where it is not finite."""
-        self.atoms.positions = molecule.positions
-        energy = self.atoms.get_potential_energy()
-        if not isfinite(energy):
-            raise InputError(f"the energy is {energy}")
-        return energy
-
     def attempt(self, what: str, work: Callable[[], T]) -> T | None:
         """Do some work on one start; None, and a note, where it meets an error inside."""
-        self.n_attempts += 1
-        self.bar.set_postfix_str(f"steps: {self.n_attempts}", refresh=False)
-        self.bar.update(0)
         (end,) = each_or_error(lambda _: [work()], [what])
         if isinstance(end, Exception):
             self.notes.append(f"{what}: {reason_of(end)}")
@@ -343,7 +336,7 @@ class _Search:
     def visit(self, positions: np.ndarray) -> bool:
         """Tell whether the wells of the torsions are new, and know them from now on."""
         wells = torsion_angles(positions, self.watched)
-        if _same_wells(self.visited, wells).any():
+        if same_wells(self.visited, wells).any():
             return False
         self.visited = np.vstack([self.visited, *(sign * wells for sign in self.images)])
         return True
@@ -352,14 +345,11 @@ class _Search:
         """Relax a turned geometry by the force field, if there is one, and leave it in its well."""
         if not self.force_field:
             return self.molecule.with_positions(positions, "turned")
-        held = self.force_field.minimise_held(
-            positions, MINIMISER_STEPS, self.rotors.torsions.tolist()
+        rough = self.steps.relax_roughly(
+            positions, self.force_field, self.rotors.torsions, self.watched
         )
-        free = self.force_field.minimise_held(held, MINIMISER_STEPS)
-        turned, relaxed = (torsion_angles(here, self.watched) for here in (positions, free))
-        rough = free if _same_wells(relaxed, turned) else held
-        self.visit(rough)
-        return self.molecule.with_positions(rough, self.force_field.level)
+        self.visit(rough.positions)
+        return rough
 
     def result(self) -> Found:
         """Return what was found, each geometry with the number of starts that led to it."""
@@ -370,11 +360,6 @@ class _Search:
         found = [replace(one, n_starts=n_starts[i]) for i, one in enumerate(self.found)]
         found.sort(key=lambda one: one.energy)
         return Found(found, self.counts, self.notes)
-
-
-def _same_wells(some: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Compare torsions, (..., n_torsions) and (n_torsions,), radians; return (...) bool."""
-    return (angles_apart(some, other) < SAME_WELL).all(axis=-1)
 
 
 def _force_field(molecule: Molecule, *, charges: bool = False) -> ForceField | None:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from math import inf
 
 import numpy as np
 import pytest
 from ase.units import Hartree, kB, kcal, mol
-from odd_work import die_once
+from kept import kinds
+from odd_work import Deadly
 from rdkit.Chem import rdForceFieldHelpers, rdMolTransforms
 
 from diffrelax.dft import relax_dft
@@ -24,8 +25,9 @@ from diffrelax.sampling.conformers import (
     find_conformers,
     find_starts,
     merge,
-    relax_starts,
     sample_conformers,
+    sort_out,
+    steps,
     weigh,
 )
 from diffrelax.sampling.conformers import funnel as funnel_module
@@ -164,8 +166,10 @@ def test_workers_give_the_same_conformers(model) -> None:
 
 
 def test_a_lost_worker_costs_its_conformer() -> None:
-    starts = [Conformer(name, Molecule.from_smiles("CCO"), 0.0) for name in ("a", "dies", "b")]
-    reached, notes = relax_starts(starts, die_once, workers=2)
+    ethanol = Molecule.from_smiles("CCO")
+    deadly = Deadly(**{f.name: getattr(ethanol, f.name) for f in fields(ethanol)})
+    starts = [Conformer(n, deadly if n == "dies" else ethanol, 0.0) for n in ("a", "dies", "b")]
+    reached, notes = sort_out(starts, Funnel(MMFF94, Store(None)).approach(starts, workers=2))
     assert [one.start for one in reached] == ["a", "b"]
     assert notes == ["dies, 0.0 kcal/mol above the lowest, is lost: the process that worked on it "
                      "died"]  # fmt: skip
@@ -184,11 +188,11 @@ def test_the_model_takes_the_nearest_level(
 ) -> None:
     taken = []
 
-    def relax(molecules, model, level):
+    def relax(molecules, model, level, **more):
         taken.append(level)
-        return relax_molecules(molecules, model, level=level)
+        return relax_molecules(molecules, model, level=level, **more)
 
-    for room in ("search", "minima"):
+    for room in ("steps", "minima"):
         monkeypatch.setattr(f"diffrelax.sampling.conformers.{room}.relax_molecules", relax)
     funnel = Funnel(level, Store(None))
     _, method = find_starts(Molecule.from_smiles("CCO"), several, 4, funnel, seed=42)
@@ -240,7 +244,7 @@ def test_what_gfn2_xtb_makes_another_molecule_is_left_to_dft(model) -> None:
     zwitterion = Molecule.from_smiles("[NH3+]CC(=O)[O-]")
     start = Conformer("given", zwitterion, 0.0)
     funnel = Funnel(Level(name="gfn2-xtb"), Store(None), 6.0)
-    _, reason = funnel.approach(start)
+    _, reason = funnel.approach([start])[0]
     assert "broke" in reason
     neutral = Conformer("etkdg 1", Molecule.from_smiles("NCC(=O)O"), 0.0)
     (low, lost), told = _without_known([start, neutral], funnel, 1, False)
@@ -254,7 +258,7 @@ def test_what_gfn2_xtb_makes_another_molecule_is_left_to_dft(model) -> None:
 def test_a_rigid_molecule_has_one_conformer(model, tmp_path) -> None:
     n, seed = np.int64(8), np.int64(42)
     ensemble = sample_conformers(
-        "C1CC1", model, n, level="mmff94", seed=seed, work=str(tmp_path / "work")
+        "C1CC1", model, n, level="mmff94", seed=seed, checkpoint=str(tmp_path / "some.units")
     )
     assert len(ensemble) == 1
     assert ensemble.weights.tolist() == [1.0]
@@ -349,11 +353,12 @@ def test_a_program_that_failed_is_tried_again_from_its_folder(model, monkeypatch
             relax_at_level(molecule, level, **settings), energy=float("nan"), reason="killed"
         )
 
+    call = {"level": "mmff94", "checkpoint": tmp_path / "some.units"}
     with monkeypatch.context() as patch:
         patch.setattr(funnel_module, "relax_at_level", fail)
         with pytest.raises(RuntimeError, match="killed"):
-            sample_conformers("CO", model, 2, level="mmff94", work=tmp_path)
-    assert len(sample_conformers("CO", model, 2, level="mmff94", work=tmp_path)) == 1
+            sample_conformers("CO", model, 2, **call)
+    assert len(sample_conformers("CO", model, 2, **call)) == 1
 
 
 def test_conformers_of_an_allene_keep_its_configuration(model) -> None:
@@ -384,24 +389,49 @@ def test_a_search_goes_on_from_its_folder(model, monkeypatch, tmp_path) -> None:
         return relax(molecule, level, **settings)
 
     monkeypatch.setattr(funnel_module, "relax_at_level", interrupted)
+    call = {"level": "mmff94", "checkpoint": tmp_path / "some.units"}
     with pytest.raises(KeyboardInterrupt):
-        sample_conformers("CCCC", model, 8, level="mmff94", work=tmp_path / "work")
-    ensemble = sample_conformers("CCCC", model, 8, level="mmff94", work=tmp_path / "work")
+        sample_conformers("CCCC", model, 8, **call)
+    ensemble = sample_conformers("CCCC", model, 8, **call)
     assert len(calls) == 5  # two starts in two steps; the first was not relaxed again
     fresh = sample_conformers("CCCC", model, 8, level="mmff94")
     assert np.array_equal(ensemble.positions, fresh.positions)
     assert np.array_equal(ensemble.weights, fresh.weights)
 
 
+def test_a_search_goes_on_from_its_last_step(model, monkeypatch, tmp_path) -> None:
+    embed, calls, ends_at = steps.embed_again, [], [20]
+
+    def counted(molecule, seed, method):
+        calls.append(seed)
+        if len(calls) == ends_at[0]:
+            raise KeyboardInterrupt
+        return embed(molecule, seed, method)
+
+    monkeypatch.setattr(steps, "embed_again", counted)
+    path = tmp_path / "some.units"
+    with pytest.raises(KeyboardInterrupt):
+        sample_conformers("CCCO", model, level="mmff94", checkpoint=path)
+    found = sample_conformers("CCCO", model, level="mmff94", checkpoint=path)
+    asked = len(calls) - 1
+    assert calls[19] == calls[20] and len({*calls}) == asked
+    assert kinds(path).keys() == {"unit"}  # the steps of a finished search are dropped
+    ends_at[0] = 0
+    fresh = sample_conformers("CCCO", model, level="mmff94")
+    assert np.array_equal(found.positions, fresh.positions)
+    assert found.provenance == fresh.provenance
+    assert len(calls) - 1 - asked == asked
+
+
 def test_a_search_that_is_finished_is_not_made_again(model, monkeypatch, tmp_path) -> None:
     """Or rounding on another processor would let relaxations begin from other geometries."""
-    work = tmp_path / "work"
+    checkpoint = tmp_path / "some.units"
     first = sample_conformers(
-        Molecule.from_smiles("CCCC", name="a"), model, 8, level="mmff94", work=work
+        Molecule.from_smiles("CCCC", name="a"), model, 8, level="mmff94", checkpoint=checkpoint
     )
     monkeypatch.setattr("diffrelax.sampling.conformers.minima.find_conformers", None)
     again = sample_conformers(
-        Molecule.from_smiles("CCCC", name="b"), model, 8, level="mmff94", work=work
+        Molecule.from_smiles("CCCC", name="b"), model, 8, level="mmff94", checkpoint=checkpoint
     )
     assert np.array_equal(first.positions, again.positions)
     assert first.provenance == again.provenance
@@ -449,9 +479,9 @@ def test_a_free_energy_at_another_temperature_repeats_no_call(tmp_path, monkeypa
 
     monkeypatch.setattr(funnel_module, "relax_with", watched)
     water, folder = Conformer("own", Molecule.from_smiles("O")), Store.in_folder(tmp_path)
-    plain, _ = Funnel(DFT, folder).finish(water)
-    cold, _ = Funnel(DFT, folder, thermo="gfn2-xtb", temperature=200).finish(water)
-    hot, _ = Funnel(DFT, folder, thermo="gfn2-xtb", temperature=400.0).finish(water)
+    ((plain, _),) = Funnel(DFT, folder).finish([water])
+    ((cold, _),) = Funnel(DFT, folder, thermo="gfn2-xtb", temperature=200).finish([water])
+    ((hot, _),) = Funnel(DFT, folder, thermo="gfn2-xtb", temperature=400.0).finish([water])
     assert [calls > 0 for calls, _ in done] == [True, False, False]
     assert plain.free_energy is None and plain.energy == cold.energy == hot.energy
     assert hot.free_energy < cold.free_energy

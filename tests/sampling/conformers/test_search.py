@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tqdm import tqdm
 
+from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.reembedding import embed_again
 from diffrelax.molecule.torsions import Rotors, torsion_angles
@@ -11,9 +13,10 @@ from diffrelax.sampling.conformers import (
     Funnel,
     find_conformers,
     merge,
-    relax_starts,
+    sort_out,
 )
 from diffrelax.sampling.conformers.search import PROBE, _Search
+from diffrelax.sampling.conformers.steps import Steps
 from diffrelax.sampling.conformers.wells import other_wells, telling_torsions
 from diffrelax.sampling.ensemble import Level
 from diffrelax.store import Store
@@ -21,6 +24,11 @@ from diffrelax.units import KCAL_PER_MOL
 
 MMFF94, GFN2 = Level(name="mmff94"), Level(name="gfn2-xtb")
 MODEL_LEVEL = "B3LYP/6-31G(2df,p)"
+
+
+def search_of(molecule: Molecule, model: Model, n: int, window: float = 1.0) -> _Search:
+    steps = Steps(molecule, model, MODEL_LEVEL, MMFF94, Store(None), "step")
+    return _Search(steps, n, window * KCAL_PER_MOL, 42, tqdm(disable=True))
 
 
 @pytest.mark.parametrize(
@@ -78,12 +86,12 @@ def test_rotamers_of_one_ring_or_amine_are_not_those_of_another(model, smiles: s
     funnel = Funnel(MMFF94, Store(None))
 
     def turned_from(starts: list[Conformer]) -> list[Conformer]:
-        search = _Search(molecule, model, 200, MMFF94, MODEL_LEVEL, 8 * KCAL_PER_MOL, 42)
+        search = search_of(molecule, model, 200, 8)
         for start in starts:
             search.settle([start])
             while turned := search.turn():
                 search.settle(turned)
-        minima, _ = relax_starts(search.found, funnel.finish)
+        minima, _ = sort_out(search.found, funnel.finish(search.found))
         return merge(minima)
 
     apart = merge(one for start in starts for one in turned_from([start]))
@@ -91,7 +99,7 @@ def test_rotamers_of_one_ring_or_amine_are_not_those_of_another(model, smiles: s
 
 
 def test_embeddings_go_on_until_one_is_low(model, monkeypatch) -> None:
-    search = _Search(Molecule.from_smiles("CCO"), model, 9, MMFF94, MODEL_LEVEL, KCAL_PER_MOL, 42)
+    search = search_of(Molecule.from_smiles("CCO"), model, 9)
     embed, asked = search.embed, []
     monkeypatch.setattr(search, "embed", lambda n: asked.append(n) or embed(n) * (len(asked) > 2))
     assert search.probe() and len(asked) == 3
@@ -99,9 +107,7 @@ def test_embeddings_go_on_until_one_is_low(model, monkeypatch) -> None:
 
 @pytest.mark.parametrize(("n", "embedded"), [(100, 50), (122, PROBE)])
 def test_half_are_embeddings_where_wells_combine_to_too_many(model, n: int, embedded: int) -> None:
-    search = _Search(
-        Molecule.from_smiles("CCOCCOCC"), model, n, MMFF94, MODEL_LEVEL, KCAL_PER_MOL, 42
-    )
+    search = search_of(Molecule.from_smiles("CCOCCOCC"), model, n)
     assert search.n_combined == 243
     search.probe()
     assert search.n_embedded == embedded
@@ -213,7 +219,7 @@ def test_what_is_new_beyond_n_is_not_called_known_and_leaves_the_search_open(mod
 
 
 def test_a_probe_with_nothing_low_says_nothing_of_what_is_unseen(model, monkeypatch) -> None:
-    search = _Search(Molecule.from_smiles("CCO"), model, 9, MMFF94, MODEL_LEVEL, KCAL_PER_MOL, 42)
+    search = search_of(Molecule.from_smiles("CCO"), model, 9)
     monkeypatch.setattr(search, "embed", lambda _: [])
     assert not search.probe()
     assert not search.result().complete
@@ -221,7 +227,7 @@ def test_a_probe_with_nothing_low_says_nothing_of_what_is_unseen(model, monkeypa
 
 def test_a_given_geometry_that_no_force_field_ranks_does_not_let_high_ones_pass(model) -> None:
     given = Molecule.from_atoms(Molecule.from_smiles("CCO").to_atoms())
-    search = _Search(given, model, 9, MMFF94, MODEL_LEVEL, KCAL_PER_MOL, 42)
+    search = search_of(given, model, 9)
     stretched = Conformer("stretched", given.with_positions(given.positions * 1.15))
     search.settle(search.embed(PROBE))
     relaxed = search.counts["relaxed"]
@@ -230,8 +236,8 @@ def test_a_given_geometry_that_no_force_field_ranks_does_not_let_high_ones_pass(
 
 
 def test_a_geometry_without_a_finite_energy_ends_no_search(model, monkeypatch) -> None:
-    search = _Search(Molecule.from_smiles("CCO"), model, 9, MMFF94, MODEL_LEVEL, KCAL_PER_MOL, 42)
-    monkeypatch.setattr(search.atoms, "get_potential_energy", lambda: float("nan"))
+    search = search_of(Molecule.from_smiles("CCO"), model, 9)
+    monkeypatch.setattr(search.steps._atoms, "get_potential_energy", lambda: float("nan"))
     search.settle(search.embed(1))
     assert not search.found
     assert search.notes == ["etkdg 0: not ranked: the energy is nan"]
@@ -248,7 +254,7 @@ def test_a_geometry_without_a_finite_energy_ends_no_search(model, monkeypatch) -
 )
 def test_mirror_images_are_one_well_if_each_atom_is_as_before(model, smiles: str, same) -> None:
     molecule = Molecule.from_smiles(smiles)
-    search = _Search(molecule, model, 9, MMFF94, MODEL_LEVEL, KCAL_PER_MOL, 42)
+    search = search_of(molecule, model, 9)
     turned = search.rotors.turn(molecule.positions[None], np.array([0]), np.array([0.9]))[0]
     assert search.visit(turned)
     assert not search.visit(turned)
@@ -267,7 +273,7 @@ def test_a_well_that_the_force_field_does_not_have_is_tried(model) -> None:
 
 
 def test_atoms_that_a_turn_brings_to_one_place_cost_only_that_turn(model, monkeypatch) -> None:
-    search = _Search(Molecule.from_smiles("CCO"), model, 9, MMFF94, MODEL_LEVEL, KCAL_PER_MOL, 42)
+    search = search_of(Molecule.from_smiles("CCO"), model, 9)
     search.settle(search.embed(1))
     monkeypatch.setattr(
         search.force_field, "minimise_held", lambda positions, *_: np.zeros_like(positions)
@@ -277,7 +283,7 @@ def test_atoms_that_a_turn_brings_to_one_place_cost_only_that_turn(model, monkey
 
 
 def test_an_error_inside_a_force_field_costs_only_that_turn(model, monkeypatch) -> None:
-    search = _Search(Molecule.from_smiles("CCCO"), model, 9, MMFF94, MODEL_LEVEL, KCAL_PER_MOL, 42)
+    search = search_of(Molecule.from_smiles("CCCO"), model, 9)
     search.settle(search.embed(1))
     minimise, calls = search.force_field.minimise_held, []
 

@@ -1,0 +1,155 @@
+"""The steps of a search for conformers, each of which is done once for each store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from math import isfinite
+from typing import Literal
+
+import ase
+import numpy as np
+
+from diffrelax.errors import InputError
+from diffrelax.geometry import angles_apart
+from diffrelax.levels import get_calculator
+from diffrelax.levels.force_field import ForceField
+from diffrelax.models.release import Model
+from diffrelax.molecule import Molecule
+from diffrelax.molecule.reembedding import embed_again
+from diffrelax.molecule.torsions import torsion_angles
+from diffrelax.relaxation import relax_molecules
+from diffrelax.sampling.ensemble import Level
+from diffrelax.store import Store, Unit, work_key
+
+PART = 16  # geometries that the model relaxes at once
+MINIMISER_STEPS = 1000
+SAME_WELL = np.radians(45)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What is done with geometries of a molecule, or found in a store.
+
+    Parameters
+    ----------
+    molecule : Molecule
+    model : Model
+    model_level : str
+        Level of theory of the model, one that it has learned.
+    level : Level
+        A cheap one, that tells energies.
+    store : Store
+    kind : str
+        Of the units.
+    """
+
+    molecule: Molecule
+    model: Model
+    model_level: str
+    level: Level
+    store: Store
+    kind: str
+
+    def embed(self, seed: int, method: Literal["KDG", "ETKDGv3"]) -> Molecule:
+        """Embed the molecule, see `embed_again`."""
+        key = work_key("embed", self.molecule, {"method": method}, seed=seed)
+        return self._moved(
+            self._find_or_do(key, lambda: _written(embed_again(self.molecule, seed, method)))
+        )
+
+    def relax_roughly(
+        self,
+        positions: np.ndarray,
+        force_field: ForceField,
+        torsions: np.ndarray,
+        wells: np.ndarray,
+    ) -> Molecule:
+        """Relax a turned geometry by a force field, and leave it in its well.
+
+        Parameters
+        ----------
+        positions : (n_atoms, 3) array, Å
+        force_field : ForceField
+        torsions : (n_torsions, 4) array
+            That are held at first.
+        wells : (n_wells, 4) array
+            Torsions that tell wells apart.
+        """
+        key = work_key("turn", self.molecule.with_positions(positions), {})
+
+        def relax() -> Unit:
+            held = force_field.minimise_held(positions, MINIMISER_STEPS, torsions.tolist())
+            free = force_field.minimise_held(held, MINIMISER_STEPS)
+            there, relaxed = (torsion_angles(here, wells) for here in (positions, free))
+            rough = free if same_wells(relaxed, there) else held
+            return _written(self.molecule.with_positions(rough, force_field.level))
+
+        return self._moved(self._find_or_do(key, relax))
+
+    def relax(self, molecules: Sequence[Molecule]) -> Iterator[tuple[Molecule, str]]:
+        """Relax geometries by the model, part by part; and say why one was not relaxed."""
+        settings = {"level": self.model_level}
+        key_of = partial(work_key, "model", settings=settings, model_sha256=self.model.sha256)
+        for i in range(0, len(molecules), PART):
+            part = molecules[i : i + PART]
+            keys = [key_of(molecule=one) for one in part]
+            done = [unit for key in keys if (unit := self.store.find(key))]
+            if len(done) < len(part):
+                done = self._relax_twice(part)
+                self.store.keep_all(dict(zip(keys, done, strict=True)), self.kind)
+            yield from ((self._moved(unit), unit["reason"]) for unit in done)
+
+    def energy(self, molecule: Molecule) -> float:
+        """Evaluate the energy, eV, at the level; ValueError where it is not finite."""
+        key = work_key("energy", molecule, self.level.model_dump(mode="json"))
+
+        def evaluate() -> Unit:
+            self._atoms.positions = molecule.positions
+            energy = float(self._atoms.get_potential_energy())
+            if not isfinite(energy):
+                raise InputError(f"the energy is {energy}")
+            return {"energy": energy}
+
+        return self._find_or_do(key, evaluate)["energy"]
+
+    @cached_property
+    def _atoms(self) -> ase.Atoms:
+        atoms = self.molecule.to_atoms()
+        atoms.calc = get_calculator(self.level.name, self.molecule, **self.level.settings)
+        return atoms
+
+    def _relax_twice(self, molecules: Sequence[Molecule]) -> list[Unit]:
+        """Relax twice, as what was turned may be further from its minimum than one goes."""
+        relax = partial(relax_molecules, model=self.model, level=self.model_level)
+        first = relax(molecules)
+        moved = [end.molecule for end in first if end.verdict == "relaxed" and end.molecule]
+        second = zip(moved, relax(moved), strict=True)
+        done = []
+        for molecule, end in zip(molecules, first, strict=True):
+            if end.verdict == "relaxed" and end.molecule:
+                before, again = next(second)
+                done.append(_written(again.molecule or before) | {"reason": ""})
+            else:
+                done.append(_written(molecule) | {"reason": end.reason})
+        return done
+
+    def _find_or_do(self, key: str, work: Callable[[], Unit]) -> Unit:
+        unit = self.store.find(key)
+        if unit is None:
+            unit = work()
+            self.store.keep_soon(key, unit, self.kind)
+        return unit
+
+    def _moved(self, unit: Unit) -> Molecule:
+        return self.molecule.with_positions(np.array(unit["positions"]), unit["start"])
+
+
+def same_wells(some: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Compare torsions, (..., n_torsions) and (n_torsions,), radians; return (...) bool."""
+    return (angles_apart(some, other) < SAME_WELL).all(axis=-1)
+
+
+def _written(molecule: Molecule) -> Unit:
+    return {"positions": molecule.positions, "start": molecule.start}
