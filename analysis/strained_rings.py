@@ -53,6 +53,7 @@ LEVELS = {"default": None, "GFN2-xTB": "GFN2-xTB"}
 SEEDS = (42, 0, 1, 2)  # of embeddings; relaxations begin at the first
 N_ORDINARY = 1000
 CHUNK = 50
+TOO_HIGH = 3  # kcal/mol
 OF_STRAIN = ("strained: ", "the ends of ")
 
 
@@ -63,10 +64,6 @@ def main(output: Path, packed: Path) -> None:
     if output.exists():
         earlier = json.loads(output.read_text())
         record |= {name: earlier[name] for name in ("rings", "ordinary")}
-    done = {row["smiles"] for row in record["rings"]}
-    for ring in tqdm([ring for ring in rings() if ring["smiles"] not in done]):
-        record["rings"].append(ring | measure(ring["smiles"], model))
-        store(output, record)
     halves = choose_sample(load_qm9("validation"), N_ORDINARY // 2).starts, common(packed)
     starts = [start for half in halves for start in half]
     for name, level in LEVELS.items():
@@ -80,7 +77,11 @@ def main(output: Path, packed: Path) -> None:
                 if end.start and (parts := [part for part in said(end) if of_strain(part)])
             ]
             store(output, record)
-    print(json.dumps(summary(record), indent=1))
+    done = {row["smiles"] for row in record["rings"]}
+    for ring in tqdm([ring for ring in rings() if ring["smiles"] not in done]):
+        record["rings"].append(ring | measure(ring["smiles"], model))
+        store(output, record)
+    store(output, record | {"summary": summary(record)})
 
 
 def rings() -> Iterator[dict[str, Any]]:
@@ -163,25 +164,29 @@ def summary(record: dict[str, Any]) -> dict[str, Any]:
 
     At GFN2-xTB the end counts, at the default level its minimum at GFN2-xTB.
     """
-    found: dict[str, Any] = {}
+    rows = []
     for use in VARIANTS:
-        rows = [row for row in record["rings"] if row["use"] == use]
+        of_use = [row for row in record["rings"] if row["use"] == use]
         for name, of in (("default", "minimised"), ("GFN2-xTB", "above")):
-            silent = [
-                row[name][of]
-                for row in rows
-                if row[name]["verdict"] == "relaxed" and not row[name]["said"]
-            ]
-            found[f"{use}, {name}"] = {
-                "rings": len(rows),
-                "fell_back": sum(row[name]["verdict"] == "fell_back" for row in rows),
-                "silent": len(silent),
-                "silently_up": sum(up is None or up > 3 for up in silent),
-                "highest_silent": max((up for up in silent if up is not None), default=None),
-            }
-    for name, known in record["ordinary"].items():
-        found[f"ordinary, {name}"] = {"n": known["n"], "cautions": len(known["cautions"])}
-    return found
+            found = [row[name] for row in of_use]
+            silent = [one for one in found if one["verdict"] == "relaxed" and not one["said"]]
+            up = [inf if one[of] is None else one[of] for one in silent]
+            rows.append(
+                {
+                    "use": use,
+                    "level": name,
+                    "rings": len(found),
+                    "fell_back": sum(one["verdict"] == "fell_back" for one in found),
+                    "silent": len(silent),
+                    "silently_up": sum(one > TOO_HIGH for one in up),
+                    "highest_silent": max(up, default=None),
+                }
+            )
+    ordinary = [
+        {"level": name, "n": known["n"], "cautions": len(known["cautions"])}
+        for name, known in record["ordinary"].items()
+    ]
+    return {"rings": rows, "ordinary": ordinary}
 
 
 if __name__ == "__main__":

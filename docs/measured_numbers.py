@@ -64,6 +64,8 @@ def measured_numbers(results: Path) -> dict[str, Any]:
             ),
             "new_level_table": only_table(results / "relax-reach-1" / "new_level.md"),
             "opinions": opinion_numbers(results / "relax-reach-2" / "second_opinions.json"),
+            "strained_table": strained_table(results / "strained_rings.json"),
+            "strained_cautions": strained_cautions(results / "strained_rings.json"),
             "reach_table": reach_table(results / "relax-reach-2" / "reach" / "reach.json"),
             "speed_curve_table": speed_curve_table(
                 results / "relax-reach-1" / "speed" / "speed_curve.json"
@@ -157,6 +159,25 @@ def opinion_numbers(file: Path) -> dict[str, str]:
     )
     lost = str(fell_back) if fell_back else "none"
     return {"asked": f"{asked / relaxed:.0%}", "of": f"{relaxed:,}", "fell_back": lost}
+
+
+def strained_table(file: Path) -> str:
+    """Return how strained rings end, by what they are for and by level."""
+    header = ("rings", "level", "n", "GFN2-xTB's minimum instead", "without a caution",
+              "of these more than 3 kcal/mol up", "highest of these, kcal/mol")  # fmt: skip
+    counts = ("rings", "fell_back", "silent", "silently_up")
+    rows = [
+        (row["use"], row["level"], *(str(row[name]) for name in counts),
+         f"{row['highest_silent']:.1f}")
+        for row in _read(file)["summary"]["rings"]
+    ]  # fmt: skip
+    return markdown_table(header, rows)
+
+
+def strained_cautions(file: Path) -> str:
+    """Return how many ordinary molecules get a caution of strain, level by level."""
+    rows = _read(file)["summary"]["ordinary"]
+    return " and ".join(f"{row['cautions']} of {row['n']:,} ({row['level']})" for row in rows)
 
 
 def speed_curve_table(file: Path) -> str:

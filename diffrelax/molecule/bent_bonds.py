@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import product
 
 import numpy as np
@@ -59,7 +60,8 @@ def flat_cumulene(molecule: Molecule, positions: np.ndarray) -> str:
     molecule : Molecule
     positions : (n_atoms, 3) array, Å
     """
-    if not molecule.smiles:
+    doubles = Counter(i for *ends, order in molecule.bonds if order == 2 for i in ends)
+    if max(doubles.values(), default=0) < 2:
         return ""
     for twist in overlooked_twists(molecule.to_rdkit()):
         if twist.is_axial and abs(twist.sense(positions)) < FLAT_AXIS:

@@ -660,3 +660,15 @@ def test_calls_in_the_gas_phase_count_for_a_minimum_in_water(
         ["6", "6", "–", "–"], ["3", "3", "2.00", "1"], ["2", "4", "1.50", "1"],
     ]  # fmt: skip
     assert [float(row[2]) for row in cells] == pytest.approx([2.306, 0.461, 0.231], abs=0.001)
+
+
+def test_strained_rings_are_made_by_a_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = load("strained_rings", monkeypatch)
+    rows = list(module.rings())
+    assert sum(row["use"] == "test" for row in rows) > 100
+    molecules: dict[str, set[str]] = {}
+    for row in rows:
+        mol = Chem.MolFromSmiles(row["smiles"])
+        assert row["size"] in map(len, mol.GetRingInfo().AtomRings())
+        molecules.setdefault(Chem.MolToSmiles(mol), set()).add(row["use"])
+    assert len(molecules) == len(rows)
