@@ -10,7 +10,7 @@ of GFN2-xTB, of the end and of its own minimum, above the lowest minimum that is
 four embeddings or the ends. An end is silent if the model calls it relaxed and says no
 more than that stereochemistry was left open.
 
-Ordinary molecules are half of them validation molecules of QM9, half of a packed set. What is there
+Ordinary molecules are validation molecules of QM9 and of a packed set (pack_sets.py). What is there
 in OUTPUT is not done again.
 """
 
@@ -51,7 +51,7 @@ VARIANTS = {  # what stands at a place of the chain; {} closes the ring
 }
 LEVELS = {"default": None, "GFN2-xTB": "GFN2-xTB"}
 SEEDS = (42, 0, 1, 2)  # of embeddings; relaxations begin at the first
-N_ORDINARY = 1000
+N_QM9, N_COMMON = 620, 380  # as many as there are of the packed set of CASCADE
 CHUNK = 50
 TOO_HIGH = 3  # kcal/mol
 OF_STRAIN = ("strained: ", "the ends of ")
@@ -64,8 +64,8 @@ def main(output: Path, packed: Path) -> None:
     if output.exists():
         earlier = json.loads(output.read_text())
         record |= {name: earlier[name] for name in ("rings", "ordinary")}
-    halves = choose_sample(load_qm9("validation"), N_ORDINARY // 2).starts, common(packed)
-    starts = [start for half in halves for start in half]
+    sets = choose_sample(load_qm9("validation"), N_QM9).starts, common(packed)
+    starts = [start for chosen in sets for start in chosen]
     for name, level in LEVELS.items():
         known = record["ordinary"].setdefault(name, {"n": 0, "cautions": []})
         for begin in tqdm(range(known["n"], len(starts), CHUNK)):
@@ -154,9 +154,9 @@ def of_strain(part: str) -> bool:
 
 
 def common(packed: Path) -> list[Molecule]:
-    """Return half of the ordinary molecules."""
+    """Return ordinary molecules that are larger than those of QM9."""
     geometries = GeometrySet.load(packed)
-    return choose_sample(geometries, N_ORDINARY // 2, level=geometries.levels[0]).starts
+    return choose_sample(geometries, N_COMMON, level=geometries.levels[0]).starts
 
 
 def summary(record: dict[str, Any]) -> dict[str, Any]:
