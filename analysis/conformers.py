@@ -49,7 +49,7 @@ from diffrelax.sampling.conformers import (
     sort_out,
     write_conformer,
 )
-from diffrelax.sampling.ensemble import Level
+from diffrelax.sampling.ensemble import LevelSettings
 from diffrelax.store import Store, work_key
 from diffrelax.units import KCAL_PER_MOL
 
@@ -57,7 +57,7 @@ EMBEDDINGS = 500  # of RDKit, at first
 MOST_EMBEDDINGS = 64_000
 ENOUGH_TIME = 2 / 3  # of the model's
 SEED = 42
-LEVEL = Level(name="gfn2-xtb")
+LEVEL = LevelSettings(name="gfn2-xtb")
 SPLITS = ("validation", "test")
 COVERED = 0.125  # Å
 MOLECULES = 10

@@ -27,7 +27,7 @@ from diffrelax.molecule import Molecule
 from diffrelax.molecule.torsions import torsion_angles
 from diffrelax.results.tables import markdown_table
 from diffrelax.sampling.conformers import sample_conformers
-from diffrelax.sampling.ensemble import Level
+from diffrelax.sampling.ensemble import LevelSettings
 from diffrelax.units import KCAL_PER_MOL
 
 THEORY = {"xc": "b3lyp-d3bj", "basis": "def2-tzvp"}
@@ -59,7 +59,7 @@ def main(path: Path, work: Path) -> None:
         for medium, solvent in MEDIA.items():
             if (name, medium) in done:
                 continue
-            level = Level(name="dft", settings=THEORY | solvent)
+            level = LevelSettings(name="dft", settings=THEORY | solvent)
             molecule = Molecule.from_smiles(smiles, name=name)
             found = sample_conformers(
                 molecule, model, level=level, thermo="gfn2-xtb", checkpoint=work

@@ -14,7 +14,7 @@ from diffrelax.errors import InputError
 
 if TYPE_CHECKING:
     from diffrelax.dft import DFTSettings
-    from diffrelax.sampling.ensemble import Level
+    from diffrelax.sampling.ensemble import LevelSettings
 
 SETTING = re.compile(r"`(\w+)`|(?:^|(?<=; ))(\w+)(?=: )")  # in the words of an error
 
@@ -115,15 +115,15 @@ def read_settings(arguments: Mapping[str, Any]) -> DFTSettings:
         raise InputError(named) from error
 
 
-def choose_level(name: str, xc: str | None, basis: str | None, solvent: str) -> Level:
+def choose_level(name: str, xc: str | None, basis: str | None, solvent: str) -> LevelSettings:
     """Name a level of theory with its settings, or raise ValueError if it has none of those."""
-    from diffrelax.sampling.ensemble import Level
+    from diffrelax.sampling.ensemble import LevelSettings
 
     settings = {"xc": xc, "basis": basis, "solvent": solvent}
     chosen = {key: value for key, value in settings.items() if value}
     if chosen and name != "dft":
         raise InputError(f"level {name} has no {' and no '.join(chosen)}: use --level dft")
-    level = Level.model_validate({"name": name, "settings": chosen})
+    level = LevelSettings.model_validate({"name": name, "settings": chosen})
     if name == "dft":
         level.dft()  # before anything is done
     return level

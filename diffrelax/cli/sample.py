@@ -26,7 +26,7 @@ from diffrelax.cli.options import (
 from diffrelax.errors import InputError
 
 if TYPE_CHECKING:
-    from diffrelax.sampling.ensemble import Ensemble, Level
+    from diffrelax.sampling.ensemble import Ensemble, LevelSettings
     from diffrelax.store import Store
 
 COLUMNS = {"rhat": 3, "ess": 0, "autocorrelation": 0}
@@ -90,8 +90,8 @@ def sample(
     if method == "repeat":
         model = model or "default"
     loaded = load_model(model, device) if model else None
-    for theory in weighted_at:
-        Surface(given, theory.name, **theory.settings)  # raises before the work begins
+    for other in weighted_at:
+        Surface(given, other.name, **other.settings)  # raises before the work begins
     settings = {
         "command": "sample",
         "molecule": given.smiles,
@@ -149,7 +149,7 @@ def _longer(output: Path, found: Ensemble) -> int:
 
 def _levels(
     level: str, reweight: str | None, xc: str | None, basis: str | None, solvent: str
-) -> list[Level]:
+) -> list[LevelSettings]:
     """Name the levels of theory; functional and basis belong to the one that is DFT."""
     names = [level, reweight] if reweight else [level]
     return [
@@ -160,7 +160,11 @@ def _levels(
 
 
 def _reweight(
-    found: Ensemble, level: Level, output: Path | None, store: Store | None, json_lines: bool
+    found: Ensemble,
+    level: LevelSettings,
+    output: Path | None,
+    store: Store | None,
+    json_lines: bool,
 ) -> Ensemble:
     from diffrelax.sampling.boltzmann import reweight
 

@@ -32,7 +32,7 @@ from diffrelax.results.provenance import Provenance
 from diffrelax.sampling.ensemble import (
     Ensemble,
     EnsembleProvenance,
-    Level,
+    LevelSettings,
     check_temperature,
 )
 from diffrelax.store import Store, work_key
@@ -46,7 +46,7 @@ class ConformersDocument(Document):
 
     kind: Literal["conformers"] = "conformers"
     name: str
-    level: Level
+    level: LevelSettings
     temperature: float = Field(description="K")
     conformers: tuple[ConformerDocument, ...]
     notes: tuple[str, ...] = Field(
@@ -148,7 +148,7 @@ class ConformerFlowMaker(Maker):
             raise InputError(f"n = {self.n}: ask for at least one start")
         if not 0 < self.window < inf:
             raise InputError(f"window {self.window} kcal/mol: give a finite, positive number")
-        self._theory.check_thermo(self.thermo)
+        self._level.check_thermo(self.thermo)
 
     def make(self, molecule: Any) -> Flow:
         """Make the flow; its output is a `ConformersDocument`, or the document of a failure.
@@ -256,15 +256,15 @@ class ConformerFlowMaker(Maker):
         return failure(Rejected(name, "", reason), stage="conformers")
 
     @property
-    def _theory(self) -> Level:
-        return Level(name=self.level, settings=self.settings)
+    def _level(self) -> LevelSettings:
+        return LevelSettings(name=self.level, settings=self.settings)
 
     @property
     def _funnel(self) -> Funnel:
         from diffrelax.sampling.conformers import Funnel
 
         work = Store.in_folder(self.work)
-        return Funnel(self._theory, work, self.window, self.thermo, self.temperature)
+        return Funnel(self._level, work, self.window, self.thermo, self.temperature)
 
 
 def _sorted_out(

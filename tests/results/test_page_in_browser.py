@@ -21,7 +21,7 @@ from diffrelax.flows.config import FlowConfig
 from diffrelax.flows.run import run_flow
 from diffrelax.molecule import Molecule
 from diffrelax.sampling.conformers.page import conformers_page
-from diffrelax.sampling.ensemble import Ensemble, EnsembleProvenance, Level
+from diffrelax.sampling.ensemble import Ensemble, EnsembleProvenance, LevelSettings
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 WEBGL = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
@@ -88,7 +88,7 @@ def conformers(folder: Path) -> Path:
         energies=np.arange(20) / 50,
         weights=np.arange(20, 0, -1) / 210,
         temperature=298.15,
-        level=Level(name="mmff94"),
+        level=LevelSettings(name="mmff94"),
         starts=tuple(f"etkdg {i}" for i in range(20)),
         provenance=EnsembleProvenance(method="conformers", seed=42, notes=(EVIL,)),
         columns={name: np.arange(20) for name in ("symmetry_number", "mirror_images", "n_starts")},

@@ -11,7 +11,7 @@ import numpy as np
 
 from diffrelax.levels import Surface
 from diffrelax.molecule import Molecule
-from diffrelax.sampling.ensemble import Level
+from diffrelax.sampling.ensemble import LevelSettings
 from diffrelax.store import Store, atoms_of, work_key
 
 DECIMALS = 7  # Å: processors differ in later ones
@@ -27,11 +27,11 @@ class RememberedSurface(Surface):
     Parameters
     ----------
     molecule : Molecule
-    level : Level
+    level : LevelSettings
     store : Store
     """
 
-    def __init__(self, molecule: Molecule, level: Level, store: Store) -> None:
+    def __init__(self, molecule: Molecule, level: LevelSettings, store: Store) -> None:
         super().__init__(molecule, level.name, **level.settings)
         settings = level.model_dump(mode="json")
         self._about = work_key(ENERGY, atoms_of(molecule), settings).encode()
@@ -55,7 +55,7 @@ class RememberedSurface(Surface):
 
 @contextmanager
 def surface_at(
-    molecule: Molecule, level: Level, checkpoint: Store | str | os.PathLike[str] | None
+    molecule: Molecule, level: LevelSettings, checkpoint: Store | str | os.PathLike[str] | None
 ) -> Iterator[Surface]:
     """Yield the surface of a level, which keeps its energies if there is a store for them."""
     if checkpoint is None:

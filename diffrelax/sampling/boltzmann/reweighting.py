@@ -12,7 +12,7 @@ from diffrelax.errors import InputError, UnfinishedError
 from diffrelax.progress import progress_bar
 from diffrelax.sampling.boltzmann.diagnostics import MIN_ESS
 from diffrelax.sampling.boltzmann.remembered import surface_at
-from diffrelax.sampling.ensemble import Ensemble, Level
+from diffrelax.sampling.ensemble import Ensemble, LevelSettings
 from diffrelax.store import Store
 
 MOST_LOST = 0.05  # of the samples
@@ -20,7 +20,7 @@ MOST_LOST = 0.05  # of the samples
 
 def reweight(
     ensemble: Ensemble,
-    level: str | Level,
+    level: str | LevelSettings,
     *,
     checkpoint: Store | str | os.PathLike[str] | None = None,
     progress: bool = False,
@@ -34,7 +34,7 @@ def reweight(
     Parameters
     ----------
     ensemble : Ensemble
-    level : str or Level
+    level : str or LevelSettings
     checkpoint : path or Store, optional
         File that keeps the energies as they are calculated; any number of calls may share it. The
         same call made again, be it with more frames, takes them from there.
@@ -55,11 +55,11 @@ def reweight(
             f"samples of the method {ensemble.provenance.method!r} are not canonical and cannot be "
             "reweighted: draw them with method 'adjusted'"
         )
-    theory = Level.of(level)
+    chosen = LevelSettings.of(level)
     energies = np.empty(len(ensemble.positions))
     with (
-        surface_at(ensemble.molecule, theory, checkpoint) as surface,
-        progress_bar(len(energies), "frame", theory.name, show=progress) as bar,
+        surface_at(ensemble.molecule, chosen, checkpoint) as surface,
+        progress_bar(len(energies), "frame", chosen.name, show=progress) as bar,
     ):
         for i, frame in enumerate(ensemble.positions):
             energies[i] = surface.energies(frame[None])[0]
@@ -67,18 +67,18 @@ def reweight(
     notes = list(ensemble.provenance.notes)
     known_at = np.isfinite(energies)
     if lost := int((~known_at).sum()):
-        message = f"level {theory} has no energy for {lost} of {len(energies)} samples"
+        message = f"level {chosen} has no energy for {lost} of {len(energies)} samples"
         if lost > MOST_LOST * len(energies):
             raise UnfinishedError(f"{ensemble.molecule.name}: {message}: take another level")
         notes.append(f"{message}, which are left out")
         ensemble, energies = ensemble.select(known_at), energies[known_at]
-    weighted = ensemble.reweighted(energies, theory)
+    weighted = ensemble.reweighted(energies, chosen)
     known: dict[str, Any] = ensemble.provenance.diagnostics
     correlated = min(ess or 0.0 for ess in known["ess"].values())
     left = correlated * weighted.effective_sample_size / len(weighted.energies)
     if left < MIN_ESS:
         notes.append(
-            f"the effective sample size at {theory} is {left:.0f}, below {MIN_ESS}: averages rest "
+            f"the effective sample size at {chosen} is {left:.0f}, below {MIN_ESS}: averages rest "
             "on few samples"
         )
     provenance = weighted.provenance.model_copy(

@@ -36,7 +36,12 @@ from diffrelax.sampling.boltzmann.diagnostics import (
 )
 from diffrelax.sampling.boltzmann.mixtures import Draws, Samples, Task
 from diffrelax.sampling.boltzmann.remembered import surface_at
-from diffrelax.sampling.ensemble import Ensemble, EnsembleProvenance, Level, check_temperature
+from diffrelax.sampling.ensemble import (
+    Ensemble,
+    EnsembleProvenance,
+    LevelSettings,
+    check_temperature,
+)
 from diffrelax.store import Store
 
 MANY = 0.05  # share of samples
@@ -53,7 +58,7 @@ def sample_boltzmann(
     n: int = 5000,
     *,
     temperature: float = 300.0,
-    level: str | Level = "mmff94",
+    level: str | LevelSettings = "mmff94",
     method: Literal["adjusted", "repeat"] = "adjusted",
     n_chains: int = 10,
     seed: int = 42,
@@ -86,8 +91,8 @@ def sample_boltzmann(
     n : int
         Number of samples; the next multiple of ``n_chains`` is drawn.
     temperature : float, K
-    level : str or Level
-        One of `diffrelax.levels.LEVELS`; a `Level` to change its settings.
+    level : str or LevelSettings
+        One of `diffrelax.levels.LEVELS`; a `LevelSettings` to change its settings.
     method : {"adjusted", "repeat"}
     n_chains : int
     seed : int
@@ -123,7 +128,7 @@ def sample_boltzmann(
         If the level has no energy for a start, or for a geometry of repeated denoising.
     """
     check_diagnostics()
-    theory = Level.of(level)
+    chosen = LevelSettings.of(level)
     check_temperature(temperature)
     n, n_chains, seed = integer("n", n), integer("n_chains", n_chains), check_seed(seed)
     temperature = float(temperature)
@@ -137,11 +142,11 @@ def sample_boltzmann(
     if model and (reason := outside_domain(given, model)):
         raise InputError(f"{given.name}: {reason}")
     draw, n_steps = METHODS[method]
-    with surface_at(given, theory, checkpoint) as surface:
+    with surface_at(given, chosen, checkpoint) as surface:
         chains = Chains.start(embed_starts(given, n_chains, seed), surface.energies)
         if not np.isfinite(chains.energies).all():
             raise UnfinishedError(
-                f"{given.name}: level {theory} has no energy for one of the starts: take another "
+                f"{given.name}: level {chosen} has no energy for one of the starts: take another "
                 "level"
             )
         begun = Time.now()
@@ -174,11 +179,11 @@ def sample_boltzmann(
             **cost,
         },
         notes=(
-            *_failures(surface, theory),
+            *_failures(surface, chosen),
             *_notes(given, chains.positions, method, samples, n_draws, changes),
         ),
     )
-    return _ensemble(given, samples.draws, theory, temperature, provenance)
+    return _ensemble(given, samples.draws, chosen, temperature, provenance)
 
 
 def _check_bound(molecule: Molecule) -> None:
@@ -268,7 +273,7 @@ def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
     return {name: value if np.isfinite(value) else None for name, value in values.items()}
 
 
-def _failures(surface: Surface, level: Level) -> list[str]:
+def _failures(surface: Surface, level: LevelSettings) -> list[str]:
     """Tell of a level that had no energy for many geometries, which is an infinite one."""
     share = surface.n_failed / surface.n_calls
     if share < MANY_FAILED:
@@ -322,7 +327,7 @@ def _notes(
 def _ensemble(
     molecule: Molecule,
     draws: Draws,
-    level: Level,
+    level: LevelSettings,
     temperature: float,
     provenance: EnsembleProvenance,
 ) -> Ensemble:

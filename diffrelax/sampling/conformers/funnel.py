@@ -25,7 +25,7 @@ from diffrelax.levels import relax_at_level
 from diffrelax.molecule import Molecule
 from diffrelax.progress import progress_bar
 from diffrelax.sampling.conformers.record import Conformer, merge, within
-from diffrelax.sampling.ensemble import Level
+from diffrelax.sampling.ensemble import LevelSettings
 from diffrelax.store import Store, Unit, work_key
 from diffrelax.units import KCAL_PER_MOL
 
@@ -43,7 +43,7 @@ class Funnel:
 
     Parameters
     ----------
-    level : Level
+    level : LevelSettings
         Of theory.
     store : Store
         Keeps what is done.
@@ -61,7 +61,7 @@ class Funnel:
         energies.
     """
 
-    level: Level
+    level: LevelSettings
     store: Store
     window: float = inf
     thermo: CurvatureLevel = "none"
@@ -176,7 +176,9 @@ def sort_out(
     return reached, notes
 
 
-def _relax_one(molecule: Molecule, level: Level, more: dict[str, Any], store: Store | None) -> Unit:
+def _relax_one(
+    molecule: Molecule, level: LevelSettings, more: dict[str, Any], store: Store | None
+) -> Unit:
     try:
         if level.name == "dft":
             return _relax_by_dft(molecule, level.dft(**more), store)

@@ -35,7 +35,7 @@ from diffrelax.sampling.conformers.search import COUNTED, Found, find_conformers
 from diffrelax.sampling.ensemble import (
     Ensemble,
     EnsembleProvenance,
-    Level,
+    LevelSettings,
     boltzmann_weights,
     check_temperature,
 )
@@ -51,7 +51,7 @@ def sample_conformers(
     model: Model,
     n: int = 1000,
     *,
-    level: str | Level = "gfn2-xtb",
+    level: str | LevelSettings = "gfn2-xtb",
     window: float = 6.0,
     temperature: float = 298.15,
     thermo: CurvatureLevel = "none",
@@ -85,8 +85,8 @@ def sample_conformers(
         See :func:`diffrelax.load_model`.
     n : int
         Geometries that the model relaxes, at most. Where that ends the search, a note says so.
-    level : str or Level
-        One of `diffrelax.levels.LEVELS`; a `Level` to change its settings.
+    level : str or LevelSettings
+        One of `diffrelax.levels.LEVELS`; a `LevelSettings` to change its settings.
     window : float, kcal/mol
         Above the lowest conformer, in energy, also where free energies are asked for.
     temperature : float, K
@@ -125,13 +125,13 @@ def sample_conformers(
     RuntimeError
         If no start reaches a minimum.
     """
-    theory = Level.of(level)
+    chosen = LevelSettings.of(level)
     check_temperature(temperature)
     n, workers, seed = integer("n", n), integer("workers", workers), check_seed(seed)
     check_workers(workers)
-    funnel = Funnel(theory, Store.of(checkpoint), window, thermo, temperature)
+    funnel = Funnel(chosen, Store.of(checkpoint), window, thermo, temperature)
     given = read_one(molecule, seed=seed)
-    get_calculator(theory.name, given, **theory.settings)
+    get_calculator(chosen.name, given, **chosen.settings)
     starts, search = find_starts(
         given, model, n, funnel, seed=seed, workers=workers, progress=progress
     )
@@ -142,7 +142,7 @@ def sample_conformers(
     search = search.model_copy(update={"notes": notes})
     if not minima:
         raise UnfinishedError(
-            f"{given.name}: no start reaches a minimum at level {theory}: {search.notes[-1]}"
+            f"{given.name}: no start reaches a minimum at level {chosen}: {search.notes[-1]}"
         )
     return weigh(minima, funnel, search)
 
@@ -198,7 +198,7 @@ def find_starts(
             "window": funnel.window,
             "fmax": funnel.fmax,
             "thermo": funnel.thermo,
-            "model_level": model.nearest_level(funnel.level.theory).level,
+            "model_level": model.nearest_level(funnel.level.level).level,
             "ranked_by": str(_ranking(funnel.level)),
         },
         diagnostics=done["diagnostics"],
@@ -220,8 +220,8 @@ def _search(
 ) -> Unit:
     """Search, whose steps are units of a kind, and choose, see `find_starts`."""
     ranked_by, is_dft = _ranking(funnel.level), funnel.level.name == "dft"
-    window, theory = funnel.window * KCAL_PER_MOL, funnel.level.theory
-    nearest = model.nearest_level(theory)
+    window = funnel.window * KCAL_PER_MOL
+    nearest = model.nearest_level(funnel.level.level)
     found = find_conformers(
         molecule,
         model,
@@ -357,19 +357,19 @@ def _moved(starts: Sequence[Conformer], model: Model, level: str) -> list[Confor
     return [one for i, one in enumerate(moved) if find_same(one, moved[:i], energies=False) is None]
 
 
-def _ranking(level: Level) -> Level:
+def _ranking(level: LevelSettings) -> LevelSettings:
     """Return the level that ranks geometries: in the place of DFT, GFN2-xTB."""
     if level.name != "dft":
         return level
     solvent = str(level.settings.get("solvent", ""))
     if not solvent:
-        return Level(name="gfn2-xtb")
+        return LevelSettings(name="gfn2-xtb")
     from diffrelax.levels.solvents import born_solvation  # takes PySCF
 
-    return Level(name="gfn2-xtb", settings={"solvation": [*born_solvation(solvent)]})
+    return LevelSettings(name="gfn2-xtb", settings={"solvation": [*born_solvation(solvent)]})
 
 
-def _described(found: Found, n_chosen: int, ranked_by: Level, limit: float) -> str:
+def _described(found: Found, n_chosen: int, ranked_by: LevelSettings, limit: float) -> str:
     """Account for all geometries that were tried."""
     counts = found.counts
     distinct = len(found.conformers)

@@ -24,7 +24,7 @@ from diffrelax.progress import progress_bar
 from diffrelax.sampling.conformers.record import Conformer, find_same, within
 from diffrelax.sampling.conformers.steps import Steps, same_wells
 from diffrelax.sampling.conformers.wells import other_wells, telling_torsions
-from diffrelax.sampling.ensemble import Level
+from diffrelax.sampling.ensemble import LevelSettings
 from diffrelax.store import Store
 from diffrelax.units import KCAL_PER_MOL
 
@@ -69,7 +69,7 @@ def find_conformers(
     model: Model,
     n: int,
     *,
-    level: Level,
+    level: LevelSettings,
     model_level: str,
     window: float,
     seed: int = 42,
@@ -100,7 +100,7 @@ def find_conformers(
     model : Model
     n : int
         Geometries that the model relaxes, at most.
-    level : Level
+    level : LevelSettings
         A cheap one, that ranks geometries.
     model_level : str
         Level of theory of the model, one that it has learned.

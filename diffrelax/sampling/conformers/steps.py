@@ -20,7 +20,7 @@ from diffrelax.molecule import Molecule
 from diffrelax.molecule.reembedding import embed_again
 from diffrelax.molecule.torsions import torsion_angles
 from diffrelax.relaxation import relax_molecules
-from diffrelax.sampling.ensemble import Level
+from diffrelax.sampling.ensemble import LevelSettings
 from diffrelax.store import Store, Unit, work_key
 
 PART = 16  # geometries that the model relaxes at once
@@ -38,7 +38,7 @@ class Steps:
     model : Model
     model_level : str
         Level of theory of the model, one that it has learned.
-    level : Level
+    level : LevelSettings
         A cheap one, that tells energies.
     store : Store
     kind : str
@@ -48,7 +48,7 @@ class Steps:
     molecule: Molecule
     model: Model
     model_level: str
-    level: Level
+    level: LevelSettings
     store: Store
     kind: str
 

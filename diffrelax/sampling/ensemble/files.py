@@ -17,7 +17,7 @@ from diffrelax.atomic import replacing
 from diffrelax.errors import InputError
 from diffrelax.files.writing import write_molecules
 from diffrelax.results.molecules import MoleculeDocument
-from diffrelax.sampling.ensemble.provenance import EnsembleProvenance, Level
+from diffrelax.sampling.ensemble.provenance import EnsembleProvenance, LevelSettings
 
 if TYPE_CHECKING:
     from diffrelax.sampling.ensemble.record import Ensemble
@@ -44,7 +44,7 @@ def _from_record(text: str, positions: np.ndarray) -> dict[str, Any]:
         "molecule": molecule.to_molecule(),
         "positions": positions,
         "temperature": record["temperature"],
-        "level": Level.model_validate(record["level"]),
+        "level": LevelSettings.model_validate(record["level"]),
         "provenance": EnsembleProvenance.model_validate(record["provenance"]),
         "columns": dict.fromkeys(record["columns"]),
     }

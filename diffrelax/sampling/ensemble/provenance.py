@@ -12,10 +12,10 @@ from diffrelax.choices import CurvatureLevel
 from diffrelax.dft.settings import LEVEL, DFTSettings
 from diffrelax.entries import Entries, explain_invalid
 from diffrelax.errors import InputError
-from diffrelax.levels.level import Level as TheoryLevel
+from diffrelax.levels.level import Level
 
 
-class Level(Entries):
+class LevelSettings(Entries):
     """A level of theory: its name and the settings of its calculator.
 
     Attributes
@@ -61,11 +61,11 @@ class Level(Entries):
             raise InputError(f"level {self}: {explain_invalid(error)}") from error
 
     @property
-    def theory(self) -> TheoryLevel:
+    def level(self) -> Level:
         """The same as a value, such as ``B3LYP/def2-SVP in water``."""
         if self.name == "dft":
             return self.dft().level
-        return TheoryLevel.parse(self.name, strict=False)
+        return Level.parse(self.name, strict=False)
 
     def check_thermo(self, thermo: CurvatureLevel) -> None:
         """Find out whether free energies can be had at this level, if they are asked for.
@@ -101,7 +101,7 @@ class EnsembleProvenance(Entries):
         Of the method, plain values.
     diagnostics : dict
         What the method found out about itself, plain values.
-    reweighted_from : tuple of Level
+    reweighted_from : tuple of LevelSettings
         Levels that the frames were weighted at before, the first being where they were made.
     notes : tuple of str
         What failed on the way, and what to beware of.
@@ -114,5 +114,5 @@ class EnsembleProvenance(Entries):
     version: str = Field(default_factory=partial(version, "diffrelax"))
     settings: dict[str, JsonValue] = Field(default={})
     diagnostics: dict[str, JsonValue] = Field(default={})
-    reweighted_from: tuple[Level, ...] = ()
+    reweighted_from: tuple[LevelSettings, ...] = ()
     notes: tuple[str, ...] = ()

@@ -16,7 +16,7 @@ from diffrelax.errors import InputError
 from diffrelax.files.writing import check_output
 from diffrelax.molecule import Molecule
 from diffrelax.sampling.ensemble.files import READERS, WRITERS
-from diffrelax.sampling.ensemble.provenance import EnsembleProvenance, Level
+from diffrelax.sampling.ensemble.provenance import EnsembleProvenance, LevelSettings
 from diffrelax.sampling.ensemble.weights import boltzmann_weights, check_temperature
 
 TOLERANCE = 1e-6  # of the sum of weights
@@ -38,7 +38,7 @@ class Ensemble:
     weights : (n,) array
         Not negative, their sum is 1.
     temperature : float, K
-    level : Level
+    level : LevelSettings
     starts : tuple of str
         Where each frame comes from, such as ``"etkdg"`` or ``"chain 3"``.
     provenance : EnsembleProvenance
@@ -57,7 +57,7 @@ class Ensemble:
     energies: np.ndarray
     weights: np.ndarray
     temperature: float
-    level: Level
+    level: LevelSettings
     starts: tuple[str, ...]
     provenance: EnsembleProvenance
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -128,7 +128,7 @@ class Ensemble:
             columns={name: column[frames] for name, column in self.columns.items()},
         )
 
-    def reweighted(self, energies: np.ndarray, level: Level) -> Self:
+    def reweighted(self, energies: np.ndarray, level: LevelSettings) -> Self:
         """Weight the same frames at another level of theory, at the same temperature.
 
         Each weight is multiplied by exp(−(E' − E)/kT) (Zwanzig 1954, doi 10.1063/1.1740409), so
@@ -140,7 +140,7 @@ class Ensemble:
         ----------
         energies : (n,) array, eV
             Of each frame at the new level.
-        level : Level
+        level : LevelSettings
 
         Raises
         ------

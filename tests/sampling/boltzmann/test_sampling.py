@@ -12,7 +12,7 @@ from diffrelax.sampling.boltzmann import adjusted, repeated, reweight, sampling
 from diffrelax.sampling.boltzmann.chains import Chains
 from diffrelax.sampling.boltzmann.mixtures import keep
 from diffrelax.sampling.boltzmann.remembered import ENERGY, surface_at
-from diffrelax.sampling.ensemble import Level
+from diffrelax.sampling.ensemble import LevelSettings
 from diffrelax.store import Store
 
 
@@ -202,7 +202,7 @@ def test_each_energy_is_kept_as_it_comes_and_found_but_for_rounding(monkeypatch,
         return energies(self, geometry)
 
     monkeypatch.setattr(Surface, "_energy", interrupted)
-    level, path = Level(name="gfn2-xtb"), tmp_path / "some.units"
+    level, path = LevelSettings(name="gfn2-xtb"), tmp_path / "some.units"
     with pytest.raises(KeyboardInterrupt), surface_at(molecule, level, path) as surface:
         surface.energies(positions)
     with surface_at(molecule, level, path) as surface:
@@ -216,7 +216,7 @@ def test_a_kill_loses_the_energies_of_a_second_at_most(monkeypatch, tmp_path):
     now, methanol = [0.0], Molecule.from_smiles("CO")
     monkeypatch.setattr("diffrelax.store.monotonic", lambda: now[0])
     path = tmp_path / "some.units"
-    with surface_at(methanol, Level(name="mmff94"), path) as surface:
+    with surface_at(methanol, LevelSettings(name="mmff94"), path) as surface:
         for i in range(5):
             surface.energies(methanol.positions[None] + 0.01 * i)
             now[0] += 0.4

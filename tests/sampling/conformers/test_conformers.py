@@ -33,13 +33,13 @@ from diffrelax.sampling.conformers import (
 from diffrelax.sampling.conformers import funnel as funnel_module
 from diffrelax.sampling.conformers.minima import _without_known
 from diffrelax.sampling.conformers.search import COUNTED, Found
-from diffrelax.sampling.ensemble import Ensemble, EnsembleProvenance, Level
+from diffrelax.sampling.ensemble import Ensemble, EnsembleProvenance, LevelSettings
 from diffrelax.store import Store
 from diffrelax.units import KCAL_PER_MOL
 
 TEMPERATURE = 298.15
-MMFF94 = Level(name="mmff94")
-DFT = Level(name="dft", settings={"xc": "hf", "basis": "sto-3g"})
+MMFF94 = LevelSettings(name="mmff94")
+DFT = LevelSettings(name="dft", settings={"xc": "hf", "basis": "sto-3g"})
 PROVENANCE = EnsembleProvenance(method="test", seed=0)
 
 
@@ -178,13 +178,16 @@ def test_a_lost_worker_costs_its_conformer() -> None:
 @pytest.mark.parametrize(
     ("level", "learned"),
     [
-        (Level(name="dft", settings={"xc": "b3lyp", "basis": "def2-svp"}), "B3LYP/6-31G(2df,p)"),
-        (Level(name="dft", settings={"xc": "pbe", "basis": "def2-svp"}), "r2SCAN-3c"),
+        (
+            LevelSettings(name="dft", settings={"xc": "b3lyp", "basis": "def2-svp"}),
+            "B3LYP/6-31G(2df,p)",
+        ),
+        (LevelSettings(name="dft", settings={"xc": "pbe", "basis": "def2-svp"}), "r2SCAN-3c"),
         (MMFF94, "r2SCAN-3c"),
     ],
 )
 def test_the_model_takes_the_nearest_level(
-    several, monkeypatch, level: Level, learned: str
+    several, monkeypatch, level: LevelSettings, learned: str
 ) -> None:
     taken = []
 
@@ -201,7 +204,7 @@ def test_the_model_takes_the_nearest_level(
 
 
 def test_what_the_model_has_not_learned_at_its_level_is_told() -> None:
-    level = Level(name="dft", settings={"xc": "b3lyp", "basis": "def2-svp"})
+    level = LevelSettings(name="dft", settings={"xc": "b3lyp", "basis": "def2-svp"})
     ion = Molecule.from_smiles("C[NH3+]")
     _, method = find_starts(ion, load_model(), 4, Funnel(level, Store(None)), seed=42)
     assert "at B3LYP/def2-SVP the model has learned no charge +1, elsewhere it has" in method.notes
@@ -243,7 +246,7 @@ def test_what_gfn2_xtb_makes_another_molecule_is_left_to_dft(model) -> None:
     """In the gas phase, the proton of glycine goes over."""
     zwitterion = Molecule.from_smiles("[NH3+]CC(=O)[O-]")
     start = Conformer("given", zwitterion, 0.0)
-    funnel = Funnel(Level(name="gfn2-xtb"), Store(None), 6.0)
+    funnel = Funnel(LevelSettings(name="gfn2-xtb"), Store(None), 6.0)
     _, reason = funnel.approach([start])[0]
     assert "broke" in reason
     neutral = Conformer("etkdg 1", Molecule.from_smiles("NCC(=O)O"), 0.0)

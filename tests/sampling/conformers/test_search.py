@@ -18,11 +18,11 @@ from diffrelax.sampling.conformers import (
 from diffrelax.sampling.conformers.search import PROBE, _Search
 from diffrelax.sampling.conformers.steps import Steps
 from diffrelax.sampling.conformers.wells import other_wells, telling_torsions
-from diffrelax.sampling.ensemble import Level
+from diffrelax.sampling.ensemble import LevelSettings
 from diffrelax.store import Store
 from diffrelax.units import KCAL_PER_MOL
 
-MMFF94, GFN2 = Level(name="mmff94"), Level(name="gfn2-xtb")
+MMFF94, GFN2 = LevelSettings(name="mmff94"), LevelSettings(name="gfn2-xtb")
 MODEL_LEVEL = "B3LYP/6-31G(2df,p)"
 
 

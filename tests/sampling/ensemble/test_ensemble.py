@@ -6,7 +6,12 @@ import pytest
 from ase.units import kB
 
 from diffrelax.molecule import Molecule
-from diffrelax.sampling.ensemble import Ensemble, EnsembleProvenance, Level, boltzmann_weights
+from diffrelax.sampling.ensemble import (
+    Ensemble,
+    EnsembleProvenance,
+    LevelSettings,
+    boltzmann_weights,
+)
 
 SUFFIXES = (".h5", ".sdf", ".extxyz")
 
@@ -21,7 +26,9 @@ def ensemble_of(smiles: str, n: int = 4, **changes: object) -> Ensemble:
         "energies": energies,
         "weights": boltzmann_weights(energies, 298.15),
         "temperature": 298.15,
-        "level": Level(name="dft", settings={"xc": "pbe", "grid_level": 3, "density_fit": True}),
+        "level": LevelSettings(
+            name="dft", settings={"xc": "pbe", "grid_level": 3, "density_fit": True}
+        ),
         "starts": tuple(f"chain {i}" for i in range(n)),
         "provenance": EnsembleProvenance(
             method="test",
@@ -108,7 +115,7 @@ def test_harmonic_samples_reweighted_to_another_force_constant_have_its_variance
         temperature=temperature,
         columns={"x": x},
     )
-    after = before.reweighted(stiff * x**2 / 2, Level(name="stiff"))
+    after = before.reweighted(stiff * x**2 / 2, LevelSettings(name="stiff"))
     assert after.weights @ x**2 == pytest.approx(kB * temperature / stiff, rel=0.05)
     # Kish's size for Gaussian weights: n ⟨w⟩² / ⟨w²⟩ = n √(1 + 2a) / (1 + a), a = (k' − k) / k
     assert after.effective_sample_size / len(x) == pytest.approx(np.sqrt(2.2) / 1.6, rel=0.03)
@@ -187,9 +194,11 @@ def test_a_file_that_cannot_be_finished_leaves_the_old_one(tmp_path, monkeypatch
 
 
 def test_a_level_of_dft_is_told_whole():
-    whole = Level(name="dft", settings={"xc": "b3lyp", "basis": "6-31G(2df,p)"})
-    assert Level.of("dft") == Level(name="dft", settings={"xc": "b3lyp"}) == whole
-    assert Level(name="dft", settings={"xc": "r2scan-3c"}).settings["basis"] == "def2-mtzvpp"
-    assert Level.of("gfn2-xtb").settings == {}
+    whole = LevelSettings(name="dft", settings={"xc": "b3lyp", "basis": "6-31G(2df,p)"})
+    assert LevelSettings.of("dft") == LevelSettings(name="dft", settings={"xc": "b3lyp"}) == whole
+    assert (
+        LevelSettings(name="dft", settings={"xc": "r2scan-3c"}).settings["basis"] == "def2-mtzvpp"
+    )
+    assert LevelSettings.of("gfn2-xtb").settings == {}
     with pytest.raises(ValueError, match="level dft"):
-        Level(name="dft", settings={"functional": "pbe"}).dft()
+        LevelSettings(name="dft", settings={"functional": "pbe"}).dft()
