@@ -68,7 +68,7 @@ def conformers(
     from diffrelax.files.reading import read_one
     from diffrelax.files.writing import check_output, would_be_lost
     from diffrelax.models.release import load_model
-    from diffrelax.results.output import open_beside, units_beside
+    from diffrelax.results.output import keep_written, open_beside, units_beside
     from diffrelax.results.tables import counted
     from diffrelax.sampling.conformers import sample_conformers
     from diffrelax.sampling.conformers.page import conformers_page
@@ -114,8 +114,9 @@ def conformers(
                 kept = f"what is done is kept in {store.path}; the same command resumes"
             print(f"interrupted: {kept}", file=sys.stderr)
             raise typer.Exit(130) from None
-        if output:
+        if output and store:
             found.write(output)
+            keep_written(store, output)
             command = shlex.join(["diffrelax", *sys.argv[1:]])
             conformers_page(found, command, f"All are in {output.name}.").write(page)
     _show(found, json_lines)

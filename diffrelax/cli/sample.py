@@ -75,7 +75,7 @@ def sample(
     from diffrelax.files.writing import check_output
     from diffrelax.levels import Surface
     from diffrelax.models.release import load_model
-    from diffrelax.results.output import open_beside
+    from diffrelax.results.output import keep_written, open_beside
     from diffrelax.results.tables import counted
     from diffrelax.sampling.boltzmann import sample_boltzmann
     from diffrelax.sampling.boltzmann.remembered import ENERGY
@@ -127,8 +127,9 @@ def sample(
             message = f"{output} keeps the {counted(before, 'sample')} that it has"
             print(f"interrupted before there were more samples: {message}", file=sys.stderr)
             raise typer.Exit(130)
-        if output:
+        if output and store:
             found.write(output)
+            keep_written(store, output)
         if weighted_at and not found.provenance.diagnostics["interrupted"]:
             found = _reweight(found, weighted_at[0], output, store, json_lines)
         _show(found, json_lines)
@@ -166,6 +167,7 @@ def _reweight(
     store: Store | None,
     json_lines: bool,
 ) -> Ensemble:
+    from diffrelax.results.output import keep_written
     from diffrelax.sampling.boltzmann import reweight
 
     try:
@@ -180,8 +182,9 @@ def _reweight(
         _show(found, json_lines)
         print(f"diffrelax: not reweighted: {reason}{kept}", file=sys.stderr)
         raise typer.Exit(1 if str(error) else 130) from None
-    if output:
+    if output and store:
         weighted.write(output)
+        keep_written(store, output)
     return weighted
 
 

@@ -32,6 +32,7 @@ from diffrelax.molecule import Molecule
 from diffrelax.store import Store
 
 SETTINGS, RESULT = "settings", "result"  # kinds of units
+WRITTEN = "written"  # key of what an output was
 LARGE = {"symbols", "positions"}  # entries of a row that are kept with the geometry alone
 NOT_IN_INFO = {"name", "smiles", "charge", "multiplicity", "symbols", "positions", "arms"}
 
@@ -83,8 +84,8 @@ def open_beside(output: Path, settings: Mapping[str, Any], *, overwrite: bool = 
     Raises
     ------
     ValueError
-        If the output was not made by this package or with other settings, or another process
-        writes to it.
+        If the output was not made by this package or with other settings, or was changed, or
+        another process writes to it.
     OSError
         If the store cannot be read or written.
     """
@@ -103,6 +104,8 @@ def open_beside(output: Path, settings: Mapping[str, Any], *, overwrite: bool = 
                 f"{output} was made with {differing(known, wanted)}: name another file, or give "
                 "--overwrite"
             )
+        elif output.exists() and store.find(WRITTEN) not in (None, _sha256_of(output)):
+            raise _changed(output)
         if known != wanted:
             Path(os.path.realpath(output)).unlink(missing_ok=True)
             store.drop()
@@ -111,6 +114,11 @@ def open_beside(output: Path, settings: Mapping[str, Any], *, overwrite: bool = 
         store.close()
         raise
     return store
+
+
+def keep_written(store: Store, output: Path) -> None:
+    """Remember an output that was written as a whole, so that `open_beside` sees later changes."""
+    store.keep(WRITTEN, _sha256_of(output), SETTINGS)
 
 
 class ResultFile:
@@ -165,7 +173,7 @@ class ResultFile:
             if self.n_written:
                 self._restore()
             elif path.exists() and path.stat().st_size:
-                raise self._changed()
+                raise _changed(self.path)
         except BaseException:
             self.close()
             raise
@@ -319,7 +327,7 @@ class ResultFile:
                         found += file.read(len(end) + 1)
                         if data.startswith(found) or found == end:
                             return False
-                        raise self._changed()
+                        raise _changed(self.path)
                 if (found := file.read(len(end) + 1)) == end:
                     return True
         except (FileNotFoundError, EOFError):  # EOFError: of gzip
@@ -328,10 +336,10 @@ class ResultFile:
             with self.path.open("rb") as file:
                 if GZIP.startswith(file.read(len(GZIP))):  # cut in the header of a piece
                     return False
-            raise self._changed() from None
+            raise _changed(self.path) from None
         if end.startswith(found):
             return False
-        raise self._changed()
+        raise _changed(self.path)
 
     def _texts(self) -> Iterator[str]:
         """Yield the records with what stands before each."""
@@ -340,11 +348,6 @@ class ResultFile:
             if unit["text"] is not None:
                 yield head + unit["text"]
                 head = self._writer.between
-
-    def _changed(self) -> InputError:
-        return InputError(
-            f"{self.path} was changed since it was written: name another file, or give --overwrite"
-        )
 
 
 def each_row(output: Path) -> Iterator[dict[str, Any]]:
@@ -360,6 +363,16 @@ def differing(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
         for key in {**known, **wanted}
         if known.get(key) != wanted.get(key)
     )
+
+
+def _changed(path: Path) -> InputError:
+    return InputError(
+        f"{path} was changed since it was written: name another file, or give --overwrite"
+    )
+
+
+def _sha256_of(path: Path) -> dict[str, str]:
+    return {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
 def _shown(value: Any) -> Any:

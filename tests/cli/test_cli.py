@@ -841,6 +841,10 @@ def test_conformers_are_written_and_shown_with_their_weights(run, tmp_path):
     before = path.read_text()
     again = run("conformers", "CCCC", "-n", 8, "--level", "mmff94", "-o", path)
     assert again[:2] == (0, out) and path.read_text() == before
+    path.write_text(before + "\n")
+    status, _, err = run("conformers", "CCCC", "-n", 8, "--level", "mmff94", "-o", path)
+    assert status == 2 and f"{path} was changed since it was written" in err
+    path.write_text(before)
     other = ("conformers", "CCC", "-n", 8, "--level", "mmff94", "-o", path)
     status, out, err = run(*other)
     assert (status, out) == (2, "") and "was made with molecule CCCC, not CCC: name an" in err
