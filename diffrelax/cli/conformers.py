@@ -23,7 +23,7 @@ from diffrelax.cli.options import (
     Seed,
     Solvent,
     Threads,
-    choose_level,
+    level_settings,
     set_threads,
 )
 
@@ -81,11 +81,11 @@ def conformers(
             raise would_be_lost(page)
     given = read_one(molecule, seed=seed, charge=charge)
     loaded = load_model(model, device)
-    theory = choose_level(level, xc, basis, solvent)
+    chosen = level_settings(level, xc, basis, solvent)
     settings = {
         "command": "conformers",
         "molecule": given.smiles,
-        "level": theory.model_dump(mode="json"),
+        "level": chosen.model_dump(mode="json"),
         "window": window,
         "temperature": temperature,
         "thermo": thermo,
@@ -99,7 +99,7 @@ def conformers(
                 given,
                 loaded,
                 n,
-                level=theory,
+                level=chosen,
                 window=window,
                 temperature=temperature,
                 thermo=thermo,

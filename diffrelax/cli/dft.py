@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -55,13 +54,6 @@ GAS_ENERGIES = (
 )  # fmt: skip
 
 
-class Peer(StrEnum):
-    """Starts that the model's is compared with."""
-
-    mmff94 = "mmff94"
-    gfn2_xtb = "gfn2-xtb"
-
-
 def dft(
     context: typer.Context,
     inputs: Inputs,
@@ -100,7 +92,8 @@ def dft(
         typer.Option(help="End at a predicted minimum, not verified, where its bounds allow"),
     ] = False,
     compare: Annotated[
-        list[Peer] | None, typer.Option(help="Also start here; print a table. May be repeated")
+        list[str] | None,
+        typer.Option(help="Also start at this cheap level; print a table. May be repeated"),
     ] = None,
     model: ModelName = "default",
     noise_level: NoiseLevel = None,
@@ -119,6 +112,8 @@ def dft(
     from diffrelax.cli.report import Report, carried, report_each
     from diffrelax.dft.optimization import CHECKPOINT, check_settings
     from diffrelax.files.writing import check_output
+    from diffrelax.levels import check_installed
+    from diffrelax.levels.calculators import check_cheap
     from diffrelax.relaxation import relax_molecules
     from diffrelax.results.output import InputResult
 
@@ -126,6 +121,9 @@ def dft(
         check_output(output, inputs=inputs)
     settings = read_settings(arguments)
     check_settings(settings)
+    for start in compare or ():
+        check_cheap(start)
+        check_installed(start)
     set_threads(threads)
     loaded = load_checked(model, device, noise_level)
     level = choose_level(loaded, settings.level)
@@ -195,7 +193,7 @@ def _as_before(result: Relaxation, store: Store, decisive: Mapping[str, Any]) ->
 def _dft_one(
     result: Relaxation,
     before: Time,
-    compare: list[Peer],
+    compare: list[str],
     settings: DFTSettings,
     threads: int | None,
     store: Store,
@@ -212,7 +210,7 @@ def _dft_one(
     first = "diffusion" if result.verdict == "relaxed" else result.molecule.start
     outcomes = [
         _relax_from(start, subject, result, settings, threads, store)
-        for start in dict.fromkeys((first, *map(str, compare)))
+        for start in dict.fromkeys((first, *compare))
     ]
     energies = excess_energies(outcomes)
     told = [_described(*pair, settings) for pair in zip(outcomes, energies, strict=True)]

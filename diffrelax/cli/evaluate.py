@@ -5,22 +5,12 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from diffrelax.cli.options import Device, Threads, set_threads
-
-
-class Peer(StrEnum):
-    """Levels of theory that a model's geometries are compared with."""
-
-    uff = "uff"
-    gfn_ff = "gfn-ff"
-    gfn2_xtb = "gfn2-xtb"
-    aimnet2 = "aimnet2"
 
 
 def evaluate(
@@ -49,8 +39,8 @@ def evaluate(
         ),
     ] = "mmff94",
     peers: Annotated[
-        list[Peer] | None,
-        typer.Option("--peer", help="Level of theory to compare with. May be repeated"),
+        list[str] | None,
+        typer.Option("--peer", help="Cheap level of theory to compare with. May be repeated"),
     ] = None,
     noise_levels: Annotated[
         list[float] | None,
@@ -83,6 +73,7 @@ def evaluate(
     from diffrelax.files.values import plain_values
     from diffrelax.files.writing import check_output, would_be_lost
     from diffrelax.levels import LEVELS, check_installed
+    from diffrelax.levels.calculators import check_cheap
     from diffrelax.models.release import load_model
     from diffrelax.training.geometries import GeometrySet
 
@@ -90,8 +81,10 @@ def evaluate(
         check_output(output, (".json",))
         if output.exists() and not overwrite:
             raise would_be_lost(output)
-    chosen_peers = [peer.value for peer in peers or [Peer.gfn2_xtb]]
-    for name in {*chosen_peers, start}.intersection(LEVELS):
+    peers = peers or ["gfn2-xtb"]
+    for name in peers:
+        check_cheap(name)
+    for name in {*peers, *LEVELS.keys() & {start}}:
         check_installed(name)
     set_threads(threads)
     loaded = load_model(model, device)
@@ -105,7 +98,7 @@ def evaluate(
     rows = evaluate_geometry(
         loaded,
         sample,
-        levels=tuple(chosen_peers),
+        levels=tuple(peers),
         noise_levels=noise_levels or [None],
         model_levels=model_levels or (),
         progress=True,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
     from diffrelax.results.output import InputResult
 
-PART, PART_SECONDS = 128, 30.0  # molecules that AIMNet2 relaxes side by side
+PART, PART_SECONDS = 128, 30.0  # molecules that are relaxed side by side
 
 
 def minima(
@@ -57,7 +57,7 @@ def minima(
     from diffrelax.files.writing import check_output
     from diffrelax.levels import check_installed
     from diffrelax.levels.batch import relax_many
-    from diffrelax.levels.calculators import check_cheap
+    from diffrelax.levels.calculators import check_cheap, level_class
     from diffrelax.results.output import InputResult
     from diffrelax.results.rows import MoleculeRow
 
@@ -69,8 +69,9 @@ def minima(
     set_threads(threads)
     settings = {"command": "minima", "level": level, "fmax": fmax, "seed": seed}
 
+    size = PART if level_class(level).for_many() else 1
+
     def results(left: Iterator[Input]) -> Iterator[list[InputResult]]:
-        size = PART if level == "aimnet2" else 1
         for part in read_parts(left, size, seed=seed, workers=workers, seconds=PART_SECONDS):
             read = [one for _, one, _ in part if not isinstance(one, Rejected)]
             ends = iter(each_or_error(lambda some: relax_many(some, level, fmax=fmax), read))

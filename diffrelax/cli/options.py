@@ -115,7 +115,7 @@ def read_settings(arguments: Mapping[str, Any]) -> DFTSettings:
         raise InputError(named) from error
 
 
-def choose_level(name: str, xc: str | None, basis: str | None, solvent: str) -> LevelSettings:
+def level_settings(name: str, xc: str | None, basis: str | None, solvent: str) -> LevelSettings:
     """Name a level of theory with its settings, or raise ValueError if it has none of those."""
     from diffrelax.sampling.ensemble import LevelSettings
 

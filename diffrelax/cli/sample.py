@@ -20,7 +20,7 @@ from diffrelax.cli.options import (
     Overwrite,
     Solvent,
     Threads,
-    choose_level,
+    level_settings,
     set_threads,
 )
 from diffrelax.errors import InputError
@@ -154,8 +154,8 @@ def _levels(
     """Name the levels of theory; functional and basis belong to the one that is DFT."""
     names = [level, reweight] if reweight else [level]
     return [
-        choose_level(name, xc, basis, solvent) if name == "dft" or "dft" not in names
-        else choose_level(name, None, None, "")
+        level_settings(name, xc, basis, solvent) if name == "dft" or "dft" not in names
+        else level_settings(name, None, None, "")
         for name in names
     ]  # fmt: skip
 

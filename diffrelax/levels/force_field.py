@@ -110,12 +110,12 @@ class ForceField(AtLevel, ForceCalculator):
 class MMFF94(ForceField):
     """The Merck molecular force field (RDKit), which needs bonds."""
 
-    def __init__(self, molecule: Molecule, *, charges: bool = True) -> None:
-        super().__init__(molecule, "mmff94", charges=charges)
+    def __init__(self, molecule: Molecule) -> None:
+        super().__init__(molecule, "mmff94")
 
 
 class UFF(ForceField):
     """The universal force field (RDKit), which needs bonds."""
 
-    def __init__(self, molecule: Molecule, *, charges: bool = True) -> None:
-        super().__init__(molecule, "uff", charges=charges)
+    def __init__(self, molecule: Molecule) -> None:
+        super().__init__(molecule, "uff")

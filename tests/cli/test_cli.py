@@ -508,6 +508,14 @@ def test_train_and_evaluate_on_a_small_data_set(run, tmp_path, geometries, monke
     assert status == 2 and "needs the program xtb" in err
 
 
+@pytest.mark.parametrize("command", [("evaluate", "default", "--peer"), ("dft", "O", "--compare")])
+def test_any_cheap_level_is_compared_with_and_no_other(run, command):
+    status, _, err = run(*command, "gfn3")
+    assert status == 2 and "unknown level of theory 'gfn3': did you mean gfn2-xtb?" in err
+    status, _, err = run(*command, "dft")
+    assert status == 2 and "level 'dft' is relaxed by" in err
+
+
 def test_training_on_packed_sets_leaves_all_that_a_release_needs(run, tmp_path, geometries):
     charged = replace(geometries, levels=("two",), charge=np.array([0, 0, 0, 1, 1, 1]))
     both = GeometrySet.join([replace(geometries, levels=("one",)), charged])
