@@ -11,7 +11,7 @@ from typing import Any
 from bson import json_util
 from maggma.core import Store
 from maggma.stores import MemoryStore
-from pydash import get, has, set_
+from pydash import get, pick
 
 StoredDocument = dict[str, Any]
 
@@ -113,7 +113,7 @@ class SQLiteStore(Store):
         for field, order in reversed((sort or {}).items()):
             found = sorted(found, key=lambda d: get(d, field), reverse=order in (-1, "desc"))
         for document in islice(found, skip, skip + limit if limit else None):
-            yield _projected(document, properties)
+            yield pick(document, *properties) if properties else document
 
     def update(
         self, docs: StoredDocument | list[StoredDocument], key: list[str] | str | None = None
@@ -216,17 +216,3 @@ class SQLiteStore(Store):
 def _read(row: tuple[int, str]) -> tuple[int, StoredDocument]:
     number, text = row
     return number, json_util.loads(text) if '{"$' in text else json.loads(text)
-
-
-def _projected(
-    document: StoredDocument, properties: StoredDocument | list[str] | None
-) -> StoredDocument:
-    if not properties:
-        return document
-    found: StoredDocument = {}
-    for name in properties:
-        if name in document:
-            found[name] = document[name]
-        elif has(document, name):
-            set_(found, name, get(document, name))
-    return found
