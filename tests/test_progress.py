@@ -22,6 +22,13 @@ def test_through_a_pipe_there_is_a_line_now_and_then(capsys, monkeypatch):
     assert capsys.readouterr().err == ""
 
 
+def test_the_first_line_comes_soon(capsys, monkeypatch):
+    monkeypatch.setattr(diffrelax.progress, "FIRST", 0.05)
+    with progress_bar(4, "mol", "search"):
+        time.sleep(0.3)
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 def test_on_a_terminal_there_is_a_bar_whose_clock_runs_on(monkeypatch):
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 80))
