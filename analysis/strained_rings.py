@@ -115,7 +115,8 @@ def measure(smiles: str, model: Model) -> dict[str, Any]:
     lowest = min([*of_ends.values(), *(minimum(one, start) for one in (start, *others))])
 
     def above(energy: float) -> float | None:
-        return round((energy - lowest) / KCAL_PER_MOL, 2) if isfinite(energy - lowest) else None
+        up = float(energy - lowest) / KCAL_PER_MOL
+        return round(up, 2) if isfinite(up) else None
 
     return {
         name: {
