@@ -193,7 +193,7 @@ def test_an_end_whose_reference_is_missing_stays_in_the_report(
     store = Store.in_folder(tmp_path / "units")
     (reference,) = [key for key, unit in store.each() if unit["settings"].get("fmax") == 0.003]
     store.drop(key=reference)
-    ((found,),) = script.find_finished(tmp_path / "units", stages, subjects)["large"].values()
+    ((found,),) = script.find_finished(store.path, stages, subjects)["large"].values()
     assert found.converged and found.basin is None
     assert found.reason == "no reference minimum: not calculated yet"
     del calculated[:]
