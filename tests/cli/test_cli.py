@@ -22,7 +22,6 @@ from read_page import ReadPage
 from typer.main import get_command
 
 from diffrelax import relaxation
-from diffrelax.benchmark.speedup import units
 from diffrelax.cli import EXAMPLES, app, main
 from diffrelax.cli.options import set_threads
 from diffrelax.diffusion.denoiser import DenoiserConfig
@@ -747,22 +746,6 @@ def test_charge_and_multiplicity_are_told(run):
     _, out, _ = run("relax", "[CH3]", "--json")
     row = json.loads(out)
     assert (row["charge"], row["multiplicity"]) == (0, 2)
-
-
-def test_dft_keeps_what_is_done_when_it_is_interrupted(run, tmp_path, monkeypatch):
-    def interrupt(molecule, *arguments, **options):
-        if molecule.name == "methane":
-            raise KeyboardInterrupt
-        return relax_with(molecule, *arguments, **options)
-
-    relax_with = units.relax_with
-    monkeypatch.setattr(units, "relax_with", interrupt)
-    output = tmp_path / "out.sdf"
-    status, out, err = run("dft", "O water", "C methane", "--basis", "sto-3g", "-o", output)
-    assert status == 130
-    assert "interrupted: 1 of 2 molecules are done" in err
-    assert out.startswith("water  relaxed; DFT converged") and len(out.splitlines()) == 1
-    assert [m.name for m in read_molecules(output)] == ["water"]
 
 
 def test_generate_keeps_what_is_done_when_it_is_interrupted(

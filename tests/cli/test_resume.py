@@ -101,7 +101,8 @@ def test_dft_goes_on_with_the_next_molecule(run, tmp_path, monkeypatch):
     monkeypatch.setattr(units, "relax_with", interrupt)
     output = tmp_path / "out.json"
     command = ("dft", "C( bad", "O water", "C methane", *CHEAP, "-o", output)
-    assert run(*command)[0] == 130
+    status, _, err = run(*command)
+    assert status == 130 and "interrupted: 2 of 3 molecules are done" in err
     assert [one["name"] for one in json.loads(output.read_text())] == ["water"]
     monkeypatch.setattr(units, "relax_with", relax_with)
     status, out, err = run(*command)
