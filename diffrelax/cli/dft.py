@@ -15,25 +15,19 @@ from diffrelax.cli.options import (
     BasisSet,
     Calculator,
     Charge,
-    DensityFit,
-    Device,
     Fmax,
-    GridLevel,
     Inputs,
     Json,
-    MaxSteps,
     ModelName,
-    NoiseLevel,
     Output,
     Overwrite,
-    Seed,
+    SettingsFile,
     Solvent,
     Threads,
     Xc,
     read_settings,
     set_threads,
 )
-from diffrelax.dft.optimizers import OPTIMIZERS
 
 if TYPE_CHECKING:
     from diffrelax.benchmark.speedup.arms import Subject
@@ -63,20 +57,6 @@ def dft(
     solvent: Solvent = "",
     calculator: Calculator = None,
     fmax: Fmax = 0.03,
-    optimizer: Annotated[
-        str,
-        typer.Option(
-            help=f"{', '.join(OPTIMIZERS)}, or one that another package adds; tric and geometric "
-            "are geomeTRIC's, to fmax and to its own criteria"
-        ),
-    ] = "tric",
-    hessian: Annotated[
-        str,
-        typer.Option(help="Level of the Hessian that the optimizer starts from, or none"),
-    ] = "gfn2-xtb",
-    density_fit: DensityFit = True,
-    grid_level: GridLevel = 3,
-    max_steps: MaxSteps = 200,
     check_minimum: Annotated[
         CurvatureLevel,
         typer.Option(help="Level at which the end must have no imaginary frequency"),
@@ -85,22 +65,14 @@ def dft(
         CurvatureLevel,
         typer.Option(help="Level of the Hessian of free energies; checks the minimum, too"),
     ] = "none",
-    temperature: Annotated[float, typer.Option(help="Of free energies, K")] = 298.15,
-    pressure: Annotated[float, typer.Option(help="Of free energies, Pa")] = 101_325.0,
-    one_call: Annotated[
-        bool,
-        typer.Option(help="End at a predicted minimum, not verified, where its bounds allow"),
-    ] = False,
     compare: Annotated[
         list[str] | None,
         typer.Option(help="Also start at this cheap level; print a table. May be repeated"),
     ] = None,
     model: ModelName = "default",
-    noise_level: NoiseLevel = None,
-    device: Device = "cpu",
     charge: Charge = None,
-    seed: Seed = 42,
     threads: Threads = None,
+    settings_file: SettingsFile = None,
     overwrite: Overwrite = False,
     json_lines: Json = False,
 ) -> None:
@@ -108,8 +80,8 @@ def dft(
 
     What is done is kept: the same command goes on.
     """
-    arguments = locals()
     from diffrelax.cli.report import Report, carried, report_each
+    from diffrelax.cli.settings import ModelSettings
     from diffrelax.dft.optimization import CHECKPOINT, check_settings
     from diffrelax.files.writing import check_output
     from diffrelax.levels import check_installed
@@ -119,19 +91,19 @@ def dft(
 
     if output:
         check_output(output, inputs=inputs)
-    settings = read_settings(arguments)
+    settings, own = read_settings(context, ModelSettings)
     check_settings(settings)
     for start in compare or ():
         check_cheap(start)
         check_installed(start)
     set_threads(threads)
-    loaded = load_checked(model, device, noise_level)
+    loaded = load_checked(model, own.device, own.noise_level)
     level = choose_level(loaded, settings.level)
     decisive = {
         "command": "dft",
         "model": loaded.sha256,
-        "noise_level": noise_level,
-        "seed": seed,
+        "noise_level": own.noise_level,
+        "seed": own.seed,
         "compare": sorted(set(compare or [])),
         **({} if level == loaded.config.level else {"model_level": level}),
         **settings.model_dump(),
@@ -139,8 +111,10 @@ def dft(
 
     def results(left: Iterator[Input]) -> Iterator[list[InputResult]]:
         any_lost = False
-        for ((source, molecule, before),) in read_parts(left, 1, seed=seed):
-            (result,) = relax_molecules([molecule], loaded, level=level, noise_level=noise_level)
+        for ((source, molecule, before),) in read_parts(left, 1, seed=own.seed):
+            (result,) = relax_molecules(
+                [molecule], loaded, level=level, noise_level=own.noise_level
+            )
             result = _as_before(result, report.store, decisive)
             try:
                 row, end, table = _dft_one(

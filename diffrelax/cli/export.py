@@ -15,12 +15,10 @@ from diffrelax.choices import DEFAULT_BASIS, Target
 from diffrelax.cli.inputs import choose_level, load_checked, read_parts
 from diffrelax.cli.options import (
     Charge,
-    Device,
     Inputs,
     Json,
     ModelName,
-    NoiseLevel,
-    Seed,
+    SettingsFile,
     Threads,
     set_threads,
 )
@@ -61,11 +59,9 @@ def export(
         bool, typer.Option(help="Relax with the model first, or take geometries as they are")
     ] = True,
     model: ModelName = "default",
-    noise_level: NoiseLevel = None,
-    device: Device = "cpu",
     charge: Charge = None,
-    seed: Seed = 42,
     threads: Threads = None,
+    settings_file: SettingsFile = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Write into a folder that is not empty")
     ] = False,
@@ -73,7 +69,9 @@ def export(
 ) -> None:
     """Relax molecules, and write inputs for another program."""
     from diffrelax.cli.report import Report, report_each
+    from diffrelax.cli.settings import ModelSettings
     from diffrelax.dft import DFTSettings
+    from diffrelax.entries import read_validated
     from diffrelax.files.reading import Rejected
     from diffrelax.files.writing import check_no_input, make_folder
     from diffrelax.levels import check_installed
@@ -92,6 +90,9 @@ def export(
         print(f"warning: {doubt}", file=sys.stderr)
     profile = profile_of(level, to, resources(to, processors, memory))
     settings = DFTSettings(calculator=profile, hessian=hessian)
+    own = ModelSettings()
+    if settings_file:
+        own = read_validated(settings_file, ModelSettings, "settings file", "seed: 1")
     if hessian != "none":
         check_installed(hessian)
     check_no_input(output / TABLE, inputs)
@@ -102,16 +103,16 @@ def export(
         )
     set_threads(threads)
     if relax:
-        loaded = load_checked(model, device, noise_level)
+        loaded = load_checked(model, own.device, own.noise_level)
         nearest = choose_level(loaded, level)
     taken: set[str] = set()
 
     def results(left: Iterator[Input]) -> Iterator[list[InputResult]]:
-        for ((source, molecule, _),) in read_parts(left, 1, seed=seed):
+        for ((source, molecule, _),) in read_parts(left, 1, seed=own.seed):
             error = None
             if relax:
                 (result,) = relax_molecules(
-                    [molecule], loaded, level=nearest, noise_level=noise_level
+                    [molecule], loaded, level=nearest, noise_level=own.noise_level
                 )
                 row, end = MoleculeRow.of_relaxation(result), result.molecule
                 error = result.error

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -14,8 +14,10 @@ from diffrelax.errors import InputError
 
 if TYPE_CHECKING:
     from diffrelax.dft import DFTSettings
+    from diffrelax.entries import Entries
     from diffrelax.sampling.ensemble import LevelSettings
 
+Own = TypeVar("Own", bound="Entries")
 SETTING = re.compile(r"`(\w+)`|(?:^|(?<=; ))(\w+)(?=: )")  # in the words of an error
 
 Inputs = Annotated[
@@ -61,15 +63,19 @@ NoiseLevel = Annotated[
         help="Å, standard deviation of noise on each coordinate of the start; read if not given"
     ),
 ]
-GridLevel = Annotated[int, typer.Option(min=0, max=9, help="PySCF's integration grid")]
 Xc = Annotated[str, typer.Option(help="Functional, or a whole level such as PBE0-D3(BJ)/def2-SVP")]
 BasisSet = Annotated[str, typer.Option(help="Basis set")]
 Fmax = Annotated[float, typer.Option(help="Largest force at the end, eV/Å")]
-DensityFit = Annotated[bool, typer.Option(help="Density fitting")]
-MaxSteps = Annotated[int, typer.Option(min=0, help="Of the optimizer")]
 Calculator = Annotated[
     Path | None,
     typer.Option(help="YAML profile of a program that calculates in place of PySCF"),
+]
+SettingsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--settings",
+        help="YAML file of settings that are rarely changed: see the documentation",
+    ),
 ]
 Functional = Annotated[str | None, typer.Option("--xc", help="Functional, for --level dft")]
 Basis = Annotated[str | None, typer.Option(help="Basis set, for --level dft")]
@@ -91,28 +97,66 @@ def set_threads(threads: int | None) -> None:
     threadpool_limits(threads)
 
 
-def read_settings(arguments: Mapping[str, Any]) -> DFTSettings:
-    """Take the settings of DFT out of the arguments of a command; errors name its options.
+def read_settings(
+    context: typer.Context, own: type[Own], without: Collection[str] = ()
+) -> tuple[DFTSettings, Own]:
+    """Return the settings of DFT and those of a command itself.
 
-    Its ``context`` says which of them were given.
+    Options that are given come before the entries of the settings file. Errors name options.
+
+    Parameters
+    ----------
+    context : typer.Context
+        Of a command with the options of a level and ``settings_file``.
+    own : type of Entries
+        Settings of the command that only the file has.
+    without : collection of str
+        Settings of DFT that the command decides itself.
     """
     from pydantic import ValidationError  # slow to import
 
     from diffrelax.dft import DFTSettings
     from diffrelax.dft.settings import LEVEL, OF_PYSCF
-    from diffrelax.entries import explain_invalid
+    from diffrelax.entries import explain_invalid, read_entries
 
-    for name in (*LEVEL, *OF_PYSCF) if arguments.get("calculator") else ():
-        source = arguments["context"].get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            option = name.replace("_", "-")
-            raise InputError(f"--{option} is set by the profile of the program: leave it out")
+    given = dict(_given(context))
+    path: Path | None = given.pop("settings_file", None)
+    entries = read_entries(path, "settings file", "max_steps: 50") if path else {}
+    names = (*DFTSettings.model_fields, *own.model_fields)
+    if unknown := entries.keys() - set(names) | entries.keys() & set(without):
+        known = ", ".join(name for name in names if name not in without)
+        raise InputError(f"{path} has {', '.join(sorted(unknown))}: choose among {known}")
+    if path and isinstance(profile := entries.get("calculator"), str):
+        entries["calculator"] = path.parent / profile
+    of_dft = {
+        name: value for name, value in (entries | given).items() if name in DFTSettings.model_fields
+    }
+    for name in (*LEVEL, *OF_PYSCF) if of_dft.get("calculator") else ():
+        if name in of_dft:
+            raise InputError(
+                f"{_option(name, context)} is set by the profile of the program: leave it out"
+            )
     try:
-        return DFTSettings.among(arguments)
+        rest = {name: value for name, value in entries.items() if name in own.model_fields}
+        return DFTSettings.among(of_dft), own(**rest)
     except ValidationError as error:
-        message = explain_invalid(error)
-        named = SETTING.sub(lambda found: f"--{found[1] or found[2]}".replace("_", "-"), message)
-        raise InputError(named) from error
+        described = explain_invalid(error)
+        raise InputError(
+            SETTING.sub(lambda found: _option(found[1] or found[2], context), described)
+        ) from error
+
+
+def _given(context: typer.Context) -> Iterator[tuple[str, Any]]:
+    """Yield the options that are on the command line."""
+    for name, value in context.params.items():
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            yield name, value
+
+
+def _option(name: str, context: typer.Context) -> str:
+    """Return the option of a setting, or the setting where there is none."""
+    return f"--{name.replace('_', '-')}" if name in context.params else name
 
 
 def level_settings(name: str, xc: str | None, basis: str | None, solvent: str) -> LevelSettings:

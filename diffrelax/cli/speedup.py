@@ -16,14 +16,11 @@ from diffrelax.cli.options import (
     BasisSet,
     Calculator,
     Charge,
-    DensityFit,
     Fmax,
-    GridLevel,
     Inputs,
     Json,
-    MaxSteps,
     ModelName,
-    Seed,
+    SettingsFile,
     Solvent,
     Threads,
     Xc,
@@ -39,6 +36,8 @@ if TYPE_CHECKING:
     from diffrelax.dft import DFTSettings
 
 Texts = list[str] | None
+# settings that recipes decide, and those of checks that are not made
+OF_RECIPES = ("optimizer", "hessian", "check_minimum", "thermo", "temperature", "pressure")
 
 
 def speedup(
@@ -64,26 +63,16 @@ def speedup(
     solvent: Solvent = "",
     calculator: Calculator = None,
     fmax: Fmax = 0.03,
-    density_fit: DensityFit = True,
-    grid_level: GridLevel = 3,
-    max_steps: MaxSteps = 200,
-    one_call: Annotated[
-        bool, typer.Option(help="Recipes with a Hessian may end at a predicted minimum")
-    ] = False,
     model: ModelName = "default",
     charge: Charge = None,
-    seed: Seed = 42,
     threads: Threads = None,
-    watts: Annotated[
-        float, typer.Option(min=0, help="W, assumed for a busy processor core, to estimate kWh")
-    ] = 12.0,
+    settings_file: SettingsFile = None,
     json_lines: Json = False,
 ) -> None:
     """Compare DFT relaxations from several starts, pair by pair.
 
     What is done is kept: the same command goes on.
     """
-    arguments = locals()
     from diffrelax.benchmark.speedup.arms import (
         DEFAULT_RECIPES,
         DEFAULT_STARTS,
@@ -93,20 +82,21 @@ def speedup(
     )
     from diffrelax.benchmark.speedup.report import made_with
     from diffrelax.benchmark.speedup.units import Units
+    from diffrelax.cli.settings import SpeedupSettings
     from diffrelax.dft.optimization import check_settings
     from diffrelax.files.reading import each_molecule
     from diffrelax.files.writing import make_folder
     from diffrelax.models.release import load_model
     from diffrelax.store import Store
 
-    level = read_settings(arguments)
+    level, own = read_settings(context, SpeedupSettings, without=OF_RECIPES)
     check_settings(level)
     starts = start or DEFAULT_STARTS
     arms = combine(starts, recipe or DEFAULT_RECIPES)
     check_arms(arms)
     set_threads(threads)
     about: dict[str, Any] = {"model": model, "model_sha256": ""}
-    made_by: dict[str, Any] = {"seed": seed}
+    made_by: dict[str, Any] = {"seed": own.seed}
     if "diffusion" in starts:
         loaded = load_model(model)
         choose_level(loaded, level.level)
@@ -115,12 +105,12 @@ def speedup(
     _check_folder(output, level, inputs, made_by)
     make_folder(output)
     units = Units(Store.in_folder(output / "units"), model, level.level, threads)
-    subjects = subjects_of(each_molecule(each_input(inputs, charge), seed=seed))
+    subjects = subjects_of(each_molecule(each_input(inputs, charge), seed=own.seed))
     _tell_cost(subjects, arms, level)
     outcomes, finished = _compare(subjects, arms, level, units)
-    about |= {"seed": seed, "level": level.model_dump()}
+    about |= {"seed": own.seed, "level": level.model_dump()}
     if outcomes:
-        _report(output, outcomes, about, watts, threads, json_lines)
+        _report(output, outcomes, about, own.watts, threads, json_lines)
     if not finished:
         done = len({outcome.name for outcome in outcomes})
         print(

@@ -126,7 +126,7 @@ class LevelColumns(Columns):
         "largest force on an atom at the end, eV/Å; null at a predicted end"
     )
     fmax_bound: float | None = perhaps(
-        "what nine in ten predicted ends keep, eV/Å; only with `--one-call`, as those that follow"
+        "what nine in ten predicted ends keep, eV/Å; only with `one_call`, as those that follow"
     )
     energy_bound_ev: float | None = perhaps("the same of the error of the energy, eV")
     rmsd_bound: float | None = perhaps("the same of the deviation from the minimum, Å")

@@ -17,6 +17,7 @@ import ase.io
 import numpy as np
 import pytest
 import torch
+import yaml
 from rdkit import Chem
 from read_page import ReadPage
 from typer.main import get_command
@@ -195,7 +196,6 @@ def test_bad_usage_ends_with_status_2_before_any_work(run, arguments, message, m
 def test_unknown_options_and_missing_arguments_end_with_status_2(run):
     assert run("relax")[0] == 2
     assert run("relax", "CCO", "--colour", "red")[0] == 2
-    assert run("dft", "CCO", "--optimizer", "magic")[0] == 2
     status, _, err = run("dft", "CCO", "--fmax", "-1")
     assert status == 2 and err == "diffrelax: --fmax: Input should be greater than 0\n"
     status, _, err = run("dft", "CCO", "--xc", "nonsense")
@@ -242,7 +242,7 @@ def test_a_saddle_point_is_left_where_that_is_asked(run, tmp_path):
     flat = ["H 0 1.0 0", "H .866 -.5 0", "H -.866 -.5 0"]
     path = tmp_path / "planar_ammonia.xyz"
     path.write_text("\n".join(["4", "", "N 0 0 0", *flat]))
-    cheap = ("--xc", "pbe", "--basis", "sto-3g", "--max-steps", "50", "--json")
+    cheap = ("--xc", "pbe", "--basis", "sto-3g", "--json")
     status, out, _ = run("dft", path, *cheap, "--check-minimum", "gfn2-xtb")
     row = json.loads(out)
     assert (status, row["converged"]) == (0, True)
@@ -250,9 +250,21 @@ def test_a_saddle_point_is_left_where_that_is_asked(run, tmp_path):
     assert row["lowest_frequency"] > 100
 
 
-def test_a_minimum_is_predicted_where_that_is_asked(run):
+@pytest.fixture
+def settings(tmp_path):
+    """Return the option for a settings file with some entries."""
+
+    def write(**entries):
+        path = tmp_path / "settings.yaml"
+        path.write_text(yaml.safe_dump(entries), encoding="utf-8")
+        return "--settings", path
+
+    return write
+
+
+def test_a_minimum_is_predicted_where_that_is_asked(run, settings):
     level = ("--xc", "pbe", "--basis", "def2-svp", "--model", "relax-qm9-2")
-    cheap = ("O", *level, "--fmax", "0.3", "--one-call")
+    cheap = ("O", *level, "--fmax", "0.3", *settings(one_call=True))
     status, out, _ = run("dft", *cheap)
     assert status == 0
     energy = r"-\d{2}\.\d{6} Hartree \(-2\d{3}\.\d{4} eV\)"
@@ -262,14 +274,43 @@ def test_a_minimum_is_predicted_where_that_is_asked(run):
     row = json.loads(out)
     assert (row["converged"], row["gradient_calls"], row["fmax"]) == (True, 1, None)
     assert 0 < row["fmax_bound"] < 0.3 and row["energy_bound_ev"] > 0 and row["rmsd_bound"] > 0
-    status, _, err = run("dft", "O", "--one-call", "--thermo", "dft")
+    status, _, err = run("dft", "O", *settings(one_call=True), "--thermo", "dft")
     assert status == 2 and "--check-minimum and --thermo need a verified minimum" in err
-    status, _, err = run("dft", "O", "--temperature", "400")
-    assert status == 2 and "--temperature and --pressure are those of free energies" in err
+    status, _, err = run("dft", "O", *settings(temperature=400))
+    assert status == 2 and "temperature and pressure are those of free energies" in err
 
 
-def test_free_energies_say_of_what_they_are(run):
-    cheap = ("--xc", "hf", "--basis", "sto-3g", "--temperature", "400", "--json")
+def test_options_come_before_the_settings_file(run, settings, tmp_path):
+    file = settings(xc="pbe", basis="def2-svp", optimizer="bfgs", max_steps=0, seed=1)
+    status, out, _ = run("dft", "O", *file, "--basis", "sto-3g", "--json")
+    row = json.loads(out)
+    assert status == 1 and row["gradient_calls"] == 1
+    assert (row["level"], row["optimizer"]) == ("PBE/STO-3G", "bfgs")
+
+
+@pytest.mark.parametrize(
+    ("command", "entries", "message"),
+    [
+        ("dft", {"optimiser": "bfgs"}, "settings.yaml has optimiser: choose among xc, basis, fmax"),
+        ("dft", {"optimizer": "magic"}, "optimizer: 'magic' is none of tric, geometric, bfgs"),
+        ("dft", {"max_steps": -1}, "max_steps: Input should be greater than or equal to 0"),
+        ("dft", {"fmax": -1}, "--fmax: Input should be greater than 0"),
+        ("dft", {"calculator": "orca.yaml"}, "cannot read the profile"),
+        ("dft", {"calculator": {"program": "orca", "method": "HF"}, "grid_level": 3},
+         "grid_level is set by the profile of the program: leave it out"),
+        ("speedup", {"optimizer": "bfgs"}, "settings.yaml has optimizer: choose among xc, basis"),
+        ("speedup", {"watts": -1}, "watts: Input should be greater than or equal to 0"),
+        ("export", {"max_steps": 3}, "settings.yaml is not a settings file: max_steps: Extra"),
+    ],
+)  # fmt: skip
+def test_a_wrong_settings_file_ends_the_command(run, settings, tmp_path, command, entries, message):
+    target = ("--to", "orca") if command == "export" else ()
+    status, _, err = run(command, "O", *target, "-o", tmp_path / "a.sdf", *settings(**entries))
+    assert status == 2 and message in err
+
+
+def test_free_energies_say_of_what_they_are(run, settings):
+    cheap = ("--xc", "hf", "--basis", "sto-3g", *settings(temperature=400), "--json")
     status, out, _ = run("dft", "O", "--thermo", "gfn2-xtb", *cheap)
     row = json.loads(out)
     assert (status, row["thermo"], row["check_minimum"]) == (0, "gfn2-xtb", "gfn2-xtb")
@@ -332,7 +373,7 @@ def test_dft_table_for_people(run):
     assert "same minimum" in lines[4]
 
 
-def test_dft_goes_on_after_a_molecule_that_fails(run, tmp_path):
+def test_dft_goes_on_after_a_molecule_that_fails(run, tmp_path, settings):
     path = tmp_path / "out.extxyz"
     status, out, err = run(
         "dft",
@@ -342,8 +383,7 @@ def test_dft_goes_on_after_a_molecule_that_fails(run, tmp_path):
         "pbe",
         "--basis",
         "sto-3g",
-        "--max-steps",
-        "0",
+        *settings(max_steps=0),
         "-o",
         path,
         "--json",
@@ -404,8 +444,11 @@ def test_what_a_model_does_not_cover_is_told_one_by_one(run, several_levels):
         assert reason in row["reason"]
 
 
-def test_dft_starts_from_the_level_nearest_to_its_own_and_says_what_differs(run, several_levels):
-    dft = ("dft", "O=C=O", "--model", several_levels, "--max-steps", 0, "--threads", 1)
+def test_dft_starts_from_the_level_nearest_to_its_own_and_says_what_differs(
+    run, several_levels, settings
+):
+    few = settings(max_steps=0)
+    dft = ("dft", "O=C=O", "--model", several_levels, *few, "--threads", 1)
     for given in (("--xc", "b3lyp", "--basis", "sto-3g"), ("--xc", "uB3LYP/STO-3G")):
         _, _, err = run(*dft, *given)
         assert (
@@ -738,7 +781,7 @@ def test_rows_that_cannot_be_written_are_shown(run, tmp_path, monkeypatch, comma
 
 
 def test_charge_and_multiplicity_are_told(run):
-    status, out, _ = run("dft", "[OH-]", "O", "--basis", "sto-3g", "--grid-level", 1)
+    status, out, _ = run("dft", "[OH-]", "O", "--basis", "sto-3g")
     charged, neutral = out.splitlines()
     assert status == 0
     assert charged.startswith("[OH-]  charge -1, multiplicity 1  relaxed; DFT converged")

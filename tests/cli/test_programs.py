@@ -89,6 +89,6 @@ def test_a_wrong_profile_ends_the_command(run, tmp_path: Path, text: str, told: 
 def test_a_level_of_pyscf_beside_a_profile_is_refused(run, tmp_path: Path) -> None:
     profile = tmp_path / "mine.yaml"
     profile.write_text("program: orca\nmethod: HF\n")
-    for option in (("--xc", "pbe"), ("--xc", "b3lyp"), ("--grid-level", "3")):
+    for option in (("--xc", "pbe"), ("--xc", "b3lyp")):
         status, _, err = run("dft", "CCO", "--calculator", str(profile), *option)
         assert status == 2 and f"{option[0]} is set by the profile of the program" in err

@@ -32,7 +32,7 @@ IN_PARTS = (
     "import sys; import diffrelax.cli.relax as relax; relax.PART = int(sys.argv.pop(1))\n"
     "from diffrelax.cli import main; main()"
 )
-CHEAP = ("--basis", "sto-3g", "--xc", "pbe", "--grid-level", "1")
+CHEAP = ("--basis", "sto-3g", "--xc", "pbe")
 
 
 @pytest.fixture
@@ -109,8 +109,8 @@ def test_dft_goes_on_with_the_next_molecule(run, tmp_path, monkeypatch):
     assert status == 1 and out.startswith("methane  relaxed; DFT converged")
     assert "2 molecules done before" in err
     assert [one["name"] for one in json.loads(output.read_text())] == ["water", "methane"]
-    status, _, err = run(*command[:-4], *CHEAP[:-2], "-o", output, "--grid-level", "2")
-    assert status == 2 and "grid-level 1, not 2" in err
+    status, _, err = run(*command, "--fmax", "0.1")
+    assert status == 2 and "fmax 0.03, not 0.1" in err
 
 
 def test_dft_goes_on_within_a_molecule(run, tmp_path, monkeypatch):

@@ -77,7 +77,7 @@ def test_the_report_tells_costs_and_speedups_and_how_it_was_made(
     assert [json.loads(a["data-frames"]) for a in page.attributes if "data-frames" in a] == [
         ["start mmff94", "minimum 0"], ["start diffusion", "minimum 0"],
     ]  # fmt: skip
-    assert view["told"] == [
+    assert view["lines"] == [
         f"{row['start']}, bfgs+hessian: {row['calls']} calls, minimum 0" for row in rows
     ]
     in_words = [line[2:-2].split(" | ") for line in out.splitlines() if line.startswith("| ")]
@@ -99,7 +99,7 @@ def test_each_failure_is_in_the_report_with_its_reason(
         method.max_cycle = 1 if molecule.formula == "H3N" else 50
         return method
 
-    monkeypatch.setattr("diffrelax.dft.calculator.mean_field", ammonia_fails)
+    monkeypatch.setattr("diffrelax.levels.density_functional.mean_field", ammonia_fails)
     apart = tmp_path / "apart.xyz"
     apart.write_text("2\n\nH 0 0 0\nH 0 0 1.2\n")
     starts = ("--start", "uff", "--start", "diffusion", "--start", "given")
@@ -218,7 +218,9 @@ def test_a_report_of_another_model_is_not_replaced(run: Run, tmp_path: Path) -> 
     about.write_text(json.dumps({"level": level, "model_sha256": "0123", "seed": 42}))
     status, _, err = run("speedup", "O", "-o", tmp_path, *QUICK, "--start", "diffusion")
     assert status == 2 and "has a report with model-sha256 0123, not" in err
-    status, _, err = run("speedup", "O", "-o", tmp_path, *QUICK, "--seed", "7")
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("seed: 7")
+    status, _, err = run("speedup", "O", "-o", tmp_path, *QUICK, "--settings", settings)
     assert status == 2 and "seed 42, not 7" in err
 
 
@@ -236,7 +238,9 @@ def test_a_report_of_verified_minima_is_not_replaced_by_predicted_ones(
 ) -> None:
     about = tmp_path / "about.json"
     about.write_text(json.dumps({"level": {"xc": "pbe", "basis": "sto-3g"}}))
-    status, _, err = run("speedup", "O", "-o", tmp_path, *QUICK, "--one-call")
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("one_call: true")
+    status, _, err = run("speedup", "O", "-o", tmp_path, *QUICK, "--settings", settings)
     assert status == 2
     assert "has a report with one-call False, not True, and it would be replaced" in err
 

@@ -13,6 +13,7 @@ from ase.calculators.calculator import Calculator
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms, FixBondLength
 from ase.io import read
+from ase.io.jsonio import write_json
 from ase.optimize import BFGS
 from tblite.ase import TBLite
 
@@ -110,6 +111,24 @@ def test_mistakes_are_named_before_the_first_step(change: Any, message: str) -> 
     change(atoms)
     with pytest.raises(ValueError, match=message):
         TRIC(atoms)
+
+
+@pytest.mark.parametrize(
+    ("hessian", "message"),
+    [
+        ("magic", "unknown level of theory 'magic'"),
+        (np.eye(6), r"of 3 atoms is a finite array of shape \(9, 9\), this one has \(6, 6\)"),
+        (np.full((9, 9), np.nan), "is a finite array"),
+    ],
+)
+def test_a_hessian_that_does_not_fit_is_refused(hessian: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        TRIC(atoms_of("H2O"), hessian=hessian)
+    if isinstance(hessian, np.ndarray):
+        restart = tmp_path / "other.json"
+        write_json(restart, hessian)
+        with pytest.raises(ValueError, match="is it, or the restart file, that of another mol"):
+            TRIC(atoms_of("H2O"), restart=restart)
 
 
 @pytest.mark.parametrize("name", ["CO2", "HCN"])

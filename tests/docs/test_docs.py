@@ -20,6 +20,8 @@ import yaml
 from source_tree import ROOT
 
 from diffrelax.cli import app
+from diffrelax.cli.settings import ModelSettings
+from diffrelax.dft import DFTSettings
 from diffrelax.files import FORMATS
 from diffrelax.files.writing import WRITERS
 from diffrelax.flows.config import FlowConfig
@@ -168,6 +170,10 @@ def test_each_flow_is_a_flow_and_each_profile_one(block):
     record = yaml.safe_load(block.text)
     if "program" in record:
         assert Profile.model_validate(record).words
+        return
+    names = DFTSettings.model_fields.keys() | ModelSettings.model_fields.keys()
+    if record.keys() <= names:
+        DFTSettings.among(record)
         return
     config = FlowConfig.model_validate({"folder": "flow"} | record)
     assert config.maker().batch_size == config.batch_size

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from jobflow import Flow, JobStore, run_locally
 from maggma.stores import MemoryStore
+from source_tree import ROOT
 
 from diffrelax.flows import DiffusionRelaxMaker, StaticMaker, to_atoms
 
 pytestmark = pytest.mark.foreign
 
+ENGINE, FOLDERS = "QUACC_WORKFLOW_ENGINE", ("QUACC_RESULTS_DIR", "QUACC_SCRATCH_DIR")
+
 
 @pytest.fixture
 def recipes(monkeypatch, tmp_path: Path):
     """Return quacc's recipes for GFN2-xTB, as jobs of jobflow."""
-    monkeypatch.setenv("QUACC_WORKFLOW_ENGINE", "jobflow")
-    monkeypatch.setenv("QUACC_RESULTS_DIR", str(tmp_path))
-    monkeypatch.setenv("QUACC_SCRATCH_DIR", str(tmp_path))
+    for name, value in {ENGINE: "jobflow", **dict.fromkeys(FOLDERS, str(tmp_path))}.items():
+        monkeypatch.setenv(name, value)
     pytest.importorskip("quacc")
     from quacc.recipes.tblite import core
 
@@ -42,3 +48,18 @@ def test_a_relaxed_molecule_goes_to_a_job_of_quacc_and_comes_back(recipes, tmp_p
     assert ours["energy"] == pytest.approx(result["results"]["energy"], abs=1e-5)
     assert np.linalg.norm(ours["forces"], axis=1).max() < 0.0101
     assert stuck.uuid not in responses
+
+
+def test_recipes_take_the_optimizer_as_its_page_says(tmp_path: Path) -> None:
+    pytest.importorskip("quacc")
+    page = (ROOT / "docs/howto/optimizers.md").read_text(encoding="utf-8")
+    (block,) = (text for text in re.findall("```python\n(.*?)```", page, re.S) if "quacc" in text)
+    done = subprocess.run(
+        [sys.executable, "-c", block + "\nprint(len(result['trajectory']))"],
+        env=os.environ | dict.fromkeys(FOLDERS, str(tmp_path)) | {ENGINE: "none"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    *_, converged, frames = done.stdout.split()
+    assert converged == "True" and int(frames) < 6

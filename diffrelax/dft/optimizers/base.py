@@ -13,6 +13,7 @@ from ase.optimize.optimize import Optimizer
 from diffrelax.dft.cheap_hessian import hessian_at
 from diffrelax.dft.hessian import positive_hessian
 from diffrelax.errors import InputError
+from diffrelax.levels.calculators import check_cheap
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.annotations import charge_of, read_annotations
 
@@ -46,8 +47,9 @@ class HessianOptimizer(Optimizer):
     ------
     ValueError
         If there is no calculator, or one without forces; if the atoms are periodic, too close, or
-        have constraints that this optimizer cannot hold; or if their charge and multiplicity do
-        not fit their electrons or the calculator.
+        have constraints that this optimizer cannot hold; if their charge and multiplicity do not
+        fit their electrons or the calculator; or if the Hessian or the restart file is that of
+        other atoms, or its level unknown.
     """
 
     newton: ClassVar[bool] = False  # the first step from a Hessian is Newton's, unless it is long
@@ -68,7 +70,7 @@ class HessianOptimizer(Optimizer):
         **settings: Any,
     ) -> None:
         self.notes: tuple[str, ...] = ()
-        self.hessian = hessian
+        self.hessian = _checked(hessian, len(atoms))
         self.molecule = _molecule_of(atoms, charge, multiplicity)
         for constraint in atoms.constraints:
             if not isinstance(constraint, self.holds):
@@ -99,7 +101,7 @@ class HessianOptimizer(Optimizer):
     def read(self) -> None:
         """Take the Hessian of the restart file."""
         self.initialize()
-        self.hessian = np.array(self.load())
+        self.hessian = _checked(np.array(self.load()), len(self.atoms))
 
     def start_hessian(self) -> np.ndarray | None:
         """Return the Hessian to start from, positive definite; None if there is none.
@@ -132,6 +134,19 @@ class HessianOptimizer(Optimizer):
         """Indices of the atoms that do not move."""
         found = [constraint.get_indices() for constraint in self.atoms.constraints]
         return np.unique(np.concatenate(found)) if found else np.empty(0, int)
+
+
+def _checked(hessian: str | np.ndarray, n_atoms: int) -> str | np.ndarray:
+    """Return a Hessian that fits the atoms, or the name of a level that may give one."""
+    if isinstance(hessian, str):
+        if hessian != "none":
+            check_cheap(hessian)
+    elif hessian.shape != (size := (3 * n_atoms, 3 * n_atoms)) or not np.isfinite(hessian).all():
+        raise InputError(
+            f"a Hessian of {n_atoms} atoms is a finite array of shape {size}, this one has "
+            f"{hessian.shape}: is it, or the restart file, that of another molecule?"
+        )
+    return hessian
 
 
 def _molecule_of(atoms: ase.Atoms, charge: int | None, multiplicity: int | None) -> Molecule:

@@ -1,0 +1,40 @@
+"""Settings of commands that only a settings file has, beside those of DFT."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from diffrelax.entries import Entries
+
+
+class ModelSettings(Entries):
+    """How the model relaxes.
+
+    Parameters
+    ----------
+    noise_level : float, optional, Å
+        Standard deviation of noise on each coordinate of the start. Default: as the model reads it.
+    device : str
+        ``cpu``, ``cuda``, ``cuda:1``, …
+    seed : int
+        Random seed for the embedding of SMILES.
+    """
+
+    noise_level: float | None = None
+    device: str = "cpu"
+    seed: int = 42
+
+
+class SpeedupSettings(Entries):
+    """How a comparison is made.
+
+    Parameters
+    ----------
+    seed : int
+        Random seed for the embedding of SMILES.
+    watts : float
+        Assumed for a busy processor core, to estimate kWh.
+    """
+
+    seed: int = 42
+    watts: float = Field(default=12.0, ge=0)
