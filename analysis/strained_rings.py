@@ -146,7 +146,7 @@ def minimum(molecule: Molecule, same: Molecule) -> float:
 def said(end: Relaxation) -> list[str]:
     """Return what the reason says, but for stereochemistry that was left open."""
     parts = filter(None, end.reason.split("; "))
-    return [part for part in parts if not part.startswith("stereochemistry left open")]
+    return [part for part in parts if not part.startswith("stereochemistry not specified")]
 
 
 def of_strain(part: str) -> bool:

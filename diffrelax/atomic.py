@@ -77,7 +77,9 @@ def claimed(path: Path, what: Path | None = None) -> Iterator[None]:
         try:
             stack.enter_context(FileLock(path, timeout=0 if what else -1))
         except Timeout:
-            raise InputError(f"another process writes to {what}: wait for its end") from None
+            raise InputError(
+                f"another process is writing {what}: wait until it has finished"
+            ) from None
         except (OSError, NotImplementedError):  # a file system without locks
             pass
         yield

@@ -22,7 +22,7 @@ class _Loader(yaml.SafeLoader):
             if key.value in lines:
                 raise InputError(
                     f"the key {key.value!r} is in line {lines[key.value]} and again in line "
-                    f"{line}: write it once"
+                    f"{line}: give it once"
                 )
             lines[key.value] = line
         return super().construct_mapping(node, deep)
@@ -57,7 +57,7 @@ def read_entries(path: Path, what: str, example: str) -> dict[str, Any]:
     except InputError as error:
         raise InputError(f"{path} is not a {what}: {error}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        wrong = f"it is not YAML, where texts with brackets need quotes: {error}"
+        wrong = f"it is not YAML (texts with brackets need quotes): {error}"
         raise InputError(f"{path} is not a {what}: {wrong}") from error
     if not isinstance(record, dict):
         raise InputError(f"{path} is not a {what}: write entries such as {example}")

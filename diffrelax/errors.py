@@ -55,7 +55,7 @@ def each_or_error(
 
 def error_inside(error: Exception) -> str:
     """Say in the reason of a molecule that an error inside was met."""
-    return f"an error inside, {type(error).__name__}: {error}"
+    return f"internal error, {type(error).__name__}: {error}"
 
 
 def reason_of(error: Exception) -> str:

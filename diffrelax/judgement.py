@@ -85,9 +85,9 @@ def uneven_bonds(start: Molecule, positions: np.ndarray) -> str:
         if long - short > UNEVEN:
             names = ("–".join(map(start.label, pair)) for pair in (one, other))
             return (
-                f"{' and '.join(names)}, which only the double bonds of a Lewis structure tell "
-                f"apart, differ by {long - short:.3f} Å: if the charge or the double bonds are "
-                "spread out they are equal, and these lengths are wrong"
+                f"{' and '.join(names)}, which differ only in the Lewis structure, differ "
+                f"by {long - short:.3f} Å: if the charge or the double bonds are "
+                "delocalised, they should be equal"
             )
     return ""
 
@@ -129,7 +129,7 @@ def second_opinion(start: Molecule, positions: np.ndarray, level: str) -> str:
     if above <= expected_rise(start, level):
         return ""
     if isnan(above):
-        return "GFN2-xTB cannot tell whether it came closer to a minimum"
+        return "GFN2-xTB cannot check the energy of the end"
     return f"GFN2-xTB finds the end {above:.1f} kcal/mol above the start"
 
 
@@ -181,16 +181,18 @@ def strain(start: Molecule, positions: np.ndarray, level: str) -> Strain:
         fall = rise(start.with_positions(found.positions), positions) if found.converged else 0.0
         if fall > limit:
             return Strain(
-                f"strained: GFN2-xTB finds the end {fall:.1f} kcal/mol above its own minimum "
-                "nearby, which is given in its place",
+                f"strained: GFN2-xTB finds the end {fall:.1f} kcal/mol above its own nearby "
+                "minimum, which is returned instead",
                 end.with_positions(found.positions, start="gfn2-xtb"),
             )
         if not found.converged and above > limit:
-            return Strain(f"strained: by GFN2-xTB about {above:.0f} kcal/mol above a minimum")
+            return Strain(
+                f"strained: according to GFN2-xTB about {above:.0f} kcal/mol above a minimum"
+            )
     if flat:
         return Strain(
-            f"the ends of {flat} lie nearly in one plane, where they stand upright at a minimum: "
-            "its energy may be tens of kcal/mol too high"
+            f"the ends of {flat} are nearly coplanar, but perpendicular at a minimum: the "
+            "energy may be tens of kcal/mol too high"
         )
     return Strain()
 

@@ -217,7 +217,7 @@ def relax(
         An error inside that no molecule was spared.
     """
     if not isinstance(model, Model):
-        raise TypeError(f"{model!r} is no model: give load_model(...)")
+        raise TypeError(f"{model!r} is not a model: use load_model(...)")
     single = not is_path(inputs) and (isinstance(inputs, ONE) or not isinstance(inputs, Iterable))
     molecules = read_molecules(inputs, seed=seed, workers=workers, max_atoms=atom_limit(model))
     if single and isinstance(molecules[0], Rejected):
@@ -361,9 +361,9 @@ def _judge(start: Molecule, end: End, model: Model, level: str, max_error: float
     if end.noise_level > 0 or end.start is not start:
         result = replace(result, molecule=start.with_positions(end.positions, start="diffusion"))
     elif start is given:
-        reasons.append("left as it is: the model sees nothing to correct")
+        reasons.append("kept as it is: the model sees nothing to correct")
     else:
-        reasons.append(f"the minimum of {start.start.upper()}, which stands for {level}")
+        reasons.append(f"the minimum of {start.start.upper()}, which approximates {level}")
     return replace(result, reason=_joined(*reasons))
 
 
@@ -377,13 +377,13 @@ def _joined(*reasons: str) -> str:
 
 def _reason_to_fall_back(start: Molecule, end: End, error_bound: float, max_error: float) -> str:
     if not np.isfinite(end.positions).all():
-        return "the model returned positions that are not finite"
+        return "the model's positions are not finite"
     if end.lost:
-        return "the model finds no minimum near it: check its coordinates and their unit, Å"
+        return "the model finds no minimum nearby: check its coordinates and their unit, Å"
     if change := identity_change(start, end.positions):
         return change
     if max_error < math.inf and not error_bound <= max_error:
         if math.isnan(error_bound):
-            return f"there is no bound on its error, and {max_error:g} Å was asked for"
-        return f"its error may be {error_bound:.3f} Å, more than {max_error:g} Å"
+            return f"it has no error bound, and max_error is {max_error:g} Å"
+        return f"its error bound is {error_bound:.3f} Å, above {max_error:g} Å"
     return ""

@@ -285,11 +285,12 @@ class Store:
             text = str(error)
             if "locked" in text:
                 raise InputError(
-                    f"another process writes to {self.path}: wait for its end"
+                    f"another process is writing {self.path}: wait until it has finished"
                 ) from error
             if "not a database" in text or "malformed" in text:
-                raise InputError(f"{self.path} is damaged, or no store of units: delete it, which "
-                                 "loses what was kept in it") from error  # fmt: skip
+                raise InputError(
+                    f"{self.path} is damaged, or not a store: delete it (its results are lost)"
+                ) from error
             if "full" in text:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path)) from error
             raise OSError(f"{self.path}: {text}") from error

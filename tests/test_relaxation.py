@@ -116,11 +116,11 @@ def test_an_error_inside_costs_one_molecule_of_a_list(model, monkeypatch):
     found = dr.relax(["CCO", "CO", "CC", "C", "O", "N", "CF", "CN"], model)
     assert sum(sizes) == 8 + 8 + 4 + 2  # halves
     assert [one.verdict for one in found if one.name != "CO"] == ["relaxed"] * 7
-    assert (found[1].verdict, found[1].reason) == ("failed", "an error inside, KeyError: 'odd'")
+    assert (found[1].verdict, found[1].reason) == ("failed", "internal error, KeyError: 'odd'")
     with pytest.raises(KeyError, match="odd"):
         dr.relax("CO", model)
     monkeypatch.setattr("diffrelax.relaxation.odd_reading", lambda molecule: {}["missing"])
-    assert dr.relax(["C1C", "CC"], model)[1].reason == "an error inside, KeyError: 'missing'"
+    assert dr.relax(["C1C", "CC"], model)[1].reason == "internal error, KeyError: 'missing'"
 
 
 def test_one_molecule_gives_one_result_and_raises_if_it_is_bad(model):
@@ -225,7 +225,7 @@ def test_a_noise_level_leaves_out_the_bridge(model):
         ("[H][H]", "trained on molecules with"),
         ("FF", "trained on molecules with"),
         ("C.C", "2 fragments"),
-        ("OO", "a bond O–O, of which the model has seen none"),
+        ("OO", "a bond O–O, which the model has not learned"),
         ("CN(F)F", "a bond N–F"),
         ("[He]", "not trained on He"),
     ],
@@ -240,13 +240,16 @@ def test_molecules_outside_the_domain_come_back_as_they_were(model, smiles, reas
 
 
 def test_atoms_whose_bonds_are_unknown_are_refused(model):
-    for smiles, told in (("O.O", "the atoms make 2 fragments"), ("O", "none fit its positions")):
+    for smiles, told in (
+        ("O.O", "the distances show 2 separate fragments"),
+        ("O", "none match its positions"),
+    ):
         known = dr.Molecule.from_smiles(smiles)
         unknown = dr.Molecule(known.numbers, known.positions, name="x")
         assert dr.relax(unknown, model).verdict == "refused"
         reason = dr.relax(unknown, model).reason
         assert reason.startswith("no bonds are known: ") and told in reason
-    assert dr.relax(ase.Atoms("O"), model).reason == "a single atom has no geometry to relax"
+    assert dr.relax(ase.Atoms("O"), model).reason == "a single atom has no geometry"
     carbene = ase.build.molecule("CH2_s1A1d")
     assert dr.relax(carbene, model).verdict == "refused"
 
@@ -301,10 +304,10 @@ def test_of_what_is_read_as_usual_nothing_is_told(smiles):
 
 def test_stereochemistry_that_was_left_open_is_told():
     model = dr.load_model()
-    told = "stereochemistry left open: taken as C/C=C\\C"
+    told = "stereochemistry not specified: chosen as C/C=C\\C"
     assert dr.relax("CC=CC", model).reason == told
     assert dr.relax("C/C=C\\C", model).reason == ""
-    told = "taken as CC=C=C=CC, and as it stands about C2=C3=C4=C5"
+    told = "chosen as CC=C=C=CC, and the orientation at C2=C3=C4=C5"
     assert told in dr.relax("CC=C=C=CC", model).reason
 
 
@@ -312,9 +315,9 @@ def test_stereochemistry_that_was_left_open_is_told():
 def test_more_unpaired_electrons_are_asked_for_where_they_are_likely(formula):
     atoms = ase.Atoms(formula, positions=[[0, 0, 0], [0, 0, 1.3]])
     read = dr.Molecule.from_atoms(atoms)
-    assert odd_reading(read).startswith("taken with a multiplicity of 1: if it has more unpaired")
+    assert odd_reading(read).startswith("treated with multiplicity 1: for more unpaired")
     atoms.info["multiplicity"] = 3
-    assert "taken with" not in odd_reading(dr.Molecule.from_atoms(atoms))
+    assert "treated with" not in odd_reading(dr.Molecule.from_atoms(atoms))
 
 
 @pytest.mark.parametrize("smiles", ["C", "FC(F)(F)F"])
@@ -352,7 +355,7 @@ def test_the_charge_of_an_ion_is_asked_for():
 
 
 def test_the_name_of_a_model_in_place_of_it_is_told():
-    with pytest.raises(TypeError, match=r"^'relax-reach-1' is no model: give load_model"):
+    with pytest.raises(TypeError, match=r"^'relax-reach-1' is not a model: use load_model"):
         dr.relax("CCO", "relax-reach-1")
 
 
@@ -370,10 +373,10 @@ def test_a_smiles_that_is_odd_is_not_told_back(model):
 def test_a_start_of_another_kind_is_told(model):
     start = dr.Molecule.from_smiles("CCO")
     other = start.with_positions(start.positions, start="uff")
-    said = "its start was relaxed with UFF, those of the training with MMFF94: its error may be"
+    said = "its start was relaxed with UFF, but those in training with MMFF94: its error may be"
     assert dr.relax(other, model).reason == f"{said} larger than usual"
     unrelaxed = start.with_positions(start.positions, start="embedded")
-    assert "its start was embedded and not relaxed" in dr.relax(unrelaxed, model).reason
+    assert "its start is an unrelaxed embedding" in dr.relax(unrelaxed, model).reason
     noise_alone = model.config.relaxation.model_copy(update={"bridge": ()})
     blind = replace(model, config=model.config.model_copy(update={"relaxation": noise_alone}))
     assert dr.relax(other, blind).reason == ""
@@ -412,7 +415,7 @@ def test_what_is_relaxed_already_is_left_alone(calibrated):
     assert dr.relax(stretched, calibrated).n_evaluations == 8
     assert (again.noise_level, again.n_evaluations) == (0.0, 2)
     assert (again.verdict, again.error_bound) == ("relaxed", pytest.approx(0.2))
-    assert again.reason == "left as it is: the model sees nothing to correct"
+    assert again.reason == "kept as it is: the model sees nothing to correct"
     np.testing.assert_array_equal(again.molecule.positions, first.molecule.positions)
     shaken = first.molecule.positions
     shaken = shaken + 0.005 * np.random.default_rng(0).normal(size=shaken.shape)
@@ -444,15 +447,13 @@ def test_an_error_that_may_be_too_large_falls_back_to_the_start(calibrated, mode
     assert dr.relax("CCCO", calibrated, max_error=known.error_bound * 1.01).verdict == "relaxed"
     strict = dr.relax("CCCO", calibrated, max_error=known.error_bound / 2)
     assert strict.verdict == "fell_back"
-    assert f"error may be {known.error_bound:.3f} Å" in strict.reason
+    assert f"error bound is {known.error_bound:.3f} Å" in strict.reason
     assert np.isnan(strict.error_bound)
     np.testing.assert_array_equal(strict.molecule.positions, strict.start.positions)
     for wrong in (0.0, float("nan")):
         with pytest.raises(ValueError, match="give a positive number"):
             dr.relax("CCCO", calibrated, max_error=wrong)
-    with pytest.raises(
-        ValueError, match=r"relax-qm9-1 tells no bound on its errors at B3LYP.*: leave"
-    ):
+    with pytest.raises(ValueError, match=r"relax-qm9-1 has no error bounds at B3LYP.*: leave"):
         dr.relax("CCCO", model, max_error=0.1)
     with pytest.raises(ValueError, match="given noise level"):
         dr.relax("CCCO", calibrated, max_error=0.1, noise_level=0.03)
@@ -465,7 +466,7 @@ def test_a_bound_that_reaches_other_minima_is_told(calibrated):
     config = calibrated.config.model_copy(update={"calibrations": {calibrated.config.level: wild}})
     result = dr.relax("CCCO", replace(calibrated, config=config))
     assert result.error_bound > 0.7 and result.verdict == "relaxed"
-    assert result.reason.endswith("than the start, so compare the torsions of both")
+    assert result.reason.endswith("it may be another conformer")
     rigid = dr.relax("c1ccccc1", replace(calibrated, config=config))
     assert rigid.error_bound > 0.7 and not rigid.reason
 
@@ -493,8 +494,8 @@ def test_a_large_molecule_that_is_left_alone_is_told_of_too(calibrated):
     result = dr.relax(given, replace(calibrated, config=config))
     assert result.noise_level == 0
     assert result.reason == (
-        "12 heavy atoms, 38 in all: extrapolated, trained on at most 9 and 29; its error bound is "
-        "not calibrated for that; left as it is: the model sees nothing to correct"
+        "12 heavy atoms, 38 in total: extrapolated, trained on at most 9 and 29; the error "
+        "bound is not calibrated for this; kept as it is: the model sees nothing to correct"
     )
 
 
@@ -504,7 +505,7 @@ def test_what_is_too_large_for_the_model_is_not_embedded(model, monkeypatch):
     given, smiles = dr.relax([chain, "C" * 36], model)
     assert given.verdict == "refused"
     assert smiles.verdict == "failed"
-    assert smiles.reason == f"110 atoms: not embedded, as at most {MAX_ATOMS} are used here"
+    assert smiles.reason == f"110 atoms: not embedded, because at most {MAX_ATOMS} are used here"
 
 
 def test_a_model_of_large_molecules_covers_them(model):
@@ -518,12 +519,12 @@ def test_larger_molecules_than_in_training_say_so(model):
     nonane, chain, acetanilide = dr.relax(["CCCCCCCCC", "CCCCCCCCCC", "CC(=O)Nc1ccccc1"], model)
     assert {r.verdict for r in (nonane, chain, acetanilide)} == {"relaxed"}
     assert nonane.reason == ""  # 9 heavy atoms and 29 atoms, as the largest of QM9
-    assert chain.reason == "10 heavy atoms, 32 in all: extrapolated, trained on at most 9 and 29"
-    assert acetanilide.reason.startswith("10 heavy atoms, 19 in all: extrapolated")
+    assert chain.reason == "10 heavy atoms, 32 in total: extrapolated, trained on at most 9 and 29"
+    assert acetanilide.reason.startswith("10 heavy atoms, 19 in total: extrapolated")
 
 
 def test_a_bound_that_is_not_calibrated_for_the_size_says_so(calibrated):
-    uncalibrated = "; its error bound is not calibrated for that"
+    uncalibrated = "; the error bound is not calibrated for this"
     small, nicotine = dr.relax(["CCCCCCCCC", "CN1CCCC1c1cccnc1"], calibrated)
     assert small.reason == ""
     assert nicotine.error_bound > 0 and nicotine.reason.endswith(uncalibrated)
@@ -534,7 +535,7 @@ def test_a_bound_that_is_not_calibrated_for_the_size_says_so(calibrated):
 def test_hydrogens_alone_may_be_more_than_in_training(model):
     few = replace(model, config=model.config.model_copy(update={"largest": 8}))
     reason = dr.relax("CCO", few).reason
-    assert reason == "3 heavy atoms, 9 in all: extrapolated, trained on at most 9 and 8"
+    assert reason == "3 heavy atoms, 9 in total: extrapolated, trained on at most 9 and 8"
 
 
 def test_a_result_that_is_another_molecule_falls_back(model, calibrated, monkeypatch):
@@ -585,7 +586,7 @@ def test_bonds_that_make_no_structure_are_refused_and_cost_no_other_molecule(mod
     plain = replace(wrong, bonds=tuple(map(tuple, nitromethane.bonds)))
     refused, *relaxed = dr.relax([wrong, plain, "CO"], model)
     assert refused.verdict == "refused"
-    assert "its bonds make no structure" in refused.reason
+    assert "RDKit cannot make a structure from its bonds" in refused.reason
     assert [result.verdict for result in relaxed] == ["relaxed", "relaxed"]
 
 
@@ -625,10 +626,8 @@ def test_a_level_without_a_calibration_has_no_bound_and_says_so(several, calibra
     assert bounded.error_bound > 0 and bounded.reason == ""
     bare = dr.relax("CCO", model, level="B3LYP/6-31G(2df,p)")
     assert np.isnan(bare.error_bound)
-    assert bare.reason == (
-        "there is no bound on errors at B3LYP/6-31G(2df,p): too few molecules to validate on"
-    )
-    with pytest.raises(ValueError, match=r"no bound on its errors at B3LYP/6-31G\(2df,p\): leave"):
+    assert bare.reason == ("no error bound at B3LYP/6-31G(2df,p): too few molecules for validation")
+    with pytest.raises(ValueError, match=r"no error bounds at B3LYP/6-31G\(2df,p\): leave"):
         dr.relax("CCO", model, level="B3LYP/6-31G(2df,p)", max_error=0.1)
 
 
@@ -694,7 +693,7 @@ def test_an_embedding_is_taken_to_the_best_start_that_the_model_knows(from_aimne
     assert result.verdict == "relaxed" and result.n_evaluations == 0
     np.testing.assert_allclose(result.molecule.positions, minimum.positions, atol=1e-4)
     assert result.start.start == result.molecule.start == "aimnet2"
-    assert "the minimum of AIMNET2, which stands for wB97M-D3/def2-TZVPP" in result.reason
+    assert "the minimum of AIMNET2, which approximates wB97M-D3/def2-TZVPP" in result.reason
     fast = dr.relax("CCO", from_aimnet2, fast=True)
     assert fast.start.start == "mmff94" and fast.n_evaluations == 5
     bench = dr.relax("CCO", from_aimnet2, noise_level=0.02)

@@ -133,7 +133,7 @@ def test_a_store_is_shared_unless_a_process_must_be_alone(tmp_path: Path) -> Non
     other.keep("b", {"x": 2})
     assert dict(one.each()) == {"a": {"x": 1}, "b": {"x": 2}}
     alone = Store(path, alone=True)
-    with pytest.raises(ValueError, match=r"another process writes to .*some\.units: wait"):
+    with pytest.raises(ValueError, match=r"another process is writing .*some\.units: wait"):
         Store(path, alone=True)
     alone.close()
     Store(path, alone=True).close()
@@ -143,7 +143,7 @@ def test_a_store_is_shared_unless_a_process_must_be_alone(tmp_path: Path) -> Non
 def test_a_damaged_store_is_told(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "some.units"
     path.write_bytes(data)
-    with pytest.raises(ValueError, match=r"some\.units is damaged, or no store of units"):
+    with pytest.raises(ValueError, match=r"some\.units is damaged, or not a store"):
         Store(path)
     with pytest.raises(OSError, match="unable to open"):
         Store(tmp_path / "none" / "some.units")

@@ -73,12 +73,12 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, prog="diffrelax.benchmark.speed")
     parser.add_argument("--model", default=DEFAULT)
-    parser.add_argument("--data", type=Path, help="packed set (.npz) in the place of QM9's")
-    parser.add_argument("--level", help="level of the minima to take, if the set has several")
+    parser.add_argument("--data", type=Path, help="packed set (.npz) instead of QM9")
+    parser.add_argument("--level", help="level of the minima, for a set with several")
     parser.add_argument("-n", type=int, default=1000, help="molecules in one call")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, help="processor threads")
-    parser.add_argument("-o", type=Path, metavar="FILE", help="where to store the result: .json")
+    parser.add_argument("-o", type=Path, metavar="FILE", help="output: .json")
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)

@@ -133,6 +133,6 @@ def _explain(error: Exception) -> tuple[int, str]:
         return UNFINISHED, str(error)
     again = shlex.join(["diffrelax", DEBUG, *map(without_password, sys.argv[1:])])
     return INSIDE, (
-        f"an error inside, {type(error).__name__}: {error}\n"
-        f"please report it with what this prints: {again}"
+        f"internal error, {type(error).__name__}: {error}\nplease report it with the output "
+        f"of {again}"
     )

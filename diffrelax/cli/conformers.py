@@ -36,23 +36,31 @@ def conformers(
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", help="Conformers: .sdf, .extxyz or .h5, with a report beside"
+            "-o",
+            "--output",
+            help=("Conformers: .sdf, .extxyz or .h5; an HTML report is written beside it"),
         ),
     ] = None,
-    n: Annotated[int, typer.Option("-n", help="Geometries that the model relaxes, at most")] = 1000,
+    n: Annotated[
+        int, typer.Option("-n", help=("Largest number of geometries that the model relaxes"))
+    ] = 1000,
     level: Annotated[str, typer.Option(help="Level of theory: mmff94, gfn2-xtb, dft, …")] = (
         "gfn2-xtb"
     ),
     xc: Functional = None,
     basis: Basis = None,
     solvent: Solvent = "",
-    window: Annotated[float, typer.Option(help="Above the lowest conformer, kcal/mol")] = 6.0,
+    window: Annotated[
+        float, typer.Option(help=("Keep conformers up to this far above the lowest, kcal/mol"))
+    ] = 6.0,
     temperature: Annotated[float, typer.Option(help="Temperature, K")] = 298.15,
     thermo: Annotated[
         CurvatureLevel,
-        typer.Option(help="Level of the Hessian of free energies, for --level dft"),
+        typer.Option(help="Level of the Hessian for free energies, with --level dft"),
     ] = "none",
-    workers: Annotated[int, typer.Option(min=1, help="Processes that relax at a cheap level")] = 1,
+    workers: Annotated[
+        int, typer.Option(min=1, help=("Number of processes that relax at a cheap level"))
+    ] = 1,
     model: ModelName = "default",
     device: Device = "cpu",
     charge: Charge = None,

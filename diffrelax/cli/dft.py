@@ -59,11 +59,11 @@ def dft(
     fmax: Fmax = 0.03,
     check_minimum: Annotated[
         CurvatureLevel,
-        typer.Option(help="Level at which the end must have no imaginary frequency"),
+        typer.Option(help="Level at which the end is checked to have no imaginary frequency"),
     ] = "none",
     thermo: Annotated[
         CurvatureLevel,
-        typer.Option(help="Level of the Hessian of free energies; checks the minimum, too"),
+        typer.Option(help="Level of the Hessian for free energies; also checks the minimum"),
     ] = "none",
     compare: Annotated[
         list[str] | None,
@@ -122,7 +122,7 @@ def dft(
                 )
             except KeyboardInterrupt:
                 if output:
-                    print(f"{result.name}: what is done of it is kept", file=sys.stderr)
+                    print(f"{result.name}: finished work is kept", file=sys.stderr)
                 raise
             lost = end is not None and row["energy_ev"] is None  # which may not happen again
             any_lost = any_lost or lost

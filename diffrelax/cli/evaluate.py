@@ -14,28 +14,26 @@ from diffrelax.cli.options import Device, Threads, set_threads
 
 
 def evaluate(
-    model: Annotated[
-        str, typer.Argument(help="Released model, folder of one, or .safetensors file")
-    ],
+    model: Annotated[str, typer.Argument(help="Release, folder of a model, or .safetensors file")],
     split: Annotated[Literal["test", "validation"], typer.Option(help="Part of QM9")] = "test",
     data: Annotated[
-        Path | None, typer.Option(help="Packed set of minima (.npz) in the place of QM9's")
+        Path | None, typer.Option(help="Packed set of minima (.npz) instead of QM9")
     ] = None,
     level: Annotated[
-        str | None, typer.Option(help="Level of theory of the minima, if the set has several")
+        str | None, typer.Option(help="Level of theory of the minima, for a set with several")
     ] = None,
     model_levels: Annotated[
         list[str] | None,
         typer.Option(
             "--model-level",
-            help="Level of theory of the model; that of the minima if not given. May be repeated",
+            help="Level of theory of the model; default: that of the minima. May be repeated",
         ),
     ] = None,
     n: Annotated[int, typer.Option("-n", min=1, help="Number of molecules")] = 1000,
     start: Annotated[
         Literal["mmff94", "uff", "gfn2-xtb", "embedded", "minimum"],
         typer.Option(
-            help="Relaxations of the DFT geometry at a level, it itself, or ETKDGv3 and MMFF94"
+            help="Start: the DFT geometry relaxed at a level, the minimum itself, or an embedding"
         ),
     ] = "mmff94",
     peers: Annotated[
@@ -46,12 +44,12 @@ def evaluate(
         list[float] | None,
         typer.Option(
             "--noise-level",
-            help="Å, to denoise from here in place of its own schedule. May be repeated",
+            help=(
+                "Denoise from this noise level, Å, instead of the model's schedule. May be repeated"
+            ),
         ),
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Where to store the result: .json")
-    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Output: .json")] = None,
     device: Device = "cpu",
     threads: Threads = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output")] = False,
@@ -94,7 +92,7 @@ def evaluate(
         chosen = choose_sample(load_qm9(split), n)
     sample = start_from(chosen, start)
     if lost := n - len(sample.indices):
-        print(f"{lost} of {n} molecules cannot be started from {start}", file=sys.stderr)
+        print(f"{lost} of {n} molecules have no start {start}", file=sys.stderr)
     rows = evaluate_geometry(
         loaded,
         sample,

@@ -44,26 +44,26 @@ def export(
         str | None,
         typer.Option(help="Basis set", show_default=f"{DEFAULT_BASIS}, none for -3c methods"),
     ] = None,
-    solvent: Annotated[str, typer.Option(help="Name of a solvent of the program")] = "",
+    solvent: Annotated[str, typer.Option(help="Name of a solvent in the program")] = "",
     hessian: Annotated[
         str,
-        typer.Option(help="Level of the Hessian that the program starts from, or none"),
+        typer.Option(help="Level of the Initial Hessian for the program, or none"),
     ] = "gfn2-xtb",
     processors: Annotated[
-        int | None, typer.Option(min=1, help="Processors that the inputs ask for")
+        int | None, typer.Option(min=1, help="Processors requested in the inputs")
     ] = None,
     memory: Annotated[
-        float | None, typer.Option(min=0.1, help="Memory that the inputs ask for, GB in all")
+        float | None, typer.Option(min=0.1, help="Total memory requested in the inputs, GB")
     ] = None,
     relax: Annotated[
-        bool, typer.Option(help="Relax with the model first, or take geometries as they are")
+        bool, typer.Option(help="Relax with the model first, or use the geometries as they are")
     ] = True,
     model: ModelName = "default",
     charge: Charge = None,
     threads: Threads = None,
     settings_file: SettingsFile = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Write into a folder that is not empty")
+        bool, typer.Option("--overwrite", help="Allow a folder that is not empty")
     ] = False,
     json_lines: Json = False,
 ) -> None:
@@ -99,7 +99,7 @@ def export(
     make_folder(output)
     if not overwrite and any(output.iterdir()):
         raise InputError(
-            f"the folder {output} is not empty: name another, or add --overwrite to begin anew"
+            f"the folder {output} is not empty: choose another, or start again with --overwrite"
         )
     set_threads(threads)
     if relax:

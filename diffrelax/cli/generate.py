@@ -19,25 +19,29 @@ if TYPE_CHECKING:
 
 def generate(
     output: Annotated[Path, typer.Option("-o", "--output", help="Geometries: .extxyz")],
-    n: Annotated[int, typer.Option("-n", help="Number of molecules, made 100 at a time")] = 100,
+    n: Annotated[
+        int, typer.Option("-n", help=("Number of molecules, generated in batches of 100"))
+    ] = 100,
     trajectories: Annotated[
         Path | None,
         typer.Option(
-            help="How each came to be, level by level, up to where the relaxer takes over: .h5, "
-            "which diffrelax.generation.read_trajectories reads"
+            help="Write the generation of each molecule up to its relaxation: .h5, read by "
+            "diffrelax.generation.read_trajectories"
         ),
     ] = None,
     model: Annotated[
-        str, typer.Option("--model", help="Released model, folder of one, or .safetensors file")
+        str, typer.Option("--model", help="Release, folder of a model, or .safetensors file")
     ] = "generate-qm9",
     relaxer: Annotated[
         str,
-        typer.Option(help="Model that relaxes what the other has found; none: it does so itself"),
+        typer.Option(
+            help=("Model that relaxes the generated molecules; none: the generating model itself")
+        ),
     ] = "relax-qm9",
     free_elements: Annotated[
         bool,
         typer.Option(
-            "--free-elements", help="Take the most probable elements, whatever their valences"
+            "--free-elements", help="Choose the most probable elements without checking valences"
         ),
     ] = False,
     seed: Annotated[int, typer.Option(help="Of the noise")] = 42,
@@ -82,10 +86,13 @@ def generate(
     with ResultFile(output, settings, _is_molecule, overwrite=overwrite) as file:
         skip = done = file.n_done
         if done and keep and n_kept < n:  # the same are made again
-            print(f"{output}: {done} done before, trajectories begin anew", file=sys.stderr)
+            print(
+                (f"{output}: {done} molecules were done before; trajectories are generated again"),
+                file=sys.stderr,
+            )
             skip = 0
         elif done:
-            print(f"{output}: {done} done before, going on from there", file=sys.stderr)
+            print(f"{output}: {done} done before, resuming", file=sys.stderr)
         try:
             made = make(trajectories=keep, skip=skip, progress=True)
             for place, (i, one) in enumerate(made, start=skip):
@@ -96,7 +103,7 @@ def generate(
                 if keep:
                     found[i] = one
         except KeyboardInterrupt:
-            message = f"interrupted: {file.n_done} of {n} are done; the same command goes on"
+            message = f"interrupted: {file.n_done} of {n} are done; rerun the command to resume"
             print(message, file=sys.stderr)
         if trajectories and len(found) > n_kept:
             write_trajectories(trajectories, found, settings)

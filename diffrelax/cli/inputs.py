@@ -43,7 +43,7 @@ def each_input(inputs: list[str], charge: int | None = None) -> Iterator[Input]:
 
     check_charge(charge, inputs)
     if inputs.count(STDIN) > 1:
-        raise InputError(f"{STDIN} is standard input, which is read once: give it once")
+        raise InputError(f"{STDIN} means standard input and can be given only once")
     for given in inputs:
         if given == STDIN:
             lines = cast(BufferedReader, sys.stdin.buffer)

@@ -62,7 +62,7 @@ def minima(
     from diffrelax.results.rows import MoleculeRow
 
     if not 0 < fmax < inf:
-        raise InputError(f"fmax {fmax} eV/Å: give a positive number that is finite")
+        raise InputError(f"fmax {fmax} eV/Å: give a positive, finite number")
     check_output(output, inputs=inputs)
     check_cheap(level)
     check_installed(level)

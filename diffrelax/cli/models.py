@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def models(
     check: Annotated[
-        bool, typer.Option("--check", help="Relax the reference molecules of each model again")
+        bool, typer.Option("--check", help="Check each model with its reference molecules")
     ] = False,
 ) -> None:
     """List the released models, and what they cover."""
@@ -33,7 +33,7 @@ def models(
         print("\n".join(f"  {line}" for line in coverage(model)))
         if found is not None:
             n = len(model.references)
-            print(f"  checked: {n} reference molecules end within {found:.1g} Å of where they did")
+            print(f"  checked: {n} reference molecules agree within {found:.1g} Å")
         elif check:
             print("  not checked: it has no reference molecules")
     print(f"default: {load_model().name}")

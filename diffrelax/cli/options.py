@@ -32,43 +32,47 @@ Output = Annotated[
     typer.Option(
         "-o",
         "--output",
-        help="Geometries: .extxyz .xyz .sdf .pdb .json .jsonl, each also with .gz; grows as "
-        "results come, and the same command goes on",
+        help="Geometries: .extxyz .xyz .sdf .pdb .json .jsonl, each also with .gz; results are "
+        "appended; rerun to resume",
     ),
 ]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Begin anew, and lose what is in the output")
-]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start again and replace the output")]
 ModelName = Annotated[
     str,
     typer.Option(
         "--model",
-        help="Released model, folder of one, or .safetensors file; default is the release that "
+        help="Release, folder of a model, or .safetensors file; the default is the release that "
         "covers most",
     ),
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …")]
-Seed = Annotated[int, typer.Option(help="Seed of the embedding of SMILES")]
+Seed = Annotated[int, typer.Option(help="Random seed for embedding SMILES")]
 Charge = Annotated[
-    int | None, typer.Option(help="Of geometries in .xyz and .pdb files that tell none")
+    int | None, typer.Option(help="Charge of geometries in .xyz and .pdb files without one")
 ]
 Workers = Annotated[
-    int, typer.Option(min=1, help="Processes that read and embed; the results stay the same")
+    int,
+    typer.Option(
+        min=1, help=("Number of processes that read and embed; results do not depend on it")
+    ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, an object on each line")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads")]
 NoiseLevel = Annotated[
     float | None,
     typer.Option(
-        help="Å, standard deviation of noise on each coordinate of the start; read if not given"
+        help=(
+            "Standard deviation of the noise on each coordinate of the start, Å; default: as "
+            "read by the model"
+        )
     ),
 ]
-Xc = Annotated[str, typer.Option(help="Functional, or a whole level such as PBE0-D3(BJ)/def2-SVP")]
+Xc = Annotated[str, typer.Option(help="Functional, or a full level such as PBE0-D3(BJ)/def2-SVP")]
 BasisSet = Annotated[str, typer.Option(help="Basis set")]
 Fmax = Annotated[float, typer.Option(help="Largest force at the end, eV/Å")]
 Calculator = Annotated[
     Path | None,
-    typer.Option(help="YAML profile of a program that calculates in place of PySCF"),
+    typer.Option(help="YAML profile of a program that replaces PySCF"),
 ]
 SettingsFile = Annotated[
     Path | None,
@@ -80,7 +84,7 @@ SettingsFile = Annotated[
 Functional = Annotated[str | None, typer.Option("--xc", help="Functional, for --level dft")]
 Basis = Annotated[str | None, typer.Option(help="Basis set, for --level dft")]
 Solvent = Annotated[
-    str, typer.Option(help="Of DFT: a name such as water, or a dielectric constant")
+    str, typer.Option(help="Solvent for DFT: a name such as water, or a dielectric constant")
 ]
 
 
@@ -133,9 +137,7 @@ def read_settings(
     }
     for name in (*LEVEL, *OF_PYSCF) if of_dft.get("calculator") else ():
         if name in of_dft:
-            raise InputError(
-                f"{_option(name, context)} is set by the profile of the program: leave it out"
-            )
+            raise InputError(f"{_option(name, context)} is set in the profile: leave it out")
     try:
         rest = {name: value for name, value in entries.items() if name in own.model_fields}
         return DFTSettings.among(of_dft), own(**rest)

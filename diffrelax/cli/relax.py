@@ -39,16 +39,17 @@ def relax(
     level: Annotated[
         str | None,
         typer.Option(
-            help="Level of theory, such as B3LYP/def2-SVP: the nearest that the model has learned",
+            help="Level of theory, such as B3LYP/def2-SVP; the nearest learned level is used",
             show_default="the model's own, unlike dft",
         ),
     ] = None,
     noise_level: NoiseLevel = None,
     max_error: Annotated[
-        float, typer.Option(min=0, help="Å; fall back where the bound on the error is larger")
+        float, typer.Option(min=0, help="Fall back if the error bound is larger, Å")
     ] = math.inf,
     fast: Annotated[
-        bool, typer.Option("--fast", help="Begin at force-field geometries: fewer seconds, worse")
+        bool,
+        typer.Option("--fast", help=("Start from force-field geometries: faster, less accurate")),
     ] = False,
     device: Device = "cpu",
     charge: Charge = None,
@@ -78,7 +79,7 @@ def relax(
         level = choose_level(loaded, level)
     elif len(loaded.config.levels) > 1:
         described = loaded.nearest_level().described(loaded.name)
-        print(f"{described}; --level names another", file=sys.stderr)
+        print(f"{described}; choose another with --level", file=sys.stderr)
     level = level or loaded.config.level
     settings = {
         "command": "relax",

@@ -87,7 +87,7 @@ class Report:
         self._n_before = self.n_done
         if self.n_done:
             done = counted(self.n_done, "molecule")
-            print(f"{self._file.path}: {done} done before, going on from there", file=sys.stderr)
+            print(f"{self._file.path}: {done} done before, resuming", file=sys.stderr)
         return chain(again, inputs)
 
     def add(self, results: Sequence[InputResult]) -> None:
@@ -117,15 +117,15 @@ class Report:
         """Say on standard error how many geometries there are, once all inputs are done."""
         if not self._file:
             if self._could_write:
-                print("no geometry was written: name a file with -o", file=sys.stderr)
+                print("no file was written: give one with -o", file=sys.stderr)
             return
         path, written = self._file.path, self._file.n_written
         if self.n_done == self._n_before:
-            print("nothing is left to do; --overwrite begins anew", file=sys.stderr)
+            print("all inputs are done; use --overwrite to start again", file=sys.stderr)
         if again := self._file.n_again:
-            print(f"{again} failed; the same command tries again", file=sys.stderr)
+            print(f"{again} failed; rerun the command to try again", file=sys.stderr)
         if not written:
-            print(f"no geometry to write: {path} was not made", file=sys.stderr)
+            print(f"no geometry to write: {path} was not written", file=sys.stderr)
             return
         missing = self.n_done - written
         note = f"; {missing} without a geometry" if missing else ""
@@ -144,7 +144,7 @@ class Report:
     def _tell_kept(self) -> None:
         if self._file:
             kept = counted(self._file.n_written, "geometry")
-            print(f"{kept} in {self._file.path}; the same command goes on", file=sys.stderr)
+            print(f"{kept} in {self._file.path}; rerun the command to resume", file=sys.stderr)
 
 
 def report_each(

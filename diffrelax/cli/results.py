@@ -16,22 +16,24 @@ from diffrelax.errors import InputError
 if TYPE_CHECKING:
     from diffrelax.results.documents import ResultDocument
 
-results = typer.Typer(no_args_is_help=True, help="Look at the results of flows and commands.")
+results = typer.Typer(
+    no_args_is_help=True, help=("Show and export the results of flows and commands.")
+)
 
 Where = Annotated[
     str,
     typer.Argument(
-        help="Folder of a flow, mongodb://host/database, project:NAME, or for list an output"
+        help="Folder of a flow, mongodb://host/database, project:NAME, or (for list) an output file"
     ),
 ]
 
-Only = Annotated[Kind | None, typer.Option("--kind", help="Results of this kind only")]
+Only = Annotated[Kind | None, typer.Option("--kind", help="Only results of this kind")]
 OfLevel = Annotated[
-    str | None, typer.Option("--level", help="At this level only: gfn2-xtb, pbe/def2-svp, …")
+    str | None, typer.Option("--level", help="Only at this level: gfn2-xtb, pbe/def2-svp, …")
 ]
 
 Everything = Annotated[
-    bool, typer.Option("--all", help="Those of earlier runs in the folder of a flow, too")
+    bool, typer.Option("--all", help="Include results of earlier runs of the flow")
 ]
 
 
@@ -80,7 +82,9 @@ def show(
     found = find_result(open_results(where), wanted)
     if not found:
         shown = without_password(where)
-        raise InputError(f"no result in {shown} has the name or key {wanted!r}: list them first")
+        raise InputError(
+            f"no result in {shown} has the name or key {wanted!r}: see diffrelax results list"
+        )
     for document in found:
         print(json.dumps(document, ensure_ascii=False, indent=1, default=str))
 
@@ -89,16 +93,16 @@ def show(
 def export(
     where: Where,
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="Where to: .csv .parquet .extxyz .sdf .json")
+        Path, typer.Option("-o", "--output", help="Output: .csv .parquet .extxyz .sdf .json")
     ],
     kind: Only = None,
     level: OfLevel = None,
     converged: Annotated[
-        bool, typer.Option("--converged", help="Minimisations that converged only")
+        bool, typer.Option("--converged", help="Only converged minimisations")
     ] = False,
     everything: Everything = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the file, if there is one")
+        bool, typer.Option("--overwrite", help="Replace an existing file")
     ] = False,
 ) -> None:
     """Write the results to a file.
@@ -118,7 +122,7 @@ def export(
         documents = [d for d in documents if isinstance(d, MinimisationDocument) and d.converged]
     if not documents:
         shown = without_password(where)
-        raise InputError(f"there is no {wanted} in {shown}: {output} was not made")
+        raise InputError(f"there is no {wanted} in {shown}: {output} was not written")
     if converged and len(levels := {d.level_name for d in documents}) > 1:
         several = ", ".join(sorted(map(str, levels)))
         print(f"minima of several levels: {several}; --level takes one", file=sys.stderr)

@@ -14,10 +14,12 @@ from diffrelax.cli.options import Json
 
 
 def run(
-    flow: Annotated[Path, typer.Argument(help="flow.yaml: molecules, stages, and where they run")],
+    flow: Annotated[
+        Path, typer.Argument(help=("flow.yaml with the molecules, the stages and where they run"))
+    ],
     engine: Annotated[
         Engine,
-        typer.Option(help="local: here and now; remote: by jobflow-remote"),
+        typer.Option(help="local: in this process; remote: with jobflow-remote"),
     ] = "local",
     json_lines: Json = False,
 ) -> None:
@@ -35,7 +37,7 @@ def run(
     try:
         summary = run_flow(config, engine)
     except KeyboardInterrupt:
-        print("interrupted: run the same command again to go on", file=sys.stderr)
+        print("interrupted: rerun the command to resume", file=sys.stderr)
         raise typer.Exit(130) from None
     if json_lines:
         for row in summary.rows:

@@ -43,26 +43,28 @@ def sample(
         "mmff94"
     ),
     reweight: Annotated[
-        str | None, typer.Option(help="Weight the samples at this level of theory afterwards")
+        str | None, typer.Option(help="Reweight the samples to this level of theory")
     ] = None,
     xc: Functional = None,
     basis: Basis = None,
     solvent: Solvent = "",
     method: Annotated[
         Literal["adjusted", "repeat"],
-        typer.Option(help="adjusted: canonical; repeat: repeated denoising, not canonical"),
+        typer.Option(
+            help=("adjusted: canonical sampling; repeat: repeated denoising, not canonical")
+        ),
     ] = "adjusted",
     chains: Annotated[int, typer.Option(help="Markov chains in one batch")] = 10,
     model: Annotated[
         str | None,
         typer.Option(
-            help="Model whose denoiser takes part: a name or a path. Default: none; for --method "
-            "repeat that of `relax`"
+            help="Model whose denoiser makes the small steps. Default: none; with --method "
+            "repeat, that of `relax`"
         ),
     ] = None,
     device: Device = "cpu",
     charge: Charge = None,
-    seed: Annotated[int, typer.Option(help="Of the embedding and the chains")] = 42,
+    seed: Annotated[int, typer.Option(help="Random seed for embedding and chains")] = 42,
     threads: Threads = None,
     overwrite: Overwrite = False,
     json_lines: Json = False,
@@ -120,12 +122,12 @@ def sample(
                 progress=True,
             )
         except KeyboardInterrupt:
-            kept = "the same command goes on" if output else "there is nothing to keep"
+            kept = "the same command goes on" if output else "nothing was kept"
             print(f"interrupted before the first sample: {kept}", file=sys.stderr)
             raise typer.Exit(130) from None
         if output and not overwrite and (before := _longer(output, found)):
             message = f"{output} keeps the {counted(before, 'sample')} that it has"
-            print(f"interrupted before there were more samples: {message}", file=sys.stderr)
+            print(f"interrupted before new samples were drawn: {message}", file=sys.stderr)
             raise typer.Exit(130)
         if output and store:
             found.write(output)
@@ -178,7 +180,7 @@ def _reweight(
         if output:
             kept = f"; the samples at {found.level} are in {output}"
             if isinstance(error, KeyboardInterrupt):
-                kept += ", the same command goes on"
+                kept += ", rerun the command to resume"
         _show(found, json_lines)
         print(f"diffrelax: not reweighted: {reason}{kept}", file=sys.stderr)
         raise typer.Exit(1 if str(error) else 130) from None
@@ -203,7 +205,7 @@ def _show(found: Ensemble, json_lines: bool) -> None:
     known: dict[str, Any] = found.provenance.diagnostics
     notes = list(found.provenance.notes)
     if not known["converged"]:
-        more = "" if known["interrupted"] else f": ask for more samples (-n {4 * len(found)})"
+        more = "" if known["interrupted"] else f": draw more samples (-n {4 * len(found)})"
         notes.insert(0, f"not converged: {known['doubts']}{more}")
     if json_lines:
         row = {

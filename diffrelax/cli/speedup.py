@@ -43,7 +43,7 @@ OF_RECIPES = ("optimizer", "hessian", "check_minimum", "thermo", "temperature", 
 def speedup(
     context: typer.Context,
     inputs: Inputs,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the report")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the report")],
     start: Annotated[
         Texts,
         typer.Option(
@@ -114,8 +114,8 @@ def speedup(
     if not finished:
         done = len({outcome.name for outcome in outcomes})
         print(
-            f"interrupted: {done} of {len(subjects)} molecules are done; the same command goes on, "
-            "also within the one that was begun",
+            f"interrupted: {done} of {len(subjects)} molecules are done; rerun the command "
+            "to resume, also within a molecule",
             file=sys.stderr,
         )
         raise typer.Exit(130)
@@ -140,7 +140,8 @@ def _check_folder(
     except FileNotFoundError:
         if there:
             raise InputError(
-                f"{there[0]} is not of a report, and would be replaced: name another folder"
+                f"{there[0]} does not belong to a report and would be replaced: choose "
+                "another folder"
             ) from None
         return
     except ValueError:
@@ -148,14 +149,17 @@ def _check_folder(
     held = about.get("level") if isinstance(about, dict) else None
     wanted = level.model_dump(mode="json") | more
     if not isinstance(held, dict):
-        raise InputError(f"{path} is not of a report, and would be replaced: name another folder")
+        raise InputError(
+            f"{path} does not belong to a report and would be replaced: choose another folder"
+        )
     # an empty one is of a report without the model
     known = {name: value for name, value in about.items() if value != ""}
     held = held | {name: known.get(name, value) for name, value in more.items()}
     defaults = {name: field.default for name, field in DFTSettings.model_fields.items()}
     if different := differing(defaults | held, defaults | wanted):
         raise InputError(
-            f"{output} has a report with {different}, and it would be replaced: name another folder"
+            f"{output} has a report with {different}, which would be replaced: choose "
+            "another folder"
         )
 
 
@@ -166,8 +170,8 @@ def _tell_cost(subjects: list[Subject], arms: list[SpeedupArm], level: DFTSettin
     duration = "" if level.calculator else f": {_duration(subjects, arms, level)}"
     print(
         f"{counted(n, 'molecule')} in {counted(len(arms), 'arm')}: {n * len(arms)} DFT "
-        "relaxations, and tighter ones to tell minima apart, which the report does not "
-        f"count{duration}",
+        "relaxations, plus tighter ones to distinguish minima, which are not "
+        f"counted{duration}",
         file=sys.stderr,
     )
 
@@ -178,8 +182,8 @@ def _duration(subjects: list[Subject], arms: list[SpeedupArm], level: DFTSetting
     minutes = estimate_seconds(subjects, arms, level) / 60
     duration = f"{minutes / 60:.0f} hours" if minutes > 120 else f"{max(1, minutes):.0f} min"
     return (
-        f"about {duration} of processor time in all, a third of it or three times as much, less "
-        "for what is done already"
+        f"about {duration} of processor time in total (within a factor of three), less for "
+        "finished work"
     )
 
 

@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 Compiled = Annotated[
     bool,
-    typer.Option("--compile", help="Compile the network first; needs a C++ compiler"),
+    typer.Option("--compile", help="Compile the network; needs a C++ compiler"),
 ]
-MaxMinutes = Annotated[float, typer.Option(min=0, help="Stop and save after this time")]
+MaxMinutes = Annotated[float, typer.Option(min=0, help="Stop and save after this many minutes")]
 
 
 def train(
     config: Annotated[Path, typer.Argument(help="config.yaml in the folder of the model")],
     max_minutes: MaxMinutes = 1e9,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run there")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the run in this folder")] = False,
     compiled: Compiled = False,
     device: Device = "cpu",
     threads: Threads = None,
@@ -85,18 +85,16 @@ def train(
 
 
 def finetune(
-    model: Annotated[
-        str, typer.Argument(help="Released model, folder of one, or .safetensors file")
-    ],
+    model: Annotated[str, typer.Argument(help="Release, folder of a model, or .safetensors file")],
     data: Annotated[Path, typer.Argument(help="Minima: .extxyz, .xyz or .sdf")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the new model")],
     level: Annotated[str, typer.Option(help="Level of theory of the minima")],
-    steps: Annotated[int, typer.Option(min=1, help="Length of the run")] = 2048,
+    steps: Annotated[int, typer.Option(min=1, help="Number of training steps")] = 2048,
     only_level: Annotated[
         bool,
         typer.Option(
             "--only-level",
-            help="Learn only what tells levels of theory apart; nothing changes at other levels",
+            help="Train only the parameters of this level; other levels do not change",
         ),
     ] = False,
     charge: Charge = None,
@@ -115,8 +113,8 @@ def finetune(
 
     if are_several():
         raise InputError(
-            "fine-tuning begins in one process: run it alone with --max-minutes 0, then go on with "
-            f"torchrun … diffrelax train {output / 'config.yaml'} --resume"
+            "fine-tuning starts in one process: run it with --max-minutes 0, then continue "
+            f"with torchrun … diffrelax train {output / 'config.yaml'} --resume"
         )
     check_device(device)
     set_threads(threads)
@@ -140,7 +138,7 @@ def _tell_of(minima: Minima) -> tuple[GeometrySet, GeometrySet]:
         _tell(note, file=sys.stderr)
     sets = minima.train_set, minima.validation_set
     learned, kept = (len(set(one.index.tolist())) for one in sets)
-    _tell(f"{learned} minima to learn, {kept} to validate on")
+    _tell(f"{learned} minima for training, {kept} for validation")
     return sets
 
 
@@ -172,7 +170,7 @@ def _run(
     for level, nearest in new.items():
         if level in sets[0].levels:
             differs = ", ".join(nearest.differences)
-            _tell(f"{level} begins as {nearest.level}: they differ in {differs}")
+            _tell(f"{level} starts as a copy of {nearest.level}: they differ in {differs}")
     try:
         state = train(
             config,
@@ -186,23 +184,23 @@ def _run(
             environments=read_environments(folder / ENVIRONMENTS),
         )
     except KeyboardInterrupt:
-        _tell(f"interrupted; this goes on: {going_on(folder)}", file=sys.stderr)
+        _tell(f"interrupted; resume with: {going_on(folder)}", file=sys.stderr)
         raise typer.Exit(130) from None
     _tell(f"step {state.step} of {config.training.steps} after {state.time.wall / 3600:.2f} h")
     if not state.step:
-        _tell(f"no step was taken, so there is no model yet; this goes on: {going_on(folder)}")
+        _tell(f"no step was taken, so there is no model yet; resume with: {going_on(folder)}")
         return
     released = ModelConfig.model_validate(load_tensors(folder / WEIGHTS)[1]["config"])
     stale = [level for level, one in released.learned.items() if one.stale]
     learned = [level for level in released.levels if level not in stale]
     unbounded = [level for level in learned if level not in released.calibrations]
     if config.relaxation.bridge and unbounded:
-        _tell("too few molecules to validate on: the model tells no bounds on its errors at "
-              f"{', '.join(unbounded)}")  # fmt: skip
+        _tell("too few molecules for validation: the model has no error bounds at "
+            f"{', '.join(unbounded)}")  # fmt: skip
     if stale and config.training.learn == "level":
-        _tell(f"all weights have learned other levels since {', '.join(stale)}: the model stays "
-              "worse there than it was, which weights of one level alone do not mend")  # fmt: skip
+        _tell(f"all weights have learned other levels since {', '.join(stale)}: the model remains "
+            "less accurate there, which --only-level does not repair")  # fmt: skip
     elif stale:
-        _tell(f"all weights have learned {', '.join(learned)}: the model is worse than it was, and "
-              f"tells no bounds, at {', '.join(stale)}; with --only-level, finetune leaves other "
-              "levels as they are")  # fmt: skip
+        _tell(f"all weights have learned {', '.join(learned)}: the model is now less accurate, "
+            f"and has no error bounds, at {', '.join(stale)}; with --only-level, finetune keeps "
+            "other levels unchanged")  # fmt: skip

@@ -104,7 +104,7 @@ class Part:
                 np.split(found["numbers"], ends[:-1]), np.split(positions, ends[:-1]), strict=True
             )
         except (zlib.error, *DAMAGED) as error:
-            raise InputError(f"{path} is damaged or no part of a release: {error}") from error
+            raise InputError(f"{path} is damaged, or not part of a release: {error}") from error
         minima = []
         rows = zip(smiles, *columns, atoms, strict=True)
         for i, (text, charge, remainder, seed, (numbers, where)) in enumerate(rows):

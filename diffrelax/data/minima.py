@@ -81,7 +81,7 @@ def split_of_constitution(remainder: int, name: str) -> Split:
         If it is sealed.
     """
     if remainder in SEALED:
-        raise InputError(f"{name} is sealed: it is kept from every use")
+        raise InputError(f"{name} is sealed and must not be used")
     return SPLIT_OF_REMAINDER.get(remainder, "train")
 
 

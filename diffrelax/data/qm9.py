@@ -66,7 +66,7 @@ def split_of_index(index: int) -> Split:
         If the index is sealed.
     """
     if index % 20 == SEALED_REMAINDER:
-        raise InputError(f"QM9 molecule {index} is sealed: it is kept from every use")
+        raise InputError(f"QM9 molecule {index} is sealed and must not be used")
     return SPLIT_OF_REMAINDER.get(index % 20, "train")
 
 
@@ -102,7 +102,7 @@ def load_qm9(
         try:
             packed = GeometrySet.load(path)
         except ValueError as error:
-            raise InputError(f"{error}; delete it, and it is packed again") from error
+            raise InputError(f"{error}; delete it to pack the data again") from error
         wanted = [i for i, index in enumerate(packed.index) if split_of_index(int(index)) == split]
         sets.append(replace(packed.select(np.array(wanted, dtype=np.int64)), start_levels=(level,)))
     return replace(GeometrySet.join(sets), levels=(LEVEL,))

@@ -81,7 +81,7 @@ def load_starts(folder: Path, source: str) -> Iterator[tuple[str, int, np.ndarra
             parts = np.split(STEP * steps, np.cumsum(sizes, dtype=np.int64)[:-1])
             yield from ((about["level"], int(i), d) for i, d in zip(index, parts, strict=True))
         except DAMAGED as error:
-            raise InputError(f"{path} is damaged or no part of starts: {error}") from error
+            raise InputError(f"{path} is damaged, or not a file of starts: {error}") from error
 
 
 def started(geometries: GeometrySet, folder: Path, source: str) -> list[GeometrySet]:

@@ -78,7 +78,7 @@ def descend(recorder: Recorder, settings: DFTSettings, checker: Checker) -> Endi
         except KilledError:
             raise
         except (RuntimeError, ValueError) as error:
-            unknown = f"not checked to be a minimum at level {level}: {error}"
+            unknown = f"not checked to be a minimum at {level}: {error}"
             time += Time.now() - begun
             if settings.thermo != "none":
                 return Ending(f"no free energy: {unknown}", None, notes, time)
@@ -89,7 +89,10 @@ def descend(recorder: Recorder, settings: DFTSettings, checker: Checker) -> Endi
         found = f"imaginary frequency of {-curvature.lowest:.0f} cm⁻¹{along}"
         if len(notes) == DESCENTS:
             return Ending(f"no minimum: {found}", curvature, notes, time)
-        notes = (*notes, f"pushed off a saddle point after {len(recorder.calls)} calls: {found}")
+        notes = (
+            *notes,
+            (f"displaced from a saddle point after {len(recorder.calls)} calls: {found}"),
+        )
         pushed = push_off(end, curvature)
         if reason := minimise(recorder, pushed, start_hessian(pushed, settings)[0], settings):
             return Ending(reason, None, notes, time)

@@ -99,8 +99,8 @@ def relax_dft(
     """
     if getattr(molecule, "constraints", None):
         raise InputError(
-            "these Atoms have constraints, and relax_dft moves all atoms: remove them, or use "
-            "diffrelax.TRIC(atoms), which holds FixAtoms"
+            "these Atoms have constraints, but relax_dft moves all atoms: remove them, or "
+            "use diffrelax.TRIC(atoms), which holds FixAtoms"
         )
     level, own = calculator, None
     if not isinstance(calculator, Profile | str | os.PathLike | None):
@@ -170,7 +170,7 @@ def relax_with(
     """
     check_settings(settings, calculator)
     if threads is not None and threads < 1:
-        raise InputError(f"threads = {threads}: give at least one, or leave it out")
+        raise InputError(f"threads = {threads}: give 1 or more, or leave it out")
     with ExitStack() as stack:
         stack.enter_context(threadpool_limits(limits=threads))
         kind, begin = _kind(molecule, settings), _begin(molecule, settings, store)
@@ -182,7 +182,7 @@ def relax_with(
         def now() -> Checkpoint:
             notes = begin.notes
             if lost := recorder.discarded:
-                lead = "another path was kept, of a restart or of other settings"
+                lead = "the checkpoint is from a restart or other settings"
                 notes = (*notes, f"{lead}: its {lost} calls are not counted")
             return replace(
                 begin,
@@ -274,8 +274,8 @@ def _result(
     if end.scf and end.scf.second_order:
         notes = (*notes, "the SCF needed second-order SCF to converge")
     if end.scf and end.scf.contamination > CONTAMINATED:
-        notes = (*notes, f"⟨S²⟩ is {end.scf.contamination:.2f} above that of a multiplicity of "
-                 f"{molecule.multiplicity}: other spin states are mixed in")  # fmt: skip
+        notes = (*notes, f"⟨S²⟩ is {end.scf.contamination:.2f} above the value for multiplicity "
+            f"{molecule.multiplicity}: the state is spin-contaminated")  # fmt: skip
     if settings.calculator and settings.calculator.program == "ase":
         notes = (*notes, "charge, multiplicity and solvent are set by the ASE calculator")
     net = float(np.linalg.norm(calls[-1].forces.sum(axis=0))) if calls else 0.0
@@ -285,8 +285,10 @@ def _result(
                  f"for {settings.xc}")  # fmt: skip
     gas = _thermochemistry(calls[-1], settings, ending) if calls else None
     if gas and (left := [-found for found in gas.frequencies if found < 0]):
-        notes = (*notes, f"an imaginary frequency of {left[0]:.0f} cm⁻¹ counts as real in the free "
-                 "energies")  # fmt: skip
+        text = (
+            f"an imaginary frequency of {left[0]:.0f} cm⁻¹ is treated as real in the free energies"
+        )
+        notes = (*notes, text)
     if gas and settings.solvent and (told := standard_state(gas.temperature, gas.pressure)):
         notes = (*notes, told)
     if prediction:

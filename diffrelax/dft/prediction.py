@@ -51,8 +51,9 @@ class Prediction(NamedTuple):
     def described(self) -> str:
         """The bounds in words."""
         return (
-            f"nine in ten of QM9's kind have no force above {self.fmax_bound:.2g} eV/Å, an energy "
-            f"right to {self.energy_bound / KCAL_PER_MOL:.1g} kcal/mol and a geometry to "
+            "for molecules like QM9's, nine in ten have no force above "
+            f"{self.fmax_bound:.2g} eV/Å, an error of the energy below "
+            f"{self.energy_bound / KCAL_PER_MOL:.1g} kcal/mol and a deviation below "
             f"{self.rmsd_bound:.1g} Å"
         )
 

@@ -26,7 +26,7 @@ class Thermochemistry(Entries):
 
     temperature: float = Field(description="K")
     pressure: float = Field(description="Pa")
-    symmetry_number: int = Field(description="rotations that lay the geometry on itself")
+    symmetry_number: int = Field(description="rotations that map the geometry onto itself")
     frequencies: tuple[float, ...] = Field(description="cm⁻¹, ascending")
     zero_point_energy: float = Field(description="eV")
     enthalpy: float = Field(description="eV, with the energies of the electrons and zero point")

@@ -187,7 +187,7 @@ class DFTSettings(Entries):
         for name, default in own.items():
             allowed = map(_plain, (default, level.get(name, default)))
             if _plain(values.get(name, default)) not in allowed:
-                raise InputError(f"`{name}` is set by the profile of the program: leave it out")
+                raise InputError(f"`{name}` is set in the profile: leave it out")
         return values | {"calculator": profile} | level
 
     @model_validator(mode="after")
@@ -196,13 +196,13 @@ class DFTSettings(Entries):
             self.hessian not in PREDICTS or not find_optimizer(self.optimizer).newton
         ):
             raise InputError(
-                "`one_call` predicts the end from a Hessian and Newton's step: take `hessian` "
-                "gfn2-xtb or aimnet2, and `optimizer` tric or bfgs"
+                "`one_call` needs a Hessian and a Newton step: use `hessian` gfn2-xtb or "
+                "aimnet2, and `optimizer` tric or bfgs"
             )
         if self.one_call and self.checked_at != "none":
             raise InputError(
-                "`check_minimum` and `thermo` need a verified minimum: leave them out, or "
-                "`one_call`"
+                "`check_minimum` and `thermo` need a verified minimum: leave out either "
+                "them or `one_call`"
             )
         return self
 
@@ -210,7 +210,7 @@ class DFTSettings(Entries):
     def _check_curvature(self) -> Self:
         if (self.check_minimum, self.thermo) == ("dft", "gfn2-xtb"):
             raise InputError(
-                "`thermo` gfn2-xtb checks the minimum along a soft motion alone: take `thermo` "
+                "`thermo` gfn2-xtb checks the minimum only along a soft mode: use `thermo` "
                 "dft, or leave out `check_minimum`"
             )
         return self
@@ -219,7 +219,7 @@ class DFTSettings(Entries):
     def _check_state(self) -> Self:
         own = {name: self.__class__.model_fields[name].default for name in OF_A_GAS}
         if self.thermo == "none" and any(getattr(self, name) != own[name] for name in own):
-            raise InputError(f"`{'` and `'.join(own)}` are those of free energies: take `thermo`")
+            raise InputError(f"`{'` and `'.join(own)}` are for free energies: set `thermo`")
         return self
 
     @model_serializer(mode="wrap")

@@ -91,8 +91,8 @@ def standard_state(temperature: float, pressure: float) -> str:
     if abs(change) < SAME_STATE:
         return ""
     return (
-        f"Gibbs energies are those at {pressure:g} Pa: at 1 mol/L (pressure {molar:.0f} Pa), for "
-        f"which energies of solvation are, they differ by {change:+.2f} kcal/mol"
+        f"Gibbs energies are those at {pressure:g} Pa: at 1 mol/L (pressure {molar:.0f} "
+        f"Pa), to which energies of solvation refer, they differ by {change:+.2f} kcal/mol"
     )
 
 

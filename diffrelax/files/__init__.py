@@ -101,8 +101,8 @@ def check_charge(charge: int | None, inputs: Iterable[object]) -> None:
     paths = (one for one in inputs if isinstance(one, (str, PathLike)))
     if charge is not None and not any(suffix_of(path) in CHARGED for path in paths):
         raise InputError(
-            f"the charge {charge} is for {', '.join(CHARGED)}, whose geometries may tell none: "
-            "write that of others into their SMILES or bonds"
+            f"the charge {charge} is for {', '.join(CHARGED)}, whose geometries may have "
+            "none: in other files the SMILES or the bonds determine it"
         )
 
 

@@ -38,7 +38,7 @@ def parse(record: str, options: ReadOptions) -> Molecule:
         mol = Chem.MolFromMol2Block(record, removeHs=False)
     if mol is None:
         raise InputError(
-            "RDKit cannot read this record: it is damaged, or its types of atoms are not Tripos's"
+            "RDKit cannot read this record: it is damaged, or its atom types are not Tripos types"
         )
     return Molecule.from_rdkit(
         mol, name=options.name, seed=options.seed, max_atoms=options.max_atoms

@@ -36,7 +36,7 @@ def cut(lines: Iterable[str]) -> Iterator[str]:
     if atoms:
         yield "".join(record)
     elif not found and any(not line.isspace() for line in record):
-        raise InputError("it has no line of ATOM or HETATM")
+        raise InputError("it has no ATOM or HETATM line")
 
 
 def title(record: str) -> str:

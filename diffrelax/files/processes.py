@@ -170,7 +170,7 @@ class _Process:
             self.connection.recv()
         except EOFError:
             raise UnfinishedError(
-                "no worker process can start: let a script do its work under "
+                "no worker process can start: put the work of your script under "
                 'if __name__ == "__main__", or use one worker'
             ) from None
 
@@ -180,7 +180,7 @@ class _Process:
             if self.connection.poll(seconds):
                 return self.connection.recv()
         except (EOFError, OSError):
-            raise _LostError("the process that worked on it died") from None
+            raise _LostError("the process that worked on it crashed") from None
         raise _LostError(f"it took longer than {seconds:g} s")
 
 

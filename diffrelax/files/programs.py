@@ -42,7 +42,7 @@ def _parse(
     read: Callable[[StringIO], ase.Atoms],
 ) -> Molecule:
     if not (found := state.search(record)):
-        raise InputError(f"no Cartesian coordinates behind a line such as {example!r}")
+        raise InputError(f"no Cartesian coordinates after a line such as {example!r}")
     try:
         atoms = read(StringIO(record))
     except Exception as error:  # ASE's parsers fail in many ways

@@ -244,7 +244,7 @@ def read_one(given: Input, *, seed: int = 42, charge: int | None = None) -> Mole
     check_charge(charge, [given])
     found = read_molecules(given, seed=seed, charge=charge)
     if len(found) != 1:
-        raise InputError(f"{given} holds {len(found)} molecules: give one")
+        raise InputError(f"{given} has {len(found)} molecules: give one")
     if isinstance(found[0], Rejected):
         raise InputError(f"{found[0].name}: {found[0].reason}")
     return found[0]
@@ -298,7 +298,7 @@ def records_in(file: BufferedReader, source: str, suffix: str) -> Iterator[Recor
         reason = f"{source} cannot be read{beyond}: {message_of(damage)}"
         yield Rejected(name=Path(source).name, source=source, reason=reason)
     elif not last:
-        reason = f"{source} is empty: there is no molecule in it"
+        reason = f"{source} is empty"
         yield Rejected(name=Path(source).name, source=source, reason=reason)
 
 
@@ -328,7 +328,7 @@ def check_file(path: Path) -> None:
         If it is not there, is a folder, or has an unknown suffix.
     """
     if path.is_dir():
-        raise InputError(f"{path} is a folder: give the files in it")
+        raise InputError(f"{path} is a folder: give the files inside")
     try:
         path.stat()
     except FileNotFoundError:
@@ -343,7 +343,7 @@ def read_smiles(text: str, *, seed: int = 42, max_atoms: int | None = None) -> M
     """Read a SMILES, optionally followed by a name, and say what is wrong if it is none."""
     name = smiles_title(text)
     if "\n" in text.strip():
-        reason = "it has several lines: give a list of SMILES, or the path of a .smi file"
+        reason = "it has several lines: give a list of SMILES or the path of a .smi file"
         return Rejected(name=text.split(maxsplit=1)[0], source=text, reason=reason)
     try:
         return parse_smiles(text, ReadOptions(name, seed, max_atoms))

@@ -27,7 +27,7 @@ def cut(lines: Iterable[str]) -> Iterator[str]:
     rest = (line for line in map(_checked, lines) if line and line[0] != "#")
     first = next(rest, "")
     if first.isdecimal():
-        raise InputError("it begins as an .xyz file does, where lines of SMILES are expected")
+        raise InputError("it looks like an .xyz file, not lines of SMILES")
     if first and not HEADER.match(first):
         yield first
     yield from rest
@@ -35,7 +35,7 @@ def cut(lines: Iterable[str]) -> Iterator[str]:
 
 def _checked(line: str) -> str:
     if OF_SDF.search(line):
-        raise InputError("it is an .sdf file, where lines of SMILES are expected")
+        raise InputError("it looks like an .sdf file, not lines of SMILES")
     return line.strip()
 
 

@@ -46,4 +46,4 @@ def _windows_1252(byte: re.Match[str]) -> str:
 def check_text(record: str) -> None:
     """Raise ValueError if a record holds a NUL byte, at which RDKit would end it."""
     if "\0" in record:
-        raise InputError("it holds a NUL byte, so the file is damaged or no text: mend it")
+        raise InputError("it contains a NUL byte: the file is damaged, or not text")

@@ -40,9 +40,7 @@ def cut(lines: Iterable[str]) -> Iterator[str]:
     delimiter = max(DELIMITERS, key=lambda d: (bool(_shown(headers[d])), first.count(d)))
     header = headers[delimiter]
     if not _shown(header):
-        raise InputError(
-            f"no column of SMILES among {', '.join(header)}: name one of them smiles, or inchi"
-        )
+        raise InputError(f"no SMILES column among {', '.join(header)}: name one smiles or inchi")
     for row in _rows(lines, header, delimiter):
         if any(cell.strip() for cell in row):
             file = StringIO()

@@ -61,18 +61,18 @@ def make_folder(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise OSError(f"the folder {folder} cannot be written to: {error.strerror}") from error
+        raise OSError(f"the folder {folder} is not writable: {error.strerror}") from error
 
 
 def check_no_input(path: Path, inputs: Iterable[str]) -> None:
     """Raise ValueError if a path is that of one of the inputs of a command."""
     if path.exists() and any(os.path.exists(given) and path.samefile(given) for given in inputs):
-        raise InputError(f"{path} is an input, and would be lost: write elsewhere")
+        raise InputError(f"{path} is an input: choose another output")
 
 
 def would_be_lost(path: Path) -> ValueError:
     """Return the error that refuses to write over a file."""
-    return InputError(f"{path} exists and would be lost: name another file, or give --overwrite")
+    return InputError(f"{path} exists: choose another file, or give --overwrite")
 
 
 def write_molecules(

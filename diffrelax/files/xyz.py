@@ -72,7 +72,9 @@ def parse(record: str, options: ReadOptions) -> Molecule:
     if int(first) == 0:
         raise InputError("there are no atoms")
     if len(rest) != int(first) + 1:
-        raise InputError(f"{first.strip()} atoms announced, {max(len(rest) - 1, 0)} lines follow")
+        raise InputError(
+            f"{first.strip()} atoms expected, but {max(len(rest) - 1, 0)} lines follow"
+        )
     written = JSON_KEY.sub(r"\1", rest[0])
     comment, state = _without_state(written), _state(written)
     _check_columns(comment, rest[1])
@@ -89,7 +91,7 @@ def parse(record: str, options: ReadOptions) -> Molecule:
         known.setdefault(key.lower(), True)
     for key in ("charge", "multiplicity", "mult"):
         if known.get(key) is True and key not in state:
-            raise InputError(f"the comment {rest[0]!r} does not say which {key}: write {key}=…")
+            raise InputError(f"the {key} in the comment {rest[0]!r} is unclear: write {key}=…")
     if "[" in (smiles := _as_written(comment, "smiles")) and 'smiles="' not in comment.lower():
         atoms.info["smiles"] = smiles  # ASE drops brackets that stand outside quotes
     multiplicity = state.get("multiplicity", state.get("mult"))

@@ -92,8 +92,8 @@ def load_minima(
     if len(remainders) < FEWEST:
         reasons = "".join(f"; {one.name}: {one.reason}" for one in read.left_out[:3])
         raise InputError(
-            f"{path} has minima of {len(remainders)} molecules that the model can learn, "
-            f"and at least {FEWEST} are needed{reasons}"
+            f"{path} has minima of {len(remainders)} molecules that the model can learn; at "
+            f"least {FEWEST} are needed{reasons}"
         )
     held = {kind for kind, remainder in remainders.items() if remainder in HELD_BACK}
     held = held or {min(remainders, key=lambda kind: (remainders[kind], kind))}
@@ -147,7 +147,7 @@ def _read_minima(path: Path, config: ModelConfig, level: str, charge: int | None
         if odd:
             read.notes.append(f"{molecule.name}: {odd}")
     read.notes.extend(
-        f"{n} minima say that they are of {other}, and are learned as those of {level}"
+        f"{n} minima are marked as {other}, but are learned as {level}"
         for other, n in of_level.items()
         if find_level(other, [level]) is None
     )
@@ -164,7 +164,7 @@ def _why_not(
     if converged is not None and str(converged).lower() in NO:
         return "its relaxation has not converged"
     if converged is None and verdict != "minimum":
-        return f"its verdict is {verdict}, so it is no minimum of a level of theory"
+        return f"its verdict is {verdict}, so it is not a minimum"
     if force > LARGEST_FORCE:
         return (
             f"a force of {force:.2f} eV/Å acts on an atom (at most {LARGEST_FORCE:g} at a minimum)"
@@ -199,6 +199,7 @@ def _without_start(geometries: GeometrySet, config: ModelConfig) -> Iterator[str
     n, used = (len(set(places.tolist())) for places in (geometries.index, geometries.index[basin]))
     if n > used:
         yield (
-            f"{n - used} of {n} minima have no start: with {' and '.join(config.training.starts)} "
-            "they end elsewhere, or nowhere; they are learned from noise alone"
+            f"{n - used} of {n} minima have no start: with "
+            f"{' and '.join(config.training.starts)} the relaxation ends in another "
+            "minimum, or fails; they are learned from noise alone"
         )

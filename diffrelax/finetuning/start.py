@@ -89,7 +89,7 @@ def begin_finetuning(
     if model.config.generation:
         raise InputError(f"{model.name} generates molecules: fine-tune a model that relaxes them")
     if only_level and not model.config.network.levels:
-        raise InputError(f"{model.name} is not told the level of theory: let it learn all weights")
+        raise InputError(f"{model.name} has a single level of theory: train all weights")
     _check_new(folder, data)
     with locked(folder):
         _check_new(folder, data)  # another run may have begun there
@@ -136,11 +136,11 @@ def _check_new(folder: Path, data: Path) -> None:
     check_folder(folder, resume=False)
     if (folder / "config.yaml").exists():
         raise InputError(
-            f"{folder} has a config.yaml already: choose another folder, or train that model with "
-            f"diffrelax train {folder / 'config.yaml'}"
+            f"{folder} already has a config.yaml: choose another folder, or continue that "
+            f"model with diffrelax train {folder / 'config.yaml'}"
         )
     if (folder / ENVIRONMENTS).exists():
-        raise InputError(f"{folder / ENVIRONMENTS} would be lost: choose another folder")
+        raise InputError(f"{folder / ENVIRONMENTS} would be overwritten: choose another folder")
     kept = folder / data.name
     if kept.exists() and data.exists() and not filecmp.cmp(kept, data, shallow=False):
         raise InputError(f"{kept} is another file than {data}: rename one of them")

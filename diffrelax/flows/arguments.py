@@ -236,4 +236,4 @@ def _read_molecule(record: Mapping[str, Any]) -> Molecule:
         return MoleculeDocument.model_validate(plain).to_molecule()
     except ValidationError as error:
         name = record.get("name", "a document")
-        raise InputError(f"{name} is no molecule: {explain_invalid(error)}") from error
+        raise InputError(f"{name} is not a molecule: {explain_invalid(error)}") from error

@@ -52,8 +52,8 @@ def load_on_worker(name: str, device: str) -> Model:
         return load_model(name, device)
     except ValueError as error:
         raise InputError(
-            f"{error} (on {gethostname()}): install the same release of diffrelax there, or "
-            "keep the file where all workers see it"
+            f"{error} (on {gethostname()}): install the same version of diffrelax there, or "
+            "put the file where all workers can read it"
         ) from error
 
 

@@ -74,7 +74,7 @@ MinimiseLevel = Annotated[
 
 
 HINTS = {
-    "inputs": "give a list, SMILES in quotes: YAML takes NO and ON for a no and a yes",
+    "inputs": "give a list, with SMILES in quotes, because YAML reads NO and ON as false and true",
     "minimise": "write entries such as {level: gfn2-xtb}",
 }
 
@@ -160,7 +160,7 @@ class FlowConfig(Entries):
         folder = record.get("folder", path.stem)
         if isinstance(folder, str) and (home / folder).is_file():
             raise InputError(
-                f"{path}: its results cannot go to {folder}, which is a file: name another folder"
+                f"{path}: {folder}, the folder for its results, is a file: choose another folder"
             )
         minimise = record.get("minimise")
         if isinstance(minimise, dict) and isinstance(minimise.get("calculator"), str):

@@ -50,7 +50,7 @@ class ConformersDocument(Document):
     temperature: float = Field(description="K")
     conformers: tuple[ConformerDocument, ...]
     notes: tuple[str, ...] = Field(
-        description="what became of all geometries that were tried, and why starts failed"
+        description="what happened to all geometries, and why starts failed"
     )
     provenance: Provenance
 
@@ -145,7 +145,7 @@ class ConformerFlowMaker(Maker):
         check_level(self.level)
         check_seed(self.seed)
         if self.n < 1:
-            raise InputError(f"n = {self.n}: ask for at least one start")
+            raise InputError(f"n = {self.n}: give 1 or more")
         if not 0 < self.window < inf:
             raise InputError(f"window {self.window} kcal/mol: give a finite, positive number")
         self._level.check_thermo(self.thermo)
@@ -275,7 +275,7 @@ def _sorted_out(
 
     given = [read_conformer(start) for start in starts]
     found = [
-        (read_conformer(end), end["reason"]) if end else (start, "its job did not end")
+        (read_conformer(end), end["reason"]) if end else (start, "its job did not finish")
         for start, end in zip(given, ends, strict=True)
     ]
     return sort_out(given, found)

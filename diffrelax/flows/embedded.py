@@ -17,12 +17,11 @@ StoredDocument = dict[str, Any]
 
 PAGE = 500  # documents read at once, between which others may write
 PATIENCE = 60  # s, to wait while others write
+RESTORE = ": delete it and rerun the flow, which restores finished work from its folder work"
 ADVICE = {
-    "database or disk is full": ": free some space on the disk that holds it, and run again",
-    "file is not a database": ": delete it, and run the flow again, which takes what was finished "
-    "from its folder work",
-    "database disk image is malformed": ": delete it, and run the flow again, which takes what was "
-    "finished from its folder work",
+    "database or disk is full": ": free some disk space and run again",
+    "file is not a database": RESTORE,
+    "database disk image is malformed": RESTORE,
 }
 
 

@@ -51,8 +51,8 @@ class WatchedStore(JobStore):
             raise Unwritable from error
         except PyMongoError as error:
             raise Unwritable from ConnectionError(
-                f"the database does not answer any more ({type(error).__name__}): start it, and "
-                "run the same command again, which goes on"
+                f"the database stopped responding ({type(error).__name__}): start it and "
+                "rerun the command to resume"
             )
         self._on_job(docs)
 
@@ -110,7 +110,7 @@ def run_local(flow: Flow, store: JobStore, folder: Path, show: Show) -> Summary:
     except KeyError:
         why = log.ends.get(flow.jobs[-1].name, "")
         raise UnfinishedError(
-            f"the flow did not come to its summary ({why}): see {log.baseFilename}"
+            f"the flow did not reach its summary ({why}): see {log.baseFilename}"
         ) from None
     return summary.with_reasons(
         {
@@ -147,7 +147,9 @@ def _alone_in(folder: Path) -> Iterator[None]:
     try:
         held = FileLock(folder / "running.lock").acquire(timeout=0)
     except Timeout:
-        raise InputError(f"another process runs a flow in {folder}: wait for its end") from None
+        raise InputError(
+            f"another process is running a flow in {folder}: wait until it has finished"
+        ) from None
     with held:
         yield
 

@@ -61,7 +61,9 @@ def flow_page(
         sections=[Table("Molecules", TEXT, SummaryRow.header(SHOWN), rows)],
         views=views,
         made=made,
-        elsewhere="All are in the store of the flow, and diffrelax results export writes them.",
+        elsewhere=(
+            "The store of the flow has all of them; diffrelax results export writes them to a file."
+        ),
     )
 
 

@@ -195,7 +195,7 @@ def patiently(ask: Callable[[], T], tell: Callable[[str], None]) -> T:
         try:
             return ask()
         except ConnectionFailure as error:
-            tell(f"the database does not answer ({type(error).__name__}): waiting for it")
+            tell(f"the database does not respond ({type(error).__name__}): waiting")
             time.sleep(MOST_SECONDS)
 
 
@@ -219,9 +219,7 @@ def follow(queue: FlowQueue, restarts: int, show: Show, tell: Callable[[str], No
     def look() -> tuple[list[Job], int]:
         jobs = queue.jobs()
         if not jobs:
-            raise UnfinishedError(
-                f"flow {queue.flow_id} is not in the queue any more: it was deleted"
-            )
+            raise UnfinishedError(f"flow {queue.flow_id} is no longer in the queue: it was deleted")
         queue.release_locks()
         return jobs, sum(deal_with(job, jobs, queue, restarts, tell) for job in jobs)
 
@@ -283,7 +281,7 @@ def kill_reason(job: Job) -> str:
     """
     error = job["error"] or ""
     if job["state"] == "REMOTE_ERROR" or error.startswith(NOT_HANDED_OVER):
-        return "could not be handed to its worker"
+        return "could not be submitted to its worker"
     queue_error = job["remote"].get("queue_err") or ""
     if error.startswith("Traceback") and not OF_MEMORY.search(error.strip().splitlines()[-1]):
         return ""

@@ -60,7 +60,7 @@ OutputReference, or an iterable of these
         """
         arguments = as_arguments(molecules, seed=self.relax_maker.seed, charge=charge)
         if not arguments:
-            raise InputError("a flow needs molecules: none were given")
+            raise InputError("a flow needs at least one molecule")
         for size in (self.batch_size, self.minimise_batch_size):
             if size < 1:
                 raise InputError(f"batch size {size}: give 1 or more")

@@ -73,17 +73,15 @@ def run_remote(
     with _one_after_another(config.folder):
         if flow_id := patiently(lambda: find_flow(controller, key, config.remote.restarts), tell):
             tell(
-                f"flow {flow_id} is in the queue already: following it; to submit it anew, delete "
-                f"it first: jf -p {project.name} flow delete -fid {flow_id}"
+                f"flow {flow_id} is already in the queue: following it. To submit it again, "
+                f"delete it first: jf -p {project.name} flow delete -fid {flow_id}"
             )
         else:
             flow_id = _submit(config, project, key)
             tell(f"flow {flow_id} submitted to project {project.name!r}")
     queue = FlowQueue(controller, flow_id)
     if not patiently(lambda: queue.is_done() or queue.has_runner(), tell):
-        tell(
-            f"no runner takes jobs from the queue: start it with jf -p {project.name} runner start"
-        )
+        tell(f"no runner is active: start it with jf -p {project.name} runner start")
     follow(queue, config.remote.restarts, show, tell)
 
     def summary() -> Summary:
@@ -143,8 +141,8 @@ def _resources(metadata: dict[str, Any], config: FlowConfig) -> StageResources:
     if profile := config.minimise.calculator:
         if profile.program != "xtb" and None in (remote.minimise.cores, remote.minimise.memory_gb):
             raise InputError(
-                f"what jobs of {profile.program} need is not known: give cores and memory_gb of "
-                "remote.minimise, as its input has them"
+                f"what jobs of {profile.program} need is unknown: set cores and memory_gb "
+                "of remote.minimise to match its input"
             )
         return remote.minimise.filled()
     basis = config.minimise.basis
@@ -201,8 +199,8 @@ def _submit(config: FlowConfig, project: Any, key: str) -> str:
         submit_flow(flow, project=project.name)
     except ConfigError as error:
         raise InputError(
-            f"project {project.name!r} cannot take the flow: {error}; compare it with "
-            "workflows/clusters"
+            f"project {project.name!r} cannot accept the flow: {error}; compare its file "
+            "with workflows/clusters"
         ) from error
     return flow.uuid
 
@@ -236,7 +234,7 @@ def _answering(project: Any) -> Iterator[None]:
     except PyMongoError as error:
         host = project.queue.store.get("host", "of the queue")
         raise ConnectionError(
-            f"the database {host} of project {project.name!r} does not answer within "
+            f"the database {host} of project {project.name!r} does not respond within "
             f"{DATABASE_SECONDS} s: start it, or check address, password and firewall in the "
             f"file of the project ({type(error).__name__})"
         ) from error

@@ -73,7 +73,7 @@ def export(path: Path, documents: Sequence[ResultDocument]) -> int:
         return len(rows)
     pairs = [(d.geometry, row) for d, row in zip(documents, rows, strict=True) if d.geometry]
     if not pairs:
-        raise InputError(f"none of the {len(rows)} results has a geometry: {path} was not made")
+        raise InputError(f"none of the {len(rows)} results has a geometry: {path} was not written")
     infos = [{k: v for k, v in row.items() if k not in ("name", "smiles")} for _, row in pairs]
     write_molecules(path, [geometry.to_molecule() for geometry, _ in pairs], infos)
     return len(pairs)

@@ -109,8 +109,8 @@ def check_stages(config: FlowConfig, engine: Engine) -> None:
         (check_installed if here else check_level)(config.minimise.level)
     if engine == "remote" and config.store:
         raise InputError(
-            "with the remote engine, results go to the store of the jobflow-remote project: leave "
-            "out store"
+            "with the remote engine, results go to the store of the jobflow-remote "
+            "project: leave out `store`"
         )
     if model is not None:
         nearest = model.nearest_level(Level.parse(config.minimise.level, strict=False))

@@ -81,7 +81,7 @@ class SpeedupFlowMaker(Maker):
         """
         arguments = as_arguments(molecules, seed=self.seed)
         if not arguments:
-            raise InputError("a flow needs molecules: none were given")
+            raise InputError("a flow needs at least one molecule")
         compared = []
         for i, argument in enumerate(arguments):
             compare = self.compare(argument)

@@ -57,7 +57,7 @@ def open_store(where: str) -> JobStore:
             store = _mongodb(where)
         except (PyMongoError, ValueError) as error:
             raise InputError(
-                f"no address of a database, {without_password(where)}: {error}"
+                f"not the address of a database, {without_password(where)}: {error}"
             ) from None
     elif where.startswith(PROJECT):
         store = read_project(where.removeprefix(PROJECT)).get_jobstore()
@@ -68,7 +68,7 @@ def open_store(where: str) -> JobStore:
         store.docs_store.query_one({})
     except PyMongoError as error:
         raise ConnectionError(
-            f"the database {without_password(where)} does not answer within {DATABASE_SECONDS} s: "
+            f"the database {without_password(where)} does not respond within {DATABASE_SECONDS} s: "
             f"start it, or check address, password and firewall ({type(error).__name__})"
         ) from error
     return store
@@ -211,7 +211,7 @@ def _embedded(folder: Path) -> JobStore:
 
 def _mongodb(uri: str) -> JobStore:
     if not re.match(r"[a-z+]+://[^/]+/[^/?]+", uri):
-        raise InputError("it names no database, write mongodb://host:27017/database")
+        raise InputError("it does not name a database: write mongodb://host:27017/database")
     options = {"mongoclient_kwargs": {"serverSelectionTimeoutMS": 1000 * DATABASE_SECONDS}}
     blobs = GridFSStore.from_uri(uri, "blobs", compression=True, **options)
     return JobStore(MongoStore.from_uri(uri, "outputs", **options), {"data": blobs})

@@ -33,12 +33,12 @@ class SummaryRow(Columns):
     name: str = column("of the molecule")
     smiles: str = column("of the molecule", "SMILES", default="")
     state: State = column(
-        "converged; at a minimum that is predicted, not verified; ended without; "
-        "no molecule for some stage; its job never ended"
+        "converged; stopped at a predicted minimum; not converged; failed in some stage; "
+        "its job never finished"
     )
-    stage: str = column("the last that the input came to")
-    reason: str = column("what went wrong, or what to beware of", default="")
-    verdict: str = column("of the diffusion model, if it came to that", default="")
+    stage: str = column("the last stage of this input")
+    reason: str = column("what went wrong, or a caution", default="")
+    verdict: str = column("of the diffusion model, if it was reached", default="")
     energy: float | None = perhaps("eV", "energy / Hartree", ".6f", HARTREE)
     fmax: float | None = perhaps("largest force on an atom, eV/Å", "fmax / eV/Å", ".4f")
     gradient_calls: int | None = perhaps("at the level of the last stage", "calls")
@@ -50,7 +50,7 @@ class Summary(Document):
     """What became of the inputs of a flow."""
 
     kind: Literal["summary"] = "summary"
-    rows: tuple[SummaryRow, ...] = Field(description="one for each input, in their order")
+    rows: tuple[SummaryRow, ...] = Field(description="one for each input, in order")
     counts: dict[str, int] = Field(description="number of inputs by state")
     provenance: Provenance
 
@@ -127,7 +127,7 @@ def summary_row(
         "name": name or (start.name if start else ""),
         "state": "lost",
         "stage": "minimise" if start else "relax",
-        "reason": lost or f"its job did not end: `jf job info {uuid}` tells why",
+        "reason": lost or f"its job did not finish: `jf job info {uuid}` tells why",
     }
     if isinstance(start, RelaxationDocument):
         entries |= {"verdict": start.verdict, "seconds": start.seconds["total"], "key": start.key}

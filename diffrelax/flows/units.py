@@ -96,9 +96,9 @@ def fetch(given: Plain) -> Plain:
     if found is None:
         raise LostUnitError(
             name,
-            f"the finished unit {key} of {name} is not in {work} on {gethostname()}, is damaged or "
-            "of another version: all workers must see that folder and have one version; run the "
-            "flow again",
+            f"the finished unit {key} of {name} is not in {work} on {gethostname()}, is "
+            "damaged or of another version: all workers need access to that folder and the "
+            "same version; rerun the flow",
         )
     return found
 

@@ -101,14 +101,14 @@ def generate_each(
     """
     check_seed(seed)
     if not 1 <= n <= MOST:
-        raise InputError(f"n = {n}: ask for at least one molecule, and at most {MOST:,}")
+        raise InputError(f"n = {n}: give 1 to {MOST:,}")
     settings, denoiser = model.config.generation, model.denoiser
     if settings is None or not isinstance(denoiser, JointDenoiser):
-        raise InputError(f"the model {model.name} only relaxes: choose one that generates")
+        raise InputError(f"{model.name} relaxes but does not generate: choose another model")
     if not free_elements and (unknown := set(model.config.elements) - VALENCES.keys()):
         raise InputError(
-            f"nothing is known of the valences of the atomic numbers {sorted(unknown)}, which "
-            f"{model.name} makes: leave the elements free"
+            f"there are no valences for the atomic numbers {sorted(unknown)}, which "
+            f"{model.name} makes: use free elements"
         )
     generator = torch.Generator().manual_seed(seed)
     sizes = _draw_sizes(settings, n, generator)

@@ -51,7 +51,7 @@ def _fault(molecule: Molecule) -> str:
     if molecule.multiplicity != 1:
         return "an odd number of electrons"
     if not molecule.bonds:
-        return "no bond orders fit its geometry"
+        return "no bond orders match its geometry"
     if (fragments := len(Chem.GetMolFrags(molecule.to_rdkit(stereo=False)))) > 1:
         return f"{fragments} fragments"
     return ""

@@ -167,8 +167,8 @@ def _load(path: Path) -> torch.jit.ScriptModule:
     found = hashlib.sha256(content).hexdigest()
     if found != SHA256:
         raise InputError(
-            f"{path} is not loaded: its sha256 is {found}, that of the published weights {SHA256}. "
-            'Install them again: pip install --force-reinstall "AcAuto3D==1.0.1"'
+            f"{path} is not the published file: its sha256 is {found}, expected {SHA256}. "
+            'Reinstall it: pip install --force-reinstall "AcAuto3D==1.0.1"'
         )
     network = torch.jit.load(BytesIO(content), map_location="cpu").eval()
     for parameter in network.parameters():

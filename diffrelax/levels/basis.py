@@ -51,8 +51,8 @@ def choose_basis(functional: Functional, basis: str = DEFAULT_BASIS) -> str:
         return basis
     if basis.lower() not in (DEFAULT_BASIS.lower(), composite.basis.lower()):
         raise InputError(
-            f"{composite.name} has a basis set of its own, {composite.basis}: leave {basis!r} out, "
-            "or take another functional"
+            f"{composite.name} includes a basis set, {composite.basis}: leave {basis!r} "
+            "out, or take another functional"
         )
     return composite.basis
 
@@ -85,12 +85,12 @@ def pyscf_molecule(molecule: Molecule, basis: str) -> gto.Mole:
             + "; def2-svp covers all elements up to radon"
         ) from error
     if mol.nao == 0:
-        raise InputError(f"basis {basis!r} has no functions for {molecule.formula}: name another")
+        raise InputError(f"basis {basis!r} has no functions for {molecule.formula}: use another")
     for symbol in sorted({*molecule.symbols} - {*potentials}):
         if not _reaches_core(symbol, basis):
             raise InputError(
-                f"basis {basis!r} leaves the core of {symbol} to a potential that PySCF has not "
-                "under that name, or is no basis set for orbitals: name another"
+                f"basis {basis!r} leaves the core of {symbol} to a potential that PySCF "
+                "lacks, or is not an orbital basis set: use another"
             )
     return mol
 
@@ -112,16 +112,16 @@ def _refuse_unfit(basis: str) -> None:
     """Refuse what PySCF reads as the text of a basis set, and sets that lack their potentials."""
     if letters(_table(basis)).startswith(PSEUDOPOTENTIALS):
         raise InputError(
-            f"basis {basis!r} is made for pseudopotentials, which are not used here: name one with "
-            "all electrons or with effective core potentials, such as def2-svp"
+            f"basis {basis!r} is made for pseudopotentials, which are not supported: use an "
+            "all-electron basis or one with effective core potentials, such as def2-svp"
         )
     if is_relativistic(basis.partition("@")[0]):
         raise InputError(
-            f"basis {basis!r} is contracted for relativistic Hamiltonians, which are not used "
-            "here: name another, such as def2-svp, or take it uncontracted (unc-)"
+            f"basis {basis!r} is contracted for relativistic Hamiltonians, which are not "
+            "supported: use another, such as def2-svp, or uncontract it (unc-)"
         )
     if "\n" in basis:
-        raise InputError(f"basis {basis!r} is a text: name a basis set that PySCF has")
+        raise InputError(f"basis {basis!r} must be the name of a basis set in PySCF")
     check_no_files(basis.partition("@")[0], _table(basis), GUESS)
 
 
@@ -130,8 +130,8 @@ def check_no_files(*names: str) -> None:
     for name in names:
         if Path(name).is_file():
             raise InputError(
-                f"basis {name!r} is the name of a file here, which PySCF would read instead: "
-                "work in another folder, or name a basis set that PySCF has"
+                f"basis {name!r} is also a file in this folder, which PySCF would read "
+                "instead: work in another folder, or use a basis set of PySCF"
             )
 
 
@@ -206,7 +206,7 @@ def check_basis(basis: str) -> None:
         with suppress(ValueError):
             _functions_of_atom(number, basis)
             return
-    hint = suggest_basis(basis) or ": name one that PySCF has, such as def2-svp"
+    hint = suggest_basis(basis) or ": use one that PySCF has, such as def2-svp"
     raise InputError(f"unknown basis {basis!r}{hint}")
 
 

@@ -60,7 +60,7 @@ def get_calculator(level: str, molecule: Molecule, **settings: Any) -> Calculato
     try:
         return chosen.of(molecule, **settings)
     except TypeError as error:
-        raise InputError(f"level {level!r} cannot have these settings: {error}") from error
+        raise InputError(f"level {level!r} does not accept these settings: {error}") from error
 
 
 def level_class(level: str) -> type[AtLevel]:
@@ -90,7 +90,9 @@ def check_cheap(level: str) -> None:
     """Raise InputError if there is no such level, or if it is DFT, which has its own relaxation."""
     check_level(level)
     if level == "dft":
-        raise InputError("level 'dft' is relaxed by diffrelax.dft.relax_dft and `diffrelax dft`")
+        raise InputError(
+            "level 'dft' is not a cheap level: use diffrelax.relax_dft or `diffrelax dft`"
+        )
 
 
 def _place(level: str) -> str:
@@ -107,5 +109,5 @@ def _place(level: str) -> str:
         hint = f": did you mean {near[0]}?"
     elif not [*meant.doubts()] and (meant.basis or is_composite(meant.method)):
         basis = f" and basis {meant.basis}" if meant.basis else ""
-        hint = f": for DFT take the level dft, with xc {meant.functional}{basis}"
+        hint = f": for DFT use the level dft, with xc {meant.functional}{basis}"
     raise InputError(f"unknown level of theory {level!r}{hint}")

@@ -119,9 +119,9 @@ def nearest_level(level: str | Level, known: Sequence[str]) -> Nearest:
 def _choose(asked: Level, known: Sequence[str]) -> tuple[str, str]:
     gas = Level(asked.method, asked.dispersion, asked.basis)
     if len(known) == 1:
-        return known[0], "the only level that it has learned"
+        return known[0], "its only level"
     if same := find_level(gas, known):
-        return same, "which is the same in the gas phase"
+        return same, "the same level in the gas phase"
     found = [
         (row.bonds, one, row.molecules)
         for one in known
@@ -135,7 +135,7 @@ def _choose(asked: Level, known: Sequence[str]) -> tuple[str, str]:
     ranks = [_apart(asked, one) for one in known]
     least = min(ranks)
     if least.exchange == inf:
-        return known[0], "its own level, as nothing is known of how far apart they are"
+        return known[0], "its own level, because their difference is unknown"
     return known[ranks.index(least)], "the nearest by rule (not measured)"
 
 

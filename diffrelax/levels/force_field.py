@@ -45,8 +45,8 @@ class ForceField(AtLevel, ForceCalculator):
             )
         if molecule.multiplicity > 1:
             raise InputError(
-                f"{level} knows no unpaired electrons, and {molecule.name or molecule.formula} has "
-                "some: use another level of theory"
+                f"{level} does not support unpaired electrons, and "
+                f"{molecule.name or molecule.formula} has some: use another level of theory"
             )
         self._rdkit_molecule = molecule.to_rdkit()  # the force field points into its conformer
         self._charges = charges

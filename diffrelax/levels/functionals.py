@@ -110,7 +110,7 @@ def read_functional(xc: str) -> Functional:
         parameters for it, or if its definition has what PySCF lacks.
     """
     if not xc.strip():
-        raise InputError(f"no functional in xc={xc!r}: name one, such as b3lyp")
+        raise InputError(f"no functional in xc={xc!r}: give one, such as b3lyp")
     short = re.sub(r"^(hyb)?m?ggaxc", "", letters(xc))
     if is_composite(xc):
         return _read_composite(xc, short)
@@ -120,8 +120,8 @@ def read_functional(xc: str) -> Functional:
         _, parts = libxc.parse_xc(bare)
         method, version, _ = parse_disp(functional.xc, functional.dispersion)
     except (KeyError, ValueError, NotImplementedError) as error:
-        hint = "; a dispersion correction is told as in b3lyp-d3bj" if "d3" in short else ""
-        hint = "; its basis set has a place of its own: basis" if "/" in xc else hint
+        hint = "; write a dispersion correction as in b3lyp-d3bj" if "d3" in short else ""
+        hint = "; give the basis set separately, with basis" if "/" in xc else hint
         hint = "; double hybrids are not supported" if DOUBLE_HYBRID.search(short) else hint
         near = get_close_matches(xc.upper(), [*libxc.XC_CODES, *libxc.XC_ALIAS], 3)
         hint = hint or suggest_method(xc)
@@ -131,7 +131,7 @@ def read_functional(xc: str) -> Functional:
         _refuse_incomplete(xc, bare, parts, version or "")
     left_on = nonlocal_correlation == functional.nonlocal_correlation == ""
     if version and left_on and libxc.is_nlc(bare):
-        raise InputError(f"xc={xc!r} has dispersion twice, by VV10 and by {version}: leave one out")
+        raise InputError(f"xc={xc!r} includes dispersion twice, VV10 and {version}: leave one out")
     if version:
         _check_dispersion(xc, method, version)
     return functional
@@ -161,7 +161,7 @@ def _read_composite(xc: str, short: str) -> Functional:
     known = {name.replace("-", ""): composite for name, composite in COMPOSITES.items()}
     if short not in known:
         raise InputError(
-            f"xc={xc!r} has a basis set and corrections of its own, which PySCF lacks: take one of "
+            f"xc={xc!r} includes a basis set and corrections that PySCF lacks: use one of "
             f"{', '.join(COMPOSITES)}"
         )
     find_extra("pyscf.dispersion", "dispersion", f"the dispersion correction of xc={xc!r}")
@@ -172,38 +172,38 @@ def _refuse_incomplete(xc: str, bare: str, parts: Any, version: str) -> None:
     names = {number: name for name, number in libxc.available_libxc_functionals().items()}
     if parts and "," not in bare and all(EXCHANGE.match(names[number]) for number, _ in parts):
         raise InputError(
-            f"xc={xc!r} is exchange alone: name a correlation after a comma, as in lda,vwn, or "
-            "none, as in lda,"
+            f"xc={xc!r} is exchange only: add a correlation functional after a comma, as in "
+            "lda,vwn, or none, as in lda,"
         )
     for number, factor in parts:
         if factor < 0 and re.search(rf"-\s*{number}\b", bare):  # wb97x-2 is no difference
             raise InputError(
-                f"unknown functional xc={xc!r}: PySCF takes the {number} in it for a functional "
-                f"({names.get(number, number)}); double hybrids are not supported"
+                f"unknown functional xc={xc!r}: PySCF reads the {number} in it as a "
+                f"functional ({names.get(number, number)}); double hybrids are not supported"
             )
         if factor <= 0 and "*" not in bare:
             raise InputError(
-                f"unknown functional xc={xc!r}: PySCF takes the - in it for a minus. A difference "
-                "is told with factors, as in pbe0-0.1*pbe"
+                f"unknown functional xc={xc!r}: PySCF reads the - in it as a minus sign. "
+                "Write a difference with factors, as in pbe0-0.1*pbe"
             )
         name = names[number]
         if name in POTENTIALS:
-            raise InputError(f"xc={xc!r} is {name}, a potential without an energy: take another")
+            raise InputError(f"xc={xc!r} is {name}, a potential without an energy: use another")
         if name in WHOLE and len(parts) > 1:
             raise InputError(
-                f"xc={xc!r} has {name}, which is a whole functional, as a part: take one that is "
-                "named with it, such as scan_vv10"
+                f"xc={xc!r} has {name}, which is a complete functional, as a part: use one "
+                "that includes it by name, such as scan_vv10"
             )
         lack = LACKING.get(name)
         if lack and not (version and version.startswith(lack.replaced_by)):
             raise InputError(
-                f"xc={xc!r} is {name}, whose definition has {lack.what}, which PySCF lacks: take "
-                f"{lack.instead}"
+                f"xc={xc!r} is {name}, which is defined with {lack.what}, and PySCF lacks "
+                f"it: use {lack.instead}"
             )
     if libxc.needs_laplacian(bare):
         raise InputError(
-            f"xc={xc!r} takes the Laplacian of the density, for which PySCF has no potential: take "
-            "another, such as r2scan"
+            f"xc={xc!r} depends on the Laplacian of the density, for which PySCF has no "
+            "potential: use another, such as r2scan"
         )
 
 

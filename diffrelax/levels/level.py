@@ -105,7 +105,7 @@ class Level:
         given = {"basis": spell_basis(basis), "solvent": solvent}
         for kind, name in given.items():
             if (own := getattr(level, kind)) and name and not _same(own, name):
-                raise InputError(f"{xc!r} names {own}, and {kind} {name!r}: leave out one")
+                raise InputError(f"{xc!r} includes {own}, but {kind} is {name!r}: leave out one")
         return replace(level, **{kind: name for kind, name in given.items() if name})
 
     @property
@@ -155,7 +155,7 @@ class Level:
             yield f"unknown method {self.method!r}{suggest_method(self.method)}"
         if self.basis:
             if self.method in WITHOUT_BASIS or is_composite(self.method):
-                yield f"{self.method} has no basis set to choose: leave out {self.basis}"
+                yield f"{self.method} includes its basis set: leave out {self.basis}"
             elif not is_common_basis(self.basis) and not _is_basis(self.basis):
                 yield f"unknown basis set {self.basis!r}{suggest_basis(self.basis)}"
         elif known and self.method not in WITHOUT_BASIS and not is_composite(self.method):

@@ -73,7 +73,7 @@ class Profile(Entries):
     def _words(cls, command: str) -> str:
         program, *_ = shlex.split(command) or [""]  # ValueError of quotes that are not closed
         if "/" in program and not program.startswith("/"):
-            raise InputError(f"{program}: give the whole path of the program, from / on")
+            raise InputError(f"{program}: give the full path of the program, starting with /")
         return command
 
     @model_validator(mode="after")
@@ -92,7 +92,7 @@ class Profile(Entries):
         if program == "ase":
             return self
         if self.solvent and program not in WITH_SOLVENTS:
-            raise InputError(f"solvent is not written for {program}")
+            raise InputError(f"{program} does not support solvent here")
         if program == "psi4" and self.command:
             raise InputError("psi4 is a Python module: leave out command")
         if program in ("gaussian", "nwchem") and is_composite(self.method):
@@ -106,9 +106,9 @@ class Profile(Entries):
         split_dispersion(self)
         for line in self.keywords if program == "gaussian" else ():
             if line.startswith("%") and link0(line)[0] not in LINK0:
-                raise InputError(f"{line!r} is not written: one of {', '.join(LINK0)}")
+                raise InputError(f"{line!r} is not supported: use one of {', '.join(LINK0)}")
         if program == "xtb" and (self.method not in METHODS or self.basis):
-            raise InputError(f"xtb has the methods {', '.join(METHODS)}, without a basis")
+            raise InputError(f"xtb supports the methods {', '.join(METHODS)}, without a basis")
         return self
 
     @property

@@ -120,12 +120,12 @@ def _nwchem_cores(profile: Profile, molecule: Molecule) -> Iterator[str]:
         return
     if is_relativistic(profile.basis):
         raise InputError(
-            f"basis {profile.basis!r} is contracted for relativistic Hamiltonians: take another"
+            f"basis {profile.basis!r} is contracted for relativistic Hamiltonians: use another"
         )
     if OTHER_CORES.search(profile.basis) and not profile.basis.lower().startswith("lanl2dz_ecp"):
         raise InputError(
-            f"basis {profile.basis!r} is made for core potentials: name them by a line ecp … end "
-            "in keywords, or take def2 or all electrons"
+            f"basis {profile.basis!r} is made for core potentials: add them with ecp … end "
+            "in keywords, or use def2 or an all-electron basis"
         )
     for begin, (library, last) in CORE_POTENTIALS.items():
         heavy = sorted({chemical_symbols[z] for z in molecule.numbers if z > last})

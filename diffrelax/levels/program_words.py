@@ -124,11 +124,11 @@ def _correction(level: Level) -> str:
     if level.dispersion == "D3":
         name = level.method
         raise InputError(
-            f"{name}-D3 leaves the damping open: write {name}-D3(BJ), or {name}-D3(0) for zero "
-            "damping"
+            f"{name}-D3 does not specify the damping: write {name}-D3(BJ), or {name}-D3(0) "
+            "for zero damping"
         )
     if level.dispersion not in CORRECTIONS:
         raise InputError(
-            f"{level.functional} is not written for this program: take D3(BJ), D3(0) or D4"
+            f"{level.functional} is not supported for this program: use D3(BJ), D3(0) or D4"
         )
     return CORRECTIONS[level.dispersion]

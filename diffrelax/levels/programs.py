@@ -99,7 +99,7 @@ class ProgramCalculator(ForceCalculator):
             if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
                 raise  # such as of a full disk
             raise CalculationFailed(
-                f"{self._name} ended without energy and forces that ASE can read: {error}"
+                f"{self._name} gave no energy and forces that ASE can read: {error}"
             ) from error
 
     def hessian(self, atoms: ase.Atoms) -> np.ndarray:
@@ -111,15 +111,15 @@ def check_program(profile: Profile) -> None:
     """Raise NotInstalledError if the program of a profile is not here."""
     if profile.program == "ase":
         raise InputError(
-            f"{profile.method} is an ASE calculator: give the object, relax_dft(calculator=...)"
+            f"{profile.method} is an ASE calculator: pass the object, relax_dft(calculator=...)"
         )
     if profile.program == "psi4":
         if not find_spec("psi4"):
             raise NotInstalledError("psi4 is not installed in this Python: conda install psi4")
     elif shutil.which(profile.words[0]) is None:
         raise NotInstalledError(
-            f"the program {profile.words[0]!r} of {profile.program} is not there: give its path as "
-            "command in the profile"
+            f"the program {profile.words[0]!r} for {profile.program} was not found: give "
+            "its path as command in the profile"
         )
 
 

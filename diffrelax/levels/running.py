@@ -74,7 +74,8 @@ def run_program(
     for kill in KILLS:
         if status in (-kill, OF_A_SHELL + kill):
             raise KilledError(
-                f"{Path(words[0]).name} was killed ({kill.name}), perhaps as it ran out of memory"
+                f"{Path(words[0]).name} was killed ({kill.name}), perhaps because it ran "
+                "out of memory"
             )
     return status
 

@@ -50,7 +50,7 @@ def read_solvent(solvent: str) -> str | float:
     except ValueError:
         return _named(solvent)
     if not 1 < epsilon < float("inf"):
-        raise InputError(f"solvent {solvent!r}: a dielectric constant is above 1, and finite")
+        raise InputError(f"solvent {solvent!r}: a dielectric constant must be finite and above 1")
     return epsilon
 
 

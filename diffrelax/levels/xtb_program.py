@@ -108,7 +108,7 @@ class XTBProgram(AtLevel, ForceCalculator):
         try:
             frames = ase.io.read(path, ":", format="xyz")
         except (IndexError, ValueError) as error:  # it died while it wrote one
-            raise CalculationFailed("xtb wrote only a part of a geometry") from error
+            raise CalculationFailed("xtb wrote an incomplete geometry") from error
         if not frames:
             raise CalculationFailed("xtb wrote no geometry")
         return TURN.apply(frames[-1].positions, inverse=True), len(frames) + 1  # that at the end
@@ -128,7 +128,7 @@ class XTBProgram(AtLevel, ForceCalculator):
                 seconds=LONGEST_RUN,
             )
         except subprocess.TimeoutExpired:
-            raise CalculationFailed(f"xtb was ended, as it ran for {LONGEST_RUN:g} s") from None
+            raise CalculationFailed(f"xtb was stopped after {LONGEST_RUN:g} s") from None
         if not path.exists():
             raise CalculationFailed(f"xtb failed: {_complaint(folder, status)}")
         return path
@@ -159,8 +159,8 @@ def check_heaviest(molecule: Molecule, method: str) -> None:
     """Raise ValueError if there is an element beyond Rn."""
     if molecule.numbers.max() > HEAVIEST:
         raise InputError(
-            f"{method} has no parameters for {molecule.formula}, only for H to Rn: "
-            "use another level of theory"
+            f"{method} has no parameters for {molecule.formula}, which covers H to Rn: use "
+            "another level of theory"
         )
 
 

@@ -42,12 +42,12 @@ def choose_schedule(model: Model, noise_level: float | None) -> RelaxationSchedu
     if noise_level is None:
         if model.config.generation:
             raise InputError(
-                f"{model.name} generates molecules: relax with another model, or give a noise level"
+                f"{model.name} generates molecules: use another model, or give a noise level"
             )
         return model.config.relaxation
     low, high = model.config.denoiser.sigma_min, model.config.denoiser.sigma_max
     if not low <= noise_level <= high:
-        raise InputError(f"noise level {noise_level} Å: the model knows {low} to {high} Å")
+        raise InputError(f"noise level {noise_level} Å: the model supports {low} to {high} Å")
     last = model.config.relaxation.polish[-1]
     halvings = math.ceil(math.log2(noise_level / last))
     levels = (noise_level, *(last * (noise_level / last) ** (i / halvings)
@@ -72,10 +72,10 @@ def choose_calibration(
     calibration = model.config.calibrations.get(level) if noise_level is None else None
     if calibration is None and max_error < math.inf:
         why = (
-            f"{model.name} tells no bound on its errors at {level}: leave max_error out, or take "
-            "a model that does"
+            f"{model.name} has no error bounds at {level}: leave out max_error, or use "
+            "another model"
             if noise_level is None
-            else "nothing is known of errors at a given noise level: leave out one of the two"
+            else "there are no error bounds with a given noise level: leave out one of the two"
         )
         raise InputError(f"max_error {max_error} Å: {why}")
     return calibration

@@ -30,30 +30,27 @@ def caution(start: Molecule, model: Model, level: str, error_bound: float) -> st
     cautions = [told] if (told := not_learned_there(start, model, level)) else []
     if _is_zwitterion(start):
         cautions.append(
-            "a zwitterion: in the gas phase, of which the model has learned, its proton may belong "
-            "elsewhere"
+            "a zwitterion: in the gas phase, where the model was trained, a proton may move"
         )
     elif _may_pass_a_proton_on(start):
-        cautions.append(
-            "a doubly charged anion: in the gas phase, one of its protons may belong elsewhere"
-        )
+        cautions.append("a doubly charged anion: in the gas phase, a proton may move")
     heavy, n_atoms = start.n_heavy, start.n_atoms
     most_heavy, largest = model.config.most_heavy, model.config.largest
     if heavy > most_heavy or n_atoms > largest:
         cautions.append(
-            f"{heavy} heavy atoms, {n_atoms} in all: extrapolated, trained on at most {most_heavy} "
-            f"and {largest}"
+            f"{heavy} heavy atoms, {n_atoms} in total: extrapolated, trained on at most "
+            f"{most_heavy} and {largest}"
         )
     if cautions and not isnan(error_bound):
-        cautions.append("its error bound is not calibrated for that")
+        cautions.append("the error bound is not calibrated for this")
     if (learned := model.config.learned.get(level)) and learned.stale:
-        cautions.append(f"all weights have learned other levels since {level}: worse than it was")
+        cautions.append(f"fine-tuned to other levels since {level}: less accurate than before")
     elif model.config.calibrations and level not in model.config.calibrations:
-        cautions.append(f"there is no bound on errors at {level}: too few molecules to validate on")
+        cautions.append(f"no error bound at {level}: too few molecules for validation")
     if error_bound > model.config.training.max_start_rmsd and _has_conformers(start):
         cautions.append(
-            "its error bound is as large as the distance between conformers: it may be another one "
-            "than the start, so compare the torsions of both"
+            "its error bound is as large as the distance between conformers: compare its "
+            "torsions with the start, it may be another conformer"
         )
     own = start.start in ("given", "diffusion") or knows_start(start, model)
     if model.config.relaxation.bridge and not own:
@@ -72,12 +69,12 @@ def not_learned_there(molecule: Molecule, model: Model, level: str) -> str:
     if molecule.charge not in learned.charges:
         lacking.append(f"charge {molecule.charge:+d}" if molecule.charge else "neutral molecule")
     if lacking:
-        return f"at {level} the model has learned no {' and no '.join(lacking)}, elsewhere it has"
+        return f"at {level} the model has learned {' and '.join(lacking)} only at other levels"
     heavy = molecule.n_heavy
     if learned.most_heavy < heavy <= model.config.most_heavy:
         return (
-            f"{heavy} heavy atoms: at {level} the model has learned at most {learned.most_heavy}, "
-            "elsewhere more"
+            f"{heavy} heavy atoms: at {level} the model has learned at most "
+            f"{learned.most_heavy}, more only at other levels"
         )
     return ""
 
@@ -107,8 +104,8 @@ def _odd_start(molecule: Molecule, model: Model) -> str:
     """Say from which geometry a molecule started that the model was not trained on."""
     level = molecule.start.removesuffix(UNCONVERGED)
     if level == "embedded":
-        return "no force field knows its atoms, so its start was embedded and not relaxed"
+        return "no force field has parameters for it, so its start is an unrelaxed embedding"
     if molecule.start.endswith(UNCONVERGED):
-        return f"{level.upper()} did not relax its start to a minimum"
+        return f"{level.upper()} did not converge for its start"
     learned = " and ".join(start.upper() for start in model.config.training.starts)
-    return f"its start was relaxed with {level.upper()}, those of the training with {learned}"
+    return f"its start was relaxed with {level.upper()}, but those in training with {learned}"

@@ -42,7 +42,7 @@ def outside_domain(molecule: Molecule, model: Model) -> str:
         )
     for pair in sorted(bond_kinds(molecule) - model.bonds):
         names = "–".join(chemical_symbols[z] for z in pair)
-        return f"it has a bond {names}, of which the model has seen none"
+        return f"it has a bond {names}, which the model has not learned"
     return ""
 
 
@@ -73,17 +73,17 @@ def outside_method(
             f"multiplicity {molecule.multiplicity}: the model was trained on closed-shell molecules"
         )
     if molecule.n_atoms == 1:
-        return "a single atom has no geometry to relax"
+        return "a single atom has no geometry"
     if not np.isin(molecule.numbers, (6, 7, 8)).any():
         return f"{molecule.formula}: the model was trained on molecules with C, N or O"
     if not molecule.bonds:
         n, _ = connected_components(bond_matrix(molecule.numbers, molecule.positions))
-        parts = f"by their distances, the atoms make {n} fragments: give one molecule alone"
+        parts = f"the distances show {n} separate fragments: give a single molecule"
         return "no bonds are known: " + (
             looks_like_bohr(molecule)
             or (parts if n > 1 else "")
-            or f"none fit its positions and a charge of {molecule.charge}, so nothing could be "
-            "checked; give all hydrogens, the right charge (--charge), positions in Å, or a SMILES"
+            or f"none match its positions and charge {molecule.charge}. Give all hydrogens, "
+            "the right charge (--charge), positions in Å, or a SMILES"
         )
     return ""
 
@@ -95,7 +95,7 @@ def _several_fragments(molecule: Molecule, charges: Collection[int]) -> str:
     try:
         mol = molecule.to_rdkit(stereo=False)
     except ValueError as error:
-        return f"its bonds make no structure that RDKit knows ({error}): give a SMILES"
+        return f"RDKit cannot make a structure from its bonds ({error}): give a SMILES"
     if (n := len(Chem.GetMolFrags(mol))) == 1:
         return ""
     with rdBase.BlockLogs():
@@ -155,10 +155,7 @@ def unfamiliar(molecule: Molecule, model: Model, few: int = 0) -> str:
     if model.environments is None:
         return ""
     if strained := _strained_bond(molecule):
-        return (
-            f"{strained}: hardly any of the molecules that the model has learned has such a bond, "
-            "so its error is not known"
-        )
+        return f"{strained}: few training molecules have such a bond, so the error is unknown"
     rare = []
     for kind, atom in environments(molecule).items():
         fills_it = len(kind.split()) == molecule.n_heavy
@@ -172,9 +169,8 @@ def unfamiliar(molecule: Molecule, model: Model, few: int = 0) -> str:
     seen, atom, kind = min(rare)
     others = f", and {len(rare) - 1} more like it" if len(rare) > 1 else ""
     return (
-        f"{molecule.label(atom)} ({in_words(kind)}){others}: {seen or 'none'} of the "
-        f"molecules that the model has learned {'has' if seen < 2 else 'have'} such an atom, so "
-        "its error is not known"
+        f"{molecule.label(atom)} ({in_words(kind)}){others}: {seen or 'no'} training "
+        f"molecule{'s have' if seen > 1 else ' has'} such an atom, so the error is unknown"
     )
 
 

@@ -113,8 +113,8 @@ class Model:
         found = deviation(self.denoiser, self.references, self.config.relaxation)
         if not found < TOLERANCE:
             raise InputError(
-                f"{self.name} is damaged: its reference molecules end {found:.3g} Å from where "
-                "they ended when its weights were written; copy it again"
+                f"{self.name} is damaged: results for its reference molecules differ by "
+                f"{found:.3g} Å; copy it again"
             )
         return found
 
@@ -160,7 +160,7 @@ def qm9_environments() -> Mapping[str, int]:
         if path.is_file():
             _verify(path, hashlib.sha256(path.read_bytes()).hexdigest(), QM9_ENVIRONMENTS)
             return read_environments(path)
-    raise InputError(f"{QM9_ENVIRONMENTS} is missing: install diffrelax again")
+    raise InputError(f"{QM9_ENVIRONMENTS} is missing: reinstall diffrelax")
 
 
 def load_model(name: str | Path = DEFAULT, device: str = "cpu") -> Model:
@@ -191,7 +191,7 @@ def load_model(name: str | Path = DEFAULT, device: str = "cpu") -> Model:
     if own and not own.is_file():
         if own.name == WEIGHTS and (own.parent / RESUME).is_file():
             raise InputError(
-                f"{own.parent} is in training: it has a model after {going_on(own.parent)}"
+                f"{own.parent} has no model yet: finish its training with {going_on(own.parent)}"
             )
         raise InputError(f"there is no model file {own}")
     path = own or _find(str(name)) / WEIGHTS
@@ -207,13 +207,13 @@ def load_model(name: str | Path = DEFAULT, device: str = "cpu") -> Model:
         references = tuple(map(Reference.model_validate, metadata.get("references", ())))
     except ValidationError as error:
         wrong = explain_invalid(error)
-        raise InputError(f"{path} does not hold a model of this version: {wrong}") from error
+        raise InputError(f"{path} is not a model of this version: {wrong}") from error
     except (KeyError, RuntimeError, ValueError) as error:
-        raise InputError(f"{path} does not hold a model of this version: {error}") from error
+        raise InputError(f"{path} is not a model of this version: {error}") from error
     environments = metadata.get("environments")
     if not isinstance(environments, dict | None):
         raise InputError(
-            f"{path} does not hold a model of this version: its environments are no mapping"
+            f"{path} is not a model of this version: its environments are not a mapping"
         )
     if environments is None and config.training.data == "qm9":
         environments = qm9_environments()
@@ -276,8 +276,8 @@ def _verify(path: Path, sha256: str, file: str) -> None:
     expected = _sums(path.parents[file.count("/")]).get(file)
     if expected != sha256:
         raise InputError(
-            f"{path} is not the released file: its sha256 is {sha256}, that of the release is "
-            f"{expected}. Install diffrelax again"
+            f"{path} is not the released file: its sha256 is {sha256}, expected {expected}. "
+            "Reinstall diffrelax"
         )
 
 
@@ -288,8 +288,8 @@ def _without_checksum(model: Model, path: Path) -> Model:
         return model
     if model.name in {file.partition("/")[0] for file in known}:
         raise InputError(
-            f"{path} is damaged: it calls itself {model.name}, but its sha256, {model.sha256}, is "
-            "that of no released file: copy it again"
+            f"{path} is damaged: its name is {model.name}, but its sha256, {model.sha256}, "
+            "matches no release: copy it again"
         )
     warnings.warn(
         f"{path} has no checksum and may be damaged: its results have no error bounds",

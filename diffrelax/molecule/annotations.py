@@ -49,9 +49,7 @@ def read_annotations(atoms: ase.Atoms, charge: Any, multiplicity: Any) -> Annota
     if multiplicity is None:
         for name in OTHER_SPINS:
             if info.get(name, 0) != 0:
-                raise InputError(
-                    f"{name} may mean several things: write multiplicity=… (2S + 1) in its place"
-                )
+                raise InputError(f"{name} is ambiguous: write multiplicity=… (2S + 1) instead")
     if multiplicity is None:
         moments = atoms.get_initial_magnetic_moments()
         parity = (int(atoms.numbers.sum()) - charge) % 2
@@ -101,14 +99,12 @@ def charge_of(atoms: ase.Atoms, charge: Any = None) -> int | None:
     partial = atoms.get_initial_charges()
     if charge is None and partial.any():
         if not np.isfinite(partial).all():
-            raise InputError(
-                "the charges of the atoms are not finite: correct them, or give charge"
-            )
+            raise InputError("the atomic charges are not finite: correct them, or give charge")
         charge = round(partial.sum())
         if abs(partial.sum() - charge) > ROUNDING:
             raise InputError(
-                f"the charges of the atoms add up to {partial.sum():.2f}, which is no charge of a "
-                "molecule: give charge"
+                f"the atomic charges add up to {partial.sum():.2f}, which is not an "
+                "integer: give charge"
             )
     if charge is not None:
         charge = integer("charge", charge)

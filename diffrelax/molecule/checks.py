@@ -25,15 +25,14 @@ def check_length(smiles: str) -> None:
     """Raise ValueError if a SMILES is too long to be read."""
     if len(smiles) > LONGEST_SMILES:
         raise InputError(
-            f"a SMILES of {len(smiles):,} characters, at most {LONGEST_SMILES:,} are read: give "
-            "coordinates"
+            f"a SMILES of {len(smiles):,} characters (limit {LONGEST_SMILES:,}): give coordinates"
         )
 
 
 def check_size(n_atoms: int) -> None:
     """Raise ValueError if there are too many atoms to look for bonds."""
     if n_atoms > MOST_ATOMS:
-        raise InputError(f"{n_atoms:,} atoms, at most {MOST_ATOMS:,} are read as one molecule")
+        raise InputError(f"{n_atoms:,} atoms: a molecule may have at most {MOST_ATOMS:,}")
 
 
 def check_elements(numbers: np.ndarray) -> None:
@@ -44,8 +43,8 @@ def check_elements(numbers: np.ndarray) -> None:
     if len(unknown):
         i = unknown[0]
         raise InputError(
-            f"atom {i + 1} is no known element (atomic number {numbers[i]}): replace dummy atoms "
-            "such as * or X by real ones"
+            f"atom {i + 1} is not an element (atomic number {numbers[i]}): replace dummy "
+            "atoms such as * or X"
         )
 
 
@@ -65,8 +64,8 @@ def check_positions(numbers: np.ndarray, positions: np.ndarray) -> None:
         pair = sorted({i, *nearest[i]})[:2]
         names = [f"{chemical_symbols[numbers[k]]}{k + 1}" for k in pair]
         raise InputError(
-            f"atoms {names[0]} and {names[1]} are in one place, {distance:.3f} Å apart: "
-            "check the coordinates and their unit, Å"
+            f"atoms {names[0]} and {names[1]} coincide, {distance:.3f} Å apart: check the "
+            "coordinates and their unit, Å"
         )
 
 
@@ -92,7 +91,7 @@ def check_bonds(
     """Raise ValueError if bonds or formal charges do not fit the atoms."""
     for bond in bonds:
         if not 0 <= bond[0] < bond[1] < n_atoms or bond[2] not in BOND_ORDERS:
-            raise InputError(f"{bond} is no bond: begin < end < n_atoms, order 1, 1.5, 2 or 3")
+            raise InputError(f"{bond} is not a bond: begin < end < n_atoms, order 1, 1.5, 2 or 3")
     if len({bond[:2] for bond in bonds}) < len(bonds):
         raise InputError("two bonds join the same atoms: keep one of them")
     if formal_charges and (len(formal_charges) != n_atoms or sum(formal_charges) != charge):
@@ -119,4 +118,4 @@ def integer(what: str, value: Any) -> int:
             return int(value)
     except (TypeError, ValueError, OverflowError):
         pass
-    raise InputError(f"{what} {value!r} is not a whole number: write {what}=1 or the like")
+    raise InputError(f"{what} {value!r} is not an integer: write for example {what}=1")

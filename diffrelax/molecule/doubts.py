@@ -33,8 +33,8 @@ def odd_reading(molecule: Molecule) -> str:
         chains = ["=".join(map(molecule.label, twist.chain)) for twist in open_twists(mol)]
         large = [f"the double bonds of the ring of {len(ring)}" for ring in annulenes(mol)]
         about = " and ".join(chains + large)
-        told = f", and as it stands about {about}" if about else ""
-        return f"stereochemistry left open: taken as {molecule.smiles}{told}"
+        told = f", and the orientation at {about}" if about else ""
+        return f"stereochemistry not specified: chosen as {molecule.smiles}{told}"
     if told := low_spin(molecule):
         return told
     if molecule.start != "given":
@@ -53,8 +53,8 @@ def low_spin(molecule: Molecule) -> str:
     if molecule.multiplicity > 2 or not likes_high_spin:
         return ""
     return (
-        f"taken with a multiplicity of {molecule.multiplicity}: if it has more unpaired electrons, "
-        "tell it, as in [O][O], or by multiplicity=3 beside its coordinates"
+        f"treated with multiplicity {molecule.multiplicity}: for more unpaired electrons, "
+        "write [O][O], or multiplicity=3 with coordinates"
     )
 
 
@@ -89,6 +89,6 @@ def looks_like_bohr(molecule: Molecule) -> str:
     if not BOHR_APART[0] < apart < BOHR_APART[1]:
         return ""
     return (
-        f"neighbours are {apart:.2f} times as far apart as bonds are long, so the positions seem "
-        f"to be in bohr: multiply them by {Bohr:.4f}, as they are expected in Å"
+        f"distances are {apart:.2f} times those of bonds, so the positions seem to be in "
+        f"bohr: multiply them by {Bohr:.4f} to get Å"
     )

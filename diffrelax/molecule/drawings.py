@@ -22,13 +22,13 @@ def smiles_error(smiles: str) -> str:
     """Say why a text is not a SMILES."""
     mol = Chem.MolFromSmiles(smiles, sanitize=False)
     if mol is None and smiles.isalpha():
-        return "names are not looked up, and as a SMILES it has unknown symbols"
+        return "names are not looked up: give a SMILES"
     if mol is None:
         return "check the brackets, ring closures and element symbols"
     if dative := dative_error(mol):
         return dative
     problems = Chem.DetectChemistryProblems(mol)
-    return "; ".join(p.Message() for p in problems) or "its structure makes no sense"
+    return "; ".join(p.Message() for p in problems) or "its valences are impossible"
 
 
 def dative_error(mol: Chem.Mol) -> str:

@@ -107,8 +107,8 @@ def embed(
         )
     if not (has_mmff94(asked.mol) or rdForceFieldHelpers.UFFHasAllMoleculeParams(asked.mol)):
         raise InputError(
-            f"neither MMFF94 nor UFF has parameters for {smiles}, and embeddings alone have atoms "
-            "too near each other: give coordinates"
+            f"neither MMFF94 nor UFF has parameters for {smiles}, and atoms of the "
+            "embeddings are too close: give coordinates"
         )
     raise InputError(
         f"no 3D structure found for {smiles}: check its stereochemistry and rings, try another "
@@ -137,7 +137,9 @@ class _Asked(NamedTuple):
                 f"{MAX_ATOMS}, or {MAX_HEAVY_ATOMS} without hydrogens): give coordinates"
             )
         if max_atoms is not None and n_atoms > max_atoms:
-            raise InputError(f"{n_atoms} atoms: not embedded, as at most {max_atoms} are used here")
+            raise InputError(
+                f"{n_atoms} atoms: not embedded, because at most {max_atoms} are used here"
+            )
         twists: dict[Torsion, float] = {}
         poses = []
         if asked.GetNumConformers() and asked.GetConformer().Is3D():

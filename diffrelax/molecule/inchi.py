@@ -41,13 +41,13 @@ def read_inchi(inchi: str) -> Chem.Mol:
             return _as_fixed(mol, inchi)
         if _identity(Chem.MolToInchi(mol)) != _identity(inchi):
             raise InputError(
-                f"RDKit reads {Chem.MolToSmiles(mol)} from this InChI, which has another formula "
-                "or charge: give a SMILES"
+                f"RDKit reads {Chem.MolToSmiles(mol)} from this InChI, which has a "
+                "different formula or charge: give a SMILES"
             )
         if lost := lost_stereo(inchi, Chem.MolToInchi(mol)):
             raise InputError(
-                f"RDKit does not read the stereochemistry {lost} of this InChI: give a SMILES, or "
-                "coordinates"
+                f"RDKit cannot read the stereochemistry {lost} of this InChI: give a "
+                "SMILES, or coordinates"
             )
         if "/p" in inchi and _has_choice(mol):
             raise InputError(
@@ -73,8 +73,8 @@ def _as_fixed(mol: Chem.Mol, inchi: str) -> Chem.Mol:
     """Return a molecule whose InChI tells where its mobile hydrogens are, if RDKit read it so."""
     if Chem.MolToInchi(mol, options="/FixedH") != inchi.strip():
         raise InputError(
-            f"RDKit reads {Chem.MolToSmiles(mol)} from this InChI, whose fixed hydrogens (/f) are "
-            "elsewhere: give a SMILES"
+            f"RDKit reads {Chem.MolToSmiles(mol)} from this InChI, but its fixed hydrogens "
+            "(/f) are in other positions: give a SMILES"
         )
     return mol
 

@@ -248,7 +248,7 @@ class Molecule:
                 raise InputError(f"{smiles!r} is not a SMILES: {smiles_error(smiles)}")
             if ignored := ignored_stereo(smiles):
                 raise InputError(
-                    f"{smiles!r} asks for {ignored}, which cannot be embedded: leave out its @, / "
+                    f"{smiles!r} specifies {ignored}, which cannot be embedded: remove @, / "
                     "or \\, or give coordinates"
                 )
         return cls.from_rdkit(
@@ -296,7 +296,7 @@ class Molecule:
         check_elements(atomic_numbers(mol))
         check_size(mol.GetNumAtoms())
         if any(atom.HasQuery() for atom in mol.GetAtoms()):
-            raise InputError("a pattern to search for (SMARTS), not a molecule: give its SMILES")
+            raise InputError("it is a SMARTS pattern: give the SMILES of a molecule")
         with rdBase.BlockLogs():
             mol = Chem.Mol(mol)
             name = name or (mol.GetProp("_Name").strip() if mol.HasProp("_Name") else "")
@@ -317,7 +317,7 @@ class Molecule:
             start, asked = "given", mol
             if missing := missing_hydrogens(mol):
                 raise InputError(
-                    f"a geometry that lacks {missing} hydrogens: add them, or correct bond orders, "
+                    f"{missing} hydrogens are missing: add them, or correct bond orders, "
                     "charges or radicals (M  CHG, M  RAD)"
                 )
             if not has_all_positions(mol):
@@ -467,7 +467,7 @@ def check_label(label: str, molecule: Molecule) -> None:
             )
     if not fits:
         raise InputError(
-            f"its SMILES {label} is of another molecule than its positions, which are read as "
+            f"its SMILES {label} does not match its positions, which are read as "
             f"{molecule.smiles}: correct one of them"
         )
 

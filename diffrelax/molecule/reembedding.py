@@ -22,5 +22,5 @@ def embed_again(molecule: Molecule, seed: int, method: Method = "ETKDGv3") -> Mo
     mol, start = embed(molecule.to_rdkit(), seed, method)
     embedded = molecule.with_positions(mol.GetConformer().GetPositions(), start)
     if change := identity_change(molecule, embedded.positions):
-        raise InputError(f"the embedding is another molecule: {change}")
+        raise InputError(f"the embedding is a different molecule: {change}")
     return embedded

@@ -15,7 +15,7 @@ T = TypeVar("T", bound=Hashable)
 
 def _check_distinct(values: tuple[T, ...]) -> tuple[T, ...]:
     if len(set(values)) < len(values):
-        raise InputError("name each of them once")
+        raise InputError("names must be unique")
     return values
 
 

@@ -178,14 +178,14 @@ class EquivariantNetwork(nn.Module):
         if context is None:
             if len(self.levels) > 1:
                 known = ", ".join(self.levels)
-                raise InputError(f"the model knows several levels of theory, say which: {known}")
+                raise InputError(f"the model has several levels of theory, choose one: {known}")
             nothing = torch.zeros(n_molecules, dtype=torch.int64, device=self.lookup.device)
             context = Context(nothing, nothing, nothing)
         same = context.charge[:, None] == self.charges
         if not same.any(1).all():
             unknown = sorted(set(context.charge[~same.any(1)].tolist()))
             known = ", ".join(f"{q:+d}" for q in self.charges.tolist())
-            raise IndexError(f"the model has not learned the charges {unknown}; it knows {known}")
+            raise IndexError(f"the model has not learned the charges {unknown}, only {known}")
         charges = self.charge_embedding(same.int().argmax(1))
         known = self.level_embedding(context.level) + charges
         if len(self.starts) == 1:

@@ -39,7 +39,7 @@ class Result(Document):
     schema_version: Literal[1] = SCHEMA_VERSION
     key: str = Field(default="", description="of the unit of work, see diffrelax.store")
     name: str = Field(description="of the molecule")
-    reason: str = Field(default="", description="what went wrong, or what to beware of")
+    reason: str = Field(default="", description="what went wrong, or a caution")
     provenance: Provenance
 
     @property
@@ -332,7 +332,7 @@ class ConformerDocument(LevelResult):
     weight: float = Field(description="of Boltzmann; those of a molecule add up to 1")
     symmetry_number: int = Field(description="of rotations")
     mirror_images: int = Field(description="2 if its mirror image counts too, else 1")
-    n_starts: int = Field(description="how many embeddings and turned geometries led here")
+    n_starts: int = Field(description="number of embeddings and rotated geometries that led here")
     start: str = Field(description="the first of them")
 
     @property
@@ -390,13 +390,14 @@ def read_document(record: Mapping[str, Any]) -> ResultDocument:
     found = record.get("schema_version")
     if not isinstance(found, int) or found < 1:
         raise InputError(
-            f"a document without a schema version (it has {', '.join(map(str, record))}) is not a "
-            "result of diffrelax, or comes from before its first schema: make it again"
+            f"a document without a schema version (it has {', '.join(map(str, record))}) is "
+            "not a result of diffrelax, or is too old: calculate it again"
         )
     if found > SCHEMA_VERSION:
         raise InputError(
-            f"a document of schema version {found} was written by a newer diffrelax; version "
-            f"{version('diffrelax')} reads up to {SCHEMA_VERSION}: install the newer one"
+            f"a document of schema version {found} was written by a newer version; "
+            f"diffrelax {version('diffrelax')} reads up to {SCHEMA_VERSION}: install the "
+            "newer one"
         )
     try:
         return _RESULTS.validate_python(_without_marks(record))
@@ -404,11 +405,11 @@ def read_document(record: Mapping[str, Any]) -> ResultDocument:
         unknown = [e["loc"][-1] for e in error.errors() if e["type"] == "extra_forbidden"]
         if len(unknown) == error.error_count():
             raise InputError(
-                f"a document has what diffrelax {version('diffrelax')} does not know "
-                f"({', '.join(map(str, unknown))}): install the newer one that wrote it"
+                f"a document has fields unknown to diffrelax {version('diffrelax')} "
+                f"({', '.join(map(str, unknown))}): install the version that wrote it"
             ) from error
         raise InputError(
-            f"a document is damaged, make it again: {explain_invalid(error)}"
+            f"a document is damaged, calculate it again: {explain_invalid(error)}"
         ) from error
 
 

@@ -32,7 +32,7 @@ class MoleculeDocument(Document):
     )
     name: str = ""
     smiles: str = Field(default="", description="isomeric canonical SMILES, empty if unknown")
-    start: str = Field(default="given", description="how the positions came to be")
+    start: str = Field(default="given", description="origin of the positions")
     isotopes: tuple[int, ...] = Field(
         default=(),
         exclude_if=not_,
@@ -41,7 +41,7 @@ class MoleculeDocument(Document):
     left_open: bool = Field(
         default=False,
         exclude_if=not_,
-        description="its source left stereochemistry open; left out if not",
+        description="whether whether whether its source left stereochemistry open; left out if not",
     )
 
     @classmethod

@@ -101,8 +101,8 @@ def open_beside(output: Path, settings: Mapping[str, Any], *, overwrite: bool = 
             raise would_be_lost(output)
         elif known and known != wanted and (output.exists() or store.count() > 1):
             raise InputError(
-                f"{output} was made with {differing(known, wanted)}: name another file, or give "
-                "--overwrite"
+                f"{output} was made with {differing(known, wanted)}: choose another file, "
+                "or give --overwrite"
             )
         elif output.exists() and store.find(WRITTEN) not in (None, _sha256_of(output)):
             raise _changed(output)
@@ -227,10 +227,10 @@ class ResultFile:
             assert known is not None
             changed = given is None or _digest(given) != known["input"]
             if changed and known["text"] is not None:
-                what = "missing" if given is None else "another, or has another charge"
+                what = "missing" if given is None else "a different one"
                 raise InputError(
-                    f"{self.path} was made of other molecules, of which number {number + 1} is now "
-                    f"{what}: name another file, or give --overwrite"
+                    f"{self.path} was made from other molecules: number {number + 1} is now "
+                    f"{what}: choose another file, or give --overwrite"
                 )
             if given is None:
                 self.store.drop(key=_key(number))
@@ -367,7 +367,7 @@ def differing(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
 
 def _changed(path: Path) -> InputError:
     return InputError(
-        f"{path} was changed since it was written: name another file, or give --overwrite"
+        f"{path} was changed since it was written: choose another file, or give --overwrite"
     )
 
 

@@ -96,15 +96,15 @@ class ModelColumns(Columns):
         "`relaxed`, `refused`, `fell_back`, `failed`; of minima `minimum`, of exports without a "
         "relaxation `as given`"
     )
-    reason: str = column("what went wrong, or what to beware of", default="")
-    start: str | None = perhaps(
-        "where the geometry came from that the model began with: `given`, `mmff94`, `uff`, …"
-    )
+    reason: str = column("what went wrong, or a caution", default="")
+    start: str | None = perhaps("origin of the start: `given`, `mmff94`, `uff`, …")
     noise_level: float | None = perhaps(
-        "first noise level of the model, Å; 0 where the start was left as it is"
+        "first noise level of the model, Å; 0 where the start was kept"
     )
     n_evaluations: int = column("of the network", default=0)
-    error_bound: float | None = perhaps("deviation from the minimum that nine in ten stay below, Å")
+    error_bound: float | None = perhaps(
+        "error bound: deviation from the minimum that nine in ten molecules stay below, Å"
+    )
     model_level: str | None = perhaps("level of theory of the minimum that the model relaxes to")
 
 
@@ -123,23 +123,22 @@ class LevelColumns(Columns):
     gradient_calls: int | None = perhaps("energy-and-gradient calls; the first counts")
     scf_cycles: int | None = perhaps("of all these calls")
     fmax: float | None = perhaps(
-        "largest force on an atom at the end, eV/Å; null at a predicted end"
+        "largest force on an atom at the end, eV/Å; null for a predicted minimum"
     )
     fmax_bound: float | None = perhaps(
         "what nine in ten predicted ends keep, eV/Å; only with `one_call`, as those that follow"
     )
-    energy_bound_ev: float | None = perhaps("the same of the error of the energy, eV")
-    rmsd_bound: float | None = perhaps("the same of the deviation from the minimum, Å")
+    energy_bound_ev: float | None = perhaps("the same for the error of the energy, eV")
+    rmsd_bound: float | None = perhaps("the same for the deviation from the minimum, Å")
     lowest_frequency: float | None = perhaps(
         "cm⁻¹, an imaginary one negative; only with `--check-minimum` or `--thermo`"
     )
     energy_ev: float | None = perhaps("at the end, eV")
     excess_ev: float | None = perhaps(
-        "how far the geometry that DFT began with, which is the model's where the verdict is "
-        "`relaxed`, was above the minimum that it reaches, eV"
+        "energy of the start of DFT (the model's geometry if `relaxed`) above its minimum, eV"
     )
     thermo: str | None = perhaps(
-        "level of the Hessian of free energies; only with `--thermo`, as those that follow"
+        "level of the Hessian for free energies; this and the following only with `--thermo`"
     )
     temperature: float | None = perhaps("K")
     pressure: float | None = perhaps("Pa")
@@ -208,17 +207,17 @@ class ResultRow(Columns):
     name: str = column("of the molecule")
     smiles: str | None = perhaps("of the molecule")
     kind: str = column("`failure`, `relaxation`, `minimisation`, `static` or `conformer`")
-    stage: str = column("where it is from: `embed`, `relax`, `dft` or another level")
+    stage: str = column("stage that produced it: `embed`, `relax`, `dft` or another level")
     level: str | None = perhaps("functional and basis, or the cheap level")
     criterion: str | None = perhaps("the stopping rule in words")
     state: str = column(
         "a verdict, or `converged`, `predicted`, `not converged`, `calculated`, `conformer`, "
         "`failed`"
     )
-    reason: str = column("what went wrong, or what to beware of")
+    reason: str = column("what went wrong, or a caution")
     energy_ev: float | None = perhaps("eV", "energy / Hartree", ".6f", HARTREE)
     gibbs_energy_quasi_harmonic_ev: float | None = perhaps(
-        "with soft vibrations as rotors, where it was asked for, eV",
+        "with soft vibrations as rotors, if requested, eV",
         "free energy / Hartree",
         ".6f",
         HARTREE,
@@ -231,7 +230,7 @@ class ResultRow(Columns):
     gradient_calls: int | None = perhaps("energy-and-gradient calls", "calls")
     scf_cycles: int | None = perhaps("of all these calls")
     seconds: float | None = perhaps("wall time", form=".1f")
-    model: str | None = perhaps("name and release, where one took part")
+    model: str | None = perhaps("name and release, if one was used")
     host: str = column("where it was made")
     version: str = column("of diffrelax, with which it was made")
     finished: str = column("when it was made, UTC")

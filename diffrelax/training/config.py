@@ -123,7 +123,7 @@ class TrainingConfig(Entries):
     @classmethod
     def _check_starts(cls, starts: tuple[StartLevel, ...]) -> tuple[StartLevel, ...]:
         if len(set(starts)) < len(starts) or "gfn2-xtb" in starts[:-1]:
-            raise InputError("name each level of starts once, gfn2-xtb last")
+            raise InputError("levels of starts must be unique, gfn2-xtb last")
         return starts
 
     def in_basin(self, rmsd: Any, torsion: Any) -> Any:
@@ -212,7 +212,7 @@ class ModelConfig(Entries):
     def _check_level(self) -> ModelConfig:
         if self.network.levels and self.level not in self.network.levels:
             known = ", ".join(self.network.levels)
-            raise InputError(f"the level {self.level!r} is none of network.levels: {known}")
+            raise InputError(f"the level {self.level!r} is not one of network.levels: {known}")
         return self
 
     @model_validator(mode="after")
@@ -221,13 +221,11 @@ class ModelConfig(Entries):
             getattr(self.denoiser, name) for name in ("sigma_min", "sigma_max", "sigma_bridge")
         )
         if self.relaxation.bridge and self.relaxation.bridge[0] != bridge:
-            raise InputError(
-                f"relaxation.bridge has to begin at denoiser.sigma_bridge, {bridge:g} Å"
-            )
+            raise InputError(f"relaxation.bridge must start at denoiser.sigma_bridge, {bridge:g} Å")
         polish = self.relaxation.polish
         if not polish or not low <= polish[-1] <= polish[0] <= high:
             raise InputError(
-                f"relaxation.polish has to be from sigma_min to sigma_max, {low:g} to {high:g} Å"
+                f"relaxation.polish must be from sigma_min to sigma_max, {low:g} to {high:g} Å"
             )
         return self
 
@@ -241,7 +239,7 @@ class ModelConfig(Entries):
     def _check_generation(self) -> ModelConfig:
         lowest = self.denoiser.sigma_min
         if self.generation and not self.generation.settle_at > lowest:
-            raise InputError(f"generation.settle_at has to be above sigma_min, {lowest:g} Å")
+            raise InputError(f"generation.settle_at must be above sigma_min, {lowest:g} Å")
         return self
 
     def schedule(self, start: str) -> RelaxationSchedule:

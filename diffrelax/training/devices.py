@@ -35,8 +35,9 @@ def check_compiler(device: str) -> None:
         torch.compile(lambda x: x.sin() + 1)(torch.zeros(8, device=device))
     except RuntimeError as error:
         raise InputError(
-            "the network cannot be compiled here: install a C++ compiler and the headers of Python "
-            f"(Debian: g++ and python3-dev), or leave --compile out: {str(error).splitlines()[0]}"
+            "the network cannot be compiled here: install a C++ compiler and the headers "
+            "of Python (Debian: g++ and python3-dev), or leave out --compile: "
+            f"{str(error).splitlines()[0]}"
         ) from error
 
 

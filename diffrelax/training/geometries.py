@@ -174,7 +174,7 @@ class GeometrySet:
         if self.offsets[0] != 0 or (self.sizes < 1).any():
             raise InputError("offsets do not rise from 0")
         if not np.isin(self.level, np.arange(max(1, len(self.levels)))).all():
-            raise InputError("a molecule is of a level of theory that has no name")
+            raise InputError("a molecule has a level of theory without a name")
         if not np.isfinite(self.positions).all():
             raise InputError("positions are not finite")
 
@@ -205,7 +205,7 @@ class GeometrySet:
             loaded.check()
             return loaded
         except DAMAGED as error:
-            raise InputError(f"{path} is no packed set, or damaged: {error}") from error
+            raise InputError(f"{path} is damaged, or not a packed set: {error}") from error
 
 
 ARRAYS = tuple(f.name for f in fields(GeometrySet) if f.name not in ("levels", "start_levels"))

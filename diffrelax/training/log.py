@@ -85,7 +85,7 @@ def _rows_to(step: int, path: Path, columns: Sequence[str]) -> list[dict[str, st
             return [row for row in rows if int(row["step"]) <= step]
     except (ValueError, KeyError, csv.Error):
         pass
-    raise InputError(f"{path} is no log of training, or damaged: move it away")
+    raise InputError(f"{path} is damaged, or not a training log: move it elsewhere")
 
 
 def write_row(

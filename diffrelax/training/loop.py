@@ -96,8 +96,8 @@ def train(
     check_folder(folder, resume)
     if len(train_set) < config.training.batch_size:
         raise InputError(
-            f"batches of {config.training.batch_size} molecules need as many to learn from, and "
-            f"there are {len(train_set)}: set training.batch_size"
+            f"batches of {config.training.batch_size} molecules need at least as many in "
+            f"training, and there are {len(train_set)}: reduce training.batch_size"
         )
     found = np.union1d(train_set.numbers, validation_set.numbers)
     unknown = np.setdiff1d(found, config.network.elements)
@@ -112,8 +112,8 @@ def train(
     )
     if not config.network.levels and train_set.levels not in ((), (config.level,)):
         raise InputError(
-            f"the data are of the level {train_set.levels[0]}, the configuration is of "
-            f"{config.level}: write it in the same way, or name network.levels"
+            f"the data have the level {train_set.levels[0]}, the configuration has "
+            f"{config.level}: use the same name, or set network.levels"
         )
     known = config.learned
     if known or not config.training.base:  # else nobody knows what the base has learned
@@ -139,18 +139,18 @@ def check_folder(folder: Path, resume: bool) -> None:
         If there is an earlier run and ``resume`` is false, a run without its state, or a file.
     """
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file: name a folder")
+        raise InputError(f"{folder} is a file: give a folder")
     products = (RESUME, LOG, VALIDATION_LOG, WEIGHTS, CHECKPOINTS)
     found = [folder / name for name in products if (folder / name).exists()]
     if found and not resume:
         raise InputError(
-            f"{found[0]} is of an earlier run: go on with {going_on(folder)}, or copy config.yaml "
-            "and its data to a new folder"
+            f"{found[0]} is from an earlier run: resume it with {going_on(folder)}, or copy "
+            "config.yaml and its data to a new folder"
         )
     if found and not (folder / RESUME).exists():
         raise InputError(
-            f"{found[0]} is of a run whose {RESUME} is missing: copy config.yaml and its "
-            "data to a new folder"
+            f"{found[0]} is from a run without its {RESUME}: copy config.yaml and its data "
+            "to a new folder"
         )
 
 
@@ -171,8 +171,7 @@ def _train(
         state.save(folder / RESUME)
     if not ranks.agree_on(state.step, state.device):
         raise InputError(
-            f"processes would go on from different steps: {folder} is to be one folder that all "
-            "machines share"
+            f"processes would resume from different steps: {folder} must be shared by all machines"
         )
     config = config.model_copy(update={"learned": state.learned})
     if first:

@@ -100,7 +100,7 @@ class TrainingState:
         """
         tensors, metadata = load_tensors(path)
         if others := _differences(metadata.get("run", {}), self.run):
-            raise InputError(f"{path} is of another run: it differs in {', '.join(others)}")
+            raise InputError(f"{path} is from another run: it differs in {', '.join(others)}")
         try:
             self.step = int(metadata["step"])
             processor = metadata.get("processor_seconds", nan)
@@ -162,7 +162,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         metadata = _metadata(file)
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     if metadata.get("sha256", "") not in ("", _checksum(tensors, metadata)):
-        raise InputError(f"{path} is damaged: what it holds does not fit its checksum")
+        raise InputError(f"{path} is damaged: its checksum does not match")
     return tensors, metadata
 
 

@@ -47,7 +47,9 @@ def start_state(
         try:
             model.begin_as(base)
         except RuntimeError as error:
-            raise InputError(f"the base has another shape than {config.name}: {error}") from error
+            raise InputError(
+                f"the base model has a different shape from {config.name}: {error}"
+            ) from error
     ema = copy.deepcopy(model).requires_grad_(False)
     decay = config.training.weight_decay
     if config.training.learn == "level":  # other rows have no gradient, and are to stay
@@ -100,8 +102,8 @@ def training_step(
     """
     if len(batch.numbers) < ranks.world:
         raise InputError(
-            f"{ranks.world} processes, and a batch of {len(batch.numbers)} molecules at step "
-            f"{state.step}: start fewer processes"
+            f"{ranks.world} processes, and a batch of {len(batch.numbers)} molecules at "
+            f"step {state.step}: use fewer processes"
         )
     # torch takes 32 bits of a seed
     (seed,) = np.random.SeedSequence([settings.seed, state.step]).generate_state(1).tolist()
@@ -113,8 +115,8 @@ def training_step(
     norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), settings.clip)
     if not norm.isfinite():
         raise UnfinishedError(
-            f"the gradient is not finite at step {state.step}: lower the learning rate, in a new "
-            "folder"
+            f"the gradient is not finite at step {state.step}: use a lower learning rate, "
+            "in a new folder"
         )
     for group in state.optimizer.param_groups:
         group["lr"] = settings.learning_rate_at(state.step)

@@ -80,7 +80,7 @@ def test_each_molecule_keeps_its_place_and_its_own_failure():
 
 def test_stereochemistry_that_was_left_open_is_told(run, tmp_path):
     status, out, _ = run("minima", "CC(O)F", "-o", tmp_path / "o.sdf", "--level", "mmff94")
-    assert status == 0 and "stereochemistry left open: taken as C[C@" in out
+    assert status == 0 and "stereochemistry not specified: chosen as C[C@" in out
 
 
 def test_gfn2_xtb_needs_no_program(run, tmp_path, monkeypatch):

@@ -32,7 +32,7 @@ def test_a_crash_of_the_program_costs_its_molecule_only(run, tmp_path: Path) -> 
     assert (good["level"], good["scf_cycles"]) == ("GFN2-xTB by xtb", None)
     assert good["density_fit"] is None
     assert [arm["start"] for arm in good["arms"]] == ["diffusion", "mmff94"]
-    assert "1 failed; the same command tries again" in err
+    assert "1 failed; rerun the command to try again" in err
     assert [one.name for one in read_molecules(output)] == ["CO"]
     program.write_text(f"#!/bin/sh\n{whole}")
     again, out, told = run(*arguments, "--compare", "mmff94", "--json")
@@ -41,7 +41,7 @@ def test_a_crash_of_the_program_costs_its_molecule_only(run, tmp_path: Path) -> 
     assert "1 molecule done before" in told
     assert [one.name for one in read_molecules(output)] == ["CO", "C[NH3+]"]
     again, _, told = run(*arguments, "--compare", "mmff94")
-    assert again == 0 and "nothing is left to do" in told
+    assert again == 0 and "all inputs are done" in told
 
 
 @needs_xtb
@@ -52,7 +52,7 @@ def test_starts_are_compared_with_the_program_as_the_level(run, tmp_path: Path) 
     command = ("speedup", "CO", "-o", tmp_path / "report", "--calculator", profile, *arms)
     status, out, err = run(*command)
     assert status == 0, err
-    assert "2 DFT relaxations, and tighter ones" in err and "processor time" not in err
+    assert "2 DFT relaxations, plus tighter ones" in err and "processor time" not in err
     compared = next(line for line in out.splitlines() if line.startswith("| mmff94, tric+hessian"))
     calls, _, _, *cycles, timed = compared.split(" | ")[6:12]
     assert float(calls) >= 1 and cycles == ["–", "–"] and timed == "1"
@@ -65,7 +65,7 @@ def test_starts_are_compared_with_the_program_as_the_level(run, tmp_path: Path) 
 
     profile.write_text("program: xtb\nmethod: gfn2-xtb\n")
     status, _, err = run(*command)
-    assert status == 2 and "it would be replaced: name another folder" in err
+    assert status == 2 and "which would be replaced: choose another folder" in err
 
 
 @pytest.mark.parametrize(
@@ -91,4 +91,4 @@ def test_a_level_of_pyscf_beside_a_profile_is_refused(run, tmp_path: Path) -> No
     profile.write_text("program: orca\nmethod: HF\n")
     for option in (("--xc", "pbe"), ("--xc", "b3lyp")):
         status, _, err = run("dft", "CCO", "--calculator", str(profile), *option)
-        assert status == 2 and f"{option[0]} is set by the profile of the program" in err
+        assert status == 2 and f"{option[0]} is set in the profile" in err

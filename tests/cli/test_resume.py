@@ -55,11 +55,11 @@ def test_the_same_command_goes_on_where_it_was_interrupted(run, tmp_path, librar
     monkeypatch.setattr(relaxation, "relax_molecules", interrupt)
     status, out, err = run("relax", library, "-o", output)
     assert status == 130 and len(out.splitlines()) == 4
-    assert "interrupted: 4 of 5 molecules are done" in err and "the same command goes on" in err
+    assert "interrupted: 4 of 5 molecules are done" in err and "rerun the command to resume" in err
     monkeypatch.setattr(relaxation, "relax_molecules", whole)
     status, out, err = run("relax", library, "-o", output)
     assert status == 1 and out.startswith("e  relaxed") and out.count("\n") == 1
-    assert "4 molecules done before, going on from there" in err
+    assert "4 molecules done before, resuming" in err
     assert f"4 geometries in {output}; 1 without a geometry\n2 of 5 molecules failed, were" in err
     assert f"their reasons: diffrelax results list {output}" in err
     same = [re.sub(r" seconds=\S+", "", path.read_text()) for path in (output, straight)]
@@ -70,7 +70,7 @@ def test_the_same_command_goes_on_where_it_was_interrupted(run, tmp_path, librar
     lines = run("results", "list", output)[1].splitlines()
     assert lines[1].startswith("b  failed: ") and len(lines) == 5
     status, out, err = run("relax", library, "-o", output)
-    assert (status, out) == (1, "") and "nothing is left to do; --overwrite begins anew" in err
+    assert (status, out) == (1, "") and "all inputs are done; use --overwrite to start again" in err
 
 
 def test_other_settings_are_not_mixed_and_nothing_is_overwritten(run, tmp_path, library):
@@ -78,14 +78,14 @@ def test_other_settings_are_not_mixed_and_nothing_is_overwritten(run, tmp_path, 
     assert run("relax", library, "-o", output)[0] == 1
     made = output.read_bytes()
     status, out, err = run("relax", library, "-o", output, "--seed", 1)
-    assert (status, out) == (2, "") and "made with seed 42, not 1: name another file" in err
+    assert (status, out) == (2, "") and "made with seed 42, not 1: choose another file" in err
     status, _, err = run("relax", "CCO", "-o", output)
     assert status == 2 and "number 1 is now another" in err
     status, _, err = run("dft", library, "-o", output)
     assert status == 2 and "command relax, not dft" in err
     units_beside(output).unlink()
     status, _, err = run("relax", library, "-o", output)
-    assert status == 2 and "exists and would be lost" in err
+    assert status == 2 and "exists: choose another file" in err
     assert output.read_bytes() == made
     assert run("relax", "CCO", "-o", output, "--overwrite")[0] == 0
     assert [one.name for one in read_molecules(output)] == ["CCO"]
@@ -133,7 +133,7 @@ def test_dft_goes_on_within_a_molecule(run, tmp_path, monkeypatch):
     command = ("dft", "CO", *CHEAP, "-o", output)
     monkeypatch.setattr(units, "relax_with", interrupt)
     status, _, err = run(*command)
-    assert status == 130 and "CO: what is done of it is kept\ninterrupted: 0 of 1" in err
+    assert status == 130 and "CO: finished work is kept\ninterrupted: 0 of 1" in err
     store = units_beside(output)
     assert kinds(store) == {"settings": 1, "unit": 1, "dft": 1}
     calls = []
@@ -159,7 +159,7 @@ def test_a_killed_command_goes_on(tmp_path):
     process.kill()
     process.wait()
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "molecules done before, going on from there" in done.stderr
+    assert "molecules done before, resuming" in done.stderr
     assert len(done.stdout.splitlines()) <= 135
     assert [one.name for one in read_molecules(output)] == [f"m{i}" for i in range(len(smiles))]
 
@@ -232,7 +232,7 @@ def test_inputs_that_gave_no_geometry_may_be_others_the_next_time(run, tmp_path)
     assert status == 1 and f"2 geometries in {output}; 1 without" in err
     assert [line.split()[0] for line in out.splitlines()] == ["b", "c"]
     status, _, err = run("relax", path, "-o", output)
-    assert status == 1 and "nothing is left to do" in err and "1 of 3 molecules failed" in err
+    assert status == 1 and "all inputs are done" in err and "1 of 3 molecules failed" in err
     path.write_text("CO a\nC b\nCC c\n")
     for _ in range(2):
         assert run("relax", path, "-o", output)[0] == 0
@@ -290,10 +290,10 @@ def test_an_error_inside_is_told_from_bad_usage(run, monkeypatch):
 
     monkeypatch.setattr(batches, "relax_batch", broken)
     status, out, err = run("relax", "CCO name")
-    assert status == 3 and out.startswith("name  failed: an error inside, ValueError: operands")
+    assert status == 3 and out.startswith("name  failed: internal error, ValueError: operands")
     level, first, second = err.splitlines()
     assert "relaxes to minima of" in level
-    assert first.startswith("diffrelax: an error inside, ValueError: operands could not be")
+    assert first.startswith("diffrelax: internal error, ValueError: operands could not be")
     assert second.endswith("diffrelax --debug relax 'CCO name'")
     status, _, err = run("--debug", "relax", "CCO name")
     assert status == 3 and "Traceback" in err and "np.zeros(3)" in err
@@ -313,7 +313,7 @@ def test_an_error_inside_costs_one_molecule_only(run, tmp_path, library, monkeyp
     whole = batches.relax_batch
     monkeypatch.setattr(batches, "relax_batch", broken)
     status, out, _ = run("relax", library, "-o", tmp_path / "out.sdf")
-    assert status == 1 and "c  failed: an error inside, KeyError: 'odd'" in out.splitlines()
+    assert status == 1 and "c  failed: internal error, KeyError: 'odd'" in out.splitlines()
     assert [one.name for one in read_molecules(tmp_path / "out.sdf")] == ["a", "d", "e"]
 
 
@@ -341,11 +341,11 @@ def test_an_error_inside_at_the_first_molecule_costs_only_that(run, tmp_path, mo
     line = (command, "C bad", "O good", *COMMANDS[command], "-o", output)
     status, out, err = run(*line)
     bad, good = out.splitlines()
-    assert status == 1 and bad == "bad  failed: an error inside, KeyError: 'odd'"
+    assert status == 1 and bad == "bad  failed: internal error, KeyError: 'odd'"
     assert good.startswith("good")
     if command == "export":
         return
-    assert "1 failed; the same command tries again" in err
+    assert "1 failed; rerun the command to try again" in err
     monkeypatch.setattr(where, name, whole)
     status, out, _ = run(*line)
     assert status == 0 and out.startswith("bad") and out.count("\n") == 1
@@ -379,7 +379,7 @@ def test_names_of_files_need_not_be_known_for_a_molecule_of_python(tmp_path, mod
 def test_no_output_keeps_nothing_and_writes_nothing(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     status, _, err = run("relax", "CCO")
-    assert status == 0 and "no geometry was written: name a file with -o" in err
+    assert status == 0 and "no file was written: give one with -o" in err
     assert os.listdir(tmp_path) == []
     assert [one.name for one in read_molecules("CCO")] == ["CCO"]
 
@@ -401,7 +401,7 @@ def test_a_molecule_whose_worker_was_killed_is_tried_again_by_its_name(run, tmp_
 
     def killed(function, items, workers, lost, seconds):
         for i, item in enumerate(items):
-            yield lost(item, "the process that worked on it died") if i == 1 else function(item)
+            yield lost(item, "the process that worked on it crashed") if i == 1 else function(item)
 
     command = ("relax", path, "-o", tmp_path / "out.jsonl", "--model", "relax-qm9-2", "--json")
     with monkeypatch.context() as broken:
@@ -411,7 +411,7 @@ def test_a_molecule_whose_worker_was_killed_is_tried_again_by_its_name(run, tmp_
     assert [(row["name"], row["verdict"]) for row in rows] == [
         ("a", "relaxed"), ("b", "failed"), ("c", "relaxed"),
     ]  # fmt: skip
-    assert "1 failed; the same command tries again" in err
+    assert "1 failed; rerun the command to try again" in err
     status, out, _ = run(*command)
     assert (status, json.loads(out)["name"], json.loads(out)["verdict"]) == (0, "b", "relaxed")
 

@@ -30,7 +30,7 @@ def test_samples_that_have_not_converged_are_written_with_status_1(run, tmp_path
     assert "energy calls" in out
     assert "converged" not in out
     assert "not converged: " in err
-    assert "ask for more samples (-n 48)" in err
+    assert "draw more samples (-n 48)" in err
     assert len(Ensemble.read(path)) == 12
 
 
@@ -117,16 +117,16 @@ def test_the_same_command_goes_on_and_asks_for_no_energy_again(run, monkeypatch,
     asked.clear()
     assert run(*command, killed)[0] == status and not asked
     status, _, err = run(*command, killed, "--seed", 1)
-    assert status == 2 and "was made with seed 42, not 1: name another file" in err
+    assert status == 2 and "was made with seed 42, not 1: choose another file" in err
     units.unlink()
     status, _, err = run(*command, killed)
-    assert status == 2 and "exists and would be lost" in err
+    assert status == 2 and "exists: choose another file" in err
 
 
 def test_the_command_that_is_advised_goes_on_from_the_energies_of_the_first(run, tmp_path):
     path, straight = tmp_path / "samples.h5", tmp_path / "straight.h5"
     command = ("sample", "CO", "--chains", 2, "-o")
-    assert "ask for more samples (-n 32)" in run(*command, path, "-n", 8)[2]
+    assert "draw more samples (-n 32)" in run(*command, path, "-n", 8)[2]
     units = tmp_path / "samples.h5.units"
     few = dict(Store(units).each(ENERGY))
     status, _, err = run(*command, path, "-n", 32)
@@ -153,7 +153,7 @@ def test_energies_of_reweighting_are_kept(run, monkeypatch, tmp_path):
     command = ("sample", "CO", "-n", 8, "--chains", 2, "--reweight", "uff", "-o", path)
     status, _, err = run(*command)
     assert status == 130
-    assert f"interrupted; the samples at mmff94 are in {path}, the same command goes on" in err
+    assert f"interrupted; the samples at mmff94 are in {path}, rerun the command to resume" in err
     assert run(*command)[0] == 1
     found = Ensemble.read(path)
     distinct = len(np.unique(found.positions.round(7), axis=0))

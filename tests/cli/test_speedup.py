@@ -111,7 +111,7 @@ def test_each_failure_is_in_the_report_with_its_reason(
     found = {(row["name"], row["start"]): row["reason"] for row in rows}
     assert found["O", "uff"] == found["O", "diffusion"] == found["Cl", "uff"] == ""
     assert found["again", "uff"] == "the same molecule as O"
-    assert found["O", "given"] == "no geometry is known as given"
+    assert found["O", "given"] == "there is no start given"
     assert "gradient call 1 failed: the SCF did not converge" in found["N", "uff"]
     assert "trained on molecules with C, N or O" in found["Cl", "diffusion"]
     assert "does not cover HI" in found["I", "uff"]
@@ -140,7 +140,7 @@ def test_interrupted_command_goes_on(
         patch.setattr(speedup_units, "dft_unit", interrupt)
         status, out, err = run("speedup", *command)
     assert status == 130
-    assert "interrupted: 1 of 2 molecules are done; the same command goes on" in err
+    assert "interrupted: 1 of 2 molecules are done; rerun the command to resume" in err
     assert "| mmff94 | bfgs+hessian | 1 | 1 |" in out
     status, out, _ = run("speedup", *command)
     assert status == 0
@@ -157,7 +157,7 @@ def test_command_interrupted_in_its_first_molecule_has_no_report_yet(
     monkeypatch.setattr(speedup_units, "dft_unit", interrupt)
     status, _, err = run("speedup", "O", "-o", tmp_path, *QUICK)
     assert status == 130
-    assert "interrupted: 0 of 1 molecules are done; the same command goes on" in err
+    assert "interrupted: 0 of 1 molecules are done; rerun the command to resume" in err
     assert not list(tmp_path.glob("*.*"))
 
 
@@ -208,7 +208,7 @@ def test_a_report_of_other_settings_is_not_replaced(run: Run, tmp_path: Path) ->
     kept = about.read_text()
     status, _, err = run("speedup", "O", "-o", tmp_path, *QUICK)
     assert status == 2
-    assert f"{tmp_path} has a report with fmax 0.02, not 0.03, and it would be replaced" in err
+    assert f"{tmp_path} has a report with fmax 0.02, not 0.03, which would be replaced" in err
     assert about.read_text() == kept and list(tmp_path.iterdir()) == [about]
 
 
@@ -242,7 +242,7 @@ def test_a_report_of_verified_minima_is_not_replaced_by_predicted_ones(
     settings.write_text("one_call: true")
     status, _, err = run("speedup", "O", "-o", tmp_path, *QUICK, "--settings", settings)
     assert status == 2
-    assert "has a report with one-call False, not True, and it would be replaced" in err
+    assert "has a report with one-call False, not True, which would be replaced" in err
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"level": "pbe"}', "no JSON"])
@@ -253,7 +253,9 @@ def test_an_about_json_of_other_software_is_not_replaced(
     about.write_text(content)
     status, _, err = run("speedup", "O", "-o", tmp_path, *QUICK)
     assert status == 2
-    assert f"{about} is not of a report, and would be replaced: name another folder" in err
+    assert (
+        f"{about} does not belong to a report and would be replaced: choose another folder"
+    ) in err
     assert about.read_text() == content and list(tmp_path.iterdir()) == [about]
 
 
@@ -266,7 +268,7 @@ def test_what_a_comparison_costs_is_told_before_it_begins(
     monkeypatch.setattr(speedup_units, "dft_unit", stop)
     few = ("speedup", "O", "CO", "no molecule", "-o", tmp_path, *QUICK)
     _, _, err = run(*few)
-    assert "2 molecules in 2 arms: 4 DFT relaxations, and tighter ones" in err
+    assert "2 molecules in 2 arms: 4 DFT relaxations, plus tighter ones" in err
     assert "about 1 min of processor time" in err
     _, _, err = run(*few, "--basis", "def2-qzvp", "--recipe", "bfgs", "C" * 12)
     assert "3 molecules in 4 arms: 12 DFT relaxations" in err
@@ -277,7 +279,7 @@ def test_a_report_replaces_no_input_and_no_other_files(run: Run, tmp_path: Path)
     path = tmp_path / "molecules.csv"
     path.write_text("smiles\nO\n")
     status, _, err = run("speedup", path, "-o", tmp_path, *QUICK)
-    assert status == 2 and "is an input, and would be lost" in err
+    assert status == 2 and "is an input: choose another output" in err
     status, _, err = run("speedup", "O", "-o", tmp_path, *QUICK)
-    assert status == 2 and f"{path} is not of a report, and would be replaced" in err
+    assert status == 2 and f"{path} does not belong to a report and would be replaced" in err
     assert path.read_text() == "smiles\nO\n"

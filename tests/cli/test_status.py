@@ -26,7 +26,7 @@ def fail(error: Exception) -> Callable[[], None]:
     [
         (fail(UnfinishedError("no minimum")), 1, "diffrelax: no minimum"),
         (fail(CalculationFailed("no SCF")), 1, "diffrelax: no SCF"),
-        (fail(RuntimeError("a tensor")), 3, "an error inside, RuntimeError"),
+        (fail(RuntimeError("a tensor")), 3, "internal error, RuntimeError"),
         (fail(InputError("give another")), 2, "diffrelax: give another"),
         (fail(ValueError("shapes")), 3, "please report it"),
         (fail(FileNotFoundError("no file")), 2, "diffrelax: no file"),

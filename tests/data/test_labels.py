@@ -85,11 +85,11 @@ def test_damaged_parts_are_refused(part, tmp_path):
     pickled = np.array([{"a": 1}], dtype=object)
     for damage in (data[: len(data) // 2], b"", data[:200] + b"xx" + data[202:]):
         path.write_bytes(damage)
-        with pytest.raises(ValueError, match="damaged or no part of a release"):
+        with pytest.raises(ValueError, match="damaged, or not part of a release"):
             Part.load(path)
     for change in ({"seed": pickled}, {"n_atoms": arrays["n_atoms"] + 1}, {"about": "{"}):
         np.savez(path, **arrays | change)
-        with pytest.raises(ValueError, match="damaged or no part of a release"):
+        with pytest.raises(ValueError, match="damaged, or not part of a release"):
             Part.load(path)
 
 

@@ -161,5 +161,5 @@ def test_a_release_of_labels_without_parts_is_an_error(tmp_path, monkeypatch):
 
 def test_a_damaged_part_of_starts_is_named(tmp_path):
     (tmp_path / "part.npz").write_bytes(b"PK")
-    with pytest.raises(ValueError, match=r"part\.npz is damaged or no part of starts"):
+    with pytest.raises(ValueError, match=r"part\.npz is damaged, or not a file of starts"):
         list(load_starts(tmp_path, "made-up"))

@@ -178,7 +178,7 @@ def test_relaxations_share_a_checkpoint(tmp_path: Path) -> None:
 def test_a_checkpoint_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     path, water = tmp_path / "dft.units", Molecule.from_smiles("O")
     path.write_text("mine")
-    with pytest.raises(ValueError, match="damaged, or no store of units"):
+    with pytest.raises(ValueError, match="damaged, or not a store"):
         relax_dft(water, checkpoint=path, **SETTINGS)
     assert path.read_text() == "mine"
     with pytest.raises(OSError, match="unable to open"):
@@ -208,7 +208,7 @@ def test_calls_that_a_restart_does_not_repeat_are_told(tmp_path: Path) -> None:
         other = relax_dft(water, checkpoint=path, **SETTINGS)
         (note,) = other.notes
         lost = whole.gradient_calls - 1
-        told = "another path was kept, of a restart or of other settings"
+        told = "the checkpoint is from a restart or other settings"
         assert note == f"{told}: its {lost} calls are not counted"
         assert other.gradient_calls == whole.gradient_calls
 

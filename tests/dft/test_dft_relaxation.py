@@ -218,7 +218,7 @@ def test_any_cheap_level_may_give_the_hessian_to_start_from() -> None:
     assert guided.converged and guided.gradient_calls <= plain.gradient_calls
     with pytest.raises(ValueError, match="unknown level of theory 'gfn3': did you mean gfn2-xtb"):
         relax("CO", hessian="gfn3")
-    with pytest.raises(ValueError, match="take `hessian` gfn2-xtb or aimnet2"):
+    with pytest.raises(ValueError, match="use `hessian` gfn2-xtb or aimnet2"):
         relax("CO", hessian="mmff94", one_call=True)
 
 
@@ -265,7 +265,7 @@ def test_a_saddle_point_is_told_and_left(
     down = relax_dft(ammonia, checkpoint=path, **settings)
     assert down.converged and down.lowest_frequency > 500
     assert down.notes[0].startswith(
-        f"pushed off a saddle point after {saddle.gradient_calls} calls"
+        f"displaced from a saddle point after {saddle.gradient_calls} calls"
     )
     assert down.energy < saddle.energy - 0.1
     heights = [np.linalg.det(x[1:] - x[0]) for x in (ammonia.positions, down.molecule.positions)]
@@ -414,12 +414,12 @@ def test_check_that_cannot_be_made_is_noted(monkeypatch: pytest.MonkeyPatch) -> 
     assert result.notes[0].startswith("not checked to be a minimum")
     without = relax("[H][H]", thermo="dft")
     assert not without.converged and without.thermochemistry is None
-    assert without.reason.startswith("no free energy: not checked to be a minimum at level dft: no")
+    assert without.reason.startswith("no free energy: not checked to be a minimum at dft: no")
 
 
 def test_a_check_that_was_killed_is_not_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     def killed(*_: object) -> np.ndarray:
-        raise KilledError("orca was killed (SIGKILL), perhaps as it ran out of memory")
+        raise KilledError("orca was killed (SIGKILL), perhaps because it ran out of memory")
 
     monkeypatch.setattr("diffrelax.levels.density_functional.DensityFunctional.hessian", killed)
     for asked in ({"check_minimum": "dft"}, {"thermo": "dft"}):
@@ -428,7 +428,7 @@ def test_a_check_that_was_killed_is_not_the_end(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_check_that_free_energies_would_weaken_is_refused() -> None:
-    with pytest.raises(ValidationError, match="take `thermo` dft, or leave out `check_minimum`"):
+    with pytest.raises(ValidationError, match="use `thermo` dft, or leave out `check_minimum`"):
         DFTSettings(check_minimum="dft", thermo="gfn2-xtb")
     assert DFTSettings(check_minimum="gfn2-xtb", thermo="dft").checked_at == "dft"
 

@@ -262,7 +262,7 @@ def test_the_table_does_not_replace_an_input(tmp_path: Path) -> None:
     path.write_text("smiles\nC\n")
     command = ["export", str(path), "--no-relax", "--hessian", "none", "--to", "orca"]
     done = CliRunner().invoke(app, [*command, "-o", str(tmp_path), "--overwrite"])
-    assert "is an input, and would be lost" in str(done.exception)
+    assert "is an input: choose another output" in str(done.exception)
     assert path.read_text() == "smiles\nC\n"
 
 
@@ -284,7 +284,7 @@ def test_a_folder_that_is_not_empty_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "CCO.inp").write_text("mine")
     done = CliRunner().invoke(app, ["export", "CCO", "--to", "orca", "-o", str(tmp_path)])
     assert isinstance(done.exception, ValueError)
-    assert "is not empty: name another, or add --overwrite" in str(done.exception)
+    assert "is not empty: choose another, or start again with --overwrite" in str(done.exception)
     assert (tmp_path / "CCO.inp").read_text() == "mine"
 
 

@@ -88,7 +88,9 @@ def test_bounds_hold_where_the_hessian_is_somewhat_off(
     assert 0 < abs(prediction.energy + 5) < prediction.energy_bound
     _, rmsd = superpose(prediction.molecule.positions, minimum.positions)
     assert 0 < rmsd < prediction.rmsd_bound
-    assert prediction.described.startswith("nine in ten of QM9's kind have no force above 0.")
+    assert prediction.described.startswith(
+        "for molecules like QM9's, nine in ten have no force above 0."
+    )
 
 
 def test_what_lies_beyond_the_bounds_is_not_predicted(
@@ -127,7 +129,9 @@ def test_one_call_ends_near_the_minimum_and_says_that_nothing_was_verified(
     assert np.isnan(result.fmax) and np.isnan(result.forces).all()
     assert result.criterion.endswith("or predicted to be")
     (note,) = result.notes
-    assert note.startswith("predicted, not verified: nine in ten of QM9's kind have no force above")
+    assert note.startswith(
+        "predicted, not verified: for molecules like QM9's, nine in ten have no force above"
+    )
 
     document = MinimisationDocument.from_dft(start, result, Provenance.here())
     assert (document.state, document.fmax, document.forces) == ("predicted", None, None)
@@ -176,7 +180,7 @@ def test_a_killed_prediction_needs_no_second_call(
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"hessian": "none"}, "take `hessian` gfn2-xtb or aimnet2"),
+        ({"hessian": "none"}, "use `hessian` gfn2-xtb or aimnet2"),
         ({"optimizer": "geometric"}, "and `optimizer` tric or bfgs"),
         ({"check_minimum": "dft"}, "need a verified minimum"),
         ({"thermo": "gfn2-xtb"}, "need a verified minimum"),

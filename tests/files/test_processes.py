@@ -29,7 +29,7 @@ def test_results_come_in_order_from_other_processes():
 
 def test_a_process_that_dies_costs_one_item():
     items = [1, 2, "die", 3, "abort", *range(4, 20)]
-    died = "the process that worked on it died"
+    died = "the process that worked on it crashed"
     expected = [1, 2, f"die: {died}", 3, f"abort: {died}", *range(4, 20)]
     assert list(ordered_map(work, items, 2, lost, 60)) == expected
 

@@ -51,8 +51,8 @@ def test_a_conformer_whose_job_dies_leaves_a_note(monkeypatch) -> None:
     maker = ConformerFlowMaker(n=6, level="mmff94")
     found = ConformersDocument.model_validate(run(maker.make("CCCO")))
     assert found.conformers
-    (lost,) = (note for note in found.notes if "its job did not end" in note)
-    assert lost.startswith("etkdg 0, ") and "above the lowest, is lost" in lost
+    (lost,) = (note for note in found.notes if "its job did not finish" in note)
+    assert lost.startswith("etkdg 0, ") and "above the lowest, failed" in lost
 
 
 def test_jobs_that_are_added_ask_for_what_was_said_of_them() -> None:

@@ -96,7 +96,7 @@ def test_results_that_a_full_disk_cut_short_are_filled_again(
         for command in ("list", "show"):
             status, _, err = run("results", command, tmp_path, *(["CO"] * (command == "show")))
             assert status == 2
-            assert str(path) in err and "delete it, and run the flow again" in err
+            assert str(path) in err and "delete it and rerun the flow" in err
         path.unlink()
     assert run_now(config).counts == {"converged": 1, "failed": 1}
     assert {p.name: p.read_bytes() for p in (tmp_path / "work").iterdir()} == work
@@ -110,7 +110,7 @@ def test_a_full_disk_ends_a_flow_with_its_name_and_the_flow_goes_on_later(tmp_pa
     pages = "PRAGMA max_page_count = 6"
     store.docs_store._collection.execute(pages)  # SQLite tells of them as of a full disk
     path = re.escape(str(tmp_path / "store" / "results.sqlite"))
-    with pytest.raises(OSError, match=f"{path}: database or disk is full: free some space"):
+    with pytest.raises(OSError, match=f"{path}: database or disk is full: free some disk space"):
         run_local(config.flow(), store, tmp_path, lambda *_: None)
     assert kinds(tmp_path / "work")["unit"] < 4
     assert run_now(config).counts == {"converged": 2}
@@ -127,7 +127,7 @@ def test_a_database_that_is_lost_ends_a_flow_which_goes_on_later(
 
     with monkeypatch.context() as patch:
         patch.setattr(JobStore, "update", lost)
-        with pytest.raises(ConnectionError, match="the database does not answer any more"):
+        with pytest.raises(ConnectionError, match="the database stopped responding"):
             run_now(config)
     assert len(asked) == 1
     assert run_now(config).counts == {"converged": 2}
@@ -139,7 +139,7 @@ def test_a_flow_that_another_process_runs_is_left_alone(run, flow: Path) -> None
     with FileLock(folder / "running.lock"):
         status, out, err = run("run", flow)
     assert (status, out) == (2, "")
-    assert f"another process runs a flow in {folder}" in err
+    assert f"another process is running a flow in {folder}" in err
     assert not (folder / "work").exists() and not (folder / "jobs.json").exists()
 
 
@@ -171,20 +171,23 @@ def test_an_unknown_key_says_what_was_meant(run, flow: Path) -> None:
     for text, message in [
         ("- a", "write entries such as"),
         ("a: [", "is not YAML"),
-        ("inputs: [C[NH3+]]", "it is not YAML, where texts with brackets need quotes"),
+        ("inputs: [C[NH3+]]", "it is not YAML (texts with brackets need quotes)"),
         (
             "inputs: [CO]\nseed: 1\ninputs: [CN]",
-            "the key 'inputs' is in line 1 and again in line 3: write it once",
+            "the key 'inputs' is in line 1 and again in line 3: give it once",
         ),
         (
             "inputs: [CO]\nminimise:\n  level: uff\n  level: mmff94",
-            "the key 'level' is in line 3 and again in line 4: write it once",
+            "the key 'level' is in line 3 and again in line 4: give it once",
         ),
         (
             "inputs: [CO]\nminimise: {level: B3LYP/def2-SVP}",
-            "for DFT take the level dft, with xc B3LYP and basis def2-SVP",
+            "for DFT use the level dft, with xc B3LYP and basis def2-SVP",
         ),
-        ("inputs: [NO]", "inputs.0: Input should be a valid string; give a list, SMILES in quotes"),
+        (
+            "inputs: [NO]",
+            "inputs.0: Input should be a valid string; give a list, with SMILES in quotes",
+        ),
         ("inputs: {a: CO}", "inputs: Input should be a valid tuple; give a list"),
         ("inputs: [CO]\nminimise: gfn2-xtb", "minimise: Input should be a valid dictionary"),
         ("inputs: [CO]\nminimise: gfn2-xtb", "; write entries such as {level: gfn2-xtb}"),
@@ -245,7 +248,7 @@ def test_paths_in_a_flow_file_are_relative_to_it(flow: Path, monkeypatch) -> Non
         assert FlowConfig.read(flow).results == address
     without_suffix = flow.with_suffix("")
     without_suffix.write_text("inputs: [CO]\n")
-    with pytest.raises(ValueError, match="flow, which is a file: name another folder"):
+    with pytest.raises(ValueError, match="flow, the folder for its results, is a file"):
         FlowConfig.read(without_suffix)
 
 

@@ -109,7 +109,7 @@ def test_updates_reach_the_makers_inside() -> None:
 
 
 def test_a_flow_of_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="needs molecules"):
+    with pytest.raises(ValueError, match="needs at least one molecule"):
         RelaxFlowMaker().make([])
     with pytest.raises(ValueError, match="batch size 0"):
         RelaxFlowMaker(batch_size=0).make("CO")

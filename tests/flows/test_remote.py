@@ -116,7 +116,7 @@ def test_each_stage_asks_for_what_it_needs(project) -> None:
 def test_what_another_program_needs_is_asked_of_the_user(project) -> None:
     orca = {"calculator": {"program": "orca", "method": "r2SCAN-3c"}}
     config = FlowConfig(inputs=("CO",), folder="flow", minimise=orca)
-    with pytest.raises(ValueError, match="what jobs of orca need is not known: give cores"):
+    with pytest.raises(ValueError, match="what jobs of orca need is unknown: set cores"):
         ask_for_resources(config.flow(), config, project("multi_node"))
     asked = {"minimise": {"cores": 8, "memory_gb": 16}}
     config = FlowConfig(inputs=("CO",), folder="flow", minimise=orca, remote=asked)
@@ -138,7 +138,7 @@ def test_what_does_not_fit_into_a_document_is_refused(monkeypatch) -> None:
 
 
 KILLED = "The output file was downloaded, but the job was likely killed before completing"
-PROGRAM_KILLED = "KilledError: orca was killed (SIGKILL), perhaps as it ran out of memory"
+PROGRAM_KILLED = "KilledError: orca was killed (SIGKILL), perhaps because it ran out of memory"
 TRACEBACK = "Traceback (most recent call last):\n  File ...\n{}\n"
 
 
@@ -163,7 +163,7 @@ TRACEBACK = "Traceback (most recent call last):\n  File ...\n{}\n"
         (
             "Remote error: submission failed.\nsbatch: error: invalid partition specified",
             None,
-            "not be handed to its worker",
+            "not be submitted to its worker",
         ),
         (KILLED, None, "killed"),
         (KILLED, "a warning\nscript: line 15: jf: command not found\n", "jf: command not found"),
@@ -304,7 +304,7 @@ def test_a_flow_that_has_ended_is_found_unless_it_lost_inputs() -> None:
 
 def test_a_flow_that_was_deleted_is_told_of() -> None:
     queue = FlowQueue(Controller("", 0), "4")
-    with pytest.raises(RuntimeError, match="flow 4 is not in the queue any more: it was deleted"):
+    with pytest.raises(RuntimeError, match="flow 4 is no longer in the queue: it was deleted"):
         follow(queue, 3, Mock(), Mock())
 
 
@@ -338,7 +338,7 @@ def test_what_the_remote_engine_cannot_do_says_what_to_do(project, monkeypatch, 
     ):
         run_flow(config, "remote")
     for change, message in [
-        ({"store": "results"}, "leave out store"),
+        ({"store": "results"}, "leave out `store`"),
         ({"remote": {"project": "nosuch"}}, "no project 'nosuch'.*jf project list"),
         ({"minimise": {"level": "gnf2-xtb"}}, "unknown level of theory 'gnf2-xtb'"),
     ]:

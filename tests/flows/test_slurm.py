@@ -171,7 +171,7 @@ def test_what_a_worker_lacks_is_told_for_each_input(cluster: Cluster, tmp_path: 
     ]
     for row in rows:
         assert "relax 0–1: there is no model file /nowhere/model.saf" in row["reason"]
-        assert "keep the file where all workers see it" in row["reason"]
+        assert "put the file where all workers can read it" in row["reason"]
     assert "restart" not in run.told()
 
 

@@ -55,7 +55,7 @@ def test_every_molecule_is_in_the_report_whatever_became_of_it(tmp_path: Path, m
     assert first["processor_seconds_dft"] > 0
     assert first["processor_seconds_total"] > first["processor_seconds_dft"]
     assert rows["water (2)", "diffusion"]["reason"] == "the same molecule as water"
-    assert "What each arm costs" in output["tables"]
+    assert "Cost of each arm" in output["tables"]
     report = tmp_path / "report.md"
     assert output["tables"] in report.read_text(encoding="utf-8")
     about, model = json.loads((tmp_path / "about.json").read_text()), load_model()

@@ -105,25 +105,25 @@ def test_two_waters_are_not_one_molecule():
 
 
 def test_what_cannot_be_generated_is_refused(model):
-    with pytest.raises(ValueError, match="n = 0: ask for at least one"):
+    with pytest.raises(ValueError, match="n = 0: give 1"):
         generate(model, None, 0)
     with pytest.raises(ValueError, match="-1"):
         generate(model, None, 2, seed=-1)
     only_relaxes = replace(model, config=model.config.model_copy(update={"generation": None}))
-    with pytest.raises(ValueError, match="tiny-1 only relaxes"):
+    with pytest.raises(ValueError, match="tiny-1 relaxes but does not generate"):
         generate(only_relaxes, None, 2)
     with pytest.raises(ValueError, match="other-1 has not learned none, the level of tiny-1"):
         generate(model, replace(only_relaxes, config=_named(only_relaxes, "other-1", "B3LYP")), 2)
 
     known = replace(model, config=_named(model, "more-1", "none", elements=(1, 16)))
-    with pytest.raises(ValueError, match=r"valences of the atomic numbers \[16\], which more-1"):
+    with pytest.raises(ValueError, match=r"valences for the atomic numbers \[16\], which more-1"):
         generate(known, None, 2)
 
 
 def test_elements_settle_above_the_lowest_level(model):
     entries = model.config.model_dump()
     entries["generation"]["settle_at"] = 0.005
-    with pytest.raises(ValueError, match="settle_at has to be above sigma_min"):
+    with pytest.raises(ValueError, match="settle_at must be above sigma_min"):
         ModelConfig.model_validate(entries)
 
 

@@ -77,5 +77,5 @@ def test_another_file_is_not_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     other.parent.mkdir()
     other.write_bytes(b"another program")
     monkeypatch.setattr("diffrelax.levels.aimnet2.find_weights", lambda: other)
-    with pytest.raises(ValueError, match="is not loaded: its sha256 is"):
+    with pytest.raises(ValueError, match="is not the published file: its sha256 is"):
         get_calculator("aimnet2", Molecule.from_smiles("O"))

@@ -35,8 +35,8 @@ def test_every_level_gives_energy_and_forces(level: str) -> None:
 @pytest.mark.parametrize(
     ("level", "settings", "message"),
     [
-        ("dft", {"optimizer": "bfgs"}, "level 'dft' cannot have these settings.*'optimizer'"),
-        ("mmff94", {"xc": "pbe"}, "level 'mmff94' cannot have these settings.*'xc'"),
+        ("dft", {"optimizer": "bfgs"}, "level 'dft' does not accept these settings.*'optimizer'"),
+        ("mmff94", {"xc": "pbe"}, "level 'mmff94' does not accept these settings.*'xc'"),
         ("gfn2-xtb", {"program": "xbt"}, "unknown program 'xbt' of level gfn2-xtb: tblite or xtb"),
     ],
 )

@@ -87,7 +87,7 @@ def test_a_composite_method_takes_its_own_basis_set_and_no_other() -> None:
         DFTSettings(xc="r2scan-3c", basis="def2-svp")
     with pytest.raises(ValueError, match=message):
         choose_basis(read_functional("r2scan-3c"), "def2-SVP")
-    with pytest.raises(ValueError, match="take one of b97-3c, r2scan-3c"):
+    with pytest.raises(ValueError, match="use one of b97-3c, r2scan-3c"):
         DFTSettings(xc="pbeh-3c")
 
 

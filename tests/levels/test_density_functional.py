@@ -256,7 +256,9 @@ def test_a_text_or_a_file_is_no_basis_and_never_run(
     monkeypatch.chdir(tmp_path)
     Path("def2-svp").write_text(BASIS_TEXT)
     for refuses in (check_basis, lambda basis: dft(Molecule.from_smiles("O"), basis=basis)):
-        with pytest.raises(ValueError, match=r"is a text|is the name of a file here"):
+        with pytest.raises(
+            ValueError, match=r"must be the name of a basis set|is also a file in this folder"
+        ):
             refuses(basis)
     with pytest.raises(ValueError, match="Failed to parse"):
         load(str(Path("def2-svp")), "H")

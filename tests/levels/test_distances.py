@@ -87,7 +87,9 @@ def test_what_was_not_measured_goes_by_rule_and_what_differs_is_named(
 @pytest.mark.parametrize("asked", ["mmff94", "gfn-ff", "CCSD(T)/cc-pVTZ"])
 def test_of_what_has_neither_functional_nor_measurement_nothing_is_said(unmeasured, asked):
     found = nearest_level(asked, KNOWN)
-    assert found.level == KNOWN[0] and found.why.startswith("its own level, as nothing is known")
+    assert found.level == KNOWN[0] and found.why.startswith(
+        "its own level, because their difference is unknown"
+    )
     assert found.differences[0].startswith("method")
 
 
@@ -144,8 +146,8 @@ def test_a_level_in_a_solvent_is_its_own_nearest_where_it_was_learned():
 def test_a_model_of_one_level_names_what_differs_too():
     known = ["B3LYP/6-31G(2df,p)"]
     assert nearest_level("gfn2-xtb", known).described("m-1") == (
-        "m-1 has not learned GFN2-xTB: it relaxes to minima of B3LYP/6-31G(2df,p), the only level "
-        "that it has learned; they differ in method (GFN2-xTB, B3LYP)"
+        "m-1 has not learned GFN2-xTB: it relaxes to minima of B3LYP/6-31G(2df,p), its "
+        "only level; they differ in method (GFN2-xTB, B3LYP)"
     )
     assert nearest_level("b3lyp/6-31g2dfp", known).described("m-1") == (
         "m-1 relaxes to minima of B3LYP/6-31G(2df,p)"

@@ -59,5 +59,5 @@ def test_a_functional_is_named_as_pyscf_has_it(text: str, xc: str) -> None:
 
 def test_a_method_with_its_own_basis_set_takes_no_other() -> None:
     for text in ("GFN2-xTB/def2-SVP", "r2SCAN-3c/def2-SVP"):
-        with pytest.raises(InputError, match="has no basis set to choose: leave out def2-SVP"):
+        with pytest.raises(InputError, match="includes its basis set: leave out def2-SVP"):
             Level.parse(text)

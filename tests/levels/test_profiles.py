@@ -60,8 +60,8 @@ def test_a_repeated_key_is_an_error(tmp_path: Path) -> None:
         ({"method": "PBE\n%run"}, "method: .*give one line"),
         ({"method": ""}, "method: "),
         ({"command": "'orca"}, "command: .*No closing quotation"),
-        ({"command": "./orca/orca -q"}, "./orca/orca: give the whole path of the program"),
-        ({"command": "~/orca/orca"}, "~/orca/orca: give the whole path of the program"),
+        ({"command": "./orca/orca -q"}, "./orca/orca: give the full path of the program"),
+        ({"command": "~/orca/orca"}, "~/orca/orca: give the full path of the program"),
         ({"keywords": ["! Opt"]}, "Opt is set for each molecule"),
         ({"keywords": ["! TightSCF TightOpt"]}, "TightOpt is set for each molecule"),
         ({"keywords": ["! OptTS"]}, "OptTS is set for each molecule"),
@@ -70,12 +70,15 @@ def test_a_repeated_key_is_an_error(tmp_path: Path) -> None:
         ({"keywords": ["charge 1"]}, "charge is set for each molecule"),
         ({"program": "nwchem", "basis": ""}, "nwchem needs a basis"),
         ({"program": "gaussian", "method": "r2SCAN-3c", "basis": ""}, "gaussian has no r2SCAN-3c"),
-        ({"program": "qchem", "solvent": "water"}, "solvent is not written for qchem"),
+        ({"program": "qchem", "solvent": "water"}, "qchem does not support solvent"),
         ({"program": "qchem", "keywords": ["SYM_IGNORE"]}, "a name and a value"),
-        ({"program": "gaussian", "keywords": ["%subst l502 /tmp"]}, "is not written: one of mem"),
+        (
+            {"program": "gaussian", "keywords": ["%subst l502 /tmp"]},
+            "is not supported: use one of mem",
+        ),
         ({"program": "gaussian", "method": "B3LYP-D4"}, "gaussian has no dispersion correction d4"),
         ({"program": "psi4", "command": "psi4"}, "psi4 is a Python module"),
-        ({"program": "xtb"}, "xtb has the methods gfn-ff, gfn2-xtb"),
+        ({"program": "xtb"}, "xtb supports the methods gfn-ff, gfn2-xtb"),
     ],
 )
 def test_a_wrong_profile_is_told_of(tmp_path: Path, change: dict[str, Any], told: str) -> None:
@@ -135,5 +138,5 @@ def test_the_level_is_that_of_the_profile() -> None:
 
 @pytest.mark.parametrize("own", [{"xc": "pbe"}, {"basis": "sto-3g"}, {"grid_level": 5}])
 def test_a_level_beside_that_of_the_profile_is_refused(own: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=f"`{next(iter(own))}` is set by the profile"):
+    with pytest.raises(ValueError, match=f"`{next(iter(own))}` is set in the profile"):
         DFTSettings(calculator=ORCA, **own)

@@ -253,7 +253,9 @@ def test_psi4_is_given_all_keywords(
 
 def test_a_missing_program_is_named(folder: Path) -> None:
     profile = NWCHEM.model_copy(update={"command": "no-such-program"})
-    with pytest.raises(ValueError, match="'no-such-program' of nwchem is not there: give its path"):
+    with pytest.raises(
+        ValueError, match="'no-such-program' for nwchem was not found: give its path"
+    ):
         ProgramCalculator(HYDROXIDE, profile, folder)
     with pytest.raises(ValueError, match="psi4 is not installed"):
         ProgramCalculator(HYDROXIDE, Profile(program="psi4", method="hf", basis="3-21G"), folder)
@@ -264,7 +266,7 @@ def test_a_missing_program_is_named(folder: Path) -> None:
     [
         ("echo ' ERROR: no such basis'; exit 2", r"orca failed \(ended with status 2\): ERROR: no"),
         ("kill -SEGV $$", r"orca failed \(SIGSEGV\): it did not say why"),
-        ("echo nonsense", "orca ended without energy and forces that ASE can read"),
+        ("echo nonsense", "orca gave no energy and forces that ASE can read"),
         (
             "sed 's/FINAL.*/& (Wavefunction not fully converged!)/' OUTPUT; exit 0",
             "the SCF of orca did not converge",
@@ -294,7 +296,7 @@ def test_forces_of_the_last_geometry_are_not_read_again(
     calculator, atoms = ProgramCalculator(HYDROXIDE, profile, folder), HYDROXIDE.to_atoms()
     calculator.get_forces(atoms)
     atoms.positions[0] += 0.1
-    with pytest.raises(CalculationFailed, match="without energy and forces"):
+    with pytest.raises(CalculationFailed, match="no energy and forces"):
         calculator.get_forces(atoms)
 
 

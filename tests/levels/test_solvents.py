@@ -127,8 +127,8 @@ def test_solvents_have_several_names() -> None:
     [
         ("watr", "unknown solvent 'watr': did you mean water"),
         ("xyzzy", "give its dielectric constant"),
-        ("0.5", "a dielectric constant is above 1"),
-        ("nan", "a dielectric constant is above 1"),
+        ("0.5", "a dielectric constant must be finite and above 1"),
+        ("nan", "a dielectric constant must be finite and above 1"),
     ],
 )
 def test_a_solvent_that_is_not_known_is_told_before_the_work(solvent, message) -> None:

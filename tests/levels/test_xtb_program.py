@@ -135,7 +135,7 @@ def test_a_program_that_dies_while_it_writes_is_told_of(tmp_path, monkeypatch) -
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     relaxed = relax_at_level(displaced("CCO"), "gfn-ff")
-    assert relaxed.reason == "gfn-ff failed: xtb wrote only a part of a geometry"
+    assert relaxed.reason == "gfn-ff failed: xtb wrote an incomplete geometry"
 
 
 def test_a_program_that_is_killed_is_no_result_whatever_it_has_written(
@@ -183,7 +183,7 @@ def test_a_program_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("diffrelax.levels.xtb_program.LONGEST_RUN", 2)
     relaxed = relax_at_level(Molecule.from_smiles("O"), "gfn-ff")
     assert not relaxed.converged
-    assert "xtb was ended, as it ran for 2 s" in relaxed.reason
+    assert "xtb was stopped after 2 s" in relaxed.reason
     started = Path("/proc", (tmp_path / "started").read_text().strip(), "stat")
     deadline = time.monotonic() + 10
     while started.exists() and started.read_text().split()[2] != "Z":

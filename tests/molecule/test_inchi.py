@@ -73,7 +73,7 @@ def test_an_inchi_with_fixed_hydrogens_names_one_tautomer(smiles: str) -> None:
 
 def test_what_rdkit_reads_with_another_charge_is_refused() -> None:
     anion = "InChI=1S/C2H4NO2/c1-2(4)3-5/h1H3,(H-,3,4,5)/q-1"
-    with pytest.raises(ValueError, match="which has another formula or charge: give a SMILES"):
+    with pytest.raises(ValueError, match="which has a different formula or charge: give a SMILES"):
         read_inchi(anion)
 
 

@@ -114,7 +114,7 @@ def test_what_the_network_has_not_learned_is_an_error(network, batch):
         network(numbers, positions, condition, context._replace(charge=context.charge - 1))
     with pytest.raises(IndexError):
         network(numbers, positions, condition, context._replace(level=context.level + 1))
-    with pytest.raises(ValueError, match="several levels of theory, say which: one, two"):
+    with pytest.raises(ValueError, match="several levels of theory, choose one: one, two"):
         network(numbers, positions, condition)
 
 

@@ -156,7 +156,7 @@ def test_a_document_of_a_newer_schema_asks_for_a_newer_version() -> None:
 
 @pytest.mark.parametrize("record", [{"energy": 1.0}, {"schema_version": 0, "name": "x"}])
 def test_a_document_from_before_the_first_schema_is_to_be_made_again(record) -> None:
-    with pytest.raises(ValueError, match="make it again"):
+    with pytest.raises(ValueError, match="calculate it again"):
         read_document(record)
 
 

@@ -175,23 +175,23 @@ def test_what_failed_for_once_is_tried_again(tmp_path, lost):
 def test_what_was_made_otherwise_is_left_alone(tmp_path):
     path = tmp_path / "out.extxyz"
     path.write_text("mine")
-    with pytest.raises(ValueError, match="exists and would be lost: name another file, or give"):
+    with pytest.raises(ValueError, match="exists: choose another file, or give"):
         work(path)
     assert path.read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
     assert work(path, overwrite=True) == 0
     made = path.read_bytes()
-    with pytest.raises(ValueError, match="made with seed 42, not 1: name another file"):
+    with pytest.raises(ValueError, match="made with seed 42, not 1: choose another file"):
         work(path, settings={**SETTINGS, "seed": 1})
-    with pytest.raises(ValueError, match="of which number 2 is now another"):
+    with pytest.raises(ValueError, match="number 2 is now a different one"):
         work(path, ["m0", "other"])
-    with pytest.raises(ValueError, match="of which number 7 is now missing"):
+    with pytest.raises(ValueError, match="number 7 is now missing"):
         work(path, NAMES[:6])
     assert path.read_bytes() == made
     path.write_bytes(made.replace(b"m5", b"mine"))
-    with pytest.raises(ValueError, match="changed since it was written"):
+    with pytest.raises(ValueError, match="modified after it was written"):
         work(path)
     path.write_bytes(made + made)
-    with pytest.raises(ValueError, match="changed since it was written"):
+    with pytest.raises(ValueError, match="modified after it was written"):
         work(path)
 
 
@@ -199,10 +199,10 @@ def test_a_file_beside_a_store_that_is_empty_or_none_is_left_alone(tmp_path):
     path = tmp_path / "out.sdf"
     path.write_text("mine")
     units_beside(path).write_text("")
-    with pytest.raises(ValueError, match="exists and would be lost"):
+    with pytest.raises(ValueError, match="exists: choose another file"):
         work(path)
     units_beside(path).write_text("no store, but a text")
-    with pytest.raises(ValueError, match=r"out\.sdf\.units is damaged, or no store of units"):
+    with pytest.raises(ValueError, match=r"out\.sdf\.units is damaged, or not a store"):
         work(path)
     assert path.read_text() == "mine"
 
@@ -211,7 +211,7 @@ def test_one_process_writes_at_a_time_be_it_through_a_link(tmp_path):
     path, link = tmp_path / "out.sdf", tmp_path / "link.sdf"
     link.symlink_to(path)
     for other in (path, link):
-        with open_file(path) as file, pytest.raises(ValueError, match="another process writes to"):
+        with open_file(path) as file, pytest.raises(ValueError, match="another process is writing"):
             file.append([result("m1")])
             work(other)
         assert work(other, overwrite=True) == 0

@@ -116,14 +116,14 @@ def announcing_much() -> bytes:
 def test_a_damaged_file_says_so(tmp_path, content):
     path = tmp_path / "set.npz"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="is no packed set, or damaged"):
+    with pytest.raises(ValueError, match="is damaged, or not a packed set"):
         GeometrySet.load(path)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"level": np.ones(40, dtype=int)}, "of a level of theory that has no name"),
+        ({"level": np.ones(40, dtype=int)}, "a level of theory without a name"),
         ({"charge": np.zeros(7, dtype=int)}, "charge has 7 entries, not 40"),
         ({"numbers": np.ones(3, dtype=int)}, "numbers has 3 entries, not "),
         ({"offsets": np.arange(40)}, "offsets has 40 entries, not 41"),
@@ -134,7 +134,7 @@ def test_arrays_that_do_not_belong_together(geometries, tmp_path, changes, messa
     if changes.get("positions") is not None:
         changes = {"positions": np.full_like(geometries.positions, np.nan)}
     replace(geometries, **changes).save(tmp_path / "set.npz")
-    with pytest.raises(ValueError, match=f"is no packed set, or damaged: .*{message}"):
+    with pytest.raises(ValueError, match=f"is damaged, or not a packed set: .*{message}"):
         GeometrySet.load(tmp_path / "set.npz")
 
 

@@ -181,10 +181,10 @@ def test_a_release_is_calibrated_on_its_validation_molecules(geometries, config,
 
 def test_a_run_is_not_overwritten(geometries, config, tmp_path):
     train(config, tmp_path, geometries, geometries, max_minutes=0)
-    with pytest.raises(ValueError, match="earlier run: go on with"):
+    with pytest.raises(ValueError, match="earlier run: resume it with"):
         train(config, tmp_path, geometries, geometries)
     (tmp_path / "resume.safetensors").unlink()
-    with pytest.raises(ValueError, match=r"resume.safetensors is missing"):
+    with pytest.raises(ValueError, match=r"is from a run without its resume.safetensors"):
         train(config, tmp_path, geometries, geometries, resume=True)
 
 
@@ -234,7 +234,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_spares_its_state(
 def test_two_processes_do_not_train_in_one_folder(geometries, config, tmp_path):
     with (
         loop.locked(tmp_path),
-        pytest.raises(ValueError, match="another process writes to"),
+        pytest.raises(ValueError, match="another process is writing"),
     ):
         train(config, tmp_path, geometries, geometries)
 
@@ -260,7 +260,7 @@ def test_torn_and_later_rows_of_the_log_are_dropped(tmp_path):
 def test_what_is_no_log_is_left_alone(tmp_path, text):
     path = tmp_path / LOG
     path.write_text(text)
-    with pytest.raises(ValueError, match=r"training.csv is no log of training, or damaged: move"):
+    with pytest.raises(ValueError, match=r"training.csv is damaged, or not a training log: move"):
         begin_log(tmp_path, 10)
     assert path.read_text() == text
 
@@ -275,7 +275,7 @@ def test_a_log_of_a_spreadsheet_is_read(tmp_path):
 def test_a_run_without_a_step_makes_no_model(geometries, config, tmp_path):
     train(config, tmp_path, geometries, geometries, max_minutes=0)
     assert not (tmp_path / "model.safetensors").exists()
-    with pytest.raises(ValueError, match=r"is in training: .*config.yaml --resume"):
+    with pytest.raises(ValueError, match=r"has no model yet: .*config.yaml --resume"):
         load_model(tmp_path)
 
 
@@ -431,7 +431,7 @@ def test_a_compiler_that_fails_is_told_before_training(monkeypatch):
         raise RuntimeError("No working C++ compiler found\nin many words")
 
     monkeypatch.setattr(torch, "compile", fail)
-    with pytest.raises(ValueError, match=r"leave --compile out: No working C\+\+ compiler found$"):
+    with pytest.raises(ValueError, match=r"leave out --compile: No working C\+\+ compiler found$"):
         check_compiler("cpu")
 
 
@@ -464,7 +464,7 @@ def test_errors_are_told_for_each_level_of_theory(geometries, config, tmp_path):
     with pytest.raises(ValueError, match="levels of theory a, b, which the network lacks"):
         train(config, tmp_path / "one", joined, joined)
     single, one = replace(geometries, levels=("PBE",)), config.model_copy(update={"level": "pbe"})
-    with pytest.raises(ValueError, match="the data are of the level PBE, the configuration is of"):
+    with pytest.raises(ValueError, match="the data have the level PBE, the configuration has"):
         train(one, tmp_path / "one", single, single)
 
 
@@ -484,5 +484,7 @@ def test_elements_that_the_network_lacks_are_named(geometries, config, tmp_path)
 def test_a_batch_larger_than_the_data_is_refused(geometries, config, tmp_path):
     training = config.training.model_copy(update={"batch_size": 512})
     run = config.model_copy(update={"training": training})
-    with pytest.raises(ValueError, match=r"batches of 512 molecules .* set training\.batch_size"):
+    with pytest.raises(
+        ValueError, match=r"batches of 512 molecules .* reduce training\.batch_size"
+    ):
         train(run, tmp_path, geometries, geometries)

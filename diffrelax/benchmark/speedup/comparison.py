@@ -63,5 +63,5 @@ def _end(one: Outcome, first: Outcome) -> str:
         return "same minimum"
     if same_minimum(one.end, first.end):
         gap = (one.end_energy - first.end_energy) / KCAL_PER_MOL
-        return f"same geometry, {gap:+.2f} kcal/mol: tighten fmax to tell"
+        return f"same geometry, {gap:+.2f} kcal/mol: tighten fmax to distinguish them"
     return "another minimum"

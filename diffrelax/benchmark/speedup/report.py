@@ -136,7 +136,7 @@ def _tables(
 ) -> list[Table]:
     tables = [
         Table.of(
-            "What each arm costs",
+            "Cost of each arm",
             "From the SMILES to the end of the DFT relaxation, over the molecules that reached a "
             "minimum. In brackets are 95% intervals: of medians those of order statistics (from "
             "six molecules on), of means Student's, of ratios of medians those of the bootstrap "
@@ -146,7 +146,7 @@ def _tables(
             costs,
         ),
         Table.of(
-            "How good each start is",
+            "Quality of the starts",
             "By the first gradient call. Energies are above the reference minimum that the "
             "relaxation reaches; ratios are over the pairs that reach the same minimum, and one "
             f"below {RESOLUTION / KCAL_PER_MOL:.4f} kcal/mol counts as that, for integration "
@@ -156,7 +156,7 @@ def _tables(
             starts,
         ),
         Table.of(
-            "How many times less the second costs",
+            "Ratios of costs",
             "Over the pairs that end in the same reference minimum; seconds over those of them "
             "that ran on the same kind of processor, on which an SCF cycle took both as long, "
             "within half. Unlike seconds, SCF cycles do not depend on what else a machine is "

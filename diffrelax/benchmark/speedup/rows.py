@@ -23,15 +23,15 @@ class OutcomeRow(Columns):
     calls: int | None = perhaps("energy-and-gradient calls", "gradient calls")
     scf_cycles: int | None = perhaps("of all calls", "SCF cycles")
     seconds_total: float | None = perhaps("from the SMILES to the end", "seconds", ".1f")
-    seconds_embedding: float | None = perhaps("of embedding and force field")
-    seconds_start: float | None = perhaps("of making the start")
-    seconds_hessian: float | None = perhaps("of the Hessian that the optimizer starts from")
-    seconds_dft: float | None = perhaps("of SCF and gradients")
+    seconds_embedding: float | None = perhaps("for embedding and force field")
+    seconds_start: float | None = perhaps("for making the start")
+    seconds_hessian: float | None = perhaps("for the initial Hessian")
+    seconds_dft: float | None = perhaps("for SCF and gradients")
     processor_seconds_total: float | None = perhaps("in all", "processor seconds", ".1f")
-    processor_seconds_embedding: float | None = perhaps("of embedding and force field")
-    processor_seconds_start: float | None = perhaps("of making the start")
+    processor_seconds_embedding: float | None = perhaps("for embedding and force field")
+    processor_seconds_start: float | None = perhaps("for making the start")
     processor_seconds_hessian: float | None = perhaps("of that Hessian")
-    processor_seconds_dft: float | None = perhaps("of SCF and gradients")
+    processor_seconds_dft: float | None = perhaps("for SCF and gradients")
     excess_ev: float | None = perhaps(
         "energy of the start above its reference minimum, eV",
         "start above its minimum, kcal/mol",

@@ -202,7 +202,7 @@ class Units:
             return Start(base, NO_TIME)
         diffusion = start == "diffusion"
         if not diffusion and start not in CHEAP_LEVELS:
-            return Start(None, NO_TIME, f"no geometry is known as {start}")
+            return Start(None, NO_TIME, f"there is no start {start}")
         settings = {} if diffusion else peer_settings(start)
         model = _model(self._model) if diffusion else None
         level = model.nearest_level(self._level).level if model and self._level else None

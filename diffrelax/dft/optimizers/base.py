@@ -76,8 +76,8 @@ class HessianOptimizer(Optimizer):
             if not isinstance(constraint, self.holds):
                 held = " and ".join(kind.__name__ for kind in self.holds) or "no constraints"
                 raise InputError(
-                    f"{type(self).__name__} cannot hold {type(constraint).__name__}, only {held}: "
-                    "remove it, or take another optimizer"
+                    f"{type(self).__name__} cannot hold {type(constraint).__name__}, only "
+                    f"{held}: remove it, or use another optimizer"
                 )
         super().__init__(
             atoms=atoms,
@@ -171,7 +171,7 @@ def check_forces(calculator: Any) -> None:
     """Raise ValueError if an ASE calculator has no forces."""
     if "forces" not in getattr(calculator, "implemented_properties", ("forces",)):
         raise InputError(
-            f"the calculator {type(calculator).__name__} has no forces: take another one"
+            f"the calculator {type(calculator).__name__} has no forces: use another one"
         )
 
 
@@ -181,7 +181,7 @@ def check_same_state(charge: int, multiplicity: int, calculator: Any) -> None:
     for name, ours in (("charge", charge), ("multiplicity", multiplicity)):
         if own[name] is not None and own[name] != ours:
             raise InputError(
-                f"the calculator has {name} {own[name]}, the molecule {ours}: give both the same"
+                f"the calculator has {name} {own[name]}, the molecule {ours}: they must agree"
             )
 
 

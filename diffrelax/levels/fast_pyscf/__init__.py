@@ -27,8 +27,8 @@ def _fits(installed: str) -> bool:
     if installed.startswith(tuple(f"{known}." for known in VERSIONS)):
         return True
     warnings.warn(
-        f"PySCF {installed} is used without what makes it faster, which is known to fit "
-        f"{', '.join(VERSIONS)}: DFT takes about three times as long",
+        f"PySCF {installed} is used without the faster code, which supports "
+        f"{', '.join(VERSIONS)} only: DFT takes about three times as long",
         stacklevel=3,
     )
     return False

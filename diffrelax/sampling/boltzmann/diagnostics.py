@@ -52,8 +52,8 @@ class Diagnostics:
         shape = next(iter(observables.values())).shape
         if shape[0] < FEWEST_DRAWS or shape[1] < FEWEST_CHAINS:
             raise InputError(
-                f"{shape[0]} draws of {shape[1]} chains cannot show whether they converged: "
-                f"take at least {FEWEST_DRAWS} draws of {FEWEST_CHAINS} chains"
+                f"{shape[0]} draws of {shape[1]} chains are too few to judge convergence: "
+                f"use at least {FEWEST_DRAWS} draws of {FEWEST_CHAINS} chains"
             )
         from arviz_stats.base import array_stats
 

@@ -36,7 +36,7 @@ class Guide:
         low, high = model.config.denoiser.sigma_min, model.config.denoiser.sigma_max
         if not low <= sigma <= high:
             raise InputError(
-                f"noise level {sigma:.4f} Å: the model {model.name} knows {low} to {high} Å"
+                f"noise level {sigma:.4f} Å: the model {model.name} supports {low} to {high} Å"
             )
         self._model = model
         self._numbers = torch.tensor(molecule.numbers, device=model.device)

@@ -92,7 +92,7 @@ def sample_repeated(task: Task) -> Samples:
     """
     name = task.molecule.name
     if task.model is None:
-        raise InputError(f"{name}: repeated denoising takes the denoiser of a model: give one")
+        raise InputError(f"{name}: repeated denoising needs the denoiser of a model: give one")
     energies, rng, progress = task.surface.energies, task.rng, task.progress
     guides = {sigma: Guide(task.model, task.molecule, sigma) for sigma in PILOT_SIGMAS}
     fit = fit_temperature(task.chains, guides, energies, rng, progress)
@@ -100,8 +100,8 @@ def sample_repeated(task: Task) -> Samples:
         guide = Guide(task.model, task.molecule, fit.sigma(task.temperature))
     except ValueError as error:
         raise InputError(
-            f"{name}: {task.temperature:g} K is out of reach of repeated denoising, take the "
-            f"method adjusted: {error}"
+            f"{name}: {task.temperature:g} K cannot be reached by repeated denoising, use "
+            f"the method adjusted: {error}"
         ) from error
     states = denoised(task.chains, guide, guide.sigma, energies, THIN, rng, progress)
     draws = Draws.of(keep(islice(states, task.n_draws), thin=1), {})
@@ -184,8 +184,9 @@ def denoised(
         chains = replace(chains, energies=energy(chains.positions))
         if not np.isfinite(chains.energies).all():
             raise NoEnergy(
-                f"the level has no energy for a geometry that was denoised at {sigma:.3f} Å: take "
-                "another level, or the method adjusted, which rejects such geometries"
+                f"the level has no energy for a geometry that was denoised at {sigma:.3f} "
+                "Å: use another level, or the method adjusted, which rejects such "
+                "geometries"
             )
         yield chains
 

@@ -69,7 +69,7 @@ def reweight(
     if lost := int((~known_at).sum()):
         message = f"level {chosen} has no energy for {lost} of {len(energies)} samples"
         if lost > MOST_LOST * len(energies):
-            raise UnfinishedError(f"{ensemble.molecule.name}: {message}: take another level")
+            raise UnfinishedError(f"{ensemble.molecule.name}: {message}: use another level")
         notes.append(f"{message}, which are left out")
         ensemble, energies = ensemble.select(known_at), energies[known_at]
     weighted = ensemble.reweighted(energies, chosen)
@@ -78,8 +78,8 @@ def reweight(
     left = correlated * weighted.effective_sample_size / len(weighted.energies)
     if left < MIN_ESS:
         notes.append(
-            f"the effective sample size at {chosen} is {left:.0f}, below {MIN_ESS}: averages rest "
-            "on few samples"
+            f"the effective sample size at {chosen} is {left:.0f}, below {MIN_ESS}: "
+            "averages are based on few samples"
         )
     provenance = weighted.provenance.model_copy(
         update={"diagnostics": {**known, "reweighted_ess": left}, "notes": tuple(notes)}

@@ -146,8 +146,8 @@ def sample_boltzmann(
         chains = Chains.start(embed_starts(given, n_chains, seed), surface.energies)
         if not np.isfinite(chains.energies).all():
             raise UnfinishedError(
-                f"{given.name}: level {chosen} has no energy for one of the starts: take another "
-                "level"
+                f"{given.name}: level {chosen} has no energy for one of the starts: use "
+                "another level"
             )
         begun = Time.now()
         with progress_bar(n_steps(n_draws), "step", given.name, show=progress) as bar:
@@ -194,8 +194,7 @@ def _check_bound(molecule: Molecule) -> None:
     n, _ = connected_components(bonded, directed=False)
     if n > 1:
         raise InputError(
-            f"{molecule.name}: {n} fragments, which nothing keeps from drifting apart: sample each "
-            "of them alone"
+            f"{molecule.name}: {n} fragments, which would drift apart: sample each one separately"
         )
     if molecule.n_atoms == 1:
         raise InputError(f"{molecule.name}: a single atom has no geometry to sample")
@@ -203,11 +202,11 @@ def _check_bound(molecule: Molecule) -> None:
 
 def _count_draws(n: int, n_chains: int) -> int:
     if n_chains < FEWEST_CHAINS:
-        raise InputError(f"{n_chains} chains: take at least {FEWEST_CHAINS}, to compare them")
+        raise InputError(f"{n_chains} chains: use at least {FEWEST_CHAINS}, to compare them")
     if n < FEWEST_DRAWS * n_chains:
         raise InputError(
-            f"n = {n}: ask for at least {FEWEST_DRAWS * n_chains} samples, {FEWEST_DRAWS} of each "
-            f"of {n_chains} chains"
+            f"n = {n}: draw at least {FEWEST_DRAWS * n_chains} samples, {FEWEST_DRAWS} of "
+            f"each of {n_chains} chains"
         )
     return -(-n // n_chains)
 
@@ -250,7 +249,7 @@ def _judged(molecule: Molecule, samples: Samples, changes: Counter[str]) -> dict
         unknown = dict.fromkeys(watched)
         return {
             "converged": False,
-            "doubts": f"{drawn} draws of each chain are too few to tell",
+            "doubts": f"{drawn} draws of each chain are too few to judge convergence",
             "changed": changes.total(),
             **dict.fromkeys(("rhat", "ess", "autocorrelation"), unknown),
         }
@@ -258,7 +257,7 @@ def _judged(molecule: Molecule, samples: Samples, changes: Counter[str]) -> dict
     steps = samples.settings["thin"] * found.n_samples
     doubts = [found.doubts] if found.doubts else []
     if (share := changes.total() / samples.draws.energies.size) > MANY:
-        doubts.append(f"{share:.0%} of the samples are another molecule")
+        doubts.append(f"{share:.0%} of the samples are a different molecule")
     return {
         "converged": not doubts,
         "doubts": "; ".join(doubts),
@@ -279,9 +278,8 @@ def _failures(surface: Surface, level: LevelSettings) -> list[str]:
     if share < MANY_FAILED:
         return []
     return [
-        f"level {level} had no energy for {share:.0%} of the geometries that were proposed, which "
-        "were rejected: if atoms do not nearly touch there, samples lack what the level cannot "
-        "calculate"
+        f"level {level} had no energy for {share:.0%} of the proposed geometries, which "
+        "were rejected: unless atoms nearly touch there, the samples are incomplete"
     ]
 
 
@@ -296,11 +294,11 @@ def _notes(
     notes = [odd] if (odd := odd_reading(molecule)) else []
     for change, _ in changes.most_common(1):
         of_all = f"{changes.total()} of {samples.draws.energies.size} samples"
-        notes.append(f"{of_all} are another molecule than was given: {change}")
+        notes.append(f"{of_all} are a different molecule: {change}")
     if lost := len(starts) - len(np.unique(starts, axis=0)):
         notes.append(
-            f"{lost} of {len(starts)} chains start where others do: R-hat does not see what all of "
-            "them miss"
+            f"{lost} of {len(starts)} chains share their start with others: R-hat cannot "
+            "detect what all of them miss"
         )
     if method == "repeat":
         kinds = samples.findings["temperatures_of_kinds"].items()
@@ -311,13 +309,13 @@ def _notes(
         sigma, known = samples.settings["sigma"], repeated.PILOT_SIGMAS
         if not known[0] <= sigma <= known[-1]:
             notes.append(
-                f"extrapolated: the noise level of the temperature, {sigma:.3f} Å, is outside "
-                f"those of the calibration, {known[0]:g} to {known[-1]:g} Å"
+                f"extrapolated: the noise level of the temperature, {sigma:.3f} Å, is "
+                f"outside the calibrated range, {known[0]:g} to {known[-1]:g} Å"
             )
     if len(Rotors.of(molecule)) == 0:
         notes.append(
-            "no bond to turn: chains start from embeddings, and only vibrations and what they lead "
-            "to, such as other shapes of a ring, are sampled"
+            "no rotatable bond: chains start from embeddings, and sample vibrations and "
+            "what they lead to, such as other ring conformations"
         )
     if (drawn := len(samples.draws.energies)) < n_draws:
         notes.append(f"interrupted: {drawn} of {n_draws} samples of each chain were drawn")

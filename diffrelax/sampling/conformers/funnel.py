@@ -106,8 +106,8 @@ class Funnel:
         distinct = merge(sorted(near, key=lambda one: one.energy))
         low = within(distinct, self.window * KCAL_PER_MOL + STILL)
         told = (
-            f"of {len(near)} that came near minima of {self.level}, {len(near) - len(distinct)} "
-            f"were known and {len(distinct) - len(low)} too high"
+            f"of {len(near)} close to minima of {self.level}, {len(near) - len(distinct)} "
+            f"were duplicates and {len(distinct) - len(low)} too high"
         )
         return low, [told]
 
@@ -170,7 +170,7 @@ def sort_out(
     for start, (end, reason) in zip(starts, ends, strict=True):
         if reason:
             above = (start.energy - lowest) / KCAL_PER_MOL
-            notes.append(f"{start.start}, {above:.1f} kcal/mol above the lowest, is lost: {reason}")
+            notes.append(f"{start.start}, {above:.1f} kcal/mol above the lowest, failed: {reason}")
         else:
             reached.append(end)
     return reached, notes

@@ -271,11 +271,11 @@ def weigh(minima: Sequence[Conformer], funnel: Funnel, provenance: EnsembleProve
             beware.setdefault(note, []).append(one.start)
     notes = [f"{', '.join(starts)}: {note}" for note, starts in beware.items()]
     if n_same := len(minima) - len(distinct):
-        notes.append(f"{n_same} of {len(minima)} minima came out as others did")
+        notes.append(f"{n_same} of {len(minima)} minima were duplicates")
     if n_above := len(distinct) - len(conformers):
         notes.append(
-            f"{n_above} minima are more than {funnel.window:g} kcal/mol above the lowest and left "
-            "out"
+            f"{n_above} minima are more than {funnel.window:g} kcal/mol above the lowest "
+            "and were left out"
         )
     provenance = provenance.model_copy(update={"notes": (*provenance.notes, *notes)})
     molecules = [one.molecule for one in conformers]
@@ -331,11 +331,11 @@ def _without_known(
         for one in low
         if _is_more_symmetric(one.molecule, before[one.start].molecule)
     ]
-    told = f"of {len(starts)} geometries, {cheap.level} brings {len(low)} to low, distinct minima"
+    told = f"of {len(starts)} geometries, {cheap.level} relaxed {len(low)} to low, distinct minima"
     if lost:
-        told += f", and {len(lost)} to none: these are left to the level of theory as they were"
+        told += f", and {len(lost)} to none: these are relaxed at the level itself"
     if bent:
-        told += f"; {len(bent)} became more symmetric, and go on as they were before, too"
+        told += f"; {len(bent)} became more symmetric, and are also kept as they were"
     return [*low, *bent, *lost], [told]
 
 
@@ -376,8 +376,8 @@ def _described(found: Found, n_chosen: int, ranked_by: LevelSettings, limit: flo
     known = counts["tried"] - sum(counts[kind] for kind in COUNTED[1:])
     told = [
         f"{counts['tried']} geometries were tried: {counts['other_molecules']} became other "
-        f"molecules, {counts['high']} were high for the force field, {known} were known, and the "
-        f"model relaxed {counts['relaxed']}, of which {distinct} were distinct"
+        f"molecules, {counts['high']} were too high for the force field, {known} were "
+        f"duplicates, and the model relaxed {counts['relaxed']}, of which {distinct} were distinct"
     ]
     if distinct > n_chosen:
         told.append(
@@ -385,14 +385,14 @@ def _described(found: Found, n_chosen: int, ranked_by: LevelSettings, limit: flo
             f"above the lowest by {ranked_by}"
         )
     if beyond := counts["beyond_n"]:
-        told.append(f"{beyond} more were new, beyond n")
+        told.append(f"{beyond} more were new, but beyond n")
     if found.complete:
         told.append(
-            f"the search is complete: the last embeddings, {counts['last_probe']} of them low, "
-            "showed nothing unseen"
+            f"the search is complete: the last embeddings, {counts['last_probe']} of them "
+            "low, gave nothing new"
         )
     elif not beyond and not counts["last_probe"]:
-        told.append("none of the last embeddings was low: what is unseen is not known")
+        told.append("none of the last embeddings was low, so completeness is unknown")
     else:
-        told.append("the search is not complete: ask for more")
+        told.append("the search is not complete: increase n")
     return "; ".join(told)

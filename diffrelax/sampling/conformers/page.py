@@ -28,7 +28,9 @@ class ConformerRow(Columns):
     weight: float = column("of Boltzmann", "weight, %", ".1f", 0.01)
     symmetry_number: int = column("of rotations", "symmetry number")
     mirror_images: int = column("2 if its mirror image counts too, else 1", "mirror images")
-    n_starts: int = column("embeddings and turned geometries that led here", "found, times")
+    n_starts: int = column(
+        ("number of embeddings and rotated geometries that led here"), "found, times"
+    )
     start: str = column("the first of them", "first start")
 
 

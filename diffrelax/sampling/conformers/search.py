@@ -122,12 +122,12 @@ def find_conformers(
         cannot describe the molecule, or ``n`` or the seed is out of range.
     """
     if n < 1:
-        raise InputError(f"n = {n}: ask for at least one start")
+        raise InputError(f"n = {n}: give 1 or more")
     check_seed(seed)
     try:
         check_seed(seed + MOST_PROBES * PROBE * (n + 1))
     except ValueError as error:
-        raise InputError(f"seed {seed} with n = {n}: smaller ones are needed; {error}") from error
+        raise InputError(f"seed {seed} with n = {n}: use a smaller one; {error}") from error
     if reason := outside_domain(molecule, model):
         raise InputError(f"{molecule.name}: {reason}")
     steps = Steps(molecule, model, model_level, level, store or Store(None), kind)
@@ -167,8 +167,8 @@ class _Search:
         self.n_embedded = 0
         bonded = {frozenset(bond[:2]) for bond in molecule.bonds}
         self.notes = [
-            f"{molecule.label(i)} and {molecule.label(j)} turn nearly freely about the chain "
-            "between them: how many conformers are counted along that means little"
+            f"{molecule.label(i)} and {molecule.label(j)} rotate almost freely about the "
+            "chain between them: the number of conformers along it has little meaning"
             for (i, j), turns in zip(self.rotors.bonds.tolist(), self.turns, strict=True)
             if len(turns) and {i, j} not in bonded
         ]

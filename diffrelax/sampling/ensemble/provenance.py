@@ -78,7 +78,7 @@ class LevelSettings(Entries):
         if self.name == "dft":
             self.dft(thermo=thermo)
         elif thermo != "none":
-            raise InputError(f"level {self.name} has no free energies here: take dft")
+            raise InputError(f"level {self.name} has no free energies: use dft")
 
     def __str__(self) -> str:
         settings = " ".join(f"{key}={value}" for key, value in self.settings.items())

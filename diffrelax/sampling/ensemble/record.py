@@ -74,7 +74,10 @@ class Ensemble:
         if len(self.starts) != n:
             raise InputError(f"{len(self.starts)} starts for {n} frames: give one for each")
         if n == 0 or (self.weights < 0).any() or abs(self.weights.sum() - 1) > TOLERANCE:
-            raise InputError(f"{n} weights with the sum {self.weights.sum()}: must be 1, none < 0")
+            raise InputError(
+                f"{n} weights with the sum {self.weights.sum()}: they must add up to 1, none "
+                "negative"
+            )
         first = self.molecule.with_positions(self.positions[0], self.molecule.start)
         object.__setattr__(self, "molecule", first)
 
@@ -190,7 +193,7 @@ class Ensemble:
         except (OSError, *DAMAGED) as error:
             if isinstance(error, OSError) and error.errno:  # not of what is in the file
                 raise
-            raise InputError(f"{path} does not hold an ensemble: {error}") from error
+            raise InputError(f"{path} is not an ensemble: {error}") from error
 
     @property
     def infos(self) -> list[dict[str, Any]]:

@@ -343,7 +343,7 @@ def test_starts_that_cannot_be_made_say_why(tmp_path) -> None:
     units = Units(Store.in_folder(tmp_path), model=OLDER)
     (acid,) = subjects_of(read_molecules("Cl"))
     assert "not trained on Cl" in units.start(acid, "diffusion").reason
-    assert units.start(acid, "given").reason == "no geometry is known as given"
+    assert units.start(acid, "given").reason == "there is no start given"
     bare = Subject("x", None, reason="not a molecule: not a SMILES")
     assert units.start(bare, "mmff94").reason == "not a molecule: not a SMILES"
     boron = Subject("boron", Molecule.from_smiles("B"))

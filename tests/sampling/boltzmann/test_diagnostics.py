@@ -48,5 +48,5 @@ def test_chains_that_never_move_are_not_converged():
 
 @pytest.mark.parametrize("shape", [(3, 8), (100, 1)])
 def test_too_little_to_tell_is_refused(shape):
-    with pytest.raises(ValueError, match="cannot show whether they converged"):
+    with pytest.raises(ValueError, match="are too few to judge convergence"):
         Diagnostics.of({"energy": np.zeros(shape)})

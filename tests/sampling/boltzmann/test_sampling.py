@@ -70,7 +70,7 @@ def test_without_a_model_the_level_alone_limits_what_is_sampled(smiles):
 
 
 def test_repeated_denoising_asks_for_a_model():
-    with pytest.raises(ValueError, match="CO: repeated denoising takes the denoiser of a model"):
+    with pytest.raises(ValueError, match="CO: repeated denoising needs the denoiser of a model"):
         sample_boltzmann("CO", n=8, n_chains=2, method="repeat")
 
 
@@ -96,13 +96,13 @@ def test_samples_come_back_from_a_file(samples, tmp_path):
 
 def test_stereochemistry_that_was_left_open_is_told(model):
     (told, *_) = sample_boltzmann("FC=CF", model, 8, n_chains=2).provenance.notes
-    assert told.startswith("stereochemistry left open: taken as F/C=C")
+    assert told.startswith("stereochemistry not specified: chosen as F/C=C")
 
 
 def test_a_molecule_without_a_bond_to_turn_is_sampled_and_says_so(model):
     found = sample_boltzmann("C=O", model, 8, n_chains=2)
     assert set(found.provenance.settings["kernels"]) == {"surrogate walk", "denoising"}
-    assert any(note.startswith("no bond to turn") for note in found.provenance.notes)
+    assert any(note.startswith("no rotatable bond") for note in found.provenance.notes)
 
 
 def test_repeated_denoising_is_called_what_it_is(model):
@@ -146,7 +146,7 @@ def test_an_interrupt_after_a_draw_or_two_keeps_them(model, monkeypatch):
     found = sample_boltzmann("CO", model, 40, n_chains=2)
     known = found.provenance.diagnostics
     assert (len(found), known["converged"], known["ess"]["energy"]) == (4, False, None)
-    assert known["doubts"] == "2 draws of each chain are too few to tell"
+    assert known["doubts"] == "2 draws of each chain are too few to judge convergence"
     pilots = len(repeated.PILOT_SIGMAS) * repeated.PILOT_DRAWS
     limit = 2 * (1 + pilots + 5)
     found = sample_boltzmann("CO", model, 40, n_chains=2, method="repeat")
@@ -181,7 +181,7 @@ def test_energies_that_a_level_could_not_tell_are_told_and_asked_for_again(monke
     assert lost == len(asked) // 4 > 0
     (note,) = (note for note in first.notes if "no energy" in note)
     share = f"{lost / first.diagnostics['energy_calls']:.0%}"
-    assert note.startswith(f"level gfn2-xtb had no energy for {share} of the geometries that were")
+    assert note.startswith(f"level gfn2-xtb had no energy for {share} of the proposed geometries")
     broken = False
     asked.clear()
     again = sample_boltzmann("CO", **call).provenance
@@ -267,14 +267,14 @@ def test_samples_without_an_energy_are_left_out_and_counted(samples, monkeypatch
     [
         ("CCO", {"temperature": 0.0}, "0.0 K: give a positive number of kelvin"),
         ("CCO", {"temperature": -5.0}, "-5.0 K: give a positive number of kelvin"),
-        ("CCO", {"n": 39}, "ask for at least 40 samples, 4 of each of 10 chains"),
-        ("CCO", {"n_chains": 1}, "1 chains: take at least 2"),
+        ("CCO", {"n": 39}, "draw at least 40 samples, 4 of each of 10 chains"),
+        ("CCO", {"n_chains": 1}, "1 chains: use at least 2"),
         ("CCO", {"level": "am1"}, "unknown level of theory 'am1'"),
         ("CCO", {"method": "guess"}, "unknown method 'guess': choose one of adjusted, repeat"),
         ("CC[NH3+]", {}, "charge"),
         ("CCCl", {}, "was not trained on Cl"),
         ("C(", {}, "C("),
-        ("CC.O", {}, "2 fragments, which nothing keeps from drifting apart: sample each of them"),
+        ("CC.O", {}, "2 fragments, which would drift apart: sample each one"),
         ("[He]", {}, "a single atom has no geometry to sample"),
     ],
 )
@@ -305,7 +305,7 @@ def test_chains_that_start_alike_say_so(model, monkeypatch):
 
     monkeypatch.setattr(sampling, "embed_again", fail)
     found = sample_boltzmann("CO", model, 8, n_chains=2)
-    assert "1 of 2 chains start where others do" in found.provenance.notes[0]
+    assert "1 of 2 chains share their start" in found.provenance.notes[0]
 
 
 def test_samples_of_another_molecule_are_counted_and_cast_doubt(model, monkeypatch):
@@ -313,8 +313,8 @@ def test_samples_of_another_molecule_are_counted_and_cast_doubt(model, monkeypat
     monkeypatch.setattr(sampling, "identity_change", lambda *_: next(seen))
     found = sample_boltzmann("CO", model, 8, n_chains=2).provenance
     assert found.diagnostics["changed"] == 4 and not found.diagnostics["converged"]
-    assert found.diagnostics["doubts"].endswith("50% of the samples are another molecule")
-    note = "4 of 8 samples are another molecule than was given: bond C1–H4 broke"
+    assert found.diagnostics["doubts"].endswith("50% of the samples are a different molecule")
+    note = "4 of 8 samples are a different molecule: bond C1–H4 broke"
     assert note in found.notes
 
 
@@ -326,7 +326,7 @@ def test_temperatures_beyond_the_calibration_are_told_or_refused(model, monkeypa
     beyond = sample_boltzmann("CO", model, 8, temperature=800, **settings)
     assert not any("extrapolated" in note for note in within.provenance.notes)
     assert any("extrapolated: the noise level" in note for note in beyond.provenance.notes)
-    with pytest.raises(ValueError, match=r"CO: 1e\+06 K is out of reach.*method adjusted"):
+    with pytest.raises(ValueError, match=r"CO: 1e\+06 K cannot be reached.*method adjusted"):
         sample_boltzmann("CO", model, 8, temperature=1e6, **settings)
 
 

@@ -171,8 +171,9 @@ def test_a_lost_worker_costs_its_conformer() -> None:
     starts = [Conformer(n, deadly if n == "dies" else ethanol, 0.0) for n in ("a", "dies", "b")]
     reached, notes = sort_out(starts, Funnel(MMFF94, Store(None)).approach(starts, workers=2))
     assert [one.start for one in reached] == ["a", "b"]
-    assert notes == ["dies, 0.0 kcal/mol above the lowest, is lost: the process that worked on it "
-                     "died"]  # fmt: skip
+    assert notes == [
+        "dies, 0.0 kcal/mol above the lowest, failed: the process that worked on it crashed"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -207,7 +208,7 @@ def test_what_the_model_has_not_learned_at_its_level_is_told() -> None:
     level = LevelSettings(name="dft", settings={"xc": "b3lyp", "basis": "def2-svp"})
     ion = Molecule.from_smiles("C[NH3+]")
     _, method = find_starts(ion, load_model(), 4, Funnel(level, Store(None)), seed=42)
-    assert "at B3LYP/def2-SVP the model has learned no charge +1, elsewhere it has" in method.notes
+    assert "at B3LYP/def2-SVP the model has learned charge +1 only at other levels" in method.notes
 
 
 def test_dft_gets_one_start_for_each_minimum_of_gfn2_xtb(model, monkeypatch) -> None:
@@ -239,7 +240,7 @@ def test_what_gfn2_xtb_makes_more_symmetric_goes_on_as_it_was_too() -> None:
     starts, method = find_starts(peroxide, load_model(), 4, funnel, seed=42)
     flat, bent = (abs(one.molecule.to_atoms().get_dihedral(2, 0, 1, 3) - 180) for one in starts)
     assert flat < 5 and bent > 40
-    assert "1 became more symmetric, and go on as they were before, too" in method.notes[-1]
+    assert "1 became more symmetric, and are also kept as they were" in method.notes[-1]
 
 
 def test_what_gfn2_xtb_makes_another_molecule_is_left_to_dft(model) -> None:
@@ -253,8 +254,8 @@ def test_what_gfn2_xtb_makes_another_molecule_is_left_to_dft(model) -> None:
     (low, lost), told = _without_known([start, neutral], funnel, 1, False)
     assert (low.start, low.molecule.start, lost) == ("etkdg 1", "gfn2-xtb", start)
     assert told == [
-        "of 2 geometries, gfn2-xtb brings 1 to low, distinct minima, and 1 to none: these are left "
-        "to the level of theory as they were"
+        "of 2 geometries, gfn2-xtb brings 1 to low, distinct minima, and 1 to none: these "
+        "are relaxed at the level itself"
     ]
 
 
@@ -266,8 +267,8 @@ def test_a_rigid_molecule_has_one_conformer(model, tmp_path) -> None:
     assert len(ensemble) == 1
     assert ensemble.weights.tolist() == [1.0]
     assert ensemble.provenance.notes[0].startswith(
-        "60 geometries were tried: 0 became other molecules, 0 were high for the force field, 59 "
-        "were known, and the model relaxed 1, of which 1 were distinct"
+        "60 geometries were tried: 0 became other molecules, 0 were too high for the force field, "
+        "59 were duplicates, and the model relaxed 1, of which 1 were distinct"
     )
 
 
@@ -314,7 +315,7 @@ def test_that_a_rotor_along_a_chain_turns_freely_is_told(model) -> None:
         model_level=model.config.level,
         window=0.1,
     )
-    assert "C2 and C5 turn nearly freely about the chain between them" in found.notes[0]
+    assert "C2 and C5 rotate almost freely about the chain between them" in found.notes[0]
 
 
 def test_what_is_above_the_window_is_left_out_and_counted(model) -> None:
@@ -323,7 +324,7 @@ def test_what_is_above_the_window_is_left_out_and_counted(model) -> None:
     )
     assert (len(whole), len(part)) == (2, 1)
     assert part.provenance.notes[-1] == (
-        "1 minima are more than 0.5 kcal/mol above the lowest and left out"
+        "1 minima are more than 0.5 kcal/mol above the lowest and were left out"
     )
     assert part.weights.tolist() == [1.0]
     lower = sample_conformers("CCCC", model, level="mmff94", window=0.1)
@@ -347,7 +348,7 @@ def test_a_conformer_that_fails_costs_only_itself(model, monkeypatch, inside) ->
     ensemble = sample_conformers("CCCC", model, 8, level="mmff94")
     assert len(ensemble) == 1
     (lost,) = ensemble.provenance.notes[3:]
-    assert lost.endswith("kcal/mol above the lowest, is lost: the SCF fell over")
+    assert lost.endswith("kcal/mol above the lowest, failed: the SCF fell over")
 
 
 def test_a_program_that_failed_is_tried_again_from_its_folder(model, monkeypatch, tmp_path) -> None:
@@ -506,7 +507,7 @@ def test_what_is_told_of_an_end_or_lost_is_in_the_notes(model, monkeypatch) -> N
     ensemble = sample_conformers("CCO", model, level=DFT, thermo="gfn2-xtb")
     assert len(ensemble) == 1
     notes = ensemble.provenance.notes
-    assert any(note.endswith("above the lowest, is lost: no free energy") for note in notes)
+    assert any(note.endswith("above the lowest, failed: no free energy") for note in notes)
     assert f"{ensemble.starts[0]}: a coarse grid" in notes
 
 
@@ -541,10 +542,10 @@ def test_conformers_survive_their_file(model, tmp_path, suffix) -> None:
     [
         ("CCO", {"temperature": 0.0}, "temperature 0.0 K: give a positive"),
         ("CCO", {"temperature": -5.0}, "temperature -5.0 K"),
-        ("CCO", {"n": 0}, "n = 0: ask for at least one"),
+        ("CCO", {"n": 0}, "n = 0: give 1"),
         ("CCO", {"window": 0.0}, "window 0.0 kcal/mol: give a positive number"),
         ("CCO", {"seed": -1}, "seed"),
-        ("CCO", {"thermo": "dft"}, "level mmff94 has no free energies here: take dft"),
+        ("CCO", {"thermo": "dft"}, "level mmff94 has no free energies: use dft"),
         ("CCO", {"level": "dft", "thermo": "gfn2"}, "level dft .*: thermo: .*'gfn2-xtb' or 'dft'"),
         ("CCO", {"level": "am1"}, "unknown level of theory 'am1': choose one of"),
         ("CC[NH3+]", {}, r"CC\[NH3\+\]: charge \+1"),

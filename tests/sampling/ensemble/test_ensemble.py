@@ -147,8 +147,8 @@ def test_reweighting_keeps_degeneracies():
     [
         ({"temperature": 0.0}, "temperature 0.0 K: give a positive"),
         ({"temperature": float("nan")}, "temperature nan K"),
-        ({"weights": np.full(4, 0.3)}, "must be 1"),
-        ({"weights": np.array([-0.5, 0.5, 0.5, 0.5])}, "none < 0"),
+        ({"weights": np.full(4, 0.3)}, "must add up to 1"),
+        ({"weights": np.array([-0.5, 0.5, 0.5, 0.5])}, "none negative"),
         ({"energies": np.zeros(3)}, "energies of the shape"),
         ({"energies": np.full(4, np.nan)}, "must be finite"),
         ({"starts": ("a",)}, "1 starts for 4 frames"),
@@ -166,14 +166,14 @@ def test_files_that_hold_no_ensemble_are_named(tmp_path):
         with pytest.raises(FileNotFoundError, match="no such file"):
             Ensemble.read(tmp_path / f"none{suffix}")
         (tmp_path / f"text{suffix}").write_text("nonsense\n")
-        with pytest.raises(ValueError, match=f"text{suffix} does not hold an ensemble"):
+        with pytest.raises(ValueError, match=f"text{suffix} is not an ensemble"):
             Ensemble.read(tmp_path / f"text{suffix}")
     (tmp_path / "empty.extxyz").touch()
-    with pytest.raises(ValueError, match=r"empty\.extxyz does not hold an ensemble: it is empty"):
+    with pytest.raises(ValueError, match=r"empty\.extxyz is not an ensemble: it is empty"):
         Ensemble.read(tmp_path / "empty.extxyz")
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["positions"] = np.zeros((2, 3, 3))
-    with pytest.raises(ValueError, match=r"other\.h5 does not hold an ensemble"):
+    with pytest.raises(ValueError, match=r"other\.h5 is not an ensemble"):
         Ensemble.read(tmp_path / "other.h5")
     with pytest.raises(ValueError, match="unknown suffix"):
         Ensemble.read(tmp_path / "ensemble.pkl")
