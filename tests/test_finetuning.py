@@ -588,5 +588,5 @@ def test_bad_fine_tuning_says_what_to_do(model, stretched, tmp_path):
     (tmp_path / "c-1").mkdir()
     (tmp_path / "c-1" / path.name).write_text(path.read_text())
     (tmp_path / "c-1" / "config.yaml").write_text(yaml.safe_dump(other))
-    with pytest.raises(ValueError, match="another shape"):
+    with pytest.raises(ValueError, match="a different shape"):
         commands.train(tmp_path / "c-1" / "config.yaml", threads=1)

@@ -82,7 +82,7 @@ def test_a_composite_method_takes_its_own_basis_set_and_no_other() -> None:
     assert (settings.basis, str(settings.level)) == ("def2-mtzvpp", "r2SCAN-3c")
     assert choose_basis(read_functional("b97-3c")) == "def2-mTZVP"
     assert choose_basis(read_functional("r2scan-3c"), "DEF2-MTZVPP") == "def2-mTZVPP"
-    message = "its own, def2-mTZVPP: leave 'def2-SVP'"
+    message = "includes a basis set, def2-mTZVPP: leave 'def2-SVP'"
     with pytest.raises(ValueError, match=message):
         DFTSettings(xc="r2scan-3c", basis="def2-svp")
     with pytest.raises(ValueError, match=message):

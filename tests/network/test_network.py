@@ -110,7 +110,7 @@ def test_what_the_network_has_not_learned_is_an_error(network, batch):
     numbers, positions, condition, context = batch
     with pytest.raises(IndexError):
         network(torch.full_like(numbers, 92), positions, condition, context)
-    with pytest.raises(IndexError, match=r"not learned the charges \[-2\]; it knows -1, \+0, \+1"):
+    with pytest.raises(IndexError, match=r"not learned the charges \[-2\], only -1, \+0, \+1"):
         network(numbers, positions, condition, context._replace(charge=context.charge - 1))
     with pytest.raises(IndexError):
         network(numbers, positions, condition, context._replace(level=context.level + 1))
