@@ -80,7 +80,7 @@ def test_other_settings_are_not_mixed_and_nothing_is_overwritten(run, tmp_path, 
     status, out, err = run("relax", library, "-o", output, "--seed", 1)
     assert (status, out) == (2, "") and "made with seed 42, not 1: choose another file" in err
     status, _, err = run("relax", "CCO", "-o", output)
-    assert status == 2 and "number 1 is now another" in err
+    assert status == 2 and "number 1 is now a different one" in err
     status, _, err = run("dft", library, "-o", output)
     assert status == 2 and "command relax, not dft" in err
     units_beside(output).unlink()
