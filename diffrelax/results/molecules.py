@@ -41,8 +41,7 @@ class MoleculeDocument(Document):
     left_open: bool = Field(
         default=False,
         exclude_if=not_,
-        description=("whether whether whether whether its source left stereochemistry open; left out if "
-            "not"),
+        description="whether its source left stereochemistry open; left out if not",
     )
 
     @classmethod

@@ -279,7 +279,7 @@ def test_a_minimum_is_predicted_where_that_is_asked(run, settings):
     status, _, err = run("dft", "O", *settings(one_call=True), "--thermo", "dft")
     assert status == 2 and "--check-minimum and --thermo need a verified minimum" in err
     status, _, err = run("dft", "O", *settings(temperature=400))
-    assert status == 2 and "temperature and pressure are those of free energies" in err
+    assert status == 2 and "temperature and pressure are for free energies" in err
 
 
 def test_options_come_before_the_settings_file(run, settings, tmp_path):
