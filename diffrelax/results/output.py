@@ -367,7 +367,7 @@ def differing(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
 
 def _changed(path: Path) -> InputError:
     return InputError(
-        f"{path} was changed since it was written: choose another file, or give --overwrite"
+        f"{path} was modified after it was written: choose another file, or give --overwrite"
     )
 
 
