@@ -148,13 +148,15 @@ class Options(TypedDict, total=False):
 
 
 @overload
-def relax(
-    inputs: Molecule | ase.Atoms | Chem.Mol, model: Model, **options: Unpack[Options]
+def relax(  # type: ignore[overload-overlap]
+    inputs: str | Molecule, model: Model, **options: Unpack[Options]
 ) -> Relaxation: ...
 @overload
 def relax(
-    inputs: str | os.PathLike[str] | Iterable[Input], model: Model, **options: Unpack[Options]
-) -> Relaxation | list[Relaxation]: ...
+    inputs: os.PathLike[str] | Iterable[Input], model: Model, **options: Unpack[Options]
+) -> list[Relaxation]: ...
+@overload
+def relax(inputs: ase.Atoms | Chem.Mol, model: Model, **options: Unpack[Options]) -> Relaxation: ...
 def relax(
     inputs: Input | Iterable[Input],
     model: Model,
@@ -177,8 +179,10 @@ def relax(
 
     Parameters
     ----------
-    inputs : SMILES, path, Molecule, ase.Atoms, rdkit.Chem.Mol, or an iterable of these
-        A list or a file gives a list of results, one for each molecule, in the same order.
+    inputs : str, Molecule, ase.Atoms, rdkit.Chem.Mol, path, or an iterable of these
+        A text is a SMILES or an InChI. One molecule gives one result. A path (`pathlib.Path`) or a
+        list, in which texts may name files too, gives a list of results, one for each molecule, in
+        the same order.
     model : Model
         See :func:`diffrelax.load_model`.
     level : str or Level, optional
@@ -208,7 +212,8 @@ def relax(
     Raises
     ------
     ValueError
-        If ``inputs`` is a single molecule that cannot be read, if the level is unknown, if
+        If ``inputs`` is a single molecule that cannot be read, or a text that names a file, if the
+        level is unknown, if
         ``noise_level`` or ``max_error`` is out of range, or if ``max_error`` is given to
         a model without a calibration or beside a noise level.
     TypeError
@@ -218,6 +223,8 @@ def relax(
     """
     if not isinstance(model, Model):
         raise TypeError(f"{model!r} is not a model: use load_model(...)")
+    if isinstance(inputs, str) and is_path(inputs):
+        raise InputError(f"{inputs} is a file: use relax(Path({inputs!r}), …), which gives a list")
     single = not is_path(inputs) and (isinstance(inputs, ONE) or not isinstance(inputs, Iterable))
     molecules = read_molecules(inputs, seed=seed, workers=workers, max_atoms=atom_limit(model))
     if single and isinstance(molecules[0], Rejected):

@@ -123,6 +123,14 @@ def test_an_error_inside_costs_one_molecule_of_a_list(model, monkeypatch):
     assert dr.relax(["C1C", "CC"], model)[1].reason == "internal error, KeyError: 'missing'"
 
 
+def test_a_text_is_one_molecule_and_a_file_is_a_path(model, tmp_path):
+    path = tmp_path / "one.smi"
+    path.write_text("CCO ethanol\n")
+    assert [one.name for one in dr.relax(path, model)] == ["ethanol"]
+    with pytest.raises(ValueError, match=r"one\.smi is a file: use relax\(Path"):
+        dr.relax(str(path), model)
+
+
 def test_one_molecule_gives_one_result_and_raises_if_it_is_bad(model):
     mol = Chem.AddHs(Chem.MolFromSmiles("CO"))
     rdDistGeom.EmbedMolecule(mol, randomSeed=1)

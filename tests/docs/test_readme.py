@@ -31,6 +31,15 @@ def test_python_of_the_readme(capsys):
     assert names["dft"].converged
 
 
+@pytest.mark.slow
+def test_python_of_the_readme_passes_a_type_checker(tmp_path):
+    code = tmp_path / "readme.py"
+    code.write_text("\n".join(BLOCKS["python"]))
+    checker = [sys.executable, "-m", "mypy", "--strict", str(code)]
+    done = subprocess.run(checker, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
 def test_relax_command_of_the_readme(tmp_path):
     command = next(c for c in COMMANDS if c.startswith("diffrelax relax"))
     program = Path(sys.executable).with_name("diffrelax")
