@@ -95,7 +95,7 @@ def generation_quality(made: Sequence[Generated], known: Collection[str]) -> Gen
 
 
 def _kind(reason: str) -> str:
-    return "two atoms in one place" if " are in one place" in reason else reason
+    return "two atoms in one place" if " coincide, " in reason else reason
 
 
 def constitutions(geometries: GeometrySet) -> set[str]:

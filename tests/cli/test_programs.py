@@ -73,7 +73,7 @@ def test_starts_are_compared_with_the_program_as_the_level(run, tmp_path: Path) 
     [
         (
             "program: orca\ncommand: no-such-orca\nmethod: HF\n",
-            "'no-such-orca' of orca is not there",
+            "'no-such-orca' for orca was not found",
         ),
         ("program: orca\n", "is not a profile of a program: method: Field required"),
         ("- orca\n", "write entries such as program: orca"),

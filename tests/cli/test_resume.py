@@ -194,7 +194,7 @@ def test_molecules_from_standard_input(run, tmp_path, monkeypatch):
     status, out, _ = run("relax", "-")
     assert status == 1 and "standard input is empty" in out
     status, _, err = run("relax", "-", "-")
-    assert status == 2 and "give it once" in err
+    assert status == 2 and "can be given only once" in err
 
 
 @pytest.mark.parametrize("suffix", [".extxyz", ".sdf", ".pdb", ".json", ".xyz.gz"])
@@ -226,7 +226,7 @@ def test_inputs_that_gave_no_geometry_may_be_others_the_next_time(run, tmp_path)
     path, output = tmp_path / "in.smi", tmp_path / "out.sdf"
     path.write_text("C1CC a\nnone b\n")
     status, _, err = run("relax", path, "-o", output)
-    assert status == 1 and f"{output} was not made" in err
+    assert status == 1 and f"{output} was not written" in err
     path.write_text("C1CC a\nC b\nCC c\n")
     status, out, err = run("relax", path, "-o", output)
     assert status == 1 and f"2 geometries in {output}; 1 without" in err

@@ -102,7 +102,7 @@ def test_a_restart_begins_with_the_hessian_of_the_run_before(name: str, tmp_path
         (lambda atoms: setattr(atoms, "pbc", True), "are periodic, not a molecule: set atoms.pbc"),
         (lambda atoms: atoms.set_constraint(FixBondLength(0, 1)), "cannot hold FixBondLengths"),
         (lambda atoms: setattr(atoms, "calc", Energies()), "Energies has no forces"),
-        (lambda atoms: atoms.set_distance(0, 1, 0.01), "O1 and H2 are coincide, 0.010 Å"),
+        (lambda atoms: atoms.set_distance(0, 1, 0.01), "O1 and H2 coincide, 0.010 Å"),
     ],
 )  # fmt: skip
 def test_mistakes_are_named_before_the_first_step(change: Any, message: str) -> None:

@@ -148,5 +148,5 @@ def test_files_of_a_program_are_removed(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_profile_is_given_as_a_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("program: nwchem\ncommand: no-such-program\nmethod: hf\nbasis: 3-21G\n")
-    with pytest.raises(ValueError, match="'no-such-program' of nwchem is not there"):
+    with pytest.raises(ValueError, match="'no-such-program' for nwchem was not found"):
         relax_dft("O", calculator=path)

@@ -199,7 +199,7 @@ def test_an_unknown_key_says_what_was_meant(run, flow: Path) -> None:
         ),
         (
             "inputs: [CO]\nminimise: {one_call: true, hessian: none}",
-            "minimise: `one_call` predicts",
+            "minimise: `one_call` needs",
         ),
     ]:
         flow.write_text(text)
@@ -221,7 +221,7 @@ def test_what_no_molecule_could_be_done_with_is_refused_before_work(
         ({"minimise": {"level": "dft", "basis": "nosuch"}}, "unknown basis 'nosuch'"),
         ({"minimise": {"level": "am1"}}, "unknown level of theory 'am1'"),
         ({"minimise": {"level": "dft", "optimizer": "sella"}}, "the optimizer sella needs"),
-        ({"noise_level": 3.0}, "noise level 3.0 Å: the model knows"),
+        ({"noise_level": 3.0}, "noise level 3.0 Å: the model supports"),
         ({"device": "cuda:99"}, "cuda"),
     ]:
         changed = FlowConfig.model_validate(config.model_dump() | change)

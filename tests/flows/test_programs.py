@@ -60,7 +60,7 @@ def test_a_flow_names_the_profile_beside_it(tmp_path: Path) -> None:
     maker = FlowConfig.read(path).maker().minimise_maker
     assert maker.level_name == "B97-3c"
     assert maker.plain_settings()["calculator"]["program"] == "orca"
-    with pytest.raises(ValueError, match="program 'orca' of orca is not there"):
+    with pytest.raises(ValueError, match="program 'orca' for orca was not found"):
         maker.check_machine()
 
 

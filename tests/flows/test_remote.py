@@ -326,7 +326,7 @@ def test_a_database_that_answers_is_not_told_to_be_slow(project, monkeypatch, tm
     monkeypatch.setattr(remote, "FlowQueue", lambda *_: told.append("followed") or 1 / 0)
     with pytest.raises(ZeroDivisionError):
         remote.run_remote(FlowConfig(inputs=("CO",), folder=tmp_path), print, told.append)
-    assert told[0].startswith("flow f is in the queue already") and told[1] == "followed"
+    assert told[0].startswith("flow f is already in the queue") and told[1] == "followed"
 
 
 def test_what_the_remote_engine_cannot_do_says_what_to_do(project, monkeypatch, tmp_path) -> None:
@@ -334,7 +334,7 @@ def test_what_the_remote_engine_cannot_do_says_what_to_do(project, monkeypatch, 
     project("single_node")
     config = FlowConfig(inputs=("CO",), folder=tmp_path, remote={"project": "single_node"})
     with pytest.raises(
-        ConnectionError, match=r"127.0.0.1 of project 'single_node' does not answer"
+        ConnectionError, match=r"127.0.0.1 of project 'single_node' does not respond"
     ):
         run_flow(config, "remote")
     for change, message in [

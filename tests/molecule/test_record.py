@@ -498,7 +498,7 @@ def test_cumulenes_are_embedded_as_they_are(smiles, ends, upright, seed):
     ],
 )
 def test_a_configuration_that_would_be_ignored_is_refused(smiles, what):
-    with pytest.raises(ValueError, match=f"asks for {what}, which cannot be embedded"):
+    with pytest.raises(ValueError, match=f"specifies {what}, which cannot be embedded"):
         Molecule.from_smiles(smiles)
 
 

@@ -27,5 +27,5 @@ def test_another_molecule_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     molecule = Molecule.from_smiles("CCO")
     broken = "bond C1–C2 broke"
     monkeypatch.setattr("diffrelax.molecule.reembedding.identity_change", lambda *_: broken)
-    with pytest.raises(ValueError, match="another molecule: bond C1–C2 broke"):
+    with pytest.raises(ValueError, match="different molecule: bond C1–C2 broke"):
         embed_again(molecule, 1)

@@ -148,7 +148,7 @@ def test_a_document_of_a_newer_schema_asks_for_a_newer_version() -> None:
     failure = FailureDocument(name="x", stage="embed", reason="bad", provenance=Provenance.here())
     record = failure.model_dump(mode="json")
     with pytest.raises(
-        ValueError, match=r"schema version 7 .* newer diffrelax.*install the newer one"
+        ValueError, match=r"schema version 7 .* newer version.*install the newer one"
     ):
         read_document(record | {"schema_version": 7, "new_field": 1})
     assert read_document(record | {"@module": "diffrelax.results.documents"}) == failure

@@ -254,7 +254,7 @@ def test_what_gfn2_xtb_makes_another_molecule_is_left_to_dft(model) -> None:
     (low, lost), told = _without_known([start, neutral], funnel, 1, False)
     assert (low.start, low.molecule.start, lost) == ("etkdg 1", "gfn2-xtb", start)
     assert told == [
-        "of 2 geometries, gfn2-xtb brings 1 to low, distinct minima, and 1 to none: these "
+        "of 2 geometries, gfn2-xtb relaxed 1 to low, distinct minima, and 1 to none: these "
         "are relaxed at the level itself"
     ]
 
@@ -552,7 +552,7 @@ def test_conformers_survive_their_file(model, tmp_path, suffix) -> None:
         ("CCS", {}, "CCS: the model was not trained on S"),
         ("O.O", {}, "2 fragments"),
         ("CC(O", {}, "is not a SMILES"),
-        (["CCO", "CCN"], {}, "holds 2 molecules: give one"),
+        (["CCO", "CCN"], {}, "has 2 molecules: give one"),
     ],
 )
 def test_bad_input_is_refused(model, smiles, changes, message) -> None:
