@@ -725,6 +725,12 @@ def test_coordinates_that_are_at_no_minimum_are_taken_to_the_best_start(from_aim
     assert result.start is given and "relaxed with AIMNET2 first" in result.reason
 
 
+def test_a_molecule_at_the_best_start_is_not_taken_there_again(from_aimnet2, monkeypatch):
+    there = dr.relax("CCO", from_aimnet2).start
+    monkeypatch.setattr("diffrelax.models.starts.relax_many", None)
+    np.testing.assert_allclose(dr.relax(there, from_aimnet2).start.positions, there.positions)
+
+
 def test_what_the_best_level_does_not_cover_begins_at_the_force_field(from_aimnet2, monkeypatch):
     monkeypatch.setattr("diffrelax.levels.aimnet2.ELEMENTS", (1, 6))
     hexane, ethanol = dr.relax(["CCCCCC", "CCO"], from_aimnet2)

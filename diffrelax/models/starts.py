@@ -94,9 +94,9 @@ def lowered(molecules: Sequence[Molecule], starts: Sequence[str]) -> list[Molecu
 def first_starts(
     molecules: Sequence[Molecule], model: Model, starts: Sequence[str]
 ) -> list[Molecule]:
-    """Take embedded molecules to the best start; others stay as they are."""
-    found = list(molecules)
-    chosen = [i for i, m in enumerate(found) if place_of_start(m, model, starts) >= 0]
+    """Take embedded molecules to the best start; those that are there, and others, stay."""
+    found, best = list(molecules), len(starts) - 1
+    chosen = [i for i, m in enumerate(found) if 0 <= place_of_start(m, model, starts) < best]
     for i, end in zip(chosen, lowered([found[i] for i in chosen], starts), strict=True):
         found[i] = end
     return found
