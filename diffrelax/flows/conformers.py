@@ -213,8 +213,8 @@ class ConformerFlowMaker(Maker):
         from diffrelax.sampling.conformers import write_conformer
 
         near, notes = _sorted_out(starts, ends)
-        chosen, told = self._funnel.choose(near)
-        method = method | {"notes": [*method["notes"], *told, *notes]}
+        chosen, added = self._funnel.choose(near)
+        method = method | {"notes": [*method["notes"], *added, *notes]}
         if not chosen:
             return self._nothing(name, method["notes"])
         written, jobs = [write_conformer(one) for one in chosen], []

@@ -27,7 +27,7 @@ def caution(start: Molecule, model: Model, level: str, error_bound: float) -> st
     error_bound : float, Å
         NaN if none is told.
     """
-    cautions = [told] if (told := not_learned_there(start, model, level)) else []
+    cautions = list(filter(None, [not_learned_there(start, model, level)]))
     if _is_zwitterion(start):
         cautions.append(
             "a zwitterion: in the gas phase, where the model was trained, a proton may move"

@@ -37,26 +37,23 @@ def calibrate_levels(
     """
     others = tuple(enumerate(config.network.starts))[1:]
     first = ~np.isin(validation_set.start_level, [place for place, _ in others])
+
+    def part(chosen: np.ndarray) -> tuple[GeometrySet, np.ndarray]:
+        places = np.flatnonzero(chosen)
+        return validation_set.select(places), usable[places]
+
     found = {}
     for number, name in enumerate(validation_set.levels or (config.level,)):
-
-        def of_level(start: np.ndarray, number: int = number) -> tuple[GeometrySet, np.ndarray]:
-            chosen = np.flatnonzero((validation_set.level == number) & start)
-            return validation_set.select(chosen), usable[chosen]
-
-        if calibration := calibrate(denoiser, *of_level(first), config.relaxation):
-            bounds = {
-                start: bound
-                for place, start in others
-                if (
-                    bound := bound_after(
-                        denoiser,
-                        *of_level(validation_set.start_level == place),
-                        config.schedule(start),
-                    )
-                )
-            }
-            found[name] = calibration.model_copy(update={"after_starts": bounds})
+        at_level = validation_set.level == number
+        calibration = calibrate(denoiser, *part(at_level & first), config.relaxation)
+        if calibration is None:
+            continue
+        bounds = {}
+        for place, start in others:
+            from_start = part(at_level & (validation_set.start_level == place))
+            if bound := bound_after(denoiser, *from_start, config.schedule(start)):
+                bounds[start] = bound
+        found[name] = calibration.model_copy(update={"after_starts": bounds})
     return found
 
 
