@@ -36,7 +36,7 @@ def test_python_of_the_readme_passes_a_type_checker(tmp_path):
     code = tmp_path / "readme.py"
     code.write_text("\n".join(BLOCKS["python"]))
     checker = [sys.executable, "-m", "mypy", "--strict", str(code)]
-    done = subprocess.run(checker, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(checker, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
 

@@ -214,6 +214,7 @@ def test_what_no_molecule_could_be_done_with_is_refused_before_work(
     flow: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("diffrelax.extras.find_spec", lambda name: None)
+    monkeypatch.delitem(sys.modules, "diffrelax.dft.optimizers.sella", raising=False)
     config = FlowConfig.read(flow)
     for change, message in [
         ({"model": "nomodel"}, "there is no model 'nomodel'"),
