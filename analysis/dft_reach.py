@@ -6,16 +6,17 @@ Needs the packages pyscf-dispersion and AcAuto3D and the program xtb.
 
 FOLDER/molecules.csv has the molecules; the second command makes it. Of the test molecules of the
 list that are embedded and relaxed with MMFF94, in the order of the sha256 of their constitution,
-it takes, with 12 to 17, with 18 to 23 and with 24 to 30 heavy atoms, the first four that are
-neutral and of H, C, N, O and F, and the first four that have P, S, Cl, Br, I or a charge: 24; and
+it takes, with 12 to 17, with 18 to 23 and with 24 to 30 heavy atoms, the first seven that are
+neutral and of H, C, N, O and F, and the first seven that have P, S, Cl, Br, I or a charge: 42; and
 the first six cations and six anions, of one charge, with up to 8.
 
-`r2scan-3c` and `b3lyp-def2svp` have the 24, `ions` the ions at B3LYP/6-31G(2df,p), and
-`m062x-def2tzvp` and `aimnet2-hessian` those of the 24 with 12 to 17 heavy atoms. All start from the
-same MMFF94 geometries, go on by the default recipe, and are written and kept as those of
-dft_speedup.py; any beginning of a report has all kinds and sizes. In `aimnet2-hessian`, at
-B3LYP/def2-SVP, the model's geometries go on from AIMNet2's Hessian, too. Reference minima are
-relaxed to 0.01 eV/Å, as to 0.003 large molecules take more calls than in all arms.
+`r2scan-3c` and `b3lyp-def2svp` have the 42, `ions` the ions at B3LYP/6-31G(2df,p), and
+`pbe0-d3bj-def2svp`, a level that no model has learned, those with 12 to 17 heavy atoms. All start
+from the same MMFF94 geometries, have the same optimizer and stopping rule, and are written and kept
+as those of dft_speedup.py; any beginning of a report has all kinds and sizes. Starts by MMFF94 and
+by GFN2-xTB go on from GFN2-xTB's Hessian, those by AIMNet2 and by the model from AIMNet2's.
+Reference minima are relaxed to 0.01 eV/Å, as to 0.003 large molecules take more calls than in all
+arms.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from rdkit import rdBase
 from tqdm import tqdm
 
 from diffrelax.atomic import replacing
-from diffrelax.benchmark.speedup.arms import check_arms, recipe_of
+from diffrelax.benchmark.speedup.arms import check_arms
 from diffrelax.benchmark.speedup.report import write_report
 from diffrelax.benchmark.speedup.run import Outcome, assign_basins, reference_settings, run_arm
 from diffrelax.benchmark.speedup.units import Units
@@ -41,25 +42,26 @@ from diffrelax.models.release import load_model
 from diffrelax.molecule import Molecule
 
 SIZES = {"12-17": range(12, 18), "18-23": range(18, 24), "24-30": range(24, 31)}  # heavy atoms
-OF_KIND = 4  # of each size
+OF_KIND = 7  # of each size
 SMALL, OF_SIGN = range(2, 9), 6
 ION = "ion"
 LEVELS = {
     "r2scan-3c": DFTSettings(xc="r2scan-3c"),
     "b3lyp-def2svp": DFTSettings(xc="b3lyp", basis="def2-svp"),
     "ions": DFTSettings(),
-    "m062x-def2tzvp": DFTSettings(xc="m062x", basis="def2-tzvp", grid_level=4),
-    "aimnet2-hessian": DFTSettings(xc="b3lyp", basis="def2-svp"),
+    "pbe0-d3bj-def2svp": DFTSettings(xc="pbe0-d3bj", basis="def2-svp"),
 }
-SMALLER = ("m062x-def2tzvp", "aimnet2-hessian")  # reports of the molecules up to 17 heavy atoms
+SMALLER = ("pbe0-d3bj-def2svp",)  # reports of the molecules up to 17 heavy atoms
 REFERENCE_FMAX = 0.01  # eV/Å
-ARMS = arms("mmff94 gfn2-xtb diffusion", recipe_of(DFTSettings()))
-AIMNET2_ARMS = [*ARMS, *arms("diffusion", "tric+aimnet2-hessian")]
+ARMS = [
+    *arms("mmff94 gfn2-xtb", "tric+hessian"),
+    *arms("aimnet2 diffusion", "tric+aimnet2-hessian"),
+]
 
 
 def main(model: str, folder: Path, reports: Sequence[str]) -> None:
     """Work through some reports, molecule by molecule."""
-    check_arms(AIMNET2_ARMS)
+    check_arms(ARMS)
     for report in reports:
         compare(folder / report, model, rows_of(folder, report))
 
@@ -80,7 +82,6 @@ def takes_part(row: dict[str, str], report: str) -> bool:
 def compare(folder: Path, model: str, rows: Sequence[dict[str, str]]) -> None:
     """Relax molecules in all arms, and write the report after each."""
     level = LEVELS[folder.name]
-    wanted = AIMNET2_ARMS if folder.name == "aimnet2-hessian" else ARMS
     folder.mkdir(parents=True, exist_ok=True)
     made = about(level, "test") | about_model(load_model(model))
     units = Units(unpacked(folder.parent), model, level.level)
@@ -88,7 +89,7 @@ def compare(folder: Path, model: str, rows: Sequence[dict[str, str]]) -> None:
     outcomes: list[Outcome] = []
     for row in tqdm(rows, unit="molecule", disable=None):
         subject = embed(row["name"], row["smiles"], {})
-        ends = [run_arm(subject, arm, level, units) for arm in wanted]
+        ends = [run_arm(subject, arm, level, units) for arm in ARMS]
         outcomes += assign_basins(ends, lambda end: units.relax(end, tight))
         write_report(folder, outcomes, made, WATTS)
 

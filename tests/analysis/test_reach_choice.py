@@ -70,7 +70,7 @@ def test_dft_takes_the_first_of_each_size_and_kind_in_turn(monkeypatch: pytest.M
     ]  # fmt: skip
     found = dft_reach.chosen(ordered)
     names = [one.key for *_, one in found]
-    assert len(found) == 36
+    assert len(found) == 51
     assert {*names[:8]} == {"plain-12-0", "plain-20-0", "plain-30-0", "sulfur-17-0",
                             "sulfur-18-0", "sulfur-24-0", "ion--1-0", "ion-1-0"}  # fmt: skip
     assert [name for name in names if name.endswith(("17-1", "17-0"))] == [
@@ -79,8 +79,8 @@ def test_dft_takes_the_first_of_each_size_and_kind_in_turn(monkeypatch: pytest.M
     rows = [{"size": size} for size, *_ in found]
     counts = {name: sum(dft_reach.takes_part(row, name) for row in rows)
               for name in dft_reach.LEVELS}  # fmt: skip
-    smaller = dict.fromkeys(dft_reach.SMALLER, 8)
-    assert counts == {"r2scan-3c": 24, "b3lyp-def2svp": 24, "ions": 12} | smaller
+    smaller = dict.fromkeys(dft_reach.SMALLER, 13)
+    assert counts == {"r2scan-3c": 39, "b3lyp-def2svp": 39, "ions": 12} | smaller
 
 
 def test_dft_of_reach_is_at_levels_that_are_learned() -> None:
@@ -90,16 +90,8 @@ def test_dft_of_reach_is_at_levels_that_are_learned() -> None:
         "r2scan-3c": "r2SCAN-3c",
         "b3lyp-def2svp": "B3LYP/def2-SVP",
         "ions": "B3LYP/6-31G(2df,p)",
-        "m062x-def2tzvp": "M06-2X/def2-TZVP",
-        "aimnet2-hessian": "B3LYP/def2-SVP",
+        "pbe0-d3bj-def2svp": "PBE0/def2-TZVP",
     }
-
-
-def test_dft_of_reach_goes_by_the_default_recipe() -> None:
-    for level in dft_reach.LEVELS.values():
-        for arm in dft_reach.ARMS:
-            settings, usual = arm.settings(level), DFTSettings()
-            assert (settings.optimizer, settings.hessian) == (usual.optimizer, usual.hessian)
 
 
 def test_dft_of_reach_aims_at_the_level_of_each_report_and_goes_on(
