@@ -97,11 +97,6 @@ def relax_dft(
     OSError
         If the checkpoint cannot be read or written.
     """
-    if getattr(molecule, "constraints", None):
-        raise InputError(
-            "these Atoms have constraints, but relax_dft moves all atoms: remove them, or "
-            "use diffrelax.TRIC(atoms), which holds FixAtoms"
-        )
     level, own = calculator, None
     if not isinstance(calculator, Profile | str | os.PathLike | None):
         level, own = describe_calculator(calculator), calculator

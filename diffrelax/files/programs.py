@@ -13,10 +13,12 @@ from ase.io.orca import read_geom_orcainp
 from diffrelax.errors import InputError
 from diffrelax.files.values import ReadOptions
 from diffrelax.molecule import Molecule
+from diffrelax.molecule.checks import check_free
 
 # before the geometry: charge and multiplicity
 OF_GAUSSIAN = re.compile(r"^ *(-?\d+)[ ,]+(\d+)(?:[ ,]+-?\d+)* *$", re.MULTILINE)
 OF_ORCA = re.compile(r"^ *\* *xyz +([+-]?\d+) +(\d+) *$", re.MULTILINE | re.IGNORECASE)
+CONSTRAINTS = re.compile(r"\bconstraints(?=\s*\{)|\bmodred\w*", re.IGNORECASE)
 
 
 def cut(lines: Iterable[str]) -> Iterator[str]:
@@ -43,6 +45,7 @@ def _parse(
 ) -> Molecule:
     if not (found := state.search(record)):
         raise InputError(f"no Cartesian coordinates after a line such as {example!r}")
+    check_free(CONSTRAINTS.findall(record))
     try:
         atoms = read(StringIO(record))
     except Exception as error:  # ASE's parsers fail in many ways

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,15 @@ def check_size(n_atoms: int) -> None:
     """Raise ValueError if there are too many atoms to look for bonds."""
     if n_atoms > MOST_ATOMS:
         raise InputError(f"{n_atoms:,} atoms: a molecule may have at most {MOST_ATOMS:,}")
+
+
+def check_free(constraints: Iterable[str]) -> None:
+    """Raise ValueError if there are constraints, which only the optimizers can hold."""
+    if kinds := ", ".join(sorted(set(constraints))):
+        raise InputError(
+            f"it has constraints ({kinds}), but all atoms would move: remove them, or use "
+            "the ASE optimizer diffrelax.TRIC, which holds FixAtoms"
+        )
 
 
 def check_elements(numbers: np.ndarray) -> None:

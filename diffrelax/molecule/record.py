@@ -19,6 +19,7 @@ from diffrelax.molecule.annotations import read_annotations
 from diffrelax.molecule.checks import (
     check_bonds,
     check_elements,
+    check_free,
     check_isotopes,
     check_length,
     check_multiplicity,
@@ -363,12 +364,13 @@ class Molecule:
         Raises
         ------
         ValueError
-            If the atoms are periodic or too many, are another molecule or have another charge than
-            their SMILES, lack the hydrogens of their carbon, or do not make a molecule (see the
-            class).
+            If the atoms are periodic, have constraints or are too many, are another molecule or
+            have another charge than their SMILES, lack the hydrogens of their carbon, or do not
+            make a molecule (see the class).
         """
         if any(atoms.pbc):
             raise InputError("a periodic system is not a molecule: set pbc to False")
+        check_free(type(constraint).__name__ for constraint in atoms.constraints)
         check_size(len(atoms))
         annotations = read_annotations(atoms, charge, multiplicity)
         bare = cls(

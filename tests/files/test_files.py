@@ -16,6 +16,7 @@ from diffrelax.files.writing import check_output, write_molecules
 from diffrelax.molecule import Molecule
 from diffrelax.relaxation import Relaxation
 
+WATER = "O 0.0 0.0 0.117\nH 0.0 0.757 -0.469\nH 0.0 -0.757 -0.469\n"
 METHANE = "5\n{}\nC 0 0 0\nH .63 .63 .63\nH -.63 -.63 .63\nH -.63 .63 -.63\nH .63 -.63 -.63\n"
 
 
@@ -213,6 +214,22 @@ def test_what_is_too_large_costs_only_itself(tmp_path, monkeypatch):
     assert len(list(each_record(long_list))) == 2000
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "kind"),
+    [
+        ("a.extxyz", "1\nProperties=species:S:1:pos:R:3:move_mask:L:1\nHe 0 0 0 F\n", "FixAtoms"),
+        ("a.inp", f"! Opt\n%geom\n Constraints\n {{ C 0 C }}\nend end\n* xyz 0 1\n{WATER}*\n",
+         "Constraints"),
+        ("a.gjf", f"#p pbe/6-31G opt=modredundant\n\ntitle\n\n0 1\n{WATER}\n1 2 F\n",
+         "modredundant"),
+    ],
+)  # fmt: skip
+def test_constraints_in_files_are_refused(tmp_path, name, text, kind):
+    assert f"it has constraints ({kind}), but all atoms would move" in reason(
+        write(tmp_path / name, text)
+    )
+
+
 def test_what_is_rejected_keeps_its_name():
     atoms = ase.Atoms("H", pbc=True, info={"name": "mine"})
     mol = Chem.MolFromSmarts("[#6]")
@@ -263,9 +280,6 @@ def test_a_loop_of_links_is_no_missing_file(tmp_path):
     (tmp_path / "a.sdf").symlink_to(tmp_path / "b.sdf")
     (tmp_path / "b.sdf").symlink_to(tmp_path / "a.sdf")
     assert "too many levels of symbolic links" in reason(tmp_path / "a.sdf")
-
-
-WATER = "O 0.0 0.0 0.117\nH 0.0 0.757 -0.469\nH 0.0 -0.757 -0.469\n"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import pickle
 
 import ase
 import ase.build
+import ase.constraints
 import numpy as np
 import pytest
 from rdkit import Chem
@@ -621,6 +622,13 @@ def test_nonsense_is_refused(change, reason):
     Molecule(**water)
     with pytest.raises(ValueError, match=reason):
         Molecule(**{**water, **change})
+
+
+def test_atoms_with_constraints_are_refused():
+    atoms = WATER.copy()
+    atoms.set_constraint(ase.constraints.FixAtoms([0]))
+    with pytest.raises(ValueError, match=r"constraints \(FixAtoms\), but all atoms would move"):
+        Molecule.from_atoms(atoms)
 
 
 def test_periodic_atoms_are_refused():
