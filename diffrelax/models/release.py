@@ -9,6 +9,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -30,6 +32,7 @@ DEFAULT = "default"
 SUMS = "SHA256SUMS"
 QM9_ENVIRONMENTS = "qm9-environments.txt"
 REFERENCES = "references.json"
+GROUP = "diffrelax.models"  # of entry points, by which other packages add releases
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -138,13 +141,11 @@ class Model:
 def releases() -> dict[str, Path]:
     """Return the released models that are installed: names, sorted, and their folders.
 
-    They lie inside the installed package, or in ``models/`` beside it in a source tree, where
-    ``SHA256SUMS`` names them: what is still in training there is no release.
+    They are inside the installed package, in ``models/`` of a source tree, or in a package that
+    has an entry point of the group ``diffrelax.models``. Each of these places has a file
+    ``SHA256SUMS`` that lists its releases; other folders there are not releases.
     """
-    files = [place / file for place in reversed(_places()) for file in _sums(place)]
-    weights = [file for file in files if file.name == WEIGHTS and file.is_file()]
-    found = {file.parent.name: file.parent for file in weights}
-    return dict(sorted(found.items(), key=lambda item: _release(item[0])))
+    return _releases_in([*_places(), *_other_places()])
 
 
 def qm9_environments() -> Mapping[str, int]:
@@ -169,10 +170,10 @@ def load_model(name: str | Path = DEFAULT, device: str = "cpu") -> Model:
     Parameters
     ----------
     name : str or path
-        ``default`` for the one that relaxes most molecules: with the most elements, then levels of
-        theory, then the newest; ``relax-qm9-1``; ``relax-qm9`` for the newest release of that
-        name; or the folder that ``diffrelax train`` wrote, or the path of a ``.safetensors`` file.
-        A folder that is called as a release is told apart by ``./`` before its name.
+        ``relax-qm9-1``, or ``relax-qm9`` for the newest release of that name; ``default`` for the
+        release of diffrelax with the most elements, then levels of theory, then the newest; the
+        folder that ``diffrelax train`` wrote; or the path of a ``.safetensors`` file. Write ``./``
+        before a folder that has the name of a release.
     device : str
         ``cpu``, ``cuda`` or ``cuda:1``.
 
@@ -240,8 +241,8 @@ def is_release(name: str) -> bool:
 
 
 def _find(name: str) -> Path:
-    if name == DEFAULT and releases():
-        return max(releases().values(), key=_coverage)
+    if name == DEFAULT and (own := _releases_in(_places())):
+        return max(own.values(), key=_coverage)
     if matches := _matches(name):
         return matches[-1]
     known = ", ".join(releases()) or "none"
@@ -313,6 +314,20 @@ def _places() -> list[Path]:
     package = Path(__file__).parents[1]
     source = package.parent
     return [package / "released", *([source / "models"] * (source / "pyproject.toml").is_file())]
+
+
+def _other_places() -> list[Path]:
+    """Return the folders of other packages that have releases."""
+    found = (find_spec(entry.value) for entry in entry_points(group=GROUP))
+    return [Path(spec.origin).parent for spec in found if spec and spec.origin]
+
+
+def _releases_in(places: Sequence[Path]) -> dict[str, Path]:
+    """Return the releases in folders; where two have the same name, that of the first folder."""
+    files = [place / file for place in reversed(places) for file in _sums(place)]
+    weights = [file for file in files if file.name == WEIGHTS and file.is_file()]
+    found = {file.parent.name: file.parent for file in weights}
+    return dict(sorted(found.items(), key=lambda item: _release(item[0])))
 
 
 def _sums(folder: Path) -> dict[str, str]:

@@ -6,9 +6,11 @@ from importlib.util import find_spec
 
 import pytest
 
-OPTIMIZERS = ["bfgs", "tric", "geometric", *(["sella"] if find_spec("sella") else [])]
+from diffrelax.dft import optimizers
+
+INSTALLED = [name for name in optimizers.OPTIMIZERS if name != "sella" or find_spec("sella")]
 
 
-@pytest.fixture(params=OPTIMIZERS)
+@pytest.fixture(params=INSTALLED)
 def optimizer(request: pytest.FixtureRequest) -> str:
     return request.param
