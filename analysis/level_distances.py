@@ -2,7 +2,7 @@
 
 Run: python analysis/level_distances.py DATA
 
-DATA is the folder of the published sets (`diffrelax.data.published`); QM9 stands for its own level.
+DATA is the folder of the published sets (`published`); QM9 stands for its own level.
 Minima at AIMNet2 and GFN2-xTB are relaxed from those of each set. Writes the table that
 `diffrelax.levels.distances` reads and analysis/results/level_distances.md; a run that was
 interrupted goes on with the next pair.
@@ -17,13 +17,13 @@ from pathlib import Path
 
 import ase
 import numpy as np
+from published import SOURCES, read_source
 from rdkit import Chem, rdBase
 from records import how_made, store
 from scipy.spatial.distance import pdist
 from tqdm import tqdm
 
 from diffrelax.atomic import write_text
-from diffrelax.data.published import SOURCES, read_source
 from diffrelax.data.qm9 import LEVEL, load_qm9
 from diffrelax.geometry import geometry_errors
 from diffrelax.levels import get_calculator

@@ -2,7 +2,7 @@
 
 Run: OMP_NUM_THREADS=1 nice -n 19 python analysis/make_starts.py DATA RELEASE SOURCE [LEVEL]
 
-SOURCE is one of `diffrelax.data.published.SOURCES`, or qm9, of which one molecule in ten is taken.
+SOURCE is one of `published.SOURCES`, or qm9, of which one molecule in ten is taken.
 Each minimum but test and sealed ones is minimised at LEVEL (aimnet2, by default) from where it is,
 so the start lies in its basin or next to it. RELEASE gets a part for every 2,048 minima, so the
 same command goes on where it was stopped.
@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from published import SOURCES, read_source
+from starts import save_starts
 
 from diffrelax.data import qm9
-from diffrelax.data.published import SOURCES, read_source
-from diffrelax.data.starts import save_starts
 from diffrelax.geometry import superpose
 from diffrelax.levels.aimnet2 import evaluate
 from diffrelax.levels.side_by_side import relax_side_by_side

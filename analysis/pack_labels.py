@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 from ase.data import atomic_numbers
+from labels import Part
 from rdkit import Chem
 
-from diffrelax.data.labels import Part
 from diffrelax.data.minima import Minimum, remainder_of
 from diffrelax.levels.distances import AIMNET2
 from diffrelax.molecule.connectivity import constitution_key

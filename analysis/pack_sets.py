@@ -2,7 +2,7 @@
 
 Run: python analysis/pack_sets.py DATA models/relax-reach-1/sets [LABELS...] [--starts STARTS]
 
-DATA has the published sets (`diffrelax.data.published`), LABELS the parts of releases of labels,
+DATA has the published sets (`published`), LABELS the parts of releases of labels,
 STARTS what make_starts.py has made.
 Writes train.npz and validation.npz, which `training.data` in config.yaml names by their folder.
 """
@@ -10,7 +10,7 @@ Writes train.npz and validation.npz, which `training.data` in config.yaml names 
 import argparse
 from pathlib import Path
 
-from diffrelax.data.published import load_published
+from published import load_published
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 Run: OMP_NUM_THREADS=1 python analysis/reach.py MODEL FOLDER --data DATA --train SETS/train.npz
          [--labels LABELS...] [--split test] [-n 1000] [--peers 60] [--sources NAME...]
 
-DATA has the published sets (`diffrelax.data.published`), --train is the packed set that the model
+DATA has the published sets (`published`), --train is the packed set that the model
 has learned, whose scaffolds are not new, and LABELS are releases of minima at the levels of AIMNet2
 and GFN2-xTB, or parts of these. What reach is judged by are molecules with ten or more heavy atoms
 or an element that QM9 lacks; QM9 itself is judged on the molecules of `diffrelax evaluate`.

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from labels import Part
+from published import SOURCES, read_source
 from rdkit import Chem, rdBase
 from rdkit.Chem.Scaffolds.MurckoScaffold import MurckoScaffoldSmiles
 
 from diffrelax.benchmark.sample import choose_sample, embed_in_basin, in_basin
-from diffrelax.data.labels import Part
 from diffrelax.data.minima import Minimum, embed_with_seed, molecule_of
 from diffrelax.data.packing import pair
-from diffrelax.data.published import SOURCES, read_source
 from diffrelax.data.qm9 import LEVEL, Split, load_qm9
 from diffrelax.geometry import superpose
 from diffrelax.levels.distances import AIMNET2 as TRAINED_ON

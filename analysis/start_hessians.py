@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from labels import Part
 from optimizers import SAME_BASIN, relaxed
 from records import how_made, store
 from tqdm import tqdm
 
-from diffrelax.data.labels import Part
 from diffrelax.data.minima import embed_with_seed
 from diffrelax.dft.hessian import positive_hessian
 from diffrelax.dft.optimizers.internal import TRIC, without_forces

@@ -9,9 +9,9 @@ import pytest
 import reach
 import reach_cases
 import reach_rows
+from labels import Part
 
 from diffrelax.benchmark.sample import in_basin
-from diffrelax.data.labels import Part
 from diffrelax.data.minima import Minimum
 from diffrelax.files.values import plain_values
 from diffrelax.geometry import superpose

@@ -2,9 +2,10 @@ import json
 from dataclasses import asdict, replace
 
 import pytest
+import scaling
+import speed
 import torch
 
-from diffrelax.benchmark import scaling, speed
 from diffrelax.benchmark.sample import choose_sample
 from diffrelax.models import batches
 

@@ -1,4 +1,4 @@
-"""Speed and memory of relaxation and training: ``python -m diffrelax.benchmark.speed``.
+"""Speed and memory of relaxation and training: ``python analysis/speed.py``.
 
 Prints the wall time for each molecule of one call with molecules at their MMFF94 geometries,
 that of a single molecule, the time of ``diffrelax relax CCO`` from a cold start, the peak memory of
@@ -22,11 +22,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scaling import ScalingRow, matrix_product_rate, median_seconds, scaling
 
 from diffrelax.atomic import write_text
 from diffrelax.benchmark.hardware import describe_hardware
 from diffrelax.benchmark.sample import Sample, choose_sample
-from diffrelax.benchmark.scaling import ScalingRow, matrix_product_rate, median_seconds, scaling
 from diffrelax.data.qm9 import load_qm9
 from diffrelax.models.release import DEFAULT, Model, load_model
 from diffrelax.relaxation import relax_molecules
@@ -71,7 +71,7 @@ class Speed:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, prog="diffrelax.benchmark.speed")
+    parser = argparse.ArgumentParser(description=__doc__, prog="analysis/speed.py")
     parser.add_argument("--model", default=DEFAULT)
     parser.add_argument("--data", type=Path, help="packed set (.npz) instead of QM9")
     parser.add_argument("--level", help="level of the minima, for a set with several")
@@ -92,7 +92,7 @@ def main() -> None:
     print(report(speed, model))
     if options.o:
         record = {
-            "command": shlex.join(["python", "-m", parser.prog, *sys.argv[1:]]),
+            "command": shlex.join(["python", parser.prog, *sys.argv[1:]]),
             "model": model.name,
             "sha256": model.sha256,
             "split": options.data.name if options.data else "validation",

@@ -3,12 +3,12 @@ from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
+import published
 import pytest
 import typer
+from labels import Part
 
 from diffrelax.cli import minima as commands
-from diffrelax.data import published
-from diffrelax.data.labels import Part
 from diffrelax.data.minima import Minimum, pack_minima
 from diffrelax.geometry import superpose
 from diffrelax.molecule import Molecule

@@ -2,12 +2,12 @@ import gzip
 from hashlib import sha256
 
 import numpy as np
+import published
 import pytest
+from published import SOURCES, Source, load_published, read_source
+from starts import load_starts, save_starts
 
-from diffrelax.data import published
 from diffrelax.data.minima import pack_minima, remainder_of, split_of_constitution
-from diffrelax.data.published import SOURCES, Source, load_published, read_source
-from diffrelax.data.starts import load_starts, save_starts
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.connectivity import constitution_key
 

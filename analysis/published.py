@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 from ase.data import atomic_numbers
+from labels import Part
+from starts import started
 
-from diffrelax.data.labels import Part
 from diffrelax.data.minima import (
     SPLITS,
     Minimum,
@@ -25,7 +26,6 @@ from diffrelax.data.minima import (
     split_of_constitution,
 )
 from diffrelax.data.qm9 import Split, default_cache, load_qm9, sides_of_constitutions
-from diffrelax.data.starts import started
 from diffrelax.errors import InputError
 from diffrelax.molecule.connectivity import constitution_key
 from diffrelax.training.geometries import GeometrySet
@@ -89,9 +89,9 @@ def load_published(
     cache : path, optional
         Folder of the packed files. Default: that of QM9.
     labels : sequence of path
-        Folders of the parts of releases of labels (`diffrelax.data.labels`), taken too.
+        Folders of the parts of releases of labels (`labels`), taken too.
     starts : path, optional
-        Folder of starts at cheap levels of theory (`diffrelax.data.starts`); a minimum is there
+        Folder of starts at cheap levels of theory (`starts`); a minimum is there
         once more for each.
 
     Returns
