@@ -47,8 +47,9 @@ from diffrelax.levels.functionals import read_functional
 from diffrelax.levels.pyscf_library import pyscf_threads
 from diffrelax.models.release import Model, load_model
 from diffrelax.molecule import Molecule
-from diffrelax.results.documents import FailureDocument, MinimisationDocument, read_finished
+from diffrelax.results.documents import FailureDocument, MinimisationDocument
 from diffrelax.results.provenance import Provenance
+from diffrelax.results.stored import read_finished
 from diffrelax.store import Store
 from diffrelax.training.geometries import GeometrySet
 

@@ -32,7 +32,8 @@ from diffrelax.levels.density_functional import DensityFunctional, mean_field
 from diffrelax.models.release import Model, load_model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.comparison import same_minimum
-from diffrelax.results.documents import MinimisationDocument, read_document
+from diffrelax.results.documents import MinimisationDocument
+from diffrelax.results.stored import read_document
 from diffrelax.store import Store, work_key
 
 LEVELS = np.geomspace(0.07, 0.01, 60).round(5).tolist()  # Å; the fine chain

@@ -25,7 +25,7 @@ from rdkit import Chem
 from diffrelax.data.minima import Minimum, remainder_of
 from diffrelax.levels.distances import AIMNET2
 from diffrelax.molecule.connectivity import constitution_key
-from diffrelax.results.output import SETTINGS, each_row, units_beside
+from diffrelax.results.beside import SETTINGS, each_row, units_beside
 from diffrelax.store import Store
 
 METHODS = {  # level of theory and method of what makes minima

@@ -33,7 +33,7 @@ from diffrelax.levels.density_functional import mean_field
 from diffrelax.levels.profiles import Profile
 from diffrelax.models.release import load_model
 from diffrelax.network.config import NetworkConfig
-from diffrelax.results import documents
+from diffrelax.results import documents, stored
 from diffrelax.results.rows import Columns, MoleculeRow, ResultRow
 from diffrelax.results.tables import markdown_table
 from diffrelax.training.config import ModelConfig, TrainingConfig
@@ -192,7 +192,7 @@ def documents_page() -> str:
         "# Result documents",
         "What a flow stores for each unit: plain JSON, the same in a file, in MongoDB and "
         "in a jobflow store. `diffrelax results show` prints documents, and "
-        f"`{documents.read_document.__module__}.read_document` reads them, also those of older "
+        f"`{stored.read_document.__module__}.read_document` reads them, also those of older "
         f"versions. This is schema version {documents.SCHEMA_VERSION}.",
     ]
     bases = (

@@ -76,7 +76,7 @@ def conformers(
     from diffrelax.files.reading import read_one
     from diffrelax.files.writing import check_output, would_be_lost
     from diffrelax.models.release import load_model
-    from diffrelax.results.output import keep_written, open_beside, units_beside
+    from diffrelax.results.beside import keep_written, open_beside, units_beside
     from diffrelax.results.tables import counted
     from diffrelax.sampling.conformers import sample_conformers
     from diffrelax.sampling.conformers.page import conformers_page

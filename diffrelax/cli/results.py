@@ -47,7 +47,7 @@ def show_all(
 ) -> None:
     """List the results, one line each; of an output of relax, dft or minima too."""
     from diffrelax.errors import without_password
-    from diffrelax.results.output import each_row, units_beside
+    from diffrelax.results.beside import each_row, units_beside
 
     if units_beside(Path(where)).exists():
         from diffrelax.cli.report import show_row

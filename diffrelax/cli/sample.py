@@ -77,7 +77,7 @@ def sample(
     from diffrelax.files.writing import check_output
     from diffrelax.levels import Surface
     from diffrelax.models.release import load_model
-    from diffrelax.results.output import keep_written, open_beside
+    from diffrelax.results.beside import keep_written, open_beside
     from diffrelax.results.tables import counted
     from diffrelax.sampling.boltzmann import sample_boltzmann
     from diffrelax.sampling.boltzmann.remembered import ENERGY
@@ -169,7 +169,7 @@ def _reweight(
     store: Store | None,
     json_lines: bool,
 ) -> Ensemble:
-    from diffrelax.results.output import keep_written
+    from diffrelax.results.beside import keep_written
     from diffrelax.sampling.boltzmann import reweight
 
     try:

@@ -129,7 +129,7 @@ def _check_folder(
     from diffrelax.benchmark.speedup.report import FILES
     from diffrelax.dft import DFTSettings
     from diffrelax.files.writing import check_no_input
-    from diffrelax.results.output import differing
+    from diffrelax.results.beside import differing
 
     there = [path for name in FILES if (path := output / name).exists()]
     for path in there:

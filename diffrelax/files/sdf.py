@@ -15,8 +15,8 @@ from rdkit.Chem.rdMolDescriptors import CalcMolFormula
 from diffrelax.errors import InputError
 from diffrelax.files.values import ReadOptions, identity, one_line, plain_number, plain_values
 from diffrelax.molecule import Molecule
+from diffrelax.molecule.annotations import check_label
 from diffrelax.molecule.inchi import lost_stereo
-from diffrelax.molecule.record import check_label
 
 END = "$$$$"
 COUNTS = re.compile(r"[ \d]{6}.*\bV[23]000\s*$")

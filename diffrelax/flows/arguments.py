@@ -36,11 +36,9 @@ from diffrelax.files.smiles import cut_smiles
 from diffrelax.files.streams import check_text
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.checks import LONGEST_SMILES
-from diffrelax.results.documents import (
-    FailureDocument,
-    read_document,
-)
+from diffrelax.results.documents import FailureDocument
 from diffrelax.results.molecules import MoleculeDocument
+from diffrelax.results.stored import read_document
 from diffrelax.store import work_key
 
 LONGEST_SOURCE, LONGEST_NAME = 200, 100  # characters

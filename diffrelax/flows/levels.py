@@ -36,12 +36,11 @@ from diffrelax.results.documents import (
     MinimisationDocument,
     ResultDocument,
     StaticDocument,
-    read_finished,
     times_by_stage,
-    write_finished,
 )
 from diffrelax.results.molecules import MoleculeDocument
 from diffrelax.results.provenance import Provenance
+from diffrelax.results.stored import read_finished, write_finished
 from diffrelax.store import Store, work_key
 
 logger = logging.getLogger(__name__)

@@ -19,8 +19,8 @@ from pymongo.errors import PyMongoError
 from diffrelax.errors import InputError, UnfinishedError, reason_in
 from diffrelax.flows.stores import keep_run
 from diffrelax.flows.summary import Summary
-from diffrelax.results.documents import read_document
 from diffrelax.results.rows import ResultRow
+from diffrelax.results.stored import read_document
 
 Show = Callable[[int, int, Mapping[str, int]], None]
 

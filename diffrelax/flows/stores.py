@@ -18,7 +18,8 @@ from diffrelax.choices import Kind
 from diffrelax.errors import InputError, without_password
 from diffrelax.extras import find_extra
 from diffrelax.flows.embedded import SQLiteStore
-from diffrelax.results.documents import ResultDocument, read_document
+from diffrelax.results.documents import ResultDocument
+from diffrelax.results.stored import read_document
 
 MONGODB = ("mongodb://", "mongodb+srv://")
 PROJECT = "project:"

@@ -11,15 +11,11 @@ from pydantic import Field
 
 from diffrelax.flows.arguments import Plain
 from diffrelax.flows.units import LostUnitError, fetch
-from diffrelax.results.documents import (
-    FailureDocument,
-    MinimisationDocument,
-    RelaxationDocument,
-    read_document,
-)
+from diffrelax.results.documents import FailureDocument, MinimisationDocument, RelaxationDocument
 from diffrelax.results.molecules import Document
 from diffrelax.results.provenance import Provenance
 from diffrelax.results.rows import Columns, column, perhaps
+from diffrelax.results.stored import read_document
 from diffrelax.units import HARTREE
 
 State = Literal["converged", "predicted", "not converged", "failed", "lost"]

@@ -13,7 +13,8 @@ from jobflow import job
 from diffrelax.errors import InputError
 from diffrelax.files.reading import Rejected
 from diffrelax.flows.arguments import Plain, failure
-from diffrelax.results.documents import ResultDocument, read_finished
+from diffrelax.results.documents import ResultDocument
+from diffrelax.results.stored import read_finished
 from diffrelax.store import Store
 
 PlainDocument = dict[str, Any]

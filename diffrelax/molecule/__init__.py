@@ -1,5 +1,6 @@
 """Molecules: the record, checks, bonds, embedding, identity."""
 
-from diffrelax.molecule.record import Bond, Molecule
+from diffrelax.molecule.bonds import Bond
+from diffrelax.molecule.record import Molecule
 
 __all__ = ["Bond", "Molecule"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import ase
 import numpy as np
@@ -11,6 +11,17 @@ from rdkit import Chem, rdBase
 
 from diffrelax.errors import InputError
 from diffrelax.molecule.checks import check_length, integer
+from diffrelax.molecule.connectivity import constitution
+from diffrelax.molecule.stereo import (
+    clear_nominal,
+    isomeric_smiles,
+    mol_from_smiles,
+    unlabelled,
+    without_hydrogens,
+)
+
+if TYPE_CHECKING:
+    from diffrelax.molecule.record import Molecule
 
 SAME_MASS = 0.005  # amu
 OTHER_SPINS = ("spin", "uhf", "unpaired", "n_unpaired")
@@ -117,3 +128,24 @@ def charge_of(atoms: ase.Atoms, charge: Any = None) -> int | None:
             "them"
         )
     return formal
+
+
+def check_label(label: str, molecule: Molecule) -> None:
+    """Raise ValueError if a SMILES that came with positions is of another molecule."""
+    with rdBase.BlockLogs():
+        asked = mol_from_smiles(label) if label else None
+        if asked is None:
+            return
+        asked = Chem.AddHs(unlabelled(asked))
+        clear_nominal(asked)
+        fits = isomeric_smiles(asked) == molecule.smiles
+        if not fits:  # it may leave some of the stereochemistry open
+            asked, known = map(without_hydrogens, (asked, molecule.to_rdkit()))
+            fits = constitution(asked) == constitution(known) and known.HasSubstructMatch(
+                asked, useChirality=True
+            )
+    if not fits:
+        raise InputError(
+            f"its SMILES {label} does not match its positions, which are read as "
+            f"{molecule.smiles}: correct one of them"
+        )

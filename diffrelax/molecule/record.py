@@ -7,7 +7,7 @@ surface.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import ase
 import numpy as np
@@ -15,7 +15,8 @@ from ase.data import atomic_masses, chemical_symbols
 from rdkit import Chem, rdBase
 
 from diffrelax.errors import InputError
-from diffrelax.molecule.annotations import read_annotations
+from diffrelax.molecule.annotations import check_label, read_annotations
+from diffrelax.molecule.bonds import BOND_TYPES, Bond, bonds_of, check_orders, isotopes_of
 from diffrelax.molecule.checks import (
     check_bonds,
     check_elements,
@@ -27,11 +28,10 @@ from diffrelax.molecule.checks import (
     check_size,
     integer,
 )
-from diffrelax.molecule.connectivity import constitution, flag_aromatic, skeleton
+from diffrelax.molecule.connectivity import flag_aromatic, skeleton
 from diffrelax.molecule.drawings import (
     atomic_numbers,
     bonds_are_missing,
-    dative_error,
     has_all_positions,
     is_drawing_in_3d,
     missing_hydrogens,
@@ -42,30 +42,12 @@ from diffrelax.molecule.embedding import embed_start
 from diffrelax.molecule.perception import bare_carbon, perceive_bonds
 from diffrelax.molecule.stereo import (
     assign_stereo,
-    clear_nominal,
     clear_unknown,
     ignored_stereo,
     isomeric_smiles,
     leaves_open,
     mol_from_smiles,
-    unlabelled,
-    without_hydrogens,
 )
-
-BOND_TYPES = {
-    1.0: Chem.BondType.SINGLE,
-    1.5: Chem.BondType.AROMATIC,
-    2.0: Chem.BondType.DOUBLE,
-    3.0: Chem.BondType.TRIPLE,
-}
-
-
-class Bond(NamedTuple):
-    """A bond between two atoms, ``begin < end``, of order 1, 1.5 (aromatic), 2 or 3."""
-
-    begin: int
-    end: int
-    order: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -309,7 +291,7 @@ class Molecule:
             if bonds_are_missing(mol, charge):
                 atoms = ase.Atoms(atomic_numbers(mol), mol.GetConformer().GetPositions())
                 bare = cls.from_atoms(atoms, name=name, charge=charge, multiplicity=multiplicity)
-                return replace(bare, isotopes=_isotopes(mol))
+                return replace(bare, isotopes=isotopes_of(mol))
             if charge != formal:
                 raise InputError(
                     f"the charge is {charge}, but the formal charges add up to {formal}: "
@@ -453,59 +435,22 @@ class Molecule:
         return replace(self, positions=positions, start=start)
 
 
-def check_label(label: str, molecule: Molecule) -> None:
-    """Raise ValueError if a SMILES that came with positions is of another molecule."""
-    with rdBase.BlockLogs():
-        asked = mol_from_smiles(label) if label else None
-        if asked is None:
-            return
-        asked = Chem.AddHs(unlabelled(asked))
-        clear_nominal(asked)
-        fits = isomeric_smiles(asked) == molecule.smiles
-        if not fits:  # it may leave some of the stereochemistry open
-            asked, known = map(without_hydrogens, (asked, molecule.to_rdkit()))
-            fits = constitution(asked) == constitution(known) and known.HasSubstructMatch(
-                asked, useChirality=True
-            )
-    if not fits:
-        raise InputError(
-            f"its SMILES {label} does not match its positions, which are read as "
-            f"{molecule.smiles}: correct one of them"
-        )
-
-
 def _with_bonds(
     mol: Chem.Mol, *, charge: int, multiplicity: int, name: str, start: str
 ) -> Molecule:
-    for bond in mol.GetBonds():
-        if bond.GetBondType() not in BOND_TYPES.values():
-            kind = bond.GetBondType().name.lower()
-            raise InputError(dative_error(mol) or f"a bond of kind {kind}: write its order")
+    check_orders(mol)
     molecule = Molecule(
         atomic_numbers(mol),
         mol.GetConformer().GetPositions(),
         charge=charge,
         multiplicity=multiplicity,
-        bonds=_bonds(mol),
+        bonds=bonds_of(mol),
         formal_charges=tuple(a.GetFormalCharge() for a in mol.GetAtoms()),
         name=name,
         start=start,
-        isotopes=_isotopes(mol),
+        isotopes=isotopes_of(mol),
     )
     with rdBase.BlockLogs():
         read = molecule.to_rdkit()  # aromatic where it was written as a Kekulé structure
         smiles = isomeric_smiles(read)
-    return replace(molecule, bonds=_bonds(read), smiles=smiles, name=name or smiles)
-
-
-def _isotopes(mol: Chem.Mol) -> tuple[int, ...]:
-    isotopes = tuple(atom.GetIsotope() for atom in mol.GetAtoms())
-    return isotopes if any(isotopes) else ()
-
-
-def _bonds(mol: Chem.Mol) -> tuple[Bond, ...]:
-    bonds = []
-    for bond in mol.GetBonds():
-        begin, end = sorted((bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()))
-        bonds.append(Bond(begin, end, bond.GetBondTypeAsDouble()))
-    return tuple(sorted(bonds))
+    return replace(molecule, bonds=bonds_of(read), smiles=smiles, name=name or smiles)

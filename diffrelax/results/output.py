@@ -27,12 +27,10 @@ from diffrelax.files import WRITERS, suffix_of
 from diffrelax.files.reading import Input, Record
 from diffrelax.files.streams import GZIP
 from diffrelax.files.values import plain_values
-from diffrelax.files.writing import as_bytes, encoded, would_be_lost
+from diffrelax.files.writing import as_bytes, encoded
 from diffrelax.molecule import Molecule
-from diffrelax.store import Store
+from diffrelax.results.beside import RESULT, changed, open_beside
 
-SETTINGS, RESULT = "settings", "result"  # kinds of units
-WRITTEN = "written"  # key of what an output was
 LARGE = {"symbols", "positions"}  # entries of a row that are kept with the geometry alone
 NOT_IN_INFO = {"name", "smiles", "charge", "multiplicity", "symbols", "positions", "arms"}
 
@@ -62,63 +60,6 @@ class InputResult(NamedTuple):
     properties: Mapping[str, Any] = {}
     again: bool = False
     error: Exception | None = None
-
-
-def units_beside(output: Path) -> Path:
-    """Return the path of the store that belongs to an output, of a link to that of its target."""
-    place = Path(os.path.realpath(output))
-    return place.with_name(f"{place.name}.units")
-
-
-def open_beside(output: Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> Store:
-    """Open the store of an output for this process alone.
-
-    Parameters
-    ----------
-    output : path
-    settings : mapping
-        All that decides what the output is, plain values, with the name of the ``command``.
-    overwrite : bool
-        Begin anew, whatever is there.
-
-    Raises
-    ------
-    ValueError
-        If the output was not made by this package or with other settings, or was changed, or
-        another process writes to it.
-    OSError
-        If the store cannot be read or written.
-    """
-    path, wanted = units_beside(output), plain_values(dict(settings))
-    if output.exists() and not path.exists() and not overwrite:
-        raise would_be_lost(output)
-    store = Store(path, alone=True)
-    try:
-        known = store.find(SETTINGS)
-        if overwrite:
-            known = None
-        elif known is None and output.exists():
-            raise would_be_lost(output)
-        elif known and known != wanted and (output.exists() or store.count() > 1):
-            raise InputError(
-                f"{output} was made with {differing(known, wanted)}: choose another file, "
-                "or give --overwrite"
-            )
-        elif output.exists() and store.find(WRITTEN) not in (None, _sha256_of(output)):
-            raise _changed(output)
-        if known != wanted:
-            Path(os.path.realpath(output)).unlink(missing_ok=True)
-            store.drop()
-            store.keep(SETTINGS, wanted, SETTINGS)
-    except BaseException:
-        store.close()
-        raise
-    return store
-
-
-def keep_written(store: Store, output: Path) -> None:
-    """Remember an output that was written as a whole, so that `open_beside` sees later changes."""
-    store.keep(WRITTEN, _sha256_of(output), SETTINGS)
 
 
 class ResultFile:
@@ -173,7 +114,7 @@ class ResultFile:
             if self.n_written:
                 self._restore()
             elif path.exists() and path.stat().st_size:
-                raise _changed(self.path)
+                raise changed(self.path)
         except BaseException:
             self.close()
             raise
@@ -327,7 +268,7 @@ class ResultFile:
                         found += file.read(len(end) + 1)
                         if data.startswith(found) or found == end:
                             return False
-                        raise _changed(self.path)
+                        raise changed(self.path)
                 if (found := file.read(len(end) + 1)) == end:
                     return True
         except (FileNotFoundError, EOFError):  # EOFError: of gzip
@@ -336,10 +277,10 @@ class ResultFile:
             with self.path.open("rb") as file:
                 if GZIP.startswith(file.read(len(GZIP))):  # cut in the header of a piece
                     return False
-            raise _changed(self.path) from None
+            raise changed(self.path) from None
         if end.startswith(found):
             return False
-        raise _changed(self.path)
+        raise changed(self.path)
 
     def _texts(self) -> Iterator[str]:
         """Yield the records with what stands before each."""
@@ -348,35 +289,6 @@ class ResultFile:
             if unit["text"] is not None:
                 yield head + unit["text"]
                 head = self._writer.between
-
-
-def each_row(output: Path) -> Iterator[dict[str, Any]]:
-    """Yield the row of each input of an output, in the order in which they were done."""
-    for _, unit in Store(units_beside(output)).each(RESULT):
-        yield unit["row"]
-
-
-def differing(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """Say which settings differ, by the names that they have as options, without the dashes."""
-    return "; ".join(
-        f"{key.replace('_', '-')} {_shown(known.get(key))}, not {_shown(wanted.get(key))}"
-        for key in {**known, **wanted}
-        if known.get(key) != wanted.get(key)
-    )
-
-
-def _changed(path: Path) -> InputError:
-    return InputError(
-        f"{path} was modified after it was written: choose another file, or give --overwrite"
-    )
-
-
-def _sha256_of(path: Path) -> dict[str, str]:
-    return {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-
-
-def _shown(value: Any) -> Any:
-    return "left open" if value is None else value
 
 
 def _key(number: int) -> str:

@@ -25,7 +25,7 @@ from diffrelax.files.writing import write_molecules
 from diffrelax.levels import batch
 from diffrelax.models import batches
 from diffrelax.molecule import Molecule
-from diffrelax.results.output import units_beside
+from diffrelax.results.beside import units_beside
 
 PROGRAM = Path(sys.executable).with_name("diffrelax")
 IN_PARTS = (

@@ -18,8 +18,9 @@ from diffrelax.geometry import superpose
 from diffrelax.levels.density_functional import DensityFunctional
 from diffrelax.levels.tight_binding import gfn2_hessian
 from diffrelax.molecule import Molecule
-from diffrelax.results.documents import MinimisationDocument, read_document
+from diffrelax.results.documents import MinimisationDocument
 from diffrelax.results.provenance import Provenance
+from diffrelax.results.stored import read_document
 
 HF: dict[str, Any] = {"xc": "hf", "basis": "3-21g", "threads": 1}
 

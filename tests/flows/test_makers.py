@@ -38,8 +38,8 @@ from diffrelax.flows.summary import summarise, summary_row
 from diffrelax.flows.units import HANDED, LostUnitError, PlainDocument, fetch
 from diffrelax.models import batches as model_batches
 from diffrelax.molecule import Molecule
-from diffrelax.results.documents import read_document
 from diffrelax.results.molecules import MoleculeDocument
+from diffrelax.results.stored import read_document
 from diffrelax.store import Store
 
 CHEAP_DFT = {"xc": "lda,vwn", "basis": "sto-3g", "hessian": "none"}

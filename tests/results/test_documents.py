@@ -23,10 +23,10 @@ from diffrelax.results.documents import (
     RelaxationDocument,
     ResultDocument,
     TrajectoryDocument,
-    read_document,
 )
 from diffrelax.results.molecules import MoleculeDocument
 from diffrelax.results.provenance import Provenance
+from diffrelax.results.stored import read_document
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from diffrelax.dft import DFTSettings
 from diffrelax.flows.levels import DFTRelaxMaker, ForceFieldRelaxMaker
 from diffrelax.levels.density_functional import DensityFunctional
 from diffrelax.molecule import Molecule
-from diffrelax.results import documents
+from diffrelax.results import stored
 from diffrelax.store import Store
 
 
@@ -32,9 +32,9 @@ def job(folder: Path) -> object:
 def test_a_finished_unit_is_read_once(
     do: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done, read, reader = do(tmp_path), [], documents.read_document
+    done, read, reader = do(tmp_path), [], stored.read_document
     monkeypatch.setattr(
-        documents, "read_document", lambda record: read.append(record) or reader(record)
+        stored, "read_document", lambda record: read.append(record) or reader(record)
     )
     assert do(tmp_path) == done
     assert len(read) == 1

@@ -11,7 +11,8 @@ from diffrelax.files import FORMATS, WRITERS
 from diffrelax.files.reading import Rejected, read_molecules
 from diffrelax.molecule import Molecule
 from diffrelax.results import output
-from diffrelax.results.output import InputResult, ResultFile, units_beside
+from diffrelax.results.beside import units_beside
+from diffrelax.results.output import InputResult, ResultFile
 from diffrelax.store import Store
 
 SETTINGS = {"command": "relax", "seed": 42, "max_error": float("inf")}

@@ -28,10 +28,9 @@ from diffrelax.results.documents import (
     RelaxationDocument,
     ResultDocument,
     TimedResult,
-    read_finished,
-    write_finished,
 )
 from diffrelax.results.provenance import Provenance
+from diffrelax.results.stored import read_finished, write_finished
 from diffrelax.store import Store, work_key
 
 START_FMAX = 0.03  # eV/Å

@@ -1,0 +1,104 @@
+"""The store beside an output, ``<output>.units``: what was finished, and with which settings."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from diffrelax.errors import InputError
+from diffrelax.files.values import plain_values
+from diffrelax.files.writing import would_be_lost
+from diffrelax.store import Store
+
+SETTINGS, RESULT = "settings", "result"  # kinds of units
+WRITTEN = "written"  # key of the checksum of an output that is written as a whole
+
+
+def units_beside(output: Path) -> Path:
+    """Return the path of the store that belongs to an output, of a link to that of its target."""
+    place = Path(os.path.realpath(output))
+    return place.with_name(f"{place.name}.units")
+
+
+def open_beside(output: Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> Store:
+    """Open the store of an output for this process alone.
+
+    Parameters
+    ----------
+    output : path
+    settings : mapping
+        All that decides what the output is, plain values, with the name of the ``command``.
+    overwrite : bool
+        Begin anew, whatever is there.
+
+    Raises
+    ------
+    ValueError
+        If the output was not made by this package or with other settings, or was changed, or
+        another process writes to it.
+    OSError
+        If the store cannot be read or written.
+    """
+    path, wanted = units_beside(output), plain_values(dict(settings))
+    if output.exists() and not path.exists() and not overwrite:
+        raise would_be_lost(output)
+    store = Store(path, alone=True)
+    try:
+        known = store.find(SETTINGS)
+        if overwrite:
+            known = None
+        elif known is None and output.exists():
+            raise would_be_lost(output)
+        elif known and known != wanted and (output.exists() or store.count() > 1):
+            raise InputError(
+                f"{output} was made with {differing(known, wanted)}: choose another file, "
+                "or give --overwrite"
+            )
+        elif output.exists() and store.find(WRITTEN) not in (None, _sha256_of(output)):
+            raise changed(output)
+        if known != wanted:
+            Path(os.path.realpath(output)).unlink(missing_ok=True)
+            store.drop()
+            store.keep(SETTINGS, wanted, SETTINGS)
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def keep_written(store: Store, output: Path) -> None:
+    """Remember an output that was written as a whole, so that `open_beside` sees later changes."""
+    store.keep(WRITTEN, _sha256_of(output), SETTINGS)
+
+
+def each_row(output: Path) -> Iterator[dict[str, Any]]:
+    """Yield the row of each input of an output, in the order in which they were done."""
+    for _, unit in Store(units_beside(output)).each(RESULT):
+        yield unit["row"]
+
+
+def differing(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Say which settings differ, by the names that they have as options, without the dashes."""
+    return "; ".join(
+        f"{key.replace('_', '-')} {_shown(known.get(key))}, not {_shown(wanted.get(key))}"
+        for key in {**known, **wanted}
+        if known.get(key) != wanted.get(key)
+    )
+
+
+def changed(path: Path) -> InputError:
+    """Return the error that a file is not as it was written."""
+    return InputError(
+        f"{path} was modified after it was written: choose another file, or give --overwrite"
+    )
+
+
+def _sha256_of(path: Path) -> dict[str, str]:
+    return {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+def _shown(value: Any) -> Any:
+    return "left open" if value is None else value
