@@ -80,7 +80,7 @@ def dft(
 
     What is done is kept: the same command goes on.
     """
-    from diffrelax.cli.report import Report, carried, report_each
+    from diffrelax.cli.report import Report, carried, report_each, starts_of
     from diffrelax.cli.settings import ModelSettings
     from diffrelax.dft.optimization import CHECKPOINT, check_settings
     from diffrelax.files.writing import check_output
@@ -117,7 +117,7 @@ def dft(
             )
             result = _as_before(result, report.store, decisive)
             try:
-                row, end, table = _dft_one(
+                row, end, curves, table = _dft_one(
                     result, before, compare or [], settings, threads, report.store
                 )
             except KeyboardInterrupt:
@@ -127,7 +127,11 @@ def dft(
             lost = end is not None and row["energy_ev"] is None  # which may not happen again
             any_lost = any_lost or lost
             properties = carried(source, row)
-            yield [InputResult(source, row, None if lost else end, properties, lost, result.error)]
+            frames = starts_of(result)
+            if end and result.molecule:
+                frames |= {"relaxed by the model" if frames else "start": result.molecule}
+            end = None if lost else end
+            yield [InputResult(source, row, end, properties, lost, result.error, frames, curves)]
             if not any_lost:  # or the next run would begin anew with it
                 report.store.drop(kind=f"{CHECKPOINT}*")
                 report.store.drop(kind="unit")
@@ -171,15 +175,15 @@ def _dft_one(
     settings: DFTSettings,
     threads: int | None,
     store: Store,
-) -> tuple[dict[str, Any], Molecule | None, str]:
-    """Return the row of a molecule, its geometry, and the table that compares its starts."""
+) -> tuple[dict[str, Any], Molecule | None, dict[str, tuple[float, ...]], str]:
+    """Return the row of a molecule, its geometry, its largest forces by start, and their table."""
     from diffrelax.benchmark.speedup.arms import Subject
     from diffrelax.benchmark.speedup.comparison import comparison_table, excess_energies
     from diffrelax.results.rows import MoleculeRow
 
     row = MoleculeRow.of_relaxation(result)
     if result.molecule is None:
-        return row, None, ""
+        return row, None, {}, ""
     subject = Subject(result.name, result.start, before)
     first = "diffusion" if result.verdict == "relaxed" else result.molecule.start
     outcomes = [
@@ -199,7 +203,8 @@ def _dft_one(
     dft = outcomes[0].relaxation
     end = dft.output.to_molecule() if dft else result.molecule
     row["positions"] = end.positions.tolist()
-    return row, end, comparison_table(outcomes)
+    curves = {outcome.arm.start: outcome.largest_forces for outcome in outcomes}
+    return row, end, curves, comparison_table(outcomes)
 
 
 def _described(outcome: Outcome, excess: float | None, settings: DFTSettings) -> dict[str, Any]:

@@ -121,4 +121,5 @@ def _result(
         energy_ev=end.energy,
         seconds=end.seconds,
     )
-    return InputResult(source, row, minimum, again=isnan(end.energy))
+    frames = {"start": molecule} if minimum else {}
+    return InputResult(source, row, minimum, again=isnan(end.energy), frames=frames)

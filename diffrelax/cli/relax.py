@@ -63,7 +63,7 @@ def relax(
 
     What is done is kept: the same command goes on.
     """
-    from diffrelax.cli.report import Report, carried, report_each
+    from diffrelax.cli.report import Report, carried, report_each, starts_of
     from diffrelax.files.reading import Rejected
     from diffrelax.files.writing import check_output
     from diffrelax.models.domain import atom_limit
@@ -107,7 +107,15 @@ def relax(
             )
             rows = [MoleculeRow.of_relaxation(one) for one in relaxed]
             yield [
-                InputResult(source, row, one.molecule, carried(source, row), lost(read), one.error)
+                InputResult(
+                    source,
+                    row,
+                    one.molecule,
+                    carried(source, row),
+                    lost(read),
+                    one.error,
+                    starts_of(one),
+                )
                 for (source, read, _), row, one in zip(part, rows, relaxed, strict=True)
             ]
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from ase.calculators.calculator import all_properties
@@ -22,6 +22,10 @@ from diffrelax.results.rows import ResultRow
 from diffrelax.results.tables import counted, shown
 from diffrelax.store import Store
 from diffrelax.units import HARTREE
+
+if TYPE_CHECKING:
+    from diffrelax.molecule import Molecule
+    from diffrelax.relaxation import Relaxation
 
 ENOUGH = 64  # errors inside and nothing else, to give up
 OURS = ("verdict", "start", "seconds")
@@ -181,6 +185,11 @@ def report_each(
             report.tell_interrupted(total)
             raise typer.Exit(130) from None
     raise typer.Exit(1 if report.n_bad else 0)
+
+
+def starts_of(result: Relaxation) -> dict[str, Molecule]:
+    """Return the geometry that the model has moved, for a report; empty if it has moved none."""
+    return {"start": result.start} if result.start and result.verdict == "relaxed" else {}
 
 
 def carried(source: Input, row: Mapping[str, Any]) -> dict[str, Any]:

@@ -71,6 +71,28 @@ def show_all(
 
 
 @results.command()
+def report(
+    where: Annotated[Path, typer.Argument(help="Output of relax, dft or minima")],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="The page", show_default="OUTPUT.report.html"),
+    ] = None,
+) -> None:
+    """Write a page for the browser about an output of relax, dft or minima.
+
+    It is one file and works without a network: structures, results, geometries in 3D, convergence.
+    """
+    from diffrelax.files import stem_of
+    from diffrelax.files.writing import check_output
+    from diffrelax.results.output_page import output_page
+
+    page = output or where.with_name(f"{stem_of(where)}.report.html")
+    check_output(page, suffixes=[".html"])
+    output_page(where).write(page)
+    print(f"report: {page}", file=sys.stderr)
+
+
+@results.command()
 def show(
     where: Where,
     wanted: Annotated[str, typer.Argument(help="Name of a molecule, or the start of a key")],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ def flow_page(
     stages : mapping
         See `diffrelax.flows.stores.read_stages`.
     """
+    level = config.minimise
     views: list[View] = []
     rows: list[Row] = []
     for row in summary.rows:
@@ -50,8 +51,8 @@ def flow_page(
         cells = _cells(row)
         rows.append(Row(cells, len(views) if frames else None, tone=TONES.get(row.state, "bad")))
         if frames:
-            views.append(View(row.name, row.smiles, _described(row, documents), frames))
-    level = config.minimise
+            lines, curves = _described(row, documents), _curves(documents)
+            views.append(View(row.name, row.smiles, lines, frames, curves=curves, fmax=level.fmax))
     made = _made(config, summary, stages)
     model = made["model"] or f"model {config.model}"
     return Page(
@@ -85,6 +86,14 @@ def _frames(documents: Mapping[str, ResultDocument]) -> dict[str, Molecule]:
     if isinstance(minimised, MinimisationDocument):
         frames[f"{ENDS[minimised.state]}, {minimised.level_name}"] = minimised.output
     return {label: one.to_molecule() for label, one in frames.items() if one}
+
+
+def _curves(documents: Mapping[str, ResultDocument]) -> dict[str, Sequence[float]]:
+    """Return the largest forces of the last stage, where its trajectory is there."""
+    last = documents.get("minimise")
+    if not (isinstance(last, MinimisationDocument) and last.trajectory):
+        return {}
+    return {last.level_name: last.trajectory.fmaxes}
 
 
 def _described(row: SummaryRow, documents: Mapping[str, ResultDocument]) -> list[str]:

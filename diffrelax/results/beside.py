@@ -4,17 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from diffrelax.errors import InputError
+from diffrelax.files import FORMATS, suffix_of
+from diffrelax.files.reading import Record, read_record
 from diffrelax.files.values import plain_values
 from diffrelax.files.writing import would_be_lost
+from diffrelax.molecule import Molecule
 from diffrelax.store import Store
 
 SETTINGS, RESULT = "settings", "result"  # kinds of units
 WRITTEN = "written"  # key of the checksum of an output that is written as a whole
+
+
+class Finished(NamedTuple):
+    """What an output has of an input.
+
+    It is that of `diffrelax.results.output.InputResult`, with the positions of its frames, Å.
+    """
+
+    row: dict[str, Any]
+    molecule: Molecule | None
+    frames: Mapping[str, np.ndarray]
+    curves: Mapping[str, Sequence[float]]
 
 
 def units_beside(output: Path) -> Path:
@@ -80,6 +97,30 @@ def each_row(output: Path) -> Iterator[dict[str, Any]]:
         yield unit["row"]
 
 
+def read_finished(output: Path) -> tuple[dict[str, Any], list[Finished]]:
+    """Read the settings of an output, and what it has of each input.
+
+    Raises
+    ------
+    ValueError
+        If there is no store beside it, or the format of its geometries cannot be read.
+    """
+    if not units_beside(output).exists():
+        raise InputError(f"there is no {units_beside(output)}: give an output of a command")
+    if (suffix := suffix_of(output)) not in FORMATS:
+        raise InputError(f"geometries in {suffix} are not read: write to .extxyz or .sdf")
+    store = Store(units_beside(output))
+    return store.find(SETTINGS) or {}, [
+        Finished(
+            unit["row"],
+            _geometry(unit, suffix),
+            {name: np.array(frame) for name, frame in unit.get("frames", {}).items()},
+            unit.get("curves", {}),
+        )
+        for _, unit in store.each(RESULT)
+    ]
+
+
 def differing(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     """Say which settings differ, by the names that they have as options, without the dashes."""
     return "; ".join(
@@ -94,6 +135,13 @@ def changed(path: Path) -> InputError:
     return InputError(
         f"{path} was modified after it was written: choose another file, or give --overwrite"
     )
+
+
+def _geometry(unit: Mapping[str, Any], suffix: str) -> Molecule | None:
+    if unit["text"] is None:
+        return None
+    read = read_record(Record(unit["text"], suffix, unit["row"]["name"], source=""))
+    return read if isinstance(read, Molecule) else None
 
 
 def _sha256_of(path: Path) -> dict[str, str]:

@@ -31,6 +31,7 @@ from diffrelax.files.writing import as_bytes, encoded
 from diffrelax.molecule import Molecule
 from diffrelax.results.beside import RESULT, changed, open_beside
 
+DIGITS = 4  # of positions in Å that are kept for a report
 LARGE = {"symbols", "positions"}  # entries of a row that are kept with the geometry alone
 NOT_IN_INFO = {"name", "smiles", "charge", "multiplicity", "symbols", "positions", "arms"}
 
@@ -52,6 +53,10 @@ class InputResult(NamedTuple):
         Whether the input is tried again by the next run. It then has no geometry.
     error : Exception or None
         An error inside, of which the row tells; the input is then tried again, too.
+    frames : mapping of str to Molecule
+        Geometries before this one, with the same atoms, by what they are; for a report.
+    curves : mapping of str to sequence of float
+        Largest force on an atom at each gradient call, eV/Å, by what was relaxed; for a report.
     """
 
     source: Input
@@ -60,6 +65,8 @@ class InputResult(NamedTuple):
     properties: Mapping[str, Any] = {}
     again: bool = False
     error: Exception | None = None
+    frames: Mapping[str, Molecule] = {}
+    curves: Mapping[str, Sequence[float]] = {}
 
 
 class ResultFile:
@@ -200,6 +207,8 @@ class ResultFile:
                 "again": result.again or result.error is not None,
                 "row": {k: v for k, v in result.row.items() if v is not None and k not in LARGE},
                 "text": text,
+                "frames": {k: m.positions.round(DIGITS).tolist() for k, m in result.frames.items()},
+                "curves": {name: [*curve] for name, curve in result.curves.items()},
             }
         self.store.keep_all(plain_values(units), RESULT)
         first = not self.n_written

@@ -1,4 +1,4 @@
-"""A report as one page of HTML: tables that sort, figures, and molecules in 3D.
+"""A report as one page of HTML: tables that sort, figures, and molecules drawn and in 3D.
 
 The page holds all that it shows and asks the network for nothing. Its molecules are drawn by
 3Dmol.js (Rego and Koes 2015, doi 10.1093/bioinformatics/btu829): ``assets/3Dmol-min.js`` is
@@ -28,6 +28,7 @@ from diffrelax.files.writing import as_bytes
 from diffrelax.geometry import superpose
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.connectivity import near_pairs
+from diffrelax.results.pictures import chart, drawing
 from diffrelax.results.rows import UNKNOWN, Columns
 
 MOST_OF_ROWS, MOST_OF_GEOMETRIES = 5_000_000, 4_000_000  # characters, so that browsers open it
@@ -114,12 +115,16 @@ class View:
     Parameters
     ----------
     name, smiles : str
-    told : sequence of str
-        What became of it and why, line by line.
+    lines : sequence of str
+        What became of it and why.
     frames : mapping of str to Molecule
         Its geometries, by what they are.
     onto : str
         The one that the others are superposed on. Default: the last.
+    curves : mapping of str to sequence of float
+        Largest force on an atom at each gradient call, eV/Å, by what was relaxed.
+    fmax : float, optional
+        The force below which it was to stop, eV/Å.
     """
 
     name: str
@@ -127,6 +132,8 @@ class View:
     lines: Sequence[str]
     frames: Mapping[str, Molecule]
     onto: str = ""
+    curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    fmax: float | None = None
 
 
 @dataclass(frozen=True)
@@ -164,13 +171,17 @@ class Page:
             If the file cannot be written.
         """
         order = self._order()
-        views = _fitting((_geometries(self.views[i]) for i in order), MOST_OF_GEOMETRIES, len)
+        records = (
+            (_geometries(view), drawing(view.smiles)) for view in map(self.views.__getitem__, order)
+        )
+        views = _fitting(records, MOST_OF_GEOMETRIES, lambda record: sum(map(len, record)))
         scripts = [Markup(_asset("3Dmol-min.js")), Markup(_asset("page.js"))]
         text = _template().render(
             page=self,
             made=_described(self.made),
             at_once=AT_ONCE,
-            views=[Markup(view) for view in views],
+            views=[Markup(view) for view, _ in views],
+            drawings={index: Markup(svg) for index, (_, svg) in zip(order, views, strict=False)},
             places={index: place for place, index in enumerate(order[: len(views)])},
             fitting=lambda rows: _fitting(rows, MOST_OF_ROWS, _length),
             style=Markup(_asset("page.css")),
@@ -237,13 +248,15 @@ def _described(made: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _geometries(view: View) -> str:
-    """Write a view as JSON that may stand in a page: positions in mÅ, bonds as triples."""
+    """Write a view as JSON that may stand in a page: positions in 0.1 mÅ, bonds as triples."""
     chosen = view.frames[view.onto] if view.onto else list(view.frames.values())[-1]
     target = chosen.with_positions(_flat(chosen.positions))
     record = {
         "name": view.name,
         "smiles": view.smiles,
         "lines": list(view.lines),
+        "state": f"{target.charge} {target.multiplicity}",
+        "chart": chart(view.curves, view.fmax),
         **_constitution(target),
         "frames": [_frame(label, one, target) for label, one in view.frames.items()],
     }
@@ -251,14 +264,17 @@ def _geometries(view: View) -> str:
 
 
 def _frame(label: str, molecule: Molecule, target: Molecule) -> dict[str, Any]:
-    positions, apart = _flat(molecule.positions), 0.0
+    positions, apart, moved = _flat(molecule.positions), 0.0, ""
     if _same_atoms(molecule, target):
         positions, apart = superpose(molecule.positions, target.positions)
+        farthest = np.linalg.norm(positions - target.positions, axis=1).argmax()
+        moved = f"{molecule.symbols[farthest]}{farthest + 1}"
     own = _constitution(molecule)
     return {
         "label": label,
         "apart": round(apart, 4) or None,
-        "positions": (1000 * positions).round().astype(int).ravel().tolist(),
+        "moved": moved,
+        "positions": (10_000 * positions).round().astype(int).ravel().tolist(),
         **(own if own != _constitution(target) else {}),
     }
 

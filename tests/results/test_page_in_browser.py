@@ -1,8 +1,9 @@
-"""The pages of all three kinds of reports, as a browser shows them."""
+"""The pages of all kinds of reports, as a browser shows them."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -20,13 +21,16 @@ from diffrelax.dft import DFTSettings
 from diffrelax.flows.config import FlowConfig
 from diffrelax.flows.run import run_flow
 from diffrelax.molecule import Molecule
+from diffrelax.results.output import InputResult, ResultFile
+from diffrelax.results.output_page import output_page
+from diffrelax.results.rows import MoleculeRow
 from diffrelax.sampling.conformers.page import conformers_page
 from diffrelax.sampling.ensemble import Ensemble, EnsembleProvenance, LevelSettings
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 WEBGL = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 EVIL = "</script><script>window.evil = 1</script><img src=x onerror='window.evil = 2'>"
-KINDS = ("flow", "speedup", "conformers")
+KINDS = ("flow", "speedup", "conformers", "output")
 
 pytestmark = [
     pytest.mark.browser,
@@ -39,7 +43,7 @@ pytestmark = [
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
     made: dict[str, Callable[[Path], Path]] = {
-        "flow": flow, "speedup": speedup, "conformers": conformers
+        "flow": flow, "speedup": speedup, "conformers": conformers, "output": output
     }  # fmt: skip
     return {kind: make(folder) for kind, make in made.items()}
 
@@ -98,6 +102,29 @@ def conformers(folder: Path) -> Path:
     return path
 
 
+def output(folder: Path) -> Path:
+    """Make the page of an output of dft."""
+    molecule = Molecule.from_smiles("CC(=O)OC", name=EVIL)
+    shaken = np.random.default_rng(0).normal(scale=0.1, size=(molecule.n_atoms, 3))
+    row = MoleculeRow.of(
+        EVIL, molecule, "relaxed", "", gradient_calls=2, converged=True, energy_ev=-7289.2389,
+        excess_ev=0.01, fmax=0.02, level="PBE/def2-SVP",
+    )  # fmt: skip
+    failed = MoleculeRow.of("C1CC", None, "failed", f"not a molecule: {EVIL}")
+    frames = {"start": molecule.with_positions(molecule.positions + shaken)}
+    curves = {"diffusion": (0.1, 0.02), EVIL: (1.0, 0.2, 0.01)}
+    path = folder / "dft.extxyz"
+    with ResultFile(path, {"command": "dft", "fmax": 0.03}, bool) as file:
+        file.append(
+            [
+                InputResult("CC(=O)OC", row, molecule, frames=frames, curves=curves),
+                InputResult("C1CC", failed, None),
+            ]
+        )
+    output_page(path).write(folder / "dft.report.html")
+    return folder / "dft.report.html"
+
+
 @dataclass
 class Sight:
     """A page in a browser, and what it said and asked for."""
@@ -129,9 +156,9 @@ def look() -> Iterator[Callable[..., Sight]]:
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=WEBGL)
 
-        def open_page(path: Path, script: str = "") -> Sight:
-            size = {"width": 1400, "height": 1000}
-            sight = Sight(browser.new_context(viewport=size).new_page())
+        def open_page(path: Path, script: str = "", width: int = 1400, **look: str) -> Sight:
+            size = {"width": width, "height": 1000}
+            sight = Sight(browser.new_context(viewport=size, **look).new_page())
             sight.page.on("console", lambda told: sight.errors.append(told.text))
             sight.page.on("pageerror", lambda error: sight.errors.append(str(error)))
             sight.page.on("dialog", lambda dialog: sight.errors.append(dialog.message))
@@ -259,3 +286,48 @@ def test_tables_fit_a_window_of_usual_width(look, pages, kind: str) -> None:
         "[...document.querySelectorAll('.table')].map((one) => one.scrollWidth - one.clientWidth)"
     )
     assert max(sight.page.evaluate(widths)) <= 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_page_is_no_wider_than_a_phone(look, pages, kind: str) -> None:
+    sight = look(pages[kind], width=390)
+    assert sight.page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_page_is_as_bright_as_the_user_likes_it(look, pages, scheme: str) -> None:
+    sight = look(pages["output"], color_scheme=scheme)
+    ground, text = (
+        sum(map(int, re.findall(r"\d+", sight.page.evaluate(f"getComputedStyle({where}"))[:3]))
+        for where in ("document.body).backgroundColor", "document.body).color")
+    )
+    assert (ground > 600 > 150 > text) if scheme == "light" else (text > 600 > 150 > ground)
+    canvas = sight.canvas().reshape(-1, 3).sum(axis=1)
+    assert np.median(canvas) == pytest.approx(ground, abs=6)
+
+
+def test_structures_and_convergence_are_drawn(look, pages) -> None:
+    sight = look(pages["output"])
+    assert sight.page.locator("td .structure").count() == 0  # one molecule: in the header
+    assert sight.page.locator("header .structure path").count() > 3
+    curves = sight.page.locator("#chart g")
+    assert curves.locator("text").all_text_contents() == ["diffusion", EVIL]
+    assert [curves.nth(i).locator("circle").count() for i in (0, 1)] == [2, 3]
+    assert look(pages["flow"]).page.locator("td .structure").count() == 3
+
+
+@pytest.mark.parametrize(
+    ("program", "first", "lines"),
+    [("XYZ", "11", 13), ("ORCA", "* xyz 0 1", 13), ("Gaussian", f"{EVIL}, minimum", 15)],
+)
+def test_coordinates_are_written_for_programs(
+    look, pages, program: str, first: str, lines: int
+) -> None:
+    sight = look(pages["output"])
+    sight.page.locator("#coordinates summary").click()
+    sight.page.locator("#coordinates select").select_option(program)
+    text = sight.page.locator("#coordinates pre").text_content()
+    assert text.splitlines()[0] == first
+    assert len(text.split("\n")) == lines
+    atoms = [line.split() for line in text.splitlines() if re.match(r"[CHO] +-?\d+\.\d{4} ", line)]
+    assert len(atoms) == 11

@@ -64,7 +64,7 @@ def speedup_page(
             *tables,
             Table("Molecules", TEXT, OutcomeRow.header(columns), rows),
         ],
-        views=[_view(by_name[name], of_one) for name, of_one in frames.items()],
+        views=[_view(by_name[name], of_one, level.fmax) for name, of_one in frames.items()],
         made=about,
         elsewhere="molecules.csv has all rows.",
     )
@@ -90,10 +90,12 @@ def _end(outcome: Outcome) -> str:
     return f"end of {outcome.arm}" if outcome.basin is None else f"minimum {outcome.basin}"
 
 
-def _view(outcomes: Sequence[Outcome], frames: Mapping[str, Molecule]) -> View:
+def _view(outcomes: Sequence[Outcome], frames: Mapping[str, Molecule], fmax: float) -> View:
     first = next((_end(outcome) for outcome in outcomes if outcome.end), "")
     lines = [f"{outcome.arm}: {_described(outcome)}" for outcome in outcomes]
-    return View(outcomes[0].name, outcomes[0].smiles, lines, frames, onto=first)
+    curves = {str(one.arm): one.largest_forces for one in outcomes}
+    name, smiles = outcomes[0].name, outcomes[0].smiles
+    return View(name, smiles, lines, frames, onto=first, curves=curves, fmax=fmax)
 
 
 def _described(outcome: Outcome) -> str:

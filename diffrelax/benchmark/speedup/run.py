@@ -105,6 +105,12 @@ class Outcome:
         return len(self.energies)
 
     @property
+    def largest_forces(self) -> tuple[float, ...]:
+        """Largest force on an atom at each gradient call, eV/Å; empty if they were not kept."""
+        kept = self.relaxation and self.relaxation.trajectory
+        return kept.fmaxes if kept else ()
+
+    @property
     def end_energy(self) -> float:
         """Energy of the end, eV."""
         return self.energies[-1] if self.predicted_energy is None else self.predicted_energy

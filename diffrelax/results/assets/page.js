@@ -1,6 +1,7 @@
 "use strict";
 
 const MANY = 12; // rows, from which on a table has a filter
+const UNITS = 10000; // of positions, in Å
 const AROMATIC = 4; // as 3Dmol.js has it
 const COLOURS = ["#8b949e", "#58a6e0", "#2b9a66", "#d9822b", "#9b6bd0", "#1aa5a5", "#d765a8", "#8ab61e"];
 
@@ -9,6 +10,13 @@ function make(tag, properties, ...children) {
   element.append(...children);
   return element;
 }
+
+// how a geometry is written for a program: its atoms, charge and multiplicity, and a title
+const PROGRAMS = {
+  "XYZ": (atoms, state, title) => `${atoms.length}\n${title}\n${atoms.join("\n")}`,
+  "ORCA": (atoms, state) => `* xyz ${state}\n${atoms.join("\n")}\n*`,
+  "Gaussian": (atoms, state, title) => `${title}\n\n${state}\n${atoms.join("\n")}\n`,
+};
 
 // ---- tables ----
 
@@ -82,11 +90,14 @@ class Molecules {
   constructor(aside) {
     this.views = JSON.parse(document.getElementById("views").textContent);
     this.place = Object.fromEntries(
-      ["shown", "smiles", "status", "canvas", "frames"].map((id) => [id, document.getElementById(id)]),
+      ["shown", "smiles", "status", "chart", "canvas", "frames", "coordinates"].map((id) => [id, document.getElementById(id)]),
     );
+    this.program = this.place.coordinates.querySelector("select");
+    this.program.append(...Object.keys(PROGRAMS).map((textContent) => make("option", { textContent })));
+    this.program.addEventListener("change", () => this.write());
     const note = this.place.canvas.firstElementChild;
     try {
-      this.viewer = $3Dmol.createViewer(this.place.canvas, { backgroundColor: "white", antialias: true });
+      this.viewer = $3Dmol.createViewer(this.place.canvas, { backgroundAlpha: 0, antialias: true });
       this.viewer.setViewStyle({ style: "outline", color: "#57606a", width: 0.03 });
       note.remove();
     } catch (error) {
@@ -120,6 +131,7 @@ class Molecules {
     this.place.shown.textContent = view.name;
     this.place.smiles.textContent = view.smiles === view.name ? "" : view.smiles;
     this.place.status.textContent = view.lines.join("\n");
+    this.place.chart.innerHTML = view.chart;
     const labels = view.frames.map((frame) => frame.label);
     const wanted = row.dataset.frames ? JSON.parse(row.dataset.frames) : [labels[0], labels.at(-1)];
     this.visible = labels.map((label) => wanted.includes(label));
@@ -129,7 +141,7 @@ class Molecules {
 
   load() {
     const button = (frame, i) => {
-      const apart = frame.apart === null ? "" : ` (${frame.apart.toFixed(2)} Å)`;
+      const apart = frame.apart === null ? "" : ` (${frame.apart.toFixed(2)} Å, ${frame.moved})`;
       const one = make("button", { type: "button", textContent: frame.label + apart });
       one.style.setProperty("--colour", colourOf(i));
       one.addEventListener("click", () => { this.visible[i] = !this.visible[i]; this.draw(); });
@@ -154,6 +166,7 @@ class Molecules {
 
   draw() {
     this.buttons.forEach((button, i) => button.setAttribute("aria-pressed", this.visible[i]));
+    this.write();
     if (!this.viewer) return;
     const last = this.visible.lastIndexOf(true);
     const alone = this.visible.indexOf(true) === last;
@@ -163,6 +176,15 @@ class Molecules {
     });
     this.viewer.render();
   }
+
+  write() {
+    const frame = { ...this.view, ...this.view.frames[Math.max(this.visible.lastIndexOf(true), 0)] };
+    const shown = ({ elem, x, y, z }) => elem.padEnd(2) + [x, y, z].map((r) => r.toFixed(4).padStart(11)).join("");
+    const title = `${frame.name}, ${frame.label}`;
+    const text = PROGRAMS[this.program.value](atomsOf(frame).map(shown), frame.state, title);
+    this.place.coordinates.querySelector("summary").textContent = `Coordinates: ${frame.label}`;
+    this.place.coordinates.querySelector("pre").textContent = text;
+  }
 }
 
 function colourOf(i) {
@@ -171,7 +193,7 @@ function colourOf(i) {
 
 function atomsOf(frame) {
   const atoms = frame.symbols.split(" ").map((elem, i) => {
-    const [x, y, z] = frame.positions.slice(3 * i, 3 * i + 3).map((length) => length / 1000);
+    const [x, y, z] = frame.positions.slice(3 * i, 3 * i + 3).map((length) => length / UNITS);
     return { elem, x, y, z, bonds: [], bondOrder: [] };
   });
   for (const [i, j, order] of frame.bonds) {
