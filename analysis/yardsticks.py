@@ -23,8 +23,9 @@ from ase.units import Bohr, Hartree
 from records import how_made, store
 from tqdm import tqdm
 
-from diffrelax.benchmark.speedup.arms import RECIPES
-from diffrelax.dft import relax_dft
+from diffrelax.benchmark.speedup.arms import SpeedupArm
+from diffrelax.dft import DFTSettings
+from diffrelax.dft.optimization import relax_with
 from diffrelax.files.reading import read_molecules
 from diffrelax.models.release import load_model
 from diffrelax.molecule import Molecule
@@ -62,10 +63,11 @@ def relaxed(start: Molecule, basis: str, origin: str, recipe: str) -> dict[str, 
     """Relax a molecule, and count the gradients to the criterion."""
     if origin == "model":
         model = load_model()
-        level = model.nearest_level(f"HF/{basis}").level
-        (relaxation,) = relax_molecules([start], model, level=level)
+        known = model.nearest_level(f"HF/{basis}").level
+        (relaxation,) = relax_molecules([start], model, level=known)
         start = relaxation.molecule or start
-    result = relax_dft(start, xc="hf", basis=basis, fmax=LARGEST, max_steps=150, **RECIPES[recipe])
+    level = DFTSettings(xc="hf", basis=basis, fmax=LARGEST, max_steps=150)
+    result = relax_with(start, SpeedupArm(origin, recipe).settings(level))
     met = np.flatnonzero(np.abs(result.all_forces).max(axis=(1, 2)) < LARGEST)
     return {
         "gradients": int(met[0]) + 1 if len(met) else None,

@@ -53,6 +53,13 @@ def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
+@pytest.mark.parametrize("name", sorted(path.stem for path in ANALYSIS.glob("*.py")))
+def test_all_that_a_script_imports_is_there(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name == "free_energies":
+        pytest.importorskip("goodvibes")
+    load(name, monkeypatch)
+
+
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module = load("dft_speedup", monkeypatch)
