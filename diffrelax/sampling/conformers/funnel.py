@@ -7,7 +7,7 @@ near a minimum by one gradient, from which the minimum and its energy are predic
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,9 +19,11 @@ import numpy as np
 from diffrelax.choices import CurvatureLevel
 from diffrelax.dft.optimization import relax_with
 from diffrelax.dft.settings import DFTSettings
-from diffrelax.errors import OF_THE_MACHINE, InputError, reason_of
+from diffrelax.errors import OF_THE_MACHINE, InputError, each_or_error, reason_of
 from diffrelax.files.processes import ordered_map
 from diffrelax.levels import relax_at_level
+from diffrelax.levels.batch import relax_many
+from diffrelax.levels.calculators import level_class
 from diffrelax.molecule import Molecule
 from diffrelax.progress import progress_bar
 from diffrelax.sampling.conformers.record import Conformer, merge, within
@@ -29,6 +31,7 @@ from diffrelax.sampling.ensemble import LevelSettings
 from diffrelax.store import Store, Unit, work_key
 from diffrelax.units import KCAL_PER_MOL
 
+PART = 64  # geometries that are relaxed side by side, where the level can
 NEAR = 0.05  # eV/Å
 STILL = 0.5 * KCAL_PER_MOL  # that a geometry as near may fall
 FMAX = 0.002  # eV/Å; at 0.01, floppy molecules end up to 0.2 Å from their minimum, and count twice
@@ -77,6 +80,14 @@ class Funnel:
         """Largest force at the end, eV/Å."""
         return FMAX_OF_DFT if self.level.name == "dft" else FMAX
 
+    def approach_each(self, starts: Sequence[Conformer], *, workers: int = 1) -> Generator[End]:
+        """Bring geometries near their minima and yield the end of each; see `approach`."""
+        yield from self._each(starts, self._near, workers)
+
+    @property
+    def _near(self) -> dict[str, Any]:
+        return {"fmax": NEAR} | ({"one_call": True} if self.level.name == "dft" else {})
+
     def approach(
         self, starts: Sequence[Conformer], *, workers: int = 1, progress: bool = False
     ) -> list[End]:
@@ -95,9 +106,7 @@ class Funnel:
         list of (Conformer, str)
             Each end, and why it was not reached; empty if it was.
         """
-        one_call = {"one_call": True} if self.level.name == "dft" else {}
-        more = {"fmax": NEAR} | one_call
-        return self._relax(starts, more, "near minima", workers=workers, progress=progress)
+        return self._relax(starts, self._near, "near minima", workers=workers, progress=progress)
 
     def choose(self, near: Sequence[Conformer]) -> tuple[list[Conformer], list[str]]:
         """Choose those that may be distinct minima within the window; and a note, if any came."""
@@ -128,25 +137,52 @@ class Funnel:
         workers: int,
         progress: bool,
     ) -> list[End]:
+        label = f"{self.level.name}, {what}"
+        with (
+            closing(self._each(starts, more, workers)) as ends,
+            progress_bar(len(starts), "geometry", label, show=progress) as bar,
+        ):
+            done = []
+            for end in ends:
+                done.append(end)
+                bar.update()
+            return done
+
+    def _each(
+        self, starts: Sequence[Conformer], more: dict[str, Any], workers: int
+    ) -> Generator[End]:
+        """Yield the end of each, in their order."""
         settings = {"level": self.level.model_dump(mode="json"), **more}
         keys = [work_key("conformer", start.molecule, settings) for start in starts]
         units = {i: unit for i, key in enumerate(keys) if (unit := self.store.find(key))}
-        new = [i for i in range(len(starts)) if i not in units]
+        new = [start.molecule for i, start in enumerate(starts) if i not in units]
+        with closing(self._units(new, more, workers)) as done:
+            for i, start in enumerate(starts):
+                if i not in units:
+                    units[i] = next(done)
+                    if units[i]["energy"] is not None:  # or it may not fail again
+                        self.store.keep(keys[i], units[i])
+                yield self._end(start, units[i])
+
+    def _units(
+        self, molecules: Sequence[Molecule], more: dict[str, Any], workers: int
+    ) -> Generator[Unit]:
+        """Yield the units of relaxations: side by side, in processes, or one by one."""
         is_dft = self.level.name == "dft"
+        if not is_dft and level_class(self.level.name).for_many():
+            relax_part = partial(relax_many, level=self.level.name, fmax=more["fmax"])
+            for first in range(0, len(molecules), PART):
+                part = molecules[first : first + PART]
+                ends = each_or_error(relax_part, part)
+                for molecule, end in zip(part, ends, strict=True):
+                    if isinstance(end, Exception):
+                        yield _lost(molecule, reason_of(end))
+                    else:
+                        yield _unit(end.positions, end.energy, end.reason)
+            return
         store = self.store if is_dft else None  # which no other process can take
         relax = partial(_relax_one, level=self.level, more=more, store=store)
-        molecules, workers = [starts[i].molecule for i in new], 1 if is_dft else workers
-        label, n_known = f"{self.level.name}, {what}", len(units)
-        with (
-            closing(ordered_map(relax, molecules, workers, _lost, None)) as done,
-            progress_bar(len(starts), "geometry", label, show=progress, initial=n_known) as bar,
-        ):
-            for i, unit in zip(new, done, strict=True):
-                if unit["energy"] is not None:  # or the level or its program may not fail again
-                    self.store.keep(keys[i], unit)
-                units[i] = unit
-                bar.update()
-        return [self._end(start, units[i]) for i, start in enumerate(starts)]
+        yield from ordered_map(relax, molecules, 1 if is_dft else workers, _lost, None)
 
     def _end(self, start: Conformer, done: Unit) -> End:
         if done["reason"]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import cast
 
 import numpy as np
 
 from diffrelax.choices import CurvatureLevel
-from diffrelax.errors import UnfinishedError
+from diffrelax.errors import InputError, UnfinishedError
 from diffrelax.files.processes import check_workers
 from diffrelax.files.reading import Input, read_one
 from diffrelax.levels import get_calculator
+from diffrelax.levels.calculators import check_cheap, level_class
 from diffrelax.models.cautions import not_learned_there
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
@@ -32,6 +34,7 @@ from diffrelax.sampling.conformers.record import (
     write_conformer,
 )
 from diffrelax.sampling.conformers.search import COUNTED, Found, find_conformers
+from diffrelax.sampling.conformers.unseen import Unseen
 from diffrelax.sampling.ensemble import (
     Ensemble,
     EnsembleProvenance,
@@ -42,8 +45,9 @@ from diffrelax.sampling.ensemble import (
 from diffrelax.store import Store, Unit, work_key
 from diffrelax.units import KCAL_PER_MOL
 
-ROUGH = 2 * KCAL_PER_MOL  # by which a geometry of the model may be above its minimum
-UNLIKE = 4 * KCAL_PER_MOL  # by which GFN2-xTB at geometries of the model may be wrong
+BEST, ELSEWHERE = "aimnet2", "gfn2-xtb"  # cheap levels
+ROUGH = 1.0  # kcal/mol, by which a geometry near its minimum may be above it
+UNLIKE = 4.0  # kcal/mol, by which a cheap level may be wrong
 
 
 def sample_conformers(
@@ -51,7 +55,8 @@ def sample_conformers(
     model: Model,
     n: int = 1000,
     *,
-    level: str | LevelSettings = "gfn2-xtb",
+    level: str | LevelSettings = "auto",
+    surface: str = "auto",
     window: float = 6.0,
     temperature: float = 298.15,
     thermo: CurvatureLevel = "none",
@@ -62,13 +67,14 @@ def sample_conformers(
 ) -> Ensemble:
     """Find the conformers of a molecule and their Boltzmann weights at a level of theory.
 
-    A search finds distinct geometries with the model, see
-    `diffrelax.sampling.conformers.find_conformers`. For DFT, GFN2-xTB brings them to its minima
-    first, and the model from there to DFT's. Those that may end within the window are brought
-    near their minima at the level of theory (by DFT with one gradient, where the minimum can be
-    predicted), merged, and those that are low relaxed tightly, always as the same molecule; what
-    ends above the window is left out. Mirror images of each other are one conformer, unless they
-    are different molecules; a conformer of a chiral molecule has the configuration of the input.
+    A search finds distinct geometries near minima of a cheap level, see
+    `diffrelax.sampling.conformers.find_conformers`. For DFT, they are relaxed to the minima of that
+    level, and moved by the model from there to DFT's. Those that may end within the window are
+    brought near their minima at the level of theory (by DFT with one gradient, where the minimum
+    can be predicted), merged, and those that are low relaxed tightly, always as the same molecule;
+    what ends above the window is left out. Mirror images of each other are one conformer, unless
+    they are different molecules; a conformer of a chiral molecule has the configuration of the
+    input.
 
     The weight of a conformer is proportional to (m/s) exp(−E/kT), with the electronic energy E, the
     rotational symmetry number s of its rigid geometry, and m = 2 if it is chiral and the molecule
@@ -86,7 +92,11 @@ def sample_conformers(
     n : int
         Geometries that the model relaxes, at most. Where that ends the search, a note says so.
     level : str or LevelSettings
-        One of `diffrelax.levels.LEVELS`; a `LevelSettings` to change its settings.
+        One of `diffrelax.levels.LEVELS`; a `LevelSettings` to change its settings. ``"auto"`` is
+        AIMNet2 where it is installed and covers the molecule, else GFN2-xTB.
+    surface : str
+        Cheap level of the search. ``"auto"`` is the level itself, or for DFT what ``"auto"`` is as
+        a level; in a solvent, GFN2-xTB.
     window : float, kcal/mol
         Above the lowest conformer, in energy, also where free energies are asked for.
     temperature : float, K
@@ -125,15 +135,15 @@ def sample_conformers(
     RuntimeError
         If no start reaches a minimum.
     """
-    chosen = LevelSettings.of(level)
     check_temperature(temperature)
     n, workers, seed = integer("n", n), integer("workers", workers), check_seed(seed)
     check_workers(workers)
-    funnel = Funnel(chosen, Store.of(checkpoint), window, thermo, temperature)
     given = read_one(molecule, seed=seed)
+    chosen = choose_level(level, given)
+    funnel = Funnel(chosen, Store.of(checkpoint), window, thermo, temperature)
     get_calculator(chosen.name, given, **chosen.settings)
     starts, search = find_starts(
-        given, model, n, funnel, seed=seed, workers=workers, progress=progress
+        given, model, n, funnel, surface=surface, seed=seed, workers=workers, progress=progress
     )
     near, failed = sort_out(starts, funnel.approach(starts, workers=workers, progress=progress))
     low, told = funnel.choose(near)
@@ -154,21 +164,23 @@ def find_starts(
     funnel: Funnel,
     *,
     seed: int,
+    surface: str = "auto",
     workers: int = 1,
     progress: bool = False,
 ) -> tuple[list[Conformer], EnsembleProvenance]:
     """Search with the model, and choose what a level of theory is to relax.
 
-    The model takes the nearest level that it has learned. DFT does not rank geometries itself:
-    GFN2-xTB does, in the solvent if there is one, and brings them to its minima, so that DFT
-    relaxes each once. The model then moves them to the level once more. The store of the funnel
+    The model takes the nearest level that it has learned. Where the surface of the search is
+    another level, as for DFT, geometries are relaxed to its minima, so that the level of theory
+    relaxes each once. For DFT, the model then moves them to the level once more. The store of the
+    funnel
     keeps the steps of a search, and a finished one: another processor, or another number of
     threads, would find its geometries by rounding elsewhere, and what was done with them would be
     lost.
 
     Parameters
     ----------
-    molecule, model, n, seed, workers, progress
+    molecule, model, n, surface, seed, workers, progress
         See `sample_conformers`.
     funnel : Funnel
         With the level of theory and the window.
@@ -179,14 +191,21 @@ def find_starts(
         See `find_conformers`.
     """
     level, window = funnel.level.model_dump(mode="json"), str(funnel.window)
-    settings = {"n": n, "level": level, "window": window}
+    searched = choose_surface(surface, funnel.level, molecule)
+    settings = {
+        "n": n,
+        "level": level,
+        "window": window,
+        "surface": searched.model_dump(mode="json"),
+    }
     key = work_key("search", molecule, settings, model_sha256=model.sha256, seed=seed)
     kind = f"step of {key}"
     done = funnel.store.find(key)
     if done is None:
-        done = _search(molecule, model, n, funnel, kind, seed, workers, progress)
-        funnel.store.keep(key, done)
-        funnel.store.drop(kind=kind)
+        done = _search(molecule, model, n, funnel, searched, kind, seed, workers, progress)
+        if done["conformers"]:  # or a program failed, which may not happen again
+            funnel.store.keep(key, done)
+            funnel.store.drop(kind=kind)
     chosen = [read_conformer(one) for one in done["conformers"]]
     provenance = EnsembleProvenance(
         method="conformers",
@@ -199,7 +218,7 @@ def find_starts(
             "fmax": funnel.fmax,
             "thermo": funnel.thermo,
             "model_level": model.nearest_level(funnel.level.level).level,
-            "ranked_by": str(_ranking(funnel.level)),
+            "surface": str(searched),
         },
         diagnostics=done["diagnostics"],
         notes=tuple(done["notes"]),
@@ -213,47 +232,49 @@ def _search(
     model: Model,
     n: int,
     funnel: Funnel,
+    searched: LevelSettings,
     kind: str,
     seed: int,
     workers: int,
     progress: bool,
 ) -> Unit:
     """Search, whose steps are units of a kind, and choose, see `find_starts`."""
-    ranked_by, is_dft = _ranking(funnel.level), funnel.level.name == "dft"
-    window = funnel.window * KCAL_PER_MOL
+    is_other = searched != funnel.level
+    limit = funnel.window + (UNLIKE if is_other else 0)
     nearest = model.nearest_level(funnel.level.level)
+    surface = Funnel(searched, funnel.store, limit)
     found = find_conformers(
         molecule,
         model,
         n,
-        level=ranked_by,
+        surface=surface,
         model_level=nearest.level,
-        window=window,
         seed=seed,
-        store=funnel.store,
         kind=kind,
+        workers=workers,
         progress=progress,
     )
-    limit = window + (UNLIKE if is_dft else ROUGH)
-    starts = chosen = within(found.conformers, limit)
-    told: list[str] = []
-    if is_dft:
-        cheap = Funnel(ranked_by, funnel.store, limit / KCAL_PER_MOL)
-        chosen, told = _without_known(starts, cheap, workers, progress)
+    chosen = within(found.conformers, (limit + ROUGH) * KCAL_PER_MOL)
+    notes = [
+        _described(found),
+        nearest.described(model.name),
+        *filter(None, [odd_reading(molecule), not_learned_there(molecule, model, nearest.level)]),
+        *found.notes,
+    ]
+    if is_other:
+        chosen, message = _without_known(chosen, found, surface, workers, progress)
+        notes.append(message)
+    elif found.lost:
+        (first, reason), n_lost = found.lost[0], len(found.lost)
+        notes.append(f"{n_lost} reached no minimum of {searched}, such as {first.start}: {reason}")
+    if funnel.level.name == "dft":
         chosen = _moved(chosen, model, nearest.level)
     diagnostics = {
         **found.counts,
         "distinct": len(found.conformers),
         "chosen": len(chosen),
-        "complete": found.complete,
+        **asdict(found.unseen),
     }
-    notes = [
-        _described(found, len(starts), ranked_by, limit),
-        nearest.described(model.name),
-        *filter(None, [odd_reading(molecule), not_learned_there(molecule, model, nearest.level)]),
-        *found.notes,
-        *told,
-    ]
     conformers = [write_conformer(one) for one in chosen]
     return {"conformers": conformers, "diagnostics": diagnostics, "notes": notes}
 
@@ -277,6 +298,10 @@ def weigh(minima: Sequence[Conformer], funnel: Funnel, provenance: EnsembleProve
             f"{n_above} minima are more than {funnel.window:g} kcal/mol above the lowest "
             "and were left out"
         )
+    counts = provenance.diagnostics
+    if "landings" in counts:
+        unseen = Unseen(cast(int, counts["landings"]), cast(int, counts["new"]))
+        notes.append(unseen.described(len(conformers), funnel.window))
     provenance = provenance.model_copy(update={"notes": (*provenance.notes, *notes)})
     molecules = [one.molecule for one in conformers]
     symmetries = [find_conformer_symmetry(molecule) for molecule in molecules]
@@ -310,33 +335,37 @@ def weigh(minima: Sequence[Conformer], funnel: Funnel, provenance: EnsembleProve
 
 
 def _without_known(
-    starts: Sequence[Conformer], cheap: Funnel, workers: int, progress: bool
-) -> tuple[list[Conformer], list[str]]:
-    """Choose those that end in distinct minima of a cheap level, or in none.
+    starts: Sequence[Conformer],
+    found: Found,
+    surface: Funnel,
+    workers: int,
+    progress: bool,
+) -> tuple[list[Conformer], str]:
+    """Choose those that end in distinct minima of the surface, or in none; and a note.
 
     The latter, such as some zwitterions, may have one at the level of theory. Where an end is more
     symmetric than the geometry that led there, this goes on as well: it may have a minimum where
-    the cheap level has none, as hydrogen peroxide, and nothing leads away from a saddle between
-    mirror images.
+    the surface has none, as hydrogen peroxide, and nothing leads away from a saddle between mirror
+    images.
     """
-    low, lost = starts, list[Conformer]()
-    for step in (cheap.approach, cheap.finish):
-        ends, _ = sort_out(low, step(low, workers=workers, progress=progress))
-        reached = {one.start for one in ends}
-        lost += [one for one in low if one.start not in reached]
-        low, _ = cheap.choose(ends)
-    before = {one.start: one for one in starts}
+    ends, _ = sort_out(starts, surface.finish(starts, workers=workers, progress=progress))
+    reached = {one.start for one in ends}
+    lost = [one for one, _ in found.lost] + [one for one in starts if one.start not in reached]
+    low, _ = surface.choose(ends)
     bent = [
-        replace(before[one.start], start=f"{one.start} before {cheap.level.name}")
+        replace(one, molecule=before, start=f"{one.start} before {surface.level.name}")
         for one in low
-        if _is_more_symmetric(one.molecule, before[one.start].molecule)
+        if _is_more_symmetric(one.molecule, before := found.before[one.start])
     ]
-    told = f"of {len(starts)} geometries, {cheap.level} relaxed {len(low)} to low, distinct minima"
+    message = (
+        f"of {len(starts) + len(lost)} geometries, {len(low)} lead to low, distinct minima of "
+        f"{surface.level}"
+    )
     if lost:
-        told += f", and {len(lost)} to none: these are relaxed at the level itself"
+        message += f", and {len(lost)} to none: these are relaxed at the level itself"
     if bent:
-        told += f"; {len(bent)} became more symmetric, and are also kept as they were"
-    return [*low, *bent, *lost], [told]
+        message += f"; {len(bent)} became more symmetric, and are also kept as they were"
+    return [*low, *bent, *lost], message
 
 
 def _is_more_symmetric(one: Molecule, other: Molecule) -> bool:
@@ -357,42 +386,43 @@ def _moved(starts: Sequence[Conformer], model: Model, level: str) -> list[Confor
     return [one for i, one in enumerate(moved) if find_same(one, moved[:i], energies=False) is None]
 
 
-def _ranking(level: LevelSettings) -> LevelSettings:
-    """Return the level that ranks geometries: in the place of DFT, GFN2-xTB."""
-    if level.name != "dft":
-        return level
-    solvent = str(level.settings.get("solvent", ""))
-    if not solvent:
-        return LevelSettings(name="gfn2-xtb")
+def choose_level(level: str | LevelSettings, molecule: Molecule) -> LevelSettings:
+    """Return a level, or for ``"auto"`` the best cheap one for a molecule."""
+    if level != "auto":
+        return LevelSettings.of(level)
+    best = level_class(BEST)
+    try:
+        best.check_molecule(molecule)
+        best.check_installed()
+    except InputError:
+        return LevelSettings(name=ELSEWHERE)
+    return LevelSettings(name=BEST)
+
+
+def choose_surface(surface: str, level: LevelSettings, molecule: Molecule) -> LevelSettings:
+    """Return the level of a search: for ``"auto"`` the level of theory itself, if it is cheap."""
+    solvent = str(level.settings.get("solvent", "")) if level.name == "dft" else ""
+    if surface == "auto":
+        if level.name != "dft":
+            return level
+        surface = ELSEWHERE if solvent else choose_level("auto", molecule).name
+    check_cheap(surface)
+    if not solvent or surface != ELSEWHERE:
+        return LevelSettings(name=surface)
     from diffrelax.levels.solvents import born_solvation  # takes PySCF
 
-    return LevelSettings(name="gfn2-xtb", settings={"solvation": [*born_solvation(solvent)]})
+    return LevelSettings(name=surface, settings={"solvation": [*born_solvation(solvent)]})
 
 
-def _described(found: Found, n_chosen: int, ranked_by: LevelSettings, limit: float) -> str:
+def _described(found: Found) -> str:
     """Account for all geometries that were tried."""
     counts = found.counts
-    distinct = len(found.conformers)
     known = counts["tried"] - sum(counts[kind] for kind in COUNTED[1:])
-    told = [
+    message = (
         f"{counts['tried']} geometries were tried: {counts['other_molecules']} became other "
-        f"molecules, {counts['high']} were too high for the force field, {known} were "
-        f"duplicates, and the model relaxed {counts['relaxed']}, of which {distinct} were distinct"
-    ]
-    if distinct > n_chosen:
-        told.append(
-            f"{distinct - n_chosen} of these were more than {limit / KCAL_PER_MOL:g} kcal/mol "
-            f"above the lowest by {ranked_by}"
-        )
+        f"molecules, {counts['high']} were too high, {known} were duplicates, and "
+        f"{counts['relaxed']} were relaxed, to {len(found.conformers)} distinct ones"
+    )
     if beyond := counts["beyond_n"]:
-        told.append(f"{beyond} more were new, but beyond n")
-    if found.complete:
-        told.append(
-            f"the search is complete: the last embeddings, {counts['last_probe']} of them "
-            "low, gave nothing new"
-        )
-    elif not beyond and not counts["last_probe"]:
-        told.append("none of the last embeddings was low, so completeness is unknown")
-    else:
-        told.append("the search is not complete: increase n")
-    return "; ".join(told)
+        message += f"; {beyond} more were new, but beyond n: increase n"
+    return message

@@ -21,20 +21,27 @@ from diffrelax.molecule.embedding import check_seed
 from diffrelax.molecule.identity import identity_change, mirror_image
 from diffrelax.molecule.torsions import Rotors, torsion_angles
 from diffrelax.progress import progress_bar
+from diffrelax.sampling.conformers.funnel import Funnel
+from diffrelax.sampling.conformers.moves import cross, kick, soft_modes
 from diffrelax.sampling.conformers.record import Conformer, find_same, within
 from diffrelax.sampling.conformers.steps import Steps, same_wells
+from diffrelax.sampling.conformers.unseen import MEMORY, Unseen
 from diffrelax.sampling.conformers.wells import other_wells, telling_torsions
-from diffrelax.sampling.ensemble import LevelSettings
-from diffrelax.store import Store
 from diffrelax.units import KCAL_PER_MOL
 
-PROBE = 30  # embeddings at a time
-MOST_PROBES = 5  # one after the other, while none is low
+PROBE = 30  # embeddings in the first round
+ROUND = {"embedded": 10, "crossed": 15, "kicked": 15}  # starts of each later round
+MOST_ROUNDS = 5  # one after the other, while none leads to a low conformer
 MANY = 2  # combinations of wells for each geometry that may be relaxed, which is too many for all
 BATCH = 200  # turned geometries, about, after which the lowest are chosen again
+PART = 64  # geometries that are relaxed at once
 HIGH = 20 * KCAL_PER_MOL  # above the lowest by a force field, which may be wrong by so much
+FALLS = 20  # geometries whose fall to their minimum tells that of others
+LARGEST = 0.95  # quantile of the falls that others are granted
 T = TypeVar("T")
 COUNTED = ("tried", "other_molecules", "high", "beyond_n", "relaxed")
+Place = int | None
+Start = tuple[Conformer, frozenset[int]]  # and the conformers that it was made from
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,24 +51,26 @@ class Found:
     Parameters
     ----------
     conformers : list of Conformer
-        Distinct geometries of the model, by rising energy at the level that ranks them.
+        Distinct geometries near minima of the surface, by rising energy.
+    before : dict from str to Molecule
+        The geometry of the model that led to each, by its start.
+    lost : list of (Conformer, str)
+        Geometries that reach no minimum of the surface, and why.
+    unseen : Unseen
+        The estimate of low conformers that were not found.
     counts : dict of str to int
-        ``tried`` geometries, of which were ``other_molecules``, ``high`` by the force field,
-        ``beyond_n`` or ``relaxed`` by the model, the rest being known; embeddings of the
-        ``last_probe`` that are within the window, and how many of them were ``unseen`` before.
+        ``tried`` geometries, of which were ``other_molecules``, ``high`` by the force field or the
+        surface, ``beyond_n`` or ``relaxed``, the rest being known.
     notes : list of str
         What to beware of, and what failed.
     """
 
     conformers: list[Conformer]
+    before: dict[str, Molecule]
+    lost: list[tuple[Conformer, str]]
+    unseen: Unseen
     counts: dict[str, int]
     notes: list[str]
-
-    @property
-    def complete(self) -> bool:
-        """Whether the last probe has shown something low, and nothing is left unseen."""
-        counts = self.counts
-        return counts["last_probe"] > 0 and not (counts["unseen"] or counts["beyond_n"])
 
 
 def find_conformers(
@@ -69,49 +78,49 @@ def find_conformers(
     model: Model,
     n: int,
     *,
-    level: LevelSettings,
+    surface: Funnel,
     model_level: str,
-    window: float,
     seed: int = 42,
-    store: Store | None = None,
     kind: str = "step",
+    workers: int = 1,
     progress: bool = False,
 ) -> Found:
-    """Find distinct geometries near minima with the model.
+    """Find distinct geometries near the minima of a cheap level of theory.
 
     Embeddings come first, half of them with ETKDGv3 and half without the torsions that it prefers
     (KDG): thirty, or ``n`` / 2 where wells combine to more than 2 ``n``, too many for all to be
     tried. Each geometry within the window is then turned about each rotor into its other wells, the
     lowest first, and so are those that come of it, until no well is left. MMFF94 (or UFF) relaxes
     what was turned with the torsions held, then free, and the latter counts if it stays in its
-    well: the level of theory may have a minimum where MMFF94 has none. It does without the charges
-    then, which would fold different wells into one (Hawkins et al. 2010, doi 10.1021/ci100031x),
-    but has them in embeddings, as some wells are only there with charges: without, one of the four
-    conformers of N=CC(O)C#N was not found. A well that comes both ways may so be relaxed twice by
-    the model, and is then known. The model relaxes those that are new, and the level tells their
-    energy.
-    Fresh embeddings are the probe of what is still unseen: if one shows a new geometry within the
-    window, the search goes on from there; if none does, it ends. Where none is low at all, others
-    follow, up to five times as many.
+    well: the surface may have a minimum where MMFF94 has none. It does without the charges then,
+    which would fold different wells into one (Hawkins et al. 2010, doi 10.1021/ci100031x), but has
+    them in embeddings, as some wells are only there with charges.
+
+    Of what is new, an energy of the surface tells what cannot end within the window: what others
+    fell on their way to a minimum, it may fall as well. The rest is relaxed by the model, and from
+    there on the surface until it is near a minimum.
+
+    Rounds of independent starts follow, that look for what no turn leads to: fresh embeddings,
+    crossings of two low conformers, and kicks along soft modes. What they find that is low and new
+    is turned in its turn. The search ends when the estimate of what is unseen is small, see
+    `Unseen`, or when ``n`` geometries were relaxed.
 
     Parameters
     ----------
     molecule : Molecule
     model : Model
     n : int
-        Geometries that the model relaxes, at most.
-    level : LevelSettings
-        A cheap one, that ranks geometries.
+        Geometries that are relaxed, at most.
+    surface : Funnel
+        With a cheap level, its store, which keeps each step, and the window.
     model_level : str
         Level of theory of the model, one that it has learned.
-    window : float, eV
-        Above the lowest.
     seed : int
-        Of the embeddings.
-    store : Store, optional
-        Keeps each step, from which a search that was interrupted continues.
+        Of the embeddings, and of chance.
     kind : str
         Of the units that are steps.
+    workers : int
+        Number of processes that relax on the surface.
     progress : bool
         Show a progress bar on standard error.
 
@@ -125,14 +134,14 @@ def find_conformers(
         raise InputError(f"n = {n}: give 1 or more")
     check_seed(seed)
     try:
-        check_seed(seed + MOST_PROBES * PROBE * (n + 1))
+        check_seed(seed + MOST_ROUNDS * PROBE * (n + 1))
     except ValueError as error:
         raise InputError(f"seed {seed} with n = {n}: use a smaller one; {error}") from error
     if reason := outside_domain(molecule, model):
         raise InputError(f"{molecule.name}: {reason}")
-    steps = Steps(molecule, model, model_level, level, store or Store(None), kind)
+    steps = Steps(molecule, model, model_level, surface.level, surface.store, kind)
     with progress_bar(None, "step", "search", show=progress) as bar:
-        search = _Search(steps, n, window, seed, bar)
+        search = _Search(steps, n, surface, seed, workers, bar)
         try:
             while search.probe():
                 while turned := search.turn():
@@ -143,12 +152,16 @@ def find_conformers(
 
 
 class _Search:
-    """Geometries that are known, by the force field and by the model, and where to look next."""
+    """Geometries that are known, by the force field and near minima, and where to look next."""
 
-    def __init__(self, steps: Steps, n: int, window: float, seed: int, bar: tqdm[Any]) -> None:
+    def __init__(
+        self, steps: Steps, n: int, surface: Funnel, seed: int, workers: int, bar: tqdm[Any]
+    ) -> None:
         molecule = steps.molecule
         self.steps, self.molecule, self.n, self.bar = steps, molecule, n, bar
-        self.window, self.seed = window, seed
+        self.surface, self.workers, self.seed = surface, workers, seed
+        self.window = surface.window * KCAL_PER_MOL
+        self.rng = np.random.default_rng(seed)
         self.rotors = Rotors.of(molecule)
         self.turns = other_wells(molecule, self.rotors)
         self.n_combined = prod(1 + len(turns) for turns in self.turns)
@@ -160,8 +173,13 @@ class _Search:
         self.charged = _force_field(molecule, charges=True)
         self.heights: list[tuple[float, float]] = []  # of rough ones, without charges and with
         self.rough: list[Conformer] = []
-        self.leads_to: list[int | None] = []  # of each rough geometry, the place in `found`
+        self.leads_to: list[Place] = []  # of each rough geometry, the place in `found`
         self.found: list[Conformer] = []
+        self.before: dict[str, Molecule] = {}  # geometries of the model, by start
+        self.lost: list[tuple[Conformer, str]] = []
+        self.falls: list[float] = []  # from the force field's geometries to near minima, eV
+        self.landings: list[bool] = []  # of independent moves to low conformers: a new one?
+        self.modes: dict[str, np.ndarray] = {}
         self.expanded: set[str] = set()
         self.counts = dict.fromkeys(COUNTED, 0)
         self.n_embedded = 0
@@ -174,22 +192,87 @@ class _Search:
         ]
 
     def probe(self) -> bool:
-        """Embed until something is low, or often enough; tell whether the search goes on."""
-        for _ in range(MOST_PROBES):
-            if self.counts["relaxed"] >= self.n:
+        """Look for what is unseen until something is low; tell whether the search goes on."""
+        for _ in range(MOST_ROUNDS):
+            if max(self.counts["relaxed"], len(self.landings)) >= self.n:
                 return False
-            before = len(self.found)
-            many = not self.n_embedded and self.n_combined > MANY * self.n
-            n = max(PROBE, self.n // 2) if many else PROBE
-            self.plan(n)
-            places = self.settle(self.embed(n))
-            lowest = within(self.found, self.window)
-            low = [i for i in places if i is not None and self.found[i] in lowest]
-            unseen = sum(i >= before for i in low)
-            self.counts |= {"last_probe": len(low), "unseen": unseen}
-            if low:
-                return bool(unseen)
+            n_landings = len(self.landings)
+            self.land(self.first_starts() if not self.n_embedded else self.fresh_starts())
+            if landed := self.landings[n_landings:]:
+                return any(landed) or not self.unseen().is_small(len(self.low_places()))
         return False
+
+    def first_starts(self) -> list[Start]:
+        """Embed for the first time: more often where there are too many wells for all."""
+        many = self.n_combined > MANY * self.n
+        n = max(PROBE, self.n // 2) if many else PROBE
+        self.plan(n)
+        return [(one, frozenset()) for one in self.embed(n)]
+
+    def fresh_starts(self) -> list[Start]:
+        """Make the starts of a later round."""
+        self.plan(sum(ROUND.values()))
+        embedded = [(one, frozenset[int]()) for one in self.embed(ROUND["embedded"])]
+        low = self.low_places()
+        return [
+            *embedded,
+            *self.crossed(low, ROUND["crossed"]),
+            *self.kicked(low, ROUND["kicked"]),
+        ]
+
+    def land(self, starts: Sequence[Start]) -> None:
+        """Settle independent starts, and note which of them end in low conformers, and new ones."""
+        known = set(range(len(self.found)))
+        places = self.settle([start for start, _ in starts])
+        low = set(self.low_places())
+        for place, (_, parents) in zip(places, starts, strict=True):
+            if place is not None and place in low and place not in parents:
+                self.landings.append(place not in known)
+                known.add(place)
+
+    def unseen(self) -> Unseen:
+        """Estimate what is unseen from the last moves."""
+        last = self.landings[-MEMORY:]
+        return Unseen(len(last), sum(last))
+
+    def low_places(self) -> list[int]:
+        """Return the places of the low conformers among all."""
+        lowest = min((one.energy for one in self.found), default=nan)
+        return [i for i, one in enumerate(self.found) if one.energy <= lowest + self.window]
+
+    def crossed(self, low: Sequence[int], n: int) -> list[Start]:
+        """Cross pairs of low conformers into wells that are not known, or those of a low one."""
+        starts: list[Start] = []
+        for _ in range(n if len(low) > 1 and len(self.rotors) > 1 else 0):
+            pair = self.rng.choice(low, 2, replace=False).tolist()
+            one, other = (self.found[i].molecule.positions for i in pair)
+            positions = cross(self.rotors, one, other, self.rng)
+            relax = partial(self.relaxed_roughly, positions)
+            name = f"crossed {self.counts['tried'] + len(starts)}"
+            if rough := self.attempt(name, relax, random=True):
+                starts.append((Conformer(name, rough), frozenset(pair)))
+            self.bar.update()
+        return starts
+
+    def kicked(self, low: Sequence[int], n: int) -> list[Start]:
+        """Kick low conformers along their soft modes, and relax them by the force field."""
+        starts: list[Start] = []
+        for _ in range(n if low and self.charged else 0):
+            place = int(self.rng.choice(low))
+            name = f"kicked {self.counts['tried'] + len(starts)}"
+            relax = partial(self.relaxed_kick, self.found[place])
+            if rough := self.attempt(name, relax, random=True):
+                starts.append((Conformer(name, rough), frozenset([place])))
+            self.bar.update()
+        return starts
+
+    def relaxed_kick(self, parent: Conformer) -> Molecule:
+        """Kick a conformer once, and relax it by the force field with its charges."""
+        assert self.charged
+        if parent.start not in self.modes:
+            self.modes[parent.start] = soft_modes(parent.molecule, self.charged)
+        positions = kick(parent.molecule.positions, self.modes[parent.start], self.rng)
+        return self.steps.relax_free(positions, self.charged)
 
     def embed(self, n: int) -> list[Conformer]:
         """Embed with and without the torsions of crystals; the molecule itself comes first."""
@@ -251,10 +334,10 @@ class _Search:
         known, parents = self.visited, self.low_unturned()
         n_wells = sum(self.visit(here) for one in parents for here in self.turned(one))
         self.visited = known
-        return n_wells + PROBE
+        return n_wells + sum(ROUND.values())
 
-    def settle(self, starts: Sequence[Conformer]) -> list[int | None]:
-        """Relax geometries by the model that are new, and find their places among all.
+    def settle(self, starts: Sequence[Conformer]) -> list[Place]:
+        """Bring geometries that are new near minima, and find their places among all.
 
         Returns
         -------
@@ -266,21 +349,63 @@ class _Search:
         fresh = range(len(self.leads_to), len(self.rough))
         self.leads_to += [None] * len(fresh)
         high = self.high()
-        chosen = [i for i in fresh if not high[i]]
-        self.counts["high"] += len(fresh) - len(chosen)
-        room = self.n - self.counts["relaxed"]
-        self.counts["beyond_n"] += len(chosen[room:])
-        chosen = chosen[:room]
-        self.counts["relaxed"] += len(chosen)
-        self.bar.update(len(starts) - len(chosen))
-        relaxed = self.steps.relax([self.rough[i].molecule for i in chosen])
-        for i, (molecule, reason) in zip(chosen, relaxed, strict=True):
-            if reason:
-                self.notes.append(f"{self.rough[i].start}: not relaxed by the model: {reason}")
-            self.rank(i, molecule)
-            self.bar.update()
+        for first in range(0, len(fresh), PART):
+            self.relax([i for i in fresh[first : first + PART] if not high[i]])
+        self.counts["high"] += int(high[fresh.start :].sum())
+        self.bar.update(len(starts) - len(fresh))
         self.plan(self.n_left())
         return [None if i is None else self.leads_to[i] for i in rough]
+
+    def relax(self, chosen: Sequence[int]) -> None:
+        """Bring rough geometries near minima, if these may be low, and find their places."""
+        energies = self.screened(chosen)
+        room = self.n - self.counts["relaxed"]
+        kept = [i for i in chosen if i in energies]
+        self.counts["beyond_n"] += len(kept[room:])
+        kept = kept[:room]
+        self.counts["relaxed"] += len(kept)
+        near = self.steps.relax([self.rough[i].molecule for i in kept])
+        starts = [
+            replace(self.rough[i], molecule=molecule, energy=energies[i])
+            for i, molecule in zip(kept, near, strict=True)
+        ]
+        ends = self.surface.approach_each(starts, workers=self.workers)
+        self.bar.update(len(chosen) - len(kept))
+        for i, start, (end, reason) in zip(kept, starts, ends, strict=True):
+            self.bar.update()
+            if reason:
+                self.lost.append((start, reason))
+                continue
+            if start.start != "given":
+                self.falls.append(start.energy - end.energy)
+            self.before[start.start] = start.molecule
+            self.leads_to[i] = self.add(end)
+
+    def screened(self, chosen: Sequence[int]) -> dict[int, float]:
+        """Return the energies of rough geometries that may end within the window, by place."""
+        energies: dict[int, float] = {}
+        found = self.steps.energies([self.rough[i].molecule for i in chosen])
+        lowest = min((one.energy for one in self.found), default=inf)
+        limit = inf
+        if len(self.falls) >= FALLS and self.force_field:
+            limit = lowest + self.window + float(np.quantile(self.falls, LARGEST))
+        for i, energy in zip(chosen, found, strict=True):
+            if isinstance(energy, Exception):
+                self.notes.append(f"{self.rough[i].start}: no energy: {reason_of(energy)}")
+            elif energy <= limit or self.rough[i].start == "given":
+                energies[i] = energy
+            else:
+                self.counts["high"] += 1
+        return energies
+
+    def add(self, end: Conformer) -> int:
+        """Find the place of a geometry near a minimum among all, or add it."""
+        place = find_same(end, self.found)
+        if place is None:
+            place = len(self.found)
+            self.found.append(end)
+            self.visit(end.molecule.positions)
+        return place
 
     def high(self) -> np.ndarray:
         """Tell which rough geometries are high by the force field, without its charges and with.
@@ -291,7 +416,7 @@ class _Search:
         lowest = np.where(np.isnan(heights), inf, heights).min(axis=0, initial=inf)
         return (heights > lowest + HIGH).all(axis=1)
 
-    def place(self, start: Conformer) -> int | None:
+    def place(self, start: Conformer) -> Place:
         """Find a geometry among the rough ones, or add it; None if it is another molecule."""
         positions = start.molecule.positions
         if identity_change(self.molecule, positions):
@@ -311,24 +436,15 @@ class _Search:
         self.rough[place] = replace(known, n_starts=known.n_starts + 1)
         return place
 
-    def rank(self, rough: int, molecule: Molecule) -> None:
-        """Find the place of a geometry of the model among all, by the level that ranks them."""
-        one = replace(self.rough[rough], molecule=molecule)
-        energy = self.attempt(f"{one.start}: not ranked", partial(self.steps.energy, molecule))
-        if energy is None:
-            return
-        one = replace(one, energy=energy)
-        place = find_same(one, self.found)
-        if place is None:
-            place = len(self.found)
-            self.found.append(one)
-            self.visit(molecule.positions)
-        self.leads_to[rough] = place
+    def attempt(self, what: str, work: Callable[[], T], *, random: bool = False) -> T | None:
+        """Do some work on one start; None where it meets an error inside.
 
-    def attempt(self, what: str, work: Callable[[], T]) -> T | None:
-        """Do some work on one start; None, and a note, where it meets an error inside."""
+        A note tells of it, unless the start is random, in which atoms may come to one place.
+        """
         (end,) = each_or_error(lambda _: [work()], [what])
         if isinstance(end, Exception):
+            if random and isinstance(end, InputError):
+                return None
             self.notes.append(f"{what}: {reason_of(end)}")
             return None
         return end
@@ -359,7 +475,7 @@ class _Search:
                 n_starts[place] += one.n_starts
         found = [replace(one, n_starts=n_starts[i]) for i, one in enumerate(self.found)]
         found.sort(key=lambda one: one.energy)
-        return Found(found, self.counts, self.notes)
+        return Found(found, self.before, self.lost, self.unseen(), self.counts, self.notes)
 
 
 def _force_field(molecule: Molecule, *, charges: bool = False) -> ForceField | None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from math import isfinite
 from typing import Literal
 
 import ase
 import numpy as np
 
-from diffrelax.errors import InputError
+from diffrelax.errors import InputError, each_or_error
 from diffrelax.geometry import angles_apart
 from diffrelax.levels import get_calculator
+from diffrelax.levels.calculators import level_class
 from diffrelax.levels.force_field import ForceField
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
@@ -23,7 +23,6 @@ from diffrelax.relaxation import relax_molecules
 from diffrelax.sampling.ensemble import LevelSettings
 from diffrelax.store import Store, Unit, work_key
 
-PART = 16  # geometries that the model relaxes at once
 MINIMISER_STEPS = 1000
 SAME_WELL = np.radians(45)
 
@@ -88,52 +87,60 @@ class Steps:
 
         return self._moved(self._find_or_do(key, relax))
 
-    def relax(self, molecules: Sequence[Molecule]) -> Iterator[tuple[Molecule, str]]:
-        """Relax geometries by the model, part by part; and say why one was not relaxed."""
+    def relax_free(self, positions: np.ndarray, force_field: ForceField) -> Molecule:
+        """Relax a geometry by a force field."""
+        key = work_key("kick", self.molecule.with_positions(positions), {})
+
+        def relax() -> Unit:
+            free = force_field.minimise_held(positions, MINIMISER_STEPS)
+            return _written(self.molecule.with_positions(free, force_field.level))
+
+        return self._moved(self._find_or_do(key, relax))
+
+    def relax(self, molecules: Sequence[Molecule]) -> list[Molecule]:
+        """Relax geometries by the model; those that it does not relax stay as they are."""
         settings = {"level": self.model_level}
         key_of = partial(work_key, "model", settings=settings, model_sha256=self.model.sha256)
-        for i in range(0, len(molecules), PART):
-            part = molecules[i : i + PART]
-            keys = [key_of(molecule=one) for one in part]
-            done = [unit for key in keys if (unit := self.store.find(key))]
-            if len(done) < len(part):
-                done = self._relax_twice(part)
-                self.store.keep_all(dict(zip(keys, done, strict=True)), self.kind)
-            yield from ((self._moved(unit), unit["reason"]) for unit in done)
+        keys = [key_of(molecule=one) for one in molecules]
+        done = [unit for key in keys if (unit := self.store.find(key))]
+        if len(done) < len(molecules):
+            ends = relax_molecules(molecules, self.model, level=self.model_level)
+            relaxed = [
+                end.molecule if end.verdict == "relaxed" and end.molecule else molecule
+                for molecule, end in zip(molecules, ends, strict=True)
+            ]
+            done = list(map(_written, relaxed))
+            self.store.keep_all(dict(zip(keys, done, strict=True)), self.kind)
+        return list(map(self._moved, done))
 
-    def energy(self, molecule: Molecule) -> float:
-        """Evaluate the energy, eV, at the level; ValueError where it is not finite."""
-        key = work_key("energy", molecule, self.level.model_dump(mode="json"))
+    def energies(self, molecules: Sequence[Molecule]) -> list[float | Exception]:
+        """Evaluate the energies of geometries, eV, at the level; an error where there is none."""
+        settings = self.level.model_dump(mode="json")
+        keys = [work_key("energy", one, settings) for one in molecules]
+        known = {i: unit["energy"] for i, key in enumerate(keys) if (unit := self.store.find(key))}
+        new = [i for i in range(len(molecules)) if i not in known]
+        found = each_or_error(self._evaluate, [molecules[i] for i in new])
+        known |= dict(zip(new, found, strict=True))
+        units = {keys[i]: {"energy": known[i]} for i in new if not isinstance(known[i], Exception)}
+        self.store.keep_all(units, self.kind)
+        return [known[i] for i in range(len(molecules))]
 
-        def evaluate() -> Unit:
-            self._atoms.positions = molecule.positions
-            energy = float(self._atoms.get_potential_energy())
-            if not isfinite(energy):
-                raise InputError(f"the energy is {energy}")
-            return {"energy": energy}
-
-        return self._find_or_do(key, evaluate)["energy"]
+    def _evaluate(self, molecules: Sequence[Molecule]) -> list[float]:
+        if evaluate := level_class(self.level.name).for_many():
+            energies = evaluate(molecules, [one.positions for one in molecules])[0].tolist()
+        else:
+            energies = []
+            for self._atoms.positions in (one.positions for one in molecules):
+                energies.append(float(self._atoms.get_potential_energy()))
+        if not np.isfinite(energies).all():
+            raise InputError("the energy is not finite")
+        return energies
 
     @cached_property
     def _atoms(self) -> ase.Atoms:
         atoms = self.molecule.to_atoms()
         atoms.calc = get_calculator(self.level.name, self.molecule, **self.level.settings)
         return atoms
-
-    def _relax_twice(self, molecules: Sequence[Molecule]) -> list[Unit]:
-        """Relax twice, as what was turned may be further from its minimum than one goes."""
-        relax = partial(relax_molecules, model=self.model, level=self.model_level)
-        first = relax(molecules)
-        moved = [end.molecule for end in first if end.verdict == "relaxed" and end.molecule]
-        second = zip(moved, relax(moved), strict=True)
-        done = []
-        for molecule, end in zip(molecules, first, strict=True):
-            if end.verdict == "relaxed" and end.molecule:
-                before, again = next(second)
-                done.append(_written(again.molecule or before) | {"reason": ""})
-            else:
-                done.append(_written(molecule) | {"reason": end.reason})
-        return done
 
     def _find_or_do(self, key: str, work: Callable[[], Unit]) -> Unit:
         unit = self.store.find(key)
