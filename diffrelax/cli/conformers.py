@@ -15,14 +15,12 @@ from diffrelax.choices import CurvatureLevel
 from diffrelax.cli.options import (
     Basis,
     Charge,
-    Device,
     Functional,
     Json,
     ModelName,
     Overwrite,
-    Seed,
+    SettingsFile,
     Solvent,
-    Threads,
     level_settings,
     set_threads,
 )
@@ -44,9 +42,13 @@ def conformers(
     n: Annotated[
         int, typer.Option("-n", help=("Largest number of geometries that the model relaxes"))
     ] = 1000,
-    level: Annotated[str, typer.Option(help="Level of theory: mmff94, gfn2-xtb, dft, …")] = (
-        "gfn2-xtb"
-    ),
+    level: Annotated[
+        str,
+        typer.Option(
+            help="Level of theory: aimnet2, gfn2-xtb, mmff94, dft, …; auto is aimnet2 where it "
+            "covers the molecule, else gfn2-xtb"
+        ),
+    ] = "auto",
     xc: Functional = None,
     basis: Basis = None,
     solvent: Solvent = "",
@@ -62,10 +64,8 @@ def conformers(
         int, typer.Option(min=1, help=("Number of processes that relax at a cheap level"))
     ] = 1,
     model: ModelName = "default",
-    device: Device = "cpu",
     charge: Charge = None,
-    seed: Seed = 42,
-    threads: Threads = None,
+    settings_file: SettingsFile = None,
     overwrite: Overwrite = False,
     json_lines: Json = False,
 ) -> None:
@@ -73,12 +73,14 @@ def conformers(
 
     What is done is kept as it comes: the same command resumes.
     """
+    from diffrelax.cli.settings import ConformersSettings
+    from diffrelax.entries import read_validated
     from diffrelax.files.reading import read_one
     from diffrelax.files.writing import check_output, would_be_lost
     from diffrelax.models.release import load_model
     from diffrelax.results.beside import keep_written, open_beside, units_beside
     from diffrelax.results.tables import counted
-    from diffrelax.sampling.conformers import sample_conformers
+    from diffrelax.sampling.conformers import choose_level, sample_conformers
     from diffrelax.sampling.conformers.page import conformers_page
     from diffrelax.sampling.ensemble.files import WRITERS
 
@@ -87,9 +89,13 @@ def conformers(
         page = _page_beside(output)
         if page.exists() and not (overwrite or units_beside(output).exists()):
             raise would_be_lost(page)
-    given = read_one(molecule, seed=seed, charge=charge)
-    loaded = load_model(model, device)
-    chosen = level_settings(level, xc, basis, solvent)
+    own = ConformersSettings()
+    if settings_file:
+        own = read_validated(settings_file, ConformersSettings, "settings file", "seed: 7")
+    set_threads(own.threads)
+    given = read_one(molecule, seed=own.seed, charge=charge)
+    loaded = load_model(model, own.device)
+    chosen = choose_level(level_settings(level, xc, basis, solvent), given)
     settings = {
         "command": "conformers",
         "molecule": given.smiles,
@@ -97,10 +103,10 @@ def conformers(
         "window": window,
         "temperature": temperature,
         "thermo": thermo,
-        "seed": seed,
+        "seed": own.seed,
+        "surface": own.surface,
         "model": loaded.sha256,
     }
-    set_threads(threads)
     with open_beside(output, settings, overwrite=overwrite) if output else nullcontext() as store:
         try:
             found = sample_conformers(
@@ -111,7 +117,8 @@ def conformers(
                 window=window,
                 temperature=temperature,
                 thermo=thermo,
-                seed=seed,
+                surface=own.surface,
+                seed=own.seed,
                 checkpoint=store,
                 workers=workers,
                 progress=True,

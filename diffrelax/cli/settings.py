@@ -38,3 +38,25 @@ class SpeedupSettings(Entries):
 
     seed: int = 42
     watts: float = Field(default=12.0, ge=0)
+
+
+class ConformersSettings(Entries):
+    """How conformers are searched for.
+
+    Parameters
+    ----------
+    surface : str
+        Cheap level of the search. Default: the level itself; for DFT, AIMNet2 where it covers the
+        molecule, else GFN2-xTB.
+    device : str
+        ``cpu``, ``cuda``, ``cuda:1``, …
+    seed : int
+        Random seed for the embeddings and the search.
+    threads : int, optional
+        Processor threads.
+    """
+
+    surface: str = "auto"
+    device: str = "cpu"
+    seed: int = 42
+    threads: int | None = Field(default=None, ge=1)

@@ -115,6 +115,8 @@ class ConformerFlowMaker(Maker):
         Geometries that the model relaxes, at most; see `diffrelax.sample_conformers`.
     level : str
         One of `diffrelax.levels.LEVELS`.
+    surface : str
+        Cheap level of the search; see `diffrelax.sample_conformers`.
     settings : dict
         Of the level.
     window : float, kcal/mol
@@ -133,6 +135,7 @@ class ConformerFlowMaker(Maker):
     device: str = "cpu"
     n: int = 1000
     level: str = "gfn2-xtb"
+    surface: str = "auto"
     settings: dict[str, Any] = field(default_factory=dict)
     window: float = 6.0
     temperature: float = 298.15
@@ -175,7 +178,9 @@ class ConformerFlowMaker(Maker):
             return pass_on(plain, given, work_key("conformers", given.source, {}, seed=self.seed))
         try:
             get_calculator(self.level, given, **self.settings)
-            starts, method = find_starts(given, model, self.n, self._funnel, seed=self.seed)
+            starts, method = find_starts(
+                given, model, self.n, self._funnel, surface=self.surface, seed=self.seed
+            )
         except NotInstalledError:
             raise
         except ValueError as error:

@@ -911,6 +911,7 @@ def test_conformers_are_written_and_shown_with_their_weights(run, tmp_path):
             ("CC[NH3+]", "--model", "relax-qm9-2"),
             "charge +1: the model was trained on neutral molecules",
         ),
+        (("CCO", "--settings", "none.yaml"), "cannot read the settings file none.yaml"),
         (("CCO", "-o", "ensemble.pdb"), "unknown suffix: write to .h5, .sdf, .extxyz"),
     ],
 )
@@ -918,6 +919,21 @@ def test_conformers_of_bad_input_end_with_status_2(run, arguments, message):
     status, out, err = run("conformers", *arguments)
     assert (status, out) == (2, "")
     assert message in err
+
+
+def test_what_is_rarely_changed_of_conformers_is_in_a_settings_file(run, tmp_path):
+    path = tmp_path / "settings.yaml"
+    command = ("conformers", "CCO", "-n", 4, "--level", "mmff94", "--settings", path)
+    path.write_text("seed: -1\n")
+    status, _, err = run(*command)
+    assert status == 2 and "seed -1: give an integer" in err
+    path.write_text("seed: 7\nsurface: uff\n")
+    status, out, err = run(*command)
+    assert status == 0 and out.startswith("CCO  mmff94")
+    assert "distinct minima of uff" in err
+    path.write_text("surfaces: uff\n")
+    status, _, err = run(*command)
+    assert status == 2 and "settings.yaml is not a settings file: surfaces: Extra" in err
 
 
 def test_workers_give_the_same_rows(run):

@@ -1,7 +1,12 @@
 """Conformers: distinct minima at a level of theory, with Boltzmann weights."""
 
 from diffrelax.sampling.conformers.funnel import Funnel, sort_out
-from diffrelax.sampling.conformers.minima import find_starts, sample_conformers, weigh
+from diffrelax.sampling.conformers.minima import (
+    choose_level,
+    find_starts,
+    sample_conformers,
+    weigh,
+)
 from diffrelax.sampling.conformers.record import (
     Conformer,
     merge,
@@ -14,6 +19,7 @@ __all__ = [
     "Conformer",
     "Found",
     "Funnel",
+    "choose_level",
     "find_conformers",
     "find_starts",
     "merge",

@@ -388,8 +388,9 @@ def _moved(starts: Sequence[Conformer], model: Model, level: str) -> list[Confor
 
 def choose_level(level: str | LevelSettings, molecule: Molecule) -> LevelSettings:
     """Return a level, or for ``"auto"`` the best cheap one for a molecule."""
-    if level != "auto":
-        return LevelSettings.of(level)
+    chosen = LevelSettings.of(level)
+    if chosen.name != "auto":
+        return chosen
     best = level_class(BEST)
     try:
         best.check_molecule(molecule)
