@@ -41,7 +41,7 @@ __all__ = [
     "write_molecules",
 ]
 
-_ROOMS = {
+_MODULES = {
     "TRIC": "dft",
     "DFTRelaxation": "dft",
     "relax_dft": "dft",
@@ -64,9 +64,9 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version  # slow to import
 
         return version("diffrelax")
-    if name not in _ROOMS:
+    if name not in _MODULES:
         raise AttributeError(f"module 'diffrelax' has no attribute {name!r}")
-    return getattr(import_module(f"diffrelax.{_ROOMS[name]}"), name)
+    return getattr(import_module(f"diffrelax.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

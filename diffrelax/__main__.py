@@ -1,4 +1,4 @@
-"""Where the command line starts: its imports end at Ctrl-C as its work does."""
+"""Entry point of the command line: Ctrl-C during imports ends it quietly too."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and files that one process writes."""
+"""Atomic writing of files, and locks that keep a file to one process."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from filelock import FileLock, Timeout
 
 from diffrelax.errors import InputError
 
-# of what reads arrays from a damaged file, whose header may announce any size
+# raised when arrays are read from a damaged file
 DAMAGED = (BadZipFile, EOFError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a path beside ``path``; the file written there takes its place at the end.
+    """Yield a temporary path beside ``path``; the file written there replaces it at the end.
 
-    If the block raises, ``path`` stays as it was. Errors of the system, such as a full disk,
-    name it. A link stays one, and a file keeps its permissions.
+    If the block raises an error, ``path`` is unchanged. System errors, such as a full disk, name
+    ``path``. Links and permissions are kept.
 
     Parameters
     ----------
@@ -50,14 +50,14 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in UTF-8, whole or not at all."""
+    """Write a text file in UTF-8 atomically."""
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
 
 
 @contextmanager
 def claimed(path: Path, what: Path | None = None) -> Iterator[None]:
-    """Keep other processes out while the block runs, where the file system has locks.
+    """Hold a lock while the block runs, where the file system supports locks.
 
     The lock ends with its process.
 
@@ -66,7 +66,7 @@ def claimed(path: Path, what: Path | None = None) -> Iterator[None]:
     path : path
         The lock file, made if it is not there.
     what : path, optional
-        What is written, for the error. Without it, wait for other processes to end.
+        The file that the lock protects, named in the error. Default: wait for the lock.
 
     Raises
     ------

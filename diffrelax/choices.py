@@ -1,4 +1,4 @@
-"""What settings, results and commands choose from and begin with, without anything else loaded."""
+"""Choices and defaults shared by settings, results and commands; imports nothing heavy."""
 
 from typing import Literal, TypeAlias
 

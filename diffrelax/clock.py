@@ -1,4 +1,4 @@
-"""Time spent, by the clock on the wall and by the processors."""
+"""Wall time and processor time."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Time:
-    """A moment, or the time between two of them.
+    """A point in time, or a duration.
 
     Parameters
     ----------
     wall : float, s
-        Other processes on the machine count in it.
+        Wall-clock time.
     processor : float, s
-        User and system time of this process, all threads together, and of the programs that it ran
-        and that have ended (on Windows without these programs). For work on one thread, about what
-        the wall time is on an idle core.
+        User and system time of all threads of this process, and of the programs that it ran and
+        that have ended (except on Windows). For one thread, about the wall time on an idle core.
     """
 
     wall: float = 0.0
@@ -30,14 +29,14 @@ class Time:
 
     @classmethod
     def now(cls) -> Time:
-        """Return this moment; only differences mean something."""
+        """Return the current time; only differences are meaningful."""
         here = os.times()
         programs = here.children_user + here.children_system
         return cls(time.perf_counter(), time.process_time() + programs)
 
     @classmethod
     def of_thread(cls) -> Time:
-        """Return this moment of this thread, whose processor time is its own alone."""
+        """Return the current time with the processor time of this thread alone."""
         return cls(time.perf_counter(), time.thread_time())
 
     def __add__(self, other: Time) -> Time:
@@ -54,7 +53,7 @@ NO_TIME = Time()
 
 
 def timed(items: Iterable[T]) -> Iterator[tuple[T, Time]]:
-    """Yield items with the time that it took to get each of them."""
+    """Yield each item with the time that it took to get it."""
     begun = Time.now()
     for item in items:
         yield item, Time.now() - begun

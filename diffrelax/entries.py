@@ -1,4 +1,4 @@
-"""Records of entries: read from YAML files, and what is wrong with them in words."""
+"""Settings from YAML files, and messages about invalid entries."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ Validated = TypeVar("Validated", bound=BaseModel)
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a repeated key, where YAML's own readers keep the last value."""
+    """YAML loader that rejects repeated keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         lines: dict[str, int] = {}
@@ -29,26 +29,26 @@ class _Loader(yaml.SafeLoader):
 
 
 class Entries(BaseModel):
-    """Named values that do not change, and none but those that are declared."""
+    """Base class of settings: frozen, without unknown entries."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def read_entries(path: Path, what: str, example: str) -> dict[str, Any]:
-    """Read a YAML file of entries; nothing in it can run code.
+    """Read a YAML file safely.
 
     Parameters
     ----------
     path : path
     what : str
-        What the file should be, such as ``"flow"``.
+        Kind of file for messages, such as ``"flow"``.
     example : str
-        An entry that it may have.
+        An example of an entry, for messages.
 
     Raises
     ------
     ValueError
-        If the file is missing, is not YAML, repeats a key, or holds anything but entries.
+        If the file is missing, is not YAML, repeats a key, or is not a mapping.
     """
     try:
         record = yaml.load(path.read_text(encoding="utf-8"), _Loader)
@@ -87,7 +87,7 @@ def read_validated(path: Path, record: type[Validated], what: str, example: str)
 
 
 def explain_invalid(error: ValidationError) -> str:
-    """Say which entries of a record are wrong, and why."""
+    """Describe the invalid entries of a record."""
     problems = []
     for problem in error.errors():
         entry = ".".join(map(str, problem["loc"]))
@@ -97,5 +97,5 @@ def explain_invalid(error: ValidationError) -> str:
 
 
 def wrong_with(problem: Mapping[str, Any]) -> str:
-    """Say what is wrong with one entry; in our own words without pydantic's before them."""
+    """Return the message about one entry, without the prefix of pydantic."""
     return str(problem["msg"]).removeprefix("Value error, ")

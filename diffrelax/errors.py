@@ -1,4 +1,4 @@
-"""Whose error it is, and how an error of one molecule leaves the others alone."""
+"""Error classes and messages, and isolation of errors of single molecules."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ R = TypeVar("R")
 
 
 class InputError(ValueError):
-    """Something that the user can mend: the message says what is wrong, and what to do."""
+    """Invalid input; the message says what is wrong, and what to do."""
 
 
 class UnfinishedError(RuntimeError):
-    """Work that could not be finished, though nothing is wrong with how it was asked for."""
+    """Work that could not be finished although the input is valid."""
 
 
-OF_THE_MACHINE = (OSError, MemoryError, ImportError)  # or the installation, not of a molecule
+MACHINE_ERRORS = (OSError, MemoryError, ImportError)  # or the installation, not of a molecule
 
 
 def each_or_error(
     work: Callable[[Sequence[T]], Sequence[R]], given: Sequence[T]
 ) -> list[R | Exception]:
-    """Do some work on many together; after an error on each half, down to one with its own error.
+    """Process items together; after an error process the halves, down to single items.
 
     Parameters
     ----------
     work : callable
-        Gives a result for each of those that it is given.
+        Returns a result for each item.
     given : sequence
 
     Returns
     -------
     list
-        Results, and errors in place of those that there are none of.
+        A result or an error for each item.
 
     Raises
     ------
     OSError, MemoryError, ImportError
-        Which another molecule would meet as well.
+        Errors that would affect other items too.
     """
     try:
         return list(work(given))
-    except OF_THE_MACHINE:
+    except MACHINE_ERRORS:
         raise
     except Exception as error:
         if len(given) <= 1:
@@ -54,25 +54,25 @@ def each_or_error(
 
 
 def error_inside(error: Exception) -> str:
-    """Say in the reason of a molecule that an error inside was met."""
+    """Return the reason of a molecule with an internal error."""
     return f"internal error, {type(error).__name__}: {error}"
 
 
 def reason_of(error: Exception) -> str:
-    """Return what an error says, with its kind unless the user can mend it."""
+    """Return the message of an error, with its class unless it is due to the input."""
     is_plain = isinstance(error, (InputError, OSError))
     return message_of(error) if is_plain else f"{type(error).__name__}: {error}"
 
 
 def reason_in(trace: str) -> str:
-    """Return the last line of a traceback, with the kind unless the user can mend it."""
+    """Return the last line of a traceback, with the class unless it is due to the input."""
     last = trace.strip().splitlines()[-1:]
     kind = f"{InputError.__module__}.{InputError.__name__}: "
     return last[0].removeprefix(kind) if last else ""
 
 
 def message_of(error: Exception) -> str:
-    """Return what an error says; one of the system as file and cause, without its number."""
+    """Return the message of an error; system errors as file and cause, without number."""
     if isinstance(error, OSError) and error.strerror:
         cause = error.strerror[0].lower() + error.strerror[1:]
         return f"{error.filename}: {cause}" if error.filename else cause
@@ -80,5 +80,5 @@ def message_of(error: Exception) -> str:
 
 
 def without_password(text: str) -> str:
-    """Return a text, such as the address of a database, as it may be shown."""
+    """Return a text without the password in a database address."""
     return re.sub(r"(mongodb(?:\+srv)?://).*@", r"\1", text)

@@ -1,4 +1,4 @@
-"""Packages that only some tasks need: where they are, or which extra to install."""
+"""Optional packages, and which extra installs them."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from diffrelax.errors import InputError
 
 
 class NotInstalledError(ImportError, InputError):
-    """A package, program or file of weights that is asked for is not here."""
+    """A package, program or file of weights is not installed."""
 
 
 def find_extra(package: str, extra: str, what: str) -> ModuleSpec:
-    """Find a package that an extra brings, without importing it.
+    """Find a package of an extra without importing it.
 
     Parameters
     ----------
     package : str
-        As it is imported.
+        Import name.
     extra : str
-        The extra of diffrelax that has it.
+        Extra of diffrelax that contains it.
     what : str
-        What is asked for and needs it, in words.
+        What needs it, for the message.
 
     Returns
     -------
@@ -31,7 +31,7 @@ def find_extra(package: str, extra: str, what: str) -> ModuleSpec:
     Raises
     ------
     NotInstalledError
-        If it is not here.
+        If it is not installed.
     """
     found = find_spec(package)
     if found is None:

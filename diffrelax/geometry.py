@@ -1,4 +1,4 @@
-"""Errors of a geometry against a reference of the same molecule, without knowledge of bonds."""
+"""Errors of a geometry against a reference of the same molecule, from positions alone."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def superpose(moving: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, float
     (n_atoms, 3) array, Å
         ``moving``, superposed.
     float, Å
-        The root mean square deviation that remains.
+        Remaining root mean square deviation.
     """
     centred = moving - moving.mean(axis=0)
     moved = centred @ rotation_onto(moving, target) + target.mean(axis=0)
@@ -84,16 +84,16 @@ def superpose(moving: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, float
 
 
 def rotation_onto(moving: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Return the proper rotation, (3, 3), by which centred rows come closest to centred others."""
+    """Return the proper rotation, (3, 3), that best superposes centred points."""
     a, b = moving - moving.mean(axis=0), target - target.mean(axis=0)
     u, _, vt = np.linalg.svd(a.T @ b)
     return (u * [1.0, 1.0, np.sign(np.linalg.det(u @ vt))]) @ vt
 
 
 def bond_matrix(numbers: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Tell which atoms are bonded: closer than 1.25 times the sum of their covalent radii.
+    """Return which atoms are bonded: closer than 1.25 times the sum of covalent radii.
 
-    Beyond curium, the radius is that of curium.
+    Heavier elements than curium have its radius.
 
     Returns
     -------
@@ -105,7 +105,7 @@ def bond_matrix(numbers: np.ndarray, positions: np.ndarray) -> np.ndarray:
 
 
 def torsion_changes(bonded: np.ndarray, positions: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Return by how much each torsion of the reference has turned.
+    """Return the change of each torsion of the reference.
 
     Parameters
     ----------
@@ -122,12 +122,12 @@ def torsion_changes(bonded: np.ndarray, positions: np.ndarray, reference: np.nda
 
 
 def angles_apart(some: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return how far angles of a full turn are from others, radians, from 0 to π."""
+    """Return the differences of angles modulo a full turn, radians, from 0 to π."""
     return np.abs((some - others + np.pi) % (2 * np.pi) - np.pi)
 
 
 def torsion_quads(bonded: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Choose one torsion about each bond, leaving out those that near-linear angles blur.
+    """Choose one torsion for each bond, except at nearly linear angles.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What glibc does with memory that is freed; elsewhere nothing is changed."""
+"""Handling of freed memory by glibc; no effect elsewhere."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def keep_freed() -> None:
-    """Let this process keep what it frees: SCF and training ask for the same arrays again.
+    """Keep freed memory in this process: SCF and training allocate the same arrays again.
 
-    Fresh pages from the system cost a gradient call a sixth of its time.
+    Fresh pages from the system are slow.
     """
     if (c := _glibc()) is not None:
         c.mallopt(M_MMAP_MAX, 0)
@@ -19,7 +19,7 @@ def keep_freed() -> None:
 
 
 def return_freed() -> None:
-    """Give what is free back to the system, which counts it as taken until then."""
+    """Return freed memory to the system."""
     if (c := _glibc()) is not None:
         c.malloc_trim(0)
 

@@ -1,4 +1,4 @@
-"""Progress of long work on standard error: a bar on a terminal, a line now and then elsewhere."""
+"""Progress on standard error: a bar on a terminal, otherwise a line every ten seconds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LINE = "{desc}{n_fmt}/{total_fmt} {unit}, {elapsed} elapsed, {remaining} left{po
 
 
 class _Lines(tqdm):
-    """A bar that is shown by `print_line` alone, for pipes and files."""
+    """A bar for pipes and files, shown only by `print_line`."""
 
     def refresh(self, *_: Any, **__: Any) -> None:
         pass
@@ -37,18 +37,18 @@ def progress_bar(
     show: bool = True,
     **options: Any,
 ) -> Iterator[tqdm]:
-    """Show how far work has come, how much there is, and the time that is left.
+    """Show the progress of some work and the time left.
 
-    The clock runs on while a single step takes long.
+    The elapsed time is updated during long steps.
 
     Parameters
     ----------
     total : float, optional
-        Steps in all, if that is known. It may be set later, see `tqdm.total`.
+        Number of steps, if known. It may be set later, see `tqdm.total`.
     unit : str
-        What a step is.
+        Name of a step.
     desc : str, optional
-        What stands before.
+        Text before the bar.
     show : bool
     **options
         Of tqdm.
@@ -77,7 +77,7 @@ def progress_bar(
 
 @contextmanager
 def _every(seconds: float, act: Callable[[], object]) -> Iterator[None]:
-    """Do something soon and then every so many seconds, beside what is done within."""
+    """Call a function repeatedly in a thread while the block runs."""
     ended = Event()
 
     def tick() -> None:

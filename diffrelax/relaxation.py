@@ -17,8 +17,8 @@ from rdkit import Chem
 
 from diffrelax.choices import Verdict
 from diffrelax.clock import NO_TIME, Time
-from diffrelax.errors import OF_THE_MACHINE, InputError, error_inside
-from diffrelax.files.reading import ONE, Input, Rejected, is_path, read_molecules
+from diffrelax.errors import MACHINE_ERRORS, InputError, error_inside
+from diffrelax.files.reading import SINGLE_INPUTS, Input, Rejected, is_path, read_molecules
 from diffrelax.judgement import (
     Strain,
     is_rebonded,
@@ -37,7 +37,7 @@ from diffrelax.models.batches import (
 )
 from diffrelax.models.cautions import caution
 from diffrelax.models.domain import (
-    FEW,
+    FEWEST_MOLECULES,
     atom_limit,
     has_torsions,
     outside_domain,
@@ -225,7 +225,9 @@ def relax(
         raise TypeError(f"{model!r} is not a model: use load_model(...)")
     if isinstance(inputs, str) and is_path(inputs):
         raise InputError(f"{inputs} is a file: use relax(Path({inputs!r}), …), which gives a list")
-    single = not is_path(inputs) and (isinstance(inputs, ONE) or not isinstance(inputs, Iterable))
+    single = not is_path(inputs) and (
+        isinstance(inputs, SINGLE_INPUTS) or not isinstance(inputs, Iterable)
+    )
     molecules = read_molecules(inputs, seed=seed, workers=workers, max_atoms=atom_limit(model))
     if single and isinstance(molecules[0], Rejected):
         raise InputError(f"{molecules[0].name}: {molecules[0].reason}")
@@ -310,7 +312,7 @@ def _or_lost(name: str, work: Callable[[], Outcome]) -> Outcome | Relaxation:
     """Do some work on a molecule, which is lost if it meets an error inside."""
     try:
         return work()
-    except OF_THE_MACHINE:
+    except MACHINE_ERRORS:
         raise
     except Exception as error:
         return _lost(name, error)
@@ -330,7 +332,7 @@ def _refuse(molecule: Molecule, model: Model) -> Relaxation | None:
 
 def _judge(start: Molecule, end: End, model: Model, level: str, max_error: float) -> Relaxation:
     given, start = start, end.start if start.is_embedded else start
-    odd, doubt = odd_reading(start), unfamiliar(start, model, few=FEW)
+    odd, doubt = odd_reading(start), unfamiliar(start, model, few=FEWEST_MOLECULES)
     strange, uneven = doubt and unfamiliar(start, model), _uneven(start, end)
     no_bound = strange or uneven or low_spin(start) or not has_torsions(start)
     result = Relaxation(

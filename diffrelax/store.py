@@ -1,4 +1,4 @@
-"""Finished units of work, each found by its key, in one SQLite file."""
+"""Finished units of work in one SQLite file, found by key."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ def work_key(
     model_sha256: str = "",
     seed: int = 42,
 ) -> str:
-    """Return the key of a unit of work: the sha256 of the canonical JSON of what decides it.
+    """Return the key of a unit of work: the sha256 of the canonical JSON of its inputs.
 
     Parameters
     ----------
     stage : str
-        What is done, such as ``"relax"`` or ``"dft"``.
+        Kind of work, such as ``"relax"`` or ``"dft"``.
     molecule : Molecule or str
-        A geometry, known by its atoms and their isotopes, positions to 1e-6 Å, charge,
-        multiplicity and bonds; or a SMILES that is not embedded yet. Names do not count.
+        A geometry (atoms with isotopes, positions to 1e-6 Å, charge, multiplicity and bonds), or a
+        SMILES. Names are ignored.
     settings : mapping
-        Of plain values.
+        Plain values.
     model_sha256 : str
-        Of the weights, where a model takes part.
+        Checksum of the weights, if a model is used.
     seed : int
 
     Returns
@@ -62,7 +62,7 @@ def work_key(
     Raises
     ------
     ValueError
-        If a setting is not a finite plain value.
+        If a setting is not a plain, finite value.
     """
     record = {
         "stage": stage,
@@ -79,7 +79,7 @@ def work_key(
 
 
 def atoms_of(molecule: Molecule) -> str:
-    """Return what a molecule is, wherever its atoms are: it may stand for it in `work_key`."""
+    """Return the identity of a molecule without positions, for use in `work_key`."""
     known = _geometry(molecule)
     del known["positions"]
     return json.dumps(known, sort_keys=True)
@@ -99,20 +99,20 @@ def _geometry(molecule: Molecule) -> dict[str, Any]:
 class Store:
     """Finished units of work: plain JSON documents, found by their keys.
 
-    What is kept is there whole or not at all, whatever ends the process. Any number of processes
-    may share a store, also over a network file system with locks (NFS 4, Lustre with ``flock``).
+    Units are written completely or not at all, also if the process is killed. Several processes may
+    share a store, also on a network file system with locks (NFS 4, Lustre with ``flock``).
 
     Parameters
     ----------
     path : path or None
-        Of the file, made if there is none. None keeps units in memory.
+        SQLite file, created if it does not exist. None: in memory.
     alone : bool
-        Keep other processes out until the store is closed.
+        Lock the store for this process until it is closed.
 
     Raises
     ------
     ValueError
-        If another process uses the store and one of them must be alone, or the file is no store.
+        If the store is locked by another process, or the file is not a store.
     OSError
         If it cannot be read or written.
     """
@@ -140,7 +140,7 @@ class Store:
 
     @classmethod
     def in_folder(cls, folder: str | os.PathLike[str]) -> Self:
-        """Open the store of a folder, both made if they are not there; of "", one in memory."""
+        """Open the store of a folder, created if needed; in memory for an empty name."""
         if not folder:
             return cls(None)
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -148,11 +148,11 @@ class Store:
 
     @staticmethod
     def of(given: Store | str | os.PathLike[str] | None) -> Store:
-        """Return a store that is given, or open that of a path."""
+        """Return a given store, or open that of a path."""
         return given if isinstance(given, Store) else Store(given)
 
     def count(self) -> int:
-        """Count the units, whatever their kind."""
+        """Return the number of units of all kinds."""
         with self._explained():
             (n,) = self._database.execute("SELECT count(*) FROM units").fetchone()
         return int(n)
@@ -164,7 +164,7 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Write what waits to be kept, and close the file."""
+        """Write waiting units, and close the file."""
         try:
             self.flush()
         finally:
@@ -180,11 +180,11 @@ class Store:
         return json.loads(row[0]) if row else None
 
     def keep(self, key: str, document: Mapping[str, Any], kind: str = "unit") -> None:
-        """Keep the document of a unit, in place of an earlier one."""
+        """Store the document of a unit, replacing an earlier one."""
         self.keep_all({key: document}, kind)
 
     def keep_all(self, documents: Mapping[str, Mapping[str, Any]], kind: str = "unit") -> None:
-        """Keep units, all or none; they come last in the order of `each`. Arrays become lists."""
+        """Store units together; they come last in the order of `each`. Arrays become lists."""
         rows = [*self._waiting.values(), *(_row(*one, kind) for one in documents.items())]
         with self._explained(), self._changing() as database:
             insert = "INSERT OR REPLACE INTO units (key, kind, document) VALUES (?, ?, ?)"
@@ -193,18 +193,18 @@ class Store:
         self._written = monotonic()
 
     def keep_soon(self, key: str, document: Mapping[str, Any], kind: str = "unit") -> None:
-        """Keep the document of a quick unit together with others, within a second of work."""
+        """Store the document of a quick unit together with others, within a second."""
         self._waiting[key] = _row(key, document, kind)
         if monotonic() > self._written + SOON:
             self.flush()
 
     def flush(self) -> None:
-        """Write what waits to be kept."""
+        """Write waiting units."""
         if self._waiting:
             self.keep_all({})
 
     def each(self, kind: str = "unit") -> Iterator[tuple[str, Unit]]:
-        """Yield keys and documents of a kind in the order in which they were kept."""
+        """Yield keys and documents of a kind in the order in which they were stored."""
         select = f"""SELECT number, key, document FROM units WHERE kind = ? AND number > ?
             ORDER BY number LIMIT {PAGE}"""
         last = 0
@@ -217,7 +217,7 @@ class Store:
                 yield key, json.loads(document)
 
     def drop(self, *, key: str | None = None, kind: str | None = None) -> None:
-        """Drop the unit of a key, or those of a kind, which may end in ``*``; by default all."""
+        """Remove the unit of a key, or those of a kind, which may end in ``*``; default: all."""
         with self._explained(), self._changing() as database:
             database.execute(
                 "DELETE FROM units WHERE key = coalesce(?, key) AND kind GLOB coalesce(?, '*')",
@@ -243,17 +243,17 @@ class Store:
         read: Callable[[Unit], Any] = dict,
         write: Callable[[Any], Unit | None] = dict,
     ) -> Any:
-        """Return what a unit gives, which is calculated and kept if it is not found.
+        """Return the result of a unit; do and store it if it is not found.
 
         Parameters
         ----------
         key : str
         work : callable
-            Does the unit; gives its document, unless that is read and written by the others.
+            Does the unit; returns its document, or what ``read`` and ``write`` convert.
         read : callable
-            Reads a document that is found; None where the unit must be done again.
+            Converts a stored document; None if the unit must be done again.
         write : callable
-            Writes the document to keep; None where the unit must be done again next time.
+            Returns the document to store; None if the unit must be done again next time.
         """
         found = self.find(key)
         if found is not None and (known := read(found)) is not None:
@@ -265,7 +265,7 @@ class Store:
 
     @contextmanager
     def _changing(self) -> Iterator[sqlite3.Connection]:
-        """Begin a transaction, and end it; an error or an interrupt takes it back."""
+        """Run a transaction; errors and interrupts roll it back."""
         database = self._database
         database.execute("BEGIN IMMEDIATE")
         try:
@@ -278,7 +278,7 @@ class Store:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Raise errors of SQLite as what they mean here."""
+        """Translate errors of SQLite."""
         try:
             yield
         except sqlite3.DatabaseError as error:

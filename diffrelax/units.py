@@ -1,4 +1,4 @@
-"""Units in which people are shown energies."""
+"""Energy units for printed values."""
 
 from ase.units import Hartree, kcal, mol
 

@@ -1,1 +1,1 @@
-"""Paired comparisons: of geometries against references, of starts for DFT, and of speed."""
+"""Paired comparisons of geometries with references, and of starts for DFT."""

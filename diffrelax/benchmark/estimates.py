@@ -1,4 +1,4 @@
-"""Statistics with 95% intervals that hold for few molecules, too."""
+"""Statistics with 95% intervals that are also valid for few molecules."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Statistic: TypeAlias = Callable[..., np.ndarray]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A statistic with its 95% interval, which is NaN where the molecules are too few."""
+    """A statistic with its 95% interval; NaN if there are too few molecules."""
 
     value: float
     low: float = nan
@@ -39,17 +39,17 @@ class Estimate:
 
 
 def ratio_of_medians(slow: np.ndarray, fast: np.ndarray, axis: int = -1) -> np.ndarray:
-    """Return how many times the median of one sample is that of another, for `estimate`."""
+    """Return the ratio of the medians of two samples, for `estimate`."""
     return np.median(slow, axis=axis) / np.median(fast, axis=axis)
 
 
 def ratio_of_sums(slow: np.ndarray, fast: np.ndarray, axis: int = -1) -> np.ndarray:
-    """Return how many times the sum of one sample is that of another, for `estimate`."""
+    """Return the ratio of the sums of two samples, for `estimate`."""
     return np.sum(slow, axis=axis) / np.sum(fast, axis=axis)
 
 
 def estimate_median(sample: Sequence[float]) -> Estimate:
-    """Return the median, with the exact interval of its order statistics."""
+    """Return the median with its exact interval from order statistics."""
     if not sample:
         return Estimate(nan)
     value = float(np.median(sample))
@@ -59,7 +59,7 @@ def estimate_median(sample: Sequence[float]) -> Estimate:
 
 
 def estimate_mean(sample: Sequence[float]) -> Estimate:
-    """Return the mean, with Student's interval."""
+    """Return the mean with Student's interval."""
     if not sample:
         return Estimate(nan)
     value = float(np.mean(sample))
@@ -70,14 +70,14 @@ def estimate_mean(sample: Sequence[float]) -> Estimate:
 
 
 def estimate(statistic: Statistic, *samples: Sequence[float]) -> Estimate:
-    """Evaluate any other statistic, with its percentile bootstrap interval.
+    """Return any other statistic with its percentile bootstrap interval.
 
     Parameters
     ----------
     statistic : callable
         Takes the samples and an ``axis``.
     *samples : sequences of float
-        Paired with one another, if there are more than one.
+        If there are several, they are paired.
     """
     arrays = [np.asarray(sample, dtype=float) for sample in samples]
     if arrays[0].size == 0:

@@ -1,4 +1,4 @@
-"""Errors of relaxed geometries against DFT geometries, for the model and its peers."""
+"""Errors of relaxed geometries against DFT geometries, for the model and other methods."""
 
 from __future__ import annotations
 
@@ -35,17 +35,15 @@ class GeometryRow:
     median, low, high : GeometryErrors
         Medians over the molecules, and their 95% intervals; NaN of fewer than six molecules.
     failed : int
-        Molecules for which the method returned nothing better than its start; their start's
-        errors are counted.
+        Molecules for which the method returned its start; the errors of the start are counted.
     milliseconds : float or None
-        Wall time for each molecule, what it took to get the start not counted; None for the start
-        itself. Other levels run one molecule after the other; GFN2-xTB and GFN-FF by the program
-        xtb, where it is there.
+        Wall time per molecule without the time of the start; None for the start itself. Other
+        levels run one molecule after the other; GFN2-xTB and GFN-FF use the program xtb if it is
+        installed.
     errors : tuple of GeometryErrors
-        Of each molecule, in the order of the sample.
+        One for each molecule, in the order of the sample.
     error_bounds : tuple of float, Å
-        What the model says of each root mean square deviation, NaN where it says nothing; empty
-        for other methods.
+        Error bounds of the model, NaN where it gives none; empty for other methods.
     """
 
     method: str
@@ -68,20 +66,20 @@ def evaluate_geometry(
     model_levels: Sequence[str] = (),
     progress: bool = False,
 ) -> list[GeometryRow]:
-    """Compare the model and levels of theory on the same starts, which have a row of their own.
+    """Compare the model with levels of theory on the same starts; the starts are a row too.
 
     Parameters
     ----------
     model : Model
     sample : Sample
     levels : tuple of str
-        Levels that also relax the starts, to 0.02 eV/Å; not the one that made them.
+        Levels that also relax the starts, to 0.02 eV/Å; the level of the starts is left out.
     noise_levels : sequence of float or None, Å
-        From which the model relaxes, a row each; see
+        First noise levels of the model, one row each; see
         :func:`diffrelax.models.batches.choose_schedule`.
     model_levels : sequence of str
-        Levels of theory of the minima that the model relaxes to, a row each. Default: that of the
-        references, or the model's own if it has not learned that one.
+        Levels of theory that the model relaxes to, one row each. Default: the level of the
+        references, or the model's own if it has not learned that level.
     progress : bool
 
     Raises
@@ -124,7 +122,7 @@ def _evaluate_model(
     *,
     named: bool,
 ) -> GeometryRow:
-    """Relax a sample; `named` adds the level to the name of the method."""
+    """Relax a sample with the model; `named` adds the level to the name of the method."""
     begun = time.perf_counter()
     results = relax_molecules(
         sample.starts, model, level=level, noise_level=noise_level, progress=progress
@@ -179,7 +177,7 @@ def geometry_table(rows: list[GeometryRow], start: str) -> str:
     ----------
     rows : list of GeometryRow
     start : str
-        That of the sample.
+        Start of the sample.
     """
     forms = {"rmsd": (1.0, ".3f"), "bonds": (1e-3, ".1f"), "angles": (1e-3, ".1f"),
              "torsions": (1.0, ".1f")}  # fmt: skip
@@ -199,9 +197,9 @@ def geometry_table(rows: list[GeometryRow], start: str) -> str:
 
 
 def bounds_table(rows: list[GeometryRow], sample: Sample) -> str:
-    """Format, as a markdown table, how many errors are below their bounds, by size.
+    """Format a markdown table of how many errors are below their bounds, by size.
 
-    Of the starts in the basin of their minimum alone, for which bounds are meant.
+    Only starts in the basin of their minimum are counted, since bounds are meant for these.
     """
     inside = np.array([*map(in_basin, sample.starts, sample.references)])
     heavy = np.array([start.n_heavy for start in sample.starts])
@@ -220,7 +218,7 @@ def bounds_table(rows: list[GeometryRow], sample: Sample) -> str:
 def bounds_by_size(
     heavy: np.ndarray, errors: np.ndarray, bounds: np.ndarray, sizes: Sequence[int]
 ) -> Iterator[tuple[str, ...]]:
-    """Tell how many errors are below their bounds, by size.
+    """Count how many errors are below their bounds, by size.
 
     Parameters
     ----------
@@ -228,13 +226,13 @@ def bounds_by_size(
         Heavy atoms.
     errors, bounds : (n,) array, Å
     sizes : sequence of int
-        The heavy atoms with which each size begins; last, a number that none has.
+        Lower edges of the size classes in heavy atoms; the last is an upper limit.
 
     Yields
     ------
     tuple of str
-        Of a size that there is: what it is called, how many there are, the medians of errors and
-        bounds, and the share that is below.
+        Name of the size class, number of molecules, medians of errors and bounds, and the share of
+        errors below their bounds; empty classes are skipped.
     """
     for low, high in pairwise(sizes):
         chosen = (low <= heavy) & (heavy < high)
@@ -246,10 +244,10 @@ def bounds_by_size(
 
 
 def geometry_record(rows: list[GeometryRow], sample: Sample, **about: object) -> dict[str, object]:
-    """Return what is stored of an evaluation.
+    """Return an evaluation as a plain record.
 
-    That is how it was made, its rows, which starts are in the basin of their minimum, and every
-    error.
+    It holds how the evaluation was made, the rows, which starts are in the basin of their minimum,
+    and all errors.
     """
     return {
         **about,

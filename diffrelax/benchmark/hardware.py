@@ -1,4 +1,4 @@
-"""The machine that a number was measured on, in words."""
+"""Descriptions of the machine on which a number was measured."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CPUINFO = Path("/proc/cpuinfo")
 
 
 def describe_hardware(device: str) -> str:
-    """Name the processor, or the GPU, and the threads in use."""
+    """Describe the processor or the GPU, and the number of threads."""
     threads = f"{torch.get_num_threads()} threads"
     if device.startswith("cuda"):
         return f"{torch.cuda.get_device_name(device)}, {threads}"
@@ -21,7 +21,7 @@ def describe_hardware(device: str) -> str:
 
 
 def describe_dft_hardware(threads: int) -> str:
-    """Name the processor, the threads, and the matrix products that PySCF has on it."""
+    """Describe the processor, the number of threads, and the kernels of PySCF's matrix products."""
     return ", ".join(filter(None, [name_processor(), f"{threads} threads", pyscf_kernels()]))
 
 

@@ -1,4 +1,4 @@
-"""Molecules with their DFT geometries, and the geometries from which they are relaxed."""
+"""Samples of molecules: DFT geometries, and the starts to relax."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ TRAINED_ON = TrainingConfig()
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Molecules at the geometries from which they are relaxed, with their DFT geometries.
+    """Molecules at their starts, with their DFT geometries.
 
     Parameters
     ----------
     start : str
-        What the starts are, one of `STARTS`.
+        Kind of the starts, one of `STARTS`.
     starts : list of Molecule
     references : list of (n_atoms, 3) arrays, Å
     indices : list of int
-        In their source.
+        Numbers of the molecules in their source.
     source : str
     level : str
-        Level of theory of the references; empty where it is not known.
+        Level of theory of the references; empty if unknown.
     """
 
     start: str
@@ -64,17 +64,17 @@ def choose_sample(
 ) -> Sample:
     """Choose the first ``n`` molecules in a fixed random order, at their MMFF94 geometries.
 
-    Only molecules that have an MMFF94 geometry can be chosen, whether it is in the basin or not.
-    Those whose bonds do not fit their SMILES are left out.
+    Only molecules with an MMFF94 geometry are chosen, in the basin or not. Molecules whose bonds do
+    not match their SMILES are left out.
 
     Parameters
     ----------
     geometries : GeometrySet
     n : int
     source : str
-        What the molecules are named after.
+        Prefix of the names of the molecules.
     level : str, optional
-        Level of theory of the minima, to be given if the set has several.
+        Level of theory of the minima; required if the set has several.
 
     Raises
     ------
@@ -107,15 +107,14 @@ def choose_sample(
 
 
 def start_from(sample: Sample, start: str) -> Sample:
-    """Take other geometries to start from.
+    """Return the sample with other starts.
 
     Parameters
     ----------
     sample : Sample
     start : str
         - ``mmff94``, ``uff``, ``gfn2-xtb``: relaxations of the DFT geometry to 0.02 eV/Å. Molecules
-          that become others, which do not converge, or which the level cannot describe, are left
-          out.
+          that change, do not converge or cannot be described at the level are left out.
         - ``embedded``: ETKDGv3 and MMFF94, as for a SMILES. Molecules that are not in the basin of
           the DFT geometry are left out: those more than 0.7 Å (aligned root mean square) or 60° in
           a torsion away.
@@ -160,7 +159,7 @@ def _geometries(sample: Sample, start: str) -> Iterator[Molecule | None]:
 
 
 def peer_settings(level: str) -> dict[str, Any]:
-    """Return how a peer is relaxed at its level: GFN2-xTB by its own program, where installed."""
+    """Return the settings of a level: GFN2-xTB uses the program xtb if it is installed."""
     if level != "gfn2-xtb":
         return {}
     return {"program": "xtb" if shutil.which("xtb") else "tblite"}
@@ -176,14 +175,14 @@ def relaxed_positions(molecule: Molecule, level: str) -> np.ndarray | None:
 
 
 def embed_in_basin(minimum: Molecule) -> Molecule | None:
-    """Embed a molecule, name its atoms as in the minimum, and see whether it is near it.
+    """Embed a molecule with the atom order of a minimum, and check that it is near it.
 
-    Unless the molecule has an enantiomer, the mirror image of the embedding is as good.
+    The mirror image of the embedding counts too, unless the molecule has an enantiomer.
 
     Returns
     -------
     Molecule or None
-        None where it is in another basin, or not at a minimum of MMFF94.
+        None if it is in another basin, or not converged with MMFF94.
     """
     reference = minimum.to_rdkit()
     try:
@@ -210,7 +209,7 @@ def embed_in_basin(minimum: Molecule) -> Molecule | None:
 
 
 def in_basin(start: Molecule, minimum: np.ndarray) -> bool:
-    """Tell whether a start lies in the basin of its minimum, as training decides it.
+    """Return whether a start lies in the basin of its minimum, by the rule of the training.
 
     Parameters
     ----------

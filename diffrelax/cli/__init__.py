@@ -1,4 +1,4 @@
-"""The command line: molecules in, geometries and one line or JSON object for each out."""
+"""The command line."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from diffrelax.errors import InputError, UnfinishedError, message_of, without_pa
 from diffrelax.memory import keep_freed
 
 DEBUG = "--debug"
-UNFINISHED, BY_THE_USER, INSIDE = 1, 2, 3  # exit status
+UNFINISHED, USER_ERROR, INTERNAL_ERROR = 1, 2, 3  # exit status
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -102,12 +102,12 @@ def options(
 
 
 def main() -> None:
-    """Run the command line; status 2 is for what the user can mend, 3 for an error inside."""
+    """Run the command line; exit status 2: invalid input, 3: internal error."""
     keep_freed()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, for batch systems
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # names may be what cannot be printed
+            stream.reconfigure(errors="backslashreplace")  # names may not be printable
     try:
         app(prog_name="diffrelax")
     except Exception as error:
@@ -119,20 +119,20 @@ def main() -> None:
 
 
 def _explain(error: Exception) -> tuple[int, str]:
-    """Return the exit status of an error, and what to say of it."""
+    """Return the exit status and the message of an error."""
     from ase.calculators.calculator import CalculationFailed  # slow to import, as pydantic is
     from pydantic import ValidationError
 
     from diffrelax.entries import explain_invalid
 
     if isinstance(error, ValidationError):
-        return BY_THE_USER, explain_invalid(error)
+        return USER_ERROR, explain_invalid(error)
     if isinstance(error, (InputError, OSError)):
-        return BY_THE_USER, message_of(error)
+        return USER_ERROR, message_of(error)
     if isinstance(error, (UnfinishedError, CalculationFailed)):
         return UNFINISHED, str(error)
     again = shlex.join(["diffrelax", DEBUG, *map(without_password, sys.argv[1:])])
-    return INSIDE, (
+    return INTERNAL_ERROR, (
         f"internal error, {type(error).__name__}: {error}\nplease report it with the output "
         f"of {again}"
     )

@@ -71,7 +71,7 @@ def conformers(
 ) -> None:
     """Find the conformers of a molecule and their Boltzmann weights.
 
-    What is done is kept as it comes: the same command resumes.
+    Finished work is kept: rerun the command to resume.
     """
     from diffrelax.cli.settings import ConformersSettings
     from diffrelax.entries import read_validated

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -40,9 +41,9 @@ if TYPE_CHECKING:
     from diffrelax.store import Store
 
 
-SETTINGS = {"optimizer", "hessian", "density_fit"}
-RESULTS = {"criterion", "gradient_calls", "scf_cycles", "fmax", "lowest_frequency"}
-GAS = {"temperature", "pressure", "symmetry_number", "frequencies"}
+SETTING_COLUMNS = {"optimizer", "hessian", "density_fit"}
+RESULT_COLUMNS = {"criterion", "gradient_calls", "scf_cycles", "fmax", "lowest_frequency"}
+GAS_COLUMNS = {"temperature", "pressure", "symmetry_number", "frequencies"}
 GAS_ENERGIES = (
     "zero_point_energy", "enthalpy", "gibbs_energy", "gibbs_energy_quasi_harmonic",
 )  # fmt: skip
@@ -78,7 +79,7 @@ def dft(
 ) -> None:
     """Relax molecules with the diffusion model, then with DFT.
 
-    What is done is kept: the same command goes on.
+    Finished work is kept: rerun the command to resume.
     """
     from diffrelax.cli.report import Report, carried, report_each, starts_of
     from diffrelax.cli.settings import ModelSettings
@@ -109,13 +110,12 @@ def dft(
         **settings.model_dump(),
     }
 
+    relax_one = partial(relax_molecules, model=loaded, level=level, noise_level=own.noise_level)
+
     def results(left: Iterator[Input]) -> Iterator[list[InputResult]]:
-        any_lost = False
+        any_again = False
         for ((source, molecule, before),) in read_parts(left, 1, seed=own.seed):
-            (result,) = relax_molecules(
-                [molecule], loaded, level=level, noise_level=own.noise_level
-            )
-            result = _as_before(result, report.store, decisive)
+            result = _as_before(relax_one([molecule])[0], report.store, decisive)
             try:
                 row, end, curves, table = _dft_one(
                     result, before, compare or [], settings, threads, report.store
@@ -124,15 +124,15 @@ def dft(
                 if output:
                     print(f"{result.name}: finished work is kept", file=sys.stderr)
                 raise
-            lost = end is not None and row["energy_ev"] is None  # which may not happen again
-            any_lost = any_lost or lost
+            again = end is not None and row["energy_ev"] is None  # no call succeeded
+            any_again = any_again or again
             properties = carried(source, row)
             frames = starts_of(result)
             if end and result.molecule:
                 frames |= {"relaxed by the model" if frames else "start": result.molecule}
-            end = None if lost else end
-            yield [InputResult(source, row, end, properties, lost, result.error, frames, curves)]
-            if not any_lost:  # or the next run would begin anew with it
+            end = None if again else end
+            yield [InputResult(source, row, end, properties, again, result.error, frames, curves)]
+            if not any_again:  # finished calls of that molecule are kept for the next run
                 report.store.drop(kind=f"{CHECKPOINT}*")
                 report.store.drop(kind="unit")
             if compare and end and not json_lines:
@@ -149,10 +149,10 @@ def dft(
 
 
 def _as_before(result: Relaxation, store: Store, decisive: Mapping[str, Any]) -> Relaxation:
-    """Return a result with the geometry that an earlier run has gone on from, if there is one.
+    """Return a result with the geometry that an earlier run continued from, if any.
 
-    The last digits of the network are those of a processor and of the number of its threads, and
-    from a geometry with other ones no checkpoint goes on.
+    The last digits of the network depend on the processor and the number of threads, and a
+    checkpoint only fits the same start.
     """
     import numpy as np
 
@@ -191,14 +191,14 @@ def _dft_one(
         for start in dict.fromkeys((first, *compare))
     ]
     energies = excess_energies(outcomes)
-    told = [_described(*pair, settings) for pair in zip(outcomes, energies, strict=True)]
-    row |= told[0]
+    columns = [_columns(*pair, settings) for pair in zip(outcomes, energies, strict=True)]
+    row |= columns[0]
     remarks = (outcomes[0].reason, *outcomes[0].notes)
     more = (remark for remark in remarks if remark not in row["reason"])
     row["reason"] = "; ".join(filter(None, (row["reason"], *more)))
     row["arms"] = [
-        {"start": outcome.arm.start, **columns, "remarks": outcome.remarks}
-        for outcome, columns in zip(outcomes, told, strict=True)
+        {"start": outcome.arm.start, **of_one, "remarks": outcome.remarks}
+        for outcome, of_one in zip(outcomes, columns, strict=True)
     ]
     dft = outcomes[0].relaxation
     end = dft.output.to_molecule() if dft else result.molecule
@@ -207,23 +207,25 @@ def _dft_one(
     return row, end, curves, comparison_table(outcomes)
 
 
-def _described(outcome: Outcome, excess: float | None, settings: DFTSettings) -> dict[str, Any]:
-    """Return the columns of a row that a DFT relaxation fills."""
+def _columns(outcome: Outcome, excess: float | None, settings: DFTSettings) -> dict[str, Any]:
+    """Return the columns of a row about a DFT relaxation."""
     from diffrelax.results.rows import LevelColumns
 
-    told: dict[str, Any] = {"converged": outcome.converged, "excess_ev": excess}
+    columns: dict[str, Any] = {"converged": outcome.converged, "excess_ev": excess}
     if dft := outcome.relaxation:
-        told |= settings.model_dump(include=SETTINGS) | dft.model_dump(include=RESULTS)
-        told |= {"level": settings.described, "energy_ev": dft.energy}
-        told |= {"check_minimum": settings.checked_at}
+        columns |= settings.model_dump(include=SETTING_COLUMNS) | dft.model_dump(
+            include=RESULT_COLUMNS
+        )
+        columns |= {"level": settings.described, "energy_ev": dft.energy}
+        columns |= {"check_minimum": settings.checked_at}
         if bounds := dft.prediction:
-            told |= {"fmax_bound": bounds.fmax_bound, "rmsd_bound": bounds.rmsd_bound}
-            told |= {"energy_bound_ev": bounds.energy_bound}
+            columns |= {"fmax_bound": bounds.fmax_bound, "rmsd_bound": bounds.rmsd_bound}
+            columns |= {"energy_bound_ev": bounds.energy_bound}
         if gas := dft.thermochemistry:
-            told |= gas.model_dump(include=GAS) | {"thermo": settings.thermo}
-            told |= {f"{energy}_ev": getattr(gas, energy) for energy in GAS_ENERGIES}
-            told |= {"entropy_ev_per_kelvin": gas.entropy}
-    return LevelColumns(**told, seconds=outcome.times["total"].wall).model_dump()
+            columns |= gas.model_dump(include=GAS_COLUMNS) | {"thermo": settings.thermo}
+            columns |= {f"{energy}_ev": getattr(gas, energy) for energy in GAS_ENERGIES}
+            columns |= {"entropy_ev_per_kelvin": gas.entropy}
+    return LevelColumns(**columns, seconds=outcome.times["total"].wall).model_dump()
 
 
 def _relax_from(
@@ -234,7 +236,7 @@ def _relax_from(
     threads: int | None,
     store: Store,
 ) -> Outcome:
-    """Relax a molecule from one start, and show its gradient calls."""
+    """Relax a molecule from one start, and show progress."""
     from diffrelax.benchmark.speedup.arms import SpeedupArm, recipe_of
     from diffrelax.benchmark.speedup.run import run_arm
     from diffrelax.benchmark.speedup.units import Start, Units

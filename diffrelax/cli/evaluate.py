@@ -56,7 +56,7 @@ def evaluate(
 ) -> None:
     """Compare the geometries of a model with those of DFT.
 
-    These are of QM9, or of a packed set.
+    The DFT geometries are those of QM9 or of a packed set.
     """
     from diffrelax.atomic import write_text
     from diffrelax.benchmark.geometry import (

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,8 +27,11 @@ from diffrelax.errors import InputError
 
 if TYPE_CHECKING:
     from diffrelax.dft import DFTSettings
-    from diffrelax.files.reading import Input
+    from diffrelax.files.reading import Input, Rejected
+    from diffrelax.models.release import Model
     from diffrelax.molecule import Molecule
+
+    Prepared = tuple[dict[str, Any], Molecule | None, Exception | None]  # row, geometry, error
 
 TABLE = "molecules.csv"
 COLUMNS = ("name", "smiles", "charge", "multiplicity", "verdict", "reason", "files")
@@ -72,15 +76,12 @@ def export(
     from diffrelax.cli.settings import ModelSettings
     from diffrelax.dft import DFTSettings
     from diffrelax.entries import read_validated
-    from diffrelax.files.reading import Rejected
     from diffrelax.files.writing import check_no_input, make_folder
     from diffrelax.levels import check_installed
     from diffrelax.levels.level import Level
     from diffrelax.levels.names import WITHOUT_BASIS
     from diffrelax.levels.program_words import doubts, profile_of, resources
-    from diffrelax.relaxation import relax_molecules
     from diffrelax.results.output import InputResult
-    from diffrelax.results.rows import MoleculeRow
     from diffrelax.results.tables import counted, harmless
 
     level = Level.of(xc, basis or "", solvent)
@@ -102,24 +103,16 @@ def export(
             f"the folder {output} is not empty: choose another, or start again with --overwrite"
         )
     set_threads(threads)
+    prepare: Callable[[Molecule | Rejected], Prepared] = _as_given
     if relax:
         loaded = load_checked(model, own.device, own.noise_level)
         nearest = choose_level(loaded, level)
+        prepare = partial(_relaxed, loaded, nearest, own.noise_level)
     taken: set[str] = set()
 
     def results(left: Iterator[Input]) -> Iterator[list[InputResult]]:
         for ((source, molecule, _),) in read_parts(left, 1, seed=own.seed):
-            error = None
-            if relax:
-                (result,) = relax_molecules(
-                    [molecule], loaded, level=nearest, noise_level=own.noise_level
-                )
-                row, end = MoleculeRow.of_relaxation(result), result.molecule
-                error = result.error
-            elif isinstance(molecule, Rejected):
-                row, end = MoleculeRow.of(molecule.name, None, "failed", molecule.reason), None
-            else:
-                row, end = MoleculeRow.of(molecule.name, molecule, "as given", ""), molecule
+            row, end, error = prepare(molecule)
             row["files"] = []
             if end:
                 row["files"], notes = _write(end, output, taken, settings)
@@ -132,8 +125,7 @@ def export(
 
     report = Report(None, {}, lambda row: bool(row["files"]), json_lines=json_lines)
     with (output / TABLE).open(
-        "w" if overwrite else "x",  # another process may have begun here
-        encoding="utf-8",
+        "w" if overwrite else "x",  # another process may have started here encoding="utf-8",
         errors="backslashreplace",
         newline="",
         buffering=1,
@@ -143,10 +135,29 @@ def export(
         report_each(inputs, charge, report, results)
 
 
+def _as_given(read: Molecule | Rejected) -> Prepared:
+    from diffrelax.files.reading import Rejected
+    from diffrelax.results.rows import MoleculeRow
+
+    if isinstance(read, Rejected):
+        return MoleculeRow.of(read.name, None, "failed", read.reason), None, None
+    return MoleculeRow.of(read.name, read, "as given", ""), read, None
+
+
+def _relaxed(
+    model: Model, level: str, noise_level: float | None, read: Molecule | Rejected
+) -> Prepared:
+    from diffrelax.relaxation import relax_molecules
+    from diffrelax.results.rows import MoleculeRow
+
+    (result,) = relax_molecules([read], model, level=level, noise_level=noise_level)
+    return MoleculeRow.of_relaxation(result), result.molecule, result.error
+
+
 def _write(
     molecule: Molecule, folder: Path, taken: set[str], settings: DFTSettings
 ) -> tuple[list[str], tuple[str, ...]]:
-    """Write the files of a molecule, and return their names and what to say of them."""
+    """Write the files of a molecule, and return their names and notes."""
     from diffrelax.dft.descent import start_hessian
     from diffrelax.dft.export import safe_stem, write_input
 

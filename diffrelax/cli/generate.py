@@ -49,11 +49,11 @@ def generate(
     threads: Threads = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Generate molecules out of noise.
+    """Generate new molecules.
 
-    One model explores, down to the noise level at which elements are chosen that satisfy all
-    valences; where there are none, it goes back to more noise. Another relaxes. What is not a
-    molecule is written too, and marked.
+    One model removes noise until the elements can be chosen such that all valences are satisfied;
+    otherwise it returns to more noise. Another model relaxes. Results that are not molecules are
+    written too, and marked.
     """
     from diffrelax.files.writing import check_output, would_be_lost
     from diffrelax.generation import count_trajectories, generate_each, write_trajectories

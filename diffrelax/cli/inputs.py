@@ -1,4 +1,4 @@
-"""What commands are given, the inputs and the model, read and checked."""
+"""Reading and checking of the inputs and the model of a command."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 
 STDIN = "-"
 FIRST_PART = 8  # inputs
-PART_SECONDS = 1.0  # of work, which is all that a kill may lose
+PART_SECONDS = 1.0  # of work, the most that a kill can lose
 
 T = TypeVar("T")
 
 
 def each_input(inputs: list[str], charge: int | None = None) -> Iterator[Input]:
-    """Yield the inputs of a command one by one, not read yet; ``-`` is lines of SMILES.
+    """Yield the inputs of a command, not read yet; ``-`` means lines of SMILES.
 
-    `charge` is that of geometries which tell none.
+    `charge` is for geometries without one.
 
     Raises
     ------
     ValueError
-        If there is a charge and no file that could lack one, or standard input is given twice.
+        If there is a charge but no file that needs one, or standard input is given twice.
     """
     from diffrelax.files import check_charge
     from diffrelax.files.reading import each_record, records_in
@@ -53,7 +53,7 @@ def each_input(inputs: list[str], charge: int | None = None) -> Iterator[Input]:
 
 
 def count_inputs(inputs: list[str]) -> int | None:
-    """Count the inputs of a command; None if that would use them up, as a pipe."""
+    """Count the inputs of a command; None if they can be read only once, as from a pipe."""
     from diffrelax.files.reading import each_record, is_path
 
     paths = [Path(given) for given in inputs if is_path(given)]
@@ -69,7 +69,7 @@ def load_checked(
     max_error: float = math.inf,
     level: str | None = None,
 ) -> Model:
-    """Load a model, and find out whether it can be used so, before the work begins."""
+    """Load a model, and check that it accepts these settings, before the work begins."""
     from diffrelax.models.batches import choose_calibration, choose_schedule
     from diffrelax.models.release import load_model
 
@@ -80,7 +80,7 @@ def load_checked(
 
 
 def choose_level(model: Model, level: str | Level) -> str:
-    """Return the nearest level that a model has learned, and print which, and what differs."""
+    """Return the nearest learned level of a model, and print how it differs."""
     nearest = model.nearest_level(level)
     print(nearest.described(model.name), file=sys.stderr)
     return nearest.level
@@ -95,14 +95,14 @@ def read_parts(
     max_atoms: int | None = None,
     seconds: float | None = None,
 ) -> Iterator[list[tuple[Input, Molecule | Rejected, Time]]]:
-    """Read inputs in parts, and yield each input with what it is and the time that reading took.
+    """Read inputs in parts; yield each input with its molecule and the reading time.
 
     Parameters
     ----------
     inputs : iterator
     size : int
-        Inputs in a part, at most. The next part is smaller where reading a part, and what is done
-        with it before the next is asked for, takes longer than ``seconds``.
+        Largest number of inputs in a part. Parts get smaller if reading and processing one takes
+        longer than ``seconds``.
     seed, workers, max_atoms
         See `diffrelax.files.reading.each_molecule`.
     seconds : float, optional, s
@@ -124,12 +124,12 @@ def read_parts(
     while part := list(_within(seconds, islice(read, at_once))):
         yield [(waiting.popleft(), molecule, time) for molecule, time in part]
         now = monotonic()
-        fitting = len(part) * seconds / max(now - begun, seconds / 2)  # twice as many, at most
+        fitting = len(part) * seconds / max(now - begun, seconds / 2)  # at most twice as many
         begun, at_once = now, min(size, max(1, round(fitting)))
 
 
 def _within(seconds: float, several: Iterator[T]) -> Iterator[T]:
-    """Yield one, however long it takes, and those that follow it within a time, s."""
+    """Yield the first item, and those that follow within a time, s."""
     first = None
     for one in several:
         first = monotonic() if first is None else first

@@ -22,7 +22,7 @@ from diffrelax.cli.options import (
 from diffrelax.errors import InputError
 
 if TYPE_CHECKING:
-    from diffrelax.files.reading import Input
+    from diffrelax.files.reading import Input, Rejected
     from diffrelax.levels import LevelRelaxation
     from diffrelax.molecule import Molecule
     from diffrelax.results.output import InputResult
@@ -48,7 +48,7 @@ def minima(
 ) -> None:
     """Make minima to learn from at a cheap level of theory.
 
-    What is done is kept: the same command goes on.
+    Finished work is kept: rerun the command to resume.
     """
     from diffrelax.cli.inputs import read_parts
     from diffrelax.cli.report import Report, report_each
@@ -58,8 +58,6 @@ def minima(
     from diffrelax.levels import check_installed
     from diffrelax.levels.batch import relax_many
     from diffrelax.levels.calculators import check_cheap, level_class
-    from diffrelax.results.output import InputResult
-    from diffrelax.results.rows import MoleculeRow
 
     if not 0 < fmax < inf:
         raise InputError(f"fmax {fmax} eV/Å: give a positive, finite number")
@@ -76,12 +74,7 @@ def minima(
             read = [one for _, one, _ in part if not isinstance(one, Rejected)]
             ends = iter(each_or_error(lambda some: relax_many(some, level, fmax=fmax), read))
             yield [
-                InputResult(
-                    source,
-                    MoleculeRow.of(one.name, None, "failed", one.reason),
-                    None,
-                    again=one.again,
-                )
+                _rejected(source, one)
                 if isinstance(one, Rejected)
                 else _result(source, one, next(ends), level)
                 for source, one, _ in part
@@ -95,6 +88,14 @@ def minima(
         json_lines=json_lines,
     )
     report_each(inputs, charge, report, results)
+
+
+def _rejected(source: Input, read: Rejected) -> InputResult:
+    from diffrelax.results.output import InputResult
+    from diffrelax.results.rows import MoleculeRow
+
+    row = MoleculeRow.of(read.name, None, "failed", read.reason)
+    return InputResult(source, row, None, again=read.again)
 
 
 def _result(

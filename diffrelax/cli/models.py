@@ -42,7 +42,7 @@ def models(
 
 
 def coverage(model: Model) -> list[str]:
-    """Tell in lines what a model covers."""
+    """Describe what a model covers, in lines."""
     from diffrelax.models.domain import atom_limit, named_charges, named_elements
 
     config = model.config

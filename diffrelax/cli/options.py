@@ -1,4 +1,4 @@
-"""What several commands take."""
+"""Arguments and options that several commands share."""
 
 from __future__ import annotations
 
@@ -89,10 +89,10 @@ Solvent = Annotated[
 
 
 def set_threads(threads: int | None) -> None:
-    """Hold torch, PySCF and linear algebra to a number of threads, if one is given."""
+    """Limit torch, PySCF and linear algebra to a number of threads, if one is given."""
     if threads is None:
         return
-    os.environ["OMP_NUM_THREADS"] = str(threads)  # of libraries that are loaded from now on
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # for libraries that are loaded later
 
     import torch
     from threadpoolctl import threadpool_limits
@@ -104,23 +104,23 @@ def set_threads(threads: int | None) -> None:
 def read_settings(
     context: typer.Context, own: type[Own], without: Collection[str] = ()
 ) -> tuple[DFTSettings, Own]:
-    """Return the settings of DFT and those of a command itself.
+    """Return the settings of DFT and those of the command.
 
-    Options that are given come before the entries of the settings file. Errors name options.
+    Options take precedence over the settings file. Errors name the options.
 
     Parameters
     ----------
     context : typer.Context
-        Of a command with the options of a level and ``settings_file``.
+        Context of a command with level options and ``settings_file``.
     own : type of Entries
-        Settings of the command that only the file has.
+        Settings of the command that only the file can set.
     without : collection of str
-        Settings of DFT that the command decides itself.
+        Settings of DFT that the command sets itself.
     """
     from pydantic import ValidationError  # slow to import
 
     from diffrelax.dft import DFTSettings
-    from diffrelax.dft.settings import LEVEL, OF_PYSCF
+    from diffrelax.dft.settings import LEVEL, PYSCF_SETTINGS
     from diffrelax.entries import explain_invalid, read_entries
 
     given = dict(_given(context))
@@ -135,7 +135,7 @@ def read_settings(
     of_dft = {
         name: value for name, value in (entries | given).items() if name in DFTSettings.model_fields
     }
-    for name in (*LEVEL, *OF_PYSCF) if of_dft.get("calculator") else ():
+    for name in (*LEVEL, *PYSCF_SETTINGS) if of_dft.get("calculator") else ():
         if name in of_dft:
             raise InputError(f"{_option(name, context)} is set in the profile: leave it out")
     try:
@@ -157,12 +157,12 @@ def _given(context: typer.Context) -> Iterator[tuple[str, Any]]:
 
 
 def _option(name: str, context: typer.Context) -> str:
-    """Return the option of a setting, or the setting where there is none."""
+    """Return the option for a setting, or the name of the setting if it has none."""
     return f"--{name.replace('_', '-')}" if name in context.params else name
 
 
 def level_settings(name: str, xc: str | None, basis: str | None, solvent: str) -> LevelSettings:
-    """Name a level of theory with its settings, or raise ValueError if it has none of those."""
+    """Return a level of theory with its settings; raise InputError if they do not apply."""
     from diffrelax.sampling.ensemble import LevelSettings
 
     settings = {"xc": xc, "basis": basis, "solvent": solvent}
@@ -171,5 +171,5 @@ def level_settings(name: str, xc: str | None, basis: str | None, solvent: str) -
         raise InputError(f"level {name} has no {' and no '.join(chosen)}: use --level dft")
     level = LevelSettings.model_validate({"name": name, "settings": chosen})
     if name == "dft":
-        level.dft()  # before anything is done
+        level.dft()  # checks the settings
     return level

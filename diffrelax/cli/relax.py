@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -26,8 +27,10 @@ from diffrelax.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from diffrelax.files.reading import Input
+    from diffrelax.files.reading import Input, Rejected
     from diffrelax.molecule import Molecule
+    from diffrelax.relaxation import Relaxation
+    from diffrelax.results.output import InputResult
 
 PART = 64  # molecules that are read, relaxed and written together, at most
 
@@ -61,15 +64,12 @@ def relax(
 ) -> None:
     """Relax molecules with the diffusion model.
 
-    What is done is kept: the same command goes on.
+    Finished work is kept: rerun the command to resume.
     """
-    from diffrelax.cli.report import Report, carried, report_each, starts_of
-    from diffrelax.files.reading import Rejected
+    from diffrelax.cli.report import Report, report_each
     from diffrelax.files.writing import check_output
     from diffrelax.models.domain import atom_limit
     from diffrelax.relaxation import relax_molecules
-    from diffrelax.results.output import InputResult
-    from diffrelax.results.rows import MoleculeRow
 
     if output:
         check_output(output, inputs=inputs)
@@ -90,36 +90,24 @@ def relax(
         **({} if level == loaded.config.level else {"level": level}),
         **({"fast": True} if fast else {}),
     }
-
-    def lost(read: Molecule | Rejected) -> bool:
-        return isinstance(read, Rejected) and read.again
+    relax_part = partial(
+        relax_molecules,
+        model=loaded,
+        level=level,
+        noise_level=noise_level,
+        max_error=max_error,
+        fast=fast,
+    )
 
     def results(left: Iterator[Input]) -> Iterator[list[InputResult]]:
-        for part in read_parts(left, PART, seed=seed, workers=workers, max_atoms=max_atoms):
-            molecules = [molecule for _, molecule, _ in part]
-            relaxed = relax_molecules(
-                molecules,
-                loaded,
-                level=level,
-                noise_level=noise_level,
-                max_error=max_error,
-                fast=fast,
-            )
-            rows = [MoleculeRow.of_relaxation(one) for one in relaxed]
+        parts = read_parts(left, PART, seed=seed, workers=workers, max_atoms=atom_limit(loaded))
+        for part in parts:
+            relaxed = relax_part([molecule for _, molecule, _ in part])
             yield [
-                InputResult(
-                    source,
-                    row,
-                    one.molecule,
-                    carried(source, row),
-                    lost(read),
-                    one.error,
-                    starts_of(one),
-                )
-                for (source, read, _), row, one in zip(part, rows, relaxed, strict=True)
+                _result(source, read, one)
+                for (source, read, _), one in zip(part, relaxed, strict=True)
             ]
 
-    max_atoms = atom_limit(loaded)
     report = Report(
         output,
         settings,
@@ -128,3 +116,15 @@ def relax(
         json_lines=json_lines,
     )
     report_each(inputs, charge, report, results)
+
+
+def _result(source: Input, read: Molecule | Rejected, relaxed: Relaxation) -> InputResult:
+    from diffrelax.cli.report import carried, starts_of
+    from diffrelax.files.reading import Rejected
+    from diffrelax.results.output import InputResult
+    from diffrelax.results.rows import MoleculeRow
+
+    row = MoleculeRow.of_relaxation(relaxed)
+    again = isinstance(read, Rejected) and read.again
+    properties, frames = carried(source, row), starts_of(relaxed)
+    return InputResult(source, row, relaxed.molecule, properties, again, relaxed.error, frames)

@@ -1,4 +1,4 @@
-"""What the command line tells of each molecule, printed and written."""
+"""Printing and writing of results by commands."""
 
 from __future__ import annotations
 
@@ -27,36 +27,36 @@ if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
     from diffrelax.relaxation import Relaxation
 
-ENOUGH = 64  # errors inside and nothing else, to give up
-OURS = ("verdict", "start", "seconds")
-KNOWN = {"charge", "multiplicity"}  # which the molecule has been read from
-LABELS = {"name", "smiles"}  # too, but for those of an .sdf, such as the SMILES of the salt
-DESCRIBED: dict[str, Callable[[float], str]] = {  # of DFT, where it is there
+MOST_ERRORS = 64  # internal errors without any success, after which a command stops
+OWN_COLUMNS = ("verdict", "start", "seconds")
+STATE_COLUMNS = {"charge", "multiplicity"}  # already part of the molecule
+LABEL_COLUMNS = {"name", "smiles"}  # likewise, except in an .sdf: the SMILES may be that of a salt
+DESCRIBED: dict[str, Callable[[float], str]] = {  # results of DFT
     "energy_ev": lambda energy: f"{energy / HARTREE:.6f} Hartree ({energy:.4f} eV)",
     "gibbs_energy_ev": lambda energy: f"G = {energy / HARTREE:.6f} Hartree",
     "lowest_frequency": "lowest frequency {:.0f} cm⁻¹".format,
 }
-# properties that do not hold for another one; its energy is told as that of the input
-OF_A_GEOMETRY = {*all_properties, "ensemble"} - {"energy", "free_energy"}
+# properties that do not hold for another geometry; energies are kept as those of the input
+GEOMETRY_PROPERTIES = {*all_properties, "ensemble"} - {"energy", "free_energy"}
 
 
 class Report:
-    """Where the rows of a command go as they come: to a file, if there is one, and the terminal.
+    """Writes the results of a command to its output file, if any, and to the terminal.
 
     Parameters
     ----------
     output : path or None
     settings, is_good, overwrite
-        See `ResultFile`; a command that writes no geometries has no settings.
+        See `ResultFile`; empty for a command that writes no geometries.
     json_lines : bool
-        Print JSON objects, not lines for people.
+        Print JSON objects instead of text.
 
     Attributes
     ----------
     store : Store
-        That of the output; without one in memory.
+        Store of the output; in memory if there is none.
     n_done, n_bad : int
-        Inputs that are done, and those of them that did not come out well.
+        Number of finished inputs, and how many of them were not successful.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Report:
             self._file.close()
 
     def left_of(self, inputs: Iterator[Input]) -> Iterator[Input]:
-        """Return the inputs that are not done, and say on standard error how many are."""
+        """Return the unfinished inputs; print the number of finished ones."""
         if not self._file:
             return inputs
         again = self._file.skip_done(inputs)
@@ -95,7 +95,7 @@ class Report:
         return chain(again, inputs)
 
     def add(self, results: Sequence[InputResult]) -> None:
-        """Write results, and show their rows; what cannot be written is shown at least."""
+        """Write and print results; results that cannot be written are still printed."""
         try:
             if self._file:
                 self._file.append(results)
@@ -113,12 +113,12 @@ class Report:
         self._errors += [result.error for result in results if result.error]
 
     def check_errors(self, enough: int = 1) -> None:
-        """Raise the first of so many errors inside, if nothing came out well: of no molecule."""
+        """Raise the first internal error if there are at least ``enough`` and no success."""
         if len(self._errors) >= enough and self.n_bad == self.n_done:
             raise self._errors[0]
 
     def finish(self) -> None:
-        """Say on standard error how many geometries there are, once all inputs are done."""
+        """Print the final counts to standard error."""
         if not self._file:
             if self._could_write:
                 print("no file was written: give one with -o", file=sys.stderr)
@@ -140,7 +140,7 @@ class Report:
             print(f"{bad}; their reasons: {command}", file=sys.stderr)
 
     def tell_interrupted(self, total: int | None) -> None:
-        """Say on standard error how many of the inputs are done, and where they are."""
+        """Print how many inputs were finished before an interrupt, and where they are."""
         of_all = "" if total is None else f" of {total}"
         print(f"interrupted: {self.n_done}{of_all} molecules are done", file=sys.stderr)
         self._tell_kept()
@@ -157,18 +157,18 @@ def report_each(
     report: Report,
     work: Callable[[Iterator[Input]], Iterator[list[InputResult]]],
 ) -> None:
-    """Report what becomes of the inputs that are not done, and exit with the status of all.
+    """Process and report the unfinished inputs, then exit with the overall status.
 
     Parameters
     ----------
     inputs : list of str
-        Of the command.
+        Inputs of the command.
     charge : int or None
-        Of geometries that tell none.
+        Charge of geometries without one.
     report : Report
-        Closed at the end.
+        It is closed at the end.
     work : callable
-        Yields the results of inputs part by part, and goes on when a part has been written.
+        Yields the results of the inputs in parts; each part is written before the next begins.
     """
     total = count_inputs(inputs)
     with report:
@@ -177,7 +177,7 @@ def report_each(
             with progress_bar(total, "mol", initial=report.n_done) as bar:
                 for results in work(left):
                     report.add(results)
-                    report.check_errors(ENOUGH)
+                    report.check_errors(MOST_ERRORS)
                     bar.update(len(results))
             report.check_errors()
             report.finish()
@@ -193,21 +193,21 @@ def starts_of(result: Relaxation) -> dict[str, Molecule]:
 
 
 def carried(source: Input, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the properties of an input that hold for its relaxed geometry too.
+    """Return the properties of an input that still hold for its relaxed geometry.
 
-    Those that are called as a column of our own, and energies, are told as of the input, unless all
-    are of an earlier output.
+    Energies, and properties with the name of one of our columns, get the prefix ``input_``; those
+    of an earlier output are dropped.
     """
     if not isinstance(source, Record):
         return {}
-    given = {k: v for k, v in source.properties.items() if k.lower() not in OF_A_GEOMETRY}
-    own = {*row, "formula", *ResultRow.model_fields}  # of JSON, and of exported results
-    is_ours = {*OURS} <= {*given}
+    given = {k: v for k, v in source.properties.items() if k.lower() not in GEOMETRY_PROPERTIES}
+    own = {*row, "formula", *ResultRow.model_fields}  # in JSON and in exported results
+    is_ours = {*OWN_COLUMNS} <= {*given}
     as_given = [name for name in given if name not in own and not _is_energy(name)]
     kept = {name: given[name] for name in as_given}
     is_sdf = source.suffix == ".sdf"
-    labels = {key for key in LABELS if not is_sdf or given.get(key) == row.get(key)}
-    read = KNOWN | labels
+    labels = {key for key in LABEL_COLUMNS if not is_sdf or given.get(key) == row.get(key)}
+    read = STATE_COLUMNS | labels
     for name, value in given.items():
         if name not in as_given and name not in read and not is_ours:
             free = f"input_{name}"
@@ -222,7 +222,7 @@ def _is_energy(name: str) -> bool:
 
 
 def show_row(row: dict[str, Any], json_lines: bool) -> None:
-    """Print a row on standard output, for people or as a JSON object."""
+    """Print a row, as text or as a JSON object."""
     if json_lines:
         print(json.dumps(row, ensure_ascii=False), flush=True)
         return

@@ -45,7 +45,7 @@ def show_all(
     everything: Everything = False,
     json_lines: Json = False,
 ) -> None:
-    """List the results, one line each; of an output of relax, dft or minima too."""
+    """List results, one per line; also of an output file of relax, dft or minima."""
     from diffrelax.errors import without_password
     from diffrelax.results.beside import each_row, units_beside
 
@@ -129,7 +129,7 @@ def export(
 ) -> None:
     """Write the results to a file.
 
-    Tables have all of them, geometry files those with a geometry.
+    Tables contain all results, geometry files those with a geometry.
     """
     from diffrelax.errors import without_password
     from diffrelax.flows.reports import check_export
@@ -156,7 +156,7 @@ def export(
 def _read(
     where: str, kind: Kind | None, level: str | None, everything: bool
 ) -> tuple[list[ResultDocument], bool]:
-    """Read results; what is left out or cannot be read is told of on standard error."""
+    """Read results; print what is left out or cannot be read."""
     from diffrelax.flows.stores import last_run, open_results, read_results
 
     store, jobs = open_results(where), None if everything else last_run(where)

@@ -23,9 +23,9 @@ def run(
     ] = "local",
     json_lines: Json = False,
 ) -> None:
-    """Run a flow of jobs to its end.
+    """Run a flow.
 
-    Run again after a crash, it goes on.
+    Rerun the command to resume.
     """
     from diffrelax.flows.config import FlowConfig
     from diffrelax.flows.reports import summary_table

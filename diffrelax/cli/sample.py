@@ -71,7 +71,7 @@ def sample(
 ) -> None:
     """Sample the geometries of a molecule at a temperature.
 
-    What is done is kept: the same command goes on.
+    Finished work is kept: rerun the command to resume.
     """
     from diffrelax.files.reading import read_one
     from diffrelax.files.writing import check_output

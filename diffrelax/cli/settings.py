@@ -1,4 +1,4 @@
-"""Settings of commands that only a settings file has, beside those of DFT."""
+"""Settings of commands that only a settings file can set, beside those of DFT."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from diffrelax.entries import Entries
 
 
 class ModelSettings(Entries):
-    """How the model relaxes.
+    """Settings of the relaxation by the model.
 
     Parameters
     ----------
     noise_level : float, optional, Å
-        Standard deviation of noise on each coordinate of the start. Default: as the model reads it.
+        Standard deviation of noise on each coordinate of the start. Default: estimated by the
+        model.
     device : str
         ``cpu``, ``cuda``, ``cuda:1``, …
     seed : int
@@ -26,14 +27,14 @@ class ModelSettings(Entries):
 
 
 class SpeedupSettings(Entries):
-    """How a comparison is made.
+    """Settings of a comparison.
 
     Parameters
     ----------
     seed : int
         Random seed for the embedding of SMILES.
     watts : float
-        Assumed for a busy processor core, to estimate kWh.
+        Assumed power of a busy processor core, to estimate kWh.
     """
 
     seed: int = 42

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 Texts = list[str] | None
 # settings that recipes decide, and those of checks that are not made
-OF_RECIPES = ("optimizer", "hessian", "check_minimum", "thermo", "temperature", "pressure")
+RECIPE_SETTINGS = ("optimizer", "hessian", "check_minimum", "thermo", "temperature", "pressure")
 
 
 def speedup(
@@ -71,7 +71,7 @@ def speedup(
 ) -> None:
     """Compare DFT relaxations from several starts, pair by pair.
 
-    What is done is kept: the same command goes on.
+    Finished work is kept: rerun the command to resume.
     """
     from diffrelax.benchmark.speedup.arms import (
         DEFAULT_RECIPES,
@@ -89,7 +89,7 @@ def speedup(
     from diffrelax.models.release import load_model
     from diffrelax.store import Store
 
-    level, own = read_settings(context, SpeedupSettings, without=OF_RECIPES)
+    level, own = read_settings(context, SpeedupSettings, without=RECIPE_SETTINGS)
     check_settings(level)
     starts = start or DEFAULT_STARTS
     arms = combine(starts, recipe or DEFAULT_RECIPES)
@@ -125,7 +125,7 @@ def speedup(
 def _check_folder(
     output: Path, level: DFTSettings, inputs: list[str], more: dict[str, Any]
 ) -> None:
-    """Refuse a folder in which inputs, other files or a report of other settings would be lost."""
+    """Refuse a folder if inputs, other files or a report with other settings would be lost."""
     from diffrelax.benchmark.speedup.report import FILES
     from diffrelax.dft import DFTSettings
     from diffrelax.files.writing import check_no_input
@@ -152,7 +152,7 @@ def _check_folder(
         raise InputError(
             f"{path} does not belong to a report and would be replaced: choose another folder"
         )
-    # an empty one is of a report without the model
+    # empty if the report was made without the model
     known = {name: value for name, value in about.items() if value != ""}
     held = held | {name: known.get(name, value) for name, value in more.items()}
     defaults = {name: field.default for name, field in DFTSettings.model_fields.items()}
@@ -190,7 +190,7 @@ def _duration(subjects: list[Subject], arms: list[SpeedupArm], level: DFTSetting
 def _compare(
     subjects: list[Subject], arms: list[SpeedupArm], level: DFTSettings, units: Units
 ) -> tuple[list[Outcome], bool]:
-    """Return the outcomes, and whether that are all: Ctrl-C ends the work early."""
+    """Return the outcomes, and whether they are complete; Ctrl-C ends the work early."""
     from diffrelax.benchmark.speedup.run import compare_arms
 
     outcomes: list[Outcome] = []

@@ -33,7 +33,7 @@ def train(
     device: Device = "cpu",
     threads: Threads = None,
 ) -> None:
-    """Train a model; writes beside its config.yaml."""
+    """Train a model; the output is written beside its config.yaml."""
     from diffrelax.data.qm9 import load_qm9
     from diffrelax.finetuning import covered, load_minima, write_known
     from diffrelax.models.release import qm9_environments
@@ -75,7 +75,7 @@ def train(
             settings = settings.model_copy(update=covered(settings, minima.train_set, minima.bonds))
         sets = _tell_of(minima)
         own = minima.environments
-    if settings.training.learn == "level":  # the model stays as it is at all others
+    if settings.training.learn == "level":  # all other levels stay as they are
         known = (base or _load_base(str(settings.training.base), folder)).config.calibrations
         kept = {level: bounds for level, bounds in known.items() if level not in sets[0].levels}
         settings = settings.model_copy(update={"calibrations": kept | settings.calibrations})
@@ -104,7 +104,7 @@ def finetune(
 ) -> None:
     """Fine-tune a model on minima of your own.
 
-    To go on: diffrelax train OUTPUT/config.yaml --resume.
+    To continue: diffrelax train OUTPUT/config.yaml --resume.
     """
     from diffrelax.finetuning import begin_finetuning
     from diffrelax.models.release import load_model
@@ -143,7 +143,7 @@ def _tell_of(minima: Minima) -> tuple[GeometrySet, GeometrySet]:
 
 
 def _tell(text: str, file: TextIO | None = None) -> None:
-    """Print a line, once for all processes that train together."""
+    """Print a line in the first of the processes that train together."""
     from diffrelax.training.ranks import is_first
 
     if is_first():

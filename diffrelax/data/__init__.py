@@ -1,1 +1,1 @@
-"""Sets of minima to learn from, read, paired and packed."""
+"""Training sets: minima, paired with starts and packed."""

@@ -1,4 +1,4 @@
-"""Minima and their split, paired with starts and packed.
+"""Minima of several sources: their split, pairs with starts, packed sets.
 
 The split is over all sources together: the sha256 of the first 14 letters of a molecule's InChIKey,
 which stand for its constitution, modulo 20. 0 and 1 are sealed, 2 and 3 test, 4 validation, the
@@ -33,22 +33,22 @@ TRAINED_ON = TrainingConfig()
 
 
 class Minimum(NamedTuple):
-    """A minimum as a source has it.
+    """A minimum of a source.
 
     Attributes
     ----------
     place : int
-        Its number in the source.
+        Number in the source.
     name, smiles : str
     remainder : int
-        Of the hash of its constitution, from 0 to 19.
+        Remainder of the hash of its constitution, from 0 to 19.
     charge : int
     numbers : (n_atoms,) int array
     positions : (n_atoms, 3) array, Å
     start : (n_atoms, 3) array, Å, optional
-        What comes with it as a start.
+        Start that the source provides.
     seed : int, optional
-        With which its SMILES is embedded to make the start that it came from.
+        Random seed with which its SMILES is embedded to make its start.
     """
 
     place: int
@@ -68,7 +68,7 @@ class Minimum(NamedTuple):
 
 
 def remainder_of(inchikey: str) -> int:
-    """Return the remainder, from 0 to 19, on which the split of a constitution is defined."""
+    """Return the remainder, from 0 to 19, that defines the split of a constitution."""
     return int(sha256(inchikey[:14].encode()).hexdigest(), 16) % 20
 
 
@@ -94,13 +94,14 @@ def pack_minima(minima: Sequence[Minimum], level: str, *, relax: bool) -> dict[S
     level : str
         Level of theory of all of them.
     relax : bool
-        Relax each with MMFF94 to make a start, and take what came with it only where this leaves
-        the basin or fails; otherwise take what came with it, or is embedded with its seed.
+        If True, starts are MMFF94 relaxations of the minima; the start of the source is used only
+        if this fails or leaves the basin. If False, the start of the source is used, or an
+        embedding with its seed.
 
     Returns
     -------
     dict of GeometrySet
-        For each split; molecules whose bonds cannot be perceived are left out.
+        One for each split, without molecules whose bonds cannot be perceived.
     """
     made = ordered_map(
         _relaxed_pair if relax else _given_pair,
@@ -127,7 +128,7 @@ def _lost(minimum: Minimum, reason: str) -> NoReturn:
 
 
 def molecule_of(minimum: Minimum) -> Molecule | None:
-    """Return a minimum as a molecule; None where its bonds cannot be perceived."""
+    """Return a minimum as a molecule; None if its bonds cannot be perceived."""
     atoms = ase.Atoms(minimum.numbers, minimum.positions, info={"smiles": minimum.smiles})
     try:
         with rdBase.BlockLogs():
@@ -138,7 +139,7 @@ def molecule_of(minimum: Minimum) -> Molecule | None:
 
 
 def embed_with_seed(minimum: Minimum) -> Molecule | None:
-    """Embed the SMILES of a minimum with its seed; None where that gives other atoms or none."""
+    """Embed the SMILES of a minimum with its seed; None if it fails or gives other atoms."""
     assert minimum.seed is not None
     try:
         with rdBase.BlockLogs():
@@ -177,9 +178,9 @@ def _in_basin(one: Pair) -> bool:
 
 
 def join(sets: Sequence[GeometrySet]) -> GeometrySet:
-    """Return the minima of several sources as one set, numbered anew.
+    """Join the minima of several sources into one set with new numbers.
 
-    Those that have one number in a source, with several starts, have one number still.
+    Entries with the same number in a source (several starts) keep a common number.
     """
     joined = GeometrySet.join(sets)
     first, index = 0, []

@@ -1,4 +1,4 @@
-"""Minima paired with relaxations at cheap levels of theory, and packed for training."""
+"""Pairs of minima and cheap relaxations, packed for training."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Pair:
     index : int
         The molecule's number in its source.
     smiles : str
-        Isomeric, its stereochemistry read from ``positions``.
+        Isomeric, with the stereochemistry of ``positions``.
     charge : int
     numbers : (n_atoms,) uint8 array
     positions : (n_atoms, 3) array, Å
@@ -37,7 +37,7 @@ class Pair:
     starts : (n_atoms, 3) array, Å
         Its relaxation at the level of the start, superposed on it.
     start_rmsd : float, Å
-        NaN where that level has no parameters or did not converge.
+        NaN if the level has no parameters or did not converge.
     start_torsion : float, degrees
     """
 
@@ -57,7 +57,7 @@ def pair(mol: Chem.Mol, index: int, level: StartLevel) -> Pair:
     Parameters
     ----------
     mol : rdkit.Chem.Mol
-        All its atoms explicit, its conformer the minimum. Is given stereochemistry, and moved.
+        With explicit hydrogens, at the minimum. Stereochemistry and positions are changed in place.
     index : int
     level : {"mmff94", "uff", "gfn2-xtb"}
     """
@@ -81,7 +81,7 @@ def pair_with(
     smiles: str,
     charge: int,
 ) -> Pair:
-    """Pair a minimum with a start that is known.
+    """Pair a minimum with a known start.
 
     Parameters
     ----------
@@ -113,13 +113,13 @@ def _relaxed(mol: Chem.Mol, level: StartLevel) -> np.ndarray | None:
 def pack(
     pairs: Sequence[Pair], levels: tuple[str, ...] = (), start: StartLevel = "mmff94"
 ) -> GeometrySet:
-    """Put pairs into flat arrays, in their order.
+    """Pack pairs into flat arrays.
 
     Parameters
     ----------
     pairs : sequence of Pair
     levels : tuple of str
-        Names the level of theory of their minima.
+        Name of the level of theory of the minima.
     start : {"mmff94", "uff", "gfn2-xtb", "aimnet2"}
         Level of theory of their starts.
     """

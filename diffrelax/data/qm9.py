@@ -1,9 +1,8 @@
 """QM9 from the ``qm9pack`` wheel: packed once into a cache file, split by index.
 
-Molecules are numbered as in QM9 (1 to 133,885). The split is by ``index % 20``: 0 test,
-10 validation, 5 sealed, all others training. Sealed molecules are skipped while the source is
-read, so that nothing downstream can see them; the hashes of their constitutions alone are taken, to
-keep them out of other sources too.
+Molecules are numbered as in QM9 (1 to 133,885). The split is by ``index % 20``: 0 test, 10
+validation, 5 sealed, all others training. Sealed molecules are skipped when the source is read;
+only the hashes of their constitutions are kept, to exclude them from other sources too.
 """
 
 from __future__ import annotations
@@ -73,16 +72,16 @@ def split_of_index(index: int) -> Split:
 def load_qm9(
     split: Split, starts: Sequence[StartLevel] = ("mmff94",), cache: Path | None = None
 ) -> GeometrySet:
-    """Load one split of QM9 (B3LYP/6-31G(2df,p) minima), packing it at the first call.
+    """Load one split of QM9 (B3LYP/6-31G(2df,p) minima); the first call packs it.
 
-    A molecule is there once for each level of its starts; GFN2-xTB has relaxed one in twenty.
-    Packing takes two processors about three minutes for each level, and writes at most 66 MB.
+    Each molecule has one entry per level of starts; only one in twenty has a GFN2-xTB start.
+    Packing takes some minutes.
 
     Parameters
     ----------
     split : {"train", "validation", "test"}
     starts : sequence of {"mmff94", "uff", "gfn2-xtb"}
-        Levels of theory that relaxed the minima to make starts.
+        Levels of theory of the starts.
     cache : path, optional
         Folder of the packed files. Default: ``$XDG_CACHE_HOME/diffrelax``.
 
@@ -109,12 +108,12 @@ def load_qm9(
 
 
 def sides_of_constitutions() -> dict[str, set[str]]:
-    """Return on which sides of the split QM9 has molecules of a constitution.
+    """Return the splits in which QM9 has molecules of a constitution.
 
     Returns
     -------
     dict of str to set of {"train", "validation", "test", "sealed"}
-        By the first 14 letters of the InChIKey. Takes most of a minute.
+        By the first 14 letters of the InChIKey.
 
     Raises
     ------
@@ -132,10 +131,9 @@ def sides_of_constitutions() -> dict[str, set[str]]:
 
 
 def pack(level: StartLevel) -> GeometrySet:
-    """Read QM9, assign stereochemistry, relax at a cheap level, pack all but sealed molecules.
+    """Read QM9, assign stereochemistry, relax at a cheap level, and pack all but sealed molecules.
 
-    Molecules whose atom order is not that of their SMILES with hydrogens added (0.4%) are left
-    out.
+    Molecules whose atoms are not in the order of their SMILES are left out.
     """
     from diffrelax.data.packing import pack as pack_pairs  # a packed file can be read without RDKit
 
@@ -152,7 +150,7 @@ def pack(level: StartLevel) -> GeometrySet:
 
 
 def _start_pool() -> ProcessPoolExecutor:
-    """Start a process for each processor; an interrupt of them all is left to this one."""
+    """Start a process for each processor; interrupts are handled by the parent."""
     pool = ProcessPoolExecutor(mp_context=CONTEXT, initializer=_follow_parent)
     before = {}
     if current_thread() is main_thread():  # processes inherit what is ignored
@@ -168,7 +166,7 @@ def _start_pool() -> ProcessPoolExecutor:
 
 
 def _follow_parent() -> None:
-    """Let this process end with its parent, also where that is killed, and not before."""
+    """End this process when its parent ends, also if that is killed."""
     for kind in INTERRUPTS:
         signal.signal(kind, signal.SIG_IGN)
 
@@ -181,7 +179,7 @@ def _follow_parent() -> None:
 
 
 def _reporting(items: Iterator[T], what: str, total: int) -> Iterator[T]:
-    """Show a bar on a terminal; elsewhere, say on standard error every minute how far it is."""
+    """Show a progress bar; without a terminal, print a line every minute."""
     with tqdm(items, desc=what, total=total, unit="mol", disable=None) as bar:
         if not bar.disable:
             yield from bar

@@ -12,7 +12,7 @@ import numpy as np
 from ase.calculators.calculator import CalculationFailed
 
 from diffrelax.dft.optimizers.base import check_forces, check_same_state
-from diffrelax.errors import OF_THE_MACHINE
+from diffrelax.errors import MACHINE_ERRORS
 from diffrelax.levels.programs import ProgramCalculator
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class ASELevel:
             atoms.set_initial_magnetic_moments([unpaired] + [0] * (len(atoms) - 1))
         try:
             return getattr(self._calculator, what)(atoms)
-        except (*OF_THE_MACHINE, CalculationFailed):
+        except (*MACHINE_ERRORS, CalculationFailed):
             raise
         except Exception as error:
             raise CalculationFailed(f"{type(error).__name__}: {error}") from error

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 Callback = Callable[[int, float, float], None]
 # settings that leave the geometries as they are
-NOT_THE_WAY = {"max_steps", "check_minimum", "thermo", "temperature", "pressure", "one_call"}
+SAME_PATH = {"max_steps", "check_minimum", "thermo", "temperature", "pressure", "one_call"}
 CHECKPOINT = "dft"  # how their kinds begin
 CONTAMINATED = 0.1
 NET_FORCE = 0.1  # eV/Å; that of B3LYP and PBE on grid 3 is below 0.02
@@ -237,7 +237,7 @@ def _key(molecule: Molecule, settings: DFTSettings) -> str:
 
 def _path_settings(settings: DFTSettings) -> dict[str, Any]:
     """Return the settings that decide through which geometries a relaxation goes."""
-    left_out = NOT_THE_WAY.copy()
+    left_out = SAME_PATH.copy()
     if find_optimizer(settings.optimizer).same_path:
         left_out.add("fmax")
     return settings.model_dump(exclude=left_out)
@@ -264,8 +264,8 @@ def _result(
 ) -> DFTRelaxation:
     calls, notes, curvature = recorder.calls, (*end.notes, *ending.notes), ending.curvature
     prediction = recorder.prediction
-    if told := low_spin(molecule):
-        notes = (*notes, told)
+    if doubt := low_spin(molecule):
+        notes = (*notes, doubt)
     if end.scf and end.scf.second_order:
         notes = (*notes, "the SCF needed second-order SCF to converge")
     if end.scf and end.scf.contamination > CONTAMINATED:
@@ -284,8 +284,8 @@ def _result(
             f"an imaginary frequency of {left[0]:.0f} cm⁻¹ is treated as real in the free energies"
         )
         notes = (*notes, text)
-    if gas and settings.solvent and (told := standard_state(gas.temperature, gas.pressure)):
-        notes = (*notes, told)
+    if gas and settings.solvent and (note := standard_state(gas.temperature, gas.pressure)):
+        notes = (*notes, note)
     if prediction:
         notes = (*notes, f"predicted, not verified: {prediction.described}")
     return DFTRelaxation(

@@ -28,8 +28,8 @@ from diffrelax.levels.names import is_composite, letters
 from diffrelax.levels.profiles import Profile, read_profile
 
 PREDICTS = ("gfn2-xtb", "aimnet2")  # Hessians whose predictions have been measured
-OF_PYSCF = ("density_fit", "grid_level")
-OF_A_GAS = ("temperature", "pressure")
+PYSCF_SETTINGS = ("density_fit", "grid_level")
+GAS_CONDITIONS = ("temperature", "pressure")
 SPELLINGS = {"ω": "w", "(bj)": "bj", "(0)": "zero"}  # in the words of programs
 LEVEL = ("xc", "basis", "solvent")
 
@@ -183,7 +183,7 @@ class DFTSettings(Entries):
         except ValidationError:  # will be told of, entry by entry
             return values
         level = {"xc": profile.method, "basis": profile.basis, "solvent": profile.solvent}
-        own = {name: cls.model_fields[name].default for name in (*level, *OF_PYSCF)}
+        own = {name: cls.model_fields[name].default for name in (*level, *PYSCF_SETTINGS)}
         for name, default in own.items():
             allowed = map(_plain, (default, level.get(name, default)))
             if _plain(values.get(name, default)) not in allowed:
@@ -217,7 +217,7 @@ class DFTSettings(Entries):
 
     @model_validator(mode="after")
     def _check_state(self) -> Self:
-        own = {name: self.__class__.model_fields[name].default for name in OF_A_GAS}
+        own = {name: self.__class__.model_fields[name].default for name in GAS_CONDITIONS}
         if self.thermo == "none" and any(getattr(self, name) != own[name] for name in own):
             raise InputError(f"`{'` and `'.join(own)}` are for free energies: set `thermo`")
         return self
@@ -225,7 +225,7 @@ class DFTSettings(Entries):
     @model_serializer(mode="wrap")
     def _without_pyscf(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values: dict[str, Any] = serialize(self)
-        dropped = OF_PYSCF if self.calculator else ()
+        dropped = PYSCF_SETTINGS if self.calculator else ()
         return {name: value for name, value in values.items() if name not in dropped}
 
     @property

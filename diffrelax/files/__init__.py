@@ -1,7 +1,7 @@
-"""Formats of files of molecules, a module each.
+"""File formats of molecules, one module each.
 
-Reading cuts a stream of lines into records, each of which is a small file of the same format, and
-parses a record on its own. Writing turns one molecule into the text of one record.
+Reading cuts the lines of a file into records, which are small files of the same format, and parses
+each record separately. Writing turns each molecule into the text of a record.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ Info = Mapping[str, Any]
 
 
 class Format(NamedTuple):
-    """How a file becomes molecules.
+    """How to read a file format.
 
     Parameters
     ----------
     cut : callable
-        Yields the records of lines, each with its line feed.
+        Yields records from lines with line feeds.
     parse : callable
-        Reads a record.
+        Returns the molecule of a record.
     title : callable
         Returns the name in a record; empty if there is none.
     properties : callable
-        Returns what else a record says of the molecule.
+        Returns the properties in a record.
     """
 
     cut: Callable[[Iterable[str]], Iterator[str]]
@@ -41,14 +41,14 @@ class Format(NamedTuple):
 
 
 class Writer(NamedTuple):
-    """How molecules become a file.
+    """How to write a file format.
 
     Parameters
     ----------
     text : callable
-        A molecule, what else is known of it, and its number in the file, from 1, to a record.
+        Returns the record of a molecule, its properties and its number in the file, from 1.
     begin, between, end : str
-        What stands before, between and behind the records.
+        Text before, between and after the records.
     """
 
     text: Callable[[Any, Info, int], str]
@@ -91,12 +91,12 @@ WRITERS = {
 
 
 def check_charge(charge: int | None, inputs: Iterable[object]) -> None:
-    """Find out whether a charge that inputs are given is one that some of them can take.
+    """Check that at least one input is a file that may lack a charge.
 
     Raises
     ------
     ValueError
-        If it is not.
+        If there is none.
     """
     paths = (one for one in inputs if isinstance(one, (str, PathLike)))
     if charge is not None and not any(suffix_of(path) in CHARGED for path in paths):
@@ -107,11 +107,11 @@ def check_charge(charge: int | None, inputs: Iterable[object]) -> None:
 
 
 def suffix_of(path: str | PathLike[str]) -> str:
-    """Return the suffix that tells the format of a file, in lower case, without a last ``.gz``."""
+    """Return the suffix of a file in lower case, without a final ``.gz``."""
     return Path(Path(path).name.lower().removesuffix(".gz")).suffix
 
 
 def stem_of(path: Path) -> str:
-    """Return the name of a file without the suffix of its format and a last ``.gz``."""
+    """Return the name of a file without its suffix and a final ``.gz``."""
     name = path.name[: -len(".gz")] if path.name.lower().endswith(".gz") else path.name
     return Path(name).stem

@@ -1,4 +1,4 @@
-"""CDXML, drawings of ChemDraw: each molecule in one becomes a record of an SDF."""
+"""CDXML, drawings of ChemDraw: each molecule becomes an SDF record."""
 
 from __future__ import annotations
 

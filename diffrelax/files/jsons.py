@@ -1,4 +1,4 @@
-"""JSON: an object for each molecule, in a list or on a line each."""
+"""JSON: one object per molecule, in a list or one per line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from diffrelax.molecule import Molecule
 
 
 def text(molecule: Molecule, info: Mapping[str, Any], number: int) -> str:
-    """Return an object, an entry on each line."""
+    """Return an object with one entry per line."""
     return json.dumps(_record(molecule, info), allow_nan=False, ensure_ascii=False, indent=1)
 
 

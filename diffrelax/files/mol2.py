@@ -14,7 +14,7 @@ MOLECULE = "@<TRIPOS>MOLECULE"
 
 
 def cut(lines: Iterable[str]) -> Iterator[str]:
-    """Cut before each line that begins a molecule."""
+    """Yield the records of molecules."""
     record: list[str] = []
     for line in lines:
         if line.startswith(MOLECULE) and record:
@@ -27,13 +27,13 @@ def cut(lines: Iterable[str]) -> Iterator[str]:
 
 
 def title(record: str) -> str:
-    """Return the line behind that which begins the molecule."""
+    """Return the name in a record."""
     name = record.partition("\n")[2].partition("\n")[0].strip()
     return "" if name == "*****" else name
 
 
 def parse(record: str, options: ReadOptions) -> Molecule:
-    """Take a record with its bonds; formal charges follow from these and from types of atoms."""
+    """Read a record; formal charges follow from bonds and atom types."""
     with rdBase.BlockLogs():
         mol = Chem.MolFromMol2Block(record, removeHs=False)
     if mol is None:

@@ -1,4 +1,4 @@
-"""PDB: small molecules, one for each model."""
+"""PDB: small molecules, one per model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REMARK = re.compile(r"^REMARK   6 ([^:\n]+): (.*)$", re.MULTILINE)  # 6 to 99 ar
 
 
 def cut(lines: Iterable[str]) -> Iterator[str]:
-    """Yield what ends with a model, ``END`` or the file; what has no atoms goes with the next."""
+    """Yield a record for each model; lines without atoms belong to the next one."""
     record: list[str] = []
     atoms = found = False
     for line in lines:
@@ -46,12 +46,12 @@ def title(record: str) -> str:
 
 
 def properties(record: str) -> dict[str, Any]:
-    """Return what our own files say in remarks."""
+    """Return the properties in remarks of files by diffrelax."""
     return {key: plain_number(value.strip()) for key, value in REMARK.findall(record)}
 
 
 def parse(record: str, options: ReadOptions) -> Molecule:
-    """Take elements, positions and formal charges, and perceive the bonds.
+    """Read elements, positions and formal charges, and perceive the bonds.
 
     The format has no bond orders, and connections are often left out.
     """

@@ -1,4 +1,4 @@
-"""A map over processes that is lazy and in order, and in which a crash costs one item."""
+"""A lazy, ordered map over processes; a crash loses only one item."""
 
 from __future__ import annotations
 
@@ -37,23 +37,23 @@ def ordered_map(
     lost: Callable[[Item, str], Result],
     seconds: float | None,
 ) -> Generator[Result]:
-    """Apply a function to items in several processes; yield what it returns in their order.
+    """Apply a function to items in several processes; yield the results in order.
 
-    Items are taken as they are needed, at most `LOOK_AHEAD` before their turn. When the iterator is
-    closed, or interrupted, the processes are killed.
+    Items are taken when needed, at most `LOOK_AHEAD` in advance. The processes are killed when the
+    iterator is closed or interrupted.
 
     Parameters
     ----------
     function : callable
-        It, the items and what it returns must be picklable. With one worker it runs here.
+        The function, the items and the results must be picklable. One worker means this process.
     items : iterable
     workers : int
         Number of processes.
     lost : callable
-        Makes the result of an item whose process died or took too long, from the item and the
-        reason.
+        Makes the result of an item whose process died or took too long; called with the item and
+        the reason.
     seconds : float, s, or None
-        After which the process of an item is killed. Not with one worker.
+        Time limit for an item. Ignored with one worker.
 
     Raises
     ------
@@ -86,13 +86,13 @@ def _wait(pending: Future[Result]) -> Result:
 
 
 def check_workers(workers: int) -> None:
-    """Raise ValueError if there is no worker; `ordered_map` does so only once it is asked."""
+    """Raise ValueError if the number of workers is less than 1."""
     if workers < 1:
         raise InputError(f"{workers} workers: give 1 or more")
 
 
 class _Pool(Generic[Item, Result]):
-    """Processes, and a thread for each that waits for it."""
+    """Processes, each with a thread that waits for it."""
 
     def __init__(
         self,
@@ -146,7 +146,7 @@ class _Pool(Generic[Item, Result]):
 
 @dataclass(frozen=True)
 class _Failed:
-    """What a process sends in place of a result."""
+    """Sent by a process instead of a result."""
 
     error: Exception
 
@@ -156,7 +156,7 @@ class _LostError(Exception):
 
 
 class _Process:
-    """A process that applies a function to what it is sent."""
+    """A process that applies a function to items."""
 
     def __init__(self, function: Callable[..., object]) -> None:
         self.connection, theirs = CONTEXT.Pipe()
@@ -185,7 +185,7 @@ class _Process:
 
 
 def start_server() -> None:
-    """Start what forks processes, without the working folder among the places of its modules."""
+    """Start the fork server without the working folder in its module path."""
     if not CAN_FORK:
         return
     before = os.environ.get(SAFE_PATH)
@@ -200,7 +200,7 @@ def start_server() -> None:
 
 
 def _end(processes: Sequence[_Process]) -> None:
-    """End processes, and the programs that they wait for."""
+    """End processes and the programs that they run."""
     for one in processes:
         one.process.terminate()
     for one in processes:

@@ -1,4 +1,4 @@
-"""Inputs of Gaussian and ORCA: one geometry in Cartesian coordinates, its charge and its spin."""
+"""Inputs of Gaussian and ORCA: one Cartesian geometry with charge and multiplicity."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from diffrelax.molecule import Molecule
 from diffrelax.molecule.checks import check_free
 
 # before the geometry: charge and multiplicity
-OF_GAUSSIAN = re.compile(r"^ *(-?\d+)[ ,]+(\d+)(?:[ ,]+-?\d+)* *$", re.MULTILINE)
-OF_ORCA = re.compile(r"^ *\* *xyz +([+-]?\d+) +(\d+) *$", re.MULTILINE | re.IGNORECASE)
+GAUSSIAN_STATE = re.compile(r"^ *(-?\d+)[ ,]+(\d+)(?:[ ,]+-?\d+)* *$", re.MULTILINE)
+ORCA_STATE = re.compile(r"^ *\* *xyz +([+-]?\d+) +(\d+) *$", re.MULTILINE | re.IGNORECASE)
 CONSTRAINTS = re.compile(r"\bconstraints(?=\s*\{)|\bmodred\w*", re.IGNORECASE)
 
 
@@ -27,13 +27,13 @@ def cut(lines: Iterable[str]) -> Iterator[str]:
 
 
 def parse_gaussian(record: str, options: ReadOptions) -> Molecule:
-    """Take the positions, and perceive the bonds."""
-    return _parse(record, options, OF_GAUSSIAN, "0 1", read_gaussian_in)
+    """Read the geometry, and perceive the bonds."""
+    return _parse(record, options, GAUSSIAN_STATE, "0 1", read_gaussian_in)
 
 
 def parse_orca(record: str, options: ReadOptions) -> Molecule:
-    """Take the positions, and perceive the bonds."""
-    return _parse(record, options, OF_ORCA, "* xyz 0 1", _read_orca)
+    """Read the geometry, and perceive the bonds."""
+    return _parse(record, options, ORCA_STATE, "* xyz 0 1", _read_orca)
 
 
 def _parse(
@@ -59,5 +59,5 @@ def _parse(
 
 
 def _read_orca(file: StringIO) -> ase.Atoms:
-    lines = (line.strip() for line in OF_ORCA.sub("*xyz 0 1", file.read()).splitlines())
+    lines = (line.strip() for line in ORCA_STATE.sub("*xyz 0 1", file.read()).splitlines())
     return read_geom_orcainp(StringIO("\n".join(lines) + "\n"))  # in the one form that ASE reads

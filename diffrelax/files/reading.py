@@ -1,4 +1,4 @@
-"""The front door: molecules from anything that holds them, files of many formats too."""
+"""Reading molecules from SMILES, objects and files of many formats."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class Rejected:
     ----------
     name : str
     source : str
-        The text that was given, or the file and the number of the record in it: ``path#3``.
+        The input text, or file and record number: ``path#3``.
     reason : str
-        What is wrong and what to do.
+        What is wrong, and what to do.
     again : bool
-        Whether this may not happen again, for its process died or took too long.
+        Whether to try again, because a process died or took too long.
     """
 
     name: str
@@ -57,20 +57,20 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Record:
-    """A molecule as it stands in a file, not read yet.
+    """A record of a file, not read yet.
 
     Parameters
     ----------
     text : str
-        A small file of the same format.
+        Text of the record, a small file of the same format.
     suffix : str
-        Of the format, such as ``".sdf"``.
+        Suffix of the format, such as ``".sdf"``.
     default : str
-        Its name, if it does not have one itself.
+        Name, if the record has none.
     source : str
-        The file and the number of the record in it: ``path#3``.
+        File and record number: ``path#3``.
     charge : int, optional
-        Of its geometry, if that tells none. Default: 0.
+        Charge, if the record has none. Default: 0.
     """
 
     text: str
@@ -81,7 +81,7 @@ class Record:
 
     @property
     def name(self) -> str:
-        """Its own name, or the one that it has by default."""
+        """Name of the record, or its default."""
         try:
             check_text(self.text)
             return FORMATS[self.suffix].title(self.text) or self.default
@@ -90,14 +90,14 @@ class Record:
 
     @property
     def properties(self) -> dict[str, Any]:
-        """What it says of the molecule beside name and geometry; empty where it is damaged."""
+        """Properties beside name and geometry; empty if the record is damaged."""
         try:
             return FORMATS[self.suffix].properties(self.text)
         except Exception:  # `read` says why
             return {}
 
     def read(self, seed: int, max_atoms: int | None = None) -> Molecule | Rejected:
-        """Read the molecule, or say what is wrong."""
+        """Read the molecule; `Rejected` if it is invalid."""
         try:
             check_text(self.text)
             options = ReadOptions(self.name, seed, max_atoms, self.charge)
@@ -107,7 +107,7 @@ class Record:
 
 
 Input: TypeAlias = str | os.PathLike[str] | Record | Molecule | Rejected | ase.Atoms | Chem.Mol
-ONE = (str, bytes, os.PathLike, Record, Molecule, Rejected, ase.Atoms, Chem.Mol)
+SINGLE_INPUTS = (str, bytes, os.PathLike, Record, Molecule, Rejected, ase.Atoms, Chem.Mol)
 
 
 def read_molecules(
@@ -118,55 +118,54 @@ def read_molecules(
     max_atoms: int | None = None,
     charge: int | None = None,
 ) -> list[Molecule | Rejected]:
-    """Read molecules from anything that holds them; the front door for every input.
+    """Read molecules from SMILES, objects or files.
 
     Files may be:
 
     - ``.smi``, ``.txt``: a SMILES or InChI and optionally a name on each line; lines that start
       with ``#`` and blank lines are skipped; unnamed molecules are named by their SMILES.
-    - ``.csv``, ``.tsv``: a header, and a row for each molecule, parted by commas, semicolons or
-      tabs. The column of SMILES is ``smiles`` or ends so, isomeric before canonical ones; failing
-      that, ``inchi``. Names are taken from ``name``, ``title``, ``id``, or what ends in ``name``
-      or ``_id``; columns called ``charge`` and ``multiplicity`` are honoured.
-    - ``.sdf``, ``.mol``: V2000 or V3000. Records in 2D are embedded like a SMILES; those in 3D
-      without hydrogens get them, and are relaxed with MMFF94 from where they stand. The properties
-      ``charge`` and ``multiplicity`` are honoured.
+    - ``.csv``, ``.tsv``: a header and one row per molecule, separated by commas, semicolons or
+      tabs. SMILES are in the column ``smiles`` or one that ends with it, isomeric before canonical;
+      otherwise ``inchi`` is read. Names are in ``name``, ``title``, ``id``, or a column that ends
+      with ``name`` or ``_id``; columns ``charge`` and ``multiplicity`` are used.
+    - ``.sdf``, ``.mol``: V2000 or V3000. 2D records are embedded like a SMILES; 3D records without
+      hydrogens get hydrogens and are relaxed with MMFF94. The properties ``charge`` and
+      ``multiplicity`` are used.
     - ``.xyz``, ``.extxyz``: many frames. The keys ``charge``, ``multiplicity`` (or
-      ``spin_multiplicity``), ``name`` and ``smiles`` of the comment line are honoured, the first
-      two also as in ``charge: -1, multiplicity 2``; a comment of two integers alone is charge and
-      multiplicity, one of a single word the name. A frame that announces a wrong number of atoms
-      is rejected up to the next line that is only an integer.
-    - ``.mol2``: many molecules, with their bonds; ``.cdxml``: those of a drawing, embedded.
-    - ``.pdb``: a molecule for each model. Bonds are perceived from elements, positions and formal
+      ``spin_multiplicity``), ``name`` and ``smiles`` of the comment line are used, the first two
+      also written as ``charge: -1, multiplicity 2``; a comment of two integers is charge and
+      multiplicity, a single word the name. A frame with a wrong number of atoms is rejected up to
+      the next line that is only an integer.
+    - ``.mol2``: molecules with bonds; ``.cdxml``: drawings, which are embedded.
+    - ``.pdb``: one molecule per model. Bonds are perceived from elements, positions and formal
       charges.
     - ``.gjf``, ``.com`` of Gaussian, ``.inp`` of ORCA: the first geometry, in Cartesian
       coordinates, with its charge and multiplicity.
 
-    Each may be compressed, with ``.gz`` behind its suffix. Unnamed records are named
-    ``<file stem>-<i>``, counted from 1, or ``<file stem>`` if alone.
+    All may be compressed, with ``.gz`` after the suffix. Unnamed records are named ``<file
+    stem>-<i>``, counted from 1, or ``<file stem>`` if alone.
 
     Parameters
     ----------
     inputs : str, path, Molecule, ase.Atoms, rdkit.Chem.Mol, or an iterable of these
-        A string with the suffix of a known file format is a path, every other string a SMILES or
-        an InChI, optionally followed by a name. A file gives all molecules in it. What was
-        `Rejected` before stays so.
+        A string with the suffix of a known format is a path; every other string is a SMILES or
+        InChI, optionally followed by a name. All molecules of a file are read. `Rejected` inputs
+        are kept.
     seed : int
-        Of the embedding of SMILES.
+        Random seed for embedding SMILES.
     workers : int
-        Number of processes that read SMILES and files; what they give does not depend on it. A
-        molecule at which a process dies, or stays for two minutes, is one `Rejected`. With more
-        than one, a script must work under ``if __name__ == "__main__"``.
+        Number of processes; results do not depend on it. A molecule that crashes a process, or
+        takes two minutes, is `Rejected`. With more than one, a script must call this under ``if
+        __name__ == "__main__"``.
     max_atoms : int, optional
-        Embed no larger molecules, hydrogens counted.
+        Reject larger molecules, hydrogens included, instead of embedding them.
     charge : int, optional
-        Of those in files of coordinates (``.xyz``, ``.extxyz``, ``.pdb``) that do not tell theirs.
-        Default: 0.
+        Charge of geometries without one in ``.xyz``, ``.extxyz`` and ``.pdb`` files. Default: 0.
 
     Returns
     -------
     list of Molecule or Rejected
-        In the order of the inputs. A bad molecule is one `Rejected` and leaves the others alone.
+        In the order of the inputs. An invalid molecule is `Rejected` and does not affect others.
 
     Raises
     ------
@@ -184,7 +183,7 @@ def each_molecule(
     workers: int = 1,
     max_atoms: int | None = None,
 ) -> Iterator[Molecule | Rejected]:
-    """Read molecules one by one, see `read_molecules`; files are not held in memory."""
+    """Yield molecules one by one, see `read_molecules`; files are not held in memory."""
     check_seed(seed)
     read = partial(read_record, seed=seed, max_atoms=max_atoms)
     is_text = (str, Record, Rejected)  # what is no text is read here, for RDKit pickles no names
@@ -201,11 +200,11 @@ def _lost(given: Input, reason: str) -> Molecule | Rejected:
 
 
 def each_record(inputs: Input | Iterable[Input], charge: int | None = None) -> Iterator[Input]:
-    """Yield inputs one by one, the records of files in place of their paths; none is read yet.
+    """Yield inputs, with records in place of paths; nothing is parsed yet.
 
-    `charge` is that of records which tell none.
+    `charge` is for records without one.
     """
-    if isinstance(inputs, ONE) or not isinstance(inputs, Iterable):
+    if isinstance(inputs, SINGLE_INPUTS) or not isinstance(inputs, Iterable):
         inputs = [inputs]
     for given in inputs:
         if is_path(given):
@@ -218,7 +217,7 @@ def each_record(inputs: Input | Iterable[Input], charge: int | None = None) -> I
 def read_record(
     given: Input, *, seed: int = 42, max_atoms: int | None = None
 ) -> Molecule | Rejected:
-    """Read what `each_record` yields."""
+    """Read an input that `each_record` yields."""
     if isinstance(given, Record):
         return given.read(seed, max_atoms)
     if isinstance(given, str):
@@ -227,19 +226,19 @@ def read_record(
 
 
 def is_path(given: object) -> TypeGuard[str | os.PathLike[str]]:
-    """Whether an input names a file of molecules: strings do by the suffix of a known format."""
+    """Return whether an input is a path; strings are if they have the suffix of a known format."""
     if isinstance(given, str):
         return suffix_of(given) in FORMATS
     return isinstance(given, os.PathLike)
 
 
 def read_one(given: Input, *, seed: int = 42, charge: int | None = None) -> Molecule:
-    """Read an input that must be one molecule, see `read_molecules`.
+    """Read an input that must be a single molecule, see `read_molecules`.
 
     Raises
     ------
     ValueError
-        If it is not, or there is a charge and no file that could lack one.
+        If it is not, or a charge is given without a file that may lack one.
     """
     check_charge(charge, [given])
     found = read_molecules(given, seed=seed, charge=charge)
@@ -257,15 +256,15 @@ def records_in(file: BufferedReader, source: str, suffix: str) -> Iterator[Recor
     ----------
     file : binary file
     source : str
-        What it is called.
+        Name in messages.
     suffix : str
-        Of its format.
+        Suffix of the format.
 
     Yields
     ------
     Record
     Rejected
-        Where it cannot be read on, or is empty.
+        If the file is damaged or empty.
     """
     stem, n = stem_of(Path(source)), 0
     last: Record | None = None
@@ -320,12 +319,12 @@ def _charged(record: Record | Rejected, charge: int) -> Record | Rejected:
 
 
 def check_file(path: Path) -> None:
-    """Find out whether a path is that of a file of molecules.
+    """Check that a path is a file of molecules.
 
     Raises
     ------
     ValueError, OSError
-        If it is not there, is a folder, or has an unknown suffix.
+        If it does not exist, is a folder, or has an unknown suffix.
     """
     if path.is_dir():
         raise InputError(f"{path} is a folder: give the files inside")
@@ -340,7 +339,7 @@ def check_file(path: Path) -> None:
 
 
 def read_smiles(text: str, *, seed: int = 42, max_atoms: int | None = None) -> Molecule | Rejected:
-    """Read a SMILES, optionally followed by a name, and say what is wrong if it is none."""
+    """Read a SMILES, optionally followed by a name; `Rejected` if it is invalid."""
     name = smiles_title(text)
     if "\n" in text.strip():
         reason = "it has several lines: give a list of SMILES or the path of a .smi file"
@@ -365,7 +364,7 @@ def read_smiles(text: str, *, seed: int = 42, max_atoms: int | None = None) -> M
 def read_object(
     given: object, *, seed: int = 42, max_atoms: int | None = None
 ) -> Molecule | Rejected:
-    """Read a Molecule, ase.Atoms or RDKit Mol, and say what is wrong with anything else."""
+    """Read a Molecule, ase.Atoms or RDKit Mol; `Rejected` for anything else."""
     name = source = shorten(repr(given), LONGEST_REPR, placeholder=" …")
     try:
         if isinstance(given, (Molecule, Rejected)):

@@ -24,9 +24,9 @@ PROPERTY = re.compile(r"^>[^\n<]*<([^\n>]+)>[^\n]*\n(.*?)(?=^\s*$|\Z)", re.MULTI
 
 
 def cut(lines: Iterable[str]) -> Iterator[str]:
-    """Yield what stands before each line that starts with ``$$$$``.
+    """Yield the records between lines that start with ``$$$$``.
 
-    A record that was cut short ends where the next one begins, three lines before its counts.
+    A truncated record ends three lines before the counts line of the next.
     """
     record: list[str] = []
     for line in lines:
@@ -50,13 +50,13 @@ def title(record: str) -> str:
 
 
 def properties(record: str) -> dict[str, Any]:
-    """Return the items of data, numbers as such."""
+    """Return the data items, numbers as numbers."""
     _, _, data = record.partition("M  END")
     return {key: plain_number(value.strip()) for key, value in PROPERTY.findall(data)}
 
 
 def parse(record: str, options: ReadOptions) -> Molecule:
-    """Take a record as it stands, or embed what is a drawing or lacks its hydrogens."""
+    """Read a record; embed drawings and geometries without hydrogens."""
     with rdBase.BlockLogs():
         supplier = Chem.SDMolSupplier()
         supplier.SetData(record, removeHs=False)
@@ -82,9 +82,9 @@ def parse(record: str, options: ReadOptions) -> Molecule:
 
 
 def _check_label(mol: Chem.Mol, molecule: Molecule) -> None:
-    """Raise ValueError if a property SMILES of the same formula is of another molecule.
+    """Raise ValueError if the property SMILES has the same formula but is another molecule.
 
-    That of another formula may be of the parent of what was protonated or stripped of a salt.
+    A SMILES of another formula may be the parent of a protonated or desalted molecule.
     """
     given = mol.GetPropsAsDict(autoConvertStrings=False)
     label = next((value for key, value in given.items() if key.lower() == "smiles"), "")
@@ -96,9 +96,9 @@ def _check_label(mol: Chem.Mol, molecule: Molecule) -> None:
 
 
 def _check_stereo(record: str, mol: Chem.Mol) -> None:
-    """Raise ValueError if RDKit has lost a configuration of the record that it has read.
+    """Raise ValueError if RDKit lost a configuration of the record.
 
-    It overlooks those of allenes, of some spiro atoms and of some double bonds at rings.
+    RDKit ignores those of allenes, some spiro atoms and some double bonds at rings.
     """
     read = Chem.Mol(mol)
     read.RemoveAllConformers()  # in which InChI would find the configuration again

@@ -1,4 +1,4 @@
-"""Lines of a SMILES or InChI, each optionally followed by a name."""
+"""Lines of SMILES or InChI, each optionally followed by a name."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from diffrelax.molecule.inchi import read_inchi
 
 HEADER = re.compile(r"(?i)(canonical_|isomeric_)?smiles\b")
 LONGEST_NAME = 1000  # characters of a SMILES in the place of a name
-OF_SDF = re.compile(r"\bV[23]000\s*$")
+SDF_LINE = re.compile(r"\bV[23]000\s*$")
 
 
 def cut(lines: Iterable[str]) -> Iterator[str]:
-    """Yield the lines that are neither blank nor comments, nor a header such as RDKit's.
+    """Yield the lines except blank lines, comments and a header.
 
     Raises
     ------
     ValueError
-        If they are those of another format.
+        If the file has another format.
     """
     rest = (line for line in map(_checked, lines) if line and line[0] != "#")
     first = next(rest, "")
@@ -34,20 +34,20 @@ def cut(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _checked(line: str) -> str:
-    if OF_SDF.search(line):
+    if SDF_LINE.search(line):
         raise InputError("it looks like an .sdf file, not lines of SMILES")
     return line.strip()
 
 
 def cut_smiles(record: str) -> tuple[str, str]:
-    """Part a SMILES, with the extension of ChemAxon that may follow, from the name behind it."""
+    """Split a SMILES, with a ChemAxon extension if any, from the name after it."""
     found = re.fullmatch(r"(\S*(?:\s+\|[^|]*\|)?)(.*)", record.strip(), flags=re.DOTALL)
     assert found
     return found[1], found[2].strip()
 
 
 def title(record: str) -> str:
-    """Return the name behind a SMILES, or the SMILES itself if there is none."""
+    """Return the name after a SMILES, or the SMILES if there is none."""
     smiles, name = cut_smiles(record)
     return name or smiles[:LONGEST_NAME]
 
@@ -58,7 +58,7 @@ def parse(record: str, options: ReadOptions) -> Molecule:
 
 
 def embed_text(text: str, options: ReadOptions, multiplicity: int | None = None) -> Molecule:
-    """Embed a SMILES or an InChI that stands alone."""
+    """Embed a SMILES or an InChI without a name."""
     name, seed, max_atoms, _ = options
     given: Any = {"seed": seed, "max_atoms": max_atoms, "multiplicity": multiplicity}
     if not text.startswith("InChI="):

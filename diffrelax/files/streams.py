@@ -1,4 +1,4 @@
-"""Lines of text files, compressed or not, one after the other."""
+"""Reading lines of text files, compressed or not."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ NOT_UTF8 = re.compile("[\udc80-\udcff]")  # what stands for a byte that UTF-8 do
 
 
 def read_lines(file: BufferedReader) -> Iterator[str]:
-    r"""Yield the lines of a file, each with a ``\n`` at its end; gzip is recognised.
+    r"""Yield the lines of a file, each with a final ``\n``; gzip is recognised.
 
     Bytes that are not UTF-8 are read as Windows-1252.
 
     Raises
     ------
     ValueError
-        If the text is in UTF-16, or at a line that no text file has.
+        If the text is UTF-16, or a line is too long for a text file.
     OSError, EOFError
-        Where the file is damaged.
+        If the file is damaged.
     """
     start = file.peek(2)[:2]
     if start in (BOM_UTF16_BE, BOM_UTF16_LE):
@@ -44,6 +44,6 @@ def _windows_1252(byte: re.Match[str]) -> str:
 
 
 def check_text(record: str) -> None:
-    """Raise ValueError if a record holds a NUL byte, at which RDKit would end it."""
+    """Raise ValueError if a record has a NUL byte, which RDKit takes as its end."""
     if "\0" in record:
         raise InputError("it contains a NUL byte: the file is damaged, or not text")

@@ -1,4 +1,4 @@
-"""Tables of text with a header, one of whose columns holds SMILES or InChI."""
+"""Text tables with a header and a column of SMILES or InChI."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ NAMES = ("name", "title", "id", "molecule", "compound")
 
 
 def cut(lines: Iterable[str]) -> Iterator[str]:
-    """Yield a table of one row for each row.
+    """Yield each row as a table with the header.
 
-    A quote that is not closed holds for its own line alone.
+    An unclosed quote only affects its own line.
 
     Raises
     ------
     ValueError
-        If no column has a name that says SMILES or InChI.
+        If no column is named like SMILES or InChI.
     """
     lines = iter(lines)
     first = next((line for line in lines if line.strip()), "")
@@ -49,7 +49,7 @@ def cut(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _rows(lines: Iterator[str], header: list[str], delimiter: str) -> Iterator[list[str]]:
-    """Yield the cells of rows; where a SMILES or a name goes on into other rows, the line alone."""
+    """Yield the cells of rows; if a quoted SMILES or name spans rows, only the line."""
     waiting: deque[str] = deque()
     taken: list[str] = []
 
@@ -88,7 +88,7 @@ def structure(record: str) -> str:
 
 
 def title(record: str) -> str:
-    """Return what stands in the column of names, or the SMILES."""
+    """Return the name, or the SMILES if there is none."""
     row = _row(record)
     return next((row[key] for key in reversed(_shown([*row])) if row[key]), "")
 
@@ -105,13 +105,13 @@ def properties(record: str) -> dict[str, Any]:
 
 
 def state(record: str) -> dict[str, int]:
-    """Return charge and multiplicity, as far as the row tells them."""
+    """Return charge and multiplicity, if the row has them."""
     cells = {key.lower(): plain_number(cell) for key, cell in _row(record).items() if cell}
     return {key: integer(key, cells[key]) for key in STATE if key in cells}
 
 
 def parse(record: str, options: ReadOptions) -> Molecule:
-    """Embed the SMILES or InChI of a row, whose charge must be that of its column if it has one."""
+    """Embed the SMILES or InChI of a row; its charge must match the column, if there is one."""
     charge, multiplicity = map(state(record).get, STATE)
     molecule = smiles.embed_text(structure(record), options, multiplicity)
     if charge not in (None, molecule.charge):
@@ -135,7 +135,7 @@ def _row(record: str) -> dict[str, str]:
 
 
 def _shown(header: Sequence[str]) -> list[str]:
-    """Return the column of SMILES or InChI, and that of names if there is one; none without."""
+    """Return the columns of SMILES or InChI and of names, if they exist."""
     structures = _column(header, SMILES, ("smiles", "smiles string"))
     structures = structures or _column(header, (), ("inchi",))
     names = _column(header, NAMES, ("name", "_id", " id"))
@@ -143,7 +143,7 @@ def _shown(header: Sequence[str]) -> list[str]:
 
 
 def _column(header: Sequence[str], names: Sequence[str], endings: tuple[str, ...]) -> str | None:
-    """Return the column of the first of some names, or else one whose name ends so."""
+    """Return the column with the first matching name, or one whose name ends with it."""
     plain = {re.sub(r"[\s_]", "", key).lower(): key for key in reversed(header)}
     whole = (plain[name] for name in names if name in plain)
     partly = (key for key in header if key.strip().lower().endswith(endings))

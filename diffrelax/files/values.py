@@ -1,4 +1,4 @@
-"""Values beside a molecule: from text, and to what a format can hold."""
+"""Properties of molecules: reading from text, and conversion for file formats."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from diffrelax.molecule import Molecule
 
 
 class ReadOptions(NamedTuple):
-    """What a record does not say itself.
+    """Options for reading a record.
 
     Parameters
     ----------
@@ -20,9 +20,9 @@ class ReadOptions(NamedTuple):
     seed : int
         Random seed for the embedding.
     max_atoms : int, optional
-        Embed no larger molecule, hydrogens counted.
+        Reject larger molecules, hydrogens included.
     charge : int, optional
-        Of a geometry that tells none.
+        Charge of a geometry without one.
     """
 
     name: str
@@ -41,7 +41,7 @@ def identity(molecule: Molecule) -> dict[str, Any]:
 
 
 def plain_number(text: str) -> str | int | float:
-    """Return the number that a text is, or the text if the number would be written otherwise."""
+    """Return a text as a number, if the number is written the same way; otherwise the text."""
     for kind in (int, float):
         try:
             number = kind(text)
@@ -64,5 +64,5 @@ def plain_values(value: Any) -> Any:
 
 
 def one_line(text: str) -> str:
-    """Return a text without line ends and what cannot be printed."""
+    """Return a text without line breaks and unprintable characters."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -1,4 +1,4 @@
-"""Files of molecules, written whole or not at all."""
+"""Atomic writing of files of molecules."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def check_output(
     suffixes: Collection[str] | None = None,
     inputs: Iterable[str] = (),
 ) -> None:
-    """Find out whether molecules can be written to a path, before the work is done.
+    """Check that molecules can be written to a path, before the work begins.
 
     Parameters
     ----------
     path : path
     suffixes : collection of str, optional
-        That are known. Default: those of `write_molecules`.
+        Allowed suffixes. Default: those of `write_molecules`.
     inputs : iterable of str
-        SMILES and paths that the molecules come from.
+        Inputs of the command: SMILES and paths.
 
     Raises
     ------
@@ -49,12 +49,12 @@ def check_output(
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder unless it is there, and find out whether it can be written to.
+    """Make a folder if it does not exist, and check that it is writable.
 
     Raises
     ------
     OSError
-        If it cannot.
+        If it is not.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -65,13 +65,13 @@ def make_folder(folder: Path) -> None:
 
 
 def check_no_input(path: Path, inputs: Iterable[str]) -> None:
-    """Raise ValueError if a path is that of one of the inputs of a command."""
+    """Raise ValueError if a path is one of the inputs of a command."""
     if path.exists() and any(os.path.exists(given) and path.samefile(given) for given in inputs):
         raise InputError(f"{path} is an input: choose another output")
 
 
 def would_be_lost(path: Path) -> ValueError:
-    """Return the error that refuses to write over a file."""
+    """Return the error that refuses to overwrite a file."""
     return InputError(f"{path} exists: choose another file, or give --overwrite")
 
 
@@ -80,24 +80,24 @@ def write_molecules(
     molecules: Sequence[Molecule],
     infos: Sequence[Info | None] | None = None,
 ) -> None:
-    """Write molecules to a file, all or nothing: an existing file is replaced at the end.
+    """Write molecules to a file atomically: an existing file is replaced at the end.
 
-    - ``.extxyz``, ``.xyz``: one frame each, name, smiles, charge, multiplicity and infos in the
-      comment line.
-    - ``.sdf``: one record each, the same as properties; positions rounded to 0.0001 Å.
-    - ``.pdb``: one model each, the infos in remarks; positions rounded to 0.001 Å.
+    - ``.extxyz``, ``.xyz``: one frame each, with name, smiles, charge, multiplicity and infos in
+      the comment line.
+    - ``.sdf``: one record each, with the same as properties; positions are rounded to 0.0001 Å.
+    - ``.pdb``: one model each, with the infos in remarks; positions are rounded to 0.001 Å.
     - ``.json``: a list of objects with the keys name, smiles, formula, charge, multiplicity, start,
       symbols, positions (Å) and those of the infos; ``.jsonl``: one on each line.
 
-    With ``.gz`` behind the suffix, the file is compressed.
+    With ``.gz`` after the suffix, the file is compressed.
 
     Parameters
     ----------
     path : path
     molecules : sequence of Molecule
     infos : sequence of dict or None, optional
-        What else to write about each molecule. Values that are None are written in JSON only;
-        NaN and infinities are null there.
+        Additional properties of each molecule. None is written in JSON only; NaN and infinities are
+        null there.
 
     Raises
     ------
@@ -118,11 +118,11 @@ def write_molecules(
 
 
 def as_bytes(path: Path, text: str) -> bytes:
-    """Return what stands for a text in a file; pieces that follow each other are one file."""
+    """Return a text as the bytes of a file, compressed if its suffix says so."""
     data = encoded(text)
     return gzip.compress(data, mtime=0) if path.suffix.lower() == ".gz" else data
 
 
 def encoded(text: str) -> bytes:
-    """Return a text in UTF-8; what that has no bytes for is written as Python escapes it."""
+    """Return a text in UTF-8; characters without an encoding are escaped."""
     return text.encode("utf-8", errors="backslashreplace")

@@ -18,21 +18,21 @@ from diffrelax.files.values import ReadOptions, one_line
 from diffrelax.molecule.annotations import charge_of, text_of
 from diffrelax.molecule.record import Molecule
 
-OF_A_MOLECULE = "total|net|spin|formal|molecular|molecule|mol|system|overall"
-KEY = rf"(?<![\w-])(?:({OF_A_MOLECULE})[_ -])?(charge|multiplicity|mult)"
+MOLECULE_WORDS = "total|net|spin|formal|molecular|molecule|mol|system|overall"
+KEY = rf"(?<![\w-])(?:({MOLECULE_WORDS})[_ -])?(charge|multiplicity|mult)"
 STATE = re.compile(  # charge: -1, multiplicity 2
     rf"{KEY}(?:\s*[:=]\s*|\s+)([+\-−]?\d+)(?:\.0*)?(?=[\s,;|)\]}}]|$)[,;|]?", re.IGNORECASE
 )
-SPOKEN_OF = re.compile(rf"{KEY}\s*[:=]", re.IGNORECASE)
+MENTIONED = re.compile(rf"{KEY}\s*[:=]", re.IGNORECASE)
 JSON_KEY = re.compile(r'"(\w+)"(?=\s*:)')
 TWO_INTEGERS = re.compile(r"\s*([+-]?\d+)[\s,]+(\d+)\s*")
 QUOTED = re.compile(r"""("[^"]*"|(?<==)'[^']*')""")
 NAME_ALONE = re.compile(r"\s*[^\W\d][^\s=]*\s*")
-OF_THE_FRAME = {"Properties", "Lattice", "pbc"}  # what these keys say is no property
+FRAME_KEYS = {"Properties", "Lattice", "pbc"}  # what these keys say is no property
 
 
 def cut(lines: Iterable[str]) -> Iterator[str]:
-    """Cut before each line that is only an integer, unless it is the comment of a frame."""
+    """Yield frames; each begins with a line that is only an integer."""
     frame: list[str] = []
     for line in lines:
         is_comment = len(frame) == 1 and frame[0].strip().isdecimal()
@@ -46,7 +46,7 @@ def cut(lines: Iterable[str]) -> Iterator[str]:
 
 
 def title(record: str) -> str:
-    """Return the name in the comment, or the one word that the comment is."""
+    """Return the name in the comment, or a comment of a single word."""
     comment = _comment(record)
     if NAME_ALONE.fullmatch(comment) and not STATE.search(comment):
         return comment.strip()
@@ -57,15 +57,15 @@ def title(record: str) -> str:
 
 
 def properties(record: str) -> dict[str, Any]:
-    """Return the entries of the comment; words alone are none."""
+    """Return the entries of the comment; single words are ignored."""
     comment = _comment(record)
     read = _read(comment)
     known = (key for key in read if f"{key}=" in comment or f'"{key}"=' in comment)
-    return {key: read[key] for key in known if key not in OF_THE_FRAME}
+    return {key: read[key] for key in known if key not in FRAME_KEYS}
 
 
 def parse(record: str, options: ReadOptions) -> Molecule:
-    """Take the positions of a frame and perceive its bonds."""
+    """Read a frame and perceive its bonds."""
     first, *rest = record.rstrip().split("\n")
     if not first.strip().isdecimal():
         raise InputError(f"a frame starts with the number of its atoms, not with {first!r}")
@@ -87,7 +87,7 @@ def parse(record: str, options: ReadOptions) -> Molecule:
     except Exception as error:
         raise InputError(f"ASE cannot read this frame: {error}") from error
     known = {key.lower(): value for key, value in atoms.info.items()}
-    for _, key in SPOKEN_OF.findall(QUOTED.sub("", comment)):
+    for _, key in MENTIONED.findall(QUOTED.sub("", comment)):
         known.setdefault(key.lower(), True)
     for key in ("charge", "multiplicity", "mult"):
         if known.get(key) is True and key not in state:
@@ -103,7 +103,7 @@ def parse(record: str, options: ReadOptions) -> Molecule:
 def text(molecule: Molecule | ase.Atoms, info: Mapping[str, Any], number: int) -> str:
     """Return a frame with name, SMILES, charge, multiplicity and the rest in its comment.
 
-    Texts are written so that ASE reads them as they were; empty ones are left out.
+    Texts are escaped such that ASE reads them unchanged; empty ones are left out.
     """
     atoms = molecule.to_atoms() if isinstance(molecule, Molecule) else molecule.copy()
     own = atoms.info  # which are read in capitals, too
@@ -116,7 +116,7 @@ def text(molecule: Molecule | ase.Atoms, info: Mapping[str, Any], number: int) -
     atoms.info = {
         key: _escaped(value) if isinstance(value, str) else value
         for key, value in known.items()
-        if key and key not in OF_THE_FRAME
+        if key and key not in FRAME_KEYS
         and not (value is None or (isinstance(value, str) and not value))
     }  # fmt: skip
     file = StringIO()
@@ -130,7 +130,7 @@ def _comment(record: str) -> str:
 
 
 def _state(comment: str) -> dict[str, int]:
-    """Return charge and multiplicity that a comment tells; ASE reads none behind an apostrophe."""
+    """Return charge and multiplicity in a comment; ASE reads none after an apostrophe."""
     if two := TWO_INTEGERS.fullmatch(comment):
         return dict(zip(("charge", "multiplicity"), map(int, two.groups()), strict=True))
     found = sorted(STATE.findall(QUOTED.sub("", comment)), key=lambda one: not one[0])
@@ -150,13 +150,13 @@ def _read(comment: str) -> dict[str, Any]:
 
 
 def _as_written(comment: str, key: str) -> str:
-    """Return the value of a key without what ASE makes of it, such as a number or a list."""
+    """Return the text of a key, not the number or list that ASE reads."""
     found = re.search(rf'(?:^|\s){key}=(?:"([^"]*)"|(\S+))', comment, re.IGNORECASE)
     return (found[1] or found[2] or "") if found else ""
 
 
 def _check_columns(comment: str, atom: str) -> None:
-    """Refuse more columns than there are, for each of which ASE would take memory."""
+    """Refuse more columns than there are, since ASE would allocate memory for them."""
     announced = str(_read(comment).get("Properties", ""))
     columns = sum(int(n) for n in announced.split(":")[2::3] if n.isdecimal())
     if columns > len(atom.split()):
@@ -167,7 +167,7 @@ def _check_columns(comment: str, atom: str) -> None:
 
 
 def _with_symbol(atom: str) -> str:
-    """Put the symbol of an element in the place of its atomic number."""
+    """Replace atomic numbers by symbols."""
     number, *rest = atom.split(maxsplit=1)
     known = number.isdecimal() and 0 < int(number) < len(chemical_symbols)
     return " ".join([chemical_symbols[int(number)], *rest]) if known else atom
@@ -178,7 +178,7 @@ def _plain_key(key: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Escape a text so that ASE reads the same text again, not a number, a truth or a list."""
+    """Escape a text such that ASE reads the same text, not a number, a boolean or a list."""
     text = text.encode("utf-8", errors="backslashreplace").decode()  # lone surrogates
     plain = text.replace("\\", "\\\\")
     read = _read(key_val_dict_to_str({"text": plain})).get("text")

@@ -1,4 +1,4 @@
-"""Fine-tuning: a released model goes on learning, from minima at a user's own level of theory."""
+"""Fine-tuning of a released model on minima at the user's own level of theory."""
 
 from diffrelax.finetuning.minima import Minima, load_minima
 from diffrelax.finetuning.start import (

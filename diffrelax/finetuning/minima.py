@@ -1,4 +1,4 @@
-"""Minima of a user's own: read, judged, paired with starts, and split."""
+"""Minima of the user: reading, checks, starts and split."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ LARGEST_FORCE = 0.1  # eV/Å; looser than the usual criteria of relaxations
 
 @dataclass(frozen=True, eq=False)
 class Minima:
-    """Minima to learn from.
+    """Minima for fine-tuning.
 
     Parameters
     ----------
     train_set, validation_set : GeometrySet
     bonds : frozenset of (int, int)
-        Pairs of atomic numbers, the smaller first, that are bonded in those to train on.
+        Pairs of atomic numbers, the smaller first, that are bonded in the training minima.
     environments : mapping of str to int
-        Environments of atoms, each with the number of molecules to train on that have it.
+        Environments of atoms, each with its number of training molecules.
     left_out : list of Rejected
-        What is not a molecule or no minimum, or what the network cannot learn, with the reason.
+        Inputs that are not molecules or not minima, or that the network cannot learn, with reasons.
     notes : list of str
-        What is odd about the others.
+        Remarks on the others.
     """
 
     train_set: GeometrySet
@@ -63,27 +63,26 @@ class Minima:
 def load_minima(
     path: Path, config: ModelConfig, level: str | None = None, charge: int | None = None
 ) -> Minima:
-    """Read minima and pair them with their relaxations at the levels of the model's starts.
+    """Read minima and pair them with starts at the levels that the model begins with.
 
-    A tenth of the constitutions is kept for validation with all stereoisomers and conformers: those
-    that the released models were tested on (`diffrelax.data.minima`), and if there is none the one
-    with the least remainder. So they stay the same where minima are added, and however ions are
-    drawn.
+    A tenth of the constitutions, with all stereoisomers and conformers, is used for validation:
+    those that the released models were tested on (`diffrelax.data.minima`), or if there are none,
+    the one with the smallest remainder. The choice does not change when minima are added.
 
     Parameters
     ----------
     path : path
     config : ModelConfig
-        Of the model that is to learn them.
+        Configuration of the model to fine-tune.
     level : str, optional
-        Their level of theory. Default: that of the model.
+        Level of theory of the minima. Default: the level of the model.
     charge : int, optional
-        Of those in a file that tells none. Default: 0.
+        Charge of geometries without one. Default: 0.
 
     Raises
     ------
     ValueError
-        If fewer than ten constitutions are left.
+        If there are fewer than ten constitutions.
     """
     level = config.level if level is None else level
     read = _read_minima(path, config, level, charge)
@@ -112,7 +111,7 @@ def load_minima(
 
 
 class _Read(NamedTuple):
-    """Minima that were read, by their numbers in the file."""
+    """Minima that were read, by number in the file."""
 
     molecules: dict[int, Molecule]
     pairs: list[Pair]
@@ -121,7 +120,7 @@ class _Read(NamedTuple):
 
 
 def _read_minima(path: Path, config: ModelConfig, level: str, charge: int | None) -> _Read:
-    """Read minima, and pair those that can be learned; see `load_minima`."""
+    """Read minima and pair the usable ones with starts; see `load_minima`."""
     read = _Read({}, [], [], [])
     of_level: Counter[str] = Counter()
     records = list(each_record(path, charge))
@@ -157,7 +156,7 @@ def _read_minima(path: Path, config: ModelConfig, level: str, charge: int | None
 def _why_not(
     molecule: Molecule, properties: Mapping[str, Any], force: float, config: ModelConfig
 ) -> str:
-    """Say why a molecule is no minimum to learn; empty if it is one."""
+    """Return why a molecule cannot be learned from; empty if it can."""
     if molecule.start != "given":
         return "it has no coordinates"
     converged, verdict = properties.get("converged"), properties.get("verdict", "minimum")
@@ -173,7 +172,7 @@ def _why_not(
 
 
 def _largest_force(record: Record) -> float:
-    """Return the largest force on an atom that a frame tells, eV/Å; 0 if it tells none."""
+    """Return the largest force in a frame, eV/Å; 0 if it has none."""
     if record.suffix not in (".xyz", ".extxyz") or "force" not in record.text:
         return 0.0
     try:
@@ -185,7 +184,7 @@ def _largest_force(record: Record) -> float:
 
 
 def _pairs(molecule: Molecule, index: int, levels: Sequence[StartLevel]) -> list[Pair]:
-    """Pair a minimum with each level of starts; UFF stands in where MMFF94 has no parameters."""
+    """Pair a minimum with each level of starts; UFF replaces MMFF94 without parameters."""
     with rdBase.BlockLogs():
         mol = molecule.to_rdkit()
         if "uff" not in levels and not has_mmff94(mol):
@@ -194,7 +193,7 @@ def _pairs(molecule: Molecule, index: int, levels: Sequence[StartLevel]) -> list
 
 
 def _without_start(geometries: GeometrySet, config: ModelConfig) -> Iterator[str]:
-    """Say how many minima the bridge does not learn from, if any."""
+    """Describe how many minima have no start for the bridge, if any."""
     basin = config.training.in_basin(geometries.start_rmsd, geometries.start_torsion)
     n, used = (len(set(places.tolist())) for places in (geometries.index, geometries.index[basin]))
     if n > used:

@@ -1,4 +1,4 @@
-"""What a run begins with: its configuration, its base, and what it will know."""
+"""Start of a training run: its configuration, its base model, and what it will know."""
 
 from __future__ import annotations
 
@@ -41,45 +41,44 @@ def begin_finetuning(
     charge: int | None = None,
     only_level: bool = False,
 ) -> tuple[ModelConfig, Minima]:
-    """Write the ``config.yaml`` of a fine-tuning run, a copy of its minima and what it will know.
+    """Write the ``config.yaml`` of a fine-tuning run, and copies of its data.
 
-    The shape of the network, its noise levels and its schedule are the model's. The learning rate
-    starts at a quarter of the one that it was trained with, batches have half as many molecules; of
-    a model that was fine-tuned itself, both stay as they are. The learning rate falls to zero.
+    Network, noise levels and schedule are those of the model. The initial learning rate is a
+    quarter and the batch size half of those in its training; for a model that was fine-tuned
+    itself, both are kept. The learning rate decreases to zero.
 
     Parameters
     ----------
     model : Model
-        What the run starts from.
+        Model to start from.
     base : str
-        The name or path that it was loaded by.
+        Name or path of that model.
     data : path
-        Minima, in any format that `diffrelax.read_molecules` reads with coordinates.
+        Minima, in a format with coordinates that `diffrelax.read_molecules` reads.
     folder : path
-        Of the new model, which takes its name from it.
+        Folder of the new model; its name is that of the model.
     level : str
-        Level of theory of the minima; one that the model has learned, however it is spelled.
+        Level of theory of the minima; it may be one that the model has learned.
     steps : int
-        Length of the run.
+        Number of training steps.
     charge : int, optional
-        Of minima in a file that tells none. Default: 0.
+        Charge of geometries without one. Default: 0.
     only_level : bool
-        Learn what tells the levels of theory apart alone: the model stays as it is at all others,
-        with its bounds on errors, and covers what it covered.
+        Train only the parameters of this level: other levels keep their predictions, error bounds
+        and coverage.
 
     Returns
     -------
     ModelConfig
-        As in the ``config.yaml``.
+        Configuration in the ``config.yaml``.
     Minima
 
     Raises
     ------
     ValueError
-        If the folder has the name of a release, or holds a run, a ``config.yaml``, environments or
-        another file of the name of the data already, if another run begins there, if the model
-        generates or has no levels to learn alone, if the level has no name, or if the minima are
-        too few.
+        If the folder has the name of a release, is used by another run, or has files that would be
+        overwritten; if the model is a generating one or has no levels to train alone; if the level
+        has no name; or if there are too few minima.
     """
     check_charge(charge, [data])
     if not level.strip():
@@ -132,7 +131,7 @@ def begin_finetuning(
 
 
 def _check_new(folder: Path, data: Path) -> None:
-    """Refuse a folder in which something would be lost, or read in place of what belongs there."""
+    """Refuse a folder with files that would be overwritten or mistaken for those of the run."""
     check_folder(folder, resume=False)
     if (folder / "config.yaml").exists():
         raise InputError(
@@ -147,7 +146,7 @@ def _check_new(folder: Path, data: Path) -> None:
 
 
 def _of_length(steps: int) -> dict[str, Any]:
-    """Return the entries of a run of this many steps, whose learning rate falls all the time."""
+    """Return the entries of a run of this length with a decreasing learning rate."""
     return {
         "steps": steps,
         "warmup": max(1, steps // 20),
@@ -160,23 +159,23 @@ def _of_length(steps: int) -> dict[str, Any]:
 
 
 def _other_bounds(config: ModelConfig) -> dict[str, Any]:
-    """Return the entries of a model that stays as it is at all levels of theory but its own."""
+    """Return the entries of a model that is only changed at its own level."""
     return {"calibrations": {k: v for k, v in config.calibrations.items() if k != config.level}}
 
 
 def covered(
     config: ModelConfig, train_set: GeometrySet, bonds: Iterable[tuple[int, int]] = ()
 ) -> dict[str, Any]:
-    """Return the entries of what a model covers that learns from a set with all weights.
+    """Return the configuration entries that describe the coverage of a model trained on a set.
 
-    Beside them, that is what its configuration says if it has a base.
+    The coverage of the base model is included.
 
     Parameters
     ----------
     config : ModelConfig
     train_set : GeometrySet
     bonds : iterable of two int each
-        Pairs of atomic numbers, beside those in the environments that are kept with the weights.
+        Pairs of atomic numbers beside those in the environments.
     """
     largest, most_heavy = int(train_set.sizes.max()), int(train_set.heavy_sizes.max())
     if config.training.base is None:
@@ -192,10 +191,10 @@ def covered(
 def write_known(
     base: Model | None, minima: Mapping[str, int], training: TrainingConfig, folder: Path
 ) -> None:
-    """Write beside a run that begins which environments of atoms it is about to know.
+    """Write the environments of atoms that a new run will know.
 
-    Those of its base and those of its minima, if it learns all weights: the row of a level teaches
-    it no molecules. Where both have one, the larger number counts, for molecules may be the same.
+    These are the environments of its base and, if all weights are trained, of its minima. For
+    common environments the larger number counts, since molecules may be the same.
     """
     known = Counter(base.environments if base else None)
     if training.learn == "all":
@@ -204,20 +203,20 @@ def write_known(
 
 
 def prepare_base(model: Model, levels: tuple[str, ...]) -> tuple[Denoiser, dict[str, Nearest]]:
-    """Let a model begin at levels of theory that it has not learned as at the nearest that it has.
+    """Initialise new levels of theory of a model as copies of the nearest learned ones.
 
     Parameters
     ----------
     model : Model
     levels : tuple of str
-        Those that the network is to tell apart.
+        Levels of the new network.
 
     Returns
     -------
     Denoiser
-        To begin a training run with.
+        Initial network of a training run.
     dict of str to Nearest
-        As what each level begins that is new.
+        Nearest learned level of each new level.
     """
     network = model.denoiser.network
     if not levels:
@@ -233,7 +232,7 @@ def prepare_base(model: Model, levels: tuple[str, ...]) -> tuple[Denoiser, dict[
 
 
 def _with_level(network: NetworkConfig, level: str) -> NetworkConfig:
-    """Add a level of theory to those that a network tells apart."""
+    """Add a level of theory to a network."""
     if not network.levels or level in network.levels:
         return network
     return network.model_copy(update={"levels": (*network.levels, level)})

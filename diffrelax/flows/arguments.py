@@ -1,4 +1,4 @@
-"""What jobs are given: molecules in a form that every store and every worker can read.
+"""Arguments of jobs: molecules as plain JSON that all stores and workers can read.
 
 An argument is a SMILES, optionally followed by a name, or a document as plain JSON: a molecule, the
 result of an earlier stage, or a failure that passes through all later stages.
@@ -22,7 +22,7 @@ from diffrelax.entries import explain_invalid
 from diffrelax.errors import InputError
 from diffrelax.files import FORMATS, smiles, tables
 from diffrelax.files.reading import (
-    ONE,
+    SINGLE_INPUTS,
     Record,
     Rejected,
     each_record,
@@ -49,7 +49,7 @@ Argument: TypeAlias = Plain | OutputReference
 
 @runtime_checkable
 class PymatgenMolecule(Protocol):
-    """What is needed of a ``pymatgen.core.Molecule``, so that pymatgen need not be installed."""
+    """The part of ``pymatgen.core.Molecule`` that is used, so that pymatgen is not required."""
 
     atomic_numbers: tuple[int, ...]
     cart_coords: np.ndarray
@@ -64,18 +64,18 @@ def as_arguments(inputs: Any, *, seed: int = 42, charge: int | None = None) -> l
     ----------
     inputs : SMILES, path, Molecule, ase.Atoms, rdkit.Chem.Mol, pymatgen Molecule, \
 OutputReference, or an iterable of these
-        A file gives all molecules in it. A mapping is taken for a document.
+        All molecules of a file are used. A mapping is a document.
     seed : int
-        Of the embedding of what has no coordinates and is no SMILES, such as 2D drawings.
+        Random seed for embedding inputs other than SMILES, such as 2D drawings.
     charge : int, optional
-        Of the geometries in files that tell none.
+        Charge of geometries without one in files.
 
     Returns
     -------
     list of str, dict or OutputReference
-        In the order of the inputs. What is not a molecule becomes the document of a failure.
+        In the order of the inputs. Invalid molecules become failure documents.
     """
-    one = (*ONE, Mapping, OutputReference, PymatgenMolecule)
+    one = (*SINGLE_INPUTS, Mapping, OutputReference, PymatgenMolecule)
     if isinstance(inputs, one) or not isinstance(inputs, Iterable):
         inputs = [inputs]
     arguments: list[Argument] = []
@@ -88,12 +88,12 @@ OutputReference, or an iterable of these
 
 
 def as_argument(given: Any, *, seed: int = 42) -> Argument:
-    """Turn one molecule into the argument of a job; a file must hold one molecule alone.
+    """Turn one molecule into the argument of a job; a file must have a single molecule.
 
     Raises
     ------
     ValueError
-        If a file holds more or none.
+        If a file has none or several.
     """
     if isinstance(given, OutputReference):
         return given
@@ -129,19 +129,19 @@ def as_plain(given: Any, *, seed: int = 42) -> Plain:
 
 
 def read_argument(argument: str | Mapping[str, Any], *, seed: int = 42) -> Molecule | Rejected:
-    """Return the molecule that a job is given, embedded if it was a SMILES.
+    """Return the molecule of a job argument; a SMILES is embedded.
 
     Parameters
     ----------
     argument : str or mapping
-        See the module. Of a result, its output is taken.
+        See the module. The output of a result is used.
     seed : int
-        Of the embedding of a SMILES.
+        Random seed for embedding a SMILES.
 
     Returns
     -------
     Molecule or Rejected
-        `Rejected` if there is none: not a molecule, no document, or an earlier stage failed.
+        `Rejected` if it is not a molecule or document, or an earlier stage failed.
     """
     if isinstance(argument, str):
         return read_smiles(argument, seed=seed)
@@ -162,20 +162,20 @@ def _read_mapping(argument: Mapping[str, Any]) -> Molecule | Rejected:
 
 
 def label(argument: Argument) -> str:
-    """Return the name of the molecule that an argument stands for; empty if not known yet."""
+    """Return the name of the molecule of an argument; empty if not known yet."""
     if isinstance(argument, OutputReference):
         return ""
     return smiles_title(argument) if isinstance(argument, str) else argument.get("name", "")
 
 
 def job_name(*parts: object) -> str:
-    """Name a job: schedulers and shells are given the name as it stands in a script."""
+    """Return a job name that is safe in scripts of schedulers."""
     name = " ".join(str(part) for part in parts if part != "")
     return re.sub(r"[^\w .,+=–-]+", "_", name)[:LONGEST_NAME]
 
 
 def atomic_numbers(argument: Argument) -> list[int]:
-    """Return the atoms of the molecule that an argument stands for; empty if not known yet."""
+    """Return the atomic numbers of the molecule of an argument; empty if not known yet."""
     if isinstance(argument, OutputReference):
         return []
     if isinstance(argument, Mapping):
@@ -191,7 +191,7 @@ def atomic_numbers(argument: Argument) -> list[int]:
 
 
 def failure(rejected: Rejected, *, stage: str = "read", key: str = "") -> dict[str, Any]:
-    """Return the document of an input that is not a molecule."""
+    """Return the failure document of an invalid input."""
     document = FailureDocument.here(
         rejected.name, rejected.reason, stage=stage, source=rejected.source, key=key
     )

@@ -15,10 +15,10 @@ from diffrelax.flows.arguments import read_argument
 
 @job
 def to_atoms(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Take the geometry out of a result; jobs that refer to the output get ``ase.Atoms``.
+    """Return the geometry of a result; jobs that refer to the output get ``ase.Atoms``.
 
-    They do where pymatgen is installed, in whose form of ``ase.Atoms`` as JSON it is stored; our
-    own Makers read that form, too.
+    This requires pymatgen, whose JSON form of ``ase.Atoms`` is stored; the Makers of diffrelax also
+    read it.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def to_atoms(document: Mapping[str, Any]) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If there is no geometry, as an earlier stage failed.
+        If there is no geometry because an earlier stage failed.
     """
     molecule = read_argument(document)
     if isinstance(molecule, Rejected):

@@ -1,7 +1,7 @@
-"""The stages that take a batch of molecules in one job.
+"""Stages that process a batch of molecules in one job.
 
-A unit of work that has been finished in the same folder is not done again. Whatever becomes of a
-molecule is a document; a job fails only where the machine or the installation does.
+Units of work that are finished in the same folder are not repeated. Errors of molecules become
+documents; a job fails only for errors of the machine or the installation.
 """
 
 from __future__ import annotations
@@ -38,8 +38,7 @@ def load_on_worker(name: str, device: str) -> Model:
     Raises
     ------
     ValueError
-        If the device cannot be used, or the model is not there, with the name of the machine and
-        what to do.
+        If the device or the model is not available on this machine.
     """
     from diffrelax.models.release import load_model
     from diffrelax.training.devices import check_device
@@ -72,12 +71,12 @@ class EmbedMaker(Maker):
     seed: int = 42
 
     def make(self, molecules: Any) -> Job:
-        """Make the job; its output has one document for each molecule, in their order."""
+        """Return the job; its output has one document per molecule, in order."""
         return self.run(as_arguments(molecules, seed=self.seed))
 
     @job
     def run(self, molecules: Sequence[Any]) -> list[PlainDocument]:
-        """Embed what has no coordinates."""
+        """Embed molecules without coordinates."""
         embedded: list[PlainDocument] = []
         for molecule in molecules:
             given = as_plain(molecule, seed=self.seed)
@@ -102,12 +101,12 @@ class DiffusionRelaxMaker(Maker):
         See `diffrelax.load_model`; a path must be readable where the job runs.
     device : str
     level : str
-        Level of theory of what follows, such as ``PBE/def2-SVP``: the model takes the nearest of
-        those that it has learned. Default: its own.
+        Level of theory of the next stage, such as ``PBE/def2-SVP``; the nearest learned level is
+        used. Default: the model's own.
     noise_level : float, optional, Å
         See `diffrelax.relax`.
     seed : int
-        Of the embedding of SMILES and 2D drawings.
+        Random seed for embedding SMILES and 2D drawings.
     work : str
         Folder of finished units, shared by all workers; empty to keep none.
     """
@@ -121,18 +120,18 @@ class DiffusionRelaxMaker(Maker):
     work: str = ""
 
     def make(self, molecules: Any) -> Job:
-        """Make the job; its output has one document for each molecule, in their order."""
+        """Return the job; its output has one document per molecule, in order."""
         return self.run(as_arguments(molecules, seed=self.seed))
 
     @job
     def run(self, molecules: Sequence[Any]) -> list[PlainDocument]:
-        """Relax the molecules that have not been relaxed before, and keep them part by part.
+        """Relax the unfinished molecules, and keep the results in parts.
 
         Raises
         ------
         ValueError
-            If the model is not installed here, the device cannot be used, or the model does not
-            know the noise level.
+            If the model or the device is not available, or the model does not support the noise
+            level.
         """
         from diffrelax.models.batches import choose_schedule
 
@@ -192,7 +191,7 @@ class DiffusionRelaxMaker(Maker):
         return [documents[i] for i in range(len(molecules))]
 
     def _key(self, given: Plain, model: Model, level: str) -> str:
-        """Return the key of a unit: of a SMILES without embedding it."""
+        """Return the key of a unit; a SMILES is not embedded for it."""
         if isinstance(given, str):
             what: Molecule | str = cut_smiles(given)[0]
         else:

@@ -1,4 +1,4 @@
-"""What a flow is, as its ``flow.yaml`` says it."""
+"""Flow files (``flow.yaml``)."""
 
 from __future__ import annotations
 
@@ -80,17 +80,17 @@ HINTS = {
 
 
 class RemoteConfig(Entries):
-    """How the jobs of a flow run with jobflow-remote.
+    """Settings for running a flow with jobflow-remote.
 
     Attributes
     ----------
     project : str
-        Of jobflow-remote; default: its own default.
+        Project of jobflow-remote; default: the default project.
     restarts : int
-        How often a job is restarted that ran out of time or memory, or lost its node.
+        How often a job is restarted after it ran out of time or memory, or lost its node.
     relax, minimise : StageResources
-        For the jobs of the diffusion model, and for those of the level. What is left open is
-        estimated: a GPU if the model is to run on one, cores and memory by the basis set of DFT.
+        Resources of the jobs of the model and of the level. Missing entries are estimated: a GPU if
+        the model uses one, cores and memory from the basis set of DFT.
     """
 
     project: str = ""
@@ -100,31 +100,30 @@ class RemoteConfig(Entries):
 
 
 class FlowConfig(Entries):
-    """A flow: its molecules, what is done with them, and where the results go.
+    """A flow: molecules, stages, and where results are stored.
 
     Attributes
     ----------
     inputs : tuple of str
         SMILES and files, as on the command line.
     charge : int
-        Of the geometries in ``.xyz`` and ``.pdb`` files that tell none.
+        Charge of geometries without one in ``.xyz`` and ``.pdb`` files.
     folder : path
-        For units of work, checkpoints, the log, and the embedded store.
+        Folder for units of work, checkpoints, the log and the embedded store.
     work : str
-        Folder of units of work and checkpoints, seen by all workers under the same path. Default:
-        in the folder.
+        Folder of units of work and checkpoints, with the same path on all workers. Default: in
+        ``folder``.
     model, device, noise_level, seed, batch_size
-        Of the diffusion model; see `diffrelax.flows.DiffusionRelaxMaker`.
+        Settings of the diffusion model; see `diffrelax.flows.DiffusionRelaxMaker`.
     minimise : DFTSettings or CheapLevel
-        The level at which each molecule is relaxed in the end. The ``calculator`` of DFT is a
-        profile, or its file.
+        Level of the final relaxation. The ``calculator`` of DFT is a profile, or its file.
     minimise_batch_size : int
-        Molecules in one job of the level; see `diffrelax.flows.RelaxFlowMaker`.
+        Molecules per job of the level; see `diffrelax.flows.RelaxFlowMaker`.
     store : str
-        See `diffrelax.flows.stores.open_store`. Default: embedded, in the folder; with the remote
-        engine, that of the project.
+        See `diffrelax.flows.stores.open_store`. Default: an SQLite file in ``folder``, or with the
+        remote engine the store of the project.
     remote : RemoteConfig
-        For the remote engine.
+        Settings of the remote engine.
     """
 
     inputs: tuple[str, ...] = Field(min_length=1)
@@ -148,7 +147,7 @@ class FlowConfig(Entries):
 
     @classmethod
     def read(cls, path: Path) -> FlowConfig:
-        """Read a flow file; paths in it are relative to the folder that it lies in.
+        """Read a flow file; paths in it are relative to its folder.
 
         Raises
         ------
@@ -182,7 +181,7 @@ class FlowConfig(Entries):
 
     @property
     def results(self) -> str:
-        """Where results are kept; see `diffrelax.flows.stores.open_store`."""
+        """Store of the results; see `diffrelax.flows.stores.open_store`."""
         return self.store or str(self.folder.resolve() / "store")
 
     def flow(self) -> Flow:
@@ -191,14 +190,14 @@ class FlowConfig(Entries):
         Raises
         ------
         ValueError
-            If the level is unknown, there are no molecules, or there is a charge and no file that
-            could lack one.
+            If the level is unknown, there are no molecules, or a charge is given without a file
+            that may lack one.
         """
         check_charge(self.charge, self.inputs)
         return self.maker().make(self.inputs, charge=self.charge)
 
     def maker(self) -> RelaxFlowMaker:
-        """Return what makes the flow.
+        """Return the Maker of the flow.
 
         Raises
         ------
@@ -244,7 +243,7 @@ def _store_at(home: Path, text: str) -> str:
 
 
 def explain(error: ValidationError, path: Path) -> str:
-    """Say what is wrong with a flow file, entry by entry, and what was perhaps meant."""
+    """Describe the errors of a flow file, with suggestions."""
     lines = []
     for problem in error.errors():
         path_of_keys = [str(part) for part in problem["loc"]]

@@ -56,7 +56,7 @@ class ConformersDocument(Document):
 
     @classmethod
     def from_ensemble(cls, name: str, ensemble: Ensemble) -> ConformersDocument:
-        """Write an ensemble down."""
+        """Return the document of an ensemble."""
         method, level = ensemble.provenance, ensemble.level
         made = Provenance.here().model_copy(
             update={
@@ -275,7 +275,7 @@ class ConformerFlowMaker(Maker):
 def _sorted_out(
     starts: Sequence[dict[str, Any]], ends: Sequence[dict[str, Any] | None]
 ) -> tuple[list[Conformer], list[str]]:
-    """Tell ends that were reached from why the others were not; of jobs that died there is none."""
+    """Separate minima from reasons of failure; jobs that died have neither."""
     from diffrelax.sampling.conformers import read_conformer, sort_out
 
     given = [read_conformer(start) for start in starts]

@@ -1,4 +1,4 @@
-"""A store of documents in one SQLite file, for flows that need no server."""
+"""A maggma store in one SQLite file, for flows without a database server."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ ADVICE = {
 class SQLiteStore(Store):
     """Documents in a table of an SQLite file, found by their key through an index.
 
-    Criteria other than the key are left to maggma's `MemoryStore`, which speaks MongoDB's language.
-    A process that is killed leaves the file as it was after its last update; a power cut may damage
-    it, and it is then deleted and filled again.
+    Criteria other than the key are evaluated by maggma's `MemoryStore`. If a process is killed, the
+    file has its last complete update. A power cut may damage it; it can be deleted, and is filled
+    again by rerunning the flow.
 
     Parameters
     ----------
     path : str
-        Of the file, made if there is none.
+        SQLite file, created if it does not exist.
     table : str
     **kwargs
         Of `maggma.core.Store`.
@@ -112,12 +112,12 @@ class SQLiteStore(Store):
         for field, order in reversed((sort or {}).items()):
             found = sorted(found, key=lambda d: get(d, field), reverse=order in (-1, "desc"))
         for document in islice(found, skip, skip + limit if limit else None):
-            yield pick(document, *properties) if properties else document
+            yield _picked(document, properties) if properties else document
 
     def update(
         self, docs: StoredDocument | list[StoredDocument], key: list[str] | str | None = None
     ) -> None:
-        """Store documents, in place of those with the same values of the key fields.
+        """Store documents, replacing those with the same values of the key fields.
 
         Raises
         ------
@@ -133,7 +133,7 @@ class SQLiteStore(Store):
             raise self._explain(error) from error
 
     def ensure_index(self, key: str, unique: bool = False) -> bool:
-        """Say whether there is an index: only that of the key."""
+        """Return whether there is an index: only for the key."""
         return key == self.key
 
     def groupby(
@@ -182,7 +182,7 @@ class SQLiteStore(Store):
         return store
 
     def _found(self, criteria: StoredDocument | None) -> Iterator[tuple[int, StoredDocument]]:
-        """Yield the documents that have the key asked for, or one of several, or else all."""
+        """Yield the documents with the requested keys, or all."""
         keys = self._keys(criteria)
         try:
             if keys is None:
@@ -195,7 +195,7 @@ class SQLiteStore(Store):
             raise self._explain(error) from error
 
     def _keys(self, criteria: StoredDocument | None) -> list[str] | None:
-        """Return the keys that criteria ask for by name; None if they ask otherwise."""
+        """Return the keys that criteria list; None for other criteria."""
         wanted = (criteria or {}).get(self.key)
         if isinstance(wanted, str):
             return [wanted]
@@ -215,3 +215,10 @@ class SQLiteStore(Store):
 def _read(row: tuple[int, str]) -> tuple[int, StoredDocument]:
     number, text = row
     return number, json_util.loads(text) if '{"$' in text else json.loads(text)
+
+
+def _picked(document: StoredDocument, properties: StoredDocument | list[str]) -> StoredDocument:
+    """Return some fields; pydash is slow, so only dotted names are left to it."""
+    nested = [name for name in properties if "." in name]
+    at_top = {name: document[name] for name in properties if name in document}
+    return at_top | (pick(document, *nested) if nested else {})

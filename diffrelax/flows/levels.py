@@ -1,4 +1,4 @@
-"""The stages at a level of theory: each unit of work is one molecule."""
+"""Stages at a level of theory, with one molecule per unit of work."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jobflow import Job, Maker, job
 
 from diffrelax.clock import Time
 from diffrelax.dft import DFTSettings
-from diffrelax.errors import OF_THE_MACHINE, InputError, reason_of
+from diffrelax.errors import MACHINE_ERRORS, InputError, reason_of
 from diffrelax.files.reading import Rejected
 from diffrelax.flows.arguments import (
     as_argument,
@@ -48,28 +48,28 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class MoleculeMaker(Maker):
-    """What the makers have in common whose unit of work is one molecule."""
+    """Base class of Makers with one molecule per unit of work."""
 
     name: str = "unit"
     work: str = ""
     stage: ClassVar[str]
 
     def make(self, molecule: Any) -> Job:
-        """Make the job; its output is one result document.
+        """Return the job; its output is one result document.
 
         Parameters
         ----------
         molecule : SMILES, Molecule, ase.Atoms, rdkit.Chem.Mol, pymatgen Molecule, mapping or \
 OutputReference
             A SMILES or a 2D drawing is embedded with seed 42; of a result document, the output
-            geometry is taken. A path to a file with one molecule will do, too.
+            geometry is used. A file must have a single molecule.
         """
         return self.run(as_argument(molecule))
 
     def make_batch(self, molecules: Any) -> Job:
-        """Make one job for many molecules, where a unit takes no longer than to start a job.
+        """Return one job for many molecules, for levels that take only seconds.
 
-        Its output has one document for each molecule, in their order.
+        Its output has one document per molecule, in order.
         """
         return self.run_batch(as_arguments(molecules))
 
@@ -80,11 +80,11 @@ OutputReference
 
     @job(data="trajectory")
     def run_batch(self, molecules: Sequence[Any]) -> list[PlainDocument]:
-        """Do one unit after another; one whose program is killed costs none of the others."""
+        """Do units one after another; one whose program is killed does not affect others."""
         return [self._unit(molecule, survives=True) for molecule in molecules]
 
     def _unit(self, molecule: Any, *, survives: bool = False) -> PlainDocument:
-        """Do the unit, or take it from the folder of work, or pass an earlier failure on."""
+        """Do or find the unit, or pass on an earlier failure."""
         try:
             molecule = as_plain(fetch(molecule))
         except LostUnitError as error:
@@ -115,7 +115,7 @@ OutputReference
         self.check_machine()
         try:
             return self.calculate(molecule, key, work)
-        except (*OF_THE_MACHINE, KilledError):
+        except (*MACHINE_ERRORS, KilledError):
             raise
         except Exception as error:  # one bad molecule never costs the others
             if not isinstance(error, InputError):  # which says that it is not for this level
@@ -129,7 +129,7 @@ OutputReference
         )
 
     def is_whole(self, document: ResultDocument) -> bool:
-        """Whether a unit has all that is asked for, and need not be done again."""
+        """Return whether a finished unit has everything that is requested."""
         return True
 
     @property
@@ -139,20 +139,20 @@ OutputReference
 
     @abstractmethod
     def check_machine(self) -> None:
-        """Find out whether what the level needs is installed here; ValueError if not."""
+        """Raise InputError if something that the level needs is not installed here."""
 
     @abstractmethod
     def plain_settings(self) -> dict[str, Any]:
-        """Return what decides the outcome."""
+        """Return the settings that determine the result."""
 
     @abstractmethod
     def calculate(self, molecule: Molecule, key: str, work: Store) -> ResultDocument:
-        """Do the work; ValueError says that this molecule cannot be treated."""
+        """Do the work; InputError if this molecule cannot be treated."""
 
 
 @dataclass
 class LevelMaker(MoleculeMaker):
-    """What the makers have in common whose level of theory has a name."""
+    """Base class of Makers with a named level of theory."""
 
     level: str = "mmff94"
 
@@ -162,7 +162,7 @@ class LevelMaker(MoleculeMaker):
         return self.level
 
     def check_machine(self) -> None:
-        """Look for the program or the weights of the level."""
+        """Check the program or the weights of the level."""
         check_installed(self.level)
 
 
@@ -204,16 +204,16 @@ class ForceFieldRelaxMaker(LevelMaker):
 
 @dataclass
 class DFTRelaxMaker(MoleculeMaker):
-    """Relax a molecule with DFT, from a checkpoint if an earlier relaxation left one.
+    """Relax a molecule with DFT; resume from a checkpoint if there is one.
 
-    Only more steps, or a check of the minimum, are added to what has been done.
+    More steps, or a check of the minimum, continue a finished relaxation.
 
     Parameters
     ----------
     name : str
     work : str
-        Folder of finished units and of checkpoints, shared by all workers and outside the folders
-        that jobs run in; empty to keep none.
+        Folder of finished units and checkpoints, shared by all workers and outside the run folders
+        of jobs; empty to keep none.
     settings : dict
         Entries of `diffrelax.dft.DFTSettings`; the others are its defaults.
     """
@@ -235,13 +235,13 @@ class DFTRelaxMaker(MoleculeMaker):
         return self.settings
 
     def check_machine(self) -> None:
-        """Look for the functional, the optimizer and the level of the Hessian."""
+        """Check the functional, the optimizer and the level of the Hessian."""
         from diffrelax.dft.optimization import check_settings
 
         check_settings(DFTSettings(**self.settings))
 
     def is_whole(self, document: ResultDocument) -> bool:
-        """Whether it has its trajectory, which the units of a speed-up lack."""
+        """Return whether it has a trajectory, which units of a speed-up lack."""
         way = document.trajectory if isinstance(document, MinimisationDocument) else None
         return way is None or len(way.positions) == len(way.energies)
 
@@ -255,7 +255,7 @@ class DFTRelaxMaker(MoleculeMaker):
 
 @dataclass
 class StaticMaker(LevelMaker):
-    """Calculate energy and forces of a molecule as it stands.
+    """Calculate energy and forces of a molecule without relaxing it.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The local engine: jobs one after another, in this process."""
+"""The local engine: runs jobs one after another in this process."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ Show = Callable[[int, int, Mapping[str, int]], None]
 
 
 class Unwritable(BaseException):
-    """A store cannot be written to; jobflow would go on after an `Exception`, and lose all else."""
+    """A store cannot be written to. Not an `Exception`, after which jobflow would continue."""
 
 
 class WatchedStore(JobStore):
-    """A store that tells of each job that it keeps, and ends the flow where it can keep none.
+    """A store that reports each job, and ends the flow if it cannot be written.
 
     Parameters
     ----------
     store : JobStore
     on_job : callable
-        Called with the document of the job.
+        Called with the document of each job.
     """
 
     def __init__(self, store: JobStore, on_job: Callable[[JobStoreDocument], None]) -> None:
@@ -44,7 +44,7 @@ class WatchedStore(JobStore):
         self._on_job = on_job
 
     def update(self, docs: Any, *args: Any, **kwargs: Any) -> None:
-        """Keep a job and tell of it."""
+        """Store a job and report it."""
         try:
             super().update(docs, *args, **kwargs)
         except OSError as error:
@@ -58,9 +58,9 @@ class WatchedStore(JobStore):
 
 
 def run_local(flow: Flow, store: JobStore, folder: Path, show: Show) -> Summary:
-    """Run a flow that `diffrelax.flows.RelaxFlowMaker` made, here and now.
+    """Run a flow of `diffrelax.flows.RelaxFlowMaker` in this process.
 
-    Run again after a crash, it takes finished units from the folder of work and goes on.
+    After a crash, run it again to resume from finished units.
 
     Parameters
     ----------
@@ -68,9 +68,9 @@ def run_local(flow: Flow, store: JobStore, folder: Path, show: Show) -> Summary:
     store : jobflow.JobStore
         Connected.
     folder : path
-        In which jobs run, and where ``jobflow.log`` tells of them.
+        Run folder of jobs, and of ``jobflow.log``.
     show : callable
-        Called after each job with the number of jobs that have ended, that of all jobs, and the
+        Called after each job with the number of finished jobs, the number of all jobs, and the
         molecules by state.
 
     Returns
@@ -123,7 +123,7 @@ def run_local(flow: Flow, store: JobStore, folder: Path, show: Show) -> Summary:
 
 
 class JobLog(logging.FileHandler):
-    """The log of jobflow, and what it says of the end of each job that failed, by name."""
+    """The log of jobflow, and the last error of each failed job by name."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, encoding="utf-8")
@@ -131,19 +131,19 @@ class JobLog(logging.FileHandler):
         self.ends: dict[str, str] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record down."""
+        """Write a log record."""
         name, failed, trace = record.getMessage().partition(" failed with exception:\n")
         if failed:
             self.ends[name] = reason_in(trace)
         super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """Leave it to the store to tell of a full disk."""
+        """Ignore write errors; the store reports a full disk."""
 
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """Keep other processes from running a flow in a folder; the lock ends with its process."""
+    """Lock the folder of a flow against other processes."""
     try:
         held = FileLock(folder / "running.lock").acquire(timeout=0)
     except Timeout:

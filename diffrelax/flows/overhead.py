@@ -1,4 +1,4 @@
-"""A job that does nothing, by which ``workflows/overhead.py`` measures what a job costs."""
+"""An empty job with which ``workflows/overhead.py`` measures the overhead of jobs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jobflow import job
 
 @job
 def start_up() -> dict[str, float]:
-    """Do nothing, and tell the age of this process and the processor time that it took, in s."""
+    """Return the age and the processor time of this process, s."""
     from psutil import Process
 
     age = time.time() - Process().create_time()

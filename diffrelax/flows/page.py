@@ -1,4 +1,4 @@
-"""The page of a flow: what became of each input, and its geometries in 3D."""
+"""HTML report of a flow: the result of each input, with geometries in 3D."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TEXT = (
 def flow_page(
     config: FlowConfig, summary: Summary, stages: Mapping[int, Mapping[str, ResultDocument]]
 ) -> Page:
-    """Return the page of a flow.
+    """Return the HTML report of a flow.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def _cells(row: SummaryRow) -> tuple[str, ...]:
 
 
 def _frames(documents: Mapping[str, ResultDocument]) -> dict[str, Molecule]:
-    """Return the geometries of an input in their order, by what they are."""
+    """Return the geometries of an input by title, in order."""
     relaxed, minimised = documents.get("relax"), documents.get("minimise")
     frames: dict[str, MoleculeDocument | None] = {}
     if isinstance(minimised, MinimisationDocument):
@@ -97,7 +97,7 @@ def _curves(documents: Mapping[str, ResultDocument]) -> dict[str, Sequence[float
 
 
 def _described(row: SummaryRow, documents: Mapping[str, ResultDocument]) -> list[str]:
-    """Say what became of an input in each stage, and why."""
+    """Describe the result of an input in each stage."""
     relaxed = documents.get("relax")
     lines = []
     if isinstance(relaxed, RelaxationDocument):

@@ -1,4 +1,4 @@
-"""A flow in the queue of jobflow-remote: how far it is, and what is done about jobs that died."""
+"""A flow in the queue of jobflow-remote: its progress, and restarts of jobs that died."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ KILLS = {  # what schedulers write into the standard error of a job, and what it
     r"node.?fail|preempt": "lost its node",
     r"cancelled": "cancelled",
 }
-OF_MEMORY = re.compile("MemoryError|KilledError")  # in the last line of a traceback
+MEMORY_ERRORS = re.compile("MemoryError|KilledError")  # in the last line of a traceback
 NOT_HANDED_OVER = "Remote error"  # as jobflow-remote begins its message
 JOBS_PER_SECOND = 100  # to look at
 MOST_SECONDS = 30  # between two looks
@@ -72,30 +72,30 @@ class FlowQueue:
         self.flow_id = flow_id
 
     def jobs(self) -> list[Job]:
-        """Return all jobs, as the database has them now."""
+        """Return all jobs from the database."""
         return list(self.controller.get_jobs({"job.hosts": self.flow_id}, FIELDS))
 
     def has_runner(self) -> bool:
-        """Whether a runner has been started and not stopped."""
+        """Return whether a runner is running."""
         return isinstance(self.controller.get_running_runner(), dict)
 
     def is_done(self) -> bool:
-        """Whether all jobs have come to their end."""
+        """Return whether all jobs have ended."""
         return all(STATES[job["state"]] == "done" for job in self.jobs())
 
     def has_given_up(self, restarts: int) -> bool:
-        """Whether all jobs have ended, some without a result, and none will be restarted."""
+        """Return whether all jobs have ended, some without a result and without restarts left."""
         jobs = self.jobs()
         lost = [job for job in jobs if STATES[job["state"]] in LOST]
         ended = all(STATES[job["state"]] in ENDED for job in jobs)
         return ended and bool(lost) and not any(restart_reason(job, restarts) for job in lost)
 
     def summary_id(self) -> str:
-        """Return the uuid of the job that accounts for all others."""
+        """Return the uuid of the summary job."""
         return next(job["uuid"] for job in self.jobs() if stage(job) == "summary")
 
     def reasons(self) -> dict[int, str]:
-        """Return why inputs were lost: the index of each input, and the end of its last job."""
+        """Return why inputs were lost, by index."""
         reasons: dict[int, str] = {}
         for job in self.jobs():
             if STATES[job["state"]] in LOST and (why := explain(job)):
@@ -104,7 +104,7 @@ class FlowQueue:
         return reasons
 
     def restart(self, job: Job, restarts: int) -> str:
-        """Restart a failed job that was killed, with more memory if it had too little.
+        """Restart a killed job, with more memory if it ran out of it.
 
         Parameters
         ----------
@@ -115,7 +115,7 @@ class FlowQueue:
         Returns
         -------
         str
-            What was done, in words; empty if the failure is final.
+            Description of the restart; empty if the failure is final.
         """
         from jobflow_remote.jobs.state import JobState
         from jobflow_remote.utils.db import LockedDocumentError
@@ -155,7 +155,7 @@ class FlowQueue:
         return config | {"job.metadata.asked": asked.model_dump(mode="json")}
 
     def settle(self, job: Job, jobs: list[Job]) -> None:
-        """Let the summary run although a job has failed for good, and those after it cannot run."""
+        """Let the summary run although a job has failed and those after it cannot run."""
         from jobflow_remote.jobs.state import JobState
         from jobflow_remote.utils.db import LockedDocumentError
 
@@ -178,7 +178,7 @@ class FlowQueue:
                 self.controller.refresh_children([job["uuid"] for job in jobs])
 
     def release_locks(self) -> None:
-        """Release locks that a runner left behind that is no more."""
+        """Release locks of runners that no longer exist."""
         oldest = datetime.now(UTC) - LOCK_AGE
         runner = self.controller.get_running_runner()
         if isinstance(runner, dict):
@@ -190,7 +190,7 @@ class FlowQueue:
 
 
 def patiently(ask: Callable[[], T], tell: Callable[[str], None]) -> T:
-    """Ask the database until it answers."""
+    """Repeat a query until the database answers."""
     while True:
         try:
             return ask()
@@ -200,13 +200,13 @@ def patiently(ask: Callable[[], T], tell: Callable[[str], None]) -> T:
 
 
 def follow(queue: FlowQueue, restarts: int, show: Show, tell: Callable[[str], None]) -> None:
-    """Follow a flow until its summary has accounted for all jobs that will ever end.
+    """Follow a flow until its summary is complete.
 
     Parameters
     ----------
     queue : FlowQueue
     restarts : int
-        How often a job that was killed is restarted.
+        How often a killed job is restarted.
     show, tell : callable
         See `diffrelax.flows.remote.run_remote`.
 
@@ -236,7 +236,7 @@ def follow(queue: FlowQueue, restarts: int, show: Show, tell: Callable[[str], No
 def deal_with(
     job: Job, jobs: list[Job], queue: FlowQueue, restarts: int, tell: Callable[[str], None]
 ) -> bool:
-    """Restart a job if it was killed, or see to it that others go on without it.
+    """Restart a killed job, or let the others continue without it.
 
     Returns
     -------
@@ -246,7 +246,7 @@ def deal_with(
     Raises
     ------
     RuntimeError
-        If it is the summary, and failed for good.
+        If it is the summary, and cannot be restarted.
     """
     state = STATES[job["state"]]
     if state not in LOST:
@@ -266,13 +266,13 @@ def stage(job: Job) -> str:
 
 
 def restart_reason(job: Job, restarts: int) -> str:
-    """Say what killed a job; empty if nothing did, or it has been restarted often enough."""
+    """Return why a job was killed; empty if it was not, or has no restarts left."""
     again = job["job"]["metadata"].get("restarts", 0) < restarts
     return kill_reason(job) if again and STATES[job["state"]] == "failed" else ""
 
 
 def kill_reason(job: Job) -> str:
-    """Say what killed a failed job; empty if it ended by itself, with an exception.
+    """Return what killed a failed job; empty if it raised an exception.
 
     Parameters
     ----------
@@ -283,7 +283,7 @@ def kill_reason(job: Job) -> str:
     if job["state"] == "REMOTE_ERROR" or error.startswith(NOT_HANDED_OVER):
         return "could not be submitted to its worker"
     queue_error = job["remote"].get("queue_err") or ""
-    if error.startswith("Traceback") and not OF_MEMORY.search(error.strip().splitlines()[-1]):
+    if error.startswith("Traceback") and not MEMORY_ERRORS.search(error.strip().splitlines()[-1]):
         return ""
     for written in (queue_error, error):
         for pattern, meaning in KILLS.items():
@@ -294,7 +294,7 @@ def kill_reason(job: Job) -> str:
 
 
 def explain(job: Job) -> str:
-    """Say in a line why a job failed, or that it was stopped."""
+    """Return in one line why a job failed or was stopped."""
     if STATES[job["state"]] == "stopped":
         return "" if job["parents"] else "stopped by its user"
     error = job["error"] or job["remote"].get("error") or ""

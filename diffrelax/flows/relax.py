@@ -21,19 +21,19 @@ from diffrelax.flows.units import hand_on
 class RelaxFlowMaker(Maker):
     """Relax molecules with a diffusion model, batch by batch, then each at a level of theory.
 
-    The last job of the flow accounts for each input exactly once, and is its output.
+    The last job is a summary with one entry for each input; its output is that of the flow.
 
     Parameters
     ----------
     name : str
     relax_maker : DiffusionRelaxMaker
-        Unless it says otherwise, it takes the level nearest to that of ``minimise_maker``.
+        Its default level is the one nearest to that of ``minimise_maker``.
     minimise_maker : DFTRelaxMaker or ForceFieldRelaxMaker
     batch_size : int
-        Molecules in one job of the diffusion model.
+        Molecules per job of the diffusion model.
     minimise_batch_size : int
-        Molecules in one job of the level, all from one batch of the model. More than one is for
-        levels that take seconds: a job that dies for good loses the results of all of them.
+        Molecules per job of the level, from the same batch of the model. Use more than one only for
+        levels that take seconds: a job that dies loses all its results.
     """
 
     name: str = "relax flow"
@@ -49,14 +49,14 @@ class RelaxFlowMaker(Maker):
         ----------
         molecules : SMILES, path, Molecule, ase.Atoms, rdkit.Chem.Mol, pymatgen Molecule, \
 OutputReference, or an iterable of these
-            A file gives all molecules in it.
+            All molecules of a file are used.
         charge : int, optional
             Of the geometries in files that tell none.
 
         Raises
         ------
         ValueError
-            If there are none, or the size of a batch is not positive.
+            If there are no molecules, or a batch size is not positive.
         """
         arguments = as_arguments(molecules, seed=self.relax_maker.seed, charge=charge)
         if not arguments:
@@ -95,7 +95,7 @@ OutputReference, or an iterable of these
         return Flow(jobs, output=summary.output, name=self.name)
 
     def _hand_on(self, relax: Job, batch: range) -> Job:
-        """Make the job whose output single molecules refer to, of one molecule the batch itself."""
+        """Return the job whose output later jobs refer to."""
         if not self.relax_maker.work or len(batch) == 1:
             return relax
         handed = hand_on(relax.output, self.relax_maker.work)

@@ -1,4 +1,4 @@
-"""The remote engine: jobs in the queue of a jobflow-remote project, run by its runner."""
+"""The remote engine: submits jobs to the queue of a jobflow-remote project."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from diffrelax.store import work_key
 # MongoDB keeps 16 MB in a document at most: the jobs of a flow and its summary, 0.5 kB for each
 # molecule, and the results of a batch, 0.3 kB for each atom
 MOST_MOLECULES, MOST_ATOMS = 20_000, 40_000
-NOT_THE_FLOW = {"inputs", "folder", "store", "remote"}
+NOT_IN_KEY = {"inputs", "folder", "store", "remote"}
 
 
 def run_remote(
     config: FlowConfig, show: Show, tell: Callable[[str], None]
 ) -> tuple[Summary, list[str]]:
-    """Submit a flow, or find it if it is in the queue already, and follow it to its end.
+    """Submit a flow, or find it in the queue, and follow it to its end.
 
-    Interrupted, the jobs go on; run again, it follows the same flow, also where that has come to
-    its end without losing an input. Jobs that were killed are restarted only while it is followed.
+    After an interrupt the jobs continue; run it again to follow the same flow, also if it has ended
+    without lost inputs. Killed jobs are restarted only while the flow is followed.
 
     Parameters
     ----------
@@ -47,23 +47,23 @@ def run_remote(
     show : callable
         See `diffrelax.flows.local.run_local`; the states are those of jobs.
     tell : callable
-        Called with what a person should know, such as that a job was restarted.
+        Called with messages, for example about a restarted job.
 
     Returns
     -------
     Summary
-        The reason of each lost input is that of its last job.
+        Lost inputs have the reason of their last job.
     list of str
         The uuids of the jobs.
 
     Raises
     ------
     ValueError
-        If there is no such project or worker, or the flow is too large.
+        If the project or worker does not exist, or the flow is too large.
     ConnectionError
         If the database does not answer.
     RuntimeError
-        If the summary itself failed for good, or the flow was deleted.
+        If the summary failed, or the flow was deleted.
     """
     project = read_project(config.remote.project)
     key = flow_key(config)
@@ -94,18 +94,17 @@ def run_remote(
 
 
 def flow_key(config: FlowConfig) -> str:
-    """Return the same key for flows that do the same with the same molecules."""
+    """Return a key that equal flows share."""
     inputs = [_content(given) if is_path(given) else given for given in config.inputs]
-    settings = config.model_dump(mode="json", exclude=NOT_THE_FLOW)
+    settings = config.model_dump(mode="json", exclude=NOT_IN_KEY)
     return work_key("flow", json.dumps(inputs), settings | {"model": _weights(config.model)})
 
 
 def find_flow(controller: Any, key: str, restarts: int) -> str:
-    """Return the uuid of the latest flow with a key; empty if none is left to be followed.
+    """Return the uuid of the latest flow with a key; empty if there is none to follow.
 
-    A flow that has lost inputs or its summary for good is not found, so that they are tried again.
-    Its summary may have been made without jobs that were killed while nobody followed it: those it
-    still restarts.
+    A flow that lost inputs or its summary is not found, so that they are tried again. Jobs that
+    were killed while nobody followed the flow are still restarted.
     """
     latest = [("created_on", -1)]
     found = controller.flows.find_one({"metadata.key": key}, {"uuid": 1}, sort=latest)
@@ -116,12 +115,12 @@ def find_flow(controller: Any, key: str, restarts: int) -> str:
 
 
 def ask_for_resources(flow: Flow, config: FlowConfig, project: Any) -> None:
-    """Say for each job of a flow where it runs and what it needs.
+    """Set the worker and the resources of each job of a flow.
 
     Raises
     ------
     ValueError
-        If the project has no such worker, or nothing is known of what a program needs.
+        If the project has no such worker, or the needs of a program are unknown.
     """
     for job in flow.jobs:
         asked = _resources(job.metadata, config)
@@ -160,7 +159,7 @@ def _n_functions(formula: str, basis: str) -> int:
 
 
 def check_sizes(flow: Flow) -> None:
-    """Find out whether a flow and its results fit into documents of MongoDB.
+    """Check that a flow and its results fit into MongoDB documents.
 
     Raises
     ------
@@ -220,7 +219,7 @@ def _content(given: str) -> str:
 
 @contextmanager
 def _one_after_another(folder: Path) -> Iterator[None]:
-    """Wait until no other process submits a flow of this folder, if its file system has locks."""
+    """Wait until no other process submits a flow of this folder, if locks are supported."""
     folder.mkdir(parents=True, exist_ok=True)
     with claimed(folder / "submitting.lock"):
         yield

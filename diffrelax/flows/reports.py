@@ -1,4 +1,4 @@
-"""What is told of results, in tables and files."""
+"""Tables and files of results."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ SUMMARISED = ("name", "stage", "state", "energy", "fmax", "gradient_calls", "sec
 
 
 def summary_table(summary: Summary) -> str:
-    """Lay the account of a flow out for people: a line for each input, then the counts."""
+    """Format the summary of a flow: one line per input, then the counts."""
     states = ", ".join(f"{n} {state}" for state, n in summary.counts.items())
     inputs = counted(len(summary.rows), "input")
     return f"{text_table(summary.rows, SUMMARISED)}\n{inputs}: {states}"
 
 
 def check_export(path: Path, *, overwrite: bool = False) -> None:
-    """Find out whether results can be written to a path.
+    """Check that results can be written to a path.
 
     Parameters
     ----------
     path : path
     overwrite : bool
-        Whether a file may be replaced.
+        Whether to replace an existing file.
 
     Raises
     ------
@@ -53,17 +53,17 @@ def check_export(path: Path, *, overwrite: bool = False) -> None:
 
 
 def export(path: Path, documents: Sequence[ResultDocument]) -> int:
-    """Write results to a file: tables have all of them, geometry files those with a geometry.
+    """Write results to a file; geometry files have only those with a geometry.
 
     Returns
     -------
     int
-        How many were written.
+        Number of results that were written.
 
     Raises
     ------
     ValueError
-        If none has a geometry, and the file is to have geometries.
+        If the file is a geometry file and no result has a geometry.
     """
     rows = [ResultRow.of(document).model_dump() for document in documents]
     suffix = path.suffix.lower()

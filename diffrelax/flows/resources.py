@@ -1,4 +1,4 @@
-"""What jobs ask a scheduler for: cores, memory, time, and a GPU where one is used."""
+"""Resources that jobs request: cores, memory, time, and a GPU if needed."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ PYSCF_SHARE = 0.8  # of the memory of a job; the program itself needs the rest
 
 
 class StageResources(Entries):
-    """What the jobs of a stage ask for.
+    """Resources that the jobs of a stage request.
 
     Attributes
     ----------
     worker : str
-        Of the jobflow-remote project; default: its first.
+        Worker of the jobflow-remote project; default: the first.
     cores : int, optional
     memory_gb : float, optional
         For the whole job.
     gpus : int, optional
     minutes : int, optional
-        Wall time; default: that of the worker.
+        Wall time limit; default: that of the worker.
     """
 
     worker: str = ""
@@ -41,13 +41,13 @@ class StageResources(Entries):
     minutes: int | None = Field(default=None, gt=0)
 
     def filled(self, *, cores: int = 1, memory_gb: float = 2.0, gpus: int = 0) -> Self:
-        """Return the same with estimates for what was left open."""
+        """Return a copy with missing entries estimated."""
         estimates = {"cores": cores, "memory_gb": memory_gb, "gpus": gpus}
         given = self.model_dump(exclude_none=True)
         return self.model_copy(update=estimates | given)
 
     def with_more_memory(self) -> Self:
-        """Return the same with twice the memory."""
+        """Return a copy with twice the memory."""
         return self.model_copy(update={"memory_gb": 2 * (self.memory_gb or 0)})
 
 
@@ -62,8 +62,8 @@ def dft_resources(n_basis: int) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``cores`` and ``memory_gb``. The memory holds functions on the grid, and the three-centre
-        integrals of density fitting twice, as far as they do not go to disk.
+        ``cores`` and ``memory_gb``. Memory for functions on the grid, and for three-centre
+        integrals of density fitting twice, except those on disk.
     """
     integrals = 8e-9 * FITTING_RATIO * n_basis * n_basis * (n_basis + 1) / 2
     return {
@@ -73,19 +73,19 @@ def dft_resources(n_basis: int) -> dict[str, Any]:
 
 
 def manager_config(asked: StageResources, project: Any) -> dict[str, Any]:
-    """Say to jobflow-remote where and how a job runs.
+    """Return the jobflow-remote settings of a job.
 
     Parameters
     ----------
     asked : StageResources
-        With cores and memory filled in.
+        Resources with cores and memory.
     project : jobflow_remote.config.base.Project
 
     Returns
     -------
     dict
-        ``worker``, ``resources`` (those of the worker, and on top of them what is asked for, in the
-        words of its scheduler), and ``exec_config`` with the limits that the job holds itself to.
+        ``worker``, ``resources`` (those of the worker, updated by the request, in the terms of its
+        scheduler), and ``exec_config`` with limits for the job.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The front door: a flow file in, the account of its molecules out."""
+"""Running a flow file."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ PAGE = "report.html"
 
 
 def run_flow(config: FlowConfig, engine: Engine = "local") -> Summary:
-    """Run a flow to its end; run again, it goes on from where it stood.
+    """Run a flow; run it again to resume.
 
-    At the end, ``report.html`` in its folder shows what became of each input.
+    At the end, ``report.html`` in its folder shows the results.
 
     Progress is shown on standard error: molecules or jobs by state, and the time left.
 
@@ -36,21 +36,21 @@ def run_flow(config: FlowConfig, engine: Engine = "local") -> Summary:
     ----------
     config : FlowConfig
     engine : {"local", "remote"}
-        Whether jobs run here, one after another, or where a project of jobflow-remote sends them.
+        Run jobs here, one after another, or with jobflow-remote.
 
     Returns
     -------
     Summary
-        Each input exactly once.
+        One entry for each input.
 
     Raises
     ------
     ValueError
-        If there is no such model, functional or level; or no such project or worker.
+        If the model, functional, level, project or worker does not exist.
     ConnectionError
-        If a database does not answer.
+        If the database does not answer.
     RuntimeError
-        If the job that sums the flow up failed for good, or the flow was deleted.
+        If the summary job failed, or the flow was deleted.
     """
     check_stages(config, engine)
     with progress_bar(unit="job") as bar:
@@ -81,16 +81,16 @@ def run_flow(config: FlowConfig, engine: Engine = "local") -> Summary:
 
 
 def check_stages(config: FlowConfig, engine: Engine) -> None:
-    """Find out, before work begins, whether its stages can run at all.
+    """Check that the stages can run, before work begins.
 
-    Also tells, on standard error, which level the model takes for that of the flow.
+    Also prints which learned level the model uses.
 
     Raises
     ------
     ValueError
-        If there is no such model, level, functional or basis, if the model does not know the noise
-        level, if with the local engine a level, an optimizer or the device is not there, or if the
-        store is not that of the engine.
+        If the model, level, functional or basis does not exist; if the model does not support the
+        noise level; if a level, optimizer or device is not available for the local engine; or if
+        the store does not fit the engine.
     """
     from diffrelax.models.batches import choose_schedule
     from diffrelax.models.release import load_model

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 class SpeedupFlowMaker(Maker):
     """Relax molecules with DFT from several starts, and report what the starts save.
 
-    All arms of a molecule are run by one job, one after another on one machine, so that their times
-    can be compared. The last job writes the report of ``diffrelax speedup`` into its folder, and
-    has its tables as output; molecules whose jobs did not end are named in it.
+    One job runs all arms of a molecule one after another, so that times are comparable. The last
+    job writes the report of ``diffrelax speedup`` into its folder and returns its tables; molecules
+    without a result are named in it.
 
     Parameters
     ----------
@@ -38,12 +38,12 @@ class SpeedupFlowMaker(Maker):
     model : str
         See `diffrelax.load_model`.
     seed : int
-        Of the embedding of SMILES.
+        Random seed for embedding SMILES.
     watts : float
-        Assumed for a busy processor core.
+        Assumed power of a busy processor core.
     work : str
-        Folder of finished units and of checkpoints, an absolute path that all workers share.
-        Default: one in the folder of each job, so that a job that is restarted begins anew.
+        Folder of finished units and checkpoints, an absolute path that all workers share. Default:
+        one in the folder of each job, so a restarted job begins again.
     """
 
     name: str = "speedup"
@@ -94,7 +94,7 @@ class SpeedupFlowMaker(Maker):
 
     @job
     def compare(self, molecule: Any) -> list[PlainDocument]:
-        """Run all arms of a molecule; its output has one record for each."""
+        """Run all arms of a molecule; the output has one record per arm."""
         from diffrelax.benchmark.speedup.arms import subjects_of
         from diffrelax.benchmark.speedup.run import OUTCOMES, compare_arms
         from diffrelax.benchmark.speedup.units import Units
@@ -115,7 +115,7 @@ class SpeedupFlowMaker(Maker):
     def report(
         self, names: Sequence[str], compared: Sequence[Sequence[PlainDocument] | None]
     ) -> PlainDocument:
-        """Write the report; jobs that never ended are missing references."""
+        """Write the report; missing references are jobs without a result."""
         from diffrelax.benchmark.hardware import describe_hardware
         from diffrelax.benchmark.speedup.arms import distinct, same_as
         from diffrelax.benchmark.speedup.report import made_with, write_report

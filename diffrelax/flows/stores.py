@@ -1,4 +1,4 @@
-"""Where results are kept: in a folder, in MongoDB, or where a jobflow-remote project keeps them."""
+"""Stores of results: a folder, MongoDB, or the store of a jobflow-remote project."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def open_store(where: str) -> JobStore:
     Parameters
     ----------
     where : str
-        A folder, in which an SQLite file is made if there is none; the address of a MongoDB
-        database, ``mongodb://[user:password@]host[:port]/database``; or ``project:NAME``, for the
-        store of a jobflow-remote project. Trajectories lie in GridFS of the same database, or
-        where the project has them, such as S3.
+        A folder for an SQLite file; the address of a MongoDB database,
+        ``mongodb://[user:password@]host[:port]/database``; or ``project:NAME``, for the store of a
+        jobflow-remote project. Trajectories are in GridFS of the same database, or where the
+        project stores them.
 
     Returns
     -------
@@ -49,7 +49,7 @@ def open_store(where: str) -> JobStore:
     Raises
     ------
     ValueError
-        If the address is none or names no database, or there is no such project.
+        If the address is invalid or has no database, or the project does not exist.
     ConnectionError
         If the database does not answer.
     """
@@ -76,12 +76,12 @@ def open_store(where: str) -> JobStore:
 
 
 def open_results(where: str) -> JobStore:
-    """Open a store that must exist: that of `open_store`, or the folder of a flow.
+    """Open an existing store: as in `open_store`, or the folder of a flow.
 
     Raises
     ------
     ValueError, ConnectionError
-        If there is none; see `open_store`.
+        If it does not exist; see `open_store`.
     """
     if where.startswith((*MONGODB, PROJECT)):
         return open_store(where)
@@ -115,13 +115,13 @@ def read_project(name: str) -> Any:
 
 
 def keep_run(folder: Path, jobs: Sequence[str]) -> None:
-    """Keep the uuids of the jobs of a run that begins, in the folder of its flow."""
+    """Write the uuids of the jobs of a new run into the folder of its flow."""
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / LAST_RUN, json.dumps(list(jobs)))
 
 
 def last_run(where: str) -> list[str] | None:
-    """Return the uuids of the jobs of the last run; None if `where` is no folder of a flow."""
+    """Return the uuids of the jobs of the last run; None if `where` is not a flow folder."""
     path = Path(where) / LAST_RUN
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
@@ -129,21 +129,21 @@ def last_run(where: str) -> list[str] | None:
 def read_results(
     store: JobStore, jobs: Sequence[str] | None = None
 ) -> tuple[list[ResultDocument], list[str]]:
-    """Read the results in a store, each unit of work once, without trajectories.
+    """Read the results in a store without trajectories, each unit once.
 
     Parameters
     ----------
     store : JobStore
         Connected.
     jobs : sequence of str, optional
-        Uuids of the jobs whose results are read. Default: all.
+        Uuids of jobs to read. Default: all.
 
     Returns
     -------
     list of ResultDocument
-        In the order in which they were first finished.
+        In the order of completion.
     list of str
-        What is wrong with documents that cannot be read, and what to do.
+        Messages about documents that cannot be read.
     """
     results: dict[tuple[str, str], ResultDocument] = {}
     problems: dict[str, int] = {}
@@ -159,7 +159,7 @@ def read_results(
 
 
 def read_stages(store: JobStore, uuids: Sequence[str]) -> dict[int, dict[str, ResultDocument]]:
-    """Read what the jobs of a flow left of each of its inputs, without trajectories.
+    """Read the documents of each input of a flow, without trajectories.
 
     Parameters
     ----------
@@ -171,8 +171,8 @@ def read_stages(store: JobStore, uuids: Sequence[str]) -> dict[int, dict[str, Re
     Returns
     -------
     dict
-        Index of an input to its documents by stage, ``"relax"`` and ``"minimise"``; what no job
-        left, or cannot be read, is not in it.
+        Documents by index of input and stage, ``"relax"`` or ``"minimise"``; missing and unreadable
+        ones are left out.
     """
     found: dict[int, dict[str, ResultDocument]] = {}
     fields = ["uuid", "output", "metadata"]
@@ -189,7 +189,7 @@ def read_stages(store: JobStore, uuids: Sequence[str]) -> dict[int, dict[str, Re
 
 
 def find_result(store: JobStore, wanted: str) -> list[dict[str, Any]]:
-    """Return the documents of a name, or of a key that begins so, with their trajectories."""
+    """Return the documents with a name, or a key with this beginning, with trajectories."""
 
     def is_wanted(record: dict[str, Any]) -> bool:
         by_key = len(wanted) >= 6 and record.get("key", "").startswith(wanted)
@@ -221,7 +221,7 @@ def _mongodb(uri: str) -> JobStore:
 def _records(
     store: JobStore, criteria: dict[str, Any] | None = None, load: bool = False
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield what jobs of diffrelax left, documents, some of them in lists; with the job's uuid."""
+    """Yield the outputs of diffrelax jobs, documents or lists of them, with the uuid of the job."""
     for made in store.query(criteria, ["uuid", "output", "metadata"], load=load):
         output = made["output"]
         if isinstance(output, dict) and output.get("kind") == "conformers":

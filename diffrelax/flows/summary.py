@@ -1,4 +1,4 @@
-"""The account of a flow: each input exactly once, whatever became of it."""
+"""Summary of a flow, with one row for each input."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GOOD = ("converged", "predicted")
 
 
 class SummaryRow(Columns):
-    """What became of one input."""
+    """Result of one input."""
 
     index: int = column("of the input, from 0", "input")
     name: str = column("of the molecule")
@@ -43,7 +43,7 @@ class SummaryRow(Columns):
 
 
 class Summary(Document):
-    """What became of the inputs of a flow."""
+    """Results of all inputs of a flow."""
 
     kind: Literal["summary"] = "summary"
     rows: tuple[SummaryRow, ...] = Field(description="one for each input, in order")
@@ -51,7 +51,7 @@ class Summary(Document):
     provenance: Provenance
 
     def with_reasons(self, reasons: Mapping[int, str]) -> Summary:
-        """Return the same with other reasons for inputs that are lost, by their index."""
+        """Return a copy with other reasons for lost inputs, by index."""
         rows = tuple(
             row.model_copy(update={"reason": reasons.get(row.index, row.reason)})
             if row.state == "lost"
@@ -69,21 +69,21 @@ def summarise(
     minimised: Sequence[dict[str, Any] | None],
     batch_size: int,
 ) -> dict[str, Any]:
-    """Account for each input of a flow; jobs that never ended are missing references.
+    """Summarise a flow; missing references are jobs without a result.
 
     Parameters
     ----------
     names : sequence of str
-        Of the inputs.
+        Names of the inputs.
     uuids : sequence of str
-        Of their last jobs.
+        Uuids of their last jobs.
     relaxed : sequence of sequences of dict or str, or None
-        The documents of the first stage, batch by batch, or where they are kept; None where a job
-        did not end.
+        Documents of the first stage, or references to them, by batch; None for a job without a
+        result.
     minimised : sequence of dict or None
-        Those of the second stage.
+        Documents of the second stage.
     batch_size : int
-        Of the first stage; the last batch may be smaller.
+        Batch size of the first stage.
 
     Returns
     -------
@@ -116,7 +116,7 @@ def summary_row(
     minimised: dict[str, Any] | None,
     lost: str = "",
 ) -> SummaryRow:
-    """Account for one input; see `summarise`."""
+    """Return the row of one input; see `summarise`."""
     start = read_document(relaxed) if relaxed else None
     entries: dict[str, Any] = {
         "index": index,

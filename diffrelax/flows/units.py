@@ -1,4 +1,4 @@
-"""Units of work as documents: found, kept, or passed on because there is nothing to do."""
+"""Units of work of jobs, passed between jobs by key."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from diffrelax.store import Store
 
 PlainDocument = dict[str, Any]
 
-HANDED = "\nfinished unit "  # as no SMILES begins, and no line of a file
+HANDED = "\nfinished unit "  # no SMILES and no line of a file begins so
 KEY = re.compile(r"[0-9a-f]{64}")
 
 
@@ -29,7 +29,7 @@ class LostUnitError(FileNotFoundError):
     Parameters
     ----------
     name : str
-        Of its molecule.
+        Name of its molecule.
     reason : str
     """
 
@@ -49,7 +49,7 @@ def find_unit(work: Store, key: str, name: str) -> PlainDocument | None:
 
 
 def named(document: ResultDocument, name: str) -> PlainDocument:
-    """Return a unit as it is written down; it may have had another name when it was done."""
+    """Return the plain document of a unit under a name; it may have been stored under another."""
     record = document.model_dump(mode="json")
     for part in filter(None, (record, record.get("input"), record.get("output"))):
         part["name"] = name
@@ -58,17 +58,17 @@ def named(document: ResultDocument, name: str) -> PlainDocument:
 
 @job
 def hand_on(documents: Sequence[PlainDocument], work: str) -> list[Plain]:
-    """Say where the documents of a batch are kept, so that no later job loads those of the others.
+    """Return references to the documents of a batch, so that later jobs load only their own.
 
-    One text for each, because jobflow visits all that is in the output of a job again for each job
-    that refers to a part of it.
+    Each is one string, because jobflow traverses the whole output of a job for each job that refers
+    to it.
 
     Parameters
     ----------
     documents : sequence of dict
-        Of finished units. Failures, which are not kept, are handed on as they are.
+        Finished units. Failures are not stored, and passed on unchanged.
     work : str
-        The folder of finished units.
+        Folder of finished units.
     """
     return [
         given
@@ -79,14 +79,14 @@ def hand_on(documents: Sequence[PlainDocument], work: str) -> list[Plain]:
 
 
 def fetch(given: Plain) -> Plain:
-    """Return the document of a unit that was handed on; anything else as it is.
+    """Return the document of a reference by `hand_on`; anything else unchanged.
 
     Raises
     ------
     ValueError
-        If what was handed on is no key.
+        If the reference has no valid key.
     LostUnitError
-        If it is not there, or cannot be read.
+        If the document is missing or unreadable.
     """
     if not isinstance(given, str) or not given.startswith(HANDED):
         return given
@@ -105,12 +105,12 @@ def fetch(given: Plain) -> Plain:
 
 
 def is_failure(given: Plain) -> TypeGuard[PlainDocument]:
-    """Whether an argument is the failure of an earlier stage."""
+    """Return whether an argument is the failure of an earlier stage."""
     return isinstance(given, dict) and given.get("kind") == "failure"
 
 
 def pass_on(given: Plain, rejected: Rejected, key: str) -> PlainDocument:
-    """Return the failure that an earlier stage handed on, or that of what is no molecule."""
+    """Return the failure of an earlier stage, or that of an invalid molecule."""
     if is_failure(given):
         return given
     if isinstance(given, str):

@@ -1,4 +1,4 @@
-"""New molecules out of noise: exploration, then relaxation."""
+"""Generation of new molecules: exploration, then relaxation."""
 
 from diffrelax.generation.files import (
     count_trajectories,

@@ -20,14 +20,14 @@ from diffrelax.generation.verdict import Generated
 def write_trajectories(
     path: Path, made: Mapping[int, Generated], settings: Mapping[str, Any]
 ) -> None:
-    """Write trajectories to an HDF5 file, all or nothing.
+    """Write trajectories to an HDF5 file atomically.
 
-    Its attribute ``settings`` is the JSON of what they were made with.
+    The attribute ``settings`` of the file is JSON.
 
-    The group ``i`` holds that of the i-th, which the command line calls ``generated-i``: ``levels``
-    (n_levels,) in Å, ``numbers`` (n_levels, n_atoms), ``positions`` and ``estimates`` (n_levels,
-    n_atoms, 3) in Å; see :class:`Trajectory`. Its attribute ``smiles`` is empty if it is not a
-    molecule.
+    Group ``i`` has the i-th trajectory, of the molecule ``generated-i`` of the command line:
+    ``levels`` (n_levels,) in Å, ``numbers`` (n_levels, n_atoms), ``positions`` and ``estimates``
+    (n_levels, n_atoms, 3) in Å; see :class:`Trajectory`. Its attribute ``smiles`` is empty if it is
+    not a molecule.
     """
     written = BytesIO()  # HDF5 itself does not survive a full disk
     with h5py.File(written, "w") as file:
@@ -55,12 +55,12 @@ def count_trajectories(path: Path, settings: Mapping[str, Any]) -> int:
 
 
 def read_trajectories(path: Path) -> dict[int, Trajectory]:
-    """Read what :func:`write_trajectories` wrote.
+    """Read trajectories from a file of :func:`write_trajectories`.
 
     Raises
     ------
     ValueError
-        If the file is missing, damaged, or not of this kind.
+        If the file is missing, damaged, or of another kind.
     """
     names = [field.name for field in fields(Trajectory)]
     try:

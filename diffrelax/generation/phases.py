@@ -1,4 +1,4 @@
-"""Exploration down to where elements settle, then relaxation, batch after batch."""
+"""Generation in batches: exploration until the elements are chosen, then relaxation."""
 
 from __future__ import annotations
 
@@ -38,12 +38,11 @@ def generate(
 ) -> list[Generated]:
     """Generate molecules.
 
-    The numbers of atoms are drawn from those of the training data. The same seed gives the same
-    molecules for the same ``n``. Exploration ends at the noise level ``settle_at`` of the model:
-    of the elements that satisfy all valences, those are chosen that are most probable for the
-    model; a molecule for which there are none goes back to more noise, up to ``restarts`` times.
-    Another model then relaxes what has been found. Nothing is left out: what is no molecule at the
-    end is handed over, with the reason.
+    The numbers of atoms follow the training data. The same seed and ``n`` give the same molecules.
+    Exploration ends at the noise level ``settle_at`` of the model, where the most probable elements
+    that satisfy all valences are chosen; if there are none, the molecule returns to more noise, up
+    to ``restarts`` times. Another model then relaxes the molecules. All results are returned; those
+    that are not molecules have a reason.
 
     Parameters
     ----------
@@ -51,22 +50,22 @@ def generate(
         One that can generate, such as ``generate-qm9``.
     relaxer : Model or None
         One that relaxes, at the same level of theory, such as ``relax-qm9``. None: the first model
-        goes on to the lowest noise by itself.
+        continues to the lowest noise level.
     n : int
     seed : int
     free_elements : bool
-        Take the elements that are most probable at the end, whatever their valences.
+        Choose the most probable elements without regard to valences.
     trajectories : bool
-        Whether to keep how each of them came to be; where it went back, the way that it took last.
+        Whether to keep trajectories; after a restart, only the last attempt.
     progress : bool
         Show a progress bar on standard error.
 
     Raises
     ------
     ValueError
-        If the model cannot generate, nothing is known of the valences of its elements, the other
-        model does not know them or its level of theory, ``n`` is not positive or above `MOST`, or
-        the seed is out of range.
+        If the model cannot generate, has elements without known valences, or does not match the
+        other model in elements and level; if ``n`` is not from 1 to `MOST`, or the seed is out of
+        range.
     """
     found = dict(
         generate_each(
@@ -93,11 +92,11 @@ def generate_each(
     skip: int = 0,
     progress: bool = False,
 ) -> Iterator[tuple[int, Generated]]:
-    """Generate molecules as `generate` does, and hand each over with its place among them.
+    """Yield generated molecules with their indices, see `generate`.
 
-    They come in batches of `MOLECULES_IN_BATCH`, each of about one size and done as a whole, in an
-    order by chance, that of the seed. The first ``skip`` that would come are left out, and whole
-    batches of them are not made.
+    They are made in batches of `MOLECULES_IN_BATCH` of similar size, in a random order that the
+    seed fixes. The first ``skip`` molecules are left out; batches of only such molecules are not
+    made.
     """
     check_seed(seed)
     if not 1 <= n <= MOST:
@@ -129,7 +128,7 @@ def generate_each(
 
 
 def _relax_with(relaxer: Model, model: Model) -> Relax:
-    """Return what takes over from a model that generates."""
+    """Return the function that relaxes generated molecules."""
     level = model.config.level
     if level not in relaxer.config.levels:
         raise InputError(f"{relaxer.name} has not learned {level}, the level of {model.name}")
@@ -145,7 +144,7 @@ def _relax_with(relaxer: Model, model: Model) -> Relax:
 
 
 class _Phases(NamedTuple):
-    """What explores, what chooses the elements, and what relaxes."""
+    """Exploration, choice of elements, and relaxation."""
 
     denoiser: JointDenoiser
     settings: GenerationConfig
@@ -154,7 +153,7 @@ class _Phases(NamedTuple):
 
     @property
     def levels(self) -> Sequence[float]:
-        """Levels of exploration and, unless another model takes over, of relaxation, Å."""
+        """Noise levels of exploration and, without another model, of relaxation, Å."""
         levels = self.settings.levels(self.denoiser.config)
         return split(levels, self.settings.settle_at)[0] if self.relax else levels
 
@@ -166,7 +165,7 @@ class _Batch(NamedTuple):
 
 
 def _generators(seed: int) -> Iterator[torch.Generator]:
-    """Yield one for each batch, so that none depends on those before it."""
+    """Yield a random generator for each batch, independent of earlier batches."""
     for batch in count():
         (own,) = np.random.SeedSequence([seed, batch]).generate_state(1).tolist()
         yield torch.Generator().manual_seed(own)

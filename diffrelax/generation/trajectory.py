@@ -1,4 +1,4 @@
-"""How molecules come out of noise, level by level."""
+"""Trajectories of generation, by noise level."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tqdm import tqdm
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """How a molecule came out of noise.
+    """Trajectory of one generated molecule.
 
-    Where another model relaxes it, it ends at the level at which that takes over, before elements
-    are chosen: they and the positions of the molecule may be others.
+    If another model relaxes the molecule, the trajectory ends before that, and before the final
+    choice of elements.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ class Trajectory:
     positions : (n_levels, n_atoms, 3) array, Å
         Noisy positions.
     estimates : (n_levels, n_atoms, 3) array, Å
-        What the model expects the end to be.
+        Estimates of the final positions.
     """
 
     levels: np.ndarray
@@ -36,7 +36,7 @@ class Trajectory:
 
 
 class TrajectoryRecorder:
-    """What has been seen of a batch at each level; where a molecule went back, the last of it."""
+    """Records a batch at each level; after a restart, only the last attempt is kept."""
 
     def __init__(
         self, levels: Sequence[float], sizes: torch.Tensor, elements: tuple[int, ...], bar: tqdm
@@ -50,7 +50,7 @@ class TrajectoryRecorder:
         self._positions, self._estimates = np.zeros((2, *shape, 3), dtype=np.float32)
 
     def count(self, level: float, which: torch.Tensor, *_: torch.Tensor) -> None:
-        """Move the bar on by the molecules that come to a level for the first time."""
+        """Advance the progress bar by molecules that reach a level for the first time."""
         place = self._levels.index(level), which.cpu().numpy()
         self._bar.update(int((~self._counted[place]).sum()))
         self._counted[place] = True
@@ -64,6 +64,6 @@ class TrajectoryRecorder:
         self._positions[place], self._estimates[place] = positions, estimates
 
     def trajectory(self, molecule: int, size: int) -> Trajectory:
-        """Return that of one molecule, which has so many atoms."""
+        """Return the trajectory of one molecule with this number of atoms."""
         arrays = (self._numbers, self._positions, self._estimates)
         return Trajectory(np.array(self._levels), *(a[:, molecule, :size] for a in arrays))

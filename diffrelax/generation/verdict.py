@@ -1,4 +1,4 @@
-"""What came out of noise, and whether it is a molecule."""
+"""Check of generated atoms."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from diffrelax.molecule import Molecule
 
 @dataclass(frozen=True, eq=False)
 class Generated:
-    """What came out of noise once.
+    """A generated molecule, or atoms that are not one.
 
     Parameters
     ----------
     atoms : ase.Atoms
         ``info`` holds the SMILES, or the reason why it is not a molecule.
     molecule : Molecule or None
-        If the atoms make a connected, neutral, closed-shell molecule whose bonds can be perceived,
-        be it with charges on atoms that cancel each other.
+        If the atoms are a connected, neutral, closed-shell molecule with perceived bonds; formal
+        charges that cancel are allowed.
     reason : str
         Why it is not a molecule.
     trajectory : Trajectory or None
@@ -35,7 +35,7 @@ class Generated:
 
 
 def judge(atoms: ase.Atoms, trajectory: Trajectory | None = None) -> Generated:
-    """Find out whether atoms make a connected, neutral, closed-shell molecule."""
+    """Check whether atoms are a connected, neutral, closed-shell molecule."""
     molecule = None
     try:
         read = Molecule.from_atoms(atoms)

@@ -27,7 +27,7 @@ DISPERSION = {  # corrections as in b3lyp-d3bj, and what a program calls them
     "gaussian": {"d3bj": "EmpiricalDispersion=GD3BJ", "d3zero": "EmpiricalDispersion=GD3"},
     "nwchem": {"d3bj": "vdw 4", "d3zero": "vdw 3"},
 }
-OF_ASE = ("memory", "num_threads")  # what ASE tells Psi4 itself
+ASE_OPTIONS = ("memory", "num_threads")  # what ASE tells Psi4 itself
 CORE_POTENTIALS = {  # beginnings of basis sets, what has their potentials, and the last without one
     "def2": ("def2-ecp", 36),
     "lanl2dz_ecp": ("lanl2dz_ecp", 10),
@@ -164,7 +164,7 @@ def psi4_parameters(profile: Profile, molecule: Molecule) -> Parameters:
     """Return the parameters of ``ase.calculators.psi4.Psi4``, which takes few of the keywords."""
     keywords = _psi4_keywords(profile)
     return {
-        **{name: keywords[name] for name in OF_ASE if name in keywords},
+        **{name: keywords[name] for name in ASE_OPTIONS if name in keywords},
         "method": profile.method,
         "basis": profile.basis,
         "charge": molecule.charge,
@@ -177,7 +177,7 @@ def psi4_parameters(profile: Profile, molecule: Molecule) -> Parameters:
 def psi4_options(profile: Profile) -> dict[str, Any]:
     """Return the other keywords, which are options of Psi4."""
     keywords = _psi4_keywords(profile).items()
-    return {name: value for name, value in keywords if name not in (*OF_ASE, "reference")}
+    return {name: value for name, value in keywords if name not in (*ASE_OPTIONS, "reference")}
 
 
 def _psi4_keywords(profile: Profile) -> dict[str, Any]:

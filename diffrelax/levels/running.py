@@ -14,7 +14,7 @@ from ase.calculators.calculator import CalculationFailed
 
 GRACE = 5.0  # s, for a program that is told to end
 KILLS = [kill for kill in signal.Signals if kill.name in ("SIGKILL", "SIGTERM")]
-OF_A_SHELL = 128  # is added to a signal, where a script ran the program
+SHELL_SIGNAL = 128  # is added to a signal, where a script ran the program
 
 
 class KilledError(CalculationFailed):
@@ -72,7 +72,7 @@ def run_program(
         finally:
             _end(process)
     for kill in KILLS:
-        if status in (-kill, OF_A_SHELL + kill):
+        if status in (-kill, SHELL_SIGNAL + kill):
             raise KilledError(
                 f"{Path(words[0]).name} was killed ({kill.name}), perhaps because it ran "
                 "out of memory"

@@ -26,9 +26,9 @@ COMPLEXED = Chem.MolFromSmarts(
     "[#21,#22,#23,#24,#25,#26,#27,#28,#29,#39,#40,#41,#42,#44,#45,#46,#77,#78]"
 )
 STRAINED = re.compile(r"\S+r[34] .*[:=#]\S+r[34]")  # a double bond within a ring of three or four
-FEW_STRAINED = 10  # molecules with such an atom; seven were too few for diazirines
+FEWEST_STRAINED = 10  # molecules with such an atom; seven were too few for diazirines
 MOST_WITHOUT = 12  # atoms that molecules without a torsion have, all but a few
-FEW = 5  # molecules with an atom that fills its molecule: fewer, a second opinion
+FEWEST_MOLECULES = 5  # molecules with an atom that fills its molecule: fewer, a second opinion
 
 
 def outside_domain(molecule: Molecule, model: Model) -> str:
@@ -141,7 +141,7 @@ def unfamiliar(molecule: Molecule, model: Model, few: int = 0) -> str:
     """Say which atoms of a molecule are of a kind that the model has hardly seen; empty if none.
 
     A kind that fills the whole molecule is seen if that molecule has been: no other has it. Of
-    atoms at a double bond within a ring of three or four, `FEW_STRAINED` molecules are wanted,
+    atoms at a double bond within a ring of three or four, `FEWEST_STRAINED` molecules are wanted,
     whatever the model asks of others. A strained multiple bond in a larger ring, which no kind
     tells, is seldom.
 
@@ -161,7 +161,7 @@ def unfamiliar(molecule: Molecule, model: Model, few: int = 0) -> str:
         fills_it = len(kind.split()) == molecule.n_heavy
         enough = max(1, few) if fills_it else model.config.rare
         if STRAINED.match(kind):
-            enough = max(enough, FEW_STRAINED)
+            enough = max(enough, FEWEST_STRAINED)
         if (seen := model.environments.get(kind, 0)) < enough:
             rare.append((seen, atom, kind))
     if not rare:

@@ -1,4 +1,4 @@
-"""What ASE atoms tell of a molecule beside elements and positions."""
+"""Name, charge, multiplicity and SMILES of ASE atoms."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ROUNDING = 0.1  # e, by which a sum of partial charges may miss an integer
 
 
 class Annotations(NamedTuple):
-    """Name, SMILES and isotopes, empty if not told, charge and multiplicity."""
+    """Name, SMILES and isotopes (empty if missing), charge and multiplicity."""
 
     name: str
     smiles: str
@@ -45,12 +45,12 @@ def read_annotations(atoms: ase.Atoms, charge: Any, multiplicity: Any) -> Annota
     ----------
     atoms : ase.Atoms
     charge, multiplicity
-        None where the atoms are to tell them.
+        None: read from the atoms.
 
     Raises
     ------
     ValueError
-        If the charge is not whole, or another than that of the SMILES.
+        If the charge is not an integer, or differs from that of the SMILES.
     """
     info = _info(atoms)
     charge = charge_of(atoms, charge) or 0
@@ -71,7 +71,7 @@ def read_annotations(atoms: ase.Atoms, charge: Any, multiplicity: Any) -> Annota
 
 
 def _isotopes(numbers: np.ndarray, masses: np.ndarray) -> tuple[int, ...]:
-    """Return mass numbers of the atoms that have the masses of isotopes; others mean nothing."""
+    """Return mass numbers of atoms with isotope masses; other masses are ignored."""
     table = Chem.GetPeriodicTable()
     found = []
     for number, mass in zip(numbers.tolist(), masses.tolist(), strict=True):
@@ -87,7 +87,7 @@ def _info(atoms: ase.Atoms) -> dict[str, Any]:
 
 
 def text_of(value: Any) -> str:
-    """Text of a value that ASE took for a truth, a number or a list when it read a file."""
+    """Return the text of a value that ASE read as a boolean, number or list."""
     if isinstance(value, (bool, np.bool_)):
         return "T" if value else "F"
     if isinstance(value, (list, np.ndarray)):
@@ -96,9 +96,9 @@ def text_of(value: Any) -> str:
 
 
 def charge_of(atoms: ase.Atoms, charge: Any = None) -> int | None:
-    """Settle the charge of atoms: as given, or as their info, charges or SMILES have it.
+    """Return the charge of atoms: as given, or from their info, charges or SMILES.
 
-    None if nothing tells it.
+    None if there is no charge.
     """
     info = _info(atoms)
     check_length(smiles := text_of(info.get("smiles", "")))
@@ -131,7 +131,7 @@ def charge_of(atoms: ase.Atoms, charge: Any = None) -> int | None:
 
 
 def check_label(label: str, molecule: Molecule) -> None:
-    """Raise ValueError if a SMILES that came with positions is of another molecule."""
+    """Raise ValueError if the SMILES of a geometry is another molecule."""
     with rdBase.BlockLogs():
         asked = mol_from_smiles(label) if label else None
         if asked is None:

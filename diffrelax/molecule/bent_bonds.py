@@ -1,4 +1,4 @@
-"""Multiple bonds and arenes that a geometry bends or twists."""
+"""Strained multiple bonds and arenes in a geometry."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SECOND_ROW = 10  # multiple bonds of heavier atoms bend easily
 
 
 def has_bent_bonds(molecule: Molecule, positions: np.ndarray) -> bool:
-    """Tell whether a triple bond, a cumulated or other double bond, or an arene is strained.
+    """Return whether a triple bond, a (cumulated) double bond or an arene is strained.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def has_bent_bonds(molecule: Molecule, positions: np.ndarray) -> bool:
 
 
 def flat_cumulene(molecule: Molecule, positions: np.ndarray) -> str:
-    """Name a run of double bonds whose ends should stand upright on each other; empty if all do.
+    """Name a cumulene whose ends should be perpendicular but are not; empty if there is none.
 
     Parameters
     ----------

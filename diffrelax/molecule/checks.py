@@ -1,4 +1,4 @@
-"""What makes numbers a molecule: each check raises ValueError and says what to do."""
+"""Checks of the data of a molecule; each raises InputError."""
 
 from __future__ import annotations
 

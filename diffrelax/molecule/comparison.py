@@ -1,4 +1,4 @@
-"""Tell whether two geometries of a molecule are the same minimum."""
+"""Comparison of geometries of a molecule: whether they are the same minimum."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def heavy_atom_rmsd(
     Parameters
     ----------
     a, b : Molecule
-        Their atoms may stand in any order.
+        The atoms may be in any order.
     polar_hydrogens : bool
-        Whether to count hydrogens on other atoms than carbon like heavy atoms.
+        Include hydrogens that are not bonded to carbon.
     tops : bool
-        Whether to count the ends of groups such as CF3, see `conformer_atoms`.
+        Include the end atoms of groups such as CF3, see `conformer_atoms`.
 
     Returns
     -------
@@ -65,7 +65,7 @@ def heavy_atom_rmsd(
 
 
 def same_minimum(a: Molecule, b: Molecule, energy_difference: float | None = None) -> bool:
-    """Decide whether two geometries are the same minimum.
+    """Return whether two geometries are the same minimum.
 
     They are if `heavy_atom_rmsd` is below 0.1 Å, with polar hydrogens and without, and the energies
     differ by less than 0.1 kcal/mol. That is stricter than the usual rule of heavy atoms alone,
@@ -78,7 +78,7 @@ def same_minimum(a: Molecule, b: Molecule, energy_difference: float | None = Non
     ----------
     a, b : Molecule
     energy_difference : float, optional, eV
-        Not compared if not given.
+        Default: not compared.
     """
     if energy_difference is not None and not abs(energy_difference) < SAME_ENERGY:
         return False
@@ -98,7 +98,7 @@ def same_minimum(a: Molecule, b: Molecule, energy_difference: float | None = Non
 
 @lru_cache(REMEMBERED)
 def conformer_atoms(molecule: Molecule) -> np.ndarray:
-    """Tell which atoms conformers are told apart by, (n_atoms,) bool.
+    """Return the atoms that distinguish conformers, (n_atoms,) bool.
 
     All but the ends of tops: three atoms of one element with no other neighbour, on an atom with
     one more, as in CH3, CF3, SiH3 and NH3+. Where fewer than three heavy atoms would be left, all
@@ -130,7 +130,7 @@ def _same_positions(a: Molecule, b: Molecule) -> bool:
 
 
 def _may_coincide(a: Molecule, b: Molecule) -> bool:
-    """Tell quickly whether any superposition could be closer than `SAME_RMSD`.
+    """Return quickly whether any superposition could be closer than `SAME_RMSD`.
 
     Singular values of the heavy atoms' positions do not depend on their order, nor on rotations and
     reflections, and no superposition comes closer than they do (Mirsky 1960).

@@ -1,4 +1,4 @@
-"""Which atoms are bonded, whatever the orders of the bonds."""
+"""Connectivity without bond orders."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def near_pairs(
     Returns
     -------
     (n_pairs, 2) array of int, in their order, the smaller index first
-        None of positions that are not finite.
+        Empty if positions are not finite.
     """
     if not np.isfinite(positions).all():
         return np.empty((0, 2), dtype=int)
@@ -59,7 +59,7 @@ def skeleton(
 
 
 def flag_aromatic(mol: Chem.Mol) -> None:
-    """Flag bonds of the aromatic type, and their atoms, as RDKit asks for before sanitizing."""
+    """Set the aromatic flags of bonds and atoms, as RDKit requires before sanitizing."""
     for bond in mol.GetBonds():
         if bond.GetBondType() == Chem.BondType.AROMATIC:
             for part in (bond, bond.GetBeginAtom(), bond.GetEndAtom()):
@@ -74,7 +74,7 @@ def constitution(mol: Chem.Mol) -> str:
 def constitution_key(smiles: str) -> str:
     """Return the first 14 letters of the InChIKey, a hash of the constitution.
 
-    Tautomers that InChI takes for one have one key. It is empty if the SMILES is none.
+    Tautomers with the same InChI share the key. Empty if the SMILES is invalid.
     """
     with rdBase.BlockLogs():
         mol = Chem.MolFromSmiles(smiles)

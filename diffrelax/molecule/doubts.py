@@ -1,4 +1,4 @@
-"""What makes one doubt that coordinates were meant as they were read."""
+"""Remarks on doubtful readings of coordinates."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ BOHR_APART = (0.9 / Bohr, 1.1 / Bohr)  # neighbours in bohr, in units of their c
 
 
 def odd_reading(molecule: Molecule) -> str:
-    """Say as what a molecule was read, and what is odd about that; empty if nothing is.
+    """Describe what is doubtful about how a molecule was read; empty if nothing is.
 
-    That is stereochemistry that was left open, and as few unpaired electrons as there can be, where
-    more are likely. Of coordinates, odd are separated charges, unpaired electrons and multiple
-    bonds as long as single ones, as they come of missing hydrogens and of a wrong charge.
+    Doubtful are unspecified stereochemistry, and low spin where high spin is likely. In
+    coordinates, these are separated charges, unpaired electrons, and multiple bonds as long as
+    single ones, which are typical of missing hydrogens and of a wrong charge.
     """
     if molecule.left_open:
         mol = molecule.to_rdkit()
         chains = ["=".join(map(molecule.label, twist.chain)) for twist in open_twists(mol)]
         large = [f"the double bonds of the ring of {len(ring)}" for ring in annulenes(mol)]
         about = " and ".join(chains + large)
-        told = f", and the orientation at {about}" if about else ""
-        return f"stereochemistry not specified: chosen as {molecule.smiles}{told}"
-    if told := low_spin(molecule):
-        return told
+        more = f", and the orientation at {about}" if about else ""
+        return f"stereochemistry not specified: chosen as {molecule.smiles}{more}"
+    if doubt := low_spin(molecule):
+        return doubt
     if molecule.start != "given":
         return ""
     if not molecule.smiles:
@@ -47,7 +47,7 @@ def odd_reading(molecule: Molecule) -> str:
 
 
 def low_spin(molecule: Molecule) -> str:
-    """Say that O2, S2 or metals with open d or f shells have few unpaired electrons, if so."""
+    """Describe low spin of O2, S2 or metals with open d or f shells; empty if none."""
     numbers = sorted(molecule.numbers.tolist())
     likes_high_spin = numbers in TRIPLETS or not OPEN_SHELLS.isdisjoint(numbers)
     if molecule.multiplicity > 2 or not likes_high_spin:
@@ -82,7 +82,7 @@ def _oddities(molecule: Molecule) -> Iterator[str]:
 
 
 def looks_like_bohr(molecule: Molecule) -> str:
-    """Say that neighbours are as far apart as bonds are in bohr; empty if they are not."""
+    """Describe distances that look like bonds in bohr; empty if they do not."""
     distances, nearest = cKDTree(molecule.positions).query(molecule.positions, k=2)
     radii = covalent_radii[molecule.numbers]
     apart = np.median(distances[:, 1] / (radii + radii[nearest[:, 1]]))

@@ -1,4 +1,4 @@
-"""Tell geometries from drawings, and what RDKit molecules lack or leave unsaid."""
+"""Distinguishing drawings from geometries, and missing parts of RDKit molecules."""
 
 import numpy as np
 from ase.data import covalent_radii
@@ -19,7 +19,7 @@ def atomic_numbers(mol: Chem.Mol) -> np.ndarray:
 
 
 def smiles_error(smiles: str) -> str:
-    """Say why a text is not a SMILES."""
+    """Describe why a text is not a SMILES."""
     mol = Chem.MolFromSmiles(smiles, sanitize=False)
     if mol is None and smiles.isalpha():
         return "names are not looked up: give a SMILES"
@@ -32,7 +32,7 @@ def smiles_error(smiles: str) -> str:
 
 
 def dative_error(mol: Chem.Mol) -> str:
-    """Say how to write the dative bonds of a molecule with charges; empty if it has none."""
+    """Describe how to write dative bonds with charges; empty if there are none."""
     charged = Chem.RWMol(mol)
     dative = [b for b in charged.GetBonds() if b.GetBondType() == Chem.BondType.DATIVE]
     for bond in dative:
@@ -49,8 +49,8 @@ def dative_error(mol: Chem.Mol) -> str:
 def missing_hydrogens(mol: Chem.Mol) -> int:
     """Count the implicit hydrogens of a geometry that has explicit ones.
 
-    There are none to miss where those of two carbon atoms and more are left out, all of them and
-    no others, as docking does.
+    If only hydrogens of carbon are left out, and all of them for two or more carbon atoms, as in
+    docking, they are not counted.
     """
     is_3d = mol.GetNumConformers() > 0 and mol.GetConformer().Is3D()
     if not is_3d or 1 not in atomic_numbers(mol):
@@ -62,7 +62,7 @@ def missing_hydrogens(mol: Chem.Mol) -> int:
 
 
 def bonds_are_missing(mol: Chem.Mol, charge: int) -> bool:
-    """Tell a geometry of more than lone atoms that comes without any bond."""
+    """Return whether a geometry has no bonds although it is not only single atoms."""
     return (
         mol.GetNumBonds() == 0
         and mol.GetNumConformers() > 0
@@ -76,7 +76,7 @@ def bonds_are_missing(mol: Chem.Mol, charge: int) -> bool:
 
 
 def has_all_positions(mol: Chem.Mol) -> bool:
-    """Tell a geometry of all atoms from a drawing and from one without its hydrogens."""
+    """Return whether this is a geometry of all atoms, not a drawing or without hydrogens."""
     return (
         mol.GetNumConformers() > 0
         and all(atom.GetTotalNumHs() == 0 for atom in mol.GetAtoms())
@@ -85,7 +85,7 @@ def has_all_positions(mol: Chem.Mol) -> bool:
 
 
 def is_drawing_in_3d(mol: Chem.Mol) -> bool:
-    """Tell a drawing that says it is in 3D: flat, though an atom has four neighbours."""
+    """Return whether this is a drawing marked as 3D: flat, with an atom of four neighbours."""
     return (
         mol.GetNumConformers() > 0
         and any(atom.GetDegree() >= 4 for atom in mol.GetAtoms())
@@ -94,17 +94,16 @@ def is_drawing_in_3d(mol: Chem.Mol) -> bool:
 
 
 def multiplicity_of(mol: Chem.Mol, charge: int) -> int:
-    """Return one more than the unpaired electrons, or the lowest that the electrons allow."""
+    """Return the multiplicity by unpaired electrons, or the lowest possible one."""
     unpaired = sum(map(_unpaired_electrons, mol.GetAtoms()))
     electrons = sum(atom.GetAtomicNum() for atom in mol.GetAtoms()) - charge
     return unpaired + 1 if (unpaired + electrons) % 2 == 0 else electrons % 2 + 1
 
 
 def _unpaired_electrons(atom: Chem.Atom) -> int:
-    """Count an atom's radical electrons without a pair of s electrons.
+    """Count the radical electrons of an atom except an s pair.
 
-    Of carbenes, only those with a double bond or beside a lone pair, such as N-heterocyclic ones,
-    have it.
+    Carbenes have an s pair only with a double bond or next to a lone pair (N-heterocyclic ones).
     """
     radicals = atom.GetNumRadicalElectrons()
     if radicals < 2 or atom.GetAtomicNum() not in KEEP_S_PAIR:
@@ -119,7 +118,7 @@ def _unpaired_electrons(atom: Chem.Atom) -> int:
 
 
 def _is_planar_geometry(mol: Chem.Mol) -> bool:
-    """Tell a flat molecule from a drawing, in which all bonds are about equally long."""
+    """Return whether this is a flat molecule, not a drawing with equal bond lengths."""
     numbers, positions = atomic_numbers(mol), mol.GetConformer().GetPositions()
     near = near_pairs(numbers, positions)
     lengths = np.linalg.norm(positions[near[:, 0]] - positions[near[:, 1]], axis=1)

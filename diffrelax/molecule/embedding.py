@@ -1,4 +1,4 @@
-"""Three-dimensional structures for molecules that have none."""
+"""Embedding of molecules in 3D."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ EMBEDDING_SECONDS = 30  # of the processor, for all trials of a molecule and the
 def embed_start(mol: Chem.Mol, seed: int, max_atoms: int | None = None) -> tuple[Chem.Mol, str]:
     """Embed a molecule as `embed` does; with a strained ring, the lowest of several embeddings.
 
-    Those of such a ring may be 50 kcal/mol apart. The force field chooses. See
+    Their energies may differ by 50 kcal/mol. The force field chooses. See
     `diffrelax.molecule.strained_rings.has_strained_ring`.
     """
     asked = _Asked.of(mol, max_atoms)
@@ -55,7 +55,7 @@ def embed_start(mol: Chem.Mol, seed: int, max_atoms: int | None = None) -> tuple
 def embed(
     mol: Chem.Mol, seed: int, method: Method = "ETKDGv3", max_atoms: int | None = None
 ) -> tuple[Chem.Mol, str]:
-    """Embed a molecule in 3D and relax it with MMFF94, or UFF without its parameters.
+    """Embed a molecule in 3D and relax it with MMFF94, or UFF if MMFF94 lacks parameters.
 
     A geometry that lacks its hydrogens alone, such as a pose of docking, is relaxed from where it
     stands, and embedded where that is another isomer or torn. Where an embedding fails, as for
@@ -67,10 +67,10 @@ def embed(
     Parameters
     ----------
     mol : rdkit.Chem.Mol
-        Hydrogens are added after the other atoms.
+        Hydrogens are appended.
     seed : int
     method : {"ETKDGv3", "KDG"}
-        With the preferences that torsions have in crystals, or without.
+        With or without torsion preferences from crystal structures.
     max_atoms : int, optional
         Embed no larger molecule, hydrogens counted.
 
@@ -79,8 +79,8 @@ def embed(
     rdkit.Chem.Mol
         With all hydrogens and one conformer.
     str
-        The force field: ``"mmff94"``, ``"uff"``, either with `` unconverged``, or ``"embedded"``
-        where neither has parameters.
+        The force field: ``"mmff94"``, ``"uff"``, either with `` unconverged``, or ``"embedded"`` if
+        neither has parameters.
 
     Raises
     ------
@@ -153,7 +153,7 @@ class _Asked(NamedTuple):
         return cls(asked, twists, poses)
 
     def embeddings(self, trials: Iterable[Trial], end: float) -> Iterator[tuple[Chem.Mol, str]]:
-        """Yield what trials give that is this molecule, with its force field, until a time."""
+        """Yield embeddings that are this molecule, with their force field, until a deadline."""
         for trial, parameters in trials:
             start = _embed_once(trial, parameters, self.twists, end)
             if time.thread_time() > end:
@@ -175,7 +175,7 @@ class _Asked(NamedTuple):
 
 
 def _embed_once(mol: Chem.Mol, parameters: Any, twists: dict[Torsion, float], end: float) -> str:
-    """Embed and relax a molecule in place; return the force field, or nothing where that fails.
+    """Embed and relax a molecule in place; return the force field, or empty on failure.
 
     Without parameters, it is relaxed from where it stands.
     """
@@ -185,9 +185,9 @@ def _embed_once(mol: Chem.Mol, parameters: Any, twists: dict[Torsion, float], en
 
 
 def _is_crowded(mol: Chem.Mol) -> bool:
-    """Tell whether atoms without a bond are nearly near enough for one.
+    """Return whether non-bonded atoms are almost at bonding distance.
 
-    UFF does not see to it around atoms that it does not know, such as phosphorus with six bonds.
+    UFF does not prevent this around unknown atom types, such as six-coordinate phosphorus.
     """
     positions = mol.GetConformer().GetPositions()
     radii = covalent_radii[atomic_numbers(mol)]
@@ -196,7 +196,7 @@ def _is_crowded(mol: Chem.Mol) -> bool:
 
 
 def _is_octahedral(atom: Chem.Atom) -> bool:
-    """Tell whether each of six neighbours has another one opposite."""
+    """Return whether six neighbours are arranged as an octahedron."""
     positions = atom.GetOwningMol().GetConformer().GetPositions()
     bonds = positions[[near.GetIdx() for near in atom.GetNeighbors()]] - positions[atom.GetIdx()]
     bonds /= np.linalg.norm(bonds, axis=1, keepdims=True)
@@ -204,7 +204,7 @@ def _is_octahedral(atom: Chem.Atom) -> bool:
 
 
 def check_seed(seed: int) -> int:
-    """Return the seed as an int, or raise ValueError if RDKit cannot take it and the next few."""
+    """Return the seed as an int; raise ValueError if it is out of range for RDKit."""
     try:
         number = operator.index(seed)
         if not isinstance(seed, bool) and 0 <= number < 2**31 - CAGE_TRIALS:

@@ -1,4 +1,4 @@
-"""How RDKit is asked to embed a molecule, one trial after another."""
+"""Embedding trials with RDKit."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ RING_CAGE_TRIALS, FEWEST = 1200, 8  # over their atoms, which takes about a seco
 def embedding_trials(asked: Chem.Mol, seed: int, method: Method) -> Iterator[Trial]:
     """Yield molecules to embed and how: by a method of RDKit, and then as small cages.
 
-    In a small cage the neighbours of an atom can lie on one side of it, which RDKit's tests of its
-    embeddings refuse. The trials for cages do without these tests, from random coordinates and
-    without torsion preferences: RDKit then only guides chiral atoms to their configuration, so
-    those left open are given one by chance. Atoms with six neighbours are asked to be octahedral.
+    In a small cage the neighbours of an atom can be on one side of it, which RDKit rejects. The
+    trials for cages skip these tests and use random coordinates without torsion preferences;
+    unspecified chiral atoms get a random configuration. Atoms with six neighbours are made
+    octahedral.
     """
     asked = _with_octahedra(asked)
     parameters = _by_method(method, seed)
@@ -44,7 +44,7 @@ def embedding_trials(asked: Chem.Mol, seed: int, method: Method) -> Iterator[Tri
 def ring_trials(asked: Chem.Mol, seed: int) -> Iterator[Trial]:
     """Yield trials for a molecule with a strained ring: a few by RDKit's KDG, more as small cages.
 
-    RDKit's tests refuse most such rings, after many attempts.
+    RDKit rejects most such rings after many attempts.
     """
     asked = _with_octahedra(asked)
     chance = random.Random(seed)
@@ -95,7 +95,7 @@ def six_neighbours(mol: Chem.Mol) -> Iterator[Chem.Atom]:
 
 
 def embedded_by_rdkit(mol: Chem.Mol, parameters: Any) -> bool:
-    """Embed a molecule in place, its fragments side by side along x; tell whether that worked.
+    """Embed a molecule in place, its fragments side by side along x; return whether it worked.
 
     Raises
     ------
@@ -110,9 +110,9 @@ def embedded_by_rdkit(mol: Chem.Mol, parameters: Any) -> bool:
 
 
 def _pass_on_interrupt(mol: Chem.Mol, parameters: Any) -> None:
-    """Raise KeyboardInterrupt where an embedding ended before it had failed often enough.
+    """Raise KeyboardInterrupt if an embedding ended before its last attempt.
 
-    RDKit takes SIGINT for itself while it embeds, and tells it by a failure alone.
+    RDKit catches SIGINT while it embeds, and only reports a failure.
     """
     failures = parameters.GetFailureCounts()
     in_time = not failures[rdDistGeom.EmbedFailureCauses.EXCEEDED_TIMEOUT]
@@ -125,7 +125,7 @@ def _pass_on_interrupt(mol: Chem.Mol, parameters: Any) -> None:
 
 
 def _separate_fragments(mol: Chem.Mol) -> None:
-    """Set the fragments, which RDKit puts all around the origin, side by side along x."""
+    """Place the fragments, which RDKit puts around the origin, side by side along x."""
     fragments = Chem.GetMolFrags(mol)
     if len(fragments) == 1:
         return

@@ -1,4 +1,4 @@
-"""Atoms and their neighbours: what a model has seen, and how often."""
+"""Environments of atoms, which describe what a model has learned."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ RINGS_IN_WORDS = {"r3": " in a three-membered ring", "r4": " in a four-membered 
 def environments(molecule: Molecule) -> dict[str, int]:
     """Find the environments of the heavy atoms of a molecule whose bonds are known.
 
-    An environment is an atom with its bonds and its heavy neighbours, each told by its element,
-    hydrogens, charge, and the size of the smallest ring that it is in, if that is 3 or 4: in
-    cyclobutadiene all atoms are ``CHr4 -CHr4 =CHr4``, in ethanol there are ``CH3 -CH2``,
-    ``CH2 -CH3 -OH`` and ``OH -CH2``. These are circular fingerprints of radius 1 that can be read.
+    An environment is an atom with its bonds and its heavy neighbours, described by element,
+    hydrogens, charge, and the size of the smallest ring if it is 3 or 4: in cyclobutadiene all
+    atoms are ``CHr4 -CHr4 =CHr4``, in ethanol there are ``CH3 -CH2``, ``CH2 -CH3 -OH`` and ``OH
+    -CH2``. These are readable circular fingerprints of radius 1.
 
     Returns
     -------
@@ -37,7 +37,7 @@ def environments(molecule: Molecule) -> dict[str, int]:
 
 
 def count_environments(molecules: Iterable[Molecule | str]) -> Counter[str]:
-    """Count in how many molecules, or SMILES of molecules, each environment is."""
+    """Count how many molecules, or SMILES, have each environment."""
     counts: Counter[str] = Counter()
     for molecule in molecules:
         found = _of_smiles(molecule) if isinstance(molecule, str) else environments(molecule)
@@ -57,7 +57,7 @@ def bonds_in(known: Iterable[str]) -> set[tuple[int, int]]:
 
 
 def in_words(environment: str) -> str:
-    """Say an environment to people, such as ``CH, bonded to 2 CH3 and =O``."""
+    """Describe an environment, such as ``CH, bonded to 2 CH3 and =O``."""
     atom, *around = environment.split()
     neighbours = Counter(BONDS_IN_WORDS[one[0]] + _in_words(one[1:]) for one in around)
     *most, last = [f"{n} {one}" if n > 1 else one for one, n in neighbours.items()] or [""]
@@ -70,7 +70,7 @@ def _in_words(label: str) -> str:
 
 
 def _of_label(label: str) -> tuple[int, bool]:
-    """Return the atomic number that a label tells, and whether it has hydrogens."""
+    """Return the atomic number of a label, and whether it has hydrogens."""
     if not (parts := LABEL.fullmatch(label)):
         raise InputError(f"{label!r} is not the label of an atom in an environment")
     return atomic_numbers[parts[1]], bool(parts[2])
@@ -121,13 +121,13 @@ def _smallest_ring(atom: int, neighbours: Sequence[Mapping[int, float]]) -> int:
 
 
 def write_environments(counts: Mapping[str, int], path: Path) -> None:
-    """Write environments, a line each, the most frequent first; replaced in one step."""
+    """Write environments atomically, one per line, the most frequent first."""
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     write_text(path, "".join(f"{n}\t{environment}\n" for environment, n in ordered))
 
 
 def read_environments(path: Path) -> Counter[str]:
-    """Read what :func:`write_environments` wrote.
+    """Read a file of :func:`write_environments`.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Geometries relaxed with RDKit's force fields."""
+"""Relaxation with RDKit's force fields."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def force_field(mol: Chem.Mol, level: str, *, charges: bool = True, together: bo
     mol : rdkit.Chem.Mol
     level : {"mmff94", "uff"}
     charges : bool
-        Whether atoms of MMFF94 have their charges; those of UFF have none.
+        Include the electrostatic term of MMFF94; UFF has none.
     together : bool
-        Whether fragments act on each other.
+        Include interactions between fragments.
 
     Returns
     -------
     rdkit force field or None
-        None where it lacks parameters.
+        None if parameters are missing.
     """
     helpers = rdForceFieldHelpers
     if level == "uff":
@@ -80,31 +80,31 @@ def hold(
     *,
     relative: bool = False,
 ) -> None:
-    """Add to a force field, see `force_field`, that a torsion stays between two angles, degrees.
+    """Restrain a torsion of a force field between two angles, degrees.
 
-    They are told from where the torsion is now, if ``relative``.
+    They are relative to the current angle if ``relative``.
     """
     add = field.UFFAddTorsionConstraint if level == "uff" else field.MMFFAddTorsionConstraint
     add(*torsion, relative, lowest, highest, HOLDING)
 
 
 def relax_freely(mol: Chem.Mol, twists: dict[Torsion, float], end: float) -> str:
-    """Relax with MMFF94 or UFF; fragments that drive each other away, each on its own."""
+    """Relax with MMFF94 or UFF; fragments that repel each other are relaxed separately."""
     field, level = _own_field(mol)
     if field is None:
         return "embedded"
     before = mol.GetConformer().GetPositions()
-    told = _minimise(mol, field, level, twists, end)
+    message = _minimise(mol, field, level, twists, end)
     if _is_scattered(mol):
         mol.GetConformer().SetPositions(before)
-        told = _minimise(mol, force_field(mol, level, together=False), level, twists, end)
-    return told
+        message = _minimise(mol, force_field(mol, level, together=False), level, twists, end)
+    return message
 
 
 def energy_with_holds(mol: Chem.Mol) -> float:
-    """Return the energy by MMFF94 or UFF, kcal/mol, with that of torsions held by `relax_freely`.
+    """Return the MMFF94 or UFF energy, kcal/mol, with the restraints of `relax_freely`.
 
-    NaN where neither has parameters.
+    NaN if neither has parameters.
     """
     field, level = _own_field(mol)
     if field is None:
@@ -115,9 +115,9 @@ def energy_with_holds(mol: Chem.Mol) -> float:
 
 
 def relax_nearby(mol: Chem.Mol) -> str:
-    """Relax a geometry in place with MMFF94, or UFF without its parameters.
+    """Relax a geometry in place with MMFF94, or UFF if MMFF94 has no parameters.
 
-    Heavy atoms are held near where they are, free within `ROOM`, and so are most torsions.
+    Heavy atoms are restrained beyond `ROOM`, and so are most torsions.
 
     Parameters
     ----------
@@ -127,9 +127,9 @@ def relax_nearby(mol: Chem.Mol) -> str:
     Returns
     -------
     str
-        The force field: ``"mmff94"`` or ``"uff"``, either with `` unconverged``; empty where
-        neither has parameters, the molecule is torn, or most bonds change by so much that lengths
-        may not be in Å.
+        The force field: ``"mmff94"`` or ``"uff"``, either with `` unconverged``; empty if neither
+        has parameters, the molecule is torn, or most bonds change so much that the lengths may not
+        be in Å.
     """
     field, level = _own_field(mol)
     if field is None:
@@ -139,17 +139,17 @@ def relax_nearby(mol: Chem.Mol) -> str:
         if atom.GetAtomicNum() > 1:
             stay(atom.GetIdx(), ROOM, STAYING)
     before = _bond_lengths(mol)
-    told = _minimise(mol, field, level, senses(mol), time.thread_time() + RELAXATION_SECONDS)
+    message = _minimise(mol, field, level, senses(mol), time.thread_time() + RELAXATION_SECONDS)
     if is_torn(mol):
         return ""
     stretched = np.median(before / _bond_lengths(mol)) if len(before) else 1.0
-    return told if abs(stretched - 1) < STRETCHED else ""
+    return message if abs(stretched - 1) < STRETCHED else ""
 
 
 def is_torn(mol: Chem.Mol) -> bool:
-    """Tell whether a bond of carbon is far too long, as in an isomer that no ring system allows.
+    """Return whether a bond of carbon is far too long, as in an impossible isomer.
 
-    Or atoms are in one place, or nowhere, as of a pose that was none.
+    Also if atoms coincide or positions are not finite.
     """
     positions = mol.GetConformer().GetPositions()
     try:
@@ -174,7 +174,7 @@ def _bond_lengths(mol: Chem.Mol) -> np.ndarray:
 
 
 def _own_field(mol: Chem.Mol) -> tuple[Any, str]:
-    """Build MMFF94, or UFF without its parameters, and say which; None where neither has any."""
+    """Build MMFF94, or else UFF, with its name; None if neither has parameters."""
     for level in ("mmff94", "uff"):
         if field := force_field(mol, level):
             return field, level
@@ -185,15 +185,15 @@ def _minimise(
     mol: Chem.Mol, field: Any, level: str, twists: dict[Torsion, float], end: float
 ) -> str:
     _hold_unknown(mol, field, level, twists)
-    told = _to_minimum(field, level, end)
+    message = _to_minimum(field, level, end)
     turned = list(turned_torsions(mol))
     for ends, angle in turned:
         hold(field, level, ends, angle, angle)
-    return _to_minimum(field, level, end) if turned else told
+    return _to_minimum(field, level, end) if turned else message
 
 
 def _hold_unknown(mol: Chem.Mol, field: Any, level: str, twists: dict[Torsion, float]) -> None:
-    """Hold the torsions that force fields have no terms for."""
+    """Restrain torsions that force fields have no terms for."""
     for ends, angle in chain(cumulated_torsions(mol, twists), boron_torsions(mol)):
         hold(field, level, ends, angle, angle)
 
@@ -208,7 +208,7 @@ def _to_minimum(field: Any, level: str, end: float) -> str:
 
 
 def _is_scattered(mol: Chem.Mol) -> bool:
-    """Tell whether a fragment is further from all others than it was set."""
+    """Return whether a fragment moved away from all others."""
     positions = mol.GetConformer().GetPositions()
     fragments = list(map(list, Chem.GetMolFrags(mol)))
     return len(fragments) > 1 and any(

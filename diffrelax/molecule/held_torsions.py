@@ -1,4 +1,4 @@
-"""Torsions that force fields do not know or turn out of conjugation, and what they must be."""
+"""Torsions that force fields miss or turn out of conjugation, with their angles."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Torsion: TypeAlias = tuple[int, int, int, int]
 
 
 def senses(mol: Chem.Mol) -> dict[Torsion, float]:
-    """Measure the configurations that RDKit overlooks, by the atoms that each is about."""
+    """Return the configurations that RDKit ignores, by atoms."""
     positions = mol.GetConformer().GetPositions()
     return {
         twist.torsion: twist.sense(positions)
@@ -47,9 +47,9 @@ def cumulated_torsions(
 ) -> Iterator[tuple[Torsion, float]]:
     """Yield torsions across cumulated double bonds, and the angle, in degrees, that they must have.
 
-    No force field has a term for them: the ends of allenes, ketenimines and carbodiimides stand
-    upright on each other, those of butatrienes lie in one plane. In a ring, what is bonded to it
-    outside is held, and the ring finds its way.
+    Force fields have no term for them: the ends of allenes, ketenimines and carbodiimides are
+    perpendicular, those of butatrienes coplanar. In a ring, only the outer substituents are
+    restrained.
     """
     positions = mol.GetConformer().GetPositions()
     for twist in overlooked_twists(mol):
@@ -67,17 +67,17 @@ def cumulated_torsions(
 
 
 def _outermost(mol: Chem.Mol, end: int, beside: tuple[int, ...]) -> int:
-    """Return the neighbour of an atom that is outside its rings, or else the first."""
+    """Return the neighbour of an atom outside its rings, or else the first."""
     return min(beside, key=lambda i: mol.GetBondBetweenAtoms(end, i).IsInRing())
 
 
 def boron_torsions(mol: Chem.Mol) -> Iterator[tuple[Torsion, float]]:
     """Yield torsions about bonds of boron to O, N and S, and the angle that they must have.
 
-    Lone pairs go over to boron that has three bonds, and all around lies in one plane, where UFF
-    stands it upright; MMFF94 knows no boron. The substituents of its neighbours all look to one
-    side round the boron, to that which is nearer to the geometry, so no two of them meet. Boron at
-    the bridgehead of a cage is held by its rings.
+    Lone pairs donate to three-coordinate boron, so its surroundings are planar, but UFF makes them
+    perpendicular, and MMFF94 has no boron. All substituents are oriented the same way round the
+    boron, the one nearer to the geometry, so that no two clash. Boron at a bridgehead is left to
+    its rings.
     """
     for boron in mol.GetAtoms():
         is_bridgehead = all(bond.IsInRing() for bond in boron.GetBonds())
@@ -89,7 +89,7 @@ def boron_torsions(mol: Chem.Mol) -> Iterator[tuple[Torsion, float]]:
 
 
 def turned_torsions(mol: Chem.Mol) -> Iterator[tuple[Torsion, float]]:
-    """Yield a torsion of `FLAT` for each bond that is turned, and the nearest angle in plane."""
+    """Yield a torsion of `FLAT` for each twisted bond, and the nearest planar angle."""
     found: dict[tuple[int, int], list[tuple[Torsion, float]]] = {}
     for pattern, angles in FLAT:
         for ends in mol.GetSubstructMatches(pattern):
@@ -102,9 +102,9 @@ def turned_torsions(mol: Chem.Mol) -> Iterator[tuple[Torsion, float]]:
 
 
 def _is_crowded_azo(mol: Chem.Mol, arene: int, nitrogen: int, other: int) -> bool:
-    """Tell whether an azo group, or the like, has no room in the plane of its arene.
+    """Return whether an azo group, or the like, cannot be coplanar with its arene.
 
-    As where both arenes are on one side of it, or both neighbours in the ring are substituted.
+    For example if both arenes are on one side, or both ortho positions are substituted.
     """
     first, second = mol.GetAtomWithIdx(arene), mol.GetAtomWithIdx(other)
     if not first.GetIsAromatic():
@@ -138,7 +138,7 @@ def _in_plane(mol: Chem.Mol, boron: int, around: list[int]) -> Iterator[tuple[To
 
 
 def _turned(mol: Chem.Mol, held: list[tuple[Torsion, float]]) -> float:
-    """Sum how far torsions are from the angles that they must have, degrees."""
+    """Return the total deviation of torsions from their angles, degrees."""
     conformer = mol.GetConformer()
     turns = (abs(GetDihedralDeg(conformer, *ends) - angle) % 360 for ends, angle in held)
     return sum(min(turn, 360 - turn) for turn in turns)

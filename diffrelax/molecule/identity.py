@@ -1,4 +1,4 @@
-"""Tell whether it is still the same molecule."""
+"""Check that a geometry is still the same molecule."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DOUBLE_BOND = {Chem.BondStereo.STEREOE: "E", Chem.BondStereo.STEREOZ: "Z"}
 
 
 def identity_change(before: Molecule, positions: np.ndarray) -> str:
-    """Say how a molecule changed into another one, atoms in the same order.
+    """Describe how a molecule changed into another one; same order of atoms.
 
     A bond broke if it became longer than the covalent radii and 0.4 Å and by at least 0.2 Å, a bond
     formed if a pair became closer than the covalent radii and 0.2 Å: the gap absorbs the
@@ -48,7 +48,7 @@ def identity_change(before: Molecule, positions: np.ndarray) -> str:
     ----------
     before : Molecule
     positions : (n_atoms, 3) array, Å
-        Of the same atoms afterwards.
+        Positions of the same atoms afterwards.
 
     Returns
     -------
@@ -75,9 +75,9 @@ def identity_change(before: Molecule, positions: np.ndarray) -> str:
 
 
 def has_enantiomer(molecule: Molecule) -> bool:
-    """Tell whether the mirror image is another molecule, by its R/S and cumulenes.
+    """Return whether the mirror image is another molecule, by R/S and cumulenes.
 
-    A molecule whose bonds are unknown is taken for one that has an enantiomer.
+    True if the bonds are unknown.
     """
     smiles = stereo_smiles(molecule)
     return not smiles or smiles != stereo_smiles(mirror_image(molecule))
@@ -120,7 +120,7 @@ def _bond_changes(before: Molecule, positions: np.ndarray) -> list[str]:
 
 
 def _no_bond(numbers: np.ndarray) -> np.ndarray:
-    """Return the excess of a single bond, (n_atoms, n_atoms), Å, at which there is none; or inf."""
+    """Return the elongation at which a single bond is broken, (n_atoms, n_atoms), Å; or inf."""
     excess = np.full((len(numbers), len(numbers)), NO_BOND)
     for element, limit in ((6, NO_BOND_OF_CARBON), (1, NO_BOND_OF_HYDROGEN)):
         excess[numbers == element] = excess[:, numbers == element] = limit
@@ -148,7 +148,7 @@ def _stereo_changes(before: Molecule, old: Chem.Mol, positions: np.ndarray) -> l
 
 
 def _twist_changes(before: Molecule, mol: Chem.Mol, positions: np.ndarray) -> list[str]:
-    """Compare the configurations that RDKit overlooks."""
+    """Compare the configurations that RDKit ignores."""
     changes = []
     for twist in overlooked_twists(mol):
         old, new = twist.sense(before.positions), twist.sense(positions)
@@ -183,9 +183,9 @@ def bonded_pairs(molecule: Molecule) -> list[tuple[int, int]]:
 
 
 def stereo_smiles(molecule: Molecule) -> str:
-    """Return the SMILES of a molecule as its positions make it; empty where bonds are unknown.
+    """Return the SMILES with the stereochemistry of the positions; empty without bonds.
 
-    An isotope of its middle atom stands for the configuration of an allene, which SMILES lack.
+    The configuration of an allene is encoded as an isotope of its middle atom.
     """
     if not molecule.bonds:
         return ""

@@ -1,7 +1,6 @@
-"""InChI: molecules that it names, and the stereochemistry that it tells.
+"""Reading InChI, and its stereochemistry.
 
-A standard InChI says of some hydrogens only which atoms share them, so it names all tautomers that
-move these alone.
+A standard InChI does not locate mobile hydrogens, so it covers several tautomers.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ def read_inchi(inchi: str) -> Chem.Mol:
     Raises
     ------
     ValueError
-        If it is none, RDKit cannot read its stereochemistry, it names several tautomers or several
-        ions, or has isotopes beside mobile hydrogens.
+        If it is invalid, RDKit cannot read its stereochemistry, it is ambiguous (tautomers, ions),
+        or it has isotopes beside mobile hydrogens.
     """
     with rdBase.BlockLogs():
         mol = Chem.MolFromInchi(inchi)
@@ -70,7 +69,7 @@ def read_inchi(inchi: str) -> Chem.Mol:
 
 
 def _as_fixed(mol: Chem.Mol, inchi: str) -> Chem.Mol:
-    """Return a molecule whose InChI tells where its mobile hydrogens are, if RDKit read it so."""
+    """Return the molecule of an InChI with fixed hydrogens, if RDKit reads it correctly."""
     if Chem.MolToInchi(mol, options="/FixedH") != inchi.strip():
         raise InputError(
             f"RDKit reads {Chem.MolToSmiles(mol)} from this InChI, but its fixed hydrogens "
@@ -80,14 +79,14 @@ def _as_fixed(mol: Chem.Mol, inchi: str) -> Chem.Mol:
 
 
 def _identity(inchi: str) -> dict[str, str]:
-    """Return the formula, charge and protons that an InChI tells."""
+    """Return the formula, charge and protons of an InChI."""
     _, formula, *layers = [*inchi.strip().split("/"), ""]
     known = {layer[:1]: layer[1:] for layer in layers if layer[:1] in ("q", "p")}
     return known | {"formula": formula}
 
 
 def _has_choice(ion: Chem.Mol) -> bool:
-    """Tell whether another atom could be the ion: a basic nitrogen, or one with a hydrogen."""
+    """Return whether another atom could carry the charge: a basic N, or one with H."""
     if Chem.GetFormalCharge(ion) > 0:
         return ion.HasSubstructMatch(BASIC)
     neutral = (atom for atom in ion.GetAtoms() if atom.GetFormalCharge() == 0)
@@ -95,7 +94,7 @@ def _has_choice(ion: Chem.Mol) -> bool:
 
 
 def _tautomers(mol: Chem.Mol) -> dict[str, Chem.Mol]:
-    """Return the tautomers with the InChI of one that RDKit ranks first, by SMILES."""
+    """Return the best-ranked tautomers with the same InChI, by SMILES."""
     enumerator = rdMolStandardize.TautomerEnumerator()
     enumerator.SetRemoveSp3Stereo(False)
     enumerator.SetRemoveBondStereo(False)
@@ -110,13 +109,13 @@ def _tautomers(mol: Chem.Mol) -> dict[str, Chem.Mol]:
 
 
 def lost_stereo(asked: str, found: str) -> str:
-    """Name the configurations that one InChI tells and another of the same molecule does not."""
+    """Name the configurations in one InChI that another of the same molecule lacks."""
     lost = stereo_of(asked).items() - stereo_of(found).items()
     return ", ".join(sorted(f"{atoms}{sign}" for (_, _, atoms), sign in lost))
 
 
 def stereo_of(inchi: str) -> dict[tuple[str, int, str], str]:
-    """Return the configurations that an InChI tells.
+    """Return the configurations in an InChI.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What a geometry says about a molecule: its bonds."""
+"""Perception of bonds from a geometry."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ UNCHARGE_SULFUR = {  # where an anion beside or across a bond cancels its charge
 
 
 class StandIn(NamedTuple):
-    """An element in the place of an ion that has as many bonds, and the charge of that ion."""
+    """An element that replaces an ion with as many bonds, and the charge of the ion."""
 
     number: int
     charge: int
@@ -64,7 +64,7 @@ def perceive_bonds(
     positions : (n_atoms, 3) array, Å
     charge, multiplicity : int
     smiles : str
-        Taken for the bond orders if it fits the connectivity; may be empty.
+        Used for the bond orders if it fits the connectivity; may be empty.
 
     Returns
     -------
@@ -105,10 +105,9 @@ def _read_as(
 def _bonds_in_some_order(
     mol: Chem.RWMol, charge: int, multiplicity: int, stand_ins: Mapping[int, StandIn]
 ) -> Chem.Mol | None:
-    """Try several orders of the atoms, with others in the place of some.
+    """Try several orders of the atoms, with stand-ins for some.
 
-    The first reading is taken, unless it has charges apart that the molecule need not have: it is
-    then the best of a few.
+    The first result is used unless it has unnecessary charge separation; then the best of a few.
     """
     doubtful: list[Chem.Mol] = []
     total = charge
@@ -136,7 +135,7 @@ def _bonds_in_some_order(
 
 
 def _has_charges_apart(mol: Chem.Mol, charge: int) -> bool:
-    """Tell whether carbon is charged, or more atoms than make up the charge and dipolar bonds."""
+    """Return whether carbon is charged, or more atoms than charge and dipolar bonds need."""
     apart = [
         atom
         for atom in mol.GetAtoms()
@@ -161,7 +160,7 @@ def _phosphonium(mol: Chem.Mol) -> list[int]:
 
 
 def _pyridinium(mol: Chem.RWMol, charge: int, multiplicity: int) -> Chem.Mol | None:
-    """Read conjugated cations of one molecule, as those of paraquat, which RDKit does not find."""
+    """Handle conjugated cations in one molecule, such as paraquat, which RDKit misses."""
     for some in islice(combinations(_nitrogen(mol, 3), charge), CHOICES):
         found = _read_as(mol, charge, multiplicity, dict.fromkeys(some, PYRIDINIUM))
         if found and all(found.GetAtomWithIdx(i).GetTotalValence() == 4 for i in some):
@@ -170,7 +169,7 @@ def _pyridinium(mol: Chem.RWMol, charge: int, multiplicity: int) -> Chem.Mol | N
 
 
 def _nitrogen(mol: Chem.Mol, neighbours: int) -> Iterator[int]:
-    """Yield the nitrogen atoms that have as many neighbours: an amide has two, an iminium three."""
+    """Yield nitrogen atoms with a number of neighbours: amide two, iminium three."""
     for atom in mol.GetAtoms():
         if atom.GetAtomicNum() == 7 and atom.GetDegree() == neighbours:
             yield atom.GetIdx()
@@ -181,7 +180,7 @@ def _has_carbanion(mol: Chem.Mol) -> bool:
 
 
 def bare_carbon(numbers: np.ndarray, positions: np.ndarray, mol: Chem.Mol | None) -> int | None:
-    """Find a carbon whose hydrogens were left out, where no carbon has any.
+    """Find a carbon with missing hydrogens, if no carbon has any.
 
     Bond orders that follow from the lengths (Pauling 1947, doi 10.1021/ja01195a024) add up to less
     than the four of a carbon, and to less than those of its bonds if these are known.
@@ -244,9 +243,9 @@ def _bond_orders(mol: Chem.Mol, charge: int, multiplicity: int) -> Chem.Mol | No
 
 
 def _copies(mol: Chem.RWMol, template: Chem.Mol) -> list[Chem.RWMol]:
-    """Give bonds the orders that they have in a template, in each of the ways that differ.
+    """Yield copies with the bond orders of a template, in every distinct mapping.
 
-    There are several where the atoms are more alike than their bonds, as the halves of a cyanine.
+    There are several if atoms are more symmetric than bonds, as in a cyanine.
     """
     pattern = skeleton(
         (atom.GetAtomicNum() for atom in template.GetAtoms()),
@@ -276,7 +275,7 @@ def _copies(mol: Chem.RWMol, template: Chem.Mol) -> list[Chem.RWMol]:
 
 
 def _without_ends(mol: Chem.RWMol) -> tuple[Chem.RWMol, list[int]]:
-    """Take off the hydrogens of other elements, whose number atoms then have as an isotope.
+    """Remove hydrogens of heteroatoms; their number is stored as an isotope.
 
     Returns the molecule and the indices of the atoms that are left.
     """
@@ -297,7 +296,7 @@ def _without_ends(mol: Chem.RWMol) -> tuple[Chem.RWMol, list[int]]:
 
 
 def _shows(mol: Chem.Mol, template: Chem.Mol) -> bool:
-    """Tell whether the geometry has the stereochemistry that a SMILES asks for."""
+    """Return whether the geometry has the stereochemistry of a SMILES."""
     read = Chem.Mol(mol)
     flag_aromatic(read)
     Chem.SanitizeMol(read)
@@ -306,7 +305,7 @@ def _shows(mol: Chem.Mol, template: Chem.Mol) -> bool:
 
 
 def _without_contacts(mol: Chem.RWMol, template: Chem.Mol) -> Chem.RWMol:
-    """Take the bonds off the elements that are in a salt as ions of one atom alone."""
+    """Remove bonds of elements that are monatomic ions in a salt."""
     bonded = {a.GetAtomicNum() for a in template.GetAtoms() if a.GetDegree() or a.GetTotalNumHs()}
     alone = {a.GetAtomicNum() for a in template.GetAtoms()} - bonded
     apart = Chem.RWMol(mol)
@@ -318,7 +317,7 @@ def _without_contacts(mol: Chem.RWMol, template: Chem.Mol) -> Chem.RWMol:
 
 
 def _clear_triple_bonds(mol: Chem.RWMol) -> None:
-    """Make single, in place, what RDKit reads as triple, such as P–P in diphosphines."""
+    """Make spurious triple bonds single, in place, such as P–P in diphosphines."""
     for bond in mol.GetBonds():
         ends = (bond.GetBeginAtom(), bond.GetEndAtom())
         if bond.GetBondType() == Chem.BondType.TRIPLE and all(
@@ -328,7 +327,7 @@ def _clear_triple_bonds(mol: Chem.RWMol) -> None:
 
 
 def _discharge(mol: Chem.RWMol) -> None:
-    """Turn the carbanion, or its like, that stood in for a radical into the radical."""
+    """Turn the anion that replaced a radical back into the radical."""
     for atom in mol.GetAtoms():
         cation_near = any(other.GetFormalCharge() > 0 for other in atom.GetNeighbors())
         if atom.GetFormalCharge() < 0 and not cation_near:

@@ -1,7 +1,6 @@
 """Molecules as frozen records: from SMILES, RDKit, ASE and files, and back.
 
-Isotopes count as masses alone, and atom maps are not kept: neither changes the potential energy
-surface.
+Isotopes only set masses, and atom maps are dropped; neither changes the potential energy surface.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ from diffrelax.molecule.stereo import (
 
 @dataclass(frozen=True, eq=False)
 class Molecule:
-    """Atoms in space, with what is known about their bonds.
+    """Atoms with positions and, if known, bonds.
 
     Parameters
     ----------
@@ -70,27 +69,27 @@ class Molecule:
         One for each atom, or empty if unknown.
     name : str
     smiles : str
-        Isomeric canonical SMILES, its stereochemistry taken from the positions, without explicit
-        hydrogens but those that make an imine E or Z; empty if the bonds are unknown. It is the
-        identity of the molecule as read: `with_positions` keeps it.
+        Isomeric canonical SMILES with the stereochemistry of the positions, without explicit
+        hydrogens except those that make an imine E or Z; empty if the bonds are unknown. It
+        identifies the molecule as read: `with_positions` keeps it.
     start : str
-        How the positions came to be: ``"given"``, ``"mmff94"``, ``"uff"``, or ``"embedded"`` where
-        neither force field has parameters. ``"mmff94 unconverged"`` and ``"uff unconverged"`` mark
-        relaxations that were cut off. Later stages add ``"diffusion"``, the name of a level, and
-        what a conformer or a sample comes from, such as ``"etkdg 3"`` or ``"chain 0"``.
+        Origin of the positions: ``"given"``, ``"mmff94"``, ``"uff"``, or ``"embedded"`` if neither
+        force field has parameters. ``"mmff94 unconverged"`` and ``"uff unconverged"`` mark
+        incomplete relaxations. Later stages set ``"diffusion"``, the name of a level, or the origin
+        of a conformer or sample, such as ``"etkdg 3"`` or ``"chain 0"``.
     isotopes : tuple of int
-        Mass number of each atom, 0 for the natural mixture; empty if none is labelled. They are
-        no part of ``smiles`` and bonds.
+        Mass number of each atom, 0 for the natural mixture; empty if there are no labels. They are
+        not part of ``smiles``.
     left_open : bool
-        Whether it was embedded from what left some of its stereochemistry open, which ``smiles``
-        then tells as it came out.
+        Whether it was embedded from an input with unspecified stereochemistry; ``smiles`` has the
+        result.
 
     Raises
     ------
     ValueError
-        If there are no atoms, an unknown element, positions that are not finite or of the wrong
-        shape, two atoms in one place, numbers, a charge or a multiplicity that are not whole, a
-        multiplicity that does not fit the electrons, or two bonds between the same atoms.
+        If there are no atoms or an unknown element; positions are not finite, have the wrong shape,
+        or coincide; numbers, charge or multiplicity are not integers; the multiplicity does not fit
+        the electrons; or two bonds join the same atoms.
     """
 
     numbers: np.ndarray
@@ -138,7 +137,7 @@ class Molecule:
 
     @property
     def masses(self) -> np.ndarray:
-        """Mass of each atom, (n_atoms,), amu: of its isotope, or of the natural mixture."""
+        """Masses, (n_atoms,), amu: of isotopes, or of the natural mixture."""
         table = Chem.GetPeriodicTable()
         masses = atomic_masses[self.numbers]
         for i, mass_number in enumerate(self.isotopes):
@@ -148,16 +147,16 @@ class Molecule:
 
     @property
     def is_embedded(self) -> bool:
-        """Whether its geometry is an embedding, as it is or relaxed by a force field."""
+        """Whether its geometry is an embedding, possibly relaxed by a force field."""
         return self.start.partition(" ")[0] in ("mmff94", "uff", "embedded")
 
     @property
     def n_heavy(self) -> int:
-        """Number of atoms that are no hydrogens."""
+        """Number of atoms other than hydrogen."""
         return int(np.count_nonzero(self.numbers > 1))
 
     def label(self, atom: int) -> str:
-        """Name an atom to people, such as ``C3``, counted from 1."""
+        """Return the label of an atom, such as ``C3``, counted from 1."""
         return f"{chemical_symbols[self.numbers[atom]]}{atom + 1}"
 
     @property
@@ -167,7 +166,7 @@ class Molecule:
 
     @property
     def isotopic_smiles(self) -> str:
-        """``smiles`` with the isotopes that are labelled, such as ``[2H]C([2H])([2H])O``."""
+        """``smiles`` with isotopes, such as ``[2H]C([2H])([2H])O``."""
         if not (self.smiles and self.isotopes):
             return self.smiles
         mol = self.to_rdkit()
@@ -190,13 +189,13 @@ class Molecule:
         multiplicity: int | None = None,
         max_atoms: int | None = None,
     ) -> Molecule:
-        """Embed a SMILES with ETKDGv3 and relax it with MMFF94, or UFF without MMFF94 parameters.
+        """Embed a SMILES with ETKDGv3 and relax it with MMFF94, or UFF if MMFF94 lacks parameters.
 
-        The atoms stand in the order of ``AddHs(MolFromSmiles(smiles))``. Where the SMILES leaves a
-        stereo element open, the embedding chooses; the ``smiles`` of the result names the choice.
-        Tags of nitrogen count in a three-membered ring or at a bridgehead, where it cannot invert.
-        Where ETKDGv3 fails, as for small cages, plainer embeddings are tried whose stereochemistry
-        is checked afterwards; of a strained ring many are, and the lowest is taken.
+        The order of atoms is that of ``AddHs(MolFromSmiles(smiles))``. Unspecified stereochemistry
+        is chosen by the embedding; the ``smiles`` of the result has the choice. Stereo tags of
+        nitrogen are used only in a three-membered ring or at a bridgehead, where it cannot invert.
+        If ETKDGv3 fails, as for small cages, simpler embeddings are tried, and their
+        stereochemistry is checked. For strained rings, the lowest of many embeddings is used.
 
         Parameters
         ----------
@@ -204,22 +203,21 @@ class Molecule:
         name : str
             Default: the SMILES as given.
         seed : int
-            Of the embedding, 0 <= seed < 2**31 - 8.
+            Random seed for the embedding, 0 <= seed < 2**31 - 8.
         multiplicity : int, optional
-            Default: one more than the radical electrons that the SMILES shows, so ``O=O`` is a
-            singlet and ``[O][O]`` a triplet; a pair of s electrons is kept by atoms of groups 2, 13
-            and 14, by carbenes if they have a double bond or are beside a lone pair.
+            Default: one more than the number of radical electrons in the SMILES: ``O=O`` is a
+            singlet, ``[O][O]`` a triplet. Two electrons count as an s pair for atoms of groups 2,
+            13 and 14, and for carbenes with a double bond or next to a lone pair.
         max_atoms : int, optional
-            Embed no larger molecule, hydrogens counted.
+            Reject larger molecules, hydrogens included.
 
         Raises
         ------
         ValueError
-            If the text is not a SMILES, has a dummy atom or too many atoms, asks for
-            a configuration that RDKit overlooks, or cannot be embedded. Overlooked are those of
-            allenes and longer cumulenes, trans double bonds in rings of fewer than eight atoms, E/Z
-            of double bonds whose one end stands between equal branches of a ring, and centres that
-            are not tetrahedral.
+            If the text is not a SMILES, has a dummy atom or too many atoms, specifies a
+            configuration that RDKit ignores, or cannot be embedded. RDKit ignores those of allenes
+            and longer cumulenes, trans double bonds in rings of fewer than eight atoms, E/Z of
+            double bonds between equal branches of a ring, and centres that are not tetrahedral.
         """
         smiles = smiles.strip()
         if not smiles:
@@ -249,12 +247,11 @@ class Molecule:
         multiplicity: int | None = None,
         max_atoms: int | None = None,
     ) -> Molecule:
-        """Take an RDKit molecule with its 3D conformer as it stands, or embed it.
+        """Convert an RDKit molecule with its 3D conformer, or embed it.
 
-        The first conformer is taken; others are ignored. A molecule that has no conformer or a 2D
-        drawing is embedded like a SMILES; one whose geometry has no hydrogens is relaxed from where
-        it stands (hydrogens are added after the other atoms). Where a 3D conformer comes without
-        any bond, the bonds are perceived as in `from_atoms`.
+        The first conformer is used. A molecule without a conformer, or with a 2D drawing, is
+        embedded like a SMILES; a geometry without hydrogens gets them (after the other atoms) and
+        is relaxed. If a 3D conformer has no bonds, they are perceived as in `from_atoms`.
 
         Parameters
         ----------
@@ -262,19 +259,19 @@ class Molecule:
         name : str
             Default: the property ``_Name``, or the SMILES.
         seed : int
-            Of the embedding, 0 <= seed < 2**31 - 8.
+            Random seed for the embedding, 0 <= seed < 2**31 - 8.
         charge : int, optional
-            Default: the sum of the formal charges, which it must equal where bonds are known.
+            Default: the sum of the formal charges, which it must equal if bonds are known.
         multiplicity : int, optional
             Default: one more than the number of radical electrons.
         max_atoms : int, optional
-            Embed no larger molecule, hydrogens counted.
+            Reject larger molecules, hydrogens included.
 
         Raises
         ------
         ValueError
-            If it has no atoms or a dummy atom, is a pattern (SMARTS), has another charge, some
-            hydrogens in 3D and not all, or cannot be embedded.
+            If it has no atoms or a dummy atom, is a pattern (SMARTS), has another charge, has only
+            some of its hydrogens in 3D, or cannot be embedded.
         """
         check_elements(atomic_numbers(mol))
         check_size(mol.GetNumAtoms())
@@ -324,11 +321,11 @@ class Molecule:
         charge: int | None = None,
         multiplicity: int | None = None,
     ) -> Molecule:
-        """Take positions from ASE and perceive the bonds.
+        """Convert ASE atoms and perceive the bonds.
 
         Bonds come from ``atoms.info["smiles"]``, otherwise from RDKit's rdDetermineBonds (Kim and
         Kim 2015, doi 10.1002/bkcs.10334). If no bond orders fit, ``bonds``, ``formal_charges`` and
-        ``smiles`` stay empty.
+        ``smiles`` are empty.
 
         Parameters
         ----------
@@ -336,8 +333,8 @@ class Molecule:
         name : str
             Default: ``atoms.info["name"]``, or the SMILES, or the formula.
         charge : int, optional
-            Default: ``atoms.info["charge"]`` or ``["total_charge"]``, in whatever case; otherwise
-            the rounded sum of the initial charges if any is not zero; otherwise that of the SMILES.
+            Default: ``atoms.info["charge"]`` or ``["total_charge"]``, in any case; otherwise the
+            rounded sum of the initial charges if any is not zero; otherwise that of the SMILES.
         multiplicity : int, optional
             Default: ``atoms.info["multiplicity"]`` or ``["spin_multiplicity"]``; otherwise one more
             than the rounded sum of the initial magnetic moments if any is not zero; otherwise 1 for
@@ -346,9 +343,8 @@ class Molecule:
         Raises
         ------
         ValueError
-            If the atoms are periodic, have constraints or are too many, are another molecule or
-            have another charge than their SMILES, lack the hydrogens of their carbon, or do not
-            make a molecule (see the class).
+            If the atoms are periodic, have constraints or are too many; do not match the SMILES or
+            its charge; lack hydrogens; or are not a valid molecule (see the class).
         """
         if any(atoms.pbc):
             raise InputError("a periodic system is not a molecule: set pbc to False")
@@ -384,7 +380,7 @@ class Molecule:
     def to_atoms(self) -> ase.Atoms:
         """Return ASE atoms; ``info`` holds name and smiles if known, charge and multiplicity.
 
-        They have masses of their own if there are isotopes.
+        Isotopes are set as masses.
         """
         texts = {"name": self.name, "smiles": self.isotopic_smiles}
         info = {key: text for key, text in texts.items() if text}  # ASE reads empty ones otherwise
@@ -398,12 +394,12 @@ class Molecule:
     def to_rdkit(self, *, stereo: bool = True) -> Chem.Mol:
         """Return an RDKit molecule with one conformer.
 
-        Its atoms are no isotopes.
+        It has no isotope labels.
 
         Parameters
         ----------
         stereo : bool
-            Assign the stereochemistry of the conformer, which takes two thirds of the time.
+            Assign the stereochemistry of the conformer; this takes most of the time.
         """
         mol = skeleton(self.numbers, (bond[:2] for bond in self.bonds), self.positions)
         for atom, charge in zip(mol.GetAtoms(), self.formal_charges, strict=False):
@@ -419,18 +415,18 @@ class Molecule:
         return mol.GetMol()
 
     def with_positions(self, positions: np.ndarray, start: str = "given") -> Molecule:
-        """Return the same molecule at other positions; bonds and ``smiles`` stay as read.
+        """Return the molecule with other positions; bonds and ``smiles`` are kept.
 
         Parameters
         ----------
         positions : (n_atoms, 3) array, Å
         start : str
-            How they came to be.
+            Origin of the positions.
 
         Raises
         ------
         ValueError
-            If they are not finite, of another shape, or put two atoms in one place.
+            If they are not finite, have the wrong shape, or coincide.
         """
         return replace(self, positions=positions, start=start)
 

@@ -1,4 +1,4 @@
-"""Other geometries of a molecule that has one."""
+"""New embeddings of a molecule with a geometry."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from diffrelax.molecule.identity import identity_change
 
 
 def embed_again(molecule: Molecule, seed: int, method: Method = "ETKDGv3") -> Molecule:
-    """Embed a molecule in 3D and relax it with a force field; its configuration stays.
+    """Embed a molecule again with the same configuration, and relax it with a force field.
 
     See `diffrelax.molecule.embedding.embed`.
 
     Raises
     ------
     ValueError
-        If no conformer is found, or what is found is another molecule.
+        If no conformer is found, or it is another molecule.
     """
     mol, start = embed(molecule.to_rdkit(), seed, method)
     embedded = molecule.with_positions(mol.GetConformer().GetPositions(), start)

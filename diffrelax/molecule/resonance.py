@@ -1,4 +1,4 @@
-"""Lewis structures in resonance, and which of them is written."""
+"""Choice among resonance structures."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ ELECTRONEGATIVITY = {  # of Pauling
 
 
 def in_one_form(mol: Chem.Mol) -> Chem.Mol:
-    """Choose one of the Lewis structures in resonance, in whatever order the atoms come.
+    """Choose one resonance structure, independent of the order of atoms.
 
-    That is the one with the least charges, least of what is `SELDOM_DRAWN`, and negative charges
-    where atoms are electronegative; then the most aromatic one; then the first by its SMILES.
+    It has the fewest charges, the fewest `SELDOM_DRAWN` patterns, and negative charges on
+    electronegative atoms; then the most aromatic bonds; then the first SMILES.
     """
     if not any(atom.GetFormalCharge() for atom in mol.GetAtoms()):
         return mol
@@ -55,7 +55,7 @@ def in_one_form(mol: Chem.Mol) -> Chem.Mol:
 
 
 def rank_form(structure: Chem.Mol) -> tuple[int, int, float, int, str, str]:
-    """Return what is the least for the structure to choose, see `in_one_form`."""
+    """Return the sort key of a structure, see `in_one_form`."""
     charges = [atom.GetFormalCharge() for atom in structure.GetAtoms()]
     polarity = sum(
         charge * ELECTRONEGATIVITY.get(atom.GetAtomicNum(), 2.0)
@@ -70,9 +70,9 @@ def rank_form(structure: Chem.Mol) -> tuple[int, int, float, int, str, str]:
 
 
 def by_lengths(mol: Chem.Mol, known: str = "") -> Chem.Mol:
-    """Put double bonds where bonds are short, if they may be in two places, as in cyclobutadienes.
+    """Place double bonds at short bonds if there is a choice, as in cyclobutadienes.
 
-    Those of a known constitution stay within it, and those of aromatic rings are everywhere.
+    A known constitution is kept; aromatic rings are not changed.
     """
     read = Chem.Mol(mol)
     Chem.SanitizeMol(read)
@@ -99,7 +99,7 @@ def by_lengths(mol: Chem.Mol, known: str = "") -> Chem.Mol:
 
 
 def push_electrons(mol: Chem.RWMol, patterns: Mapping[str, Sequence[int]]) -> None:
-    """Change the orders of bonds along patterns, whose last atom takes the charge of the first."""
+    """Shift bond orders along patterns; the last atom takes the charge of the first."""
     Chem.Kekulize(mol, clearAromaticFlags=True)
     for smarts, steps in patterns.items():
         pattern = Chem.MolFromSmarts(smarts)

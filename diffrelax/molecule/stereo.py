@@ -1,4 +1,4 @@
-"""Stereochemistry: what a geometry shows, and what a SMILES asks for that RDKit overlooks."""
+"""Stereochemistry of geometries and SMILES, beyond what RDKit handles."""
 
 from __future__ import annotations
 
@@ -34,13 +34,11 @@ LABELLING = 100_000  # iterations in the search for R and S
 def assign_stereo(mol: Chem.Mol) -> None:
     """Assign R/S and E/Z from the conformer, in place.
 
-    RDKit takes the sign of a chiral atom from three of its neighbours as seen from the atom, which
-    is no longer the configuration where all four lie on one side, as in small cages. Here it is the
-    sign of the volume that the four neighbours span. Nor does it look at pyramids of N, P and As;
-    of those that are given a sign here, it keeps the ones that it counts: P and As, and N in a
-    three-membered ring or at a bridgehead. N with a hydrogen gets none, as in a SMILES, nor do
-    centres that are not tetrahedral, which RDKit cannot embed. See also `clear_nominal` and
-    `keep_spiro_tags`.
+    RDKit determines chirality from three neighbours as seen from the atom, which is wrong if all
+    four are on one side, as in small cages. Here it is the sign of the volume that the four
+    neighbours span. RDKit also ignores pyramidal N, P and As; here they get a tag, and RDKit keeps
+    those that it supports: P and As, and N in a three-membered ring or at a bridgehead. N with a
+    hydrogen and non-tetrahedral centres get none. See also `clear_nominal` and `keep_spiro_tags`.
     """
     Chem.AssignStereochemistryFrom3D(mol)
     Chem.AssignAtomChiralTagsFromStructure(mol)
@@ -68,17 +66,16 @@ def assign_stereo(mol: Chem.Mol) -> None:
 
 
 def clear_nominal(mol: Chem.Mol) -> None:
-    """Drop the R/S and E/Z that a Lewis structure has and the molecule has not, in place.
+    """Remove R/S and E/Z that exist only in the Lewis structure, in place.
 
-    Neighbours of a centre are equivalent that differ in bond orders and formal charges alone, as
-    the oxygens of a phosphodiester. Nor is there an E or Z at a pyramidal sulfur, whose double bond
-    turns as freely as the single one that it also may be written as, with charges, nor in amidinium
-    and guanidinium, whose bonds to nitrogen are alike.
+    Neighbours that differ only in bond order and formal charge are equivalent, such as the oxygens
+    of a phosphodiester. There is also no E/Z at pyramidal sulfur, whose double bond is a
+    charge-separated single bond, nor in amidinium and guanidinium, whose C–N bonds are equivalent.
 
     Parameters
     ----------
     mol : rdkit.Chem.Mol
-        With all hydrogens, and its stereochemistry assigned.
+        With all hydrogens and assigned stereochemistry.
     """
     tagged = [atom for atom in mol.GetAtoms() if atom.GetChiralTag() in TETRAHEDRAL]
     if tagged:
@@ -115,15 +112,15 @@ def _clear_turning(mol: Chem.Mol) -> None:
 
 
 def keep_spiro_tags(mol: Chem.Mol, tags: Sequence[Chem.ChiralType]) -> None:
-    """Give spiro atoms the tags that RDKit drops and that have an R or S, in place.
+    """Restore chiral tags of spiro atoms that RDKit drops, in place.
 
-    It drops them where the branches of both rings are alike but for their configuration, as in
+    RDKit drops them if the branches of both rings differ only in configuration, as in
     2,8-dimethyl-1,7-dioxaspiro[5.5]undecane, or altogether, as in 1,7-dioxaspiro[5.5]undecane.
 
     Parameters
     ----------
     mol : rdkit.Chem.Mol
-        With its stereochemistry assigned.
+        With assigned stereochemistry.
     tags : sequence of rdkit.Chem.ChiralType
         One for each atom.
     """
@@ -147,7 +144,7 @@ def keep_spiro_tags(mol: Chem.Mol, tags: Sequence[Chem.ChiralType]) -> None:
 
 
 def mol_from_smiles(smiles: str) -> Chem.Mol | None:
-    """Read a SMILES with the configuration of its spiro atoms; None if it is none."""
+    """Read a SMILES with the configuration of spiro atoms; None if it is invalid."""
     mol = Chem.MolFromSmiles(smiles)
     if mol is None:
         return None
@@ -172,7 +169,7 @@ def isomeric_smiles(mol: Chem.Mol) -> str:
 
 
 def unlabelled(mol: Chem.Mol) -> Chem.Mol:
-    """Return a molecule without isotopes, the hydrogens among them, and without atom maps."""
+    """Return a molecule without isotopes (also of hydrogen) and atom maps."""
     plain = Chem.Mol(mol)
     for atom in plain.GetAtoms():
         atom.SetIsotope(0)
@@ -181,16 +178,16 @@ def unlabelled(mol: Chem.Mol) -> Chem.Mol:
 
 
 def without_hydrogens(mol: Chem.Mol) -> Chem.Mol:
-    """Remove all hydrogens, those that make an imine E or Z too."""
+    """Remove all hydrogens, including those that make an imine E or Z."""
     parameters = Chem.RemoveHsParameters()
     parameters.removeDefiningBondStereo = True  # type: ignore[assignment]
     return Chem.RemoveHs(mol, parameters)
 
 
 def clear_unknown(mol: Chem.Mol) -> None:
-    """Leave open, in place, what is marked as unknown: by wavy and crossed bonds, or InChI's ``?``.
+    """Clear, in place, stereochemistry marked as unknown: wavy and crossed bonds, ``?`` of InChI.
 
-    RDKit would keep the marks, and so find no stereochemistry in the embedding either.
+    RDKit would keep the marks and find no stereochemistry in the embedding either.
     """
     for bond in mol.GetBonds():
         if bond.GetBondDir() in (Chem.BondDir.UNKNOWN, Chem.BondDir.EITHERDOUBLE):
@@ -202,13 +199,12 @@ def clear_unknown(mol: Chem.Mol) -> None:
 
 
 def leaves_open(asked: Chem.Mol, embedded: Chem.Mol) -> bool:
-    """Tell whether an embedding has stereochemistry that what was asked for leaves open.
+    """Return whether an embedding has stereochemistry that the input did not specify.
 
-    So has one of a racemate, or of one isomer or another. E or Z of an imine by its hydrogen
-    counts, as a search for conformers does not turn it over; R or S of nitrogen with a lone pair or
-    a hydrogen does not: it turns over, or rings settle it. Nor does what makes no other isomer, if
-    all atoms of cages turn at once, as each of them is settled by the others. Which double bonds of
-    an annulene are cis no SMILES tells.
+    Racemates and mixtures count as unspecified. E/Z of an N–H imine counts, since a conformer
+    search does not change it; R/S of nitrogen does not, since it inverts or is fixed by rings.
+    Centres of cages that determine each other do not count. SMILES cannot specify the cis double
+    bonds of an annulene.
     """
     is_embedded = not (asked.GetNumConformers() and asked.GetConformer().Is3D())
     if is_embedded and (open_twists(embedded) or annulenes(embedded)):
@@ -255,10 +251,10 @@ def _without_turning(mol: Chem.Mol) -> Chem.Mol:
 
 
 def _in_cages(mol: Chem.Mol) -> set[int]:
-    """Return the atoms whose configuration the others of their cage settle.
+    """Return the atoms whose configuration is determined by the rest of their cage.
 
-    From these, three bridges go out in small rings alone, or they are in three rings of at most
-    five atoms, as in cubane.
+    They have three bridges in small rings, or are in three rings of at most five atoms, as in
+    cubane.
     """
     bridgeheads: Any = []  # which its stubs take for something else
     rdMolDescriptors.CalcNumBridgeheadAtoms(mol, bridgeheads)
@@ -269,7 +265,7 @@ def _in_cages(mol: Chem.Mol) -> set[int]:
 
 
 def _inverted(mol: Chem.Mol, centres: set[int]) -> str:
-    """Return the SMILES of a molecule with some of its centres turned over."""
+    """Return the SMILES with some centres inverted."""
     mol = Chem.Mol(mol)
     for i in centres:
         mol.GetAtomWithIdx(i).InvertChirality()
@@ -281,10 +277,10 @@ def _tags(mol: Chem.Mol) -> list[Chem.ChiralType]:
 
 
 def ignored_stereo(smiles: str) -> str:
-    """Say what configuration a SMILES asks for that RDKit can neither keep nor embed; or nothing.
+    """Describe a configuration in a SMILES that RDKit can neither keep nor embed; or empty.
 
-    Tags that mean nothing, as on an atom with two equal neighbours or on a nitrogen that inverts
-    freely, are no such configuration.
+    Meaningless tags, as on an atom with two equal neighbours or an inverting nitrogen, are not
+    reported.
     """
     parameters: Any = Chem.SmilesParserParams()
     parameters.removeHs = False
@@ -319,7 +315,7 @@ def _has_axial_tag(atom: Chem.Atom) -> bool:
 
 
 def _is_marked(mol: Chem.Mol, chain: Sequence[int]) -> bool:
-    """Tell whether both ends of a chain have a bond with a slash in the SMILES."""
+    """Return whether both ends of a chain have a bond with a slash in the SMILES."""
     return all(
         any(bond.GetBondDir() != Chem.BondDir.NONE for bond in mol.GetAtomWithIdx(end).GetBonds())
         for end in (chain[0], chain[-1])

@@ -1,4 +1,4 @@
-"""Rings that a multiple bond or an arene strains."""
+"""Rings strained by a multiple bond or an arene."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ LARGEST = 12  # atoms of rings that such bonds strain
 
 
 def has_strained_ring(mol: Chem.Mol) -> bool:
-    """Tell whether a ring of few atoms has a part that would be straight, or stiff, elsewhere.
+    """Return whether a small ring contains a linear or rigid group.
 
-    That is a triple bond, cumulated double bonds, a double bond that may be trans, or an arene that
-    is bridged in its meta or para positions. Annulenes count, however large.
+    These are triple bonds, cumulated double bonds, double bonds that may be trans, and meta- or
+    para-bridged arenes. Annulenes of any size count.
 
     Parameters
     ----------
     mol : rdkit.Chem.Mol
-        Its geometry does not matter.
+        Its geometry is not used.
     """
     if annulenes(mol):
         return True

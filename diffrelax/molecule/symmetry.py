@@ -1,4 +1,4 @@
-"""The rotational symmetry of a geometry, and whether it is chiral."""
+"""Rotational symmetry and chirality of a geometry."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Symmetry(NamedTuple):
     Attributes
     ----------
     number : int
-        Rotational symmetry number: how many rotations lay the geometry on itself. 1 for a linear
-        molecule without a centre of inversion, 2 with one.
+        Rotational symmetry number: number of rotations that map the geometry onto itself; for a
+        linear molecule 2 with a centre of inversion, otherwise 1.
     chiral : bool
-        Whether no rotation lays the geometry on its mirror image.
+        Whether no rotation maps the geometry onto its mirror image.
     """
 
     number: int
@@ -35,24 +35,23 @@ class Symmetry(NamedTuple):
 
 
 def find_symmetry(molecule: Molecule) -> Symmetry:
-    """Find the symmetry of a geometry as it stands, to within 0.1 Å, hydrogens included.
+    """Find the symmetry of a geometry within 0.1 Å, hydrogens included.
 
     A rotation counts if it maps every atom to one of the same element and isotope with a root mean
-    square deviation below 0.1 Å over all atoms, the tolerance with which minima are told apart.
-    Bonds are not needed.
+    square deviation below 0.1 Å over all atoms, the tolerance for distinct minima. Bonds are not
+    needed.
     """
     return _symmetry(_kinds(molecule), molecule.positions)
 
 
 def find_conformer_symmetry(molecule: Molecule) -> Symmetry:
-    """Find the symmetry of a conformer, whose methyl groups and the like may stand as they like.
+    """Find the symmetry of a conformer, regardless of the rotation of methyl groups.
 
-    Where two conformers differ in the turn of a methyl or trifluoromethyl group alone they are one,
-    see `diffrelax.molecule.comparison.same_minimum`. So where its ends stand has no part in the
-    symmetry by which conformers are counted: the angle of a group that turns freely, as on an arene
-    or an alkyne, would halve or double the weight of those that are symmetric but for it. What its
-    ends are has: a methyl is no trifluoromethyl group. Where fewer than three heavy atoms are left,
-    all atoms count. Isotopes do not: conformers that differ by them alone are one, too.
+    Conformers that differ only in the rotation of a methyl or trifluoromethyl group are the same,
+    see `diffrelax.molecule.comparison.same_minimum`. So the positions of their end atoms are
+    ignored here; otherwise the angle of a freely rotating group would change the weight of a
+    conformer. The elements of the end atoms are compared. With fewer than three heavy atoms left,
+    all atoms count. Isotopes are ignored.
     """
     counted = conformer_atoms(molecule)
     kinds = molecule.numbers.copy()
@@ -63,7 +62,7 @@ def find_conformer_symmetry(molecule: Molecule) -> Symmetry:
 
 
 def _kinds(molecule: Molecule) -> np.ndarray:
-    """Tell elements apart, and isotopes that are labelled."""
+    """Return numbers that distinguish elements and labelled isotopes."""
     return molecule.numbers + 1000 * np.array(molecule.isotopes or 0)
 
 
@@ -78,10 +77,10 @@ def _symmetry(numbers: np.ndarray, positions: np.ndarray) -> Symmetry:
 
 
 def _mappings(numbers: np.ndarray, moving: np.ndarray, fixed: np.ndarray) -> set[tuple[int, ...]]:
-    """Find the mappings of atoms by which a rotation lays a centred geometry on another one.
+    """Find the atom mappings by which a rotation maps a centred geometry onto another.
 
-    Two atoms that do not lie on one line with the centre fix a rotation by the places that they
-    take, so all pairs of places at the right distances are tried.
+    Two atoms that are not collinear with the centre define a rotation, so all pairs of atoms at
+    matching distances are tried.
     """
     found = set()
     unlike = numbers[:, None] != numbers
@@ -107,7 +106,7 @@ def _candidates(numbers: np.ndarray, moving: np.ndarray, fixed: np.ndarray) -> I
 
 
 def _align(fixed: np.ndarray, moving: np.ndarray) -> tuple[Rotation, float]:
-    """Return the best rotation and the root of the sum of squared deviations that it leaves."""
+    """Return the best rotation and the norm of the remaining deviations."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a line may turn about itself
         return Rotation.align_vectors(fixed, moving)

@@ -1,4 +1,4 @@
-"""Torsions of a molecule: those that can be turned, and those that are watched."""
+"""Rotatable bonds and torsions of a molecule."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ SINGLE = Chem.BondType.SINGLE
 class Rotors:
     """The rotatable bonds of a molecule: single, not in a ring, and neither end linear.
 
-    Bonds that turn a methyl or a hydroxyl group count, and so do linear chains with a single bond,
-    such as an alkyne with both its neighbours, which turn as a whole.
+    Bonds of methyl and hydroxyl groups count, and linear chains with a single bond, such as an
+    alkyne with its neighbours, count as one rotor.
 
     Parameters
     ----------
     torsions : (n_rotors, 4) int array
-        One torsion of each. The bond is between its second and third atom, or the chain is.
+        One torsion of each rotor. The bond or chain is between its second and third atom.
     sides : (n_rotors, n_atoms) bool array
-        Atoms that turn when the bond does: those on the side of its second atom.
+        Atoms that rotate: those on the side of the second atom.
     """
 
     torsions: np.ndarray
@@ -70,7 +70,7 @@ class Rotors:
         ----------
         positions : (n, n_atoms, 3) array, Å
         chosen : (n,) int array
-            The rotors.
+            Indices of rotors.
         angles : (n,) array, radians
 
         Returns
@@ -109,12 +109,12 @@ def watched_torsions(molecule: Molecule) -> np.ndarray:
 
 
 def linear_chains(molecule: Molecule) -> list[list[int]]:
-    """Find runs of atoms with two neighbours and a straight angle.
+    """Find linear chains of atoms with two neighbours.
 
     Returns
     -------
     list of list of int
-        Each with the atoms that it lies between, the smaller number first.
+        Each chain with its terminal neighbours, the smaller index first.
     """
     neighbours = [np.flatnonzero(row).tolist() for row in _bonded(molecule)]
     two = [i for i, near in enumerate(neighbours) if len(near) == 2]

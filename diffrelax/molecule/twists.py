@@ -1,4 +1,4 @@
-"""Configurations of double bonds and cumulenes of which RDKit says nothing."""
+"""Configurations of double bonds and cumulenes that RDKit ignores."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ SMALL_RING = 8  # RDKit overlooks the E/Z of double bonds in smaller rings
 
 
 def double_bond_chains(mol: Chem.Mol) -> list[tuple[int, ...]]:
-    """Find runs of cumulated double bonds, such as that of an allene, by their atoms.
+    """Find chains of cumulated double bonds, such as allenes.
 
-    A double bond on its own is a run of two atoms. All atoms between the ends are carbon.
+    A single double bond is a chain of two atoms. Inner atoms are carbon.
     """
     doubles: dict[int, list[int]] = {}
     for bond in mol.GetBonds():
@@ -40,17 +40,16 @@ def double_bond_chains(mol: Chem.Mol) -> list[tuple[int, ...]]:
 
 
 class Twist(NamedTuple):
-    """The angle between the ends of a run of double bonds that RDKit says nothing about.
+    """The configuration of a chain of double bonds that RDKit ignores.
 
     Attributes
     ----------
     chain : tuple of int
-        The atoms of the run; the ends of an odd number of them stand upright on each other, those
-        of an even number lie in one plane.
+        Atoms of the chain; its ends are perpendicular if their number is odd, coplanar if even.
     left, right : tuple of int
-        The other neighbours of its first and of its last atom, one or two each.
+        Other neighbours of the first and the last atom, one or two each.
     is_element : bool
-        Whether turning one end makes another stereoisomer.
+        Whether rotating one end gives another stereoisomer.
     """
 
     chain: tuple[int, ...]
@@ -60,16 +59,16 @@ class Twist(NamedTuple):
 
     @property
     def is_axial(self) -> bool:
-        """Whether the ends stand upright on each other, as in an allene."""
+        """Whether the ends are perpendicular, as in an allene."""
         return len(self.chain) % 2 == 1
 
     @property
     def torsion(self) -> tuple[int, int, int, int]:
-        """A neighbour, the first and the last atom of the run, and a neighbour."""
+        """Atoms of the torsion: neighbour, first and last atom, neighbour."""
         return self.left[0], self.chain[0], self.chain[-1], self.right[0]
 
     def sense(self, positions: np.ndarray) -> float:
-        """Return a number from -1 to 1 whose sign is the configuration: 1 is cis, or upright."""
+        """Return a number from -1 to 1 whose sign is the configuration."""
         axis = positions[self.chain[-1]] - positions[self.chain[0]]
         a, b = (
             np.cross(axis, positions[side[0]] - positions[side[1] if side[1:] else end])
@@ -82,7 +81,7 @@ class Twist(NamedTuple):
 
 
 def overlooked_twists(mol: Chem.Mol) -> list[Twist]:
-    """Find the runs of double bonds that have a twist of which RDKit says nothing.
+    """Find the chains of double bonds with configurations that RDKit ignores.
 
     They are allenes and longer cumulenes, double bonds in rings of fewer than eight atoms, and
     those between equal branches of a ring, as in 1-ethylidene-4-methylcyclohexane.
@@ -111,7 +110,7 @@ def overlooked_twists(mol: Chem.Mol) -> list[Twist]:
 
 
 def open_twists(mol: Chem.Mol) -> list[Twist]:
-    """Find the configurations that no SMILES tells: of cumulenes, and between equal branches."""
+    """Find configurations that SMILES cannot specify: cumulenes, and between equal branches."""
     return [
         twist
         for twist in overlooked_twists(mol)
@@ -120,9 +119,9 @@ def open_twists(mol: Chem.Mol) -> list[Twist]:
 
 
 def annulenes(mol: Chem.Mol) -> list[tuple[int, ...]]:
-    """Find large rings that RDKit takes as aromatic, where it sees no cis or trans double bonds.
+    """Find large aromatic rings, in which RDKit ignores cis and trans double bonds.
 
-    As in [18]annulene; not in porphine, where smaller rings settle each bond.
+    For example [18]annulene, but not porphine, where smaller rings determine the bonds.
     """
     rings = mol.GetRingInfo()
     return [
@@ -151,6 +150,6 @@ def _in_small_ring(bond: Chem.Bond) -> bool:
 
 
 def double_bond_elements(mol: Chem.Mol) -> set[int]:
-    """Return the double bonds that RDKit's newer perception counts, which it cannot embed."""
+    """Return the stereo double bonds of RDKit's newer perception, which it cannot embed."""
     found = Chem.FindPotentialStereo(Chem.Mol(mol), cleanIt=False)
     return {info.centeredOn for info in found if info.type == Chem.StereoType.Bond_Double}

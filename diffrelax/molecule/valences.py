@@ -1,4 +1,4 @@
-"""Elements and bond orders that belong together, as an integer program."""
+"""Choice of elements and bond orders by an integer program."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MOST_NODES = 1000  # of the search; all of sixty molecules took one
 
 
 class Kind(NamedTuple):
-    """What an atom can be."""
+    """A possible element and charge of an atom."""
 
     number: int
     charge: int
@@ -38,7 +38,7 @@ class Kind(NamedTuple):
 
 
 class PossibleBond(NamedTuple):
-    """What two atoms can be to each other; of order 0, they are not bonded."""
+    """A possible bond between two atoms; order 0 means none."""
 
     kinds: tuple[Kind, Kind]
     order: int
@@ -52,24 +52,23 @@ KINDS = (*(Kind(z, 0, valence) for z, valence in VALENCES.items()), Kind(7, 1, 4
 def settle_elements(
     elements: Sequence[int], log_probabilities: np.ndarray, positions: np.ndarray
 ) -> np.ndarray | None:
-    """Find the most probable elements with which every atom has the bonds that its valence asks.
+    """Find the most probable elements that satisfy all valences.
 
-    Elements and bond orders are chosen together, neutral as a whole, so that the probability of
-    the elements times that of the lengths of the bonds is largest. Bonds are as long as the radii
-    of their ends add up to, give or take.
+    Elements and bond orders of a neutral molecule are chosen together, to maximise the probability
+    of the elements times that of the bond lengths, which are normally distributed around sums of
+    radii.
 
     Parameters
     ----------
     elements : sequence of int
-        Atomic numbers that are in `VALENCES`.
+        Atomic numbers, keys of `VALENCES`.
     log_probabilities : (n_atoms, n_elements) array
     positions : (n_atoms, 3) array, Å
 
     Returns
     -------
     (n_atoms,) int array or None
-        Atomic numbers. None if no elements will do, atoms are in one place, or the molecule falls
-        to pieces.
+        Atomic numbers. None if no choice exists, atoms coincide, or the molecule is not connected.
     """
     costs = [dict(zip(elements, row, strict=True)) for row in -log_probabilities]
     kinds = [
@@ -113,7 +112,7 @@ def settle_elements(
 def _pairs(
     numbers: np.ndarray, positions: np.ndarray
 ) -> list[tuple[tuple[int, int], float, bool]] | None:
-    """List the pairs that are near, their distances, and whether they are bonded for certain."""
+    """Return near pairs, their distances, and whether they are certainly bonded."""
     found = []
     for a, b in combinations(range(len(numbers)), 2):
         distance = float(np.linalg.norm(positions[a] - positions[b]))
@@ -146,7 +145,7 @@ def _in_one_piece(bonds: Sequence[tuple[int, int]], n_atoms: int) -> bool:
 
 
 class _Program:
-    """Choices of least cost, each taken or not, whose weighted sums are as required."""
+    """An integer program: binary choices of least cost under linear constraints."""
 
     def __init__(self) -> None:
         self._costs: list[float] = []

@@ -1,1 +1,1 @@
-"""What is kept and shown of a result: documents, journals, rows and tables."""
+"""Results: documents, stores, rows, tables and reports."""

@@ -35,27 +35,27 @@ class Finished(NamedTuple):
 
 
 def units_beside(output: Path) -> Path:
-    """Return the path of the store that belongs to an output, of a link to that of its target."""
+    """Return the path of the store of an output; links are resolved."""
     place = Path(os.path.realpath(output))
     return place.with_name(f"{place.name}.units")
 
 
 def open_beside(output: Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> Store:
-    """Open the store of an output for this process alone.
+    """Open the store of an output exclusively.
 
     Parameters
     ----------
     output : path
     settings : mapping
-        All that decides what the output is, plain values, with the name of the ``command``.
+        Everything that determines the output, as plain values, with the name of the ``command``.
     overwrite : bool
-        Begin anew, whatever is there.
+        Start again and replace an existing output.
 
     Raises
     ------
     ValueError
-        If the output was not made by this package or with other settings, or was changed, or
-        another process writes to it.
+        If the output was made by other software or with other settings, was changed, or is in use
+        by another process.
     OSError
         If the store cannot be read or written.
     """
@@ -87,12 +87,12 @@ def open_beside(output: Path, settings: Mapping[str, Any], *, overwrite: bool = 
 
 
 def keep_written(store: Store, output: Path) -> None:
-    """Remember an output that was written as a whole, so that `open_beside` sees later changes."""
+    """Store the checksum of a complete output, so that `open_beside` detects later changes."""
     store.keep(WRITTEN, _sha256_of(output), SETTINGS)
 
 
 def each_row(output: Path) -> Iterator[dict[str, Any]]:
-    """Yield the row of each input of an output, in the order in which they were done."""
+    """Yield the rows of an output, in order of completion."""
     for _, unit in Store(units_beside(output)).each(RESULT):
         yield unit["row"]
 
@@ -122,7 +122,7 @@ def read_finished(output: Path) -> tuple[dict[str, Any], list[Finished]]:
 
 
 def differing(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """Say which settings differ, by the names that they have as options, without the dashes."""
+    """Describe which settings differ, by option name without dashes."""
     return "; ".join(
         f"{key.replace('_', '-')} {_shown(known.get(key))}, not {_shown(wanted.get(key))}"
         for key in {**known, **wanted}

@@ -1,7 +1,6 @@
-"""Result documents: what is stored of each unit of work, with its units in every description.
+"""Result documents, stored for each unit of work; descriptions have the units.
 
-A document is plain JSON, so it lives in a file, in MongoDB or in a jobflow store alike, and comes
-back from each of them as it went in.
+A document is plain JSON, so files, MongoDB and jobflow stores return it unchanged.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ SCHEMA_VERSION: Final = 1
 
 
 class Result(Document):
-    """What all results have in common."""
+    """Fields of all results."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     key: str = Field(default="", description="of the unit of work, see diffrelax.store")
@@ -41,7 +40,7 @@ class Result(Document):
 
     @property
     def geometry(self) -> MoleculeDocument | None:
-        """The molecule at the geometry that the result is about; None if there is none."""
+        """The molecule at the geometry of the result; None if there is none."""
         return None
 
     @property
@@ -51,7 +50,7 @@ class Result(Document):
 
 
 class TimedResult(Result):
-    """What all results have in common that took time."""
+    """Fields of results with times."""
 
     seconds: dict[str, float] = Field(description="wall time by stage, s")
     processor_seconds: dict[str, float] = Field(
@@ -61,13 +60,13 @@ class TimedResult(Result):
 
     @property
     def times(self) -> dict[str, Time]:
-        """Time by stage; NaN for a processor time that was not told."""
+        """Time by stage; NaN for unknown processor times."""
         known = self.processor_seconds
         return {stage: Time(wall, known.get(stage, nan)) for stage, wall in self.seconds.items()}
 
 
 class FailureDocument(Result):
-    """An input for which a stage has nothing to show."""
+    """An input without a result in a stage."""
 
     kind: Literal["failure"] = "failure"
     stage: str = Field(description="where it failed")
@@ -75,7 +74,7 @@ class FailureDocument(Result):
 
     @classmethod
     def here(cls, name: str, reason: str, *, stage: str, source: str = "", key: str = "") -> Self:
-        """Write down what failed now, in this process."""
+        """Return the document of a failure in this process."""
         return cls(
             key=key, name=name, reason=reason, stage=stage, source=source,
             provenance=Provenance.here(),
@@ -115,7 +114,7 @@ class RelaxationDocument(TimedResult):
     def from_relaxation(
         cls, relaxation: Relaxation, provenance: Provenance, *, key: str = ""
     ) -> Self:
-        """Write a relaxation down."""
+        """Return the document of a relaxation."""
         return cls(
             key=key,
             name=relaxation.name,
@@ -133,7 +132,7 @@ class RelaxationDocument(TimedResult):
 
 
 class TrajectoryDocument(Document):
-    """What happened on the way; kept apart, because it is large."""
+    """Trajectory of a relaxation; stored separately because of its size."""
 
     energies: tuple[float, ...] = Field(description="eV, one for each gradient call")
     fmaxes: tuple[float, ...] = Field(
@@ -153,7 +152,7 @@ class TrajectoryDocument(Document):
 
 
 class LevelResult(Result):
-    """What all results have in common that are of a level of theory."""
+    """Fields of results at a level of theory."""
 
     level: str = Field(description="dft, or one of the cheap levels")
     settings: dict[str, Any] = Field(
@@ -172,7 +171,7 @@ class LevelResult(Result):
 
 
 class PredictionDocument(Document):
-    """How far a predicted minimum may be off: nine in ten keep each of the bounds."""
+    """Error bounds of a predicted minimum, each valid for nine in ten."""
 
     fmax_bound: float = Field(description="of the largest force on an atom, eV/Å")
     energy_bound: float = Field(description="of the error of the energy, eV")
@@ -180,7 +179,7 @@ class PredictionDocument(Document):
 
     @classmethod
     def of(cls, prediction: Prediction | None) -> Self | None:
-        """Write the bounds of a prediction down, if there is one."""
+        """Return the document of a prediction, if there is one."""
         return cls.model_validate(prediction, from_attributes=True) if prediction else None
 
 
@@ -227,7 +226,7 @@ class MinimisationDocument(LevelResult, TimedResult):
 
     @property
     def state(self) -> Literal["converged", "predicted", "not converged"]:
-        """How it ended: at a minimum, at one that no calculation has verified, or at none."""
+        """How it ended; ``predicted`` means not verified by a calculation."""
         if not self.converged:
             return "not converged"
         return "predicted" if self.prediction else "converged"
@@ -236,7 +235,7 @@ class MinimisationDocument(LevelResult, TimedResult):
     def from_dft(
         cls, start: Molecule, dft: DFTRelaxation, provenance: Provenance, *, key: str = ""
     ) -> Self:
-        """Write a DFT relaxation down."""
+        """Return the document of a DFT relaxation."""
         return cls(
             key=key,
             name=start.name,
@@ -279,7 +278,7 @@ class MinimisationDocument(LevelResult, TimedResult):
         max_steps: int,
         key: str = "",
     ) -> Self:
-        """Write a relaxation at a cheap level down."""
+        """Return the document of a relaxation at a cheap level."""
         return cls(
             key=key,
             name=start.name,
@@ -348,7 +347,7 @@ def _written(molecule: Molecule | None) -> MoleculeDocument | None:
 
 
 def times_by_stage(times: Mapping[str, Time]) -> dict[str, Any]:
-    """Return the fields of a document that tell times by stage."""
+    """Return the fields of a document with times by stage."""
     return {
         "seconds": {stage: time.wall for stage, time in times.items()},
         "processor_seconds": {stage: time.processor for stage, time in times.items()},

@@ -1,4 +1,4 @@
-"""Molecules as documents: plain JSON that gives back the same molecule, to the last bit."""
+"""Molecules as plain JSON, without loss of precision."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Vector: TypeAlias = tuple[float, float, float]
 
 
 class Document(Entries):
-    """What all documents have in common: they do not change, and know all of their fields."""
+    """Base class of documents: frozen, without unknown fields."""
 
 
 class MoleculeDocument(Document):
-    """A molecule, to the last bit of its positions."""
+    """A molecule with exact positions."""
 
     numbers: tuple[int, ...] = Field(description="atomic numbers")
     positions: tuple[Vector, ...] = Field(description="Å")
@@ -46,17 +46,17 @@ class MoleculeDocument(Document):
 
     @classmethod
     def from_molecule(cls, molecule: Molecule) -> Self:
-        """Write a molecule down."""
+        """Return the document of a molecule."""
         plain = {"numbers": molecule.numbers.tolist(), "positions": molecule.positions.tolist()}
         return cls(**vars(molecule) | plain)
 
     def to_molecule(self) -> Molecule:
-        """Return the same molecule again.
+        """Return the molecule.
 
         Raises
         ------
         ValueError
-            If the document was made by other software and is not a molecule.
+            If the document is not a valid molecule.
         """
         return Molecule(**dict(self))
 

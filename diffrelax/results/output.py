@@ -1,9 +1,8 @@
-"""Files of results that grow as results come, and that the same command completes.
+"""Output files to which results are appended, and which a rerun completes.
 
-Each result is first kept in a store beside the file, ``<file>.units``, and then appended to the
-file, which can be made again from the store. What is kept is not done again, but for inputs that
-failed in a way that may not happen twice. Inputs that gave no geometry may be mended: they may be
-others the next time, or none.
+Each result is stored in ``<file>.units`` first, and then appended to the file, which can be
+restored from the store. Finished inputs are not repeated, except failures that may not happen
+again. Inputs without a geometry may be corrected or removed before a rerun.
 """
 
 from __future__ import annotations
@@ -37,26 +36,26 @@ NOT_IN_INFO = {"name", "smiles", "charge", "multiplicity", "symbols", "positions
 
 
 class InputResult(NamedTuple):
-    """What became of an input.
+    """Result of an input.
 
     Parameters
     ----------
     source : SMILES, Record or Rejected
         The input.
     row : dict
-        What is told of it, plain values, with its ``reason``.
+        Its row, plain values, with a ``reason``.
     molecule : Molecule, ase.Atoms or None
-        None where there is no geometry; atoms that are no molecule, in .extxyz only.
+        None without a geometry; atoms that are not a molecule only for .extxyz.
     properties : mapping
-        What is written with the geometry beside the row.
+        Properties written with the geometry, in addition to the row.
     again : bool
-        Whether the input is tried again by the next run. It then has no geometry.
+        Whether the next run tries the input again. It then has no geometry.
     error : Exception or None
-        An error inside, of which the row tells; the input is then tried again, too.
+        An internal error, described in the row; the input is also tried again.
     frames : mapping of str to Molecule
-        Geometries before this one, with the same atoms, by what they are; for a report.
+        Earlier geometries with the same atoms, by title; for a report.
     curves : mapping of str to sequence of float
-        Largest force on an atom at each gradient call, eV/Å, by what was relaxed; for a report.
+        Largest force on an atom at each gradient call, eV/Å, by start; for a report.
     """
 
     source: Input
@@ -70,28 +69,28 @@ class InputResult(NamedTuple):
 
 
 class ResultFile:
-    """A file of molecules that grows, and its store.
+    """A growing file of molecules, with its store.
 
     Parameters
     ----------
     path : path
-        With one of the suffixes of `diffrelax.files.WRITERS`, compressed or not.
+        Path with a suffix of `diffrelax.files.WRITERS`, compressed or not.
     settings, overwrite
         See `open_beside`.
     is_good : callable
-        Whether a row, whose empty entries may be missing, is what the user hoped for.
+        Returns whether a row is a success; empty entries may be missing.
 
     Attributes
     ----------
     store : Store
     n_written : int
-        Geometries in the file.
+        Number of geometries in the file.
 
     Raises
     ------
     ValueError
-        If there is a file that was not made so, was made with other settings, or was changed
-        since; or if another process writes to it.
+        If the file exists and was made in another way or with other settings, or was changed; or if
+        another process writes to it.
     OSError
         If it cannot be read or written.
     """
@@ -133,40 +132,40 @@ class ResultFile:
         self.close()
 
     def close(self) -> None:
-        """Let other processes write to the file."""
+        """Close the store, so that other processes can use the file."""
         self.store.close()
 
     @property
     def n_done(self) -> int:
-        """Inputs that are done."""
+        """Number of finished inputs."""
         return self._n_tried - len(self._again)
 
     @property
     def n_bad(self) -> int:
-        """Inputs that are done, and whose rows are not good or whose geometries not written."""
+        """Number of finished inputs without success or without a written geometry."""
         return self.n_done - self._n_good
 
     @property
     def n_again(self) -> int:
-        """Inputs that were tried and are to be tried again."""
+        """Number of inputs to try again."""
         return len(self._again)
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Yield the row of each input, in the order in which they were done."""
+        """Yield the rows, in order of completion."""
         yield from (unit["row"] for _, unit in self.store.each(RESULT))
 
     def skip_done(self, inputs: Iterator[Input]) -> list[Input]:
-        """Take the inputs that were tried from an iterator, once.
+        """Skip the finished inputs of an iterator.
 
         Returns
         -------
         list of Input
-            Those of them that are to be tried again; their results must be appended first.
+            Inputs to try again; their results must be appended first.
 
         Raises
         ------
         ValueError
-            If those with a geometry are not the ones that the file was made of.
+            If inputs with a written geometry have changed.
         """
         again: dict[int, Input] = {}
         n_given = self._n_tried
@@ -189,12 +188,12 @@ class ResultFile:
         return list(again.values())
 
     def append(self, results: Sequence[InputResult]) -> None:
-        """Append results; one that cannot be written says so in its row.
+        """Append results; a row says so if its geometry cannot be written.
 
         Raises
         ------
         OSError
-            If the disk is full, for example. The file keeps whole records.
+            For example if the disk is full. The file keeps complete records.
         """
         numbers = chain(self._due, count(self._n_tried))
         units, texts = {}, list[str]()
@@ -230,7 +229,7 @@ class ResultFile:
             self._n_good += self._is_good(row) and row.get("written", True)
 
     def _text(self, result: InputResult, number: int) -> str | None:
-        """Return the record of a result; None if there is no geometry, or it cannot be written."""
+        """Return the record of a result; None without a geometry, or if it cannot be written."""
         row, molecule = result.row, result.molecule
         if molecule is None:
             return None
@@ -243,7 +242,7 @@ class ResultFile:
             return None
 
     def _write(self, data: bytes) -> None:
-        """Write behind the whole records, and the end of the format behind that."""
+        """Write after the complete records, followed by the end of the format."""
         with FileIO(self.path, "r+", opener=_make_or_open) as file:
             try:
                 _write_at(file, self._whole, data + self._end)
@@ -256,7 +255,7 @@ class ResultFile:
         self._whole += len(data)
 
     def _restore(self) -> None:
-        """Write the file again from the store, unless it is whole."""
+        """Restore the file from the store, unless it is complete."""
         if not self._is_whole():
             with replacing(self.path) as part:
                 with self._open(part, "wb") as file:
@@ -267,7 +266,7 @@ class ResultFile:
         self._whole = self.path.stat().st_size - len(self._end)
 
     def _is_whole(self) -> bool:
-        """Whether the file is what the store says; False if it is the beginning of that."""
+        """Return whether the file matches the store; False if it is truncated."""
         end = encoded(self._writer.end)
         try:
             with self._open(self.path, "rb") as file:
@@ -292,7 +291,7 @@ class ResultFile:
         raise changed(self.path)
 
     def _texts(self) -> Iterator[str]:
-        """Yield the records with what stands before each."""
+        """Yield the records with the text before each."""
         head = self._writer.begin
         for _, unit in self.store.each(RESULT):
             if unit["text"] is not None:
@@ -305,7 +304,7 @@ def _key(number: int) -> str:
 
 
 def _digest(given: Input) -> str:
-    """Return 16 hexadecimal digits of what an input says, wherever it stands."""
+    """Return 16 hexadecimal digits that identify the content of an input."""
     text = str(given)
     if isinstance(given, Record):
         text = given.suffix + given.text + ("" if given.charge is None else f"{given.charge:+d}")
@@ -318,7 +317,7 @@ def _make_or_open(path: str, flags: int) -> int:
 
 
 def _write_at(file: FileIO, place: int, data: bytes) -> None:
-    """Write to the disk from a place on; nothing stays behind it."""
+    """Write at a position of a file, and truncate it after that."""
     file.truncate(place)
     file.seek(place)
     left = memoryview(data)

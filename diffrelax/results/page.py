@@ -1,8 +1,8 @@
-"""A report as one page of HTML: tables that sort, figures, and molecules drawn and in 3D.
+"""HTML reports: sortable tables, figures, and molecules drawn and in 3D.
 
-The page holds all that it shows and asks the network for nothing. Its molecules are drawn by
-3Dmol.js (Rego and Koes 2015, doi 10.1093/bioinformatics/btu829): ``assets/3Dmol-min.js`` is
-``build/3Dmol-min.js`` of the npm package 3dmol 2.5.5, unchanged.
+The page is self-contained and works offline. Its molecules are drawn by 3Dmol.js (Rego and Koes
+2015, doi 10.1093/bioinformatics/btu829): ``assets/3Dmol-min.js`` is ``build/3Dmol-min.js`` of the
+npm package 3dmol 2.5.5, unchanged.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from diffrelax.molecule.connectivity import near_pairs
 from diffrelax.results.pictures import chart, drawing
 from diffrelax.results.rows import UNKNOWN, Columns
 
-MOST_OF_ROWS, MOST_OF_GEOMETRIES = 5_000_000, 4_000_000  # characters, so that browsers open it
+MOST_ROW_BYTES, MOST_GEOMETRY_BYTES = 5_000_000, 4_000_000  # characters, so that browsers open it
 AT_ONCE = 200  # rows that a table shows at first
-OF_A_CELL, OF_A_ROW = 10, 100  # characters around what is in it
+CELL_BYTES, ROW_BYTES = 10, 100  # characters around what is in it
 NUMBER = re.compile(r"[-−+]?\d+\.?\d*(e[-+]?\d+)?%?( \[.*\])?", re.IGNORECASE)
 SHORT, WIDE = 24, 40  # characters
 
@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 
 class Row(NamedTuple):
-    """A row of a table: its cells, and what is shown of it in 3D.
+    """A row of a table, with its geometries in 3D.
 
     Parameters
     ----------
@@ -51,9 +51,9 @@ class Row(NamedTuple):
     view : int or None
         Index of a view of the page.
     frames : sequence of str
-        What is shown of the view at first. Default: its first and its last geometry.
+        Geometries shown initially. Default: the first and the last.
     tone : str
-        How things stand, as a colour.
+        Colour of the row: its status.
     """
 
     cells: Sequence[str]
@@ -64,13 +64,13 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """A table that sorts by a click on a header; columns of numbers sort by number.
+    """A table that is sorted by a click on a header.
 
     Parameters
     ----------
     title, text : str
     header : sequence of str
-        With units.
+        Titles with units.
     rows : sequence of Row
     """
 
@@ -81,50 +81,50 @@ class Table:
 
     @classmethod
     def of(cls, title: str, text: str, rows: Sequence[Columns]) -> Self:
-        """Make a table of all columns of some rows."""
+        """Return a table of all columns of rows."""
         header = rows[0].header() if rows else ()
         return cls(title, text, header, [Row(row.cells()) for row in rows])
 
     @property
     def kinds(self) -> list[str]:
-        """What each column is of: ``number``, ``short`` or ``wide`` texts, or neither."""
+        """Kind of each column: ``number``, ``short`` or ``wide`` text, or empty."""
         return [_kind(column) for column in zip(*(row.cells for row in self.rows), strict=True)]
 
     @property
     def has_views(self) -> bool:
-        """Whether something is shown in 3D beside it."""
+        """Whether any row has geometries."""
         return any(row.view is not None for row in self.rows)
 
 
 class Figure(NamedTuple):
-    """A picture with what it shows in words."""
+    """An image with a description."""
 
     title: str
     png: bytes
 
     @property
     def source(self) -> str:
-        """The picture as an address that holds it."""
+        """The image as a data URL."""
         return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
 
 
 @dataclass(frozen=True)
 class View:
-    """A molecule to look at, in one geometry or more.
+    """A molecule with one or more geometries.
 
     Parameters
     ----------
     name, smiles : str
     lines : sequence of str
-        What became of it and why.
+        Lines of text about it.
     frames : mapping of str to Molecule
-        Its geometries, by what they are.
+        Geometries by title.
     onto : str
-        The one that the others are superposed on. Default: the last.
+        Title of the geometry onto which others are superposed. Default: the last.
     curves : mapping of str to sequence of float
-        Largest force on an atom at each gradient call, eV/Å, by what was relaxed.
+        Largest force on an atom at each gradient call, eV/Å, by start.
     fmax : float, optional
-        The force below which it was to stop, eV/Å.
+        Convergence threshold, eV/Å.
     """
 
     name: str
@@ -144,14 +144,14 @@ class Page:
     ----------
     title, subtitle : str
     facts : mapping of str to str
-        What is to be seen first.
+        Main results, shown at the top.
     sections : sequence of Table or Figure
-        One table at most has views.
+        At most one table has views.
     views : sequence of View
     made : mapping of str to value
-        Where it comes from: command, model, level and the like, plain values.
+        Provenance: command, model, level and so on, plain values.
     elsewhere : str
-        Where all rows and geometries are, should the page not have room for them.
+        Where all rows and geometries are, if the page cannot hold them.
     """
 
     title: str
@@ -163,7 +163,7 @@ class Page:
     elsewhere: str = field(kw_only=True)
 
     def write(self, path: Path) -> None:
-        """Write the page, whole or not at all.
+        """Write the page atomically.
 
         Raises
         ------
@@ -174,7 +174,7 @@ class Page:
         records = (
             (_geometries(view), drawing(view.smiles)) for view in map(self.views.__getitem__, order)
         )
-        views = _fitting(records, MOST_OF_GEOMETRIES, lambda record: sum(map(len, record)))
+        views = _fitting(records, MOST_GEOMETRY_BYTES, lambda record: sum(map(len, record)))
         scripts = [Markup(_asset("3Dmol-min.js")), Markup(_asset("page.js"))]
         text = _template().render(
             page=self,
@@ -183,7 +183,7 @@ class Page:
             views=[Markup(view) for view, _ in views],
             drawings={index: Markup(svg) for index, (_, svg) in zip(order, views, strict=False)},
             places={index: place for place, index in enumerate(order[: len(views)])},
-            fitting=lambda rows: _fitting(rows, MOST_OF_ROWS, _length),
+            fitting=lambda rows: _fitting(rows, MOST_ROW_BYTES, _length),
             style=Markup(_asset("page.css")),
             scripts=scripts,
             hashes=[_hash(script) for script in scripts],
@@ -194,7 +194,7 @@ class Page:
             part.write_bytes(as_bytes(path, text))
 
     def _order(self) -> list[int]:
-        """Return the indices of the views, first those of rows that did not come out well."""
+        """Return the indices of the views, those of unsuccessful rows first."""
         tables = [section for section in self.sections if isinstance(section, Table)]
         unwell = {row.view for table in tables for row in table.rows if row.tone in UNWELL}
         return sorted(range(len(self.views)), key=lambda index: index not in unwell)
@@ -212,12 +212,12 @@ def _asset(name: str) -> str:
 
 
 def _hash(script: str) -> str:
-    """Return that of a script as a content security policy names it."""
+    """Return the hash of a script for the content security policy."""
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def _fitting(things: Iterable[T], most: int, size: Callable[[T], int]) -> list[T]:
-    """Keep the first things, as long as they are not too large together."""
+    """Keep the first items up to a total size."""
     kept, total = [], 0
     for thing in things:
         total += size(thing)
@@ -236,7 +236,7 @@ def _kind(cells: Sequence[str]) -> str:
 
 
 def _length(row: Row) -> int:
-    return OF_A_ROW + sum(OF_A_CELL + len(cell) for cell in row.cells)
+    return ROW_BYTES + sum(CELL_BYTES + len(cell) for cell in row.cells)
 
 
 def _described(made: Mapping[str, Any]) -> dict[str, str]:
@@ -248,7 +248,7 @@ def _described(made: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _geometries(view: View) -> str:
-    """Write a view as JSON that may stand in a page: positions in 0.1 mÅ, bonds as triples."""
+    """Return a view as JSON: positions in 0.1 mÅ, bonds as triples."""
     chosen = view.frames[view.onto] if view.onto else list(view.frames.values())[-1]
     target = chosen.with_positions(_flat(chosen.positions))
     record = {
@@ -287,13 +287,13 @@ def _constitution(molecule: Molecule) -> dict[str, Any]:
 
 
 def _flat(positions: np.ndarray) -> np.ndarray:
-    """Turn a geometry so that its longest axis is the first, and its shortest the last."""
+    """Rotate a geometry such that its longest axis is x and its shortest z."""
     centred = positions - positions.mean(axis=0)
     axes = np.linalg.svd(centred)[2]
     return centred @ (axes * [[1.0], [1.0], [np.linalg.det(axes)]]).T
 
 
 def _same_atoms(one: Molecule, other: Molecule) -> bool:
-    """Whether atoms stand in the same order, as far as bonds tell."""
+    """Return whether atoms have the same order, judged by bonds."""
     bonds = [{bond[:2] for bond in molecule.bonds} for molecule in (one, other)]
     return np.array_equal(one.numbers, other.numbers) and (bonds[0] == bonds[1] or not all(bonds))

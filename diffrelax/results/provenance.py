@@ -1,4 +1,4 @@
-"""Where a result comes from: the code, the model and the machine that made it."""
+"""Provenance of results: code, model and machine."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Provenance(Document):
     def here(
         cls, *, model: Model | None = None, seed: int | None = None, hardware: str = ""
     ) -> Self:
-        """Describe this process at this moment."""
+        """Return the provenance of a result made now."""
         commit, uncommitted = _source()
         return cls(
             version=version("diffrelax"),
@@ -54,7 +54,7 @@ class Provenance(Document):
 
 @cache
 def _source() -> tuple[str, bool | None]:
-    """Return the commit of the source tree, and whether the package was changed since."""
+    """Return the commit of the source tree, and whether it has uncommitted changes."""
     package = Path(__file__).parents[1]
     if not (package.parent / ".git").exists():
         return "", None

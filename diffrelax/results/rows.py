@@ -1,7 +1,6 @@
-"""Rows: what is told of molecules and results, each column declared once, with its unit.
+"""Rows of results; each column is declared once, with its unit.
 
-The names of the columns are those in JSON and in files; their titles are for tables that people
-read.
+Names of columns are used in JSON and files, titles in printed tables.
 """
 
 from __future__ import annotations
@@ -44,15 +43,15 @@ def column(
     Parameters
     ----------
     meaning : str
-        With the unit of the values.
+        Description with the unit of the values.
     title : str
-        With the unit that people are shown. Default: the name.
+        Title with the unit for printed tables. Default: the name.
     form : str
-        In which people are shown a value, see `format`.
+        Format of printed values, see `format`.
     unit : float
-        The unit that people are shown, in that of the values.
+        Printed unit, in units of the values.
     default : value
-        Default: there must be a value.
+        Default value; without it, a value is required.
     """
     shown: dict[str, JsonValue] = {"form": form, "unit": unit}
     return Field(default, title=title or None, description=meaning, json_schema_extra=shown)
@@ -62,16 +61,16 @@ perhaps = partial(column, default=None)  # None where it is not known
 
 
 class Columns(Entries):
-    """Something that is told, column by column."""
+    """Base class of rows."""
 
     @classmethod
     def header(cls, names: Iterable[str] = ()) -> tuple[str, ...]:
-        """Return the titles of some columns, or of all; properties have their names."""
+        """Return the titles of some or all columns; properties have their names."""
         titles = {name: field.title for name, field in cls.model_fields.items()}
         return tuple(titles.get(name) or name for name in (names or titles))
 
     def cells(self, names: Iterable[str] = (), unknown: str = UNKNOWN) -> tuple[str, ...]:
-        """Return the values of some columns, or of all, as people are shown them."""
+        """Return the printed values of some or all columns."""
         return tuple(self._cell(name, unknown) for name in (names or type(self).model_fields))
 
     def _cell(self, name: str, unknown: str) -> str:
@@ -86,7 +85,7 @@ class Columns(Entries):
 
 
 class ModelColumns(Columns):
-    """What is told of a molecule and of its relaxation by a model."""
+    """Columns of a molecule and its relaxation by a model."""
 
     name: str = column("of the molecule")
     smiles: str | None = perhaps("isomeric and canonical")
@@ -109,7 +108,7 @@ class ModelColumns(Columns):
 
 
 class LevelColumns(Columns):
-    """What is told of a relaxation at a level of theory."""
+    """Columns of a relaxation at a level of theory."""
 
     level: str | None = perhaps("functional and basis, or the cheap level")
     criterion: str | None = perhaps("the stopping rule in words")
@@ -162,7 +161,7 @@ class GeometryColumns(Columns):
 
 
 class MoleculeRow(GeometryColumns, LevelColumns, ModelColumns):  # columns of the last come first
-    """What `relax`, `dft` and their like tell of a molecule, and write beside its geometry."""
+    """Row of a molecule in outputs of `relax`, `dft` and similar commands."""
 
     @model_validator(mode="before")
     @classmethod
@@ -173,7 +172,7 @@ class MoleculeRow(GeometryColumns, LevelColumns, ModelColumns):  # columns of th
     def of(
         cls, name: str, molecule: Molecule | None, verdict: str, reason: str, **values: Any
     ) -> dict[str, Any]:
-        """Return what is told, in plain values: these columns and those of a molecule alone."""
+        """Return a row of plain values with these columns and those of a molecule."""
         known: dict[str, Any] = {"smiles": None, "charge": None, "multiplicity": None}
         geometry: dict[str, Any] = {"symbols": None, "positions": None}
         if molecule:
@@ -185,7 +184,7 @@ class MoleculeRow(GeometryColumns, LevelColumns, ModelColumns):  # columns of th
 
     @classmethod
     def of_relaxation(cls, result: Relaxation) -> dict[str, Any]:
-        """Return what is told of a relaxation by a model: all columns."""
+        """Return the row of a relaxation by a model, with all columns."""
         empty = cls(name=result.name, verdict=result.verdict).model_dump()
         return empty | cls.of(
             result.name,
@@ -202,7 +201,7 @@ class MoleculeRow(GeometryColumns, LevelColumns, ModelColumns):  # columns of th
 
 
 class ResultRow(Columns):
-    """What is told of a result document: the same columns for all kinds."""
+    """Row of a result document, with the same columns for all kinds."""
 
     name: str = column("of the molecule")
     smiles: str | None = perhaps("of the molecule")
@@ -238,7 +237,7 @@ class ResultRow(Columns):
 
     @classmethod
     def of(cls, document: ResultDocument) -> Self:
-        """Tell of a result document."""
+        """Return the row of a result document."""
         values: dict[str, Any] = {}
         match document:
             case FailureDocument():
@@ -282,7 +281,7 @@ class ResultRow(Columns):
 
 
 def text_table(rows: Sequence[Columns], names: Iterable[str] = ()) -> str:
-    """Lay some columns, or all, out for people: texts to the left, and none that is empty."""
+    """Format rows as a text table without empty columns."""
     names = tuple(names) or tuple(type(rows[0]).model_fields)
     columns = zip(
         rows[0].header(names), *(row.cells(names, unknown="") for row in rows), strict=True
@@ -297,7 +296,7 @@ def text_table(rows: Sequence[Columns], names: Iterable[str] = ()) -> str:
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Write a table as comma-separated values, see `harmless`."""
+    """Format a table as comma-separated values, see `harmless`."""
     file = StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerows([header, *(map(harmless, row) for row in rows)])

@@ -1,4 +1,4 @@
-"""Result documents as they are stored: written, and read again."""
+"""Reading and writing of stored result documents."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _RESULTS: TypeAdapter[ResultDocument] = TypeAdapter(
 def read_finished(record: Mapping[str, Any]) -> ResultDocument | None:
     """Read the record of a unit; None if it must be done again.
 
-    It must, if this version cannot read it; and if it has failed, which may not happen twice.
+    This is so if it is unreadable, or a failure, which may not happen again.
     """
     try:
         document = read_document(record)
@@ -40,7 +40,7 @@ def write_finished(document: ResultDocument) -> dict[str, Any] | None:
 
 
 def _has_failed(document: ResultDocument) -> bool:
-    """Whether there is nothing to show, also of a level or a program that gave no energy."""
+    """Return whether there is no result; a minimisation without an energy is none."""
     if isinstance(document, MinimisationDocument):
         return document.energy is None
     return isinstance(document, FailureDocument)
@@ -52,12 +52,12 @@ def read_document(record: Mapping[str, Any]) -> ResultDocument:
     Parameters
     ----------
     record : mapping
-        As ``document.model_dump(mode="json")`` wrote it; the marks that jobflow adds are ignored.
+        From ``document.model_dump(mode="json")``; keys that jobflow adds are ignored.
 
     Raises
     ------
     ValueError
-        If it was written by a newer diffrelax, or is not a result document.
+        If it was written by a newer version, or is not a result document.
     """
     found = record.get("schema_version")
     if not isinstance(found, int) or found < 1:

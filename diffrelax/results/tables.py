@@ -11,13 +11,13 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def counted(n: int, what: str) -> str:
-    """Say how many there are of what is named in the singular: ``1 geometry``, ``2 geometries``.
+    """Return a count with its noun: ``1 geometry``, ``2 geometries``.
 
     Parameters
     ----------
     n : int
     what : str
-        With a plural in -s, or in -ies for one in -y.
+        Singular noun with a plural in -s or -ies.
     """
     if n == 1:
         return f"1 {what}"
@@ -25,12 +25,12 @@ def counted(n: int, what: str) -> str:
 
 
 def shown(text: str) -> str:
-    """Return a text in one line, without what a terminal would take for commands."""
+    """Return a text in one line without control characters."""
     return " ".join(CONTROL.sub(" ", text).split())
 
 
 def harmless(cell: Any) -> Any:
-    """Put an apostrophe before a text that a spreadsheet would run as a formula."""
+    """Prefix a text that a spreadsheet would take as a formula by an apostrophe."""
     if not isinstance(cell, str) or cell[:1] not in FORMULA:
         return cell
     try:
@@ -46,7 +46,7 @@ def aligned_table(rows: Sequence[Sequence[str]], left: Container[int] = (0,)) ->
     Parameters
     ----------
     rows : sequence of sequences of str
-        The header is the first; all of one length.
+        The first row is the header.
     left : container of int
         Indices of columns.
     """
@@ -63,7 +63,7 @@ def aligned_table(rows: Sequence[Sequence[str]], left: Container[int] = (0,)) ->
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Write a table in markdown, a line for each row whatever its cells contain.
+    """Format a markdown table with one line per row.
 
     Parameters
     ----------

@@ -168,7 +168,7 @@ class GeometrySet:
         """Raise ValueError if arrays do not belong together, or what they say is impossible."""
         n_atoms = int(self.offsets[-1])
         for name in ARRAYS:
-            length = n_atoms if name in OF_ATOMS else len(self) + (name == "offsets")
+            length = n_atoms if name in ATOM_ARRAYS else len(self) + (name == "offsets")
             if len(getattr(self, name)) != length:
                 raise InputError(f"{name} has {len(getattr(self, name))} entries, not {length}")
         if self.offsets[0] != 0 or (self.sizes < 1).any():
@@ -209,7 +209,7 @@ class GeometrySet:
 
 
 ARRAYS = tuple(f.name for f in fields(GeometrySet) if f.name not in ("levels", "start_levels"))
-OF_ATOMS = ("numbers", "positions", "starts")
+ATOM_ARRAYS = ("numbers", "positions", "starts")
 
 
 @dataclass(frozen=True, eq=False)

@@ -355,7 +355,7 @@ def test_an_error_inside_at_the_first_molecule_costs_only_that(run, tmp_path, mo
 def test_an_error_that_all_molecules_meet_ends_the_command(run, tmp_path, monkeypatch, library):
     monkeypatch.setattr(batches, "relax_batch", lambda *_, **__: {}["missing"])
     monkeypatch.setattr("diffrelax.cli.relax.PART", 2)
-    monkeypatch.setattr("diffrelax.cli.report.ENOUGH", 2)
+    monkeypatch.setattr("diffrelax.cli.report.MOST_ERRORS", 2)
     status, out, err = run("relax", library, "-o", tmp_path / "out.sdf")
     assert status == 3 and len(out.splitlines()) == 4 and "KeyError: 'missing'" in err
 

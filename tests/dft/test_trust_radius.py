@@ -9,7 +9,7 @@ from ase.calculators.calculator import CalculationFailed, Calculator, all_change
 from ase.optimize import BFGS
 
 from diffrelax.dft.hessian import positive_hessian
-from diffrelax.dft.optimizers.internal import NOISE
+from diffrelax.dft.optimizers.internal import FORCE_NOISE
 from diffrelax.dft.optimizers.trust_radius import TrustRadiusBFGS, _newton_step
 from diffrelax.dft.recorder import Recorder
 from diffrelax.levels import get_calculator
@@ -115,7 +115,7 @@ def test_leaves_a_saddle_downhill() -> None:
     np.testing.assert_allclose(atoms.positions[0], [0.5, 0, 0], atol=1e-3)
     energies = [surface.energy(x) for x in surface.path]
     accepted = np.minimum.accumulate(energies)
-    assert (np.array(energies[1:]) <= accepted[:-1] + NOISE).sum() >= len(energies) - 3
+    assert (np.array(energies[1:]) <= accepted[:-1] + FORCE_NOISE).sum() >= len(energies) - 3
 
 
 def test_steps_are_counted_and_the_end_is_told() -> None:

@@ -1,1 +1,1 @@
-"""DFT relaxations from several starts, compared pair by pair."""
+"""Paired comparisons of DFT relaxations from several starts."""

@@ -1,4 +1,4 @@
-"""What a DFT speed-up is measured on: subjects, and the arms in which each of them is relaxed."""
+"""Subjects (molecules) and arms (start and recipe) of a speed-up measurement."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ DEFAULT_RECIPES = ("bfgs", "tric+hessian")
 
 
 class SpeedupArm(NamedTuple):
-    """A way to a DFT minimum: where the relaxation starts, and how it goes on from there.
+    """A start and a recipe for a DFT relaxation.
 
     Parameters
     ----------
     start : str
-        One of `STARTS`, or a known geometry of the subjects.
+        One of `STARTS`, or the name of a known geometry of the subjects.
     recipe : str
-        An optimizer, with ``+hessian`` for one of GFN2-xTB that it starts from, or that of another
-        level, as ``+aimnet2-hessian``.
+        An optimizer; with ``+hessian`` it starts from the Hessian of GFN2-xTB, with
+        ``+aimnet2-hessian`` from that of AIMNet2, and so on.
     """
 
     start: str
@@ -44,9 +44,9 @@ class SpeedupArm(NamedTuple):
         return f"{self.start}, {self.recipe}"
 
     def settings(self, level: DFTSettings) -> DFTSettings:
-        """Return the settings of this arm at a level of theory.
+        """Return the DFT settings of this arm.
 
-        Recipes from whose first step the end cannot be predicted do not do so.
+        `one_call` is dropped for recipes that cannot predict the minimum.
         """
         optimizer, _, start = self.recipe.partition("+")
         hessian = HESSIANS.get(start) or start.removesuffix("-hessian")
@@ -56,14 +56,14 @@ class SpeedupArm(NamedTuple):
 
 
 def recipe_of(settings: DFTSettings) -> str:
-    """Return the recipe that settings follow."""
+    """Return the recipe of some settings."""
     starts = {level: start for start, level in HESSIANS.items()}
     start = starts.get(settings.hessian, f"{settings.hessian}-hessian")
     return "+".join(filter(None, (settings.optimizer, start)))
 
 
 def combine(starts: Iterable[str], recipes: Iterable[str]) -> list[SpeedupArm]:
-    """Combine every start with every recipe, each once, in their order."""
+    """Return every combination of a start and a recipe once, in order."""
     starts = list(dict.fromkeys(starts))
     return [SpeedupArm(start, recipe) for recipe in dict.fromkeys(recipes) for start in starts]
 
@@ -76,16 +76,15 @@ class Subject:
     ----------
     name : str
     base : Molecule or None
-        At the force-field geometry from which all arms come; None if there is none.
+        At the force-field geometry that all arms are made from; None if there is none.
     time : Time
-        Of the embedding and the force field, which every arm pays.
+        Time of the embedding and the force field; counted in every arm.
     known : mapping of str to Molecule
-        Geometries that are known beforehand, by the name that they have as a start; they cost
-        nothing but ``time``.
+        Geometries that are known beforehand, by name of start; they cost only ``time``.
     reason : str
         Why there is no base; empty if there is one.
     repeated : bool
-        Whether the same molecule has come before, and counts there.
+        Whether the same molecule came before; it is counted only once.
     """
 
     name: str
@@ -97,9 +96,9 @@ class Subject:
 
     @property
     def key(self) -> str:
-        """The same for equal molecules with the same geometries; empty without a base.
+        """Key that equal molecules with equal geometries share; empty without a base.
 
-        Of an embedding it is the SMILES, in whatever order that was written.
+        For an embedding it is the canonical SMILES.
         """
         if self.base is None:
             return ""
@@ -110,16 +109,16 @@ class Subject:
 
 
 def subjects_of(molecules: Iterable[Molecule | Rejected]) -> list[Subject]:
-    """Make subjects of molecules, each with a name of its own.
+    """Return a subject for each molecule, with distinct names.
 
-    Coordinates that no force field made are relaxed with MMFF94, where that ends well, to become
-    the base; they themselves are known by the name ``given``. A geometry that was there before has
-    no base.
+    Coordinates that do not come from a force field are relaxed with MMFF94, if this converges, and
+    the result is the base; the original coordinates are the start ``given``. A repeated geometry
+    has no base.
 
     Parameters
     ----------
     molecules : iterable of Molecule or Rejected
-        What an iterator takes to read each of them is the time of its embedding.
+        The time to get each one from the iterator is the time of its embedding.
     """
     subjects = [_subject(molecule, time) for molecule, time in timed(molecules)]
     names = distinct(subject.name for subject in subjects)
@@ -128,7 +127,7 @@ def subjects_of(molecules: Iterable[Molecule | Rejected]) -> list[Subject]:
 
 
 def _each_once(subjects: Iterable[Subject]) -> Iterator[Subject]:
-    """Leave the first of equal subjects: relaxed twice, one would count as two molecules."""
+    """Keep the first of equal subjects, so that no molecule counts twice."""
     first: dict[str, str] = {}
     for subject in subjects:
         earlier = first.setdefault(subject.key, subject.name)
@@ -139,12 +138,12 @@ def _each_once(subjects: Iterable[Subject]) -> Iterator[Subject]:
 
 
 def same_as(name: str) -> str:
-    """Return the reason why a molecule is left out that has come before."""
+    """Return the reason for leaving out a molecule that came before."""
     return f"the same molecule as {name}"
 
 
 def distinct(names: Iterable[str]) -> list[str]:
-    """Return names with a number behind those that are there already: a, a (2), a (3)."""
+    """Make names distinct by a number: a, a (2), a (3)."""
     taken: dict[str, None] = {}
     for name in names:
         numbered = (f"{name} ({i})" for i in count(2))
@@ -170,7 +169,7 @@ def _subject(molecule: Molecule | Rejected, time: Time) -> Subject:
 
 
 def check_arms(arms: Iterable[SpeedupArm], known: Iterable[str] = ()) -> None:
-    """Find out whether all arms can be run, before the work begins.
+    """Check that all arms can be run, before the work begins.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""One molecule in several arms, compared by the ends that they reach."""
+"""Comparison of the arms of one molecule."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from diffrelax.units import KCAL_PER_MOL
 def excess_energies(outcomes: Sequence[Outcome]) -> list[float | None]:
     """Return the energy of each start above the minimum that it reaches, eV.
 
-    Arms that reach the same minimum share the lowest energy found for it, so that a relaxation
-    that stopped a little early is not counted as lower.
+    Arms that reach the same minimum share the lowest energy found for it, so a relaxation that
+    stops slightly early has no advantage.
 
     Returns
     -------
@@ -30,7 +30,7 @@ def excess_energies(outcomes: Sequence[Outcome]) -> list[float | None]:
 
 
 def comparison_table(outcomes: Sequence[Outcome]) -> str:
-    """Format arms as a table for people: kcal/mol, calls, seconds, and what to beware of."""
+    """Format arms as a text table: kcal/mol, calls, seconds and remarks."""
     header = ("start", "above its end", "gradient calls", "SCF cycles", "seconds", "end")
     units = ("", "kcal/mol", "", "", "s", "")
     rows = [

@@ -27,15 +27,15 @@ CALLS = (1, 2, 3, 4, 6, 10, 15, 25, 40, 60, 100)
 def draw_speedup(path: Path, outcomes: Sequence[Outcome]) -> None:
     """Draw gradient calls by recipe, and the energies of the starts above the minimum.
 
-    Lines join the arms of a molecule in a recipe, and its starts. Of a start, the energy above the
-    first minimum that is known counts.
+    Lines join the arms of a molecule with the same recipe. The energy of a start is taken relative
+    to its first known minimum.
 
     Parameters
     ----------
     path : path
-        Of a .png file.
+        A .png file.
     outcomes : sequence of Outcome
-        One at least.
+        At least one.
     """
     from matplotlib.figure import Figure
 
@@ -92,7 +92,7 @@ def _draw_energies(axis: Axes, outcomes: Sequence[Outcome], starts: Sequence[str
 
 
 def _draw_paired(axis: Axes, values: Values, places: Mapping[str, int]) -> None:
-    """Join the values of each molecule by a line, and mark the median of each start."""
+    """Plot the values of each molecule as a line, and the medians as marks."""
     for of_molecule in values.values():
         known = [start for start in places if start in of_molecule]
         x, y = [places[start] for start in known], [of_molecule[start] for start in known]

@@ -1,4 +1,4 @@
-"""The page of a speed-up: its tables and figure, and where each relaxation began and ended."""
+"""HTML report of a speed-up: tables, figure, and starts and minima in 3D."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ def speedup_page(
     about: Mapping[str, Any],
     figure: Path,
 ) -> Page:
-    """Return the page of a speed-up.
+    """Return the HTML page of a speed-up.
 
     Parameters
     ----------
     outcomes : sequence of Outcome
     tables : iterable of Table
-        Those of the report.
+        Tables of the report.
     gains : mapping of str to str
-        What is to be seen first.
+        Main results, shown at the top.
     about : mapping
         See `diffrelax.benchmark.speedup.report.write_report`.
     figure : path
-        Of a .png file; left out if there is none.
+        A .png file; left out if it does not exist.
     """
     level = DFTSettings.model_validate(about["level"])
     by_name: dict[str, list[Outcome]] = {}
@@ -71,7 +71,7 @@ def speedup_page(
 
 
 def _frames(outcomes: Iterable[Outcome]) -> dict[str, Molecule]:
-    """Return the geometries of a molecule by what they are: starts, then ends."""
+    """Return the geometries of a molecule by title: starts, then minima."""
     starts: dict[str, Molecule] = {}
     ends: dict[str, Molecule] = {}
     for outcome in outcomes:

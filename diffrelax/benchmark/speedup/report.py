@@ -1,4 +1,4 @@
-"""The report of a speed-up: tables in markdown and CSV, a figure, and how it was made."""
+"""The report of a speed-up: tables in markdown and CSV, a figure, and provenance."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ PACKAGES = ("diffrelax", "pyscf", "ase", "geometric", "tblite", "rdkit", "torch"
 
 
 def made_with(model: Model, level: Level) -> dict[str, str]:
-    """Return what a report says of the model, and of the level that it relaxes to."""
+    """Return the entries of a report about the model and its level."""
     return {
         "model": model.name,
         "model_sha256": model.sha256,
@@ -53,11 +53,11 @@ def made_with(model: Model, level: Level) -> dict[str, str]:
 
 
 def comparisons(arms: Sequence[SpeedupArm]) -> list[tuple[SpeedupArm, SpeedupArm]]:
-    """Choose which arms are compared, the slow one first.
+    """Return the pairs of arms to compare, the slower one first.
 
-    Diffusion with every other start of the same recipe, and everything with ``mmff94, bfgs``, the
-    protocol of Rothchild et al. (2024, doi 10.1039/D3SC05877H), but for `geometric`, which does not
-    stop at the largest force alone.
+    Diffusion is compared with every other start of the same recipe, and all arms with ``mmff94,
+    bfgs``, the protocol of Rothchild et al. (2024, doi 10.1039/D3SC05877H), except `geometric`,
+    which has other stopping criteria.
     """
     pairs = [
         (slow, fast)
@@ -82,10 +82,10 @@ def write_report(
     Parameters
     ----------
     folder : path
-        That exists.
+        An existing folder.
     outcomes : sequence of Outcome
     about : mapping
-        What is needed to make the report again, plain values.
+        What is needed to reproduce the report, as plain values.
     watts : float
         See `arm_costs`.
 
@@ -200,7 +200,7 @@ def _markdown(tables: Iterable[Table]) -> str:
 
 
 def _gains(ratios: Iterable[Speedup]) -> dict[str, str]:
-    """Say how many times more calls other starts take by the same recipe, most pairs first."""
+    """Describe how many more calls other starts need with the same recipe, most pairs first."""
     equal = [r for r in ratios if r.fast.start == "diffusion" and r.slow.recipe == r.fast.recipe]
     return {
         f"gradient calls, {ratio.slow.start} / diffusion, {ratio.fast.recipe}": format(
@@ -211,7 +211,7 @@ def _gains(ratios: Iterable[Speedup]) -> dict[str, str]:
 
 
 def _minima_rows(outcomes: Iterable[Outcome]) -> list[tuple[str, ...]]:
-    """Say which arms end in which minimum, for molecules that have more than one."""
+    """Return which arms end in which minimum, for molecules with several minima."""
     by_name: dict[str, dict[int, list[Outcome]]] = defaultdict(lambda: defaultdict(list))
     for outcome in outcomes:
         if outcome.basin is not None:
@@ -230,12 +230,12 @@ def _minima_rows(outcomes: Iterable[Outcome]) -> list[tuple[str, ...]]:
 def where_told(
     outcomes: Sequence[Outcome], remarks: Callable[[Outcome], Iterable[str]]
 ) -> dict[str, list[str]]:
-    """Return where remarks were made, the most frequent first.
+    """Return the molecules of each remark, the most frequent remark first.
 
     Returns
     -------
     dict
-        Remark to a list of molecules, each with the arms in parentheses unless it is all of them.
+        Remark to a list of molecules, with the arms in parentheses if not all of them are meant.
     """
     tried = Counter(outcome.name for outcome in outcomes)
     arms: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))

@@ -1,4 +1,4 @@
-"""What is told of each relaxation of a speed-up: in molecules.csv, as JSON and on the page."""
+"""Rows of a speed-up: columns of molecules.csv, of JSON and of the HTML page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ STAGES = ("total", "embedding", "start", "hessian", "dft")
 
 
 class OutcomeRow(Columns):
-    """How one molecule came through one arm; times are in s, see `diffrelax.clock.Time`."""
+    """Result of one molecule in one arm; times in s, see `diffrelax.clock.Time`."""
 
     name: str = column("of the molecule", "molecule")
     smiles: str = column("of the molecule")
@@ -45,12 +45,12 @@ class OutcomeRow(Columns):
 
     @property
     def remark(self) -> str:
-        """What went wrong, and what to beware of."""
+        """Reason and notes."""
         return "; ".join(filter(None, (self.reason, self.notes)))
 
     @classmethod
     def of(cls, outcome: Outcome) -> Self:
-        """Tell of an outcome."""
+        """Return the row of an outcome."""
         times: dict[str, Any] = {}
         for stage in STAGES:
             if time := outcome.times.get(stage):

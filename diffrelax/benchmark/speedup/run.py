@@ -1,4 +1,4 @@
-"""Paired DFT relaxations: every molecule in every arm, each end known by its reference minimum."""
+"""Paired DFT relaxations: every molecule in every arm, minima assigned to references."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from diffrelax.results.documents import FailureDocument, MinimisationDocument
 from diffrelax.results.molecules import Written
 from diffrelax.units import KCAL_PER_MOL
 
-ON_THE_WAY = 0.5 * KCAL_PER_MOL  # above its minimum, eV; what stops higher is at no minimum
+STOPPED_EARLY = 0.5 * KCAL_PER_MOL  # above its minimum, eV; what stops higher is at no minimum
 REFERENCE_FMAX = 0.003  # eV/Å
 REFERENCE_STEPS = 100
 # means of 737 relaxations of 5 to 9 heavy atoms (analysis/results), and a fit to their times
@@ -31,7 +31,7 @@ SECONDS_OF_100_FUNCTIONS, LEAST_SECONDS = 3.0, 0.5
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """How one molecule came through one arm.
+    """Result of one molecule in one arm.
 
     Parameters
     ----------
@@ -39,30 +39,29 @@ class Outcome:
         Of the molecule.
     arm : SpeedupArm
     reason : str
-        Why there is no minimum, or none that is known by its reference; empty if all is well.
+        Why there is no minimum, or none that matches a reference; empty if all is well.
     times : dict of str to Time
-        By stage, from the SMILES on: ``embedding`` (and force field), ``start``,
-        ``hessian``, ``dft``, and ``total``.
+        By stage: ``embedding`` (and force field), ``start``, ``hessian``, ``dft``, and ``total``.
     energies : tuple of float, eV
-        Of each gradient call.
+        One for each gradient call.
     predicted_energy : float or None, eV
-        Of the end, where none was calculated there.
+        Energy of a predicted minimum, where none was calculated.
     first_fmax, first_rms_force : float or None, eV/Å
         Largest and root mean square force on an atom at the start; None if not known.
     scf_cycles : int
-        0 if the program does not tell.
+        0 if the program does not report them.
     begin, end : Molecule or None
-        At the start, and at the minimum; None if there is none.
+        At the start and at the minimum; None if there is none.
     relaxation : MinimisationDocument or None
-        The DFT relaxation itself, where the outcome comes from one that was run or found here.
+        The DFT relaxation itself, if it was run or found here.
     notes : tuple of str
         What differs from the settings.
     hardware : str
         Processor and threads of the DFT relaxation; empty if not known.
     git_commit : str
-        Of the code that ran the DFT relaxation; empty if not known.
+        Commit of the code that ran the DFT relaxation; empty if not known.
     basin : int or None
-        Number of the reference minimum that the end belongs to, counted from 0 for each molecule.
+        Index of the reference minimum, counted from 0 for each molecule.
     minimum : float or None, eV
         Energy of the reference minimum.
     repeated : bool
@@ -96,12 +95,12 @@ class Outcome:
 
     @property
     def remarks(self) -> str:
-        """What went wrong, and what to beware of; empty if there is nothing to say."""
+        """Reason and notes; empty if there are none."""
         return "; ".join(filter(None, (self.reason, *self.notes)))
 
     @property
     def calls(self) -> int:
-        """Energy-and-gradient calls; the first counts."""
+        """Number of gradient calls, the first included."""
         return len(self.energies)
 
     @property
@@ -112,12 +111,12 @@ class Outcome:
 
     @property
     def end_energy(self) -> float:
-        """Energy of the end, eV."""
+        """Final energy, eV."""
         return self.energies[-1] if self.predicted_energy is None else self.predicted_energy
 
     @property
     def excess(self) -> float | None:
-        """Energy of the start above its reference minimum, eV; None if that is not known."""
+        """Energy of the start above its reference minimum, eV; None if unknown."""
         return None if self.minimum is None else self.energies[0] - self.minimum
 
 
@@ -146,17 +145,16 @@ def compare_arms(
     subjects : sequence of Subject
     arms : sequence of SpeedupArm
     level : DFTSettings
-        Its optimizer and Hessian are replaced by those of each arm; the reference minima are found
-        with its optimizer.
+        Optimizer and Hessian are replaced by those of each arm; reference minima use its optimizer.
     units : Units
-        Does the work, or finds it done: what was interrupted goes on with the same call.
+        Does the work or finds it finished, so that the same call resumes.
     progress : bool
         Show a progress bar on standard error, with an estimate of the time left.
 
     Yields
     ------
     list of Outcome
-        For each subject in turn, one for each arm.
+        For each subject, one outcome per arm.
     """
     total = len(subjects) * len(arms)
     with progress_bar(total, "arm", show=progress, smoothing=0) as bar:
@@ -177,10 +175,10 @@ def compare_arms(
 def estimate_seconds(
     subjects: Sequence[Subject], arms: Sequence[SpeedupArm], level: DFTSettings
 ) -> float:
-    """Estimate the processor time of a comparison, tight relaxations included, s.
+    """Estimate the processor time of a comparison with its tight relaxations, s.
 
-    Within a factor of three: the time of a gradient call goes as the cube of the number of basis
-    functions, and depends on functional and processor, which are not looked at.
+    Accurate within a factor of three: the time of a gradient call grows as the cube of the number
+    of basis functions; functional and processor are not considered.
     """
     from diffrelax.levels.basis import count_functions  # takes PySCF
 
@@ -198,7 +196,7 @@ def estimate_seconds(
 
 
 def reference_settings(level: DFTSettings) -> DFTSettings:
-    """Return the settings with which reference minima are relaxed."""
+    """Return the settings for reference minima."""
     return level.model_copy(
         update={
             "fmax": min(REFERENCE_FMAX, level.fmax),
@@ -210,7 +208,7 @@ def reference_settings(level: DFTSettings) -> DFTSettings:
 
 
 def run_arm(subject: Subject, arm: SpeedupArm, level: DFTSettings, units: Units) -> Outcome:
-    """Relax one molecule in one arm; whatever goes wrong is in the outcome."""
+    """Relax one molecule in one arm; errors are part of the outcome."""
     start = units.start(subject, arm.start)
     spent = {"embedding": subject.time, "start": start.time, "total": subject.time + start.time}
     smiles = subject.base.smiles if subject.base else ""
@@ -265,14 +263,13 @@ def assign_basins(
     outcomes: Sequence[Outcome],
     relax: Callable[[Molecule], MinimisationDocument | FailureDocument],
 ) -> list[Outcome]:
-    """Tell in which reference minimum each outcome of one molecule ends.
+    """Assign the outcomes of one molecule to reference minima.
 
-    An end that is the same minimum as none of the references yet (see
-    `diffrelax.molecule.comparison.same_minimum`), its energy included, is relaxed tightly, and what
-    it falls into becomes one. In the end each belongs to the reference that is the same minimum,
-    whichever was found first; otherwise to the one that it fell into, and a note says that it had
-    still some way to go: its calls are fewer than those to the minimum. One that stopped more than
-    0.5 kcal/mol above it, as on a saddle point, belongs to none.
+    A final geometry that matches no reference (see `diffrelax.molecule.comparison.same_minimum`,
+    energy included) is relaxed tightly, and the result becomes a reference. Each outcome belongs to
+    the reference that it matches; otherwise to the one that it relaxed to, with a note that it
+    stopped before the minimum. An outcome that stopped more than 0.5 kcal/mol above it, as at a
+    saddle point, belongs to none.
 
     Parameters
     ----------
@@ -311,7 +308,7 @@ def _assign(outcome: Outcome, basins: Sequence[Basin], fallen: int | None, reaso
         return replace(outcome, basin=number, minimum=basins[number].energy)
     if fallen is None:
         return replace(outcome, reason=reason)
-    if (above := outcome.end_energy - basins[fallen].energy) > ON_THE_WAY:
+    if (above := outcome.end_energy - basins[fallen].energy) > STOPPED_EARLY:
         reason = f"stopped {above / KCAL_PER_MOL:.1f} kcal/mol above its reference minimum"
         return replace(outcome, reason=reason)
     notes = (*outcome.notes, "stopped on the way to its reference minimum")

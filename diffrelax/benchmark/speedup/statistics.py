@@ -29,7 +29,7 @@ JOULES_PER_KWH = 3.6e6
 
 
 class ArmCost(Columns):
-    """What an arm costs; means and medians are over the molecules that reached a minimum."""
+    """Cost of an arm; means and medians over the molecules that reached a minimum."""
 
     start: str = column("of the arm")
     recipe: str = column("of the arm")
@@ -56,10 +56,10 @@ class ArmCost(Columns):
 
 
 class StartQuality(Columns):
-    """How good the geometries are that one start gives, told by the first gradient call from each.
+    """Quality of the geometries of one start, from their first gradient calls.
 
-    In ratios, over these pairs, an energy below `RESOLUTION` counts as that. The last three are
-    shares of the molecules, and the criteria are those for gradients.
+    In ratios, energies below `RESOLUTION` are set to it. The last three are shares of the molecules
+    that meet convergence criteria for gradients.
     """
 
     start: str = column("of the arms")
@@ -86,11 +86,10 @@ class StartQuality(Columns):
 
 
 class Speedup(Columns):
-    """How many times less one arm costs than another, over molecules that end in one minimum.
+    """Ratios of the costs of two arms, over molecules that reach the same minimum in both.
 
-    Times are compared over the pairs with both relaxations on the same kind of processor, with as
-    many threads, that gave both as much time for an SCF cycle: names of processors are those that
-    virtual machines tell.
+    Times are compared only over pairs that ran on the same kind of processor with the same number
+    of threads and about the same time per SCF cycle (virtual machines may misname processors).
     """
 
     slow: SpeedupArm = column("an arm", "from")
@@ -126,13 +125,13 @@ class Speedup(Columns):
 
 
 def arm_costs(outcomes: Sequence[Outcome], watts: float) -> list[ArmCost]:
-    """Sum up each arm, in the order of their first appearance.
+    """Return the cost of each arm, in order of first appearance.
 
     Parameters
     ----------
     outcomes : sequence of Outcome
     watts : float
-        Power that is assumed for a busy processor core, W.
+        Assumed power of a busy processor core, W.
     """
     by_arm: dict[SpeedupArm, list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
@@ -160,14 +159,14 @@ def _arm_cost(arm: SpeedupArm, tried: Sequence[Outcome], watts: float) -> ArmCos
 
 
 def start_qualities(outcomes: Sequence[Outcome], fmax: float) -> list[StartQuality]:
-    """Sum up each start, in the order of their first appearance.
+    """Return the quality of each start, in order of first appearance.
 
     Parameters
     ----------
     outcomes : sequence of Outcome
-        Of a molecule and a start, the first with a reference minimum counts.
+        For each molecule and start, the first outcome with a reference minimum counts.
     fmax : float, eV/Å
-        At which the relaxations end.
+        Convergence threshold of the relaxations.
     """
     by_start: dict[str, dict[str, Outcome]] = defaultdict(dict)
     for outcome in sorted(outcomes, key=lambda outcome: outcome.basin is None):
@@ -220,7 +219,7 @@ def _share_below(criteria: str, outcomes: Iterable[Outcome]) -> Estimate:
 
 
 def _share(met: Sequence[bool]) -> Estimate:
-    """Return the share that is true, with Wilson's interval."""
+    """Return the fraction of true values, with Wilson's interval."""
     if not met:
         return Estimate(nan)
     found = binomtest(sum(met), len(met))
@@ -228,7 +227,7 @@ def _share(met: Sequence[bool]) -> Estimate:
 
 
 def speedup(outcomes: Sequence[Outcome], slow: SpeedupArm, fast: SpeedupArm) -> Speedup:
-    """Compare two arms on the molecules that were tried in both.
+    """Compare two arms on the molecules that both have.
 
     Parameters
     ----------
@@ -263,7 +262,7 @@ def speedup(outcomes: Sequence[Outcome], slow: SpeedupArm, fast: SpeedupArm) -> 
 
 
 def _on_one_machine(one: Outcome, other: Outcome) -> bool:
-    """Tell whether the times of two relaxations of a molecule can be compared."""
+    """Return whether the times of two relaxations of a molecule are comparable."""
     if one.hardware != other.hardware or not one.hardware:
         return False
     if not (one.scf_cycles and other.scf_cycles):
@@ -273,7 +272,7 @@ def _on_one_machine(one: Outcome, other: Outcome) -> bool:
 
 
 def _ratios(column: str, pairs: Sequence[tuple[float, float]]) -> dict[str, Estimate]:
-    """Return a column with the ratio of the medians, and one with the median ratio."""
+    """Return columns with the ratio of the medians and the median ratio."""
     return {
         column: estimate(ratio_of_medians, *np.reshape(pairs, (-1, 2)).T),
         f"typical_{column}": estimate_median([slow / fast for slow, fast in pairs]),

@@ -1,4 +1,4 @@
-"""The units of work of a speed-up, each done once."""
+"""Units of work of a speed-up, each done once."""
 
 from __future__ import annotations
 
@@ -46,21 +46,21 @@ def start_unit(
     level: str | None = None,
     key: str = "",
 ) -> ResultDocument:
-    """Make the geometry from which an arm starts.
+    """Make the start of an arm.
 
     Parameters
     ----------
     base : Molecule
     start : str
-        ``"diffusion"``, or a level of theory at which the base is relaxed.
+        ``"diffusion"``, or a level of theory to relax the base at.
     settings : mapping
-        Of that level, see `diffrelax.levels.get_calculator`.
+        Settings of that level, see `diffrelax.levels.get_calculator`.
     model : Model, optional
         The diffusion model.
     level : str, optional
-        Level of theory of the minima that it relaxes to.
+        Level of theory that the model relaxes to.
     key : str
-        Of this unit.
+        Key of this unit.
     """
     if model:
         provenance = Provenance.here(model=model)
@@ -93,7 +93,7 @@ def dft_unit(
     callback: Callback | None = None,
     key: str = "",
 ) -> MinimisationDocument | FailureDocument:
-    """Relax a molecule with DFT; the geometries on the way are not kept.
+    """Relax a molecule with DFT; intermediate geometries are not kept.
 
     Parameters
     ----------
@@ -102,10 +102,10 @@ def dft_unit(
     threads, callback
         See `diffrelax.dft.relax_dft`.
     store : Store, optional
-        Keeps its state. A relaxation that continues from there does not tell its hardware, which
-        may be that of two machines; one by a program tells the processor alone.
+        Keeps the checkpoint. A resumed relaxation has no hardware entry, since it may have run on
+        two machines; one by another program has only the processor.
     key : str
-        Of this unit.
+        Key of this unit.
     """
     resumed = store is not None and find_begun(molecule, settings, store) is not None
     try:
@@ -135,7 +135,7 @@ def _model(name: str) -> Model:
 
 
 class Start(NamedTuple):
-    """Where an arm starts, the time that it took, and why it does not if the molecule is None."""
+    """Start of an arm, its time, and the reason if there is no molecule."""
 
     molecule: Molecule | None
     time: Time
@@ -143,7 +143,7 @@ class Start(NamedTuple):
 
 
 class Units:
-    """Does units of work in this process, or finds them done.
+    """Does units of work in this process, or finds them finished.
 
     Parameters
     ----------
@@ -151,17 +151,16 @@ class Units:
     model : str
         Name or file of the diffusion model.
     level : Level, optional
-        Of the DFT: the model relaxes to the nearest of those
-        that it has learned.
+        Level of the DFT: the model relaxes to the nearest learned level.
     threads, callback
         See `diffrelax.dft.relax_dft`.
     made : mapping of str to Start
-        Starts that have been made already, with what they took, of the one subject.
+        Starts of a single subject that were made before, with their times.
 
     Attributes
     ----------
     calculated : int
-        Units that were not found done.
+        Number of units that were calculated, not found.
     """
 
     def __init__(
@@ -183,7 +182,7 @@ class Units:
         self._made = made
 
     def start(self, subject: Subject, start: str) -> Start:
-        """Return the geometry from which an arm starts.
+        """Return the start of an arm.
 
         Raises
         ------
@@ -241,7 +240,7 @@ class Units:
         return document
 
     def _do(self, key: str, name: str, unit: Callable[[], ResultDocument]) -> ResultDocument:
-        """Find a unit done, or do it; one that fails is not kept, so it is tried again."""
+        """Find or do a unit; failed units are not kept, so they are tried again."""
 
         def count() -> ResultDocument:
             document = unit()

@@ -21,8 +21,8 @@ from geometric.prepare import parse_constraints
 from diffrelax.dft.optimizers.base import HessianOptimizer
 from diffrelax.errors import UnfinishedError
 
-NOISE = 1e-4  # eV; error of an energy difference from integration grids and SCF
-MANY = 10**9  # steps: their number is limited by ASE
+FORCE_NOISE = 1e-4  # eV; error of an energy difference from integration grids and SCF
+NO_STEP_LIMIT = 10**9  # steps: their number is limited by ASE
 # geomeTRIC's default thresholds (Wang and Song 2016, doi 10.1063/1.4952956): Eh, Eh/Bohr and Å
 GEOMETRIC_THRESHOLDS = {
     "energy": 1e-6,
@@ -109,7 +109,7 @@ class TRIC(HessianOptimizer):
             fixed = {"constraints": constraints, "cvals": values[0], "conmethod": 1}
         coordinates = kind(system, build=True, connect=False, addcart=False, **fixed)
         start = self.atoms.positions.ravel() / Bohr
-        engine, parameters = _Engine(self.atoms), OptParams(maxiter=MANY)
+        engine, parameters = _Engine(self.atoms), OptParams(maxiter=NO_STEP_LIMIT)
         return Steps(start, system, coordinates, engine, "", parameters)
 
     def _cartesian_hessian(self) -> np.ndarray:
@@ -177,7 +177,7 @@ class _Engine:
             last_coords, last_energy, last_gradient = self._last
             change = energy - last_energy
             by_forces = (gradient + last_gradient) @ (coords - last_coords) / 2
-            if max(abs(change), abs(by_forces)) * Hartree < NOISE:
+            if max(abs(change), abs(by_forces)) * Hartree < FORCE_NOISE:
                 self._correction += by_forces - change
         self._last = coords.copy(), energy, gradient
         return {"energy": energy + self._correction, "gradient": gradient}

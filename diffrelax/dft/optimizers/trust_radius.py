@@ -10,7 +10,7 @@ from scipy.linalg import cholesky, solve_triangular
 from scipy.optimize import brentq
 
 from diffrelax.dft.optimizers.base import HessianOptimizer
-from diffrelax.dft.optimizers.internal import NOISE
+from diffrelax.dft.optimizers.internal import FORCE_NOISE
 
 LONGEST = 0.2  # Å, of an atom's step; as in ASE's BFGS
 DAMPING = 0.2
@@ -92,7 +92,7 @@ class TrustRadiusBFGS(HessianOptimizer, BFGS):
 
     def _is_uphill(self, energy: float) -> bool:
         assert self._accepted is not None
-        return bool(energy - self._accepted.energy > NOISE and self._expected < -NOISE)
+        return bool(energy - self._accepted.energy > FORCE_NOISE and self._expected < -FORCE_NOISE)
 
     def _judge(self, new: _Point) -> None:
         """Accept the last step or take it back; in both cases learn from it."""
@@ -107,7 +107,7 @@ class TrustRadiusBFGS(HessianOptimizer, BFGS):
             if self._rejected == RESTART:
                 self._curvature, self._rejected = np.eye(len(self._curvature)), 0
             return
-        if self._expected < -NOISE and change > self._expected / 4:
+        if self._expected < -FORCE_NOISE and change > self._expected / 4:
             self._radius = length / 2
         elif change < 3 * self._expected / 4:
             self._radius = max(self._radius, 2 * length)

@@ -19,7 +19,7 @@ import numpy as np
 from diffrelax.choices import CurvatureLevel
 from diffrelax.dft.optimization import relax_with
 from diffrelax.dft.settings import DFTSettings
-from diffrelax.errors import OF_THE_MACHINE, InputError, each_or_error, reason_of
+from diffrelax.errors import MACHINE_ERRORS, InputError, each_or_error, reason_of
 from diffrelax.files.processes import ordered_map
 from diffrelax.levels import relax_at_level
 from diffrelax.levels.batch import relax_many
@@ -220,7 +220,7 @@ def _relax_one(
             return _relax_by_dft(molecule, level.dft(**more), store)
         relaxed = relax_at_level(molecule, level.name, **{**level.settings, **more})
         return _unit(relaxed.positions, relaxed.energy, relaxed.reason)
-    except OF_THE_MACHINE:
+    except MACHINE_ERRORS:
         raise
     except Exception as error:  # one conformer never costs the others
         return _lost(molecule, reason_of(error))
