@@ -1,4 +1,4 @@
-"""Our jobs in flows with jobs of quacc."""
+"""Our jobs in flows with those of quacc and atomate2."""
 
 from __future__ import annotations
 
@@ -50,16 +50,17 @@ def test_a_relaxed_molecule_goes_to_a_job_of_quacc_and_comes_back(recipes, tmp_p
     assert stuck.uuid not in responses
 
 
-def test_recipes_take_the_optimizer_as_its_page_says(tmp_path: Path) -> None:
-    pytest.importorskip("quacc")
+@pytest.mark.parametrize("package", ["quacc", "atomate2"])
+def test_recipes_take_the_optimizer_as_its_page_says(package: str, tmp_path: Path) -> None:
+    pytest.importorskip(package)
     page = (ROOT / "docs/howto/optimizers.md").read_text(encoding="utf-8")
-    (block,) = (text for text in re.findall("```python\n(.*?)```", page, re.S) if "quacc" in text)
+    (block,) = (text for text in re.findall("```python\n(.*?)```", page, re.S) if package in text)
     done = subprocess.run(
-        [sys.executable, "-c", block + "\nprint(len(result['trajectory']))"],
+        [sys.executable, "-W", "ignore", "-c", block],
         env=os.environ | dict.fromkeys(FOLDERS, str(tmp_path)) | {ENGINE: "none"},
+        cwd=tmp_path,
         capture_output=True,
         text=True,
         check=True,
     )
-    *_, converged, frames = done.stdout.split()
-    assert converged == "True" and int(frames) < 6
+    assert done.stdout.split()[-1] == "True"
