@@ -12,4 +12,6 @@ def kinds(place: Path) -> Counter[str]:
     if not path.exists():
         return Counter()
     with closing(sqlite3.connect(path, timeout=60)) as store:
+        if not store.execute("SELECT 1 FROM sqlite_master WHERE name = 'units'").fetchone():
+            return Counter()  # its writer has only begun
         return Counter(kind.split()[0] for (kind,) in store.execute("SELECT kind FROM units"))

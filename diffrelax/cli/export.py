@@ -125,7 +125,8 @@ def export(
 
     report = Report(None, {}, lambda row: bool(row["files"]), json_lines=json_lines)
     with (output / TABLE).open(
-        "w" if overwrite else "x",  # another process may have started here encoding="utf-8",
+        "w" if overwrite else "x",  # another process may have started here
+        encoding="utf-8",
         errors="backslashreplace",
         newline="",
         buffering=1,

@@ -53,10 +53,15 @@ def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in ANALYSIS.glob("*.py")))
+SCRIPTS = sorted(path.stem for path in ANALYSIS.glob("*.py"))
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
 def test_all_that_a_script_imports_is_there(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if name == "free_energies":
         pytest.importorskip("goodvibes")
+    for other in SCRIPTS:  # folders of tests have the same names
+        monkeypatch.delitem(sys.modules, other, raising=False)
     load(name, monkeypatch)
 
 
