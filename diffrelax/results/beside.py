@@ -97,7 +97,7 @@ def each_row(output: Path) -> Iterator[dict[str, Any]]:
         yield unit["row"]
 
 
-def read_finished(output: Path) -> tuple[dict[str, Any], list[Finished]]:
+def read_output(output: Path) -> tuple[dict[str, Any], list[Finished]]:
     """Read the settings of an output, and what it has of each input.
 
     Raises

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from diffrelax.errors import InputError
-from diffrelax.results.beside import Finished, read_finished
+from diffrelax.results.beside import Finished, read_output
 from diffrelax.results.page import Page, Row, Table, Tone, View
 from diffrelax.results.rows import Columns, column, perhaps
 from diffrelax.results.tables import counted
@@ -50,7 +50,7 @@ def output_page(output: Path) -> Page:
         If it is not an output of a command that keeps one row for each input, or is in a format
         that cannot be read again.
     """
-    settings, finished = read_finished(output)
+    settings, finished = read_output(output)
     if not finished:
         raise InputError(f"{output} has no results of relax, dft or minima: nothing to report")
     shown = [OutputRow.of(one.row) for one in finished]

@@ -31,9 +31,9 @@ from diffrelax.molecule.connectivity import near_pairs
 from diffrelax.results.pictures import chart, drawing
 from diffrelax.results.rows import UNKNOWN, Columns
 
-MOST_ROW_BYTES, MOST_GEOMETRY_BYTES = 5_000_000, 4_000_000  # characters, so that browsers open it
+MOST_ROW_CHARACTERS, MOST_GEOMETRY_CHARACTERS = 5_000_000, 4_000_000  # so that browsers open it
 AT_ONCE = 200  # rows that a table shows at first
-CELL_BYTES, ROW_BYTES = 10, 100  # characters around what is in it
+CELL_CHARACTERS, ROW_CHARACTERS = 10, 100  # around what is in it
 NUMBER = re.compile(r"[-−+]?\d+\.?\d*(e[-+]?\d+)?%?( \[.*\])?", re.IGNORECASE)
 SHORT, WIDE = 24, 40  # characters
 
@@ -174,7 +174,7 @@ class Page:
         records = (
             (_geometries(view), drawing(view.smiles)) for view in map(self.views.__getitem__, order)
         )
-        views = _fitting(records, MOST_GEOMETRY_BYTES, lambda record: sum(map(len, record)))
+        views = _fitting(records, MOST_GEOMETRY_CHARACTERS, lambda record: sum(map(len, record)))
         scripts = [Markup(_asset("3Dmol-min.js")), Markup(_asset("page.js"))]
         text = _template().render(
             page=self,
@@ -183,7 +183,7 @@ class Page:
             views=[Markup(view) for view, _ in views],
             drawings={index: Markup(svg) for index, (_, svg) in zip(order, views, strict=False)},
             places={index: place for place, index in enumerate(order[: len(views)])},
-            fitting=lambda rows: _fitting(rows, MOST_ROW_BYTES, _length),
+            fitting=lambda rows: _fitting(rows, MOST_ROW_CHARACTERS, _length),
             style=Markup(_asset("page.css")),
             scripts=scripts,
             hashes=[_hash(script) for script in scripts],
@@ -236,7 +236,7 @@ def _kind(cells: Sequence[str]) -> str:
 
 
 def _length(row: Row) -> int:
-    return ROW_BYTES + sum(CELL_BYTES + len(cell) for cell in row.cells)
+    return ROW_CHARACTERS + sum(CELL_CHARACTERS + len(cell) for cell in row.cells)
 
 
 def _described(made: Mapping[str, Any]) -> dict[str, str]:

@@ -126,8 +126,8 @@ def test_bonds_of_bare_atoms_are_seen(tmp_path: Path, ethanol: Molecule) -> None
 def test_a_large_page_is_cut_and_says_so(
     tmp_path: Path, ethanol: Molecule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pages, "MOST_GEOMETRY_BYTES", 2_000)
-    monkeypatch.setattr(pages, "MOST_ROW_BYTES", 50_000)
+    monkeypatch.setattr(pages, "MOST_GEOMETRY_CHARACTERS", 2_000)
+    monkeypatch.setattr(pages, "MOST_ROW_CHARACTERS", 50_000)
     views = [View(f"molecule {i}", "", [], {"start": ethanol}) for i in range(1000)]
     rows = [Row((view.name,), i, (), "bad" if i == 7 else "good") for i, view in enumerate(views)]
     read = written(tmp_path, rows, views)

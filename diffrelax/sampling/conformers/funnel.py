@@ -114,11 +114,11 @@ class Funnel:
             return [], []
         distinct = merge(sorted(near, key=lambda one: one.energy))
         low = within(distinct, self.window * KCAL_PER_MOL + STILL)
-        told = (
+        note = (
             f"of {len(near)} close to minima of {self.level}, {len(near) - len(distinct)} "
             f"were duplicates and {len(distinct) - len(low)} too high"
         )
-        return low, [told]
+        return low, [note]
 
     def finish(
         self, near: Sequence[Conformer], *, workers: int = 1, progress: bool = False

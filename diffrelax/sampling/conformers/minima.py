@@ -146,9 +146,9 @@ def sample_conformers(
         given, model, n, funnel, surface=surface, seed=seed, workers=workers, progress=progress
     )
     near, failed = sort_out(starts, funnel.approach(starts, workers=workers, progress=progress))
-    low, told = funnel.choose(near)
+    low, left_out = funnel.choose(near)
     minima, failed_later = sort_out(low, funnel.finish(low, workers=workers, progress=progress))
-    notes = (*search.notes, *told, *failed, *failed_later)
+    notes = (*search.notes, *left_out, *failed, *failed_later)
     search = search.model_copy(update={"notes": notes})
     if not minima:
         raise UnfinishedError(
@@ -173,8 +173,7 @@ def find_starts(
     The model takes the nearest level that it has learned. Where the surface of the search is
     another level, as for DFT, geometries are relaxed to its minima, so that the level of theory
     relaxes each once. For DFT, the model then moves them to the level once more. The store of the
-    funnel
-    keeps the steps of a search, and a finished one: another processor, or another number of
+    funnel keeps the steps of a search, and a finished one: another processor, or another number of
     threads, would find its geometries by rounding elsewhere, and what was done with them would be
     lost.
 

@@ -21,7 +21,7 @@ from diffrelax.molecule.embedding import check_seed
 from diffrelax.molecule.identity import identity_change, mirror_image
 from diffrelax.molecule.torsions import Rotors, torsion_angles
 from diffrelax.progress import progress_bar
-from diffrelax.sampling.conformers.funnel import Funnel
+from diffrelax.sampling.conformers.funnel import PART, Funnel
 from diffrelax.sampling.conformers.moves import cross, kick, soft_modes
 from diffrelax.sampling.conformers.record import Conformer, find_same, within
 from diffrelax.sampling.conformers.steps import Steps, same_wells
@@ -34,7 +34,6 @@ ROUND = {"embedded": 10, "crossed": 15, "kicked": 15}  # starts of each later ro
 MOST_ROUNDS = 5  # one after the other, while none leads to a low conformer
 MANY = 2  # combinations of wells for each geometry that may be relaxed, which is too many for all
 BATCH = 200  # turned geometries, about, after which the lowest are chosen again
-PART = 64  # geometries that are relaxed at once
 HIGH = 20 * KCAL_PER_MOL  # above the lowest by a force field, which may be wrong by so much
 FALLS = 20  # geometries whose fall to their minimum tells that of others
 LARGEST = 0.95  # quantile of the falls that others are granted

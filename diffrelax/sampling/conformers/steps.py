@@ -130,7 +130,8 @@ class Steps:
             energies = evaluate(molecules, [one.positions for one in molecules])[0].tolist()
         else:
             energies = []
-            for self._atoms.positions in (one.positions for one in molecules):
+            for one in molecules:
+                self._atoms.positions = one.positions
                 energies.append(float(self._atoms.get_potential_energy()))
         if not np.isfinite(energies).all():
             raise InputError("the energy is not finite")
