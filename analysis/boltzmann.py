@@ -4,8 +4,7 @@ Run: python analysis/boltzmann.py analysis/results/boltzmann
 Each molecule and each cost is measured once: a run that was interrupted goes on with the next.
 
 Four acyclic saturated test molecules of QM9, with one to four rotatable bonds. Costs are with
-tuning. What a network is worth is seen by the same sampler with the denoiser of relax-qm9-2 in its
-small steps.
+tuning.
 
 The reference is written with RDKit alone and shares no code with the sampler.
 """
@@ -18,17 +17,15 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import torch
 from ase import units
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom, rdForceFieldHelpers, rdMolDescriptors, rdMolTransforms
 from records import how_made, store
 
-from diffrelax import load_model, sample_boltzmann
+from diffrelax import sample_boltzmann
 from diffrelax.benchmark.hardware import describe_hardware
 from diffrelax.data.qm9 import load_qm9
 from diffrelax.levels import Surface
-from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.torsions import Rotors, torsion_angles
 from diffrelax.sampling.boltzmann.chains import Chains, Target
@@ -37,14 +34,12 @@ from diffrelax.sampling.boltzmann.kernels import CartesianStep, TorsionJump
 from diffrelax.sampling.boltzmann.mixtures import Draws, Mixture, run, tune
 from diffrelax.sampling.boltzmann.sampling import embed_starts, observables
 
-MODEL = "relax-qm9-2"
 ROTATABLE = (1, 2, 3, 4)
 TEMPERATURE = 300.0  # K
 N = 3000
 CHAINS = 10
 SEED = 7
 WANTED = 500  # effective samples
-WITH = "sample, with the network"
 PEERS = {"cartesian": 1.0, "cartesian, torsion jumps": 0.6}  # share of the Cartesian steps
 PEER_TUNING, PEER_DRAWS, PEER_THIN = 2000, 400, 100
 REFERENCE_STEPS, REFERENCE_CHAINS, REFERENCE_THIN, BURN_IN = 500_000, 4, 50, 0.1
@@ -55,16 +50,15 @@ ROTOR = Chem.MolFromSmarts("[!$(*#*);!D1]-&!@[!$(*#*);!D1]")
 
 def main(folder: Path) -> None:
     """Measure what the folder does not hold yet."""
-    torch.set_num_threads(1)
     folder.mkdir(parents=True, exist_ok=True)
-    model = load_model(MODEL)
     for name, smiles in choose().items():
         path = folder / f"{name}.json"
-        record = json.loads(path.read_text()) if path.exists() else measure(smiles, name, model)
+        record = json.loads(path.read_text()) if path.exists() else measure(smiles, name)
         costs = record["cost"]
-        for sampler in [WITH, *PEERS]:
+        for sampler in PEERS:
             if sampler not in costs:
-                costs[sampler] = cost_of(sampler, smiles, model)
+                found = peer_cost(sampler, Molecule.from_smiles(smiles))
+                costs[sampler] = found | {"hardware": hardware()}
             store(path, record)
 
 
@@ -84,11 +78,11 @@ def choose() -> dict[str, str]:
     return dict(drawn[rotatable] for rotatable in ROTATABLE)
 
 
-def measure(smiles: str, name: str, model: Model) -> dict[str, Any]:
+def measure(smiles: str, name: str) -> dict[str, Any]:
     """Compare populations with the reference."""
     molecule = Molecule.from_smiles(smiles)
     quads = heavy_torsions(molecule)
-    ours, path = adjusted(smiles)
+    ours, path = sampled(smiles)
     angles, seconds = reference_chains(smiles, quads)
     populations = []
     for quad, here, there in zip(quads, torsion_angles(path.positions, quads), angles, strict=True):
@@ -108,7 +102,7 @@ def measure(smiles: str, name: str, model: Model) -> dict[str, Any]:
                     "errors_apart": abs(value - known) / np.hypot(error, known_error),
                 }
             )
-    return how_made(model, hardware=hardware()) | {
+    return how_made(hardware=hardware()) | {
         "molecule": name,
         "smiles": smiles,
         "level": "mmff94",
@@ -142,11 +136,11 @@ def heavy_torsions(molecule: Molecule) -> np.ndarray:
     return np.array(molecule.to_rdkit().GetSubstructMatches(pattern))
 
 
-def adjusted(smiles: str, model: Model | None = None) -> tuple[dict[str, object], Draws]:
+def sampled(smiles: str) -> tuple[dict[str, object], Draws]:
     """Sample with the package as a user does."""
     begun = time.process_time()
     ensemble = sample_boltzmann(
-        smiles, model, N, temperature=TEMPERATURE, n_chains=CHAINS, seed=SEED, progress=True
+        smiles, N, temperature=TEMPERATURE, n_chains=CHAINS, seed=SEED, progress=True
     )
     seconds = time.process_time() - begun
     provenance = ensemble.provenance
@@ -158,18 +152,8 @@ def adjusted(smiles: str, model: Model | None = None) -> tuple[dict[str, object]
         provenance.diagnostics["acceptance"],
     )
     tuning = Cost(*(provenance.diagnostics["tuning"][cost.name] for cost in fields(Cost)))
-    network = provenance.diagnostics["network_calls"] - tuning.network_calls
-    spent = Cost(steps, network, seconds - tuning.processor_seconds)
+    spent = Cost(steps, seconds - tuning.processor_seconds)
     return told(ensemble.molecule, path, tuning, spent), path
-
-
-def cost_of(sampler: str, smiles: str, model: Model) -> dict[str, object]:
-    """Sample in another way, from the same starts and judged in the same way."""
-    if sampler == WITH:
-        found, _ = adjusted(smiles, model)
-    else:
-        found = peer_cost(sampler, Molecule.from_smiles(smiles))
-    return found | {"hardware": hardware()}
 
 
 def peer_cost(peer: str, molecule: Molecule) -> dict[str, object]:
@@ -184,8 +168,8 @@ def peer_cost(peer: str, molecule: Molecule) -> dict[str, object]:
     chains, moves = tune(chains, moves, target, PEER_TUNING, rng, lambda: None)
     tuned = time.process_time()
     path = run(chains, moves, target, PEER_DRAWS, PEER_THIN, rng, lambda: None)
-    tuning = Cost(PEER_TUNING * CHAINS, 0, tuned - begun)
-    spent = Cost(path.energies.size * PEER_THIN, 0, time.process_time() - tuned)
+    tuning = Cost(PEER_TUNING * CHAINS, tuned - begun)
+    spent = Cost(path.energies.size * PEER_THIN, time.process_time() - tuned)
     return told(molecule, path, tuning, spent)
 
 
@@ -194,7 +178,6 @@ class Cost:
     """What a run or a part of it has cost."""
 
     energy_calls: float
-    network_calls: float
     processor_seconds: float
 
     def scaled(self, factor: float) -> Self:

@@ -304,12 +304,11 @@ def sampling_table(files: Iterable[Path]) -> str:
                     f"`{result['smiles']}`",
                     name,
                     f"{wanted['energy_calls']:,.0f}",
-                    f"{wanted['network_calls']:,.0f}",
                     f"{wanted['processor_seconds']:.1f}",
                     "yes" if not cost["doubts"] else "no",
                 )
             )
-    header = ("molecule", "way", "energy calls", "network calls", "processor s", "converged")
+    header = ("molecule", "way", "energy calls", "processor s", "converged")
     return markdown_table(header, rows)
 
 

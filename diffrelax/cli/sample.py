@@ -7,23 +7,21 @@ import sys
 from contextlib import nullcontext
 from math import nan
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from diffrelax.cli.options import (
     Basis,
     Charge,
-    Device,
     Functional,
     Json,
     Overwrite,
+    SettingsFile,
     Solvent,
-    Threads,
     level_settings,
     set_threads,
 )
-from diffrelax.errors import InputError
 
 if TYPE_CHECKING:
     from diffrelax.sampling.ensemble import Ensemble, LevelSettings
@@ -48,24 +46,8 @@ def sample(
     xc: Functional = None,
     basis: Basis = None,
     solvent: Solvent = "",
-    method: Annotated[
-        Literal["adjusted", "repeat"],
-        typer.Option(
-            help=("adjusted: canonical sampling; repeat: repeated denoising, not canonical")
-        ),
-    ] = "adjusted",
-    chains: Annotated[int, typer.Option(help="Markov chains in one batch")] = 10,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="Model whose denoiser makes the small steps. Default: none; with --method "
-            "repeat, that of `relax`"
-        ),
-    ] = None,
-    device: Device = "cpu",
     charge: Charge = None,
-    seed: Annotated[int, typer.Option(help="Random seed for embedding and chains")] = 42,
-    threads: Threads = None,
+    settings_file: SettingsFile = None,
     overwrite: Overwrite = False,
     json_lines: Json = False,
 ) -> None:
@@ -73,10 +55,11 @@ def sample(
 
     Finished work is kept: rerun the command to resume.
     """
+    from diffrelax.cli.settings import SamplingSettings
+    from diffrelax.entries import read_validated
     from diffrelax.files.reading import read_one
     from diffrelax.files.writing import check_output
     from diffrelax.levels import Surface
-    from diffrelax.models.release import load_model
     from diffrelax.results.beside import keep_written, open_beside
     from diffrelax.results.tables import counted
     from diffrelax.sampling.boltzmann import sample_boltzmann
@@ -85,13 +68,11 @@ def sample(
 
     if output:
         check_output(output, WRITERS, [molecule])
-    if reweight and method != "adjusted":
-        raise InputError(f"samples of --method {method} are not canonical: leave out --reweight")
+    own = SamplingSettings()
+    if settings_file:
+        own = read_validated(settings_file, SamplingSettings, "settings file", "chains: 20")
     drawn_at, *weighted_at = _levels(level, reweight, xc, basis, solvent)
-    given = read_one(molecule, seed=seed, charge=charge)
-    if method == "repeat":
-        model = model or "default"
-    loaded = load_model(model, device) if model else None
+    given = read_one(molecule, seed=own.seed, charge=charge)
     for other in weighted_at:
         Surface(given, other.name, **other.settings)  # raises before the work begins
     settings = {
@@ -99,25 +80,21 @@ def sample(
         "molecule": given.smiles,
         "level": drawn_at.model_dump(mode="json"),
         "temperature": temperature,
-        "method": method,
-        "chains": chains,
-        "seed": seed,
-        "model": loaded and loaded.sha256,
+        "chains": own.chains,
+        "seed": own.seed,
     }
     with open_beside(output, settings, overwrite=overwrite) if output else nullcontext() as store:
         if store and any(True for _ in store.each(ENERGY)):
             print(f"continuing with the energies in {store.path}", file=sys.stderr)
-        set_threads(threads)
+        set_threads(own.threads)
         try:
             found = sample_boltzmann(
                 given,
-                loaded,
                 n,
                 temperature=temperature,
                 level=drawn_at,
-                method=method,
-                n_chains=chains,
-                seed=seed,
+                n_chains=own.chains,
+                seed=own.seed,
                 checkpoint=store,
                 progress=True,
             )
@@ -214,7 +191,6 @@ def _show(found: Ensemble, json_lines: bool) -> None:
             "level": str(found.level),
             "temperature": found.temperature,
             "n_samples": len(found),
-            "method": found.provenance.method,
             **known,
             "notes": notes,
         }
@@ -234,14 +210,10 @@ def _table(found: Ensemble) -> str:
         for name in known["ess"]
     ]
     title = f"{found.molecule.name}  {found.level}, {found.temperature:g} K, {len(found)} samples"
-    shares = [f"{name} {100 * share:.0f}%" for name, share in known.get("acceptance", {}).items()]
-    cost = (
-        f"{known['energy_calls']} energy calls, {known['network_calls']} network calls, "
-        f"{known['seconds']:.1f} s"
-    )
-    lines = [title, aligned_table([("", "R-hat", "ESS", "autocorrelation, steps"), *rows]), cost]
-    if shares:
-        lines.append(f"accepted: {', '.join(shares)}")
+    shares = [f"{name} {100 * share:.0f}%" for name, share in known["acceptance"].items()]
+    cost = f"{known['energy_calls']} energy calls, {known['seconds']:.1f} s"
+    table = aligned_table([("", "R-hat", "ESS", "autocorrelation, steps"), *rows])
+    lines = [title, table, cost, f"accepted: {', '.join(shares)}"]
     if "reweighted_ess" in known:
         lines.append(f"effective sample size after reweighting: {known['reweighted_ess']:.0f}")
     if known["converged"]:

@@ -61,3 +61,21 @@ class ConformersSettings(Entries):
     device: str = "cpu"
     seed: int = 42
     threads: int | None = Field(default=None, ge=1)
+
+
+class SamplingSettings(Entries):
+    """How samples are drawn.
+
+    Parameters
+    ----------
+    chains : int
+        Markov chains in one batch.
+    seed : int
+        Random seed for the embeddings and the chains.
+    threads : int, optional
+        Processor threads.
+    """
+
+    chains: int = 10
+    seed: int = 42
+    threads: int | None = Field(default=None, ge=1)

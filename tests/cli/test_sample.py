@@ -9,7 +9,7 @@ import pytest
 from diffrelax import Ensemble
 from diffrelax.cli.sample import _levels
 from diffrelax.levels import Surface
-from diffrelax.sampling.boltzmann import adjusted, sampling
+from diffrelax.sampling.boltzmann import moves, sampling
 from diffrelax.sampling.boltzmann.diagnostics import Diagnostics
 from diffrelax.sampling.boltzmann.remembered import ENERGY, RememberedSurface
 from diffrelax.store import Store
@@ -17,14 +17,27 @@ from diffrelax.store import Store
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
-    few = {"TUNING": 6, "REFINEMENTS": 3, "REFINING": 1, "WALK": 3, "WALK_TUNING": 2, "THIN": 2}
+    few = {"TUNING": 6, "REFINEMENTS": 3, "REFINING": 1, "WALK": 3, "WALK_TUNING": 2}
     for name, steps in few.items():
-        monkeypatch.setattr(adjusted, name, steps)
+        monkeypatch.setattr(moves, name, steps)
+    monkeypatch.setattr(sampling, "THIN", 2)
 
 
-def test_samples_that_have_not_converged_are_written_with_status_1(run, tmp_path):
+@pytest.fixture
+def chains(tmp_path):
+    """Name a settings file with a number of chains."""
+
+    def written(n, **more):
+        path = tmp_path / "settings.yaml"
+        path.write_text(json.dumps({"chains": n, **more}))
+        return "--settings", path
+
+    return written
+
+
+def test_samples_that_have_not_converged_are_written_with_status_1(run, chains, tmp_path):
     path = tmp_path / "samples.h5"
-    status, out, err = run("sample", "CCO", "-n", 12, "--chains", 3, "-o", path)
+    status, out, err = run("sample", "CCO", "-n", 12, *chains(3), "-o", path)
     assert status == 1
     assert out.startswith("CCO  mmff94, 300 K, 12 samples\n")
     assert "energy calls" in out
@@ -34,17 +47,17 @@ def test_samples_that_have_not_converged_are_written_with_status_1(run, tmp_path
     assert len(Ensemble.read(path)) == 12
 
 
-def test_converged_samples_end_with_status_0(run, monkeypatch):
+def test_converged_samples_end_with_status_0(run, chains, monkeypatch):
     good = Diagnostics({"energy": 900.0}, {"energy": 1.001}, 1000)
     monkeypatch.setattr(sampling.Diagnostics, "of", lambda _: good)
-    status, out, err = run("sample", "CO", "-n", 8, "--chains", 2)
+    status, out, err = run("sample", "CO", "-n", 8, *chains(2))
     assert (status, "not converged" in err) == (0, False)
     assert out.endswith("converged\n")
 
 
-def test_json_is_one_object_and_reweighting_is_told(run, tmp_path):
+def test_json_is_one_object_and_reweighting_is_told(run, chains, tmp_path):
     path = tmp_path / "samples.h5"
-    arguments = ("-n", 12, "--chains", 3, "--json", "--reweight", "uff", "-o", path)
+    arguments = ("-n", 12, *chains(3), "--json", "--reweight", "uff", "-o", path)
     status, out, err = run("sample", "CCO", *arguments)
     row = json.loads(out)
     assert status == 1
@@ -54,7 +67,7 @@ def test_json_is_one_object_and_reweighting_is_told(run, tmp_path):
     assert Ensemble.read(path).level.name == "uff"
 
 
-def test_an_interrupt_ends_with_status_130_and_says_what_is_kept(run, monkeypatch, tmp_path):
+def test_an_interrupt_ends_with_status_130_and_keeps_draws(run, chains, monkeypatch, tmp_path):
     energies = Surface.energies
     limit = 2 * (1 + 6 + 3 * 1 + 5 * 2 + 1)
 
@@ -65,7 +78,7 @@ def test_an_interrupt_ends_with_status_130_and_says_what_is_kept(run, monkeypatc
 
     monkeypatch.setattr(Surface, "energies", interrupted)
     path = tmp_path / "samples.h5"
-    status, _, err = run("sample", "CO", "-n", 40, "--chains", 2, "-o", path)
+    status, _, err = run("sample", "CO", "-n", 40, *chains(2), "-o", path)
     assert status == 130
     assert "interrupted: 5 of 20 samples" in err
     assert len(Ensemble.read(path)) == 10
@@ -78,16 +91,16 @@ def test_an_interrupt_ends_with_status_130_and_says_what_is_kept(run, monkeypatc
         return remembered(self, positions)
 
     monkeypatch.setattr(RememberedSurface, "energies", interrupted_sooner)
-    status, _, err = run("sample", "CO", "-n", 40, "--chains", 2, "-o", path)
+    status, _, err = run("sample", "CO", "-n", 40, *chains(2), "-o", path)
     assert status == 130 and f"{path} keeps the 10 samples that it has" in err
     assert len(Ensemble.read(path)) == 10
     limit = 2 * (1 + 3)
-    status, out, err = run("sample", "CO", "-n", 40, "--chains", 2)
+    status, out, err = run("sample", "CO", "-n", 40, *chains(2))
     assert (status, out) == (130, "")
     assert "interrupted before the first sample" in err
 
 
-def test_the_same_command_goes_on_and_asks_for_no_energy_again(run, monkeypatch, tmp_path):
+def test_the_same_command_goes_on_and_asks_for_no_energy_again(run, chains, monkeypatch, tmp_path):
     energies, asked = Surface.energies, []
 
     def counted(self, positions):
@@ -99,7 +112,7 @@ def test_the_same_command_goes_on_and_asks_for_no_energy_again(run, monkeypatch,
 
     monkeypatch.setattr(Surface, "energies", counted)
     killed, straight = tmp_path / "killed.h5", tmp_path / "straight.h5"
-    command = ("sample", "CO", "-n", 8, "--chains", 2, "-o")
+    command = ("sample", "CO", "-n", 8, *chains(2), "-o")
     assert run(*command, killed)[0] == 137
     asked.clear()
     asked += [0] * 12
@@ -116,16 +129,16 @@ def test_the_same_command_goes_on_and_asks_for_no_energy_again(run, monkeypatch,
     assert np.array_equal(one.energies, other.energies)
     asked.clear()
     assert run(*command, killed)[0] == status and not asked
-    status, _, err = run(*command, killed, "--seed", 1)
+    status, _, err = run(*command, killed, *chains(2, seed=1))
     assert status == 2 and "was made with seed 42, not 1: choose another file" in err
     units.unlink()
     status, _, err = run(*command, killed)
     assert status == 2 and "exists: choose another file" in err
 
 
-def test_the_command_that_is_advised_goes_on_from_the_energies_of_the_first(run, tmp_path):
+def test_the_command_that_is_advised_goes_on_from_the_energies_of_the_first(run, chains, tmp_path):
     path, straight = tmp_path / "samples.h5", tmp_path / "straight.h5"
-    command = ("sample", "CO", "--chains", 2, "-o")
+    command = ("sample", "CO", *chains(2), "-o")
     assert "draw more samples (-n 32)" in run(*command, path, "-n", 8)[2]
     units = tmp_path / "samples.h5.units"
     few = dict(Store(units).each(ENERGY))
@@ -138,7 +151,7 @@ def test_the_command_that_is_advised_goes_on_from_the_energies_of_the_first(run,
     assert np.array_equal(one.energies, other.energies)
 
 
-def test_energies_of_reweighting_are_kept(run, monkeypatch, tmp_path):
+def test_energies_of_reweighting_are_kept(run, chains, monkeypatch, tmp_path):
     energies, asked = Surface.energies, []
 
     def counted(self, positions):
@@ -150,7 +163,7 @@ def test_energies_of_reweighting_are_kept(run, monkeypatch, tmp_path):
 
     monkeypatch.setattr(Surface, "energies", counted)
     path = tmp_path / "samples.h5"
-    command = ("sample", "CO", "-n", 8, "--chains", 2, "--reweight", "uff", "-o", path)
+    command = ("sample", "CO", "-n", 8, *chains(2), "--reweight", "uff", "-o", path)
     status, _, err = run(*command)
     assert status == 130
     assert f"interrupted; the samples at mmff94 are in {path}, rerun the command to resume" in err
@@ -175,10 +188,7 @@ def test_energies_of_reweighting_are_kept(run, monkeypatch, tmp_path):
         (("CCO", "--level", "am1"), "unknown level of theory 'am1'"),
         (("CCO", "--reweight", "am1"), "unknown level of theory 'am1'"),
         (("CCO", "--xc", "pbe"), "level mmff94 has no xc: use --level dft"),
-        (
-            ("CC[NH3+]", "--model", "relax-qm9-2"),
-            "charge +1: the model was trained on neutral molecules",
-        ),
+        (("CCO", "--settings", "none.yaml"), "cannot read the settings file none.yaml"),
         (("CCO", "-o", "samples.pdb"), "unknown suffix: write to .h5, .sdf, .extxyz"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Geometries of a molecule at a temperature: Markov chains, or repeated denoising."""
+"""Geometries of a molecule at a temperature, by Markov chains."""
 
 from diffrelax.sampling.boltzmann.reweighting import reweight
 from diffrelax.sampling.boltzmann.sampling import sample_boltzmann

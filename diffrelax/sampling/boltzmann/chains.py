@@ -36,19 +36,16 @@ class Chains:
     positions : (n_chains, n_atoms, 3) array, Å
         Centred on the origin.
     energies : (n_chains,) array, eV
-    estimates : (n_chains, n_atoms, 3) array, Å
-        The denoiser's at ``positions``; NaN for chains where it has not been asked.
     """
 
     positions: np.ndarray
     energies: np.ndarray
-    estimates: np.ndarray
 
     @classmethod
     def start(cls, positions: np.ndarray, energy: Energy) -> Self:
         """Start chains at geometries, (n_chains, n_atoms, 3), Å."""
         positions = centred(positions)
-        return cls(positions, energy(positions), np.full_like(positions, np.nan))
+        return cls(positions, energy(positions))
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -64,14 +61,10 @@ class Proposal:
         Centred on the origin.
     log_ratio : (n_chains,) array
         ln q(old | new) − ln q(new | old), with q the density of the kernel's proposals.
-    old_estimates, new_estimates : (n_chains, n_atoms, 3) array, Å
-        The denoiser's before and after; NaN where it has not been asked.
     """
 
     positions: np.ndarray
     log_ratio: np.ndarray
-    old_estimates: np.ndarray
-    new_estimates: np.ndarray
 
 
 class Kernel(Protocol):
@@ -84,7 +77,7 @@ class Kernel(Protocol):
 
     @property
     def size(self) -> float:
-        """Its step size: Å, radians, or the share of a way."""
+        """Its step size, in units of its own."""
         ...
 
     def propose(self, chains: Chains, rng: np.random.Generator) -> Proposal:
@@ -125,11 +118,9 @@ def metropolis_step(
     accepted = finite & (
         -rng.exponential(size=len(chains)) < proposal.log_ratio - rise / target.thermal_energy
     )
-    chosen = accepted[:, None, None]
     moved = Chains(
-        np.where(chosen, proposal.positions, chains.positions),
+        np.where(accepted[:, None, None], proposal.positions, chains.positions),
         np.where(accepted, energies, chains.energies),
-        np.where(chosen, proposal.new_estimates, proposal.old_estimates),
     )
     return moved, accepted
 

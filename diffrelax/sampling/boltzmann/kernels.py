@@ -5,7 +5,6 @@ A molecule of n atoms has d = 3n − 3 coordinates here: its centre stays at the
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -14,11 +13,6 @@ import numpy as np
 from diffrelax.molecule.torsions import Rotors
 from diffrelax.sampling.boltzmann.chains import Chains, Proposal, centred
 from diffrelax.sampling.boltzmann.springs import Springs, expanded, reduced
-
-Estimate = Callable[[np.ndarray], np.ndarray]
-Precision = Callable[[np.ndarray], np.ndarray]
-
-LEAST_KEPT = 0.05
 
 
 @dataclass(frozen=True)
@@ -95,91 +89,55 @@ class TorsionJump:
 
 
 @dataclass(frozen=True, eq=False)
-class DenoisingStep:
-    """Go some of the way to the denoiser's estimate D, and add noise.
+class ShapedStep:
+    """Shift the atoms little along stiff coordinates and much along soft ones.
 
-    From x to a Gaussian about D + r² (x − D) of the covariance (1 − r⁴) C: if D were constant, a
-    Gaussian about D of the covariance C would be stationary. C may depend on D: its determinant is
-    part of the ratio.
+    From x to a Gaussian about it of the covariance w² kT H(x)⁻¹, with the Hessian H of springs,
+    which turns with the molecule. As H depends on x, its determinant is part of the ratio.
 
     Parameters
     ----------
-    estimate : callable
-        The denoiser at a fixed noise level, (n, n_atoms, 3) in Å to the same, centred.
-    ratio : float
-        r, between 0 and 1.
-    precision : callable
-        C⁻¹ for estimates, (n, n_atoms, 3) in Å to (n, d, d) or (1, d, d) in 1/Å².
+    springs : Springs
+    thermal_energy : float, eV
+        kT.
+    width : float
+        w.
     """
 
-    estimate: Estimate
-    ratio: float
-    precision: Precision
-    name: str = "denoising"
-
-    @classmethod
-    def posterior(cls, estimate: Estimate, sigma: float, ratio: float) -> Self:
-        """Make the step of a diffusion model from σ to rσ (Ho et al. 2020, eq. 7).
-
-        It adds noise of the variance r²σ² (1 − r²), so C is isotropic, r²σ²/(1 + r²).
-        """
-        inverse = (1 + ratio**2) / (ratio * sigma) ** 2
-
-        def precision(estimates: np.ndarray) -> np.ndarray:
-            return inverse * np.eye(estimates[0].size - 3)[None]
-
-        return cls(estimate, ratio, precision)
-
-    @classmethod
-    def shaped(
-        cls, estimate: Estimate, springs: Springs, thermal_energy: float, ratio: float
-    ) -> Self:
-        """Make a step that is small in stiff coordinates and large in soft ones.
-
-        C is kT H⁻¹, with the Hessian H of springs at the estimate, which turns with the molecule.
-        """
-
-        def precision(estimates: np.ndarray) -> np.ndarray:
-            return springs.hessian(estimates) / thermal_energy
-
-        return cls(estimate, ratio, precision)
+    springs: Springs
+    thermal_energy: float
+    width: float
+    name: str = "shaped step"
 
     @property
     def size(self) -> float:
-        """Share of the way to the estimate, 1 − r²."""
-        return 1 - self.ratio**2
+        """Its width."""
+        return self.width
 
     def propose(self, chains: Chains, rng: np.random.Generator) -> Proposal:
         """Propose a move for each chain."""
-        old = chains.estimates.copy()
-        if (unknown := np.isnan(old).any(axis=(1, 2))).any():
-            old[unknown] = self.estimate(chains.positions[unknown])
-        x = reduced(chains.positions)
-        mean, factor = self._gaussian(x, old)
+        x, factor = reduced(chains.positions), self._factor(chains.positions)
         noise = rng.normal(size=x.shape)
-        y = mean + np.linalg.solve(factor.transpose(0, 2, 1), noise[..., None])[..., 0]
+        y = x + np.linalg.solve(factor.transpose(0, 2, 1), noise[..., None])[..., 0]
         positions = expanded(y)
-        new = self.estimate(positions)
-        back = _log_density(x, *self._gaussian(y, new))
-        return Proposal(positions, back - _log_density(y, mean, factor), old, new)
+        back = _log_density(y - x, self._factor(positions))
+        return Proposal(positions, back - _log_density(y - x, factor))
 
     def scaled(self, factor: float) -> Self:
-        """Return the kernel with more or less of the way to the estimate, 1 − r²."""
-        return replace(self, ratio=max(1 - self.size * factor, LEAST_KEPT) ** 0.5)
+        """Return the kernel with another step size."""
+        return replace(self, width=self.width * factor)
 
-    def _gaussian(self, x: np.ndarray, estimates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the mean, (n, d), and the Cholesky factor of the inverse covariance."""
-        kept, middle = self.ratio**2, reduced(estimates)
-        factor = np.linalg.cholesky(self.precision(estimates) / (1 - kept**2))
-        return middle + kept * (x - middle), factor
+    def _factor(self, positions: np.ndarray) -> np.ndarray:
+        """Return the Cholesky factor of the inverse covariance, (n, d, d), 1/Å."""
+        hessian = self.springs.hessian(positions)
+        return np.linalg.cholesky(hessian / (self.thermal_energy * self.width**2))
 
 
-def _log_density(x: np.ndarray, mean: np.ndarray, factor: np.ndarray) -> np.ndarray:
-    """Logarithm of a normal density, up to a constant of the dimension."""
-    white = ((x - mean)[:, None] @ factor)[:, 0]
+def _log_density(shift: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    """Logarithm of a normal density about zero, up to a constant of the dimension."""
+    white = (shift[:, None] @ factor)[:, 0]
     return np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(1) - 0.5 * (white**2).sum(1)
 
 
 def _symmetric(chains: Chains, positions: np.ndarray) -> Proposal:
-    unknown = np.full_like(positions, np.nan)
-    return Proposal(positions, np.zeros(len(chains)), chains.estimates, unknown)
+    return Proposal(positions, np.zeros(len(chains)))

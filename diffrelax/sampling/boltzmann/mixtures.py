@@ -5,13 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
-from diffrelax.levels import Surface
-from diffrelax.models.release import Model
-from diffrelax.molecule import Molecule
 from diffrelax.sampling.boltzmann.chains import Chains, Kernel, Target, metropolis_step
 
 ACCEPTANCE = 0.25  # that the tuning aims at; the optimum is flat
@@ -64,53 +61,6 @@ class Draws:
             np.stack([frame.energies for frame in frames]),
             acceptance,
         )
-
-
-@dataclass(frozen=True, eq=False)
-class Task:
-    """What a method of sampling is asked for.
-
-    Parameters
-    ----------
-    molecule : Molecule
-    chains : Chains
-        At their starts.
-    surface : Surface
-    model : Model, optional
-    temperature : float, K
-    n_draws : int
-        Of each chain.
-    rng : numpy.random.Generator
-    progress : callable
-        Called after each of the method's ``n_steps`` steps.
-    """
-
-    molecule: Molecule
-    chains: Chains
-    surface: Surface
-    model: Model | None
-    temperature: float
-    n_draws: int
-    rng: np.random.Generator
-    progress: Callable[[], object]
-
-
-@dataclass(frozen=True, eq=False)
-class Samples:
-    """What a method of sampling hands over.
-
-    Parameters
-    ----------
-    draws : Draws
-    settings : dict
-        What was chosen before the first draw, plain values.
-    findings : dict
-        What the method found out about itself, plain values.
-    """
-
-    draws: Draws
-    settings: dict[str, Any]
-    findings: dict[str, Any]
 
 
 def tune(

@@ -12,6 +12,7 @@ from diffrelax.errors import InputError, UnfinishedError
 from diffrelax.progress import progress_bar
 from diffrelax.sampling.boltzmann.diagnostics import MIN_ESS
 from diffrelax.sampling.boltzmann.remembered import surface_at
+from diffrelax.sampling.boltzmann.sampling import METHOD
 from diffrelax.sampling.ensemble import Ensemble, LevelSettings
 from diffrelax.store import Store
 
@@ -50,10 +51,10 @@ def reweight(
         If it has no energy for more than a twentieth of the frames; fewer are left out, and a note
         says how many.
     """
-    if ensemble.provenance.method != "adjusted":
+    if ensemble.provenance.method != METHOD:
         raise InputError(
-            f"samples of the method {ensemble.provenance.method!r} are not canonical and cannot be "
-            "reweighted: draw them with method 'adjusted'"
+            f"frames of the method {ensemble.provenance.method!r} are not canonical and cannot be "
+            "reweighted: draw them with sample_boltzmann"
         )
     chosen = LevelSettings.of(level)
     energies = np.empty(len(ensemble.positions))

@@ -6,9 +6,11 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
+from ase.units import kB
+from pydantic import JsonValue
 from scipy.sparse.csgraph import connected_components
 
 from diffrelax.clock import Time
@@ -16,8 +18,6 @@ from diffrelax.errors import InputError, UnfinishedError
 from diffrelax.files.reading import Input, read_one
 from diffrelax.geometry import bond_matrix
 from diffrelax.levels import Surface
-from diffrelax.models.domain import outside_domain
-from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.checks import integer
 from diffrelax.molecule.doubts import odd_reading
@@ -26,15 +26,15 @@ from diffrelax.molecule.identity import identity_change
 from diffrelax.molecule.reembedding import embed_again
 from diffrelax.molecule.torsions import Rotors, torsion_angles, watched_torsions
 from diffrelax.progress import progress_bar
-from diffrelax.sampling.boltzmann import adjusted, repeated
-from diffrelax.sampling.boltzmann.chains import Chains
+from diffrelax.sampling.boltzmann.chains import Chains, Target
 from diffrelax.sampling.boltzmann.diagnostics import (
     FEWEST_CHAINS,
     FEWEST_DRAWS,
     Diagnostics,
     check_diagnostics,
 )
-from diffrelax.sampling.boltzmann.mixtures import Draws, Samples, Task
+from diffrelax.sampling.boltzmann.mixtures import Draws, run
+from diffrelax.sampling.boltzmann.moves import n_steps, tune_moves
 from diffrelax.sampling.boltzmann.remembered import surface_at
 from diffrelax.sampling.ensemble import (
     Ensemble,
@@ -46,20 +46,16 @@ from diffrelax.store import Store
 
 MANY = 0.05  # share of samples
 MANY_FAILED = 0.01  # share of energies; atoms that nearly touch are far fewer
-METHODS = {
-    "adjusted": (adjusted.sample_adjusted, adjusted.n_steps),
-    "repeat": (repeated.sample_repeated, repeated.n_steps),
-}
+THIN = 4  # steps from one draw to the next
+METHOD = "boltzmann"
 
 
 def sample_boltzmann(
     molecule: Input,
-    model: Model | None = None,
     n: int = 5000,
     *,
     temperature: float = 300.0,
     level: str | LevelSettings = "mmff94",
-    method: Literal["adjusted", "repeat"] = "adjusted",
     n_chains: int = 10,
     seed: int = 42,
     checkpoint: Store | str | os.PathLike[str] | None = None,
@@ -67,15 +63,10 @@ def sample_boltzmann(
 ) -> Ensemble:
     """Sample the geometries of a molecule at a temperature and a level of theory.
 
-    - ``adjusted``: Markov chains whose stationary distribution is exp(−E/kT) of the level. Their
-      moves are small in stiff coordinates and large in soft ones, turns about single bonds, and
-      walks on a force field that is fitted to the energies of the first steps; each is accepted or
-      rejected by its exact ratio (Metropolis–Hastings). Step sizes and the force field are tuned
-      first and then frozen. With a model the small moves are steps of its denoiser, which saves
-      about a tenth of the energies.
-    - ``repeat``: one denoising step at a fixed noise level, over and over (Rothchild et al. 2024).
-      The noise level is chosen so that the mean energy is that of the temperature. These samples
-      are not canonical: bonds, angles and torsions have temperatures of their own.
+    Markov chains whose stationary distribution is exp(−E/kT) of the level. Their moves are small in
+    stiff coordinates and large in soft ones, turns about single bonds, and walks on a force field
+    that is fitted to the energies of the first steps; each is accepted or rejected by its exact
+    ratio (Metropolis–Hastings). Step sizes and the force field are tuned first and then frozen.
 
     All chains run in one batch, from conformers that ETKDGv3 embeds. An interrupt (Ctrl-C) while
     samples are drawn ends the run, and what has been drawn comes back.
@@ -84,23 +75,18 @@ def sample_boltzmann(
     ----------
     molecule : SMILES, path, Molecule, ase.Atoms or rdkit.Chem.Mol
         One molecule.
-    model : Model, optional
-        See :func:`diffrelax.load_model`. ``repeat`` needs one. Of ``adjusted`` chains it decides
-        how fast they converge, not what they converge to; without one, any molecule that the level
-        can describe is sampled.
     n : int
         Number of samples; the next multiple of ``n_chains`` is drawn.
     temperature : float, K
     level : str or LevelSettings
         One of `diffrelax.levels.LEVELS`; a `LevelSettings` to change its settings.
-    method : {"adjusted", "repeat"}
     n_chains : int
     seed : int
         Of the embedding and the chains.
     checkpoint : path or Store, optional
         File that keeps the energies as they are calculated; any number of calls may share it. The
         same call made again, be it for more samples, takes them from there, and calculates those
-        that are missing; the network is asked again.
+        that are missing.
     progress : bool
         Show a progress bar on standard error.
 
@@ -111,21 +97,18 @@ def sample_boltzmann(
         columns are ``chain`` and ``draw``. ``provenance.diagnostics`` holds whether the chains
         have ``converged``, the ``doubts`` if not, ``rhat``, ``ess`` and ``autocorrelation``
         (in steps) of the energy and of cosines and sines of torsions, ``changed``, the number of
-        samples that are another molecule, and what the run cost: ``energy_calls``, of which the
-        level could not tell ``failed_energy_calls``, ``network_calls``, ``seconds`` and
-        ``processor_seconds``. Adjusted chains add
-        ``acceptance`` by kernel, and what of the cost was ``tuning``; repeated denoising adds its
-        ``calibration`` and ``temperatures_of_kinds``.
+        samples that are another molecule, ``acceptance`` by kernel, and what the run cost:
+        ``energy_calls``, of which the level could not tell ``failed_energy_calls``, ``seconds`` and
+        ``processor_seconds``, and what of the cost was ``tuning``.
 
     Raises
     ------
     ValueError
-        If the input is not one molecule of two atoms or more, whose bonds hold it together, the
-        model does not cover it, or none is given that is needed, a number is out of range, the
-        level is unknown, not installed, or cannot describe the molecule, or the checkpoint is
-        damaged; or if the extra [sampling] is not installed.
+        If the input is not one molecule of two atoms or more, whose bonds hold it together, a
+        number is out of range, the level is unknown, not installed, or cannot describe the
+        molecule, or the checkpoint is damaged; or if the extra [sampling] is not installed.
     RuntimeError
-        If the level has no energy for a start, or for a geometry of repeated denoising.
+        If the level has no energy for a start.
     """
     check_diagnostics()
     chosen = LevelSettings.of(level)
@@ -134,56 +117,60 @@ def sample_boltzmann(
     temperature = float(temperature)
     check_seed(seed + n_chains)
     n_draws = _count_draws(n, n_chains)
-    if method not in METHODS:
-        raise InputError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
-    name, sha256 = (model.name, model.sha256) if model else ("", "")
     given = read_one(molecule, seed=seed)
     _check_bound(given)
-    if model and (reason := outside_domain(given, model)):
-        raise InputError(f"{given.name}: {reason}")
-    draw, n_steps = METHODS[method]
     with surface_at(given, chosen, checkpoint) as surface:
-        chains = Chains.start(embed_starts(given, n_chains, seed), surface.energies)
-        if not np.isfinite(chains.energies).all():
+        starts = Chains.start(embed_starts(given, n_chains, seed), surface.energies)
+        if not np.isfinite(starts.energies).all():
             raise UnfinishedError(
                 f"{given.name}: level {chosen} has no energy for one of the starts: use "
                 "another level"
             )
-        begun = Time.now()
-        with progress_bar(n_steps(n_draws), "step", given.name, show=progress) as bar:
-            rng = np.random.default_rng(seed)
-            task = Task(given, chains, surface, model, temperature, n_draws, rng, bar.update)
-            try:
-                samples = draw(task)
-            except repeated.NoEnergy as error:
-                raise UnfinishedError(f"{given.name}: {error}") from error
-    drawn = len(samples.draws.energies)
-    time = Time.now() - begun
-    cost = {
-        "energy_calls": surface.n_calls,
-        "failed_energy_calls": surface.n_failed,
-        "seconds": time.wall,
-        "processor_seconds": time.processor,
+        begun, rng = Time.now(), np.random.default_rng(seed)
+        target = Target(surface.energies, kB * temperature)
+        total = n_steps() + n_draws * THIN
+        with progress_bar(total, "step", given.name, show=progress) as bar:
+            chains, moves = tune_moves(given, starts, target, rng, bar.update)
+            tuning = _cost(surface, begun)
+            draws = run(chains, moves, target, n_draws, THIN, rng, bar.update)
+    kernels: dict[str, JsonValue] = {
+        kernel.name: {"share": share, "step_size": kernel.size}
+        for kernel, share in zip(moves.kernels, moves.probabilities, strict=True)
     }
-    changes = _changes(given, samples.draws.positions)
+    changes = _changes(given, draws.positions)
     provenance = EnsembleProvenance(
-        method=method,
+        method=METHOD,
         seed=seed,
-        model=name,
-        model_sha256=sha256,
-        settings={"n": n, "n_chains": n_chains, **samples.settings},
+        settings={
+            "n": n,
+            "n_chains": n_chains,
+            "thin": THIN,
+            "tuning": n_steps(),
+            "kernels": kernels,
+        },
         diagnostics={
-            **_judged(given, samples, changes),
-            "interrupted": drawn < n_draws,
-            **samples.findings,
-            **cost,
+            **_judged(given, draws, changes),
+            "interrupted": len(draws.energies) < n_draws,
+            "acceptance": {**draws.acceptance},
+            "tuning": tuning,
+            "failed_energy_calls": surface.n_failed,
+            **_cost(surface, begun),
         },
         notes=(
             *_failures(surface, chosen),
-            *_notes(given, chains.positions, method, samples, n_draws, changes),
+            *_notes(given, starts.positions, draws, n_draws, changes),
         ),
     )
-    return _ensemble(given, samples.draws, chosen, temperature, provenance)
+    return _ensemble(given, draws, chosen, temperature, provenance)
+
+
+def _cost(surface: Surface, begun: Time) -> dict[str, JsonValue]:
+    time = Time.now() - begun
+    return {
+        "energy_calls": surface.n_calls,
+        "seconds": time.wall,
+        "processor_seconds": time.processor,
+    }
 
 
 def _check_bound(molecule: Molecule) -> None:
@@ -243,9 +230,9 @@ def _changes(molecule: Molecule, positions: np.ndarray) -> Counter[str]:
     return Counter(re.split(r" \(|; ", change)[0] for change in found if change)
 
 
-def _judged(molecule: Molecule, samples: Samples, changes: Counter[str]) -> dict[str, Any]:
-    watched = observables(molecule, samples.draws)
-    if (drawn := len(samples.draws.energies)) < FEWEST_DRAWS:  # interrupted
+def _judged(molecule: Molecule, draws: Draws, changes: Counter[str]) -> dict[str, Any]:
+    watched = observables(molecule, draws)
+    if (drawn := len(draws.energies)) < FEWEST_DRAWS:  # interrupted
         unknown = dict.fromkeys(watched)
         return {
             "converged": False,
@@ -254,9 +241,9 @@ def _judged(molecule: Molecule, samples: Samples, changes: Counter[str]) -> dict
             **dict.fromkeys(("rhat", "ess", "autocorrelation"), unknown),
         }
     found = Diagnostics.of(watched)
-    steps = samples.settings["thin"] * found.n_samples
+    steps = THIN * found.n_samples
     doubts = [found.doubts] if found.doubts else []
-    if (share := changes.total() / samples.draws.energies.size) > MANY:
+    if (share := changes.total() / draws.energies.size) > MANY:
         doubts.append(f"{share:.0%} of the samples are a different molecule")
     return {
         "converged": not doubts,
@@ -286,38 +273,25 @@ def _failures(surface: Surface, level: LevelSettings) -> list[str]:
 def _notes(
     molecule: Molecule,
     starts: np.ndarray,
-    method: str,
-    samples: Samples,
+    draws: Draws,
     n_draws: int,
     changes: Counter[str],
 ) -> list[str]:
     notes = [odd] if (odd := odd_reading(molecule)) else []
     for change, _ in changes.most_common(1):
-        of_all = f"{changes.total()} of {samples.draws.energies.size} samples"
+        of_all = f"{changes.total()} of {draws.energies.size} samples"
         notes.append(f"{of_all} are a different molecule: {change}")
     if lost := len(starts) - len(np.unique(starts, axis=0)):
         notes.append(
             f"{lost} of {len(starts)} chains share their start with others: R-hat cannot "
             "detect what all of them miss"
         )
-    if method == "repeat":
-        kinds = samples.findings["temperatures_of_kinds"].items()
-        notes.append(
-            "not canonical: repeated denoising has the mean energy of the temperature only"
-            + "".join(f", {kind} have {kelvin:.0f} K" for kind, kelvin in kinds)
-        )
-        sigma, known = samples.settings["sigma"], repeated.PILOT_SIGMAS
-        if not known[0] <= sigma <= known[-1]:
-            notes.append(
-                f"extrapolated: the noise level of the temperature, {sigma:.3f} Å, is "
-                f"outside the calibrated range, {known[0]:g} to {known[-1]:g} Å"
-            )
     if len(Rotors.of(molecule)) == 0:
         notes.append(
             "no rotatable bond: chains start from embeddings, and sample vibrations and "
             "what they lead to, such as other ring conformations"
         )
-    if (drawn := len(samples.draws.energies)) < n_draws:
+    if (drawn := len(draws.energies)) < n_draws:
         notes.append(f"interrupted: {drawn} of {n_draws} samples of each chain were drawn")
     return notes
 

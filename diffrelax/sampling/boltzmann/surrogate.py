@@ -135,8 +135,7 @@ class SurrogateWalk:
             kernel = self.moves.kernels[self.moves.draw(rng)]
             walkers, _ = metropolis_step(walkers, kernel, self.surrogate, rng)
         log_ratio = (walkers.energies - start.energies) / self.surrogate.thermal_energy
-        unknown = np.full_like(walkers.positions, np.nan)
-        return Proposal(walkers.positions, log_ratio, chains.estimates, unknown)
+        return Proposal(walkers.positions, log_ratio)
 
     def scaled(self, factor: float) -> Self:
         """Return the kernel as it is: its length is chosen, not tuned."""

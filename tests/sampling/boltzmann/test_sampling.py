@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from diffrelax import Ensemble, sample_boltzmann
 from diffrelax.levels import Surface, get_calculator
 from diffrelax.molecule import Molecule
-from diffrelax.sampling.boltzmann import adjusted, repeated, reweight, sampling
+from diffrelax.sampling.boltzmann import moves, reweight, sampling
 from diffrelax.sampling.boltzmann.chains import Chains
 from diffrelax.sampling.boltzmann.mixtures import keep
 from diffrelax.sampling.boltzmann.remembered import ENERGY, surface_at
@@ -18,15 +20,13 @@ from diffrelax.store import Store
 def short(monkeypatch):
     """Few steps: what is tested here does not depend on their number."""
     for name, steps in {"TUNING": 6, "REFINING": 1, "WALK": 3, "WALK_TUNING": 2}.items():
-        monkeypatch.setattr(adjusted, name, steps)
-    for room in (adjusted, repeated):
-        monkeypatch.setattr(room, "THIN", 2)
-    monkeypatch.setattr(repeated, "PILOT_DRAWS", 3)
+        monkeypatch.setattr(moves, name, steps)
+    monkeypatch.setattr(sampling, "THIN", 2)
 
 
 @pytest.fixture
-def samples(model):
-    return sample_boltzmann("CCO", model, 15, n_chains=3)
+def samples():
+    return sample_boltzmann("CCO", 15, n_chains=3)
 
 
 def test_samples_have_their_energies_chains_and_equal_weights(samples):
@@ -41,10 +41,9 @@ def test_samples_have_their_energies_chains_and_equal_weights(samples):
     assert (samples.temperature, samples.level.name) == (300.0, "mmff94")
 
 
-def test_the_provenance_says_what_was_done_and_what_it_cost(samples, model):
+def test_the_provenance_says_what_was_done_and_what_it_cost(samples):
     provenance = samples.provenance
-    assert (provenance.method, provenance.model) == ("adjusted", model.name)
-    assert set(provenance.settings["kernels"]) == {"surrogate walk", "denoising", "torsion jump"}
+    assert set(provenance.settings["kernels"]) == {"surrogate walk", "shaped step", "torsion jump"}
     known = provenance.diagnostics
     assert known["changed"] == 0
     names = {"energy", "cos H4–C1–C2–O3", "sin H4–C1–C2–O3", "cos C1–C2–O3–H9", "sin C1–C2–O3–H9"}
@@ -55,21 +54,11 @@ def test_the_provenance_says_what_was_done_and_what_it_cost(samples, model):
     assert all(0 <= share <= 1 for share in known["acceptance"].values())
     assert known["energy_calls"] == 3 * (1 + 9 + 5 * 2)
     assert known["tuning"]["energy_calls"] == 3 * (1 + 9)
-    assert (
-        0 < known["tuning"]["network_calls"] <= known["network_calls"] <= 3 * (1 + 2 * (6 + 5 * 2))
-    )
 
 
 @pytest.mark.parametrize("smiles", ["C[NH3+]", "CS"])
-def test_without_a_model_the_level_alone_limits_what_is_sampled(smiles):
-    provenance = sample_boltzmann(smiles, n=8, n_chains=2).provenance
-    assert (provenance.model, provenance.diagnostics["network_calls"]) == ("", 0)
-    assert "shaped step" in provenance.settings["kernels"] and "sigma" not in provenance.settings
-
-
-def test_repeated_denoising_asks_for_a_model():
-    with pytest.raises(ValueError, match="CO: repeated denoising needs the denoiser of a model"):
-        sample_boltzmann("CO", n=8, n_chains=2, method="repeat")
+def test_the_level_alone_limits_what_is_sampled(smiles):
+    assert len(sample_boltzmann(smiles, n=8, n_chains=2)) == 8
 
 
 def test_few_samples_are_not_called_converged(samples):
@@ -77,11 +66,11 @@ def test_few_samples_are_not_called_converged(samples):
     assert "effective sample size" in samples.provenance.diagnostics["doubts"]
 
 
-def test_the_same_seed_gives_the_same_samples(samples, model):
+def test_the_same_seed_gives_the_same_samples(samples):
     n, n_chains, seed = map(np.int64, (15, 3, 42))
-    again = sample_boltzmann("CCO", model, n, n_chains=n_chains, seed=seed)
+    again = sample_boltzmann("CCO", n, n_chains=n_chains, seed=seed)
     np.testing.assert_array_equal(again.positions, samples.positions)
-    other = sample_boltzmann("CCO", model, 15, n_chains=3, seed=1)
+    other = sample_boltzmann("CCO", 15, n_chains=3, seed=1)
     assert not np.allclose(other.positions, samples.positions)
 
 
@@ -92,31 +81,18 @@ def test_samples_come_back_from_a_file(samples, tmp_path):
     assert back.provenance == samples.provenance
 
 
-def test_stereochemistry_that_was_left_open_is_told(model):
-    (told, *_) = sample_boltzmann("FC=CF", model, 8, n_chains=2).provenance.notes
+def test_stereochemistry_that_was_left_open_is_told():
+    (told, *_) = sample_boltzmann("FC=CF", 8, n_chains=2).provenance.notes
     assert told.startswith("stereochemistry not specified: chosen as F/C=C")
 
 
-def test_a_molecule_without_a_bond_to_turn_is_sampled_and_says_so(model):
-    found = sample_boltzmann("C=O", model, 8, n_chains=2)
-    assert set(found.provenance.settings["kernels"]) == {"surrogate walk", "denoising"}
+def test_a_molecule_without_a_bond_to_turn_is_sampled_and_says_so():
+    found = sample_boltzmann("C=O", 8, n_chains=2)
+    assert set(found.provenance.settings["kernels"]) == {"surrogate walk", "shaped step"}
     assert any(note.startswith("no rotatable bond") for note in found.provenance.notes)
 
 
-def test_repeated_denoising_is_called_what_it_is(model):
-    found = sample_boltzmann("CO", model, 8, n_chains=2, method="repeat")
-    (note,) = (note for note in found.provenance.notes if "canonical" in note)
-    assert note.startswith("not canonical")
-    assert "bonds have" in note
-    known = found.provenance.diagnostics
-    assert found.provenance.settings["sigma"] == pytest.approx(
-        (300 / known["calibration"]["c"]) ** 0.5
-    )
-    with pytest.raises(ValueError, match="not canonical and cannot be reweighted"):
-        reweight(found, "uff")
-
-
-def test_an_interrupt_keeps_what_has_been_drawn(model, monkeypatch):
+def test_an_interrupt_keeps_what_has_been_drawn(monkeypatch):
     energies = Surface.energies
 
     def interrupted(self, positions):
@@ -125,13 +101,13 @@ def test_an_interrupt_keeps_what_has_been_drawn(model, monkeypatch):
         return energies(self, positions)
 
     monkeypatch.setattr(Surface, "energies", interrupted)
-    found = sample_boltzmann("CO", model, 40, n_chains=2)
+    found = sample_boltzmann("CO", 40, n_chains=2)
     assert len(found) == 14
     assert found.provenance.diagnostics["interrupted"]
     assert "interrupted: 7 of 20 samples of each chain were drawn" in found.provenance.notes
 
 
-def test_an_interrupt_after_a_draw_or_two_keeps_them(model, monkeypatch):
+def test_an_interrupt_after_a_draw_or_two_keeps_them(monkeypatch):
     energies = Surface.energies
 
     def interrupted(self, positions):
@@ -141,22 +117,15 @@ def test_an_interrupt_after_a_draw_or_two_keeps_them(model, monkeypatch):
 
     monkeypatch.setattr(Surface, "energies", interrupted)
     limit = 2 * (1 + 9 + 2 * 2 + 1)
-    found = sample_boltzmann("CO", model, 40, n_chains=2)
+    found = sample_boltzmann("CO", 40, n_chains=2)
     known = found.provenance.diagnostics
     assert (len(found), known["converged"], known["ess"]["energy"]) == (4, False, None)
     assert known["doubts"] == "2 draws of each chain are too few to judge convergence"
-    pilots = len(repeated.PILOT_SIGMAS) * repeated.PILOT_DRAWS
-    limit = 2 * (1 + pilots + 5)
-    found = sample_boltzmann("CO", model, 40, n_chains=2, method="repeat")
-    assert len(found) == 10
-    limit = 2 * (1 + pilots // 2)
-    with pytest.raises(KeyboardInterrupt):
-        sample_boltzmann("CO", model, 40, n_chains=2, method="repeat")
 
 
 def test_an_interrupt_before_the_first_draw_is_an_interrupt():
     def states():
-        yield Chains(np.zeros((1, 1, 3)), np.zeros(1), np.zeros((1, 1, 3)))
+        yield Chains(np.zeros((1, 1, 3)), np.zeros(1))
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -243,6 +212,12 @@ def test_reweighting_goes_to_the_other_level_and_tells_what_is_left(samples):
     assert twice.provenance.diagnostics["reweighted_ess"] == pytest.approx(left)
 
 
+def test_conformers_cannot_be_reweighted(samples):
+    provenance = samples.provenance.model_copy(update={"method": "conformers"})
+    with pytest.raises(ValueError, match="'conformers' are not canonical"):
+        reweight(replace(samples, provenance=provenance), "uff")
+
+
 def test_samples_without_an_energy_are_left_out_and_counted(samples, monkeypatch):
     class Failing(Surface):
         def energies(self, positions):
@@ -268,71 +243,44 @@ def test_samples_without_an_energy_are_left_out_and_counted(samples, monkeypatch
         ("CCO", {"n": 39}, "draw at least 40 samples, 4 of each of 10 chains"),
         ("CCO", {"n_chains": 1}, "1 chains: use at least 2"),
         ("CCO", {"level": "am1"}, "unknown level of theory 'am1'"),
-        ("CCO", {"method": "guess"}, "unknown method 'guess': choose one of adjusted, repeat"),
-        ("CC[NH3+]", {}, "charge"),
-        ("CCCl", {}, "was not trained on Cl"),
         ("C(", {}, "C("),
         ("CC.O", {}, "2 fragments, which would drift apart: sample each one"),
         ("[He]", {}, "a single atom has no geometry to sample"),
     ],
 )
-def test_bad_input_says_what_to_do(model, molecule, options, message):
+def test_bad_input_says_what_to_do(molecule, options, message):
     with pytest.raises(ValueError) as error:
-        sample_boltzmann(molecule, model, **options)
+        sample_boltzmann(molecule, **options)
     assert message in str(error.value)
 
 
-def test_a_level_that_is_not_installed_says_what_to_install(model, monkeypatch):
+def test_a_level_that_is_not_installed_says_what_to_install(monkeypatch):
     monkeypatch.setattr("diffrelax.levels.aimnet2.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="weights of aimnet2 are missing"):
-        sample_boltzmann("CCO", model, level="aimnet2")
+        sample_boltzmann("CCO", level="aimnet2")
 
 
-def test_what_judges_samples_is_asked_for_before_any_is_drawn(model, monkeypatch):
+def test_what_judges_samples_is_asked_for_before_any_is_drawn(monkeypatch):
     monkeypatch.setattr("diffrelax.extras.find_spec", lambda name: None)
     monkeypatch.delattr("diffrelax.sampling.boltzmann.sampling.embed_starts")
     with pytest.raises(ValueError, match=r'pip install "diffrelax\[sampling\]"'):
-        sample_boltzmann("CCO", model)
+        sample_boltzmann("CCO")
 
 
-def test_chains_that_start_alike_say_so(model, monkeypatch):
+def test_chains_that_start_alike_say_so(monkeypatch):
     def fail(*_):
         raise ValueError("no embedding")
 
     monkeypatch.setattr(sampling, "embed_again", fail)
-    found = sample_boltzmann("CO", model, 8, n_chains=2)
+    found = sample_boltzmann("CO", 8, n_chains=2)
     assert "1 of 2 chains share their start" in found.provenance.notes[0]
 
 
-def test_samples_of_another_molecule_are_counted_and_cast_doubt(model, monkeypatch):
+def test_samples_of_another_molecule_are_counted_and_cast_doubt(monkeypatch):
     seen = iter(["", "bond C1–H4 broke (1.91 Å); bond O2–H4 formed (1.02 Å)"] * 4)
     monkeypatch.setattr(sampling, "identity_change", lambda *_: next(seen))
-    found = sample_boltzmann("CO", model, 8, n_chains=2).provenance
+    found = sample_boltzmann("CO", 8, n_chains=2).provenance
     assert found.diagnostics["changed"] == 4 and not found.diagnostics["converged"]
     assert found.diagnostics["doubts"].endswith("50% of the samples are a different molecule")
     note = "4 of 8 samples are a different molecule: bond C1–H4 broke"
     assert note in found.notes
-
-
-def test_temperatures_beyond_the_calibration_are_told_or_refused(model, monkeypatch):
-    known = repeated.TemperatureFit(c=2e5, lowest=0.0, r_squared=1.0)
-    monkeypatch.setattr(repeated, "fit_temperature", lambda *_: known)
-    settings = {"n_chains": 2, "method": "repeat"}
-    within = sample_boltzmann("CO", model, 8, temperature=300, **settings)
-    beyond = sample_boltzmann("CO", model, 8, temperature=800, **settings)
-    assert not any("extrapolated" in note for note in within.provenance.notes)
-    assert any("extrapolated: the noise level" in note for note in beyond.provenance.notes)
-    with pytest.raises(ValueError, match=r"CO: 1e\+06 K cannot be reached.*method adjusted"):
-        sample_boltzmann("CO", model, 8, temperature=1e6, **settings)
-
-
-def test_a_geometry_without_an_energy_ends_repeated_denoising_with_a_reason(model, monkeypatch):
-    energies = Surface.energies
-
-    def fail(self, positions):
-        found = energies(self, positions)
-        return found if self.n_calls <= 2 else np.full(len(found), np.inf)
-
-    monkeypatch.setattr(Surface, "energies", fail)
-    with pytest.raises(RuntimeError, match="CO: the level has no energy for a geometry that was"):
-        sample_boltzmann("CO", model, 8, n_chains=2, method="repeat")

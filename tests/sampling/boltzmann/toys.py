@@ -1,11 +1,10 @@
-"""Potentials whose averages are known, with the exact denoiser of their minima."""
+"""Potentials whose averages are known."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import softmax
 
 from diffrelax.sampling.boltzmann.springs import expanded, reduced
 
@@ -79,14 +78,3 @@ class DoubleWell:
         """Population of the well on the right."""
         grid = np.linspace(-0.4, 0.4, 20_000)
         return self._average(grid > 0, grid)
-
-
-def exact_denoiser(minima: np.ndarray, sigma: float):
-    """Mean of the minima given noisy positions, all minima being as likely (Bayes)."""
-
-    def estimate(positions: np.ndarray) -> np.ndarray:
-        x = reduced(positions)
-        distances = ((x[:, None] - minima) ** 2).sum(2)
-        return expanded(softmax(-distances / (2 * sigma**2), axis=1) @ minima)
-
-    return estimate
