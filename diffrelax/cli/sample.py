@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from contextlib import nullcontext
@@ -40,6 +41,12 @@ def sample(
     level: Annotated[str, typer.Option(help="Level of theory: mmff94, gfn2-xtb, dft, …")] = (
         "mmff94"
     ),
+    conformers: Annotated[
+        Path | None,
+        typer.Option(
+            help="Output of `diffrelax conformers` for the same input and level: jump between them"
+        ),
+    ] = None,
     reweight: Annotated[
         str | None, typer.Option(help="Reweight the samples to this level of theory")
     ] = None,
@@ -64,6 +71,7 @@ def sample(
     from diffrelax.results.tables import counted
     from diffrelax.sampling.boltzmann import sample_boltzmann
     from diffrelax.sampling.boltzmann.remembered import ENERGY
+    from diffrelax.sampling.ensemble import Ensemble
     from diffrelax.sampling.ensemble.files import WRITERS
 
     if output:
@@ -71,6 +79,7 @@ def sample(
     own = SamplingSettings()
     if settings_file:
         own = read_validated(settings_file, SamplingSettings, "settings file", "chains: 20")
+    jumped = Ensemble.read(conformers) if conformers else None
     drawn_at, *weighted_at = _levels(level, reweight, xc, basis, solvent)
     given = read_one(molecule, seed=own.seed, charge=charge)
     for other in weighted_at:
@@ -80,6 +89,7 @@ def sample(
         "molecule": given.smiles,
         "level": drawn_at.model_dump(mode="json"),
         "temperature": temperature,
+        "conformers": jumped and hashlib.sha256(jumped.positions.tobytes()).hexdigest(),
         "chains": own.chains,
         "seed": own.seed,
     }
@@ -93,6 +103,7 @@ def sample(
                 n,
                 temperature=temperature,
                 level=drawn_at,
+                conformers=jumped,
                 n_chains=own.chains,
                 seed=own.seed,
                 checkpoint=store,

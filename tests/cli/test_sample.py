@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from diffrelax import Ensemble
+from diffrelax import Ensemble, sample_conformers
 from diffrelax.cli.sample import _levels
 from diffrelax.levels import Surface
 from diffrelax.sampling.boltzmann import moves, sampling
@@ -149,6 +149,16 @@ def test_the_command_that_is_advised_goes_on_from_the_energies_of_the_first(run,
     one, other = Ensemble.read(path), Ensemble.read(straight)
     assert np.array_equal(one.positions, other.positions)
     assert np.array_equal(one.energies, other.energies)
+
+
+def test_conformers_of_a_file_are_jumped_between(run, chains, model, tmp_path):
+    path = tmp_path / "conformers.h5"
+    sample_conformers("CCCO", model, level="mmff94").write(path)
+    command = ("-n", 40, *chains(2), "--json", "--conformers", path)
+    _, out, _ = run("sample", "CCCO", *command)
+    assert "well jump" in json.loads(out)["acceptance"]
+    status, _, err = run("sample", "CCO", *command)
+    assert status == 2 and "the conformers are of another molecule" in err
 
 
 def test_energies_of_reweighting_are_kept(run, chains, monkeypatch, tmp_path):

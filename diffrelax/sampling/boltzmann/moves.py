@@ -8,16 +8,17 @@ import numpy as np
 
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.torsions import Rotors
-from diffrelax.sampling.boltzmann.chains import Chains, Target
+from diffrelax.sampling.boltzmann.chains import Chains, Kernel, Target
 from diffrelax.sampling.boltzmann.kernels import ShapedStep, TorsionJump
 from diffrelax.sampling.boltzmann.mixtures import Mixture, tune
 from diffrelax.sampling.boltzmann.springs import Springs
 from diffrelax.sampling.boltzmann.surrogate import Recorded, Surrogate, SurrogateWalk
+from diffrelax.sampling.boltzmann.wells import WellJump, Wells
 
 TUNING = 300  # steps
 REFINEMENTS, REFINING = 3, 20  # fits of the surrogate, and steps after each
 WIDTH = 0.7  # of the first shaped steps
-JUMPS = 0.4  # share of torsion jumps, where there is no surrogate
+JUMPS = 0.4  # share of jumps, where there is no surrogate
 WALKS = 0.7  # share of the walks on the surrogate, where there is one
 WALK = 50  # steps of a walk
 WALK_TUNING = 100  # steps
@@ -27,10 +28,13 @@ def tune_moves(
     molecule: Molecule,
     chains: Chains,
     target: Target,
+    wells: Wells | None,
     rng: np.random.Generator,
     progress: Callable[[], object],
 ) -> tuple[Chains, Mixture]:
     """Tune step sizes, and fit a surrogate to the energies of these steps.
+
+    There are jumps between wells if there are two or more.
 
     Returns
     -------
@@ -42,10 +46,10 @@ def tune_moves(
     thermal_energy = target.thermal_energy
     known = Recorded(target.energy, [chains.positions], [chains.energies])
     target = Target(known, thermal_energy)
-    moves = choose_moves(molecule, thermal_energy)
+    moves = choose_moves(molecule, wells, thermal_energy)
     chains, moves = tune(chains, moves, target, TUNING, rng, progress)
     for _ in range(REFINEMENTS):
-        walk = choose_walk(molecule, known, chains, thermal_energy, rng)
+        walk = choose_walk(molecule, known, chains, wells, thermal_energy, rng)
         chains, _ = tune(chains, Mixture([walk], [1.0]), target, REFINING, rng, progress)
     shares = [WALKS, *((1 - WALKS) * share for share in moves.probabilities)]
     return chains, Mixture([walk, *moves.kernels], shares)
@@ -56,24 +60,27 @@ def n_steps() -> int:
     return TUNING + REFINEMENTS * REFINING
 
 
-def choose_moves(molecule: Molecule, thermal_energy: float) -> Mixture:
-    """Mix small steps with torsion jumps, where the molecule has something to turn."""
+def choose_moves(molecule: Molecule, wells: Wells | None, thermal_energy: float) -> Mixture:
+    """Mix small steps with jumps: turns of what can turn, and those between wells."""
     small, rotors = ShapedStep(Springs.of(molecule), thermal_energy, WIDTH), Rotors.of(molecule)
-    if len(rotors) == 0:
-        return Mixture([small], [1.0])
-    return Mixture([small, TorsionJump(rotors)], [1 - JUMPS, JUMPS])
+    jumps: list[Kernel] = [TorsionJump(rotors)] if len(rotors) else []
+    if wells and len(wells) > 1:
+        jumps.append(WellJump(wells))
+    share = JUMPS if jumps else 0.0
+    return Mixture([small, *jumps], [1 - share, *(share / len(jumps) for _ in jumps)])
 
 
 def choose_walk(
     molecule: Molecule,
     known: Recorded,
     chains: Chains,
+    wells: Wells | None,
     thermal_energy: float,
     rng: np.random.Generator,
 ) -> SurrogateWalk:
     """Fit a surrogate to the energies that are known, and tune a walk on it."""
     surrogate = Target(Surrogate.fit(molecule, known, thermal_energy), thermal_energy)
-    moves = choose_moves(molecule, thermal_energy)
+    moves = choose_moves(molecule, wells, thermal_energy)
     walkers = Chains.start(chains.positions, surrogate.energy)
     _, moves = tune(walkers, moves, surrogate, WALK_TUNING, rng, progress=lambda: None)
     return SurrogateWalk(surrogate, moves, WALK)

@@ -22,7 +22,7 @@ from diffrelax.molecule import Molecule
 from diffrelax.molecule.checks import integer
 from diffrelax.molecule.doubts import odd_reading
 from diffrelax.molecule.embedding import check_seed
-from diffrelax.molecule.identity import identity_change
+from diffrelax.molecule.identity import bonded_pairs, identity_change
 from diffrelax.molecule.reembedding import embed_again
 from diffrelax.molecule.torsions import Rotors, torsion_angles, watched_torsions
 from diffrelax.progress import progress_bar
@@ -33,9 +33,11 @@ from diffrelax.sampling.boltzmann.diagnostics import (
     Diagnostics,
     check_diagnostics,
 )
+from diffrelax.sampling.boltzmann.images import images
 from diffrelax.sampling.boltzmann.mixtures import Draws, run
 from diffrelax.sampling.boltzmann.moves import n_steps, tune_moves
 from diffrelax.sampling.boltzmann.remembered import surface_at
+from diffrelax.sampling.boltzmann.wells import Wells
 from diffrelax.sampling.ensemble import (
     Ensemble,
     EnsembleProvenance,
@@ -56,6 +58,7 @@ def sample_boltzmann(
     *,
     temperature: float = 300.0,
     level: str | LevelSettings = "mmff94",
+    conformers: Ensemble | None = None,
     n_chains: int = 10,
     seed: int = 42,
     checkpoint: Store | str | os.PathLike[str] | None = None,
@@ -67,6 +70,8 @@ def sample_boltzmann(
     stiff coordinates and large in soft ones, turns about single bonds, and walks on a force field
     that is fitted to the energies of the first steps; each is accepted or rejected by its exact
     ratio (Metropolis–Hastings). Step sizes and the force field are tuned first and then frozen.
+    With conformers there are jumps between their wells too, without which chains of a crowded or
+    flexible molecule rarely converge.
 
     All chains run in one batch, from conformers that ETKDGv3 embeds. An interrupt (Ctrl-C) while
     samples are drawn ends the run, and what has been drawn comes back.
@@ -80,6 +85,9 @@ def sample_boltzmann(
     temperature : float, K
     level : str or LevelSettings
         One of `diffrelax.levels.LEVELS`; a `LevelSettings` to change its settings.
+    conformers : Ensemble, optional
+        What `sample_conformers` found for the molecule at the level. Wells that are not among them
+        are sampled as well, but not jumped to. Each costs second derivatives of the energy.
     n_chains : int
     seed : int
         Of the embedding and the chains.
@@ -106,7 +114,8 @@ def sample_boltzmann(
     ValueError
         If the input is not one molecule of two atoms or more, whose bonds hold it together, a
         number is out of range, the level is unknown, not installed, or cannot describe the
-        molecule, or the checkpoint is damaged; or if the extra [sampling] is not installed.
+        molecule, the conformers are of another molecule or level, all atoms of the molecule are on
+        a line, or the checkpoint is damaged; or if the extra [sampling] is not installed.
     RuntimeError
         If the level has no energy for a start.
     """
@@ -119,8 +128,12 @@ def sample_boltzmann(
     n_draws = _count_draws(n, n_chains)
     given = read_one(molecule, seed=seed)
     _check_bound(given)
+    embedded = embed_starts(given, n_chains, seed)
+    if conformers:
+        _check_conformers(conformers, given, chosen)
+        embedded = _ordered(given, embedded, conformers.positions[0])
     with surface_at(given, chosen, checkpoint) as surface:
-        starts = Chains.start(embed_starts(given, n_chains, seed), surface.energies)
+        starts = Chains.start(embedded, surface.energies)
         if not np.isfinite(starts.energies).all():
             raise UnfinishedError(
                 f"{given.name}: level {chosen} has no energy for one of the starts: use "
@@ -128,9 +141,12 @@ def sample_boltzmann(
             )
         begun, rng = Time.now(), np.random.default_rng(seed)
         target = Target(surface.energies, kB * temperature)
+        wells = None
+        if conformers:
+            wells = Wells.of(given, conformers, surface, target.thermal_energy)
         total = n_steps() + n_draws * THIN
         with progress_bar(total, "step", given.name, show=progress) as bar:
-            chains, moves = tune_moves(given, starts, target, rng, bar.update)
+            chains, moves = tune_moves(given, starts, target, wells, rng, bar.update)
             tuning = _cost(surface, begun)
             draws = run(chains, moves, target, n_draws, THIN, rng, bar.update)
     kernels: dict[str, JsonValue] = {
@@ -146,6 +162,7 @@ def sample_boltzmann(
             "n_chains": n_chains,
             "thin": THIN,
             "tuning": n_steps(),
+            "wells": len(wells) if wells else 0,
             "kernels": kernels,
         },
         diagnostics={
@@ -185,6 +202,34 @@ def _check_bound(molecule: Molecule) -> None:
         )
     if molecule.n_atoms == 1:
         raise InputError(f"{molecule.name}: a single atom has no geometry to sample")
+
+
+def _check_conformers(conformers: Ensemble, molecule: Molecule, level: LevelSettings) -> None:
+    theirs = conformers.molecule
+    alike = np.array_equal(theirs.numbers, molecule.numbers)
+    if not alike or _bonds(theirs) != _bonds(molecule):
+        raise InputError(
+            f"{molecule.name}: the conformers are of another molecule, or its atoms are in another "
+            "order: search for them with the same input"
+        )
+    if conformers.level != level:
+        raise InputError(
+            f"{molecule.name}: the conformers are minima of {conformers.level}: search for those "
+            f"of {level}"
+        )
+
+
+def _bonds(molecule: Molecule) -> set[frozenset[int]]:
+    return set(map(frozenset, bonded_pairs(molecule)))
+
+
+def _ordered(molecule: Molecule, starts: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Give the atoms of starts the order of a conformer, so that they are in the same wells."""
+    ordered = []
+    for start in starts:
+        image = next(images(molecule, start, reference, mirrored=False), None)
+        ordered.append(image.positions(start) if image else start)
+    return np.array(ordered)
 
 
 def _count_draws(n: int, n_chains: int) -> int:

@@ -44,7 +44,7 @@ def other_wells(molecule: Molecule, rotors: Rotors) -> list[np.ndarray]:
             turns = HALVES
         else:
             turns = SIXTHS if any(planar) else THIRDS
-        folds = [_fold(atom, other, ranks) for atom, other in ends]
+        folds = [fold(atom, other, ranks) for atom, other in ends]
         if 3 in folds:
             turns = ()
         elif 2 in folds:
@@ -92,7 +92,7 @@ def telling_torsions(molecule: Molecule, rotors: Rotors, wells: Sequence[np.ndar
     return np.array(chosen, dtype=np.int64).reshape(-1, 4)
 
 
-def _fold(atom: Chem.Atom, other: int, ranks: list[int]) -> int:
+def fold(atom: Chem.Atom, other: int, ranks: list[int]) -> int:
     """Count the turns of one end that make no difference, where its neighbours are all alike."""
     near = {n.GetIdx() for n in atom.GetNeighbors()} - {other}
     shape = 2 if atom.GetHybridization() == PLANAR else 3
