@@ -19,6 +19,7 @@ TUNING = 300  # steps
 REFINEMENTS, REFINING = 3, 20  # fits of the surrogate, and steps after each
 WIDTH = 0.7  # of the first shaped steps
 JUMPS = 0.4  # share of jumps, where there is no surrogate
+PREFERRED = 3.0  # times as many jumps between wells as turns
 WALKS = 0.7  # share of the walks on the surrogate, where there is one
 WALK = 50  # steps of a walk
 WALK_TUNING = 100  # steps
@@ -63,11 +64,11 @@ def n_steps() -> int:
 def choose_moves(molecule: Molecule, wells: Wells | None, thermal_energy: float) -> Mixture:
     """Mix small steps with jumps: turns of what can turn, and those between wells."""
     small, rotors = ShapedStep(Springs.of(molecule), thermal_energy, WIDTH), Rotors.of(molecule)
-    jumps: list[Kernel] = [TorsionJump(rotors)] if len(rotors) else []
+    jumps: dict[Kernel, float] = {TorsionJump(rotors): 1.0} if len(rotors) else {}
     if wells and len(wells) > 1:
-        jumps.append(WellJump(wells))
-    share = JUMPS if jumps else 0.0
-    return Mixture([small, *jumps], [1 - share, *(share / len(jumps) for _ in jumps)])
+        jumps[WellJump(wells)] = PREFERRED
+    share, total = (JUMPS if jumps else 0.0), sum(jumps.values())
+    return Mixture([small, *jumps], [1 - share, *(share * w / total for w in jumps.values())])
 
 
 def choose_walk(

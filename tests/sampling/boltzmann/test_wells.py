@@ -211,7 +211,7 @@ def test_images_keep_the_order_about_each_centre():
 @pytest.mark.slow
 def test_samples_with_jumps_are_those_of_torsion_moves(propanol):
     """Of 1-propanol, beside chains of other moves alone."""
-    found = sample_boltzmann("CCCO", 1500, conformers=propanol)
+    found = sample_boltzmann("CCCO", 800, conformers=propanol)
     assert found.provenance.diagnostics["acceptance"]["well jump"] > 0.4
     molecule, rng = found.molecule, np.random.default_rng(0)
     surface = Surface(molecule, "mmff94")
@@ -219,7 +219,7 @@ def test_samples_with_jumps_are_those_of_torsion_moves(propanol):
     chains = Chains.start(embed_starts(molecule, 10, 3), surface.energies)
     mixture = Mixture([CartesianStep(0.012), TorsionJump(Rotors.of(molecule))], [0.6, 0.4])
     chains, mixture = tune(chains, mixture, target, 1000, rng, lambda: None)
-    path = run(chains, mixture, target, 300, 100, rng, lambda: None)
+    path = run(chains, mixture, target, 200, 100, rng, lambda: None)
     quads = np.array([[0, 1, 2, 3]])
     ours = found.positions.reshape(-1, 10, molecule.n_atoms, 3)
     for observable in (
