@@ -73,6 +73,7 @@ def measured_numbers(results: Path) -> dict[str, Any]:
             "blas": blas_numbers(results / "relax-reach-1" / "speed" / "speed_curve.json"),
             "speed_table": speed_table(results / "relax-qm9-2"),
             "conformers_table": conformers_table(sorted((results / "conformers").glob("*.json"))),
+            "jumps_table": jumps_table(results / "boltzmann" / "jumps.json"),
             "sampling_table": sampling_table(sorted((results / "boltzmann").glob("qm9-*.json"))),
             "overhead": overhead_numbers(results / "overhead.json"),
             "cold_start": _cold_start(results / "relax-qm9-2" / "speed-1-thread.json"),
@@ -309,6 +310,30 @@ def sampling_table(files: Iterable[Path]) -> str:
                 )
             )
     header = ("molecule", "way", "energy calls", "processor s", "converged")
+    return markdown_table(header, rows)
+
+
+def jumps_table(file: Path) -> str:
+    """Return what effective samples take with jumps between wells and without."""
+    ways = {
+        "cartesian, torsion jumps": "Metropolis with torsion moves",
+        "sample": "`sample`",
+        "sample, with jumps": "`sample --conformers`",
+    }
+    rows = [
+        (
+            f"`{smiles}`",
+            name,
+            f"{costs[way]['for_wanted']['energy_calls']:,.0f}",
+            f"{costs[way]['highest_rhat']:.3f}",
+            f"{costs[way]['for_wanted']['processor_seconds']:.1f}",
+            "yes" if not costs[way]["doubts"] else "no",
+        )
+        for smiles, costs in _read(file)["molecules"].items()
+        for way, name in ways.items()
+        if way in costs
+    ]
+    header = ("molecule", "way", "energy calls", "highest R-hat", "processor s", "converged")
     return markdown_table(header, rows)
 
 
