@@ -1,7 +1,7 @@
 """How many gradients the optimizer takes on Baker's and on Birkholz and Schlegel's molecules.
 
 Run: OMP_NUM_THREADS=1 nice -n 19 python analysis/yardsticks.py FOLDER SET OUTPUT.json [ARM...]
-Goes on where it was stopped.
+Goes on where it was stopped; OUTPUT.md is the table.
 
 FOLDER has both sets with their published starts and numbers of steps, as in the project pyberny;
 SET is ``baker_shajan_2023`` (30 molecules, HF/6-31G**) or ``birkholz_schlegel`` (HF/3-21G, without
@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase.units import Bohr, Hartree
+from ase.units import Bohr
 from records import how_made, store
 from tqdm import tqdm
 
+from diffrelax.atomic import write_text
 from diffrelax.benchmark.speedup.arms import SpeedupArm
 from diffrelax.dft import DFTSettings
 from diffrelax.dft.optimization import relax_with
@@ -31,10 +32,11 @@ from diffrelax.models.release import load_model
 from diffrelax.molecule import Molecule
 from diffrelax.relaxation import relax_molecules
 from diffrelax.results.tables import markdown_table
+from diffrelax.units import HARTREE, KCAL_PER_MOL
 
 BASIS = {"baker_shajan_2023": "6-31G**", "birkholz_schlegel": "3-21G"}
 METALS = ("easc", "mg_porphin", "zn_edta")
-LARGEST = 0.00045 * Hartree / Bohr  # eV/Å, of a component
+LARGEST = 0.00045 * HARTREE / Bohr  # eV/Å, of a component
 ARMS = ("published tric+hessian", "published tric+aimnet2-hessian", "published tric")
 
 
@@ -56,7 +58,7 @@ def main(folder: Path, kind: str, output: Path, arms: Sequence[str]) -> None:
             if arm not in record["arms"]:
                 record["arms"][arm] = relaxed(start, BASIS[kind], *arm.split())
                 store(output, about | {"molecules": found})
-    print(table(found, arms))
+        write_text(output.with_suffix(".md"), page(about, found, arms))
 
 
 def relaxed(start: Molecule, basis: str, origin: str, recipe: str) -> dict[str, Any]:
@@ -74,27 +76,32 @@ def relaxed(start: Molecule, basis: str, origin: str, recipe: str) -> dict[str, 
         "reason": result.reason,
         "notes": list(result.notes),
         "first_fmax": result.fmaxes[0] if result.fmaxes else None,
-        "energy_hartree": result.energy / Hartree,
+        "energy_hartree": result.energy / HARTREE,
         "processor_seconds": round(result.times["total"].processor, 1),
     }
 
 
-def table(found: dict[str, Any], arms: Sequence[str]) -> str:
+def page(about: dict[str, Any], found: dict[str, Any], arms: Sequence[str]) -> str:
     """Show gradients, and energies above the lowest end of each molecule."""
+    done = {name: record for name, record in found.items() if record["arms"].keys() >= set(arms)}
     rows = []
-    for name, record in found.items():
-        ends = [record["arms"].get(arm) for arm in arms]
-        lowest = min(end["energy_hartree"] for end in ends if end)
+    for name, record in done.items():
+        ends = [record["arms"][arm] for arm in arms]
+        lowest = min(end["energy_hartree"] for end in ends)
         cells = [
-            f"{end['gradients']} ({627.5 * (end['energy_hartree'] - lowest):.2f})" if end else ""
+            f"{end['gradients']} ({HARTREE / KCAL_PER_MOL * (end['energy_hartree'] - lowest):.2f})"
             for end in ends
         ]
         rows.append((name, str(record["published"]["paper_steps"]), *cells))
-    counts = [[(r["arms"].get(arm) or {}).get("gradients") for r in found.values()] for arm in arms]
-    sums = [str(sum(filter(None, some))) for some in counts]
-    steps = sum(record["published"]["paper_steps"] for record in found.values())
-    return markdown_table(
-        ("molecule", "published steps", *arms), [*rows, ("sum", str(steps), *sums)]
+    sums = [sum(r["arms"][arm]["gradients"] or 0 for r in done.values()) for arm in arms]
+    steps = sum(record["published"]["paper_steps"] for record in done.values())
+    header = ("molecule", "published steps", *arms)
+    return (
+        f"Gradients to the published criterion at {about['level']}, the first included, and in "
+        "brackets the energy of the end above the lowest one, kcal/mol. Made by "
+        f"`{about['command']}`.\n\n"
+        + markdown_table(header, [*rows, ("sum", str(steps), *map(str, sums))])
+        + "\n"
     )
 
 

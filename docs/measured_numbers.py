@@ -66,7 +66,7 @@ def measured_numbers(results: Path) -> dict[str, Any]:
             "opinions": opinion_numbers(results / "relax-reach-2" / "second_opinions.json"),
             "strained_table": strained_table(results / "strained_rings.json"),
             "strained_cautions": strained_cautions(results / "strained_rings.json"),
-            "reach_table": reach_table(results / "relax-reach-2" / "reach" / "reach.json"),
+            "reach_table": reach_table(results / "relax-reach-3" / "reach" / "reach.json"),
             "speed_curve_table": speed_curve_table(
                 results / "relax-reach-1" / "speed" / "speed_curve.json"
             ),

@@ -658,7 +658,7 @@ def test_nothing_but_results_goes_to_standard_output():
     )
     assert json.loads(done.stdout)["verdict"] == "relaxed"
     lines = [line for line in done.stderr.splitlines() if " elapsed" not in line]  # of progress
-    assert lines == ["relax-reach-2 relaxes to minima of r2SCAN-3c"]
+    assert lines == ["relax-reach-3 relaxes to minima of r2SCAN-3c"]
 
 
 def test_generate_writes_everything_and_marks_what_is_no_molecule(run, tiny_generator, tmp_path):

@@ -216,7 +216,7 @@ def test_a_model_says_how_rare_is_too_rare(bounded):
     assert "no training molecule" in unfamiliar(molecule, replace(bold, environments={"x": 9}))
 
 
-@pytest.mark.parametrize("name", ["relax-qm9-2", "relax-reach-2"])
+@pytest.mark.parametrize("name", ["relax-qm9-2", "relax-reach-3"])
 def test_a_molecule_that_alone_has_such_an_atom_gets_a_second_opinion(name):
     """Neopentane is a training molecule; its bonds end 30 mÅ too long or too short."""
     model = dr.load_model(name)
@@ -225,7 +225,7 @@ def test_a_molecule_that_alone_has_such_an_atom_gets_a_second_opinion(name):
     assert dr.relax("COC", model).reason == ""
 
 
-@pytest.mark.parametrize("model", ["relax-qm9-2", "relax-reach-2"])
+@pytest.mark.parametrize("model", ["relax-qm9-2", "relax-reach-3"])
 def test_no_molecule_outside_is_worse_than_its_start_without_a_word(model):
     """As measured with DFT (analysis/outside.py); what is worse by 2 kcal/mol never comes back."""
     path = ROOT / "analysis/results" / model / "outside.json"

@@ -250,7 +250,7 @@ def test_a_model_is_told_in_a_line():
     assert told.startswith("Model('relax-qm9-2', step 98304, sha256 9ef0e257663d")
 
 
-@pytest.mark.parametrize("name", ["relax-qm9-2", "relax-reach-2", "generate-qm9-2"])
+@pytest.mark.parametrize("name", ["relax-qm9-2", "relax-reach-3", "generate-qm9-2"])
 def test_a_release_still_takes_its_reference_molecules_where_it_did(name):
     model = load_model(name)
     assert len(model.references) >= max(3, len(model.config.levels))
@@ -263,7 +263,7 @@ def test_a_release_still_takes_its_reference_molecules_where_it_did(name):
 
 
 def test_weights_without_a_checksum_are_tried_and_have_no_bounds(tmp_path):
-    model = load_model("relax-reach-2")
+    model = load_model("relax-reach-3")
     tensors = {name: p.detach() for name, p in model.denoiser.named_parameters()}
     config = model.config.model_dump(mode="json") | {"name": "own-1"}
     about = {"config": config, "step": 1, "references": [r.model_dump() for r in model.references]}
@@ -288,6 +288,6 @@ def test_weights_without_a_checksum_are_tried_and_have_no_bounds(tmp_path):
             ValueError, match="own-1 is damaged: results for its reference molecules"
         ):
             load_model(tmp_path)
-        write(damaged, about | {"sha256": "", "config": config | {"name": "relax-reach-2"}})
+        write(damaged, about | {"sha256": "", "config": config | {"name": "relax-reach-3"}})
         with pytest.raises(ValueError, match="damaged"):
             load_model(tmp_path)
