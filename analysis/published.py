@@ -147,16 +147,16 @@ def _packed(stem: Path, make: Callable[[], dict[Split, GeometrySet]]) -> dict[Sp
 def _pack_source(
     source: Source, folder: Path, sides: Callable[[], dict[str, set[str]]]
 ) -> dict[Split, GeometrySet]:
-    minima = _apart(read_source(source, folder), sides())
+    minima = apart(read_source(source, folder), sides())
     return pack_minima(minima, source.level, relax=True)
 
 
 def _pack_part(path: Path, sides: Callable[[], dict[str, set[str]]]) -> dict[Split, GeometrySet]:
     part = Part.load(path)
-    return pack_minima(_apart(part.minima, sides()), part.about["level"], relax=False)
+    return pack_minima(apart(part.minima, sides()), part.about["level"], relax=False)
 
 
-def _apart(minima: Iterable[Minimum], in_qm9: Mapping[str, set[str]]) -> list[Minimum]:
+def apart(minima: Iterable[Minimum], in_qm9: Mapping[str, set[str]]) -> list[Minimum]:
     """Leave out what QM9 has on another side of its own split."""
     return [m for m in minima if in_qm9.get(constitution_key(m.smiles), set()) <= {m.split}]
 

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 from labels import Part
-from published import SOURCES, read_source
+from published import SOURCES, apart, read_source
 from rdkit import Chem, rdBase
 from rdkit.Chem.Scaffolds.MurckoScaffold import MurckoScaffoldSmiles
 
 from diffrelax.benchmark.sample import choose_sample, embed_in_basin, in_basin
 from diffrelax.data.minima import Minimum, embed_with_seed, molecule_of
 from diffrelax.data.packing import pair
-from diffrelax.data.qm9 import LEVEL, Split, load_qm9
+from diffrelax.data.qm9 import LEVEL, Split, load_qm9, sides_of_constitutions
 from diffrelax.geometry import superpose
 from diffrelax.levels.distances import AIMNET2 as TRAINED_ON
 from diffrelax.molecule import Molecule
@@ -34,6 +34,7 @@ LEVELS = {source.name: source.level for source in SOURCES} | {
     GFN2: "GFN2-xTB",
     "qm9": LEVEL,
 }
+OF_SMALL = ("qmepa", "rdb7")  # sources of small molecules, all of which count
 QM9_ELEMENTS = (1, 6, 7, 8, 9)
 FEWEST_HEAVY = 10
 
@@ -82,7 +83,8 @@ def find_cases(
 
     Of QM9 they are those of `diffrelax evaluate`. Of the others, molecules count that have ten or
     more heavy atoms or an element that QM9 lacks, in the order of the sha256 of their SMILES, and
-    the first minimum of each comes before the second of any.
+    the first minimum of each comes before the second of any. Of sources of small molecules all
+    count that QM9 does not have on another side of its own split.
     """
     if name == "qm9":
         geometries = load_qm9(split)
@@ -94,7 +96,10 @@ def find_cases(
         minima = [m for m in known if (heavy_atoms(m.numbers) < FEWEST_HEAVY) == (name == SMALL)]
     else:
         minima = read_source(next(source for source in SOURCES if source.name == name), data)
-    wanted = (m for m in minima if m.split == split and (name == SMALL or beyond_qm9(m.numbers)))
+    if name in OF_SMALL:
+        minima = apart(minima, sides_of_constitutions())
+    every = name in (SMALL, *OF_SMALL)
+    wanted = (m for m in minima if m.split == split and (every or beyond_qm9(m.numbers)))
     pairs = [(minimum.name, start_of(minimum, work)) for minimum in in_order(wanted)[:n]]
     return [case for _, case in pairs if case], [name for name, case in pairs if not case]
 

@@ -63,6 +63,7 @@ def measured_numbers(results: Path) -> dict[str, Any]:
                 for start in ("embedded", "uff", "gfn2-xtb", "minimum")
             ),
             "new_level_table": only_table(results / "relax-reach-1" / "new_level.md"),
+            "yardstick_table": yardstick_table(results / "yardsticks"),
             "opinions": opinion_numbers(results / "relax-reach-2" / "second_opinions.json"),
             "strained_table": strained_table(results / "strained_rings.json"),
             "strained_cautions": strained_cautions(results / "strained_rings.json"),
@@ -150,6 +151,20 @@ def _estimate(values: Sequence[float | None]) -> Estimate:
 def _interval(row: dict[str, Any], quantity: str, scale: float, digits: int) -> str:
     value, low, high = (row[k][quantity] * scale for k in ("median", "low", "high"))
     return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def yardstick_table(folder: Path) -> str:
+    """Return the sums of gradients on the known sets, one row for each arm."""
+    rows = []
+    for file in sorted(folder.glob("*.json")):
+        page = _read(file)
+        molecules = page["molecules"].values()
+        steps = sum(record["published"]["paper_steps"] for record in molecules)
+        rows.append((file.stem, page["level"], "published steps", str(steps)))
+        for arm in next(iter(molecules))["arms"]:
+            counts = [record["arms"][arm]["gradients"] for record in molecules]
+            rows.append((file.stem, page["level"], arm, str(sum(counts))))
+    return markdown_table(("set", "level of theory", "start, recipe", "sum"), rows)
 
 
 def opinion_numbers(file: Path) -> dict[str, str]:
