@@ -371,8 +371,6 @@ def _judge(start: Molecule, end: End, model: Model, level: str, max_error: float
         result = replace(result, molecule=start.with_positions(end.positions, start="diffusion"))
     elif start is given:
         reasons.append("kept as it is: the model sees nothing to correct")
-    else:
-        reasons.append(f"the minimum of {start.start.upper()}, which approximates {level}")
     return replace(result, reason=_joined(*reasons))
 
 

@@ -56,7 +56,7 @@ def choose_routes(
     for start in others:
         own = STANDS_FOR.get(start) == level
         bound = calibration.after_starts.get(start) if calibration else None
-        if calibration and not bound and not own:
+        if calibration and not bound:
             continue
         try:
             check_installed(start)

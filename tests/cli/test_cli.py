@@ -855,9 +855,8 @@ def test_commands_on_molecules_take_the_release_that_covers_most():
         for parameter in command.params
         if "--model" in parameter.opts
     }
-    assert {"relax", "dft", "speedup", "conformers", "sample"} <= defaults.keys()
-    assert defaults["sample"] is None
-    assert {v for n, v in defaults.items() if n not in ("generate", "sample")} == {"default"}
+    assert {"relax", "dft", "speedup", "conformers"} <= defaults.keys()
+    assert {v for n, v in defaults.items() if n != "generate"} == {"default"}
 
 
 def test_conformers_are_written_and_shown_with_their_weights(run, tmp_path):

@@ -62,7 +62,7 @@ def test_commands_of_the_readme_exist_with_their_options(command):
 def test_first_command_is_the_main_job():
     assert COMMANDS[:2] == [
         "python -m pip install .",
-        'diffrelax relax "CC(=O)OC" CCO -o relaxed.extxyz',
+        'diffrelax relax "CC(=O)OC" CCO --level r2scan-3c -o relaxed.extxyz',
     ]
 
 
