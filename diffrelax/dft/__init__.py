@@ -1,4 +1,4 @@
-"""Relaxation with density functional theory: optimizers, checks, and every part of the cost."""
+"""Relaxation with density functional theory: optimizers, checks of the minimum, and costs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The level of theory of a relaxation: PySCF, a program, or an ASE calculator of the user's."""
+"""The calculator of a relaxation: PySCF, another program, or an ASE calculator of the user."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class LevelCalculator(Protocol):
-    """What a relaxation asks of an ASE calculator of one molecule."""
+    """Interface of the ASE calculators that relaxations use, one per molecule."""
 
     def get_potential_energy(self, atoms: ase.Atoms) -> float:
         """Evaluate the energy, eV."""
@@ -38,19 +38,19 @@ class LevelCalculator(Protocol):
         Raises
         ------
         NotImplementedError
-            If there is no other way to them than differences of forces.
+            If they must be calculated by differences of forces.
         """
 
     @property
     def state(self) -> SCFState | None:
-        """What the next calculation takes over from the last one; None if nothing."""
+        """State that the next SCF starts from; None if there is no SCF."""
 
 
 class ASELevel:
-    """An ASE calculator of the user's as the level of a relaxation.
+    """An ASE calculator of the user as the level of a relaxation.
 
-    It is given the charge and the multiplicity of the molecule as initial charges and magnetic
-    moments, which some calculators read. All its errors are those of a calculation.
+    Charge and multiplicity are passed as initial charges and magnetic moments, which some
+    calculators read. Its errors are reported as failed calculations.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class ASELevel:
     Raises
     ------
     ValueError
-        If it has no forces, or parameters of another charge or multiplicity.
+        If it has no forces, or is set to another charge or multiplicity.
     """
 
     state = None
@@ -79,7 +79,7 @@ class ASELevel:
         return np.asarray(self._ask("get_forces", atoms))
 
     def hessian(self, atoms: ase.Atoms) -> np.ndarray:
-        """Raise NotImplementedError: differences of forces give it."""
+        """Raise NotImplementedError: differences of forces are used."""
         raise NotImplementedError
 
     def _ask(self, what: str, atoms: ase.Atoms) -> Any:
@@ -103,10 +103,9 @@ def calculator_of(
     state: SCFState | None = None,
     calculator: Any = None,
 ) -> Iterator[LevelCalculator]:
-    """Yield the calculator of a molecule, which goes on from a state if one is given.
+    """Yield the calculator of a molecule, which continues from an SCF state if one is given.
 
-    An ASE calculator of the user's is taken as it is. The files of a program are in a temporary
-    folder, and are removed at the end.
+    The files of a program are in a temporary folder, which is removed at the end.
 
     Raises
     ------

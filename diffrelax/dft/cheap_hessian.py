@@ -1,4 +1,4 @@
-"""Hessians of cheap levels, from which optimizers start and by which minima are checked."""
+"""Hessians of cheap levels, for the start of optimizers and for checks of minima."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def cheap_hessian(molecule: Molecule, level: str, solvent: str = "") -> np.ndarray:
-    """Second derivatives of the energy of a cheap level, without what its forces add to them.
+    """Evaluate the Hessian of a cheap level without the contribution of its forces.
 
-    Near a minimum of another level they add what that level does not have.
+    At a minimum of another level, the forces of the cheap level do not vanish.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ def cheap_hessian(molecule: Molecule, level: str, solvent: str = "") -> np.ndarr
     level : str
         One of `diffrelax.levels.CHEAP_LEVELS`, or one that another package adds.
     solvent : str
-        Of GFN2-xTB.
+        Solvent of GFN2-xTB; other levels ignore it.
 
     Returns
     -------
@@ -33,7 +33,7 @@ def cheap_hessian(molecule: Molecule, level: str, solvent: str = "") -> np.ndarr
     Raises
     ------
     RuntimeError, ValueError
-        If the level cannot give them.
+        If the level cannot calculate it.
     """
     from diffrelax.dft.optimizers.internal import without_forces  # takes half a second
 
@@ -49,15 +49,15 @@ def cheap_hessian(molecule: Molecule, level: str, solvent: str = "") -> np.ndarr
 def hessian_at(
     molecule: Molecule, level: str, solvent: str = ""
 ) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """Return the Hessian of a level, where it cannot give one that of GFN2-xTB, or None.
+    """Return the Hessian of a level; if that fails, the Hessian of GFN2-xTB; otherwise None.
 
-    Parameters are those of `cheap_hessian`; of the level ``"none"`` there is none.
+    Parameters are those of `cheap_hessian`; the level ``"none"`` gives None.
 
     Returns
     -------
     (3 n_atoms, 3 n_atoms) array, eV/Å², or None
     tuple of str
-        Why it is not that of the level.
+        Notes on why another Hessian is used.
     """
     if level == "none":
         return None, ()

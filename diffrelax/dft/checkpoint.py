@@ -1,4 +1,4 @@
-"""What a killed DFT relaxation continues from."""
+"""Checkpoints of DFT relaxations."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ SAME_START = 1e-5  # Å
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """What a relaxation has calculated so far.
+    """The calculations of a relaxation so far.
 
-    The optimizer itself is not in it: it is deterministic, so a relaxation that is answered from
-    the recorded calls rebuilds the state of its optimizer to the last bit.
+    The state of the optimizer is not stored: the optimizer is deterministic, and replaying the
+    recorded calls restores it exactly.
 
     Parameters
     ----------
     key : str
-        Of the start and the settings (see `diffrelax.store.work_key`).
+        Key of the start and the settings, see `diffrelax.store.work_key`.
     hessian : (3 n_atoms, 3 n_atoms) array, eV/Å², or None
-        From which the optimizer started.
+        Start Hessian of the optimizer.
     hessian_time : Time
     notes : tuple of str
     calls : tuple of Call
     checks : tuple of Call
-        Of checks of the minimum.
+        Calls for checks of the minimum.
     hessians : tuple of SecondDerivatives
-        Of these too.
+        Hessians for checks of the minimum.
     scf : SCFState or None
-        After the last call; None if the level carries nothing over.
+        State after the last call; None if the level has no SCF.
     """
 
     key: str
@@ -53,14 +53,14 @@ class Checkpoint:
     scf: SCFState | None = None
 
     def without_orbitals(self) -> Checkpoint:
-        """Leave out what only a relaxation in its middle needs, and what takes most of the room."""
+        """Return a copy without the orbitals, which are large and only needed to continue."""
         if self.scf is None:
             return self
         none = np.empty(0)
         return replace(self, scf=self.scf._replace(orbitals=none, occupations=none))
 
     def keep(self, store: Store, kind: str) -> None:
-        """Keep it in the place of an earlier one."""
+        """Store the checkpoint, replacing an earlier one."""
         document = {
             "hessian": self.hessian,
             "hessian_time": astuple(self.hessian_time),
@@ -74,17 +74,17 @@ class Checkpoint:
 
     @classmethod
     def find(cls, store: Store, kind: str, molecule: Molecule) -> Checkpoint | None:
-        """Find the relaxation that began where a molecule is, but for the last digits.
+        """Find the relaxation that began at the geometry of a molecule, within rounding.
 
-        Those of a network differ from one processor to another.
+        The last digits of a network's output differ between processors.
 
         Parameters
         ----------
         store : Store
         kind : str
-            Of the relaxations of all geometries of the molecule with some settings.
+            Common to the relaxations of all geometries of the molecule with the same settings.
         molecule : Molecule
-            The start.
+            At the start geometry.
         """
         for key, document in store.each(kind):
             begun = np.array([call["positions"] for call in document["calls"][:1]])

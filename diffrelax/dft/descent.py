@@ -1,4 +1,4 @@
-"""The way of an optimizer down to a minimum, and from saddle points further down."""
+"""Minimisation, and continuation from saddle points to minima."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DESCENTS = 3  # from saddle points
 
 
 class Ending(NamedTuple):
-    """How a relaxation ends: why not at a minimum, and what a look at its end has told."""
+    """End of a relaxation: the reason if it failed, and the result of the check of the minimum."""
 
     reason: str
     curvature: Curvature | None = None
@@ -36,9 +36,10 @@ class Ending(NamedTuple):
 def minimise(
     recorder: Recorder, molecule: Molecule, hessian: np.ndarray | None, settings: DFTSettings
 ) -> str:
-    """Relax a molecule by the optimizer of the settings; say why it did not end well, if so.
+    """Relax a molecule with the optimizer of the settings; return the reason if it fails, or "".
 
-    The end must be the molecule of the recorder, from whose start this one may have come.
+    The molecule may differ from that of the recorder in its geometry; the end is compared with the
+    molecule of the recorder.
     """
     atoms = molecule.to_atoms()
     atoms.calc = recorder
@@ -66,7 +67,7 @@ def minimise(
 
 
 def descend(recorder: Recorder, settings: DFTSettings, checker: Checker) -> Ending:
-    """Go on from the end of a relaxation, where it is a saddle point, to a minimum."""
+    """Check the end of a relaxation, and continue to a minimum if it is a saddle point."""
     level = settings.checked_at
     along = "" if level == "dft" else f", along a soft motion of {level}"
     notes: tuple[str, ...] = ()
@@ -101,10 +102,10 @@ def descend(recorder: Recorder, settings: DFTSettings, checker: Checker) -> Endi
 def start_hessian(
     molecule: Molecule, settings: DFTSettings
 ) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """Return a Hessian to start from, eV/Å², safe for the optimizer, or None.
+    """Return the start Hessian of the optimizer, eV/Å², positive definite, or None.
 
-    Where its level cannot give it, it is GFN2-xTB's. Also notes: what is not as it was asked for,
-    and that the Hessian lacks the solvent.
+    Also returns notes if another Hessian than that of the settings is used, or one without the
+    solvent.
     """
     hessian, notes = hessian_at(molecule, settings.hessian, settings.hessian_solvent)
     if hessian is None:

@@ -1,4 +1,4 @@
-"""Inputs of optimisations by other programs, with the Hessian that they start from."""
+"""Optimisation inputs for other programs, with a start Hessian."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ Files = dict[str, str]  # name: text
 def write_input(
     molecule: Molecule, folder: Path, stem: str, profile: Profile, hessian: np.ndarray | None
 ) -> list[Path]:
-    """Write the input of an optimisation, and the Hessian in the form that the program reads.
+    """Write the input of an optimisation, and the Hessian in the format of the program.
 
     Parameters
     ----------
     molecule : Molecule
     folder : path
     stem : str
-        Of the names of the files, see `safe_stem`.
+        File name without suffix, see `safe_stem`.
     profile : Profile
-        Of ORCA, Gaussian or NWChem; its command is not used.
+        Profile of ORCA, Gaussian or NWChem; its command is not used.
     hessian : (3 n_atoms, 3 n_atoms) array, eV/Å², or None
-        Symmetric. None: the program is left to guess one.
+        Symmetric. None: the program guesses one.
 
     Returns
     -------
     list of path
-        The input first.
+        The input file comes first.
     """
     atomic_units = None if hessian is None else hessian * Bohr**2 / Hartree
     files = WRITERS[profile.program](molecule, stem, profile, atomic_units)
@@ -59,14 +59,14 @@ def write_input(
 
 
 def safe_stem(name: str, taken: set[str]) -> str:
-    """Return the name of a molecule as one of files, and add it to those that are taken.
+    """Return a file name for a molecule, and add it to the names in use.
 
     Parameters
     ----------
     name : str
-        Anything, such as a SMILES.
+        Any text, such as a SMILES.
     taken : set of str
-        In small letters: some file systems do not tell them from capitals.
+        Names in use, in lower case, since some file systems ignore case.
     """
     plain = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_")[:LONGEST_STEM] or "molecule"
     stem, n = plain, 1
@@ -87,7 +87,7 @@ def _orca(molecule: Molecule, stem: str, profile: Profile, hessian: np.ndarray |
 
 
 def _orca_hess(molecule: Molecule, hessian: np.ndarray) -> str:
-    """Write the two parts of ORCA's .hess file that an optimisation reads, in atomic units."""
+    """Return the two sections of ORCA's .hess file that an optimisation reads, in atomic units."""
     size = len(hessian)
     lines = ["", "$orca_hessian_file", "", "$hessian", f"{size}"]
     for first in range(0, size, COLUMNS):
@@ -116,13 +116,13 @@ def _gaussian(molecule: Molecule, stem: str, profile: Profile, hessian: np.ndarr
 
 
 def _title(molecule: Molecule) -> str:
-    """Return the name of a molecule and its formula, without what Gaussian bids to avoid there."""
+    """Return name and formula of a molecule, without characters that Gaussian forbids in titles."""
     name = re.sub(r"[^A-Za-z0-9()=+., ]+", " ", molecule.name or "")[:LONGEST_STEM].strip()
     return ", ".join(filter(None, (name, molecule.formula)))
 
 
 def _force_constants(hessian: np.ndarray) -> str:
-    """Write what Opt=FCCards reads: an energy and forces, which are not used, and the Hessian."""
+    """Return the input of Opt=FCCards: energy and forces, which are not used, and Hessian."""
 
     def rows(values: np.ndarray) -> list[str]:
         blocks = np.split(values, range(6, len(values), 6))

@@ -1,4 +1,4 @@
-"""Hessians that optimizers start from, rigid motions and vibrations."""
+"""Positive definite Hessians, rigid motions and vibrations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
 
 FLOOR = 1.0  # eV/Å²
-STRAIGHT = 0.1  # Å, root of the sum of squared distances from an axis: of no motion, but a bend
+STRAIGHT = 0.1  # Å, root of the sum of squared distances from an axis of linear molecules
 
 
 def rigid_motions(positions: np.ndarray) -> np.ndarray:
@@ -25,7 +25,7 @@ def rigid_motions(positions: np.ndarray) -> np.ndarray:
     Returns
     -------
     (3 n_atoms, k) array
-        k is 6, or 5 for a molecule as good as linear, or 3 for an atom.
+        k is 6, or 5 for a (nearly) linear molecule, or 3 for an atom.
     """
     centred = positions - positions.mean(axis=0)
     translations = [np.tile(axis, len(positions)) for axis in np.eye(3)]
@@ -35,11 +35,10 @@ def rigid_motions(positions: np.ndarray) -> np.ndarray:
 
 
 def internal_forces(forces: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Take away what would move or turn a molecule as a whole.
+    """Project out net translation and rotation.
 
-    Exact forces have no such part. Those of DFT have one, as an integration grid moves and turns
-    with the atoms of which it is made: 0.001 eV/Å on an atom (B3LYP, grid 3), enough to lead an
-    optimizer about before a tight end.
+    Exact forces have no such part. DFT forces have one, because the integration grid moves with the
+    atoms; it can prevent tight convergence.
 
     Parameters
     ----------
@@ -55,7 +54,7 @@ def internal_forces(forces: np.ndarray, positions: np.ndarray) -> np.ndarray:
 
 
 def count_vibrations(positions: np.ndarray) -> int:
-    """Count the motions of atoms, (n_atoms, 3), Å, that are no translation or rotation."""
+    """Count the vibrations of atoms at (n_atoms, 3) positions, Å."""
     return positions.size - rigid_motions(positions).shape[1]
 
 
@@ -64,15 +63,15 @@ def positive_hessian(
 ) -> np.ndarray:
     """Make a Hessian safe for a quasi-Newton minimiser.
 
-    Rigid motions are projected out, and each eigenvalue is replaced by its absolute value, at
-    least the floor: a step then goes downhill along every mode and is bounded along soft ones.
+    Rigid motions are projected out, and each eigenvalue is replaced by its absolute value or the
+    floor, whichever is larger: a step then goes downhill along every mode and is bounded along soft
+    ones.
 
     Parameters
     ----------
     hessian : (3 n_atoms, 3 n_atoms) array, eV/Å²
     positions : (n_atoms, 3) array, Å
-    floor : float
-        eV/Å².
+    floor : float, eV/Å²
 
     Returns
     -------
@@ -99,7 +98,7 @@ def vibrations(molecule: Molecule, hessian: np.ndarray) -> tuple[np.ndarray, np.
         Frequencies, ascending; imaginary ones as negative numbers. k is the number of rigid
         motions.
     (3 n_atoms - k, n_atoms, 3) array, amu^-½
-        The motion of each, with a mass-weighted length of 1.
+        Normal modes, each with a mass-weighted length of 1.
     """
     root_masses = np.sqrt(np.repeat(molecule.masses, 3))
     rigid = rigid_motions(molecule.positions) * root_masses[:, None]
@@ -111,6 +110,6 @@ def vibrations(molecule: Molecule, hessian: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def wavenumber(curvature: np.ndarray | float) -> np.ndarray:
-    """Frequency, cm⁻¹, of a mass-weighted curvature, eV/Å²/amu; negative where imaginary."""
+    """Frequency, cm⁻¹, of a mass-weighted curvature, eV/Å²/amu; negative if imaginary."""
     energies = np.sign(curvature) * np.sqrt(np.abs(curvature)) * _hbar * m / np.sqrt(_e * _amu)
     return energies / invcm

@@ -1,4 +1,4 @@
-"""Whether a relaxation has ended at a minimum, and the way down from a saddle point."""
+"""Checks of minima, and displacement from saddle points."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
 
 NOISE = 20.0  # cm⁻¹; of frequencies from finite differences and integration grids
-STEP = 0.05  # Å, of the atom that moves most, for a difference of forces; of a motion up to SOFT
-SHORT = 0.2  # of such a step, for forces without noise
-SOFT = 500.0  # cm⁻¹; stiffer ones take steps that are shorter by as much
-ALIKE = 2.0  # cm⁻¹, within which motions are degenerate, such as the bends of a linear molecule
+STEP = 0.05  # Å, of the atom that moves most, for differences of forces along modes below SOFT
+SHORT = 0.2  # fraction of that step, for forces without noise
+SOFT = 500.0  # cm⁻¹; steps along stiffer modes are shorter in proportion
+ALIKE = 2.0  # cm⁻¹, within which modes are degenerate, such as the bends of a linear molecule
 PUSH = 0.15  # Å, off a saddle point
 
 
 class Curvature(NamedTuple):
-    """What is known of the vibrations at the end of a relaxation.
+    """Vibrations at the end of a relaxation.
 
     Attributes
     ----------
     lowest : float, cm⁻¹
-        Frequency, an imaginary one as a negative number.
+        Lowest frequency; negative if imaginary.
     motion : (n_atoms, 3) array, amu^-½
-        Of that frequency.
+        Its normal mode.
     frequencies : (3 n_atoms - k,) array, cm⁻¹
-        Of all vibrations, ascending, at the level of the check: with ``"gfn2-xtb"``, those of DFT
-        along the motions for which it was asked.
+        All frequencies, ascending, at the level of the check; with ``"gfn2-xtb"``, the modes that
+        were checked have DFT frequencies.
     """
 
     lowest: float
@@ -45,24 +45,23 @@ class Curvature(NamedTuple):
 
     @property
     def is_minimum(self) -> bool:
-        """Whether no frequency is imaginary, to within the noise."""
+        """Whether no frequency is imaginary beyond the noise."""
         return self.lowest >= -NOISE
 
 
 def look(molecule: Molecule, settings: DFTSettings, checker: Checker) -> Curvature | None:
-    """Look for an imaginary frequency.
+    """Check a minimum for imaginary frequencies.
 
-    With its own Hessian, DFT tells all frequencies. Otherwise it tells that of the softest motion
-    of GFN2-xTB's Hessian, without what the forces of GFN2-xTB add to it there, along which it is
-    asked for two gradients: a negative curvature is then one of DFT, and proves a saddle point; a
-    positive one proves nothing of other motions. Steps stretch bonds that turn: what that adds is
-    known of GFN2-xTB. So it goes for each other motion of that frequency, and for each whose
-    frequency is imaginary for GFN2-xTB, which says little where the minimum is not one of GFN2-xTB.
+    At the level ``"dft"`` all frequencies come from the DFT Hessian. Otherwise two DFT gradients
+    give the curvature along the softest mode of the GFN2-xTB Hessian (see `cheap_hessian`), along
+    modes degenerate with it, and along each mode that is imaginary at GFN2-xTB. A negative
+    curvature proves a saddle point; positive curvatures say nothing of other modes. GFN2-xTB
+    corrects for the stretching of bonds by finite steps.
 
     Parameters
     ----------
     molecule : Molecule
-        Where the forces vanish.
+        At a stationary point.
     settings : DFTSettings
     checker : Checker
 
@@ -74,7 +73,7 @@ def look(molecule: Molecule, settings: DFTSettings, checker: Checker) -> Curvatu
     Raises
     ------
     RuntimeError, ValueError
-        If the check cannot be made.
+        If the check fails.
     """
     if molecule.n_atoms == 1:
         return None
@@ -95,7 +94,7 @@ def look(molecule: Molecule, settings: DFTSettings, checker: Checker) -> Curvatu
 
 
 def push_off(molecule: Molecule, curvature: Curvature) -> Molecule:
-    """Move a molecule off a saddle point along the motion of its imaginary frequency."""
+    """Displace a molecule from a saddle point along its imaginary mode."""
     size = PUSH / np.linalg.norm(curvature.motion, axis=1).max()
     return molecule.with_positions(molecule.positions + size * curvature.motion, start="dft")
 
@@ -107,10 +106,11 @@ def frequency_along(
     cheap: Calculator,
     step: float = STEP,
 ) -> float:
-    """Return the frequency of one motion, cm⁻¹, an imaginary one as a negative number.
+    """Return the frequency along a mode, cm⁻¹; negative if imaginary.
 
-    That of the softest vibration is at most as high (Rayleigh's principle). What a step of that
-    length adds is taken from a cheap level, see `stretching`; else as in `curvature_along`.
+    The lowest vibrational frequency is at most as high (Rayleigh's principle). The error of the
+    finite step is estimated at a cheap level, see `stretching`. Other parameters are those of
+    `curvature_along`.
     """
     curvature = curvature_along(motion, molecule, calculator, step)
     return float(wavenumber(curvature - stretching(motion, molecule, cheap, step)))
@@ -119,9 +119,10 @@ def frequency_along(
 def stretching(
     motion: np.ndarray, molecule: Molecule, calculator: Calculator, step: float
 ) -> float:
-    """Return what a long step adds to the curvature along a motion, eV Å⁻² amu⁻¹.
+    """Return the error that a finite step causes in a curvature, eV Å⁻² amu⁻¹.
 
-    A straight step turns bonds and so stretches them, which raises the energy by its fourth power.
+    A straight step along a rotation of bonds stretches them, which adds a quartic term to the
+    energy.
     """
     long, short = (curvature_along(motion, molecule, calculator, s) for s in (step, SHORT * step))
     return (long - short) / (1 - SHORT**2)
@@ -130,7 +131,7 @@ def stretching(
 def curvature_along(
     motion: np.ndarray, molecule: Molecule, calculator: Calculator, step: float
 ) -> float:
-    """Return the curvature that the forces on both sides of a geometry tell of one motion.
+    """Return the curvature along a mode, from forces on both sides of a geometry.
 
     Parameters
     ----------
@@ -139,12 +140,12 @@ def curvature_along(
     molecule : Molecule
     calculator : ase.calculators.calculator.Calculator
     step : float, Å
-        Of the atom that moves most.
+        Displacement of the atom that moves most.
 
     Returns
     -------
     float, eV Å⁻² amu⁻¹
-        Where forces change in proportion to the step, see `stretching`.
+        Assumes a linear change of forces, see `stretching`.
     """
     size = step / np.linalg.norm(motion, axis=1).max()
     atoms = molecule.to_atoms()

@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
 
 Callback = Callable[[int, float, float], None]
-# settings that leave the geometries as they are
+# settings that do not change the geometries
 SAME_PATH = {"max_steps", "check_minimum", "thermo", "temperature", "pressure", "one_call"}
-CHECKPOINT = "dft"  # how their kinds begin
+CHECKPOINT = "dft"  # prefix of their kinds
 CONTAMINATED = 0.1
 NET_FORCE = 0.1  # eV/Å; that of B3LYP and PBE on grid 3 is below 0.02
 
@@ -53,11 +53,11 @@ def relax_dft(
     callback: Callback | None = None,
     **changes: Unpack[Changes],
 ) -> DFTRelaxation:
-    """Relax a molecule with DFT and count what it costs.
+    """Relax a molecule with DFT and record its cost.
 
     The SCF of each step starts from the density of the step before. The optimizer starts from a
-    Hessian of a cheap level, which saves most of the gradient calls; where AIMNet2 cannot give one,
-    it is GFN2-xTB's, and where that cannot, the optimizer's own guess; a note says so.
+    Hessian of a cheap level, which saves most of the gradient calls. If AIMNet2 fails, the Hessian
+    of GFN2-xTB is used, and if that fails, the guess of the optimizer; notes say so.
 
     Parameters
     ----------
@@ -65,18 +65,17 @@ def relax_dft(
         One molecule.
     settings : DFTSettings, optional
     calculator : ASE calculator, Profile or path, optional
-        In the place of PySCF: any ASE calculator of energies and forces, or the profile of a
-        program, or its YAML file. Functional, basis and solvent are then those of the calculator or
-        the profile. An ASE calculator has its own charge and multiplicity, too: those of the
-        molecule count for the Hessian and for checks.
+        Replaces PySCF: an ASE calculator with energies and forces, or the profile of a program, or
+        its YAML file. It sets functional, basis and solvent. Charge and multiplicity must also be
+        set in an ASE calculator; those of the molecule are used for the Hessian and for checks.
     threads : int, optional
-        Threads of PySCF and of linear algebra. Default: as the environment has it.
+        Threads of PySCF and of linear algebra. Default: those of the environment.
     checkpoint : path, optional
-        File that keeps the state after each gradient call, those of a check of the minimum too,
-        and after each Hessian; any number of relaxations may share it, see `diffrelax.store`. A
-        relaxation that is found there continues along the same path, or with more steps or a check
-        of the minimum if it has come to its end; what it takes from there counts in its costs.
-        Starts within 1e-5 Å of each other are one. At the end all stays but the orbitals.
+        File for the state after each gradient call and each Hessian, checks of the minimum
+        included. Relaxations may share it, see `diffrelax.store`. A relaxation that is found there
+        continues along the same path; a finished one can be given more steps or a check of the
+        minimum. Stored calls count in its cost. Starts that agree within rounding are the same.
+        Orbitals are removed at the end.
     callback : callable, optional
         Called after each gradient call as ``callback(number, energy in eV, fmax in eV/Å)``.
     **changes
@@ -85,15 +84,15 @@ def relax_dft(
     Returns
     -------
     DFTRelaxation
-        Also if something went wrong on the way: see its ``converged`` and ``reason``.
+        Also if the relaxation fails, see ``converged`` and ``reason``.
 
     Raises
     ------
     ValueError
-        If the input is not one molecule or has constraints, a setting is invalid, the optimizer or
-        the level of the Hessian is not installed, the functional, basis or solvent is unknown, or
-        lacks an element, the profile is wrong or its program not there, the calculator has no
-        forces or another charge, or the checkpoint is damaged.
+        If the input is not one molecule or has constraints; if a setting is invalid; if the
+        optimizer or the level of the Hessian is not installed; if the functional, basis or solvent
+        is unknown or lacks an element; if the profile is invalid or its program is missing; if the
+        calculator has no forces or another charge; or if the checkpoint is damaged.
     OSError
         If the checkpoint cannot be read or written.
     """
@@ -115,21 +114,21 @@ def relax_dft(
 def check_settings(
     settings: DFTSettings, calculator: Calculator | None = None, *, installed: bool = True
 ) -> None:
-    """Find out whether relaxations can be run with these settings, before the work begins.
+    """Check settings before the work begins.
 
     Parameters
     ----------
     settings : DFTSettings
     calculator : ASE calculator, optional
-        That they describe.
+        Calculator that the settings describe.
     installed : bool
-        Whether all that they ask for must be installed here.
+        Whether programs and packages must be installed here.
 
     Raises
     ------
     ValueError
         If the functional, basis or solvent is unknown, or the optimizer, the level of the Hessian
-        or the program not installed.
+        or the program is not installed.
     """
     if settings.calculator is None:
         from diffrelax.levels.basis import check_basis  # takes PySCF
@@ -158,10 +157,9 @@ def relax_with(
     store: Store | None = None,
     callback: Callback | None = None,
 ) -> DFTRelaxation:
-    """Relax a molecule with DFT as `relax_dft` does, with its settings in one object.
+    """Relax a molecule with DFT, with all settings in one object; see `relax_dft`.
 
-    They describe the ASE calculator, if there is one. The store keeps its state, see
-    ``checkpoint`` there.
+    The settings describe the ASE calculator, if there is one. The store is the ``checkpoint``.
     """
     check_settings(settings, calculator)
     if threads is not None and threads < 1:
@@ -219,15 +217,15 @@ def relax_with(
 
 
 def find_begun(molecule: Molecule, settings: DFTSettings, store: Store) -> Checkpoint | None:
-    """Find the relaxation of a molecule that a store has begun or finished.
+    """Find an unfinished or finished relaxation of a molecule in a store.
 
-    It may have more or fewer steps, or another check of the minimum.
+    Its number of steps and its check of the minimum may differ.
     """
     return Checkpoint.find(store, _kind(molecule, settings), molecule)
 
 
 def _kind(molecule: Molecule, settings: DFTSettings) -> str:
-    """Return what relaxations of a molecule from all geometries have in common."""
+    """Return the kind of the relaxations of a molecule from all geometries."""
     return f"{CHECKPOINT} {work_key('dft', atoms_of(molecule), _path_settings(settings))}"
 
 
@@ -236,7 +234,7 @@ def _key(molecule: Molecule, settings: DFTSettings) -> str:
 
 
 def _path_settings(settings: DFTSettings) -> dict[str, Any]:
-    """Return the settings that decide through which geometries a relaxation goes."""
+    """Return the settings that determine the geometries of a relaxation."""
     left_out = SAME_PATH.copy()
     if find_optimizer(settings.optimizer).same_path:
         left_out.add("fmax")

@@ -1,4 +1,4 @@
-"""Where a minimum lies, told by one gradient and a Hessian of a cheap level."""
+"""Prediction of a minimum from one gradient and a Hessian of a cheap level."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ if TYPE_CHECKING:
     from diffrelax.dft.recorder import Call
     from diffrelax.molecule import Molecule
 
-# What nine in ten of 69 starts near their minima keep, 36 of them at B3LYP/6-31G(2df,p), the others
-# with AIMNet2 in place of DFT: validation molecules (analysis/one_call.py), fall of energy in eV
-FORCE_BOUND = 1.2  # eV/Å, times the square root of the fall
-ENERGY_BOUND = 0.9  # eV, times the fall
-RMSD_BOUND = 0.65  # Å, times the square root of the fall
+# Hold for nine in ten of 69 starts near minima, 36 of them at B3LYP/6-31G(2df,p), the others
+# with AIMNet2 in place of DFT: validation molecules (analysis/one_call.py), energy drop in eV
+FORCE_BOUND = 1.2  # eV/Å, times the square root of the energy drop
+ENERGY_BOUND = 0.9  # eV, times the energy drop
+RMSD_BOUND = 0.65  # Å, times the square root of the energy drop
 LONGEST = 0.09  # Å, of an atom; a longer step may have been shortened by the optimizer
 
 
 class Prediction(NamedTuple):
-    """A minimum that no gradient call at its geometry has verified.
+    """A predicted minimum, not verified by a gradient call.
 
-    Nine in ten such minima keep each of the bounds.
+    Each bound holds for nine in ten such minima.
 
     Attributes
     ----------
     molecule : Molecule
         At the predicted geometry.
     energy : float, eV
-        Predicted for the minimum.
+        Predicted energy of the minimum.
     fmax_bound : float, eV/Å
-        Of the largest force on an atom at the predicted geometry.
+        Bound of the largest force on an atom at the predicted geometry.
     energy_bound : float, eV
-        Of the error of the energy.
+        Bound of the error of the energy.
     rmsd_bound : float, Å
-        Of the root mean square deviation from the minimum.
+        Bound of the root mean square deviation from the minimum.
     """
 
     molecule: Molecule
@@ -59,26 +59,27 @@ class Prediction(NamedTuple):
 
 
 def predict(call: Call, positions: np.ndarray, fmax: float) -> Prediction | None:
-    """Predict the minimum to which the first step of an optimizer leads.
+    """Predict the minimum after the first step of an optimizer.
 
-    With the forces F and the Hessian H of a cheap level, the step s = H⁻¹F is to lower the energy
-    by ½ F·s. What H lacks leaves some of it. In the metric of H, the length of the step is the
-    square root of twice that fall, so forces and deviations that are left go as its square root.
+    With the forces F and the Hessian H of a cheap level, the step s = H⁻¹F lowers the energy by
+    about ½ F·s. Errors of H leave some of this energy. In the metric of H, the length of the step
+    is the square root of twice the energy drop, so remaining forces and deviations scale with its
+    square root.
 
     Parameters
     ----------
     call : Call
-        The only one so far.
+        First gradient call.
     positions : (n_atoms, 3) array, Å
-        After the step.
+        Positions after the first step.
     fmax : float
-        Largest force on an atom that is asked for, eV/Å.
+        Largest force on an atom to reach, eV/Å.
 
     Returns
     -------
     Prediction or None
-        None where the force may be larger, the step may not be all of H⁻¹F, or the molecule would
-        not be the same.
+        None if the force may be larger, the step may be shorter than H⁻¹F, or the molecule would
+        change its identity.
     """
     start = call.molecule
     step = positions - start.positions

@@ -1,4 +1,4 @@
-"""Keeping what a relaxation, and the checks of its end, ask of a calculator."""
+"""Recording of the calculations of a relaxation and of checks of its minimum."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STEP = 0.01  # Å; forces in outputs of programs have six decimals
 
 
 class Call(NamedTuple):
-    """One energy-and-gradient call: eV, eV/Å, the time it took, and its SCF cycles if told."""
+    """One gradient call: energy, eV, forces, eV/Å, time, and SCF cycles if known."""
 
     molecule: Molecule
     energy: float
@@ -35,7 +35,7 @@ class Call(NamedTuple):
 
     @property
     def internal_forces(self) -> np.ndarray:
-        """The forces without what would move or turn the molecule as a whole, eV/Å."""
+        """Forces without net translation and rotation, eV/Å."""
         return internal_forces(self.forces, self.molecule.positions)
 
     @property
@@ -45,50 +45,50 @@ class Call(NamedTuple):
 
 
 class Foreseen(Exception):  # noqa: N818
-    """Ends a relaxation at a geometry that is predicted well enough to need no call."""
+    """Ends a relaxation at a predicted minimum."""
 
 
 class Recorder(ForceCalculator):
-    """An ASE calculator that passes each geometry to another one and keeps the answers.
+    """An ASE calculator that records the calls of another one.
 
     Parameters
     ----------
     molecule : Molecule
     calculator : LevelCalculator
     recorded : sequence of Call
-        Of an earlier life: they answer, without a calculation, for as long as the same geometries
-        are asked for in the same order.
+        Calls of an interrupted relaxation, which are replayed as long as the same geometries are
+        requested in the same order.
     callback : callable, optional
-        Called with each call that was calculated, when it stands in ``calls``.
+        Called with each new call, after it is added to ``calls``.
     foresee : callable, optional
-        Called with the first call and the positions of the second, unless that is recorded. What
-        it predicts is the end; it may return None.
+        Called with the first call and the positions of the second, unless that is recorded. Its
+        prediction ends the relaxation; it may return None.
 
     Attributes
     ----------
     molecule : Molecule
     calls : list of Call
-        The calls that succeeded, recorded ones included.
+        Successful calls, including recorded ones.
     time : Time
     scf_cycles : int
-        Of all calls, failed ones included.
+        SCF cycles of all calls, including failed ones.
     recalled : Time
-        Of those that were recorded.
+        Time of the recorded calls.
     unread : list of Call
-        Recorded calls that have not been asked for.
+        Recorded calls that were not used yet.
     discarded : int
-        Recorded calls that did not answer, because another geometry was asked for.
+        Number of recorded calls that were dropped because another geometry was requested.
     error : Exception or None
-        From the callback, for optimizers that would take it for an error of their own.
+        Error of the callback, to distinguish it from errors of the optimizer.
     prediction : Prediction or None
-        That ended the relaxation.
+        Prediction that ended the relaxation.
 
     Raises
     ------
     Foreseen
-        In place of the second call, where its outcome is predicted.
+        In place of the second call, if its result is predicted.
     ase.calculators.calculator.CalculationFailed
-        From a call with two atoms in one place, or in which the other calculator fails.
+        If two atoms coincide, or the other calculator fails.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class Recorder(ForceCalculator):
         return call.energy, call.internal_forces
 
     def _recall(self) -> Call | None:
-        """Take the next recorded call; one of another geometry ends the record."""
+        """Use the next recorded call; if its geometry differs, drop the rest."""
         if not self.unread:
             return None
         if _is_at(self.unread[0].molecule.positions, self.atoms):
@@ -177,7 +177,7 @@ class Recorder(ForceCalculator):
 
 
 class SecondDerivatives(NamedTuple):
-    """Of the energy, (3 n_atoms, 3 n_atoms) eV/Å², at (n_atoms, 3) Å, and the time they took."""
+    """A Hessian, (3 n_atoms, 3 n_atoms), eV/Å², its positions, (n_atoms, 3), Å, and its time."""
 
     positions: np.ndarray
     hessian: np.ndarray
@@ -185,7 +185,7 @@ class SecondDerivatives(NamedTuple):
 
 
 class Checker(Recorder):
-    """A recorder for what a check of a minimum asks, second derivatives too.
+    """A recorder for checks of minima, with Hessians.
 
     Parameters
     ----------
@@ -193,7 +193,7 @@ class Checker(Recorder):
         See `Recorder`.
     recorded : sequence of Call
     hessians : sequence of SecondDerivatives
-        Of earlier lives: they answer at their geometries, in whatever order these are asked for.
+        Calculations of an interrupted check, which are reused at their geometries in any order.
     callback : callable
         Called after each calculation.
 
@@ -201,7 +201,7 @@ class Checker(Recorder):
     ----------
     calls : list of Call
     hessians : list of SecondDerivatives
-        Those of the calculator, recorded ones included, asked for or not.
+        Hessians of the calculator, including recorded ones.
     """
 
     def __init__(
@@ -217,9 +217,9 @@ class Checker(Recorder):
         self._after = callback
 
     def hessian(self, atoms: ase.Atoms) -> np.ndarray:
-        """Return second derivatives of the energy, by differences of forces if need be.
+        """Return the Hessian, by differences of forces if there is no analytic one.
 
-        That is where a program has no others, or PySCF none of this functional.
+        Programs, and some functionals of PySCF, have none.
 
         Returns
         -------
@@ -244,7 +244,7 @@ class Checker(Recorder):
         return hessian
 
     def _recall(self) -> Call | None:
-        """Look for a call at this geometry."""
+        """Find a recorded call at this geometry."""
         known = (call for call in self.calls if _is_at(call.molecule.positions, self.atoms))
         return next(known, None)
 

@@ -1,7 +1,7 @@
-"""The optimizers: ASE optimizers that start from a Hessian of a cheap level, each with a name.
+"""Optimizers by name: ASE optimizers that start from a Hessian of a cheap level.
 
-Another package adds one as an entry point of the group ``diffrelax.optimizers``, with the name of
-the optimizer and its class, a subclass of `diffrelax.dft.optimizers.base.HessianOptimizer`.
+Other packages add optimizers as entry points of the group ``diffrelax.optimizers``: a name and a
+subclass of `diffrelax.dft.optimizers.base.HessianOptimizer`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ OPTIMIZERS = {
 
 
 def optimizer_names() -> list[str]:
-    """Return the names of all optimizers, those that other packages add included."""
+    """Return the names of all optimizers, including those of other packages."""
     from importlib.metadata import entry_points  # slow to import
 
     return list(dict.fromkeys((*OPTIMIZERS, *entry_points(group=GROUP).names)))
@@ -35,7 +35,7 @@ def find_optimizer(name: str) -> type[HessianOptimizer]:
     Raises
     ------
     ValueError
-        If there is none of this name, or what it needs is not installed.
+        If it is unknown, or its package is not installed.
     """
     from importlib.metadata import EntryPoint, entry_points  # slow to import
 

@@ -1,4 +1,4 @@
-"""What the optimizers have in common: the molecule, its start Hessian, and fixed atoms."""
+"""Base class of the optimizers: molecule, start Hessian and fixed atoms."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from diffrelax.levels.calculators import check_cheap
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.annotations import charge_of, read_annotations
 
-FIXED = 70.0  # eV/Å²; curvature of atoms that do not move
+FIXED = 70.0  # eV/Å²; curvature of fixed atoms
 
 
 class HessianOptimizer(Optimizer):
@@ -26,34 +26,34 @@ class HessianOptimizer(Optimizer):
     Parameters
     ----------
     atoms : ase.Atoms
-        Not periodic, with any calculator of energies and forces; moved in place.
+        Not periodic, with a calculator of energies and forces; moved in place.
     restart, logfile, trajectory, append_trajectory
         See `ase.optimize.optimize.Optimizer`. The restart file holds the Hessian.
     hessian : str or (3 n_atoms, 3 n_atoms) array, eV/Å²
-        The Hessian to start from, or its level; ``"none"`` is the guess of the optimizer. It is
-        calculated before the first step, and made positive definite where it is not.
+        Start Hessian or its level; ``"none"`` is the guess of the optimizer. It is calculated
+        before the first step, and made positive definite if necessary.
     charge, multiplicity : int, optional
-        For the Hessian: the calculator has its own. Default: those of ``atoms.info`` or of the
-        parameters of the calculator, otherwise as in `Molecule.from_atoms`.
+        Used for the Hessian. Default: those of ``atoms.info`` or of the parameters of the
+        calculator, otherwise as in `Molecule.from_atoms`.
     **settings
-        Of the ASE optimizer.
+        Settings of the ASE optimizer.
 
     Attributes
     ----------
     notes : tuple of str
-        How the start Hessian differs from what was asked for; also in the log.
+        Whether another start Hessian is used; also in the log.
 
     Raises
     ------
     ValueError
         If there is no calculator, or one without forces; if the atoms are periodic, too close, or
-        have constraints that this optimizer cannot hold; if their charge and multiplicity do not
-        fit their electrons or the calculator; or if the Hessian or the restart file is that of
-        other atoms, or its level unknown.
+        have unsupported constraints; if charge and multiplicity do not fit the number of electrons
+        or the calculator; if the Hessian or the restart file is for other atoms; or if its level is
+        unknown.
     """
 
-    newton: ClassVar[bool] = False  # the first step from a Hessian is Newton's, unless it is long
-    same_path: ClassVar[bool] = False  # relaxations to another fmax take the same steps
+    newton: ClassVar[bool] = False  # the first step is a Newton step, unless it is long
+    same_path: ClassVar[bool] = False  # the steps do not depend on fmax
     holds: ClassVar[tuple[type, ...]] = (FixAtoms,)  # constraints
 
     def __init__(
@@ -90,26 +90,26 @@ class HessianOptimizer(Optimizer):
 
     @classmethod
     def softest(cls, fmax: float) -> float:
-        """Return the least curvature of the start Hessian, eV/Å², for forces up to ``fmax``."""
+        """Return the smallest curvature of the start Hessian, eV/Å², for a limit of forces."""
         return 1.0
 
     @classmethod
     def criterion(cls, fmax: float) -> str:
-        """Say in words when this optimizer stops."""
+        """Describe the stopping criterion."""
         return f"largest force on an atom < {fmax:g} eV/Å"
 
     def read(self) -> None:
-        """Take the Hessian of the restart file."""
+        """Read the Hessian of the restart file."""
         self.initialize()
         self.hessian = _checked(np.array(self.load()), len(self.atoms))
 
     def start_hessian(self) -> np.ndarray | None:
-        """Return the Hessian to start from, positive definite; None if there is none.
+        """Return the start Hessian, positive definite; None if there is none.
 
         Returns
         -------
         (3 n_atoms, 3 n_atoms) array, eV/Å², or None
-            Atoms that are fixed have no part in the curvature of the others.
+            Fixed atoms are decoupled from the others.
         """
         hessian: np.ndarray | None
         if isinstance(self.hessian, np.ndarray):
@@ -131,13 +131,13 @@ class HessianOptimizer(Optimizer):
 
     @property
     def fixed_atoms(self) -> np.ndarray:
-        """Indices of the atoms that do not move."""
+        """Indices of the fixed atoms."""
         found = [constraint.get_indices() for constraint in self.atoms.constraints]
         return np.unique(np.concatenate(found)) if found else np.empty(0, int)
 
 
 def _checked(hessian: str | np.ndarray, n_atoms: int) -> str | np.ndarray:
-    """Return a Hessian that fits the atoms, or the name of a level that may give one."""
+    """Return a Hessian of the right shape, or the name of a cheap level."""
     if isinstance(hessian, str):
         if hessian != "none":
             check_cheap(hessian)
@@ -150,7 +150,7 @@ def _checked(hessian: str | np.ndarray, n_atoms: int) -> str | np.ndarray:
 
 
 def _molecule_of(atoms: ase.Atoms, charge: int | None, multiplicity: int | None) -> Molecule:
-    """Return the molecule for which the Hessian is made, after a look at atoms and calculator."""
+    """Check atoms and calculator, and return the molecule of the Hessian."""
     if atoms.calc is None:
         raise InputError("these atoms have no calculator: set atoms.calc first")
     if any(atoms.pbc):
@@ -176,7 +176,7 @@ def check_forces(calculator: Any) -> None:
 
 
 def check_same_state(charge: int, multiplicity: int, calculator: Any) -> None:
-    """Raise ValueError if an ASE calculator says that it is for another charge or multiplicity."""
+    """Raise ValueError if an ASE calculator is set to another charge or multiplicity."""
     own = _state_of(calculator)
     for name, ours in (("charge", charge), ("multiplicity", multiplicity)):
         if own[name] is not None and own[name] != ours:
@@ -186,7 +186,7 @@ def check_same_state(charge: int, multiplicity: int, calculator: Any) -> None:
 
 
 def _state_of(calculator: Any) -> dict[str, int | None]:
-    """Return charge and multiplicity among the parameters of an ASE calculator, None if unknown."""
+    """Return charge and multiplicity of an ASE calculator from its parameters, None if unknown."""
     parameters = getattr(calculator, "parameters", {})
     found = {
         "charge": parameters.get("charge"),

@@ -1,4 +1,4 @@
-"""Relaxation in internal coordinates, by geomeTRIC."""
+"""Relaxation in internal coordinates with geomeTRIC."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from diffrelax.dft.optimizers.base import HessianOptimizer
 from diffrelax.errors import UnfinishedError
 
 FORCE_NOISE = 1e-4  # eV; error of an energy difference from integration grids and SCF
-NO_STEP_LIMIT = 10**9  # steps: their number is limited by ASE
+NO_STEP_LIMIT = 10**9  # ASE limits the number of steps
 # geomeTRIC's default thresholds (Wang and Song 2016, doi 10.1063/1.4952956): Eh, Eh/Bohr and Å
 GEOMETRIC_THRESHOLDS = {
     "energy": 1e-6,
@@ -34,11 +34,11 @@ GEOMETRIC_THRESHOLDS = {
 
 
 class TRIC(HessianOptimizer):
-    """An ASE optimizer in translation-rotation-internal coordinates from a cheap Hessian.
+    """An ASE optimizer in translation-rotation-internal coordinates, with a cheap start Hessian.
 
-    The coordinates and steps are geomeTRIC's (Wang and Song 2016, doi 10.1063/1.4952956): turns
-    about bonds are straight lines in them and do not stretch the bonds beside them. Without a
-    start Hessian geomeTRIC guesses one.
+    Coordinates and steps are those of geomeTRIC (Wang and Song 2016, doi 10.1063/1.4952956):
+    rotations about bonds are straight lines in them and do not stretch other bonds. Without a start
+    Hessian geomeTRIC guesses one.
 
     Parameters, attributes and errors are those of
     `diffrelax.dft.optimizers.base.HessianOptimizer`.
@@ -53,16 +53,16 @@ class TRIC(HessianOptimizer):
 
     @classmethod
     def softest(cls, fmax: float) -> float:
-        """Return the least curvature of the start Hessian, eV/Å².
+        """Return the smallest curvature of the start Hessian, eV/Å².
 
-        It is low, as a long step along a soft mode is a turn about a bond.
+        It is low because a long step along a soft mode is a rotation about a bond.
         """
         return 0.1
 
     def initialize(self) -> None:
-        """Forget the steps that were made."""
+        """Reset the optimizer."""
         self._steps: Steps | None = None
-        self._evaluated = -1  # number of the last step of which geomeTRIC has the forces
+        self._evaluated = -1  # last step whose forces geomeTRIC has
 
     def step(self) -> None:
         """Move the atoms by one step."""
@@ -78,11 +78,11 @@ class TRIC(HessianOptimizer):
         self.atoms.set_positions(self._steps.X.reshape(-1, 3) * Bohr)
 
     def thresholds(self) -> dict[str, float]:
-        """Return geomeTRIC's thresholds; ASE's largest force decides alone."""
+        """Return geomeTRIC's thresholds; a gradient of 0 leaves the decision to ASE."""
         return GEOMETRIC_THRESHOLDS | {"gmax": 0.0}
 
     def _evaluate(self) -> None:
-        """Let geomeTRIC have the energy and the forces after the last step, once."""
+        """Pass energy and forces after the last step to geomeTRIC, once."""
         if self._evaluated == self.nsteps:
             return
         if self._steps is None:
@@ -113,20 +113,20 @@ class TRIC(HessianOptimizer):
         return Steps(start, system, coordinates, engine, "", parameters)
 
     def _cartesian_hessian(self) -> np.ndarray:
-        """Return the Hessian of which `_guessing` makes that of geomeTRIC, eV/Å²."""
+        """Return the inverse of the transformation in `_guessing`, eV/Å²."""
         assert self._steps is not None
         from_internal = self._steps.IC.wilsonB(self._steps.X)
         return from_internal.T @ self._steps.H @ from_internal * Hartree / Bohr**2
 
 
 class GeomeTRIC(TRIC):
-    """As `TRIC`, until all five criteria of geomeTRIC are met."""
+    """`TRIC` with all five criteria of geomeTRIC."""
 
     newton = same_path = False
 
     @classmethod
     def criterion(cls, fmax: float) -> str:
-        """Say in words when this optimizer stops."""
+        """Describe the stopping criterion."""
         limits = geometric_thresholds(fmax)
         return (
             f"geomeTRIC: energy change < {limits['energy']:.2g} Eh, "
@@ -139,7 +139,7 @@ class GeomeTRIC(TRIC):
         return geometric_thresholds(self.fmax)
 
     def gradient_converged(self, gradient: np.ndarray) -> bool:
-        """Whether geomeTRIC has converged, after one step at least."""
+        """Whether geomeTRIC has converged; at least one step is made."""
         with _silence():
             self._evaluate()
         assert self._steps is not None
@@ -147,7 +147,7 @@ class GeomeTRIC(TRIC):
 
 
 def geometric_thresholds(fmax: float) -> dict[str, float]:
-    """Return geomeTRIC's thresholds, those of the gradient tightened to a largest force in eV/Å."""
+    """Return geomeTRIC's thresholds; gradients are tightened to ``fmax``, eV/Å."""
     largest = fmax * Bohr / Hartree
     default = GEOMETRIC_THRESHOLDS
     return default | {
@@ -157,11 +157,11 @@ def geometric_thresholds(fmax: float) -> dict[str, float]:
 
 
 class _Engine:
-    """What geomeTRIC asks for energies and gradients, in atomic units.
+    """Energies and gradients for geomeTRIC, in atomic units.
 
-    geomeTRIC shortens its steps where the energy does not fall as expected. Near a minimum the
-    errors of integration grids hide how it falls, and steps would become ever shorter. Differences
-    of energies below their noise are therefore those of the forces along the way.
+    geomeTRIC shortens its steps if the energy does not decrease as expected. Near a minimum, errors
+    of integration grids are larger than this decrease, and steps would become shorter and shorter.
+    Energy differences below the noise are therefore replaced by the work of the forces.
     """
 
     def __init__(self, atoms: ase.Atoms) -> None:
@@ -183,7 +183,7 @@ class _Engine:
         return {"energy": energy + self._correction, "gradient": gradient}
 
     def clearCalcs(self) -> None:  # noqa: N802
-        """Do nothing: ASE keeps the last calculation alone."""
+        """Do nothing: ASE keeps only the last calculation."""
 
     def save_guess_files(self, _: str) -> None:
         """Do nothing: there are no files."""
@@ -198,12 +198,12 @@ def _system(atoms: ase.Atoms) -> Molecule:
 
 
 def without_forces(hessian: np.ndarray, forces: np.ndarray, atoms: ase.Atoms) -> np.ndarray:
-    """Take from a Hessian what forces add to it in Cartesian coordinates.
+    """Subtract the contribution of the forces from a Cartesian Hessian.
 
-    A force along a bond adds to the curvature of all motions that turn it. Near the minimum of
+    A force along a bond adds to the curvature of all motions that rotate it. At a minimum of
     another level the forces of a cheap level do not vanish; without them, its Hessian is closer to
-    the one at its own minimum. That is the second derivative in internal coordinates, redundant
-    ones here, whose forces are then the least that give those of the atoms.
+    that of its own minimum. The result is the second derivative in redundant internal coordinates,
+    whose forces are the minimum-norm solution.
 
     Parameters
     ----------
@@ -214,7 +214,7 @@ def without_forces(hessian: np.ndarray, forces: np.ndarray, atoms: ase.Atoms) ->
     Returns
     -------
     (3 n_atoms, 3 n_atoms) array, eV/Å²
-        Rigid motions have none.
+        Without curvature along rigid motions.
     """
     coords = atoms.positions.ravel() / Bohr
     added = np.zeros_like(hessian)
@@ -229,11 +229,11 @@ def without_forces(hessian: np.ndarray, forces: np.ndarray, atoms: ase.Atoms) ->
 
 
 def _guessing(hessian: np.ndarray) -> type[DelocalizedInternalCoordinates]:
-    """Return coordinates whose guess of the Hessian is a given one, in eV/Å².
+    """Return a class of coordinates whose guessed Hessian is a given one, in eV/Å².
 
-    geomeTRIC itself subtracts from a given Hessian what the forces add to it in curved
-    coordinates. That need not leave it positive, and then geomeTRIC takes a rough guess of its own,
-    as it does where an update fails. It makes new coordinates from the class of the old.
+    For a given Hessian, geomeTRIC subtracts the contribution of the forces. If the result is not
+    positive definite, or an update fails, geomeTRIC falls back to a rough guess. It builds new
+    coordinates from the class of the old ones.
     """
     cartesian = hessian * Bohr**2 / Hartree
 

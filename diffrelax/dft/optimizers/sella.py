@@ -1,4 +1,4 @@
-"""Relaxation by Sella, in internal coordinates."""
+"""Relaxation in internal coordinates with Sella."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from sella import Sella  # noqa: E402
 
 
 class SellaMinimiser(HessianOptimizer, Sella):
-    """Sella's trust-radius quasi-Newton in internal coordinates.
+    """Sella's quasi-Newton optimizer with a trust radius, in internal coordinates.
 
     Hermes et al. (2022, doi 10.1021/acs.jctc.2c00395). Without a start Hessian Sella guesses one.
-    It ends when the forces on the atoms are small, not those that Sella projects.
+    Convergence is judged by the forces on the atoms, not by Sella's projected forces.
 
     Parameters, attributes and errors are those of
     `diffrelax.dft.optimizers.base.HessianOptimizer`.
@@ -34,7 +34,7 @@ class SellaMinimiser(HessianOptimizer, Sella):
 
     @classmethod
     def softest(cls, fmax: float) -> float:
-        """Return the least curvature of the start Hessian, eV/Å², see `TrustRadiusBFGS`."""
+        """Return the smallest curvature of the start Hessian, eV/Å², see `TrustRadiusBFGS`."""
         return TrustRadiusBFGS.softest(fmax)
 
     def step(self) -> None:
@@ -46,6 +46,6 @@ class SellaMinimiser(HessianOptimizer, Sella):
         super().step()
 
     def converged(self, forces: np.ndarray | None = None) -> bool:
-        """Whether no force on an atom is too large, of those that Sella does not project."""
+        """Whether the largest force on an atom, not projected, is below ``fmax``."""
         super().converged()  # for the log
         return bool(np.linalg.norm(self.atoms.get_forces(), axis=1).max() < self.fmax)

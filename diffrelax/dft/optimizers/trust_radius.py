@@ -1,4 +1,4 @@
-"""BFGS with a trust radius in the metric of its start Hessian, each step tested by the energy."""
+"""BFGS with a trust radius in the metric of the start Hessian."""
 
 from __future__ import annotations
 
@@ -28,14 +28,13 @@ class _Point(NamedTuple):
 
 
 class TrustRadiusBFGS(HessianOptimizer, BFGS):
-    """BFGS in Cartesian coordinates: from a Hessian with a trust radius, without one as in ASE.
+    """BFGS in Cartesian coordinates; with a start Hessian, it has a trust radius.
 
     With L the Cholesky factor of the start Hessian, the Hessian in the coordinates Lᵀx is the unit
-    matrix: bonds and torsions are equally stiff there, and half the squared length of a step is
-    the energy that it takes without a force. A step that was to lower the energy and raises it is
-    taken back, at no further gradient call, and a shorter one made; two in a row restart the
-    Hessian. The update is damped (Nocedal and Wright 2006, procedure 18.2), so that the Hessian
-    stays positive definite where the surface is not.
+    matrix: bonds and torsions are equally stiff there, and half the squared length of a step is its
+    harmonic energy. A step that raises the energy unexpectedly is rejected and a shorter one is
+    made; two rejections in a row reset the Hessian. The update is damped (Nocedal and Wright 2006,
+    procedure 18.2) to keep the Hessian positive definite.
 
     Parameters, attributes and errors are those of
     `diffrelax.dft.optimizers.base.HessianOptimizer`.
@@ -45,22 +44,22 @@ class TrustRadiusBFGS(HessianOptimizer, BFGS):
 
     @classmethod
     def softest(cls, fmax: float) -> float:
-        """Return the least curvature of the start Hessian, eV/Å², 0.25 to 1.
+        """Return the smallest curvature of the start Hessian, eV/Å².
 
-        A force of ``fmax`` is worth a step of 0.03 Å: the softer a mode is taken to be, the more
-        steps go into motions whose force is already small, but the fewer it takes to end them.
+        It grows with ``fmax`` within limits: softer modes take longer steps, which are wasted where
+        the force is already small, but reach tight convergence earlier.
         """
         return float(np.clip(fmax / SHORTEST_STEP, FLOOR / 4, FLOOR))
 
     def initialize(self) -> None:
-        """Forget the steps that were made."""
+        """Reset the optimizer."""
         super().initialize()
         self._low: np.ndarray | None = None  # Cholesky factor of the start Hessian
         self._accepted: _Point | None = None
         self._radius, self._rejected = np.inf, 0
 
     def step(self) -> None:
-        """Move the atoms by one step, from a geometry before where the last one went uphill."""
+        """Move the atoms by one step from the last accepted geometry."""
         if self._low is None:
             hessian = self.start_hessian()
             if hessian is None:
@@ -81,7 +80,7 @@ class TrustRadiusBFGS(HessianOptimizer, BFGS):
         self.dump(self._low @ self._curvature @ self._low.T)
 
     def gradient_converged(self, gradient: np.ndarray) -> bool:
-        """Whether the forces are small, after a step that is not taken back."""
+        """Whether the forces are small and the last step is not rejected."""
         uphill = self._accepted is not None and self._is_uphill(self.atoms.get_potential_energy())
         return bool(super().gradient_converged(gradient)) and not uphill
 
@@ -95,7 +94,7 @@ class TrustRadiusBFGS(HessianOptimizer, BFGS):
         return bool(energy - self._accepted.energy > FORCE_NOISE and self._expected < -FORCE_NOISE)
 
     def _judge(self, new: _Point) -> None:
-        """Accept the last step or take it back; in both cases learn from it."""
+        """Update the Hessian by the last step, and accept or reject the step."""
         old = self._accepted
         if old is None:
             self._accepted = new
@@ -129,7 +128,7 @@ def _newton_step(hessian: np.ndarray, gradient: np.ndarray, radius: float) -> np
 
 
 def _update(hessian: np.ndarray, step: np.ndarray, difference: np.ndarray) -> np.ndarray:
-    """Update by the difference of the gradients along a step, damped where it is concave."""
+    """Update the Hessian by the change of the gradient along a step, damped if it is concave."""
     along = hessian @ step
     expected, found = step @ along, step @ difference
     if found < DAMPING * expected:
