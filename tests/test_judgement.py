@@ -52,10 +52,9 @@ def test_an_uneven_end_is_told_and_has_no_bound():
     assert not uneven_bonds(even, even.positions)
 
 
-@pytest.mark.parametrize("smiles", ["CS(C)=O", "CN=[N+]=[N-]"])
-def test_gfn2_is_no_judge_of_what_is_above_its_own_minimum(smiles):
-    """B3LYP/def2-SVP finds these 2 and 4 kcal/mol above the model's ends."""
-    embedded = dr.Molecule.from_smiles(smiles)
+def test_gfn2_is_no_judge_of_what_is_above_its_own_minimum():
+    """B3LYP/def2-SVP finds it 2 kcal/mol above the model's end."""
+    embedded = dr.Molecule.from_smiles("CS(C)=O")
     minimum = relax_at_level(embedded, "gfn2-xtb", fmax=0.05).positions
     given = embedded.with_positions(minimum, "given")
     level = "wB97M-D3/def2-TZVPP"
