@@ -1,4 +1,4 @@
-"""Progress on standard error: a bar on a terminal, otherwise a line every ten seconds."""
+"""Progress on standard error: a bar on a terminal, otherwise lines for what takes long."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 BETWEEN_REFRESHES, BETWEEN_LINES = 1.0, 10.0  # s
-FIRST = 1.0  # s, until the first
+FIRST = 5.0  # s, until the first line
 LINE = "{desc}{n_fmt}/{total_fmt} {unit}, {elapsed} elapsed, {remaining} left{postfix}"
 
 
@@ -25,7 +25,8 @@ class _Lines(tqdm):
     clear = display = refresh
 
     def print_line(self) -> None:
-        print(self, file=sys.stderr, flush=True)
+        known = str(self).replace("/?", "").replace(", ? left", "")
+        print(known, file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import sys
 import termios
 import time
@@ -22,11 +23,20 @@ def test_through_a_pipe_there_is_a_line_now_and_then(capsys, monkeypatch):
     assert capsys.readouterr().err == ""
 
 
-def test_the_first_line_comes_soon(capsys, monkeypatch):
+def test_the_first_line_comes_soon_and_has_what_is_known(capsys, monkeypatch):
     monkeypatch.setattr(diffrelax.progress, "FIRST", 0.05)
-    with progress_bar(4, "mol", "search"):
-        time.sleep(0.3)
-    assert len(capsys.readouterr().err.splitlines()) == 1
+    for total in (4, None):
+        with progress_bar(total, "mol", "search"):
+            time.sleep(0.3)
+    counted, uncounted = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"search: 0/4 mol, 00:0\d elapsed", counted)
+    assert re.fullmatch(r"search: 0 mol, 00:0\d elapsed", uncounted)
+
+
+def test_short_work_prints_nothing_through_a_pipe(capsys):
+    with progress_bar(4, "mol"):
+        time.sleep(1.2)
+    assert capsys.readouterr().err == ""
 
 
 def test_on_a_terminal_there_is_a_bar_whose_clock_runs_on(monkeypatch):

@@ -42,7 +42,7 @@ FENCE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 
-PROGRESS = re.compile(r"^.* elapsed, .* left.*\n", re.MULTILINE)
+PROGRESS = re.compile(r"^.* elapsed.*\n", re.MULTILINE)
 
 
 @dataclass(frozen=True)
