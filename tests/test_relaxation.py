@@ -666,7 +666,7 @@ REBONDED = (
 @pytest.mark.parametrize("smiles", REBONDED)
 def test_double_bonds_that_went_astray_fall_back(smiles):
     """All atoms are of known kinds; the number of electrons decides where double bonds are."""
-    result = dr.relax(smiles, load_model())
+    result = dr.relax(smiles, load_model(), fast=True)
     assert result.verdict == "fell_back"
     assert re.search(r"GFN2-xTB finds the end \d+\.\d kcal/mol above the start$", result.reason)
     assert np.isnan(result.error_bound)
@@ -675,7 +675,7 @@ def test_double_bonds_that_went_astray_fall_back(smiles):
 def test_double_bonds_of_known_molecules_cost_no_second_opinion(monkeypatch):
     monkeypatch.setattr("diffrelax.judgement.rise", lambda *_: {}["asked"])
     for smiles in ("O=C(O)c1ccccc1", "CC(=O)Nc1ccc(O)cc1", "C=CC=CC(=O)OC", "c1ccc2[nH]ccc2c1"):
-        assert dr.relax(smiles, load_model()).verdict == "relaxed"
+        assert dr.relax(smiles, load_model(), fast=True).verdict == "relaxed"
 
 
 @pytest.fixture

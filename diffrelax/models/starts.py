@@ -15,6 +15,7 @@ from diffrelax.models.domain import knows_start
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.force_fields import relax_nearby
+from diffrelax.molecule.held_torsions import turned_torsions
 
 FMAX = 0.01  # eV/Å
 AS_IT_IS = RelaxationSchedule(bridge=(), polish=())
@@ -105,9 +106,13 @@ def first_starts(
 def settled(molecules: Sequence[Molecule], model: Model, starts: Sequence[str]) -> list[Molecule]:
     """Lead geometries that are not at a minimum to where a model can begin.
 
-    Where the best start cannot be reached at once, by way of a force field.
+    By way of a force field if the best start cannot be reached at once, or has a group twisted out
+    of conjugation, which AIMNet2 may leave as it is.
     """
-    found = lowered(molecules, starts)
+    found = list(molecules)
+    direct = [i for i, m in enumerate(molecules) if not any(turned_torsions(m.to_rdkit()))]
+    for i, end in zip(direct, lowered([molecules[i] for i in direct], starts), strict=True):
+        found[i] = end
     left = [i for i, one in enumerate(found) if one is molecules[i]]
     nearby = [_by_force_field(molecules[i], model) for i in left]
     for i, end in zip(left, lowered(nearby, starts), strict=True):

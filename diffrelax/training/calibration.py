@@ -81,7 +81,7 @@ def bound_after(
         ends = relax_positions(*given, context=batch.context)
         sizes += (batch.numbers > 0).sum(1).tolist()
         errors += [superpose(*pair)[1] for _, *pair in batch.unpadded(ends)]
-    return _fit_bound([(np.array(sizes), np.array(errors))])
+    return fit_bound([(np.array(sizes), np.array(errors))])
 
 
 @torch.no_grad()
@@ -128,8 +128,8 @@ def calibrate(
     return Calibration(
         settled=min(settled, near),
         near=near,
-        unseen=_fit_bound([(level.sizes, level.errors) for level in levels]),
-        after_schedule=_fit_bound([(level.moved, level.errors) for level in levels]),
+        unseen=fit_bound([(level.sizes, level.errors) for level in levels]),
+        after_schedule=fit_bound([(level.moved, level.errors) for level in levels]),
     )
 
 
@@ -189,7 +189,7 @@ def _chosen(validation_set: GeometrySet, usable: np.ndarray) -> Iterator[np.ndar
         yield places[np.sort(first)][:MOST]
 
 
-def _fit_bound(levels: list[tuple[np.ndarray, np.ndarray]]) -> ErrorBound:
+def fit_bound(levels: list[tuple[np.ndarray, np.ndarray]]) -> ErrorBound:
     """Fit a power law of signs to errors, and raise it above nine in ten of each level."""
     signs, errors = zip(*(np.log(level) for level in levels), strict=True)
     every = np.concatenate(signs)

@@ -12,10 +12,10 @@ from diffrelax.network.config import NetworkConfig
 from diffrelax.training.calibration import (
     FEWEST,
     _chosen,
-    _fit_bound,
     _kept,
     calibrate,
     calibrate_levels,
+    fit_bound,
 )
 from diffrelax.training.config import ModelConfig
 from diffrelax.training.geometries import GeometrySet, collate
@@ -163,7 +163,7 @@ def test_a_bound_grows_with_what_it_is_told_by():
         sizes = rng.integers(5, 60, 1000)
         return sizes, factor * sizes * rng.lognormal(sigma=0.5, size=1000)
 
-    bound = _fit_bound([level(0.01), level(0.02)])
+    bound = fit_bound([level(0.01), level(0.02)])
     assert bound.exponent == pytest.approx(1, abs=0.1)
     for low, high in ((5, 15), (15, 30), (30, 60)):
         sizes, errors = level(0.02)
