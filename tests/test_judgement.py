@@ -43,7 +43,7 @@ def test_bonds_that_a_lewis_structure_alone_tells_apart_are_alike(smiles, uneven
 
 def test_an_uneven_end_is_told_and_has_no_bound():
     ungated = replace(dr.load_model(), environments=None)  # its kinds of atoms are rare
-    cyanine = dr.relax("CN(C)/C=C/C=C/C=[N+](C)C", ungated)
+    cyanine = dr.relax("CN(C)/C=C/C=C/C=[N+](C)C", ungated, fast=True)
     assert cyanine.verdict == "relaxed" and isnan(cyanine.error_bound)
     assert re.match(r"C\d+–C\d+ and C\d+–C\d+, which differ only in", cyanine.reason)
     even = cyanine.molecule.with_positions(
@@ -68,7 +68,7 @@ def test_gfn2_is_no_judge_of_what_is_above_its_own_minimum():
 @pytest.mark.parametrize("level", [None, "GFN2-xTB"])
 def test_a_strained_end_far_above_a_minimum_is_replaced_by_it(smiles, level):
     """The model's ends are 5 to 17 kcal/mol up, at atoms of usual kinds."""
-    result = dr.relax(smiles, dr.load_model(), level=level)
+    result = dr.relax(smiles, dr.load_model(), level=level, fast=True)
     assert (result.verdict, result.molecule.start) == ("fell_back", "gfn2-xtb")
     assert re.match(
         r"strained: GFN2-xTB finds the end \d+\.\d kcal/mol above its own", result.reason
@@ -80,7 +80,7 @@ def test_a_strained_end_far_above_a_minimum_is_replaced_by_it(smiles, level):
 
 def test_a_strained_end_that_gfn2_cannot_relax_has_a_caution_in_energy(monkeypatch):
     monkeypatch.setattr("diffrelax.judgement.STEPS", 1)
-    result = dr.relax("C1Cc2ccc(CC1)cc2", dr.load_model())
+    result = dr.relax("C1Cc2ccc(CC1)cc2", dr.load_model(), fast=True)
     assert result.verdict == "relaxed" and isnan(result.error_bound)
     assert re.fullmatch(
         r"strained: according to GFN2-xTB about \d+ kcal/mol above a minimum", result.reason
