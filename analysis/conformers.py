@@ -7,11 +7,12 @@ What is done is kept in `units` beside the file; a run that was interrupted cont
 Needs the package qm9pack.
 
 RDKit takes part twice: with 500 embeddings, and with as many more, by doublings, as it takes to use
-two thirds of the processor time of the search or more. Both relax to the same window, 6 kcal/mol.
-Drug-like molecules have 3 kcal/mol as the window and, in place of a scan, all that was found in any
-way as the reference. They are test molecules of the list, neutral, the first in the order of the
-sha256 of their constitution that are of 15 to 30 heavy atoms: two for each number of rotatable
-bonds.
+two thirds of the processor time of the search or more. Both relax to the same window, 6 kcal/mol,
+at GFN2-xTB. Drug-like molecules have 3 kcal/mol as the window, AIMNet2 as the level, and in place
+of a scan all that was found in any way as the reference, also by RDKit with ten times as many
+embeddings as in the time of the search. They are test molecules of the list, neutral, the first in
+the order of the sha256 of their constitution that are of 15 to 35 heavy atoms: two for each number
+of rotatable bonds, and two with a ring of 9 to 14 atoms.
 """
 
 import argparse
@@ -57,7 +58,6 @@ EMBEDDINGS = 500  # of RDKit, at first
 MOST_EMBEDDINGS = 64_000
 ENOUGH_TIME = 2 / 3  # of the model's
 SEED = 42
-LEVEL = LevelSettings(name="gfn2-xtb")
 SPLITS = ("validation", "test")
 COVERED = 0.125  # Å
 MOLECULES = 10
@@ -65,10 +65,13 @@ EACH = 3  # molecules for each number of rotatable bonds
 ROTATABLE = (3, 4, 5, 6)
 LARGEST_SCAN = 1000
 DRUG_LIKE = "drug-like"
+LEVELS = {**dict.fromkeys(SPLITS, "gfn2-xtb"), DRUG_LIKE: "aimnet2"}
 WINDOWS = {**dict.fromkeys(SPLITS, (3.0, 6.0)), DRUG_LIKE: (3.0,)}  # kcal/mol
-HEAVY = range(15, 31)
-DRUG_LIKE_ROTATABLE = (4, 5, 6, 7, 8)
+HEAVY = range(15, 36)
+MACROCYCLE = range(9, 15)  # atoms in a ring
+DRUG_LIKE_ROTATABLE = range(4, 11)
 DRUG_LIKE_EACH = 2
+LONGER = 10  # times as many embeddings, for the reference
 METHYL = Chem.MolFromSmarts("[CH3X4]")
 AMINE = Chem.MolFromSmarts("[NX3;!H2;!$(N-[#6]=[#7,#8])]")  # a scan does not invert it
 
@@ -84,7 +87,7 @@ def main() -> None:
     known = json.loads(options.file.read_text()) if options.file.exists() else {}
     if known.get("sha256", model.sha256) != model.sha256:
         parser.error(f"{options.file} was made with other weights: move it away")
-    record = how_made(model, shared=True, level=str(LEVEL), seed=SEED)
+    record = how_made(model, shared=True, levels=LEVELS, seed=SEED)
     record["chosen"] = known.get("chosen") or list(chosen(options.list))
     record["molecules"] = known.get("molecules", [])
     options.file.parent.mkdir(parents=True, exist_ok=True)
@@ -107,15 +110,17 @@ def chosen(path: Path | None) -> Iterator[tuple[str, str]]:
 
 
 def drug_like(path: Path) -> list[str]:
-    """Draw test molecules from a list, those with the fewest rotatable bonds first."""
-    drawn: dict[int, list[str]] = {n: [] for n in DRUG_LIKE_ROTATABLE}
+    """Draw test molecules from a list: one of each kind, then the second of each."""
+    drawn: dict[int | str, list[str]] = {n: [] for n in (*DRUG_LIKE_ROTATABLE, "macrocycle")}
     for one in candidates(path, "test", DRUG_LIKE):
         if one.charge or one.heavy not in HEAVY:
             continue
-        rotatable = CalcNumRotatableBonds(Chem.MolFromSmiles(one.smiles))
-        if rotatable in drawn and len(drawn[rotatable]) < DRUG_LIKE_EACH:
-            drawn[rotatable].append(one.smiles)
-    return list(itertools.chain(*drawn.values()))
+        rdkit = Chem.MolFromSmiles(one.smiles)
+        is_large = any(len(ring) in MACROCYCLE for ring in rdkit.GetRingInfo().AtomRings())
+        kind = "macrocycle" if is_large else CalcNumRotatableBonds(rdkit)
+        if kind in drawn and len(drawn[kind]) < DRUG_LIKE_EACH:
+            drawn[kind].append(one.smiles)
+    return list(itertools.chain(*zip(*drawn.values(), strict=True)))
 
 
 def choose(split: str) -> list[str]:
@@ -161,20 +166,23 @@ def rotors(rdkit: Chem.Mol) -> Iterator[tuple[tuple[int, int, int, int], tuple[i
 
 def measure(smiles: str, model: Model, folder: Store, split: str) -> dict[str, object]:
     """Search one molecule in three ways and compare each with the reference."""
-    molecule, window = Molecule.from_smiles(smiles, seed=SEED), max(WINDOWS[split])
-    arms = {"diffrelax": by_model(molecule, model, folder, window)}
-    n_embeddings, ratio = EMBEDDINGS, math.inf
-    while ratio > 1 / ENOUGH_TIME and n_embeddings <= MOST_EMBEDDINGS:
-        arm = by_rdkit(molecule, n_embeddings, folder, window)
-        arms["rdkit" if n_embeddings == EMBEDDINGS else "rdkit in the time"] = arm
+    molecule = Molecule.from_smiles(smiles, seed=SEED)
+    level, window = LevelSettings(name=LEVELS[split]), max(WINDOWS[split])
+    arms = {"diffrelax": by_model(molecule, model, level, folder, window)}
+    enough, ratio = EMBEDDINGS, math.inf
+    while ratio > 1 / ENOUGH_TIME and enough <= MOST_EMBEDDINGS:
+        last, arm = enough, by_rdkit(molecule, enough, level, folder, window)
+        arms["rdkit" if enough == EMBEDDINGS else "rdkit in the time"] = arm
         ratio = arms["diffrelax"]["time"]["processor"] / arm["time"]["processor"]
-        n_embeddings *= 2 ** math.ceil(math.log2(max(ratio, 2)))  # fewer would take less time
+        enough *= 2 ** math.ceil(math.log2(max(ratio, 2)))  # fewer would take less time
+    if split == DRUG_LIKE:
+        arms["rdkit, longer"] = by_rdkit(molecule, LONGER * last, level, folder, window)
     found = {name: list(map(read_conformer, arm["conformers"])) for name, arm in arms.items()}
     if split == DRUG_LIKE:
         everything = itertools.chain(*found.values())
         reference, n_scanned = merge(sorted(everything, key=lambda one: one.energy)), 0
     else:
-        reference, n_scanned = scan(molecule, folder)
+        reference, n_scanned = scan(molecule, level, folder)
     return {
         "smiles": smiles,
         "rotatable_bonds": CalcNumRotatableBonds(Chem.MolFromSmiles(smiles)),
@@ -201,27 +209,31 @@ def kept(folder: Store, key: str, search: Callable[[], Arm]) -> Arm:
     return folder.find_or_do(key, work)
 
 
-def by_model(molecule: Molecule, model: Model, folder: Store, window: float) -> Arm:
+def by_model(
+    molecule: Molecule, model: Model, level: LevelSettings, folder: Store, window: float
+) -> Arm:
     """Search with the model."""
-    settings = {"way": "model", "level": str(LEVEL), "window": window}
+    settings = {"way": "model", "level": str(level), "window": window}
     key = work_key("conformers", molecule, settings, model_sha256=model.sha256, seed=SEED)
 
     def search() -> Arm:
-        found = sample_conformers(molecule, model, level=LEVEL, window=window, seed=SEED)
+        found = sample_conformers(molecule, model, level=level, window=window, seed=SEED)
         ours = map(Conformer, found.starts, found.molecules, found.energies.tolist())
         return arm_of(ours, found.provenance.diagnostics)
 
     return kept(folder, key, search)
 
 
-def by_rdkit(molecule: Molecule, n_embeddings: int, folder: Store, window: float) -> Arm:
+def by_rdkit(
+    molecule: Molecule, n_embeddings: int, level: LevelSettings, folder: Store, window: float
+) -> Arm:
     """Embed and relax with RDKit, then relax at the level."""
     about = {"embeddings": n_embeddings}
-    settings = {"way": "rdkit", "level": str(LEVEL), "window": window} | about
+    settings = {"way": "rdkit", "level": str(level), "window": window} | about
     key = work_key("conformers", molecule, settings, seed=SEED)
 
     def search() -> Arm:
-        funnel = Funnel(LEVEL, Store(None), window)
+        funnel = Funnel(level, Store(None), window)
         return arm_of(minima(rdkit_alone(molecule, n_embeddings), funnel), about)
 
     return kept(folder, key, search)
@@ -232,7 +244,7 @@ def arm_of(conformers: Iterable[Conformer], about: Mapping[str, Any]) -> Arm:
     return {"conformers": [write_conformer(one) for one in conformers], "about": dict(about)}
 
 
-def scan(molecule: Molecule, folder: Store) -> tuple[list[Conformer], int]:
+def scan(molecule: Molecule, level: LevelSettings, folder: Store) -> tuple[list[Conformer], int]:
     """Set all torsions to all their angles, and relax every geometry that keeps its bonds."""
     rdkit = molecule.to_rdkit()
     torsions, angles = zip(*rotors(rdkit), strict=True)
@@ -244,7 +256,7 @@ def scan(molecule: Molecule, folder: Store) -> tuple[list[Conformer], int]:
             rdMolTransforms.SetDihedralDeg(conformer, *torsion, float(degrees))
         with contextlib.suppress(ValueError):  # atoms in one place
             starts.append(Conformer(str(point), molecule.with_positions(conformer.GetPositions())))
-    return minima(starts, Funnel(LEVEL, folder)), len(starts)
+    return minima(starts, Funnel(level, folder)), len(starts)
 
 
 def minima(starts: list[Conformer], funnel: Funnel) -> list[Conformer]:

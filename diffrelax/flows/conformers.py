@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -114,7 +114,7 @@ class ConformerFlowMaker(Maker):
     n : int
         Geometries that the model relaxes, at most; see `diffrelax.sample_conformers`.
     level : str
-        One of `diffrelax.levels.LEVELS`.
+        One of `diffrelax.levels.LEVELS`, or ``"auto"``; see `diffrelax.sample_conformers`.
     surface : str
         Cheap level of the search; see `diffrelax.sample_conformers`.
     settings : dict
@@ -134,7 +134,7 @@ class ConformerFlowMaker(Maker):
     model: str = "default"
     device: str = "cpu"
     n: int = 1000
-    level: str = "gfn2-xtb"
+    level: str = "auto"
     surface: str = "auto"
     settings: dict[str, Any] = field(default_factory=dict)
     window: float = 6.0
@@ -145,7 +145,8 @@ class ConformerFlowMaker(Maker):
 
     def __post_init__(self) -> None:
         check_temperature(self.temperature)
-        check_level(self.level)
+        if self.level != "auto":
+            check_level(self.level)
         check_seed(self.seed)
         if self.n < 1:
             raise InputError(f"n = {self.n}: give 1 or more")
@@ -168,18 +169,19 @@ class ConformerFlowMaker(Maker):
     @job
     def search(self, molecule: Any) -> Response | dict[str, Any]:
         """Relax starts with the model, and let jobs follow for those that are different."""
-        from diffrelax.sampling.conformers import find_starts, write_conformer
+        from diffrelax.sampling.conformers import choose_level, find_starts, write_conformer
 
-        check_installed(self.level)
         model = load_on_worker(self.model, self.device)
         plain = as_plain(molecule, seed=self.seed)
         given = read_argument(plain, seed=self.seed)
         if isinstance(given, Rejected):
             return pass_on(plain, given, work_key("conformers", given.source, {}, seed=self.seed))
+        maker = replace(self, level=choose_level(self._level, given).name)
+        check_installed(maker.level)
         try:
-            get_calculator(self.level, given, **self.settings)
+            get_calculator(maker.level, given, **self.settings)
             starts, method = find_starts(
-                given, model, self.n, self._funnel, surface=self.surface, seed=self.seed
+                given, model, self.n, maker._funnel, surface=self.surface, seed=self.seed
             )
         except NotInstalledError:
             raise
@@ -187,10 +189,10 @@ class ConformerFlowMaker(Maker):
             return failure(Rejected(given.name, given.smiles, str(error)), stage="conformers")
         jobs = []
         for start in starts:
-            near = self.approach(write_conformer(start))
-            near.name = job_name(self.level, "near", given.name, start.start)
+            near = maker.approach(write_conformer(start))
+            near.name = job_name(maker.level, "near", given.name, start.start)
             jobs.append(near)
-        choose = self.choose(
+        choose = maker.choose(
             given.name,
             [write_conformer(start) for start in starts],
             [j.output for j in jobs],

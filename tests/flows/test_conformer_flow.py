@@ -96,6 +96,11 @@ def test_conformers_are_results_like_others(tmp_path: Path) -> None:
     assert weights == pytest.approx({298.15: 1, 500: 1})
 
 
+def test_without_a_level_the_best_cheap_one_is_taken() -> None:
+    output = run(ConformerFlowMaker(n=2).make("CCO"))
+    assert output["level"]["name"] == "aimnet2"
+
+
 def test_what_is_no_molecule_or_has_no_minimum_is_a_failure(monkeypatch) -> None:
     maker = ConformerFlowMaker(n=2, level="mmff94")
     for given, reason in [("C1CC", "not a SMILES"), ("[Kr]", "Kr")]:

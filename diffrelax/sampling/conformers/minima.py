@@ -377,7 +377,7 @@ def _moved(starts: Sequence[Conformer], model: Model, level: str) -> list[Confor
 
     Of those that it brings to one place, one goes on.
     """
-    ends = relax_molecules([one.molecule for one in starts], model, level=level, fast=True)
+    ends = relax_molecules([one.molecule for one in starts], model, level=level)
     moved = [
         replace(one, molecule=end.molecule or one.molecule)
         for one, end in zip(starts, ends, strict=True)
@@ -424,5 +424,5 @@ def _described(found: Found) -> str:
         f"{counts['relaxed']} were relaxed, to {len(found.conformers)} distinct ones"
     )
     if beyond := counts["beyond_n"]:
-        message += f"; {beyond} more were new, but beyond n: increase n"
+        message += f"; {beyond} more were new, but beyond n"
     return message

@@ -193,13 +193,21 @@ class _Search:
     def probe(self) -> bool:
         """Look for what is unseen until something is low; tell whether the search goes on."""
         for _ in range(MOST_ROUNDS):
-            if max(self.counts["relaxed"], len(self.landings)) >= self.n:
+            if self.is_at_n():
                 return False
             n_landings = len(self.landings)
             self.land(self.first_starts() if not self.n_embedded else self.fresh_starts())
             if landed := self.landings[n_landings:]:
-                return any(landed) or not self.unseen().is_small(len(self.low_places()))
+                return any(landed) or not self.is_complete()
         return False
+
+    def is_at_n(self) -> bool:
+        """Tell whether as many geometries were relaxed, or independent moves made, as allowed."""
+        return max(self.counts["relaxed"], len(self.landings)) >= self.n
+
+    def is_complete(self) -> bool:
+        """Tell whether few low conformers are likely to be unseen."""
+        return self.unseen().is_small(len(self.low_places()))
 
     def first_starts(self) -> list[Start]:
         """Embed for the first time: more often where there are too many wells for all."""
@@ -474,7 +482,10 @@ class _Search:
                 n_starts[place] += one.n_starts
         found = [replace(one, n_starts=n_starts[i]) for i, one in enumerate(self.found)]
         found.sort(key=lambda one: one.energy)
-        return Found(found, self.before, self.lost, self.unseen(), self.counts, self.notes)
+        notes = list(self.notes)
+        if self.is_at_n() and not self.is_complete():
+            notes.append(f"the search ended at n = {self.n}: increase n to find more")
+        return Found(found, self.before, self.lost, self.unseen(), self.counts, notes)
 
 
 def _force_field(molecule: Molecule, *, charges: bool = False) -> ForceField | None:

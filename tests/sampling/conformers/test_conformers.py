@@ -12,7 +12,9 @@ from rdkit.Chem import rdForceFieldHelpers, rdMolTransforms
 
 from diffrelax.dft import relax_dft
 from diffrelax.errors import InputError
+from diffrelax.geometry import superpose
 from diffrelax.levels import get_calculator, relax_at_level
+from diffrelax.levels.batch import relax_many
 from diffrelax.models.release import load_model
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.comparison import heavy_atom_rmsd
@@ -236,6 +238,16 @@ def test_dft_gets_one_start_for_each_minimum_of_the_surface(model, monkeypatch) 
     starts, _ = find_starts(butane, model, 9, funnel, surface="gfn2-xtb", seed=42)
     assert [one.n_starts for one in starts] == [2, 3]  # trans, the lower, and gauche
     assert all(one.molecule.start == "diffusion" for one in starts)
+
+
+def test_minima_of_aimnet2_are_moved_to_dft_as_relax_moves_them() -> None:
+    glycol, model = Molecule.from_smiles("OCCO"), load_model()
+    level = LevelSettings(name="dft", settings={"xc": "b3lyp", "basis": "def2-svp"})
+    starts, _ = find_starts(glycol, model, 4, Funnel(level, Store(None)), seed=42)
+    back = relax_many([one.molecule for one in starts], "aimnet2", fmax=0.002)
+    minima = [glycol.with_positions(one.positions, "aimnet2") for one in back]
+    for one, moved in zip(starts, relax_molecules(minima, model, level=level.level), strict=True):
+        assert superpose(one.molecule.positions, moved.molecule.positions)[1] < 0.01
 
 
 def test_what_the_surface_makes_more_symmetric_goes_on_as_it_was_too() -> None:

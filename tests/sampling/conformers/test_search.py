@@ -197,6 +197,10 @@ def test_what_is_new_beyond_n_is_not_called_known_and_leaves_the_search_open(mod
     found = find(Molecule.from_smiles("CCOCCC"), model, 3)
     assert found.counts["relaxed"] == 3
     assert found.counts["beyond_n"] > 0
+    assert found.notes[-1] == "the search ended at n = 3: increase n to find more"
+    assert not any(
+        "increase n" in note for note in find(found.conformers[0].molecule, model, 500).notes
+    )
 
 
 def test_a_probe_with_nothing_low_says_nothing_of_what_is_unseen(model, monkeypatch) -> None:
