@@ -74,7 +74,7 @@ class DFTSettings(Entries):
         Cheap level of the start Hessian of the optimizer; ``"none"``: the optimizer's own guess.
         AIMNet2's Hessian is closer than GFN2-xTB's to that of a hybrid functional.
     max_steps : int
-        Maximum number of steps of the optimizer, with one more gradient call than steps.
+        Maximum number of optimizer steps; the number of gradient calls is at most one more.
     check_minimum : {"none", "gfn2-xtb", "dft"}
         Whether a converged relaxation must also end without an imaginary frequency.
         ``"gfn2-xtb"`` finds most saddle points, with two DFT gradients along each of these modes of
